@@ -1,0 +1,30 @@
+//! What the two sides of Zeolite share: ids, records, drafts, faults, limits, resolvers and the wire.
+//!
+//! ```text
+//!   ids      Oid, Tid (a point in time), Cell (oid, key), CommitKey
+//!   record   header (class, schema version, references) + opaque data
+//!   draft    a client's uncommitted work; receipt: what a committer gets
+//!   fault    the closed list of refusals, sorted by remedy
+//!   limits   the bound of every message, key, draft, lease and scan
+//!   resolver merge(base, theirs, ours) and apply(current, operation); the registry by class
+//!   resolvers  the built-in ones
+//!   wire     the generated protobuf types and their translation to and from the types above
+//! ```
+//!
+//! Nothing here does I/O, reads a clock or rolls dice.
+
+pub mod draft;
+pub mod fault;
+pub mod ids;
+pub mod limits;
+pub mod record;
+pub mod resolver;
+pub mod resolvers;
+pub mod wire;
+
+pub use draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, Write};
+pub use fault::{ConflictDetail, Fault, FaultKind, Remedy};
+pub use ids::{Cell, CommitKey, Oid, Tid};
+pub use limits::Limits;
+pub use record::{BadRecord, Record};
+pub use resolver::{Registry, Resolver};

@@ -1,0 +1,133 @@
+//! Owns the one table fault kind ↔ wire kind ↔ gRPC status code, and the translation of whole faults, both ways.
+
+use super::v1;
+use crate::fault::{ConflictDetail, Fault, FaultKind};
+use crate::ids::Tid;
+use bytes::Bytes;
+use prost::Message;
+use tonic::{Code, Status};
+
+/// The table: kind, its wire number, its gRPC status code.
+pub const TABLE: &[(FaultKind, v1::FaultKind, Code)] = &[
+    (FaultKind::Conflict, v1::FaultKind::Conflict, Code::Aborted),
+    (FaultKind::ReadConflict, v1::FaultKind::ReadConflict, Code::Aborted),
+    (FaultKind::UndoBlocked, v1::FaultKind::UndoBlocked, Code::Aborted),
+    (FaultKind::PrepareLost, v1::FaultKind::PrepareLost, Code::Aborted),
+    (FaultKind::SnapshotPacked, v1::FaultKind::SnapshotPacked, Code::OutOfRange),
+    (FaultKind::SnapshotAhead, v1::FaultKind::SnapshotAhead, Code::OutOfRange),
+    (FaultKind::PinLost, v1::FaultKind::PinLost, Code::OutOfRange),
+    (FaultKind::Invalid, v1::FaultKind::Invalid, Code::InvalidArgument),
+    (FaultKind::TooLarge, v1::FaultKind::TooLarge, Code::InvalidArgument),
+    (FaultKind::NotFound, v1::FaultKind::NotFound, Code::NotFound),
+    (FaultKind::Unsupported, v1::FaultKind::Unsupported, Code::Unimplemented),
+    (FaultKind::Busy, v1::FaultKind::Busy, Code::ResourceExhausted),
+    (FaultKind::ReadOnly, v1::FaultKind::ReadOnly, Code::FailedPrecondition),
+    (FaultKind::DiskFull, v1::FaultKind::DiskFull, Code::ResourceExhausted),
+    (FaultKind::ShuttingDown, v1::FaultKind::ShuttingDown, Code::Unavailable),
+    (FaultKind::Poisoned, v1::FaultKind::Poisoned, Code::FailedPrecondition),
+    (FaultKind::Damaged, v1::FaultKind::Damaged, Code::DataLoss),
+    (FaultKind::Internal, v1::FaultKind::Internal, Code::Internal),
+    (FaultKind::Denied, v1::FaultKind::Denied, Code::PermissionDenied),
+    (FaultKind::OutcomeUnknown, v1::FaultKind::OutcomeUnknown, Code::Unknown),
+];
+
+/// The gRPC status code of a fault kind.
+pub fn code(kind: FaultKind) -> Code {
+    TABLE.iter().find(|row| row.0 == kind).map_or(Code::Internal, |row| row.2)
+}
+
+impl From<&Fault> for v1::Fault {
+    fn from(fault: &Fault) -> v1::Fault {
+        let kind = TABLE.iter().find(|row| row.0 == fault.kind).map_or(v1::FaultKind::Internal, |row| row.1);
+        v1::Fault {
+            kind: kind.into(),
+            message: fault.message.clone(),
+            retry_after_ms: fault.retry_after_ms,
+            conflict: fault.conflict.as_ref().map(|detail| v1::ConflictDetail {
+                cell: Some((&detail.cell).into()),
+                class: detail.class.clone(),
+                base: detail.base.0,
+                newest: detail.newest.0,
+                reason: detail.reason.clone(),
+                base_record: detail.base_record.clone(),
+                newest_record: detail.newest_record.clone(),
+            }),
+        }
+    }
+}
+
+impl From<v1::Fault> for Fault {
+    /// A kind that this code does not know becomes `Internal`, with its number in the message.
+    fn from(fault: v1::Fault) -> Fault {
+        let known = TABLE.iter().find(|row| i32::from(row.1) == fault.kind);
+        Fault {
+            kind: known.map_or(FaultKind::Internal, |row| row.0),
+            message: match known {
+                Some(_) => fault.message,
+                None => format!("{} (fault kind {} is not known here)", fault.message, fault.kind),
+            },
+            retry_after_ms: fault.retry_after_ms,
+            conflict: fault.conflict.map(|detail| {
+                Box::new(ConflictDetail {
+                    cell: detail.cell.unwrap_or_default().into(),
+                    class: detail.class,
+                    base: Tid(detail.base),
+                    newest: Tid(detail.newest),
+                    reason: detail.reason,
+                    base_record: detail.base_record,
+                    newest_record: detail.newest_record,
+                })
+            }),
+        }
+    }
+}
+
+/// A fault as the status of a unary call: the encoded fault is the status's details. Records for client-side resolution
+/// are left out: they would not fit in HTTP/2 trailers. A unary client loads them.
+pub fn to_status(fault: &Fault) -> Status {
+    let mut wire = v1::Fault::from(fault);
+    if let Some(detail) = &mut wire.conflict {
+        detail.base_record = None;
+        detail.newest_record = None;
+    }
+    Status::with_details(code(fault.kind), fault.to_string(), Bytes::from(wire.encode_to_vec()))
+}
+
+/// The fault in a status; `None` when the status comes from the transport rather than from Zeolite.
+pub fn from_status(status: &Status) -> Option<Fault> {
+    if status.details().is_empty() {
+        return None;
+    }
+    v1::Fault::decode(status.details()).ok().map(Fault::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Cell, Oid};
+
+    #[test]
+    fn every_kind_survives_both_doors() {
+        assert_eq!(TABLE.len(), FaultKind::ALL.len());
+        for kind in FaultKind::ALL {
+            let fault = Fault::new(*kind, "m").after_ms(7);
+            assert_eq!(Fault::from(v1::Fault::from(&fault)), fault);
+            assert_eq!(from_status(&to_status(&fault)), Some(fault));
+        }
+    }
+
+    #[test]
+    fn a_conflict_keeps_its_place() {
+        let detail = ConflictDetail {
+            cell: Cell::entry(Oid(7), "k"),
+            class: "C".into(),
+            base: Tid(3),
+            newest: Tid(9),
+            reason: "r".into(),
+            base_record: Some(Bytes::from_static(b"b")),
+            newest_record: None,
+        };
+        let fault = Fault::conflict(FaultKind::Conflict, detail);
+        assert_eq!(Fault::from(v1::Fault::from(&fault)), fault);
+    }
+}

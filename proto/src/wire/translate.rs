@@ -1,0 +1,200 @@
+//! Owns the translation of drafts, receipts, cells and limits between the wire and the crate's own types.
+//!
+//! Decoding checks shape (a key has 16 bytes, a cell is named, a change is one of the three); limits and sense are
+//! checked by the server's engine.
+
+use super::v1;
+use crate::draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, Write};
+use crate::fault::Fault;
+use crate::ids::{Cell, CommitKey, Oid, Tid};
+use crate::limits::Limits;
+
+impl From<&Cell> for v1::Cell {
+    fn from(cell: &Cell) -> v1::Cell {
+        v1::Cell { oid: cell.oid.0, key: cell.key.clone() }
+    }
+}
+
+impl From<v1::Cell> for Cell {
+    fn from(cell: v1::Cell) -> Cell {
+        Cell { oid: Oid(cell.oid), key: cell.key }
+    }
+}
+
+impl From<&Note> for v1::Note {
+    fn from(note: &Note) -> v1::Note {
+        v1::Note { user: note.user.clone(), description: note.description.clone(), extension: note.extension.clone() }
+    }
+}
+
+impl From<v1::Note> for Note {
+    fn from(note: v1::Note) -> Note {
+        Note { user: note.user, description: note.description, extension: note.extension }
+    }
+}
+
+/// Reads a commit key off the wire.
+pub fn commit_key(bytes: &[u8]) -> Result<CommitKey, Fault> {
+    CommitKey::from_slice(bytes)
+        .ok_or_else(|| Fault::invalid(format!("a commit key has 16 bytes, this one has {}", bytes.len())))
+}
+
+fn named(cell: Option<v1::Cell>) -> Result<Cell, Fault> {
+    cell.map(Cell::from).ok_or_else(|| Fault::invalid("a cell is missing; name the oid, and the key of an entry"))
+}
+
+impl From<&Draft> for v1::Draft {
+    fn from(draft: &Draft) -> v1::Draft {
+        v1::Draft {
+            commit_key: draft.key.0.to_vec().into(),
+            snapshot: 0,
+            priority: match draft.priority {
+                Priority::Live => v1::Priority::Live.into(),
+                Priority::Batch => v1::Priority::Batch.into(),
+            },
+            read_cells: draft
+                .read_cells
+                .iter()
+                .map(|read| v1::ReadCell { cell: Some((&read.cell).into()), base: read.base.0 })
+                .collect(),
+            read_ranges: draft
+                .read_ranges
+                .iter()
+                .map(|range| v1::ReadRange {
+                    oid: range.oid.0,
+                    from: range.from.clone(),
+                    to: range.to.clone(),
+                    base: range.base.0,
+                })
+                .collect(),
+            writes: draft.writes.iter().map(v1::Write::from).collect(),
+            note: Some((&draft.note).into()),
+        }
+    }
+}
+
+impl From<&Write> for v1::Write {
+    fn from(write: &Write) -> v1::Write {
+        let change = match &write.change {
+            Change::Put(record) => v1::write::Change::Put(record.clone()),
+            Change::Apply { class, operation } => {
+                v1::write::Change::Apply(v1::Apply { class: class.clone(), operation: operation.clone() })
+            }
+            Change::Delete => v1::write::Change::Delete(v1::Delete {}),
+        };
+        v1::Write {
+            cell: Some((&write.cell).into()),
+            base: write.base.0,
+            change: Some(change),
+            stamped: write.stamped,
+        }
+    }
+}
+
+impl TryFrom<v1::Draft> for Draft {
+    type Error = Fault;
+
+    /// A base of 0 becomes the draft's snapshot (which may be 0 as well: the cell must not exist).
+    fn try_from(draft: v1::Draft) -> Result<Draft, Fault> {
+        let snapshot = draft.snapshot;
+        let base = |base: u64| Tid(if base == 0 { snapshot } else { base });
+        Ok(Draft {
+            key: commit_key(&draft.commit_key)?,
+            priority: match v1::Priority::try_from(draft.priority) {
+                Ok(v1::Priority::Live) => Priority::Live,
+                Ok(v1::Priority::Batch) => Priority::Batch,
+                Err(_) => return Err(Fault::invalid("unknown priority; use live or batch")),
+            },
+            read_cells: draft
+                .read_cells
+                .into_iter()
+                .map(|read| Ok(ReadCell { cell: named(read.cell)?, base: base(read.base) }))
+                .collect::<Result<_, Fault>>()?,
+            read_ranges: draft
+                .read_ranges
+                .into_iter()
+                .map(|range| ReadRange {
+                    oid: Oid(range.oid),
+                    from: range.from,
+                    to: range.to,
+                    base: base(range.base),
+                })
+                .collect(),
+            writes: draft
+                .writes
+                .into_iter()
+                .map(|write| {
+                    let change = match write.change {
+                        Some(v1::write::Change::Put(record)) => Change::Put(record),
+                        Some(v1::write::Change::Apply(apply)) => {
+                            Change::Apply { class: apply.class, operation: apply.operation }
+                        }
+                        Some(v1::write::Change::Delete(_)) => Change::Delete,
+                        None => return Err(Fault::invalid("a write has no change; put, apply or delete")),
+                    };
+                    Ok(Write { cell: named(write.cell)?, base: base(write.base), change, stamped: write.stamped })
+                })
+                .collect::<Result<_, Fault>>()?,
+            note: draft.note.map(Note::from).unwrap_or_default(),
+        })
+    }
+}
+
+impl From<&Merged> for v1::MergedCell {
+    fn from(merged: &Merged) -> v1::MergedCell {
+        v1::MergedCell { cell: Some((&merged.cell).into()), record: merged.record.clone() }
+    }
+}
+
+impl From<v1::MergedCell> for Merged {
+    fn from(merged: v1::MergedCell) -> Merged {
+        Merged { cell: merged.cell.unwrap_or_default().into(), record: merged.record }
+    }
+}
+
+impl From<&Receipt> for v1::Receipt {
+    fn from(receipt: &Receipt) -> v1::Receipt {
+        v1::Receipt { tid: receipt.tid.0, merged: receipt.merged.iter().map(v1::MergedCell::from).collect() }
+    }
+}
+
+impl From<v1::Receipt> for Receipt {
+    fn from(receipt: v1::Receipt) -> Receipt {
+        Receipt { tid: Tid(receipt.tid), merged: receipt.merged.into_iter().map(Merged::from).collect() }
+    }
+}
+
+impl From<&Limits> for v1::Limits {
+    fn from(limits: &Limits) -> v1::Limits {
+        v1::Limits {
+            message_bytes_max: limits.message_bytes_max as u64,
+            record_bytes_max: limits.record_bytes_max as u64,
+            draft_bytes_max: limits.draft_bytes_max as u64,
+            draft_writes_max: limits.draft_writes_max as u32,
+            key_bytes_max: limits.key_bytes_max as u32,
+            load_cells_max: limits.load_cells_max as u32,
+            scan_entries_max: limits.scan_entries_max as u32,
+            oids_max: limits.oids_max,
+            pin_ms_max: limits.pin_ms_max,
+            prepare_ms_max: limits.prepare_ms_max,
+        }
+    }
+}
+
+impl From<v1::Limits> for Limits {
+    fn from(limits: v1::Limits) -> Limits {
+        Limits {
+            message_bytes_max: limits.message_bytes_max as usize,
+            record_bytes_max: limits.record_bytes_max as usize,
+            draft_bytes_max: limits.draft_bytes_max as usize,
+            draft_writes_max: limits.draft_writes_max as usize,
+            key_bytes_max: limits.key_bytes_max as usize,
+            load_cells_max: limits.load_cells_max as usize,
+            scan_entries_max: limits.scan_entries_max as usize,
+            oids_max: limits.oids_max,
+            pin_ms_max: limits.pin_ms_max,
+            prepare_ms_max: limits.prepare_ms_max,
+            reply_bytes_aim: Limits::default().reply_bytes_aim,
+        }
+    }
+}
