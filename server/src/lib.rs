@@ -1,1 +1,9 @@
-//! The server.
+//! The Zeolite server.
+//!
+//! ```text
+//!   server (composition, shutdown) > rpc > engine > store > disk
+//! ```
+//! Left may name right; right never names left. Only `rpc` names tonic or generated types.
+
+pub mod engine;
+pub mod store;

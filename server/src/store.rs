@@ -1,0 +1,151 @@
+//! The store: an append-only log that *is* the database, and an index that can always be rebuilt from it.
+//!
+//! ```text
+//!             Appender (the writer thread's)          Reader (everybody's, shared)
+//!   txns ──> frame ──> one write, one fdatasync        cell, tid ─┬─> overlay   revisions not yet in the index
+//!                └──> publish: overlay ───────────────────────────┤
+//!            Settler (a background thread's)                       ├─> index     redb or sled
+//!              overlay ──> index, checkpoints                      └─> cache / one positioned read of the log
+//! ```
+//!
+//! The store has no threads, no channels and no async: its parts are called by the engine's loops, or by a test.
+//! Rules: nothing is visible before its batch is durable; after a failed sync nothing is appended any more; deleting the
+//! index loses nothing.
+
+pub mod disk;
+
+use bytes::Bytes;
+use zeolite_proto::{Cell, CommitKey, Oid, Tid};
+
+/// A transaction as the log keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Txn {
+    /// Its place in the order.
+    pub tid: Tid,
+    /// The committer's exactly-once key.
+    pub key: CommitKey,
+    /// The encoded note (user, description, extension); opaque here.
+    pub note: Bytes,
+    /// What it wrote, at most one write per cell.
+    pub writes: Vec<TxnWrite>,
+}
+
+/// One cell's new revision.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TxnWrite {
+    /// The cell.
+    pub cell: Cell,
+    /// The encoded record; `None`: deleted.
+    pub record: Option<Bytes>,
+    /// Whether a resolver made it: so that a receipt can be told again after a restart.
+    pub merged: bool,
+}
+
+/// A revision of a cell: what one transaction wrote there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Revision {
+    /// The transaction that wrote it.
+    pub tid: Tid,
+    /// The transaction that ended it; `None`: it is still the newest.
+    pub end: Option<Tid>,
+    /// The encoded record; `None`: deleted.
+    pub record: Option<Bytes>,
+}
+
+/// One entry of a scan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The key.
+    pub key: Bytes,
+    /// The revision's tid.
+    pub tid: Tid,
+    /// The encoded record; empty when only keys were asked for.
+    pub record: Bytes,
+}
+
+/// What to scan: the entries of one collection, at one tid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Range {
+    /// The collection.
+    pub oid: Oid,
+    /// First key, inclusive; empty: from the first entry (the collection's own record is never part of a scan).
+    pub from: Bytes,
+    /// End, exclusive; empty: to the end.
+    pub to: Bytes,
+    /// From the end to the beginning.
+    pub reverse: bool,
+    /// Leave the records out.
+    pub keys_only: bool,
+}
+
+/// A class at a schema version, with the exact number of its objects now (plain cells; entries are not counted).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KindCount {
+    /// The class.
+    pub class: String,
+    /// The schema version.
+    pub version: u32,
+    /// How many objects.
+    pub objects: u64,
+}
+
+/// What can go wrong below. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The bytes at this place are not what was written.
+    #[error("damage in segment {segment} at offset {offset}: {what}; restore this segment from a backup, then run `zeolite verify`")]
+    Damaged {
+        /// Segment number.
+        segment: u32,
+        /// Byte offset in the segment's file.
+        offset: u64,
+        /// What does not fit.
+        what: String,
+    },
+    /// No room; nothing was lost and the store goes on when there is room.
+    #[error("the disk is full; nothing was lost: free some space and commits go on")]
+    DiskFull,
+    /// An earlier write or sync failed: the store appends nothing any more.
+    #[error("the store is poisoned, nothing more is written: {reason}; check the disk, then restart")]
+    Poisoned {
+        /// The first failure.
+        reason: String,
+    },
+    /// The snapshot is older than what pack has kept.
+    #[error("snapshot {asked} is older than {packed_to}, up to which history was packed; open a newer snapshot")]
+    Packed {
+        /// What was asked for.
+        asked: Tid,
+        /// The oldest snapshot there is.
+        packed_to: Tid,
+    },
+    /// Another process has the data directory.
+    #[error("the data directory {path} is in use by another process{holder}; stop that one, or choose another directory")]
+    Locked {
+        /// The directory.
+        path: String,
+        /// ` (pid n)`, or empty.
+        holder: String,
+    },
+    /// The data directory or a file in it has a format that this program does not know.
+    #[error("{what} has format {found}, this program knows {known}; use a newer zeolite")]
+    Format {
+        /// The file.
+        what: String,
+        /// Its format number.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The index failed; it can be deleted and is rebuilt at the next start.
+    #[error("index: {0}; if this stays, stop the server and run `zeolite reindex`")]
+    Index(String),
+    /// A read or a write outside of the log failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was done.
+        what: String,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+}

@@ -1,0 +1,45 @@
+//! Owns the two traits through which the store touches the world: `Disk` (a data directory) and `DiskFile`.
+//!
+//! They are components given to the store, so that a test can run it on a disk that loses unsynced bytes, tears writes or
+//! fails its n-th call. Paths are relative to the data directory, with `/`.
+
+use std::io;
+use std::sync::Arc;
+
+/// A data directory.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file for reading and writing; with `create` it is made when missing.
+    fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>>;
+    /// The names of the files in a directory, sorted; empty when the directory does not exist.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Makes a directory and its parents.
+    fn make_dir(&self, dir: &str) -> io::Result<()>;
+    /// Renames a file over whatever is there. Durable after `sync_dir`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; it is no error when there is none. Open handles stay readable.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Makes creations, renames and removals in a directory durable.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Bytes that can still be written.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// The real path of a file, for an engine that opens its files itself; `None` on a disk that has no real files.
+    fn real_path(&self, path: &str) -> Option<std::path::PathBuf>;
+}
+
+/// An open file. All calls are positioned, so that readers share one handle.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Fills the buffer from an offset; `UnexpectedEof` when the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all bytes at an offset. `StorageFull` when there is no room; some of the bytes may have been written.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends (with zeros) to a length.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// fdatasync: when it returns Ok, everything written before is on the disk.
+    fn sync_data(&self) -> io::Result<()>;
+}
