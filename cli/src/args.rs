@@ -1,0 +1,171 @@
+//! Owns the command line: every command, option and help text.
+
+use crate::exit;
+use crate::moment::At;
+use crate::place::Place;
+use clap::{Args, Parser, Subcommand};
+use zeolite_proto::{Oid, Tid};
+
+/// Zeolite, a transactional object database server.
+#[derive(Parser)]
+#[command(name = "zeolite", version, after_help = exit::HELP, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// One JSON value per line instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// The server to talk to
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "ZEOLITE_SERVER", default_value = crate::link::ADDRESS)]
+    pub(crate) server: String,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// How the server is: health, sizes, counts, where the time of commits goes
+    Status(StatusArgs),
+    /// Show one cell: an object, or one entry of a collection
+    Get(GetArgs),
+    /// List the entries of a collection in key order
+    Scan(ScanArgs),
+    /// List the revisions of a cell, newest first
+    History(HistoryArgs),
+    /// List transactions, oldest first
+    Log(LogArgs),
+    /// Undo one transaction by a new one
+    Undo(UndoArgs),
+    /// Remove old revisions and unreachable objects, beside full traffic
+    Pack(PackArgs),
+    /// Read everything and check it: every checksum, every reference, index against log
+    Verify,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct StatusArgs {
+    /// Also show how many objects there are by class and schema version, and the resolvers
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct GetArgs {
+    /// OID for an object, OID/KEY for an entry; the oid in hexadecimal, the key as `scan` prints it
+    pub(crate) cell: Place,
+    /// As of this tid or time: hexadecimal tid, `2026-05-01T12:00:00Z`, or `90s`, `2h`, `3days` (ago)
+    #[arg(long, value_name = "TID|TIME")]
+    pub(crate) at: Option<At>,
+    /// Write only the record's data, byte by byte as stored
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ScanArgs {
+    /// The collection, in hexadecimal; 0 is the root
+    pub(crate) oid: Oid,
+    /// First key, inclusive
+    #[arg(long, value_name = "KEY", value_parser = crate::place::key)]
+    pub(crate) from: Option<bytes::Bytes>,
+    /// End, exclusive
+    #[arg(long, value_name = "KEY", value_parser = crate::place::key)]
+    pub(crate) to: Option<bytes::Bytes>,
+    /// Only keys that begin so
+    #[arg(long, value_name = "KEY", value_parser = crate::place::key, conflicts_with_all = ["from", "to"])]
+    pub(crate) prefix: Option<bytes::Bytes>,
+    /// From the end to the beginning
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// At most so many entries; 0 for all
+    #[arg(long, short = 'n', default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Keys without records
+    #[arg(long)]
+    pub(crate) keys_only: bool,
+    /// As of this tid or time (as for `get`)
+    #[arg(long, value_name = "TID|TIME")]
+    pub(crate) at: Option<At>,
+}
+
+#[derive(Args)]
+pub(crate) struct HistoryArgs {
+    /// OID, or OID/KEY
+    pub(crate) cell: Place,
+    /// Only revisions before this tid or time
+    #[arg(long, value_name = "TID|TIME")]
+    pub(crate) before: Option<At>,
+    /// At most so many revisions
+    #[arg(long, short = 'n', default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Also show the records
+    #[arg(long)]
+    pub(crate) records: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct LogArgs {
+    /// From this tid or time on
+    #[arg(long, value_name = "TID|TIME")]
+    pub(crate) from: Option<At>,
+    /// Up to this tid or time, inclusive
+    #[arg(long, value_name = "TID|TIME")]
+    pub(crate) to: Option<At>,
+    /// At most so many transactions; 0 for all
+    #[arg(long, short = 'n', default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Also list the cells that each transaction wrote
+    #[arg(long)]
+    pub(crate) cells: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct UndoArgs {
+    /// The transaction, as `log` and `history` print it
+    pub(crate) tid: Tid,
+    /// Kept in the log as the reason
+    #[arg(long, short = 'm', default_value = "")]
+    pub(crate) message: String,
+    /// Kept in the log as the author
+    #[arg(long, env = "USER", default_value = "")]
+    pub(crate) user: String,
+}
+
+#[derive(Args)]
+pub(crate) struct PackArgs {
+    /// Keep what is visible at this tid or time and later; without it, now
+    #[arg(long, value_name = "TID|TIME")]
+    pub(crate) to: Option<At>,
+    /// Keep objects that cannot be reached from the root
+    #[arg(long)]
+    pub(crate) keep_garbage: bool,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn cells_times_and_keys_are_read() {
+        let cli = Cli::try_parse_from(["zeolite", "get", "2a/k\\x00y", "--at", "2h", "--json"]).expect("parses");
+        let Command::Get(args) = cli.command else { panic!("not get") };
+        assert!(cli.json && args.at.is_some());
+        assert_eq!(args.cell.0, zeolite_proto::Cell::entry(Oid(0x2a), &b"k\0y"[..]));
+        assert!(Cli::try_parse_from(["zeolite", "get", "zz"]).is_err());
+        assert!(Cli::try_parse_from(["zeolite", "get", "1", "--at", "yesterday-ish"]).is_err());
+    }
+}

@@ -1,0 +1,82 @@
+//! Owns the exit codes: what each means, and which error becomes which.
+
+use std::process::ExitCode;
+use zeolite_proto::Fault;
+
+/// Shown at the end of `zeolite --help`; the table is the promise, [`code`] keeps it.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0    done, nothing wrong
+  1    a problem was found (verify, config check, an invariant of the demo)
+  2    wrong usage: arguments, environment or settings file
+  3    the server cannot be reached
+  4    the server refused: the message begins with the kind of the fault
+  5    something on this machine failed: data directory, file, terminal
+  130  interrupted";
+
+/// A command did its work and found something wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ProblemFound(pub(crate) String);
+
+/// The arguments, the environment or the settings file do not make sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Nobody answers at the address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach a server at {address}: {reason}; start one with `zeolite serve`, or name another with --server")]
+pub(crate) struct CannotConnect {
+    pub(crate) address: String,
+    pub(crate) reason: String,
+}
+
+/// The user pressed Ctrl-C.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted{0}")]
+pub(crate) struct Interrupted(pub(crate) &'static str);
+
+/// The code of an error: that of the first cause in its chain that has one.
+pub(crate) fn number(error: &anyhow::Error) -> u8 {
+    let of = |cause: &(dyn std::error::Error + 'static)| -> Option<u8> {
+        if cause.is::<ProblemFound>() {
+            Some(1)
+        } else if cause.is::<Usage>() {
+            Some(2)
+        } else if cause.is::<CannotConnect>() {
+            Some(3)
+        } else if cause.is::<Fault>() {
+            Some(4)
+        } else if cause.is::<Interrupted>() {
+            Some(130)
+        } else {
+            None
+        }
+    };
+    error.chain().find_map(of).unwrap_or(5)
+}
+
+/// The process's answer for an error.
+pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(number(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn an_error_keeps_its_code_under_context() {
+        let refused: anyhow::Result<()> = Err(Fault::invalid("no").into());
+        let refused = refused.context("loading a cell").expect_err("is an error");
+        assert_eq!(number(&refused), 4);
+        assert_eq!(number(&ProblemFound("p".into()).into()), 1);
+        assert_eq!(number(&Usage("u".into()).into()), 2);
+        let gone = CannotConnect { address: "a".into(), reason: "r".into() };
+        assert_eq!(number(&anyhow::Error::from(gone).context("status")), 3);
+        assert_eq!(number(&Interrupted("").into()), 130);
+        assert_eq!(number(&anyhow::anyhow!("disk")), 5);
+    }
+}

@@ -1,0 +1,82 @@
+//! Owns moments: how a tid or a time is written on the command line, and how a tid is shown as a time.
+
+use jiff::{Span, Timestamp, ZonedDateTime};
+use std::str::FromStr;
+use zeolite_proto::Tid;
+
+/// A tid from the command line: given as such, as a time, or as a time ago.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct At(pub(crate) Tid);
+
+impl FromStr for At {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<At, String> {
+        if text.len() == 16 || text.starts_with("0x") {
+            return text.parse().map(At).map_err(|error| format!("{text:?} is not a tid in hexadecimal ({error})"));
+        }
+        let from_timestamp = |time: Timestamp| At(Tid::from_unix_nanos(time.as_nanosecond()));
+        if let Ok(time) = text.parse::<Timestamp>() {
+            return Ok(from_timestamp(time));
+        }
+        if let Ok(local) = text.parse::<jiff::civil::DateTime>() {
+            let zoned = local.to_zoned_datetime(jiff::tz::TimeZone::system()).map_err(|error| error.to_string())?;
+            return Ok(from_timestamp(zoned.timestamp()));
+        }
+        let span: Span = text
+            .trim_end_matches(" ago")
+            .parse()
+            .map_err(|_| "write a tid of 16 hexadecimal digits, a time like 2026-05-01T12:00:00Z, or an age like 2h")?;
+        let then = ZonedDateTime::now().checked_sub(span.abs()).map_err(|error| error.to_string())?;
+        Ok(from_timestamp(then.timestamp()))
+    }
+}
+
+/// The tid's time, in UTC to the millisecond; `-` for no tid.
+pub(crate) fn shown(tid: u64) -> String {
+    if tid == 0 {
+        return "-".into();
+    }
+    // Out of jiff's range only when the tid is not one that a clock made.
+    match Timestamp::from_nanosecond(Tid(tid).unix_nanos()) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S.%3fZ").to_string(),
+        Err(_) => "?".into(),
+    }
+}
+
+/// Milliseconds as the largest two units that are not zero.
+pub(crate) fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{:.1}s", ms as f64 / 1000.0),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tids_times_and_ages_are_moments() {
+        let tid = Tid::from_unix_nanos(1_777_636_800_500_500_000);
+        assert_eq!(tid.to_string().parse(), Ok(At(tid)));
+        assert_eq!("2026-05-01T12:00:00.5005Z".parse(), Ok(At(tid)));
+        assert_eq!(shown(tid.0), "2026-05-01 12:00:00.500Z");
+        let now = Tid::from_unix_nanos(Timestamp::now().as_nanosecond());
+        for age in ["2h", "90s", "3 days ago", "1h 5m"] {
+            let At(then) = age.parse().expect("reads");
+            assert!(then < now, "{age}");
+        }
+        assert!("soon".parse::<At>().is_err());
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        let shown = [1_500, 61_000, 3_661_000, 90_000_000].map(duration);
+        assert_eq!(shown, ["1.5s", "1m 1s", "1h 1m", "1d 1h"]);
+    }
+}

@@ -1,0 +1,115 @@
+//! Owns progress of long work: bars in a terminal, a plain line now and then elsewhere, nothing for programs.
+
+use crate::output::{Out, count};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Without a terminal, one line per bar at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// A group of bars that are drawn together.
+pub(crate) struct Progress {
+    how: How,
+    bars: MultiProgress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Bars,
+    Lines,
+    Nothing,
+}
+
+impl Progress {
+    pub(crate) fn new(out: &Out) -> Progress {
+        let how = match (out.is_json(), out.draws()) {
+            (true, _) => How::Nothing,
+            (false, true) => How::Bars,
+            (false, false) => How::Lines,
+        };
+        let target = if how == How::Bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Progress { how, bars: MultiProgress::with_draw_target(target) }
+    }
+
+    /// A bar towards a total; a total of 0 is not known yet.
+    pub(crate) fn bar(&self, what: &str, unit: &'static str, total: u64) -> Bar {
+        let bar = self.bars.add(ProgressBar::new(total));
+        bar.set_style(style(total));
+        bar.set_prefix(format!("{what:<10}"));
+        Bar {
+            how: self.how,
+            what: what.to_owned(),
+            unit,
+            bar,
+            told: Mutex::new(None),
+            remark: Mutex::new(String::new()),
+        }
+    }
+}
+
+fn style(total: u64) -> ProgressStyle {
+    let template = if total == 0 {
+        "{prefix} {spinner} {human_pos} {msg}"
+    } else {
+        "{prefix} {bar:28} {percent:>3}% {human_pos}/{human_len} {msg} {eta:>4}"
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+}
+
+/// One bar. All methods may be called from any task.
+pub(crate) struct Bar {
+    how: How,
+    what: String,
+    unit: &'static str,
+    bar: ProgressBar,
+    told: Mutex<Option<Instant>>,
+    remark: Mutex<String>,
+}
+
+impl Bar {
+    /// Moves the bar; `total` may have become known or changed.
+    pub(crate) fn set(&self, done: u64, total: u64) {
+        if self.bar.length() != Some(total) {
+            self.bar.set_style(style(total));
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(done);
+        self.tell(false);
+    }
+
+    /// What is worth knowing now, after the numbers.
+    pub(crate) fn remark(&self, text: String) {
+        self.bar.set_message(text.clone());
+        if let Ok(mut remark) = self.remark.lock() {
+            *remark = text;
+        }
+    }
+
+    /// The work is over; the bar stays where it is.
+    pub(crate) fn finish(&self) {
+        self.tell(true);
+        self.bar.abandon();
+    }
+
+    /// The work is over and needs no trace.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn tell(&self, now: bool) {
+        if self.how != How::Lines {
+            return;
+        }
+        let Ok(mut told) = self.told.lock() else { return };
+        if !now && told.is_some_and(|at| at.elapsed() < LINE_EVERY) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let remark = self.remark.lock().map(|text| text.clone()).unwrap_or_default();
+        let done = count(self.bar.position());
+        let of = self.bar.length().filter(|total| *total > 0).map(|total| format!(" of {}", count(total)));
+        let line = format!("{}: {done}{} {} {remark}", self.what, of.unwrap_or_default(), self.unit);
+        Out::new(false).complain(line.trim_end());
+    }
+}

@@ -1,0 +1,150 @@
+//! Owns `undo`, `pack` and `verify` through a server: what an operator does to a running database.
+
+use crate::args::{PackArgs, UndoArgs};
+use crate::exit::ProblemFound;
+use crate::link::Link;
+use crate::moment;
+use crate::output::{Out, count, size};
+use crate::progress::Progress;
+use anyhow::{Context, Result};
+use serde_json::json;
+use zeolite_proto::wire::v1;
+
+pub(crate) async fn undo(out: &Out, link: &mut Link, args: &UndoArgs) -> Result<()> {
+    let description = match args.message.as_str() {
+        "" => format!("undo {}", args.tid),
+        message => message.to_owned(),
+    };
+    let mut key = [0u8; 16];
+    fastrand::fill(&mut key);
+    let request = v1::UndoRequest {
+        tid: args.tid.0,
+        commit_key: key.to_vec().into(),
+        note: Some(v1::Note { user: args.user.clone(), description, extension: bytes::Bytes::new() }),
+    };
+    let receipt = match link.storage.undo(request).await {
+        Ok(receipt) => receipt.into_inner(),
+        Err(status) => return Err(link.failed(&status)),
+    };
+    if out.is_json() {
+        return out.json(&json!({
+            "undone": args.tid.to_string(),
+            "tid": format!("{:016x}", receipt.tid),
+            "merged": receipt.merged.len(),
+        }));
+    }
+    let merged = match receipt.merged.len() {
+        0 => String::new(),
+        cells => format!("; {cells} cells were merged with later writes"),
+    };
+    out.line(format_args!("{} is undone by {:016x}{merged}", args.tid, receipt.tid));
+    Ok(())
+}
+
+pub(crate) async fn pack(out: &Out, link: &mut Link, args: &PackArgs) -> Result<()> {
+    let request =
+        v1::PackRequest { tid: args.to.map_or(0, |at| at.0.0), keep_garbage: args.keep_garbage, dry_run: args.dry_run };
+    let mut messages = match link.admin.pack(request).await {
+        Ok(messages) => messages.into_inner(),
+        Err(status) => return Err(link.failed(&status)),
+    };
+    let progress = Progress::new(out);
+    let bar = progress.bar("pack", "", 0);
+    let mut last = None;
+    while let Some(message) = link.next(&mut messages).await? {
+        bar.set(message.done_units, message.total_units);
+        bar.remark(message.stage.clone());
+        last = Some(message);
+    }
+    bar.clear();
+    let end =
+        last.filter(|message| message.done).context("the server ended the pack without its result; see its log")?;
+    if out.is_json() {
+        return out.json(&json!({
+            "dry_run": args.dry_run,
+            "packed_to": format!("{:016x}", end.packed_to),
+            "revisions_removed": end.revisions_removed,
+            "objects_removed": end.objects_removed,
+            "bytes_before": end.bytes_before,
+            "bytes_after": end.bytes_after,
+        }));
+    }
+    let would = if args.dry_run { "would be " } else { "" };
+    out.facts(&[
+        ("packed to", format!("{:016x} {}", end.packed_to, moment::shown(end.packed_to))),
+        ("revisions", format!("{} {would}removed", count(end.revisions_removed))),
+        ("objects", format!("{} {would}removed as unreachable", count(end.objects_removed))),
+        ("log", format!("{} before, {} after", size(end.bytes_before), size(end.bytes_after))),
+    ]);
+    if args.to.is_some_and(|at| end.packed_to < at.0.0) {
+        out.remark("packed less far than asked: a pinned snapshot holds it back (see `zeolite status`)");
+    }
+    Ok(())
+}
+
+pub(crate) async fn verify(out: &Out, link: &mut Link) -> Result<()> {
+    let mut messages = match link.admin.verify(v1::VerifyRequest {}).await {
+        Ok(messages) => messages.into_inner(),
+        Err(status) => return Err(link.failed(&status)),
+    };
+    let progress = Progress::new(out);
+    let bar = progress.bar("verify", "", 0);
+    let mut last = None;
+    while let Some(message) = link.next(&mut messages).await? {
+        bar.set(message.done_units, message.total_units);
+        bar.remark(message.stage.clone());
+        last = Some(message);
+    }
+    bar.clear();
+    let end = last.filter(|message| message.done).context("the server ended without a result; see its log")?;
+    Verdict {
+        transactions: end.transactions,
+        revisions: end.revisions,
+        objects: end.objects,
+        problems: end.problems,
+        problems_total: end.problems_total,
+    }
+    .tell(out)
+}
+
+/// What a verification found, by a server or offline.
+pub(crate) struct Verdict {
+    pub(crate) transactions: u64,
+    pub(crate) revisions: u64,
+    pub(crate) objects: u64,
+    pub(crate) problems: Vec<String>,
+    pub(crate) problems_total: u64,
+}
+
+impl Verdict {
+    /// Prints it; problems are an error with the exit code for problems.
+    pub(crate) fn tell(&self, out: &Out) -> Result<()> {
+        let good = self.problems.is_empty() && self.problems_total == 0;
+        if out.is_json() {
+            out.json(&json!({
+                "good": good,
+                "transactions": self.transactions,
+                "revisions": self.revisions,
+                "objects": self.objects,
+                "problems": self.problems,
+                "problems_total": self.problems_total,
+            }))?;
+        } else {
+            self.problems.iter().for_each(|problem| out.line(out.verdict(false, problem)));
+            let read = format!(
+                "{} transactions, {} revisions, {} objects",
+                count(self.transactions),
+                count(self.revisions),
+                count(self.objects)
+            );
+            let verdict = if good { "every checksum and reference is right" } else { "not all is well" };
+            out.line(format_args!("{read}: {}", out.verdict(good, verdict)));
+        }
+        if good {
+            return Ok(());
+        }
+        let total = self.problems_total.max(self.problems.len() as u64);
+        Err(ProblemFound(format!("{total} problems; keep a copy of the data directory before repairing anything"))
+            .into())
+    }
+}
