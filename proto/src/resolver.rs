@@ -87,6 +87,21 @@ impl Registry {
         self.by_class.get(class)
     }
 
+    /// The resolver for a merge: that of the class which all sides that exist have; none when their classes differ.
+    ///
+    /// It is asked whenever both sides wrote the cell since the base, also when both deleted it: an item of a queue may
+    /// be deleted by one only.
+    pub fn of_sides(
+        &self,
+        base: Option<&Record>,
+        theirs: Option<&Record>,
+        ours: Option<&Record>,
+    ) -> Option<&Arc<dyn Resolver>> {
+        let mut classes = [theirs, ours, base].into_iter().flatten().map(|record| record.class.as_str());
+        let class = classes.next()?;
+        if classes.all(|other| other == class) { self.get(class) } else { None }
+    }
+
     /// All, sorted by class.
     pub fn list(&self) -> Vec<(&str, &dyn Resolver)> {
         let mut all: Vec<_> = self.by_class.iter().map(|(class, r)| (class.as_str(), r.as_ref())).collect();
