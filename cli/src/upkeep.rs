@@ -16,6 +16,7 @@ pub(crate) async fn undo(out: &Out, link: &mut Link, args: &UndoArgs) -> Result<
         message => message.to_owned(),
     };
     let mut key = [0u8; 16];
+    #[expect(clippy::disallowed_methods, reason = "a commit key is new each time the command is given")]
     fastrand::fill(&mut key);
     let request = v1::UndoRequest {
         tid: args.tid.0,
