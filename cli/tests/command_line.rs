@@ -1,0 +1,79 @@
+//! The binary as its users meet it: exit codes, streams, closed pipes.
+
+use std::process::{Command, Output, Stdio};
+
+fn zeolite(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_zeolite"))
+        .args(args)
+        .env_remove("ZEOLITE_SERVER")
+        .output()
+        .expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An address where nobody listens: a port that was just free.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("has an address").to_string()
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_so_on_standard_error() {
+    for args in
+        [&["frobnicate"][..], &["get"], &["get", "not-hex"], &["scan", "0", "--at", "someday"], &["undo", "xyz"]]
+    {
+        let output = zeolite(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn nobody_there_is_3_for_people_and_programs() {
+    let address = nobody();
+    let output = zeolite(&["status", "--server", &address]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("cannot reach a server"), "{}", text(&output.stderr));
+
+    let output = zeolite(&["--json", "get", "0", "--server", &address]);
+    assert_eq!(output.status.code(), Some(3));
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one json value");
+    assert_eq!(error["exit_code"], 3);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    let output = zeolite(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for line in ["0    done", "3    the server cannot be reached", "130  interrupted"] {
+        assert!(help.contains(line), "{help}");
+    }
+}
+
+#[test]
+fn completions_are_scripts() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = zeolite(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        assert!(text(&output.stdout).contains("zeolite"), "{shell}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_zeolite"))
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}
