@@ -1,0 +1,101 @@
+//! Owns the cache of revisions that all transactions of one `Db` share, kept right by the feed.
+//!
+//! Each cell has a few revisions, each with the interval of snapshots for which it is right ([`slot`]); the feed closes
+//! intervals, replies open them under one rule ([`shard`]). A read at snapshot S is answered from here if some interval
+//! holds S; so the newest state and a pinned old snapshot live side by side, and a commit of somebody else takes nothing
+//! away from a transaction that reads at an older tid.
+//!
+//! Who may do what: the reader of the session alone calls `invalidate` and `reset`; any task calls `find` and `insert`.
+//! Shards have a lock each, held for one cell and never across an await. Records are copied in: a slice of a reply would
+//! keep the whole reply alive, and the byte budget would mean nothing.
+//!
+//! Not kept: scans (a walk over a collection would push everything else out), uncommitted writes.
+
+mod recent;
+mod shard;
+mod slot;
+
+#[cfg(test)]
+mod schedule;
+
+use crate::revision::Revision;
+use parking_lot::Mutex;
+use shard::{Shard, hash};
+pub(crate) use slot::Known;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zeolite_proto::{Cell, Tid};
+
+/// A power of two; more than the threads that are likely to be there.
+const SHARDS: usize = 32;
+
+/// The shared cache.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    shards: Box<[Mutex<Shard>]>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How the cache has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CacheStats {
+    /// Bytes held.
+    pub bytes: u64,
+    /// Reads that were answered from the cache.
+    pub hits: u64,
+    /// Reads that had to ask the server.
+    pub misses: u64,
+}
+
+impl Cache {
+    /// An empty cache with a budget.
+    pub(crate) fn new(bytes_max: u64) -> Cache {
+        let shard = || Mutex::new(Shard::new(bytes_max / SHARDS as u64));
+        Cache {
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        // The map inside uses the low bits of another hash; these are the well mixed high ones.
+        &self.shards[(hash >> 48) as usize % SHARDS]
+    }
+
+    /// The revision that is right at the snapshot, if it is here.
+    pub(crate) fn find(&self, cell: &Cell, at: Tid, epoch: u64) -> Option<Known> {
+        let found = self.shard(hash(cell)).lock().find(cell, at, epoch);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Takes in a revision that was read at the snapshot, from a connection of that epoch.
+    pub(crate) fn insert(&self, cell: &Cell, revision: &Revision, at: Tid, epoch: u64) {
+        let hash = hash(cell);
+        self.shard(hash).lock().insert(cell, hash, revision, at, epoch);
+    }
+
+    /// A commit wrote these cells.
+    pub(crate) fn invalidate(&self, tid: Tid, cells: &[Cell]) {
+        for cell in cells {
+            let hash = hash(cell);
+            self.shard(hash).lock().invalidate(cell, hash, tid);
+        }
+    }
+
+    /// Forgets everything: see [`Shard::reset`].
+    pub(crate) fn reset(&self, epoch: u64, floor: Tid) {
+        self.shards.iter().for_each(|shard| shard.lock().reset(epoch, floor));
+    }
+
+    /// How it has done.
+    pub(crate) fn stats(&self) -> CacheStats {
+        CacheStats {
+            bytes: self.shards.iter().map(|shard| shard.lock().bytes()).sum(),
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Owns the connection's life: connecting, reconnecting in the background, resending, waiting out a busy server.
+//!
+//! ```text
+//!   supervisor (one task)    connect ─> hello ─> run the reader until the session ends ─> back off, again
+//!   Core::call (any task)    wait for a link ─> send ─┬─ reply                      => done
+//!                                                     ├─ busy, shutting down        => wait as told, again
+//!                                                     └─ session lost               => again on the next link
+//! ```
+//!
+//! What may be sent again is said by [`What`]. Reads are harmless. A commit is sent again under the *same* commit key, and
+//! the server gives one receipt per key, so that it happens once; if no answer comes within the time limit, its outcome
+//! is unknown and the error says so. A prepare is never sent twice.
+//!
+//! The number of requests in flight is bounded; beyond it callers wait their turn.
+
+mod db;
+mod options;
+mod position;
+
+pub use db::{Db, Outcome};
+pub use options::Options;
+pub(crate) use position::Position;
+
+use crate::cache::Cache;
+use crate::commit_keys::CommitKeys;
+use crate::errors::{Error, Result};
+use crate::oids::Oids;
+use crate::watch::Watchers;
+use crate::wire::{self, Failure, Hello, Inbox, Link, Welcome};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Tid};
+
+/// Whether a request may be sent again after the session was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum What {
+    /// Harmless to repeat.
+    Read,
+    /// Repeated under its key: happens once.
+    Commit(CommitKey),
+    /// Never repeated.
+    Once,
+}
+
+/// The state of the connection, as the supervisor tells it.
+#[derive(Clone, Debug)]
+enum State {
+    Connecting { last: Option<Error> },
+    Connected(Arc<Attached>),
+    /// The `Db` is gone.
+    Closed,
+}
+
+/// A link with the epoch of the store behind it.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) link: Arc<Link>,
+    pub(crate) epoch: u64,
+    /// A request found the link dead before the reader did.
+    dead: Notify,
+}
+
+/// What all handles of one `Db` share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) options: Options,
+    pub(crate) url: String,
+    pub(crate) cache: Cache,
+    pub(crate) position: Position,
+    pub(crate) watchers: Watchers,
+    pub(crate) oids: Oids,
+    pub(crate) keys: CommitKeys,
+    in_flight: Semaphore,
+    state: watch::Sender<State>,
+    /// The store of the last hello; 0: none yet.
+    store_id: AtomicU64,
+    /// The server's limit.
+    load_cells_max: AtomicUsize,
+}
+
+impl Core {
+    fn new(url: String, options: Options) -> Core {
+        Core {
+            cache: Cache::new(options.cache_bytes),
+            position: Position::default(),
+            watchers: Watchers::new(options.watch_backlog),
+            oids: Oids::default(),
+            keys: CommitKeys::new(),
+            in_flight: Semaphore::new(options.in_flight_max),
+            state: watch::Sender::new(State::Connecting { last: None }),
+            store_id: AtomicU64::new(0),
+            load_cells_max: AtomicUsize::new(1),
+            url,
+            options,
+        }
+    }
+
+    /// Waits for a connection.
+    pub(crate) async fn attached(&self, deadline: Instant) -> Result<Arc<Attached>> {
+        if let State::Connected(attached) = &*self.state.borrow() {
+            return Ok(attached.clone());
+        }
+        let mut state = self.state.subscribe();
+        let ready = state.wait_for(|state| !matches!(state, State::Connecting { .. }));
+        if let Ok(Ok(state)) = tokio::time::timeout_at(deadline, ready).await
+            && let State::Connected(attached) = &*state
+        {
+            return Ok(attached.clone());
+        }
+        Err(match &*self.state.borrow() {
+            State::Connecting { last: Some(error) } => error.clone(),
+            State::Closed => self.disconnected("this Db was closed"),
+            _ => self.disconnected("no answer within the time limit"),
+        })
+    }
+
+    /// How many cells one load may name.
+    pub(crate) fn load_cells_max(&self) -> usize {
+        self.load_cells_max.load(Ordering::Relaxed)
+    }
+
+    fn disconnected(&self, reason: &str) -> Error {
+        Error::Disconnected { url: self.url.clone(), reason: reason.to_owned() }
+    }
+
+    /// One request, sent until it is answered or the time is over.
+    pub(crate) async fn call<T, F>(&self, what: What, ask: impl Fn(Arc<Link>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.call_attached(what, |attached| ask(attached.link.clone())).await
+    }
+
+    /// Like `call`, for requests that need to know which store answers.
+    pub(crate) async fn call_attached<T, F>(&self, what: What, ask: impl Fn(Arc<Attached>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let deadline = Instant::now() + self.options.request_timeout;
+        let _turn = match tokio::time::timeout_at(deadline, self.in_flight.acquire()).await {
+            Ok(Ok(turn)) => turn,
+            _ => return Err(Fault::new(FaultKind::Busy, self.too_many()).into()),
+        };
+        // Whether an earlier sending may have been taken in by a server that could not answer any more.
+        let mut in_doubt = false;
+        let mut waits = 0;
+        loop {
+            let attached = match self.attached(deadline).await {
+                Ok(attached) => attached,
+                Err(error) => return Err(self.gave_up(what, in_doubt, error)),
+            };
+            let failure = match tokio::time::timeout_at(deadline, ask(attached.clone())).await {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(failure)) => failure,
+                Err(_) => {
+                    let late = self.disconnected("the server did not answer within the time limit");
+                    return Err(self.gave_up(what, true, late));
+                }
+            };
+            let again = match failure {
+                Failure::Fault(fault) if matches!(fault.kind, FaultKind::Busy | FaultKind::ShuttingDown) => {
+                    waits += 1;
+                    let wait = self.options.wait(fault.retry_after_ms, waits);
+                    if Instant::now() + wait >= deadline {
+                        return Err(self.gave_up(what, in_doubt, fault.into()));
+                    }
+                    Instant::now() + wait
+                }
+                Failure::Fault(fault) => return Err(fault.into()),
+                Failure::Lost if what == What::Once => {
+                    return Err(self.disconnected("the connection was lost; this request is never sent twice"));
+                }
+                Failure::Lost => {
+                    in_doubt = true;
+                    self.left(&attached);
+                    continue;
+                }
+            };
+            tokio::time::sleep_until(again).await;
+        }
+    }
+
+    fn too_many(&self) -> String {
+        format!("{} requests are in flight already; send fewer at once or raise in_flight_max", self.options.in_flight_max)
+    }
+
+    fn gave_up(&self, what: What, in_doubt: bool, error: Error) -> Error {
+        match what {
+            What::Commit(key) if in_doubt => Error::OutcomeUnknown { key, reason: error.to_string() },
+            _ => error,
+        }
+    }
+
+    /// A request found this link dead: nobody else needs to try it.
+    fn left(&self, dead: &Arc<Attached>) {
+        self.state.send_if_modified(|state| match state {
+            State::Connected(now) if Arc::ptr_eq(now, dead) => {
+                *state = State::Connecting { last: Some(self.disconnected("the connection was lost")) };
+                true
+            }
+            _ => false,
+        });
+        dead.dead.notify_one();
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            client: self.options.name.clone(),
+            role: self.options.role.clone(),
+            feed: self.options.feed,
+            resume_from: if self.options.feed { self.position.get() } else { Tid::NONE },
+            cached_bytes: self.cache.stats().bytes,
+            store_id: self.store_id.load(Ordering::Acquire),
+        }
+    }
+
+    /// After the hello: keep the cache, or drop it, as the server's answer demands. Gives the epoch.
+    fn adopt(&self, hello: &Hello, welcome: &Welcome) -> u64 {
+        let same_store = hello.store_id == welcome.store_id && welcome.visible >= hello.resume_from;
+        let epoch = self.position.epoch() + u64::from(!same_store);
+        let kept = same_store && welcome.replayed && hello.resume_from != Tid::NONE;
+        if !kept {
+            // Without a feed no invalidation will ever come, so nothing may be kept open.
+            let floor = if self.options.feed { welcome.visible } else { Tid::MAX };
+            self.cache.reset(epoch, floor);
+            self.oids.epoch(epoch);
+        }
+        self.position.restart(epoch, welcome.visible);
+        if !kept && hello.resume_from != Tid::NONE {
+            tracing::info!(url = self.url, same_store, "the feed could not be resumed; the cache starts anew");
+            self.watchers.missed(welcome.visible);
+        }
+        self.store_id.store(welcome.store_id, Ordering::Release);
+        self.load_cells_max.store(welcome.limits.load_cells_max.max(1), Ordering::Relaxed);
+        epoch
+    }
+}
+
+impl Inbox for Core {
+    fn changed(&self, tid: Tid, cells: Vec<Cell>) {
+        self.cache.invalidate(tid, &cells);
+        self.watchers.changed(tid, cells);
+    }
+
+    fn reached(&self, tid: Tid) {
+        self.position.reached(tid);
+    }
+}
+
+/// Connects, reads until the session ends, and again, until the task is ended.
+async fn supervise(core: Arc<Core>) {
+    let mut failures = 0;
+    loop {
+        let hello = core.hello();
+        let last = match wire::open(&core.url, core.options.connect_timeout, hello.clone(), &*core).await {
+            Ok((link, incoming)) => {
+                let epoch = core.adopt(&hello, link.welcome());
+                tracing::debug!(url = core.url, session = link.welcome().session_id, "connected");
+                failures = 0;
+                let attached = Arc::new(Attached { link: Arc::new(link), epoch, dead: Notify::new() });
+                core.state.send_replace(State::Connected(attached.clone()));
+                let reason = tokio::select! {
+                    reason = incoming.run(&*core) => reason,
+                    () = attached.dead.notified() => "the server no longer takes requests".to_owned(),
+                };
+                tracing::info!(url = core.url, reason, "the session ended; reconnecting");
+                Error::Disconnected { url: core.url.clone(), reason }
+            }
+            Err(error) => {
+                tracing::debug!(url = core.url, %error, "cannot connect");
+                error
+            }
+        };
+        core.state.send_replace(State::Connecting { last: Some(last) });
+        failures += 1;
+        tokio::time::sleep(core.options.backoff(failures)).await;
+    }
+}
+
+/// A duration of this many milliseconds, somewhere between half of it and the whole.
+pub(crate) fn jittered(ms: u64) -> Duration {
+    Duration::from_micros(fastrand::u64(ms * 500..=ms * 1000))
+}

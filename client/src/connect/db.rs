@@ -1,0 +1,232 @@
+//! Owns the handle that applications hold: [`Db`].
+
+use super::{Core, Options, State, What, supervise};
+use crate::admin::Admin;
+use crate::cache::CacheStats;
+use crate::errors::Result;
+use crate::revision::PastRevision;
+use crate::session::{Pin, Transaction, Tx, View};
+use crate::watch::Watch;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+use zeolite_proto::{Cell, CommitKey, Note, Oid, Receipt, Remedy, Tid};
+
+/// What became of a commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It happened.
+    Committed(Receipt),
+    /// It is still under way: ask again.
+    InFlight,
+    /// The server knows no commit with this key among those it remembers.
+    Unknown,
+}
+
+/// A connection to a database, with its cache. Cheap to clone; all clones share one session, so an application has one.
+///
+/// The last clone that is dropped closes the session; transactions, views and pins count as clones.
+#[derive(Clone, Debug)]
+pub struct Db {
+    owner: Arc<Owner>,
+}
+
+/// Ends the supervisor with the last handle.
+#[derive(Debug)]
+struct Owner {
+    core: Arc<Core>,
+    supervisor: tokio::task::AbortHandle,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+        self.core.state.send_replace(State::Closed);
+    }
+}
+
+impl Db {
+    /// Connects with the default [`Options`]; `url` is `http://host:port` or `host:port`.
+    pub async fn connect(url: impl Into<String>) -> Result<Db> {
+        Db::connect_with(url, Options::default()).await
+    }
+
+    /// Connects. Keeps trying for the request time limit, but not when the server refuses for good.
+    pub async fn connect_with(url: impl Into<String>, options: Options) -> Result<Db> {
+        let url: String = url.into();
+        let url = if url.contains("://") { url } else { format!("http://{url}") };
+        let deadline = Instant::now() + options.request_timeout;
+        let core = Arc::new(Core::new(url, options));
+        let supervisor = tokio::spawn(supervise(core.clone())).abort_handle();
+        let db = Db { owner: Arc::new(Owner { core, supervisor }) };
+        let mut state = db.core().state.subscribe();
+        let settled = state.wait_for(|state| match state {
+            State::Connecting { last: Some(error) } => !matches!(error.remedy(), Remedy::Wait),
+            State::Connecting { last: None } => false,
+            State::Connected(_) | State::Closed => true,
+        });
+        // Ends when connected, refused for good, or out of time; the last is told by `attached` below.
+        let refused = match tokio::time::timeout_at(deadline, settled).await {
+            Ok(Ok(state)) => match &*state {
+                State::Connecting { last: Some(error) } => Some(error.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        match refused {
+            Some(error) => Err(error),
+            None => db.core().attached(deadline).await.map(|_| db),
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.owner.core
+    }
+
+    /// Begins a snapshot transaction at the newest tid that this client knows of. Without a feed it asks the server.
+    pub async fn begin(&self) -> Result<Tx> {
+        self.transaction().begin().await
+    }
+
+    /// Settings for a transaction other than the default: serializable, fresh, with a note, with batch priority.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.clone())
+    }
+
+    /// Runs the work in a transaction and commits it; runs it again, on a new snapshot, when another commit was in the way.
+    ///
+    /// The work must be free of effects outside its transaction, since it may run several times.
+    ///
+    /// ```no_run
+    /// # use zeolite_client::{Db, Error, Cell, Oid, Record};
+    /// # async fn example(db: Db, oid: Oid) -> Result<(), Error> {
+    /// let length = db
+    ///     .run(async |tx| {
+    ///         let cell = Cell::object(oid);
+    ///         let mut record = tx.get(&cell).await?.unwrap_or_else(|| Record::new("Text", 1, ""));
+    ///         record.data = [&record.data[..], b"!"].concat().into();
+    ///         tx.put(cell, &record)?;
+    ///         Ok(record.data.len())
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn run<T>(&self, work: impl AsyncFnMut(&mut Tx) -> Result<T>) -> Result<T> {
+        self.transaction().run(work).await
+    }
+
+    /// A read-only view of the database as it was at a tid. Fails at the first read if pack has removed that state;
+    /// a [`Pin`] prevents that.
+    pub fn at(&self, tid: Tid) -> View {
+        View::new(self.clone(), tid, self.core().position.epoch())
+    }
+
+    /// A read-only view of the database as it was at a time; a time to come means now.
+    pub async fn at_time(&self, time: SystemTime) -> Result<View> {
+        let nanos = match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => since.as_nanos() as i128,
+            Err(before) => -(before.duration().as_nanos() as i128),
+        };
+        let tid = Tid::from_unix_nanos(nanos);
+        if tid <= self.core().position.get() {
+            return Ok(self.at(tid));
+        }
+        Ok(self.at(tid.min(self.newest().await?)))
+    }
+
+    /// A read-only view of the newest state that this client knows of.
+    pub fn now(&self) -> View {
+        let (tid, epoch) = self.core().position.snapshot();
+        View::new(self.clone(), tid, epoch)
+    }
+
+    /// The newest tid that this client knows of: what a transaction begun now would read at.
+    pub fn position(&self) -> Tid {
+        self.core().position.get()
+    }
+
+    /// The newest tid that is visible on the server, by asking it.
+    pub async fn newest(&self) -> Result<Tid> {
+        self.core().call(What::Read, |link| async move { link.ping().await }).await
+    }
+
+    /// Waits until this client has seen the given commit; false when the time is over first.
+    pub async fn wait_for(&self, tid: Tid, limit: Duration) -> bool {
+        self.core().position.wait_for(tid, Instant::now() + limit).await
+    }
+
+    /// Pins the newest snapshot, so that pack keeps what it sees, until the guard is dropped.
+    pub async fn pin(&self) -> Result<Pin> {
+        Pin::take(self.clone(), Tid::NONE).await
+    }
+
+    /// Pins a given snapshot.
+    pub async fn pin_at(&self, snapshot: Tid) -> Result<Pin> {
+        Pin::take(self.clone(), snapshot).await
+    }
+
+    /// Watches all commits from now on.
+    pub fn watch_all(&self) -> Watch {
+        self.core().watchers.watch(None, self.core().position.get())
+    }
+
+    /// Watches commits that write one of these objects or their entries, from now on.
+    pub fn watch(&self, oids: impl IntoIterator<Item = Oid>) -> Watch {
+        self.core().watchers.watch(Some(oids.into_iter().collect()), self.core().position.get())
+    }
+
+    /// A fresh oid, never given out before. They come in blocks, so most calls ask nobody.
+    pub async fn new_oid(&self) -> Result<Oid> {
+        self.core().oids.take(self.core()).await
+    }
+
+    /// A fresh commit key, for [`Tx::commit_as`].
+    pub fn new_commit_key(&self) -> CommitKey {
+        self.core().keys.next()
+    }
+
+    /// What became of a commit.
+    pub async fn outcome(&self, key: CommitKey) -> Result<Outcome> {
+        self.core().call(What::Read, |link| async move { link.outcome(key).await }).await
+    }
+
+    /// Revisions of a cell older than `before` ([`Tid::NONE`]: from the newest), newest first, and whether there are more.
+    pub async fn history(
+        &self,
+        cell: &Cell,
+        before: Tid,
+        limit: u32,
+        with_records: bool,
+    ) -> Result<(Vec<PastRevision>, bool)> {
+        let core = self.core();
+        core.call(What::Read, |link| async move { link.history(cell, before, limit, with_records).await }).await
+    }
+
+    /// Undoes a transaction: a new commit that puts back what was before it. Refused where later writes stand in the way
+    /// and no resolver merges.
+    pub async fn undo(&self, tid: Tid, note: Note) -> Result<Receipt> {
+        let (key, note) = (self.core().keys.next(), &note);
+        self.core().call(What::Commit(key), |link| async move { link.undo(tid, key, note).await }).await
+    }
+
+    /// The operator's calls.
+    pub fn admin(&self) -> Admin {
+        Admin { db: self.clone() }
+    }
+
+    /// How the shared cache has done.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.core().cache.stats()
+    }
+
+    /// The server's name and version, and its store's id, as of the last hello; none while there is no connection.
+    pub fn server(&self) -> Option<(String, u64)> {
+        match &*self.core().state.borrow() {
+            State::Connected(attached) => {
+                let welcome = attached.link.welcome();
+                Some((welcome.server.clone(), welcome.store_id))
+            }
+            _ => None,
+        }
+    }
+}

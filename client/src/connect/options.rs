@@ -1,0 +1,85 @@
+//! Owns the settings of a client.
+
+use super::jittered;
+use std::time::Duration;
+use zeolite_proto::Registry;
+
+/// The settings of a client. Take the defaults and change what differs:
+///
+/// ```
+/// let options = zeolite_client::Options { name: "web-3".into(), ..Default::default() };
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Shown in the server's status and logs.
+    pub name: String,
+    /// `""`, or `"evolve"` for a batch worker of an evolve.
+    pub role: String,
+    /// Whether the server pushes invalidations. Without them nothing newer than a reply is ever assumed: every
+    /// transaction begins with a round trip, and the cache only helps reads at old snapshots.
+    pub feed: bool,
+    /// The budget of the shared cache.
+    pub cache_bytes: u64,
+    /// For one attempt to connect.
+    pub connect_timeout: Duration,
+    /// For a request with all its repetitions; it includes waiting for a connection and for a busy server.
+    pub request_timeout: Duration,
+    /// The first and the longest pause between two attempts to connect.
+    pub backoff: (Duration, Duration),
+    /// Requests that may be in flight at once; further callers wait.
+    pub in_flight_max: usize,
+    /// Changes that a watcher may be behind before it is told that it missed some.
+    pub watch_backlog: usize,
+    /// Resolvers that this client runs itself: for reading its own operations before they are committed, and for conflicts
+    /// of classes that the server has no resolver for.
+    pub resolvers: Registry,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            name: format!("pid {}", std::process::id()),
+            role: String::new(),
+            feed: true,
+            cache_bytes: 64 << 20,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            backoff: (Duration::from_millis(50), Duration::from_secs(5)),
+            in_flight_max: 1024,
+            watch_backlog: 1024,
+            resolvers: Registry::built_in(),
+        }
+    }
+}
+
+impl Options {
+    /// The pause after this many failures to connect: doubled each time, up to the longest, then jittered.
+    pub(super) fn backoff(&self, failures: u32) -> Duration {
+        let (first, longest) = (self.backoff.0.as_millis() as u64, self.backoff.1.as_millis() as u64);
+        jittered((first << failures.saturating_sub(1).min(16)).clamp(1, longest.max(1)))
+    }
+
+    /// The pause before a busy server is asked again: as it says, or grown with the number of refusals.
+    pub(super) fn wait(&self, retry_after_ms: u64, refusals: u32) -> Duration {
+        let own = 2u64 << refusals.min(8);
+        jittered(if retry_after_ms == 0 { own } else { retry_after_ms.max(1) * 2 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_to_its_limit() {
+        let options = Options::default();
+        let mut last = Duration::ZERO;
+        for failures in 1..100 {
+            let pause = options.backoff(failures);
+            assert!(pause <= options.backoff.1, "{pause:?}");
+            assert!(pause >= Duration::from_millis(25) && pause >= last / 4, "{failures}: {pause:?}");
+            last = pause;
+        }
+        assert!(last >= options.backoff.1 / 2);
+    }
+}

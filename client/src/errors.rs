@@ -1,0 +1,125 @@
+//! Owns the client's one error type; every variant says what its receiver can do.
+//!
+//! Most refusals come from the server as a [`Fault`] of a closed list, sorted by remedy. The others are the client's own:
+//! no connection, an outcome that could not be learnt, a record that is not of the class that was asked for.
+//! [`Error::remedy`] sorts both kinds by the same six remedies; [`crate::Db::run`] follows it.
+
+use std::sync::Arc;
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Remedy};
+
+/// The result of everything that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. Cheap to clone.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server refused, or a fault of the same list was found before asking it.
+    #[error("{0}")]
+    Fault(Fault),
+    /// No connection within the time limit. Nothing was committed by this call.
+    #[error("no connection to {url}: {reason}; check that the server runs there, then try again")]
+    Disconnected {
+        /// Where the client tried to connect.
+        url: String,
+        /// The last failure.
+        reason: String,
+    },
+    /// The connection was lost after a commit was sent, and its outcome could not be learnt within the time limit.
+    #[error("the outcome of commit {key:?} is unknown: {reason}; ask for it with `Db::outcome` before doing it again")]
+    OutcomeUnknown {
+        /// Ask with this.
+        key: CommitKey,
+        /// Why it could not be learnt.
+        reason: String,
+    },
+    /// Nothing is stored in the cell at the snapshot.
+    #[error("nothing is stored in cell {cell} at this snapshot; use `find` where that is expected")]
+    NotFound {
+        /// The cell.
+        cell: Cell,
+    },
+    /// The record is of another class than the type that it was to become.
+    #[error("cell {cell} holds class {found:?}, not {expected:?}; load it as the type of that class")]
+    WrongClass {
+        /// The cell.
+        cell: Cell,
+        /// The class of the type that was asked for.
+        expected: String,
+        /// The class in the record.
+        found: String,
+    },
+    /// The record's bytes are not a value of the type.
+    #[error("version {version} of class {class:?} cannot be decoded: {reason}; was VERSION raised when the type changed?")]
+    Decode {
+        /// The class in the record.
+        class: String,
+        /// The schema version in the record.
+        version: u32,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// A value cannot be stored.
+    #[error("a value of class {class:?} cannot be encoded: {reason}; change the value or its type")]
+    Encode {
+        /// The class of the type.
+        class: String,
+        /// The encoder's reason.
+        reason: String,
+    },
+    /// The record has another schema version, and the type cannot upgrade it.
+    #[error("class {class:?} has no upgrade from version {found} to {wanted}; implement `Persistent::upgrade` for it")]
+    NoUpgrade {
+        /// The class.
+        class: String,
+        /// The version in the record.
+        found: u32,
+        /// The version of the type.
+        wanted: u32,
+    },
+    /// The operation's own error, from the closure of [`crate::Db::run`]; see [`Error::app`].
+    #[error("{0}")]
+    Application(Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Carries an application's own error out of a transaction.
+    pub fn app(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Application(Arc::from(error.into()))
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Error::Fault(fault) => fault.kind.remedy(),
+            Error::Disconnected { .. } => Remedy::Wait,
+            Error::OutcomeUnknown { .. } => Remedy::AskOutcome,
+            Error::NotFound { .. } | Error::WrongClass { .. } | Error::Encode { .. } => Remedy::FixRequest,
+            Error::Decode { .. } | Error::NoUpgrade { .. } | Error::Application(_) => Remedy::GiveUp,
+        }
+    }
+
+    /// The fault's kind, if it is a fault.
+    pub fn kind(&self) -> Option<FaultKind> {
+        match self {
+            Error::Fault(fault) => Some(fault.kind),
+            Error::OutcomeUnknown { .. } => Some(FaultKind::OutcomeUnknown),
+            _ => None,
+        }
+    }
+
+    /// Whether another commit was in the way.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.kind(), Some(FaultKind::Conflict | FaultKind::ReadConflict))
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Error {
+        Error::Fault(Fault::invalid(message))
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        Error::Fault(fault)
+    }
+}

@@ -1,0 +1,125 @@
+//! Owns what reading returns in raw form: a revision of a cell, an entry of a scan, a page of entries.
+
+use bytes::Bytes;
+use zeolite_proto::{Cell, Note, Tid};
+
+/// A record with the commit that wrote it and the commit that ended it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Revision {
+    /// The commit that wrote it; [`Tid::NONE`]: the cell did not exist.
+    pub tid: Tid,
+    /// The commit that ended it, as far as the server knew.
+    pub end: Option<Tid>,
+    /// The encoded record; none: deleted, or never written.
+    pub record: Option<Bytes>,
+}
+
+/// One entry of a collection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Its key.
+    pub key: Bytes,
+    /// The commit that wrote it; [`Tid::NONE`]: this transaction's own write.
+    pub tid: Tid,
+    /// Its encoded record; empty in a scan of keys only.
+    pub record: Bytes,
+}
+
+/// A revision with the note of the transaction that wrote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PastRevision {
+    /// The revision; its record only if asked for.
+    pub revision: Revision,
+    /// Who wrote it and why.
+    pub note: Note,
+}
+
+/// The bounds of one scan.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Range {
+    /// The first key, inclusive; empty: from the first entry.
+    pub from: Bytes,
+    /// The end, exclusive; empty: to the end.
+    pub to: Bytes,
+    /// From the last to the first.
+    pub reverse: bool,
+    /// Entries at most; 0: all.
+    pub limit: u64,
+    /// Leave the records out.
+    pub keys_only: bool,
+}
+
+impl Range {
+    /// All entries.
+    pub fn all() -> Range {
+        Range::default()
+    }
+
+    /// The entries of a half-open key range; an empty bound is open.
+    pub fn between(from: impl Into<Bytes>, to: impl Into<Bytes>) -> Range {
+        Range { from: from.into(), to: to.into(), ..Range::default() }
+    }
+
+    /// The entries whose key begins so.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Range {
+        let from: Bytes = prefix.into();
+        Range { to: crate::keys::after_prefix(&from), from, ..Range::default() }
+    }
+
+    /// From the last to the first.
+    #[must_use]
+    pub fn reversed(mut self) -> Range {
+        self.reverse = !self.reverse;
+        self
+    }
+
+    /// This many entries at most.
+    #[must_use]
+    pub fn limited(mut self, limit: u64) -> Range {
+        self.limit = limit;
+        self
+    }
+
+    /// Without the records.
+    #[must_use]
+    pub fn keys_only(mut self) -> Range {
+        self.keys_only = true;
+        self
+    }
+}
+
+/// One page as the server answers it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<Entry>,
+    /// Where to go on; none: this was the end.
+    pub(crate) next: Option<Bytes>,
+}
+
+/// What one commit wrote, as the log tells it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transaction {
+    /// The commit.
+    pub tid: Tid,
+    /// Its exactly-once key.
+    pub commit_key: Bytes,
+    /// Who and why.
+    pub note: Note,
+    /// What it wrote.
+    pub writes: Vec<LoggedWrite>,
+}
+
+/// One write of a transaction in the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LoggedWrite {
+    /// The cell.
+    pub cell: Cell,
+    /// The encoded record; none: deleted, or not asked for.
+    pub record: Option<Bytes>,
+    /// Whether a resolver made the record.
+    pub merged: bool,
+    /// The record's length.
+    pub record_bytes: u64,
+    /// Whether the write deleted the cell.
+    pub deleted: bool,
+}

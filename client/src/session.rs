@@ -1,0 +1,114 @@
+//! Owns transactions: a snapshot to read at, the transaction's own writes on top of it, and the commit.
+//!
+//! ```text
+//!   View   reads: own writes, then the shared cache, then the server; all at one snapshot
+//!   Tx     a View whose own writes can grow, and be committed
+//!   run    begin, work, commit; again on a new snapshot when another commit was in the way
+//!   Pin    keeps a snapshot from being packed while somebody reads at it
+//! ```
+//!
+//! Nothing is sent before the commit, and the commit is one draft: a transaction that is dropped never happened.
+//! [`Tx`] derefs to [`View`], so that whatever reads takes a `&View` and works in both.
+//!
+//! Not here: typed values (`registry`, `collections`), savepoints.
+
+mod commit;
+mod own;
+mod pin;
+mod reads;
+mod scan;
+mod transaction;
+mod view;
+
+pub(crate) use pin::Lease;
+pub use pin::Pin;
+pub use scan::Scan;
+pub use transaction::{Isolation, Transaction};
+pub use view::View;
+
+use crate::errors::{Error, Result};
+use bytes::Bytes;
+use own::Own;
+use std::ops::Deref;
+use zeolite_proto::record::Header;
+use zeolite_proto::{Cell, Note, Oid, Priority, Record};
+
+/// A transaction. Reads are those of [`View`]; dropping it without a commit gives everything up.
+#[derive(Debug)]
+pub struct Tx {
+    view: View,
+    priority: Priority,
+    note: Note,
+    stamped: Vec<(Cell, Bytes)>,
+}
+
+impl Deref for Tx {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}
+
+impl Tx {
+    fn new(view: View, priority: Priority, note: Note) -> Tx {
+        Tx { view, priority, note, stamped: Vec::new() }
+    }
+
+    /// Writes a record.
+    pub fn put(&mut self, cell: Cell, record: &Record) -> Result<()> {
+        let encoded = record.encode().map_err(|bad| Error::invalid(format!("cell {cell}: {bad}")))?;
+        self.view.own.put(cell, encoded);
+        Ok(())
+    }
+
+    /// Writes a record that is encoded already.
+    pub fn put_encoded(&mut self, cell: Cell, record: Bytes) -> Result<()> {
+        Header::parse(&record).map_err(|bad| Error::invalid(format!("cell {cell}: {bad}")))?;
+        self.view.own.put(cell, record);
+        Ok(())
+    }
+
+    /// Lets the resolver of a class apply an operation to whatever is in the cell when the commit is put in order: never
+    /// conflicts by itself.
+    ///
+    /// Two operations on one cell in one transaction are applied here, and sent as a record to be merged; this needs the
+    /// class's resolver among [`crate::Options::resolvers`].
+    pub fn apply(&mut self, cell: Cell, class: &str, operation: Bytes) -> Result<()> {
+        self.view.apply(cell, class, operation)
+    }
+
+    /// Deletes a cell.
+    pub fn delete(&mut self, cell: Cell) {
+        self.view.own.put_delete(cell);
+    }
+
+    /// Adds an entry under a key that the server completes with the commit's tid and the write's position, so that keys
+    /// of many producers never collide and follow the commit order. The entry cannot be read in this transaction.
+    pub fn put_stamped(&mut self, oid: Oid, prefix: Bytes, record: Bytes) -> Result<()> {
+        let cell = Cell::entry(oid, prefix);
+        Header::parse(&record).map_err(|bad| Error::invalid(format!("cell {cell}: {bad}")))?;
+        self.stamped.push((cell, record));
+        Ok(())
+    }
+
+    /// What the log says about this transaction.
+    pub fn set_note(&mut self, note: Note) {
+        self.note = note;
+    }
+
+    /// Whether there is anything to commit.
+    pub fn is_empty(&self) -> bool {
+        self.view.own.is_empty() && self.stamped.is_empty()
+    }
+
+    /// The number of writes so far.
+    pub fn writes(&self) -> usize {
+        self.view.own.len() + self.stamped.len()
+    }
+
+    /// The changes so far, in the order of cells.
+    pub(crate) fn own(&self) -> &Own {
+        &self.view.own
+    }
+}

@@ -1,0 +1,175 @@
+//! Owns the commit: from a transaction's own writes to a draft, to a receipt, and back into the cache.
+//!
+//! ```text
+//!   own writes ─> Draft ─> server ─┬─ receipt              => own and merged records into the cache
+//!                                  └─ conflict in a cell whose class has a resolver here
+//!                                        => merge(base, theirs, ours), the same draft again with the merged record
+//! ```
+//!
+//! Every write and read check has the transaction's snapshot as its base; a cell that was merged here has the tid of the
+//! record that it was merged with.
+
+use super::Tx;
+use super::own::{Staged, fold};
+use crate::connect::{Attached, Db, What, jittered};
+use crate::errors::{Error, Result};
+use crate::revision::Revision;
+use bytes::{BufMut, Bytes, BytesMut};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use zeolite_proto::{Cell, Change, CommitKey, ConflictDetail, Draft, Fault, FaultKind, Priority, Receipt, Record, Tid, Write};
+
+/// Conflicts that are resolved here for one commit, before it is given back to the caller.
+const RESOLUTIONS_MAX: u32 = 100;
+/// How long to wait for a commit that was in the way to become visible.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
+
+impl Tx {
+    /// Commits. Nothing is sent for a transaction that has written nothing: it has read one snapshot, which is all that a
+    /// check could find out.
+    pub async fn commit(self) -> Result<Receipt> {
+        let key = self.db().core().keys.next();
+        self.commit_as(key).await
+    }
+
+    /// Commits under a key of the caller's ([`Db::new_commit_key`]), who has written it down: so that after a crash of the
+    /// client [`Db::outcome`] tells whether it happened.
+    pub async fn commit_as(self, key: CommitKey) -> Result<Receipt> {
+        if self.is_empty() {
+            return Ok(Receipt { tid: self.snapshot(), merged: Vec::new() });
+        }
+        let mut draft = self.draft(key).await?;
+        let mut resolved = 0;
+        loop {
+            match self.send(&draft).await {
+                Ok((receipt, epoch)) => {
+                    if draft.priority == Priority::Live {
+                        remember(self.db(), &draft, &receipt, epoch);
+                    }
+                    return Ok(receipt);
+                }
+                Err(Error::Fault(fault)) if resolved < RESOLUTIONS_MAX => {
+                    self.resolve(&mut draft, fault).await?;
+                    resolved += 1;
+                    if resolved > 8 {
+                        tokio::time::sleep(jittered(u64::from(resolved))).await;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn send(&self, draft: &Draft) -> Result<(Receipt, u64)> {
+        let commit = |attached: Arc<Attached>| async move {
+            self.same_store(&attached)?;
+            attached.link.commit(draft).await.map(|receipt| (receipt, attached.epoch))
+        };
+        self.db().core().call_attached(What::Commit(draft.key), commit).await
+    }
+
+    async fn draft(&self, key: CommitKey) -> Result<Draft> {
+        let base = self.snapshot();
+        let mut writes = Vec::with_capacity(self.writes());
+        for (cell, staged) in self.own().iter() {
+            let change = match staged {
+                Staged::Put(record) => Change::Put(record.clone()),
+                Staged::Delete => Change::Delete,
+                Staged::Apply { class, operations } => match operations.as_slice() {
+                    [operation] => Change::Apply { class: class.clone(), operation: operation.clone() },
+                    operations => {
+                        let stored = self.revision(cell).await?.record;
+                        let record = fold(cell, class, stored, operations, self.resolvers())?;
+                        record.map_or(Change::Delete, Change::Put)
+                    }
+                },
+            };
+            writes.push(Write { cell: cell.clone(), base, change, stamped: false });
+        }
+        let stamped = self.stamped.iter().map(|(cell, record)| Write {
+            cell: cell.clone(),
+            base,
+            change: Change::Put(record.clone()),
+            stamped: true,
+        });
+        writes.extend(stamped);
+        let (read_cells, read_ranges) = self.reads().map(|reads| reads.checks(base)).unwrap_or_default();
+        Ok(Draft { key, priority: self.priority, read_cells, read_ranges, writes, note: self.note.clone() })
+    }
+
+    /// Merges the write that was refused, if a resolver of its class is here; gives the refusal back if not.
+    async fn resolve(&self, draft: &mut Draft, fault: Fault) -> Result<()> {
+        let Some(detail) = fault.conflict.as_deref().filter(|_| fault.kind == FaultKind::Conflict) else {
+            return Err(fault.into());
+        };
+        let Some(resolver) = self.resolvers().get(&detail.class).cloned() else { return Err(fault.into()) };
+        let Some(write) = draft.writes.iter_mut().find(|write| write.cell == detail.cell && !write.stamped) else {
+            return Err(fault.into());
+        };
+        let ours = match &write.change {
+            Change::Put(record) => Some(record.clone()),
+            Change::Delete => None,
+            Change::Apply { .. } => return Err(fault.into()),
+        };
+        let (Ok(base), Ok(theirs)) = (
+            self.side(detail, detail.base_record.as_ref(), write.base).await,
+            self.side(detail, detail.newest_record.as_ref(), detail.newest).await,
+        ) else {
+            return Err(fault.into());
+        };
+        let decode = |side: Option<Bytes>| side.as_ref().map(Record::decode).transpose();
+        let (Ok(base), Ok(theirs), Ok(ours)) = (decode(base), decode(theirs), decode(ours)) else {
+            return Err(fault.into());
+        };
+        let Ok(merged) = resolver.merge(base.as_ref(), theirs.as_ref(), ours.as_ref()) else {
+            return Err(fault.into());
+        };
+        write.change = match merged.map(|record| record.encode()).transpose() {
+            Ok(merged) => merged.map_or(Change::Delete, Change::Put),
+            Err(bad) => return Err(Error::invalid(format!("the resolver of class {:?}: {bad}", detail.class))),
+        };
+        write.base = detail.newest;
+        Ok(())
+    }
+
+    /// One side of a conflict: as the fault carries it, or read at its tid. An absent record is not taken for a cell
+    /// that does not exist: it may have been too large to carry.
+    async fn side(&self, detail: &ConflictDetail, carried: Option<&Bytes>, at: Tid) -> Result<Option<Bytes>> {
+        if let Some(record) = carried {
+            return Ok(Some(record.clone()));
+        }
+        self.db().core().position.wait_for(at, Instant::now() + VISIBLE_WITHIN).await;
+        self.db().at(at).get_encoded(&detail.cell).await
+    }
+}
+
+/// Puts what the commit has written into the cache: the next transaction finds it there.
+fn remember(db: &Db, draft: &Draft, receipt: &Receipt, epoch: u64) {
+    let cache = &db.core().cache;
+    let tid = receipt.tid;
+    let insert = |cell: &Cell, record: Option<Bytes>| {
+        cache.insert(cell, &Revision { tid, end: None, record }, tid, epoch);
+    };
+    let merged = |cell: &Cell| receipt.merged.iter().any(|merged| merged.cell == *cell);
+    for (place, write) in draft.writes.iter().enumerate() {
+        match &write.change {
+            Change::Put(record) if write.stamped => {
+                insert(&stamped(&write.cell, tid, place), Some(record.clone()));
+            }
+            Change::Put(record) if !merged(&write.cell) => insert(&write.cell, Some(record.clone())),
+            Change::Delete if !merged(&write.cell) => insert(&write.cell, None),
+            _ => {}
+        }
+    }
+    receipt.merged.iter().for_each(|merged| insert(&merged.cell, merged.record.clone()));
+}
+
+/// The cell that a stamped write became.
+pub(crate) fn stamped(cell: &Cell, tid: Tid, place: usize) -> Cell {
+    let mut key = BytesMut::with_capacity(cell.key.len() + 12);
+    key.put_slice(&cell.key);
+    key.put_u64(tid.0);
+    key.put_u32(place as u32);
+    Cell { oid: cell.oid, key: key.freeze() }
+}

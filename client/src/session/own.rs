@@ -1,0 +1,138 @@
+//! Owns a transaction's own writes: at most one change per cell, in the order of cells, so that a scan can be merged
+//! with them. Pure.
+
+use crate::errors::{Error, Result};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use zeolite_proto::{Cell, Fault, FaultKind, Oid, Record, Registry};
+
+/// One cell's change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Staged {
+    /// This encoded record.
+    Put(Bytes),
+    /// These operations, in order, on whatever is there.
+    Apply { class: String, operations: Vec<Bytes> },
+    /// Gone.
+    Delete,
+}
+
+/// All changes of a transaction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Own {
+    cells: BTreeMap<Cell, Staged>,
+}
+
+impl Own {
+    pub(crate) fn get(&self, cell: &Cell) -> Option<&Staged> {
+        // A view that has written nothing is the common case.
+        if self.cells.is_empty() { None } else { self.cells.get(cell) }
+    }
+
+    pub(crate) fn put(&mut self, cell: Cell, record: Bytes) {
+        self.cells.insert(cell, Staged::Put(record));
+    }
+
+    pub(crate) fn put_delete(&mut self, cell: Cell) {
+        self.cells.insert(cell, Staged::Delete);
+    }
+
+    /// Takes the cell's change back: the transaction no longer touches it.
+    pub(crate) fn forget(&mut self, cell: &Cell) {
+        self.cells.remove(cell);
+    }
+
+    /// Stages an operation; on a cell whose value this transaction has set, it is applied at once.
+    pub(crate) fn apply(&mut self, cell: Cell, class: &str, operation: Bytes, resolvers: &Registry) -> Result<()> {
+        match self.cells.get_mut(&cell) {
+            None => {
+                let staged = Staged::Apply { class: class.to_owned(), operations: vec![operation] };
+                self.cells.insert(cell, staged);
+            }
+            Some(Staged::Apply { class: first, operations }) => {
+                if first != class {
+                    let message = format!("cell {cell} has an operation of class {first:?}, and now one of {class:?}");
+                    return Err(Error::invalid(message));
+                }
+                operations.push(operation);
+            }
+            Some(staged) => {
+                let current = match staged {
+                    Staged::Put(record) => Some(record.clone()),
+                    _ => None,
+                };
+                let after = fold(&cell, class, current, &[operation], resolvers)?;
+                *staged = after.map_or(Staged::Delete, Staged::Put);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Cell, &Staged)> {
+        self.cells.iter()
+    }
+
+    /// Changes of entries of a collection in a half-open key range (an empty end is open), in key order.
+    pub(crate) fn entries(&self, oid: Oid, from: &Bytes, to: &Bytes) -> Vec<(&Cell, &Staged)> {
+        if self.cells.is_empty() || (!to.is_empty() && from >= to) {
+            return Vec::new();
+        }
+        let first = Cell { oid, key: from.clone() };
+        let inside = |cell: &Cell| cell.oid == oid && (to.is_empty() || cell.key < *to);
+        let cells = self.cells.range(first..).take_while(|(cell, _)| inside(cell));
+        cells.filter(|(cell, _)| !cell.is_object()).collect()
+    }
+}
+
+/// What the operations make of a record.
+pub(crate) fn fold(
+    cell: &Cell,
+    class: &str,
+    current: Option<Bytes>,
+    operations: &[Bytes],
+    resolvers: &Registry,
+) -> Result<Option<Bytes>> {
+    let resolver = resolvers.get(class).ok_or_else(|| {
+        let what = "its operations can be read, or applied twice in a transaction, only with one in Options::resolvers";
+        Error::Fault(Fault::new(FaultKind::Unsupported, format!("class {class:?} has no resolver here; {what}")))
+    })?;
+    let bad = |bad| Error::invalid(format!("cell {cell}: {bad}"));
+    let mut record = current.as_ref().map(Record::decode).transpose().map_err(bad)?;
+    for operation in operations {
+        record = resolver
+            .apply(class, record.as_ref(), operation)
+            .map_err(|reason| Error::invalid(format!("cell {cell} of class {class:?}: {reason}; change the operation")))?;
+    }
+    record.map(|record| record.encode()).transpose().map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_a_range_come_in_order_and_without_the_object_itself() {
+        let mut own = Own::default();
+        for key in ["", "b", "a", "c"] {
+            own.put(Cell::entry(Oid(5), key), Bytes::from_static(b"x"));
+        }
+        own.put(Cell::entry(Oid(4), "b"), Bytes::new());
+        own.put_delete(Cell::entry(Oid(6), "b"));
+        let keys = |from: &'static str, to: &'static str| -> Vec<Bytes> {
+            own.entries(Oid(5), &from.into(), &to.into()).into_iter().map(|(cell, _)| cell.key.clone()).collect()
+        };
+        assert_eq!(keys("", ""), ["a", "b", "c"]);
+        assert_eq!(keys("b", ""), ["b", "c"]);
+        assert_eq!(keys("", "b"), ["a"]);
+        assert_eq!(keys("b", "b"), [""; 0]);
+        assert_eq!(keys("c", "a"), [""; 0]);
+    }
+}

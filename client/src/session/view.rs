@@ -1,0 +1,260 @@
+//! Owns reading at one snapshot.
+//!
+//! A read is answered by the first that knows: the transaction's own writes, the shared cache, the server. A list of cells
+//! costs one frame for all that the cache does not have (long lists: a few frames at once).
+
+use super::own::{Own, Staged, fold};
+use super::pin::Pin;
+use super::reads::Reads;
+use super::scan::Scan;
+use crate::connect::{Attached, Db, What};
+use crate::errors::{Error, Result};
+use crate::revision::{Entry, Page, Range, Revision};
+use crate::wire::Failure;
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use std::sync::Arc;
+use zeolite_proto::{Cell, Fault, FaultKind, Oid, Record, Registry, Tid};
+
+/// Cells in one frame, and frames of one call in flight: a reply of small records stays below the size where it is cut,
+/// and the server reads the next list while the last reply is on its way.
+const LOAD_CELLS: usize = 1000;
+const LOAD_FRAMES: usize = 4;
+
+/// The database as of one snapshot. Reads take `&self`, so that several may run at once.
+#[derive(Debug)]
+pub struct View {
+    db: Db,
+    snapshot: Tid,
+    epoch: u64,
+    pub(super) own: Own,
+    /// Kept only for a serializable transaction.
+    reads: Option<Reads>,
+    /// Keeps the snapshot from being packed, where somebody asked for that.
+    pin: Option<Pin>,
+}
+
+impl View {
+    pub(crate) fn new(db: Db, snapshot: Tid, epoch: u64) -> View {
+        View { db, snapshot, epoch, own: Own::default(), reads: None, pin: None }
+    }
+
+    pub(super) fn pinned(mut self, pin: Option<Pin>) -> View {
+        self.pin = pin;
+        self
+    }
+
+    pub(super) fn serializable(mut self) -> View {
+        self.reads = Some(Reads::default());
+        self
+    }
+
+    /// The tid that it reads at.
+    pub fn snapshot(&self) -> Tid {
+        self.snapshot
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(super) fn resolvers(&self) -> &Registry {
+        &self.db.core().options.resolvers
+    }
+
+    pub(super) fn apply(&mut self, cell: Cell, class: &str, operation: Bytes) -> Result<()> {
+        let db = self.db.clone();
+        self.own.apply(cell, class, operation, &db.core().options.resolvers)
+    }
+
+    pub(super) fn reads(&self) -> Option<&Reads> {
+        self.reads.as_ref()
+    }
+
+    /// The record in a cell.
+    pub async fn get(&self, cell: &Cell) -> Result<Option<Record>> {
+        let encoded = self.get_encoded(cell).await?;
+        encoded.as_ref().map(Record::decode).transpose().map_err(|bad| damaged(cell, &bad))
+    }
+
+    /// The record in a cell as it is stored: header and data, see `Record`.
+    pub async fn get_encoded(&self, cell: &Cell) -> Result<Option<Bytes>> {
+        match self.own.get(cell) {
+            Some(Staged::Put(record)) => Ok(Some(record.clone())),
+            Some(Staged::Delete) => Ok(None),
+            Some(Staged::Apply { class, operations }) => {
+                let current = self.stored(cell).await?.record;
+                fold(cell, class, current, operations, self.resolvers())
+            }
+            None => Ok(self.stored(cell).await?.record),
+        }
+    }
+
+    /// The records in cells, in their order.
+    pub async fn get_many(&self, cells: &[Cell]) -> Result<Vec<Option<Bytes>>> {
+        let stored = self.stored_many(cells).await?;
+        if self.own.is_empty() {
+            return Ok(stored.into_iter().map(|revision| revision.record).collect());
+        }
+        let merge = |(cell, revision): (&Cell, Revision)| match self.own.get(cell) {
+            Some(staged) => self.staged(cell, staged, revision.record),
+            None => Ok(revision.record),
+        };
+        cells.iter().zip(stored).map(merge).collect()
+    }
+
+    /// The cell's committed revision at the snapshot, without this transaction's own writes.
+    pub async fn revision(&self, cell: &Cell) -> Result<Revision> {
+        self.stored(cell).await
+    }
+
+    /// Brings cells into the cache with as few frames as possible.
+    pub async fn prefetch(&self, cells: &[Cell]) -> Result<()> {
+        let cache = &self.db.core().cache;
+        let missing: Vec<Cell> = cells
+            .iter()
+            .filter(|cell| self.own.get(cell).is_none() && cache.find(cell, self.snapshot, self.epoch).is_none())
+            .cloned()
+            .collect();
+        if missing.is_empty() { Ok(()) } else { self.fetch(&missing).await.map(|_| ()) }
+    }
+
+    /// Walks over the entries of a collection, own writes included, in the order of keys or against it.
+    pub fn scan(&self, oid: Oid, range: Range) -> Scan<'_> {
+        Scan::new(self, oid, range)
+    }
+
+    /// All entries of a range at once; for ranges whose size the caller knows to be small.
+    pub async fn entries(&self, oid: Oid, range: Range) -> Result<Vec<Entry>> {
+        let mut scan = self.scan(oid, range);
+        let mut all = Vec::new();
+        while let Some(page) = scan.next_page().await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+
+    /// What an own change makes of a stored record.
+    pub(super) fn staged(&self, cell: &Cell, staged: &Staged, stored: Option<Bytes>) -> Result<Option<Bytes>> {
+        match staged {
+            Staged::Put(record) => Ok(Some(record.clone())),
+            Staged::Delete => Ok(None),
+            Staged::Apply { class, operations } => fold(cell, class, stored, operations, self.resolvers()),
+        }
+    }
+
+    async fn stored(&self, cell: &Cell) -> Result<Revision> {
+        if let Some(reads) = &self.reads {
+            reads.cell(cell);
+        }
+        if let Some(revision) = self.cached(cell) {
+            return Ok(revision);
+        }
+        let fetched = self.fetch(std::slice::from_ref(cell)).await?;
+        fetched.into_iter().next().ok_or_else(short)
+    }
+
+    async fn stored_many(&self, cells: &[Cell]) -> Result<Vec<Revision>> {
+        if let Some(reads) = &self.reads {
+            cells.iter().for_each(|cell| reads.cell(cell));
+        }
+        let mut found: Vec<Option<Revision>> = cells.iter().map(|cell| self.cached(cell)).collect();
+        if found.iter().all(Option::is_none) {
+            return self.fetch(cells).await;
+        }
+        let places: Vec<usize> = (0..cells.len()).filter(|place| found[*place].is_none()).collect();
+        if !places.is_empty() {
+            let missing: Vec<Cell> = places.iter().map(|place| cells[*place].clone()).collect();
+            for (place, revision) in places.into_iter().zip(self.fetch(&missing).await?) {
+                found[place] = Some(revision);
+            }
+        }
+        found.into_iter().map(|revision| revision.ok_or_else(short)).collect()
+    }
+
+    fn cached(&self, cell: &Cell) -> Option<Revision> {
+        let known = self.db.core().cache.find(cell, self.snapshot, self.epoch)?;
+        Some(Revision { tid: known.tid, end: (known.to != Tid::MAX).then(|| known.to.next()), record: known.record })
+    }
+
+    /// Asks the server, and keeps what it says.
+    async fn fetch(&self, cells: &[Cell]) -> Result<Vec<Revision>> {
+        if self.snapshot == Tid::NONE {
+            // Nothing had been written then; on the wire a snapshot of 0 would mean the newest.
+            let nothing = Revision { tid: Tid::NONE, end: None, record: None };
+            return Ok(vec![nothing; cells.len()]);
+        }
+        let frame = LOAD_CELLS.min(self.db.core().load_cells_max());
+        if cells.len() <= frame {
+            return self.fetch_list(cells).await;
+        }
+        let mut all = Vec::with_capacity(cells.len());
+        for group in cells.chunks(frame * LOAD_FRAMES) {
+            for list in try_join_all(group.chunks(frame).map(|list| self.fetch_list(list))).await? {
+                all.extend(list);
+            }
+        }
+        Ok(all)
+    }
+
+    /// One frame's list; a reply that was cut at its size limit is continued.
+    async fn fetch_list(&self, cells: &[Cell]) -> Result<Vec<Revision>> {
+        let core = self.db.core();
+        let mut all = Vec::with_capacity(cells.len());
+        while all.len() < cells.len() {
+            let from = all.len();
+            let load = |attached: Arc<Attached>| async move {
+                self.same_store(&attached)?;
+                attached.link.load(self.snapshot, cells, from).await
+            };
+            let got = core.call_attached(What::Read, load).await?;
+            if got.is_empty() || got.len() > cells.len() - from {
+                return Err(short());
+            }
+            for (cell, revision) in cells[from..].iter().zip(&got) {
+                core.cache.insert(cell, revision, self.snapshot, self.epoch);
+            }
+            all.extend(got);
+        }
+        Ok(all)
+    }
+
+    /// One page of the stored entries.
+    pub(super) async fn page(db: &Db, at: (Tid, u64), oid: Oid, range: &Range, limit: u32) -> Result<Page> {
+        if at.0 == Tid::NONE {
+            return Ok(Page::default());
+        }
+        let scan = |attached: Arc<Attached>| async move {
+            same_store(at.1, &attached)?;
+            attached.link.scan(at.0, oid, range, limit).await
+        };
+        db.core().call_attached(What::Read, scan).await
+    }
+
+    /// Snapshot and epoch.
+    pub(super) fn place(&self) -> (Tid, u64) {
+        (self.snapshot, self.epoch)
+    }
+
+    pub(super) fn same_store(&self, attached: &Attached) -> Result<(), Failure> {
+        same_store(self.epoch, attached)
+    }
+}
+
+fn same_store(epoch: u64, attached: &Attached) -> Result<(), Failure> {
+    if attached.epoch == epoch {
+        return Ok(());
+    }
+    let message = "the database behind this address is not the one that was read; begin a new transaction";
+    Err(Failure::Fault(Fault::new(FaultKind::SnapshotAhead, message)))
+}
+
+fn short() -> Error {
+    let message = "the server answered another number of cells than was asked for; report this with both versions";
+    Fault::new(FaultKind::Internal, message).into()
+}
+
+pub(crate) fn damaged(cell: &Cell, bad: &zeolite_proto::BadRecord) -> Error {
+    Fault::new(FaultKind::Damaged, format!("cell {cell}: {bad}; verify the database")).into()
+}

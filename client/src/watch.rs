@@ -1,0 +1,115 @@
+//! Owns the watchers: streams of what commits write, straight from the feed.
+//!
+//! A watcher has a bounded backlog. One that falls behind by more is told so ([`Change::Missed`]) and goes on from what is
+//! still there; nobody waits for it. The same is told when the connection was away too long for the feed to be replayed.
+
+use rustc_hash::FxHashSet;
+use std::sync::Arc;
+use tokio::sync::broadcast::{self, error::RecvError};
+use zeolite_proto::{Cell, Oid, Tid};
+
+/// What a watcher is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A commit wrote these cells.
+    Written {
+        /// The commit.
+        tid: Tid,
+        /// The cells, only the watched ones.
+        cells: Vec<Cell>,
+    },
+    /// Changes were missed: read again what matters, at this tid or a newer one.
+    Missed {
+        /// Commits up to this one may be among the missed.
+        tid: Tid,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Told {
+    Written(Tid, Arc<[Cell]>),
+    Missed(Tid),
+}
+
+#[derive(Debug)]
+pub(crate) struct Watchers {
+    told: broadcast::Sender<Told>,
+}
+
+/// A stream of changes; see [`crate::Db::watch`].
+#[derive(Debug)]
+pub struct Watch {
+    told: broadcast::Receiver<Told>,
+    /// None: everything.
+    oids: Option<FxHashSet<Oid>>,
+    /// The newest tid heard of.
+    heard: Tid,
+}
+
+impl Watchers {
+    pub(crate) fn new(backlog: usize) -> Watchers {
+        Watchers { told: broadcast::Sender::new(backlog.max(1)) }
+    }
+
+    pub(crate) fn changed(&self, tid: Tid, cells: Vec<Cell>) {
+        if self.told.receiver_count() > 0 {
+            // Somebody may just have left: then nobody hears it, which is right.
+            let _ = self.told.send(Told::Written(tid, cells.into()));
+        }
+    }
+
+    pub(crate) fn missed(&self, tid: Tid) {
+        let _ = self.told.send(Told::Missed(tid));
+    }
+
+    pub(crate) fn watch(&self, oids: Option<FxHashSet<Oid>>, from: Tid) -> Watch {
+        Watch { told: self.told.subscribe(), oids, heard: from }
+    }
+}
+
+impl Watch {
+    /// The next change; none once the `Db` is gone.
+    pub async fn next(&mut self) -> Option<Change> {
+        loop {
+            match self.told.recv().await {
+                Ok(Told::Written(tid, cells)) => {
+                    self.heard = self.heard.max(tid);
+                    let watched = |cell: &&Cell| self.oids.as_ref().is_none_or(|oids| oids.contains(&cell.oid));
+                    let cells: Vec<Cell> = cells.iter().filter(watched).cloned().collect();
+                    if !cells.is_empty() {
+                        return Some(Change::Written { tid, cells });
+                    }
+                }
+                Ok(Told::Missed(tid)) => return Some(Change::Missed { tid }),
+                Err(RecvError::Lagged(_)) => return Some(Change::Missed { tid: self.heard }),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_hears_its_oids_and_is_told_what_it_missed() {
+        let watchers = Watchers::new(2);
+        let mut one = watchers.watch(Some([Oid(1)].into_iter().collect()), Tid(4));
+        let mut all = watchers.watch(None, Tid(4));
+        let cells = |oid| vec![Cell::object(Oid(oid))];
+        watchers.changed(Tid(5), cells(2));
+        watchers.changed(Tid(6), cells(1));
+        assert_eq!(one.next().await, Some(Change::Written { tid: Tid(6), cells: cells(1) }));
+        assert_eq!(all.next().await, Some(Change::Written { tid: Tid(5), cells: cells(2) }));
+        (7..12).for_each(|tid| watchers.changed(Tid(tid), cells(1)));
+        assert_eq!(all.next().await, Some(Change::Missed { tid: Tid(5) }));
+        assert_eq!(all.next().await, Some(Change::Written { tid: Tid(10), cells: cells(1) }));
+        watchers.missed(Tid(20));
+        drop(watchers);
+        assert_eq!(all.next().await, Some(Change::Missed { tid: Tid(11) }), "the backlog ran over again");
+        assert_eq!(all.next().await, Some(Change::Written { tid: Tid(11), cells: cells(1) }));
+        assert_eq!(all.next().await, Some(Change::Missed { tid: Tid(20) }));
+        assert_eq!(all.next().await, None);
+    }
+}

@@ -1,0 +1,292 @@
+//! Owns the connection: one bidirectional session per connection, its correlation ids and its reader. Only this module
+//! (with its files) names tonic and the generated types; the rest of the crate speaks in the crate's own types.
+//!
+//! ```text
+//!   callers ──request──> [outbound, bounded] ──> tonic ──> server
+//!      ^                                                     │ frames, in order
+//!      └──oneshot── pending[id] <── Incoming::run <──────────┘
+//!                                        └── feed ──> Inbox (cache, position, watchers)
+//! ```
+//!
+//! The rule that everything above rests on: *the feed is handed to the inbox before any later frame completes a request*.
+//! So a caller that learns of tid t from a reply finds the invalidations up to t already applied. One loop reads the
+//! frames, in order, and never waits for anything else than the next frame.
+//!
+//! Not done here: reconnecting and resending (`connect`), deciding what a revision is good for (`cache`).
+
+mod admin;
+mod calls;
+
+pub use admin::Pages;
+
+use crate::errors::{Error, Result};
+use parking_lot::Mutex;
+use prost::Message;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+use v1::client_frame::Request;
+use v1::server_frame::Reply;
+use v1::zeolite_client::ZeoliteClient;
+use zeolite_proto::wire::{PROTOCOL, fault, v1};
+use zeolite_proto::{Cell, Fault, FaultKind, Limits, Tid};
+
+/// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
+/// stream of large replies.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// Frames that wait for the transport; beyond it callers wait.
+const OUTBOUND_FRAMES: usize = 1024;
+/// The largest frame accepted: one record of the largest size that servers take, with its envelope.
+const FRAME_BYTES_MAX: usize = 72 << 20;
+/// Between pings of an idle connection, and how long to wait for their answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The hello has the first id.
+const HELLO_ID: u64 = 1;
+
+/// Takes the feed, in order; called by the reader alone, and must not wait.
+pub(crate) trait Inbox: Send + Sync {
+    /// A commit wrote these cells.
+    fn changed(&self, tid: Tid, cells: Vec<Cell>);
+    /// Everything up to this tid has been handed over.
+    fn reached(&self, tid: Tid);
+}
+
+/// What the client says first.
+#[derive(Clone, Debug)]
+pub(crate) struct Hello {
+    pub(crate) client: String,
+    pub(crate) role: String,
+    pub(crate) feed: bool,
+    pub(crate) resume_from: Tid,
+    pub(crate) cached_bytes: u64,
+    pub(crate) store_id: u64,
+}
+
+/// What the server answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Welcome {
+    pub(crate) server: String,
+    pub(crate) store_id: u64,
+    pub(crate) session_id: u64,
+    pub(crate) visible: Tid,
+    pub(crate) replayed: bool,
+    pub(crate) limits: Limits,
+}
+
+/// Why a request has no reply.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The session ended before the reply came.
+    Lost,
+    /// The server refused.
+    Fault(Fault),
+}
+
+/// Who waits for which id; none once the session has ended.
+#[derive(Debug)]
+struct Pending(Mutex<Option<FxHashMap<u64, oneshot::Sender<Reply>>>>);
+
+/// The sending half of a session; requests on it run in parallel.
+#[derive(Debug)]
+pub(crate) struct Link {
+    outbound: mpsc::Sender<v1::ClientFrame>,
+    pending: Arc<Pending>,
+    last_id: AtomicU64,
+    channel: Channel,
+    welcome: Welcome,
+}
+
+/// The receiving half: its loop must be run for the session to live.
+pub(crate) struct Incoming {
+    frames: Streaming<v1::ServerFrame>,
+    pending: Arc<Pending>,
+}
+
+/// Connects and says hello; the feed that comes before the answer goes to the inbox.
+pub(crate) async fn open(
+    url: &str,
+    connect_timeout: Duration,
+    hello: Hello,
+    inbox: &dyn Inbox,
+) -> Result<(Link, Incoming)> {
+    let lost = |reason: String| Error::Disconnected { url: url.to_owned(), reason };
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| Error::invalid(format!("{url:?} is not an address: {error}; use http://host:port")))?
+        .tcp_nodelay(true)
+        .connect_timeout(connect_timeout)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_adaptive_window(false)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    let channel = endpoint.connect().await.map_err(|error| lost(chain(&error)))?;
+    let (outbound, requests) = mpsc::channel(OUTBOUND_FRAMES);
+    let first = v1::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))) };
+    outbound.send(first).await.map_err(|_| lost("the session ended at once".into()))?;
+    let mut frames = ZeoliteClient::new(channel.clone())
+        .max_decoding_message_size(FRAME_BYTES_MAX)
+        .max_encoding_message_size(FRAME_BYTES_MAX)
+        .session(ReceiverStream::new(requests))
+        .await
+        .map_err(|status| from_status(&status, url))?
+        .into_inner();
+    let welcome = loop {
+        let frame = match frames.message().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Err(lost("the server ended the session".into())),
+            Err(status) => return Err(from_status(&status, url)),
+        };
+        match frame.reply {
+            Some(Reply::Hello(reply)) => break welcome(reply),
+            Some(Reply::Feed(batch)) => feed(&batch, inbox).map_err(lost)?,
+            Some(Reply::Fault(refusal)) => return Err(Fault::from(refusal).into()),
+            Some(Reply::Cut(cut)) => return Err(lost(cut.reason)),
+            _ => return Err(lost("the server did not answer the hello".into())),
+        }
+    };
+    let pending = Arc::new(Pending(Mutex::new(Some(FxHashMap::default()))));
+    let link =
+        Link { outbound, pending: pending.clone(), last_id: AtomicU64::new(HELLO_ID), channel, welcome };
+    Ok((link, Incoming { frames, pending }))
+}
+
+fn greeting(hello: Hello) -> v1::Hello {
+    v1::Hello {
+        protocol: PROTOCOL,
+        client: hello.client,
+        role: hello.role,
+        feed: hello.feed,
+        resume_from: hello.resume_from.0,
+        cached_bytes: hello.cached_bytes,
+        store_id: hello.store_id,
+    }
+}
+
+fn welcome(reply: v1::HelloReply) -> Welcome {
+    Welcome {
+        server: reply.server,
+        store_id: reply.store_id,
+        session_id: reply.session_id,
+        visible: Tid(reply.visible),
+        replayed: reply.replayed,
+        limits: reply.limits.map(Limits::from).unwrap_or_default(),
+    }
+}
+
+fn feed(batch: &bytes::Bytes, inbox: &dyn Inbox) -> Result<(), String> {
+    let batch = v1::FeedBatch::decode(batch.clone()).map_err(|error| format!("the feed cannot be decoded: {error}"))?;
+    let mut newest = Tid::NONE;
+    for item in batch.items {
+        newest = newest.max(Tid(item.tid));
+        inbox.changed(Tid(item.tid), item.cells.into_iter().map(Cell::from).collect());
+    }
+    inbox.reached(newest);
+    Ok(())
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+fn from_status(status: &tonic::Status, url: &str) -> Error {
+    match fault::from_status(status) {
+        Some(fault) => fault.into(),
+        None => Error::Disconnected { url: url.to_owned(), reason: chain(status) },
+    }
+}
+
+impl Incoming {
+    /// Reads until the session ends, and says why it did. Whoever still waits then learns that the session is lost.
+    pub(crate) async fn run(mut self, inbox: &dyn Inbox) -> String {
+        let why = loop {
+            let frame = match self.frames.message().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break "the server ended the session".to_owned(),
+                Err(status) => break chain(&status),
+            };
+            match frame.reply {
+                Some(Reply::Feed(batch)) => {
+                    if let Err(reason) = feed(&batch, inbox) {
+                        break reason;
+                    }
+                }
+                Some(Reply::Cut(cut)) => break format!("the server cut the session: {}", cut.reason),
+                Some(reply) => {
+                    // The reply shows this tid, so its invalidations have already been handed over.
+                    match &reply {
+                        Reply::Receipt(receipt) => inbox.reached(Tid(receipt.tid)),
+                        Reply::Done(done) => inbox.reached(Tid(done.tid)),
+                        _ => {}
+                    }
+                    let waiting = self.pending.0.lock().as_mut().and_then(|map| map.remove(&frame.id));
+                    if let Some(waiting) = waiting {
+                        // A caller that gave up no longer listens; its reply is of no use to anybody else.
+                        let _ = waiting.send(reply);
+                    }
+                }
+                None => break "the server sent an empty frame".to_owned(),
+            }
+        };
+        self.pending.0.lock().take();
+        why
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.pending.0.lock().take();
+    }
+}
+
+impl Link {
+    /// What the server said at the hello.
+    pub(crate) fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// A new id with its place to wait.
+    fn expect(&self) -> Result<(u64, oneshot::Receiver<Reply>), Failure> {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        self.pending.0.lock().as_mut().ok_or(Failure::Lost)?.insert(id, sender);
+        Ok((id, receiver))
+    }
+
+    async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {
+        let frame = v1::ClientFrame { id, request: Some(request) };
+        self.outbound.send(frame).await.map_err(|_| Failure::Lost)
+    }
+
+    async fn request(&self, request: Request) -> Result<Reply, Failure> {
+        let (id, reply) = self.expect()?;
+        self.send(id, request).await?;
+        answer(reply).await
+    }
+}
+
+async fn answer(reply: oneshot::Receiver<Reply>) -> Result<Reply, Failure> {
+    match reply.await {
+        Ok(Reply::Fault(refusal)) => Err(Failure::Fault(refusal.into())),
+        Ok(reply) => Ok(reply),
+        Err(_) => Err(Failure::Lost),
+    }
+}
+
+fn unexpected() -> Failure {
+    let message = "the server's reply is not of the kind that was asked for; report this with both versions";
+    Failure::Fault(Fault::new(FaultKind::Internal, message))
+}

@@ -1,0 +1,221 @@
+//! Owns the unary calls: administration, the log, restore. They run beside the session on the same connection, so a long
+//! stream of pages does not hold up loads and commits.
+
+use super::{FRAME_BYTES_MAX, Failure, Link, ZeoliteClient, chain, fault, v1};
+use crate::admin::{PackOptions, PackProgress, ResolverInfo, Stage, Status, VerifyProgress};
+use crate::errors::{Error, Result};
+use crate::revision::{LoggedWrite, Transaction};
+use futures_util::{Stream, StreamExt};
+use std::pin::Pin;
+use tonic::transport::Channel;
+use v1::admin_client::AdminClient;
+use zeolite_proto::{Cell, Note, Tid};
+
+/// A stream of a long call's messages. Dropping it ends the call.
+pub struct Pages<T> {
+    messages: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
+}
+
+impl<T> std::fmt::Debug for Pages<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pages")
+    }
+}
+
+impl<T: Send + 'static> Pages<T> {
+    fn new<W: Send + 'static>(stream: tonic::Streaming<W>, translate: fn(W) -> T) -> Pages<T> {
+        let messages = stream.map(move |message| message.map(translate).map_err(|status| failed(&status)));
+        Pages { messages: Box::pin(messages) }
+    }
+
+    /// The next message; none at the end.
+    pub async fn next(&mut self) -> Result<Option<T>> {
+        self.messages.next().await.transpose()
+    }
+}
+
+impl<T> Pages<Vec<T>> {
+    /// All items of all pages. The caller bounds their number by what it asked for.
+    pub async fn collect(mut self) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        while let Some(page) = self.messages.next().await.transpose()? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+}
+
+fn failed(status: &tonic::Status) -> Error {
+    match failure(status) {
+        Failure::Fault(fault) => fault.into(),
+        Failure::Lost => Error::Disconnected { url: "the server".into(), reason: chain(status) },
+    }
+}
+
+fn failure(status: &tonic::Status) -> Failure {
+    fault::from_status(status).map_or(Failure::Lost, Failure::Fault)
+}
+
+impl Link {
+    fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone()).max_decoding_message_size(FRAME_BYTES_MAX)
+    }
+
+    fn unary(&self) -> ZeoliteClient<Channel> {
+        ZeoliteClient::new(self.channel.clone())
+            .max_decoding_message_size(FRAME_BYTES_MAX)
+            .max_encoding_message_size(FRAME_BYTES_MAX)
+    }
+
+    /// What the server says about itself.
+    pub(crate) async fn status(&self) -> Result<Status, Failure> {
+        let reply = self.admin().status(v1::StatusRequest {}).await.map_err(|status| failure(&status))?;
+        Ok(status(reply.into_inner()))
+    }
+
+    /// Packs; the stream ends with `done`.
+    pub(crate) async fn pack(&self, options: &PackOptions) -> Result<Pages<PackProgress>, Failure> {
+        let request = v1::PackRequest {
+            tid: options.to.0,
+            keep_garbage: options.keep_garbage,
+            dry_run: options.dry_run,
+        };
+        let stream = self.admin().pack(request).await.map_err(|status| failure(&status))?;
+        Ok(Pages::new(stream.into_inner(), |progress: v1::PackProgress| PackProgress {
+            stage: progress.stage,
+            done_units: progress.done_units,
+            total_units: progress.total_units,
+            done: progress.done,
+            packed_to: Tid(progress.packed_to),
+            revisions_removed: progress.revisions_removed,
+            objects_removed: progress.objects_removed,
+            bytes_before: progress.bytes_before,
+            bytes_after: progress.bytes_after,
+        }))
+    }
+
+    /// Reads the whole log; the stream ends with `done`.
+    pub(crate) async fn verify(&self) -> Result<Pages<VerifyProgress>, Failure> {
+        let stream = self.admin().verify(v1::VerifyRequest {}).await.map_err(|status| failure(&status))?;
+        Ok(Pages::new(stream.into_inner(), |progress: v1::VerifyProgress| VerifyProgress {
+            stage: progress.stage,
+            done_units: progress.done_units,
+            total_units: progress.total_units,
+            done: progress.done,
+            transactions: progress.transactions,
+            revisions: progress.revisions,
+            objects: progress.objects,
+            problems: progress.problems,
+            problems_total: progress.problems_total,
+        }))
+    }
+
+    /// The server's resolvers.
+    pub(crate) async fn resolvers(&self) -> Result<Vec<ResolverInfo>, Failure> {
+        let reply = self.admin().resolvers(v1::ResolversRequest {}).await.map_err(|status| failure(&status))?;
+        let info = |info: v1::ResolverInfo| ResolverInfo {
+            class: info.class,
+            description: info.description,
+            applies: info.applies,
+            expensive: info.expensive,
+        };
+        Ok(reply.into_inner().resolvers.into_iter().map(info).collect())
+    }
+
+    /// Transactions in tid order, bounds inclusive.
+    pub(crate) async fn log(
+        &self,
+        from: Tid,
+        to: Tid,
+        limit: u32,
+        with_records: bool,
+    ) -> Result<Pages<Vec<Transaction>>, Failure> {
+        let request = v1::LogRequest { from: from.0, to: to.0, limit, with_records };
+        let stream = self.unary().log(request).await.map_err(|status| failure(&status))?;
+        Ok(Pages::new(stream.into_inner(), |page: v1::LogPage| page.transactions.into_iter().map(transaction).collect()))
+    }
+
+    /// Writes transactions with their own tids; gives their number and the last tid.
+    pub(crate) async fn restore<S>(&self, transactions: S) -> Result<(u64, Tid), Failure>
+    where
+        S: Stream<Item = Transaction> + Send + 'static,
+    {
+        let reply = self.unary().restore(transactions.map(restored)).await.map_err(|status| failure(&status))?;
+        let reply = reply.into_inner();
+        Ok((reply.transactions, Tid(reply.tid)))
+    }
+}
+
+fn status(reply: v1::StatusReply) -> Status {
+    let stage = |stage: v1::Stage| Stage {
+        name: stage.name,
+        count: stage.count,
+        total_ns: stage.total_ns,
+        p50_ns: stage.p50_ns,
+        p99_ns: stage.p99_ns,
+    };
+    Status {
+        version: reply.version,
+        store_id: reply.store_id,
+        visible: Tid(reply.visible),
+        packed_to: Tid(reply.packed_to),
+        uptime_ms: reply.uptime_ms,
+        poisoned: (!reply.poisoned.is_empty()).then_some(reply.poisoned),
+        index: reply.index,
+        objects: reply.objects,
+        log_bytes: reply.log_bytes,
+        index_bytes: reply.index_bytes,
+        segments: reply.segments,
+        free_bytes: reply.free_bytes,
+        sessions: reply.sessions,
+        pins: reply.pins,
+        oldest_pin: Tid(reply.oldest_pin),
+        prepared: reply.prepared,
+        commits: reply.commits,
+        conflicts: reply.conflicts,
+        merges: reply.merges,
+        loads: reply.loads,
+        queue_live: reply.queue_live,
+        queue_batch: reply.queue_batch,
+        cache_bytes: reply.cache_bytes,
+        cache_hits: reply.cache_hits,
+        cache_misses: reply.cache_misses,
+        stages: reply.stages.into_iter().map(stage).collect(),
+        unsettled_bytes: reply.unsettled_bytes,
+        batches: reply.batches,
+        pack: reply.pack,
+    }
+}
+
+/// A transaction off the wire.
+fn transaction(wire: v1::Transaction) -> Transaction {
+    let write = |write: v1::LoggedWrite| LoggedWrite {
+        cell: write.cell.map(Cell::from).unwrap_or_else(|| Cell::object(zeolite_proto::Oid::ROOT)),
+        record: write.record,
+        merged: write.merged,
+        record_bytes: write.record_bytes,
+        deleted: write.deleted,
+    };
+    Transaction {
+        tid: Tid(wire.tid),
+        commit_key: wire.commit_key,
+        note: wire.note.map(Note::from).unwrap_or_default(),
+        writes: wire.writes.into_iter().map(write).collect(),
+    }
+}
+
+fn restored(transaction: Transaction) -> v1::Transaction {
+    let write = |write: LoggedWrite| v1::LoggedWrite {
+        cell: Some((&write.cell).into()),
+        record: write.record,
+        merged: write.merged,
+        record_bytes: write.record_bytes,
+        deleted: write.deleted,
+    };
+    v1::Transaction {
+        tid: transaction.tid.0,
+        commit_key: transaction.commit_key,
+        note: Some((&transaction.note).into()),
+        writes: transaction.writes.into_iter().map(write).collect(),
+    }
+}

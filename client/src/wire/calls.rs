@@ -1,0 +1,196 @@
+//! Owns the session's requests: each one method of [`Link`], in the crate's own types.
+
+use super::{Failure, Link, Reply, Request, answer, unexpected, v1};
+use crate::connect::Outcome;
+use crate::revision::{Entry, Page, PastRevision, Range, Revision};
+use crate::session::Lease;
+use bytes::Bytes;
+use prost::Message;
+use zeolite_proto::{Cell, CommitKey, Draft, Merged, Note, Oid, Receipt, Tid};
+
+/// What the envelope of a frame (id, field tags, lengths) takes at most.
+const ENVELOPE_BYTES: usize = 64;
+
+macro_rules! reply {
+    ($reply:expr, $kind:ident) => {
+        match $reply {
+            Reply::$kind(reply) => reply,
+            _ => return Err(unexpected()),
+        }
+    };
+}
+
+fn key_bytes(key: CommitKey) -> Bytes {
+    Bytes::copy_from_slice(&key.0)
+}
+
+fn revision(revision: v1::Revision) -> Revision {
+    Revision {
+        tid: Tid(revision.tid),
+        end: (revision.end != 0).then_some(Tid(revision.end)),
+        record: revision.record,
+    }
+}
+
+impl Link {
+    /// The revisions of the cells at the snapshot, from the given one on; fewer than asked when the reply was full.
+    pub(crate) async fn load(&self, snapshot: Tid, cells: &[Cell], from: usize) -> Result<Vec<Revision>, Failure> {
+        let request = v1::LoadRequest {
+            snapshot: snapshot.0,
+            cells: cells[from..].iter().map(v1::Cell::from).collect(),
+            continued_from: 0,
+        };
+        let reply = reply!(self.request(Request::Load(request)).await?, Load);
+        Ok(reply.revisions.into_iter().map(revision).collect())
+    }
+
+    /// One page of a scan.
+    pub(crate) async fn scan(&self, snapshot: Tid, oid: Oid, range: &Range, limit: u32) -> Result<Page, Failure> {
+        let request = v1::ScanRequest {
+            snapshot: snapshot.0,
+            oid: oid.0,
+            from: range.from.clone(),
+            to: range.to.clone(),
+            reverse: range.reverse,
+            limit,
+            keys_only: range.keys_only,
+        };
+        let reply = reply!(self.request(Request::Scan(request)).await?, Scan);
+        let entry = |entry: v1::Entry| Entry { key: entry.key, tid: Tid(entry.tid), record: entry.record };
+        Ok(Page { entries: reply.entries.into_iter().map(entry).collect(), next: reply.more.then_some(reply.next) })
+    }
+
+    /// Commits; a draft too large for one frame goes in parts.
+    pub(crate) async fn commit(&self, draft: &Draft) -> Result<Receipt, Failure> {
+        let wire = v1::Draft::from(draft);
+        let frame_max = self.welcome.limits.message_bytes_max.saturating_sub(ENVELOPE_BYTES);
+        let reply = if wire.encoded_len() <= frame_max {
+            self.request(Request::Commit(wire)).await?
+        } else {
+            self.commit_in_parts(draft.key, wire.encode_to_vec().into(), frame_max).await?
+        };
+        Ok(reply!(reply, Receipt).into())
+    }
+
+    /// All parts carry one id: they are one request, answered once.
+    async fn commit_in_parts(&self, key: CommitKey, mut rest: Bytes, part_bytes: usize) -> Result<Reply, Failure> {
+        let (id, mut reply) = self.expect()?;
+        while !rest.is_empty() {
+            let data = rest.split_to(part_bytes.min(rest.len()));
+            let part = v1::DraftPart { commit_key: key_bytes(key), data, last: rest.is_empty() };
+            self.send(id, Request::Part(part)).await?;
+            // A refusal of an early part makes the others useless.
+            match reply.try_recv() {
+                Ok(Reply::Fault(refusal)) => return Err(Failure::Fault(refusal.into())),
+                Ok(other) => return Ok(other),
+                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {}
+                Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return Err(Failure::Lost),
+            }
+        }
+        answer(reply).await
+    }
+
+    /// The first phase of two; gives the prepared draft's number and what resolvers made.
+    pub(crate) async fn prepare(&self, draft: &Draft, limit_ms: u64) -> Result<(u64, Vec<Merged>), Failure> {
+        let request = v1::PrepareRequest { draft: Some(draft.into()), time_limit_ms: limit_ms };
+        let reply = reply!(self.request(Request::Prepare(request)).await?, Prepare);
+        Ok((reply.prepared, reply.merged.into_iter().map(Merged::from).collect()))
+    }
+
+    /// The second phase.
+    pub(crate) async fn finish(&self, prepared: u64, key: CommitKey) -> Result<Receipt, Failure> {
+        let request = v1::FinishRequest { prepared, commit_key: key_bytes(key) };
+        Ok(reply!(self.request(Request::Finish(request)).await?, Receipt).into())
+    }
+
+    /// Gives a prepared draft up.
+    pub(crate) async fn abort(&self, prepared: u64) -> Result<(), Failure> {
+        reply!(self.request(Request::Abort(v1::AbortRequest { prepared })).await?, Done);
+        Ok(())
+    }
+
+    /// What became of a commit.
+    pub(crate) async fn outcome(&self, key: CommitKey) -> Result<Outcome, Failure> {
+        let request = v1::OutcomeRequest { commit_key: key_bytes(key) };
+        let reply = reply!(self.request(Request::Outcome(request)).await?, Outcome);
+        Ok(match reply.receipt {
+            Some(receipt) => Outcome::Committed(receipt.into()),
+            None if reply.in_flight => Outcome::InFlight,
+            None => Outcome::Unknown,
+        })
+    }
+
+    /// A block of fresh oids: the first, and how many.
+    pub(crate) async fn new_oids(&self, count: u32) -> Result<(Oid, u32), Failure> {
+        let reply = reply!(self.request(Request::NewOids(v1::NewOidsRequest { count })).await?, NewOids);
+        Ok((Oid(reply.first), reply.count))
+    }
+
+    /// Pins a snapshot ([`Tid::NONE`]: the newest).
+    pub(crate) async fn pin(&self, snapshot: Tid, lease_ms: u64) -> Result<Lease, Failure> {
+        let request = v1::PinRequest { snapshot: snapshot.0, lease_ms };
+        Ok(lease(reply!(self.request(Request::Pin(request)).await?, Pin)))
+    }
+
+    /// Renews a pin's lease.
+    pub(crate) async fn renew(&self, pin: u64, lease_ms: u64) -> Result<Lease, Failure> {
+        Ok(lease(reply!(self.request(Request::Renew(v1::RenewRequest { pin, lease_ms })).await?, Pin)))
+    }
+
+    /// Gives a pin up.
+    pub(crate) async fn unpin(&self, pin: u64) -> Result<(), Failure> {
+        reply!(self.request(Request::Unpin(v1::UnpinRequest { pin })).await?, Done);
+        Ok(())
+    }
+
+    /// Revisions of a cell, newest first, and whether there are more.
+    pub(crate) async fn history(
+        &self,
+        cell: &Cell,
+        before: Tid,
+        limit: u32,
+        with_records: bool,
+    ) -> Result<(Vec<PastRevision>, bool), Failure> {
+        let request = v1::HistoryRequest { cell: Some(cell.into()), before: before.0, limit, with_records };
+        let reply = reply!(self.request(Request::History(request)).await?, History);
+        let mut notes = reply.notes.into_iter().map(Note::from);
+        let past = |past| PastRevision { revision: revision(past), note: notes.next().unwrap_or_default() };
+        Ok((reply.revisions.into_iter().map(past).collect(), reply.more))
+    }
+
+    /// Undoes a transaction.
+    pub(crate) async fn undo(&self, tid: Tid, key: CommitKey, note: &Note) -> Result<Receipt, Failure> {
+        let request = v1::UndoRequest { tid: tid.0, commit_key: key_bytes(key), note: Some(note.into()) };
+        Ok(reply!(self.request(Request::Undo(request)).await?, Receipt).into())
+    }
+
+    /// Oids of a class, ascending, and whether there are more.
+    pub(crate) async fn objects(
+        &self,
+        snapshot: Tid,
+        class: &str,
+        version_below: u32,
+        after: Oid,
+        limit: u32,
+    ) -> Result<(Vec<Oid>, bool), Failure> {
+        let request =
+            v1::ObjectsRequest { snapshot: snapshot.0, class: class.to_owned(), version_below, after: after.0, limit };
+        let reply = reply!(self.request(Request::Objects(request)).await?, Objects);
+        Ok((reply.oids.into_iter().map(Oid).collect(), reply.more))
+    }
+
+    /// Exact counts by class and schema version.
+    pub(crate) async fn kinds(&self) -> Result<Vec<(String, u32, u64)>, Failure> {
+        let reply = reply!(self.request(Request::Kinds(v1::KindsRequest {})).await?, Kinds);
+        Ok(reply.kinds.into_iter().map(|kind| (kind.class, kind.version, kind.objects)).collect())
+    }
+
+    /// The newest visible tid.
+    pub(crate) async fn ping(&self) -> Result<Tid, Failure> {
+        Ok(Tid(reply!(self.request(Request::Ping(v1::Ping {})).await?, Done).tid))
+    }
+}
+
+fn lease(reply: v1::PinReply) -> Lease {
+    Lease { pin: reply.pin, snapshot: Tid(reply.snapshot), lease_ms: reply.lease_ms }
+}
