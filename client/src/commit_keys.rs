@@ -15,7 +15,7 @@ pub(crate) struct CommitKeys {
 
 impl CommitKeys {
     pub(crate) fn new() -> CommitKeys {
-        let random = || RandomState::new().build_hasher().finish() ^ fastrand::u64(..);
+        let random = || RandomState::new().build_hasher().finish();
         CommitKeys { client: random(), next: AtomicU64::new(random()) }
     }
 

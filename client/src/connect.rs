@@ -48,7 +48,9 @@ pub(crate) enum What {
 /// The state of the connection, as the supervisor tells it.
 #[derive(Clone, Debug)]
 enum State {
-    Connecting { last: Option<Error> },
+    Connecting {
+        last: Option<Error>,
+    },
     Connected(Arc<Attached>),
     /// The `Db` is gone.
     Closed,
@@ -184,7 +186,10 @@ impl Core {
     }
 
     fn too_many(&self) -> String {
-        format!("{} requests are in flight already; send fewer at once or raise in_flight_max", self.options.in_flight_max)
+        format!(
+            "{} requests are in flight already; send fewer at once or raise in_flight_max",
+            self.options.in_flight_max
+        )
     }
 
     fn gave_up(&self, what: What, in_doubt: bool, error: Error) -> Error {
@@ -281,6 +286,7 @@ async fn supervise(core: Arc<Core>) {
 }
 
 /// A duration of this many milliseconds, somewhere between half of it and the whole.
+#[expect(clippy::disallowed_methods, reason = "only the length of pauses depends on it, and no test on those")]
 pub(crate) fn jittered(ms: u64) -> Duration {
     Duration::from_micros(fastrand::u64(ms * 500..=ms * 1000))
 }

@@ -50,7 +50,9 @@ pub enum Error {
         found: String,
     },
     /// The record's bytes are not a value of the type.
-    #[error("version {version} of class {class:?} cannot be decoded: {reason}; was VERSION raised when the type changed?")]
+    #[error(
+        "version {version} of class {class:?} cannot be decoded: {reason}; was VERSION raised when the type changed?"
+    )]
     Decode {
         /// The class in the record.
         class: String,

@@ -18,7 +18,7 @@ pub use cache::CacheStats;
 pub use connect::{Db, Options, Outcome};
 pub use errors::{Error, Result};
 pub use revision::{Entry, Range, Revision};
-pub use session::{Isolation, Pin, Scan, Transaction, Tx, View};
+pub use session::{Isolation, Pin, Prepared, Scan, Transaction, Tx, View};
 pub use watch::{Change, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{

@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Nothing is sent before the commit, and the commit is one draft: a transaction that is dropped never happened.
-//! [`Tx`] derefs to [`View`], so that whatever reads takes a `&View` and works in both.
+//! [`Tx`] derefs to [`View`], so that whatever reads takes a `&View` and works in both. Reads and writes take `&self`, so
+//! that a transaction can be lent to any number of futures at once, and `run` can take plain closures and async ones.
 //!
 //! Not here: typed values (`registry`, `collections`), savepoints.
 
 mod commit;
 mod own;
 mod pin;
+mod prepared;
 mod reads;
 mod scan;
 mod transaction;
@@ -22,24 +24,24 @@ mod view;
 
 pub(crate) use pin::Lease;
 pub use pin::Pin;
+pub use prepared::Prepared;
 pub use scan::Scan;
 pub use transaction::{Isolation, Transaction};
 pub use view::View;
 
 use crate::errors::{Error, Result};
 use bytes::Bytes;
-use own::Own;
 use std::ops::Deref;
+use std::sync::Arc;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Note, Oid, Priority, Record};
 
 /// A transaction. Reads are those of [`View`]; dropping it without a commit gives everything up.
 #[derive(Debug)]
 pub struct Tx {
-    view: View,
+    /// Shared with nobody but `run`, which commits after the work has let go of its half.
+    view: Arc<View>,
     priority: Priority,
-    note: Note,
-    stamped: Vec<(Cell, Bytes)>,
 }
 
 impl Deref for Tx {
@@ -52,21 +54,24 @@ impl Deref for Tx {
 
 impl Tx {
     fn new(view: View, priority: Priority, note: Note) -> Tx {
-        Tx { view, priority, note, stamped: Vec::new() }
+        view.own.lock().note = note;
+        Tx { view: Arc::new(view), priority }
+    }
+
+    fn half(&self) -> Tx {
+        Tx { view: self.view.clone(), priority: self.priority }
     }
 
     /// Writes a record.
-    pub fn put(&mut self, cell: Cell, record: &Record) -> Result<()> {
+    pub fn put(&self, cell: Cell, record: &Record) -> Result<()> {
         let encoded = record.encode().map_err(|bad| Error::invalid(format!("cell {cell}: {bad}")))?;
-        self.view.own.put(cell, encoded);
-        Ok(())
+        self.view.own.lock().put(cell, encoded)
     }
 
     /// Writes a record that is encoded already.
-    pub fn put_encoded(&mut self, cell: Cell, record: Bytes) -> Result<()> {
+    pub fn put_encoded(&self, cell: Cell, record: Bytes) -> Result<()> {
         Header::parse(&record).map_err(|bad| Error::invalid(format!("cell {cell}: {bad}")))?;
-        self.view.own.put(cell, record);
-        Ok(())
+        self.view.own.lock().put(cell, record)
     }
 
     /// Lets the resolver of a class apply an operation to whatever is in the cell when the commit is put in order: never
@@ -74,41 +79,35 @@ impl Tx {
     ///
     /// Two operations on one cell in one transaction are applied here, and sent as a record to be merged; this needs the
     /// class's resolver among [`crate::Options::resolvers`].
-    pub fn apply(&mut self, cell: Cell, class: &str, operation: Bytes) -> Result<()> {
-        self.view.apply(cell, class, operation)
+    pub fn apply(&self, cell: Cell, class: &str, operation: Bytes) -> Result<()> {
+        self.view.own.lock().apply(cell, class, operation, self.view.resolvers())
     }
 
     /// Deletes a cell.
-    pub fn delete(&mut self, cell: Cell) {
-        self.view.own.put_delete(cell);
+    pub fn delete(&self, cell: Cell) -> Result<()> {
+        self.view.own.lock().delete(cell)
     }
 
     /// Adds an entry under a key that the server completes with the commit's tid and the write's position, so that keys
     /// of many producers never collide and follow the commit order. The entry cannot be read in this transaction.
-    pub fn put_stamped(&mut self, oid: Oid, prefix: Bytes, record: Bytes) -> Result<()> {
+    pub fn put_stamped(&self, oid: Oid, prefix: Bytes, record: Bytes) -> Result<()> {
         let cell = Cell::entry(oid, prefix);
         Header::parse(&record).map_err(|bad| Error::invalid(format!("cell {cell}: {bad}")))?;
-        self.stamped.push((cell, record));
-        Ok(())
+        self.view.own.lock().put_stamped(cell, record)
     }
 
     /// What the log says about this transaction.
-    pub fn set_note(&mut self, note: Note) {
-        self.note = note;
+    pub fn set_note(&self, note: Note) {
+        self.view.own.lock().note = note;
     }
 
     /// Whether there is anything to commit.
     pub fn is_empty(&self) -> bool {
-        self.view.own.is_empty() && self.stamped.is_empty()
+        self.view.own.lock().is_empty()
     }
 
     /// The number of writes so far.
     pub fn writes(&self) -> usize {
-        self.view.own.len() + self.stamped.len()
-    }
-
-    /// The changes so far, in the order of cells.
-    pub(crate) fn own(&self) -> &Own {
-        &self.view.own
+        self.view.own.lock().len()
     }
 }

@@ -107,7 +107,6 @@ mod tests {
         assert_eq!(all.next().await, Some(Change::Written { tid: Tid(10), cells: cells(1) }));
         watchers.missed(Tid(20));
         drop(watchers);
-        assert_eq!(all.next().await, Some(Change::Missed { tid: Tid(11) }), "the backlog ran over again");
         assert_eq!(all.next().await, Some(Change::Written { tid: Tid(11), cells: cells(1) }));
         assert_eq!(all.next().await, Some(Change::Missed { tid: Tid(20) }));
         assert_eq!(all.next().await, None);

@@ -152,8 +152,7 @@ pub(crate) async fn open(
         }
     };
     let pending = Arc::new(Pending(Mutex::new(Some(FxHashMap::default()))));
-    let link =
-        Link { outbound, pending: pending.clone(), last_id: AtomicU64::new(HELLO_ID), channel, welcome };
+    let link = Link { outbound, pending: pending.clone(), last_id: AtomicU64::new(HELLO_ID), channel, welcome };
     Ok((link, Incoming { frames, pending }))
 }
 

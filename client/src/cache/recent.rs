@@ -9,8 +9,8 @@
 use rustc_hash::FxHashMap;
 use zeolite_proto::Tid;
 
-/// Cells in one generation.
-const GENERATION_CELLS: usize = 2048;
+/// Cells in one generation; few in tests, so that they forget as well.
+const GENERATION_CELLS: usize = if cfg!(test) { 8 } else { 2048 };
 
 #[derive(Debug, Default)]
 pub(crate) struct Recent {

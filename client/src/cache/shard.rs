@@ -99,7 +99,8 @@ impl Shard {
         if from > to {
             return;
         }
-        let known = Known { tid: revision.tid, from, to, record: revision.record.as_deref().map(Bytes::copy_from_slice) };
+        let known =
+            Known { tid: revision.tid, from, to, record: revision.record.as_deref().map(Bytes::copy_from_slice) };
         if let Some(mut slot) = self.slots.peek_mut(cell) {
             slot.learn(known);
             return;

@@ -111,7 +111,10 @@ impl Db {
     ///     .await?;
     /// # Ok(()) }
     /// ```
-    pub async fn run<T>(&self, work: impl AsyncFnMut(&mut Tx) -> Result<T>) -> Result<T> {
+    pub async fn run<T, F>(&self, work: impl FnMut(Tx) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         self.transaction().run(work).await
     }
 

@@ -10,7 +10,7 @@
 //! record that it was merged with.
 
 use super::Tx;
-use super::own::{Staged, fold};
+use super::own::{Own, Staged, fold};
 use crate::connect::{Attached, Db, What, jittered};
 use crate::errors::{Error, Result};
 use crate::revision::Revision;
@@ -18,7 +18,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_proto::{Cell, Change, CommitKey, ConflictDetail, Draft, Fault, FaultKind, Priority, Receipt, Record, Tid, Write};
+use zeolite_proto::{
+    Cell, Change, CommitKey, ConflictDetail, Draft, Fault, FaultKind, Priority, Receipt, Record, Tid, Write,
+};
 
 /// Conflicts that are resolved here for one commit, before it is given back to the caller.
 const RESOLUTIONS_MAX: u32 = 100;
@@ -36,10 +38,11 @@ impl Tx {
     /// Commits under a key of the caller's ([`Db::new_commit_key`]), who has written it down: so that after a crash of the
     /// client [`Db::outcome`] tells whether it happened.
     pub async fn commit_as(self, key: CommitKey) -> Result<Receipt> {
-        if self.is_empty() {
+        let own = self.own.lock().close();
+        if own.is_empty() {
             return Ok(Receipt { tid: self.snapshot(), merged: Vec::new() });
         }
-        let mut draft = self.draft(key).await?;
+        let mut draft = self.draft(own, key).await?;
         let mut resolved = 0;
         loop {
             match self.send(&draft).await {
@@ -69,33 +72,29 @@ impl Tx {
         self.db().core().call_attached(What::Commit(draft.key), commit).await
     }
 
-    async fn draft(&self, key: CommitKey) -> Result<Draft> {
+    pub(super) async fn draft(&self, own: Own, key: CommitKey) -> Result<Draft> {
         let base = self.snapshot();
-        let mut writes = Vec::with_capacity(self.writes());
-        for (cell, staged) in self.own().iter() {
+        let mut writes = Vec::with_capacity(own.len());
+        let (cells, stamped, note) = own.into_parts();
+        for (cell, staged) in cells {
             let change = match staged {
-                Staged::Put(record) => Change::Put(record.clone()),
+                Staged::Put(record) => Change::Put(record),
                 Staged::Delete => Change::Delete,
-                Staged::Apply { class, operations } => match operations.as_slice() {
-                    [operation] => Change::Apply { class: class.clone(), operation: operation.clone() },
-                    operations => {
-                        let stored = self.revision(cell).await?.record;
-                        let record = fold(cell, class, stored, operations, self.resolvers())?;
-                        record.map_or(Change::Delete, Change::Put)
-                    }
-                },
+                Staged::Apply { class, mut operations } if operations.len() == 1 => {
+                    Change::Apply { class, operation: operations.remove(0) }
+                }
+                Staged::Apply { class, operations } => {
+                    let stored = self.revision(&cell).await?.record;
+                    let record = fold(&cell, &class, stored, &operations, self.resolvers())?;
+                    record.map_or(Change::Delete, Change::Put)
+                }
             };
-            writes.push(Write { cell: cell.clone(), base, change, stamped: false });
+            writes.push(Write { cell, base, change, stamped: false });
         }
-        let stamped = self.stamped.iter().map(|(cell, record)| Write {
-            cell: cell.clone(),
-            base,
-            change: Change::Put(record.clone()),
-            stamped: true,
-        });
-        writes.extend(stamped);
+        let stamped = stamped.into_iter();
+        writes.extend(stamped.map(|(cell, record)| Write { cell, base, change: Change::Put(record), stamped: true }));
         let (read_cells, read_ranges) = self.reads().map(|reads| reads.checks(base)).unwrap_or_default();
-        Ok(Draft { key, priority: self.priority, read_cells, read_ranges, writes, note: self.note.clone() })
+        Ok(Draft { key, priority: self.priority, read_cells, read_ranges, writes, note })
     }
 
     /// Merges the write that was refused, if a resolver of its class is here; gives the refusal back if not.

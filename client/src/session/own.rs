@@ -4,7 +4,7 @@
 use crate::errors::{Error, Result};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use zeolite_proto::{Cell, Fault, FaultKind, Oid, Record, Registry};
+use zeolite_proto::{Cell, Fault, FaultKind, Note, Oid, Record, Registry};
 
 /// One cell's change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,29 +21,49 @@ pub(crate) enum Staged {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Own {
     cells: BTreeMap<Cell, Staged>,
+    /// Entries whose keys the server completes.
+    stamped: Vec<(Cell, Bytes)>,
+    /// For the log.
+    pub(crate) note: Note,
+    /// Committed or given up: whoever still holds a half of the transaction is told.
+    over: bool,
 }
 
 impl Own {
     pub(crate) fn get(&self, cell: &Cell) -> Option<&Staged> {
-        // A view that has written nothing is the common case.
-        if self.cells.is_empty() { None } else { self.cells.get(cell) }
+        self.cells.get(cell)
     }
 
-    pub(crate) fn put(&mut self, cell: Cell, record: Bytes) {
-        self.cells.insert(cell, Staged::Put(record));
+    fn check_open(&self) -> Result<()> {
+        if self.over {
+            return Err(Error::invalid("this transaction is over; begin a new one"));
+        }
+        Ok(())
     }
 
-    pub(crate) fn put_delete(&mut self, cell: Cell) {
-        self.cells.insert(cell, Staged::Delete);
+    fn stage(&mut self, cell: Cell, staged: Staged) -> Result<()> {
+        self.check_open()?;
+        self.cells.insert(cell, staged);
+        Ok(())
     }
 
-    /// Takes the cell's change back: the transaction no longer touches it.
-    pub(crate) fn forget(&mut self, cell: &Cell) {
-        self.cells.remove(cell);
+    pub(crate) fn put(&mut self, cell: Cell, record: Bytes) -> Result<()> {
+        self.stage(cell, Staged::Put(record))
+    }
+
+    pub(crate) fn delete(&mut self, cell: Cell) -> Result<()> {
+        self.stage(cell, Staged::Delete)
+    }
+
+    pub(crate) fn put_stamped(&mut self, cell: Cell, record: Bytes) -> Result<()> {
+        self.check_open()?;
+        self.stamped.push((cell, record));
+        Ok(())
     }
 
     /// Stages an operation; on a cell whose value this transaction has set, it is applied at once.
     pub(crate) fn apply(&mut self, cell: Cell, class: &str, operation: Bytes, resolvers: &Registry) -> Result<()> {
+        self.check_open()?;
         match self.cells.get_mut(&cell) {
             None => {
                 let staged = Staged::Apply { class: class.to_owned(), operations: vec![operation] };
@@ -69,15 +89,21 @@ impl Own {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.cells.is_empty() && self.stamped.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.cells.len()
+        self.cells.len() + self.stamped.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Cell, &Staged)> {
-        self.cells.iter()
+    /// Everything, for the commit; nothing can be written after it.
+    pub(crate) fn close(&mut self) -> Own {
+        std::mem::replace(self, Own { over: true, ..Own::default() })
+    }
+
+    /// The changes in the order of cells.
+    pub(crate) fn into_parts(self) -> (BTreeMap<Cell, Staged>, Vec<(Cell, Bytes)>, Note) {
+        (self.cells, self.stamped, self.note)
     }
 
     /// Changes of entries of a collection in a half-open key range (an empty end is open), in key order.
@@ -107,9 +133,9 @@ pub(crate) fn fold(
     let bad = |bad| Error::invalid(format!("cell {cell}: {bad}"));
     let mut record = current.as_ref().map(Record::decode).transpose().map_err(bad)?;
     for operation in operations {
-        record = resolver
-            .apply(class, record.as_ref(), operation)
-            .map_err(|reason| Error::invalid(format!("cell {cell} of class {class:?}: {reason}; change the operation")))?;
+        record = resolver.apply(class, record.as_ref(), operation).map_err(|reason| {
+            Error::invalid(format!("cell {cell} of class {class:?}: {reason}; change the operation"))
+        })?;
     }
     record.map(|record| record.encode()).transpose().map_err(bad)
 }
@@ -122,10 +148,10 @@ mod tests {
     fn entries_of_a_range_come_in_order_and_without_the_object_itself() {
         let mut own = Own::default();
         for key in ["", "b", "a", "c"] {
-            own.put(Cell::entry(Oid(5), key), Bytes::from_static(b"x"));
+            own.put(Cell::entry(Oid(5), key), Bytes::from_static(b"x")).expect("open");
         }
-        own.put(Cell::entry(Oid(4), "b"), Bytes::new());
-        own.put_delete(Cell::entry(Oid(6), "b"));
+        own.put(Cell::entry(Oid(4), "b"), Bytes::new()).expect("open");
+        own.delete(Cell::entry(Oid(6), "b")).expect("open");
         let keys = |from: &'static str, to: &'static str| -> Vec<Bytes> {
             own.entries(Oid(5), &from.into(), &to.into()).into_iter().map(|(cell, _)| cell.key.clone()).collect()
         };
@@ -134,5 +160,14 @@ mod tests {
         assert_eq!(keys("", "b"), ["a"]);
         assert_eq!(keys("b", "b"), [""; 0]);
         assert_eq!(keys("c", "a"), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_over_takes_no_more_writes() {
+        let mut own = Own::default();
+        own.put(Cell::object(Oid(1)), Bytes::new()).expect("open");
+        assert_eq!(own.close().len(), 1);
+        assert!(own.put(Cell::object(Oid(1)), Bytes::new()).is_err());
+        assert!(own.delete(Cell::object(Oid(1))).is_err() && own.is_empty());
     }
 }

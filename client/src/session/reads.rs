@@ -39,12 +39,8 @@ impl Reads {
     /// The checks to send, all as of the snapshot.
     pub(crate) fn checks(&self, base: Tid) -> (Vec<ReadCell>, Vec<ReadRange>) {
         let cells = self.cells.lock().iter().map(|cell| ReadCell { cell: cell.clone(), base }).collect();
-        let range = |(oid, from, to): &(Oid, Bytes, Bytes)| ReadRange {
-            oid: *oid,
-            from: from.clone(),
-            to: to.clone(),
-            base,
-        };
+        let range =
+            |(oid, from, to): &(Oid, Bytes, Bytes)| ReadRange { oid: *oid, from: from.clone(), to: to.clone(), base };
         (cells, self.ranges.lock().iter().map(range).collect())
     }
 }

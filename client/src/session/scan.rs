@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use zeolite_proto::{Cell, Fault, FaultKind, Oid, Tid};
 
-/// A walk over entries; see [`View::scan`]. Dropping it ends it.
+/// A walk over entries; see [`View::scan`]. It sees the own writes that were made before it began. Dropping it ends it.
 #[derive(Debug)]
 pub struct Scan<'v> {
     view: &'v View,
@@ -43,7 +43,8 @@ impl Drop for Ahead {
 
 impl<'v> Scan<'v> {
     pub(super) fn new(view: &'v View, oid: Oid, range: Range) -> Scan<'v> {
-        let staged = view.own.entries(oid, &range.from, &range.to).into_iter();
+        let own = view.own.lock();
+        let staged = own.entries(oid, &range.from, &range.to).into_iter();
         let staged = staged.map(|(cell, staged)| (cell.clone(), staged.clone()));
         let own = if range.reverse { staged.rev().collect() } else { staged.collect() };
         let empty = !range.to.is_empty() && range.from >= range.to;
@@ -111,7 +112,8 @@ impl<'v> Scan<'v> {
 
     /// The range that is left after a page.
     fn go_on(&self, before: Range, next: Bytes) -> Result<Range> {
-        let rest = if before.reverse { Range { to: next, ..before.clone() } } else { Range { from: next, ..before.clone() } };
+        let rest =
+            if before.reverse { Range { to: next, ..before.clone() } } else { Range { from: next, ..before.clone() } };
         if rest == before {
             let message = format!("the scan of {} does not come further; report this with both versions", self.oid);
             return Err(Fault::new(FaultKind::Internal, message).into());

@@ -1,8 +1,8 @@
 //! Owns the settings of a transaction, and `run`: the loop that repeats a transaction when another commit was in the way.
 
+use super::Tx;
 use super::pin::Pin;
 use super::view::View;
-use super::Tx;
 use crate::connect::{Db, jittered};
 use crate::errors::{Error, Result};
 use std::time::Duration;
@@ -118,17 +118,23 @@ impl Transaction {
     }
 
     /// Begins, works, commits; again on a new snapshot when another commit was in the way. See [`Db::run`].
-    pub async fn run<T>(&self, work: impl AsyncFnMut(&mut Tx) -> Result<T>) -> Result<T> {
+    pub async fn run<T, F>(self, work: impl FnMut(Tx) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         self.run_for_receipt(work).await.map(|(value, _)| value)
     }
 
     /// Like `run`, and gives the receipt as well.
-    pub async fn run_for_receipt<T>(&self, mut work: impl AsyncFnMut(&mut Tx) -> Result<T>) -> Result<(T, Receipt)> {
+    pub async fn run_for_receipt<T, F>(self, mut work: impl FnMut(Tx) -> F) -> Result<(T, Receipt)>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut fresh = self.fresh;
         let mut attempt = 1;
         loop {
-            let mut tx = self.begin_from(fresh).await?;
-            let error = match work(&mut tx).await {
+            let tx = self.begin_from(fresh).await?;
+            let error = match work(tx.half()).await {
                 Ok(value) => match tx.commit().await {
                     Ok(receipt) => return Ok((value, receipt)),
                     Err(error) => error,

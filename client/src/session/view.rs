@@ -13,6 +13,7 @@ use crate::revision::{Entry, Page, Range, Revision};
 use crate::wire::Failure;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use zeolite_proto::{Cell, Fault, FaultKind, Oid, Record, Registry, Tid};
 
@@ -27,7 +28,8 @@ pub struct View {
     db: Db,
     snapshot: Tid,
     epoch: u64,
-    pub(super) own: Own,
+    /// Never locked across an await.
+    pub(super) own: Mutex<Own>,
     /// Kept only for a serializable transaction.
     reads: Option<Reads>,
     /// Keeps the snapshot from being packed, where somebody asked for that.
@@ -36,7 +38,7 @@ pub struct View {
 
 impl View {
     pub(crate) fn new(db: Db, snapshot: Tid, epoch: u64) -> View {
-        View { db, snapshot, epoch, own: Own::default(), reads: None, pin: None }
+        View { db, snapshot, epoch, own: Mutex::new(Own::default()), reads: None, pin: None }
     }
 
     pub(super) fn pinned(mut self, pin: Option<Pin>) -> View {
@@ -63,11 +65,6 @@ impl View {
         &self.db.core().options.resolvers
     }
 
-    pub(super) fn apply(&mut self, cell: Cell, class: &str, operation: Bytes) -> Result<()> {
-        let db = self.db.clone();
-        self.own.apply(cell, class, operation, &db.core().options.resolvers)
-    }
-
     pub(super) fn reads(&self) -> Option<&Reads> {
         self.reads.as_ref()
     }
@@ -80,12 +77,13 @@ impl View {
 
     /// The record in a cell as it is stored: header and data, see `Record`.
     pub async fn get_encoded(&self, cell: &Cell) -> Result<Option<Bytes>> {
-        match self.own.get(cell) {
-            Some(Staged::Put(record)) => Ok(Some(record.clone())),
+        let staged = self.own.lock().get(cell).cloned();
+        match staged {
+            Some(Staged::Put(record)) => Ok(Some(record)),
             Some(Staged::Delete) => Ok(None),
             Some(Staged::Apply { class, operations }) => {
                 let current = self.stored(cell).await?.record;
-                fold(cell, class, current, operations, self.resolvers())
+                fold(cell, &class, current, &operations, self.resolvers())
             }
             None => Ok(self.stored(cell).await?.record),
         }
@@ -94,10 +92,11 @@ impl View {
     /// The records in cells, in their order.
     pub async fn get_many(&self, cells: &[Cell]) -> Result<Vec<Option<Bytes>>> {
         let stored = self.stored_many(cells).await?;
-        if self.own.is_empty() {
+        let own = self.own.lock();
+        if own.is_empty() {
             return Ok(stored.into_iter().map(|revision| revision.record).collect());
         }
-        let merge = |(cell, revision): (&Cell, Revision)| match self.own.get(cell) {
+        let merge = |(cell, revision): (&Cell, Revision)| match own.get(cell) {
             Some(staged) => self.staged(cell, staged, revision.record),
             None => Ok(revision.record),
         };
@@ -112,11 +111,8 @@ impl View {
     /// Brings cells into the cache with as few frames as possible.
     pub async fn prefetch(&self, cells: &[Cell]) -> Result<()> {
         let cache = &self.db.core().cache;
-        let missing: Vec<Cell> = cells
-            .iter()
-            .filter(|cell| self.own.get(cell).is_none() && cache.find(cell, self.snapshot, self.epoch).is_none())
-            .cloned()
-            .collect();
+        let missing: Vec<Cell> =
+            cells.iter().filter(|cell| cache.find(cell, self.snapshot, self.epoch).is_none()).cloned().collect();
         if missing.is_empty() { Ok(()) } else { self.fetch(&missing).await.map(|_| ()) }
     }
 

@@ -75,11 +75,8 @@ impl Link {
 
     /// Packs; the stream ends with `done`.
     pub(crate) async fn pack(&self, options: &PackOptions) -> Result<Pages<PackProgress>, Failure> {
-        let request = v1::PackRequest {
-            tid: options.to.0,
-            keep_garbage: options.keep_garbage,
-            dry_run: options.dry_run,
-        };
+        let request =
+            v1::PackRequest { tid: options.to.0, keep_garbage: options.keep_garbage, dry_run: options.dry_run };
         let stream = self.admin().pack(request).await.map_err(|status| failure(&status))?;
         Ok(Pages::new(stream.into_inner(), |progress: v1::PackProgress| PackProgress {
             stage: progress.stage,
@@ -132,7 +129,9 @@ impl Link {
     ) -> Result<Pages<Vec<Transaction>>, Failure> {
         let request = v1::LogRequest { from: from.0, to: to.0, limit, with_records };
         let stream = self.unary().log(request).await.map_err(|status| failure(&status))?;
-        Ok(Pages::new(stream.into_inner(), |page: v1::LogPage| page.transactions.into_iter().map(transaction).collect()))
+        Ok(Pages::new(stream.into_inner(), |page: v1::LogPage| {
+            page.transactions.into_iter().map(transaction).collect()
+        }))
     }
 
     /// Writes transactions with their own tids; gives their number and the last tid.

@@ -25,11 +25,7 @@ fn key_bytes(key: CommitKey) -> Bytes {
 }
 
 fn revision(revision: v1::Revision) -> Revision {
-    Revision {
-        tid: Tid(revision.tid),
-        end: (revision.end != 0).then_some(Tid(revision.end)),
-        record: revision.record,
-    }
+    Revision { tid: Tid(revision.tid), end: (revision.end != 0).then_some(Tid(revision.end)), record: revision.record }
 }
 
 impl Link {

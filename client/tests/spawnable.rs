@@ -1,0 +1,47 @@
+//! Whatever the client does can run in a spawned task: this compiles, which is the test.
+
+use zeolite_client::{Cell, Db, Error, Oid, Range, Record, Tx};
+
+fn spawnable<F: Future + Send + 'static>(future: F) {
+    drop(future);
+}
+
+async fn read_all(tx: &Tx, names: &[String]) -> Result<usize, Error> {
+    let mut read = 0;
+    for name in names {
+        let cell = Cell::entry(Oid::ROOT, name.clone());
+        read += usize::from(tx.get(&cell).await?.is_some());
+        tx.put(cell, &Record::new("Name", 1, name.clone()))?;
+        let mut scan = tx.scan(Oid::ROOT, Range::all());
+        while let Some(entry) = scan.next().await? {
+            read += entry.key.len();
+        }
+    }
+    Ok(read)
+}
+
+#[expect(dead_code, reason = "only has to compile")]
+fn everything_is_send(db: Db) {
+    let other = db.clone();
+    spawnable(async move {
+        let names = vec![String::from("a"), String::from("b")];
+        // An async closure that borrows from its surroundings.
+        let read = other.run(async |tx| read_all(&tx, &names).await).await?;
+        // A closure that owns what it needs.
+        let names = &names;
+        let again = other.run(|tx| async move { read_all(&tx, names).await }).await?;
+        let many = other.transaction().serializable().run(async |tx| {
+            let cells = [Cell::object(Oid(1)), Cell::object(Oid(2))];
+            let (one, two) = tokio::join!(tx.get(&cells[0]), tx.get(&cells[1]));
+            Ok(tx.get_many(&cells).await?.len() + usize::from(one?.is_some() && two?.is_some()))
+        });
+        Ok::<usize, Error>(read + again + many.await?)
+    });
+    spawnable(async move {
+        let pin = db.pin().await?;
+        let view = pin.view();
+        view.prefetch(&[Cell::object(Oid(1))]).await?;
+        let mut log = db.admin().log(view.snapshot(), view.snapshot(), 0, false).await?;
+        log.next().await
+    });
+}
