@@ -17,7 +17,7 @@ mod db;
 mod options;
 mod position;
 
-pub use db::{Db, Outcome};
+pub use db::Db;
 pub use options::Options;
 pub(crate) use position::Position;
 

@@ -7,6 +7,7 @@ pub mod revision;
 pub mod session;
 pub mod watch;
 
+mod answer;
 mod cache;
 mod commit_keys;
 mod connect;
@@ -14,8 +15,9 @@ mod oids;
 mod wire;
 
 pub use admin::Admin;
+pub use answer::Outcome;
 pub use cache::CacheStats;
-pub use connect::{Db, Options, Outcome};
+pub use connect::{Db, Options};
 pub use errors::{Error, Result};
 pub use revision::{Entry, Range, Revision};
 pub use session::{Isolation, Pin, Prepared, Scan, Transaction, Tx, View};

@@ -22,7 +22,6 @@ mod scan;
 mod transaction;
 mod view;
 
-pub(crate) use pin::Lease;
 pub use pin::Pin;
 pub use prepared::Prepared;
 pub use scan::Scan;

@@ -2,6 +2,7 @@
 
 use super::{Core, Options, State, What, supervise};
 use crate::admin::Admin;
+use crate::answer::Outcome;
 use crate::cache::CacheStats;
 use crate::errors::Result;
 use crate::revision::PastRevision;
@@ -11,17 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use zeolite_proto::{Cell, CommitKey, Note, Oid, Receipt, Remedy, Tid};
-
-/// What became of a commit.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// It happened.
-    Committed(Receipt),
-    /// It is still under way: ask again.
-    InFlight,
-    /// The server knows no commit with this key among those it remembers.
-    Unknown,
-}
 
 /// A connection to a database, with its cache. Cheap to clone; all clones share one session, so an application has one.
 ///

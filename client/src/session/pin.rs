@@ -6,6 +6,7 @@
 
 use super::transaction::Transaction;
 use super::view::View;
+use crate::answer::Lease;
 use crate::connect::{Attached, Core, Db, What};
 use crate::errors::{Error, Result};
 use std::sync::Arc;
@@ -15,14 +16,6 @@ use zeolite_proto::{FaultKind, Tid};
 
 /// The lease to ask for: long enough to outlive a restart of the server's network, short enough to free a dead client's.
 const LEASE_MS: u64 = 60_000;
-
-/// What the server has granted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Lease {
-    pub(crate) pin: u64,
-    pub(crate) snapshot: Tid,
-    pub(crate) lease_ms: u64,
-}
 
 /// A pinned snapshot. Clones share the pin; the last one that is dropped gives it up.
 #[derive(Clone, Debug)]

@@ -1,9 +1,8 @@
 //! Owns the session's requests: each one method of [`Link`], in the crate's own types.
 
 use super::{Failure, Link, Reply, Request, answer, unexpected, v1};
-use crate::connect::Outcome;
+use crate::answer::{Lease, Outcome};
 use crate::revision::{Entry, Page, PastRevision, Range, Revision};
-use crate::session::Lease;
 use bytes::Bytes;
 use prost::Message;
 use zeolite_proto::{Cell, CommitKey, Draft, Merged, Note, Oid, Receipt, Tid};

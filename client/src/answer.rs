@@ -1,0 +1,22 @@
+//! Owns what the server answers that is neither data nor fault: what became of a commit, and the grant of a lease.
+
+use zeolite_proto::{Receipt, Tid};
+
+/// What became of a commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It happened.
+    Committed(Receipt),
+    /// It is still under way: ask again.
+    InFlight,
+    /// The server knows no commit with this key among those it remembers.
+    Unknown,
+}
+
+/// What the server has granted to a pin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Lease {
+    pub(crate) pin: u64,
+    pub(crate) snapshot: Tid,
+    pub(crate) lease_ms: u64,
+}
