@@ -8,6 +8,8 @@ use crate::draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, R
 use crate::fault::Fault;
 use crate::ids::{Cell, CommitKey, Oid, Tid};
 use crate::limits::Limits;
+use bytes::Bytes;
+use prost::Message;
 
 impl From<&Cell> for v1::Cell {
     fn from(cell: &Cell) -> v1::Cell {
@@ -82,12 +84,7 @@ impl From<&Write> for v1::Write {
             }
             Change::Delete => v1::write::Change::Delete(v1::Delete {}),
         };
-        v1::Write {
-            cell: Some((&write.cell).into()),
-            base: write.base.0,
-            change: Some(change),
-            stamped: write.stamped,
-        }
+        v1::Write { cell: Some((&write.cell).into()), base: write.base.0, change: Some(change), stamped: write.stamped }
     }
 }
 
@@ -113,12 +110,7 @@ impl TryFrom<v1::Draft> for Draft {
             read_ranges: draft
                 .read_ranges
                 .into_iter()
-                .map(|range| ReadRange {
-                    oid: Oid(range.oid),
-                    from: range.from,
-                    to: range.to,
-                    base: base(range.base),
-                })
+                .map(|range| ReadRange { oid: Oid(range.oid), from: range.from, to: range.to, base: base(range.base) })
                 .collect(),
             writes: draft
                 .writes
@@ -138,6 +130,14 @@ impl TryFrom<v1::Draft> for Draft {
             note: draft.note.map(Note::from).unwrap_or_default(),
         })
     }
+}
+
+/// Decodes a draft that arrived as bytes (in parts); refused before it is decoded when it holds more than the limits allow.
+pub fn decode_draft(encoded: Bytes, limits: &Limits) -> Result<Draft, Fault> {
+    super::count::check_draft(&encoded, limits)?;
+    let draft =
+        v1::Draft::decode(encoded).map_err(|error| Fault::invalid(format!("a draft cannot be decoded: {error}")))?;
+    Draft::try_from(draft)
 }
 
 impl From<&Merged> for v1::MergedCell {
