@@ -34,6 +34,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Tid};
 
+/// How often a request is sent again that was ahead of the server by a commit which the feed has told already.
+const AHEAD_TRIES_MAX: u32 = 100;
+
 /// Whether a request may be sent again after the session was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum What {
@@ -182,6 +185,28 @@ impl Core {
                 }
             };
             tokio::time::sleep_until(again).await;
+        }
+    }
+
+    /// Like `call_attached`, for requests at a snapshot. The feed tells a commit just before the server makes it visible; a
+    /// request that is faster than that is refused as being ahead, and simply sent again.
+    pub(crate) async fn call_at<T, F>(&self, what: What, at: Tid, ask: impl Fn(Arc<Attached>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut tries = 0;
+        loop {
+            match self.call_attached(what, &ask).await {
+                Err(Error::Fault(fault))
+                    if fault.kind == FaultKind::SnapshotAhead
+                        && at <= self.position.get()
+                        && tries < AHEAD_TRIES_MAX =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(jittered(2)).await;
+                }
+                result => return result,
+            }
         }
     }
 

@@ -1,8 +1,41 @@
-//! The Zeolite client: transactions, typed persistent objects, collections.
+//! The Zeolite client: transactions over a shared object database, typed persistent objects, collections.
+//!
+//! ```no_run
+//! use zeolite_client::{Db, Error, collections::{Counter, Map}};
+//!
+//! # async fn example() -> Result<(), Error> {
+//! let db = Db::connect("127.0.0.1:7410").await?;
+//! db.run(async |tx| {
+//!     let words: Map<String, String> = tx.root_or_create("words").await?;
+//!     let edits: Counter = tx.root_or_create("edits").await?;
+//!     words.insert(&tx, "zeolite", &"a mineral that exchanges ions".to_owned())?;
+//!     edits.add(&tx, 1)
+//! })
+//! .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! A transaction reads one snapshot and commits all of its writes or none. [`Db::run`] runs it again when another commit
+//! was in the way; writers of a counter, of different keys of a map, or of other mergeable things never are.
+//!
+//! ```text
+//!   collections   counter, map, index, set, queue, list: parts that many write at once
+//!   registry      your types as objects: class, version, upgrade, references
+//!   session       View (reads at a snapshot), Tx (a View that writes), run, pins
+//!   cache         revisions with the snapshots they are right for, kept right by the server's feed
+//!   connect       reconnecting, resending under commit keys, waiting
+//!   wire          frames
+//! ```
+//! What is above may name what is below. Every error says what to do; [`Error::remedy`] sorts them.
+//!
+//! The futures of this crate are `Send`. Both `async |tx| {..}` and `|tx| async move {..}` go into `run`; an async closure
+//! that owns what it captures (`async move`) cannot be called twice, so let it borrow.
 
 pub mod admin;
+pub mod collections;
 pub mod errors;
 pub mod keys;
+pub mod registry;
 pub mod revision;
 pub mod session;
 pub mod watch;
@@ -19,6 +52,7 @@ pub use answer::Outcome;
 pub use cache::CacheStats;
 pub use connect::{Db, Options};
 pub use errors::{Error, Result};
+pub use registry::{Handle, Persistent, Ref};
 pub use revision::{Entry, Range, Revision};
 pub use session::{Isolation, Pin, Prepared, Scan, Transaction, Tx, View};
 pub use watch::{Change, Watch};

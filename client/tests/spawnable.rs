@@ -1,9 +1,22 @@
 //! Whatever the client does can run in a spawned task: this compiles, which is the test.
 
-use zeolite_client::{Cell, Db, Error, Oid, Range, Record, Tx};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
+use zeolite_client::collections::{Index, Map};
+use zeolite_client::{Cell, Db, Error, Oid, Persistent, Range, Record, Ref, Tx};
 
 fn spawnable<F: Future + Send + 'static>(future: F) {
     drop(future);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Page {
+    title: String,
+    next: Option<Ref<Page>>,
+}
+
+impl Persistent for Page {
+    const CLASS: &str = "Page";
 }
 
 async fn read_all(tx: &Tx, names: &[String]) -> Result<usize, Error> {
@@ -36,6 +49,25 @@ fn everything_is_send(db: Db) {
             Ok(tx.get_many(&cells).await?.len() + usize::from(one?.is_some() && two?.is_some()))
         });
         Ok::<usize, Error>(read + again + many.await?)
+    });
+    let typed = db.clone();
+    spawnable(async move {
+        let seen = AtomicU64::new(0);
+        let work = typed.run(async |tx| {
+            let words: Map<String, u64> = tx.root_or_create("words").await?;
+            let pages: Index<String, Page> = tx.root_or_create("pages").await?;
+            words.insert(&tx, "a", &1)?;
+            let mut range = words.range(&tx, "a".to_owned()..);
+            while let Some((_, value)) = range.next().await? {
+                seen.fetch_add(value, Ordering::Relaxed);
+            }
+            let page = tx.create(&Page { title: "a".into(), next: None }).await?;
+            pages.insert(&tx, "a", page)?;
+            let found = pages.find(&tx, "a").await?;
+            tx.update(page, |page| page.next = found.first().copied()).await?;
+            tx.load_many(&found).await
+        });
+        work.await
     });
     spawnable(async move {
         let pin = db.pin().await?;

@@ -69,7 +69,7 @@ impl Tx {
             self.same_store(&attached)?;
             attached.link.commit(draft).await.map(|receipt| (receipt, attached.epoch))
         };
-        self.db().core().call_attached(What::Commit(draft.key), commit).await
+        self.db().core().call_at(What::Commit(draft.key), self.snapshot(), commit).await
     }
 
     pub(super) async fn draft(&self, own: Own, key: CommitKey) -> Result<Draft> {

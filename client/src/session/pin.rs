@@ -44,7 +44,7 @@ impl Pin {
         let take = |attached: Arc<Attached>| async move {
             attached.link.pin(snapshot, LEASE_MS).await.map(|lease| (lease, attached.epoch))
         };
-        let (lease, epoch) = db.core().call_attached(What::Read, take).await?;
+        let (lease, epoch) = db.core().call_at(What::Read, snapshot, take).await?;
         let held = Arc::new(Held { pin: AtomicU64::new(lease.pin), lost: AtomicBool::new(false) });
         let renewal = tokio::spawn(renew(db.core().clone(), lease, held.clone())).abort_handle();
         Ok(Pin { shared: Arc::new(Shared { db, snapshot: lease.snapshot, epoch, held, renewal }) })

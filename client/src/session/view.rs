@@ -204,7 +204,7 @@ impl View {
                 self.same_store(&attached)?;
                 attached.link.load(self.snapshot, cells, from).await
             };
-            let got = core.call_attached(What::Read, load).await?;
+            let got = core.call_at(What::Read, self.snapshot, load).await?;
             if got.is_empty() || got.len() > cells.len() - from {
                 return Err(short());
             }
@@ -225,7 +225,7 @@ impl View {
             same_store(at.1, &attached)?;
             attached.link.scan(at.0, oid, range, limit).await
         };
-        db.core().call_attached(What::Read, scan).await
+        db.core().call_at(What::Read, at.0, scan).await
     }
 
     /// Snapshot and epoch.
@@ -243,7 +243,7 @@ fn same_store(epoch: u64, attached: &Attached) -> Result<(), Failure> {
         return Ok(());
     }
     let message = "the database behind this address is not the one that was read; begin a new transaction";
-    Err(Failure::Fault(Fault::new(FaultKind::SnapshotAhead, message)))
+    Err(Failure::Fault(Fault::new(FaultKind::SnapshotPacked, message)))
 }
 
 fn short() -> Error {

@@ -9,7 +9,7 @@
 use super::SCHEMA_VERSION;
 use super::fields::Fields;
 use crate::ids::Oid;
-use crate::record::{BadRecord, Record};
+use crate::record::{BadRecord, Header, Record};
 use bytes::{BufMut, Bytes, BytesMut};
 
 const FORMAT: u8 = 1;
@@ -20,6 +20,14 @@ pub fn record(class: &str, value: &[u8], refs: Vec<Oid>) -> Record {
     data.put_u8(FORMAT);
     data.put_slice(value);
     Record { class: class.to_owned(), version: SCHEMA_VERSION, refs, data: data.freeze() }
+}
+
+/// The value in an encoded record of this form, read in place.
+pub fn read_encoded(encoded: &[u8]) -> Result<&[u8], BadRecord> {
+    let header = Header::parse(encoded)?;
+    let data = &encoded[header.data_at..];
+    Fields::of(data, FORMAT)?;
+    Ok(&data[1..])
 }
 
 /// The value of such a record; it shares the record's bytes.

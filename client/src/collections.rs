@@ -1,0 +1,73 @@
+//! Owns the collections: handles to objects whose parts can be written by many at once.
+//!
+//! | collection | its parts | two writers conflict |
+//! |---|---|---|
+//! | [`Counter`], [`Greatest`], [`Least`] | one record, changed by operations | never |
+//! | [`BoundedCounter`] | the same within bounds | only at a bound |
+//! | [`Map`] | an entry per key, ordered | on one key, with different values |
+//! | [`Index`] | an entry per (key, object), ordered | never |
+//! | [`UniqueIndex`] | an entry per key, made once | on one key |
+//! | [`Set`] | an entry per member, ordered | never |
+//! | [`Queue`] | an entry per item, in the order of commits | when they take the same item |
+//! | [`List`] | an entry per item, in the order of commits | when they change the same item |
+//! | [`SmallSet`], [`SmallList`] | one record, changed by operations | never |
+//!
+//! A handle is an oid with types. It is copied freely, can be a field of a persistent value, and can have a name in the root
+//! (see [`crate::Tx::set_root`]). Reading takes a [`View`](crate::View) or a transaction, writing a transaction:
+//!
+//! ```no_run
+//! # use zeolite_client::{Db, Error, collections::Map};
+//! # async fn example(db: Db) -> Result<(), Error> {
+//! db.run(async |tx| {
+//!     let words: Map<String, u64> = tx.root_or_create("words").await?;
+//!     words.insert(&tx, "zeolite", &1)?;
+//!     let mut range = words.range(&tx, "a".to_owned()..);
+//!     while let Some((word, count)) = range.next().await? {
+//!         println!("{word} {count}");
+//!     }
+//!     Ok(())
+//! })
+//! .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Entries are cells of their own: there are no buckets, so nothing splits, and a reader loads only what it asks for.
+//! No collection keeps a count of its entries, because that would be a cell that all writers share; where a count is
+//! needed all the time, keep a [`Counter`] beside it.
+
+mod counters;
+mod entries;
+mod index;
+mod map;
+mod queue;
+mod roots;
+mod small;
+
+pub use counters::{BoundedCounter, Counter, Greatest, Least};
+pub use entries::Entries;
+pub use index::{Index, UniqueIndex};
+pub use map::{Map, Set};
+pub use queue::{Item, List, Queue};
+pub use roots::Named;
+pub use small::{SmallList, SmallSet};
+pub use zeolite_proto::resolvers::bounded::Bounded;
+
+use crate::errors::Result;
+use crate::registry::Handle;
+use crate::session::Tx;
+use zeolite_proto::Cell;
+use zeolite_proto::resolvers::collection;
+
+/// A collection that can be made without further arguments.
+#[expect(async_fn_in_trait, reason = "implemented here alone; its futures are Send for all implementations")]
+pub trait Create: Handle {
+    /// Makes an empty one. It stays only if something reachable from the root refers to it.
+    async fn create(tx: &Tx) -> Result<Self>;
+}
+
+/// Makes the own record of a collection of entries.
+async fn create_entries<C: Handle>(tx: &Tx) -> Result<C> {
+    let made = C::from_oid(tx.db().new_oid().await?);
+    tx.put(Cell::object(made.oid()), &collection::record(C::CLASS))?;
+    Ok(made)
+}

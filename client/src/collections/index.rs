@@ -1,0 +1,230 @@
+//! Owns the indexes: from a key to the objects that have it, and from a key to the one value that may have it.
+
+use super::entries::{self, Entries};
+use super::{Create, create_entries};
+use crate::errors::Result;
+use crate::keys::{self, AsKey, Key};
+use crate::registry::{Handle, Persistent, Ref, handle};
+use crate::revision::{Entry, Range};
+use crate::session::{Tx, View};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+use zeolite_proto::resolvers::{class, entry, unique};
+use zeolite_proto::{Cell, Oid};
+
+/// From a key to any number of objects, in the order of keys. Writers never conflict, not even on one key.
+pub struct Index<K, T> {
+    oid: Oid,
+    types: PhantomData<fn() -> (K, T)>,
+}
+
+/// From a key to one value: two writers that insert one key conflict, even with equal values, so that each of them knows
+/// whether the key is its own.
+pub struct UniqueIndex<K, V> {
+    oid: Oid,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+handle!(Index<K, T>);
+handle!(UniqueIndex<K, V>);
+
+fn inner<Q: AsKey + ?Sized>(key: &Q) -> Bytes {
+    let mut out = Vec::with_capacity(24);
+    key.put_inner(&mut out);
+    out.into()
+}
+
+/// Bounds on keys as bounds on the bytes of (key, object).
+fn bounds<Q: AsKey>(range: impl RangeBounds<Q>) -> Range {
+    let from = match range.start_bound() {
+        Bound::Included(key) => inner(key),
+        Bound::Excluded(key) => keys::after_prefix(&inner(key)),
+        Bound::Unbounded => Bytes::new(),
+    };
+    let to = match range.end_bound() {
+        Bound::Included(key) => keys::after_prefix(&inner(key)),
+        Bound::Excluded(key) => inner(key),
+        Bound::Unbounded => Bytes::new(),
+    };
+    Range::between(from, to)
+}
+
+impl<K, T> Index<K, T> {
+    /// The index of an object.
+    pub const fn new(oid: Oid) -> Index<K, T> {
+        Index { oid, types: PhantomData }
+    }
+
+    fn cell<Q: AsKey + ?Sized>(&self, key: &Q, reference: Ref<T>) -> Cell {
+        Cell::entry(self.oid, keys::encode(&(key, reference)))
+    }
+}
+
+impl<K: Key, T: Persistent> Index<K, T> {
+    /// Adds an object under a key.
+    pub fn insert<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, reference: Ref<T>) -> Result<()>
+    where
+        K: Borrow<Q>,
+    {
+        let record = entries::record(&(key, reference), &(), class::ENTRY, entry::record)?;
+        tx.put_unchecked(self.cell(key, reference), record)
+    }
+
+    /// Takes an object out from under a key.
+    pub fn remove<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, reference: Ref<T>) -> Result<()>
+    where
+        K: Borrow<Q>,
+    {
+        tx.delete(self.cell(key, reference))
+    }
+
+    /// Whether the object is there under the key.
+    pub async fn contains<Q: AsKey + ?Sized>(&self, view: &View, key: &Q, reference: Ref<T>) -> Result<bool>
+    where
+        K: Borrow<Q>,
+    {
+        Ok(view.get_encoded(&self.cell(key, reference)).await?.is_some())
+    }
+
+    /// The objects under a key.
+    pub async fn find<Q: AsKey + ?Sized>(&self, view: &View, key: &Q) -> Result<Vec<Ref<T>>>
+    where
+        K: Borrow<Q>,
+    {
+        let found = self.walk(view, Range::prefix(inner(key))).collect().await?;
+        Ok(found.into_iter().map(|(_, reference)| reference).collect())
+    }
+
+    /// Keys and objects of a range of keys, in their order.
+    pub fn range<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Entries<'v, (K, Ref<T>)> {
+        self.walk(view, bounds(range))
+    }
+
+    /// The same from the last to the first.
+    pub fn range_back<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Entries<'v, (K, Ref<T>)> {
+        self.walk(view, bounds(range).reversed())
+    }
+
+    /// Everything.
+    pub fn iter<'v>(&self, view: &'v View) -> Entries<'v, (K, Ref<T>)> {
+        self.walk(view, Range::all())
+    }
+
+    /// A range of encoded keys: with a limit, by prefix.
+    pub fn walk<'v>(&self, view: &'v View, range: Range) -> Entries<'v, (K, Ref<T>)> {
+        Entries::new(view, self.oid, range.keys_only(), |oid, entry| entries::key(oid, &entry.key))
+    }
+}
+
+impl<K, T> Handle for Index<K, T> {
+    const CLASS: &str = class::INDEX;
+
+    fn from_oid(oid: Oid) -> Self {
+        Index::new(oid)
+    }
+
+    fn oid(&self) -> Oid {
+        self.oid
+    }
+}
+
+impl<K, T> Create for Index<K, T> {
+    async fn create(tx: &Tx) -> Result<Self> {
+        create_entries(tx).await
+    }
+}
+
+impl<K, V> UniqueIndex<K, V> {
+    /// The index of an object.
+    pub const fn new(oid: Oid) -> UniqueIndex<K, V> {
+        UniqueIndex { oid, types: PhantomData }
+    }
+
+    fn cell<Q: AsKey + ?Sized>(&self, key: &Q) -> Cell {
+        Cell::entry(self.oid, keys::encode(key))
+    }
+}
+
+impl<K: Key, V: Serialize + DeserializeOwned> UniqueIndex<K, V> {
+    /// Takes the key if it is free; false if it is not. If another commit takes it at the same time, the commit is refused
+    /// with a conflict; in [`crate::Db::run`] the next attempt then finds it taken.
+    pub async fn insert<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, value: &V) -> Result<bool>
+    where
+        K: Borrow<Q>,
+    {
+        let cell = self.cell(key);
+        if tx.get_encoded(&cell).await?.is_some() {
+            return Ok(false);
+        }
+        tx.put_unchecked(cell, entries::record(key, value, class::UNIQUE, unique::record)?)?;
+        Ok(true)
+    }
+
+    /// Changes the value of a key, whether it was taken or not.
+    pub fn set<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, value: &V) -> Result<()>
+    where
+        K: Borrow<Q>,
+    {
+        tx.put_unchecked(self.cell(key), entries::record(key, value, class::UNIQUE, unique::record)?)
+    }
+
+    /// The value of a key.
+    pub async fn get<Q: AsKey + ?Sized>(&self, view: &View, key: &Q) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+    {
+        let cell = self.cell(key);
+        let record = view.get_encoded(&cell).await?;
+        record.map(|record| entries::read(&cell, class::UNIQUE, &record)).transpose()
+    }
+
+    /// Frees a key.
+    pub fn remove<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q) -> Result<()>
+    where
+        K: Borrow<Q>,
+    {
+        tx.delete(self.cell(key))
+    }
+
+    /// The entries of a range of keys, in their order.
+    pub fn range<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Entries<'v, (K, V)> {
+        self.walk(view, entries::bounds(range))
+    }
+
+    /// All entries.
+    pub fn iter<'v>(&self, view: &'v View) -> Entries<'v, (K, V)> {
+        self.walk(view, Range::all())
+    }
+
+    /// A range of encoded keys: backwards, with a limit, by prefix.
+    pub fn walk<'v>(&self, view: &'v View, range: Range) -> Entries<'v, (K, V)> {
+        Entries::new(view, self.oid, range, pair)
+    }
+}
+
+fn pair<K: Key, V: DeserializeOwned>(oid: Oid, entry: Entry) -> Result<(K, V)> {
+    let key = entries::key(oid, &entry.key)?;
+    Ok((key, entries::read(&Cell { oid, key: entry.key }, class::UNIQUE, &entry.record)?))
+}
+
+impl<K, V> Handle for UniqueIndex<K, V> {
+    const CLASS: &str = class::INDEX;
+
+    fn from_oid(oid: Oid) -> Self {
+        UniqueIndex::new(oid)
+    }
+
+    fn oid(&self) -> Oid {
+        self.oid
+    }
+}
+
+impl<K, V> Create for UniqueIndex<K, V> {
+    async fn create(tx: &Tx) -> Result<Self> {
+        create_entries(tx).await
+    }
+}

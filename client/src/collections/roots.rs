@@ -1,0 +1,87 @@
+//! Owns the names in the root: where an application starts from, and where garbage collection starts.
+//!
+//! The root is an ordered map from names to handles; the class is kept beside each, so that a name that stands for
+//! something else is told apart before anything is read.
+
+use super::{Create, Entries, Map};
+use crate::errors::{Error, Result};
+use crate::registry::{Handle, found};
+use crate::session::{Tx, View};
+use serde::{Deserialize, Serialize, Serializer};
+use zeolite_proto::resolvers::{class, collection};
+use zeolite_proto::{Cell, Oid};
+
+const ROOT: Map<String, Named> = Map::new(Oid::ROOT);
+
+/// What a name in the root stands for.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Named {
+    #[serde(serialize_with = "as_reference")]
+    oid: u64,
+    class: String,
+}
+
+fn as_reference<S: Serializer>(oid: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    found(Oid(*oid));
+    serializer.serialize_u64(*oid)
+}
+
+impl Named {
+    /// The object.
+    pub fn oid(&self) -> Oid {
+        Oid(self.oid)
+    }
+
+    /// The class that it had when it was named.
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+}
+
+impl View {
+    /// What a name in the root stands for; an error if it is of another class.
+    pub async fn root<H: Handle>(&self, name: &str) -> Result<Option<H>> {
+        match ROOT.get(self, name).await? {
+            None => Ok(None),
+            Some(named) if named.class == H::CLASS => Ok(Some(H::from_oid(named.oid()))),
+            Some(named) => Err(Error::WrongClass {
+                cell: Cell::entry(Oid::ROOT, crate::keys::encode(name)),
+                expected: H::CLASS.to_owned(),
+                found: named.class,
+            }),
+        }
+    }
+
+    /// All names in the root.
+    pub fn roots(&self) -> Entries<'_, (String, Named)> {
+        ROOT.iter(self)
+    }
+}
+
+impl Tx {
+    /// Gives an object a name in the root.
+    pub async fn set_root<H: Handle>(&self, name: &str, handle: &H) -> Result<()> {
+        let own = Cell::object(Oid::ROOT);
+        if self.get_encoded(&own).await?.is_none() {
+            self.put(own, &collection::record(class::MAP))?;
+        }
+        let named = Named { oid: handle.oid().0, class: H::CLASS.to_owned() };
+        ROOT.insert(self, name, &named)
+    }
+
+    /// What a name stands for; made and named if there is nothing yet. Two clients that do it at the same time conflict, and
+    /// in [`crate::Db::run`] the second finds what the first has made.
+    pub async fn root_or_create<H: Create>(&self, name: &str) -> Result<H> {
+        if let Some(handle) = self.root(name).await? {
+            return Ok(handle);
+        }
+        let made = H::create(self).await?;
+        self.set_root(name, &made).await?;
+        Ok(made)
+    }
+
+    /// Takes a name out of the root; what it stood for is collected if nothing else refers to it.
+    pub fn remove_root(&self, name: &str) -> Result<()> {
+        ROOT.remove(self, name)
+    }
+}

@@ -1,0 +1,95 @@
+//! Owns typed persistent objects: which class a Rust type is, how a value becomes a record, and how old records become
+//! values of the type as it is now.
+//!
+//! ```text
+//!   value ── serde, postcard ──> data ┐
+//!         ── references found ──> refs ├─ record: class, schema version, refs, data
+//!         ── CLASS, VERSION ─────────> ┘
+//! ```
+//!
+//! *References are found while encoding*: each [`Ref`] and each collection handle inside a value reports itself, so the
+//! record's header lists them without the application's help, and garbage collection never removes what is still
+//! referred to. Only a reference that is hidden from serde (an oid in a string) needs [`Persistent::refs`].
+//!
+//! *Two versions of code live side by side*: a record of an older version is upgraded as it is loaded, and stored in the
+//! new shape when it is next written. Postcard does not describe itself, so a change of the type without a change of
+//! `VERSION` gives wrong values or a decode error: raise it, and keep the old shape in `upgrade`.
+
+mod codec;
+mod objects;
+mod reference;
+
+pub use codec::{decode_record, encode_record};
+pub(crate) use codec::{decode_value, encode_value};
+pub use reference::{Handle, Ref};
+pub(crate) use reference::{found, handle};
+
+use crate::errors::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeolite_proto::Oid;
+
+/// A type whose values are objects of the database.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use zeolite_client::{Error, Persistent, Ref};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Page {
+///     title: String,
+///     parent: Option<Ref<Page>>,
+///     views_allowed: bool,
+/// }
+///
+/// #[derive(Deserialize)]
+/// struct PageV1 {
+///     title: String,
+///     parent: Option<Ref<Page>>,
+/// }
+///
+/// impl Persistent for Page {
+///     const CLASS: &str = "wiki.Page";
+///     const VERSION: u32 = 2;
+///
+///     fn upgrade(version: u32, data: &[u8]) -> Result<Page, Error> {
+///         match version {
+///             1 => {
+///                 let old: PageV1 = Page::old_shape(version, data)?;
+///                 Ok(Page { title: old.title, parent: old.parent, views_allowed: true })
+///             }
+///             _ => Err(Page::no_upgrade(version)),
+///         }
+///     }
+/// }
+/// ```
+pub trait Persistent: Serialize + DeserializeOwned {
+    /// The class name in the record's header, at most 255 bytes. It also chooses the resolver.
+    const CLASS: &str;
+    /// The schema version that this type writes. Raise it when the type's shape changes.
+    const VERSION: u32 = 1;
+
+    /// References that serde does not see. [`Ref`]s and collections inside the value are found without this.
+    fn refs(&self) -> Vec<Oid> {
+        Vec::new()
+    }
+
+    /// The value of a record that another version of the type has written.
+    fn upgrade(version: u32, data: &[u8]) -> Result<Self> {
+        let _ = data;
+        Err(Self::no_upgrade(version))
+    }
+
+    /// The error for a version that `upgrade` does not know: names class and versions.
+    fn no_upgrade(version: u32) -> Error {
+        Error::NoUpgrade { class: Self::CLASS.to_owned(), found: version, wanted: Self::VERSION }
+    }
+
+    /// Decodes the data of an older version as the type that it had then; for use in `upgrade`.
+    fn old_shape<Old: DeserializeOwned>(version: u32, data: &[u8]) -> Result<Old> {
+        decode_value(Self::CLASS, version, data)
+    }
+}
+
+#[cfg(test)]
+mod tests;

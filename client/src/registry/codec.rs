@@ -1,0 +1,93 @@
+//! Owns the way from a value to a record and back.
+
+use super::Persistent;
+use super::reference::collect;
+use crate::errors::{Error, Result};
+use crate::session::damaged;
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::cell::RefCell;
+use zeolite_proto::record::{Header, RECORD_FORMAT};
+use zeolite_proto::{Cell, Oid};
+
+thread_local! {
+    /// Postcard writes here first: header and data then go into one buffer of the right size.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// More than this is not kept for the next value.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+/// The encoded record of a value.
+pub fn encode_record<T: Persistent>(value: &T) -> Result<Bytes> {
+    encode_value(T::CLASS, value, |data, mut refs| {
+        for oid in value.refs() {
+            if !refs.contains(&oid) {
+                refs.push(oid);
+            }
+        }
+        assemble(T::CLASS, T::VERSION, &refs, data)
+    })?
+}
+
+/// Encodes a value, and hands data and references to `use_them`.
+pub(crate) fn encode_value<V: Serialize, R>(
+    class: &str,
+    value: &V,
+    use_them: impl FnOnce(&[u8], Vec<Oid>) -> R,
+) -> Result<R> {
+    // A value that encodes another one while it is serialized finds the scratch taken, and starts a new one.
+    let mut data = SCRATCH.take();
+    data.clear();
+    let (written, refs) = collect(|| postcard::to_extend(value, data));
+    let data = written.map_err(|error| Error::Encode { class: class.to_owned(), reason: error.to_string() })?;
+    let result = use_them(&data, refs);
+    if data.capacity() <= SCRATCH_BYTES_MAX {
+        SCRATCH.set(data);
+    }
+    Ok(result)
+}
+
+fn assemble(class: &str, version: u32, refs: &[Oid], data: &[u8]) -> Result<Bytes> {
+    let bad = |reason: &str| Error::Encode { class: class.to_owned(), reason: reason.to_owned() };
+    let class_len = u8::try_from(class.len()).map_err(|_| bad("the class name is longer than 255 bytes"))?;
+    let count = u32::try_from(refs.len()).map_err(|_| bad("it has more than 2^32 references"))?;
+    let mut out = BytesMut::with_capacity(10 + class.len() + refs.len() * 8 + data.len());
+    out.put_u8(RECORD_FORMAT);
+    out.put_u8(class_len);
+    out.put_slice(class.as_bytes());
+    out.put_u32_le(version);
+    out.put_u32_le(count);
+    refs.iter().for_each(|oid| out.put_u64_le(oid.0));
+    out.put_slice(data);
+    Ok(out.freeze())
+}
+
+/// The value of an encoded record, upgraded if an older version of the type has written it.
+pub fn decode_record<T: Persistent>(cell: &Cell, record: &Bytes) -> Result<T> {
+    let header = Header::parse(record).map_err(|bad| damaged(cell, &bad))?;
+    if header.class != T::CLASS {
+        return Err(Error::WrongClass {
+            cell: cell.clone(),
+            expected: T::CLASS.to_owned(),
+            found: header.class.to_owned(),
+        });
+    }
+    let data = &record[header.data_at..];
+    if header.version == T::VERSION {
+        decode_value(T::CLASS, header.version, data)
+    } else {
+        T::upgrade(header.version, data)
+    }
+}
+
+/// The value in postcard's bytes.
+pub(crate) fn decode_value<V: DeserializeOwned>(class: &str, version: u32, data: &[u8]) -> Result<V> {
+    let decode = |reason: String| Error::Decode { class: class.to_owned(), version, reason };
+    let (value, rest) = postcard::take_from_bytes(data).map_err(|error| decode(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(decode(format!("{} bytes are left over", rest.len())));
+    }
+    Ok(value)
+}
