@@ -4,7 +4,7 @@
 //! use zeolite_client::{Db, Error, collections::{Counter, Map}};
 //!
 //! # async fn example() -> Result<(), Error> {
-//! let db = Db::connect("127.0.0.1:7410").await?;
+//! let db = Db::connect("127.0.0.1:7878").await?;
 //! db.run(async |tx| {
 //!     let words: Map<String, String> = tx.root_or_create("words").await?;
 //!     let edits: Counter = tx.root_or_create("edits").await?;

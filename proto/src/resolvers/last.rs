@@ -9,6 +9,7 @@
 //!   merge      ours, also when it is a delete; does not commute
 //! ```
 
+use super::three_way::{self, Begun};
 use super::{class, value};
 use crate::ids::Oid;
 use crate::record::{BadRecord, Record};
@@ -40,10 +41,16 @@ impl Resolver for LastWriter {
         theirs: Option<&Record>,
         ours: Option<&Record>,
     ) -> Result<Option<Record>, Unresolved> {
-        Ok(if ours == base { theirs } else { ours }.cloned())
+        match three_way::begin(base, theirs, ours) {
+            Ok(Begun::Settled(record)) => Ok(record),
+            // Classes that differ: what is there is not what ours meant to replace.
+            Err(refused) if theirs.is_some() && ours.is_some() => Err(refused),
+            _ => Ok(ours.cloned()),
+        }
     }
 
-    fn apply(&self, class: &str, _current: Option<&Record>, operation: &Bytes) -> Result<Option<Record>, Unresolved> {
+    fn apply(&self, class: &str, current: Option<&Record>, operation: &Bytes) -> Result<Option<Record>, Unresolved> {
+        three_way::same_class(class, current)?;
         let record = Record::decode(operation)?;
         if record.class != class {
             return Err(Unresolved(format!(
@@ -71,6 +78,9 @@ mod tests {
         assert_eq!(merge(Some(&theirs), Some(&base)), Ok(Some(theirs.clone())));
         assert_eq!(merge(None, Some(&ours)), Ok(Some(ours.clone())), "written again after a delete");
         assert_eq!(merge(Some(&theirs), None), Ok(None), "a delete is a write like any other");
+        let other = Record { class: "other".into(), ..theirs.clone() };
+        assert!(merge(Some(&other), Some(&ours)).is_err(), "it became something else");
+        assert_eq!(merge(Some(&other), Some(&base)), Ok(Some(other)));
     }
 
     #[test]
