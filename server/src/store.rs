@@ -12,7 +12,25 @@
 //! Rules: nothing is visible before its batch is durable; after a failed sync nothing is appended any more; deleting the
 //! index loses nothing.
 
+mod cache;
 pub mod disk;
+mod frame;
+mod index;
+mod kinds;
+mod log;
+mod open;
+mod overlay;
+mod reader;
+mod recover;
+mod settings;
+mod settle;
+mod state;
+
+pub use log::appender::{Appended, Appender};
+pub use open::{Opened, Progress, Recovered, Store};
+pub use reader::{Reader, Stats};
+pub use settings::{IndexKind, StoreSettings};
+pub use settle::{Left, Settler};
 
 use bytes::Bytes;
 use zeolite_proto::{Cell, CommitKey, Oid, Tid};
@@ -93,7 +111,9 @@ pub struct KindCount {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The bytes at this place are not what was written.
-    #[error("damage in segment {segment} at offset {offset}: {what}; restore this segment from a backup, then run `zeolite verify`")]
+    #[error(
+        "damage in segment {segment} at offset {offset}: {what}; restore this segment from a backup, then run `zeolite verify`"
+    )]
     Damaged {
         /// Segment number.
         segment: u32,
@@ -111,6 +131,22 @@ pub enum StoreError {
         /// The first failure.
         reason: String,
     },
+    /// The caller asked for what the log cannot hold; nothing was written.
+    #[error("the store refuses this batch: {what}")]
+    Refused {
+        /// What and why.
+        what: String,
+    },
+    /// More is published than the index has taken; nothing was written.
+    #[error(
+        "{unsettled_bytes} bytes wait for the index, at most {bytes_max} may; let `Settler::settle` catch up, then append again"
+    )]
+    Behind {
+        /// What waits.
+        unsettled_bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
     /// The snapshot is older than what pack has kept.
     #[error("snapshot {asked} is older than {packed_to}, up to which history was packed; open a newer snapshot")]
     Packed {
@@ -120,7 +156,9 @@ pub enum StoreError {
         packed_to: Tid,
     },
     /// Another process has the data directory.
-    #[error("the data directory {path} is in use by another process{holder}; stop that one, or choose another directory")]
+    #[error(
+        "the data directory {path} is in use by another process{holder}; stop that one, or choose another directory"
+    )]
     Locked {
         /// The directory.
         path: String,
@@ -149,3 +187,6 @@ pub enum StoreError {
         error: std::io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests;

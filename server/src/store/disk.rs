@@ -3,8 +3,14 @@
 //! They are components given to the store, so that a test can run it on a disk that loses unsynced bytes, tears writes or
 //! fails its n-th call. Paths are relative to the data directory, with `/`.
 
+pub mod real;
+pub mod sim;
+
 use std::io;
 use std::sync::Arc;
+
+pub use real::RealDisk;
+pub use sim::SimDisk;
 
 /// A data directory.
 pub trait Disk: Send + Sync + 'static {

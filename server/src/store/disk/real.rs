@@ -1,0 +1,194 @@
+//! Owns the real data directory: files of the operating system, under a lock that keeps a second process out.
+
+use super::{Disk, DiskFile};
+use crate::store::StoreError;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The name of the lock file in the data directory; it holds the pid of who has it.
+pub const LOCK_FILE: &str = "lock";
+
+/// A data directory on a real file system. It is locked as long as this value lives; the operating system frees the lock
+/// when the process ends, however it ends, so a left-over lock file means nothing.
+#[derive(Debug)]
+pub struct RealDisk {
+    root: PathBuf,
+    // Held for its lock.
+    _lock: File,
+}
+
+impl RealDisk {
+    /// Opens (and makes, when missing) a data directory and locks it.
+    pub fn open(root: impl Into<PathBuf>) -> Result<RealDisk, StoreError> {
+        let root = root.into();
+        let failed = |what: &str| {
+            let what = format!("{what} {}", root.display());
+            move |error| StoreError::Io { what, error }
+        };
+        std::fs::create_dir_all(&root).map_err(failed("making the data directory"))?;
+        let path = root.join(LOCK_FILE);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed("opening the lock file in"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let read = lock.take(20).read_to_string(&mut pid);
+                let known = read.is_ok() && pid.trim().parse::<u32>().is_ok();
+                let holder = if known { format!(" (pid {})", pid.trim()) } else { String::new() };
+                return Err(StoreError::Locked { path: root.display().to_string(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("locking")(error)),
+        }
+        let noted = lock.set_len(0).and_then(|()| lock.rewind());
+        noted
+            .and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()))
+            .map_err(failed("writing the lock file in"))?;
+        Ok(RealDisk { root, _lock: lock })
+    }
+
+    /// The data directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(self.at(path))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(self.at(dir)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        let path = self.at(dir);
+        if path.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&path)?;
+        // The new directory must survive in its parent, up to the data directory.
+        for parent in path.ancestors().skip(1).take_while(|parent| parent.starts_with(&self.root)) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.at(from), self.at(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.at(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        File::open(self.at(dir))?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn real_path(&self, path: &str) -> Option<PathBuf> {
+        Some(self.at(path))
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opener_is_told_who_has_the_directory() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let first = RealDisk::open(dir.path().join("data")).expect("opens");
+        let Err(StoreError::Locked { holder, .. }) = RealDisk::open(first.root()) else {
+            panic!("a second process got in")
+        };
+        assert_eq!(holder, format!(" (pid {})", std::process::id()));
+        let root = first.root().to_owned();
+        drop(first);
+        RealDisk::open(root).expect("free again");
+    }
+
+    #[test]
+    fn files_are_made_written_renamed_and_removed() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let disk = RealDisk::open(dir.path()).expect("opens");
+        assert_eq!(disk.list("log").expect("lists"), Vec::<String>::new());
+        disk.make_dir("log").expect("makes");
+        assert!(disk.open("log/a", false).is_err());
+        let file = disk.open("log/a", true).expect("opens");
+        file.write_all_at(b"hello", 3).expect("writes");
+        assert_eq!(file.len().expect("length"), 8);
+        disk.rename("log/a", "log/b").expect("renames");
+        disk.sync_dir("log").expect("syncs");
+        assert_eq!(disk.list("log").expect("lists"), ["b"]);
+        disk.remove("log/b").expect("removes");
+        disk.remove("log/b").expect("no error when gone");
+        let mut buffer = [0; 5];
+        file.read_exact_at(&mut buffer, 3).expect("an open handle stays readable");
+        assert_eq!(&buffer, b"hello");
+        assert!(file.read_exact_at(&mut buffer, 4).is_err());
+        assert!(disk.free_bytes().expect("free") > 0);
+    }
+}

@@ -1,0 +1,519 @@
+//! Owns the simulated disk: a data directory in memory that can lose unsynced bytes, tear writes, run full and fail.
+//!
+//! It keeps, for each file, what is durable and the list of what was done since the last sync. [`SimDisk::crash`] makes
+//! the disk that a power cut could leave behind:
+//!
+//! ```text
+//!   durable bytes  +  none | all | a prefix, its last write torn | any sectors of the unsynced writes
+//!   durable names  +  a prefix of the creations, renames and removals since the directory's last `sync_dir`
+//! ```
+//! A failed `sync_data` forgets its unsynced writes without making them durable, as Linux does: a later sync that
+//! succeeds does not bring them back. Everything follows from the seed, so a failure can be run again.
+//!
+//! What is not simulated: reordering between synced and later writes (a sync is a barrier), bits that rot by themselves
+//! (use [`SimDisk::edit`]), and slow calls.
+
+use super::{Disk, DiskFile};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+const SECTOR_BYTES: usize = 512;
+const BLOCK_BYTES: u64 = 4096;
+
+/// A call that changes something, or reads: what a fault is aimed at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SimOp {
+    /// `read_exact_at`
+    Read,
+    /// `write_all_at`
+    Write,
+    /// `set_len`
+    SetLen,
+    /// `sync_data`
+    Sync,
+    /// `open` that creates
+    Create,
+    /// `rename`
+    Rename,
+    /// `remove`
+    Remove,
+    /// `sync_dir`
+    SyncDir,
+}
+
+/// A disk in memory. Clones and open files share it; a crash gives a new one and leaves this one as it was.
+#[derive(Clone, Default)]
+pub struct SimDisk {
+    world: Arc<Mutex<World>>,
+}
+
+#[derive(Clone, Default)]
+struct World {
+    files: BTreeMap<u64, Content>,
+    names: BTreeMap<String, u64>,
+    names_durable: BTreeMap<String, u64>,
+    names_unsynced: Vec<NameChange>,
+    next_id: u64,
+    calls: u64,
+    syncs: u64,
+    written_bytes: u64,
+    stop_at: Option<u64>,
+    faults: Vec<Fault>,
+    room_bytes: Option<u64>,
+}
+
+#[derive(Clone)]
+struct Fault {
+    op: SimOp,
+    prefix: String,
+    skip: u64,
+    kind: io::ErrorKind,
+}
+
+#[derive(Clone, Default)]
+struct Content {
+    path: String,
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+    blocks: BTreeSet<u64>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    SetLen(usize),
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Create { path: String, id: u64 },
+    Rename { from: String, to: String },
+    Remove { path: String },
+}
+
+impl SimDisk {
+    /// An empty disk without faults.
+    pub fn new() -> SimDisk {
+        SimDisk::default()
+    }
+
+    /// The disk after a power cut now; the seed chooses what of the unsynced survives. Faults are not carried over.
+    pub fn crash(&self, seed: u64) -> SimDisk {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let world = self.world.lock();
+        let mut names = world.names_durable.clone();
+        let kept = dice.usize(..=world.names_unsynced.len());
+        world.names_unsynced[..kept].iter().for_each(|change| change.apply(&mut names));
+        let ids: BTreeSet<u64> = names.values().copied().collect();
+        let survive = |(id, content): (&u64, &Content)| (*id, content.survive(&mut dice));
+        let files = world.files.iter().filter(|(id, _)| ids.contains(id)).map(survive).collect();
+        let after = World { files, names_durable: names.clone(), names, next_id: world.next_id, ..World::default() };
+        SimDisk { world: Arc::new(Mutex::new(after)) }
+    }
+
+    /// How many changing calls (all of [`SimOp`] but reads) were made: the boundaries at which a run can be stopped.
+    pub fn calls(&self) -> u64 {
+        self.world.lock().calls
+    }
+
+    /// How many syncs of files and directories were made.
+    pub fn syncs(&self) -> u64 {
+        self.world.lock().syncs
+    }
+
+    /// How many bytes were written.
+    pub fn written_bytes(&self) -> u64 {
+        self.world.lock().written_bytes
+    }
+
+    /// From the changing call number `call` on (counted as [`SimDisk::calls`] does) every changing call fails and does
+    /// nothing, as if the machine had stopped: run until it fails, then [`SimDisk::crash`].
+    pub fn stop_at(&self, call: u64) {
+        self.world.lock().stop_at = Some(call);
+    }
+
+    /// Lets one call fail: after `skip` calls of this kind on paths with this prefix. A write fails after half its bytes.
+    pub fn fail(&self, op: SimOp, prefix: &str, skip: u64, kind: io::ErrorKind) {
+        self.world.lock().faults.push(Fault { op, prefix: prefix.to_owned(), skip, kind });
+    }
+
+    /// Leaves room for this many more bytes, in blocks of 4 KiB; `None`: no limit.
+    pub fn set_room(&self, bytes: Option<u64>) {
+        self.world.lock().room_bytes = bytes;
+    }
+
+    /// Changes the bytes of a file behind everybody's back, durably; whether there is such a file.
+    pub fn edit(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut world = self.world.lock();
+        let Some(id) = world.names.get(path).copied() else { return false };
+        let Some(content) = world.files.get_mut(&id) else { return false };
+        change(&mut content.now);
+        content.durable = content.now.clone();
+        content.unsynced.clear();
+        true
+    }
+
+    /// The bytes of a file as a reader sees them now.
+    pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        let world = self.world.lock();
+        world.files.get(world.names.get(path)?).map(|content| content.now.clone())
+    }
+}
+
+impl World {
+    // Counts a changing call and says whether it is to fail.
+    fn enter(&mut self, op: SimOp, path: &str) -> io::Result<()> {
+        if op != SimOp::Read {
+            if self.stop_at.is_some_and(|stop| self.calls >= stop) {
+                return Err(io::Error::other("the simulated machine has stopped"));
+            }
+            self.calls += 1;
+        }
+        let mut failed = None;
+        self.faults.retain_mut(|fault| {
+            if failed.is_some() || fault.op != op || !path.starts_with(&fault.prefix) {
+                return true;
+            }
+            if fault.skip > 0 {
+                fault.skip -= 1;
+                return true;
+            }
+            failed = Some(fault.kind);
+            false
+        });
+        failed.map_or(Ok(()), |kind| Err(io::Error::new(kind, format!("simulated failure of {op:?} on {path}"))))
+    }
+
+    fn write(&mut self, id: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let path = self.files.get(&id).map(|content| content.path.clone()).unwrap_or_default();
+        let calls = self.calls;
+        let entered = self.enter(SimOp::Write, &path);
+        if entered.is_err() && self.calls == calls {
+            return entered;
+        }
+        let wanted = if entered.is_err() { bytes.len() / 2 } else { bytes.len() };
+        let Some(content) = self.files.get_mut(&id) else { return Err(io::ErrorKind::NotFound.into()) };
+        let mut fits = wanted;
+        for block in offset / BLOCK_BYTES..(offset + wanted as u64).div_ceil(BLOCK_BYTES) {
+            if content.blocks.contains(&block) {
+                continue;
+            }
+            match &mut self.room_bytes {
+                Some(room) if *room < BLOCK_BYTES => {
+                    fits = (block * BLOCK_BYTES).saturating_sub(offset) as usize;
+                    break;
+                }
+                Some(room) => *room -= BLOCK_BYTES,
+                None => {}
+            }
+            content.blocks.insert(block);
+        }
+        if fits > 0 {
+            let change = Change::Write { offset: offset as usize, bytes: bytes[..fits].to_vec() };
+            change.apply(&mut content.now);
+            content.unsynced.push(change);
+            self.written_bytes += fits as u64;
+        }
+        entered?;
+        if fits < wanted { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn rename_apply(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.names_unsynced.push(change);
+    }
+
+    fn free_blocks(&mut self, id: u64, from: u64) {
+        if let Some(content) = self.files.get_mut(&id) {
+            let freed = content.blocks.split_off(&from).len() as u64 * BLOCK_BYTES;
+            self.room_bytes = self.room_bytes.map(|room| room + freed);
+        }
+    }
+}
+
+impl Content {
+    fn survive(&self, dice: &mut fastrand::Rng) -> Content {
+        let mut bytes = self.durable.clone();
+        match dice.u8(0..4) {
+            0 => {}
+            1 => self.unsynced.iter().for_each(|change| change.apply(&mut bytes)),
+            2 => {
+                let kept = dice.usize(..=self.unsynced.len());
+                self.unsynced[..kept].iter().for_each(|change| change.apply(&mut bytes));
+                if let Some(Change::Write { offset, bytes: torn }) = self.unsynced.get(kept) {
+                    let cut = torn.len().min(dice.usize(..=torn.len() / SECTOR_BYTES) * SECTOR_BYTES);
+                    Change::Write { offset: *offset, bytes: torn[..cut].to_vec() }.apply(&mut bytes);
+                }
+            }
+            _ => self.unsynced.iter().for_each(|change| change.apply_sectors(&mut bytes, dice)),
+        }
+        let blocks = (0..(bytes.len() as u64).div_ceil(BLOCK_BYTES)).collect();
+        Content { path: self.path.clone(), now: bytes.clone(), durable: bytes, unsynced: Vec::new(), blocks }
+    }
+}
+
+impl Change {
+    fn apply(&self, to: &mut Vec<u8>) {
+        match self {
+            Change::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                if to.len() < end {
+                    to.resize(end, 0);
+                }
+                to[*offset..end].copy_from_slice(bytes);
+            }
+            Change::SetLen(len) => to.resize(*len, 0),
+        }
+    }
+
+    // Any of the sectors, in any combination; what lies before a surviving one is zeros, as in a file with a hole.
+    fn apply_sectors(&self, to: &mut Vec<u8>, dice: &mut fastrand::Rng) {
+        match self {
+            Change::Write { offset, bytes } => {
+                let mut at = 0;
+                while at < bytes.len() {
+                    let end = bytes.len().min(at + SECTOR_BYTES - (offset + at) % SECTOR_BYTES);
+                    if dice.bool() {
+                        Change::Write { offset: offset + at, bytes: bytes[at..end].to_vec() }.apply(to);
+                    }
+                    at = end;
+                }
+            }
+            Change::SetLen(_) => {
+                if dice.bool() {
+                    self.apply(to);
+                }
+            }
+        }
+    }
+}
+
+impl NameChange {
+    fn dir(&self) -> &str {
+        let path = match self {
+            NameChange::Create { path, .. } | NameChange::Remove { path } => path,
+            NameChange::Rename { to, .. } => to,
+        };
+        dir_of(path)
+    }
+
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            NameChange::Create { path, id } => {
+                names.insert(path.clone(), *id);
+            }
+            NameChange::Rename { from, to } => {
+                if let Some(id) = names.remove(from) {
+                    names.insert(to.clone(), id);
+                }
+            }
+            NameChange::Remove { path } => {
+                names.remove(path);
+            }
+        }
+    }
+}
+
+fn dir_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.world.lock();
+        let id = match world.names.get(path) {
+            Some(id) => *id,
+            None if create => {
+                world.enter(SimOp::Create, path)?;
+                let id = world.next_id;
+                world.next_id += 1;
+                world.files.insert(id, Content { path: path.to_owned(), ..Content::default() });
+                world.rename_apply(NameChange::Create { path: path.to_owned(), id });
+                id
+            }
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Arc::new(SimFile { world: self.world.clone(), id }))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let world = self.world.lock();
+        let inside = world.names.keys().filter(|path| dir_of(path) == dir);
+        Ok(inside.map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect())
+    }
+
+    // Directories are always there: losing one that was just made is the same as losing what is in it.
+    fn make_dir(&self, _dir: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.enter(SimOp::Rename, from)?;
+        let Some(id) = world.names.get(from).copied() else { return Err(io::ErrorKind::NotFound.into()) };
+        world.rename_apply(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
+        if let Some(content) = world.files.get_mut(&id) {
+            content.path = to.to_owned();
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.enter(SimOp::Remove, path)?;
+        if let Some(id) = world.names.get(path).copied() {
+            world.free_blocks(id, 0);
+            world.rename_apply(NameChange::Remove { path: path.to_owned() });
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.enter(SimOp::SyncDir, dir)?;
+        world.syncs += 1;
+        let World { names_durable, names_unsynced, .. } = &mut *world;
+        names_unsynced.retain(|change| {
+            if change.dir() == dir {
+                change.apply(names_durable);
+            }
+            change.dir() != dir
+        });
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.world.lock().room_bytes.unwrap_or(1 << 50))
+    }
+
+    fn real_path(&self, _path: &str) -> Option<std::path::PathBuf> {
+        None
+    }
+}
+
+struct SimFile {
+    world: Arc<Mutex<World>>,
+    id: u64,
+}
+
+impl DiskFile for SimFile {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut world = self.world.lock();
+        let path = world.files.get(&self.id).map(|content| content.path.clone()).unwrap_or_default();
+        world.enter(SimOp::Read, &path)?;
+        let now = world.files.get(&self.id).map_or(&[][..], |content| &content.now);
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let found = now.get(at..).and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.world.lock().write(self.id, bytes, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.world.lock().files.get(&self.id).map_or(0, |content| content.now.len() as u64))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut world = self.world.lock();
+        let path = world.files.get(&self.id).map(|content| content.path.clone()).unwrap_or_default();
+        world.enter(SimOp::SetLen, &path)?;
+        if let Some(content) = world.files.get_mut(&self.id) {
+            let change = Change::SetLen(len as usize);
+            change.apply(&mut content.now);
+            content.unsynced.push(change);
+        }
+        world.free_blocks(self.id, len.div_ceil(BLOCK_BYTES));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut world = self.world.lock();
+        let path = world.files.get(&self.id).map(|content| content.path.clone()).unwrap_or_default();
+        let calls = world.calls;
+        let entered = world.enter(SimOp::Sync, &path);
+        let stopped = entered.is_err() && world.calls == calls;
+        world.syncs += 1;
+        if let Some(content) = world.files.get_mut(&self.id)
+            && !stopped
+        {
+            let unsynced = std::mem::take(&mut content.unsynced);
+            if entered.is_ok() {
+                unsynced.iter().for_each(|change| change.apply(&mut content.durable));
+            }
+        }
+        entered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn synced_bytes_and_names_survive_every_crash_and_unsynced_ones_only_some() {
+        let disk = SimDisk::new();
+        let file = disk.open("log/a", true).expect("opens");
+        file.write_all_at(&[1; 2000], 0).expect("writes");
+        file.sync_data().expect("syncs");
+        disk.sync_dir("log").expect("syncs");
+        file.write_all_at(&[2; 2000], 2000).expect("writes");
+        disk.open("log/b", true).expect("opens");
+        let (mut lost, mut kept, mut torn, mut named) = (0, 0, 0, 0);
+        for seed in 0..200 {
+            let after = disk.crash(seed);
+            let bytes = after.bytes("log/a").expect("a durable name");
+            assert_eq!(bytes[..2000], [1; 2000], "seed {seed}");
+            match bytes[2000..].iter().filter(|byte| **byte == 2).count() {
+                0 => lost += 1,
+                2000 => kept += 1,
+                _ => torn += 1,
+            }
+            named += usize::from(after.bytes("log/b").is_some());
+        }
+        assert!(lost > 20 && kept > 20 && torn > 20, "{lost} {kept} {torn}");
+        assert!((20..180).contains(&named), "{named}");
+    }
+
+    #[test]
+    fn a_failed_sync_loses_its_writes_for_good() {
+        let disk = SimDisk::new();
+        let file = disk.open("a", true).expect("opens");
+        disk.sync_dir("").expect("syncs");
+        file.write_all_at(b"gone", 0).expect("writes");
+        disk.fail(SimOp::Sync, "a", 0, io::ErrorKind::Other);
+        file.sync_data().expect_err("fails");
+        file.sync_data().expect("succeeds, too late");
+        assert!((0..50).all(|seed| disk.crash(seed).bytes("a") == Some(Vec::new())));
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_fits_and_room_comes_back() {
+        let disk = SimDisk::new();
+        let file = disk.open("a", true).expect("opens");
+        disk.set_room(Some(8192));
+        let error = file.write_all_at(&[1; 10_000], 0).expect_err("full");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.len().expect("length"), 8192);
+        file.set_len(4096).expect("cuts");
+        assert_eq!(disk.free_bytes().expect("free"), 4096);
+        disk.remove("a").expect("removes");
+        assert_eq!(disk.free_bytes().expect("free"), 8192);
+    }
+
+    #[test]
+    fn a_stopped_machine_changes_nothing_any_more() {
+        let disk = SimDisk::new();
+        let file = disk.open("a", true).expect("opens");
+        disk.stop_at(disk.calls() + 1);
+        file.write_all_at(b"x", 0).expect("the last call");
+        file.write_all_at(b"y", 1).expect_err("stopped");
+        file.sync_data().expect_err("stopped");
+        assert_eq!(disk.bytes("a").expect("there"), b"x");
+    }
+}

@@ -1,0 +1,124 @@
+use super::*;
+
+fn salt() -> Salt {
+    SegmentHeader { number: 1, generation: 0, store_id: 7, packed_to: Tid::NONE, base: Tid::NONE }.salt()
+}
+
+fn sample() -> Vec<Txn> {
+    let write = |oid, key: &'static [u8], record: Option<&'static [u8]>, merged| TxnWrite {
+        cell: Cell { oid: Oid(oid), key: Bytes::from_static(key) },
+        record: record.map(Bytes::from_static),
+        merged,
+    };
+    vec![
+        Txn {
+            tid: Tid(5),
+            key: CommitKey([1; 16]),
+            note: Bytes::from_static(b"note"),
+            writes: vec![write(1, b"", Some(b"record"), false), write(1, b"k", None, true)],
+        },
+        Txn { tid: Tid(9), key: CommitKey([2; 16]), note: Bytes::new(), writes: vec![write(2, b"", Some(b""), true)] },
+    ]
+}
+
+fn encoded(txns: &[Txn]) -> (Vec<u8>, Vec<Option<RecordAt>>) {
+    let (mut out, mut records) = (vec![1, 2, 3], Vec::new());
+    encode_batch(&mut out, salt(), txns, &mut records);
+    (out, records)
+}
+
+#[test]
+fn a_batch_parses_to_itself_and_its_records_lie_where_it_says() {
+    let (out, records) = encoded(&sample());
+    assert_eq!(out.len() as u64, batch_len(&sample()).expect("fits"));
+    let header = BatchHeader::parse(&out).expect("header");
+    let payload = Bytes::copy_from_slice(&out[BATCH_HEADER_LEN..]);
+    assert!(header.fits(salt(), &payload));
+    let parsed = parse_batch(&header, &payload).expect("parses");
+    assert_eq!(parsed.iter().map(|parsed| parsed.txn.clone()).collect::<Vec<_>>(), sample());
+    assert_eq!(parsed.iter().flat_map(|parsed| parsed.records.clone()).collect::<Vec<_>>(), records);
+    for (at, write) in records.iter().zip(sample().iter().flat_map(|txn| &txn.writes)) {
+        let bytes = at.map(|at| &out[at.offset as usize..(at.offset + at.len) as usize]);
+        assert_eq!(bytes, write.record.as_deref());
+        assert!(at.is_none_or(|at| at.crc == crc32fast::hash(bytes.expect("there"))));
+    }
+}
+
+#[test]
+fn every_changed_bit_of_a_batch_is_noticed() {
+    let (out, _) = encoded(&sample());
+    for at in 0..out.len() * 8 {
+        let mut bytes = out.clone();
+        bytes[at / 8] ^= 1 << (at % 8);
+        let good = BatchHeader::parse(&bytes).is_ok_and(|header| header.fits(salt(), &bytes[BATCH_HEADER_LEN..]));
+        assert!(!good, "bit {at}");
+    }
+}
+
+#[test]
+fn a_batch_of_another_segment_or_store_does_not_fit() {
+    let (out, _) = encoded(&sample());
+    let header = BatchHeader::parse(&out).expect("header");
+    let base = SegmentHeader { number: 1, generation: 0, store_id: 7, packed_to: Tid::NONE, base: Tid::NONE };
+    for other in [SegmentHeader { number: 2, ..base }, SegmentHeader { store_id: 8, ..base }] {
+        assert!(!header.fits(other.salt(), &out[BATCH_HEADER_LEN..]));
+    }
+    assert!(header.fits(SegmentHeader { generation: 3, ..base }.salt(), &out[BATCH_HEADER_LEN..]));
+}
+
+#[test]
+fn payloads_that_lie_about_their_lengths_are_refused_without_panic() {
+    let (out, _) = encoded(&sample());
+    let header = BatchHeader::parse(&out).expect("header");
+    let payload = &out[BATCH_HEADER_LEN..];
+    for cut in 0..payload.len() {
+        assert!(parse_batch(&header, &Bytes::copy_from_slice(&payload[..cut])).is_err(), "{cut}");
+    }
+    for at in 0..payload.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut bytes = payload.to_vec();
+            bytes[at] = value;
+            // Whether it parses does not matter here, only that it returns and keeps its lengths.
+            if let Ok(txns) = parse_batch(&header, &Bytes::from(bytes)) {
+                assert_eq!(txns.len(), 2);
+            }
+        }
+    }
+    let huge = BatchHeader { txns: u32::MAX, ..header };
+    assert!(parse_batch(&huge, &Bytes::copy_from_slice(payload)).is_err());
+}
+
+#[test]
+fn segment_headers_read_back_and_every_changed_bit_is_noticed() {
+    let header = SegmentHeader { number: 9, generation: 4, store_id: !3, packed_to: Tid(77), base: Tid(99) };
+    let bytes = header.encode();
+    assert_eq!(SegmentHeader::parse(&bytes), Ok(header));
+    for at in 0..SEGMENT_HEADER_LEN * 8 {
+        let mut bad = bytes;
+        bad[at / 8] ^= 1 << (at % 8);
+        assert!(SegmentHeader::parse(&bad).is_err(), "bit {at}");
+    }
+}
+
+#[test]
+fn format_1_bytes_stay_as_they_are() {
+    let (out, _) = encoded(&sample()[1..]);
+    let expected = concat!(
+        "9a7a42b7",
+        "33000000",
+        "01000000",
+        "0900000000000000",
+        "0900000000000000",
+        "fbba2b47",
+        "0900000000000000",
+        "02020202020202020202020202020202",
+        "00000000",
+        "01000000",
+        "0200000000000000",
+        "0000",
+        "02",
+        "00000000",
+        "00000000"
+    );
+    assert_eq!(out.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
+}

@@ -1,0 +1,85 @@
+//! Owns the contract of an index engine: ordered tables of bytes, views of one moment, and commits that need not be durable.
+//!
+//! The index is a cache of the log. It stores in its `Meta` table the log position that it covers, in the same commit as
+//! what it covers, so that whatever of it survives a crash is right up to there, and opening replays the rest. What an
+//! engine must promise: a commit is atomic, also over a crash; commits survive in order; a durable one survives; a view
+//! sees one moment and does not hold up a commit. Nothing more: an engine that loses its last non-durable commits, or
+//! whose file is deleted, costs a replay.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `Revisions` | [`keys::revision`] | [`rows::Revision`]: kind, flags, place or record |
+//! | `Kinds` | kind id | class, schema version, exact number of live objects |
+//! | `Objects` | kind id, oid | nothing: the live objects of a kind |
+//! | `Places` | first tid of a batch | where it lies: one row per 64 KiB of log or so |
+//! | `Keys` | first tid of a settle | its commit keys with their tids |
+//! | `Meta` | name | what is covered, and of which store |
+
+pub(super) mod keys;
+pub(super) mod redb;
+pub(super) mod rows;
+pub(super) mod writer;
+
+use super::StoreError;
+use std::ops::Bound;
+
+/// The tables.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Table {
+    /// Every revision of every cell; in a cell the newest first.
+    Revisions,
+    /// Classes at schema versions, with counts.
+    Kinds,
+    /// The live objects of each kind.
+    Objects,
+    /// Where tids are in the log, sparse.
+    Places,
+    /// Commit keys within the window.
+    Keys,
+    /// What the index covers.
+    Meta,
+}
+
+impl Table {
+    /// All of them, by number.
+    pub(crate) const ALL: [Table; 6] =
+        [Table::Revisions, Table::Kinds, Table::Objects, Table::Places, Table::Keys, Table::Meta];
+}
+
+/// One change of a commit: a table, a key, and its new value or `None` to remove it.
+pub(crate) type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+
+/// What visits rows: key and value; whether to go on.
+pub(crate) type Visitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
+
+/// An index engine. One thread commits at a time (the settler), everybody reads.
+pub(crate) trait Index: Send + Sync {
+    /// Everything committed up to now, at this moment.
+    fn view(&self) -> Result<Box<dyn View + '_>, StoreError>;
+    /// Applies all changes or none. With `durable` this and every earlier commit survive a crash.
+    fn commit(&self, changes: &[Change], durable: bool) -> Result<(), StoreError>;
+    /// Whether there is room for about so many more bytes; `DiskFull` if not, and the engine stays whole.
+    fn make_room(&self, bytes: u64) -> Result<(), StoreError>;
+    /// What it occupies on the disk.
+    fn size_bytes(&self) -> u64;
+}
+
+/// A reading of the index at one moment.
+pub(crate) trait View {
+    /// The value of a key.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Visits the rows between two bounds in order, or from the end to the beginning.
+    fn range(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        reverse: bool,
+        visit: Visitor<'_>,
+    ) -> Result<(), StoreError>;
+}
+
+/// The error of an index row that cannot be read.
+pub(crate) fn bad_row(table: Table) -> StoreError {
+    StoreError::Index(format!("a row of {table:?} cannot be read"))
+}

@@ -1,0 +1,118 @@
+use super::*;
+use crate::store::disk::SimDisk;
+use crate::store::disk::sim::SimOp;
+
+fn put(key: u32, value: &[u8]) -> Change {
+    (Table::Meta, key.to_be_bytes().to_vec(), Some(value.to_vec()))
+}
+
+fn open(disk: &SimDisk) -> RedbIndex {
+    RedbIndex::open(Arc::new(disk.clone()), 1 << 20).expect("opens")
+}
+
+fn value(index: &RedbIndex, key: u32) -> Option<Vec<u8>> {
+    index.view().expect("view").get(Table::Meta, &key.to_be_bytes()).expect("reads")
+}
+
+#[test]
+fn an_empty_durable_commit_keeps_everything_before_it_and_a_crash_loses_only_what_came_after() {
+    for seed in 0..60 {
+        let disk = SimDisk::new();
+        let index = open(&disk);
+        (0..50).for_each(|key| index.commit(&[put(key, &[7; 300])], false).expect("commits"));
+        index.commit(&[], true).expect("checkpoint");
+        (50..90).for_each(|key| index.commit(&[put(key, &[8; 300])], false).expect("commits"));
+        let after = open(&disk.crash(seed));
+        let kept = (0..90).take_while(|key| value(&after, *key).is_some()).count();
+        assert!(kept >= 50, "seed {seed}: {kept}");
+        assert!((kept..90).all(|key| value(&after, key as u32).is_none()), "seed {seed}: commits out of order");
+    }
+}
+
+#[test]
+fn a_view_sees_one_moment() {
+    let disk = SimDisk::new();
+    let index = open(&disk);
+    index.commit(&[put(1, b"old")], false).expect("commits");
+    let view = index.view().expect("view");
+    index.commit(&[put(1, b"new"), put(2, b"new")], false).expect("commits");
+    assert_eq!(view.get(Table::Meta, &1u32.to_be_bytes()).expect("reads").as_deref(), Some(&b"old"[..]));
+    let mut seen = Vec::new();
+    let visit: Visitor<'_> = &mut |key, _| {
+        seen.push(key.to_vec());
+        true
+    };
+    view.range(Table::Meta, Bound::Unbounded, Bound::Unbounded, true, visit).expect("reads");
+    assert_eq!(seen, [1u32.to_be_bytes()]);
+    assert_eq!(value(&index, 2).as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn a_full_disk_fails_no_read_and_everything_goes_on_when_there_is_room() {
+    let disk = SimDisk::new();
+    let index = RedbIndex::open(Arc::new(disk.clone()), 64 << 10).expect("opens");
+    index.commit(&[], true).expect("checkpoint");
+    disk.set_room(Some(8192));
+    for key in 0..400 {
+        index.commit(&[put(key, &[key as u8; 2000])], false).expect("kept in memory");
+    }
+    assert!(matches!(index.make_room(0), Err(StoreError::DiskFull)));
+    assert!((0..400).all(|key| value(&index, key) == Some(vec![key as u8; 2000])));
+    disk.set_room(None);
+    index.make_room(0).expect("room again");
+    index.commit(&[], true).expect("checkpoint");
+    drop(index);
+    let after = open(&disk.crash(1));
+    assert!((0..400).all(|key| value(&after, key) == Some(vec![key as u8; 2000])));
+}
+
+#[test]
+fn a_failing_or_scribbled_file_is_an_error_and_no_panic() {
+    let disk = SimDisk::new();
+    let index = open(&disk);
+    (0..200).for_each(|key| index.commit(&[put(key, &[7; 900])], false).expect("commits"));
+    index.commit(&[], true).expect("checkpoint");
+    disk.fail(SimOp::Sync, REDB_FILE, 0, io::ErrorKind::Other);
+    assert!(matches!(index.commit(&[put(1, b"x")], true), Err(StoreError::Index(_))));
+    drop(index);
+    for seed in 0..40 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let bad = disk.crash(seed);
+        bad.edit(REDB_FILE, |bytes| {
+            let from = dice.usize(..bytes.len());
+            let to = bytes.len().min(from + 200_000);
+            bytes[from..to].iter_mut().for_each(|byte| *byte = dice.u8(..));
+        });
+        if let Ok(index) = RedbIndex::open(Arc::new(bad), 1 << 20)
+            && let Ok(view) = index.view()
+        {
+            // Any answer or error, but an answer.
+            (0..200u32).for_each(|key| drop(view.get(Table::Meta, &key.to_be_bytes())));
+        }
+    }
+}
+
+#[test]
+fn spilled_pieces_read_back_like_a_flat_file() {
+    let seed = 1;
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let (mut spill, mut flat) = (Spill::default(), vec![0u8; 300]);
+    for step in 1..3000u32 {
+        let from = dice.usize(0..300);
+        let to = dice.usize(from..=300);
+        if dice.u8(0..10) == 0 {
+            spill.cut(from as u64, to as u64);
+            flat[from..to].fill(0);
+        } else {
+            let value = vec![step as u8; to - from];
+            if !value.is_empty() {
+                spill.put(from as u64, &value);
+            }
+            flat[from..to].copy_from_slice(&value);
+        }
+        let (from, mut out) = (dice.usize(0..200), vec![0; 100]);
+        spill.overlay(from as u64, &mut out);
+        assert_eq!(out, flat[from..from + 100], "seed {seed} step {step}");
+        assert_eq!(spill.bytes, spill.pieces.values().map(Vec::len).sum::<usize>(), "seed {seed}");
+    }
+}

@@ -1,0 +1,283 @@
+//! Owns the turning of transactions into index changes: the settler and recovery feed it the same way, so that an index
+//! that was rebuilt is the one that was kept.
+//!
+//! Beside the revisions it keeps the exact counts of live objects of each kind: for each plain cell that a draft touches
+//! it looks up once what the object was before, and at the end compares that with what it is then.
+
+use super::rows::{self, Covered, Revision};
+use super::{Change, Index, Table, View, bad_row, keys};
+use crate::store::StoreError;
+use crate::store::kinds::{KindId, Kinds};
+use crate::store::log::Position;
+use crate::store::overlay::Slot;
+use crate::store::settings::StoreSettings;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::ops::Bound;
+use zeolite_proto::{Cell, CommitKey, Oid, Tid};
+
+// One row of `Places` for so much log: finding a tid reads at most this and one batch.
+const PLACE_EVERY_BYTES: u64 = 64 << 10;
+// What a change may cost on the disk: a page of a tree, with what the others share.
+const CHANGE_BYTES: u64 = 8 << 10;
+
+/// Knows what the index holds, and what is to be written next. There is one per open index.
+pub(crate) struct IndexWriter {
+    inline_max: usize,
+    keys_count_max: u64,
+    keys_age_ns: i128,
+    covered: Covered,
+    counts: FxHashMap<KindId, u64>,
+    chunks: VecDeque<KeyChunk>,
+    place: Option<Position>,
+    unsaved_bytes: u64,
+}
+
+// A row of `Keys`.
+#[derive(Clone, Copy)]
+struct KeyChunk {
+    first: Tid,
+    last: Tid,
+    count: u64,
+}
+
+/// Changes on their way into the index. Nothing of the writer changes before they are committed.
+pub(crate) struct Draft {
+    revisions: Vec<Change>,
+    objects: FxHashMap<Oid, Fate>,
+    places: Vec<Change>,
+    keys: Vec<(CommitKey, Tid)>,
+    covered: Covered,
+    place: Option<Position>,
+    log_bytes: u64,
+}
+
+// What an object was before the draft and is after it.
+struct Fate {
+    before: Option<KindId>,
+    after: Option<KindId>,
+}
+
+impl IndexWriter {
+    /// Reads what an index holds. `None`: nothing yet, or not in this format.
+    pub(crate) fn load(
+        view: &dyn View,
+        settings: &StoreSettings,
+        kinds: &Kinds,
+    ) -> Result<Option<IndexWriter>, StoreError> {
+        let Some(covered) = view.get(Table::Meta, rows::COVERED)?.and_then(|row| Covered::parse(&row)) else {
+            return Ok(None);
+        };
+        let mut writer = IndexWriter::new(covered, settings);
+        let mut bad = None;
+        view.range(Table::Kinds, Bound::Unbounded, Bound::Unbounded, false, &mut |key, row| {
+            match rows::parse_kind(key, row) {
+                Some((id, kind, objects)) => {
+                    kinds.load(id, kind);
+                    writer.counts.insert(id, objects);
+                }
+                None => bad = Some(Table::Kinds),
+            }
+            bad.is_none()
+        })?;
+        view.range(Table::Keys, Bound::Unbounded, Bound::Unbounded, false, &mut |_, row| {
+            match rows::parse_keys(row).as_deref() {
+                Some([first, .., last]) => writer.push_chunk(first.1, last.1, row.len() as u64 / 24),
+                Some([only]) => writer.push_chunk(only.1, only.1, 1),
+                _ => bad = Some(Table::Keys),
+            }
+            bad.is_none()
+        })?;
+        match bad {
+            Some(table) => Err(bad_row(table)),
+            None => Ok(Some(writer)),
+        }
+    }
+
+    /// A writer of an index that holds nothing but says where it begins.
+    pub(crate) fn new(covered: Covered, settings: &StoreSettings) -> IndexWriter {
+        IndexWriter {
+            inline_max: settings.inline_bytes_max,
+            keys_count_max: settings.keys_count_max,
+            keys_age_ns: i128::from(settings.keys_age_s) * 1_000_000_000,
+            covered,
+            counts: FxHashMap::default(),
+            chunks: VecDeque::new(),
+            place: None,
+            unsaved_bytes: 0,
+        }
+    }
+
+    /// What the index covers.
+    pub(crate) fn covered(&self) -> &Covered {
+        &self.covered
+    }
+
+    /// Log that is in the index, but not durably.
+    pub(crate) fn unsaved_bytes(&self) -> u64 {
+        self.unsaved_bytes
+    }
+
+    /// An empty draft.
+    pub(crate) fn draft(&self) -> Draft {
+        Draft {
+            revisions: Vec::new(),
+            objects: FxHashMap::default(),
+            places: Vec::new(),
+            keys: Vec::new(),
+            covered: self.covered.clone(),
+            place: self.place,
+            log_bytes: 0,
+        }
+    }
+
+    /// Takes a revision into a draft; `view` is the index as it was when the draft was begun.
+    pub(crate) fn add(
+        &self,
+        draft: &mut Draft,
+        view: &dyn View,
+        cell: &Cell,
+        tid: Tid,
+        slot: &Slot,
+    ) -> Result<(), StoreError> {
+        let row = Revision::of(slot, self.inline_max).encode();
+        draft.revisions.push((Table::Revisions, keys::revision(cell, tid), Some(row)));
+        if cell.is_object() {
+            let after = slot.place.map(|_| slot.kind);
+            match draft.objects.get_mut(&cell.oid) {
+                Some(fate) => fate.after = after,
+                None => {
+                    let new = cell.oid.0 > self.covered.oid_max;
+                    let before = if new { None } else { live_kind(view, cell)? };
+                    draft.objects.insert(cell.oid, Fate { before, after });
+                }
+            }
+        }
+        draft.covered.oid_max = draft.covered.oid_max.max(cell.oid.0);
+        Ok(())
+    }
+
+    /// Commits a draft. On an error the index and the writer are as before.
+    pub(crate) fn commit(
+        &mut self,
+        index: &dyn Index,
+        kinds: &Kinds,
+        draft: Draft,
+        durable: bool,
+    ) -> Result<(), StoreError> {
+        let Draft { mut revisions, objects, places, keys, covered, place, log_bytes } = draft;
+        index.make_room(revisions.len() as u64 * CHANGE_BYTES)?;
+        let mut deltas: FxHashMap<KindId, i64> = FxHashMap::default();
+        revisions.extend(places);
+        for (oid, fate) in objects.into_iter().filter(|(_, fate)| fate.before != fate.after) {
+            if let Some(kind) = fate.before {
+                *deltas.entry(kind).or_default() -= 1;
+                revisions.push((Table::Objects, keys::object(kind.0, oid), None));
+            }
+            if let Some(kind) = fate.after {
+                *deltas.entry(kind).or_default() += 1;
+                revisions.push((Table::Objects, keys::object(kind.0, oid), Some(Vec::new())));
+            }
+        }
+        let counts: Vec<_> = deltas
+            .iter()
+            .map(|(id, delta)| (*id, self.counts.get(id).copied().unwrap_or(0).saturating_add_signed(*delta)))
+            .collect();
+        for (id, count) in &counts {
+            let kind = kinds.kind(*id).ok_or_else(|| bad_row(Table::Kinds))?;
+            let row = rows::encode_kind(&kind, *count);
+            revisions.push((Table::Kinds, id.0.to_be_bytes().to_vec(), Some(row)));
+        }
+        let (chunk, dropped) = self.keys_window(&keys, covered.last, &mut revisions);
+        revisions.push((Table::Meta, rows::COVERED.to_vec(), Some(covered.encode())));
+        revisions.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        index.commit(&revisions, durable)?;
+        self.counts.extend(counts);
+        self.chunks.drain(..dropped);
+        self.chunks.extend(chunk);
+        self.covered = covered;
+        self.place = place;
+        self.unsaved_bytes = if durable { 0 } else { self.unsaved_bytes + log_bytes };
+        Ok(())
+    }
+
+    /// Makes everything committed durable.
+    pub(crate) fn checkpoint(&mut self, index: &dyn Index) -> Result<(), StoreError> {
+        index.make_room(CHANGE_BYTES)?;
+        index.commit(&[], true)?;
+        self.unsaved_bytes = 0;
+        Ok(())
+    }
+
+    fn push_chunk(&mut self, first: Tid, last: Tid, count: u64) {
+        self.chunks.push_back(KeyChunk { first, last, count });
+    }
+
+    // Adds the row of the new keys and removes those that fell out of the window: by number, or by age.
+    fn keys_window(
+        &self,
+        keys: &[(CommitKey, Tid)],
+        newest: Tid,
+        changes: &mut Vec<Change>,
+    ) -> (Option<KeyChunk>, usize) {
+        let oldest_ns = newest.unix_nanos() - self.keys_age_ns;
+        let mut left: u64 = self.chunks.iter().map(|chunk| chunk.count).sum::<u64>() + keys.len() as u64;
+        let mut dropped = 0;
+        for chunk in &self.chunks {
+            if left - chunk.count < self.keys_count_max && chunk.last.unix_nanos() >= oldest_ns {
+                break;
+            }
+            changes.push((Table::Keys, rows::tid_key(chunk.first), None));
+            left -= chunk.count;
+            dropped += 1;
+        }
+        let chunk = keys.first().zip(keys.last()).map(|(first, last)| {
+            changes.push((Table::Keys, rows::tid_key(first.1), Some(rows::encode_keys(keys))));
+            KeyChunk { first: first.1, last: last.1, count: keys.len() as u64 }
+        });
+        (chunk, dropped)
+    }
+}
+
+impl Draft {
+    /// Takes a batch as covered: where it lies, how long it is, its first and last tid and where the next one begins.
+    pub(crate) fn batch(&mut self, at: Position, len: u64, first: Tid, last: Tid) {
+        let near = self.place.is_some_and(|place| {
+            (place.segment, place.generation) == (at.segment, at.generation)
+                && at.offset < place.offset + PLACE_EVERY_BYTES
+        });
+        if !near {
+            self.places.push((Table::Places, rows::tid_key(first), Some(rows::encode_position(at))));
+            self.place = Some(at);
+        }
+        self.covered.position = Position { offset: at.offset + len, ..at };
+        self.covered.last = last;
+        self.log_bytes += len;
+    }
+
+    /// Takes a transaction's commit key.
+    pub(crate) fn key(&mut self, key: CommitKey, tid: Tid) {
+        self.keys.push((key, tid));
+    }
+
+    /// How many revisions it has.
+    pub(crate) fn len(&self) -> usize {
+        self.revisions.len()
+    }
+
+    /// How much log it covers.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+}
+
+// What kind of object a plain cell holds, if it is alive.
+fn live_kind(view: &dyn View, cell: &Cell) -> Result<Option<KindId>, StoreError> {
+    let (from, to) = (keys::cell(cell), keys::after_cell(cell.oid, &cell.key));
+    let mut found = None;
+    view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&to), false, &mut |_, row| {
+        found = Revision::live_kind(row);
+        false
+    })?;
+    Ok(found)
+}

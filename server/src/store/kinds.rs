@@ -1,0 +1,101 @@
+//! Owns the numbers of kinds: a kind is a class at a schema version, and the index names it by a small number.
+//!
+//! Numbers are given in memory when a kind is first seen and reach the index with the first settle that uses them; one
+//! that was never settled may name another kind after a restart, which nobody can notice.
+
+use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// The number of a kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct KindId(pub(crate) u32);
+
+impl KindId {
+    /// What a deletion has for a kind.
+    pub(crate) const NONE: KindId = KindId(u32::MAX);
+}
+
+/// A class at a schema version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Kind {
+    pub(crate) class: Arc<str>,
+    pub(crate) version: u32,
+}
+
+/// The kinds seen so far, shared by appender, settler and readers.
+#[derive(Default)]
+pub(crate) struct Kinds {
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    // class -> its versions with their numbers; a class has few.
+    ids: FxHashMap<Arc<str>, Vec<(u32, KindId)>>,
+    kinds: FxHashMap<KindId, Kind>,
+    next: u32,
+}
+
+impl Kinds {
+    /// Takes over a kind that the index knows.
+    pub(crate) fn load(&self, id: KindId, kind: Kind) {
+        let mut known = self.known.write();
+        known.next = known.next.max(id.0.saturating_add(1));
+        known.ids.entry(kind.class.clone()).or_default().push((kind.version, id));
+        known.kinds.insert(id, kind);
+    }
+
+    /// The number of a kind; a new one when it is new.
+    pub(crate) fn id(&self, class: &str, version: u32) -> KindId {
+        if let Some(id) = self.find(class, version) {
+            return id;
+        }
+        let mut known = self.known.write();
+        let versions = known.ids.get(class).into_iter().flatten();
+        if let Some((_, id)) = versions.into_iter().find(|(known, _)| *known == version) {
+            return *id;
+        }
+        let (id, class) = (KindId(known.next), Arc::<str>::from(class));
+        known.next += 1;
+        known.ids.entry(class.clone()).or_default().push((version, id));
+        known.kinds.insert(id, Kind { class, version });
+        id
+    }
+
+    /// The number of a kind that was seen.
+    pub(crate) fn find(&self, class: &str, version: u32) -> Option<KindId> {
+        let known = self.known.read();
+        let versions = known.ids.get(class)?;
+        versions.iter().find(|(known, _)| *known == version).map(|(_, id)| *id)
+    }
+
+    /// What a number stands for.
+    pub(crate) fn kind(&self, id: KindId) -> Option<Kind> {
+        self.known.read().kinds.get(&id).cloned()
+    }
+
+    /// The numbers of a class's versions below one, in no order.
+    pub(crate) fn below(&self, class: &str, version: u32) -> Vec<KindId> {
+        let known = self.known.read();
+        let versions = known.ids.get(class).into_iter().flatten();
+        versions.filter(|(known, _)| *known < version).map(|(_, id)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_keeps_its_number_and_new_ones_go_on_after_the_loaded() {
+        let kinds = Kinds::default();
+        kinds.load(KindId(7), Kind { class: "Page".into(), version: 1 });
+        assert_eq!(kinds.id("Page", 1), KindId(7));
+        let second = kinds.id("Page", 2);
+        assert_eq!((second, kinds.id("Page", 2)), (KindId(8), second));
+        assert_eq!(kinds.below("Page", 2), [KindId(7)]);
+        assert_eq!(kinds.kind(second), Some(Kind { class: "Page".into(), version: 2 }));
+        assert_eq!(kinds.find("Other", 0), None);
+    }
+}

@@ -1,0 +1,221 @@
+//! Owns the end of the log: `Appender` writes batches there, makes them durable and publishes them.
+//!
+//! ```text
+//!   append:   check ─ encode into one buffer ─ [new segment] ─ one write ─ one fdatasync ──> Appended
+//!   publish:  overlay ─ visible tid                                                       <── Appended
+//! ```
+//! Two steps, so that the engine can put its own order between durable and visible. What happens when the disk fails:
+//!
+//! - no room (write or new segment): what was written is cut off again, `DiskFull`, and the next append may succeed;
+//! - any other failed write, a cut that fails, and any failed sync: *poisoned*. Nobody knows any more what is on the
+//!   disk, and a second fdatasync that succeeds proves nothing, so nothing is appended until the store is opened again.
+
+use crate::store::frame::{SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
+use crate::store::kinds::{KindId, Kinds};
+use crate::store::log::segments::{self, Segment, segment_path};
+use crate::store::log::{Place, Position};
+use crate::store::overlay::{Prepared, Slot};
+use crate::store::settings::StoreSettings;
+use crate::store::state::State;
+use crate::store::{StoreError, Txn, TxnWrite};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+use zeolite_proto::Tid;
+use zeolite_proto::record::Header;
+
+// A buffer that one huge batch made bigger than this is given back.
+const BUFFER_KEPT_BYTES: usize = 4 << 20;
+
+/// The one writer of the log; the engine's writer thread owns it.
+pub struct Appender {
+    state: Arc<State>,
+    segment: Arc<Segment>,
+    end: u64,
+    last: Tid,
+    buffer: Vec<u8>,
+    records: Vec<Option<crate::store::frame::RecordAt>>,
+}
+
+/// A batch that is durable but not yet visible: hand it to [`Appender::publish`], in the order of appending.
+#[must_use = "a durable batch must be published, or no reader ever sees it"]
+pub struct Appended {
+    prepared: Prepared,
+    segment: Arc<Segment>,
+    end: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// How long encoding took, in nanoseconds.
+    pub encode_ns: u64,
+    /// How long the write took, in nanoseconds; with a new segment, its making too.
+    pub write_ns: u64,
+    /// How long the fdatasync took, in nanoseconds.
+    pub sync_ns: u64,
+}
+
+impl Appender {
+    /// Recovery knows where the log ends.
+    pub(crate) fn new(state: Arc<State>, segment: Arc<Segment>, last: Tid) -> Appender {
+        let end = segment.end();
+        Appender { state, segment, end, last, buffer: Vec::new(), records: Vec::new() }
+    }
+
+    /// The newest tid in the log.
+    pub fn last_tid(&self) -> Tid {
+        self.last
+    }
+
+    /// Why nothing is appended any more, if so.
+    pub fn poison(&self) -> Option<&str> {
+        self.state.poison.get().map(String::as_str)
+    }
+
+    /// Memory held by what is published and not yet in the index. At `overlay_bytes_max` `append` refuses: an engine
+    /// that holds its committers back before that never sees it.
+    pub fn unsettled_bytes(&self) -> u64 {
+        self.state.overlay.bytes()
+    }
+
+    /// Makes a batch durable: when this returns `Ok`, it survives everything but the loss of the disk.
+    ///
+    /// The tids increase and are newer than everything in the log; a transaction writes a cell at most once; every
+    /// record has a readable header. On `Refused`, `Behind` and `DiskFull` nothing was written.
+    pub fn append(&mut self, txns: &[Txn]) -> Result<Appended, StoreError> {
+        if let Some(reason) = self.poison() {
+            return Err(StoreError::Poisoned { reason: reason.to_owned() });
+        }
+        let len = self.check(txns)?;
+        let start = Instant::now();
+        self.make_room(len)?;
+        let roomed = Instant::now();
+        encode_batch(&mut self.buffer, self.segment.salt, txns, &mut self.records);
+        let encoded = Instant::now();
+        self.write()?;
+        let written = Instant::now();
+        if let Err(error) = self.segment.file.sync_data() {
+            return Err(self.poisoned("syncing the log", &error));
+        }
+        let synced = Instant::now();
+        let header = &self.segment.header;
+        let position = Position { segment: header.number, generation: header.generation, offset: self.end };
+        let state = &self.state;
+        let slot = |write: &TxnWrite, place| slot(&state.kinds, &state.settings, write, place);
+        let prepared = Prepared::new(position, len, txns, &self.records, slot);
+        self.end += len;
+        self.last = prepared.last();
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+        Ok(Appended {
+            prepared,
+            segment: self.segment.clone(),
+            end: self.end,
+            bytes: len,
+            encode_ns: (encoded - roomed).as_nanos() as u64,
+            write_ns: (written - encoded + (roomed - start)).as_nanos() as u64,
+            sync_ns: (synced - written).as_nanos() as u64,
+        })
+    }
+
+    /// Lets readers see a durable batch.
+    pub fn publish(&mut self, appended: Appended) {
+        let last = appended.prepared.last();
+        appended.segment.set_end(appended.end);
+        self.state.overlay.publish(appended.prepared);
+        self.state.set_visible(last);
+    }
+
+    // The length of the batch, if it may be appended.
+    fn check(&self, txns: &[Txn]) -> Result<u64, StoreError> {
+        let refused = |what: String| Err(StoreError::Refused { what });
+        if txns.is_empty() {
+            return refused("a batch without transactions".to_owned());
+        }
+        let mut last = self.last;
+        for txn in txns {
+            if txn.tid <= last {
+                return refused(format!("transaction {} is not newer than {last}", txn.tid));
+            }
+            last = txn.tid;
+            for write in &txn.writes {
+                if write.cell.oid.0 == u64::MAX {
+                    return refused("an object with the greatest oid, which is reserved".to_owned());
+                }
+                if let Some(Err(error)) = write.record.as_deref().map(Header::parse) {
+                    return refused(format!("the record of {} in transaction {}: {error}", write.cell, txn.tid));
+                }
+            }
+        }
+        let (unsettled_bytes, bytes_max) = (self.unsettled_bytes(), self.state.settings.overlay_bytes_max);
+        if unsettled_bytes >= bytes_max {
+            return Err(StoreError::Behind { unsettled_bytes, bytes_max });
+        }
+        batch_len(txns)
+    }
+
+    // Begins a new segment when the current one is full.
+    fn make_room(&mut self, len: u64) -> Result<(), StoreError> {
+        let empty = self.end == SEGMENT_HEADER_LEN as u64;
+        let fits = self.end < self.state.settings.segment_bytes_max && self.end + len <= u64::from(u32::MAX);
+        if empty || fits {
+            return Ok(());
+        }
+        let Some(number) = self.segment.header.number.checked_add(1) else {
+            return Err(StoreError::Refused { what: "the log has 2^32 segments".to_owned() });
+        };
+        let header = SegmentHeader {
+            number,
+            generation: 0,
+            store_id: self.state.store_id,
+            packed_to: Tid::NONE,
+            base: self.last,
+        };
+        match segments::create(self.state.disk.as_ref(), header) {
+            Ok(segment) => {
+                self.segment = Arc::new(segment);
+                self.end = SEGMENT_HEADER_LEN as u64;
+                self.state.segments.register(self.segment.clone());
+                self.state.segments.make_current(number, 0);
+                Ok(())
+            }
+            Err(error) if is_full(&error) && self.remove_leftover(number) => Err(StoreError::DiskFull),
+            Err(error) => Err(self.poisoned("beginning a segment", &error)),
+        }
+    }
+
+    fn remove_leftover(&self, number: u32) -> bool {
+        let disk = &self.state.disk;
+        disk.remove(&segment_path(number, 0)).and_then(|()| disk.sync_dir(segments::LOG_DIR)).is_ok()
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let Err(error) = self.segment.file.write_all_at(&self.buffer, self.end) else { return Ok(()) };
+        if is_full(&error) && self.segment.file.set_len(self.end).is_ok() {
+            return Err(StoreError::DiskFull);
+        }
+        Err(self.poisoned("writing the log", &error))
+    }
+
+    fn poisoned(&self, what: &str, error: &io::Error) -> StoreError {
+        let reason = self.state.poison.get_or_init(|| format!("{what}: {error}"));
+        tracing::error!(%reason, "the store is poisoned");
+        StoreError::Poisoned { reason: reason.clone() }
+    }
+}
+
+/// What the index is to know of a write.
+pub(crate) fn slot(kinds: &Kinds, settings: &StoreSettings, write: &TxnWrite, place: Option<Place>) -> Slot {
+    let Some(record) = &write.record else {
+        return Slot { kind: KindId::NONE, has_refs: false, place: None, record: None };
+    };
+    // A record without a readable header is refused at append and named as damage by verify; here it has no class.
+    let (class, version, refs) = match Header::parse(record) {
+        Ok(header) => (header.class, header.version, header.refs().len()),
+        Err(_) => ("", 0, 0),
+    };
+    let kept = record.len() <= settings.kept_bytes_max.max(settings.inline_bytes_max);
+    Slot { kind: kinds.id(class, version), has_refs: refs > 0, place, record: kept.then(|| record.clone()) }
+}
+
+/// Whether an error means that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,192 @@
+//! Owns the segment files: their names, their creation, and the catalogue through which readers find an open one.
+
+use crate::store::StoreError;
+use crate::store::disk::{Disk, DiskFile};
+use crate::store::frame::{BadFrame, LOG_FORMAT, SEGMENT_HEADER_LEN, Salt, SegmentHeader};
+use crate::store::log::Place;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The directory of the log.
+pub(crate) const LOG_DIR: &str = "log";
+
+/// An open segment file. Whoever holds it can read it, also after pack retired it.
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) salt: Salt,
+    pub(crate) file: Arc<dyn DiskFile>,
+    // What readers may read: everything before it is durable and published. Only the appender and recovery move it.
+    end: AtomicU64,
+}
+
+impl Segment {
+    /// Whoever made or checked the file says how far it can be read.
+    pub(crate) fn new(header: SegmentHeader, file: Arc<dyn DiskFile>, end: u64) -> Segment {
+        Segment { header, salt: header.salt(), file, end: AtomicU64::new(end) }
+    }
+
+    /// The end of what readers may read.
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Moves the end of what readers may read.
+    pub(crate) fn set_end(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Names damage in this segment.
+    pub(crate) fn damaged(&self, offset: u64, what: impl Into<String>) -> StoreError {
+        StoreError::Damaged { segment: self.header.number, offset, what: what.into() }
+    }
+
+    /// Reads one record and checks it.
+    pub(crate) fn record(&self, place: &Place) -> Result<Bytes, StoreError> {
+        let mut bytes = vec![0; place.len as usize];
+        match self.file.read_exact_at(&mut bytes, u64::from(place.offset)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.damaged(u64::from(place.offset), "a record beyond the end of the file"));
+            }
+            Err(error) => {
+                let what = format!("reading segment {} at {}", self.header.number, place.offset);
+                return Err(StoreError::Io { what, error });
+            }
+        }
+        if crc32fast::hash(&bytes) != place.crc {
+            return Err(self.damaged(u64::from(place.offset), "a record whose checksum does not fit"));
+        }
+        Ok(Bytes::from(bytes))
+    }
+}
+
+/// The path of a segment's file.
+pub(crate) fn segment_path(number: u32, generation: u16) -> String {
+    format!("{LOG_DIR}/{number:010}.{generation:04}.seg")
+}
+
+/// The number and generation in a file name; `None`: not a segment.
+pub(crate) fn parse_name(name: &str) -> Option<(u32, u16)> {
+    let (number, generation) = name.strip_suffix(".seg")?.split_once('.')?;
+    let parsed = (number.parse().ok()?, generation.parse().ok()?);
+    (segment_path(parsed.0, parsed.1).strip_prefix("log/") == Some(name)).then_some(parsed)
+}
+
+/// Makes a segment file with its header, durable in every respect before it is returned.
+///
+/// When it fails the file may be left behind; the next try begins it anew, and opening the store removes it.
+pub(crate) fn create(disk: &dyn Disk, header: SegmentHeader) -> io::Result<Segment> {
+    let file = disk.open(&segment_path(header.number, header.generation), true)?;
+    file.set_len(0)?;
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync_data()?;
+    disk.sync_dir(LOG_DIR)?;
+    Ok(Segment::new(header, file, SEGMENT_HEADER_LEN as u64))
+}
+
+/// Opens a segment file and reads its header; `Ok(None)`: it is shorter than a header or its only content is a torn one.
+pub(crate) fn open(disk: &dyn Disk, number: u32, generation: u16) -> Result<Option<Segment>, StoreError> {
+    let path = segment_path(number, generation);
+    let io = |error| StoreError::Io { what: format!("opening {path}"), error };
+    let file = disk.open(&path, false).map_err(io)?;
+    let len = file.len().map_err(io)?;
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    if len < SEGMENT_HEADER_LEN as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut bytes, 0).map_err(io)?;
+    let damaged = |what: String| StoreError::Damaged { segment: number, offset: 0, what };
+    match SegmentHeader::parse(&bytes) {
+        Ok(header) if (header.number, header.generation) == (number, generation) => {
+            Ok(Some(Segment::new(header, file, len)))
+        }
+        Ok(header) => Err(damaged(format!("the header of {}.{}", header.number, header.generation))),
+        Err(BadFrame::Torn(_)) if len == SEGMENT_HEADER_LEN as u64 => Ok(None),
+        Err(BadFrame::Format(found)) => Err(StoreError::Format { what: path, found, known: LOG_FORMAT }),
+        Err(bad) => Err(damaged(bad.what())),
+    }
+}
+
+/// The open segments, shared by appender and readers.
+///
+/// Of each number one generation is *current*: it is what reading in order follows. Pack registers a new generation
+/// beside it, lets the index point there, makes it current and then retires the old one; until then both are found.
+pub(crate) struct Segments {
+    catalogue: RwLock<Catalogue>,
+}
+
+#[derive(Default)]
+struct Catalogue {
+    files: BTreeMap<(u32, u16), Arc<Segment>>,
+    current: BTreeMap<u32, u16>,
+}
+
+impl Segments {
+    /// A catalogue of these, all current.
+    pub(crate) fn new(segments: impl IntoIterator<Item = Arc<Segment>>) -> Segments {
+        let all = Segments { catalogue: RwLock::new(Catalogue::default()) };
+        for segment in segments {
+            let id = (segment.header.number, segment.header.generation);
+            all.register(segment);
+            all.make_current(id.0, id.1);
+        }
+        all
+    }
+
+    /// Lets readers find a segment by the places in it.
+    pub(crate) fn register(&self, segment: Arc<Segment>) {
+        let id = (segment.header.number, segment.header.generation);
+        self.catalogue.write().files.insert(id, segment);
+    }
+
+    /// Lets reading in order go through this generation from now on.
+    pub(crate) fn make_current(&self, number: u32, generation: u16) {
+        self.catalogue.write().current.insert(number, generation);
+    }
+
+    /// Lets readers find a generation no longer; those who have it go on reading. The file is the caller's to remove.
+    #[expect(dead_code, reason = "the hook for pack")]
+    pub(crate) fn retire(&self, number: u32, generation: u16) -> Option<Arc<Segment>> {
+        self.catalogue.write().files.remove(&(number, generation))
+    }
+
+    /// A generation of a segment; `None`: never there, or retired.
+    pub(crate) fn find(&self, number: u32, generation: u16) -> Option<Arc<Segment>> {
+        self.catalogue.read().files.get(&(number, generation)).cloned()
+    }
+
+    /// The current generation of the first segment with this number or a higher one.
+    pub(crate) fn current_from(&self, number: u32) -> Option<Arc<Segment>> {
+        let catalogue = self.catalogue.read();
+        let (number, generation) = catalogue.current.range(number..).next()?;
+        catalogue.files.get(&(*number, *generation)).cloned()
+    }
+
+    /// The current generation of every segment, in order.
+    pub(crate) fn current(&self) -> Vec<Arc<Segment>> {
+        let catalogue = self.catalogue.read();
+        let found = catalogue
+            .current
+            .iter()
+            .filter_map(|(number, generation)| catalogue.files.get(&(*number, *generation)).cloned());
+        found.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_we_would_give_are_segments() {
+        assert_eq!(parse_name("0000000012.0003.seg"), Some((12, 3)));
+        assert_eq!(parse_name("0000000012.65535.seg"), Some((12, 65535)));
+        for name in ["12.3.seg", "0000000012.0003.seg.tmp", "0000000012.seg", "+000000012.0003.seg", "x"] {
+            assert_eq!(parse_name(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Owns opening the store: find the log, open or rebuild the index, replay what it lacks, hand out the three parts.
+//!
+//! ```text
+//!   segments ─ headers ─┐
+//!                       ├─ does the index fit the log? ── yes ─> replay from where it ends
+//!   index ─ covered ────┘                              └─ no ──> drop it, replay everything
+//! ```
+//! An index that claims more log than there is was right when it was made durable, and the log was synced before: so
+//! then it is the *log* that has lost synced bytes, which is damage and named, not a reason to rebuild.
+
+use super::disk::Disk;
+use super::frame::{SEGMENT_HEADER_LEN, SegmentHeader};
+use super::index::redb::{REDB_FILE, RedbIndex};
+use super::index::rows::{self, Covered};
+use super::index::writer::IndexWriter;
+use super::index::{Index, Table, bad_row};
+use super::kinds::Kinds;
+use super::log::Position;
+use super::log::appender::{Appender, slot};
+use super::log::batches::Batch;
+use super::log::segments::{self, LOG_DIR, Segment, Segments};
+use super::reader::Reader;
+use super::recover::{Found, LogEnd, replay};
+use super::settings::{IndexKind, StoreSettings};
+use super::settle::Settler;
+use super::state::{Facts, State};
+use super::{StoreError, log::Place};
+use std::ops::Bound;
+use std::sync::Arc;
+use zeolite_proto::{CommitKey, Tid};
+
+// Replay commits to the index after so many revisions or so much log.
+const REPLAY_REVISIONS: usize = 20_000;
+const REPLAY_BYTES: u64 = 8 << 20;
+
+/// The store: a log and its index in one data directory.
+pub struct Store;
+
+/// The parts of an open store. Each goes to whom it belongs; they share what is below.
+pub struct Opened {
+    /// For the writer thread.
+    pub appender: Appender,
+    /// For everybody.
+    pub reader: Reader,
+    /// For the thread that settles.
+    pub settler: Settler,
+    /// What was found.
+    pub recovered: Recovered,
+}
+
+/// What opening found and did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// The id of the store.
+    pub store_id: u64,
+    /// The newest transaction.
+    pub last_tid: Tid,
+    /// The greatest oid that was ever written.
+    pub oid_max: u64,
+    /// The commit keys within the window, oldest first.
+    pub keys: Vec<(CommitKey, Tid)>,
+    /// Log that the index lacked.
+    pub replayed_bytes: u64,
+    /// What a crash left of an unfinished batch, cut off.
+    pub torn_bytes_cut: u64,
+    /// Why the index was rebuilt from the whole log, if it was.
+    pub index_rebuilt: Option<String>,
+}
+
+/// How far replaying has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Log replayed.
+    pub done_bytes: u64,
+    /// Log to replay.
+    pub all_bytes: u64,
+}
+
+impl Store {
+    /// Opens the store in a data directory, or makes one under the new id when there is none.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        settings: StoreSettings,
+        new_store_id: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Opened, StoreError> {
+        settings.check()?;
+        let io = |error| StoreError::Io { what: "making the log directory".to_owned(), error };
+        disk.make_dir(LOG_DIR).map_err(io)?;
+        let mut found = Found::find(disk.as_ref())?;
+        if found.is_empty() {
+            begin(disk.as_ref(), &settings, new_store_id)?;
+            found = Found::find(disk.as_ref())?;
+        }
+        let store_id = found.store_id().unwrap_or(new_store_id);
+        let fitted = fit_index(&disk, &settings, &found, store_id)?;
+        let Fitted { index, mut writer, kinds, chosen, rebuilt } = fitted;
+        found.remove_others(disk.as_ref(), &chosen)?;
+        let end = fill(index.as_ref(), &mut writer, &kinds, &settings, &chosen, progress)?;
+        if rebuilt.is_some() {
+            writer.checkpoint(index.as_ref())?;
+        }
+        let covered = writer.covered().clone();
+        let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
+        let packed_to = packed_to.max(covered.packed_to);
+        let facts = Facts { store_id, last: end.end.last, packed_to, oid_max: covered.oid_max };
+        let recovered = Recovered {
+            store_id,
+            last_tid: end.end.last,
+            oid_max: covered.oid_max,
+            keys: keys_within(index.as_ref(), &settings, end.end.last)?,
+            replayed_bytes: end.replayed_bytes,
+            torn_bytes_cut: end.end.torn_bytes_cut,
+            index_rebuilt: rebuilt,
+        };
+        let state = Arc::new(State::new(settings, disk, Segments::new(chosen), index, kinds, &facts));
+        Ok(Opened {
+            appender: Appender::new(state.clone(), end.end.segment, end.end.last),
+            reader: Reader::new(state.clone()),
+            settler: Settler::new(state, writer),
+            recovered,
+        })
+    }
+
+    /// Removes the index of a store that is not open: the next opening rebuilds it.
+    pub fn remove_index(disk: &dyn Disk) -> Result<(), StoreError> {
+        let io = |error| StoreError::Io { what: format!("removing {REDB_FILE}"), error };
+        disk.remove(REDB_FILE).and_then(|()| disk.sync_dir("")).map_err(io)
+    }
+}
+
+// Makes the first segment of a new store.
+fn begin(disk: &dyn Disk, settings: &StoreSettings, store_id: u64) -> Result<(), StoreError> {
+    if index_exists(disk, settings)? {
+        let what = "the log is gone, but its index is still there (to begin an empty store, remove the index too)";
+        return Err(StoreError::Damaged { segment: 1, offset: 0, what: what.to_owned() });
+    }
+    let header = SegmentHeader { number: 1, generation: 0, store_id, packed_to: Tid::NONE, base: Tid::NONE };
+    match segments::create(disk, header) {
+        Ok(_) => Ok(()),
+        Err(error) if super::log::appender::is_full(&error) => Err(StoreError::DiskFull),
+        Err(error) => Err(StoreError::Io { what: "making the first segment".to_owned(), error }),
+    }
+}
+
+// An index and the segments it fits.
+struct Fitted {
+    index: Box<dyn Index>,
+    writer: IndexWriter,
+    kinds: Kinds,
+    chosen: Vec<Arc<Segment>>,
+    rebuilt: Option<String>,
+}
+
+fn index_exists(disk: &dyn Disk, settings: &StoreSettings) -> Result<bool, StoreError> {
+    let names =
+        disk.list("").map_err(|error| StoreError::Io { what: "listing the data directory".to_owned(), error })?;
+    Ok(settings.index == IndexKind::Redb && names.iter().any(|name| name == REDB_FILE))
+}
+
+fn open_engine(disk: &Arc<dyn Disk>, settings: &StoreSettings) -> Result<Box<dyn Index>, StoreError> {
+    match settings.index {
+        IndexKind::Redb => Ok(Box::new(RedbIndex::open(disk.clone(), settings.index_cache_bytes)?)),
+        IndexKind::Sled => Err(StoreError::Refused { what: "this build has no sled; set index = \"redb\"".to_owned() }),
+    }
+}
+
+// Opens the index; one that is unreadable or does not fit the log is dropped, with the reason.
+fn fit_index(
+    disk: &Arc<dyn Disk>,
+    settings: &StoreSettings,
+    found: &Found,
+    store_id: u64,
+) -> Result<Fitted, StoreError> {
+    let existed = index_exists(disk.as_ref(), settings)?;
+    let mut reason = "it was missing".to_owned();
+    if existed {
+        match try_index(disk, settings, found, store_id) {
+            Ok(Ok(fitted)) => return Ok(fitted),
+            Ok(Err(why)) => reason = why,
+            Err(StoreError::Index(why)) => reason = why,
+            Err(other) => return Err(other),
+        }
+        tracing::warn!(%reason, "dropping the index; it is rebuilt from the log");
+        Store::remove_index(disk.as_ref())?;
+    }
+    let chosen = found.choose(None).map_err(missing)?;
+    let first = chosen.first().ok_or_else(|| missing(1))?;
+    let is_new = chosen.len() == 1 && first.end() == SEGMENT_HEADER_LEN as u64;
+    let generations = chosen.iter().map(|segment| (segment.header.number, segment.header.generation));
+    let covered = Covered {
+        store_id,
+        position: Position {
+            segment: first.header.number,
+            generation: first.header.generation,
+            offset: SEGMENT_HEADER_LEN as u64,
+        },
+        last: first.header.base,
+        packed_to: chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE),
+        oid_max: 0,
+        generations: generations.filter(|(_, generation)| *generation > 0).collect(),
+    };
+    Ok(Fitted {
+        index: open_engine(disk, settings)?,
+        writer: IndexWriter::new(covered, settings),
+        kinds: Kinds::default(),
+        chosen,
+        rebuilt: (existed || !is_new).then_some(reason),
+    })
+}
+
+fn missing(segment: u32) -> StoreError {
+    StoreError::Damaged { segment, offset: 0, what: "there is no such segment".to_owned() }
+}
+
+// The existing index, if it fits; `Ok(Err(why))`: it does not.
+fn try_index(
+    disk: &Arc<dyn Disk>,
+    settings: &StoreSettings,
+    found: &Found,
+    store_id: u64,
+) -> Result<Result<Fitted, String>, StoreError> {
+    let index = open_engine(disk, settings)?;
+    let kinds = Kinds::default();
+    let writer = IndexWriter::load(index.view()?.as_ref(), settings, &kinds)?;
+    let Some(writer) = writer else { return Ok(Err("it is empty, or of another format".to_owned())) };
+    let covered = writer.covered();
+    if covered.store_id != store_id {
+        return Ok(Err("it belongs to another store".to_owned()));
+    }
+    let chosen = match found.choose(Some(&covered.generations)) {
+        Ok(chosen) => chosen,
+        Err(segment) => return Ok(Err(format!("segment {segment} was packed without it"))),
+    };
+    let at = covered.position;
+    let short = |offset| StoreError::Damaged {
+        segment: at.segment,
+        offset,
+        what: format!(
+            "the log ends here, but the index has seen it synced up to offset {} (if an older log was put here on \
+             purpose, remove the index)",
+            at.offset
+        ),
+    };
+    match chosen.iter().find(|segment| segment.header.number == at.segment) {
+        None => Err(short(0)),
+        Some(segment) if segment.end() < at.offset => Err(short(segment.end())),
+        Some(segment) if segment.header.generation != at.generation => {
+            Ok(Err(format!("segment {} was packed without it", at.segment)))
+        }
+        Some(_) => Ok(Ok(Fitted { index, writer, kinds, chosen, rebuilt: None })),
+    }
+}
+
+struct Filled {
+    end: LogEnd,
+    replayed_bytes: u64,
+}
+
+// Replays the log into the index from where it ends.
+fn fill(
+    index: &dyn Index,
+    writer: &mut IndexWriter,
+    kinds: &Kinds,
+    settings: &StoreSettings,
+    chosen: &[Arc<Segment>],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Filled, StoreError> {
+    let from = writer.covered().clone();
+    let rest: Vec<_> =
+        chosen.iter().filter(|segment| segment.header.number >= from.position.segment).cloned().collect();
+    let all_bytes = rest.iter().map(|segment| segment.end()).sum::<u64>().saturating_sub(from.position.offset);
+    let mut replayed_bytes = 0;
+    let mut draft = writer.draft();
+    let mut view = Some(index.view()?);
+    let end = replay(&rest, from.position.offset, from.last, &mut |batch: Batch| {
+        let first = batch.txns.first().map_or(batch.last, |parsed| parsed.txn.tid);
+        if let Some(view) = view.as_deref() {
+            for parsed in &batch.txns {
+                draft.key(parsed.txn.key, parsed.txn.tid);
+                for (write, record) in parsed.txn.writes.iter().zip(&parsed.records) {
+                    let place = record.map(|record| Place::of(batch.position, record));
+                    let slot = slot(kinds, settings, write, place);
+                    writer.add(&mut draft, view, &write.cell, parsed.txn.tid, &slot)?;
+                }
+            }
+        }
+        draft.batch(batch.position, batch.len, first, batch.last);
+        replayed_bytes += batch.len;
+        if draft.len() >= REPLAY_REVISIONS || draft.log_bytes() >= REPLAY_BYTES {
+            view = None;
+            let next = writer.draft();
+            let full = std::mem::replace(&mut draft, next);
+            let durable = writer.unsaved_bytes() + full.log_bytes() >= settings.checkpoint_log_bytes;
+            writer.commit(index, kinds, full, durable)?;
+            draft = writer.draft();
+            view = Some(index.view()?);
+            progress(Progress { done_bytes: replayed_bytes, all_bytes });
+        }
+        Ok(())
+    })?;
+    drop(view);
+    writer.commit(index, kinds, draft, false)?;
+    progress(Progress { done_bytes: replayed_bytes, all_bytes });
+    Ok(Filled { end, replayed_bytes })
+}
+
+// The commit keys that a client may still ask about.
+fn keys_within(index: &dyn Index, settings: &StoreSettings, newest: Tid) -> Result<Vec<(CommitKey, Tid)>, StoreError> {
+    let mut keys = Vec::new();
+    let mut bad = false;
+    index.view()?.range(Table::Keys, Bound::Unbounded, Bound::Unbounded, false, &mut |_, row| {
+        match rows::parse_keys(row) {
+            Some(chunk) => keys.extend(chunk),
+            None => bad = true,
+        }
+        !bad
+    })?;
+    if bad {
+        return Err(bad_row(Table::Keys));
+    }
+    let oldest_ns = newest.unix_nanos() - i128::from(settings.keys_age_s) * 1_000_000_000;
+    keys.retain(|(_, tid)| tid.unix_nanos() >= oldest_ns);
+    let excess = keys.len().saturating_sub(usize::try_from(settings.keys_count_max).unwrap_or(usize::MAX));
+    keys.drain(..excess);
+    Ok(keys)
+}

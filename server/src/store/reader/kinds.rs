@@ -1,0 +1,159 @@
+//! Owns the questions about all objects: how many there are of each class and schema version, and which.
+//!
+//! The index keeps counts and lists of what it holds; what still waits in the overlay is added here. Both must be of one
+//! moment, so the overlay is kept from shrinking meanwhile: that holds up the settler, and nobody else.
+
+use super::Reader;
+use crate::store::index::rows::{self, Covered, Revision};
+use crate::store::index::{Table, View, bad_row, keys};
+use crate::store::kinds::KindId;
+use crate::store::overlay::RevisionKey;
+use crate::store::{KindCount, StoreError};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use zeolite_proto::{Cell, Oid, Tid};
+
+impl Reader {
+    /// The number of objects of each class at each schema version, as of what is visible; exact. Sorted.
+    pub fn kinds(&self) -> Result<Vec<KindCount>, StoreError> {
+        let _held = self.state.overlay.hold();
+        let view = self.state.index.view()?;
+        let mut counts: FxHashMap<KindId, u64> = FxHashMap::default();
+        let mut bad = false;
+        view.range(Table::Kinds, Bound::Unbounded, Bound::Unbounded, false, &mut |key, row| {
+            match rows::parse_kind(key, row) {
+                Some((id, _, objects)) => drop(counts.insert(id, objects)),
+                None => bad = true,
+            }
+            !bad
+        })?;
+        if bad {
+            return Err(bad_row(Table::Kinds));
+        }
+        for (oid, after) in self.waiting(view.as_ref(), 0, Oid(u64::MAX))? {
+            let before = live_kind(view.as_ref(), oid)?;
+            if before != after {
+                if let Some(kind) = before {
+                    counts.entry(kind).and_modify(|count| *count = count.saturating_sub(1));
+                }
+                if let Some(kind) = after {
+                    *counts.entry(kind).or_default() += 1;
+                }
+            }
+        }
+        let mut out: Vec<KindCount> = counts
+            .into_iter()
+            .filter(|(_, objects)| *objects > 0)
+            .filter_map(|(id, objects)| {
+                let kind = self.state.kinds.kind(id)?;
+                Some(KindCount { class: kind.class.as_ref().to_owned(), version: kind.version, objects })
+            })
+            .collect();
+        out.sort_by(|a, b| (&a.class, a.version).cmp(&(&b.class, b.version)));
+        Ok(out)
+    }
+
+    /// The objects of a class whose schema version is below one, by oid, those behind `after`, at most `limit`; empty:
+    /// there are no more. As of what is visible now: a page later may know more.
+    pub fn objects(
+        &self,
+        class: &str,
+        version_below: u32,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> Result<Vec<Oid>, StoreError> {
+        let Some(mut from) = after.map_or(Some(0), |oid| oid.0.checked_add(1)) else { return Ok(Vec::new()) };
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
+            let (found, horizon) = self.objects_page(class, version_below, from, limit)?;
+            match horizon.0.checked_add(1) {
+                Some(next) if found.is_empty() => from = next,
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    // The objects from an oid on, and up to where that is known.
+    fn objects_page(
+        &self,
+        class: &str,
+        version_below: u32,
+        from: u64,
+        limit: usize,
+    ) -> Result<(Vec<Oid>, Oid), StoreError> {
+        let _held = self.state.overlay.hold();
+        let view = self.state.index.view()?;
+        let wanted = self.state.kinds.below(class, version_below);
+        let mut horizon = Oid(u64::MAX);
+        let mut found = BTreeSet::new();
+        for kind in &wanted {
+            let (first, end) = (keys::object(kind.0, Oid(from)), keys::object(kind.0, Oid(u64::MAX)));
+            let (mut rows, mut last) = (0, None);
+            view.range(Table::Objects, Bound::Included(&first), Bound::Included(&end), false, &mut |key, _| {
+                last = rows::object_oid(key);
+                found.extend(last);
+                rows += 1;
+                rows < limit
+            })?;
+            if rows == limit {
+                horizon = horizon.min(last.unwrap_or(horizon));
+            }
+        }
+        for (oid, kind) in self.waiting(view.as_ref(), from, horizon)? {
+            if kind.is_some_and(|kind| wanted.contains(&kind)) {
+                found.insert(oid);
+            } else {
+                found.remove(&oid);
+            }
+        }
+        let mut out: Vec<Oid> = found.into_iter().take_while(|oid| *oid <= horizon).collect();
+        if out.len() > limit {
+            out.truncate(limit);
+        }
+        Ok((out, horizon))
+    }
+
+    // What the objects in a range of oids are whose newest visible revision is not in the view; `None`: deleted.
+    fn waiting(&self, view: &dyn View, from: u64, to: Oid) -> Result<Vec<(Oid, Option<KindId>)>, StoreError> {
+        let covered = view.get(Table::Meta, rows::COVERED)?.and_then(|row| Covered::parse(&row));
+        let settled = covered.map_or(Tid::NONE, |covered| covered.last);
+        let visible = self.state.visible();
+        let mut out = Vec::new();
+        let mut next = Some(from);
+        while let Some(oid) = next.filter(|oid| *oid <= to.0) {
+            next = None;
+            // The first visible revision at or behind this oid; of an object's entries nothing is wanted.
+            let bound = RevisionKey::new(Cell::object(Oid(oid)), visible);
+            self.state.overlay.visit(Bound::Included(bound), Bound::Unbounded, false, |key, slot| {
+                let at = key.cell.oid;
+                if !key.cell.is_object() {
+                    next = at.0.checked_add(1);
+                    return false;
+                }
+                if key.tid() > visible {
+                    return true;
+                }
+                if at <= to && key.tid() > settled {
+                    out.push((at, slot.place.map(|_| slot.kind)));
+                }
+                next = at.0.checked_add(1);
+                false
+            });
+        }
+        Ok(out)
+    }
+}
+
+fn live_kind(view: &dyn View, oid: Oid) -> Result<Option<KindId>, StoreError> {
+    let cell = Cell::object(oid);
+    let (from, to) = (keys::cell(&cell), keys::after_cell(oid, &cell.key));
+    let mut found = None;
+    view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&to), false, &mut |_, row| {
+        found = Revision::live_kind(row);
+        false
+    })?;
+    Ok(found)
+}

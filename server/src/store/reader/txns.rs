@@ -1,0 +1,93 @@
+//! Owns reading transactions back from the log, by tid and in order: the feed's replay, receipts after a restart, `log`.
+
+use super::Reader;
+use crate::store::frame::SEGMENT_HEADER_LEN;
+use crate::store::index::{Table, rows};
+use crate::store::log::batches::Batches;
+use crate::store::log::segments::Segment;
+use crate::store::{StoreError, Txn};
+use std::ops::Bound;
+use std::sync::Arc;
+use zeolite_proto::Tid;
+
+impl Reader {
+    /// The transactions from `from` up to `to`, in order, as many as fit in a number of bytes of log but at least one;
+    /// empty: there is none. Only what is visible. Where history was packed, the log tells only what pack has kept: who
+    /// must not miss anything compares `from` with [`Reader::packed_to`].
+    pub fn txns(&self, from: Tid, to: Tid, bytes_max: u64) -> Result<Vec<Txn>, StoreError> {
+        let to = to.min(self.state.visible());
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        if from > to {
+            return Ok(out);
+        }
+        let (mut segment, mut offset) = match self.position_of(from)? {
+            Some(found) => found,
+            None => return Ok(out),
+        };
+        loop {
+            let mut batches = Batches::new(segment.clone(), offset, Tid::NONE);
+            batches.skip_before(from).map_err(|stop| stop.damage(&segment))?;
+            while let Some(batch) = batches.next().map_err(|stop| stop.damage(&segment))? {
+                let (mut wanted, count) = (0, batch.txns.len() as u64);
+                for parsed in batch.txns {
+                    if parsed.txn.tid > to {
+                        return Ok(out);
+                    }
+                    if parsed.txn.tid >= from {
+                        wanted += 1;
+                        out.push(parsed.txn);
+                    }
+                }
+                bytes += batch.len * wanted / count.max(1);
+                if bytes >= bytes_max && !out.is_empty() {
+                    return Ok(out);
+                }
+            }
+            match self.state.segments.current_from(segment.header.number.saturating_add(1)) {
+                Some(next) if next.header.number > segment.header.number => {
+                    (segment, offset) = (next, SEGMENT_HEADER_LEN as u64);
+                }
+                _ => return Ok(out),
+            }
+        }
+    }
+
+    /// One transaction; `None`: there is none with this tid, or pack has taken it.
+    pub fn txn(&self, tid: Tid) -> Result<Option<Txn>, StoreError> {
+        Ok(self.txns(tid, tid, 1)?.into_iter().find(|txn| txn.tid == tid))
+    }
+
+    /// How much log lies from a tid on: what replaying it would cost, within 64 KiB and a batch.
+    pub fn log_bytes_since(&self, tid: Tid) -> Result<u64, StoreError> {
+        let Some((from, offset)) = self.position_of(tid)? else { return Ok(0) };
+        if tid > self.state.visible() {
+            return Ok(0);
+        }
+        let segments = self.state.segments.current();
+        let after = segments.iter().filter(|segment| segment.header.number > from.header.number);
+        Ok(after.map(|segment| segment.end()).sum::<u64>() + from.end().saturating_sub(offset))
+    }
+
+    // Where a batch begins that is not behind a tid.
+    fn position_of(&self, tid: Tid) -> Result<Option<(Arc<Segment>, u64)>, StoreError> {
+        let mut position = self.state.overlay.position_of(tid);
+        if position.is_none() {
+            let to = rows::tid_key(tid);
+            let view = self.state.index.view()?;
+            view.range(Table::Places, Bound::Unbounded, Bound::Included(&to), true, &mut |_, row| {
+                position = rows::parse_position(row);
+                false
+            })?;
+        }
+        let start = SEGMENT_HEADER_LEN as u64;
+        let Some(position) = position else {
+            return Ok(self.state.segments.current_from(1).map(|segment| (segment, start)));
+        };
+        // A generation that pack has replaced: its offsets mean nothing any more, so from the segment's beginning.
+        Ok(match self.state.segments.find(position.segment, position.generation) {
+            Some(segment) => Some((segment, position.offset)),
+            None => self.state.segments.current_from(position.segment).map(|segment| (segment, start)),
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Owns reading the log at open: which segment files there are, where the log ends, what of its tail a crash tore.
+//!
+//! The writer syncs each batch before it writes the next, so a crash leaves at most one bad batch, at the very end:
+//!
+//! ```text
+//!   ... | batch | batch | bad ~~~~~ end of file          a crash tore it: cut, it was never acknowledged
+//!   ... | batch | bad | batch | ...                      no crash does that: damage, named, nothing is cut
+//!   ... | batch | bad ~~~   in a segment before the last damage
+//! ```
+//! A segment that is last and has no whole header was being made: it is removed. Segments are numbered without gaps, and
+//! each names the last tid before it, so a missing file or a missing end of one is noticed as well.
+
+use super::StoreError;
+use super::disk::Disk;
+use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader};
+use super::log::batches::{Batch, Batches, Stop};
+use super::log::segments::{self, LOG_DIR, Segment, segment_path};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use zeolite_proto::Tid;
+
+/// The segment files found, by number and generation.
+pub(crate) struct Found {
+    all: BTreeMap<u32, BTreeMap<u16, Arc<Segment>>>,
+}
+
+/// Where the log ends.
+pub(crate) struct LogEnd {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) last: Tid,
+    pub(crate) torn_bytes_cut: u64,
+}
+
+impl Found {
+    /// Finds the segments, removes what a crash left of unfinished ones, and checks that none is missing or foreign.
+    pub(crate) fn find(disk: &dyn Disk) -> Result<Found, StoreError> {
+        let io = |error| StoreError::Io { what: "listing the log".to_owned(), error };
+        let names = disk.list(LOG_DIR).map_err(io)?;
+        let files: Vec<_> = names.iter().filter_map(|name| segments::parse_name(name)).collect();
+        let last = files.iter().map(|(number, _)| *number).max();
+        let mut all: BTreeMap<u32, BTreeMap<u16, Arc<Segment>>> = BTreeMap::new();
+        for (number, generation) in files {
+            match segments::open(disk, number, generation)? {
+                Some(segment) => {
+                    all.entry(number).or_default().insert(generation, Arc::new(segment));
+                }
+                None if Some(number) == last || generation > 0 => {
+                    tracing::warn!(
+                        number,
+                        generation,
+                        "removing a segment that was not finished when the server stopped"
+                    );
+                    remove(disk, number, generation)?;
+                }
+                None => {
+                    let what = "the file is shorter than a segment header".to_owned();
+                    return Err(StoreError::Damaged { segment: number, offset: 0, what });
+                }
+            }
+        }
+        let found = Found { all };
+        found.check()?;
+        Ok(found)
+    }
+
+    /// Whether there is no log.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The id in the headers.
+    pub(crate) fn store_id(&self) -> Option<u64> {
+        self.all.values().flat_map(BTreeMap::values).next().map(|segment| segment.header.store_id)
+    }
+
+    /// Takes of each number the wanted generation (0 when the wish names none), or, when `wanted` is `None`, the newest.
+    /// `Err`: the number of the first segment that does not have it.
+    pub(crate) fn choose(&self, wanted: Option<&[(u32, u16)]>) -> Result<Vec<Arc<Segment>>, u32> {
+        let pick = |(number, generations): (&u32, &BTreeMap<u16, Arc<Segment>>)| {
+            let found = match wanted {
+                None => generations.values().next_back(),
+                Some(wanted) => {
+                    let named = wanted.iter().find(|(named, _)| named == number).map_or(0, |(_, wanted)| *wanted);
+                    generations.get(&named)
+                }
+            };
+            found.cloned().ok_or(*number)
+        };
+        self.all.iter().map(pick).collect()
+    }
+
+    /// Removes the files of the generations that were not chosen.
+    pub(crate) fn remove_others(&self, disk: &dyn Disk, chosen: &[Arc<Segment>]) -> Result<(), StoreError> {
+        for segment in self.all.values().flat_map(BTreeMap::values) {
+            if !chosen.iter().any(|kept| Arc::ptr_eq(kept, segment)) {
+                remove(disk, segment.header.number, segment.header.generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let store_id = self.store_id();
+        for (expected, (number, generations)) in (1..).zip(&self.all) {
+            if *number != expected {
+                let what = format!("the file {} is missing", segment_path(expected, 0));
+                return Err(StoreError::Damaged { segment: expected, offset: 0, what });
+            }
+            for segment in generations.values() {
+                if Some(segment.header.store_id) != store_id {
+                    return Err(segment.damaged(0, "a segment of another store"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove(disk: &dyn Disk, number: u32, generation: u16) -> Result<(), StoreError> {
+    let path = segment_path(number, generation);
+    disk.remove(&path).map_err(|error| StoreError::Io { what: format!("removing {path}"), error })
+}
+
+/// Reads the segments in order, from an offset of the first on, gives each batch to `visit`, and cuts a torn tail.
+///
+/// `last` is the tid before that offset. Whether the log must reach further is for the caller to know.
+pub(crate) fn replay(
+    chosen: &[Arc<Segment>],
+    from: u64,
+    last: Tid,
+    visit: &mut dyn FnMut(Batch) -> Result<(), StoreError>,
+) -> Result<LogEnd, StoreError> {
+    let (mut from, mut last, mut torn_bytes_cut) = (from, last, 0);
+    let mut segments = chosen.iter().peekable();
+    while let Some(segment) = segments.next() {
+        let mut batches = Batches::new(segment.clone(), from, last);
+        loop {
+            match batches.next() {
+                Ok(Some(batch)) => visit(batch)?,
+                Ok(None) => break,
+                Err(Stop::Bad { offset, bad: BadFrame::Torn(what) }) if segments.peek().is_none() => {
+                    torn_bytes_cut = cut_tail(segment, offset, batches.last(), what)?;
+                    break;
+                }
+                Err(stop) => return Err(stop.damage(segment)),
+            }
+        }
+        last = batches.last();
+        from = super::frame::SEGMENT_HEADER_LEN as u64;
+        if let Some(next) = segments.peek() {
+            let packed = segment.header.packed_to > Tid::NONE;
+            if next.header.base < last || (next.header.base > last && !packed) {
+                let what = format!(
+                    "the segment ends with {last}, but the next one says that {} was before it",
+                    next.header.base
+                );
+                return Err(segment.damaged(batches.at(), what));
+            }
+            last = next.header.base;
+        } else {
+            return Ok(LogEnd { segment: segment.clone(), last, torn_bytes_cut });
+        }
+    }
+    Err(StoreError::Damaged { segment: 1, offset: 0, what: "there is no segment".to_owned() })
+}
+
+// Cuts the segment at a bad batch, if nothing valid comes after it; how many bytes went.
+fn cut_tail(segment: &Segment, offset: u64, last: Tid, what: &'static str) -> Result<u64, StoreError> {
+    if let Some(valid) = valid_batch_after(segment, offset, last)? {
+        return Err(segment.damaged(offset, format!("{what}, and a good batch follows at {valid}")));
+    }
+    let torn = segment.end() - offset;
+    tracing::warn!(segment = segment.header.number, offset, torn, "cutting the end of the log that a crash tore");
+    let io = |error| StoreError::Io { what: format!("cutting segment {}", segment.header.number), error };
+    segment.file.set_len(offset).map_err(io)?;
+    segment.file.sync_data().map_err(io)?;
+    segment.set_end(offset);
+    Ok(torn)
+}
+
+// Where after an offset a whole batch lies whose checksum holds and which is newer than `last`.
+fn valid_batch_after(segment: &Segment, offset: u64, last: Tid) -> Result<Option<u64>, StoreError> {
+    const WINDOW_BYTES: u64 = 1 << 20;
+    // Bytes of a client's record can look like headers, but each look costs a checksum: so much of it, and no more.
+    let mut budget = (segment.end() - offset).saturating_mul(64).max(1 << 30);
+    let read = |at: u64, len: u64| {
+        let mut bytes = vec![0; len as usize];
+        segment.file.read_exact_at(&mut bytes, at).map(|()| bytes).map_err(|error| StoreError::Io {
+            what: format!("reading segment {} at {at}", segment.header.number),
+            error,
+        })
+    };
+    let mut at = offset + 1;
+    while at + BATCH_HEADER_LEN as u64 <= segment.end() {
+        let window = read(at, WINDOW_BYTES.min(segment.end() - at))?;
+        let starts = window.windows(BATCH_MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == BATCH_MAGIC);
+        for start in starts.map(|(start, _)| at + start as u64) {
+            let left = segment.end() - start;
+            if left < BATCH_HEADER_LEN as u64 {
+                break;
+            }
+            let Ok(header) = BatchHeader::parse(&read(start, BATCH_HEADER_LEN as u64)?) else { continue };
+            if header.len() > left || header.first <= last || header.last < header.first {
+                continue;
+            }
+            let Some(after) = budget.checked_sub(header.len()) else {
+                return Err(segment.damaged(offset, "a bad batch, followed by too much that looks like batches"));
+            };
+            budget = after;
+            let payload = read(start + BATCH_HEADER_LEN as u64, u64::from(header.payload_len))?;
+            if header.fits(segment.salt, &payload) {
+                return Ok(Some(start));
+            }
+        }
+        // Windows overlap by a magic less one byte, so that none hides between two.
+        at += (window.len() as u64).saturating_sub(BATCH_MAGIC.len() as u64 - 1).max(1);
+    }
+    Ok(None)
+}

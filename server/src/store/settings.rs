@@ -1,0 +1,75 @@
+//! Owns the store's settings: plain data with defaults; what they mean is said here and nowhere else.
+
+use super::StoreError;
+use serde::{Deserialize, Serialize};
+
+/// Which engine holds the index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexKind {
+    /// redb, the default.
+    #[default]
+    Redb,
+    /// sled, in builds with the cargo feature `sled`; rebuilt from the log after every unclean stop.
+    Sled,
+}
+
+/// The settings of a store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSettings {
+    /// A segment that has reached this size is followed by a new one. At most 2 GiB.
+    pub segment_bytes_max: u64,
+    /// The engine of the index.
+    pub index: IndexKind,
+    /// Memory for records that were read lately.
+    pub cache_bytes: u64,
+    /// Memory for the index engine's pages.
+    pub index_cache_bytes: usize,
+    /// Records up to this size are kept in the index itself, so that a scan need not touch the log.
+    pub inline_bytes_max: usize,
+    /// Records up to this size stay in memory from commit until the index has them; longer ones are read from the log.
+    pub kept_bytes_max: usize,
+    /// After this much log the index is made durable: at most this much is replayed at the next start.
+    pub checkpoint_log_bytes: u64,
+    /// What may wait in memory for the index before `Appender::append` refuses with `StoreError::Behind`.
+    pub overlay_bytes_max: u64,
+    /// Commit keys are kept for the newest commits: at most this many ...
+    pub keys_count_max: u64,
+    /// ... and none that is this much older than the newest commit.
+    pub keys_age_s: u64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        StoreSettings {
+            segment_bytes_max: 256 << 20,
+            index: IndexKind::Redb,
+            cache_bytes: 256 << 20,
+            index_cache_bytes: 64 << 20,
+            inline_bytes_max: 256,
+            kept_bytes_max: 64 << 10,
+            checkpoint_log_bytes: 64 << 20,
+            overlay_bytes_max: 128 << 20,
+            keys_count_max: 100_000,
+            keys_age_s: 600,
+        }
+    }
+}
+
+impl StoreSettings {
+    /// Refuses what cannot work, and says what can.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let refused = |what: &str| Err(StoreError::Refused { what: what.to_owned() });
+        if !(4096..=2 << 30).contains(&self.segment_bytes_max) {
+            return refused("segment_bytes_max must be from 4 KiB to 2 GiB");
+        }
+        if self.inline_bytes_max > 1 << 20 {
+            return refused("inline_bytes_max must be at most 1 MiB");
+        }
+        if self.checkpoint_log_bytes == 0 || self.overlay_bytes_max == 0 || self.keys_count_max == 0 {
+            return refused("checkpoint_log_bytes, overlay_bytes_max and keys_count_max must not be 0");
+        }
+        Ok(())
+    }
+}

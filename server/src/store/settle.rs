@@ -1,0 +1,101 @@
+//! Owns the way from the overlay into the index: `Settler`, which one background thread has.
+//!
+//! ```text
+//!   oldest batches of the overlay ──> one index commit (not durable) ──> cache told ──> overlay emptied of them
+//!                                     every 64 MiB of log: one durable commit, the checkpoint
+//! ```
+//! The order of these steps is what keeps readers right: see `overlay` and `cache`. Everything here can fail and be tried
+//! again; until it succeeds the overlay keeps what it has. Larger settles cost less for each revision (neighbours share
+//! pages), so a caller waits until some hundreds of transactions have gathered, or a moment has passed.
+
+use super::StoreError;
+use super::cache::Newest;
+use super::index::writer::IndexWriter;
+use super::overlay::Unsettled;
+use super::state::State;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use zeolite_proto::{Cell, Tid};
+
+/// Moves what is published into the index.
+pub struct Settler {
+    state: Arc<State>,
+    writer: IndexWriter,
+}
+
+/// What still waits after a settle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// Transactions.
+    pub txns: usize,
+    /// Memory.
+    pub bytes: u64,
+}
+
+impl Settler {
+    /// Recovery hands over the writer that knows the index.
+    pub(crate) fn new(state: Arc<State>, writer: IndexWriter) -> Settler {
+        Settler { state, writer }
+    }
+
+    /// What waits.
+    pub fn left(&self) -> Left {
+        Left { txns: self.state.overlay.txns(), bytes: self.state.overlay.bytes() }
+    }
+
+    /// Moves the oldest batches, up to a number of transactions and at least one batch, and makes a checkpoint when it is
+    /// due. On an error nothing is lost, and the call may be repeated.
+    pub fn settle(&mut self, txns_max: usize) -> Result<Left, StoreError> {
+        let batches = self.state.overlay.oldest(txns_max);
+        if !batches.is_empty() {
+            self.commit(&batches)?;
+        }
+        if self.writer.unsaved_bytes() >= self.state.settings.checkpoint_log_bytes {
+            self.checkpoint()?;
+        }
+        Ok(self.left())
+    }
+
+    /// Makes the index durable as far as it has come.
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.writer.checkpoint(self.state.index.as_ref())
+    }
+
+    /// Settles everything that is published and makes a checkpoint: the next start has nothing to replay. The appender is
+    /// to be dropped before.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        while self.settle(usize::MAX)?.txns > 0 {}
+        self.checkpoint()
+    }
+
+    fn commit(&mut self, batches: &[Arc<Unsettled>]) -> Result<(), StoreError> {
+        let state = &self.state;
+        let mut newest: FxHashMap<&Cell, Option<Newest>> = FxHashMap::default();
+        let mut draft = self.writer.draft();
+        let view = state.index.view()?;
+        for batch in batches {
+            draft.batch(batch.position, batch.len, batch.first, batch.last);
+            for txn in &batch.txns {
+                draft.key(txn.key, txn.tid);
+                for cell in &txn.cells {
+                    let slot = state.overlay.slot(cell, txn.tid).ok_or_else(|| lost(cell, txn.tid))?;
+                    self.writer.add(&mut draft, view.as_ref(), cell, txn.tid, &slot)?;
+                    let known = slot.place.is_none() || slot.record.is_some();
+                    newest.insert(cell, known.then_some(Newest { tid: txn.tid, record: slot.record }));
+                }
+            }
+        }
+        drop(view);
+        self.writer.commit(state.index.as_ref(), &state.kinds, draft, false)?;
+        state.raise_index_oid_max(self.writer.covered().oid_max);
+        for (cell, newest) in newest {
+            state.cache.settled(cell, newest);
+        }
+        state.overlay.remove(batches);
+        Ok(())
+    }
+}
+
+fn lost(cell: &Cell, tid: Tid) -> StoreError {
+    StoreError::Index(format!("revision {tid} of {cell} left the overlay too early"))
+}

@@ -1,0 +1,104 @@
+//! Owns what the store's parts share: the catalogue of segments, overlay, index, cache, and the tids that say how far
+//! each has come.
+//!
+//! ```text
+//!   packed_to <= ... history ... <= settled (in the index) <= visible (readers may see) <= appended (durable)
+//! ```
+//! Who may change what: the appender raises `visible`; the settler raises `settled` and replaces nothing else; pack
+//! raises `packed_to` before it takes history away.
+
+use super::cache::Cache;
+use super::disk::Disk;
+use super::index::Index;
+use super::kinds::Kinds;
+use super::log::segments::Segments;
+use super::overlay::Overlay;
+use super::settings::StoreSettings;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zeolite_proto::Tid;
+
+/// The shared part of an open store.
+pub(crate) struct State {
+    pub(crate) settings: StoreSettings,
+    pub(crate) store_id: u64,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) segments: Segments,
+    pub(crate) overlay: Overlay,
+    pub(crate) index: Box<dyn Index>,
+    pub(crate) kinds: Kinds,
+    pub(crate) cache: Cache,
+    /// The first failure after which nothing is appended any more.
+    pub(crate) poison: OnceLock<String>,
+    visible: AtomicU64,
+    packed_to: AtomicU64,
+    // No oid in the index is greater: a new object's cells need no look into it.
+    index_oid_max: AtomicU64,
+}
+
+/// What opening the store found out about itself.
+pub(crate) struct Facts {
+    pub(crate) store_id: u64,
+    pub(crate) last: Tid,
+    pub(crate) packed_to: Tid,
+    pub(crate) oid_max: u64,
+}
+
+impl State {
+    /// Puts the parts of an opened store together.
+    pub(crate) fn new(
+        settings: StoreSettings,
+        disk: Arc<dyn Disk>,
+        segments: Segments,
+        index: Box<dyn Index>,
+        kinds: Kinds,
+        facts: &Facts,
+    ) -> State {
+        State {
+            store_id: facts.store_id,
+            disk,
+            segments,
+            overlay: Overlay::new(facts.last),
+            index,
+            kinds,
+            cache: Cache::new(settings.cache_bytes),
+            poison: OnceLock::new(),
+            visible: AtomicU64::new(facts.last.0),
+            packed_to: AtomicU64::new(facts.packed_to.0),
+            index_oid_max: AtomicU64::new(facts.oid_max),
+            settings,
+        }
+    }
+
+    /// The newest tid that readers may see.
+    pub(crate) fn visible(&self) -> Tid {
+        Tid(self.visible.load(Ordering::SeqCst))
+    }
+
+    /// Lets readers see up to a tid; the appender's alone.
+    pub(crate) fn set_visible(&self, tid: Tid) {
+        self.visible.store(tid.0, Ordering::SeqCst);
+    }
+
+    /// The oldest snapshot whose revisions are all there.
+    pub(crate) fn packed_to(&self) -> Tid {
+        Tid(self.packed_to.load(Ordering::SeqCst))
+    }
+
+    /// Refuses older snapshots from now on; pack calls it before it takes the first revision away.
+    #[expect(dead_code, reason = "the hook for pack")]
+    pub(crate) fn set_packed_to(&self, tid: Tid) {
+        self.packed_to.fetch_max(tid.0, Ordering::SeqCst);
+    }
+
+    /// The greatest oid in the index.
+    pub(crate) fn index_oid_max(&self) -> u64 {
+        self.index_oid_max.load(Ordering::SeqCst)
+    }
+
+    /// Raises the greatest oid in the index; the settler's alone, before it removes the cells from the overlay.
+    pub(crate) fn raise_index_oid_max(&self, oid: u64) {
+        self.index_oid_max.fetch_max(oid, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,65 @@
+//! The store against a model: seeded random writes, settles, kills and power cuts, and every kind of reading compared.
+
+mod failures;
+mod model;
+mod tail;
+
+use super::disk::SimDisk;
+use super::{Opened, Store, StoreError, StoreSettings, Txn, TxnWrite};
+use bytes::Bytes;
+use std::sync::Arc;
+use zeolite_proto::record::Record;
+use zeolite_proto::{Cell, CommitKey, Oid, Tid};
+
+/// Settings that make everything happen soon: many segments, checkpoints, records inline, kept and neither.
+fn small() -> StoreSettings {
+    StoreSettings {
+        segment_bytes_max: 6000,
+        cache_bytes: 64 << 10,
+        index_cache_bytes: 1 << 20,
+        inline_bytes_max: 60,
+        kept_bytes_max: 200,
+        checkpoint_log_bytes: 9000,
+        keys_count_max: 40,
+        ..StoreSettings::default()
+    }
+}
+
+fn open(disk: &SimDisk, settings: StoreSettings) -> Result<Opened, StoreError> {
+    Store::open(Arc::new(disk.clone()), settings, 77, &mut |_| {})
+}
+
+fn record(class: &str, version: u32, len: usize) -> Bytes {
+    Record::new(class, version, vec![version as u8; len]).encode().expect("encodes")
+}
+
+fn put(cell: Cell, record: Bytes) -> TxnWrite {
+    TxnWrite { cell, record: Some(record), merged: false }
+}
+
+fn txn(tid: u64, writes: Vec<TxnWrite>) -> Txn {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&tid.to_le_bytes());
+    Txn { tid: Tid(tid), key: CommitKey(key), note: Bytes::from_static(b"note"), writes }
+}
+
+/// A transaction with one record of a plain object.
+fn simple(tid: u64, len: usize) -> Txn {
+    txn(tid, vec![put(Cell::object(Oid(tid)), record("Page", 1, len))])
+}
+
+fn commit(opened: &mut Opened, txns: &[Txn]) {
+    let appended = opened.appender.append(txns).expect("appends");
+    opened.appender.publish(appended);
+}
+
+/// Everything in the log, in order.
+fn all_txns(opened: &Opened) -> Vec<Txn> {
+    let (mut out, mut from) = (Vec::new(), Tid::NONE);
+    loop {
+        let page = opened.reader.txns(from, Tid::MAX, 1000).expect("reads");
+        let Some(last) = page.last() else { return out };
+        from = last.tid.next();
+        out.extend(page);
+    }
+}

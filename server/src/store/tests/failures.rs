@@ -1,0 +1,130 @@
+//! A disk that fails: full, failing writes and syncs, a machine that stops at any call.
+
+use super::*;
+use crate::store::disk::sim::SimOp;
+use std::io::ErrorKind;
+
+fn tids(opened: &Opened) -> Vec<u64> {
+    all_txns(opened).iter().map(|txn| txn.tid.0).collect()
+}
+
+#[test]
+fn a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room() {
+    let disk = SimDisk::new();
+    let mut opened = open(&disk, small()).expect("opens");
+    commit(&mut opened, &[simple(1, 300)]);
+    for room in (0..8).map(|blocks| blocks * 4096) {
+        disk.set_room(Some(room));
+        let mut next = opened.appender.last_tid().0 + 1;
+        let error = loop {
+            match opened.appender.append(&[simple(next, 1500)]) {
+                Ok(appended) => opened.appender.publish(appended),
+                Err(error) => break error,
+            }
+            next += 1;
+        };
+        assert!(matches!(error, StoreError::DiskFull), "{error}");
+        assert!(matches!(opened.settler.settle(10), Err(StoreError::DiskFull)));
+        assert_eq!(tids(&opened), (1..next).collect::<Vec<_>>(), "reads go on");
+        for seed in 0..8 {
+            let after = disk.crash(seed);
+            assert_eq!(tids(&open(&after, small()).expect("opens")), (1..next).collect::<Vec<_>>());
+        }
+        disk.set_room(None);
+        commit(&mut opened, &[simple(next, 1500)]);
+        opened.settler.settle(usize::MAX).expect("settles");
+    }
+    opened.settler.close().expect("closes");
+}
+
+#[test]
+fn a_failed_sync_or_write_poisons_and_reads_go_on() {
+    for op in [SimOp::Sync, SimOp::Write] {
+        let disk = SimDisk::new();
+        let mut opened = open(&disk, small()).expect("opens");
+        commit(&mut opened, &[simple(1, 300)]);
+        disk.fail(op, "log/", 0, ErrorKind::Other);
+        for tid in [2, 3] {
+            let Err(StoreError::Poisoned { reason }) = opened.appender.append(&[simple(tid, 300)]) else {
+                panic!("appended after a failed {op:?}")
+            };
+            assert!(reason.contains("simulated"), "the first reason is kept: {reason}");
+        }
+        assert_eq!(tids(&opened), [1]);
+        assert!(opened.reader.stats().poison.is_some());
+        opened.settler.settle(10).expect("the index goes on");
+        let after = open(&disk.crash(3), small()).expect("opens");
+        assert_eq!(all_txns(&after)[0].tid, Tid(1));
+    }
+}
+
+#[test]
+fn a_full_disk_at_a_new_segment_leaves_nothing_behind() {
+    let disk = SimDisk::new();
+    let mut opened = open(&disk, small()).expect("opens");
+    (1..5).for_each(|tid| commit(&mut opened, &[simple(tid, 1500)]));
+    disk.set_room(Some(0));
+    assert!(matches!(opened.appender.append(&[simple(5, 1500)]), Err(StoreError::DiskFull)));
+    assert!(disk.bytes("log/0000000002.0000.seg").is_none());
+    disk.set_room(None);
+    commit(&mut opened, &[simple(5, 1500)]);
+    assert_eq!(tids(&opened), (1..=5).collect::<Vec<_>>());
+    assert_eq!(opened.reader.stats().segments, 2);
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused_and_changes_nothing() {
+    let disk = SimDisk::new();
+    let mut opened = open(&disk, StoreSettings { overlay_bytes_max: 1000, ..small() }).expect("opens");
+    commit(&mut opened, &[simple(5, 300)]);
+    let long_key = put(Cell::entry(Oid(1), vec![1; 70_000]), record("A", 1, 1));
+    let no_record = put(Cell::object(Oid(1)), Bytes::from_static(b"?"));
+    let bad = [vec![], vec![simple(5, 1)], vec![simple(6, 1), simple(6, 1)]];
+    let no_oid = put(Cell::object(Oid(u64::MAX)), record("A", 1, 1));
+    let writes = [long_key, no_record, no_oid].map(|write| vec![txn(6, vec![write])]);
+    let bad = bad.into_iter().chain(writes);
+    let calls = disk.calls();
+    for txns in bad {
+        assert!(matches!(opened.appender.append(&txns), Err(StoreError::Refused { .. })));
+    }
+    (6..8).for_each(|tid| commit(&mut opened, &[simple(tid, 150)]));
+    assert!(matches!(opened.appender.append(&[simple(8, 1)]), Err(StoreError::Behind { .. })));
+    assert_eq!(disk.calls(), calls + 4);
+    opened.settler.settle(10).expect("settles");
+    commit(&mut opened, &[simple(8, 1)]);
+    assert_eq!(tids(&opened), [5, 6, 7, 8]);
+}
+
+#[test]
+fn a_machine_stopped_at_any_call_loses_nothing_that_was_acknowledged() {
+    let mut stop = 0;
+    let mut finished = false;
+    while !finished {
+        let disk = SimDisk::new();
+        disk.stop_at(stop);
+        let mut acknowledged = 0;
+        finished = (|| {
+            let mut opened = open(&disk, small())?;
+            for tid in 1..14 {
+                let appended = opened.appender.append(&[simple(tid, 700)])?;
+                opened.appender.publish(appended);
+                acknowledged = tid;
+                if tid % 4 == 0 {
+                    opened.settler.settle(3)?;
+                }
+            }
+            opened.settler.close()
+        })()
+        .is_ok();
+        for seed in 0..6 {
+            let after = disk.crash(seed);
+            let opened = open(&after, small()).unwrap_or_else(|error| panic!("stop {stop} seed {seed}: {error}"));
+            let found = tids(&opened);
+            assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>(), "stop {stop} seed {seed}");
+            let extra = found.len() as u64 - acknowledged;
+            assert!(found.len() as u64 >= acknowledged && extra <= 1, "stop {stop} seed {seed}: {found:?}");
+        }
+        stop += 1;
+    }
+    assert!(stop > 40, "{stop}");
+}
