@@ -1,1 +1,502 @@
-//! engine
+//! The engine: drafts in, an order, durable revisions out.
+//!
+//! ```text
+//!   commit() ── admit, commit key ──> intake ──> sequencer ──> writer ──> overlay, feed, visible, receipts
+//!    caller's task, parallel         bounded     owns order    owns the appender
+//!                                                   │ ▲
+//!                                                   ▼ │ expensive resolvers
+//!                                                  mergers              settle loop: overlay ──> index
+//! ```
+//! Two threads own state, in a line, never a ring: the sequencer owns order, the writer owns the appender. Each loop is a
+//! `turn()` that its thread repeats and a test calls by hand. Lock order: none is held while another is taken, except
+//! that the feed's is held while a session's outgoing queue takes a batch.
+
+mod backlog;
+pub mod clock;
+mod draft;
+pub mod feed;
+mod head;
+mod histogram;
+mod intake;
+mod keys;
+mod loops;
+mod mergers;
+mod merge;
+pub mod note;
+mod oids;
+mod prepare;
+mod read;
+mod recent;
+mod sequencer;
+mod settings;
+mod snapshot;
+mod status;
+mod undo;
+mod writer;
+
+use crate::store::{Appender, Opened, Reader, Recovered, Settler, Store, StoreError, StoreSettings, Txn};
+use crate::store::disk::Disk;
+use crate::store::Progress;
+use backlog::Backlog;
+use clock::Clock;
+use draft::Admitted;
+use feed::{Feed, FeedSink};
+use intake::Intake;
+use keys::{Entered, Keys, Standing};
+use oids::{Oids, Raise};
+use parking_lot::Mutex;
+use sequencer::{Answer, Job, PrepareJob, Sealed};
+use snapshot::Pins;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use zeolite_proto::{
+    Change, CommitKey, Draft, Fault, FaultKind, Limits, Merged, Note, Oid, Priority, Receipt, Record, Registry, Tid, Write,
+};
+
+pub use feed::{FeedBatch, FeedItem};
+pub use histogram::{Histogram, Summary};
+pub use loops::{Loops, Running};
+pub use oids::SYSTEM_OID;
+pub use read::{Loaded, ObjectsPage, Page};
+pub use sequencer::Turn;
+pub use settings::EngineSettings;
+pub use snapshot::PinInfo;
+pub use status::{Stats, Status};
+
+/// Called exactly once with the outcome, from any thread; must not block.
+pub type Done<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;
+
+/// What the holder of a prepared draft gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PreparedReceipt {
+    /// For finish and abort.
+    pub prepared: u64,
+    /// What the resolvers made; a finish changes nothing of it.
+    pub merged: Vec<Merged>,
+}
+
+/// Where a commit key stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// No commit with this key, as far as the window reaches.
+    Unknown,
+    /// Its draft is on its way.
+    InFlight,
+    /// Committed.
+    Committed(Receipt),
+}
+
+/// The shared part of the engine: what callers, sequencer, writer and settle loop all see.
+pub struct Engine {
+    limits: Limits,
+    registry: Registry,
+    settings: EngineSettings,
+    seed: u64,
+    clock: Arc<dyn Clock>,
+    opened_at: Duration,
+    reader: Reader,
+    intake: Arc<Intake>,
+    keys: Keys,
+    feed: Feed,
+    pins: Pins,
+    oids: Oids,
+    backlog: Backlog,
+    stats: Stats,
+    disk: Arc<dyn Disk>,
+    poisoned: OnceLock<String>,
+    refused_epoch: AtomicU64,
+    why_refused: Mutex<Option<Fault>>,
+    recent_floor: AtomicU64,
+    merging: AtomicUsize,
+}
+
+/// What the loops are made of; see [`Loops`].
+struct Parts {
+    appender: Appender,
+    settler: Settler,
+    last: Tid,
+}
+
+impl Engine {
+    /// Opens the store on a disk and makes the engine and its loops. Nothing runs before the loops are turned.
+    /// `seed` makes ids that must differ between two lives of the server.
+    #[expect(clippy::too_many_arguments, reason = "the components of a server, named once, by its composition")]
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        store: StoreSettings,
+        settings: EngineSettings,
+        limits: Limits,
+        registry: Registry,
+        seed: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Arc<Engine>, Loops), StoreError> {
+        let (keys_count_max, keys_age_s, overlay_bytes_max) = (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
+        let Opened { appender, reader, settler, recovered } = Store::open(disk.clone(), store, seed, progress)?;
+        let Recovered { last_tid, max_oid, keys, .. } = recovered;
+        let ceiling = stored_ceiling(&reader, last_tid)?;
+        let engine = Arc::new(Engine {
+            opened_at: clock.steady(),
+            intake: Arc::new(Intake::new(settings.intake_bounds())),
+            keys: Keys::new(keys_count_max, keys_age_s, keys),
+            feed: Feed::new(last_tid),
+            pins: Pins::new(clock.clone(), settings.pins_max, limits.pin_ms_max, seed, reader.packed_to()),
+            oids: Oids::new(ceiling, max_oid),
+            backlog: Backlog::new(overlay_bytes_max as u64),
+            stats: Stats::default(),
+            poisoned: OnceLock::new(),
+            refused_epoch: AtomicU64::new(0),
+            why_refused: Mutex::new(None),
+            recent_floor: AtomicU64::new(last_tid.0),
+            merging: AtomicUsize::new(0),
+            limits,
+            registry,
+            settings,
+            seed,
+            clock,
+            reader,
+            disk,
+        });
+        let loops = Loops::new(engine.clone(), Parts { appender, settler, last: last_tid });
+        Ok((engine, loops))
+    }
+
+    /// New drafts are refused from now on; what was admitted is finished, then the loops end.
+    pub fn shut_down(&self) {
+        self.intake.close();
+    }
+
+    /// The newest tid that may be read.
+    pub fn visible(&self) -> Tid {
+        self.feed.visible()
+    }
+
+    /// The store's identity: a copy that is restored somewhere else gets another.
+    pub fn store_id(&self) -> u64 {
+        self.reader.store_id()
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The resolvers.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Counters and stage times.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Commits a draft: admission here, in the caller's thread; the outcome through `done`.
+    pub fn commit(self: &Arc<Self>, draft: Draft, done: Done<Receipt>) {
+        let key = draft.key;
+        match self.keys.enter(key, done) {
+            Entered::Joined => {}
+            Entered::Committed(tid, done) => done(self.tell_again(tid)),
+            Entered::New => {
+                if let Err(fault) = self.admit(draft).and_then(|admitted| {
+                    let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
+                    self.intake.push(Job::Commit(admitted), priority, bytes).map_err(|(_, fault)| fault)
+                }) {
+                    self.keys.complete(key, Err(fault));
+                }
+            }
+        }
+    }
+
+    /// First phase of two: after it, `finish` succeeds until the time limit (0: the default) is over.
+    pub fn prepare(self: &Arc<Self>, draft: Draft, time_limit_ms: u64, done: Done<PreparedReceipt>) {
+        let limit = self.limits.prepare_ms_max;
+        let time_limit_ms = if time_limit_ms == 0 { limit.min(30_000) } else { time_limit_ms };
+        if time_limit_ms > limit {
+            return done(Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize)));
+        }
+        let key = draft.key;
+        if !self.keys.reserve(key) {
+            let message = "this commit key is taken: its draft is prepared, in flight or committed; ask for its outcome";
+            return done(Err(Fault::invalid(message)));
+        }
+        let refuse = |fault: Fault, done: Done<PreparedReceipt>| {
+            self.keys.complete(key, Err(fault.clone()));
+            done(Err(fault));
+        };
+        let admitted = match self.admit(draft) {
+            Ok(admitted) => admitted,
+            Err(fault) => return refuse(fault, done),
+        };
+        let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
+        let job = PrepareJob { admitted, time_limit: Duration::from_millis(time_limit_ms), done };
+        if let Err((Job::Prepare(job), fault)) = self.intake.push(Job::Prepare(job), priority, bytes) {
+            refuse(fault, job.done);
+        }
+    }
+
+    /// Second phase: commits what was prepared. Also answers a key that is committed already.
+    pub fn finish(self: &Arc<Self>, prepared: u64, key: CommitKey, done: Done<Receipt>) {
+        self.intake.push_control(Job::Finish { prepared, key, done });
+    }
+
+    /// Gives a prepared draft up; one that is gone already is no error.
+    pub fn abort(self: &Arc<Self>, prepared: u64, done: Done<Tid>) {
+        self.intake.push_control(Job::Abort { prepared, done });
+    }
+
+    /// Where a commit key stands.
+    pub fn outcome(&self, key: CommitKey) -> Result<Outcome, Fault> {
+        match self.keys.standing(key) {
+            Standing::Unknown => Ok(Outcome::Unknown),
+            Standing::InFlight => Ok(Outcome::InFlight),
+            Standing::Committed(tid) => self.tell_again(tid).map(Outcome::Committed),
+        }
+    }
+
+    /// Writes a transaction with a tid of its own, newer than any here (import, copy).
+    pub fn restore(self: &Arc<Self>, txn: Txn, done: Done<Tid>) {
+        let bytes = txn.writes.iter().map(|write| 64 + write.record.as_ref().map_or(0, |record| record.len())).sum();
+        if let Err((Job::Restore { done, .. }, fault)) =
+            self.intake.push(Job::Restore { txn, done }, Priority::Batch, bytes)
+        {
+            done(Err(fault));
+        }
+    }
+
+    /// Hands out `count` consecutive oids; gives the first.
+    pub fn new_oids(self: &Arc<Self>, count: u32, done: Done<Oid>) {
+        if count == 0 || count > self.limits.oids_max {
+            let message = format!("ask for 1 to {} oids at once, not {count}", self.limits.oids_max);
+            return done(Err(Fault::invalid(message)));
+        }
+        let raise = self.oids.take(u64::from(count), done);
+        self.raise_ceiling(raise);
+    }
+
+    /// Pins a snapshot ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.
+    pub fn pin(&self, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
+        self.pins.pin(self.snapshot(snapshot)?, lease_ms)
+    }
+
+    /// Makes a pin's lease begin anew.
+    pub fn renew(&self, pin: u64, lease_ms: u64) -> Result<PinInfo, Fault> {
+        self.pins.renew(pin, lease_ms)
+    }
+
+    /// Ends a pin.
+    pub fn unpin(&self, pin: u64) {
+        self.pins.unpin(pin);
+    }
+
+    /// Registers a sink for the feed; gives the visible tid: everything later is pushed to it.
+    pub fn subscribe(&self, sink: Arc<dyn FeedSink>) -> Tid {
+        self.feed.subscribe(sink)
+    }
+
+    /// Why nothing is written any more.
+    pub fn poisoned(&self) -> Option<&str> {
+        self.poisoned.get().map(String::as_str)
+    }
+
+    /// The state of the whole engine.
+    pub fn status(&self) -> Status {
+        let (pins, oldest_pin) = self.pins.oldest();
+        let (live, batch) = self.intake.waiting();
+        let store = self.reader.stats();
+        Status {
+            store_id: self.store_id(),
+            visible: self.visible(),
+            packed_to: self.reader.packed_to(),
+            uptime_ms: self.clock.steady().saturating_sub(self.opened_at).as_millis() as u64,
+            poisoned: self.poisoned.get().cloned(),
+            index: store.index.to_string(),
+            objects: store.objects,
+            log_bytes: store.log_bytes,
+            index_bytes: store.index_bytes,
+            segments: store.segments,
+            free_bytes: self.disk.free_bytes().unwrap_or(0),
+            feeds: self.feed.subscribers() as u64,
+            pins: pins as u64,
+            oldest_pin,
+            prepared: self.stats.prepared(),
+            commits: self.stats.commits.get(),
+            batches: self.stats.batches.get(),
+            conflicts: self.stats.conflicts.get(),
+            merges: self.stats.merges.get(),
+            loads: self.stats.loads.get(),
+            queue_live: live as u64,
+            queue_batch: batch as u64,
+            cache_bytes: store.cache_bytes,
+            cache_hits: store.cache_hits,
+            cache_misses: store.cache_misses,
+            unsettled_bytes: self.backlog.bytes(),
+            stages: self.stats.stages(),
+            pack: String::new(),
+        }
+    }
+
+    fn admit(&self, draft: Draft) -> Result<Admitted, Fault> {
+        if let Some(reason) = self.poisoned.get() {
+            return Err(poisoned_fault(reason));
+        }
+        let mut admitted = draft::admit(draft, &self.limits, &self.oids, self.visible())?;
+        admitted.checked_at = self.look_ahead(&admitted.draft)?;
+        admitted.queued_ns = self.clock.steady().as_nanos() as u64;
+        Ok(admitted)
+    }
+
+    /// Asks the store, here and in parallel, what the sequencer's memory does not reach back to. Gives the tid as of
+    /// which the draft is known to be clean; [`Tid::NONE`] when something newer was found: the sequencer decides.
+    fn look_ahead(&self, draft: &Draft) -> Result<Tid, Fault> {
+        let floor = Tid(self.recent_floor.load(Ordering::Acquire));
+        let old = |base: Tid| base < floor;
+        let looked_at = self.visible();
+        for write in draft.writes.iter().filter(|write| old(write.base) && !write.stamped) {
+            let blind = matches!(write.change, Change::Apply { .. });
+            if !blind && self.reader.newest(&write.cell).map_err(fault_of)?.is_some_and(|tid| tid > write.base) {
+                return Ok(Tid::NONE);
+            }
+        }
+        for read in draft.read_cells.iter().filter(|read| old(read.base)) {
+            if self.reader.newest(&read.cell).map_err(fault_of)?.is_some_and(|tid| tid > read.base) {
+                return Ok(Tid::NONE);
+            }
+        }
+        for range in draft.read_ranges.iter().filter(|range| old(range.base)) {
+            let hit = self.reader.newest_in_range(range.oid, &range.from, &range.to, range.base).map_err(fault_of)?;
+            if hit.is_some() {
+                return Ok(Tid::NONE);
+            }
+        }
+        Ok(looked_at)
+    }
+
+    /// The receipt of a committed transaction, told again from the log.
+    fn tell_again(&self, tid: Tid) -> Result<Receipt, Fault> {
+        let txn = self.reader.txn(tid).map_err(fault_of)?;
+        // A transaction of which pack has taken everything is still committed.
+        Ok(txn.map_or(Receipt { tid, merged: Vec::new() }, |txn| writer::receipt_of(&txn)))
+    }
+
+    /// Answers by the key alone: a finish whose prepared draft is gone.
+    fn answer_by_key(&self, key: CommitKey, done: Done<Receipt>) {
+        match self.keys.enter(key, done) {
+            Entered::Joined => {}
+            Entered::Committed(tid, done) => done(self.tell_again(tid)),
+            Entered::New => {
+                let message = "there is no such prepared draft: it was aborted, ran out of time, or the server was restarted; \
+                               nothing of it was committed: run the transaction again";
+                self.keys.complete(key, Err(Fault::new(FaultKind::PrepareLost, message)));
+            }
+        }
+    }
+
+    /// Writes a higher ceiling of oids through the pipeline, then serves who waits for it.
+    fn raise_ceiling(self: &Arc<Self>, raise: Raise) {
+        let Raise::To(ceiling) = raise else { return };
+        let engine = self.clone();
+        let done = Box::new(move |result: Result<Receipt, Fault>| {
+            let again = engine.oids.raised(result.map(|_| ceiling));
+            engine.raise_ceiling(again);
+        });
+        let record = match oids::ceiling_record(ceiling).encode() {
+            Ok(record) => record,
+            Err(error) => return done(Err(Fault::new(FaultKind::Internal, error.to_string()))),
+        };
+        // Two ceilings are never on their way at once, so the write is blind: base = newest of all times.
+        let write = Write { cell: oids::ceiling_cell(), base: Tid::MAX, change: Change::Put(record), stamped: false };
+        let key = self.own_key(ceiling);
+        let draft = Draft {
+            key,
+            priority: Priority::Live,
+            read_cells: Vec::new(),
+            read_ranges: Vec::new(),
+            writes: vec![write],
+            note: Note { user: String::new(), description: "oids handed out up to here".into(), ..Note::default() },
+        };
+        if !matches!(self.keys.enter(key, done), Entered::New) {
+            return;
+        }
+        let queued = Admitted { draft, checked_at: Tid::NONE, candidates: Vec::new(), rounds: 0, bytes: 128, queued_ns: 0 };
+        match self.intake.push(Job::Commit(queued), Priority::Live, 128) {
+            Ok(()) => {}
+            Err((_, fault)) => self.keys.complete(key, Err(fault)),
+        }
+    }
+
+    fn own_key(&self, n: u64) -> CommitKey {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.seed.to_le_bytes());
+        key[8..].copy_from_slice(&n.to_le_bytes());
+        CommitKey(key)
+    }
+
+    fn poison(&self, reason: &str) {
+        if self.poisoned.set(reason.to_owned()).is_ok() {
+            tracing::error!(reason, "the store is poisoned: reads go on, nothing is written any more");
+        }
+    }
+
+    fn refused_epoch(&self) -> u64 {
+        self.refused_epoch.load(Ordering::Acquire)
+    }
+
+    fn refuse_epoch(&self, epoch: u64, why: Fault) {
+        *self.why_refused.lock() = Some(why);
+        self.refused_epoch.fetch_max(epoch, Ordering::AcqRel);
+        self.intake.nudge();
+    }
+
+    fn why_refused(&self) -> Fault {
+        let why = self.why_refused.lock().clone();
+        why.unwrap_or_else(|| Fault::new(FaultKind::Internal, "a batch was refused without a reason"))
+    }
+
+    fn refuse_sealed(&self, sealed: Sealed, why: Fault) {
+        match sealed.answer {
+            Answer::Key => self.keys.complete(sealed.txn.key, Err(why)),
+            Answer::Restored(done) => done(Err(why)),
+        }
+    }
+
+    fn merging_started(&self) {
+        self.merging.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn merging_ended(&self) {
+        self.merging.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn out_merging(&self) -> usize {
+        self.merging.load(Ordering::Acquire)
+    }
+}
+
+fn stored_ceiling(reader: &Reader, last: Tid) -> Result<u64, StoreError> {
+    let stored = reader.get(&oids::ceiling_cell(), last)?.and_then(|revision| revision.record);
+    let record = stored.map(|bytes| Record::decode(&bytes)).transpose();
+    let record = record.map_err(|error| StoreError::Index(format!("the record of handed-out oids is unreadable: {error}")))?;
+    Ok(record.as_ref().and_then(oids::read_ceiling).unwrap_or(0))
+}
+
+fn poisoned_fault(reason: &str) -> Fault {
+    let message = format!("nothing is written any more since a write failed: {reason}; check the disk, then restart");
+    Fault::new(FaultKind::Poisoned, message)
+}
+
+/// A store error as the wire knows it.
+fn fault_of(error: StoreError) -> Fault {
+    let kind = match &error {
+        StoreError::Damaged { .. } => FaultKind::Damaged,
+        StoreError::DiskFull => FaultKind::DiskFull,
+        StoreError::Poisoned { reason } => return poisoned_fault(reason),
+        StoreError::Packed { .. } => FaultKind::SnapshotPacked,
+        StoreError::Locked { .. } | StoreError::Format { .. } | StoreError::Index(_) | StoreError::Io { .. } => {
+            FaultKind::Internal
+        }
+    };
+    let retry_after_ms = if kind == FaultKind::DiskFull { 1000 } else { 0 };
+    Fault::new(kind, error.to_string()).after_ms(retry_after_ms)
+}

@@ -1,0 +1,134 @@
+//! Owns the loops: sequencer, writer, mergers, settle loop; turned by threads in a server, by hand in a test.
+
+use super::backlog::SettleLoop;
+use super::mergers::Merger;
+use super::sequencer::{Sequencer, Turn};
+use super::writer::Writer;
+use super::{Engine, Parts};
+use crate::store::{Settler, StoreError};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// The engine's loops, not running yet.
+pub struct Loops {
+    sequencer: Sequencer,
+    writer: Writer,
+    mergers: Vec<Merger>,
+    settle: SettleLoop,
+    settler: Arc<Mutex<Settler>>,
+}
+
+/// The engine's loops, each on its thread.
+pub struct Running {
+    pipeline: Vec<JoinHandle<()>>,
+    settle: JoinHandle<()>,
+    stop_settling: Arc<std::sync::atomic::AtomicBool>,
+    writer: JoinHandle<Writer>,
+    settler: Arc<Mutex<Settler>>,
+}
+
+impl Loops {
+    pub(super) fn new(engine: Arc<Engine>, parts: Parts) -> Loops {
+        let (to_writer, from_sequencer) = crossbeam_channel::bounded(engine.settings.hop_max);
+        let (to_mergers, questions) = crossbeam_channel::bounded(1024);
+        let sequencer =
+            Sequencer::new(engine.clone(), engine.settings.recent_bounds(), parts.last, to_writer, to_mergers);
+        let writer = Writer {
+            engine: engine.clone(),
+            appender: parts.appender,
+            from_sequencer,
+            bounds: engine.settings.batch_bounds(),
+            first: None,
+        };
+        let merger = || Merger { engine: engine.clone(), from_sequencer: questions.clone() };
+        let mergers = (0..engine.settings.mergers.max(1)).map(|_| merger()).collect();
+        let settler = Arc::new(Mutex::new(parts.settler));
+        let txns_max = engine.settings.settle_txns_max;
+        let settle = SettleLoop { engine, settler: settler.clone(), txns_max };
+        Loops { sequencer, writer, mergers, settle, settler }
+    }
+
+    /// One job of the sequencer.
+    pub fn turn_sequencer(&mut self) -> Turn {
+        self.sequencer.turn(false)
+    }
+
+    /// One batch of the writer.
+    pub fn turn_writer(&mut self) -> Turn {
+        self.writer.turn(false)
+    }
+
+    /// One draft of the mergers.
+    pub fn turn_merger(&mut self) -> Turn {
+        self.mergers.first_mut().map_or(Turn::Idle, |merger| merger.turn(false))
+    }
+
+    /// One portion of the settle loop.
+    pub fn turn_settle(&mut self) -> Turn {
+        self.settle.turn(false)
+    }
+
+    /// Turns sequencer, mergers and writer until none has anything to do.
+    pub fn run_dry(&mut self) {
+        loop {
+            let turns = [self.turn_sequencer(), self.turn_merger(), self.turn_writer()];
+            if !turns.contains(&Turn::Worked) {
+                return;
+            }
+        }
+    }
+
+    /// Starts a thread for each loop.
+    pub fn spawn(self) -> Running {
+        let Loops { mut sequencer, mut writer, mergers, mut settle, settler } = self;
+        let stop_settling = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let mut pipeline = vec![thread("sequencer", move || while sequencer.turn(true) != Turn::Ended {})];
+        for mut merger in mergers {
+            pipeline.push(thread("merger", move || while merger.turn(true) != Turn::Ended {}));
+        }
+        let writer = thread("writer", move || {
+            while writer.turn(true) != Turn::Ended {}
+            writer
+        });
+        let stop = stop_settling.clone();
+        let settle = thread("settle", move || {
+            while !stop.load(std::sync::atomic::Ordering::Acquire) {
+                settle.turn(true);
+            }
+        });
+        Running { pipeline, settle, stop_settling, writer, settler }
+    }
+}
+
+impl Running {
+    /// Waits until the loops have ended (call `Engine::shut_down` first), then closes the store: the index takes what is
+    /// left and is checkpointed, so that the next start replays nothing.
+    pub fn join(self) -> Result<(), StoreError> {
+        self.pipeline.into_iter().for_each(join);
+        let writer = join(self.writer);
+        self.stop_settling.store(true, std::sync::atomic::Ordering::Release);
+        join(self.settle);
+        drop(writer);
+        self.settler.lock().close()
+    }
+}
+
+/// A loop that panics leaves drafts unanswered and state half changed, and the log as it was: the process ends at once,
+/// clients connect to the next one and learn the outcome by their commit keys.
+fn thread<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let name = format!("zeolite-{name}");
+    let or_abort = move || match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+        Ok(value) => value,
+        Err(_) => {
+            tracing::error!("a loop of the engine has panicked: the process ends; what was acknowledged is on the disk");
+            std::process::abort()
+        }
+    };
+    let spawned = std::thread::Builder::new().name(name).spawn(or_abort);
+    spawned.expect("the system has a thread left for the server's own loops")
+}
+
+fn join<T>(handle: JoinHandle<T>) -> T {
+    handle.join().expect("a panic in a loop ends the process before this")
+}

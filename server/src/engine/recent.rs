@@ -1,0 +1,203 @@
+//! Owns the sequencer's memory of recent writes: the newest tid of every cell that was sealed above a floor.
+//!
+//! ```text
+//!    ... ──────── floor ───────────── visible ──────────── last sealed
+//!    ask the store │  known here, durable │ known here, pending: the store has never heard of them
+//! ```
+//! A cell that is not here has no revision newer than the floor, so a draft whose bases are at or above the floor is
+//! checked without touching the index. Bytes of pending revisions are always kept (merges need them); those of durable
+//! ones as long as the budget lasts, which makes a hot counter one function call.
+
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use zeolite_proto::{Cell, ReadRange, Tid};
+
+/// The newest sealed revision of a cell.
+pub(crate) struct Head {
+    pub(crate) tid: Tid,
+    pub(crate) record: Kept,
+}
+
+/// Its bytes, or where they are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Kept {
+    /// Here; `None`: deleted.
+    Here(Option<Bytes>),
+    /// In the store, at the head's tid.
+    Stored,
+}
+
+/// Bounds of the memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecentBounds {
+    pub(crate) cells_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+/// Recent writes by cell.
+pub(crate) struct Recent {
+    bounds: RecentBounds,
+    floor: Tid,
+    heads: BTreeMap<Cell, Head>,
+    /// Every sealed write in order: what to forget first.
+    order: VecDeque<(Tid, Cell)>,
+    /// Those whose bytes may still be here.
+    kept: VecDeque<(Tid, Cell)>,
+    kept_bytes: usize,
+}
+
+impl Recent {
+    /// Nothing is known above `floor`, the newest tid of the store.
+    pub(crate) fn new(floor: Tid, bounds: RecentBounds) -> Recent {
+        Recent {
+            bounds,
+            floor,
+            heads: BTreeMap::new(),
+            order: VecDeque::new(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+        }
+    }
+
+    /// A cell without a head has no revision newer than this.
+    pub(crate) fn floor(&self) -> Tid {
+        self.floor
+    }
+
+    pub(crate) fn head(&self, cell: &Cell) -> Option<&Head> {
+        self.heads.get(cell)
+    }
+
+    /// The first cell of the range with a revision newer than the range's base.
+    pub(crate) fn first_in_range(&self, range: &ReadRange) -> Option<(&Cell, Tid)> {
+        let from = Bound::Included(Cell { oid: range.oid, key: range.from.clone() });
+        self.heads
+            .range((from, Bound::Unbounded))
+            .take_while(|(cell, _)| cell.oid == range.oid && (range.to.is_empty() || cell.key < range.to))
+            .find(|(cell, head)| range.covers(cell) && head.tid > range.base)
+            .map(|(cell, head)| (cell, head.tid))
+    }
+
+    /// A write was sealed.
+    pub(crate) fn note(&mut self, tid: Tid, cell: Cell, record: Option<Bytes>) {
+        let weight = record.as_ref().map_or(0, Bytes::len);
+        self.kept_bytes += weight;
+        self.order.push_back((tid, cell.clone()));
+        self.kept.push_back((tid, cell.clone()));
+        if let Some(old) = self.heads.insert(cell, Head { tid, record: Kept::Here(record) }) {
+            self.kept_bytes -= old.record.weight();
+        }
+    }
+
+    /// Forgets what is beyond the bounds, but nothing that is not durable yet (newer than `visible`).
+    pub(crate) fn trim(&mut self, visible: Tid) {
+        while self.kept_bytes > self.bounds.bytes_max {
+            let Some((tid, cell)) = pop_durable(&mut self.kept, visible) else { break };
+            if let Some(head) = self.heads.get_mut(&cell)
+                && head.tid == tid
+            {
+                self.kept_bytes -= head.record.weight();
+                head.record = Kept::Stored;
+            }
+        }
+        while self.order.len() > self.bounds.cells_max {
+            let Some((tid, cell)) = pop_durable(&mut self.order, visible) else { break };
+            self.floor = tid;
+            if self.heads.get(&cell).is_some_and(|head| head.tid == tid)
+                && let Some(head) = self.heads.remove(&cell)
+            {
+                self.kept_bytes -= head.record.weight();
+            }
+        }
+        // The two queues run over the same writes: bytes of forgotten cells need no entry of their own.
+        while self.kept.front().is_some_and(|(tid, _)| *tid <= self.floor) {
+            self.kept.pop_front();
+        }
+    }
+
+    /// Everything pending was refused: only the store counts, up to `last`, the newest tid ever sealed.
+    pub(crate) fn reset(&mut self, last: Tid) {
+        *self = Recent::new(last, self.bounds);
+    }
+}
+
+impl Kept {
+    fn weight(&self) -> usize {
+        match self {
+            Kept::Here(Some(record)) => record.len(),
+            Kept::Here(None) | Kept::Stored => 0,
+        }
+    }
+}
+
+fn pop_durable(queue: &mut VecDeque<(Tid, Cell)>, visible: Tid) -> Option<(Tid, Cell)> {
+    if queue.front()?.0 > visible { None } else { queue.pop_front() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeolite_proto::Oid;
+
+    fn cell(n: u64) -> Cell {
+        Cell::object(Oid(n))
+    }
+
+    #[test]
+    fn what_is_pending_is_never_forgotten() {
+        let mut recent = Recent::new(Tid(10), RecentBounds { cells_max: 2, bytes_max: 4 });
+        for n in 11..20 {
+            recent.note(Tid(n), cell(n), Some(Bytes::from_static(b"abc")));
+        }
+        recent.trim(Tid(14));
+        assert_eq!(recent.floor(), Tid(14));
+        assert!(recent.head(&cell(14)).is_none());
+        for n in 15..20 {
+            let head = recent.head(&cell(n)).expect("pending");
+            assert_eq!(head.record, Kept::Here(Some(Bytes::from_static(b"abc"))));
+        }
+    }
+
+    #[test]
+    fn bytes_go_before_tids_do() {
+        let mut recent = Recent::new(Tid(0), RecentBounds { cells_max: 100, bytes_max: 4 });
+        for n in 1..4 {
+            recent.note(Tid(n), cell(n), Some(Bytes::from_static(b"abc")));
+        }
+        recent.trim(Tid(3));
+        assert_eq!(recent.head(&cell(1)).map(|head| head.record.clone()), Some(Kept::Stored));
+        assert_eq!(recent.head(&cell(1)).map(|head| head.tid), Some(Tid(1)));
+        assert_eq!(recent.floor(), Tid(0));
+    }
+
+    #[test]
+    fn a_rewritten_cell_outlives_its_older_write() {
+        let mut recent = Recent::new(Tid(0), RecentBounds { cells_max: 1, bytes_max: 100 });
+        recent.note(Tid(1), cell(7), None);
+        recent.note(Tid(2), cell(7), Some(Bytes::from_static(b"x")));
+        recent.trim(Tid(2));
+        assert_eq!(recent.floor(), Tid(1));
+        assert_eq!(recent.head(&cell(7)).map(|head| head.tid), Some(Tid(2)));
+        assert_eq!(recent.kept_bytes, 1);
+    }
+
+    #[test]
+    fn ranges_see_only_their_keys_and_only_newer_ones() {
+        let mut recent = Recent::new(Tid(0), RecentBounds { cells_max: 100, bytes_max: 100 });
+        recent.note(Tid(5), Cell::entry(Oid(1), "b"), None);
+        recent.note(Tid(6), Cell::object(Oid(1)), None);
+        recent.note(Tid(7), Cell::entry(Oid(2), "b"), None);
+        let range = |from: &'static str, to: &'static str, base| ReadRange {
+            oid: Oid(1),
+            from: Bytes::from_static(from.as_bytes()),
+            to: Bytes::from_static(to.as_bytes()),
+            base: Tid(base),
+        };
+        assert_eq!(recent.first_in_range(&range("", "", 4)).map(|hit| hit.1), Some(Tid(5)));
+        assert!(recent.first_in_range(&range("", "", 5)).is_none());
+        assert!(recent.first_in_range(&range("", "b", 4)).is_none());
+        assert!(recent.first_in_range(&range("b\0", "", 4)).is_none());
+        assert!(recent.first_in_range(&range("a", "c", 4)).is_some());
+    }
+}

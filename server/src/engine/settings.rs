@@ -1,0 +1,74 @@
+//! Owns the engine's settings: plain data, units last in the names.
+
+use super::intake::IntakeBounds;
+use super::recent::RecentBounds;
+use super::writer::BatchBounds;
+use serde::Deserialize;
+
+/// Bounds of the engine's queues, batches and memories.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineSettings {
+    /// Live drafts that may wait for the sequencer; more get `Busy`.
+    pub live_queue_max: usize,
+    /// Batch drafts that may wait for the sequencer; more get `Busy`.
+    pub batch_queue_max: usize,
+    /// Bytes of all waiting drafts.
+    pub queue_bytes_max: usize,
+    /// A waiting batch draft is let in after this many live ones.
+    pub live_per_batch: u32,
+    /// Sealed drafts between sequencer and writer.
+    pub hop_max: usize,
+    /// Transactions that one fsync covers.
+    pub batch_txns_max: usize,
+    /// Bytes that one fsync covers, unless a single transaction is larger.
+    pub batch_bytes_max: usize,
+    /// Cells whose newest tid the sequencer remembers.
+    pub recent_cells_max: usize,
+    /// Bytes of their records that it keeps.
+    pub recent_bytes_max: usize,
+    /// Transactions moved into the index at once.
+    pub settle_txns_max: usize,
+    /// Snapshots that may be pinned at once.
+    pub pins_max: usize,
+    /// Threads for expensive resolvers.
+    pub mergers: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        EngineSettings {
+            live_queue_max: 8192,
+            batch_queue_max: 256,
+            queue_bytes_max: 512 << 20,
+            live_per_batch: 64,
+            hop_max: 1024,
+            batch_txns_max: 1024,
+            batch_bytes_max: 8 << 20,
+            recent_cells_max: 100_000,
+            recent_bytes_max: 32 << 20,
+            settle_txns_max: 4096,
+            pins_max: 10_000,
+            mergers: 1,
+        }
+    }
+}
+
+impl EngineSettings {
+    pub(crate) fn intake_bounds(&self) -> IntakeBounds {
+        IntakeBounds {
+            live_max: self.live_queue_max,
+            batch_max: self.batch_queue_max,
+            bytes_max: self.queue_bytes_max,
+            live_per_batch: self.live_per_batch,
+        }
+    }
+
+    pub(crate) fn recent_bounds(&self) -> RecentBounds {
+        RecentBounds { cells_max: self.recent_cells_max, bytes_max: self.recent_bytes_max }
+    }
+
+    pub(crate) fn batch_bounds(&self) -> BatchBounds {
+        BatchBounds { txns_max: self.batch_txns_max, bytes_max: self.batch_bytes_max }
+    }
+}
