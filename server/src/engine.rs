@@ -12,16 +12,19 @@
 //! that the feed's is held while a session's outgoing queue takes a batch.
 
 mod backlog;
+mod check;
 pub mod clock;
+mod commit;
 mod draft;
 pub mod feed;
 mod head;
 mod histogram;
 mod intake;
+mod job;
 mod keys;
 mod loops;
-mod mergers;
 mod merge;
+mod mergers;
 pub mod note;
 mod oids;
 mod prepare;
@@ -34,24 +37,25 @@ mod status;
 mod undo;
 mod writer;
 
-use crate::store::{Appender, Opened, Reader, Recovered, Settler, Store, StoreError, StoreSettings, Txn};
-use crate::store::disk::Disk;
 use crate::store::Progress;
+use crate::store::disk::Disk;
+use crate::store::{Appender, Opened, Reader, Recovered, Settler, Store, StoreError, StoreSettings};
 use backlog::Backlog;
 use clock::Clock;
-use draft::Admitted;
+use draft::{Admitted, LookedAhead};
 use feed::{Feed, FeedSink};
 use intake::Intake;
-use keys::{Entered, Keys, Standing};
+use job::{Answer, Job, Sealed};
+use keys::{Entered, Keys};
 use oids::{Oids, Raise};
 use parking_lot::Mutex;
-use sequencer::{Answer, Job, PrepareJob, Sealed};
 use snapshot::Pins;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zeolite_proto::{
-    Change, CommitKey, Draft, Fault, FaultKind, Limits, Merged, Note, Oid, Priority, Receipt, Record, Registry, Tid, Write,
+    Change, CommitKey, Draft, Fault, FaultKind, Limits, Merged, Note, Oid, Priority, Receipt, Record, Registry, Tid,
+    Write,
 };
 
 pub use feed::{FeedBatch, FeedItem};
@@ -132,7 +136,8 @@ impl Engine {
         seed: u64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Arc<Engine>, Loops), StoreError> {
-        let (keys_count_max, keys_age_s, overlay_bytes_max) = (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
+        let (keys_count_max, keys_age_s, overlay_bytes_max) =
+            (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
         let Opened { appender, reader, settler, recovered } = Store::open(disk.clone(), store, seed, progress)?;
         let Recovered { last_tid, max_oid, keys, .. } = recovered;
         let ceiling = stored_ceiling(&reader, last_tid)?;
@@ -190,79 +195,6 @@ impl Engine {
     /// Counters and stage times.
     pub fn stats(&self) -> &Stats {
         &self.stats
-    }
-
-    /// Commits a draft: admission here, in the caller's thread; the outcome through `done`.
-    pub fn commit(self: &Arc<Self>, draft: Draft, done: Done<Receipt>) {
-        let key = draft.key;
-        match self.keys.enter(key, done) {
-            Entered::Joined => {}
-            Entered::Committed(tid, done) => done(self.tell_again(tid)),
-            Entered::New => {
-                if let Err(fault) = self.admit(draft).and_then(|admitted| {
-                    let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
-                    self.intake.push(Job::Commit(admitted), priority, bytes).map_err(|(_, fault)| fault)
-                }) {
-                    self.keys.complete(key, Err(fault));
-                }
-            }
-        }
-    }
-
-    /// First phase of two: after it, `finish` succeeds until the time limit (0: the default) is over.
-    pub fn prepare(self: &Arc<Self>, draft: Draft, time_limit_ms: u64, done: Done<PreparedReceipt>) {
-        let limit = self.limits.prepare_ms_max;
-        let time_limit_ms = if time_limit_ms == 0 { limit.min(30_000) } else { time_limit_ms };
-        if time_limit_ms > limit {
-            return done(Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize)));
-        }
-        let key = draft.key;
-        if !self.keys.reserve(key) {
-            let message = "this commit key is taken: its draft is prepared, in flight or committed; ask for its outcome";
-            return done(Err(Fault::invalid(message)));
-        }
-        let refuse = |fault: Fault, done: Done<PreparedReceipt>| {
-            self.keys.complete(key, Err(fault.clone()));
-            done(Err(fault));
-        };
-        let admitted = match self.admit(draft) {
-            Ok(admitted) => admitted,
-            Err(fault) => return refuse(fault, done),
-        };
-        let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
-        let job = PrepareJob { admitted, time_limit: Duration::from_millis(time_limit_ms), done };
-        if let Err((Job::Prepare(job), fault)) = self.intake.push(Job::Prepare(job), priority, bytes) {
-            refuse(fault, job.done);
-        }
-    }
-
-    /// Second phase: commits what was prepared. Also answers a key that is committed already.
-    pub fn finish(self: &Arc<Self>, prepared: u64, key: CommitKey, done: Done<Receipt>) {
-        self.intake.push_control(Job::Finish { prepared, key, done });
-    }
-
-    /// Gives a prepared draft up; one that is gone already is no error.
-    pub fn abort(self: &Arc<Self>, prepared: u64, done: Done<Tid>) {
-        self.intake.push_control(Job::Abort { prepared, done });
-    }
-
-    /// Where a commit key stands.
-    pub fn outcome(&self, key: CommitKey) -> Result<Outcome, Fault> {
-        match self.keys.standing(key) {
-            Standing::Unknown => Ok(Outcome::Unknown),
-            Standing::InFlight => Ok(Outcome::InFlight),
-            Standing::Committed(tid) => self.tell_again(tid).map(Outcome::Committed),
-        }
-    }
-
-    /// Writes a transaction with a tid of its own, newer than any here (import, copy).
-    pub fn restore(self: &Arc<Self>, txn: Txn, done: Done<Tid>) {
-        let bytes = txn.writes.iter().map(|write| 64 + write.record.as_ref().map_or(0, |record| record.len())).sum();
-        if let Err((Job::Restore { done, .. }, fault)) =
-            self.intake.push(Job::Restore { txn, done }, Priority::Batch, bytes)
-        {
-            done(Err(fault));
-        }
     }
 
     /// Hands out `count` consecutive oids; gives the first.
@@ -337,62 +269,6 @@ impl Engine {
         }
     }
 
-    fn admit(&self, draft: Draft) -> Result<Admitted, Fault> {
-        if let Some(reason) = self.poisoned.get() {
-            return Err(poisoned_fault(reason));
-        }
-        let mut admitted = draft::admit(draft, &self.limits, &self.oids, self.visible())?;
-        admitted.checked_at = self.look_ahead(&admitted.draft)?;
-        admitted.queued_ns = self.clock.steady().as_nanos() as u64;
-        Ok(admitted)
-    }
-
-    /// Asks the store, here and in parallel, what the sequencer's memory does not reach back to. Gives the tid as of
-    /// which the draft is known to be clean; [`Tid::NONE`] when something newer was found: the sequencer decides.
-    fn look_ahead(&self, draft: &Draft) -> Result<Tid, Fault> {
-        let floor = Tid(self.recent_floor.load(Ordering::Acquire));
-        let old = |base: Tid| base < floor;
-        let looked_at = self.visible();
-        for write in draft.writes.iter().filter(|write| old(write.base) && !write.stamped) {
-            let blind = matches!(write.change, Change::Apply { .. });
-            if !blind && self.reader.newest(&write.cell).map_err(fault_of)?.is_some_and(|tid| tid > write.base) {
-                return Ok(Tid::NONE);
-            }
-        }
-        for read in draft.read_cells.iter().filter(|read| old(read.base)) {
-            if self.reader.newest(&read.cell).map_err(fault_of)?.is_some_and(|tid| tid > read.base) {
-                return Ok(Tid::NONE);
-            }
-        }
-        for range in draft.read_ranges.iter().filter(|range| old(range.base)) {
-            let hit = self.reader.newest_in_range(range.oid, &range.from, &range.to, range.base).map_err(fault_of)?;
-            if hit.is_some() {
-                return Ok(Tid::NONE);
-            }
-        }
-        Ok(looked_at)
-    }
-
-    /// The receipt of a committed transaction, told again from the log.
-    fn tell_again(&self, tid: Tid) -> Result<Receipt, Fault> {
-        let txn = self.reader.txn(tid).map_err(fault_of)?;
-        // A transaction of which pack has taken everything is still committed.
-        Ok(txn.map_or(Receipt { tid, merged: Vec::new() }, |txn| writer::receipt_of(&txn)))
-    }
-
-    /// Answers by the key alone: a finish whose prepared draft is gone.
-    fn answer_by_key(&self, key: CommitKey, done: Done<Receipt>) {
-        match self.keys.enter(key, done) {
-            Entered::Joined => {}
-            Entered::Committed(tid, done) => done(self.tell_again(tid)),
-            Entered::New => {
-                let message = "there is no such prepared draft: it was aborted, ran out of time, or the server was restarted; \
-                               nothing of it was committed: run the transaction again";
-                self.keys.complete(key, Err(Fault::new(FaultKind::PrepareLost, message)));
-            }
-        }
-    }
-
     /// Writes a higher ceiling of oids through the pipeline, then serves who waits for it.
     fn raise_ceiling(self: &Arc<Self>, raise: Raise) {
         let Raise::To(ceiling) = raise else { return };
@@ -419,11 +295,22 @@ impl Engine {
         if !matches!(self.keys.enter(key, done), Entered::New) {
             return;
         }
-        let queued = Admitted { draft, checked_at: Tid::NONE, candidates: Vec::new(), rounds: 0, bytes: 128, queued_ns: 0 };
+        let queued = Admitted {
+            draft,
+            looked_ahead: LookedAhead::default(),
+            candidates: Vec::new(),
+            rounds: 0,
+            bytes: 128,
+            queued_ns: 0,
+        };
         match self.intake.push(Job::Commit(queued), Priority::Live, 128) {
             Ok(()) => {}
             Err((_, fault)) => self.keys.complete(key, Err(fault)),
         }
+    }
+
+    fn nanos_since(&self, started: Duration) -> u64 {
+        self.clock.steady().saturating_sub(started).as_nanos() as u64
     }
 
     fn own_key(&self, n: u64) -> CommitKey {
@@ -477,7 +364,8 @@ impl Engine {
 fn stored_ceiling(reader: &Reader, last: Tid) -> Result<u64, StoreError> {
     let stored = reader.get(&oids::ceiling_cell(), last)?.and_then(|revision| revision.record);
     let record = stored.map(|bytes| Record::decode(&bytes)).transpose();
-    let record = record.map_err(|error| StoreError::Index(format!("the record of handed-out oids is unreadable: {error}")))?;
+    let record =
+        record.map_err(|error| StoreError::Index(format!("the record of handed-out oids is unreadable: {error}")))?;
     Ok(record.as_ref().and_then(oids::read_ceiling).unwrap_or(0))
 }
 

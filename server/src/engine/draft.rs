@@ -11,8 +11,7 @@ use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Tid};
 /// A draft that kept the limits, on its way to the sequencer.
 pub(crate) struct Admitted {
     pub(crate) draft: Draft,
-    /// As of this tid the draft's cells and ranges are known to be clean; [`Tid::NONE`]: nothing is known.
-    pub(crate) checked_at: Tid,
+    pub(crate) looked_ahead: LookedAhead,
     /// Results of expensive resolvers, by position of the write.
     pub(crate) candidates: Vec<Candidate>,
     /// How often it went back for an expensive resolver.
@@ -23,6 +22,21 @@ pub(crate) struct Admitted {
     pub(crate) queued_ns: u64,
 }
 
+/// What was learnt before the draft was queued: every base below `below` was looked up in the store and had nothing newer
+/// as of `at`. Bases from `below` on were left to the sequencer's memory, and nothing is known about them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct LookedAhead {
+    pub(crate) below: Tid,
+    pub(crate) at: Tid,
+}
+
+impl LookedAhead {
+    /// The tid as of which a cell with this base is known to have nothing newer.
+    pub(crate) fn known(self, base: Tid) -> Tid {
+        if base < self.below { base.max(self.at) } else { base }
+    }
+}
+
 /// What an expensive resolver made of a write on top of one revision.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
@@ -30,6 +44,28 @@ pub(crate) struct Candidate {
     /// Good only while this is the cell's newest revision.
     pub(crate) theirs: Tid,
     pub(crate) record: Option<bytes::Bytes>,
+}
+
+/// Checks a transaction to be restored: it was checked once, but perhaps by another program with other limits.
+pub(crate) fn admit_restored(txn: &crate::store::Txn, limits: &Limits) -> Result<usize, Fault> {
+    let mut bytes = 64 + txn.note.len();
+    let mut seen = FxHashSet::default();
+    for write in &txn.writes {
+        if write.cell.key.len() > limits.key_bytes_max {
+            return Err(Fault::too_large("key length", write.cell.key.len(), limits.key_bytes_max));
+        }
+        if !seen.insert(&write.cell) {
+            return Err(Fault::invalid(format!("cell {} is written twice in transaction {}", write.cell, txn.tid)));
+        }
+        if let Some(record) = &write.record {
+            bytes += check_change(&Change::Put(record.clone()), limits)?;
+        }
+        bytes += 64 + write.cell.key.len();
+    }
+    match bytes > limits.draft_bytes_max || txn.note.len() > 66_000 {
+        true => Err(Fault::too_large("transaction size", bytes, limits.draft_bytes_max)),
+        false => Ok(bytes),
+    }
 }
 
 /// Checks limits and sense; `visible` bounds the bases.
@@ -64,7 +100,7 @@ pub(crate) fn admit(draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) ->
         return Err(Fault::too_large("draft size", bytes, limits.draft_bytes_max));
     }
     check_one_write_per_cell(&draft)?;
-    Ok(Admitted { draft, checked_at: Tid::NONE, candidates: Vec::new(), rounds: 0, bytes, queued_ns: 0 })
+    Ok(Admitted { draft, looked_ahead: LookedAhead::default(), candidates: Vec::new(), rounds: 0, bytes, queued_ns: 0 })
 }
 
 fn check_cell(cell: &Cell, limits: &Limits, oids: &Oids) -> Result<usize, Fault> {
@@ -92,12 +128,17 @@ fn check_change(change: &Change, limits: &Limits) -> Result<usize, Fault> {
         }
         Change::Delete => 0,
     };
-    if len > limits.record_bytes_max { Err(Fault::too_large("record size", len, limits.record_bytes_max)) } else { Ok(len) }
+    if len > limits.record_bytes_max {
+        Err(Fault::too_large("record size", len, limits.record_bytes_max))
+    } else {
+        Ok(len)
+    }
 }
 
 fn check_base(base: Tid, cell: &Cell, visible: Tid) -> Result<(), Fault> {
     if base > visible {
-        let message = format!("base {base} of cell {cell} is newer than anything here ({visible}); open a new snapshot");
+        let message =
+            format!("base {base} of cell {cell} is newer than anything here ({visible}); open a new snapshot");
         return Err(Fault::new(zeolite_proto::FaultKind::SnapshotAhead, message));
     }
     Ok(())
@@ -110,7 +151,9 @@ fn check_one_write_per_cell(draft: &Draft) -> Result<(), Fault> {
     let mut seen = FxHashSet::with_capacity_and_hasher(draft.writes.len(), Default::default());
     // A stamped key becomes unique only when it gets its stamp.
     match draft.writes.iter().filter(|write| !write.stamped).find(|write| !seen.insert(&write.cell)) {
-        Some(twice) => Err(Fault::invalid(format!("cell {} is written twice in one draft; send its last state", twice.cell))),
+        Some(twice) => {
+            Err(Fault::invalid(format!("cell {} is written twice in one draft; send its last state", twice.cell)))
+        }
         None => Ok(()),
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The check of a draft is a question to this view: is there a revision of this cell (of any cell in this range) newer
 //! than the base? What the recent writes cannot answer (a base below their floor) the store is asked; and a draft that
-//! was looked at before it was queued (`checked_at`) does not ask twice.
+//! was looked at before it was queued (`LookedAhead`) does not ask twice.
 
+use super::draft::LookedAhead;
 use super::recent::{Kept, Recent};
 use crate::store::{Reader, StoreError};
 use bytes::Bytes;
@@ -16,24 +17,27 @@ pub(crate) struct HeadView<'a> {
 }
 
 impl HeadView<'_> {
-    /// The newest revision of the cell if it is newer than `base`. `checked_at`: the cell is known to have had none
-    /// newer than `base` as of that tid (use [`Tid::NONE`] when nothing is known).
-    pub(crate) fn newer(&self, cell: &Cell, base: Tid, checked_at: Tid) -> Result<Option<Tid>, StoreError> {
+    /// The newest revision of the cell if it is newer than `base`.
+    pub(crate) fn newer(&self, cell: &Cell, base: Tid, ahead: LookedAhead) -> Result<Option<Tid>, StoreError> {
         if let Some(head) = self.recent.head(cell) {
             return Ok((head.tid > base).then_some(head.tid));
         }
-        if base.max(checked_at) >= self.recent.floor() {
+        if ahead.known(base) >= self.recent.floor() {
             return Ok(None);
         }
         Ok(self.reader.newest(cell)?.filter(|tid| *tid > base))
     }
 
     /// The first cell of the range with a revision newer than the range's base.
-    pub(crate) fn newer_in_range(&self, range: &ReadRange, checked_at: Tid) -> Result<Option<(Cell, Tid)>, StoreError> {
+    pub(crate) fn newer_in_range(
+        &self,
+        range: &ReadRange,
+        ahead: LookedAhead,
+    ) -> Result<Option<(Cell, Tid)>, StoreError> {
         if let Some((cell, tid)) = self.recent.first_in_range(range) {
             return Ok(Some((cell.clone(), tid)));
         }
-        if range.base.max(checked_at) >= self.recent.floor() {
+        if ahead.known(range.base) >= self.recent.floor() {
             return Ok(None);
         }
         self.reader.newest_in_range(range.oid, &range.from, &range.to, range.base)

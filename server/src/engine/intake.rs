@@ -7,7 +7,7 @@
 //! ```
 //! Full means `Busy`, at once: nobody waits in front of the door. A batch draft delays a live one by at most itself.
 
-use super::sequencer::Job;
+use super::job::Job;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::time::Duration;

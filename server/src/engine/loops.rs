@@ -121,7 +121,9 @@ fn thread<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'stati
     let or_abort = move || match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
         Ok(value) => value,
         Err(_) => {
-            tracing::error!("a loop of the engine has panicked: the process ends; what was acknowledged is on the disk");
+            tracing::error!(
+                "a loop of the engine has panicked: the process ends; what was acknowledged is on the disk"
+            );
             std::process::abort()
         }
     };

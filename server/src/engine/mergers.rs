@@ -5,8 +5,9 @@
 
 use super::Engine;
 use super::draft::Candidate;
+use super::job::{MergeOut, ROUNDS_MAX};
 use super::merge::{self, Sides};
-use super::sequencer::{MergeOut, ROUNDS_MAX, Turn};
+use super::sequencer::Turn;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::Duration;

@@ -30,9 +30,7 @@ pub(crate) fn encode(note: &Note) -> Bytes {
 /// Reads it back. Unreadable bytes (of a newer program) give a note that says so.
 pub fn decode(bytes: &Bytes) -> Note {
     match StoredNote::decode(bytes.clone()) {
-        Ok(stored) => {
-            Note { user: stored.user, description: stored.description, extension: stored.extension }
-        }
+        Ok(stored) => Note { user: stored.user, description: stored.description, extension: stored.extension },
         Err(_) => Note { description: "(unreadable note)".into(), ..Note::default() },
     }
 }

@@ -5,8 +5,7 @@
 //! parked and looked at again when the holder is gone; it is not refused, so that a merge never loses to contention.
 //! This is the only lock held for a client between its calls, and its time limit ends that draft alone.
 
-use super::draft::Admitted;
-use super::sequencer::SealedWrite;
+use super::job::{DraftJob, SealedWrite};
 use rustc_hash::FxHashMap;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Note, ReadRange, Write};
@@ -36,13 +35,7 @@ impl Prepared {
 /// A draft that waits for a holder.
 pub(crate) struct Parked {
     pub(crate) behind: u64,
-    pub(crate) draft: ParkedDraft,
-}
-
-/// What it wants.
-pub(crate) enum ParkedDraft {
-    Commit(Admitted),
-    Prepare(super::sequencer::PrepareJob),
+    pub(crate) draft: DraftJob,
 }
 
 /// All prepared and parked drafts.
@@ -98,7 +91,7 @@ impl Holds {
     }
 
     /// Ends a hold: gives the prepared draft and those that were parked behind it, in their order.
-    pub(crate) fn release(&mut self, id: u64) -> Option<(Prepared, Vec<ParkedDraft>)> {
+    pub(crate) fn release(&mut self, id: u64) -> Option<(Prepared, Vec<DraftJob>)> {
         let prepared = self.prepared.remove(&id)?;
         self.cells.retain(|_, holder| *holder != id);
         // A cell read by several prepared drafts is held by each: give it to one that is left.
@@ -107,12 +100,13 @@ impl Holds {
                 self.cells.entry(cell.clone()).or_insert(*other);
             }
         }
-        let (freed, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parked).into_iter().partition(|p| p.behind == id);
+        let (freed, still): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.parked).into_iter().partition(|p| p.behind == id);
         self.parked = still;
         Some((prepared, freed.into_iter().map(|parked| parked.draft).collect()))
     }
 
-    pub(crate) fn park(&mut self, behind: u64, draft: ParkedDraft) {
+    pub(crate) fn park(&mut self, behind: u64, draft: DraftJob) {
         self.parked.push(Parked { behind, draft });
     }
 
@@ -128,7 +122,7 @@ impl Holds {
     }
 
     /// Everything prepared and parked, for the end of the server.
-    pub(crate) fn drain(&mut self) -> (Vec<Prepared>, Vec<ParkedDraft>) {
+    pub(crate) fn drain(&mut self) -> (Vec<Prepared>, Vec<DraftJob>) {
         self.cells.clear();
         let prepared = self.prepared.drain().map(|(_, prepared)| prepared).collect();
         (prepared, self.parked.drain(..).map(|parked| parked.draft).collect())

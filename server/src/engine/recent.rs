@@ -50,14 +50,7 @@ pub(crate) struct Recent {
 impl Recent {
     /// Nothing is known above `floor`, the newest tid of the store.
     pub(crate) fn new(floor: Tid, bounds: RecentBounds) -> Recent {
-        Recent {
-            bounds,
-            floor,
-            heads: BTreeMap::new(),
-            order: VecDeque::new(),
-            kept: VecDeque::new(),
-            kept_bytes: 0,
-        }
+        Recent { bounds, floor, heads: BTreeMap::new(), order: VecDeque::new(), kept: VecDeque::new(), kept_bytes: 0 }
     }
 
     /// A cell without a head has no revision newer than this.

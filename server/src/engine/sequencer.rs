@@ -13,89 +13,26 @@
 //! - when the writer refuses an epoch (disk full), everything sealed in it is refused, and the next epoch starts from
 //!   what the store has.
 
-use super::clock::Clock;
-use super::draft::{Admitted, Candidate};
+use super::check::{Check, Refused};
 use super::head::HeadView;
 use super::intake::{Intake, Taken};
-use super::merge::{self, Sides};
-use super::prepare::{Holds, ParkedDraft, Prepared};
+use super::job::{Answer, DraftJob, Job, MergeOut, PrepareJob, Question, ROUNDS_MAX, Sealed, SealedWrite};
+use super::prepare::{Holds, Prepared};
 use super::recent::{Recent, RecentBounds};
-use super::{Done, PreparedReceipt, Engine, fault_of, note};
-use crate::store::{Reader, Txn, TxnWrite};
-use bytes::Bytes;
+use super::{Done, Engine, PreparedReceipt, note};
+use crate::store::{Txn, TxnWrite};
 use crossbeam_channel::{Sender, TrySendError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use zeolite_proto::{
-    Cell, Change, CommitKey, ConflictDetail, Fault, FaultKind, Merged, Note, Oid, Priority, Receipt, Tid, Write,
-};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Merged, Note, Oid, Receipt, Tid};
 
-/// How often a draft goes out for an expensive resolver before it runs in the sequencer.
-pub(crate) const ROUNDS_MAX: u8 = 3;
 const PARKED_MAX: usize = 1024;
-
-/// What is asked of the sequencer.
-pub(crate) enum Job {
-    Commit(Admitted),
-    Prepare(PrepareJob),
-    Finish { prepared: u64, key: CommitKey, done: Done<Receipt> },
-    Abort { prepared: u64, done: Done<Tid> },
-    /// A transaction with a tid of its own.
-    Restore { txn: Txn, done: Done<Tid> },
-}
-
-/// A draft to be prepared.
-pub(crate) struct PrepareJob {
-    pub(crate) admitted: Admitted,
-    pub(crate) time_limit: Duration,
-    pub(crate) done: Done<PreparedReceipt>,
-}
-
-/// A write whose result is known; its key may still want its stamp.
-#[derive(Clone, Debug)]
-pub(crate) struct SealedWrite {
-    pub(crate) cell: Cell,
-    pub(crate) stamped: bool,
-    pub(crate) record: Option<Bytes>,
-    pub(crate) merged: bool,
-}
-
-/// A draft whose order and tid are fixed, on its way to the disk.
-pub(crate) struct Sealed {
-    pub(crate) txn: Txn,
-    pub(crate) epoch: u64,
-    pub(crate) answer: Answer,
-    pub(crate) sealed_ns: u64,
-}
-
-/// Who is told when it is durable.
-pub(crate) enum Answer {
-    /// Everybody who waits for the transaction's key.
-    Key,
-    Restored(Done<Tid>),
-}
-
-/// What an expensive resolver needs; made by the sequencer, worked off by the mergers, and back.
-pub(crate) struct MergeOut {
-    pub(crate) job: ParkedDraft,
-    pub(crate) questions: Vec<Question>,
-}
-
-/// One write's merge.
-pub(crate) struct Question {
-    pub(crate) position: usize,
-    pub(crate) base: Option<Bytes>,
-    pub(crate) theirs_tid: Tid,
-    pub(crate) theirs: Option<Bytes>,
-}
 
 /// The sequencer's state; nobody else has it.
 pub(crate) struct Sequencer {
     engine: Arc<Engine>,
     intake: Arc<Intake>,
-    reader: Reader,
-    clock: Arc<dyn Clock>,
     recent: Recent,
     holds: Holds,
     last: Tid,
@@ -118,13 +55,6 @@ pub enum Turn {
     Ended,
 }
 
-enum Refused {
-    /// This draft alone.
-    Fault(Fault),
-    /// It needs an expensive resolver first.
-    Out(Vec<Question>),
-}
-
 impl Sequencer {
     pub(crate) fn new(
         engine: Arc<Engine>,
@@ -135,8 +65,6 @@ impl Sequencer {
     ) -> Sequencer {
         Sequencer {
             intake: engine.intake.clone(),
-            reader: engine.reader.clone(),
-            clock: engine.clock.clone(),
             recent: Recent::new(last, bounds),
             holds: Holds::default(),
             last,
@@ -180,7 +108,7 @@ impl Sequencer {
 
     fn sleep_for(&self) -> Duration {
         let longest = Duration::from_millis(500);
-        self.holds.next_deadline().map_or(longest, |at| at.saturating_sub(self.clock.steady()).min(longest))
+        self.holds.next_deadline().map_or(longest, |at| at.saturating_sub(self.engine.clock.steady()).min(longest))
     }
 
     fn end(&mut self) -> Turn {
@@ -196,34 +124,36 @@ impl Sequencer {
 
     fn work(&mut self, job: Job) {
         match job {
-            Job::Commit(admitted) => self.decide(ParkedDraft::Commit(admitted)),
-            Job::Prepare(job) => self.decide(ParkedDraft::Prepare(job)),
+            Job::Commit(admitted) => self.decide(DraftJob::Commit(admitted)),
+            Job::Prepare(job) => self.decide(DraftJob::Prepare(job)),
             Job::Finish { prepared, key, done } => self.finish(prepared, key, done),
             Job::Abort { prepared, done } => self.abort(prepared, done),
             Job::Restore { txn, done } => self.restore(txn, done),
         }
     }
 
-    fn decide(&mut self, draft: ParkedDraft) {
+    fn decide(&mut self, draft: DraftJob) {
         let admitted = draft.admitted();
-        if let Some(holder) = self.holds.holder(&admitted.draft, matches!(draft, ParkedDraft::Prepare(_))) {
+        if let Some(holder) = self.holds.holder(&admitted.draft, matches!(draft, DraftJob::Prepare(_))) {
             if self.holds.parked() >= PARKED_MAX {
                 let message = format!("{PARKED_MAX} drafts wait for prepared ones already; come back");
                 return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
             }
             return self.holds.park(holder, draft);
         }
-        let started = self.clock.steady();
+        let started = self.engine.clock.steady();
         self.engine.stats.queue.record((started.as_nanos() as u64).saturating_sub(admitted.queued_ns));
-        match self.results(admitted) {
+        let check =
+            Check { engine: &self.engine, view: HeadView { recent: &self.recent, reader: &self.engine.reader } };
+        match check.results(admitted) {
             Ok(writes) => {
-                self.engine.stats.check.record(since(&*self.clock, started));
+                self.engine.stats.check.record(self.engine.nanos_since(started));
                 match draft {
-                    ParkedDraft::Commit(admitted) => {
+                    DraftJob::Commit(admitted) => {
                         let (key, note) = (admitted.draft.key, admitted.draft.note);
                         self.seal(key, &note, writes);
                     }
-                    ParkedDraft::Prepare(job) => self.prepare(job, writes),
+                    DraftJob::Prepare(job) => self.prepare(job, writes),
                 }
             }
             Err(Refused::Fault(fault)) => self.refuse(draft, fault),
@@ -231,107 +161,7 @@ impl Sequencer {
         }
     }
 
-    /// What the draft's writes become, or why not. Pure with respect to the sequencer.
-    fn results(&self, admitted: &Admitted) -> Result<Vec<SealedWrite>, Refused> {
-        let view = HeadView { recent: &self.recent, reader: &self.reader };
-        let draft = &admitted.draft;
-        for read in &draft.read_cells {
-            if let Some(newest) = view.newer(&read.cell, read.base, admitted.checked_at)? {
-                return Err(self.read_conflict(&view, &read.cell, read.base, newest));
-            }
-        }
-        for range in &draft.read_ranges {
-            if let Some((cell, newest)) = view.newer_in_range(range, admitted.checked_at)? {
-                return Err(self.read_conflict(&view, &cell, range.base, newest));
-            }
-        }
-        let mut writes = Vec::with_capacity(draft.writes.len());
-        let mut questions = Vec::new();
-        for (position, write) in draft.writes.iter().enumerate() {
-            if let Some(record) = self.clean(&view, write, admitted.checked_at)? {
-                writes.push(SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged: false });
-                continue;
-            }
-            match self.merged(&view, admitted, position, write)? {
-                Ok(record) => {
-                    writes.push(SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged: true });
-                }
-                Err(question) => questions.push(question),
-            }
-        }
-        if questions.is_empty() { Ok(writes) } else { Err(Refused::Out(questions)) }
-    }
-
-    /// The write's own record when nothing stands in its way; `None`: a resolver has to decide.
-    fn clean(&self, view: &HeadView<'_>, write: &Write, checked_at: Tid) -> Result<Option<Option<Bytes>>, Refused> {
-        let own = match &write.change {
-            Change::Apply { .. } => return Ok(None),
-            Change::Put(record) => Some(record.clone()),
-            Change::Delete => None,
-        };
-        // The key of a stamped write does not exist before its stamp.
-        let newer = if write.stamped { None } else { view.newer(&write.cell, write.base, checked_at)? };
-        Ok(newer.is_none().then_some(own))
-    }
-
-    fn merged(
-        &self,
-        view: &HeadView<'_>,
-        admitted: &Admitted,
-        position: usize,
-        write: &Write,
-    ) -> Result<Result<Option<Bytes>, Question>, Refused> {
-        let (theirs_tid, theirs) = if write.stamped { (Tid::NONE, None) } else { view.newest(&write.cell)? };
-        let fits = |candidate: &&Candidate| candidate.position == position && candidate.theirs == theirs_tid;
-        if let Some(candidate) = admitted.candidates.iter().find(fits) {
-            return Ok(Ok(candidate.record.clone()));
-        }
-        let base = match write.change {
-            Change::Apply { .. } => None,
-            Change::Put(_) | Change::Delete => self.reader.get(&write.cell, write.base)?.and_then(|base| base.record),
-        };
-        let resolver = merge::resolver_of(&self.engine.registry, &write.change, theirs.as_ref());
-        if resolver.is_some_and(|resolver| resolver.expensive()) && admitted.rounds < ROUNDS_MAX {
-            return Ok(Err(Question { position, base, theirs_tid, theirs }));
-        }
-        let started = self.clock.steady();
-        let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
-        let outcome = merge::resolve(&self.engine.registry, &self.engine.limits, &write.change, sides);
-        self.engine.stats.merge.record(since(&*self.clock, started));
-        outcome.map(Ok).map_err(|not_merged| {
-            Refused::Fault(Fault::conflict(
-                FaultKind::Conflict,
-                ConflictDetail {
-                    cell: write.cell.clone(),
-                    class: not_merged.class,
-                    base: write.base,
-                    newest: theirs_tid,
-                    reason: not_merged.reason,
-                    base_record: base,
-                    newest_record: theirs,
-                },
-            ))
-        })
-    }
-
-    fn read_conflict(&self, view: &HeadView<'_>, cell: &Cell, base: Tid, newest: Tid) -> Refused {
-        let newest_record = view.newest(cell).ok().and_then(|(_, record)| record);
-        let class = merge::class_of(&Change::Delete, newest_record.as_ref()).to_owned();
-        Refused::Fault(Fault::conflict(
-            FaultKind::ReadConflict,
-            ConflictDetail {
-                cell: cell.clone(),
-                class,
-                base,
-                newest,
-                reason: "it was read, and the draft asked for a serializable commit".into(),
-                base_record: None,
-                newest_record: None,
-            },
-        ))
-    }
-
-    fn send_out(&mut self, draft: ParkedDraft, questions: Vec<Question>) {
+    fn send_out(&mut self, draft: DraftJob, questions: Vec<Question>) {
         self.engine.merging_started();
         if let Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) =
             self.to_mergers.try_send(MergeOut { job: draft, questions })
@@ -345,7 +175,7 @@ impl Sequencer {
     }
 
     fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>) {
-        let tid = Tid::from_unix_nanos(self.clock.unix_nanos()).max(self.last.next());
+        let tid = Tid::from_unix_nanos(self.engine.clock.unix_nanos()).max(self.last.next());
         let stamped = |position: usize, write: SealedWrite| TxnWrite {
             cell: if write.stamped { stamp(&write.cell, tid, position) } else { write.cell },
             record: write.record,
@@ -360,7 +190,7 @@ impl Sequencer {
         for write in &txn.writes {
             self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
         }
-        let sealed_ns = self.clock.steady().as_nanos() as u64;
+        let sealed_ns = self.engine.clock.steady().as_nanos() as u64;
         let sealed = Sealed { txn, epoch: self.epoch, answer, sealed_ns };
         // At most one is stuck: the next job is only taken when it has been handed over.
         debug_assert!(self.stuck.is_none());
@@ -392,14 +222,15 @@ impl Sequencer {
         self.next_prepared = self.next_prepared.wrapping_add(1);
         let draft = job.admitted.draft;
         let by_resolver = writes.iter().filter(|write| write.merged);
-        let merged = by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect();
+        let merged =
+            by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect();
         let prepared = Prepared {
             key: draft.key,
             note: draft.note,
             writes,
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
             read_ranges: draft.read_ranges,
-            deadline: self.clock.steady() + job.time_limit,
+            deadline: self.engine.clock.steady() + job.time_limit,
         };
         self.holds.hold(id, prepared);
         self.engine.stats.set_prepared(self.holds.len());
@@ -430,7 +261,7 @@ impl Sequencer {
         if self.holds.len() == 0 {
             return;
         }
-        for id in self.holds.expired(self.clock.steady()) {
+        for id in self.holds.expired(self.engine.clock.steady()) {
             if let Some((prepared, freed)) = self.holds.release(id) {
                 self.engine.stats.set_prepared(self.holds.len());
                 self.lose(prepared.key, "the prepared draft was over its time limit");
@@ -444,7 +275,7 @@ impl Sequencer {
         self.engine.keys.complete(key, Err(Fault::new(FaultKind::PrepareLost, message)));
     }
 
-    fn unpark(&self, freed: Vec<ParkedDraft>) {
+    fn unpark(&self, freed: Vec<DraftJob>) {
         for draft in freed {
             self.intake.push_control(draft.into_job());
         }
@@ -455,18 +286,19 @@ impl Sequencer {
             let message = format!("tid {} is not newer than {}; restore only adds to the end", txn.tid, self.last);
             return done(Err(Fault::invalid(message)));
         }
-        let greatest = txn.writes.iter().map(|write| write.cell.oid).filter(|oid| *oid != super::oids::SYSTEM_OID).max();
+        let greatest =
+            txn.writes.iter().map(|write| write.cell.oid).filter(|oid| *oid != super::oids::SYSTEM_OID).max();
         self.engine.oids.observe(greatest.unwrap_or(Oid::ROOT));
         self.pass_on(txn, Answer::Restored(done));
     }
 
-    fn refuse(&self, draft: ParkedDraft, fault: Fault) {
+    fn refuse(&self, draft: DraftJob, fault: Fault) {
         if matches!(fault.kind, FaultKind::Conflict | FaultKind::ReadConflict) {
             self.engine.stats.conflicts.add(1);
         }
         match draft {
-            ParkedDraft::Commit(admitted) => self.engine.keys.complete(admitted.draft.key, Err(fault)),
-            ParkedDraft::Prepare(job) => {
+            DraftJob::Commit(admitted) => self.engine.keys.complete(admitted.draft.key, Err(fault)),
+            DraftJob::Prepare(job) => {
                 self.engine.keys.complete(job.admitted.draft.key, Err(fault.clone()));
                 (job.done)(Err(fault));
             }
@@ -481,41 +313,13 @@ impl Sequencer {
         if let Some(sealed) = self.stuck.take() {
             self.engine.refuse_sealed(sealed, self.engine.why_refused());
         }
+        // What was prepared may have been merged on top of what is refused now.
+        let (prepared, parked) = self.holds.drain();
+        prepared.into_iter().for_each(|held| self.lose(held.key, "the disk was full"));
+        self.unpark(parked);
+        self.engine.stats.set_prepared(0);
         self.recent.reset(self.last);
         self.epoch = refused + 1;
-    }
-}
-
-impl ParkedDraft {
-    pub(crate) fn admitted(&self) -> &Admitted {
-        match self {
-            ParkedDraft::Commit(admitted) => admitted,
-            ParkedDraft::Prepare(job) => &job.admitted,
-        }
-    }
-
-    pub(crate) fn admitted_mut(&mut self) -> &mut Admitted {
-        match self {
-            ParkedDraft::Commit(admitted) => admitted,
-            ParkedDraft::Prepare(job) => &mut job.admitted,
-        }
-    }
-
-    pub(crate) fn into_job(self) -> Job {
-        match self {
-            ParkedDraft::Commit(admitted) => Job::Commit(admitted),
-            ParkedDraft::Prepare(job) => Job::Prepare(job),
-        }
-    }
-
-    pub(crate) fn priority(&self) -> Priority {
-        self.admitted().draft.priority
-    }
-}
-
-impl From<crate::store::StoreError> for Refused {
-    fn from(error: crate::store::StoreError) -> Refused {
-        Refused::Fault(fault_of(error))
     }
 }
 
@@ -526,8 +330,4 @@ fn stamp(cell: &Cell, tid: Tid, position: usize) -> Cell {
     key.extend_from_slice(&tid.0.to_be_bytes());
     key.extend_from_slice(&(position as u32).to_be_bytes());
     Cell { oid: cell.oid, key: key.into() }
-}
-
-fn since(clock: &dyn Clock, started: Duration) -> u64 {
-    clock.steady().saturating_sub(started).as_nanos() as u64
 }

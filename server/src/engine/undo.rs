@@ -28,7 +28,9 @@ impl Engine {
             return Err(Fault::new(FaultKind::NotFound, format!("there is no transaction {tid}; see `zeolite log`")));
         };
         if txn.writes.iter().any(|write| write.cell.oid == super::oids::SYSTEM_OID) {
-            return Err(Fault::invalid(format!("transaction {tid} is the server's own bookkeeping; it cannot be undone")));
+            return Err(Fault::invalid(format!(
+                "transaction {tid} is the server's own bookkeeping; it cannot be undone"
+            )));
         }
         let mut writes = Vec::with_capacity(txn.writes.len());
         for write in txn.writes {

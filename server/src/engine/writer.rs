@@ -8,7 +8,8 @@
 //! write or sync nothing is acknowledged any more.
 
 use super::feed::FeedItem;
-use super::sequencer::{Answer, Sealed, Turn};
+use super::job::{Answer, Sealed};
+use super::sequencer::Turn;
 use super::{Engine, fault_of};
 use crate::store::{Appender, StoreError, Txn};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -109,10 +110,8 @@ impl Writer {
 
     fn tell(&mut self, txns: Vec<Txn>, answers: Vec<Answer>) {
         let Some(last) = txns.last().map(|txn| txn.tid) else { return };
-        let item = |txn: &Txn| FeedItem {
-            tid: txn.tid,
-            cells: txn.writes.iter().map(|write| write.cell.clone()).collect(),
-        };
+        let item =
+            |txn: &Txn| FeedItem { tid: txn.tid, cells: txn.writes.iter().map(|write| write.cell.clone()).collect() };
         self.engine.feed.publish(last, || txns.iter().map(item).collect());
         self.engine.backlog.grew(self.appender.unsettled_bytes());
         self.engine.stats.commits.add(txns.len() as u64);
@@ -156,6 +155,7 @@ fn refuse(engine: &Engine, txns: Vec<Txn>, answers: Vec<Answer>, why: &Fault) {
 }
 
 fn size(txn: &Txn) -> usize {
-    let writes = txn.writes.iter().map(|write| 32 + write.cell.key.len() + write.record.as_ref().map_or(0, |r| r.len()));
+    let writes =
+        txn.writes.iter().map(|write| 32 + write.cell.key.len() + write.record.as_ref().map_or(0, |r| r.len()));
     40 + txn.note.len() + writes.sum::<usize>()
 }

@@ -1,0 +1,146 @@
+//! Owns the caller's side of a commit: admission and the commit key, in the caller's own task, in parallel with all others.
+
+use super::draft::{self, Admitted, LookedAhead};
+use super::job::{Job, PrepareJob};
+use super::keys::{Entered, Standing};
+use super::{Done, Engine, Outcome, PreparedReceipt, fault_of, poisoned_fault, writer};
+use crate::store::Txn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Tid};
+
+impl Engine {
+    /// Commits a draft: admission here, in the caller's thread; the outcome through `done`.
+    pub fn commit(self: &Arc<Self>, draft: Draft, done: Done<Receipt>) {
+        let key = draft.key;
+        match self.keys.enter(key, done) {
+            Entered::Joined => {}
+            Entered::Committed(tid, done) => done(self.tell_again(tid)),
+            Entered::New => {
+                if let Err(fault) = self.admit(draft).and_then(|admitted| {
+                    let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
+                    self.intake.push(Job::Commit(admitted), priority, bytes).map_err(|(_, fault)| fault)
+                }) {
+                    self.keys.complete(key, Err(fault));
+                }
+            }
+        }
+    }
+
+    /// First phase of two: after it, `finish` succeeds until the time limit (0: the default) is over.
+    pub fn prepare(self: &Arc<Self>, draft: Draft, time_limit_ms: u64, done: Done<PreparedReceipt>) {
+        let limit = self.limits.prepare_ms_max;
+        let time_limit_ms = if time_limit_ms == 0 { limit.min(30_000) } else { time_limit_ms };
+        if time_limit_ms > limit {
+            return done(Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize)));
+        }
+        let key = draft.key;
+        if !self.keys.reserve(key) {
+            let message =
+                "this commit key is taken: its draft is prepared, in flight or committed; ask for its outcome";
+            return done(Err(Fault::invalid(message)));
+        }
+        let refuse = |fault: Fault, done: Done<PreparedReceipt>| {
+            self.keys.complete(key, Err(fault.clone()));
+            done(Err(fault));
+        };
+        let admitted = match self.admit(draft) {
+            Ok(admitted) => admitted,
+            Err(fault) => return refuse(fault, done),
+        };
+        let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
+        let job = PrepareJob { admitted, time_limit: Duration::from_millis(time_limit_ms), done };
+        if let Err((Job::Prepare(job), fault)) = self.intake.push(Job::Prepare(job), priority, bytes) {
+            refuse(fault, job.done);
+        }
+    }
+
+    /// Second phase: commits what was prepared. Also answers a key that is committed already.
+    pub fn finish(self: &Arc<Self>, prepared: u64, key: CommitKey, done: Done<Receipt>) {
+        self.intake.push_control(Job::Finish { prepared, key, done });
+    }
+
+    /// Gives a prepared draft up; one that is gone already is no error.
+    pub fn abort(self: &Arc<Self>, prepared: u64, done: Done<Tid>) {
+        self.intake.push_control(Job::Abort { prepared, done });
+    }
+
+    /// Where a commit key stands.
+    pub fn outcome(&self, key: CommitKey) -> Result<Outcome, Fault> {
+        match self.keys.standing(key) {
+            Standing::Unknown => Ok(Outcome::Unknown),
+            Standing::InFlight => Ok(Outcome::InFlight),
+            Standing::Committed(tid) => self.tell_again(tid).map(Outcome::Committed),
+        }
+    }
+
+    /// Writes a transaction with a tid of its own, newer than any here (import, copy).
+    pub fn restore(self: &Arc<Self>, txn: Txn, done: Done<Tid>) {
+        let bytes = match draft::admit_restored(&txn, &self.limits) {
+            Ok(bytes) => bytes,
+            Err(fault) => return done(Err(fault)),
+        };
+        if let Err((Job::Restore { done, .. }, fault)) =
+            self.intake.push(Job::Restore { txn, done }, Priority::Batch, bytes)
+        {
+            done(Err(fault));
+        }
+    }
+
+    fn admit(&self, draft: Draft) -> Result<Admitted, Fault> {
+        if let Some(reason) = self.poisoned.get() {
+            return Err(poisoned_fault(reason));
+        }
+        let mut admitted = draft::admit(draft, &self.limits, &self.oids, self.visible())?;
+        admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
+        admitted.queued_ns = self.clock.steady().as_nanos() as u64;
+        Ok(admitted)
+    }
+
+    /// Asks the store, here and in parallel, what the sequencer's memory does not reach back to. When something newer is
+    /// found nothing is claimed: the sequencer decides.
+    fn look_ahead(&self, draft: &Draft) -> Result<LookedAhead, Fault> {
+        let floor = Tid(self.recent_floor.load(Ordering::Acquire));
+        let old = |base: Tid| base < floor;
+        let looked_at = self.visible();
+        for write in draft.writes.iter().filter(|write| old(write.base) && !write.stamped) {
+            let blind = matches!(write.change, Change::Apply { .. });
+            if !blind && self.reader.newest(&write.cell).map_err(fault_of)?.is_some_and(|tid| tid > write.base) {
+                return Ok(LookedAhead::default());
+            }
+        }
+        for read in draft.read_cells.iter().filter(|read| old(read.base)) {
+            if self.reader.newest(&read.cell).map_err(fault_of)?.is_some_and(|tid| tid > read.base) {
+                return Ok(LookedAhead::default());
+            }
+        }
+        for range in draft.read_ranges.iter().filter(|range| old(range.base)) {
+            let hit = self.reader.newest_in_range(range.oid, &range.from, &range.to, range.base).map_err(fault_of)?;
+            if hit.is_some() {
+                return Ok(LookedAhead::default());
+            }
+        }
+        Ok(LookedAhead { below: floor, at: looked_at })
+    }
+
+    /// The receipt of a committed transaction, told again from the log.
+    fn tell_again(&self, tid: Tid) -> Result<Receipt, Fault> {
+        let txn = self.reader.txn(tid).map_err(fault_of)?;
+        // A transaction of which pack has taken everything is still committed.
+        Ok(txn.map_or(Receipt { tid, merged: Vec::new() }, |txn| writer::receipt_of(&txn)))
+    }
+
+    /// Answers by the key alone: a finish whose prepared draft is gone.
+    pub(super) fn answer_by_key(&self, key: CommitKey, done: Done<Receipt>) {
+        match self.keys.enter(key, done) {
+            Entered::Joined => {}
+            Entered::Committed(tid, done) => done(self.tell_again(tid)),
+            Entered::New => {
+                let message = "there is no such prepared draft: it was aborted, ran out of time, or the server was restarted; \
+                               nothing of it was committed: run the transaction again";
+                self.keys.complete(key, Err(Fault::new(FaultKind::PrepareLost, message)));
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Owns what travels between the callers, the sequencer, the mergers and the writer.
+//!
+//! ```text
+//!   Job ──> sequencer ──> Sealed ──> writer
+//!    ▲          └── MergeOut ──> mergers ──┐
+//!    └───────────────────────────────────────────┘
+//! ```
+//! Stages are types, so that the illegal order does not compile: only a sealed draft can be written.
+
+use super::draft::Admitted;
+use super::{Done, PreparedReceipt};
+use crate::store::Txn;
+use bytes::Bytes;
+use std::time::Duration;
+use zeolite_proto::{Cell, CommitKey, Receipt, Tid};
+
+/// How often a draft goes out for an expensive resolver before it runs in the sequencer.
+pub(crate) const ROUNDS_MAX: u8 = 3;
+
+/// What is asked of the sequencer.
+pub(crate) enum Job {
+    Commit(Admitted),
+    Prepare(PrepareJob),
+    Finish {
+        prepared: u64,
+        key: CommitKey,
+        done: Done<Receipt>,
+    },
+    Abort {
+        prepared: u64,
+        done: Done<Tid>,
+    },
+    /// A transaction with a tid of its own.
+    Restore {
+        txn: Txn,
+        done: Done<Tid>,
+    },
+}
+
+/// A draft to be prepared.
+pub(crate) struct PrepareJob {
+    pub(crate) admitted: Admitted,
+    pub(crate) time_limit: Duration,
+    pub(crate) done: Done<PreparedReceipt>,
+}
+
+/// A write whose result is known; its key may still want its stamp.
+#[derive(Clone, Debug)]
+pub(crate) struct SealedWrite {
+    pub(crate) cell: Cell,
+    pub(crate) stamped: bool,
+    pub(crate) record: Option<Bytes>,
+    pub(crate) merged: bool,
+}
+
+/// A draft whose order and tid are fixed, on its way to the disk.
+pub(crate) struct Sealed {
+    pub(crate) txn: Txn,
+    pub(crate) epoch: u64,
+    pub(crate) answer: Answer,
+    pub(crate) sealed_ns: u64,
+}
+
+/// Who is told when it is durable.
+pub(crate) enum Answer {
+    /// Everybody who waits for the transaction's key.
+    Key,
+    Restored(Done<Tid>),
+}
+
+/// What an expensive resolver needs; made by the sequencer, worked off by the mergers, and back.
+pub(crate) struct MergeOut {
+    pub(crate) job: DraftJob,
+    pub(crate) questions: Vec<Question>,
+}
+
+/// One write's merge.
+pub(crate) struct Question {
+    pub(crate) position: usize,
+    pub(crate) base: Option<Bytes>,
+    pub(crate) theirs_tid: Tid,
+    pub(crate) theirs: Option<Bytes>,
+}
+
+/// A draft on its way: to be committed, or to be prepared.
+pub(crate) enum DraftJob {
+    Commit(Admitted),
+    Prepare(PrepareJob),
+}
+
+impl DraftJob {
+    pub(crate) fn admitted(&self) -> &Admitted {
+        match self {
+            DraftJob::Commit(admitted) => admitted,
+            DraftJob::Prepare(job) => &job.admitted,
+        }
+    }
+
+    pub(crate) fn admitted_mut(&mut self) -> &mut Admitted {
+        match self {
+            DraftJob::Commit(admitted) => admitted,
+            DraftJob::Prepare(job) => &mut job.admitted,
+        }
+    }
+
+    pub(crate) fn into_job(self) -> Job {
+        match self {
+            DraftJob::Commit(admitted) => Job::Commit(admitted),
+            DraftJob::Prepare(job) => Job::Prepare(job),
+        }
+    }
+}
