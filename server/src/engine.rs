@@ -39,13 +39,13 @@ mod writer;
 
 use crate::store::Progress;
 use crate::store::disk::Disk;
-use crate::store::{Appender, Opened, Reader, Recovered, Settler, Store, StoreError, StoreSettings};
+use crate::store::{Appender, Opened, Reader, Recovered, Settler, Store, StoreError, StoreSettings, Txn};
 use backlog::Backlog;
 use clock::Clock;
 use draft::{Admitted, LookedAhead};
 use feed::{Feed, FeedSink};
 use intake::Intake;
-use job::{Answer, Job, Sealed};
+use job::{Answer, DraftJob, Hop, Job};
 use keys::{Entered, Keys};
 use oids::{Oids, Raise};
 use parking_lot::Mutex;
@@ -320,10 +320,13 @@ impl Engine {
         CommitKey(key)
     }
 
-    fn poison(&self, reason: &str) {
-        if self.poisoned.set(reason.to_owned()).is_ok() {
+    /// Keeps the first reason; true for that one.
+    fn poison(&self, reason: &str) -> bool {
+        let first = self.poisoned.set(reason.to_owned()).is_ok();
+        if first {
             tracing::error!(reason, "the store is poisoned: reads go on, nothing is written any more");
         }
+        first
     }
 
     fn refused_epoch(&self) -> u64 {
@@ -341,10 +344,32 @@ impl Engine {
         why.unwrap_or_else(|| Fault::new(FaultKind::Internal, "a batch was refused without a reason"))
     }
 
-    fn refuse_sealed(&self, sealed: Sealed, why: Fault) {
-        match sealed.answer {
-            Answer::Key => self.keys.complete(sealed.txn.key, Err(why)),
-            Answer::Restored(done) => done(Err(why)),
+    fn refuse_hop(&self, hop: Hop, why: Fault) {
+        match hop {
+            Hop::Sealed(sealed) => self.answer(sealed.txn, sealed.answer, Err(why)),
+            Hop::After { tell, .. } => tell(Some(why)),
+        }
+    }
+
+    fn refuse_draft(&self, draft: DraftJob, fault: Fault) {
+        match draft {
+            DraftJob::Commit(admitted) => self.keys.complete(admitted.draft.key, Err(fault)),
+            DraftJob::Prepare(job) => {
+                self.keys.complete(job.admitted.draft.key, Err(fault.clone()));
+                (job.done)(Err(fault));
+            }
+        }
+    }
+
+    /// Tells the committer of a transaction: durable, or why not.
+    fn answer(&self, txn: Txn, answer: Answer, result: Result<(), Fault>) {
+        match answer {
+            Answer::Key => {
+                let receipt = result.map(|()| writer::receipt_of(&txn));
+                self.stats.merges.add(receipt.as_ref().map_or(0, |receipt| receipt.merged.len() as u64));
+                self.keys.complete(txn.key, receipt);
+            }
+            Answer::Restored(done) => done(result.map(|()| txn.tid)),
         }
     }
 

@@ -84,6 +84,7 @@ impl Check<'_> {
         }
         let base = match write.change {
             Change::Apply { .. } => None,
+            _ if write.base == Tid::NONE => None,
             Change::Put(_) | Change::Delete => view.reader.get(&write.cell, write.base)?.and_then(|base| base.record),
         };
         let resolver = merge::resolver_of(&self.engine.registry, &write.change, theirs.as_ref());

@@ -68,10 +68,12 @@ impl Engine {
 
     /// Where a commit key stands.
     pub fn outcome(&self, key: CommitKey) -> Result<Outcome, Fault> {
-        match self.keys.standing(key) {
-            Standing::Unknown => Ok(Outcome::Unknown),
-            Standing::InFlight => Ok(Outcome::InFlight),
-            Standing::Committed(tid) => self.tell_again(tid).map(Outcome::Committed),
+        match (self.keys.standing(key), self.poisoned.get()) {
+            // The batch that poisoned the store may be on the disk or not.
+            (Standing::Unknown, Some(reason)) => Err(poisoned_fault(reason)),
+            (Standing::Unknown, None) => Ok(Outcome::Unknown),
+            (Standing::InFlight, _) => Ok(Outcome::InFlight),
+            (Standing::Committed(tid), _) => self.tell_again(tid).map(Outcome::Committed),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{Done, PreparedReceipt};
 use crate::store::Txn;
 use bytes::Bytes;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, Receipt, Tid};
 
 /// How often a draft goes out for an expensive resolver before it runs in the sequencer.
 pub(crate) const ROUNDS_MAX: u8 = 3;
@@ -51,6 +51,27 @@ pub(crate) struct SealedWrite {
     pub(crate) stamped: bool,
     pub(crate) record: Option<Bytes>,
     pub(crate) merged: bool,
+}
+
+/// What goes from the sequencer to the writer, in order.
+pub(crate) enum Hop {
+    /// To be written.
+    Sealed(Sealed),
+    /// To be told once everything sealed before it is durable: nobody may learn of a revision that is not.
+    After {
+        epoch: u64,
+        /// Called with the reason when what was before it is refused instead.
+        tell: Box<dyn FnOnce(Option<Fault>) + Send>,
+    },
+}
+
+impl Hop {
+    pub(crate) fn epoch(&self) -> u64 {
+        match self {
+            Hop::Sealed(sealed) => sealed.epoch,
+            Hop::After { epoch, .. } => *epoch,
+        }
+    }
 }
 
 /// A draft whose order and tid are fixed, on its way to the disk.

@@ -16,7 +16,7 @@
 use super::check::{Check, Refused};
 use super::head::HeadView;
 use super::intake::{Intake, Taken};
-use super::job::{Answer, DraftJob, Job, MergeOut, PrepareJob, Question, ROUNDS_MAX, Sealed, SealedWrite};
+use super::job::{Answer, DraftJob, Hop, Job, MergeOut, PrepareJob, Question, ROUNDS_MAX, Sealed, SealedWrite};
 use super::prepare::{Holds, Prepared};
 use super::recent::{Recent, RecentBounds};
 use super::{Done, Engine, PreparedReceipt, note};
@@ -38,10 +38,10 @@ pub(crate) struct Sequencer {
     last: Tid,
     epoch: u64,
     next_prepared: u64,
-    to_writer: Sender<Sealed>,
+    to_writer: Sender<Hop>,
     to_mergers: Sender<MergeOut>,
     /// Sealed, but the writer's hop was full.
-    stuck: Option<Sealed>,
+    stuck: Option<Hop>,
 }
 
 /// How a turn ended.
@@ -60,7 +60,7 @@ impl Sequencer {
         engine: Arc<Engine>,
         bounds: RecentBounds,
         last: Tid,
-        to_writer: Sender<Sealed>,
+        to_writer: Sender<Hop>,
         to_mergers: Sender<MergeOut>,
     ) -> Sequencer {
         Sequencer {
@@ -118,7 +118,7 @@ impl Sequencer {
         }
         let (prepared, parked) = self.holds.drain();
         prepared.into_iter().for_each(|held| self.lose(held.key, "the server went down"));
-        parked.into_iter().for_each(|draft| self.refuse(draft, super::intake::shutting_down()));
+        parked.into_iter().for_each(|draft| self.engine.refuse_draft(draft, super::intake::shutting_down()));
         Turn::Ended
     }
 
@@ -191,27 +191,30 @@ impl Sequencer {
             self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
         }
         let sealed_ns = self.engine.clock.steady().as_nanos() as u64;
-        let sealed = Sealed { txn, epoch: self.epoch, answer, sealed_ns };
-        // At most one is stuck: the next job is only taken when it has been handed over.
-        debug_assert!(self.stuck.is_none());
-        self.stuck = Some(sealed);
+        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, answer, sealed_ns }));
     }
 
-    fn hand_over(&mut self, sealed: Sealed, wait: bool) -> bool {
+    /// A job makes at most one hop, and the next job is only taken when it has been handed over.
+    fn send_on(&mut self, hop: Hop) {
+        debug_assert!(self.stuck.is_none());
+        self.stuck = Some(hop);
+    }
+
+    fn hand_over(&mut self, hop: Hop, wait: bool) -> bool {
         if wait {
-            if let Err(lost) = self.to_writer.send(sealed) {
-                self.engine.refuse_sealed(lost.0, super::intake::shutting_down());
+            if let Err(lost) = self.to_writer.send(hop) {
+                self.engine.refuse_hop(lost.0, super::intake::shutting_down());
             }
             return true;
         }
-        match self.to_writer.try_send(sealed) {
+        match self.to_writer.try_send(hop) {
             Ok(()) => true,
-            Err(TrySendError::Full(sealed)) => {
-                self.stuck = Some(sealed);
+            Err(TrySendError::Full(hop)) => {
+                self.stuck = Some(hop);
                 false
             }
-            Err(TrySendError::Disconnected(sealed)) => {
-                self.engine.refuse_sealed(sealed, super::intake::shutting_down());
+            Err(TrySendError::Disconnected(hop)) => {
+                self.engine.refuse_hop(hop, super::intake::shutting_down());
                 true
             }
         }
@@ -234,7 +237,13 @@ impl Sequencer {
         };
         self.holds.hold(id, prepared);
         self.engine.stats.set_prepared(self.holds.len());
-        (job.done)(Ok(PreparedReceipt { prepared: id, merged }));
+        // The promise rests on what is sealed before it: it is given when that is durable.
+        let done = job.done;
+        let tell = Box::new(move |refused: Option<Fault>| match refused {
+            None => done(Ok(PreparedReceipt { prepared: id, merged })),
+            Some(why) => done(Err(why)),
+        });
+        self.send_on(Hop::After { epoch: self.epoch, tell });
     }
 
     fn finish(&mut self, id: u64, key: CommitKey, done: Done<Receipt>) {
@@ -292,17 +301,18 @@ impl Sequencer {
         self.pass_on(txn, Answer::Restored(done));
     }
 
-    fn refuse(&self, draft: DraftJob, fault: Fault) {
+    /// Tells a refusal: at once, or, when it shows a revision that is not durable yet, after that.
+    fn refuse(&mut self, draft: DraftJob, fault: Fault) {
         if matches!(fault.kind, FaultKind::Conflict | FaultKind::ReadConflict) {
             self.engine.stats.conflicts.add(1);
         }
-        match draft {
-            DraftJob::Commit(admitted) => self.engine.keys.complete(admitted.draft.key, Err(fault)),
-            DraftJob::Prepare(job) => {
-                self.engine.keys.complete(job.admitted.draft.key, Err(fault.clone()));
-                (job.done)(Err(fault));
-            }
+        let shows_pending = fault.conflict.as_ref().is_some_and(|at| at.newest > self.engine.visible());
+        if !shows_pending {
+            return self.engine.refuse_draft(draft, fault);
         }
+        let engine = self.engine.clone();
+        let tell = Box::new(move |refused: Option<Fault>| engine.refuse_draft(draft, refused.unwrap_or(fault)));
+        self.send_on(Hop::After { epoch: self.epoch, tell });
     }
 
     fn start_epoch_if_refused(&mut self) {
@@ -310,8 +320,8 @@ impl Sequencer {
         if refused < self.epoch {
             return;
         }
-        if let Some(sealed) = self.stuck.take() {
-            self.engine.refuse_sealed(sealed, self.engine.why_refused());
+        if let Some(hop) = self.stuck.take() {
+            self.engine.refuse_hop(hop, self.engine.why_refused());
         }
         // What was prepared may have been merged on top of what is refused now.
         let (prepared, parked) = self.holds.drain();

@@ -8,14 +8,14 @@
 //! write or sync nothing is acknowledged any more.
 
 use super::feed::FeedItem;
-use super::job::{Answer, Sealed};
+use super::job::{Answer, Hop};
 use super::sequencer::Turn;
 use super::{Engine, fault_of};
 use crate::store::{Appender, StoreError, Txn};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Fault, Merged, Receipt};
+use zeolite_proto::{Fault, FaultKind, Merged, Receipt, Tid};
 
 /// Bounds of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +28,10 @@ pub(crate) struct BatchBounds {
 pub(crate) struct Writer {
     pub(crate) engine: Arc<Engine>,
     pub(crate) appender: Appender,
-    pub(crate) from_sequencer: Receiver<Sealed>,
+    pub(crate) from_sequencer: Receiver<Hop>,
     pub(crate) bounds: BatchBounds,
     /// Taken out of the hop, but over the last batch's bound.
-    pub(crate) first: Option<Sealed>,
+    pub(crate) first: Option<Hop>,
 }
 
 impl Writer {
@@ -45,8 +45,8 @@ impl Writer {
         match first {
             Ok(first) => {
                 self.hold_back(wait);
-                let (txns, answers, epoch) = self.drain(first);
-                self.write(txns, answers, epoch);
+                let batch = self.drain(first);
+                self.write(batch);
                 Turn::Worked
             }
             Err(RecvTimeoutError::Timeout) => Turn::Idle,
@@ -61,80 +61,119 @@ impl Writer {
         }
     }
 
-    fn drain(&mut self, first: Sealed) -> (Vec<Txn>, Vec<Answer>, u64) {
-        let epoch = first.epoch;
+    fn drain(&mut self, first: Hop) -> Batch {
+        let mut batch = Batch { epoch: first.epoch(), txns: Vec::new(), answers: Vec::new() };
         let now = self.engine.clock.steady().as_nanos() as u64;
-        let (mut txns, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut bytes = 0;
         let mut next = Some(first);
-        while let Some(sealed) = next.take() {
-            let len = size(&sealed.txn);
-            let full = txns.len() >= self.bounds.txns_max || (bytes > 0 && bytes + len > self.bounds.bytes_max);
-            if full || sealed.epoch != epoch {
-                self.first = Some(sealed);
+        while let Some(hop) = next.take() {
+            let len = if let Hop::Sealed(sealed) = &hop { size(&sealed.txn) } else { 0 };
+            let full = batch.txns.len() >= self.bounds.txns_max || (bytes > 0 && bytes + len > self.bounds.bytes_max);
+            if full || hop.epoch() != batch.epoch {
+                self.first = Some(hop);
                 break;
             }
-            self.engine.stats.queue.record(now.saturating_sub(sealed.sealed_ns));
             bytes += len;
-            txns.push(sealed.txn);
-            answers.push(sealed.answer);
+            match hop {
+                Hop::Sealed(sealed) => {
+                    self.engine.stats.queue.record(now.saturating_sub(sealed.sealed_ns));
+                    batch.txns.push(sealed.txn);
+                    batch.answers.push(Told::Txn(sealed.answer));
+                }
+                Hop::After { tell, .. } => batch.answers.push(Told::After(tell)),
+            }
             next = self.from_sequencer.try_recv().ok();
         }
-        (txns, answers, epoch)
+        batch
     }
 
-    fn write(&mut self, txns: Vec<Txn>, answers: Vec<Answer>, epoch: u64) {
-        if epoch <= self.engine.refused_epoch() {
+    fn write(&mut self, batch: Batch) {
+        if batch.epoch <= self.engine.refused_epoch() {
             let why = self.engine.why_refused();
-            return refuse(&self.engine, txns, answers, &why);
+            return batch.refuse(&self.engine, &why);
         }
         if self.engine.backlog.is_over() && self.engine.backlog.is_stuck() {
             let why = self.engine.backlog.why_stuck();
-            self.engine.refuse_epoch(epoch, why.clone());
-            return refuse(&self.engine, txns, answers, &why);
+            self.engine.refuse_epoch(batch.epoch, why.clone());
+            return batch.refuse(&self.engine, &why);
         }
-        match self.appender.append(&txns) {
+        if batch.txns.is_empty() {
+            return batch.tell(&self.engine);
+        }
+        match self.appender.append(&batch.txns) {
             Ok(appended) => {
                 let stats = &self.engine.stats;
-                stats.write.record_n(appended.write_ns, txns.len() as u64);
-                stats.fsync.record_n(appended.sync_ns, txns.len() as u64);
-                stats.batches.add(1);
+                stats.write.record_n(appended.write_ns, batch.txns.len() as u64);
+                stats.fsync.record_n(appended.sync_ns, batch.txns.len() as u64);
                 let started = self.engine.clock.steady();
                 self.appender.publish(appended);
-                self.tell(txns, answers);
-                let took = self.engine.clock.steady().saturating_sub(started);
-                self.engine.stats.publish.record(took.as_nanos() as u64);
+                self.engine.feed.publish(batch.last(), || batch.feed_items());
+                self.engine.backlog.grew(self.appender.unsettled_bytes());
+                self.engine.stats.batches.add(1);
+                self.engine.stats.commits.add(batch.txns.len() as u64);
+                batch.tell(&self.engine);
+                self.engine.stats.publish.record(self.engine.nanos_since(started));
             }
-            Err(error) => self.fail(error, txns, answers, epoch),
+            Err(error) => self.fail(error, batch),
         }
     }
 
-    fn tell(&mut self, txns: Vec<Txn>, answers: Vec<Answer>) {
-        let Some(last) = txns.last().map(|txn| txn.tid) else { return };
-        let item =
-            |txn: &Txn| FeedItem { tid: txn.tid, cells: txn.writes.iter().map(|write| write.cell.clone()).collect() };
-        self.engine.feed.publish(last, || txns.iter().map(item).collect());
-        self.engine.backlog.grew(self.appender.unsettled_bytes());
-        self.engine.stats.commits.add(txns.len() as u64);
-        for (txn, answer) in txns.into_iter().zip(answers) {
-            match answer {
-                Answer::Key => {
-                    let receipt = receipt_of(&txn);
-                    self.engine.stats.merges.add(receipt.merged.len() as u64);
-                    self.engine.keys.complete(txn.key, Ok(receipt));
+    fn fail(&mut self, error: StoreError, batch: Batch) {
+        let mut fault = fault_of(error);
+        tracing::error!(%fault, drafts = batch.txns.len(), "a batch could not be written");
+        let later = fault.clone();
+        if fault.kind == FaultKind::Poisoned && self.engine.poison(&fault.message) {
+            // What reached the disk of this batch, only the next start can tell.
+            fault.kind = FaultKind::OutcomeUnknown;
+        }
+        self.engine.refuse_epoch(batch.epoch, later);
+        batch.refuse(&self.engine, &fault);
+    }
+}
+
+/// What one fsync covers, and who is told after it.
+struct Batch {
+    epoch: u64,
+    txns: Vec<Txn>,
+    answers: Vec<Told>,
+}
+
+enum Told {
+    /// The next transaction's committer.
+    Txn(Answer),
+    /// Somebody who had to wait for what was sealed before.
+    After(Box<dyn FnOnce(Option<Fault>) + Send>),
+}
+
+impl Batch {
+    fn last(&self) -> Tid {
+        self.txns.last().map_or(Tid::NONE, |txn| txn.tid)
+    }
+
+    fn feed_items(&self) -> Vec<FeedItem> {
+        let cells = |txn: &Txn| txn.writes.iter().map(|write| write.cell.clone()).collect();
+        self.txns.iter().map(|txn| FeedItem { tid: txn.tid, cells: cells(txn) }).collect()
+    }
+
+    fn tell(self, engine: &Engine) {
+        self.conclude(engine, None);
+    }
+
+    fn refuse(self, engine: &Engine, why: &Fault) {
+        self.conclude(engine, Some(why));
+    }
+
+    fn conclude(self, engine: &Engine, refused: Option<&Fault>) {
+        let mut txns = self.txns.into_iter();
+        for told in self.answers {
+            match told {
+                Told::Txn(answer) => {
+                    let txn = txns.next().expect("each answer was drained together with its transaction");
+                    engine.answer(txn, answer, refused.map_or(Ok(()), |why| Err(why.clone())));
                 }
-                Answer::Restored(done) => done(Ok(txn.tid)),
+                Told::After(tell) => tell(refused.cloned()),
             }
         }
-    }
-
-    fn fail(&mut self, error: StoreError, txns: Vec<Txn>, answers: Vec<Answer>, epoch: u64) {
-        if let StoreError::Poisoned { reason } = &error {
-            self.engine.poison(reason);
-        }
-        let fault = fault_of(error);
-        tracing::error!(%fault, drafts = txns.len(), "a batch could not be written");
-        self.engine.refuse_epoch(epoch, fault.clone());
-        refuse(&self.engine, txns, answers, &fault);
     }
 }
 
@@ -143,15 +182,6 @@ pub(crate) fn receipt_of(txn: &Txn) -> Receipt {
     let by_resolver = txn.writes.iter().filter(|write| write.merged);
     let merged = by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect();
     Receipt { tid: txn.tid, merged }
-}
-
-fn refuse(engine: &Engine, txns: Vec<Txn>, answers: Vec<Answer>, why: &Fault) {
-    for (txn, answer) in txns.into_iter().zip(answers) {
-        match answer {
-            Answer::Key => engine.keys.complete(txn.key, Err(why.clone())),
-            Answer::Restored(done) => done(Err(why.clone())),
-        }
-    }
 }
 
 fn size(txn: &Txn) -> usize {
