@@ -39,7 +39,7 @@ mod writer;
 
 use crate::store::Progress;
 use crate::store::disk::Disk;
-use crate::store::{Appender, Opened, Reader, Recovered, Settler, Store, StoreError, StoreSettings, Txn};
+use crate::store::{Appender, IndexKind, Opened, Reader, Recovered, Settler, Store, StoreError, StoreSettings, Txn};
 use backlog::Backlog;
 use clock::Clock;
 use draft::{Admitted, LookedAhead};
@@ -108,6 +108,7 @@ pub struct Engine {
     backlog: Backlog,
     stats: Stats,
     disk: Arc<dyn Disk>,
+    index_name: &'static str,
     poisoned: OnceLock<String>,
     refused_epoch: AtomicU64,
     why_refused: Mutex<Option<Fault>>,
@@ -136,19 +137,24 @@ impl Engine {
         seed: u64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Arc<Engine>, Loops), StoreError> {
+        let index_name = match store.index {
+            IndexKind::Redb => "redb",
+            IndexKind::Sled => "sled",
+        };
         let (keys_count_max, keys_age_s, overlay_bytes_max) =
             (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
         let Opened { appender, reader, settler, recovered } = Store::open(disk.clone(), store, seed, progress)?;
-        let Recovered { last_tid, max_oid, keys, .. } = recovered;
+        let Recovered { last_tid, oid_max, keys, .. } = recovered;
         let ceiling = stored_ceiling(&reader, last_tid)?;
         let engine = Arc::new(Engine {
             opened_at: clock.steady(),
             intake: Arc::new(Intake::new(settings.intake_bounds())),
-            keys: Keys::new(keys_count_max, keys_age_s, keys),
+            keys: Keys::new(keys_count_max as usize, keys_age_s, keys),
             feed: Feed::new(last_tid),
             pins: Pins::new(clock.clone(), settings.pins_max, limits.pin_ms_max, seed, reader.packed_to()),
-            oids: Oids::new(ceiling, max_oid),
-            backlog: Backlog::new(overlay_bytes_max as u64),
+            oids: Oids::new(ceiling, Oid(oid_max)),
+            backlog: Backlog::new(overlay_bytes_max / 2),
+            index_name,
             stats: Stats::default(),
             poisoned: OnceLock::new(),
             refused_epoch: AtomicU64::new(0),
@@ -243,8 +249,8 @@ impl Engine {
             packed_to: self.reader.packed_to(),
             uptime_ms: self.clock.steady().saturating_sub(self.opened_at).as_millis() as u64,
             poisoned: self.poisoned.get().cloned(),
-            index: store.index.to_string(),
-            objects: store.objects,
+            index: self.index_name.to_owned(),
+            objects: self.reader.kinds().map_or(0, |kinds| kinds.iter().map(|kind| kind.objects).sum()),
             log_bytes: store.log_bytes,
             index_bytes: store.index_bytes,
             segments: store.segments,
@@ -404,12 +410,18 @@ fn fault_of(error: StoreError) -> Fault {
     let kind = match &error {
         StoreError::Damaged { .. } => FaultKind::Damaged,
         StoreError::DiskFull => FaultKind::DiskFull,
+        StoreError::Behind { .. } => FaultKind::Busy,
+        StoreError::Refused { .. } => FaultKind::Invalid,
         StoreError::Poisoned { reason } => return poisoned_fault(reason),
         StoreError::Packed { .. } => FaultKind::SnapshotPacked,
         StoreError::Locked { .. } | StoreError::Format { .. } | StoreError::Index(_) | StoreError::Io { .. } => {
             FaultKind::Internal
         }
     };
-    let retry_after_ms = if kind == FaultKind::DiskFull { 1000 } else { 0 };
+    let retry_after_ms = match kind {
+        FaultKind::DiskFull => 1000,
+        FaultKind::Busy => 50,
+        _ => 0,
+    };
     Fault::new(kind, error.to_string()).after_ms(retry_after_ms)
 }

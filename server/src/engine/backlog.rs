@@ -99,14 +99,15 @@ impl SettleLoop {
             self.engine.backlog.wait_until_worth_it(Duration::from_millis(100));
         }
         let mut settler = self.settler.lock();
+        let before = settler.left().txns;
         match settler.settle(self.txns_max) {
-            Ok(moved) => {
-                self.engine.backlog.shrank(settler.unsettled_bytes(), None);
-                if moved > 0 { Turn::Worked } else { Turn::Idle }
+            Ok(left) => {
+                self.engine.backlog.shrank(left.bytes, None);
+                if before > 0 { Turn::Worked } else { Turn::Idle }
             }
             Err(error) => {
                 tracing::error!(%error, "the index cannot take what is committed; it is kept in memory and tried again");
-                self.engine.backlog.shrank(settler.unsettled_bytes(), Some(fault_of(error)));
+                self.engine.backlog.shrank(settler.left().bytes, Some(fault_of(error)));
                 Turn::Idle
             }
         }

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_proto::{Cell, Fault, Oid, Record};
 
 /// Holds the server's own cells; never handed out.
-pub const SYSTEM_OID: Oid = Oid(u64::MAX);
+pub const SYSTEM_OID: Oid = Oid(1);
+/// The first oid that is handed out; those below are the root's and the server's.
+pub const FIRST_OID: Oid = Oid(16);
 const BLOCK: u64 = 65_536;
 
 /// The allocator.
@@ -53,14 +55,14 @@ pub(crate) fn read_ceiling(record: &Record) -> Option<u64> {
 impl Oids {
     /// `ceiling` as stored (0: none yet), `max_seen` the greatest oid of the log.
     pub(crate) fn new(ceiling: u64, max_seen: Oid) -> Oids {
-        let next = ceiling.max(max_seen.0.saturating_add(1)).max(1);
+        let next = ceiling.max(max_seen.0.saturating_add(1)).max(FIRST_OID.0);
         let state = State { ceiling: next, raising_to: None, waiting: Vec::new() };
         Oids { next: AtomicU64::new(next), state: Mutex::new(state) }
     }
 
     /// Whether a client may name this oid.
     pub(crate) fn is_given_out(&self, oid: Oid) -> bool {
-        oid.0 < self.next.load(Ordering::Acquire)
+        oid == Oid::ROOT || (oid >= FIRST_OID && oid.0 < self.next.load(Ordering::Acquire))
     }
 
     /// Hands out `count` oids, now or when the ceiling is high enough. A second block is asked for before the first ends.
@@ -117,7 +119,7 @@ impl Oids {
     pub(crate) fn observe(&self, seen: Oid) -> Raise {
         let mut state = self.state.lock();
         let next = self.next.load(Ordering::Relaxed);
-        if seen == SYSTEM_OID || seen.0 < next {
+        if seen.0 < next {
             return Raise::Nothing;
         }
         self.next.store(seen.0 + 1, Ordering::Release);
@@ -156,9 +158,9 @@ mod tests {
         assert!(matches!(oids.take(5, taker(&got)), Raise::Nothing));
         assert!(got.lock().expect("lock").is_empty());
         assert!(matches!(oids.raised(Ok(to)), Raise::Nothing));
-        assert_eq!(*got.lock().expect("lock"), [1, 11]);
-        assert!(oids.is_given_out(Oid(15)) && !oids.is_given_out(Oid(16)));
-        let reopened = Oids::new(to, Oid(15));
+        assert_eq!(*got.lock().expect("lock"), [16, 26]);
+        assert!(oids.is_given_out(Oid(30)) && !oids.is_given_out(Oid(31)));
+        let reopened = Oids::new(to, Oid(30));
         assert!(matches!(reopened.take(1, taker(&got)), Raise::To(_)));
         assert_eq!(reopened.next.load(Ordering::Relaxed), to);
     }

@@ -121,7 +121,7 @@ impl Engine {
         if from > to {
             return Ok(Vec::new());
         }
-        let mut txns = self.reader.txns(from, to, self.limits.reply_bytes_aim).map_err(fault_of)?;
+        let mut txns = self.reader.txns(from, to, self.limits.reply_bytes_aim as u64).map_err(fault_of)?;
         txns.truncate(bounded(limit, usize::MAX));
         Ok(txns)
     }

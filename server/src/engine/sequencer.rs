@@ -295,8 +295,7 @@ impl Sequencer {
             let message = format!("tid {} is not newer than {}; restore only adds to the end", txn.tid, self.last);
             return done(Err(Fault::invalid(message)));
         }
-        let greatest =
-            txn.writes.iter().map(|write| write.cell.oid).filter(|oid| *oid != super::oids::SYSTEM_OID).max();
+        let greatest = txn.writes.iter().map(|write| write.cell.oid).max();
         self.engine.oids.observe(greatest.unwrap_or(Oid::ROOT));
         self.pass_on(txn, Answer::Restored(done));
     }
