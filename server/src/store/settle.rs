@@ -63,7 +63,7 @@ impl Settler {
 
     /// Settles everything that is published and makes a checkpoint: the next start has nothing to replay. The appender is
     /// to be dropped before.
-    pub fn close(mut self) -> Result<(), StoreError> {
+    pub fn close(&mut self) -> Result<(), StoreError> {
         while self.settle(usize::MAX)?.txns > 0 {}
         self.checkpoint()
     }
