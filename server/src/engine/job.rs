@@ -60,7 +60,9 @@ pub(crate) enum Hop {
     /// To be told once everything sealed before it is durable: nobody may learn of a revision that is not.
     After {
         epoch: u64,
-        /// Called with the reason when what was before it is refused instead.
+        /// The newest tid that the news depends on.
+        rests_on: Tid,
+        /// Called with the reason when that is refused instead.
         tell: Box<dyn FnOnce(Option<Fault>) + Send>,
     },
 }

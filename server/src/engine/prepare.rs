@@ -8,7 +8,7 @@
 use super::job::{DraftJob, SealedWrite};
 use rustc_hash::FxHashMap;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Note, ReadRange, Write};
+use zeolite_proto::{Cell, CommitKey, Draft, Note, ReadRange, Tid, Write};
 
 /// A draft whose promise is given.
 pub(crate) struct Prepared {
@@ -18,6 +18,8 @@ pub(crate) struct Prepared {
     pub(crate) read_cells: Vec<Cell>,
     pub(crate) read_ranges: Vec<ReadRange>,
     pub(crate) deadline: Duration,
+    /// The newest tid sealed before it: what its check and its merges may have seen.
+    pub(crate) rests_on: Tid,
 }
 
 impl Prepared {
@@ -113,6 +115,13 @@ impl Holds {
     /// The holds whose time is over.
     pub(crate) fn expired(&self, now: Duration) -> Vec<u64> {
         let mut ids: Vec<u64> = self.prepared.iter().filter(|(_, p)| p.deadline <= now).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Those that may depend on something newer than this.
+    pub(crate) fn resting_above(&self, tid: Tid) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.prepared.iter().filter(|(_, p)| p.rests_on > tid).map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids
     }

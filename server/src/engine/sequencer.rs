@@ -234,6 +234,7 @@ impl Sequencer {
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
             read_ranges: draft.read_ranges,
             deadline: self.engine.clock.steady() + job.time_limit,
+            rests_on: self.last,
         };
         self.holds.hold(id, prepared);
         self.engine.stats.set_prepared(self.holds.len());
@@ -243,7 +244,7 @@ impl Sequencer {
             None => done(Ok(PreparedReceipt { prepared: id, merged })),
             Some(why) => done(Err(why)),
         });
-        self.send_on(Hop::After { epoch: self.epoch, tell });
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
     }
 
     fn finish(&mut self, id: u64, key: CommitKey, done: Done<Receipt>) {
@@ -258,11 +259,7 @@ impl Sequencer {
     }
 
     fn abort(&mut self, id: u64, done: Done<Tid>) {
-        if let Some((prepared, freed)) = self.holds.release(id) {
-            self.engine.stats.set_prepared(self.holds.len());
-            self.lose(prepared.key, "the draft was aborted");
-            self.unpark(freed);
-        }
+        self.give_up(id, "the draft was aborted");
         done(Ok(self.engine.feed.visible()));
     }
 
@@ -271,11 +268,15 @@ impl Sequencer {
             return;
         }
         for id in self.holds.expired(self.engine.clock.steady()) {
-            if let Some((prepared, freed)) = self.holds.release(id) {
-                self.engine.stats.set_prepared(self.holds.len());
-                self.lose(prepared.key, "the prepared draft was over its time limit");
-                self.unpark(freed);
-            }
+            self.give_up(id, "the prepared draft was over its time limit");
+        }
+    }
+
+    fn give_up(&mut self, id: u64, why: &str) {
+        if let Some((prepared, freed)) = self.holds.release(id) {
+            self.engine.stats.set_prepared(self.holds.len());
+            self.lose(prepared.key, why);
+            self.unpark(freed);
         }
     }
 
@@ -305,13 +306,13 @@ impl Sequencer {
         if matches!(fault.kind, FaultKind::Conflict | FaultKind::ReadConflict) {
             self.engine.stats.conflicts.add(1);
         }
-        let shows_pending = fault.conflict.as_ref().is_some_and(|at| at.newest > self.engine.visible());
-        if !shows_pending {
+        let rests_on = fault.conflict.as_ref().map_or(Tid::NONE, |at| at.newest);
+        if rests_on <= self.engine.visible() {
             return self.engine.refuse_draft(draft, fault);
         }
         let engine = self.engine.clone();
         let tell = Box::new(move |refused: Option<Fault>| engine.refuse_draft(draft, refused.unwrap_or(fault)));
-        self.send_on(Hop::After { epoch: self.epoch, tell });
+        self.send_on(Hop::After { epoch: self.epoch, rests_on, tell });
     }
 
     fn start_epoch_if_refused(&mut self) {
@@ -322,11 +323,10 @@ impl Sequencer {
         if let Some(hop) = self.stuck.take() {
             self.engine.refuse_hop(hop, self.engine.why_refused());
         }
-        // What was prepared may have been merged on top of what is refused now.
-        let (prepared, parked) = self.holds.drain();
-        prepared.into_iter().for_each(|held| self.lose(held.key, "the disk was full"));
-        self.unpark(parked);
-        self.engine.stats.set_prepared(0);
+        // A draft that was prepared on top of what is refused now may have been merged with it.
+        for id in self.holds.resting_above(self.engine.visible()) {
+            self.give_up(id, "the disk was full");
+        }
         self.recent.reset(self.last);
         self.epoch = refused + 1;
     }

@@ -80,7 +80,7 @@ impl Writer {
                     batch.txns.push(sealed.txn);
                     batch.answers.push(Told::Txn(sealed.answer));
                 }
-                Hop::After { tell, .. } => batch.answers.push(Told::After(tell)),
+                Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
             }
             next = self.from_sequencer.try_recv().ok();
         }
@@ -142,7 +142,7 @@ enum Told {
     /// The next transaction's committer.
     Txn(Answer),
     /// Somebody who had to wait for what was sealed before.
-    After(Box<dyn FnOnce(Option<Fault>) + Send>),
+    After(Tid, Box<dyn FnOnce(Option<Fault>) + Send>),
 }
 
 impl Batch {
@@ -171,7 +171,7 @@ impl Batch {
                     let txn = txns.next().expect("each answer was drained together with its transaction");
                     engine.answer(txn, answer, refused.map_or(Ok(()), |why| Err(why.clone())));
                 }
-                Told::After(tell) => tell(refused.cloned()),
+                Told::After(rests_on, tell) => tell(refused.filter(|_| rests_on > engine.visible()).cloned()),
             }
         }
     }
