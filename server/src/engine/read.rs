@@ -59,7 +59,9 @@ impl Engine {
         if cells.len() > self.limits.load_cells_max {
             return Err(Fault::too_large("number of cells", cells.len(), self.limits.load_cells_max));
         }
-        let revisions = self.reader.get_many(cells, snapshot, self.limits.reply_bytes_aim).map_err(fault_of)?;
+        let visible = self.visible();
+        let mut revisions = self.reader.get_many(cells, snapshot, self.limits.reply_bytes_aim).map_err(fault_of)?;
+        revisions.iter_mut().flatten().for_each(|revision| revision.show_up_to(visible));
         self.stats.loads.add(revisions.len() as u64);
         Ok(Loaded { snapshot, revisions })
     }
@@ -80,11 +82,13 @@ impl Engine {
     /// The revisions of a cell, newest first, with the notes of their transactions, and whether there are more.
     pub fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<(Vec<(Revision, Note)>, bool), Fault> {
         let limit = bounded(limit, 1000);
-        let before = if before == Tid::NONE { self.visible().next() } else { before.min(self.visible().next()) };
+        let visible = self.visible();
+        let before = if before == Tid::NONE { visible.next() } else { before.min(visible.next()) };
         let mut revisions = self.reader.history(cell, before, limit + 1).map_err(fault_of)?;
         let more = revisions.len() > limit;
         revisions.truncate(limit);
-        let with_note = |revision: Revision| {
+        let with_note = |mut revision: Revision| {
+            revision.show_up_to(visible);
             let txn = self.reader.txn(revision.tid).map_err(fault_of)?;
             Ok((revision, txn.map(|txn| note::decode(&txn.note)).unwrap_or_default()))
         };
@@ -103,7 +107,8 @@ impl Engine {
     ) -> Result<ObjectsPage, Fault> {
         let snapshot = self.snapshot(snapshot)?;
         let limit = bounded(limit, self.limits.scan_entries_max);
-        let mut oids = self.reader.objects(class, version_below, after, limit + 1).map_err(fault_of)?;
+        let below = if version_below == 0 { u32::MAX } else { version_below };
+        let mut oids = self.reader.objects(class, below, after, limit + 1).map_err(fault_of)?;
         let more = oids.len() > limit;
         oids.truncate(limit);
         Ok(ObjectsPage { oids, more, snapshot })
@@ -133,6 +138,13 @@ impl Engine {
             return Ok(None);
         }
         self.reader.log_bytes_since(since).map(Some).map_err(fault_of)
+    }
+}
+
+impl Revision {
+    /// A revision that is durable but not yet told by the feed ends nothing in an answer.
+    fn show_up_to(&mut self, visible: Tid) {
+        self.end = self.end.filter(|end| *end <= visible);
     }
 }
 
