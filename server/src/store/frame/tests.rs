@@ -1,3 +1,5 @@
+//! Shows that batches and headers read back, and that every damage to them is noticed.
+
 use super::*;
 
 fn salt() -> Salt {

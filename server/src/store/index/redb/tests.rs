@@ -1,3 +1,5 @@
+//! Shows that the redb index keeps what is durable, shows one moment per view, and turns failures into errors.
+
 use super::*;
 use crate::store::disk::SimDisk;
 use crate::store::disk::sim::SimOp;
