@@ -14,6 +14,7 @@
 
 mod cache;
 pub mod disk;
+mod fill;
 mod frame;
 mod index;
 mod kinds;

@@ -128,8 +128,8 @@ impl Cache {
     }
 
     fn shard(&self, cell: &Cell) -> &Mutex<Shard> {
-        // The high bits choose the shard, the low ones the place in it.
-        &self.shards[(FxBuildHasher.hash_one(cell) >> 57) as usize % SHARDS]
+        // Bits from the middle: the lowest and the highest are what the table inside the shard goes by.
+        &self.shards[(FxBuildHasher.hash_one(cell) >> 40) as usize % SHARDS]
     }
 }
 

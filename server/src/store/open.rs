@@ -8,7 +8,9 @@
 //! An index that claims more log than there is was right when it was made durable, and the log was synced before: so
 //! then it is the *log* that has lost synced bytes, which is damage and named, not a reason to rebuild.
 
+use super::StoreError;
 use super::disk::Disk;
+use super::fill::{Filled, Filler};
 use super::frame::{SEGMENT_HEADER_LEN, SegmentHeader};
 use super::index::redb::{REDB_FILE, RedbIndex};
 use super::index::rows::{self, Covered};
@@ -16,22 +18,17 @@ use super::index::writer::IndexWriter;
 use super::index::{Index, Table, bad_row};
 use super::kinds::Kinds;
 use super::log::Position;
-use super::log::appender::{Appender, slot};
-use super::log::batches::Batch;
+use super::log::appender::Appender;
 use super::log::segments::{self, LOG_DIR, Segment, Segments};
+use super::overlay::Prepared;
 use super::reader::Reader;
-use super::recover::{Found, LogEnd, replay};
+use super::recover::Found;
 use super::settings::{IndexKind, StoreSettings};
 use super::settle::Settler;
 use super::state::{Facts, State};
-use super::{StoreError, log::Place};
 use std::ops::Bound;
 use std::sync::Arc;
 use zeolite_proto::{CommitKey, Tid};
-
-// Replay commits to the index after so many revisions or so much log.
-const REPLAY_REVISIONS: usize = 20_000;
-const REPLAY_BYTES: u64 = 8 << 20;
 
 /// The store: a log and its index in one data directory.
 pub struct Store;
@@ -93,29 +90,58 @@ impl Store {
             found = Found::find(disk.as_ref())?;
         }
         let store_id = found.store_id().unwrap_or(new_store_id);
-        let fitted = fit_index(&disk, &settings, &found, store_id)?;
-        let Fitted { index, mut writer, kinds, chosen, rebuilt } = fitted;
+        match Store::attempt(&disk, &settings, &found, store_id, progress) {
+            // What was read of the index at first looked right and was not; from the log it is made new.
+            Err(StoreError::Index(why)) if index_exists(disk.as_ref(), &settings)? => {
+                tracing::warn!(%why, "dropping the index; it is rebuilt from the log");
+                Store::remove_index(disk.as_ref())?;
+                let mut opened = Store::attempt(&disk, &settings, &Found::find(disk.as_ref())?, store_id, progress)?;
+                opened.recovered.index_rebuilt = Some(why);
+                Ok(opened)
+            }
+            other => other,
+        }
+    }
+
+    fn attempt(
+        disk: &Arc<dyn Disk>,
+        settings: &StoreSettings,
+        found: &Found,
+        store_id: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Opened, StoreError> {
+        let Fitted { index, mut writer, kinds, chosen, rebuilt } = fit_index(disk, settings, found, store_id)?;
         found.remove_others(disk.as_ref(), &chosen)?;
-        let end = fill(index.as_ref(), &mut writer, &kinds, &settings, &chosen, progress)?;
-        if rebuilt.is_some() {
+        let filler = Filler { index: index.as_ref(), writer: &mut writer, kinds: &kinds, settings, chosen: &chosen };
+        let Filled { end, replayed_bytes, waiting } = filler.fill(progress)?;
+        if rebuilt.is_some() && waiting.is_empty() {
             writer.checkpoint(index.as_ref())?;
         }
-        let covered = writer.covered().clone();
+        let covered = writer.covered();
         let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
-        let packed_to = packed_to.max(covered.packed_to);
-        let facts = Facts { store_id, last: end.end.last, packed_to, oid_max: covered.oid_max };
+        let facts = Facts {
+            store_id,
+            last: end.last,
+            settled: covered.last,
+            packed_to: packed_to.max(covered.packed_to),
+            oid_max: covered.oid_max,
+        };
         let recovered = Recovered {
             store_id,
-            last_tid: end.end.last,
-            oid_max: covered.oid_max,
-            keys: keys_within(index.as_ref(), &settings, end.end.last)?,
-            replayed_bytes: end.replayed_bytes,
-            torn_bytes_cut: end.end.torn_bytes_cut,
+            last_tid: end.last,
+            oid_max: waiting.iter().map(Prepared::oid_max).fold(covered.oid_max, u64::max),
+            keys: keys_within(index.as_ref(), settings, end.last, &waiting)?,
+            replayed_bytes,
+            torn_bytes_cut: end.torn_bytes_cut,
             index_rebuilt: rebuilt,
         };
-        let state = Arc::new(State::new(settings, disk, Segments::new(chosen), index, kinds, &facts));
+        let segments = Segments::new(chosen);
+        let state = Arc::new(State::new(settings.clone(), disk.clone(), segments, index, kinds, &facts));
+        for prepared in waiting {
+            state.overlay.publish(prepared, || ());
+        }
         Ok(Opened {
-            appender: Appender::new(state.clone(), end.end.segment, end.end.last),
+            appender: Appender::new(state.clone(), end.segment, end.last),
             reader: Reader::new(state.clone()),
             settler: Settler::new(state, writer),
             recovered,
@@ -252,61 +278,13 @@ fn try_index(
     }
 }
 
-struct Filled {
-    end: LogEnd,
-    replayed_bytes: u64,
-}
-
-// Replays the log into the index from where it ends.
-fn fill(
-    index: &dyn Index,
-    writer: &mut IndexWriter,
-    kinds: &Kinds,
-    settings: &StoreSettings,
-    chosen: &[Arc<Segment>],
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Filled, StoreError> {
-    let from = writer.covered().clone();
-    let rest: Vec<_> =
-        chosen.iter().filter(|segment| segment.header.number >= from.position.segment).cloned().collect();
-    let all_bytes = rest.iter().map(|segment| segment.end()).sum::<u64>().saturating_sub(from.position.offset);
-    let mut replayed_bytes = 0;
-    let mut draft = writer.draft();
-    let mut view = Some(index.view()?);
-    let end = replay(&rest, from.position.offset, from.last, &mut |batch: Batch| {
-        let first = batch.txns.first().map_or(batch.last, |parsed| parsed.txn.tid);
-        if let Some(view) = view.as_deref() {
-            for parsed in &batch.txns {
-                draft.key(parsed.txn.key, parsed.txn.tid);
-                for (write, record) in parsed.txn.writes.iter().zip(&parsed.records) {
-                    let place = record.map(|record| Place::of(batch.position, record));
-                    let slot = slot(kinds, settings, write, place);
-                    writer.add(&mut draft, view, &write.cell, parsed.txn.tid, &slot)?;
-                }
-            }
-        }
-        draft.batch(batch.position, batch.len, first, batch.last);
-        replayed_bytes += batch.len;
-        if draft.len() >= REPLAY_REVISIONS || draft.log_bytes() >= REPLAY_BYTES {
-            view = None;
-            let next = writer.draft();
-            let full = std::mem::replace(&mut draft, next);
-            let durable = writer.unsaved_bytes() + full.log_bytes() >= settings.checkpoint_log_bytes;
-            writer.commit(index, kinds, full, durable)?;
-            draft = writer.draft();
-            view = Some(index.view()?);
-            progress(Progress { done_bytes: replayed_bytes, all_bytes });
-        }
-        Ok(())
-    })?;
-    drop(view);
-    writer.commit(index, kinds, draft, false)?;
-    progress(Progress { done_bytes: replayed_bytes, all_bytes });
-    Ok(Filled { end, replayed_bytes })
-}
-
 // The commit keys that a client may still ask about.
-fn keys_within(index: &dyn Index, settings: &StoreSettings, newest: Tid) -> Result<Vec<(CommitKey, Tid)>, StoreError> {
+fn keys_within(
+    index: &dyn Index,
+    settings: &StoreSettings,
+    newest: Tid,
+    waiting: &[Prepared],
+) -> Result<Vec<(CommitKey, Tid)>, StoreError> {
     let mut keys = Vec::new();
     let mut bad = false;
     index.view()?.range(Table::Keys, Bound::Unbounded, Bound::Unbounded, false, &mut |_, row| {
@@ -319,6 +297,7 @@ fn keys_within(index: &dyn Index, settings: &StoreSettings, newest: Tid) -> Resu
     if bad {
         return Err(bad_row(Table::Keys));
     }
+    keys.extend(waiting.iter().flat_map(Prepared::keys));
     let oldest_ns = newest.unix_nanos() - i128::from(settings.keys_age_s) * 1_000_000_000;
     keys.retain(|(_, tid)| tid.unix_nanos() >= oldest_ns);
     let excess = keys.len().saturating_sub(usize::try_from(settings.keys_count_max).unwrap_or(usize::MAX));

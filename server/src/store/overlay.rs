@@ -113,6 +113,21 @@ impl Prepared {
         Prepared { entries, batch: Unsettled { position, len, first: ends.0, last: ends.1, txns: unsettled, bytes } }
     }
 
+    /// The memory it will hold.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.batch.bytes
+    }
+
+    /// Its commit keys with their tids.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (CommitKey, Tid)> {
+        self.batch.txns.iter().map(|txn| (txn.key, txn.tid))
+    }
+
+    /// The greatest oid in it.
+    pub(crate) fn oid_max(&self) -> u64 {
+        self.entries.iter().map(|(key, _)| key.cell.oid.0).max().unwrap_or(0)
+    }
+
     /// The newest tid in it.
     pub(crate) fn last(&self) -> Tid {
         self.batch.last
@@ -144,12 +159,14 @@ impl Overlay {
         Overlay { settled: AtomicU64::new(settled.0), ..Overlay::default() }
     }
 
-    /// Adds a batch. Readers may see part of it at once; what is visible is decided above.
-    pub(crate) fn publish(&self, prepared: Prepared) {
+    /// Adds a batch: its revisions, then `show` lets readers see them, then it may be settled. Readers that look for more
+    /// than is visible may see part of it at once.
+    pub(crate) fn publish(&self, prepared: Prepared, show: impl FnOnce()) {
         self.bytes.fetch_add(prepared.batch.bytes, Ordering::Relaxed);
         for (key, slot) in prepared.entries {
             self.map.insert(key, slot);
         }
+        show();
         self.queue.lock().push_back(Arc::new(prepared.batch));
     }
 

@@ -39,24 +39,21 @@ impl Found {
         let files: Vec<_> = names.iter().filter_map(|name| segments::parse_name(name)).collect();
         let last = files.iter().map(|(number, _)| *number).max();
         let mut all: BTreeMap<u32, BTreeMap<u16, Arc<Segment>>> = BTreeMap::new();
+        let mut unfinished = Vec::new();
         for (number, generation) in files {
             match segments::open(disk, number, generation)? {
-                Some(segment) => {
-                    all.entry(number).or_default().insert(generation, Arc::new(segment));
-                }
-                None if Some(number) == last || generation > 0 => {
-                    tracing::warn!(
-                        number,
-                        generation,
-                        "removing a segment that was not finished when the server stopped"
-                    );
-                    remove(disk, number, generation)?;
-                }
-                None => {
-                    let what = "the file is shorter than a segment header".to_owned();
-                    return Err(StoreError::Damaged { segment: number, offset: 0, what });
-                }
+                Some(segment) => drop(all.entry(number).or_default().insert(generation, Arc::new(segment))),
+                None => unfinished.push((number, generation)),
             }
+        }
+        for (number, generation) in unfinished {
+            let being_made = Some(number) == last && generation == 0;
+            if !being_made && !all.contains_key(&number) {
+                let what = "the file has no segment header".to_owned();
+                return Err(StoreError::Damaged { segment: number, offset: 0, what });
+            }
+            tracing::warn!(number, generation, "removing a segment that was not finished when the server stopped");
+            remove(disk, number, generation)?;
         }
         let found = Found { all };
         found.check()?;

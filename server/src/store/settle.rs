@@ -61,8 +61,8 @@ impl Settler {
         self.writer.checkpoint(self.state.index.as_ref())
     }
 
-    /// Settles everything that is published and makes a checkpoint: the next start has nothing to replay. The appender is
-    /// to be dropped before.
+    /// Settles everything that is published and makes a checkpoint: the next start has nothing to replay, if nothing is
+    /// appended any more.
     pub fn close(&mut self) -> Result<(), StoreError> {
         while self.settle(usize::MAX)?.txns > 0 {}
         self.checkpoint()

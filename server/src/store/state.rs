@@ -41,6 +41,7 @@ pub(crate) struct State {
 pub(crate) struct Facts {
     pub(crate) store_id: u64,
     pub(crate) last: Tid,
+    pub(crate) settled: Tid,
     pub(crate) packed_to: Tid,
     pub(crate) oid_max: u64,
 }
@@ -59,7 +60,7 @@ impl State {
             store_id: facts.store_id,
             disk,
             segments,
-            overlay: Overlay::new(facts.last),
+            overlay: Overlay::new(facts.settled),
             index,
             kinds,
             cache: Cache::new(settings.cache_bytes),

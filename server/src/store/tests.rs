@@ -3,6 +3,7 @@
 mod failures;
 mod fuzz;
 mod model;
+mod races;
 mod tail;
 
 use super::disk::SimDisk;

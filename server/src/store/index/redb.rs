@@ -70,9 +70,13 @@ impl RedbIndex {
             tentative: AtomicBool::new(false),
         });
         let backend = Backend(file.clone());
-        let database =
-            guarded(|| Builder::new().set_cache_size(cache_bytes).create_with_backend(backend).map_err(text))?;
-        Ok(RedbIndex { database, file, disk })
+        let opened = guarded(|| Builder::new().set_cache_size(cache_bytes).create_with_backend(backend).map_err(text));
+        match opened {
+            Ok(database) => Ok(RedbIndex { database, file, disk }),
+            // The index is not to blame, and must not be dropped.
+            Err(_) if file.spilled.load(Ordering::Acquire) => Err(StoreError::DiskFull),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -18,8 +18,10 @@ use zeolite_proto::{Cell, CommitKey, Oid, Tid};
 
 // One row of `Places` for so much log: finding a tid reads at most this and one batch.
 const PLACE_EVERY_BYTES: u64 = 64 << 10;
-// What a change may cost on the disk: a page of a tree, with what the others share.
-const CHANGE_BYTES: u64 = 8 << 10;
+// What a change may cost on the disk: a page of a tree. Many share pages, and what finds no room after all is kept in
+// memory for a while, so more than the second number is not asked for.
+const CHANGE_BYTES: u64 = 4 << 10;
+const ROOM_BYTES_MAX: u64 = 32 << 20;
 
 /// Knows what the index holds, and what is to be written next. There is one per open index.
 pub(crate) struct IndexWriter {
@@ -166,7 +168,7 @@ impl IndexWriter {
         durable: bool,
     ) -> Result<(), StoreError> {
         let Draft { mut revisions, objects, places, keys, covered, place, log_bytes } = draft;
-        index.make_room(revisions.len() as u64 * CHANGE_BYTES)?;
+        index.make_room((revisions.len() as u64 * CHANGE_BYTES).min(ROOM_BYTES_MAX))?;
         let mut deltas: FxHashMap<KindId, i64> = FxHashMap::default();
         revisions.extend(places);
         for (oid, fate) in objects.into_iter().filter(|(_, fate)| fate.before != fate.after) {

@@ -119,8 +119,7 @@ impl Appender {
     pub fn publish(&mut self, appended: Appended) {
         let last = appended.prepared.last();
         appended.segment.set_end(appended.end);
-        self.state.overlay.publish(appended.prepared);
-        self.state.set_visible(last);
+        self.state.overlay.publish(appended.prepared, || self.state.set_visible(last));
     }
 
     // The length of the batch, if it may be appended.

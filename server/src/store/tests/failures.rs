@@ -128,3 +128,57 @@ fn a_machine_stopped_at_any_call_loses_nothing_that_was_acknowledged() {
     }
     assert!(stop > 40, "{stop}");
 }
+
+#[test]
+fn a_store_that_fills_the_disk_opens_again_while_it_is_full() {
+    let disk = SimDisk::new();
+    let mut opened = open(&disk, StoreSettings::default()).expect("opens");
+    (1..20).for_each(|tid| commit(&mut opened, &[simple(tid, 300)]));
+    opened.settler.settle(5).expect("settles");
+    opened.settler.checkpoint().expect("checkpoint");
+    (20..90).for_each(|tid| commit(&mut opened, &[simple(tid, 300)]));
+    let disk = disk.crash(1);
+    drop(opened);
+    disk.set_room(Some(0));
+    let mut opened = open(&disk, StoreSettings::default()).expect("opens without room for the index");
+    assert_eq!(opened.recovered.oid_max, 89);
+    assert_eq!(opened.recovered.keys.len(), 89);
+    assert_eq!(tids(&opened), (1..90).collect::<Vec<_>>());
+    assert_eq!(opened.reader.kinds().expect("reads")[0].objects, 89);
+    assert!(matches!(opened.settler.settle(10), Err(StoreError::DiskFull)));
+    disk.set_room(None);
+    opened.settler.settle(usize::MAX).expect("settles");
+    commit(&mut opened, &[simple(90, 300)]);
+    opened.settler.close().expect("closes");
+    assert_eq!(opened.reader.get(&Cell::object(Oid(7)), Tid::MAX).expect("reads").expect("there").tid, Tid(7));
+}
+
+#[test]
+fn an_index_that_something_scribbled_on_is_rebuilt_or_answers_with_an_error() {
+    let disk = SimDisk::new();
+    let mut opened = open(&disk, small()).expect("opens");
+    (1..100).for_each(|tid| commit(&mut opened, &[simple(tid, 100)]));
+    opened.settler.close().expect("closes");
+    drop(opened);
+    let mut rebuilt = 0;
+    for seed in 0..60 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let bad = disk.crash(seed);
+        bad.edit("index.redb", |bytes| {
+            let from = if seed % 2 == 0 { 0 } else { dice.usize(..bytes.len()) };
+            let to = bytes.len().min(from + dice.usize(1..20_000));
+            bytes[from..to].iter_mut().for_each(|byte| *byte = dice.u8(..));
+        });
+        let opened = open(&bad, small()).expect("opens in any case");
+        rebuilt += usize::from(opened.recovered.index_rebuilt.is_some());
+        // Where the damage is not found at open, a read may fail, but not panic.
+        let read = |oid| opened.reader.get(&Cell::object(Oid(oid)), Tid::MAX);
+        if opened.recovered.index_rebuilt.is_some() {
+            assert!((1..100).all(|oid| read(oid).is_ok_and(|found| found.is_some_and(|found| found.tid.0 == oid))));
+        } else {
+            (1..100).for_each(|oid| drop(read(oid)));
+        }
+        assert_eq!(opened.recovered.last_tid, Tid(99));
+    }
+    assert!(rebuilt > 20, "{rebuilt}");
+}

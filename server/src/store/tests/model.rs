@@ -189,9 +189,8 @@ fn run(seed: u64, steps: usize) {
                     // A kill leaves the bytes, a power cut only what was synced; both leave what was acknowledged.
                     let cut = how > 33;
                     disk = if cut { disk.crash(dice.u64(..)) } else { disk.clone() };
-                    drop(opened.settler);
                 }
-                drop((opened.appender, opened.reader));
+                drop(opened);
                 if dice.u8(0..6) == 0 {
                     Store::remove_index(&disk).expect("removes");
                 }

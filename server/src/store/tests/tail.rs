@@ -115,7 +115,7 @@ fn a_missing_segment_is_named() {
     let mut opened = open(&disk, small()).expect("opens");
     (1..60).for_each(|tid| commit(&mut opened, &[simple(tid, 400)]));
     opened.settler.close().expect("closes");
-    drop((opened.appender, opened.reader));
+    drop(opened);
     let segments = u32::try_from(open(&disk, small()).expect("opens").reader.stats().segments).expect("few");
     for missing in 1..=segments {
         let bad = disk.crash(0);
@@ -132,7 +132,7 @@ fn a_log_that_lost_what_the_index_has_seen_synced_is_damage_and_not_a_shorter_lo
     let mut opened = open(&disk, settings()).expect("opens");
     opened.settler.settle(usize::MAX).expect("settles");
     opened.settler.close().expect("closes");
-    drop((opened.appender, opened.reader));
+    drop(opened);
     disk.edit(SEGMENT_1, |bytes| bytes.truncate(before));
     let (segment, offset, what) = damage(open(&disk, settings()));
     assert_eq!((segment, offset), (1, before as u64), "{what}");
