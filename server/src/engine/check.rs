@@ -87,12 +87,12 @@ impl Check<'_> {
             _ if write.base == Tid::NONE => None,
             Change::Put(_) | Change::Delete => view.reader.get(&write.cell, write.base)?.and_then(|base| base.record),
         };
-        let resolver = merge::resolver_of(&self.engine.registry, &write.change, theirs.as_ref());
+        let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
+        let resolver = merge::resolver_of(&self.engine.registry, &write.change, sides);
         if resolver.is_some_and(|resolver| resolver.expensive()) && admitted.rounds < ROUNDS_MAX {
             return Ok(Err(Question { position, base, theirs_tid, theirs }));
         }
         let started = self.engine.clock.steady();
-        let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
         let outcome = merge::resolve(&self.engine.registry, &self.engine.limits, &write.change, sides);
         self.engine.stats.merge.record(self.engine.nanos_since(started));
         outcome.map(Ok).map_err(|not_merged| {
