@@ -53,20 +53,20 @@ pub(crate) fn judge(source: &Source, asserting: &BTreeSet<String>) -> Vec<Findin
 }
 
 /// A function: its name, where it begins, its body.
-pub(crate) struct Function<'a> {
-    pub(crate) name: &'a str,
+struct Function<'a> {
+    name: &'a str,
     at: usize,
     end: usize,
 }
 
 impl Function<'_> {
-    pub(crate) fn code<'s>(&self, source: &'s Source) -> &'s str {
+    fn code<'s>(&self, source: &'s Source) -> &'s str {
         &source.code[self.at..self.end]
     }
 }
 
 /// The functions of a file that have a body.
-pub(crate) fn functions(source: &Source) -> Vec<Function<'_>> {
+fn functions(source: &Source) -> Vec<Function<'_>> {
     let named = source.places_of("fn").filter_map(|at| {
         let rest = source.code[at + 2..].trim_start();
         let name = &rest[..rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count()];
@@ -271,20 +271,38 @@ const ASSERTIONS: &[&str] =
     &["assert", "debug_assert", "assert_eq", "assert_ne", "panic", "expect", "expect_err", "unwrap", "unwrap_err"];
 
 /// Whether the code of a function can fail a test.
-pub(crate) fn asserts(code: &str, asserting: &BTreeSet<String>) -> bool {
+fn asserts(code: &str, asserting: &BTreeSet<String>) -> bool {
     let body = code.find('{').map_or("", |at| &code[at..]);
     body.contains('?')
         || ASSERTIONS.iter().any(|name| has_word(body, name))
         || asserting.iter().any(|name| has_word(body, name))
 }
 
+/// The functions of the given files that assert, by themselves or by calling one that does.
+pub(crate) fn asserting_in<'a>(sources: impl Iterator<Item = &'a Source> + Clone) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    loop {
+        let found: BTreeSet<String> = sources
+            .clone()
+            .flat_map(|source| functions(source).into_iter().map(move |function| (source, function)))
+            .filter(|(source, function)| asserts(function.code(source), &names))
+            .map(|(_, function)| function.name.to_owned())
+            .collect();
+        if found == names {
+            return names;
+        }
+        names = found;
+    }
+}
+
 fn void_tests(source: &Source, asserting: &BTreeSet<String>, findings: &mut Findings<'_>) {
+    let asserting: BTreeSet<String> = asserting.union(&asserting_in(std::iter::once(source))).cloned().collect();
     for function in functions(source) {
         let before = source.code[..function.at].trim_end();
         let before = before.strip_suffix("async").map_or(before, str::trim_end);
         let is_test =
             before.ends_with("#[test]") || before.lines().next_back().is_some_and(|line| line.contains("::test"));
-        if is_test && !asserts(function.code(source), asserting) {
+        if is_test && !asserts(function.code(source), &asserting) {
             findings.add("void test", function.at, format!("{} asserts nothing", function.name));
         }
     }
