@@ -311,7 +311,7 @@ impl Engine {
         };
         match self.intake.push(Job::Commit(queued), Priority::Live, 128) {
             Ok(()) => {}
-            Err((_, fault)) => self.keys.complete(key, Err(fault)),
+            Err(not_taken) => self.keys.complete(key, Err(not_taken.fault)),
         }
     }
 

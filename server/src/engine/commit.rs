@@ -20,7 +20,7 @@ impl Engine {
             Entered::New => {
                 if let Err(fault) = self.admit(draft).and_then(|admitted| {
                     let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
-                    self.intake.push(Job::Commit(admitted), priority, bytes).map_err(|(_, fault)| fault)
+                    self.intake.push(Job::Commit(admitted), priority, bytes).map_err(|not_taken| not_taken.fault)
                 }) {
                     self.keys.complete(key, Err(fault));
                 }
@@ -51,8 +51,10 @@ impl Engine {
         };
         let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
         let job = PrepareJob { admitted, time_limit: Duration::from_millis(time_limit_ms), done };
-        if let Err((Job::Prepare(job), fault)) = self.intake.push(Job::Prepare(job), priority, bytes) {
-            refuse(fault, job.done);
+        if let Err(not_taken) = self.intake.push(Job::Prepare(job), priority, bytes)
+            && let Job::Prepare(job) = not_taken.job
+        {
+            refuse(not_taken.fault, job.done);
         }
     }
 
@@ -83,10 +85,10 @@ impl Engine {
             Ok(bytes) => bytes,
             Err(fault) => return done(Err(fault)),
         };
-        if let Err((Job::Restore { done, .. }, fault)) =
-            self.intake.push(Job::Restore { txn, done }, Priority::Batch, bytes)
+        if let Err(not_taken) = self.intake.push(Job::Restore { txn, done }, Priority::Batch, bytes)
+            && let Job::Restore { done, .. } = not_taken.job
         {
-            done(Err(fault));
+            done(Err(not_taken.fault));
         }
     }
 

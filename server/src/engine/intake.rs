@@ -31,9 +31,9 @@ pub(crate) struct Intake {
 
 #[derive(Default)]
 struct State {
-    control: VecDeque<Job>,
-    live: VecDeque<(Job, usize)>,
-    batch: VecDeque<(Job, usize)>,
+    control: VecDeque<Box<Job>>,
+    live: VecDeque<(Box<Job>, usize)>,
+    batch: VecDeque<(Box<Job>, usize)>,
     bytes: usize,
     live_since_batch: u32,
     closed: bool,
@@ -42,11 +42,17 @@ struct State {
 
 /// What the sequencer takes out.
 pub(crate) enum Taken {
-    Job(Job),
+    Job(Box<Job>),
     /// Nothing now.
     Empty,
     /// Nothing, and nothing will come any more.
     Closed,
+}
+
+/// A job that found no room, given back with the reason.
+pub(crate) struct NotTaken {
+    pub(crate) job: Job,
+    pub(crate) fault: Fault,
 }
 
 impl Intake {
@@ -55,10 +61,10 @@ impl Intake {
     }
 
     /// Queues a job of `bytes`; gives it back with the fault when there is no room or the door is closed.
-    pub(crate) fn push(&self, job: Job, priority: Priority, bytes: usize) -> Result<(), (Job, Fault)> {
+    pub(crate) fn push(&self, job: Job, priority: Priority, bytes: usize) -> Result<(), Box<NotTaken>> {
         let mut state = self.state.lock();
         if state.closed {
-            return Err((job, shutting_down()));
+            return Err(Box::new(NotTaken { job, fault: shutting_down() }));
         }
         let (waiting, max) = match priority {
             Priority::Live => (state.live.len(), self.bounds.live_max),
@@ -67,12 +73,13 @@ impl Intake {
         // An empty intake takes anything: a single draft is bounded by its own limit.
         if waiting >= max || (state.bytes > 0 && state.bytes + bytes > self.bounds.bytes_max) {
             let message = format!("{waiting} drafts ({} bytes) wait already; come back", state.bytes);
-            return Err((job, Fault::new(FaultKind::Busy, message).after_ms(20)));
+            let fault = Fault::new(FaultKind::Busy, message).after_ms(20);
+            return Err(Box::new(NotTaken { job, fault }));
         }
         state.bytes += bytes;
         match priority {
-            Priority::Live => state.live.push_back((job, bytes)),
-            Priority::Batch => state.batch.push_back((job, bytes)),
+            Priority::Live => state.live.push_back((Box::new(job), bytes)),
+            Priority::Batch => state.batch.push_back((Box::new(job), bytes)),
         }
         self.wake(state);
         Ok(())
@@ -81,7 +88,7 @@ impl Intake {
     /// Queues what concludes or resumes something admitted before: never refused, taken first.
     pub(crate) fn push_control(&self, job: Job) {
         let mut state = self.state.lock();
-        state.control.push_back(job);
+        state.control.push_back(Box::new(job));
         self.wake(state);
     }
 

@@ -13,7 +13,7 @@ use zeolite_proto::{Cell, Fault, Oid, Record};
 /// Holds the server's own cells; never handed out.
 pub const SYSTEM_OID: Oid = Oid(1);
 /// The first oid that is handed out; those below are the root's and the server's.
-pub const FIRST_OID: Oid = Oid(16);
+pub(crate) const FIRST_OID: Oid = Oid(16);
 const BLOCK: u64 = 65_536;
 
 /// The allocator.

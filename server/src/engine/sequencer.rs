@@ -90,7 +90,7 @@ impl Sequencer {
             Taken::Job(job) => {
                 self.recent.trim(self.engine.feed.visible());
                 self.engine.recent_floor.store(self.recent.floor().0, Ordering::Release);
-                self.work(job);
+                self.work(*job);
                 if let Some(sealed) = self.stuck.take() {
                     self.hand_over(sealed, wait);
                 }
