@@ -115,8 +115,9 @@ impl Intake {
             state.live_since_batch = 0;
             state.batch.pop_front()
         } else {
-            state.live_since_batch = state.live_since_batch.saturating_add(1);
-            state.live.pop_front()
+            let live = state.live.pop_front();
+            state.live_since_batch = state.live_since_batch.saturating_add(u32::from(live.is_some()));
+            live
         };
         match next {
             Some((job, bytes)) => {

@@ -119,10 +119,14 @@ impl Writer {
     }
 
     fn fail(&mut self, error: StoreError, batch: Batch) {
+        let first = match &error {
+            StoreError::Poisoned { reason } => self.engine.poison(reason),
+            _ => false,
+        };
         let mut fault = fault_of(error);
         tracing::error!(%fault, drafts = batch.txns.len(), "a batch could not be written");
         let later = fault.clone();
-        if fault.kind == FaultKind::Poisoned && self.engine.poison(&fault.message) {
+        if first {
             // What reached the disk of this batch, only the next start can tell.
             fault.kind = FaultKind::OutcomeUnknown;
         }
