@@ -6,4 +6,7 @@
 //! Left may name right; right never names left. Only `rpc` names tonic or generated types.
 
 pub mod engine;
+pub(crate) mod rpc;
+pub mod server;
+pub mod settings;
 pub mod store;

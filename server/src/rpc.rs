@@ -1,0 +1,205 @@
+//! The rpc layer: the only place in the server that knows tonic and the generated types.
+//!
+//! ```text
+//!   session (fast path) ──┐
+//!                         ├──> calls: decode › engine › encode        admin: status, pack, verify, resolvers
+//!   storage (unary)  ─────┘
+//!   outbox   one outgoing queue per session      feed   hello, replay, live invalidations
+//!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
+//!   transactions, restore   the log as messages, both ways
+//! ```
+//!
+//! What is shared by all sessions is here: the calls, the number of sessions, the bound on long calls, the memory for
+//! drafts in parts, and what the health service says. Nothing here holds data: the engine does.
+
+mod admin;
+mod calls;
+mod decode;
+mod encode;
+mod feed;
+mod health;
+mod outbox;
+mod parts;
+mod restore;
+mod session;
+mod storage;
+mod transactions;
+
+use crate::engine::Engine;
+use crate::settings::SessionSettings;
+use calls::Calls;
+use outbox::{Outbox, fault_reply};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Semaphore, watch};
+use tonic::service::Routes;
+use zeolite_proto::wire::DESCRIPTORS;
+use zeolite_proto::wire::v1::admin_server::AdminServer;
+use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v1::zeolite_server::ZeoliteServer;
+use zeolite_proto::{Fault, FaultKind};
+
+/// Room for what surrounds a record in a message.
+const FRAME_ROOM_BYTES: usize = 1 << 20;
+
+/// When to come back after the sessions were found full.
+const SESSIONS_RETRY_AFTER_MS: u64 = 1000;
+
+/// What all sessions and unary calls share.
+pub(crate) struct Rpc {
+    calls: Calls,
+    settings: SessionSettings,
+    server_name: String,
+    runtime: tokio::runtime::Handle,
+    /// The open sessions by number. Locked for a look-up only; may be held while an outbox is locked.
+    sessions: Mutex<HashMap<u64, Arc<Outbox>>>,
+    next_session: AtomicU64,
+    long_calls: Arc<Semaphore>,
+    parts_budget: Arc<parts::Budget>,
+    health: watch::Sender<Serving>,
+}
+
+/// What the health service says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Serving {
+    Yes,
+    Poisoned,
+    ShuttingDown,
+}
+
+impl Rpc {
+    /// The rpc layer over an engine; must be called inside of the runtime that serves it.
+    pub(crate) fn new(engine: Arc<Engine>, settings: SessionSettings) -> Arc<Rpc> {
+        Arc::new(Rpc {
+            calls: Calls::new(engine, settings.inline_cells_max),
+            server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
+            runtime: tokio::runtime::Handle::current(),
+            sessions: Mutex::new(HashMap::new()),
+            next_session: AtomicU64::new(1),
+            long_calls: Arc::new(Semaphore::new(settings.long_calls_max)),
+            parts_budget: parts::Budget::new(settings.parts_bytes_max),
+            health: watch::Sender::new(Serving::Yes),
+            settings,
+        })
+    }
+
+    /// Every service of the server.
+    pub(crate) async fn routes(self: &Arc<Self>) -> Routes {
+        let limits = self.calls.engine.limits();
+        let (decode_max, encode_max) = (limits.message_bytes_max, reply_bytes_max(limits));
+        let zeolite = ZeoliteServer::new(storage::Storage::new(self.clone()))
+            .max_decoding_message_size(decode_max)
+            .max_encoding_message_size(encode_max);
+        let admin = AdminServer::new(admin::Administration::new(self.clone()))
+            .max_decoding_message_size(decode_max)
+            .max_encoding_message_size(encode_max);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .build_v1()
+            .expect("the descriptors were generated with the code");
+        let mut routes = Routes::builder();
+        routes.add_service(zeolite).add_service(admin).add_service(reflection);
+        routes.add_service(health::service(self.health.subscribe()).await);
+        routes.routes()
+    }
+
+    /// Tells every session that the server is going down; what is in flight is still answered.
+    pub(crate) fn announce_shutdown(&self) {
+        self.health.send_replace(Serving::ShuttingDown);
+        let fault = Fault::new(FaultKind::ShuttingDown, "the server is going down; connect again and resend");
+        for outbox in self.sessions.lock().values() {
+            outbox.notice(fault_reply(&fault));
+        }
+    }
+
+    /// Ends every session after what is queued for it.
+    pub(crate) fn end_sessions(&self) {
+        for outbox in self.sessions.lock().values() {
+            outbox.end();
+        }
+    }
+
+    /// Sessions open now.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
+    fn open_session(&self) -> Result<(u64, Arc<Outbox>), Fault> {
+        if *self.health.borrow() == Serving::ShuttingDown {
+            return Err(Fault::new(FaultKind::ShuttingDown, "the server is going down; connect again"));
+        }
+        let mut sessions = self.sessions.lock();
+        if sessions.len() >= self.settings.sessions_max {
+            let limit = self.settings.sessions_max;
+            return Err(Fault::new(
+                FaultKind::Busy,
+                format!("{limit} sessions are open, the limit; close one, or raise sessions.sessions_max"),
+            )
+            .after_ms(SESSIONS_RETRY_AFTER_MS));
+        }
+        let id = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let outbox = Outbox::new(&self.settings, self.runtime.clone());
+        sessions.insert(id, outbox.clone());
+        Ok((id, outbox))
+    }
+
+    /// A result as the answer of a session.
+    fn answer<T>(&self, result: Result<T, Fault>, wrap: fn(T) -> Reply) -> Reply {
+        match result {
+            Ok(answer) => wrap(answer),
+            Err(fault) => {
+                self.note(&fault);
+                fault_reply(&fault)
+            }
+        }
+    }
+
+    /// Looks at every fault that leaves the server: the first poisoned one changes what the health service says.
+    fn note(&self, fault: &Fault) {
+        if fault.kind == FaultKind::Poisoned {
+            self.health.send_if_modified(|serving| {
+                let first = *serving == Serving::Yes;
+                if first {
+                    *serving = Serving::Poisoned;
+                }
+                first
+            });
+        }
+    }
+
+    /// Runs a long call on the blocking pool; at most `sessions.long_calls_max` at once, the others wait their turn.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let permit = self.long_calls.clone().acquire_owned().await;
+        let task = self.runtime.spawn_blocking(move || {
+            let _permit = permit;
+            call()
+        });
+        task.await.unwrap_or_else(|error| {
+            Err(Fault::new(FaultKind::Internal, format!("a call died ({error}); look at the server's log")))
+        })
+    }
+
+    /// Runs a long call on the blocking pool without waiting for it; bounded like `off_thread`. How many wait is bounded
+    /// by the requests in flight of each session.
+    fn detach(self: &Arc<Self>, call: impl FnOnce() + Send + 'static) {
+        let permits = self.long_calls.clone();
+        self.runtime.spawn(async move {
+            let permit = permits.acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                call();
+            });
+        });
+    }
+}
+
+/// The largest message that this server sends: a record of the largest size, or a receipt whose merged cells are as
+/// large as the largest draft.
+fn reply_bytes_max(limits: &zeolite_proto::Limits) -> usize {
+    limits.record_bytes_max.max(limits.draft_bytes_max) + FRAME_ROOM_BYTES
+}

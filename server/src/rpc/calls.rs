@@ -1,0 +1,212 @@
+//! Owns the calls: one function per request, used by both doors (the session and the unary service), so that a request
+//! means the same whichever way it comes in. Each decodes, calls the engine, encodes.
+//!
+//! | call | how it answers |
+//! |---|---|
+//! | load, scan, history, objects, kinds, log | returns; may read the disk |
+//! | outcome, pin, renew, unpin, ping | returns; memory only |
+//! | commit, prepare, finish, abort, undo, new_oids | a closure, called once from the engine's threads |
+//!
+//! `*_is_long` is the one rule of where a call runs: a request that can touch more than `sessions.inline_cells_max` cells
+//! runs on the blocking pool, behind a bounded number of its like; everything else runs right where it was read, because
+//! a hop between threads costs more than the work.
+
+use super::{decode, encode};
+use crate::engine::Engine;
+use crate::store::Txn;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+use zeolite_proto::wire::{translate, v1};
+use zeolite_proto::{Draft, Fault, Note, Oid, Tid};
+
+/// The calls, on an engine.
+#[derive(Clone)]
+pub(super) struct Calls {
+    pub(super) engine: Arc<Engine>,
+    inline_cells_max: usize,
+}
+
+impl Calls {
+    pub(super) fn new(engine: Arc<Engine>, inline_cells_max: usize) -> Calls {
+        Calls { engine, inline_cells_max }
+    }
+
+    // ------------------------------------------------------------ where a call runs
+
+    pub(super) fn load_is_long(&self, request: &v1::LoadRequest) -> bool {
+        request.cells.len() > self.inline_cells_max
+    }
+
+    /// For scan, history and objects: `limit` cells, where 0 stands for the page limit.
+    pub(super) fn page_is_long(&self, limit: u32) -> bool {
+        limit == 0 || limit as usize > self.inline_cells_max
+    }
+
+    pub(super) fn draft_is_long(&self, draft: &v1::Draft) -> bool {
+        draft.writes.len() + draft.read_cells.len() + draft.read_ranges.len() > self.inline_cells_max
+    }
+
+    // ------------------------------------------------------------ reading
+
+    pub(super) fn load(&self, request: v1::LoadRequest) -> Result<v1::LoadReply, Fault> {
+        let snapshot = Tid(request.snapshot);
+        let cells = decode::load_cells(request, self.engine.limits())?;
+        self.engine.load(snapshot, &cells).map(encode::loaded)
+    }
+
+    /// One page of a scan.
+    pub(super) fn scan(&self, request: v1::ScanRequest) -> Result<v1::ScanPage, Fault> {
+        let snapshot = Tid(request.snapshot);
+        let (range, limit) = decode::scan_range(request, self.engine.limits())?;
+        let limit = decode::page_limit(limit, self.engine.limits());
+        self.engine.scan(snapshot, &range, limit).map(encode::page)
+    }
+
+    pub(super) fn history(&self, request: v1::HistoryRequest) -> Result<v1::HistoryReply, Fault> {
+        let cell = decode::named_cell(request.cell, self.engine.limits())?;
+        let limit = decode::page_limit(request.limit as usize, self.engine.limits());
+        let (revisions, more) = self.engine.history(&cell, Tid(request.before), limit)?;
+        Ok(encode::history(revisions, more, request.with_records))
+    }
+
+    pub(super) fn objects(&self, request: v1::ObjectsRequest) -> Result<v1::ObjectsReply, Fault> {
+        // On the wire `after` 0 is "from the first", and the first may be the root, oid 0. A page has at least two oids, so
+        // that the root is never the last of a page and "after the root" never has to be said.
+        let limit = decode::page_limit(request.limit as usize, self.engine.limits()).max(2);
+        let after = (request.after != 0).then_some(Oid(request.after));
+        let snapshot = Tid(request.snapshot);
+        self.engine.objects(&request.class, request.version_below, after, limit, snapshot).map(encode::objects)
+    }
+
+    pub(super) fn kinds(&self) -> Result<v1::KindsReply, Fault> {
+        let (kinds, tid) = self.engine.kinds()?;
+        Ok(encode::kinds(kinds, tid))
+    }
+
+    /// One page of the log; empty at the end.
+    pub(super) fn log_page(&self, from: Tid, to: Tid, limit: usize) -> Result<Vec<Txn>, Fault> {
+        self.engine.log_page(from, to, limit)
+    }
+
+    pub(super) fn outcome(&self, request: &v1::OutcomeRequest) -> Result<v1::OutcomeReply, Fault> {
+        let key = translate::commit_key(&request.commit_key)?;
+        self.engine.outcome(key).map(|outcome| encode::outcome(&outcome))
+    }
+
+    pub(super) fn ping(&self) -> v1::Done {
+        encode::done(self.engine.visible())
+    }
+
+    // ------------------------------------------------------------ pins
+
+    pub(super) fn pin(&self, request: &v1::PinRequest) -> Result<v1::PinReply, Fault> {
+        self.engine.pin(Tid(request.snapshot), request.lease_ms).map(|pin| encode::pin(&pin))
+    }
+
+    pub(super) fn renew(&self, request: &v1::RenewRequest) -> Result<v1::PinReply, Fault> {
+        self.engine.renew(request.pin, request.lease_ms).map(|pin| encode::pin(&pin))
+    }
+
+    pub(super) fn unpin(&self, request: &v1::UnpinRequest) -> v1::Done {
+        self.engine.unpin(request.pin);
+        encode::done(self.engine.visible())
+    }
+
+    // ------------------------------------------------------------ writing
+
+    pub(super) fn commit(&self, draft: v1::Draft, done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static) {
+        match self.draft(draft) {
+            Ok(draft) => {
+                self.engine.commit(draft, Box::new(move |result| done(result.map(|receipt| (&receipt).into()))));
+            }
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(super) fn prepare(
+        &self,
+        request: v1::PrepareRequest,
+        done: impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + 'static,
+    ) {
+        let draft = request.draft.ok_or_else(|| Fault::invalid("a prepare without a draft; send the draft with it"));
+        match draft.and_then(|draft| self.draft(draft)) {
+            Ok(draft) => self.engine.prepare(
+                draft,
+                request.time_limit_ms,
+                Box::new(move |result| done(result.map(|prepared| encode::prepared(&prepared)))),
+            ),
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(super) fn finish(
+        &self,
+        request: &v1::FinishRequest,
+        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+    ) {
+        match translate::commit_key(&request.commit_key) {
+            Ok(key) => self.engine.finish(
+                request.prepared,
+                key,
+                Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
+            ),
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(super) fn abort(
+        &self,
+        request: &v1::AbortRequest,
+        done: impl FnOnce(Result<v1::Done, Fault>) + Send + 'static,
+    ) {
+        self.engine.abort(request.prepared, Box::new(move |result| done(result.map(encode::done))));
+    }
+
+    pub(super) fn undo(
+        &self,
+        request: v1::UndoRequest,
+        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+    ) {
+        match translate::commit_key(&request.commit_key) {
+            Ok(key) => self.engine.undo(
+                Tid(request.tid),
+                key,
+                request.note.map(Note::from).unwrap_or_default(),
+                Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
+            ),
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(super) fn new_oids(
+        &self,
+        request: &v1::NewOidsRequest,
+        done: impl FnOnce(Result<v1::NewOidsReply, Fault>) + Send + 'static,
+    ) {
+        match decode::oid_count(request, self.engine.limits()) {
+            Ok(count) => self.engine.new_oids(
+                count,
+                Box::new(move |result| done(result.map(|first| v1::NewOidsReply { first: first.0, count }))),
+            ),
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    fn draft(&self, draft: v1::Draft) -> Result<Draft, Fault> {
+        let begun = Instant::now();
+        let draft = Draft::try_from(draft);
+        self.engine.stats().decode.record(begun.elapsed().as_nanos() as u64);
+        draft
+    }
+}
+
+/// Decodes a draft that came in parts; it must carry the key that its parts named.
+pub(super) fn whole_draft(commit_key: &Bytes, encoded: Bytes) -> Result<v1::Draft, Fault> {
+    let draft: v1::Draft = prost::Message::decode(encoded)
+        .map_err(|error| Fault::invalid(format!("the parts do not make a draft ({error}); send an encoded Draft")))?;
+    if draft.commit_key != *commit_key {
+        return Err(Fault::invalid("the draft has another commit key than its parts; use one key for both"));
+    }
+    Ok(draft)
+}

@@ -1,0 +1,122 @@
+//! Owns the way out: the engine's answers as wire messages.
+//!
+//! Records are shared bytes, so nothing is copied here; the one copy is tonic's, into the frame.
+
+use crate::engine::{FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt};
+use crate::store::{KindCount, Revision, Txn};
+use bytes::Bytes;
+use prost::Message;
+use zeolite_proto::wire::v1;
+use zeolite_proto::{Fault, Note, Registry, Tid};
+
+/// Records for resolution on the client are left out of a fault when together they are larger than this: the client
+/// loads them.
+const CONFLICT_RECORD_BYTES_MAX: usize = 1 << 20;
+
+pub(super) fn revision(revision: Option<Revision>) -> v1::Revision {
+    match revision {
+        Some(revision) => {
+            v1::Revision { tid: revision.tid.0, end: revision.end.map_or(0, |end| end.0), record: revision.record }
+        }
+        None => v1::Revision::default(),
+    }
+}
+
+pub(super) fn loaded(loaded: Loaded) -> v1::LoadReply {
+    v1::LoadReply { snapshot: loaded.snapshot.0, revisions: loaded.revisions.into_iter().map(revision).collect() }
+}
+
+pub(super) fn page(page: Page) -> v1::ScanPage {
+    let entries = page
+        .entries
+        .into_iter()
+        .map(|entry| v1::Entry { key: entry.key, tid: entry.tid.0, record: entry.record })
+        .collect();
+    v1::ScanPage { snapshot: page.snapshot.0, entries, more: page.next.is_some(), next: page.next.unwrap_or_default() }
+}
+
+pub(super) fn history(revisions: Vec<(Revision, Note)>, more: bool, with_records: bool) -> v1::HistoryReply {
+    let mut reply = v1::HistoryReply { more, ..Default::default() };
+    for (found, note) in revisions {
+        let mut found = revision(Some(found));
+        if !with_records {
+            found.record = found.record.map(|_| Bytes::new());
+        }
+        reply.revisions.push(found);
+        reply.notes.push((&note).into());
+    }
+    reply
+}
+
+pub(super) fn objects(page: ObjectsPage) -> v1::ObjectsReply {
+    let oids = page.oids.into_iter().map(|oid| oid.0).collect();
+    v1::ObjectsReply { oids, more: page.more, snapshot: page.snapshot.0 }
+}
+
+pub(super) fn kinds(kinds: Vec<KindCount>, tid: Tid) -> v1::KindsReply {
+    let kinds = kinds
+        .into_iter()
+        .map(|kind| v1::Kind { class: kind.class, version: kind.version, objects: kind.objects })
+        .collect();
+    v1::KindsReply { kinds, tid: tid.0 }
+}
+
+pub(super) fn prepared(prepared: &PreparedReceipt) -> v1::PrepareReply {
+    v1::PrepareReply { prepared: prepared.prepared, merged: prepared.merged.iter().map(v1::MergedCell::from).collect() }
+}
+
+pub(super) fn outcome(outcome: &Outcome) -> v1::OutcomeReply {
+    match outcome {
+        Outcome::Unknown => v1::OutcomeReply::default(),
+        Outcome::InFlight => v1::OutcomeReply { receipt: None, in_flight: true },
+        Outcome::Committed(receipt) => v1::OutcomeReply { receipt: Some(receipt.into()), in_flight: false },
+    }
+}
+
+pub(super) fn pin(pin: &PinInfo) -> v1::PinReply {
+    v1::PinReply { pin: pin.pin, snapshot: pin.snapshot.0, lease_ms: pin.lease_ms }
+}
+
+pub(super) fn done(tid: Tid) -> v1::Done {
+    v1::Done { tid: tid.0 }
+}
+
+/// A feed batch, encoded once for all sessions.
+pub(super) fn feed(items: &[FeedItem]) -> Bytes {
+    let items = items
+        .iter()
+        .map(|item| v1::FeedItem { tid: item.tid.0, cells: item.cells.iter().map(v1::Cell::from).collect() });
+    v1::FeedBatch { items: items.collect() }.encode_to_vec().into()
+}
+
+/// What a transaction of the log says in a feed.
+pub(super) fn feed_item(txn: &Txn) -> FeedItem {
+    FeedItem { tid: txn.tid, cells: txn.writes.iter().map(|write| write.cell.clone()).collect() }
+}
+
+/// A fault as a frame carries it.
+pub(super) fn fault(fault: &Fault) -> v1::Fault {
+    let mut wire = v1::Fault::from(fault);
+    if let Some(detail) = &mut wire.conflict {
+        let bytes = [&detail.base_record, &detail.newest_record].into_iter().flatten().map(Bytes::len).sum::<usize>();
+        if bytes > CONFLICT_RECORD_BYTES_MAX {
+            detail.base_record = None;
+            detail.newest_record = None;
+        }
+    }
+    wire
+}
+
+pub(super) fn resolvers(registry: &Registry) -> v1::ResolversReply {
+    let info = |(class, resolver): (&str, &dyn zeolite_proto::Resolver)| v1::ResolverInfo {
+        class: class.into(),
+        description: resolver.description().into(),
+        applies: resolver.applies(),
+        expensive: resolver.expensive(),
+    };
+    v1::ResolversReply { resolvers: registry.list().into_iter().map(info).collect() }
+}
+
+pub(super) fn status(status: crate::engine::Status) -> v1::StatusReply {
+    v1::StatusReply { visible: status.visible.0, commits: status.commits, ..Default::default() }
+}

@@ -1,0 +1,359 @@
+//! Owns the outgoing queue of one session: the only way by which anything reaches its client.
+//!
+//! The problem is ZEO's old one: a reply that shows a commit must not overtake the invalidations of that commit, or the
+//! client caches a revision that has already ended. The rule here is one queue in one order:
+//!
+//! ```text
+//!   writer thread ── feed of tid t ──┐ (before t becomes visible)
+//!                                    ├──> [ feed t | receipt t | load at t ] ──> HTTP/2 stream
+//!   any thread ───── replies ────────┘ (after t became visible)
+//! ```
+//!
+//! A reply that shows t was made after t became visible, t became visible after its feed was pushed here, so the feed
+//! stands before the reply. Nothing is ever reordered or skipped.
+//!
+//! Everything is bounded. Requests: a session whose replies pile up is not read from any more (`Popped::Empty` says
+//! whether to read), so its client is held back by HTTP/2 flow control. Feed: cannot be held back, the writer thread
+//! serves everybody; beyond the limit the session is *cut*: a last frame says up to which tid everything was pushed, and
+//! nothing follows, not even replies, because they might show later tids.
+//!
+//! The lock is held for a push or a pop only, and nothing else is locked meanwhile.
+
+use super::encode;
+use crate::engine::FeedBatch;
+use crate::engine::feed::FeedSink;
+use crate::settings::SessionSettings;
+use parking_lot::Mutex;
+use prost::Message;
+use rustc_hash::FxHashSet;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::{Fault, FaultKind, Tid};
+
+/// What the session's stream finds when it looks for something to send.
+pub(super) enum Popped {
+    /// Send this.
+    Frame(v1::ServerFrame),
+    /// Nothing now; the waker is registered. Whether another request may be read.
+    Empty { may_read: bool },
+    /// Nothing, and nothing will come.
+    End,
+}
+
+/// One session's outgoing queue; shared by its stream, the engine's writer (as a feed sink) and the closures of its
+/// commits.
+pub(super) struct Outbox {
+    lane: Mutex<Lane>,
+    limits: QueueLimits,
+    runtime: tokio::runtime::Handle,
+}
+
+struct QueueLimits {
+    in_flight_max: usize,
+    reply_bytes_max: usize,
+    feed_bytes_max: usize,
+    feed_batches_max: usize,
+    linger: Duration,
+}
+
+struct Lane {
+    frames: VecDeque<Queued>,
+    phase: Phase,
+    /// Ids of requests that are not answered yet.
+    in_flight: FxHashSet<u64>,
+    replies: usize,
+    reply_bytes: usize,
+    feed_batches: usize,
+    feed_bytes: usize,
+    /// Everything up to here was pushed.
+    pushed_to: Tid,
+    waker: Option<Waker>,
+}
+
+struct Queued {
+    frame: v1::ServerFrame,
+    bytes: usize,
+    kind: QueuedKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum QueuedKind {
+    Reply,
+    Feed,
+    Notice,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Takes frames.
+    Open,
+    /// The client has said its last; ends when the last request is answered.
+    Finishing,
+    /// What is queued is sent, nothing more is taken.
+    Ending,
+    /// Nobody reads any more.
+    Closed,
+}
+
+impl Outbox {
+    pub(super) fn new(settings: &SessionSettings, runtime: tokio::runtime::Handle) -> Arc<Outbox> {
+        Arc::new(Outbox {
+            lane: Mutex::new(Lane {
+                frames: VecDeque::new(),
+                phase: Phase::Open,
+                in_flight: FxHashSet::default(),
+                replies: 0,
+                reply_bytes: 0,
+                feed_batches: 0,
+                feed_bytes: 0,
+                pushed_to: Tid::NONE,
+                waker: None,
+            }),
+            limits: QueueLimits {
+                in_flight_max: settings.in_flight_max,
+                reply_bytes_max: settings.reply_queue_bytes_max,
+                feed_bytes_max: settings.feed_queue_bytes_max,
+                feed_batches_max: settings.feed_queue_batches_max,
+                linger: Duration::from_millis(settings.cut_linger_ms),
+            },
+            runtime,
+        })
+    }
+
+    /// Notes a request; false when its id is already in flight.
+    pub(super) fn begin(&self, id: u64) -> bool {
+        self.lane.lock().in_flight.insert(id)
+    }
+
+    /// Answers a request, from any thread.
+    pub(super) fn reply(&self, id: u64, reply: Reply) {
+        let waker = {
+            let mut lane = self.lane.lock();
+            lane.push_reply(id, reply);
+            lane.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// Answers a request from the session's own stream, which looks here again by itself.
+    pub(super) fn reply_here(&self, id: u64, reply: Reply) {
+        self.lane.lock().push_reply(id, reply);
+    }
+
+    /// Refuses a request that was not begun, from the session's own stream.
+    pub(super) fn refuse_here(&self, id: u64, fault: &Fault) {
+        self.lane.lock().push(id, fault_reply(fault));
+    }
+
+    /// Tells the feed where it begins, so that a cut before the first batch names the right tid.
+    pub(super) fn feed_begins_after(&self, tid: Tid) {
+        let mut lane = self.lane.lock();
+        lane.pushed_to = lane.pushed_to.max(tid);
+    }
+
+    /// Sends something that answers no request; more may follow.
+    pub(super) fn notice(&self, reply: Reply) {
+        let waker = {
+            let mut lane = self.lane.lock();
+            lane.push_notice(reply);
+            lane.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// Sends what is queued, then ends the stream.
+    pub(super) fn end(&self) {
+        let waker = {
+            let mut lane = self.lane.lock();
+            if lane.phase != Phase::Closed {
+                lane.phase = Phase::Ending;
+            }
+            lane.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// The client asks nothing more: the stream ends when all is answered.
+    pub(super) fn finish(&self) {
+        let mut lane = self.lane.lock();
+        if lane.phase == Phase::Open {
+            lane.phase = Phase::Finishing;
+        }
+    }
+
+    /// Nobody reads any more: drops what is queued and takes nothing more.
+    pub(super) fn close(&self) {
+        let waker = {
+            let mut lane = self.lane.lock();
+            lane.phase = Phase::Closed;
+            lane.frames = VecDeque::new();
+            lane.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// The next frame; registers the waker when there is none.
+    pub(super) fn pop(&self, context: &Context<'_>) -> Popped {
+        let mut lane = self.lane.lock();
+        if let Some(queued) = lane.frames.pop_front() {
+            match queued.kind {
+                QueuedKind::Reply => {
+                    lane.replies -= 1;
+                    lane.reply_bytes -= queued.bytes;
+                }
+                QueuedKind::Feed => {
+                    lane.feed_batches -= 1;
+                    lane.feed_bytes -= queued.bytes;
+                }
+                QueuedKind::Notice => {}
+            }
+            return Popped::Frame(queued.frame);
+        }
+        match lane.phase {
+            Phase::Ending | Phase::Closed => return Popped::End,
+            Phase::Finishing if lane.in_flight.is_empty() => return Popped::End,
+            Phase::Finishing | Phase::Open => {}
+        }
+        if !lane.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            lane.waker = Some(context.waker().clone());
+        }
+        Popped::Empty {
+            may_read: lane.phase == Phase::Open
+                && lane.in_flight.len() + lane.replies < self.limits.in_flight_max
+                && lane.reply_bytes < self.limits.reply_bytes_max,
+        }
+    }
+
+    /// Drops a cut session's queue when its client has not read it in time: what it holds is memory.
+    fn drop_later(self: &Arc<Self>) {
+        let outbox = self.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(outbox.limits.linger).await;
+            outbox.close();
+        });
+    }
+
+    fn push_batch(&self, batch: &FeedBatch) -> (Pushed, Option<Waker>) {
+        let encoded = batch.encoded(encode::feed);
+        let mut lane = self.lane.lock();
+        if lane.phase == Phase::Ending || lane.phase == Phase::Closed {
+            return (Pushed::Over, None);
+        }
+        let over_bytes = lane.feed_bytes + encoded.len() > self.limits.feed_bytes_max;
+        let over_batches = lane.feed_batches + 1 > self.limits.feed_batches_max;
+        if over_bytes || over_batches {
+            let limit = if over_bytes { "feed_queue_bytes_max" } else { "feed_queue_batches_max" };
+            let reason = format!(
+                "{} batches of {} bytes wait unread, the limit is sessions.{limit}; reconnect with resume_from",
+                lane.feed_batches, lane.feed_bytes
+            );
+            let cut = v1::Cut { tid: lane.pushed_to.0, reason };
+            lane.push_notice(Reply::Cut(cut));
+            lane.phase = Phase::Ending;
+            return (Pushed::Cut, lane.waker.take());
+        }
+        lane.feed_batches += 1;
+        lane.feed_bytes += encoded.len();
+        if let Some(last) = batch.items.last() {
+            lane.pushed_to = last.tid;
+        }
+        let frame = v1::ServerFrame { id: 0, reply: Some(Reply::Feed(encoded.clone())) };
+        lane.frames.push_back(Queued { frame, bytes: encoded.len(), kind: QueuedKind::Feed });
+        (Pushed::Queued, lane.waker.take())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pushed {
+    Queued,
+    /// This push was beyond the limit.
+    Cut,
+    /// The session was over before.
+    Over,
+}
+
+/// What the engine's writer thread holds of a session.
+pub(super) struct SessionFeed(pub(super) Arc<Outbox>);
+
+impl FeedSink for SessionFeed {
+    fn push(&self, batch: &Arc<FeedBatch>) -> bool {
+        let (pushed, waker) = self.0.push_batch(batch);
+        wake(waker);
+        if pushed == Pushed::Cut {
+            self.0.drop_later();
+        }
+        pushed == Pushed::Queued
+    }
+}
+
+impl Lane {
+    fn push_reply(&mut self, id: u64, reply: Reply) {
+        self.in_flight.remove(&id);
+        self.push(id, reply);
+    }
+
+    fn push(&mut self, id: u64, reply: Reply) {
+        if self.phase == Phase::Ending || self.phase == Phase::Closed {
+            return;
+        }
+        let frame = v1::ServerFrame { id, reply: Some(reply) };
+        let bytes = frame.encoded_len();
+        self.replies += 1;
+        self.reply_bytes += bytes;
+        self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Reply });
+    }
+
+    fn push_notice(&mut self, reply: Reply) {
+        if self.phase == Phase::Ending || self.phase == Phase::Closed {
+            return;
+        }
+        let frame = v1::ServerFrame { id: 0, reply: Some(reply) };
+        self.frames.push_back(Queued { frame, bytes: 0, kind: QueuedKind::Notice });
+    }
+}
+
+/// The promise of one answer to a request in flight. Dropped without an answer (the thread that had it died), it answers
+/// that, so that no client waits forever.
+pub(super) struct Promised {
+    outbox: Arc<Outbox>,
+    id: u64,
+    kept: bool,
+}
+
+impl Promised {
+    pub(super) fn new(outbox: Arc<Outbox>, id: u64) -> Promised {
+        Promised { outbox, id, kept: false }
+    }
+
+    pub(super) fn keep(mut self, reply: Reply) {
+        self.kept = true;
+        self.outbox.reply(self.id, reply);
+    }
+}
+
+impl Drop for Promised {
+    fn drop(&mut self) {
+        if !self.kept {
+            let fault = Fault::new(
+                FaultKind::Internal,
+                "the request was lost inside the server; ask for its outcome, and tell the operator to look at the log",
+            );
+            self.outbox.reply(self.id, fault_reply(&fault));
+        }
+    }
+}
+
+/// A fault as the answer to a request.
+pub(super) fn fault_reply(fault: &Fault) -> Reply {
+    Reply::Fault(encode::fault(fault))
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

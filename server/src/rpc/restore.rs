@@ -1,0 +1,64 @@
+//! Owns `Restore`: a stream of transactions with their tids, written in their order.
+//!
+//! Up to [`IN_FLIGHT_MAX`] transactions are on their way at once, so that one sync covers many; the first one refused
+//! ends the call, and what was restored before it stays.
+
+use super::Rpc;
+use super::storage::lost;
+use super::transactions::Joiner;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tonic::{Status, Streaming};
+use zeolite_proto::wire::v1;
+use zeolite_proto::{Fault, Tid};
+
+/// Transactions handed to the engine and not durable yet.
+const IN_FLIGHT_MAX: usize = 64;
+
+type Waiting = VecDeque<oneshot::Receiver<Result<Tid, Fault>>>;
+
+/// Restores what the client streams. A status: its stream failed; a fault: a transaction was refused.
+pub(super) async fn restore(
+    rpc: &Arc<Rpc>,
+    mut messages: Streaming<v1::Transaction>,
+) -> Result<Result<v1::RestoreReply, Fault>, Status> {
+    let mut joiner = Joiner::default();
+    let mut waiting = Waiting::new();
+    let mut reply = v1::RestoreReply::default();
+    while let Some(message) = messages.message().await? {
+        let txn = match joiner.add(message, rpc.calls.engine.limits()) {
+            Ok(Some(txn)) => txn,
+            Ok(None) => continue,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        if waiting.len() >= IN_FLIGHT_MAX
+            && let Err(fault) = settle_one(&mut waiting, &mut reply).await
+        {
+            return Ok(Err(fault));
+        }
+        let (done, answer) = oneshot::channel();
+        // The receiver is dropped only after an earlier transaction was refused.
+        rpc.calls.engine.restore(txn, Box::new(move |result| drop(done.send(result))));
+        waiting.push_back(answer);
+    }
+    while !waiting.is_empty() {
+        if let Err(fault) = settle_one(&mut waiting, &mut reply).await {
+            return Ok(Err(fault));
+        }
+    }
+    if joiner.is_open() {
+        return Ok(Err(Fault::invalid(
+            "the stream ended in the middle of a transaction; what came before it is restored",
+        )));
+    }
+    Ok(Ok(reply))
+}
+
+async fn settle_one(waiting: &mut Waiting, reply: &mut v1::RestoreReply) -> Result<(), Fault> {
+    let Some(answer) = waiting.pop_front() else { return Ok(()) };
+    let tid = answer.await.unwrap_or_else(|_| Err(lost()))?;
+    reply.transactions += 1;
+    reply.tid = tid.0;
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! The server: what it is made of, and in which order it starts and stops.
+//!
+//! ```text
+//!   start   settings checked › store opened, engine › loops › listener
+//!   stop    listener closed › sessions told › engine: no new drafts, those in flight finish › loops end, checkpoint
+//!           › sessions ended, after their last receipts › connections closed
+//! ```
+//!
+//! A server is a function of a listener and a shutdown future ([`serve`]); [`Server`] is the same for a program that
+//! keeps it inside of itself: a test, a demo. Time, disk and chance come in through [`Components`].
+
+mod accept;
+
+use crate::engine::clock::{Clock, SystemClock};
+use crate::engine::{Engine, Running};
+use crate::rpc::Rpc;
+use crate::settings::{SessionSettings, Settings};
+use crate::store::disk::Disk;
+use crate::store::disk::real::RealDisk;
+use crate::store::{Progress, StoreError};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use zeolite_proto::Registry;
+
+/// HTTP/2 flow control. Never 64 KiB, and never adaptive: with many frames in flight h2 then cuts the connection.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const HTTP_FRAME_BYTES: u32 = 64 << 10;
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Why there is no server, or why it did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The settings do not make sense.
+    #[error("the settings are wrong: {}", .0.join("; "))]
+    Settings(Vec<String>),
+    /// The store cannot be opened, or not be closed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The listener is not what the settings allow, or failed.
+    #[error("listening: {0}")]
+    Listen(String),
+    /// A task of the server died.
+    #[error("the server's {0} died; look at its log, and report this")]
+    Died(&'static str),
+}
+
+/// The doors through which the world comes in.
+pub struct Components {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Wall time and steady time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes what must differ between two lives of a server: a new store's id, pin numbers.
+    pub seed: u64,
+    /// Told how far opening is.
+    pub progress: Box<dyn FnMut(Progress) + Send>,
+}
+
+impl Components {
+    /// The machine's disk and clock.
+    pub fn real(settings: &Settings) -> Result<Components, ServerError> {
+        Ok(Components {
+            disk: Arc::new(RealDisk::open(&settings.data_dir)?),
+            clock: Arc::new(SystemClock::new()),
+            seed: seed(),
+            progress: Box::new(|progress| tracing::info!(?progress, "opening the store")),
+        })
+    }
+}
+
+/// A number that differs from run to run.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// Serves on a listener until the shutdown future is ready, then stops in order.
+pub async fn serve(
+    settings: Settings,
+    registry: Registry,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
+    let mut server = Server::start(settings, registry, listener).await?;
+    tokio::select! {
+        () = shutdown => {}
+        _ = &mut server.connections => return Err(ServerError::Died("listener")),
+    }
+    server.stop().await
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    rpc: Arc<Rpc>,
+    running: Running,
+    stop_accepting: oneshot::Sender<()>,
+    connections: JoinHandle<Result<(), tonic::transport::Error>>,
+    grace: Duration,
+}
+
+impl Server {
+    /// Starts on the machine's disk and clock. Must be called inside of a multi-threaded tokio runtime.
+    pub async fn start(settings: Settings, registry: Registry, listener: TcpListener) -> Result<Server, ServerError> {
+        settings.check().map_err(ServerError::Settings)?;
+        let components = Components::real(&settings)?;
+        Server::start_with(components, settings, registry, listener).await
+    }
+
+    /// Starts on these components.
+    pub async fn start_with(
+        components: Components,
+        settings: Settings,
+        registry: Registry,
+        listener: TcpListener,
+    ) -> Result<Server, ServerError> {
+        settings.check().map_err(ServerError::Settings)?;
+        let address = listener.local_addr().map_err(|error| ServerError::Listen(error.to_string()))?;
+        if !address.ip().is_loopback() && !settings.listen_publicly {
+            return Err(ServerError::Listen(format!(
+                "{address} is not a loopback address; say listen_publicly = true if other machines may connect"
+            )));
+        }
+        let Settings { store, engine, limits, sessions, .. } = settings;
+        let (engine, running) = tokio::task::spawn_blocking(move || {
+            let Components { disk, clock, seed, mut progress } = components;
+            let limits = limits.limits();
+            Engine::open(disk, clock, store, engine, limits, registry, seed, &mut |step| progress(step))
+                .map(|(engine, loops)| (engine, loops.spawn()))
+        })
+        .await
+        .map_err(|_| ServerError::Died("start"))??;
+        let grace = Duration::from_millis(sessions.shutdown_grace_ms);
+        let rpc = Rpc::new(engine.clone(), sessions.clone());
+        let (stop_accepting, stopped) = oneshot::channel::<()>();
+        let connections = tokio::spawn({
+            let router = http2(&sessions).add_routes(rpc.routes().await);
+            let incoming = accept::incoming(listener, sessions.connections_max);
+            // Only the handle's drop or its `stop` ends the wait; both mean: stop.
+            router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
+        });
+        tracing::info!(%address, visible = %engine.visible(), "serving");
+        Ok(Server { address, engine, rpc, running, stop_accepting, connections, grace })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The engine, for a program that wants to reach it without a connection.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Stops in order: what was admitted is finished and answered, then the store is closed.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        let Server { engine, rpc, running, stop_accepting, connections, grace, .. } = self;
+        tracing::info!("stopping");
+        if stop_accepting.send(()).is_err() {
+            tracing::warn!("the listener had died before");
+        }
+        rpc.announce_shutdown();
+        engine.shut_down();
+        let closed = tokio::task::spawn_blocking(move || running.join()).await;
+        rpc.end_sessions();
+        let abort = connections.abort_handle();
+        if tokio::time::timeout(grace, connections).await.is_err() {
+            tracing::warn!("connections did not close in time; they are dropped");
+            abort.abort();
+        }
+        closed.map_err(|_| ServerError::Died("loops"))??;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn http2(sessions: &SessionSettings) -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .max_frame_size(HTTP_FRAME_BYTES)
+        .max_concurrent_streams(sessions.streams_max)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keepalive_interval(Some(Duration::from_millis(sessions.keepalive_interval_ms)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(sessions.keepalive_timeout_ms)))
+}

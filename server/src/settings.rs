@@ -1,0 +1,288 @@
+//! Owns the settings of a server: plain data, where each value comes from, and what is wrong with it in words.
+//!
+//! Later layers win: defaults < `zeolite.toml` < environment < flags.
+//!
+//! ```text
+//!   zeolite.toml            environment                       flag override (dotted name)
+//!   listen = "..."          ZEOLITE_LISTEN=...                listen=...
+//!   [sessions]
+//!   sessions_max = 100      ZEOLITE_SESSIONS_SESSIONS_MAX=100 sessions.sessions_max=100
+//! ```
+//!
+//! A name that is not a setting is an error wherever it stands, never ignored; `check` collects every problem, each with
+//! the setting's name and what would be right. Settings are data: components (disk, clock, listener) are given to the
+//! server beside them.
+
+mod layers;
+
+use crate::engine::EngineSettings;
+use crate::store::StoreSettings;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use zeolite_proto::Limits;
+
+pub use layers::SettingsError;
+
+/// Where a server listens unless told otherwise.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:7878";
+
+/// Variables that begin like settings and are something else: for the program's own options and its log.
+pub const OTHER_VARIABLES: &[&str] = &["ZEOLITE_CONFIG", "ZEOLITE_LOG", "ZEOLITE_SERVER"];
+
+/// The settings of a server.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The data directory; made when missing.
+    pub data_dir: PathBuf,
+    /// Address and port to listen on. Anything but a loopback address also needs `listen_publicly = true`.
+    pub listen: String,
+    /// Says in so many words that others than this machine may connect. There is no encryption and no login yet.
+    pub listen_publicly: bool,
+    /// The log, the index and the caches.
+    pub store: StoreSettings,
+    /// The queues of the commit pipeline, pins.
+    pub engine: EngineSettings,
+    /// What clients may send.
+    pub limits: LimitSettings,
+    /// Connections, sessions and their queues.
+    pub sessions: SessionSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            data_dir: PathBuf::from("zeolite-data"),
+            listen: LISTEN_DEFAULT.into(),
+            listen_publicly: false,
+            store: StoreSettings::default(),
+            engine: EngineSettings::default(),
+            limits: LimitSettings::default(),
+            sessions: SessionSettings::default(),
+        }
+    }
+}
+
+/// The bound of every message, key, draft, lease and scan; clients learn them in the hello.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// One frame or unary message from a client, in bytes.
+    pub message_bytes_max: usize,
+    /// One encoded record, in bytes.
+    pub record_bytes_max: usize,
+    /// All records, keys and operations of one draft, in bytes; also one draft that comes in parts, encoded.
+    pub draft_bytes_max: usize,
+    /// Writes and read checks of one draft.
+    pub draft_writes_max: usize,
+    /// One entry key, in bytes.
+    pub key_bytes_max: usize,
+    /// Cells of one load.
+    pub load_cells_max: usize,
+    /// Entries of one scan page.
+    pub scan_entries_max: usize,
+    /// Oids handed out at once.
+    pub oids_max: u32,
+    /// The longest lease of a pin, in milliseconds.
+    pub pin_ms_max: u64,
+    /// The longest time limit of a prepared draft, in milliseconds.
+    pub prepare_ms_max: u64,
+    /// One answer, in bytes: longer ones are cut here and continued.
+    pub reply_bytes_aim: usize,
+}
+
+impl Default for LimitSettings {
+    fn default() -> LimitSettings {
+        let limits = Limits::default();
+        LimitSettings {
+            message_bytes_max: limits.message_bytes_max,
+            record_bytes_max: limits.record_bytes_max,
+            draft_bytes_max: limits.draft_bytes_max,
+            draft_writes_max: limits.draft_writes_max,
+            key_bytes_max: limits.key_bytes_max,
+            load_cells_max: limits.load_cells_max,
+            scan_entries_max: limits.scan_entries_max,
+            oids_max: limits.oids_max,
+            pin_ms_max: limits.pin_ms_max,
+            prepare_ms_max: limits.prepare_ms_max,
+            reply_bytes_aim: limits.reply_bytes_aim,
+        }
+    }
+}
+
+impl LimitSettings {
+    /// The limits as client and server speak of them.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            message_bytes_max: self.message_bytes_max,
+            record_bytes_max: self.record_bytes_max,
+            draft_bytes_max: self.draft_bytes_max,
+            draft_writes_max: self.draft_writes_max,
+            key_bytes_max: self.key_bytes_max,
+            load_cells_max: self.load_cells_max,
+            scan_entries_max: self.scan_entries_max,
+            oids_max: self.oids_max,
+            pin_ms_max: self.pin_ms_max,
+            prepare_ms_max: self.prepare_ms_max,
+            reply_bytes_aim: self.reply_bytes_aim,
+        }
+    }
+}
+
+/// The bounds of connections, of sessions and of their queues.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionSettings {
+    /// Connections at once; one more is closed as soon as it is accepted.
+    pub connections_max: usize,
+    /// Unary calls and sessions at once on one connection; HTTP/2 makes the client wait for more.
+    pub streams_max: u32,
+    /// Sessions at once; one more gets `Busy`.
+    pub sessions_max: usize,
+    /// Requests of one session that are not answered, or whose answer is not sent; beyond it no more is read from it.
+    pub in_flight_max: usize,
+    /// Bytes of answers that wait in one session; beyond it no more is read from it.
+    pub reply_queue_bytes_max: usize,
+    /// Bytes of invalidations that wait in one session; beyond it the session is cut.
+    pub feed_queue_bytes_max: usize,
+    /// Batches of invalidations that wait in one session; beyond it the session is cut.
+    pub feed_queue_batches_max: usize,
+    /// How long what a cut session has not read is kept for it, in milliseconds.
+    pub cut_linger_ms: u64,
+    /// How long a new session may take to say hello, in milliseconds.
+    pub hello_timeout_ms: u64,
+    /// What a client missed is replayed if that reads at most this many times the bytes that its cache holds.
+    pub replay_cost_factor: u64,
+    /// Requests that name or may find at most this many cells are answered where they are read; larger ones on the
+    /// blocking pool.
+    pub inline_cells_max: usize,
+    /// Large requests (and pages of streams) that run at once, of all sessions; more wait their turn.
+    pub long_calls_max: usize,
+    /// Drafts in parts that may be open at once in a session; one more gets `TooLarge`.
+    pub open_drafts_max: usize,
+    /// Bytes of drafts in parts, of all sessions together; beyond it they get `Busy`.
+    pub parts_bytes_max: usize,
+    /// A connection on which nothing was heard for this long is asked for a sign of life, in milliseconds.
+    pub keepalive_interval_ms: u64,
+    /// A connection that gives none within this is closed, in milliseconds.
+    pub keepalive_timeout_ms: u64,
+    /// How long connections have for their last frames when the server goes down, in milliseconds.
+    pub shutdown_grace_ms: u64,
+}
+
+impl Default for SessionSettings {
+    fn default() -> SessionSettings {
+        SessionSettings {
+            connections_max: 1024,
+            streams_max: 1024,
+            sessions_max: 1024,
+            in_flight_max: 1024,
+            reply_queue_bytes_max: 16 << 20,
+            feed_queue_bytes_max: 8 << 20,
+            feed_queue_batches_max: 16 << 10,
+            cut_linger_ms: 10_000,
+            hello_timeout_ms: 10_000,
+            replay_cost_factor: 4,
+            inline_cells_max: 64,
+            long_calls_max: 16,
+            open_drafts_max: 4,
+            parts_bytes_max: 1 << 30,
+            keepalive_interval_ms: 20_000,
+            keepalive_timeout_ms: 20_000,
+            shutdown_grace_ms: 5_000,
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of all layers. `file` must exist if it is named; `overrides` are flags as (dotted name, value).
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Settings, SettingsError> {
+        layers::load(file, environment, overrides)
+    }
+
+    /// The address to listen on.
+    pub fn listen_addr(&self) -> Result<SocketAddr, String> {
+        self.listen.parse().map_err(|_| {
+            format!("listen = {:?} is no address with a port; write it like \"{LISTEN_DEFAULT}\"", self.listen)
+        })
+    }
+
+    /// Everything that is wrong, each problem in words with the setting's name.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        match self.listen_addr() {
+            Ok(address) if !address.ip().is_loopback() && !self.listen_publicly => problems.push(format!(
+                "listen = {:?} lets other machines connect, without encryption or login; use a loopback address, or say \
+                 listen_publicly = true as well",
+                self.listen
+            )),
+            Ok(_) => {}
+            Err(problem) => problems.push(problem),
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            problems.push("data_dir is empty; name a directory".into());
+        }
+        if let Err(error) = self.store.check() {
+            problems.push(format!("store: {error}"));
+        }
+        self.limits.check(&mut problems);
+        self.sessions.check(&mut problems);
+        if self.sessions.parts_bytes_max < self.limits.draft_bytes_max {
+            problems.push(
+                "sessions.parts_bytes_max must be at least limits.draft_bytes_max, or no such draft gets in".into(),
+            );
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+impl LimitSettings {
+    fn check(&self, problems: &mut Vec<String>) {
+        within(problems, "limits.message_bytes_max", self.message_bytes_max as u64, 64 << 10, 1 << 30);
+        within(problems, "limits.record_bytes_max", self.record_bytes_max as u64, 1 << 10, 1 << 30);
+        within(problems, "limits.draft_bytes_max", self.draft_bytes_max as u64, 1 << 10, 2 << 30);
+        within(problems, "limits.draft_writes_max", self.draft_writes_max as u64, 1, 100_000_000);
+        within(problems, "limits.key_bytes_max", self.key_bytes_max as u64, 16, 16 << 10);
+        within(problems, "limits.load_cells_max", self.load_cells_max as u64, 1, 1_000_000);
+        within(problems, "limits.scan_entries_max", self.scan_entries_max as u64, 2, 1_000_000);
+        within(problems, "limits.oids_max", u64::from(self.oids_max), 1, 1 << 30);
+        within(problems, "limits.pin_ms_max", self.pin_ms_max, 1000, 30 * 86_400_000);
+        within(problems, "limits.prepare_ms_max", self.prepare_ms_max, 100, 86_400_000);
+        within(problems, "limits.reply_bytes_aim", self.reply_bytes_aim as u64, 16 << 10, 64 << 20);
+        if self.record_bytes_max > self.draft_bytes_max {
+            problems.push("limits.record_bytes_max must not be greater than limits.draft_bytes_max".into());
+        }
+    }
+}
+
+impl SessionSettings {
+    fn check(&self, problems: &mut Vec<String>) {
+        within(problems, "sessions.connections_max", self.connections_max as u64, 1, 1_000_000);
+        within(problems, "sessions.streams_max", u64::from(self.streams_max), 2, 1_000_000);
+        within(problems, "sessions.sessions_max", self.sessions_max as u64, 1, 1_000_000);
+        within(problems, "sessions.in_flight_max", self.in_flight_max as u64, 1, 1_000_000);
+        within(problems, "sessions.reply_queue_bytes_max", self.reply_queue_bytes_max as u64, 1 << 10, 1 << 32);
+        within(problems, "sessions.feed_queue_bytes_max", self.feed_queue_bytes_max as u64, 1 << 10, 1 << 32);
+        within(problems, "sessions.feed_queue_batches_max", self.feed_queue_batches_max as u64, 1, 1 << 24);
+        within(problems, "sessions.cut_linger_ms", self.cut_linger_ms, 1, 3_600_000);
+        within(problems, "sessions.hello_timeout_ms", self.hello_timeout_ms, 1, 3_600_000);
+        within(problems, "sessions.replay_cost_factor", self.replay_cost_factor, 0, 1000);
+        within(problems, "sessions.inline_cells_max", self.inline_cells_max as u64, 0, 10_000);
+        within(problems, "sessions.long_calls_max", self.long_calls_max as u64, 1, 256);
+        within(problems, "sessions.open_drafts_max", self.open_drafts_max as u64, 1, 1000);
+        within(problems, "sessions.keepalive_interval_ms", self.keepalive_interval_ms, 100, 3_600_000);
+        within(problems, "sessions.keepalive_timeout_ms", self.keepalive_timeout_ms, 100, 3_600_000);
+        within(problems, "sessions.shutdown_grace_ms", self.shutdown_grace_ms, 0, 600_000);
+    }
+}
+
+fn within(problems: &mut Vec<String>, name: &str, value: u64, least: u64, most: u64) {
+    if value < least || value > most {
+        problems.push(format!("{name} = {value} is out of range; use {least} to {most}"));
+    }
+}

@@ -1,0 +1,207 @@
+//! Owns how the layers of settings are laid over each other: file, environment, flags.
+//!
+//! A value from the environment or a flag is text. It is read as a TOML value first (`100`, `true`), and taken as a
+//! string where that does not fit its setting.
+
+use super::{OTHER_VARIABLES, Settings};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// The tables of the file; everything else stands at its top.
+const SECTIONS: &[&str] = &["store", "engine", "limits", "sessions"];
+
+/// What begins an environment variable that is a setting.
+const PREFIX: &str = "ZEOLITE_";
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("the settings file {path} cannot be read ({error}); name another one")]
+    Read {
+        /// The file.
+        path: String,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+    /// The file is not TOML, or a name or value in it is wrong.
+    #[error("the settings file {path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What and where.
+        problem: String,
+    },
+    /// A variable or a flag is wrong.
+    #[error("{origin}: {problem}")]
+    Override {
+        /// The variable, or the flag's dotted name.
+        origin: String,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+pub(super) fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    overrides: &[(String, String)],
+) -> Result<Settings, SettingsError> {
+    let mut table = match file {
+        Some(path) => read(path)?,
+        None => Table::new(),
+    };
+    let mut variables: Vec<(String, String)> = environment
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(PREFIX) && !OTHER_VARIABLES.contains(&name.as_str()))
+        .collect();
+    variables.sort();
+    for (name, text) in variables {
+        let path = dotted(&name);
+        lay_over(&mut table, &path, &text).map_err(|problem| SettingsError::Override {
+            origin: format!("the environment variable {name}"),
+            problem,
+        })?;
+    }
+    for (path, text) in overrides {
+        lay_over(&mut table, path, text)
+            .map_err(|problem| SettingsError::Override { origin: format!("the setting {path}"), problem })?;
+    }
+    read_table(&table).map_err(|problem| SettingsError::Override { origin: "the settings".into(), problem })
+}
+
+fn read(path: &Path) -> Result<Table, SettingsError> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Read { path: shown.clone(), error })?;
+    let bad = |problem: toml::de::Error| SettingsError::File { path: shown.clone(), problem: problem.to_string() };
+    // Read as settings from the text itself, so that the error shows line and column.
+    toml::from_str::<Settings>(&text).map_err(bad)?;
+    toml::from_str(&text).map_err(bad)
+}
+
+/// `ZEOLITE_SESSIONS_IN_FLIGHT_MAX` is `sessions.in_flight_max`.
+fn dotted(variable: &str) -> String {
+    let name = variable[PREFIX.len()..].to_ascii_lowercase();
+    let section = SECTIONS.iter().find_map(|section| Some((section, name.strip_prefix(section)?.strip_prefix('_')?)));
+    match section {
+        Some((section, rest)) => format!("{section}.{rest}"),
+        None => name,
+    }
+}
+
+fn lay_over(table: &mut Table, path: &str, text: &str) -> Result<(), String> {
+    let mut first_problem = None;
+    for value in [literal(text), Some(Value::String(text.into()))].into_iter().flatten() {
+        let mut tried = table.clone();
+        put(&mut tried, path, value)?;
+        match read_table(&tried) {
+            Ok(_) => {
+                *table = tried;
+                return Ok(());
+            }
+            Err(problem) => first_problem = first_problem.or(Some(problem)),
+        }
+    }
+    Err(first_problem.unwrap_or_default())
+}
+
+fn literal(text: &str) -> Option<Value> {
+    let mut table: Table = toml::from_str(&format!("value = {text}")).ok()?;
+    table.remove("value").filter(|_| table.is_empty())
+}
+
+fn put(table: &mut Table, path: &str, value: Value) -> Result<(), String> {
+    match path.split_once('.') {
+        None => {
+            table.insert(path.into(), value);
+            Ok(())
+        }
+        Some((section, rest)) => {
+            let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            let inner = inner.as_table_mut().ok_or_else(|| format!("{section} is a setting, not a section"))?;
+            put(inner, rest, value)
+        }
+    }
+}
+
+fn read_table(table: &Table) -> Result<Settings, String> {
+    Settings::deserialize_table(table.clone())
+}
+
+impl Settings {
+    fn deserialize_table(table: Table) -> Result<Settings, String> {
+        serde::Deserialize::deserialize(Value::Table(table))
+            .map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("it can be written");
+        file
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let file = file("listen = \"127.0.0.1:1\"\n[sessions]\nsessions_max = 5\nin_flight_max = 6\nstreams_max = 7\n");
+        let environment = strings(&[
+            ("HOME", "/home/x"),
+            ("ZEOLITE_LOG", "debug"),
+            ("ZEOLITE_SESSIONS_IN_FLIGHT_MAX", "60"),
+            ("ZEOLITE_SESSIONS_STREAMS_MAX", "70"),
+            ("ZEOLITE_DATA_DIR", "123"),
+        ]);
+        let overrides = strings(&[("sessions.streams_max", "700"), ("listen_publicly", "true")]);
+        let settings = Settings::load(Some(file.path()), environment, &overrides).expect("all are settings");
+        assert_eq!(settings.listen, "127.0.0.1:1");
+        assert_eq!(settings.data_dir.to_str(), Some("123"), "text where the setting is text");
+        assert!(settings.listen_publicly);
+        let sessions = &settings.sessions;
+        assert_eq!((sessions.sessions_max, sessions.in_flight_max, sessions.streams_max), (5, 60, 700));
+        assert_eq!(sessions.cut_linger_ms, super::super::SessionSettings::default().cut_linger_ms);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_named_wherever_it_stands() {
+        let bad = file("[sessions]\nsesions_max = 5\n");
+        let error = Settings::load(Some(bad.path()), [], &[]).expect_err("misspelt").to_string();
+        assert!(error.contains("sesions_max") && error.contains("line 2"), "{error}");
+        let error = Settings::load(None, strings(&[("ZEOLITE_LISTN", "x")]), &[]).expect_err("misspelt").to_string();
+        assert!(error.contains("ZEOLITE_LISTN"), "{error}");
+        let error =
+            Settings::load(None, [], &strings(&[("limits.oids_max", "many")])).expect_err("no number").to_string();
+        assert!(error.contains("limits.oids_max"), "{error}");
+        let missing = Settings::load(Some(Path::new("no/such/file.toml")), [], &[]).expect_err("missing").to_string();
+        assert!(missing.contains("no/such/file.toml"), "{missing}");
+    }
+
+    #[test]
+    fn the_defaults_are_right_and_every_problem_is_named() {
+        assert_eq!(Settings::default().check(), Ok(()));
+        let mut settings = Settings { listen: "0.0.0.0:7878".into(), ..Settings::default() };
+        settings.sessions.in_flight_max = 0;
+        settings.limits.message_bytes_max = 1;
+        let problems = settings.check().expect_err("three problems");
+        let names = ["listen_publicly", "limits.message_bytes_max", "sessions.in_flight_max"];
+        assert_eq!(problems.len(), names.len(), "{problems:?}");
+        for (problem, name) in problems.iter().zip(names) {
+            assert!(problem.contains(name), "{problem}");
+        }
+        settings.listen_publicly = true;
+        assert_eq!(settings.check().expect_err("two problems").len(), 2);
+    }
+
+    #[test]
+    fn the_settings_can_be_written_and_read_again() {
+        let text = toml::to_string(&Settings::default()).expect("plain data");
+        assert_eq!(toml::from_str::<Settings>(&text).expect("the same names"), Settings::default());
+    }
+}

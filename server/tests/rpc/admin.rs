@@ -1,0 +1,64 @@
+//! The operator's door, health and reflection.
+
+use crate::support::{cell, draft, put, start, within};
+use tokio_stream::StreamExt;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v1::admin_client::AdminClient;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_and_resolvers_are_told() {
+    let test = start().await;
+    let mut raw = test.session().await;
+    let tid = raw.commit(draft(0, vec![put(cell(1), 0, "x")])).await.expect("new").tid;
+    let mut admin = AdminClient::new(test.channel().await);
+    let status = admin.status(v1::StatusRequest {}).await.expect("a status").into_inner();
+    assert_eq!((status.sessions, status.commits, status.visible), (1, 1, tid));
+    assert_eq!(status.poisoned, "");
+    assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
+    let resolvers = admin.resolvers(v1::ResolversRequest {}).await.expect("a list").into_inner().resolvers;
+    assert_eq!(resolvers.len(), test.server.engine().registry().list().len());
+    assert!(resolvers.iter().any(|resolver| resolver.applies && !resolver.description.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_service_says_when_the_server_goes_down() {
+    let test = start().await;
+    let mut health = HealthClient::new(test.channel().await);
+    for service in ["", "zeolite.v1.Zeolite", "zeolite.v1.Admin"] {
+        let answer = health.check(HealthCheckRequest { service: service.into() }).await.expect("known").into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service:?}");
+    }
+    let mut watch = health.watch(HealthCheckRequest::default()).await.expect("known").into_inner();
+    let first = within(watch.next()).await.expect("now").expect("no fault");
+    assert_eq!(first.status(), ServingStatus::Serving);
+    let stopping = tokio::spawn(test.server.stop());
+    let second = within(watch.next()).await.expect("a change").expect("no fault");
+    assert_eq!(second.status(), ServingStatus::NotServing);
+    drop((watch, health));
+    within(stopping).await.expect("no panic").expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_lists_the_services() {
+    let test = start().await;
+    let mut reflection = ServerReflectionClient::new(test.channel().await);
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::iter([ask])).await.expect("reflection v1").into_inner();
+    let answer = within(answers.next()).await.expect("an answer").expect("no fault");
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else { panic!("{answer:?}") };
+    let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+    for name in ["zeolite.v1.Zeolite", "zeolite.v1.Admin"] {
+        assert!(names.iter().any(|found| found == name), "{names:?}");
+    }
+}

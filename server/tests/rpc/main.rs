@@ -1,0 +1,10 @@
+//! The rpc layer through a real socket: a raw gRPC client that speaks the protocol by hand, against a real server.
+
+mod admin;
+mod feed;
+mod hello;
+mod limits;
+mod session;
+mod stop;
+mod support;
+mod unary;

@@ -1,0 +1,214 @@
+//! Owns the server on port 0 and the raw client of these tests.
+
+use bytes::Bytes;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v1::client_frame::Request;
+use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v1::zeolite_client::ZeoliteClient;
+use zeolite_proto::{Fault, FaultKind, Record, Registry};
+use zeolite_server::server::Server;
+use zeolite_server::settings::Settings;
+
+/// Nothing here takes this long: a test that hangs fails instead.
+const GUARD: Duration = Duration::from_secs(60);
+
+/// A server on port 0 with a data directory of its own.
+pub(crate) struct TestServer {
+    pub(crate) server: Server,
+    pub(crate) directory: Arc<tempfile::TempDir>,
+}
+
+pub(crate) async fn start() -> TestServer {
+    start_with(|_| {}).await
+}
+
+pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> TestServer {
+    start_in(Arc::new(tempfile::tempdir().expect("a temporary directory")), change).await
+}
+
+pub(crate) async fn start_in(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Settings)) -> TestServer {
+    let mut settings = Settings { data_dir: directory.path().join("data"), ..Settings::default() };
+    change(&mut settings);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let server = Server::start(settings, Registry::built_in(), listener).await.expect("the server starts");
+    TestServer { server, directory }
+}
+
+impl TestServer {
+    pub(crate) async fn channel(&self) -> Channel {
+        self.endpoint().connect().await.expect("the server listens")
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.server.address()))
+            .expect("an address")
+            .initial_stream_window_size(2 << 20)
+            .initial_connection_window_size(16 << 20)
+    }
+
+    pub(crate) async fn unary(&self) -> ZeoliteClient<Channel> {
+        ZeoliteClient::new(self.channel().await).max_decoding_message_size(usize::MAX)
+    }
+
+    /// An open session, with feed.
+    pub(crate) async fn session(&self) -> Raw {
+        let mut raw = Raw::connect(self.channel().await).await;
+        raw.hello(v1::Hello { feed: true, ..hello() }).await;
+        raw
+    }
+}
+
+pub(crate) fn hello() -> v1::Hello {
+    v1::Hello { protocol: 1, client: "test".into(), ..Default::default() }
+}
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(GUARD, future).await.expect("this does not hang")
+}
+
+/// A session, frame by frame.
+pub(crate) struct Raw {
+    pub(crate) to: mpsc::Sender<v1::ClientFrame>,
+    pub(crate) from: Streaming<v1::ServerFrame>,
+    pub(crate) next_id: u64,
+}
+
+impl Raw {
+    pub(crate) async fn connect(channel: Channel) -> Raw {
+        Raw::try_connect(channel).await.expect("a session begins")
+    }
+
+    pub(crate) async fn try_connect(channel: Channel) -> Result<Raw, tonic::Status> {
+        let (to, frames) = mpsc::channel(64);
+        let mut client = ZeoliteClient::new(channel).max_decoding_message_size(usize::MAX);
+        let from = within(client.session(ReceiverStream::new(frames))).await?.into_inner();
+        Ok(Raw { to, from, next_id: 1 })
+    }
+
+    /// Says hello; returns what came before its answer, and the answer.
+    pub(crate) async fn greet(&mut self, hello: v1::Hello) -> (Vec<v1::FeedItem>, v1::HelloReply) {
+        let id = self.send(Request::Hello(hello)).await;
+        let mut replayed = Vec::new();
+        loop {
+            match self.next().await {
+                v1::ServerFrame { id: 0, reply: Some(Reply::Feed(feed)) } => replayed.extend(items(&feed)),
+                v1::ServerFrame { id: answered, reply: Some(Reply::Hello(reply)) } => {
+                    assert_eq!(answered, id);
+                    return (replayed, reply);
+                }
+                other => panic!("not part of a greeting: {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn hello(&mut self, hello: v1::Hello) -> v1::HelloReply {
+        self.greet(hello).await.1
+    }
+
+    /// Sends a request under a fresh id.
+    pub(crate) async fn send(&mut self, request: Request) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.send_as(id, Some(request)).await;
+        id
+    }
+
+    pub(crate) async fn send_as(&mut self, id: u64, request: Option<Request>) {
+        let sent = within(self.to.send(v1::ClientFrame { id, request })).await;
+        assert!(sent.is_ok(), "the session is open");
+    }
+
+    /// The next frame; `None`: the stream has ended.
+    pub(crate) async fn next_or_end(&mut self) -> Option<v1::ServerFrame> {
+        within(self.from.message()).await.expect("no transport error")
+    }
+
+    pub(crate) async fn next(&mut self) -> v1::ServerFrame {
+        self.next_or_end().await.expect("the session goes on")
+    }
+
+    /// The answer to a request; passes over the feed and over other answers.
+    pub(crate) async fn answer(&mut self, id: u64) -> Reply {
+        loop {
+            let frame = self.next().await;
+            if frame.id == id {
+                return frame.reply.expect("a frame has a reply");
+            }
+        }
+    }
+
+    pub(crate) async fn ask(&mut self, request: Request) -> Reply {
+        let id = self.send(request).await;
+        self.answer(id).await
+    }
+
+    pub(crate) async fn refused(&mut self, request: Request) -> Fault {
+        fault(self.ask(request).await)
+    }
+
+    pub(crate) async fn commit(&mut self, draft: v1::Draft) -> Result<v1::Receipt, Fault> {
+        match self.ask(Request::Commit(draft)).await {
+            Reply::Receipt(receipt) => Ok(receipt),
+            other => Err(fault(other)),
+        }
+    }
+
+    pub(crate) async fn load(&mut self, cells: Vec<v1::Cell>) -> v1::LoadReply {
+        match self.ask(Request::Load(v1::LoadRequest { cells, ..Default::default() })).await {
+            Reply::Load(reply) => reply,
+            other => panic!("not a load: {other:?}"),
+        }
+    }
+}
+
+pub(crate) fn fault(reply: Reply) -> Fault {
+    match reply {
+        Reply::Fault(fault) => fault.into(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+pub(crate) fn status_fault(status: &tonic::Status) -> Fault {
+    zeolite_proto::wire::fault::from_status(status).expect("a refusal carries its fault")
+}
+
+pub(crate) fn items(feed: &Bytes) -> Vec<v1::FeedItem> {
+    prost::Message::decode(feed.clone()).map(|batch: v1::FeedBatch| batch.items).expect("a feed batch")
+}
+
+pub(crate) fn cell(oid: u64) -> v1::Cell {
+    v1::Cell { oid, key: Bytes::new() }
+}
+
+pub(crate) fn entry(oid: u64, key: impl Into<Bytes>) -> v1::Cell {
+    v1::Cell { oid, key: key.into() }
+}
+
+/// An encoded record of a class that has no resolver.
+pub(crate) fn record(data: impl Into<Bytes>) -> Bytes {
+    Record { class: "Plain".into(), version: 1, refs: Vec::new(), data: data.into() }.encode().expect("a small header")
+}
+
+pub(crate) fn put(cell: v1::Cell, base: u64, data: impl Into<Bytes>) -> v1::Write {
+    v1::Write { cell: Some(cell), base, change: Some(v1::write::Change::Put(record(data))), stamped: false }
+}
+
+/// A draft under a key of its own.
+pub(crate) fn draft(snapshot: u64, writes: Vec<v1::Write>) -> v1::Draft {
+    static KEYS: AtomicU64 = AtomicU64::new(1);
+    let key = u128::from(KEYS.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
+    v1::Draft { commit_key: key.to_vec().into(), snapshot, writes, ..Default::default() }
+}
+
+pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultKind {
+    result.expect_err("this is refused").kind
+}
