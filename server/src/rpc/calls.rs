@@ -116,7 +116,32 @@ impl Calls {
     // ------------------------------------------------------------ writing
 
     pub(super) fn commit(&self, draft: v1::Draft, done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static) {
-        match self.draft(draft) {
+        self.commit_decoded(self.draft(|| Draft::try_from(draft)), done);
+    }
+
+    /// Commits a draft that came in parts; it must carry the key that its parts named.
+    pub(super) fn commit_parts(
+        &self,
+        commit_key: &Bytes,
+        encoded: Bytes,
+        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+    ) {
+        let draft = self.draft(|| {
+            let draft = translate::decode_draft(encoded, self.engine.limits())?;
+            if draft.key.0[..] != commit_key[..] {
+                return Err(Fault::invalid("the draft has another commit key than its parts; use one key for both"));
+            }
+            Ok(draft)
+        });
+        self.commit_decoded(draft, done);
+    }
+
+    fn commit_decoded(
+        &self,
+        draft: Result<Draft, Fault>,
+        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+    ) {
+        match draft {
             Ok(draft) => {
                 self.engine.commit(draft, Box::new(move |result| done(result.map(|receipt| (&receipt).into()))));
             }
@@ -130,7 +155,7 @@ impl Calls {
         done: impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + 'static,
     ) {
         let draft = request.draft.ok_or_else(|| Fault::invalid("a prepare without a draft; send the draft with it"));
-        match draft.and_then(|draft| self.draft(draft)) {
+        match draft.and_then(|draft| self.draft(|| Draft::try_from(draft))) {
             Ok(draft) => self.engine.prepare(
                 draft,
                 request.time_limit_ms,
@@ -193,20 +218,11 @@ impl Calls {
         }
     }
 
-    fn draft(&self, draft: v1::Draft) -> Result<Draft, Fault> {
+    /// Decodes a draft, and says how long that took.
+    fn draft(&self, decode: impl FnOnce() -> Result<Draft, Fault>) -> Result<Draft, Fault> {
         let begun = Instant::now();
-        let draft = Draft::try_from(draft);
+        let draft = decode();
         self.engine.stats().decode.record(begun.elapsed().as_nanos() as u64);
         draft
     }
-}
-
-/// Decodes a draft that came in parts; it must carry the key that its parts named.
-pub(super) fn whole_draft(commit_key: &Bytes, encoded: Bytes) -> Result<v1::Draft, Fault> {
-    let draft: v1::Draft = prost::Message::decode(encoded)
-        .map_err(|error| Fault::invalid(format!("the parts do not make a draft ({error}); send an encoded Draft")))?;
-    if draft.commit_key != *commit_key {
-        return Err(Fault::invalid("the draft has another commit key than its parts; use one key for both"));
-    }
-    Ok(draft)
 }

@@ -17,7 +17,7 @@
 //! drafts wait for their time limit, pins for their lease.
 
 use super::Rpc;
-use super::calls::{Calls, whole_draft};
+use super::calls::Calls;
 use super::feed::{Greeting, greeting};
 use super::outbox::{Outbox, Popped, Promised, fault_reply};
 use super::parts::{Added, Parts};
@@ -184,10 +184,7 @@ impl Session {
     fn commit_parts(&self, id: u64, key: bytes::Bytes, encoded: bytes::Bytes) {
         let (calls, done) = (self.rpc.calls.clone(), self.later(id, Reply::Receipt));
         let long = encoded.len() > INLINE_DRAFT_BYTES_MAX;
-        let commit = move || match whole_draft(&key, encoded) {
-            Ok(draft) => calls.commit(draft, done),
-            Err(fault) => done(Err(fault)),
-        };
+        let commit = move || calls.commit_parts(&key, encoded, done);
         if long { self.rpc.detach(commit) } else { commit() }
     }
 
