@@ -1,59 +1,27 @@
-//! Owns the operator's door: status, pack, verify, resolvers.
+//! Owns the operator's door: status, resolvers.
 //!
-//! Pack and verify run on the blocking pool and stream their progress. A reader that goes away stops them; one that is
-//! slow misses progress, never the last message.
+//! Pack and verify are refused: the engine has neither yet.
 
-use super::storage::{lost, refusal};
+use super::storage::refusal;
 use super::{Rpc, encode};
-use crate::engine::{PackOptions, PackProgress, PackReport, VerifyProgress, VerifyReport};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
-use tokio::sync::mpsc;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use zeolite_proto::wire::v1;
 use zeolite_proto::wire::v1::admin_server::Admin;
-use zeolite_proto::{Fault, Tid};
-
-/// Progress messages waiting for their reader.
-const PROGRESS_AHEAD: usize = 16;
+use zeolite_proto::{Fault, FaultKind};
 
 type Progress<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The `Admin` service.
 pub(super) struct Administration {
     rpc: Arc<Rpc>,
-    started: Instant,
 }
 
 impl Administration {
     pub(super) fn new(rpc: Arc<Rpc>) -> Administration {
-        Administration { rpc, started: Instant::now() }
-    }
-
-    /// Runs `work` on the blocking pool; what it tells goes to the reader while there is room, its result always.
-    fn stream<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Rpc, &mut dyn FnMut(T) -> bool) -> Result<T, Fault> + Send + 'static,
-    ) -> Response<Progress<T>> {
-        let (messages, stream) = mpsc::channel(PROGRESS_AHEAD);
-        let rpc = self.rpc.clone();
-        tokio::spawn(async move {
-            let (told, worker) = (messages.clone(), rpc.clone());
-            let result = tokio::task::spawn_blocking(move || {
-                work(&worker, &mut |progress| match told.try_send(Ok(progress)) {
-                    Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
-                    Err(mpsc::error::TrySendError::Closed(_)) => false,
-                })
-            })
-            .await;
-            let last = result.unwrap_or_else(|_| Err(lost())).map_err(|fault| refusal(&rpc, &fault));
-            // A reader that has gone away stopped the work; it wants no answer.
-            drop(messages.send(last).await);
-        });
-        Response::new(Box::pin(ReceiverStream::new(stream)))
+        Administration { rpc }
     }
 }
 
@@ -63,75 +31,23 @@ impl Admin for Administration {
     type VerifyStream = Progress<v1::VerifyProgress>;
 
     async fn status(&self, _request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
-        let mut status = encode::status(self.rpc.calls.engine.status());
+        // Sizes and free bytes are asked of the disk.
+        let engine = self.rpc.calls.engine.clone();
+        let status = self.rpc.off_thread(move || Ok(engine.status())).await;
+        let mut status = status.map(encode::status).map_err(|fault| refusal(&self.rpc, &fault))?;
         status.sessions = self.rpc.session_count() as u64;
-        status.uptime_ms = self.started.elapsed().as_millis() as u64;
-        status.version = env!("CARGO_PKG_VERSION").into();
         Ok(Response::new(status))
     }
 
-    async fn pack(&self, request: Request<v1::PackRequest>) -> Result<Response<Self::PackStream>, Status> {
-        let request = request.into_inner();
-        Ok(self.stream(move |rpc, tell| {
-            let options = PackOptions { keep_garbage: request.keep_garbage, dry_run: request.dry_run };
-            let engine = &rpc.calls.engine;
-            let report = engine.pack(Tid(request.tid), options, &mut |progress| tell(pack_progress(progress)))?;
-            Ok(pack_report(&report))
-        }))
+    async fn pack(&self, _request: Request<v1::PackRequest>) -> Result<Response<Self::PackStream>, Status> {
+        Err(refusal(&self.rpc, &Fault::new(FaultKind::Unsupported, "this server cannot pack; use a newer one")))
     }
 
     async fn verify(&self, _request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
-        Ok(self.stream(move |rpc, tell| {
-            let report = rpc.calls.engine.verify(&mut |progress| tell(verify_progress(progress)))?;
-            Ok(verify_report(report))
-        }))
+        Err(refusal(&self.rpc, &Fault::new(FaultKind::Unsupported, "this server cannot verify; use a newer one")))
     }
 
     async fn resolvers(&self, _request: Request<v1::ResolversRequest>) -> Result<Response<v1::ResolversReply>, Status> {
         Ok(Response::new(encode::resolvers(self.rpc.calls.engine.registry())))
-    }
-}
-
-fn pack_progress(progress: PackProgress) -> v1::PackProgress {
-    v1::PackProgress {
-        stage: progress.stage,
-        done_units: progress.done_units,
-        total_units: progress.total_units,
-        ..Default::default()
-    }
-}
-
-fn pack_report(report: &PackReport) -> v1::PackProgress {
-    v1::PackProgress {
-        stage: "done".into(),
-        done: true,
-        packed_to: report.packed_to.0,
-        revisions_removed: report.revisions_removed,
-        objects_removed: report.objects_removed,
-        bytes_before: report.bytes_before,
-        bytes_after: report.bytes_after,
-        ..Default::default()
-    }
-}
-
-fn verify_progress(progress: VerifyProgress) -> v1::VerifyProgress {
-    v1::VerifyProgress {
-        stage: progress.stage,
-        done_units: progress.done_units,
-        total_units: progress.total_units,
-        ..Default::default()
-    }
-}
-
-fn verify_report(report: VerifyReport) -> v1::VerifyProgress {
-    v1::VerifyProgress {
-        stage: "done".into(),
-        done: true,
-        transactions: report.transactions,
-        revisions: report.revisions,
-        objects: report.objects,
-        problems: report.problems,
-        problems_total: report.problems_total,
-        ..Default::default()
     }
 }

@@ -19,7 +19,8 @@ async fn status_and_resolvers_are_told() {
     let tid = raw.commit(draft(0, vec![put(cell(1), 0, "x")])).await.expect("new").tid;
     let mut admin = AdminClient::new(test.channel().await);
     let status = admin.status(v1::StatusRequest {}).await.expect("a status").into_inner();
-    assert_eq!((status.sessions, status.commits, status.visible), (1, 1, tid));
+    assert_eq!((status.sessions, status.visible), (1, tid));
+    assert!(status.commits > 0 && status.free_bytes > 0 && !status.stages.is_empty(), "{status:?}");
     assert_eq!(status.poisoned, "");
     assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
     let resolvers = admin.resolvers(v1::ResolversRequest {}).await.expect("a list").into_inner().resolvers;

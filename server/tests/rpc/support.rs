@@ -18,6 +18,9 @@ use zeolite_proto::{Fault, FaultKind, Record, Registry};
 use zeolite_server::server::Server;
 use zeolite_server::settings::Settings;
 
+/// The first oid that a new store hands out.
+const FIRST_OID: u64 = 16;
+
 /// Nothing here takes this long: a test that hangs fails instead.
 const GUARD: Duration = Duration::from_secs(60);
 
@@ -40,10 +43,23 @@ pub(crate) async fn start_in(directory: Arc<tempfile::TempDir>, change: impl FnO
     change(&mut settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let server = Server::start(settings, Registry::built_in(), listener).await.expect("the server starts");
-    TestServer { server, directory }
+    let test = TestServer { server, directory };
+    test.hand_out_oids().await;
+    test
 }
 
 impl TestServer {
+    /// These tests name the oids that they like; so enough of them are handed out first.
+    async fn hand_out_oids(&self) {
+        let engine = self.server.engine();
+        for _ in 0..2 {
+            let (done, first) = tokio::sync::oneshot::channel();
+            engine.new_oids(engine.limits().oids_max, Box::new(move |result| drop(done.send(result))));
+            let first = within(first).await.expect("an answer").expect("oids");
+            assert!(first.0 >= FIRST_OID);
+        }
+    }
+
     pub(crate) async fn channel(&self) -> Channel {
         self.endpoint().connect().await.expect("the server listens")
     }
@@ -185,12 +201,17 @@ pub(crate) fn items(feed: &Bytes) -> Vec<v1::FeedItem> {
     prost::Message::decode(feed.clone()).map(|batch: v1::FeedBatch| batch.items).expect("a feed batch")
 }
 
-pub(crate) fn cell(oid: u64) -> v1::Cell {
-    v1::Cell { oid, key: Bytes::new() }
+/// Object 0, 1, ... of a test.
+pub(crate) fn oid(number: u64) -> u64 {
+    FIRST_OID + number
 }
 
-pub(crate) fn entry(oid: u64, key: impl Into<Bytes>) -> v1::Cell {
-    v1::Cell { oid, key: key.into() }
+pub(crate) fn cell(number: u64) -> v1::Cell {
+    v1::Cell { oid: oid(number), key: Bytes::new() }
+}
+
+pub(crate) fn entry(number: u64, key: impl Into<Bytes>) -> v1::Cell {
+    v1::Cell { oid: oid(number), key: key.into() }
 }
 
 /// An encoded record of a class that has no resolver.

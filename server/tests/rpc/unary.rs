@@ -1,6 +1,6 @@
 //! The unary door: the same calls, refusals as statuses with the fault in their details, streams.
 
-use crate::support::{TestServer, cell, draft, entry, put, record, start, start_with, status_fault, within};
+use crate::support::{TestServer, cell, draft, entry, oid, put, record, start, start_with, status_fault, within};
 use bytes::Bytes;
 use tonic::Code;
 use zeolite_proto::FaultKind;
@@ -61,10 +61,10 @@ async fn a_scan_streams_all_pages_of_one_snapshot() {
     let writes = (0..100).map(|n| put(entry(4, key(n)), 0, "v")).collect();
     test.unary().await.commit(draft(0, writes)).await.expect("new entries");
     let expected: Vec<Bytes> = (0..100).map(key).collect();
-    assert_eq!(scan(&test, v1::ScanRequest { oid: 4, ..Default::default() }).await, (expected.clone(), 4));
-    let reverse = scan(&test, v1::ScanRequest { oid: 4, reverse: true, ..Default::default() }).await;
+    assert_eq!(scan(&test, v1::ScanRequest { oid: oid(4), ..Default::default() }).await, (expected.clone(), 4));
+    let reverse = scan(&test, v1::ScanRequest { oid: oid(4), reverse: true, ..Default::default() }).await;
     assert_eq!(reverse, (expected.iter().rev().cloned().collect(), 4));
-    let limited = scan(&test, v1::ScanRequest { oid: 4, limit: 45, ..Default::default() }).await;
+    let limited = scan(&test, v1::ScanRequest { oid: oid(4), limit: 45, ..Default::default() }).await;
     assert_eq!(limited, (expected[..45].to_vec(), 2));
     assert_eq!(test.server.engine().status().pins, 0, "the scan's pin is gone");
 }
@@ -124,5 +124,5 @@ async fn kinds_and_objects_are_counted_exactly() {
         }
         request.after = page.oids.last().copied().expect("a page that has more is not empty");
     }
-    assert_eq!(oids, [1, 2, 3, 4, 5]);
+    assert_eq!(oids, (1..=5).map(oid).collect::<Vec<_>>());
 }
