@@ -79,6 +79,13 @@ impl Loops {
         }
     }
 
+    /// Closes the store after [`Engine::shut_down`], for loops that were turned by hand: what was admitted is finished, the
+    /// index takes what is left and is checkpointed.
+    pub fn close(&mut self) -> Result<(), StoreError> {
+        self.run_dry();
+        self.settler.lock().close()
+    }
+
     /// Starts a thread for each loop.
     pub fn spawn(self) -> Running {
         let Loops { mut sequencer, mut writer, mergers, mut settle, settler } = self;

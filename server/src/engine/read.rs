@@ -108,7 +108,14 @@ impl Engine {
         let snapshot = self.snapshot(snapshot)?;
         let limit = bounded(limit, self.limits.scan_entries_max);
         let below = if version_below == 0 { u32::MAX } else { version_below };
-        let mut oids = self.reader.objects(class, below, after, limit + 1).map_err(fault_of)?;
+        // The store's pages may be short; only an empty one is the last.
+        let (mut oids, mut from) = (Vec::new(), after);
+        while oids.len() <= limit {
+            let page = self.reader.objects(class, below, from, limit + 1 - oids.len()).map_err(fault_of)?;
+            let Some(last) = page.last() else { break };
+            from = Some(*last);
+            oids.extend(page);
+        }
         let more = oids.len() > limit;
         oids.truncate(limit);
         Ok(ObjectsPage { oids, more, snapshot })

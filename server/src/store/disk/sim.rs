@@ -114,6 +114,12 @@ impl SimDisk {
         SimDisk { world: Arc::new(Mutex::new(after)) }
     }
 
+    /// A copy of the disk as it is now, unsynced bytes and faults included: what another process finds after this one is
+    /// killed, or a picture to crash later.
+    pub fn fork(&self) -> SimDisk {
+        SimDisk { world: Arc::new(Mutex::new(self.world.lock().clone())) }
+    }
+
     /// How many changing calls (all of [`SimOp`] but reads) were made: the boundaries at which a run can be stopped.
     pub fn calls(&self) -> u64 {
         self.world.lock().calls

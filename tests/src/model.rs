@@ -1,0 +1,184 @@
+//! Owns the reference model: what the engine should answer, in the simplest words there are.
+//!
+//! ```text
+//!   Model     every revision of every cell in maps; a commit is looked at after the fact, in the order of its tid
+//!   beside    a house and its model: what is compared, and how
+//!   rules     what two concurrent writes become, written anew over plain values
+//!   dice      random drafts
+//!   trial     one seeded run: drafts, turns, faults, crashes, and the comparison after each step
+//! ```
+//! The model knows no pipeline, no memory, no index, no epochs. It asks of each receipt: is this what the draft means on top of
+//! everything with a lesser tid? And of each refusal: was there really something in the way?
+
+mod beside;
+mod dice;
+mod judge;
+mod rules;
+mod trial;
+
+pub use beside::Beside;
+pub use trial::{Trial, Wear};
+
+use bytes::Bytes;
+use rules::{Verdict, Wanted};
+use std::collections::{BTreeMap, HashMap};
+use zeolite_proto::record::Header;
+use zeolite_proto::{Cell, CommitKey, Draft, Oid, Receipt, Tid};
+use zeolite_server::store::{Entry, Range, Revision};
+
+/// A transaction as the model remembers it.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// Its tid.
+    pub tid: Tid,
+    /// Its key.
+    pub key: CommitKey,
+    /// Cell, record, whether a resolver made it.
+    pub writes: Vec<(Cell, Option<Bytes>, bool)>,
+}
+
+/// All that was ever committed.
+#[derive(Clone, Default)]
+pub struct Model {
+    cells: BTreeMap<Cell, BTreeMap<Tid, Option<Bytes>>>,
+    log: BTreeMap<Tid, Remembered>,
+    keys: HashMap<CommitKey, Tid>,
+}
+
+impl Model {
+    /// The newest tid.
+    pub fn last(&self) -> Tid {
+        self.log.keys().next_back().copied().unwrap_or(Tid::NONE)
+    }
+
+    /// Every transaction, in order.
+    pub fn log(&self) -> impl DoubleEndedIterator<Item = &Remembered> {
+        self.log.values()
+    }
+
+    /// The transaction of a tid.
+    pub fn txn(&self, tid: Tid) -> Option<&Remembered> {
+        self.log.get(&tid)
+    }
+
+    /// The transaction of a key.
+    pub fn by_key(&self, key: CommitKey) -> Option<&Remembered> {
+        self.keys.get(&key).and_then(|tid| self.log.get(tid))
+    }
+
+    /// Takes in a commit that the engine has acknowledged, or that was found in the log.
+    pub fn commit(&mut self, draft: &Draft, receipt: &Receipt) -> Result<(), String> {
+        let tid = receipt.tid;
+        if tid <= self.last() {
+            return Err(format!("tid {tid} does not follow {}", self.last()));
+        }
+        if let Some(earlier) = self.by_key(draft.key) {
+            return Err(format!("{:?} was committed at {} already, and now at {tid}", draft.key, earlier.tid));
+        }
+        let writes = match self.verdict(draft, tid.prev(), tid) {
+            Verdict::Fine(writes) => writes,
+            Verdict::InTheWay { cell, newest, .. } => {
+                return Err(format!("committed {tid} although {cell} has {newest}: {draft:?}"));
+            }
+        };
+        let told: BTreeMap<&Cell, Option<&Bytes>> =
+            receipt.merged.iter().map(|m| (&m.cell, m.record.as_ref())).collect();
+        let mine = writes.iter().filter(|write| write.2).map(|write| (&write.0, write.1.as_ref())).collect();
+        if told != mine {
+            return Err(format!("the receipt of {tid} tells merges {told:?}, the model says {mine:?}"));
+        }
+        for (cell, record, _) in &writes {
+            self.cells.entry(cell.clone()).or_default().insert(tid, record.clone());
+        }
+        self.keys.insert(draft.key, tid);
+        self.log.insert(tid, Remembered { tid, key: draft.key, writes });
+        Ok(())
+    }
+
+    /// What becomes of a draft on top of everything up to `seen`; `tid`: what its stamps would say.
+    fn verdict(&self, draft: &Draft, seen: Tid, tid: Tid) -> Verdict {
+        for read in &draft.read_cells {
+            if let Some((newest, _)) = self.newest(&read.cell, seen).filter(|(newest, _)| *newest > read.base) {
+                return Verdict::InTheWay { cell: read.cell.clone(), newest, read: true };
+            }
+        }
+        for range in &draft.read_ranges {
+            let inside = self.cells.keys().filter(|cell| {
+                let ends_before = range.to.is_empty() || cell.key < range.to;
+                cell.oid == range.oid && !cell.key.is_empty() && cell.key >= range.from && ends_before
+            });
+            for cell in inside {
+                if let Some((newest, _)) = self.newest(cell, seen).filter(|(newest, _)| *newest > range.base) {
+                    return Verdict::InTheWay { cell: cell.clone(), newest, read: true };
+                }
+            }
+        }
+        let mut writes = Vec::new();
+        for (position, write) in draft.writes.iter().enumerate() {
+            let mut cell = write.cell.clone();
+            if write.stamped {
+                let key = [cell.key.as_ref(), &tid.0.to_be_bytes(), &(position as u32).to_be_bytes()].concat();
+                cell.key = key.into();
+            }
+            let (newest, theirs) = self.newest(&cell, seen).unwrap_or((Tid::NONE, None));
+            let base = || self.newest(&cell, write.base).and_then(|(_, record)| record);
+            let wanted = Wanted { change: &write.change, disturbed: newest > write.base, base: &base, theirs };
+            match wanted.outcome() {
+                Ok((record, merged)) => writes.push((cell, record, merged)),
+                Err(()) => return Verdict::InTheWay { cell, newest, read: false },
+            }
+        }
+        Verdict::Fine(writes)
+    }
+
+    fn newest(&self, cell: &Cell, at: Tid) -> Option<(Tid, Option<Bytes>)> {
+        let (tid, record) = self.cells.get(cell)?.range(..=at).next_back()?;
+        Some((*tid, record.clone()))
+    }
+
+    /// What a load answers.
+    pub fn load(&self, cell: &Cell, at: Tid) -> Option<Revision> {
+        let (tid, record) = self.newest(cell, at)?;
+        let end = self.cells.get(cell)?.range(tid.next()..).next().map(|(end, _)| *end);
+        Some(Revision { tid, end, record })
+    }
+
+    /// What a scan without limits answers.
+    pub fn scan(&self, range: &Range, at: Tid) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for cell in self.cells.keys().filter(|cell| cell.oid == range.oid && !cell.key.is_empty()) {
+            let inside = cell.key >= range.from && (range.to.is_empty() || cell.key < range.to);
+            if let Some((tid, Some(record))) = self.newest(cell, at).filter(|_| inside) {
+                let record = if range.keys_only { Bytes::new() } else { record };
+                entries.push(Entry { key: cell.key.clone(), tid, record });
+            }
+        }
+        if range.reverse {
+            entries.reverse();
+        }
+        entries
+    }
+
+    /// All revisions of a cell, newest first.
+    pub fn history(&self, cell: &Cell) -> Vec<Revision> {
+        let tids: Vec<Tid> = self.cells.get(cell).map(|all| all.keys().rev().copied().collect()).unwrap_or_default();
+        tids.into_iter().filter_map(|tid| self.load(cell, tid)).collect()
+    }
+
+    /// Every cell that was ever written.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.keys()
+    }
+
+    /// How many objects there are now of each class and version, and which.
+    pub fn kinds(&self) -> BTreeMap<(String, u32), Vec<Oid>> {
+        let mut kinds: BTreeMap<(String, u32), Vec<Oid>> = BTreeMap::new();
+        for cell in self.cells.keys().filter(|cell| cell.key.is_empty()) {
+            if let Some((_, Some(record))) = self.newest(cell, Tid::MAX) {
+                let header = Header::parse(&record).expect("the engine has let in records only");
+                kinds.entry((header.class.to_owned(), header.version)).or_default().push(cell.oid);
+            }
+        }
+        kinds
+    }
+}

@@ -1,0 +1,203 @@
+//! Owns the trial: one seeded run of a house beside the model.
+//!
+//! Each step is one thing that may happen to a server: a draft comes, a loop turns, the clock moves, a disk call fails, the
+//! power goes. After each step every answer is judged, after each crash the whole log is compared, and reads are compared all
+//! the time. Everything follows from the seed.
+
+mod checks;
+mod mishaps;
+mod steps;
+
+use super::Model;
+use super::beside::Beside;
+use super::dice::{Dice, OIDS};
+use crate::support::house::{House, HouseSettings};
+use crate::support::told::Told;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use zeolite_proto::{Draft, Fault, FaultKind, Receipt, Tid};
+use zeolite_server::engine::PreparedReceipt;
+
+/// What may go wrong in a trial.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wear {
+    /// Nothing: every draft is answered.
+    None,
+    /// Power cuts, kills, restarts.
+    Crashes,
+    /// These, and a disk that fails, runs full, or stops.
+    Faults,
+}
+
+/// A draft that is not answered yet.
+struct Open {
+    draft: Draft,
+    told: Told<Receipt>,
+}
+
+/// A draft to be prepared, or prepared.
+struct Holding {
+    draft: Draft,
+    told: Told<PreparedReceipt>,
+    given: Option<PreparedReceipt>,
+    until: Duration,
+}
+
+/// What was done to the disk in this life.
+#[derive(Clone, Copy, Default)]
+struct Harm {
+    full: bool,
+    log: bool,
+    index: bool,
+}
+
+/// One run.
+pub struct Trial {
+    beside: Beside,
+    dice: Dice,
+    wear: Wear,
+    snapshots: Vec<Tid>,
+    open: Vec<Open>,
+    holding: Vec<Holding>,
+    /// Their outcome is unknown: a restart will tell.
+    uncertain: Vec<Draft>,
+    harm: Harm,
+    steady: Duration,
+    keys: u64,
+    happened: BTreeMap<String, u64>,
+    steps: u64,
+}
+
+impl Trial {
+    /// A new house and an empty model.
+    pub fn new(seed: u64, wear: Wear) -> Trial {
+        let mut settings = HouseSettings::default();
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
+        // Small bounds, so that their far sides are visited.
+        settings.engine.recent_cells_max = [4, 20, 100_000][rng.usize(0..3)];
+        settings.engine.recent_bytes_max = [10, 32 << 20][rng.usize(0..2)];
+        settings.engine.batch_txns_max = [1, 3, 100][rng.usize(0..3)];
+        settings.engine.hop_max = [1, 4, 100][rng.usize(0..3)];
+        settings.engine.settle_txns_max = [1, 5, 1000][rng.usize(0..3)];
+        settings.engine.live_per_batch = rng.u32(1..5);
+        settings.limits.reply_bytes_aim = [200, 1 << 20][rng.usize(0..2)];
+        settings.store.segment_bytes_max = [4096, 20_000, 1 << 20][rng.usize(0..3)];
+        settings.store.checkpoint_log_bytes = [1, 10_000, 1 << 20][rng.usize(0..3)];
+        settings.store.cache_bytes = [2000, 1 << 20][rng.usize(0..2)];
+        let mut house = House::new(settings);
+        let first = house.oids(OIDS as u32).expect("a new house hands out oids");
+        Trial {
+            beside: Beside { house, model: Model::default() },
+            dice: Dice::new(seed, first),
+            wear,
+            snapshots: vec![Tid::NONE; 4],
+            open: Vec::new(),
+            holding: Vec::new(),
+            uncertain: Vec::new(),
+            harm: Harm::default(),
+            steady: Duration::ZERO,
+            keys: 0,
+            happened: BTreeMap::new(),
+            steps: 0,
+        }
+    }
+
+    /// So many steps, then an end in order with a last look at everything.
+    pub fn run(&mut self, steps: u64) -> Result<(), String> {
+        for step in 0..steps {
+            self.steps = step;
+            self.step()?;
+            self.collect()?;
+        }
+        self.steps = steps;
+        self.release_all()?;
+        self.beside.house.run_dry();
+        self.collect()?;
+        if self.wear == Wear::None && !self.open.is_empty() {
+            return Err(format!("{} drafts were never answered", self.open.len()));
+        }
+        self.compare_everything()?;
+        self.end_of_life("crash")
+    }
+
+    /// How far it came.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// What happened how often: a trial in which nothing happens proves nothing.
+    pub fn happened(&self) -> &BTreeMap<String, u64> {
+        &self.happened
+    }
+
+    fn count(&mut self, what: &str) {
+        *self.happened.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// Looks at every answer that has come: commits in the order of their tids, then refusals.
+    fn collect(&mut self) -> Result<(), String> {
+        let mut receipts = Vec::new();
+        let mut refused = Vec::new();
+        let mut waiting = Vec::new();
+        for open in std::mem::take(&mut self.open) {
+            match open.told.take() {
+                None => waiting.push(open),
+                Some(Ok(receipt)) => receipts.push((receipt, open.draft)),
+                Some(Err(fault)) => refused.push((fault, open)),
+            }
+        }
+        self.open = waiting;
+        receipts.sort_by_key(|(receipt, _)| receipt.tid);
+        for (receipt, draft) in receipts {
+            if receipt.tid > self.beside.house.engine().visible() {
+                return Err(format!("the receipt of {} came before it is visible", receipt.tid));
+            }
+            self.beside.model.commit(&draft, &receipt)?;
+            self.count("committed");
+            if !receipt.merged.is_empty() {
+                self.count("committed with a merge");
+            }
+        }
+        for (fault, open) in refused {
+            self.refused(&open.draft, &fault)?;
+            if fault.kind == FaultKind::OutcomeUnknown {
+                self.uncertain.push(open.draft);
+            }
+        }
+        self.collect_holding()
+    }
+
+    fn collect_holding(&mut self) -> Result<(), String> {
+        let mut kept = Vec::new();
+        for mut holding in std::mem::take(&mut self.holding) {
+            match holding.told.take() {
+                None => kept.push(holding),
+                Some(Ok(receipt)) => {
+                    holding.given = Some(receipt);
+                    kept.push(holding);
+                }
+                Some(Err(fault)) => self.refused(&holding.draft, &fault)?,
+            }
+        }
+        self.holding = kept;
+        Ok(())
+    }
+
+    fn refused(&mut self, draft: &Draft, fault: &Fault) -> Result<(), String> {
+        self.count(fault.kind.text());
+        let allowed = match fault.kind {
+            FaultKind::Conflict | FaultKind::ReadConflict | FaultKind::UndoBlocked => {
+                let detail = fault.conflict.as_ref().ok_or("a conflict without its report")?;
+                if detail.newest > self.beside.house.engine().visible() {
+                    return Err(format!("a refusal shows {}, which is not visible yet", detail.newest));
+                }
+                return self.beside.model.judge_conflict(draft, fault.kind, detail);
+            }
+            FaultKind::DiskFull => self.harm.full,
+            FaultKind::Poisoned | FaultKind::OutcomeUnknown => self.harm.log,
+            FaultKind::Internal | FaultKind::Busy => self.harm.index,
+            _ => false,
+        };
+        if allowed { Ok(()) } else { Err(format!("refused without a reason that the model knows: {fault}")) }
+    }
+}

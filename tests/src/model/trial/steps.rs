@@ -1,0 +1,207 @@
+//! Owns the steps of a trial that are nobody's fault: drafts, turns, the clock, prepared drafts, undo, resends.
+
+use super::{Holding, Open, Trial, Wear};
+use crate::support::told::Told;
+use crate::support::work::key;
+use bytes::Bytes;
+use std::time::Duration;
+use zeolite_proto::{Change, CommitKey, Draft, FaultKind, Note, Priority, Tid, Write};
+use zeolite_server::engine::Outcome;
+
+impl Trial {
+    pub(super) fn step(&mut self) -> Result<(), String> {
+        match self.dice.rng.u32(0..100) {
+            0..30 => self.submit(),
+            30..48 => {
+                self.beside.house.loops().turn_sequencer();
+            }
+            48..58 => {
+                self.beside.house.loops().turn_merger();
+            }
+            58..70 => {
+                self.beside.house.loops().turn_writer();
+            }
+            70..76 => {
+                self.beside.house.loops().turn_settle();
+            }
+            76..79 => self.beside.house.run_dry(),
+            79..82 => self.move_clock(),
+            82..90 => return self.compare_some(),
+            90..93 => self.prepare(),
+            93..95 => return self.end_a_hold(),
+            95..96 => self.undo(),
+            96..98 => return self.ask_for_a_key(),
+            _ if self.wear == Wear::None => {}
+            _ => return self.mishap(),
+        }
+        Ok(())
+    }
+
+    fn new_key(&mut self) -> CommitKey {
+        self.keys += 1;
+        key(self.keys)
+    }
+
+    /// One of a few clients begins anew or goes on with its old snapshot, and commits something.
+    fn submit(&mut self) {
+        let client = self.dice.rng.usize(0..self.snapshots.len());
+        if self.dice.chance(60) {
+            self.snapshots[client] = self.beside.house.engine().visible();
+        }
+        let snapshot = self.snapshots[client];
+        let key = self.new_key();
+        let draft = self.dice.draft(key, &self.beside.model, snapshot);
+        self.send(draft);
+    }
+
+    pub(super) fn send(&mut self, draft: Draft) {
+        let told = self.beside.house.submit(draft.clone());
+        self.open.push(Open { draft, told });
+    }
+
+    fn move_clock(&mut self) {
+        let by = Duration::from_millis(self.dice.rng.u64(0..2000));
+        self.beside.house.clock().advance(by);
+        self.steady += by;
+        if self.dice.chance(10) {
+            let back = i128::from(self.dice.rng.i64(0..3_600_000_000_000));
+            let now = zeolite_server::engine::clock::Clock::unix_nanos(self.beside.house.clock());
+            self.beside.house.clock().set_wall(now - back);
+        }
+    }
+
+    fn prepare(&mut self) {
+        let snapshot = self.beside.house.engine().visible();
+        let key = self.new_key();
+        let draft = self.dice.draft(key, &self.beside.model, snapshot);
+        let limit_ms = self.dice.rng.u64(1000..10_000);
+        let (done, told) = Told::pair();
+        self.beside.house.engine().prepare(draft.clone(), limit_ms, done);
+        let until = self.steady + Duration::from_millis(limit_ms);
+        self.holding.push(Holding { draft, told, given: None, until });
+    }
+
+    fn end_a_hold(&mut self) -> Result<(), String> {
+        if self.holding.is_empty() {
+            return Ok(());
+        }
+        let finish = self.dice.chance(60);
+        let at = self.dice.rng.usize(0..self.holding.len());
+        self.end_hold(at, finish)
+    }
+
+    /// Everything that is held is let go, so that everybody can be answered.
+    pub(super) fn release_all(&mut self) -> Result<(), String> {
+        loop {
+            self.beside.house.run_dry();
+            self.collect()?;
+            let Some(at) = self.holding.iter().position(|holding| holding.given.is_some()) else { return Ok(()) };
+            self.end_hold(at, false)?;
+        }
+    }
+
+    fn end_hold(&mut self, at: usize, finish: bool) -> Result<(), String> {
+        if self.holding[at].given.is_none() {
+            return Ok(());
+        }
+        let holding = self.holding.remove(at);
+        let Some(given) = holding.given else { return Ok(()) };
+        if !finish {
+            let (done, told) = Told::pair();
+            self.beside.house.engine().abort(given.prepared, done);
+            self.beside.house.run_dry();
+            return told.expect().map(drop).map_err(|fault| format!("an abort was refused: {fault}"));
+        }
+        let (done, told) = Told::pair();
+        self.beside.house.engine().finish(given.prepared, holding.draft.key, done);
+        self.beside.house.run_dry();
+        let in_time = self.steady < holding.until;
+        match told.take() {
+            Some(Ok(receipt)) => {
+                self.count("finished");
+                let stamped = |cells: &[zeolite_proto::Merged]| cells.len();
+                if stamped(&receipt.merged) != stamped(&given.merged) {
+                    return Err(format!("finish merged {:?}, prepare said {:?}", receipt.merged, given.merged));
+                }
+                // Others were answered on the way: bring them in first, in the order of the tids.
+                self.open.push(Open { draft: holding.draft, told: Told::told(Ok(receipt)) });
+                Ok(())
+            }
+            Some(Err(fault)) if in_time && !self.harm.full && !self.harm.log => {
+                Err(format!("a finish in time was refused: {fault}"))
+            }
+            Some(Err(fault)) => {
+                if fault.kind == FaultKind::OutcomeUnknown {
+                    self.uncertain.push(holding.draft);
+                }
+                Ok(())
+            }
+            None => Err("a finish was not answered".into()),
+        }
+    }
+
+    /// The model makes the draft that an undo should be; the engine makes its own.
+    fn undo(&mut self) {
+        let known: Vec<Tid> = self.beside.model.log().map(|txn| txn.tid).collect();
+        if known.is_empty() {
+            return;
+        }
+        let tid = known[self.dice.rng.usize(0..known.len())];
+        let key = self.new_key();
+        let Some(txn) = self.beside.model.txn(tid) else { return };
+        let back = |cell: &zeolite_proto::Cell| {
+            let before = self.beside.model.load(cell, tid.prev()).and_then(|revision| revision.record);
+            let change = before.map_or(Change::Delete, Change::Put);
+            Write { cell: cell.clone(), base: tid, change, stamped: false }
+        };
+        let writes = txn.writes.iter().map(|(cell, _, _)| back(cell)).collect();
+        let note = Note { user: "model".into(), description: "undo".into(), extension: Bytes::new() };
+        let (read_cells, read_ranges) = (Vec::new(), Vec::new());
+        let draft = Draft { key, priority: Priority::Live, read_cells, read_ranges, writes, note: note.clone() };
+        let (done, told) = Told::pair();
+        self.beside.house.engine().undo(tid, key, note, done);
+        self.open.push(Open { draft, told });
+    }
+
+    /// A key that was used before: its outcome, and what happens when it comes again.
+    fn ask_for_a_key(&mut self) -> Result<(), String> {
+        if self.keys == 0 {
+            return Ok(());
+        }
+        let asked = key(self.dice.rng.u64(1..=self.keys));
+        let held = self.holding.iter().any(|holding| holding.draft.key == asked);
+        let in_flight = self.open.iter().any(|open| open.draft.key == asked);
+        let outcome = match self.beside.house.engine().outcome(asked) {
+            Ok(outcome) => outcome,
+            Err(fault) if fault.kind == FaultKind::Poisoned && self.harm.log => return Ok(()),
+            Err(fault) if fault.kind == FaultKind::Internal && self.harm.index => return Ok(()),
+            Err(fault) => return Err(format!("no outcome: {fault}")),
+        };
+        let remembered = self.beside.model.by_key(asked).cloned();
+        match (outcome, remembered) {
+            (Outcome::Committed(receipt), Some(txn)) => {
+                let merged = txn.writes.iter().filter(|write| write.2);
+                let told = receipt.merged.iter().map(|m| (&m.cell, &m.record));
+                if receipt.tid != txn.tid || !told.eq(merged.map(|(cell, record, _)| (cell, record))) {
+                    return Err(format!("{asked:?} was {txn:?}, now it is {receipt:?}"));
+                }
+                self.resend(asked, txn.tid)
+            }
+            (Outcome::Unknown, None) => Ok(()),
+            (Outcome::InFlight, None) if in_flight || held => Ok(()),
+            (outcome, remembered) => Err(format!("{asked:?} is {outcome:?}, the model remembers {remembered:?}")),
+        }
+    }
+
+    fn resend(&mut self, asked: CommitKey, tid: Tid) -> Result<(), String> {
+        let draft = self.dice.draft(asked, &self.beside.model, Tid::NONE);
+        let told = self.beside.house.submit(draft);
+        match told.take() {
+            Some(Ok(receipt)) if receipt.tid == tid => {
+                self.count("the same key again");
+                Ok(())
+            }
+            other => Err(format!("{asked:?} was committed at {tid}; sent again it got {other:?}")),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Owns the actor: a named client of a script, with its snapshot and its draft, and the commands that it knows.
+//!
+//! ```text
+//!   begin [serializable] [at t3]     a snapshot and an empty draft
+//!   get CELL · scan OBJECT [FROM [TO]] · rscan ...    reads; in a serializable draft they will be checked
+//!   put CELL RECORD · stamped CELL RECORD · delete CELL · apply CELL CLASS ARGS · add CELL N
+//!   note USER TEXT · batch · key NAME                 more about the draft
+//!   submit (queue only) · commit (and run)            under a new key, or the one that was named
+//!   prepare [MS] · finish NUMBER [KEY] · abort NUMBER · outcome [KEY] · undo T
+//!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N · restore T+N CELL RECORD
+//! ```
+
+use super::events::{Event, Events, show_fault};
+use super::names::Names;
+use super::values;
+use crate::support::house::House;
+use crate::support::work::{self, Work};
+use bytes::Bytes;
+use std::time::Duration;
+use zeolite_proto::{Cell, CommitKey, Fault, Note, Tid};
+use zeolite_server::engine::{Outcome, PinInfo};
+use zeolite_server::store::{Range, Revision, Txn, TxnWrite};
+
+/// One client.
+pub struct Actor {
+    name: String,
+    snapshot: Tid,
+    serializable: bool,
+    work: Work,
+    drafts: u64,
+    key_name: Option<String>,
+    prepared_key: Option<CommitKey>,
+    last_key: Option<CommitKey>,
+}
+
+/// What a command may touch.
+pub struct Around<'a> {
+    /// The engine.
+    pub house: &'a mut House,
+    /// The names so far.
+    pub names: &'a mut Names,
+    /// Where answers go.
+    pub events: &'a Events,
+}
+
+type Lines = Result<Vec<String>, String>;
+
+impl Actor {
+    /// A client that has done nothing yet.
+    pub fn new(name: &str) -> Actor {
+        Actor {
+            name: name.to_owned(),
+            snapshot: Tid::NONE,
+            serializable: false,
+            work: Work::new(CommitKey([0; 16])),
+            drafts: 0,
+            key_name: None,
+            prepared_key: None,
+            last_key: None,
+        }
+    }
+
+    /// Runs one command; gives the lines that it prints itself.
+    pub fn run(&mut self, words: &[&str], around: &mut Around<'_>) -> Lines {
+        let [verb, rest @ ..] = words else { return Err("a command is missing".into()) };
+        match *verb {
+            "begin" => self.begin(rest, around),
+            "get" | "scan" | "rscan" | "read" | "range" => self.read(verb, rest, around),
+            "put" | "stamped" | "delete" | "apply" | "add" => self.write(verb, rest, around).map(|()| Vec::new()),
+            "note" => {
+                let [user, text @ ..] = rest else { return Err("note USER TEXT".into()) };
+                self.work = self.work.clone().note(user, &text.join(" "));
+                Ok(Vec::new())
+            }
+            "batch" => {
+                self.work = self.work.clone().batch();
+                Ok(Vec::new())
+            }
+            "key" => {
+                self.key_name = rest.first().map(|name| (*name).to_owned());
+                Ok(Vec::new())
+            }
+            "submit" | "commit" | "prepare" | "finish" | "abort" | "undo" => self.conclude(verb, rest, around),
+            _ => self.ask(verb, rest, around),
+        }
+    }
+
+    fn begin(&mut self, rest: &[&str], around: &mut Around<'_>) -> Lines {
+        let (serializable, rest) = match rest {
+            ["serializable", rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        self.snapshot = match rest {
+            [] => around.house.engine().visible(),
+            ["at", tid] => around.names.tid(tid)?,
+            _ => return Err("begin [serializable] [at T]".into()),
+        };
+        self.serializable = serializable;
+        self.work = Work::new(CommitKey([0; 16]));
+        self.key_name = None;
+        Ok(Vec::new())
+    }
+
+    fn read(&mut self, verb: &str, rest: &[&str], around: &mut Around<'_>) -> Lines {
+        let [target, limits @ ..] = rest else { return Err(format!("{verb} needs a cell or an object")) };
+        let bound = |at: usize| limits.get(at).map_or(Bytes::new(), |key| Bytes::copy_from_slice(key.as_bytes()));
+        let cell = around.names.cell(target)?;
+        if self.serializable || verb == "read" || verb == "range" {
+            let work = self.work.clone();
+            self.work = match verb {
+                "get" | "read" => work.read(cell.clone(), self.snapshot),
+                _ => work.range(cell.oid, &bound(0), &bound(1), self.snapshot),
+            };
+        }
+        match verb {
+            "get" => {
+                let loaded = around.house.engine().load(self.snapshot, std::slice::from_ref(&cell));
+                let revision = loaded.map(|loaded| loaded.revisions.into_iter().next().flatten());
+                Ok(vec![match revision {
+                    Ok(revision) => show_revision(revision, around.names),
+                    Err(fault) => show_fault(&fault, around.names),
+                }])
+            }
+            "scan" | "rscan" => {
+                let reverse = verb == "rscan";
+                let range = Range { oid: cell.oid, from: bound(0), to: bound(1), reverse, keys_only: false };
+                Ok(self.scan(&range, around))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn scan(&self, range: &Range, around: &mut Around<'_>) -> Vec<String> {
+        let page = match around.house.engine().scan(self.snapshot, range, 0) {
+            Ok(page) => page,
+            Err(fault) => return vec![show_fault(&fault, around.names)],
+        };
+        let line = |entry: zeolite_server::store::Entry| {
+            let tid = around.names.show_tid(entry.tid);
+            let record = values::show(around.names, Some(&entry.record));
+            format!("{} = {record} of {tid}", around.names.key(&entry.key))
+        };
+        let mut lines: Vec<String> = page.entries.into_iter().map(line).collect();
+        lines.extend(page.next.map(|next| format!("more at {}", around.names.key(&next))));
+        if lines.is_empty() { vec!["no entries".into()] } else { lines }
+    }
+
+    fn write(&mut self, verb: &str, rest: &[&str], around: &mut Around<'_>) -> Result<(), String> {
+        let [target, rest @ ..] = rest else { return Err(format!("{verb} needs a cell")) };
+        let cell = around.names.cell(target)?;
+        let (work, base) = (self.work.clone(), self.snapshot);
+        self.work = match (verb, rest) {
+            ("put", _) => work.put(cell, base, &values::record(around.names, rest)?),
+            ("stamped", _) => work.stamped(cell, &values::record(around.names, rest)?),
+            ("delete", _) => work.delete(cell, base),
+            ("add", _) => work.apply(cell, &values::class("Counter"), values::operation("Counter", rest)?),
+            ("apply", [kind, args @ ..]) => work.apply(cell, &values::class(kind), values::operation(kind, args)?),
+            _ => return Err("apply CELL CLASS ARGS".into()),
+        };
+        Ok(())
+    }
+
+    fn next_key(&mut self, names: &mut Names) -> CommitKey {
+        self.drafts += 1;
+        let name = self.key_name.take().unwrap_or_else(|| format!("{}#{}", self.name, self.drafts));
+        let key = names.commit_key(&name);
+        self.last_key = Some(key);
+        key
+    }
+
+    fn conclude(&mut self, verb: &str, rest: &[&str], around: &mut Around<'_>) -> Lines {
+        let engine = around.house.engine().clone();
+        let receipt = |events: &Events, actor: &str| events.done(actor, Event::Receipt);
+        match (verb, rest) {
+            ("submit" | "commit", []) => {
+                let mut draft = self.work.clone().draft();
+                draft.key = self.next_key(around.names);
+                engine.commit(draft, receipt(around.events, &self.name));
+            }
+            ("undo", [tid]) => {
+                let (tid, key) = (around.names.tid(tid)?, self.next_key(around.names));
+                let note = Note { user: self.name.clone(), description: "undo".into(), extension: Bytes::new() };
+                engine.undo(tid, key, note, receipt(around.events, &self.name));
+            }
+            ("prepare", limit) => {
+                let limit = limit.first().map_or(Ok(0), |ms| ms.parse()).map_err(|_| "prepare [MS]".to_owned())?;
+                let mut draft = self.work.clone().draft();
+                draft.key = self.next_key(around.names);
+                self.prepared_key = Some(draft.key);
+                engine.prepare(draft, limit, around.events.done(&self.name, Event::Prepared));
+            }
+            ("finish", rest) => {
+                let (prepared, key) = self.which(rest, around)?;
+                engine.finish(prepared, key, receipt(around.events, &self.name));
+            }
+            ("abort", rest) => {
+                let (prepared, _) = self.which(rest, around)?;
+                engine.abort(prepared, around.events.done(&self.name, |tid| Event::Tid("aborted, visible", tid)));
+            }
+            _ => return Err(format!("{verb} takes no such arguments")),
+        }
+        if verb != "submit" {
+            around.house.run_dry();
+        }
+        Ok(Vec::new())
+    }
+
+    /// The prepared draft of this number; its key is the actor's last prepared one, or is named.
+    fn which(&self, rest: &[&str], around: &mut Around<'_>) -> Result<(u64, CommitKey), String> {
+        let (number, key) = match rest {
+            [number] => (number, self.prepared_key.ok_or("nothing was prepared")?),
+            [number, name] => (number, around.names.commit_key(name)),
+            _ => return Err("name the number of what was prepared".into()),
+        };
+        Ok((around.names.id(number)?, key))
+    }
+
+    fn ask(&mut self, verb: &str, rest: &[&str], around: &mut Around<'_>) -> Lines {
+        let engine = around.house.engine().clone();
+        let number = |text: &&str| text.parse::<u64>().map_err(|_| format!("{text:?} is not a number"));
+        let lease = |text: Option<&&str>| text.map_or(Ok(0), number);
+        match verb {
+            "outcome" => {
+                let named = rest.first().map(|name| around.names.commit_key(name));
+                let key = named.or(self.last_key).ok_or("no key so far")?;
+                Ok(vec![match engine.outcome(key) {
+                    Ok(outcome) => show_outcome(outcome, around.names),
+                    Err(fault) => show_fault(&fault, around.names),
+                }])
+            }
+            "pin" => {
+                let tid = rest.first().map_or(Ok(Tid::NONE), |tid| around.names.tid(tid))?;
+                let pin = engine.pin(tid, lease(rest.get(1))?);
+                Ok(vec![show_pin(pin, around.names)])
+            }
+            "renew" | "unpin" => {
+                let id = around.names.id(rest.first().ok_or("which pin?")?)?;
+                if verb == "unpin" {
+                    engine.unpin(id);
+                    return Ok(Vec::new());
+                }
+                let pin = engine.renew(id, lease(rest.get(1))?);
+                Ok(vec![show_pin(pin, around.names)])
+            }
+            "feed" => {
+                let from = engine.subscribe(around.events.sink(&self.name));
+                Ok(vec![format!("feed after {}", around.names.show_tid(from))])
+            }
+            "oids" => {
+                let count = number(rest.first().ok_or("how many?")?)? as u32;
+                engine.new_oids(count, around.events.done(&self.name, move |first| Event::Oids(first, count)));
+                around.house.run_dry();
+                Ok(Vec::new())
+            }
+            "restore" => self.restore(rest, around),
+            _ => Err(format!("an actor knows no command {verb:?}")),
+        }
+    }
+
+    fn restore(&mut self, rest: &[&str], around: &mut Around<'_>) -> Lines {
+        let [when, cell, words @ ..] = rest else { return Err("restore T+SECONDS CELL RECORD".into()) };
+        let (tid, seconds) = when.split_once('+').ok_or("restore T+SECONDS CELL RECORD")?;
+        let seconds: u64 = seconds.parse().map_err(|_| "restore T+SECONDS".to_owned())?;
+        let later = around.names.tid(tid)?.unix_nanos() + Duration::from_secs(seconds).as_nanos() as i128;
+        let cell: Cell = around.names.cell(cell)?;
+        let record = Some(work::encoded(&values::record(around.names, words)?));
+        let key = self.next_key(around.names);
+        let writes = vec![TxnWrite { cell, record, merged: false }];
+        let txn = Txn { tid: Tid::from_unix_nanos(later), key, note: Bytes::new(), writes };
+        let done = around.events.done(&self.name, |tid| Event::Tid("restored", tid));
+        around.house.engine().clone().restore(txn, done);
+        around.house.run_dry();
+        Ok(Vec::new())
+    }
+}
+
+fn show_revision(revision: Option<Revision>, names: &mut Names) -> String {
+    let Some(revision) = revision else { return "nothing".into() };
+    let end = revision.end.map(|end| format!(", until {}", names.show_tid(end))).unwrap_or_default();
+    let tid = names.show_tid(revision.tid);
+    format!("{} of {tid}{end}", values::show(names, revision.record.as_ref()))
+}
+
+fn show_outcome(outcome: Outcome, names: &mut Names) -> String {
+    match outcome {
+        Outcome::Unknown => "unknown".into(),
+        Outcome::InFlight => "in flight".into(),
+        Outcome::Committed(receipt) => {
+            let show = |m: &zeolite_proto::Merged| {
+                format!(", merged {} = {}", names.show_cell(&m.cell), values::show(names, m.record.as_ref()))
+            };
+            let merged: String = receipt.merged.iter().map(show).collect();
+            format!("committed {}{merged}", names.show_tid(receipt.tid))
+        }
+    }
+}
+
+fn show_pin(pin: Result<PinInfo, Fault>, names: &mut Names) -> String {
+    match pin {
+        Ok(pin) => format!("pin {} at {} for {} ms", names.number(pin.pin), names.show_tid(pin.snapshot), pin.lease_ms),
+        Err(fault) => show_fault(&fault, names),
+    }
+}

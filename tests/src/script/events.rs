@@ -1,0 +1,131 @@
+//! Owns the events of a transcript: answers and feed, in the order in which the engine gave them.
+
+use super::names::Names;
+use super::values;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use zeolite_proto::{Fault, Merged, Oid, Receipt, Tid};
+use zeolite_server::engine::feed::FeedSink;
+use zeolite_server::engine::{Done, FeedBatch, PreparedReceipt, SYSTEM_OID};
+
+/// Something that an actor is told.
+pub enum Event {
+    /// The answer to a draft, a finish or an undo.
+    Receipt(Result<Receipt, Fault>),
+    /// The answer to a prepare.
+    Prepared(Result<PreparedReceipt, Fault>),
+    /// The answer to an abort or a restore.
+    Tid(&'static str, Result<Tid, Fault>),
+    /// The answer to a request for oids, and how many were wanted.
+    Oids(Result<Oid, Fault>, u32),
+    /// A batch of the feed.
+    Feed(Arc<FeedBatch>),
+}
+
+/// Events that were not shown yet. Clones share them.
+#[derive(Clone, Default)]
+pub struct Events {
+    waiting: Arc<Mutex<Vec<(String, Event)>>>,
+}
+
+struct Sink {
+    events: Events,
+    actor: String,
+}
+
+impl FeedSink for Sink {
+    fn push(&self, batch: &Arc<FeedBatch>) -> bool {
+        self.events.add(&self.actor, Event::Feed(batch.clone()));
+        true
+    }
+}
+
+impl Events {
+    fn add(&self, actor: &str, event: Event) {
+        self.waiting.lock().push((actor.to_owned(), event));
+    }
+
+    /// A callback that makes its answer an event of this actor.
+    pub fn done<T: Send + 'static>(
+        &self,
+        actor: &str,
+        event: impl FnOnce(Result<T, Fault>) -> Event + Send + 'static,
+    ) -> Done<T> {
+        let (events, actor) = (self.clone(), actor.to_owned());
+        Box::new(move |answer| events.add(&actor, event(answer)))
+    }
+
+    /// A sink that makes the feed events of this actor.
+    pub fn sink(&self, actor: &str) -> Arc<dyn FeedSink> {
+        Arc::new(Sink { events: self.clone(), actor: actor.to_owned() })
+    }
+
+    /// The lines of everything that came since the last call.
+    pub fn show(&self, names: &mut Names) -> Vec<String> {
+        let events = std::mem::take(&mut *self.waiting.lock());
+        let line = |(actor, event): (String, Event)| show_one(event, names).map(|text| format!("{actor}: {text}"));
+        events.into_iter().filter_map(line).collect()
+    }
+}
+
+fn show_one(event: Event, names: &mut Names) -> Option<String> {
+    Some(match event {
+        Event::Receipt(Ok(receipt)) => {
+            format!("committed {}{}", names.show_tid(receipt.tid), merged(&receipt.merged, names))
+        }
+        Event::Prepared(Ok(receipt)) => {
+            format!("prepared {}{}", names.number(receipt.prepared), merged(&receipt.merged, names))
+        }
+        Event::Tid(what, Ok(tid)) => format!("{what} {}", names.show_tid(tid)),
+        Event::Oids(Ok(first), count) => format!("oids {first}..={}", Oid(first.0 + u64::from(count) - 1)),
+        Event::Feed(batch) => {
+            let own = |cells: &[zeolite_proto::Cell]| cells.iter().all(|cell| cell.oid == SYSTEM_OID);
+            let items: Vec<String> =
+                batch.items.iter().filter(|item| !own(&item.cells)).map(|item| feed_item(item, names)).collect();
+            if items.is_empty() {
+                return None;
+            }
+            format!("feed {}", items.join(", "))
+        }
+        Event::Receipt(Err(fault))
+        | Event::Prepared(Err(fault))
+        | Event::Tid(_, Err(fault))
+        | Event::Oids(Err(fault), _) => show_fault(&fault, names),
+    })
+}
+
+fn feed_item(item: &zeolite_server::engine::FeedItem, names: &mut Names) -> String {
+    let tid = names.show_tid(item.tid);
+    let cells: Vec<String> = item.cells.iter().map(|cell| names.show_cell(cell)).collect();
+    format!("{tid} [{}]", cells.join(" "))
+}
+
+fn merged(merged: &[Merged], names: &Names) -> String {
+    let one = |merged: &Merged| {
+        format!(", merged {} = {}", names.show_cell(&merged.cell), values::show(names, merged.record.as_ref()))
+    };
+    merged.iter().map(one).collect()
+}
+
+/// A fault as a line: conflicts with their whole report, others with their message.
+pub fn show_fault(fault: &Fault, names: &mut Names) -> String {
+    let Some(detail) = &fault.conflict else {
+        let wait = if fault.retry_after_ms > 0 { " (come back later)" } else { "" };
+        return format!("refused, {}: {}{wait}", fault.kind.text(), names.tame(&fault.message));
+    };
+    let (base, newest) = (names.show_tid(detail.base), names.show_tid(detail.newest));
+    let reason = if detail.reason.is_empty() { "-" } else { &detail.reason };
+    let mut line = format!(
+        "refused, {}: cell {} class {} base {base} newest {newest} reason: {reason}",
+        fault.kind.text(),
+        names.show_cell(&detail.cell),
+        if detail.class.is_empty() { "-" } else { values::short(&detail.class) },
+    );
+    if detail.base_record.is_some() || detail.newest_record.is_some() {
+        let base = detail.base_record.as_ref();
+        let base = base.map_or("nothing".to_owned(), |record| values::show(names, Some(record)));
+        let newest = values::show(names, detail.newest_record.as_ref());
+        line.push_str(&format!("; {base} became {newest}"));
+    }
+    line
+}
