@@ -13,6 +13,7 @@
 
 mod kinds;
 mod scan;
+mod stretch;
 mod txns;
 
 use super::cache::{Newest, Ticket};

@@ -13,13 +13,15 @@
 //! What is not simulated: reordering between synced and later writes (a sync is a barrier), bits that rot by themselves
 //! (use [`SimDisk::edit`]), and slow calls.
 
+mod crash;
+
+use self::crash::{Change, Content, NameChange, dir_of};
 use super::{Disk, DiskFile};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-const SECTOR_BYTES: usize = 512;
 const BLOCK_BYTES: u64 = 4096;
 
 /// A call that changes something, or reads: what a fault is aimed at.
@@ -70,28 +72,6 @@ struct Fault {
     prefix: String,
     skip: u64,
     kind: io::ErrorKind,
-}
-
-#[derive(Clone, Default)]
-struct Content {
-    path: String,
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<Change>,
-    blocks: BTreeSet<u64>,
-}
-
-#[derive(Clone)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    SetLen(usize),
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Create { path: String, id: u64 },
-    Rename { from: String, to: String },
-    Remove { path: String },
 }
 
 impl SimDisk {
@@ -240,93 +220,6 @@ impl World {
     }
 }
 
-impl Content {
-    fn survive(&self, dice: &mut fastrand::Rng) -> Content {
-        let mut bytes = self.durable.clone();
-        match dice.u8(0..4) {
-            0 => {}
-            1 => self.unsynced.iter().for_each(|change| change.apply(&mut bytes)),
-            2 => {
-                let kept = dice.usize(..=self.unsynced.len());
-                self.unsynced[..kept].iter().for_each(|change| change.apply(&mut bytes));
-                if let Some(Change::Write { offset, bytes: torn }) = self.unsynced.get(kept) {
-                    let cut = torn.len().min(dice.usize(..=torn.len() / SECTOR_BYTES) * SECTOR_BYTES);
-                    Change::Write { offset: *offset, bytes: torn[..cut].to_vec() }.apply(&mut bytes);
-                }
-            }
-            _ => self.unsynced.iter().for_each(|change| change.apply_sectors(&mut bytes, dice)),
-        }
-        let blocks = (0..(bytes.len() as u64).div_ceil(BLOCK_BYTES)).collect();
-        Content { path: self.path.clone(), now: bytes.clone(), durable: bytes, unsynced: Vec::new(), blocks }
-    }
-}
-
-impl Change {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Change::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if to.len() < end {
-                    to.resize(end, 0);
-                }
-                to[*offset..end].copy_from_slice(bytes);
-            }
-            Change::SetLen(len) => to.resize(*len, 0),
-        }
-    }
-
-    // Any of the sectors, in any combination; what lies before a surviving one is zeros, as in a file with a hole.
-    fn apply_sectors(&self, to: &mut Vec<u8>, dice: &mut fastrand::Rng) {
-        match self {
-            Change::Write { offset, bytes } => {
-                let mut at = 0;
-                while at < bytes.len() {
-                    let end = bytes.len().min(at + SECTOR_BYTES - (offset + at) % SECTOR_BYTES);
-                    if dice.bool() {
-                        Change::Write { offset: offset + at, bytes: bytes[at..end].to_vec() }.apply(to);
-                    }
-                    at = end;
-                }
-            }
-            Change::SetLen(_) => {
-                if dice.bool() {
-                    self.apply(to);
-                }
-            }
-        }
-    }
-}
-
-impl NameChange {
-    fn dir(&self) -> &str {
-        let path = match self {
-            NameChange::Create { path, .. } | NameChange::Remove { path } => path,
-            NameChange::Rename { to, .. } => to,
-        };
-        dir_of(path)
-    }
-
-    fn apply(&self, names: &mut BTreeMap<String, u64>) {
-        match self {
-            NameChange::Create { path, id } => {
-                names.insert(path.clone(), *id);
-            }
-            NameChange::Rename { from, to } => {
-                if let Some(id) = names.remove(from) {
-                    names.insert(to.clone(), id);
-                }
-            }
-            NameChange::Remove { path } => {
-                names.remove(path);
-            }
-        }
-    }
-}
-
-fn dir_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(dir, _)| dir)
-}
-
 impl Disk for SimDisk {
     fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut world = self.world.lock();
@@ -458,68 +351,4 @@ impl DiskFile for SimFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn synced_bytes_and_names_survive_every_crash_and_unsynced_ones_only_some() {
-        let disk = SimDisk::new();
-        let file = disk.open("log/a", true).expect("opens");
-        file.write_all_at(&[1; 2000], 0).expect("writes");
-        file.sync_data().expect("syncs");
-        disk.sync_dir("log").expect("syncs");
-        file.write_all_at(&[2; 2000], 2000).expect("writes");
-        disk.open("log/b", true).expect("opens");
-        let (mut lost, mut kept, mut torn, mut named) = (0, 0, 0, 0);
-        for seed in 0..200 {
-            let after = disk.crash(seed);
-            let bytes = after.bytes("log/a").expect("a durable name");
-            assert_eq!(bytes[..2000], [1; 2000], "seed {seed}");
-            match bytes[2000..].iter().filter(|byte| **byte == 2).count() {
-                0 => lost += 1,
-                2000 => kept += 1,
-                _ => torn += 1,
-            }
-            named += usize::from(after.bytes("log/b").is_some());
-        }
-        assert!(lost > 20 && kept > 20 && torn > 20, "{lost} {kept} {torn}");
-        assert!((20..180).contains(&named), "{named}");
-    }
-
-    #[test]
-    fn a_failed_sync_loses_its_writes_for_good() {
-        let disk = SimDisk::new();
-        let file = disk.open("a", true).expect("opens");
-        disk.sync_dir("").expect("syncs");
-        file.write_all_at(b"gone", 0).expect("writes");
-        disk.fail(SimOp::Sync, "a", 0, io::ErrorKind::Other);
-        file.sync_data().expect_err("fails");
-        file.sync_data().expect("succeeds, too late");
-        assert!((0..50).all(|seed| disk.crash(seed).bytes("a") == Some(Vec::new())));
-    }
-
-    #[test]
-    fn a_full_disk_takes_what_fits_and_room_comes_back() {
-        let disk = SimDisk::new();
-        let file = disk.open("a", true).expect("opens");
-        disk.set_room(Some(8192));
-        let error = file.write_all_at(&[1; 10_000], 0).expect_err("full");
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(file.len().expect("length"), 8192);
-        file.set_len(4096).expect("cuts");
-        assert_eq!(disk.free_bytes().expect("free"), 4096);
-        disk.remove("a").expect("removes");
-        assert_eq!(disk.free_bytes().expect("free"), 8192);
-    }
-
-    #[test]
-    fn a_stopped_machine_changes_nothing_any_more() {
-        let disk = SimDisk::new();
-        let file = disk.open("a", true).expect("opens");
-        disk.stop_at(disk.calls() + 1);
-        file.write_all_at(b"x", 0).expect("the last call");
-        file.write_all_at(b"y", 1).expect_err("stopped");
-        file.sync_data().expect_err("stopped");
-        assert_eq!(disk.bytes("a").expect("there"), b"x");
-    }
-}
+mod tests;
