@@ -26,6 +26,7 @@ mod recover;
 mod settings;
 mod settle;
 mod state;
+mod steps;
 
 pub use log::appender::{Appended, Appender};
 pub use open::{Opened, Progress, Recovered, Store};

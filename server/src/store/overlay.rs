@@ -16,6 +16,7 @@
 use super::frame::RecordAt;
 use super::kinds::KindId;
 use super::log::{Place, Position};
+use super::steps::{Step, Steps};
 use super::{Txn, TxnWrite};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
@@ -151,6 +152,7 @@ pub(crate) struct Overlay {
     settled: AtomicU64,
     // Held for reading by those who need the whole of overlay and index at one moment; the settler takes it for removal.
     removal: RwLock<()>,
+    pub(crate) steps: Steps,
 }
 
 impl Overlay {
@@ -220,6 +222,7 @@ impl Overlay {
                 for cell in &txn.cells {
                     self.map.remove(&RevisionKey::new(cell.clone(), txn.tid));
                 }
+                self.steps.at(Step::Removing);
             }
             self.bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
         }
@@ -233,23 +236,34 @@ impl Overlay {
         self.removal.read()
     }
 
+    /// Whether removal is held up now, or under way.
+    #[cfg(test)]
+    pub(crate) fn is_held(&self) -> bool {
+        self.removal.try_write().is_none()
+    }
+
     /// The newest revision of a cell that waits.
     pub(crate) fn newest(&self, cell: &Cell) -> Option<Tid> {
+        self.steps.at(Step::BeforeOverlay);
         let from = RevisionKey::new(cell.clone(), Tid::MAX);
-        let entry = self.map.lower_bound(Bound::Included(&from))?;
-        (entry.key().cell == *cell).then(|| entry.key().tid())
+        let entry = self.map.lower_bound(Bound::Included(&from)).filter(|entry| entry.key().cell == *cell);
+        self.steps.at(Step::AfterOverlay);
+        entry.map(|entry| entry.key().tid())
     }
 
     /// What is known of a cell at a tid, when everything up to `visible` counts (`at` is not newer than that).
     pub(crate) fn find(&self, cell: &Cell, at: Tid, visible: Tid) -> Hit {
+        self.steps.at(Step::BeforeOverlay);
         let key = RevisionKey::new(cell.clone(), at);
         let entry = self.map.lower_bound(Bound::Included(&key)).filter(|entry| entry.key().cell == *cell);
         let revision = entry.map(|entry| (entry.key().tid(), entry.value().clone()));
         if at >= visible {
+            self.steps.at(Step::AfterOverlay);
             return Hit { revision, next: None };
         }
         let newer = self.map.upper_bound(Bound::Excluded(&key)).filter(|entry| entry.key().cell == *cell);
         let next = newer.map(|entry| entry.key().tid()).filter(|tid| *tid <= visible);
+        self.steps.at(Step::AfterOverlay);
         Hit { revision, next }
     }
 
@@ -262,13 +276,14 @@ impl Overlay {
         reverse: bool,
         mut visitor: impl FnMut(&RevisionKey, &Slot) -> bool,
     ) {
+        self.steps.at(Step::BeforeOverlay);
         let mut range = self.map.range((from, to));
-        loop {
-            let entry = if reverse { range.next_back() } else { range.next() };
-            let Some(entry) = entry else { return };
+        let mut next = || if reverse { range.next_back() } else { range.next() };
+        while let Some(entry) = next() {
             if !visitor(entry.key(), entry.value()) {
-                return;
+                break;
             }
         }
+        self.steps.at(Step::AfterOverlay);
     }
 }

@@ -22,6 +22,7 @@ use super::index::{Table, View, bad_row, keys};
 use super::log::Place;
 use super::overlay::{Hit, Slot};
 use super::state::State;
+use super::steps::Step;
 use super::{Revision, StoreError};
 use bytes::Bytes;
 use std::ops::Bound;
@@ -38,7 +39,7 @@ const CHUNK_CELLS: usize = 256;
 /// Reads the store; cheap to clone, all methods by `&self`, from any thread.
 #[derive(Clone)]
 pub struct Reader {
-    state: Arc<State>,
+    pub(super) state: Arc<State>,
 }
 
 /// What an open store holds and does, for status pages.
@@ -312,6 +313,7 @@ impl Reader {
         let Some(Found { tid, end, record, ticket }) = found else { return Ok(Ok(None)) };
         let Some(record) = self.record(record)? else { return Ok(Err(Moved)) };
         if let Some(ticket) = ticket {
+            self.state.overlay.steps.at(Step::BeforeInsertion);
             self.state.cache.insert(cell, ticket, Newest { tid, record: record.clone() });
         }
         Ok(Ok(Some(Revision { tid, end, record })))

@@ -13,6 +13,7 @@ use super::cache::Newest;
 use super::index::writer::IndexWriter;
 use super::overlay::Unsettled;
 use super::state::State;
+use super::steps::Step;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use zeolite_proto::{Cell, Tid};
@@ -87,10 +88,12 @@ impl Settler {
         }
         drop(view);
         self.writer.commit(state.index.as_ref(), &state.kinds, draft, false)?;
+        state.overlay.steps.at(Step::Committed);
         state.raise_index_oid_max(self.writer.covered().oid_max);
         for (cell, newest) in newest {
             state.cache.settled(cell, newest);
         }
+        state.overlay.steps.at(Step::CacheTold);
         state.overlay.remove(batches);
         Ok(())
     }

@@ -4,6 +4,7 @@ mod failures;
 mod fuzz;
 mod model;
 mod races;
+mod stepped;
 mod tail;
 
 use super::disk::SimDisk;

@@ -8,6 +8,12 @@ fn tids(opened: &Opened) -> Vec<u64> {
     all_txns(opened).iter().map(|txn| txn.tid.0).collect()
 }
 
+fn log_bytes(disk: &SimDisk) -> usize {
+    use crate::store::disk::Disk;
+    let names = disk.list("log").expect("lists");
+    names.iter().filter_map(|name| disk.bytes(&format!("log/{name}"))).map(|bytes| bytes.len()).sum()
+}
+
 #[test]
 fn a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room() {
     let disk = SimDisk::new();
@@ -17,9 +23,13 @@ fn a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room() {
         disk.set_room(Some(room));
         let mut next = opened.appender.last_tid().0 + 1;
         let error = loop {
+            let before = log_bytes(&disk);
             match opened.appender.append(&[simple(next, 1500)]) {
                 Ok(appended) => opened.appender.publish(appended),
-                Err(error) => break error,
+                Err(error) => {
+                    assert_eq!(log_bytes(&disk), before, "what was written is taken back");
+                    break error;
+                }
             }
             next += 1;
         };
@@ -63,8 +73,10 @@ fn a_full_disk_at_a_new_segment_leaves_nothing_behind() {
     let disk = SimDisk::new();
     let mut opened = open(&disk, small()).expect("opens");
     (1..5).for_each(|tid| commit(&mut opened, &[simple(tid, 1500)]));
+    let len = disk.bytes("log/0000000001.0000.seg").map(|bytes| bytes.len());
     disk.set_room(Some(0));
     assert!(matches!(opened.appender.append(&[simple(5, 1500)]), Err(StoreError::DiskFull)));
+    assert_eq!(disk.bytes("log/0000000001.0000.seg").map(|bytes| bytes.len()), len);
     assert!(disk.bytes("log/0000000002.0000.seg").is_none());
     disk.set_room(None);
     commit(&mut opened, &[simple(5, 1500)]);
