@@ -59,10 +59,9 @@ use zeolite_proto::Cell;
 use zeolite_proto::resolvers::collection;
 
 /// A collection that can be made without further arguments.
-#[expect(async_fn_in_trait, reason = "implemented here alone; its futures are Send for all implementations")]
 pub trait Create: Handle {
     /// Makes an empty one. It stays only if something reachable from the root refers to it.
-    async fn create(tx: &Tx) -> Result<Self>;
+    fn create(tx: &Tx) -> impl Future<Output = Result<Self>> + Send;
 }
 
 /// Makes the own record of a collection of entries.

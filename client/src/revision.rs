@@ -28,7 +28,7 @@ pub struct Entry {
 /// A revision with the note of the transaction that wrote it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PastRevision {
-    /// The revision; its record only if asked for.
+    /// The revision; its record is empty unless it was asked for.
     pub revision: Revision,
     /// Who wrote it and why.
     pub note: Note,

@@ -16,6 +16,7 @@
 
 mod admin;
 mod calls;
+mod log;
 
 pub use admin::Pages;
 

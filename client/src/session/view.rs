@@ -110,9 +110,7 @@ impl View {
 
     /// Brings cells into the cache with as few frames as possible.
     pub async fn prefetch(&self, cells: &[Cell]) -> Result<()> {
-        let cache = &self.db.core().cache;
-        let missing: Vec<Cell> =
-            cells.iter().filter(|cell| cache.find(cell, self.snapshot, self.epoch).is_none()).cloned().collect();
+        let missing: Vec<Cell> = cells.iter().filter(|cell| self.cached(cell).is_none()).cloned().collect();
         if missing.is_empty() { Ok(()) } else { self.fetch(&missing).await.map(|_| ()) }
     }
 
@@ -170,7 +168,12 @@ impl View {
     }
 
     fn cached(&self, cell: &Cell) -> Option<Revision> {
-        let known = self.db.core().cache.find(cell, self.snapshot, self.epoch)?;
+        let core = self.db.core();
+        // What is open in the cache is right up to the feed's position; beyond it only the server knows.
+        if self.snapshot > core.position.get() {
+            return None;
+        }
+        let known = core.cache.find(cell, self.snapshot, self.epoch)?;
         Some(Revision { tid: known.tid, end: (known.to != Tid::MAX).then(|| known.to.next()), record: known.record })
     }
 

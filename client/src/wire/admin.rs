@@ -1,15 +1,16 @@
 //! Owns the unary calls: administration, the log, restore. They run beside the session on the same connection, so a long
 //! stream of pages does not hold up loads and commits.
 
+use super::log::{Assembly, messages};
 use super::{FRAME_BYTES_MAX, Failure, Link, ZeoliteClient, chain, fault, v1};
 use crate::admin::{PackOptions, PackProgress, ResolverInfo, Stage, Status, VerifyProgress};
 use crate::errors::{Error, Result};
-use crate::revision::{LoggedWrite, Transaction};
-use futures_util::{Stream, StreamExt};
+use crate::revision::Transaction;
+use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use tonic::transport::Channel;
 use v1::admin_client::AdminClient;
-use zeolite_proto::{Cell, Note, Tid};
+use zeolite_proto::Tid;
 
 /// A stream of a long call's messages. Dropping it ends the call.
 pub struct Pages<T> {
@@ -23,8 +24,11 @@ impl<T> std::fmt::Debug for Pages<T> {
 }
 
 impl<T: Send + 'static> Pages<T> {
-    fn new<W: Send + 'static>(stream: tonic::Streaming<W>, translate: fn(W) -> T) -> Pages<T> {
-        let messages = stream.map(move |message| message.map(translate).map_err(|status| failed(&status)));
+    fn new<W: Send + 'static>(
+        stream: tonic::Streaming<W>,
+        mut translate: impl FnMut(W) -> T + Send + 'static,
+    ) -> Pages<T> {
+        let messages = stream.map(move |message| message.map(&mut translate).map_err(|status| failed(&status)));
         Pages { messages: Box::pin(messages) }
     }
 
@@ -128,10 +132,12 @@ impl Link {
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>, Failure> {
         let request = v1::LogRequest { from: from.0, to: to.0, limit, with_records };
-        let stream = self.unary().log(request).await.map_err(|status| failure(&status))?;
-        Ok(Pages::new(stream.into_inner(), |page: v1::LogPage| {
-            page.transactions.into_iter().map(transaction).collect()
-        }))
+        let stream = self.unary().log(request).await.map_err(|status| failure(&status))?.into_inner();
+        let mut assembly = Assembly::default();
+        let whole = move |page: v1::LogPage| {
+            page.transactions.into_iter().filter_map(|message| assembly.add(message)).collect::<Vec<_>>()
+        };
+        Ok(Pages::new(stream, whole))
     }
 
     /// Writes transactions with their own tids; gives their number and the last tid.
@@ -139,7 +145,11 @@ impl Link {
     where
         S: Stream<Item = Transaction> + Send + 'static,
     {
-        let reply = self.unary().restore(transactions.map(restored)).await.map_err(|status| failure(&status))?;
+        let reply = self
+            .unary()
+            .restore(transactions.flat_map(|transaction| stream::iter(messages(transaction))))
+            .await
+            .map_err(|status| failure(&status))?;
         let reply = reply.into_inner();
         Ok((reply.transactions, Tid(reply.tid)))
     }
@@ -183,38 +193,5 @@ fn status(reply: v1::StatusReply) -> Status {
         unsettled_bytes: reply.unsettled_bytes,
         batches: reply.batches,
         pack: reply.pack,
-    }
-}
-
-/// A transaction off the wire.
-fn transaction(wire: v1::Transaction) -> Transaction {
-    let write = |write: v1::LoggedWrite| LoggedWrite {
-        cell: write.cell.map(Cell::from).unwrap_or_else(|| Cell::object(zeolite_proto::Oid::ROOT)),
-        record: write.record,
-        merged: write.merged,
-        record_bytes: write.record_bytes,
-        deleted: write.deleted,
-    };
-    Transaction {
-        tid: Tid(wire.tid),
-        commit_key: wire.commit_key,
-        note: wire.note.map(Note::from).unwrap_or_default(),
-        writes: wire.writes.into_iter().map(write).collect(),
-    }
-}
-
-fn restored(transaction: Transaction) -> v1::Transaction {
-    let write = |write: LoggedWrite| v1::LoggedWrite {
-        cell: Some((&write.cell).into()),
-        record: write.record,
-        merged: write.merged,
-        record_bytes: write.record_bytes,
-        deleted: write.deleted,
-    };
-    v1::Transaction {
-        tid: transaction.tid.0,
-        commit_key: transaction.commit_key,
-        note: Some((&transaction.note).into()),
-        writes: transaction.writes.into_iter().map(write).collect(),
     }
 }

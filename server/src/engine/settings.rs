@@ -3,10 +3,10 @@
 use super::intake::IntakeBounds;
 use super::recent::RecentBounds;
 use super::writer::BatchBounds;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Bounds of the engine's queues, batches and memories.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
     /// Live drafts that may wait for the sequencer; more get `Busy`.
