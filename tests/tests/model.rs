@@ -12,6 +12,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs the seeds; every one of `expected` must have happened in them.
+#[expect(clippy::print_stdout, reason = "a test prints its seeds")]
 fn run(wear: Wear, seeds: u64, expected: &[&str]) {
     let alone = number("ZEOLITE_SEED");
     let seeds = alone.map_or(1..1 + number("ZEOLITE_SEEDS").unwrap_or(seeds), |seed| seed..seed + 1);

@@ -22,7 +22,7 @@ use zeolite_server::engine::{Outcome, PinInfo};
 use zeolite_server::store::{Range, Revision, Txn, TxnWrite};
 
 /// One client.
-pub struct Actor {
+pub(super) struct Actor {
     name: String,
     snapshot: Tid,
     serializable: bool,
@@ -34,20 +34,20 @@ pub struct Actor {
 }
 
 /// What a command may touch.
-pub struct Around<'a> {
+pub(super) struct Around<'a> {
     /// The engine.
-    pub house: &'a mut House,
+    pub(super) house: &'a mut House,
     /// The names so far.
-    pub names: &'a mut Names,
+    pub(super) names: &'a mut Names,
     /// Where answers go.
-    pub events: &'a Events,
+    pub(super) events: &'a Events,
 }
 
 type Lines = Result<Vec<String>, String>;
 
 impl Actor {
     /// A client that has done nothing yet.
-    pub fn new(name: &str) -> Actor {
+    pub(super) fn new(name: &str) -> Actor {
         Actor {
             name: name.to_owned(),
             snapshot: Tid::NONE,
@@ -61,7 +61,7 @@ impl Actor {
     }
 
     /// Runs one command; gives the lines that it prints itself.
-    pub fn run(&mut self, words: &[&str], around: &mut Around<'_>) -> Lines {
+    pub(super) fn run(&mut self, words: &[&str], around: &mut Around<'_>) -> Lines {
         let [verb, rest @ ..] = words else { return Err("a command is missing".into()) };
         match *verb {
             "begin" => self.begin(rest, around),

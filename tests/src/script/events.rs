@@ -9,7 +9,7 @@ use zeolite_server::engine::feed::FeedSink;
 use zeolite_server::engine::{Done, FeedBatch, PreparedReceipt, SYSTEM_OID};
 
 /// Something that an actor is told.
-pub enum Event {
+pub(super) enum Event {
     /// The answer to a draft, a finish or an undo.
     Receipt(Result<Receipt, Fault>),
     /// The answer to a prepare.
@@ -24,7 +24,7 @@ pub enum Event {
 
 /// Events that were not shown yet. Clones share them.
 #[derive(Clone, Default)]
-pub struct Events {
+pub(super) struct Events {
     waiting: Arc<Mutex<Vec<(String, Event)>>>,
 }
 
@@ -46,7 +46,7 @@ impl Events {
     }
 
     /// A callback that makes its answer an event of this actor.
-    pub fn done<T: Send + 'static>(
+    pub(super) fn done<T: Send + 'static>(
         &self,
         actor: &str,
         event: impl FnOnce(Result<T, Fault>) -> Event + Send + 'static,
@@ -56,12 +56,12 @@ impl Events {
     }
 
     /// A sink that makes the feed events of this actor.
-    pub fn sink(&self, actor: &str) -> Arc<dyn FeedSink> {
+    pub(super) fn sink(&self, actor: &str) -> Arc<dyn FeedSink> {
         Arc::new(Sink { events: self.clone(), actor: actor.to_owned() })
     }
 
     /// The lines of everything that came since the last call.
-    pub fn show(&self, names: &mut Names) -> Vec<String> {
+    pub(super) fn show(&self, names: &mut Names) -> Vec<String> {
         let events = std::mem::take(&mut *self.waiting.lock());
         let line = |(actor, event): (String, Event)| show_one(event, names).map(|text| format!("{actor}: {text}"));
         events.into_iter().filter_map(line).collect()
@@ -108,7 +108,7 @@ fn merged(merged: &[Merged], names: &Names) -> String {
 }
 
 /// A fault as a line: conflicts with their whole report, others with their message.
-pub fn show_fault(fault: &Fault, names: &mut Names) -> String {
+pub(super) fn show_fault(fault: &Fault, names: &mut Names) -> String {
     let Some(detail) = &fault.conflict else {
         let wait = if fault.retry_after_ms > 0 { " (come back later)" } else { "" };
         return format!("refused, {}: {}{wait}", fault.kind.text(), names.tame(&fault.message));

@@ -6,7 +6,7 @@ use zeolite_proto::{Cell, CommitKey, Oid, Tid};
 
 /// Names given so far, in both directions.
 #[derive(Default)]
-pub struct Names {
+pub(super) struct Names {
     objects: BTreeMap<String, Oid>,
     by_oid: HashMap<Oid, String>,
     /// Handed out by the engine, not yet used for a name.
@@ -18,12 +18,12 @@ pub struct Names {
 
 impl Names {
     /// More oids to give names to.
-    pub fn add_oids(&mut self, first: Oid, count: u64) {
+    pub(super) fn add_oids(&mut self, first: Oid, count: u64) {
         self.free_oids.extend((first.0..first.0 + count).map(Oid));
     }
 
     /// The object of this name; a new name takes a free oid, `oid:2a` is that one.
-    pub fn oid(&mut self, name: &str) -> Oid {
+    pub(super) fn oid(&mut self, name: &str) -> Oid {
         if name == "root" {
             return Oid::ROOT;
         }
@@ -40,12 +40,12 @@ impl Names {
     }
 
     /// All named objects.
-    pub fn objects(&self) -> impl Iterator<Item = (&str, Oid)> {
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&str, Oid)> {
         self.objects.iter().map(|(name, oid)| (name.as_str(), *oid))
     }
 
     /// The name of an object.
-    pub fn object(&self, oid: Oid) -> String {
+    pub(super) fn object(&self, oid: Oid) -> String {
         match self.by_oid.get(&oid) {
             Some(name) => name.clone(),
             None if oid == Oid::ROOT => "root".into(),
@@ -54,7 +54,7 @@ impl Names {
     }
 
     /// Reads `page` or `map/key`; a stamped key is `queue/prefix@t3.0`.
-    pub fn cell(&mut self, text: &str) -> Result<Cell, String> {
+    pub(super) fn cell(&mut self, text: &str) -> Result<Cell, String> {
         let (name, key) = text.split_once('/').unwrap_or((text, ""));
         let oid = self.oid(name);
         let Some((prefix, stamp)) = key.split_once('@') else {
@@ -68,13 +68,13 @@ impl Names {
     }
 
     /// The name of a cell.
-    pub fn show_cell(&self, cell: &Cell) -> String {
+    pub(super) fn show_cell(&self, cell: &Cell) -> String {
         let object = self.object(cell.oid);
         if cell.key.is_empty() { object } else { format!("{object}/{}", self.key(&cell.key)) }
     }
 
     /// The text of an entry's key.
-    pub fn key(&self, key: &[u8]) -> String {
+    pub(super) fn key(&self, key: &[u8]) -> String {
         if let Some(at) = key.len().checked_sub(12) {
             let (prefix, stamp) = key.split_at(at);
             let (tid, position) = stamp.split_at(8);
@@ -87,19 +87,14 @@ impl Names {
     }
 
     /// Gives a commit the next name, if it has none.
-    pub fn learn(&mut self, tid: Tid) {
+    pub(super) fn learn(&mut self, tid: Tid) {
         if tid != Tid::NONE && tid != Tid::MAX && !self.tids.contains(&tid) {
             self.tids.push(tid);
         }
     }
 
-    /// All named commits, in the order of their names.
-    pub fn tids(&self) -> &[Tid] {
-        &self.tids
-    }
-
     /// The name of a commit.
-    pub fn show_tid(&mut self, tid: Tid) -> String {
+    pub(super) fn show_tid(&mut self, tid: Tid) -> String {
         self.learn(tid);
         match self.tids.iter().position(|other| *other == tid) {
             Some(at) => format!("t{}", at + 1),
@@ -109,7 +104,7 @@ impl Names {
     }
 
     /// Reads `t3`, `t3-1` (the tid before it), `none`, `max`.
-    pub fn tid(&self, text: &str) -> Result<Tid, String> {
+    pub(super) fn tid(&self, text: &str) -> Result<Tid, String> {
         let unknown = || format!("{text} is not a commit of this script so far");
         match text {
             "none" => return Ok(Tid::NONE),
@@ -123,26 +118,26 @@ impl Names {
     }
 
     /// A small number for a prepared draft or a pin.
-    pub fn number(&mut self, id: u64) -> usize {
+    pub(super) fn number(&mut self, id: u64) -> usize {
         let next = self.numbers.len() + 1;
         *self.numbers.entry(id).or_insert(next)
     }
 
     /// The id behind such a number.
-    pub fn id(&self, number: &str) -> Result<u64, String> {
+    pub(super) fn id(&self, number: &str) -> Result<u64, String> {
         let number: usize = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
         let found = self.numbers.iter().find(|(_, given)| **given == number);
         found.map(|(id, _)| *id).ok_or_else(|| format!("nothing has the number {number} so far"))
     }
 
     /// The commit key of this name.
-    pub fn commit_key(&mut self, name: &str) -> CommitKey {
+    pub(super) fn commit_key(&mut self, name: &str) -> CommitKey {
         let next = self.keys.len() as u64 + 1;
         *self.keys.entry(name.to_owned()).or_insert_with(|| crate::support::work::key(next))
     }
 
     /// A message without tids in it: each that is known is named, others are left out.
-    pub fn tame(&mut self, message: &str) -> String {
+    pub(super) fn tame(&mut self, message: &str) -> String {
         let is_tid = |word: &str| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
         let words = message.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
         let tame = |piece: &str| {

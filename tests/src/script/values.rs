@@ -30,17 +30,17 @@ const BUILT_IN: [&str; 15] = [
 ];
 
 /// The full class name of a script's short one.
-pub fn class(short: &str) -> String {
+pub(super) fn class(short: &str) -> String {
     if BUILT_IN.contains(&short) { format!("{PREFIX}{short}") } else { short.to_owned() }
 }
 
 /// The short form of a class name.
-pub fn short(class: &str) -> &str {
+pub(super) fn short(class: &str) -> &str {
     class.strip_prefix(PREFIX).unwrap_or(class)
 }
 
 /// Reads `Class[.version] value... [-> reference...]`.
-pub fn record(names: &mut Names, words: &[&str]) -> Result<Record, String> {
+pub(super) fn record(names: &mut Names, words: &[&str]) -> Result<Record, String> {
     let (words, refs) = match words.iter().position(|word| *word == "->") {
         Some(at) => (&words[..at], words[at + 1..].iter().map(|name| names.oid(name)).collect()),
         None => (words, Vec::new()),
@@ -75,7 +75,7 @@ pub fn record(names: &mut Names, words: &[&str]) -> Result<Record, String> {
 }
 
 /// Reads the arguments of an operation of a class.
-pub fn operation(kind: &str, words: &[&str]) -> Result<Bytes, String> {
+pub(super) fn operation(kind: &str, words: &[&str]) -> Result<Bytes, String> {
     let text = words.join(" ");
     let item = |word: &str| Item::new(word.as_bytes().to_vec());
     let bad = |error: BadRecord| error.to_string();
@@ -99,7 +99,7 @@ pub fn operation(kind: &str, words: &[&str]) -> Result<Bytes, String> {
 }
 
 /// The text of an encoded record; `None`: deleted.
-pub fn show(names: &Names, record: Option<&Bytes>) -> String {
+pub(super) fn show(names: &Names, record: Option<&Bytes>) -> String {
     let Some(bytes) = record else { return "deleted".into() };
     let record = match Record::decode(bytes) {
         Ok(record) => record,

@@ -30,7 +30,7 @@ impl<T: Send + 'static> Told<T> {
     }
 
     /// An answer that is there already.
-    pub fn told(answer: Result<T, Fault>) -> Told<T> {
+    pub fn with(answer: Result<T, Fault>) -> Told<T> {
         Told { answer: Arc::new(Mutex::new(Some(answer))) }
     }
 

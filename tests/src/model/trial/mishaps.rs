@@ -79,7 +79,7 @@ impl Trial {
             match answer {
                 Some(Err(fault)) if shutting_down(&fault) => {}
                 Some(answer) => {
-                    told.push(super::Open { told: crate::support::told::Told::told(answer), ..open });
+                    told.push(super::Open { told: crate::support::told::Told::with(answer), ..open });
                 }
                 None => left.push(open),
             }

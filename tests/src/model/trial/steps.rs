@@ -124,7 +124,7 @@ impl Trial {
                     return Err(format!("finish merged {:?}, prepare said {:?}", receipt.merged, given.merged));
                 }
                 // Others were answered on the way: bring them in first, in the order of the tids.
-                self.open.push(Open { draft: holding.draft, told: Told::told(Ok(receipt)) });
+                self.open.push(Open { draft: holding.draft, told: Told::with(Ok(receipt)) });
                 Ok(())
             }
             Some(Err(fault)) if in_time && !self.harm.full && !self.harm.log => {
