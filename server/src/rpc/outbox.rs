@@ -34,6 +34,10 @@ use zeolite_proto::wire::v1;
 use zeolite_proto::wire::v1::server_frame::Reply;
 use zeolite_proto::{Fault, FaultKind, Tid};
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is looked at once, where it was made; a box would cost an allocation a frame"
+)]
 /// What the session's stream finds when it looks for something to send.
 pub(super) enum Popped {
     /// Send this.

@@ -53,7 +53,8 @@ async fn a_restart_keeps_data_and_commit_keys() {
     let mut raw = Raw::connect(again.channel().await).await;
     let back = v1::Hello { feed: true, resume_from: receipt.tid, cached_bytes: 1, store_id, ..hello() };
     let reply = raw.hello(back).await;
-    assert_eq!((reply.store_id, reply.visible, reply.replayed), (store_id, receipt.tid, true));
+    assert_eq!((reply.store_id, reply.replayed), (store_id, true));
+    assert!(reply.visible >= receipt.tid);
     assert_eq!(raw.commit(once).await.expect("the same key"), receipt);
     assert_eq!(raw.load(vec![cell(1)]).await.revisions[0].tid, receipt.tid);
 }
