@@ -2,8 +2,9 @@
 //! kill, and reads.
 //!
 //! ```text
-//! cargo bench -p zeolite-benches --bench store -- [directory] [seconds]
+//! cargo bench -p zeolite-benches --bench store -- [directory] [seconds] [append] [open] [reads]
 //! ```
+//! "cpu" is the time on a processor, which stays comparable when the machine has other work.
 //! The directory (default: a temporary one) is on the disk to be measured. A transaction is 4 records of 1 KiB.
 
 #![expect(clippy::print_stdout, reason = "a bench tells its numbers")]
@@ -33,7 +34,8 @@ fn main() -> Done {
     let seconds = args.get(1).map_or(Ok(3), |text| text.parse())?;
     let time = Duration::from_secs(seconds);
     std::fs::create_dir_all(&root)?;
-    for batch in [1, 8, 64] {
+    let wanted = |part: &str| args.len() < 3 || args[2..].iter().any(|arg| arg == part);
+    for batch in [1, 8, 64].into_iter().filter(|_| wanted("append")) {
         let raw = raw(&root, batch, time)?;
         let appended = append(&root.join(format!("b{batch}")), batch, time)?;
         println!(
@@ -44,8 +46,12 @@ fn main() -> Done {
             appended.written
         );
     }
-    reopen(&root)?;
-    reads(&root)?;
+    if wanted("open") {
+        reopen(&root)?;
+    }
+    if wanted("reads") {
+        reads(&root)?;
+    }
     std::fs::remove_dir_all(&root)?;
     Ok(())
 }
@@ -100,7 +106,7 @@ fn append(root: &Path, batch: u64, time: Duration) -> Result<AppendRun, Box<dyn 
     let thread = std::thread::spawn(move || settle(settler, &told));
     let mut dice = fastrand::Rng::with_seed(2);
     let pool = (0..64).map(|_| record(&mut dice)).collect::<Result<Vec<_>, _>>()?;
-    let (start, mut tid, mut batches) = (Instant::now(), 0, 0);
+    let (start, cpu, mut tid, mut batches) = (Instant::now(), cpu_ns(), 0, 0);
     let (mut write_ns, mut sync_ns, mut encode_ns) = (0, 0, 0);
     while start.elapsed() < time {
         let txns: Vec<_> = (0..batch)
@@ -133,11 +139,12 @@ fn append(root: &Path, batch: u64, time: Duration) -> Result<AppendRun, Box<dyn 
     let left_s = drain.elapsed().as_secs_f64();
     let each = |ns: u64| ns as f64 / 1000.0 / f64::from(batches);
     println!(
-        "          per batch: encode {:.0} us, write {:.0} us, fdatasync {:.0} us, all {:.0} us",
+        "          per batch: encode {:.0} us, write {:.0} us, fdatasync {:.0} us, all {:.0} us, cpu {:.0} us",
         each(encode_ns),
         each(write_ns),
         each(sync_ns),
-        took.as_micros() as f64 / f64::from(batches)
+        took.as_micros() as f64 / f64::from(batches),
+        (cpu_ns() - cpu) / 1000.0 / f64::from(batches)
     );
     settler.close()?;
     drop((appender, reader, settler));
@@ -157,11 +164,18 @@ fn settle(mut settler: Settler, stop: &AtomicBool) -> Result<Settler, StoreError
         if left.txns >= 1000 || (stopping && left.txns > 0) {
             settler.settle(4096)?;
         } else if stopping {
+            println!("          settling: cpu {:.2} s", cpu_ns() / 1e9);
             return Ok(settler);
         } else {
             std::thread::park_timeout(Duration::from_millis(5));
         }
     }
+}
+
+// Time on a processor of this thread: on a machine with other work it says more than the clock.
+fn cpu_ns() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0)
 }
 
 fn written_bytes() -> Result<u64, Box<dyn std::error::Error>> {
@@ -194,10 +208,11 @@ fn reopen(root: &Path) -> Done {
         }
     }
     drop((appender, reader, settler));
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_ns());
     let mut opened = open(&to, StoreSettings::default())?;
     let took = start.elapsed();
-    println!("open with {} MiB to replay: {:.3} s", opened.recovered.replayed_bytes >> 20, took.as_secs_f64());
+    let mib = opened.recovered.replayed_bytes >> 20;
+    println!("open with {mib} MiB to replay: {:.3} s, cpu {:.3} s", took.as_secs_f64(), (cpu_ns() - cpu) / 1e9);
     opened.settler.close()?;
     drop(opened);
     let start = Instant::now();
@@ -230,23 +245,35 @@ fn reads(root: &Path) -> Done {
         for cell in &plain {
             reader.get(cell, Tid::MAX)?;
         }
+        let (cpu, mut dice) = (cpu_ns(), fastrand::Rng::with_seed(9));
+        for _ in 0..ENTRIES {
+            reader.get(&plain[dice.usize(..plain.len())], Tid::MAX)?;
+        }
+        println!("get by {what}: cpu {:.0} ns", (cpu_ns() - cpu) / ENTRIES as f64);
+        let cpu = cpu_ns();
+        for _ in 0..ENTRIES {
+            reader.get(&plain[dice.usize(..1000)], Tid::MAX)?;
+        }
+        println!("get by {what}, 1000 hot objects: cpu {:.0} ns", (cpu_ns() - cpu) / ENTRIES as f64);
         for threads in [1, 2] {
             println!("get by {what}, {threads} thread(s): {:.0} k/s", gets(&reader, &plain, threads)? / 1000.0);
         }
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_ns());
         for cells in plain.chunks(100) {
             reader.get_many(cells, Tid::MAX, usize::MAX)?;
         }
-        println!("get_many of 100 by {what}: {:.0} k/s", ENTRIES as f64 / start.elapsed().as_secs_f64() / 1000.0);
+        let (took, cpu) = (start.elapsed().as_secs_f64(), (cpu_ns() - cpu) / ENTRIES as f64);
+        println!("get_many of 100 by {what}: {:.0} k/s, cpu {cpu:.0} ns each", ENTRIES as f64 / took / 1000.0);
         let mut range = Range { oid: Oid(1), from: Bytes::new(), to: Bytes::new(), reverse: false, keys_only: false };
-        let (start, mut count) = (Instant::now(), 0);
+        let (start, cpu, mut count) = (Instant::now(), cpu_ns(), 0);
         loop {
             let (page, next) = reader.scan(&range, Tid::MAX, 1000, 1 << 20)?;
             count += page.len();
             let Some(next) = next else { break };
             range.from = next;
         }
-        println!("scan of {count} entries: {:.0} k/s", count as f64 / start.elapsed().as_secs_f64() / 1000.0);
+        let (took, cpu) = (start.elapsed().as_secs_f64(), (cpu_ns() - cpu) / count as f64);
+        println!("scan of {count} entries: {:.0} k/s, cpu {cpu:.0} ns each", count as f64 / took / 1000.0);
         settler.close()?;
     }
     Ok(())

@@ -25,7 +25,6 @@ use quick_cache::Weighter;
 use quick_cache::unsync;
 use rustc_hash::FxBuildHasher;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_proto::{Cell, Tid};
 
 const SHARDS: usize = 64;
@@ -47,13 +46,13 @@ pub(crate) struct Ticket(u64);
 pub(crate) struct Cache {
     shards: Vec<Mutex<Shard>>,
     record_bytes_max: u64,
-    hits: AtomicU64,
-    misses: AtomicU64,
 }
 
 struct Shard {
     cells: unsync::Cache<Cell, Newest, ByBytes, FxBuildHasher>,
     generation: u64,
+    hits: u64,
+    misses: u64,
 }
 
 #[derive(Clone)]
@@ -73,24 +72,25 @@ impl Cache {
         let shard = || Shard {
             cells: unsync::Cache::with(items, per_shard, ByBytes, FxBuildHasher, Default::default()),
             generation: 0,
+            hits: 0,
+            misses: 0,
         };
         Cache {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
             // One long record must not push out everything else of its shard.
             record_bytes_max: per_shard / 8,
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
         }
     }
 
     /// The newest revision of a cell in the index, or a ticket to bring it.
     pub(crate) fn get(&self, cell: &Cell) -> Result<Newest, Ticket> {
-        let shard = self.shard(cell).lock();
-        let found = shard.cells.get(cell).cloned().ok_or(Ticket(shard.generation));
-        drop(shard);
-        let counter = if found.is_ok() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
-        found
+        let mut shard = self.shard(cell).lock();
+        if let Some(newest) = shard.cells.get(cell).cloned() {
+            shard.hits += 1;
+            return Ok(newest);
+        }
+        shard.misses += 1;
+        Err(Ticket(shard.generation))
     }
 
     /// Keeps what the index said, unless it may have changed since the ticket was handed out. The ticket must be older
@@ -119,7 +119,10 @@ impl Cache {
 
     /// Look-ups answered, and not, since the start.
     pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+        self.shards.iter().fold((0, 0), |(hits, misses), shard| {
+            let shard = shard.lock();
+            (hits + shard.hits, misses + shard.misses)
+        })
     }
 
     /// Bytes held.

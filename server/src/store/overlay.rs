@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_proto::{Cell, CommitKey, Tid};
 
 // What an entry costs beside its key and record: node, slot, the queue's part.
-const ENTRY_BYTES: u64 = 192;
+const ENTRY_BYTES: u64 = 320;
 
 /// What the index will say about a revision, before it says it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,7 +62,7 @@ impl RevisionKey {
     }
 }
 
-/// A batch that waits for the index. The settler finds its slots in the map.
+/// A batch that waits for the index.
 pub(crate) struct Unsettled {
     pub(crate) position: Position,
     pub(crate) len: u64,
@@ -72,11 +72,11 @@ pub(crate) struct Unsettled {
     bytes: u64,
 }
 
-/// What the settler needs of a transaction beside its slots.
+/// A transaction of it: what the map holds too, in the order in which it is settled.
 pub(crate) struct UnsettledTxn {
     pub(crate) tid: Tid,
     pub(crate) key: CommitKey,
-    pub(crate) cells: Vec<Cell>,
+    pub(crate) writes: Vec<(Cell, Slot)>,
 }
 
 /// A batch made ready to be published: everything is computed, what is left is insertion.
@@ -99,15 +99,16 @@ impl Prepared {
         let mut bytes = 0;
         let mut unsettled = Vec::with_capacity(txns.len());
         for txn in txns {
+            let mut writes = Vec::with_capacity(txn.writes.len());
             for write in &txn.writes {
                 let place = records.next().copied().flatten().map(|record| Place::of(position, record));
                 let slot = slot(write, place);
                 let kept = slot.record.as_ref().map_or(0, Bytes::len) + write.cell.key.len();
                 bytes += ENTRY_BYTES + kept as u64;
-                entries.push((RevisionKey::new(write.cell.clone(), txn.tid), slot));
+                entries.push((RevisionKey::new(write.cell.clone(), txn.tid), slot.clone()));
+                writes.push((write.cell.clone(), slot));
             }
-            let cells = txn.writes.iter().map(|write| write.cell.clone()).collect();
-            unsettled.push(UnsettledTxn { tid: txn.tid, key: txn.key, cells });
+            unsettled.push(UnsettledTxn { tid: txn.tid, key: txn.key, writes });
         }
         bytes += txns.len() as u64 * ENTRY_BYTES;
         let ends = (txns.first().map_or(Tid::NONE, |txn| txn.tid), txns.last().map_or(Tid::NONE, |txn| txn.tid));
@@ -206,11 +207,6 @@ impl Overlay {
         after.checked_sub(1).and_then(|at| queue.get(at)).map(|batch| batch.position)
     }
 
-    /// The slot of a revision that waits.
-    pub(crate) fn slot(&self, cell: &Cell, tid: Tid) -> Option<Slot> {
-        self.map.get(&RevisionKey::new(cell.clone(), tid)).map(|entry| entry.value().clone())
-    }
-
     /// Removes the oldest batches, which the index holds now. Only the settler calls it, after its commit and after it
     /// took the cells out of the cache.
     pub(crate) fn remove(&self, batches: &[Arc<Unsettled>]) {
@@ -219,7 +215,7 @@ impl Overlay {
         let _gate = self.removal.write();
         for batch in batches {
             for txn in &batch.txns {
-                for cell in &txn.cells {
+                for (cell, _) in &txn.writes {
                     self.map.remove(&RevisionKey::new(cell.clone(), txn.tid));
                 }
                 self.steps.at(Step::Removing);

@@ -16,7 +16,7 @@ use super::state::State;
 use super::steps::Step;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
-use zeolite_proto::{Cell, Tid};
+use zeolite_proto::Cell;
 
 /// Moves what is published into the index.
 pub struct Settler {
@@ -78,11 +78,10 @@ impl Settler {
             draft.batch(batch.position, batch.len, batch.first, batch.last);
             for txn in &batch.txns {
                 draft.key(txn.key, txn.tid);
-                for cell in &txn.cells {
-                    let slot = state.overlay.slot(cell, txn.tid).ok_or_else(|| lost(cell, txn.tid))?;
-                    self.writer.add(&mut draft, view.as_ref(), cell, txn.tid, &slot)?;
+                for (cell, slot) in &txn.writes {
+                    self.writer.add(&mut draft, view.as_ref(), cell, txn.tid, slot)?;
                     let known = slot.place.is_none() || slot.record.is_some();
-                    newest.insert(cell, known.then_some(Newest { tid: txn.tid, record: slot.record }));
+                    newest.insert(cell, known.then(|| Newest { tid: txn.tid, record: slot.record.clone() }));
                 }
             }
         }
@@ -97,8 +96,4 @@ impl Settler {
         state.overlay.remove(batches);
         Ok(())
     }
-}
-
-fn lost(cell: &Cell, tid: Tid) -> StoreError {
-    StoreError::Index(format!("revision {tid} of {cell} left the overlay too early"))
 }

@@ -87,7 +87,7 @@ fn a_full_disk_at_a_new_segment_leaves_nothing_behind() {
 #[test]
 fn what_cannot_be_stored_is_refused_and_changes_nothing() {
     let disk = SimDisk::new();
-    let mut opened = open(&disk, StoreSettings { overlay_bytes_max: 1000, ..small() }).expect("opens");
+    let mut opened = open(&disk, StoreSettings { overlay_bytes_max: 1500, ..small() }).expect("opens");
     commit(&mut opened, &[simple(5, 300)]);
     let long_key = put(Cell::entry(Oid(1), vec![1; 70_000]), record("A", 1, 1));
     let no_record = put(Cell::object(Oid(1)), Bytes::from_static(b"?"));

@@ -1,3 +1,5 @@
+//! What survives a crash of the simulated disk, and what its faults do.
+
 use super::*;
 
 #[test]
