@@ -1,6 +1,7 @@
 //! What a test needs to run the real parts by hand.
 
 pub mod house;
+pub mod jitter;
 pub mod recorder;
 pub mod resolvers;
 pub mod told;
