@@ -4,6 +4,7 @@ use crate::exit;
 use crate::moment::At;
 use crate::place::Place;
 use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use zeolite_proto::{Oid, Tid};
 
 /// Zeolite, a transactional object database server.
@@ -24,6 +25,11 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Run a server on a data directory
+    Serve(crate::serve::ServeArgs),
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// How the server is: health, sizes, counts, where the time of commits goes
     Status(StatusArgs),
     /// Show one cell: an object, or one entry of a collection
@@ -40,11 +46,23 @@ pub(crate) enum Command {
     Pack(PackArgs),
     /// Read everything and check it: every checksum, every reference, index against log
     Verify,
+    /// Delete the index of a data directory and build it again from the log
+    Reindex(ReindexArgs),
+    /// Load WordNet, then migrate all of it while eight clients go on writing
+    Demo(crate::demo::DemoArgs),
+    /// Measure this machine, and Zeolite on it
+    Bench(crate::bench::BenchArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read settings file, environment and flags as `serve` would, and show what comes out
+    Check(crate::serve::ServeArgs),
 }
 
 #[derive(Args)]
@@ -147,6 +165,13 @@ pub(crate) struct PackArgs {
     /// Only say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ReindexArgs {
+    /// The data directory; no server may be running on it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
 }
 
 #[cfg(test)]

@@ -1,4 +1,218 @@
-//! The demo's parts.
+//! Owns `demo`: WordNet as an object database, and a migration of all of it beside live traffic.
+//!
+//! ```text
+//!   host ─> load ─> live (before) ─> live + evolve (during) ─> check ─> table
+//! ```
+//! The server is the real one, in this process; the clients reach it over TCP. Every stage goes on where an earlier run
+//! was stopped: load and migration keep a ledger in the commits of their own work.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the demo that loads it follows"))]
-pub(crate) mod wordnet;
+mod check;
+mod chunk;
+mod dictionary;
+mod evolve;
+mod live;
+mod load;
+mod synset;
+mod table;
+mod wordnet;
+mod words;
+
+use crate::exit::{Interrupted, ProblemFound, Usage};
+use crate::host::Host;
+use crate::output::{Out, count};
+use crate::progress::Progress;
+use anyhow::{Context, Result};
+use clap::Args;
+use dictionary::{Dictionary, Ledger};
+use live::{Live, Window};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use zeolite_client::{Db, Options, Persistent};
+use zeolite_proto::Registry;
+
+/// Where the demo's database is unless told otherwise.
+const DIRECTORY: &str = "zeolite-demo";
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// The demo's data directory; a demo that was stopped goes on there
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+    data: PathBuf,
+    /// Live clients
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    clients: u16,
+    /// How long to measure the clients before the migration begins
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Load about so many synsets, evenly chosen; 0 for all 117,659
+    #[arg(long, default_value_t = 0)]
+    synsets: usize,
+    /// Delete what an earlier demo has left in the directory, and begin anew
+    #[arg(long)]
+    fresh: bool,
+    /// At the end keep the server running until Ctrl-C, for a look around with status, get, scan, history, log
+    #[arg(long)]
+    keep: bool,
+}
+
+/// The resolvers of an application's own, registered natively with the server that the demo starts.
+fn registry() -> Registry {
+    let mut registry = Registry::built_in();
+    registry.register(synset::Synset::CLASS, Arc::new(synset::MergeSynsets));
+    registry.register(synset::WORD_CLASS, Arc::new(synset::WordEntry));
+    registry
+}
+
+/// A client of the demo's server.
+async fn connect(url: &str, name: &str, role: &str) -> Result<Db> {
+    let options = Options { name: name.to_owned(), role: role.to_owned(), resolvers: registry(), ..Options::default() };
+    Ok(Db::connect_with(url, options).await?)
+}
+
+/// Runs the demo.
+pub(crate) async fn demo(out: &Out, args: &DemoArgs) -> Result<()> {
+    if args.fresh {
+        remove(&args.data)?;
+    }
+    let host = Host::start(&args.data, registry()).await?;
+    out.remark(format_args!("server on {}, data in {}", host.address(), args.data.display()));
+    let url = host.url();
+    let result = tokio::select! {
+        result = run(out, args, &url) => result,
+        _ = tokio::signal::ctrl_c() => {
+            Err(Interrupted("; the database is good, run the demo again to go on where it was stopped").into())
+        }
+    };
+    if args.keep && result.is_ok() {
+        out.remark(format_args!("still serving: try `zeolite status --server {}`; Ctrl-C ends it", host.address()));
+        tokio::signal::ctrl_c().await.context("signals")?;
+    }
+    host.stop().await?;
+    result
+}
+
+async fn run(out: &Out, args: &DemoArgs, url: &str) -> Result<()> {
+    let db = connect(url, "demo", "").await?;
+    let (dictionary, mut ledger) = loaded(out, args, &db).await?;
+    let synsets = Arc::new(ledger.synsets());
+    let mut live = Live::start(url, &dictionary, &synsets, usize::from(args.clients)).await?;
+    let before = measure(out, args, &mut live).await?;
+    let migration =
+        if ledger.migrated { None } else { Some(migrate(out, url, &dictionary, &mut ledger, &mut live).await?) };
+    live.stop().await?;
+    let findings = checked(out, &db, &dictionary, &ledger).await?;
+    let broken = findings.iter().filter(|finding| !finding.holds()).count();
+    table::tell(out, args, &before, migration.as_ref(), &findings)?;
+    let conflicts = before.conflicts + migration.as_ref().map_or(0, |(during, _)| during.conflicts);
+    match (broken, conflicts) {
+        (0, 0) => Ok(()),
+        (0, _) => {
+            Err(ProblemFound(format!("live clients saw {} conflicts; there must be none", count(conflicts))).into())
+        }
+        (_, _) => Err(ProblemFound(format!("{broken} invariants are broken")).into()),
+    }
+}
+
+/// The dictionary, loaded to the end.
+async fn loaded(out: &Out, args: &DemoArgs, db: &Db) -> Result<(Dictionary, Ledger)> {
+    let view = db.begin().await?;
+    let found = match Dictionary::find(&view).await? {
+        Some(dictionary) => {
+            let ledger = view.load(dictionary.ledger).await?;
+            Some((dictionary, ledger))
+        }
+        None => None,
+    };
+    drop(view);
+    if let Some((dictionary, ledger)) = &found
+        && ledger.is_loaded()
+    {
+        let done = if ledger.migrated { ", migrated already (--fresh begins anew)" } else { "" };
+        out.remark(format_args!("found {} synsets of an earlier run{done}", count(ledger.total())));
+        return Ok((dictionary.clone(), ledger.clone()));
+    }
+    let source = tokio::task::spawn_blocking(wordnet::load).await??;
+    let (dictionary, mut ledger) = match found {
+        Some(found) => found,
+        None => load::begin(db, &source, args.synsets).await?,
+    };
+    let progress = Progress::new(out);
+    let bars = (progress.bar("load", "synsets", ledger.total()), progress.bar("relate", "synsets", ledger.total()));
+    load::load(db, &dictionary, &source, &mut ledger, (&bars.0, &bars.1)).await?;
+    Ok((dictionary, ledger))
+}
+
+/// The live clients alone.
+async fn measure(out: &Out, args: &DemoArgs, live: &mut Live) -> Result<Window> {
+    let progress = Progress::new(out);
+    let bar = progress.bar("before", "seconds", args.seconds);
+    live.cut();
+    for second in 0..args.seconds {
+        bar.set(second, args.seconds);
+        bar.remark(rate(live));
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            error = live.failed() => return Err(error),
+        }
+    }
+    bar.set(args.seconds, args.seconds);
+    bar.finish();
+    Ok(live.cut())
+}
+
+/// The live clients beside the worker.
+async fn migrate(
+    out: &Out,
+    url: &str,
+    dictionary: &Dictionary,
+    ledger: &mut Ledger,
+    live: &mut Live,
+) -> Result<(Window, evolve::Worked)> {
+    let progress = Progress::new(out);
+    let (bar, traffic) = (progress.bar("migrate", "synsets", ledger.total()), progress.bar("live", "commits", 0));
+    let db = connect(url, "worker", "evolve").await?;
+    live.cut();
+    let work = evolve::run(&db, dictionary, ledger, &bar);
+    tokio::pin!(work);
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    let worked = loop {
+        tokio::select! {
+            worked = &mut work => break worked.context("the worker")?,
+            _ = ticks.tick() => {
+                traffic.set(live.so_far().0, 0);
+                traffic.remark(rate(live));
+            }
+            error = live.failed() => return Err(error),
+        }
+    };
+    let during = live.cut();
+    traffic.finish();
+    Ok((during, worked))
+}
+
+fn rate(live: &Live) -> String {
+    let (commits, time) = live.so_far();
+    // Of a moment nothing can be said.
+    if time < Duration::from_millis(200) {
+        return String::new();
+    }
+    format!("{} commits/s", count((commits as f64 / time.as_secs_f64()) as u64))
+}
+
+async fn checked(out: &Out, db: &Db, dictionary: &Dictionary, ledger: &Ledger) -> Result<Vec<check::Finding>> {
+    let progress = Progress::new(out);
+    let bar = progress.bar("check", "synsets", ledger.total());
+    check::check(db, dictionary, ledger, &bar).await
+}
+
+/// Deletes a demo's directory; anything that does not look like one stays.
+fn remove(dir: &std::path::Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    if !dir.join("log").is_dir() {
+        return Err(Usage(format!("{} does not look like a demo's directory; delete it by hand", dir.display())).into());
+    }
+    std::fs::remove_dir_all(dir).with_context(|| format!("{} cannot be deleted", dir.display()))
+}

@@ -14,7 +14,7 @@ use zeolite_proto::wire::v1::admin_client::AdminClient;
 use zeolite_proto::wire::v1::zeolite_client::ZeoliteClient;
 
 /// Where a server listens unless told otherwise.
-pub(crate) const ADDRESS: &str = "127.0.0.1:8420";
+pub(crate) const ADDRESS: &str = zeolite_server::settings::LISTEN_DEFAULT;
 
 /// One message may be a page of large records.
 const MESSAGE_BYTES_MAX: usize = 128 << 20;

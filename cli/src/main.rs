@@ -1,25 +1,32 @@
 //! `zeolite`, the one binary: server, administration, demo and measurements.
 //!
 //! ```text
-//!   args ──> main ──> show, status, upkeep   (through link: a server's unary calls)
-//!                 └──> demo                  (WordNet, and a migration beside live traffic)
+//!   args ──> main ─┬─> show, status, upkeep   (through link: a server's unary calls)
+//!                  ├─> serve                  (a server: settings, signals)
+//!                  ├─> offline                (a data directory without a server)
+//!                  ├─> demo                   (WordNet, and a migration beside live traffic; a server inside: host)
+//!                  └─> bench                  (measurements; servers inside, or in processes that are killed)
 //!   every line goes out through output and progress; every error leaves through exit
 //! ```
 
 mod args;
+mod bench;
 mod demo;
 mod exit;
+mod host;
 mod link;
 mod moment;
+mod offline;
 mod output;
 mod place;
 mod progress;
+mod serve;
 mod show;
 mod status;
 mod upkeep;
 
 use anyhow::{Context, Result};
-use args::{Cli, Command};
+use args::{Cli, Command, ConfigCommand};
 use clap::{CommandFactory, Parser};
 use link::Link;
 use output::Out;
@@ -45,6 +52,11 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
             out.bytes(&script);
             Ok(())
         }
+        Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
+        Command::Reindex(args) => offline::reindex(out, &args),
+        Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
+        Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
+        Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),
         command => runtime()?.block_on(interruptible(remote(out, &cli.server, command))),
     }
 }
@@ -73,6 +85,13 @@ async fn remote(out: &Out, server: &str, command: Command) -> Result<()> {
         Command::Undo(args) => upkeep::undo(out, &mut link, &args).await,
         Command::Pack(args) => upkeep::pack(out, &mut link, &args).await,
         Command::Verify => upkeep::verify(out, &mut link).await,
-        Command::Completions { .. } => Ok(()),
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Reindex(_)
+        | Command::Demo(_)
+        | Command::Bench(_)
+        | Command::Completions { .. } => {
+            unreachable!("these do not ask a server")
+        }
     }
 }

@@ -35,7 +35,7 @@ impl Progress {
     /// A bar towards a total; a total of 0 is not known yet.
     pub(crate) fn bar(&self, what: &str, unit: &'static str, total: u64) -> Bar {
         let bar = self.bars.add(ProgressBar::new(total));
-        bar.set_style(style(total));
+        bar.set_style(style(total, unit));
         bar.set_prefix(format!("{what:<10}"));
         Bar {
             how: self.how,
@@ -48,13 +48,15 @@ impl Progress {
     }
 }
 
-fn style(total: u64) -> ProgressStyle {
-    let template = if total == 0 {
-        "{prefix} {spinner} {human_pos} {msg}"
-    } else {
-        "{prefix} {bar:28} {percent:>3}% {human_pos}/{human_len} {msg} {eta:>4}"
+fn style(total: u64, unit: &str) -> ProgressStyle {
+    let template = match (total, unit) {
+        (0, "") => "{prefix} {spinner} {msg}".to_owned(),
+        (0, unit) => format!("{{prefix}} {{spinner}} {{human_pos}} {unit} {{msg}}"),
+        (_, unit) => {
+            format!("{{prefix}} {{bar:28}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit} {{msg}} {{eta:>4}}")
+        }
     };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
 /// One bar. All methods may be called from any task.
@@ -71,7 +73,7 @@ impl Bar {
     /// Moves the bar; `total` may have become known or changed.
     pub(crate) fn set(&self, done: u64, total: u64) {
         if self.bar.length() != Some(total) {
-            self.bar.set_style(style(total));
+            self.bar.set_style(style(total, self.unit));
             self.bar.set_length(total);
         }
         self.bar.set_position(done);
@@ -107,9 +109,13 @@ impl Bar {
         }
         *told = Some(Instant::now());
         let remark = self.remark.lock().map(|text| text.clone()).unwrap_or_default();
-        let done = count(self.bar.position());
-        let of = self.bar.length().filter(|total| *total > 0).map(|total| format!(" of {}", count(total)));
-        let line = format!("{}: {done}{} {} {remark}", self.what, of.unwrap_or_default(), self.unit);
+        let (done, total) = (count(self.bar.position()), self.bar.length().unwrap_or(0));
+        let numbers = match (total, self.unit) {
+            (0, "") => String::new(),
+            (0, unit) => format!("{done} {unit} "),
+            (total, unit) => format!("{done} of {} {unit} ", count(total)),
+        };
+        let line = format!("{}: {numbers}{remark}", self.what);
         Out::new(false).complain(line.trim_end());
     }
 }

@@ -128,23 +128,45 @@ pub(crate) async fn log(out: &Out, link: &mut Link, args: &LogArgs) -> Result<()
         Err(status) => return Err(link.failed(&status)),
     };
     let mut shown = 0u64;
+    let mut open: Option<v1::Transaction> = None;
     while let Some(page) = link.next(&mut pages).await? {
-        for transaction in &page.transactions {
-            shown += 1;
-            if out.is_json() {
-                out.json(&transaction_json(transaction))?;
-            } else {
-                show_transaction(out, transaction, args.cells);
+        for transaction in page.transactions {
+            match &mut open {
+                Some(open) if open.tid == transaction.tid => go_on(open, transaction),
+                _ => {
+                    shown += u64::from(tell(out, open.replace(transaction).as_ref(), args)?);
+                }
             }
         }
         if out.is_closed() {
             return Ok(());
         }
     }
+    shown += u64::from(tell(out, open.as_ref(), args)?);
     if args.limit != 0 && shown >= u64::from(args.limit) {
         out.remark(format_args!("{} transactions; go on with --from, or list all with --limit 0", count(shown)));
     }
     Ok(())
+}
+
+/// A transaction too large for one message goes on in the next; a record that was cut there names its cell again.
+fn go_on(open: &mut v1::Transaction, more: v1::Transaction) {
+    for write in more.writes {
+        if open.writes.last().is_none_or(|last| last.cell != write.cell) {
+            open.writes.push(write);
+        }
+    }
+}
+
+/// Prints a transaction, if there is one.
+fn tell(out: &Out, transaction: Option<&v1::Transaction>, args: &LogArgs) -> Result<bool> {
+    let Some(transaction) = transaction else { return Ok(false) };
+    if out.is_json() {
+        out.json(&transaction_json(transaction))?;
+    } else {
+        show_transaction(out, transaction, args.cells);
+    }
+    Ok(true)
 }
 
 fn show_transaction(out: &Out, transaction: &v1::Transaction, cells: bool) {

@@ -39,7 +39,7 @@ pub(crate) async fn status(out: &Out, link: &mut Link, args: &StatusArgs) -> Res
 fn facts(out: &Out, status: &v1::StatusReply) -> Vec<(&'static str, String)> {
     let healthy = status.poisoned.is_empty();
     let lookups = status.cache_hits + status.cache_misses;
-    let hits = if lookups == 0 { "-".into() } else { format!("{}%", status.cache_hits * 100 / lookups) };
+    let hits = (status.cache_hits * 100).checked_div(lookups).map_or("-".into(), |percent| format!("{percent}%"));
     let pins = match status.pins {
         0 => "none".into(),
         pins => format!("{pins}, the oldest at {}", moment::shown(status.oldest_pin)),
@@ -81,7 +81,7 @@ fn facts(out: &Out, status: &v1::StatusReply) -> Vec<(&'static str, String)> {
 }
 
 /// Where the time of commits goes, since the server started.
-pub(crate) fn stages(stages: &[v1::Stage]) -> Table {
+fn stages(stages: &[v1::Stage]) -> Table {
     let mut table = Table::new(&["stage", ">count", ">p50", ">p99", ">total"]);
     for stage in stages {
         table.add([
@@ -159,8 +159,7 @@ fn status_json(status: &v1::StatusReply, kinds: &[v1::Kind], resolvers: &[v1::Re
     value
 }
 
-/// The stages for programs.
-pub(crate) fn stages_json(stages: &[v1::Stage]) -> Vec<Value> {
+fn stages_json(stages: &[v1::Stage]) -> Vec<Value> {
     let stage = |stage: &v1::Stage| {
         json!({
             "name": stage.name,

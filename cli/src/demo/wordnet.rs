@@ -29,16 +29,6 @@ pub(crate) enum Pos {
 impl Pos {
     pub(crate) const ALL: [Pos; 4] = [Pos::Noun, Pos::Verb, Pos::Adjective, Pos::Adverb];
 
-    /// The letter in keys and in WordNet's relations.
-    pub(crate) fn letter(self) -> char {
-        match self {
-            Pos::Noun => 'n',
-            Pos::Verb => 'v',
-            Pos::Adjective => 'a',
-            Pos::Adverb => 'r',
-        }
-    }
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Pos::Noun => "noun",

@@ -1,0 +1,196 @@
+//! Owns `bench`: what this machine can do at best, and what Zeolite makes of it, in one run, as ratios.
+//!
+//! ```text
+//!   disk       fsync, random reads                  no Zeolite
+//!   engine     commits without a network            against the raw log of the same bytes
+//!   commits    commits over TCP, 1 and 64 clients   against fdatasync + a round trip
+//!   counter    64 clients add to one counter        against the same clients on objects of their own
+//!   reads      loads one at a time and in lists, scans
+//!   restart    opening after kill -9
+//!   pack       live traffic beside a pack           against the same traffic alone
+//!   growth     commits, loads, opening at several sizes
+//! ```
+//! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
+
+mod child;
+mod commits;
+mod disk;
+mod engine;
+mod fill;
+mod growth;
+pub(crate) mod latency;
+mod machine;
+mod packing;
+mod reads;
+mod report;
+mod restart;
+mod stages;
+mod traffic;
+
+use crate::host::Host;
+use crate::output::Out;
+use crate::progress::Progress;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use machine::Machine;
+use report::Report;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use zeolite_proto::Registry;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// fsync and random reads of the data directory; says SSD or spinning disk
+    Disk,
+    /// Commits of the engine without a network, against the raw log
+    Engine,
+    /// Commits over TCP: one client, 64 clients
+    Commits,
+    /// 64 clients add to one counter
+    Counter,
+    /// Loads one at a time and in lists, scans
+    Reads,
+    /// Opening after kill -9
+    Restart,
+    /// Live traffic beside a pack
+    Pack,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure [default: disk engine commits counter reads]
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Where to put the data; it matters which disk that is [default: the current directory]
+    #[arg(long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    data: PathBuf,
+    /// How long each measurement takes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Clients of the measurements with many
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    clients: u16,
+    /// Objects of 1 KiB to fill the database with, for reads, restart and pack
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
+    objects: u64,
+    /// Only: where the time of a commit goes, stage by stage, and which is the bottleneck
+    #[arg(long, conflicts_with_all = ["parts", "disk", "compare", "growth"])]
+    stages: bool,
+    /// Only: the disk (the same as the part `disk`)
+    #[arg(long, conflicts_with_all = ["parts", "compare", "growth"])]
+    disk: bool,
+    /// Only: the same work on two directories side by side
+    #[arg(long, num_args = 2, value_names = ["DIR_A", "DIR_B"], conflicts_with_all = ["parts", "growth"])]
+    compare: Vec<PathBuf>,
+    /// Only: commits, loads and opening at these numbers of objects
+    #[arg(long, value_delimiter = ',', value_name = "N,N,...", conflicts_with = "parts")]
+    growth: Vec<u64>,
+}
+
+/// What every measurement needs to know.
+struct Setting<'a> {
+    out: &'a Out,
+    dir: &'a Path,
+    time: Duration,
+    clients: usize,
+    objects: u64,
+    /// Before the names of rows, where several directories are measured.
+    label: String,
+}
+
+impl Setting<'_> {
+    /// A row's name.
+    fn name(&self, what: &str) -> String {
+        if self.label.is_empty() { what.to_owned() } else { format!("{}: {what}", self.label) }
+    }
+
+    /// A directory for one measurement, deleted with the guard.
+    fn scratch(&self) -> Result<tempfile::TempDir> {
+        let dir = tempfile::Builder::new().prefix("zeolite-bench-").tempdir_in(self.dir);
+        dir.with_context(|| format!("no directory can be made in {}", self.dir.display()))
+    }
+
+    /// A server in this process on a directory.
+    async fn host(&self, dir: &Path) -> Result<Host> {
+        Host::start(dir, Registry::built_in()).await
+    }
+
+    /// A line that says what is being done, until it is dropped or cleared.
+    fn doing(&self, what: &str) -> Doing {
+        let bar = Progress::new(self.out).bar("bench", "", 0);
+        bar.remark(self.name(what));
+        bar.set(0, 0);
+        Doing { bar }
+    }
+}
+
+/// Clears its line when it is dropped.
+struct Doing {
+    bar: crate::progress::Bar,
+}
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        self.bar.clear();
+    }
+}
+
+/// Runs what was asked for.
+pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
+    let setting = |dir, label: &str| Setting {
+        out,
+        dir,
+        time: Duration::from_secs(args.seconds),
+        clients: usize::from(args.clients),
+        objects: args.objects,
+        label: label.to_owned(),
+    };
+    let mut report = Report::new(Machine::of(args.compare.first().unwrap_or(&args.data)));
+    if let [a, b] = &args.compare[..] {
+        for (dir, label) in [(a, "A"), (b, "B")] {
+            report.remark(format!("{label} is {}: {}", dir.display(), Machine::of(dir).line()));
+            compared(&setting(dir.as_path(), label), &mut report).await?;
+        }
+        report.pair_up("A: ", "B: ");
+    } else if !args.growth.is_empty() {
+        growth::measure(&setting(&args.data, ""), &args.growth, &mut report).await?;
+    } else if args.stages {
+        return stages::measure(out, &setting(&args.data, "")).await;
+    } else {
+        let setting = setting(&args.data, "");
+        for part in chosen(args) {
+            one(&setting, part, &mut report).await?;
+        }
+    }
+    report.tell(out)
+}
+
+fn chosen(args: &BenchArgs) -> Vec<Part> {
+    if args.disk {
+        vec![Part::Disk]
+    } else if args.parts.is_empty() {
+        vec![Part::Disk, Part::Engine, Part::Commits, Part::Counter, Part::Reads]
+    } else {
+        args.parts.clone()
+    }
+}
+
+async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<()> {
+    match part {
+        Part::Disk => tokio::task::block_in_place(|| disk::measure(setting, report)),
+        Part::Engine => tokio::task::block_in_place(|| engine::measure(setting, report)),
+        Part::Commits => commits::measure(setting, report).await,
+        Part::Counter => commits::counter(setting, report).await,
+        Part::Reads => reads::measure(setting, report).await,
+        Part::Restart => restart::measure(setting, report).await,
+        Part::Pack => packing::measure(setting, report).await,
+    }
+}
+
+/// What is worth comparing between two disks.
+async fn compared(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
+    for part in [Part::Disk, Part::Engine, Part::Commits, Part::Restart] {
+        one(setting, part, report).await?;
+    }
+    Ok(())
+}

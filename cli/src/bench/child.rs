@@ -1,0 +1,53 @@
+//! Owns a server in a process of its own: what can be killed, and whose memory can be read.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A running `zeolite serve`.
+pub(super) struct Server {
+    child: Child,
+    pub(super) url: String,
+    /// From the start of the process until it listens.
+    pub(super) opened_in: Duration,
+}
+
+impl Server {
+    /// Starts on a directory and waits until it listens.
+    pub(super) async fn start(dir: &Path) -> Result<Server> {
+        let program: PathBuf = std::env::current_exe().context("this program's own file")?;
+        let begun = Instant::now();
+        let mut child = Command::new(program)
+            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"])
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("the server's process does not start")?;
+        let stdout = child.stdout.take().context("the server has no standard output")?;
+        let line = BufReader::new(stdout).lines().next_line().await?;
+        let opened_in = begun.elapsed();
+        let Some(line) = line else { bail!("the server ended before it listened; its message is above") };
+        let told: Value = serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;
+        let address = told["address"].as_str().context("the server told no address")?;
+        Ok(Server { child, url: format!("http://{address}"), opened_in })
+    }
+
+    /// Resident memory, in bytes.
+    pub(super) fn resident_bytes(&self) -> Result<u64> {
+        let pid = self.child.id().context("the server has ended")?;
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// kill -9.
+    pub(super) async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("the server cannot be killed")
+    }
+}

@@ -1,0 +1,66 @@
+//! Owns filling a database: so many objects of 1 KiB, or a collection of so many entries.
+
+use super::disk::noise;
+use anyhow::Result;
+use zeolite_client::Db;
+use zeolite_proto::resolvers::{class, collection, entry};
+use zeolite_proto::{Cell, Oid, Record};
+
+/// The data of an object.
+pub(super) const OBJECT_BYTES: usize = 1024;
+const WRITES_PER_COMMIT: u64 = 1000;
+/// Commits on their way at once: one is put in order while another syncs.
+const COMMITS_AT_ONCE: usize = 4;
+
+/// The record of every object.
+pub(super) fn record() -> Record {
+    Record::new("Bench", 1, noise(OBJECT_BYTES, 6))
+}
+
+/// Makes objects; gives their oids in order. They are entered in a collection, so that a pack does not collect them.
+pub(super) async fn objects(db: &Db, count: u64, told: impl Fn(u64)) -> Result<Vec<Oid>> {
+    let holder = db.new_oid().await?;
+    let tx = db.begin().await?;
+    let root = format!("bench-{holder}");
+    tx.put(Cell::object(Oid::ROOT), &collection::record(class::MAP))?;
+    tx.put(Cell::entry(Oid::ROOT, root), &entry::record(b"", vec![holder]))?;
+    tx.put(Cell::object(holder), &collection::record(class::MAP))?;
+    tx.commit().await?;
+    let mut oids = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        oids.push(db.new_oid().await?);
+    }
+    let record = record().encode()?;
+    for group in oids.chunks(WRITES_PER_COMMIT as usize * COMMITS_AT_ONCE) {
+        let commits = group.chunks(WRITES_PER_COMMIT as usize).map(async |part| -> Result<()> {
+            let tx = db.begin().await?;
+            for oid in part {
+                tx.put_encoded(Cell::object(*oid), record.clone())?;
+            }
+            tx.put(Cell::entry(holder, part[0].0.to_be_bytes().to_vec()), &entry::record(b"", part.to_vec()))?;
+            tx.commit().await?;
+            Ok(())
+        });
+        futures_util::future::try_join_all(commits).await?;
+        told(group.len() as u64);
+    }
+    Ok(oids)
+}
+
+/// Makes a collection of entries with small records.
+pub(super) async fn entries(db: &Db, count: u64) -> Result<Oid> {
+    let oid = db.new_oid().await?;
+    let tx = db.begin().await?;
+    tx.put(Cell::object(oid), &collection::record(class::MAP))?;
+    tx.commit().await?;
+    let value = noise(32, 7);
+    let numbers: Vec<u64> = (0..count).collect();
+    for part in numbers.chunks(5 * WRITES_PER_COMMIT as usize) {
+        let tx = db.begin().await?;
+        for number in part {
+            tx.put(Cell::entry(oid, number.to_be_bytes().to_vec()), &entry::record(&value, Vec::new()))?;
+        }
+        tx.commit().await?;
+    }
+    Ok(oid)
+}

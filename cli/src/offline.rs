@@ -1,0 +1,62 @@
+//! Owns `reindex` and `verify --data`: work on a data directory that no server has open.
+//!
+//! Both take the directory's lock, so that a running server and these commands exclude each other.
+
+use crate::args::ReindexArgs;
+use crate::output::{Out, count, size};
+use crate::progress::Progress;
+use anyhow::Result;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Instant;
+use zeolite_server::store::disk::real::RealDisk;
+use zeolite_server::store::{Opened, Store};
+
+/// `zeolite reindex`.
+pub(crate) fn reindex(out: &Out, args: &ReindexArgs) -> Result<()> {
+    existing(&args.data)?;
+    let settings = crate::serve::offline(&args.data)?;
+    let begun = Instant::now();
+    let disk = Arc::new(RealDisk::open(&args.data)?);
+    Store::remove_index(disk.as_ref())?;
+    let progress = Progress::new(out);
+    let bar = progress.bar("reindex", "bytes of log", 0);
+    let opened = Store::open(disk, settings.store, 0, &mut |step| bar.set(step.done_bytes, step.all_bytes))?;
+    let Opened { appender, reader, mut settler, recovered } = opened;
+    drop(appender);
+    settler.close()?;
+    bar.clear();
+    let stats = reader.stats();
+    let objects = reader.kinds()?.iter().map(|kind| kind.objects).sum::<u64>();
+    if out.is_json() {
+        return out.json(&json!({
+            "log_bytes": recovered.replayed_bytes,
+            "index_bytes": stats.index_bytes,
+            "objects": objects,
+            "last_tid": recovered.last_tid.to_string(),
+            "torn_bytes_cut": recovered.torn_bytes_cut,
+            "time_s": begun.elapsed().as_secs_f64(),
+        }));
+    }
+    out.line(format_args!(
+        "{} objects from {} of log, index of {}, in {:.1} s",
+        count(objects),
+        size(recovered.replayed_bytes),
+        size(stats.index_bytes),
+        begun.elapsed().as_secs_f64()
+    ));
+    if recovered.torn_bytes_cut > 0 {
+        out.remark(format_args!("{} of an unfinished batch were cut off", size(recovered.torn_bytes_cut)));
+    }
+    Ok(())
+}
+
+/// A directory with a log: opening any other would begin an empty database there.
+fn existing(dir: &std::path::Path) -> Result<()> {
+    let has_log = dir.join("log").is_dir();
+    anyhow::ensure!(
+        has_log,
+        crate::exit::Usage(format!("there is no database in {}; name its directory", dir.display()))
+    );
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! Owns `serve` and `config check`: a server's settings from file, environment and flags, and its life.
+
+use crate::exit::{ProblemFound, Usage};
+use crate::output::Out;
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use zeolite_proto::Registry;
+use zeolite_server::server::{Server, ServerError};
+use zeolite_server::settings::Settings;
+
+/// Read when it is in the current directory and no other file is named.
+const FILE: &str = "zeolite.toml";
+
+#[derive(Args)]
+#[command(after_help = "\
+Settings come from zeolite.toml, then from the environment, then from flags; the later wins. Every setting can be given
+in each of the three: `[store] cache_bytes = 1000000`, ZEOLITE_STORE_CACHE_BYTES=1000000, --set store.cache_bytes=1000000.
+`zeolite config check` shows all settings with their values.")]
+pub(crate) struct ServeArgs {
+    /// The settings file [default: zeolite.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "ZEOLITE_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address and port to listen on; port 0 lets the system choose
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Allow an address that other machines can reach: there is no encryption and no login
+    #[arg(long)]
+    listen_publicly: bool,
+    /// Any other setting
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+    /// What to log on standard error, as `info` or `zeolite_server=debug`
+    #[arg(long, value_name = "FILTER", env = "ZEOLITE_LOG", default_value = "info")]
+    log: String,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, as in store.cache_bytes=1000000")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl ServeArgs {
+    fn settings(&self) -> Result<Settings> {
+        let file = self.config.as_deref().or_else(file_here);
+        let mut overrides = self.set.clone();
+        if let Some(dir) = &self.data {
+            let dir = dir.to_str().ok_or_else(|| Usage("the data directory's name is not utf-8; rename it".into()))?;
+            overrides.push(("data_dir".into(), dir.into()));
+        }
+        overrides.extend(self.listen.iter().map(|listen| ("listen".into(), listen.clone())));
+        if self.listen_publicly {
+            overrides.push(("listen_publicly".into(), "true".into()));
+        }
+        load(file, &overrides)
+    }
+}
+
+/// The settings file of the current directory.
+fn file_here<'a>() -> Option<&'a Path> {
+    Some(Path::new(FILE)).filter(|file| file.exists())
+}
+
+fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Settings> {
+    let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Settings::load(file, std::env::vars_os().filter_map(utf8), overrides)
+        .map_err(|error| Usage(error.to_string()).into())
+}
+
+/// The settings of a data directory, for a command that opens it without serving it: from file and environment.
+pub(crate) fn offline(dir: &Path) -> Result<Settings> {
+    let settings = Settings { data_dir: dir.to_owned(), ..load(file_here(), &[])? };
+    settings.check().map_err(|problems| Usage(problems.join("; ")))?;
+    Ok(settings)
+}
+
+/// `zeolite config check`.
+pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
+    let settings = args.settings()?;
+    let problems = settings.check().err().unwrap_or_default();
+    if out.is_json() {
+        out.json(&json!({ "settings": settings, "problems": problems }))?;
+    } else {
+        out.line(toml::to_string(&settings).context("the settings cannot be shown as toml")?.trim_end());
+        problems.iter().for_each(|problem| out.line(out.verdict(false, problem)));
+    }
+    match problems.len() {
+        0 => Ok(()),
+        count => Err(ProblemFound(format!("{count} settings are wrong")).into()),
+    }
+}
+
+/// `zeolite serve`: until SIGINT or SIGTERM; a second one ends the process at once, which loses nothing acknowledged.
+pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
+    log_to_stderr(&args.log)?;
+    let settings = args.settings()?;
+    settings.check().map_err(|problems| Usage(problems.join("; ")))?;
+    let listener = TcpListener::bind(&settings.listen).await;
+    let listener =
+        listener.with_context(|| format!("cannot listen on {}; is another server running there?", settings.listen))?;
+    let data = settings.data_dir.display().to_string();
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let server = tokio::select! {
+        started = Server::start(settings, Registry::built_in(), listener) => started.map_err(usage_or_failure)?,
+        _ = interrupt.recv() => return Err(crate::exit::Interrupted(" while opening the store").into()),
+        _ = terminate.recv() => return Err(crate::exit::Interrupted(" while opening the store").into()),
+    };
+    if out.is_json() {
+        out.json(&json!({ "address": server.address().to_string(), "data": data, "pid": std::process::id() }))?;
+    } else {
+        out.line(format_args!("listening on {}, data in {data}", server.address()));
+    }
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tokio::select! {
+        stopped = server.stop() => Ok(stopped?),
+        _ = interrupt.recv() => Err(crate::exit::Interrupted(" before the store was closed; nothing is lost").into()),
+        _ = terminate.recv() => Err(crate::exit::Interrupted(" before the store was closed; nothing is lost").into()),
+    }
+}
+
+fn usage_or_failure(error: ServerError) -> anyhow::Error {
+    match error {
+        ServerError::Settings(_) | ServerError::Listen(_) => Usage(error.to_string()).into(),
+        other => other.into(),
+    }
+}
+
+fn log_to_stderr(filter: &str) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| Usage(format!("the log filter {filter:?} does not make sense: {error}")))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    subscriber.try_init().map_err(|error| anyhow::anyhow!("logging: {error}"))
+}
