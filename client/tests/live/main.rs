@@ -1,0 +1,10 @@
+//! The client against a real server, over a real network that can be cut.
+
+mod admin;
+mod collections;
+mod isolation;
+mod network;
+mod objects;
+mod scans;
+mod support;
+mod watching;
