@@ -22,6 +22,7 @@ mod log;
 mod open;
 mod overlay;
 mod reader;
+mod recent;
 mod recover;
 mod settings;
 mod settle;

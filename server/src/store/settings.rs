@@ -34,6 +34,9 @@ pub struct StoreSettings {
     pub checkpoint_log_bytes: u64,
     /// What may wait in memory for the index before `Appender::append` refuses with `StoreError::Behind`.
     pub overlay_bytes_max: u64,
+    /// Entries whose last write is remembered in memory after it reached the index, at some 150 bytes each: a check of a
+    /// key range whose snapshot is not older than these does not walk the range in the index.
+    pub recent_entries_max: usize,
     /// Commit keys are kept for the newest commits: at most this many ...
     pub keys_count_max: u64,
     /// ... and none that is this much older than the newest commit.
@@ -51,6 +54,7 @@ impl Default for StoreSettings {
             kept_bytes_max: 64 << 10,
             checkpoint_log_bytes: 64 << 20,
             overlay_bytes_max: 128 << 20,
+            recent_entries_max: 65_536,
             keys_count_max: 100_000,
             keys_age_s: 600,
         }

@@ -1,7 +1,7 @@
 //! Owns the way from the overlay into the index: `Settler`, which one background thread has.
 //!
 //! ```text
-//!   oldest batches of the overlay ──> one index commit (not durable) ──> cache told ──> overlay emptied of them
+//!   oldest batches of the overlay ──> one index commit (not durable) ──> cache and recent told ──> overlay emptied of them
 //!                                     every 64 MiB of log: one durable commit, the checkpoint
 //! ```
 //! The order of these steps is what keeps readers right: see `overlay` and `cache`. Everything here can fail and be tried
@@ -92,6 +92,9 @@ impl Settler {
         for (cell, newest) in newest {
             state.cache.settled(cell, newest);
         }
+        let txns = batches.iter().flat_map(|batch| &batch.txns);
+        let writes = txns.flat_map(|txn| txn.writes.iter().map(|(cell, _)| (cell, txn.tid)));
+        state.recent.settled(writes.filter(|(cell, _)| !cell.is_object()));
         state.overlay.steps.at(Step::CacheTold);
         state.overlay.remove(batches);
         Ok(())

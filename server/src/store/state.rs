@@ -13,6 +13,7 @@ use super::index::Index;
 use super::kinds::Kinds;
 use super::log::segments::Segments;
 use super::overlay::Overlay;
+use super::recent::Recent;
 use super::settings::StoreSettings;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -29,6 +30,7 @@ pub(crate) struct State {
     pub(crate) index: Box<dyn Index>,
     pub(crate) kinds: Kinds,
     pub(crate) cache: Cache,
+    pub(crate) recent: Recent,
     /// The first failure after which nothing is appended any more.
     pub(crate) poison: OnceLock<String>,
     visible: AtomicU64,
@@ -64,6 +66,7 @@ impl State {
             index,
             kinds,
             cache: Cache::new(settings.cache_bytes),
+            recent: Recent::new(facts.settled, settings.recent_entries_max),
             poison: OnceLock::new(),
             visible: AtomicU64::new(facts.last.0),
             packed_to: AtomicU64::new(facts.packed_to.0),

@@ -52,7 +52,7 @@ impl Reader {
         newer_than: Tid,
     ) -> Result<Option<(Cell, Tid)>, StoreError> {
         let mut range = Range { oid, from: from.clone(), to: to.clone(), reverse: false, keys_only: true };
-        if is_empty(&range) {
+        if is_empty(&range) || oid.0 == u64::MAX {
             return Ok(None);
         }
         let mut waiting = None;
@@ -70,8 +70,18 @@ impl Reader {
         if let Some((cell, _)) = &waiting {
             range.to = successor(&cell.key);
         }
-        let view = self.state.index.view()?;
-        let settled = first_newer(view.as_ref(), &range, newer_than)?;
+        let bound = |key: &Bytes| Cell { oid, key: key.clone() };
+        let (first, last) = (bound(&range.from), bound(&range.to));
+        let after = Cell::object(Oid(oid.0.saturating_add(1)));
+        let known = self.state.recent.first_newer(
+            if range.from.is_empty() { Bound::Excluded(&first) } else { Bound::Included(&first) },
+            Bound::Excluded(if range.to.is_empty() { &after } else { &last }),
+            newer_than,
+        );
+        let settled = match known {
+            Some(known) => known,
+            None => first_newer(self.state.index.view()?.as_ref(), &range, newer_than)?,
+        };
         Ok(match (waiting, settled) {
             (Some(waiting), Some(settled)) if waiting.0 == settled.0 => Some((waiting.0, waiting.1.max(settled.1))),
             // The index was asked up to the waiting one only.

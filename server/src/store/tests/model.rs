@@ -170,7 +170,11 @@ fn check_all(opened: &Opened, model: &Model) {
 
 fn run(seed: u64, steps: usize) {
     let mut dice = fastrand::Rng::with_seed(seed);
-    let settings = StoreSettings { cache_bytes: [0, 64 << 10][dice.usize(0..2)], ..small() };
+    let settings = StoreSettings {
+        cache_bytes: [0, 64 << 10][dice.usize(0..2)],
+        recent_entries_max: [0, 5, 50][dice.usize(0..3)],
+        ..small()
+    };
     let mut disk = SimDisk::new();
     let mut opened = open(&disk, settings.clone()).expect("opens");
     let mut model = Model::default();

@@ -21,7 +21,11 @@ fn write(appender: &mut Appender, model: &mut Model, dice: &mut fastrand::Rng) {
 
 fn run(seed: u64, passed: &Arc<Mutex<BTreeMap<String, usize>>>) {
     let mut dice = fastrand::Rng::with_seed(seed);
-    let settings = StoreSettings { cache_bytes: [0, 1 << 20][dice.usize(0..2)], ..small() };
+    let settings = StoreSettings {
+        cache_bytes: [0, 1 << 20][dice.usize(0..2)],
+        recent_entries_max: [0, 5, 50][dice.usize(0..3)],
+        ..small()
+    };
     let Opened { mut appender, reader, settler, .. } = open(&SimDisk::new(), settings).expect("opens");
     let settler = Arc::new(Mutex::new(settler));
     let mut model = Model::default();
