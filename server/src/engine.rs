@@ -15,6 +15,7 @@ mod backlog;
 mod check;
 pub mod clock;
 mod commit;
+mod condemned;
 mod draft;
 pub mod feed;
 mod head;
@@ -27,6 +28,7 @@ mod merge;
 mod mergers;
 pub mod note;
 mod oids;
+mod pack;
 mod prepare;
 mod read;
 mod recent;
@@ -48,6 +50,7 @@ use intake::Intake;
 use job::{Answer, DraftJob, Hop, Job};
 use keys::{Entered, Keys};
 use oids::{Oids, Raise};
+use pack::LongWork;
 use parking_lot::Mutex;
 use snapshot::Pins;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -62,6 +65,7 @@ pub use feed::{FeedBatch, FeedItem};
 pub use histogram::{Histogram, Summary};
 pub use loops::{Loops, Running};
 pub use oids::SYSTEM_OID;
+pub use pack::{PackOptions, PackProgress, PackReport};
 pub use read::{Loaded, ObjectsPage, Page};
 pub use sequencer::Turn;
 pub use settings::EngineSettings;
@@ -114,6 +118,8 @@ pub struct Engine {
     why_refused: Mutex<Option<Fault>>,
     recent_floor: AtomicU64,
     merging: AtomicUsize,
+    long_work: Arc<LongWork>,
+    keys_age_s: u64,
 }
 
 /// What the loops are made of; see [`Loops`].
@@ -161,6 +167,8 @@ impl Engine {
             why_refused: Mutex::new(None),
             recent_floor: AtomicU64::new(last_tid.0),
             merging: AtomicUsize::new(0),
+            long_work: Arc::default(),
+            keys_age_s,
             limits,
             registry,
             settings,
@@ -176,6 +184,7 @@ impl Engine {
     /// New drafts are refused from now on; what was admitted is finished, then the loops end.
     pub fn shut_down(&self) {
         self.intake.close();
+        self.long_work.stop();
     }
 
     /// The newest tid that may be read.
@@ -271,7 +280,7 @@ impl Engine {
             cache_misses: store.cache_misses,
             unsettled_bytes: self.backlog.bytes(),
             stages: self.stats.stages(),
-            pack: String::new(),
+            pack: self.long_work.text(),
         }
     }
 
@@ -354,6 +363,8 @@ impl Engine {
         match hop {
             Hop::Sealed(sealed) => self.answer(sealed.txn, sealed.answer, Err(why)),
             Hop::After { tell, .. } => tell(Some(why)),
+            // A new segment may begin at any time.
+            Hop::Roll { done, .. } => done(Err(StoreError::Stopped)),
         }
     }
 
@@ -410,7 +421,7 @@ fn fault_of(error: StoreError) -> Fault {
     let kind = match &error {
         StoreError::Damaged { .. } => FaultKind::Damaged,
         StoreError::DiskFull => FaultKind::DiskFull,
-        StoreError::Behind { .. } => FaultKind::Busy,
+        StoreError::Behind { .. } | StoreError::Stopped => FaultKind::Busy,
         StoreError::Refused { .. } => FaultKind::Invalid,
         StoreError::Poisoned { reason } => return poisoned_fault(reason),
         StoreError::Packed { .. } => FaultKind::SnapshotPacked,

@@ -21,6 +21,7 @@ mod kinds;
 mod log;
 mod open;
 mod overlay;
+mod pack;
 mod reader;
 mod recent;
 mod recover;
@@ -31,6 +32,7 @@ mod steps;
 
 pub use log::appender::{Appended, Appender};
 pub use open::{Opened, Progress, Recovered, Store};
+pub use pack::{Packed, Packer, Stage, Stepper};
 pub use reader::{Reader, Stats};
 pub use settings::{IndexKind, StoreSettings};
 pub use settle::{Left, Settler};
@@ -178,6 +180,9 @@ pub enum StoreError {
         /// Ours.
         known: u32,
     },
+    /// Whoever ran a long work has stopped it.
+    #[error("stopped before the end; what was done stays done, and another run goes on")]
+    Stopped,
     /// The index failed; it can be deleted and is rebuilt at the next start.
     #[error("index: {0}; if this stays, stop the server and run `zeolite reindex`")]
     Index(String),

@@ -85,7 +85,7 @@ impl Check<'_> {
         let base = match write.change {
             Change::Apply { .. } => None,
             _ if write.base == Tid::NONE => None,
-            Change::Put(_) | Change::Delete => view.reader.get(&write.cell, write.base)?.and_then(|base| base.record),
+            Change::Put(_) | Change::Delete => view.reader.as_of(&write.cell, write.base)?.and_then(|base| base.record),
         };
         let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
         let resolver = merge::resolver_of(&self.engine.registry, &write.change, sides);

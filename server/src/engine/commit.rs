@@ -110,12 +110,12 @@ impl Engine {
         let looked_at = self.visible();
         for write in draft.writes.iter().filter(|write| old(write.base) && !write.stamped) {
             let blind = matches!(write.change, Change::Apply { .. });
-            if !blind && self.reader.newest(&write.cell).map_err(fault_of)?.is_some_and(|tid| tid > write.base) {
+            if !blind && self.reader.newer(&write.cell, write.base).map_err(fault_of)?.is_some() {
                 return Ok(LookedAhead::default());
             }
         }
         for read in draft.read_cells.iter().filter(|read| old(read.base)) {
-            if self.reader.newest(&read.cell).map_err(fault_of)?.is_some_and(|tid| tid > read.base) {
+            if self.reader.newer(&read.cell, read.base).map_err(fault_of)?.is_some() {
                 return Ok(LookedAhead::default());
             }
         }

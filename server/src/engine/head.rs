@@ -25,7 +25,7 @@ impl HeadView<'_> {
         if ahead.known(base) >= self.recent.floor() {
             return Ok(None);
         }
-        Ok(self.reader.newest(cell)?.filter(|tid| *tid > base))
+        self.reader.newer(cell, base)
     }
 
     /// The first cell of the range with a revision newer than the range's base.

@@ -9,10 +9,12 @@
 
 use super::draft::Admitted;
 use super::{Done, PreparedReceipt};
-use crate::store::Txn;
+use crate::store::{StoreError, Txn};
 use bytes::Bytes;
+use roaring::RoaringTreemap;
+use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Fault, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, Oid, Receipt, Tid};
 
 /// How often a draft goes out for an expensive resolver before it runs in the sequencer.
 pub(crate) const ROUNDS_MAX: u8 = 3;
@@ -29,6 +31,16 @@ pub(crate) enum Job {
     Abort {
         prepared: u64,
         done: Done<Tid>,
+    },
+    /// Nothing may name these objects any more (`None`: all may be named again). Answered, when everything sealed before
+    /// is visible, with what prepared drafts name.
+    Condemn {
+        oids: Option<Arc<RoaringTreemap>>,
+        done: Box<dyn FnOnce(Vec<Oid>) + Send>,
+    },
+    /// A new segment begins behind what is sealed.
+    Roll {
+        done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
     },
     /// A transaction with a tid of its own.
     Restore {
@@ -65,13 +77,15 @@ pub(crate) enum Hop {
         /// Called with the reason when that is refused instead.
         tell: Box<dyn FnOnce(Option<Fault>) + Send>,
     },
+    /// A new segment is to be begun.
+    Roll { epoch: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send> },
 }
 
 impl Hop {
     pub(crate) fn epoch(&self) -> u64 {
         match self {
             Hop::Sealed(sealed) => sealed.epoch,
-            Hop::After { epoch, .. } => *epoch,
+            Hop::After { epoch, .. } | Hop::Roll { epoch, .. } => *epoch,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::backlog::SettleLoop;
 use super::mergers::Merger;
+use super::pack::LongWork;
 use super::sequencer::{Sequencer, Turn};
 use super::writer::Writer;
 use super::{Engine, Parts};
@@ -17,6 +18,7 @@ pub struct Loops {
     mergers: Vec<Merger>,
     settle: SettleLoop,
     settler: Arc<Mutex<Settler>>,
+    long_work: Arc<LongWork>,
 }
 
 /// The engine's loops, each on its thread.
@@ -26,6 +28,7 @@ pub struct Running {
     stop_settling: Arc<std::sync::atomic::AtomicBool>,
     writer: JoinHandle<Writer>,
     settler: Arc<Mutex<Settler>>,
+    long_work: Arc<LongWork>,
 }
 
 impl Loops {
@@ -45,8 +48,10 @@ impl Loops {
         let mergers = (0..engine.settings.mergers.max(1)).map(|_| merger()).collect();
         let settler = Arc::new(Mutex::new(parts.settler));
         let txns_max = engine.settings.settle_txns_max;
+        engine.long_work.connect(settler.clone());
+        let long_work = engine.long_work.clone();
         let settle = SettleLoop { engine, settler: settler.clone(), txns_max };
-        Loops { sequencer, writer, mergers, settle, settler }
+        Loops { sequencer, writer, mergers, settle, settler, long_work }
     }
 
     /// One job of the sequencer.
@@ -88,7 +93,7 @@ impl Loops {
 
     /// Starts a thread for each loop.
     pub fn spawn(self) -> Running {
-        let Loops { mut sequencer, mut writer, mergers, mut settle, settler } = self;
+        let Loops { mut sequencer, mut writer, mergers, mut settle, settler, long_work } = self;
         let stop_settling = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let mut pipeline = vec![thread("sequencer", move || while sequencer.turn(true) != Turn::Ended {})];
         for mut merger in mergers {
@@ -104,7 +109,7 @@ impl Loops {
                 settle.turn(true);
             }
         });
-        Running { pipeline, settle, stop_settling, writer, settler }
+        Running { pipeline, settle, stop_settling, writer, settler, long_work }
     }
 }
 
@@ -114,6 +119,8 @@ impl Running {
     pub fn join(self) -> Result<(), StoreError> {
         self.pipeline.into_iter().for_each(join);
         let writer = join(self.writer);
+        // A pack ends between two portions; the settler is the last that touches the index.
+        self.long_work.wait_for_end();
         self.stop_settling.store(true, std::sync::atomic::Ordering::Release);
         join(self.settle);
         drop(writer);

@@ -54,6 +54,10 @@ impl Holds {
         self.prepared.len()
     }
 
+    pub(crate) fn prepared(&self) -> impl Iterator<Item = &Prepared> {
+        self.prepared.values()
+    }
+
     pub(crate) fn parked(&self) -> usize {
         self.parked.len()
     }

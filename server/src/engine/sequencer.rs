@@ -14,6 +14,7 @@
 //!   what the store has.
 
 use super::check::{Check, Refused};
+use super::condemned::{self, Condemned};
 use super::head::HeadView;
 use super::intake::{Intake, Taken};
 use super::job::{Answer, DraftJob, Hop, Job, MergeOut, PrepareJob, Question, ROUNDS_MAX, Sealed, SealedWrite};
@@ -22,6 +23,7 @@ use super::recent::{Recent, RecentBounds};
 use super::{Done, Engine, PreparedReceipt, note};
 use crate::store::{Txn, TxnWrite};
 use crossbeam_channel::{Sender, TrySendError};
+use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,6 +37,7 @@ pub(crate) struct Sequencer {
     intake: Arc<Intake>,
     recent: Recent,
     holds: Holds,
+    condemned: Condemned,
     last: Tid,
     epoch: u64,
     next_prepared: u64,
@@ -67,6 +70,7 @@ impl Sequencer {
             intake: engine.intake.clone(),
             recent: Recent::new(last, bounds),
             holds: Holds::default(),
+            condemned: Condemned::default(),
             last,
             epoch: 1,
             next_prepared: engine.seed | 1,
@@ -129,6 +133,8 @@ impl Sequencer {
             Job::Finish { prepared, key, done } => self.finish(prepared, key, done),
             Job::Abort { prepared, done } => self.abort(prepared, done),
             Job::Restore { txn, done } => self.restore(txn, done),
+            Job::Condemn { oids, done } => self.condemn(oids, done),
+            Job::Roll { done } => self.send_on(Hop::Roll { epoch: self.epoch, done }),
         }
     }
 
@@ -145,7 +151,12 @@ impl Sequencer {
         self.engine.stats.queue.record((started.as_nanos() as u64).saturating_sub(admitted.queued_ns));
         let check =
             Check { engine: &self.engine, view: HeadView { recent: &self.recent, reader: &self.engine.reader } };
-        match check.results(admitted) {
+        let results = check.results(admitted);
+        let results = results.and_then(|writes| match self.condemned.check(&writes) {
+            Ok(()) => Ok(writes),
+            Err(fault) => Err(Refused::Fault(fault)),
+        });
+        match results {
             Ok(writes) => {
                 self.engine.stats.check.record(self.engine.nanos_since(started));
                 match draft {
@@ -296,9 +307,20 @@ impl Sequencer {
             let message = format!("tid {} is not newer than {}; restore only adds to the end", txn.tid, self.last);
             return done(Err(Fault::invalid(message)));
         }
+        if let Err(fault) = self.condemned.check_restored(&txn.writes) {
+            return done(Err(fault));
+        }
         let greatest = txn.writes.iter().map(|write| write.cell.oid).max();
         self.engine.oids.observe(greatest.unwrap_or(Oid::ROOT));
         self.pass_on(txn, Answer::Restored(done));
+    }
+
+    fn condemn(&mut self, oids: Option<Arc<RoaringTreemap>>, done: Box<dyn FnOnce(Vec<Oid>) + Send>) {
+        self.condemned.set(oids);
+        let named = condemned::named_by(self.holds.prepared());
+        // What is refused instead of becoming visible names nothing.
+        let tell = Box::new(move |_refused: Option<Fault>| done(named));
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
     }
 
     /// Tells a refusal: at once, or, when it shows a revision that is not durable yet, after that.

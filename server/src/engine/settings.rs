@@ -33,6 +33,8 @@ pub struct EngineSettings {
     pub pins_max: usize,
     /// Threads for expensive resolvers.
     pub mergers: usize,
+    /// Pack keeps the history of the last seconds, whatever it is asked for: drafts that are on their way were made on it.
+    pub history_min_s: u64,
 }
 
 impl Default for EngineSettings {
@@ -50,6 +52,7 @@ impl Default for EngineSettings {
             settle_txns_max: 4096,
             pins_max: 10_000,
             mergers: 1,
+            history_min_s: 60,
         }
     }
 }

@@ -65,15 +65,16 @@ impl Writer {
         let mut batch = Batch { epoch: first.epoch(), txns: Vec::new(), answers: Vec::new() };
         let now = self.engine.clock.steady().as_nanos() as u64;
         let mut bytes = 0;
-        let mut next = Some(first);
+        let (mut next, mut begun) = (Some(first), false);
         while let Some(hop) = next.take() {
             let len = if let Hop::Sealed(sealed) = &hop { size(&sealed.txn) } else { 0 };
             let full = batch.txns.len() >= self.bounds.txns_max || (bytes > 0 && bytes + len > self.bounds.bytes_max);
-            if full || hop.epoch() != batch.epoch {
+            if full || hop.epoch() != batch.epoch || (begun && matches!(hop, Hop::Roll { .. })) {
                 self.first = Some(hop);
                 break;
             }
             bytes += len;
+            begun = true;
             match hop {
                 Hop::Sealed(sealed) => {
                     self.engine.stats.queue.record(now.saturating_sub(sealed.sealed_ns));
@@ -81,6 +82,8 @@ impl Writer {
                     batch.answers.push(Told::Txn(sealed.answer));
                 }
                 Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
+                // Only ever the first: behind other hops it begins the next batch.
+                Hop::Roll { done, .. } => done(self.appender.roll()),
             }
             next = self.from_sequencer.try_recv().ok();
         }

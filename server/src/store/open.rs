@@ -8,7 +8,6 @@
 //! An index that claims more log than there is was right when it was made durable, and the log was synced before: so
 //! then it is the *log* that has lost synced bytes, which is damage and named, not a reason to rebuild.
 
-use super::StoreError;
 use super::disk::Disk;
 use super::fill::{Filled, Filler};
 use super::frame::{SEGMENT_HEADER_LEN, SegmentHeader};
@@ -26,6 +25,8 @@ use super::recover::Found;
 use super::settings::{IndexKind, StoreSettings};
 use super::settle::Settler;
 use super::state::{Facts, State};
+use super::{StoreError, pack};
+use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
 use zeolite_proto::{CommitKey, Tid};
@@ -110,8 +111,9 @@ impl Store {
         store_id: u64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Opened, StoreError> {
-        let Fitted { index, mut writer, kinds, chosen, rebuilt } = fit_index(disk, settings, found, store_id)?;
-        found.remove_others(disk.as_ref(), &chosen)?;
+        let fitted = fit_index(disk, settings, found, store_id)?;
+        let Fitted { index, mut writer, kinds, chosen, older, rebuilt } = fitted;
+        found.remove_others(disk.as_ref(), &chosen.iter().chain(&older).collect::<Vec<_>>())?;
         let filler = Filler { index: index.as_ref(), writer: &mut writer, kinds: &kinds, settings, chosen: &chosen };
         let Filled { end, replayed_bytes, waiting } = filler.fill(progress)?;
         if rebuilt.is_some() && waiting.is_empty() {
@@ -140,10 +142,17 @@ impl Store {
         for prepared in waiting {
             state.overlay.publish(prepared, || ());
         }
+        older.into_iter().for_each(|segment| state.segments.register(segment));
+        let settler = Mutex::new(Settler::new(state.clone(), writer));
+        match pack::finish_begun(&state, &settler, &mut |_, _, _| Ok(())) {
+            // Both generations can be read; the next pack goes on.
+            Err(StoreError::DiskFull) => tracing::warn!("a pack stays half-way until there is room on the disk"),
+            done => done?,
+        }
         Ok(Opened {
             appender: Appender::new(state.clone(), end.segment, end.last),
             reader: Reader::new(state.clone()),
-            settler: Settler::new(state, writer),
+            settler: settler.into_inner(),
             recovered,
         })
     }
@@ -175,6 +184,8 @@ struct Fitted {
     writer: IndexWriter,
     kinds: Kinds,
     chosen: Vec<Arc<Segment>>,
+    // Generations that pack was changing over from.
+    older: Vec<Arc<Segment>>,
     rebuilt: Option<String>,
 }
 
@@ -231,6 +242,7 @@ fn fit_index(
         writer: IndexWriter::new(covered, settings),
         kinds: Kinds::default(),
         chosen,
+        older: Vec::new(),
         rebuilt: (existed || !is_new).then_some(reason),
     })
 }
@@ -254,8 +266,10 @@ fn try_index(
     if covered.store_id != store_id {
         return Ok(Err("it belongs to another store".to_owned()));
     }
-    let chosen = match found.choose(Some(&covered.generations)) {
-        Ok(chosen) => chosen,
+    let named = &covered.generations;
+    let both = found.choose(Some(named)).and_then(|chosen| found.older(named, &chosen).map(|older| (chosen, older)));
+    let (chosen, older) = match both {
+        Ok(both) => both,
         Err(segment) => return Ok(Err(format!("segment {segment} was packed without it"))),
     };
     let at = covered.position;
@@ -274,7 +288,7 @@ fn try_index(
         Some(segment) if segment.header.generation != at.generation => {
             Ok(Err(format!("segment {} was packed without it", at.segment)))
         }
-        Some(_) => Ok(Ok(Fitted { index, writer, kinds, chosen, rebuilt: None })),
+        Some(_) => Ok(Ok(Fitted { index, writer, kinds, chosen, older, rebuilt: None })),
     }
 }
 

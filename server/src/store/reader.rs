@@ -159,6 +159,27 @@ impl Reader {
         Ok(found)
     }
 
+    /// The tid of the newest revision of a cell if it is newer than a base, deletions included. Pack takes a deletion away
+    /// with all that was before it; so where there is nothing at all, a base older than what is packed proves nothing.
+    pub fn newer(&self, cell: &Cell, base: Tid) -> Result<Option<Tid>, StoreError> {
+        let newest = self.newest(cell)?;
+        if newest.is_none() && base != Tid::NONE {
+            self.check_packed(base)?;
+        }
+        Ok(newest.filter(|tid| *tid > base))
+    }
+
+    /// The revision of a cell that was the newest as of a base, for a merge: also of a base older than what is packed, as
+    /// long as pack has left it. (Pack takes the older revisions of a cell first, so what it has left was not followed by
+    /// one that it took.)
+    pub fn as_of(&self, cell: &Cell, base: Tid) -> Result<Option<Revision>, StoreError> {
+        let found = self.get_unpacked(cell, base)?;
+        if found.is_none() {
+            self.check_packed(base)?;
+        }
+        Ok(found)
+    }
+
     /// The revision of a cell that a snapshot sees; `None`: none at or before `at`. A deletion is a revision.
     pub fn get(&self, cell: &Cell, at: Tid) -> Result<Option<Revision>, StoreError> {
         let found = self.get_unpacked(cell, at)?;

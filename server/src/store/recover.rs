@@ -14,7 +14,7 @@ use super::StoreError;
 use super::disk::Disk;
 use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader};
 use super::log::batches::{Batch, Batches, Stop};
-use super::log::segments::{self, LOG_DIR, Segment, segment_path};
+use super::log::segments::{self, LOG_DIR, PART, Segment, segment_path};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zeolite_proto::Tid;
@@ -36,6 +36,10 @@ impl Found {
     pub(crate) fn find(disk: &dyn Disk) -> Result<Found, StoreError> {
         let io = |error| StoreError::Io { what: "listing the log".to_owned(), error };
         let names = disk.list(LOG_DIR).map_err(io)?;
+        for name in names.iter().filter(|name| name.ends_with(PART)) {
+            let path = format!("{LOG_DIR}/{name}");
+            disk.remove(&path).map_err(|error| StoreError::Io { what: format!("removing {path}"), error })?;
+        }
         let files: Vec<_> = names.iter().filter_map(|name| segments::parse_name(name)).collect();
         let last = files.iter().map(|(number, _)| *number).max();
         let mut all: BTreeMap<u32, BTreeMap<u16, Arc<Segment>>> = BTreeMap::new();
@@ -70,15 +74,15 @@ impl Found {
         self.all.values().flat_map(BTreeMap::values).next().map(|segment| segment.header.store_id)
     }
 
-    /// Takes of each number the wanted generation (0 when the wish names none), or, when `wanted` is `None`, the newest.
-    /// `Err`: the number of the first segment that does not have it.
+    /// Takes of each number the newest generation that is wanted (0 when the wish names none), or, when `wanted` is `None`,
+    /// the newest that there is. `Err`: the number of the first segment that lacks one.
     pub(crate) fn choose(&self, wanted: Option<&[(u32, u16)]>) -> Result<Vec<Arc<Segment>>, u32> {
         let pick = |(number, generations): (&u32, &BTreeMap<u16, Arc<Segment>>)| {
             let found = match wanted {
                 None => generations.values().next_back(),
                 Some(wanted) => {
-                    let named = wanted.iter().find(|(named, _)| named == number).map_or(0, |(_, wanted)| *wanted);
-                    generations.get(&named)
+                    let named = wanted.iter().filter(|(named, _)| named == number).map(|(_, wanted)| *wanted).max();
+                    generations.get(&named.unwrap_or(0))
                 }
             };
             found.cloned().ok_or(*number)
@@ -86,10 +90,19 @@ impl Found {
         self.all.iter().map(pick).collect()
     }
 
-    /// Removes the files of the generations that were not chosen.
-    pub(crate) fn remove_others(&self, disk: &dyn Disk, chosen: &[Arc<Segment>]) -> Result<(), StoreError> {
+    /// The wanted generations that are not the newest of their segment: pack was changing over from them.
+    pub(crate) fn older(&self, wanted: &[(u32, u16)], chosen: &[Arc<Segment>]) -> Result<Vec<Arc<Segment>>, u32> {
+        let is_chosen = |id: &(u32, u16)| chosen.iter().any(|new| (new.header.number, new.header.generation) == *id);
+        let find = |(number, generation): &(u32, u16)| {
+            self.all.get(number).and_then(|all| all.get(generation)).cloned().ok_or(*number)
+        };
+        wanted.iter().filter(|id| !is_chosen(id)).map(find).collect()
+    }
+
+    /// Removes the files of the generations that are not kept.
+    pub(crate) fn remove_others(&self, disk: &dyn Disk, kept: &[&Arc<Segment>]) -> Result<(), StoreError> {
         for segment in self.all.values().flat_map(BTreeMap::values) {
-            if !chosen.iter().any(|kept| Arc::ptr_eq(kept, segment)) {
+            if !kept.iter().any(|kept| Arc::ptr_eq(kept, segment)) {
                 remove(disk, segment.header.number, segment.header.generation)?;
             }
         }

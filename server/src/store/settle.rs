@@ -20,8 +20,8 @@ use zeolite_proto::Cell;
 
 /// Moves what is published into the index.
 pub struct Settler {
-    state: Arc<State>,
-    writer: IndexWriter,
+    pub(super) state: Arc<State>,
+    pub(super) writer: IndexWriter,
 }
 
 /// What still waits after a settle.

@@ -91,7 +91,6 @@ impl State {
     }
 
     /// Refuses older snapshots from now on; pack calls it before it takes the first revision away.
-    #[expect(dead_code, reason = "the hook for pack")]
     pub(crate) fn set_packed_to(&self, tid: Tid) {
         self.packed_to.fetch_max(tid.0, Ordering::SeqCst);
     }

@@ -97,6 +97,16 @@ impl Revision {
         let kind = KindId(row.try_get_u32_le().ok()?);
         (row.try_get_u8().ok()? & DELETED == 0).then_some(kind)
     }
+
+    /// Whether a row's record refers to other objects, without reading the rest.
+    pub(crate) fn refers(row: &[u8]) -> bool {
+        row.get(4).is_some_and(|flags| flags & HAS_REFS != 0)
+    }
+
+    /// Whether a row is a deletion, without reading the rest.
+    pub(crate) fn is_deleted(row: &[u8]) -> bool {
+        row.get(4).is_some_and(|flags| flags & DELETED != 0)
+    }
 }
 
 /// The row of a kind: objects 8, version 4, class.
@@ -235,6 +245,7 @@ mod tests {
             let bytes = row.encode();
             assert_eq!(Revision::parse(&bytes), Some(row));
             assert_eq!(Revision::live_kind(&bytes), (!deleted).then_some(KindId(5)));
+            assert_eq!((Revision::is_deleted(&bytes), Revision::refers(&bytes)), (deleted, !deleted));
             (0..bytes.len()).for_each(|cut| drop(Revision::parse(&bytes[..cut])));
         }
         let position = Position { segment: 1, generation: 0, offset: 64 };

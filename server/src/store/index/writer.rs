@@ -4,6 +4,8 @@
 //! Beside the revisions it keeps the exact counts of live objects of each kind: for each plain cell that a draft touches
 //! it looks up once what the object was before, and at the end compares that with what it is then.
 
+mod packing;
+
 use super::rows::{self, Covered, Revision};
 use super::{Change, Index, Table, View, bad_row, keys};
 use crate::store::StoreError;

@@ -150,13 +150,24 @@ impl Appender {
         batch_len(txns)
     }
 
+    /// Begins a new segment, unless the current one has nothing in it: pack rewrites only what is not appended to.
+    /// Everything appended must be published.
+    pub fn roll(&mut self) -> Result<(), StoreError> {
+        match self.poison() {
+            Some(reason) => Err(StoreError::Poisoned { reason: reason.to_owned() }),
+            None if self.end == SEGMENT_HEADER_LEN as u64 => Ok(()),
+            None => self.begin_segment(),
+        }
+    }
+
     // Begins a new segment when the current one is full.
     fn make_room(&mut self, len: u64) -> Result<(), StoreError> {
         let empty = self.end == SEGMENT_HEADER_LEN as u64;
         let fits = self.end < self.state.settings.segment_bytes_max && self.end + len <= u64::from(u32::MAX);
-        if empty || fits {
-            return Ok(());
-        }
+        if empty || fits { Ok(()) } else { self.begin_segment() }
+    }
+
+    fn begin_segment(&mut self) -> Result<(), StoreError> {
         let Some(number) = self.segment.header.number.checked_add(1) else {
             return Err(StoreError::Refused { what: "the log has 2^32 segments".to_owned() });
         };

@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The directory of the log.
 pub(crate) const LOG_DIR: &str = "log";
 
+/// What a file's name ends with while pack writes it: no segment yet.
+pub(crate) const PART: &str = ".part";
+
 /// An open segment file. Whoever holds it can read it, also after pack retired it.
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
@@ -149,7 +152,6 @@ impl Segments {
     }
 
     /// Lets readers find a generation no longer; those who have it go on reading. The file is the caller's to remove.
-    #[expect(dead_code, reason = "the hook for pack")]
     pub(crate) fn retire(&self, number: u32, generation: u16) -> Option<Arc<Segment>> {
         self.catalogue.write().files.remove(&(number, generation))
     }

@@ -82,11 +82,16 @@ impl Reader {
             Some(known) => known,
             None => first_newer(self.state.index.view()?.as_ref(), &range, newer_than)?,
         };
-        Ok(match (waiting, settled) {
+        let found = match (waiting, settled) {
             (Some(waiting), Some(settled)) if waiting.0 == settled.0 => Some((waiting.0, waiting.1.max(settled.1))),
             // The index was asked up to the waiting one only.
             (waiting, settled) => settled.or(waiting),
-        })
+        };
+        if found.is_none() && newer_than != Tid::NONE {
+            // Pack takes a deletion away with all that was before it: of an older base nothing is known.
+            self.check_packed(newer_than)?;
+        }
+        Ok(found)
     }
 
     fn page(

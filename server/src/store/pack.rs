@@ -1,0 +1,265 @@
+//! Owns pack: history and unreachable objects go, by rewriting segments beside the running server.
+//!
+//! ```text
+//!   survey   one pass over the index: what goes, from which segments; which objects there are
+//!   sieve    from the root along references: what is not reached is garbage
+//!   for each segment from which something goes, the oldest first:
+//!     copy   what stays ──> next generation of the segment, complete and on the disk before it has a name
+//!     shift  the index changes over in small commits, the last one durable; then the old file is removed
+//! ```
+//! [`Packer`] has these steps; whoever runs them (the engine, a test) calls them in order and may do anything between two
+//! calls of its `step`: no lock is held and no view of the index is open then. The store has no threads of its own.
+//!
+//! **What stays.** Packed to a tid F, a store answers every question about F and later as before: of each cell the
+//! revisions newer than F and the one that F sees (see `keep`), and every object that is reached (see `sieve`). Older
+//! snapshots are refused, durably, before the first revision goes; a read that was under way looks again at its end.
+//!
+//! **Oldest segment first.** A deletion may go only after what it deletes: else an index that is rebuilt from a
+//! half-packed log would bring the cell back. As revisions of a cell lie in the log in their order, the order of the
+//! segments is enough.
+//!
+//! **Why nothing that is committed meanwhile is lost.** F stands still, so commits only add to what stays. They can make
+//! garbage reachable again: by writing to an object, or a reference to it. What was committed up to the end of the
+//! survey is in the index and followed there; what comes later is read from the log and touched ([`Packer::catch_up`]).
+//! Between the last catching up and the removal nothing may slip in: so the engine first tells its sequencer, the one
+//! place that all commits pass in order, to refuse what writes to or refers to the garbage; then waits until everything
+//! sealed before that is visible; then catches up once more. After it the garbage is settled, and removing it takes as
+//! long as it takes. What it rescues in between is taken off the list with everything reached from there.
+//!
+//! **A crash at any point.** The index names the generations that it points to. A file that it does not name is removed
+//! at opening; two that it names are a change-over to be done again (see `shift`). Without an index the newest generation
+//! counts; it is complete. A part of the garbage may be left, and go with the next pack; `verify` asks only for
+//! references from what is reached.
+//!
+//! Not done: neighbours that have become small are not merged; a segment is rewritten for one revision as for a million.
+
+pub(crate) mod copy;
+pub(crate) mod keep;
+pub(crate) mod shift;
+pub(crate) mod sieve;
+mod survey;
+
+use super::StoreError;
+use super::reader::Reader;
+use super::settle::Settler;
+use super::state::State;
+use copy::Cut;
+use parking_lot::Mutex;
+use roaring::RoaringTreemap;
+use shift::Shift;
+use sieve::Sieve;
+use std::sync::Arc;
+use survey::Survey;
+use zeolite_proto::{Oid, Tid};
+
+// Log read at once when catching up with commits.
+const CATCH_UP_BYTES: u64 = 1 << 20;
+// Transactions settled at once when pack needs them in the index.
+const SETTLE_TXNS: usize = 4096;
+
+/// What a pack is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Going over the index; units: oids.
+    Survey,
+    /// Following references; units: objects.
+    Mark,
+    /// Counting what is garbage; units: objects.
+    Garbage,
+    /// Reading what was committed meanwhile; units: transactions.
+    CatchUp,
+    /// Waiting for the index to have what is published; units: transactions.
+    Settle,
+    /// Writing segments anew; units: bytes of log.
+    Copy,
+    /// Changing the index over; units: bytes of log.
+    Shift,
+}
+
+impl Stage {
+    /// The stage in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Stage::Survey => "looking for old revisions",
+            Stage::Mark => "following references",
+            Stage::Garbage => "counting unreachable objects",
+            Stage::CatchUp => "catching up with commits",
+            Stage::Settle => "waiting for the index",
+            Stage::Copy => "rewriting segments",
+            Stage::Shift => "changing the index over",
+        }
+    }
+}
+
+/// Is told how far a stage has come: done, of how many. May pause; an error ends the pack there.
+pub type Stepper<'a> = dyn FnMut(Stage, u64, u64) -> Result<(), StoreError> + 'a;
+
+/// What a pack took, or would take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Packed {
+    /// Revisions.
+    pub revisions: u64,
+    /// Unreachable objects.
+    pub objects: u64,
+    /// Log before.
+    pub bytes_before: u64,
+    /// Log after; of a forecast about.
+    pub bytes_after: u64,
+}
+
+/// One pack on its way. There is at most one at a time.
+pub struct Packer {
+    state: Arc<State>,
+    settler: Arc<Mutex<Settler>>,
+    to: Tid,
+    survey: Survey,
+    sieve: Option<Sieve>,
+    seen_to: Tid,
+}
+
+impl Packer {
+    /// Looks over the store, to be packed to a tid that is not newer than what is visible.
+    pub fn new(
+        reader: &Reader,
+        settler: Arc<Mutex<Settler>>,
+        to: Tid,
+        step: &mut Stepper<'_>,
+    ) -> Result<Packer, StoreError> {
+        let state = reader.state.clone();
+        let to = to.min(state.visible()).max(state.packed_to());
+        // A snapshot at `to` must be in the index whole.
+        settle(&state, &settler, to, step)?;
+        let survey = Survey::new(&state, to, step)?;
+        let seen_to = survey.seen_to;
+        Ok(Packer { state, settler, to, survey, sieve: None, seen_to })
+    }
+
+    /// The tid to which history goes.
+    pub fn to(&self) -> Tid {
+        self.to
+    }
+
+    /// Looks for what cannot be reached from these objects. `false`: the first of them was never written, so that nothing
+    /// could be reached from it; then nothing is garbage.
+    pub fn find_garbage(&mut self, roots: &[Oid], step: &mut Stepper<'_>) -> Result<bool, StoreError> {
+        if !roots.first().is_some_and(|root| self.survey.objects.contains(root.0)) {
+            return Ok(false);
+        }
+        let mut sieve = Sieve::new(self.survey.objects.clone(), self.to);
+        roots.iter().for_each(|oid| sieve.touch(*oid));
+        self.survey.young.iter().for_each(|oid| sieve.touch(Oid(oid)));
+        sieve.drain(&self.state, step)?;
+        self.sieve = Some(sieve);
+        Ok(true)
+    }
+
+    /// Takes off the garbage what was committed since the last time has reached; how many transactions that were.
+    pub fn catch_up(&mut self, step: &mut Stepper<'_>) -> Result<u64, StoreError> {
+        let Some(sieve) = &mut self.sieve else { return Ok(0) };
+        let reader = Reader::new(self.state.clone());
+        let (visible, mut count) = (self.state.visible(), 0);
+        while self.seen_to < visible {
+            let txns = reader.txns(self.seen_to.next(), visible, CATCH_UP_BYTES)?;
+            let Some(last) = txns.last() else { break };
+            self.seen_to = last.tid;
+            count += txns.len() as u64;
+            txns.iter().for_each(|txn| sieve.touch_txn(txn));
+            step(Stage::CatchUp, count, count)?;
+        }
+        self.seen_to = self.seen_to.max(visible);
+        sieve.drain(&self.state, step)?;
+        Ok(count)
+    }
+
+    /// Takes objects off the garbage, with everything that they refer to.
+    pub fn rescue(&mut self, oids: impl IntoIterator<Item = Oid>, step: &mut Stepper<'_>) -> Result<(), StoreError> {
+        let Some(sieve) = &mut self.sieve else { return Ok(()) };
+        oids.into_iter().for_each(|oid| sieve.touch(oid));
+        sieve.drain(&self.state, step)
+    }
+
+    /// The objects that would go, as it stands.
+    pub fn garbage(&self) -> RoaringTreemap {
+        self.sieve.as_ref().map(|sieve| sieve.left().clone()).unwrap_or_default()
+    }
+
+    /// What would go; the garbage is counted in and must not grow any more.
+    pub fn forecast(&mut self, step: &mut Stepper<'_>) -> Result<Packed, StoreError> {
+        let garbage = self.garbage();
+        self.survey.add_garbage(&self.state, &garbage, step)?;
+        let drops = self.survey.drops.values();
+        let (revisions, bytes) = drops.fold((0, 0), |sum, drops| (sum.0 + drops.revisions, sum.1 + drops.bytes));
+        let bytes_before = self.log_bytes();
+        let bytes_after = bytes_before.saturating_sub(bytes);
+        Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after })
+    }
+
+    /// Whether something goes from the segment that is appended to: it must be ended before (`Appender::roll`).
+    pub fn needs_roll(&self) -> bool {
+        let last = self.state.segments.current().last().map_or(0, |segment| segment.header.number);
+        self.survey.drops.contains_key(&last)
+    }
+
+    /// Does it, after the forecast. The transactions behind `keys_after` keep their commit keys. On an error what was
+    /// done stays done, and another pack goes on.
+    pub fn run(&mut self, keys_after: Tid, step: &mut Stepper<'_>) -> Result<Packed, StoreError> {
+        finish_begun(&self.state, &self.settler, step)?;
+        let segments = self.state.segments.current();
+        // All but the last one are never appended to any more.
+        let closed = segments.len().saturating_sub(1);
+        let plan: Vec<_> = segments[..closed]
+            .iter()
+            .filter(|segment| self.survey.drops.contains_key(&segment.header.number))
+            .cloned()
+            .collect();
+        if let Some(last) = segments.last() {
+            settle(&self.state, &self.settler, last.header.base, step)?;
+        }
+        let garbage = self.garbage();
+        let bytes_before = self.log_bytes();
+        self.state.set_packed_to(self.to);
+        self.settler.lock().pack_to(self.to)?;
+        let all: u64 = plan.iter().map(|segment| segment.end()).sum();
+        let cut = Cut { to: self.to, garbage: &garbage, keys_after };
+        let (mut before, mut revisions) = (0, 0);
+        for old in plan {
+            let mut within = |stage, done, _: u64| step(stage, before + done, all);
+            if let Some(new) = copy::copy(&self.state, &old, &cut, &mut within)? {
+                revisions += Shift::new(old.clone(), new).run(&self.state, &self.settler, &mut within)?;
+            }
+            before += old.end();
+        }
+        Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after: self.log_bytes() })
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.state.segments.current().iter().map(|segment| segment.end()).sum()
+    }
+}
+
+/// Ends the change-overs that a failure or a crash has left half-way.
+pub(crate) fn finish_begun(state: &State, settler: &Mutex<Settler>, step: &mut Stepper<'_>) -> Result<(), StoreError> {
+    let begun = settler.lock().begun_shifts();
+    for (number, old, new) in begun {
+        let find = |generation| state.segments.find(number, generation);
+        let missing = || StoreError::Index(format!("segment {number} has lost a generation that the index names"));
+        let (old, new) = (find(old).ok_or_else(missing)?, find(new).ok_or_else(missing)?);
+        Shift::new(old, new).run(state, settler, step)?;
+    }
+    Ok(())
+}
+
+// Lets the index take everything up to a tid.
+fn settle(state: &State, settler: &Mutex<Settler>, to: Tid, step: &mut Stepper<'_>) -> Result<(), StoreError> {
+    while state.overlay.settled() < to {
+        let left = settler.lock().settle(SETTLE_TXNS)?;
+        if left.txns == 0 {
+            break;
+        }
+        step(Stage::Settle, 0, left.txns as u64)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Owns the copying of one segment into its next generation, without what goes.
+//!
+//! ```text
+//!   0000000003.0000.seg ──── kept writes, with their transactions ────> 0000000003.0001.seg.part
+//!                                          written and synced in portions; complete: renamed to 0000000003.0001.seg
+//! ```
+//! A file has a segment's name only when it is complete and on the disk, so opening may trust the newest generation it
+//! finds even when there is no index. Every transaction keeps its tid, commit key and note; one of which nothing is left
+//! goes too, unless its commit key may still be asked for.
+
+use super::keep::{Rule, Verdict};
+use super::{Stage, Stepper};
+use crate::store::frame::{SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
+use crate::store::index::rows::Revision;
+use crate::store::index::{Table, View, bad_row, keys};
+use crate::store::log::appender::is_full;
+use crate::store::log::batches::{Batch, Batches};
+use crate::store::log::segments::{LOG_DIR, PART, Segment, segment_path};
+use crate::store::state::State;
+use crate::store::{StoreError, Txn, TxnWrite};
+use roaring::RoaringTreemap;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use zeolite_proto::Tid;
+
+// Transactions are gathered into batches of about this size; smaller in tests, so that they see the seams.
+const BATCH_BYTES: u64 = if cfg!(test) { 1024 } else { 256 << 10 };
+const BATCH_TXNS: usize = 1024;
+// After so many bytes they are synced: a live commit's fdatasync never waits for more of ours.
+const SYNC_BYTES: u64 = 4 << 20;
+// Room that must be left for commits while a segment is in the disk twice.
+const ROOM_LEFT_BYTES: u64 = 64 << 20;
+
+/// What goes.
+pub(crate) struct Cut<'a> {
+    /// History before this.
+    pub(crate) to: Tid,
+    /// Objects that nothing refers to.
+    pub(crate) garbage: &'a RoaringTreemap,
+    /// A transaction newer than this is kept even when nothing of it is left, for its commit key.
+    pub(crate) keys_after: Tid,
+}
+
+/// Writes the next generation of a segment; `None`: nothing goes from it, and it stays as it is.
+pub(crate) fn copy(
+    state: &State,
+    old: &Arc<Segment>,
+    cut: &Cut<'_>,
+    step: &mut Stepper<'_>,
+) -> Result<Option<Arc<Segment>>, StoreError> {
+    let number = old.header.number;
+    let Some(generation) = old.header.generation.checked_add(1) else {
+        return Err(StoreError::Refused { what: format!("segment {number} was packed 65,535 times; copy the store") });
+    };
+    let free = state.disk.free_bytes().unwrap_or(u64::MAX);
+    if free < old.end().saturating_add(ROOM_LEFT_BYTES) {
+        return Err(StoreError::DiskFull);
+    }
+    let header = SegmentHeader { generation, packed_to: old.header.packed_to.max(cut.to), ..old.header };
+    let path = format!("{}{PART}", segment_path(number, generation));
+    let copied = Writer::begin(state, header, &path).and_then(|writer| fill(state, old, cut, writer, step));
+    match copied {
+        Ok(Some(end)) => finish(state, &path, header, end).map(Some).inspect_err(|_| remove(state, &path)),
+        Ok(None) => {
+            remove(state, &path);
+            Ok(None)
+        }
+        Err(error) => {
+            remove(state, &path);
+            Err(error)
+        }
+    }
+}
+
+// Copies what stays; the end of the file, or `None` when nothing went.
+fn fill(
+    state: &State,
+    old: &Arc<Segment>,
+    cut: &Cut<'_>,
+    mut writer: Writer<'_>,
+    step: &mut Stepper<'_>,
+) -> Result<Option<u64>, StoreError> {
+    let mut batches = Batches::new(old.clone(), SEGMENT_HEADER_LEN as u64, old.header.base);
+    let mut went = false;
+    while let Some(batch) = batches.next().map_err(|stop| stop.damage(old))? {
+        went |= keep(state, cut, batch, &mut writer)?;
+        if writer.is_full() {
+            writer.write()?;
+            step(Stage::Copy, batches.at(), old.end())?;
+        }
+    }
+    writer.write()?;
+    writer.sync()?;
+    Ok(went.then_some(writer.end))
+}
+
+// Gives the writer what stays of a batch; whether anything went.
+fn keep(state: &State, cut: &Cut<'_>, batch: Batch, writer: &mut Writer<'_>) -> Result<bool, StoreError> {
+    let mut went = false;
+    let view = state.index.view()?;
+    for parsed in batch.txns {
+        let mut txn = parsed.txn;
+        let mut writes = Vec::with_capacity(txn.writes.len());
+        for write in txn.writes {
+            if stays(view.as_ref(), cut, txn.tid, &write)? {
+                writes.push(write);
+            } else {
+                went = true;
+            }
+        }
+        txn.writes = writes;
+        if txn.writes.is_empty() && txn.tid <= cut.keys_after {
+            went = true;
+        } else {
+            writer.push(txn);
+        }
+    }
+    Ok(went)
+}
+
+fn stays(view: &dyn View, cut: &Cut<'_>, tid: Tid, write: &TxnWrite) -> Result<bool, StoreError> {
+    if tid > cut.to {
+        return Ok(true);
+    }
+    if cut.garbage.contains(write.cell.oid.0) {
+        return Ok(false);
+    }
+    // The newest revision that a snapshot at the cut sees. One that is not in the index went in an earlier pack.
+    let (from, end) = (keys::revision(&write.cell, cut.to), keys::after_cell(write.cell.oid, &write.cell.key));
+    let mut rule = Rule::new(cut.to);
+    let (mut stays, mut bad) = (false, false);
+    view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&end), false, &mut |key, row| {
+        match rule.judge(key, Revision::is_deleted(row)) {
+            Some((seen, verdict)) => stays = seen == tid && verdict == Verdict::Seen,
+            None => bad = true,
+        }
+        false
+    })?;
+    if bad { Err(bad_row(Table::Revisions)) } else { Ok(stays) }
+}
+
+// Gives the complete file its name.
+fn finish(state: &State, path: &str, header: SegmentHeader, end: u64) -> Result<Arc<Segment>, StoreError> {
+    let disk = state.disk.as_ref();
+    let named = segment_path(header.number, header.generation);
+    let io = |error| StoreError::Io { what: format!("naming {named}"), error };
+    disk.rename(path, &named).and_then(|()| disk.sync_dir(LOG_DIR)).map_err(io)?;
+    let file = disk.open(&named, false).map_err(io)?;
+    Ok(Arc::new(Segment::new(header, file, end)))
+}
+
+fn remove(state: &State, path: &str) {
+    if let Err(error) = state.disk.remove(path) {
+        tracing::warn!(path, %error, "an unfinished file of pack is left over; the next start removes it");
+    }
+}
+
+/// The file that is being written.
+struct Writer<'a> {
+    path: &'a str,
+    segment: Segment,
+    txns: Vec<Txn>,
+    waiting_bytes: u64,
+    buffer: Vec<u8>,
+    end: u64,
+    unsynced_bytes: u64,
+}
+
+impl Writer<'_> {
+    fn begin<'a>(state: &State, header: SegmentHeader, path: &'a str) -> Result<Writer<'a>, StoreError> {
+        let file = state.disk.open(path, true).and_then(|file| {
+            file.set_len(0)?;
+            file.write_all_at(&header.encode(), 0)?;
+            Ok(file)
+        });
+        let end = SEGMENT_HEADER_LEN as u64;
+        let segment = Segment::new(header, file.map_err(|error| failed(path, error))?, end);
+        let (txns, buffer) = (Vec::new(), Vec::new());
+        Ok(Writer { path, segment, txns, waiting_bytes: 0, buffer, end, unsynced_bytes: 0 })
+    }
+
+    fn push(&mut self, txn: Txn) {
+        let size = |write: &TxnWrite| 32 + (write.cell.key.len() + write.record.as_ref().map_or(0, |r| r.len())) as u64;
+        self.waiting_bytes += 40 + txn.note.len() as u64 + txn.writes.iter().map(size).sum::<u64>();
+        self.txns.push(txn);
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting_bytes >= BATCH_BYTES || self.txns.len() >= BATCH_TXNS
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        if self.txns.is_empty() {
+            return Ok(());
+        }
+        let len = batch_len(&self.txns)?;
+        encode_batch(&mut self.buffer, self.segment.salt, &self.txns, &mut Vec::new());
+        self.segment.file.write_all_at(&self.buffer, self.end).map_err(|error| failed(self.path, error))?;
+        self.txns.clear();
+        self.waiting_bytes = 0;
+        self.end += len;
+        self.unsynced_bytes += len;
+        if self.unsynced_bytes >= SYNC_BYTES {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.unsynced_bytes = 0;
+        self.segment.file.sync_data().map_err(|error| failed(self.path, error))
+    }
+}
+
+// A failure here poisons nothing: the log itself was not touched.
+fn failed(path: &str, error: io::Error) -> StoreError {
+    if is_full(&error) { StoreError::DiskFull } else { StoreError::Io { what: format!("writing {path}"), error } }
+}

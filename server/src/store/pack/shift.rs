@@ -1,0 +1,230 @@
+//! Owns the change-over of the index from one generation of a segment to the next: what moved points there, what went is
+//! taken out.
+//!
+//! ```text
+//!   old   txn 1: a b c   txn 2: a d   txn 3: c        both files read side by side, in order:
+//!   new   txn 1:   b                  txn 3: c        a/1 gone · b/1 moved · c/1 gone · a/2 gone · d/2 gone · c/3 moved
+//! ```
+//! What changes follows from the two files alone. So a change-over needs no plan on the disk: the index only names both
+//! generations while it goes on, and whoever finds that (the next pack, or opening after a crash) does it again from the
+//! beginning; a row that is right already stays as it is.
+//!
+//! It is done in portions, each one commit of the index under the settler's lock. Between two of them readers find
+//! records in either generation. The last one is durable; after that nothing points to the old file, and it is removed.
+
+use super::{Stage, Stepper};
+use crate::store::StoreError;
+use crate::store::frame::{ParsedTxn, SEGMENT_HEADER_LEN};
+use crate::store::log::batches::Batches;
+use crate::store::log::segments::{LOG_DIR, Segment, segment_path};
+use crate::store::log::{Place, Position};
+use crate::store::settle::Settler;
+use crate::store::state::State;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use zeolite_proto::{Cell, Tid};
+
+// One portion: so many writes that its commit takes about as long as one settle; few in tests, so that they see the seams.
+const PORTION_WRITES: usize = if cfg!(test) { 4 } else { 2048 };
+// Batches of the new file get a row in `Places` when they are this far from the last one that has.
+const PLACE_EVERY_BYTES: u64 = 64 << 10;
+
+/// The change-over of one segment.
+pub(crate) struct Shift {
+    old: Arc<Segment>,
+    new: Arc<Segment>,
+    from: Stream,
+    to: Stream,
+    // The old file is worked off up to here.
+    done: Tid,
+    place: Option<u64>,
+    began: bool,
+}
+
+/// What one commit of the index changes.
+pub(crate) struct Portion {
+    pub(crate) number: u32,
+    pub(crate) generations: (u16, u16),
+    /// Set in the first one.
+    pub(crate) first: bool,
+    /// Set in the last one.
+    pub(crate) last: bool,
+    /// The tids it covers: behind the first, up to the second.
+    pub(crate) tids: (Tid, Tid),
+    pub(crate) places: Vec<(Tid, Position)>,
+    pub(crate) moved: Vec<(Cell, Tid, Place)>,
+    pub(crate) gone: Vec<(Cell, Tid)>,
+}
+
+/// The transactions of a file, one after the other, with where their batch begins.
+struct Stream {
+    segment: Arc<Segment>,
+    batches: Batches,
+    ready: VecDeque<(Position, ParsedTxn)>,
+}
+
+impl Stream {
+    fn new(segment: &Arc<Segment>) -> Stream {
+        let batches = Batches::new(segment.clone(), SEGMENT_HEADER_LEN as u64, segment.header.base);
+        Stream { segment: segment.clone(), batches, ready: VecDeque::new() }
+    }
+
+    fn peek(&mut self) -> Result<Option<Tid>, StoreError> {
+        if self.ready.is_empty()
+            && let Some(batch) = self.batches.next().map_err(|stop| stop.damage(&self.segment))?
+        {
+            self.ready.extend(batch.txns.into_iter().map(|parsed| (batch.position, parsed)));
+        }
+        Ok(self.ready.front().map(|(_, parsed)| parsed.txn.tid))
+    }
+
+    // The next transaction if it has this tid.
+    fn take(&mut self, tid: Tid) -> Result<Option<(Position, ParsedTxn)>, StoreError> {
+        Ok(if self.peek()? == Some(tid) { self.ready.pop_front() } else { None })
+    }
+}
+
+impl Shift {
+    /// A change-over from its beginning. Both files are complete; the index may be anywhere between them.
+    pub(crate) fn new(old: Arc<Segment>, new: Arc<Segment>) -> Shift {
+        let (from, to) = (Stream::new(&old), Stream::new(&new));
+        let done = old.header.base;
+        Shift { old, new, from, to, done, place: None, began: false }
+    }
+
+    /// Does all of it, and tells how many revisions were gone. On an error the index names both generations, both can be read, and it may be begun again.
+    pub(crate) fn run(
+        mut self,
+        state: &State,
+        settler: &Mutex<Settler>,
+        step: &mut Stepper<'_>,
+    ) -> Result<u64, StoreError> {
+        state.segments.register(self.new.clone());
+        let mut gone = 0;
+        loop {
+            let portion = self.portion()?;
+            settler.lock().shift(&portion)?;
+            gone += portion.gone.len() as u64;
+            if portion.last {
+                break;
+            }
+            step(Stage::Shift, self.from.batches.at(), self.old.end())?;
+        }
+        let (number, generation) = (self.old.header.number, self.old.header.generation);
+        state.segments.make_current(number, self.new.header.generation);
+        state.segments.retire(number, generation);
+        let path = segment_path(number, generation);
+        if let Err(error) = state.disk.remove(&path).and_then(|()| state.disk.sync_dir(LOG_DIR)) {
+            tracing::warn!(path, %error, "a replaced segment is left over; the next start removes it");
+        }
+        Ok(gone)
+    }
+
+    // The next portion, read from the two files.
+    fn portion(&mut self) -> Result<Portion, StoreError> {
+        let mut portion = Portion {
+            number: self.old.header.number,
+            generations: (self.old.header.generation, self.new.header.generation),
+            first: !std::mem::replace(&mut self.began, true),
+            last: false,
+            tids: (self.done, self.done),
+            places: Vec::new(),
+            moved: Vec::new(),
+            gone: Vec::new(),
+        };
+        while portion.moved.len() + portion.gone.len() < PORTION_WRITES {
+            let Some(tid) = self.from.peek()? else {
+                if self.to.peek()?.is_some() {
+                    return Err(self.new.damaged(0, "it has transactions that its older generation does not have"));
+                }
+                portion.last = true;
+                break;
+            };
+            let Some((_, old)) = self.from.take(tid)? else { break };
+            let new = self.to.take(tid)?;
+            self.compare(&mut portion, old, new);
+            self.done = tid;
+        }
+        portion.tids.1 = self.done;
+        Ok(portion)
+    }
+
+    fn compare(&mut self, portion: &mut Portion, old: ParsedTxn, new: Option<(Position, ParsedTxn)>) {
+        let tid = old.txn.tid;
+        let (position, kept) = match new {
+            None => (None, Vec::new()),
+            Some((position, parsed)) => {
+                (Some(position), parsed.txn.writes.into_iter().zip(parsed.records).collect::<Vec<_>>())
+            }
+        };
+        if let Some(position) = position
+            && self.place.is_none_or(|last| position.offset >= last + PLACE_EVERY_BYTES)
+        {
+            self.place = Some(position.offset);
+            portion.places.push((tid, position));
+        }
+        let mut kept = kept.into_iter().peekable();
+        for write in old.txn.writes {
+            match (kept.next_if(|(left, _)| left.cell == write.cell), position) {
+                (Some((_, Some(record))), Some(position)) => {
+                    portion.moved.push((write.cell, tid, Place::of(position, record)));
+                }
+                // A deletion has no place.
+                (Some(_), _) => {}
+                (None, _) => portion.gone.push((write.cell, tid)),
+            }
+        }
+    }
+}
+
+impl Settler {
+    /// Says durably that history before a tid is going.
+    pub(crate) fn pack_to(&mut self, tid: Tid) -> Result<(), StoreError> {
+        let mut draft = self.writer.draft();
+        draft.pack_to(tid);
+        self.writer.commit(self.state.index.as_ref(), &self.state.kinds, draft, true)
+    }
+
+    /// The segments of which the index names two generations: number, older, newer.
+    pub(crate) fn begun_shifts(&self) -> Vec<(u32, u16, u16)> {
+        let named = &self.writer.covered().generations;
+        let pairs = named.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+        pairs.map(|pair| (pair[0].0, pair[0].1, pair[1].1)).collect()
+    }
+
+    /// Commits one portion of a change-over.
+    pub(crate) fn shift(&mut self, portion: &Portion) -> Result<(), StoreError> {
+        let state = &self.state;
+        let mut draft = self.writer.draft();
+        let view = state.index.view()?;
+        if portion.first {
+            let next = state.segments.current_from(portion.number.saturating_add(1));
+            let next = next.filter(|next| next.header.number > portion.number).ok_or_else(|| StoreError::Refused {
+                what: format!("segment {} is still appended to; it cannot be packed", portion.number),
+            })?;
+            let next = Position {
+                segment: next.header.number,
+                generation: next.header.generation,
+                offset: SEGMENT_HEADER_LEN as u64,
+            };
+            draft.begin_shift(portion.number, portion.generations, next);
+        }
+        draft.replace_places(view.as_ref(), portion.tids.0, portion.tids.1, &portion.places)?;
+        for (cell, tid) in &portion.gone {
+            draft.drop_revision(view.as_ref(), cell, *tid)?;
+        }
+        for (cell, tid, place) in &portion.moved {
+            draft.move_record(view.as_ref(), cell, *tid, *place)?;
+        }
+        if portion.last {
+            draft.end_shift(portion.number, portion.generations.1);
+        }
+        drop(view);
+        self.writer.commit(state.index.as_ref(), &state.kinds, draft, portion.last)?;
+        for (cell, _) in &portion.gone {
+            state.cache.settled(cell, None);
+        }
+        Ok(())
+    }
+}

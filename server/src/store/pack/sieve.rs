@@ -1,0 +1,166 @@
+//! Owns the search for objects that nothing refers to: `Sieve`, which begins with all of them and lets go of what is reached.
+//!
+//! Reached is: the root and the server's own object; every object with a revision newer than what is packed to; and what
+//! a kept revision of a reached object refers to, of the object itself or of any of its entries. What is left in the end is
+//! garbage. The index knows which records have references, so only those are read, in the order of the log.
+//!
+//! Memory: two bitmaps of oids, whatever the graph looks like; the frontier is one of them, worked off from the smallest oid
+//! on, because neighbours lie together in the index and often in the log.
+//!
+//! Commits go on meanwhile. What is packed to stands still, so what is kept only grows, and so does what is reached: it
+//! is enough to touch what every later transaction wrote and refers to (see `pack`).
+
+use super::keep::{Rule, Verdict};
+use super::{Stage, Stepper};
+use crate::store::index::rows::{Revision, Stored};
+use crate::store::index::{Table, bad_row, keys};
+use crate::store::log::Place;
+use crate::store::state::State;
+use crate::store::{StoreError, Txn};
+use roaring::RoaringTreemap;
+use std::ops::Bound;
+use zeolite_proto::record::Header;
+use zeolite_proto::{Oid, Tid};
+
+// Objects looked up under one view of the index, and rows: a view keeps pages of the index from being used again. Few in
+// tests, so that they see the seams.
+const VIEW_OBJECTS: usize = if cfg!(test) { 3 } else { 512 };
+const VIEW_ROWS: usize = if cfg!(test) { 5 } else { 8192 };
+
+/// The objects not reached yet, and those whose references are still to be followed.
+pub(crate) struct Sieve {
+    left: RoaringTreemap,
+    frontier: RoaringTreemap,
+    to: Tid,
+    reached: u64,
+}
+
+/// An object whose rows are being read, and where to go on: one with very many entries takes several views.
+struct Begun {
+    oid: Oid,
+    from: Vec<u8>,
+    rule: Rule,
+}
+
+/// The references of some objects, or the places of the records that have them.
+#[derive(Default)]
+struct Found {
+    oids: Vec<Oid>,
+    places: Vec<Place>,
+    objects: usize,
+    rows: usize,
+    bad: bool,
+}
+
+impl Sieve {
+    /// All these objects, none of them reached.
+    pub(crate) fn new(all: RoaringTreemap, to: Tid) -> Sieve {
+        Sieve { left: all, frontier: RoaringTreemap::new(), to, reached: 0 }
+    }
+
+    /// What is not reached: after [`Sieve::drain`], the garbage.
+    pub(crate) fn left(&self) -> &RoaringTreemap {
+        &self.left
+    }
+
+    /// An object is reached.
+    pub(crate) fn touch(&mut self, oid: Oid) {
+        if self.left.remove(oid.0) {
+            self.frontier.insert(oid.0);
+        }
+    }
+
+    /// A transaction newer than everything looked at: what it wrote is reached, and what that refers to.
+    pub(crate) fn touch_txn(&mut self, txn: &Txn) {
+        for write in &txn.writes {
+            self.touch(write.cell.oid);
+            if let Some(Ok(header)) = write.record.as_deref().map(Header::parse) {
+                header.refs().for_each(|oid| self.touch(oid));
+            }
+        }
+    }
+
+    /// Follows references until there are no more to follow.
+    pub(crate) fn drain(&mut self, state: &State, step: &mut Stepper<'_>) -> Result<(), StoreError> {
+        let mut begun = None;
+        loop {
+            let found = self.look(state, &mut begun)?;
+            if found.objects == 0 && begun.is_none() {
+                return Ok(());
+            }
+            self.reached += found.objects as u64;
+            self.follow(state, found)?;
+            step(Stage::Mark, self.reached, self.reached + self.frontier.len())?;
+        }
+    }
+
+    // Finds the references of the next objects, under one view of the index.
+    fn look(&mut self, state: &State, begun: &mut Option<Begun>) -> Result<Found, StoreError> {
+        let mut found = Found::default();
+        let view = state.index.view()?;
+        while found.objects < VIEW_OBJECTS && found.rows < VIEW_ROWS {
+            let Some(mut at) = begun.take().or_else(|| self.next()) else { break };
+            let end = keys::after_object(at.oid);
+            let mut cut = None;
+            view.range(Table::Revisions, Bound::Included(&at.from), Bound::Excluded(&end), false, &mut |key, row| {
+                found.take(&mut at.rule, key, row);
+                if found.rows >= VIEW_ROWS {
+                    // The key directly behind this one.
+                    cut = Some([key, &[0]].concat());
+                }
+                cut.is_none() && !found.bad
+            })?;
+            match cut {
+                Some(from) => *begun = Some(Begun { from, ..at }),
+                None => found.objects += 1,
+            }
+        }
+        Ok(found)
+    }
+
+    fn next(&mut self) -> Option<Begun> {
+        let oid = self.frontier.min()?;
+        self.frontier.remove(oid);
+        Some(Begun { oid: Oid(oid), from: keys::from_entry(Oid(oid), b""), rule: Rule::new(self.to) })
+    }
+
+    fn follow(&mut self, state: &State, mut found: Found) -> Result<(), StoreError> {
+        if found.bad {
+            return Err(bad_row(Table::Revisions));
+        }
+        found.oids.iter().for_each(|oid| self.touch(*oid));
+        found.places.sort_unstable_by_key(|place| (place.segment, place.offset));
+        for place in &found.places {
+            let segment = state.segments.find(place.segment, place.generation);
+            let segment = segment.ok_or_else(|| bad_row(Table::Revisions))?;
+            let record = segment.record(place)?;
+            match Header::parse(&record) {
+                Ok(header) => header.refs().for_each(|oid| self.touch(oid)),
+                Err(error) => return Err(segment.damaged(u64::from(place.offset), error.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    fn take(&mut self, rule: &mut Rule, key: &[u8], row: &[u8]) {
+        self.rows += 1;
+        let Some((_, verdict)) = rule.judge(key, Revision::is_deleted(row)) else {
+            self.bad = true;
+            return;
+        };
+        if verdict == Verdict::Past || !Revision::refers(row) {
+            return;
+        }
+        match Revision::parse(row).map(|row| row.record) {
+            Some(Stored::At(place)) => self.places.push(place),
+            Some(Stored::Inline(record)) => match Header::parse(&record) {
+                Ok(header) => self.oids.extend(header.refs()),
+                Err(_) => self.bad = true,
+            },
+            Some(Stored::Deleted) => {}
+            None => self.bad = true,
+        }
+    }
+}
