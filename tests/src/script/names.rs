@@ -39,6 +39,12 @@ impl Names {
         oid
     }
 
+    /// Names an object that is there already.
+    pub(super) fn name(&mut self, name: &str, oid: Oid) {
+        self.objects.insert(name.to_owned(), oid);
+        self.by_oid.insert(oid, name.to_owned());
+    }
+
     /// All named objects.
     pub(super) fn objects(&self) -> impl Iterator<Item = (&str, Oid)> {
         self.objects.iter().map(|(name, oid)| (name.as_str(), *oid))
@@ -130,9 +136,12 @@ impl Names {
         found.map(|(id, _)| *id).ok_or_else(|| format!("nothing has the number {number} so far"))
     }
 
-    /// The commit key of this name.
+    /// The commit key of this name; `key:7` is that of the fixtures' commit 7.
     pub(super) fn commit_key(&mut self, name: &str) -> CommitKey {
-        let next = self.keys.len() as u64 + 1;
+        if let Some(number) = name.strip_prefix("key:").and_then(|digits| digits.parse().ok()) {
+            return crate::support::work::key(number);
+        }
+        let next = 1_000_000 + self.keys.len() as u64;
         *self.keys.entry(name.to_owned()).or_insert_with(|| crate::support::work::key(next))
     }
 

@@ -4,7 +4,8 @@
 //!   set NAME VALUE                           a setting; counts from the next opening on
 //!   turn sequencer|writer|merger|settle · run · settle
 //!   crash [SEED] · kill · restart
-//!   disk full · disk room BYTES · disk roomy · disk fails OP PATH [SKIP] · disk edit PATH OFFSET
+//!   open DIR... (of the fixtures, one over the other) · name NAME OID
+//!   disk full · disk room BYTES · disk roomy · disk fails OP PATH [SKIP] · disk edit PATH OFFSET · disk remove PATH
 //!   clock +5s · clock back 1h
 //!   dump · log · times · history CELL · kinds · objects CLASS [BELOW [LIMIT]] · status · poisoned
 //! ```
@@ -20,8 +21,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 use zeolite_proto::{Cell, Tid};
 use zeolite_server::engine::{SYSTEM_OID, Turn};
-use zeolite_server::store::Range;
-use zeolite_server::store::disk::sim::SimOp;
+use zeolite_server::store::disk::sim::{SimDisk, SimOp};
+use zeolite_server::store::{Range, Txn};
 
 /// How many oids a script has for its names.
 const OIDS: u32 = 1000;
@@ -74,6 +75,15 @@ impl World {
             }
             return Ok(Vec::new());
         }
+        match words {
+            ["open", dirs @ ..] => return self.open(dirs),
+            ["name", name, oid] => {
+                let oid = oid.parse().map_err(|_| format!("{oid} is not an oid"))?;
+                self.names.name(name, oid);
+                return Ok(Vec::new());
+            }
+            _ => {}
+        }
         let house = self.house()?;
         match words {
             ["turn", which] => {
@@ -99,6 +109,35 @@ impl World {
             ["disk", rest @ ..] => self.disk(rest),
             ["clock", rest @ ..] => self.clock(rest),
             _ => self.show(words),
+        }
+    }
+
+    /// A house on a copy of the files of some fixtures; those of a later one replace those of an earlier one.
+    fn open(&mut self, dirs: &[&str]) -> Lines {
+        let disk = SimDisk::new();
+        for dir in dirs {
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(dir);
+            for part in ["", "log/"] {
+                let Ok(entries) = std::fs::read_dir(root.join(part)) else { continue };
+                let files = entries.filter_map(Result::ok).filter(|entry| entry.path().is_file());
+                for entry in files {
+                    let path = format!("{part}{}", entry.file_name().to_string_lossy());
+                    let bytes = std::fs::read(entry.path()).map_err(|error| format!("{path}: {error}"))?;
+                    disk.put(&path, bytes);
+                }
+            }
+        }
+        self.house = None;
+        match House::open(self.settings.clone(), disk) {
+            Ok(house) => {
+                let visible = house.engine().visible();
+                let own = |txn: &Txn| txn.writes.iter().all(|write| write.cell.oid == SYSTEM_OID);
+                let log = house.engine().log_page(Tid(1), Tid::NONE, 0).unwrap_or_default();
+                log.iter().filter(|txn| !own(txn)).for_each(|txn| self.names.learn(txn.tid));
+                self.house = Some(house);
+                Ok(vec![format!("open at {}", self.names.show_tid(visible))])
+            }
+            Err(error) => Ok(vec![format!("does not open: {}", self.names.tame(&error.to_string()))]),
         }
     }
 
@@ -136,6 +175,10 @@ impl World {
                 if !disk.edit(path, flip) {
                     return Err(format!("there is no file {path}"));
                 }
+            }
+            ["remove", path] => {
+                use zeolite_server::store::disk::Disk as _;
+                disk.remove(path).map_err(|error| error.to_string())?;
             }
             _ => return Err("the disk cannot do that".into()),
         }

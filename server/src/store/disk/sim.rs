@@ -142,6 +142,18 @@ impl SimDisk {
         true
     }
 
+    /// Puts a file there, durably; its name is made if there is none.
+    pub fn put(&self, path: &str, bytes: Vec<u8>) {
+        let mut world = self.world.lock();
+        let id = world.next_id;
+        world.next_id += 1;
+        let blocks = (0..(bytes.len() as u64).div_ceil(BLOCK_BYTES)).collect();
+        let content = Content { path: path.to_owned(), now: bytes.clone(), durable: bytes, unsynced: Vec::new(), blocks };
+        world.files.insert(id, content);
+        world.names.insert(path.to_owned(), id);
+        world.names_durable.insert(path.to_owned(), id);
+    }
+
     /// The bytes of a file as a reader sees them now.
     pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
         let world = self.world.lock();
