@@ -1,16 +1,23 @@
-//! Owns the operator's door: status, resolvers.
+//! Owns the operator's door: status, pack, verify, resolvers.
 //!
-//! Pack and verify are refused: the engine has neither yet.
+//! Pack and verify work on the blocking pool and stream their progress. A reader that goes away stops them; one that is
+//! slow misses progress, never the last message.
 
-use super::storage::refusal;
+use super::storage::{lost, refusal};
 use super::{Rpc, encode};
+use crate::engine::{Engine, PackOptions, PackProgress, PackReport};
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use zeolite_proto::wire::v1;
 use zeolite_proto::wire::v1::admin_server::Admin;
-use zeolite_proto::{Fault, FaultKind};
+use zeolite_proto::{Fault, FaultKind, Tid};
+
+/// Progress messages that wait for their reader.
+const PROGRESS_AHEAD: usize = 16;
 
 type Progress<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -22,6 +29,28 @@ pub(super) struct Administration {
 impl Administration {
     pub(super) fn new(rpc: Arc<Rpc>) -> Administration {
         Administration { rpc }
+    }
+
+    /// Runs `work` on the blocking pool; what it tells goes to the reader while there is room, its result always.
+    fn stream<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Engine>, &mut dyn FnMut(T) -> bool) -> Result<T, Fault> + Send + 'static,
+    ) -> Response<Progress<T>> {
+        let (messages, stream) = mpsc::channel(PROGRESS_AHEAD);
+        let rpc = self.rpc.clone();
+        tokio::spawn(async move {
+            let (told, engine) = (messages.clone(), rpc.calls.engine.clone());
+            let worked = tokio::task::spawn_blocking(move || {
+                work(&engine, &mut |progress| match told.try_send(Ok(progress)) {
+                    Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
+                    Err(mpsc::error::TrySendError::Closed(_)) => false,
+                })
+            });
+            let last = worked.await.unwrap_or_else(|_| Err(lost())).map_err(|fault| refusal(&rpc, &fault));
+            // A reader that has gone away stopped the work; it wants no answer.
+            drop(messages.send(last).await);
+        });
+        Response::new(Box::pin(ReceiverStream::new(stream)))
     }
 }
 
@@ -39,8 +68,13 @@ impl Admin for Administration {
         Ok(Response::new(status))
     }
 
-    async fn pack(&self, _request: Request<v1::PackRequest>) -> Result<Response<Self::PackStream>, Status> {
-        Err(refusal(&self.rpc, &Fault::new(FaultKind::Unsupported, "this server cannot pack; use a newer one")))
+    async fn pack(&self, request: Request<v1::PackRequest>) -> Result<Response<Self::PackStream>, Status> {
+        let request = request.into_inner();
+        Ok(self.stream(move |engine, tell| {
+            let options = PackOptions { keep_garbage: request.keep_garbage, dry_run: request.dry_run };
+            let report = engine.pack(Tid(request.tid), options, &mut |progress| tell(pack_progress(progress)))?;
+            Ok(pack_report(&report))
+        }))
     }
 
     async fn verify(&self, _request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
@@ -49,5 +83,27 @@ impl Admin for Administration {
 
     async fn resolvers(&self, _request: Request<v1::ResolversRequest>) -> Result<Response<v1::ResolversReply>, Status> {
         Ok(Response::new(encode::resolvers(self.rpc.calls.engine.registry())))
+    }
+}
+
+fn pack_progress(progress: PackProgress) -> v1::PackProgress {
+    v1::PackProgress {
+        stage: progress.stage,
+        done_units: progress.done_units,
+        total_units: progress.total_units,
+        ..Default::default()
+    }
+}
+
+fn pack_report(report: &PackReport) -> v1::PackProgress {
+    v1::PackProgress {
+        stage: "done".into(),
+        done: true,
+        packed_to: report.packed_to.0,
+        revisions_removed: report.revisions_removed,
+        objects_removed: report.objects_removed,
+        bytes_before: report.bytes_before,
+        bytes_after: report.bytes_after,
+        ..Default::default()
     }
 }

@@ -148,7 +148,8 @@ impl SimDisk {
         let id = world.next_id;
         world.next_id += 1;
         let blocks = (0..(bytes.len() as u64).div_ceil(BLOCK_BYTES)).collect();
-        let content = Content { path: path.to_owned(), now: bytes.clone(), durable: bytes, unsynced: Vec::new(), blocks };
+        let content =
+            Content { path: path.to_owned(), now: bytes.clone(), durable: bytes, unsynced: Vec::new(), blocks };
         world.files.insert(id, content);
         world.names.insert(path.to_owned(), id);
         world.names_durable.insert(path.to_owned(), id);
