@@ -5,6 +5,7 @@
 //!                         ├──> calls: decode › engine › encode        admin: status, pack, verify, resolvers
 //!   storage (unary)  ─────┘
 //!   outbox   one outgoing queue per session      feed   hello, replay, live invalidations
+//!   pump     wakes sessions for their feed, together
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
 //! ```
@@ -20,6 +21,7 @@ mod feed;
 mod health;
 mod outbox;
 mod parts;
+mod pump;
 mod restore;
 mod session;
 mod storage;
@@ -30,9 +32,11 @@ use crate::settings::SessionSettings;
 use calls::Calls;
 use outbox::{Outbox, fault_reply};
 use parking_lot::Mutex;
+use pump::{Pump, Pumping};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 use zeolite_proto::wire::DESCRIPTORS;
@@ -59,6 +63,8 @@ pub(crate) struct Rpc {
     long_calls: Arc<Semaphore>,
     parts_budget: Arc<parts::Budget>,
     health: watch::Sender<Serving>,
+    pump: Arc<Pump>,
+    _pumping: Pumping,
 }
 
 /// What the health service says.
@@ -72,6 +78,7 @@ enum Serving {
 impl Rpc {
     /// The rpc layer over an engine; must be called inside of the runtime that serves it.
     pub(crate) fn new(engine: Arc<Engine>, settings: SessionSettings) -> Arc<Rpc> {
+        let (pump, pumping) = Pump::start(Duration::from_millis(settings.feed_delay_ms));
         Arc::new(Rpc {
             calls: Calls::new(engine, settings.inline_cells_max),
             server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
@@ -81,6 +88,8 @@ impl Rpc {
             long_calls: Arc::new(Semaphore::new(settings.long_calls_max)),
             parts_budget: parts::Budget::new(settings.parts_bytes_max),
             health: watch::Sender::new(Serving::Yes),
+            pump,
+            _pumping: pumping,
             settings,
         })
     }

@@ -148,6 +148,8 @@ pub struct SessionSettings {
     pub feed_queue_bytes_max: usize,
     /// Batches of invalidations that wait in one session; beyond it the session is cut.
     pub feed_queue_batches_max: usize,
+    /// How long invalidations wait for an answer to be sent with, or for more of their kind, in milliseconds; 0: not at all.
+    pub feed_delay_ms: u64,
     /// How long what a cut session has not read is kept for it, in milliseconds.
     pub cut_linger_ms: u64,
     /// How long a new session may take to say hello, in milliseconds.
@@ -181,6 +183,7 @@ impl Default for SessionSettings {
             reply_queue_bytes_max: 16 << 20,
             feed_queue_bytes_max: 8 << 20,
             feed_queue_batches_max: 16 << 10,
+            feed_delay_ms: 1,
             cut_linger_ms: 10_000,
             hello_timeout_ms: 10_000,
             replay_cost_factor: 4,
@@ -269,6 +272,7 @@ impl SessionSettings {
         within(problems, "sessions.reply_queue_bytes_max", self.reply_queue_bytes_max as u64, 1 << 10, 1 << 32);
         within(problems, "sessions.feed_queue_bytes_max", self.feed_queue_bytes_max as u64, 1 << 10, 1 << 32);
         within(problems, "sessions.feed_queue_batches_max", self.feed_queue_batches_max as u64, 1, 1 << 24);
+        within(problems, "sessions.feed_delay_ms", self.feed_delay_ms, 0, 1000);
         within(problems, "sessions.cut_linger_ms", self.cut_linger_ms, 1, 3_600_000);
         within(problems, "sessions.hello_timeout_ms", self.hello_timeout_ms, 1, 3_600_000);
         within(problems, "sessions.replay_cost_factor", self.replay_cost_factor, 0, 1000);

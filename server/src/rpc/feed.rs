@@ -141,7 +141,8 @@ impl Greeter {
         if !self.hello.feed {
             return self.rpc.calls.engine.visible();
         }
-        let visible = self.rpc.calls.engine.subscribe(Arc::new(SessionFeed(self.outbox.clone())));
+        let sink = SessionFeed { outbox: self.outbox.clone(), pump: self.rpc.pump.clone() };
+        let visible = self.rpc.calls.engine.subscribe(Arc::new(sink));
         self.outbox.feed_begins_after(visible);
         visible
     }

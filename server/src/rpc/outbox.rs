@@ -20,6 +20,7 @@
 //! The lock is held for a push or a pop only, and nothing else is locked meanwhile.
 
 use super::encode;
+use super::pump::Pump;
 use crate::engine::FeedBatch;
 use crate::engine::feed::FeedSink;
 use crate::settings::SessionSettings;
@@ -75,6 +76,8 @@ struct Lane {
     feed_bytes: usize,
     /// Everything up to here was pushed.
     pushed_to: Tid,
+    /// The pump will look at this session.
+    noted: bool,
     waker: Option<Waker>,
 }
 
@@ -115,6 +118,7 @@ impl Outbox {
                 feed_batches: 0,
                 feed_bytes: 0,
                 pushed_to: Tid::NONE,
+                noted: false,
                 waker: None,
             }),
             limits: QueueLimits {
@@ -241,11 +245,21 @@ impl Outbox {
         });
     }
 
-    fn push_batch(&self, batch: &FeedBatch) -> (Pushed, Option<Waker>) {
+    /// The feed has waited long enough for an answer to go with it.
+    pub(super) fn feed_is_due(&self) {
+        let waker = {
+            let mut lane = self.lane.lock();
+            lane.noted = false;
+            if lane.frames.is_empty() { None } else { lane.waker.take() }
+        };
+        wake(waker);
+    }
+
+    fn push_batch(&self, batch: &FeedBatch) -> Pushed {
         let encoded = batch.encoded(encode::feed);
         let mut lane = self.lane.lock();
         if lane.phase == Phase::Ending || lane.phase == Phase::Closed {
-            return (Pushed::Over, None);
+            return Pushed::Over;
         }
         let over_bytes = lane.feed_bytes + encoded.len() > self.limits.feed_bytes_max;
         let over_batches = lane.feed_batches + 1 > self.limits.feed_batches_max;
@@ -258,7 +272,7 @@ impl Outbox {
             let cut = v1::Cut { tid: lane.pushed_to.0, reason };
             lane.push_notice(Reply::Cut(cut));
             lane.phase = Phase::Ending;
-            return (Pushed::Cut, lane.waker.take());
+            return Pushed::Cut(lane.waker.take());
         }
         lane.feed_batches += 1;
         lane.feed_bytes += encoded.len();
@@ -267,30 +281,41 @@ impl Outbox {
         }
         let frame = v1::ServerFrame { id: 0, reply: Some(Reply::Feed(encoded.clone())) };
         lane.frames.push_back(Queued { frame, bytes: encoded.len(), kind: QueuedKind::Feed });
-        (Pushed::Queued, lane.waker.take())
+        Pushed::Queued { first: !std::mem::replace(&mut lane.noted, true) }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Pushed {
-    Queued,
+    /// `first`: since the pump looked last.
+    Queued { first: bool },
     /// This push was beyond the limit.
-    Cut,
+    Cut(Option<Waker>),
     /// The session was over before.
     Over,
 }
 
 /// What the engine's writer thread holds of a session.
-pub(super) struct SessionFeed(pub(super) Arc<Outbox>);
+pub(super) struct SessionFeed {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) pump: Arc<Pump>,
+}
 
 impl FeedSink for SessionFeed {
     fn push(&self, batch: &Arc<FeedBatch>) -> bool {
-        let (pushed, waker) = self.0.push_batch(batch);
-        wake(waker);
-        if pushed == Pushed::Cut {
-            self.0.drop_later();
+        match self.outbox.push_batch(batch) {
+            Pushed::Queued { first } => {
+                if first {
+                    self.pump.note(self.outbox.clone());
+                }
+                true
+            }
+            Pushed::Cut(waker) => {
+                wake(waker);
+                self.outbox.drop_later();
+                false
+            }
+            Pushed::Over => false,
         }
-        pushed == Pushed::Queued
     }
 }
 
