@@ -143,6 +143,7 @@ impl View {
             reads.cell(cell);
         }
         if let Some(revision) = self.cached(cell) {
+            stay_fair().await;
             return Ok(revision);
         }
         let fetched = self.fetch(std::slice::from_ref(cell)).await?;
@@ -153,6 +154,7 @@ impl View {
         if let Some(reads) = &self.reads {
             cells.iter().for_each(|cell| reads.cell(cell));
         }
+        stay_fair().await;
         let mut found: Vec<Option<Revision>> = cells.iter().map(|cell| self.cached(cell)).collect();
         if found.iter().all(Option::is_none) {
             return self.fetch(cells).await;
@@ -239,6 +241,11 @@ impl View {
     pub(super) fn same_store(&self, attached: &Attached) -> Result<(), Failure> {
         same_store(self.epoch, attached)
     }
+}
+
+/// An answer from the cache waits for nothing: a loop of such reads would never give its thread to another task.
+async fn stay_fair() {
+    tokio::task::coop::consume_budget().await;
 }
 
 fn same_store(epoch: u64, attached: &Attached) -> Result<(), Failure> {
