@@ -137,7 +137,7 @@ impl Worker<'_> {
                 Some((record, words)) => {
                     tx.put_encoded(cell.clone(), record.clone())?;
                     for word in words {
-                        WordEntry::put(tx, self.dictionary.words, word, synset)?;
+                        WordEntry::make(tx, self.dictionary.words, word, synset)?;
                     }
                 }
                 None => found_new += 1,

@@ -152,16 +152,26 @@ fn both(base: &[String], theirs: &[String], ours: &[String]) -> Vec<String> {
 /// The class of the entries of the gloss-word index.
 pub(crate) const WORD_CLASS: &str = "wordnet.Word";
 
-/// An entry of the gloss-word index is there or not; whoever commits last decides, and nobody conflicts.
+/// An entry of the gloss-word index is there or not; whoever commits last decides, and no live client conflicts.
 ///
-/// The entry's cell is the pair of a word and a synset, and only who commits a gloss of that synset writes it, so the
-/// order of the commits of entries is the order of the commits of glosses.
+/// The entry's cell is the pair of a word and a synset, and only who commits that synset writes it, so the order of the
+/// commits of entries is the order of the commits of glosses. Live clients, who cannot know whether a worker is at the
+/// synset, send operations. The worker, whose reads are checked, puts records: that is cheaper to put in order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WordEntry;
 
 impl WordEntry {
     const ABSENT: u8 = 0;
     const PRESENT: u8 = 1;
+
+    /// Makes an entry that is not there at the snapshot.
+    pub(crate) fn make(tx: &Tx, words: Index<String, Synset>, word: &str, synset: Ref<Synset>) -> Result<(), Error> {
+        tx.put(WordEntry::cell(words, word, synset), &WordEntry::record(WORD_CLASS, synset.oid()))
+    }
+
+    fn record(class: &str, synset: Oid) -> Record {
+        Record { class: class.to_owned(), version: 1, refs: vec![synset], data: Bytes::new() }
+    }
 
     /// Whatever is there, afterwards the synset is under the word.
     pub(crate) fn put(tx: &Tx, words: Index<String, Synset>, word: &str, synset: Ref<Synset>) -> Result<(), Error> {
@@ -192,7 +202,7 @@ impl Resolver for WordEntry {
         _theirs: Option<&Record>,
         _ours: Option<&Record>,
     ) -> Result<Option<Record>, Unresolved> {
-        Err(Unresolved::because("entries of the gloss-word index are changed by operations alone"))
+        Err(Unresolved::because("two commits put this entry; read the synset again"))
     }
 
     fn apply(&self, class: &str, _current: Option<&Record>, operation: &Bytes) -> Result<Option<Record>, Unresolved> {
@@ -200,7 +210,7 @@ impl Resolver for WordEntry {
             Some((&WordEntry::ABSENT, [])) => Ok(None),
             Some((&WordEntry::PRESENT, oid)) if oid.len() == 8 => {
                 let oid = oid.iter().fold(0, |oid, byte| oid << 8 | u64::from(*byte));
-                Ok(Some(Record { class: class.to_owned(), version: 1, refs: vec![Oid(oid)], data: Bytes::new() }))
+                Ok(Some(WordEntry::record(class, Oid(oid))))
             }
             _ => Err(Unresolved::because("unknown operation on an entry of the gloss-word index")),
         }
