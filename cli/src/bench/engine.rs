@@ -24,7 +24,7 @@ const RECORD_BYTES: usize = 1024;
 /// What a log needs beside the records: cell, lengths, checksums.
 const FRAME_BYTES: usize = 160;
 /// Raw log and engine take turns this often.
-const TURNS: u32 = 3;
+const TURNS: u32 = 6;
 const OIDS_AT_ONCE: u32 = 100_000;
 
 /// Batches of 1, 8 and 64.
