@@ -37,6 +37,7 @@ mod settings;
 mod snapshot;
 mod status;
 mod undo;
+mod verify;
 mod writer;
 
 use crate::store::Progress;
@@ -71,6 +72,7 @@ pub use sequencer::Turn;
 pub use settings::EngineSettings;
 pub use snapshot::PinInfo;
 pub use status::{Stats, Status};
+pub use verify::{VerifyProgress, VerifyReport, verify_offline};
 
 /// Called exactly once with the outcome, from any thread; must not block.
 pub type Done<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;

@@ -29,6 +29,7 @@ mod settings;
 mod settle;
 mod state;
 mod steps;
+mod verify;
 
 pub use log::appender::{Appended, Appender};
 pub use open::{Opened, Progress, Recovered, Store};
@@ -36,6 +37,7 @@ pub use pack::{Packed, Packer, Stage, Stepper};
 pub use reader::{Reader, Stats};
 pub use settings::{IndexKind, StoreSettings};
 pub use settle::{Left, Settler};
+pub use verify::{Verified, VerifyStage, VerifyStepper, verify};
 
 use bytes::Bytes;
 use zeolite_proto::{Cell, CommitKey, Oid, Tid};

@@ -95,6 +95,11 @@ impl LongWork {
         }
     }
 
+    /// The settler, once the loops have it.
+    pub(crate) fn settler(&self) -> Result<&Arc<Mutex<Settler>>, StoreError> {
+        self.settler.get().ok_or(StoreError::Stopped)
+    }
+
     /// Registers a work, if none runs.
     pub(crate) fn begin(&self, what: &str) -> Result<Registered<'_>, Fault> {
         let mut running = self.running.lock();
@@ -204,7 +209,7 @@ impl Engine {
         options: PackOptions,
         tell: &mut dyn FnMut(PackProgress) -> bool,
     ) -> Result<(Tid, Packed), StoreError> {
-        let Some(settler) = self.long_work.settler.get() else { return Err(StoreError::Stopped) };
+        let settler = self.long_work.settler()?;
         let mut step = |stage: Stage, done_units, total_units| {
             let progress = PackProgress { stage: stage.text().to_owned(), done_units, total_units };
             self.long_work.step(self, progress, tell)

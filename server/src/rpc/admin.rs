@@ -5,7 +5,7 @@
 
 use super::storage::{lost, refusal};
 use super::{Rpc, encode};
-use crate::engine::{Engine, PackOptions, PackProgress, PackReport};
+use crate::engine::{Engine, PackOptions, PackProgress, PackReport, VerifyProgress, VerifyReport};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use zeolite_proto::wire::v1;
 use zeolite_proto::wire::v1::admin_server::Admin;
-use zeolite_proto::{Fault, FaultKind, Tid};
+use zeolite_proto::{Fault, Tid};
 
 /// Progress messages that wait for their reader.
 const PROGRESS_AHEAD: usize = 16;
@@ -78,7 +78,8 @@ impl Admin for Administration {
     }
 
     async fn verify(&self, _request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
-        Err(refusal(&self.rpc, &Fault::new(FaultKind::Unsupported, "this server cannot verify; use a newer one")))
+        Ok(self
+            .stream(|engine, tell| Ok(verify_report(engine.verify(&mut |progress| tell(verify_progress(progress)))?))))
     }
 
     async fn resolvers(&self, _request: Request<v1::ResolversRequest>) -> Result<Response<v1::ResolversReply>, Status> {
@@ -104,6 +105,28 @@ fn pack_report(report: &PackReport) -> v1::PackProgress {
         objects_removed: report.objects_removed,
         bytes_before: report.bytes_before,
         bytes_after: report.bytes_after,
+        ..Default::default()
+    }
+}
+
+fn verify_progress(progress: VerifyProgress) -> v1::VerifyProgress {
+    v1::VerifyProgress {
+        stage: progress.stage,
+        done_units: progress.done_units,
+        total_units: progress.total_units,
+        ..Default::default()
+    }
+}
+
+fn verify_report(report: VerifyReport) -> v1::VerifyProgress {
+    v1::VerifyProgress {
+        stage: "done".into(),
+        done: true,
+        transactions: report.transactions,
+        revisions: report.revisions,
+        objects: report.objects,
+        problems: report.problems,
+        problems_total: report.problems_total,
         ..Default::default()
     }
 }

@@ -37,7 +37,7 @@ pub(crate) mod copy;
 pub(crate) mod keep;
 pub(crate) mod shift;
 pub(crate) mod sieve;
-mod survey;
+pub(crate) mod survey;
 
 use super::StoreError;
 use super::reader::Reader;
@@ -262,4 +262,4 @@ fn settle(state: &State, settler: &Mutex<Settler>, to: Tid, step: &mut Stepper<'
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -27,12 +27,25 @@ use zeolite_proto::{Oid, Tid};
 const VIEW_OBJECTS: usize = if cfg!(test) { 3 } else { 512 };
 const VIEW_ROWS: usize = if cfg!(test) { 5 } else { 8192 };
 
+// Dangling references told one by one; the rest is counted.
+const DANGLING_MAX: usize = 100;
+
 /// The objects not reached yet, and those whose references are still to be followed.
 pub(crate) struct Sieve {
     left: RoaringTreemap,
     frontier: RoaringTreemap,
     to: Tid,
     reached: u64,
+    // What exists, for verify: references to anything else are noted.
+    exists: Option<RoaringTreemap>,
+    dangling: Dangling,
+}
+
+/// References to objects that do not exist: from, to.
+#[derive(Default)]
+pub(crate) struct Dangling {
+    pub(crate) first: Vec<(Oid, Oid)>,
+    pub(crate) count: u64,
 }
 
 /// An object whose rows are being read, and where to go on: one with very many entries takes several views.
@@ -45,8 +58,10 @@ struct Begun {
 /// The references of some objects, or the places of the records that have them.
 #[derive(Default)]
 struct Found {
-    oids: Vec<Oid>,
-    places: Vec<Place>,
+    // From, to.
+    refs: Vec<(Oid, Oid)>,
+    // Whose record lies there.
+    places: Vec<(Oid, Place)>,
     objects: usize,
     rows: usize,
     bad: bool,
@@ -55,7 +70,18 @@ struct Found {
 impl Sieve {
     /// All these objects, none of them reached.
     pub(crate) fn new(all: RoaringTreemap, to: Tid) -> Sieve {
-        Sieve { left: all, frontier: RoaringTreemap::new(), to, reached: 0 }
+        let (frontier, dangling) = (RoaringTreemap::new(), Dangling::default());
+        Sieve { left: all, frontier, to, reached: 0, exists: None, dangling }
+    }
+
+    /// The same for verify: what the newest revisions up to a tid refer to is one of these objects, or noted.
+    pub(crate) fn noting_dangling(all: RoaringTreemap, to: Tid) -> Sieve {
+        Sieve { exists: Some(all.clone()), ..Sieve::new(all, to) }
+    }
+
+    /// What was noted.
+    pub(crate) fn dangling(&self) -> &Dangling {
+        &self.dangling
     }
 
     /// What is not reached: after [`Sieve::drain`], the garbage.
@@ -103,7 +129,7 @@ impl Sieve {
             let end = keys::after_object(at.oid);
             let mut cut = None;
             view.range(Table::Revisions, Bound::Included(&at.from), Bound::Excluded(&end), false, &mut |key, row| {
-                found.take(&mut at.rule, key, row);
+                found.take(at.oid, &mut at.rule, key, row);
                 if found.rows >= VIEW_ROWS {
                     // The key directly behind this one.
                     cut = Some([key, &[0]].concat());
@@ -128,14 +154,16 @@ impl Sieve {
         if found.bad {
             return Err(bad_row(Table::Revisions));
         }
-        found.oids.iter().for_each(|oid| self.touch(*oid));
-        found.places.sort_unstable_by_key(|place| (place.segment, place.offset));
-        for place in &found.places {
+        found.places.sort_unstable_by_key(|(_, place)| (place.segment, place.offset));
+        for (from, to) in found.refs {
+            self.reference(state, from, to)?;
+        }
+        for (from, place) in &found.places {
             let segment = state.segments.find(place.segment, place.generation);
             let segment = segment.ok_or_else(|| bad_row(Table::Revisions))?;
             let record = segment.record(place)?;
             match Header::parse(&record) {
-                Ok(header) => header.refs().for_each(|oid| self.touch(oid)),
+                Ok(header) => header.refs().try_for_each(|to| self.reference(state, *from, to))?,
                 Err(error) => return Err(segment.damaged(u64::from(place.offset), error.to_string())),
             }
         }
@@ -143,8 +171,40 @@ impl Sieve {
     }
 }
 
+impl Sieve {
+    fn reference(&mut self, state: &State, from: Oid, to: Oid) -> Result<(), StoreError> {
+        self.touch(to);
+        if let Some(exists) = &mut self.exists
+            && !exists.contains(to.0)
+        {
+            // It may have been made since they were listed.
+            if is_there(state, to)? {
+                exists.insert(to.0);
+            } else {
+                self.dangling.count += 1;
+                if self.dangling.first.len() < DANGLING_MAX {
+                    self.dangling.first.push((from, to));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+// Whether the newest revision of anything of an object is not a deletion.
+fn is_there(state: &State, oid: Oid) -> Result<bool, StoreError> {
+    let (from, end) = (keys::from_entry(oid, b""), keys::after_object(oid));
+    let (mut rule, mut there) = (Rule::new(Tid::MAX), false);
+    let view = state.index.view()?;
+    view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&end), false, &mut |key, row| {
+        there = rule.judge(key, Revision::is_deleted(row)).is_some_and(|(_, verdict)| verdict == Verdict::Seen);
+        !there
+    })?;
+    Ok(there)
+}
+
 impl Found {
-    fn take(&mut self, rule: &mut Rule, key: &[u8], row: &[u8]) {
+    fn take(&mut self, oid: Oid, rule: &mut Rule, key: &[u8], row: &[u8]) {
         self.rows += 1;
         let Some((_, verdict)) = rule.judge(key, Revision::is_deleted(row)) else {
             self.bad = true;
@@ -154,9 +214,9 @@ impl Found {
             return;
         }
         match Revision::parse(row).map(|row| row.record) {
-            Some(Stored::At(place)) => self.places.push(place),
+            Some(Stored::At(place)) => self.places.push((oid, place)),
             Some(Stored::Inline(record)) => match Header::parse(&record) {
-                Ok(header) => self.oids.extend(header.refs()),
+                Ok(header) => self.refs.extend(header.refs().map(|to| (oid, to))),
                 Err(_) => self.bad = true,
             },
             Some(Stored::Deleted) => {}

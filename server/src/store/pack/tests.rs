@@ -1,6 +1,6 @@
 use super::*;
 use crate::store::disk::{Disk, SimDisk};
-use crate::store::{Appender, IndexKind, Opened, Store, StoreSettings, Txn, TxnWrite};
+use crate::store::{Appender, IndexKind, Opened, Store, StoreSettings, Txn, TxnWrite, verify};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +10,8 @@ const ROOT: Oid = Oid(0);
 
 /// What a store should say: every revision of every cell that was committed, packed or not.
 #[derive(Clone, Default)]
-struct Model {
-    cells: BTreeMap<Cell, BTreeMap<Tid, Option<Bytes>>>,
+pub(crate) struct Model {
+    pub(crate) cells: BTreeMap<Cell, BTreeMap<Tid, Option<Bytes>>>,
 }
 
 impl Model {
@@ -53,13 +53,13 @@ impl Model {
     }
 }
 
-struct World {
-    disk: SimDisk,
-    appender: Appender,
-    reader: Reader,
-    settler: Arc<Mutex<Settler>>,
-    model: Model,
-    dice: fastrand::Rng,
+pub(crate) struct World {
+    pub(crate) disk: SimDisk,
+    pub(crate) appender: Appender,
+    pub(crate) reader: Reader,
+    pub(crate) settler: Arc<Mutex<Settler>>,
+    pub(crate) model: Model,
+    pub(crate) dice: fastrand::Rng,
     /// Sent to the disk, outcome unknown.
     unsure: Option<Txn>,
 }
@@ -77,14 +77,14 @@ fn settings() -> StoreSettings {
 }
 
 impl World {
-    fn open(disk: &SimDisk, model: Model, seed: u64) -> Result<World, StoreError> {
+    pub(crate) fn open(disk: &SimDisk, model: Model, seed: u64) -> Result<World, StoreError> {
         let Opened { appender, reader, settler, .. } = Store::open(Arc::new(disk.clone()), settings(), 7, &mut |_| {})?;
         let settler = Arc::new(Mutex::new(settler));
         let dice = fastrand::Rng::with_seed(seed);
         Ok(World { disk: disk.clone(), appender, reader, settler, model, dice, unsure: None })
     }
 
-    fn new(seed: u64) -> World {
+    pub(crate) fn new(seed: u64) -> World {
         World::open(&SimDisk::new(), Model::default(), seed).expect("opens")
     }
 
@@ -99,20 +99,20 @@ impl World {
         Ok(tid)
     }
 
-    fn put(&mut self, cell: Cell, refs: &[u64]) -> Tid {
+    pub(crate) fn put(&mut self, cell: Cell, refs: &[u64]) -> Tid {
         self.commit(vec![write(cell, refs, 60)]).expect("commits")
     }
 
-    fn delete(&mut self, cell: Cell) -> Tid {
+    pub(crate) fn delete(&mut self, cell: Cell) -> Tid {
         self.commit(vec![TxnWrite { cell, record: None, merged: false }]).expect("commits")
     }
 
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while self.settler.lock().settle(100).expect("settles").txns > 0 {}
     }
 
     /// A transaction of a few random writes that names nothing of `gone`.
-    fn random_commit(&mut self, gone: &RoaringTreemap) -> Result<Tid, StoreError> {
+    pub(crate) fn random_commit(&mut self, gone: &RoaringTreemap) -> Result<Tid, StoreError> {
         let known: Vec<u64> =
             self.model.oids().into_iter().map(|oid| oid.0).filter(|oid| !gone.contains(*oid)).collect();
         let next = self.model.oids().last().map_or(1, |oid| oid.0 + 1);
@@ -132,6 +132,14 @@ impl World {
             writes.insert(cell, one);
         }
         self.commit(writes.into_values().collect())
+    }
+
+    /// Nothing that verify finds wrong.
+    fn verify(&self, context: &str) {
+        let verified = verify(&self.reader, &self.settler, &[ROOT], &mut |_, _, _| Ok(())).expect("verifies");
+        // References may dangle: the random commits delete what others refer to.
+        let real: Vec<_> = verified.problems.iter().filter(|problem| !problem.contains("refers to")).collect();
+        assert!(real.is_empty(), "{context}: {real:#?}");
     }
 
     /// Everything reads as the model says, at a few snapshots from `to` on, as far as it was reached.
@@ -182,7 +190,7 @@ fn pack_beside(
     Ok((packer.to(), packed, packer.garbage()))
 }
 
-fn pack(world: World, to: Tid) -> (World, Packed) {
+pub(crate) fn pack(world: World, to: Tid) -> (World, Packed) {
     let world = RefCell::new(world);
     let packed = pack_beside(&world, to, &mut |_, _, _| Ok(())).expect("packs").1;
     (world.into_inner(), packed)
@@ -316,6 +324,7 @@ fn whatever_is_committed_between_its_steps_every_read_from_the_tid_on_stays_as_i
             }
             world = World::open(&after, model, seed * 1000 + round).expect("opens");
             world.check(to, &context);
+            world.verify(&context);
         }
     }
 }
@@ -379,15 +388,19 @@ fn cut_at_every_write_nothing_that_is_kept_is_lost_and_pack_can_be_run_again() {
             }
             world.model = model.clone();
             world.check(to, &context);
+            world.verify(&context);
             let (mut world, _) = pack(world, to);
             world.check(to, &context);
+            world.verify(&context);
             drop(world);
             // The same without an index: the log alone tells everything.
             Store::remove_index(&rebuilt).expect("removes");
             let mut world = World::open(&rebuilt, model, stop).expect("opens");
             world.check(to, &context);
+            world.verify(&context);
             let (mut world, _) = pack(world, to);
             world.check(to, &context);
+            world.verify(&context);
             cut += 1;
         }
     }

@@ -1,0 +1,136 @@
+//! Owns verify: the whole log is read and compared with the index, beside the traffic, up to a fixed tid.
+//!
+//! ```text
+//!   log    every batch and record: checksum, header, order of tids ──> the index has it: same place or bytes, same kind
+//!   index  every revision is one of the log's; objects and their counts follow from the revisions; keys, places
+//!   refs   from the root on, what the newest revisions refer to exists
+//! ```
+//! Both directions without holding either in memory: each side adds up what it has in some thousand buckets by tid, and
+//! only where two buckets differ rows are looked for one by one.
+//!
+//! A problem does not end it: they are counted, and the first ones told. Not looked at: what the data of records means;
+//! references of objects that cannot be reached, which an interrupted pack may leave dangling until the next one.
+
+mod index_side;
+mod log_side;
+mod tally;
+
+use super::StoreError;
+use super::pack::{self, sieve::Sieve, survey::Survey};
+use super::reader::Reader;
+use super::settle::Settler;
+use super::state::State;
+use parking_lot::Mutex;
+use zeolite_proto::{Oid, Tid};
+
+// Told one by one; the rest is counted.
+const PROBLEMS_TOLD_MAX: usize = 100;
+// Transactions settled at once before the comparison.
+const SETTLE_TXNS: usize = 4096;
+
+/// What verify is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VerifyStage {
+    /// Waiting for the index to have what is published; units: transactions.
+    Settle,
+    /// Reading the log; units: bytes.
+    Log,
+    /// Going over the index; units: revisions.
+    Index,
+    /// Following references; units: objects.
+    References,
+}
+
+impl VerifyStage {
+    /// The stage in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            VerifyStage::Settle => "waiting for the index",
+            VerifyStage::Log => "reading the log",
+            VerifyStage::Index => "going over the index",
+            VerifyStage::References => "following references",
+        }
+    }
+}
+
+/// Is told how far a stage has come: done, of how many; an error ends the work.
+pub type VerifyStepper<'a> = dyn FnMut(VerifyStage, u64, u64) -> Result<(), StoreError> + 'a;
+
+/// What was looked at, and what is wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Verified {
+    /// Up to which tid.
+    pub upto: Tid,
+    /// Transactions read.
+    pub transactions: u64,
+    /// Revisions compared.
+    pub revisions: u64,
+    /// Live objects now.
+    pub objects: u64,
+    /// The first problems, in words.
+    pub problems: Vec<String>,
+    /// How many there are.
+    pub problems_total: u64,
+}
+
+impl Verified {
+    fn problem(&mut self, what: impl FnOnce() -> String) {
+        self.problems_total += 1;
+        if self.problems.len() < PROBLEMS_TOLD_MAX {
+            self.problems.push(what());
+        }
+    }
+}
+
+/// Verifies the store. `roots` are where reachability begins; without any of them every object counts as reached. No pack
+/// may run meanwhile.
+pub fn verify(
+    reader: &Reader,
+    settler: &Mutex<Settler>,
+    roots: &[Oid],
+    step: &mut VerifyStepper<'_>,
+) -> Result<Verified, StoreError> {
+    let state = reader.state.as_ref();
+    let visible = state.visible();
+    while state.overlay.settled() < visible {
+        let left = settler.lock().settle(SETTLE_TXNS)?;
+        step(VerifyStage::Settle, 0, left.txns as u64)?;
+    }
+    pack::finish_begun(state, settler, &mut |_, done, all| step(VerifyStage::Log, done, all))?;
+    let mut found = Verified { upto: visible, ..Verified::default() };
+    let log = log_side::compare(state, visible, &mut found, step)?;
+    index_side::compare(reader, &log, &mut found, step)?;
+    references(state, roots, &mut found, step)?;
+    Ok(found)
+}
+
+// From the roots on, whatever is referred to exists.
+fn references(
+    state: &State,
+    roots: &[Oid],
+    found: &mut Verified,
+    step: &mut VerifyStepper<'_>,
+) -> Result<(), StoreError> {
+    let mut within = |_, done, all| step(VerifyStage::References, done, all);
+    let survey = Survey::new(state, found.upto, &mut within)?;
+    let mut sieve = Sieve::noting_dangling(survey.objects.clone(), found.upto);
+    if roots.iter().any(|root| survey.objects.contains(root.0)) {
+        roots.iter().for_each(|root| sieve.touch(*root));
+    } else {
+        survey.objects.iter().for_each(|oid| sieve.touch(Oid(oid)));
+    }
+    match sieve.drain(state, &mut within) {
+        // Named already by the comparison.
+        Err(StoreError::Damaged { .. } | StoreError::Index(_)) if found.problems_total > 0 => return Ok(()),
+        other => other?,
+    }
+    let dangling = sieve.dangling();
+    for (from, to) in &dangling.first {
+        found.problem(|| format!("object {from} refers to object {to}, which does not exist"));
+    }
+    found.problems_total += dangling.count.saturating_sub(dangling.first.len() as u64);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
