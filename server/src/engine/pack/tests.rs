@@ -1,3 +1,5 @@
+//! Owns the tests of packing through the engine: pins, merge bases, garbage, traffic beside it.
+
 use super::*;
 use crate::engine::clock::{Clock, HandClock};
 use crate::engine::{EngineSettings, Running};

@@ -1,3 +1,5 @@
+//! Owns the tests of pack in the store: what is kept, what goes, and a crash at every boundary.
+
 use super::*;
 use crate::store::disk::{Disk, SimDisk};
 use crate::store::{Appender, IndexKind, Opened, Store, StoreSettings, Txn, TxnWrite, verify};

@@ -1,3 +1,5 @@
+//! Owns the tests of verify: a good store is clean, and each kind of damage is found and named.
+
 use super::*;
 use crate::store::disk::Disk;
 use crate::store::index::rows::{self, Revision, Stored};
