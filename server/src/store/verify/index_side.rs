@@ -60,10 +60,11 @@ fn revisions(
             tally.add(&cell, tid);
         }
         // Of an object the newest comes first.
-        if cell.is_object() && object.replace(cell.oid) != Some(cell.oid) {
-            if let Some(kind) = Revision::live_kind(row) {
-                add(&mut objects, kind, cell.oid);
-            }
+        if cell.is_object()
+            && object.replace(cell.oid) != Some(cell.oid)
+            && let Some(kind) = Revision::live_kind(row)
+        {
+            add(&mut objects, kind, cell.oid);
         }
         stopped.is_ok()
     })?;
