@@ -165,9 +165,11 @@ impl Rpc {
         }
     }
 
-    /// Looks at every fault that leaves the server: the first poisoned one changes what the health service says.
+    /// Looks at every fault that leaves the server: the first one of a poisoned store changes what the health service says.
     fn note(&self, fault: &Fault) {
-        if fault.kind == FaultKind::Poisoned {
+        // A draft in the very batch that failed is told that its outcome is unknown, all later ones that the store is poisoned.
+        let may_tell = matches!(fault.kind, FaultKind::Poisoned | FaultKind::OutcomeUnknown);
+        if may_tell && self.calls.engine.poisoned().is_some() {
             self.health.send_if_modified(|serving| {
                 let first = *serving == Serving::Yes;
                 if first {

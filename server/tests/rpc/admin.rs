@@ -1,6 +1,6 @@
 //! The operator's door, health and reflection.
 
-use crate::support::{cell, draft, put, start, within};
+use crate::support::{cell, draft, kind, put, start, start_on, within};
 use tokio_stream::StreamExt;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -9,8 +9,10 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use zeolite_proto::FaultKind;
 use zeolite_proto::wire::v1;
 use zeolite_proto::wire::v1::admin_client::AdminClient;
+use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_and_resolvers_are_told() {
@@ -44,6 +46,26 @@ async fn the_health_service_says_when_the_server_goes_down() {
     assert_eq!(second.status(), ServingStatus::NotServing);
     drop((watch, health));
     within(stopping).await.expect("no panic").expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_store_is_told_by_health_and_status_and_still_read() {
+    let disk = SimDisk::new();
+    let test = start_on(disk.clone()).await;
+    let mut raw = test.session().await;
+    let tid = raw.commit(draft(0, vec![put(cell(1), 0, "kept")])).await.expect("new").tid;
+    let mut watch = HealthClient::new(test.channel().await).watch(HealthCheckRequest::default()).await;
+    let watch = watch.as_mut().expect("known").get_mut();
+    assert_eq!(within(watch.next()).await.expect("now").expect("no fault").status(), ServingStatus::Serving);
+
+    disk.fail(SimOp::Sync, "log/", 0, std::io::ErrorKind::Other);
+    let unknown = raw.commit(draft(0, vec![put(cell(2), 0, "lost?")])).await;
+    assert_eq!(kind(unknown), FaultKind::OutcomeUnknown, "its batch may be on the disk");
+    assert_eq!(within(watch.next()).await.expect("a change").expect("no fault").status(), ServingStatus::NotServing);
+    assert_eq!(kind(raw.commit(draft(0, vec![put(cell(3), 0, "x")])).await), FaultKind::Poisoned);
+    assert_eq!(raw.load(vec![cell(1)]).await.revisions[0].tid, tid, "reads go on");
+    let status = AdminClient::new(test.channel().await).status(v1::StatusRequest {}).await.expect("a status");
+    assert!(!status.into_inner().poisoned.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

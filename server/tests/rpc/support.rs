@@ -15,8 +15,10 @@ use zeolite_proto::wire::v1::client_frame::Request;
 use zeolite_proto::wire::v1::server_frame::Reply;
 use zeolite_proto::wire::v1::zeolite_client::ZeoliteClient;
 use zeolite_proto::{Fault, FaultKind, Record, Registry};
-use zeolite_server::server::Server;
+use zeolite_server::engine::clock::SystemClock;
+use zeolite_server::server::{Components, Server};
 use zeolite_server::settings::Settings;
+use zeolite_server::store::disk::sim::SimDisk;
 
 /// The first oid that a new store hands out.
 const FIRST_OID: u64 = 16;
@@ -44,6 +46,18 @@ pub(crate) async fn start_in(directory: Arc<tempfile::TempDir>, change: impl FnO
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let server = Server::start(settings, Registry::built_in(), listener).await.expect("the server starts");
     let test = TestServer { server, directory };
+    test.hand_out_oids().await;
+    test
+}
+
+/// A server on a disk of the test's own.
+pub(crate) async fn start_on(disk: SimDisk) -> TestServer {
+    let components =
+        Components { disk: Arc::new(disk), clock: Arc::new(SystemClock::new()), seed: 7, progress: Box::new(|_| {}) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let server = Server::start_with(components, Settings::default(), Registry::built_in(), listener).await;
+    let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let test = TestServer { server: server.expect("the server starts"), directory };
     test.hand_out_oids().await;
     test
 }
