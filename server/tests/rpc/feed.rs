@@ -2,6 +2,7 @@
 
 use crate::support::{Raw, TestServer, cell, draft, entry, hello, items, put, start, start_with, within};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeolite_proto::wire::v1;
 use zeolite_proto::wire::v1::client_frame::Request;
 use zeolite_proto::wire::v1::server_frame::Reply;
@@ -70,6 +71,59 @@ async fn no_answer_overtakes_its_feed_and_every_session_sees_the_same_order() {
         let expected: Vec<u64> = all.iter().copied().filter(|tid| tid > visible && *tid <= last).collect();
         assert_eq!(*fed, expected, "the feed leaves nothing out");
     }
+}
+
+/// Commits until it is told to stop; returns its tids.
+async fn commit_on_and_on(test: &TestServer, number: u64, stop: &AtomicBool) -> Vec<u64> {
+    let mut raw = Raw::connect(test.channel().await).await;
+    raw.hello(hello()).await;
+    let mut tids = Vec::new();
+    while !stop.load(Ordering::Acquire) {
+        let write = put(cell(number * 10_000 + tids.len() as u64), 0, "x");
+        tids.push(raw.commit(draft(0, vec![write])).await.expect("a new cell").tid);
+    }
+    tids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reconnects_all_the_time_sees_every_commit_once_and_in_order() {
+    let test = std::sync::Arc::new(start().await);
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let before = test.server.engine().visible().0;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            let (test, stop) = (test.clone(), stop.clone());
+            tokio::spawn(async move { commit_on_and_on(&test, number, &stop).await })
+        })
+        .collect();
+    let store_id = test.server.engine().store_id();
+    let mut seen = Vec::new();
+    let mut resume_from = before;
+    for round in 0..60 {
+        let mut raw = Raw::connect(test.channel().await).await;
+        let back = v1::Hello { feed: true, resume_from, cached_bytes: 1 << 30, store_id, ..hello() };
+        let (replayed, reply) = raw.greet(back).await;
+        assert!(reply.replayed, "round {round}");
+        seen.extend(replayed.iter().map(|item| item.tid));
+        assert!(seen.last().is_none_or(|last| *last <= reply.visible));
+        // A little of the live feed, then away again: in the middle of whatever the writers do.
+        for _ in 0..round % 5 {
+            if let Reply::Feed(feed) = raw.next().await.reply.expect("a reply") {
+                assert!(items(&feed)[0].tid > reply.visible, "the feed begins after what was told");
+                seen.extend(items(&feed).iter().map(|item| item.tid));
+            }
+        }
+        resume_from = seen.last().copied().unwrap_or(before).max(resume_from);
+    }
+    stop.store(true, Ordering::Release);
+    let mut committed = Vec::new();
+    for writer in writers {
+        committed.extend(within(writer).await.expect("no assertion of a writer failed"));
+    }
+    committed.sort_unstable();
+    committed.retain(|tid| *tid <= resume_from);
+    assert!(committed.len() > 100, "the writers were at it");
+    assert_eq!(seen, committed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
