@@ -13,7 +13,7 @@ use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::Position;
 use crate::store::overlay::Slot;
 use crate::store::settings::StoreSettings;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use std::ops::Bound;
 use zeolite_proto::{Cell, CommitKey, Oid, Tid};
@@ -48,6 +48,8 @@ struct KeyChunk {
 /// Changes on their way into the index. Nothing of the writer changes before they are committed.
 pub(crate) struct Draft {
     revisions: Vec<Change>,
+    // Kinds that the rows name for the first time.
+    kinds_new: FxHashSet<KindId>,
     objects: FxHashMap<Oid, Fate>,
     places: Vec<Change>,
     keys: Vec<(CommitKey, Tid)>,
@@ -126,6 +128,7 @@ impl IndexWriter {
     pub(crate) fn draft(&self) -> Draft {
         Draft {
             revisions: Vec::new(),
+            kinds_new: FxHashSet::default(),
             objects: FxHashMap::default(),
             places: Vec::new(),
             keys: Vec::new(),
@@ -146,6 +149,9 @@ impl IndexWriter {
     ) -> Result<(), StoreError> {
         let row = Revision::of(slot, self.inline_max).encode();
         draft.revisions.push((Table::Revisions, keys::revision(cell, tid), Some(row)));
+        if slot.kind != KindId::NONE && !self.counts.contains_key(&slot.kind) {
+            draft.kinds_new.insert(slot.kind);
+        }
         if cell.is_object() {
             let after = slot.place.map(|_| slot.kind);
             match draft.objects.get_mut(&cell.oid) {
@@ -169,9 +175,10 @@ impl IndexWriter {
         draft: Draft,
         durable: bool,
     ) -> Result<(), StoreError> {
-        let Draft { mut revisions, objects, places, keys, covered, place, log_bytes } = draft;
+        let Draft { mut revisions, kinds_new, objects, places, keys, covered, place, log_bytes } = draft;
         index.make_room((revisions.len() as u64 * CHANGE_BYTES).min(ROOM_BYTES_MAX))?;
-        let mut deltas: FxHashMap<KindId, i64> = FxHashMap::default();
+        // Also a kind that no object has now: the rows of entries and of older revisions name it.
+        let mut deltas: FxHashMap<KindId, i64> = kinds_new.into_iter().map(|kind| (kind, 0)).collect();
         revisions.extend(places);
         for (oid, fate) in objects.into_iter().filter(|(_, fate)| fate.before != fate.after) {
             if let Some(kind) = fate.before {
