@@ -139,7 +139,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The caller asked for what the log cannot hold; nothing was written.
-    #[error("the store refuses this batch: {what}")]
+    #[error("the store refuses this: {what}")]
     Refused {
         /// What and why.
         what: String,

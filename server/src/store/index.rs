@@ -4,7 +4,7 @@
 //! what it covers, so that whatever of it survives a crash is right up to there, and opening replays the rest. What an
 //! engine must promise: a commit is atomic, also over a crash; commits survive in order; a durable one survives; a view
 //! sees one moment and does not hold up a commit. Nothing more: an engine that loses its last non-durable commits, or
-//! whose file is deleted, costs a replay.
+//! whose file is deleted, costs a replay. One that cannot promise anything about a crash must notice it, and be empty.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -15,13 +15,17 @@
 //! | `Keys` | first tid of a settle | its commit keys with their tids |
 //! | `Meta` | name | what is covered, and of which store |
 
+pub(super) mod engines;
 pub(super) mod keys;
 pub(super) mod redb;
 pub(super) mod rows;
+#[cfg(feature = "sled")]
+pub(super) mod sled;
 pub(super) mod writer;
 
 use super::StoreError;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The tables.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,6 +66,10 @@ pub(crate) trait Index: Send + Sync {
     fn make_room(&self, bytes: u64) -> Result<(), StoreError>;
     /// What it occupies on the disk.
     fn size_bytes(&self) -> u64;
+    /// Everything is committed durably, and nothing more may come; if something does, it is right all the same.
+    fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A reading of the index at one moment.
@@ -82,4 +90,22 @@ pub(crate) trait View {
 /// The error of an index row that cannot be read.
 pub(crate) fn bad_row(table: Table) -> StoreError {
     StoreError::Index(format!("a row of {table:?} cannot be read"))
+}
+
+// Whether nothing can lie between two bounds.
+fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+    }
+}
+
+// Turns a panic of an engine into an error.
+fn guarded<T>(engine: &str, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let told = panic.downcast_ref::<&str>().map(|told| (*told).to_owned());
+        let told = told.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(StoreError::Index(format!("{engine} panicked: {told}")))
+    })
 }

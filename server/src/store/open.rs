@@ -11,10 +11,9 @@
 use super::disk::Disk;
 use super::fill::{Filled, Filler};
 use super::frame::{SEGMENT_HEADER_LEN, SegmentHeader};
-use super::index::redb::{REDB_FILE, RedbIndex};
 use super::index::rows::{self, Covered};
 use super::index::writer::IndexWriter;
-use super::index::{Index, Table, bad_row};
+use super::index::{Index, Table, bad_row, engines};
 use super::kinds::Kinds;
 use super::log::Position;
 use super::log::appender::Appender;
@@ -22,7 +21,7 @@ use super::log::segments::{self, LOG_DIR, Segment, Segments};
 use super::overlay::Prepared;
 use super::reader::Reader;
 use super::recover::Found;
-use super::settings::{IndexKind, StoreSettings};
+use super::settings::StoreSettings;
 use super::settle::Settler;
 use super::state::{Facts, State};
 use super::{StoreError, pack};
@@ -87,21 +86,23 @@ impl Store {
         disk.make_dir(LOG_DIR).map_err(io)?;
         let mut found = Found::find(disk.as_ref())?;
         if found.is_empty() {
-            begin(disk.as_ref(), &settings, new_store_id)?;
+            begin(disk.as_ref(), new_store_id)?;
             found = Found::find(disk.as_ref())?;
         }
         let store_id = found.store_id().unwrap_or(new_store_id);
-        match Store::attempt(&disk, &settings, &found, store_id, progress) {
+        let opened = match Store::attempt(&disk, &settings, &found, store_id, progress) {
             // What was read of the index at first looked right and was not; from the log it is made new.
-            Err(StoreError::Index(why)) if index_exists(disk.as_ref(), &settings)? => {
+            Err(StoreError::Index(why)) if engines::exists(disk.as_ref(), settings.index)? => {
                 tracing::warn!(%why, "dropping the index; it is rebuilt from the log");
                 Store::remove_index(disk.as_ref())?;
                 let mut opened = Store::attempt(&disk, &settings, &Found::find(disk.as_ref())?, store_id, progress)?;
                 opened.recovered.index_rebuilt = Some(why);
-                Ok(opened)
+                opened
             }
-            other => other,
-        }
+            other => other?,
+        };
+        engines::remove(disk.as_ref(), Some(settings.index))?;
+        Ok(opened)
     }
 
     fn attempt(
@@ -159,14 +160,13 @@ impl Store {
 
     /// Removes the index of a store that is not open: the next opening rebuilds it.
     pub fn remove_index(disk: &dyn Disk) -> Result<(), StoreError> {
-        let io = |error| StoreError::Io { what: format!("removing {REDB_FILE}"), error };
-        disk.remove(REDB_FILE).and_then(|()| disk.sync_dir("")).map_err(io)
+        engines::remove(disk, None)
     }
 }
 
 // Makes the first segment of a new store.
-fn begin(disk: &dyn Disk, settings: &StoreSettings, store_id: u64) -> Result<(), StoreError> {
-    if index_exists(disk, settings)? {
+fn begin(disk: &dyn Disk, store_id: u64) -> Result<(), StoreError> {
+    if engines::any_exists(disk)? {
         let what = "the log is gone, but its index is still there (to begin an empty store, remove the index too)";
         return Err(StoreError::Damaged { segment: 1, offset: 0, what: what.to_owned() });
     }
@@ -189,19 +189,6 @@ struct Fitted {
     rebuilt: Option<String>,
 }
 
-fn index_exists(disk: &dyn Disk, settings: &StoreSettings) -> Result<bool, StoreError> {
-    let names =
-        disk.list("").map_err(|error| StoreError::Io { what: "listing the data directory".to_owned(), error })?;
-    Ok(settings.index == IndexKind::Redb && names.iter().any(|name| name == REDB_FILE))
-}
-
-fn open_engine(disk: &Arc<dyn Disk>, settings: &StoreSettings) -> Result<Box<dyn Index>, StoreError> {
-    match settings.index {
-        IndexKind::Redb => Ok(Box::new(RedbIndex::open(disk.clone(), settings.index_cache_bytes)?)),
-        IndexKind::Sled => Err(StoreError::Refused { what: "this build has no sled; set index = \"redb\"".to_owned() }),
-    }
-}
-
 // Opens the index; one that is unreadable or does not fit the log is dropped, with the reason.
 fn fit_index(
     disk: &Arc<dyn Disk>,
@@ -209,7 +196,7 @@ fn fit_index(
     found: &Found,
     store_id: u64,
 ) -> Result<Fitted, StoreError> {
-    let existed = index_exists(disk.as_ref(), settings)?;
+    let existed = engines::exists(disk.as_ref(), settings.index)?;
     let mut reason = "it was missing".to_owned();
     if existed {
         match try_index(disk, settings, found, store_id) {
@@ -238,7 +225,7 @@ fn fit_index(
         generations: generations.filter(|(_, generation)| *generation > 0).collect(),
     };
     Ok(Fitted {
-        index: open_engine(disk, settings)?,
+        index: engines::open(disk, settings)?,
         writer: IndexWriter::new(covered, settings),
         kinds: Kinds::default(),
         chosen,
@@ -258,7 +245,7 @@ fn try_index(
     found: &Found,
     store_id: u64,
 ) -> Result<Result<Fitted, String>, StoreError> {
-    let index = open_engine(disk, settings)?;
+    let index = engines::open(disk, settings)?;
     let kinds = Kinds::default();
     let writer = IndexWriter::load(index.view()?.as_ref(), settings, &kinds)?;
     let Some(writer) = writer else { return Ok(Err("it is empty, or of another format".to_owned())) };

@@ -66,7 +66,8 @@ impl Settler {
     /// appended any more.
     pub fn close(&mut self) -> Result<(), StoreError> {
         while self.settle(usize::MAX)?.txns > 0 {}
-        self.checkpoint()
+        self.checkpoint()?;
+        self.state.index.close()
     }
 
     fn commit(&mut self, batches: &[Arc<Unsettled>]) -> Result<(), StoreError> {

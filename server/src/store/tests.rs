@@ -1,9 +1,12 @@
 //! The store against a model: seeded random writes, settles, kills and power cuts, and every kind of reading compared.
 
+pub(crate) mod engine;
 mod failures;
 mod fuzz;
 mod model;
 mod races;
+#[cfg(feature = "sled")]
+mod sled;
 mod stepped;
 mod tail;
 
@@ -29,7 +32,8 @@ fn small() -> StoreSettings {
 }
 
 fn open(disk: &SimDisk, settings: StoreSettings) -> Result<Opened, StoreError> {
-    Store::open(Arc::new(disk.clone()), settings, 77, &mut |_| {})
+    let settings = StoreSettings { index: engine::KIND, ..settings };
+    Store::open(engine::on(disk), settings, 77, &mut |_| {})
 }
 
 fn record(class: &str, version: u32, len: usize) -> Bytes {

@@ -10,7 +10,7 @@
 //! kept in memory (`spill`), where reads find it, and is written as soon as there is room: nothing is settled and no
 //! checkpoint is made before that.
 
-use super::{Change, Index, Table, View, Visitor};
+use super::{Change, Index, Table, View, Visitor, guarded, is_empty};
 use crate::store::StoreError;
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::log::appender::is_full;
@@ -24,7 +24,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,7 +69,8 @@ impl RedbIndex {
             tentative: AtomicBool::new(false),
         });
         let backend = Backend(file.clone());
-        let opened = guarded(|| Builder::new().set_cache_size(cache_bytes).create_with_backend(backend).map_err(text));
+        let opened =
+            guarded("redb", || Builder::new().set_cache_size(cache_bytes).create_with_backend(backend).map_err(text));
         match opened {
             Ok(database) => Ok(RedbIndex { database, file, disk }),
             // The index is not to blame, and must not be dropped.
@@ -82,13 +82,13 @@ impl RedbIndex {
 
 impl Index for RedbIndex {
     fn view(&self) -> Result<Box<dyn View + '_>, StoreError> {
-        let transaction = guarded(|| self.database.begin_read().map_err(text))?;
+        let transaction = guarded("redb", || self.database.begin_read().map_err(text))?;
         Ok(Box::new(RedbView { transaction, tables: Default::default() }))
     }
 
     fn commit(&self, changes: &[Change], durable: bool) -> Result<(), StoreError> {
         self.file.tentative.store(!durable, Ordering::Release);
-        let done = guarded(|| {
+        let done = guarded("redb", || {
             let mut transaction = self.database.begin_write().map_err(text)?;
             if durable {
                 transaction.set_quick_repair(true);
@@ -150,7 +150,7 @@ impl RedbView {
 
 impl View for RedbView {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        guarded(|| {
+        guarded("redb", || {
             let Some(table) = self.table(table)? else { return Ok(None) };
             let found = table.get(key).map_err(text)?;
             Ok(found.map(|value| value.value().to_vec()))
@@ -168,7 +168,7 @@ impl View for RedbView {
         if is_empty(from, to) {
             return Ok(());
         }
-        guarded(|| {
+        guarded("redb", || {
             let Some(table) = self.table(table)? else { return Ok(()) };
             let mut rows = table.range::<&[u8]>((from, to)).map_err(text)?;
             loop {
@@ -183,25 +183,8 @@ impl View for RedbView {
     }
 }
 
-fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
-    match (from, to) {
-        (Bound::Included(from), Bound::Included(to)) => from > to,
-        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-    }
-}
-
 fn text(error: impl fmt::Display) -> StoreError {
     StoreError::Index(error.to_string())
-}
-
-// Turns a panic of the engine into an error.
-fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let told = panic.downcast_ref::<&str>().map(|told| (*told).to_owned());
-        let told = told.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(StoreError::Index(format!("redb panicked: {told}")))
-    })
 }
 
 /// The file, and what did not fit on the disk yet.

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::store::disk::{Disk, SimDisk};
-use crate::store::{Appender, IndexKind, Opened, Store, StoreSettings, Txn, TxnWrite, verify};
+use crate::store::tests::engine;
+use crate::store::{Appender, Opened, Store, StoreSettings, Txn, TxnWrite, verify};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,14 +74,14 @@ fn settings() -> StoreSettings {
         checkpoint_log_bytes: 16 << 10,
         cache_bytes: 64 << 10,
         index_cache_bytes: 256 << 10,
-        index: IndexKind::Redb,
+        index: engine::KIND,
         ..StoreSettings::default()
     }
 }
 
 impl World {
     pub(crate) fn open(disk: &SimDisk, model: Model, seed: u64) -> Result<World, StoreError> {
-        let Opened { appender, reader, settler, .. } = Store::open(Arc::new(disk.clone()), settings(), 7, &mut |_| {})?;
+        let Opened { appender, reader, settler, .. } = Store::open(engine::on(disk), settings(), 7, &mut |_| {})?;
         let settler = Arc::new(Mutex::new(settler));
         let dice = fastrand::Rng::with_seed(seed);
         Ok(World { disk: disk.clone(), appender, reader, settler, model, dice, unsure: None })

@@ -176,7 +176,8 @@ fn an_index_that_something_scribbled_on_is_rebuilt_or_answers_with_an_error() {
     for seed in 0..60 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let bad = disk.crash(seed);
-        bad.edit("index.redb", |bytes| {
+        let files = engine::files(&bad);
+        bad.edit(&files[dice.usize(..files.len())], |bytes| {
             let from = if seed % 2 == 0 { 0 } else { dice.usize(..bytes.len()) };
             let to = bytes.len().min(from + dice.usize(1..20_000));
             bytes[from..to].iter_mut().for_each(|byte| *byte = dice.u8(..));
