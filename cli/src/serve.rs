@@ -33,6 +33,9 @@ pub(crate) struct ServeArgs {
     /// Allow an address that other machines can reach: there is no encryption and no login
     #[arg(long)]
     listen_publicly: bool,
+    /// Address and port of an HTTP listener that tells /metrics (OpenMetrics) and /healthz; off without it
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// Any other setting
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
@@ -55,6 +58,7 @@ impl ServeArgs {
             overrides.push(("data_dir".into(), dir.into()));
         }
         overrides.extend(self.listen.iter().map(|listen| ("listen".into(), listen.clone())));
+        overrides.extend(self.metrics.iter().map(|listen| ("metrics.listen".into(), listen.clone())));
         if self.listen_publicly {
             overrides.push(("listen_publicly".into(), "true".into()));
         }
@@ -114,10 +118,13 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
         _ = interrupt.recv() => return Err(crate::exit::Interrupted(" while opening the store").into()),
         _ = terminate.recv() => return Err(crate::exit::Interrupted(" while opening the store").into()),
     };
+    let metrics = server.metrics_address().map(|address| address.to_string());
     if out.is_json() {
-        out.json(&json!({ "address": server.address().to_string(), "data": data, "pid": std::process::id() }))?;
+        let (address, pid) = (server.address().to_string(), std::process::id());
+        out.json(&json!({ "address": address, "metrics": metrics, "data": data, "pid": pid }))?;
     } else {
         out.line(format_args!("listening on {}, data in {data}", server.address()));
+        metrics.iter().for_each(|address| out.line(format_args!("metrics at http://{address}/metrics")));
     }
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -67,6 +67,23 @@ pub(crate) struct Rpc {
     _pumping: Pumping,
 }
 
+/// What the queues of all sessions hold at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct SessionLoad {
+    /// Open sessions.
+    pub(crate) sessions: u64,
+    /// Requests that are not answered yet.
+    pub(crate) in_flight: u64,
+    /// Answers that wait to be sent.
+    pub(crate) reply_bytes: u64,
+    /// Invalidations that wait to be sent.
+    pub(crate) feed_bytes: u64,
+    /// The same of the session that has most.
+    pub(crate) feed_bytes_longest: u64,
+    /// Batches of them in the session that has most.
+    pub(crate) feed_batches_longest: u64,
+}
+
 /// What the health service says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Serving {
@@ -133,6 +150,27 @@ impl Rpc {
     /// Sessions open now.
     pub(crate) fn session_count(&self) -> usize {
         self.sessions.lock().len()
+    }
+
+    /// What the sessions' queues hold now.
+    pub(crate) fn session_load(&self) -> SessionLoad {
+        // Each queue has a lock of its own: the list's is let go first.
+        let outboxes: Vec<Arc<Outbox>> = self.sessions.lock().values().cloned().collect();
+        let mut load = SessionLoad { sessions: outboxes.len() as u64, ..SessionLoad::default() };
+        for outbox in outboxes {
+            let queued = outbox.queued();
+            load.in_flight += queued.in_flight as u64;
+            load.reply_bytes += queued.reply_bytes as u64;
+            load.feed_bytes += queued.feed_bytes as u64;
+            load.feed_bytes_longest = load.feed_bytes_longest.max(queued.feed_bytes as u64);
+            load.feed_batches_longest = load.feed_batches_longest.max(queued.feed_batches as u64);
+        }
+        load
+    }
+
+    /// Whether the end was announced.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        *self.health.borrow() == Serving::ShuttingDown
     }
 
     fn open_session(&self) -> Result<(u64, Arc<Outbox>), Fault> {

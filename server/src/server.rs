@@ -1,9 +1,9 @@
 //! The server: what it is made of, and in which order it starts and stops.
 //!
 //! ```text
-//!   start   settings checked › store opened, engine › loops › listener
+//!   start   settings checked › store opened, engine › loops › listener › metrics
 //!   stop    listener closed › sessions told › engine: no new drafts, those in flight finish › loops end, checkpoint
-//!           › sessions ended, after their last receipts › connections closed
+//!           › sessions ended, after their last receipts › metrics closed › connections closed
 //! ```
 //!
 //! A server is a function of a listener and a shutdown future ([`serve`]); [`Server`] is the same for a program that
@@ -13,6 +13,7 @@ mod accept;
 
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Running};
+use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::settings::{SessionSettings, Settings};
 use crate::store::disk::Disk;
@@ -103,6 +104,7 @@ pub struct Server {
     running: Running,
     stop_accepting: oneshot::Sender<()>,
     connections: JoinHandle<Result<(), tonic::transport::Error>>,
+    metrics: Option<Metrics>,
     grace: Duration,
 }
 
@@ -128,7 +130,9 @@ impl Server {
                 "{address} is not a loopback address; say listen_publicly = true if other machines may connect"
             )));
         }
-        let Settings { store, engine, limits, sessions, .. } = settings;
+        let Settings { store, engine, limits, sessions, metrics, .. } = settings;
+        // Before the store is opened: a port that is taken is told at once.
+        let metrics_listener = Metrics::bind(&metrics).await.map_err(ServerError::Listen)?;
         let (engine, running) = tokio::task::spawn_blocking(move || {
             let Components { disk, clock, seed, mut progress } = components;
             let limits = limits.limits();
@@ -146,13 +150,20 @@ impl Server {
             // Only the handle's drop or its `stop` ends the wait; both mean: stop.
             router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
         });
+        let metrics = metrics_listener.map(|listener| Metrics::start(listener, metrics, engine.clone(), rpc.clone()));
+        let metrics = metrics.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
         tracing::info!(%address, visible = %engine.visible(), "serving");
-        Ok(Server { address, engine, rpc, running, stop_accepting, connections, grace })
+        Ok(Server { address, engine, rpc, running, stop_accepting, connections, metrics, grace })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the numbers for monitoring are; `None`: nowhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(Metrics::address)
     }
 
     /// The engine, for a program that wants to reach it without a connection.
@@ -162,7 +173,7 @@ impl Server {
 
     /// Stops in order: what was admitted is finished and answered, then the store is closed.
     pub async fn stop(self) -> Result<(), ServerError> {
-        let Server { engine, rpc, running, stop_accepting, connections, grace, .. } = self;
+        let Server { engine, rpc, running, stop_accepting, connections, metrics, grace, .. } = self;
         tracing::info!("stopping");
         if stop_accepting.send(()).is_err() {
             tracing::warn!("the listener had died before");
@@ -171,6 +182,9 @@ impl Server {
         engine.shut_down();
         let closed = tokio::task::spawn_blocking(move || running.join()).await;
         rpc.end_sessions();
+        if let Some(metrics) = metrics {
+            metrics.stop().await;
+        }
         let abort = connections.abort_handle();
         if tokio::time::timeout(grace, connections).await.is_err() {
             tracing::warn!("connections did not close in time; they are dropped");

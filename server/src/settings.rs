@@ -14,6 +14,7 @@
 //! server beside them.
 
 mod layers;
+mod metrics;
 
 use crate::engine::EngineSettings;
 use crate::store::StoreSettings;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use zeolite_proto::Limits;
 
 pub use layers::SettingsError;
+pub use metrics::MetricsSettings;
 
 /// Where a server listens unless told otherwise.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7878";
@@ -48,6 +50,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Connections, sessions and their queues.
     pub sessions: SessionSettings,
+    /// The numbers for monitoring.
+    pub metrics: MetricsSettings,
 }
 
 impl Default for Settings {
@@ -60,6 +64,7 @@ impl Default for Settings {
             engine: EngineSettings::default(),
             limits: LimitSettings::default(),
             sessions: SessionSettings::default(),
+            metrics: MetricsSettings::default(),
         }
     }
 }
@@ -235,6 +240,7 @@ impl Settings {
         }
         self.limits.check(&mut problems);
         self.sessions.check(&mut problems);
+        self.metrics.check(&mut problems);
         if self.sessions.parts_bytes_max < self.limits.draft_bytes_max {
             problems.push(
                 "sessions.parts_bytes_max must be at least limits.draft_bytes_max, or no such draft gets in".into(),

@@ -57,16 +57,21 @@ impl Stats {
     }
 
     /// The stages in their order.
-    pub fn stages(&self) -> Vec<(&'static str, Summary)> {
-        vec![
-            ("decode", self.decode.summary()),
-            ("queue", self.queue.summary()),
-            ("check", self.check.summary()),
-            ("merge", self.merge.summary()),
-            ("write", self.write.summary()),
-            ("fsync", self.fsync.summary()),
-            ("publish", self.publish.summary()),
+    pub fn histograms(&self) -> [(&'static str, &Histogram); 7] {
+        [
+            ("decode", &self.decode),
+            ("queue", &self.queue),
+            ("check", &self.check),
+            ("merge", &self.merge),
+            ("write", &self.write),
+            ("fsync", &self.fsync),
+            ("publish", &self.publish),
         ]
+    }
+
+    /// The stages in their order, summed up.
+    pub fn stages(&self) -> Vec<(&'static str, Summary)> {
+        self.histograms().map(|(name, histogram)| (name, histogram.summary())).to_vec()
     }
 
     pub(crate) fn prepared(&self) -> u64 {

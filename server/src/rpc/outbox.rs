@@ -57,6 +57,14 @@ pub(super) struct Outbox {
     runtime: tokio::runtime::Handle,
 }
 
+/// What one session's queue holds at one moment.
+pub(super) struct QueueLoad {
+    pub(super) in_flight: usize,
+    pub(super) reply_bytes: usize,
+    pub(super) feed_bytes: usize,
+    pub(super) feed_batches: usize,
+}
+
 struct QueueLimits {
     in_flight_max: usize,
     reply_bytes_max: usize,
@@ -233,6 +241,17 @@ impl Outbox {
             may_read: lane.phase == Phase::Open
                 && lane.in_flight.len() + lane.replies < self.limits.in_flight_max
                 && lane.reply_bytes < self.limits.reply_bytes_max,
+        }
+    }
+
+    /// How much waits here.
+    pub(super) fn queued(&self) -> QueueLoad {
+        let lane = self.lane.lock();
+        QueueLoad {
+            in_flight: lane.in_flight.len(),
+            reply_bytes: lane.reply_bytes,
+            feed_bytes: lane.feed_bytes,
+            feed_batches: lane.feed_batches,
         }
     }
 

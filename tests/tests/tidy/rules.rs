@@ -118,7 +118,8 @@ const DIRECTION: &[Ban] = &[
         &["crate::rpc", "crate::web", "crate::server", "crate::settings"],
         "engine is below rpc and server",
     ),
-    (&["server/src/rpc", "server/src/web"], &["crate::server"], "rpc and web are below server"),
+    (&["server/src/rpc"], &["crate::server", "crate::metrics"], "rpc is below server and metrics"),
+    (&["server/src/metrics", "server/src/web"], &["crate::server"], "metrics and web are below server"),
     (
         &["client/src/wire"],
         &[

@@ -1,0 +1,121 @@
+//! Owns the HTTP side of the numbers: the listener, its limits, and the two pages.
+//!
+//! One request per connection, HTTP/1 without encryption. Beyond `connections_max` a connection is closed as soon as it is
+//! accepted; a head over `header_bytes_max` gets 431; what takes longer than `request_timeout_ms`, from the first byte to
+//! the last, is closed.
+
+use super::numbers::Numbers;
+use crate::settings::MetricsSettings;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// What the numbers are written in.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// How long accepting rests after an error: it goes away with a connection.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);
+
+/// The pages.
+pub(super) struct Pages {
+    numbers: Arc<Numbers>,
+    registry: Registry,
+}
+
+impl Pages {
+    pub(super) fn new(numbers: Numbers) -> Pages {
+        let numbers = Arc::new(numbers);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(numbers.clone()));
+        Pages { numbers, registry }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
+            (&Method::GET | &Method::HEAD, "/healthz") => match self.numbers.sick() {
+                None => page(StatusCode::OK, TEXT, "ok\n".into()),
+                Some(why) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
+            },
+            (_, "/metrics" | "/healthz") => {
+                let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into());
+                refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                refused
+            }
+            _ => page(StatusCode::NOT_FOUND, TEXT, "there are /metrics and /healthz\n".into()),
+        }
+    }
+
+    /// Sizes and free bytes are asked of the disk: off the tasks that serve clients.
+    async fn metrics(self: Arc<Self>) -> Response<Full<Bytes>> {
+        let text = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &self.registry).map(|()| text)
+        });
+        match text.await {
+            Ok(Ok(text)) => page(StatusCode::OK, OPENMETRICS, text),
+            Ok(Err(_)) | Err(_) => {
+                tracing::error!("the numbers could not be written");
+                page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the numbers could not be written; see the log\n".into())
+            }
+        }
+    }
+}
+
+fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Accepts and answers until it is dropped, which closes every connection as well.
+pub(super) async fn serve(listener: TcpListener, settings: MetricsSettings, pages: Arc<Pages>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if connections.len() < settings.connections_max => {
+                    connections.spawn(connection(stream, settings.clone(), pages.clone()));
+                }
+                Ok(_) => tracing::warn!("too many readers of metrics: one is closed; see metrics.connections_max"),
+                Err(error) => {
+                    tracing::warn!(%error, "a reader of metrics could not be accepted");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, settings: MetricsSettings, pages: Arc<Pages>) {
+    let limit = Duration::from_millis(settings.request_timeout_ms);
+    let service = service_fn(move |request| {
+        let pages = pages.clone();
+        async move { Ok::<_, Infallible>(pages.answer(request).await) }
+    });
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(limit)
+        .max_buf_size(settings.header_bytes_max)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(limit, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a reader of metrics"),
+        Err(_) => tracing::debug!("a reader of metrics took too long and is closed"),
+    }
+}

@@ -1,0 +1,163 @@
+//! Owns which numbers are told, and under which names; docs/operations.md says what to do about them.
+//!
+//! A name, once told, keeps its meaning: graphs and alerts rest on it. New ones may come.
+
+use super::families::Families;
+use super::process::Process;
+use crate::engine::{Engine, Histogram, Status};
+use crate::rpc::{Rpc, SessionLoad};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use std::fmt::{self, Error};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use zeolite_proto::Tid;
+
+/// The bounds of the exported buckets, as powers of two of nanoseconds: 4 µs to 17 s.
+const BUCKET_POWERS: RangeInclusive<u32> = 12..=34;
+
+/// Where the numbers come from.
+pub(super) struct Numbers {
+    pub(super) engine: Arc<Engine>,
+    pub(super) rpc: Arc<Rpc>,
+}
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Numbers")
+    }
+}
+
+impl Numbers {
+    /// Why the server should not be sent anybody; `None`: it is well.
+    pub(super) fn sick(&self) -> Option<String> {
+        if let Some(reason) = self.engine.poisoned() {
+            return Some(format!("poisoned: {reason}"));
+        }
+        self.rpc.is_shutting_down().then(|| "shutting down".to_owned())
+    }
+}
+
+impl Collector for Numbers {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let status = self.engine.status();
+        let mut to = Families::new(encoder);
+        server(&status, &mut to)?;
+        commits(&status, &mut to)?;
+        stages(&self.engine, &mut to)?;
+        queues(&status, &mut to)?;
+        sessions(&self.rpc.session_load(), &status, &mut to)?;
+        snapshots(&status, &mut to)?;
+        reads(&status, &mut to)?;
+        disk(&status, &mut to)?;
+        Process::now().write(&mut to)
+    }
+}
+
+fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("index", status.index.clone()),
+        ("store_id", format!("{:016x}", status.store_id)),
+    ];
+    to.info("zeolite_build", "What runs here", &labels)?;
+    to.gauge("zeolite_uptime_seconds", "Since the server was started", status.uptime_ms as f64 / 1e3)?;
+    let help = "1: a write or sync of the log failed, nothing is written any more";
+    to.gauge("zeolite_poisoned", help, u64::from(status.poisoned.is_some()))?;
+    let help = "1: pack is at work";
+    to.gauge("zeolite_pack_running", help, u64::from(!matches!(status.pack.as_str(), "" | "idle")))?;
+    to.gauge("zeolite_objects", "Live objects, entries of collections not counted", status.objects)
+}
+
+fn commits(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+    to.counter("zeolite_commits", "Durable transactions", status.commits)?;
+    to.counter("zeolite_batches", "Batches, each with one sync of the log", status.batches)?;
+    to.counter("zeolite_conflicts", "Drafts refused because of a conflict", status.conflicts)?;
+    to.counter("zeolite_merges", "Cells that a resolver merged", status.merges)
+}
+
+fn stages(engine: &Engine, to: &mut Families<'_>) -> Result<(), Error> {
+    let histograms = engine.stats().histograms();
+    let help = "Where the time of commits goes; write and fsync are counted for each draft that waited for them";
+    let values = histograms.into_iter().map(|(name, histogram)| {
+        let (sum, buckets) = exported(histogram);
+        (("stage", name), sum, buckets)
+    });
+    to.histograms("zeolite_commit_stage_seconds", help, values)
+}
+
+/// A histogram's sum in seconds, and its buckets with their bounds in seconds.
+fn exported(histogram: &Histogram) -> (f64, Vec<(f64, u64)>) {
+    let counts = histogram.counts();
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let mut below = 0;
+    let mut since_last = |up_to: u64| up_to - std::mem::replace(&mut below, up_to);
+    let bounded = BUCKET_POWERS.map(|power| {
+        // One of the histogram's own buckets ends right below each power of two: these counts are exact.
+        let bound_ns = 1u64 << power;
+        (seconds(bound_ns), since_last(counts.at_most(bound_ns - 1)))
+    });
+    let mut buckets: Vec<(f64, u64)> = bounded.collect();
+    buckets.push((f64::INFINITY, since_last(counts.count())));
+    (seconds(histogram.total_ns()), buckets)
+}
+
+fn queues(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+    let waiting = [(("priority", "live"), status.queue_live), (("priority", "batch"), status.queue_batch)];
+    to.gauges("zeolite_queued_drafts", "Drafts that wait to be put in order", waiting)?;
+    to.gauge("zeolite_prepared_drafts", "Drafts that are prepared and hold their cells", status.prepared)?;
+    to.gauge("zeolite_unsettled_bytes", "Log that is durable but not in the index yet", status.unsettled_bytes)
+}
+
+fn sessions(load: &SessionLoad, status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+    to.gauge("zeolite_sessions", "Open sessions", load.sessions)?;
+    to.gauge("zeolite_feed_subscribers", "Sessions that want the feed", status.feeds)?;
+    to.gauge("zeolite_session_requests_in_flight", "Requests that are not answered yet", load.in_flight)?;
+    to.gauge("zeolite_session_reply_queue_bytes", "Answers that their clients have not read", load.reply_bytes)?;
+    to.gauge("zeolite_session_feed_queue_bytes", "Invalidations that their clients have not read", load.feed_bytes)?;
+    let help = "The same of the session that is furthest behind; at the limit it is cut";
+    to.gauge("zeolite_session_feed_queue_longest_bytes", help, load.feed_bytes_longest)?;
+    let help = "Batches of invalidations that wait in the session that is furthest behind";
+    to.gauge("zeolite_session_feed_queue_longest_batches", help, load.feed_batches_longest)
+}
+
+fn snapshots(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+    to.gauge("zeolite_pins", "Pinned snapshots", status.pins)?;
+    let age = |pin: Tid| (status.visible.unix_nanos() - pin.unix_nanos()).max(0) as f64 / 1e9;
+    let oldest = status.oldest_pin.filter(|pin| *pin != Tid::NONE).map_or(0.0, age);
+    to.gauge("zeolite_oldest_pin_age_seconds", "From the oldest pinned snapshot to the newest commit", oldest)
+}
+
+fn reads(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+    to.counter("zeolite_loads", "Cells loaded", status.loads)?;
+    to.gauge("zeolite_cache_bytes", "Records in the server's cache", status.cache_bytes)?;
+    to.counter("zeolite_cache_hits", "Records found in the server's cache", status.cache_hits)?;
+    to.counter("zeolite_cache_misses", "Records read from the log", status.cache_misses)
+}
+
+fn disk(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+    to.gauge("zeolite_log_bytes", "The log's segments", status.log_bytes)?;
+    to.gauge("zeolite_log_segments", "How many segments the log has", status.segments)?;
+    to.gauge("zeolite_index_bytes", "The index", status.index_bytes)?;
+    to.gauge("zeolite_disk_free_bytes", "Free on the disk of the data directory", status.free_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_exact_at_their_bounds() {
+        let histogram = Histogram::default();
+        let bound = 1u64 << 20;
+        for ns in [0, bound - 1, bound, 2 * bound - 1, 1 << 40] {
+            histogram.record(ns);
+        }
+        let (sum, buckets) = exported(&histogram);
+        let at = |bound_ns: u64| buckets.iter().find(|(le, _)| *le == bound_ns as f64 / 1e9).map(|(_, count)| *count);
+        assert_eq!((at(bound), at(2 * bound), at(4 * bound)), (Some(1), Some(2), Some(0)));
+        assert_eq!(buckets.first().map(|(_, count)| *count), Some(1));
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, 1)));
+        assert!(sum > 1000.0);
+    }
+}

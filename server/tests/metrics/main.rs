@@ -1,0 +1,4 @@
+//! The numbers for monitoring, over real HTTP, read by the rules of the OpenMetrics text format.
+
+mod openmetrics;
+mod scrape;
