@@ -113,12 +113,14 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Opened, StoreError> {
         let fitted = fit_index(disk, settings, found, store_id)?;
-        let Fitted { index, mut writer, kinds, chosen, older, rebuilt } = fitted;
+        let Fitted { index, mut writer, kinds, chosen, older, is_fresh, rebuilt } = fitted;
         found.remove_others(disk.as_ref(), &chosen.iter().chain(&older).collect::<Vec<_>>())?;
         let filler = Filler { index: index.as_ref(), writer: &mut writer, kinds: &kinds, settings, chosen: &chosen };
         let Filled { end, replayed_bytes, waiting } = filler.fill(progress)?;
-        if rebuilt.is_some() && waiting.is_empty() {
-            writer.checkpoint(index.as_ref())?;
+        if is_fresh && waiting.is_empty() {
+            // Also what covers nothing yet is told durably: an index without it would be taken for a foreign one.
+            let draft = writer.draft();
+            writer.commit(index.as_ref(), &kinds, draft, true)?;
         }
         let covered = writer.covered();
         let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
@@ -186,6 +188,8 @@ struct Fitted {
     chosen: Vec<Arc<Segment>>,
     // Generations that pack was changing over from.
     older: Vec<Arc<Segment>>,
+    // Nothing is in it yet.
+    is_fresh: bool,
     rebuilt: Option<String>,
 }
 
@@ -230,6 +234,7 @@ fn fit_index(
         kinds: Kinds::default(),
         chosen,
         older: Vec::new(),
+        is_fresh: true,
         rebuilt: (existed || !is_new).then_some(reason),
     })
 }
@@ -275,7 +280,7 @@ fn try_index(
         Some(segment) if segment.header.generation != at.generation => {
             Ok(Err(format!("segment {} was packed without it", at.segment)))
         }
-        Some(_) => Ok(Ok(Fitted { index, writer, kinds, chosen, older, rebuilt: None })),
+        Some(_) => Ok(Ok(Fitted { index, writer, kinds, chosen, older, is_fresh: false, rebuilt: None })),
     }
 }
 
