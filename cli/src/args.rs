@@ -45,7 +45,7 @@ pub(crate) enum Command {
     /// Remove old revisions and unreachable objects, beside full traffic
     Pack(PackArgs),
     /// Read everything and check it: every checksum, every reference, index against log
-    Verify,
+    Verify(VerifyArgs),
     /// Delete the index of a data directory and build it again from the log
     Reindex(ReindexArgs),
     /// Load WordNet, then migrate all of it while eight clients go on writing
@@ -165,6 +165,13 @@ pub(crate) struct PackArgs {
     /// Only say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// Verify this data directory, on which no server may be running, instead of a server's
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
 }
 
 #[derive(Args)]

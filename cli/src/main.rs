@@ -26,7 +26,7 @@ mod status;
 mod upkeep;
 
 use anyhow::{Context, Result};
-use args::{Cli, Command, ConfigCommand};
+use args::{Cli, Command, ConfigCommand, VerifyArgs};
 use clap::{CommandFactory, Parser};
 use link::Link;
 use output::Out;
@@ -54,6 +54,7 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
         }
         Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
         Command::Reindex(args) => offline::reindex(out, &args),
+        Command::Verify(VerifyArgs { data: Some(dir) }) => offline::verify(out, &dir),
         Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
         Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),
@@ -84,7 +85,7 @@ async fn remote(out: &Out, server: &str, command: Command) -> Result<()> {
         Command::Log(args) => show::log(out, &mut link, &args).await,
         Command::Undo(args) => upkeep::undo(out, &mut link, &args).await,
         Command::Pack(args) => upkeep::pack(out, &mut link, &args).await,
-        Command::Verify => upkeep::verify(out, &mut link).await,
+        Command::Verify(_) => upkeep::verify(out, &mut link).await,
         Command::Serve(_)
         | Command::Config(_)
         | Command::Reindex(_)

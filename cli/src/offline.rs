@@ -5,12 +5,15 @@
 use crate::args::ReindexArgs;
 use crate::output::{Out, count, size};
 use crate::progress::Progress;
+use crate::upkeep::Verdict;
 use anyhow::Result;
 use serde_json::json;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
+use zeolite_server::engine::{VerifyReport, verify_offline};
 use zeolite_server::store::disk::real::RealDisk;
-use zeolite_server::store::{Opened, Store};
+use zeolite_server::store::{Opened, Store, StoreError};
 
 /// `zeolite reindex`.
 pub(crate) fn reindex(out: &Out, args: &ReindexArgs) -> Result<()> {
@@ -51,8 +54,33 @@ pub(crate) fn reindex(out: &Out, args: &ReindexArgs) -> Result<()> {
     Ok(())
 }
 
+/// `zeolite verify --data`: opens the directory as a server would, which cuts a torn end, and closes it again.
+pub(crate) fn verify(out: &Out, dir: &Path) -> Result<()> {
+    existing(dir)?;
+    let settings = crate::serve::offline(dir)?;
+    let disk = Arc::new(RealDisk::open(dir)?);
+    let progress = Progress::new(out);
+    let bar = progress.bar("verify", "", 0);
+    let verified = verify_offline(disk, settings.store, &mut |step| {
+        bar.set(step.done_units, step.total_units);
+        bar.remark(step.stage);
+        true
+    });
+    bar.clear();
+    match verified {
+        Ok(VerifyReport { transactions, revisions, objects, problems, problems_total, .. }) => {
+            Verdict { transactions, revisions, objects, problems, problems_total }.tell(out)
+        }
+        // So damaged that it does not open: nothing else could be looked at.
+        Err(damage @ StoreError::Damaged { .. }) => {
+            Verdict { problems: vec![damage.to_string()], problems_total: 1, ..Verdict::default() }.tell(out)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A directory with a log: opening any other would begin an empty database there.
-fn existing(dir: &std::path::Path) -> Result<()> {
+fn existing(dir: &Path) -> Result<()> {
     let has_log = dir.join("log").is_dir();
     anyhow::ensure!(
         has_log,

@@ -109,6 +109,7 @@ pub(crate) async fn verify(out: &Out, link: &mut Link) -> Result<()> {
 }
 
 /// What a verification found, by a server or offline.
+#[derive(Default)]
 pub(crate) struct Verdict {
     pub(crate) transactions: u64,
     pub(crate) revisions: u64,
