@@ -1,0 +1,101 @@
+//! Owns the served database: the real binary on a data directory, and what the commands say about it.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use zeolite_client::{Cell, Db, Oid, Record};
+use zeolite_proto::resolvers::{class, collection, entry};
+
+/// A running `zeolite serve`.
+pub(crate) struct Served {
+    child: Child,
+    pub(crate) address: String,
+}
+
+impl Served {
+    /// On a data directory, and a port that the system chooses.
+    pub(crate) fn start(dir: &Path) -> Served {
+        let mut child = program()
+            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "warn"])
+            // Pack may go up to now.
+            .args(["--set", "engine.history_min_s=0", "--data"])
+            .arg(dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("has an output")).read_line(&mut line).expect("reads");
+        let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        let address = told["address"].as_str().expect("an address").to_owned();
+        Served { child, address }
+    }
+
+    /// A command on it.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        program().args(["--server", &self.address]).args(args).output().expect("the binary starts")
+    }
+
+    /// The JSON lines of a command that must succeed.
+    pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
+        let output = self.run(&[&["--json"], args].concat());
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("json")).collect()
+    }
+
+    /// The exit code of a command.
+    pub(crate) fn code(&self, args: &[&str]) -> Option<i32> {
+        self.run(args).status.code()
+    }
+
+    /// Asks it to stop; its exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        signal(&self.child, "TERM");
+        self.child.wait().expect("ends").code()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // A server that has stopped already cannot be killed, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary, whatever the environment says.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zeolite"));
+    command.env_remove("ZEOLITE_SERVER");
+    command
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+/// What a command printed.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A collection of three entries under the root, and one object that was written twice.
+pub(crate) async fn fill(address: &str) -> (Oid, Oid) {
+    let db = Db::connect(address).await.expect("connects");
+    let (map, object) = (db.new_oid().await.expect("an oid"), db.new_oid().await.expect("an oid"));
+    let tx = db.begin().await.expect("begins");
+    let put = |cell: Cell, record: &Record| tx.put(cell, record).expect("encodes");
+    put(Cell::object(Oid::ROOT), &collection::record(class::MAP));
+    put(Cell::entry(Oid::ROOT, "things"), &entry::record(b"", vec![map, object]));
+    put(Cell::object(map), &collection::record(class::MAP));
+    for key in ["a", "b\n", "c"] {
+        put(Cell::entry(map, key), &entry::record(key.as_bytes(), Vec::new()));
+    }
+    put(Cell::object(object), &Record::new("Thing", 1, "first"));
+    tx.commit().await.expect("commits");
+    let tx = db.transaction().note("amy", "second").begin().await.expect("begins");
+    tx.put(Cell::object(object), &Record::new("Thing", 2, "second")).expect("encodes");
+    tx.commit().await.expect("commits");
+    (map, object)
+}

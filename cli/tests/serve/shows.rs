@@ -1,0 +1,112 @@
+//! The commands that show what is stored.
+
+use crate::served::{Served, fill, text};
+use serde_json::Value;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_shows_what_is_stored() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let (map, object) = fill(&served.address).await;
+    let (map, object) = (map.to_string(), object.to_string());
+
+    let status = &served.json(&["status"])[0];
+    assert!(status["commits"].as_u64().is_some_and(|commits| commits >= 2), "{status}");
+    assert_eq!(status["poisoned"], "");
+    assert!(
+        status["kinds"].as_array().expect("kinds").iter().any(|kind| kind["class"] == "Thing" && kind["version"] == 2)
+    );
+    assert_eq!(served.code(&["status", "--all"]), Some(0));
+
+    let got = &served.json(&["get", &object])[0];
+    assert_eq!(
+        (&got["record"]["version"], &got["record"]["data_hex"]),
+        (&Value::from(2), &Value::from("7365636f6e64"))
+    );
+    assert_eq!(text(&served.run(&["get", &object, "--raw"]).stdout), "second");
+    assert_eq!(served.code(&["get", "deadbeef"]), Some(4), "not found is a fault");
+
+    let keys = |args: &[&str]| -> Vec<String> {
+        let entries = served.json(&[&["scan", &map], args].concat());
+        entries.iter().map(|entry| entry["key"].as_str().expect("a key").to_owned()).collect()
+    };
+    assert_eq!(keys(&[]), ["a", "b\\n", "c"]);
+    assert_eq!(keys(&["--reverse", "-n", "2"]), ["c", "b\\n"]);
+    assert_eq!(keys(&["--prefix", "b\\n", "--keys-only"]), ["b\\n"]);
+    assert_eq!(keys(&["--from", "b"]), ["b\\n", "c"]);
+    assert_eq!(served.code(&["get", &format!("{map}/b\\n")]), Some(0), "a key can be given back as it was printed");
+
+    let history = served.json(&["history", &object]);
+    assert_eq!(history.len(), 2);
+    assert_eq!(history[0]["note"]["description"], "second");
+    let log = served.json(&["log"]);
+    let writes = |tid: &Value| {
+        let transaction = log.iter().find(|transaction| transaction["tid"] == *tid).expect("the log has it");
+        transaction["writes"].as_array().expect("writes").len()
+    };
+    assert_eq!((writes(&history[0]["tid"]), writes(&history[1]["tid"])), (1, 7));
+
+    let first = history[1]["tid"].as_str().expect("a tid");
+    let then = &served.json(&["get", &object, "--at", first])[0];
+    assert_eq!(then["record"]["version"], 1);
+    assert_eq!(served.stop(), Some(0));
+}
+
+/// The fields of a JSON object, in the order of the alphabet.
+fn fields(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_programs_read_has_the_same_fields_for_ever() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let (map, object) = fill(&served.address).await;
+    let (map, object) = (map.to_string(), object.to_string());
+    let first = |args: &[&str]| served.json(args).into_iter().next().expect("a line");
+
+    let got = first(&["get", &object]);
+    assert_eq!(fields(&got), ["cell", "deleted", "end", "record", "tid", "time"]);
+    assert_eq!(fields(&got["record"]), ["class", "data_hex", "refs", "version"]);
+    assert_eq!(fields(&first(&["scan", &map])), ["key", "record", "tid"]);
+    assert_eq!(fields(&first(&["scan", &map, "--keys-only"])), ["key", "tid"]);
+    let history = first(&["history", &object]);
+    assert_eq!(fields(&history), ["cell", "deleted", "end", "note", "record", "tid", "time"]);
+    assert_eq!(fields(&history["note"]), ["description", "user"]);
+    let log = served.json(&["log"]);
+    assert_eq!(fields(&log[0]), ["note", "tid", "time", "writes"]);
+    assert_eq!(fields(&log[0]["writes"][0]), ["cell", "deleted", "merged", "record_bytes"]);
+    let undone = first(&["undo", history["tid"].as_str().expect("a tid")]);
+    assert_eq!(fields(&undone), ["merged", "tid", "undone"]);
+    let verified = first(&["verify"]);
+    assert_eq!(fields(&verified), ["good", "objects", "problems", "problems_total", "revisions", "transactions"]);
+    assert_eq!(
+        fields(&first(&["pack"])),
+        ["bytes_after", "bytes_before", "dry_run", "objects_removed", "packed_to", "revisions_removed"]
+    );
+    let refused = served.run(&["--json", "get", "deadbeef"]);
+    let error: Value = serde_json::from_slice(&refused.stderr).expect("one json value");
+    assert_eq!((fields(&error), &error["exit_code"]), (vec!["error", "exit_code"], &Value::from(4)));
+    assert!(refused.stdout.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_listed_from_and_to_and_cut_at_its_limit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let (_, object) = fill(&served.address).await;
+    let tids = |args: &[&str]| -> Vec<String> {
+        let log = served.json(&[&["log"], args].concat());
+        log.iter().map(|transaction| transaction["tid"].as_str().expect("a tid").to_owned()).collect()
+    };
+    let all = tids(&[]);
+    assert!(all.len() >= 3 && all.is_sorted(), "{all:?}");
+    assert_eq!(tids(&["--from", &all[1]]), all[1..]);
+    assert_eq!(tids(&["--to", &all[1]]), all[..2]);
+    assert_eq!(tids(&["-n", "2"]), all[..2]);
+    let history = served.json(&["history", &object.to_string(), "--before", all.last().expect("some")]);
+    assert_eq!(history.len(), 1);
+    assert_eq!(served.code(&["history", "deadbeef"]), Some(4), "what never existed is a fault");
+    let people = text(&served.run(&["log", "--cells"]).stdout);
+    assert!(people.contains("amy: second") && people.contains(&object.to_string()), "{people}");
+}

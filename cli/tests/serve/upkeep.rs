@@ -1,0 +1,70 @@
+//! The commands that change or check a running database: undo, pack, verify.
+
+use crate::served::{Served, fill, program, text};
+use zeolite_client::{Cell, Db, Record};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_pack_and_verify_leave_a_good_database() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let (_, object) = fill(&served.address).await;
+    let object = object.to_string();
+
+    let newest = served.json(&["history", &object])[0]["tid"].as_str().expect("a tid").to_owned();
+    served.json(&["undo", &newest, "-m", "no"]);
+    assert_eq!(served.json(&["get", &object])[0]["record"]["version"], 1);
+    assert_eq!(served.code(&["undo", "0000000000000001"]), Some(4));
+
+    let verified = &served.json(&["verify"])[0];
+    assert_eq!(verified["good"], true);
+    assert!(verified["transactions"].as_u64().is_some_and(|transactions| transactions >= 3), "{verified}");
+    let planned = &served.json(&["pack", "--dry-run"])[0];
+    assert_eq!(served.json(&["history", &object]).len(), 3, "a dry run removes nothing");
+    let packed = &served.json(&["pack"])[0];
+    assert_eq!(packed["revisions_removed"], planned["revisions_removed"]);
+    assert_eq!(packed["revisions_removed"], 2);
+    assert_eq!(served.json(&["history", &object]).len(), 1);
+    assert_eq!(served.json(&["verify"])[0]["good"], true);
+
+    let busy = program().args(["verify", "--data"]).arg(dir.path()).output().expect("runs");
+    assert_eq!(busy.status.code(), Some(5), "a directory in use is not touched: {}", text(&busy.stderr));
+    assert_eq!(served.stop(), Some(0));
+
+    for command in ["verify", "reindex", "verify"] {
+        let output = program().args(["--json", command, "--data"]).arg(dir.path()).output().expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", text(&output.stderr));
+    }
+    let served = Served::start(dir.path());
+    assert_eq!(served.json(&["get", &object])[0]["record"]["version"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_would_take_back_later_work_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let (_, object) = fill(&served.address).await;
+    let object = object.to_string();
+    let history = served.json(&["history", &object]);
+    let older = history[1]["tid"].as_str().expect("a tid");
+    let refused = served.run(&["undo", older]);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(text(&refused.stderr).contains(&object), "it names the cell: {}", text(&refused.stderr));
+    assert_eq!(served.json(&["history", &object]).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pack_takes_garbage_unless_told_to_keep_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    fill(&served.address).await;
+    let db = Db::connect(&served.address).await.expect("connects");
+    let lost = db.new_oid().await.expect("an oid");
+    let put = async |tx: zeolite_client::Tx| tx.put(Cell::object(lost), &Record::new("Lost", 1, "x"));
+    db.run(put).await.expect("commits");
+    let lost = lost.to_string();
+    assert_eq!(served.json(&["pack", "--keep-garbage"])[0]["objects_removed"], 0);
+    assert_eq!(served.code(&["get", &lost]), Some(0));
+    assert_eq!(served.json(&["pack"])[0]["objects_removed"], 1);
+    assert_eq!(served.code(&["get", &lost]), Some(4));
+    assert_eq!(served.code(&["get", "0"]), Some(0));
+}
