@@ -112,7 +112,7 @@ impl Setting<'_> {
 
     /// A server in this process on a directory.
     async fn host(&self, dir: &Path) -> Result<Host> {
-        Host::start(dir, Registry::built_in()).await
+        Host::start(dir, Registry::built_in(), |_| ()).await
     }
 
     /// A line that says what is being done, until it is dropped or cleared.

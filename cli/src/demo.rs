@@ -75,7 +75,7 @@ pub(crate) async fn demo(out: &Out, args: &DemoArgs) -> Result<()> {
     if args.fresh {
         remove(&args.data)?;
     }
-    let host = Host::start(&args.data, registry()).await?;
+    let host = Host::start(&args.data, registry(), |_| ()).await?;
     out.remark(format_args!("server on {}, data in {}", host.address(), args.data.display()));
     let url = host.url();
     let result = tokio::select! {

@@ -16,10 +16,11 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts on a data directory with these resolvers.
-    pub(crate) async fn start(dir: &Path, registry: Registry) -> Result<Host> {
+    /// Starts on a data directory with these resolvers, and settings that are the default but for what `change` does.
+    pub(crate) async fn start(dir: &Path, registry: Registry, change: impl FnOnce(&mut Settings)) -> Result<Host> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port of this machine can be listened on")?;
-        let settings = Settings { data_dir: dir.to_owned(), ..Settings::default() };
+        let mut settings = Settings { data_dir: dir.to_owned(), ..Settings::default() };
+        change(&mut settings);
         let server = Server::start(settings, registry, listener).await?;
         Ok(Host { server })
     }

@@ -2,10 +2,12 @@
 
 use super::report::{Aim, Report, Row};
 use super::{Setting, commits, fill, traffic};
+use crate::host::Host;
 use anyhow::{Context, Result};
 use std::time::Instant;
 use zeolite_client::Db;
 use zeolite_client::admin::PackOptions;
+use zeolite_proto::Registry;
 
 const CLIENTS: usize = 8;
 /// Before the pack, every object is written so often: what the pack removes.
@@ -14,7 +16,8 @@ const REWRITES: usize = 2;
 pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
     let doing = setting.doing("filling for pack");
     let dir = setting.scratch()?;
-    let host = setting.host(dir.path()).await?;
+    // All history but the newest may go, also that of the last minute: so the pack has much to do.
+    let host = Host::start(dir.path(), Registry::built_in(), |settings| settings.engine.history_min_s = 0).await?;
     let clients = traffic::connect(&host.url(), CLIENTS).await?;
     let oids = fill::objects(&clients[0], setting.objects, |_| ()).await?;
     for _ in 0..REWRITES {
