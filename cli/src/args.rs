@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Log(LogArgs),
     /// Undo one transaction by a new one
     Undo(UndoArgs),
+    /// Who may write: show it, or switch it while everything runs, with a banner and an end
+    Mode(crate::mode::ModeArgs),
     /// Remove old revisions and unreachable objects, beside full traffic
     Pack(PackArgs),
     /// Read everything and check it: every checksum, every reference, index against log

@@ -15,6 +15,7 @@ mod demo;
 mod exit;
 mod host;
 mod link;
+mod mode;
 mod moment;
 mod offline;
 mod output;
@@ -84,6 +85,7 @@ async fn remote(out: &Out, server: &str, command: Command) -> Result<()> {
         Command::History(args) => show::history(out, &mut link, &args).await,
         Command::Log(args) => show::log(out, &mut link, &args).await,
         Command::Undo(args) => upkeep::undo(out, &mut link, &args).await,
+        Command::Mode(args) => mode::mode(out, &mut link, &args).await,
         Command::Pack(args) => upkeep::pack(out, &mut link, &args).await,
         Command::Verify(_) => upkeep::verify(out, &mut link).await,
         Command::Serve(_)

@@ -7,6 +7,7 @@ use crate::moment;
 use crate::output::{Out, Table, count, nanos, size};
 use anyhow::Result;
 use serde_json::{Value, json};
+use zeolite_proto::Mode;
 use zeolite_proto::wire::v1;
 
 pub(crate) async fn status(out: &Out, link: &mut Link, args: &StatusArgs) -> Result<()> {
@@ -42,11 +43,16 @@ fn facts(out: &Out, status: &v1::StatusReply) -> Vec<(&'static str, String)> {
     let hits = (status.cache_hits * 100).checked_div(lookups).map_or("-".into(), |percent| format!("{percent}%"));
     let pins = match status.pins {
         0 => "none".into(),
-        pins => format!("{pins}, the oldest at {}", moment::shown(status.oldest_pin)),
+        pins => format!(
+            "{pins}, the oldest at {}; they keep up to {} from pack",
+            moment::shown(status.oldest_pin),
+            size(status.pinned_bytes)
+        ),
     };
     vec![
         ("server", format!("zeolite {}, up {}", status.version, moment::duration(status.uptime_ms))),
         ("health", out.verdict(healthy, if healthy { "good" } else { &status.poisoned })),
+        ("mode", crate::mode::shown(&status.mode.clone().map(Mode::from).unwrap_or_default())),
         ("store", format!("{:016x}", status.store_id)),
         ("newest", format!("{:016x} {}", status.visible, moment::shown(status.visible))),
         ("packed to", moment::shown(status.packed_to)),
@@ -133,6 +139,9 @@ fn status_json(status: &v1::StatusReply, kinds: &[v1::Kind], resolvers: &[v1::Re
         "stages": stages_json(&status.stages),
         "kinds": kinds,
         "resolvers": resolvers,
+        "mode": crate::mode::mode_json(&status.mode.clone().map(Mode::from).unwrap_or_default()),
+        "pressure": pressure_json(&status.pressure.unwrap_or_default()),
+        "classes": classes_json(&status.classes),
     });
     let numbers = [
         ("objects", status.objects),
@@ -154,9 +163,28 @@ fn status_json(status: &v1::StatusReply, kinds: &[v1::Kind], resolvers: &[v1::Re
         ("cache_bytes", status.cache_bytes),
         ("cache_hits", status.cache_hits),
         ("cache_misses", status.cache_misses),
+        ("pinned_bytes", status.pinned_bytes),
+        ("disk_bytes", status.disk_bytes),
     ];
     numbers.into_iter().for_each(|(name, number)| value[name] = number.into());
     value
+}
+
+fn pressure_json(pressure: &v1::Pressure) -> Value {
+    json!({
+        "live_p50_us": pressure.live_p50_us,
+        "live_p99_us": pressure.live_p99_us,
+        "live_commits": pressure.live_commits,
+        "window_ms": pressure.window_ms,
+        "quiet_p99_us": pressure.quiet_p99_us,
+        "fsync_p99_us": pressure.fsync_p99_us,
+    })
+}
+
+fn classes_json(classes: &[v1::ClassCounts]) -> Vec<Value> {
+    let class =
+        |class: &v1::ClassCounts| json!({ "class": class.class, "conflicts": class.conflicts, "merges": class.merges });
+    classes.iter().map(class).collect()
 }
 
 fn stages_json(stages: &[v1::Stage]) -> Vec<Value> {

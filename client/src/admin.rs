@@ -8,7 +8,8 @@ use crate::revision::Transaction;
 use crate::wire::Pages;
 use futures_util::Stream;
 use std::sync::Arc;
-use zeolite_proto::{Oid, Tid};
+use std::time::{SystemTime, UNIX_EPOCH};
+use zeolite_proto::{Mode, ModeKind, Oid, Pressure, Tid};
 
 /// The operator's calls; see [`crate::Db::admin`].
 #[derive(Clone, Debug)]
@@ -111,6 +112,22 @@ pub struct Status {
     pub unsettled_bytes: u64,
     pub batches: u64,
     pub pack: String,
+    pub mode: Mode,
+    pub pressure: Pressure,
+    pub pinned_bytes: u64,
+    pub disk_bytes: u64,
+    pub classes: Vec<ClassCounts>,
+}
+
+/// Conflicts and merges of one class since the start; the class "" stands for those beyond the first 256.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClassCounts {
+    /// The class.
+    pub class: String,
+    /// Drafts refused because of a cell of this class.
+    pub conflicts: u64,
+    /// Cells of this class that a resolver decided.
+    pub merges: u64,
 }
 
 /// The exact number of objects of one class and schema version.
@@ -128,6 +145,13 @@ impl Admin {
     /// What the server says about itself.
     pub async fn status(&self) -> Result<Status> {
         self.db.core().call(What::Read, |link| async move { link.status().await }).await
+    }
+
+    /// Switches who may write, with a banner for the users of the site, for good or until a time. Gives the mode in force:
+    /// durable, and on its way to every client.
+    pub async fn set_mode(&self, kind: ModeKind, banner: &str, until: Option<SystemTime>) -> Result<Mode> {
+        let until = until.map(|until| until.duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64));
+        self.db.core().call(What::Read, |link| async move { link.set_mode(kind, banner, until).await }).await
     }
 
     /// Packs, with progress; the last message has `done`.

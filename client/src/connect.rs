@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Mode, Tid};
 
 /// How often a request is sent again that was ahead of the server by a commit which the feed has told already.
 const AHEAD_TRIES_MAX: u32 = 100;
@@ -80,6 +80,8 @@ pub(crate) struct Core {
     pub(crate) keys: CommitKeys,
     in_flight: Semaphore,
     state: watch::Sender<State>,
+    /// The server's mode, as of the last hello or push.
+    pub(crate) mode: watch::Sender<Mode>,
     /// The store of the last hello; 0: none yet.
     store_id: AtomicU64,
     /// The server's limit.
@@ -96,6 +98,7 @@ impl Core {
             keys: CommitKeys::new(),
             in_flight: Semaphore::new(options.in_flight_max),
             state: watch::Sender::new(State::Connecting { last: None }),
+            mode: watch::Sender::new(Mode::default()),
             store_id: AtomicU64::new(0),
             load_cells_max: AtomicUsize::new(1),
             url,
@@ -259,6 +262,7 @@ impl Core {
             self.oids.epoch(epoch);
         }
         self.position.restart(epoch, welcome.visible);
+        self.mode(welcome.mode.clone());
         if !kept && hello.resume_from != Tid::NONE {
             tracing::info!(url = self.url, same_store, "the feed could not be resumed; the cache starts anew");
             self.watchers.missed(welcome.visible);
@@ -277,6 +281,14 @@ impl Inbox for Core {
 
     fn reached(&self, tid: Tid) {
         self.position.reached(tid);
+    }
+
+    fn mode(&self, mode: Mode) {
+        self.mode.send_if_modified(|now| {
+            let changed = *now != mode;
+            *now = mode;
+            changed
+        });
     }
 }
 

@@ -55,8 +55,9 @@ pub use errors::{Error, Result};
 pub use registry::{Handle, Persistent, Ref};
 pub use revision::{Entry, Range, Revision};
 pub use session::{Isolation, Pin, Prepared, Scan, Transaction, Tx, View};
-pub use watch::{Change, Watch};
+pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
-    Cell, CommitKey, Fault, FaultKind, Limits, Note, Oid, Priority, Receipt, Record, Registry, Remedy, Resolver, Tid,
+    Cell, CommitKey, Fault, FaultKind, Limits, Mode, ModeKind, Note, Oid, Priority, Receipt, Record, Registry, Remedy,
+    Resolver, Tid,
 };

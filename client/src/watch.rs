@@ -6,7 +6,8 @@
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use tokio::sync::broadcast::{self, error::RecvError};
-use zeolite_proto::{Cell, Oid, Tid};
+use tokio::sync::watch;
+use zeolite_proto::{Cell, Mode, Oid, Tid};
 
 /// What a watcher is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +24,24 @@ pub enum Change {
         /// Commits up to this one may be among the missed.
         tid: Tid,
     },
+}
+
+/// Changes of the server's mode; see [`crate::Db::on_mode_change`].
+#[derive(Debug)]
+pub struct ModeWatch {
+    told: watch::Receiver<Mode>,
+}
+
+impl ModeWatch {
+    pub(crate) fn new(told: watch::Receiver<Mode>) -> ModeWatch {
+        ModeWatch { told }
+    }
+
+    /// Waits for the next change; only the newest is told when several came meanwhile. `None`: the `Db` is gone.
+    pub async fn next(&mut self) -> Option<Mode> {
+        self.told.changed().await.ok()?;
+        Some(self.told.borrow_and_update().clone())
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -35,7 +35,7 @@ use v1::client_frame::Request;
 use v1::server_frame::Reply;
 use v1::zeolite_client::ZeoliteClient;
 use zeolite_proto::wire::{PROTOCOL, fault, v1};
-use zeolite_proto::{Cell, Fault, FaultKind, Limits, Tid};
+use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Tid};
 
 /// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
 /// stream of large replies.
@@ -56,6 +56,8 @@ pub(crate) trait Inbox: Send + Sync {
     fn changed(&self, tid: Tid, cells: Vec<Cell>);
     /// Everything up to this tid has been handed over.
     fn reached(&self, tid: Tid);
+    /// The mode has changed.
+    fn mode(&self, mode: Mode);
 }
 
 /// What the client says first.
@@ -78,6 +80,7 @@ pub(crate) struct Welcome {
     pub(crate) visible: Tid,
     pub(crate) replayed: bool,
     pub(crate) limits: Limits,
+    pub(crate) mode: Mode,
 }
 
 /// Why a request has no reply.
@@ -177,6 +180,7 @@ fn welcome(reply: v1::HelloReply) -> Welcome {
         visible: Tid(reply.visible),
         replayed: reply.replayed,
         limits: reply.limits.map(Limits::from).unwrap_or_default(),
+        mode: reply.mode.map(Mode::from).unwrap_or_default(),
     }
 }
 
@@ -224,6 +228,7 @@ impl Incoming {
                         break reason;
                     }
                 }
+                Some(Reply::Mode(mode)) => inbox.mode(mode.into()),
                 Some(Reply::Cut(cut)) => break format!("the server cut the session: {}", cut.reason),
                 Some(reply) => {
                     // The reply shows this tid, so its invalidations have already been handed over.

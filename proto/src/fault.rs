@@ -4,7 +4,7 @@
 //! |---|---|
 //! | retry on a new snapshot | conflict, read conflict, undo blocked, prepare lost |
 //! | reopen the snapshot | snapshot packed, snapshot ahead, pin lost |
-//! | fix the request | invalid, too large, not found, unsupported |
+//! | fix the request | invalid, too large, not found, unsupported, gated |
 //! | wait | busy, read only, disk full, shutting down |
 //! | give up, tell the operator | poisoned, damaged, internal, denied |
 //! | ask for the outcome | outcome unknown (made by the client alone) |
@@ -76,6 +76,8 @@ fault_kinds! {
     NotFound => FixRequest, "not found";
     /// This server cannot do that.
     Unsupported => FixRequest, "unsupported";
+    /// An object in a shape that an evolve has left behind: its writer is old code.
+    Gated => FixRequest, "gated";
     /// A queue is full.
     Busy => Wait, "busy";
     /// The server does not take writes now.

@@ -5,6 +5,7 @@
 //!   record   header (class, schema version, references) + opaque data
 //!   draft    a client's uncommitted work; receipt: what a committer gets
 //!   fault    the closed list of refusals, sorted by remedy
+//!   mode, gate, pressure  who may write, how old a shape may be, what live traffic feels
 //!   limits   the bound of every message, key, draft, lease and scan
 //!   resolver merge(base, theirs, ours) and apply(current, operation); the registry by class
 //!   resolvers  the built-in ones
@@ -15,8 +16,11 @@
 
 pub mod draft;
 pub mod fault;
+pub mod gate;
 pub mod ids;
 pub mod limits;
+pub mod mode;
+pub mod pressure;
 pub mod record;
 pub mod resolver;
 pub mod resolvers;
@@ -24,7 +28,10 @@ pub mod wire;
 
 pub use draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, Write};
 pub use fault::{ConflictDetail, Fault, FaultKind, Remedy};
+pub use gate::Gate;
 pub use ids::{Cell, CommitKey, Oid, Tid};
 pub use limits::Limits;
+pub use mode::{Mode, ModeKind};
+pub use pressure::Pressure;
 pub use record::{BadRecord, Record};
 pub use resolver::{Registry, Resolver};

@@ -4,6 +4,7 @@
 
 pub mod count;
 pub mod fault;
+pub mod operate;
 pub mod translate;
 
 /// The types that tonic generates from `zeolite/v1/zeolite.proto`; the comments are the protocol's.

@@ -72,7 +72,7 @@ fn revision() -> v1::Revision {
 
 fn receipt() -> v1::Receipt {
     let merged = |record| v1::MergedCell { cell: Some(entry()), record };
-    v1::Receipt { tid: T2, merged: vec![merged(Some(bytes("merged"))), merged(None)] }
+    v1::Receipt { tid: T2, merged: vec![merged(Some(bytes("merged"))), merged(None)], pressure: None }
 }
 
 fn requests() -> Vec<(&'static str, Request)> {
@@ -130,6 +130,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("kinds", Request::Kinds(v1::KindsRequest {})),
         ("part", Request::Part(v1::DraftPart { commit_key: key, data: bytes("piece"), last: true })),
         ("ping", Request::Ping(v1::Ping {})),
+        ("heat", Request::Heat(v1::HeatRequest { oids: vec![1, 2, u64::MAX] })),
     ]
 }
 
@@ -186,6 +187,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 visible: T2,
                 replayed: true,
                 limits: Some(limits()),
+                mode: None,
             }),
         ),
         ("load", Reply::Load(v1::LoadReply { snapshot: T2, revisions: vec![revision(), v1::Revision::default()] })),
@@ -200,7 +202,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ),
         ("receipt", Reply::Receipt(receipt())),
         ("prepare", Reply::Prepare(v1::PrepareReply { prepared: 9, merged: receipt().merged })),
-        ("done", Reply::Done(v1::Done { tid: T2 })),
+        ("done", Reply::Done(v1::Done { tid: T2, pressure: None })),
         ("outcome", Reply::Outcome(v1::OutcomeReply { receipt: Some(receipt()), in_flight: true })),
         ("new_oids", Reply::NewOids(v1::NewOidsReply { first: 1000, count: 100 })),
         ("pin", Reply::Pin(v1::PinReply { pin: 3, snapshot: T1, lease_ms: 60_000 })),
@@ -216,7 +218,35 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("fault", Reply::Fault(fault())),
         ("feed", Reply::Feed(feed().encode_to_vec().into())),
         ("cut", Reply::Cut(v1::Cut { tid: T1, reason: "too slow".into() })),
+        ("mode", Reply::Mode(mode())),
+        ("heat", Reply::Heat(v1::HeatReply { heat: vec![0, 300, 7] })),
+        ("pressure", Reply::Receipt(v1::Receipt { tid: T2, merged: Vec::new(), pressure: Some(pressure()) })),
     ]
+}
+
+fn mode() -> v1::Mode {
+    v1::Mode {
+        kind: v1::ModeKind::EvolveOnly.into(),
+        banner: "back at five".into(),
+        until_unix_ms: 1_800_000_000_000,
+        automatic: "low disk".into(),
+        since_unix_ms: 1_790_000_000_000,
+    }
+}
+
+fn pressure() -> v1::Pressure {
+    v1::Pressure {
+        live_p50_us: 1,
+        live_p99_us: 2,
+        live_commits: 3,
+        window_ms: 4,
+        quiet_p99_us: 5,
+        queue_live: 6,
+        queue_batch: 7,
+        fsync_p99_us: 8,
+        free_bytes: 9,
+        disk_bytes: 10,
+    }
 }
 
 fn transaction() -> v1::Transaction {

@@ -18,24 +18,30 @@ mod commit;
 mod condemned;
 mod draft;
 pub mod feed;
+mod gates;
 mod head;
+mod heat;
 mod histogram;
 mod intake;
 mod job;
+mod keeper;
 mod keys;
 mod loops;
 mod merge;
 mod mergers;
+mod mode;
 pub mod note;
 mod oids;
 mod pack;
 mod prepare;
+mod pressure;
 mod read;
 mod recent;
 mod sequencer;
 mod settings;
 mod snapshot;
 mod status;
+mod system;
 mod undo;
 mod verify;
 mod writer;
@@ -45,33 +51,36 @@ use crate::store::disk::Disk;
 use crate::store::{Appender, IndexKind, Opened, Reader, Recovered, Settler, Store, StoreError, StoreSettings, Txn};
 use backlog::Backlog;
 use clock::Clock;
-use draft::{Admitted, LookedAhead};
 use feed::{Feed, FeedSink};
+use gates::Gates;
+use heat::Heat;
 use intake::Intake;
-use job::{Answer, DraftJob, Hop, Job};
-use keys::{Entered, Keys};
+use job::{Answer, DraftJob, Hop, Origin};
+use keys::Keys;
+use mode::Modes;
 use oids::{Oids, Raise};
 use pack::LongWork;
 use parking_lot::Mutex;
+use pressure::Gauge;
 use snapshot::Pins;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use zeolite_proto::{
-    Change, CommitKey, Draft, Fault, FaultKind, Limits, Merged, Note, Oid, Priority, Receipt, Record, Registry, Tid,
-    Write,
-};
+use zeolite_proto::record::Header;
+use zeolite_proto::{Fault, FaultKind, Limits, Merged, Mode, Oid, Pressure, Priority, Receipt, Record, Registry, Tid};
 
 pub use feed::{FeedBatch, FeedItem};
-pub use histogram::{Histogram, Summary};
+pub use gates::Closing;
+pub use histogram::{Counts, Histogram, Summary};
 pub use loops::{Loops, Running};
+pub use mode::Role;
 pub use oids::SYSTEM_OID;
 pub use pack::{PackOptions, PackProgress, PackReport};
 pub use read::{Loaded, ObjectsPage, Page};
 pub use sequencer::Turn;
 pub use settings::EngineSettings;
 pub use snapshot::PinInfo;
-pub use status::{Stats, Status};
+pub use status::{ClassCounts, Stats, Status};
 pub use verify::{VerifyProgress, VerifyReport, verify_offline};
 
 /// Called exactly once with the outcome, from any thread; must not block.
@@ -111,6 +120,10 @@ pub struct Engine {
     feed: Feed,
     pins: Pins,
     oids: Oids,
+    modes: Modes,
+    gates: Gates,
+    gauge: Gauge,
+    heat: Heat,
     backlog: Backlog,
     stats: Stats,
     disk: Arc<dyn Disk>,
@@ -122,6 +135,7 @@ pub struct Engine {
     merging: AtomicUsize,
     long_work: Arc<LongWork>,
     keys_age_s: u64,
+    own_keys: AtomicU64,
 }
 
 /// What the loops are made of; see [`Loops`].
@@ -154,6 +168,9 @@ impl Engine {
         let Opened { appender, reader, settler, recovered } = Store::open(disk.clone(), store, seed, progress)?;
         let Recovered { last_tid, oid_max, keys, .. } = recovered;
         let ceiling = stored_ceiling(&reader, last_tid)?;
+        let now_unix_ms = (clock.unix_nanos() / 1_000_000).max(0) as u64;
+        let mode = mode::stored(&reader, last_tid, now_unix_ms)?;
+        let gates = gates::stored(&reader, last_tid)?;
         let engine = Arc::new(Engine {
             opened_at: clock.steady(),
             intake: Arc::new(Intake::new(settings.intake_bounds())),
@@ -161,6 +178,11 @@ impl Engine {
             feed: Feed::new(last_tid),
             pins: Pins::new(clock.clone(), settings.pins_max, limits.pin_ms_max, seed, reader.packed_to()),
             oids: Oids::new(ceiling, Oid(oid_max)),
+            modes: Modes::new(mode),
+            gates: Gates::new(gates),
+            gauge: Gauge::new(clock.steady()),
+            heat: Heat::new(),
+            own_keys: AtomicU64::new(0),
             backlog: Backlog::new(overlay_bytes_max / 2),
             index_name,
             stats: Stats::default(),
@@ -244,6 +266,17 @@ impl Engine {
         self.feed.subscribe(sink)
     }
 
+    /// What live traffic feels: the window as of the keeper's last turn, the queues as of now.
+    pub fn pressure(&self) -> Pressure {
+        let (live, batch) = self.intake.waiting();
+        Pressure { queue_live: live as u64, queue_batch: batch as u64, ..self.gauge.read() }
+    }
+
+    /// About how often an object was written lately by live commits.
+    pub fn heat(&self, oid: Oid) -> u32 {
+        self.heat.of(oid)
+    }
+
     /// Why nothing is written any more.
     pub fn poisoned(&self) -> Option<&str> {
         self.poisoned.get().map(String::as_str)
@@ -283,10 +316,16 @@ impl Engine {
             unsettled_bytes: self.backlog.bytes(),
             stages: self.stats.stages(),
             pack: self.long_work.text(),
+            mode: Mode::clone(&self.mode()),
+            pressure: self.pressure(),
+            pinned_bytes: oldest_pin.map_or(0, |oldest| self.reader.log_bytes_since(oldest).unwrap_or(0)),
+            disk_bytes: self.disk.size_bytes().unwrap_or(0),
+            classes: self.stats.classes(),
+            gates: self.gates(),
         }
     }
 
-    /// Writes a higher ceiling of oids through the pipeline, then serves who waits for it.
+    /// Writes a higher ceiling of oids through the pipeline, then serves who waits for it. Two are never on their way at once.
     fn raise_ceiling(self: &Arc<Self>, raise: Raise) {
         let Raise::To(ceiling) = raise else { return };
         let engine = self.clone();
@@ -294,47 +333,12 @@ impl Engine {
             let again = engine.oids.raised(result.map(|_| ceiling));
             engine.raise_ceiling(again);
         });
-        let record = match oids::ceiling_record(ceiling).encode() {
-            Ok(record) => record,
-            Err(error) => return done(Err(Fault::new(FaultKind::Internal, error.to_string()))),
-        };
-        // Two ceilings are never on their way at once, so the write is blind: base = newest of all times.
-        let write = Write { cell: oids::ceiling_cell(), base: Tid::MAX, change: Change::Put(record), stamped: false };
-        let key = self.own_key(ceiling);
-        let draft = Draft {
-            key,
-            priority: Priority::Live,
-            read_cells: Vec::new(),
-            read_ranges: Vec::new(),
-            writes: vec![write],
-            note: Note { user: String::new(), description: "oids handed out up to here".into(), ..Note::default() },
-        };
-        if !matches!(self.keys.enter(key, done), Entered::New) {
-            return;
-        }
-        let queued = Admitted {
-            draft,
-            looked_ahead: LookedAhead::default(),
-            candidates: Vec::new(),
-            rounds: 0,
-            bytes: 128,
-            queued_ns: 0,
-        };
-        match self.intake.push(Job::Commit(queued), Priority::Live, 128) {
-            Ok(()) => {}
-            Err(not_taken) => self.keys.complete(key, Err(not_taken.fault)),
-        }
+        let record = oids::ceiling_record(ceiling);
+        self.write_system(oids::ceiling_cell(), Some(record), "oids handed out up to here", done);
     }
 
     fn nanos_since(&self, started: Duration) -> u64 {
         self.clock.steady().saturating_sub(started).as_nanos() as u64
-    }
-
-    fn own_key(&self, n: u64) -> CommitKey {
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&self.seed.to_le_bytes());
-        key[8..].copy_from_slice(&n.to_le_bytes());
-        CommitKey(key)
     }
 
     /// Keeps the first reason; true for that one.
@@ -383,12 +387,32 @@ impl Engine {
     /// Tells the committer of a transaction: durable, or why not.
     fn answer(&self, txn: Txn, answer: Answer, result: Result<(), Fault>) {
         match answer {
-            Answer::Key => {
-                let receipt = result.map(|()| writer::receipt_of(&txn));
-                self.stats.merges.add(receipt.as_ref().map_or(0, |receipt| receipt.merged.len() as u64));
-                self.keys.complete(txn.key, receipt);
+            Answer::Key(origin) => {
+                if result.is_ok() {
+                    self.measure(&txn, origin);
+                }
+                self.keys.complete(txn.key, result.map(|()| writer::receipt_of(&txn)));
             }
             Answer::Restored(done) => done(result.map(|()| txn.tid)),
+        }
+    }
+
+    /// What a durable transaction adds to the counts, the gauge and the heat.
+    fn measure(&self, txn: &Txn, origin: Origin) {
+        for write in txn.writes.iter().filter(|write| write.merged) {
+            let header = write.record.as_deref().map(Header::parse);
+            self.stats.merged(header.and_then(Result::ok).map_or("", |header| header.class));
+        }
+        let Some(queued_ns) = origin.queued_ns else { return };
+        if origin.priority == Priority::Batch {
+            return self.gauge.batch();
+        }
+        self.gauge.live(self.nanos_since(Duration::from_nanos(queued_ns)));
+        let mut before = None;
+        for oid in txn.writes.iter().map(|write| write.cell.oid) {
+            if before.replace(oid) != Some(oid) {
+                self.heat.written(oid);
+            }
         }
     }
 

@@ -43,7 +43,7 @@ use zeolite_proto::wire::DESCRIPTORS;
 use zeolite_proto::wire::v1::admin_server::AdminServer;
 use zeolite_proto::wire::v1::server_frame::Reply;
 use zeolite_proto::wire::v1::zeolite_server::ZeoliteServer;
-use zeolite_proto::{Fault, FaultKind};
+use zeolite_proto::{Fault, FaultKind, Mode};
 
 /// Room for what surrounds a record in a message.
 const FRAME_ROOM_BYTES: usize = 1 << 20;
@@ -96,7 +96,7 @@ impl Rpc {
     /// The rpc layer over an engine; must be called inside of the runtime that serves it.
     pub(crate) fn new(engine: Arc<Engine>, settings: SessionSettings) -> Arc<Rpc> {
         let (pump, pumping) = Pump::start(Duration::from_millis(settings.feed_delay_ms));
-        Arc::new(Rpc {
+        let rpc = Arc::new(Rpc {
             calls: Calls::new(engine, settings.inline_cells_max),
             server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
             runtime: tokio::runtime::Handle::current(),
@@ -108,7 +108,14 @@ impl Rpc {
             pump,
             _pumping: pumping,
             settings,
-        })
+        });
+        let told = Arc::downgrade(&rpc);
+        rpc.calls.engine.on_mode_change(move |mode| {
+            if let Some(rpc) = told.upgrade() {
+                rpc.push_mode(mode);
+            }
+        });
+        rpc
     }
 
     /// Every service of the server.
@@ -137,6 +144,13 @@ impl Rpc {
         let fault = Fault::new(FaultKind::ShuttingDown, "the server is going down; connect again and resend");
         for outbox in self.sessions.lock().values() {
             outbox.notice(fault_reply(&fault));
+        }
+    }
+
+    /// Tells every session the mode. One that is being opened meanwhile is told by its hello as well.
+    fn push_mode(&self, mode: &Mode) {
+        for outbox in self.sessions.lock().values() {
+            outbox.notice(Reply::Mode(mode.into()));
         }
     }
 

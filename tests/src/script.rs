@@ -12,6 +12,7 @@
 mod actor;
 mod events;
 mod names;
+mod operator;
 mod values;
 mod world;
 

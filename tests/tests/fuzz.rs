@@ -222,7 +222,7 @@ fn server_frames() -> Vec<Bytes> {
             entries: vec![v1::Entry { key: "k".into(), ..Default::default() }; 3],
             ..Default::default()
         }),
-        Reply::Receipt(v1::Receipt { tid: 4, merged: vec![merged] }),
+        Reply::Receipt(v1::Receipt { tid: 4, merged: vec![merged], pressure: None }),
         Reply::History(v1::HistoryReply { revisions: vec![revision], notes: vec![v1::Note::default()], more: true }),
         Reply::Fault((&Fault::new(FaultKind::Busy, "come back").after_ms(50)).into()),
         Reply::Feed(feed.into()),

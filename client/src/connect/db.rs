@@ -7,11 +7,11 @@ use crate::cache::CacheStats;
 use crate::errors::Result;
 use crate::revision::PastRevision;
 use crate::session::{Pin, Transaction, Tx, View};
-use crate::watch::Watch;
+use crate::watch::{ModeWatch, Watch};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
-use zeolite_proto::{Cell, CommitKey, Note, Oid, Receipt, Remedy, Tid};
+use zeolite_proto::{Cell, CommitKey, Mode, Note, Oid, Receipt, Remedy, Tid};
 
 /// A connection to a database, with its cache. Cheap to clone; all clones share one session, so an application has one.
 ///
@@ -166,6 +166,16 @@ impl Db {
     /// Watches commits that write one of these objects or their entries, from now on.
     pub fn watch(&self, oids: impl IntoIterator<Item = Oid>) -> Watch {
         self.core().watchers.watch(Some(oids.into_iter().collect()), self.core().position.get())
+    }
+
+    /// The server's mode, as it was told last: at the hello, and at every change since, within moments.
+    pub fn mode(&self) -> Mode {
+        self.core().mode.borrow().clone()
+    }
+
+    /// Tells every change of the mode from now on, so that a site shows the banner.
+    pub fn on_mode_change(&self) -> ModeWatch {
+        ModeWatch::new(self.core().mode.subscribe())
     }
 
     /// A fresh oid, never given out before. They come in blocks, so most calls ask nobody.

@@ -3,14 +3,14 @@
 
 use super::log::{Assembly, messages};
 use super::{FRAME_BYTES_MAX, Failure, Link, ZeoliteClient, chain, fault, v1};
-use crate::admin::{PackOptions, PackProgress, ResolverInfo, Stage, Status, VerifyProgress};
+use crate::admin::{ClassCounts, PackOptions, PackProgress, ResolverInfo, Stage, Status, VerifyProgress};
 use crate::errors::{Error, Result};
 use crate::revision::Transaction;
 use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use tonic::transport::Channel;
 use v1::admin_client::AdminClient;
-use zeolite_proto::Tid;
+use zeolite_proto::{Mode, ModeKind, Pressure, Tid};
 
 /// A stream of a long call's messages. Dropping it ends the call.
 pub struct Pages<T> {
@@ -75,6 +75,22 @@ impl Link {
     pub(crate) async fn status(&self) -> Result<Status, Failure> {
         let reply = self.admin().status(v1::StatusRequest {}).await.map_err(|status| failure(&status))?;
         Ok(status(reply.into_inner()))
+    }
+
+    /// Switches the mode.
+    pub(crate) async fn set_mode(
+        &self,
+        kind: ModeKind,
+        banner: &str,
+        until_unix_ms: Option<u64>,
+    ) -> Result<Mode, Failure> {
+        let request = v1::SetModeRequest {
+            kind: v1::ModeKind::from(kind).into(),
+            banner: banner.to_owned(),
+            until_unix_ms: until_unix_ms.unwrap_or(0),
+        };
+        let reply = self.admin().set_mode(request).await.map_err(|status| failure(&status))?;
+        Ok(reply.into_inner().into())
     }
 
     /// Packs; the stream ends with `done`.
@@ -155,6 +171,10 @@ impl Link {
     }
 }
 
+fn class_counts(counts: v1::ClassCounts) -> ClassCounts {
+    ClassCounts { class: counts.class, conflicts: counts.conflicts, merges: counts.merges }
+}
+
 fn status(reply: v1::StatusReply) -> Status {
     let stage = |stage: v1::Stage| Stage {
         name: stage.name,
@@ -193,5 +213,10 @@ fn status(reply: v1::StatusReply) -> Status {
         unsettled_bytes: reply.unsettled_bytes,
         batches: reply.batches,
         pack: reply.pack,
+        mode: reply.mode.map(Mode::from).unwrap_or_default(),
+        pressure: reply.pressure.map(Pressure::from).unwrap_or_default(),
+        pinned_bytes: reply.pinned_bytes,
+        disk_bytes: reply.disk_bytes,
+        classes: reply.classes.into_iter().map(class_counts).collect(),
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::{Code, Status};
 
-/// The table: kind, its wire number, its gRPC status code.
+/// The table: kind, its wire number, its gRPC status code. What is new goes to the end.
 pub const TABLE: &[(FaultKind, v1::FaultKind, Code)] = &[
     (FaultKind::Conflict, v1::FaultKind::Conflict, Code::Aborted),
     (FaultKind::ReadConflict, v1::FaultKind::ReadConflict, Code::Aborted),
@@ -29,6 +29,7 @@ pub const TABLE: &[(FaultKind, v1::FaultKind, Code)] = &[
     (FaultKind::Internal, v1::FaultKind::Internal, Code::Internal),
     (FaultKind::Denied, v1::FaultKind::Denied, Code::PermissionDenied),
     (FaultKind::OutcomeUnknown, v1::FaultKind::OutcomeUnknown, Code::Unknown),
+    (FaultKind::Gated, v1::FaultKind::Gated, Code::FailedPrecondition),
 ];
 
 /// The gRPC status code of a fault kind.

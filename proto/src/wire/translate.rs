@@ -154,7 +154,11 @@ impl From<v1::MergedCell> for Merged {
 
 impl From<&Receipt> for v1::Receipt {
     fn from(receipt: &Receipt) -> v1::Receipt {
-        v1::Receipt { tid: receipt.tid.0, merged: receipt.merged.iter().map(v1::MergedCell::from).collect() }
+        v1::Receipt {
+            tid: receipt.tid.0,
+            merged: receipt.merged.iter().map(v1::MergedCell::from).collect(),
+            pressure: None,
+        }
     }
 }
 

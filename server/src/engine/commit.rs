@@ -3,6 +3,7 @@
 use super::draft::{self, Admitted, LookedAhead};
 use super::job::{Job, PrepareJob};
 use super::keys::{Entered, Standing};
+use super::mode::Role;
 use super::{Done, Engine, Outcome, PreparedReceipt, fault_of, poisoned_fault, writer};
 use crate::store::Txn;
 use std::sync::Arc;
@@ -11,14 +12,20 @@ use std::time::Duration;
 use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Tid};
 
 impl Engine {
-    /// Commits a draft: admission here, in the caller's thread; the outcome through `done`.
+    /// Commits a draft for anybody; see [`Engine::commit_as`].
     pub fn commit(self: &Arc<Self>, draft: Draft, done: Done<Receipt>) {
+        self.commit_as(Role::Site, draft, done);
+    }
+
+    /// Commits a draft: admission here, in the caller's thread; the outcome through `done`. The mode may refuse it, but not
+    /// one whose key is known: that is answered as before.
+    pub fn commit_as(self: &Arc<Self>, role: Role, draft: Draft, done: Done<Receipt>) {
         let key = draft.key;
         match self.keys.enter(key, done) {
             Entered::Joined => {}
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
             Entered::New => {
-                if let Err(fault) = self.admit(draft).and_then(|admitted| {
+                if let Err(fault) = self.admit(role, draft).and_then(|admitted| {
                     let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
                     self.intake.push(Job::Commit(admitted), priority, bytes).map_err(|not_taken| not_taken.fault)
                 }) {
@@ -29,7 +36,7 @@ impl Engine {
     }
 
     /// First phase of two: after it, `finish` succeeds until the time limit (0: the default) is over.
-    pub fn prepare(self: &Arc<Self>, draft: Draft, time_limit_ms: u64, done: Done<PreparedReceipt>) {
+    pub fn prepare(self: &Arc<Self>, role: Role, draft: Draft, time_limit_ms: u64, done: Done<PreparedReceipt>) {
         let limit = self.limits.prepare_ms_max;
         let time_limit_ms = if time_limit_ms == 0 { limit.min(30_000) } else { time_limit_ms };
         if time_limit_ms > limit {
@@ -45,7 +52,7 @@ impl Engine {
             self.keys.complete(key, Err(fault.clone()));
             done(Err(fault));
         };
-        let admitted = match self.admit(draft) {
+        let admitted = match self.admit(role, draft) {
             Ok(admitted) => admitted,
             Err(fault) => return refuse(fault, done),
         };
@@ -81,7 +88,7 @@ impl Engine {
 
     /// Writes a transaction with a tid of its own, newer than any here (import, copy).
     pub fn restore(self: &Arc<Self>, txn: Txn, done: Done<Tid>) {
-        let bytes = match draft::admit_restored(&txn, &self.limits) {
+        let bytes = match self.check_mode(Role::Site).and_then(|()| draft::admit_restored(&txn, &self.limits)) {
             Ok(bytes) => bytes,
             Err(fault) => return done(Err(fault)),
         };
@@ -92,13 +99,14 @@ impl Engine {
         }
     }
 
-    fn admit(&self, draft: Draft) -> Result<Admitted, Fault> {
+    fn admit(&self, role: Role, draft: Draft) -> Result<Admitted, Fault> {
         if let Some(reason) = self.poisoned.get() {
             return Err(poisoned_fault(reason));
         }
+        self.check_mode(role)?;
         let mut admitted = draft::admit(draft, &self.limits, &self.oids, self.visible())?;
         admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
-        admitted.queued_ns = self.clock.steady().as_nanos() as u64;
+        admitted.queued_ns = Some(self.clock.steady().as_nanos() as u64);
         Ok(admitted)
     }
 

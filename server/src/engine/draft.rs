@@ -18,8 +18,8 @@ pub(crate) struct Admitted {
     pub(crate) rounds: u8,
     /// Its size, for the queue's bound.
     pub(crate) bytes: usize,
-    /// When it was queued, by the steady clock, in nanoseconds.
-    pub(crate) queued_ns: u64,
+    /// When it was queued, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
+    pub(crate) queued_ns: Option<u64>,
 }
 
 /// What was learnt before the draft was queued: every base below `below` was looked up in the store and had nothing newer
@@ -100,7 +100,14 @@ pub(crate) fn admit(draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) ->
         return Err(Fault::too_large("draft size", bytes, limits.draft_bytes_max));
     }
     check_one_write_per_cell(&draft)?;
-    Ok(Admitted { draft, looked_ahead: LookedAhead::default(), candidates: Vec::new(), rounds: 0, bytes, queued_ns: 0 })
+    Ok(Admitted {
+        draft,
+        looked_ahead: LookedAhead::default(),
+        candidates: Vec::new(),
+        rounds: 0,
+        bytes,
+        queued_ns: None,
+    })
 }
 
 fn check_cell(cell: &Cell, limits: &Limits, oids: &Oids) -> Result<usize, Fault> {

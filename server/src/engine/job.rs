@@ -8,13 +8,14 @@
 //! Stages are types, so that the illegal order does not compile: only a sealed draft can be written.
 
 use super::draft::Admitted;
+use super::gates::Closing;
 use super::{Done, PreparedReceipt};
 use crate::store::{StoreError, Txn};
 use bytes::Bytes;
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Fault, Oid, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, Gate, Oid, Priority, Receipt, Tid};
 
 /// How often a draft goes out for an expensive resolver before it runs in the sequencer.
 pub(crate) const ROUNDS_MAX: u8 = 3;
@@ -41,6 +42,16 @@ pub(crate) enum Job {
     /// A new segment begins behind what is sealed.
     Roll {
         done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+    },
+    /// A gate wants to close: count, when everything sealed before is visible.
+    TryGate {
+        gate: Gate,
+        done: Done<Closing>,
+    },
+    /// That is visible now.
+    CloseGate {
+        gate: Gate,
+        done: Done<Closing>,
     },
     /// A transaction with a tid of its own.
     Restore {
@@ -101,8 +112,16 @@ pub(crate) struct Sealed {
 /// Who is told when it is durable.
 pub(crate) enum Answer {
     /// Everybody who waits for the transaction's key.
-    Key,
+    Key(Origin),
     Restored(Done<Tid>),
+}
+
+/// Where a sealed draft comes from, for what is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) priority: Priority,
+    /// When it was admitted, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
+    pub(crate) queued_ns: Option<u64>,
 }
 
 /// What an expensive resolver needs; made by the sequencer, worked off by the mergers, and back.

@@ -1,6 +1,7 @@
-//! Owns the loops: sequencer, writer, mergers, settle loop; turned by threads in a server, by hand in a test.
+//! Owns the loops: sequencer, writer, mergers, settle loop, keeper; turned by threads in a server, by hand in a test.
 
 use super::backlog::SettleLoop;
+use super::keeper::{Keeper, Stop};
 use super::mergers::Merger;
 use super::pack::LongWork;
 use super::sequencer::{Sequencer, Turn};
@@ -17,6 +18,7 @@ pub struct Loops {
     writer: Writer,
     mergers: Vec<Merger>,
     settle: SettleLoop,
+    keeper: Keeper,
     settler: Arc<Mutex<Settler>>,
     long_work: Arc<LongWork>,
 }
@@ -25,6 +27,8 @@ pub struct Loops {
 pub struct Running {
     pipeline: Vec<JoinHandle<()>>,
     settle: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    stop_keeping: Arc<Stop>,
     stop_settling: Arc<std::sync::atomic::AtomicBool>,
     writer: JoinHandle<Writer>,
     settler: Arc<Mutex<Settler>>,
@@ -50,8 +54,9 @@ impl Loops {
         let txns_max = engine.settings.settle_txns_max;
         engine.long_work.connect(settler.clone());
         let long_work = engine.long_work.clone();
+        let keeper = Keeper::new(engine.clone());
         let settle = SettleLoop { engine, settler: settler.clone(), txns_max };
-        Loops { sequencer, writer, mergers, settle, settler, long_work }
+        Loops { sequencer, writer, mergers, settle, keeper, settler, long_work }
     }
 
     /// One job of the sequencer.
@@ -74,6 +79,11 @@ impl Loops {
         self.settle.turn(false)
     }
 
+    /// One look of the keeper at the clock and the disk.
+    pub fn turn_keeper(&mut self) -> Turn {
+        self.keeper.turn()
+    }
+
     /// Turns sequencer, mergers and writer until none has anything to do.
     pub fn run_dry(&mut self) {
         loop {
@@ -93,7 +103,7 @@ impl Loops {
 
     /// Starts a thread for each loop.
     pub fn spawn(self) -> Running {
-        let Loops { mut sequencer, mut writer, mergers, mut settle, settler, long_work } = self;
+        let Loops { mut sequencer, mut writer, mergers, mut settle, keeper, settler, long_work } = self;
         let stop_settling = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let mut pipeline = vec![thread("sequencer", move || while sequencer.turn(true) != Turn::Ended {})];
         for mut merger in mergers {
@@ -109,7 +119,10 @@ impl Loops {
                 settle.turn(true);
             }
         });
-        Running { pipeline, settle, stop_settling, writer, settler, long_work }
+        let stop_keeping = Arc::new(Stop::default());
+        let until = stop_keeping.clone();
+        let keeper = thread("keeper", move || keeper.run(&until));
+        Running { pipeline, settle, keeper, stop_keeping, stop_settling, writer, settler, long_work }
     }
 }
 
@@ -118,6 +131,8 @@ impl Running {
     /// left and is checkpointed, so that the next start replays nothing.
     pub fn join(self) -> Result<(), StoreError> {
         self.pipeline.into_iter().for_each(join);
+        self.stop_keeping.stop();
+        join(self.keeper);
         let writer = join(self.writer);
         // A pack ends between two portions; the settler is the last that touches the index.
         self.long_work.wait_for_end();

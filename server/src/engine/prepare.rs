@@ -8,11 +8,12 @@
 use super::job::{DraftJob, SealedWrite};
 use rustc_hash::FxHashMap;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Note, ReadRange, Tid, Write};
+use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, Tid, Write};
 
 /// A draft whose promise is given.
 pub(crate) struct Prepared {
     pub(crate) key: CommitKey,
+    pub(crate) priority: Priority,
     pub(crate) note: Note,
     pub(crate) writes: Vec<SealedWrite>,
     pub(crate) read_cells: Vec<Cell>,

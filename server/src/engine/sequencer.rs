@@ -15,9 +15,10 @@
 
 use super::check::{Check, Refused};
 use super::condemned::{self, Condemned};
+use super::gates::{self, Closing};
 use super::head::HeadView;
 use super::intake::{Intake, Taken};
-use super::job::{Answer, DraftJob, Hop, Job, MergeOut, PrepareJob, Question, ROUNDS_MAX, Sealed, SealedWrite};
+use super::job::{Answer, DraftJob, Hop, Job, MergeOut, Origin, PrepareJob, Question, ROUNDS_MAX, Sealed, SealedWrite};
 use super::prepare::{Holds, Prepared};
 use super::recent::{Recent, RecentBounds};
 use super::{Done, Engine, PreparedReceipt, note};
@@ -27,7 +28,7 @@ use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Merged, Note, Oid, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Merged, Note, Oid, Priority, Receipt, Tid};
 
 const PARKED_MAX: usize = 1024;
 
@@ -134,6 +135,8 @@ impl Sequencer {
             Job::Abort { prepared, done } => self.abort(prepared, done),
             Job::Restore { txn, done } => self.restore(txn, done),
             Job::Condemn { oids, done } => self.condemn(oids, done),
+            Job::TryGate { gate, done } => self.try_gate(gate, done),
+            Job::CloseGate { gate, done } => self.close_gate(&gate, done),
             Job::Roll { done } => self.send_on(Hop::Roll { epoch: self.epoch, done }),
         }
     }
@@ -148,21 +151,24 @@ impl Sequencer {
             return self.holds.park(holder, draft);
         }
         let started = self.engine.clock.steady();
-        self.engine.stats.queue.record((started.as_nanos() as u64).saturating_sub(admitted.queued_ns));
+        if let Some(queued_ns) = admitted.queued_ns {
+            self.engine.stats.queue.record((started.as_nanos() as u64).saturating_sub(queued_ns));
+        }
         let check =
             Check { engine: &self.engine, view: HeadView { recent: &self.recent, reader: &self.engine.reader } };
         let results = check.results(admitted);
-        let results = results.and_then(|writes| match self.condemned.check(&writes) {
-            Ok(()) => Ok(writes),
-            Err(fault) => Err(Refused::Fault(fault)),
+        let results = results.and_then(|writes| {
+            let allowed = self.condemned.check(&writes).and_then(|()| self.engine.gates.check(&writes));
+            allowed.map(|()| writes).map_err(Refused::Fault)
         });
         match results {
             Ok(writes) => {
                 self.engine.stats.check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftJob::Commit(admitted) => {
+                        let origin = Origin { priority: admitted.draft.priority, queued_ns: admitted.queued_ns };
                         let (key, note) = (admitted.draft.key, admitted.draft.note);
-                        self.seal(key, &note, writes);
+                        self.seal(key, &note, writes, origin);
                     }
                     DraftJob::Prepare(job) => self.prepare(job, writes),
                 }
@@ -185,7 +191,7 @@ impl Sequencer {
         }
     }
 
-    fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>) {
+    fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>, origin: Origin) {
         let tid = Tid::from_unix_nanos(self.engine.clock.unix_nanos()).max(self.last.next());
         let stamped = |position: usize, write: SealedWrite| TxnWrite {
             cell: if write.stamped { stamp(&write.cell, tid, position) } else { write.cell },
@@ -193,7 +199,7 @@ impl Sequencer {
             merged: write.merged,
         };
         let writes = writes.into_iter().enumerate().map(|(position, write)| stamped(position, write)).collect();
-        self.pass_on(Txn { tid, key, note: note::encode(note), writes }, Answer::Key);
+        self.pass_on(Txn { tid, key, note: note::encode(note), writes }, Answer::Key(origin));
     }
 
     fn pass_on(&mut self, txn: Txn, answer: Answer) {
@@ -240,6 +246,7 @@ impl Sequencer {
             by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect();
         let prepared = Prepared {
             key: draft.key,
+            priority: draft.priority,
             note: draft.note,
             writes,
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
@@ -265,7 +272,9 @@ impl Sequencer {
         };
         self.engine.stats.set_prepared(self.holds.len());
         self.engine.keys.enter_reserved(prepared.key, done);
-        self.seal(prepared.key, &prepared.note, prepared.writes);
+        let origin =
+            Origin { priority: prepared.priority, queued_ns: Some(self.engine.clock.steady().as_nanos() as u64) };
+        self.seal(prepared.key, &prepared.note, prepared.writes, origin);
         self.unpark(freed);
     }
 
@@ -323,10 +332,51 @@ impl Sequencer {
         self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
     }
 
+    fn try_gate(&mut self, gate: Gate, done: Done<Closing>) {
+        let engine = self.engine.clone();
+        let tell = Box::new(move |refused: Option<Fault>| match refused {
+            None => engine.intake.push_control(Job::CloseGate { gate, done }),
+            Some(why) => {
+                engine.gate_concluded(&gate.class, None);
+                done(Err(why));
+            }
+        });
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
+    }
+
+    /// Since the attempt began no old shape was sealed, and what was sealed before is counted.
+    fn close_gate(&mut self, gate: &Gate, done: Done<Closing>) {
+        let held = self.holds.prepared().flat_map(|prepared| &prepared.writes);
+        let held = held.filter(|write| gates::is_below(gate, write)).count() as u64;
+        let counted = self.engine.count_old(gate).and_then(|old| Ok((old + held, gates::write_of(gate)?)));
+        let write = match counted {
+            Ok((0, write)) => write,
+            Ok((old, _)) => {
+                self.engine.gate_concluded(&gate.class, None);
+                return done(Ok(Closing::Old(old)));
+            }
+            Err(fault) => {
+                self.engine.gate_concluded(&gate.class, None);
+                return done(Err(fault));
+            }
+        };
+        let (engine, class, key) = (self.engine.clone(), gate.class.clone(), self.engine.own_key());
+        let told = Box::new(move |result: Result<Receipt, Fault>| {
+            let closed = result.map(|receipt| receipt.tid);
+            engine.gate_concluded(&class, closed.as_ref().ok().copied());
+            done(closed.map(Closing::Closed));
+        });
+        // An own key is new, so this never finds it taken.
+        self.engine.keys.enter(key, told);
+        let note = Note { description: format!("gate of {} at {}", gate.class, gate.min_version), ..Note::default() };
+        self.seal(key, &note, vec![write], Origin { priority: Priority::Live, queued_ns: None });
+    }
+
     /// Tells a refusal: at once, or, when it shows a revision that is not durable yet, after that.
     fn refuse(&mut self, draft: DraftJob, fault: Fault) {
         if matches!(fault.kind, FaultKind::Conflict | FaultKind::ReadConflict) {
-            self.engine.stats.conflicts.add(1);
+            let class = fault.conflict.as_ref().map_or("", |at| at.class.as_str());
+            self.engine.stats.conflict(class);
         }
         let rests_on = fault.conflict.as_ref().map_or(Tid::NONE, |at| at.newest);
         if rests_on <= self.engine.visible() {

@@ -35,6 +35,8 @@ pub struct EngineSettings {
     pub mergers: usize,
     /// Pack keeps the history of the last seconds, whatever it is asked for: drafts that are on their way were made on it.
     pub history_min_s: u64,
+    /// The database is made read-only when fewer bytes than this are free on its disk; 0: never.
+    pub read_only_below_free_bytes: u64,
 }
 
 impl Default for EngineSettings {
@@ -53,6 +55,7 @@ impl Default for EngineSettings {
             pins_max: 10_000,
             mergers: 1,
             history_min_s: 60,
+            read_only_below_free_bytes: 256 << 20,
         }
     }
 }

@@ -1,8 +1,13 @@
 //! Owns the engine's counters and stage times, and the status that is made of them.
 
 use super::histogram::{Histogram, Summary};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use zeolite_proto::Tid;
+use zeolite_proto::{Gate, Mode, Pressure, Tid};
+
+/// Classes whose conflicts and merges are counted by name; those that come later share the name "".
+const CLASSES_MAX: usize = 256;
 
 /// A number that only goes up.
 #[derive(Default)]
@@ -49,11 +54,45 @@ pub struct Stats {
     /// Cells loaded.
     pub loads: Counter,
     prepared: AtomicU64,
+    classes: Mutex<BTreeMap<String, ClassCounts>>,
+}
+
+/// Conflicts and merges of one class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ClassCounts {
+    /// Drafts refused because of a cell of this class.
+    pub conflicts: u64,
+    /// Cells of this class that a resolver decided.
+    pub merges: u64,
 }
 
 impl Stats {
     pub(crate) fn set_prepared(&self, n: usize) {
         self.prepared.store(n as u64, Relaxed);
+    }
+
+    pub(crate) fn conflict(&self, class: &str) {
+        self.conflicts.add(1);
+        self.class(class, |counts| counts.conflicts += 1);
+    }
+
+    pub(crate) fn merged(&self, class: &str) {
+        self.merges.add(1);
+        self.class(class, |counts| counts.merges += 1);
+    }
+
+    fn class(&self, class: &str, count: impl FnOnce(&mut ClassCounts)) {
+        let mut classes = self.classes.lock();
+        if let Some(counts) = classes.get_mut(class) {
+            return count(counts);
+        }
+        let name = if classes.len() < CLASSES_MAX { class } else { "" };
+        count(classes.entry(name.to_owned()).or_default());
+    }
+
+    /// By class.
+    pub fn classes(&self) -> BTreeMap<String, ClassCounts> {
+        self.classes.lock().clone()
     }
 
     /// The stages in their order.
@@ -138,4 +177,16 @@ pub struct Status {
     pub stages: Vec<(&'static str, Summary)>,
     /// What pack is doing; empty: nothing.
     pub pack: String,
+    /// Who may write.
+    pub mode: Mode,
+    /// What live traffic feels.
+    pub pressure: Pressure,
+    /// Bytes of log since the oldest pinned snapshot: what pins keep from pack, at most.
+    pub pinned_bytes: u64,
+    /// The size of the disk; 0: not known.
+    pub disk_bytes: u64,
+    /// Conflicts and merges by class since the start.
+    pub classes: BTreeMap<String, ClassCounts>,
+    /// The closed gates.
+    pub gates: Vec<Gate>,
 }

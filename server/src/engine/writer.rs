@@ -108,6 +108,7 @@ impl Writer {
                 let stats = &self.engine.stats;
                 stats.write.record_n(appended.write_ns, batch.txns.len() as u64);
                 stats.fsync.record_n(appended.sync_ns, batch.txns.len() as u64);
+                self.engine.gauge.fsync(appended.sync_ns);
                 let started = self.engine.clock.steady();
                 self.appender.publish(appended);
                 self.engine.feed.publish(batch.last(), || batch.feed_items());

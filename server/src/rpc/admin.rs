@@ -1,14 +1,15 @@
-//! Owns the operator's door: status, pack, verify, resolvers.
+//! Owns the operator's door: status, pack, verify, modes, gates, resolvers.
 //!
 //! Pack and verify work on the blocking pool and stream their progress. A reader that goes away stops them; one that is
 //! slow misses progress, never the last message.
 
+use super::calls::Calls;
 use super::storage::{lost, refusal};
 use super::{Rpc, encode};
 use crate::engine::{Engine, PackOptions, PackProgress, PackReport, VerifyProgress, VerifyReport};
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -29,6 +30,18 @@ pub(super) struct Administration {
 impl Administration {
     pub(super) fn new(rpc: Arc<Rpc>) -> Administration {
         Administration { rpc }
+    }
+
+    /// Waits for the engine's call back.
+    async fn written<T: Send + 'static>(
+        &self,
+        begin: impl FnOnce(&Calls, Box<dyn FnOnce(Result<T, Fault>) + Send>),
+    ) -> Result<Response<T>, Status> {
+        let (told, answer) = oneshot::channel();
+        // Who has gone away hears nothing; what was asked for is done all the same.
+        begin(&self.rpc.calls, Box::new(move |result| drop(told.send(result))));
+        let answer = answer.await.unwrap_or_else(|_| Err(lost()));
+        answer.map(Response::new).map_err(|fault| refusal(&self.rpc, &fault))
     }
 
     /// Runs `work` on the blocking pool; what it tells goes to the reader while there is room, its result always.
@@ -80,6 +93,22 @@ impl Admin for Administration {
     async fn verify(&self, _request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         Ok(self
             .stream(|engine, tell| Ok(verify_report(engine.verify(&mut |progress| tell(verify_progress(progress)))?))))
+    }
+
+    async fn set_mode(&self, request: Request<v1::SetModeRequest>) -> Result<Response<v1::Mode>, Status> {
+        self.written(|calls, done| calls.set_mode(request.into_inner(), done)).await
+    }
+
+    async fn close_gate(&self, request: Request<v1::CloseGateRequest>) -> Result<Response<v1::CloseGateReply>, Status> {
+        self.written(|calls, done| calls.close_gate(request.into_inner(), done)).await
+    }
+
+    async fn open_gate(&self, request: Request<v1::OpenGateRequest>) -> Result<Response<v1::Done>, Status> {
+        self.written(|calls, done| calls.open_gate(request.into_inner(), done)).await
+    }
+
+    async fn gates(&self, _request: Request<v1::GatesRequest>) -> Result<Response<v1::GatesReply>, Status> {
+        Ok(Response::new(self.rpc.calls.gates()))
     }
 
     async fn resolvers(&self, _request: Request<v1::ResolversRequest>) -> Result<Response<v1::ResolversReply>, Status> {

@@ -12,13 +12,13 @@
 //! a hop between threads costs more than the work.
 
 use super::{decode, encode};
-use crate::engine::Engine;
+use crate::engine::{Closing, Engine, Role};
 use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 use zeolite_proto::wire::{translate, v1};
-use zeolite_proto::{Draft, Fault, Note, Oid, Tid};
+use zeolite_proto::{Draft, Fault, Mode, Note, Oid, Receipt, Tid};
 
 /// The calls, on an engine.
 #[derive(Clone)]
@@ -94,8 +94,21 @@ impl Calls {
         self.engine.outcome(key).map(|outcome| encode::outcome(&outcome))
     }
 
-    pub(super) fn ping(&self) -> v1::Done {
-        encode::done(self.engine.visible())
+    /// A worker of an evolve is told the pressure with it.
+    pub(super) fn ping(&self, role: Role) -> v1::Done {
+        v1::Done { pressure: self.pressure(role), ..encode::done(self.engine.visible()) }
+    }
+
+    fn pressure(&self, role: Role) -> Option<v1::Pressure> {
+        (role == Role::Evolve).then(|| self.engine.pressure().into())
+    }
+
+    pub(super) fn heat(&self, request: &v1::HeatRequest) -> Result<v1::HeatReply, Fault> {
+        let limit = self.engine.limits().load_cells_max;
+        if request.oids.len() > limit {
+            return Err(Fault::too_large("number of oids", request.oids.len(), limit));
+        }
+        Ok(v1::HeatReply { heat: request.oids.iter().map(|oid| self.engine.heat(Oid(*oid))).collect() })
     }
 
     // ------------------------------------------------------------ pins
@@ -115,13 +128,19 @@ impl Calls {
 
     // ------------------------------------------------------------ writing
 
-    pub(super) fn commit(&self, draft: v1::Draft, done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static) {
-        self.commit_decoded(self.draft(|| Draft::try_from(draft)), done);
+    pub(super) fn commit(
+        &self,
+        role: Role,
+        draft: v1::Draft,
+        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+    ) {
+        self.commit_decoded(role, self.draft(|| Draft::try_from(draft)), done);
     }
 
     /// Commits a draft that came in parts; it must carry the key that its parts named.
     pub(super) fn commit_parts(
         &self,
+        role: Role,
         commit_key: &Bytes,
         encoded: Bytes,
         done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
@@ -133,17 +152,23 @@ impl Calls {
             }
             Ok(draft)
         });
-        self.commit_decoded(draft, done);
+        self.commit_decoded(role, draft, done);
     }
 
     fn commit_decoded(
         &self,
+        role: Role,
         draft: Result<Draft, Fault>,
         done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
     ) {
         match draft {
             Ok(draft) => {
-                self.engine.commit(draft, Box::new(move |result| done(result.map(|receipt| (&receipt).into()))));
+                let calls = self.clone();
+                let told = move |result: Result<Receipt, Fault>| {
+                    let told = |receipt: Receipt| v1::Receipt { pressure: calls.pressure(role), ..(&receipt).into() };
+                    done(result.map(told));
+                };
+                self.engine.commit_as(role, draft, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -151,12 +176,14 @@ impl Calls {
 
     pub(super) fn prepare(
         &self,
+        role: Role,
         request: v1::PrepareRequest,
         done: impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + 'static,
     ) {
         let draft = request.draft.ok_or_else(|| Fault::invalid("a prepare without a draft; send the draft with it"));
         match draft.and_then(|draft| self.draft(|| Draft::try_from(draft))) {
             Ok(draft) => self.engine.prepare(
+                role,
                 draft,
                 request.time_limit_ms,
                 Box::new(move |result| done(result.map(|prepared| encode::prepared(&prepared)))),
@@ -190,11 +217,13 @@ impl Calls {
 
     pub(super) fn undo(
         &self,
+        role: Role,
         request: v1::UndoRequest,
         done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
     ) {
         match translate::commit_key(&request.commit_key) {
             Ok(key) => self.engine.undo(
+                role,
                 Tid(request.tid),
                 key,
                 request.note.map(Note::from).unwrap_or_default(),
@@ -216,6 +245,46 @@ impl Calls {
             ),
             Err(fault) => done(Err(fault)),
         }
+    }
+
+    // ------------------------------------------------------------ gates and modes
+
+    pub(super) fn set_mode(
+        &self,
+        request: v1::SetModeRequest,
+        done: impl FnOnce(Result<v1::Mode, Fault>) + Send + 'static,
+    ) {
+        let Ok(kind) = v1::ModeKind::try_from(request.kind) else {
+            return done(Err(Fault::invalid(format!("mode {} is not known; see the protocol", request.kind))));
+        };
+        let until = (request.until_unix_ms != 0).then_some(request.until_unix_ms);
+        let told = move |result: Result<Mode, Fault>| done(result.map(|mode| (&mode).into()));
+        self.engine.set_mode(kind.into(), request.banner, until, Box::new(told));
+    }
+
+    pub(super) fn close_gate(
+        &self,
+        request: v1::CloseGateRequest,
+        done: impl FnOnce(Result<v1::CloseGateReply, Fault>) + Send + 'static,
+    ) {
+        let told = |closing| match closing {
+            Closing::Closed(tid) => v1::CloseGateReply { closed: true, tid: tid.0, old_objects: 0 },
+            Closing::Old(old_objects) => v1::CloseGateReply { closed: false, tid: 0, old_objects },
+        };
+        let v1::CloseGateRequest { class, min_version, job } = request;
+        self.engine.close_gate(class, min_version, job, Box::new(move |result| done(result.map(told))));
+    }
+
+    pub(super) fn open_gate(
+        &self,
+        request: v1::OpenGateRequest,
+        done: impl FnOnce(Result<v1::Done, Fault>) + Send + 'static,
+    ) {
+        self.engine.open_gate(request.class, Box::new(move |result| done(result.map(encode::done))));
+    }
+
+    pub(super) fn gates(&self) -> v1::GatesReply {
+        v1::GatesReply { gates: self.engine.gates().iter().map(v1::Gate::from).collect() }
     }
 
     /// Decodes a draft, and says how long that took.

@@ -2,7 +2,9 @@
 //!
 //! Records are shared bytes, so nothing is copied here; the one copy is tonic's, into the frame.
 
-use crate::engine::{FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt, Status, Summary};
+use crate::engine::{
+    ClassCounts, FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt, Status, Summary,
+};
 use crate::store::{KindCount, Revision, Txn};
 use bytes::Bytes;
 use prost::Message;
@@ -78,7 +80,7 @@ pub(super) fn pin(pin: &PinInfo) -> v1::PinReply {
 }
 
 pub(super) fn done(tid: Tid) -> v1::Done {
-    v1::Done { tid: tid.0 }
+    v1::Done { tid: tid.0, pressure: None }
 }
 
 /// A feed batch, encoded once for all sessions.
@@ -115,6 +117,10 @@ pub(super) fn resolvers(registry: &Registry) -> v1::ResolversReply {
         expensive: resolver.expensive(),
     };
     v1::ResolversReply { resolvers: registry.list().into_iter().map(info).collect() }
+}
+
+fn class_counts((class, counts): (String, ClassCounts)) -> v1::ClassCounts {
+    v1::ClassCounts { class, conflicts: counts.conflicts, merges: counts.merges }
 }
 
 /// The engine's status; what the rpc layer knows itself is left to the caller.
@@ -156,5 +162,10 @@ pub(super) fn status(status: Status) -> v1::StatusReply {
         unsettled_bytes: status.unsettled_bytes,
         batches: status.batches,
         pack: if status.pack.is_empty() { "idle".into() } else { status.pack },
+        mode: Some((&status.mode).into()),
+        pressure: Some(status.pressure.into()),
+        pinned_bytes: status.pinned_bytes,
+        classes: status.classes.into_iter().map(class_counts).collect(),
+        disk_bytes: status.disk_bytes,
     }
 }

@@ -157,6 +157,7 @@ impl Greeter {
             visible: visible.0,
             replayed,
             limits: Some(self.rpc.calls.engine.limits().into()),
+            mode: Some((&*self.rpc.calls.engine.mode()).into()),
         };
         v1::ServerFrame { id: self.request_id, reply: Some(Reply::Hello(reply)) }
     }

@@ -21,6 +21,7 @@ use super::calls::Calls;
 use super::feed::{Greeting, greeting};
 use super::outbox::{Outbox, Popped, Promised, fault_reply};
 use super::parts::{Added, Parts};
+use crate::engine::Role;
 use futures_util::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ const INLINE_DRAFT_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Session {
     rpc: Arc<Rpc>,
     id: u64,
+    role: Role,
     outbox: Arc<Outbox>,
     inbound: Streaming<v1::ClientFrame>,
     parts: Parts,
@@ -67,6 +69,7 @@ impl Session {
         Session {
             parts: Parts::new(rpc.settings.open_drafts_max, limits.draft_bytes_max, rpc.parts_budget.clone()),
             id,
+            role: Role::Site,
             outbox,
             inbound,
             phase: Phase::Silent(Box::pin(tokio::time::sleep(hello_by))),
@@ -81,6 +84,7 @@ impl Session {
             Some(Request::Hello(_)) if frame.id == 0 => last(0, &id_zero()),
             Some(Request::Hello(hello)) => {
                 tracing::debug!(session = self.id, client = hello.client, role = hello.role, "hello");
+                self.role = role_of(&hello.role);
                 Phase::Greeting(greeting(self.rpc.clone(), self.outbox.clone(), self.id, frame.id, hello))
             }
             _ => last(frame.id, &Fault::invalid("the first frame of a session must be hello; open a new one")),
@@ -150,29 +154,30 @@ impl Session {
                 self.off(id, move |calls| calls.objects(objects), Reply::Objects);
             }
             Request::Objects(objects) => self.here(id, calls.objects(objects), Reply::Objects),
+            Request::Heat(heat) => self.here(id, calls.heat(&heat), Reply::Heat),
             Request::Kinds(_) => self.here(id, calls.kinds(), Reply::Kinds),
             Request::Outcome(outcome) => self.here(id, calls.outcome(&outcome), Reply::Outcome),
             Request::Pin(pin) => self.here(id, calls.pin(&pin), Reply::Pin),
             Request::Renew(renew) => self.here(id, calls.renew(&renew), Reply::Pin),
             Request::Unpin(unpin) => self.here(id, Ok(calls.unpin(&unpin)), Reply::Done),
-            Request::Ping(_) => self.here(id, Ok(calls.ping()), Reply::Done),
+            Request::Ping(_) => self.here(id, Ok(calls.ping(self.role)), Reply::Done),
             request => self.write(id, request),
         }
     }
 
     /// Requests that the engine answers from its own threads.
     fn write(&self, id: u64, request: Request) {
-        let calls = &self.rpc.calls;
+        let (calls, role) = (&self.rpc.calls, self.role);
         match request {
             Request::Commit(draft) if calls.draft_is_long(&draft) => {
                 let (calls, done) = (calls.clone(), self.later(id, Reply::Receipt));
-                self.rpc.detach(move || calls.commit(draft, done));
+                self.rpc.detach(move || calls.commit(role, draft, done));
             }
-            Request::Commit(draft) => calls.commit(draft, self.later(id, Reply::Receipt)),
-            Request::Prepare(prepare) => calls.prepare(prepare, self.later(id, Reply::Prepare)),
+            Request::Commit(draft) => calls.commit(role, draft, self.later(id, Reply::Receipt)),
+            Request::Prepare(prepare) => calls.prepare(role, prepare, self.later(id, Reply::Prepare)),
             Request::Finish(finish) => calls.finish(&finish, self.later(id, Reply::Receipt)),
             Request::Abort(abort) => calls.abort(&abort, self.later(id, Reply::Done)),
-            Request::Undo(undo) => calls.undo(undo, self.later(id, Reply::Receipt)),
+            Request::Undo(undo) => calls.undo(role, undo, self.later(id, Reply::Receipt)),
             Request::NewOids(oids) => calls.new_oids(&oids, self.later(id, Reply::NewOids)),
             other => {
                 let fault = Fault::new(FaultKind::Internal, format!("request {other:?} has no handler; report this"));
@@ -182,9 +187,9 @@ impl Session {
     }
 
     fn commit_parts(&self, id: u64, key: bytes::Bytes, encoded: bytes::Bytes) {
-        let (calls, done) = (self.rpc.calls.clone(), self.later(id, Reply::Receipt));
+        let (calls, role, done) = (self.rpc.calls.clone(), self.role, self.later(id, Reply::Receipt));
         let long = encoded.len() > INLINE_DRAFT_BYTES_MAX;
-        let commit = move || calls.commit_parts(&key, encoded, done);
+        let commit = move || calls.commit_parts(role, &key, encoded, done);
         if long { self.rpc.detach(commit) } else { commit() }
     }
 
@@ -314,6 +319,11 @@ impl Drop for Session {
         self.rpc.sessions.lock().remove(&self.id);
         tracing::debug!(session = self.id, "session over");
     }
+}
+
+/// A role that is not known is the site's.
+pub(super) fn role_of(name: &str) -> Role {
+    if name == "evolve" { Role::Evolve } else { Role::Site }
 }
 
 fn id_zero() -> Fault {

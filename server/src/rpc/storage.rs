@@ -6,6 +6,7 @@
 use super::calls::Calls;
 use super::session::Session;
 use super::{Rpc, decode, transactions};
+use crate::engine::Role;
 use crate::store::Txn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -104,13 +105,13 @@ impl Zeolite for Storage {
     }
 
     async fn commit(&self, request: Request<v1::Draft>) -> Answer<v1::Receipt> {
-        let draft = request.into_inner();
-        self.write(|calls, done| calls.commit(draft, done.closure())).await
+        let (role, draft) = (role(&request), request.into_inner());
+        self.write(|calls, done| calls.commit(role, draft, done.closure())).await
     }
 
     async fn prepare(&self, request: Request<v1::PrepareRequest>) -> Answer<v1::PrepareReply> {
-        let prepare = request.into_inner();
-        self.write(|calls, done| calls.prepare(prepare, done.closure())).await
+        let (role, prepare) = (role(&request), request.into_inner());
+        self.write(|calls, done| calls.prepare(role, prepare, done.closure())).await
     }
 
     async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::Receipt> {
@@ -151,8 +152,8 @@ impl Zeolite for Storage {
     }
 
     async fn undo(&self, request: Request<v1::UndoRequest>) -> Answer<v1::Receipt> {
-        let undo = request.into_inner();
-        self.write(|calls, done| calls.undo(undo, done.closure())).await
+        let (role, undo) = (role(&request), request.into_inner());
+        self.write(|calls, done| calls.undo(role, undo, done.closure())).await
     }
 
     async fn log(&self, request: Request<v1::LogRequest>) -> Answer<Self::LogStream> {
@@ -171,10 +172,20 @@ impl Zeolite for Storage {
         self.here(self.rpc.calls.kinds())
     }
 
+    async fn heat(&self, request: Request<v1::HeatRequest>) -> Answer<v1::HeatReply> {
+        self.here(self.rpc.calls.heat(request.get_ref()))
+    }
+
     async fn restore(&self, request: Request<Streaming<v1::Transaction>>) -> Answer<v1::RestoreReply> {
         let restored = super::restore::restore(&self.rpc, request.into_inner()).await?;
         self.here(restored)
     }
+}
+
+/// A unary call says its role in the metadata.
+fn role<T>(request: &Request<T>) -> Role {
+    let named = request.metadata().get("zeolite-role").and_then(|role| role.to_str().ok());
+    super::session::role_of(named.unwrap_or_default())
 }
 
 /// Sends a scan page by page, all of them at the first page's snapshot, which is pinned meanwhile.

@@ -28,6 +28,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// Bytes that can still be written.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// The size of the whole disk.
+    fn size_bytes(&self) -> io::Result<u64>;
     /// The real path of a file, for an engine that opens its files itself; `None` on a disk that has no real files.
     fn real_path(&self, path: &str) -> Option<std::path::PathBuf>;
 }

@@ -8,22 +8,24 @@
 //!   submit (queue only) · commit (and run)            under a new key, or the one that was named
 //!   prepare [MS] · finish NUMBER [KEY] · abort NUMBER · outcome [KEY] · undo T
 //!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N · restore T+N CELL RECORD
+//!   role, mode, watch, gate, open, gates, heat         see `operator`
 //! ```
 
 use super::events::{Event, Events, show_fault};
 use super::names::Names;
-use super::values;
+use super::{operator, values};
 use crate::support::house::House;
 use crate::support::work::{self, Work};
 use bytes::Bytes;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Fault, Note, Tid};
-use zeolite_server::engine::{Outcome, PinInfo};
+use zeolite_server::engine::{Outcome, PinInfo, Role};
 use zeolite_server::store::{Range, Revision, Txn, TxnWrite};
 
 /// One client.
 pub(super) struct Actor {
     name: String,
+    role: Role,
     snapshot: Tid,
     serializable: bool,
     work: Work,
@@ -50,6 +52,7 @@ impl Actor {
     pub(super) fn new(name: &str) -> Actor {
         Actor {
             name: name.to_owned(),
+            role: Role::Site,
             snapshot: Tid::NONE,
             serializable: false,
             work: Work::new(CommitKey([0; 16])),
@@ -80,6 +83,12 @@ impl Actor {
                 self.key_name = rest.first().map(|name| (*name).to_owned());
                 Ok(Vec::new())
             }
+            "role" => {
+                self.role = operator::role(rest.first().ok_or("which role?")?)?;
+                Ok(Vec::new())
+            }
+            "mode" | "watch" | "gate" | "gates" | "open" | "heat" => operator::run(&self.name, words, around),
+            "submit" if rest.first() == Some(&"gate") => operator::run(&self.name, words, around),
             "submit" | "commit" | "prepare" | "finish" | "abort" | "undo" => self.conclude(verb, rest, around),
             _ => self.ask(verb, rest, around),
         }
@@ -175,19 +184,19 @@ impl Actor {
             ("submit" | "commit", []) => {
                 let mut draft = self.work.clone().draft();
                 draft.key = self.next_key(around.names);
-                engine.commit(draft, receipt(around.events, &self.name));
+                engine.commit_as(self.role, draft, receipt(around.events, &self.name));
             }
             ("undo", [tid]) => {
                 let (tid, key) = (around.names.tid(tid)?, self.next_key(around.names));
                 let note = Note { user: self.name.clone(), description: "undo".into(), extension: Bytes::new() };
-                engine.undo(tid, key, note, receipt(around.events, &self.name));
+                engine.undo(self.role, tid, key, note, receipt(around.events, &self.name));
             }
             ("prepare", limit) => {
                 let limit = limit.first().map_or(Ok(0), |ms| ms.parse()).map_err(|_| "prepare [MS]".to_owned())?;
                 let mut draft = self.work.clone().draft();
                 draft.key = self.next_key(around.names);
                 self.prepared_key = Some(draft.key);
-                engine.prepare(draft, limit, around.events.done(&self.name, Event::Prepared));
+                engine.prepare(self.role, draft, limit, around.events.done(&self.name, Event::Prepared));
             }
             ("finish", rest) => {
                 let (prepared, key) = self.which(rest, around)?;

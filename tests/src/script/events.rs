@@ -1,12 +1,12 @@
 //! Owns the events of a transcript: answers and feed, in the order in which the engine gave them.
 
 use super::names::Names;
-use super::values;
+use super::{operator, values};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use zeolite_proto::{Fault, Merged, Oid, Receipt, Tid};
+use zeolite_proto::{Fault, Merged, Mode, Oid, Receipt, Tid};
 use zeolite_server::engine::feed::FeedSink;
-use zeolite_server::engine::{Done, FeedBatch, PreparedReceipt, SYSTEM_OID};
+use zeolite_server::engine::{Closing, Done, FeedBatch, PreparedReceipt, SYSTEM_OID};
 
 /// Something that an actor is told.
 pub(super) enum Event {
@@ -18,6 +18,10 @@ pub(super) enum Event {
     Tid(&'static str, Result<Tid, Fault>),
     /// The answer to a request for oids, and how many were wanted.
     Oids(Result<Oid, Fault>, u32),
+    /// The answer to a switch of the mode, or a change of it.
+    Mode(Result<Mode, Fault>),
+    /// The answer to an attempt to close a gate.
+    Gate(Result<Closing, Fault>),
     /// A batch of the feed.
     Feed(Arc<FeedBatch>),
 }
@@ -41,7 +45,7 @@ impl FeedSink for Sink {
 }
 
 impl Events {
-    fn add(&self, actor: &str, event: Event) {
+    pub(super) fn add(&self, actor: &str, event: Event) {
         self.waiting.lock().push((actor.to_owned(), event));
     }
 
@@ -77,6 +81,9 @@ fn show_one(event: Event, names: &mut Names) -> Option<String> {
             format!("prepared {}{}", names.number(receipt.prepared), merged(&receipt.merged, names))
         }
         Event::Tid(what, Ok(tid)) => format!("{what} {}", names.show_tid(tid)),
+        Event::Mode(Ok(mode)) => operator::show_mode(&mode),
+        Event::Gate(Ok(Closing::Closed(tid))) => format!("closed {}", names.show_tid(tid)),
+        Event::Gate(Ok(Closing::Old(count))) => format!("not closed, {count} old"),
         Event::Oids(Ok(first), count) => format!("oids {first}..={}", Oid(first.0 + u64::from(count) - 1)),
         Event::Feed(batch) => {
             let own = |cells: &[zeolite_proto::Cell]| cells.iter().all(|cell| cell.oid == SYSTEM_OID);
@@ -90,6 +97,8 @@ fn show_one(event: Event, names: &mut Names) -> Option<String> {
         Event::Receipt(Err(fault))
         | Event::Prepared(Err(fault))
         | Event::Tid(_, Err(fault))
+        | Event::Mode(Err(fault))
+        | Event::Gate(Err(fault))
         | Event::Oids(Err(fault), _) => show_fault(&fault, names),
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   set NAME VALUE                           a setting; counts from the next opening on
-//!   turn sequencer|writer|merger|settle · run · settle
+//!   turn sequencer|writer|merger|settle|keeper · run · settle
 //!   crash [SEED] · kill · restart
 //!   open DIR... (of the fixtures, one over the other) · name NAME OID
 //!   disk full · disk room BYTES · disk roomy · disk fails OP PATH [SKIP] · disk edit PATH OFFSET · disk remove PATH
@@ -93,6 +93,7 @@ impl World {
                     "writer" => loops.turn_writer(),
                     "merger" => loops.turn_merger(),
                     "settle" => loops.turn_settle(),
+                    "keeper" => loops.turn_keeper(),
                     other => return Err(format!("there is no loop {other:?}")),
                 };
                 Ok(if turn == Turn::Worked { Vec::new() } else { vec!["nothing to do".into()] })
@@ -360,6 +361,7 @@ fn set(settings: &mut HouseSettings, name: &str, value: &str) -> Result<(), Stri
         "draft_writes_max" => settings.limits.draft_writes_max = size,
         "key_bytes_max" => settings.limits.key_bytes_max = size,
         "segment_bytes_max" => settings.store.segment_bytes_max = value,
+        "read_only_below_free_bytes" => settings.engine.read_only_below_free_bytes = value,
         "keys_count_max" => settings.store.keys_count_max = value,
         "keys_age_s" => settings.store.keys_age_s = value,
         other => return Err(format!("there is no setting {other:?} for scripts; add it")),

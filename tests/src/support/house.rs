@@ -11,7 +11,7 @@ use super::resolvers;
 use super::told::Told;
 use std::sync::Arc;
 use zeolite_proto::{Draft, Fault, Limits, Oid, Receipt, Registry};
-use zeolite_server::engine::clock::HandClock;
+use zeolite_server::engine::clock::{Clock, HandClock};
 use zeolite_server::engine::{Engine, EngineSettings, Loops, Turn};
 use zeolite_server::store::disk::Disk;
 use zeolite_server::store::disk::sim::SimDisk;
@@ -79,6 +79,11 @@ impl House {
     /// The loops of this life.
     pub fn loops(&mut self) -> &mut Loops {
         &mut self.loops
+    }
+
+    /// The clock's time, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        (self.clock.unix_nanos() / 1_000_000) as u64
     }
 
     /// The clock.

@@ -100,6 +100,10 @@ impl Disk for Recorder {
         self.disk.free_bytes()
     }
 
+    fn size_bytes(&self) -> io::Result<u64> {
+        self.disk.size_bytes()
+    }
+
     fn real_path(&self, path: &str) -> Option<PathBuf> {
         self.disk.real_path(path)
     }

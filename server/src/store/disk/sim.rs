@@ -301,6 +301,10 @@ impl Disk for SimDisk {
         Ok(self.world.lock().room_bytes.unwrap_or(1 << 50))
     }
 
+    fn size_bytes(&self) -> io::Result<u64> {
+        Ok(1 << 50)
+    }
+
     fn real_path(&self, _path: &str) -> Option<std::path::PathBuf> {
         None
     }

@@ -6,7 +6,7 @@ use crate::support::work::key;
 use bytes::Bytes;
 use std::time::Duration;
 use zeolite_proto::{Change, CommitKey, Draft, FaultKind, Note, Priority, Tid, Write};
-use zeolite_server::engine::Outcome;
+use zeolite_server::engine::{Outcome, Role};
 
 impl Trial {
     pub(super) fn step(&mut self) -> Result<(), String> {
@@ -76,7 +76,7 @@ impl Trial {
         let draft = self.dice.draft(key, &self.beside.model, snapshot);
         let limit_ms = self.dice.rng.u64(1000..10_000);
         let (done, told) = Told::pair();
-        self.beside.house.engine().prepare(draft.clone(), limit_ms, done);
+        self.beside.house.engine().prepare(Role::Site, draft.clone(), limit_ms, done);
         let until = self.steady + Duration::from_millis(limit_ms);
         self.holding.push(Holding { draft, told, given: None, until });
     }
@@ -159,7 +159,7 @@ impl Trial {
         let (read_cells, read_ranges) = (Vec::new(), Vec::new());
         let draft = Draft { key, priority: Priority::Live, read_cells, read_ranges, writes, note: note.clone() };
         let (done, told) = Told::pair();
-        self.beside.house.engine().undo(tid, key, note, done);
+        self.beside.house.engine().undo(Role::Site, tid, key, note, done);
         self.open.push(Open { draft, told });
     }
 

@@ -1,0 +1,110 @@
+//! Owns `mode`: who may write, switched while the server runs.
+
+use crate::link::Link;
+use crate::output::Out;
+use anyhow::{Result, bail};
+use clap::Args;
+use jiff::{Span, Timestamp, ZonedDateTime, civil, tz::TimeZone};
+use serde_json::{Value, json};
+use zeolite_proto::wire::v1;
+use zeolite_proto::{Mode, ModeKind};
+
+#[derive(Args)]
+pub(crate) struct ModeArgs {
+    /// normal, read-only, or evolve-only (only workers of an evolve may write); without it, shows the mode in force
+    kind: Option<ModeKind>,
+    /// What the site tells its users meanwhile
+    #[arg(long, default_value = "", requires = "kind")]
+    banner: String,
+    /// Ends by itself at this time: `14:05` (today or tomorrow), or `2026-05-01T12:00:00Z`
+    #[arg(long, value_name = "TIME", requires = "kind", conflicts_with = "span")]
+    until: Option<Until>,
+    /// Ends by itself after this long: `20m`, `1h30m`
+    #[arg(long = "for", value_name = "SPAN", requires = "kind")]
+    span: Option<Span>,
+}
+
+/// A moment to come, in milliseconds since 1970.
+#[derive(Clone, Copy)]
+struct Until(u64);
+
+impl std::str::FromStr for Until {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Until, String> {
+        let unix_ms = |time: Timestamp| Until(time.as_millisecond().max(0) as u64);
+        if let Ok(time) = text.parse::<Timestamp>() {
+            return Ok(unix_ms(time));
+        }
+        if let Ok(local) = text.parse::<civil::DateTime>() {
+            return local
+                .to_zoned_datetime(TimeZone::system())
+                .map(|time| unix_ms(time.timestamp()))
+                .map_err(|e| e.to_string());
+        }
+        let wrong = || format!("{text:?} is no time to come; write 14:05, or 2026-05-01T12:00:00Z");
+        let time: civil::Time = civil::Time::strptime("%H:%M", text).map_err(|_| wrong())?;
+        let now = ZonedDateTime::now();
+        let today = now.date().to_datetime(time).to_zoned_datetime(TimeZone::system()).map_err(|_| wrong())?;
+        let next = if today > now { today } else { today.tomorrow().map_err(|_| wrong())? };
+        Ok(unix_ms(next.timestamp()))
+    }
+}
+
+pub(crate) async fn mode(out: &Out, link: &mut Link, args: &ModeArgs) -> Result<()> {
+    let mode = match args.kind {
+        None => Mode::from(link.status().await?.mode.unwrap_or_default()),
+        Some(kind) => {
+            let until_unix_ms = until(args)?;
+            let kind = v1::ModeKind::from(kind).into();
+            let request = v1::SetModeRequest { kind, banner: args.banner.clone(), until_unix_ms };
+            match link.admin.set_mode(request).await {
+                Ok(reply) => reply.into_inner().into(),
+                Err(status) => return Err(link.failed(&status)),
+            }
+        }
+    };
+    if out.is_json() {
+        return out.json(&mode_json(&mode));
+    }
+    out.line(shown(&mode));
+    Ok(())
+}
+
+/// 0: no end.
+fn until(args: &ModeArgs) -> Result<u64> {
+    if let Some(Until(unix_ms)) = args.until {
+        return Ok(unix_ms);
+    }
+    let Some(span) = args.span else { return Ok(0) };
+    if !span.is_positive() {
+        bail!("--for needs a span to come, like 20m");
+    }
+    Ok(ZonedDateTime::now().checked_add(span)?.timestamp().as_millisecond().max(0) as u64)
+}
+
+/// A mode on one line.
+pub(crate) fn shown(mode: &Mode) -> String {
+    let mut text = mode.kind.to_string();
+    if let Some(until) = mode.until_unix_ms {
+        let until = Timestamp::from_millisecond(until as i64).map_or_else(|_| "?".into(), |time| time.to_string());
+        text += &format!(" until {until}");
+    }
+    if let Some(why) = &mode.automatic {
+        text += &format!(", set by the server: {why}");
+    }
+    if !mode.banner.is_empty() {
+        text += &format!(", banner: {}", mode.banner);
+    }
+    text
+}
+
+pub(crate) fn mode_json(mode: &Mode) -> Value {
+    json!({
+        "mode": mode.kind.text(),
+        "banner": mode.banner,
+        "until_unix_ms": mode.until_unix_ms,
+        "automatic": mode.automatic,
+        "since_unix_ms": mode.since_unix_ms,
+    })
+}

@@ -1,0 +1,71 @@
+//! Owns the mode: who may write, what the site tells its users meanwhile, and until when.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Who may write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum ModeKind {
+    /// Everybody.
+    #[default]
+    Normal,
+    /// Nobody.
+    ReadOnly,
+    /// Sessions with the role `evolve`.
+    EvolveOnly,
+}
+
+impl ModeKind {
+    /// Every kind.
+    pub const ALL: [ModeKind; 3] = [ModeKind::Normal, ModeKind::ReadOnly, ModeKind::EvolveOnly];
+
+    /// The kind in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            ModeKind::Normal => "normal",
+            ModeKind::ReadOnly => "read-only",
+            ModeKind::EvolveOnly => "evolve-only",
+        }
+    }
+}
+
+impl fmt::Display for ModeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl FromStr for ModeKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ModeKind, String> {
+        let known = ModeKind::ALL.into_iter().find(|kind| kind.text() == text);
+        known.ok_or_else(|| format!("{text:?} is no mode; use normal, read-only or evolve-only"))
+    }
+}
+
+/// A mode in force.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Mode {
+    /// Who may write.
+    pub kind: ModeKind,
+    /// For the users of the site; may be empty.
+    pub banner: String,
+    /// Ends by itself then, in milliseconds since 1970.
+    pub until_unix_ms: Option<u64>,
+    /// Why the server set it itself (low disk, poisoned); `None`: an operator's mode, or normal.
+    pub automatic: Option<String>,
+    /// Since when, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+}
+
+impl Mode {
+    /// Whether a session may write; `evolve`: it has that role.
+    pub fn lets_write(&self, evolve: bool) -> bool {
+        match self.kind {
+            ModeKind::Normal => true,
+            ModeKind::ReadOnly => false,
+            ModeKind::EvolveOnly => evolve,
+        }
+    }
+}

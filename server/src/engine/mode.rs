@@ -1,0 +1,213 @@
+//! Owns the mode: who may write, by an operator's word or by the server's own caution, and who is told of it.
+//!
+//! ```text
+//!   set_mode ── system cell ──> durable ──> in force ──> listeners (every session)
+//!   keeper   ── time is over / disk is low / store is poisoned ──> in force ──> listeners
+//! ```
+//! The operator's mode is a system cell, so it outlives a restart. What the server sets itself is not stored: its reason
+//! is found again. While there is such a reason it hides the operator's mode, and it is taken back by itself.
+//!
+//! A mode is looked at when a draft is admitted: drafts that are in flight when it changes finish. The server's own cells
+//! are written in every mode.
+
+use super::keeper::DiskRoom;
+use super::{Done, Engine, poisoned_fault, system};
+use crate::store::{Reader, StoreError};
+use parking_lot::{Mutex, RwLock};
+use prost::Message;
+use std::sync::Arc;
+use zeolite_proto::{Fault, FaultKind, Mode, ModeKind, Record, Tid};
+
+/// A banner is at most so long.
+const BANNER_BYTES_MAX: usize = 1000;
+/// When to come back when the mode has no end, in milliseconds.
+const RETRY_AFTER_MS: u64 = 5_000;
+
+/// Who asks for a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Role {
+    /// The site, an operator, anybody.
+    #[default]
+    Site,
+    /// A worker of an evolve.
+    Evolve,
+}
+
+type Listener = Box<dyn Fn(&Mode) + Send + Sync>;
+
+/// The mode in force, what it is made of, and who is told when it changes.
+pub(crate) struct Modes {
+    in_force: RwLock<Arc<Mode>>,
+    // Held while the mode in force is changed and told, so that listeners hear of changes in their order.
+    parts: Mutex<Parts>,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+struct Parts {
+    operator: Mode,
+    automatic: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredMode {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "2")]
+    banner: String,
+    #[prost(uint64, tag = "3")]
+    until_unix_ms: u64,
+    #[prost(uint64, tag = "4")]
+    since_unix_ms: u64,
+}
+
+impl Modes {
+    pub(crate) fn new(operator: Mode) -> Modes {
+        Modes {
+            in_force: RwLock::new(Arc::new(operator.clone())),
+            parts: Mutex::new(Parts { operator, automatic: None }),
+            listeners: Mutex::default(),
+        }
+    }
+
+    fn change(&self, now_unix_ms: u64, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.parts.lock();
+        change(&mut parts);
+        let next = match &parts.automatic {
+            None => parts.operator.clone(),
+            Some(why) => Mode {
+                kind: ModeKind::ReadOnly,
+                banner: parts.operator.banner.clone(),
+                until_unix_ms: None,
+                automatic: Some(why.clone()),
+                since_unix_ms: now_unix_ms,
+            },
+        };
+        let before = self.in_force.read().clone();
+        let same = Mode { since_unix_ms: before.since_unix_ms, ..next.clone() } == *before;
+        if same && parts.automatic.is_some() {
+            return;
+        }
+        let changed = next != *before;
+        let next = Arc::new(next);
+        *self.in_force.write() = next.clone();
+        if changed {
+            tracing::info!(mode = %next.kind, banner = next.banner, automatic = next.automatic, "the mode has changed");
+            self.listeners.lock().iter().for_each(|listener| listener(&next));
+        }
+    }
+}
+
+impl Engine {
+    /// The mode in force.
+    pub fn mode(&self) -> Arc<Mode> {
+        self.modes.in_force.read().clone()
+    }
+
+    /// Calls back whenever the mode changes, from the engine's threads: it must not block.
+    pub fn on_mode_change(&self, listener: impl Fn(&Mode) + Send + Sync + 'static) {
+        self.modes.listeners.lock().push(Box::new(listener));
+    }
+
+    /// Switches the operator's mode: durable and in force when `done` is called with it.
+    pub fn set_mode(self: &Arc<Self>, kind: ModeKind, banner: String, until_unix_ms: Option<u64>, done: Done<Mode>) {
+        if let Some(reason) = self.poisoned.get() {
+            return done(Err(poisoned_fault(reason)));
+        }
+        if banner.len() > BANNER_BYTES_MAX {
+            return done(Err(Fault::too_large("banner length", banner.len(), BANNER_BYTES_MAX)));
+        }
+        let now = self.unix_ms();
+        if until_unix_ms.is_some_and(|until| until <= now) {
+            return done(Err(Fault::invalid("the mode would end in the past; name a time to come")));
+        }
+        let mode = Mode { kind, banner, until_unix_ms, automatic: None, since_unix_ms: now };
+        let record = (mode != Mode { since_unix_ms: now, ..Mode::default() }).then(|| record_of(&mode));
+        let engine = self.clone();
+        let written = Box::new(move |result: Result<_, Fault>| {
+            done(result.map(|_| {
+                engine.modes.change(now, |parts| parts.operator = mode);
+                Mode::clone(&engine.mode())
+            }));
+        });
+        self.write_system(cell(), record, "the mode was switched", written);
+    }
+
+    /// What the keeper looks after: the mode's end, and reasons of the server's own.
+    pub(super) fn keep_mode(self: &Arc<Self>, room: DiskRoom) {
+        let now = self.unix_ms();
+        let automatic = match (self.poisoned.get(), room) {
+            (Some(reason), _) => Some(format!("nothing can be written since a write failed: {reason}")),
+            (None, DiskRoom::Low { free_bytes }) if free_bytes < 10 << 20 => {
+                Some(format!("only {} KiB of the disk are free", free_bytes >> 10))
+            }
+            (None, DiskRoom::Low { free_bytes }) => Some(format!("only {} MiB of the disk are free", free_bytes >> 20)),
+            (None, DiskRoom::Enough) => None,
+        };
+        let over = |parts: &Parts| parts.operator.until_unix_ms.is_some_and(|until| until <= now);
+        let (is_over, is_new) = {
+            let parts = self.modes.parts.lock();
+            (over(&parts), parts.automatic.is_some() != automatic.is_some())
+        };
+        if is_over || is_new {
+            self.modes.change(now, |parts| {
+                parts.automatic = automatic;
+                if over(parts) {
+                    parts.operator = Mode { since_unix_ms: now, ..Mode::default() };
+                }
+            });
+        }
+    }
+
+    /// Refuses a write that the mode does not allow.
+    pub(super) fn check_mode(&self, role: Role) -> Result<(), Fault> {
+        let mode = self.modes.in_force.read();
+        if mode.lets_write(role == Role::Evolve) {
+            return Ok(());
+        }
+        let now = self.unix_ms();
+        let retry_after_ms = mode.until_unix_ms.map_or(RETRY_AFTER_MS, |until| until.saturating_sub(now).max(1));
+        let mut message = format!("the database is {}", mode.kind);
+        if let Some(why) = &mode.automatic {
+            message += &format!(" ({why})");
+        }
+        if !mode.banner.is_empty() {
+            message += &format!(": {}", mode.banner);
+        }
+        message += "; reading goes on, write again later";
+        Err(Fault::new(FaultKind::ReadOnly, message).after_ms(retry_after_ms))
+    }
+
+    pub(super) fn unix_ms(&self) -> u64 {
+        (self.clock.unix_nanos() / 1_000_000).max(0) as u64
+    }
+}
+
+fn cell() -> zeolite_proto::Cell {
+    system::cell("mode")
+}
+
+// Class `zeolite.Mode`, data = the message above.
+fn record_of(mode: &Mode) -> Record {
+    let stored = StoredMode {
+        kind: mode.kind.text().into(),
+        banner: mode.banner.clone(),
+        until_unix_ms: mode.until_unix_ms.unwrap_or(0),
+        since_unix_ms: mode.since_unix_ms,
+    };
+    Record::new("zeolite.Mode", 1, stored.encode_to_vec())
+}
+
+/// The operator's mode as stored; normal if its time is over.
+pub(crate) fn stored(reader: &Reader, at: Tid, now_unix_ms: u64) -> Result<Mode, StoreError> {
+    let Some(record) = system::stored(reader, &cell(), at)? else { return Ok(Mode::default()) };
+    let stored =
+        StoredMode::decode(record.data).map_err(|error| StoreError::Index(format!("the stored mode: {error}")))?;
+    let until_unix_ms = (stored.until_unix_ms != 0).then_some(stored.until_unix_ms);
+    if until_unix_ms.is_some_and(|until| until <= now_unix_ms) {
+        return Ok(Mode::default());
+    }
+    // A mode of a newer program that this one does not know: the careful guess.
+    let kind = stored.kind.parse().unwrap_or(ModeKind::ReadOnly);
+    let (banner, since_unix_ms) = (stored.banner, stored.since_unix_ms);
+    Ok(Mode { kind, banner, until_unix_ms, automatic: None, since_unix_ms })
+}

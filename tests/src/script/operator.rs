@@ -1,0 +1,80 @@
+//! Owns the commands by which an actor of a script operates the database: modes, gates, heat.
+//!
+//! ```text
+//!   role evolve|site                                      as whom the actor writes from now on
+//!   mode [normal|read-only|evolve-only [for 20s] [BANNER]]    switches it, or shows the one in force
+//!   watch mode                                            every change becomes an event of this actor
+//!   submit gate CLASS MIN JOB (queue only) · gate ... (and run) · open CLASS · gates
+//!   heat CELL
+//! ```
+
+use super::actor::Around;
+use super::events::{Event, Events};
+use zeolite_proto::{Mode, ModeKind};
+use zeolite_server::engine::Role;
+
+type Lines = Result<Vec<String>, String>;
+
+/// The role of this name.
+pub(super) fn role(name: &str) -> Result<Role, String> {
+    match name {
+        "evolve" => Ok(Role::Evolve),
+        "site" => Ok(Role::Site),
+        other => Err(format!("there is no role {other:?}")),
+    }
+}
+
+/// Runs one command of an actor.
+pub(super) fn run(actor: &str, words: &[&str], around: &mut Around<'_>) -> Lines {
+    let engine = around.house.engine().clone();
+    match words {
+        ["mode"] => return Ok(vec![show_mode(&engine.mode())]),
+        ["mode", kind, rest @ ..] => {
+            let kind: ModeKind = kind.parse()?;
+            let (until, banner) = match rest {
+                ["for", seconds, banner @ ..] => {
+                    let seconds: u64 =
+                        seconds.trim_end_matches('s').parse().map_err(|_| "mode KIND for 20s".to_owned())?;
+                    (Some(around.house.unix_ms() + seconds * 1000), banner)
+                }
+                banner => (None, banner),
+            };
+            engine.set_mode(kind, banner.join(" "), until, around.events.done(actor, Event::Mode));
+        }
+        ["watch", "mode"] => {
+            let (events, actor): (Events, String) = (around.events.clone(), actor.to_owned());
+            engine.on_mode_change(move |mode| events.add(&actor, Event::Mode(Ok(mode.clone()))));
+            return Ok(Vec::new());
+        }
+        ["gate" | "submit", rest @ ..] => {
+            let rest = rest.strip_prefix(&["gate"]).unwrap_or(rest);
+            let [class, min, job] = rest else { return Err("gate CLASS MIN JOB".into()) };
+            let min = min.parse().map_err(|_| "gate CLASS MIN JOB".to_owned())?;
+            engine.close_gate((*class).into(), min, (*job).into(), around.events.done(actor, Event::Gate));
+            if words[0] == "submit" {
+                return Ok(Vec::new());
+            }
+        }
+        ["open", class] => {
+            engine.open_gate((*class).into(), around.events.done(actor, |tid| Event::Tid("opened", tid)));
+        }
+        ["gates"] => {
+            let line =
+                |gate: zeolite_proto::Gate| format!("{} from {} on ({})", gate.class, gate.min_version, gate.job);
+            let lines: Vec<String> = engine.gates().into_iter().map(line).collect();
+            return Ok(if lines.is_empty() { vec!["no gates".into()] } else { lines });
+        }
+        ["heat", cell] => return Ok(vec![format!("heat {}", engine.heat(around.names.cell(cell)?.oid))]),
+        _ => return Err(format!("an actor knows no command {words:?}")),
+    }
+    around.house.run_dry();
+    Ok(Vec::new())
+}
+
+/// A mode as a line.
+pub(super) fn show_mode(mode: &Mode) -> String {
+    let banner = if mode.banner.is_empty() { String::new() } else { format!(", banner {:?}", mode.banner) };
+    let ends = if mode.until_unix_ms.is_some() { ", ends by itself" } else { "" };
+    let automatic = mode.automatic.as_ref().map(|why| format!(", because {why}")).unwrap_or_default();
+    format!("mode {}{banner}{ends}{automatic}", mode.kind)
+}
