@@ -39,6 +39,7 @@ mod read;
 mod recent;
 mod sequencer;
 mod settings;
+mod slow;
 mod snapshot;
 mod status;
 mod system;
@@ -62,6 +63,7 @@ use oids::{Oids, Raise};
 use pack::LongWork;
 use parking_lot::Mutex;
 use pressure::Gauge;
+use slow::{Journey, SlowLog};
 use snapshot::Pins;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -124,6 +126,7 @@ pub struct Engine {
     gates: Gates,
     gauge: Gauge,
     heat: Heat,
+    slow: SlowLog,
     backlog: Backlog,
     stats: Stats,
     disk: Arc<dyn Disk>,
@@ -182,6 +185,7 @@ impl Engine {
             gates: Gates::new(gates),
             gauge: Gauge::new(clock.steady()),
             heat: Heat::new(),
+            slow: SlowLog::new(settings.slow_commit_ms),
             own_keys: AtomicU64::new(0),
             backlog: Backlog::new(overlay_bytes_max / 2),
             index_name,
@@ -367,7 +371,7 @@ impl Engine {
 
     fn refuse_hop(&self, hop: Hop, why: Fault) {
         match hop {
-            Hop::Sealed(sealed) => self.answer(sealed.txn, sealed.answer, Err(why)),
+            Hop::Sealed(sealed) => self.answer(sealed.txn, sealed.answer, Journey::default(), Err(why)),
             Hop::After { tell, .. } => tell(Some(why)),
             // A new segment may begin at any time.
             Hop::Roll { done, .. } => done(Err(StoreError::Stopped)),
@@ -385,11 +389,11 @@ impl Engine {
     }
 
     /// Tells the committer of a transaction: durable, or why not.
-    fn answer(&self, txn: Txn, answer: Answer, result: Result<(), Fault>) {
+    fn answer(&self, txn: Txn, answer: Answer, journey: Journey, result: Result<(), Fault>) {
         match answer {
             Answer::Key(origin) => {
                 if result.is_ok() {
-                    self.measure(&txn, origin);
+                    self.measure(&txn, origin, journey);
                 }
                 self.keys.complete(txn.key, result.map(|()| writer::receipt_of(&txn)));
             }
@@ -398,12 +402,13 @@ impl Engine {
     }
 
     /// What a durable transaction adds to the counts, the gauge and the heat.
-    fn measure(&self, txn: &Txn, origin: Origin) {
+    fn measure(&self, txn: &Txn, origin: Origin, journey: Journey) {
         for write in txn.writes.iter().filter(|write| write.merged) {
             let header = write.record.as_deref().map(Header::parse);
             self.stats.merged(header.and_then(Result::ok).map_or("", |header| header.class));
         }
         let Some(queued_ns) = origin.queued_ns else { return };
+        self.stats.slow_commits.add(u64::from(self.slow.look(txn, origin, journey, self.clock.steady())));
         if origin.priority == Priority::Batch {
             return self.gauge.batch();
         }

@@ -64,6 +64,7 @@ impl Keeper {
         self.room = room(self.room, free, engine.settings.read_only_below_free_bytes);
         engine.keep_mode(self.room);
         engine.gauge.turn(now, (free.unwrap_or(0), size));
+        engine.slow.turn(now);
         if now.saturating_sub(self.cooled) >= HALF_LIFE {
             self.cooled = now;
             engine.heat.cool();

@@ -35,6 +35,8 @@ pub struct EngineSettings {
     pub mergers: usize,
     /// Pack keeps the history of the last seconds, whatever it is asked for: drafts that are on their way were made on it.
     pub history_min_s: u64,
+    /// A commit that takes so long from its admission until it is durable is logged, in milliseconds; 0: none is.
+    pub slow_commit_ms: u64,
     /// The database is made read-only when fewer bytes than this are free on its disk; 0: never.
     pub read_only_below_free_bytes: u64,
 }
@@ -55,6 +57,7 @@ impl Default for EngineSettings {
             pins_max: 10_000,
             mergers: 1,
             history_min_s: 60,
+            slow_commit_ms: 1000,
             read_only_below_free_bytes: 256 << 20,
         }
     }

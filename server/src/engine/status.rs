@@ -53,6 +53,8 @@ pub struct Stats {
     pub merges: Counter,
     /// Cells loaded.
     pub loads: Counter,
+    /// Durable transactions that took longer than the settings call slow.
+    pub slow_commits: Counter,
     prepared: AtomicU64,
     classes: Mutex<BTreeMap<String, ClassCounts>>,
 }

@@ -10,6 +10,7 @@
 use super::feed::FeedItem;
 use super::job::{Answer, Hop};
 use super::sequencer::Turn;
+use super::slow::Journey;
 use super::{Engine, fault_of};
 use crate::store::{Appender, StoreError, Txn};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -62,8 +63,9 @@ impl Writer {
     }
 
     fn drain(&mut self, first: Hop) -> Batch {
-        let mut batch = Batch { epoch: first.epoch(), txns: Vec::new(), answers: Vec::new() };
         let now = self.engine.clock.steady().as_nanos() as u64;
+        let times = Journey { taken_ns: now, ..Journey::default() };
+        let mut batch = Batch { epoch: first.epoch(), txns: Vec::new(), answers: Vec::new(), times };
         let mut bytes = 0;
         let (mut next, mut begun) = (Some(first), false);
         while let Some(hop) = next.take() {
@@ -79,7 +81,7 @@ impl Writer {
                 Hop::Sealed(sealed) => {
                     self.engine.stats.queue.record(now.saturating_sub(sealed.sealed_ns));
                     batch.txns.push(sealed.txn);
-                    batch.answers.push(Told::Txn(sealed.answer));
+                    batch.answers.push(Told::Txn { answer: sealed.answer, sealed_ns: sealed.sealed_ns });
                 }
                 Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
                 // Only ever the first: behind other hops it begins the next batch.
@@ -90,7 +92,7 @@ impl Writer {
         batch
     }
 
-    fn write(&mut self, batch: Batch) {
+    fn write(&mut self, mut batch: Batch) {
         if batch.epoch <= self.engine.refused_epoch() {
             let why = self.engine.why_refused();
             return batch.refuse(&self.engine, &why);
@@ -109,6 +111,7 @@ impl Writer {
                 stats.write.record_n(appended.write_ns, batch.txns.len() as u64);
                 stats.fsync.record_n(appended.sync_ns, batch.txns.len() as u64);
                 self.engine.gauge.fsync(appended.sync_ns);
+                (batch.times.write_ns, batch.times.sync_ns) = (appended.write_ns, appended.sync_ns);
                 let started = self.engine.clock.steady();
                 self.appender.publish(appended);
                 self.engine.feed.publish(batch.last(), || batch.feed_items());
@@ -144,11 +147,13 @@ struct Batch {
     epoch: u64,
     txns: Vec<Txn>,
     answers: Vec<Told>,
+    /// For what is slow; the same for all of them but the time of sealing.
+    times: Journey,
 }
 
 enum Told {
     /// The next transaction's committer.
-    Txn(Answer),
+    Txn { answer: Answer, sealed_ns: u64 },
     /// Somebody who had to wait for what was sealed before.
     After(Tid, Box<dyn FnOnce(Option<Fault>) + Send>),
 }
@@ -175,9 +180,10 @@ impl Batch {
         let mut txns = self.txns.into_iter();
         for told in self.answers {
             match told {
-                Told::Txn(answer) => {
+                Told::Txn { answer, sealed_ns } => {
                     let txn = txns.next().expect("each answer was drained together with its transaction");
-                    engine.answer(txn, answer, refused.map_or(Ok(()), |why| Err(why.clone())));
+                    let journey = Journey { sealed_ns, ..self.times };
+                    engine.answer(txn, answer, journey, refused.map_or(Ok(()), |why| Err(why.clone())));
                 }
                 Told::After(rests_on, tell) => tell(refused.filter(|_| rests_on > engine.visible()).cloned()),
             }
