@@ -45,6 +45,20 @@ impl<'a> Families<'a> {
         })
     }
 
+    /// The same by one label.
+    pub(super) fn counters<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Label<'l>, u64)>,
+    ) -> Result<(), Error> {
+        self.begin(name, help, MetricType::Counter, |mut metric| {
+            values.into_iter().try_for_each(|(label, value)| {
+                metric.encode_family(&[label])?.encode_counter::<NoLabelSet, _, f64>(&value, None)
+            })
+        })
+    }
+
     /// Histograms by one label; buckets count what is between their bounds, the last one is infinite.
     pub(super) fn histograms<'l>(
         &mut self,

@@ -4,14 +4,14 @@
 
 use super::families::Families;
 use super::process::Process;
-use crate::engine::{Engine, Histogram, Status};
+use crate::engine::{ClassCounts, Engine, Histogram, Status};
 use crate::rpc::{Rpc, SessionLoad};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use std::fmt::{self, Error};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use zeolite_proto::Tid;
+use zeolite_proto::{ModeKind, Tid};
 
 /// The bounds of the exported buckets, as powers of two of nanoseconds: 4 µs to 17 s.
 const BUCKET_POWERS: RangeInclusive<u32> = 12..=34;
@@ -43,7 +43,8 @@ impl Collector for Numbers {
         let status = self.engine.status();
         let mut to = Families::new(encoder);
         server(&status, &mut to)?;
-        commits(&status, &mut to)?;
+        commits(&status, &self.engine, &mut to)?;
+        pressure(&status, &mut to)?;
         stages(&self.engine, &mut to)?;
         queues(&status, &mut to)?;
         sessions(&self.rpc.session_load(), &status, &mut to)?;
@@ -64,16 +65,43 @@ fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_uptime_seconds", "Since the server was started", status.uptime_ms as f64 / 1e3)?;
     let help = "1: a write or sync of the log failed, nothing is written any more";
     to.gauge("zeolite_poisoned", help, u64::from(status.poisoned.is_some()))?;
+    let modes = ModeKind::ALL.map(|kind| (("mode", kind.text()), u64::from(kind == status.mode.kind)));
+    to.gauges("zeolite_mode", "1 for the mode in force: who may write", modes)?;
+    let help = "1: the server took that mode by itself, because of its disk or a failed write";
+    to.gauge("zeolite_mode_automatic", help, u64::from(status.mode.automatic.is_some()))?;
+    to.gauge("zeolite_gates", "Classes whose old schema versions are refused", status.gates.len())?;
     let help = "1: pack is at work";
     to.gauge("zeolite_pack_running", help, u64::from(!matches!(status.pack.as_str(), "" | "idle")))?;
     to.gauge("zeolite_objects", "Live objects, entries of collections not counted", status.objects)
 }
 
-fn commits(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+fn commits(status: &Status, engine: &Engine, to: &mut Families<'_>) -> Result<(), Error> {
     to.counter("zeolite_commits", "Durable transactions", status.commits)?;
+    let slow = engine.stats().slow_commits.get();
+    to.counter("zeolite_slow_commits", "Durable transactions that took longer than engine.slow_commit_ms", slow)?;
     to.counter("zeolite_batches", "Batches, each with one sync of the log", status.batches)?;
     to.counter("zeolite_conflicts", "Drafts refused because of a conflict", status.conflicts)?;
-    to.counter("zeolite_merges", "Cells that a resolver merged", status.merges)
+    to.counter("zeolite_merges", "Cells that a resolver merged", status.merges)?;
+    let by_class = |read: fn(&ClassCounts) -> u64| {
+        status.classes.iter().map(move |(class, counts)| (("class", class.as_str()), read(counts)))
+    };
+    let help = "The same by class; classes beyond the first few hundred together have the empty name";
+    to.counters("zeolite_class_conflicts", help, by_class(|counts| counts.conflicts))?;
+    to.counters("zeolite_class_merges", help, by_class(|counts| counts.merges))
+}
+
+/// What live commits feel, as the evolve's throttle sees it: percentiles over a moving window, which cannot be added up;
+/// the histograms of the stages can.
+fn pressure(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
+    let pressure = &status.pressure;
+    let seconds = |us: u64| us as f64 / 1e6;
+    let live =
+        [(("quantile", "0.5"), seconds(pressure.live_p50_us)), (("quantile", "0.99"), seconds(pressure.live_p99_us))];
+    to.gauges("zeolite_live_commit_window_seconds", "Live commits of the last few seconds, in the server", live)?;
+    let help = "The 99th percentile of live commits over recent seconds without batch drafts";
+    to.gauge("zeolite_live_commit_quiet_p99_seconds", help, seconds(pressure.quiet_p99_us))?;
+    let help = "The 99th percentile of syncs of the log over the last few seconds";
+    to.gauge("zeolite_fsync_window_p99_seconds", help, seconds(pressure.fsync_p99_us))
 }
 
 fn stages(engine: &Engine, to: &mut Families<'_>) -> Result<(), Error> {
@@ -125,7 +153,8 @@ fn snapshots(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_pins", "Pinned snapshots", status.pins)?;
     let age = |pin: Tid| (status.visible.unix_nanos() - pin.unix_nanos()).max(0) as f64 / 1e9;
     let oldest = status.oldest_pin.filter(|pin| *pin != Tid::NONE).map_or(0.0, age);
-    to.gauge("zeolite_oldest_pin_age_seconds", "From the oldest pinned snapshot to the newest commit", oldest)
+    to.gauge("zeolite_oldest_pin_age_seconds", "From the oldest pinned snapshot to the newest commit", oldest)?;
+    to.gauge("zeolite_pinned_bytes", "Log that pins keep from pack, at most", status.pinned_bytes)
 }
 
 fn reads(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
@@ -139,7 +168,12 @@ fn disk(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_log_bytes", "The log's segments", status.log_bytes)?;
     to.gauge("zeolite_log_segments", "How many segments the log has", status.segments)?;
     to.gauge("zeolite_index_bytes", "The index", status.index_bytes)?;
-    to.gauge("zeolite_disk_free_bytes", "Free on the disk of the data directory", status.free_bytes)
+    to.gauge("zeolite_disk_free_bytes", "Free on the disk of the data directory", status.free_bytes)?;
+    // Left out when it is not known: a part of nothing would look like a full disk.
+    match status.disk_bytes {
+        0 => Ok(()),
+        bytes => to.gauge("zeolite_disk_size_bytes", "The size of that disk", bytes),
+    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,10 @@ async fn every_line_follows_the_format_and_counters_only_go_up() {
     }
     assert!(after.value("zeolite_commits_total") > before.value("zeolite_commits_total"));
     assert_eq!(after.value("zeolite_conflicts_total"), 9.0);
+    assert_eq!(after.value("zeolite_class_conflicts_total{class=\"Plain\"}"), 9.0);
+    assert_eq!(after.value("zeolite_mode{mode=\"normal\"}"), 1.0);
+    assert_eq!(after.value("zeolite_mode{mode=\"read-only\"}"), 0.0);
+    assert!(after.value("zeolite_disk_size_bytes") >= after.value("zeolite_disk_free_bytes"));
     let fsyncs = "zeolite_commit_stage_seconds_count{stage=\"fsync\"}";
     assert_eq!(after.value(fsyncs), after.value("zeolite_commits_total"), "each commit waited for one");
     for stage in ["decode", "queue", "check", "merge", "write", "fsync", "publish"] {
