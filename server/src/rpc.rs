@@ -149,6 +149,8 @@ impl Rpc {
 
     /// Tells every session the mode. One that is being opened meanwhile is told by its hello as well.
     fn push_mode(&self, mode: &Mode) {
+        // A poisoned store changes the mode, by the engine's own hand.
+        self.look_at_health();
         for outbox in self.sessions.lock().values() {
             outbox.notice(Reply::Mode(mode.into()));
         }
@@ -220,8 +222,14 @@ impl Rpc {
     /// Looks at every fault that leaves the server: the first one of a poisoned store changes what the health service says.
     fn note(&self, fault: &Fault) {
         // A draft in the very batch that failed is told that its outcome is unknown, all later ones that the store is poisoned.
-        let may_tell = matches!(fault.kind, FaultKind::Poisoned | FaultKind::OutcomeUnknown);
-        if may_tell && self.calls.engine.poisoned().is_some() {
+        if matches!(fault.kind, FaultKind::Poisoned | FaultKind::OutcomeUnknown) {
+            self.look_at_health();
+        }
+    }
+
+    /// Tells the health service when the store is poisoned; nobody needs to have been refused for it.
+    fn look_at_health(&self) {
+        if self.calls.engine.poisoned().is_some() {
             self.health.send_if_modified(|serving| {
                 let first = *serving == Serving::Yes;
                 if first {

@@ -1,4 +1,12 @@
-//! Owns what the gRPC health service says: SERVING, or NOT_SERVING when the store is poisoned or the server goes down.
+//! Owns what the gRPC health service says of each service.
+//!
+//! | service | healthy, in any mode | poisoned | going down |
+//! |---|---|---|---|
+//! | "" and zeolite.v1.Zeolite | SERVING | NOT_SERVING | NOT_SERVING |
+//! | zeolite.v1.Admin | SERVING | SERVING | NOT_SERVING |
+//!
+//! A read-only database serves: it is read, and writes are told when to come back. Who asks this service takes a server
+//! that is not SERVING out of its list, which would make an outage of a pause. A poisoned one still answers its operator.
 
 use super::{AdminServer, Serving, ZeoliteServer, admin::Administration, storage::Storage};
 use tokio::sync::watch;
@@ -22,13 +30,15 @@ pub(super) async fn service(mut serving: watch::Receiver<Serving>) -> HealthServ
 }
 
 async fn tell(reporter: &HealthReporter, serving: Serving) {
-    let status = match serving {
-        Serving::Yes => ServingStatus::Serving,
-        Serving::Poisoned | Serving::ShuttingDown => ServingStatus::NotServing,
+    let (storage, admin) = match serving {
+        Serving::Yes => (ServingStatus::Serving, ServingStatus::Serving),
+        Serving::Poisoned => (ServingStatus::NotServing, ServingStatus::Serving),
+        Serving::ShuttingDown => (ServingStatus::NotServing, ServingStatus::NotServing),
     };
-    reporter.set_service_status("", status).await;
-    reporter.set_service_status(tonic_name::<ZeoliteServer<Storage>>(), status).await;
-    reporter.set_service_status(tonic_name::<AdminServer<Administration>>(), status).await;
+    reporter.set_service_status(tonic_name::<ZeoliteServer<Storage>>(), storage).await;
+    reporter.set_service_status(tonic_name::<AdminServer<Administration>>(), admin).await;
+    // Last: who sees this one change finds the others changed.
+    reporter.set_service_status("", storage).await;
 }
 
 fn tonic_name<S: tonic::server::NamedService>() -> &'static str {

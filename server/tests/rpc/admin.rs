@@ -1,6 +1,6 @@
 //! The operator's door, health and reflection.
 
-use crate::support::{cell, draft, kind, put, start, start_on, within};
+use crate::support::{TestServer, cell, draft, kind, put, start, start_on, within};
 use tokio_stream::StreamExt;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -66,6 +66,26 @@ async fn a_poisoned_store_is_told_by_health_and_status_and_still_read() {
     assert_eq!(raw.load(vec![cell(1)]).await.revisions[0].tid, tid, "reads go on");
     let status = AdminClient::new(test.channel().await).status(v1::StatusRequest {}).await.expect("a status");
     assert!(!status.into_inner().poisoned.is_empty());
+    assert_eq!(health_of(&test, "zeolite.v1.Zeolite").await, ServingStatus::NotServing);
+    assert_eq!(health_of(&test, "zeolite.v1.Admin").await, ServingStatus::Serving, "its operator is answered");
+}
+
+async fn health_of(test: &TestServer, service: &str) -> ServingStatus {
+    let mut health = HealthClient::new(test.channel().await);
+    let answer = health.check(HealthCheckRequest { service: service.into() }).await.expect("known");
+    answer.into_inner().status()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_database_serves() {
+    let test = start().await;
+    let request = v1::SetModeRequest { kind: v1::ModeKind::ReadOnly.into(), ..Default::default() };
+    AdminClient::new(test.channel().await).set_mode(request).await.expect("switched");
+    let refused = test.session().await.commit(draft(0, vec![put(cell(1), 0, "x")])).await;
+    assert_eq!(kind(refused), FaultKind::ReadOnly);
+    for service in ["", "zeolite.v1.Zeolite", "zeolite.v1.Admin"] {
+        assert_eq!(health_of(&test, service).await, ServingStatus::Serving, "{service:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
