@@ -32,6 +32,10 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// How the server is: health, sizes, counts, where the time of commits goes
     Status(StatusArgs),
+    /// Look once, for a monitoring system: Nagios, Zenoss and others that read the monitoring plugins' format
+    Check(crate::check::CheckArgs),
+    /// Watch a server: rates, latencies, queues, conflicts, every second
+    Top(crate::top::TopArgs),
     /// Show one cell: an object, or one entry of a collection
     Get(GetArgs),
     /// List the entries of a collection in key order
@@ -183,6 +187,19 @@ pub(crate) struct ReindexArgs {
     pub(crate) data: PathBuf,
 }
 
+/// Whether arguments that could not be read were meant for `check`, which has exit codes of its own.
+pub(crate) fn is_check(arguments: impl IntoIterator<Item = String>) -> bool {
+    let mut arguments = arguments.into_iter().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--server" => drop(arguments.next()),
+            option if option.starts_with('-') => {}
+            command => return command == "check",
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +208,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn check_is_told_from_other_commands() {
+        let is = |line: &str| is_check(line.split(' ').map(str::to_owned));
+        assert!(
+            is("zeolite check --no-such") && is("zeolite --json --server x check -w") && is("zeolite --server=x check")
+        );
+        assert!(!is("zeolite config check --no-such") && !is("zeolite --server check") && !is("zeolite get check"));
     }
 
     #[test]

@@ -12,7 +12,8 @@ Exit codes:
   3    the server cannot be reached
   4    the server refused: the message begins with the kind of the fault
   5    something on this machine failed: data directory, file, terminal
-  130  interrupted";
+  130  interrupted
+`zeolite check` has those of monitoring plugins instead: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 /// A command did its work and found something wrong.
 #[derive(Debug, thiserror::Error)]

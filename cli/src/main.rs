@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   args ──> main ─┬─> show, status, upkeep   (through link: a server's unary calls)
+//!                  ├─> check, top             (the same; for monitoring systems, and for a person's eyes)
 //!                  ├─> serve                  (a server: settings, signals)
 //!                  ├─> offline                (a data directory without a server)
 //!                  ├─> demo                   (WordNet, and a migration beside live traffic; a server inside: host)
@@ -11,6 +12,7 @@
 
 mod args;
 mod bench;
+mod check;
 mod demo;
 mod exit;
 mod host;
@@ -24,6 +26,7 @@ mod progress;
 mod serve;
 mod show;
 mod status;
+mod top;
 mod upkeep;
 
 use anyhow::{Context, Result};
@@ -34,8 +37,20 @@ use output::Out;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && args::is_check(std::env::args()) => {
+            return check::usage(&Out::new(false), &error);
+        }
+        Err(error) => error.exit(),
+    };
     let out = Out::new(cli.json);
+    if let Command::Check(args) = &cli.command {
+        return match runtime() {
+            Ok(runtime) => runtime.block_on(check::check(&out, &cli.server, args)),
+            Err(error) => check::broken(&out, &error),
+        };
+    }
     match run(&out, cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,6 +73,7 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
         Command::Verify(VerifyArgs { data: Some(dir) }) => offline::verify(out, &dir),
         Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
+        Command::Top(args) => runtime()?.block_on(top::top(out, &cli.server, &args)),
         Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),
         command => runtime()?.block_on(interruptible(remote(out, &cli.server, command))),
     }
@@ -89,6 +105,8 @@ async fn remote(out: &Out, server: &str, command: Command) -> Result<()> {
         Command::Pack(args) => upkeep::pack(out, &mut link, &args).await,
         Command::Verify(_) => upkeep::verify(out, &mut link).await,
         Command::Serve(_)
+        | Command::Check(_)
+        | Command::Top(_)
         | Command::Config(_)
         | Command::Reindex(_)
         | Command::Demo(_)

@@ -44,6 +44,12 @@ pub(crate) fn shown(tid: u64) -> String {
     }
 }
 
+/// Milliseconds since 1970 as a time, in UTC to the second.
+pub(crate) fn shown_unix_ms(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.map_or("?".into(), |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
 /// Milliseconds as the largest two units that are not zero.
 pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;

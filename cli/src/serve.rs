@@ -42,6 +42,18 @@ pub(crate) struct ServeArgs {
     /// What to log on standard error, as `info` or `zeolite_server=debug`
     #[arg(long, value_name = "FILTER", env = "ZEOLITE_LOG", default_value = "info")]
     log: String,
+    /// In which form
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON value per line
+    Json,
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
@@ -104,7 +116,7 @@ pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
 
 /// `zeolite serve`: until SIGINT or SIGTERM; a second one ends the process at once, which loses nothing acknowledged.
 pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
-    log_to_stderr(&args.log)?;
+    log_to_stderr(&args.log, args.log_format)?;
     let settings = args.settings()?;
     settings.check().map_err(|problems| Usage(problems.join("; ")))?;
     let listener = TcpListener::bind(&settings.listen).await;
@@ -144,9 +156,13 @@ fn usage_or_failure(error: ServerError) -> anyhow::Error {
     }
 }
 
-fn log_to_stderr(filter: &str) -> Result<()> {
+fn log_to_stderr(filter: &str, format: LogFormat) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Usage(format!("the log filter {filter:?} does not make sense: {error}")))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    subscriber.try_init().map_err(|error| anyhow::anyhow!("logging: {error}"))
+    let started = match format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging: {error}"))
 }

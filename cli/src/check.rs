@@ -1,0 +1,327 @@
+//! Owns `check`: one look at a server for Nagios, Zenoss and whoever else speaks the monitoring plugins' format.
+//!
+//! ```text
+//!   ZEOLITE WARNING: free_percent is 9.1% (warning 15:); mode normal, ... | free_percent=9.1%;15:;5:;0;100 ...
+//!   exit code   0 OK   1 WARNING   2 CRITICAL   3 UNKNOWN (the check itself could not be made)
+//! ```
+//! One line on standard output, whatever happens; the exit codes are the format's, not those of the other commands.
+//! A server that does not answer is critical, and so is a poisoned store or a mode that the server took by itself; a mode
+//! that an operator has set is a warning: it is meant, and it should not be forgotten.
+
+mod measure;
+mod range;
+
+pub(crate) use measure::oldest_pin_s;
+
+use crate::link::Link;
+use crate::moment;
+use crate::output::Out;
+use clap::Args;
+use measure::{ALL, Measure, Seen, number};
+use range::Range;
+use serde_json::json;
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use zeolite_proto::{Mode, ModeKind};
+
+#[derive(Args)]
+#[command(after_help = help())]
+pub(crate) struct CheckArgs {
+    /// A range outside of which a measure is a warning; NAME= for none
+    #[arg(short, long = "warning", visible_alias = "warn", value_name = "NAME=RANGE")]
+    warning: Vec<String>,
+    /// A range outside of which it is critical; NAME= for none
+    #[arg(short, long = "critical", visible_alias = "crit", value_name = "NAME=RANGE")]
+    critical: Vec<String>,
+    /// After so many seconds without an answer the server counts as not there
+    #[arg(short, long, default_value_t = 10, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "Prints one line in the format of the monitoring plugins.\n\n\
+         Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN\n\n\
+         Ranges: 10 alerts above 10, 10: below 10, ~:10 above 10, 10:20 outside, @10:20 inside\n\n\
+         Measures, with warning and critical unless told otherwise:\n",
+    );
+    for measure in ALL {
+        let or_none = |text: &'static str| if text.is_empty() { "-" } else { text };
+        let (warning, critical) = (or_none(measure.warning), or_none(measure.critical));
+        text += &format!("  {:<16} {warning:>11} {critical:>10}  {}\n", measure.name, measure.help);
+    }
+    text
+}
+
+/// How it is, the worse the greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum State {
+    Ok,
+    Warning,
+    Critical,
+    Unknown,
+}
+
+impl State {
+    fn text(self) -> &'static str {
+        match self {
+            State::Ok => "OK",
+            State::Warning => "WARNING",
+            State::Critical => "CRITICAL",
+            State::Unknown => "UNKNOWN",
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            State::Ok => 0,
+            State::Warning => 1,
+            State::Critical => 2,
+            State::Unknown => 3,
+        }
+    }
+}
+
+/// What a check found.
+struct Verdict {
+    state: State,
+    text: String,
+    performance: Vec<String>,
+}
+
+impl Verdict {
+    fn without_numbers(state: State, text: impl Into<String>) -> Verdict {
+        Verdict { state, text: text.into(), performance: Vec::new() }
+    }
+
+    fn tell(&self, out: &Out) -> ExitCode {
+        let (state, code) = (self.state.text(), self.state.code());
+        // A bar begins the performance data, a line feed the long text: neither may come from a banner or a reason.
+        let text = self.text.replace('|', "/").replace(['\n', '\r'], " ");
+        if out.is_json() {
+            out.line(json!({ "state": state, "exit_code": code, "text": text, "performance": self.performance }));
+        } else {
+            let separator = if self.performance.is_empty() { "" } else { " | " };
+            out.line(format_args!("ZEOLITE {state}: {text}{separator}{}", self.performance.join(" ")));
+        }
+        ExitCode::from(code)
+    }
+}
+
+/// Makes the check, prints its line.
+pub(crate) async fn check(out: &Out, server: &str, args: &CheckArgs) -> ExitCode {
+    let thresholds = match Thresholds::of(args) {
+        Ok(thresholds) => thresholds,
+        Err(problem) => return Verdict::without_numbers(State::Unknown, problem).tell(out),
+    };
+    let limit = Duration::from_secs(args.timeout.max(1));
+    let verdict = match tokio::time::timeout(limit, look(server)).await {
+        Ok(Ok(seen)) => judge(&seen, &thresholds),
+        Ok(Err(error)) => Verdict::without_numbers(State::Critical, format!("{error:#}")),
+        Err(_) => {
+            let text = format!("no answer from {server} within {} s", limit.as_secs());
+            Verdict::without_numbers(State::Critical, text)
+        }
+    };
+    verdict.tell(out)
+}
+
+/// The command line does not make sense: for this command that is UNKNOWN, in the format.
+pub(crate) fn usage(out: &Out, error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    Verdict::without_numbers(State::Unknown, format!("{first}; see zeolite check --help")).tell(out)
+}
+
+/// The check could not even begin.
+pub(crate) fn broken(out: &Out, error: &anyhow::Error) -> ExitCode {
+    Verdict::without_numbers(State::Unknown, format!("{error:#}")).tell(out)
+}
+
+async fn look(server: &str) -> anyhow::Result<Seen> {
+    let mut link = Link::connect(server).await?;
+    let asked = Instant::now();
+    let status = link.status().await?;
+    Ok(Seen { status, answer_ms: asked.elapsed().as_secs_f64() * 1e3 })
+}
+
+/// The thresholds in force, by measure.
+struct Thresholds(Vec<Threshold>);
+
+#[derive(Clone, Default)]
+struct Threshold {
+    warning: Option<Range>,
+    critical: Option<Range>,
+    /// Named on the command line: then it must be known.
+    asked_for: bool,
+}
+
+impl Thresholds {
+    fn of(args: &CheckArgs) -> Result<Thresholds, String> {
+        let mut all: Vec<Threshold> = ALL
+            .iter()
+            .map(|measure| Threshold {
+                warning: measure::default(measure.warning),
+                critical: measure::default(measure.critical),
+                asked_for: false,
+            })
+            .collect();
+        for (texts, is_critical) in [(&args.warning, false), (&args.critical, true)] {
+            for text in texts {
+                let (name, range) = text.split_once('=').ok_or_else(|| format!("write NAME=RANGE, not {text:?}"))?;
+                let at = ALL.iter().position(|measure| measure.name == name);
+                let at = at.ok_or_else(|| format!("there is no measure {name:?}; see zeolite check --help"))?;
+                let range = if range.is_empty() { None } else { Some(range.parse()?) };
+                all[at].asked_for |= range.is_some();
+                *(if is_critical { &mut all[at].critical } else { &mut all[at].warning }) = range;
+            }
+        }
+        Ok(Thresholds(all))
+    }
+}
+
+fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
+    let mut alerts: Vec<(State, String)> = Vec::new();
+    let mut performance = Vec::new();
+    if !seen.status.poisoned.is_empty() {
+        let text = format!("poisoned: {}; check the disk, then restart the server", seen.status.poisoned);
+        alerts.push((State::Critical, text));
+    }
+    let mode = Mode::from(seen.status.mode.clone().unwrap_or_default());
+    // A poisoned store is read-only because of that: one alert is enough.
+    alerts.extend(of_mode(&mode).filter(|_| alerts.is_empty() || mode.automatic.is_none()));
+    for (measure, threshold) in ALL.iter().zip(&thresholds.0) {
+        match measure.value(seen) {
+            Some(value) => {
+                alerts.extend(of_measure(measure, threshold, value));
+                performance.push(datum(measure, threshold, value));
+            }
+            None if threshold.asked_for => {
+                alerts.push((State::Unknown, format!("the server does not tell {}", measure.name)));
+            }
+            None => {}
+        }
+    }
+    // Worst first; as they came among equals. What could not be measured does not hide what is known to be bad.
+    let rank = |state: State| if state == State::Unknown { 1 } else { 2 * state.code() };
+    alerts.sort_by_key(|(state, _)| std::cmp::Reverse(rank(*state)));
+    let state = alerts.first().map_or(State::Ok, |(state, _)| *state);
+    let mut texts: Vec<String> = alerts.into_iter().map(|(_, text)| text).collect();
+    texts.push(summary(seen, &mode));
+    Verdict { state, text: texts.join("; "), performance }
+}
+
+fn of_mode(mode: &Mode) -> Option<(State, String)> {
+    if mode.kind == ModeKind::Normal {
+        return None;
+    }
+    let mut text = format!("mode {}", mode.kind);
+    match &mode.automatic {
+        Some(why) => text += &format!(", set by the server: {why}"),
+        None if mode.banner.is_empty() => {}
+        None => text += &format!(", {:?}", mode.banner),
+    }
+    Some((if mode.automatic.is_some() { State::Critical } else { State::Warning }, text))
+}
+
+fn of_measure(measure: &Measure, threshold: &Threshold, value: f64) -> Option<(State, String)> {
+    let alert = |range: &Option<Range>, state: State| {
+        let range = range.as_ref().filter(|range| range.alerts(value))?;
+        let name = state.text().to_ascii_lowercase();
+        Some((state, format!("{} is {} ({name} {range})", measure.name, measure.shown(value))))
+    };
+    alert(&threshold.critical, State::Critical).or_else(|| alert(&threshold.warning, State::Warning))
+}
+
+/// `label=value[UOM];warn;crit;min;max`
+fn datum(measure: &Measure, threshold: &Threshold, value: f64) -> String {
+    let range = |range: &Option<Range>| range.as_ref().map(Range::to_string).unwrap_or_default();
+    let (least, most) = measure.bounds();
+    let (warning, critical) = (range(&threshold.warning), range(&threshold.critical));
+    let datum = format!("{}={}{};{warning};{critical};{least};{most}", measure.name, number(value), measure.unit);
+    datum.trim_end_matches(';').to_owned()
+}
+
+/// The few numbers that are worth a look when all is well.
+fn summary(seen: &Seen, mode: &Mode) -> String {
+    let mut text = String::new();
+    if mode.kind == ModeKind::Normal {
+        text += "mode normal, ";
+    }
+    for name in ["live_p99_ms", "free_percent"] {
+        let measure = ALL.iter().find(|measure| measure.name == name);
+        if let Some((measure, value)) = measure.and_then(|measure| Some((measure, measure.value(seen)?))) {
+            // Writing into a string cannot fail.
+            let _ = write!(text, "{name} {}, ", measure.shown(value));
+        }
+    }
+    text + &format!("up {}", moment::duration(seen.status.uptime_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeolite_proto::wire::v1;
+
+    fn args(warning: &[&str], critical: &[&str]) -> CheckArgs {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        CheckArgs { warning: owned(warning), critical: owned(critical), timeout: 1 }
+    }
+
+    fn well() -> v1::StatusReply {
+        v1::StatusReply { free_bytes: 40, disk_bytes: 100, ..Default::default() }
+    }
+
+    fn judged(status: v1::StatusReply, args: &CheckArgs) -> Verdict {
+        judge(&Seen { status, answer_ms: 1.0 }, &Thresholds::of(args).expect("thresholds"))
+    }
+
+    #[test]
+    fn the_worst_alert_decides_and_comes_first() {
+        let pressure = v1::Pressure { live_p99_us: 200_000, ..Default::default() };
+        let status = v1::StatusReply { free_bytes: 4, pressure: Some(pressure), ..well() };
+        let verdict = judged(status.clone(), &args(&[], &[]));
+        assert_eq!(verdict.state, State::Critical);
+        assert!(verdict.text.starts_with("free_percent is 4% (critical 5:); live_p99_ms is 200ms (warning 100);"));
+        assert!(verdict.performance.contains(&"free_percent=4%;15:;5:;0;100".to_owned()), "{:?}", verdict.performance);
+        assert!(verdict.performance.contains(&"live_p99_ms=200ms;100;1000;0".to_owned()));
+        let verdict = judged(status, &args(&["live_p99_ms="], &["free_percent=3:"]));
+        assert_eq!(verdict.state, State::Warning, "{}", verdict.text);
+        assert_eq!(judged(well(), &args(&[], &[])).state, State::Ok);
+    }
+
+    #[test]
+    fn a_mode_is_a_warning_and_the_servers_own_is_critical() {
+        let mode = |automatic: &str| v1::Mode {
+            kind: v1::ModeKind::ReadOnly.into(),
+            banner: "back | at\nfive".into(),
+            automatic: automatic.into(),
+            ..Default::default()
+        };
+        let with = |mode| judged(v1::StatusReply { mode: Some(mode), ..well() }, &args(&[], &[]));
+        assert_eq!(with(mode("")).state, State::Warning);
+        let own = with(mode("low disk"));
+        assert_eq!(own.state, State::Critical);
+        assert!(own.text.contains("set by the server: low disk"), "{}", own.text);
+        let poisoned = judged(v1::StatusReply { poisoned: "a sync failed".into(), ..well() }, &args(&[], &[]));
+        assert_eq!(poisoned.state, State::Critical);
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_known_is_unknown_but_hides_nothing() {
+        let blind = v1::StatusReply::default();
+        assert_eq!(judged(blind.clone(), &args(&[], &[])).state, State::Ok);
+        let asked = args(&["free_percent=10:"], &[]);
+        assert_eq!(judged(blind.clone(), &asked).state, State::Unknown);
+        let poisoned = v1::StatusReply { poisoned: "x".into(), ..blind };
+        assert_eq!(judged(poisoned, &asked).state, State::Critical);
+    }
+
+    #[test]
+    fn thresholds_that_make_no_sense_are_refused() {
+        for bad in ["free_percent", "no_such=1", "free_percent=x", "free_percent=9:1"] {
+            assert!(Thresholds::of(&args(&[bad], &[])).is_err(), "{bad}");
+        }
+    }
+}

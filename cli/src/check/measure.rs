@@ -1,0 +1,144 @@
+//! Owns what `check` measures: the names, their units, their thresholds unless told otherwise, and where each comes from.
+
+use super::range::Range;
+use zeolite_proto::Tid;
+use zeolite_proto::wire::v1::StatusReply;
+
+/// One number that can have thresholds.
+pub(crate) struct Measure {
+    /// Also the label of its performance data.
+    pub(crate) name: &'static str,
+    /// Its unit in performance data: ms, s, %, B, c (a counter), or nothing.
+    pub(crate) unit: &'static str,
+    /// Thresholds unless told otherwise; empty: none.
+    pub(crate) warning: &'static str,
+    pub(crate) critical: &'static str,
+    /// For `--help`.
+    pub(crate) help: &'static str,
+    read: fn(&Seen) -> Option<f64>,
+}
+
+/// What one check has seen.
+pub(crate) struct Seen {
+    pub(crate) status: StatusReply,
+    /// How long the server took to answer.
+    pub(crate) answer_ms: f64,
+}
+
+impl Measure {
+    /// The value; `None`: the server does not know it.
+    pub(crate) fn value(&self, seen: &Seen) -> Option<f64> {
+        (self.read)(seen)
+    }
+
+    /// The smallest and the largest possible value, for graphs.
+    pub(crate) fn bounds(&self) -> (&'static str, &'static str) {
+        ("0", if self.unit == "%" { "100" } else { "" })
+    }
+
+    /// Its value for people.
+    pub(crate) fn shown(&self, value: f64) -> String {
+        match self.unit {
+            "B" => crate::output::size(value as u64),
+            "c" => number(value),
+            unit => format!("{}{unit}", number(value)),
+        }
+    }
+}
+
+/// At most three decimals, a point, no exponent: what every reader of performance data understands.
+pub(crate) fn number(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The default thresholds of a range's kind; the tables below are tested to be ranges.
+pub(crate) fn default(text: &str) -> Option<Range> {
+    text.parse().ok()
+}
+
+macro_rules! measures {
+    ($($name:ident $unit:literal $warning:literal $critical:literal $help:literal $read:expr;)*) => {
+        /// Every measure, in the order of the performance data.
+        pub(crate) const ALL: &[Measure] = &[$(Measure {
+            name: stringify!($name),
+            unit: $unit,
+            warning: $warning,
+            critical: $critical,
+            help: $help,
+            read: $read,
+        },)*];
+    };
+}
+
+measures! {
+    answer_ms "ms" "1000" "5000" "how long the server took to answer this check" |seen| Some(seen.answer_ms);
+    live_p99_ms "ms" "100" "1000" "99th percentile of live commits over the last seconds, in the server" |seen| Some(pressure(seen).live_p99_us as f64 / 1e3);
+    live_p50_ms "ms" "" "" "median of the same" |seen| Some(pressure(seen).live_p50_us as f64 / 1e3);
+    fsync_p99_ms "ms" "100" "1000" "99th percentile of syncs of the log over the last seconds" |seen| Some(pressure(seen).fsync_p99_us as f64 / 1e3);
+    queue_live "" "1000" "4000" "live drafts that wait" |seen| Some(seen.status.queue_live as f64);
+    queue_batch "" "" "" "batch drafts that wait" |seen| Some(seen.status.queue_batch as f64);
+    free_percent "%" "15:" "5:" "free part of the data directory's disk" free_percent;
+    free_bytes "B" "" "" "the same in bytes" |seen| Some(seen.status.free_bytes as f64);
+    oldest_pin_s "s" "86400" "" "from the oldest pinned snapshot to the newest commit" |seen| Some(oldest_pin_s(&seen.status));
+    pinned_bytes "B" "10737418240" "" "log that pins keep from pack, at most" |seen| Some(seen.status.pinned_bytes as f64);
+    pins "" "" "" "pinned snapshots" |seen| Some(seen.status.pins as f64);
+    unsettled_bytes "B" "67108864" "134217728" "log that is not in the index yet; from 64 MiB on commits wait for it" |seen| Some(seen.status.unsettled_bytes as f64);
+    log_bytes "B" "" "" "the log" |seen| Some(seen.status.log_bytes as f64);
+    sessions "" "" "" "open sessions" |seen| Some(seen.status.sessions as f64);
+    commits "c" "" "" "durable transactions since the start" |seen| Some(seen.status.commits as f64);
+    conflicts "c" "" "" "drafts refused by a conflict since the start" |seen| Some(seen.status.conflicts as f64);
+    merges "c" "" "" "cells merged since the start" |seen| Some(seen.status.merges as f64);
+    loads "c" "" "" "cells loaded since the start" |seen| Some(seen.status.loads as f64);
+    uptime_s "s" "" "" "since the server was started" |seen| Some(seen.status.uptime_ms as f64 / 1e3);
+}
+
+fn pressure(seen: &Seen) -> zeolite_proto::Pressure {
+    seen.status.pressure.map(Into::into).unwrap_or_default()
+}
+
+fn free_percent(seen: &Seen) -> Option<f64> {
+    let (free, disk) = (seen.status.free_bytes as f64, seen.status.disk_bytes as f64);
+    (disk > 0.0).then(|| free * 100.0 / disk)
+}
+
+/// What pins hold is history up to the newest commit; a database that nobody writes to loses nothing by an old pin.
+pub(crate) fn oldest_pin_s(status: &StatusReply) -> f64 {
+    if status.pins == 0 || status.oldest_pin == 0 {
+        return 0.0;
+    }
+    let nanos = Tid(status.visible).unix_nanos() - Tid(status.oldest_pin).unix_nanos();
+    nanos.max(0) as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_range() {
+        for measure in ALL {
+            for text in [measure.warning, measure.critical].into_iter().filter(|text| !text.is_empty()) {
+                assert!(default(text).is_some(), "{}: {text}", measure.name);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_plain() {
+        assert_eq!(
+            [0.0, 1.0, 1.5, 0.0004, 12345678901.0, 2.0004].map(number),
+            ["0", "1", "1.5", "0", "12345678901", "2"]
+        );
+    }
+
+    #[test]
+    fn the_age_of_a_pin_is_the_history_it_holds() {
+        let at = |seconds: i128| Tid::from_unix_nanos(seconds * 1_000_000_000).0;
+        let status =
+            |pins, oldest_pin| StatusReply { pins, oldest_pin, visible: at(1_800_000_100), ..Default::default() };
+        assert_eq!(oldest_pin_s(&status(1, at(1_800_000_000))).round(), 100.0);
+        assert_eq!(oldest_pin_s(&status(1, at(1_800_000_200))), 0.0);
+        assert_eq!(oldest_pin_s(&status(0, 0)), 0.0);
+    }
+}

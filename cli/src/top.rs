@@ -1,0 +1,147 @@
+//! Owns `top`: a look at a server every second, drawn in a terminal or told as lines.
+//!
+//! ```text
+//!   terminal                   a screen that is drawn anew: screen, terminal; q quits
+//!   --once                     one table after one interval
+//!   --json, or no terminal     one JSON value for each interval
+//! ```
+//! A sample is the difference of two looks at the server's status: nothing runs in the server for it. On the screen a
+//! server that does not answer is waited for; as lines that ends the command with the code for it.
+
+mod sample;
+mod screen;
+mod terminal;
+
+use crate::link::Link;
+use crate::output::Out;
+use anyhow::{Context, Result};
+use clap::Args;
+use sample::Sample;
+use screen::{Screen, Tone};
+use std::io::IsTerminal;
+use std::time::Duration;
+use terminal::{Terminal, Wish};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use zeolite_proto::wire::v1::StatusReply;
+
+/// The server's answer must come within this, or it counts as not there.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub(crate) struct TopArgs {
+    /// Seconds between two samples
+    #[arg(long, short = 'i', value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    interval: f64,
+    /// One table after one interval, instead of a screen
+    #[arg(long)]
+    once: bool,
+    /// End after so many samples; 0 for never
+    #[arg(long, short = 'n', value_name = "SAMPLES", default_value_t = 0)]
+    count: u64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "write seconds, as in 1 or 0.5")?;
+    if (0.05..=3600.0).contains(&value) { Ok(value) } else { Err("use 0.05 to 3600 seconds".into()) }
+}
+
+pub(crate) async fn top(out: &Out, server: &str, args: &TopArgs) -> Result<()> {
+    let mut watcher = Watcher::connect(server, args).await?;
+    let on_screen = std::io::stdout().is_terminal() && !out.is_json() && !args.once;
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    tokio::select! {
+        done = watch(out, &mut watcher, args, on_screen) => done,
+        _ = tokio::signal::ctrl_c() => Err(crate::exit::Interrupted("").into()),
+        _ = terminate.recv() => Err(crate::exit::Interrupted("").into()),
+    }
+}
+
+async fn watch(out: &Out, watcher: &mut Watcher, args: &TopArgs, on_screen: bool) -> Result<()> {
+    if on_screen {
+        return draw(watcher, args).await;
+    }
+    let mut told = 0;
+    while !out.is_closed() {
+        let Some(sample) = watcher.next().await? else { continue };
+        if args.once && !out.is_json() {
+            table(out, &watcher.server, sample);
+        } else {
+            out.json(&sample)?;
+        }
+        told += 1;
+        if args.once || told == args.count {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn table(out: &Out, server: &str, sample: Sample) {
+    let mut screen = Screen::new(server);
+    screen.add(sample);
+    for line in screen.table() {
+        match line.tone {
+            Tone::Title => out.line(out.bold(&line.text)),
+            Tone::Quiet => out.line(out.dim(&line.text)),
+            Tone::Alarm => out.line(out.verdict(false, &line.text)),
+            Tone::Plain => out.line(&line.text),
+        }
+    }
+}
+
+async fn draw(watcher: &mut Watcher, args: &TopArgs) -> Result<()> {
+    let mut screen = Screen::new(&watcher.server);
+    let mut terminal = Terminal::take_over()?;
+    let mut wishes = terminal::wishes();
+    let mut told = 0;
+    loop {
+        let (width, height) = Terminal::size();
+        terminal.draw(&screen.lines(width, height))?;
+        if args.count > 0 && told == args.count {
+            return Ok(());
+        }
+        tokio::select! {
+            wish = wishes.recv() => match wish {
+                Some(Wish::Redraw) => {}
+                // None: nobody can press a key any more.
+                Some(Wish::Quit) | None => return Ok(()),
+            },
+            next = watcher.next() => match next {
+                Ok(sample) => {
+                    screen.set_trouble(None);
+                    told += u64::from(sample.is_some());
+                    sample.into_iter().for_each(|sample| screen.add(sample));
+                }
+                Err(error) => screen.set_trouble(Some(format!("{error:#}"))),
+            },
+        }
+    }
+}
+
+/// A server that is looked at again and again.
+struct Watcher {
+    server: String,
+    link: Link,
+    ticks: Interval,
+    before: Option<StatusReply>,
+}
+
+impl Watcher {
+    async fn connect(server: &str, args: &TopArgs) -> Result<Watcher> {
+        let link = Link::connect(server).await?;
+        let mut ticks = interval(Duration::from_secs_f64(args.interval));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Watcher { server: server.to_owned(), link, ticks, before: None })
+    }
+
+    /// Waits for the next tick; `None`: there is nothing to compare with yet. Dropped in between it has lost nothing.
+    async fn next(&mut self) -> Result<Option<Sample>> {
+        self.ticks.tick().await;
+        let asked = tokio::time::timeout(ANSWER_WITHIN, self.link.status());
+        let after = asked.await.with_context(|| format!("no answer within {} s", ANSWER_WITHIN.as_secs()))??;
+        let sample = self.before.as_ref().and_then(|before| Sample::between(before, &after));
+        self.before = Some(after);
+        Ok(sample)
+    }
+}

@@ -1,0 +1,6 @@
+//! Monitoring through the binary: `check`, `top`, `serve --metrics`, the forms of the log.
+
+mod check;
+mod served;
+mod serving;
+mod top;
