@@ -106,6 +106,10 @@ mod half_real {
             self.sim.free_bytes()
         }
 
+        fn size_bytes(&self) -> io::Result<u64> {
+            self.sim.size_bytes()
+        }
+
         fn real_path(&self, path: &str) -> Option<PathBuf> {
             self.real(path)
         }
