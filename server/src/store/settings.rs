@@ -37,7 +37,8 @@ pub struct StoreSettings {
     /// Entries whose last write is remembered in memory after it reached the index, at some 150 bytes each: a check of a
     /// key range whose snapshot is not older than these does not walk the range in the index.
     pub recent_entries_max: usize,
-    /// Commit keys are kept for the newest commits: at most this many ...
+    /// Commit keys are kept for the newest commits, at some 80 bytes of memory each (and 24 in the index): at most this many.
+    /// The default is 80 MB, and reaches back as far as the age does up to 1,600 commits/s, 66 s at 15,000 ...
     pub keys_count_max: u64,
     /// ... and none that is this much older than the newest commit.
     pub keys_age_s: u64,
@@ -55,7 +56,7 @@ impl Default for StoreSettings {
             checkpoint_log_bytes: 64 << 20,
             overlay_bytes_max: 128 << 20,
             recent_entries_max: 65_536,
-            keys_count_max: 100_000,
+            keys_count_max: 1_000_000,
             keys_age_s: 600,
         }
     }
