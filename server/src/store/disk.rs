@@ -42,6 +42,10 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// What it occupies on the disk: less than its length when it was extended and not written there.
+    fn occupied_bytes(&self) -> io::Result<u64> {
+        self.len()
+    }
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

@@ -1,6 +1,6 @@
 //! Owns bringing the index up to the end of the log at open: from where it ends, or from the beginning when it is new.
 //!
-//! It goes through the same [`IndexWriter`] as settling does, in commits of some thousands of revisions, with checkpoints,
+//! It goes through the same [`IndexWriter`] as settling does, in commits of many thousands of revisions, with checkpoints,
 //! so that an interrupted rebuild goes on where it was. When the disk has no room for the index, what is missing stays in
 //! memory instead, as if it had just been published: a full disk does not keep the store from being read.
 
@@ -18,9 +18,10 @@ use super::recover::{LogEnd, replay};
 use super::settings::StoreSettings;
 use std::sync::Arc;
 
-// So many revisions or so much log make a commit.
-const COMMIT_REVISIONS: usize = 20_000;
-const COMMIT_BYTES: u64 = 8 << 20;
+// So many revisions or so much log make a commit: some 40 MiB of memory. Rows of one commit share pages, so larger ones
+// write less.
+const COMMIT_REVISIONS: usize = 200_000;
+const COMMIT_BYTES: u64 = 32 << 20;
 
 /// What the replay found and what it could not put into the index.
 pub(super) struct Filled {

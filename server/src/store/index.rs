@@ -66,6 +66,10 @@ pub(crate) trait Index: Send + Sync {
     fn make_room(&self, bytes: u64) -> Result<(), StoreError>;
     /// What it occupies on the disk.
     fn size_bytes(&self) -> u64;
+    /// Gives back what a rebuild has used in between, if that is worth the time and there is room to do it in.
+    fn compact(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Everything is committed durably, and nothing more may come; if something does, it is right all the same.
     fn close(&self) -> Result<(), StoreError> {
         Ok(())

@@ -4,7 +4,7 @@ use super::{Disk, DiskFile};
 use crate::store::StoreError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -147,6 +147,11 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn occupied_bytes(&self) -> io::Result<u64> {
+        // Blocks of 512 bytes, whatever the file system's are.
+        Ok(self.0.metadata()?.blocks().saturating_mul(512))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

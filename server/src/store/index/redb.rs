@@ -6,6 +6,9 @@
 //! redb trusts its pages after a clean checkpoint and may panic on a file that something else has changed. As the index can
 //! be thrown away, a panic in it is caught here and becomes an error; it never takes the server down.
 //!
+//! A rebuild leaves many free pages in the file: so a new index is compacted before it is used. One that is used keeps its
+//! free pages, and fills them again. redb doubles the file as it grows, so it is longer than what it occupies.
+//!
 //! A failed write would make redb refuse every later read that misses its cache. So a write that finds the disk full is
 //! kept in memory (`spill`), where reads find it, and is written as soon as there is room: nothing is settled and no
 //! checkpoint is made before that.
@@ -32,6 +35,8 @@ pub(crate) const REDB_FILE: &str = "index.redb";
 
 // More than this is not kept in memory for a full disk; then the write fails and the index with it, until a restart.
 const SPILL_BYTES_MAX: usize = 64 << 20;
+// A smaller file is not worth compacting; in tests each is.
+const COMPACT_BYTES_MIN: u64 = if cfg!(test) { 1 } else { 32 << 20 };
 // Room that must be free beside what a commit needs.
 const RESERVE_BYTES: u64 = 1 << 20;
 
@@ -122,8 +127,20 @@ impl Index for RedbIndex {
         if free < bytes.saturating_add(RESERVE_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
     }
 
+    fn compact(&mut self) -> Result<(), StoreError> {
+        let size = self.size_bytes();
+        if size < COMPACT_BYTES_MIN || self.make_room(size).is_err() {
+            return Ok(());
+        }
+        guarded("redb", || self.database.compact().map(drop).map_err(text))?;
+        // So that opening after a crash does not have to walk what was moved.
+        self.commit(&[], true)?;
+        tracing::info!(before_bytes = size, after_bytes = self.size_bytes(), "the new index is compacted");
+        Ok(())
+    }
+
     fn size_bytes(&self) -> u64 {
-        self.file.file.len().unwrap_or(0)
+        self.file.file.occupied_bytes().unwrap_or(0)
     }
 }
 

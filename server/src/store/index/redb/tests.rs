@@ -1,8 +1,8 @@
 //! Shows that the redb index keeps what is durable, shows one moment per view, and turns failures into errors.
 
 use super::*;
-use crate::store::disk::SimDisk;
 use crate::store::disk::sim::SimOp;
+use crate::store::disk::{RealDisk, SimDisk};
 
 fn put(key: u32, value: &[u8]) -> Change {
     (Table::Meta, key.to_be_bytes().to_vec(), Some(value.to_vec()))
@@ -66,6 +66,32 @@ fn a_full_disk_fails_no_read_and_everything_goes_on_when_there_is_room() {
     drop(index);
     let after = open(&disk.crash(1));
     assert!((0..400).all(|key| value(&after, key) == Some(vec![key as u8; 2000])));
+}
+
+#[test]
+fn a_compacted_index_is_smaller_and_whole_and_without_room_it_stays_as_it_is() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).expect("opens"));
+    let mut index = RedbIndex::open(disk.clone(), 1 << 20).expect("opens");
+    // Each commit leaves the pages that it replaces, until the next durable one.
+    (0..60).for_each(|round| {
+        let changes: Vec<_> = (0..60).map(|key| put(key, &[round; 2000])).collect();
+        index.commit(&changes, false).expect("commits");
+    });
+    index.commit(&[], true).expect("checkpoint");
+    let before = index.size_bytes();
+    index.compact().expect("compacts");
+    assert!(index.size_bytes() * 3 < before * 2, "{} of {before}", index.size_bytes());
+    drop(index);
+    let after = RedbIndex::open(disk, 1 << 20).expect("opens");
+    assert!((0..60).all(|key| value(&after, key) == Some(vec![59; 2000])));
+    let disk = SimDisk::new();
+    let mut index = open(&disk);
+    (0..50).for_each(|key| index.commit(&[put(key, &[7; 900])], true).expect("commits"));
+    let calls = disk.calls();
+    disk.set_room(Some(index.size_bytes()));
+    index.compact().expect("says nothing");
+    assert_eq!(disk.calls(), calls);
 }
 
 #[test]
