@@ -33,7 +33,7 @@ mod verify;
 
 pub use log::appender::{Appended, Appender};
 pub use open::{Opened, Progress, Recovered, Store};
-pub use pack::{Packed, Packer, Stage, Stepper};
+pub use pack::{Packed, Packer, Stage, Stepper, resume_pack};
 pub use reader::{Reader, Stats};
 pub use settings::{IndexKind, StoreSettings};
 pub use settle::{Left, Settler};

@@ -5,7 +5,7 @@
 
 use super::sequencer::Turn;
 use super::{Engine, fault_of};
-use crate::store::Settler;
+use crate::store::{Settler, resume_pack};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -93,11 +93,29 @@ pub(crate) struct SettleLoop {
 }
 
 impl SettleLoop {
+    // Ends a change-over that an error has left half-way; not beside another long work.
+    fn resume_pack(&self) {
+        if self.settler.lock().is_half_packed()
+            && let Ok(_registered) = self.engine.long_work.begin("finishing a pack")
+        {
+            match resume_pack(&self.engine.reader, &self.settler) {
+                Ok(()) => self.engine.lift_condemned(),
+                Err(error) => tracing::debug!(%error, "a pack stays half-way"),
+            }
+        }
+    }
+
     /// Moves one portion of the overlay into the index. A failure keeps everything and is tried again.
     pub(crate) fn turn(&mut self, wait: bool) -> Turn {
         if wait {
             self.engine.backlog.wait_until_worth_it(Duration::from_millis(100));
         }
+        let turn = self.settle();
+        self.resume_pack();
+        turn
+    }
+
+    fn settle(&mut self) -> Turn {
         let mut settler = self.settler.lock();
         let before = settler.left().txns;
         match settler.settle(self.txns_max) {

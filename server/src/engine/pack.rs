@@ -6,8 +6,9 @@
 //!   writer:                                         all before it visible ─ roll, if the open segment is to be packed
 //! ```
 //! The thread that asks does the work; one at a time, and not beside a verify. After each portion it lets live drafts go
-//! first, for a bounded time. It ends early when the caller wants it to, and when the server goes down; then what was done
-//! stays done.
+//! first, for a bounded time. It ends early when the caller wants it to, and when the server goes down, but never within the
+//! shift of a segment; then what was done stays done. When an error leaves a shift half-way, the garbage stays condemned
+//! until the settle loop, the next pack or a verify has ended it.
 //!
 //! The tid to go to is the oldest of: what was asked for; what pins allow; now less `history_min_s`, so that a draft that is
 //! on its way finds the base that it was made on.
@@ -171,10 +172,8 @@ impl Engine {
         let _registered = self.long_work.begin("pack")?;
         let to = self.pack_tid(tid, options.dry_run)?;
         let result = self.run_pack(to, options, progress);
-        if !options.keep_garbage && !options.dry_run {
-            // Whatever happened: what is still there may be named again.
-            self.intake.push_control(Job::Condemn { oids: None, done: Box::new(|_| {}) });
-        }
+        self.lift_condemned();
+        self.pins.pack_ended(self.reader.packed_to());
         let (to, packed) = result.map_err(|error| self.pack_fault(error))?;
         tracing::info!(%to, dry_run = options.dry_run, ?packed, "packed");
         Ok(PackReport {
@@ -248,6 +247,14 @@ impl Engine {
     // prepared drafts name.
     fn condemn(&self, oids: RoaringTreemap) -> Result<Vec<Oid>, StoreError> {
         self.wait_for(|done| Job::Condemn { oids: Some(Arc::new(oids)), done })
+    }
+
+    /// At the end of a long work, whatever its outcome: what is still there may be named again, unless it is half gone.
+    pub(super) fn lift_condemned(&self) {
+        let half_packed = self.long_work.settler().is_ok_and(|settler| settler.lock().is_half_packed());
+        if !half_packed {
+            self.intake.push_control(Job::Condemn { oids: None, done: Box::new(|_| {}) });
+        }
     }
 
     // Gives a job to the sequencer and waits for its answer, as long as the server is up.

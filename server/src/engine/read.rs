@@ -138,6 +138,11 @@ impl Engine {
         Ok(txns)
     }
 
+    /// Whether history behind a tid was packed: then what was read of the log since it may lack something.
+    pub fn is_packed(&self, since: Tid) -> bool {
+        since < self.reader.packed_to()
+    }
+
     /// The log bytes between a tid and now: what replaying them would cost. `None`: the tid is not one of ours, or packed
     /// away.
     pub fn replay_cost_bytes(&self, since: Tid) -> Result<Option<u64>, Fault> {

@@ -99,6 +99,11 @@ impl Pins {
         to
     }
 
+    /// The pack is over, and came to here: where it took nothing, anything may be pinned again.
+    pub(crate) fn pack_ended(&self, packed_to: Tid) {
+        self.state.lock().floor = packed_to;
+    }
+
     fn lease(&self, lease_ms: u64) -> Result<u64, Fault> {
         match lease_ms {
             0 => Ok(self.lease_ms_default),

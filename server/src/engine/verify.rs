@@ -37,8 +37,10 @@ impl Engine {
         let _registered = self.long_work.begin("verify")?;
         let settler = self.long_work.settler().map_err(|error| self.pack_fault(error))?;
         let mut step = |stage, done, all| self.long_work.step(self, progress_of(stage, done, all), progress);
-        let verified = verify(&self.reader, settler, &roots(), &mut step).map_err(|error| self.pack_fault(error))?;
-        Ok(report_of(verified))
+        let verified = verify(&self.reader, settler, &roots(), &mut step);
+        // It ends a pack that was half-way.
+        self.lift_condemned();
+        Ok(report_of(verified.map_err(|error| self.pack_fault(error))?))
     }
 }
 

@@ -117,7 +117,11 @@ impl Greeter {
                 return Ok(Some(v1::ServerFrame { id: 0, reply: Some(Reply::Feed(encode::feed(&items))) }));
             }
             match subscribed {
-                Some(visible) => return Ok(Some(self.reply(visible, true))),
+                Some(visible) => {
+                    // A pack that began meanwhile has told so before it took anything: then the cache is not to be kept.
+                    let whole = !self.rpc.calls.engine.is_packed(Tid(self.hello.resume_from));
+                    return Ok(Some(self.reply(visible, whole)));
+                }
                 None => self.stage = Stage::Replay { seen, subscribed: Some(self.subscribe()) },
             }
         }

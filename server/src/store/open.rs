@@ -113,7 +113,7 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Opened, StoreError> {
         let fitted = fit_index(disk, settings, found, store_id)?;
-        let Fitted { index, mut writer, kinds, chosen, older, is_fresh, rebuilt } = fitted;
+        let Fitted { mut index, mut writer, kinds, chosen, older, is_fresh, rebuilt } = fitted;
         found.remove_others(disk.as_ref(), &chosen.iter().chain(&older).collect::<Vec<_>>())?;
         let filler = Filler { index: index.as_ref(), writer: &mut writer, kinds: &kinds, settings, chosen: &chosen };
         let Filled { end, replayed_bytes, waiting } = filler.fill(progress)?;
@@ -121,6 +121,9 @@ impl Store {
             // Also what covers nothing yet is told durably: an index without it would be taken for a foreign one.
             let draft = writer.draft();
             writer.commit(index.as_ref(), &kinds, draft, true)?;
+            if rebuilt.is_some() {
+                index.compact()?;
+            }
         }
         let covered = writer.covered();
         let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
@@ -148,8 +151,13 @@ impl Store {
         older.into_iter().for_each(|segment| state.segments.register(segment));
         let settler = Mutex::new(Settler::new(state.clone(), writer));
         match pack::finish_begun(&state, &settler, &mut |_, _, _| Ok(())) {
-            // Both generations can be read; the next pack goes on.
-            Err(StoreError::DiskFull) => tracing::warn!("a pack stays half-way until there is room on the disk"),
+            // Both generations can be read, and nothing is appended until it can be ended.
+            Err(StoreError::DiskFull) => {
+                tracing::warn!(
+                    "a pack stays half-way until there is room on the disk; until then nothing is committed"
+                );
+                state.set_half_packed(true);
+            }
             done => done?,
         }
         Ok(Opened {

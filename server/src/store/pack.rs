@@ -28,7 +28,8 @@
 //!
 //! **A crash at any point.** The index names the generations that it points to. A file that it does not name is removed
 //! at opening; two that it names are a change-over to be done again (see `shift`). Without an index the newest generation
-//! counts; it is complete. A part of the garbage may be left, and go with the next pack; `verify` asks only for
+//! counts; it is complete. Opening ends a change-over that was begun before anything is appended, because by then nobody
+//! knows what the garbage was. A part of the garbage may be left, and go with the next pack; `verify` asks only for
 //! references from what is reached.
 //!
 //! Not done: neighbours that have become small are not merged; a segment is rewritten for one revision as for a million.
@@ -40,6 +41,7 @@ pub(crate) mod sieve;
 pub(crate) mod survey;
 
 use super::StoreError;
+use super::log::segments::{Segment, segment_path};
 use super::reader::Reader;
 use super::settle::Settler;
 use super::state::State;
@@ -217,19 +219,30 @@ impl Packer {
         }
         let garbage = self.garbage();
         let bytes_before = self.log_bytes();
-        self.state.set_packed_to(self.to);
         self.settler.lock().pack_to(self.to)?;
+        self.state.set_packed_to(self.to);
         let all: u64 = plan.iter().map(|segment| segment.end()).sum();
         let cut = Cut { to: self.to, garbage: &garbage, keys_after };
         let (mut before, mut revisions) = (0, 0);
         for old in plan {
             let mut within = |stage, done, _: u64| step(stage, before + done, all);
             if let Some(new) = copy::copy(&self.state, &old, &cut, &mut within)? {
-                revisions += Shift::new(old.clone(), new).run(&self.state, &self.settler, &mut within)?;
+                let shifted = Shift::new(old.clone(), new.clone()).run(&self.state, &self.settler, &mut within);
+                revisions += shifted.inspect_err(|_| self.withdraw(&new))?;
             }
             before += old.end();
         }
         Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after: self.log_bytes() })
+    }
+
+    // Removes a new generation that the index does not name: without an index it would count, and what is committed
+    // from now on may name what it lacks.
+    fn withdraw(&self, new: &Segment) {
+        let (number, generation) = (new.header.number, new.header.generation);
+        if !self.settler.lock().names(number, generation) {
+            self.state.segments.retire(number, generation);
+            copy::remove(&self.state, &segment_path(number, generation));
+        }
     }
 
     fn log_bytes(&self) -> u64 {
@@ -246,7 +259,13 @@ pub(crate) fn finish_begun(state: &State, settler: &Mutex<Settler>, step: &mut S
         let (old, new) = (find(old).ok_or_else(missing)?, find(new).ok_or_else(missing)?);
         Shift::new(old, new).run(state, settler, step)?;
     }
+    state.set_half_packed(false);
     Ok(())
+}
+
+/// Ends the change-overs that an error has left half-way, when there is room again. Not beside a pack or a verify.
+pub fn resume_pack(reader: &Reader, settler: &Mutex<Settler>) -> Result<(), StoreError> {
+    finish_begun(&reader.state, settler, &mut |_, _, _| Ok(()))
 }
 
 // Lets the index take everything up to a tid.

@@ -101,12 +101,16 @@ impl Found {
 
     /// Removes the files of the generations that are not kept.
     pub(crate) fn remove_others(&self, disk: &dyn Disk, kept: &[&Arc<Segment>]) -> Result<(), StoreError> {
-        for segment in self.all.values().flat_map(BTreeMap::values) {
-            if !kept.iter().any(|kept| Arc::ptr_eq(kept, segment)) {
-                remove(disk, segment.header.number, segment.header.generation)?;
-            }
+        let all = self.all.values().flat_map(BTreeMap::values);
+        let others: Vec<_> = all.filter(|segment| !kept.iter().any(|kept| Arc::ptr_eq(kept, segment))).collect();
+        if others.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        for segment in others {
+            remove(disk, segment.header.number, segment.header.generation)?;
+        }
+        // Durably: one that came back would count as the newest if the index were lost, and it lacks what was written since.
+        disk.sync_dir(LOG_DIR).map_err(|error| StoreError::Io { what: format!("syncing {LOG_DIR}"), error })
     }
 
     fn check(&self) -> Result<(), StoreError> {

@@ -17,7 +17,7 @@ use super::recent::Recent;
 use super::settings::StoreSettings;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zeolite_proto::Tid;
 
 /// The shared part of an open store.
@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) poison: OnceLock<String>,
     visible: AtomicU64,
     packed_to: AtomicU64,
+    // A pack was begun before the store was opened, and there is no room to end it.
+    half_packed: AtomicBool,
     // No oid in the index is greater: a new object's cells need no look into it.
     index_oid_max: AtomicU64,
 }
@@ -70,6 +72,7 @@ impl State {
             poison: OnceLock::new(),
             visible: AtomicU64::new(facts.last.0),
             packed_to: AtomicU64::new(facts.packed_to.0),
+            half_packed: AtomicBool::new(false),
             index_oid_max: AtomicU64::new(facts.oid_max),
             settings,
         }
@@ -93,6 +96,16 @@ impl State {
     /// Refuses older snapshots from now on; pack calls it before it takes the first revision away.
     pub(crate) fn set_packed_to(&self, tid: Tid) {
         self.packed_to.fetch_max(tid.0, Ordering::SeqCst);
+    }
+
+    /// Whether nothing may be appended, because it might name what a pack of an earlier life is about to take.
+    pub(crate) fn is_half_packed(&self) -> bool {
+        self.half_packed.load(Ordering::SeqCst)
+    }
+
+    /// Opening could not end a pack; or it is ended now.
+    pub(crate) fn set_half_packed(&self, half_packed: bool) {
+        self.half_packed.store(half_packed, Ordering::SeqCst);
     }
 
     /// The greatest oid in the index.

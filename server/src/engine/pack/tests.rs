@@ -227,3 +227,70 @@ fn a_tid_that_nobody_has_seen_is_refused() {
     assert_eq!(site.pack(ahead).expect_err("ahead").kind, FaultKind::SnapshotAhead);
     assert!(site.clock.unix_nanos() >= START_NS);
 }
+
+// A store whose first segment a pack will change over in several portions: the garbage 30 goes in the last of them.
+fn with_garbage() -> Site {
+    let site = Site::new();
+    site.put(0, Tid::NONE, &[20]);
+    let mut base = Tid::NONE;
+    (0..10).for_each(|_| base = site.put(20, base, &[]));
+    site.put(30, Tid::NONE, &[]);
+    site.put(20, base, &[]);
+    site
+}
+
+#[test]
+fn a_pack_that_is_stopped_leaves_nothing_half_gone_to_be_named_again() {
+    let site = with_garbage();
+    let (mut shifting, mut named) = (false, None);
+    let stopped = site.engine.pack(Tid::NONE, PackOptions::default(), &mut |progress| {
+        shifting |= progress.stage == Stage::Shift.text();
+        !shifting
+    });
+    assert_eq!(stopped.expect_err("stopped").kind, FaultKind::Busy);
+    assert!(shifting);
+    if site.load(30, Tid::NONE).expect("reads").is_some() {
+        named = Some(site.put(20, site.engine.visible(), &[30]));
+    }
+    site.pack(Tid::NONE).expect("packs");
+    assert_eq!(site.load(30, Tid::NONE).expect("reads").is_some(), named.is_some(), "what was named must stay");
+}
+
+#[test]
+fn a_pack_that_a_full_disk_leaves_half_way_goes_on_by_itself_and_what_it_takes_is_not_named_until_then() {
+    let site = with_garbage();
+    let full = site.engine.pack(Tid::NONE, PackOptions::default(), &mut |progress| {
+        if progress.stage == Stage::Shift.text() {
+            // Room for the log, none for the index.
+            site.disk.set_room(Some(512 << 10));
+        }
+        true
+    });
+    assert_eq!(full.expect_err("full").kind, FaultKind::DiskFull);
+    let name_it = || site.commit(vec![(Cell::object(Oid(20)), site.engine.visible(), put(&[30]))]);
+    assert_eq!(name_it().expect_err("is half gone").kind, FaultKind::NotFound);
+    site.put(20, site.engine.visible(), &[]);
+    site.disk.set_room(None);
+    while site.engine.long_work.settler().expect("there").lock().is_half_packed() {
+        std::thread::yield_now();
+    }
+    assert_eq!(site.load(30, Tid::NONE), Ok(None));
+    let Ok(report) = (loop {
+        match site.engine.verify(&mut |_| true) {
+            Err(fault) if fault.kind == FaultKind::Busy => std::thread::yield_now(),
+            other => break other,
+        }
+    }) else {
+        panic!("does not verify")
+    };
+    assert_eq!(report.problems_total, 0, "{:?}", report.problems);
+    name_it().expect("an oid like any other");
+}
+
+#[test]
+fn a_pack_that_was_stopped_before_it_took_anything_holds_no_pin_back() {
+    let site = with_garbage();
+    let old = site.load(0, Tid::NONE).expect("reads").expect("there");
+    site.engine.pack(Tid::NONE, PackOptions::default(), &mut |_| false).expect_err("stopped");
+    site.engine.pin(old, 60_000).expect("pins");
+}

@@ -84,6 +84,9 @@ impl Appender {
         if let Some(reason) = self.poison() {
             return Err(StoreError::Poisoned { reason: reason.to_owned() });
         }
+        if self.state.is_half_packed() {
+            return Err(StoreError::DiskFull);
+        }
         let len = self.check(txns)?;
         let start = Instant::now();
         self.make_room(len)?;

@@ -61,7 +61,10 @@ pub(crate) fn copy(
     let path = format!("{}{PART}", segment_path(number, generation));
     let copied = Writer::begin(state, header, &path).and_then(|writer| fill(state, old, cut, writer, step));
     match copied {
-        Ok(Some(end)) => finish(state, &path, header, end).map(Some).inspect_err(|_| remove(state, &path)),
+        Ok(Some(end)) => finish(state, &path, header, end).map(Some).inspect_err(|_| {
+            remove(state, &path);
+            remove(state, &segment_path(number, generation));
+        }),
         Ok(None) => {
             remove(state, &path);
             Ok(None)
@@ -150,8 +153,9 @@ fn finish(state: &State, path: &str, header: SegmentHeader, end: u64) -> Result<
     Ok(Arc::new(Segment::new(header, file, end)))
 }
 
-fn remove(state: &State, path: &str) {
-    if let Err(error) = state.disk.remove(path) {
+/// Removes a file that is not to count.
+pub(crate) fn remove(state: &State, path: &str) {
+    if let Err(error) = state.disk.remove(path).and_then(|()| state.disk.sync_dir(LOG_DIR)) {
         tracing::warn!(path, %error, "an unfinished file of pack is left over; the next start removes it");
     }
 }

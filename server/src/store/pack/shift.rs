@@ -9,6 +9,10 @@
 //! generations while it goes on, and whoever finds that (the next pack, or opening after a crash) does it again from the
 //! beginning; a row that is right already stays as it is.
 //!
+//! Once begun it goes on to its end, also when the caller wants the pack to stop: what is half gone must not be committed to
+//! again. A failure can leave it half-way; then the index names both generations, and whoever runs the pack keeps the
+//! garbage from being named until it has been done again.
+//!
 //! It is done in portions, each one commit of the index under the settler's lock. Between two of them readers find
 //! records in either generation. The last one is durable; after that nothing points to the old file, and it is removed.
 
@@ -93,7 +97,8 @@ impl Shift {
         Shift { old, new, from, to, done, place: None, began: false }
     }
 
-    /// Does all of it, and tells how many revisions were gone. On an error the index names both generations, both can be read, and it may be begun again.
+    /// Does all of it, and tells how many revisions were gone. When `step` wants to stop, that is told at the end. On any other
+    /// error the index may name both generations: both can be read, and it may be begun again.
     pub(crate) fn run(
         mut self,
         state: &State,
@@ -101,7 +106,7 @@ impl Shift {
         step: &mut Stepper<'_>,
     ) -> Result<u64, StoreError> {
         state.segments.register(self.new.clone());
-        let mut gone = 0;
+        let (mut gone, mut wanted) = (0, Ok(()));
         loop {
             let portion = self.portion()?;
             settler.lock().shift(&portion)?;
@@ -109,7 +114,9 @@ impl Shift {
             if portion.last {
                 break;
             }
-            step(Stage::Shift, self.from.batches.at(), self.old.end())?;
+            if wanted.is_ok() {
+                wanted = step(Stage::Shift, self.from.batches.at(), self.old.end());
+            }
         }
         let (number, generation) = (self.old.header.number, self.old.header.generation);
         state.segments.make_current(number, self.new.header.generation);
@@ -118,7 +125,7 @@ impl Shift {
         if let Err(error) = state.disk.remove(&path).and_then(|()| state.disk.sync_dir(LOG_DIR)) {
             tracing::warn!(path, %error, "a replaced segment is left over; the next start removes it");
         }
-        Ok(gone)
+        wanted.map(|()| gone)
     }
 
     // The next portion, read from the two files.
@@ -191,6 +198,16 @@ impl Settler {
         let named = &self.writer.covered().generations;
         let pairs = named.windows(2).filter(|pair| pair[0].0 == pair[1].0);
         pairs.map(|pair| (pair[0].0, pair[0].1, pair[1].1)).collect()
+    }
+
+    /// Whether a change-over is half-way: then what it takes must not be named by a commit.
+    pub fn is_half_packed(&self) -> bool {
+        !self.begun_shifts().is_empty()
+    }
+
+    /// Whether the index names a generation of a segment.
+    pub(crate) fn names(&self, number: u32, generation: u16) -> bool {
+        self.writer.covered().generations.contains(&(number, generation))
     }
 
     /// Commits one portion of a change-over.

@@ -409,3 +409,79 @@ fn cut_at_every_write_nothing_that_is_kept_is_lost_and_pack_can_be_run_again() {
     }
     assert!(cut > 20 && half_way > 3, "{cut} cuts, {half_way} with two generations of a segment");
 }
+
+// A world of one closed segment that is changed over in several portions, and what it is to be packed to.
+fn several_portions(seed: u64) -> (World, Tid) {
+    let mut world = World::new(seed);
+    world.put(Cell::object(ROOT), &[1]);
+    for _ in 0..20 {
+        world.put(Cell::object(Oid(1)), &[]);
+    }
+    let to = world.put(Cell::object(Oid(2)), &[]);
+    (world, to)
+}
+
+fn segments(disk: &SimDisk) -> Vec<String> {
+    disk.list("log").expect("lists")
+}
+
+#[test]
+fn a_new_generation_that_the_index_has_no_room_for_is_taken_back() {
+    let (world, to) = several_portions(1);
+    let cell = RefCell::new(world);
+    let full = pack_beside(&cell, to, &mut |world, _, stage| {
+        if stage == Stage::Copy {
+            world.disk.set_room(Some(512 << 10));
+        }
+        Ok(())
+    });
+    assert!(matches!(full, Err(StoreError::DiskFull)));
+    let world = cell.into_inner();
+    assert!(segments(&world.disk).iter().all(|name| name.ends_with(".0000.seg")), "{:?}", segments(&world.disk));
+    world.disk.set_room(None);
+    let (mut world, packed) = pack(world, to);
+    assert_eq!((packed.revisions, packed.objects), (20, 1));
+    world.check(to, "after");
+}
+
+#[test]
+fn a_store_with_half_a_pack_and_no_room_takes_nothing_until_the_pack_is_ended() {
+    let (world, to) = several_portions(2);
+    let cell = RefCell::new(world);
+    let full = pack_beside(&cell, to, &mut |world, _, stage| {
+        if stage == Stage::Shift {
+            world.settler.lock().checkpoint()?;
+            world.disk.set_room(Some(512 << 10));
+        }
+        Ok(())
+    });
+    assert!(matches!(full, Err(StoreError::DiskFull)));
+    let World { disk, model, settler, reader, appender, .. } = cell.into_inner();
+    drop((settler, reader, appender));
+    let after = disk.fork();
+    let mut world = World::open(&after, model, 2).expect("opens");
+    if !world.settler.lock().is_half_packed() {
+        // An index that is dropped after any unclean stop is whole again.
+        assert_eq!(engine::KIND, crate::store::IndexKind::Sled);
+        return;
+    }
+    world.check(to, "half-way");
+    assert!(matches!(world.commit(vec![write(Cell::object(Oid(1)), &[2], 9)]), Err(StoreError::DiskFull)));
+    assert!(matches!(resume_pack(&world.reader, &world.settler), Err(StoreError::DiskFull)));
+    after.set_room(None);
+    resume_pack(&world.reader, &world.settler).expect("ends it");
+    assert!(!exists(&world, 2));
+    world.put(Cell::object(Oid(1)), &[]);
+    world.check(to, "after");
+    world.verify("after");
+}
+
+#[test]
+fn a_pack_that_has_no_room_to_begin_refuses_no_snapshot() {
+    let (world, to) = several_portions(3);
+    world.settle();
+    world.disk.set_room(Some(512 << 10));
+    let cell = RefCell::new(world);
+    assert!(matches!(pack_beside(&cell, to, &mut |_, _, _| Ok(())), Err(StoreError::DiskFull)));
+    cell.into_inner().reader.get(&Cell::object(ROOT), to.prev()).expect("nothing is gone");
+}
