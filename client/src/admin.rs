@@ -9,7 +9,7 @@ use crate::wire::Pages;
 use futures_util::Stream;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use zeolite_proto::{Mode, ModeKind, Oid, Pressure, Tid};
+use zeolite_proto::{Gate, Mode, ModeKind, Oid, Pressure, Tid};
 
 /// The operator's calls; see [`crate::Db::admin`].
 #[derive(Clone, Debug)]
@@ -141,6 +141,15 @@ pub struct Kind {
     pub objects: u64,
 }
 
+/// What became of closing a gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GateAnswer {
+    /// Closed by this commit: nothing is below the version, and nothing will be.
+    Closed(Tid),
+    /// Still open: so many objects are below the version.
+    Left(u64),
+}
+
 impl Admin {
     /// What the server says about itself.
     pub async fn status(&self) -> Result<Status> {
@@ -190,6 +199,28 @@ impl Admin {
             link.objects(snapshot, class, version_below, after, limit).await
         };
         self.db.core().call(What::Read, ask).await
+    }
+
+    /// Refuses objects of a class below a schema version from now on, if none are left; `job` is told to who is refused.
+    /// Asking again after a lost connection is harmless.
+    pub async fn close_gate(&self, class: &str, version: u32, job: &str) -> Result<GateAnswer> {
+        self.db.core().call(What::Read, |link| async move { link.close_gate(class, version, job).await }).await
+    }
+
+    /// Takes the gate of a class away again.
+    pub async fn open_gate(&self, class: &str) -> Result<Tid> {
+        self.db.core().call(What::Read, |link| async move { link.open_gate(class).await }).await
+    }
+
+    /// The closed gates.
+    pub async fn gates(&self) -> Result<Vec<Gate>> {
+        self.db.core().call(What::Read, |link| async move { link.gates().await }).await
+    }
+
+    /// How often live commits wrote each of these objects lately: to leave the hot ones for last. At most as many oids as
+    /// one load may name.
+    pub async fn heat(&self, oids: &[Oid]) -> Result<Vec<u32>> {
+        self.db.core().call(What::Read, |link| async move { link.heat(oids).await }).await
     }
 
     /// Transactions in tid order, both bounds inclusive; [`Tid::NONE`]: from the beginning, to the newest. `limit` 0: all.

@@ -27,12 +27,13 @@ use crate::errors::{Error, Result};
 use crate::oids::Oids;
 use crate::watch::Watchers;
 use crate::wire::{self, Failure, Hello, Inbox, Link, Welcome};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Mode, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Mode, Pressure, Tid};
 
 /// How often a request is sent again that was ahead of the server by a commit which the feed has told already.
 const AHEAD_TRIES_MAX: u32 = 100;
@@ -86,6 +87,8 @@ pub(crate) struct Core {
     store_id: AtomicU64,
     /// The server's limit.
     load_cells_max: AtomicUsize,
+    /// The newest that the server has told; only sessions with the role `evolve` are told.
+    pressure: Mutex<Option<Pressure>>,
 }
 
 impl Core {
@@ -101,6 +104,7 @@ impl Core {
             mode: watch::Sender::new(Mode::default()),
             store_id: AtomicU64::new(0),
             load_cells_max: AtomicUsize::new(1),
+            pressure: Mutex::new(None),
             url,
             options,
         }
@@ -289,6 +293,10 @@ impl Inbox for Core {
             *now = mode;
             changed
         });
+    }
+
+    fn pressed(&self, pressure: Pressure) {
+        *self.pressure.lock() = Some(pressure);
     }
 }
 

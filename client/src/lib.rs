@@ -19,6 +19,7 @@
 //! was in the way; writers of a counter, of different keys of a map, or of other mergeable things never are.
 //!
 //! ```text
+//!   evolve        migrations of a live database: jobs, workers, steps
 //!   collections   counter, map, index, set, queue, list: parts that many write at once
 //!   registry      your types as objects: class, version, upgrade, references
 //!   session       View (reads at a snapshot), Tx (a View that writes), run, pins
@@ -34,6 +35,7 @@
 pub mod admin;
 pub mod collections;
 pub mod errors;
+pub mod evolve;
 pub mod keys;
 pub mod registry;
 pub mod revision;
@@ -58,6 +60,6 @@ pub use session::{Isolation, Pin, Prepared, Scan, Transaction, Tx, View};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
-    Cell, CommitKey, Fault, FaultKind, Limits, Mode, ModeKind, Note, Oid, Priority, Receipt, Record, Registry, Remedy,
-    Resolver, Tid,
+    Cell, CommitKey, Fault, FaultKind, Gate, Limits, Mode, ModeKind, Note, Oid, Pressure, Priority, Receipt, Record,
+    Registry, Remedy, Resolver, Tid,
 };

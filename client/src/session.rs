@@ -21,13 +21,16 @@ mod reads;
 mod scan;
 mod transaction;
 mod view;
+mod work;
 
+pub(crate) use own::{Staged, fold};
 pub use pin::Pin;
 pub use prepared::Prepared;
 pub use scan::Scan;
 pub use transaction::{Isolation, Transaction};
 pub use view::View;
 pub(crate) use view::damaged;
+pub(crate) use work::{Place, Work};
 
 use crate::errors::{Error, Result};
 use bytes::Bytes;

@@ -35,7 +35,7 @@ use v1::client_frame::Request;
 use v1::server_frame::Reply;
 use v1::zeolite_client::ZeoliteClient;
 use zeolite_proto::wire::{PROTOCOL, fault, v1};
-use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Tid};
+use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Pressure, Tid};
 
 /// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
 /// stream of large replies.
@@ -58,6 +58,8 @@ pub(crate) trait Inbox: Send + Sync {
     fn reached(&self, tid: Tid);
     /// The mode has changed.
     fn mode(&self, mode: Mode);
+    /// What live traffic feels; told to sessions with the role `evolve`.
+    fn pressed(&self, pressure: Pressure);
 }
 
 /// What the client says first.
@@ -236,6 +238,11 @@ impl Incoming {
                         Reply::Receipt(receipt) => inbox.reached(Tid(receipt.tid)),
                         Reply::Done(done) => inbox.reached(Tid(done.tid)),
                         _ => {}
+                    }
+                    if let Reply::Receipt(v1::Receipt { pressure: Some(pressure), .. })
+                    | Reply::Done(v1::Done { pressure: Some(pressure), .. }) = &reply
+                    {
+                        inbox.pressed(Pressure::from(*pressure));
                     }
                     let waiting = self.pending.0.lock().as_mut().and_then(|map| map.remove(&frame.id));
                     if let Some(waiting) = waiting {

@@ -11,7 +11,7 @@ use crate::watch::{ModeWatch, Watch};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
-use zeolite_proto::{Cell, CommitKey, Mode, Note, Oid, Receipt, Remedy, Tid};
+use zeolite_proto::{Cell, CommitKey, Mode, Note, Oid, Pressure, Receipt, Remedy, Tid};
 
 /// A connection to a database, with its cache. Cheap to clone; all clones share one session, so an application has one.
 ///
@@ -210,6 +210,12 @@ impl Db {
     pub async fn undo(&self, tid: Tid, note: Note) -> Result<Receipt> {
         let (key, note) = (self.core().keys.next(), &note);
         self.core().call(What::Commit(key), |link| async move { link.undo(tid, key, note).await }).await
+    }
+
+    /// What live traffic feels, as the server has told it last: with each receipt and each answer of `newest`, to a client
+    /// with the role `evolve`.
+    pub fn pressure(&self) -> Option<Pressure> {
+        *self.core().pressure.lock()
     }
 
     /// The operator's calls.

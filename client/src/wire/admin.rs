@@ -3,14 +3,14 @@
 
 use super::log::{Assembly, messages};
 use super::{FRAME_BYTES_MAX, Failure, Link, ZeoliteClient, chain, fault, v1};
-use crate::admin::{ClassCounts, PackOptions, PackProgress, ResolverInfo, Stage, Status, VerifyProgress};
+use crate::admin::{ClassCounts, GateAnswer, PackOptions, PackProgress, ResolverInfo, Stage, Status, VerifyProgress};
 use crate::errors::{Error, Result};
 use crate::revision::Transaction;
 use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use tonic::transport::Channel;
 use v1::admin_client::AdminClient;
-use zeolite_proto::{Mode, ModeKind, Pressure, Tid};
+use zeolite_proto::{Gate, Mode, ModeKind, Pressure, Tid};
 
 /// A stream of a long call's messages. Dropping it ends the call.
 pub struct Pages<T> {
@@ -137,6 +137,26 @@ impl Link {
             expensive: info.expensive,
         };
         Ok(reply.into_inner().resolvers.into_iter().map(info).collect())
+    }
+
+    /// Closes the gate of a class if nothing is below the version: the commit that did it, or how many are left.
+    pub(crate) async fn close_gate(&self, class: &str, version: u32, job: &str) -> Result<GateAnswer, Failure> {
+        let request = v1::CloseGateRequest { class: class.to_owned(), min_version: version, job: job.to_owned() };
+        let reply = self.admin().close_gate(request).await.map_err(|status| failure(&status))?.into_inner();
+        Ok(if reply.closed { GateAnswer::Closed(Tid(reply.tid)) } else { GateAnswer::Left(reply.old_objects) })
+    }
+
+    /// Takes the gate of a class away.
+    pub(crate) async fn open_gate(&self, class: &str) -> Result<Tid, Failure> {
+        let request = v1::OpenGateRequest { class: class.to_owned() };
+        let reply = self.admin().open_gate(request).await.map_err(|status| failure(&status))?;
+        Ok(Tid(reply.into_inner().tid))
+    }
+
+    /// The closed gates.
+    pub(crate) async fn gates(&self) -> Result<Vec<Gate>, Failure> {
+        let reply = self.admin().gates(v1::GatesRequest {}).await.map_err(|status| failure(&status))?;
+        Ok(reply.into_inner().gates.into_iter().map(Gate::from).collect())
     }
 
     /// Transactions in tid order, bounds inclusive.

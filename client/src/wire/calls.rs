@@ -180,6 +180,12 @@ impl Link {
         Ok(reply.kinds.into_iter().map(|kind| (kind.class, kind.version, kind.objects)).collect())
     }
 
+    /// How often objects are written lately, in the order asked.
+    pub(crate) async fn heat(&self, oids: &[Oid]) -> Result<Vec<u32>, Failure> {
+        let request = v1::HeatRequest { oids: oids.iter().map(|oid| oid.0).collect() };
+        Ok(reply!(self.request(Request::Heat(request)).await?, Heat).heat)
+    }
+
     /// The newest visible tid.
     pub(crate) async fn ping(&self) -> Result<Tid, Failure> {
         Ok(Tid(reply!(self.request(Request::Ping(v1::Ping {})).await?, Done).tid))

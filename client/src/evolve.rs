@@ -1,0 +1,57 @@
+//! Owns evolves: changing all the data of a live site, beside its traffic, without a conflict for anybody.
+//!
+//! ```text
+//!   plan      what is covered, counted, in ranges           by class and version, collection, reachability, list
+//!   job       an object of the database: record and ledger  looked at and steered by `Job`
+//!   worker    a client that steps chunk after chunk         as many as you like, anywhere; any may be killed
+//!   step      the application's function, old to new        yours
+//! ```
+//!
+//! A chunk commits the objects that it stepped together with its place in the ledger, so every object is stepped exactly once,
+//! whatever is killed when. A live write that comes between makes that one object be stepped again; the live writer never
+//! waits and never conflicts. The worker watches what live commits feel, and slows itself down.
+//!
+//! ```no_run
+//! use zeolite_client::{Db, Error, Options, evolve};
+//! # use serde::{Serialize, Deserialize};
+//! # #[derive(Serialize, Deserialize)] struct Page;
+//! # impl zeolite_client::Persistent for Page { const CLASS: &str = "wiki.Page"; const VERSION: u32 = 2; }
+//! # async fn example() -> Result<(), Error> {
+//! let db = Db::connect_with("127.0.0.1:7878", Options { role: "evolve".into(), ..Options::default() }).await?;
+//! let job = evolve::plan(&db, evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2))).await?;
+//! let report = evolve::Worker::new(&job).tasks(4).run(evolve::upgrade::<Page>()).await?;
+//! println!("{} after {} objects", report.phase.text(), report.counts.done);
+//! # Ok(()) }
+//! ```
+
+mod assembly;
+mod chunk;
+mod eta;
+mod finish;
+mod job;
+mod lease;
+mod ledger;
+mod pace;
+mod plan;
+mod progress;
+mod quantiles;
+mod range_work;
+mod settings;
+mod shape;
+mod sizing;
+mod source;
+mod step;
+mod stepping;
+mod throttle;
+mod trail;
+mod worker;
+
+pub use eta::Eta;
+pub use job::{Certificate, Hold, Job, JobRecord, Phase, ROOT_NAME, Target, find, forget, list};
+pub use ledger::{Bad, Counts, Cursor, Part, RangeRecord};
+pub use plan::{NewJob, Plan, plan};
+pub use progress::{JobWatch, Progress};
+pub use settings::Settings;
+pub use shape::merge_upgrades;
+pub use step::{AnyStep, Step, Stepped, map, typed, upgrade, with};
+pub use worker::{Report, Stop, Worker};

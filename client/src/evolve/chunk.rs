@@ -1,0 +1,368 @@
+//! Owns the chunk: the objects that one commit covers, with the ledger in the same commit.
+//!
+//! ```text
+//!   step each at the newest snapshot ─> put together ─> one draft: objects, entries, quarantine, the range's cell
+//!   refused: a live write came between ─> only the steps that rest on that cell are made again, the draft goes once more
+//!   refused at the range's cell        ─> the range was lost: everything is dropped
+//!   refused at the job's cell          ─> an operator has changed something: everything is dropped, the job is read again
+//! ```
+//!
+//! The live writer always wins, and the rest of the chunk never pays for it. Steps on which live writes always come between are
+//! left for later.
+
+use super::assembly::{Assembly, assemble};
+use super::job::{JobRecord, fresh};
+use super::lease::Held;
+use super::ledger::{Bad, Part, RangeRecord, bad_cell, encoded};
+use super::source::Item;
+use super::stepping::{Made, Stepping, Try, is_not_the_steps};
+use super::trail::Trail;
+use crate::connect::Db;
+use crate::errors::{Error, Result};
+use crate::registry::decode_record;
+use crate::session::{Place, Staged, fold};
+use std::time::Duration;
+use tokio::time::Instant;
+use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCell, Remedy, Tid, Write};
+
+/// How long to wait for a commit that was in the way to become visible, before the server is asked.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
+/// Cells that one range keeps for its end; beyond it they are tried on the spot.
+const DEFERRED_MAX: usize = 1000;
+
+/// How a chunk ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Committed; so many items, from the first on, are done.
+    Done { items: usize },
+    /// Another worker has the range.
+    Lost,
+    /// The range's record is not what it was: an earlier chunk got through late.
+    Late,
+    /// The job's record has changed.
+    JobChanged,
+    /// The server does not take such a chunk: make it smaller, or say it to the one object that is left.
+    Refused(Fault),
+}
+
+/// What a chunk is made with.
+pub(crate) struct Chunk<'a> {
+    pub(crate) stepping: Stepping<'a>,
+    pub(crate) job: Oid,
+    pub(crate) job_tid: Tid,
+    /// What the worker is slowed down by, and how fast it is: for whoever looks.
+    pub(crate) waits_for: &'a str,
+    pub(crate) rate: f64,
+    /// Nothing is left in the range after these items.
+    pub(crate) is_last: bool,
+}
+
+enum Resolved {
+    /// What rests on the changed cell (if anything does: `founded`) was made again at this place.
+    Again {
+        at: Place,
+        founded: bool,
+        fault: Fault,
+    },
+    End(End),
+}
+
+impl<'a> Chunk<'a> {
+    fn db(&self) -> &'a Db {
+        self.stepping.db
+    }
+
+    fn record(&self) -> &'a JobRecord {
+        self.stepping.job
+    }
+
+    /// Steps the items and commits them.
+    pub(crate) async fn run(&self, held: &mut Held, items: Vec<Item>) -> Result<End> {
+        let mut place = Place::newest(self.db());
+        let (offered, mut tries) = match self.step_all(held, items, place).await? {
+            Some(stepped) => stepped,
+            None => return Ok(End::Lost),
+        };
+        let mut unfounded = 0;
+        loop {
+            let (draft, next, taken) = self.draft(held, &tries, offered, place).await?;
+            let error = match place.at(place.snapshot.max(held.tid).max(self.job_tid)).send(self.db(), &draft).await {
+                Ok(receipt) => {
+                    held.written(next, receipt.tid);
+                    return Ok(End::Done { items: taken });
+                }
+                Err(error) => error,
+            };
+            // What was left out comes in the next chunk, from its own newest snapshot.
+            tries.truncate(taken);
+            match self.resolve(held, &mut tries, error).await? {
+                Resolved::Again { at, founded: true, .. } => place = at,
+                Resolved::Again { at, fault, .. } => {
+                    // The resolver of a cell that no step has read refuses: perhaps for good (a bound was reached).
+                    unfounded += 1;
+                    if unfounded > self.record().settings.rounds_max {
+                        return Ok(End::Refused(fault));
+                    }
+                    place = at;
+                }
+                Resolved::End(end) => return Ok(end),
+            }
+        }
+    }
+
+    /// How many items there were, and those that were stepped; none: the range was lost meanwhile.
+    async fn step_all(&self, held: &mut Held, items: Vec<Item>, place: Place) -> Result<Option<(usize, Vec<Try>)>> {
+        let settings = &self.record().settings;
+        let (offered, lease) = (items.len(), Duration::from_millis(settings.lease_ms));
+        let begun = Instant::now();
+        let cells: Vec<Cell> = items.iter().map(|item| item.cell.clone()).collect();
+        place.view(self.db()).prefetch(&cells).await?;
+        let bad = self.known_bad(held, &cells, place).await?;
+        let mut tries = Vec::with_capacity(offered);
+        let mut bytes = 0;
+        for (item, bad) in items.into_iter().zip(bad) {
+            let made = match self.left_for_later(held, &item) {
+                true => Made::PutOff,
+                false => match self.step_steadily(held, &item, place, bad.as_ref(), lease).await? {
+                    Some(made) => made,
+                    None => return Ok(None),
+                },
+            };
+            let made = Try { item, made, base: place.snapshot, again: 0, was_bad: bad.is_some() };
+            bytes += made.bytes();
+            tries.push(made);
+            if bytes >= settings.chunk_bytes_max as usize || begun.elapsed().as_millis() >= settings.chunk_ms_max.into()
+            {
+                break;
+            }
+        }
+        Ok(Some((offered, tries)))
+    }
+
+    /// Steps one item, and lets nobody think meanwhile that this worker is gone.
+    async fn step_steadily(
+        &self,
+        held: &mut Held,
+        item: &Item,
+        place: Place,
+        bad: Option<&Bad>,
+        lease: Duration,
+    ) -> Result<Option<Made>> {
+        // At the end of a job what failed on the same revision need not be tried again; a list of such is there for that.
+        let bad_at = bad.filter(|_| held.record.part == Part::Finish).map(|bad| Tid(bad.tid));
+        let made = self.stepping.make(item, place, bad_at);
+        tokio::pin!(made);
+        loop {
+            tokio::select! {
+                biased;
+                made = &mut made => return made.map(Some),
+                () = tokio::time::sleep(lease / 3) => if !held.beat(lease, "").await? {
+                    return Ok(None);
+                },
+            }
+        }
+    }
+
+    fn left_for_later(&self, held: &Held, item: &Item) -> bool {
+        item.hot && item.after.is_some() && held.record.part != Part::Finish && self.has_room(held)
+    }
+
+    /// Whether a cell can be put off: the index lists it again, or the range has room for it.
+    fn has_room(&self, held: &Held) -> bool {
+        self.record().target.is_some() || held.record.deferred.len() < DEFERRED_MAX
+    }
+
+    /// What is in the quarantine of these cells. Only where cells come a second time.
+    async fn known_bad(&self, held: &Held, cells: &[Cell], place: Place) -> Result<Vec<Option<Bad>>> {
+        if !matches!(held.record.part, Part::Finish | Part::Lists { .. }) {
+            return Ok(vec![None; cells.len()]);
+        }
+        let keys: Vec<Cell> = cells.iter().map(|cell| bad_cell(self.job, cell)).collect();
+        let records = place.view(self.db()).get_many(&keys).await?;
+        let decode = |(cell, record): (&Cell, Option<bytes::Bytes>)| {
+            record.map(|record| decode_record(cell, &record)).transpose()
+        };
+        keys.iter().zip(records).map(decode).collect()
+    }
+
+    /// The draft, what it makes of the range, and how many of the tries are in it.
+    async fn draft(
+        &self,
+        held: &Held,
+        tries: &[Try],
+        offered: usize,
+        place: Place,
+    ) -> Result<(Draft, RangeRecord, usize)> {
+        let assembly = assemble(tries.iter().map(|made| match &made.made {
+            Made::Work { work, .. } => Some(work),
+            _ => None,
+        }));
+        let taken = &tries[..assembly.taken];
+        let next = self.next(held, taken, offered);
+        let stepped = taken.iter().filter(|made| matches!(made.made, Made::Work { .. })).count();
+        let trail = Trail { job: self.job.0, range: held.number, groups: assembly.groups.clone() };
+        let note = trail.note(&self.record().name, &format!("{stepped} objects of range {}", held.number));
+        let (read_cells, read_ranges, count) = (assembly.read_cells.clone(), assembly.read_ranges.clone(), taken.len());
+        let mut writes = self.writes(assembly, place).await?;
+        self.write_quarantine(taken, place, &mut writes)?;
+        writes.push(held.write(&next)?);
+        let mut draft =
+            Draft { key: self.db().new_commit_key(), priority: Priority::Batch, read_cells, read_ranges, writes, note };
+        draft.read_cells.push(ReadCell { cell: Cell::object(self.job), base: self.job_tid });
+        Ok((draft, next, count))
+    }
+
+    /// The steps' own writes.
+    async fn writes(&self, assembly: Assembly, place: Place) -> Result<Vec<Write>> {
+        let view = place.view(self.db());
+        let mut writes = Vec::with_capacity(assembly.slots.len() + 2);
+        for slot in assembly.slots {
+            let (cell, mut base) = (slot.cell, slot.base);
+            let change = match slot.staged {
+                Staged::Put(record) => Change::Put(record),
+                Staged::Delete => Change::Delete,
+                Staged::Apply { class, mut operations } if operations.len() == 1 => {
+                    Change::Apply { class, operation: operations.remove(0) }
+                }
+                Staged::Apply { class, operations } => {
+                    // Not read by any step: what comes between is merged by the resolver.
+                    base = place.snapshot;
+                    let stored = view.get_encoded(&cell).await?;
+                    let folded = fold(&cell, &class, stored, &operations, &self.db().core().options.resolvers)?;
+                    folded.map_or(Change::Delete, Change::Put)
+                }
+            };
+            writes.push(Write { cell, base, change, stamped: slot.stamped });
+        }
+        Ok(writes)
+    }
+
+    fn write_quarantine(&self, taken: &[Try], place: Place, writes: &mut Vec<Write>) -> Result<()> {
+        for made in taken {
+            let change = match &made.made {
+                Made::Bad(bad) => Change::Put(encoded(bad)?),
+                Made::StillBad | Made::PutOff => continue,
+                _ if made.was_bad => Change::Delete,
+                _ => continue,
+            };
+            let cell = bad_cell(self.job, &made.item.cell);
+            writes.push(Write { cell, base: place.snapshot, change, stamped: false });
+        }
+        Ok(())
+    }
+
+    /// The range's record after the chunk.
+    fn next(&self, held: &Held, taken: &[Try], offered: usize) -> RangeRecord {
+        let mut next = held.record.clone();
+        next.beat += 1;
+        next.counts.chunks += 1;
+        self.waits_for.clone_into(&mut next.waits_for);
+        next.rate = self.rate;
+        for made in taken {
+            made.count(&mut next.counts);
+            let cell = (made.item.cell.oid.0, made.item.cell.key.to_vec());
+            match &made.item.after {
+                Some(cursor) => next.cursor = cursor.clone(),
+                None => next.deferred.retain(|deferred| *deferred != cell),
+            }
+            // With a target the index lists it again at the end of the job.
+            if matches!(made.made, Made::PutOff) && self.record().target.is_none() {
+                next.deferred.push(cell);
+            }
+        }
+        let through = taken.len() == offered && self.is_last && next.deferred.is_empty();
+        next.finished = next.finished || (through && held.record.part != Part::Finish);
+        if next.finished {
+            next.holder.clear();
+            next.waits_for.clear();
+            next.rate = 0.0;
+        }
+        next
+    }
+
+    async fn resolve(&self, held: &mut Held, tries: &mut [Try], error: Error) -> Result<Resolved> {
+        if matches!(error, Error::OutcomeUnknown { .. }) {
+            // The range's cell was part of the commit: it tells whether the commit happened.
+            let mine = held.is_still_mine().await?;
+            return Ok(Resolved::End(if mine { End::Late } else { End::Lost }));
+        }
+        let Error::Fault(fault) = error else { return Err(error) };
+        let conflict = match (fault.kind, &fault.conflict) {
+            (FaultKind::Conflict | FaultKind::ReadConflict, Some(detail)) => (**detail).clone(),
+            _ if fault.kind.remedy() == Remedy::FixRequest => return Ok(Resolved::End(End::Refused(fault))),
+            _ => return Err(fault.into()),
+        };
+        if conflict.cell == held.cell() {
+            let mine = held.is_still_mine().await?;
+            return Ok(Resolved::End(if mine { End::Late } else { End::Lost }));
+        }
+        if conflict.cell == Cell::object(self.job) {
+            return Ok(Resolved::End(End::JobChanged));
+        }
+        if !self.db().wait_for(conflict.newest, VISIBLE_WITHIN).await {
+            fresh(self.db()).await?;
+        }
+        let newer = Place::newest(self.db());
+        let room = self.has_room(held);
+        let founded = self.step_again(tries, newer, (&conflict.cell, conflict.newest), room).await?;
+        Ok(Resolved::Again { at: newer, founded, fault })
+    }
+
+    /// Makes again what rests on a cell that has changed: the one that was told, and any other stepped cell of which this
+    /// client has heard meanwhile. False: nothing rests on the cell that was told, and everything was made again.
+    async fn step_again(&self, tries: &mut [Try], newer: Place, told: (&Cell, Tid), room: bool) -> Result<bool> {
+        let cells: Vec<Cell> = tries.iter().map(|made| made.item.cell.clone()).collect();
+        let view = newer.view(self.db());
+        view.prefetch(&cells).await?;
+        let mut found = false;
+        let mut stale = Vec::with_capacity(tries.len());
+        for made in tries.iter() {
+            let hit = made.base < told.1 && made.rests_on(told.0);
+            let changed = !matches!(made.made, Made::PutOff) && view.revision(&made.item.cell).await?.tid > made.base;
+            found |= hit;
+            stale.push(hit || changed);
+        }
+        let rounds_max = self.record().settings.rounds_max;
+        for (made, stale) in tries.iter_mut().zip(stale) {
+            // A cell that no step rests on (a folded one, of a class that does not merge): everything is made anew.
+            if !stale && found {
+                continue;
+            }
+            made.again += 1;
+            made.base = newer.snapshot;
+            let for_later = made.again > rounds_max && made.item.after.is_some() && room;
+            made.made = if for_later { Made::PutOff } else { self.stepping.make(&made.item, newer, None).await? };
+        }
+        Ok(found)
+    }
+
+    /// The one object of a chunk goes to the quarantine, since the server does not take what its step made.
+    pub(crate) async fn give_up(&self, held: &mut Held, item: Item, why: &str) -> Result<End> {
+        let place = Place::newest(self.db());
+        let revision = place.view(self.db()).revision(&item.cell).await?;
+        let record = revision.record.as_ref().and_then(|record| zeolite_proto::Record::decode(record).ok());
+        let (class, version) = record.map_or((String::new(), 0), |record| (record.class, record.version));
+        let bad = Bad {
+            oid: item.cell.oid.0,
+            key: item.cell.key.to_vec(),
+            class,
+            version,
+            tid: revision.tid.0,
+            error: format!("the server refused what the step made of it: {why}"),
+        };
+        let was_bad = self.known_bad(held, std::slice::from_ref(&item.cell), place).await?[0].is_some();
+        let tries = [Try { item, made: Made::Bad(bad), base: place.snapshot, again: 0, was_bad }];
+        let (draft, next, taken) = self.draft(held, &tries, 1, place).await?;
+        match place.at(place.snapshot.max(held.tid).max(self.job_tid)).send(self.db(), &draft).await {
+            Ok(receipt) => {
+                held.written(next, receipt.tid);
+                Ok(End::Done { items: taken })
+            }
+            Err(error) if is_not_the_steps(&error) && !matches!(error, Error::OutcomeUnknown { .. }) => Err(error),
+            Err(_) => {
+                let mine = held.is_still_mine().await?;
+                Ok(if mine { End::Late } else { End::Lost })
+            }
+        }
+    }
+}

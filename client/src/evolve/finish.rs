@@ -1,0 +1,160 @@
+//! Owns the end of a job: passes over what is still in the old shape, the gate, the look at the result, the certificate.
+//!
+//! ```text
+//!   count of the old shape > 0   another pass: old code still writes it, or live traffic was always faster
+//!   count = 0, gate wanted       close it: the server counts again and closes in one commit, or says how many came between
+//!   only the quarantine is left  the job fails with that list, and can be resumed
+//!   otherwise                    done: a snapshot at which nothing of the old shape is there
+//! ```
+
+use super::job::{Certificate, Job, JobRecord, Phase, fresh};
+use super::lease::Held;
+use super::ledger::{self, Cursor};
+use crate::admin::GateAnswer;
+use crate::connect::Db;
+use crate::errors::Result;
+use std::time::Duration;
+use zeolite_proto::{Oid, Tid};
+
+/// Before another pass, when the last one has found nothing that it could do.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// What comes after a pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pass {
+    /// Another one.
+    Again,
+    /// The job is over.
+    Over,
+    /// Another worker has the last range.
+    Lost,
+}
+
+pub(crate) struct Finished<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) job: &'a Job,
+}
+
+impl Finished<'_> {
+    /// After a pass over what was left behind (the first one is empty: nothing has been listed yet).
+    pub(crate) async fn pass(&self, held: &mut Held, job: &JobRecord) -> Result<Pass> {
+        let ranges = ledger::ranges(&fresh(self.db).await?, self.job.oid(), job.ranges + 1).await?;
+        let bad: u64 = ranges.iter().map(|range| range.counts.bad_now()).sum();
+        if let Some(target) = &job.target {
+            let left = self.old(&target.class, target.version).await?;
+            if left > 0 && (bad == 0 || left > bad || held.record.pass == 0) {
+                if held.record.pass == 0 {
+                    self.enter(Phase::CatchingUp).await?;
+                } else {
+                    tokio::time::sleep(BREATH).await;
+                }
+                return self.again(held).await;
+            }
+        }
+        if bad > 0 {
+            return self.fail(held, &format!("{bad} objects are in the quarantine")).await;
+        }
+        self.enter(Phase::Verifying).await?;
+        let mut gate_tid = 0;
+        if let Some(target) = job.target.as_ref().filter(|target| target.gate) {
+            match self.db.admin().close_gate(&target.class, target.version, &job.name).await? {
+                GateAnswer::Closed(tid) => gate_tid = tid.0,
+                GateAnswer::Left(_) => {
+                    self.enter(Phase::CatchingUp).await?;
+                    return self.again(held).await;
+                }
+            }
+        }
+        match self.certificate(job, gate_tid).await? {
+            Some(certificate) => self.done(held, certificate).await,
+            None => self.again(held).await,
+        }
+    }
+
+    /// Objects below a version, by the newest.
+    async fn old(&self, class: &str, version: u32) -> Result<u64> {
+        let kinds = self.db.admin().kinds().await?;
+        Ok(kinds.iter().filter(|kind| kind.class == class && kind.version < version).map(|kind| kind.objects).sum())
+    }
+
+    async fn again(&self, held: &mut Held) -> Result<Pass> {
+        let anew = held.put(|next| (next.cursor, next.pass) = (Cursor::Start, next.pass + 1)).await?;
+        Ok(if anew { Pass::Again } else { Pass::Lost })
+    }
+
+    async fn enter(&self, phase: Phase) -> Result<()> {
+        let enter = |record: &mut JobRecord| {
+            if matches!(record.phase, Phase::Running | Phase::CatchingUp | Phase::Verifying) {
+                record.phase = phase;
+            }
+            Ok(())
+        };
+        self.job.change(enter).await?;
+        fresh(self.db).await.map(|_| ())
+    }
+
+    /// None: something of the old shape came between.
+    async fn certificate(&self, job: &JobRecord, gate_tid: u64) -> Result<Option<Certificate>> {
+        let view = fresh(self.db).await?;
+        let tid = view.snapshot();
+        let mut objects = job.total;
+        if let Some(target) = &job.target {
+            let admin = self.db.admin();
+            let (old, _) = admin.objects(tid, &target.class, target.version, Oid(0), 1).await?;
+            if !old.is_empty() {
+                return Ok(None);
+            }
+            let kinds = admin.kinds().await?;
+            objects = kinds.iter().filter(|kind| kind.class == target.class).map(|kind| kind.objects).sum();
+        }
+        let ranges = ledger::ranges(&view, self.job.oid(), job.ranges + 1).await?;
+        let counts = ranges.iter().fold(ledger::Counts::default(), |sum, range| sum.plus(range.counts));
+        Ok(Some(Certificate {
+            tid: tid.0,
+            gate_tid,
+            objects,
+            changed: counts.changed,
+            verified: if job.target.is_some() { objects } else { 0 },
+            duration_ms: between_ms(Tid(job.started), tid),
+        }))
+    }
+
+    async fn done(&self, held: &mut Held, certificate: Certificate) -> Result<Pass> {
+        let close = |record: &mut JobRecord| {
+            if matches!(record.phase, Phase::Running | Phase::CatchingUp | Phase::Verifying) {
+                (record.phase, record.ended) = (Phase::Done, certificate.tid);
+                record.certificate = Some(certificate.clone());
+                record.reason.clear();
+            }
+            Ok(())
+        };
+        self.close(held, close).await
+    }
+
+    async fn fail(&self, held: &mut Held, reason: &str) -> Result<Pass> {
+        let newest = self.db.newest().await?.0;
+        let close = |record: &mut JobRecord| {
+            if !record.phase.is_over() && record.phase != Phase::Undoing {
+                (record.phase, record.reason, record.ended) = (Phase::Failed, reason.to_owned(), newest);
+            }
+            Ok(())
+        };
+        self.close(held, close).await
+    }
+
+    /// The range first: it is the fence. Whoever loses it does not end the job.
+    async fn close(&self, held: &mut Held, close: impl Fn(&mut JobRecord) -> Result<()> + Send + Sync) -> Result<Pass> {
+        if !held.put(|next| next.waits_for.clear()).await? {
+            return Ok(Pass::Lost);
+        }
+        self.job.change(close).await?;
+        let given_back = held.put(|next| (next.holder, next.rate) = (String::new(), 0.0)).await;
+        tracing::debug!(job = self.job.name(), ok = given_back.is_ok(), "the job is over");
+        fresh(self.db).await.map(|_| Pass::Over)
+    }
+}
+
+/// The time between two commits.
+pub(crate) fn between_ms(from: Tid, to: Tid) -> u64 {
+    u64::try_from((to.unix_nanos() - from.unix_nanos()).max(0) / 1_000_000).unwrap_or(u64::MAX)
+}

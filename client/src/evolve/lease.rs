@@ -1,0 +1,152 @@
+//! Owns the hold on a range: claiming it, keeping it, giving it back, and finding out that it was lost.
+
+use super::job::fresh;
+use super::ledger::{Kept, RangeRecord, encoded, kept, range_cell};
+use crate::connect::Db;
+use crate::errors::{Error, Result};
+use crate::session::Place;
+use rustc_hash::FxHashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+use zeolite_proto::{Cell, Change, Draft, Note, Oid, Priority, Tid, Write};
+
+/// A range that this worker holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    db: Db,
+    job: Oid,
+    pub(crate) number: u32,
+    /// As this worker has written it last.
+    pub(crate) record: RangeRecord,
+    /// The commit that did.
+    pub(crate) tid: Tid,
+    /// When.
+    at: Instant,
+}
+
+impl Held {
+    /// Takes a range as it was seen; none: another worker was faster.
+    pub(crate) async fn claim(
+        db: &Db,
+        job: Oid,
+        number: u32,
+        seen: Kept<RangeRecord>,
+        who: (&str, u64),
+    ) -> Result<Option<Held>> {
+        let mut held = Held { db: db.clone(), job, number, tid: seen.tid, record: seen.record, at: Instant::now() };
+        let take = |next: &mut RangeRecord| {
+            (next.holder, next.nonce) = (who.0.to_owned(), who.1);
+            (next.rate, next.waits_for) = (0.0, String::new());
+        };
+        Ok(held.put(take).await?.then_some(held))
+    }
+
+    pub(crate) fn cell(&self) -> Cell {
+        range_cell(self.job, self.number)
+    }
+
+    /// The write of the next revision, for a draft; conflicts if the range was taken over.
+    pub(crate) fn write(&self, next: &RangeRecord) -> Result<Write> {
+        Ok(Write { cell: self.cell(), base: self.tid, change: Change::Put(encoded(next)?), stamped: false })
+    }
+
+    /// The draft with that write was committed.
+    pub(crate) fn written(&mut self, next: RangeRecord, tid: Tid) {
+        (self.record, self.tid, self.at) = (next, tid, Instant::now());
+    }
+
+    /// Writes the next revision in a commit of its own; false: the range was lost.
+    ///
+    /// The change is made anew on whatever is stored, if an own chunk got through late.
+    pub(crate) async fn put(&mut self, change: impl Fn(&mut RangeRecord)) -> Result<bool> {
+        loop {
+            let mut next = self.record.clone();
+            change(&mut next);
+            next.beat += 1;
+            let draft = Draft {
+                key: self.db.new_commit_key(),
+                priority: Priority::Batch,
+                read_cells: Vec::new(),
+                read_ranges: Vec::new(),
+                writes: vec![self.write(&next)?],
+                note: Note { user: "evolve".into(), ..Note::default() },
+            };
+            let at = Place::newest(&self.db);
+            let error = match at.at(at.snapshot.max(self.tid)).send(&self.db, &draft).await {
+                Ok(receipt) => {
+                    self.written(next, receipt.tid);
+                    return Ok(true);
+                }
+                Err(error) => error,
+            };
+            let unknown = matches!(error, Error::OutcomeUnknown { .. });
+            if !unknown && !error.is_conflict() {
+                return Err(error);
+            }
+            let (before, nonce) = (self.tid, self.record.nonce);
+            if !self.read_again().await? {
+                return Ok(false);
+            }
+            if self.record.nonce == next.nonce && self.record.beat >= next.beat {
+                return Ok(true);
+            }
+            let late = self.tid != before && self.record.nonce == nonce && nonce == next.nonce;
+            if !late && !(unknown && self.tid == before) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Reads the cell as it is on the server; false: it is gone.
+    async fn read_again(&mut self) -> Result<bool> {
+        let Some(now) = kept::<RangeRecord>(&fresh(&self.db).await?, &self.cell()).await? else { return Ok(false) };
+        (self.record, self.tid) = (now.record, now.tid);
+        Ok(true)
+    }
+
+    /// After a conflict or an unknown outcome: true if the range is still this worker's. Then its record is what is stored,
+    /// perhaps with a chunk that got through late.
+    pub(crate) async fn is_still_mine(&mut self) -> Result<bool> {
+        let (holder, nonce) = (self.record.holder.clone(), self.record.nonce);
+        Ok(self.read_again().await? && self.record.nonce == nonce && self.record.holder == holder)
+    }
+
+    /// Raises the beat if it is time; false: the range was lost.
+    pub(crate) async fn beat(&mut self, lease: Duration, waits_for: &str) -> Result<bool> {
+        if self.at.elapsed() < lease / 3 && self.record.waits_for == waits_for {
+            return Ok(true);
+        }
+        self.put(|next| waits_for.clone_into(&mut next.waits_for)).await
+    }
+
+    /// Gives it back, so that others need not wait for the lease to run out.
+    pub(crate) async fn release(mut self) -> Result<()> {
+        let give = |next: &mut RangeRecord| {
+            next.holder.clear();
+            (next.rate, next.waits_for) = (0.0, String::new());
+        };
+        self.put(give).await.map(|_| ())
+    }
+}
+
+/// Since when each range shows no change, by this worker's steady clock.
+#[derive(Debug, Default)]
+pub(crate) struct Stale {
+    seen: FxHashMap<u32, (u64, u64, Instant)>,
+}
+
+impl Stale {
+    /// Whether a range may be taken; if not, when at the earliest.
+    pub(crate) fn is_free(&mut self, number: u32, range: &RangeRecord, lease: Duration) -> Result<(), Instant> {
+        if range.holder.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let seen = self.seen.entry(number).or_insert((range.nonce, range.beat, now));
+        if (seen.0, seen.1) != (range.nonce, range.beat) {
+            *seen = (range.nonce, range.beat, now);
+        }
+        let free_at = seen.2 + lease;
+        if now >= free_at { Ok(()) } else { Err(free_at) }
+    }
+}

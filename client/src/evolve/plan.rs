@@ -1,0 +1,294 @@
+//! Owns the plan: which objects a job covers, counted and cut into ranges at one pinned snapshot.
+//!
+//! The snapshot only says what is covered; steps always read the newest state. Objects by class and version come from the
+//! index, exactly counted; lists and reachable objects are written into the ledger oid by oid.
+
+use super::job::{self, Job, JobRecord, Phase, Target};
+use super::ledger::{self, ListRecord, Part, RangeRecord};
+use super::quantiles::Quantiles;
+use super::settings::Settings;
+use crate::connect::Db;
+use crate::errors::{Error, Result};
+use crate::registry::Ref;
+use crate::revision::Range;
+use crate::session::{Pin, Tx, View};
+use bytes::Bytes;
+use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
+use zeolite_proto::record::Header;
+use zeolite_proto::resolvers::class;
+use zeolite_proto::{Cell, Oid};
+
+/// Oids that are asked for at once.
+const PAGE_OIDS: u32 = 10_000;
+/// Oids of one list.
+pub(crate) const LIST_OIDS: usize = 1000;
+/// Oids that a plan may name one by one.
+const LISTED_OIDS_MAX: usize = 10_000_000;
+
+/// Which objects a job covers.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// Objects of a class whose schema version is below this one; 0: of any version.
+    Objects {
+        /// The class.
+        class: String,
+        /// Exclusive.
+        below_version: u32,
+    },
+    /// The entries of a collection.
+    Collection {
+        /// The collection.
+        oid: u64,
+        /// The first key, inclusive; empty: from the first entry.
+        from: Vec<u8>,
+        /// The end, exclusive; empty: to the end.
+        to: Vec<u8>,
+    },
+    /// Everything that can be reached from an object by references: the object itself, those that it refers to, and the
+    /// entries of collections on the way lead further, but are not covered themselves.
+    Reachable {
+        /// Where to begin.
+        from: u64,
+    },
+    /// These objects.
+    Oids {
+        /// In the ledger they are in lists.
+        #[serde(skip)]
+        oids: Vec<u64>,
+    },
+}
+
+impl Plan {
+    /// Objects of a class below a schema version.
+    pub fn below(class: impl Into<String>, version: u32) -> Plan {
+        Plan::Objects { class: class.into(), below_version: version }
+    }
+
+    /// All objects of a class.
+    pub fn class(class: impl Into<String>) -> Plan {
+        Plan::below(class, 0)
+    }
+
+    /// All entries of a collection.
+    pub fn entries(oid: Oid) -> Plan {
+        Plan::Collection { oid: oid.0, from: Vec::new(), to: Vec::new() }
+    }
+
+    /// Everything that can be reached from an object.
+    pub fn reachable(from: Oid) -> Plan {
+        Plan::Reachable { from: from.0 }
+    }
+
+    /// These objects.
+    pub fn oids(oids: impl IntoIterator<Item = Oid>) -> Plan {
+        Plan::Oids { oids: oids.into_iter().map(|oid| oid.0).collect() }
+    }
+
+    /// The plan in words.
+    pub fn text(&self) -> String {
+        match self {
+            Plan::Objects { class, below_version: 0 } => format!("objects of class {class}"),
+            Plan::Objects { class, below_version } => format!("objects of class {class} below version {below_version}"),
+            Plan::Collection { oid, from, to } if from.is_empty() && to.is_empty() => {
+                format!("entries of {}", Oid(*oid))
+            }
+            Plan::Collection { oid, .. } => format!("entries of {} in a range of keys", Oid(*oid)),
+            Plan::Reachable { from } => format!("objects reachable from {}", Oid(*from)),
+            Plan::Oids { .. } => "listed objects".to_owned(),
+        }
+    }
+}
+
+/// A job to be planned.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// Its name: unique.
+    pub name: String,
+    /// What it covers.
+    pub plan: Plan,
+    /// Close the class's gate at the end; only for objects below a version.
+    pub gate: bool,
+    /// How it is to be run.
+    pub settings: Settings,
+}
+
+impl NewJob {
+    /// With the default settings and without a gate.
+    pub fn new(name: impl Into<String>, plan: Plan) -> NewJob {
+        NewJob { name: name.into(), plan, gate: false, settings: Settings::default() }
+    }
+
+    fn target(&self) -> Option<Target> {
+        match &self.plan {
+            Plan::Objects { class, below_version: version @ 1.. } => {
+                Some(Target { class: class.clone(), version: *version, gate: self.gate })
+            }
+            _ => None,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.settings.check()?;
+        if self.name.is_empty() || self.name.len() > 200 {
+            return Err(Error::invalid("the name of an evolve has 1 to 200 bytes; choose another"));
+        }
+        if self.gate && self.target().is_none() {
+            return Err(Error::invalid("a gate needs a plan by class and version; plan objects below a version"));
+        }
+        Ok(())
+    }
+}
+
+/// Counts what a job covers, cuts it into ranges and writes it down. Nothing runs yet.
+pub async fn plan(db: &Db, new: NewJob) -> Result<Job> {
+    new.check()?;
+    db.newest().await?;
+    let pin = db.pin().await?;
+    let wanted = if new.settings.atomic { 1 } else { new.settings.ranges_wanted() };
+    let (mut ranges, lists) = cut(&pin, &new.plan, wanted).await?;
+    let total = ranges.iter().map(|range| range.total).sum();
+    let count = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
+    ranges.push(RangeRecord::new(Part::Finish, 0));
+    let record = JobRecord {
+        name: new.name.clone(),
+        target: new.target(),
+        plan: new.plan,
+        settings: new.settings,
+        phase: Phase::Planned,
+        hold: None,
+        reason: String::new(),
+        snapshot: pin.snapshot().0,
+        planned: pin.snapshot().0,
+        started: 0,
+        ended: 0,
+        total,
+        ranges: count,
+        certificate: None,
+    };
+    let reference = Ref::new(db.new_oid().await?);
+    let write = async |tx: &Tx| {
+        job::enlist(tx, &record.name, reference).await?;
+        tx.set(reference, &record)?;
+        for (number, range) in (0..).zip(&ranges) {
+            tx.put_unchecked(ledger::range_cell(reference.oid(), number), ledger::encoded(range)?)?;
+        }
+        for (number, list) in (0..).zip(&lists) {
+            tx.put_unchecked(ledger::list_cell(reference.oid(), number), ledger::encoded(list)?)?;
+        }
+        Ok(())
+    };
+    let transaction = db.transaction().fresh().batch().note("evolve", format!("plan {}", record.name));
+    transaction.run(async |tx| write(&tx).await).await?;
+    Ok(Job::new(db, reference, &record.name))
+}
+
+type Cut = (Vec<RangeRecord>, Vec<ListRecord>);
+
+async fn cut(pin: &Pin, plan: &Plan, wanted: usize) -> Result<Cut> {
+    let view = pin.view();
+    match plan {
+        Plan::Objects { class, below_version } => {
+            Ok((cut_objects(&view, class, *below_version, wanted).await?, Vec::new()))
+        }
+        Plan::Collection { oid, from, to } => {
+            let range = Range::between(from.clone(), to.clone());
+            Ok((cut_entries(&view, Oid(*oid), range, wanted).await?, Vec::new()))
+        }
+        Plan::Reachable { from } => Ok(cut_list(reachable(&view, Oid(*from)).await?, wanted)),
+        Plan::Oids { oids } => {
+            let mut seen = FxHashSet::default();
+            let once = oids.iter().copied().filter(|oid| seen.insert(*oid)).collect::<Vec<_>>();
+            if once.len() > LISTED_OIDS_MAX {
+                return Err(too_many());
+            }
+            Ok(cut_list(once, wanted))
+        }
+    }
+}
+
+fn too_many() -> Error {
+    Error::invalid(format!("the plan names more than {LISTED_OIDS_MAX} objects one by one; plan by class, or in parts"))
+}
+
+async fn cut_objects(view: &View, class: &str, below: u32, wanted: usize) -> Result<Vec<RangeRecord>> {
+    let mut quantiles = Quantiles::new(wanted);
+    let mut after = None;
+    loop {
+        let from = after.unwrap_or(Oid(0));
+        let (page, more) = view.db().admin().objects(view.snapshot(), class, below, from, PAGE_OIDS).await?;
+        page.iter().for_each(|oid| quantiles.add(oid.0));
+        match page.last() {
+            Some(last) if more => after = Some(*last),
+            _ => break,
+        }
+    }
+    let mut after = 0;
+    let range = |(last, total): (u64, u64)| {
+        let range = RangeRecord::new(Part::Objects { after, last }, total);
+        after = last;
+        range
+    };
+    Ok(quantiles.cut().into_iter().map(range).collect())
+}
+
+async fn cut_entries(view: &View, oid: Oid, range: Range, wanted: usize) -> Result<Vec<RangeRecord>> {
+    let mut quantiles: Quantiles<Bytes> = Quantiles::new(wanted);
+    let mut scan = view.scan(oid, range.clone().keys_only());
+    while let Some(page) = scan.next_page().await? {
+        page.into_iter().for_each(|entry| quantiles.add(entry.key));
+    }
+    let cuts = quantiles.cut();
+    let ends = cuts.len();
+    let mut from = range.from.to_vec();
+    let part = |(place, (last, total)): (usize, (Bytes, u64))| {
+        let to = if place + 1 == ends { range.to.to_vec() } else { crate::keys::after(&last).to_vec() };
+        let part = Part::Entries { from: std::mem::replace(&mut from, to.clone()), to };
+        RangeRecord::new(part, total)
+    };
+    Ok(cuts.into_iter().enumerate().map(part).collect())
+}
+
+fn cut_list(oids: Vec<u64>, wanted: usize) -> Cut {
+    let lists: Vec<ListRecord> = oids.chunks(LIST_OIDS).map(|oids| ListRecord { oids: oids.to_vec() }).collect();
+    let each = lists.len().div_ceil(wanted.max(1)).max(1);
+    let ranges = lists.chunks(each).enumerate().map(|(place, part)| {
+        let first = (place * each) as u32;
+        let total = part.iter().map(|list| list.oids.len() as u64).sum();
+        RangeRecord::new(Part::Lists { first, end: first + part.len() as u32 }, total)
+    });
+    (ranges.collect(), lists)
+}
+
+/// All objects that can be reached, in the order in which they are found. Needs memory for each.
+async fn reachable(view: &View, from: Oid) -> Result<Vec<u64>> {
+    let mut seen = FxHashSet::from_iter([from.0]);
+    let mut found = vec![from.0];
+    let mut read = 0;
+    while read < found.len() {
+        if found.len() > LISTED_OIDS_MAX {
+            return Err(too_many());
+        }
+        let cells: Vec<Cell> =
+            found[read..].iter().take(PAGE_OIDS as usize).map(|oid| Cell::object(Oid(*oid))).collect();
+        read += cells.len();
+        for (cell, record) in cells.iter().zip(view.get_many(&cells).await?) {
+            let Some(record) = record else { continue };
+            let header = Header::parse(&record).map_err(|bad| crate::session::damaged(cell, &bad))?;
+            let mut refer = |refs: &mut dyn Iterator<Item = Oid>| {
+                found.extend(refs.map(|oid| oid.0).filter(|oid| seen.insert(*oid)));
+            };
+            refer(&mut header.refs());
+            if class::COLLECTIONS.contains(&header.class) {
+                let mut scan = view.scan(cell.oid, Range::all());
+                while let Some(page) = scan.next_page().await? {
+                    for entry in page {
+                        let header = Header::parse(&entry.record).map_err(|bad| crate::session::damaged(cell, &bad))?;
+                        refer(&mut header.refs());
+                    }
+                }
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,190 @@
+//! Owns what a job looks like from outside: its state in words, how much is done, how fast, and when it is over.
+
+use super::eta::Eta;
+use super::job::{Job, JobRecord, Phase, fresh, now_unix_ms};
+use super::ledger::{self, Bad, Counts, Cursor, Part, RangeRecord};
+use crate::errors::{Error, Result};
+use crate::session::Tx;
+use crate::watch::Watch;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A job as of one snapshot.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Progress {
+    /// Its record.
+    pub job: JobRecord,
+    /// Its ranges; the last one is for the end of the job.
+    pub ranges: Vec<RangeRecord>,
+    /// What became of objects, in all ranges.
+    pub counts: Counts,
+    /// Objects that were looked at, of `total`.
+    pub done: u64,
+    /// Objects in the plan, and what live writers have added to it.
+    pub total: u64,
+    /// Objects a second, as the workers tell it.
+    pub rate: f64,
+    /// How long it takes at that rate; none: nobody can say.
+    pub left: Option<Duration>,
+    /// Objects of the target class that are still below the target's version.
+    pub old: Option<u64>,
+    /// Names of the workers that hold a range.
+    pub workers: Vec<String>,
+    held: bool,
+}
+
+impl Progress {
+    /// The state in words: a phase, `paused` or `throttled`, with the reason.
+    pub fn state(&self) -> String {
+        if let Some(hold) = self.job.hold.as_ref().filter(|_| self.held && !self.job.phase.is_over()) {
+            let until = if hold.until_unix_ms > 0 { format!(" until {}", hold.until_unix_ms) } else { String::new() };
+            return format!("paused{until} ({})", hold.reason);
+        }
+        match self.throttled() {
+            Some(why) if !self.job.phase.is_over() => format!("throttled ({why})"),
+            _ if !self.job.reason.is_empty() => format!("{} ({})", self.job.phase.text(), self.job.reason),
+            _ => self.job.phase.text().to_owned(),
+        }
+    }
+
+    /// Whether an operator holds it.
+    pub fn is_paused(&self) -> bool {
+        self.held && !self.job.phase.is_over()
+    }
+
+    /// What slows the workers down.
+    pub fn throttled(&self) -> Option<&str> {
+        self.ranges.iter().filter(|range| !range.holder.is_empty()).find_map(|range| {
+            let why = range.waits_for.as_str();
+            (!why.is_empty()).then_some(why)
+        })
+    }
+}
+
+/// A job's progress whenever it changes.
+#[derive(Debug)]
+pub struct JobWatch {
+    job: Job,
+    changes: Watch,
+    eta: Eta,
+    began: Instant,
+    first: bool,
+}
+
+impl JobWatch {
+    /// The next state; changes that come faster than `least` apart are told together. None: the database is closed.
+    pub async fn next(&mut self, least: Duration) -> Result<Option<Progress>> {
+        if !self.first {
+            tokio::time::sleep(least).await;
+            if self.changes.next().await.is_none() {
+                return Ok(None);
+            }
+            self.changes = self.job.db.watch([self.job.oid()]);
+        }
+        self.first = false;
+        let mut progress = self.job.show().await?;
+        // From samples of its own: what a worker tells is its own rate only, and stays when the worker is gone.
+        self.eta.sample(self.began.elapsed(), progress.done);
+        if let Some(rate) = self.eta.rate() {
+            (progress.rate, progress.left) = (rate, self.eta.left(progress.total));
+        }
+        Ok(Some(progress))
+    }
+}
+
+impl Job {
+    /// How far it is.
+    pub async fn show(&self) -> Result<Progress> {
+        let view = fresh(&self.db).await?;
+        let job: JobRecord = view.load(self.reference).await?;
+        let ranges = ledger::ranges(&view, self.oid(), job.ranges + 1).await?;
+        let mut counts = Counts::default();
+        let (mut planned_done, mut extra) = (0, 0);
+        for range in &ranges {
+            counts = counts.plus(range.counts);
+            if range.part == Part::Finish {
+                extra += range.counts.done;
+            } else {
+                planned_done += range.counts.done;
+            }
+        }
+        let old = match &job.target {
+            None => None,
+            Some(target) => {
+                let kinds = self.db.admin().kinds().await?.into_iter();
+                Some(
+                    kinds
+                        .filter(|kind| kind.class == target.class && kind.version < target.version)
+                        .map(|kind| kind.objects)
+                        .sum(),
+                )
+            }
+        };
+        let planned: u64 = ranges.iter().map(|range| range.total).sum();
+        let done = planned_done + extra;
+        let ahead = match (job.phase, old) {
+            (Phase::CatchingUp | Phase::Verifying, Some(old)) => old,
+            _ => planned.saturating_sub(done),
+        };
+        let rate = ranges.iter().filter(|range| !range.holder.is_empty()).map(|range| range.rate).sum::<f64>();
+        let left = (rate > 0.0 && !job.phase.is_over())
+            .then(|| Duration::try_from_secs_f64(ahead as f64 / rate).ok())
+            .flatten();
+        let workers =
+            ranges.iter().filter(|range| !range.holder.is_empty()).map(|range| range.holder.clone()).collect();
+        let held = job.is_held(now_unix_ms());
+        Ok(Progress { total: done + ahead, done, job, ranges, counts, rate, left, old, workers, held })
+    }
+
+    /// Tells its progress now, and again whenever the ledger changes.
+    pub fn watch(&self) -> JobWatch {
+        let changes = self.db.watch([self.oid()]);
+        JobWatch { job: self.clone(), changes, eta: Eta::default(), began: Instant::now(), first: true }
+    }
+
+    /// The quarantine: on which objects a step has failed, and how.
+    pub async fn quarantine(&self, limit: u64) -> Result<Vec<Bad>> {
+        ledger::quarantine(&fresh(&self.db).await?, self.oid(), limit).await
+    }
+
+    /// Goes on: with a job that is paused, or with one that has failed. What is in the quarantine is tried again.
+    pub async fn resume(&self) -> Result<()> {
+        let transaction = self.db.transaction().fresh().note("evolve", format!("resume {}", self.name()));
+        let work = transaction.run(async |tx| {
+            let mut record = tx.load(self.reference).await?;
+            match record.phase {
+                Phase::Failed => self.retry_the_quarantine(&tx, &mut record).await?,
+                phase if phase.is_over() || phase == Phase::Undoing => {
+                    let phase = phase.text();
+                    return Err(Error::invalid(format!("evolve {:?} is {phase}; plan a new one", self.name())));
+                }
+                _ => {}
+            }
+            record.hold = None;
+            tx.set(self.reference, &record)
+        });
+        work.await
+    }
+
+    /// What is in the quarantine becomes a range; the one for the end moves behind it.
+    async fn retry_the_quarantine(&self, tx: &Tx, record: &mut JobRecord) -> Result<()> {
+        let bad = ledger::quarantine(tx, self.oid(), u64::MAX).await?;
+        (record.phase, record.ended) = (Phase::Running, 0);
+        record.reason.clear();
+        let finish = ledger::range_cell(self.oid(), record.ranges);
+        let mut end = ledger::kept::<RangeRecord>(tx, &finish).await?.map(|kept| kept.record);
+        if let Some(end) = &mut end {
+            (end.finished, end.pass, end.cursor) = (false, 0, Cursor::Start);
+            end.holder.clear();
+        }
+        if !bad.is_empty() {
+            // Nothing is listed: they are there like cells that were put off.
+            let mut retry = RangeRecord::new(Part::Lists { first: 0, end: 0 }, 0);
+            retry.deferred = bad.into_iter().map(|bad| (bad.oid, bad.key)).collect();
+            tx.put_unchecked(finish, ledger::encoded(&retry)?)?;
+            record.ranges += 1;
+        }
+        let end = end.unwrap_or_else(|| RangeRecord::new(Part::Finish, 0));
+        tx.put_unchecked(ledger::range_cell(self.oid(), record.ranges), ledger::encoded(&end)?)
+    }
+}

@@ -1,0 +1,227 @@
+//! Owns a worker's way through one range: chunk after chunk, until the range ends, is lost, or somebody wants something else.
+
+use super::chunk::{Chunk, End};
+use super::finish::Pass;
+use super::job::{JobRecord, Phase, fresh, now_unix_ms};
+use super::lease::Held;
+use super::ledger::{self, Kept, Part};
+use super::pace::Before;
+use super::source::{Item, Source};
+use super::stepping::Stepping;
+use super::worker::{Task, is_passing};
+use crate::errors::{Error, Result};
+use std::time::Duration;
+use tokio::time::Instant;
+use zeolite_proto::Remedy;
+
+/// Between two looks at what made the worker wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why the worker has left its range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
+    /// Nothing is left to do in it.
+    Finished,
+    /// Another worker has it.
+    Lost,
+    /// The job is held or over, or the worker is to stop.
+    GivenUp,
+}
+
+pub(crate) struct RangeWork<'t> {
+    task: &'t mut Task,
+    held: &'t mut Held,
+    source: Source,
+    /// The snapshot that the source is of.
+    snapshot: u64,
+}
+
+impl<'t> RangeWork<'t> {
+    pub(crate) fn new(task: &'t mut Task, held: &'t mut Held) -> RangeWork<'t> {
+        let source = Source::new(task.job.oid(), &held.record);
+        RangeWork { task, held, source, snapshot: 0 }
+    }
+
+    pub(crate) async fn run(mut self) -> Result<Left> {
+        loop {
+            let error = match self.turn().await {
+                Ok(None) => continue,
+                Ok(Some(left)) => return Ok(left),
+                Err(error) => error,
+            };
+            if !is_passing(&error) {
+                return Err(error);
+            }
+            if !self.wait_out(&error).await? {
+                return Ok(Left::Lost);
+            }
+            if self.task.is_stopped() {
+                return Ok(Left::GivenUp);
+            }
+        }
+    }
+
+    /// After an error that passes by itself: a newer snapshot, or a while for the server. False: the range was lost.
+    async fn wait_out(&mut self, error: &Error) -> Result<bool> {
+        tracing::debug!(job = self.task.job.name(), %error, "the worker waits");
+        self.source = Source::new(self.task.job.oid(), &self.held.record);
+        if error.remedy() == Remedy::ReopenSnapshot {
+            self.snapshot = 0;
+        }
+        self.task.pause(LOOK_AGAIN).await;
+        let job = match fresh(&self.task.db).await {
+            Ok(_) => self.task.job_now().await?,
+            // Still away: nobody else gets anything done either.
+            Err(_) => return Ok(true),
+        };
+        match self.held.beat(lease_of(&job.record), &error.to_string()).await {
+            Ok(mine) => Ok(mine),
+            Err(error) if is_passing(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One chunk, or what comes instead of it.
+    async fn turn(&mut self) -> Result<Option<Left>> {
+        let job = self.task.job_now().await?;
+        let runs = matches!(job.record.phase, Phase::Running | Phase::CatchingUp | Phase::Verifying);
+        if self.task.is_stopped() || !runs || job.record.is_held(now_unix_ms()) {
+            return Ok(Some(Left::GivenUp));
+        }
+        self.look_at_the_snapshot(&job.record).await?;
+        let objects = match self.task.pace.next(&self.task.db, &job.record.settings) {
+            Before::Chunk { objects, pause } if pause.is_zero() => objects,
+            Before::Chunk { objects, pause } => {
+                let why = self.task.pace.why.clone();
+                if let Some(left) = self.sleep(&job.record, pause, &why).await? {
+                    return Ok(left);
+                }
+                objects
+            }
+            Before::Wait(why) => {
+                // The answer to a ping tells the newest pressure.
+                self.task.db.newest().await?;
+                let left = self.sleep(&job.record, LOOK_AGAIN, &why).await?;
+                return Ok(left.unwrap_or(None));
+            }
+            Before::Fail(why) => {
+                self.task.fail(&why).await?;
+                return Ok(Some(Left::GivenUp));
+            }
+        };
+        let items = match self.source.peek(&self.task.db, &job.record, &self.held.record, objects).await {
+            Ok(items) => items,
+            Err(error) if error.remedy() == Remedy::ReopenSnapshot => {
+                self.task.pin_anew(job.record.snapshot).await?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if items.is_empty() { self.end(&job).await } else { self.chunk(&job, items).await }
+    }
+
+    async fn look_at_the_snapshot(&mut self, job: &JobRecord) -> Result<()> {
+        self.task.pin(job).await?;
+        if self.snapshot != job.snapshot {
+            self.snapshot = job.snapshot;
+            self.source = Source::new(self.task.job.oid(), &self.held.record);
+        }
+        Ok(())
+    }
+
+    /// Sleeps, and shows that it is alive. Something inside: the range is left, or the turn is over.
+    async fn sleep(&mut self, job: &JobRecord, time: Duration, why: &str) -> Result<Option<Option<Left>>> {
+        let (until, lease) = (Instant::now() + time, lease_of(job));
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.task.pause(left.min(lease / 4).max(Duration::from_millis(1))).await;
+            if self.task.is_stopped() {
+                return Ok(Some(Some(Left::GivenUp)));
+            }
+            // The reason is written with the next chunk, or with the beat; never just for itself.
+            let shown = if time > lease / 3 || !why.is_empty() && time >= LOOK_AGAIN {
+                why.to_owned()
+            } else {
+                self.held.record.waits_for.clone()
+            };
+            if !self.held.beat(lease, &shown).await? {
+                return Ok(Some(Some(Left::Lost)));
+            }
+            if self.task.job_now().await?.record != *job {
+                return Ok(Some(None));
+            }
+        }
+    }
+
+    async fn chunk(&mut self, job: &Kept<JobRecord>, items: Vec<Item>) -> Result<Option<Left>> {
+        let (began, offered, first) = (Instant::now(), items.len(), items.first().cloned());
+        let bad_before = self.held.record.counts.bad_now();
+        let chunk = Chunk {
+            stepping: Stepping { db: &self.task.db, job: &job.record, step: &*self.task.step },
+            job: self.task.job.oid(),
+            job_tid: job.tid,
+            waits_for: &self.task.pace.why,
+            rate: self.task.pace.rate,
+            is_last: self.source.ends_after(offered),
+        };
+        let mut end = chunk.run(self.held, items).await?;
+        if let (End::Refused(fault), 1, Some(item)) = (&end, offered, first) {
+            end = chunk.give_up(self.held, item, &fault.message).await?;
+        }
+        match end {
+            End::Done { items } => {
+                self.source.passed(items);
+                self.task.pace.done(&job.record.settings, began, items);
+                if self.held.record.counts.bad_now() > bad_before {
+                    self.limit_the_quarantine(&job.record).await?;
+                }
+                Ok(self.held.record.finished.then_some(Left::Finished))
+            }
+            End::Lost => Ok(Some(Left::Lost)),
+            End::Late => {
+                self.source = Source::new(self.task.job.oid(), &self.held.record);
+                Ok(None)
+            }
+            End::JobChanged => fresh(&self.task.db).await.map(|_| None),
+            End::Refused(fault) => {
+                tracing::debug!(job = self.task.job.name(), %fault, offered, "the chunk was refused; a smaller one");
+                self.task.pace.too_large(offered);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn limit_the_quarantine(&self, job: &JobRecord) -> Result<()> {
+        let ranges = ledger::ranges(&self.task.db.now(), self.task.job.oid(), job.ranges + 1).await?;
+        let bad: u64 = ranges.iter().map(|range| range.counts.bad_now()).sum();
+        if bad > job.settings.bad_max {
+            let limit = job.settings.bad_max;
+            self.task.fail(&format!("{bad} objects are in the quarantine, over the limit {limit}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is left in the range.
+    async fn end(&mut self, job: &Kept<JobRecord>) -> Result<Option<Left>> {
+        if self.held.record.part != Part::Finish {
+            let mine =
+                self.held.put(|next| (next.finished, next.holder, next.rate) = (true, String::new(), 0.0)).await?;
+            return Ok(Some(if mine { Left::Finished } else { Left::Lost }));
+        }
+        match self.task.finished().pass(self.held, &job.record).await? {
+            Pass::Again => {
+                self.source = Source::new(self.task.job.oid(), &self.held.record);
+                Ok(None)
+            }
+            Pass::Over => Ok(Some(Left::Finished)),
+            Pass::Lost => Ok(Some(Left::Lost)),
+        }
+    }
+}
+
+fn lease_of(job: &JobRecord) -> Duration {
+    Duration::from_millis(job.settings.lease_ms)
+}

@@ -1,0 +1,128 @@
+//! Owns the size of a chunk: how many objects the next commit of a worker covers. Pure.
+//!
+//! The aim is a time per chunk, not a number of objects. A smoothed cost per object is learnt; the next chunk is what fits
+//! into the target time, but at most doubled and at most halved, so that one odd measurement does not matter much.
+//!
+//! ```text
+//!   cost  = 0.7 · cost + 0.3 · took / objects
+//!   next  = target / cost, within size/2 ..= size·2 and 1 ..= objects_max
+//! ```
+//!
+//! A throttled worker makes small chunks rather than large ones with long pauses: at `rate` objects a second no chunk
+//! covers more than the target time's worth.
+
+use super::settings::Settings;
+use std::time::Duration;
+
+/// The share of the newest measurement.
+const NEWEST: f64 = 0.3;
+/// A throttled chunk is not made smaller than this: below it the commit itself costs more than the objects.
+const THROTTLED_OBJECTS_MIN: usize = 10;
+
+/// How large chunks are.
+#[derive(Clone, Debug)]
+pub(crate) struct Sizing {
+    size: usize,
+    cost_ms: Option<f64>,
+}
+
+impl Sizing {
+    pub(crate) fn new(settings: &Settings) -> Sizing {
+        Sizing { size: (settings.chunk_objects_start as usize).clamp(1, objects_max(settings)), cost_ms: None }
+    }
+
+    /// Objects of the next chunk; `rate`: how many a second are allowed.
+    pub(crate) fn objects(&self, settings: &Settings, rate: Option<f64>) -> usize {
+        let size = self.size.clamp(1, objects_max(settings));
+        match rate {
+            None => size,
+            Some(rate) => {
+                let worth = (rate * settings.chunk_target_ms as f64 / 1000.0) as usize;
+                size.min(worth.max(THROTTLED_OBJECTS_MIN))
+            }
+        }
+    }
+
+    /// A chunk of so many objects took so long, from its first load to its receipt.
+    pub(crate) fn took(&mut self, settings: &Settings, objects: usize, took: Duration) {
+        if objects == 0 {
+            return;
+        }
+        let newest = (took.as_secs_f64() * 1000.0 / objects as f64).max(1e-4);
+        let cost = self.cost_ms.map_or(newest, |cost| cost * (1.0 - NEWEST) + newest * NEWEST);
+        self.cost_ms = Some(cost);
+        // A small chunk (the end of a range, a throttled one) says something about the cost, but nothing about the size.
+        let fits = (settings.chunk_target_ms as f64 / cost) as usize;
+        self.size = fits.clamp((self.size / 2).max(1), self.size.saturating_mul(2)).clamp(1, objects_max(settings));
+    }
+
+    /// A chunk was too large for the server.
+    pub(crate) fn too_large(&mut self, objects: usize) {
+        self.size = (objects / 2).max(1);
+    }
+}
+
+fn objects_max(settings: &Settings) -> usize {
+    (settings.chunk_objects_max as usize).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_find_their_size_from_either_side() {
+        for start in [1, 100, 1000] {
+            let settings = Settings { chunk_objects_start: start, ..Settings::default() };
+            let mut sizing = Sizing::new(&settings);
+            for _ in 0..40 {
+                let size = sizing.objects(&settings, None);
+                sizing.took(&settings, size, Duration::from_millis(size as u64));
+            }
+            let size = sizing.objects(&settings, None);
+            assert!((240..=260).contains(&size), "{start} -> {size}");
+        }
+    }
+
+    #[test]
+    fn one_odd_chunk_changes_little() {
+        let settings = Settings { chunk_objects_start: 250, ..Settings::default() };
+        let mut sizing = Sizing::new(&settings);
+        for _ in 0..10 {
+            sizing.took(&settings, 250, Duration::from_millis(250));
+        }
+        sizing.took(&settings, 250, Duration::from_millis(5000));
+        assert!(sizing.objects(&settings, None) >= 125, "{sizing:?}");
+        for _ in 0..20 {
+            sizing.took(&settings, 250, Duration::from_millis(250));
+        }
+        assert!(sizing.objects(&settings, None) > 230, "{sizing:?}");
+    }
+
+    #[test]
+    fn no_measurement_leads_out_of_bounds() {
+        let settings = Settings::default();
+        let mut sizing = Sizing::new(&settings);
+        for _ in 0..20 {
+            let size = sizing.objects(&settings, None);
+            sizing.took(&settings, size, Duration::ZERO);
+        }
+        assert_eq!(sizing.objects(&settings, None), 1000);
+        for _ in 0..30 {
+            sizing.took(&settings, 1, Duration::from_secs(100));
+        }
+        assert_eq!(sizing.objects(&settings, None), 1);
+        sizing.took(&settings, 0, Duration::ZERO);
+        sizing.too_large(1);
+        assert_eq!(sizing.objects(&settings, None), 1);
+    }
+
+    #[test]
+    fn a_throttled_worker_makes_small_chunks() {
+        let settings = Settings { chunk_objects_start: 1000, ..Settings::default() };
+        let sizing = Sizing::new(&settings);
+        assert_eq!(sizing.objects(&settings, Some(400.0)), 100);
+        assert_eq!(sizing.objects(&settings, Some(4.0)), 10);
+        assert_eq!(sizing.objects(&settings, Some(1e9)), 1000);
+    }
+}

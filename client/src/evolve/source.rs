@@ -1,0 +1,160 @@
+//! Owns the walk over a range: the next cells behind its cursor, a page at a time, so that memory is flat.
+
+use super::job::JobRecord;
+use super::ledger::{Cursor, ListRecord, Part, RangeRecord, kept, list_cell};
+use super::plan::{LIST_OIDS, Plan};
+use crate::connect::Db;
+use crate::errors::{Error, Result};
+use crate::revision::Range;
+use std::collections::VecDeque;
+use zeolite_proto::{Cell, FaultKind, Oid, Tid};
+
+/// Cells that are asked for at once.
+const PAGE: u32 = 2000;
+
+/// A cell to step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Item {
+    pub(crate) cell: Cell,
+    /// The range's cursor once it is done; none: it was deferred, and leaves the list of those.
+    pub(crate) after: Option<Cursor>,
+    /// Live traffic writes it often.
+    pub(crate) hot: bool,
+}
+
+/// The cells of one range that are still to be done.
+#[derive(Debug)]
+pub(crate) struct Source {
+    job: Oid,
+    part: Part,
+    /// Behind this one the next page begins.
+    next: Cursor,
+    page: VecDeque<Item>,
+    /// The part's end was reached; what is left is in `page`.
+    read: bool,
+    deferred_added: bool,
+}
+
+impl Source {
+    pub(crate) fn new(job: Oid, range: &RangeRecord) -> Source {
+        Source {
+            job,
+            part: range.part.clone(),
+            next: range.cursor.clone(),
+            page: VecDeque::new(),
+            read: false,
+            deferred_added: false,
+        }
+    }
+
+    /// Up to so many of the next cells; none at the end. They come again until they are `passed`.
+    pub(crate) async fn peek(
+        &mut self,
+        db: &Db,
+        job: &JobRecord,
+        range: &RangeRecord,
+        count: usize,
+    ) -> Result<Vec<Item>> {
+        while self.page.len() < count && !self.read {
+            self.fetch(db, job).await?;
+        }
+        if self.page.is_empty() && self.read && !self.deferred_added {
+            self.deferred_added = true;
+            let deferred = range.deferred.iter().map(|(oid, key)| Cell::entry(Oid(*oid), key.clone()));
+            self.page.extend(deferred.map(|cell| Item { cell, after: None, hot: false }));
+        }
+        Ok(self.page.iter().take(count).cloned().collect())
+    }
+
+    /// The first so many are done.
+    pub(crate) fn passed(&mut self, count: usize) {
+        self.page.drain(..count.min(self.page.len()));
+    }
+
+    /// Whether nothing is left once the first so many are done and none of them is deferred.
+    pub(crate) fn ends_after(&self, count: usize) -> bool {
+        self.read && self.page.len() <= count
+    }
+
+    async fn fetch(&mut self, db: &Db, job: &JobRecord) -> Result<()> {
+        match self.part.clone() {
+            Part::Objects { after, last } => {
+                let Plan::Objects { class, below_version } = &job.plan else { return self.nothing() };
+                let from = if let Cursor::Oid(oid) = self.next { oid } else { after };
+                let (oids, more) =
+                    db.admin().objects(Tid(job.snapshot), class, *below_version, Oid(from), PAGE).await?;
+                self.read = !more || oids.last().is_none_or(|oid| oid.0 >= last);
+                let oids: Vec<Oid> = oids.into_iter().filter(|oid| oid.0 <= last).collect();
+                self.add_objects(db, job, oids).await
+            }
+            Part::Finish => {
+                let Some(target) = &job.target else { return self.nothing() };
+                let from = if let Cursor::Oid(oid) = self.next { oid } else { 0 };
+                let (oids, more) =
+                    db.admin().objects(Tid::NONE, &target.class, target.version, Oid(from), PAGE).await?;
+                self.read = !more;
+                self.extend(oids.into_iter().map(|oid| (Cell::object(oid), Cursor::Oid(oid.0), false)));
+                Ok(())
+            }
+            Part::Entries { from, to } => {
+                let Plan::Collection { oid, .. } = &job.plan else { return self.nothing() };
+                let from = if let Cursor::Key(key) = &self.next { crate::keys::after(key) } else { from.into() };
+                let range = Range::between(from, to).keys_only().limited(u64::from(PAGE));
+                let entries = db.at(Tid(job.snapshot)).entries(Oid(*oid), range).await?;
+                self.read = entries.len() < PAGE as usize;
+                let oid = Oid(*oid);
+                self.extend(
+                    entries
+                        .into_iter()
+                        .map(|entry| (Cell::entry(oid, entry.key.clone()), Cursor::Key(entry.key.to_vec()), false)),
+                );
+                Ok(())
+            }
+            Part::Lists { first, end } => self.fetch_list(db, first, end).await,
+        }
+    }
+
+    fn nothing(&mut self) -> Result<()> {
+        self.read = true;
+        Ok(())
+    }
+
+    async fn add_objects(&mut self, db: &Db, job: &JobRecord, oids: Vec<Oid>) -> Result<()> {
+        let hottest = job.settings.heat_max;
+        let heat = if hottest == 0 || oids.is_empty() {
+            Vec::new()
+        } else {
+            match db.admin().heat(&oids).await {
+                Ok(heat) => heat,
+                // An older server: then all count as cold.
+                Err(Error::Fault(fault)) if fault.kind == FaultKind::Unsupported => Vec::new(),
+                Err(error) => return Err(error),
+            }
+        };
+        let hot = |place: usize| heat.get(place).is_some_and(|heat| *heat > hottest);
+        let items = oids.into_iter().enumerate();
+        self.extend(items.map(|(place, oid)| (Cell::object(oid), Cursor::Oid(oid.0), hot(place))));
+        Ok(())
+    }
+
+    async fn fetch_list(&mut self, db: &Db, first: u32, end: u32) -> Result<()> {
+        let listed = if let Cursor::Listed(listed) = self.next { listed } else { 0 };
+        let (number, inside) = (first + (listed / LIST_OIDS as u64) as u32, (listed % LIST_OIDS as u64) as usize);
+        self.read = number + 1 >= end;
+        if number >= end {
+            return Ok(());
+        }
+        let cell = list_cell(self.job, number);
+        let list = kept::<ListRecord>(&db.now(), &cell).await?.map(|kept| kept.record.oids).unwrap_or_default();
+        let rest = list.into_iter().skip(inside).zip(listed + 1..);
+        self.extend(rest.map(|(oid, after)| (Cell::object(Oid(oid)), Cursor::Listed(after), false)));
+        Ok(())
+    }
+
+    fn extend(&mut self, items: impl Iterator<Item = (Cell, Cursor, bool)>) {
+        for (cell, after, hot) in items {
+            self.next = after.clone();
+            self.page.push_back(Item { cell, after: Some(after), hot });
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Owns the step: what the application makes of one object. The worker does everything else.
+//!
+//! A step runs in a transaction of its own at the chunk's snapshot; what it reads there is checked at the commit, and what it
+//! writes there (index entries, counters, other objects) is committed with the object or not at all. It may run several times
+//! for one object, whenever a live write came between, so it must have no effects outside its transaction.
+//!
+//! ```
+//! use zeolite_client::{Record, evolve};
+//!
+//! // From record to record.
+//! let upper = evolve::map("upper", |mut old: Record| {
+//!     old.data = old.data.to_ascii_uppercase().into();
+//!     old.version = 2;
+//!     Ok(old)
+//! });
+//! // With a transaction.
+//! let clean = evolve::with("clean", |tx, cell, old| {
+//!     Box::pin(async move {
+//!         let notes = zeolite_client::Cell::entry(cell.oid, "notes");
+//!         tx.delete(notes)?;
+//!         Ok(if old.data.is_empty() { evolve::Stepped::Delete } else { evolve::Stepped::Keep })
+//!     })
+//! });
+//! # let _ = (upper, clean);
+//! ```
+
+use crate::errors::Result;
+use crate::registry::{Persistent, decode_record, encode_record};
+use crate::session::Tx;
+use futures_util::future::BoxFuture;
+use std::marker::PhantomData;
+use zeolite_proto::{Cell, Record};
+
+/// What a step wants with the object itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stepped {
+    /// It stays as it is (or the step has written it in its transaction).
+    Keep,
+    /// This is its new record.
+    Replace(Record),
+    /// It goes.
+    Delete,
+}
+
+/// What the application makes of one object.
+pub trait Step: Send + Sync + 'static {
+    /// Its name, for the log.
+    fn name(&self) -> String;
+
+    /// Steps one object, or one entry of a collection. An error sends it to the quarantine.
+    fn step(&self, tx: &Tx, cell: &Cell, old: Record) -> impl Future<Output = Result<Stepped>> + Send;
+}
+
+/// A step whose type nobody needs to know.
+pub trait AnyStep: Send + Sync + 'static {
+    /// See [`Step::name`].
+    fn name(&self) -> String;
+
+    /// See [`Step::step`].
+    fn step<'a>(&'a self, tx: &'a Tx, cell: &'a Cell, old: Record) -> BoxFuture<'a, Result<Stepped>>;
+}
+
+impl<S: Step> AnyStep for S {
+    fn name(&self) -> String {
+        Step::name(self)
+    }
+
+    fn step<'a>(&'a self, tx: &'a Tx, cell: &'a Cell, old: Record) -> BoxFuture<'a, Result<Stepped>> {
+        Box::pin(Step::step(self, tx, cell, old))
+    }
+}
+
+struct Map<F> {
+    name: String,
+    make: F,
+}
+
+/// A step from record to record. A record that comes out as it went in stays as it is.
+pub fn map<F>(name: impl Into<String>, make: F) -> impl Step
+where
+    F: Fn(Record) -> Result<Record> + Send + Sync + 'static,
+{
+    Map { name: name.into(), make }
+}
+
+impl<F: Fn(Record) -> Result<Record> + Send + Sync + 'static> Step for Map<F> {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn step(&self, _: &Tx, _: &Cell, old: Record) -> Result<Stepped> {
+        (self.make)(old).map(Stepped::Replace)
+    }
+}
+
+struct With<F> {
+    name: String,
+    make: F,
+}
+
+/// A step with a transaction.
+pub fn with<F>(name: impl Into<String>, make: F) -> impl Step
+where
+    F: for<'a> Fn(&'a Tx, &'a Cell, Record) -> BoxFuture<'a, Result<Stepped>> + Send + Sync + 'static,
+{
+    With { name: name.into(), make }
+}
+
+impl<F> Step for With<F>
+where
+    F: for<'a> Fn(&'a Tx, &'a Cell, Record) -> BoxFuture<'a, Result<Stepped>> + Send + Sync + 'static,
+{
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn step(&self, tx: &Tx, cell: &Cell, old: Record) -> Result<Stepped> {
+        (self.make)(tx, cell, old).await
+    }
+}
+
+struct Typed<T, F> {
+    name: String,
+    make: F,
+    class: PhantomData<fn() -> T>,
+}
+
+/// A step on typed values; the value comes as the type is now, upgraded if it was of an older version.
+pub fn typed<T, F>(name: impl Into<String>, make: F) -> impl Step
+where
+    T: Persistent + Send + 'static,
+    F: Fn(T) -> Result<T> + Send + Sync + 'static,
+{
+    Typed { name: name.into(), make, class: PhantomData }
+}
+
+/// Brings every object of a type to its newest schema version, by [`Persistent::upgrade`].
+pub fn upgrade<T: Persistent + Send + 'static>() -> impl Step {
+    typed::<T, _>(format!("{} to version {}", T::CLASS, T::VERSION), Ok)
+}
+
+impl<T, F> Step for Typed<T, F>
+where
+    T: Persistent + Send + 'static,
+    F: Fn(T) -> Result<T> + Send + Sync + 'static,
+{
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn step(&self, tx: &Tx, cell: &Cell, _: Record) -> Result<Stepped> {
+        // The bytes come from the cache: the worker has read them for this very call.
+        if let Some(record) = tx.get_encoded(cell).await? {
+            let value = (self.make)(decode_record::<T>(cell, &record)?)?;
+            tx.put_unchecked(cell.clone(), encode_record(&value)?)?;
+        }
+        Ok(Stepped::Keep)
+    }
+}

@@ -1,0 +1,191 @@
+//! Owns the stepping of one cell: a transaction, the application's step in it, and what came out.
+
+use super::job::JobRecord;
+use super::ledger::{Bad, Counts};
+use super::source::Item;
+use super::step::{AnyStep, Stepped};
+use crate::connect::Db;
+use crate::errors::{Error, Result};
+use crate::session::{Place, Staged, Tx, Work, damaged};
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
+use zeolite_proto::record::Header;
+use zeolite_proto::{Cell, FaultKind, Record, Remedy, Tid};
+
+/// An error's text in the quarantine.
+const ERROR_CHARS_MAX: usize = 2000;
+
+/// What became of one cell.
+#[derive(Clone, Debug)]
+pub(crate) enum Made {
+    /// Stepped; `changed`: the cell itself is written.
+    Work { work: Work, changed: bool },
+    /// It needs nothing: it was brought to the target, or deleted, by somebody else.
+    FoundDone,
+    /// The step failed.
+    Bad(Bad),
+    /// The step has failed on this very revision before.
+    StillBad,
+    /// For later.
+    PutOff,
+}
+
+/// A cell of a chunk.
+#[derive(Clone, Debug)]
+pub(crate) struct Try {
+    pub(crate) item: Item,
+    pub(crate) made: Made,
+    /// The snapshot that it was made at.
+    pub(crate) base: Tid,
+    /// How often it was made again.
+    pub(crate) again: u32,
+    /// It was in the quarantine before.
+    pub(crate) was_bad: bool,
+}
+
+/// Steps cells of one job.
+pub(crate) struct Stepping<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) job: &'a JobRecord,
+    pub(crate) step: &'a dyn AnyStep,
+}
+
+impl Stepping<'_> {
+    /// Steps one cell at a snapshot. An error is not the step's: the chunk has to wait.
+    pub(crate) async fn make(&self, item: &Item, at: Place, bad_at: Option<Tid>) -> Result<Made> {
+        let tx = at.transaction(self.db);
+        let cell = &item.cell;
+        let revision = tx.revision(cell).await?;
+        let Some(encoded) = revision.record else { return Ok(Made::FoundDone) };
+        let header = Header::parse(&encoded).map_err(|bad| damaged(cell, &bad))?;
+        if self.needs_nothing(&header) {
+            return Ok(Made::FoundDone);
+        }
+        if bad_at == Some(revision.tid) {
+            return Ok(Made::StillBad);
+        }
+        let (class, version) = (header.class.to_owned(), header.version);
+        let old = Record::decode(&encoded).map_err(|bad| damaged(cell, &bad))?;
+        let stepped = AssertUnwindSafe(self.step.step(&tx, cell, old)).catch_unwind().await;
+        let outcome = match stepped {
+            Ok(Ok(stepped)) => self.staged(&tx, cell, stepped, &encoded),
+            Ok(Err(error)) if is_not_the_steps(&error) => return Err(error),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(panic) => Err(format!("the step panicked: {}", said(&*panic))),
+        };
+        let work = tx.into_work();
+        let judged = outcome.and_then(|()| self.reaches_the_target(&work, cell, version));
+        Ok(match judged {
+            Ok(()) => {
+                let changed = work.cells.contains_key(cell);
+                Made::Work { work, changed }
+            }
+            Err(error) => {
+                let error = error.chars().take(ERROR_CHARS_MAX).collect();
+                let (oid, key, tid) = (cell.oid.0, cell.key.to_vec(), revision.tid.0);
+                Made::Bad(Bad { oid, key, class, version, tid, error })
+            }
+        })
+    }
+
+    fn needs_nothing(&self, header: &Header<'_>) -> bool {
+        let of_another_class = match &self.job.plan {
+            super::Plan::Objects { class, .. } => header.class != class,
+            _ => false,
+        };
+        let there = self.job.target.as_ref().is_some_and(|target| header.version >= target.version);
+        of_another_class || there
+    }
+
+    fn staged(&self, tx: &Tx, cell: &Cell, stepped: Stepped, old: &bytes::Bytes) -> Result<(), String> {
+        let staged = match stepped {
+            Stepped::Keep => Ok(()),
+            Stepped::Delete => tx.delete(cell.clone()),
+            Stepped::Replace(record) => match record.encode() {
+                Ok(new) if new == *old => Ok(()),
+                Ok(new) => tx.put_unchecked(cell.clone(), new),
+                Err(bad) => return Err(bad.to_string()),
+            },
+        };
+        staged.map_err(|error| error.to_string())
+    }
+
+    /// An object that is still below the target's version after its step would be listed again for ever.
+    fn reaches_the_target(&self, work: &Work, cell: &Cell, old_version: u32) -> Result<(), String> {
+        let Some(target) = &self.job.target else { return Ok(()) };
+        let version = match work.cells.get(cell) {
+            None => old_version,
+            Some(Staged::Delete | Staged::Apply { .. }) => return Ok(()),
+            Some(Staged::Put(record)) => match Header::parse(record) {
+                Ok(header) if header.class == target.class => header.version,
+                Ok(_) => return Ok(()),
+                Err(bad) => return Err(bad.to_string()),
+            },
+        };
+        if version >= target.version {
+            return Ok(());
+        }
+        Err(format!("the step leaves it at version {version}, the plan wants version {}", target.version))
+    }
+}
+
+/// Whether the server, the network or the operator has to do something about an error, rather than the step.
+pub(crate) fn is_not_the_steps(error: &Error) -> bool {
+    match error {
+        Error::Fault(fault) => match fault.kind.remedy() {
+            Remedy::Wait | Remedy::ReopenSnapshot | Remedy::AskOutcome => true,
+            Remedy::GiveUp => fault.kind != FaultKind::Damaged,
+            Remedy::Retry | Remedy::FixRequest => false,
+        },
+        Error::Disconnected { .. } | Error::OutcomeUnknown { .. } => true,
+        _ => false,
+    }
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}
+
+impl Try {
+    /// What it adds to its range's counts.
+    pub(crate) fn count(&self, counts: &mut Counts) {
+        counts.stepped_again += u64::from(self.again);
+        match &self.made {
+            Made::PutOff => {
+                counts.put_off += 1;
+                return;
+            }
+            Made::StillBad => return,
+            Made::Work { changed: true, .. } => counts.changed += 1,
+            Made::Work { changed: false, .. } => counts.kept += 1,
+            Made::FoundDone => counts.found_done += 1,
+            Made::Bad(_) => counts.bad += u64::from(!self.was_bad),
+        }
+        // What was in the quarantine has been counted when it went there.
+        counts.done += u64::from(!self.was_bad);
+        if self.was_bad && !matches!(self.made, Made::Bad(_)) {
+            counts.healed += 1;
+        }
+    }
+
+    /// The bytes that it writes.
+    pub(crate) fn bytes(&self) -> usize {
+        let Made::Work { work, .. } = &self.made else { return 0 };
+        let staged = |staged: &Staged| match staged {
+            Staged::Put(record) => record.len(),
+            Staged::Apply { operations, .. } => operations.iter().map(bytes::Bytes::len).sum(),
+            Staged::Delete => 0,
+        };
+        let cells: usize = work.cells.iter().map(|(cell, change)| cell.key.len() + staged(change)).sum();
+        cells + work.stamped.iter().map(|(cell, record)| cell.key.len() + record.len()).sum::<usize>()
+    }
+
+    /// Whether a newer revision of a cell makes it wrong.
+    pub(crate) fn rests_on(&self, cell: &Cell) -> bool {
+        let Made::Work { work, .. } = &self.made else { return false };
+        work.cells.get(cell).is_some_and(|staged| !matches!(staged, Staged::Apply { .. }))
+            || work.read_cells.iter().any(|check| check.cell == *cell)
+            || work.read_ranges.iter().any(|check| check.covers(cell))
+    }
+}

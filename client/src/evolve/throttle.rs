@@ -1,0 +1,266 @@
+//! Owns the throttle: how fast a worker may go, decided by what live traffic feels. Pure.
+//!
+//! ```text
+//!   budget   an absolute bound, or live_ratio_max times what live commits take in quiet seconds
+//!   over     rate = 0.7 · rate      at most once a second: the server's window is some seconds long
+//!   under    rate = rate + 5 % of the rate at which it first became too much; far above that: no bound any more
+//!   disk     little free: pause; very little: stop
+//! ```
+//!
+//! The quiet baseline must be measured beside a job that runs for hours, so all workers leave the same two seconds of each
+//! minute free of commits. Their common clock is the tids, which they all have from the server.
+
+use super::settings::Settings;
+use std::time::Duration;
+use zeolite_proto::{Pressure, Tid};
+
+/// Between two adjustments.
+const ADJUST_EVERY: Duration = Duration::from_secs(1);
+const DECREASE: f64 = 0.7;
+const INCREASE: f64 = 0.05;
+/// The bound is given up when it is this many times what was too much.
+const FREE_AT: f64 = 2.0;
+/// Fewer live commits in the window say nothing about a 99th percentile.
+const LIVE_COMMITS_MIN: u64 = 20;
+/// The part of each minute without batch commits: one whole second of the server's lies within.
+const QUIET: Duration = Duration::from_secs(2);
+/// While there is no baseline at all, one is asked for this often.
+const ASK_EVERY: Duration = Duration::from_secs(20);
+
+/// What a worker may do.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Verdict {
+    /// Go on; objects a second at most, and what binds, if something does.
+    Go { rate: Option<f64>, why: Option<String> },
+    /// Wait for the operator to make room.
+    Pause(String),
+    /// Give up.
+    Stop(String),
+}
+
+/// The state of one worker's throttle.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Throttle {
+    rate: Option<f64>,
+    why: Option<String>,
+    /// The rate at which it became too much.
+    ceiling: f64,
+    adjusted: Option<Duration>,
+    quiet_minute: Option<u64>,
+    asked: Option<Duration>,
+}
+
+impl Throttle {
+    /// Decides; `now` counts from anywhere, `achieved` is the worker's own rate lately.
+    pub(crate) fn decide(
+        &mut self,
+        now: Duration,
+        settings: &Settings,
+        pressure: Option<&Pressure>,
+        achieved: f64,
+    ) -> Verdict {
+        if let Some(free) = pressure.and_then(Pressure::free_percent) {
+            if free < settings.disk_stop_percent {
+                let least = settings.disk_stop_percent;
+                return Verdict::Stop(format!("only {free:.1} % of the disk is free, the job stops below {least} %"));
+            }
+            if free < settings.disk_pause_percent {
+                let least = settings.disk_pause_percent;
+                return Verdict::Pause(format!("only {free:.1} % of the disk is free, the job waits for {least} %"));
+            }
+        }
+        if self.adjusted.is_none_or(|last| now >= last + ADJUST_EVERY)
+            && let Some(pressure) = pressure
+        {
+            self.adjusted = Some(now);
+            self.adjust(settings, pressure, achieved);
+        }
+        let bound = (settings.rate_max > 0.0).then_some(settings.rate_max);
+        match (self.rate, bound) {
+            (Some(rate), Some(bound)) if bound < rate => Verdict::Go { rate: Some(bound), why: None },
+            (Some(rate), _) => Verdict::Go { rate: Some(rate), why: self.why.clone() },
+            (None, bound) => Verdict::Go { rate: bound, why: None },
+        }
+    }
+
+    fn adjust(&mut self, settings: &Settings, pressure: &Pressure, achieved: f64) {
+        match over(settings, pressure) {
+            Some(why) => {
+                if self.rate.is_none() {
+                    self.ceiling = achieved;
+                }
+                // What a worker was allowed and did not use is no measure.
+                let now = self.rate.map_or(achieved, |rate| rate.min(achieved.max(rate * DECREASE)));
+                self.rate = Some((now * DECREASE).max(settings.rate_min));
+                self.why = Some(why);
+            }
+            None => {
+                if let Some(rate) = self.rate {
+                    let raised = rate + (self.ceiling * INCREASE).max(settings.rate_min * INCREASE);
+                    self.rate = (raised < self.ceiling.max(settings.rate_min) * FREE_AT).then_some(raised);
+                    if self.rate.is_none() {
+                        self.why = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long to commit nothing now, so that the server can measure its quiet baseline; none: not now.
+    pub(crate) fn quiet(&mut self, now: Duration, newest: Tid, pressure: Option<&Pressure>) -> Option<Duration> {
+        let pressure = pressure.filter(|pressure| pressure.live_commits >= LIVE_COMMITS_MIN)?;
+        let (minute, into) = (newest.0 >> 32, into_minute(newest));
+        if into < QUIET && self.quiet_minute != Some(minute) {
+            self.quiet_minute = Some(minute);
+            return Some(QUIET - into);
+        }
+        if pressure.quiet_p99_us == 0 && self.asked.is_none_or(|asked| now >= asked + ASK_EVERY) {
+            self.asked = Some(now);
+            return Some(QUIET);
+        }
+        None
+    }
+}
+
+/// How far into its minute a tid is.
+fn into_minute(tid: Tid) -> Duration {
+    Duration::from_nanos((u128::from(tid.0 & 0xffff_ffff) * 60_000_000_000 >> 32) as u64)
+}
+
+/// What is over its budget.
+fn over(settings: &Settings, pressure: &Pressure) -> Option<String> {
+    if pressure.queue_live > settings.queue_live_max {
+        return Some(format!("{} live drafts wait, over {}", pressure.queue_live, settings.queue_live_max));
+    }
+    if pressure.live_commits < LIVE_COMMITS_MIN {
+        return None;
+    }
+    let (budget_us, by) = match settings.live_p99_us_max {
+        0 if pressure.quiet_p99_us == 0 => return None,
+        0 => {
+            let budget = pressure.quiet_p99_us as f64 * settings.live_ratio_max;
+            (budget as u64, format!("{} times the quiet {} us", settings.live_ratio_max, pressure.quiet_p99_us))
+        }
+        bound => (bound, "the bound".to_owned()),
+    };
+    let p99 = pressure.live_p99_us;
+    (p99 > budget_us).then(|| format!("live p99 {p99} us is over {budget_us} us, {by}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn felt(live_p99_us: u64) -> Pressure {
+        Pressure { live_p99_us, quiet_p99_us: 1000, live_commits: 500, window_ms: 5000, ..Pressure::default() }
+    }
+
+    fn rate(verdict: Verdict) -> Option<f64> {
+        match verdict {
+            Verdict::Go { rate, .. } => rate,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A site whose p99 grows with the worker's rate: the throttle finds the rate at which the budget just holds.
+    #[test]
+    fn the_rate_settles_below_the_budget() {
+        let (settings, mut throttle) = (Settings::default(), Throttle::default());
+        let mut achieved = 10_000.0_f64;
+        let mut over = 0;
+        for second in 0..600 {
+            let p99 = 1000.0 + achieved / 10.0;
+            let verdict = throttle.decide(Duration::from_secs(second), &settings, Some(&felt(p99 as u64)), achieved);
+            if second > 60 {
+                over += u32::from(p99 > 1500.0);
+                assert!((2500.0..6000.0).contains(&achieved), "second {second}: {achieved}");
+            }
+            achieved = rate(verdict).unwrap_or(10_000.0).min(10_000.0);
+        }
+        assert!(over < 180, "over the budget in {over} of 540 seconds");
+    }
+
+    #[test]
+    fn a_bound_is_named_and_given_up_again() {
+        let (settings, mut throttle) = (Settings::default(), Throttle::default());
+        let mut at =
+            |second, p99, achieved| throttle.decide(Duration::from_secs(second), &settings, Some(&felt(p99)), achieved);
+        assert_eq!(at(0, 1400, 1000.0), Verdict::Go { rate: None, why: None });
+        match at(1, 9000, 1000.0) {
+            Verdict::Go { rate: Some(rate), why: Some(why) } => {
+                assert!((699.0..701.0).contains(&rate) && why.contains("9000 us") && why.contains("1500 us"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let mut freed = None;
+        for second in 2..60 {
+            let verdict = at(second, 1000, 700.0);
+            if rate(verdict).is_none() {
+                freed = Some(second);
+                break;
+            }
+        }
+        assert!((20..40).contains(&freed.expect("free again")), "{freed:?}");
+    }
+
+    #[test]
+    fn one_window_is_not_punished_twice() {
+        let (settings, mut throttle) = (Settings::default(), Throttle::default());
+        let mut at = |ms| throttle.decide(Duration::from_millis(ms), &settings, Some(&felt(9000)), 1000.0);
+        let first = rate(at(0));
+        assert_eq!((rate(at(250)), rate(at(999))), (first, first));
+        assert!(rate(at(1000)) < first);
+        for second in 2..100 {
+            at(second * 1000);
+        }
+        assert_eq!(rate(at(100_000)), Some(settings.rate_min), "never down to nothing");
+    }
+
+    #[test]
+    fn an_absolute_bound_and_the_queue_count_without_a_baseline() {
+        let settings = Settings { live_p99_us_max: 5000, ..Settings::default() };
+        let blind = Pressure { quiet_p99_us: 0, ..felt(6000) };
+        let decide = |settings: &Settings, pressure: &Pressure| {
+            rate(Throttle::default().decide(Duration::ZERO, settings, Some(pressure), 100.0))
+        };
+        assert!(decide(&settings, &blind).is_some());
+        assert_eq!(decide(&Settings::default(), &blind), None, "nothing to compare with");
+        assert!(decide(&Settings::default(), &Pressure { queue_live: 65, ..blind }).is_some());
+        assert_eq!(decide(&settings, &Pressure { live_commits: 3, ..blind }), None, "too few to judge");
+        let settings = Settings { rate_max: 50.0, ..settings };
+        assert_eq!(decide(&settings, &blind), Some(50.0));
+        assert_eq!(decide(&settings, &felt(0)), Some(50.0));
+    }
+
+    #[test]
+    fn little_disk_pauses_and_less_stops() {
+        let at = |free_bytes| {
+            let pressure = Pressure { free_bytes, disk_bytes: 1000, ..felt(0) };
+            Throttle::default().decide(Duration::ZERO, &Settings::default(), Some(&pressure), 0.0)
+        };
+        assert!(matches!(at(151), Verdict::Go { .. }));
+        assert!(matches!(at(149), Verdict::Pause(why) if why.contains("14.9 %")));
+        assert!(matches!(at(51), Verdict::Pause(_)));
+        assert!(matches!(at(49), Verdict::Stop(why) if why.contains("4.9 %")));
+        let unknown = Throttle::default().decide(Duration::ZERO, &Settings::default(), None, 0.0);
+        assert_eq!(unknown, Verdict::Go { rate: None, why: None });
+    }
+
+    #[test]
+    fn the_first_seconds_of_a_minute_are_quiet_once() {
+        let mut throttle = Throttle::default();
+        let tid = |minute: u64, ms: u64| Tid(minute << 32 | (ms << 32) / 60_000);
+        let mut at = |minute, ms| throttle.quiet(Duration::ZERO, tid(minute, ms), Some(&felt(0)));
+        assert_eq!(at(7, 30_000), None);
+        let pause = at(8, 500).expect("quiet");
+        assert!((1499..=1501).contains(&(pause.as_millis() as u64)), "{pause:?}");
+        assert_eq!(at(8, 1900), None, "the same minute");
+        assert!(at(9, 0).is_some());
+        let idle = Pressure { live_commits: 0, ..felt(0) };
+        assert_eq!(throttle.quiet(Duration::ZERO, tid(10, 0), Some(&idle)), None, "nobody to measure");
+        let blind = Pressure { quiet_p99_us: 0, ..felt(0) };
+        assert!(throttle.quiet(Duration::ZERO, tid(10, 30_000), Some(&blind)).is_some(), "no baseline yet");
+        assert_eq!(throttle.quiet(Duration::from_secs(19), tid(10, 31_000), Some(&blind)), None);
+        assert!(throttle.quiet(Duration::from_secs(20), tid(10, 32_000), Some(&blind)).is_some());
+    }
+}

@@ -1,0 +1,48 @@
+//! Owns the trail: what the note of a chunk's commit says in its extension, so that an undo finds the chunk and its groups.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use zeolite_proto::{Note, Oid};
+
+/// Extensions of chunks begin so.
+const MARK: &[u8] = b"zeolite.evolve.1\0";
+
+/// Where a commit of a job came from.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Trail {
+    /// The job's object.
+    pub(crate) job: u64,
+    /// The range.
+    pub(crate) range: u32,
+    /// How many writes each group of steps made, in the order of the commit's writes; the ledger's own come after them.
+    pub(crate) groups: Vec<u32>,
+}
+
+impl Trail {
+    /// The note of the chunk's commit.
+    pub(crate) fn note(&self, name: &str, what: &str) -> Note {
+        let extension = postcard::to_extend(self, MARK.to_vec()).unwrap_or_else(|_| MARK.to_vec());
+        Note { user: "evolve".into(), description: format!("{name}: {what}"), extension: extension.into() }
+    }
+
+    /// The trail in a note; none: the commit is not a chunk of this job.
+    pub(crate) fn of(extension: &Bytes, job: Oid) -> Option<Trail> {
+        let trail: Trail = postcard::from_bytes(extension.strip_prefix(MARK)?).ok()?;
+        (trail.job == job.0).then_some(trail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_leads_back_to_its_job() {
+        let trail = Trail { job: 7, range: 3, groups: vec![1, 1, 300] };
+        let note = trail.note("titles", "301 objects");
+        assert_eq!(Trail::of(&note.extension, Oid(7)), Some(trail));
+        assert_eq!(Trail::of(&note.extension, Oid(8)), None);
+        assert_eq!(Trail::of(&Bytes::from_static(b"other"), Oid(7)), None);
+        assert_eq!(Trail::of(&note.extension.slice(..MARK.len() + 2), Oid(7)), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! Owns work: what one transaction would commit, taken out of it, so that a batch worker can commit many of them as one draft.
+//!
+//! A work keeps the snapshot that its transaction read at as the base of its writes and read checks; works of different
+//! snapshots go into one draft side by side. Not here: putting them together (`evolve`).
+
+use super::own::Staged;
+use super::{Tx, View};
+use crate::connect::{Attached, Db, What};
+use crate::errors::Result;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use zeolite_proto::{Cell, Draft, Note, Priority, ReadCell, ReadRange, Receipt, Tid};
+
+/// The newest snapshot of a client, with the store that it is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) snapshot: Tid,
+    epoch: u64,
+}
+
+/// What one transaction would commit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Work {
+    /// The snapshot that it read at.
+    pub(crate) base: Tid,
+    pub(crate) cells: BTreeMap<Cell, Staged>,
+    pub(crate) stamped: Vec<(Cell, Bytes)>,
+    pub(crate) read_cells: Vec<ReadCell>,
+    pub(crate) read_ranges: Vec<ReadRange>,
+}
+
+impl Place {
+    /// What a transaction begun now would read at.
+    pub(crate) fn newest(db: &Db) -> Place {
+        let (snapshot, epoch) = db.core().position.snapshot();
+        Place { snapshot, epoch }
+    }
+
+    /// Another snapshot of the same store.
+    pub(crate) fn at(self, snapshot: Tid) -> Place {
+        Place { snapshot, ..self }
+    }
+
+    /// A view there.
+    pub(crate) fn view(self, db: &Db) -> View {
+        View::new(db.clone(), self.snapshot, self.epoch)
+    }
+
+    /// A serializable transaction there, of batch priority.
+    pub(crate) fn transaction(self, db: &Db) -> Tx {
+        Tx::new(self.view(db).serializable(), Priority::Batch, Note::default())
+    }
+
+    /// Sends a draft whose bases are of this snapshot or older ones; resent under its key until its outcome is known.
+    pub(crate) async fn send(self, db: &Db, draft: &Draft) -> Result<Receipt> {
+        let view = &self.view(db);
+        let commit = |attached: Arc<Attached>| async move {
+            view.same_store(&attached)?;
+            attached.link.commit(draft).await
+        };
+        db.core().call_at(What::Commit(draft.key), self.snapshot, commit).await
+    }
+}
+
+impl Tx {
+    /// What it would commit. Nothing can be written in it any more.
+    pub(crate) fn into_work(self) -> Work {
+        let base = self.snapshot();
+        let (cells, stamped, _) = self.own.lock().close().into_parts();
+        let (read_cells, read_ranges) = self.reads().map(|reads| reads.checks(base)).unwrap_or_default();
+        Work { base, cells, stamped, read_cells, read_ranges }
+    }
+}
