@@ -26,6 +26,7 @@
 
 mod assembly;
 mod chunk;
+mod dry_run;
 mod eta;
 mod finish;
 mod job;
@@ -44,14 +45,18 @@ mod step;
 mod stepping;
 mod throttle;
 mod trail;
+mod undo;
+mod verify;
 mod worker;
 
+pub use dry_run::{DryRun, DryRunOptions, ErrorKind, Sample, dry_run};
 pub use eta::Eta;
 pub use job::{Certificate, Hold, Job, JobRecord, Phase, ROOT_NAME, Target, find, forget, list};
-pub use ledger::{Bad, Counts, Cursor, Part, RangeRecord};
+pub use ledger::{Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
 pub use plan::{NewJob, Plan, plan};
 pub use progress::{JobWatch, Progress};
 pub use settings::Settings;
 pub use shape::merge_upgrades;
 pub use step::{AnyStep, Step, Stepped, map, typed, upgrade, with};
+pub use verify::{Check, Verified, index_holds};
 pub use worker::{Report, Stop, Worker};

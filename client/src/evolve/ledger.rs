@@ -43,6 +43,8 @@ pub enum Part {
     },
     /// The end of the job: what live writers left behind, the gate, the verification.
     Finish,
+    /// Taking the job's commits back, the newest first.
+    Undo,
 }
 
 /// How far a range is: behind this one everything is still to be done.
@@ -57,6 +59,8 @@ pub enum Cursor {
     Key(Vec<u8>),
     /// So many of the range's listed oids.
     Listed(u64),
+    /// Commits older than this one are still to be taken back.
+    Before(u64),
 }
 
 /// What became of objects.
@@ -185,6 +189,24 @@ impl Bad {
     }
 }
 
+/// A group of steps that could not be taken back: it is left as it is, as a whole.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct NotUndone {
+    /// The commit of the steps.
+    pub tid: u64,
+    /// The cells that they wrote.
+    pub cells: Vec<(u64, Vec<u8>)>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Persistent for NotUndone {
+    const CLASS: &str = "zeolite.evolve.NotUndone";
+}
+
+/// The number of the range in which a job is taken back: behind all others.
+pub(crate) const UNDO_RANGE: u32 = 9999;
+
 /// Oids that a plan names one by one.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ListRecord {
@@ -203,6 +225,11 @@ pub(crate) fn range_cell(job: Oid, number: u32) -> Cell {
 /// The cell of a list.
 pub(crate) fn list_cell(job: Oid, number: u32) -> Cell {
     Cell::entry(job, format!("list/{number:06}"))
+}
+
+/// The cell of a group that could not be taken back.
+pub(crate) fn not_undone_cell(job: Oid, tid: Tid, group: usize) -> Cell {
+    Cell::entry(job, format!("undo/{:016x}/{group:06}", tid.0))
 }
 
 /// The cell of an object in the quarantine. A long key is told by its beginning and its hash, since keys have a limit.
@@ -254,6 +281,16 @@ pub(crate) async fn ranges(view: &View, job: Oid, count: u32) -> Result<Vec<Rang
 /// The quarantine, up to a limit.
 pub(crate) async fn quarantine(view: &View, job: Oid, limit: u64) -> Result<Vec<Bad>> {
     let mut scan = view.scan(job, Range::prefix("bad/").limited(limit));
+    let mut all = Vec::new();
+    while let Some(entry) = scan.next().await? {
+        all.push(decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?);
+    }
+    Ok(all)
+}
+
+/// What could not be taken back, up to a limit.
+pub(crate) async fn not_undone(view: &View, job: Oid, limit: u64) -> Result<Vec<NotUndone>> {
+    let mut scan = view.scan(job, Range::prefix("undo/").limited(limit));
     let mut all = Vec::new();
     while let Some(entry) = scan.next().await? {
         all.push(decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?);

@@ -3,7 +3,7 @@
 //! The snapshot only says what is covered; steps always read the newest state. Objects by class and version come from the
 //! index, exactly counted; lists and reachable objects are written into the ledger oid by oid.
 
-use super::job::{self, Job, JobRecord, Phase, Target};
+use super::job::{self, Job, Target};
 use super::ledger::{self, ListRecord, Part, RangeRecord};
 use super::quantiles::Quantiles;
 use super::settings::Settings;
@@ -119,7 +119,7 @@ impl NewJob {
         NewJob { name: name.into(), plan, gate: false, settings: Settings::default() }
     }
 
-    fn target(&self) -> Option<Target> {
+    pub(crate) fn target(&self) -> Option<Target> {
         match &self.plan {
             Plan::Objects { class, below_version: version @ 1.. } => {
                 Some(Target { class: class.clone(), version: *version, gate: self.gate })
@@ -147,25 +147,8 @@ pub async fn plan(db: &Db, new: NewJob) -> Result<Job> {
     let pin = db.pin().await?;
     let wanted = if new.settings.atomic { 1 } else { new.settings.ranges_wanted() };
     let (mut ranges, lists) = cut(&pin, &new.plan, wanted).await?;
-    let total = ranges.iter().map(|range| range.total).sum();
-    let count = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
+    let record = new.record(pin.snapshot(), &ranges);
     ranges.push(RangeRecord::new(Part::Finish, 0));
-    let record = JobRecord {
-        name: new.name.clone(),
-        target: new.target(),
-        plan: new.plan,
-        settings: new.settings,
-        phase: Phase::Planned,
-        hold: None,
-        reason: String::new(),
-        snapshot: pin.snapshot().0,
-        planned: pin.snapshot().0,
-        started: 0,
-        ended: 0,
-        total,
-        ranges: count,
-        certificate: None,
-    };
     let reference = Ref::new(db.new_oid().await?);
     let write = async |tx: &Tx| {
         job::enlist(tx, &record.name, reference).await?;
@@ -183,9 +166,9 @@ pub async fn plan(db: &Db, new: NewJob) -> Result<Job> {
     Ok(Job::new(db, reference, &record.name))
 }
 
-type Cut = (Vec<RangeRecord>, Vec<ListRecord>);
+pub(crate) type Cut = (Vec<RangeRecord>, Vec<ListRecord>);
 
-async fn cut(pin: &Pin, plan: &Plan, wanted: usize) -> Result<Cut> {
+pub(crate) async fn cut(pin: &Pin, plan: &Plan, wanted: usize) -> Result<Cut> {
     let view = pin.view();
     match plan {
         Plan::Objects { class, below_version } => {

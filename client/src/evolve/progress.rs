@@ -2,7 +2,7 @@
 
 use super::eta::Eta;
 use super::job::{Job, JobRecord, Phase, fresh, now_unix_ms};
-use super::ledger::{self, Bad, Counts, Cursor, Part, RangeRecord};
+use super::ledger::{self, Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
 use crate::errors::{Error, Result};
 use crate::session::Tx;
 use crate::watch::Watch;
@@ -30,6 +30,8 @@ pub struct Progress {
     pub old: Option<u64>,
     /// Names of the workers that hold a range.
     pub workers: Vec<String>,
+    /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left.
+    pub undo: Option<RangeRecord>,
     held: bool,
 }
 
@@ -98,6 +100,8 @@ impl Job {
         let view = fresh(&self.db).await?;
         let job: JobRecord = view.load(self.reference).await?;
         let ranges = ledger::ranges(&view, self.oid(), job.ranges + 1).await?;
+        let undo = ledger::kept::<RangeRecord>(&view, &ledger::range_cell(self.oid(), ledger::UNDO_RANGE)).await?;
+        let undo = undo.map(|kept| kept.record);
         let mut counts = Counts::default();
         let (mut planned_done, mut extra) = (0, 0);
         for range in &ranges {
@@ -133,7 +137,7 @@ impl Job {
         let workers =
             ranges.iter().filter(|range| !range.holder.is_empty()).map(|range| range.holder.clone()).collect();
         let held = job.is_held(now_unix_ms());
-        Ok(Progress { total: done + ahead, done, job, ranges, counts, rate, left, old, workers, held })
+        Ok(Progress { total: done + ahead, done, job, ranges, counts, rate, left, old, workers, undo, held })
     }
 
     /// Tells its progress now, and again whenever the ledger changes.
@@ -145,6 +149,11 @@ impl Job {
     /// The quarantine: on which objects a step has failed, and how.
     pub async fn quarantine(&self, limit: u64) -> Result<Vec<Bad>> {
         ledger::quarantine(&fresh(&self.db).await?, self.oid(), limit).await
+    }
+
+    /// Groups of steps that could not be taken back, and why.
+    pub async fn not_undone(&self, limit: u64) -> Result<Vec<NotUndone>> {
+        ledger::not_undone(&fresh(&self.db).await?, self.oid(), limit).await
     }
 
     /// Goes on: with a job that is paused, or with one that has failed. What is in the quarantine is tried again.

@@ -111,6 +111,7 @@ impl Source {
                 Ok(())
             }
             Part::Lists { first, end } => self.fetch_list(db, first, end).await,
+            Part::Undo => self.nothing(),
         }
     }
 

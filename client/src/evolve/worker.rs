@@ -16,6 +16,7 @@ use super::ledger::{Counts, Kept, RangeRecord, kept, range_cell};
 use super::pace::Pace;
 use super::range_work::{Left, RangeWork};
 use super::step::{AnyStep, Step};
+use super::undo::Undo;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::session::Pin;
@@ -118,6 +119,21 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Takes the job back, once [`Job::begin_undo`] has asked for it, until all is or the worker is stopped. `changed` in the
+    /// report counts groups of steps that were taken back, `bad` those that were left.
+    pub async fn undo(self) -> Result<Report> {
+        let undo = Undo::new(&self.job, self.stop.subscribe());
+        let counts = undo.run((&self.name, nonce(&self.job.db))).await?;
+        Ok(Report { phase: self.job.record().await?.phase, counts })
+    }
+}
+
+/// Tells one holding from any other.
+fn nonce(db: &Db) -> u64 {
+    u64::from_be_bytes(db.new_commit_key().0.last_chunk::<8>().copied().unwrap_or_default())
+}
+
 /// One task of a worker: holds one range at most.
 pub(crate) struct Task {
     pub(crate) db: Db,
@@ -137,10 +153,9 @@ pub(crate) struct Task {
 impl Task {
     fn new(job: &Job, name: String, step: Arc<dyn AnyStep>, stop: watch::Receiver<bool>) -> Task {
         let db = job.db.clone();
-        let key = db.new_commit_key().0;
-        let (low, changes) = (key.last_chunk::<8>().copied().unwrap_or_default(), db.watch([job.oid()]));
+        let changes = db.watch([job.oid()]);
         Task {
-            nonce: u64::from_be_bytes(low),
+            nonce: nonce(&db),
             job: job.clone(),
             name,
             step,

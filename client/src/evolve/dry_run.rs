@@ -1,0 +1,255 @@
+//! Owns the dry run: the step on the plan's objects at a pinned snapshot, without committing anything; what would change, where
+//! it would fail, and how long it would take.
+
+use super::job::{JobRecord, Phase};
+use super::ledger::{Part, RangeRecord};
+use super::plan::{self, NewJob};
+use super::source::{Item, Source};
+use super::step::AnyStep;
+use super::stepping::{Made, Stepping};
+use crate::connect::Db;
+use crate::errors::Result;
+use crate::session::{Pin, Place, Staged};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+use zeolite_proto::{Cell, Oid, Record};
+
+/// Objects that are read at once.
+const BATCH: usize = 500;
+/// Different errors that are told apart.
+const ERRORS_MAX: usize = 50;
+/// How much of an error tells its kind.
+const ERROR_CHARS: usize = 160;
+
+/// How a dry run is made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DryRunOptions {
+    /// Objects to step, at most; 0: all.
+    pub objects_max: u64,
+    /// Samples of each kind to keep.
+    pub samples: usize,
+}
+
+impl Default for DryRunOptions {
+    fn default() -> DryRunOptions {
+        DryRunOptions { objects_max: 0, samples: 5 }
+    }
+}
+
+/// One object before and after.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sample {
+    /// Where.
+    pub cell: Cell,
+    /// Before.
+    pub old: Option<Record>,
+    /// After; none: deleted.
+    pub new: Option<Record>,
+}
+
+/// An error that the step gave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ErrorKind {
+    /// The class of the objects.
+    pub class: String,
+    /// Its text, shortened.
+    pub error: String,
+    /// On how many objects.
+    pub objects: u64,
+    /// The first of them.
+    pub first: Cell,
+}
+
+/// What a dry run has found.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct DryRun {
+    /// Objects in the plan.
+    pub total: u64,
+    /// Objects that were stepped.
+    pub stepped: u64,
+    /// Would be changed.
+    pub changed: u64,
+    /// Would be deleted.
+    pub deleted: u64,
+    /// Would stay as they are.
+    pub kept: u64,
+    /// Need nothing.
+    pub found_done: u64,
+    /// The step fails on them.
+    pub bad: u64,
+    /// Writes to other cells: entries, counters.
+    pub other_writes: u64,
+    /// Bytes that would be written.
+    pub bytes: u64,
+    /// Errors by class and text, the most frequent first.
+    pub errors: Vec<ErrorKind>,
+    /// Objects before and after.
+    pub samples: Vec<Sample>,
+    /// Objects a second, of the steps alone.
+    pub rate: f64,
+    /// How long the whole plan would take one worker on an idle server.
+    pub predicted: Duration,
+}
+
+/// Runs the steps of a plan without committing. Nothing is written, not even the job.
+pub async fn dry_run(db: &Db, new: &NewJob, step: &dyn AnyStep, options: &DryRunOptions) -> Result<DryRun> {
+    db.newest().await?;
+    let pin = db.pin().await?;
+    let (ranges, lists) = plan::cut(&pin, &new.plan, 1).await?;
+    let job = new.record(pin.snapshot(), &ranges);
+    let mut run = Running {
+        db,
+        pin: &pin,
+        job: &job,
+        step,
+        options,
+        found: DryRun { total: job.total, ..DryRun::default() },
+        errors: BTreeMap::new(),
+    };
+    let began = Instant::now();
+    for range in ranges.iter().filter(|range| !matches!(range.part, Part::Lists { .. })) {
+        run.range(range).await?;
+    }
+    for list in &lists {
+        let item = |oid: &u64| Item { cell: Cell::object(Oid(*oid)), after: None, hot: false };
+        let items: Vec<Item> = list.oids.iter().map(item).collect();
+        for batch in items.chunks(BATCH) {
+            run.batch(batch).await?;
+        }
+    }
+    let took = began.elapsed();
+    let (errors, mut found) = (run.errors, run.found);
+    found.errors = errors.into_values().collect();
+    found.errors.sort_by_key(|kind| std::cmp::Reverse(kind.objects));
+    found.rate = found.stepped as f64 / took.as_secs_f64().max(1e-6);
+    found.predicted = predicted(db, &job, &found).await?;
+    Ok(found)
+}
+
+/// The steps, and a commit for each chunk: as large as the target time lets it be.
+async fn predicted(db: &Db, job: &JobRecord, found: &DryRun) -> Result<Duration> {
+    let settings = &job.settings;
+    let in_time = found.rate * settings.chunk_target_ms as f64 / 1000.0;
+    let in_bytes = settings.chunk_bytes_max as f64 * found.stepped as f64 / (found.bytes as f64).max(1.0);
+    let objects = in_time.min(in_bytes).clamp(1.0, f64::from(settings.chunk_objects_max));
+    let stages = db.admin().status().await?.stages;
+    let commit_s = stages.iter().find(|stage| stage.name == "fsync").map_or(0.0, |fsync| fsync.p50_ns as f64 / 1e9);
+    let seconds = found.total as f64 / found.rate.max(1e-6) + found.total as f64 / objects * commit_s;
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+struct Running<'a> {
+    db: &'a Db,
+    pin: &'a Pin,
+    job: &'a JobRecord,
+    step: &'a dyn AnyStep,
+    options: &'a DryRunOptions,
+    found: DryRun,
+    errors: BTreeMap<(String, String), ErrorKind>,
+}
+
+impl Running<'_> {
+    fn is_enough(&self) -> bool {
+        self.options.objects_max > 0 && self.found.stepped >= self.options.objects_max
+    }
+
+    async fn range(&mut self, range: &RangeRecord) -> Result<()> {
+        let mut source = Source::new(Oid::ROOT, range);
+        while !self.is_enough() {
+            let items = source.peek(self.db, self.job, range, BATCH).await?;
+            if items.is_empty() {
+                return Ok(());
+            }
+            source.passed(items.len());
+            self.batch(&items).await?;
+        }
+        Ok(())
+    }
+
+    async fn batch(&mut self, items: &[Item]) -> Result<()> {
+        let place = Place::newest(self.db).at(self.pin.snapshot());
+        let view = self.pin.view();
+        view.prefetch(&items.iter().map(|item| item.cell.clone()).collect::<Vec<_>>()).await?;
+        let stepping = Stepping { db: self.db, job: self.job, step: self.step };
+        for item in items {
+            if self.is_enough() {
+                return Ok(());
+            }
+            let made = stepping.make(item, place, None).await?;
+            let old = view.get(&item.cell).await?;
+            self.count(&item.cell, old, made);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, cell: &Cell, old: Option<Record>, made: Made) {
+        let found = &mut self.found;
+        found.stepped += 1;
+        match made {
+            Made::Work { work, .. } => {
+                let (own, other): (Vec<_>, Vec<_>) = work.cells.iter().partition(|(written, _)| *written == cell);
+                found.other_writes += (other.len() + work.stamped.len()) as u64;
+                let puts = work.cells.values().filter_map(|staged| match staged {
+                    Staged::Put(record) => Some(record.len() as u64),
+                    _ => None,
+                });
+                found.bytes += puts.sum::<u64>();
+                let new = match own.first().map(|(_, staged)| staged) {
+                    None => {
+                        found.kept += 1;
+                        return;
+                    }
+                    Some(Staged::Delete) => {
+                        found.deleted += 1;
+                        (found.deleted, None)
+                    }
+                    Some(Staged::Put(record)) => {
+                        found.changed += 1;
+                        (found.changed, Record::decode(record).ok())
+                    }
+                    Some(Staged::Apply { .. }) => {
+                        found.changed += 1;
+                        return;
+                    }
+                };
+                if new.0 <= self.options.samples as u64 {
+                    found.samples.push(Sample { cell: cell.clone(), old, new: new.1 });
+                }
+            }
+            Made::Bad(bad) => {
+                found.bad += 1;
+                let text: String = bad.error.chars().take(ERROR_CHARS).collect();
+                let key = (bad.class.clone(), text.clone());
+                if self.errors.len() < ERRORS_MAX || self.errors.contains_key(&key) {
+                    let first = cell.clone();
+                    let new = ErrorKind { class: bad.class, error: text, objects: 0, first };
+                    self.errors.entry(key).or_insert(new).objects += 1;
+                }
+            }
+            Made::FoundDone | Made::StillBad | Made::PutOff => found.found_done += 1,
+        }
+    }
+}
+
+impl NewJob {
+    /// The record of the job as it would be planned.
+    pub(crate) fn record(&self, snapshot: zeolite_proto::Tid, ranges: &[RangeRecord]) -> JobRecord {
+        JobRecord {
+            name: self.name.clone(),
+            target: self.target(),
+            plan: self.plan.clone(),
+            settings: self.settings.clone(),
+            phase: Phase::Planned,
+            hold: None,
+            reason: String::new(),
+            snapshot: snapshot.0,
+            planned: snapshot.0,
+            started: 0,
+            ended: 0,
+            total: ranges.iter().map(|range| range.total).sum(),
+            ranges: u32::try_from(ranges.len()).unwrap_or(u32::MAX),
+            certificate: None,
+        }
+    }
+}

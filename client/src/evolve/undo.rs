@@ -1,0 +1,371 @@
+//! Owns taking a whole job back: its commits, the newest first, each as one draft; beside live traffic like the job itself.
+//!
+//! ```text
+//!   which commits    the revisions of the ranges' cells: every chunk wrote one, and its note tells the groups
+//!   what was before  each cell just before the commit, from kept revisions
+//!   one draft        puts that back, with the commit as the base, and moves the undo's own cursor
+//! ```
+//!
+//! The server merges each cell with what live writers made of it since, where its class can; what nobody has touched goes back as
+//! it was. A group of steps with a cell where that is impossible is left as it is, as a whole, and listed; so nothing is ever half
+//! taken back. The undo can be killed, paused and resumed like the job.
+
+use super::job::{Job, JobRecord, Phase, fresh, now_unix_ms};
+use super::lease::{Held, Stale};
+use super::ledger::{
+    Counts, Cursor, Kept, NotUndone, Part, RangeRecord, UNDO_RANGE, encoded, kept, not_undone_cell, range_cell,
+};
+use super::pace::{Before, Pace};
+use super::trail::Trail;
+use super::worker::is_passing;
+use crate::connect::Db;
+use crate::errors::{Error, Result};
+use crate::session::Place;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Tid, Write};
+
+/// Revisions of a range that are asked for at once.
+const HISTORY_PAGE: u32 = 200;
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+impl Job {
+    /// Asks for the whole job to be taken back: [`super::Worker::undo`] does it. The gate opens: the old shape returns.
+    pub async fn begin_undo(&self) -> Result<()> {
+        let record = self.record().await?;
+        if let (Some(target), true) = (&record.target, record.certificate.as_ref().is_some_and(|c| c.gate_tid != 0)) {
+            self.db.admin().open_gate(&target.class).await?;
+        }
+        let transaction = self.db.transaction().fresh().note("evolve", format!("undo {}", self.name()));
+        let work = transaction.run(async |tx| {
+            let mut record = tx.load(self.reference).await?;
+            match record.phase {
+                Phase::Undoing | Phase::Undone => return Ok(()),
+                Phase::Planned | Phase::Done | Phase::Failed | Phase::Cancelled => {}
+                phase => {
+                    let phase = phase.text();
+                    return Err(Error::invalid(format!("evolve {:?} is {phase}; cancel it first", self.name())));
+                }
+            }
+            (record.phase, record.hold) = (Phase::Undoing, None);
+            record.reason.clear();
+            tx.set(self.reference, &record)?;
+            let begin = RangeRecord::new(Part::Undo, 0);
+            tx.put_unchecked(range_cell(self.oid(), UNDO_RANGE), encoded(&begin)?)
+        });
+        work.await
+    }
+}
+
+/// The job's commits, the newest first, a page at a time.
+struct Commits {
+    ranges: Vec<RangeCommits>,
+}
+
+struct RangeCommits {
+    cell: Cell,
+    /// Older ones are asked for next.
+    before: Tid,
+    page: VecDeque<(Tid, Trail)>,
+    more: bool,
+}
+
+impl Commits {
+    fn new(job: &Job, record: &JobRecord, before: Tid) -> Commits {
+        let cell = |number| range_cell(job.oid(), number);
+        let range = |number| RangeCommits { cell: cell(number), before, page: VecDeque::new(), more: true };
+        Commits { ranges: (0..=record.ranges).map(range).collect() }
+    }
+
+    /// The newest one that is left.
+    async fn next(&mut self, job: &Job) -> Result<Option<(Tid, Trail)>> {
+        for range in &mut self.ranges {
+            while range.page.is_empty() && range.more {
+                let (past, more) = job.db.history(&range.cell, range.before, HISTORY_PAGE, false).await?;
+                range.more = more && !past.is_empty();
+                for past in past {
+                    range.before = past.revision.tid;
+                    if let Some(trail) = Trail::of(&past.note.extension, job.oid()).filter(|t| !t.groups.is_empty()) {
+                        range.page.push_back((past.revision.tid, trail));
+                    }
+                }
+            }
+        }
+        let newest = |range: &&mut RangeCommits| range.page.front().map_or(Tid::NONE, |(tid, _)| *tid);
+        Ok(self.ranges.iter_mut().max_by_key(newest).and_then(|range| range.page.pop_front()))
+    }
+}
+
+/// The worker of an undo.
+pub(crate) struct Undo {
+    db: Db,
+    job: Job,
+    stop: watch::Receiver<bool>,
+    pace: Pace,
+}
+
+impl Undo {
+    pub(crate) fn new(job: &Job, stop: watch::Receiver<bool>) -> Undo {
+        Undo { db: job.db.clone(), job: job.clone(), stop, pace: Pace::default() }
+    }
+
+    /// Takes commits back until none is left, or somebody wants something else.
+    pub(crate) async fn run(mut self, who: (&str, u64)) -> Result<Counts> {
+        let (mut stale, mut counts) = (Stale::default(), Counts::default());
+        loop {
+            if *self.stop.borrow() {
+                return Ok(counts);
+            }
+            let claimed = match self.claim(&mut stale, who).await {
+                Ok(None) => return Ok(counts),
+                Ok(Some(claimed)) => claimed,
+                Err(error) if is_passing(&error) => Err(Some(Instant::now() + LOOK_AGAIN)),
+                Err(error) => return Err(error),
+            };
+            let mut held = match claimed {
+                Ok(held) => held,
+                Err(at) => {
+                    self.pause(at.map_or(LOOK_AGAIN, |at| at - Instant::now())).await;
+                    continue;
+                }
+            };
+            let before = held.record.counts;
+            let ended = self.hold(&mut held).await;
+            counts.changed += held.record.counts.changed.saturating_sub(before.changed);
+            counts.bad += held.record.counts.bad.saturating_sub(before.bad);
+            counts.chunks += held.record.counts.chunks.saturating_sub(before.chunks);
+            match ended {
+                Ok(true) => return Ok(counts),
+                Ok(false) => {}
+                Err(error) if is_passing(&error) => self.pause(LOOK_AGAIN).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// None: there is nothing to take back (any more). Otherwise the range, or when to look again.
+    async fn claim(&self, stale: &mut Stale, who: (&str, u64)) -> Result<Option<Result<Held, Option<Instant>>>> {
+        let view = fresh(&self.db).await?;
+        let record = view.load(self.job.reference).await?;
+        if record.phase != Phase::Undoing {
+            return Ok(None);
+        }
+        if record.is_held(now_unix_ms()) {
+            return Ok(Some(Err(None)));
+        }
+        let cell = range_cell(self.job.oid(), UNDO_RANGE);
+        let Some(range) = kept::<RangeRecord>(&view, &cell).await? else { return Ok(None) };
+        let lease = Duration::from_millis(record.settings.lease_ms);
+        if let Err(at) = stale.is_free(UNDO_RANGE, &range.record, lease) {
+            return Ok(Some(Err(Some(at.min(Instant::now() + LOOK_AGAIN)))));
+        }
+        let held = Held::claim(&self.db, self.job.oid(), UNDO_RANGE, range, who).await?;
+        Ok(Some(held.ok_or(None)))
+    }
+
+    /// True: the undo is over, or the worker is to stop.
+    async fn hold(&mut self, held: &mut Held) -> Result<bool> {
+        let start = if let Cursor::Before(tid) = held.record.cursor { Tid(tid) } else { Tid::NONE };
+        let mut commits = Commits::new(&self.job, &self.job.record().await?, start);
+        loop {
+            let job = self.job_now().await?;
+            let lease = Duration::from_millis(job.record.settings.lease_ms);
+            if *self.stop.borrow() || job.record.phase != Phase::Undoing || job.record.is_held(now_unix_ms()) {
+                held.clone().release().await?;
+                return Ok(*self.stop.borrow());
+            }
+            if !self.go_slowly(held, &job.record, lease).await? {
+                return Ok(false);
+            }
+            let began = Instant::now();
+            let Some((tid, trail)) = commits.next(&self.job).await? else {
+                return self.end(held).await;
+            };
+            if !self.take_back(held, &job, tid, &trail).await? {
+                return Ok(false);
+            }
+            self.pace.done(&job.record.settings, began, trail.groups.len());
+        }
+    }
+
+    /// False: the range was lost.
+    async fn go_slowly(&mut self, held: &mut Held, job: &JobRecord, lease: Duration) -> Result<bool> {
+        let (pause, why) = match self.pace.next(&self.db, &job.settings) {
+            Before::Chunk { pause, .. } => (pause, String::new()),
+            // Little room on the disk: taking back writes as well, so it waits in either case.
+            Before::Wait(why) | Before::Fail(why) => {
+                self.db.newest().await?;
+                (LOOK_AGAIN, why)
+            }
+        };
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !*self.stop.borrow() {
+            self.pause((until - Instant::now()).min(lease / 4)).await;
+            if !held.beat(lease, &why).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn job_now(&self) -> Result<Kept<JobRecord>> {
+        let cell = Cell::object(self.job.oid());
+        kept(&self.db.now(), &cell).await?.ok_or(Error::NotFound { cell })
+    }
+
+    async fn pause(&mut self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            _ = self.stop.changed() => {}
+        }
+    }
+
+    /// One commit; false: the range was lost.
+    async fn take_back(&self, held: &mut Held, job: &Kept<JobRecord>, tid: Tid, trail: &Trail) -> Result<bool> {
+        let mut groups = match self.before(tid, trail).await {
+            Ok(groups) => groups,
+            // Packed: what was there before is gone.
+            Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) => {
+                let reason = error.to_string();
+                vec![Group { writes: Vec::new(), refused: Some(reason), cells: Vec::new() }]
+            }
+            Err(error) => return Err(error),
+        };
+        loop {
+            let (draft, next) = self.draft(held, job, tid, &groups)?;
+            let at = Place::newest(&self.db);
+            let newest = at.snapshot.max(held.tid).max(job.tid);
+            let error = match at.at(newest).send(&self.db, &draft).await {
+                Ok(receipt) => {
+                    held.written(next, receipt.tid);
+                    return Ok(true);
+                }
+                Err(error) => error,
+            };
+            let conflict = match &error {
+                Error::Fault(fault) => fault.conflict.as_deref().map(|detail| (detail.cell.clone(), fault.to_string())),
+                Error::OutcomeUnknown { .. } => None,
+                _ => return Err(error),
+            };
+            let Some((cell, reason)) = conflict else {
+                return match error {
+                    // The next holding begins where the cursor says.
+                    Error::OutcomeUnknown { .. } => Ok(false),
+                    // The whole of it is not taken by the server (a gate, a limit): nobody can take it back.
+                    Error::Fault(ref fault) if fault.kind.remedy() == zeolite_proto::Remedy::FixRequest => {
+                        let reason = error.to_string();
+                        groups.iter_mut().for_each(|group| group.refused = Some(reason.clone()));
+                        continue;
+                    }
+                    error => Err(error),
+                };
+            };
+            if cell == held.cell() || cell == Cell::object(self.job.oid()) {
+                return Ok(false);
+            }
+            let hit = groups.iter_mut().find(|group| group.refused.is_none() && group.cells.contains(&cell));
+            match hit {
+                Some(group) => group.refused = Some(reason),
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// The groups of a commit with what was in their cells before it.
+    async fn before(&self, tid: Tid, trail: &Trail) -> Result<Vec<Group>> {
+        let mut writes = Vec::new();
+        for transaction in self.db.admin().log(tid, tid, 1, false).await?.collect().await? {
+            writes.extend(transaction.writes.into_iter().map(|write| write.cell));
+        }
+        let cells: Vec<Cell> = writes.into_iter().take(trail.groups.iter().sum::<u32>() as usize).collect();
+        let before = self.db.at(tid.prev()).get_many(&cells).await?;
+        let mut all = cells.into_iter().zip(before);
+        let group = |count: &u32| {
+            let writes: Vec<Write> = all
+                .by_ref()
+                .take(*count as usize)
+                .map(|(cell, before)| {
+                    let change = before.map_or(Change::Delete, Change::Put);
+                    Write { cell, base: tid, change, stamped: false }
+                })
+                .collect();
+            Group { cells: writes.iter().map(|write| write.cell.clone()).collect(), writes, refused: None }
+        };
+        Ok(trail.groups.iter().map(group).collect())
+    }
+
+    fn draft(&self, held: &Held, job: &Kept<JobRecord>, tid: Tid, groups: &[Group]) -> Result<(Draft, RangeRecord)> {
+        let mut next = held.record.clone();
+        next.beat += 1;
+        next.cursor = Cursor::Before(tid.0);
+        next.counts.chunks += 1;
+        (next.rate, next.waits_for) = (self.pace.rate, self.pace.why.clone());
+        let mut writes = Vec::new();
+        for (number, group) in groups.iter().enumerate() {
+            let Some(reason) = &group.refused else {
+                next.counts.changed += 1;
+                writes.extend(group.writes.iter().cloned());
+                continue;
+            };
+            next.counts.bad += 1;
+            let cells = group.cells.iter().map(|cell| (cell.oid.0, cell.key.to_vec())).collect();
+            let left = NotUndone { tid: tid.0, cells, reason: reason.chars().take(500).collect() };
+            let cell = not_undone_cell(self.job.oid(), tid, number);
+            writes.push(Write { cell, base: held.tid, change: Change::Put(encoded(&left)?), stamped: false });
+        }
+        writes.push(held.write(&next)?);
+        let note = Note {
+            user: "evolve".into(),
+            description: format!("{}: undo of {tid}", self.job.name()),
+            ..Note::default()
+        };
+        let read_cells = vec![ReadCell { cell: Cell::object(self.job.oid()), base: job.tid }];
+        let key = self.db.new_commit_key();
+        Ok((Draft { key, priority: Priority::Batch, read_cells, read_ranges: Vec::new(), writes, note }, next))
+    }
+
+    async fn end(&self, held: &mut Held) -> Result<bool> {
+        let finish = |next: &mut RangeRecord| {
+            (next.finished, next.holder, next.rate) = (true, String::new(), 0.0);
+            next.waits_for.clear();
+        };
+        if !held.put(finish).await? {
+            return Ok(false);
+        }
+        let left = held.record.counts.bad;
+        let newest = self.db.newest().await?.0;
+        let over = |record: &mut JobRecord| {
+            if record.phase == Phase::Undoing {
+                (record.phase, record.ended, record.certificate) = (Phase::Undone, newest, None);
+                if left > 0 {
+                    record.reason = format!("{left} groups of steps could not be taken back");
+                }
+            }
+            Ok(())
+        };
+        self.job.change(over).await?;
+        Ok(true)
+    }
+}
+
+/// Steps that are taken back together or not at all.
+struct Group {
+    cells: Vec<Cell>,
+    writes: Vec<Write>,
+    refused: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_undo_has_a_range_of_its_own() {
+        let job = zeolite_proto::Oid(5);
+        assert!(range_cell(job, 4001) < range_cell(job, UNDO_RANGE));
+        assert_ne!(not_undone_cell(job, Tid(7), 1), not_undone_cell(job, Tid(7), 2));
+        assert!(range_cell(job, UNDO_RANGE).key.starts_with(b"range/"));
+    }
+}
