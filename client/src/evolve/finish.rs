@@ -39,35 +39,47 @@ impl Finished<'_> {
     /// After a pass over what was left behind (the first one is empty: nothing has been listed yet).
     pub(crate) async fn pass(&self, held: &mut Held, job: &JobRecord) -> Result<Pass> {
         let ranges = ledger::ranges(&fresh(self.db).await?, self.job.oid(), job.ranges + 1).await?;
-        let bad: u64 = ranges.iter().map(|range| range.counts.bad_now()).sum();
-        if let Some(target) = &job.target {
+        let bad = ledger::counts(&ranges).bad_now();
+        // Old code may write again at any moment: after a pass that has found something the gate is tried at once.
+        let mut gate_tid = self.try_the_gate(held, job).await?;
+        if let Some(target) = job.target.as_ref().filter(|_| gate_tid == 0) {
             let left = self.old(&target.class, target.version).await?;
             if left > 0 && (bad == 0 || left > bad || held.record.pass == 0) {
                 if held.record.pass == 0 {
                     self.enter(Phase::CatchingUp).await?;
-                } else {
+                } else if held.record.cursor == Cursor::Start {
                     tokio::time::sleep(BREATH).await;
                 }
-                return self.again(held).await;
+                return Ok(again(held));
             }
         }
         if bad > 0 {
             return self.fail(held, &format!("{bad} objects are in the quarantine")).await;
         }
         self.enter(Phase::Verifying).await?;
-        let mut gate_tid = 0;
-        if let Some(target) = job.target.as_ref().filter(|target| target.gate) {
-            match self.db.admin().close_gate(&target.class, target.version, &job.name).await? {
-                GateAnswer::Closed(tid) => gate_tid = tid.0,
-                GateAnswer::Left(_) => {
-                    self.enter(Phase::CatchingUp).await?;
-                    return self.again(held).await;
-                }
+        if gate_tid == 0 && job.target.as_ref().is_some_and(|target| target.gate) {
+            gate_tid = self.close_the_gate(job).await?;
+            if gate_tid == 0 {
+                return Ok(again(held));
             }
         }
         match self.certificate(job, gate_tid).await? {
             Some(certificate) => self.done(held, certificate).await,
-            None => self.again(held).await,
+            None => Ok(again(held)),
+        }
+    }
+
+    /// The commit that closed the gate; 0: not now.
+    async fn try_the_gate(&self, held: &Held, job: &JobRecord) -> Result<u64> {
+        let found_something = held.record.pass > 0 && held.record.cursor != Cursor::Start;
+        if found_something { self.close_the_gate(job).await } else { Ok(0) }
+    }
+
+    async fn close_the_gate(&self, job: &JobRecord) -> Result<u64> {
+        let Some(target) = job.target.as_ref().filter(|target| target.gate) else { return Ok(0) };
+        match self.db.admin().close_gate(&target.class, target.version, &job.name).await? {
+            GateAnswer::Closed(tid) => Ok(tid.0),
+            GateAnswer::Left(_) => Ok(0),
         }
     }
 
@@ -75,11 +87,6 @@ impl Finished<'_> {
     async fn old(&self, class: &str, version: u32) -> Result<u64> {
         let kinds = self.db.admin().kinds().await?;
         Ok(kinds.iter().filter(|kind| kind.class == class && kind.version < version).map(|kind| kind.objects).sum())
-    }
-
-    async fn again(&self, held: &mut Held) -> Result<Pass> {
-        let anew = held.put(|next| (next.cursor, next.pass) = (Cursor::Start, next.pass + 1)).await?;
-        Ok(if anew { Pass::Again } else { Pass::Lost })
     }
 
     async fn enter(&self, phase: Phase) -> Result<()> {
@@ -108,7 +115,7 @@ impl Finished<'_> {
             objects = kinds.iter().filter(|kind| kind.class == target.class).map(|kind| kind.objects).sum();
         }
         let ranges = ledger::ranges(&view, self.job.oid(), job.ranges + 1).await?;
-        let counts = ranges.iter().fold(ledger::Counts::default(), |sum, range| sum.plus(range.counts));
+        let counts = ledger::counts(&ranges);
         Ok(Some(Certificate {
             tid: tid.0,
             gate_tid,
@@ -152,6 +159,12 @@ impl Finished<'_> {
         tracing::debug!(job = self.job.name(), ok = given_back.is_ok(), "the job is over");
         fresh(self.db).await.map(|_| Pass::Over)
     }
+}
+
+/// Begins another pass. It is written down with its first chunk; another worker would begin a pass as well.
+fn again(held: &mut Held) -> Pass {
+    (held.record.cursor, held.record.pass) = (Cursor::Start, held.record.pass + 1);
+    Pass::Again
 }
 
 /// The time between two commits.

@@ -91,7 +91,8 @@ impl Held {
                 return Ok(true);
             }
             let late = self.tid != before && self.record.nonce == nonce && nonce == next.nonce;
-            if !late && !(unknown && self.tid == before) {
+            let lost_on_its_way = unknown && self.tid == before;
+            if !(late || lost_on_its_way) {
                 return Ok(false);
             }
         }

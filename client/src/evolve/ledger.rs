@@ -278,6 +278,11 @@ pub(crate) async fn ranges(view: &View, job: Oid, count: u32) -> Result<Vec<Rang
     Ok(all)
 }
 
+/// What became of the objects of all ranges. An object that failed in one range may be healed in another.
+pub(crate) fn counts(ranges: &[RangeRecord]) -> Counts {
+    ranges.iter().fold(Counts::default(), |sum, range| sum.plus(range.counts))
+}
+
 /// The quarantine, up to a limit.
 pub(crate) async fn quarantine(view: &View, job: Oid, limit: u64) -> Result<Vec<Bad>> {
     let mut scan = view.scan(job, Range::prefix("bad/").limited(limit));

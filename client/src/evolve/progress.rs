@@ -102,14 +102,14 @@ impl Job {
         let ranges = ledger::ranges(&view, self.oid(), job.ranges + 1).await?;
         let undo = ledger::kept::<RangeRecord>(&view, &ledger::range_cell(self.oid(), ledger::UNDO_RANGE)).await?;
         let undo = undo.map(|kept| kept.record);
-        let mut counts = Counts::default();
+        let counts = ledger::counts(&ranges);
         let (mut planned_done, mut extra) = (0, 0);
         for range in &ranges {
-            counts = counts.plus(range.counts);
             if range.part == Part::Finish {
                 extra += range.counts.done;
             } else {
-                planned_done += range.counts.done;
+                // What live writers had brought to the new shape by then was not even listed.
+                planned_done += if range.finished { range.counts.done.max(range.total) } else { range.counts.done };
             }
         }
         let old = match &job.target {

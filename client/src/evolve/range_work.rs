@@ -196,7 +196,7 @@ impl<'t> RangeWork<'t> {
 
     async fn limit_the_quarantine(&self, job: &JobRecord) -> Result<()> {
         let ranges = ledger::ranges(&self.task.db.now(), self.task.job.oid(), job.ranges + 1).await?;
-        let bad: u64 = ranges.iter().map(|range| range.counts.bad_now()).sum();
+        let bad = ledger::counts(&ranges).bad_now();
         if bad > job.settings.bad_max {
             let limit = job.settings.bad_max;
             self.task.fail(&format!("{bad} objects are in the quarantine, over the limit {limit}")).await?;

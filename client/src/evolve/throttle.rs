@@ -124,7 +124,7 @@ impl Throttle {
 
 /// How far into its minute a tid is.
 fn into_minute(tid: Tid) -> Duration {
-    Duration::from_nanos((u128::from(tid.0 & 0xffff_ffff) * 60_000_000_000 >> 32) as u64)
+    Duration::from_nanos(((u128::from(tid.0 & 0xffff_ffff) * 60_000_000_000) >> 32) as u64)
 }
 
 /// What is over its budget.
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn the_first_seconds_of_a_minute_are_quiet_once() {
         let mut throttle = Throttle::default();
-        let tid = |minute: u64, ms: u64| Tid(minute << 32 | (ms << 32) / 60_000);
+        let tid = |minute: u64, ms: u64| Tid((minute << 32) | ((ms << 32) / 60_000));
         let mut at = |minute, ms| throttle.quiet(Duration::ZERO, tid(minute, ms), Some(&felt(0)));
         assert_eq!(at(7, 30_000), None);
         let pause = at(8, 500).expect("quiet");

@@ -30,6 +30,8 @@ use zeolite_proto::{Cell, FaultKind, Remedy};
 
 /// How long an idle worker sleeps at most, should the feed be away.
 const IDLE: Duration = Duration::from_secs(10);
+/// Between two looks at what the pin costs.
+const LOOK_AT_PIN: Duration = Duration::from_secs(2);
 /// After the server could not be reached, or did not take writes.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -148,6 +150,8 @@ pub(crate) struct Task {
     pin: Option<Pin>,
     changes: Watch,
     pub(crate) counts: Counts,
+    /// When the cost of the pin was looked at.
+    looked: Instant,
 }
 
 impl Task {
@@ -165,6 +169,7 @@ impl Task {
             pin: None,
             changes,
             counts: Counts::default(),
+            looked: Instant::now(),
             db,
         }
     }
@@ -306,7 +311,7 @@ impl Task {
     pub(crate) async fn pin(&mut self, job: &JobRecord) -> Result<()> {
         let snapshot = Job::snapshot_of(job);
         if self.pin.as_ref().is_some_and(|pin| pin.snapshot() == snapshot && !pin.is_lost()) {
-            return Ok(());
+            return if self.costs_too_much(job).await? { self.pin_anew(job.snapshot).await } else { Ok(()) };
         }
         self.pin = None;
         match self.db.pin_at(snapshot).await {
@@ -315,6 +320,17 @@ impl Task {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Whether the job's own pin is the oldest, and keeps more from pack than it may.
+    async fn costs_too_much(&mut self, job: &JobRecord) -> Result<bool> {
+        let most = job.settings.pin_bytes_max;
+        if most == 0 || self.looked.elapsed() < LOOK_AT_PIN {
+            return Ok(false);
+        }
+        self.looked = Instant::now();
+        let status = self.db.admin().status().await?;
+        Ok(status.pinned_bytes > most && status.oldest_pin.0 == job.snapshot)
     }
 
     /// The job goes on from the newest snapshot instead of this one.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use zeolite_client::evolve::{self, Job, Phase, Step, Stepped, Worker};
-use zeolite_client::{Cell, Error, Persistent, Record, Ref, Tx};
+use zeolite_client::evolve::{self, Job, NewJob, Phase, Step, Stepped, Worker};
+use zeolite_client::{Cell, Error, FaultKind, Persistent, Record, Ref, Tx};
 
 /// An upgrade that goes as far as a test lets it.
 #[derive(Clone)]
@@ -173,6 +173,70 @@ async fn too_many_failures_end_the_job() {
     assert!(progress.job.reason.contains("over the limit 5") && progress.counts.bad < 100, "{progress:?}");
 }
 
+/// The gate closes in the end, is told to old code, and opens for an undo.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gate_closes_behind_the_last_old_page() {
+    let site = Site::with_pages(300).await;
+    let db = site.worker_db().await;
+    let planned = evolve::plan(&db, NewJob { gate: true, ..job("pages") }).await.expect("plans");
+    let old_code = site.world.db().await;
+    let write_old = async |page: Ref<Page>| {
+        let old: Ref<OldPage> = Ref::new(page.oid());
+        old_code.run(async |tx| tx.set(old, &OldPage { text: "old".into(), edits: 0 })).await
+    };
+    let running = tokio::spawn(Worker::new(&planned).run(Upgrade { counter: site.counter }));
+    let mut refused = None;
+    // Whenever old code's last page was caught up, it writes another one: until the gate was faster.
+    for page in site.pages.iter().cycle() {
+        let mut changes = old_code.watch([page.oid()]);
+        if let Err(error) = write_old(*page).await {
+            refused = Some(error);
+            break;
+        }
+        let version = async || old_code.now().get(&page.cell()).await.expect("reads").expect("is there").version;
+        while version().await == 1 {
+            within(changes.next()).await;
+        }
+    }
+    let report = within(running).await.expect("no panic").expect("runs");
+    assert_eq!(report.phase, Phase::Done);
+    let refused = refused.expect("refused in the end");
+    assert_eq!(refused.kind(), Some(FaultKind::Gated), "{refused}");
+    assert!(refused.to_string().contains("pages"), "names the job: {refused}");
+    let certificate = planned.ensure_done().await.expect("done");
+    let gates = db.admin().gates().await.expect("answers");
+    assert_eq!((gates.len(), gates[0].min_version, gates[0].tid.0), (1, 2, certificate.gate_tid));
+    assert_eq!((certificate.objects, planned.verify(&[]).await.expect("looks").problems_total), (300, 0));
+    planned.begin_undo().await.expect("begins");
+    assert!(db.admin().gates().await.expect("answers").is_empty());
+    let report = within(Worker::new(&planned).undo()).await.expect("undoes");
+    assert_eq!(report.phase, Phase::Undone);
+    write_old(site.pages[0]).await.expect("old code may write again");
+}
+
+/// A job takes a newer snapshot when the old one keeps too much from pack, and goes on where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_costs_too_much_is_renewed() {
+    let site = Site::with_pages(300).await;
+    let db = site.worker_db().await;
+    let mut new = job("pages");
+    new.settings.pin_bytes_max = 1;
+    let planned = evolve::plan(&db, new).await.expect("plans");
+    let first = planned.record().await.expect("reads").snapshot;
+    let step = Gated::new(0);
+    let running = tokio::spawn(Worker::new(&planned).run(step.clone()));
+    // A page at a time, until the worker has looked.
+    let mut watch = planned.watch();
+    while planned.record().await.expect("reads").snapshot == first {
+        step.steps.add_permits(1);
+        within(watch.next(Duration::from_millis(50))).await.expect("tells");
+    }
+    step.steps.add_permits(1000);
+    let report = within(running).await.expect("no panic").expect("runs");
+    assert_eq!((report.phase, report.counts.changed), (Phase::Done, 300));
+    site.check().await;
+}
+
 /// Old code goes on writing the old shape while the job runs: it is caught up until nothing is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_writers_are_caught_up() {
@@ -181,14 +245,12 @@ async fn old_writers_are_caught_up() {
     let old_code = site.world.db().await;
     let running = tokio::spawn(Worker::new(&planned).run(Upgrade { counter: site.counter }));
     until(&planned, |progress| progress.done >= 300).await;
-    let mut rewritten = 0;
-    for page in site.pages.iter().take(50) {
+    for (rewritten, page) in site.pages.iter().take(50).enumerate() {
         let old: Ref<OldPage> = Ref::new(page.oid());
         // New objects in the old shape as well.
         let text = format!("made by old code {rewritten}");
         old_code.run(async |tx| tx.set(old, &OldPage { text: text.clone(), edits: 0 })).await.expect("writes");
         old_code.run(async |tx| tx.create(&OldPage { text: text.clone(), edits: 0 }).await).await.expect("writes");
-        rewritten += 1;
     }
     let report = within(running).await.expect("no panic").expect("runs");
     if report.phase == Phase::Done {

@@ -24,13 +24,22 @@ async fn what_a_dropped_worker_left_is_taken_over_and_nothing_is_done_twice() {
         let own = evolve::find(&site.worker_db().await, "pages").await.expect("is there");
         let worker = Worker::new(&own).named(format!("worker {part}")).tasks(2);
         let running = tokio::spawn(worker.run(Upgrade { counter: site.counter }));
-        within(until_done(&planned, part * 400)).await;
+        within(until_done(&planned, part * 300)).await;
         running.abort();
     }
+    // And one that hangs in the middle of a chunk.
+    let own = evolve::find(&site.worker_db().await, "pages").await.expect("is there");
+    let hanging = evolve::with("hangs", |_, _, _| Box::pin(std::future::pending()));
+    let running = tokio::spawn(Worker::new(&own).named("hangs").run(hanging));
+    let mut watch = planned.watch();
+    while !planned.show().await.expect("shows").workers.contains(&"hangs".to_owned()) {
+        within(watch.next(std::time::Duration::ZERO)).await.expect("tells");
+    }
+    running.abort();
     let holders = planned.show().await.expect("shows").workers;
     let report = within(Worker::new(&planned).run(Upgrade { counter: site.counter })).await.expect("runs");
     assert_eq!(report.phase, Phase::Done);
-    assert!(!holders.is_empty(), "somebody was dropped while it held a range");
+    assert!(holders.contains(&"hangs".to_owned()), "{holders:?}");
     assert!(report.counts.changed < 2000, "{:?}", report.counts);
     assert_eq!((site.stepped().await, site.check().await), (2000, 0));
 }
