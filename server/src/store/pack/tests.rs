@@ -374,7 +374,8 @@ fn cut_at_every_write_nothing_that_is_kept_is_lost_and_pack_can_be_run_again() {
             world.disk.stop_at(stop);
             let cell = RefCell::new(world);
             let failed = pack_beside(&cell, to, &mut between);
-            assert!(failed.is_err(), "{context}");
+            // The last two calls remove the last old file: one that stays is the next opening's.
+            assert!(failed.is_err() || stop + 2 >= until, "{context}");
             let World { disk, mut model, unsure, .. } = cell.into_inner();
             let after = disk.crash(stop);
             let two = |disk: &SimDisk| {
