@@ -196,7 +196,7 @@ impl Client {
 }
 
 /// Edits a synset: another last remark in the gloss, another alias among the lemmas, and all that follows from it.
-fn edit(
+pub(super) fn edit(
     tx: &Tx,
     dictionary: &Dictionary,
     synset: Ref<Synset>,
