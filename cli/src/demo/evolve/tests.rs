@@ -21,7 +21,8 @@ async fn loaded(db: &Db) -> Result<(Dictionary, Ledger)> {
 
 /// New code edits the first synset, which also brings it to the new version; old code edits the second.
 async fn live_clients_edit(db: &Db, dictionary: &Dictionary, synsets: &[Ref<Synset>]) -> Result<()> {
-    let tx = db.begin().await?;
+    // The load was another client's.
+    let tx = db.transaction().fresh().begin().await?;
     let first = tx.load(synsets[0]).await?;
     live::edit(&tx, dictionary, synsets[0], VERSION_OLD, &first, "fresh")?;
     let Synset { pos, offset, lemmas, relations, edits, .. } = tx.load(synsets[1]).await?;
