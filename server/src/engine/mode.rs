@@ -45,7 +45,14 @@ pub(crate) struct Modes {
 
 struct Parts {
     operator: Mode,
-    automatic: Option<String>,
+    automatic: Option<(Cause, String)>,
+}
+
+/// Why the server makes itself read-only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Poisoned,
+    LowDisk,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -74,7 +81,7 @@ impl Modes {
         change(&mut parts);
         let next = match &parts.automatic {
             None => parts.operator.clone(),
-            Some(why) => Mode {
+            Some((_, why)) => Mode {
                 kind: ModeKind::ReadOnly,
                 banner: parts.operator.banner.clone(),
                 until_unix_ms: None,
@@ -135,26 +142,34 @@ impl Engine {
     /// What the keeper looks after: the mode's end, and reasons of the server's own.
     pub(super) fn keep_mode(self: &Arc<Self>, room: DiskRoom) {
         let now = self.unix_ms();
-        let automatic = match (self.poisoned.get(), room) {
-            (Some(reason), _) => Some(format!("nothing can be written since a write failed: {reason}")),
-            (None, DiskRoom::Low { free_bytes }) if free_bytes < 10 << 20 => {
-                Some(format!("only {} KiB of the disk are free", free_bytes >> 10))
-            }
-            (None, DiskRoom::Low { free_bytes }) => Some(format!("only {} MiB of the disk are free", free_bytes >> 20)),
+        let cause = match (self.poisoned.get(), room) {
+            (Some(_), _) => Some(Cause::Poisoned),
+            (None, DiskRoom::Low { .. }) => Some(Cause::LowDisk),
             (None, DiskRoom::Enough) => None,
         };
         let over = |parts: &Parts| parts.operator.until_unix_ms.is_some_and(|until| until <= now);
         let (is_over, is_new) = {
             let parts = self.modes.parts.lock();
-            (over(&parts), parts.automatic.is_some() != automatic.is_some())
+            (over(&parts), parts.automatic.as_ref().map(|(cause, _)| *cause) != cause)
         };
         if is_over || is_new {
             self.modes.change(now, |parts| {
-                parts.automatic = automatic;
+                parts.automatic = cause.map(|cause| (cause, self.reason(room)));
                 if over(parts) {
                     parts.operator = Mode { since_unix_ms: now, ..Mode::default() };
                 }
             });
+        }
+    }
+
+    fn reason(&self, room: DiskRoom) -> String {
+        match (self.poisoned.get(), room) {
+            (Some(reason), _) => format!("nothing can be written since a write failed: {reason}"),
+            (None, DiskRoom::Low { free_bytes }) if free_bytes < 10 << 20 => {
+                format!("only {} KiB of the disk are free", free_bytes >> 10)
+            }
+            (None, DiskRoom::Low { free_bytes }) => format!("only {} MiB of the disk are free", free_bytes >> 20),
+            (None, DiskRoom::Enough) => String::new(),
         }
     }
 
