@@ -1,5 +1,6 @@
 //! Owns the measurements of reading: loads one at a time and in lists, scans. The server is warm, the client's cache is not used.
 
+use super::commits::round_trips;
 use super::report::{Aim, Report, Row};
 use super::{Setting, fill};
 use crate::bench::latency::Latency;
@@ -23,9 +24,12 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     drop(doing);
 
     let doing = setting.doing("reads");
+    let round_trip = round_trips(&db, setting.time / 2).await?;
     let single = one_by_one(&db, &oids, setting).await?;
     report.add(
-        Row::new(setting.name("load of 1 KiB, one at a time, p50"), single.p50_us(), "µs").aim(Aim::AtMost(100.0)),
+        Row::new(setting.name("load of 1 KiB, one at a time, p50"), single.p50_us(), "µs")
+            .against("round trip", round_trip.p50_us())
+            .aim(Aim::AtMost(100.0)),
     );
     report.add(Row::new(setting.name("load of 1 KiB, one at a time, p99"), single.p99_us(), "µs"));
     let rate = in_lists(&db, &oids, setting).await?;

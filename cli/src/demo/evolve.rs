@@ -84,51 +84,35 @@ impl Worker<'_> {
     /// Commits one chunk, however often live clients come between.
     async fn chunk(&mut self, oids: &[Oid], last: bool) -> Result<()> {
         let begun = Instant::now();
+        let cells: Vec<Cell> = oids.iter().map(|oid| Cell::object(*oid)).collect();
         let mut steps: HashMap<Oid, Step> = HashMap::new();
         loop {
-            let attempt = self.attempt(oids, last, &mut steps).await?;
-            if self.commit(oids, attempt).await? {
-                self.size = chunk::next(self.size, begun.elapsed());
-                return Ok(());
+            let transaction = self.db.transaction().serializable().batch().note("worker", "synsets to version 2");
+            // What came between is only seen by who has heard of it: after a refusal the server is asked.
+            let transaction = if steps.is_empty() { transaction } else { transaction.fresh() };
+            let tx = transaction.begin().await?;
+            let found_new = self.step(&tx, &cells, &mut steps).await?;
+            let mut next = self.ledger.clone();
+            next.migrated_to = oids.last().map_or(next.migrated_to, |oid| oid.0);
+            next.chunks += 1;
+            next.migrated = last;
+            // Read, so that it is checked: two workers by mistake must not both go on.
+            let stored = tx.load(self.dictionary.ledger).await?;
+            ensure!(stored == *self.ledger, "another worker is at the same migration; let it finish");
+            tx.set(self.dictionary.ledger, &next)?;
+            match tx.commit().await {
+                Ok(_) => {
+                    *self.ledger = next;
+                    self.worked.objects += oids.len() as u64;
+                    self.worked.chunks += 1;
+                    self.worked.found_new += found_new;
+                    self.worked.last_size = oids.len();
+                    self.size = chunk::next(self.size, begun.elapsed());
+                    return Ok(());
+                }
+                Err(error) if error.remedy() == Remedy::Retry => self.worked.refused += 1,
+                Err(error) => return Err(error.into()),
             }
-        }
-    }
-
-    /// Reads and steps a chunk, up to the moment before its commit.
-    async fn attempt(&mut self, oids: &[Oid], last: bool, steps: &mut HashMap<Oid, Step>) -> Result<Attempt> {
-        let cells: Vec<Cell> = oids.iter().map(|oid| Cell::object(*oid)).collect();
-        let transaction = self.db.transaction().serializable().batch().note("worker", "synsets to version 2");
-        // What came between is only seen by who has heard of it: after a refusal the server is asked.
-        let transaction = if steps.is_empty() { transaction } else { transaction.fresh() };
-        let tx = transaction.begin().await?;
-        let found_new = self.step(&tx, &cells, steps).await?;
-        let mut next = self.ledger.clone();
-        next.migrated_to = oids.last().map_or(next.migrated_to, |oid| oid.0);
-        next.chunks += 1;
-        next.migrated = last;
-        // Read, so that it is checked: two workers by mistake must not both go on.
-        let stored = tx.load(self.dictionary.ledger).await?;
-        ensure!(stored == *self.ledger, "another worker is at the same migration; let it finish");
-        tx.set(self.dictionary.ledger, &next)?;
-        Ok(Attempt { tx, next, found_new })
-    }
-
-    /// False: a live client was faster.
-    async fn commit(&mut self, oids: &[Oid], attempt: Attempt) -> Result<bool> {
-        match attempt.tx.commit().await {
-            Ok(_) => {
-                *self.ledger = attempt.next;
-                self.worked.objects += oids.len() as u64;
-                self.worked.chunks += 1;
-                self.worked.found_new += attempt.found_new;
-                self.worked.last_size = oids.len();
-                Ok(true)
-            }
-            Err(error) if error.remedy() == Remedy::Retry => {
-                self.worked.refused += 1;
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -164,14 +148,6 @@ impl Worker<'_> {
     }
 }
 
-/// A chunk that was read and stepped, and the ledger as it will be.
-struct Attempt {
-    tx: Tx,
-    next: Ledger,
-    /// Objects that needed nothing any more.
-    found_new: u64,
-}
-
 /// What the migration makes of one revision of a synset.
 struct Step {
     on: Tid,
@@ -190,6 +166,3 @@ impl Step {
         Ok(Step { on, made })
     }
 }
-
-#[cfg(test)]
-mod tests;

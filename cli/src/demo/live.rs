@@ -196,7 +196,7 @@ impl Client {
 }
 
 /// Edits a synset: another last remark in the gloss, another alias among the lemmas, and all that follows from it.
-pub(super) fn edit(
+fn edit(
     tx: &Tx,
     dictionary: &Dictionary,
     synset: Ref<Synset>,
