@@ -10,7 +10,7 @@
 //! The live writer always wins, and the rest of the chunk never pays for it. Steps on which live writes always come between are
 //! left for later.
 
-use super::assembly::{Assembly, assemble};
+use super::assembly::{Assembly, Slot, assemble};
 use super::job::{JobRecord, fresh};
 use super::lease::Held;
 use super::ledger::{Bad, Part, RangeRecord, bad_cell, encoded};
@@ -21,8 +21,10 @@ use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::registry::decode_record;
 use crate::session::{Place, Staged, fold};
+use rustc_hash::FxHashSet;
 use std::time::Duration;
 use tokio::time::Instant;
+use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCell, Remedy, Tid, Write};
 
 /// How long to wait for a commit that was in the way to become visible, before the server is asked.
@@ -43,6 +45,8 @@ pub(crate) enum End {
     JobChanged,
     /// The server does not take such a chunk: make it smaller, or say it to the one object that is left.
     Refused(Fault),
+    /// The whole plan was to be one commit, and cannot be.
+    NotAtomic(String),
 }
 
 /// What a chunk is made with.
@@ -55,6 +59,9 @@ pub(crate) struct Chunk<'a> {
     pub(crate) rate: f64,
     /// Nothing is left in the range after these items.
     pub(crate) is_last: bool,
+    /// The items are the whole plan, and are one commit. Then a cell of one of these classes is not checked as read if it is
+    /// written as well: the server merges what live writers make of it meanwhile, and somebody always does.
+    pub(crate) atomic: Option<&'a FxHashSet<String>>,
 }
 
 enum Resolved {
@@ -85,7 +92,15 @@ impl<'a> Chunk<'a> {
         };
         let mut unfounded = 0;
         loop {
+            if let Some(why) = self.not_atomic(&tries) {
+                return Ok(End::NotAtomic(why));
+            }
             let (draft, next, taken) = self.draft(held, &tries, offered, place).await?;
+            if self.atomic.is_some() && taken < offered {
+                let cell = &tries[taken].item.cell;
+                let why = format!("the step of {cell} must see what another step writes; plan it without `atomic`");
+                return Ok(End::NotAtomic(why));
+            }
             let error = match place.at(place.snapshot.max(held.tid).max(self.job_tid)).send(self.db(), &draft).await {
                 Ok(receipt) => {
                     held.written(next, receipt.tid);
@@ -110,6 +125,15 @@ impl<'a> Chunk<'a> {
         }
     }
 
+    /// All or nothing: a step that fails is enough.
+    fn not_atomic(&self, tries: &[Try]) -> Option<String> {
+        self.atomic?;
+        tries.iter().find_map(|made| match &made.made {
+            Made::Bad(bad) => Some(format!("the step of {} fails: {}", made.item.cell, bad.error)),
+            _ => None,
+        })
+    }
+
     /// How many items there were, and those that were stepped; none: the range was lost meanwhile.
     async fn step_all(&self, held: &mut Held, items: Vec<Item>, place: Place) -> Result<Option<(usize, Vec<Try>)>> {
         let settings = &self.record().settings;
@@ -131,6 +155,12 @@ impl<'a> Chunk<'a> {
             let made = Try { item, made, base: place.snapshot, again: 0, was_bad: bad.is_some() };
             bytes += made.bytes();
             tries.push(made);
+            if !held.beat(lease, self.waits_for).await? {
+                return Ok(None);
+            }
+            if self.atomic.is_some() {
+                continue;
+            }
             if bytes >= settings.chunk_bytes_max as usize || begun.elapsed().as_millis() >= settings.chunk_ms_max.into()
             {
                 break;
@@ -156,7 +186,7 @@ impl<'a> Chunk<'a> {
             tokio::select! {
                 biased;
                 made = &mut made => return made.map(Some),
-                () = tokio::time::sleep(lease / 3) => if !held.beat(lease, "").await? {
+                () = tokio::time::sleep(lease / 3) => if !held.beat(lease, self.waits_for).await? {
                     return Ok(None);
                 },
             }
@@ -169,6 +199,9 @@ impl<'a> Chunk<'a> {
 
     /// Whether a cell can be put off: the index lists it again, or the range has room for it.
     fn has_room(&self, held: &Held) -> bool {
+        if self.atomic.is_some() {
+            return false;
+        }
         self.record().target.is_some() || held.record.deferred.len() < DEFERRED_MAX
     }
 
@@ -202,7 +235,13 @@ impl<'a> Chunk<'a> {
         let stepped = taken.iter().filter(|made| matches!(made.made, Made::Work { .. })).count();
         let trail = Trail { job: self.job.0, range: held.number, groups: assembly.groups.clone() };
         let note = trail.note(&self.record().name, &format!("{stepped} objects of range {}", held.number));
-        let (read_cells, read_ranges, count) = (assembly.read_cells.clone(), assembly.read_ranges.clone(), taken.len());
+        let (mut read_cells, read_ranges, count) =
+            (assembly.read_cells.clone(), assembly.read_ranges.clone(), taken.len());
+        if let Some(merged) = self.atomic {
+            let merges: FxHashSet<&Cell> =
+                assembly.slots.iter().filter(|slot| is_of(slot, merged)).map(|slot| &slot.cell).collect();
+            read_cells.retain(|check| !merges.contains(&check.cell));
+        }
         let mut writes = self.writes(assembly, place).await?;
         self.write_quarantine(taken, place, &mut writes)?;
         writes.push(held.write(&next)?);
@@ -364,5 +403,13 @@ impl<'a> Chunk<'a> {
                 Ok(if mine { End::Late } else { End::Lost })
             }
         }
+    }
+}
+
+/// Whether a slot puts a record of one of these classes.
+fn is_of(slot: &Slot, classes: &FxHashSet<String>) -> bool {
+    match &slot.staged {
+        Staged::Put(record) => Header::parse(record).is_ok_and(|header| classes.contains(header.class)),
+        _ => false,
     }
 }

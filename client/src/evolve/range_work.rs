@@ -10,6 +10,7 @@ use super::source::{Item, Source};
 use super::stepping::Stepping;
 use super::worker::{Task, is_passing};
 use crate::errors::{Error, Result};
+use rustc_hash::FxHashSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::Remedy;
@@ -109,6 +110,8 @@ impl<'t> RangeWork<'t> {
                 return Ok(Some(Left::GivenUp));
             }
         };
+        let atomic = job.record.settings.atomic && self.held.record.part != Part::Finish;
+        let objects = if atomic { usize::MAX } else { objects };
         let items = match self.source.peek(&self.task.db, &job.record, &self.held.record, objects).await {
             Ok(items) => items,
             Err(error) if error.remedy() == Remedy::ReopenSnapshot => {
@@ -117,7 +120,11 @@ impl<'t> RangeWork<'t> {
             }
             Err(error) => return Err(error),
         };
-        if items.is_empty() { self.end(&job).await } else { self.chunk(&job, items).await }
+        if items.is_empty() {
+            return self.end(&job).await;
+        }
+        let merged = if atomic { Some(self.merged_classes().await?) } else { None };
+        self.chunk(&job, items, merged.as_ref()).await
     }
 
     async fn look_at_the_snapshot(&mut self, job: &JobRecord) -> Result<()> {
@@ -156,7 +163,18 @@ impl<'t> RangeWork<'t> {
         }
     }
 
-    async fn chunk(&mut self, job: &Kept<JobRecord>, items: Vec<Item>) -> Result<Option<Left>> {
+    /// The classes that the server merges.
+    async fn merged_classes(&self) -> Result<FxHashSet<String>> {
+        let resolvers = self.task.db.admin().resolvers().await?;
+        Ok(resolvers.into_iter().map(|resolver| resolver.class).collect())
+    }
+
+    async fn chunk(
+        &mut self,
+        job: &Kept<JobRecord>,
+        items: Vec<Item>,
+        atomic: Option<&FxHashSet<String>>,
+    ) -> Result<Option<Left>> {
         let (began, offered, first) = (Instant::now(), items.len(), items.first().cloned());
         let bad_before = self.held.record.counts.bad_now();
         let chunk = Chunk {
@@ -166,8 +184,12 @@ impl<'t> RangeWork<'t> {
             waits_for: &self.task.pace.why,
             rate: self.task.pace.rate,
             is_last: self.source.ends_after(offered),
+            atomic,
         };
         let mut end = chunk.run(self.held, items).await?;
+        if let (End::Refused(fault), Some(_)) = (&end, atomic) {
+            end = End::NotAtomic(fault.message.clone());
+        }
         if let (End::Refused(fault), 1, Some(item)) = (&end, offered, first) {
             end = chunk.give_up(self.held, item, &fault.message).await?;
         }
@@ -184,6 +206,10 @@ impl<'t> RangeWork<'t> {
             End::Late => {
                 self.source = Source::new(self.task.job.oid(), &self.held.record);
                 Ok(None)
+            }
+            End::NotAtomic(why) => {
+                self.task.fail(&format!("it cannot be one commit: {why}")).await?;
+                Ok(Some(Left::GivenUp))
             }
             End::JobChanged => fresh(&self.task.db).await.map(|_| None),
             End::Refused(fault) => {

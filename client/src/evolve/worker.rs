@@ -20,7 +20,7 @@ use super::undo::Undo;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::session::Pin;
-use crate::watch::Watch;
+use crate::watch::{Change, Watch};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -292,10 +292,14 @@ impl Task {
     pub(crate) async fn wait(&mut self, until: Option<Instant>) {
         let idle = Instant::now() + IDLE;
         let until = until.map_or(idle, |until| until.min(idle));
-        tokio::select! {
-            _ = self.changes.next() => {}
-            () = tokio::time::sleep_until(until) => {}
-            _ = self.stop.changed() => {}
+        let change = tokio::select! {
+            change = self.changes.next() => change,
+            () = tokio::time::sleep_until(until) => None,
+            _ = self.stop.changed() => None,
+        };
+        // A change is told just before it can be read.
+        if let Some(Change::Written { tid, .. } | Change::Missed { tid }) = change {
+            self.db.wait_for(tid, PAUSE).await;
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use zeolite_client::evolve::{self, Job, NewJob, Phase, Step, Stepped, Worker};
-use zeolite_client::{Cell, Error, FaultKind, Persistent, Record, Ref, Tx};
+use zeolite_client::{Cell, Change, Error, FaultKind, Persistent, Record, Ref, Tx};
 
 /// An upgrade that goes as far as a test lets it.
 #[derive(Clone)]
@@ -195,7 +195,10 @@ async fn the_gate_closes_behind_the_last_old_page() {
         }
         let version = async || old_code.now().get(&page.cell()).await.expect("reads").expect("is there").version;
         while version().await == 1 {
-            within(changes.next()).await;
+            // A change is told just before it can be read.
+            if let Some(Change::Written { tid, .. }) = within(changes.next()).await {
+                assert!(old_code.wait_for(tid, GUARD).await);
+            }
         }
     }
     let report = within(running).await.expect("no panic").expect("runs");

@@ -3,6 +3,7 @@
 mod beside_traffic;
 mod control;
 mod ledger;
+mod model;
 mod plans;
 mod site;
 #[path = "../live/support.rs"]

@@ -47,7 +47,17 @@ pub(crate) struct Site {
 impl Site {
     /// A site with so many old pages.
     pub(crate) async fn with_pages(count: usize) -> Site {
-        let world = World::start().await;
+        Site::on(World::start().await, count).await
+    }
+
+    /// The same on a server that merges edits and upgrades of pages itself.
+    pub(crate) async fn merging(count: usize) -> Site {
+        let mut resolvers = Registry::built_in();
+        evolve::merge_upgrades::<Page>(&mut resolvers);
+        Site::on(World::start_of(|_| {}, resolvers).await, count).await
+    }
+
+    async fn on(world: World, count: usize) -> Site {
         let db = world.db().await;
         let counter = db.run(async |tx| tx.root_or_create::<Counter>("stepped").await).await.expect("creates");
         let mut pages = Vec::new();

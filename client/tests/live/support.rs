@@ -19,6 +19,7 @@ pub(crate) struct World {
     pub(crate) directory: Arc<tempfile::TempDir>,
     pub(crate) network: Network,
     change: fn(&mut Settings),
+    resolvers: Registry,
 }
 
 impl World {
@@ -27,17 +28,26 @@ impl World {
     }
 
     pub(crate) async fn start_with(change: fn(&mut Settings)) -> World {
-        let world = World::start_bare(change).await;
+        World::start_of(change, Registry::built_in()).await
+    }
+
+    /// With a server that has these resolvers.
+    pub(crate) async fn start_of(change: fn(&mut Settings), resolvers: Registry) -> World {
+        let world = World::bare(change, resolvers).await;
         take_oids(world.server.as_ref().expect("started")).await;
         world
     }
 
     /// With a store in which nothing has ever happened.
     pub(crate) async fn start_bare(change: fn(&mut Settings)) -> World {
+        World::bare(change, Registry::built_in()).await
+    }
+
+    async fn bare(change: fn(&mut Settings), resolvers: Registry) -> World {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        let server = serve(&directory, change).await;
+        let server = serve(&directory, change, resolvers.clone()).await;
         let network = Network::to(server.address()).await;
-        World { server: Some(server), directory, network, change }
+        World { server: Some(server), directory, network, change, resolvers }
     }
 
     /// A client behind the proxy.
@@ -62,7 +72,7 @@ impl World {
     }
 
     pub(crate) async fn start_again(&mut self) {
-        let server = serve(&self.directory, self.change).await;
+        let server = serve(&self.directory, self.change, self.resolvers.clone()).await;
         self.network.retarget(server.address());
         self.server = Some(server);
     }
@@ -77,11 +87,11 @@ impl World {
     }
 }
 
-async fn serve(directory: &tempfile::TempDir, change: fn(&mut Settings)) -> Server {
+async fn serve(directory: &tempfile::TempDir, change: fn(&mut Settings), resolvers: Registry) -> Server {
     let mut settings = Settings { data_dir: directory.path().join("data"), ..Settings::default() };
     change(&mut settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    Server::start(settings, Registry::built_in(), listener).await.expect("the server starts")
+    Server::start(settings, resolvers, listener).await.expect("the server starts")
 }
 
 /// The tests name objects by small numbers: those must have been handed out.
