@@ -54,6 +54,9 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Delete the index of a data directory and build it again from the log
     Reindex(ReindexArgs),
+    /// Change all the data of a live site: plan, run, steer, look at, undo
+    #[command(subcommand)]
+    Evolve(crate::evolve::EvolveCommand),
     /// Load WordNet, then migrate all of it while eight clients go on writing
     Demo(crate::demo::DemoArgs),
     /// Measure this machine, and Zeolite on it

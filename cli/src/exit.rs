@@ -7,7 +7,8 @@ use zeolite_proto::Fault;
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done, nothing wrong
-  1    a problem was found (verify, config check, an invariant of the demo)
+  1    a problem was found (verify, config check, an invariant of the demo; evolve ensure, run, watch: the job is not
+       done; evolve plan --dry-run: the step fails on objects; evolve undo: something could not be taken back)
   2    wrong usage: arguments, environment or settings file
   3    the server cannot be reached
   4    the server refused: the message begins with the kind of the fault
@@ -49,6 +50,8 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             Some(3)
         } else if cause.is::<Fault>() {
             Some(4)
+        } else if let Some(error) = cause.downcast_ref::<zeolite_client::Error>() {
+            of_client(error)
         } else if cause.is::<Interrupted>() {
             Some(130)
         } else {
@@ -56,6 +59,15 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
         }
     };
     error.chain().find_map(of).unwrap_or(5)
+}
+
+/// The same for what the client library says.
+fn of_client(error: &zeolite_client::Error) -> Option<u8> {
+    match error {
+        zeolite_client::Error::Fault(_) | zeolite_client::Error::NotFound { .. } => Some(4),
+        zeolite_client::Error::Disconnected { .. } | zeolite_client::Error::OutcomeUnknown { .. } => Some(3),
+        _ => None,
+    }
 }
 
 /// The process's answer for an error.

@@ -5,6 +5,7 @@
 //!                  ├─> check, top             (the same; for monitoring systems, and for a person's eyes)
 //!                  ├─> serve                  (a server: settings, signals)
 //!                  ├─> offline                (a data directory without a server)
+//!                  ├─> evolve                 (through the client library: jobs that change all the data)
 //!                  ├─> demo                   (WordNet, and a migration beside live traffic; a server inside: host)
 //!                  └─> bench                  (measurements; servers inside, or in processes that are killed)
 //!   every line goes out through output and progress; every error leaves through exit
@@ -14,6 +15,7 @@ mod args;
 mod bench;
 mod check;
 mod demo;
+mod evolve;
 mod exit;
 mod host;
 mod link;
@@ -72,6 +74,7 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
         Command::Reindex(args) => offline::reindex(out, &args),
         Command::Verify(VerifyArgs { data: Some(dir) }) => offline::verify(out, &dir),
         Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
+        Command::Evolve(command) => runtime()?.block_on(evolve::evolve(out, &cli.server, &command)),
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
         Command::Top(args) => runtime()?.block_on(top::top(out, &cli.server, &args)),
         Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),
@@ -84,7 +87,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 /// Ctrl-C drops the work: what the server has begun for it (a pack, a verify) it stops or finishes by itself.
-async fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
+pub(crate) async fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
         result = work => result,
         _ = tokio::signal::ctrl_c() => Err(exit::Interrupted("").into()),
@@ -109,6 +112,7 @@ async fn remote(out: &Out, server: &str, command: Command) -> Result<()> {
         | Command::Top(_)
         | Command::Config(_)
         | Command::Reindex(_)
+        | Command::Evolve(_)
         | Command::Demo(_)
         | Command::Bench(_)
         | Command::Completions { .. } => {

@@ -1,5 +1,6 @@
 //! Owns `mode`: who may write, switched while the server runs.
 
+use crate::exit::Usage;
 use crate::link::Link;
 use crate::output::Out;
 use anyhow::{Result, bail};
@@ -26,7 +27,7 @@ pub(crate) struct ModeArgs {
 
 /// A moment to come, in milliseconds since 1970.
 #[derive(Clone, Copy)]
-struct Until(u64);
+pub(crate) struct Until(u64);
 
 impl std::str::FromStr for Until {
     type Err = String;
@@ -55,7 +56,7 @@ pub(crate) async fn mode(out: &Out, link: &mut Link, args: &ModeArgs) -> Result<
     let mode = match args.kind {
         None => Mode::from(link.status().await?.mode.unwrap_or_default()),
         Some(kind) => {
-            let until_unix_ms = until(args)?;
+            let until_unix_ms = ends(args.until, args.span)?;
             let kind = v1::ModeKind::from(kind).into();
             let request = v1::SetModeRequest { kind, banner: args.banner.clone(), until_unix_ms };
             match link.admin.set_mode(request).await {
@@ -71,14 +72,14 @@ pub(crate) async fn mode(out: &Out, link: &mut Link, args: &ModeArgs) -> Result<
     Ok(())
 }
 
-/// 0: no end.
-fn until(args: &ModeArgs) -> Result<u64> {
-    if let Some(Until(unix_ms)) = args.until {
+/// When something ends that is to end then, or after that; 0: it does not by itself. Milliseconds since 1970.
+pub(crate) fn ends(until: Option<Until>, span: Option<Span>) -> Result<u64> {
+    if let Some(Until(unix_ms)) = until {
         return Ok(unix_ms);
     }
-    let Some(span) = args.span else { return Ok(0) };
+    let Some(span) = span else { return Ok(0) };
     if !span.is_positive() {
-        bail!("--for needs a span to come, like 20m");
+        bail!(Usage("--for needs a span to come, like 20m".into()));
     }
     Ok(ZonedDateTime::now().checked_add(span)?.timestamp().as_millisecond().max(0) as u64)
 }
@@ -87,8 +88,7 @@ fn until(args: &ModeArgs) -> Result<u64> {
 pub(crate) fn shown(mode: &Mode) -> String {
     let mut text = mode.kind.to_string();
     if let Some(until) = mode.until_unix_ms {
-        let until = Timestamp::from_millisecond(until as i64).map_or_else(|_| "?".into(), |time| time.to_string());
-        text += &format!(" until {until}");
+        text += &format!(" until {}", crate::moment::shown_unix_ms(until));
     }
     if let Some(why) = &mode.automatic {
         text += &format!(", set by the server: {why}");

@@ -42,6 +42,7 @@ impl Progress {
             what: what.to_owned(),
             unit,
             bar,
+            forecasts: true,
             told: Mutex::new(None),
             remark: Mutex::new(String::new()),
         }
@@ -59,21 +60,41 @@ fn style(total: u64, unit: &str) -> ProgressStyle {
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
+/// The same without a forecast, for work that has a better one of its own.
+fn style_without_forecast(total: u64, unit: &str) -> ProgressStyle {
+    let template = if total == 0 {
+        "{prefix} {spinner} {human_pos} "
+    } else {
+        "{prefix} {bar:28} {percent:>3}% {human_pos}/{human_len} "
+    };
+    let template = format!("{template}{unit} {{msg}}");
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+}
+
 /// One bar. All methods may be called from any task.
 pub(crate) struct Bar {
     how: How,
     what: String,
     unit: &'static str,
     bar: ProgressBar,
+    forecasts: bool,
     told: Mutex<Option<Instant>>,
     remark: Mutex<String>,
 }
 
 impl Bar {
+    /// Says nothing about how long it takes: its remarks do.
+    pub(crate) fn without_forecast(mut self) -> Bar {
+        self.forecasts = false;
+        self.bar.set_style(style_without_forecast(self.bar.length().unwrap_or(0), self.unit));
+        self
+    }
+
     /// Moves the bar; `total` may have become known or changed.
     pub(crate) fn set(&self, done: u64, total: u64) {
         if self.bar.length() != Some(total) {
-            self.bar.set_style(style(total, self.unit));
+            let of = if self.forecasts { style } else { style_without_forecast };
+            self.bar.set_style(of(total, self.unit));
             self.bar.set_length(total);
         }
         self.bar.set_position(done);

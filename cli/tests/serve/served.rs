@@ -16,8 +16,13 @@ pub(crate) struct Served {
 impl Served {
     /// On a data directory, and a port that the system chooses.
     pub(crate) fn start(dir: &Path) -> Served {
+        Served::start_at(dir, "127.0.0.1:0")
+    }
+
+    /// On an address.
+    pub(crate) fn start_at(dir: &Path, address: &str) -> Served {
         let mut child = program()
-            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "warn"])
+            .args(["--json", "serve", "--listen", address, "--log", "warn"])
             // Pack may go up to now.
             .args(["--set", "engine.history_min_s=0", "--data"])
             .arg(dir)
@@ -70,7 +75,8 @@ pub(crate) fn program() -> Command {
     command
 }
 
-fn signal(child: &Child, name: &str) {
+/// Sends a signal, by its name.
+pub(crate) fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
     assert!(status.success());
 }

@@ -1,0 +1,81 @@
+//! Owns `evolve`: jobs that change all the data of a live site, planned, run, steered and looked at from a shell.
+//!
+//! ```text
+//!   args ──> evolve ─┬─> planning   plan, dry run                 step ──> exec   a program that steps objects
+//!                    ├─> working    run, undo: a worker in this process, and how Ctrl-C ends it
+//!                    ├─> watching   watch                                  board   a job that is drawn while it runs
+//!                    ├─> looking    list, show, ensure, verify             shown   a job in words, and as JSON
+//!                    └─> steering   pause, resume, cancel, set, forget
+//! ```
+//!
+//! Everything goes through `zeolite_client::evolve`, like the application's own workers: these commands and those may work on
+//! the same job at once.
+
+mod args;
+mod board;
+mod exec;
+mod looking;
+mod planning;
+mod shown;
+mod steering;
+mod step;
+mod watching;
+mod working;
+
+pub(crate) use args::EvolveCommand;
+
+use crate::exit::CannotConnect;
+use crate::output::Out;
+use anyhow::{Context, Result};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use zeolite_client::{Db, Options};
+
+/// How long a server that is not there is waited for.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs a command.
+pub(crate) async fn evolve(out: &Out, server: &str, command: &EvolveCommand) -> Result<()> {
+    let db = connect(server).await?;
+    let work = async {
+        match command {
+            EvolveCommand::List => looking::list(out, &db).await,
+            EvolveCommand::Show(args) => looking::show(out, &db, args).await,
+            EvolveCommand::Plan(args) => planning::plan(out, &db, args).await,
+            EvolveCommand::Pause(args) => steering::pause(out, &db, args).await,
+            EvolveCommand::Resume(args) => steering::resume(out, &db, args).await,
+            EvolveCommand::Cancel(args) => steering::cancel(out, &db, args).await,
+            EvolveCommand::Set(args) => steering::set(out, &db, args).await,
+            EvolveCommand::Verify(args) => looking::verify(out, &db, args).await,
+            EvolveCommand::Watch(args) => watching::watch(out, &db, &args.name).await,
+            EvolveCommand::Ensure(args) => looking::ensure(out, &db, args).await,
+            EvolveCommand::Forget(args) => steering::forget(out, &db, args).await,
+            EvolveCommand::Run(_) | EvolveCommand::Undo(_) => unreachable!("they end by themselves"),
+        }
+    };
+    match command {
+        EvolveCommand::Run(args) => working::run(out, &db, args).await,
+        EvolveCommand::Undo(args) => working::undo(out, &db, args).await,
+        _ => crate::interruptible(work).await,
+    }
+}
+
+/// A client with the role `evolve`. Somebody who types a command wants to know soon that nobody answers, while the library
+/// would go on trying: so the address is tried first.
+async fn connect(server: &str) -> Result<Db> {
+    let address = server.split_once("://").map_or(server, |(_, address)| address).trim_end_matches('/');
+    let cannot = |reason: String| CannotConnect { address: server.to_owned(), reason };
+    match tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(cannot(error.to_string()).into()),
+        Err(_) => return Err(cannot(format!("no answer within {} s", CONNECT_WITHIN.as_secs())).into()),
+    }
+    let options = Options { name: format!("evolve {}", here()), role: "evolve".to_owned(), ..Options::default() };
+    Db::connect_with(server, options).await.context("evolve")
+}
+
+/// This process, for whoever looks at the ledger.
+fn here() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}:{}", std::process::id())
+}

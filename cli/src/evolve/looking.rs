@@ -1,0 +1,174 @@
+//! Owns the commands that look at jobs: list, show, ensure, verify.
+
+use super::args::{NameArgs, ShowArgs, VerifyArgs};
+use super::shown;
+use crate::exit::ProblemFound;
+use crate::moment;
+use crate::output::{Out, Table, count, size};
+use anyhow::Result;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use zeolite_client::evolve::{self, Check};
+use zeolite_client::{Cell, Db, Error, Oid, Range, Record, View};
+
+pub(super) async fn list(out: &Out, db: &Db) -> Result<()> {
+    let mut table = Table::new(&["job", "state", ">progress", ">rate", ">left", "plan"]);
+    let jobs = evolve::list(db).await?;
+    for job in &jobs {
+        let progress = job.show().await?;
+        if out.is_json() {
+            out.json(&shown::progress_json(&progress))?;
+        } else {
+            table.add(shown::row(&progress));
+        }
+    }
+    if jobs.is_empty() {
+        out.remark("there are no evolves; `zeolite evolve plan` makes one");
+    } else if !out.is_json() {
+        out.table(&table);
+    }
+    Ok(())
+}
+
+pub(super) async fn show(out: &Out, db: &Db, args: &ShowArgs) -> Result<()> {
+    let job = evolve::find(db, &args.name).await?;
+    let progress = job.show().await?;
+    let limit = if args.quarantine == 0 { u64::MAX } else { args.quarantine };
+    let (bad, left) = (job.quarantine(limit).await?, job.not_undone(limit).await?);
+    let pinned_bytes = db.admin().status().await?.pinned_bytes;
+    if out.is_json() {
+        let mut value = shown::progress_json(&progress);
+        value["quarantine"] = bad.iter().map(shown::bad_json).collect();
+        value["not_undone"] = left.iter().map(shown::not_undone_json).collect();
+        value["pinned_bytes"] = pinned_bytes.into();
+        value["settings"] = progress.job.settings.list().into_iter().collect();
+        return out.json(&value);
+    }
+    shown::tell(out, &progress, &format!("all pins together keep up to {} from pack", size(pinned_bytes)));
+    if !bad.is_empty() {
+        out.line("");
+        out.table(&shown::quarantine(&bad));
+        if progress.counts.bad_now() > bad.len() as u64 {
+            out.remark("there are more: --quarantine 0 shows all");
+        }
+    }
+    if !left.is_empty() {
+        out.line("");
+        out.table(&shown::not_undone(&left));
+    }
+    if args.all {
+        out.line("");
+        out.table(&shown::ranges(&progress));
+        out.line("");
+        out.table(&settings(&progress.job.settings));
+    }
+    Ok(())
+}
+
+/// All settings with their values.
+pub(super) fn settings(settings: &evolve::Settings) -> Table {
+    let mut table = Table::new(&["setting", ">value"]);
+    for (name, value) in settings.list() {
+        table.add([name.to_owned(), value]);
+    }
+    table
+}
+
+pub(super) async fn ensure(out: &Out, db: &Db, args: &NameArgs) -> Result<()> {
+    let job = evolve::find(db, &args.name).await?;
+    let progress = job.show().await?;
+    match &progress.job.certificate {
+        Some(certificate) if progress.job.phase == evolve::Phase::Done => {
+            if out.is_json() {
+                let mut value = shown::certificate_json(certificate);
+                value["job"] = args.name.clone().into();
+                return out.json(&value);
+            }
+            out.facts(&shown::certificate_facts(&args.name, certificate));
+            Ok(())
+        }
+        _ => {
+            let (state, done) = (shown::Line::of(&progress).text(), shown::done(&progress));
+            Err(ProblemFound(format!("evolve {:?} is not done: {state}; {done}", args.name)).into())
+        }
+    }
+}
+
+pub(super) async fn verify(out: &Out, db: &Db, args: &VerifyArgs) -> Result<()> {
+    let job = evolve::find(db, &args.name).await?;
+    let indexes: Vec<EntriesLead> = args.index.iter().map(|oid| EntriesLead { collection: *oid }).collect();
+    let checks: Vec<&dyn Check> = indexes.iter().map(|index| index as &dyn Check).collect();
+    let verified = job.verify(&checks).await?;
+    let certificate = job.record().await?.certificate;
+    let good = verified.problems_total == 0;
+    if out.is_json() {
+        out.json(&json!({
+            "job": args.name,
+            "tid": verified.tid.to_string(),
+            "good": good,
+            "objects": verified.objects,
+            "problems": verified.problems,
+            "problems_total": verified.problems_total,
+            "certificate": certificate.as_ref().map(shown::certificate_json),
+        }))?;
+    } else {
+        out.facts(&[
+            ("verified", format!("{} objects as of {}", count(verified.objects), moment::shown(verified.tid.0))),
+            ("problems", out.verdict(good, &count(verified.problems_total))),
+        ]);
+        verified.problems.iter().for_each(|problem| out.line(format_args!("  {problem}")));
+        if let Some(certificate) = &certificate {
+            out.line("");
+            out.facts(&shown::certificate_facts(&args.name, certificate));
+        }
+    }
+    match verified.problems_total {
+        0 => Ok(()),
+        total => Err(ProblemFound(format!("{} problems in the result of evolve {:?}", count(total), args.name)).into()),
+    }
+}
+
+/// Whatever an entry of the collection refers to exists. That every object has its entry only the application can check,
+/// which knows the keys.
+struct EntriesLead {
+    collection: Oid,
+}
+
+impl EntriesLead {
+    async fn walk(&self, view: &View, problem: &mut (dyn FnMut(String) + Send)) -> Result<(), Error> {
+        let mut scan = view.scan(self.collection, Range::all());
+        while let Some(page) = scan.next_page().await? {
+            let mut refs = Vec::new();
+            for entry in page {
+                let cell = Cell::entry(self.collection, entry.key.clone());
+                match Record::decode(&entry.record) {
+                    Ok(record) => refs.extend(record.refs.into_iter().map(|oid| (cell.clone(), Cell::object(oid)))),
+                    Err(error) => problem(format!("entry {cell} cannot be decoded: {error}")),
+                }
+            }
+            let targets: Vec<Cell> = refs.iter().map(|(_, target)| target.clone()).collect();
+            for ((cell, target), record) in refs.into_iter().zip(view.get_many(&targets).await?) {
+                if record.is_none() {
+                    problem(format!("entry {cell} leads to {target}, which does not exist"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Check for EntriesLead {
+    fn object<'a>(&'a self, _: &'a View, _: &'a Cell, _: &'a Bytes) -> BoxFuture<'a, Result<Vec<String>, Error>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn whole<'a>(
+        &'a self,
+        view: &'a View,
+        problem: &'a mut (dyn FnMut(String) + Send),
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.walk(view, problem).boxed()
+    }
+}

@@ -1,0 +1,289 @@
+//! Owns how a job is told: its state in one word with the reason, facts and tables for people, JSON for programs.
+
+use crate::moment;
+use crate::output::{Out, Table, count};
+use serde_json::{Value, json};
+use std::time::Duration;
+use zeolite_client::evolve::{Bad, Certificate, Counts, NotUndone, Part, Progress, RangeRecord};
+use zeolite_client::{Cell, Oid};
+
+/// The state of a job: one word, and what there is to say about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Line {
+    /// planned, running, throttled, paused, catching-up, verifying, done, failed, cancelled, undoing, undone
+    pub(crate) word: &'static str,
+    /// Why; empty: nothing to say.
+    pub(crate) why: String,
+    /// When a pause ends by itself, in milliseconds since 1970.
+    pub(crate) until_unix_ms: Option<u64>,
+}
+
+impl Line {
+    pub(crate) fn of(progress: &Progress) -> Line {
+        let phase = progress.job.phase;
+        if let Some(hold) = progress.job.hold.as_ref().filter(|_| progress.is_paused()) {
+            let until_unix_ms = Some(hold.until_unix_ms).filter(|until| *until > 0);
+            return Line { word: "paused", why: hold.reason.clone(), until_unix_ms };
+        }
+        match progress.throttled().filter(|_| !phase.is_over()) {
+            Some(why) => Line { word: "throttled", why: why.to_owned(), until_unix_ms: None },
+            None => Line { word: phase.text(), why: progress.job.reason.clone(), until_unix_ms: None },
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let until =
+            self.until_unix_ms.map(|until| format!(" until {}", moment::shown_unix_ms(until))).unwrap_or_default();
+        let why = if self.why.is_empty() { String::new() } else { format!(": {}", self.why) };
+        format!("{}{until}{why}", self.word)
+    }
+}
+
+/// How long a job still takes.
+pub(crate) fn left(left: Option<Duration>) -> String {
+    left.map_or("-".into(), |left| moment::duration(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// `1,234 of 5,678 (21 %)`.
+pub(super) fn done(progress: &Progress) -> String {
+    let percent = (progress.done * 100).checked_div(progress.total).unwrap_or(100);
+    format!("{} of {} ({percent} %)", count(progress.done), count(progress.total))
+}
+
+/// Objects a second.
+pub(super) fn rate(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.1}/s") } else { format!("{}/s", count(rate.round() as u64)) }
+}
+
+/// One line for the list of jobs.
+pub(super) fn row(progress: &Progress) -> [String; 6] {
+    let running = !progress.job.phase.is_over();
+    [
+        progress.job.name.clone(),
+        Line::of(progress).text(),
+        done(progress),
+        if running { rate(progress.rate) } else { String::new() },
+        if running { left(progress.left) } else { String::new() },
+        progress.job.plan.text(),
+    ]
+}
+
+/// Names and values.
+pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, String)> {
+    let job = &progress.job;
+    let mut facts = vec![
+        ("job", job.name.clone()),
+        ("state", Line::of(progress).text()),
+        ("plan", format!("{}, {} objects at {}", job.plan.text(), count(job.total), moment::shown(job.planned))),
+        ("progress", done(progress)),
+    ];
+    if !job.phase.is_over() {
+        facts.push(("rate", format!("{}, {} left", rate(progress.rate), left(progress.left))));
+    }
+    if let (Some(target), Some(old)) = (&job.target, progress.old) {
+        let gate = if target.gate { ", then the gate closes" } else { "" };
+        facts.push(("old shape", format!("{} objects below version {}{gate}", count(old), target.version)));
+    }
+    facts.push(("objects", counted(progress.counts)));
+    if !job.phase.is_over() {
+        facts.push(("snapshot", format!("{}; {pinned}", moment::shown(job.snapshot))));
+    }
+    if let Some(undo) = &progress.undo {
+        let left = undo.counts.bad;
+        facts.push((
+            "taken back",
+            format!("{} groups of steps, {} left as they are", count(undo.counts.changed), count(left)),
+        ));
+    }
+    facts
+}
+
+/// What became of objects.
+pub(crate) fn counted(counts: Counts) -> String {
+    let mut text = format!("{} changed, {} kept", count(counts.changed), count(counts.kept));
+    for (number, what) in [
+        (counts.found_done, "found done"),
+        (counts.bad_now(), "in the quarantine"),
+        (counts.put_off, "put off"),
+        (counts.stepped_again, "stepped again"),
+    ] {
+        if number > 0 {
+            text += &format!(", {} {what}", count(number));
+        }
+    }
+    format!("{text}; {} chunks", count(counts.chunks))
+}
+
+/// The ranges that somebody holds: one line per worker.
+pub(super) fn workers(progress: &Progress) -> Table {
+    let mut table = Table::new(&["worker", "range", ">done", ">of", ">rate", "waits for"]);
+    for (number, range) in progress.ranges.iter().enumerate().filter(|(_, range)| !range.holder.is_empty()) {
+        table.add([
+            range.holder.clone(),
+            format!("{number}: {}", part(&range.part)),
+            count(range.counts.done),
+            count(range.total),
+            rate(range.rate),
+            range.waits_for.clone(),
+        ]);
+    }
+    table
+}
+
+/// All ranges.
+pub(super) fn ranges(progress: &Progress) -> Table {
+    let mut table = Table::new(&["range", "", ">done", ">of", "state"]);
+    for (number, range) in progress.ranges.iter().enumerate() {
+        let state = match (range.finished, range.holder.as_str()) {
+            (true, _) => "finished".to_owned(),
+            (false, "") => "free".to_owned(),
+            (false, holder) => format!("held by {holder}"),
+        };
+        table.add([number.to_string(), part(&range.part), count(range.counts.done), count(range.total), state]);
+    }
+    table
+}
+
+fn part(part: &Part) -> String {
+    match part {
+        Part::Objects { after, last } => format!("objects {} to {}", Oid(after.saturating_add(1)), Oid(*last)),
+        Part::Entries { from, to } => {
+            format!("entries {:?} to {:?}", crate::place::shown(from), crate::place::shown(to))
+        }
+        Part::Lists { first, end } => format!("lists {first} to {end}"),
+        Part::Finish => "the end of the job".to_owned(),
+        Part::Undo => "undo".to_owned(),
+    }
+}
+
+/// The quarantine.
+pub(super) fn quarantine(bad: &[Bad]) -> Table {
+    let mut table = Table::new(&["in the quarantine", "class", ">version", "error"]);
+    for bad in bad {
+        table.add([bad.cell().to_string(), bad.class.clone(), bad.version.to_string(), bad.error.clone()]);
+    }
+    table
+}
+
+/// What an undo has left.
+pub(super) fn not_undone(left: &[NotUndone]) -> Table {
+    let mut table = Table::new(&["left as they are", "commit", "why"]);
+    for left in left {
+        let cells: Vec<String> = left.cells.iter().map(cell).collect();
+        table.add([cells.join(" "), format!("{:016x}", left.tid), left.reason.clone()]);
+    }
+    table
+}
+
+fn cell((oid, key): &(u64, Vec<u8>)) -> String {
+    Cell::entry(Oid(*oid), key.clone()).to_string()
+}
+
+/// The certificate, line by line.
+pub(crate) fn certificate_facts(name: &str, certificate: &Certificate) -> Vec<(&'static str, String)> {
+    let mut facts = vec![
+        ("certificate", format!("evolve {name:?} is done")),
+        ("as of", format!("{:016x} {}", certificate.tid, moment::shown(certificate.tid))),
+        ("objects", format!("{} looked at, {} changed", count(certificate.objects), count(certificate.changed))),
+        ("duration", moment::duration(certificate.duration_ms)),
+    ];
+    if certificate.gate_tid != 0 {
+        let closed = format!("closed by {:016x}: older versions are refused from then on", certificate.gate_tid);
+        facts.push(("gate", closed));
+    }
+    facts
+}
+
+/// The certificate for programs.
+pub(crate) fn certificate_json(certificate: &Certificate) -> Value {
+    json!({
+        "tid": format!("{:016x}", certificate.tid),
+        "time": moment::shown(certificate.tid),
+        "gate_tid": (certificate.gate_tid != 0).then(|| format!("{:016x}", certificate.gate_tid)),
+        "objects": certificate.objects,
+        "changed": certificate.changed,
+        "verified": certificate.verified,
+        "duration_ms": certificate.duration_ms,
+    })
+}
+
+/// A job for programs.
+pub(super) fn progress_json(progress: &Progress) -> Value {
+    let (job, line) = (&progress.job, Line::of(progress));
+    let tid = |tid: u64| (tid != 0).then(|| format!("{tid:016x}"));
+    let workers = progress.ranges.iter().enumerate().filter(|(_, range)| !range.holder.is_empty());
+    json!({
+        "job": job.name,
+        "state": line.word,
+        "phase": job.phase.text(),
+        "reason": line.why,
+        "until_unix_ms": line.until_unix_ms,
+        "plan": job.plan.text(),
+        "target": job.target.as_ref().map(|t| json!({ "class": t.class, "version": t.version, "gate": t.gate })),
+        "done": progress.done,
+        "total": progress.total,
+        "rate": progress.rate,
+        "left_ms": progress.left.map(|left| left.as_millis() as u64),
+        "old": progress.old,
+        "counts": counts_json(progress.counts),
+        "workers": workers.map(|(number, range)| worker_json(number, range)).collect::<Vec<_>>(),
+        "undo": progress.undo.as_ref().map(|undo| counts_json(undo.counts)),
+        "snapshot": tid(job.snapshot),
+        "planned": tid(job.planned),
+        "started": tid(job.started),
+        "ended": tid(job.ended),
+        "certificate": job.certificate.as_ref().map(certificate_json),
+    })
+}
+
+fn worker_json(number: usize, range: &RangeRecord) -> Value {
+    json!({
+        "worker": range.holder,
+        "range": number,
+        "done": range.counts.done,
+        "total": range.total,
+        "rate": range.rate,
+        "waits_for": range.waits_for,
+    })
+}
+
+pub(crate) fn counts_json(counts: Counts) -> Value {
+    json!({
+        "done": counts.done,
+        "changed": counts.changed,
+        "kept": counts.kept,
+        "found_done": counts.found_done,
+        "quarantined": counts.bad_now(),
+        "put_off": counts.put_off,
+        "stepped_again": counts.stepped_again,
+        "chunks": counts.chunks,
+    })
+}
+
+pub(super) fn bad_json(bad: &Bad) -> Value {
+    json!({
+        "cell": bad.cell().to_string(),
+        "class": bad.class,
+        "version": bad.version,
+        "tid": format!("{:016x}", bad.tid),
+        "error": bad.error,
+    })
+}
+
+pub(super) fn not_undone_json(left: &NotUndone) -> Value {
+    let cells: Vec<String> = left.cells.iter().map(cell).collect();
+    json!({ "tid": format!("{:016x}", left.tid), "cells": cells, "reason": left.reason })
+}
+
+/// Prints a job: everything that `show` shows but ranges and settings.
+pub(super) fn tell(out: &Out, progress: &Progress, pinned: &str) {
+    out.facts(&facts(progress, pinned));
+    if progress.ranges.iter().any(|range| !range.holder.is_empty()) {
+        out.line("");
+        out.table(&workers(progress));
+    }
+    if let Some(certificate) = &progress.job.certificate {
+        out.line("");
+        out.facts(&certificate_facts(&progress.job.name, certificate));
+    }
+}

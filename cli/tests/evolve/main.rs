@@ -1,0 +1,8 @@
+//! `zeolite evolve` as its users meet it: jobs planned, run by programs in another language, killed, resumed, undone.
+
+mod bad_input;
+mod jobs;
+mod scene;
+#[path = "../serve/served.rs"]
+mod served;
+mod stopped;
