@@ -62,8 +62,11 @@ fn in_a_terminal_it_draws_until_q_and_leaves_everything_as_it_was() {
     let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = || File::options().read(true).write(true).open(&name).expect("opens");
     tcsetwinsize(terminal(), size).expect("has a size");
-    let mut top = served.command(&["top", "-i", "0.1"]);
-    let mut top = top.stdin(terminal()).stdout(terminal()).stderr(terminal()).spawn().expect("the binary starts");
+    let mut top = {
+        // Dropped with its ends of the terminal: so that reading ends when the program does.
+        let mut command = served.command(&["top", "-i", "0.1"]);
+        command.stdin(terminal()).stdout(terminal()).stderr(terminal()).spawn().expect("the binary starts")
+    };
     let mut screen = File::from(controller);
     let mut seen = read_until(&mut screen, "commits/s");
     assert!(seen.contains("\x1b[?1049h"), "it has a screen of its own: {seen:?}");

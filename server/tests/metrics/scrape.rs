@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use zeolite_proto::resolvers::class;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Note, Oid, Priority, Receipt, Record, Registry, Tid, Write};
-use zeolite_server::engine::clock::SystemClock;
+use zeolite_server::engine::clock::{Clock, SystemClock};
 use zeolite_server::server::{Components, Server};
 use zeolite_server::settings::Settings;
 use zeolite_server::store::disk::sim::{SimDisk, SimOp};
@@ -239,4 +239,36 @@ async fn a_port_that_is_taken_is_told_before_the_store_is_opened() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let refused = Server::start_with(components, settings, Registry::built_in(), listener).await.err();
     assert!(refused.is_some_and(|error| error.to_string().contains("metrics.listen")));
+}
+
+/// A clock that a second passes on with each look at it: everything takes long.
+struct Rushing(std::sync::atomic::AtomicU64);
+
+impl Clock for Rushing {
+    fn unix_nanos(&self) -> i128 {
+        1_800_000_000_000_000_000 + self.steady().as_nanos() as i128
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_secs(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_commits_are_counted() {
+    for (slow_commit_ms, are_slow) in [(1000, true), (0, false)] {
+        let mut settings = Settings::default();
+        settings.metrics.listen = "127.0.0.1:0".into();
+        settings.engine.slow_commit_ms = slow_commit_ms;
+        let clock = Arc::new(Rushing(0.into()));
+        let components = Components { disk: Arc::new(SimDisk::new()), clock, seed: 7, progress: Box::new(|_| {}) };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let server = Server::start_with(components, settings, Registry::built_in(), listener).await.expect("starts");
+        let oid = new_oid(&server).await;
+        let before = scrape(&server).await.value("zeolite_slow_commits_total");
+        commit(&server, 1, put(oid, "Plain")).await.expect("new");
+        let after = scrape(&server).await.value("zeolite_slow_commits_total");
+        assert_eq!(after - before, if are_slow { 1.0 } else { 0.0 });
+        server.stop().await.expect("stops");
+    }
 }
