@@ -83,33 +83,35 @@ impl Held {
             if !unknown && !error.is_conflict() {
                 return Err(error);
             }
-            let (before, nonce) = (self.tid, self.record.nonce);
-            if !self.read_again().await? {
+            let Some(now) = self.stored().await? else { return Ok(false) };
+            let happened = now.record.nonce == next.nonce && now.record.beat >= next.beat;
+            let late = now.tid != self.tid && now.record.nonce == self.record.nonce && now.record.nonce == next.nonce;
+            let lost_on_its_way = unknown && now.tid == self.tid;
+            // What another worker has written is none of this one's: its counts stay its own.
+            if !(happened || late || lost_on_its_way) {
                 return Ok(false);
             }
-            if self.record.nonce == next.nonce && self.record.beat >= next.beat {
+            (self.record, self.tid) = (now.record, now.tid);
+            if happened {
                 return Ok(true);
-            }
-            let late = self.tid != before && self.record.nonce == nonce && nonce == next.nonce;
-            let lost_on_its_way = unknown && self.tid == before;
-            if !(late || lost_on_its_way) {
-                return Ok(false);
             }
         }
     }
 
-    /// Reads the cell as it is on the server; false: it is gone.
-    async fn read_again(&mut self) -> Result<bool> {
-        let Some(now) = kept::<RangeRecord>(&fresh(&self.db).await?, &self.cell()).await? else { return Ok(false) };
-        (self.record, self.tid) = (now.record, now.tid);
-        Ok(true)
+    /// The cell as it is on the server; none: it is gone.
+    async fn stored(&self) -> Result<Option<Kept<RangeRecord>>> {
+        kept(&fresh(&self.db).await?, &self.cell()).await
     }
 
     /// After a conflict or an unknown outcome: true if the range is still this worker's. Then its record is what is stored,
     /// perhaps with a chunk that got through late.
     pub(crate) async fn is_still_mine(&mut self) -> Result<bool> {
-        let (holder, nonce) = (self.record.holder.clone(), self.record.nonce);
-        Ok(self.read_again().await? && self.record.nonce == nonce && self.record.holder == holder)
+        let Some(now) = self.stored().await? else { return Ok(false) };
+        if now.record.nonce != self.record.nonce || now.record.holder != self.record.holder {
+            return Ok(false);
+        }
+        (self.record, self.tid) = (now.record, now.tid);
+        Ok(true)
     }
 
     /// Raises the beat if it is time; false: the range was lost.
