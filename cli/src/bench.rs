@@ -8,6 +8,7 @@
 //!   reads      loads one at a time and in lists, scans
 //!   restart    opening after kill -9
 //!   pack       live traffic beside a pack           against the same traffic alone
+//!   evolve     live traffic beside an evolve          against the same traffic alone
 //!   growth     commits, loads, opening at several sizes
 //! ```
 //! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
@@ -16,6 +17,7 @@ mod child;
 mod commits;
 mod disk;
 mod engine;
+mod evolve;
 mod fill;
 mod growth;
 pub(crate) mod latency;
@@ -54,6 +56,8 @@ enum Part {
     Restart,
     /// Live traffic beside a pack
     Pack,
+    /// Live traffic beside an evolve of all objects: paced, unpaced, all in one commit; 4 tasks against 1
+    Evolve,
 }
 
 #[derive(Args)]
@@ -70,7 +74,7 @@ pub(crate) struct BenchArgs {
     /// Clients of the measurements with many
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     clients: u16,
-    /// Objects of 1 KiB to fill the database with, for reads, restart and pack
+    /// Objects of 1 KiB to fill the database with, for reads, restart, pack and evolve
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     objects: u64,
     /// Only: where the time of a commit goes, stage by stage, and which is the bottleneck
@@ -184,6 +188,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Reads => reads::measure(setting, report).await,
         Part::Restart => restart::measure(setting, report).await,
         Part::Pack => packing::measure(setting, report).await,
+        Part::Evolve => evolve::measure(setting, report).await,
     }
 }
 
