@@ -8,14 +8,16 @@
 //!   next  = target / cost, within size/2 ..= size·2 and 1 ..= objects_max
 //! ```
 //!
-//! A throttled worker makes small chunks rather than large ones with long pauses: at `rate` objects a second no chunk
-//! covers more than the target time's worth.
+//! A throttled worker makes small chunks rather than large ones with long pauses, so that a live commit never stands behind
+//! much: at `rate` objects a second no chunk covers more than a twentieth of a second's worth.
 
 use super::settings::Settings;
 use std::time::Duration;
 
 /// The share of the newest measurement.
 const NEWEST: f64 = 0.3;
+/// A throttled worker makes so many chunks in a second, if they can be as small.
+const THROTTLED_CHUNKS_PER_S: f64 = 20.0;
 /// A throttled chunk is not made smaller than this: below it the commit itself costs more than the objects.
 const THROTTLED_OBJECTS_MIN: usize = 10;
 
@@ -37,7 +39,7 @@ impl Sizing {
         match rate {
             None => size,
             Some(rate) => {
-                let worth = (rate * settings.chunk_target_ms as f64 / 1000.0) as usize;
+                let worth = (rate / THROTTLED_CHUNKS_PER_S) as usize;
                 size.min(worth.max(THROTTLED_OBJECTS_MIN))
             }
         }
@@ -121,7 +123,7 @@ mod tests {
     fn a_throttled_worker_makes_small_chunks() {
         let settings = Settings { chunk_objects_start: 1000, ..Settings::default() };
         let sizing = Sizing::new(&settings);
-        assert_eq!(sizing.objects(&settings, Some(400.0)), 100);
+        assert_eq!(sizing.objects(&settings, Some(2000.0)), 100);
         assert_eq!(sizing.objects(&settings, Some(4.0)), 10);
         assert_eq!(sizing.objects(&settings, Some(1e9)), 1000);
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   budget   an absolute bound, or live_ratio_max times what live commits take in quiet seconds
+//!   start    beside live traffic: slowly, then half as much again, three times a second, until it is too much or nothing binds
 //!   over     rate = 0.7 · rate      at most once a second: the server's window is some seconds long
 //!   under    rate = rate + 5 % of the rate at which it first became too much; far above that: no bound any more
 //!   disk     little free: pause; very little: stop
@@ -16,6 +17,12 @@ use zeolite_proto::{Pressure, Tid};
 
 /// Between two adjustments.
 const ADJUST_EVERY: Duration = Duration::from_secs(1);
+/// The rate of the first moment beside live traffic, in objects a second, and how it grows while nobody feels it.
+const START: f64 = 1000.0;
+const STARTING_EVERY: Duration = Duration::from_millis(300);
+const STARTING_INCREASE: f64 = 1.5;
+/// A rate of which less than this is used does not bind.
+const BINDS: f64 = 0.4;
 const DECREASE: f64 = 0.7;
 const INCREASE: f64 = 0.05;
 /// The bound is given up when it is this many times what was too much.
@@ -38,11 +45,21 @@ pub(crate) enum Verdict {
     Stop(String),
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Start {
+    /// Nothing was decided so far.
+    #[default]
+    Before,
+    Slow,
+    Over,
+}
+
 /// The state of one worker's throttle.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Throttle {
     rate: Option<f64>,
     why: Option<String>,
+    start: Start,
     /// The rate at which it became too much.
     ceiling: f64,
     adjusted: Option<Duration>,
@@ -69,11 +86,15 @@ impl Throttle {
                 return Verdict::Pause(format!("only {free:.1} % of the disk is free, the job waits for {least} %"));
             }
         }
-        if self.adjusted.is_none_or(|last| now >= last + ADJUST_EVERY)
-            && let Some(pressure) = pressure
-        {
-            self.adjusted = Some(now);
-            self.adjust(settings, pressure, achieved);
+        if let Some(pressure) = pressure {
+            if self.start == Start::Before {
+                self.begin(settings, pressure);
+            }
+            let every = if self.start == Start::Slow { STARTING_EVERY } else { ADJUST_EVERY };
+            if self.adjusted.is_none_or(|last| now >= last + every) {
+                self.adjusted = Some(now);
+                self.adjust(settings, pressure, achieved);
+            }
         }
         let bound = (settings.rate_max > 0.0).then_some(settings.rate_max);
         match (self.rate, bound) {
@@ -83,10 +104,31 @@ impl Throttle {
         }
     }
 
+    fn begin(&mut self, settings: &Settings, pressure: &Pressure) {
+        self.start = Start::Over;
+        if pressure.live_commits >= LIVE_COMMITS_MIN && budget(settings, pressure).is_some() {
+            self.start = Start::Slow;
+            // The first adjustment raises it to this.
+            self.rate = Some(START / STARTING_INCREASE);
+            self.why = Some("starting slowly beside live traffic".into());
+        }
+    }
+
     fn adjust(&mut self, settings: &Settings, pressure: &Pressure, achieved: f64) {
         match over(settings, pressure) {
+            None if self.start == Start::Slow => {
+                let rate = self.rate.unwrap_or(START);
+                // The first rate has not been tried yet.
+                let binds = rate < START || achieved >= rate * BINDS;
+                self.rate = binds.then_some(rate * STARTING_INCREASE);
+                if !binds {
+                    self.start = Start::Over;
+                    self.why = None;
+                }
+            }
             Some(why) => {
-                if self.rate.is_none() {
+                if self.rate.is_none() || self.start == Start::Slow {
+                    self.start = Start::Over;
                     self.ceiling = achieved;
                 }
                 // What a worker was allowed and did not use is no measure.
@@ -135,16 +177,21 @@ fn over(settings: &Settings, pressure: &Pressure) -> Option<String> {
     if pressure.live_commits < LIVE_COMMITS_MIN {
         return None;
     }
-    let (budget_us, by) = match settings.live_p99_us_max {
-        0 if pressure.quiet_p99_us == 0 => return None,
-        0 => {
-            let budget = pressure.quiet_p99_us as f64 * settings.live_ratio_max;
-            (budget as u64, format!("{} times the quiet {} us", settings.live_ratio_max, pressure.quiet_p99_us))
-        }
-        bound => (bound, "the bound".to_owned()),
-    };
+    let (budget_us, by) = budget(settings, pressure)?;
     let p99 = pressure.live_p99_us;
     (p99 > budget_us).then(|| format!("live p99 {p99} us is over {budget_us} us, {by}"))
+}
+
+/// What live commits may take, in microseconds, and why; none: there is nothing to compare with.
+fn budget(settings: &Settings, pressure: &Pressure) -> Option<(u64, String)> {
+    match settings.live_p99_us_max {
+        0 if pressure.quiet_p99_us == 0 => None,
+        0 => {
+            let budget = pressure.quiet_p99_us as f64 * settings.live_ratio_max;
+            Some((budget as u64, format!("{} times the quiet {} us", settings.live_ratio_max, pressure.quiet_p99_us)))
+        }
+        bound => Some((bound, "the bound".to_owned())),
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +232,7 @@ mod tests {
         let (settings, mut throttle) = (Settings::default(), Throttle::default());
         let mut at =
             |second, p99, achieved| throttle.decide(Duration::from_secs(second), &settings, Some(&felt(p99)), achieved);
-        assert_eq!(at(0, 1400, 1000.0), Verdict::Go { rate: None, why: None });
+        assert_eq!(rate(at(0, 1400, 0.0)), Some(1000.0));
         match at(1, 9000, 1000.0) {
             Verdict::Go { rate: Some(rate), why: Some(why) } => {
                 assert!((699.0..701.0).contains(&rate) && why.contains("9000 us") && why.contains("1500 us"), "{why}");
@@ -201,6 +248,25 @@ mod tests {
             }
         }
         assert!((20..40).contains(&freed.expect("free again")), "{freed:?}");
+    }
+
+    #[test]
+    fn beside_live_traffic_it_starts_slowly_and_is_soon_free_where_nobody_feels_it() {
+        let (settings, mut throttle) = (Settings::default(), Throttle::default());
+        let mut achieved = 0.0;
+        let mut rates = Vec::new();
+        for step in 0..40 {
+            let now = Duration::from_millis(step * 300);
+            let allowed = rate(throttle.decide(now, &settings, Some(&felt(1100)), achieved));
+            rates.push(allowed);
+            achieved = allowed.unwrap_or(50_000.0).min(50_000.0);
+        }
+        assert_eq!((rates[0], rates[1], rates[2]), (Some(1000.0), Some(1500.0), Some(2250.0)));
+        let freed = rates.iter().position(Option::is_none).expect("free in the end");
+        assert!((8..16).contains(&freed), "{rates:?}");
+        let idle = Pressure { live_commits: 0, ..felt(0) };
+        let alone = Throttle::default().decide(Duration::ZERO, &settings, Some(&idle), 0.0);
+        assert_eq!(rate(alone), None, "nobody to be careful for");
     }
 
     #[test]
