@@ -186,7 +186,8 @@ impl Admin {
     }
 
     /// A page of the oids of a class, ascending, after the given one, with a schema version below the given one
-    /// (0: any) at the snapshot ([`Tid::NONE`]: the newest). The second value tells whether there are more.
+    /// (0: any), as of now; the snapshot ([`Tid::NONE`]: the newest) only has to be readable. The second value tells whether
+    /// there are more.
     pub async fn objects(
         &self,
         snapshot: Tid,

@@ -95,8 +95,8 @@ impl Engine {
         Ok((revisions.into_iter().map(with_note).collect::<Result<_, Fault>>()?, more))
     }
 
-    /// Oids of a class below a schema version (0: any), in oid order. With a snapshot, an object counts when it has that
-    /// class and version now or had it then: whoever goes over them loads each one and looks.
+    /// Oids of a class below a schema version (0: any), in oid order, as of now: a later page may know more. The snapshot
+    /// only has to be readable; whoever works at it loads each object there and looks.
     pub fn objects(
         &self,
         class: &str,
