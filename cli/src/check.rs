@@ -13,6 +13,7 @@ mod range;
 
 pub(crate) use measure::oldest_pin_s;
 
+use crate::evolve::{Glance, JobCounts};
 use crate::link::Link;
 use crate::moment;
 use crate::output::Out;
@@ -116,8 +117,14 @@ pub(crate) async fn check(out: &Out, server: &str, args: &CheckArgs) -> ExitCode
         Err(problem) => return Verdict::without_numbers(State::Unknown, problem).tell(out),
     };
     let limit = Duration::from_secs(args.timeout.max(1));
+    let began = Instant::now();
     let verdict = match tokio::time::timeout(limit, look(server)).await {
-        Ok(Ok(seen)) => judge(&seen, &thresholds),
+        Ok(Ok(mut seen)) => {
+            // What is left of the time: the server has answered, and no evolve makes it one that has not.
+            let rest = limit.saturating_sub(began.elapsed());
+            seen.evolves = tokio::time::timeout(rest, evolves(server)).await.ok().and_then(Result::ok);
+            judge(&seen, &thresholds)
+        }
         Ok(Err(error)) => Verdict::without_numbers(State::Critical, format!("{error:#}")),
         Err(_) => {
             let text = format!("no answer from {server} within {} s", limit.as_secs());
@@ -143,7 +150,11 @@ async fn look(server: &str) -> anyhow::Result<Seen> {
     let mut link = Link::connect(server).await?;
     let asked = Instant::now();
     let status = link.status().await?;
-    Ok(Seen { status, answer_ms: asked.elapsed().as_secs_f64() * 1e3 })
+    Ok(Seen { status, answer_ms: asked.elapsed().as_secs_f64() * 1e3, evolves: None })
+}
+
+async fn evolves(server: &str) -> anyhow::Result<JobCounts> {
+    Glance::connect(server, "check").await?.counts().await
 }
 
 /// The thresholds in force, by measure.
@@ -274,7 +285,7 @@ mod tests {
     }
 
     fn judged(status: v1::StatusReply, args: &CheckArgs) -> Verdict {
-        judge(&Seen { status, answer_ms: 1.0 }, &Thresholds::of(args).expect("thresholds"))
+        judge(&Seen { status, answer_ms: 1.0, evolves: None }, &Thresholds::of(args).expect("thresholds"))
     }
 
     #[test]
@@ -316,6 +327,22 @@ mod tests {
         assert_eq!(judged(blind.clone(), &asked).state, State::Unknown);
         let poisoned = v1::StatusReply { poisoned: "x".into(), ..blind };
         assert_eq!(judged(poisoned, &asked).state, State::Critical);
+    }
+
+    #[test]
+    fn an_evolve_that_has_failed_is_a_warning_and_one_that_runs_is_not() {
+        let with = |failed, running| {
+            let seen = Seen { status: well(), answer_ms: 1.0, evolves: Some(JobCounts { failed, running }) };
+            judge(&seen, &Thresholds::of(&args(&[], &[])).expect("thresholds"))
+        };
+        assert_eq!(with(0, 3).state, State::Ok);
+        let failed = with(1, 0);
+        assert_eq!(failed.state, State::Warning);
+        assert!(failed.text.starts_with("evolve_failed is 1 (warning 0);"), "{}", failed.text);
+        assert!(failed.performance.contains(&"evolve_running=0;;;0".to_owned()), "{:?}", failed.performance);
+        // Nobody knows: no alert, unless it was asked for.
+        assert_eq!(judged(well(), &args(&[], &[])).state, State::Ok);
+        assert_eq!(judged(well(), &args(&["evolve_failed=0"], &[])).state, State::Unknown);
     }
 
     #[test]

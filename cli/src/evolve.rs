@@ -7,6 +7,7 @@
 //!                    ├─> looking    list, show, ensure, verify             shown   a job in words, and as JSON
 //!                    └─> steering   pause, resume, cancel, set, forget
 //! ```
+//! `glance` is for `check` and `top`: which jobs there are, beside all else that a server does.
 //!
 //! Everything goes through `zeolite_client::evolve`, like the application's own workers: these commands and those may work on
 //! the same job at once.
@@ -14,6 +15,7 @@
 mod args;
 mod board;
 mod exec;
+mod glance;
 mod looking;
 mod planning;
 mod shown;
@@ -23,6 +25,7 @@ mod watching;
 mod working;
 
 pub(crate) use args::EvolveCommand;
+pub(crate) use glance::{Glance, JobCounts, JobLine, Jobs};
 
 use crate::exit::CannotConnect;
 use crate::output::Out;

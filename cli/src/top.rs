@@ -5,13 +5,15 @@
 //!   --once                     one table after one interval
 //!   --json, or no terminal     one JSON value for each interval
 //! ```
-//! A sample is the difference of two looks at the server's status: nothing runs in the server for it. On the screen a
+//! A sample is the difference of two looks at the server's status: nothing runs in the server for it. The evolves beside it are
+//! read like any other objects, in a session that the number of sessions is told without. On the screen a
 //! server that does not answer is waited for; as lines that ends the command with the code for it.
 
 mod sample;
 mod screen;
 mod terminal;
 
+use crate::evolve::{Glance, Jobs};
 use crate::link::Link;
 use crate::output::Out;
 use anyhow::{Context, Result};
@@ -22,11 +24,13 @@ use std::io::IsTerminal;
 use std::time::Duration;
 use terminal::{Terminal, Wish};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use zeolite_proto::wire::v1::StatusReply;
 
 /// The server's answer must come within this, or it counts as not there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A server that could not be asked for its evolves is not asked again for so long: the numbers must not wait for it.
+const GLANCE_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct TopArgs {
@@ -125,6 +129,9 @@ struct Watcher {
     link: Link,
     ticks: Interval,
     before: Option<StatusReply>,
+    /// For the evolves; none: not yet, or it did not work.
+    glance: Option<Glance>,
+    glance_from: Instant,
 }
 
 impl Watcher {
@@ -132,16 +139,38 @@ impl Watcher {
         let link = Link::connect(server).await?;
         let mut ticks = interval(Duration::from_secs_f64(args.interval));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Watcher { server: server.to_owned(), link, ticks, before: None })
+        Ok(Watcher { server: server.to_owned(), link, ticks, before: None, glance: None, glance_from: Instant::now() })
     }
 
     /// Waits for the next tick; `None`: there is nothing to compare with yet. Dropped in between it has lost nothing.
     async fn next(&mut self) -> Result<Option<Sample>> {
         self.ticks.tick().await;
         let asked = tokio::time::timeout(ANSWER_WITHIN, self.link.status());
-        let after = asked.await.with_context(|| format!("no answer within {} s", ANSWER_WITHIN.as_secs()))??;
+        let mut after = asked.await.with_context(|| format!("no answer within {} s", ANSWER_WITHIN.as_secs()))??;
+        // Not the one that is there only because somebody looks.
+        after.sessions = after.sessions.saturating_sub(u64::from(self.glance.is_some()));
+        let jobs = self.jobs().await;
         let sample = self.before.as_ref().and_then(|before| Sample::between(before, &after));
         self.before = Some(after);
-        Ok(sample)
+        Ok(sample.map(|sample| sample.with_jobs(jobs)))
+    }
+
+    /// The evolves; `None`: the server cannot be asked for them now.
+    async fn jobs(&mut self) -> Option<Jobs> {
+        if Instant::now() < self.glance_from {
+            return None;
+        }
+        let jobs = self.ask().await.ok();
+        if jobs.is_none() {
+            (self.glance, self.glance_from) = (None, Instant::now() + GLANCE_AGAIN_AFTER);
+        }
+        jobs
+    }
+
+    async fn ask(&mut self) -> Result<Jobs> {
+        if self.glance.is_none() {
+            self.glance = Some(Glance::connect(&self.server, "top").await?);
+        }
+        self.glance.as_ref().context("no session")?.jobs().await
     }
 }

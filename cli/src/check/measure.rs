@@ -1,6 +1,7 @@
 //! Owns what `check` measures: the names, their units, their thresholds unless told otherwise, and where each comes from.
 
 use super::range::Range;
+use crate::evolve::JobCounts;
 use zeolite_proto::Tid;
 use zeolite_proto::wire::v1::StatusReply;
 
@@ -23,6 +24,8 @@ pub(crate) struct Seen {
     pub(crate) status: StatusReply,
     /// How long the server took to answer.
     pub(crate) answer_ms: f64,
+    /// The evolves; none: the server could not be asked for them.
+    pub(crate) evolves: Option<JobCounts>,
 }
 
 impl Measure {
@@ -90,6 +93,8 @@ measures! {
     conflicts "c" "" "" "drafts refused by a conflict since the start" |seen| Some(seen.status.conflicts as f64);
     merges "c" "" "" "cells merged since the start" |seen| Some(seen.status.merges as f64);
     loads "c" "" "" "cells loaded since the start" |seen| Some(seen.status.loads as f64);
+    evolve_failed "" "0" "" "evolves that have failed; resume, cancel or forget them" |seen| Some(seen.evolves?.failed as f64);
+    evolve_running "" "" "" "evolves that are begun and not over, paused ones too" |seen| Some(seen.evolves?.running as f64);
     uptime_s "s" "" "" "since the server was started" |seen| Some(seen.status.uptime_ms as f64 / 1e3);
 }
 

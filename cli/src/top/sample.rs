@@ -4,6 +4,7 @@
 //! restart the counters begin anew: there is no sample over it.
 
 use crate::check::oldest_pin_s;
+use crate::evolve::{JobLine, Jobs};
 use serde::Serialize;
 use zeolite_proto::wire::v1::{ClassCounts, StatusReply};
 use zeolite_proto::{Mode, Pressure};
@@ -47,6 +48,10 @@ pub(crate) struct Sample {
     pub(crate) pack: String,
     /// The busiest first.
     pub(crate) classes: Vec<ClassRates>,
+    /// The evolves that are not over; none: the server could not be asked for them.
+    pub(crate) jobs: Option<Vec<JobLine>>,
+    /// Further ones, which are not told.
+    pub(crate) jobs_more: u64,
     #[serde(skip)]
     pub(crate) version: String,
 }
@@ -106,8 +111,17 @@ impl Sample {
             poisoned: (!after.poisoned.is_empty()).then(|| after.poisoned.clone()),
             pack: after.pack.clone(),
             classes: classes(&before.classes, &after.classes, seconds),
+            jobs: None,
+            jobs_more: 0,
             version: after.version.clone(),
         })
+    }
+
+    /// The same with the evolves.
+    pub(crate) fn with_jobs(mut self, jobs: Option<Jobs>) -> Sample {
+        self.jobs_more = jobs.as_ref().map_or(0, |jobs| jobs.more);
+        self.jobs = jobs.map(|jobs| jobs.told);
+        self
     }
 }
 

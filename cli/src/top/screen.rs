@@ -1,6 +1,7 @@
 //! Owns what the screen of `top` shows: lines of text made of the last samples, without knowing the terminal.
 
 use super::sample::{ClassRates, Sample};
+use crate::evolve::JobLine;
 use crate::moment;
 use crate::output::{count, nanos, size};
 use std::collections::VecDeque;
@@ -65,7 +66,11 @@ impl Screen {
                 format!("zeolite {} at {}   up {}", sample.version, self.server, moment::duration(sample.uptime_ms));
             let numbers = numbers(sample).into_iter().map(|text| (Tone::Plain, text));
             let all = std::iter::once((Tone::Title, title)).chain(states(sample)).chain(numbers);
-            lines.extend(all.chain(class_lines(&sample.classes)).map(|(tone, text)| Line { tone, text }));
+            lines.extend(
+                all.chain(job_lines(sample))
+                    .chain(class_lines(&sample.classes))
+                    .map(|(tone, text)| Line { tone, text }),
+            );
         }
         lines
     }
@@ -93,7 +98,8 @@ impl Screen {
                 let top = history.iter().copied().fold(0.0, f64::max);
                 add(Tone::Plain, format!("{name:<12}{}  max {top:.1}", graph(history, graph_width, top)));
             }
-            class_lines(&sample.classes).into_iter().for_each(|(tone, text)| add(tone, text));
+            let below = job_lines(sample).into_iter().chain(class_lines(&sample.classes));
+            below.for_each(|(tone, text)| add(tone, text));
         }
         lines.truncate(height);
         lines.iter_mut().for_each(|line| line.text = line.text.chars().take(width).collect());
@@ -166,6 +172,26 @@ fn numbers(sample: &Sample) -> Vec<String> {
     pairs.into_iter().map(row).collect()
 }
 
+/// The evolves that are not over; nothing without any.
+fn job_lines(sample: &Sample) -> Vec<(Tone, String)> {
+    let Some(jobs) = sample.jobs.as_ref().filter(|jobs| !jobs.is_empty()) else { return Vec::new() };
+    let row = |name: &str, done: &str, rate: &str, left: &str, state: &str| {
+        let name: String = name.chars().take(31).collect();
+        format!("{name:<32}{done:>8}{rate:>12}{left:>12}   {state}").trim_end().to_owned()
+    };
+    let of = |job: &JobLine| {
+        let done = format!("{:.1}%", job.done_percent);
+        let why = if job.reason.is_empty() { String::new() } else { format!(": {}", job.reason) };
+        row(&job.job, &done, &job.rate_text(), &job.left_text(), &format!("{}{why}", job.state))
+    };
+    let mut lines = vec![(Tone::Quiet, String::new()), (Tone::Title, row("evolve", "done", "rate", "left", "state"))];
+    lines.extend(jobs.iter().map(|job| (Tone::Plain, of(job))));
+    if sample.jobs_more > 0 {
+        lines.push((Tone::Quiet, format!("and {} more: zeolite evolve list", count(sample.jobs_more))));
+    }
+    lines
+}
+
 fn class_lines(classes: &[ClassRates]) -> Vec<(Tone, String)> {
     let busy: Vec<&ClassRates> = classes.iter().filter(|class| class.conflicts + class.merges > 0).collect();
     if busy.is_empty() {
@@ -226,6 +252,29 @@ mod tests {
         for (width, height) in [(10, 3), (0, 0), (1, 1), (30, 5)] {
             let lines = screen.lines(width, height);
             assert!(lines.len() <= height && lines.iter().all(|line| line.text.chars().count() <= width));
+        }
+    }
+
+    #[test]
+    fn evolves_have_a_line_each_if_there_are_any() {
+        let mut screen = Screen::new("here:1");
+        screen.add(busy());
+        assert!(!texts(&screen, 100, 40).join("\n").contains("evolve"));
+        let job = JobLine {
+            job: "pages-2".into(),
+            state: "throttled".into(),
+            reason: "live commits".into(),
+            done_percent: 12.34,
+            rate: 1200.0,
+            left_ms: Some(90_000),
+            ..JobLine::default()
+        };
+        screen.add(Sample { jobs: Some(vec![job]), jobs_more: 2, ..busy() });
+        for all in [texts(&screen, 100, 40), screen.table().into_iter().map(|line| line.text).collect()] {
+            let line = all.iter().find(|line| line.starts_with("pages-2")).expect("a line");
+            assert!(line.contains("12.3%") && line.contains("1,200/s"), "{line}");
+            assert!(line.ends_with("throttled: live commits"), "{line}");
+            assert!(all.contains(&"and 2 more: zeolite evolve list".to_owned()), "{all:?}");
         }
     }
 

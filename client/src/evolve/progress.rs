@@ -130,7 +130,7 @@ impl Job {
             (Phase::CatchingUp | Phase::Verifying, Some(old)) => old,
             _ => planned.saturating_sub(done),
         };
-        let rate = ranges.iter().filter(|range| !range.holder.is_empty()).map(|range| range.rate).sum::<f64>();
+        let rate = rate(&ranges);
         let left = (rate > 0.0 && !job.phase.is_over())
             .then(|| Duration::try_from_secs_f64(ahead as f64 / rate).ok())
             .flatten();
@@ -195,5 +195,24 @@ impl Job {
         }
         let end = end.unwrap_or_else(|| RangeRecord::new(Part::Finish, 0));
         tx.put_unchecked(ledger::range_cell(self.oid(), record.ranges), ledger::encoded(&end)?)
+    }
+}
+
+/// Objects a second of all workers. Not `sum`: that of no rates is -0.0, and is shown like that.
+fn rate(ranges: &[RangeRecord]) -> f64 {
+    ranges.iter().filter(|range| !range.holder.is_empty()).fold(0.0, |rate, range| rate + range.rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_workers_the_rate_is_a_plain_zero() {
+        let mut range = RangeRecord::new(Part::Finish, 0);
+        range.rate = 2.5;
+        assert_eq!(format!("{:.1} {:.1}", rate(&[]), rate(&[range.clone()])), "0.0 0.0");
+        range.holder = "worker".into();
+        assert_eq!(rate(&[range.clone(), range]), 5.0);
     }
 }
