@@ -36,7 +36,7 @@ async fn an_evolve_that_waits_has_a_line_and_no_alert() {
         (output.status.code(), text(&output.stderr))
     };
     assert_eq!(run(&["plan", "waits", "--class", "Thing"]).0, Some(0));
-    assert_eq!(run(&["pause", "waits", "--reason", "till monday"]).0, Some(0));
+    assert_eq!(run(&["pause", "waits", "--message", "till monday"]).0, Some(0));
 
     let sample = top(&served);
     let jobs = sample["jobs"].as_array().expect("a list");
