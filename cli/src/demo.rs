@@ -1,22 +1,22 @@
 //! Owns `demo`: WordNet as an object database, and a migration of all of it beside live traffic.
 //!
 //! ```text
-//!   host ─> load ─> live (before) ─> live + evolve (during) ─> check ─> table
+//!   host ─> load ─> live (before) ─> dry run ─> live + evolve (during) ─> check ─> table
 //! ```
 //! The server is the real one, in this process; the clients reach it over TCP. Every stage goes on where an earlier run
-//! was stopped: load and migration keep a ledger in the commits of their own work.
+//! was stopped: the load keeps a ledger in the commits of its own work, and so does the evolve.
 
 mod check;
-mod chunk;
 mod dictionary;
-mod evolve;
 mod live;
 mod load;
+mod migration;
 mod synset;
 mod table;
 mod wordnet;
 mod words;
 
+use crate::evolve::{Line, left};
 use crate::exit::{Interrupted, ProblemFound, Usage};
 use crate::host::Host;
 use crate::output::{Out, count};
@@ -25,9 +25,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use dictionary::{Dictionary, Ledger};
 use live::{Live, Window};
+use migration::{Throttled, ToVersion2};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use zeolite_client::evolve::{DryRun, JobRecord, Phase, Report, Stop, Worker};
 use zeolite_client::{Db, Options, Persistent};
 use zeolite_proto::Registry;
 
@@ -45,6 +47,9 @@ pub(crate) struct DemoArgs {
     /// How long to measure the clients before the migration begins
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
+    /// Ranges that the migration works on at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
     /// Load about so many synsets, evenly chosen; 0 for all 117,659
     #[arg(long, default_value_t = 0)]
     synsets: usize,
@@ -78,33 +83,70 @@ pub(crate) async fn demo(out: &Out, args: &DemoArgs) -> Result<()> {
     let host = Host::start(&args.data, registry(), |_| ()).await?;
     out.remark(format_args!("server on {}, data in {}", host.address(), args.data.display()));
     let url = host.url();
-    let result = tokio::select! {
-        result = run(out, args, &url) => result,
-        _ = tokio::signal::ctrl_c() => {
-            Err(Interrupted("; the database is good, run the demo again to go on where it was stopped").into())
+    let stop = Stopping::default();
+    let result = {
+        let work = run(out, args, &url, &stop);
+        tokio::pin!(work);
+        tokio::select! {
+            result = &mut work => result,
+            _ = tokio::signal::ctrl_c() => {
+                stop.stop(out, work).await;
+                Err(Interrupted("; the database is good, run the demo again to go on where it was stopped").into())
+            }
         }
     };
     if args.keep && result.is_ok() {
-        out.remark(format_args!("still serving: try `zeolite status --server {}`; Ctrl-C ends it", host.address()));
+        let server = host.address();
+        out.remark(format_args!("still serving: try `zeolite evolve list --server {server}`; Ctrl-C ends it"));
         tokio::signal::ctrl_c().await.context("signals")?;
     }
     host.stop().await?;
     result
 }
 
-async fn run(out: &Out, args: &DemoArgs, url: &str) -> Result<()> {
+/// The worker, while it runs: Ctrl-C lets it finish its chunk.
+#[derive(Default)]
+struct Stopping {
+    worker: Mutex<Option<Stop>>,
+}
+
+impl Stopping {
+    fn set(&self, worker: Option<Stop>) {
+        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = worker;
+    }
+
+    /// Stops the worker, if it runs; a second Ctrl-C does not wait for it.
+    async fn stop(&self, out: &Out, work: impl Future<Output = Result<()>>) {
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(worker) = worker else { return };
+        worker.stop();
+        out.remark("finishing the chunk; Ctrl-C again ends at once");
+        tokio::select! {
+            _ = work => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+}
+
+async fn run(out: &Out, args: &DemoArgs, url: &str, stop: &Stopping) -> Result<()> {
     let db = connect(url, "demo", "").await?;
-    let (dictionary, mut ledger) = loaded(out, args, &db).await?;
+    let (dictionary, ledger) = loaded(out, args, &db).await?;
     let synsets = Arc::new(ledger.synsets());
     let mut live = Live::start(url, &dictionary, &synsets, usize::from(args.clients)).await?;
     let before = measure(out, args, &mut live).await?;
-    let migration =
-        if ledger.migrated { None } else { Some(migrate(out, url, &dictionary, &mut ledger, &mut live).await?) };
+    let migration = match migration::is_done(&db).await? {
+        true => None,
+        false => match migrate(out, args, url, &dictionary, &mut live, stop).await? {
+            Some(migration) => Some(migration),
+            // Stopped; whoever did it says so.
+            None => return live.stop().await,
+        },
+    };
     live.stop().await?;
     let findings = checked(out, &db, &dictionary, &ledger).await?;
     let broken = findings.iter().filter(|finding| !finding.holds()).count();
     table::tell(out, args, &before, migration.as_ref(), &findings)?;
-    let conflicts = before.conflicts + migration.as_ref().map_or(0, |(during, _)| during.conflicts);
+    let conflicts = before.conflicts + migration.as_ref().map_or(0, |migration| migration.during.conflicts);
     match (broken, conflicts) {
         (0, 0) => Ok(()),
         (0, _) => {
@@ -128,7 +170,7 @@ async fn loaded(out: &Out, args: &DemoArgs, db: &Db) -> Result<(Dictionary, Ledg
     if let Some((dictionary, ledger)) = &found
         && ledger.is_loaded()
     {
-        let done = if ledger.migrated { ", migrated already (--fresh begins anew)" } else { "" };
+        let done = if migration::is_done(db).await? { ", migrated already (--fresh begins anew)" } else { "" };
         out.remark(format_args!("found {} synsets of an earlier run{done}", count(ledger.total())));
         return Ok((dictionary.clone(), ledger.clone()));
     }
@@ -161,25 +203,48 @@ async fn measure(out: &Out, args: &DemoArgs, live: &mut Live) -> Result<Window> 
     Ok(live.cut())
 }
 
-/// The live clients beside the worker.
+/// What the migration was like.
+struct Migration {
+    dry_run: Option<DryRun>,
+    /// What the live clients saw.
+    during: Window,
+    report: Report,
+    job: JobRecord,
+    throttled: Throttled,
+}
+
+/// The live clients beside the worker; none: it was stopped.
 async fn migrate(
     out: &Out,
+    args: &DemoArgs,
     url: &str,
     dictionary: &Dictionary,
-    ledger: &mut Ledger,
     live: &mut Live,
-) -> Result<(Window, evolve::Worked)> {
-    let progress = Progress::new(out);
-    let (bar, traffic) = (progress.bar("migrate", "synsets", ledger.total()), progress.bar("live", "commits", 0));
+    stop: &Stopping,
+) -> Result<Option<Migration>> {
     let db = connect(url, "worker", "evolve").await?;
+    let step = ToVersion2 { dictionary: dictionary.clone() };
+    let dry_run = match migration::earlier(&db).await? {
+        Some(_) => None,
+        None => Some(migration::try_out(&db, &step).await?),
+    };
+    dry_run.iter().for_each(|found| table::tell_dry_run(out, found));
+    let job = migration::job(&db, u32::from(args.workers)).await?;
+    let progress = Progress::new(out);
+    let (bar, traffic) = (progress.bar("migrate", "synsets", 0).without_forecast(), progress.bar("live", "commits", 0));
+    let worker = Worker::new(&job).named("demo").tasks(usize::from(args.workers));
+    stop.set(Some(worker.stop_handle()));
     live.cut();
-    let work = evolve::run(&db, dictionary, ledger, &bar);
+    let (work, mut watch, mut throttled) = (worker.run(step), job.watch(), Throttled::default());
     tokio::pin!(work);
-    let mut ticks = tokio::time::interval(Duration::from_millis(500));
-    let worked = loop {
+    let report = loop {
         tokio::select! {
-            worked = &mut work => break worked.context("the worker")?,
-            _ = ticks.tick() => {
+            report = &mut work => break report.context("the worker")?,
+            progress = watch.next(Duration::from_millis(250)) => {
+                let Some(now) = progress? else { continue };
+                throttled.see(&now);
+                bar.remark(format!("{} · {} left", Line::of(&now).text(), left(now.left)));
+                bar.set(now.done, now.total);
                 traffic.set(live.so_far().0, 0);
                 traffic.remark(rate(live));
             }
@@ -187,8 +252,17 @@ async fn migrate(
         }
     };
     let during = live.cut();
+    stop.set(None);
+    let now = job.show().await?;
+    throttled.see(&now);
+    bar.set(now.done, now.total);
+    bar.finish();
     traffic.finish();
-    Ok((during, worked))
+    match now.job.phase {
+        Phase::Done => Ok(Some(Migration { dry_run, during, report, job: now.job, throttled })),
+        phase if phase.is_over() => Err(ProblemFound(format!("the migration ended: {}", now.state())).into()),
+        _ => Ok(None),
+    }
 }
 
 fn rate(live: &Live) -> String {

@@ -26,6 +26,7 @@ mod working;
 
 pub(crate) use args::EvolveCommand;
 pub(crate) use glance::{Glance, JobCounts, JobLine, Jobs};
+pub(crate) use shown::{Line, certificate_facts, certificate_json, counted, counts_json, left};
 
 use crate::exit::CannotConnect;
 use crate::output::Out;

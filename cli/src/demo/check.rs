@@ -3,6 +3,7 @@
 //! Nothing here trusts the others: it reads every synset and every entry of both indexes, and computes what must be.
 
 use super::dictionary::{Dictionary, Ledger, synsets_of_version};
+use super::migration;
 use super::synset::{self, Synset, VERSION_NEW, VERSION_OLD};
 use super::wordnet::Pos;
 use super::words::words;
@@ -83,6 +84,12 @@ pub(crate) async fn check(db: &Db, dictionary: &Dictionary, ledger: &Ledger, bar
         Finding::new("synsets stored in the old version", 0, tally.old),
         Finding::new("synsets whose new field does not fit the gloss", 0, tally.miscounted),
     ];
+    let migrated = u64::try_from(dictionary.migrated.get(&view).await?).unwrap_or(u64::MAX);
+    if let Some(job) = migration::earlier(db).await? {
+        let changed = job.show().await?.counts.changed;
+        findings.push(Finding::new("counter of migrated synsets, against the job's ledger", changed, migrated));
+    }
+    findings.push(Finding::new("closed gates", 1, db.admin().gates().await?.len() as u64));
     for pos in Pos::ALL {
         let (synsets, edits) = (dictionary.synset_counter(pos), dictionary.edit_counter(pos));
         let at = pos as usize;

@@ -5,7 +5,8 @@
 //!                                 ├─> words     index  word of a gloss ─> synsets     (filled by the migration)
 //!                                 ├─> synsets   4 counters, one per part of speech
 //!                                 ├─> edits     4 counters, one per part of speech
-//!                                 └─> ledger    how far load and migration are
+//!                                 ├─> migrated  counter of the synsets that the migration has stepped
+//!                                 └─> ledger    how far the load is
 //! ```
 //!
 //! Everything is reachable from the root: synsets through their lemmas.
@@ -27,11 +28,13 @@ pub(crate) struct Dictionary {
     pub(crate) words: Index<String, Synset>,
     synsets: [Counter; 4],
     edits: [Counter; 4],
+    pub(crate) migrated: Counter,
     pub(crate) ledger: Ref<Ledger>,
 }
 
 impl Persistent for Dictionary {
     const CLASS: &str = "wordnet.Dictionary";
+    const VERSION: u32 = 2;
 }
 
 /// How far the work is; written in the commit of the work itself.
@@ -45,16 +48,11 @@ pub(crate) struct Ledger {
     pub(crate) stored: u64,
     /// Synsets whose relations were put in so far.
     pub(crate) related: u64,
-    /// The last oid that the migration has done.
-    pub(crate) migrated_to: u64,
-    /// Chunks that the migration has committed.
-    pub(crate) chunks: u64,
-    /// Whether nothing of the old version is left.
-    pub(crate) migrated: bool,
 }
 
 impl Persistent for Ledger {
     const CLASS: &str = "wordnet.Ledger";
+    const VERSION: u32 = 2;
 }
 
 impl Ledger {
@@ -110,6 +108,7 @@ impl Dictionary {
             words: Index::create(&tx).await?,
             synsets: four(0),
             edits: four(4),
+            migrated: Counter::create(&tx).await?,
             ledger: tx.create(ledger).await?,
         };
         let root = tx.create(&dictionary).await?;
