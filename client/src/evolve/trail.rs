@@ -7,6 +7,9 @@ use zeolite_proto::{Note, Oid};
 /// Extensions of chunks begin so.
 const MARK: &[u8] = b"zeolite.evolve.1\0";
 
+/// What of a note a trail may take; notes are limited to 65,535 bytes in all.
+const EXTENSION_BYTES_MAX: usize = 60_000;
+
 /// Where a commit of a job came from.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Trail {
@@ -19,10 +22,18 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
-    /// The note of the chunk's commit.
+    /// The note of the chunk's commit. More groups than a note can tell (a whole plan in one commit) are told as one: an undo
+    /// then takes all of them back, or none.
     pub(crate) fn note(&self, name: &str, what: &str) -> Note {
-        let extension = postcard::to_extend(self, MARK.to_vec()).unwrap_or_else(|_| MARK.to_vec());
+        let mut extension = self.encoded();
+        if extension.len() > EXTENSION_BYTES_MAX {
+            extension = Trail { groups: vec![self.groups.iter().sum()], ..self.clone() }.encoded();
+        }
         Note { user: "evolve".into(), description: format!("{name}: {what}"), extension: extension.into() }
+    }
+
+    fn encoded(&self) -> Vec<u8> {
+        postcard::to_extend(self, MARK.to_vec()).unwrap_or_else(|_| MARK.to_vec())
     }
 
     /// The trail in a note; none: the commit is not a chunk of this job.
@@ -44,5 +55,13 @@ mod tests {
         assert_eq!(Trail::of(&note.extension, Oid(8)), None);
         assert_eq!(Trail::of(&Bytes::from_static(b"other"), Oid(7)), None);
         assert_eq!(Trail::of(&note.extension.slice(..MARK.len() + 2), Oid(7)), None);
+    }
+
+    #[test]
+    fn more_groups_than_a_note_can_tell_are_one() {
+        let trail = Trail { job: 7, range: 3, groups: vec![2; 117_659] };
+        let note = trail.note("titles", "117659 objects");
+        assert!(note.extension.len() < 100, "{}", note.extension.len());
+        assert_eq!(Trail::of(&note.extension, Oid(7)), Some(Trail { groups: vec![235_318], ..trail }));
     }
 }
