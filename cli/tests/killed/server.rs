@@ -1,0 +1,96 @@
+//! Owns the served database: the real binary on a data directory, ended in one way or another and started again.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+/// How a life ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// Killed.
+    Kill,
+    /// Asked to stop.
+    Term,
+    /// Killed, and the next life too, while it is opening the database.
+    KillTwice,
+}
+
+/// A running `zeolite serve`.
+pub(crate) struct Served {
+    child: Child,
+    address: SocketAddr,
+    dir: Arc<tempfile::TempDir>,
+}
+
+impl Served {
+    /// On a new data directory and a port that the system chooses.
+    pub(crate) fn start() -> Served {
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Served::start_on(dir, "127.0.0.1:0")
+    }
+
+    fn start_on(dir: Arc<tempfile::TempDir>, listen: &str) -> Served {
+        let mut child = spawn(dir.path(), listen);
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("its output is a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        let address = told["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        Served { child, address, dir }
+    }
+
+    /// Where clients connect to.
+    pub(crate) fn url(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Ends this life and begins the next on the same directory and port.
+    pub(crate) fn end_and_start_again(mut self, end: End) -> Served {
+        let signal = if end == End::Term { "TERM" } else { "KILL" };
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().expect("kill runs");
+        assert!(sent.success(), "signal {signal} to {pid}");
+        let ended = self.child.wait().expect("it can be waited for");
+        assert_eq!(ended.success(), end == End::Term, "after {end:?}: {ended}");
+        if end == End::KillTwice {
+            let mut child = spawn(self.dir.path(), &self.url());
+            while !has_opened_a_segment(child.id()) {
+                assert!(child.try_wait().expect("it can be asked").is_none(), "it died by itself");
+                std::thread::yield_now();
+            }
+            child.kill().expect("kills");
+            child.wait().expect("it can be waited for");
+        }
+        Served::start_on(self.dir.clone(), &self.url())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(dir: &Path, listen: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_zeolite"))
+        .args(["--json", "serve", "--log", "error", "--listen", listen])
+        // Small segments and checkpoints, so that kills fall into their changes too.
+        .args(["--set", "store.segment_bytes_max=65536", "--set", "store.checkpoint_log_bytes=30000"])
+        // Pack goes up to what is newest.
+        .args(["--set", "engine.history_min_s=0", "--data"])
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// Whether a process is at the log. Where the system does not tell, every moment is as good.
+fn has_opened_a_segment(pid: u32) -> bool {
+    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return true };
+    let mut targets = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+    targets.any(|target| target.extension().is_some_and(|extension| extension == "seg"))
+}
