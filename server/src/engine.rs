@@ -69,7 +69,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Fault, FaultKind, Limits, Merged, Mode, Oid, Pressure, Priority, Receipt, Record, Registry, Tid};
+use zeolite_proto::{Fault, FaultKind, Limits, Merged, Mode, Oid, Pressure, Priority, Receipt, Registry, Tid};
 
 pub use feed::{FeedBatch, FeedItem};
 pub use gates::Closing;
@@ -435,10 +435,7 @@ impl Engine {
 }
 
 fn stored_ceiling(reader: &Reader, last: Tid) -> Result<u64, StoreError> {
-    let stored = reader.get(&oids::ceiling_cell(), last)?.and_then(|revision| revision.record);
-    let record = stored.map(|bytes| Record::decode(&bytes)).transpose();
-    let record =
-        record.map_err(|error| StoreError::Index(format!("the record of handed-out oids is unreadable: {error}")))?;
+    let record = system::stored(reader, &oids::ceiling_cell(), last)?;
     Ok(record.as_ref().and_then(oids::read_ceiling).unwrap_or(0))
 }
 

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod jobs;
+#[path = "../serve/program.rs"]
+mod program;
 mod scene;
 #[path = "../serve/served.rs"]
 mod served;

@@ -2,6 +2,8 @@
 
 mod check;
 mod evolves;
+#[path = "../serve/program.rs"]
+mod program;
 mod served;
 mod serving;
 mod top;

@@ -1,9 +1,10 @@
 //! Owns the served database: the real binary on a data directory, and what the commands say about it.
 
+pub(crate) use crate::program::{program, signal, text};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use zeolite_client::{Cell, Db, Oid, Record};
 use zeolite_proto::resolvers::{class, collection, entry};
 
@@ -66,24 +67,6 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The binary, whatever the environment says.
-pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zeolite"));
-    command.env_remove("ZEOLITE_SERVER");
-    command
-}
-
-/// Sends a signal, by its name.
-pub(crate) fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
-    assert!(status.success());
-}
-
-/// What a command printed.
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A collection of three entries under the root, and one object that was written twice.

@@ -137,11 +137,12 @@ impl Engine {
             return done(Err(Fault::invalid("a gate needs a class, and names of at most 255 bytes")));
         }
         let gate = Gate { class, min_version, job, tid: Tid::NONE };
-        if self.gates().iter().any(|known| known.class == gate.class && known.min_version > min_version) {
+        let closed = self.gates();
+        if closed.iter().any(|known| known.class == gate.class && known.min_version > min_version) {
             let message = format!("the gate of class {:?} is closed for a newer version; open it first", gate.class);
             return done(Err(Fault::invalid(message)));
         }
-        if self.gates.list().len() >= system::SYSTEM_CELLS_MAX {
+        if closed.len() >= system::SYSTEM_CELLS_MAX {
             return done(Err(Fault::too_large(
                 "number of gates",
                 system::SYSTEM_CELLS_MAX,

@@ -1,0 +1,21 @@
+//! Owns the program under test: the binary, signals to it, what it printed.
+
+use std::process::{Child, Command};
+
+/// The binary, whatever the environment says.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zeolite"));
+    command.env_remove("ZEOLITE_SERVER");
+    command
+}
+
+/// Sends a signal, by its name.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+/// What a command printed.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
