@@ -6,6 +6,7 @@
 //!   draft    a client's uncommitted work; receipt: what a committer gets
 //!   fault    the closed list of refusals, sorted by remedy
 //!   mode, gate, pressure  who may write, how old a shape may be, what live traffic feels
+//!   evolve   what an evolve stores: its job and ledger
 //!   limits   the bound of every message, key, draft, lease and scan
 //!   resolver merge(base, theirs, ours) and apply(current, operation); the registry by class
 //!   resolvers  the built-in ones
@@ -15,6 +16,7 @@
 //! Nothing here does I/O, reads a clock or rolls dice.
 
 pub mod draft;
+pub mod evolve;
 pub mod fault;
 pub mod gate;
 pub mod ids;

@@ -20,15 +20,8 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn of(progress: &Progress) -> Line {
-        let phase = progress.job.phase;
-        if let Some(hold) = progress.job.hold.as_ref().filter(|_| progress.is_paused()) {
-            let until_unix_ms = Some(hold.until_unix_ms).filter(|until| *until > 0);
-            return Line { word: "paused", why: hold.reason.clone(), until_unix_ms };
-        }
-        match progress.throttled().filter(|_| !phase.is_over()) {
-            Some(why) => Line { word: "throttled", why: why.to_owned(), until_unix_ms: None },
-            None => Line { word: phase.text(), why: progress.job.reason.clone(), until_unix_ms: None },
-        }
+        let until_unix_ms = Some(progress.until_unix_ms).filter(|until| *until > 0);
+        Line { word: progress.word.text(), why: progress.why.clone(), until_unix_ms }
     }
 
     pub(crate) fn text(&self) -> String {

@@ -10,143 +10,17 @@
 //!
 //! So progress is as durable and as conflict-checked as any other write, and everybody who looks reads the same thing.
 
-use super::plan::Plan;
-use super::settings::Settings;
 use crate::collections::Map;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::registry::{Persistent, Ref};
 use crate::session::{Tx, View};
-use serde::{Deserialize, Serialize};
+use zeolite_proto::evolve::Stored;
+pub use zeolite_proto::evolve::{Certificate, Hold, JobRecord, Phase, ROOT_NAME, Target};
 use zeolite_proto::{Oid, Tid};
 
-/// The name in the root under which all jobs are.
-pub const ROOT_NAME: &str = "zeolite.evolves";
-
-/// How far a job is.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// Waits for a worker.
-    Planned,
-    /// Workers go through the ranges.
-    Running,
-    /// The ranges are done; what live writers have left behind is stepped.
-    CatchingUp,
-    /// The result is looked at.
-    Verifying,
-    /// Over; the certificate says so.
-    Done,
-    /// Stopped by what `reason` says; can be resumed.
-    Failed,
-    /// Stopped by an operator, for good.
-    Cancelled,
-    /// Its commits are taken back.
-    Undoing,
-    /// They are.
-    Undone,
-}
-
-impl Phase {
-    /// Whether workers have nothing more to do.
-    pub fn is_over(self) -> bool {
-        matches!(self, Phase::Done | Phase::Failed | Phase::Cancelled | Phase::Undone)
-    }
-
-    /// The phase in words.
-    pub fn text(self) -> &'static str {
-        match self {
-            Phase::Planned => "planned",
-            Phase::Running => "running",
-            Phase::CatchingUp => "catching-up",
-            Phase::Verifying => "verifying",
-            Phase::Done => "done",
-            Phase::Failed => "failed",
-            Phase::Cancelled => "cancelled",
-            Phase::Undoing => "undoing",
-            Phase::Undone => "undone",
-        }
-    }
-}
-
-/// Every object of the class is to have this schema version at least.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct Target {
-    /// The class.
-    pub class: String,
-    /// The schema version.
-    pub version: u32,
-    /// Refuse older ones for good when all are there.
-    pub gate: bool,
-}
-
-/// An operator's pause.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct Hold {
-    /// Why.
-    pub reason: String,
-    /// Ends by itself then, in milliseconds since 1970; 0: does not.
-    pub until_unix_ms: u64,
-}
-
-/// What was found when the job was over.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct Certificate {
-    /// A snapshot at which it was so.
-    pub tid: u64,
-    /// The commit that closed the gate; 0: there is none.
-    pub gate_tid: u64,
-    /// Objects of the target class; without a target, objects of the plan.
-    pub objects: u64,
-    /// Objects that steps have changed.
-    pub changed: u64,
-    /// Objects that were looked at.
-    pub verified: u64,
-    /// From the start to the end.
-    pub duration_ms: u64,
-}
-
-/// The job's own record.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
-pub struct JobRecord {
-    /// Its name.
-    pub name: String,
-    /// What it covers.
-    pub plan: Plan,
-    /// The shape that all are to have.
-    pub target: Option<Target>,
-    /// How it is run.
-    pub settings: Settings,
-    /// How far it is.
-    pub phase: Phase,
-    /// Set while an operator holds it.
-    pub hold: Option<Hold>,
-    /// Why it failed, or was cancelled.
-    pub reason: String,
-    /// The snapshot that the plan is of.
-    pub snapshot: u64,
-    /// The newest tid when it was planned, started and ended; 0: not yet.
-    pub planned: u64,
-    /// See `planned`.
-    pub started: u64,
-    /// See `planned`.
-    pub ended: u64,
-    /// Objects in the plan.
-    pub total: u64,
-    /// Ranges of the plan; the one after them is for the end of the job.
-    pub ranges: u32,
-    /// Made when it is done.
-    pub certificate: Option<Certificate>,
-}
-
 impl Persistent for JobRecord {
-    const CLASS: &str = "zeolite.evolve.Job";
-}
-
-impl JobRecord {
-    /// Whether an operator holds it now.
-    pub fn is_held(&self, now_unix_ms: u64) -> bool {
-        self.hold.as_ref().is_some_and(|hold| hold.until_unix_ms == 0 || now_unix_ms < hold.until_unix_ms)
-    }
+    const CLASS: &str = <JobRecord as Stored>::CLASS;
 }
 
 /// A job, to be looked at and steered.
@@ -283,7 +157,7 @@ impl Job {
 
     /// Changes a setting, by its name.
     pub async fn set(&self, name: &str, value: &str) -> Result<()> {
-        self.change(|record| record.settings.set(name, value)).await
+        self.change(|record| Ok(record.settings.set(name, value)?)).await
     }
 
     fn must_not_be_over(&self, record: &JobRecord) -> Result<()> {

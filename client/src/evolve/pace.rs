@@ -1,11 +1,11 @@
 //! Owns one worker's pace: the size of its chunks, the pauses between them, and the reason for these.
 
-use super::settings::Settings;
 use super::sizing::Sizing;
 use super::throttle::{Throttle, Verdict};
 use crate::connect::Db;
 use std::time::Duration;
 use tokio::time::Instant;
+use zeolite_proto::evolve::Settings;
 
 /// The share of the newest measurement in the rate.
 const NEWEST: f64 = 0.3;

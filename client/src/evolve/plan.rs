@@ -6,7 +6,6 @@
 use super::job::{self, Job, Target};
 use super::ledger::{self, ListRecord, Part, RangeRecord};
 use super::quantiles::Quantiles;
-use super::settings::Settings;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::registry::Ref;
@@ -14,7 +13,7 @@ use crate::revision::Range;
 use crate::session::{Pin, Tx, View};
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
-use serde::{Deserialize, Serialize};
+pub use zeolite_proto::evolve::{Plan, Settings};
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::class;
 use zeolite_proto::{Cell, Oid};
@@ -25,80 +24,6 @@ const PAGE_OIDS: u32 = 10_000;
 pub(crate) const LIST_OIDS: usize = 1000;
 /// Oids that a plan may name one by one.
 const LISTED_OIDS_MAX: usize = 10_000_000;
-
-/// Which objects a job covers.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub enum Plan {
-    /// Objects of a class whose schema version is below this one; 0: of any version.
-    Objects {
-        /// The class.
-        class: String,
-        /// Exclusive.
-        below_version: u32,
-    },
-    /// The entries of a collection.
-    Collection {
-        /// The collection.
-        oid: u64,
-        /// The first key, inclusive; empty: from the first entry.
-        from: Vec<u8>,
-        /// The end, exclusive; empty: to the end.
-        to: Vec<u8>,
-    },
-    /// Everything that can be reached from an object by references: the object itself, those that it refers to, and the
-    /// entries of collections on the way lead further, but are not covered themselves.
-    Reachable {
-        /// Where to begin.
-        from: u64,
-    },
-    /// These objects.
-    Oids {
-        /// In the ledger they are in lists.
-        #[serde(skip)]
-        oids: Vec<u64>,
-    },
-}
-
-impl Plan {
-    /// Objects of a class below a schema version.
-    pub fn below(class: impl Into<String>, version: u32) -> Plan {
-        Plan::Objects { class: class.into(), below_version: version }
-    }
-
-    /// All objects of a class.
-    pub fn class(class: impl Into<String>) -> Plan {
-        Plan::below(class, 0)
-    }
-
-    /// All entries of a collection.
-    pub fn entries(oid: Oid) -> Plan {
-        Plan::Collection { oid: oid.0, from: Vec::new(), to: Vec::new() }
-    }
-
-    /// Everything that can be reached from an object.
-    pub fn reachable(from: Oid) -> Plan {
-        Plan::Reachable { from: from.0 }
-    }
-
-    /// These objects.
-    pub fn oids(oids: impl IntoIterator<Item = Oid>) -> Plan {
-        Plan::Oids { oids: oids.into_iter().map(|oid| oid.0).collect() }
-    }
-
-    /// The plan in words.
-    pub fn text(&self) -> String {
-        match self {
-            Plan::Objects { class, below_version: 0 } => format!("objects of class {class}"),
-            Plan::Objects { class, below_version } => format!("objects of class {class} below version {below_version}"),
-            Plan::Collection { oid, from, to } if from.is_empty() && to.is_empty() => {
-                format!("entries of {}", Oid(*oid))
-            }
-            Plan::Collection { oid, .. } => format!("entries of {} in a range of keys", Oid(*oid)),
-            Plan::Reachable { from } => format!("objects reachable from {}", Oid(*from)),
-            Plan::Oids { .. } => "listed objects".to_owned(),
-        }
-    }
-}
 
 /// A job to be planned.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use crate::session::Tx;
 use crate::watch::Watch;
 use std::time::Duration;
 use tokio::time::Instant;
+use zeolite_proto::evolve::{Standing, State};
 
 /// A job as of one snapshot.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,34 +33,30 @@ pub struct Progress {
     pub workers: Vec<String>,
     /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left.
     pub undo: Option<RangeRecord>,
-    held: bool,
+    /// Its state in one word.
+    pub word: State,
+    /// Why it is in that state; empty: nothing to say.
+    pub why: String,
+    /// When a pause ends by itself, in milliseconds since 1970; 0: it does not, or not by the clock.
+    pub until_unix_ms: u64,
 }
 
 impl Progress {
     /// The state in words: a phase, `paused` or `throttled`, with the reason.
     pub fn state(&self) -> String {
-        if let Some(hold) = self.job.hold.as_ref().filter(|_| self.held && !self.job.phase.is_over()) {
-            let until = if hold.until_unix_ms > 0 { format!(" until {}", hold.until_unix_ms) } else { String::new() };
-            return format!("paused{until} ({})", hold.reason);
-        }
-        match self.throttled() {
-            Some(why) if !self.job.phase.is_over() => format!("throttled ({why})"),
-            _ if !self.job.reason.is_empty() => format!("{} ({})", self.job.phase.text(), self.job.reason),
-            _ => self.job.phase.text().to_owned(),
-        }
+        let until = if self.until_unix_ms > 0 { format!(" until {}", self.until_unix_ms) } else { String::new() };
+        let why = if self.why.is_empty() { String::new() } else { format!(" ({})", self.why) };
+        format!("{}{until}{why}", self.word.text())
     }
 
-    /// Whether an operator holds it.
+    /// Whether an operator holds it, or the disk has too little room.
     pub fn is_paused(&self) -> bool {
-        self.held && !self.job.phase.is_over()
+        self.word == State::Paused
     }
 
     /// What slows the workers down.
     pub fn throttled(&self) -> Option<&str> {
-        self.ranges.iter().filter(|range| !range.holder.is_empty()).find_map(|range| {
-            let why = range.waits_for.as_str();
-            (!why.is_empty()).then_some(why)
-        })
+        (self.word == State::Throttled).then_some(&*self.why)
     }
 }
 
@@ -102,16 +99,6 @@ impl Job {
         let ranges = ledger::ranges(&view, self.oid(), job.ranges + 1).await?;
         let undo = ledger::kept::<RangeRecord>(&view, &ledger::range_cell(self.oid(), ledger::UNDO_RANGE)).await?;
         let undo = undo.map(|kept| kept.record);
-        let counts = ledger::counts(&ranges);
-        let (mut planned_done, mut extra) = (0, 0);
-        for range in &ranges {
-            if range.part == Part::Finish {
-                extra += range.counts.done;
-            } else {
-                // What live writers had brought to the new shape by then was not even listed.
-                planned_done += if range.finished { range.counts.done.max(range.total) } else { range.counts.done };
-            }
-        }
         let old = match &job.target {
             None => None,
             Some(target) => {
@@ -124,20 +111,14 @@ impl Job {
                 )
             }
         };
-        let planned: u64 = ranges.iter().map(|range| range.total).sum();
-        let done = planned_done + extra;
-        let ahead = match (job.phase, old) {
-            (Phase::CatchingUp | Phase::Verifying, Some(old)) => old,
-            _ => planned.saturating_sub(done),
-        };
-        let rate = rate(&ranges);
+        let standing = Standing::of(&job, &ranges, old, now_unix_ms());
+        let Standing { state: word, why, until_unix_ms, counts, done, total, rate, workers: _ } = standing;
         let left = (rate > 0.0 && !job.phase.is_over())
-            .then(|| Duration::try_from_secs_f64(ahead as f64 / rate).ok())
+            .then(|| Duration::try_from_secs_f64((total - done) as f64 / rate).ok())
             .flatten();
         let workers =
             ranges.iter().filter(|range| !range.holder.is_empty()).map(|range| range.holder.clone()).collect();
-        let held = job.is_held(now_unix_ms());
-        Ok(Progress { total: done + ahead, done, job, ranges, counts, rate, left, old, workers, undo, held })
+        Ok(Progress { job, ranges, counts, done, total, rate, left, old, workers, undo, word, why, until_unix_ms })
     }
 
     /// Tells its progress now, and again whenever the ledger changes.
@@ -195,24 +176,5 @@ impl Job {
         }
         let end = end.unwrap_or_else(|| RangeRecord::new(Part::Finish, 0));
         tx.put_unchecked(ledger::range_cell(self.oid(), record.ranges), ledger::encoded(&end)?)
-    }
-}
-
-/// Objects a second of all workers. Not `sum`: that of no rates is -0.0, and is shown like that.
-fn rate(ranges: &[RangeRecord]) -> f64 {
-    ranges.iter().filter(|range| !range.holder.is_empty()).fold(0.0, |rate, range| rate + range.rate)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_workers_the_rate_is_a_plain_zero() {
-        let mut range = RangeRecord::new(Part::Finish, 0);
-        range.rate = 2.5;
-        assert_eq!(format!("{:.1} {:.1}", rate(&[]), rate(&[range.clone()])), "0.0 0.0");
-        range.holder = "worker".into();
-        assert_eq!(rate(&[range.clone(), range]), 5.0);
     }
 }

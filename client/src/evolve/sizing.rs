@@ -11,8 +11,8 @@
 //! A throttled worker makes small chunks rather than large ones with long pauses, so that a live commit never stands behind
 //! much: at `rate` objects a second no chunk covers more than a twentieth of a second's worth.
 
-use super::settings::Settings;
 use std::time::Duration;
+use zeolite_proto::evolve::Settings;
 
 /// The share of the newest measurement.
 const NEWEST: f64 = 0.3;

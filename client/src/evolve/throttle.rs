@@ -11,8 +11,8 @@
 //! The quiet baseline must be measured beside a job that runs for hours, so all workers leave the same two seconds of each
 //! minute free of commits. Their common clock is the tids, which they all have from the server.
 
-use super::settings::Settings;
 use std::time::Duration;
+use zeolite_proto::evolve::{LOW_DISK, Settings};
 use zeolite_proto::{Pressure, Tid};
 
 /// Between two adjustments.
@@ -79,11 +79,12 @@ impl Throttle {
         if let Some(free) = pressure.and_then(Pressure::free_percent) {
             if free < settings.disk_stop_percent {
                 let least = settings.disk_stop_percent;
-                return Verdict::Stop(format!("only {free:.1} % of the disk is free, the job stops below {least} %"));
+                let what = "the job stops; make room, then resume it";
+                return Verdict::Stop(format!("{LOW_DISK}: {free:.1} % is free, below {least} % {what}"));
             }
             if free < settings.disk_pause_percent {
                 let least = settings.disk_pause_percent;
-                return Verdict::Pause(format!("only {free:.1} % of the disk is free, the job waits for {least} %"));
+                return Verdict::Pause(format!("{LOW_DISK}: {free:.1} % is free, until there is room ({least} %)"));
             }
         }
         if let Some(pressure) = pressure {

@@ -1,6 +1,8 @@
 //! Owns a job's settings: all of them can be changed while it runs, by name, and each is checked.
+//!
+//! They are stored in the order in which they stand here.
 
-use crate::errors::{Error, Result};
+use crate::fault::Fault;
 use serde::{Deserialize, Serialize};
 
 macro_rules! settings {
@@ -27,7 +29,7 @@ macro_rules! settings {
             }
 
             /// Changes one, by its name.
-            pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+            pub fn set(&mut self, name: &str, value: &str) -> Result<(), Fault> {
                 match name {
                     $(stringify!($name) => {
                         let parsed: $type = value.parse().map_err(|_| bad(name, value, stringify!($type)))?;
@@ -36,14 +38,14 @@ macro_rules! settings {
                     })*
                     _ => {
                         let known = Settings::NAMES.join(", ");
-                        return Err(Error::invalid(format!("there is no setting {name:?}; use one of {known}")));
+                        return Err(Fault::invalid(format!("there is no setting {name:?}; use one of {known}")));
                     }
                 }
                 Ok(())
             }
 
             /// Refuses what is out of bounds.
-            pub(crate) fn check(&self) -> Result<()> {
+            pub fn check(&self) -> Result<(), Fault> {
                 $(within(stringify!($name), &self.$name, &$least, &$most)?;)*
                 Ok(())
             }
@@ -94,20 +96,20 @@ settings! {
     heat_max: u32 = 4, 0 => u32::MAX;
 }
 
-fn bad(name: &str, value: &str, wanted: &str) -> Error {
-    Error::invalid(format!("setting {name} cannot be {value:?}; give a value of type {wanted}"))
+fn bad(name: &str, value: &str, wanted: &str) -> Fault {
+    Fault::invalid(format!("setting {name} cannot be {value:?}; give a value of type {wanted}"))
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(name: &str, value: &T, least: &T, most: &T) -> Result<()> {
+fn within<T: PartialOrd + std::fmt::Display>(name: &str, value: &T, least: &T, most: &T) -> Result<(), Fault> {
     if value >= least && value <= most {
         return Ok(());
     }
-    Err(Error::invalid(format!("setting {name} cannot be {value}; give a value from {least} to {most}")))
+    Err(Fault::invalid(format!("setting {name} cannot be {value}; give a value from {least} to {most}")))
 }
 
 impl Settings {
     /// The ranges to split a plan into.
-    pub(crate) fn ranges_wanted(&self) -> usize {
+    pub fn ranges_wanted(&self) -> usize {
         let ranges = if self.ranges == 0 { self.workers.saturating_mul(4) } else { self.ranges };
         ranges.clamp(1, 4000) as usize
     }

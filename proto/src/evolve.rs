@@ -1,0 +1,32 @@
+//! Owns what an evolve stores: the records of a job and its ledger, their classes, and where they lie.
+//!
+//! ```text
+//!   root entry "zeolite.evolves"  ──> a map: name ──> job      (each entry refers to its job)
+//!   job                 JobRecord     plan, target, settings, phase
+//!     range/NNNN        RangeRecord   a part of the plan and how far it is; number `ranges` is for the end of the job
+//!     list/NNNNNN       ListRecord    oids that a plan names one by one
+//!     bad/OID[/KEY]     Bad           what a step failed on
+//!     undo/TID/NNNNNN   NotUndone     what could not be taken back
+//! ```
+//!
+//! Workers and operators write these records with the client library; the server reads them to tell how jobs are. Only data
+//! and sums of it are here: what a worker does is the client's. docs/format.md has the bytes; they do not change.
+
+mod job;
+mod ledger;
+#[cfg(test)]
+mod samples;
+mod settings;
+mod standing;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+pub use job::{Certificate, Hold, JobRecord, Phase, Plan, ROOT_NAME, Target};
+pub use ledger::{
+    Bad, Counts, Cursor, ListRecord, NotUndone, Part, RangeRecord, UNDO_RANGE, bad_cell, counts, list_cell,
+    not_undone_cell, range_cell,
+};
+pub use settings::Settings;
+pub use standing::{LOW_DISK, Standing, State};
+pub use stored::{Stored, VERSION};

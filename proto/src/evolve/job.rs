@@ -1,0 +1,209 @@
+//! Owns the stored form of a job's own record: what is to be done, how it is run, how far it is.
+
+use super::settings::Settings;
+use super::stored::Stored;
+use crate::ids::Oid;
+use serde::{Deserialize, Serialize};
+
+/// The name in the root under which all jobs are.
+pub const ROOT_NAME: &str = "zeolite.evolves";
+
+/// Which objects a job covers.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// Objects of a class whose schema version is below this one; 0: of any version.
+    Objects {
+        /// The class.
+        class: String,
+        /// Exclusive.
+        below_version: u32,
+    },
+    /// The entries of a collection.
+    Collection {
+        /// The collection.
+        oid: u64,
+        /// The first key, inclusive; empty: from the first entry.
+        from: Vec<u8>,
+        /// The end, exclusive; empty: to the end.
+        to: Vec<u8>,
+    },
+    /// Everything that can be reached from an object by references: the object itself, those that it refers to, and the
+    /// entries of collections on the way lead further, but are not covered themselves.
+    Reachable {
+        /// Where to begin.
+        from: u64,
+    },
+    /// These objects.
+    Oids {
+        /// In the ledger they are in lists.
+        #[serde(skip)]
+        oids: Vec<u64>,
+    },
+}
+
+impl Plan {
+    /// Objects of a class below a schema version.
+    pub fn below(class: impl Into<String>, version: u32) -> Plan {
+        Plan::Objects { class: class.into(), below_version: version }
+    }
+
+    /// All objects of a class.
+    pub fn class(class: impl Into<String>) -> Plan {
+        Plan::below(class, 0)
+    }
+
+    /// All entries of a collection.
+    pub fn entries(oid: Oid) -> Plan {
+        Plan::Collection { oid: oid.0, from: Vec::new(), to: Vec::new() }
+    }
+
+    /// Everything that can be reached from an object.
+    pub fn reachable(from: Oid) -> Plan {
+        Plan::Reachable { from: from.0 }
+    }
+
+    /// These objects.
+    pub fn oids(oids: impl IntoIterator<Item = Oid>) -> Plan {
+        Plan::Oids { oids: oids.into_iter().map(|oid| oid.0).collect() }
+    }
+
+    /// The plan in words.
+    pub fn text(&self) -> String {
+        match self {
+            Plan::Objects { class, below_version: 0 } => format!("objects of class {class}"),
+            Plan::Objects { class, below_version } => format!("objects of class {class} below version {below_version}"),
+            Plan::Collection { oid, from, to } if from.is_empty() && to.is_empty() => {
+                format!("entries of {}", Oid(*oid))
+            }
+            Plan::Collection { oid, .. } => format!("entries of {} in a range of keys", Oid(*oid)),
+            Plan::Reachable { from } => format!("objects reachable from {}", Oid(*from)),
+            Plan::Oids { .. } => "listed objects".to_owned(),
+        }
+    }
+}
+
+/// How far a job is.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Waits for a worker.
+    Planned,
+    /// Workers go through the ranges.
+    Running,
+    /// The ranges are done; what live writers have left behind is stepped.
+    CatchingUp,
+    /// The result is looked at.
+    Verifying,
+    /// Over; the certificate says so.
+    Done,
+    /// Stopped by what `reason` says; can be resumed.
+    Failed,
+    /// Stopped by an operator, for good.
+    Cancelled,
+    /// Its commits are taken back.
+    Undoing,
+    /// They are.
+    Undone,
+}
+
+impl Phase {
+    /// Whether workers have nothing more to do.
+    pub fn is_over(self) -> bool {
+        matches!(self, Phase::Done | Phase::Failed | Phase::Cancelled | Phase::Undone)
+    }
+
+    /// The phase in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Phase::Planned => "planned",
+            Phase::Running => "running",
+            Phase::CatchingUp => "catching-up",
+            Phase::Verifying => "verifying",
+            Phase::Done => "done",
+            Phase::Failed => "failed",
+            Phase::Cancelled => "cancelled",
+            Phase::Undoing => "undoing",
+            Phase::Undone => "undone",
+        }
+    }
+}
+
+/// Every object of the class is to have this schema version at least.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// The class.
+    pub class: String,
+    /// The schema version.
+    pub version: u32,
+    /// Refuse older ones for good when all are there.
+    pub gate: bool,
+}
+
+/// An operator's pause.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Hold {
+    /// Why.
+    pub reason: String,
+    /// Ends by itself then, in milliseconds since 1970; 0: does not.
+    pub until_unix_ms: u64,
+}
+
+/// What was found when the job was over.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Certificate {
+    /// A snapshot at which it was so.
+    pub tid: u64,
+    /// The commit that closed the gate; 0: there is none.
+    pub gate_tid: u64,
+    /// Objects of the target class; without a target, objects of the plan.
+    pub objects: u64,
+    /// Objects that steps have changed.
+    pub changed: u64,
+    /// Objects that were looked at.
+    pub verified: u64,
+    /// From the start to the end.
+    pub duration_ms: u64,
+}
+
+/// The job's own record.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct JobRecord {
+    /// Its name.
+    pub name: String,
+    /// What it covers.
+    pub plan: Plan,
+    /// The shape that all are to have.
+    pub target: Option<Target>,
+    /// How it is run.
+    pub settings: Settings,
+    /// How far it is.
+    pub phase: Phase,
+    /// Set while an operator holds it.
+    pub hold: Option<Hold>,
+    /// Why it failed, or was cancelled.
+    pub reason: String,
+    /// The snapshot that the plan is of.
+    pub snapshot: u64,
+    /// The newest tid when it was planned, started and ended; 0: not yet.
+    pub planned: u64,
+    /// See `planned`.
+    pub started: u64,
+    /// See `planned`.
+    pub ended: u64,
+    /// Objects in the plan.
+    pub total: u64,
+    /// Ranges of the plan; the one after them is for the end of the job.
+    pub ranges: u32,
+    /// Made when it is done.
+    pub certificate: Option<Certificate>,
+}
+
+impl Stored for JobRecord {
+    const CLASS: &str = "zeolite.evolve.Job";
+}
+
+impl JobRecord {
+    /// Whether an operator holds it now.
+    pub fn is_held(&self, now_unix_ms: u64) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.until_unix_ms == 0 || now_unix_ms < hold.until_unix_ms)
+    }
+}

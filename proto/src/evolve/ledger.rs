@@ -1,0 +1,262 @@
+//! Owns the stored form of the ledger: ranges of a plan, lists of oids, the quarantine, and where in the job each of them lies.
+
+use super::stored::Stored;
+use crate::ids::{Cell, Oid, Tid};
+use serde::{Deserialize, Serialize};
+
+/// A part of a plan.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// The plan's objects with `after` < oid <= `last`.
+    Objects {
+        /// Exclusive.
+        after: u64,
+        /// Inclusive.
+        last: u64,
+    },
+    /// The plan's entries with `from` <= key < `to`; empty: no bound.
+    Entries {
+        /// Inclusive.
+        from: Vec<u8>,
+        /// Exclusive.
+        to: Vec<u8>,
+    },
+    /// The plan's lists with `first` <= number < `end`.
+    Lists {
+        /// Inclusive.
+        first: u32,
+        /// Exclusive.
+        end: u32,
+    },
+    /// The end of the job: what live writers left behind, the gate, the verification.
+    Finish,
+    /// Taking the job's commits back, the newest first.
+    Undo,
+}
+
+/// How far a range is: behind this one everything is still to be done.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub enum Cursor {
+    /// Nothing is done.
+    #[default]
+    Start,
+    /// Up to this object.
+    Oid(u64),
+    /// Up to this entry.
+    Key(Vec<u8>),
+    /// So many of the range's listed oids.
+    Listed(u64),
+    /// Commits older than this one are still to be taken back.
+    Before(u64),
+}
+
+/// What became of objects.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Passed, in whatever way.
+    pub done: u64,
+    /// The step changed or deleted it.
+    pub changed: u64,
+    /// The step left it as it was.
+    pub kept: u64,
+    /// Somebody else had brought it to the target already, or deleted it.
+    pub found_done: u64,
+    /// The step failed on it.
+    pub bad: u64,
+    /// It did, and later it did not.
+    pub healed: u64,
+    /// Left for the end: live traffic was always faster, or it was hot.
+    pub put_off: u64,
+    /// Steps that were made again because a live write came between. Not a number of objects.
+    pub stepped_again: u64,
+    /// Commits.
+    pub chunks: u64,
+}
+
+impl Counts {
+    /// Objects in the quarantine now.
+    pub fn bad_now(&self) -> u64 {
+        self.bad.saturating_sub(self.healed)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Counts) -> Counts {
+        Counts {
+            done: self.done + other.done,
+            changed: self.changed + other.changed,
+            kept: self.kept + other.kept,
+            found_done: self.found_done + other.found_done,
+            bad: self.bad + other.bad,
+            healed: self.healed + other.healed,
+            put_off: self.put_off + other.put_off,
+            stepped_again: self.stepped_again + other.stepped_again,
+            chunks: self.chunks + other.chunks,
+        }
+    }
+}
+
+/// A range of the plan.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct RangeRecord {
+    /// Which part of the plan.
+    pub part: Part,
+    /// How far.
+    pub cursor: Cursor,
+    /// Objects in it when it was planned.
+    pub total: u64,
+    /// What became of them.
+    pub counts: Counts,
+    /// Nothing is left to do.
+    pub finished: bool,
+    /// The worker that holds it; empty: nobody does.
+    pub holder: String,
+    /// Tells this holding from any other of the same name.
+    pub nonce: u64,
+    /// Raised with every revision.
+    pub beat: u64,
+    /// Cells that are stepped at the end of the range, since live traffic was always faster.
+    pub deferred: Vec<(u64, Vec<u8>)>,
+    /// Passes over what was left behind, of the last range.
+    pub pass: u32,
+    /// The holder's rate, in objects a second.
+    pub rate: f64,
+    /// What the holder waits for; empty: nothing.
+    pub waits_for: String,
+}
+
+impl Stored for RangeRecord {
+    const CLASS: &str = "zeolite.evolve.Range";
+}
+
+impl RangeRecord {
+    /// A range of which nothing is done yet.
+    pub fn new(part: Part, total: u64) -> RangeRecord {
+        RangeRecord {
+            part,
+            total,
+            cursor: Cursor::Start,
+            counts: Counts::default(),
+            finished: false,
+            holder: String::new(),
+            nonce: 0,
+            beat: 0,
+            deferred: Vec::new(),
+            pass: 0,
+            rate: 0.0,
+            waits_for: String::new(),
+        }
+    }
+}
+
+/// An object on which a step has failed.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Bad {
+    /// The object.
+    pub oid: u64,
+    /// The entry's key; empty: the object itself.
+    pub key: Vec<u8>,
+    /// Its class.
+    pub class: String,
+    /// Its schema version.
+    pub version: u32,
+    /// The revision that the step failed on.
+    pub tid: u64,
+    /// What the step said.
+    pub error: String,
+}
+
+impl Stored for Bad {
+    const CLASS: &str = "zeolite.evolve.Bad";
+}
+
+impl Bad {
+    /// The cell that the step failed on.
+    pub fn cell(&self) -> Cell {
+        Cell::entry(Oid(self.oid), self.key.clone())
+    }
+}
+
+/// A group of steps that could not be taken back: it is left as it is, as a whole.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct NotUndone {
+    /// The commit of the steps.
+    pub tid: u64,
+    /// The cells that they wrote.
+    pub cells: Vec<(u64, Vec<u8>)>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Stored for NotUndone {
+    const CLASS: &str = "zeolite.evolve.NotUndone";
+}
+
+/// The number of the range in which a job is taken back: behind all others.
+pub const UNDO_RANGE: u32 = 9999;
+
+/// Oids that a plan names one by one.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ListRecord {
+    /// In the order in which they are stepped.
+    pub oids: Vec<u64>,
+}
+
+impl Stored for ListRecord {
+    const CLASS: &str = "zeolite.evolve.List";
+}
+
+/// The cell of a range.
+pub fn range_cell(job: Oid, number: u32) -> Cell {
+    Cell::entry(job, format!("range/{number:04}"))
+}
+
+/// The cell of a list.
+pub fn list_cell(job: Oid, number: u32) -> Cell {
+    Cell::entry(job, format!("list/{number:06}"))
+}
+
+/// The cell of a group that could not be taken back.
+pub fn not_undone_cell(job: Oid, tid: Tid, group: usize) -> Cell {
+    Cell::entry(job, format!("undo/{:016x}/{group:06}", tid.0))
+}
+
+/// The cell of an object in the quarantine. A long key is told by its beginning and its hash, since keys have a limit.
+pub fn bad_cell(job: Oid, cell: &Cell) -> Cell {
+    let mut key = format!("bad/{:016x}", cell.oid.0).into_bytes();
+    if !cell.is_object() {
+        key.push(b'/');
+        if cell.key.len() <= 512 {
+            key.extend_from_slice(&cell.key);
+        } else {
+            key.extend_from_slice(&cell.key[..512]);
+            let hash = cell
+                .key
+                .iter()
+                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+            key.extend_from_slice(&hash.to_be_bytes());
+        }
+    }
+    Cell::entry(job, key)
+}
+
+/// What became of the objects of all ranges. An object that failed in one range may be healed in another.
+pub fn counts(ranges: &[RangeRecord]) -> Counts {
+    ranges.iter().fold(Counts::default(), |sum, range| sum.plus(range.counts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ledger_cells_are_in_order_and_apart() {
+        let job = Oid(9);
+        assert!(range_cell(job, 9) < range_cell(job, 10) && range_cell(job, 999) < range_cell(job, 1000));
+        let long = |last: u8| Cell::entry(Oid(1), [vec![7; 1023], vec![last]].concat());
+        let cells = [Cell::object(Oid(1)), Cell::entry(Oid(1), "a"), Cell::object(Oid(2)), long(1), long(2)];
+        let bad: std::collections::BTreeSet<Cell> = cells.iter().map(|cell| bad_cell(job, cell)).collect();
+        assert_eq!(bad.len(), cells.len());
+        assert!(bad.iter().all(|cell| cell.key.len() <= 1024 && cell.key.starts_with(b"bad/")));
+    }
+}

@@ -1,0 +1,191 @@
+//! Owns how a job stands: its state in one word with the reason, how much is done, how fast. A sum of its records.
+
+use super::job::{JobRecord, Phase};
+use super::ledger::{Counts, Part, RangeRecord, counts};
+
+/// What a worker's reason to wait begins with when the disk has too little room.
+pub const LOW_DISK: &str = "low disk";
+
+/// The state in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The job is in this phase, and nothing holds it up.
+    In(Phase),
+    /// Workers go slowly, because the site feels them.
+    Throttled,
+    /// An operator holds it, or the disk has too little room.
+    Paused,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [State; 11] = [
+        State::In(Phase::Planned),
+        State::In(Phase::Running),
+        State::Throttled,
+        State::Paused,
+        State::In(Phase::CatchingUp),
+        State::In(Phase::Verifying),
+        State::In(Phase::Done),
+        State::In(Phase::Failed),
+        State::In(Phase::Cancelled),
+        State::In(Phase::Undoing),
+        State::In(Phase::Undone),
+    ];
+
+    /// The word.
+    pub fn text(self) -> &'static str {
+        match self {
+            State::In(phase) => phase.text(),
+            State::Throttled => "throttled",
+            State::Paused => "paused",
+        }
+    }
+}
+
+/// A job as its records tell it at one moment.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Standing {
+    /// In one word.
+    pub state: State,
+    /// Why; empty: nothing to say.
+    pub why: String,
+    /// When a pause ends by itself, in milliseconds since 1970; 0: it does not, or not by the clock.
+    pub until_unix_ms: u64,
+    /// What became of objects, in all ranges.
+    pub counts: Counts,
+    /// Objects that were looked at, of `total`.
+    pub done: u64,
+    /// Objects in the plan, and what live writers have added to it.
+    pub total: u64,
+    /// Objects a second, as the workers tell it.
+    pub rate: f64,
+    /// Ranges that a worker holds.
+    pub workers: u64,
+}
+
+impl Standing {
+    /// Of a job and its ranges, the last one for the end of the job. `old`: how many objects of the target class are below the
+    /// target's version, if there is a target.
+    pub fn of(job: &JobRecord, ranges: &[RangeRecord], old: Option<u64>, now_unix_ms: u64) -> Standing {
+        let (state, why, until_unix_ms) = state(job, ranges, now_unix_ms);
+        let (mut done, mut extra) = (0, 0);
+        for range in ranges {
+            if range.part == Part::Finish {
+                extra += range.counts.done;
+            } else {
+                // What live writers had brought to the new shape by then was not even listed.
+                done += if range.finished { range.counts.done.max(range.total) } else { range.counts.done };
+            }
+        }
+        let planned: u64 = ranges.iter().map(|range| range.total).sum();
+        let done = done + extra;
+        let ahead = match (job.phase, old) {
+            (Phase::CatchingUp | Phase::Verifying, Some(old)) => old,
+            _ => planned.saturating_sub(done),
+        };
+        let workers = held(ranges).count() as u64;
+        // Not `sum`: that of no rates is -0.0, and is shown like that.
+        let rate = held(ranges).fold(0.0, |rate, range| rate + range.rate);
+        Standing { state, why, until_unix_ms, counts: counts(ranges), done, total: done + ahead, rate, workers }
+    }
+}
+
+fn held(ranges: &[RangeRecord]) -> impl Iterator<Item = &RangeRecord> {
+    ranges.iter().filter(|range| !range.holder.is_empty())
+}
+
+fn state(job: &JobRecord, ranges: &[RangeRecord], now_unix_ms: u64) -> (State, String, u64) {
+    let plain = || (State::In(job.phase), job.reason.clone(), 0);
+    if job.phase.is_over() {
+        return plain();
+    }
+    if let Some(hold) = job.hold.as_ref().filter(|_| job.is_held(now_unix_ms)) {
+        return (State::Paused, hold.reason.clone(), hold.until_unix_ms);
+    }
+    let waits = |low_disk: bool| {
+        let mut all = held(ranges).map(|range| range.waits_for.as_str());
+        all.find(|why| !why.is_empty() && why.starts_with(LOW_DISK) == low_disk)
+    };
+    match (waits(true), waits(false)) {
+        (Some(why), _) => (State::Paused, why.to_owned(), 0),
+        (None, Some(why)) => (State::Throttled, why.to_owned(), 0),
+        (None, None) => plain(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    fn running() -> JobRecord {
+        let mut job = samples::jobs().swap_remove(1);
+        (job.phase, job.hold) = (Phase::Running, None);
+        job
+    }
+
+    fn range(waits_for: &str) -> RangeRecord {
+        let mut range = RangeRecord::new(Part::Objects { after: 0, last: 9 }, 10);
+        (range.holder, range.rate, range.waits_for) = ("worker".into(), 2.5, waits_for.into());
+        range.counts.done = 4;
+        range
+    }
+
+    fn told(job: &JobRecord, ranges: &[RangeRecord]) -> (&'static str, String) {
+        let standing = Standing::of(job, ranges, None, 1000);
+        (standing.state.text(), standing.why)
+    }
+
+    #[test]
+    fn an_operator_comes_first_then_the_disk_then_the_site() {
+        let mut job = running();
+        let (slow, low) = (range("live p99"), range("low disk: 9 %"));
+        assert_eq!(told(&job, &[range("")]), ("running", String::new()));
+        assert_eq!(told(&job, std::slice::from_ref(&slow)), ("throttled", "live p99".into()));
+        assert_eq!(told(&job, &[slow.clone(), low.clone()]), ("paused", "low disk: 9 %".into()));
+        job.hold = Some(super::super::Hold { reason: "lunch".into(), until_unix_ms: 1001 });
+        assert_eq!(told(&job, std::slice::from_ref(&low)), ("paused", "lunch".into()));
+        job.hold = Some(super::super::Hold { reason: "lunch".into(), until_unix_ms: 1000 });
+        assert_eq!(told(&job, &[slow.clone()]), ("throttled", "live p99".into()), "that pause is over");
+        let mut nobody = low;
+        nobody.holder.clear();
+        assert_eq!(told(&job, &[nobody]), ("running", String::new()), "nobody waits any more");
+        (job.phase, job.reason) = (Phase::Failed, "no".into());
+        assert_eq!(told(&job, &[slow]), ("failed", "no".into()));
+    }
+
+    #[test]
+    fn the_total_follows_what_live_writers_leave_behind() {
+        let mut job = running();
+        let mut end = RangeRecord::new(Part::Finish, 0);
+        let mut finished = range("");
+        finished.finished = true;
+        let at = |job: &JobRecord, ranges: &[RangeRecord], old| {
+            let standing = Standing::of(job, ranges, old, 0);
+            (standing.done, standing.total, standing.workers)
+        };
+        assert_eq!(at(&job, &[range(""), end.clone()], Some(50)), (4, 10, 1));
+        assert_eq!(at(&job, &[finished.clone(), end.clone()], Some(50)), (10, 10, 1));
+        job.phase = Phase::CatchingUp;
+        end.counts.done = 3;
+        assert_eq!(at(&job, &[finished, end], Some(5)), (13, 18, 1));
+    }
+
+    #[test]
+    fn without_workers_the_rate_is_a_plain_zero() {
+        let mut free = range("");
+        free.holder.clear();
+        let rate = |ranges: &[RangeRecord]| Standing::of(&running(), ranges, None, 0).rate;
+        assert_eq!(format!("{:.1} {:.1}", rate(&[]), rate(&[free])), "0.0 0.0");
+        assert_eq!(rate(&[range(""), range("")]), 5.0);
+    }
+
+    #[test]
+    fn every_state_has_its_word() {
+        let words: std::collections::BTreeSet<&str> = State::ALL.map(State::text).into();
+        assert_eq!(words.len(), State::ALL.len());
+        let phases = samples::jobs().into_iter().map(|job| State::In(job.phase));
+        assert!(phases.into_iter().all(|state| State::ALL.contains(&state)));
+    }
+}

@@ -1,0 +1,45 @@
+//! Owns the way from a record of an evolve to its bytes and back.
+//!
+//! The form is that of the client's typed objects: the record's header (class, schema version 1, no references), then the
+//! fields in their order as postcard writes them. A record of another version, or with bytes left over, is refused.
+
+use crate::record::{BadRecord, Header, RECORD_FORMAT};
+use bytes::{BufMut, Bytes};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The schema version of every record of an evolve.
+pub const VERSION: u32 = 1;
+
+/// A record that an evolve stores.
+pub trait Stored: Serialize + DeserializeOwned {
+    /// Its class.
+    const CLASS: &str;
+
+    /// The encoded record.
+    fn encode(&self) -> Result<Bytes, BadRecord> {
+        let class_len = u8::try_from(Self::CLASS.len()).map_err(|_| BadRecord("class name longer than 255 bytes"))?;
+        let mut out = Vec::with_capacity(128);
+        out.put_u8(RECORD_FORMAT);
+        out.put_u8(class_len);
+        out.put_slice(Self::CLASS.as_bytes());
+        out.put_u32_le(VERSION);
+        out.put_u32_le(0);
+        let out = postcard::to_extend(self, out).map_err(|_| BadRecord("not a value that can be encoded"))?;
+        Ok(out.into())
+    }
+
+    /// The value of an encoded record.
+    fn decode(record: &[u8]) -> Result<Self, BadRecord> {
+        let header = Header::parse(record)?;
+        if header.class != Self::CLASS {
+            return Err(BadRecord("of another class"));
+        }
+        if header.version != VERSION {
+            return Err(BadRecord("of another schema version"));
+        }
+        let (value, rest) = postcard::take_from_bytes(&record[header.data_at..])
+            .map_err(|_| BadRecord("its data is not a value of its class"))?;
+        if rest.is_empty() { Ok(value) } else { Err(BadRecord("bytes are left over behind its value")) }
+    }
+}
