@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   scraper ── GET /metrics ──> http ──> numbers ── asks ──> engine status, stage histograms, session queues
-//!              GET /healthz                families: names, types and labels    process: memory, cpu, files
+//!              GET /healthz                 │    ── reads ─> the records of evolves
+//!                                           families: names, types and labels    process: memory, cpu, files
 //! ```
 //! Nothing is counted here: each answer is made of what engine and sessions know at that moment, so the numbers cannot
 //! differ from `zeolite status`, and a server that nobody scrapes pays nothing.
@@ -10,6 +11,7 @@
 //! Everything has a limit: readers at once, the head of a request, the time of one answer; see [`MetricsSettings`]. There is
 //! no encryption and no login: whoever reaches the port can read, and only read.
 
+mod evolves;
 mod families;
 mod http;
 mod numbers;

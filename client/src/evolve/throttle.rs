@@ -79,8 +79,8 @@ impl Throttle {
         if let Some(free) = pressure.and_then(Pressure::free_percent) {
             if free < settings.disk_stop_percent {
                 let least = settings.disk_stop_percent;
-                let what = "the job stops; make room, then resume it";
-                return Verdict::Stop(format!("{LOW_DISK}: {free:.1} % is free, below {least} % {what}"));
+                let what = format!("the job stops below {least} %; make room, then resume it");
+                return Verdict::Stop(format!("{LOW_DISK}: {free:.1} % is free, {what}"));
             }
             if free < settings.disk_pause_percent {
                 let least = settings.disk_pause_percent;

@@ -3,6 +3,7 @@
 mod beside_traffic;
 mod control;
 mod ledger;
+mod looked_after;
 mod model;
 mod plans;
 mod site;

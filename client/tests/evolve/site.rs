@@ -54,10 +54,10 @@ impl Site {
     pub(crate) async fn merging(count: usize) -> Site {
         let mut resolvers = Registry::built_in();
         evolve::merge_upgrades::<Page>(&mut resolvers);
-        Site::on(World::start_of(|_| {}, resolvers).await, count).await
+        Site::on(World::start_of(|_| {}, resolvers, None).await, count).await
     }
 
-    async fn on(world: World, count: usize) -> Site {
+    pub(crate) async fn on(world: World, count: usize) -> Site {
         let db = world.db().await;
         let counter = db.run(async |tx| tx.root_or_create::<Counter>("stepped").await).await.expect("creates");
         let mut pages = Vec::new();

@@ -8,18 +8,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use zeolite_client::{Cell, Db, Error, Oid, Options, Record, Tx};
 use zeolite_proto::Registry;
-use zeolite_server::server::Server;
+use zeolite_server::engine::clock::SystemClock;
+use zeolite_server::server::{Components, Server};
 use zeolite_server::settings::Settings;
+use zeolite_server::store::disk::sim::SimDisk;
 
 /// Nothing here takes this long: a test that hangs fails instead.
 pub(crate) const GUARD: Duration = Duration::from_secs(120);
 
 pub(crate) struct World {
-    server: Option<Server>,
+    pub(crate) server: Option<Server>,
     pub(crate) directory: Arc<tempfile::TempDir>,
     pub(crate) network: Network,
     change: fn(&mut Settings),
     resolvers: Registry,
+    /// Instead of the directory.
+    disk: Option<SimDisk>,
 }
 
 impl World {
@@ -28,26 +32,26 @@ impl World {
     }
 
     pub(crate) async fn start_with(change: fn(&mut Settings)) -> World {
-        World::start_of(change, Registry::built_in()).await
+        World::start_of(change, Registry::built_in(), None).await
     }
 
-    /// With a server that has these resolvers.
-    pub(crate) async fn start_of(change: fn(&mut Settings), resolvers: Registry) -> World {
-        let world = World::bare(change, resolvers).await;
+    /// With a server that has these resolvers, on a disk that is simulated or in a directory.
+    pub(crate) async fn start_of(change: fn(&mut Settings), resolvers: Registry, disk: Option<SimDisk>) -> World {
+        let world = World::bare(change, resolvers, disk).await;
         take_oids(world.server.as_ref().expect("started")).await;
         world
     }
 
     /// With a store in which nothing has ever happened.
     pub(crate) async fn start_bare(change: fn(&mut Settings)) -> World {
-        World::bare(change, Registry::built_in()).await
+        World::bare(change, Registry::built_in(), None).await
     }
 
-    async fn bare(change: fn(&mut Settings), resolvers: Registry) -> World {
+    async fn bare(change: fn(&mut Settings), resolvers: Registry, disk: Option<SimDisk>) -> World {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        let server = serve(&directory, change, resolvers.clone()).await;
+        let server = serve(&directory, change, resolvers.clone(), disk.clone()).await;
         let network = Network::to(server.address()).await;
-        World { server: Some(server), directory, network, change, resolvers }
+        World { server: Some(server), directory, network, change, resolvers, disk }
     }
 
     /// A client behind the proxy.
@@ -72,7 +76,7 @@ impl World {
     }
 
     pub(crate) async fn start_again(&mut self) {
-        let server = serve(&self.directory, self.change, self.resolvers.clone()).await;
+        let server = serve(&self.directory, self.change, self.resolvers.clone(), self.disk.clone()).await;
         self.network.retarget(server.address());
         self.server = Some(server);
     }
@@ -87,11 +91,21 @@ impl World {
     }
 }
 
-async fn serve(directory: &tempfile::TempDir, change: fn(&mut Settings), resolvers: Registry) -> Server {
+async fn serve(
+    directory: &tempfile::TempDir,
+    change: fn(&mut Settings),
+    resolvers: Registry,
+    disk: Option<SimDisk>,
+) -> Server {
     let mut settings = Settings { data_dir: directory.path().join("data"), ..Settings::default() };
     change(&mut settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    Server::start(settings, resolvers, listener).await.expect("the server starts")
+    let Some(disk) = disk else {
+        return Server::start(settings, resolvers, listener).await.expect("the server starts");
+    };
+    let components =
+        Components { disk: Arc::new(disk), clock: Arc::new(SystemClock::new()), seed: 7, progress: Box::new(|_| {}) };
+    Server::start_with(components, settings, resolvers, listener).await.expect("the server starts")
 }
 
 /// The tests name objects by small numbers: those must have been handed out.

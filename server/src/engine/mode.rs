@@ -192,7 +192,8 @@ impl Engine {
         Err(Fault::new(FaultKind::ReadOnly, message).after_ms(retry_after_ms))
     }
 
-    pub(super) fn unix_ms(&self) -> u64 {
+    /// The time of day, in milliseconds since 1970.
+    pub(crate) fn unix_ms(&self) -> u64 {
         (self.clock.unix_nanos() / 1_000_000).max(0) as u64
     }
 }

@@ -55,6 +55,13 @@ impl Engine {
 
     /// Loads cells at a snapshot ([`Tid::NONE`]: the newest). May read the disk.
     pub fn load(&self, snapshot: Tid, cells: &[Cell]) -> Result<Loaded, Fault> {
+        let loaded = self.peek(snapshot, cells)?;
+        self.stats.loads.add(loaded.revisions.len() as u64);
+        Ok(loaded)
+    }
+
+    /// The same for the server's own needs: it is not counted.
+    pub(crate) fn peek(&self, snapshot: Tid, cells: &[Cell]) -> Result<Loaded, Fault> {
         let snapshot = self.snapshot(snapshot)?;
         if cells.len() > self.limits.load_cells_max {
             return Err(Fault::too_large("number of cells", cells.len(), self.limits.load_cells_max));
@@ -62,7 +69,6 @@ impl Engine {
         let visible = self.visible();
         let mut revisions = self.reader.get_many(cells, snapshot, self.limits.reply_bytes_aim).map_err(fault_of)?;
         revisions.iter_mut().flatten().for_each(|revision| revision.show_up_to(visible));
-        self.stats.loads.add(revisions.len() as u64);
         Ok(Loaded { snapshot, revisions })
     }
 

@@ -38,6 +38,18 @@ impl<'a> Families<'a> {
         })
     }
 
+    /// The same by several labels.
+    pub(super) fn labelled<'l, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Vec<Label<'l>>, V)>,
+    ) -> Result<(), Error> {
+        self.begin(name, help, MetricType::Gauge, |mut metric| {
+            values.into_iter().try_for_each(|(labels, value)| metric.encode_family(&labels)?.encode_gauge(&value))
+        })
+    }
+
     /// A number that only goes up, since the server's start.
     pub(super) fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> Result<(), Error> {
         self.begin(name, help, MetricType::Counter, |mut metric| {

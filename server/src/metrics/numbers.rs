@@ -2,6 +2,7 @@
 //!
 //! A name, once told, keeps its meaning: graphs and alerts rest on it. New ones may come.
 
+use super::evolves::Evolves;
 use super::families::Families;
 use super::process::Process;
 use crate::engine::{ClassCounts, Engine, Histogram, Status};
@@ -51,6 +52,7 @@ impl Collector for Numbers {
         snapshots(&status, &mut to)?;
         reads(&status, &mut to)?;
         disk(&status, &mut to)?;
+        Evolves::read(&self.engine).write(&mut to)?;
         Process::now().write(&mut to)
     }
 }

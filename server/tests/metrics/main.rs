@@ -1,4 +1,5 @@
 //! The numbers for monitoring, over real HTTP, read by the rules of the OpenMetrics text format.
 
+mod evolves;
 mod openmetrics;
 mod scrape;

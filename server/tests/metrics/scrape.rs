@@ -16,7 +16,7 @@ use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 /// Nothing here takes this long: a test that hangs fails instead.
 const GUARD: Duration = Duration::from_secs(60);
 
-async fn start(disk: SimDisk, change: impl FnOnce(&mut Settings)) -> Server {
+pub(crate) async fn start(disk: SimDisk, change: impl FnOnce(&mut Settings)) -> Server {
     let mut settings = Settings::default();
     settings.metrics.listen = "127.0.0.1:0".into();
     change(&mut settings);
@@ -47,7 +47,7 @@ async fn get(address: SocketAddr, path: &str) -> (String, String) {
     (head.to_ascii_lowercase(), body.to_owned())
 }
 
-async fn scrape(server: &Server) -> Exposition {
+pub(crate) async fn scrape(server: &Server) -> Exposition {
     let (head, body) = get(address(server), "/metrics").await;
     assert!(head.starts_with("http/1.1 200"), "{head}");
     let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -55,13 +55,13 @@ async fn scrape(server: &Server) -> Exposition {
     parse(&body)
 }
 
-async fn new_oid(server: &Server) -> Oid {
+pub(crate) async fn new_oid(server: &Server) -> Oid {
     let (done, first) = tokio::sync::oneshot::channel();
     server.engine().new_oids(1, Box::new(move |result| drop(done.send(result))));
     first.await.expect("an answer").expect("an oid")
 }
 
-async fn commit(server: &Server, number: u128, write: Write) -> Result<Receipt, zeolite_proto::Fault> {
+pub(crate) async fn commit(server: &Server, number: u128, write: Write) -> Result<Receipt, zeolite_proto::Fault> {
     let (done, answer) = tokio::sync::oneshot::channel();
     let draft = Draft {
         key: CommitKey(number.to_be_bytes()),
