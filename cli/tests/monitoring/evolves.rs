@@ -49,3 +49,34 @@ async fn an_evolve_that_waits_has_a_line_and_no_alert() {
     assert_eq!(check(&served, &[]).0, Some(0));
     served.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_evolve_warns_until_it_is_mended_or_cancelled() {
+    let served = Served::start(&[]);
+    let db = Db::connect(&served.address).await.expect("connects");
+    let oid = db.new_oid().await.expect("an oid");
+    db.run(async |tx| tx.put(Cell::object(oid), &Record::new("Thing", 1, "x"))).await.expect("commits");
+    let run = |args: &[&str]| {
+        let output = served.run(&[&["evolve"], args].concat());
+        (output.status.code(), text(&output.stderr))
+    };
+    let any_disk = ["--set", "disk_pause_percent=0", "--set", "disk_stop_percent=0"];
+    assert_eq!(run(&[&["plan", "things", "--class", "Thing", "--below", "2"], &any_disk[..]].concat()).0, Some(0));
+    let refuses = "while read -r line; do echo '{\"error\":\"no title\"}'; done";
+    let (code, said) = run(&["run", "things", "--exec", "sh", "-c", refuses]);
+    assert!(code == Some(1) && said.contains("failed"), "{said}");
+
+    let (code, line) = check(&served, &[]);
+    assert!(code == Some(1) && line.starts_with("ZEOLITE WARNING: evolve_failed is 1 (warning 0)"), "{line}");
+    assert!(line.contains(" evolve_failed=1;0;;0 "), "{line}");
+    assert_eq!(check(&served, &["-c", "evolve_failed=0"]).0, Some(2), "critical for whoever wants it so");
+    assert_eq!(check(&served, &["-w", "evolve_failed="]).0, Some(0), "or nothing at all");
+
+    assert_eq!(run(&["resume", "things"]).0, Some(0));
+    assert_eq!(check(&served, &[]).0, Some(0));
+    assert_eq!(run(&["run", "things", "--exec", "sh", "-c", refuses]).0, Some(1));
+    assert_eq!(check(&served, &[]).0, Some(1), "it has failed again");
+    assert_eq!(run(&["cancel", "things", "--message", "enough"]).0, Some(0));
+    assert_eq!(check(&served, &[]).0, Some(0));
+    served.stop();
+}

@@ -147,7 +147,7 @@ mod tests {
         job.hold = Some(super::super::Hold { reason: "lunch".into(), until_unix_ms: 1001 });
         assert_eq!(told(&job, std::slice::from_ref(&low)), ("paused", "lunch".into()));
         job.hold = Some(super::super::Hold { reason: "lunch".into(), until_unix_ms: 1000 });
-        assert_eq!(told(&job, &[slow.clone()]), ("throttled", "live p99".into()), "that pause is over");
+        assert_eq!(told(&job, std::slice::from_ref(&slow)), ("throttled", "live p99".into()), "that pause is over");
         let mut nobody = low;
         nobody.holder.clear();
         assert_eq!(told(&job, &[nobody]), ("running", String::new()), "nobody waits any more");
