@@ -125,6 +125,8 @@ fn only_the_moment_may_differ() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guides_example_prints_what_the_guide_says() {
+    let python = Command::new("python3").arg("--version").output();
+    assert!(python.is_ok_and(|output| output.status.success()), "the guide's example needs python3: install it");
     let scene = Scene::with(0).await;
     let names = ["Ada Lovelace", "Alan Turing", "Grace Hopper", "Edsger Dijkstra"];
     let customers: Vec<String> = (0..1000)

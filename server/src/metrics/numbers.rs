@@ -98,7 +98,7 @@ fn pressure(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     let pressure = &status.pressure;
     let seconds = |us: u64| us as f64 / 1e6;
     let live =
-        [(("quantile", "0.5"), seconds(pressure.live_p50_us)), (("quantile", "0.99"), seconds(pressure.live_p99_us))];
+        [(("percentile", "50"), seconds(pressure.live_p50_us)), (("percentile", "99"), seconds(pressure.live_p99_us))];
     to.gauges("zeolite_live_commit_window_seconds", "Live commits of the last few seconds, in the server", live)?;
     let help = "The 99th percentile of live commits over recent seconds without batch drafts";
     to.gauge("zeolite_live_commit_quiet_p99_seconds", help, seconds(pressure.quiet_p99_us))?;
