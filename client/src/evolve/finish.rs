@@ -9,7 +9,7 @@
 
 use super::job::{Certificate, Job, JobRecord, Phase, fresh};
 use super::lease::Held;
-use super::ledger::{self, Cursor};
+use super::ledger::{self, Cursor, Part};
 use crate::admin::GateAnswer;
 use crate::connect::Db;
 use crate::errors::Result;
@@ -36,6 +36,15 @@ pub(crate) struct Finished<'a> {
 }
 
 impl Finished<'_> {
+    /// The last range was claimed: says so, if there is anything to catch up with.
+    pub(crate) async fn begin(&self, held: &Held, job: &JobRecord) -> Result<()> {
+        let (Part::Finish, Some(target)) = (&held.record.part, &job.target) else { return Ok(()) };
+        if job.phase == Phase::Running && self.old(&target.class, target.version).await? > 0 {
+            self.enter(Phase::CatchingUp).await?;
+        }
+        Ok(())
+    }
+
     /// After a pass over what was left behind (the first one is empty: nothing has been listed yet).
     pub(crate) async fn pass(&self, held: &mut Held, job: &JobRecord) -> Result<Pass> {
         let ranges = ledger::ranges(&fresh(self.db).await?, self.job.oid(), job.ranges + 1).await?;
@@ -60,7 +69,10 @@ impl Finished<'_> {
         if gate_tid == 0 && job.target.as_ref().is_some_and(|target| target.gate) {
             gate_tid = self.close_the_gate(job).await?;
             if gate_tid == 0 {
-                return Ok(again(held));
+                // What counts is not there yet: a draft on its way, or one that is prepared and may stay so for long.
+                tokio::time::sleep(BREATH).await;
+                let mine = held.beat(Duration::from_millis(job.settings.lease_ms), "").await?;
+                return Ok(if mine { again(held) } else { Pass::Lost });
             }
         }
         match self.certificate(job, gate_tid).await? {

@@ -144,7 +144,7 @@ impl Job {
             let mut record = tx.load(self.reference).await?;
             match record.phase {
                 Phase::Failed => self.retry_the_quarantine(&tx, &mut record).await?,
-                phase if phase.is_over() || phase == Phase::Undoing => {
+                phase if phase.is_over() => {
                     let phase = phase.text();
                     return Err(Error::invalid(format!("evolve {:?} is {phase}; plan a new one", self.name())));
                 }

@@ -52,8 +52,12 @@ impl Job {
             (record.phase, record.hold) = (Phase::Undoing, None);
             record.reason.clear();
             tx.set(self.reference, &record)?;
-            let begin = RangeRecord::new(Part::Undo, 0);
-            tx.put_unchecked(range_cell(self.oid(), UNDO_RANGE), encoded(&begin)?)
+            // One that was cancelled goes on where it was: what it took back must not be taken back again.
+            let cell = range_cell(self.oid(), UNDO_RANGE);
+            if kept::<RangeRecord>(&tx, &cell).await?.is_some() {
+                return Ok(());
+            }
+            tx.put_unchecked(cell, encoded(&RangeRecord::new(Part::Undo, 0))?)
         });
         work.await
     }
@@ -176,8 +180,10 @@ impl Undo {
                 held.clone().release().await?;
                 return Ok(*self.stop.borrow());
             }
-            if !self.go_slowly(held, &job.record, lease).await? {
-                return Ok(false);
+            match self.go_slowly(held, &job.record, lease).await? {
+                Waited::ToTheEnd => {}
+                Waited::JobChanged => continue,
+                Waited::Lost => return Ok(false),
             }
             let began = Instant::now();
             let Some((tid, trail)) = commits.next(&self.job).await? else {
@@ -190,8 +196,7 @@ impl Undo {
         }
     }
 
-    /// False: the range was lost.
-    async fn go_slowly(&mut self, held: &mut Held, job: &JobRecord, lease: Duration) -> Result<bool> {
+    async fn go_slowly(&mut self, held: &mut Held, job: &JobRecord, lease: Duration) -> Result<Waited> {
         let (pause, why) = match self.pace.next(&self.db, &job.settings) {
             Before::Chunk { pause, .. } => (pause, String::new()),
             // Little room on the disk: taking back writes as well, so it waits in either case.
@@ -202,12 +207,15 @@ impl Undo {
         };
         let until = Instant::now() + pause;
         while Instant::now() < until && !*self.stop.borrow() {
-            self.pause((until - Instant::now()).min(lease / 4)).await;
+            self.pause((until - Instant::now()).min(lease / 4).min(LOOK_AGAIN)).await;
             if !held.beat(lease, &why).await? {
-                return Ok(false);
+                return Ok(Waited::Lost);
+            }
+            if self.job_now().await?.record != *job {
+                return Ok(Waited::JobChanged);
             }
         }
-        Ok(true)
+        Ok(Waited::ToTheEnd)
     }
 
     async fn job_now(&self) -> Result<Kept<JobRecord>> {
@@ -348,6 +356,15 @@ impl Undo {
         self.job.change(over).await?;
         Ok(true)
     }
+}
+
+/// How waiting for one's turn has ended.
+enum Waited {
+    ToTheEnd,
+    /// An operator wants something else.
+    JobChanged,
+    /// Another worker has the range.
+    Lost,
 }
 
 /// Steps that are taken back together or not at all.

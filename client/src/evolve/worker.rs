@@ -228,7 +228,7 @@ impl Task {
         }
         match self.claim(&job.record).await? {
             Ok(mut held) => {
-                let ended = self.hold(&mut held).await;
+                let ended = self.hold(&mut held, &job.record).await;
                 if !matches!(ended, Ok(Left::Finished | Left::Lost)) {
                     // Others need not wait for the lease, if the server can be told.
                     let released = held.release().await;
@@ -243,7 +243,8 @@ impl Task {
         }
     }
 
-    async fn hold(&mut self, held: &mut Held) -> Result<Left> {
+    async fn hold(&mut self, held: &mut Held, job: &JobRecord) -> Result<Left> {
+        self.finished().begin(held, job).await?;
         let before = held.record.counts;
         let ended = RangeWork::new(self, held).run().await;
         self.counts = self.counts.plus(since(held.record.counts, before));

@@ -63,6 +63,11 @@ impl World {
         Db::connect_with(self.network.url(), options).await.expect("connects")
     }
 
+    /// A proxy of one client's own, in front of the common one.
+    pub(crate) async fn line(&self) -> Network {
+        Network::to(self.network.address).await
+    }
+
     pub(crate) async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.stop().await.expect("stops in order");
@@ -121,6 +126,8 @@ pub(crate) enum Flow {
     Open,
     /// Carries what the client sends; what the server sends is swallowed.
     Deaf,
+    /// There is no connection, and none can be made.
+    Away,
 }
 
 /// The network: connections of one life (`cut` begins a new one) with one flow.
@@ -156,6 +163,19 @@ impl Network {
         self.state.send_modify(|state| (state.1, state.2) = (state.1 + 1, Flow::Open));
     }
 
+    /// Ends all connections, and takes no new ones until the next cut.
+    pub(crate) fn take_away(&self) {
+        self.state.send_modify(|state| (state.1, state.2) = (state.1 + 1, Flow::Away));
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.state.borrow().2 == Flow::Away
+    }
+
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.state.borrow().2 == Flow::Deaf
+    }
+
     /// From now on nothing that the server says arrives; until the next cut.
     pub(crate) fn deafen(&self) {
         self.state.send_modify(|state| state.2 = Flow::Deaf);
@@ -171,7 +191,10 @@ impl Network {
 }
 
 async fn carry(client: TcpStream, mut states: watch::Receiver<(SocketAddr, u64, Flow)>) {
-    let (target, life, _) = *states.borrow_and_update();
+    let (target, life, flow) = *states.borrow_and_update();
+    if flow == Flow::Away {
+        return;
+    }
     let Ok(server) = TcpStream::connect(target).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.into_split();
