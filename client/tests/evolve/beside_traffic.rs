@@ -1,29 +1,8 @@
-//! Beside live writers: no conflict at any of them, no edit lost, every page stepped once, a certificate at the end.
+//! Beside live writers: no conflict at any of them, no edit lost, every page stepped once; and beside other workers.
 
 use crate::site::{Site, Upgrade, job};
 use crate::support::within;
 use zeolite_client::evolve::{self, Phase, Worker};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_quiet_site_is_migrated() {
-    let site = Site::with_pages(1200).await;
-    let db = site.worker_db().await;
-    let planned = evolve::plan(&db, job("pages")).await.expect("plans");
-    let progress = planned.show().await.expect("shows");
-    assert_eq!((progress.total, progress.done, progress.state().as_str()), (1200, 0, "planned"));
-    assert!(planned.ensure_done().await.is_err());
-    let report = within(Worker::new(&planned).run(Upgrade { counter: site.counter })).await.expect("runs");
-    assert_eq!((report.phase, report.counts.changed, report.counts.done), (Phase::Done, 1200, 1200));
-    assert_eq!((site.stepped().await, site.check().await), (1200, 0));
-    let certificate = planned.ensure_done().await.expect("done");
-    assert_eq!((certificate.objects, certificate.changed), (1200, 1200));
-    let progress = planned.show().await.expect("shows");
-    assert_eq!((progress.total, progress.done, progress.state().as_str()), (1200, 1200, "done"));
-    assert_eq!((progress.old, progress.workers.len()), (Some(0), 0));
-    // Nothing is left to do for whoever comes late.
-    let report = within(Worker::new(&planned).run(Upgrade { counter: site.counter })).await.expect("runs");
-    assert_eq!((report.phase, report.counts.done), (Phase::Done, 0));
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_writers_never_conflict_and_lose_no_edit() {
@@ -42,4 +21,23 @@ async fn live_writers_never_conflict_and_lose_no_edit() {
     let total = planned.record().await.expect("reads").total;
     // What live writers had changed before it was even listed is not counted.
     assert!(counts.changed + counts.found_done <= total && total <= 3000, "{counts:?} {total}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_processes_share_the_ranges() {
+    let site = Site::with_pages(2000).await;
+    let planned = evolve::plan(&site.worker_db().await, job("pages")).await.expect("plans");
+    let mut running = Vec::new();
+    for number in 0..4 {
+        let own = evolve::find(&site.worker_db().await, "pages").await.expect("is there");
+        let worker = Worker::new(&own).named(format!("worker {number}"));
+        running.push(tokio::spawn(worker.run(Upgrade { counter: site.counter })));
+    }
+    let mut done = 0;
+    for worker in running {
+        done += within(worker).await.expect("no panic").expect("runs").counts.done;
+    }
+    assert_eq!(done, 2000, "what one counts no other counts");
+    assert_eq!(planned.record().await.expect("reads").phase, Phase::Done);
+    assert_eq!((site.stepped().await, site.check().await), (2000, 0));
 }

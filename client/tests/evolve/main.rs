@@ -1,8 +1,8 @@
-//! Evolves against a real server: beside live writers, with workers that die and a server that restarts.
+//! Evolves against a real server: beside live writers and at random. Single states and races are golden scripts, in
+//! `evolve_scripts`.
 
 mod beside_traffic;
 mod control;
-mod ledger;
 mod looked_after;
 mod model;
 mod plans;

@@ -113,7 +113,7 @@ impl Model {
 
     async fn resume(&self) {
         let record = self.job.record().await.expect("reads");
-        if record.hold.is_some() && record.phase != Phase::Undoing {
+        if record.hold.is_some() {
             self.job.resume().await.expect("resumes");
         }
     }
@@ -137,6 +137,7 @@ impl Model {
 
     /// Which pages were edited before the undo began, and so perhaps after they were stepped.
     async fn undo_out(&mut self) -> Result<(), Error> {
+        self.resume().await;
         let report = within(Worker::new(&self.job).undo()).await?;
         assert_eq!(report.phase, Phase::Undone);
         self.stop_all().await;
@@ -181,9 +182,16 @@ async fn schedule(seed: u64) {
     model.undoing = true;
     // No edits from here on: an old page that is edited is new again, and nobody could say who made it so.
     for _ in 0..10 {
-        match model.dice.u32(0..4) {
-            0 | 1 => model.start_worker().await,
-            2 => model.kill_worker(),
+        match model.dice.u32(0..8) {
+            0..=2 => model.start_worker().await,
+            3 => model.kill_worker(),
+            4 => drop(model.job.pause("model", 0).await),
+            5 => model.resume().await,
+            // Given up and asked for again: it goes on where it was.
+            6 => {
+                drop(model.job.cancel("model").await);
+                model.job.begin_undo().await.expect("begins");
+            }
             _ => model.let_it_work().await,
         }
     }

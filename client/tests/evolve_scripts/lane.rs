@@ -80,10 +80,23 @@ impl Drop for Here<'_> {
     }
 }
 
+/// Tells that a step was made, also if it panics.
+struct Told<'l> {
+    lane: &'l Lane,
+    cell: &'l Cell,
+    well: bool,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.lane.steps.send_modify(|lane| lane.made.push((self.cell.clone(), self.well)));
+    }
+}
+
 /// What the steps of a job do. Neither may happen twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Brings a page to version 2, and adds one to the counter; fails where the text begins with `bad`.
+    /// Brings a page to version 2, and adds one to the counter; fails where the text begins with `bad`, panics at `terrible`.
     Upgrade,
     /// Adds one to the page's own edits.
     Touch,
@@ -107,6 +120,7 @@ impl Stepwise {
         if page.text.starts_with("bad") {
             return Err(Error::app(format!("cannot stand {:?}", page.text)));
         }
+        assert!(!page.text.starts_with("terrible"), "{} is too much", page.text);
         tx.set(reference, &page)?;
         self.counter.add(tx, 1)?;
         Ok(Stepped::Keep)
@@ -120,8 +134,9 @@ impl Step for Stepwise {
 
     async fn step(&self, tx: &Tx, cell: &Cell, old: Record) -> Result<Stepped, Error> {
         self.lane.pass(cell).await;
+        let mut told = Told { lane: &self.lane, cell, well: false };
         let made = self.make(tx, cell, &old).await;
-        self.lane.steps.send_modify(|lane| lane.made.push((cell.clone(), made.is_ok())));
+        told.well = made.is_ok();
         made
     }
 }

@@ -48,7 +48,7 @@ impl Names {
             let rest = &piece[word.len()..];
             let is_tid = word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
             let is_time = word.len() >= 10 && word.bytes().all(|byte| byte.is_ascii_digit());
-            let is_measured = tamed.ends_with("p99 ") || (tamed.ends_with("only ") && word.contains('.'));
+            let is_measured = tamed.ends_with("p99 ") || tamed.ends_with("low disk: ");
             let before = ["object ", "step of ", "cell "];
             let of_object = tamed.is_empty() || before.iter().any(|before| tamed.ends_with(before));
             match word.parse::<Oid>() {

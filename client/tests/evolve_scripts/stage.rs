@@ -93,7 +93,7 @@ impl Set {
 
     async fn work(&mut self, actor: &str, words: &[&str]) -> Result<Option<String>, String> {
         let undo = match words {
-            ["start"] => false,
+            ["start" | "begin"] => false,
             ["start", "undo"] => true,
             words => {
                 let worker = self.workers.get_mut(actor).ok_or("start it first")?;
@@ -105,7 +105,7 @@ impl Set {
         let worker = Worker::start(&self.site.world, actor, task).await.map_err(|error| error.to_string())?;
         let worker = self.workers.entry(actor.to_owned()).insert_entry(worker).into_mut();
         // An undo has no step in which it could stand.
-        Ok(if undo { None } else { Some(worker.begin(&self.names).await) })
+        Ok(if undo || words == ["begin"] { None } else { Some(worker.begin(&self.names).await) })
     }
 
     async fn run(&mut self, words: &[&str]) -> Lines {

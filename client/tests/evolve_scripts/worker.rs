@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   start · start undo    on the job that was planned last; until it stands in a step, or has ended
+//!   begin                 the same, without waiting for anything
 //!   step N                lets so many steps pass, until it stands again or has ended
 //!   go [N]                lets so many (all) pass; until they were made; says nothing
 //!   at · end              until it stands, or has ended
