@@ -7,5 +7,6 @@ mod modes;
 mod network;
 mod objects;
 mod scans;
+#[expect(dead_code, reason = "shared with the scripts of evolves, which use the rest")]
 mod support;
 mod watching;
