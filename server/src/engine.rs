@@ -65,6 +65,7 @@ use parking_lot::Mutex;
 use pressure::Gauge;
 use slow::{Journey, SlowLog};
 use snapshot::Pins;
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -139,6 +140,8 @@ pub struct Engine {
     long_work: Arc<LongWork>,
     keys_age_s: u64,
     own_keys: AtomicU64,
+    /// The last field: dropped after all that uses the store.
+    kept_to_the_end: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// What the loops are made of; see [`Loops`].
@@ -187,6 +190,7 @@ impl Engine {
             heat: Heat::new(),
             slow: SlowLog::new(settings.slow_commit_ms),
             own_keys: AtomicU64::new(0),
+            kept_to_the_end: OnceLock::new(),
             backlog: Backlog::new(overlay_bytes_max / 2),
             index_name,
             stats: Stats::default(),
@@ -213,6 +217,12 @@ impl Engine {
     pub fn shut_down(&self) {
         self.intake.close();
         self.long_work.stop();
+    }
+
+    /// Keeps a value until the engine is gone, and with it the store and its lock: the drop of the value tells that. Only
+    /// the first one is kept, any other is dropped at once.
+    pub(crate) fn keep_to_the_end(&self, value: impl Any + Send + Sync) {
+        drop(self.kept_to_the_end.set(Box::new(value)));
     }
 
     /// The newest tid that may be read.

@@ -3,13 +3,15 @@
 //! ```text
 //!   start   settings checked › store opened, engine › loops › listener › metrics
 //!   stop    listener closed › sessions told › engine: no new drafts, those in flight finish › loops end, checkpoint
-//!           › sessions ended, after their last receipts › metrics closed › connections closed
+//!           › sessions ended, after their last receipts › metrics closed › connections closed, after the grace cut
+//!           › engine and store gone, the data directory's lock is free
 //! ```
 //!
 //! A server is a function of a listener and a shutdown future ([`serve`]); [`Server`] is the same for a program that
 //! keeps it inside of itself: a test, a demo. Time, disk and chance come in through [`Components`].
 
 mod accept;
+mod connection;
 
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Running};
@@ -19,6 +21,7 @@ use crate::settings::{SessionSettings, Settings};
 use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
 use crate::store::{Progress, StoreError};
+use connection::Connections;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +36,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const HTTP_FRAME_BYTES: u32 = 64 << 10;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// How long a stop waits for what still uses the engine when its connection is gone: a long call between two portions.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
 
 /// Why there is no server, or why it did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +97,7 @@ pub async fn serve(
     let mut server = Server::start(settings, registry, listener).await?;
     tokio::select! {
         () = shutdown => {}
-        _ = &mut server.connections => return Err(ServerError::Died("listener")),
+        _ = &mut server.serving => return Err(ServerError::Died("listener")),
     }
     server.stop().await
 }
@@ -103,7 +109,8 @@ pub struct Server {
     rpc: Arc<Rpc>,
     running: Running,
     stop_accepting: oneshot::Sender<()>,
-    connections: JoinHandle<Result<(), tonic::transport::Error>>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    connections: Arc<Connections>,
     metrics: Option<Metrics>,
     grace: Duration,
 }
@@ -144,16 +151,17 @@ impl Server {
         let grace = Duration::from_millis(sessions.shutdown_grace_ms);
         let rpc = Rpc::new(engine.clone(), sessions.clone());
         let (stop_accepting, stopped) = oneshot::channel::<()>();
-        let connections = tokio::spawn({
+        let connections = Connections::new(sessions.connections_max);
+        let serving = tokio::spawn({
             let router = http2(&sessions).add_routes(rpc.routes().await);
-            let incoming = accept::incoming(listener, sessions.connections_max);
+            let incoming = accept::incoming(listener, connections.clone());
             // Only the handle's drop or its `stop` ends the wait; both mean: stop.
             router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
         });
         let metrics = metrics_listener.map(|listener| Metrics::start(listener, metrics, engine.clone(), rpc.clone()));
         let metrics = metrics.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
         tracing::info!(%address, visible = %engine.visible(), "serving");
-        Ok(Server { address, engine, rpc, running, stop_accepting, connections, metrics, grace })
+        Ok(Server { address, engine, rpc, running, stop_accepting, serving, connections, metrics, grace })
     }
 
     /// Where it listens.
@@ -171,9 +179,10 @@ impl Server {
         &self.engine
     }
 
-    /// Stops in order: what was admitted is finished and answered, then the store is closed.
+    /// Stops in order: what was admitted is finished and answered, then the store is closed. Afterwards it can be opened
+    /// again, unless this program keeps the engine.
     pub async fn stop(self) -> Result<(), ServerError> {
-        let Server { engine, rpc, running, stop_accepting, connections, metrics, grace, .. } = self;
+        let Server { engine, rpc, running, stop_accepting, mut serving, connections, metrics, grace, .. } = self;
         tracing::info!("stopping");
         if stop_accepting.send(()).is_err() {
             tracing::warn!("the listener had died before");
@@ -185,10 +194,23 @@ impl Server {
         if let Some(metrics) = metrics {
             metrics.stop().await;
         }
-        let abort = connections.abort_handle();
-        if tokio::time::timeout(grace, connections).await.is_err() {
-            tracing::warn!("connections did not close in time; they are dropped");
-            abort.abort();
+        let in_time = tokio::time::timeout(grace, &mut serving).await.is_ok();
+        if !in_time {
+            let count = connections.cut();
+            tracing::warn!(count, "connections did not close in time; they are cut");
+        }
+        let (kept, gone) = oneshot::channel::<()>();
+        engine.keep_to_the_end(kept);
+        drop((engine, rpc));
+        let released = async {
+            if !in_time {
+                // How serving has ended says nothing that matters here.
+                drop(serving.await);
+            }
+            drop(gone.await);
+        };
+        if tokio::time::timeout(RELEASE_MAX, released).await.is_err() {
+            tracing::warn!("something still uses the engine; the store stays locked until that ends");
         }
         closed.map_err(|_| ServerError::Died("loops"))??;
         tracing::info!("stopped");

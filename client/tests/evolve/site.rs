@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zeolite_client::collections::Counter;
 use zeolite_client::evolve::{self, NewJob, Plan, Step};
 use zeolite_client::{Db, Error, Options, Persistent, Record, Ref, Registry, Tx};
+use zeolite_server::settings::Settings;
 
 /// A page as new code knows it.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
@@ -44,17 +45,22 @@ pub(crate) struct Site {
     pub(crate) counter: Counter,
 }
 
+/// Some tests stop a server with a connection on which nothing is heard: nothing is gained by waiting for it.
+fn stops_soon(settings: &mut Settings) {
+    settings.sessions.shutdown_grace_ms = 200;
+}
+
 impl Site {
     /// A site with so many old pages.
     pub(crate) async fn with_pages(count: usize) -> Site {
-        Site::on(World::start().await, count).await
+        Site::on(World::start_with(stops_soon).await, count).await
     }
 
     /// The same on a server that merges edits and upgrades of pages itself.
     pub(crate) async fn merging(count: usize) -> Site {
         let mut resolvers = Registry::built_in();
         evolve::merge_upgrades::<Page>(&mut resolvers);
-        Site::on(World::start_of(|_| {}, resolvers, None).await, count).await
+        Site::on(World::start_of(stops_soon, resolvers, None).await, count).await
     }
 
     pub(crate) async fn on(world: World, count: usize) -> Site {

@@ -119,7 +119,6 @@ impl Set {
             }
             ["server", what @ ("restart" | "stop" | "start")] => {
                 if *what != "start" {
-                    self.workers.values().for_each(Worker::hang_up);
                     self.site.world.stop().await;
                 }
                 if *what != "stop" {

@@ -99,15 +99,9 @@ impl Worker {
         Ok(Some(self.show(names)))
     }
 
-    /// What is called between a worker that hears nothing and a server that stops would never end.
-    pub(crate) fn hang_up(&self) {
-        if self.network.is_deaf() {
-            self.network.take_away();
-        }
-    }
-
+    /// There is a new server: a line on which nothing was heard is left behind.
     pub(crate) fn call_again(&self) {
-        if self.network.is_away() {
+        if self.network.is_deaf() {
             self.network.cut();
         }
     }

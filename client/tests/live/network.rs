@@ -122,6 +122,22 @@ async fn no_server_is_said_within_the_time_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hears_nothing_does_not_keep_the_store_of_a_server_that_has_stopped() {
+    let mut world = World::start_with(|settings| settings.sessions.shutdown_grace_ms = 50).await;
+    let line = world.line().await;
+    let db = Db::connect_with(line.url(), hasty(60_000)).await.expect("connects");
+    db.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
+    line.deafen();
+    let unheard = tokio::spawn({
+        let db = db.clone();
+        async move { db.run(async |tx| add_one(&tx, 1).await).await }
+    });
+    within(world.restart()).await;
+    line.cut();
+    assert_eq!(within(unheard).await.expect("no panic").expect("is sent again"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_fails_no_request() {
     let mut world = World::start().await;
     let db = world.db_with(hasty(60_000)).await;

@@ -126,8 +126,6 @@ pub(crate) enum Flow {
     Open,
     /// Carries what the client sends; what the server sends is swallowed.
     Deaf,
-    /// There is no connection, and none can be made.
-    Away,
 }
 
 /// The network: connections of one life (`cut` begins a new one) with one flow.
@@ -163,15 +161,6 @@ impl Network {
         self.state.send_modify(|state| (state.1, state.2) = (state.1 + 1, Flow::Open));
     }
 
-    /// Ends all connections, and takes no new ones until the next cut.
-    pub(crate) fn take_away(&self) {
-        self.state.send_modify(|state| (state.1, state.2) = (state.1 + 1, Flow::Away));
-    }
-
-    pub(crate) fn is_away(&self) -> bool {
-        self.state.borrow().2 == Flow::Away
-    }
-
     pub(crate) fn is_deaf(&self) -> bool {
         self.state.borrow().2 == Flow::Deaf
     }
@@ -191,10 +180,7 @@ impl Network {
 }
 
 async fn carry(client: TcpStream, mut states: watch::Receiver<(SocketAddr, u64, Flow)>) {
-    let (target, life, flow) = *states.borrow_and_update();
-    if flow == Flow::Away {
-        return;
-    }
+    let (target, life, _) = *states.borrow_and_update();
     let Ok(server) = TcpStream::connect(target).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.into_split();

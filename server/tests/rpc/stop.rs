@@ -72,4 +72,9 @@ async fn a_server_that_stops_does_not_wait_for_a_client_that_does_not_read() {
         raw.send(Request::Load(v1::LoadRequest { cells: cells.clone(), ..Default::default() })).await;
     }
     within(test.server.stop()).await.expect("stops");
+    // The client is still there, and reads nothing. Nothing of the server that was is left: its lock is free.
+    let again = start_in(test.directory, |_| {}).await;
+    let read = again.session().await.load(cells).await;
+    assert_eq!(read.revisions.len(), 20);
+    drop(raw);
 }
