@@ -110,10 +110,12 @@ pub(crate) fn counted(counts: Counts) -> String {
 /// The ranges that somebody holds: one line per worker.
 pub(super) fn workers(progress: &Progress) -> Table {
     let mut table = Table::new(&["worker", "range", ">done", ">of", ">rate", "waits for"]);
-    for (number, range) in progress.ranges.iter().enumerate().filter(|(_, range)| !range.holder.is_empty()) {
+    let ranges = progress.ranges.iter().enumerate().map(|(number, range)| (format!("{number}: "), range));
+    let undo = progress.undo.iter().map(|undo| (String::new(), undo));
+    for (number, range) in ranges.chain(undo).filter(|(_, range)| !range.holder.is_empty()) {
         table.add([
             range.holder.clone(),
-            format!("{number}: {}", part(&range.part)),
+            number + &part(&range.part),
             count(range.counts.done),
             count(range.total),
             rate(range.rate),

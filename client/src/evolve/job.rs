@@ -169,13 +169,11 @@ impl Job {
 
     /// An error unless it is done: for a deployment that must not begin before.
     pub async fn ensure_done(&self) -> Result<Certificate> {
-        let record = self.record().await?;
-        match (record.phase, record.certificate) {
+        let now = self.show().await?;
+        let state = now.state();
+        match (now.job.phase, now.job.certificate) {
             (Phase::Done, Some(certificate)) => Ok(certificate),
-            (phase, _) => {
-                let why = if record.reason.is_empty() { String::new() } else { format!(" ({})", record.reason) };
-                Err(Error::invalid(format!("evolve {:?} is {}{why}, not done", self.name, phase.text())))
-            }
+            _ => Err(Error::invalid(format!("evolve {:?} is {state}, not done", self.name))),
         }
     }
 

@@ -111,7 +111,7 @@ impl Job {
                 )
             }
         };
-        let standing = Standing::of(&job, &ranges, old, now_unix_ms());
+        let standing = Standing::of(&job, &ranges, undo.as_ref(), old, now_unix_ms());
         let Standing { state: word, why, until_unix_ms, counts, done, total, rate, workers: _ } = standing;
         let left = (rate > 0.0 && !job.phase.is_over())
             .then(|| Duration::try_from_secs_f64((total - done) as f64 / rate).ok())

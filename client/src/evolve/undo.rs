@@ -25,6 +25,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use zeolite_proto::evolve::Settings;
 use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Tid, Write};
 
 /// Revisions of a range that are asked for at once.
@@ -182,7 +183,7 @@ impl Undo {
             }
             match self.go_slowly(held, &job.record, lease).await? {
                 Waited::ToTheEnd => {}
-                Waited::JobChanged => continue,
+                Waited::LookAgain => continue,
                 Waited::Lost => return Ok(false),
             }
             let began = Instant::now();
@@ -197,14 +198,19 @@ impl Undo {
     }
 
     async fn go_slowly(&mut self, held: &mut Held, job: &JobRecord, lease: Duration) -> Result<Waited> {
-        let (pause, why) = match self.pace.next(&self.db, &job.settings) {
-            Before::Chunk { pause, .. } => (pause, String::new()),
-            // Little room on the disk: taking back writes as well, so it waits in either case.
-            Before::Wait(why) | Before::Fail(why) => {
+        // Little room on the disk: taking back writes as well, so it waits, however little that is.
+        let settings = Settings { disk_stop_percent: 0.0, ..job.settings.clone() };
+        let (pause, waited) = match self.pace.next(&self.db, &settings) {
+            Before::Chunk { pause, .. } => (pause, Waited::ToTheEnd),
+            Before::Wait(_) | Before::Fail(_) => {
+                // The answer tells the newest pressure.
                 self.db.newest().await?;
-                (LOOK_AGAIN, why)
+                (LOOK_AGAIN, Waited::LookAgain)
             }
         };
+        // Otherwise it is written with the next commit; never just for itself.
+        let told = pause > lease / 3 || !self.pace.why.is_empty() && pause >= LOOK_AGAIN;
+        let why = if told { self.pace.why.clone() } else { held.record.waits_for.clone() };
         let until = Instant::now() + pause;
         while Instant::now() < until && !*self.stop.borrow() {
             self.pause((until - Instant::now()).min(lease / 4).min(LOOK_AGAIN)).await;
@@ -212,10 +218,10 @@ impl Undo {
                 return Ok(Waited::Lost);
             }
             if self.job_now().await?.record != *job {
-                return Ok(Waited::JobChanged);
+                return Ok(Waited::LookAgain);
             }
         }
-        Ok(Waited::ToTheEnd)
+        Ok(waited)
     }
 
     async fn job_now(&self) -> Result<Kept<JobRecord>> {
@@ -361,8 +367,8 @@ impl Undo {
 /// How waiting for one's turn has ended.
 enum Waited {
     ToTheEnd,
-    /// An operator wants something else.
-    JobChanged,
+    /// An operator wants something else, or there was no room.
+    LookAgain,
     /// Another worker has the range.
     Lost,
 }

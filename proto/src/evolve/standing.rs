@@ -65,10 +65,17 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Of a job and its ranges, the last one for the end of the job. `old`: how many objects of the target class are below the
-    /// target's version, if there is a target.
-    pub fn of(job: &JobRecord, ranges: &[RangeRecord], old: Option<u64>, now_unix_ms: u64) -> Standing {
-        let (state, why, until_unix_ms) = state(job, ranges, now_unix_ms);
+    /// Of a job and its ranges, the last one for the end of the job; `undo`: the range of its undo, if there is one. `old`: how
+    /// many objects of the target class are below the target's version, if there is a target.
+    pub fn of(
+        job: &JobRecord,
+        ranges: &[RangeRecord],
+        undo: Option<&RangeRecord>,
+        old: Option<u64>,
+        now_unix_ms: u64,
+    ) -> Standing {
+        let undo = undo.filter(|_| job.phase == Phase::Undoing);
+        let (state, why, until_unix_ms) = state(job, ranges, undo, now_unix_ms);
         let (mut done, mut extra) = (0, 0);
         for range in ranges {
             if range.part == Part::Finish {
@@ -84,18 +91,23 @@ impl Standing {
             (Phase::CatchingUp | Phase::Verifying, Some(old)) => old,
             _ => planned.saturating_sub(done),
         };
-        let workers = held(ranges).count() as u64;
-        // Not `sum`: that of no rates is -0.0, and is shown like that.
-        let rate = held(ranges).fold(0.0, |rate, range| rate + range.rate);
+        let workers = held(ranges, undo).count() as u64;
+        // What an undo takes back are no objects of the plan. Not `sum`: that of no rates is -0.0, and is shown like that.
+        let rate = held(ranges, None).fold(0.0, |rate, range| rate + range.rate);
         Standing { state, why, until_unix_ms, counts: counts(ranges), done, total: done + ahead, rate, workers }
     }
 }
 
-fn held(ranges: &[RangeRecord]) -> impl Iterator<Item = &RangeRecord> {
-    ranges.iter().filter(|range| !range.holder.is_empty())
+fn held<'a>(ranges: &'a [RangeRecord], undo: Option<&'a RangeRecord>) -> impl Iterator<Item = &'a RangeRecord> {
+    ranges.iter().chain(undo).filter(|range| !range.holder.is_empty())
 }
 
-fn state(job: &JobRecord, ranges: &[RangeRecord], now_unix_ms: u64) -> (State, String, u64) {
+fn state(
+    job: &JobRecord,
+    ranges: &[RangeRecord],
+    undo: Option<&RangeRecord>,
+    now_unix_ms: u64,
+) -> (State, String, u64) {
     let plain = || (State::In(job.phase), job.reason.clone(), 0);
     if job.phase.is_over() {
         return plain();
@@ -104,7 +116,7 @@ fn state(job: &JobRecord, ranges: &[RangeRecord], now_unix_ms: u64) -> (State, S
         return (State::Paused, hold.reason.clone(), hold.until_unix_ms);
     }
     let waits = |low_disk: bool| {
-        let mut all = held(ranges).map(|range| range.waits_for.as_str());
+        let mut all = held(ranges, undo).map(|range| range.waits_for.as_str());
         all.find(|why| !why.is_empty() && why.starts_with(LOW_DISK) == low_disk)
     };
     match (waits(true), waits(false)) {
@@ -133,7 +145,7 @@ mod tests {
     }
 
     fn told(job: &JobRecord, ranges: &[RangeRecord]) -> (&'static str, String) {
-        let standing = Standing::of(job, ranges, None, 1000);
+        let standing = Standing::of(job, ranges, None, None, 1000);
         (standing.state.text(), standing.why)
     }
 
@@ -156,13 +168,28 @@ mod tests {
     }
 
     #[test]
+    fn an_undo_tells_what_it_waits_for_as_a_run_does() {
+        let mut job = running();
+        job.phase = Phase::Undoing;
+        let told = |job: &JobRecord, undo: &RangeRecord| {
+            let standing = Standing::of(job, &[], Some(undo), None, 1000);
+            (standing.state.text(), standing.why, standing.workers)
+        };
+        assert_eq!(told(&job, &range("")), ("undoing", String::new(), 1));
+        assert_eq!(told(&job, &range("live p99")), ("throttled", "live p99".into(), 1));
+        assert_eq!(told(&job, &range("low disk: 9 %")), ("paused", "low disk: 9 %".into(), 1));
+        job.phase = Phase::Undone;
+        assert_eq!(told(&job, &range("live p99")), ("undone", String::new(), 0), "its last worker was killed");
+    }
+
+    #[test]
     fn the_total_follows_what_live_writers_leave_behind() {
         let mut job = running();
         let mut end = RangeRecord::new(Part::Finish, 0);
         let mut finished = range("");
         finished.finished = true;
         let at = |job: &JobRecord, ranges: &[RangeRecord], old| {
-            let standing = Standing::of(job, ranges, old, 0);
+            let standing = Standing::of(job, ranges, None, old, 0);
             (standing.done, standing.total, standing.workers)
         };
         assert_eq!(at(&job, &[range(""), end.clone()], Some(50)), (4, 10, 1));
@@ -176,7 +203,7 @@ mod tests {
     fn without_workers_the_rate_is_a_plain_zero() {
         let mut free = range("");
         free.holder.clear();
-        let rate = |ranges: &[RangeRecord]| Standing::of(&running(), ranges, None, 0).rate;
+        let rate = |ranges: &[RangeRecord]| Standing::of(&running(), ranges, None, None, 0).rate;
         assert_eq!(format!("{:.1} {:.1}", rate(&[]), rate(&[free])), "0.0 0.0");
         assert_eq!(rate(&[range(""), range("")]), 5.0);
     }

@@ -13,7 +13,9 @@ use crate::store::Range;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::fmt::Error;
-use zeolite_proto::evolve::{JobRecord, ROOT_NAME, RangeRecord, Standing, State, Stored, range_cell};
+use zeolite_proto::evolve::{
+    JobRecord, Phase, ROOT_NAME, RangeRecord, Standing, State, Stored, UNDO_RANGE, range_cell,
+};
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Fault, Oid, Tid};
 
@@ -127,7 +129,8 @@ impl Reading<'_> {
                 old.map(|kind| kind.objects).sum()
             });
             let (ranges, in_full) = if place < JOBS_TOLD_MAX { self.ranges(oid, &job)? } else { (Vec::new(), false) };
-            let standing = Standing::of(&job, &ranges, old, self.engine.unix_ms());
+            let undo = if in_full { self.undo(oid, &job)? } else { None };
+            let standing = Standing::of(&job, &ranges, undo.as_ref(), old, self.engine.unix_ms());
             if let Some(at) = State::ALL.iter().position(|state| *state == standing.state) {
                 self.evolves.states[at] += 1;
             }
@@ -180,6 +183,14 @@ impl Reading<'_> {
         self.ranges_left -= count;
         let cells: Vec<Cell> = (0..=job.ranges).map(|number| range_cell(oid, number)).collect();
         Ok((self.records(&cells)?.into_iter().flatten().collect(), true))
+    }
+
+    /// The range of a job that is being taken back.
+    fn undo(&mut self, oid: Oid, job: &JobRecord) -> Result<Option<RangeRecord>, Fault> {
+        if job.phase != Phase::Undoing {
+            return Ok(None);
+        }
+        Ok(self.records(&[range_cell(oid, UNDO_RANGE)])?.pop().flatten())
     }
 
     /// The decoded records of cells; none where there is none, or not a good one.
