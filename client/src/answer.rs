@@ -1,6 +1,7 @@
-//! Owns what the server answers that is neither data nor fault: what became of a commit, and the grant of a lease.
+//! Owns what the server answers that is neither data nor fault: what became of a commit, or of its first phase, and the grant
+//! of a lease.
 
-use zeolite_proto::{Receipt, Tid};
+use zeolite_proto::{Merged, Receipt, StaleCell, Tid};
 
 /// What became of a commit.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,6 +12,15 @@ pub enum Outcome {
     InFlight,
     /// The server knows no commit with this key among those it remembers.
     Unknown,
+}
+
+/// What the first of two phases has come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct FirstPhase {
+    pub(crate) prepared: u64,
+    pub(crate) merged: Vec<Merged>,
+    /// What is to be amended before the second phase.
+    pub(crate) stale: Vec<StaleCell>,
 }
 
 /// What the server has granted to a pin.

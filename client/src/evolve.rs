@@ -24,11 +24,13 @@
 //! # Ok(()) }
 //! ```
 
+mod amendment;
 mod assembly;
 mod chunk;
 mod dry_run;
 mod eta;
 mod finish;
+mod footing;
 mod job;
 mod lease;
 mod ledger;
@@ -46,6 +48,7 @@ mod throttle;
 mod trail;
 mod undo;
 mod verify;
+mod whole;
 mod worker;
 
 pub use dry_run::{DryRun, DryRunOptions, ErrorKind, Sample, dry_run};

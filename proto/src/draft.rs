@@ -55,7 +55,7 @@ pub struct ReadCell {
 }
 
 /// A key range of a collection in which no entry may have a revision newer than `base`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ReadRange {
     /// The collection.
     pub oid: Oid,
@@ -113,6 +113,15 @@ pub struct Receipt {
     pub tid: Tid,
     /// The cells whose stored record is what a resolver made.
     pub merged: Vec<Merged>,
+}
+
+/// A cell with a revision that a held draft has not seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StaleCell {
+    /// The cell.
+    pub cell: Cell,
+    /// Its newest revision.
+    pub newest: Tid,
 }
 
 /// A cell that a resolver decided.

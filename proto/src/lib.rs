@@ -28,7 +28,7 @@ pub mod resolver;
 pub mod resolvers;
 pub mod wire;
 
-pub use draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, Write};
+pub use draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
 pub use fault::{ConflictDetail, Fault, FaultKind, Remedy};
 pub use gate::Gate;
 pub use ids::{Cell, CommitKey, Oid, Tid};

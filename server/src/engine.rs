@@ -70,7 +70,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Fault, FaultKind, Limits, Merged, Mode, Oid, Pressure, Priority, Receipt, Registry, Tid};
+use zeolite_proto::{
+    Fault, FaultKind, Limits, Merged, Mode, Oid, Pressure, Priority, Receipt, Registry, StaleCell, Tid,
+};
 
 pub use feed::{FeedBatch, FeedItem};
 pub use gates::Closing;
@@ -89,13 +91,24 @@ pub use verify::{VerifyProgress, VerifyReport, verify_offline};
 /// Called exactly once with the outcome, from any thread; must not block.
 pub type Done<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;
 
+/// How to prepare a draft.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Preparing {
+    /// After it the draft is aborted; 0: the default.
+    pub time_limit_ms: u64,
+    /// Take and hold it even if some of its cells have moved on; these are to be amended.
+    pub hold: bool,
+}
+
 /// What the holder of a prepared draft gets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PreparedReceipt {
-    /// For finish and abort.
+    /// For amend, finish and abort.
     pub prepared: u64,
     /// What the resolvers made; a finish changes nothing of it.
     pub merged: Vec<Merged>,
+    /// Cells that must be amended before it can be finished, in order.
+    pub stale: Vec<StaleCell>,
 }
 
 /// Where a commit key stands.

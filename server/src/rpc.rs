@@ -19,6 +19,7 @@ mod decode;
 mod encode;
 mod feed;
 mod health;
+mod holding;
 mod outbox;
 mod parts;
 mod pump;

@@ -10,7 +10,7 @@
 //! The live writer always wins, and the rest of the chunk never pays for it. Steps on which live writes always come between are
 //! left for later.
 
-use super::assembly::{Assembly, Slot, assemble};
+use super::assembly::{Slot, assemble};
 use super::job::{JobRecord, fresh};
 use super::lease::Held;
 use super::ledger::{Bad, Part, RangeRecord, bad_cell, encoded};
@@ -21,14 +21,12 @@ use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::registry::decode_record;
 use crate::session::{Place, Staged, fold};
-use rustc_hash::FxHashSet;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCell, Remedy, Tid, Write};
 
 /// How long to wait for a commit that was in the way to become visible, before the server is asked.
-const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 /// Cells that one range keeps for its end; beyond it they are tried on the spot.
 const DEFERRED_MAX: usize = 1000;
 
@@ -45,7 +43,7 @@ pub(crate) enum End {
     JobChanged,
     /// The server does not take such a chunk: make it smaller, or say it to the one object that is left.
     Refused(Fault),
-    /// The whole plan was to be one commit, and cannot be.
+    /// The whole plan was to be one commit (`whole`), and cannot be.
     NotAtomic(String),
 }
 
@@ -59,9 +57,6 @@ pub(crate) struct Chunk<'a> {
     pub(crate) rate: f64,
     /// Nothing is left in the range after these items.
     pub(crate) is_last: bool,
-    /// The items are the whole plan, and are one commit. Then a cell of one of these classes is not checked as read if it is
-    /// written as well: the server merges what live writers make of it meanwhile, and somebody always does.
-    pub(crate) atomic: Option<&'a FxHashSet<String>>,
 }
 
 enum Resolved {
@@ -75,11 +70,11 @@ enum Resolved {
 }
 
 impl<'a> Chunk<'a> {
-    fn db(&self) -> &'a Db {
+    pub(crate) fn db(&self) -> &'a Db {
         self.stepping.db
     }
 
-    fn record(&self) -> &'a JobRecord {
+    pub(crate) fn record(&self) -> &'a JobRecord {
         self.stepping.job
     }
 
@@ -92,15 +87,7 @@ impl<'a> Chunk<'a> {
         };
         let mut unfounded = 0;
         loop {
-            if let Some(why) = self.not_atomic(&tries) {
-                return Ok(End::NotAtomic(why));
-            }
             let (draft, next, taken) = self.draft(held, &tries, offered, place).await?;
-            if self.atomic.is_some() && taken < offered {
-                let cell = &tries[taken].item.cell;
-                let why = format!("the step of {cell} must see what another step writes; plan it without `atomic`");
-                return Ok(End::NotAtomic(why));
-            }
             let error = match place.at(place.snapshot.max(held.tid).max(self.job_tid)).send(self.db(), &draft).await {
                 Ok(receipt) => {
                     held.written(next, receipt.tid);
@@ -123,15 +110,6 @@ impl<'a> Chunk<'a> {
                 Resolved::End(end) => return Ok(end),
             }
         }
-    }
-
-    /// All or nothing: a step that fails is enough.
-    fn not_atomic(&self, tries: &[Try]) -> Option<String> {
-        self.atomic?;
-        tries.iter().find_map(|made| match &made.made {
-            Made::Bad(bad) => Some(format!("the step of {} fails: {}", made.item.cell, bad.error)),
-            _ => None,
-        })
     }
 
     /// How many items there were, and those that were stepped; none: the range was lost meanwhile.
@@ -158,9 +136,6 @@ impl<'a> Chunk<'a> {
             if !held.beat(lease, self.waits_for).await? {
                 return Ok(None);
             }
-            if self.atomic.is_some() {
-                continue;
-            }
             if bytes >= settings.chunk_bytes_max as usize || begun.elapsed().as_millis() >= settings.chunk_ms_max.into()
             {
                 break;
@@ -170,7 +145,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// Steps one item, and lets nobody think meanwhile that this worker is gone.
-    async fn step_steadily(
+    pub(crate) async fn step_steadily(
         &self,
         held: &mut Held,
         item: &Item,
@@ -199,9 +174,6 @@ impl<'a> Chunk<'a> {
 
     /// Whether a cell can be put off: the index lists it again, or the range has room for it.
     fn has_room(&self, held: &Held) -> bool {
-        if self.atomic.is_some() {
-            return false;
-        }
         self.record().target.is_some() || held.record.deferred.len() < DEFERRED_MAX
     }
 
@@ -235,14 +207,8 @@ impl<'a> Chunk<'a> {
         let stepped = taken.iter().filter(|made| matches!(made.made, Made::Work { .. })).count();
         let trail = Trail { job: self.job.0, range: held.number, groups: assembly.groups.clone() };
         let note = trail.note(&self.record().name, &format!("{stepped} objects of range {}", held.number));
-        let (mut read_cells, read_ranges, count) =
-            (assembly.read_cells.clone(), assembly.read_ranges.clone(), taken.len());
-        if let Some(merged) = self.atomic {
-            let merges: FxHashSet<&Cell> =
-                assembly.slots.iter().filter(|slot| is_of(slot, merged)).map(|slot| &slot.cell).collect();
-            read_cells.retain(|check| !merges.contains(&check.cell));
-        }
-        let mut writes = self.writes(assembly, place).await?;
+        let (read_cells, read_ranges, count) = (assembly.read_cells.clone(), assembly.read_ranges.clone(), taken.len());
+        let mut writes = self.writes(assembly.slots, place).await?;
         self.write_quarantine(taken, place, &mut writes)?;
         writes.push(held.write(&next)?);
         let mut draft =
@@ -252,10 +218,10 @@ impl<'a> Chunk<'a> {
     }
 
     /// The steps' own writes.
-    async fn writes(&self, assembly: Assembly, place: Place) -> Result<Vec<Write>> {
+    pub(crate) async fn writes(&self, slots: Vec<Slot>, place: Place) -> Result<Vec<Write>> {
         let view = place.view(self.db());
-        let mut writes = Vec::with_capacity(assembly.slots.len() + 2);
-        for slot in assembly.slots {
+        let mut writes = Vec::with_capacity(slots.len() + 2);
+        for slot in slots {
             let (cell, mut base) = (slot.cell, slot.base);
             let change = match slot.staged {
                 Staged::Put(record) => Change::Put(record),
@@ -291,7 +257,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// The range's record after the chunk.
-    fn next(&self, held: &Held, taken: &[Try], offered: usize) -> RangeRecord {
+    pub(crate) fn next(&self, held: &Held, taken: &[Try], offered: usize) -> RangeRecord {
         let mut next = held.record.clone();
         next.beat += 1;
         next.counts.chunks += 1;
@@ -403,13 +369,5 @@ impl<'a> Chunk<'a> {
                 Ok(if mine { End::Late } else { End::Lost })
             }
         }
-    }
-}
-
-/// Whether a slot puts a record of one of these classes.
-fn is_of(slot: &Slot, classes: &FxHashSet<String>) -> bool {
-    match &slot.staged {
-        Staged::Put(record) => Header::parse(record).is_ok_and(|header| classes.contains(header.class)),
-        _ => false,
     }
 }

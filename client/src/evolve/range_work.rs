@@ -8,9 +8,9 @@ use super::ledger::{self, Kept, Part};
 use super::pace::Before;
 use super::source::{Item, Source};
 use super::stepping::Stepping;
+use super::whole::Whole;
 use super::worker::{Task, is_passing};
 use crate::errors::{Error, Result};
-use rustc_hash::FxHashSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::Remedy;
@@ -123,8 +123,7 @@ impl<'t> RangeWork<'t> {
         if items.is_empty() {
             return self.end(&job).await;
         }
-        let merged = if atomic { Some(self.merged_classes().await?) } else { None };
-        self.chunk(&job, items, merged.as_ref()).await
+        self.chunk(&job, items, atomic).await
     }
 
     async fn look_at_the_snapshot(&mut self, job: &JobRecord) -> Result<()> {
@@ -163,18 +162,7 @@ impl<'t> RangeWork<'t> {
         }
     }
 
-    /// The classes that the server merges.
-    async fn merged_classes(&self) -> Result<FxHashSet<String>> {
-        let resolvers = self.task.db.admin().resolvers().await?;
-        Ok(resolvers.into_iter().map(|resolver| resolver.class).collect())
-    }
-
-    async fn chunk(
-        &mut self,
-        job: &Kept<JobRecord>,
-        items: Vec<Item>,
-        atomic: Option<&FxHashSet<String>>,
-    ) -> Result<Option<Left>> {
+    async fn chunk(&mut self, job: &Kept<JobRecord>, items: Vec<Item>, atomic: bool) -> Result<Option<Left>> {
         let (began, offered, first) = (Instant::now(), items.len(), items.first().cloned());
         let bad_before = self.held.record.counts.bad_now();
         let chunk = Chunk {
@@ -184,12 +172,11 @@ impl<'t> RangeWork<'t> {
             waits_for: &self.task.pace.why,
             rate: self.task.pace.rate,
             is_last: self.source.ends_after(offered),
-            atomic,
         };
-        let mut end = chunk.run(self.held, items).await?;
-        if let (End::Refused(fault), Some(_)) = (&end, atomic) {
-            end = End::NotAtomic(fault.message.clone());
-        }
+        let mut end = match atomic {
+            true => Whole { chunk: &chunk }.run(self.held, items).await?,
+            false => chunk.run(self.held, items).await?,
+        };
         if let (End::Refused(fault), 1, Some(item)) = (&end, offered, first) {
             end = chunk.give_up(self.held, item, &fault.message).await?;
         }

@@ -17,11 +17,16 @@ pub(crate) struct Trail {
     pub(crate) job: u64,
     /// The range.
     pub(crate) range: u32,
-    /// How many writes each group of steps made, in the order of the commit's writes; the ledger's own come after them.
+    /// How many writes each group of steps made, in the order of the commit's writes, the ledger's own left out.
     pub(crate) groups: Vec<u32>,
 }
 
 impl Trail {
+    /// Of a whole plan in one commit: one group, whatever the server will have made of its order.
+    pub(crate) fn of_everything(job: Oid, range: u32) -> Trail {
+        Trail { job: job.0, range, groups: vec![u32::MAX] }
+    }
+
     /// The note of the chunk's commit. More groups than a note can tell (a whole plan in one commit) are told as one: an undo
     /// then takes all of them back, or none.
     pub(crate) fn note(&self, name: &str, what: &str) -> Note {

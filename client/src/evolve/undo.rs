@@ -293,7 +293,8 @@ impl Undo {
         for transaction in self.db.admin().log(tid, tid, 1, false).await?.collect().await? {
             writes.extend(transaction.writes.into_iter().map(|write| write.cell));
         }
-        let cells: Vec<Cell> = writes.into_iter().take(trail.groups.iter().sum::<u32>() as usize).collect();
+        let writes = writes.into_iter().filter(|cell: &Cell| cell.oid != self.job.oid());
+        let cells: Vec<Cell> = writes.take(trail.groups.iter().map(|group| *group as usize).sum()).collect();
         let before = self.db.at(tid.prev()).get_many(&cells).await?;
         let mut all = cells.into_iter().zip(before);
         let group = |count: &u32| {

@@ -265,7 +265,9 @@ impl Task {
 
     /// Takes a free range; if there is none, tells when one may become free without a change of the ledger.
     async fn claim(&mut self, job: &JobRecord) -> Result<Result<Held, Option<Instant>>> {
-        let lease = Duration::from_millis(job.settings.lease_ms);
+        // A whole plan in one draft is long on its way, and nothing else can be written in the range meanwhile.
+        let leases = if job.settings.atomic { 6 } else { 1 };
+        let lease = Duration::from_millis(job.settings.lease_ms) * leases;
         let view = self.db.now();
         let cells: Vec<Cell> = (0..=job.ranges).map(|number| range_cell(self.job.oid(), number)).collect();
         view.prefetch(&cells).await?;

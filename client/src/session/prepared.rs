@@ -3,12 +3,18 @@
 //! For transaction managers that commit in several systems at once. From [`Tx::prepare`] on the server holds the cells of the
 //! draft until [`Prepared::finish`], [`Prepared::abort`] or the time limit; whoever wants to write them gets a conflict or
 //! waits. So it is the one thing in the client that holds anything for itself: keep the time short.
+//!
+//! [`Prepared::hold`] is for an evolve that commits a whole plan at once: of so many cells some have always moved on, so the
+//! server holds them all, tells which are stale, and takes amendments.
 
-use super::Tx;
-use crate::connect::{Db, What};
+use super::{Place, Tx};
+use crate::answer::FirstPhase;
+use crate::connect::{Attached, Db, What};
 use crate::errors::Result;
+use crate::wire::Link;
+use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{CommitKey, Merged, Receipt};
+use zeolite_proto::{Cell, CommitKey, Draft, Merged, Receipt, StaleCell};
 
 /// A prepared transaction. Dropping it aborts it.
 #[derive(Debug)]
@@ -17,6 +23,7 @@ pub struct Prepared {
     number: u64,
     key: CommitKey,
     merged: Vec<Merged>,
+    stale: Vec<StaleCell>,
     open: bool,
 }
 
@@ -27,14 +34,47 @@ impl Tx {
         let key = self.db().core().keys.next();
         let own = self.own.lock().close();
         let draft = &self.draft(own, key).await?;
-        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let core = self.db().core();
-        let (number, merged) = core.call(What::Once, |link| async move { link.prepare(draft, limit_ms).await }).await?;
-        Ok(Prepared { db: self.db().clone(), number, key, merged, open: true })
+        let prepare = |link: Arc<Link>| async move { link.prepare(draft, millis(limit), false).await };
+        let first = core.call(What::Once, prepare).await?;
+        Ok(Prepared::new(self.db(), key, first))
     }
 }
 
+fn millis(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Prepared {
+    fn new(db: &Db, key: CommitKey, first: FirstPhase) -> Prepared {
+        let FirstPhase { prepared: number, merged, stale } = first;
+        Prepared { db: db.clone(), number, key, merged, stale, open: true }
+    }
+
+    /// Lets the server hold a draft whose bases are of this place or older ones, however many of its cells have moved on.
+    pub(crate) async fn hold(db: &Db, at: Place, draft: &Draft, limit: Duration) -> Result<Prepared> {
+        let view = &at.view(db);
+        let hold = |attached: Arc<Attached>| async move {
+            view.same_store(&attached)?;
+            attached.link.prepare(draft, millis(limit), true).await
+        };
+        let first = db.core().call_at(What::Once, at.snapshot, hold).await?;
+        Ok(Prepared::new(db, draft.key, first))
+    }
+
+    /// The cells that must be amended before it can be finished, in order.
+    pub(crate) fn stale(&self) -> &[StaleCell] {
+        &self.stale
+    }
+
+    /// Makes parts of it anew; the draft goes under the same key.
+    pub(crate) async fn amend(&mut self, at: Place, draft: &Draft, withdrawn: &[Cell]) -> Result<()> {
+        let number = self.number;
+        let amend = |attached: Arc<Attached>| async move { attached.link.amend(number, draft, withdrawn).await };
+        self.stale = self.db.core().call_at(What::Once, at.snapshot, amend).await?.stale;
+        Ok(())
+    }
+
     /// The key under which [`Db::outcome`] knows it.
     pub fn commit_key(&self) -> CommitKey {
         self.key

@@ -1,11 +1,12 @@
 //! Owns the session's requests: each one method of [`Link`], in the crate's own types.
 
 use super::{Failure, Link, Reply, Request, answer, unexpected, v1};
-use crate::answer::{Lease, Outcome};
+use crate::answer::{FirstPhase, Lease, Outcome};
 use crate::revision::{Entry, Page, PastRevision, Range, Revision};
 use bytes::Bytes;
 use prost::Message;
-use zeolite_proto::{Cell, CommitKey, Draft, Merged, Note, Oid, Receipt, Tid};
+use zeolite_proto::wire::v1::draft_part::Purpose;
+use zeolite_proto::{Cell, CommitKey, Draft, Fault, Merged, Note, Oid, Receipt, StaleCell, Tid};
 
 /// What the envelope of a frame (id, field tags, lengths) takes at most.
 const ENVELOPE_BYTES: usize = 64;
@@ -57,22 +58,45 @@ impl Link {
 
     /// Commits; a draft too large for one frame goes in parts.
     pub(crate) async fn commit(&self, draft: &Draft) -> Result<Receipt, Failure> {
+        Ok(reply!(self.send_draft(draft, None).await?, Receipt).into())
+    }
+
+    async fn send_draft(&self, draft: &Draft, purpose: Option<Purpose>) -> Result<Reply, Failure> {
         let wire = v1::Draft::from(draft);
-        let frame_max = self.welcome.limits.message_bytes_max.saturating_sub(ENVELOPE_BYTES);
-        let reply = if wire.encoded_len() <= frame_max {
-            self.request(Request::Commit(wire)).await?
-        } else {
-            self.commit_in_parts(draft.key, wire.encode_to_vec().into(), frame_max).await?
+        let said = match &purpose {
+            None => 0,
+            Some(Purpose::Prepare(prepare)) => prepare.encoded_len(),
+            Some(Purpose::Amend(amend)) => amend.encoded_len(),
         };
-        Ok(reply!(reply, Receipt).into())
+        let frame_max = self.welcome.limits.message_bytes_max.saturating_sub(ENVELOPE_BYTES);
+        if said > frame_max / 2 {
+            return Err(Failure::Fault(Fault::too_large("number of withdrawn cells, in bytes", said, frame_max / 2)));
+        }
+        if wire.encoded_len() + said > frame_max {
+            return self.send_in_parts(draft.key, wire.encode_to_vec().into(), frame_max - said, purpose).await;
+        }
+        let request = match purpose {
+            None => Request::Commit(wire),
+            Some(Purpose::Prepare(prepare)) => Request::Prepare(v1::PrepareRequest { draft: Some(wire), ..prepare }),
+            Some(Purpose::Amend(amend)) => Request::Amend(v1::AmendRequest { draft: Some(wire), ..amend }),
+        };
+        self.request(request).await
     }
 
     /// All parts carry one id: they are one request, answered once.
-    async fn commit_in_parts(&self, key: CommitKey, mut rest: Bytes, part_bytes: usize) -> Result<Reply, Failure> {
+    async fn send_in_parts(
+        &self,
+        key: CommitKey,
+        mut rest: Bytes,
+        part_bytes: usize,
+        mut purpose: Option<Purpose>,
+    ) -> Result<Reply, Failure> {
         let (id, mut reply) = self.expect()?;
         while !rest.is_empty() {
             let data = rest.split_to(part_bytes.min(rest.len()));
-            let part = v1::DraftPart { commit_key: key_bytes(key), data, last: rest.is_empty() };
+            let last = rest.is_empty();
+            let purpose = if last { purpose.take() } else { None };
+            let part = v1::DraftPart { commit_key: key_bytes(key), data, last, purpose };
             self.send(id, Request::Part(part)).await?;
             // A refusal of an early part makes the others useless.
             match reply.try_recv() {
@@ -85,11 +109,17 @@ impl Link {
         answer(reply).await
     }
 
-    /// The first phase of two; gives the prepared draft's number and what resolvers made.
-    pub(crate) async fn prepare(&self, draft: &Draft, limit_ms: u64) -> Result<(u64, Vec<Merged>), Failure> {
-        let request = v1::PrepareRequest { draft: Some(draft.into()), time_limit_ms: limit_ms };
-        let reply = reply!(self.request(Request::Prepare(request)).await?, Prepare);
-        Ok((reply.prepared, reply.merged.into_iter().map(Merged::from).collect()))
+    /// The first phase of two; with `hold` whatever of it is stale.
+    pub(crate) async fn prepare(&self, draft: &Draft, limit_ms: u64, hold: bool) -> Result<FirstPhase, Failure> {
+        let request = v1::PrepareRequest { draft: None, time_limit_ms: limit_ms, hold };
+        Ok(first_phase(reply!(self.send_draft(draft, Some(Purpose::Prepare(request))).await?, Prepare)))
+    }
+
+    /// Makes parts of a prepared draft anew.
+    pub(crate) async fn amend(&self, prepared: u64, draft: &Draft, gone: &[Cell]) -> Result<FirstPhase, Failure> {
+        let withdrawn = gone.iter().map(v1::Cell::from).collect();
+        let request = v1::AmendRequest { prepared, draft: None, withdrawn };
+        Ok(first_phase(reply!(self.send_draft(draft, Some(Purpose::Amend(request))).await?, Prepare)))
     }
 
     /// The second phase.
@@ -189,6 +219,14 @@ impl Link {
     /// The newest visible tid.
     pub(crate) async fn ping(&self) -> Result<Tid, Failure> {
         Ok(Tid(reply!(self.request(Request::Ping(v1::Ping {})).await?, Done).tid))
+    }
+}
+
+fn first_phase(reply: v1::PrepareReply) -> FirstPhase {
+    FirstPhase {
+        prepared: reply.prepared,
+        merged: reply.merged.into_iter().map(Merged::from).collect(),
+        stale: reply.stale.into_iter().map(StaleCell::from).collect(),
     }
 }
 

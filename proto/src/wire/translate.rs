@@ -4,7 +4,7 @@
 //! checked by the server's engine.
 
 use super::v1;
-use crate::draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, Write};
+use crate::draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
 use crate::fault::Fault;
 use crate::ids::{Cell, CommitKey, Oid, Tid};
 use crate::limits::Limits;
@@ -143,6 +143,18 @@ pub fn decode_draft(encoded: Bytes, limits: &Limits) -> Result<Draft, Fault> {
 impl From<&Merged> for v1::MergedCell {
     fn from(merged: &Merged) -> v1::MergedCell {
         v1::MergedCell { cell: Some((&merged.cell).into()), record: merged.record.clone() }
+    }
+}
+
+impl From<&StaleCell> for v1::StaleCell {
+    fn from(stale: &StaleCell) -> v1::StaleCell {
+        v1::StaleCell { cell: Some((&stale.cell).into()), newest: stale.newest.0 }
+    }
+}
+
+impl From<v1::StaleCell> for StaleCell {
+    fn from(stale: v1::StaleCell) -> StaleCell {
+        StaleCell { cell: stale.cell.unwrap_or_default().into(), newest: Tid(stale.newest) }
     }
 }
 

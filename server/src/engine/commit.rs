@@ -1,15 +1,15 @@
 //! Owns the caller's side of a commit: admission and the commit key, in the caller's own task, in parallel with all others.
 
 use super::draft::{self, Admitted, LookedAhead};
-use super::job::{Job, PrepareJob};
+use super::job::{AmendJob, Job, PrepareJob};
 use super::keys::{Entered, Standing};
 use super::mode::Role;
-use super::{Done, Engine, Outcome, PreparedReceipt, fault_of, poisoned_fault, writer};
+use super::{Done, Engine, Outcome, PreparedReceipt, Preparing, fault_of, poisoned_fault, writer};
 use crate::store::Txn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Tid};
+use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Tid};
 
 impl Engine {
     /// Commits a draft for anybody; see [`Engine::commit_as`].
@@ -35,9 +35,9 @@ impl Engine {
         }
     }
 
-    /// First phase of two: after it, `finish` succeeds until the time limit (0: the default) is over.
-    pub fn prepare(self: &Arc<Self>, role: Role, draft: Draft, time_limit_ms: u64, done: Done<PreparedReceipt>) {
-        let limit = self.limits.prepare_ms_max;
+    /// First phase of two: after it, `finish` succeeds until the time limit is over, once nothing of the draft is stale.
+    pub fn prepare(self: &Arc<Self>, role: Role, draft: Draft, how: Preparing, done: Done<PreparedReceipt>) {
+        let (limit, Preparing { time_limit_ms, hold }) = (self.limits.prepare_ms_max, how);
         let time_limit_ms = if time_limit_ms == 0 { limit.min(30_000) } else { time_limit_ms };
         if time_limit_ms > limit {
             return done(Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize)));
@@ -57,11 +57,30 @@ impl Engine {
             Err(fault) => return refuse(fault, done),
         };
         let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
-        let job = PrepareJob { admitted, time_limit: Duration::from_millis(time_limit_ms), done };
+        let job = PrepareJob { admitted, time_limit: Duration::from_millis(time_limit_ms), hold, done };
         if let Err(not_taken) = self.intake.push(Job::Prepare(job), priority, bytes)
             && let Job::Prepare(job) = not_taken.job
         {
             refuse(not_taken.fault, job.done);
+        }
+    }
+
+    /// Between the two: parts of a prepared draft made anew, under its key. Others wait for what it holds, so it waits in no
+    /// queue behind them.
+    pub fn amend(self: &Arc<Self>, prepared: u64, draft: Draft, withdrawn: Vec<Cell>, done: Done<PreparedReceipt>) {
+        if withdrawn.len() > self.limits.draft_writes_max {
+            return done(Err(Fault::too_large("number of cells", withdrawn.len(), self.limits.draft_writes_max)));
+        }
+        let admitted = match self.admit_in_any_mode(draft) {
+            Ok(admitted) => admitted,
+            Err(fault) => return done(Err(fault)),
+        };
+        let bytes = admitted.bytes;
+        let job = AmendJob { prepared, admitted, withdrawn, done };
+        if let Err(not_taken) = self.intake.push(Job::Amend(job), Priority::Live, bytes)
+            && let Job::Amend(job) = not_taken.job
+        {
+            (job.done)(Err(not_taken.fault));
         }
     }
 
@@ -104,6 +123,11 @@ impl Engine {
             return Err(poisoned_fault(reason));
         }
         self.check_mode(role)?;
+        self.admit_in_any_mode(draft)
+    }
+
+    /// What was begun in another mode may be concluded in this one.
+    fn admit_in_any_mode(&self, draft: Draft) -> Result<Admitted, Fault> {
         let mut admitted = draft::admit(draft, &self.limits, &self.oids, self.visible())?;
         admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
         admitted.queued_ns = Some(self.clock.steady().as_nanos() as u64);
@@ -148,11 +172,14 @@ impl Engine {
         match self.keys.enter(key, done) {
             Entered::Joined => {}
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
-            Entered::New => {
-                let message = "there is no such prepared draft: it was aborted, ran out of time, or the server was restarted; \
-                               nothing of it was committed: run the transaction again";
-                self.keys.complete(key, Err(Fault::new(FaultKind::PrepareLost, message)));
-            }
+            Entered::New => self.keys.complete(key, Err(prepare_lost())),
         }
     }
+}
+
+/// The fault of a prepared draft that is no more.
+pub(super) fn prepare_lost() -> Fault {
+    let message = "there is no such prepared draft: it was aborted, ran out of time, or the server was restarted; \
+                   nothing of it was committed: run the transaction again";
+    Fault::new(FaultKind::PrepareLost, message)
 }

@@ -24,6 +24,7 @@ pub(crate) const ROUNDS_MAX: u8 = 3;
 pub(crate) enum Job {
     Commit(Admitted),
     Prepare(PrepareJob),
+    Amend(AmendJob),
     Finish {
         prepared: u64,
         key: CommitKey,
@@ -64,6 +65,16 @@ pub(crate) enum Job {
 pub(crate) struct PrepareJob {
     pub(crate) admitted: Admitted,
     pub(crate) time_limit: Duration,
+    /// Whatever of it has moved on.
+    pub(crate) hold: bool,
+    pub(crate) done: Done<PreparedReceipt>,
+}
+
+/// Parts of a prepared draft, made anew.
+pub(crate) struct AmendJob {
+    pub(crate) prepared: u64,
+    pub(crate) admitted: Admitted,
+    pub(crate) withdrawn: Vec<Cell>,
     pub(crate) done: Done<PreparedReceipt>,
 }
 

@@ -4,11 +4,18 @@
 //! else may write what it writes or has read, or its promise ("finish will succeed") would break. A draft in the way is
 //! parked and looked at again when the holder is gone; it is not refused, so that a merge never loses to contention.
 //! This is the only lock held for a client between its calls, and its time limit ends that draft alone.
+//!
+//! A draft of a hundred thousand cells would never be prepared beside live writers: one of the cells has always moved on. It can
+//! ask to be held all the same. From then on nothing moves any more, and the few stale cells are amended:
+//! ```text
+//!   prepare, hold ──> held, 500 stale ──> amend these 500 ──> 0 stale ──> finish
+//! ```
 
 use super::job::{DraftJob, SealedWrite};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, Tid, Write};
+use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, Write};
 
 /// A draft whose promise is given.
 pub(crate) struct Prepared {
@@ -21,17 +28,54 @@ pub(crate) struct Prepared {
     pub(crate) deadline: Duration,
     /// The newest tid sealed before it: what its check and its merges may have seen.
     pub(crate) rests_on: Tid,
+    /// Cells that it has not seen the newest revision of; it cannot be finished before they are amended.
+    pub(crate) stale: BTreeMap<Cell, Tid>,
+    /// The size of all drafts that it was made of.
+    pub(crate) bytes: usize,
+}
+
+/// What takes the place of parts of a prepared draft.
+pub(crate) struct Amendment {
+    pub(crate) draft: Draft,
+    pub(crate) writes: Vec<SealedWrite>,
+    pub(crate) withdrawn: Vec<Cell>,
+    pub(crate) stale: Vec<StaleCell>,
+    pub(crate) rests_on: Tid,
+    pub(crate) bytes: usize,
 }
 
 impl Prepared {
-    fn writes_into_reads_of(&self, draft: &Draft) -> bool {
-        self.writes.iter().any(|write| {
-            draft.read_cells.iter().any(|read| read.cell == write.cell)
-                || draft.read_ranges.iter().any(|range| match write.stamped {
-                    true => range.oid == write.cell.oid,
-                    false => range.covers(&write.cell),
-                })
-        })
+    fn writes_into(&self, ranges: &[ReadRange]) -> bool {
+        let into = |write: &SealedWrite| {
+            ranges.iter().any(|range| match write.stamped {
+                true => range.oid == write.cell.oid,
+                false => range.covers(&write.cell),
+            })
+        };
+        !ranges.is_empty() && self.writes.iter().any(into)
+    }
+
+    /// All stale cells, in order.
+    pub(crate) fn stale(&self) -> Vec<StaleCell> {
+        self.stale.iter().map(|(cell, newest)| StaleCell { cell: cell.clone(), newest: *newest }).collect()
+    }
+
+    fn amend(&mut self, amendment: Amendment) {
+        let withdrawn: FxHashSet<&Cell> = amendment.withdrawn.iter().collect();
+        let written = amendment.draft.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell);
+        let anew: FxHashSet<&Cell> = written.chain(withdrawn.iter().copied()).collect();
+        self.writes.retain(|write| match write.stamped {
+            true => !withdrawn.contains(&write.cell),
+            false => !anew.contains(&write.cell),
+        });
+        for cell in anew.into_iter().chain(amendment.draft.read_cells.iter().map(|read| &read.cell)) {
+            self.stale.remove(cell);
+        }
+        self.writes.extend(amendment.writes);
+        self.read_cells.extend(amendment.draft.read_cells.into_iter().map(|read| read.cell));
+        self.read_ranges.extend(amendment.draft.read_ranges);
+        self.stale.extend(amendment.stale.into_iter().map(|stale| (stale.cell, stale.newest)));
+        (self.note, self.rests_on, self.bytes) = (amendment.draft.note, amendment.rests_on, amendment.bytes);
     }
 }
 
@@ -41,12 +85,19 @@ pub(crate) struct Parked {
     pub(crate) draft: DraftJob,
 }
 
+/// By whom a cell is held, and whether that one will write it.
+#[derive(Clone, Copy)]
+struct Hold {
+    by: u64,
+    writes: bool,
+}
+
 /// All prepared and parked drafts.
 #[derive(Default)]
 pub(crate) struct Holds {
     prepared: FxHashMap<u64, Prepared>,
-    /// Cells that may not be written, by whom they are held.
-    cells: FxHashMap<Cell, u64>,
+    /// Cells that may not be written.
+    cells: FxHashMap<Cell, Hold>,
     parked: Vec<Parked>,
 }
 
@@ -63,48 +114,81 @@ impl Holds {
         self.parked.len()
     }
 
+    pub(crate) fn get(&self, id: u64) -> Option<&Prepared> {
+        self.prepared.get(&id)
+    }
+
     /// The prepared draft that is in the way of this one: it holds a cell that this one writes, or, if this one is to be
     /// prepared (and so gets its tid later than now), will write what this one has read.
     pub(crate) fn holder(&self, draft: &Draft, to_prepare: bool) -> Option<u64> {
-        if self.prepared.is_empty() {
+        self.other_holder(draft, to_prepare, None)
+    }
+
+    /// The same for a part of the prepared draft `own`, which is not in its own way.
+    pub(crate) fn other_holder(&self, draft: &Draft, to_prepare: bool, own: Option<u64>) -> Option<u64> {
+        if self.prepared.is_empty() || (own.is_some() && self.prepared.len() == 1) {
             return None;
         }
-        let by_write = || draft.writes.iter().find_map(|write| self.holds_against(write));
-        let by_read = || self.prepared.iter().find(|(_, held)| held.writes_into_reads_of(draft)).map(|(id, _)| *id);
+        let by_write = || draft.writes.iter().find_map(|write| self.holds_against(write, own));
+        let by_read = || {
+            let written = |cell: &Cell| self.cells.get(cell).filter(|hold| hold.writes && Some(hold.by) != own);
+            let cell = draft.read_cells.iter().find_map(|read| written(&read.cell)).map(|hold| hold.by);
+            let into_range = |(id, held): &(&u64, &Prepared)| Some(**id) != own && held.writes_into(&draft.read_ranges);
+            cell.or_else(|| self.prepared.iter().find(into_range).map(|(id, _)| *id))
+        };
         by_write().or_else(|| if to_prepare { by_read() } else { None })
     }
 
-    fn holds_against(&self, write: &Write) -> Option<u64> {
+    fn holds_against(&self, write: &Write, own: Option<u64>) -> Option<u64> {
         if !write.stamped
-            && let Some(id) = self.cells.get(&write.cell)
+            && let Some(hold) = self.cells.get(&write.cell)
+            && Some(hold.by) != own
         {
-            return Some(*id);
+            return Some(hold.by);
         }
         // A stamped key is not known yet: any range of its collection may come to cover it.
         let in_the_way = |range: &ReadRange| match write.stamped {
             true => range.oid == write.cell.oid,
             false => range.covers(&write.cell),
         };
-        self.prepared.iter().find(|(_, held)| held.read_ranges.iter().any(in_the_way)).map(|(id, _)| *id)
+        let others = self.prepared.iter().filter(|(id, _)| Some(**id) != own);
+        others.into_iter().find(|(_, held)| held.read_ranges.iter().any(in_the_way)).map(|(id, _)| *id)
     }
 
     /// Holds the cells of a prepared draft. A cell that it shares with an earlier one (both only read it) stays with both.
     pub(crate) fn hold(&mut self, id: u64, prepared: Prepared) {
-        let written = prepared.writes.iter().map(|write| &write.cell);
-        for cell in written.chain(&prepared.read_cells) {
-            self.cells.insert(cell.clone(), id);
+        // Of a stale cell nothing is decided yet: it may come to be written.
+        let stale = prepared.stale.keys().map(|cell| (cell, true));
+        for (cell, writes) in held_cells(&prepared).chain(stale) {
+            let hold = self.cells.entry(cell.clone()).or_insert(Hold { by: id, writes });
+            *hold = Hold { by: id, writes: writes || (hold.by == id && hold.writes) };
         }
         self.prepared.insert(id, prepared);
+    }
+
+    /// Makes parts of a prepared draft anew. What it held before stays held.
+    pub(crate) fn amend(&mut self, id: u64, amendment: Amendment) -> Option<&Prepared> {
+        let prepared = self.prepared.get_mut(&id)?;
+        let written = amendment.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell);
+        let stale = amendment.stale.iter().map(|stale| &stale.cell);
+        for cell in written.chain(stale) {
+            self.cells.insert(cell.clone(), Hold { by: id, writes: true });
+        }
+        for read in &amendment.draft.read_cells {
+            self.cells.entry(read.cell.clone()).or_insert(Hold { by: id, writes: false });
+        }
+        prepared.amend(amendment);
+        Some(prepared)
     }
 
     /// Ends a hold: gives the prepared draft and those that were parked behind it, in their order.
     pub(crate) fn release(&mut self, id: u64) -> Option<(Prepared, Vec<DraftJob>)> {
         let prepared = self.prepared.remove(&id)?;
-        self.cells.retain(|_, holder| *holder != id);
+        self.cells.retain(|_, hold| hold.by != id);
         // A cell read by several prepared drafts is held by each: give it to one that is left.
         for (other, held) in &self.prepared {
-            for cell in held.writes.iter().map(|write| &write.cell).chain(&held.read_cells) {
-                self.cells.entry(cell.clone()).or_insert(*other);
+            for cell in &held.read_cells {
+                self.cells.entry(cell.clone()).or_insert(Hold { by: *other, writes: false });
             }
         }
         let (freed, still): (Vec<_>, Vec<_>) =
@@ -141,4 +225,10 @@ impl Holds {
         let prepared = self.prepared.drain().map(|(_, prepared)| prepared).collect();
         (prepared, self.parked.drain(..).map(|parked| parked.draft).collect())
     }
+}
+
+fn held_cells(prepared: &Prepared) -> impl Iterator<Item = (&Cell, bool)> {
+    // The key of a stamped write does not exist before its stamp.
+    let written = prepared.writes.iter().filter(|write| !write.stamped).map(|write| (&write.cell, true));
+    written.chain(prepared.read_cells.iter().map(|cell| (cell, false)))
 }

@@ -13,24 +13,27 @@
 //! - when the writer refuses an epoch (disk full), everything sealed in it is refused, and the next epoch starts from
 //!   what the store has.
 
+mod two_phase;
+
 use super::check::{Check, Refused};
 use super::condemned::{self, Condemned};
 use super::gates::{self, Closing};
 use super::head::HeadView;
 use super::intake::{Intake, Taken};
 use super::job::{Answer, DraftJob, Hop, Job, MergeOut, Origin, PrepareJob, Question, ROUNDS_MAX, Sealed, SealedWrite};
-use super::prepare::{Holds, Prepared};
+use super::prepare::Holds;
 use super::recent::{Recent, RecentBounds};
-use super::{Done, Engine, PreparedReceipt, note};
+use super::{Done, Engine, note};
 use crate::store::{Txn, TxnWrite};
 use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Merged, Note, Oid, Priority, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Note, Oid, Priority, Receipt, Tid};
 
 const PARKED_MAX: usize = 1024;
+const PREPARED_MAX: usize = 1024;
 
 /// The sequencer's state; nobody else has it.
 pub(crate) struct Sequencer {
@@ -131,6 +134,7 @@ impl Sequencer {
         match job {
             Job::Commit(admitted) => self.decide(DraftJob::Commit(admitted)),
             Job::Prepare(job) => self.decide(DraftJob::Prepare(job)),
+            Job::Amend(job) => self.amend(job),
             Job::Finish { prepared, key, done } => self.finish(prepared, key, done),
             Job::Abort { prepared, done } => self.abort(prepared, done),
             Job::Restore { txn, done } => self.restore(txn, done),
@@ -150,19 +154,24 @@ impl Sequencer {
             }
             return self.holds.park(holder, draft);
         }
+        if matches!(draft, DraftJob::Prepare(_)) && self.holds.len() >= PREPARED_MAX {
+            let message = format!("{PREPARED_MAX} drafts are prepared already; come back");
+            return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
+        }
         let started = self.engine.clock.steady();
         if let Some(queued_ns) = admitted.queued_ns {
             self.engine.stats.queue.record((started.as_nanos() as u64).saturating_sub(queued_ns));
         }
         let check =
             Check { engine: &self.engine, view: HeadView { recent: &self.recent, reader: &self.engine.reader } };
-        let results = check.results(admitted);
-        let results = results.and_then(|writes| {
-            let allowed = self.condemned.check(&writes).and_then(|()| self.engine.gates.check(&writes));
-            allowed.map(|()| writes).map_err(Refused::Fault)
-        });
+        let results = match &draft {
+            DraftJob::Prepare(PrepareJob { hold: true, .. }) => check.held(admitted),
+            _ => check.results(admitted).map(|writes| (writes, Vec::new())),
+        };
+        let results =
+            results.and_then(|(writes, stale)| self.allowed(&writes).map(|()| (writes, stale)).map_err(Refused::Fault));
         match results {
-            Ok(writes) => {
+            Ok((writes, stale)) => {
                 self.engine.stats.check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftJob::Commit(admitted) => {
@@ -170,12 +179,17 @@ impl Sequencer {
                         let (key, note) = (admitted.draft.key, admitted.draft.note);
                         self.seal(key, &note, writes, origin);
                     }
-                    DraftJob::Prepare(job) => self.prepare(job, writes),
+                    DraftJob::Prepare(job) => self.prepare(job, writes, stale),
                 }
             }
             Err(Refused::Fault(fault)) => self.refuse(draft, fault),
             Err(Refused::Out(questions)) => self.send_out(draft, questions),
         }
+    }
+
+    /// What stands in the way whatever the bases are: garbage collection, gates.
+    fn allowed(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
+        self.condemned.check(writes).and_then(|()| self.engine.gates.check(writes))
     }
 
     fn send_out(&mut self, draft: DraftJob, questions: Vec<Question>) {
@@ -234,80 +248,6 @@ impl Sequencer {
                 self.engine.refuse_hop(hop, super::intake::shutting_down());
                 true
             }
-        }
-    }
-
-    fn prepare(&mut self, job: PrepareJob, writes: Vec<SealedWrite>) {
-        let id = self.next_prepared;
-        self.next_prepared = self.next_prepared.wrapping_add(1);
-        let draft = job.admitted.draft;
-        let by_resolver = writes.iter().filter(|write| write.merged);
-        let merged =
-            by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect();
-        let prepared = Prepared {
-            key: draft.key,
-            priority: draft.priority,
-            note: draft.note,
-            writes,
-            read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
-            read_ranges: draft.read_ranges,
-            deadline: self.engine.clock.steady() + job.time_limit,
-            rests_on: self.last,
-        };
-        self.holds.hold(id, prepared);
-        self.engine.stats.set_prepared(self.holds.len());
-        // The promise rests on what is sealed before it: it is given when that is durable.
-        let done = job.done;
-        let tell = Box::new(move |refused: Option<Fault>| match refused {
-            None => done(Ok(PreparedReceipt { prepared: id, merged })),
-            Some(why) => done(Err(why)),
-        });
-        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
-    }
-
-    fn finish(&mut self, id: u64, key: CommitKey, done: Done<Receipt>) {
-        let Some((prepared, freed)) = self.holds.release(id) else {
-            // It may have been finished by an earlier try of the same caller.
-            return self.engine.answer_by_key(key, done);
-        };
-        self.engine.stats.set_prepared(self.holds.len());
-        self.engine.keys.enter_reserved(prepared.key, done);
-        let origin =
-            Origin { priority: prepared.priority, queued_ns: Some(self.engine.clock.steady().as_nanos() as u64) };
-        self.seal(prepared.key, &prepared.note, prepared.writes, origin);
-        self.unpark(freed);
-    }
-
-    fn abort(&mut self, id: u64, done: Done<Tid>) {
-        self.give_up(id, "the draft was aborted");
-        done(Ok(self.engine.feed.visible()));
-    }
-
-    fn expire_prepared(&mut self) {
-        if self.holds.len() == 0 {
-            return;
-        }
-        for id in self.holds.expired(self.engine.clock.steady()) {
-            self.give_up(id, "the prepared draft was over its time limit");
-        }
-    }
-
-    fn give_up(&mut self, id: u64, why: &str) {
-        if let Some((prepared, freed)) = self.holds.release(id) {
-            self.engine.stats.set_prepared(self.holds.len());
-            self.lose(prepared.key, why);
-            self.unpark(freed);
-        }
-    }
-
-    fn lose(&self, key: CommitKey, why: &str) {
-        let message = format!("{why}: nothing of it was committed; run the transaction again");
-        self.engine.keys.complete(key, Err(Fault::new(FaultKind::PrepareLost, message)));
-    }
-
-    fn unpark(&self, freed: Vec<DraftJob>) {
-        for draft in freed {
-            self.intake.push_control(draft.into_job());
         }
     }
 

@@ -5,20 +5,20 @@
 //! |---|---|
 //! | load, scan, history, objects, kinds, log | returns; may read the disk |
 //! | outcome, pin, renew, unpin, ping | returns; memory only |
-//! | commit, prepare, finish, abort, undo, new_oids | a closure, called once from the engine's threads |
+//! | commit, prepare, amend, finish, abort, undo, new_oids | a closure, called once from the engine's threads |
 //!
 //! `*_is_long` is the one rule of where a call runs: a request that can touch more than `sessions.inline_cells_max` cells
 //! runs on the blocking pool, behind a bounded number of its like; everything else runs right where it was read, because
 //! a hop between threads costs more than the work.
 
 use super::{decode, encode};
-use crate::engine::{Closing, Engine, Role};
+use crate::engine::{Closing, Engine, PreparedReceipt, Preparing, Role};
 use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 use zeolite_proto::wire::{translate, v1};
-use zeolite_proto::{Draft, Fault, Mode, Note, Oid, Receipt, Tid};
+use zeolite_proto::{Cell, Draft, Fault, Mode, Note, Oid, Receipt, Tid};
 
 /// The calls, on an engine.
 #[derive(Clone)]
@@ -137,25 +137,24 @@ impl Calls {
         self.commit_decoded(role, self.draft(|| Draft::try_from(draft)), done);
     }
 
-    /// Commits a draft that came in parts; it must carry the key that its parts named.
-    pub(super) fn commit_parts(
-        &self,
-        role: Role,
-        commit_key: &Bytes,
-        encoded: Bytes,
-        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
-    ) {
-        let draft = self.draft(|| {
+    /// A draft that came in parts; it must carry the key that its parts named.
+    pub(super) fn joined(&self, commit_key: &Bytes, encoded: Bytes) -> Result<Draft, Fault> {
+        self.draft(|| {
             let draft = translate::decode_draft(encoded, self.engine.limits())?;
             if draft.key.0[..] != commit_key[..] {
                 return Err(Fault::invalid("the draft has another commit key than its parts; use one key for both"));
             }
             Ok(draft)
-        });
-        self.commit_decoded(role, draft, done);
+        })
     }
 
-    fn commit_decoded(
+    /// The draft of a request for two-phase commit.
+    pub(super) fn given(&self, draft: Option<v1::Draft>) -> Result<Draft, Fault> {
+        let draft = draft.ok_or_else(|| Fault::invalid("a request without a draft; send the draft with it"))?;
+        self.draft(|| Draft::try_from(draft))
+    }
+
+    pub(super) fn commit_decoded(
         &self,
         role: Role,
         draft: Result<Draft, Fault>,
@@ -177,17 +176,36 @@ impl Calls {
     pub(super) fn prepare(
         &self,
         role: Role,
-        request: v1::PrepareRequest,
+        draft: Result<Draft, Fault>,
+        how: Preparing,
         done: impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + 'static,
     ) {
-        let draft = request.draft.ok_or_else(|| Fault::invalid("a prepare without a draft; send the draft with it"));
-        match draft.and_then(|draft| self.draft(|| Draft::try_from(draft))) {
-            Ok(draft) => self.engine.prepare(
-                role,
-                draft,
-                request.time_limit_ms,
-                Box::new(move |result| done(result.map(|prepared| encode::prepared(&prepared)))),
-            ),
+        match draft {
+            Ok(draft) => {
+                let told = move |result: Result<PreparedReceipt, Fault>| {
+                    done(result.map(|prepared| encode::prepared(&prepared)));
+                };
+                self.engine.prepare(role, draft, how, Box::new(told));
+            }
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(super) fn amend(
+        &self,
+        prepared: u64,
+        draft: Result<Draft, Fault>,
+        withdrawn: Vec<v1::Cell>,
+        done: impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + 'static,
+    ) {
+        match draft {
+            Ok(draft) => {
+                let withdrawn = withdrawn.into_iter().map(Cell::from).collect();
+                let told = move |result: Result<PreparedReceipt, Fault>| {
+                    done(result.map(|prepared| encode::prepared(&prepared)));
+                };
+                self.engine.amend(prepared, draft, withdrawn, Box::new(told));
+            }
             Err(fault) => done(Err(fault)),
         }
     }

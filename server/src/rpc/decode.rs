@@ -3,6 +3,7 @@
 //! What a draft may hold is the engine's to check; how many cells, entries or oids one request may name is checked here,
 //! before anything is done for it.
 
+use crate::engine::Preparing;
 use crate::store::Range;
 use zeolite_proto::wire::v1;
 use zeolite_proto::{Cell, Fault, Limits, Oid};
@@ -73,4 +74,9 @@ fn key_fits(key: &[u8], limits: &Limits) -> Result<(), Fault> {
         return Err(Fault::too_large("key length in bytes", key.len(), limits.key_bytes_max));
     }
     Ok(())
+}
+
+/// How a draft is to be prepared.
+pub(super) fn preparing(request: &v1::PrepareRequest) -> Preparing {
+    Preparing { time_limit_ms: request.time_limit_ms, hold: request.hold }
 }

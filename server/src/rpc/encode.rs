@@ -64,7 +64,11 @@ pub(super) fn kinds(kinds: Vec<KindCount>, tid: Tid) -> v1::KindsReply {
 }
 
 pub(super) fn prepared(prepared: &PreparedReceipt) -> v1::PrepareReply {
-    v1::PrepareReply { prepared: prepared.prepared, merged: prepared.merged.iter().map(v1::MergedCell::from).collect() }
+    v1::PrepareReply {
+        prepared: prepared.prepared,
+        merged: prepared.merged.iter().map(v1::MergedCell::from).collect(),
+        stale: prepared.stale.iter().map(v1::StaleCell::from).collect(),
+    }
 }
 
 pub(super) fn outcome(outcome: &Outcome) -> v1::OutcomeReply {

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn part(key: u8, data: &'static [u8], last: bool) -> v1::DraftPart {
-        v1::DraftPart { commit_key: vec![key; 16].into(), data: Bytes::from_static(data), last }
+        v1::DraftPart { commit_key: vec![key; 16].into(), data: Bytes::from_static(data), last, purpose: None }
     }
 
     #[test]

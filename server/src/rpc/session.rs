@@ -14,14 +14,17 @@
 //! into the outbox from where they end, so answers may come in another order than their requests: the id tells.
 //!
 //! A client that goes away leaves nothing behind but what it was promised: commits that were admitted finish, prepared
-//! drafts wait for their time limit, pins for their lease.
+//! drafts wait for their time limit (held ones end), pins for their lease.
 
 use super::Rpc;
 use super::calls::Calls;
+use super::decode;
 use super::feed::{Greeting, greeting};
+use super::holding::Holding;
 use super::outbox::{Outbox, Popped, Promised, fault_reply};
 use super::parts::{Added, Parts};
 use crate::engine::Role;
+use bytes::Bytes;
 use futures_util::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use std::time::Duration;
 use tonic::{Code, Status, Streaming};
 use zeolite_proto::wire::v1;
 use zeolite_proto::wire::v1::client_frame::Request;
+use zeolite_proto::wire::v1::draft_part::Purpose;
 use zeolite_proto::wire::v1::server_frame::Reply;
 use zeolite_proto::{Fault, FaultKind};
 
@@ -47,6 +51,7 @@ pub(super) struct Session {
     outbox: Arc<Outbox>,
     inbound: Streaming<v1::ClientFrame>,
     parts: Parts,
+    holding: Arc<Holding>,
     phase: Phase,
     handled: usize,
 }
@@ -68,6 +73,7 @@ impl Session {
         let hello_by = Duration::from_millis(rpc.settings.hello_timeout_ms);
         Session {
             parts: Parts::new(rpc.settings.open_drafts_max, limits.draft_bytes_max, rpc.parts_budget.clone()),
+            holding: Holding::new(rpc.calls.engine.clone()),
             id,
             role: Role::Site,
             outbox,
@@ -102,16 +108,18 @@ impl Session {
                 .refuse(id, &Fault::invalid("the frame has no request that this server knows; see the protocol"));
         };
         let request = match request {
-            Request::Part(part) => match self.parts.add(id, part.clone()) {
-                Ok(Added::Waiting) => return,
-                Ok(Added::Whole(encoded)) => {
-                    if self.begin_request(id) {
-                        self.commit_parts(id, part.commit_key, encoded);
+            Request::Part(mut part) => {
+                let (key, purpose) = (part.commit_key.clone(), part.purpose.take());
+                return match self.parts.add(id, part) {
+                    Ok(Added::Waiting) => {}
+                    Ok(Added::Whole(encoded)) => {
+                        if self.begin_request(id) {
+                            self.whole(id, key, encoded, purpose);
+                        }
                     }
-                    return;
-                }
-                Err(fault) => return self.refuse(id, &fault),
-            },
+                    Err(fault) => self.refuse(id, &fault),
+                };
+            }
             request => request,
         };
         if self.begin_request(id) {
@@ -174,9 +182,22 @@ impl Session {
                 self.rpc.detach(move || calls.commit(role, draft, done));
             }
             Request::Commit(draft) => calls.commit(role, draft, self.later(id, Reply::Receipt)),
-            Request::Prepare(prepare) => calls.prepare(role, prepare, self.later(id, Reply::Prepare)),
-            Request::Finish(finish) => calls.finish(&finish, self.later(id, Reply::Receipt)),
-            Request::Abort(abort) => calls.abort(&abort, self.later(id, Reply::Done)),
+            Request::Prepare(mut prepare) => {
+                let draft = calls.given(prepare.draft.take());
+                calls.prepare(role, draft, decode::preparing(&prepare), self.prepared(id, prepare.hold));
+            }
+            Request::Amend(mut amend) => {
+                let draft = calls.given(amend.draft.take());
+                calls.amend(amend.prepared, draft, amend.withdrawn, self.later(id, Reply::Prepare));
+            }
+            Request::Finish(finish) => {
+                self.holding.concluded(finish.prepared);
+                calls.finish(&finish, self.later(id, Reply::Receipt));
+            }
+            Request::Abort(abort) => {
+                self.holding.concluded(abort.prepared);
+                calls.abort(&abort, self.later(id, Reply::Done));
+            }
             Request::Undo(undo) => calls.undo(role, undo, self.later(id, Reply::Receipt)),
             Request::NewOids(oids) => calls.new_oids(&oids, self.later(id, Reply::NewOids)),
             other => {
@@ -186,11 +207,36 @@ impl Session {
         }
     }
 
-    fn commit_parts(&self, id: u64, key: bytes::Bytes, encoded: bytes::Bytes) {
-        let (calls, role, done) = (self.rpc.calls.clone(), self.role, self.later(id, Reply::Receipt));
-        let long = encoded.len() > INLINE_DRAFT_BYTES_MAX;
-        let commit = move || calls.commit_parts(role, &key, encoded, done);
-        if long { self.rpc.detach(commit) } else { commit() }
+    /// A draft that came in parts.
+    fn whole(&self, id: u64, key: Bytes, encoded: Bytes, purpose: Option<Purpose>) {
+        let (calls, role, long) = (self.rpc.calls.clone(), self.role, encoded.len() > INLINE_DRAFT_BYTES_MAX);
+        let run = |call: Box<dyn FnOnce() + Send>| if long { self.rpc.detach(call) } else { call() };
+        match purpose {
+            None => {
+                let done = self.later(id, Reply::Receipt);
+                run(Box::new(move || calls.commit_decoded(role, calls.joined(&key, encoded), done)));
+            }
+            Some(Purpose::Prepare(prepare)) => {
+                let done = self.prepared(id, prepare.hold);
+                let how = decode::preparing(&prepare);
+                run(Box::new(move || calls.prepare(role, calls.joined(&key, encoded), how, done)));
+            }
+            Some(Purpose::Amend(v1::AmendRequest { prepared, withdrawn, .. })) => {
+                let done = self.later(id, Reply::Prepare);
+                run(Box::new(move || calls.amend(prepared, calls.joined(&key, encoded), withdrawn, done)));
+            }
+        }
+    }
+
+    /// The answer to a prepare. What is held is given up when the session ends.
+    fn prepared(&self, id: u64, hold: bool) -> impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + use<> + 'static {
+        let (told, holding) = (self.later(id, Reply::Prepare), self.holding.clone());
+        move |result: Result<v1::PrepareReply, Fault>| {
+            if let (true, Ok(reply)) = (hold, &result) {
+                holding.begun(reply.prepared);
+            }
+            told(result);
+        }
     }
 
     /// Answers in place.
@@ -316,6 +362,7 @@ impl Stream for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.outbox.close();
+        self.holding.end();
         self.rpc.sessions.lock().remove(&self.id);
         tracing::debug!(session = self.id, "session over");
     }

@@ -111,7 +111,13 @@ impl Zeolite for Storage {
 
     async fn prepare(&self, request: Request<v1::PrepareRequest>) -> Answer<v1::PrepareReply> {
         let (role, prepare) = (role(&request), request.into_inner());
-        self.write(|calls, done| calls.prepare(role, prepare, done.closure())).await
+        let how = decode::preparing(&prepare);
+        self.write(|calls, done| calls.prepare(role, calls.given(prepare.draft), how, done.closure())).await
+    }
+
+    async fn amend(&self, request: Request<v1::AmendRequest>) -> Answer<v1::PrepareReply> {
+        let v1::AmendRequest { prepared, draft, withdrawn } = request.into_inner();
+        self.write(|calls, done| calls.amend(prepared, calls.given(draft), withdrawn, done.closure())).await
     }
 
     async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::Receipt> {

@@ -4,6 +4,7 @@
 //! power goes. After each step every answer is judged, after each crash the whole log is compared, and reads are compared all
 //! the time. Everything follows from the seed.
 
+mod amending;
 mod checks;
 mod mishaps;
 mod steps;

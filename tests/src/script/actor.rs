@@ -6,7 +6,7 @@
 //!   put CELL RECORD · stamped CELL RECORD · delete CELL · apply CELL CLASS ARGS · add CELL N
 //!   note USER TEXT · batch · key NAME                 more about the draft
 //!   submit (queue only) · commit (and run)            under a new key, or the one that was named
-//!   prepare [MS] · finish NUMBER [KEY] · abort NUMBER · outcome [KEY] · undo T
+//!   prepare [hold] [MS] · amend NUMBER [withdraw CELL...] · finish NUMBER [KEY] · abort NUMBER · outcome [KEY] · undo T
 //!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N · restore T+N CELL RECORD
 //!   role, mode, watch, gate, open, gates, heat         see `operator`
 //! ```
@@ -19,7 +19,7 @@ use crate::support::work::{self, Work};
 use bytes::Bytes;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Fault, Note, Tid};
-use zeolite_server::engine::{Outcome, PinInfo, Role};
+use zeolite_server::engine::{Outcome, PinInfo, Preparing, Role};
 use zeolite_server::store::{Range, Revision, Txn, TxnWrite};
 
 /// One client.
@@ -89,7 +89,9 @@ impl Actor {
             }
             "mode" | "watch" | "gate" | "gates" | "open" | "heat" => operator::run(&self.name, words, around),
             "submit" if rest.first() == Some(&"gate") => operator::run(&self.name, words, around),
-            "submit" | "commit" | "prepare" | "finish" | "abort" | "undo" => self.conclude(verb, rest, around),
+            "submit" | "commit" | "prepare" | "amend" | "finish" | "abort" | "undo" => {
+                self.conclude(verb, rest, around)
+            }
             _ => self.ask(verb, rest, around),
         }
     }
@@ -191,12 +193,35 @@ impl Actor {
                 let note = Note { user: self.name.clone(), description: "undo".into(), extension: Bytes::new() };
                 engine.undo(self.role, tid, key, note, receipt(around.events, &self.name));
             }
-            ("prepare", limit) => {
-                let limit = limit.first().map_or(Ok(0), |ms| ms.parse()).map_err(|_| "prepare [MS]".to_owned())?;
+            ("prepare", how) => {
+                let (hold, limit) = match how {
+                    ["hold", limit @ ..] => (true, limit),
+                    limit => (false, limit),
+                };
+                let limit =
+                    limit.first().map_or(Ok(0), |ms| ms.parse()).map_err(|_| "prepare [hold] [MS]".to_owned())?;
                 let mut draft = self.work.clone().draft();
                 draft.key = self.next_key(around.names);
                 self.prepared_key = Some(draft.key);
-                engine.prepare(self.role, draft, limit, around.events.done(&self.name, Event::Prepared));
+                engine.prepare(
+                    self.role,
+                    draft,
+                    Preparing { time_limit_ms: limit, hold },
+                    around.events.done(&self.name, Event::Prepared),
+                );
+            }
+            ("amend", [number, rest @ ..]) => {
+                let withdrawn = match rest {
+                    ["withdraw", cells @ ..] => {
+                        cells.iter().map(|cell| around.names.cell(cell)).collect::<Result<_, _>>()?
+                    }
+                    [] => Vec::new(),
+                    _ => return Err("amend NUMBER [withdraw CELL...]".into()),
+                };
+                let mut draft = self.work.clone().draft();
+                let prepared;
+                (prepared, draft.key) = self.which(&[number], around)?;
+                engine.amend(prepared, draft, withdrawn, around.events.done(&self.name, Event::Prepared));
             }
             ("finish", rest) => {
                 let (prepared, key) = self.which(rest, around)?;

@@ -4,7 +4,7 @@ use super::names::Names;
 use super::{operator, values};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use zeolite_proto::{Fault, Merged, Mode, Oid, Receipt, Tid};
+use zeolite_proto::{Fault, Merged, Mode, Oid, Receipt, StaleCell, Tid};
 use zeolite_server::engine::feed::FeedSink;
 use zeolite_server::engine::{Closing, Done, FeedBatch, PreparedReceipt, SYSTEM_OID};
 
@@ -78,7 +78,8 @@ fn show_one(event: Event, names: &mut Names) -> Option<String> {
             format!("committed {}{}", names.show_tid(receipt.tid), merged(&receipt.merged, names))
         }
         Event::Prepared(Ok(receipt)) => {
-            format!("prepared {}{}", names.number(receipt.prepared), merged(&receipt.merged, names))
+            let merged = merged(&receipt.merged, names);
+            format!("prepared {}{merged}{}", names.number(receipt.prepared), stale(&receipt.stale, names))
         }
         Event::Tid(what, Ok(tid)) => format!("{what} {}", names.show_tid(tid)),
         Event::Mode(Ok(mode)) => operator::show_mode(&mode),
@@ -114,6 +115,12 @@ fn merged(merged: &[Merged], names: &Names) -> String {
         format!(", merged {} = {}", names.show_cell(&merged.cell), values::show(names, merged.record.as_ref()))
     };
     merged.iter().map(one).collect()
+}
+
+fn stale(stale: &[StaleCell], names: &mut Names) -> String {
+    let one =
+        |stale: &StaleCell| format!(", stale {} since {}", names.show_cell(&stale.cell), names.show_tid(stale.newest));
+    stale.iter().map(one).collect()
 }
 
 /// A fault as a line: conflicts with their whole report, others with their message.

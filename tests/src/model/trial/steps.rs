@@ -6,7 +6,7 @@ use crate::support::work::key;
 use bytes::Bytes;
 use std::time::Duration;
 use zeolite_proto::{Change, CommitKey, Draft, FaultKind, Note, Priority, Tid, Write};
-use zeolite_server::engine::{Outcome, Role};
+use zeolite_server::engine::{Outcome, Preparing, Role};
 
 impl Trial {
     pub(super) fn step(&mut self) -> Result<(), String> {
@@ -76,7 +76,12 @@ impl Trial {
         let draft = self.dice.draft(key, &self.beside.model, snapshot);
         let limit_ms = self.dice.rng.u64(1000..10_000);
         let (done, told) = Told::pair();
-        self.beside.house.engine().prepare(Role::Site, draft.clone(), limit_ms, done);
+        self.beside.house.engine().prepare(
+            Role::Site,
+            draft.clone(),
+            Preparing { time_limit_ms: limit_ms, hold: self.dice.chance(50) },
+            done,
+        );
         let until = self.steady + Duration::from_millis(limit_ms);
         self.holding.push(Holding { draft, told, given: None, until });
     }
@@ -104,9 +109,9 @@ impl Trial {
         if self.holding[at].given.is_none() {
             return Ok(());
         }
-        let holding = self.holding.remove(at);
-        let Some(given) = holding.given else { return Ok(()) };
-        if !finish {
+        let mut holding = self.holding.remove(at);
+        let Some(mut given) = holding.given.take() else { return Ok(()) };
+        if !finish || !self.amend(&mut holding, &mut given)? {
             let (done, told) = Told::pair();
             self.beside.house.engine().abort(given.prepared, done);
             self.beside.house.run_dry();

@@ -1,0 +1,297 @@
+//! Owns the whole plan as one commit: all of it becomes visible at one tid, or nothing.
+//!
+//! ```text
+//!   step       all objects, at one snapshot                               live writers go on
+//!   catch up   what they have changed meanwhile is stepped again          live writers go on, until little is left
+//!   hold       the server takes the draft and says which cells are stale  who writes a cell of the plan waits from here
+//!   amend      these few are stepped again
+//!   finish     one commit                                                 to here
+//! ```
+//! A draft of a hundred thousand objects takes a second to send, and meanwhile some of the objects have always moved on: without
+//! the hold it would never be committed. The hold has a time limit, and ends with this client's connection; should it
+//! be too short, everything is tried again with a longer one. The live writers that waited find a newer revision, which
+//! their classes' resolvers merge, or for which they repeat their work: as behind any other commit.
+//!
+//! Not here: less memory than the whole draft takes, on both sides.
+
+use super::amendment::Sent;
+use super::assembly::{Assembly, assemble};
+use super::chunk::{Chunk, End, VISIBLE_WITHIN};
+use super::footing::Footing;
+use super::job::fresh;
+use super::lease::Held;
+use super::ledger::RangeRecord;
+use super::source::Item;
+use super::stepping::{Made, Try};
+use super::trail::Trail;
+use crate::errors::{Error, Result};
+use crate::session::{Place, Prepared};
+use rustc_hash::FxHashSet;
+use std::time::Duration;
+use zeolite_proto::{Cell, CommitKey, Draft, FaultKind, Priority, ReadCell, Remedy, Tid};
+
+/// Objects that are loaded at once: fewer than the client's cache holds.
+const SLICE: usize = 500;
+/// Catching up ends when no more than this many steps had to be made again, or after so many rounds.
+const FEW: usize = 100;
+const CATCH_UP_ROUNDS_MAX: usize = 20;
+/// The first hold's time limit; after each that was too short it is twice as long, up to the last.
+const HOLD_FIRST: Duration = Duration::from_secs(3);
+const HOLD_LAST: Duration = Duration::from_secs(48);
+/// Amendments of one hold.
+const AMENDMENTS_MAX: usize = 100;
+
+/// The whole plan, made with what a chunk is made with.
+pub(crate) struct Whole<'c, 'a> {
+    pub(crate) chunk: &'c Chunk<'a>,
+}
+
+/// All steps of the plan.
+struct Steps {
+    tries: Vec<Try>,
+    footing: Footing,
+    /// They are right as of this snapshot.
+    place: Place,
+}
+
+/// How a hold ended.
+enum Ended {
+    End(End),
+    /// Too much had changed, or it took too long.
+    Again,
+}
+
+impl Whole<'_, '_> {
+    /// Steps the items and commits them.
+    pub(crate) async fn run(&self, held: &mut Held, items: Vec<Item>) -> Result<End> {
+        let Some(mut steps) = self.step_all(held, items).await? else { return Ok(End::Lost) };
+        let mut limit = HOLD_FIRST;
+        loop {
+            if !self.catch_up(held, &mut steps).await? {
+                return Ok(End::Lost);
+            }
+            match self.hold(held, &mut steps, limit).await? {
+                Ended::End(end) => return Ok(end),
+                Ended::Again => limit = (2 * limit).min(HOLD_LAST),
+            }
+            tracing::debug!(?limit, "the whole plan is tried again");
+            fresh(self.chunk.db()).await?;
+        }
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_millis(self.chunk.record().settings.lease_ms)
+    }
+
+    /// None: the range was lost.
+    async fn step_all(&self, held: &mut Held, items: Vec<Item>) -> Result<Option<Steps>> {
+        let place = Place::newest(self.chunk.db());
+        let mut steps = Steps { tries: Vec::with_capacity(items.len()), footing: Footing::default(), place };
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            let slice: Vec<Item> = items.by_ref().take(SLICE).collect();
+            let cells: Vec<Cell> = slice.iter().map(|item| item.cell.clone()).collect();
+            place.view(self.chunk.db()).prefetch(&cells).await?;
+            for item in slice {
+                let Some(made) = self.chunk.step_steadily(held, &item, place, None, self.lease()).await? else {
+                    return Ok(None);
+                };
+                let made = Try { item, made, base: place.snapshot, again: 0, was_bad: false };
+                steps.footing.add(steps.tries.len(), &made);
+                steps.tries.push(made);
+            }
+            if !held.beat(self.lease(), self.chunk.waits_for).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(steps))
+    }
+
+    /// Steps again what live writers have changed, until it is little. False: the range was lost.
+    async fn catch_up(&self, held: &mut Held, steps: &mut Steps) -> Result<bool> {
+        for _ in 0..CATCH_UP_ROUNDS_MAX {
+            let newest = Place::newest(self.chunk.db());
+            let changed = self.changed(steps.place.snapshot, newest.snapshot).await?;
+            let again = steps.footing.on(&changed);
+            self.step_again(steps, &again, newest).await?;
+            if !held.beat(self.lease(), self.chunk.waits_for).await? {
+                return Ok(false);
+            }
+            if again.len() <= FEW {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The cells that were written after one snapshot and up to another.
+    async fn changed(&self, after: Tid, to: Tid) -> Result<FxHashSet<Cell>> {
+        let mut cells = FxHashSet::default();
+        if after >= to {
+            return Ok(cells);
+        }
+        let mut pages = self.chunk.db().admin().log(after.next(), to, 0, false).await?;
+        while let Some(page) = pages.next().await? {
+            cells.extend(page.into_iter().flat_map(|transaction| transaction.writes).map(|write| write.cell));
+        }
+        Ok(cells)
+    }
+
+    /// Makes these steps again at a newer place, as of which all are right then.
+    async fn step_again(&self, steps: &mut Steps, again: &[usize], place: Place) -> Result<()> {
+        for slice in again.chunks(SLICE) {
+            let cells: Vec<Cell> = slice.iter().map(|at| steps.tries[*at].item.cell.clone()).collect();
+            place.view(self.chunk.db()).prefetch(&cells).await?;
+            for at in slice {
+                let made = &mut steps.tries[*at];
+                made.made = self.chunk.stepping.make(&made.item, place, None).await?;
+                (made.base, made.again) = (place.snapshot, made.again + 1);
+                steps.footing.add(*at, made);
+            }
+        }
+        steps.place = place;
+        Ok(())
+    }
+
+    /// All steps as one; why that cannot be, otherwise.
+    fn assembled(&self, steps: &Steps) -> Result<Assembly, String> {
+        let bad = steps.tries.iter().find_map(|made| match &made.made {
+            Made::Bad(bad) => Some(format!("the step of {} fails: {}", made.item.cell, bad.error)),
+            _ => None,
+        });
+        if let Some(why) = bad {
+            return Err(why);
+        }
+        let assembly = assemble(steps.tries.iter().map(|made| match &made.made {
+            Made::Work { work, .. } => Some(work),
+            _ => None,
+        }));
+        match steps.tries.get(assembly.taken) {
+            None => Ok(assembly),
+            Some(made) => {
+                let cell = &made.item.cell;
+                Err(format!("the step of {cell} must see what another step writes; plan it without `atomic`"))
+            }
+        }
+    }
+
+    /// The frame of a draft: the note, and the ledger in it.
+    fn draft(&self, held: &Held, steps: &Steps, key: CommitKey) -> Result<(Draft, RangeRecord)> {
+        let next = self.chunk.next(held, &steps.tries, steps.tries.len());
+        let trail = Trail::of_everything(self.chunk.job, held.number);
+        let note = trail.note(&self.chunk.record().name, &format!("all {} objects", steps.tries.len()));
+        let draft = Draft {
+            key,
+            priority: Priority::Batch,
+            read_cells: vec![ReadCell { cell: Cell::object(self.chunk.job), base: self.chunk.job_tid }],
+            read_ranges: Vec::new(),
+            writes: vec![held.write(&next)?],
+            note,
+        };
+        Ok((draft, next))
+    }
+
+    async fn hold(&self, held: &mut Held, steps: &mut Steps, limit: Duration) -> Result<Ended> {
+        let assembly = match self.assembled(steps) {
+            Ok(assembly) => assembly,
+            Err(why) => return Ok(Ended::End(End::NotAtomic(why))),
+        };
+        let key = self.chunk.db().new_commit_key();
+        let (mut draft, mut next) = self.draft(held, steps, key)?;
+        let mut sent = Sent::all(&assembly);
+        draft.writes.extend(self.chunk.writes(assembly.slots, steps.place).await?);
+        draft.read_cells.extend(assembly.read_cells);
+        draft.read_ranges.extend(assembly.read_ranges);
+        let at = self.at(held, steps);
+        let mut prepared = match Prepared::hold(self.chunk.db(), at, &draft, limit).await {
+            Ok(prepared) => prepared,
+            Err(error) => return ended(error),
+        };
+        drop(draft);
+        for _ in 0..AMENDMENTS_MAX {
+            if prepared.stale().is_empty() {
+                return self.finish(held, steps, prepared, next).await;
+            }
+            if let Some(end) = self.look_at_the_ledger(held, &prepared).await? {
+                return Ok(Ended::End(end));
+            }
+            match self.amend(held, steps, &mut prepared, &mut sent).await {
+                Ok(Ok(after)) => next = after,
+                Ok(Err(why)) => return Ok(Ended::End(End::NotAtomic(why))),
+                Err(error) => return ended(error),
+            }
+        }
+        let why = format!("a cell is still stale after {AMENDMENTS_MAX} amendments");
+        Ok(Ended::End(End::NotAtomic(why)))
+    }
+
+    /// Whether the range was lost, or an operator has changed something.
+    async fn look_at_the_ledger(&self, held: &mut Held, prepared: &Prepared) -> Result<Option<End>> {
+        let is_stale = |cell: &Cell| prepared.stale().iter().any(|stale| stale.cell == *cell);
+        if is_stale(&Cell::object(self.chunk.job)) {
+            return Ok(Some(End::JobChanged));
+        }
+        if !is_stale(&held.cell()) {
+            return Ok(None);
+        }
+        Ok(Some(if held.is_still_mine().await? { End::Late } else { End::Lost }))
+    }
+
+    /// Steps again what rests on stale cells, and sends what came out differently. Inside: why the plan cannot be one commit.
+    async fn amend(
+        &self,
+        held: &Held,
+        steps: &mut Steps,
+        prepared: &mut Prepared,
+        sent: &mut Sent,
+    ) -> Result<Result<RangeRecord, String>> {
+        let stale: FxHashSet<Cell> = prepared.stale().iter().map(|stale| stale.cell.clone()).collect();
+        let newest = prepared.stale().iter().map(|stale| stale.newest).max().unwrap_or(Tid::NONE);
+        if !self.chunk.db().wait_for(newest, VISIBLE_WITHIN).await {
+            fresh(self.chunk.db()).await?;
+        }
+        let again = steps.footing.on(&stale);
+        self.step_again(steps, &again, Place::newest(self.chunk.db())).await?;
+        let assembly = match self.assembled(steps) {
+            Ok(assembly) => assembly,
+            Err(why) => return Ok(Err(why)),
+        };
+        let amendment = sent.amend(&assembly, &stale);
+        let (mut draft, next) = self.draft(held, steps, prepared.commit_key())?;
+        draft.writes.extend(self.chunk.writes(amendment.slots, steps.place).await?);
+        draft.read_cells.extend(amendment.read_cells);
+        draft.read_ranges.extend(amendment.read_ranges);
+        prepared.amend(self.at(held, steps), &draft, &amendment.withdrawn).await?;
+        Ok(Ok(next))
+    }
+
+    async fn finish(&self, held: &mut Held, steps: &Steps, prepared: Prepared, next: RangeRecord) -> Result<Ended> {
+        match prepared.finish().await {
+            Ok(receipt) => {
+                held.written(next, receipt.tid);
+                Ok(Ended::End(End::Done { items: steps.tries.len() }))
+            }
+            Err(Error::OutcomeUnknown { .. }) => {
+                // The range's cell is part of the commit: it tells whether the commit happened.
+                let mine = held.is_still_mine().await?;
+                Ok(Ended::End(if mine { End::Late } else { End::Lost }))
+            }
+            Err(error) => ended(error),
+        }
+    }
+
+    /// As of here everything in the draft is known.
+    fn at(&self, held: &Held, steps: &Steps) -> Place {
+        steps.place.at(steps.place.snapshot.max(held.tid).max(self.chunk.job_tid))
+    }
+}
+
+/// What an error of the hold means for the plan.
+fn ended(error: Error) -> Result<Ended> {
+    let Error::Fault(fault) = &error else { return Err(error) };
+    match fault.kind {
+        FaultKind::PrepareLost | FaultKind::Conflict | FaultKind::ReadConflict => Ok(Ended::Again),
+        kind if kind.remedy() == Remedy::FixRequest => Ok(Ended::End(End::NotAtomic(fault.message.clone()))),
+        _ => Err(error),
+    }
+}
