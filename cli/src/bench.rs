@@ -56,7 +56,7 @@ enum Part {
     Restart,
     /// Live traffic beside a pack
     Pack,
-    /// Live traffic beside an evolve of all objects: paced, unpaced, all in one commit; 4 tasks against 1
+    /// Live traffic beside an evolve of all objects; see `--cases`
     Evolve,
 }
 
@@ -77,6 +77,9 @@ pub(crate) struct BenchArgs {
     /// Objects of 1 KiB to fill the database with, for reads, restart, pack and evolve
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     objects: u64,
+    /// Of the part evolve, only these [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    cases: Vec<evolve::Case>,
     /// Only: where the time of a commit goes, stage by stage, and which is the bottleneck
     #[arg(long, conflicts_with_all = ["parts", "disk", "compare", "growth"])]
     stages: bool,
@@ -100,6 +103,8 @@ struct Setting<'a> {
     objects: u64,
     /// Before the names of rows, where several directories are measured.
     label: String,
+    /// Of the part evolve; empty: all.
+    cases: &'a [evolve::Case],
 }
 
 impl Setting<'_> {
@@ -148,6 +153,7 @@ pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
         clients: usize::from(args.clients),
         objects: args.objects,
         label: label.to_owned(),
+        cases: &args.cases,
     };
     let mut report = Report::new(Machine::of(args.compare.first().unwrap_or(&args.data)));
     if let [a, b] = &args.compare[..] {

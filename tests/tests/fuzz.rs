@@ -183,12 +183,19 @@ fn client_frames() -> Vec<Bytes> {
         Request::Load(v1::LoadRequest { snapshot: 9, cells: vec![cell(); 5], continued_from: 1 }),
         Request::Scan(v1::ScanRequest { oid: 3, from: "a".into(), to: "z".into(), limit: 10, ..Default::default() }),
         Request::Commit(draft()),
-        Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000 }),
+        Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000, hold: false }),
+        Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000, hold: true }),
+        Request::Amend(v1::AmendRequest { prepared: 1, draft: Some(draft()), withdrawn: vec![cell()] }),
         Request::Finish(v1::FinishRequest { prepared: 4, commit_key: vec![1; 16].into() }),
         Request::Outcome(v1::OutcomeRequest { commit_key: vec![1; 16].into() }),
         Request::History(v1::HistoryRequest { cell: Some(cell()), limit: 3, ..Default::default() }),
         Request::Objects(v1::ObjectsRequest { class: "app.Page".into(), version_below: 2, ..Default::default() }),
-        Request::Part(v1::DraftPart { commit_key: vec![1; 16].into(), data: vec![2; 100].into(), last: true }),
+        Request::Part(v1::DraftPart {
+            commit_key: vec![1; 16].into(),
+            data: vec![2; 100].into(),
+            last: true,
+            purpose: None,
+        }),
         Request::Ping(v1::Ping {}),
     ];
     let frame = |request| v1::ClientFrame { id: 300, request: Some(request) };

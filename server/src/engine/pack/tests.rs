@@ -172,7 +172,12 @@ fn while_garbage_goes_nothing_may_name_it_and_what_a_prepared_draft_names_stays(
         note: Note::default(),
     };
     let (told, prepared) = mpsc::channel();
-    site.engine.prepare(Role::Site, draft, Preparing::default(), Box::new(move |result| told.send(result).expect("waits")));
+    site.engine.prepare(
+        Role::Site,
+        draft,
+        Preparing::default(),
+        Box::new(move |result| told.send(result).expect("waits")),
+    );
     let prepared = prepared.recv().expect("told").expect("prepares").prepared;
     let refused = Once::new(0);
     let mut name_it = |progress: PackProgress| {

@@ -56,12 +56,8 @@ impl Trial {
     fn amendment(&mut self, holding: &mut Holding, given: &PreparedReceipt) -> (Draft, Vec<zeolite_proto::Cell>) {
         let now = self.beside.house.engine().visible();
         let draft = &mut holding.draft;
-        let mut amendment = Draft {
-            writes: Vec::new(),
-            read_cells: Vec::new(),
-            read_ranges: Vec::new(),
-            ..draft.clone()
-        };
+        let mut amendment =
+            Draft { writes: Vec::new(), read_cells: Vec::new(), read_ranges: Vec::new(), ..draft.clone() };
         let mut withdrawn = Vec::new();
         for cell in given.stale.iter().map(|stale| &stale.cell) {
             for range in draft.read_ranges.iter_mut().filter(|range| range.covers(cell)) {
@@ -80,11 +76,12 @@ impl Trial {
                 read.base = now;
                 amendment.read_cells.push(read.clone());
             }
-            for write in draft.writes.iter_mut().filter(|write| write_of(write)) {
-                write.base = now;
-                amendment.writes.push(write.clone());
-            }
+            amendment
+                .writes
+                .extend(draft.writes.extract_if(.., |write| write_of(write)).map(|write| Write { base: now, ..write }));
         }
+        // What is made anew comes last.
+        draft.writes.extend(amendment.writes.iter().cloned());
         (amendment, withdrawn)
     }
 }

@@ -1,0 +1,92 @@
+//! Owns the evolves of the measurements: each raises the schema version of all objects by one.
+
+use super::{CLASS, LIVE_RATIO_MAX};
+use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+use zeolite_client::Db;
+use zeolite_client::evolve::{self, Phase, Plan};
+use zeolite_proto::Record;
+
+/// Evolves, each to the next schema version.
+pub(super) struct Versions<'a> {
+    worker: &'a Db,
+    next: u32,
+}
+
+/// How an evolve is to be done.
+#[derive(Clone, Copy, Default)]
+pub(super) struct How {
+    /// Tasks of the worker; 0: one.
+    pub(super) tasks: usize,
+    /// All in one commit.
+    pub(super) whole: bool,
+    /// Rounds of a checksum: what a step costs.
+    pub(super) rounds: usize,
+}
+
+impl<'a> Versions<'a> {
+    pub(super) fn new(worker: &'a Db) -> Versions<'a> {
+        Versions { worker, next: 2 }
+    }
+
+    /// Plans the next one.
+    async fn plan(&mut self, how: How, plan: impl FnOnce(u32) -> Plan) -> Result<(evolve::Job, u32)> {
+        let version = self.next;
+        self.next += 1;
+        let mut job = evolve::NewJob::new(format!("to-{version}"), plan(version));
+        job.settings = evolve::Settings {
+            workers: how.tasks.max(1) as u32,
+            atomic: how.whole,
+            // What is measured is the work, not this disk's fill.
+            disk_pause_percent: 0.0,
+            disk_stop_percent: 0.0,
+            // As tight as the aim.
+            live_ratio_max: LIVE_RATIO_MAX,
+            ..evolve::Settings::default()
+        };
+        Ok((evolve::plan(self.worker, job).await?, version))
+    }
+
+    /// Plans and runs one; gives how long the running took, and the objects that were stepped again.
+    pub(super) async fn evolve(&mut self, how: How) -> Result<(Duration, u64)> {
+        let (job, version) = self.plan(how, |version| Plan::below(CLASS, version)).await?;
+        let begun = Instant::now();
+        let step = evolve::map("bench", move |old| Ok(stepped(old, version, how.rounds)));
+        let report = evolve::Worker::new(&job).tasks(how.tasks.max(1)).run(step).await?;
+        let took = begun.elapsed();
+        let why = job.record().await?.reason;
+        ensure!(report.phase == Phase::Done, "the evolve ended as {} ({why})", report.phase.text());
+        let kinds = self.worker.admin().kinds().await?;
+        let old: u64 = kinds.iter().filter(|k| k.class == CLASS && k.version < version).map(|kind| kind.objects).sum();
+        ensure!(old == 0, "{old} objects are still of an older version");
+        Ok((took, report.counts.stepped_again))
+    }
+
+    /// Runs one in a process of its own; gives the most memory, in bytes, that this process has had.
+    pub(super) async fn memory(&mut self, url: &str, plan: impl FnOnce(u32) -> Plan) -> Result<f64> {
+        let (_, version) = self.plan(How::default(), plan).await?;
+        let program = std::env::current_exe().context("this program's own file")?;
+        let output = tokio::process::Command::new(program)
+            .args(["--json", "--server", url, "evolve", "run", &format!("to-{version}")])
+            .args(["--bump", &version.to_string()])
+            .stdin(std::process::Stdio::null())
+            .stderr(std::process::Stdio::inherit())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        ensure!(output.status.success(), "a worker in a process of its own failed; its message is above");
+        let last = output.stdout.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
+        let told: serde_json::Value = serde_json::from_slice(last)?;
+        told["memory_bytes_max"].as_f64().context("the worker did not tell its memory")
+    }
+}
+
+fn stepped(mut record: Record, version: u32, rounds: usize) -> Record {
+    let mut sum = 0u64;
+    for round in 0..rounds {
+        sum = record.data.iter().fold(sum ^ round as u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
+    }
+    // The sum is used, so that it is computed; the data stays.
+    record.version = version.max(u32::from(sum == 1));
+    record
+}
