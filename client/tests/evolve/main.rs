@@ -11,3 +11,4 @@ mod site;
 #[expect(dead_code, reason = "shared with the tests of the client, which use all of it")]
 mod support;
 mod undo;
+mod whole;

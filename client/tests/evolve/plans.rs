@@ -178,35 +178,3 @@ async fn a_dry_run_changes_nothing_and_tells_what_would_happen() {
     let found = evolve::dry_run(&db, &job("pages"), &step, &few).await.expect("runs");
     assert_eq!((found.total, found.stepped, found.changed, found.samples.len()), (700, 50, 50, 1));
 }
-
-/// The whole plan in one commit, beside live writers of a class that merges; all of it or nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_whole_plan_is_one_commit() {
-    let site = Site::merging(2000).await;
-    let db = site.worker_db().await;
-    let mut new = job("pages");
-    new.settings.atomic = true;
-    let planned = evolve::plan(&db, new.clone()).await.expect("plans");
-    let broken = evolve::with("broken", |_, _, old: Record| {
-        Box::pin(async move {
-            let page = Page::upgrade(old.version, &old.data)?;
-            match page.text.as_str() {
-                "page 1500" => Err(Error::app("not this one")),
-                _ => Ok(Stepped::Delete),
-            }
-        })
-    });
-    let report = within(Worker::new(&planned).run(broken)).await.expect("runs");
-    assert_eq!(report.phase, Phase::Failed);
-    assert!(planned.record().await.expect("reads").reason.contains("not this one"));
-    let live = site.live(3).await;
-    new.name = "again".into();
-    let planned = evolve::plan(&db, new).await.expect("plans");
-    let report = within(Worker::new(&planned).run(Upgrade { counter: site.counter })).await.expect("runs");
-    let (edits, conflicts) = live.stop().await;
-    assert_eq!((report.phase, conflicts), (Phase::Done, 0), "{:?}", planned.record().await);
-    let progress = planned.show().await.expect("shows");
-    assert_eq!(progress.ranges[0].counts.chunks, 1, "{:?}", progress.ranges[0]);
-    assert_eq!(progress.counts.changed as i64, site.stepped().await);
-    assert_eq!(site.check().await, edits, "no edit is lost");
-}

@@ -85,7 +85,12 @@ async fn drafts_in_parts_are_bounded_in_size_and_number() {
     let test = start_with(small).await;
     let mut raw = test.session().await;
     let part = |key: u8, size: usize, last| {
-        Request::Part(v1::DraftPart { commit_key: vec![key; 16].into(), data: Bytes::from(vec![0; size]), last })
+        Request::Part(v1::DraftPart {
+            commit_key: vec![key; 16].into(),
+            data: Bytes::from(vec![0; size]),
+            last,
+            ..Default::default()
+        })
     };
     raw.send(part(1, 30_000, false)).await;
     let fault = raw.refused(part(1, 30_000, false)).await;

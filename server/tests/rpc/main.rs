@@ -3,6 +3,7 @@
 mod admin;
 mod feed;
 mod hello;
+mod holds;
 mod limits;
 mod session;
 mod stop;

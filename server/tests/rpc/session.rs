@@ -124,16 +124,17 @@ async fn a_draft_in_parts_is_one_commit() {
     let id = 77;
     for (n, data) in pieces.iter().enumerate() {
         let last = n + 1 == pieces.len();
-        let part = v1::DraftPart { commit_key: whole.commit_key.clone(), data: data.clone(), last };
+        let part = v1::DraftPart { commit_key: whole.commit_key.clone(), data: data.clone(), last, purpose: None };
         raw.send_as(id, Some(Request::Part(part))).await;
     }
     let Reply::Receipt(receipt) = raw.answer(id).await else { panic!("not committed") };
     let loaded = raw.load((1..=40).map(cell).collect()).await;
     assert!(loaded.revisions.iter().all(|revision| revision.tid == receipt.tid));
 
-    let other_key = v1::DraftPart { commit_key: vec![9; 16].into(), data: encoded, last: true };
+    let other_key = v1::DraftPart { commit_key: vec![9; 16].into(), data: encoded, last: true, purpose: None };
     assert_eq!(raw.refused(Request::Part(other_key)).await.kind, FaultKind::Invalid, "the keys differ");
-    let garbage = v1::DraftPart { commit_key: vec![9; 16].into(), data: Bytes::from_static(b"\xff\xff"), last: true };
+    let data = Bytes::from_static(b"\xff\xff");
+    let garbage = v1::DraftPart { commit_key: vec![9; 16].into(), data, last: true, purpose: None };
     assert_eq!(raw.refused(Request::Part(garbage)).await.kind, FaultKind::Invalid);
 }
 
@@ -192,7 +193,8 @@ async fn pins_oids_history_prepare_and_undo_are_answered() {
     assert_eq!(tids, [second, first]);
     assert_eq!(history.revisions[1].record, Some(record("a")));
 
-    let prepare = v1::PrepareRequest { draft: Some(draft(second, vec![put(cell(1), 0, "c")])), time_limit_ms: 10_000 };
+    let third = Some(draft(second, vec![put(cell(1), 0, "c")]));
+    let prepare = v1::PrepareRequest { draft: third, time_limit_ms: 10_000, hold: false };
     let key = prepare.draft.as_ref().map(|draft| draft.commit_key.clone()).expect("a draft");
     let Reply::Prepare(prepared) = raw.ask(Request::Prepare(prepare)).await else { panic!() };
     let finish = v1::FinishRequest { prepared: prepared.prepared, commit_key: key };
