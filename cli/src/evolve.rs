@@ -38,6 +38,18 @@ use zeolite_client::{Db, Options};
 /// How long a server that is not there is waited for.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
+/// A worker looks at every object once: what it keeps of them is of no use to it.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// Lets a worker give way to the other processes of its machine: a site's, mostly. Before any thread is begun, for all of them.
+pub(crate) fn give_way(command: &EvolveCommand) {
+    if let EvolveCommand::Run(args) = command
+        && let Err(error) = rustix::process::nice(args.nice)
+    {
+        tracing::debug!(%error, "this process does not give way");
+    }
+}
+
 /// Runs a command.
 pub(crate) async fn evolve(out: &Out, server: &str, command: &EvolveCommand) -> Result<()> {
     let db = connect(server).await?;
@@ -74,7 +86,12 @@ async fn connect(server: &str) -> Result<Db> {
         Ok(Err(error)) => return Err(cannot(error.to_string()).into()),
         Err(_) => return Err(cannot(format!("no answer within {} s", CONNECT_WITHIN.as_secs())).into()),
     }
-    let options = Options { name: format!("evolve {}", here()), role: "evolve".to_owned(), ..Options::default() };
+    let options = Options {
+        name: format!("evolve {}", here()),
+        role: "evolve".to_owned(),
+        cache_bytes: CACHE_BYTES,
+        ..Options::default()
+    };
     Db::connect_with(server, options).await.context("evolve")
 }
 

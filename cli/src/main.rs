@@ -74,7 +74,10 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
         Command::Reindex(args) => offline::reindex(out, &args),
         Command::Verify(VerifyArgs { data: Some(dir) }) => offline::verify(out, &dir),
         Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
-        Command::Evolve(command) => runtime()?.block_on(evolve::evolve(out, &cli.server, &command)),
+        Command::Evolve(command) => {
+            evolve::give_way(&command);
+            runtime()?.block_on(evolve::evolve(out, &cli.server, &command))
+        }
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
         Command::Top(args) => runtime()?.block_on(top::top(out, &cli.server, &args)),
         Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),

@@ -13,6 +13,7 @@
 //!
 //! Not here: typed values (`registry`, `collections`), savepoints.
 
+mod ahead;
 mod commit;
 mod own;
 mod pin;
@@ -23,6 +24,7 @@ mod transaction;
 mod view;
 mod work;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use own::{Staged, fold};
 pub use pin::Pin;
 pub use prepared::Prepared;

@@ -72,6 +72,9 @@ impl Watchers {
 
     pub(crate) fn changed(&self, tid: Tid, cells: Vec<Cell>) {
         if self.told.receiver_count() > 0 {
+            // A key is a part of the message that it came in: kept as it is, it would keep the whole of that.
+            let own = |cell: Cell| Cell { key: bytes::Bytes::copy_from_slice(&cell.key), ..cell };
+            let cells: Vec<Cell> = cells.into_iter().map(own).collect();
             // Somebody may just have left: then nobody hears it, which is right.
             let _ = self.told.send(Told::Written(tid, cells.into()));
         }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use zeolite_proto::wire::v1;
 use zeolite_proto::wire::v1::client_frame::Request;
+use zeolite_proto::wire::v1::draft_part::Purpose;
 use zeolite_proto::wire::v1::server_frame::Reply;
 
 fn directory() -> PathBuf {
@@ -75,6 +76,34 @@ fn receipt() -> v1::Receipt {
     v1::Receipt { tid: T2, merged: vec![merged(Some(bytes("merged"))), merged(None)], pressure: None }
 }
 
+/// Preparing, whole and in parts.
+fn preparing() -> Vec<(&'static str, Request)> {
+    vec![
+        ("prepare", Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000, hold: false })),
+        ("hold", Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000, hold: true })),
+        (
+            "amend",
+            Request::Amend(v1::AmendRequest { prepared: 9, draft: Some(draft()), withdrawn: vec![object(), entry()] }),
+        ),
+        (
+            "part_to_prepare",
+            Request::Part(part(Some(Purpose::Prepare(v1::PrepareRequest {
+                draft: None,
+                time_limit_ms: 5000,
+                hold: true,
+            })))),
+        ),
+        (
+            "part_to_amend",
+            Request::Part(part(Some(Purpose::Amend(v1::AmendRequest {
+                prepared: 9,
+                draft: None,
+                withdrawn: vec![object()],
+            })))),
+        ),
+    ]
+}
+
 fn requests() -> Vec<(&'static str, Request)> {
     let key = bytes("0123456789abcdef");
     vec![
@@ -104,7 +133,6 @@ fn requests() -> Vec<(&'static str, Request)> {
             }),
         ),
         ("commit", Request::Commit(draft())),
-        ("prepare", Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000 })),
         ("finish", Request::Finish(v1::FinishRequest { prepared: 9, commit_key: key.clone() })),
         ("abort", Request::Abort(v1::AbortRequest { prepared: 9 })),
         ("outcome", Request::Outcome(v1::OutcomeRequest { commit_key: key.clone() })),
@@ -128,10 +156,14 @@ fn requests() -> Vec<(&'static str, Request)> {
             }),
         ),
         ("kinds", Request::Kinds(v1::KindsRequest {})),
-        ("part", Request::Part(v1::DraftPart { commit_key: key, data: bytes("piece"), last: true })),
+        ("part", Request::Part(part(None))),
         ("ping", Request::Ping(v1::Ping {})),
         ("heat", Request::Heat(v1::HeatRequest { oids: vec![1, 2, u64::MAX] })),
     ]
+}
+
+fn part(purpose: Option<Purpose>) -> v1::DraftPart {
+    v1::DraftPart { commit_key: bytes("0123456789abcdef"), data: bytes("piece"), last: true, purpose }
 }
 
 fn fault() -> v1::Fault {
@@ -201,7 +233,15 @@ fn replies() -> Vec<(&'static str, Reply)> {
             }),
         ),
         ("receipt", Reply::Receipt(receipt())),
-        ("prepare", Reply::Prepare(v1::PrepareReply { prepared: 9, merged: receipt().merged })),
+        ("prepare", Reply::Prepare(v1::PrepareReply { prepared: 9, merged: receipt().merged, stale: vec![] })),
+        (
+            "held",
+            Reply::Prepare(v1::PrepareReply {
+                prepared: 9,
+                merged: vec![],
+                stale: vec![v1::StaleCell { cell: Some(entry()), newest: T2 }],
+            }),
+        ),
         ("done", Reply::Done(v1::Done { tid: T2, pressure: None })),
         ("outcome", Reply::Outcome(v1::OutcomeReply { receipt: Some(receipt()), in_flight: true })),
         ("new_oids", Reply::NewOids(v1::NewOidsReply { first: 1000, count: 100 })),
@@ -268,7 +308,7 @@ fn transaction() -> v1::Transaction {
 
 #[test]
 fn every_frame_is_as_it_was() {
-    for (name, request) in requests() {
+    for (name, request) in requests().into_iter().chain(preparing()) {
         check(&format!("client-{name}"), &v1::ClientFrame { id: 300, request: Some(request) });
     }
     for (name, reply) in replies() {
@@ -280,7 +320,7 @@ fn every_frame_is_as_it_was() {
 
 #[test]
 fn there_is_a_sample_for_every_file_and_for_every_kind_of_fault() {
-    let requests = requests().into_iter().map(|(name, _)| format!("client-{name}.bin"));
+    let requests = requests().into_iter().chain(preparing()).map(|(name, _)| format!("client-{name}.bin"));
     let replies = replies().into_iter().map(|(name, _)| format!("server-{name}.bin"));
     let samples: BTreeSet<String> =
         requests.chain(replies).chain(["feed-batch.bin", "log-page.bin", "faults.bin"].map(String::from)).collect();

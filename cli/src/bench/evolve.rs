@@ -66,7 +66,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     let worker = Db::connect_with(&*server.url, options).await?;
     let site = Site { clients, oids };
     drop(doing);
-    let mut versions = Versions::new(&worker);
+    let mut versions = Versions::new(&worker, &server.url);
     let wanted = |case| setting.cases.is_empty() || setting.cases.contains(&case);
     if [Case::Paced, Case::Unpaced, Case::Whole].into_iter().any(wanted) {
         let alone = alone(setting, &site, &mut versions, report).await?;
@@ -84,7 +84,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
         tasks(setting, &mut versions, report).await?;
     }
     if wanted(Case::Memory) {
-        memory(setting, &server.url, &site.oids, &mut versions, report).await?;
+        memory(setting, &site.oids, &mut versions, report).await?;
     }
     drop((site, worker));
     server.kill().await
@@ -177,16 +177,10 @@ async fn tasks(setting: &Setting<'_>, versions: &mut Versions<'_>, report: &mut 
     Ok(())
 }
 
-async fn memory(
-    setting: &Setting<'_>,
-    url: &str,
-    oids: &[Oid],
-    versions: &mut Versions<'_>,
-    report: &mut Report,
-) -> Result<()> {
+async fn memory(setting: &Setting<'_>, oids: &[Oid], versions: &mut Versions<'_>, report: &mut Report) -> Result<()> {
     let _doing = setting.doing("memory of a worker");
-    let tenth = versions.memory(url, |_| Plan::oids(oids.iter().copied().step_by(10))).await?;
-    let all = versions.memory(url, |version| Plan::below(CLASS, version)).await?;
+    let tenth = versions.memory(|_| Plan::oids(oids.iter().copied().step_by(10))).await?;
+    let all = versions.memory(|version| Plan::below(CLASS, version)).await?;
     let row = row(setting, "memory of a worker", all / 1e6, "MB");
     report.add(row.against("with a tenth of the objects", tenth / 1e6).aim(Aim::RatioAtMost(1.25)));
     Ok(())

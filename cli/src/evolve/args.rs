@@ -150,6 +150,9 @@ pub(crate) struct RunArgs {
     /// Ranges to work on at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) tasks: u16,
+    /// Give way to the other processes of this machine: 0 (not at all) to 19
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
+    pub(crate) nice: i32,
     #[command(flatten)]
     pub(crate) step: StepArgs,
 }

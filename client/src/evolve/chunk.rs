@@ -20,7 +20,7 @@ use super::trail::Trail;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::registry::decode_record;
-use crate::session::{Place, Staged, fold};
+use crate::session::{Ahead, Place, Staged, fold};
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCell, Remedy, Tid, Write};
@@ -118,14 +118,14 @@ impl<'a> Chunk<'a> {
         let (offered, lease) = (items.len(), Duration::from_millis(settings.lease_ms));
         let begun = Instant::now();
         let cells: Vec<Cell> = items.iter().map(|item| item.cell.clone()).collect();
-        place.view(self.db()).prefetch(&cells).await?;
+        let ahead = Ahead::read(self.db(), place, &cells).await?;
         let bad = self.known_bad(held, &cells, place).await?;
         let mut tries = Vec::with_capacity(offered);
         let mut bytes = 0;
         for (item, bad) in items.into_iter().zip(bad) {
             let made = match self.left_for_later(held, &item) {
                 true => Made::PutOff,
-                false => match self.step_steadily(held, &item, place, bad.as_ref(), lease).await? {
+                false => match self.step_steadily(held, &item, &ahead, bad.as_ref(), lease).await? {
                     Some(made) => made,
                     None => return Ok(None),
                 },
@@ -149,13 +149,13 @@ impl<'a> Chunk<'a> {
         &self,
         held: &mut Held,
         item: &Item,
-        place: Place,
+        ahead: &Ahead,
         bad: Option<&Bad>,
         lease: Duration,
     ) -> Result<Option<Made>> {
         // At the end of a job what failed on the same revision need not be tried again; a list of such is there for that.
         let bad_at = bad.filter(|_| held.record.part == Part::Finish).map(|bad| Tid(bad.tid));
-        let made = self.stepping.make(item, place, bad_at);
+        let made = self.stepping.make(item, ahead, bad_at);
         tokio::pin!(made);
         loop {
             tokio::select! {
@@ -317,13 +317,12 @@ impl<'a> Chunk<'a> {
     /// client has heard meanwhile. False: nothing rests on the cell that was told, and everything was made again.
     async fn step_again(&self, tries: &mut [Try], newer: Place, told: (&Cell, Tid), room: bool) -> Result<bool> {
         let cells: Vec<Cell> = tries.iter().map(|made| made.item.cell.clone()).collect();
-        let view = newer.view(self.db());
-        view.prefetch(&cells).await?;
+        let ahead = Ahead::read(self.db(), newer, &cells).await?;
         let mut found = false;
         let mut stale = Vec::with_capacity(tries.len());
         for made in tries.iter() {
             let hit = made.base < told.1 && made.rests_on(told.0);
-            let changed = !matches!(made.made, Made::PutOff) && view.revision(&made.item.cell).await?.tid > made.base;
+            let changed = !matches!(made.made, Made::PutOff) && ahead.tid(&made.item.cell) > Some(made.base);
             found |= hit;
             stale.push(hit || changed);
         }
@@ -336,7 +335,7 @@ impl<'a> Chunk<'a> {
             made.again += 1;
             made.base = newer.snapshot;
             let for_later = made.again > rounds_max && made.item.after.is_some() && room;
-            made.made = if for_later { Made::PutOff } else { self.stepping.make(&made.item, newer, None).await? };
+            made.made = if for_later { Made::PutOff } else { self.stepping.make(&made.item, &ahead, None).await? };
         }
         Ok(found)
     }

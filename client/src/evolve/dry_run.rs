@@ -9,7 +9,7 @@ use super::step::AnyStep;
 use super::stepping::{Made, Stepping};
 use crate::connect::Db;
 use crate::errors::Result;
-use crate::session::{Pin, Place, Staged};
+use crate::session::{Ahead, Pin, Place, Staged};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -169,14 +169,15 @@ impl Running<'_> {
 
     async fn batch(&mut self, items: &[Item]) -> Result<()> {
         let place = Place::newest(self.db).at(self.pin.snapshot());
-        let view = self.pin.view();
-        view.prefetch(&items.iter().map(|item| item.cell.clone()).collect::<Vec<_>>()).await?;
+        let cells: Vec<Cell> = items.iter().map(|item| item.cell.clone()).collect();
+        let ahead = Ahead::read(self.db, place, &cells).await?;
+        let view = ahead.view(self.db);
         let stepping = Stepping { db: self.db, job: self.job, step: self.step };
         for item in items {
             if self.is_enough() {
                 return Ok(());
             }
-            let made = stepping.make(item, place, None).await?;
+            let made = stepping.make(item, &ahead, None).await?;
             let old = view.get(&item.cell).await?;
             self.count(&item.cell, old, made);
         }

@@ -6,7 +6,7 @@ use super::source::Item;
 use super::step::{AnyStep, Stepped};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::session::{Place, Staged, Tx, Work, damaged};
+use crate::session::{Ahead, Staged, Tx, Work, damaged};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use zeolite_proto::record::Header;
@@ -52,7 +52,7 @@ pub(crate) struct Stepping<'a> {
 
 impl Stepping<'_> {
     /// Steps one cell at a snapshot. An error is not the step's: the chunk has to wait.
-    pub(crate) async fn make(&self, item: &Item, at: Place, bad_at: Option<Tid>) -> Result<Made> {
+    pub(crate) async fn make(&self, item: &Item, at: &Ahead, bad_at: Option<Tid>) -> Result<Made> {
         let tx = at.transaction(self.db);
         let cell = &item.cell;
         let revision = tx.revision(cell).await?;

@@ -25,12 +25,12 @@ use super::source::Item;
 use super::stepping::{Made, Try};
 use super::trail::Trail;
 use crate::errors::{Error, Result};
-use crate::session::{Place, Prepared};
+use crate::session::{Ahead, Place, Prepared};
 use rustc_hash::FxHashSet;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, FaultKind, Priority, ReadCell, Remedy, Tid};
 
-/// Objects that are loaded at once: fewer than the client's cache holds.
+/// Objects that are loaded at once.
 const SLICE: usize = 500;
 /// Catching up ends when no more than this many steps had to be made again, or after so many rounds.
 const FEW: usize = 100;
@@ -91,9 +91,9 @@ impl Whole<'_, '_> {
         while items.peek().is_some() {
             let slice: Vec<Item> = items.by_ref().take(SLICE).collect();
             let cells: Vec<Cell> = slice.iter().map(|item| item.cell.clone()).collect();
-            place.view(self.chunk.db()).prefetch(&cells).await?;
+            let ahead = Ahead::read(self.chunk.db(), place, &cells).await?;
             for item in slice {
-                let Some(made) = self.chunk.step_steadily(held, &item, place, None, self.lease()).await? else {
+                let Some(made) = self.chunk.step_steadily(held, &item, &ahead, None, self.lease()).await? else {
                     return Ok(None);
                 };
                 let made = Try { item, made, base: place.snapshot, again: 0, was_bad: false };
@@ -141,10 +141,10 @@ impl Whole<'_, '_> {
     async fn step_again(&self, steps: &mut Steps, again: &[usize], place: Place) -> Result<()> {
         for slice in again.chunks(SLICE) {
             let cells: Vec<Cell> = slice.iter().map(|at| steps.tries[*at].item.cell.clone()).collect();
-            place.view(self.chunk.db()).prefetch(&cells).await?;
+            let ahead = Ahead::read(self.chunk.db(), place, &cells).await?;
             for at in slice {
                 let made = &mut steps.tries[*at];
-                made.made = self.chunk.stepping.make(&made.item, place, None).await?;
+                made.made = self.chunk.stepping.make(&made.item, &ahead, None).await?;
                 (made.base, made.again) = (place.snapshot, made.again + 1);
                 steps.footing.add(*at, made);
             }

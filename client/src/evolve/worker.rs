@@ -148,7 +148,8 @@ pub(crate) struct Task {
     pub(crate) pace: Pace,
     /// Of the job's snapshot, so that pack leaves alone what the plan covers.
     pin: Option<Pin>,
-    changes: Watch,
+    /// While it waits; one that nobody reads would pile up what the worker itself writes.
+    changes: Option<Watch>,
     pub(crate) counts: Counts,
     /// When the cost of the pin was looked at.
     looked: Instant,
@@ -157,7 +158,6 @@ pub(crate) struct Task {
 impl Task {
     fn new(job: &Job, name: String, step: Arc<dyn AnyStep>, stop: watch::Receiver<bool>) -> Task {
         let db = job.db.clone();
-        let changes = db.watch([job.oid()]);
         Task {
             nonce: nonce(&db),
             job: job.clone(),
@@ -167,7 +167,7 @@ impl Task {
             stale: Stale::default(),
             pace: Pace::default(),
             pin: None,
-            changes,
+            changes: None,
             counts: Counts::default(),
             looked: Instant::now(),
             db,
@@ -212,7 +212,7 @@ impl Task {
     /// One decision; true: the job is over.
     async fn turn(&mut self) -> Result<bool> {
         // Whatever changes from here on ends the waiting below.
-        self.changes = self.db.watch([self.job.oid()]);
+        self.changes = Some(self.db.watch([self.job.oid()]));
         let job = self.job_now().await?;
         match job.record.phase {
             phase if phase.is_over() || phase == Phase::Undoing => return Ok(true),
@@ -228,6 +228,7 @@ impl Task {
         }
         match self.claim(&job.record).await? {
             Ok(mut held) => {
+                self.changes = None;
                 let ended = self.hold(&mut held, &job.record).await;
                 if !matches!(ended, Ok(Left::Finished | Left::Lost)) {
                     // Others need not wait for the lease, if the server can be told.
@@ -295,8 +296,9 @@ impl Task {
     pub(crate) async fn wait(&mut self, until: Option<Instant>) {
         let idle = Instant::now() + IDLE;
         let until = until.map_or(idle, |until| until.min(idle));
+        let mut changes = self.changes.take().unwrap_or_else(|| self.db.watch([self.job.oid()]));
         let change = tokio::select! {
-            change = self.changes.next() => change,
+            change = changes.next() => change,
             () = tokio::time::sleep_until(until) => None,
             _ = self.stop.changed() => None,
         };

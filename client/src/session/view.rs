@@ -14,6 +14,7 @@ use crate::wire::Failure;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use zeolite_proto::{Cell, Fault, FaultKind, Oid, Record, Registry, Tid};
 
@@ -21,6 +22,13 @@ use zeolite_proto::{Cell, Fault, FaultKind, Oid, Record, Registry, Tid};
 /// and the server reads the next list while the last reply is on its way.
 const LOAD_CELLS: usize = 1000;
 const LOAD_FRAMES: usize = 4;
+
+/// Whether what the server says goes into the cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
+}
 
 /// The database as of one snapshot. Reads take `&self`, so that several may run at once.
 #[derive(Debug)]
@@ -34,15 +42,22 @@ pub struct View {
     reads: Option<Reads>,
     /// Keeps the snapshot from being packed, where somebody asked for that.
     pin: Option<Pin>,
+    /// What a worker has read ahead at this snapshot.
+    ahead: Option<Arc<FxHashMap<Cell, Revision>>>,
 }
 
 impl View {
     pub(crate) fn new(db: Db, snapshot: Tid, epoch: u64) -> View {
-        View { db, snapshot, epoch, own: Mutex::new(Own::default()), reads: None, pin: None }
+        View { db, snapshot, epoch, own: Mutex::new(Own::default()), reads: None, pin: None, ahead: None }
     }
 
     pub(super) fn pinned(mut self, pin: Option<Pin>) -> View {
         self.pin = pin;
+        self
+    }
+
+    pub(super) fn with_ahead(mut self, ahead: Arc<FxHashMap<Cell, Revision>>) -> View {
+        self.ahead = Some(ahead);
         self
     }
 
@@ -111,7 +126,7 @@ impl View {
     /// Brings cells into the cache with as few frames as possible.
     pub async fn prefetch(&self, cells: &[Cell]) -> Result<()> {
         let missing: Vec<Cell> = cells.iter().filter(|cell| self.cached(cell).is_none()).cloned().collect();
-        if missing.is_empty() { Ok(()) } else { self.fetch(&missing).await.map(|_| ()) }
+        if missing.is_empty() { Ok(()) } else { self.fetch(&missing, Keep::Yes).await.map(|_| ()) }
     }
 
     /// Walks over the entries of a collection, own writes included, in the order of keys or against it.
@@ -146,7 +161,7 @@ impl View {
             stay_fair().await;
             return Ok(revision);
         }
-        let fetched = self.fetch(std::slice::from_ref(cell)).await?;
+        let fetched = self.fetch(std::slice::from_ref(cell), Keep::Yes).await?;
         fetched.into_iter().next().ok_or_else(short)
     }
 
@@ -154,15 +169,24 @@ impl View {
         if let Some(reads) = &self.reads {
             cells.iter().for_each(|cell| reads.cell(cell));
         }
+        self.stored_list(cells, Keep::Yes).await
+    }
+
+    /// Revisions of many cells, which the cache need not keep.
+    pub(super) async fn read_ahead(&self, cells: &[Cell]) -> Result<Vec<Revision>> {
+        self.stored_list(cells, Keep::No).await
+    }
+
+    async fn stored_list(&self, cells: &[Cell], keep: Keep) -> Result<Vec<Revision>> {
         stay_fair().await;
         let mut found: Vec<Option<Revision>> = cells.iter().map(|cell| self.cached(cell)).collect();
         if found.iter().all(Option::is_none) {
-            return self.fetch(cells).await;
+            return self.fetch(cells, keep).await;
         }
         let places: Vec<usize> = (0..cells.len()).filter(|place| found[*place].is_none()).collect();
         if !places.is_empty() {
             let missing: Vec<Cell> = places.iter().map(|place| cells[*place].clone()).collect();
-            for (place, revision) in places.into_iter().zip(self.fetch(&missing).await?) {
+            for (place, revision) in places.into_iter().zip(self.fetch(&missing, keep).await?) {
                 found[place] = Some(revision);
             }
         }
@@ -170,6 +194,9 @@ impl View {
     }
 
     fn cached(&self, cell: &Cell) -> Option<Revision> {
+        if let Some(revision) = self.ahead.as_ref().and_then(|ahead| ahead.get(cell)) {
+            return Some(revision.clone());
+        }
         let core = self.db.core();
         // What is open in the cache is right up to the feed's position; beyond it only the server knows.
         if self.snapshot > core.position.get() {
@@ -179,8 +206,8 @@ impl View {
         Some(Revision { tid: known.tid, end: (known.to != Tid::MAX).then(|| known.to.next()), record: known.record })
     }
 
-    /// Asks the server, and keeps what it says.
-    async fn fetch(&self, cells: &[Cell]) -> Result<Vec<Revision>> {
+    /// Asks the server.
+    async fn fetch(&self, cells: &[Cell], keep: Keep) -> Result<Vec<Revision>> {
         if self.snapshot == Tid::NONE {
             // Nothing had been written then; on the wire a snapshot of 0 would mean the newest.
             let nothing = Revision { tid: Tid::NONE, end: None, record: None };
@@ -188,11 +215,11 @@ impl View {
         }
         let frame = LOAD_CELLS.min(self.db.core().load_cells_max());
         if cells.len() <= frame {
-            return self.fetch_list(cells).await;
+            return self.fetch_list(cells, keep).await;
         }
         let mut all = Vec::with_capacity(cells.len());
         for group in cells.chunks(frame * LOAD_FRAMES) {
-            for list in try_join_all(group.chunks(frame).map(|list| self.fetch_list(list))).await? {
+            for list in try_join_all(group.chunks(frame).map(|list| self.fetch_list(list, keep))).await? {
                 all.extend(list);
             }
         }
@@ -200,7 +227,7 @@ impl View {
     }
 
     /// One frame's list; a reply that was cut at its size limit is continued.
-    async fn fetch_list(&self, cells: &[Cell]) -> Result<Vec<Revision>> {
+    async fn fetch_list(&self, cells: &[Cell], keep: Keep) -> Result<Vec<Revision>> {
         let core = self.db.core();
         let mut all = Vec::with_capacity(cells.len());
         while all.len() < cells.len() {
@@ -213,8 +240,10 @@ impl View {
             if got.is_empty() || got.len() > cells.len() - from {
                 return Err(short());
             }
-            for (cell, revision) in cells[from..].iter().zip(&got) {
-                core.cache.insert(cell, revision, self.snapshot, self.epoch);
+            if keep == Keep::Yes {
+                for (cell, revision) in cells[from..].iter().zip(&got) {
+                    core.cache.insert(cell, revision, self.snapshot, self.epoch);
+                }
             }
             all.extend(got);
         }

@@ -10,7 +10,7 @@ use crate::errors::Result;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use zeolite_proto::{Cell, Draft, Note, Priority, ReadCell, ReadRange, Receipt, Tid};
+use zeolite_proto::{Cell, Draft, ReadCell, ReadRange, Receipt, Tid};
 
 /// The newest snapshot of a client, with the store that it is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,11 +45,6 @@ impl Place {
     /// A view there.
     pub(crate) fn view(self, db: &Db) -> View {
         View::new(db.clone(), self.snapshot, self.epoch)
-    }
-
-    /// A serializable transaction there, of batch priority.
-    pub(crate) fn transaction(self, db: &Db) -> Tx {
-        Tx::new(self.view(db).serializable(), Priority::Batch, Note::default())
     }
 
     /// Sends a draft whose bases are of this snapshot or older ones; resent under its key until its outcome is known.

@@ -38,7 +38,7 @@ async fn it_is_one_commit_beside_writers_of_the_same_objects() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_taken_back_as_one() {
-    let site = Site::with_pages(300).await;
+    let site = Site::merging(300).await;
     let db = site.worker_db().await;
     let mut new = job("pages");
     new.settings.atomic = true;

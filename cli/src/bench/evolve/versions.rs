@@ -1,4 +1,6 @@
-//! Owns the evolves of the measurements: each raises the schema version of all objects by one.
+//! Owns the evolves of the measurements: each raises the schema version of all objects by one, in a process of its own.
+//!
+//! Only a step that costs processor time runs in this process: no command has one.
 
 use super::{CLASS, LIVE_RATIO_MAX};
 use anyhow::{Context, Result, ensure};
@@ -10,6 +12,7 @@ use zeolite_proto::Record;
 /// Evolves, each to the next schema version.
 pub(super) struct Versions<'a> {
     worker: &'a Db,
+    url: &'a str,
     next: u32,
 }
 
@@ -25,8 +28,8 @@ pub(super) struct How {
 }
 
 impl<'a> Versions<'a> {
-    pub(super) fn new(worker: &'a Db) -> Versions<'a> {
-        Versions { worker, next: 2 }
+    pub(super) fn new(worker: &'a Db, url: &'a str) -> Versions<'a> {
+        Versions { worker, url, next: 2 }
     }
 
     /// Plans the next one.
@@ -50,24 +53,38 @@ impl<'a> Versions<'a> {
     /// Plans and runs one; gives how long the running took, and the objects that were stepped again.
     pub(super) async fn evolve(&mut self, how: How) -> Result<(Duration, u64)> {
         let (job, version) = self.plan(how, |version| Plan::below(CLASS, version)).await?;
-        let begun = Instant::now();
-        let step = evolve::map("bench", move |old| Ok(stepped(old, version, how.rounds)));
-        let report = evolve::Worker::new(&job).tasks(how.tasks.max(1)).run(step).await?;
-        let took = begun.elapsed();
-        let why = job.record().await?.reason;
-        ensure!(report.phase == Phase::Done, "the evolve ended as {} ({why})", report.phase.text());
+        let (took, again) = match how.rounds {
+            0 => {
+                let told = self.run(version).await?;
+                let took = told["took_ms"].as_f64().context("the worker did not tell its time")?;
+                (Duration::from_secs_f64(took / 1e3), told["worker"]["stepped_again"].as_u64().unwrap_or(0))
+            }
+            rounds => {
+                let begun = Instant::now();
+                let step = evolve::map("bench", move |old| Ok(stepped(old, version, rounds)));
+                let report = evolve::Worker::new(&job).tasks(how.tasks.max(1)).run(step).await?;
+                (begun.elapsed(), report.counts.stepped_again)
+            }
+        };
+        let record = job.record().await?;
+        ensure!(record.phase == Phase::Done, "the evolve ended as {} ({})", record.phase.text(), record.reason);
         let kinds = self.worker.admin().kinds().await?;
         let old: u64 = kinds.iter().filter(|k| k.class == CLASS && k.version < version).map(|kind| kind.objects).sum();
         ensure!(old == 0, "{old} objects are still of an older version");
-        Ok((took, report.counts.stepped_again))
+        Ok((took, again))
     }
 
-    /// Runs one in a process of its own; gives the most memory, in bytes, that this process has had.
-    pub(super) async fn memory(&mut self, url: &str, plan: impl FnOnce(u32) -> Plan) -> Result<f64> {
+    /// Runs one for the most memory, in bytes, that its worker has had.
+    pub(super) async fn memory(&mut self, plan: impl FnOnce(u32) -> Plan) -> Result<f64> {
         let (_, version) = self.plan(How::default(), plan).await?;
+        self.run(version).await?["memory_bytes_max"].as_f64().context("the worker did not tell its memory")
+    }
+
+    /// Runs a planned one in a process of its own, as on a site.
+    async fn run(&self, version: u32) -> Result<serde_json::Value> {
         let program = std::env::current_exe().context("this program's own file")?;
         let output = tokio::process::Command::new(program)
-            .args(["--json", "--server", url, "evolve", "run", &format!("to-{version}")])
+            .args(["--json", "--server", self.url, "evolve", "run", &format!("to-{version}")])
             .args(["--bump", &version.to_string()])
             .stdin(std::process::Stdio::null())
             .stderr(std::process::Stdio::inherit())
@@ -76,8 +93,7 @@ impl<'a> Versions<'a> {
             .await?;
         ensure!(output.status.success(), "a worker in a process of its own failed; its message is above");
         let last = output.stdout.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
-        let told: serde_json::Value = serde_json::from_slice(last)?;
-        told["memory_bytes_max"].as_f64().context("the worker did not tell its memory")
+        Ok(serde_json::from_slice(last)?)
     }
 }
 
