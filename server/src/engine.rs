@@ -12,6 +12,7 @@
 //! that the feed's is held while a session's outgoing queue takes a batch.
 
 mod backlog;
+mod caller;
 mod check;
 pub mod clock;
 mod commit;
@@ -74,6 +75,7 @@ use zeolite_proto::{
     Fault, FaultKind, Limits, Merged, Mode, Oid, Pressure, Priority, Receipt, Registry, StaleCell, Tid,
 };
 
+pub use caller::{Caller, Client};
 pub use feed::{FeedBatch, FeedItem};
 pub use gates::Closing;
 pub use histogram::{Counts, Histogram, Summary};
@@ -416,7 +418,7 @@ impl Engine {
         match answer {
             Answer::Key(origin) => {
                 if result.is_ok() {
-                    self.measure(&txn, origin, journey);
+                    self.measure(&txn, &origin, journey);
                 }
                 self.keys.complete(txn.key, result.map(|()| writer::receipt_of(&txn)));
             }
@@ -425,7 +427,7 @@ impl Engine {
     }
 
     /// What a durable transaction adds to the counts, the gauge and the heat.
-    fn measure(&self, txn: &Txn, origin: Origin, journey: Journey) {
+    fn measure(&self, txn: &Txn, origin: &Origin, journey: Journey) {
         for write in txn.writes.iter().filter(|write| write.merged) {
             let header = write.record.as_deref().map(Header::parse);
             self.stats.merged(header.and_then(Result::ok).map_or("", |header| header.class));

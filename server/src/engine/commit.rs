@@ -1,5 +1,6 @@
 //! Owns the caller's side of a commit: admission and the commit key, in the caller's own task, in parallel with all others.
 
+use super::caller::Caller;
 use super::draft::{self, Admitted, LookedAhead};
 use super::job::{AmendJob, Job, PrepareJob};
 use super::keys::{Entered, Standing};
@@ -19,13 +20,13 @@ impl Engine {
 
     /// Commits a draft: admission here, in the caller's thread; the outcome through `done`. The mode may refuse it, but not
     /// one whose key is known: that is answered as before.
-    pub fn commit_as(self: &Arc<Self>, role: Role, draft: Draft, done: Done<Receipt>) {
+    pub fn commit_as(self: &Arc<Self>, caller: impl Into<Caller>, draft: Draft, done: Done<Receipt>) {
         let key = draft.key;
         match self.keys.enter(key, done) {
             Entered::Joined => {}
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
             Entered::New => {
-                if let Err(fault) = self.admit(role, draft).and_then(|admitted| {
+                if let Err(fault) = self.admit(caller.into(), draft).and_then(|admitted| {
                     let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
                     self.intake.push(Job::Commit(admitted), priority, bytes).map_err(|not_taken| not_taken.fault)
                 }) {
@@ -36,7 +37,13 @@ impl Engine {
     }
 
     /// First phase of two: after it, `finish` succeeds until the time limit is over, once nothing of the draft is stale.
-    pub fn prepare(self: &Arc<Self>, role: Role, draft: Draft, how: Preparing, done: Done<PreparedReceipt>) {
+    pub fn prepare(
+        self: &Arc<Self>,
+        caller: impl Into<Caller>,
+        draft: Draft,
+        how: Preparing,
+        done: Done<PreparedReceipt>,
+    ) {
         let (limit, Preparing { time_limit_ms, hold }) = (self.limits.prepare_ms_max, how);
         let time_limit_ms = if time_limit_ms == 0 { limit.min(30_000) } else { time_limit_ms };
         if time_limit_ms > limit {
@@ -52,7 +59,7 @@ impl Engine {
             self.keys.complete(key, Err(fault.clone()));
             done(Err(fault));
         };
-        let admitted = match self.admit(role, draft) {
+        let admitted = match self.admit(caller.into(), draft) {
             Ok(admitted) => admitted,
             Err(fault) => return refuse(fault, done),
         };
@@ -118,12 +125,14 @@ impl Engine {
         }
     }
 
-    fn admit(&self, role: Role, draft: Draft) -> Result<Admitted, Fault> {
+    fn admit(&self, caller: Caller, draft: Draft) -> Result<Admitted, Fault> {
         if let Some(reason) = self.poisoned.get() {
             return Err(poisoned_fault(reason));
         }
-        self.check_mode(role)?;
-        self.admit_in_any_mode(draft)
+        self.check_mode(caller.role)?;
+        let mut admitted = self.admit_in_any_mode(draft)?;
+        admitted.client = caller.client;
+        Ok(admitted)
     }
 
     /// What was begun in another mode may be concluded in this one.

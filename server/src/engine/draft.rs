@@ -3,6 +3,7 @@
 //! Limits and sense are checked here, in the caller's own task, in parallel with everything else; what is decided here
 //! need not be asked again in the sequencer, which everybody waits for.
 
+use super::caller::Client;
 use super::oids::Oids;
 use rustc_hash::FxHashSet;
 use zeolite_proto::record::Header;
@@ -20,6 +21,8 @@ pub(crate) struct Admitted {
     pub(crate) bytes: usize,
     /// When it was queued, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
     pub(crate) queued_ns: Option<u64>,
+    /// Whose it is.
+    pub(crate) client: Client,
 }
 
 /// What was learnt before the draft was queued: every base below `below` was looked up in the store and had nothing newer
@@ -107,6 +110,7 @@ pub(crate) fn admit(draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) ->
         rounds: 0,
         bytes,
         queued_ns: None,
+        client: Client::Inside,
     })
 }
 

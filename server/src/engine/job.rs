@@ -7,6 +7,7 @@
 //! ```
 //! Stages are types, so that the illegal order does not compile: only a sealed draft can be written.
 
+use super::caller::Client;
 use super::draft::Admitted;
 use super::gates::Closing;
 use super::{Done, PreparedReceipt};
@@ -128,11 +129,12 @@ pub(crate) enum Answer {
 }
 
 /// Where a sealed draft comes from, for what is measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) priority: Priority,
     /// When it was admitted, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
     pub(crate) queued_ns: Option<u64>,
+    pub(crate) client: Client,
 }
 
 /// What an expensive resolver needs; made by the sequencer, worked off by the mergers, and back.

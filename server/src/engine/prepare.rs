@@ -11,6 +11,7 @@
 //!   prepare, hold ──> held, 500 stale ──> amend these 500 ──> 0 stale ──> finish
 //! ```
 
+use super::caller::Client;
 use super::job::{DraftJob, SealedWrite};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub(crate) struct Prepared {
     pub(crate) key: CommitKey,
     pub(crate) priority: Priority,
     pub(crate) note: Note,
+    pub(crate) client: Client,
     pub(crate) writes: Vec<SealedWrite>,
     pub(crate) read_cells: Vec<Cell>,
     pub(crate) read_ranges: Vec<ReadRange>,

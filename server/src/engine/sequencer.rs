@@ -15,8 +15,10 @@
 
 mod two_phase;
 
+use super::caller::Client;
 use super::check::{Check, Refused};
 use super::condemned::{self, Condemned};
+use super::draft::Admitted;
 use super::gates::{self, Closing};
 use super::head::HeadView;
 use super::intake::{Intake, Taken};
@@ -175,9 +177,9 @@ impl Sequencer {
                 self.engine.stats.check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftJob::Commit(admitted) => {
-                        let origin = Origin { priority: admitted.draft.priority, queued_ns: admitted.queued_ns };
-                        let (key, note) = (admitted.draft.key, admitted.draft.note);
-                        self.seal(key, &note, writes, origin);
+                        let Admitted { draft, queued_ns, client, .. } = admitted;
+                        let origin = Origin { priority: draft.priority, queued_ns, client };
+                        self.seal(draft.key, &draft.note, writes, origin);
                     }
                     DraftJob::Prepare(job) => self.prepare(job, writes, stale),
                 }
@@ -309,7 +311,12 @@ impl Sequencer {
         // An own key is new, so this never finds it taken.
         self.engine.keys.enter(key, told);
         let note = Note { description: format!("gate of {} at {}", gate.class, gate.min_version), ..Note::default() };
-        self.seal(key, &note, vec![write], Origin { priority: Priority::Live, queued_ns: None });
+        self.seal(
+            key,
+            &note,
+            vec![write],
+            Origin { priority: Priority::Live, queued_ns: None, client: Client::Inside },
+        );
     }
 
     /// Tells a refusal: at once, or, when it shows a revision that is not durable yet, after that.

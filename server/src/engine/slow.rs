@@ -54,7 +54,7 @@ impl SlowLog {
     }
 
     /// Looks at a commit that became durable `now`; true: it was slow.
-    pub(crate) fn look(&self, txn: &Txn, origin: Origin, journey: Journey, now: Duration) -> bool {
+    pub(crate) fn look(&self, txn: &Txn, origin: &Origin, journey: Journey, now: Duration) -> bool {
         let now_ns = now.as_nanos() as u64;
         let total_ns = now_ns.saturating_sub(origin.queued_ns.unwrap_or(now_ns));
         let slow = self.limit_ns > 0 && total_ns >= self.limit_ns;
@@ -91,7 +91,7 @@ impl SlowLog {
     }
 }
 
-fn tell(txn: &Txn, origin: Origin, journey: Journey, total_ns: u64) {
+fn tell(txn: &Txn, origin: &Origin, journey: Journey, total_ns: u64) {
     let queued_ns = origin.queued_ns.unwrap_or(journey.sealed_ns);
     let ms = |ns: u64| (ns / 10_000) as f64 / 100.0;
     let bytes: usize = txn.writes.iter().map(|write| write.record.as_ref().map_or(0, |record| record.len())).sum();
@@ -109,6 +109,7 @@ fn tell(txn: &Txn, origin: Origin, journey: Journey, total_ns: u64) {
         cells = txn.writes.len(),
         bytes,
         classes = classes(txn),
+        client = %origin.client,
         user = short(&note.user),
         description = short(&note.description),
         "slow commit"
@@ -138,6 +139,7 @@ fn classes(txn: &Txn) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::caller::Client;
     use super::*;
     use crate::store::TxnWrite;
     use std::sync::Arc;
@@ -187,11 +189,13 @@ mod tests {
         Txn { tid: Tid(7), key: CommitKey([1; 16]), note: note::encode(&note), writes }
     }
 
-    const ORIGIN: Origin = Origin { priority: Priority::Live, queued_ns: Some(1_000_000) };
+    fn origin() -> Origin {
+        Origin { priority: Priority::Live, queued_ns: Some(1_000_000), client: Client::new("shop web 3", None) }
+    }
 
     fn look(log: &SlowLog, now_ms: u64) -> bool {
         let journey = Journey { sealed_ns: 3_000_000, taken_ns: 8_000_000, write_ns: 250_000, sync_ns: 90_000_000 };
-        log.look(&txn(), ORIGIN, journey, Duration::from_millis(now_ms))
+        log.look(&txn(), &origin(), journey, Duration::from_millis(now_ms))
     }
 
     fn told(work: impl FnOnce()) -> Vec<String> {
@@ -218,6 +222,7 @@ mod tests {
             "classes=\"Page 2, User 1\"",
             "user=\"amy\"",
             "priority=Live",
+            "client=shop web 3",
         ] {
             assert!(told[0].contains(part), "no {part} in {}", told[0]);
         }

@@ -7,6 +7,7 @@
 //! | `mode` | the operator's mode (`mode`) |
 //! | `gate/` + class | the oldest schema version that may be written (`gates`) |
 
+use super::caller::Client;
 use super::draft::{Admitted, LookedAhead};
 use super::job::Job;
 use super::keys::Entered;
@@ -49,7 +50,15 @@ impl Engine {
         }
         let bytes = 128;
         let looked_ahead = LookedAhead::default();
-        let admitted = Admitted { draft, looked_ahead, candidates: Vec::new(), rounds: 0, bytes, queued_ns: None };
+        let admitted = Admitted {
+            draft,
+            looked_ahead,
+            candidates: Vec::new(),
+            rounds: 0,
+            bytes,
+            queued_ns: None,
+            client: Client::Inside,
+        };
         if let Err(not_taken) = self.intake.push(Job::Commit(admitted), Priority::Live, bytes) {
             self.keys.complete(key, Err(not_taken.fault));
         }

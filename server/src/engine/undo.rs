@@ -5,16 +5,23 @@
 //! resolver merges (base = what the undone transaction wrote, theirs = what is there now, ours = what was there before), or the
 //! undo is refused as a whole.
 
-use super::mode::Role;
+use super::caller::Caller;
 use super::{Done, Engine, fault_of};
 use std::sync::Arc;
 use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Tid, Write};
 
 impl Engine {
     /// Takes a transaction back.
-    pub fn undo(self: &Arc<Self>, role: Role, tid: Tid, key: CommitKey, note: Note, done: Done<Receipt>) {
+    pub fn undo(
+        self: &Arc<Self>,
+        caller: impl Into<Caller>,
+        tid: Tid,
+        key: CommitKey,
+        note: Note,
+        done: Done<Receipt>,
+    ) {
         match self.undo_draft(tid, key, note) {
-            Ok(draft) => self.commit_as(role, draft, Box::new(|result| done(result.map_err(as_blocked)))),
+            Ok(draft) => self.commit_as(caller, draft, Box::new(|result| done(result.map_err(as_blocked)))),
             Err(fault) => done(Err(fault)),
         }
     }

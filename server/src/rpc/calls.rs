@@ -12,7 +12,7 @@
 //! a hop between threads costs more than the work.
 
 use super::{decode, encode};
-use crate::engine::{Closing, Engine, PreparedReceipt, Preparing, Role};
+use crate::engine::{Caller, Closing, Engine, PreparedReceipt, Preparing, Role};
 use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -130,11 +130,11 @@ impl Calls {
 
     pub(super) fn commit(
         &self,
-        role: Role,
+        caller: Caller,
         draft: v1::Draft,
         done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
     ) {
-        self.commit_decoded(role, self.draft(|| Draft::try_from(draft)), done);
+        self.commit_decoded(caller, self.draft(|| Draft::try_from(draft)), done);
     }
 
     /// A draft that came in parts; it must carry the key that its parts named.
@@ -156,18 +156,18 @@ impl Calls {
 
     pub(super) fn commit_decoded(
         &self,
-        role: Role,
+        caller: Caller,
         draft: Result<Draft, Fault>,
         done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
     ) {
         match draft {
             Ok(draft) => {
-                let calls = self.clone();
+                let (calls, role) = (self.clone(), caller.role);
                 let told = move |result: Result<Receipt, Fault>| {
                     let told = |receipt: Receipt| v1::Receipt { pressure: calls.pressure(role), ..(&receipt).into() };
                     done(result.map(told));
                 };
-                self.engine.commit_as(role, draft, Box::new(told));
+                self.engine.commit_as(caller, draft, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -175,7 +175,7 @@ impl Calls {
 
     pub(super) fn prepare(
         &self,
-        role: Role,
+        caller: Caller,
         draft: Result<Draft, Fault>,
         how: Preparing,
         done: impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + 'static,
@@ -185,7 +185,7 @@ impl Calls {
                 let told = move |result: Result<PreparedReceipt, Fault>| {
                     done(result.map(|prepared| encode::prepared(&prepared)));
                 };
-                self.engine.prepare(role, draft, how, Box::new(told));
+                self.engine.prepare(caller, draft, how, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -235,13 +235,13 @@ impl Calls {
 
     pub(super) fn undo(
         &self,
-        role: Role,
+        caller: Caller,
         request: v1::UndoRequest,
         done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
     ) {
         match translate::commit_key(&request.commit_key) {
             Ok(key) => self.engine.undo(
-                role,
+                caller,
                 Tid(request.tid),
                 key,
                 request.note.map(Note::from).unwrap_or_default(),

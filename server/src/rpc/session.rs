@@ -23,7 +23,7 @@ use super::feed::{Greeting, greeting};
 use super::holding::Holding;
 use super::outbox::{Outbox, Popped, Promised, fault_reply};
 use super::parts::{Added, Parts};
-use crate::engine::Role;
+use crate::engine::{Caller, Client, Role};
 use bytes::Bytes;
 use futures_util::Stream;
 use std::pin::Pin;
@@ -47,7 +47,8 @@ const INLINE_DRAFT_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Session {
     rpc: Arc<Rpc>,
     id: u64,
-    role: Role,
+    /// By its address until it has said its name.
+    caller: Caller,
     outbox: Arc<Outbox>,
     inbound: Streaming<v1::ClientFrame>,
     parts: Parts,
@@ -68,14 +69,20 @@ enum Phase {
 }
 
 impl Session {
-    pub(super) fn new(rpc: Arc<Rpc>, id: u64, outbox: Arc<Outbox>, inbound: Streaming<v1::ClientFrame>) -> Session {
+    pub(super) fn new(
+        rpc: Arc<Rpc>,
+        id: u64,
+        caller: Caller,
+        outbox: Arc<Outbox>,
+        inbound: Streaming<v1::ClientFrame>,
+    ) -> Session {
         let limits = rpc.calls.engine.limits();
         let hello_by = Duration::from_millis(rpc.settings.hello_timeout_ms);
         Session {
             parts: Parts::new(rpc.settings.open_drafts_max, limits.draft_bytes_max, rpc.parts_budget.clone()),
             holding: Holding::new(rpc.calls.engine.clone()),
             id,
-            role: Role::Site,
+            caller,
             outbox,
             inbound,
             phase: Phase::Silent(Box::pin(tokio::time::sleep(hello_by))),
@@ -90,7 +97,10 @@ impl Session {
             Some(Request::Hello(_)) if frame.id == 0 => last(0, &id_zero()),
             Some(Request::Hello(hello)) => {
                 tracing::debug!(session = self.id, client = hello.client, role = hello.role, "hello");
-                self.role = role_of(&hello.role);
+                self.caller.role = role_of(&hello.role);
+                if !hello.client.is_empty() {
+                    self.caller.client = Client::new(&hello.client, None);
+                }
                 Phase::Greeting(greeting(self.rpc.clone(), self.outbox.clone(), self.id, frame.id, hello))
             }
             _ => last(frame.id, &Fault::invalid("the first frame of a session must be hello; open a new one")),
@@ -168,23 +178,23 @@ impl Session {
             Request::Pin(pin) => self.here(id, calls.pin(&pin), Reply::Pin),
             Request::Renew(renew) => self.here(id, calls.renew(&renew), Reply::Pin),
             Request::Unpin(unpin) => self.here(id, Ok(calls.unpin(&unpin)), Reply::Done),
-            Request::Ping(_) => self.here(id, Ok(calls.ping(self.role)), Reply::Done),
+            Request::Ping(_) => self.here(id, Ok(calls.ping(self.caller.role)), Reply::Done),
             request => self.write(id, request),
         }
     }
 
     /// Requests that the engine answers from its own threads.
     fn write(&self, id: u64, request: Request) {
-        let (calls, role) = (&self.rpc.calls, self.role);
+        let (calls, caller) = (&self.rpc.calls, self.caller.clone());
         match request {
             Request::Commit(draft) if calls.draft_is_long(&draft) => {
                 let (calls, done) = (calls.clone(), self.later(id, Reply::Receipt));
-                self.rpc.detach(move || calls.commit(role, draft, done));
+                self.rpc.detach(move || calls.commit(caller, draft, done));
             }
-            Request::Commit(draft) => calls.commit(role, draft, self.later(id, Reply::Receipt)),
+            Request::Commit(draft) => calls.commit(caller, draft, self.later(id, Reply::Receipt)),
             Request::Prepare(mut prepare) => {
                 let draft = calls.given(prepare.draft.take());
-                calls.prepare(role, draft, decode::preparing(&prepare), self.prepared(id, prepare.hold));
+                calls.prepare(caller, draft, decode::preparing(&prepare), self.prepared(id, prepare.hold));
             }
             Request::Amend(mut amend) => {
                 let draft = calls.given(amend.draft.take());
@@ -198,7 +208,7 @@ impl Session {
                 self.holding.concluded(abort.prepared);
                 calls.abort(&abort, self.later(id, Reply::Done));
             }
-            Request::Undo(undo) => calls.undo(role, undo, self.later(id, Reply::Receipt)),
+            Request::Undo(undo) => calls.undo(caller, undo, self.later(id, Reply::Receipt)),
             Request::NewOids(oids) => calls.new_oids(&oids, self.later(id, Reply::NewOids)),
             other => {
                 let fault = Fault::new(FaultKind::Internal, format!("request {other:?} has no handler; report this"));
@@ -209,17 +219,18 @@ impl Session {
 
     /// A draft that came in parts.
     fn whole(&self, id: u64, key: Bytes, encoded: Bytes, purpose: Option<Purpose>) {
-        let (calls, role, long) = (self.rpc.calls.clone(), self.role, encoded.len() > INLINE_DRAFT_BYTES_MAX);
+        let (calls, caller) = (self.rpc.calls.clone(), self.caller.clone());
+        let long = encoded.len() > INLINE_DRAFT_BYTES_MAX;
         let run = |call: Box<dyn FnOnce() + Send>| if long { self.rpc.detach(call) } else { call() };
         match purpose {
             None => {
                 let done = self.later(id, Reply::Receipt);
-                run(Box::new(move || calls.commit_decoded(role, calls.joined(&key, encoded), done)));
+                run(Box::new(move || calls.commit_decoded(caller, calls.joined(&key, encoded), done)));
             }
             Some(Purpose::Prepare(prepare)) => {
                 let done = self.prepared(id, prepare.hold);
                 let how = decode::preparing(&prepare);
-                run(Box::new(move || calls.prepare(role, calls.joined(&key, encoded), how, done)));
+                run(Box::new(move || calls.prepare(caller, calls.joined(&key, encoded), how, done)));
             }
             Some(Purpose::Amend(v1::AmendRequest { prepared, withdrawn, .. })) => {
                 let done = self.later(id, Reply::Prepare);

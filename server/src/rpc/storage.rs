@@ -6,7 +6,7 @@
 use super::calls::Calls;
 use super::session::Session;
 use super::{Rpc, decode, transactions};
-use crate::engine::Role;
+use crate::engine::{Caller, Client};
 use crate::store::Txn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -87,7 +87,8 @@ impl Zeolite for Storage {
 
     async fn session(&self, request: Request<Streaming<v1::ClientFrame>>) -> Answer<Session> {
         let (id, outbox) = self.rpc.open_session().map_err(|fault| self.refusal(&fault))?;
-        Ok(Response::new(Session::new(self.rpc.clone(), id, outbox, request.into_inner())))
+        let caller = caller(&request);
+        Ok(Response::new(Session::new(self.rpc.clone(), id, caller, outbox, request.into_inner())))
     }
 
     async fn load(&self, request: Request<v1::LoadRequest>) -> Answer<v1::LoadReply> {
@@ -105,14 +106,14 @@ impl Zeolite for Storage {
     }
 
     async fn commit(&self, request: Request<v1::Draft>) -> Answer<v1::Receipt> {
-        let (role, draft) = (role(&request), request.into_inner());
-        self.write(|calls, done| calls.commit(role, draft, done.closure())).await
+        let (caller, draft) = (caller(&request), request.into_inner());
+        self.write(|calls, done| calls.commit(caller, draft, done.closure())).await
     }
 
     async fn prepare(&self, request: Request<v1::PrepareRequest>) -> Answer<v1::PrepareReply> {
-        let (role, prepare) = (role(&request), request.into_inner());
+        let (caller, prepare) = (caller(&request), request.into_inner());
         let how = decode::preparing(&prepare);
-        self.write(|calls, done| calls.prepare(role, calls.given(prepare.draft), how, done.closure())).await
+        self.write(|calls, done| calls.prepare(caller, calls.given(prepare.draft), how, done.closure())).await
     }
 
     async fn amend(&self, request: Request<v1::AmendRequest>) -> Answer<v1::PrepareReply> {
@@ -158,8 +159,8 @@ impl Zeolite for Storage {
     }
 
     async fn undo(&self, request: Request<v1::UndoRequest>) -> Answer<v1::Receipt> {
-        let (role, undo) = (role(&request), request.into_inner());
-        self.write(|calls, done| calls.undo(role, undo, done.closure())).await
+        let (caller, undo) = (caller(&request), request.into_inner());
+        self.write(|calls, done| calls.undo(caller, undo, done.closure())).await
     }
 
     async fn log(&self, request: Request<v1::LogRequest>) -> Answer<Self::LogStream> {
@@ -188,10 +189,11 @@ impl Zeolite for Storage {
     }
 }
 
-/// A unary call says its role in the metadata.
-fn role<T>(request: &Request<T>) -> Role {
-    let named = request.metadata().get("zeolite-role").and_then(|role| role.to_str().ok());
-    super::session::role_of(named.unwrap_or_default())
+/// A unary call says its role in the metadata, and has no name.
+fn caller<T>(request: &Request<T>) -> Caller {
+    let role = request.metadata().get("zeolite-role").and_then(|role| role.to_str().ok());
+    let role = super::session::role_of(role.unwrap_or_default());
+    Caller { role, client: Client::new("", request.remote_addr()) }
 }
 
 /// Sends a scan page by page, all of them at the first page's snapshot, which is pinned meanwhile.

@@ -6,6 +6,7 @@ mod hello;
 mod holds;
 mod limits;
 mod session;
+mod slow;
 mod stop;
 mod support;
 mod unary;

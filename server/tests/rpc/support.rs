@@ -15,7 +15,7 @@ use zeolite_proto::wire::v1::client_frame::Request;
 use zeolite_proto::wire::v1::server_frame::Reply;
 use zeolite_proto::wire::v1::zeolite_client::ZeoliteClient;
 use zeolite_proto::{Fault, FaultKind, Record, Registry};
-use zeolite_server::engine::clock::SystemClock;
+use zeolite_server::engine::clock::{Clock, SystemClock};
 use zeolite_server::server::{Components, Server};
 use zeolite_server::settings::Settings;
 use zeolite_server::store::disk::sim::SimDisk;
@@ -52,8 +52,16 @@ pub(crate) async fn start_in(directory: Arc<tempfile::TempDir>, change: impl FnO
 
 /// A server on a disk of the test's own.
 pub(crate) async fn start_on(disk: SimDisk) -> TestServer {
-    let components =
-        Components { disk: Arc::new(disk), clock: Arc::new(SystemClock::new()), seed: 7, progress: Box::new(|_| {}) };
+    start_of(disk, Arc::new(SystemClock::new())).await
+}
+
+/// A server whose time is the test's own.
+pub(crate) async fn start_timed(clock: Arc<dyn Clock>) -> TestServer {
+    start_of(SimDisk::new(), clock).await
+}
+
+async fn start_of(disk: SimDisk, clock: Arc<dyn Clock>) -> TestServer {
+    let components = Components { disk: Arc::new(disk), clock, seed: 7, progress: Box::new(|_| {}) };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let server = Server::start_with(components, Settings::default(), Registry::built_in(), listener).await;
     let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));

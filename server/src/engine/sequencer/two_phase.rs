@@ -23,6 +23,7 @@ impl Sequencer {
             key: draft.key,
             priority: draft.priority,
             note: draft.note,
+            client: job.admitted.client,
             writes,
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
             read_ranges: draft.read_ranges,
@@ -96,8 +97,8 @@ impl Sequencer {
         };
         self.engine.stats.set_prepared(self.holds.len());
         self.engine.keys.enter_reserved(prepared.key, done);
-        let origin =
-            Origin { priority: prepared.priority, queued_ns: Some(self.engine.clock.steady().as_nanos() as u64) };
+        let queued_ns = Some(self.engine.clock.steady().as_nanos() as u64);
+        let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.client };
         self.seal(prepared.key, &prepared.note, prepared.writes, origin);
         self.unpark(freed);
     }

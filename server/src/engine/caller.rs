@@ -1,0 +1,74 @@
+//! Owns who asks for a write: the role, which the mode looks at, and the client, which an operator looks for.
+//!
+//! Each draft carries it to its end, so it is small and shares the name: a clone copies no text.
+
+use super::mode::Role;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Characters kept of a client's name.
+const NAME_CHARS_MAX: usize = 100;
+
+/// Who asks for a write.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Caller {
+    /// As what.
+    pub role: Role,
+    /// Who.
+    pub client: Client,
+}
+
+/// Which client asks for a write.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Client {
+    /// None: the server itself, or the program that has it inside.
+    #[default]
+    Inside,
+    /// The one of this name, as it said.
+    Named(Arc<str>),
+    /// The one that has not said its name, at this address.
+    At(SocketAddr),
+}
+
+impl Client {
+    /// A client by its name, which may be empty, and its address, if that is known.
+    pub fn new(name: &str, address: Option<SocketAddr>) -> Client {
+        match address {
+            _ if !name.is_empty() => Client::Named(name.chars().take(NAME_CHARS_MAX).collect::<String>().into()),
+            Some(address) => Client::At(address),
+            None => Client::Inside,
+        }
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Client::Inside => Ok(()),
+            Client::Named(name) => to.write_str(name),
+            Client::At(address) => address.fmt(to),
+        }
+    }
+}
+
+/// Somebody inside of the server's own program.
+impl From<Role> for Caller {
+    fn from(role: Role) -> Caller {
+        Caller { role, client: Client::Inside }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_by_its_name_or_else_by_its_address() {
+        let address = "127.0.0.1:80".parse().ok();
+        assert_eq!(Client::new("shop", address).to_string(), "shop");
+        assert_eq!(Client::new("", address).to_string(), "127.0.0.1:80");
+        assert_eq!(Client::new("", None).to_string(), "");
+        assert_eq!(Client::new(&"é".repeat(200), None).to_string(), "é".repeat(100));
+    }
+}
