@@ -1,7 +1,7 @@
 //! Owns one worker's pace: the size of its chunks, the pauses between them, and the reason for these.
 
 use super::sizing::Sizing;
-use super::throttle::{Throttle, Verdict};
+use super::throttle::{Throttle, Verdict, is_live};
 use crate::connect::Db;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -55,7 +55,8 @@ impl Pace {
             Verdict::Stop(why) => return Before::Fail(why),
         };
         self.why = why;
-        let objects = self.sizing.get_or_insert_with(|| Sizing::new(settings)).objects(settings, rate);
+        let sizing = self.sizing.get_or_insert_with(|| Sizing::new(settings));
+        let objects = sizing.objects(settings, rate, pressure.as_ref().is_some_and(is_live));
         let paced = match (rate, self.last) {
             (Some(rate), Some((began, had))) => {
                 let next = began + Duration::from_secs_f64((had as f64 / rate.max(1e-9)).min(3600.0));

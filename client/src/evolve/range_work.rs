@@ -183,7 +183,10 @@ impl<'t> RangeWork<'t> {
         match end {
             End::Done { items } => {
                 self.source.passed(items);
-                self.task.pace.done(&job.record.settings, began, items);
+                // A whole plan at once says nothing about chunks, and at their rate what comes after it would wait for an hour.
+                if !atomic {
+                    self.task.pace.done(&job.record.settings, began, items);
+                }
                 if self.held.record.counts.bad_now() > bad_before {
                     self.limit_the_quarantine(&job.record).await?;
                 }

@@ -107,7 +107,7 @@ impl Throttle {
 
     fn begin(&mut self, settings: &Settings, pressure: &Pressure) {
         self.start = Start::Over;
-        if pressure.live_commits >= LIVE_COMMITS_MIN && budget(settings, pressure).is_some() {
+        if is_live(pressure) && budget(settings, pressure).is_some() {
             self.start = Start::Slow;
             // The first adjustment raises it to this.
             self.rate = Some(START / STARTING_INCREASE);
@@ -151,7 +151,7 @@ impl Throttle {
 
     /// How long to commit nothing now, so that the server can measure its quiet baseline; none: not now.
     pub(crate) fn quiet(&mut self, now: Duration, newest: Tid, pressure: Option<&Pressure>) -> Option<Duration> {
-        let pressure = pressure.filter(|pressure| pressure.live_commits >= LIVE_COMMITS_MIN)?;
+        let pressure = pressure.filter(|pressure| is_live(pressure))?;
         let (minute, into) = (newest.0 >> 32, into_minute(newest));
         if into < QUIET && self.quiet_minute != Some(minute) {
             self.quiet_minute = Some(minute);
@@ -165,6 +165,11 @@ impl Throttle {
     }
 }
 
+/// Whether there is live traffic that could feel anything.
+pub(crate) fn is_live(pressure: &Pressure) -> bool {
+    pressure.live_commits >= LIVE_COMMITS_MIN
+}
+
 /// How far into its minute a tid is.
 fn into_minute(tid: Tid) -> Duration {
     Duration::from_nanos(((u128::from(tid.0 & 0xffff_ffff) * 60_000_000_000) >> 32) as u64)
@@ -175,7 +180,7 @@ fn over(settings: &Settings, pressure: &Pressure) -> Option<String> {
     if pressure.queue_live > settings.queue_live_max {
         return Some(format!("{} live drafts wait, over {}", pressure.queue_live, settings.queue_live_max));
     }
-    if pressure.live_commits < LIVE_COMMITS_MIN {
+    if !is_live(pressure) {
         return None;
     }
     let (budget_us, by) = budget(settings, pressure)?;
