@@ -38,6 +38,8 @@ const CATCH_UP_ROUNDS_MAX: usize = 20;
 /// The first hold's time limit; after each that was too short it is twice as long, up to the last.
 const HOLD_FIRST: Duration = Duration::from_secs(3);
 const HOLD_LAST: Duration = Duration::from_secs(48);
+/// Holds of one plan.
+const HOLDS_MAX: usize = 20;
 /// Amendments of one hold.
 const AMENDMENTS_MAX: usize = 100;
 
@@ -66,7 +68,7 @@ impl Whole<'_, '_> {
     pub(crate) async fn run(&self, held: &mut Held, items: Vec<Item>) -> Result<End> {
         let Some(mut steps) = self.step_all(held, items).await? else { return Ok(End::Lost) };
         let mut limit = HOLD_FIRST;
-        loop {
+        for _ in 0..HOLDS_MAX {
             if !self.catch_up(held, &mut steps).await? {
                 return Ok(End::Lost);
             }
@@ -77,6 +79,8 @@ impl Whole<'_, '_> {
             tracing::debug!(?limit, "the whole plan is tried again");
             fresh(self.chunk.db()).await?;
         }
+        let why = format!("{HOLDS_MAX} holds were too short, or too much had changed; plan it without `atomic`");
+        Ok(End::NotAtomic(why))
     }
 
     fn lease(&self) -> Duration {

@@ -72,8 +72,8 @@ impl Engine {
         }
     }
 
-    /// Between the two: parts of a prepared draft made anew, under its key. Others wait for what it holds, so it waits in no
-    /// queue behind them.
+    /// Between the two: parts of a prepared draft made anew, under its key. Others wait for what it holds, so it goes with the
+    /// live drafts, whatever its own priority.
     pub fn amend(self: &Arc<Self>, prepared: u64, draft: Draft, withdrawn: Vec<Cell>, done: Done<PreparedReceipt>) {
         if withdrawn.len() > self.limits.draft_writes_max {
             return done(Err(Fault::too_large("number of cells", withdrawn.len(), self.limits.draft_writes_max)));
