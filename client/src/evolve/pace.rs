@@ -56,7 +56,7 @@ impl Pace {
         };
         self.why = why;
         let sizing = self.sizing.get_or_insert_with(|| Sizing::new(settings));
-        let objects = sizing.objects(settings, rate, pressure.as_ref().is_some_and(is_live));
+        let objects = sizing.objects(settings, rate, pressure.as_ref().filter(|pressure| is_live(pressure)));
         let paced = match (rate, self.last) {
             (Some(rate), Some((began, had))) => {
                 let next = began + Duration::from_secs_f64((had as f64 / rate.max(1e-9)).min(3600.0));

@@ -8,17 +8,20 @@
 //!   next  = target / cost, within size/2 ..= size·2 and 1 ..= objects_max
 //! ```
 //!
-//! Beside live traffic chunks stay small, at fifty objects: a live commit that shares its write and its fsync with a mebibyte of
+//! Beside live traffic chunks stay small, at fifty objects (more where an fsync takes long by itself): a live commit that shares its write and its fsync with a mebibyte of
 //! an evolve's is one of the slowest of its hundred. And a throttled worker makes small chunks rather than large ones with long
 //! pauses: at `rate` objects a second no chunk covers more than a twentieth of a second's worth.
 
 use std::time::Duration;
+use zeolite_proto::Pressure;
 use zeolite_proto::evolve::Settings;
 
 /// The share of the newest measurement.
 const NEWEST: f64 = 0.3;
 /// Measured with objects of 1 KiB: at 100 live commits felt it a little, at 1000 they took twice as long.
 const OBJECTS_BESIDE_LIVE: usize = 50;
+/// Of an fsync that takes this long a chunk of so many is a small part; of a longer one a larger chunk is.
+const FSYNC_US: u64 = 5000;
 /// A throttled worker makes so many chunks in a second, if they can be as small.
 const THROTTLED_CHUNKS_PER_S: f64 = 20.0;
 /// A throttled chunk is not made smaller than this: below it the commit itself costs more than the objects.
@@ -36,9 +39,10 @@ impl Sizing {
         Sizing { size: (settings.chunk_objects_start as usize).clamp(1, objects_max(settings)), cost_ms: None }
     }
 
-    /// Objects of the next chunk; `rate`: how many a second are allowed; `beside_live`: there is live traffic.
-    pub(crate) fn objects(&self, settings: &Settings, rate: Option<f64>, beside_live: bool) -> usize {
-        let most = if beside_live { OBJECTS_BESIDE_LIVE } else { usize::MAX };
+    /// Objects of the next chunk; `rate`: how many a second are allowed; `live`: what live traffic feels, if there is
+    /// any.
+    pub(crate) fn objects(&self, settings: &Settings, rate: Option<f64>, live: Option<&Pressure>) -> usize {
+        let most = live.map_or(usize::MAX, beside);
         let size = self.size.min(most).clamp(1, objects_max(settings));
         match rate {
             None => size,
@@ -68,6 +72,11 @@ impl Sizing {
     }
 }
 
+/// Objects of a chunk beside live traffic.
+fn beside(live: &Pressure) -> usize {
+    OBJECTS_BESIDE_LIVE * (live.fsync_p99_us / FSYNC_US).clamp(1, 20) as usize
+}
+
 fn objects_max(settings: &Settings) -> usize {
     (settings.chunk_objects_max as usize).max(1)
 }
@@ -82,10 +91,10 @@ mod tests {
             let settings = Settings { chunk_objects_start: start, ..Settings::default() };
             let mut sizing = Sizing::new(&settings);
             for _ in 0..40 {
-                let size = sizing.objects(&settings, None, false);
+                let size = sizing.objects(&settings, None, None);
                 sizing.took(&settings, size, Duration::from_millis(size as u64));
             }
-            let size = sizing.objects(&settings, None, false);
+            let size = sizing.objects(&settings, None, None);
             assert!((240..=260).contains(&size), "{start} -> {size}");
         }
     }
@@ -98,11 +107,11 @@ mod tests {
             sizing.took(&settings, 250, Duration::from_millis(250));
         }
         sizing.took(&settings, 250, Duration::from_millis(5000));
-        assert!(sizing.objects(&settings, None, false) >= 125, "{sizing:?}");
+        assert!(sizing.objects(&settings, None, None) >= 125, "{sizing:?}");
         for _ in 0..20 {
             sizing.took(&settings, 250, Duration::from_millis(250));
         }
-        assert!(sizing.objects(&settings, None, false) > 230, "{sizing:?}");
+        assert!(sizing.objects(&settings, None, None) > 230, "{sizing:?}");
     }
 
     #[test]
@@ -110,27 +119,30 @@ mod tests {
         let settings = Settings::default();
         let mut sizing = Sizing::new(&settings);
         for _ in 0..20 {
-            let size = sizing.objects(&settings, None, false);
+            let size = sizing.objects(&settings, None, None);
             sizing.took(&settings, size, Duration::ZERO);
         }
-        assert_eq!(sizing.objects(&settings, None, false), 1000);
+        assert_eq!(sizing.objects(&settings, None, None), 1000);
         for _ in 0..30 {
             sizing.took(&settings, 1, Duration::from_secs(100));
         }
-        assert_eq!(sizing.objects(&settings, None, false), 1);
+        assert_eq!(sizing.objects(&settings, None, None), 1);
         sizing.took(&settings, 0, Duration::ZERO);
         sizing.too_large(1);
-        assert_eq!(sizing.objects(&settings, None, false), 1);
+        assert_eq!(sizing.objects(&settings, None, None), 1);
     }
 
     #[test]
     fn a_throttled_worker_makes_small_chunks() {
         let settings = Settings { chunk_objects_start: 1000, ..Settings::default() };
         let sizing = Sizing::new(&settings);
-        assert_eq!(sizing.objects(&settings, Some(2000.0), false), 100);
-        assert_eq!(sizing.objects(&settings, Some(4.0), false), 10);
-        assert_eq!(sizing.objects(&settings, Some(1e9), false), 1000);
-        assert_eq!(sizing.objects(&settings, None, true), 50);
-        assert_eq!(sizing.objects(&settings, Some(400.0), true), 20);
+        assert_eq!(sizing.objects(&settings, Some(2000.0), None), 100);
+        assert_eq!(sizing.objects(&settings, Some(4.0), None), 10);
+        assert_eq!(sizing.objects(&settings, Some(1e9), None), 1000);
+        let on = |fsync_p99_us| Pressure { fsync_p99_us, ..Pressure::default() };
+        assert_eq!(sizing.objects(&settings, None, Some(&on(300))), 50);
+        assert_eq!(sizing.objects(&settings, None, Some(&on(30_000))), 300, "a spinning disk");
+        assert_eq!(sizing.objects(&settings, None, Some(&on(u64::MAX))), 1000);
+        assert_eq!(sizing.objects(&settings, Some(400.0), Some(&on(300))), 20);
     }
 }

@@ -31,7 +31,8 @@ const FREE_AT: f64 = 2.0;
 const LIVE_COMMITS_MIN: u64 = 20;
 /// The part of each minute without batch commits: one whole second of the server's lies within.
 const QUIET: Duration = Duration::from_secs(2);
-/// While there is no baseline at all, one is asked for this often.
+/// While there is no baseline at all, or the worker is as slow as it gets and the site is still over it (so that it may be slower
+/// for reasons of its own), one is asked for this often.
 const ASK_EVERY: Duration = Duration::from_secs(20);
 
 /// What a worker may do.
@@ -65,6 +66,8 @@ pub(crate) struct Throttle {
     adjusted: Option<Duration>,
     quiet_minute: Option<u64>,
     asked: Option<Duration>,
+    /// Slowed down as far as it goes.
+    at_the_floor: bool,
 }
 
 impl Throttle {
@@ -135,9 +138,11 @@ impl Throttle {
                 // What a worker was allowed and did not use is no measure.
                 let now = self.rate.map_or(achieved, |rate| rate.min(achieved.max(rate * DECREASE)));
                 self.rate = Some((now * DECREASE).max(settings.rate_min));
+                self.at_the_floor = self.rate == Some(settings.rate_min);
                 self.why = Some(why);
             }
             None => {
+                self.at_the_floor = false;
                 if let Some(rate) = self.rate {
                     let raised = rate + (self.ceiling * INCREASE).max(settings.rate_min * INCREASE);
                     self.rate = (raised < self.ceiling.max(settings.rate_min) * FREE_AT).then_some(raised);
@@ -157,7 +162,8 @@ impl Throttle {
             self.quiet_minute = Some(minute);
             return Some(QUIET - into);
         }
-        if pressure.quiet_p99_us == 0 && self.asked.is_none_or(|asked| now >= asked + ASK_EVERY) {
+        let unsure = pressure.quiet_p99_us == 0 || self.at_the_floor;
+        if unsure && self.asked.is_none_or(|asked| now >= asked + ASK_EVERY) {
             self.asked = Some(now);
             return Some(QUIET);
         }
@@ -334,5 +340,14 @@ mod tests {
         assert!(throttle.quiet(Duration::ZERO, tid(10, 30_000), Some(&blind)).is_some(), "no baseline yet");
         assert_eq!(throttle.quiet(Duration::from_secs(19), tid(10, 31_000), Some(&blind)), None);
         assert!(throttle.quiet(Duration::from_secs(20), tid(10, 32_000), Some(&blind)).is_some());
+
+        // As slow as it gets, and the site is still over the budget: it may be slower by itself.
+        let settings = Settings { rate_min: 1000.0, ..Settings::default() };
+        let mut throttle = Throttle::default();
+        throttle.decide(Duration::ZERO, &settings, Some(&felt(9000)), 0.0);
+        throttle.decide(Duration::from_secs(1), &settings, Some(&felt(9000)), 1000.0);
+        assert!(throttle.quiet(Duration::from_secs(1), tid(10, 33_000), Some(&felt(9000))).is_some());
+        throttle.decide(Duration::from_secs(30), &settings, Some(&felt(900)), 1000.0);
+        assert_eq!(throttle.quiet(Duration::from_secs(30), tid(10, 34_000), Some(&felt(900))), None, "it goes");
     }
 }
