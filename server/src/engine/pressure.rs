@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   slots   [ -3 s | -2 s | -1 s | now ]   live commits, fsyncs, how many batch drafts         => the window
-//!   quiet   the last 5 slots that had live commits and no batch draft                         => the baseline
+//!   quiet   the last 30 slots that had live commits and no batch draft                        => the baseline
 //! ```
 //! A worker compares the window with the baseline. An evolve that never rests leaves no quiet second, so workers pause for
 //! one now and then; until they do, the last known quiet seconds stand.
@@ -15,8 +15,7 @@ use std::time::Duration;
 use zeolite_proto::Pressure;
 
 const SLOTS: usize = 4;
-/// Few: a site that has become slower by itself must not be taken for one that suffers from the evolve.
-const QUIET_SLOTS_MAX: usize = 5;
+const QUIET_SLOTS_MAX: usize = 30;
 /// How long a slot lasts.
 pub(crate) const SLOT: Duration = Duration::from_secs(1);
 
