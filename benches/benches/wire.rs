@@ -16,10 +16,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use zeolite_proto::resolvers::{self, counter};
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
-use zeolite_proto::wire::v1::server_frame::Reply;
-use zeolite_proto::wire::v1::zeolite_client::ZeoliteClient;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::v2::zeolite_client::ZeoliteClient;
 use zeolite_proto::{Record, Registry};
 use zeolite_server::server::Server;
 use zeolite_server::settings::Settings;
@@ -94,8 +94,8 @@ fn main() -> Result<(), Failure> {
 }
 
 struct Session {
-    to: mpsc::Sender<v1::ClientFrame>,
-    from: Streaming<v1::ServerFrame>,
+    to: mpsc::Sender<v2::ClientFrame>,
+    from: Streaming<v2::ServerFrame>,
     visible: u64,
 }
 
@@ -111,7 +111,7 @@ impl Session {
         let mut client = ZeoliteClient::new(channel).max_decoding_message_size(usize::MAX);
         let from = client.session(ReceiverStream::new(frames)).await?.into_inner();
         let mut session = Session { to, from, visible: 0 };
-        let hello = v1::Hello { protocol: 1, client: "bench".into(), feed, ..Default::default() };
+        let hello = v2::Hello { protocol: 1, client: "bench".into(), feed, ..Default::default() };
         match session.ask(Request::Hello(hello)).await? {
             Reply::Hello(reply) => session.visible = reply.visible,
             other => return Err(format!("no hello: {other:?}").into()),
@@ -120,7 +120,7 @@ impl Session {
     }
 
     async fn send(&mut self, id: u64, request: Request) -> Result<(), Failure> {
-        Ok(self.to.send(v1::ClientFrame { id, request: Some(request) }).await?)
+        Ok(self.to.send(v2::ClientFrame { id, request: Some(request) }).await?)
     }
 
     /// The next answer; the feed is read and dropped.
@@ -142,13 +142,13 @@ impl Session {
     }
 }
 
-fn put(oid: u64, key: Bytes, record: Bytes) -> v1::Write {
-    let change = Some(v1::write::Change::Put(record));
-    v1::Write { cell: Some(v1::Cell { oid, key }), base: 0, change, stamped: false }
+fn put(oid: u64, key: Bytes, record: Bytes) -> v2::Write {
+    let change = Some(v2::write::Change::Put(record));
+    v2::Write { cell: Some(v2::Cell { oid, key }), base: 0, change, stamped: false }
 }
 
-fn draft(number: u64, writes: Vec<v1::Write>) -> v1::Draft {
-    v1::Draft { commit_key: u128::from(number).to_be_bytes().to_vec().into(), writes, ..Default::default() }
+fn draft(number: u64, writes: Vec<v2::Write>) -> v2::Draft {
+    v2::Draft { commit_key: u128::from(number).to_be_bytes().to_vec().into(), writes, ..Default::default() }
 }
 
 /// Objects to load and a collection to scan.
@@ -156,7 +156,7 @@ async fn fill(address: &str) -> Result<(), Failure> {
     let mut session = Session::open(address, false).await?;
     let (mut handed, mut next_key) = (0, 1 << 40);
     while handed < OBJECTS + 100_000 {
-        session.ask(Request::NewOids(v1::NewOidsRequest { count: 50_000 })).await?;
+        session.ask(Request::NewOids(v2::NewOidsRequest { count: 50_000 })).await?;
         handed += 50_000;
     }
     let record = Record::new("Bench", 1, vec![7; RECORD_BYTES]).encode()?;
@@ -266,21 +266,21 @@ async fn keep_asking(
 fn request(work: Work, dice: &mut fastrand::Rng, own: u64, key: u64, record: &Bytes, visible: u64) -> Request {
     match work {
         Work::Commit => {
-            Request::Commit(draft(key, vec![v1::Write { base: visible, ..put(own, Bytes::new(), record.clone()) }]))
+            Request::Commit(draft(key, vec![v2::Write { base: visible, ..put(own, Bytes::new(), record.clone()) }]))
         }
         Work::Hot => {
-            let apply = v1::Apply { class: resolvers::class::COUNTER.into(), operation: counter::add(1) };
-            let cell = Some(v1::Cell { oid: FIRST_OID + OBJECTS, key: Bytes::new() });
-            let change = Some(v1::write::Change::Apply(apply));
-            Request::Commit(draft(key, vec![v1::Write { cell, base: 0, change, stamped: false }]))
+            let apply = v2::Apply { class: resolvers::class::COUNTER.into(), operation: counter::add(1) };
+            let cell = Some(v2::Cell { oid: FIRST_OID + OBJECTS, key: Bytes::new() });
+            let change = Some(v2::write::Change::Apply(apply));
+            Request::Commit(draft(key, vec![v2::Write { cell, base: 0, change, stamped: false }]))
         }
         Work::Load(count) => {
-            let oid = |_| v1::Cell { oid: FIRST_OID + dice.u64(0..OBJECTS), key: Bytes::new() };
-            Request::Load(v1::LoadRequest { cells: (0..count).map(oid).collect(), ..Default::default() })
+            let oid = |_| v2::Cell { oid: FIRST_OID + dice.u64(0..OBJECTS), key: Bytes::new() };
+            Request::Load(v2::LoadRequest { cells: (0..count).map(oid).collect(), ..Default::default() })
         }
         Work::Scan => {
             let from = Bytes::from(dice.u64(0..ENTRIES - 10_000).to_be_bytes().to_vec());
-            Request::Scan(v1::ScanRequest { oid: FIRST_OID, from, limit: 10_000, ..Default::default() })
+            Request::Scan(v2::ScanRequest { oid: FIRST_OID, from, limit: 10_000, ..Default::default() })
         }
     }
 }

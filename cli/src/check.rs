@@ -273,25 +273,25 @@ fn summary(seen: &Seen, mode: &Mode) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zeolite_proto::wire::v1;
+    use zeolite_proto::wire::v2;
 
     fn args(warning: &[&str], critical: &[&str]) -> CheckArgs {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         CheckArgs { warning: owned(warning), critical: owned(critical), timeout: 1 }
     }
 
-    fn well() -> v1::StatusReply {
-        v1::StatusReply { free_bytes: 40, disk_bytes: 100, ..Default::default() }
+    fn well() -> v2::StatusReply {
+        v2::StatusReply { free_bytes: 40, disk_bytes: 100, ..Default::default() }
     }
 
-    fn judged(status: v1::StatusReply, args: &CheckArgs) -> Verdict {
+    fn judged(status: v2::StatusReply, args: &CheckArgs) -> Verdict {
         judge(&Seen { status, answer_ms: 1.0, evolves: None }, &Thresholds::of(args).expect("thresholds"))
     }
 
     #[test]
     fn the_worst_alert_decides_and_comes_first() {
-        let pressure = v1::Pressure { live_p99_us: 200_000, ..Default::default() };
-        let status = v1::StatusReply { free_bytes: 4, pressure: Some(pressure), ..well() };
+        let pressure = v2::Pressure { live_p99_us: 200_000, ..Default::default() };
+        let status = v2::StatusReply { free_bytes: 4, pressure: Some(pressure), ..well() };
         let verdict = judged(status.clone(), &args(&[], &[]));
         assert_eq!(verdict.state, State::Critical);
         assert!(verdict.text.starts_with("free_percent is 4% (critical 5:); live_p99_ms is 200ms (warning 100);"));
@@ -304,28 +304,28 @@ mod tests {
 
     #[test]
     fn a_mode_is_a_warning_and_the_servers_own_is_critical() {
-        let mode = |automatic: &str| v1::Mode {
-            kind: v1::ModeKind::ReadOnly.into(),
+        let mode = |automatic: &str| v2::Mode {
+            kind: v2::ModeKind::ReadOnly.into(),
             banner: "back | at\nfive".into(),
             automatic: automatic.into(),
             ..Default::default()
         };
-        let with = |mode| judged(v1::StatusReply { mode: Some(mode), ..well() }, &args(&[], &[]));
+        let with = |mode| judged(v2::StatusReply { mode: Some(mode), ..well() }, &args(&[], &[]));
         assert_eq!(with(mode("")).state, State::Warning);
         let own = with(mode("low disk"));
         assert_eq!(own.state, State::Critical);
         assert!(own.text.contains("set by the server: low disk"), "{}", own.text);
-        let poisoned = judged(v1::StatusReply { poisoned: "a sync failed".into(), ..well() }, &args(&[], &[]));
+        let poisoned = judged(v2::StatusReply { poisoned: "a sync failed".into(), ..well() }, &args(&[], &[]));
         assert_eq!(poisoned.state, State::Critical);
     }
 
     #[test]
     fn what_is_asked_for_and_not_known_is_unknown_but_hides_nothing() {
-        let blind = v1::StatusReply::default();
+        let blind = v2::StatusReply::default();
         assert_eq!(judged(blind.clone(), &args(&[], &[])).state, State::Ok);
         let asked = args(&["free_percent=10:"], &[]);
         assert_eq!(judged(blind.clone(), &asked).state, State::Unknown);
-        let poisoned = v1::StatusReply { poisoned: "x".into(), ..blind };
+        let poisoned = v2::StatusReply { poisoned: "x".into(), ..blind };
         assert_eq!(judged(poisoned, &asked).state, State::Critical);
     }
 

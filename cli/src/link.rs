@@ -9,9 +9,9 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use zeolite_proto::wire::fault::from_status;
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::admin_client::AdminClient;
-use zeolite_proto::wire::v1::zeolite_client::ZeoliteClient;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::admin_client::AdminClient;
+use zeolite_proto::wire::v2::zeolite_client::ZeoliteClient;
 
 /// Where a server listens unless told otherwise.
 pub(crate) const ADDRESS: &str = zeolite_server::settings::LISTEN_DEFAULT;
@@ -60,8 +60,8 @@ impl Link {
     }
 
     /// The server's status.
-    pub(crate) async fn status(&mut self) -> Result<v1::StatusReply> {
-        match self.admin.status(v1::StatusRequest {}).await {
+    pub(crate) async fn status(&mut self) -> Result<v2::StatusReply> {
+        match self.admin.status(v2::StatusRequest {}).await {
             Ok(reply) => Ok(reply.into_inner()),
             Err(status) => Err(self.failed(&status)),
         }

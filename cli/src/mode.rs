@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use jiff::{Span, Timestamp, ZonedDateTime, civil, tz::TimeZone};
 use serde_json::{Value, json};
-use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v2;
 use zeolite_proto::{Mode, ModeKind};
 
 #[derive(Args)]
@@ -57,8 +57,8 @@ pub(crate) async fn mode(out: &Out, link: &mut Link, args: &ModeArgs) -> Result<
         None => Mode::from(link.status().await?.mode.unwrap_or_default()),
         Some(kind) => {
             let until_unix_ms = ends(args.until, args.span)?;
-            let kind = v1::ModeKind::from(kind).into();
-            let request = v1::SetModeRequest { kind, banner: args.banner.clone(), until_unix_ms };
+            let kind = v2::ModeKind::from(kind).into();
+            let request = v2::SetModeRequest { kind, banner: args.banner.clone(), until_unix_ms };
             match link.admin.set_mode(request).await {
                 Ok(reply) => reply.into_inner().into(),
                 Err(status) => return Err(link.failed(&status)),

@@ -7,7 +7,7 @@ use crate::{moment, place};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v2;
 use zeolite_proto::{Cell, Fault, FaultKind, Record};
 
 /// People see so many bytes of a record's data; `--raw` and `--json` show all.
@@ -16,7 +16,7 @@ const DATA_BYTES_IN_LIST: usize = 48;
 
 pub(crate) async fn get(out: &Out, link: &mut Link, args: &GetArgs) -> Result<()> {
     let cell = &args.cell.0;
-    let request = v1::LoadRequest { snapshot: at(args.at), cells: vec![cell.into()], continued_from: 0 };
+    let request = v2::LoadRequest { snapshot: at(args.at), cells: vec![cell.into()], continued_from: 0 };
     let reply = match link.storage.load(request).await {
         Ok(reply) => reply.into_inner(),
         Err(status) => return Err(link.failed(&status)),
@@ -52,7 +52,7 @@ pub(crate) async fn scan(out: &Out, link: &mut Link, args: &ScanArgs) -> Result<
         Some(prefix) => (prefix.clone(), place::prefix_end(prefix)),
         None => (args.from.clone().unwrap_or_default(), args.to.clone().unwrap_or_default()),
     };
-    let request = v1::ScanRequest {
+    let request = v2::ScanRequest {
         snapshot: at(args.at),
         oid: args.oid.0,
         from,
@@ -89,7 +89,7 @@ pub(crate) async fn scan(out: &Out, link: &mut Link, args: &ScanArgs) -> Result<
 
 pub(crate) async fn history(out: &Out, link: &mut Link, args: &HistoryArgs) -> Result<()> {
     let cell = &args.cell.0;
-    let request = v1::HistoryRequest {
+    let request = v2::HistoryRequest {
         cell: Some(cell.into()),
         before: at(args.before),
         limit: args.limit,
@@ -122,13 +122,13 @@ pub(crate) async fn history(out: &Out, link: &mut Link, args: &HistoryArgs) -> R
 }
 
 pub(crate) async fn log(out: &Out, link: &mut Link, args: &LogArgs) -> Result<()> {
-    let request = v1::LogRequest { from: at(args.from), to: at(args.to), limit: args.limit, with_records: false };
+    let request = v2::LogRequest { from: at(args.from), to: at(args.to), limit: args.limit, with_records: false };
     let mut pages = match link.storage.log(request).await {
         Ok(pages) => pages.into_inner(),
         Err(status) => return Err(link.failed(&status)),
     };
     let mut shown = 0u64;
-    let mut open: Option<v1::Transaction> = None;
+    let mut open: Option<v2::Transaction> = None;
     while let Some(page) = link.next(&mut pages).await? {
         for transaction in page.transactions {
             match &mut open {
@@ -150,7 +150,7 @@ pub(crate) async fn log(out: &Out, link: &mut Link, args: &LogArgs) -> Result<()
 }
 
 /// A transaction too large for one message goes on in the next; a record that was cut there names its cell again.
-fn go_on(open: &mut v1::Transaction, more: v1::Transaction) {
+fn go_on(open: &mut v2::Transaction, more: v2::Transaction) {
     for write in more.writes {
         if open.writes.last().is_none_or(|last| last.cell != write.cell) {
             open.writes.push(write);
@@ -159,7 +159,7 @@ fn go_on(open: &mut v1::Transaction, more: v1::Transaction) {
 }
 
 /// Prints a transaction, if there is one.
-fn tell(out: &Out, transaction: Option<&v1::Transaction>, args: &LogArgs) -> Result<bool> {
+fn tell(out: &Out, transaction: Option<&v2::Transaction>, args: &LogArgs) -> Result<bool> {
     let Some(transaction) = transaction else { return Ok(false) };
     if out.is_json() {
         out.json(&transaction_json(transaction))?;
@@ -169,7 +169,7 @@ fn tell(out: &Out, transaction: Option<&v1::Transaction>, args: &LogArgs) -> Res
     Ok(true)
 }
 
-fn show_transaction(out: &Out, transaction: &v1::Transaction, cells: bool) {
+fn show_transaction(out: &Out, transaction: &v2::Transaction, cells: bool) {
     let bytes: u64 = transaction.writes.iter().map(|write| write.record_bytes).sum();
     let note = transaction.note.clone().unwrap_or_default();
     let writes = format!("{} cells, {}", count(transaction.writes.len() as u64), size(bytes));
@@ -195,7 +195,7 @@ fn tid_and_time(tid: u64) -> String {
     format!("{tid:016x} {}", moment::shown(tid))
 }
 
-fn note_line(note: &v1::Note) -> String {
+fn note_line(note: &v2::Note) -> String {
     match (note.user.is_empty(), note.description.is_empty()) {
         (true, _) => note.description.clone(),
         (false, true) => note.user.clone(),
@@ -203,7 +203,7 @@ fn note_line(note: &v1::Note) -> String {
     }
 }
 
-fn entry_line(entry: &v1::Entry, keys_only: bool) -> String {
+fn entry_line(entry: &v2::Entry, keys_only: bool) -> String {
     let key = place::shown(&entry.key);
     if keys_only { key } else { format!("{key}  {}", record_line(&entry.record)) }
 }
@@ -223,7 +223,7 @@ fn preview(data: &[u8], bytes_max: usize) -> String {
     if data.len() > bytes_max { format!("{shown} …") } else { shown.to_string() }
 }
 
-fn revision_json(cell: &Cell, revision: &v1::Revision) -> Result<Value> {
+fn revision_json(cell: &Cell, revision: &v2::Revision) -> Result<Value> {
     let mut value = json!({
         "cell": cell.to_string(),
         "tid": format!("{:016x}", revision.tid),
@@ -237,7 +237,7 @@ fn revision_json(cell: &Cell, revision: &v1::Revision) -> Result<Value> {
     Ok(value)
 }
 
-fn entry_json(entry: &v1::Entry, keys_only: bool) -> Result<Value> {
+fn entry_json(entry: &v2::Entry, keys_only: bool) -> Result<Value> {
     let mut value = json!({ "key": place::shown(&entry.key), "tid": format!("{:016x}", entry.tid) });
     if !keys_only {
         value["record"] = record_json(&entry.record)?;
@@ -252,11 +252,11 @@ fn record_json(encoded: &Bytes) -> Result<Value> {
     Ok(json!({ "class": record.class, "version": record.version, "refs": refs, "data_hex": hex }))
 }
 
-fn note_json(note: &v1::Note) -> Value {
+fn note_json(note: &v2::Note) -> Value {
     json!({ "user": note.user, "description": note.description })
 }
 
-fn transaction_json(transaction: &v1::Transaction) -> Value {
+fn transaction_json(transaction: &v2::Transaction) -> Value {
     let writes: Vec<Value> = transaction
         .writes
         .iter()

@@ -8,15 +8,15 @@ use crate::output::{Out, Table, count, nanos, size};
 use anyhow::Result;
 use serde_json::{Value, json};
 use zeolite_proto::Mode;
-use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v2;
 
 pub(crate) async fn status(out: &Out, link: &mut Link, args: &StatusArgs) -> Result<()> {
     let status = link.status().await?;
-    let kinds = match link.storage.kinds(v1::KindsRequest {}).await {
+    let kinds = match link.storage.kinds(v2::KindsRequest {}).await {
         Ok(reply) => reply.into_inner().kinds,
         Err(status) => return Err(link.failed(&status)),
     };
-    let resolvers = match link.admin.resolvers(v1::ResolversRequest {}).await {
+    let resolvers = match link.admin.resolvers(v2::ResolversRequest {}).await {
         Ok(reply) => reply.into_inner().resolvers,
         Err(status) => return Err(link.failed(&status)),
     };
@@ -37,7 +37,7 @@ pub(crate) async fn status(out: &Out, link: &mut Link, args: &StatusArgs) -> Res
         .into())
 }
 
-fn facts(out: &Out, status: &v1::StatusReply) -> Vec<(&'static str, String)> {
+fn facts(out: &Out, status: &v2::StatusReply) -> Vec<(&'static str, String)> {
     let healthy = status.poisoned.is_empty();
     let lookups = status.cache_hits + status.cache_misses;
     let hits = (status.cache_hits * 100).checked_div(lookups).map_or("-".into(), |percent| format!("{percent}%"));
@@ -87,7 +87,7 @@ fn facts(out: &Out, status: &v1::StatusReply) -> Vec<(&'static str, String)> {
 }
 
 /// Where the time of commits goes, since the server started.
-fn stages(stages: &[v1::Stage]) -> Table {
+fn stages(stages: &[v2::Stage]) -> Table {
     let mut table = Table::new(&["stage", ">count", ">p50", ">p99", ">total"]);
     for stage in stages {
         table.add([
@@ -101,7 +101,7 @@ fn stages(stages: &[v1::Stage]) -> Table {
     table
 }
 
-fn show_all(out: &Out, kinds: &[v1::Kind], resolvers: &[v1::ResolverInfo]) {
+fn show_all(out: &Out, kinds: &[v2::Kind], resolvers: &[v2::ResolverInfo]) {
     let mut table = Table::new(&["class", ">version", ">objects"]);
     for kind in kinds {
         table.add([kind.class.clone(), kind.version.to_string(), count(kind.objects)]);
@@ -117,7 +117,7 @@ fn show_all(out: &Out, kinds: &[v1::Kind], resolvers: &[v1::ResolverInfo]) {
     out.table(&table);
 }
 
-fn status_json(status: &v1::StatusReply, kinds: &[v1::Kind], resolvers: &[v1::ResolverInfo]) -> Value {
+fn status_json(status: &v2::StatusReply, kinds: &[v2::Kind], resolvers: &[v2::ResolverInfo]) -> Value {
     let kinds: Vec<Value> = kinds
         .iter()
         .map(|kind| json!({ "class": kind.class, "version": kind.version, "objects": kind.objects }))
@@ -170,7 +170,7 @@ fn status_json(status: &v1::StatusReply, kinds: &[v1::Kind], resolvers: &[v1::Re
     value
 }
 
-fn pressure_json(pressure: &v1::Pressure) -> Value {
+fn pressure_json(pressure: &v2::Pressure) -> Value {
     json!({
         "live_p50_us": pressure.live_p50_us,
         "live_p99_us": pressure.live_p99_us,
@@ -181,14 +181,14 @@ fn pressure_json(pressure: &v1::Pressure) -> Value {
     })
 }
 
-fn classes_json(classes: &[v1::ClassCounts]) -> Vec<Value> {
+fn classes_json(classes: &[v2::ClassCounts]) -> Vec<Value> {
     let class =
-        |class: &v1::ClassCounts| json!({ "class": class.class, "conflicts": class.conflicts, "merges": class.merges });
+        |class: &v2::ClassCounts| json!({ "class": class.class, "conflicts": class.conflicts, "merges": class.merges });
     classes.iter().map(class).collect()
 }
 
-fn stages_json(stages: &[v1::Stage]) -> Vec<Value> {
-    let stage = |stage: &v1::Stage| {
+fn stages_json(stages: &[v2::Stage]) -> Vec<Value> {
+    let stage = |stage: &v2::Stage| {
         json!({
             "name": stage.name,
             "count": stage.count,

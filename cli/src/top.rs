@@ -25,7 +25,7 @@ use std::time::Duration;
 use terminal::{Terminal, Wish};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
-use zeolite_proto::wire::v1::StatusReply;
+use zeolite_proto::wire::v2::StatusReply;
 
 /// The server's answer must come within this, or it counts as not there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use crate::output::{Out, count, size};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde_json::json;
-use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v2;
 
 pub(crate) async fn undo(out: &Out, link: &mut Link, args: &UndoArgs) -> Result<()> {
     let description = match args.message.as_str() {
@@ -18,10 +18,10 @@ pub(crate) async fn undo(out: &Out, link: &mut Link, args: &UndoArgs) -> Result<
     let mut key = [0u8; 16];
     #[expect(clippy::disallowed_methods, reason = "a commit key is new each time the command is given")]
     fastrand::fill(&mut key);
-    let request = v1::UndoRequest {
+    let request = v2::UndoRequest {
         tid: args.tid.0,
         commit_key: key.to_vec().into(),
-        note: Some(v1::Note { user: args.user.clone(), description, extension: bytes::Bytes::new() }),
+        note: Some(v2::Note { user: args.user.clone(), description, extension: bytes::Bytes::new() }),
     };
     let receipt = match link.storage.undo(request).await {
         Ok(receipt) => receipt.into_inner(),
@@ -44,7 +44,7 @@ pub(crate) async fn undo(out: &Out, link: &mut Link, args: &UndoArgs) -> Result<
 
 pub(crate) async fn pack(out: &Out, link: &mut Link, args: &PackArgs) -> Result<()> {
     let request =
-        v1::PackRequest { tid: args.to.map_or(0, |at| at.0.0), keep_garbage: args.keep_garbage, dry_run: args.dry_run };
+        v2::PackRequest { tid: args.to.map_or(0, |at| at.0.0), keep_garbage: args.keep_garbage, dry_run: args.dry_run };
     let mut messages = match link.admin.pack(request).await {
         Ok(messages) => messages.into_inner(),
         Err(status) => return Err(link.failed(&status)),
@@ -84,7 +84,7 @@ pub(crate) async fn pack(out: &Out, link: &mut Link, args: &PackArgs) -> Result<
 }
 
 pub(crate) async fn verify(out: &Out, link: &mut Link) -> Result<()> {
-    let mut messages = match link.admin.verify(v1::VerifyRequest {}).await {
+    let mut messages = match link.admin.verify(v2::VerifyRequest {}).await {
         Ok(messages) => messages.into_inner(),
         Err(status) => return Err(link.failed(&status)),
     };

@@ -31,10 +31,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
-use v1::client_frame::Request;
-use v1::server_frame::Reply;
-use v1::zeolite_client::ZeoliteClient;
-use zeolite_proto::wire::{PROTOCOL, fault, v1};
+use v2::client_frame::Request;
+use v2::server_frame::Reply;
+use v2::zeolite_client::ZeoliteClient;
+use zeolite_proto::wire::{PROTOCOL, fault, v2};
 use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Pressure, Tid};
 
 /// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
@@ -101,7 +101,7 @@ struct Pending(Mutex<Option<FxHashMap<u64, oneshot::Sender<Reply>>>>);
 /// The sending half of a session; requests on it run in parallel.
 #[derive(Debug)]
 pub(crate) struct Link {
-    outbound: mpsc::Sender<v1::ClientFrame>,
+    outbound: mpsc::Sender<v2::ClientFrame>,
     pending: Arc<Pending>,
     last_id: AtomicU64,
     channel: Channel,
@@ -110,7 +110,7 @@ pub(crate) struct Link {
 
 /// The receiving half: its loop must be run for the session to live.
 pub(crate) struct Incoming {
-    frames: Streaming<v1::ServerFrame>,
+    frames: Streaming<v2::ServerFrame>,
     pending: Arc<Pending>,
 }
 
@@ -134,7 +134,7 @@ pub(crate) async fn open(
         .keep_alive_while_idle(true);
     let channel = endpoint.connect().await.map_err(|error| lost(chain(&error)))?;
     let (outbound, requests) = mpsc::channel(OUTBOUND_FRAMES);
-    let first = v1::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))) };
+    let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))) };
     outbound.send(first).await.map_err(|_| lost("the session ended at once".into()))?;
     let mut frames = ZeoliteClient::new(channel.clone())
         .max_decoding_message_size(FRAME_BYTES_MAX)
@@ -162,8 +162,8 @@ pub(crate) async fn open(
     Ok((link, Incoming { frames, pending }))
 }
 
-fn greeting(hello: Hello) -> v1::Hello {
-    v1::Hello {
+fn greeting(hello: Hello) -> v2::Hello {
+    v2::Hello {
         protocol: PROTOCOL,
         client: hello.client,
         role: hello.role,
@@ -174,7 +174,7 @@ fn greeting(hello: Hello) -> v1::Hello {
     }
 }
 
-fn welcome(reply: v1::HelloReply) -> Welcome {
+fn welcome(reply: v2::HelloReply) -> Welcome {
     Welcome {
         server: reply.server,
         store_id: reply.store_id,
@@ -187,7 +187,7 @@ fn welcome(reply: v1::HelloReply) -> Welcome {
 }
 
 fn feed(batch: &bytes::Bytes, inbox: &dyn Inbox) -> Result<(), String> {
-    let batch = v1::FeedBatch::decode(batch.clone()).map_err(|error| format!("the feed cannot be decoded: {error}"))?;
+    let batch = v2::FeedBatch::decode(batch.clone()).map_err(|error| format!("the feed cannot be decoded: {error}"))?;
     let mut newest = Tid::NONE;
     for item in batch.items {
         newest = newest.max(Tid(item.tid));
@@ -239,8 +239,8 @@ impl Incoming {
                         Reply::Done(done) => inbox.reached(Tid(done.tid)),
                         _ => {}
                     }
-                    if let Reply::Receipt(v1::Receipt { pressure: Some(pressure), .. })
-                    | Reply::Done(v1::Done { pressure: Some(pressure), .. }) = &reply
+                    if let Reply::Receipt(v2::Receipt { pressure: Some(pressure), .. })
+                    | Reply::Done(v2::Done { pressure: Some(pressure), .. }) = &reply
                     {
                         inbox.pressed(Pressure::from(*pressure));
                     }
@@ -279,7 +279,7 @@ impl Link {
     }
 
     async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {
-        let frame = v1::ClientFrame { id, request: Some(request) };
+        let frame = v2::ClientFrame { id, request: Some(request) };
         self.outbound.send(frame).await.map_err(|_| Failure::Lost)
     }
 

@@ -7,10 +7,10 @@ pub mod fault;
 pub mod operate;
 pub mod translate;
 
-/// The types that tonic generates from `zeolite/v1/zeolite.proto`; the comments are the protocol's.
+/// The types that tonic generates from `zeolite/v2/zeolite.proto`; the comments are the protocol's.
 #[expect(missing_docs, clippy::allow_attributes, reason = "generated")]
-pub mod v1 {
-    tonic::include_proto!("zeolite.v1");
+pub mod v2 {
+    tonic::include_proto!("zeolite.v2");
 }
 
 /// The encoded descriptor set, for server reflection.

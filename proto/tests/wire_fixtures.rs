@@ -8,10 +8,10 @@ use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
-use zeolite_proto::wire::v1::draft_part::Purpose;
-use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::draft_part::Purpose;
+use zeolite_proto::wire::v2::server_frame::Reply;
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/wire-1")
@@ -34,60 +34,60 @@ fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-fn object() -> v1::Cell {
-    v1::Cell { oid: 0x2a, key: Bytes::new() }
+fn object() -> v2::Cell {
+    v2::Cell { oid: 0x2a, key: Bytes::new() }
 }
 
-fn entry() -> v1::Cell {
-    v1::Cell { oid: u64::MAX, key: Bytes::from_static(b"k\x00\xff") }
+fn entry() -> v2::Cell {
+    v2::Cell { oid: u64::MAX, key: Bytes::from_static(b"k\x00\xff") }
 }
 
-fn note() -> v1::Note {
-    v1::Note { user: "ada".into(), description: "edit".into(), extension: bytes("ext") }
+fn note() -> v2::Note {
+    v2::Note { user: "ada".into(), description: "edit".into(), extension: bytes("ext") }
 }
 
-fn draft() -> v1::Draft {
-    let write = |cell, change, stamped| v1::Write { cell: Some(cell), base: T1, change: Some(change), stamped };
-    v1::Draft {
+fn draft() -> v2::Draft {
+    let write = |cell, change, stamped| v2::Write { cell: Some(cell), base: T1, change: Some(change), stamped };
+    v2::Draft {
         commit_key: bytes("0123456789abcdef"),
         snapshot: T1,
-        priority: v1::Priority::Batch.into(),
-        read_cells: vec![v1::ReadCell { cell: Some(object()), base: 0 }],
-        read_ranges: vec![v1::ReadRange { oid: 7, from: bytes("a"), to: bytes("b"), base: T1 }],
+        priority: v2::Priority::Batch.into(),
+        read_cells: vec![v2::ReadCell { cell: Some(object()), base: 0 }],
+        read_ranges: vec![v2::ReadRange { oid: 7, from: bytes("a"), to: bytes("b"), base: T1 }],
         writes: vec![
-            write(object(), v1::write::Change::Put(bytes("record")), false),
+            write(object(), v2::write::Change::Put(bytes("record")), false),
             write(
                 entry(),
-                v1::write::Change::Apply(v1::Apply { class: "Counter".into(), operation: bytes("+1") }),
+                v2::write::Change::Apply(v2::Apply { class: "Counter".into(), operation: bytes("+1") }),
                 false,
             ),
-            write(object(), v1::write::Change::Delete(v1::Delete {}), true),
+            write(object(), v2::write::Change::Delete(v2::Delete {}), true),
         ],
         note: Some(note()),
     }
 }
 
-fn revision() -> v1::Revision {
-    v1::Revision { tid: T1, end: T2, record: Some(bytes("record")) }
+fn revision() -> v2::Revision {
+    v2::Revision { tid: T1, end: T2, record: Some(bytes("record")) }
 }
 
-fn receipt() -> v1::Receipt {
-    let merged = |record| v1::MergedCell { cell: Some(entry()), record };
-    v1::Receipt { tid: T2, merged: vec![merged(Some(bytes("merged"))), merged(None)], pressure: None }
+fn receipt() -> v2::Receipt {
+    let merged = |record| v2::MergedCell { cell: Some(entry()), record };
+    v2::Receipt { tid: T2, merged: vec![merged(Some(bytes("merged"))), merged(None)], pressure: None }
 }
 
 /// Preparing, whole and in parts.
 fn preparing() -> Vec<(&'static str, Request)> {
     vec![
-        ("prepare", Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000, hold: false })),
-        ("hold", Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000, hold: true })),
+        ("prepare", Request::Prepare(v2::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000, hold: false })),
+        ("hold", Request::Prepare(v2::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000, hold: true })),
         (
             "amend",
-            Request::Amend(v1::AmendRequest { prepared: 9, draft: Some(draft()), withdrawn: vec![object(), entry()] }),
+            Request::Amend(v2::AmendRequest { prepared: 9, draft: Some(draft()), withdrawn: vec![object(), entry()] }),
         ),
         (
             "part_to_prepare",
-            Request::Part(part(Some(Purpose::Prepare(v1::PrepareRequest {
+            Request::Part(part(Some(Purpose::Prepare(v2::PrepareRequest {
                 draft: None,
                 time_limit_ms: 5000,
                 hold: true,
@@ -95,7 +95,7 @@ fn preparing() -> Vec<(&'static str, Request)> {
         ),
         (
             "part_to_amend",
-            Request::Part(part(Some(Purpose::Amend(v1::AmendRequest {
+            Request::Part(part(Some(Purpose::Amend(v2::AmendRequest {
                 prepared: 9,
                 draft: None,
                 withdrawn: vec![object()],
@@ -109,7 +109,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     vec![
         (
             "hello",
-            Request::Hello(v1::Hello {
+            Request::Hello(v2::Hello {
                 protocol: 1,
                 client: "zeolite-client 0.1.0".into(),
                 role: "evolve".into(),
@@ -119,10 +119,10 @@ fn requests() -> Vec<(&'static str, Request)> {
                 store_id: u64::MAX - 1,
             }),
         ),
-        ("load", Request::Load(v1::LoadRequest { snapshot: T1, cells: vec![object(), entry()], continued_from: 1 })),
+        ("load", Request::Load(v2::LoadRequest { snapshot: T1, cells: vec![object(), entry()], continued_from: 1 })),
         (
             "scan",
-            Request::Scan(v1::ScanRequest {
+            Request::Scan(v2::ScanRequest {
                 snapshot: T1,
                 oid: 7,
                 from: bytes("a"),
@@ -133,21 +133,21 @@ fn requests() -> Vec<(&'static str, Request)> {
             }),
         ),
         ("commit", Request::Commit(draft())),
-        ("finish", Request::Finish(v1::FinishRequest { prepared: 9, commit_key: key.clone() })),
-        ("abort", Request::Abort(v1::AbortRequest { prepared: 9 })),
-        ("outcome", Request::Outcome(v1::OutcomeRequest { commit_key: key.clone() })),
-        ("new_oids", Request::NewOids(v1::NewOidsRequest { count: 100 })),
-        ("pin", Request::Pin(v1::PinRequest { snapshot: T1, lease_ms: 60_000 })),
-        ("renew", Request::Renew(v1::RenewRequest { pin: 3, lease_ms: 60_000 })),
-        ("unpin", Request::Unpin(v1::UnpinRequest { pin: 3 })),
+        ("finish", Request::Finish(v2::FinishRequest { prepared: 9, commit_key: key.clone() })),
+        ("abort", Request::Abort(v2::AbortRequest { prepared: 9 })),
+        ("outcome", Request::Outcome(v2::OutcomeRequest { commit_key: key.clone() })),
+        ("new_oids", Request::NewOids(v2::NewOidsRequest { count: 100 })),
+        ("pin", Request::Pin(v2::PinRequest { snapshot: T1, lease_ms: 60_000 })),
+        ("renew", Request::Renew(v2::RenewRequest { pin: 3, lease_ms: 60_000 })),
+        ("unpin", Request::Unpin(v2::UnpinRequest { pin: 3 })),
         (
             "history",
-            Request::History(v1::HistoryRequest { cell: Some(entry()), before: T2, limit: 10, with_records: true }),
+            Request::History(v2::HistoryRequest { cell: Some(entry()), before: T2, limit: 10, with_records: true }),
         ),
-        ("undo", Request::Undo(v1::UndoRequest { tid: T1, commit_key: key.clone(), note: Some(note()) })),
+        ("undo", Request::Undo(v2::UndoRequest { tid: T1, commit_key: key.clone(), note: Some(note()) })),
         (
             "objects",
-            Request::Objects(v1::ObjectsRequest {
+            Request::Objects(v2::ObjectsRequest {
                 snapshot: T1,
                 class: "Synset".into(),
                 version_below: 2,
@@ -155,23 +155,23 @@ fn requests() -> Vec<(&'static str, Request)> {
                 limit: 1000,
             }),
         ),
-        ("kinds", Request::Kinds(v1::KindsRequest {})),
+        ("kinds", Request::Kinds(v2::KindsRequest {})),
         ("part", Request::Part(part(None))),
-        ("ping", Request::Ping(v1::Ping {})),
-        ("heat", Request::Heat(v1::HeatRequest { oids: vec![1, 2, u64::MAX] })),
+        ("ping", Request::Ping(v2::Ping {})),
+        ("heat", Request::Heat(v2::HeatRequest { oids: vec![1, 2, u64::MAX] })),
     ]
 }
 
-fn part(purpose: Option<Purpose>) -> v1::DraftPart {
-    v1::DraftPart { commit_key: bytes("0123456789abcdef"), data: bytes("piece"), last: true, purpose }
+fn part(purpose: Option<Purpose>) -> v2::DraftPart {
+    v2::DraftPart { commit_key: bytes("0123456789abcdef"), data: bytes("piece"), last: true, purpose }
 }
 
-fn fault() -> v1::Fault {
-    v1::Fault {
-        kind: v1::FaultKind::Conflict.into(),
+fn fault() -> v2::Fault {
+    v2::Fault {
+        kind: v2::FaultKind::Conflict.into(),
         message: "cell 2a was read as of an older tid; run the transaction again".into(),
         retry_after_ms: 7,
-        conflict: Some(v1::ConflictDetail {
+        conflict: Some(v2::ConflictDetail {
             cell: Some(object()),
             class: "Synset".into(),
             base: T1,
@@ -183,8 +183,8 @@ fn fault() -> v1::Fault {
     }
 }
 
-fn limits() -> v1::Limits {
-    v1::Limits {
+fn limits() -> v2::Limits {
+    v2::Limits {
         message_bytes_max: 1,
         record_bytes_max: 2,
         draft_bytes_max: 3,
@@ -198,11 +198,11 @@ fn limits() -> v1::Limits {
     }
 }
 
-fn feed() -> v1::FeedBatch {
-    v1::FeedBatch {
+fn feed() -> v2::FeedBatch {
+    v2::FeedBatch {
         items: vec![
-            v1::FeedItem { tid: T1, cells: vec![object(), entry()] },
-            v1::FeedItem { tid: T2, cells: vec![object()] },
+            v2::FeedItem { tid: T1, cells: vec![object(), entry()] },
+            v2::FeedItem { tid: T2, cells: vec![object()] },
         ],
     }
 }
@@ -211,7 +211,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
     vec![
         (
             "hello",
-            Reply::Hello(v1::HelloReply {
+            Reply::Hello(v2::HelloReply {
                 protocol: 1,
                 server: "zeolite 0.1.0".into(),
                 store_id: u64::MAX - 1,
@@ -222,51 +222,51 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 mode: None,
             }),
         ),
-        ("load", Reply::Load(v1::LoadReply { snapshot: T2, revisions: vec![revision(), v1::Revision::default()] })),
+        ("load", Reply::Load(v2::LoadReply { snapshot: T2, revisions: vec![revision(), v2::Revision::default()] })),
         (
             "scan",
-            Reply::Scan(v1::ScanPage {
+            Reply::Scan(v2::ScanPage {
                 snapshot: T2,
-                entries: vec![v1::Entry { key: bytes("a"), tid: T1, record: bytes("record") }],
+                entries: vec![v2::Entry { key: bytes("a"), tid: T1, record: bytes("record") }],
                 next: bytes("b"),
                 more: true,
             }),
         ),
         ("receipt", Reply::Receipt(receipt())),
-        ("prepare", Reply::Prepare(v1::PrepareReply { prepared: 9, merged: receipt().merged, stale: vec![] })),
+        ("prepare", Reply::Prepare(v2::PrepareReply { prepared: 9, merged: receipt().merged, stale: vec![] })),
         (
             "held",
-            Reply::Prepare(v1::PrepareReply {
+            Reply::Prepare(v2::PrepareReply {
                 prepared: 9,
                 merged: vec![],
-                stale: vec![v1::StaleCell { cell: Some(entry()), newest: T2 }],
+                stale: vec![v2::StaleCell { cell: Some(entry()), newest: T2 }],
             }),
         ),
-        ("done", Reply::Done(v1::Done { tid: T2, pressure: None })),
-        ("outcome", Reply::Outcome(v1::OutcomeReply { receipt: Some(receipt()), in_flight: true })),
-        ("new_oids", Reply::NewOids(v1::NewOidsReply { first: 1000, count: 100 })),
-        ("pin", Reply::Pin(v1::PinReply { pin: 3, snapshot: T1, lease_ms: 60_000 })),
-        ("history", Reply::History(v1::HistoryReply { revisions: vec![revision()], notes: vec![note()], more: true })),
-        ("objects", Reply::Objects(v1::ObjectsReply { oids: vec![1, 2, u64::MAX], more: true, snapshot: T2 })),
+        ("done", Reply::Done(v2::Done { tid: T2, pressure: None })),
+        ("outcome", Reply::Outcome(v2::OutcomeReply { receipt: Some(receipt()), in_flight: true })),
+        ("new_oids", Reply::NewOids(v2::NewOidsReply { first: 1000, count: 100 })),
+        ("pin", Reply::Pin(v2::PinReply { pin: 3, snapshot: T1, lease_ms: 60_000 })),
+        ("history", Reply::History(v2::HistoryReply { revisions: vec![revision()], notes: vec![note()], more: true })),
+        ("objects", Reply::Objects(v2::ObjectsReply { oids: vec![1, 2, u64::MAX], more: true, snapshot: T2 })),
         (
             "kinds",
-            Reply::Kinds(v1::KindsReply {
-                kinds: vec![v1::Kind { class: "Synset".into(), version: 2, objects: 117_659 }],
+            Reply::Kinds(v2::KindsReply {
+                kinds: vec![v2::Kind { class: "Synset".into(), version: 2, objects: 117_659 }],
                 tid: T2,
             }),
         ),
         ("fault", Reply::Fault(fault())),
         ("feed", Reply::Feed(feed().encode_to_vec().into())),
-        ("cut", Reply::Cut(v1::Cut { tid: T1, reason: "too slow".into() })),
+        ("cut", Reply::Cut(v2::Cut { tid: T1, reason: "too slow".into() })),
         ("mode", Reply::Mode(mode())),
-        ("heat", Reply::Heat(v1::HeatReply { heat: vec![0, 300, 7] })),
-        ("pressure", Reply::Receipt(v1::Receipt { tid: T2, merged: Vec::new(), pressure: Some(pressure()) })),
+        ("heat", Reply::Heat(v2::HeatReply { heat: vec![0, 300, 7] })),
+        ("pressure", Reply::Receipt(v2::Receipt { tid: T2, merged: Vec::new(), pressure: Some(pressure()) })),
     ]
 }
 
-fn mode() -> v1::Mode {
-    v1::Mode {
-        kind: v1::ModeKind::EvolveOnly.into(),
+fn mode() -> v2::Mode {
+    v2::Mode {
+        kind: v2::ModeKind::EvolveOnly.into(),
         banner: "back at five".into(),
         until_unix_ms: 1_800_000_000_000,
         automatic: "low disk".into(),
@@ -274,8 +274,8 @@ fn mode() -> v1::Mode {
     }
 }
 
-fn pressure() -> v1::Pressure {
-    v1::Pressure {
+fn pressure() -> v2::Pressure {
+    v2::Pressure {
         live_p50_us: 1,
         live_p99_us: 2,
         live_commits: 3,
@@ -289,12 +289,12 @@ fn pressure() -> v1::Pressure {
     }
 }
 
-fn transaction() -> v1::Transaction {
-    v1::Transaction {
+fn transaction() -> v2::Transaction {
+    v2::Transaction {
         tid: T1,
         commit_key: bytes("0123456789abcdef"),
         note: Some(note()),
-        writes: vec![v1::LoggedWrite {
+        writes: vec![v2::LoggedWrite {
             cell: Some(entry()),
             record: Some(bytes("rec")),
             merged: true,
@@ -309,13 +309,13 @@ fn transaction() -> v1::Transaction {
 #[test]
 fn every_frame_is_as_it_was() {
     for (name, request) in requests().into_iter().chain(preparing()) {
-        check(&format!("client-{name}"), &v1::ClientFrame { id: 300, request: Some(request) });
+        check(&format!("client-{name}"), &v2::ClientFrame { id: 300, request: Some(request) });
     }
     for (name, reply) in replies() {
-        check(&format!("server-{name}"), &v1::ServerFrame { id: 300, reply: Some(reply) });
+        check(&format!("server-{name}"), &v2::ServerFrame { id: 300, reply: Some(reply) });
     }
     check("feed-batch", &feed());
-    check("log-page", &v1::LogPage { transactions: vec![transaction()] });
+    check("log-page", &v2::LogPage { transactions: vec![transaction()] });
 }
 
 #[test]

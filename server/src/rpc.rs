@@ -41,9 +41,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 use zeolite_proto::wire::DESCRIPTORS;
-use zeolite_proto::wire::v1::admin_server::AdminServer;
-use zeolite_proto::wire::v1::server_frame::Reply;
-use zeolite_proto::wire::v1::zeolite_server::ZeoliteServer;
+use zeolite_proto::wire::v2::admin_server::AdminServer;
+use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::v2::zeolite_server::ZeoliteServer;
 use zeolite_proto::{Fault, FaultKind, Mode};
 
 /// Room for what surrounds a record in a message.

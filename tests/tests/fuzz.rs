@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::{self, class, items::Item};
-use zeolite_proto::wire::{count, fault, translate, v1};
+use zeolite_proto::wire::{count, fault, translate, v2};
 use zeolite_proto::{
     Cell, Change, CommitKey, Draft, Fault, FaultKind, Limits, Note, Oid, Priority, ReadCell, ReadRange,
 };
@@ -158,15 +158,15 @@ fn records_decode_or_are_refused() {
 
 #[test]
 fn drafts_decode_or_are_refused() {
-    let samples = vec![Bytes::from(v1::Draft::from(&a_draft()).encode_to_vec())];
+    let samples = vec![Bytes::from(v2::Draft::from(&a_draft()).encode_to_vec())];
     // An empty write takes 2 bytes on the wire and some hundred in memory; `count` bounds how many there may be.
     fuzz(samples, Bound { per_byte: 256, constant: NOISE_BYTES }, |bytes| {
         let limits = Limits { draft_writes_max: 100, ..Limits::default() };
         let Ok(draft) = translate::decode_draft(bytes.clone(), &limits) else { return false };
         assert!(draft.writes.len() + draft.read_cells.len() + draft.read_ranges.len() <= 100);
-        let again = v1::Draft::from(&draft).encode_to_vec();
+        let again = v2::Draft::from(&draft).encode_to_vec();
         assert_eq!(count::check_draft(&again, &limits), Ok(()));
-        let again = Draft::try_from(v1::Draft::decode(again.as_slice()).expect("what was encoded")).expect("a draft");
+        let again = Draft::try_from(v2::Draft::decode(again.as_slice()).expect("what was encoded")).expect("a draft");
         // A base of 0 stands for the draft's snapshot, which translation has filled in.
         assert_eq!(again, draft, "decoded, encoded and decoded again");
         true
@@ -175,38 +175,38 @@ fn drafts_decode_or_are_refused() {
 
 /// Every request that a client can send in a session.
 fn client_frames() -> Vec<Bytes> {
-    use v1::client_frame::Request;
-    let cell = || v1::Cell::from(&Cell::entry(Oid(77), "key"));
-    let draft = || v1::Draft::from(&a_draft());
+    use v2::client_frame::Request;
+    let cell = || v2::Cell::from(&Cell::entry(Oid(77), "key"));
+    let draft = || v2::Draft::from(&a_draft());
     let requests = [
-        Request::Hello(v1::Hello { protocol: 1, client: "c".into(), resume_from: 5, feed: true, ..Default::default() }),
-        Request::Load(v1::LoadRequest { snapshot: 9, cells: vec![cell(); 5], continued_from: 1 }),
-        Request::Scan(v1::ScanRequest { oid: 3, from: "a".into(), to: "z".into(), limit: 10, ..Default::default() }),
+        Request::Hello(v2::Hello { protocol: 1, client: "c".into(), resume_from: 5, feed: true, ..Default::default() }),
+        Request::Load(v2::LoadRequest { snapshot: 9, cells: vec![cell(); 5], continued_from: 1 }),
+        Request::Scan(v2::ScanRequest { oid: 3, from: "a".into(), to: "z".into(), limit: 10, ..Default::default() }),
         Request::Commit(draft()),
-        Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000, hold: false }),
-        Request::Prepare(v1::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000, hold: true }),
-        Request::Amend(v1::AmendRequest { prepared: 1, draft: Some(draft()), withdrawn: vec![cell()] }),
-        Request::Finish(v1::FinishRequest { prepared: 4, commit_key: vec![1; 16].into() }),
-        Request::Outcome(v1::OutcomeRequest { commit_key: vec![1; 16].into() }),
-        Request::History(v1::HistoryRequest { cell: Some(cell()), limit: 3, ..Default::default() }),
-        Request::Objects(v1::ObjectsRequest { class: "app.Page".into(), version_below: 2, ..Default::default() }),
-        Request::Part(v1::DraftPart {
+        Request::Prepare(v2::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000, hold: false }),
+        Request::Prepare(v2::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000, hold: true }),
+        Request::Amend(v2::AmendRequest { prepared: 1, draft: Some(draft()), withdrawn: vec![cell()] }),
+        Request::Finish(v2::FinishRequest { prepared: 4, commit_key: vec![1; 16].into() }),
+        Request::Outcome(v2::OutcomeRequest { commit_key: vec![1; 16].into() }),
+        Request::History(v2::HistoryRequest { cell: Some(cell()), limit: 3, ..Default::default() }),
+        Request::Objects(v2::ObjectsRequest { class: "app.Page".into(), version_below: 2, ..Default::default() }),
+        Request::Part(v2::DraftPart {
             commit_key: vec![1; 16].into(),
             data: vec![2; 100].into(),
             last: true,
             purpose: None,
         }),
-        Request::Ping(v1::Ping {}),
+        Request::Ping(v2::Ping {}),
     ];
-    let frame = |request| v1::ClientFrame { id: 300, request: Some(request) };
+    let frame = |request| v2::ClientFrame { id: 300, request: Some(request) };
     requests.into_iter().map(|request| frame(request).encode_to_vec().into()).collect()
 }
 
 #[test]
 fn what_clients_send_decodes_or_is_refused() {
     fuzz(client_frames(), Bound { per_byte: 256, constant: NOISE_BYTES }, |bytes| {
-        let Ok(frame) = v1::ClientFrame::decode(bytes.clone()) else { return false };
-        if let Some(v1::client_frame::Request::Commit(draft)) = frame.request {
+        let Ok(frame) = v2::ClientFrame::decode(bytes.clone()) else { return false };
+        if let Some(v2::client_frame::Request::Commit(draft)) = frame.request {
             drop(Draft::try_from(draft));
         }
         true
@@ -215,37 +215,37 @@ fn what_clients_send_decodes_or_is_refused() {
 
 /// Every kind of reply that carries more than numbers.
 fn server_frames() -> Vec<Bytes> {
-    use v1::server_frame::Reply;
-    let cell = v1::Cell::from(&Cell::entry(Oid(77), "key"));
+    use v2::server_frame::Reply;
+    let cell = v2::Cell::from(&Cell::entry(Oid(77), "key"));
     let record = Some(a_record(2).encode().expect("encodes"));
-    let revision = v1::Revision { tid: 5, end: 9, record: record.clone() };
-    let merged = v1::MergedCell { cell: Some(cell.clone()), record };
-    let item = v1::FeedItem { tid: 12, cells: vec![cell] };
-    let feed = v1::FeedBatch { items: vec![item.clone(), item] }.encode_to_vec();
+    let revision = v2::Revision { tid: 5, end: 9, record: record.clone() };
+    let merged = v2::MergedCell { cell: Some(cell.clone()), record };
+    let item = v2::FeedItem { tid: 12, cells: vec![cell] };
+    let feed = v2::FeedBatch { items: vec![item.clone(), item] }.encode_to_vec();
     let replies = [
-        Reply::Hello(v1::HelloReply { limits: Some((&Limits::default()).into()), ..Default::default() }),
-        Reply::Load(v1::LoadReply { snapshot: 9, revisions: vec![revision.clone(); 3] }),
-        Reply::Scan(v1::ScanPage {
-            entries: vec![v1::Entry { key: "k".into(), ..Default::default() }; 3],
+        Reply::Hello(v2::HelloReply { limits: Some((&Limits::default()).into()), ..Default::default() }),
+        Reply::Load(v2::LoadReply { snapshot: 9, revisions: vec![revision.clone(); 3] }),
+        Reply::Scan(v2::ScanPage {
+            entries: vec![v2::Entry { key: "k".into(), ..Default::default() }; 3],
             ..Default::default()
         }),
-        Reply::Receipt(v1::Receipt { tid: 4, merged: vec![merged], pressure: None }),
-        Reply::History(v1::HistoryReply { revisions: vec![revision], notes: vec![v1::Note::default()], more: true }),
+        Reply::Receipt(v2::Receipt { tid: 4, merged: vec![merged], pressure: None }),
+        Reply::History(v2::HistoryReply { revisions: vec![revision], notes: vec![v2::Note::default()], more: true }),
         Reply::Fault((&Fault::new(FaultKind::Busy, "come back").after_ms(50)).into()),
         Reply::Feed(feed.into()),
-        Reply::Cut(v1::Cut { tid: 3, reason: "too slow".into() }),
+        Reply::Cut(v2::Cut { tid: 3, reason: "too slow".into() }),
     ];
-    let frame = |reply| v1::ServerFrame { id: 300, reply: Some(reply) };
+    let frame = |reply| v2::ServerFrame { id: 300, reply: Some(reply) };
     replies.into_iter().map(|reply| frame(reply).encode_to_vec().into()).collect()
 }
 
 #[test]
 fn what_servers_send_decodes_or_is_refused() {
     fuzz(server_frames(), Bound { per_byte: 256, constant: NOISE_BYTES }, |bytes| {
-        let Ok(frame) = v1::ServerFrame::decode(bytes.clone()) else { return false };
-        use v1::server_frame::Reply;
+        let Ok(frame) = v2::ServerFrame::decode(bytes.clone()) else { return false };
+        use v2::server_frame::Reply;
         match frame.reply {
-            Some(Reply::Feed(batch)) => drop(v1::FeedBatch::decode(batch)),
+            Some(Reply::Feed(batch)) => drop(v2::FeedBatch::decode(batch)),
             Some(Reply::Receipt(receipt)) => drop(zeolite_proto::Receipt::from(receipt)),
             Some(Reply::Fault(wire)) => {
                 // Each kind that is not of the list becomes one that is.

@@ -3,7 +3,7 @@
 use super::range::Range;
 use crate::evolve::JobCounts;
 use zeolite_proto::Tid;
-use zeolite_proto::wire::v1::StatusReply;
+use zeolite_proto::wire::v2::StatusReply;
 
 /// One number that can have thresholds.
 pub(crate) struct Measure {

@@ -6,7 +6,7 @@
 use crate::check::oldest_pin_s;
 use crate::evolve::{JobLine, Jobs};
 use serde::Serialize;
-use zeolite_proto::wire::v1::{ClassCounts, StatusReply};
+use zeolite_proto::wire::v2::{ClassCounts, StatusReply};
 use zeolite_proto::{Mode, Pressure};
 
 /// Rates over one interval, and what holds at its end.

@@ -2,14 +2,14 @@
 //! stream of pages does not hold up loads and commits.
 
 use super::log::{Assembly, messages};
-use super::{FRAME_BYTES_MAX, Failure, Link, ZeoliteClient, chain, fault, v1};
+use super::{FRAME_BYTES_MAX, Failure, Link, ZeoliteClient, chain, fault, v2};
 use crate::admin::{ClassCounts, GateAnswer, PackOptions, PackProgress, ResolverInfo, Stage, Status, VerifyProgress};
 use crate::errors::{Error, Result};
 use crate::revision::Transaction;
 use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use tonic::transport::Channel;
-use v1::admin_client::AdminClient;
+use v2::admin_client::AdminClient;
 use zeolite_proto::{Gate, Mode, ModeKind, Pressure, Tid};
 
 /// A stream of a long call's messages. Dropping it ends the call.
@@ -73,7 +73,7 @@ impl Link {
 
     /// What the server says about itself.
     pub(crate) async fn status(&self) -> Result<Status, Failure> {
-        let reply = self.admin().status(v1::StatusRequest {}).await.map_err(|status| failure(&status))?;
+        let reply = self.admin().status(v2::StatusRequest {}).await.map_err(|status| failure(&status))?;
         Ok(status(reply.into_inner()))
     }
 
@@ -84,8 +84,8 @@ impl Link {
         banner: &str,
         until_unix_ms: Option<u64>,
     ) -> Result<Mode, Failure> {
-        let request = v1::SetModeRequest {
-            kind: v1::ModeKind::from(kind).into(),
+        let request = v2::SetModeRequest {
+            kind: v2::ModeKind::from(kind).into(),
             banner: banner.to_owned(),
             until_unix_ms: until_unix_ms.unwrap_or(0),
         };
@@ -96,9 +96,9 @@ impl Link {
     /// Packs; the stream ends with `done`.
     pub(crate) async fn pack(&self, options: &PackOptions) -> Result<Pages<PackProgress>, Failure> {
         let request =
-            v1::PackRequest { tid: options.to.0, keep_garbage: options.keep_garbage, dry_run: options.dry_run };
+            v2::PackRequest { tid: options.to.0, keep_garbage: options.keep_garbage, dry_run: options.dry_run };
         let stream = self.admin().pack(request).await.map_err(|status| failure(&status))?;
-        Ok(Pages::new(stream.into_inner(), |progress: v1::PackProgress| PackProgress {
+        Ok(Pages::new(stream.into_inner(), |progress: v2::PackProgress| PackProgress {
             stage: progress.stage,
             done_units: progress.done_units,
             total_units: progress.total_units,
@@ -113,8 +113,8 @@ impl Link {
 
     /// Reads the whole log; the stream ends with `done`.
     pub(crate) async fn verify(&self) -> Result<Pages<VerifyProgress>, Failure> {
-        let stream = self.admin().verify(v1::VerifyRequest {}).await.map_err(|status| failure(&status))?;
-        Ok(Pages::new(stream.into_inner(), |progress: v1::VerifyProgress| VerifyProgress {
+        let stream = self.admin().verify(v2::VerifyRequest {}).await.map_err(|status| failure(&status))?;
+        Ok(Pages::new(stream.into_inner(), |progress: v2::VerifyProgress| VerifyProgress {
             stage: progress.stage,
             done_units: progress.done_units,
             total_units: progress.total_units,
@@ -129,8 +129,8 @@ impl Link {
 
     /// The server's resolvers.
     pub(crate) async fn resolvers(&self) -> Result<Vec<ResolverInfo>, Failure> {
-        let reply = self.admin().resolvers(v1::ResolversRequest {}).await.map_err(|status| failure(&status))?;
-        let info = |info: v1::ResolverInfo| ResolverInfo {
+        let reply = self.admin().resolvers(v2::ResolversRequest {}).await.map_err(|status| failure(&status))?;
+        let info = |info: v2::ResolverInfo| ResolverInfo {
             class: info.class,
             description: info.description,
             applies: info.applies,
@@ -141,21 +141,21 @@ impl Link {
 
     /// Closes the gate of a class if nothing is below the version: the commit that did it, or how many are left.
     pub(crate) async fn close_gate(&self, class: &str, version: u32, job: &str) -> Result<GateAnswer, Failure> {
-        let request = v1::CloseGateRequest { class: class.to_owned(), min_version: version, job: job.to_owned() };
+        let request = v2::CloseGateRequest { class: class.to_owned(), min_version: version, job: job.to_owned() };
         let reply = self.admin().close_gate(request).await.map_err(|status| failure(&status))?.into_inner();
         Ok(if reply.closed { GateAnswer::Closed(Tid(reply.tid)) } else { GateAnswer::Left(reply.old_objects) })
     }
 
     /// Takes the gate of a class away.
     pub(crate) async fn open_gate(&self, class: &str) -> Result<Tid, Failure> {
-        let request = v1::OpenGateRequest { class: class.to_owned() };
+        let request = v2::OpenGateRequest { class: class.to_owned() };
         let reply = self.admin().open_gate(request).await.map_err(|status| failure(&status))?;
         Ok(Tid(reply.into_inner().tid))
     }
 
     /// The closed gates.
     pub(crate) async fn gates(&self) -> Result<Vec<Gate>, Failure> {
-        let reply = self.admin().gates(v1::GatesRequest {}).await.map_err(|status| failure(&status))?;
+        let reply = self.admin().gates(v2::GatesRequest {}).await.map_err(|status| failure(&status))?;
         Ok(reply.into_inner().gates.into_iter().map(Gate::from).collect())
     }
 
@@ -167,10 +167,10 @@ impl Link {
         limit: u32,
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>, Failure> {
-        let request = v1::LogRequest { from: from.0, to: to.0, limit, with_records };
+        let request = v2::LogRequest { from: from.0, to: to.0, limit, with_records };
         let stream = self.unary().log(request).await.map_err(|status| failure(&status))?.into_inner();
         let mut assembly = Assembly::default();
-        let whole = move |page: v1::LogPage| {
+        let whole = move |page: v2::LogPage| {
             page.transactions.into_iter().filter_map(|message| assembly.add(message)).collect::<Vec<_>>()
         };
         Ok(Pages::new(stream, whole))
@@ -191,12 +191,12 @@ impl Link {
     }
 }
 
-fn class_counts(counts: v1::ClassCounts) -> ClassCounts {
+fn class_counts(counts: v2::ClassCounts) -> ClassCounts {
     ClassCounts { class: counts.class, conflicts: counts.conflicts, merges: counts.merges }
 }
 
-fn status(reply: v1::StatusReply) -> Status {
-    let stage = |stage: v1::Stage| Stage {
+fn status(reply: v2::StatusReply) -> Status {
+    let stage = |stage: v2::Stage| Stage {
         name: stage.name,
         count: stage.count,
         total_ns: stage.total_ns,

@@ -1,11 +1,11 @@
 //! Owns the session's requests: each one method of [`Link`], in the crate's own types.
 
-use super::{Failure, Link, Reply, Request, answer, unexpected, v1};
+use super::{Failure, Link, Reply, Request, answer, unexpected, v2};
 use crate::answer::{FirstPhase, Lease, Outcome};
 use crate::revision::{Entry, Page, PastRevision, Range, Revision};
 use bytes::Bytes;
 use prost::Message;
-use zeolite_proto::wire::v1::draft_part::Purpose;
+use zeolite_proto::wire::v2::draft_part::Purpose;
 use zeolite_proto::{Cell, CommitKey, Draft, Fault, Merged, Note, Oid, Receipt, StaleCell, Tid};
 
 /// What the envelope of a frame (id, field tags, lengths) takes at most.
@@ -24,16 +24,16 @@ fn key_bytes(key: CommitKey) -> Bytes {
     Bytes::copy_from_slice(&key.0)
 }
 
-fn revision(revision: v1::Revision) -> Revision {
+fn revision(revision: v2::Revision) -> Revision {
     Revision { tid: Tid(revision.tid), end: (revision.end != 0).then_some(Tid(revision.end)), record: revision.record }
 }
 
 impl Link {
     /// The revisions of the cells at the snapshot, from the given one on; fewer than asked when the reply was full.
     pub(crate) async fn load(&self, snapshot: Tid, cells: &[Cell], from: usize) -> Result<Vec<Revision>, Failure> {
-        let request = v1::LoadRequest {
+        let request = v2::LoadRequest {
             snapshot: snapshot.0,
-            cells: cells[from..].iter().map(v1::Cell::from).collect(),
+            cells: cells[from..].iter().map(v2::Cell::from).collect(),
             continued_from: 0,
         };
         let reply = reply!(self.request(Request::Load(request)).await?, Load);
@@ -42,7 +42,7 @@ impl Link {
 
     /// One page of a scan.
     pub(crate) async fn scan(&self, snapshot: Tid, oid: Oid, range: &Range, limit: u32) -> Result<Page, Failure> {
-        let request = v1::ScanRequest {
+        let request = v2::ScanRequest {
             snapshot: snapshot.0,
             oid: oid.0,
             from: range.from.clone(),
@@ -52,7 +52,7 @@ impl Link {
             keys_only: range.keys_only,
         };
         let reply = reply!(self.request(Request::Scan(request)).await?, Scan);
-        let entry = |entry: v1::Entry| Entry { key: entry.key, tid: Tid(entry.tid), record: entry.record };
+        let entry = |entry: v2::Entry| Entry { key: entry.key, tid: Tid(entry.tid), record: entry.record };
         Ok(Page { entries: reply.entries.into_iter().map(entry).collect(), next: reply.more.then_some(reply.next) })
     }
 
@@ -62,7 +62,7 @@ impl Link {
     }
 
     async fn send_draft(&self, draft: &Draft, purpose: Option<Purpose>) -> Result<Reply, Failure> {
-        let wire = v1::Draft::from(draft);
+        let wire = v2::Draft::from(draft);
         let said = match &purpose {
             None => 0,
             Some(Purpose::Prepare(prepare)) => prepare.encoded_len(),
@@ -77,8 +77,8 @@ impl Link {
         }
         let request = match purpose {
             None => Request::Commit(wire),
-            Some(Purpose::Prepare(prepare)) => Request::Prepare(v1::PrepareRequest { draft: Some(wire), ..prepare }),
-            Some(Purpose::Amend(amend)) => Request::Amend(v1::AmendRequest { draft: Some(wire), ..amend }),
+            Some(Purpose::Prepare(prepare)) => Request::Prepare(v2::PrepareRequest { draft: Some(wire), ..prepare }),
+            Some(Purpose::Amend(amend)) => Request::Amend(v2::AmendRequest { draft: Some(wire), ..amend }),
         };
         self.request(request).await
     }
@@ -96,7 +96,7 @@ impl Link {
             let data = rest.split_to(part_bytes.min(rest.len()));
             let last = rest.is_empty();
             let purpose = if last { purpose.take() } else { None };
-            let part = v1::DraftPart { commit_key: key_bytes(key), data, last, purpose };
+            let part = v2::DraftPart { commit_key: key_bytes(key), data, last, purpose };
             self.send(id, Request::Part(part)).await?;
             // A refusal of an early part makes the others useless.
             match reply.try_recv() {
@@ -111,32 +111,32 @@ impl Link {
 
     /// The first phase of two; with `hold` whatever of it is stale.
     pub(crate) async fn prepare(&self, draft: &Draft, limit_ms: u64, hold: bool) -> Result<FirstPhase, Failure> {
-        let request = v1::PrepareRequest { draft: None, time_limit_ms: limit_ms, hold };
+        let request = v2::PrepareRequest { draft: None, time_limit_ms: limit_ms, hold };
         Ok(first_phase(reply!(self.send_draft(draft, Some(Purpose::Prepare(request))).await?, Prepare)))
     }
 
     /// Makes parts of a prepared draft anew.
     pub(crate) async fn amend(&self, prepared: u64, draft: &Draft, gone: &[Cell]) -> Result<FirstPhase, Failure> {
-        let withdrawn = gone.iter().map(v1::Cell::from).collect();
-        let request = v1::AmendRequest { prepared, draft: None, withdrawn };
+        let withdrawn = gone.iter().map(v2::Cell::from).collect();
+        let request = v2::AmendRequest { prepared, draft: None, withdrawn };
         Ok(first_phase(reply!(self.send_draft(draft, Some(Purpose::Amend(request))).await?, Prepare)))
     }
 
     /// The second phase.
     pub(crate) async fn finish(&self, prepared: u64, key: CommitKey) -> Result<Receipt, Failure> {
-        let request = v1::FinishRequest { prepared, commit_key: key_bytes(key) };
+        let request = v2::FinishRequest { prepared, commit_key: key_bytes(key) };
         Ok(reply!(self.request(Request::Finish(request)).await?, Receipt).into())
     }
 
     /// Gives a prepared draft up.
     pub(crate) async fn abort(&self, prepared: u64) -> Result<(), Failure> {
-        reply!(self.request(Request::Abort(v1::AbortRequest { prepared })).await?, Done);
+        reply!(self.request(Request::Abort(v2::AbortRequest { prepared })).await?, Done);
         Ok(())
     }
 
     /// What became of a commit.
     pub(crate) async fn outcome(&self, key: CommitKey) -> Result<Outcome, Failure> {
-        let request = v1::OutcomeRequest { commit_key: key_bytes(key) };
+        let request = v2::OutcomeRequest { commit_key: key_bytes(key) };
         let reply = reply!(self.request(Request::Outcome(request)).await?, Outcome);
         Ok(match reply.receipt {
             Some(receipt) => Outcome::Committed(receipt.into()),
@@ -147,24 +147,24 @@ impl Link {
 
     /// A block of fresh oids: the first, and how many.
     pub(crate) async fn new_oids(&self, count: u32) -> Result<(Oid, u32), Failure> {
-        let reply = reply!(self.request(Request::NewOids(v1::NewOidsRequest { count })).await?, NewOids);
+        let reply = reply!(self.request(Request::NewOids(v2::NewOidsRequest { count })).await?, NewOids);
         Ok((Oid(reply.first), reply.count))
     }
 
     /// Pins a snapshot ([`Tid::NONE`]: the newest).
     pub(crate) async fn pin(&self, snapshot: Tid, lease_ms: u64) -> Result<Lease, Failure> {
-        let request = v1::PinRequest { snapshot: snapshot.0, lease_ms };
+        let request = v2::PinRequest { snapshot: snapshot.0, lease_ms };
         Ok(lease(reply!(self.request(Request::Pin(request)).await?, Pin)))
     }
 
     /// Renews a pin's lease.
     pub(crate) async fn renew(&self, pin: u64, lease_ms: u64) -> Result<Lease, Failure> {
-        Ok(lease(reply!(self.request(Request::Renew(v1::RenewRequest { pin, lease_ms })).await?, Pin)))
+        Ok(lease(reply!(self.request(Request::Renew(v2::RenewRequest { pin, lease_ms })).await?, Pin)))
     }
 
     /// Gives a pin up.
     pub(crate) async fn unpin(&self, pin: u64) -> Result<(), Failure> {
-        reply!(self.request(Request::Unpin(v1::UnpinRequest { pin })).await?, Done);
+        reply!(self.request(Request::Unpin(v2::UnpinRequest { pin })).await?, Done);
         Ok(())
     }
 
@@ -176,7 +176,7 @@ impl Link {
         limit: u32,
         with_records: bool,
     ) -> Result<(Vec<PastRevision>, bool), Failure> {
-        let request = v1::HistoryRequest { cell: Some(cell.into()), before: before.0, limit, with_records };
+        let request = v2::HistoryRequest { cell: Some(cell.into()), before: before.0, limit, with_records };
         let reply = reply!(self.request(Request::History(request)).await?, History);
         let mut notes = reply.notes.into_iter().map(Note::from);
         let past = |past| PastRevision { revision: revision(past), note: notes.next().unwrap_or_default() };
@@ -185,7 +185,7 @@ impl Link {
 
     /// Undoes a transaction.
     pub(crate) async fn undo(&self, tid: Tid, key: CommitKey, note: &Note) -> Result<Receipt, Failure> {
-        let request = v1::UndoRequest { tid: tid.0, commit_key: key_bytes(key), note: Some(note.into()) };
+        let request = v2::UndoRequest { tid: tid.0, commit_key: key_bytes(key), note: Some(note.into()) };
         Ok(reply!(self.request(Request::Undo(request)).await?, Receipt).into())
     }
 
@@ -199,30 +199,30 @@ impl Link {
         limit: u32,
     ) -> Result<(Vec<Oid>, bool), Failure> {
         let request =
-            v1::ObjectsRequest { snapshot: snapshot.0, class: class.to_owned(), version_below, after: after.0, limit };
+            v2::ObjectsRequest { snapshot: snapshot.0, class: class.to_owned(), version_below, after: after.0, limit };
         let reply = reply!(self.request(Request::Objects(request)).await?, Objects);
         Ok((reply.oids.into_iter().map(Oid).collect(), reply.more))
     }
 
     /// Exact counts by class and schema version.
     pub(crate) async fn kinds(&self) -> Result<Vec<(String, u32, u64)>, Failure> {
-        let reply = reply!(self.request(Request::Kinds(v1::KindsRequest {})).await?, Kinds);
+        let reply = reply!(self.request(Request::Kinds(v2::KindsRequest {})).await?, Kinds);
         Ok(reply.kinds.into_iter().map(|kind| (kind.class, kind.version, kind.objects)).collect())
     }
 
     /// How often objects are written lately, in the order asked.
     pub(crate) async fn heat(&self, oids: &[Oid]) -> Result<Vec<u32>, Failure> {
-        let request = v1::HeatRequest { oids: oids.iter().map(|oid| oid.0).collect() };
+        let request = v2::HeatRequest { oids: oids.iter().map(|oid| oid.0).collect() };
         Ok(reply!(self.request(Request::Heat(request)).await?, Heat).heat)
     }
 
     /// The newest visible tid.
     pub(crate) async fn ping(&self) -> Result<Tid, Failure> {
-        Ok(Tid(reply!(self.request(Request::Ping(v1::Ping {})).await?, Done).tid))
+        Ok(Tid(reply!(self.request(Request::Ping(v2::Ping {})).await?, Done).tid))
     }
 }
 
-fn first_phase(reply: v1::PrepareReply) -> FirstPhase {
+fn first_phase(reply: v2::PrepareReply) -> FirstPhase {
     FirstPhase {
         prepared: reply.prepared,
         merged: reply.merged.into_iter().map(Merged::from).collect(),
@@ -230,6 +230,6 @@ fn first_phase(reply: v1::PrepareReply) -> FirstPhase {
     }
 }
 
-fn lease(reply: v1::PinReply) -> Lease {
+fn lease(reply: v2::PinReply) -> Lease {
     Lease { pin: reply.pin, snapshot: Tid(reply.snapshot), lease_ms: reply.lease_ms }
 }

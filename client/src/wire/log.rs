@@ -6,7 +6,7 @@
 //!   message 3   tid 8, ...
 //! ```
 
-use super::v1;
+use super::v2;
 use crate::revision::{LoggedWrite, Transaction};
 use bytes::{Bytes, BytesMut};
 use zeolite_proto::{Cell, Note, Oid, Tid};
@@ -26,7 +26,7 @@ pub(super) struct Assembly {
 
 impl Assembly {
     /// Takes the next message; gives the transaction once it is whole.
-    pub(super) fn add(&mut self, message: v1::Transaction) -> Option<Transaction> {
+    pub(super) fn add(&mut self, message: v2::Transaction) -> Option<Transaction> {
         let transaction = self.open.get_or_insert_with(|| Transaction {
             tid: Tid(message.tid),
             commit_key: message.commit_key,
@@ -52,7 +52,7 @@ impl Assembly {
     }
 }
 
-fn logged(write: v1::LoggedWrite) -> LoggedWrite {
+fn logged(write: v2::LoggedWrite) -> LoggedWrite {
     LoggedWrite {
         cell: write.cell.map_or_else(|| Cell::object(Oid::ROOT), Cell::from),
         record: write.record,
@@ -63,8 +63,8 @@ fn logged(write: v1::LoggedWrite) -> LoggedWrite {
 }
 
 /// The messages that carry a transaction.
-pub(super) fn messages(transaction: Transaction) -> Vec<v1::Transaction> {
-    let part = || v1::Transaction {
+pub(super) fn messages(transaction: Transaction) -> Vec<v2::Transaction> {
+    let part = || v2::Transaction {
         tid: transaction.tid.0,
         commit_key: transaction.commit_key.clone(),
         note: Some((&transaction.note).into()),
@@ -72,7 +72,7 @@ pub(super) fn messages(transaction: Transaction) -> Vec<v1::Transaction> {
         more: false,
     };
     let (mut done, mut open, mut size) = (Vec::new(), part(), 0);
-    let mut close = |open: &mut v1::Transaction, size: &mut usize| {
+    let mut close = |open: &mut v2::Transaction, size: &mut usize| {
         open.more = true;
         *size = 0;
         done.push(std::mem::replace(open, part()));
@@ -96,8 +96,8 @@ pub(super) fn messages(transaction: Transaction) -> Vec<v1::Transaction> {
     done
 }
 
-fn on_the_wire(write: &LoggedWrite, piece: Bytes, record_more: bool) -> v1::LoggedWrite {
-    v1::LoggedWrite {
+fn on_the_wire(write: &LoggedWrite, piece: Bytes, record_more: bool) -> v2::LoggedWrite {
+    v2::LoggedWrite {
         cell: Some((&write.cell).into()),
         record: write.record.as_ref().map(|_| piece),
         merged: write.merged,
@@ -128,7 +128,7 @@ mod tests {
         let whole = Transaction { tid: Tid(9), commit_key: key, note, writes };
         let messages = messages(whole.clone());
         assert!(messages.len() > 4);
-        let bytes = |message: &v1::Transaction| prost::Message::encoded_len(message);
+        let bytes = |message: &v2::Transaction| prost::Message::encoded_len(message);
         assert!(messages.iter().all(|message| bytes(message) < 2 * MESSAGE_BYTES_AIM + 4096));
         let mut assembly = Assembly::default();
         let empty = Transaction { writes: vec![], tid: Tid(10), ..whole.clone() };

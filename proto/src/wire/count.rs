@@ -62,16 +62,16 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::fault::FaultKind;
-    use crate::wire::v1;
+    use crate::wire::v2;
     use prost::Message;
 
     fn draft(reads: usize, writes: usize) -> Vec<u8> {
-        let draft = v1::Draft {
+        let draft = v2::Draft {
             commit_key: vec![7; 16].into(),
             snapshot: u64::MAX,
-            read_cells: vec![v1::ReadCell::default(); reads],
-            writes: vec![v1::Write { base: 300, ..Default::default() }; writes],
-            note: Some(v1::Note { user: "u".repeat(500), ..Default::default() }),
+            read_cells: vec![v2::ReadCell::default(); reads],
+            writes: vec![v2::Write { base: 300, ..Default::default() }; writes],
+            note: Some(v2::Note { user: "u".repeat(500), ..Default::default() }),
             ..Default::default()
         };
         draft.encode_to_vec()

@@ -1,35 +1,35 @@
 //! Owns the translation of modes, gates and pressure between the wire and the crate's own types.
 
-use super::v1;
+use super::v2;
 use crate::gate::Gate;
 use crate::ids::Tid;
 use crate::mode::{Mode, ModeKind};
 use crate::pressure::Pressure;
 
-impl From<ModeKind> for v1::ModeKind {
-    fn from(kind: ModeKind) -> v1::ModeKind {
+impl From<ModeKind> for v2::ModeKind {
+    fn from(kind: ModeKind) -> v2::ModeKind {
         match kind {
-            ModeKind::Normal => v1::ModeKind::Normal,
-            ModeKind::ReadOnly => v1::ModeKind::ReadOnly,
-            ModeKind::EvolveOnly => v1::ModeKind::EvolveOnly,
+            ModeKind::Normal => v2::ModeKind::Normal,
+            ModeKind::ReadOnly => v2::ModeKind::ReadOnly,
+            ModeKind::EvolveOnly => v2::ModeKind::EvolveOnly,
         }
     }
 }
 
-impl From<v1::ModeKind> for ModeKind {
-    fn from(kind: v1::ModeKind) -> ModeKind {
+impl From<v2::ModeKind> for ModeKind {
+    fn from(kind: v2::ModeKind) -> ModeKind {
         match kind {
-            v1::ModeKind::Normal => ModeKind::Normal,
-            v1::ModeKind::ReadOnly => ModeKind::ReadOnly,
-            v1::ModeKind::EvolveOnly => ModeKind::EvolveOnly,
+            v2::ModeKind::Normal => ModeKind::Normal,
+            v2::ModeKind::ReadOnly => ModeKind::ReadOnly,
+            v2::ModeKind::EvolveOnly => ModeKind::EvolveOnly,
         }
     }
 }
 
-impl From<&Mode> for v1::Mode {
-    fn from(mode: &Mode) -> v1::Mode {
-        v1::Mode {
-            kind: v1::ModeKind::from(mode.kind).into(),
+impl From<&Mode> for v2::Mode {
+    fn from(mode: &Mode) -> v2::Mode {
+        v2::Mode {
+            kind: v2::ModeKind::from(mode.kind).into(),
             banner: mode.banner.clone(),
             until_unix_ms: mode.until_unix_ms.unwrap_or(0),
             automatic: mode.automatic.clone().unwrap_or_default(),
@@ -38,11 +38,11 @@ impl From<&Mode> for v1::Mode {
     }
 }
 
-impl From<v1::Mode> for Mode {
+impl From<v2::Mode> for Mode {
     /// A kind that this code does not know counts as read-only: the careful guess.
-    fn from(mode: v1::Mode) -> Mode {
+    fn from(mode: v2::Mode) -> Mode {
         Mode {
-            kind: v1::ModeKind::try_from(mode.kind).map_or(ModeKind::ReadOnly, ModeKind::from),
+            kind: v2::ModeKind::try_from(mode.kind).map_or(ModeKind::ReadOnly, ModeKind::from),
             banner: mode.banner,
             until_unix_ms: (mode.until_unix_ms != 0).then_some(mode.until_unix_ms),
             automatic: (!mode.automatic.is_empty()).then_some(mode.automatic),
@@ -51,28 +51,28 @@ impl From<v1::Mode> for Mode {
     }
 }
 
-impl From<&Gate> for v1::Gate {
-    fn from(gate: &Gate) -> v1::Gate {
-        v1::Gate { class: gate.class.clone(), min_version: gate.min_version, job: gate.job.clone(), tid: gate.tid.0 }
+impl From<&Gate> for v2::Gate {
+    fn from(gate: &Gate) -> v2::Gate {
+        v2::Gate { class: gate.class.clone(), min_version: gate.min_version, job: gate.job.clone(), tid: gate.tid.0 }
     }
 }
 
-impl From<v1::Gate> for Gate {
-    fn from(gate: v1::Gate) -> Gate {
+impl From<v2::Gate> for Gate {
+    fn from(gate: v2::Gate) -> Gate {
         Gate { class: gate.class, min_version: gate.min_version, job: gate.job, tid: Tid(gate.tid) }
     }
 }
 
 macro_rules! same_fields {
     ($($field:ident)*) => {
-        impl From<Pressure> for v1::Pressure {
-            fn from(pressure: Pressure) -> v1::Pressure {
-                v1::Pressure { $($field: pressure.$field,)* }
+        impl From<Pressure> for v2::Pressure {
+            fn from(pressure: Pressure) -> v2::Pressure {
+                v2::Pressure { $($field: pressure.$field,)* }
             }
         }
 
-        impl From<v1::Pressure> for Pressure {
-            fn from(pressure: v1::Pressure) -> Pressure {
+        impl From<v2::Pressure> for Pressure {
+            fn from(pressure: v2::Pressure) -> Pressure {
                 Pressure { $($field: pressure.$field,)* }
             }
         }
@@ -98,15 +98,15 @@ mod tests {
                 automatic: Some("low disk".into()),
                 since_unix_ms: 5,
             };
-            assert_eq!(Mode::from(v1::Mode::from(&mode)), mode);
+            assert_eq!(Mode::from(v2::Mode::from(&mode)), mode);
             let plain = Mode { kind, ..Mode::default() };
-            assert_eq!(Mode::from(v1::Mode::from(&plain)), plain);
+            assert_eq!(Mode::from(v2::Mode::from(&plain)), plain);
         }
-        assert_eq!(Mode::from(v1::Mode { kind: 99, ..Default::default() }).kind, ModeKind::ReadOnly);
+        assert_eq!(Mode::from(v2::Mode { kind: 99, ..Default::default() }).kind, ModeKind::ReadOnly);
         let gate = Gate { class: "Page".into(), min_version: 3, job: "titles".into(), tid: Tid(9) };
-        assert_eq!(Gate::from(v1::Gate::from(&gate)), gate);
+        assert_eq!(Gate::from(v2::Gate::from(&gate)), gate);
         let pressure = Pressure { live_p99_us: 3, disk_bytes: 10, free_bytes: 4, ..Pressure::default() };
-        assert_eq!(Pressure::from(v1::Pressure::from(pressure)), pressure);
+        assert_eq!(Pressure::from(v2::Pressure::from(pressure)), pressure);
         assert_eq!(pressure.free_percent(), Some(40.0));
     }
 }

@@ -3,7 +3,7 @@
 //! Decoding checks shape (a key has 16 bytes, a cell is named, a change is one of the three); limits and sense are
 //! checked by the server's engine.
 
-use super::v1;
+use super::v2;
 use crate::draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
 use crate::fault::Fault;
 use crate::ids::{Cell, CommitKey, Oid, Tid};
@@ -11,26 +11,26 @@ use crate::limits::Limits;
 use bytes::Bytes;
 use prost::Message;
 
-impl From<&Cell> for v1::Cell {
-    fn from(cell: &Cell) -> v1::Cell {
-        v1::Cell { oid: cell.oid.0, key: cell.key.clone() }
+impl From<&Cell> for v2::Cell {
+    fn from(cell: &Cell) -> v2::Cell {
+        v2::Cell { oid: cell.oid.0, key: cell.key.clone() }
     }
 }
 
-impl From<v1::Cell> for Cell {
-    fn from(cell: v1::Cell) -> Cell {
+impl From<v2::Cell> for Cell {
+    fn from(cell: v2::Cell) -> Cell {
         Cell { oid: Oid(cell.oid), key: cell.key }
     }
 }
 
-impl From<&Note> for v1::Note {
-    fn from(note: &Note) -> v1::Note {
-        v1::Note { user: note.user.clone(), description: note.description.clone(), extension: note.extension.clone() }
+impl From<&Note> for v2::Note {
+    fn from(note: &Note) -> v2::Note {
+        v2::Note { user: note.user.clone(), description: note.description.clone(), extension: note.extension.clone() }
     }
 }
 
-impl From<v1::Note> for Note {
-    fn from(note: v1::Note) -> Note {
+impl From<v2::Note> for Note {
+    fn from(note: v2::Note) -> Note {
         Note { user: note.user, description: note.description, extension: note.extension }
     }
 }
@@ -41,65 +41,65 @@ pub fn commit_key(bytes: &[u8]) -> Result<CommitKey, Fault> {
         .ok_or_else(|| Fault::invalid(format!("a commit key has 16 bytes, this one has {}", bytes.len())))
 }
 
-fn named(cell: Option<v1::Cell>) -> Result<Cell, Fault> {
+fn named(cell: Option<v2::Cell>) -> Result<Cell, Fault> {
     cell.map(Cell::from).ok_or_else(|| Fault::invalid("a cell is missing; name the oid, and the key of an entry"))
 }
 
-impl From<&Draft> for v1::Draft {
-    fn from(draft: &Draft) -> v1::Draft {
-        v1::Draft {
+impl From<&Draft> for v2::Draft {
+    fn from(draft: &Draft) -> v2::Draft {
+        v2::Draft {
             commit_key: draft.key.0.to_vec().into(),
             snapshot: 0,
             priority: match draft.priority {
-                Priority::Live => v1::Priority::Live.into(),
-                Priority::Batch => v1::Priority::Batch.into(),
+                Priority::Live => v2::Priority::Live.into(),
+                Priority::Batch => v2::Priority::Batch.into(),
             },
             read_cells: draft
                 .read_cells
                 .iter()
-                .map(|read| v1::ReadCell { cell: Some((&read.cell).into()), base: read.base.0 })
+                .map(|read| v2::ReadCell { cell: Some((&read.cell).into()), base: read.base.0 })
                 .collect(),
             read_ranges: draft
                 .read_ranges
                 .iter()
-                .map(|range| v1::ReadRange {
+                .map(|range| v2::ReadRange {
                     oid: range.oid.0,
                     from: range.from.clone(),
                     to: range.to.clone(),
                     base: range.base.0,
                 })
                 .collect(),
-            writes: draft.writes.iter().map(v1::Write::from).collect(),
+            writes: draft.writes.iter().map(v2::Write::from).collect(),
             note: Some((&draft.note).into()),
         }
     }
 }
 
-impl From<&Write> for v1::Write {
-    fn from(write: &Write) -> v1::Write {
+impl From<&Write> for v2::Write {
+    fn from(write: &Write) -> v2::Write {
         let change = match &write.change {
-            Change::Put(record) => v1::write::Change::Put(record.clone()),
+            Change::Put(record) => v2::write::Change::Put(record.clone()),
             Change::Apply { class, operation } => {
-                v1::write::Change::Apply(v1::Apply { class: class.clone(), operation: operation.clone() })
+                v2::write::Change::Apply(v2::Apply { class: class.clone(), operation: operation.clone() })
             }
-            Change::Delete => v1::write::Change::Delete(v1::Delete {}),
+            Change::Delete => v2::write::Change::Delete(v2::Delete {}),
         };
-        v1::Write { cell: Some((&write.cell).into()), base: write.base.0, change: Some(change), stamped: write.stamped }
+        v2::Write { cell: Some((&write.cell).into()), base: write.base.0, change: Some(change), stamped: write.stamped }
     }
 }
 
-impl TryFrom<v1::Draft> for Draft {
+impl TryFrom<v2::Draft> for Draft {
     type Error = Fault;
 
     /// A base of 0 becomes the draft's snapshot (which may be 0 as well: the cell must not exist).
-    fn try_from(draft: v1::Draft) -> Result<Draft, Fault> {
+    fn try_from(draft: v2::Draft) -> Result<Draft, Fault> {
         let snapshot = draft.snapshot;
         let base = |base: u64| Tid(if base == 0 { snapshot } else { base });
         Ok(Draft {
             key: commit_key(&draft.commit_key)?,
-            priority: match v1::Priority::try_from(draft.priority) {
-                Ok(v1::Priority::Live) => Priority::Live,
-                Ok(v1::Priority::Batch) => Priority::Batch,
+            priority: match v2::Priority::try_from(draft.priority) {
+                Ok(v2::Priority::Live) => Priority::Live,
+                Ok(v2::Priority::Batch) => Priority::Batch,
                 Err(_) => return Err(Fault::invalid("unknown priority; use live or batch")),
             },
             read_cells: draft
@@ -117,11 +117,11 @@ impl TryFrom<v1::Draft> for Draft {
                 .into_iter()
                 .map(|write| {
                     let change = match write.change {
-                        Some(v1::write::Change::Put(record)) => Change::Put(record),
-                        Some(v1::write::Change::Apply(apply)) => {
+                        Some(v2::write::Change::Put(record)) => Change::Put(record),
+                        Some(v2::write::Change::Apply(apply)) => {
                             Change::Apply { class: apply.class, operation: apply.operation }
                         }
-                        Some(v1::write::Change::Delete(_)) => Change::Delete,
+                        Some(v2::write::Change::Delete(_)) => Change::Delete,
                         None => return Err(Fault::invalid("a write has no change; put, apply or delete")),
                     };
                     Ok(Write { cell: named(write.cell)?, base: base(write.base), change, stamped: write.stamped })
@@ -136,53 +136,53 @@ impl TryFrom<v1::Draft> for Draft {
 pub fn decode_draft(encoded: Bytes, limits: &Limits) -> Result<Draft, Fault> {
     super::count::check_draft(&encoded, limits)?;
     let draft =
-        v1::Draft::decode(encoded).map_err(|error| Fault::invalid(format!("a draft cannot be decoded: {error}")))?;
+        v2::Draft::decode(encoded).map_err(|error| Fault::invalid(format!("a draft cannot be decoded: {error}")))?;
     Draft::try_from(draft)
 }
 
-impl From<&Merged> for v1::MergedCell {
-    fn from(merged: &Merged) -> v1::MergedCell {
-        v1::MergedCell { cell: Some((&merged.cell).into()), record: merged.record.clone() }
+impl From<&Merged> for v2::MergedCell {
+    fn from(merged: &Merged) -> v2::MergedCell {
+        v2::MergedCell { cell: Some((&merged.cell).into()), record: merged.record.clone() }
     }
 }
 
-impl From<&StaleCell> for v1::StaleCell {
-    fn from(stale: &StaleCell) -> v1::StaleCell {
-        v1::StaleCell { cell: Some((&stale.cell).into()), newest: stale.newest.0 }
+impl From<&StaleCell> for v2::StaleCell {
+    fn from(stale: &StaleCell) -> v2::StaleCell {
+        v2::StaleCell { cell: Some((&stale.cell).into()), newest: stale.newest.0 }
     }
 }
 
-impl From<v1::StaleCell> for StaleCell {
-    fn from(stale: v1::StaleCell) -> StaleCell {
+impl From<v2::StaleCell> for StaleCell {
+    fn from(stale: v2::StaleCell) -> StaleCell {
         StaleCell { cell: stale.cell.unwrap_or_default().into(), newest: Tid(stale.newest) }
     }
 }
 
-impl From<v1::MergedCell> for Merged {
-    fn from(merged: v1::MergedCell) -> Merged {
+impl From<v2::MergedCell> for Merged {
+    fn from(merged: v2::MergedCell) -> Merged {
         Merged { cell: merged.cell.unwrap_or_default().into(), record: merged.record }
     }
 }
 
-impl From<&Receipt> for v1::Receipt {
-    fn from(receipt: &Receipt) -> v1::Receipt {
-        v1::Receipt {
+impl From<&Receipt> for v2::Receipt {
+    fn from(receipt: &Receipt) -> v2::Receipt {
+        v2::Receipt {
             tid: receipt.tid.0,
-            merged: receipt.merged.iter().map(v1::MergedCell::from).collect(),
+            merged: receipt.merged.iter().map(v2::MergedCell::from).collect(),
             pressure: None,
         }
     }
 }
 
-impl From<v1::Receipt> for Receipt {
-    fn from(receipt: v1::Receipt) -> Receipt {
+impl From<v2::Receipt> for Receipt {
+    fn from(receipt: v2::Receipt) -> Receipt {
         Receipt { tid: Tid(receipt.tid), merged: receipt.merged.into_iter().map(Merged::from).collect() }
     }
 }
 
-impl From<&Limits> for v1::Limits {
-    fn from(limits: &Limits) -> v1::Limits {
-        v1::Limits {
+impl From<&Limits> for v2::Limits {
+    fn from(limits: &Limits) -> v2::Limits {
+        v2::Limits {
             message_bytes_max: limits.message_bytes_max as u64,
             record_bytes_max: limits.record_bytes_max as u64,
             draft_bytes_max: limits.draft_bytes_max as u64,
@@ -197,8 +197,8 @@ impl From<&Limits> for v1::Limits {
     }
 }
 
-impl From<v1::Limits> for Limits {
-    fn from(limits: v1::Limits) -> Limits {
+impl From<v2::Limits> for Limits {
+    fn from(limits: v2::Limits) -> Limits {
         Limits {
             message_bytes_max: limits.message_bytes_max as usize,
             record_bytes_max: limits.record_bytes_max as usize,

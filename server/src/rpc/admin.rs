@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::admin_server::Admin;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::admin_server::Admin;
 use zeolite_proto::{Fault, Tid};
 
 /// Progress messages that wait for their reader.
@@ -69,10 +69,10 @@ impl Administration {
 
 #[tonic::async_trait]
 impl Admin for Administration {
-    type PackStream = Progress<v1::PackProgress>;
-    type VerifyStream = Progress<v1::VerifyProgress>;
+    type PackStream = Progress<v2::PackProgress>;
+    type VerifyStream = Progress<v2::VerifyProgress>;
 
-    async fn status(&self, _request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+    async fn status(&self, _request: Request<v2::StatusRequest>) -> Result<Response<v2::StatusReply>, Status> {
         // Sizes and free bytes are asked of the disk.
         let engine = self.rpc.calls.engine.clone();
         let status = self.rpc.off_thread(move || Ok(engine.status())).await;
@@ -81,7 +81,7 @@ impl Admin for Administration {
         Ok(Response::new(status))
     }
 
-    async fn pack(&self, request: Request<v1::PackRequest>) -> Result<Response<Self::PackStream>, Status> {
+    async fn pack(&self, request: Request<v2::PackRequest>) -> Result<Response<Self::PackStream>, Status> {
         let request = request.into_inner();
         Ok(self.stream(move |engine, tell| {
             let options = PackOptions { keep_garbage: request.keep_garbage, dry_run: request.dry_run };
@@ -90,34 +90,34 @@ impl Admin for Administration {
         }))
     }
 
-    async fn verify(&self, _request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+    async fn verify(&self, _request: Request<v2::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         Ok(self
             .stream(|engine, tell| Ok(verify_report(engine.verify(&mut |progress| tell(verify_progress(progress)))?))))
     }
 
-    async fn set_mode(&self, request: Request<v1::SetModeRequest>) -> Result<Response<v1::Mode>, Status> {
+    async fn set_mode(&self, request: Request<v2::SetModeRequest>) -> Result<Response<v2::Mode>, Status> {
         self.written(|calls, done| calls.set_mode(request.into_inner(), done)).await
     }
 
-    async fn close_gate(&self, request: Request<v1::CloseGateRequest>) -> Result<Response<v1::CloseGateReply>, Status> {
+    async fn close_gate(&self, request: Request<v2::CloseGateRequest>) -> Result<Response<v2::CloseGateReply>, Status> {
         self.written(|calls, done| calls.close_gate(request.into_inner(), done)).await
     }
 
-    async fn open_gate(&self, request: Request<v1::OpenGateRequest>) -> Result<Response<v1::Done>, Status> {
+    async fn open_gate(&self, request: Request<v2::OpenGateRequest>) -> Result<Response<v2::Done>, Status> {
         self.written(|calls, done| calls.open_gate(request.into_inner(), done)).await
     }
 
-    async fn gates(&self, _request: Request<v1::GatesRequest>) -> Result<Response<v1::GatesReply>, Status> {
+    async fn gates(&self, _request: Request<v2::GatesRequest>) -> Result<Response<v2::GatesReply>, Status> {
         Ok(Response::new(self.rpc.calls.gates()))
     }
 
-    async fn resolvers(&self, _request: Request<v1::ResolversRequest>) -> Result<Response<v1::ResolversReply>, Status> {
+    async fn resolvers(&self, _request: Request<v2::ResolversRequest>) -> Result<Response<v2::ResolversReply>, Status> {
         Ok(Response::new(encode::resolvers(self.rpc.calls.engine.registry())))
     }
 }
 
-fn pack_progress(progress: PackProgress) -> v1::PackProgress {
-    v1::PackProgress {
+fn pack_progress(progress: PackProgress) -> v2::PackProgress {
+    v2::PackProgress {
         stage: progress.stage,
         done_units: progress.done_units,
         total_units: progress.total_units,
@@ -125,8 +125,8 @@ fn pack_progress(progress: PackProgress) -> v1::PackProgress {
     }
 }
 
-fn pack_report(report: &PackReport) -> v1::PackProgress {
-    v1::PackProgress {
+fn pack_report(report: &PackReport) -> v2::PackProgress {
+    v2::PackProgress {
         stage: "done".into(),
         done: true,
         packed_to: report.packed_to.0,
@@ -138,8 +138,8 @@ fn pack_report(report: &PackReport) -> v1::PackProgress {
     }
 }
 
-fn verify_progress(progress: VerifyProgress) -> v1::VerifyProgress {
-    v1::VerifyProgress {
+fn verify_progress(progress: VerifyProgress) -> v2::VerifyProgress {
+    v2::VerifyProgress {
         stage: progress.stage,
         done_units: progress.done_units,
         total_units: progress.total_units,
@@ -147,8 +147,8 @@ fn verify_progress(progress: VerifyProgress) -> v1::VerifyProgress {
     }
 }
 
-fn verify_report(report: VerifyReport) -> v1::VerifyProgress {
-    v1::VerifyProgress {
+fn verify_report(report: VerifyReport) -> v2::VerifyProgress {
+    v2::VerifyProgress {
         stage: "done".into(),
         done: true,
         transactions: report.transactions,

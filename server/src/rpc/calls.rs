@@ -17,7 +17,7 @@ use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
-use zeolite_proto::wire::{translate, v1};
+use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{Cell, Draft, Fault, Mode, Note, Oid, Receipt, Tid};
 
 /// The calls, on an engine.
@@ -34,7 +34,7 @@ impl Calls {
 
     // ------------------------------------------------------------ where a call runs
 
-    pub(super) fn load_is_long(&self, request: &v1::LoadRequest) -> bool {
+    pub(super) fn load_is_long(&self, request: &v2::LoadRequest) -> bool {
         request.cells.len() > self.inline_cells_max
     }
 
@@ -43,34 +43,34 @@ impl Calls {
         limit == 0 || limit as usize > self.inline_cells_max
     }
 
-    pub(super) fn draft_is_long(&self, draft: &v1::Draft) -> bool {
+    pub(super) fn draft_is_long(&self, draft: &v2::Draft) -> bool {
         draft.writes.len() + draft.read_cells.len() + draft.read_ranges.len() > self.inline_cells_max
     }
 
     // ------------------------------------------------------------ reading
 
-    pub(super) fn load(&self, request: v1::LoadRequest) -> Result<v1::LoadReply, Fault> {
+    pub(super) fn load(&self, request: v2::LoadRequest) -> Result<v2::LoadReply, Fault> {
         let snapshot = Tid(request.snapshot);
         let cells = decode::load_cells(request, self.engine.limits())?;
         self.engine.load(snapshot, &cells).map(encode::loaded)
     }
 
     /// One page of a scan.
-    pub(super) fn scan(&self, request: v1::ScanRequest) -> Result<v1::ScanPage, Fault> {
+    pub(super) fn scan(&self, request: v2::ScanRequest) -> Result<v2::ScanPage, Fault> {
         let snapshot = Tid(request.snapshot);
         let (range, limit) = decode::scan_range(request, self.engine.limits())?;
         let limit = decode::page_limit(limit, self.engine.limits());
         self.engine.scan(snapshot, &range, limit).map(encode::page)
     }
 
-    pub(super) fn history(&self, request: v1::HistoryRequest) -> Result<v1::HistoryReply, Fault> {
+    pub(super) fn history(&self, request: v2::HistoryRequest) -> Result<v2::HistoryReply, Fault> {
         let cell = decode::named_cell(request.cell, self.engine.limits())?;
         let limit = decode::page_limit(request.limit as usize, self.engine.limits());
         let (revisions, more) = self.engine.history(&cell, Tid(request.before), limit)?;
         Ok(encode::history(revisions, more, request.with_records))
     }
 
-    pub(super) fn objects(&self, request: v1::ObjectsRequest) -> Result<v1::ObjectsReply, Fault> {
+    pub(super) fn objects(&self, request: v2::ObjectsRequest) -> Result<v2::ObjectsReply, Fault> {
         // On the wire `after` 0 is "from the first", and the first may be the root, oid 0. A page has at least two oids, so
         // that the root is never the last of a page and "after the root" never has to be said.
         let limit = decode::page_limit(request.limit as usize, self.engine.limits()).max(2);
@@ -79,7 +79,7 @@ impl Calls {
         self.engine.objects(&request.class, request.version_below, after, limit, snapshot).map(encode::objects)
     }
 
-    pub(super) fn kinds(&self) -> Result<v1::KindsReply, Fault> {
+    pub(super) fn kinds(&self) -> Result<v2::KindsReply, Fault> {
         let (kinds, tid) = self.engine.kinds()?;
         Ok(encode::kinds(kinds, tid))
     }
@@ -89,39 +89,39 @@ impl Calls {
         self.engine.log_page(from, to, limit)
     }
 
-    pub(super) fn outcome(&self, request: &v1::OutcomeRequest) -> Result<v1::OutcomeReply, Fault> {
+    pub(super) fn outcome(&self, request: &v2::OutcomeRequest) -> Result<v2::OutcomeReply, Fault> {
         let key = translate::commit_key(&request.commit_key)?;
         self.engine.outcome(key).map(|outcome| encode::outcome(&outcome))
     }
 
     /// A worker of an evolve is told the pressure with it.
-    pub(super) fn ping(&self, role: Role) -> v1::Done {
-        v1::Done { pressure: self.pressure(role), ..encode::done(self.engine.visible()) }
+    pub(super) fn ping(&self, role: Role) -> v2::Done {
+        v2::Done { pressure: self.pressure(role), ..encode::done(self.engine.visible()) }
     }
 
-    fn pressure(&self, role: Role) -> Option<v1::Pressure> {
+    fn pressure(&self, role: Role) -> Option<v2::Pressure> {
         (role == Role::Evolve).then(|| self.engine.pressure().into())
     }
 
-    pub(super) fn heat(&self, request: &v1::HeatRequest) -> Result<v1::HeatReply, Fault> {
+    pub(super) fn heat(&self, request: &v2::HeatRequest) -> Result<v2::HeatReply, Fault> {
         let limit = self.engine.limits().load_cells_max;
         if request.oids.len() > limit {
             return Err(Fault::too_large("number of oids", request.oids.len(), limit));
         }
-        Ok(v1::HeatReply { heat: request.oids.iter().map(|oid| self.engine.heat(Oid(*oid))).collect() })
+        Ok(v2::HeatReply { heat: request.oids.iter().map(|oid| self.engine.heat(Oid(*oid))).collect() })
     }
 
     // ------------------------------------------------------------ pins
 
-    pub(super) fn pin(&self, request: &v1::PinRequest) -> Result<v1::PinReply, Fault> {
+    pub(super) fn pin(&self, request: &v2::PinRequest) -> Result<v2::PinReply, Fault> {
         self.engine.pin(Tid(request.snapshot), request.lease_ms).map(|pin| encode::pin(&pin))
     }
 
-    pub(super) fn renew(&self, request: &v1::RenewRequest) -> Result<v1::PinReply, Fault> {
+    pub(super) fn renew(&self, request: &v2::RenewRequest) -> Result<v2::PinReply, Fault> {
         self.engine.renew(request.pin, request.lease_ms).map(|pin| encode::pin(&pin))
     }
 
-    pub(super) fn unpin(&self, request: &v1::UnpinRequest) -> v1::Done {
+    pub(super) fn unpin(&self, request: &v2::UnpinRequest) -> v2::Done {
         self.engine.unpin(request.pin);
         encode::done(self.engine.visible())
     }
@@ -131,8 +131,8 @@ impl Calls {
     pub(super) fn commit(
         &self,
         caller: Caller,
-        draft: v1::Draft,
-        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+        draft: v2::Draft,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
         self.commit_decoded(caller, self.draft(|| Draft::try_from(draft)), done);
     }
@@ -149,7 +149,7 @@ impl Calls {
     }
 
     /// The draft of a request for two-phase commit.
-    pub(super) fn given(&self, draft: Option<v1::Draft>) -> Result<Draft, Fault> {
+    pub(super) fn given(&self, draft: Option<v2::Draft>) -> Result<Draft, Fault> {
         let draft = draft.ok_or_else(|| Fault::invalid("a request without a draft; send the draft with it"))?;
         self.draft(|| Draft::try_from(draft))
     }
@@ -158,13 +158,13 @@ impl Calls {
         &self,
         caller: Caller,
         draft: Result<Draft, Fault>,
-        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
         match draft {
             Ok(draft) => {
                 let (calls, role) = (self.clone(), caller.role);
                 let told = move |result: Result<Receipt, Fault>| {
-                    let told = |receipt: Receipt| v1::Receipt { pressure: calls.pressure(role), ..(&receipt).into() };
+                    let told = |receipt: Receipt| v2::Receipt { pressure: calls.pressure(role), ..(&receipt).into() };
                     done(result.map(told));
                 };
                 self.engine.commit_as(caller, draft, Box::new(told));
@@ -178,7 +178,7 @@ impl Calls {
         caller: Caller,
         draft: Result<Draft, Fault>,
         how: Preparing,
-        done: impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + 'static,
+        done: impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + 'static,
     ) {
         match draft {
             Ok(draft) => {
@@ -195,8 +195,8 @@ impl Calls {
         &self,
         prepared: u64,
         draft: Result<Draft, Fault>,
-        withdrawn: Vec<v1::Cell>,
-        done: impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + 'static,
+        withdrawn: Vec<v2::Cell>,
+        done: impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + 'static,
     ) {
         match draft {
             Ok(draft) => {
@@ -212,8 +212,8 @@ impl Calls {
 
     pub(super) fn finish(
         &self,
-        request: &v1::FinishRequest,
-        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+        request: &v2::FinishRequest,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
         match translate::commit_key(&request.commit_key) {
             Ok(key) => self.engine.finish(
@@ -227,8 +227,8 @@ impl Calls {
 
     pub(super) fn abort(
         &self,
-        request: &v1::AbortRequest,
-        done: impl FnOnce(Result<v1::Done, Fault>) + Send + 'static,
+        request: &v2::AbortRequest,
+        done: impl FnOnce(Result<v2::Done, Fault>) + Send + 'static,
     ) {
         self.engine.abort(request.prepared, Box::new(move |result| done(result.map(encode::done))));
     }
@@ -236,8 +236,8 @@ impl Calls {
     pub(super) fn undo(
         &self,
         caller: Caller,
-        request: v1::UndoRequest,
-        done: impl FnOnce(Result<v1::Receipt, Fault>) + Send + 'static,
+        request: v2::UndoRequest,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
         match translate::commit_key(&request.commit_key) {
             Ok(key) => self.engine.undo(
@@ -253,13 +253,13 @@ impl Calls {
 
     pub(super) fn new_oids(
         &self,
-        request: &v1::NewOidsRequest,
-        done: impl FnOnce(Result<v1::NewOidsReply, Fault>) + Send + 'static,
+        request: &v2::NewOidsRequest,
+        done: impl FnOnce(Result<v2::NewOidsReply, Fault>) + Send + 'static,
     ) {
         match decode::oid_count(request, self.engine.limits()) {
             Ok(count) => self.engine.new_oids(
                 count,
-                Box::new(move |result| done(result.map(|first| v1::NewOidsReply { first: first.0, count }))),
+                Box::new(move |result| done(result.map(|first| v2::NewOidsReply { first: first.0, count }))),
             ),
             Err(fault) => done(Err(fault)),
         }
@@ -269,10 +269,10 @@ impl Calls {
 
     pub(super) fn set_mode(
         &self,
-        request: v1::SetModeRequest,
-        done: impl FnOnce(Result<v1::Mode, Fault>) + Send + 'static,
+        request: v2::SetModeRequest,
+        done: impl FnOnce(Result<v2::Mode, Fault>) + Send + 'static,
     ) {
-        let Ok(kind) = v1::ModeKind::try_from(request.kind) else {
+        let Ok(kind) = v2::ModeKind::try_from(request.kind) else {
             return done(Err(Fault::invalid(format!("mode {} is not known; see the protocol", request.kind))));
         };
         let until = (request.until_unix_ms != 0).then_some(request.until_unix_ms);
@@ -282,27 +282,27 @@ impl Calls {
 
     pub(super) fn close_gate(
         &self,
-        request: v1::CloseGateRequest,
-        done: impl FnOnce(Result<v1::CloseGateReply, Fault>) + Send + 'static,
+        request: v2::CloseGateRequest,
+        done: impl FnOnce(Result<v2::CloseGateReply, Fault>) + Send + 'static,
     ) {
         let told = |closing| match closing {
-            Closing::Closed(tid) => v1::CloseGateReply { closed: true, tid: tid.0, old_objects: 0 },
-            Closing::Old(old_objects) => v1::CloseGateReply { closed: false, tid: 0, old_objects },
+            Closing::Closed(tid) => v2::CloseGateReply { closed: true, tid: tid.0, old_objects: 0 },
+            Closing::Old(old_objects) => v2::CloseGateReply { closed: false, tid: 0, old_objects },
         };
-        let v1::CloseGateRequest { class, min_version, job } = request;
+        let v2::CloseGateRequest { class, min_version, job } = request;
         self.engine.close_gate(class, min_version, job, Box::new(move |result| done(result.map(told))));
     }
 
     pub(super) fn open_gate(
         &self,
-        request: v1::OpenGateRequest,
-        done: impl FnOnce(Result<v1::Done, Fault>) + Send + 'static,
+        request: v2::OpenGateRequest,
+        done: impl FnOnce(Result<v2::Done, Fault>) + Send + 'static,
     ) {
         self.engine.open_gate(request.class, Box::new(move |result| done(result.map(encode::done))));
     }
 
-    pub(super) fn gates(&self) -> v1::GatesReply {
-        v1::GatesReply { gates: self.engine.gates().iter().map(v1::Gate::from).collect() }
+    pub(super) fn gates(&self) -> v2::GatesReply {
+        v2::GatesReply { gates: self.engine.gates().iter().map(v2::Gate::from).collect() }
     }
 
     /// Decodes a draft, and says how long that took.

@@ -5,11 +5,11 @@
 
 use crate::engine::Preparing;
 use crate::store::Range;
-use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v2;
 use zeolite_proto::{Cell, Fault, Limits, Oid};
 
 /// The cells of a load from `continued_from` on.
-pub(super) fn load_cells(request: v1::LoadRequest, limits: &Limits) -> Result<Vec<Cell>, Fault> {
+pub(super) fn load_cells(request: v2::LoadRequest, limits: &Limits) -> Result<Vec<Cell>, Fault> {
     let count = request.cells.len();
     if count > limits.load_cells_max {
         return Err(Fault::too_large("number of cells in a load", count, limits.load_cells_max));
@@ -26,7 +26,7 @@ pub(super) fn load_cells(request: v1::LoadRequest, limits: &Limits) -> Result<Ve
 }
 
 /// The cell of a request about one cell.
-pub(super) fn named_cell(cell: Option<v1::Cell>, limits: &Limits) -> Result<Cell, Fault> {
+pub(super) fn named_cell(cell: Option<v2::Cell>, limits: &Limits) -> Result<Cell, Fault> {
     let cell =
         Cell::from(cell.ok_or_else(|| Fault::invalid("no cell is named; give its oid, and the key of an entry"))?);
     key_fits(&cell.key, limits)?;
@@ -34,7 +34,7 @@ pub(super) fn named_cell(cell: Option<v1::Cell>, limits: &Limits) -> Result<Cell
 }
 
 /// The range of a scan, and the entries that the caller wants at most (0: as many as there are).
-pub(super) fn scan_range(request: v1::ScanRequest, limits: &Limits) -> Result<(Range, usize), Fault> {
+pub(super) fn scan_range(request: v2::ScanRequest, limits: &Limits) -> Result<(Range, usize), Fault> {
     key_fits(&request.from, limits)?;
     key_fits(&request.to, limits)?;
     if !request.to.is_empty() && request.from > request.to {
@@ -58,7 +58,7 @@ pub(super) fn page_limit(asked: usize, limits: &Limits) -> usize {
 }
 
 /// How many oids to hand out.
-pub(super) fn oid_count(request: &v1::NewOidsRequest, limits: &Limits) -> Result<u32, Fault> {
+pub(super) fn oid_count(request: &v2::NewOidsRequest, limits: &Limits) -> Result<u32, Fault> {
     match request.count {
         0 => Err(Fault::invalid("0 oids were asked for; ask for at least one")),
         count if count > limits.oids_max => {
@@ -77,6 +77,6 @@ fn key_fits(key: &[u8], limits: &Limits) -> Result<(), Fault> {
 }
 
 /// How a draft is to be prepared.
-pub(super) fn preparing(request: &v1::PrepareRequest) -> Preparing {
+pub(super) fn preparing(request: &v2::PrepareRequest) -> Preparing {
     Preparing { time_limit_ms: request.time_limit_ms, hold: request.hold }
 }

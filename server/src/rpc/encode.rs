@@ -8,37 +8,37 @@ use crate::engine::{
 use crate::store::{KindCount, Revision, Txn};
 use bytes::Bytes;
 use prost::Message;
-use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v2;
 use zeolite_proto::{Fault, Note, Registry, Tid};
 
 /// Records for resolution on the client are left out of a fault when together they are larger than this: the client
 /// loads them.
 const CONFLICT_RECORD_BYTES_MAX: usize = 1 << 20;
 
-pub(super) fn revision(revision: Option<Revision>) -> v1::Revision {
+pub(super) fn revision(revision: Option<Revision>) -> v2::Revision {
     match revision {
         Some(revision) => {
-            v1::Revision { tid: revision.tid.0, end: revision.end.map_or(0, |end| end.0), record: revision.record }
+            v2::Revision { tid: revision.tid.0, end: revision.end.map_or(0, |end| end.0), record: revision.record }
         }
-        None => v1::Revision::default(),
+        None => v2::Revision::default(),
     }
 }
 
-pub(super) fn loaded(loaded: Loaded) -> v1::LoadReply {
-    v1::LoadReply { snapshot: loaded.snapshot.0, revisions: loaded.revisions.into_iter().map(revision).collect() }
+pub(super) fn loaded(loaded: Loaded) -> v2::LoadReply {
+    v2::LoadReply { snapshot: loaded.snapshot.0, revisions: loaded.revisions.into_iter().map(revision).collect() }
 }
 
-pub(super) fn page(page: Page) -> v1::ScanPage {
+pub(super) fn page(page: Page) -> v2::ScanPage {
     let entries = page
         .entries
         .into_iter()
-        .map(|entry| v1::Entry { key: entry.key, tid: entry.tid.0, record: entry.record })
+        .map(|entry| v2::Entry { key: entry.key, tid: entry.tid.0, record: entry.record })
         .collect();
-    v1::ScanPage { snapshot: page.snapshot.0, entries, more: page.next.is_some(), next: page.next.unwrap_or_default() }
+    v2::ScanPage { snapshot: page.snapshot.0, entries, more: page.next.is_some(), next: page.next.unwrap_or_default() }
 }
 
-pub(super) fn history(revisions: Vec<(Revision, Note)>, more: bool, with_records: bool) -> v1::HistoryReply {
-    let mut reply = v1::HistoryReply { more, ..Default::default() };
+pub(super) fn history(revisions: Vec<(Revision, Note)>, more: bool, with_records: bool) -> v2::HistoryReply {
+    let mut reply = v2::HistoryReply { more, ..Default::default() };
     for (found, note) in revisions {
         let mut found = revision(Some(found));
         if !with_records {
@@ -50,49 +50,49 @@ pub(super) fn history(revisions: Vec<(Revision, Note)>, more: bool, with_records
     reply
 }
 
-pub(super) fn objects(page: ObjectsPage) -> v1::ObjectsReply {
+pub(super) fn objects(page: ObjectsPage) -> v2::ObjectsReply {
     let oids = page.oids.into_iter().map(|oid| oid.0).collect();
-    v1::ObjectsReply { oids, more: page.more, snapshot: page.snapshot.0 }
+    v2::ObjectsReply { oids, more: page.more, snapshot: page.snapshot.0 }
 }
 
-pub(super) fn kinds(kinds: Vec<KindCount>, tid: Tid) -> v1::KindsReply {
+pub(super) fn kinds(kinds: Vec<KindCount>, tid: Tid) -> v2::KindsReply {
     let kinds = kinds
         .into_iter()
-        .map(|kind| v1::Kind { class: kind.class, version: kind.version, objects: kind.objects })
+        .map(|kind| v2::Kind { class: kind.class, version: kind.version, objects: kind.objects })
         .collect();
-    v1::KindsReply { kinds, tid: tid.0 }
+    v2::KindsReply { kinds, tid: tid.0 }
 }
 
-pub(super) fn prepared(prepared: &PreparedReceipt) -> v1::PrepareReply {
-    v1::PrepareReply {
+pub(super) fn prepared(prepared: &PreparedReceipt) -> v2::PrepareReply {
+    v2::PrepareReply {
         prepared: prepared.prepared,
-        merged: prepared.merged.iter().map(v1::MergedCell::from).collect(),
-        stale: prepared.stale.iter().map(v1::StaleCell::from).collect(),
+        merged: prepared.merged.iter().map(v2::MergedCell::from).collect(),
+        stale: prepared.stale.iter().map(v2::StaleCell::from).collect(),
     }
 }
 
-pub(super) fn outcome(outcome: &Outcome) -> v1::OutcomeReply {
+pub(super) fn outcome(outcome: &Outcome) -> v2::OutcomeReply {
     match outcome {
-        Outcome::Unknown => v1::OutcomeReply::default(),
-        Outcome::InFlight => v1::OutcomeReply { receipt: None, in_flight: true },
-        Outcome::Committed(receipt) => v1::OutcomeReply { receipt: Some(receipt.into()), in_flight: false },
+        Outcome::Unknown => v2::OutcomeReply::default(),
+        Outcome::InFlight => v2::OutcomeReply { receipt: None, in_flight: true },
+        Outcome::Committed(receipt) => v2::OutcomeReply { receipt: Some(receipt.into()), in_flight: false },
     }
 }
 
-pub(super) fn pin(pin: &PinInfo) -> v1::PinReply {
-    v1::PinReply { pin: pin.pin, snapshot: pin.snapshot.0, lease_ms: pin.lease_ms }
+pub(super) fn pin(pin: &PinInfo) -> v2::PinReply {
+    v2::PinReply { pin: pin.pin, snapshot: pin.snapshot.0, lease_ms: pin.lease_ms }
 }
 
-pub(super) fn done(tid: Tid) -> v1::Done {
-    v1::Done { tid: tid.0, pressure: None }
+pub(super) fn done(tid: Tid) -> v2::Done {
+    v2::Done { tid: tid.0, pressure: None }
 }
 
 /// A feed batch, encoded once for all sessions.
 pub(super) fn feed(items: &[FeedItem]) -> Bytes {
     let items = items
         .iter()
-        .map(|item| v1::FeedItem { tid: item.tid.0, cells: item.cells.iter().map(v1::Cell::from).collect() });
-    v1::FeedBatch { items: items.collect() }.encode_to_vec().into()
+        .map(|item| v2::FeedItem { tid: item.tid.0, cells: item.cells.iter().map(v2::Cell::from).collect() });
+    v2::FeedBatch { items: items.collect() }.encode_to_vec().into()
 }
 
 /// What a transaction of the log says in a feed.
@@ -101,8 +101,8 @@ pub(super) fn feed_item(txn: &Txn) -> FeedItem {
 }
 
 /// A fault as a frame carries it.
-pub(super) fn fault(fault: &Fault) -> v1::Fault {
-    let mut wire = v1::Fault::from(fault);
+pub(super) fn fault(fault: &Fault) -> v2::Fault {
+    let mut wire = v2::Fault::from(fault);
     if let Some(detail) = &mut wire.conflict {
         let bytes = [&detail.base_record, &detail.newest_record].into_iter().flatten().map(Bytes::len).sum::<usize>();
         if bytes > CONFLICT_RECORD_BYTES_MAX {
@@ -113,30 +113,30 @@ pub(super) fn fault(fault: &Fault) -> v1::Fault {
     wire
 }
 
-pub(super) fn resolvers(registry: &Registry) -> v1::ResolversReply {
-    let info = |(class, resolver): (&str, &dyn zeolite_proto::Resolver)| v1::ResolverInfo {
+pub(super) fn resolvers(registry: &Registry) -> v2::ResolversReply {
+    let info = |(class, resolver): (&str, &dyn zeolite_proto::Resolver)| v2::ResolverInfo {
         class: class.into(),
         description: resolver.description().into(),
         applies: resolver.applies(),
         expensive: resolver.expensive(),
     };
-    v1::ResolversReply { resolvers: registry.list().into_iter().map(info).collect() }
+    v2::ResolversReply { resolvers: registry.list().into_iter().map(info).collect() }
 }
 
-fn class_counts((class, counts): (String, ClassCounts)) -> v1::ClassCounts {
-    v1::ClassCounts { class, conflicts: counts.conflicts, merges: counts.merges }
+fn class_counts((class, counts): (String, ClassCounts)) -> v2::ClassCounts {
+    v2::ClassCounts { class, conflicts: counts.conflicts, merges: counts.merges }
 }
 
 /// The engine's status; what the rpc layer knows itself is left to the caller.
-pub(super) fn status(status: Status) -> v1::StatusReply {
-    let stage = |(name, summary): (&str, Summary)| v1::Stage {
+pub(super) fn status(status: Status) -> v2::StatusReply {
+    let stage = |(name, summary): (&str, Summary)| v2::Stage {
         name: name.into(),
         count: summary.count,
         total_ns: summary.total_ns,
         p50_ns: summary.p50_ns,
         p99_ns: summary.p99_ns,
     };
-    v1::StatusReply {
+    v2::StatusReply {
         version: env!("CARGO_PKG_VERSION").into(),
         store_id: status.store_id,
         visible: status.visible.0,

@@ -21,8 +21,8 @@ use futures_util::Stream;
 use futures_util::stream;
 use std::pin::Pin;
 use std::sync::Arc;
-use zeolite_proto::wire::v1::server_frame::Reply;
-use zeolite_proto::wire::{PROTOCOL, v1};
+use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::{PROTOCOL, v2};
 use zeolite_proto::{Fault, FaultKind, Tid};
 
 /// A replay that reads no more log than this is always made, however small the client's cache is.
@@ -32,14 +32,14 @@ const REPLAY_BYTES_ALWAYS: u64 = 1 << 20;
 const REPLAY_PAGE: usize = 1000;
 
 /// The frames that begin a session, then its end: the session is open if the last of them is a hello reply.
-pub(super) type Greeting = Pin<Box<dyn Stream<Item = v1::ServerFrame> + Send>>;
+pub(super) type Greeting = Pin<Box<dyn Stream<Item = v2::ServerFrame> + Send>>;
 
 struct Greeter {
     rpc: Arc<Rpc>,
     outbox: Arc<Outbox>,
     session_id: u64,
     request_id: u64,
-    hello: v1::Hello,
+    hello: v2::Hello,
     stage: Stage,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn greeting(
     outbox: Arc<Outbox>,
     session_id: u64,
     request_id: u64,
-    hello: v1::Hello,
+    hello: v2::Hello,
 ) -> Greeting {
     let greeter = Greeter { rpc, outbox, session_id, request_id, hello, stage: Stage::Begin };
     Box::pin(stream::unfold(greeter, |mut greeter| async {
@@ -69,7 +69,7 @@ pub(super) fn greeting(
 }
 
 /// Why a session cannot begin with this hello.
-pub(super) fn check_hello(hello: &v1::Hello) -> Result<(), Fault> {
+pub(super) fn check_hello(hello: &v2::Hello) -> Result<(), Fault> {
     if hello.protocol != PROTOCOL {
         return Err(Fault::new(
             FaultKind::Unsupported,
@@ -83,18 +83,18 @@ pub(super) fn check_hello(hello: &v1::Hello) -> Result<(), Fault> {
 }
 
 impl Greeter {
-    async fn next(&mut self) -> Option<v1::ServerFrame> {
+    async fn next(&mut self) -> Option<v2::ServerFrame> {
         match self.step().await {
             Ok(frame) => frame,
             Err(fault) => {
                 self.stage = Stage::Over;
                 self.outbox.end();
-                Some(v1::ServerFrame { id: self.request_id, reply: Some(fault_reply(&fault)) })
+                Some(v2::ServerFrame { id: self.request_id, reply: Some(fault_reply(&fault)) })
             }
         }
     }
 
-    async fn step(&mut self) -> Result<Option<v1::ServerFrame>, Fault> {
+    async fn step(&mut self) -> Result<Option<v2::ServerFrame>, Fault> {
         if matches!(self.stage, Stage::Begin) {
             check_hello(&self.hello)?;
             if !self.worth_replaying().await? {
@@ -114,7 +114,7 @@ impl Greeter {
             if let Some(last) = page.last() {
                 self.stage = Stage::Replay { seen: last.tid, subscribed };
                 let items: Vec<_> = page.iter().map(encode::feed_item).collect();
-                return Ok(Some(v1::ServerFrame { id: 0, reply: Some(Reply::Feed(encode::feed(&items))) }));
+                return Ok(Some(v2::ServerFrame { id: 0, reply: Some(Reply::Feed(encode::feed(&items))) }));
             }
             match subscribed {
                 Some(visible) => {
@@ -151,9 +151,9 @@ impl Greeter {
         visible
     }
 
-    fn reply(&mut self, visible: Tid, replayed: bool) -> v1::ServerFrame {
+    fn reply(&mut self, visible: Tid, replayed: bool) -> v2::ServerFrame {
         self.stage = Stage::Over;
-        let reply = v1::HelloReply {
+        let reply = v2::HelloReply {
             protocol: PROTOCOL,
             server: self.rpc.server_name.clone(),
             store_id: self.rpc.calls.engine.store_id(),
@@ -163,6 +163,6 @@ impl Greeter {
             limits: Some(self.rpc.calls.engine.limits().into()),
             mode: Some((&*self.rpc.calls.engine.mode()).into()),
         };
-        v1::ServerFrame { id: self.request_id, reply: Some(Reply::Hello(reply)) }
+        v2::ServerFrame { id: self.request_id, reply: Some(Reply::Hello(reply)) }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! | service | healthy, in any mode | poisoned | going down |
 //! |---|---|---|---|
-//! | "" and zeolite.v1.Zeolite | SERVING | NOT_SERVING | NOT_SERVING |
-//! | zeolite.v1.Admin | SERVING | SERVING | NOT_SERVING |
+//! | "" and zeolite.v2.Zeolite | SERVING | NOT_SERVING | NOT_SERVING |
+//! | zeolite.v2.Admin | SERVING | SERVING | NOT_SERVING |
 //!
 //! A read-only database serves: it is read, and writes are told when to come back. Who asks this service takes a server
 //! that is not SERVING out of its list, which would make an outage of a pause. A poisoned one still answers its operator.

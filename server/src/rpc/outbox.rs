@@ -31,8 +31,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::{Fault, FaultKind, Tid};
 
 #[expect(
@@ -42,7 +42,7 @@ use zeolite_proto::{Fault, FaultKind, Tid};
 /// What the session's stream finds when it looks for something to send.
 pub(super) enum Popped {
     /// Send this.
-    Frame(v1::ServerFrame),
+    Frame(v2::ServerFrame),
     /// Nothing now; the waker is registered. Whether another request may be read.
     Empty { may_read: bool },
     /// Nothing, and nothing will come.
@@ -90,7 +90,7 @@ struct Lane {
 }
 
 struct Queued {
-    frame: v1::ServerFrame,
+    frame: v2::ServerFrame,
     bytes: usize,
     kind: QueuedKind,
 }
@@ -288,7 +288,7 @@ impl Outbox {
                 "{} batches of {} bytes wait unread, the limit is sessions.{limit}; reconnect with resume_from",
                 lane.feed_batches, lane.feed_bytes
             );
-            let cut = v1::Cut { tid: lane.pushed_to.0, reason };
+            let cut = v2::Cut { tid: lane.pushed_to.0, reason };
             lane.push_notice(Reply::Cut(cut));
             lane.phase = Phase::Ending;
             return Pushed::Cut(lane.waker.take());
@@ -298,7 +298,7 @@ impl Outbox {
         if let Some(last) = batch.items.last() {
             lane.pushed_to = last.tid;
         }
-        let frame = v1::ServerFrame { id: 0, reply: Some(Reply::Feed(encoded.clone())) };
+        let frame = v2::ServerFrame { id: 0, reply: Some(Reply::Feed(encoded.clone())) };
         lane.frames.push_back(Queued { frame, bytes: encoded.len(), kind: QueuedKind::Feed });
         Pushed::Queued { first: !std::mem::replace(&mut lane.noted, true) }
     }
@@ -348,7 +348,7 @@ impl Lane {
         if self.phase == Phase::Ending || self.phase == Phase::Closed {
             return;
         }
-        let frame = v1::ServerFrame { id, reply: Some(reply) };
+        let frame = v2::ServerFrame { id, reply: Some(reply) };
         let bytes = frame.encoded_len();
         self.replies += 1;
         self.reply_bytes += bytes;
@@ -359,7 +359,7 @@ impl Lane {
         if self.phase == Phase::Ending || self.phase == Phase::Closed {
             return;
         }
-        let frame = v1::ServerFrame { id: 0, reply: Some(reply) };
+        let frame = v2::ServerFrame { id: 0, reply: Some(reply) };
         self.frames.push_back(Queued { frame, bytes: 0, kind: QueuedKind::Notice });
     }
 }

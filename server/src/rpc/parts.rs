@@ -8,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use zeolite_proto::wire::{translate, v1};
+use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{CommitKey, Fault, FaultKind};
 
 /// When to come back after the shared budget was found empty.
@@ -70,7 +70,7 @@ impl Parts {
     }
 
     /// Takes the next part of a draft.
-    pub(super) fn add(&mut self, id: u64, part: v1::DraftPart) -> Result<Added, Fault> {
+    pub(super) fn add(&mut self, id: u64, part: v2::DraftPart) -> Result<Added, Fault> {
         let key = translate::commit_key(&part.commit_key)?;
         let at = match self.open.iter().position(|assembly| assembly.key == key) {
             Some(at) => at,
@@ -132,8 +132,8 @@ impl Parts {
 mod tests {
     use super::*;
 
-    fn part(key: u8, data: &'static [u8], last: bool) -> v1::DraftPart {
-        v1::DraftPart { commit_key: vec![key; 16].into(), data: Bytes::from_static(data), last, purpose: None }
+    fn part(key: u8, data: &'static [u8], last: bool) -> v2::DraftPart {
+        v2::DraftPart { commit_key: vec![key; 16].into(), data: Bytes::from_static(data), last, purpose: None }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
-use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v2;
 use zeolite_proto::{Fault, Tid};
 
 /// Transactions handed to the engine and not durable yet.
@@ -21,11 +21,11 @@ type Waiting = VecDeque<oneshot::Receiver<Result<Tid, Fault>>>;
 /// Restores what the client streams. A status: its stream failed; a fault: a transaction was refused.
 pub(super) async fn restore(
     rpc: &Arc<Rpc>,
-    mut messages: Streaming<v1::Transaction>,
-) -> Result<Result<v1::RestoreReply, Fault>, Status> {
+    mut messages: Streaming<v2::Transaction>,
+) -> Result<Result<v2::RestoreReply, Fault>, Status> {
     let mut joiner = Joiner::default();
     let mut waiting = Waiting::new();
-    let mut reply = v1::RestoreReply::default();
+    let mut reply = v2::RestoreReply::default();
     while let Some(message) = messages.message().await? {
         let txn = match joiner.add(message, rpc.calls.engine.limits()) {
             Ok(Some(txn)) => txn,
@@ -55,7 +55,7 @@ pub(super) async fn restore(
     Ok(Ok(reply))
 }
 
-async fn settle_one(waiting: &mut Waiting, reply: &mut v1::RestoreReply) -> Result<(), Fault> {
+async fn settle_one(waiting: &mut Waiting, reply: &mut v2::RestoreReply) -> Result<(), Fault> {
     let Some(answer) = waiting.pop_front() else { return Ok(()) };
     let tid = answer.await.unwrap_or_else(|_| Err(lost()))?;
     reply.transactions += 1;

@@ -31,10 +31,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tonic::{Code, Status, Streaming};
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
-use zeolite_proto::wire::v1::draft_part::Purpose;
-use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::draft_part::Purpose;
+use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::{Fault, FaultKind};
 
 /// Requests handled before other tasks of the same thread get a turn.
@@ -50,7 +50,7 @@ pub(super) struct Session {
     /// By its address until it has said its name.
     caller: Caller,
     outbox: Arc<Outbox>,
-    inbound: Streaming<v1::ClientFrame>,
+    inbound: Streaming<v2::ClientFrame>,
     parts: Parts,
     holding: Arc<Holding>,
     phase: Phase,
@@ -64,7 +64,7 @@ enum Phase {
     Greeting(Greeting),
     Open,
     /// One last frame, then the end.
-    Last(Box<v1::ServerFrame>),
+    Last(Box<v2::ServerFrame>),
     Over,
 }
 
@@ -74,7 +74,7 @@ impl Session {
         id: u64,
         caller: Caller,
         outbox: Arc<Outbox>,
-        inbound: Streaming<v1::ClientFrame>,
+        inbound: Streaming<v2::ClientFrame>,
     ) -> Session {
         let limits = rpc.calls.engine.limits();
         let hello_by = Duration::from_millis(rpc.settings.hello_timeout_ms);
@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// The first frame of the client: it must be a hello.
-    fn begin(&mut self, frame: v1::ClientFrame) {
+    fn begin(&mut self, frame: v2::ClientFrame) {
         self.phase = match frame.request {
             Some(Request::Hello(_)) if frame.id == 0 => last(0, &id_zero()),
             Some(Request::Hello(hello)) => {
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// One request of an open session.
-    fn handle(&mut self, frame: v1::ClientFrame) {
+    fn handle(&mut self, frame: v2::ClientFrame) {
         let id = frame.id;
         if id == 0 {
             return self.outbox.notice(fault_reply(&id_zero()));
@@ -154,7 +154,7 @@ impl Session {
         let calls = &self.rpc.calls;
         match request {
             Request::Hello(_) => {
-                self.here(id, Err::<v1::Done, _>(Fault::invalid("hello was said already; say it once")), Reply::Done);
+                self.here(id, Err::<v2::Done, _>(Fault::invalid("hello was said already; say it once")), Reply::Done);
             }
             Request::Load(load) if calls.load_is_long(&load) => {
                 self.off(id, move |calls| calls.load(load), Reply::Load);
@@ -232,7 +232,7 @@ impl Session {
                 let how = decode::preparing(&prepare);
                 run(Box::new(move || calls.prepare(caller, calls.joined(&key, encoded), how, done)));
             }
-            Some(Purpose::Amend(v1::AmendRequest { prepared, withdrawn, .. })) => {
+            Some(Purpose::Amend(v2::AmendRequest { prepared, withdrawn, .. })) => {
                 let done = self.later(id, Reply::Prepare);
                 run(Box::new(move || calls.amend(prepared, calls.joined(&key, encoded), withdrawn, done)));
             }
@@ -240,9 +240,9 @@ impl Session {
     }
 
     /// The answer to a prepare. What is held is given up when the session ends.
-    fn prepared(&self, id: u64, hold: bool) -> impl FnOnce(Result<v1::PrepareReply, Fault>) + Send + use<> + 'static {
+    fn prepared(&self, id: u64, hold: bool) -> impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + use<> + 'static {
         let (told, holding) = (self.later(id, Reply::Prepare), self.holding.clone());
-        move |result: Result<v1::PrepareReply, Fault>| {
+        move |result: Result<v2::PrepareReply, Fault>| {
             if let (true, Ok(reply)) = (hold, &result) {
                 holding.begun(reply.prepared);
             }
@@ -342,7 +342,7 @@ impl Session {
 }
 
 impl Stream for Session {
-    type Item = Result<v1::ServerFrame, Status>;
+    type Item = Result<v2::ServerFrame, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
@@ -389,5 +389,5 @@ fn id_zero() -> Fault {
 }
 
 fn last(id: u64, fault: &Fault) -> Phase {
-    Phase::Last(Box::new(v1::ServerFrame { id, reply: Some(fault_reply(fault)) }))
+    Phase::Last(Box::new(v2::ServerFrame { id, reply: Some(fault_reply(fault)) }))
 }

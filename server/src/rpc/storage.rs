@@ -15,8 +15,8 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use zeolite_proto::wire::fault::to_status;
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::zeolite_server::Zeolite;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::zeolite_server::Zeolite;
 use zeolite_proto::{Fault, FaultKind, Tid};
 
 /// Pages made ahead of the reader of a stream.
@@ -82,22 +82,22 @@ impl<T: Send + 'static> Done<T> {
 #[tonic::async_trait]
 impl Zeolite for Storage {
     type SessionStream = Session;
-    type ScanStream = Pages<v1::ScanPage>;
-    type LogStream = Pages<v1::LogPage>;
+    type ScanStream = Pages<v2::ScanPage>;
+    type LogStream = Pages<v2::LogPage>;
 
-    async fn session(&self, request: Request<Streaming<v1::ClientFrame>>) -> Answer<Session> {
+    async fn session(&self, request: Request<Streaming<v2::ClientFrame>>) -> Answer<Session> {
         let (id, outbox) = self.rpc.open_session().map_err(|fault| self.refusal(&fault))?;
         let caller = caller(&request);
         Ok(Response::new(Session::new(self.rpc.clone(), id, caller, outbox, request.into_inner())))
     }
 
-    async fn load(&self, request: Request<v1::LoadRequest>) -> Answer<v1::LoadReply> {
+    async fn load(&self, request: Request<v2::LoadRequest>) -> Answer<v2::LoadReply> {
         let request = request.into_inner();
         let long = self.rpc.calls.load_is_long(&request);
         self.read(long, move |calls| calls.load(request)).await
     }
 
-    async fn scan(&self, request: Request<v1::ScanRequest>) -> Answer<Self::ScanStream> {
+    async fn scan(&self, request: Request<v2::ScanRequest>) -> Answer<Self::ScanStream> {
         let request = request.into_inner();
         decode::scan_range(request.clone(), self.rpc.calls.engine.limits()).map_err(|fault| self.refusal(&fault))?;
         let (pages, stream) = mpsc::channel(PAGES_AHEAD);
@@ -105,85 +105,85 @@ impl Zeolite for Storage {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn commit(&self, request: Request<v1::Draft>) -> Answer<v1::Receipt> {
+    async fn commit(&self, request: Request<v2::Draft>) -> Answer<v2::Receipt> {
         let (caller, draft) = (caller(&request), request.into_inner());
         self.write(|calls, done| calls.commit(caller, draft, done.closure())).await
     }
 
-    async fn prepare(&self, request: Request<v1::PrepareRequest>) -> Answer<v1::PrepareReply> {
+    async fn prepare(&self, request: Request<v2::PrepareRequest>) -> Answer<v2::PrepareReply> {
         let (caller, prepare) = (caller(&request), request.into_inner());
         let how = decode::preparing(&prepare);
         self.write(|calls, done| calls.prepare(caller, calls.given(prepare.draft), how, done.closure())).await
     }
 
-    async fn amend(&self, request: Request<v1::AmendRequest>) -> Answer<v1::PrepareReply> {
-        let v1::AmendRequest { prepared, draft, withdrawn } = request.into_inner();
+    async fn amend(&self, request: Request<v2::AmendRequest>) -> Answer<v2::PrepareReply> {
+        let v2::AmendRequest { prepared, draft, withdrawn } = request.into_inner();
         self.write(|calls, done| calls.amend(prepared, calls.given(draft), withdrawn, done.closure())).await
     }
 
-    async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::Receipt> {
+    async fn finish(&self, request: Request<v2::FinishRequest>) -> Answer<v2::Receipt> {
         let finish = request.into_inner();
         self.write(|calls, done| calls.finish(&finish, done.closure())).await
     }
 
-    async fn abort(&self, request: Request<v1::AbortRequest>) -> Answer<v1::Done> {
+    async fn abort(&self, request: Request<v2::AbortRequest>) -> Answer<v2::Done> {
         let abort = request.into_inner();
         self.write(|calls, done| calls.abort(&abort, done.closure())).await
     }
 
-    async fn outcome(&self, request: Request<v1::OutcomeRequest>) -> Answer<v1::OutcomeReply> {
+    async fn outcome(&self, request: Request<v2::OutcomeRequest>) -> Answer<v2::OutcomeReply> {
         self.here(self.rpc.calls.outcome(request.get_ref()))
     }
 
-    async fn new_oids(&self, request: Request<v1::NewOidsRequest>) -> Answer<v1::NewOidsReply> {
+    async fn new_oids(&self, request: Request<v2::NewOidsRequest>) -> Answer<v2::NewOidsReply> {
         let oids = request.into_inner();
         self.write(|calls, done| calls.new_oids(&oids, done.closure())).await
     }
 
-    async fn pin(&self, request: Request<v1::PinRequest>) -> Answer<v1::PinReply> {
+    async fn pin(&self, request: Request<v2::PinRequest>) -> Answer<v2::PinReply> {
         self.here(self.rpc.calls.pin(request.get_ref()))
     }
 
-    async fn renew(&self, request: Request<v1::RenewRequest>) -> Answer<v1::PinReply> {
+    async fn renew(&self, request: Request<v2::RenewRequest>) -> Answer<v2::PinReply> {
         self.here(self.rpc.calls.renew(request.get_ref()))
     }
 
-    async fn unpin(&self, request: Request<v1::UnpinRequest>) -> Answer<v1::Done> {
+    async fn unpin(&self, request: Request<v2::UnpinRequest>) -> Answer<v2::Done> {
         self.here(Ok(self.rpc.calls.unpin(request.get_ref())))
     }
 
-    async fn history(&self, request: Request<v1::HistoryRequest>) -> Answer<v1::HistoryReply> {
+    async fn history(&self, request: Request<v2::HistoryRequest>) -> Answer<v2::HistoryReply> {
         let request = request.into_inner();
         let long = self.rpc.calls.page_is_long(request.limit);
         self.read(long, move |calls| calls.history(request)).await
     }
 
-    async fn undo(&self, request: Request<v1::UndoRequest>) -> Answer<v1::Receipt> {
+    async fn undo(&self, request: Request<v2::UndoRequest>) -> Answer<v2::Receipt> {
         let (caller, undo) = (caller(&request), request.into_inner());
         self.write(|calls, done| calls.undo(caller, undo, done.closure())).await
     }
 
-    async fn log(&self, request: Request<v1::LogRequest>) -> Answer<Self::LogStream> {
+    async fn log(&self, request: Request<v2::LogRequest>) -> Answer<Self::LogStream> {
         let (pages, stream) = mpsc::channel(PAGES_AHEAD);
         tokio::spawn(send_log(self.rpc.clone(), request.into_inner(), pages));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn objects(&self, request: Request<v1::ObjectsRequest>) -> Answer<v1::ObjectsReply> {
+    async fn objects(&self, request: Request<v2::ObjectsRequest>) -> Answer<v2::ObjectsReply> {
         let request = request.into_inner();
         let long = self.rpc.calls.page_is_long(request.limit);
         self.read(long, move |calls| calls.objects(request)).await
     }
 
-    async fn kinds(&self, _request: Request<v1::KindsRequest>) -> Answer<v1::KindsReply> {
+    async fn kinds(&self, _request: Request<v2::KindsRequest>) -> Answer<v2::KindsReply> {
         self.here(self.rpc.calls.kinds())
     }
 
-    async fn heat(&self, request: Request<v1::HeatRequest>) -> Answer<v1::HeatReply> {
+    async fn heat(&self, request: Request<v2::HeatRequest>) -> Answer<v2::HeatReply> {
         self.here(self.rpc.calls.heat(request.get_ref()))
     }
 
-    async fn restore(&self, request: Request<Streaming<v1::Transaction>>) -> Answer<v1::RestoreReply> {
+    async fn restore(&self, request: Request<Streaming<v2::Transaction>>) -> Answer<v2::RestoreReply> {
         let restored = super::restore::restore(&self.rpc, request.into_inner()).await?;
         self.here(restored)
     }
@@ -197,10 +197,10 @@ fn caller<T>(request: &Request<T>) -> Caller {
 }
 
 /// Sends a scan page by page, all of them at the first page's snapshot, which is pinned meanwhile.
-async fn send_scan(rpc: Arc<Rpc>, mut request: v1::ScanRequest, pages: mpsc::Sender<Result<v1::ScanPage, Status>>) {
+async fn send_scan(rpc: Arc<Rpc>, mut request: v2::ScanRequest, pages: mpsc::Sender<Result<v2::ScanPage, Status>>) {
     let limit = request.limit as usize;
     let mut sent = 0;
-    let pin = match rpc.calls.pin(&v1::PinRequest { snapshot: request.snapshot, lease_ms: SCAN_LEASE_MS }) {
+    let pin = match rpc.calls.pin(&v2::PinRequest { snapshot: request.snapshot, lease_ms: SCAN_LEASE_MS }) {
         Ok(pin) => pin,
         Err(fault) => return drop(pages.send(Err(refusal(&rpc, &fault))).await),
     };
@@ -238,7 +238,7 @@ async fn send_scan(rpc: Arc<Rpc>, mut request: v1::ScanRequest, pages: mpsc::Sen
 }
 
 /// Sends the log page by page, up to the tid that is visible now if no end is named.
-async fn send_log(rpc: Arc<Rpc>, request: v1::LogRequest, pages: mpsc::Sender<Result<v1::LogPage, Status>>) {
+async fn send_log(rpc: Arc<Rpc>, request: v2::LogRequest, pages: mpsc::Sender<Result<v2::LogPage, Status>>) {
     let visible = rpc.calls.engine.visible();
     let to = if request.to == 0 { visible } else { Tid(request.to).min(visible) };
     let mut from = Tid(request.from);

@@ -7,7 +7,7 @@ use crate::engine;
 use crate::store::{Txn, TxnWrite};
 use bytes::Bytes;
 use bytes::BytesMut;
-use zeolite_proto::wire::{translate, v1};
+use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{Cell, Fault, Limits, Tid};
 
 /// What one write costs in a message beside its key and record.
@@ -17,11 +17,11 @@ const WRITE_ROOM_BYTES: usize = 48;
 const PIECE_BYTES_MIN: usize = 4096;
 
 /// Transactions as pages of about `page_bytes` each.
-pub(super) fn cut(txns: Vec<Txn>, with_records: bool, page_bytes: usize) -> Vec<v1::LogPage> {
+pub(super) fn cut(txns: Vec<Txn>, with_records: bool, page_bytes: usize) -> Vec<v2::LogPage> {
     let page_bytes = page_bytes.max(2 * PIECE_BYTES_MIN);
-    let mut cutter = Cutter { pages: vec![v1::LogPage::default()], left: page_bytes, page_bytes };
+    let mut cutter = Cutter { pages: vec![v2::LogPage::default()], left: page_bytes, page_bytes };
     for txn in txns {
-        cutter.begin(v1::Transaction {
+        cutter.begin(v2::Transaction {
             tid: txn.tid.0,
             commit_key: txn.key.0.to_vec().into(),
             note: Some((&engine::note::decode(&txn.note)).into()),
@@ -35,19 +35,19 @@ pub(super) fn cut(txns: Vec<Txn>, with_records: bool, page_bytes: usize) -> Vec<
 }
 
 struct Cutter {
-    pages: Vec<v1::LogPage>,
+    pages: Vec<v2::LogPage>,
     left: usize,
     page_bytes: usize,
 }
 
 impl Cutter {
-    fn page(&mut self) -> &mut v1::LogPage {
+    fn page(&mut self) -> &mut v2::LogPage {
         self.pages.last_mut().expect("there is a first page")
     }
 
-    fn begin(&mut self, transaction: v1::Transaction) {
+    fn begin(&mut self, transaction: v2::Transaction) {
         if self.left < PIECE_BYTES_MIN {
-            self.pages.push(v1::LogPage::default());
+            self.pages.push(v2::LogPage::default());
             self.left = self.page_bytes;
         }
         self.left = self.left.saturating_sub(prost::Message::encoded_len(&transaction));
@@ -58,14 +58,14 @@ impl Cutter {
     fn go_on(&mut self, tid: Tid) {
         let open = self.page().transactions.last_mut().expect("a write belongs to a transaction");
         open.more = true;
-        let rest = v1::Transaction { tid: tid.0, ..Default::default() };
-        self.pages.push(v1::LogPage { transactions: vec![rest] });
+        let rest = v2::Transaction { tid: tid.0, ..Default::default() };
+        self.pages.push(v2::LogPage { transactions: vec![rest] });
         self.left = self.page_bytes;
     }
 
     fn write(&mut self, tid: Tid, write: TxnWrite, with_records: bool) {
         let head = WRITE_ROOM_BYTES + write.cell.key.len();
-        let mut wire = v1::LoggedWrite {
+        let mut wire = v2::LoggedWrite {
             cell: Some((&write.cell).into()),
             record: None,
             merged: write.merged,
@@ -111,7 +111,7 @@ impl Joiner {
     }
 
     /// Takes the next message; returns the transaction when it is whole.
-    pub(super) fn add(&mut self, message: v1::Transaction, limits: &Limits) -> Result<Option<Txn>, Fault> {
+    pub(super) fn add(&mut self, message: v2::Transaction, limits: &Limits) -> Result<Option<Txn>, Fault> {
         match &self.open {
             Some(open) if open.tid.0 != message.tid => {
                 return Err(Fault::invalid(format!(
@@ -143,7 +143,7 @@ impl Joiner {
         Ok(self.open.take())
     }
 
-    fn add_write(&mut self, write: v1::LoggedWrite, limits: &Limits) -> Result<(), Fault> {
+    fn add_write(&mut self, write: v2::LoggedWrite, limits: &Limits) -> Result<(), Fault> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let cell = Cell::from(write.cell.ok_or_else(|| Fault::invalid("a write names no cell; give its oid and key"))?);
         let piece = write.record.unwrap_or_default();
@@ -224,11 +224,11 @@ mod tests {
     #[test]
     fn joining_names_what_is_wrong() {
         let limits = Limits { record_bytes_max: 5, ..Limits::default() };
-        let piece = |record: &'static [u8], record_more| v1::Transaction {
+        let piece = |record: &'static [u8], record_more| v2::Transaction {
             tid: 1,
             commit_key: vec![0; 16].into(),
-            writes: vec![v1::LoggedWrite {
-                cell: Some(v1::Cell { oid: 1, key: Bytes::new() }),
+            writes: vec![v2::LoggedWrite {
+                cell: Some(v2::Cell { oid: 1, key: Bytes::new() }),
                 record: Some(Bytes::from_static(record)),
                 record_more,
                 ..Default::default()
@@ -243,7 +243,7 @@ mod tests {
 
         let mut joiner = Joiner::default();
         assert_eq!(joiner.add(piece(b"abc", true), &limits), Ok(None));
-        let other = v1::Transaction { tid: 2, ..piece(b"d", false) };
+        let other = v2::Transaction { tid: 2, ..piece(b"d", false) };
         assert_eq!(joiner.add(other, &limits).map_err(|fault| fault.kind), Err(zeolite_proto::FaultKind::Invalid));
     }
 }

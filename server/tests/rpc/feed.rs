@@ -3,9 +3,9 @@
 use crate::support::{Raw, TestServer, cell, draft, entry, hello, items, put, start, start_with, within};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
-use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::server_frame::Reply;
 
 const WRITERS: u64 = 4;
 const COMMITS: u64 = 200;
@@ -13,7 +13,7 @@ const COMMITS: u64 = 200;
 /// One client: keeps commits and loads in flight, and checks every frame against the feed seen so far.
 async fn client(test: &TestServer, number: u64) -> (u64, Vec<u64>, BTreeSet<u64>) {
     let mut raw = Raw::connect(test.channel().await).await;
-    let visible = raw.hello(v1::Hello { feed: true, ..hello() }).await.visible;
+    let visible = raw.hello(v2::Hello { feed: true, ..hello() }).await.visible;
     let mut fed: Vec<u64> = Vec::new();
     let mut own = BTreeSet::new();
     let (mut sent, mut open) = (0, 0);
@@ -23,7 +23,7 @@ async fn client(test: &TestServer, number: u64) -> (u64, Vec<u64>, BTreeSet<u64>
             open += 2;
             raw.send(Request::Commit(draft(0, vec![put(cell(number * 10_000 + sent), 0, "x")]))).await;
             let cells = (0..WRITERS).map(|other| cell(other * 10_000 + sent)).collect();
-            raw.send(Request::Load(v1::LoadRequest { cells, ..Default::default() })).await;
+            raw.send(Request::Load(v2::LoadRequest { cells, ..Default::default() })).await;
         }
         let reached = fed.last().copied().unwrap_or(visible);
         match raw.next().await.reply.expect("a reply") {
@@ -101,7 +101,7 @@ async fn a_client_that_reconnects_all_the_time_sees_every_commit_once_and_in_ord
     let mut resume_from = before;
     for round in 0..60 {
         let mut raw = Raw::connect(test.channel().await).await;
-        let back = v1::Hello { feed: true, resume_from, cached_bytes: 1 << 30, store_id, ..hello() };
+        let back = v2::Hello { feed: true, resume_from, cached_bytes: 1 << 30, store_id, ..hello() };
         let (replayed, reply) = raw.greet(back).await;
         assert!(reply.replayed, "round {round}");
         seen.extend(replayed.iter().map(|item| item.tid));
@@ -141,7 +141,7 @@ async fn a_reader_too_slow_for_its_feed_is_cut_and_goes_on_from_there() {
     // A small window: what the slow client does not read stays in the server.
     let endpoint = test.endpoint().initial_stream_window_size(64 << 10).initial_connection_window_size(64 << 10);
     let mut slow = Raw::connect(endpoint.connect().await.expect("the server listens")).await;
-    let visible = slow.hello(v1::Hello { feed: true, ..hello() }).await.visible;
+    let visible = slow.hello(v2::Hello { feed: true, ..hello() }).await.visible;
 
     let mut writer = test.session().await;
     let mut committed = Vec::new();
@@ -166,7 +166,7 @@ async fn a_reader_too_slow_for_its_feed_is_cut_and_goes_on_from_there() {
     assert_eq!(cut.tid, seen.last().copied().unwrap_or(visible));
 
     let store_id = test.server.engine().store_id();
-    let back = v1::Hello { feed: true, resume_from: cut.tid, cached_bytes: 1 << 30, store_id, ..hello() };
+    let back = v2::Hello { feed: true, resume_from: cut.tid, cached_bytes: 1 << 30, store_id, ..hello() };
     let mut again = Raw::connect(test.channel().await).await;
     let (replayed, reply) = again.greet(back).await;
     assert!(reply.replayed);

@@ -2,14 +2,14 @@
 
 use crate::support::{Raw, cell, draft, fault, hello, put, start, start_with};
 use zeolite_proto::FaultKind;
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_frame_must_be_hello_and_hello_is_said_once() {
     let test = start().await;
     let mut raw = Raw::connect(test.channel().await).await;
-    let refused = raw.refused(Request::Ping(v1::Ping {})).await;
+    let refused = raw.refused(Request::Ping(v2::Ping {})).await;
     assert_eq!(refused.kind, FaultKind::Invalid);
     assert!(refused.message.contains("hello"), "{}", refused.message);
     assert!(raw.next_or_end().await.is_none(), "the session is over");
@@ -25,8 +25,8 @@ async fn the_first_frame_must_be_hello_and_hello_is_said_once() {
 async fn another_protocol_and_an_unknown_role_are_refused() {
     let test = start().await;
     for (hello, kind) in [
-        (v1::Hello { protocol: 2, ..hello() }, FaultKind::Unsupported),
-        (v1::Hello { role: "king".into(), ..hello() }, FaultKind::Invalid),
+        (v2::Hello { protocol: 2, ..hello() }, FaultKind::Unsupported),
+        (v2::Hello { role: "king".into(), ..hello() }, FaultKind::Invalid),
     ] {
         let mut raw = Raw::connect(test.channel().await).await;
         assert_eq!(raw.refused(Request::Hello(hello)).await.kind, kind);
@@ -66,7 +66,7 @@ async fn a_client_that_was_away_gets_everything_it_missed_before_the_answer() {
     }
     let mut raw = Raw::connect(test.channel().await).await;
     let store_id = test.server.engine().store_id();
-    let back = v1::Hello { feed: true, resume_from: seen, cached_bytes: 1 << 30, store_id, ..hello() };
+    let back = v2::Hello { feed: true, resume_from: seen, cached_bytes: 1 << 30, store_id, ..hello() };
     let (replayed, reply) = raw.greet(back).await;
     assert!(reply.replayed);
     assert_eq!(reply.visible, *missed.last().expect("not empty"));
@@ -81,13 +81,13 @@ async fn a_cache_of_another_store_or_of_an_unknown_tid_is_to_be_dropped() {
     let tid = writer.commit(draft(0, vec![put(cell(1), 0, "x")])).await.expect("first").tid;
     let store_id = test.server.engine().store_id();
     let cases = [
-        ("another store", v1::Hello { resume_from: tid, store_id: store_id ^ 1, ..hello() }),
-        ("a tid that is ahead", v1::Hello { resume_from: tid + (1 << 40), store_id, ..hello() }),
-        ("nothing cached", v1::Hello { resume_from: 0, store_id, ..hello() }),
+        ("another store", v2::Hello { resume_from: tid, store_id: store_id ^ 1, ..hello() }),
+        ("a tid that is ahead", v2::Hello { resume_from: tid + (1 << 40), store_id, ..hello() }),
+        ("nothing cached", v2::Hello { resume_from: 0, store_id, ..hello() }),
     ];
     for (case, back) in cases {
         let mut raw = Raw::connect(test.channel().await).await;
-        let (replayed, reply) = raw.greet(v1::Hello { feed: true, cached_bytes: 1 << 30, ..back }).await;
+        let (replayed, reply) = raw.greet(v2::Hello { feed: true, cached_bytes: 1 << 30, ..back }).await;
         assert!(!reply.replayed && replayed.is_empty(), "{case}");
         assert_eq!(reply.visible, tid, "{case}");
     }
@@ -105,7 +105,7 @@ async fn a_replay_that_costs_more_than_the_cache_is_not_made() {
     let store_id = test.server.engine().store_id();
     for (cached_bytes, replayed) in [(1 << 20, false), (1 << 30, true)] {
         let mut raw = Raw::connect(test.channel().await).await;
-        let back = v1::Hello { feed: true, resume_from: seen, cached_bytes, store_id, ..hello() };
+        let back = v2::Hello { feed: true, resume_from: seen, cached_bytes, store_id, ..hello() };
         assert_eq!(raw.hello(back).await.replayed, replayed, "{cached_bytes}");
     }
 }

@@ -3,9 +3,9 @@
 use crate::support::{Raw, cell, draft, entry, fault, hello, kind, oid, put, start_with, status_fault};
 use bytes::Bytes;
 use zeolite_proto::FaultKind;
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
-use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_server::settings::Settings;
 
 fn small(settings: &mut Settings) {
@@ -26,17 +26,17 @@ fn small(settings: &mut Settings) {
 async fn every_limit_has_its_fault_and_changes_nothing() {
     let test = start_with(small).await;
     let mut raw = test.session().await;
-    let load = |count| Request::Load(v1::LoadRequest { cells: (0..count).map(cell).collect(), ..Default::default() });
+    let load = |count| Request::Load(v2::LoadRequest { cells: (0..count).map(cell).collect(), ..Default::default() });
     let long_key = "k".repeat(102);
     let refused = [
         ("load", load(11)),
-        ("load, key", Request::Load(v1::LoadRequest { cells: vec![entry(1, long_key.clone())], ..Default::default() })),
-        ("oids", Request::NewOids(v1::NewOidsRequest { count: 11 })),
+        ("load, key", Request::Load(v2::LoadRequest { cells: vec![entry(1, long_key.clone())], ..Default::default() })),
+        ("oids", Request::NewOids(v2::NewOidsRequest { count: 11 })),
         ("writes", Request::Commit(draft(0, (1..12).map(|n| put(cell(n), 0, "x")).collect()))),
         ("record", Request::Commit(draft(0, vec![put(cell(1), 0, vec![0; 10_001])]))),
         ("key", Request::Commit(draft(0, vec![put(entry(1, long_key.clone()), 0, "x")]))),
         ("draft", Request::Commit(draft(0, (1..8).map(|n| put(cell(n), 0, vec![0; 9_000])).collect()))),
-        ("scan, key", Request::Scan(v1::ScanRequest { oid: oid(1), from: long_key.into(), ..Default::default() })),
+        ("scan, key", Request::Scan(v2::ScanRequest { oid: oid(1), from: long_key.into(), ..Default::default() })),
     ];
     for (what, request) in refused {
         let fault = raw.refused(request).await;
@@ -44,7 +44,7 @@ async fn every_limit_has_its_fault_and_changes_nothing() {
         assert!(fault.message.contains("limit"), "{what}: {fault}");
     }
     assert!(matches!(raw.ask(load(10)).await, Reply::Load(_)), "just within the limit");
-    let Reply::Done(done) = raw.ask(Request::Ping(v1::Ping {})).await else { panic!("not a ping") };
+    let Reply::Done(done) = raw.ask(Request::Ping(v2::Ping {})).await else { panic!("not a ping") };
     assert_eq!(done.tid, test.server.engine().visible().0);
     assert!(raw.load(vec![cell(1)]).await.revisions.iter().all(|revision| revision.tid == 0), "nothing was written");
 }
@@ -55,12 +55,12 @@ async fn senseless_requests_are_invalid() {
     let mut raw = test.session().await;
     let cells = vec![cell(1), cell(2)];
     let requests = [
-        ("continued beyond", Request::Load(v1::LoadRequest { cells, continued_from: 2, ..Default::default() })),
-        ("no oids", Request::NewOids(v1::NewOidsRequest { count: 0 })),
-        ("no cell", Request::History(v1::HistoryRequest::default())),
+        ("continued beyond", Request::Load(v2::LoadRequest { cells, continued_from: 2, ..Default::default() })),
+        ("no oids", Request::NewOids(v2::NewOidsRequest { count: 0 })),
+        ("no cell", Request::History(v2::HistoryRequest::default())),
         (
             "turned around",
-            Request::Scan(v1::ScanRequest { oid: oid(1), from: "b".into(), to: "a".into(), ..Default::default() }),
+            Request::Scan(v2::ScanRequest { oid: oid(1), from: "b".into(), to: "a".into(), ..Default::default() }),
         ),
     ];
     for (what, request) in requests {
@@ -85,7 +85,7 @@ async fn drafts_in_parts_are_bounded_in_size_and_number() {
     let test = start_with(small).await;
     let mut raw = test.session().await;
     let part = |key: u8, size: usize, last| {
-        Request::Part(v1::DraftPart {
+        Request::Part(v2::DraftPart {
             commit_key: vec![key; 16].into(),
             data: Bytes::from(vec![0; size]),
             last,
@@ -106,12 +106,12 @@ async fn drafts_in_parts_are_bounded_in_size_and_number() {
 async fn answers_are_cut_at_their_aim_and_continued() {
     let test = start_with(|settings| settings.limits.reply_bytes_aim = 100_000).await;
     let mut raw = test.session().await;
-    let cells: Vec<v1::Cell> = (1..=20).map(cell).collect();
+    let cells: Vec<v2::Cell> = (1..=20).map(cell).collect();
     let writes = cells.iter().map(|cell| put(cell.clone(), 0, vec![1; 30_000])).collect();
     let tid = raw.commit(draft(0, writes)).await.expect("new cells").tid;
     let (mut received, mut answers) = (0, 0);
     while received < cells.len() {
-        let request = v1::LoadRequest { snapshot: tid, cells: cells.clone(), continued_from: received as u32 };
+        let request = v2::LoadRequest { snapshot: tid, cells: cells.clone(), continued_from: received as u32 };
         let Reply::Load(reply) = raw.ask(Request::Load(request)).await else { panic!("not a load") };
         assert!(!reply.revisions.is_empty() && reply.revisions.iter().all(|revision| revision.tid == tid));
         received += reply.revisions.len();
@@ -144,7 +144,7 @@ async fn a_client_is_held_back_when_its_answers_pile_up() {
 async fn the_unary_door_has_the_same_limits() {
     let test = start_with(small).await;
     let mut unary = test.unary().await;
-    let load = v1::LoadRequest { cells: (0..11).map(cell).collect(), ..Default::default() };
+    let load = v2::LoadRequest { cells: (0..11).map(cell).collect(), ..Default::default() };
     let refused = unary.load(load).await.expect_err("too many cells");
     assert_eq!(status_fault(&refused).kind, FaultKind::TooLarge);
     let refused = unary.commit(draft(0, vec![put(cell(1), 0, vec![0; 10_001])])).await.map(|_| ());

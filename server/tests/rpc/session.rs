@@ -4,9 +4,9 @@ use crate::support::{Raw, cell, draft, entry, fault, hello, kind, oid, put, reco
 use bytes::Bytes;
 use prost::Message;
 use zeolite_proto::FaultKind;
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
-use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::server_frame::Reply;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_committed_is_loaded_in_the_order_asked() {
@@ -41,10 +41,10 @@ async fn one_commit_key_one_receipt() {
     let first = raw.commit(once.clone()).await.expect("new");
     let again = raw.commit(once.clone()).await.expect("the same key");
     assert_eq!(first, again);
-    let asked = raw.ask(Request::Outcome(v1::OutcomeRequest { commit_key: once.commit_key })).await;
+    let asked = raw.ask(Request::Outcome(v2::OutcomeRequest { commit_key: once.commit_key })).await;
     assert!(matches!(asked, Reply::Outcome(outcome) if outcome.receipt == Some(first)));
-    let unknown = raw.ask(Request::Outcome(v1::OutcomeRequest { commit_key: vec![255; 16].into() })).await;
-    assert!(matches!(unknown, Reply::Outcome(outcome) if outcome == v1::OutcomeReply::default()));
+    let unknown = raw.ask(Request::Outcome(v2::OutcomeRequest { commit_key: vec![255; 16].into() })).await;
+    assert!(matches!(unknown, Reply::Outcome(outcome) if outcome == v2::OutcomeReply::default()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn many_requests_in_flight_are_answered_each_under_its_id() {
     let mut asked = Vec::new();
     for n in 0..60u64 {
         let commit = raw.send(Request::Commit(draft(0, vec![put(cell(1000 + n), 0, "x")]))).await;
-        let load = raw.send(Request::Load(v1::LoadRequest { cells: vec![cell(n)], ..Default::default() })).await;
+        let load = raw.send(Request::Load(v2::LoadRequest { cells: vec![cell(n)], ..Default::default() })).await;
         asked.extend([(commit, true), (load, false)]);
     }
     while !asked.is_empty() {
@@ -78,16 +78,16 @@ async fn frames_without_sense_are_refused_and_the_session_goes_on() {
     let mut raw = test.session().await;
     raw.send_as(5, None).await;
     assert_eq!(fault(raw.answer(5).await).kind, FaultKind::Invalid, "no request");
-    raw.send_as(0, Some(Request::Ping(v1::Ping {}))).await;
+    raw.send_as(0, Some(Request::Ping(v2::Ping {}))).await;
     assert_eq!(fault(raw.answer(0).await).kind, FaultKind::Invalid, "no id");
-    let bad_key = v1::Draft { commit_key: Bytes::from_static(b"short"), ..draft(0, vec![put(cell(1), 0, "x")]) };
+    let bad_key = v2::Draft { commit_key: Bytes::from_static(b"short"), ..draft(0, vec![put(cell(1), 0, "x")]) };
     assert_eq!(kind(raw.commit(bad_key).await), FaultKind::Invalid);
-    let bare = v1::Write { cell: Some(cell(1)), ..Default::default() };
+    let bare = v2::Write { cell: Some(cell(1)), ..Default::default() };
     assert_eq!(kind(raw.commit(draft(0, vec![bare])).await), FaultKind::Invalid);
-    assert_eq!(raw.refused(Request::Prepare(v1::PrepareRequest::default())).await.kind, FaultKind::Invalid);
-    let nothing = Request::Load(v1::LoadRequest::default());
+    assert_eq!(raw.refused(Request::Prepare(v2::PrepareRequest::default())).await.kind, FaultKind::Invalid);
+    let nothing = Request::Load(v2::LoadRequest::default());
     assert_eq!(raw.refused(nothing).await.kind, FaultKind::Invalid);
-    assert!(matches!(raw.ask(Request::Ping(v1::Ping {})).await, Reply::Done(_)));
+    assert!(matches!(raw.ask(Request::Ping(v2::Ping {})).await, Reply::Done(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,8 +96,8 @@ async fn an_id_in_flight_is_not_taken_twice() {
     let mut raw = test.session().await;
     // A load of many cells runs beside the session's stream, so it is in flight when the next frame is read.
     let cells = (0..5000).map(cell).collect();
-    raw.send_as(7, Some(Request::Load(v1::LoadRequest { cells, ..Default::default() }))).await;
-    raw.send_as(7, Some(Request::Ping(v1::Ping {}))).await;
+    raw.send_as(7, Some(Request::Load(v2::LoadRequest { cells, ..Default::default() }))).await;
+    raw.send_as(7, Some(Request::Ping(v2::Ping {}))).await;
     let mut kinds = Vec::new();
     for _ in 0..2 {
         kinds.push(match raw.answer(7).await {
@@ -124,17 +124,17 @@ async fn a_draft_in_parts_is_one_commit() {
     let id = 77;
     for (n, data) in pieces.iter().enumerate() {
         let last = n + 1 == pieces.len();
-        let part = v1::DraftPart { commit_key: whole.commit_key.clone(), data: data.clone(), last, purpose: None };
+        let part = v2::DraftPart { commit_key: whole.commit_key.clone(), data: data.clone(), last, purpose: None };
         raw.send_as(id, Some(Request::Part(part))).await;
     }
     let Reply::Receipt(receipt) = raw.answer(id).await else { panic!("not committed") };
     let loaded = raw.load((1..=40).map(cell).collect()).await;
     assert!(loaded.revisions.iter().all(|revision| revision.tid == receipt.tid));
 
-    let other_key = v1::DraftPart { commit_key: vec![9; 16].into(), data: encoded, last: true, purpose: None };
+    let other_key = v2::DraftPart { commit_key: vec![9; 16].into(), data: encoded, last: true, purpose: None };
     assert_eq!(raw.refused(Request::Part(other_key)).await.kind, FaultKind::Invalid, "the keys differ");
     let data = Bytes::from_static(b"\xff\xff");
-    let garbage = v1::DraftPart { commit_key: vec![9; 16].into(), data, last: true, purpose: None };
+    let garbage = v2::DraftPart { commit_key: vec![9; 16].into(), data, last: true, purpose: None };
     assert_eq!(raw.refused(Request::Part(garbage)).await.kind, FaultKind::Invalid);
 }
 
@@ -146,7 +146,7 @@ async fn a_scan_goes_on_page_by_page_in_both_directions() {
     let writes = keys.iter().map(|key| put(entry(3, key.clone()), 0, key.clone())).collect();
     raw.commit(draft(0, writes)).await.expect("new entries");
     for reverse in [false, true] {
-        let mut request = v1::ScanRequest { oid: oid(3), limit: 10, reverse, ..Default::default() };
+        let mut request = v2::ScanRequest { oid: oid(3), limit: 10, reverse, ..Default::default() };
         let mut found = Vec::new();
         let mut pages = 0;
         loop {
@@ -174,34 +174,34 @@ async fn pins_oids_history_prepare_and_undo_are_answered() {
     let first = raw.commit(draft(0, vec![put(cell(1), 0, "a")])).await.expect("new").tid;
     let second = raw.commit(draft(first, vec![put(cell(1), 0, "b")])).await.expect("on its newest").tid;
 
-    let Reply::Pin(pin) = raw.ask(Request::Pin(v1::PinRequest { snapshot: first, lease_ms: 1000 })).await else {
+    let Reply::Pin(pin) = raw.ask(Request::Pin(v2::PinRequest { snapshot: first, lease_ms: 1000 })).await else {
         panic!()
     };
     assert_eq!((pin.snapshot, pin.lease_ms), (first, 1000));
-    let renew = v1::RenewRequest { pin: pin.pin, lease_ms: 2000 };
+    let renew = v2::RenewRequest { pin: pin.pin, lease_ms: 2000 };
     assert!(matches!(raw.ask(Request::Renew(renew)).await, Reply::Pin(again) if again.lease_ms == 2000));
-    assert!(matches!(raw.ask(Request::Unpin(v1::UnpinRequest { pin: pin.pin })).await, Reply::Done(_)));
+    assert!(matches!(raw.ask(Request::Unpin(v2::UnpinRequest { pin: pin.pin })).await, Reply::Done(_)));
     assert_eq!(raw.refused(Request::Renew(renew)).await.kind, FaultKind::PinLost);
 
-    let Reply::NewOids(oids) = raw.ask(Request::NewOids(v1::NewOidsRequest { count: 10 })).await else { panic!() };
-    let Reply::NewOids(more) = raw.ask(Request::NewOids(v1::NewOidsRequest { count: 10 })).await else { panic!() };
+    let Reply::NewOids(oids) = raw.ask(Request::NewOids(v2::NewOidsRequest { count: 10 })).await else { panic!() };
+    let Reply::NewOids(more) = raw.ask(Request::NewOids(v2::NewOidsRequest { count: 10 })).await else { panic!() };
     assert!(more.first >= oids.first + 10, "{} {}", oids.first, more.first);
 
-    let request = v1::HistoryRequest { cell: Some(cell(1)), with_records: true, ..Default::default() };
+    let request = v2::HistoryRequest { cell: Some(cell(1)), with_records: true, ..Default::default() };
     let Reply::History(history) = raw.ask(Request::History(request)).await else { panic!() };
     let tids: Vec<u64> = history.revisions.iter().map(|revision| revision.tid).collect();
     assert_eq!(tids, [second, first]);
     assert_eq!(history.revisions[1].record, Some(record("a")));
 
     let third = Some(draft(second, vec![put(cell(1), 0, "c")]));
-    let prepare = v1::PrepareRequest { draft: third, time_limit_ms: 10_000, hold: false };
+    let prepare = v2::PrepareRequest { draft: third, time_limit_ms: 10_000, hold: false };
     let key = prepare.draft.as_ref().map(|draft| draft.commit_key.clone()).expect("a draft");
     let Reply::Prepare(prepared) = raw.ask(Request::Prepare(prepare)).await else { panic!() };
-    let finish = v1::FinishRequest { prepared: prepared.prepared, commit_key: key };
+    let finish = v2::FinishRequest { prepared: prepared.prepared, commit_key: key };
     let Reply::Receipt(third) = raw.ask(Request::Finish(finish)).await else { panic!() };
     assert!(third.tid > second);
 
-    let undo = v1::UndoRequest { tid: third.tid, commit_key: vec![200; 16].into(), note: None };
+    let undo = v2::UndoRequest { tid: third.tid, commit_key: vec![200; 16].into(), note: None };
     let Reply::Receipt(undone) = raw.ask(Request::Undo(undo)).await else { panic!() };
     let loaded = raw.load(vec![cell(1)]).await;
     assert_eq!(loaded.revisions[0].tid, undone.tid);

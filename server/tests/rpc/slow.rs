@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-use zeolite_proto::wire::v1;
+use zeolite_proto::wire::v2;
 use zeolite_server::engine::clock::{Clock, SystemClock};
 
 /// Two seconds pass whenever it is looked at: every commit is slow.
@@ -71,7 +71,7 @@ async fn a_slow_commit_names_its_client() {
     tracing::subscriber::set_global_default(Told(sender)).expect("no other test here listens");
     let test: TestServer = start_timed(Arc::new(Racing::default())).await;
     let mut raw = crate::support::Raw::connect(test.channel().await).await;
-    raw.hello(v1::Hello { client: "shop web 3".into(), ..hello() }).await;
+    raw.hello(v2::Hello { client: "shop web 3".into(), ..hello() }).await;
     raw.commit(draft(0, vec![put(cell(1), 0, "x")])).await.expect("new");
     until(&mut told, |client| client == "shop web 3").await;
     let mut unary = test.unary().await;

@@ -3,9 +3,9 @@
 use crate::support::{Raw, cell, draft, fault, hello, put, start, start_in, within};
 use std::collections::HashSet;
 use zeolite_proto::FaultKind;
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
-use zeolite_proto::wire::v1::server_frame::Reply;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::server_frame::Reply;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_tells_the_sessions_answers_what_is_in_flight_and_ends_them() {
@@ -51,7 +51,7 @@ async fn a_restart_keeps_data_and_commit_keys() {
 
     let again = start_in(test.directory, |_| {}).await;
     let mut raw = Raw::connect(again.channel().await).await;
-    let back = v1::Hello { feed: true, resume_from: receipt.tid, cached_bytes: 1, store_id, ..hello() };
+    let back = v2::Hello { feed: true, resume_from: receipt.tid, cached_bytes: 1, store_id, ..hello() };
     let reply = raw.hello(back).await;
     assert_eq!((reply.store_id, reply.replayed), (store_id, true));
     assert!(reply.visible >= receipt.tid);
@@ -65,11 +65,11 @@ async fn a_server_that_stops_does_not_wait_for_a_client_that_does_not_read() {
     let endpoint = test.endpoint().initial_stream_window_size(64 << 10).initial_connection_window_size(64 << 10);
     let mut raw = Raw::connect(endpoint.connect().await.expect("the server listens")).await;
     raw.hello(hello()).await;
-    let cells: Vec<v1::Cell> = (1..=20).map(cell).collect();
+    let cells: Vec<v2::Cell> = (1..=20).map(cell).collect();
     let writes = cells.iter().map(|cell| put(cell.clone(), 0, vec![1; 30_000])).collect();
     raw.commit(draft(0, writes)).await.expect("new cells");
     for _ in 0..10 {
-        raw.send(Request::Load(v1::LoadRequest { cells: cells.clone(), ..Default::default() })).await;
+        raw.send(Request::Load(v2::LoadRequest { cells: cells.clone(), ..Default::default() })).await;
     }
     within(test.server.stop()).await.expect("stops");
     // The client is still there, and reads nothing. Nothing of the server that was is left: its lock is free.

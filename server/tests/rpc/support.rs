@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
-use zeolite_proto::wire::v1;
-use zeolite_proto::wire::v1::client_frame::Request;
-use zeolite_proto::wire::v1::server_frame::Reply;
-use zeolite_proto::wire::v1::zeolite_client::ZeoliteClient;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::v2::zeolite_client::ZeoliteClient;
 use zeolite_proto::{Fault, FaultKind, Record, Registry};
 use zeolite_server::engine::clock::{Clock, SystemClock};
 use zeolite_server::server::{Components, Server};
@@ -100,13 +100,13 @@ impl TestServer {
     /// An open session, with feed.
     pub(crate) async fn session(&self) -> Raw {
         let mut raw = Raw::connect(self.channel().await).await;
-        raw.hello(v1::Hello { feed: true, ..hello() }).await;
+        raw.hello(v2::Hello { feed: true, ..hello() }).await;
         raw
     }
 }
 
-pub(crate) fn hello() -> v1::Hello {
-    v1::Hello { protocol: 1, client: "test".into(), ..Default::default() }
+pub(crate) fn hello() -> v2::Hello {
+    v2::Hello { protocol: 1, client: "test".into(), ..Default::default() }
 }
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -115,8 +115,8 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// A session, frame by frame.
 pub(crate) struct Raw {
-    pub(crate) to: mpsc::Sender<v1::ClientFrame>,
-    pub(crate) from: Streaming<v1::ServerFrame>,
+    pub(crate) to: mpsc::Sender<v2::ClientFrame>,
+    pub(crate) from: Streaming<v2::ServerFrame>,
     pub(crate) next_id: u64,
 }
 
@@ -133,13 +133,13 @@ impl Raw {
     }
 
     /// Says hello; returns what came before its answer, and the answer.
-    pub(crate) async fn greet(&mut self, hello: v1::Hello) -> (Vec<v1::FeedItem>, v1::HelloReply) {
+    pub(crate) async fn greet(&mut self, hello: v2::Hello) -> (Vec<v2::FeedItem>, v2::HelloReply) {
         let id = self.send(Request::Hello(hello)).await;
         let mut replayed = Vec::new();
         loop {
             match self.next().await {
-                v1::ServerFrame { id: 0, reply: Some(Reply::Feed(feed)) } => replayed.extend(items(&feed)),
-                v1::ServerFrame { id: answered, reply: Some(Reply::Hello(reply)) } => {
+                v2::ServerFrame { id: 0, reply: Some(Reply::Feed(feed)) } => replayed.extend(items(&feed)),
+                v2::ServerFrame { id: answered, reply: Some(Reply::Hello(reply)) } => {
                     assert_eq!(answered, id);
                     return (replayed, reply);
                 }
@@ -148,7 +148,7 @@ impl Raw {
         }
     }
 
-    pub(crate) async fn hello(&mut self, hello: v1::Hello) -> v1::HelloReply {
+    pub(crate) async fn hello(&mut self, hello: v2::Hello) -> v2::HelloReply {
         self.greet(hello).await.1
     }
 
@@ -161,16 +161,16 @@ impl Raw {
     }
 
     pub(crate) async fn send_as(&mut self, id: u64, request: Option<Request>) {
-        let sent = within(self.to.send(v1::ClientFrame { id, request })).await;
+        let sent = within(self.to.send(v2::ClientFrame { id, request })).await;
         assert!(sent.is_ok(), "the session is open");
     }
 
     /// The next frame; `None`: the stream has ended.
-    pub(crate) async fn next_or_end(&mut self) -> Option<v1::ServerFrame> {
+    pub(crate) async fn next_or_end(&mut self) -> Option<v2::ServerFrame> {
         within(self.from.message()).await.expect("no transport error")
     }
 
-    pub(crate) async fn next(&mut self) -> v1::ServerFrame {
+    pub(crate) async fn next(&mut self) -> v2::ServerFrame {
         self.next_or_end().await.expect("the session goes on")
     }
 
@@ -193,15 +193,15 @@ impl Raw {
         fault(self.ask(request).await)
     }
 
-    pub(crate) async fn commit(&mut self, draft: v1::Draft) -> Result<v1::Receipt, Fault> {
+    pub(crate) async fn commit(&mut self, draft: v2::Draft) -> Result<v2::Receipt, Fault> {
         match self.ask(Request::Commit(draft)).await {
             Reply::Receipt(receipt) => Ok(receipt),
             other => Err(fault(other)),
         }
     }
 
-    pub(crate) async fn load(&mut self, cells: Vec<v1::Cell>) -> v1::LoadReply {
-        match self.ask(Request::Load(v1::LoadRequest { cells, ..Default::default() })).await {
+    pub(crate) async fn load(&mut self, cells: Vec<v2::Cell>) -> v2::LoadReply {
+        match self.ask(Request::Load(v2::LoadRequest { cells, ..Default::default() })).await {
             Reply::Load(reply) => reply,
             other => panic!("not a load: {other:?}"),
         }
@@ -219,8 +219,8 @@ pub(crate) fn status_fault(status: &tonic::Status) -> Fault {
     zeolite_proto::wire::fault::from_status(status).expect("a refusal carries its fault")
 }
 
-pub(crate) fn items(feed: &Bytes) -> Vec<v1::FeedItem> {
-    prost::Message::decode(feed.clone()).map(|batch: v1::FeedBatch| batch.items).expect("a feed batch")
+pub(crate) fn items(feed: &Bytes) -> Vec<v2::FeedItem> {
+    prost::Message::decode(feed.clone()).map(|batch: v2::FeedBatch| batch.items).expect("a feed batch")
 }
 
 /// Object 0, 1, ... of a test.
@@ -228,12 +228,12 @@ pub(crate) fn oid(number: u64) -> u64 {
     FIRST_OID + number
 }
 
-pub(crate) fn cell(number: u64) -> v1::Cell {
-    v1::Cell { oid: oid(number), key: Bytes::new() }
+pub(crate) fn cell(number: u64) -> v2::Cell {
+    v2::Cell { oid: oid(number), key: Bytes::new() }
 }
 
-pub(crate) fn entry(number: u64, key: impl Into<Bytes>) -> v1::Cell {
-    v1::Cell { oid: oid(number), key: key.into() }
+pub(crate) fn entry(number: u64, key: impl Into<Bytes>) -> v2::Cell {
+    v2::Cell { oid: oid(number), key: key.into() }
 }
 
 /// An encoded record of a class that has no resolver.
@@ -241,15 +241,15 @@ pub(crate) fn record(data: impl Into<Bytes>) -> Bytes {
     Record { class: "Plain".into(), version: 1, refs: Vec::new(), data: data.into() }.encode().expect("a small header")
 }
 
-pub(crate) fn put(cell: v1::Cell, base: u64, data: impl Into<Bytes>) -> v1::Write {
-    v1::Write { cell: Some(cell), base, change: Some(v1::write::Change::Put(record(data))), stamped: false }
+pub(crate) fn put(cell: v2::Cell, base: u64, data: impl Into<Bytes>) -> v2::Write {
+    v2::Write { cell: Some(cell), base, change: Some(v2::write::Change::Put(record(data))), stamped: false }
 }
 
 /// A draft under a key of its own.
-pub(crate) fn draft(snapshot: u64, writes: Vec<v1::Write>) -> v1::Draft {
+pub(crate) fn draft(snapshot: u64, writes: Vec<v2::Write>) -> v2::Draft {
     static KEYS: AtomicU64 = AtomicU64::new(1);
     let key = u128::from(KEYS.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
-    v1::Draft { commit_key: key.to_vec().into(), snapshot, writes, ..Default::default() }
+    v2::Draft { commit_key: key.to_vec().into(), snapshot, writes, ..Default::default() }
 }
 
 pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultKind {

@@ -101,11 +101,11 @@ fn each_rule_catches_its_bad_example() {
         ("direction", "server/src/store/disk/a.rs", "//! Owns.\nuse crate::store::Reader;"),
         ("direction", "client/src/wire.rs", "//! Owns.\nuse crate::session::Session;"),
         ("direction", "client/src/session/a.rs", "//! Owns.\nuse crate::collections::Map;"),
-        ("doors", "server/src/engine/a.rs", "//! Owns.\nuse zeolite_proto::wire::v1;"),
-        ("doors", "server/src/server.rs", "//! Owns.\nuse zeolite_proto::wire::v1;"),
+        ("doors", "server/src/engine/a.rs", "//! Owns.\nuse zeolite_proto::wire::v2;"),
+        ("doors", "server/src/server.rs", "//! Owns.\nuse zeolite_proto::wire::v2;"),
         ("doors", "server/src/store/a.rs", "//! Owns.\nuse tonic::Status;"),
         ("doors", "client/src/connect.rs", "//! Owns.\nuse tonic::transport::Channel;"),
-        ("doors", "proto/src/draft.rs", "//! Owns.\nfn f(draft: v1::Draft) {}"),
+        ("doors", "proto/src/draft.rs", "//! Owns.\nfn f(draft: v2::Draft) {}"),
         ("store", "server/src/store/a.rs", "//! Owns.\nfn f() { std::thread::spawn(g); }"),
         ("store", "server/src/store.rs", "//! Owns.\nuse crossbeam_channel::Sender;"),
         ("store", "server/src/store/a.rs", "//! Owns.\nuse std::sync::mpsc;"),
@@ -140,7 +140,7 @@ fn good_examples_pass() {
     let good = [
         (
             "server/src/rpc/a.rs",
-            "//! Owns.\nuse crate::engine::Engine;\nuse zeolite_proto::wire::v1;\nuse tonic::Status;",
+            "//! Owns.\nuse crate::engine::Engine;\nuse zeolite_proto::wire::v2;\nuse tonic::Status;",
         ),
         ("server/src/store/a.rs", "//! Owns; no tokio, no threads, no async.\nuse crate::store::disk::Disk;"),
         ("server/src/store/a.rs", "//! Owns.\n#[cfg(test)]\nmod tests {\n use std::thread::spawn; use std::thread;\n}"),

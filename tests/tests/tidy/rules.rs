@@ -156,7 +156,7 @@ fn doors(source: &Source, findings: &mut Findings<'_>) {
     // The server's composition hands a listener to tonic; it names no generated type.
     let tonic = ["server/src/rpc", "server/src/server", "client/src/wire", "proto/src/wire"];
     let generated = ["server/src/rpc", "client/src/wire", "proto/src/wire"];
-    for (names, doors) in [(&["tonic", "tonic_health", "tonic_reflection"][..], &tonic[..]), (&["v1"], &generated)] {
+    for (names, doors) in [(&["tonic", "tonic_health", "tonic_reflection"][..], &tonic[..]), (&["v2"], &generated)] {
         if !is_product || begins(doors) {
             continue;
         }
