@@ -1,0 +1,7 @@
+//! `zeolite evolve` as its users meet it: jobs planned, run by programs in another language, killed, resumed, undone.
+
+mod bad_input;
+mod example;
+mod jobs;
+mod scene;
+mod stopped;

@@ -1,0 +1,10 @@
+//! The real binary, one program for all of its tests: a test program costs more to link than to run.
+
+mod command_line;
+mod demo;
+mod evolve;
+mod killed;
+mod monitoring;
+mod program;
+mod serve;
+mod served;

@@ -1,9 +1,0 @@
-//! Monitoring through the binary: `check`, `top`, `serve --metrics`, the forms of the log, evolves seen from there.
-
-mod check;
-mod evolves;
-#[path = "../serve/program.rs"]
-mod program;
-mod served;
-mod serving;
-mod top;

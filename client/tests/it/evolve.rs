@@ -1,0 +1,10 @@
+//! Evolves against a real server: beside live writers and at random. Single states and races are golden scripts, in
+//! `evolve_scripts`.
+
+mod beside_traffic;
+mod control;
+mod looked_after;
+mod model;
+mod plans;
+mod undo;
+mod whole;

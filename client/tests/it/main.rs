@@ -1,0 +1,8 @@
+//! The client against real servers, one program for all of it: a test program costs more to link than to run.
+
+mod evolve;
+mod evolve_scripts;
+mod live;
+mod site;
+mod spawnable;
+mod support;
