@@ -32,7 +32,7 @@ fn small() -> StoreSettings {
 }
 
 fn open(disk: &SimDisk, settings: StoreSettings) -> Result<Opened, StoreError> {
-    let settings = StoreSettings { index: engine::KIND, ..settings };
+    let settings = StoreSettings { index: engine::kind(), ..settings };
     Store::open(engine::on(disk), settings, 77, &mut |_| {})
 }
 

@@ -74,7 +74,7 @@ fn settings() -> StoreSettings {
         checkpoint_log_bytes: 16 << 10,
         cache_bytes: 64 << 10,
         index_cache_bytes: 256 << 10,
-        index: engine::KIND,
+        index: engine::kind(),
         ..StoreSettings::default()
     }
 }
@@ -463,7 +463,7 @@ fn a_store_with_half_a_pack_and_no_room_takes_nothing_until_the_pack_is_ended() 
     let mut world = World::open(&after, model, 2).expect("opens");
     if !world.settler.lock().is_half_packed() {
         // An index that is dropped after any unclean stop is whole again.
-        assert_eq!(engine::KIND, crate::store::IndexKind::Sled);
+        assert_eq!(engine::kind(), crate::store::IndexKind::Sled);
         return;
     }
     world.check(to, "half-way");

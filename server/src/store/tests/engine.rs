@@ -1,4 +1,5 @@
-//! Owns which index engine the store's tests run on: redb, or sled in builds with it, so that both pass all of them.
+//! Owns which index engine the store's tests run on: redb, or with `ZEOLITE_TEST_INDEX=sled`, in builds with it, sled, so
+//! that both pass all of them.
 //!
 //! sled has real files, and the tests have simulated disks, which lose power. So sled's directory is a temporary one, and
 //! what is synced there is copied onto the simulated disk: that is what the next opening finds.
@@ -7,13 +8,16 @@ use crate::store::IndexKind;
 use crate::store::disk::{Disk, SimDisk};
 use crate::store::index::engines::{SLED_BLOBS, SLED_DIR};
 use crate::store::index::redb::REDB_FILE;
-#[cfg(not(feature = "sled"))]
 use std::sync::Arc;
 
-#[cfg(not(feature = "sled"))]
-pub(crate) const KIND: IndexKind = IndexKind::Redb;
-#[cfg(feature = "sled")]
-pub(crate) const KIND: IndexKind = IndexKind::Sled;
+/// The engine of this run.
+pub(crate) fn kind() -> IndexKind {
+    match std::env::var("ZEOLITE_TEST_INDEX").as_deref() {
+        Ok("sled") => IndexKind::Sled,
+        Ok("redb") | Err(_) => IndexKind::Redb,
+        Ok(other) => panic!("ZEOLITE_TEST_INDEX={other:?} is no index; use redb or sled"),
+    }
+}
 
 /// The files of the index, whichever it is.
 pub(crate) fn files(disk: &SimDisk) -> Vec<String> {
@@ -25,13 +29,16 @@ pub(crate) fn files(disk: &SimDisk) -> Vec<String> {
     redb.chain([SLED_DIR, SLED_BLOBS].into_iter().flat_map(in_dir)).collect()
 }
 
-#[cfg(not(feature = "sled"))]
+/// A simulated disk on which that engine can live.
 pub(crate) fn on(disk: &SimDisk) -> Arc<dyn Disk> {
-    Arc::new(disk.clone())
+    match kind() {
+        IndexKind::Redb => Arc::new(disk.clone()),
+        #[cfg(feature = "sled")]
+        IndexKind::Sled => half_real::on(disk),
+        #[cfg(not(feature = "sled"))]
+        IndexKind::Sled => panic!("this build has no sled; build with the cargo feature sled"),
+    }
 }
-
-#[cfg(feature = "sled")]
-pub(crate) use half_real::on;
 
 #[cfg(feature = "sled")]
 mod half_real {
