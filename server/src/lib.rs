@@ -1,10 +1,12 @@
 //! The Zeolite server.
 //!
 //! ```text
-//!   server (composition, shutdown) > metrics > rpc > engine > store > disk
+//!   server (composition, shutdown) > metrics > rpc > engine > store > disk        clock: for all of them
 //! ```
-//! Left may name right; right never names left. Only `rpc` names tonic or generated types.
+//! Left may name right; right never names left. Only `rpc` names generated types; tonic is named there, and by `server`, which
+//! accepts the connections.
 
+pub mod clock;
 pub mod engine;
 pub(crate) mod metrics;
 pub(crate) mod rpc;

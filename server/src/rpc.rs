@@ -1,10 +1,11 @@
-//! The rpc layer: the only place in the server that knows tonic and the generated types.
+//! The rpc layer: requests in, answers out. Only this layer knows the generated types; beside it, tonic is known to what
+//! accepts connections (`server`, `server/connection`).
 //!
 //! ```text
 //!   session (fast path) ──┐
 //!                         ├──> calls: decode › engine › encode        admin: status, pack, verify, resolvers
-//!   storage (unary)  ─────┘
-//!   outbox   one outgoing queue per session      feed   hello, replay, live invalidations
+//!   unary ────────────────┘
+//!   outbox   one outgoing queue per session      greeting   hello, and the replay of what was missed
 //!   pump     wakes sessions for their feed, together
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
@@ -17,7 +18,7 @@ mod admin;
 mod calls;
 mod decode;
 mod encode;
-mod feed;
+mod greeting;
 mod health;
 mod holding;
 mod outbox;
@@ -25,8 +26,8 @@ mod parts;
 mod pump;
 mod restore;
 mod session;
-mod storage;
 mod transactions;
+mod unary;
 
 use crate::engine::Engine;
 use crate::settings::SessionSettings;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 use zeolite_proto::wire::DESCRIPTORS;
+use zeolite_proto::wire::fault::to_status;
 use zeolite_proto::wire::v2::admin_server::AdminServer;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::wire::v2::zeolite_server::ZeoliteServer;
@@ -123,7 +125,7 @@ impl Rpc {
     pub(crate) async fn routes(self: &Arc<Self>) -> Routes {
         let limits = self.calls.engine.limits();
         let (decode_max, encode_max) = (limits.message_bytes_max, reply_bytes_max(limits));
-        let zeolite = ZeoliteServer::new(storage::Storage::new(self.clone()))
+        let zeolite = ZeoliteServer::new(unary::Unary::new(self.clone()))
             .max_decoding_message_size(decode_max)
             .max_encoding_message_size(encode_max);
         let admin = AdminServer::new(admin::Administration::new(self.clone()))
@@ -218,6 +220,12 @@ impl Rpc {
                 fault_reply(&fault)
             }
         }
+    }
+
+    /// A fault as the status of a unary call.
+    fn refusal(&self, fault: &Fault) -> tonic::Status {
+        self.note(fault);
+        to_status(fault)
     }
 
     /// Looks at every fault that leaves the server: the first one of a poisoned store changes what the health service says.

@@ -13,7 +13,7 @@
 mod accept;
 mod connection;
 
-use crate::engine::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Running};
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;

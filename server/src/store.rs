@@ -32,7 +32,7 @@ mod steps;
 mod verify;
 
 pub use log::appender::{Appended, Appender};
-pub use open::{Opened, Progress, Recovered, Store};
+pub use open::{Opened, Recovered, Store};
 pub use pack::{Packed, Packer, Stage, Stepper, resume_pack};
 pub use reader::{Reader, Stats};
 pub use settings::{IndexKind, StoreSettings};
@@ -112,6 +112,15 @@ pub struct KindCount {
     pub version: u32,
     /// How many objects.
     pub objects: u64,
+}
+
+/// How far replaying has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Log replayed.
+    pub done_bytes: u64,
+    /// Log to replay.
+    pub all_bytes: u64,
 }
 
 /// What can go wrong below. Each says what to do.

@@ -2,13 +2,22 @@
 //!
 //! Each draft carries it to its end, so it is small and shares the name: a clone copies no text.
 
-use super::mode::Role;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Characters kept of a client's name.
 const NAME_CHARS_MAX: usize = 100;
+
+/// As what one asks for a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Role {
+    /// The site, an operator, anybody.
+    #[default]
+    Site,
+    /// A worker of an evolve.
+    Evolve,
+}
 
 /// Who asks for a write.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -1,16 +1,25 @@
 //! Owns the loops: sequencer, writer, mergers, settle loop, keeper; turned by threads in a server, by hand in a test.
 
-use super::backlog::SettleLoop;
-use super::keeper::{Keeper, Stop};
-use super::mergers::Merger;
-use super::pack::LongWork;
-use super::sequencer::{Sequencer, Turn};
-use super::writer::Writer;
-use super::{Engine, Parts};
-use crate::store::{Settler, StoreError};
+use crate::engine::Engine;
+use crate::engine::keep::keeper::{Keeper, Stop};
+use crate::engine::pipeline::mergers::Merger;
+use crate::engine::pipeline::sequencer::Sequencer;
+use crate::engine::pipeline::writer::Writer;
+use crate::engine::turn::Turn;
+use crate::engine::work::long_work::LongWork;
+use crate::engine::work::settling::SettleLoop;
+use crate::store::{Appender, Settler, StoreError};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use zeolite_proto::Tid;
+
+/// What the loops are made of; see [`Loops`].
+pub(crate) struct Parts {
+    pub(crate) appender: Appender,
+    pub(crate) settler: Settler,
+    pub(crate) last: Tid,
+}
 
 /// The engine's loops, not running yet.
 pub struct Loops {
@@ -36,30 +45,30 @@ pub struct Running {
 }
 
 impl Loops {
-    pub(super) fn new(engine: Arc<Engine>, parts: Parts) -> Loops {
-        let (to_writer, from_sequencer) = crossbeam_channel::bounded(engine.settings.hop_max);
+    pub(crate) fn new(engine: Arc<Engine>, parts: Parts) -> Loops {
+        let (to_writer, from_sequencer) = crossbeam_channel::bounded(engine.settings().hop_max);
         let (to_mergers, questions) = crossbeam_channel::bounded(1024);
         let sequencer =
-            Sequencer::new(engine.clone(), engine.settings.recent_bounds(), parts.last, to_writer, to_mergers);
+            Sequencer::new(engine.clone(), engine.settings().recent_bounds(), parts.last, to_writer, to_mergers);
         let writer = Writer {
             engine: engine.clone(),
             appender: parts.appender,
             from_sequencer,
-            bounds: engine.settings.batch_bounds(),
+            bounds: engine.settings().batch_bounds(),
             first: None,
         };
         let merger = || Merger { engine: engine.clone(), from_sequencer: questions.clone() };
-        let mergers = (0..engine.settings.mergers.max(1)).map(|_| merger()).collect();
+        let mergers = (0..engine.settings().mergers.max(1)).map(|_| merger()).collect();
         let settler = Arc::new(Mutex::new(parts.settler));
-        let txns_max = engine.settings.settle_txns_max;
-        engine.long_work.connect(settler.clone());
-        let long_work = engine.long_work.clone();
+        let txns_max = engine.settings().settle_txns_max;
+        engine.long_work().connect(settler.clone());
+        let long_work = engine.long_work().clone();
         let keeper = Keeper::new(engine.clone());
         let settle = SettleLoop { engine, settler: settler.clone(), txns_max };
         Loops { sequencer, writer, mergers, settle, keeper, settler, long_work }
     }
 
-    /// One job of the sequencer.
+    /// One ask of the sequencer.
     pub fn turn_sequencer(&mut self) -> Turn {
         self.sequencer.turn(false)
     }

@@ -1,8 +1,8 @@
 //! Owns the engine's settings: plain data, units last in the names.
 
-use super::intake::IntakeBounds;
-use super::recent::RecentBounds;
-use super::writer::BatchBounds;
+use crate::engine::pipeline::intake::IntakeBounds;
+use crate::engine::pipeline::recent::RecentBounds;
+use crate::engine::pipeline::writer::BatchBounds;
 use serde::{Deserialize, Serialize};
 
 /// Bounds of the engine's queues, batches and memories.

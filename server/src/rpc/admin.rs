@@ -4,7 +4,6 @@
 //! slow misses progress, never the last message.
 
 use super::calls::Calls;
-use super::storage::{lost, refusal};
 use super::{Rpc, encode};
 use crate::engine::{Engine, PackOptions, PackProgress, PackReport, VerifyProgress, VerifyReport};
 use std::pin::Pin;
@@ -40,8 +39,8 @@ impl Administration {
         let (told, answer) = oneshot::channel();
         // Who has gone away hears nothing; what was asked for is done all the same.
         begin(&self.rpc.calls, Box::new(move |result| drop(told.send(result))));
-        let answer = answer.await.unwrap_or_else(|_| Err(lost()));
-        answer.map(Response::new).map_err(|fault| refusal(&self.rpc, &fault))
+        let answer = answer.await.unwrap_or_else(|_| Err(encode::lost()));
+        answer.map(Response::new).map_err(|fault| self.rpc.refusal(&fault))
     }
 
     /// Runs `work` on the blocking pool; what it tells goes to the reader while there is room, its result always.
@@ -59,7 +58,7 @@ impl Administration {
                     Err(mpsc::error::TrySendError::Closed(_)) => false,
                 })
             });
-            let last = worked.await.unwrap_or_else(|_| Err(lost())).map_err(|fault| refusal(&rpc, &fault));
+            let last = worked.await.unwrap_or_else(|_| Err(encode::lost())).map_err(|fault| rpc.refusal(&fault));
             // A reader that has gone away stopped the work; it wants no answer.
             drop(messages.send(last).await);
         });
@@ -76,7 +75,7 @@ impl Admin for Administration {
         // Sizes and free bytes are asked of the disk.
         let engine = self.rpc.calls.engine.clone();
         let status = self.rpc.off_thread(move || Ok(engine.status())).await;
-        let mut status = status.map(encode::status).map_err(|fault| refusal(&self.rpc, &fault))?;
+        let mut status = status.map(encode::status).map_err(|fault| self.rpc.refusal(&fault))?;
         status.sessions = self.rpc.session_count() as u64;
         Ok(Response::new(status))
     }

@@ -16,7 +16,6 @@ use crate::engine::{Caller, Closing, Engine, PreparedReceipt, Preparing, Role};
 use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Instant;
 use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{Cell, Draft, Fault, Mode, Note, Oid, Receipt, Tid};
 
@@ -307,9 +306,9 @@ impl Calls {
 
     /// Decodes a draft, and says how long that took.
     fn draft(&self, decode: impl FnOnce() -> Result<Draft, Fault>) -> Result<Draft, Fault> {
-        let begun = Instant::now();
+        let begun = self.engine.clock().steady();
         let draft = decode();
-        self.engine.stats().decode.record(begun.elapsed().as_nanos() as u64);
+        self.engine.stats().decode.record(self.engine.clock().steady().saturating_sub(begun).as_nanos() as u64);
         draft
     }
 }

@@ -9,11 +9,16 @@ use crate::store::{KindCount, Revision, Txn};
 use bytes::Bytes;
 use prost::Message;
 use zeolite_proto::wire::v2;
-use zeolite_proto::{Fault, Note, Registry, Tid};
+use zeolite_proto::{Fault, FaultKind, Note, Registry, Tid};
 
 /// Records for resolution on the client are left out of a fault when together they are larger than this: the client
 /// loads them.
 const CONFLICT_RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// The fault of a request whose call back was dropped: the thread that had it died.
+pub(super) fn lost() -> Fault {
+    Fault::new(FaultKind::Internal, "the request was lost inside the server; ask for its outcome, and look at its log")
+}
 
 pub(super) fn revision(revision: Option<Revision>) -> v2::Revision {
     match revision {

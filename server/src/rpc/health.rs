@@ -8,7 +8,7 @@
 //! A read-only database serves: it is read, and writes are told when to come back. Who asks this service takes a server
 //! that is not SERVING out of its list, which would make an outage of a pause. A poisoned one still answers its operator.
 
-use super::{AdminServer, Serving, ZeoliteServer, admin::Administration, storage::Storage};
+use super::{AdminServer, Serving, ZeoliteServer, admin::Administration, unary::Unary};
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -30,15 +30,15 @@ pub(super) async fn service(mut serving: watch::Receiver<Serving>) -> HealthServ
 }
 
 async fn tell(reporter: &HealthReporter, serving: Serving) {
-    let (storage, admin) = match serving {
+    let (zeolite, admin) = match serving {
         Serving::Yes => (ServingStatus::Serving, ServingStatus::Serving),
         Serving::Poisoned => (ServingStatus::NotServing, ServingStatus::Serving),
         Serving::ShuttingDown => (ServingStatus::NotServing, ServingStatus::NotServing),
     };
-    reporter.set_service_status(tonic_name::<ZeoliteServer<Storage>>(), storage).await;
+    reporter.set_service_status(tonic_name::<ZeoliteServer<Unary>>(), zeolite).await;
     reporter.set_service_status(tonic_name::<AdminServer<Administration>>(), admin).await;
     // Last: who sees this one change finds the others changed.
-    reporter.set_service_status("", storage).await;
+    reporter.set_service_status("", zeolite).await;
 }
 
 fn tonic_name<S: tonic::server::NamedService>() -> &'static str {

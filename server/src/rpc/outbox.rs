@@ -20,9 +20,7 @@
 //! The lock is held for a push or a pop only, and nothing else is locked meanwhile.
 
 use super::encode;
-use super::pump::Pump;
 use crate::engine::FeedBatch;
-use crate::engine::feed::FeedSink;
 use crate::settings::SessionSettings;
 use parking_lot::Mutex;
 use prost::Message;
@@ -47,6 +45,16 @@ pub(super) enum Popped {
     Empty { may_read: bool },
     /// Nothing, and nothing will come.
     End,
+}
+
+/// What became of a batch that was pushed.
+pub(super) enum Pushed {
+    /// `first`: since the pump looked last.
+    Queued { first: bool },
+    /// It was beyond the limit: the session is cut.
+    Cut,
+    /// The session was over before.
+    Over,
 }
 
 /// One session's outgoing queue; shared by its stream, the engine's writer (as a feed sink) and the closures of its
@@ -256,7 +264,7 @@ impl Outbox {
     }
 
     /// Drops a cut session's queue when its client has not read it in time: what it holds is memory.
-    fn drop_later(self: &Arc<Self>) {
+    pub(super) fn drop_later(self: &Arc<Self>) {
         let outbox = self.clone();
         self.runtime.spawn(async move {
             tokio::time::sleep(outbox.limits.linger).await;
@@ -274,7 +282,7 @@ impl Outbox {
         wake(waker);
     }
 
-    fn push_batch(&self, batch: &FeedBatch) -> Pushed {
+    pub(super) fn push_batch(&self, batch: &FeedBatch) -> Pushed {
         let encoded = batch.encoded(encode::feed);
         let mut lane = self.lane.lock();
         if lane.phase == Phase::Ending || lane.phase == Phase::Closed {
@@ -291,7 +299,10 @@ impl Outbox {
             let cut = v2::Cut { tid: lane.pushed_to.0, reason };
             lane.push_notice(Reply::Cut(cut));
             lane.phase = Phase::Ending;
-            return Pushed::Cut(lane.waker.take());
+            let waker = lane.waker.take();
+            drop(lane);
+            wake(waker);
+            return Pushed::Cut;
         }
         lane.feed_batches += 1;
         lane.feed_bytes += encoded.len();
@@ -301,40 +312,6 @@ impl Outbox {
         let frame = v2::ServerFrame { id: 0, reply: Some(Reply::Feed(encoded.clone())) };
         lane.frames.push_back(Queued { frame, bytes: encoded.len(), kind: QueuedKind::Feed });
         Pushed::Queued { first: !std::mem::replace(&mut lane.noted, true) }
-    }
-}
-
-enum Pushed {
-    /// `first`: since the pump looked last.
-    Queued { first: bool },
-    /// This push was beyond the limit.
-    Cut(Option<Waker>),
-    /// The session was over before.
-    Over,
-}
-
-/// What the engine's writer thread holds of a session.
-pub(super) struct SessionFeed {
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) pump: Arc<Pump>,
-}
-
-impl FeedSink for SessionFeed {
-    fn push(&self, batch: &Arc<FeedBatch>) -> bool {
-        match self.outbox.push_batch(batch) {
-            Pushed::Queued { first } => {
-                if first {
-                    self.pump.note(self.outbox.clone());
-                }
-                true
-            }
-            Pushed::Cut(waker) => {
-                wake(waker);
-                self.outbox.drop_later();
-                false
-            }
-            Pushed::Over => false,
-        }
     }
 }
 

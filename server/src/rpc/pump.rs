@@ -8,7 +8,9 @@
 //!
 //! Order and promises do not depend on it: what waits is already in the outbox, before anything that shows it.
 
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Pushed};
+use crate::engine::FeedBatch;
+use crate::engine::feed::FeedSink;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +51,7 @@ impl Pump {
     }
 
     /// Notes a session whose feed waits. Called by the engine's writer thread.
-    pub(super) fn note(&self, outbox: Arc<Outbox>) {
+    fn note(&self, outbox: Arc<Outbox>) {
         let first = {
             let mut noted = self.noted.lock();
             noted.push(outbox);
@@ -57,6 +59,30 @@ impl Pump {
         };
         if first {
             self.bell.notify_one();
+        }
+    }
+}
+
+/// What the engine's writer thread holds of a session.
+pub(super) struct SessionFeed {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) pump: Arc<Pump>,
+}
+
+impl FeedSink for SessionFeed {
+    fn push(&self, batch: &Arc<FeedBatch>) -> bool {
+        match self.outbox.push_batch(batch) {
+            Pushed::Queued { first } => {
+                if first {
+                    self.pump.note(self.outbox.clone());
+                }
+                true
+            }
+            Pushed::Cut => {
+                self.outbox.drop_later();
+                false
+            }
+            Pushed::Over => false,
         }
     }
 }

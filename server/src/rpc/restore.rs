@@ -3,9 +3,8 @@
 //! Up to [`IN_FLIGHT_MAX`] transactions are on their way at once, so that one sync covers many; the first one refused
 //! ends the call, and what was restored before it stays.
 
-use super::Rpc;
-use super::storage::lost;
 use super::transactions::Joiner;
+use super::{Rpc, encode};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -57,7 +56,7 @@ pub(super) async fn restore(
 
 async fn settle_one(waiting: &mut Waiting, reply: &mut v2::RestoreReply) -> Result<(), Fault> {
     let Some(answer) = waiting.pop_front() else { return Ok(()) };
-    let tid = answer.await.unwrap_or_else(|_| Err(lost()))?;
+    let tid = answer.await.unwrap_or_else(|_| Err(encode::lost()))?;
     reply.transactions += 1;
     reply.tid = tid.0;
     Ok(())

@@ -19,7 +19,7 @@
 use super::Rpc;
 use super::calls::Calls;
 use super::decode;
-use super::feed::{Greeting, greeting};
+use super::greeting::{Greeting, greeting};
 use super::holding::Holding;
 use super::outbox::{Outbox, Popped, Promised, fault_reply};
 use super::parts::{Added, Parts};

@@ -4,6 +4,7 @@
 //! so that an interrupted rebuild goes on where it was. When the disk has no room for the index, what is missing stays in
 //! memory instead, as if it had just been published: a full disk does not keep the store from being read.
 
+use super::Progress;
 use super::StoreError;
 use super::index::Index;
 use super::index::writer::IndexWriter;
@@ -12,7 +13,6 @@ use super::log::Place;
 use super::log::appender::slot;
 use super::log::batches::Batch;
 use super::log::segments::Segment;
-use super::open::Progress;
 use super::overlay::Prepared;
 use super::recover::{LogEnd, replay};
 use super::settings::StoreSettings;

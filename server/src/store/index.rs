@@ -16,6 +16,7 @@
 //! | `Meta` | name | what is covered, and of which store |
 
 pub(super) mod engines;
+pub(super) mod files;
 pub(super) mod keys;
 pub(super) mod redb;
 pub(super) mod rows;

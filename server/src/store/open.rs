@@ -24,7 +24,7 @@ use super::recover::Found;
 use super::settings::StoreSettings;
 use super::settle::Settler;
 use super::state::{Facts, State};
-use super::{StoreError, pack};
+use super::{Progress, StoreError, pack};
 use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -62,15 +62,6 @@ pub struct Recovered {
     pub torn_bytes_cut: u64,
     /// Why the index was rebuilt from the whole log, if it was.
     pub index_rebuilt: Option<String>,
-}
-
-/// How far replaying has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    /// Log replayed.
-    pub done_bytes: u64,
-    /// Log to replay.
-    pub all_bytes: u64,
 }
 
 impl Store {

@@ -140,7 +140,7 @@ impl Prepared {
 pub(crate) struct Hit {
     /// The newest revision here not newer than the tid.
     pub(crate) revision: Option<(Tid, Slot)>,
-    /// The oldest revision here that is newer than the tid, up to what was visible.
+    /// The oldest revision here that is newer than the tid, up to what was published.
     pub(crate) next: Option<Tid>,
 }
 
@@ -163,7 +163,7 @@ impl Overlay {
     }
 
     /// Adds a batch: its revisions, then `show` lets readers see them, then it may be settled. Readers that look for more
-    /// than is visible may see part of it at once.
+    /// than is published may see part of it at once.
     pub(crate) fn publish(&self, prepared: Prepared, show: impl FnOnce()) {
         self.bytes.fetch_add(prepared.batch.bytes, Ordering::Relaxed);
         for (key, slot) in prepared.entries {
@@ -247,18 +247,18 @@ impl Overlay {
         entry.map(|entry| entry.key().tid())
     }
 
-    /// What is known of a cell at a tid, when everything up to `visible` counts (`at` is not newer than that).
-    pub(crate) fn find(&self, cell: &Cell, at: Tid, visible: Tid) -> Hit {
+    /// What is known of a cell at a tid, when everything up to `published` counts (`at` is not newer than that).
+    pub(crate) fn find(&self, cell: &Cell, at: Tid, published: Tid) -> Hit {
         self.steps.at(Step::BeforeOverlay);
         let key = RevisionKey::new(cell.clone(), at);
         let entry = self.map.lower_bound(Bound::Included(&key)).filter(|entry| entry.key().cell == *cell);
         let revision = entry.map(|entry| (entry.key().tid(), entry.value().clone()));
-        if at >= visible {
+        if at >= published {
             self.steps.at(Step::AfterOverlay);
             return Hit { revision, next: None };
         }
         let newer = self.map.upper_bound(Bound::Excluded(&key)).filter(|entry| entry.key().cell == *cell);
-        let next = newer.map(|entry| entry.key().tid()).filter(|tid| *tid <= visible);
+        let next = newer.map(|entry| entry.key().tid()).filter(|tid| *tid <= published);
         self.steps.at(Step::AfterOverlay);
         Hit { revision, next }
     }

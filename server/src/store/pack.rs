@@ -23,7 +23,7 @@
 //! survey is in the index and followed there; what comes later is read from the log and touched ([`Packer::catch_up`]).
 //! Between the last catching up and the removal nothing may slip in: so the engine first tells its sequencer, the one
 //! place that all commits pass in order, to refuse what writes to or refers to the garbage; then waits until everything
-//! sealed before that is visible; then catches up once more. After it the garbage is settled, and removing it takes as
+//! sealed before that is published; then catches up once more. After it the garbage is settled, and removing it takes as
 //! long as it takes. What it rescues in between is taken off the list with everything reached from there.
 //!
 //! **A crash at any point.** The index names the generations that it points to. A file that it does not name is removed
@@ -120,7 +120,7 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Looks over the store, to be packed to a tid that is not newer than what is visible.
+    /// Looks over the store, to be packed to a tid that is not newer than what is published.
     pub fn new(
         reader: &Reader,
         settler: Arc<Mutex<Settler>>,
@@ -128,7 +128,7 @@ impl Packer {
         step: &mut Stepper<'_>,
     ) -> Result<Packer, StoreError> {
         let state = reader.state.clone();
-        let to = to.min(state.visible()).max(state.packed_to());
+        let to = to.min(state.published()).max(state.packed_to());
         // A snapshot at `to` must be in the index whole.
         settle(&state, &settler, to, step)?;
         let survey = Survey::new(&state, to, step)?;
@@ -159,16 +159,16 @@ impl Packer {
     pub fn catch_up(&mut self, step: &mut Stepper<'_>) -> Result<u64, StoreError> {
         let Some(sieve) = &mut self.sieve else { return Ok(0) };
         let reader = Reader::new(self.state.clone());
-        let (visible, mut count) = (self.state.visible(), 0);
-        while self.seen_to < visible {
-            let txns = reader.txns(self.seen_to.next(), visible, CATCH_UP_BYTES)?;
+        let (published, mut count) = (self.state.published(), 0);
+        while self.seen_to < published {
+            let txns = reader.txns(self.seen_to.next(), published, CATCH_UP_BYTES)?;
             let Some(last) = txns.last() else { break };
             self.seen_to = last.tid;
             count += txns.len() as u64;
             txns.iter().for_each(|txn| sieve.touch_txn(txn));
             step(Stage::CatchUp, count, count)?;
         }
-        self.seen_to = self.seen_to.max(visible);
+        self.seen_to = self.seen_to.max(published);
         sieve.drain(&self.state, step)?;
         Ok(count)
     }

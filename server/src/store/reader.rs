@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   get(cell, at)
-//!     1  visible := newest tid that may be seen; at := min(at, visible)
+//!     1  published := newest tid that may be seen; at := min(at, published)
 //!     2  overlay   a revision up to `at` that is newer than what is settled ──> the answer
 //!     3  cache     the newest revision in the index, if it is not newer than `at` ──> the answer
 //!     4  index     a view begun after step 2 ──> the row; its record inline, or by one read of the log
 //! ```
 //! The order 2, 4 is what makes the hand-over from overlay to index invisible (see `overlay`). A revision's `end` counts
-//! only up to `visible` of step 1, so an `end` of `None` says: still the newest when *at least* everything published
+//! only up to `published` of step 1, so an `end` of `None` says: still the newest when *at least* everything published
 //! before the call counts. No method waits for an fsync, a settle or a pack, and none holds a lock while it reads a file.
 
 mod kinds;
@@ -46,7 +46,7 @@ pub struct Reader {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// The newest tid readers may see.
-    pub visible: Tid,
+    pub published: Tid,
     /// The newest tid in the index.
     pub settled: Tid,
     /// Up to where history was packed.
@@ -55,6 +55,8 @@ pub struct Stats {
     pub log_bytes: u64,
     /// How many segments these are.
     pub segments: u64,
+    /// Which index engine.
+    pub index: &'static str,
     /// Bytes of the index's files.
     pub index_bytes: u64,
     /// Transactions that wait for the index.
@@ -94,8 +96,8 @@ impl Reader {
     }
 
     /// The newest tid that readers may see. For a reply that must hold as of a tid, ask this *before* the read.
-    pub fn visible(&self) -> Tid {
-        self.state.visible()
+    pub fn published(&self) -> Tid {
+        self.state.published()
     }
 
     /// The oldest snapshot that can be read.
@@ -119,11 +121,12 @@ impl Reader {
         let segments = state.segments.current();
         let (cache_hits, cache_misses) = state.cache.hits_and_misses();
         Stats {
-            visible: state.visible(),
+            published: state.published(),
             settled: state.overlay.settled(),
             packed_to: state.packed_to(),
             log_bytes: segments.iter().map(|segment| segment.end()).sum(),
             segments: segments.len() as u64,
+            index: state.settings.index.name(),
             index_bytes: state.index.size_bytes(),
             unsettled_txns: state.overlay.txns() as u64,
             unsettled_bytes: state.overlay.bytes(),
@@ -193,9 +196,9 @@ impl Reader {
         let mut out = Vec::with_capacity(cells.len());
         let mut bytes = 0;
         for chunk in cells.chunks(CHUNK_CELLS) {
-            let visible = self.state.visible();
-            let upto = at.min(visible);
-            let early: Vec<_> = chunk.iter().map(|cell| self.find_early(cell, upto, visible)).collect();
+            let published = self.state.published();
+            let upto = at.min(published);
+            let early: Vec<_> = chunk.iter().map(|cell| self.find_early(cell, upto, published)).collect();
             // One view for the chunk, begun after all looks into the overlay.
             let mut view = None;
             for (cell, early) in chunk.iter().zip(early) {
@@ -206,7 +209,7 @@ impl Reader {
                             Some(view) => view,
                             empty => empty.insert(self.state.index.view()?),
                         };
-                        self.find_in_index(view.as_ref(), cell, upto, visible, next, ticket)?
+                        self.find_in_index(view.as_ref(), cell, upto, published, next, ticket)?
                     }
                 };
                 let revision = match self.fetch(cell, found)? {
@@ -233,7 +236,7 @@ impl Reader {
 
     /// The revisions of a cell that are older than `before`, the newest first. What pack took is simply not there.
     pub fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<Vec<Revision>, StoreError> {
-        let at = before.prev().min(self.state.visible());
+        let at = before.prev().min(self.state.published());
         if before == Tid::NONE || limit == 0 {
             return Ok(Vec::new());
         }
@@ -271,13 +274,13 @@ impl Reader {
     // `get` without regard to pack.
     fn get_unpacked(&self, cell: &Cell, at: Tid) -> Result<Option<Revision>, StoreError> {
         for _ in 0..MOVES_MAX {
-            let visible = self.state.visible();
-            let upto = at.min(visible);
-            let found = match self.find_early(cell, upto, visible) {
+            let published = self.state.published();
+            let upto = at.min(published);
+            let found = match self.find_early(cell, upto, published) {
                 Early::Known(found) => found,
                 Early::Ask { next, ticket } => {
                     let view = self.state.index.view()?;
-                    self.find_in_index(view.as_ref(), cell, upto, visible, next, ticket)?
+                    self.find_in_index(view.as_ref(), cell, upto, published, next, ticket)?
                 }
             };
             if let Ok(revision) = self.fetch(cell, found)? {
@@ -288,9 +291,9 @@ impl Reader {
     }
 
     // Overlay and cache. Every view of the index that follows it is begun later.
-    fn find_early(&self, cell: &Cell, at: Tid, visible: Tid) -> Early {
+    fn find_early(&self, cell: &Cell, at: Tid, published: Tid) -> Early {
         let state = &self.state;
-        let Hit { revision, next } = state.overlay.find(cell, at, visible);
+        let Hit { revision, next } = state.overlay.find(cell, at, published);
         if let Some((tid, slot)) = revision
             && tid > state.overlay.settled()
         {
@@ -314,13 +317,13 @@ impl Reader {
         view: &dyn View,
         cell: &Cell,
         at: Tid,
-        visible: Tid,
+        published: Tid,
         next: Option<Tid>,
         ticket: Option<Ticket>,
     ) -> Result<Option<Found>, StoreError> {
         let Some(row) = row_at(view, cell, at)? else { return Ok(None) };
         // The nearest newer revision of either, if it may be seen: the nearest of all is in one of them.
-        let newer = [next, row.newer].into_iter().flatten().filter(|tid| *tid <= visible && *tid > row.tid);
+        let newer = [next, row.newer].into_iter().flatten().filter(|tid| *tid <= published && *tid > row.tid);
         Ok(Some(Found {
             tid: row.tid,
             end: newer.min(),

@@ -14,6 +14,16 @@ pub enum IndexKind {
     Sled,
 }
 
+impl IndexKind {
+    /// As the settings name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            IndexKind::Redb => "redb",
+            IndexKind::Sled => "sled",
+        }
+    }
+}
+
 /// The settings of a store.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -2,9 +2,9 @@
 //! each has come.
 //!
 //! ```text
-//!   packed_to <= ... history ... <= settled (in the index) <= visible (readers may see) <= appended (durable)
+//!   packed_to <= ... history ... <= settled (in the index) <= published (readers may see) <= appended (durable)
 //! ```
-//! Who may change what: the appender raises `visible`; the settler raises `settled` and replaces nothing else; pack
+//! Who may change what: the appender raises `published`; the settler raises `settled` and replaces nothing else; pack
 //! raises `packed_to` before it takes history away.
 
 use super::cache::Cache;
@@ -33,7 +33,7 @@ pub(crate) struct State {
     pub(crate) recent: Recent,
     /// The first failure after which nothing is appended any more.
     pub(crate) poison: OnceLock<String>,
-    visible: AtomicU64,
+    published: AtomicU64,
     packed_to: AtomicU64,
     // A pack was begun before the store was opened, and there is no room to end it.
     half_packed: AtomicBool,
@@ -70,7 +70,7 @@ impl State {
             cache: Cache::new(settings.cache_bytes),
             recent: Recent::new(facts.settled, settings.recent_entries_max),
             poison: OnceLock::new(),
-            visible: AtomicU64::new(facts.last.0),
+            published: AtomicU64::new(facts.last.0),
             packed_to: AtomicU64::new(facts.packed_to.0),
             half_packed: AtomicBool::new(false),
             index_oid_max: AtomicU64::new(facts.oid_max),
@@ -79,13 +79,13 @@ impl State {
     }
 
     /// The newest tid that readers may see.
-    pub(crate) fn visible(&self) -> Tid {
-        Tid(self.visible.load(Ordering::SeqCst))
+    pub(crate) fn published(&self) -> Tid {
+        Tid(self.published.load(Ordering::SeqCst))
     }
 
     /// Lets readers see up to a tid; the appender's alone.
-    pub(crate) fn set_visible(&self, tid: Tid) {
-        self.visible.store(tid.0, Ordering::SeqCst);
+    pub(crate) fn set_published(&self, tid: Tid) {
+        self.published.store(tid.0, Ordering::SeqCst);
     }
 
     /// The oldest snapshot whose revisions are all there.

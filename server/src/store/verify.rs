@@ -91,14 +91,14 @@ pub fn verify(
     step: &mut VerifyStepper<'_>,
 ) -> Result<Verified, StoreError> {
     let state = reader.state.as_ref();
-    let visible = state.visible();
-    while state.overlay.settled() < visible {
+    let published = state.published();
+    while state.overlay.settled() < published {
         let left = settler.lock().settle(SETTLE_TXNS)?;
         step(VerifyStage::Settle, 0, left.txns as u64)?;
     }
     pack::finish_begun(state, settler, &mut |_, done, all| step(VerifyStage::Log, done, all))?;
-    let mut found = Verified { upto: visible, ..Verified::default() };
-    let log = log_side::compare(state, visible, &mut found, step)?;
+    let mut found = Verified { upto: published, ..Verified::default() };
+    let log = log_side::compare(state, published, &mut found, step)?;
     index_side::compare(reader, &log, &mut found, step)?;
     references(state, roots, &mut found, step)?;
     Ok(found)

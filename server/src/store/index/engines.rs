@@ -4,16 +4,12 @@
 //! goes: it would only grow stale.
 
 use super::Index;
-use super::redb::{REDB_FILE, RedbIndex};
+use super::files::{REDB_FILE, SLED_BLOBS, SLED_DIR, list};
+use super::redb::RedbIndex;
 use crate::store::StoreError;
 use crate::store::disk::Disk;
 use crate::store::settings::{IndexKind, StoreSettings};
 use std::sync::Arc;
-
-/// The directory of the sled index.
-pub(crate) const SLED_DIR: &str = "index-sled";
-/// Where sled keeps long values.
-pub(crate) const SLED_BLOBS: &str = "index-sled/blobs";
 
 const ALL: [IndexKind; 2] = [IndexKind::Redb, IndexKind::Sled];
 
@@ -58,11 +54,6 @@ pub(crate) fn remove(disk: &dyn Disk, but: Option<IndexKind>) -> Result<(), Stor
         }
     }
     Ok(())
-}
-
-/// The files in a directory; none when there is no such directory.
-pub(crate) fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<String>, StoreError> {
-    disk.list(dir).map_err(|error| StoreError::Io { what: "listing the data directory".to_owned(), error })
 }
 
 fn remove_files(disk: &dyn Disk, dir: &str, names: &[String]) -> Result<(), StoreError> {

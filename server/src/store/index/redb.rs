@@ -13,6 +13,7 @@
 //! kept in memory (`spill`), where reads find it, and is written as soon as there is room: nothing is settled and no
 //! checkpoint is made before that.
 
+use super::files::REDB_FILE;
 use super::{Change, Index, Table, View, Visitor, guarded, is_empty};
 use crate::store::StoreError;
 use crate::store::disk::{Disk, DiskFile};
@@ -29,9 +30,6 @@ use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// The file of this engine.
-pub(crate) const REDB_FILE: &str = "index.redb";
 
 // More than this is not kept in memory for a full disk; then the write fails and the index with it, until a restart.
 const SPILL_BYTES_MAX: usize = 64 << 20;

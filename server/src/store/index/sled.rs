@@ -22,7 +22,7 @@ mod moments;
 
 use self::mark::Mark;
 use self::moments::{Moments, Row};
-use super::engines::SLED_DIR;
+use super::files::SLED_DIR;
 use super::{Change, Index, Table, View, Visitor, guarded, is_empty};
 use crate::store::StoreError;
 use crate::store::disk::Disk;

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   append:   check ─ encode into one buffer ─ [new segment] ─ one write ─ one fdatasync ──> Appended
-//!   publish:  overlay ─ visible tid                                                       <── Appended
+//!   publish:  overlay ─ published tid                                                       <── Appended
 //! ```
-//! Two steps, so that the engine can put its own order between durable and visible. What happens when the disk fails:
+//! Two steps, so that the engine can put its own order between durable and published. What happens when the disk fails:
 //!
 //! - no room (write or new segment): what was written is cut off again, `DiskFull`, and the next append may succeed;
 //! - any other failed write, a cut that fails, and any failed sync: *poisoned*. Nobody knows any more what is on the
 //!   disk, and a second fdatasync that succeeds proves nothing, so nothing is appended until the store is opened again.
 
+use crate::clock::{Clock, SystemClock};
 use crate::store::frame::{SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::segments::{self, Segment, segment_path};
@@ -20,7 +21,7 @@ use crate::store::state::State;
 use crate::store::{StoreError, Txn, TxnWrite};
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 use zeolite_proto::Tid;
 use zeolite_proto::record::Header;
 
@@ -30,6 +31,7 @@ const BUFFER_KEPT_BYTES: usize = 4 << 20;
 /// The one writer of the log; the engine's writer thread owns it.
 pub struct Appender {
     state: Arc<State>,
+    clock: Arc<dyn Clock>,
     segment: Arc<Segment>,
     end: u64,
     last: Tid,
@@ -37,7 +39,7 @@ pub struct Appender {
     records: Vec<Option<crate::store::frame::RecordAt>>,
 }
 
-/// A batch that is durable but not yet visible: hand it to [`Appender::publish`], in the order of appending.
+/// A batch that is durable but not yet published: hand it to [`Appender::publish`], in the order of appending.
 #[must_use = "a durable batch must be published, or no reader ever sees it"]
 pub struct Appended {
     prepared: Prepared,
@@ -57,7 +59,20 @@ impl Appender {
     /// Recovery knows where the log ends.
     pub(crate) fn new(state: Arc<State>, segment: Arc<Segment>, last: Tid) -> Appender {
         let end = segment.end();
-        Appender { state, segment, end, last, buffer: Vec::new(), records: Vec::new() }
+        Appender {
+            clock: Arc::new(SystemClock::new()),
+            state,
+            segment,
+            end,
+            last,
+            buffer: Vec::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Measures by another clock than the machine's.
+    pub fn timed_by(self, clock: Arc<dyn Clock>) -> Appender {
+        Appender { clock, ..self }
     }
 
     /// The newest tid in the log.
@@ -88,17 +103,17 @@ impl Appender {
             return Err(StoreError::DiskFull);
         }
         let len = self.check(txns)?;
-        let start = Instant::now();
+        let start = self.clock.steady();
         self.make_room(len)?;
-        let roomed = Instant::now();
+        let roomed = self.clock.steady();
         encode_batch(&mut self.buffer, self.segment.salt, txns, &mut self.records);
-        let encoded = Instant::now();
+        let encoded = self.clock.steady();
         self.write()?;
-        let written = Instant::now();
+        let written = self.clock.steady();
         if let Err(error) = self.segment.file.sync_data() {
             return Err(self.poisoned("syncing the log", &error));
         }
-        let synced = Instant::now();
+        let synced = self.clock.steady();
         let header = &self.segment.header;
         let position = Position { segment: header.number, generation: header.generation, offset: self.end };
         let state = &self.state;
@@ -112,9 +127,9 @@ impl Appender {
             segment: self.segment.clone(),
             end: self.end,
             bytes: len,
-            encode_ns: (encoded - roomed).as_nanos() as u64,
-            write_ns: (written - encoded + (roomed - start)).as_nanos() as u64,
-            sync_ns: (synced - written).as_nanos() as u64,
+            encode_ns: nanos(encoded - roomed),
+            write_ns: nanos(written - encoded + (roomed - start)),
+            sync_ns: nanos(synced - written),
         })
     }
 
@@ -122,7 +137,7 @@ impl Appender {
     pub fn publish(&mut self, appended: Appended) {
         let last = appended.prepared.last();
         appended.segment.set_end(appended.end);
-        self.state.overlay.publish(appended.prepared, || self.state.set_visible(last));
+        self.state.overlay.publish(appended.prepared, || self.state.set_published(last));
     }
 
     // The length of the batch, if it may be appended.
@@ -212,6 +227,10 @@ impl Appender {
         tracing::error!(%reason, "the store is poisoned");
         StoreError::Poisoned { reason: reason.clone() }
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
 /// What the index is to know of a write.

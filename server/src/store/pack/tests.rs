@@ -148,10 +148,10 @@ impl World {
     /// Everything reads as the model says, at a few snapshots from `to` on, as far as it was reached.
     fn check(&mut self, to: Tid, context: &str) {
         let reached = self.model.reached(to);
-        let visible = self.reader.visible();
-        let between = Tid(self.dice.u64(to.0..=visible.0.max(to.0)));
+        let published = self.reader.published();
+        let between = Tid(self.dice.u64(to.0..=published.0.max(to.0)));
         let cells: Vec<Cell> = self.model.cells.keys().filter(|cell| reached.contains(&cell.oid)).cloned().collect();
-        for at in [to, between, visible] {
+        for at in [to, between, published] {
             let found = self.reader.get_many(&cells, at, usize::MAX).expect("reads");
             for (cell, found) in cells.iter().zip(found) {
                 let found = found.and_then(|revision| revision.record);
@@ -159,7 +159,7 @@ impl World {
             }
         }
         let live =
-            cells.iter().filter(|cell| cell.is_object() && self.model.at(cell, visible).is_some()).count() as u64;
+            cells.iter().filter(|cell| cell.is_object() && self.model.at(cell, published).is_some()).count() as u64;
         let counted: u64 = self.reader.kinds().expect("kinds").iter().map(|kind| kind.objects).sum();
         assert!(counted >= live, "{context}: {counted} objects counted, {live} live");
     }
@@ -297,8 +297,8 @@ fn whatever_is_committed_between_its_steps_every_read_from_the_tid_on_stays_as_i
                     world.settler.lock().settle(portion).expect("settles");
                 }
             }
-            let (from, visible) = (world.reader.packed_to(), world.reader.visible());
-            let to = if world.dice.bool() { visible } else { Tid(world.dice.u64(from.0..=visible.0)) };
+            let (from, published) = (world.reader.packed_to(), world.reader.published());
+            let to = if world.dice.bool() { published } else { Tid(world.dice.u64(from.0..=published.0)) };
             let cell = RefCell::new(world);
             let (to, _, garbage) = pack_beside(&cell, to, &mut |world, gone, _| {
                 match world.dice.u8(0..12) {
@@ -343,7 +343,7 @@ fn recorded_run(seed: u64) -> (World, Tid) {
     for _ in 0..10 {
         world.random_commit(&RoaringTreemap::new()).expect("commits");
     }
-    let to = world.reader.visible();
+    let to = world.reader.published();
     (world, to)
 }
 
@@ -387,7 +387,7 @@ fn cut_at_every_write_nothing_that_is_kept_is_lost_and_pack_can_be_run_again() {
             let rebuilt = after.crash(0);
             let mut world = World::open(&after, Model::default(), stop).expect("opens");
             assert!(!two(&after), "{context}: only what the index names is left");
-            if let Some(txn) = unsure.filter(|txn| txn.tid <= world.reader.visible()) {
+            if let Some(txn) = unsure.filter(|txn| txn.tid <= world.reader.published()) {
                 model.take(&txn);
             }
             world.model = model.clone();

@@ -15,7 +15,7 @@ use std::ops::Bound;
 use zeolite_proto::{Cell, Oid, Tid};
 
 impl Reader {
-    /// The number of objects of each class at each schema version, as of what is visible; exact. Sorted.
+    /// The number of objects of each class at each schema version, as of what is published; exact. Sorted.
     pub fn kinds(&self) -> Result<Vec<KindCount>, StoreError> {
         let _held = self.state.overlay.hold();
         let view = self.state.index.view()?;
@@ -55,7 +55,7 @@ impl Reader {
     }
 
     /// The objects of a class whose schema version is below one, by oid, those behind `after`, at most `limit`; empty:
-    /// there are no more. As of what is visible now: a page later may know more.
+    /// there are no more. As of what is published now: a page later may know more.
     pub fn objects(
         &self,
         class: &str,
@@ -116,24 +116,24 @@ impl Reader {
         Ok((out, horizon))
     }
 
-    // What the objects in a range of oids are whose newest visible revision is not in the view; `None`: deleted.
+    // What the objects in a range of oids are whose newest published revision is not in the view; `None`: deleted.
     fn waiting(&self, view: &dyn View, from: u64, to: Oid) -> Result<Vec<(Oid, Option<KindId>)>, StoreError> {
         let covered = view.get(Table::Meta, rows::COVERED)?.and_then(|row| Covered::parse(&row));
         let settled = covered.map_or(Tid::NONE, |covered| covered.last);
-        let visible = self.state.visible();
+        let published = self.state.published();
         let mut out = Vec::new();
         let mut next = Some(from);
         while let Some(oid) = next.filter(|oid| *oid <= to.0) {
             next = None;
-            // The first visible revision at or behind this oid; of an object's entries nothing is wanted.
-            let bound = RevisionKey::new(Cell::object(Oid(oid)), visible);
+            // The first published revision at or behind this oid; of an object's entries nothing is wanted.
+            let bound = RevisionKey::new(Cell::object(Oid(oid)), published);
             self.state.overlay.visit(Bound::Included(bound), Bound::Unbounded, false, |key, slot| {
                 let at = key.cell.oid;
                 if !key.cell.is_object() {
                     next = at.0.checked_add(1);
                     return false;
                 }
-                if key.tid() > visible {
+                if key.tid() > published {
                     return true;
                 }
                 if at <= to && key.tid() > settled {

@@ -11,7 +11,9 @@
 //! Rounds may differ in what is settled; that changes nothing, because at one snapshot every revision is fixed.
 
 use super::Reader;
-use super::stretch::{CellAt, SAME_CELL_MAX, Stretch, behind, from_index, from_index_reverse, merge, split};
+use super::stretch::{
+    CellAt, SAME_CELL_MAX, Stretch, behind, from_index, from_index_reverse, index_bounds, merge, split,
+};
 use crate::store::index::rows::Stored;
 use crate::store::index::{Table, View, keys};
 use crate::store::overlay::{RevisionKey, Slot};
@@ -37,7 +39,7 @@ impl Reader {
         limit: usize,
         bytes_max: usize,
     ) -> Result<(Vec<Entry>, Option<Bytes>), StoreError> {
-        let page = self.page(range.clone(), at.min(self.state.visible()), limit.max(1), bytes_max)?;
+        let page = self.page(range.clone(), at.min(self.state.published()), limit.max(1), bytes_max)?;
         self.check_packed(at)?;
         Ok(page)
     }
@@ -239,15 +241,6 @@ fn following(range: &Range, key: &Bytes) -> Bytes {
 
 fn is_empty(range: &Range) -> bool {
     !range.to.is_empty() && range.from >= range.to
-}
-
-// The object's own record, which has the empty key, is never part of a scan.
-pub(super) fn index_bounds(range: &Range) -> (Vec<u8>, Vec<u8>) {
-    let lower =
-        if range.from.is_empty() { keys::after_cell(range.oid, &[]) } else { keys::from_entry(range.oid, &range.from) };
-    let upper =
-        if range.to.is_empty() { keys::after_object(range.oid) } else { keys::from_entry(range.oid, &range.to) };
-    (lower, upper)
 }
 
 fn overlay_bounds(range: &Range) -> (Bound<RevisionKey>, Bound<RevisionKey>) {

@@ -27,6 +27,15 @@ pub(super) struct Stretch {
     pub(super) horizon: Option<Bytes>,
 }
 
+// The object's own record, which has the empty key, is never part of a scan.
+pub(super) fn index_bounds(range: &Range) -> (Vec<u8>, Vec<u8>) {
+    let lower =
+        if range.from.is_empty() { keys::after_cell(range.oid, &[]) } else { keys::from_entry(range.oid, &range.from) };
+    let upper =
+        if range.to.is_empty() { keys::after_object(range.oid) } else { keys::from_entry(range.oid, &range.to) };
+    (lower, upper)
+}
+
 // Both are complete up to the nearer of their horizons; what lies behind it is left for the next round.
 pub(super) fn merge(a: Stretch, b: Stretch, reverse: bool) -> Stretch {
     let before = |x: &Bytes, y: &Bytes| if reverse { x > y } else { x < y };
@@ -55,7 +64,7 @@ pub(super) fn merge(a: Stretch, b: Stretch, reverse: bool) -> Stretch {
 
 // The cells of a range from the index, forward. In a cell the newest row comes first.
 pub(super) fn from_index(view: &dyn View, range: &Range, at: Tid, cells_max: usize) -> Result<Stretch, StoreError> {
-    let (mut lower, upper) = super::scan::index_bounds(range);
+    let (mut lower, upper) = index_bounds(range);
     let mut out = Stretch::default();
     let (mut current, mut taken, mut same, mut rows) = (Vec::new(), false, 0, 0);
     loop {
@@ -105,7 +114,7 @@ pub(super) fn from_index_reverse(
     at: Tid,
     cells_max: usize,
 ) -> Result<Stretch, StoreError> {
-    let (lower, mut upper) = super::scan::index_bounds(range);
+    let (lower, mut upper) = index_bounds(range);
     let mut out = Stretch::default();
     let (mut current, mut candidate, mut same, mut rows) = (Vec::new(), None, 0, 0);
     loop {

@@ -12,10 +12,10 @@ use zeolite_proto::Tid;
 
 impl Reader {
     /// The transactions from `from` up to `to`, in order, as many as fit in a number of bytes of log but at least one;
-    /// empty: there is none. Only what is visible. Where history was packed, the log tells only what pack has kept: who
+    /// empty: there is none. Only what is published. Where history was packed, the log tells only what pack has kept: who
     /// must not miss anything compares `from` with [`Reader::packed_to`].
     pub fn txns(&self, from: Tid, to: Tid, bytes_max: u64) -> Result<Vec<Txn>, StoreError> {
-        let to = to.min(self.state.visible());
+        let to = to.min(self.state.published());
         let mut out = Vec::new();
         let mut bytes = 0;
         if from > to {
@@ -61,7 +61,7 @@ impl Reader {
     /// How much log lies from a tid on: what replaying it would cost, within 64 KiB and a batch.
     pub fn log_bytes_since(&self, tid: Tid) -> Result<u64, StoreError> {
         let Some((from, offset)) = self.position_of(tid)? else { return Ok(0) };
-        if tid > self.state.visible() {
+        if tid > self.state.published() {
             return Ok(0);
         }
         let segments = self.state.segments.current();

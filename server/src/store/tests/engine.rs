@@ -6,8 +6,7 @@
 
 use crate::store::IndexKind;
 use crate::store::disk::{Disk, SimDisk};
-use crate::store::index::engines::{SLED_BLOBS, SLED_DIR};
-use crate::store::index::redb::REDB_FILE;
+use crate::store::index::files::{REDB_FILE, SLED_BLOBS, SLED_DIR};
 use std::sync::Arc;
 
 /// The engine of this run.
@@ -43,7 +42,7 @@ pub(crate) fn on(disk: &SimDisk) -> Arc<dyn Disk> {
 #[cfg(feature = "sled")]
 mod half_real {
     use crate::store::disk::{Disk, DiskFile, SimDisk};
-    use crate::store::index::engines::{SLED_BLOBS, SLED_DIR};
+    use crate::store::index::files::{SLED_BLOBS, SLED_DIR};
     use std::fs::{self, File, OpenOptions};
     use std::io;
     use std::os::unix::fs::FileExt;

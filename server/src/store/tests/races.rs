@@ -25,8 +25,8 @@ fn before(at: u64, number: usize) -> Option<u64> {
     (1..=at).rev().find(|tid| writes(*tid, number))
 }
 
-fn after(tid: u64, number: usize, visible: u64) -> Option<u64> {
-    (tid + 1..=visible).find(|tid| writes(*tid, number))
+fn after(tid: u64, number: usize, published: u64) -> Option<u64> {
+    (tid + 1..=published).find(|tid| writes(*tid, number))
 }
 
 fn transaction(tid: u64, cells: &[Cell]) -> Txn {
@@ -40,28 +40,28 @@ fn read(reader: &Reader, cells: &[Cell], seed: u64, done: &AtomicBool) {
     let mut rounds = 0;
     while !done.load(Ordering::Relaxed) || rounds < 100 {
         rounds += 1;
-        let visible = reader.visible().0;
-        if visible == 0 {
+        let published = reader.published().0;
+        if published == 0 {
             continue;
         }
-        let at = if dice.bool() { visible } else { dice.u64(1..=visible) };
+        let at = if dice.bool() { published } else { dice.u64(1..=published) };
         let found = reader.get_many(cells, Tid(at), usize::MAX).expect("reads");
         for (number, (cell, many)) in cells.iter().zip(found).enumerate() {
             let expected = before(at, number);
             for found in [many, reader.get(cell, Tid(at)).expect("reads")] {
-                assert_eq!(found.as_ref().map(|found| found.tid.0), expected, "{cell} at {at}, visible {visible}");
+                assert_eq!(found.as_ref().map(|found| found.tid.0), expected, "{cell} at {at}, published {published}");
                 let end = found.as_ref().and_then(|found| found.end).map(|end| end.0);
-                // What was visible before the question counts; what became so meanwhile may.
-                let known = after(expected.unwrap_or(0), number, visible);
-                let later = after(expected.unwrap_or(0), number, reader.visible().0);
+                // What was published before the question counts; what became so meanwhile may.
+                let known = after(expected.unwrap_or(0), number, published);
+                let later = after(expected.unwrap_or(0), number, reader.published().0);
                 assert!(end == known || (known.is_none() && end == later), "{cell}: {end:?} {known:?} {later:?}");
             }
             let newest = reader.newest(cell).expect("reads").map(|tid| tid.0);
-            assert!(newest >= before(visible, number), "{cell}: newest {newest:?}, visible {visible}");
+            assert!(newest >= before(published, number), "{cell}: newest {newest:?}, published {published}");
         }
         scan(reader, cells, at, dice.bool(), dice.usize(1..30));
-        let from = dice.u64(0..=visible);
-        let txns = reader.txns(Tid(from), Tid(visible), 5000).expect("reads");
+        let from = dice.u64(0..=published);
+        let txns = reader.txns(Tid(from), Tid(published), 5000).expect("reads");
         assert!(txns.iter().zip(from.max(1)..).all(|(txn, tid)| *txn == transaction(tid, cells)), "from {from}");
         let objects: u64 = reader.kinds().expect("reads").iter().map(|kind| kind.objects).sum();
         assert_eq!(objects, 10);
@@ -118,6 +118,6 @@ fn readers_beside_writer_and_settler_never_see_a_stale_or_a_torn_snapshot() {
             }
             done.store(true, Ordering::Relaxed);
         });
-        assert_eq!(reader.visible(), Tid(COMMITS));
+        assert_eq!(reader.published(), Tid(COMMITS));
     }
 }

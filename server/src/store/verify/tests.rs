@@ -49,8 +49,13 @@ fn a_good_store_has_no_problems_and_everything_is_counted() {
         Ok(())
     });
     let verified = verified.expect("verifies");
-    let expected =
-        Verified { upto: world.reader.visible(), transactions: 242, revisions: 242, objects: 3, ..Verified::default() };
+    let expected = Verified {
+        upto: world.reader.published(),
+        transactions: 242,
+        revisions: 242,
+        objects: 3,
+        ..Verified::default()
+    };
     assert_eq!(verified, expected);
     assert!(stages.contains(&VerifyStage::Settle) && stages.contains(&VerifyStage::References));
 }

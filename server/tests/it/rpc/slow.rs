@@ -32,7 +32,7 @@ struct Told(watch::Sender<Vec<String>>);
 
 impl Subscriber for Told {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().ends_with("engine::slow")
+        metadata.target().ends_with("numbers::slow")
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)

@@ -6,9 +6,9 @@
 //! ```
 //! It is written under another name, synced and renamed, so that there is all of it or none.
 
-use super::super::engines::{SLED_BLOBS, SLED_DIR, list};
 use crate::store::StoreError;
 use crate::store::disk::Disk;
+use crate::store::index::files::{SLED_BLOBS, SLED_DIR, list};
 use std::fmt::Write;
 use std::io;
 

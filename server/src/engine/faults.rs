@@ -1,0 +1,36 @@
+//! Owns the faults that several of the engine's rooms tell.
+
+use crate::store::StoreError;
+use zeolite_proto::{Fault, FaultKind};
+
+/// The fault of a store that a failed write or sync has ended.
+pub(crate) fn poisoned_fault(reason: &str) -> Fault {
+    let message = format!("nothing is written any more since a write failed: {reason}; check the disk, then restart");
+    Fault::new(FaultKind::Poisoned, message)
+}
+
+/// A store error as the wire knows it.
+pub(crate) fn fault_of(error: StoreError) -> Fault {
+    let kind = match &error {
+        StoreError::Damaged { .. } => FaultKind::Damaged,
+        StoreError::DiskFull => FaultKind::DiskFull,
+        StoreError::Behind { .. } | StoreError::Stopped => FaultKind::Busy,
+        StoreError::Refused { .. } => FaultKind::Invalid,
+        StoreError::Poisoned { reason } => return poisoned_fault(reason),
+        StoreError::Packed { .. } => FaultKind::SnapshotPacked,
+        StoreError::Locked { .. } | StoreError::Format { .. } | StoreError::Index(_) | StoreError::Io { .. } => {
+            FaultKind::Internal
+        }
+    };
+    let retry_after_ms = match kind {
+        FaultKind::DiskFull => 1000,
+        FaultKind::Busy => 50,
+        _ => 0,
+    };
+    Fault::new(kind, error.to_string()).after_ms(retry_after_ms)
+}
+
+/// The fault of a server that takes no new work.
+pub(crate) fn shutting_down() -> Fault {
+    Fault::new(FaultKind::ShuttingDown, "the server is going down; connect again in a moment").after_ms(500)
+}

@@ -1,0 +1,51 @@
+//! What the server keeps of its own: the cells that say who may write what (mode, gates), which oids are handed out, and the
+//! loop that looks after them.
+
+pub(crate) mod gates;
+pub(crate) mod keeper;
+pub(crate) mod mode;
+pub(crate) mod oids;
+pub(crate) mod system;
+
+use crate::store::{Reader, StoreError};
+use gates::Gates;
+use mode::Modes;
+use oids::Oids;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zeolite_proto::{Oid, Tid};
+
+/// What the server's own cells say, as it is in force.
+pub(super) struct Keep {
+    modes: Modes,
+    gates: Gates,
+    oids: Oids,
+    /// Commit keys made by this life of the server.
+    own_keys: AtomicU64,
+}
+
+impl Keep {
+    /// As stored at `last`; `oid_max` is the greatest oid of the log.
+    pub(super) fn open(reader: &Reader, last: Tid, oid_max: Oid, now_unix_ms: u64) -> Result<Keep, StoreError> {
+        Ok(Keep {
+            modes: Modes::new(mode::stored(reader, last, now_unix_ms)?),
+            gates: Gates::new(gates::stored(reader, last)?),
+            oids: Oids::new(oids::stored(reader, last)?, oid_max),
+            own_keys: AtomicU64::new(0),
+        })
+    }
+
+    /// The number of the next commit key of the server's own.
+    pub(super) fn next_own_key(&self) -> u64 {
+        self.own_keys.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The oids that were handed out.
+    pub(super) fn oids(&self) -> &Oids {
+        &self.oids
+    }
+
+    /// Those that may still be written.
+    pub(super) fn gates(&self) -> &Gates {
+        &self.gates
+    }
+}

@@ -1,0 +1,220 @@
+//! Owns the gates: the oldest schema version of a class that may still be written.
+//!
+//! A gate may close only when no object of the class is below its version, counted exactly, with no writer slipping
+//! between the count and the closing, and without making anybody wait:
+//!
+//! ```text
+//!   close ──> trying: from here on old shapes are sent away as busy (they come back by themselves)
+//!         ──> everything sealed before is visible: count it, and what prepared drafts still hold
+//!         ──> 0: the gate's own cell is sealed in this very turn; closed    more: trying ends, the count is told
+//! ```
+//! While it tries, the count can only fall; so a count of 0 is still 0 when the gate's commit gets its tid.
+//! Not done: restored transactions are not checked, they are a copy of what was allowed where it was written.
+
+use crate::engine::Engine;
+use crate::engine::answers::{Closing, Done};
+use crate::engine::faults::fault_of;
+use crate::engine::keep::system;
+use crate::engine::pipeline::ask::{Ask, SealedWrite};
+use crate::store::{Reader, StoreError};
+use parking_lot::RwLock;
+use prost::Message;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use zeolite_proto::record::Header;
+use zeolite_proto::{Fault, FaultKind, Gate, Record, Tid};
+
+/// When to come back to a gate that is trying to close, in milliseconds: it takes about one fsync.
+const TRYING_MS: u64 = 10;
+
+/// The gates; few, and none most of the time.
+#[derive(Default)]
+pub(crate) struct Gates {
+    gates: RwLock<Vec<State>>,
+    count: AtomicUsize,
+}
+
+struct State {
+    gate: Gate,
+    trying: bool,
+    /// A lower gate of the same class that stays if this attempt fails.
+    before: Option<Gate>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredGate {
+    #[prost(string, tag = "1")]
+    class: String,
+    #[prost(uint32, tag = "2")]
+    min_version: u32,
+    #[prost(string, tag = "3")]
+    job: String,
+}
+
+impl Gates {
+    pub(crate) fn new(closed: Vec<Gate>) -> Gates {
+        let count = AtomicUsize::new(closed.len());
+        let gates = closed.into_iter().map(|gate| State { gate, trying: false, before: None }).collect();
+        Gates { gates: RwLock::new(gates), count }
+    }
+
+    /// Refuses what is below a gate. Only objects have a shape that is counted: entries pass.
+    pub(crate) fn check(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let gates = self.gates.read();
+        match writes
+            .iter()
+            .find_map(|write| gates.iter().find(|state| is_below(&state.gate, write)).map(|s| (s, write)))
+        {
+            None => Ok(()),
+            Some((State { gate, trying: true, .. }, _)) => {
+                let message = format!("class {:?} is being checked for old objects; come back", gate.class);
+                Err(Fault::new(FaultKind::Busy, message).after_ms(TRYING_MS))
+            }
+            Some((State { gate, .. }, write)) => Err(refused(gate, write)),
+        }
+    }
+
+    fn list(&self) -> Vec<Gate> {
+        let closed = |state: &State| if state.trying { state.before.clone() } else { Some(state.gate.clone()) };
+        self.gates.read().iter().filter_map(closed).collect()
+    }
+
+    /// False: another attempt for this class is under way.
+    fn try_closing(&self, gate: Gate) -> bool {
+        let mut gates = self.gates.write();
+        let at = gates.iter().position(|state| state.gate.class == gate.class);
+        let before = match at {
+            Some(at) if gates[at].trying => return false,
+            Some(at) => Some(gates.remove(at).gate),
+            None => None,
+        };
+        gates.push(State { gate, trying: true, before });
+        self.count.store(gates.len(), Ordering::Release);
+        true
+    }
+
+    fn conclude(&self, class: &str, closed: Option<Tid>) {
+        let mut gates = self.gates.write();
+        if let Some(at) = gates.iter().position(|state| state.gate.class == class) {
+            let State { mut gate, before, .. } = gates.remove(at);
+            let left = match closed {
+                Some(tid) => {
+                    gate.tid = tid;
+                    Some(gate)
+                }
+                None => before,
+            };
+            gates.extend(left.map(|gate| State { gate, trying: false, before: None }));
+        }
+        self.count.store(gates.len(), Ordering::Release);
+    }
+
+    fn open(&self, class: &str) {
+        let mut gates = self.gates.write();
+        gates.retain(|state| state.trying || state.gate.class != class);
+        self.count.store(gates.len(), Ordering::Release);
+    }
+}
+
+impl Engine {
+    /// The closed gates.
+    pub fn gates(&self) -> Vec<Gate> {
+        self.keep.gates.list()
+    }
+
+    /// Closes a gate if nothing is below it; see the header.
+    pub fn close_gate(self: &Arc<Self>, class: String, min_version: u32, job: String, done: Done<Closing>) {
+        if class.is_empty() || class.len() > 255 || job.len() > 255 {
+            return done(Err(Fault::invalid("a gate needs a class, and names of at most 255 bytes")));
+        }
+        let gate = Gate { class, min_version, job, tid: Tid::NONE };
+        let closed = self.gates();
+        if closed.iter().any(|known| known.class == gate.class && known.min_version > min_version) {
+            let message = format!("the gate of class {:?} is closed for a newer version; open it first", gate.class);
+            return done(Err(Fault::invalid(message)));
+        }
+        if closed.len() >= system::SYSTEM_CELLS_MAX {
+            return done(Err(Fault::too_large(
+                "number of gates",
+                system::SYSTEM_CELLS_MAX,
+                system::SYSTEM_CELLS_MAX - 1,
+            )));
+        }
+        if !self.keep.gates.try_closing(gate.clone()) {
+            let message = format!("the gate of class {:?} is being closed already; come back", gate.class);
+            return done(Err(Fault::new(FaultKind::Busy, message).after_ms(TRYING_MS)));
+        }
+        self.intake().push_control(Ask::TryGate { gate, done });
+    }
+
+    /// Takes a gate away; no error if there is none.
+    pub fn open_gate(self: &Arc<Self>, class: String, done: Done<Tid>) {
+        let engine = self.clone();
+        let name = cell_of(&class);
+        let written = Box::new(move |result: Result<zeolite_proto::Receipt, Fault>| {
+            if result.is_ok() {
+                engine.keep.gates.open(&class);
+            }
+            done(result.map(|receipt| receipt.tid));
+        });
+        self.write_system(name, None, "a gate was opened", written);
+    }
+
+    /// Everything sealed before the attempt is visible, or was refused.
+    pub(crate) fn count_old(&self, gate: &Gate) -> Result<u64, Fault> {
+        let kinds = self.reader().kinds().map_err(fault_of)?;
+        let old = kinds.iter().filter(|kind| kind.class == gate.class && kind.version < gate.min_version);
+        Ok(old.map(|kind| kind.objects).sum())
+    }
+
+    pub(crate) fn gate_concluded(&self, class: &str, closed: Option<Tid>) {
+        self.keep.gates.conclude(class, closed);
+    }
+}
+
+/// Whether a write leaves an object of the gate's class below its version.
+pub(crate) fn is_below(gate: &Gate, write: &SealedWrite) -> bool {
+    let header = write.record.as_deref().filter(|_| write.cell.key.is_empty()).map(Header::parse);
+    matches!(header, Some(Ok(header)) if header.class == gate.class && header.version < gate.min_version)
+}
+
+/// The write that closes it: class `zeolite.Gate`, data = the message above.
+pub(crate) fn write_of(gate: &Gate) -> Result<SealedWrite, Fault> {
+    let Gate { class, min_version, job, .. } = gate.clone();
+    let cell = cell_of(&class);
+    let record = Record::new("zeolite.Gate", 1, StoredGate { class, min_version, job }.encode_to_vec());
+    let record = record.encode().map_err(|error| Fault::new(FaultKind::Internal, error.to_string()))?;
+    Ok(SealedWrite { cell, stamped: false, record: Some(record), merged: false })
+}
+
+fn cell_of(class: &str) -> zeolite_proto::Cell {
+    system::cell(format!("gate/{class}").into_bytes())
+}
+
+/// The gates as stored.
+pub(crate) fn stored(reader: &Reader, at: Tid) -> Result<Vec<Gate>, StoreError> {
+    let gate = |(tid, record): (Tid, Record)| {
+        let stored = StoredGate::decode(record.data);
+        let StoredGate { class, min_version, job } =
+            stored.map_err(|error| StoreError::Index(format!("a stored gate: {error}")))?;
+        Ok(Gate { class, min_version, job, tid })
+    };
+    system::stored_all(reader, "gate/", at)?.into_iter().map(gate).collect()
+}
+
+fn refused(gate: &Gate, write: &SealedWrite) -> Fault {
+    let header = write.record.as_deref().map(Header::parse);
+    let version = header.and_then(Result::ok).map_or(0, |header| header.version);
+    let Gate { class, min_version, job, .. } = gate;
+    Fault::new(
+        FaultKind::Gated,
+        format!(
+            "object {} of class {class:?} has schema version {version}, and since the evolve {job:?} is done only {min_version} \
+             and later are taken; this program is too old for the database: deploy the new one",
+            write.cell.oid
+        ),
+    )
+}

@@ -1,0 +1,224 @@
+//! Owns the mode: who may write, by an operator's word or by the server's own caution, and who is told of it.
+//!
+//! ```text
+//!   set_mode ── system cell ──> durable ──> in force ──> listeners (every session)
+//!   keeper   ── time is over / disk is low / store is poisoned ──> in force ──> listeners
+//! ```
+//! The operator's mode is a system cell, so it outlives a restart. What the server sets itself is not stored: its reason
+//! is found again. While there is such a reason it hides the operator's mode, and it is taken back by itself.
+//!
+//! A mode is looked at when a draft is admitted: drafts that are in flight when it changes finish. The server's own cells
+//! are written in every mode.
+
+use crate::engine::Engine;
+use crate::engine::answers::Done;
+use crate::engine::caller::Role;
+use crate::engine::faults::poisoned_fault;
+use crate::engine::keep::system;
+use crate::store::{Reader, StoreError};
+use parking_lot::{Mutex, RwLock};
+use prost::Message;
+use std::sync::Arc;
+use zeolite_proto::{Fault, FaultKind, Mode, ModeKind, Record, Tid};
+
+/// A banner is at most so long.
+const BANNER_BYTES_MAX: usize = 1000;
+/// When to come back when the mode has no end, in milliseconds.
+const RETRY_AFTER_MS: u64 = 5_000;
+
+/// What there is on the disk for the log to grow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DiskRoom {
+    Enough,
+    Low { free_bytes: u64 },
+}
+
+type Listener = Box<dyn Fn(&Mode) + Send + Sync>;
+
+/// The mode in force, what it is made of, and who is told when it changes.
+pub(crate) struct Modes {
+    in_force: RwLock<Arc<Mode>>,
+    // Held while the mode in force is changed and told, so that listeners hear of changes in their order.
+    parts: Mutex<Parts>,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+struct Parts {
+    operator: Mode,
+    automatic: Option<(Cause, String)>,
+}
+
+/// Why the server makes itself read-only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Poisoned,
+    LowDisk,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredMode {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "2")]
+    banner: String,
+    #[prost(uint64, tag = "3")]
+    until_unix_ms: u64,
+    #[prost(uint64, tag = "4")]
+    since_unix_ms: u64,
+}
+
+impl Modes {
+    pub(crate) fn new(operator: Mode) -> Modes {
+        Modes {
+            in_force: RwLock::new(Arc::new(operator.clone())),
+            parts: Mutex::new(Parts { operator, automatic: None }),
+            listeners: Mutex::default(),
+        }
+    }
+
+    fn change(&self, now_unix_ms: u64, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.parts.lock();
+        change(&mut parts);
+        let next = match &parts.automatic {
+            None => parts.operator.clone(),
+            Some((_, why)) => Mode {
+                kind: ModeKind::ReadOnly,
+                banner: parts.operator.banner.clone(),
+                until_unix_ms: None,
+                automatic: Some(why.clone()),
+                since_unix_ms: now_unix_ms,
+            },
+        };
+        let before = self.in_force.read().clone();
+        let same = Mode { since_unix_ms: before.since_unix_ms, ..next.clone() } == *before;
+        if same && parts.automatic.is_some() {
+            return;
+        }
+        let changed = next != *before;
+        let next = Arc::new(next);
+        *self.in_force.write() = next.clone();
+        if changed {
+            tracing::info!(mode = %next.kind, banner = next.banner, automatic = next.automatic, "the mode has changed");
+            self.listeners.lock().iter().for_each(|listener| listener(&next));
+        }
+    }
+}
+
+impl Engine {
+    /// The mode in force.
+    pub fn mode(&self) -> Arc<Mode> {
+        self.keep.modes.in_force.read().clone()
+    }
+
+    /// Calls back whenever the mode changes, from the engine's threads: it must not block.
+    pub fn on_mode_change(&self, listener: impl Fn(&Mode) + Send + Sync + 'static) {
+        self.keep.modes.listeners.lock().push(Box::new(listener));
+    }
+
+    /// Switches the operator's mode: durable and in force when `done` is called with it.
+    pub fn set_mode(self: &Arc<Self>, kind: ModeKind, banner: String, until_unix_ms: Option<u64>, done: Done<Mode>) {
+        if let Some(reason) = self.poisoned() {
+            return done(Err(poisoned_fault(reason)));
+        }
+        if banner.len() > BANNER_BYTES_MAX {
+            return done(Err(Fault::too_large("banner length", banner.len(), BANNER_BYTES_MAX)));
+        }
+        let now = self.unix_ms();
+        if until_unix_ms.is_some_and(|until| until <= now) {
+            return done(Err(Fault::invalid("the mode would end in the past; name a time to come")));
+        }
+        let mode = Mode { kind, banner, until_unix_ms, automatic: None, since_unix_ms: now };
+        let record = (mode != Mode { since_unix_ms: now, ..Mode::default() }).then(|| record_of(&mode));
+        let engine = self.clone();
+        let written = Box::new(move |result: Result<_, Fault>| {
+            done(result.map(|_| {
+                engine.keep.modes.change(now, |parts| parts.operator = mode);
+                Mode::clone(&engine.mode())
+            }));
+        });
+        self.write_system(cell(), record, "the mode was switched", written);
+    }
+
+    /// What the keeper looks after: the mode's end, and reasons of the server's own.
+    pub(crate) fn keep_mode(self: &Arc<Self>, room: DiskRoom) {
+        let now = self.unix_ms();
+        let cause = match (self.poisoned(), room) {
+            (Some(_), _) => Some(Cause::Poisoned),
+            (None, DiskRoom::Low { .. }) => Some(Cause::LowDisk),
+            (None, DiskRoom::Enough) => None,
+        };
+        let over = |parts: &Parts| parts.operator.until_unix_ms.is_some_and(|until| until <= now);
+        let (is_over, is_new) = {
+            let parts = self.keep.modes.parts.lock();
+            (over(&parts), parts.automatic.as_ref().map(|(cause, _)| *cause) != cause)
+        };
+        if is_over || is_new {
+            self.keep.modes.change(now, |parts| {
+                parts.automatic = cause.map(|cause| (cause, self.reason(room)));
+                if over(parts) {
+                    parts.operator = Mode { since_unix_ms: now, ..Mode::default() };
+                }
+            });
+        }
+    }
+
+    fn reason(&self, room: DiskRoom) -> String {
+        match (self.poisoned(), room) {
+            (Some(reason), _) => format!("nothing can be written since a write failed: {reason}"),
+            (None, DiskRoom::Low { free_bytes }) if free_bytes < 10 << 20 => {
+                format!("only {} KiB of the disk are free", free_bytes >> 10)
+            }
+            (None, DiskRoom::Low { free_bytes }) => format!("only {} MiB of the disk are free", free_bytes >> 20),
+            (None, DiskRoom::Enough) => String::new(),
+        }
+    }
+
+    /// Refuses a write that the mode does not allow.
+    pub(crate) fn check_mode(&self, role: Role) -> Result<(), Fault> {
+        let mode = self.keep.modes.in_force.read();
+        if mode.lets_write(role == Role::Evolve) {
+            return Ok(());
+        }
+        let now = self.unix_ms();
+        let retry_after_ms = mode.until_unix_ms.map_or(RETRY_AFTER_MS, |until| until.saturating_sub(now).max(1));
+        let mut message = format!("the database is {}", mode.kind);
+        if let Some(why) = &mode.automatic {
+            message += &format!(" ({why})");
+        }
+        if !mode.banner.is_empty() {
+            message += &format!(": {}", mode.banner);
+        }
+        message += "; reading goes on, write again later";
+        Err(Fault::new(FaultKind::ReadOnly, message).after_ms(retry_after_ms))
+    }
+}
+
+fn cell() -> zeolite_proto::Cell {
+    system::cell("mode")
+}
+
+// Class `zeolite.Mode`, data = the message above.
+fn record_of(mode: &Mode) -> Record {
+    let stored = StoredMode {
+        kind: mode.kind.text().into(),
+        banner: mode.banner.clone(),
+        until_unix_ms: mode.until_unix_ms.unwrap_or(0),
+        since_unix_ms: mode.since_unix_ms,
+    };
+    Record::new("zeolite.Mode", 1, stored.encode_to_vec())
+}
+
+/// The operator's mode as stored; normal if its time is over.
+pub(crate) fn stored(reader: &Reader, at: Tid, now_unix_ms: u64) -> Result<Mode, StoreError> {
+    let Some(record) = system::stored(reader, &cell(), at)? else { return Ok(Mode::default()) };
+    let stored =
+        StoredMode::decode(record.data).map_err(|error| StoreError::Index(format!("the stored mode: {error}")))?;
+    let until_unix_ms = (stored.until_unix_ms != 0).then_some(stored.until_unix_ms);
+    if until_unix_ms.is_some_and(|until| until <= now_unix_ms) {
+        return Ok(Mode::default());
+    }
+    // A mode of a newer program that this one does not know: the careful guess.
+    let kind = stored.kind.parse().unwrap_or(ModeKind::ReadOnly);
+    let (banner, since_unix_ms) = (stored.banner, stored.since_unix_ms);
+    Ok(Mode { kind, banner, until_unix_ms, automatic: None, since_unix_ms })
+}

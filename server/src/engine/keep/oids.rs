@@ -1,0 +1,209 @@
+//! Owns the oids: handed out in blocks, never twice, also not across a crash.
+//!
+//! Memory hands out oids below a *ceiling* that is on the disk: a record in the system object, written through the
+//! ordinary pipeline a block at a time, before the first oid of the block is handed out. After a restart the next oid is
+//! the ceiling; what was left of the block is skipped.
+
+use crate::engine::Engine;
+use crate::engine::answers::Done;
+use crate::engine::keep::system::{self, SYSTEM_OID};
+use crate::store::{Reader, StoreError};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zeolite_proto::{Cell, Fault, Oid, Receipt, Record, Tid};
+
+/// The first oid that is handed out; those below are the root's and the server's.
+pub(crate) const FIRST_OID: Oid = Oid(16);
+const BLOCK: u64 = 65_536;
+
+/// The allocator.
+pub(crate) struct Oids {
+    /// The next oid to hand out; read without the lock by `is_given_out`.
+    next: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    ceiling: u64,
+    /// A ceiling that is being written.
+    raising_to: Option<u64>,
+    waiting: Vec<(u64, Done<Oid>)>,
+}
+
+/// What the engine has to do after a request.
+pub(crate) enum Raise {
+    /// Write this ceiling, then call `raised`.
+    To(u64),
+    Nothing,
+}
+
+/// The cell that holds the ceiling.
+fn ceiling_cell() -> Cell {
+    Cell::entry(SYSTEM_OID, "oids")
+}
+
+/// The record of a ceiling: class `zeolite.Oids`, data = u64 little endian.
+fn ceiling_record(ceiling: u64) -> Record {
+    Record::new("zeolite.Oids", 1, Bytes::copy_from_slice(&ceiling.to_le_bytes()))
+}
+
+/// Reads the ceiling back.
+fn read_ceiling(record: &Record) -> Option<u64> {
+    Some(u64::from_le_bytes(record.data.as_ref().try_into().ok()?))
+}
+
+/// The ceiling as stored; 0: none yet.
+pub(crate) fn stored(reader: &Reader, at: Tid) -> Result<u64, StoreError> {
+    let record = system::stored(reader, &ceiling_cell(), at)?;
+    Ok(record.as_ref().and_then(read_ceiling).unwrap_or(0))
+}
+
+impl Engine {
+    /// Hands out `count` consecutive oids; gives the first.
+    pub fn new_oids(self: &Arc<Self>, count: u32, done: Done<Oid>) {
+        if count == 0 || count > self.limits().oids_max {
+            let message = format!("ask for 1 to {} oids at once, not {count}", self.limits().oids_max);
+            return done(Err(Fault::invalid(message)));
+        }
+        let raise = self.keep.oids.take(u64::from(count), done);
+        self.raise_ceiling(raise);
+    }
+
+    /// Writes a higher ceiling of oids through the pipeline, then serves who waits for it. Two are never on their way at once.
+    fn raise_ceiling(self: &Arc<Self>, raise: Raise) {
+        let Raise::To(ceiling) = raise else { return };
+        let engine = self.clone();
+        let done = Box::new(move |result: Result<Receipt, Fault>| {
+            let again = engine.keep.oids.raised(result.map(|_| ceiling));
+            engine.raise_ceiling(again);
+        });
+        let record = ceiling_record(ceiling);
+        self.write_system(ceiling_cell(), Some(record), "oids handed out up to here", done);
+    }
+}
+
+impl Oids {
+    /// `ceiling` as stored (0: none yet), `max_seen` the greatest oid of the log.
+    pub(crate) fn new(ceiling: u64, max_seen: Oid) -> Oids {
+        let next = ceiling.max(max_seen.0.saturating_add(1)).max(FIRST_OID.0);
+        let state = State { ceiling: next, raising_to: None, waiting: Vec::new() };
+        Oids { next: AtomicU64::new(next), state: Mutex::new(state) }
+    }
+
+    /// Whether a client may name this oid.
+    pub(crate) fn is_given_out(&self, oid: Oid) -> bool {
+        oid == Oid::ROOT || (oid >= FIRST_OID && oid.0 < self.next.load(Ordering::Acquire))
+    }
+
+    /// Hands out `count` oids, now or when the ceiling is high enough. A second block is asked for before the first ends.
+    pub(crate) fn take(&self, count: u64, done: Done<Oid>) -> Raise {
+        let mut state = self.state.lock();
+        let next = self.next.load(Ordering::Relaxed);
+        if state.waiting.is_empty() && next + count <= state.ceiling {
+            self.next.store(next + count, Ordering::Release);
+            let raise = if next + count + BLOCK / 4 > state.ceiling { state.raise(BLOCK) } else { Raise::Nothing };
+            drop(state);
+            done(Ok(Oid(next)));
+            return raise;
+        }
+        state.waiting.push((count, done));
+        let wanted: u64 = state.waiting.iter().map(|(count, _)| count).sum();
+        state.raise(wanted + BLOCK)
+    }
+
+    /// The ceiling is on the disk, or could not be written: who waits is served or told.
+    pub(crate) fn raised(&self, result: Result<u64, Fault>) -> Raise {
+        let mut state = self.state.lock();
+        state.raising_to = None;
+        let mut answers: Vec<(Done<Oid>, Result<Oid, Fault>)> = Vec::new();
+        match result {
+            Err(fault) => {
+                answers.extend(state.waiting.drain(..).map(|(_, done)| (done, Err(fault.clone()))));
+            }
+            Ok(ceiling) => {
+                state.ceiling = state.ceiling.max(ceiling);
+                let mut next = self.next.load(Ordering::Relaxed);
+                let fits = |next: u64, count: u64, ceiling: u64| next + count <= ceiling;
+                let mut served = 0;
+                while let Some((count, _)) = state.waiting.get(served)
+                    && fits(next, *count, state.ceiling)
+                {
+                    next += *count;
+                    served += 1;
+                }
+                let mut first = self.next.swap(next, Ordering::AcqRel);
+                for (count, done) in state.waiting.drain(..served) {
+                    answers.push((done, Ok(Oid(first))));
+                    first += count;
+                }
+            }
+        }
+        let wanted: u64 = state.waiting.iter().map(|(count, _)| count).sum();
+        let raise = if wanted > 0 { state.raise(wanted + BLOCK) } else { Raise::Nothing };
+        drop(state);
+        answers.into_iter().for_each(|(done, answer)| done(answer));
+        raise
+    }
+
+    /// A restored transaction brought oids of its own: everything up to `seen` counts as handed out.
+    pub(crate) fn observe(&self, seen: Oid) -> Raise {
+        let mut state = self.state.lock();
+        let next = self.next.load(Ordering::Relaxed);
+        if seen.0 < next {
+            return Raise::Nothing;
+        }
+        self.next.store(seen.0 + 1, Ordering::Release);
+        // The log itself is the proof that these are taken: the ceiling need not be written before the next block.
+        state.ceiling = state.ceiling.max(seen.0 + 1);
+        Raise::Nothing
+    }
+}
+
+impl State {
+    fn raise(&mut self, by: u64) -> Raise {
+        if self.raising_to.is_some() {
+            return Raise::Nothing;
+        }
+        let to = self.ceiling + by;
+        self.raising_to = Some(to);
+        Raise::To(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex as StdMutex;
+
+    fn taker(into: &Arc<StdMutex<Vec<u64>>>) -> Done<Oid> {
+        let into = into.clone();
+        Box::new(move |oid| into.lock().expect("no panic holds it").push(oid.map_or(0, |oid| oid.0)))
+    }
+
+    #[test]
+    fn nothing_is_handed_out_above_the_written_ceiling() {
+        let got = Arc::new(StdMutex::new(Vec::new()));
+        let oids = Oids::new(0, Oid(0));
+        let Raise::To(to) = oids.take(10, taker(&got)) else { panic!("the first block must be written first") };
+        assert!(matches!(oids.take(5, taker(&got)), Raise::Nothing));
+        assert!(got.lock().expect("lock").is_empty());
+        assert!(matches!(oids.raised(Ok(to)), Raise::Nothing));
+        assert_eq!(*got.lock().expect("lock"), [16, 26]);
+        assert!(oids.is_given_out(Oid(30)) && !oids.is_given_out(Oid(31)));
+        let reopened = Oids::new(to, Oid(30));
+        assert!(matches!(reopened.take(1, taker(&got)), Raise::To(_)));
+        assert_eq!(reopened.next.load(Ordering::Relaxed), to);
+    }
+
+    #[test]
+    fn who_waits_is_told_when_the_ceiling_cannot_be_written() {
+        let got = Arc::new(StdMutex::new(Vec::new()));
+        let oids = Oids::new(0, Oid(0));
+        oids.take(10, taker(&got));
+        assert!(matches!(oids.raised(Err(Fault::invalid("no"))), Raise::Nothing));
+        assert_eq!(*got.lock().expect("lock"), [0]);
+        assert!(matches!(oids.take(1, taker(&got)), Raise::To(_)));
+    }
+}

@@ -1,0 +1,50 @@
+//! Owns the server's own cells: what the server itself must remember lies in the system object, as entries, and goes
+//! through the ordinary pipeline, so that it is as durable, as ordered and as recoverable as everything else.
+//!
+//! | key | what |
+//! |---|---|
+//! | `oids` | oids handed out up to here (`oids`) |
+//! | `mode` | the operator's mode (`mode`) |
+//! | `gate/` + class | the oldest schema version that may be written (`gates`) |
+
+use crate::store::{Range, Reader, StoreError};
+use bytes::Bytes;
+use zeolite_proto::{Cell, Oid, Record, Tid};
+
+/// Holds the server's own cells; never handed out.
+pub const SYSTEM_OID: Oid = Oid(1);
+/// More entries of one name are never written.
+pub(crate) const SYSTEM_CELLS_MAX: usize = 1024;
+
+/// The system object's entry of a name.
+pub(crate) fn cell(name: impl Into<Bytes>) -> Cell {
+    Cell::entry(SYSTEM_OID, name)
+}
+
+/// One of the server's own records, as stored.
+pub(crate) fn stored(reader: &Reader, cell: &Cell, at: Tid) -> Result<Option<Record>, StoreError> {
+    let bytes = reader.get(cell, at)?.and_then(|revision| revision.record);
+    bytes.map(|bytes| decode(&bytes)).transpose()
+}
+
+/// All of the server's own records whose key begins so.
+pub(crate) fn stored_all(reader: &Reader, prefix: &str, at: Tid) -> Result<Vec<(Tid, Record)>, StoreError> {
+    let mut to = prefix.as_bytes().to_vec();
+    if let Some(last) = to.last_mut() {
+        *last += 1;
+    }
+    let range = Range {
+        oid: SYSTEM_OID,
+        from: Bytes::copy_from_slice(prefix.as_bytes()),
+        to: to.into(),
+        reverse: false,
+        keys_only: false,
+    };
+    let (entries, _) = reader.scan(&range, at, SYSTEM_CELLS_MAX, usize::MAX)?;
+    entries.into_iter().map(|entry| Ok((entry.tid, decode(&entry.record)?))).collect()
+}
+
+fn decode(bytes: &Bytes) -> Result<Record, StoreError> {
+    Record::decode(bytes)
+        .map_err(|error| StoreError::Index(format!("a record of the server's own is unreadable: {error}")))
+}

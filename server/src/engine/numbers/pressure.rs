@@ -1,0 +1,167 @@
+//! Owns the pressure: what live commits feel, second by second, told to batch workers so that they throttle themselves.
+//!
+//! ```text
+//!   slots   [ -3 s | -2 s | -1 s | now ]   live commits, fsyncs, how many batch drafts         => the window
+//!   quiet   the last 30 slots that had live commits and no batch draft                        => the baseline
+//! ```
+//! A worker compares the window with the baseline. An evolve that never rests leaves no quiet second, so workers pause for
+//! one now and then; until they do, the last known quiet seconds stand.
+
+use crate::engine::numbers::histogram::{Counts, Histogram};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use zeolite_proto::Pressure;
+
+const SLOTS: usize = 4;
+const QUIET_SLOTS_MAX: usize = 30;
+/// How long a slot lasts.
+pub(crate) const SLOT: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Slot {
+    live: Histogram,
+    fsync: Histogram,
+    batch: AtomicU64,
+}
+
+/// What live commits feel.
+pub(crate) struct Gauge {
+    slots: [Slot; SLOTS],
+    now: AtomicUsize,
+    /// When the present slot began; by the keeper alone.
+    begun: Mutex<Duration>,
+    quiet: Mutex<VecDeque<Counts>>,
+    last: Mutex<Pressure>,
+}
+
+impl Gauge {
+    pub(crate) fn new(now: Duration) -> Gauge {
+        Gauge {
+            slots: Default::default(),
+            now: AtomicUsize::new(0),
+            begun: Mutex::new(now),
+            quiet: Mutex::default(),
+            last: Mutex::default(),
+        }
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.slots[self.now.load(Relaxed) % SLOTS]
+    }
+
+    /// A live draft became durable after so long.
+    pub(crate) fn live(&self, ns: u64) {
+        self.slot().live.record(ns);
+    }
+
+    /// A batch draft was sealed, or is about to be.
+    pub(crate) fn batch(&self) {
+        self.slot().batch.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn fsync(&self, ns: u64) {
+        self.slot().fsync.record(ns);
+    }
+
+    /// The keeper's turn: begins a new slot when the present one is over, and sums up.
+    pub(crate) fn turn(&self, now: Duration, disk: (u64, u64)) {
+        let over = {
+            let mut begun = self.begun.lock();
+            let over = now.saturating_sub(*begun) >= SLOT;
+            if over {
+                *begun = now;
+            }
+            over
+        };
+        if over {
+            self.begin_slot();
+        }
+        let mut live = Counts::default();
+        let mut fsync = Counts::default();
+        for slot in &self.slots {
+            live.add(&slot.live.counts());
+            fsync.add(&slot.fsync.counts());
+        }
+        let mut quiet = Counts::default();
+        self.quiet.lock().iter().for_each(|counts| quiet.add(counts));
+        let us = |ns: u64| ns.div_ceil(1000);
+        *self.last.lock() = Pressure {
+            live_p50_us: us(live.percentile(50)),
+            live_p99_us: us(live.percentile(99)),
+            live_commits: live.count(),
+            window_ms: SLOT.as_millis() as u64 * SLOTS as u64,
+            quiet_p99_us: us(quiet.percentile(99)),
+            queue_live: 0,
+            queue_batch: 0,
+            fsync_p99_us: us(fsync.percentile(99)),
+            free_bytes: disk.0,
+            disk_bytes: disk.1,
+        };
+    }
+
+    fn begin_slot(&self) {
+        let ended = self.slot();
+        let counts = ended.live.counts();
+        if ended.batch.load(Relaxed) == 0 && counts.count() > 0 {
+            let mut quiet = self.quiet.lock();
+            if quiet.len() >= QUIET_SLOTS_MAX {
+                quiet.pop_front();
+            }
+            quiet.push_back(counts);
+        }
+        // Late recordings into a slot that is being cleared are lost or counted a few seconds longer: it is a gauge.
+        let next = self.now.load(Relaxed) + 1;
+        let slot = &self.slots[next % SLOTS];
+        slot.live.clear();
+        slot.fsync.clear();
+        slot.batch.store(0, Relaxed);
+        self.now.store(next, Relaxed);
+    }
+
+    /// As of the keeper's last turn; the queues as of now are the caller's.
+    pub(crate) fn read(&self) -> Pressure {
+        *self.last.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_baseline_comes_from_seconds_without_batch_drafts_and_the_window_forgets() {
+        let gauge = Gauge::new(Duration::ZERO);
+        (0..100).for_each(|_| gauge.live(1_000_000));
+        gauge.turn(SLOT, (5, 10));
+        let pressure = gauge.read();
+        assert_eq!((pressure.live_commits, pressure.free_bytes, pressure.disk_bytes), (100, 5, 10));
+        assert!((1000..1100).contains(&pressure.quiet_p99_us), "{pressure:?}");
+
+        gauge.batch();
+        (0..100).for_each(|_| gauge.live(9_000_000));
+        gauge.turn(SLOT * 2, (5, 10));
+        let pressure = gauge.read();
+        assert!(
+            (1000..1100).contains(&pressure.quiet_p99_us),
+            "a second with a batch draft is not quiet: {pressure:?}"
+        );
+        assert!(pressure.live_p99_us >= 9000 && pressure.live_p50_us < 1100, "{pressure:?}");
+
+        for n in 3..8 {
+            gauge.turn(SLOT * n, (5, 10));
+        }
+        let pressure = gauge.read();
+        assert_eq!((pressure.live_commits, pressure.live_p99_us), (0, 0), "the window has moved on");
+        assert!(pressure.quiet_p99_us > 0, "the baseline stands");
+    }
+
+    #[test]
+    fn a_turn_within_a_slot_only_sums_up() {
+        let gauge = Gauge::new(Duration::ZERO);
+        gauge.live(1_000);
+        gauge.turn(SLOT / 2, (0, 0));
+        assert_eq!((gauge.read().live_commits, gauge.read().quiet_p99_us), (1, 0));
+    }
+}

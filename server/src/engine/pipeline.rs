@@ -1,0 +1,80 @@
+//! The pipeline: what happens to a draft between the call that brings it and the disk.
+//!
+//! ```text
+//!   commit ── admission, keys ──> intake ──> sequencer ──> writer          undo: an ordinary draft
+//!    ask: what travels between them          │   ▲  check · head · recent · merge · holds · condemned
+//!                                            ▼   │
+//!                                           mergers
+//! ```
+
+pub(crate) mod admission;
+pub(crate) mod answering;
+pub(crate) mod ask;
+pub(crate) mod check;
+pub(crate) mod commit;
+pub(crate) mod condemned;
+pub(crate) mod head;
+pub(crate) mod holds;
+pub(crate) mod intake;
+pub(crate) mod keys;
+pub(crate) mod merge;
+pub(crate) mod mergers;
+pub(crate) mod own;
+pub(crate) mod recent;
+pub(crate) mod sequencer;
+pub(crate) mod undo;
+pub(crate) mod writer;
+
+use super::Engine;
+use intake::Intake;
+use keys::Keys;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use zeolite_proto::Tid;
+
+/// What callers, sequencer, mergers and writer share.
+pub(super) struct Pipeline {
+    intake: Arc<Intake>,
+    keys: Keys,
+    /// What the sequencer remembers of recent writes reaches back to here.
+    recent_floor: AtomicU64,
+    /// Drafts that the mergers have.
+    merging: AtomicUsize,
+}
+
+impl Pipeline {
+    pub(super) fn new(intake: Intake, keys: Keys, last: Tid) -> Pipeline {
+        let (recent_floor, merging) = (AtomicU64::new(last.0), AtomicUsize::new(0));
+        Pipeline { intake: Arc::new(intake), keys, recent_floor, merging }
+    }
+
+    fn recent_floor(&self) -> Tid {
+        Tid(self.recent_floor.load(Ordering::Acquire))
+    }
+
+    fn set_recent_floor(&self, floor: Tid) {
+        self.recent_floor.store(floor.0, Ordering::Release);
+    }
+
+    fn merging_started(&self) {
+        self.merging.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn merging_ended(&self) {
+        self.merging.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn out_merging(&self) -> usize {
+        self.merging.load(Ordering::Acquire)
+    }
+}
+
+impl Engine {
+    pub(super) fn intake(&self) -> &Arc<Intake> {
+        &self.pipeline.intake
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.pipeline.keys
+    }
+}

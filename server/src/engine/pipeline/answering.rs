@@ -1,0 +1,48 @@
+//! Owns the way back: who is told what became of a draft, once it is durable or refused.
+
+use crate::engine::Engine;
+use crate::engine::numbers::slow::Journey;
+use crate::engine::pipeline::ask::{Answer, DraftAsk, Hop};
+use crate::store::{StoreError, Txn};
+use zeolite_proto::{Fault, Merged, Receipt};
+
+impl Engine {
+    pub(super) fn refuse_hop(&self, hop: Hop, why: Fault) {
+        match hop {
+            Hop::Sealed(sealed) => self.answer(sealed.txn, sealed.answer, Journey::default(), Err(why)),
+            Hop::After { tell, .. } => tell(Some(why)),
+            // A new segment may begin at any time.
+            Hop::Roll { done, .. } => done(Err(StoreError::Stopped)),
+        }
+    }
+
+    pub(super) fn refuse_draft(&self, draft: DraftAsk, fault: Fault) {
+        match draft {
+            DraftAsk::Commit(admitted) => self.keys().complete(admitted.draft.key, Err(fault)),
+            DraftAsk::Prepare(job) => {
+                self.keys().complete(job.admitted.draft.key, Err(fault.clone()));
+                (job.done)(Err(fault));
+            }
+        }
+    }
+
+    /// Tells the committer of a transaction: durable, or why not.
+    pub(super) fn answer(&self, txn: Txn, answer: Answer, journey: Journey, result: Result<(), Fault>) {
+        match answer {
+            Answer::Key(origin) => {
+                if result.is_ok() {
+                    self.numbers.measure(&txn, &origin, journey, self.clock().steady());
+                }
+                self.keys().complete(txn.key, result.map(|()| receipt_of(&txn)));
+            }
+            Answer::Restored(done) => done(result.map(|()| txn.tid)),
+        }
+    }
+}
+
+/// What the committer of a transaction is told.
+pub(crate) fn receipt_of(txn: &Txn) -> Receipt {
+    let by_resolver = txn.writes.iter().filter(|write| write.merged);
+    let merged = by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect();
+    Receipt { tid: txn.tid, merged }
+}

@@ -1,0 +1,181 @@
+//! Owns what travels between the callers, the sequencer, the mergers and the writer.
+//!
+//! ```text
+//!   Ask ──> sequencer ──> Sealed ──> writer
+//!    ▲          └── MergeOut ──> mergers ──┐
+//!    └───────────────────────────────────────────┘
+//! ```
+//! Stages are types, so that the illegal order does not compile: only a sealed draft can be written.
+
+use crate::engine::answers::Closing;
+use crate::engine::answers::{Done, PreparedReceipt};
+use crate::engine::caller::Client;
+use crate::engine::pipeline::admission::Admitted;
+use crate::store::{StoreError, Txn};
+use bytes::Bytes;
+use roaring::RoaringTreemap;
+use std::sync::Arc;
+use std::time::Duration;
+use zeolite_proto::{Cell, CommitKey, Fault, Gate, Oid, Priority, Receipt, Tid};
+
+/// How often a draft goes out for an expensive resolver before it runs in the sequencer.
+pub(crate) const ROUNDS_MAX: u8 = 3;
+
+/// What is asked of the sequencer.
+pub(crate) enum Ask {
+    Commit(Admitted),
+    Prepare(PrepareAsk),
+    Amend(AmendAsk),
+    Finish {
+        prepared: u64,
+        key: CommitKey,
+        done: Done<Receipt>,
+    },
+    Abort {
+        prepared: u64,
+        done: Done<Tid>,
+    },
+    /// Nothing may name these objects any more (`None`: all may be named again). Answered, when everything sealed before
+    /// is visible, with what prepared drafts name.
+    Condemn {
+        oids: Option<Arc<RoaringTreemap>>,
+        done: Box<dyn FnOnce(Vec<Oid>) + Send>,
+    },
+    /// A new segment begins behind what is sealed.
+    Roll {
+        done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+    },
+    /// A gate wants to close: count, when everything sealed before is visible.
+    TryGate {
+        gate: Gate,
+        done: Done<Closing>,
+    },
+    /// That is visible now.
+    CloseGate {
+        gate: Gate,
+        done: Done<Closing>,
+    },
+    /// A transaction with a tid of its own.
+    Restore {
+        txn: Txn,
+        done: Done<Tid>,
+    },
+}
+
+/// A draft to be prepared.
+pub(crate) struct PrepareAsk {
+    pub(crate) admitted: Admitted,
+    pub(crate) time_limit: Duration,
+    /// Whatever of it has moved on.
+    pub(crate) hold: bool,
+    pub(crate) done: Done<PreparedReceipt>,
+}
+
+/// Parts of a prepared draft, made anew.
+pub(crate) struct AmendAsk {
+    pub(crate) prepared: u64,
+    pub(crate) admitted: Admitted,
+    pub(crate) withdrawn: Vec<Cell>,
+    pub(crate) done: Done<PreparedReceipt>,
+}
+
+/// A write whose result is known; its key may still want its stamp.
+#[derive(Clone, Debug)]
+pub(crate) struct SealedWrite {
+    pub(crate) cell: Cell,
+    pub(crate) stamped: bool,
+    pub(crate) record: Option<Bytes>,
+    pub(crate) merged: bool,
+}
+
+/// What goes from the sequencer to the writer, in order.
+pub(crate) enum Hop {
+    /// To be written.
+    Sealed(Sealed),
+    /// To be told once everything sealed before it is durable: nobody may learn of a revision that is not.
+    After {
+        epoch: u64,
+        /// The newest tid that the news depends on.
+        rests_on: Tid,
+        /// Called with the reason when that is refused instead.
+        tell: Box<dyn FnOnce(Option<Fault>) + Send>,
+    },
+    /// A new segment is to be begun.
+    Roll { epoch: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send> },
+}
+
+impl Hop {
+    pub(crate) fn epoch(&self) -> u64 {
+        match self {
+            Hop::Sealed(sealed) => sealed.epoch,
+            Hop::After { epoch, .. } | Hop::Roll { epoch, .. } => *epoch,
+        }
+    }
+}
+
+/// A draft whose order and tid are fixed, on its way to the disk.
+pub(crate) struct Sealed {
+    pub(crate) txn: Txn,
+    pub(crate) epoch: u64,
+    pub(crate) answer: Answer,
+    pub(crate) sealed_ns: u64,
+}
+
+/// Who is told when it is durable.
+pub(crate) enum Answer {
+    /// Everybody who waits for the transaction's key.
+    Key(Origin),
+    Restored(Done<Tid>),
+}
+
+/// Where a sealed draft comes from, for what is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) priority: Priority,
+    /// When it was admitted, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
+    pub(crate) queued_ns: Option<u64>,
+    pub(crate) client: Client,
+}
+
+/// What an expensive resolver needs; made by the sequencer, worked off by the mergers, and back.
+pub(crate) struct MergeOut {
+    pub(crate) ask: DraftAsk,
+    pub(crate) questions: Vec<Question>,
+}
+
+/// One write's merge.
+pub(crate) struct Question {
+    pub(crate) position: usize,
+    pub(crate) base: Option<Bytes>,
+    pub(crate) theirs_tid: Tid,
+    pub(crate) theirs: Option<Bytes>,
+}
+
+/// A draft on its way: to be committed, or to be prepared.
+pub(crate) enum DraftAsk {
+    Commit(Admitted),
+    Prepare(PrepareAsk),
+}
+
+impl DraftAsk {
+    pub(crate) fn admitted(&self) -> &Admitted {
+        match self {
+            DraftAsk::Commit(admitted) => admitted,
+            DraftAsk::Prepare(ask) => &ask.admitted,
+        }
+    }
+
+    pub(crate) fn admitted_mut(&mut self) -> &mut Admitted {
+        match self {
+            DraftAsk::Commit(admitted) => admitted,
+            DraftAsk::Prepare(ask) => &mut ask.admitted,
+        }
+    }
+
+    pub(crate) fn into_ask(self) -> Ask {
+        match self {
+            DraftAsk::Commit(admitted) => Ask::Commit(admitted),
+            DraftAsk::Prepare(ask) => Ask::Prepare(ask),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Owns the check of one draft: what each of its writes becomes, or what stands in its way.
+//!
+//! Reads first (a serializable draft is refused by the first thing that it read and that has changed), then writes: clean, or
+//! merged by the resolver of the class, or a question for a merger when that resolver is expensive. A draft that is to be held
+//! is not refused: whatever is in its way is listed. Nothing is changed here: the sequencer seals what comes out, or tells
+//! the fault.
+
+use crate::engine::Engine;
+use crate::engine::faults::fault_of;
+use crate::engine::pipeline::admission::{Admitted, Candidate, LookedAhead};
+use crate::engine::pipeline::ask::{Question, ROUNDS_MAX, SealedWrite};
+use crate::engine::pipeline::head::HeadView;
+use crate::engine::pipeline::merge;
+use crate::engine::pipeline::merge::Sides;
+use bytes::Bytes;
+use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, StaleCell, Tid, Write};
+
+/// Stale cells of one held draft, and their bytes.
+const STALE_MAX: usize = 10_000;
+const STALE_BYTES_MAX: usize = 1 << 20;
+
+/// Why a draft is not sealed now.
+pub(crate) enum Refused {
+    /// This draft alone.
+    Fault(Fault),
+    /// It needs an expensive resolver first.
+    Out(Vec<Question>),
+}
+
+/// What becomes of a write whose cell has moved on.
+enum Merging {
+    Merged(Option<Bytes>),
+    Asks(Question),
+    Conflict(Fault),
+}
+
+/// Checks drafts against the newest state, sealed ones included.
+pub(crate) struct Check<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) view: HeadView<'a>,
+}
+
+impl Check<'_> {
+    /// What the draft's writes become, or why not.
+    pub(crate) fn results(&self, admitted: &Admitted) -> Result<Vec<SealedWrite>, Refused> {
+        self.judge(admitted, &mut |conflict| Err(Refused::Fault(conflict)))
+    }
+
+    /// What those of the writes become that nothing is in the way of, and the cells that have moved on; too many of these are
+    /// a conflict.
+    pub(crate) fn held(&self, admitted: &Admitted) -> Result<(Vec<SealedWrite>, Vec<StaleCell>), Refused> {
+        let mut stale: Vec<StaleCell> = Vec::new();
+        let mut bytes = 0;
+        let writes = self.judge(admitted, &mut |conflict| {
+            let Some(detail) = conflict.conflict.as_deref() else { return Err(Refused::Fault(conflict)) };
+            bytes += 32 + detail.cell.key.len();
+            if stale.len() >= STALE_MAX || bytes > STALE_BYTES_MAX {
+                return Err(Refused::Fault(conflict));
+            }
+            stale.push(StaleCell { cell: detail.cell.clone(), newest: detail.newest });
+            Ok(())
+        })?;
+        Ok((writes, stale))
+    }
+
+    /// Asks about each conflict whether to go on.
+    fn judge(
+        &self,
+        admitted: &Admitted,
+        on_conflict: &mut dyn FnMut(Fault) -> Result<(), Refused>,
+    ) -> Result<Vec<SealedWrite>, Refused> {
+        let view = &self.view;
+        let draft = &admitted.draft;
+        for read in &draft.read_cells {
+            if let Some(newest) = view.newer(&read.cell, read.base, admitted.looked_ahead)? {
+                on_conflict(self.read_conflict(view, &read.cell, read.base, newest))?;
+            }
+        }
+        for range in &draft.read_ranges {
+            if let Some((cell, newest)) = view.newer_in_range(range, admitted.looked_ahead)? {
+                on_conflict(self.read_conflict(view, &cell, range.base, newest))?;
+            }
+        }
+        let mut writes = Vec::with_capacity(draft.writes.len());
+        let mut questions = Vec::new();
+        for (position, write) in draft.writes.iter().enumerate() {
+            if let Some(record) = self.clean(view, write, admitted.looked_ahead)? {
+                writes.push(SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged: false });
+                continue;
+            }
+            match self.merged(view, admitted, position, write)? {
+                Merging::Merged(record) => {
+                    writes.push(SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged: true });
+                }
+                Merging::Asks(question) => questions.push(question),
+                Merging::Conflict(conflict) => on_conflict(conflict)?,
+            }
+        }
+        if questions.is_empty() { Ok(writes) } else { Err(Refused::Out(questions)) }
+    }
+
+    /// The write's own record when nothing stands in its way; `None`: a resolver has to decide.
+    fn clean(&self, view: &HeadView<'_>, write: &Write, ahead: LookedAhead) -> Result<Option<Option<Bytes>>, Refused> {
+        let own = match &write.change {
+            Change::Apply { .. } => return Ok(None),
+            Change::Put(record) => Some(record.clone()),
+            Change::Delete => None,
+        };
+        // The key of a stamped write does not exist before its stamp.
+        let newer = if write.stamped { None } else { view.newer(&write.cell, write.base, ahead)? };
+        Ok(newer.is_none().then_some(own))
+    }
+
+    fn merged(
+        &self,
+        view: &HeadView<'_>,
+        admitted: &Admitted,
+        position: usize,
+        write: &Write,
+    ) -> Result<Merging, Refused> {
+        let (theirs_tid, theirs) = if write.stamped { (Tid::NONE, None) } else { view.newest(&write.cell)? };
+        let fits = |candidate: &&Candidate| candidate.position == position && candidate.theirs == theirs_tid;
+        if let Some(candidate) = admitted.candidates.iter().find(fits) {
+            return Ok(Merging::Merged(candidate.record.clone()));
+        }
+        let base = match write.change {
+            Change::Apply { .. } => None,
+            _ if write.base == Tid::NONE => None,
+            Change::Put(_) | Change::Delete => view.reader.as_of(&write.cell, write.base)?.and_then(|base| base.record),
+        };
+        let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
+        let resolver = merge::resolver_of(self.engine.registry(), &write.change, sides);
+        if resolver.is_some_and(|resolver| resolver.expensive()) && admitted.rounds < ROUNDS_MAX {
+            return Ok(Merging::Asks(Question { position, base, theirs_tid, theirs }));
+        }
+        let started = self.engine.clock().steady();
+        let outcome = merge::resolve(self.engine.registry(), self.engine.limits(), &write.change, sides);
+        self.engine.stats().merge.record(self.engine.nanos_since(started));
+        Ok(match outcome {
+            Ok(record) => Merging::Merged(record),
+            Err(not_merged) => Merging::Conflict(Fault::conflict(
+                FaultKind::Conflict,
+                ConflictDetail {
+                    cell: write.cell.clone(),
+                    class: not_merged.class,
+                    base: write.base,
+                    newest: theirs_tid,
+                    reason: not_merged.reason,
+                    base_record: base,
+                    newest_record: theirs,
+                },
+            )),
+        })
+    }
+
+    fn read_conflict(&self, view: &HeadView<'_>, cell: &Cell, base: Tid, newest: Tid) -> Fault {
+        let newest_record = view.newest(cell).ok().and_then(|(_, record)| record);
+        let class = merge::class_of(&Change::Delete, newest_record.as_ref()).to_owned();
+        Fault::conflict(
+            FaultKind::ReadConflict,
+            ConflictDetail {
+                cell: cell.clone(),
+                class,
+                base,
+                newest,
+                reason: "it was read, and the draft asked for a serializable commit".into(),
+                base_record: None,
+                newest_record: None,
+            },
+        )
+    }
+}
+
+impl From<crate::store::StoreError> for Refused {
+    fn from(error: crate::store::StoreError) -> Refused {
+        Refused::Fault(fault_of(error))
+    }
+}

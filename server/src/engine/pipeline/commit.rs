@@ -1,0 +1,197 @@
+//! Owns the caller's side of a commit: admission and the commit key, in the caller's own task, in parallel with all others.
+
+use crate::engine::Engine;
+use crate::engine::answers::{Done, Outcome, PreparedReceipt, Preparing};
+use crate::engine::caller::Caller;
+use crate::engine::caller::Role;
+use crate::engine::faults::{fault_of, poisoned_fault};
+use crate::engine::pipeline::admission;
+use crate::engine::pipeline::admission::{Admitted, LookedAhead};
+use crate::engine::pipeline::answering::receipt_of;
+use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
+use crate::engine::pipeline::keys::{Entered, Standing};
+use crate::store::Txn;
+use std::sync::Arc;
+use std::time::Duration;
+use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Tid};
+
+impl Engine {
+    /// Commits a draft for anybody; see [`Engine::commit_as`].
+    pub fn commit(self: &Arc<Self>, draft: Draft, done: Done<Receipt>) {
+        self.commit_as(Role::Site, draft, done);
+    }
+
+    /// Commits a draft: admission here, in the caller's thread; the outcome through `done`. The mode may refuse it, but not
+    /// one whose key is known: that is answered as before.
+    pub fn commit_as(self: &Arc<Self>, caller: impl Into<Caller>, draft: Draft, done: Done<Receipt>) {
+        let key = draft.key;
+        match self.keys().enter(key, done) {
+            Entered::Joined => {}
+            Entered::Committed(tid, done) => done(self.tell_again(tid)),
+            Entered::New => {
+                if let Err(fault) = self.admit(caller.into(), draft).and_then(|admitted| {
+                    let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
+                    self.intake().push(Ask::Commit(admitted), priority, bytes).map_err(|not_taken| not_taken.fault)
+                }) {
+                    self.keys().complete(key, Err(fault));
+                }
+            }
+        }
+    }
+
+    /// First phase of two: after it, `finish` succeeds until the time limit is over, once nothing of the draft is stale.
+    pub fn prepare(
+        self: &Arc<Self>,
+        caller: impl Into<Caller>,
+        draft: Draft,
+        how: Preparing,
+        done: Done<PreparedReceipt>,
+    ) {
+        let (limit, Preparing { time_limit_ms, hold }) = (self.limits().prepare_ms_max, how);
+        let time_limit_ms = if time_limit_ms == 0 { limit.min(30_000) } else { time_limit_ms };
+        if time_limit_ms > limit {
+            return done(Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize)));
+        }
+        let key = draft.key;
+        if !self.keys().reserve(key) {
+            let message =
+                "this commit key is taken: its draft is prepared, in flight or committed; ask for its outcome";
+            return done(Err(Fault::invalid(message)));
+        }
+        let refuse = |fault: Fault, done: Done<PreparedReceipt>| {
+            self.keys().complete(key, Err(fault.clone()));
+            done(Err(fault));
+        };
+        let admitted = match self.admit(caller.into(), draft) {
+            Ok(admitted) => admitted,
+            Err(fault) => return refuse(fault, done),
+        };
+        let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
+        let ask = PrepareAsk { admitted, time_limit: Duration::from_millis(time_limit_ms), hold, done };
+        if let Err(not_taken) = self.intake().push(Ask::Prepare(ask), priority, bytes)
+            && let Ask::Prepare(ask) = not_taken.ask
+        {
+            refuse(not_taken.fault, ask.done);
+        }
+    }
+
+    /// Between the two: parts of a prepared draft made anew, under its key. Others wait for what it holds, so it goes with the
+    /// live drafts, whatever its own priority.
+    pub fn amend(self: &Arc<Self>, prepared: u64, draft: Draft, withdrawn: Vec<Cell>, done: Done<PreparedReceipt>) {
+        if withdrawn.len() > self.limits().draft_writes_max {
+            return done(Err(Fault::too_large("number of cells", withdrawn.len(), self.limits().draft_writes_max)));
+        }
+        let admitted = match self.admit_in_any_mode(draft) {
+            Ok(admitted) => admitted,
+            Err(fault) => return done(Err(fault)),
+        };
+        let bytes = admitted.bytes;
+        let ask = AmendAsk { prepared, admitted, withdrawn, done };
+        if let Err(not_taken) = self.intake().push(Ask::Amend(ask), Priority::Live, bytes)
+            && let Ask::Amend(ask) = not_taken.ask
+        {
+            (ask.done)(Err(not_taken.fault));
+        }
+    }
+
+    /// Second phase: commits what was prepared. Also answers a key that is committed already.
+    pub fn finish(self: &Arc<Self>, prepared: u64, key: CommitKey, done: Done<Receipt>) {
+        self.intake().push_control(Ask::Finish { prepared, key, done });
+    }
+
+    /// Gives a prepared draft up; one that is gone already is no error.
+    pub fn abort(self: &Arc<Self>, prepared: u64, done: Done<Tid>) {
+        self.intake().push_control(Ask::Abort { prepared, done });
+    }
+
+    /// Where a commit key stands.
+    pub fn outcome(&self, key: CommitKey) -> Result<Outcome, Fault> {
+        match (self.keys().standing(key), self.poisoned()) {
+            // The batch that poisoned the store may be on the disk or not.
+            (Standing::Unknown, Some(reason)) => Err(poisoned_fault(reason)),
+            (Standing::Unknown, None) => Ok(Outcome::Unknown),
+            (Standing::InFlight, _) => Ok(Outcome::InFlight),
+            (Standing::Committed(tid), _) => self.tell_again(tid).map(Outcome::Committed),
+        }
+    }
+
+    /// Writes a transaction with a tid of its own, newer than any here (import, copy).
+    pub fn restore(self: &Arc<Self>, txn: Txn, done: Done<Tid>) {
+        let bytes = match self.check_mode(Role::Site).and_then(|()| admission::admit_restored(&txn, self.limits())) {
+            Ok(bytes) => bytes,
+            Err(fault) => return done(Err(fault)),
+        };
+        if let Err(not_taken) = self.intake().push(Ask::Restore { txn, done }, Priority::Batch, bytes)
+            && let Ask::Restore { done, .. } = not_taken.ask
+        {
+            done(Err(not_taken.fault));
+        }
+    }
+
+    fn admit(&self, caller: Caller, draft: Draft) -> Result<Admitted, Fault> {
+        if let Some(reason) = self.poisoned() {
+            return Err(poisoned_fault(reason));
+        }
+        self.check_mode(caller.role)?;
+        let mut admitted = self.admit_in_any_mode(draft)?;
+        admitted.client = caller.client;
+        Ok(admitted)
+    }
+
+    /// What was begun in another mode may be concluded in this one.
+    fn admit_in_any_mode(&self, draft: Draft) -> Result<Admitted, Fault> {
+        let mut admitted = admission::admit(draft, self.limits(), self.keep.oids(), self.visible())?;
+        admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
+        admitted.queued_ns = Some(self.steady_ns());
+        Ok(admitted)
+    }
+
+    /// Asks the store, here and in parallel, what the sequencer's memory does not reach back to. When something newer is
+    /// found nothing is claimed: the sequencer decides.
+    fn look_ahead(&self, draft: &Draft) -> Result<LookedAhead, Fault> {
+        let floor = self.pipeline.recent_floor();
+        let old = |base: Tid| base < floor;
+        let looked_at = self.visible();
+        for write in draft.writes.iter().filter(|write| old(write.base) && !write.stamped) {
+            let blind = matches!(write.change, Change::Apply { .. });
+            if !blind && self.reader().newer(&write.cell, write.base).map_err(fault_of)?.is_some() {
+                return Ok(LookedAhead::default());
+            }
+        }
+        for read in draft.read_cells.iter().filter(|read| old(read.base)) {
+            if self.reader().newer(&read.cell, read.base).map_err(fault_of)?.is_some() {
+                return Ok(LookedAhead::default());
+            }
+        }
+        for range in draft.read_ranges.iter().filter(|range| old(range.base)) {
+            let hit = self.reader().newest_in_range(range.oid, &range.from, &range.to, range.base).map_err(fault_of)?;
+            if hit.is_some() {
+                return Ok(LookedAhead::default());
+            }
+        }
+        Ok(LookedAhead { below: floor, at: looked_at })
+    }
+
+    /// The receipt of a committed transaction, told again from the log.
+    fn tell_again(&self, tid: Tid) -> Result<Receipt, Fault> {
+        let txn = self.reader().txn(tid).map_err(fault_of)?;
+        // A transaction of which pack has taken everything is still committed.
+        Ok(txn.map_or(Receipt { tid, merged: Vec::new() }, |txn| receipt_of(&txn)))
+    }
+
+    /// Answers by the key alone: a finish whose prepared draft is gone.
+    pub(crate) fn answer_by_key(&self, key: CommitKey, done: Done<Receipt>) {
+        match self.keys().enter(key, done) {
+            Entered::Joined => {}
+            Entered::Committed(tid, done) => done(self.tell_again(tid)),
+            Entered::New => self.keys().complete(key, Err(prepare_lost())),
+        }
+    }
+}
+
+/// The fault of a prepared draft that is no more.
+pub(crate) fn prepare_lost() -> Fault {
+    let message = "there is no such prepared draft: it was aborted, ran out of time, or the server was restarted; \
+                   nothing of it was committed: run the transaction again";
+    Fault::new(FaultKind::PrepareLost, message)
+}

@@ -1,0 +1,65 @@
+//! Owns the objects that pack is about to collect: as long as it does, nothing that is committed may name one of them.
+//!
+//! The sequencer has this list, because all commits pass it in order: what it sealed before it got the list, pack reads
+//! from the log and takes off the garbage; what comes after is refused here. So there is no moment in between (see the
+//! store's `pack`). A draft that is refused had its oid from an older snapshot or from memory: at the newest one nothing
+//! leads there.
+
+use crate::engine::pipeline::ask::SealedWrite;
+use crate::engine::pipeline::holds::Prepared;
+use crate::store::TxnWrite;
+use roaring::RoaringTreemap;
+use std::sync::Arc;
+use zeolite_proto::record::Header;
+use zeolite_proto::{Fault, FaultKind, Oid};
+
+/// The list; empty when no pack collects anything.
+#[derive(Default)]
+pub(crate) struct Condemned {
+    oids: Option<Arc<RoaringTreemap>>,
+}
+
+impl Condemned {
+    /// Takes a new list; `None`: nothing is collected any more.
+    pub(crate) fn set(&mut self, oids: Option<Arc<RoaringTreemap>>) {
+        self.oids = oids.filter(|oids| !oids.is_empty());
+    }
+
+    /// Refuses writes that name an object of the list.
+    pub(crate) fn check(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
+        let writes = writes.iter().map(|write| (write.cell.oid, write.record.as_deref()));
+        self.first_named(writes).map_or(Ok(()), |oid| Err(refused(oid)))
+    }
+
+    /// Refuses a transaction to be restored that names one.
+    pub(crate) fn check_restored(&self, writes: &[TxnWrite]) -> Result<(), Fault> {
+        let writes = writes.iter().map(|write| (write.cell.oid, write.record.as_deref()));
+        self.first_named(writes).map_or(Ok(()), |oid| Err(refused(oid)))
+    }
+
+    fn first_named<'a>(&self, mut writes: impl Iterator<Item = (Oid, Option<&'a [u8]>)>) -> Option<Oid> {
+        let oids = self.oids.as_ref()?;
+        writes.find_map(|(oid, record)| named(oid, record).into_iter().find(|oid| oids.contains(oid.0)))
+    }
+}
+
+/// Everything that prepared drafts name: they were promised that they can be finished.
+pub(crate) fn named_by<'a>(prepared: impl Iterator<Item = &'a Prepared>) -> Vec<Oid> {
+    let writes = prepared.flat_map(|prepared| &prepared.writes);
+    writes.flat_map(|write| named(write.cell.oid, write.record.as_deref())).collect()
+}
+
+// The object that is written, and those that its record refers to.
+fn named(oid: Oid, record: Option<&[u8]>) -> Vec<Oid> {
+    let mut oids = vec![oid];
+    if let Some(Ok(header)) = record.map(Header::parse) {
+        oids.extend(header.refs());
+    }
+    oids
+}
+
+fn refused(oid: Oid) -> Fault {
+    let message =
+        format!("object {oid} cannot be reached from the root any more, and pack is removing it; make a new one");
+    Fault::new(FaultKind::NotFound, message)
+}

@@ -1,0 +1,236 @@
+//! Owns the prepared drafts of two-phase commits, and who waits for them.
+//!
+//! A prepared draft has been checked and merged; until it is finished, aborted or out of time its cells are *held*: nobody
+//! else may write what it writes or has read, or its promise ("finish will succeed") would break. A draft in the way is
+//! parked and looked at again when the holder is gone; it is not refused, so that a merge never loses to contention.
+//! This is the only lock held for a client between its calls, and its time limit ends that draft alone.
+//!
+//! A draft of a hundred thousand cells would never be prepared beside live writers: one of the cells has always moved on. It can
+//! ask to be held all the same. From then on nothing moves any more, and the few stale cells are amended:
+//! ```text
+//!   prepare, hold ──> held, 500 stale ──> amend these 500 ──> 0 stale ──> finish
+//! ```
+
+use crate::engine::caller::Client;
+use crate::engine::pipeline::ask::{DraftAsk, SealedWrite};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, Write};
+
+/// A draft whose promise is given.
+pub(crate) struct Prepared {
+    pub(crate) key: CommitKey,
+    pub(crate) priority: Priority,
+    pub(crate) note: Note,
+    pub(crate) client: Client,
+    pub(crate) writes: Vec<SealedWrite>,
+    pub(crate) read_cells: Vec<Cell>,
+    pub(crate) read_ranges: Vec<ReadRange>,
+    pub(crate) deadline: Duration,
+    /// The newest tid sealed before it: what its check and its merges may have seen.
+    pub(crate) rests_on: Tid,
+    /// Cells that it has not seen the newest revision of; it cannot be finished before they are amended.
+    pub(crate) stale: BTreeMap<Cell, Tid>,
+    /// The size of all drafts that it was made of.
+    pub(crate) bytes: usize,
+}
+
+/// What takes the place of parts of a prepared draft.
+pub(crate) struct Amendment {
+    pub(crate) draft: Draft,
+    pub(crate) writes: Vec<SealedWrite>,
+    pub(crate) withdrawn: Vec<Cell>,
+    pub(crate) stale: Vec<StaleCell>,
+    pub(crate) rests_on: Tid,
+    pub(crate) bytes: usize,
+}
+
+impl Prepared {
+    fn writes_into(&self, ranges: &[ReadRange]) -> bool {
+        let into = |write: &SealedWrite| {
+            ranges.iter().any(|range| match write.stamped {
+                true => range.oid == write.cell.oid,
+                false => range.covers(&write.cell),
+            })
+        };
+        !ranges.is_empty() && self.writes.iter().any(into)
+    }
+
+    /// All stale cells, in order.
+    pub(crate) fn stale(&self) -> Vec<StaleCell> {
+        self.stale.iter().map(|(cell, newest)| StaleCell { cell: cell.clone(), newest: *newest }).collect()
+    }
+
+    fn amend(&mut self, amendment: Amendment) {
+        let withdrawn: FxHashSet<&Cell> = amendment.withdrawn.iter().collect();
+        let written = amendment.draft.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell);
+        let anew: FxHashSet<&Cell> = written.chain(withdrawn.iter().copied()).collect();
+        self.writes.retain(|write| match write.stamped {
+            true => !withdrawn.contains(&write.cell),
+            false => !anew.contains(&write.cell),
+        });
+        for cell in anew.into_iter().chain(amendment.draft.read_cells.iter().map(|read| &read.cell)) {
+            self.stale.remove(cell);
+        }
+        self.writes.extend(amendment.writes);
+        self.read_cells.extend(amendment.draft.read_cells.into_iter().map(|read| read.cell));
+        self.read_ranges.extend(amendment.draft.read_ranges);
+        self.stale.extend(amendment.stale.into_iter().map(|stale| (stale.cell, stale.newest)));
+        (self.note, self.rests_on, self.bytes) = (amendment.draft.note, amendment.rests_on, amendment.bytes);
+    }
+}
+
+/// A draft that waits for a holder.
+pub(crate) struct Parked {
+    pub(crate) behind: u64,
+    pub(crate) draft: DraftAsk,
+}
+
+/// By whom a cell is held, and whether that one will write it.
+#[derive(Clone, Copy)]
+struct Hold {
+    by: u64,
+    writes: bool,
+}
+
+/// All prepared and parked drafts.
+#[derive(Default)]
+pub(crate) struct Holds {
+    prepared: FxHashMap<u64, Prepared>,
+    /// Cells that may not be written.
+    cells: FxHashMap<Cell, Hold>,
+    parked: Vec<Parked>,
+}
+
+impl Holds {
+    pub(crate) fn len(&self) -> usize {
+        self.prepared.len()
+    }
+
+    pub(crate) fn prepared(&self) -> impl Iterator<Item = &Prepared> {
+        self.prepared.values()
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<&Prepared> {
+        self.prepared.get(&id)
+    }
+
+    /// The prepared draft that is in the way of this one: it holds a cell that this one writes, or, if this one is to be
+    /// prepared (and so gets its tid later than now), will write what this one has read.
+    pub(crate) fn holder(&self, draft: &Draft, to_prepare: bool) -> Option<u64> {
+        self.other_holder(draft, to_prepare, None)
+    }
+
+    /// The same for a part of the prepared draft `own`, which is not in its own way.
+    pub(crate) fn other_holder(&self, draft: &Draft, to_prepare: bool, own: Option<u64>) -> Option<u64> {
+        if self.prepared.is_empty() || (own.is_some() && self.prepared.len() == 1) {
+            return None;
+        }
+        let by_write = || draft.writes.iter().find_map(|write| self.holds_against(write, own));
+        let by_read = || {
+            let written = |cell: &Cell| self.cells.get(cell).filter(|hold| hold.writes && Some(hold.by) != own);
+            let cell = draft.read_cells.iter().find_map(|read| written(&read.cell)).map(|hold| hold.by);
+            let into_range = |(id, held): &(&u64, &Prepared)| Some(**id) != own && held.writes_into(&draft.read_ranges);
+            cell.or_else(|| self.prepared.iter().find(into_range).map(|(id, _)| *id))
+        };
+        by_write().or_else(|| if to_prepare { by_read() } else { None })
+    }
+
+    fn holds_against(&self, write: &Write, own: Option<u64>) -> Option<u64> {
+        if !write.stamped
+            && let Some(hold) = self.cells.get(&write.cell)
+            && Some(hold.by) != own
+        {
+            return Some(hold.by);
+        }
+        // A stamped key is not known yet: any range of its collection may come to cover it.
+        let in_the_way = |range: &ReadRange| match write.stamped {
+            true => range.oid == write.cell.oid,
+            false => range.covers(&write.cell),
+        };
+        let others = self.prepared.iter().filter(|(id, _)| Some(**id) != own);
+        others.into_iter().find(|(_, held)| held.read_ranges.iter().any(in_the_way)).map(|(id, _)| *id)
+    }
+
+    /// Holds the cells of a prepared draft. A cell that it shares with an earlier one (both only read it) stays with both.
+    pub(crate) fn hold(&mut self, id: u64, prepared: Prepared) {
+        // Of a stale cell nothing is decided yet: it may come to be written.
+        let stale = prepared.stale.keys().map(|cell| (cell, true));
+        for (cell, writes) in held_cells(&prepared).chain(stale) {
+            let hold = self.cells.entry(cell.clone()).or_insert(Hold { by: id, writes });
+            *hold = Hold { by: id, writes: writes || (hold.by == id && hold.writes) };
+        }
+        self.prepared.insert(id, prepared);
+    }
+
+    /// Makes parts of a prepared draft anew. What it held before stays held.
+    pub(crate) fn amend(&mut self, id: u64, amendment: Amendment) -> Option<&Prepared> {
+        let prepared = self.prepared.get_mut(&id)?;
+        let written = amendment.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell);
+        let stale = amendment.stale.iter().map(|stale| &stale.cell);
+        for cell in written.chain(stale) {
+            self.cells.insert(cell.clone(), Hold { by: id, writes: true });
+        }
+        for read in &amendment.draft.read_cells {
+            self.cells.entry(read.cell.clone()).or_insert(Hold { by: id, writes: false });
+        }
+        prepared.amend(amendment);
+        Some(prepared)
+    }
+
+    /// Ends a hold: gives the prepared draft and those that were parked behind it, in their order.
+    pub(crate) fn release(&mut self, id: u64) -> Option<(Prepared, Vec<DraftAsk>)> {
+        let prepared = self.prepared.remove(&id)?;
+        self.cells.retain(|_, hold| hold.by != id);
+        // A cell read by several prepared drafts is held by each: give it to one that is left.
+        for (other, held) in &self.prepared {
+            for cell in &held.read_cells {
+                self.cells.entry(cell.clone()).or_insert(Hold { by: *other, writes: false });
+            }
+        }
+        let (freed, still): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.parked).into_iter().partition(|p| p.behind == id);
+        self.parked = still;
+        Some((prepared, freed.into_iter().map(|parked| parked.draft).collect()))
+    }
+
+    pub(crate) fn park(&mut self, behind: u64, draft: DraftAsk) {
+        self.parked.push(Parked { behind, draft });
+    }
+
+    /// The holds whose time is over.
+    pub(crate) fn expired(&self, now: Duration) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.prepared.iter().filter(|(_, p)| p.deadline <= now).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Those that may depend on something newer than this.
+    pub(crate) fn resting_above(&self, tid: Tid) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.prepared.iter().filter(|(_, p)| p.rests_on > tid).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.prepared.values().map(|prepared| prepared.deadline).min()
+    }
+
+    /// Everything prepared and parked, for the end of the server.
+    pub(crate) fn drain(&mut self) -> (Vec<Prepared>, Vec<DraftAsk>) {
+        self.cells.clear();
+        let prepared = self.prepared.drain().map(|(_, prepared)| prepared).collect();
+        (prepared, self.parked.drain(..).map(|parked| parked.draft).collect())
+    }
+}
+
+fn held_cells(prepared: &Prepared) -> impl Iterator<Item = (&Cell, bool)> {
+    // The key of a stamped write does not exist before its stamp.
+    let written = prepared.writes.iter().filter(|write| !write.stamped).map(|write| (&write.cell, true));
+    written.chain(prepared.read_cells.iter().map(|cell| (cell, false)))
+}

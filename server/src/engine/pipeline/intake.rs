@@ -1,0 +1,156 @@
+//! Owns the way into the sequencer: two bounded queues, live before batch, first come, first served within each.
+//!
+//! ```text
+//!   control (finish, abort, come back)   unbounded in name, bounded by what was admitted before
+//!   live    ────────────────────────────> one after the other
+//!   batch   ──── one when live is empty, or after `live_per_batch` live ones: late, never starved ──>
+//! ```
+//! Full means `Busy`, at once: nobody waits in front of the door. A batch draft delays a live one by at most itself.
+
+use crate::engine::faults::shutting_down;
+use crate::engine::pipeline::ask::Ask;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::time::Duration;
+use zeolite_proto::{Fault, FaultKind, Priority};
+
+/// Bounds of the queues.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntakeBounds {
+    pub(crate) live_max: usize,
+    pub(crate) batch_max: usize,
+    pub(crate) bytes_max: usize,
+    pub(crate) live_per_batch: u32,
+}
+
+/// The queues between the callers and the sequencer.
+pub(crate) struct Intake {
+    bounds: IntakeBounds,
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    control: VecDeque<Box<Ask>>,
+    live: VecDeque<(Box<Ask>, usize)>,
+    batch: VecDeque<(Box<Ask>, usize)>,
+    bytes: usize,
+    live_since_batch: u32,
+    closed: bool,
+    sleeping: bool,
+}
+
+/// What the sequencer takes out.
+pub(crate) enum Taken {
+    Ask(Box<Ask>),
+    /// Nothing now.
+    Empty,
+    /// Nothing, and nothing will come any more.
+    Closed,
+}
+
+/// An ask that found no room, given back with the reason.
+pub(crate) struct NotTaken {
+    pub(crate) ask: Ask,
+    pub(crate) fault: Fault,
+}
+
+impl Intake {
+    pub(crate) fn new(bounds: IntakeBounds) -> Intake {
+        Intake { bounds, state: Mutex::default(), arrived: Condvar::new() }
+    }
+
+    /// Queues an ask of `bytes`; gives it back with the fault when there is no room or the door is closed.
+    pub(crate) fn push(&self, ask: Ask, priority: Priority, bytes: usize) -> Result<(), Box<NotTaken>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Box::new(NotTaken { ask, fault: shutting_down() }));
+        }
+        let (waiting, max) = match priority {
+            Priority::Live => (state.live.len(), self.bounds.live_max),
+            Priority::Batch => (state.batch.len(), self.bounds.batch_max),
+        };
+        // An empty intake takes anything: a single draft is bounded by its own limit.
+        if waiting >= max || (state.bytes > 0 && state.bytes + bytes > self.bounds.bytes_max) {
+            let message = format!("{waiting} drafts ({} bytes) wait already; come back", state.bytes);
+            let fault = Fault::new(FaultKind::Busy, message).after_ms(20);
+            return Err(Box::new(NotTaken { ask, fault }));
+        }
+        state.bytes += bytes;
+        match priority {
+            Priority::Live => state.live.push_back((Box::new(ask), bytes)),
+            Priority::Batch => state.batch.push_back((Box::new(ask), bytes)),
+        }
+        self.wake(state);
+        Ok(())
+    }
+
+    /// Queues what concludes or resumes something admitted before: never refused, taken first.
+    pub(crate) fn push_control(&self, ask: Ask) {
+        let mut state = self.state.lock();
+        state.control.push_back(Box::new(ask));
+        self.wake(state);
+    }
+
+    /// The sequencer looks at deadlines and refused epochs too: let it turn.
+    pub(crate) fn nudge(&self) {
+        self.wake(self.state.lock());
+    }
+
+    /// No more drafts from now on.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.wake(state);
+    }
+
+    /// The next ask by the rule above.
+    pub(crate) fn take(&self) -> Taken {
+        let mut state = self.state.lock();
+        if let Some(ask) = state.control.pop_front() {
+            return Taken::Ask(ask);
+        }
+        let batch_turn = state.live.is_empty() || state.live_since_batch >= self.bounds.live_per_batch;
+        let next = if batch_turn && !state.batch.is_empty() {
+            state.live_since_batch = 0;
+            state.batch.pop_front()
+        } else {
+            let live = state.live.pop_front();
+            state.live_since_batch = state.live_since_batch.saturating_add(u32::from(live.is_some()));
+            live
+        };
+        match next {
+            Some((ask, bytes)) => {
+                state.bytes -= bytes;
+                Taken::Ask(ask)
+            }
+            None if state.closed => Taken::Closed,
+            None => Taken::Empty,
+        }
+    }
+
+    /// Sleeps until something arrives, `nudge`, `close`, or at most this long.
+    pub(crate) fn wait(&self, at_most: Duration) {
+        let mut state = self.state.lock();
+        if state.control.is_empty() && state.live.is_empty() && state.batch.is_empty() && !state.closed {
+            state.sleeping = true;
+            self.arrived.wait_for(&mut state, at_most);
+            state.sleeping = false;
+        }
+    }
+
+    /// Drafts waiting: live, batch.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.live.len(), state.batch.len())
+    }
+
+    fn wake(&self, state: parking_lot::MutexGuard<'_, State>) {
+        let sleeping = state.sleeping;
+        drop(state);
+        if sleeping {
+            self.arrived.notify_one();
+        }
+    }
+}

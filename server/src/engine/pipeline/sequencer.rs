@@ -1,0 +1,356 @@
+//! Owns the order: the one thread that decides which draft is committed, when, and under which tid.
+//!
+//! ```text
+//!   intake ──> held by a prepared draft? park ──> newer revision than the base? merge, or refuse
+//!          ──> clean: next tid, Draft → Sealed ──> writer (bounded hop)
+//! ```
+//! Rules:
+//! - tids increase in the order of sealing, whatever the clock does;
+//! - a draft is checked against everything sealed before it, durable or not: cheap resolvers merge right here, against
+//!   pending bytes, so that a hot cell costs a function call and not an fsync;
+//! - an expensive resolver runs elsewhere and comes back with a candidate for one revision; stale again it goes out again,
+//!   at most [`ROUNDS_MAX`] times, then it runs here: a merge never loses to contention;
+//! - when the writer refuses an epoch (disk full), everything sealed in it is refused, and the next epoch starts from
+//!   what the store has.
+
+mod two_phase;
+
+use crate::engine::answers::Closing;
+use crate::engine::answers::Done;
+use crate::engine::caller::Client;
+use crate::engine::faults::shutting_down;
+use crate::engine::keep::gates;
+use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::ask::{
+    Answer, Ask, DraftAsk, Hop, MergeOut, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed, SealedWrite,
+};
+use crate::engine::pipeline::check::{Check, Refused};
+use crate::engine::pipeline::condemned;
+use crate::engine::pipeline::condemned::Condemned;
+use crate::engine::pipeline::head::HeadView;
+use crate::engine::pipeline::holds::Holds;
+use crate::engine::pipeline::intake::{Intake, Taken};
+use crate::engine::pipeline::recent::{Recent, RecentBounds};
+use crate::engine::turn::Turn;
+use crate::engine::{Engine, note};
+use crate::store::{Txn, TxnWrite};
+use crossbeam_channel::{Sender, TrySendError};
+use roaring::RoaringTreemap;
+use std::sync::Arc;
+use std::time::Duration;
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Note, Oid, Priority, Receipt, Tid};
+
+const PARKED_MAX: usize = 1024;
+const PREPARED_MAX: usize = 1024;
+
+/// The sequencer's state; nobody else has it.
+pub(crate) struct Sequencer {
+    engine: Arc<Engine>,
+    intake: Arc<Intake>,
+    recent: Recent,
+    holds: Holds,
+    condemned: Condemned,
+    last: Tid,
+    epoch: u64,
+    next_prepared: u64,
+    to_writer: Sender<Hop>,
+    to_mergers: Sender<MergeOut>,
+    /// Sealed, but the writer's hop was full.
+    stuck: Option<Hop>,
+}
+
+impl Sequencer {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        bounds: RecentBounds,
+        last: Tid,
+        to_writer: Sender<Hop>,
+        to_mergers: Sender<MergeOut>,
+    ) -> Sequencer {
+        Sequencer {
+            intake: engine.intake().clone(),
+            recent: Recent::new(last, bounds),
+            holds: Holds::default(),
+            condemned: Condemned::default(),
+            last,
+            epoch: 1,
+            next_prepared: engine.setup.seed | 1,
+            to_writer,
+            to_mergers,
+            stuck: None,
+            engine,
+        }
+    }
+
+    /// One step: at most one ask. With `wait` it may sleep for work or for room in the writer's hop.
+    pub(crate) fn turn(&mut self, wait: bool) -> Turn {
+        self.start_epoch_if_refused();
+        if let Some(sealed) = self.stuck.take()
+            && !self.hand_over(sealed, wait)
+        {
+            return Turn::Idle;
+        }
+        self.expire_prepared();
+        match self.intake.take() {
+            Taken::Ask(ask) => {
+                self.recent.trim(self.engine.visible());
+                self.engine.pipeline.set_recent_floor(self.recent.floor());
+                self.work(*ask);
+                if let Some(sealed) = self.stuck.take() {
+                    self.hand_over(sealed, wait);
+                }
+                Turn::Worked
+            }
+            Taken::Empty => {
+                if wait {
+                    self.intake.wait(self.sleep_for());
+                }
+                Turn::Idle
+            }
+            Taken::Closed => self.end(),
+        }
+    }
+
+    fn sleep_for(&self) -> Duration {
+        let longest = Duration::from_millis(500);
+        self.holds.next_deadline().map_or(longest, |at| at.saturating_sub(self.engine.clock().steady()).min(longest))
+    }
+
+    fn end(&mut self) -> Turn {
+        // Mergers hold a way back into the intake: while one of them works, its draft counts as queued.
+        if self.engine.pipeline.out_merging() > 0 {
+            return Turn::Idle;
+        }
+        let (prepared, parked) = self.holds.drain();
+        prepared.into_iter().for_each(|held| self.lose(held.key, "the server went down"));
+        parked.into_iter().for_each(|draft| self.engine.refuse_draft(draft, shutting_down()));
+        Turn::Ended
+    }
+
+    fn work(&mut self, ask: Ask) {
+        match ask {
+            Ask::Commit(admitted) => self.decide(DraftAsk::Commit(admitted)),
+            Ask::Prepare(ask) => self.decide(DraftAsk::Prepare(ask)),
+            Ask::Amend(ask) => self.amend(ask),
+            Ask::Finish { prepared, key, done } => self.finish(prepared, key, done),
+            Ask::Abort { prepared, done } => self.abort(prepared, done),
+            Ask::Restore { txn, done } => self.restore(txn, done),
+            Ask::Condemn { oids, done } => self.condemn(oids, done),
+            Ask::TryGate { gate, done } => self.try_gate(gate, done),
+            Ask::CloseGate { gate, done } => self.close_gate(&gate, done),
+            Ask::Roll { done } => self.send_on(Hop::Roll { epoch: self.epoch, done }),
+        }
+    }
+
+    fn decide(&mut self, draft: DraftAsk) {
+        let admitted = draft.admitted();
+        if let Some(holder) = self.holds.holder(&admitted.draft, matches!(draft, DraftAsk::Prepare(_))) {
+            if self.holds.parked() >= PARKED_MAX {
+                let message = format!("{PARKED_MAX} drafts wait for prepared ones already; come back");
+                return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
+            }
+            return self.holds.park(holder, draft);
+        }
+        if matches!(draft, DraftAsk::Prepare(_)) && self.holds.len() >= PREPARED_MAX {
+            let message = format!("{PREPARED_MAX} drafts are prepared already; come back");
+            return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
+        }
+        let started = self.engine.clock().steady();
+        if let Some(queued_ns) = admitted.queued_ns {
+            self.engine.stats().queue.record((started.as_nanos() as u64).saturating_sub(queued_ns));
+        }
+        let check =
+            Check { engine: &self.engine, view: HeadView { recent: &self.recent, reader: self.engine.reader() } };
+        let results = match &draft {
+            DraftAsk::Prepare(PrepareAsk { hold: true, .. }) => check.held(admitted),
+            _ => check.results(admitted).map(|writes| (writes, Vec::new())),
+        };
+        let results =
+            results.and_then(|(writes, stale)| self.allowed(&writes).map(|()| (writes, stale)).map_err(Refused::Fault));
+        match results {
+            Ok((writes, stale)) => {
+                self.engine.stats().check.record(self.engine.nanos_since(started));
+                match draft {
+                    DraftAsk::Commit(admitted) => {
+                        let Admitted { draft, queued_ns, client, .. } = admitted;
+                        let origin = Origin { priority: draft.priority, queued_ns, client };
+                        self.seal(draft.key, &draft.note, writes, origin);
+                    }
+                    DraftAsk::Prepare(ask) => self.prepare(ask, writes, stale),
+                }
+            }
+            Err(Refused::Fault(fault)) => self.refuse(draft, fault),
+            Err(Refused::Out(questions)) => self.send_out(draft, questions),
+        }
+    }
+
+    /// What stands in the way whatever the bases are: garbage collection, gates.
+    fn allowed(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
+        self.condemned.check(writes).and_then(|()| self.engine.keep.gates().check(writes))
+    }
+
+    fn send_out(&mut self, draft: DraftAsk, questions: Vec<Question>) {
+        self.engine.pipeline.merging_started();
+        if let Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) =
+            self.to_mergers.try_send(MergeOut { ask: draft, questions })
+        {
+            // The mergers are busy: better late here than never.
+            self.engine.pipeline.merging_ended();
+            let mut draft = back.ask;
+            draft.admitted_mut().rounds = ROUNDS_MAX;
+            self.decide(draft);
+        }
+    }
+
+    fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>, origin: Origin) {
+        let tid = Tid::from_unix_nanos(self.engine.clock().unix_nanos()).max(self.last.next());
+        let stamped = |position: usize, write: SealedWrite| TxnWrite {
+            cell: if write.stamped { stamp(&write.cell, tid, position) } else { write.cell },
+            record: write.record,
+            merged: write.merged,
+        };
+        let writes = writes.into_iter().enumerate().map(|(position, write)| stamped(position, write)).collect();
+        self.pass_on(Txn { tid, key, note: note::encode(note), writes }, Answer::Key(origin));
+    }
+
+    fn pass_on(&mut self, txn: Txn, answer: Answer) {
+        self.last = txn.tid;
+        for write in &txn.writes {
+            self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
+        }
+        let sealed_ns = self.engine.steady_ns();
+        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, answer, sealed_ns }));
+    }
+
+    /// An ask makes at most one hop, and the next ask is only taken when it has been handed over.
+    fn send_on(&mut self, hop: Hop) {
+        debug_assert!(self.stuck.is_none());
+        self.stuck = Some(hop);
+    }
+
+    fn hand_over(&mut self, hop: Hop, wait: bool) -> bool {
+        if wait {
+            if let Err(lost) = self.to_writer.send(hop) {
+                self.engine.refuse_hop(lost.0, shutting_down());
+            }
+            return true;
+        }
+        match self.to_writer.try_send(hop) {
+            Ok(()) => true,
+            Err(TrySendError::Full(hop)) => {
+                self.stuck = Some(hop);
+                false
+            }
+            Err(TrySendError::Disconnected(hop)) => {
+                self.engine.refuse_hop(hop, shutting_down());
+                true
+            }
+        }
+    }
+
+    fn restore(&mut self, txn: Txn, done: Done<Tid>) {
+        if txn.tid <= self.last {
+            let message = format!("tid {} is not newer than {}; restore only adds to the end", txn.tid, self.last);
+            return done(Err(Fault::invalid(message)));
+        }
+        if let Err(fault) = self.condemned.check_restored(&txn.writes) {
+            return done(Err(fault));
+        }
+        let greatest = txn.writes.iter().map(|write| write.cell.oid).max();
+        self.engine.keep.oids().observe(greatest.unwrap_or(Oid::ROOT));
+        self.pass_on(txn, Answer::Restored(done));
+    }
+
+    fn condemn(&mut self, oids: Option<Arc<RoaringTreemap>>, done: Box<dyn FnOnce(Vec<Oid>) + Send>) {
+        self.condemned.set(oids);
+        let named = condemned::named_by(self.holds.prepared());
+        // What is refused instead of becoming visible names nothing.
+        let tell = Box::new(move |_refused: Option<Fault>| done(named));
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
+    }
+
+    fn try_gate(&mut self, gate: Gate, done: Done<Closing>) {
+        let engine = self.engine.clone();
+        let tell = Box::new(move |refused: Option<Fault>| match refused {
+            None => engine.intake().push_control(Ask::CloseGate { gate, done }),
+            Some(why) => {
+                engine.gate_concluded(&gate.class, None);
+                done(Err(why));
+            }
+        });
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
+    }
+
+    /// Since the attempt began no old shape was sealed, and what was sealed before is counted.
+    fn close_gate(&mut self, gate: &Gate, done: Done<Closing>) {
+        let held = self.holds.prepared().flat_map(|prepared| &prepared.writes);
+        let held = held.filter(|write| gates::is_below(gate, write)).count() as u64;
+        let counted = self.engine.count_old(gate).and_then(|old| Ok((old + held, gates::write_of(gate)?)));
+        let write = match counted {
+            Ok((0, write)) => write,
+            Ok((old, _)) => {
+                self.engine.gate_concluded(&gate.class, None);
+                return done(Ok(Closing::Old(old)));
+            }
+            Err(fault) => {
+                self.engine.gate_concluded(&gate.class, None);
+                return done(Err(fault));
+            }
+        };
+        let (engine, class, key) = (self.engine.clone(), gate.class.clone(), self.engine.own_key());
+        let told = Box::new(move |result: Result<Receipt, Fault>| {
+            let closed = result.map(|receipt| receipt.tid);
+            engine.gate_concluded(&class, closed.as_ref().ok().copied());
+            done(closed.map(Closing::Closed));
+        });
+        // An own key is new, so this never finds it taken.
+        self.engine.keys().enter(key, told);
+        let note = Note { description: format!("gate of {} at {}", gate.class, gate.min_version), ..Note::default() };
+        self.seal(
+            key,
+            &note,
+            vec![write],
+            Origin { priority: Priority::Live, queued_ns: None, client: Client::Inside },
+        );
+    }
+
+    /// Tells a refusal: at once, or, when it shows a revision that is not durable yet, after that.
+    fn refuse(&mut self, draft: DraftAsk, fault: Fault) {
+        if matches!(fault.kind, FaultKind::Conflict | FaultKind::ReadConflict) {
+            let class = fault.conflict.as_ref().map_or("", |at| at.class.as_str());
+            self.engine.stats().conflict(class);
+        }
+        let rests_on = fault.conflict.as_ref().map_or(Tid::NONE, |at| at.newest);
+        if rests_on <= self.engine.visible() {
+            return self.engine.refuse_draft(draft, fault);
+        }
+        let engine = self.engine.clone();
+        let tell = Box::new(move |refused: Option<Fault>| engine.refuse_draft(draft, refused.unwrap_or(fault)));
+        self.send_on(Hop::After { epoch: self.epoch, rests_on, tell });
+    }
+
+    fn start_epoch_if_refused(&mut self) {
+        let refused = self.engine.health.refused_epoch();
+        if refused < self.epoch {
+            return;
+        }
+        if let Some(hop) = self.stuck.take() {
+            self.engine.refuse_hop(hop, self.engine.health.why_refused());
+        }
+        // A draft that was prepared on top of what is refused now may have been merged with it.
+        for id in self.holds.resting_above(self.engine.visible()) {
+            self.give_up(id, "the disk was full");
+        }
+        self.recent.reset(self.last);
+        self.epoch = refused + 1;
+    }
+}
+
+/// The key of a stamped write: prefix, tid, position; see the wire's `Write.stamped`.
+fn stamp(cell: &Cell, tid: Tid, position: usize) -> Cell {
+    let mut key = Vec::with_capacity(cell.key.len() + 12);
+    key.extend_from_slice(&cell.key);
+    key.extend_from_slice(&tid.0.to_be_bytes());
+    key.extend_from_slice(&(position as u32).to_be_bytes());
+    Cell { oid: cell.oid, key: key.into() }
+}

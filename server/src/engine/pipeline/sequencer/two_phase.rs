@@ -1,0 +1,144 @@
+//! Owns the sequencer's part in two-phase commits: prepare, amend, finish, abort, and the end of the time limit.
+//!
+//! What a prepared draft holds and who waits for it is `prepare`'s; this is what happens in the order of commits.
+
+use super::Sequencer;
+use crate::engine::answers::{Done, PreparedReceipt};
+use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::ask::DraftAsk;
+use crate::engine::pipeline::ask::{AmendAsk, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite};
+use crate::engine::pipeline::check::{Check, Refused};
+use crate::engine::pipeline::commit::prepare_lost;
+use crate::engine::pipeline::head::HeadView;
+use crate::engine::pipeline::holds::{Amendment, Prepared};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
+
+impl Sequencer {
+    pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
+        let id = self.next_prepared;
+        self.next_prepared = self.next_prepared.wrapping_add(1);
+        let (draft, bytes) = (ask.admitted.draft, ask.admitted.bytes);
+        let mut receipt = PreparedReceipt { prepared: id, merged: merged(&writes), stale: Vec::new() };
+        let prepared = Prepared {
+            key: draft.key,
+            priority: draft.priority,
+            note: draft.note,
+            client: ask.admitted.client,
+            writes,
+            read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
+            read_ranges: draft.read_ranges,
+            deadline: self.engine.clock().steady() + ask.time_limit,
+            rests_on: self.last,
+            stale: stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect(),
+            bytes,
+        };
+        receipt.stale = prepared.stale();
+        self.holds.hold(id, prepared);
+        self.engine.stats().set_prepared(self.holds.len());
+        self.promise(receipt, ask.done);
+    }
+
+    /// The promise rests on what is sealed before it: it is given when that is durable.
+    fn promise(&mut self, receipt: PreparedReceipt, done: Done<PreparedReceipt>) {
+        let tell = Box::new(move |refused: Option<Fault>| done(refused.map_or(Ok(receipt), Err)));
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
+    }
+
+    pub(crate) fn amend(&mut self, ask: AmendAsk) {
+        match self.amended(ask.prepared, ask.admitted, ask.withdrawn) {
+            Ok(receipt) => self.promise(receipt, ask.done),
+            Err(fault) => (ask.done)(Err(fault)),
+        }
+    }
+
+    fn amended(&mut self, id: u64, mut admitted: Admitted, withdrawn: Vec<Cell>) -> Result<PreparedReceipt, Fault> {
+        let prepared = self.holds.get(id).ok_or_else(prepare_lost)?;
+        if prepared.key != admitted.draft.key {
+            return Err(Fault::invalid("the amendment has another commit key than the prepared draft; use the same"));
+        }
+        let limits = self.engine.limits();
+        let (bytes, count) = (prepared.bytes + admitted.bytes, prepared.writes.len() + admitted.draft.writes.len());
+        // Twice: what was replaced counts as well.
+        if bytes > 2 * limits.draft_bytes_max || count > 2 * limits.draft_writes_max {
+            return Err(Fault::too_large(
+                "size of a prepared draft with its amendments",
+                bytes,
+                2 * limits.draft_bytes_max,
+            ));
+        }
+        if self.holds.other_holder(&admitted.draft, true, Some(id)).is_some() {
+            // Two that wait for each other would wait for their time limits.
+            let message = "the amendment needs a cell that another prepared draft holds; abort this one and come back";
+            return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
+        }
+        // Nobody else gets anything done meanwhile: no rounds.
+        admitted.rounds = ROUNDS_MAX;
+        let check =
+            Check { engine: &self.engine, view: HeadView { recent: &self.recent, reader: self.engine.reader() } };
+        let (writes, stale) = check.held(&admitted).map_err(|refused| match refused {
+            Refused::Fault(fault) => fault,
+            Refused::Out(_) => Fault::new(FaultKind::Internal, "a resolver was asked for in vain; report this"),
+        })?;
+        self.allowed(&writes)?;
+        let merged = merged(&writes);
+        let amendment = Amendment { draft: admitted.draft, writes, withdrawn, stale, rests_on: self.last, bytes };
+        let prepared = self.holds.amend(id, amendment).ok_or_else(prepare_lost)?;
+        Ok(PreparedReceipt { prepared: id, merged, stale: prepared.stale() })
+    }
+
+    pub(crate) fn finish(&mut self, id: u64, key: CommitKey, done: Done<Receipt>) {
+        if let Some(stale) = self.holds.get(id).map(|prepared| prepared.stale.len()).filter(|stale| *stale > 0) {
+            let message = format!("{stale} cells of the prepared draft are stale; amend it before it is finished");
+            return done(Err(Fault::invalid(message)));
+        }
+        let Some((prepared, freed)) = self.holds.release(id) else {
+            // It may have been finished by an earlier try of the same caller.
+            return self.engine.answer_by_key(key, done);
+        };
+        self.engine.stats().set_prepared(self.holds.len());
+        self.engine.keys().enter_reserved(prepared.key, done);
+        let queued_ns = Some(self.engine.steady_ns());
+        let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.client };
+        self.seal(prepared.key, &prepared.note, prepared.writes, origin);
+        self.unpark(freed);
+    }
+
+    pub(crate) fn abort(&mut self, id: u64, done: Done<Tid>) {
+        self.give_up(id, "the draft was aborted");
+        done(Ok(self.engine.visible()));
+    }
+
+    pub(crate) fn expire_prepared(&mut self) {
+        if self.holds.len() == 0 {
+            return;
+        }
+        for id in self.holds.expired(self.engine.clock().steady()) {
+            self.give_up(id, "the prepared draft was over its time limit");
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, id: u64, why: &str) {
+        if let Some((prepared, freed)) = self.holds.release(id) {
+            self.engine.stats().set_prepared(self.holds.len());
+            self.lose(prepared.key, why);
+            self.unpark(freed);
+        }
+    }
+
+    pub(crate) fn lose(&self, key: CommitKey, why: &str) {
+        let message = format!("{why}: nothing of it was committed; run the transaction again");
+        self.engine.keys().complete(key, Err(Fault::new(FaultKind::PrepareLost, message)));
+    }
+
+    fn unpark(&self, freed: Vec<DraftAsk>) {
+        for draft in freed {
+            self.intake.push_control(draft.into_ask());
+        }
+    }
+}
+
+/// What resolvers decided.
+fn merged(writes: &[SealedWrite]) -> Vec<Merged> {
+    let by_resolver = writes.iter().filter(|write| write.merged);
+    by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect()
+}

@@ -1,0 +1,65 @@
+//! Owns undo: a transaction is taken back by an ordinary draft.
+//!
+//! For every cell that the transaction wrote, the draft puts back what was there before, with the transaction's tid as the
+//! base. So the pipeline's own rule decides: nothing newer, and the old record returns; something newer, and the
+//! resolver merges (base = what the undone transaction wrote, theirs = what is there now, ours = what was there before), or the
+//! undo is refused as a whole.
+
+use crate::engine::Engine;
+use crate::engine::answers::Done;
+use crate::engine::caller::Caller;
+use crate::engine::faults::fault_of;
+use crate::engine::keep::system::SYSTEM_OID;
+use std::sync::Arc;
+use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Tid, Write};
+
+impl Engine {
+    /// Takes a transaction back.
+    pub fn undo(
+        self: &Arc<Self>,
+        caller: impl Into<Caller>,
+        tid: Tid,
+        key: CommitKey,
+        note: Note,
+        done: Done<Receipt>,
+    ) {
+        match self.undo_draft(tid, key, note) {
+            Ok(draft) => self.commit_as(caller, draft, Box::new(|result| done(result.map_err(as_blocked)))),
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    fn undo_draft(&self, tid: Tid, key: CommitKey, note: Note) -> Result<Draft, Fault> {
+        if tid <= self.reader().packed_to() {
+            let message = format!("transaction {tid} is packed: what was there before it is gone; it cannot be undone");
+            return Err(Fault::new(FaultKind::SnapshotPacked, message));
+        }
+        let txn = if tid > self.visible() { None } else { self.reader().txn(tid).map_err(fault_of)? };
+        let Some(txn) = txn else {
+            return Err(Fault::new(FaultKind::NotFound, format!("there is no transaction {tid}; see `zeolite log`")));
+        };
+        if txn.writes.iter().any(|write| write.cell.oid == SYSTEM_OID) {
+            return Err(Fault::invalid(format!(
+                "transaction {tid} is the server's own bookkeeping; it cannot be undone"
+            )));
+        }
+        let mut writes = Vec::with_capacity(txn.writes.len());
+        for write in txn.writes {
+            let before = self.reader().get(&write.cell, tid.prev()).map_err(fault_of)?;
+            let change = before.and_then(|before| before.record).map_or(Change::Delete, Change::Put);
+            writes.push(Write { cell: write.cell, base: tid, change, stamped: false });
+        }
+        Ok(Draft { key, priority: Priority::Live, read_cells: Vec::new(), read_ranges: Vec::new(), writes, note })
+    }
+}
+
+fn as_blocked(fault: Fault) -> Fault {
+    match (fault.kind, fault.conflict) {
+        (FaultKind::Conflict, Some(detail)) => {
+            let mut blocked = Fault::conflict(FaultKind::UndoBlocked, *detail);
+            blocked.message = format!("a later write stands in the way of the undo: {}", blocked.message);
+            blocked
+        }
+        (kind, conflict) => Fault { kind, conflict, ..fault },
+    }
+}

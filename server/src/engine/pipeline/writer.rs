@@ -1,0 +1,196 @@
+//! Owns durability: the one thread that has the appender.
+//!
+//! ```text
+//!   sealed drafts ──> wait for one, drain the rest ──> one write, one fdatasync ──> overlay, feed, visible, receipts
+//! ```
+//! While batch n syncs, the sequencer seals n+1: the batch is as large as the disk is slow, without a timer.
+//! Rules: nothing is told before it is durable; a refused batch (disk full) takes its whole epoch with it; after a failed
+//! write or sync nothing is acknowledged any more.
+
+use crate::engine::Engine;
+use crate::engine::faults::fault_of;
+use crate::engine::numbers::slow::Journey;
+use crate::engine::pipeline::ask::{Answer, Hop};
+use crate::engine::reads::feed::FeedItem;
+use crate::engine::turn::Turn;
+use crate::store::{Appender, StoreError, Txn};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::time::Duration;
+use zeolite_proto::{Fault, FaultKind, Tid};
+
+/// Bounds of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchBounds {
+    pub(crate) txns_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+/// The writer's state; nobody else has the appender.
+pub(crate) struct Writer {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) appender: Appender,
+    pub(crate) from_sequencer: Receiver<Hop>,
+    pub(crate) bounds: BatchBounds,
+    /// Taken out of the hop, but over the last batch's bound.
+    pub(crate) first: Option<Hop>,
+}
+
+impl Writer {
+    /// One batch.
+    pub(crate) fn turn(&mut self, wait: bool) -> Turn {
+        let at_most = if wait { Duration::from_millis(500) } else { Duration::ZERO };
+        let first = match self.first.take() {
+            Some(first) => Ok(first),
+            None => self.from_sequencer.recv_timeout(at_most),
+        };
+        match first {
+            Ok(first) => {
+                self.hold_back(wait);
+                let batch = self.drain(first);
+                self.write(batch);
+                Turn::Worked
+            }
+            Err(RecvTimeoutError::Timeout) => Turn::Idle,
+            Err(RecvTimeoutError::Disconnected) => Turn::Ended,
+        }
+    }
+
+    /// Waits while the index is too far behind; the overlay is memory.
+    fn hold_back(&self, wait: bool) {
+        while wait && self.engine.backlog().is_over() && !self.engine.backlog().is_stuck() {
+            self.engine.backlog().wait_for_room(Duration::from_millis(50));
+        }
+    }
+
+    fn drain(&mut self, first: Hop) -> Batch {
+        let now = self.engine.steady_ns();
+        let times = Journey { taken_ns: now, ..Journey::default() };
+        let mut batch = Batch { epoch: first.epoch(), txns: Vec::new(), answers: Vec::new(), times };
+        let mut bytes = 0;
+        let (mut next, mut begun) = (Some(first), false);
+        while let Some(hop) = next.take() {
+            let len = if let Hop::Sealed(sealed) = &hop { size(&sealed.txn) } else { 0 };
+            let full = batch.txns.len() >= self.bounds.txns_max || (bytes > 0 && bytes + len > self.bounds.bytes_max);
+            if full || hop.epoch() != batch.epoch || (begun && matches!(hop, Hop::Roll { .. })) {
+                self.first = Some(hop);
+                break;
+            }
+            bytes += len;
+            begun = true;
+            match hop {
+                Hop::Sealed(sealed) => {
+                    self.engine.stats().queue.record(now.saturating_sub(sealed.sealed_ns));
+                    batch.txns.push(sealed.txn);
+                    batch.answers.push(Told::Txn { answer: sealed.answer, sealed_ns: sealed.sealed_ns });
+                }
+                Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
+                // Only ever the first: behind other hops it begins the next batch.
+                Hop::Roll { done, .. } => done(self.appender.roll()),
+            }
+            next = self.from_sequencer.try_recv().ok();
+        }
+        batch
+    }
+
+    fn write(&mut self, mut batch: Batch) {
+        if batch.epoch <= self.engine.health.refused_epoch() {
+            let why = self.engine.health.why_refused();
+            return batch.refuse(&self.engine, &why);
+        }
+        if self.engine.backlog().is_over() && self.engine.backlog().is_stuck() {
+            let why = self.engine.backlog().why_stuck();
+            self.engine.refuse_epoch(batch.epoch, why.clone());
+            return batch.refuse(&self.engine, &why);
+        }
+        if batch.txns.is_empty() {
+            return batch.tell(&self.engine);
+        }
+        match self.appender.append(&batch.txns) {
+            Ok(appended) => {
+                self.engine.numbers.written(batch.txns.len() as u64, appended.write_ns, appended.sync_ns);
+                (batch.times.write_ns, batch.times.sync_ns) = (appended.write_ns, appended.sync_ns);
+                let started = self.engine.clock().steady();
+                self.appender.publish(appended);
+                self.engine.reads.publish(batch.last(), || batch.feed_items());
+                self.engine.backlog().grew(self.appender.unsettled_bytes());
+                self.engine.stats().batches.add(1);
+                self.engine.stats().commits.add(batch.txns.len() as u64);
+                batch.tell(&self.engine);
+                self.engine.stats().publish.record(self.engine.nanos_since(started));
+            }
+            Err(error) => self.fail(error, batch),
+        }
+    }
+
+    fn fail(&mut self, error: StoreError, batch: Batch) {
+        let first = match &error {
+            StoreError::Poisoned { reason } => self.engine.health.poison(reason),
+            _ => false,
+        };
+        let mut fault = fault_of(error);
+        tracing::error!(%fault, drafts = batch.txns.len(), "a batch could not be written");
+        let later = fault.clone();
+        if first {
+            // What reached the disk of this batch, only the next start can tell.
+            fault.kind = FaultKind::OutcomeUnknown;
+        }
+        self.engine.refuse_epoch(batch.epoch, later);
+        batch.refuse(&self.engine, &fault);
+    }
+}
+
+/// What one fsync covers, and who is told after it.
+struct Batch {
+    epoch: u64,
+    txns: Vec<Txn>,
+    answers: Vec<Told>,
+    /// For what is slow; the same for all of them but the time of sealing.
+    times: Journey,
+}
+
+enum Told {
+    /// The next transaction's committer.
+    Txn { answer: Answer, sealed_ns: u64 },
+    /// Somebody who had to wait for what was sealed before.
+    After(Tid, Box<dyn FnOnce(Option<Fault>) + Send>),
+}
+
+impl Batch {
+    fn last(&self) -> Tid {
+        self.txns.last().map_or(Tid::NONE, |txn| txn.tid)
+    }
+
+    fn feed_items(&self) -> Vec<FeedItem> {
+        let cells = |txn: &Txn| txn.writes.iter().map(|write| write.cell.clone()).collect();
+        self.txns.iter().map(|txn| FeedItem { tid: txn.tid, cells: cells(txn) }).collect()
+    }
+
+    fn tell(self, engine: &Engine) {
+        self.conclude(engine, None);
+    }
+
+    fn refuse(self, engine: &Engine, why: &Fault) {
+        self.conclude(engine, Some(why));
+    }
+
+    fn conclude(self, engine: &Engine, refused: Option<&Fault>) {
+        let mut txns = self.txns.into_iter();
+        for told in self.answers {
+            match told {
+                Told::Txn { answer, sealed_ns } => {
+                    let txn = txns.next().expect("each answer was drained together with its transaction");
+                    let journey = Journey { sealed_ns, ..self.times };
+                    engine.answer(txn, answer, journey, refused.map_or(Ok(()), |why| Err(why.clone())));
+                }
+                Told::After(rests_on, tell) => tell(refused.filter(|_| rests_on > engine.visible()).cloned()),
+            }
+        }
+    }
+}
+
+fn size(txn: &Txn) -> usize {
+    let writes =
+        txn.writes.iter().map(|write| 32 + write.cell.key.len() + write.record.as_ref().map_or(0, |r| r.len()));
+    40 + txn.note.len() + writes.sum::<usize>()
+}

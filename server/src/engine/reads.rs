@@ -1,0 +1,75 @@
+//! The reads: what is visible, the feed that tells it, the pins that keep it, and every answer made of it.
+
+pub mod feed;
+pub(crate) mod pins;
+pub(crate) mod read;
+
+use super::Engine;
+use crate::store::Reader;
+use feed::{Feed, FeedItem, FeedSink};
+use pins::{PinInfo, Pins};
+use std::sync::Arc;
+use zeolite_proto::{Fault, Tid};
+
+/// What is read from, and what of it is visible.
+pub(super) struct Reads {
+    reader: Reader,
+    feed: Feed,
+    pins: Pins,
+}
+
+impl Reads {
+    pub(super) fn new(reader: Reader, visible: Tid, pins: Pins) -> Reads {
+        Reads { reader, feed: Feed::new(visible), pins }
+    }
+
+    /// Pushes a batch to every subscriber, then makes its tids visible. Only the writer calls this, in order.
+    pub(super) fn publish(&self, last: Tid, items: impl FnOnce() -> Vec<FeedItem>) {
+        self.feed.publish(last, items);
+    }
+
+    /// How many subscribe the feed.
+    pub(super) fn subscribers(&self) -> usize {
+        self.feed.subscribers()
+    }
+}
+
+impl Engine {
+    /// The newest tid that may be read.
+    pub fn visible(&self) -> Tid {
+        self.reads.feed.visible()
+    }
+
+    /// The store's identity: a copy that is restored somewhere else gets another.
+    pub fn store_id(&self) -> u64 {
+        self.reader().store_id()
+    }
+
+    /// Registers a sink for the feed; gives the visible tid: everything later is pushed to it.
+    pub fn subscribe(&self, sink: Arc<dyn FeedSink>) -> Tid {
+        self.reads.feed.subscribe(sink)
+    }
+
+    /// Pins a snapshot ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.
+    pub fn pin(&self, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
+        self.reads.pins.pin(self.snapshot(snapshot)?, lease_ms)
+    }
+
+    /// Makes a pin's lease begin anew.
+    pub fn renew(&self, pin: u64, lease_ms: u64) -> Result<PinInfo, Fault> {
+        self.reads.pins.renew(pin, lease_ms)
+    }
+
+    /// Ends a pin.
+    pub fn unpin(&self, pin: u64) {
+        self.reads.pins.unpin(pin);
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reads.reader
+    }
+
+    pub(super) fn pins(&self) -> &Pins {
+        &self.reads.pins
+    }
+}

@@ -1,0 +1,172 @@
+//! Owns reading: every read is at one visible tid and waits for nobody.
+//!
+//! Decode › is the snapshot visible and not packed away › overlay, cache, index › one positioned read. No channel, no lock
+//! that a writer holds across I/O.
+
+use crate::engine::faults::fault_of;
+use crate::engine::{Engine, note};
+use crate::store::{Entry, KindCount, Range, Revision, Txn};
+use bytes::Bytes;
+use zeolite_proto::{Cell, Fault, FaultKind, Note, Oid, Tid};
+
+/// The answer to a load: shorter than asked when the reply's size was reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// The tid read at.
+    pub snapshot: Tid,
+    /// In the order asked; `None`: the cell did not exist.
+    pub revisions: Vec<Option<Revision>>,
+}
+
+/// One page of a scan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// The tid read at.
+    pub snapshot: Tid,
+    /// In key order (or its reverse).
+    pub entries: Vec<Entry>,
+    /// Where to go on: the next `from`, or in reverse the next `to`; `None`: that was all.
+    pub next: Option<Bytes>,
+}
+
+/// One page of the oids of a class.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObjectsPage {
+    /// Ascending.
+    pub oids: Vec<Oid>,
+    /// Whether there are more after the last one.
+    pub more: bool,
+    /// The tid as of which the class and version were looked at.
+    pub snapshot: Tid,
+}
+
+impl Engine {
+    /// The tid to read at: the given one if it is visible here, the newest for [`Tid::NONE`].
+    pub(crate) fn snapshot(&self, asked: Tid) -> Result<Tid, Fault> {
+        let visible = self.visible();
+        if asked == Tid::NONE {
+            return Ok(visible);
+        }
+        if asked > visible {
+            let message = format!("snapshot {asked} is newer than anything here ({visible}); open a new one");
+            return Err(Fault::new(FaultKind::SnapshotAhead, message));
+        }
+        Ok(asked)
+    }
+
+    /// Loads cells at a snapshot ([`Tid::NONE`]: the newest). May read the disk.
+    pub fn load(&self, snapshot: Tid, cells: &[Cell]) -> Result<Loaded, Fault> {
+        let loaded = self.peek(snapshot, cells)?;
+        self.stats().loads.add(loaded.revisions.len() as u64);
+        Ok(loaded)
+    }
+
+    /// The same for the server's own needs: it is not counted.
+    pub(crate) fn peek(&self, snapshot: Tid, cells: &[Cell]) -> Result<Loaded, Fault> {
+        let snapshot = self.snapshot(snapshot)?;
+        if cells.len() > self.limits().load_cells_max {
+            return Err(Fault::too_large("number of cells", cells.len(), self.limits().load_cells_max));
+        }
+        let visible = self.visible();
+        let mut revisions = self.reader().get_many(cells, snapshot, self.limits().reply_bytes_aim).map_err(fault_of)?;
+        revisions.iter_mut().flatten().for_each(|revision| revision.show_up_to(visible));
+        Ok(Loaded { snapshot, revisions })
+    }
+
+    /// One page of a collection's entries; `limit` 0: the server's page limit.
+    pub fn scan(&self, snapshot: Tid, range: &Range, limit: usize) -> Result<Page, Fault> {
+        let snapshot = self.snapshot(snapshot)?;
+        let longest = range.from.len().max(range.to.len());
+        if longest > self.limits().key_bytes_max + 16 {
+            return Err(Fault::too_large("key length", longest, self.limits().key_bytes_max));
+        }
+        let limit = bounded(limit, self.limits().scan_entries_max);
+        let bytes = self.limits().reply_bytes_aim;
+        let (entries, next) = self.reader().scan(range, snapshot, limit, bytes).map_err(fault_of)?;
+        Ok(Page { snapshot, entries, next })
+    }
+
+    /// The revisions of a cell, newest first, with the notes of their transactions, and whether there are more.
+    pub fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<(Vec<(Revision, Note)>, bool), Fault> {
+        let limit = bounded(limit, 1000);
+        let visible = self.visible();
+        let before = if before == Tid::NONE { visible.next() } else { before.min(visible.next()) };
+        let mut revisions = self.reader().history(cell, before, limit + 1).map_err(fault_of)?;
+        let more = revisions.len() > limit;
+        revisions.truncate(limit);
+        let with_note = |mut revision: Revision| {
+            revision.show_up_to(visible);
+            let txn = self.reader().txn(revision.tid).map_err(fault_of)?;
+            Ok((revision, txn.map(|txn| note::decode(&txn.note)).unwrap_or_default()))
+        };
+        Ok((revisions.into_iter().map(with_note).collect::<Result<_, Fault>>()?, more))
+    }
+
+    /// Oids of a class below a schema version (0: any), in oid order, as of now: a later page may know more. The snapshot
+    /// only has to be readable; whoever works at it loads each object there and looks.
+    pub fn objects(
+        &self,
+        class: &str,
+        version_below: u32,
+        after: Option<Oid>,
+        limit: usize,
+        snapshot: Tid,
+    ) -> Result<ObjectsPage, Fault> {
+        let snapshot = self.snapshot(snapshot)?;
+        let limit = bounded(limit, self.limits().scan_entries_max);
+        let below = if version_below == 0 { u32::MAX } else { version_below };
+        // The store's pages may be short; only an empty one is the last.
+        let (mut oids, mut from) = (Vec::new(), after);
+        while oids.len() <= limit {
+            let page = self.reader().objects(class, below, from, limit + 1 - oids.len()).map_err(fault_of)?;
+            let Some(last) = page.last() else { break };
+            from = Some(*last);
+            oids.extend(page);
+        }
+        let more = oids.len() > limit;
+        oids.truncate(limit);
+        Ok(ObjectsPage { oids, more, snapshot })
+    }
+
+    /// The classes and versions with their exact numbers of objects, and the tid as of which they are right.
+    pub fn kinds(&self) -> Result<(Vec<KindCount>, Tid), Fault> {
+        let tid = self.visible();
+        Ok((self.reader().kinds().map_err(fault_of)?, tid))
+    }
+
+    /// The next transactions with from <= tid <= to, as many as fit one reply; empty: there are no more.
+    pub fn log_page(&self, from: Tid, to: Tid, limit: usize) -> Result<Vec<Txn>, Fault> {
+        let to = if to == Tid::NONE { self.visible() } else { to.min(self.visible()) };
+        if from > to {
+            return Ok(Vec::new());
+        }
+        let mut txns = self.reader().txns(from, to, self.limits().reply_bytes_aim as u64).map_err(fault_of)?;
+        txns.truncate(bounded(limit, usize::MAX));
+        Ok(txns)
+    }
+
+    /// Whether history behind a tid was packed: then what was read of the log since it may lack something.
+    pub fn is_packed(&self, since: Tid) -> bool {
+        since < self.reader().packed_to()
+    }
+
+    /// The log bytes between a tid and now: what replaying them would cost. `None`: the tid is not one of ours, or packed
+    /// away.
+    pub fn replay_cost_bytes(&self, since: Tid) -> Result<Option<u64>, Fault> {
+        if since > self.visible() || since < self.reader().packed_to() {
+            return Ok(None);
+        }
+        self.reader().log_bytes_since(since).map(Some).map_err(fault_of)
+    }
+}
+
+impl Revision {
+    /// A revision that is durable but not yet told by the feed ends nothing in an answer.
+    fn show_up_to(&mut self, visible: Tid) {
+        self.end = self.end.filter(|end| *end <= visible);
+    }
+}
+
+fn bounded(asked: usize, max: usize) -> usize {
+    if asked == 0 { max } else { asked.min(max) }
+}

@@ -1,0 +1,116 @@
+//! Owns the registration of the one long work on the store: a pack or a verify, its progress and its early end.
+
+use crate::engine::Engine;
+use crate::engine::faults::shutting_down;
+use crate::store::{Settler, StoreError};
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use zeolite_proto::{Fault, FaultKind};
+
+// After each portion, while live drafts wait: so long, so often.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSES_MAX: u32 = 3;
+/// How far a long work has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PackProgress {
+    /// What it does, in words.
+    pub stage: String,
+    /// How much of that is done.
+    pub done_units: u64,
+    /// Of how much.
+    pub total_units: u64,
+}
+
+/// Where the one long work on the store is registered: a pack or a verify.
+#[derive(Default)]
+pub(crate) struct LongWork {
+    settler: OnceLock<Arc<Mutex<Settler>>>,
+    /// What runs, in words; `None`: nothing.
+    running: Mutex<Option<String>>,
+    changed: Condvar,
+    stopping: AtomicBool,
+}
+
+/// Its registration; ends with it.
+pub(crate) struct Registered<'a>(&'a LongWork);
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        *self.0.running.lock() = None;
+        self.0.changed.notify_all();
+    }
+}
+
+impl LongWork {
+    /// The loops have the settler; once.
+    pub(crate) fn connect(&self, settler: Arc<Mutex<Settler>>) {
+        if self.settler.set(settler).is_err() {
+            tracing::warn!("the engine's loops were made twice; pack works with the first");
+        }
+    }
+
+    /// The settler, once the loops have it.
+    pub(crate) fn settler(&self) -> Result<&Arc<Mutex<Settler>>, StoreError> {
+        self.settler.get().ok_or(StoreError::Stopped)
+    }
+
+    /// Registers a work, if none runs.
+    pub(crate) fn begin(&self, what: &str) -> Result<Registered<'_>, Fault> {
+        let mut running = self.running.lock();
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(shutting_down());
+        }
+        if let Some(other) = running.as_ref() {
+            let message = format!("another long work is running ({other}); wait for its end");
+            return Err(Fault::new(FaultKind::Busy, message).after_ms(1000));
+        }
+        *running = Some(what.to_owned());
+        Ok(Registered(self))
+    }
+
+    /// What runs; empty: nothing.
+    pub(crate) fn text(&self) -> String {
+        self.running.lock().clone().unwrap_or_default()
+    }
+
+    /// The running work ends as soon as it can, and none begins any more.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let _running = self.running.lock();
+        self.changed.notify_all();
+    }
+
+    /// Waits for that end.
+    pub(crate) fn wait_for_end(&self) {
+        let mut running = self.running.lock();
+        while running.is_some() {
+            self.changed.wait(&mut running);
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Says how far it is, and waits a moment while live drafts wait.
+    pub(crate) fn step(
+        &self,
+        engine: &Engine,
+        progress: PackProgress,
+        tell: &mut dyn FnMut(PackProgress) -> bool,
+    ) -> Result<(), StoreError> {
+        {
+            let mut running = self.running.lock();
+            *running = Some(format!("{}: {} of {}", progress.stage, progress.done_units, progress.total_units));
+            for _ in 0..PAUSES_MAX {
+                if engine.intake().waiting().0 == 0 || self.is_stopping() {
+                    break;
+                }
+                self.changed.wait_for(&mut running, PAUSE);
+            }
+        }
+        if self.is_stopping() || !tell(progress) { Err(StoreError::Stopped) } else { Ok(()) }
+    }
+}

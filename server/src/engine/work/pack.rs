@@ -1,0 +1,179 @@
+//! Owns running a pack beside the traffic: to which tid it may go, its pauses, its progress, its end.
+//!
+//! ```text
+//!   caller's thread:  survey ─ sieve ─ catch up ─┐             ┌─ copy, shift; copy, shift ...
+//!   sequencer:                                   └─ condemn ───┤
+//!   writer:                                         all before it visible ─ roll, if the open segment is to be packed
+//! ```
+//! The thread that asks does the work; one at a time, and not beside a verify. After each portion it lets live drafts go
+//! first, for a bounded time. It ends early when the caller wants it to, and when the server goes down, but never within the
+//! shift of a segment; then what was done stays done. When an error leaves a shift half-way, the garbage stays condemned
+//! until the settle loop, the next pack or a verify has ended it.
+//!
+//! The tid to go to is the oldest of: what was asked for; what pins allow; now less `history_min_s`, so that a draft that is
+//! on its way finds the base that it was made on.
+
+use crate::engine::Engine;
+use crate::engine::faults::{fault_of, shutting_down};
+use crate::engine::keep::oids::FIRST_OID;
+use crate::engine::pipeline::ask::Ask;
+use crate::engine::work::long_work::PackProgress;
+use crate::store::{Packed, Packer, Stage, StoreError};
+use roaring::RoaringTreemap;
+use std::sync::Arc;
+use std::time::Duration;
+use zeolite_proto::{Fault, FaultKind, Oid, Tid};
+
+// How often a wait looks whether the server is going down.
+const LOOK: Duration = Duration::from_millis(100);
+// Catching up is over when it finds no more than this; what is left the last one takes.
+const CAUGHT_UP_TXNS: u64 = 64;
+const CATCH_UPS_MAX: u32 = 16;
+
+/// What a pack is asked for beside its tid.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PackOptions {
+    /// Do not collect unreachable objects.
+    pub keep_garbage: bool,
+    /// Only tell what would go.
+    pub dry_run: bool,
+}
+
+/// What a pack did, or would do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PackReport {
+    /// Older snapshots are refused; may be older than what was asked for.
+    pub packed_to: Tid,
+    /// Revisions that went.
+    pub revisions_removed: u64,
+    /// Unreachable objects that went.
+    pub objects_removed: u64,
+    /// Log before.
+    pub bytes_before: u64,
+    /// Log after; of a dry run about.
+    pub bytes_after: u64,
+}
+
+impl Engine {
+    /// Takes away the history before a tid ([`Tid::NONE`]: everything that may go), and the objects that cannot be
+    /// reached. Works on the calling thread until it is done; `progress` says whether to go on.
+    pub fn pack(
+        self: &Arc<Self>,
+        tid: Tid,
+        options: PackOptions,
+        progress: &mut dyn FnMut(PackProgress) -> bool,
+    ) -> Result<PackReport, Fault> {
+        let _registered = self.long_work().begin("pack")?;
+        let to = self.pack_tid(tid, options.dry_run)?;
+        let result = self.run_pack(to, options, progress);
+        self.lift_condemned();
+        self.pins().pack_ended(self.reader().packed_to());
+        let (to, packed) = result.map_err(|error| self.pack_fault(error))?;
+        tracing::info!(%to, dry_run = options.dry_run, ?packed, "packed");
+        Ok(PackReport {
+            packed_to: to,
+            revisions_removed: packed.revisions,
+            objects_removed: packed.objects,
+            bytes_before: packed.bytes_before,
+            bytes_after: packed.bytes_after,
+        })
+    }
+
+    // How far it may go; from here on no older snapshot is pinned.
+    fn pack_tid(&self, asked: Tid, dry_run: bool) -> Result<Tid, Fault> {
+        let visible = self.visible();
+        if asked > visible {
+            let message = format!("tid {asked} is newer than anything here ({visible}); pack to an older one, or to 0");
+            return Err(Fault::new(FaultKind::SnapshotAhead, message));
+        }
+        let kept_ns = i128::from(self.settings().history_min_s) * 1_000_000_000;
+        let by_age = Tid::from_unix_nanos(self.clock().unix_nanos() - kept_ns);
+        let wanted = if asked == Tid::NONE { visible } else { asked }.min(by_age).min(visible);
+        let wanted = wanted.max(self.reader().packed_to());
+        if dry_run {
+            return Ok(self.pins().oldest().1.map_or(wanted, |oldest| oldest.min(wanted)));
+        }
+        Ok(self.pins().allow_pack(wanted))
+    }
+
+    fn run_pack(
+        self: &Arc<Self>,
+        to: Tid,
+        options: PackOptions,
+        tell: &mut dyn FnMut(PackProgress) -> bool,
+    ) -> Result<(Tid, Packed), StoreError> {
+        let settler = self.long_work().settler()?;
+        let mut step = |stage: Stage, done_units, total_units| {
+            let progress = PackProgress { stage: stage.text().to_owned(), done_units, total_units };
+            self.long_work().step(self, progress, tell)
+        };
+        let mut packer = Packer::new(self.reader(), settler.clone(), to, &mut step)?;
+        if !options.keep_garbage {
+            let roots: Vec<Oid> = (0..FIRST_OID.0).map(Oid).collect();
+            if !packer.find_garbage(&roots, &mut step)? {
+                tracing::warn!("there is no root object: nothing is taken for garbage");
+            }
+            for _ in 0..CATCH_UPS_MAX {
+                if packer.catch_up(&mut step)? <= CAUGHT_UP_TXNS {
+                    break;
+                }
+            }
+            if !options.dry_run && !packer.garbage().is_empty() {
+                let named = self.condemn(packer.garbage())?;
+                packer.rescue(named, &mut step)?;
+                packer.catch_up(&mut step)?;
+            }
+        }
+        let forecast = packer.forecast(&mut step)?;
+        if options.dry_run {
+            return Ok((packer.to(), forecast));
+        }
+        if packer.needs_roll() {
+            self.wait_for(|done| Ask::Roll { done })??;
+        }
+        let keys_ns = i128::from(self.setup.keys_age_s) * 1_000_000_000;
+        let keys_after = Tid::from_unix_nanos(self.visible().unix_nanos() - keys_ns);
+        let packed = packer.run(keys_after, &mut step)?;
+        Ok((packer.to(), packed))
+    }
+
+    // Lets nothing name these objects any more, and waits until everything sealed before is visible. Gives what
+    // prepared drafts name.
+    fn condemn(&self, oids: RoaringTreemap) -> Result<Vec<Oid>, StoreError> {
+        self.wait_for(|done| Ask::Condemn { oids: Some(Arc::new(oids)), done })
+    }
+
+    /// At the end of a long work, whatever its outcome: what is still there may be named again, unless it is half gone.
+    pub(crate) fn lift_condemned(&self) {
+        let half_packed = self.long_work().settler().is_ok_and(|settler| settler.lock().is_half_packed());
+        if !half_packed {
+            self.intake().push_control(Ask::Condemn { oids: None, done: Box::new(|_| {}) });
+        }
+    }
+
+    // Gives an ask to the sequencer and waits for its answer, as long as the server is up.
+    fn wait_for<T: Send + 'static>(&self, ask: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> Ask) -> Result<T, StoreError> {
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        // Nobody waits any more when the server goes down.
+        let done = Box::new(move |value| drop(answer.send(value)));
+        self.intake().push_control(ask(done));
+        loop {
+            match answered.recv_timeout(LOOK) {
+                Ok(value) => return Ok(value),
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) if !self.long_work().is_stopping() => {}
+                Err(_) => return Err(StoreError::Stopped),
+            }
+        }
+    }
+
+    /// The fault of a long work that has ended early.
+    pub(crate) fn pack_fault(&self, error: StoreError) -> Fault {
+        match error {
+            StoreError::Stopped if self.long_work().is_stopping() => shutting_down(),
+            other => fault_of(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! Owns the backlog: what is durable and readable but not yet in the index, and the loop that works it off.
+//!
+//! The overlay is memory, so it has a limit. Over it the writer waits for the settler; when the settler cannot go on (the
+//! disk is full) commits are refused with its reason instead.
+
+use crate::engine::Engine;
+use crate::engine::faults::fault_of;
+use crate::engine::turn::Turn;
+use crate::store::{Settler, resume_pack};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use zeolite_proto::{Fault, FaultKind};
+
+/// How far the index is behind.
+pub(crate) struct Backlog {
+    bytes: AtomicU64,
+    bytes_max: u64,
+    /// Settling starts at once from here on; below, when a moment has passed.
+    bytes_worth: u64,
+    why_stuck: Mutex<Option<Fault>>,
+    stuck: AtomicBool,
+    state: Mutex<bool>,
+    worth_it: Condvar,
+    room: Condvar,
+}
+
+impl Backlog {
+    pub(crate) fn new(bytes_max: u64) -> Backlog {
+        Backlog {
+            bytes: AtomicU64::new(0),
+            bytes_max,
+            bytes_worth: (bytes_max / 32).min(4 << 20),
+            why_stuck: Mutex::new(None),
+            stuck: AtomicBool::new(false),
+            state: Mutex::new(false),
+            worth_it: Condvar::new(),
+            room: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.bytes() > self.bytes_max
+    }
+
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn why_stuck(&self) -> Fault {
+        let why = self.why_stuck.lock().clone();
+        why.unwrap_or_else(|| Fault::new(FaultKind::Busy, "the index is behind; come back").after_ms(200))
+    }
+
+    pub(crate) fn grew(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+        if bytes > self.bytes_worth {
+            self.worth_it.notify_one();
+        }
+    }
+
+    pub(crate) fn wait_for_room(&self, at_most: Duration) {
+        let mut state = self.state.lock();
+        self.worth_it.notify_one();
+        self.room.wait_for(&mut state, at_most);
+    }
+
+    fn wait_until_worth_it(&self, at_most: Duration) {
+        let mut state = self.state.lock();
+        if self.bytes() <= self.bytes_worth {
+            self.worth_it.wait_for(&mut state, at_most);
+        }
+    }
+
+    fn shrank(&self, bytes: u64, stuck: Option<Fault>) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.stuck.store(stuck.is_some(), Ordering::Release);
+        *self.why_stuck.lock() = stuck;
+        let _state = self.state.lock();
+        self.room.notify_all();
+    }
+}
+
+/// The loop that has the settler.
+pub(crate) struct SettleLoop {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) settler: Arc<Mutex<Settler>>,
+    pub(crate) txns_max: usize,
+}
+
+impl SettleLoop {
+    // Ends a change-over that an error has left half-way; not beside another long work.
+    fn resume_pack(&self) {
+        if self.settler.lock().is_half_packed()
+            && let Ok(_registered) = self.engine.long_work().begin("finishing a pack")
+        {
+            match resume_pack(self.engine.reader(), &self.settler) {
+                Ok(()) => self.engine.lift_condemned(),
+                Err(error) => tracing::debug!(%error, "a pack stays half-way"),
+            }
+        }
+    }
+
+    /// Moves one portion of the overlay into the index. A failure keeps everything and is tried again.
+    pub(crate) fn turn(&mut self, wait: bool) -> Turn {
+        if wait {
+            self.engine.backlog().wait_until_worth_it(Duration::from_millis(100));
+        }
+        let turn = self.settle();
+        self.resume_pack();
+        turn
+    }
+
+    fn settle(&mut self) -> Turn {
+        let mut settler = self.settler.lock();
+        let before = settler.left().txns;
+        match settler.settle(self.txns_max) {
+            Ok(left) => {
+                self.engine.backlog().shrank(left.bytes, None);
+                if before > 0 { Turn::Worked } else { Turn::Idle }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the index cannot take what is committed; it is kept in memory and tried again");
+                self.engine.backlog().shrank(settler.left().bytes, Some(fault_of(error)));
+                Turn::Idle
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Owns the start of a session: the hello, and the replay of what the client missed.
+//!
+//! A client that was away has a cache that was right up to some tid. It is brought up to date from the log, however much
+//! it missed, unless that costs more than loading its cache again:
+//!
+//! ```text
+//!   hello(resume_from = t)
+//!     rounds:     log (t, visible]  ─> feed frames          not subscribed yet: a long replay fills no queue
+//!     subscribe:  everything after r will be pushed         from here on the feed collects in the outbox
+//!     last round: log (.., r]       ─> feed frames          a few commits at most
+//!     hello reply(visible = r)
+//!     the outbox
+//! ```
+//!
+//! So the client sees every tid after t once, in order. Frames of the replay are made one page at a time, when the one
+//! before has been taken by the stream: a slow reader of its replay holds one page, not the log.
+
+use super::outbox::{Outbox, fault_reply};
+use super::pump::SessionFeed;
+use super::{Rpc, encode};
+use futures_util::Stream;
+use futures_util::stream;
+use std::pin::Pin;
+use std::sync::Arc;
+use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::{PROTOCOL, v2};
+use zeolite_proto::{Fault, FaultKind, Tid};
+
+/// A replay that reads no more log than this is always made, however small the client's cache is.
+const REPLAY_BYTES_ALWAYS: u64 = 1 << 20;
+
+/// Transactions asked from the log at once; the engine's page may be smaller.
+const REPLAY_PAGE: usize = 1000;
+
+/// The frames that begin a session, then its end: the session is open if the last of them is a hello reply.
+pub(super) type Greeting = Pin<Box<dyn Stream<Item = v2::ServerFrame> + Send>>;
+
+struct Greeter {
+    rpc: Arc<Rpc>,
+    outbox: Arc<Outbox>,
+    session_id: u64,
+    request_id: u64,
+    hello: v2::Hello,
+    stage: Stage,
+}
+
+enum Stage {
+    Begin,
+    /// Everything up to `seen` was sent; `subscribed`: the feed brings everything after this.
+    Replay {
+        seen: Tid,
+        subscribed: Option<Tid>,
+    },
+    Over,
+}
+
+/// What the session begins with, for this hello.
+pub(super) fn greeting(
+    rpc: Arc<Rpc>,
+    outbox: Arc<Outbox>,
+    session_id: u64,
+    request_id: u64,
+    hello: v2::Hello,
+) -> Greeting {
+    let greeter = Greeter { rpc, outbox, session_id, request_id, hello, stage: Stage::Begin };
+    Box::pin(stream::unfold(greeter, |mut greeter| async {
+        let frame = greeter.next().await?;
+        Some((frame, greeter))
+    }))
+}
+
+/// Why a session cannot begin with this hello.
+pub(super) fn check_hello(hello: &v2::Hello) -> Result<(), Fault> {
+    if hello.protocol != PROTOCOL {
+        return Err(Fault::new(
+            FaultKind::Unsupported,
+            format!("protocol {} is not spoken here, {PROTOCOL} is; use a client of this version", hello.protocol),
+        ));
+    }
+    if !matches!(hello.role.as_str(), "" | "evolve") {
+        return Err(Fault::invalid(format!("role {:?} is not known; leave it empty, or say \"evolve\"", hello.role)));
+    }
+    Ok(())
+}
+
+impl Greeter {
+    async fn next(&mut self) -> Option<v2::ServerFrame> {
+        match self.step().await {
+            Ok(frame) => frame,
+            Err(fault) => {
+                self.stage = Stage::Over;
+                self.outbox.end();
+                Some(v2::ServerFrame { id: self.request_id, reply: Some(fault_reply(&fault)) })
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<v2::ServerFrame>, Fault> {
+        if matches!(self.stage, Stage::Begin) {
+            check_hello(&self.hello)?;
+            if !self.worth_replaying().await? {
+                let visible = self.subscribe();
+                return Ok(Some(self.reply(visible, false)));
+            }
+            self.stage = Stage::Replay { seen: Tid(self.hello.resume_from), subscribed: None };
+        }
+        while let Stage::Replay { seen, subscribed } = self.stage {
+            let to = subscribed.unwrap_or_else(|| self.rpc.calls.engine.visible());
+            let calls = self.rpc.calls.clone();
+            let page = if seen < to {
+                self.rpc.off_thread(move || calls.log_page(seen.next(), to, REPLAY_PAGE)).await?
+            } else {
+                Vec::new()
+            };
+            if let Some(last) = page.last() {
+                self.stage = Stage::Replay { seen: last.tid, subscribed };
+                let items: Vec<_> = page.iter().map(encode::feed_item).collect();
+                return Ok(Some(v2::ServerFrame { id: 0, reply: Some(Reply::Feed(encode::feed(&items))) }));
+            }
+            match subscribed {
+                Some(visible) => {
+                    // A pack that began meanwhile has told so before it took anything: then the cache is not to be kept.
+                    let whole = !self.rpc.calls.engine.is_packed(Tid(self.hello.resume_from));
+                    return Ok(Some(self.reply(visible, whole)));
+                }
+                None => self.stage = Stage::Replay { seen, subscribed: Some(self.subscribe()) },
+            }
+        }
+        Ok(None)
+    }
+
+    async fn worth_replaying(&self) -> Result<bool, Fault> {
+        let since = Tid(self.hello.resume_from);
+        let engine = self.rpc.calls.engine.clone();
+        if !self.hello.feed || since == Tid::NONE || self.hello.store_id != engine.store_id() {
+            return Ok(false);
+        }
+        let cost = self.rpc.off_thread(move || engine.replay_cost_bytes(since)).await?;
+        let factor = self.rpc.settings.replay_cost_factor;
+        let worth = self.hello.cached_bytes.saturating_mul(factor).max(REPLAY_BYTES_ALWAYS);
+        Ok(cost.is_some_and(|cost| cost <= worth))
+    }
+
+    /// From here on the feed collects in the outbox. Returns the tid after which it begins.
+    fn subscribe(&self) -> Tid {
+        if !self.hello.feed {
+            return self.rpc.calls.engine.visible();
+        }
+        let sink = SessionFeed { outbox: self.outbox.clone(), pump: self.rpc.pump.clone() };
+        let visible = self.rpc.calls.engine.subscribe(Arc::new(sink));
+        self.outbox.feed_begins_after(visible);
+        visible
+    }
+
+    fn reply(&mut self, visible: Tid, replayed: bool) -> v2::ServerFrame {
+        self.stage = Stage::Over;
+        let reply = v2::HelloReply {
+            protocol: PROTOCOL,
+            server: self.rpc.server_name.clone(),
+            store_id: self.rpc.calls.engine.store_id(),
+            session_id: self.session_id,
+            visible: visible.0,
+            replayed,
+            limits: Some(self.rpc.calls.engine.limits().into()),
+            mode: Some((&*self.rpc.calls.engine.mode()).into()),
+        };
+        v2::ServerFrame { id: self.request_id, reply: Some(Reply::Hello(reply)) }
+    }
+}
