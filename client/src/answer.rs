@@ -25,7 +25,7 @@ pub(crate) struct FirstPhase {
 
 /// What the server has granted to a pin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Lease {
+pub(crate) struct PinLease {
     pub(crate) pin: u64,
     pub(crate) snapshot: Tid,
     pub(crate) lease_ms: u64,

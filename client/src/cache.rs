@@ -64,17 +64,17 @@ impl Cache {
     }
 
     /// The revision that is right at the snapshot, if it is here.
-    pub(crate) fn find(&self, cell: &Cell, at: Tid, epoch: u64) -> Option<Known> {
-        let found = self.shard(hash(cell)).lock().find(cell, at, epoch);
+    pub(crate) fn find(&self, cell: &Cell, at: Tid, generation: u64) -> Option<Known> {
+        let found = self.shard(hash(cell)).lock().find(cell, at, generation);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    /// Takes in a revision that was read at the snapshot, from a connection of that epoch.
-    pub(crate) fn insert(&self, cell: &Cell, revision: &Revision, at: Tid, epoch: u64) {
+    /// Takes in a revision that was read at the snapshot, from a connection of that generation.
+    pub(crate) fn insert(&self, cell: &Cell, revision: &Revision, at: Tid, generation: u64) {
         let hash = hash(cell);
-        self.shard(hash).lock().insert(cell, hash, revision, at, epoch);
+        self.shard(hash).lock().insert(cell, hash, revision, at, generation);
     }
 
     /// A commit wrote these cells.
@@ -86,8 +86,8 @@ impl Cache {
     }
 
     /// Forgets everything: see [`Shard::reset`].
-    pub(crate) fn reset(&self, epoch: u64, floor: Tid) {
-        self.shards.iter().for_each(|shard| shard.lock().reset(epoch, floor));
+    pub(crate) fn reset(&self, generation: u64, floor: Tid) {
+        self.shards.iter().for_each(|shard| shard.lock().reset(generation, floor));
     }
 
     /// How it has done.

@@ -53,8 +53,8 @@ pub use small::{SmallList, SmallSet};
 pub use zeolite_proto::resolvers::bounded::Bounded;
 
 use crate::errors::Result;
-use crate::registry::Handle;
-use crate::session::Tx;
+use crate::tx::Tx;
+use crate::typed::Handle;
 use zeolite_proto::Cell;
 use zeolite_proto::resolvers::collection;
 

@@ -1,42 +1,26 @@
-//! Owns the making of commit keys: 8 bytes of this client, 8 bytes counted, so that no two commits share one.
+//! Owns the making of commit keys: each is 16 bytes of the operating system's randomness.
 //!
-//! Both halves start at values that the operating system's randomness gives (through the standard library's hash
-//! seeds); a clash would need two clients with the same 64 bits whose counters overlap as well.
+//! Nothing is kept between two keys, so processes that fork, or are started from one snapshot of a machine, never share one.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_proto::CommitKey;
 
-#[derive(Debug)]
-pub(crate) struct CommitKeys {
-    client: u64,
-    next: AtomicU64,
-}
-
-impl CommitKeys {
-    pub(crate) fn new() -> CommitKeys {
-        let random = || RandomState::new().build_hasher().finish();
-        CommitKeys { client: random(), next: AtomicU64::new(random()) }
-    }
-
-    /// A key that was never given out.
-    pub(crate) fn next(&self) -> CommitKey {
-        let count = self.next.fetch_add(1, Ordering::Relaxed);
-        CommitKey((u128::from(self.client) << 64 | u128::from(count)).to_be_bytes())
-    }
+/// A key that was never given out.
+pub(crate) fn new() -> CommitKey {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).expect("the operating system has no randomness; nothing can be committed exactly once");
+    CommitKey(key)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::HashSet;
 
     #[test]
-    fn keys_of_many_clients_differ() {
-        let keys = (0..100).flat_map(|_| {
-            let keys = CommitKeys::new();
-            (0..100).map(move |_| keys.next())
-        });
-        assert_eq!(keys.collect::<HashSet<_>>().len(), 10_000);
+    fn keys_differ_from_the_first_byte_on() {
+        let keys: Vec<_> = (0..10_000).map(|_| super::new()).collect();
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+        // Neither half is counted up from, or shared with, the key before.
+        let halves = keys.iter().flat_map(|key| [(0, &key.0[..8]), (1, &key.0[8..])]);
+        assert_eq!(halves.collect::<HashSet<_>>().len(), 2 * keys.len());
     }
 }

@@ -7,13 +7,14 @@
 //!                                                     └─ session lost               => again on the next link
 //! ```
 //!
-//! What may be sent again is said by [`What`]. Reads are harmless. A commit is sent again under the *same* commit key, and
+//! What may be sent again is said by [`Resend`]. Reads are harmless. A commit is sent again under the *same* commit key, and
 //! the server gives one receipt per key, so that it happens once; if no answer comes within the time limit, its outcome
 //! is unknown and the error says so. A prepare is never sent twice.
 //!
 //! The number of requests in flight is bounded; beyond it callers wait their turn.
 
 mod db;
+mod oids;
 mod options;
 mod position;
 
@@ -22,11 +23,10 @@ pub use options::Options;
 pub(crate) use position::Position;
 
 use crate::cache::Cache;
-use crate::commit_keys::CommitKeys;
 use crate::errors::{Error, Result};
-use crate::oids::Oids;
 use crate::watch::Watchers;
 use crate::wire::{self, Failure, Hello, Inbox, Link, Welcome};
+use oids::Oids;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -40,13 +40,13 @@ const AHEAD_TRIES_MAX: u32 = 100;
 
 /// Whether a request may be sent again after the session was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum What {
+pub(crate) enum Resend {
     /// Harmless to repeat.
-    Read,
+    Always,
     /// Repeated under its key: happens once.
-    Commit(CommitKey),
+    UnderKey(CommitKey),
     /// Never repeated.
-    Once,
+    Never,
 }
 
 /// The state of the connection, as the supervisor tells it.
@@ -60,11 +60,11 @@ enum State {
     Closed,
 }
 
-/// A link with the epoch of the store behind it.
+/// A link with the generation of the store behind it.
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) link: Arc<Link>,
-    pub(crate) epoch: u64,
+    pub(crate) generation: u64,
     /// A request found the link dead before the reader did.
     dead: Notify,
 }
@@ -78,7 +78,6 @@ pub(crate) struct Core {
     pub(crate) position: Position,
     pub(crate) watchers: Watchers,
     pub(crate) oids: Oids,
-    pub(crate) keys: CommitKeys,
     in_flight: Semaphore,
     state: watch::Sender<State>,
     /// The server's mode, as of the last hello or push.
@@ -98,7 +97,6 @@ impl Core {
             position: Position::default(),
             watchers: Watchers::new(options.watch_backlog),
             oids: Oids::default(),
-            keys: CommitKeys::new(),
             in_flight: Semaphore::new(options.in_flight_max),
             state: watch::Sender::new(State::Connecting { last: None }),
             mode: watch::Sender::new(Mode::default()),
@@ -139,15 +137,15 @@ impl Core {
     }
 
     /// One request, sent until it is answered or the time is over.
-    pub(crate) async fn call<T, F>(&self, what: What, ask: impl Fn(Arc<Link>) -> F) -> Result<T>
+    pub(crate) async fn call<T, F>(&self, resend: Resend, ask: impl Fn(Arc<Link>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.call_attached(what, |attached| ask(attached.link.clone())).await
+        self.call_attached(resend, |attached| ask(attached.link.clone())).await
     }
 
     /// Like `call`, for requests that need to know which store answers.
-    pub(crate) async fn call_attached<T, F>(&self, what: What, ask: impl Fn(Arc<Attached>) -> F) -> Result<T>
+    pub(crate) async fn call_attached<T, F>(&self, resend: Resend, ask: impl Fn(Arc<Attached>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
@@ -162,14 +160,14 @@ impl Core {
         loop {
             let attached = match self.attached(deadline).await {
                 Ok(attached) => attached,
-                Err(error) => return Err(self.gave_up(what, in_doubt, error)),
+                Err(error) => return Err(self.gave_up(resend, in_doubt, error)),
             };
             let failure = match tokio::time::timeout_at(deadline, ask(attached.clone())).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(failure)) => failure,
                 Err(_) => {
                     let late = self.disconnected("the server did not answer within the time limit");
-                    return Err(self.gave_up(what, true, late));
+                    return Err(self.gave_up(resend, true, late));
                 }
             };
             let again = match failure {
@@ -177,12 +175,12 @@ impl Core {
                     waits += 1;
                     let wait = self.options.wait(fault.retry_after_ms, waits);
                     if Instant::now() + wait >= deadline {
-                        return Err(self.gave_up(what, in_doubt, fault.into()));
+                        return Err(self.gave_up(resend, in_doubt, fault.into()));
                     }
                     Instant::now() + wait
                 }
                 Failure::Fault(fault) => return Err(fault.into()),
-                Failure::Lost if what == What::Once => {
+                Failure::Lost if resend == Resend::Never => {
                     return Err(self.disconnected("the connection was lost; this request is never sent twice"));
                 }
                 Failure::Lost => {
@@ -197,13 +195,13 @@ impl Core {
 
     /// Like `call_attached`, for requests at a snapshot. The feed tells a commit just before the server makes it visible; a
     /// request that is faster than that is refused as being ahead, and simply sent again.
-    pub(crate) async fn call_at<T, F>(&self, what: What, at: Tid, ask: impl Fn(Arc<Attached>) -> F) -> Result<T>
+    pub(crate) async fn call_at<T, F>(&self, resend: Resend, at: Tid, ask: impl Fn(Arc<Attached>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
         let mut tries = 0;
         loop {
-            match self.call_attached(what, &ask).await {
+            match self.call_attached(resend, &ask).await {
                 Err(Error::Fault(fault))
                     if fault.kind == FaultKind::SnapshotAhead
                         && at <= self.position.get()
@@ -224,9 +222,9 @@ impl Core {
         )
     }
 
-    fn gave_up(&self, what: What, in_doubt: bool, error: Error) -> Error {
-        match what {
-            What::Commit(key) if in_doubt => Error::OutcomeUnknown { key, reason: error.to_string() },
+    fn gave_up(&self, resend: Resend, in_doubt: bool, error: Error) -> Error {
+        match resend {
+            Resend::UnderKey(key) if in_doubt => Error::OutcomeUnknown { key, reason: error.to_string() },
             _ => error,
         }
     }
@@ -254,18 +252,18 @@ impl Core {
         }
     }
 
-    /// After the hello: keep the cache, or drop it, as the server's answer demands. Gives the epoch.
+    /// After the hello: keep the cache, or drop it, as the server's answer demands. Gives the generation.
     fn adopt(&self, hello: &Hello, welcome: &Welcome) -> u64 {
         let same_store = hello.store_id == welcome.store_id && welcome.visible >= hello.resume_from;
-        let epoch = self.position.epoch() + u64::from(!same_store);
+        let generation = self.position.generation() + u64::from(!same_store);
         let kept = same_store && welcome.replayed && hello.resume_from != Tid::NONE;
         if !kept {
             // Without a feed no invalidation will ever come, so nothing may be kept open.
             let floor = if self.options.feed { welcome.visible } else { Tid::MAX };
-            self.cache.reset(epoch, floor);
-            self.oids.epoch(epoch);
+            self.cache.reset(generation, floor);
+            self.oids.generation(generation);
         }
-        self.position.restart(epoch, welcome.visible);
+        self.position.restart(generation, welcome.visible);
         self.mode(welcome.mode.clone());
         if !kept && hello.resume_from != Tid::NONE {
             tracing::info!(url = self.url, same_store, "the feed could not be resumed; the cache starts anew");
@@ -273,7 +271,7 @@ impl Core {
         }
         self.store_id.store(welcome.store_id, Ordering::Release);
         self.load_cells_max.store(welcome.limits.load_cells_max.max(1), Ordering::Relaxed);
-        epoch
+        generation
     }
 }
 
@@ -307,10 +305,10 @@ async fn supervise(core: Arc<Core>) {
         let hello = core.hello();
         let last = match wire::open(&core.url, core.options.connect_timeout, hello.clone(), &*core).await {
             Ok((link, incoming)) => {
-                let epoch = core.adopt(&hello, link.welcome());
+                let generation = core.adopt(&hello, link.welcome());
                 tracing::debug!(url = core.url, session = link.welcome().session_id, "connected");
                 failures = 0;
-                let attached = Arc::new(Attached { link: Arc::new(link), epoch, dead: Notify::new() });
+                let attached = Arc::new(Attached { link: Arc::new(link), generation, dead: Notify::new() });
                 core.state.send_replace(State::Connected(attached.clone()));
                 let reason = tokio::select! {
                     reason = incoming.run(&*core) => reason,

@@ -20,12 +20,15 @@
 //!
 //! ```text
 //!   evolve        migrations of a live database: jobs, workers, steps
+//!   admin         the operator's calls
 //!   collections   counter, map, index, set, queue, list: parts that many write at once
-//!   registry      your types as objects: class, version, upgrade, references
-//!   session       View (reads at a snapshot), Tx (a View that writes), run, pins
+//!   typed         your types as objects: class, version, upgrade, references
+//!   tx            View (reads at a snapshot), Tx (a View that writes), run, pins
 //!   cache         revisions with the snapshots they are right for, kept right by the server's feed
-//!   connect       reconnecting, resending under commit keys, waiting
+//!   connect       the handle `Db`; reconnecting, resending under commit keys, waiting
+//!   watch         changes as they are told
 //!   wire          frames
+//!   keys, revision, errors   what all of them speak in
 //! ```
 //! What is above may name what is below. Every error says what to do; [`Error::remedy`] sorts them.
 //!
@@ -37,16 +40,15 @@ pub mod collections;
 pub mod errors;
 pub mod evolve;
 pub mod keys;
-pub mod registry;
 pub mod revision;
-pub mod session;
+pub mod tx;
+pub mod typed;
 pub mod watch;
 
 mod answer;
 mod cache;
 mod commit_keys;
 mod connect;
-mod oids;
 mod wire;
 
 pub use admin::Admin;
@@ -54,12 +56,13 @@ pub use answer::Outcome;
 pub use cache::CacheStats;
 pub use connect::{Db, Options};
 pub use errors::{Error, Result};
-pub use registry::{Handle, Persistent, Ref};
 pub use revision::{Entry, Range, Revision};
-pub use session::{Isolation, Pin, Prepared, Scan, Transaction, Tx, View};
+pub use tx::{Isolation, Pin, Prepared, Scan, Transaction, Tx, View};
+pub use typed::{Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
-    Cell, CommitKey, Fault, FaultKind, Gate, Limits, Mode, ModeKind, Note, Oid, Pressure, Priority, Receipt, Record,
-    Registry, Remedy, Resolver, Tid,
+    Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Limits, Mode, ModeKind, Note, Oid,
+    PackOptions, PackProgress, Pressure, Priority, Receipt, Record, Registry, Remedy, Resolver, ResolverInfo, Stage,
+    Status, Tid, VerifyProgress,
 };

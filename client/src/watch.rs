@@ -45,20 +45,20 @@ impl ModeWatch {
 }
 
 #[derive(Clone, Debug)]
-enum Told {
+enum Notice {
     Written(Tid, Arc<[Cell]>),
     Missed(Tid),
 }
 
 #[derive(Debug)]
 pub(crate) struct Watchers {
-    told: broadcast::Sender<Told>,
+    told: broadcast::Sender<Notice>,
 }
 
 /// A stream of changes; see [`crate::Db::watch`].
 #[derive(Debug)]
 pub struct Watch {
-    told: broadcast::Receiver<Told>,
+    told: broadcast::Receiver<Notice>,
     /// None: everything.
     oids: Option<FxHashSet<Oid>>,
     /// The newest tid heard of.
@@ -76,12 +76,12 @@ impl Watchers {
             let own = |cell: Cell| Cell { key: bytes::Bytes::copy_from_slice(&cell.key), ..cell };
             let cells: Vec<Cell> = cells.into_iter().map(own).collect();
             // Somebody may just have left: then nobody hears it, which is right.
-            let _ = self.told.send(Told::Written(tid, cells.into()));
+            let _ = self.told.send(Notice::Written(tid, cells.into()));
         }
     }
 
     pub(crate) fn missed(&self, tid: Tid) {
-        let _ = self.told.send(Told::Missed(tid));
+        let _ = self.told.send(Notice::Missed(tid));
     }
 
     pub(crate) fn watch(&self, oids: Option<FxHashSet<Oid>>, from: Tid) -> Watch {
@@ -94,7 +94,7 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Change> {
         loop {
             match self.told.recv().await {
-                Ok(Told::Written(tid, cells)) => {
+                Ok(Notice::Written(tid, cells)) => {
                     self.heard = self.heard.max(tid);
                     let watched = |cell: &&Cell| self.oids.as_ref().is_none_or(|oids| oids.contains(&cell.oid));
                     let cells: Vec<Cell> = cells.iter().filter(watched).cloned().collect();
@@ -102,7 +102,7 @@ impl Watch {
                         return Some(Change::Written { tid, cells });
                     }
                 }
-                Ok(Told::Missed(tid)) => return Some(Change::Missed { tid }),
+                Ok(Notice::Missed(tid)) => return Some(Change::Missed { tid }),
                 Err(RecvError::Lagged(_)) => return Some(Change::Missed { tid: self.heard }),
                 Err(RecvError::Closed) => return None,
             }

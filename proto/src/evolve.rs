@@ -22,7 +22,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use job::{Certificate, Hold, JobRecord, Phase, Plan, ROOT_NAME, Target};
+pub use job::{Certificate, JobRecord, Pause, Phase, Plan, ROOT_NAME, Target};
 pub use ledger::{
     Bad, Counts, Cursor, ListRecord, NotUndone, Part, RangeRecord, UNDO_RANGE, bad_cell, counts, list_cell,
     not_undone_cell, range_cell,

@@ -1,9 +1,10 @@
 //! Owns the gate: the oldest schema version of a class that may still be written.
 
 use crate::ids::Tid;
+use serde::{Deserialize, Serialize};
 
 /// A closed gate: objects of the class below the version are refused.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Gate {
     /// The class.
     pub class: String,
@@ -13,4 +14,13 @@ pub struct Gate {
     pub job: String,
     /// The commit that closed it.
     pub tid: Tid,
+}
+
+/// What became of an attempt to close a gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseAttempt {
+    /// Closed by this commit: nothing is below the version, and nothing will be.
+    Closed(Tid),
+    /// Still open: so many objects are below the version.
+    Left(u64),
 }

@@ -1,6 +1,7 @@
 //! Owns the identifiers: `Oid`, `Tid`, `Cell`, `CommitKey`.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// An object id, never reused. [`Oid::ROOT`] is where garbage collection starts.
@@ -37,8 +38,11 @@ impl std::str::FromStr for Oid {
 /// The high 32 bits count minutes since 1900-01-01 in a calendar of 31-day months and 12-month years
 /// (`((((year-1900)*12 + month-1)*31 + day-1)*24 + hour)*60 + minute`, UTC); the low 32 bits count the seconds within
 /// the minute in units of 60/2³² s. So the order of tids is the order of their times.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Tid(pub u64);
+///
+/// For serde it is its 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tid(#[serde(with = "crate::hex")] pub u64);
 
 impl Tid {
     /// Older than every commit: the base of a cell that was never written.

@@ -6,9 +6,11 @@
 //!   draft    a client's uncommitted work; receipt: what a committer gets
 //!   fault    the closed list of refusals, sorted by remedy
 //!   mode, gate, pressure  who may write, how old a shape may be, what live traffic feels
+//!   status, upkeep  what a server says about itself; pack and verification, as far as they are
 //!   evolve   what an evolve stores: its job and ledger
 //!   limits   the bound of every message, key, draft, lease and scan
-//!   resolver merge(base, theirs, ours) and apply(current, operation); the registry by class
+//!   resolver merge(base, theirs, ours) and apply(current, operation)
+//!   registry the resolvers by class
 //!   resolvers  the built-in ones
 //!   wire     the generated protobuf types and their translation to and from the types above
 //! ```
@@ -19,21 +21,28 @@ pub mod draft;
 pub mod evolve;
 pub mod fault;
 pub mod gate;
+mod hex;
 pub mod ids;
 pub mod limits;
 pub mod mode;
 pub mod pressure;
 pub mod record;
+pub mod registry;
 pub mod resolver;
 pub mod resolvers;
+pub mod status;
+pub mod upkeep;
 pub mod wire;
 
 pub use draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
 pub use fault::{ConflictDetail, Fault, FaultKind, Remedy};
-pub use gate::Gate;
+pub use gate::{CloseAttempt, Gate};
 pub use ids::{Cell, CommitKey, Oid, Tid};
 pub use limits::Limits;
 pub use mode::{Mode, ModeKind};
 pub use pressure::Pressure;
 pub use record::{BadRecord, Record};
-pub use resolver::{Registry, Resolver};
+pub use registry::Registry;
+pub use resolver::Resolver;
+pub use status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
+pub use upkeep::{PackOptions, PackProgress, VerifyProgress};

@@ -1,10 +1,12 @@
 //! Owns the mode: who may write, what the site tells its users meanwhile, and until when.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// Who may write.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ModeKind {
     /// Everybody.
     #[default]
@@ -45,9 +47,10 @@ impl FromStr for ModeKind {
 }
 
 /// A mode in force.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Mode {
     /// Who may write.
+    #[serde(rename = "mode")]
     pub kind: ModeKind,
     /// For the users of the site; may be empty.
     pub banner: String,

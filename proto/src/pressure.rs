@@ -1,7 +1,9 @@
 //! Owns the pressure: what live traffic feels, as the server tells batch workers, so that they throttle themselves.
 
+use serde::{Deserialize, Serialize};
+
 /// What live traffic feels. Times are of the server alone: from a draft's admission until it is durable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Pressure {
     /// The median of live commits in the window; 0: there were none.
     pub live_p50_us: u64,

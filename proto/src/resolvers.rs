@@ -1,4 +1,4 @@
-//! Owns the built-in set of resolvers: their class names, and their registration.
+//! Owns the built-in set of resolvers: their class names, and the list of them.
 //!
 //! Two writers that changed one cell from the same base need not fight when what they *meant* can be combined. Each
 //! resolver here is one meaning:
@@ -42,7 +42,7 @@ mod three_way;
 pub mod unique;
 pub mod value;
 
-use crate::resolver::{Registry, Resolver};
+use crate::resolver::Resolver;
 use std::sync::Arc;
 
 /// The schema version of every record that the built-in classes write.
@@ -85,8 +85,8 @@ pub mod class {
     pub const COLLECTIONS: [&str; 5] = [MAP, INDEX, QUEUE, MEMBERS, SEQUENCE];
 }
 
-/// Registers all of them under their class names.
-pub fn register(registry: &mut Registry) {
+/// All of them, under their class names.
+pub fn built_in() -> impl Iterator<Item = (&'static str, Arc<dyn Resolver>)> {
     let each: [(&str, Arc<dyn Resolver>); 10] = [
         (class::COUNTER, Arc::new(counter::Counter)),
         (class::BOUNDED, Arc::new(bounded::BoundedCounter)),
@@ -99,10 +99,6 @@ pub fn register(registry: &mut Registry) {
         (class::UNIQUE, Arc::new(unique::UniqueEntry)),
         (class::QUEUE_ITEM, Arc::new(queue::QueueItem)),
     ];
-    for (class, resolver) in each {
-        registry.register(class, resolver);
-    }
-    for class in class::COLLECTIONS {
-        registry.register(class, Arc::new(collection::OwnRecord));
-    }
+    let own_records = class::COLLECTIONS.map(|class| (class, Arc::new(collection::OwnRecord) as Arc<dyn Resolver>));
+    each.into_iter().chain(own_records)
 }

@@ -5,6 +5,7 @@
 pub mod count;
 pub mod fault;
 pub mod operate;
+pub mod status;
 pub mod translate;
 
 /// The types that tonic generates from `zeolite/v2/zeolite.proto`; the comments are the protocol's.

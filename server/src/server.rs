@@ -52,6 +52,9 @@ pub enum ServerError {
     /// The listener is not what the settings allow, or failed.
     #[error("listening: {0}")]
     Listen(String),
+    /// Without randomness nothing can be told apart from what another life of the server made.
+    #[error("the operating system has no randomness: {0}")]
+    Randomness(getrandom::Error),
     /// A task of the server died.
     #[error("the server's {0} died; look at its log, and report this")]
     Died(&'static str),
@@ -75,16 +78,10 @@ impl Components {
         Ok(Components {
             disk: Arc::new(RealDisk::open(&settings.data_dir)?),
             clock: Arc::new(SystemClock::new()),
-            seed: seed(),
+            seed: getrandom::u64().map_err(ServerError::Randomness)?,
             progress: Box::new(|progress| tracing::info!(?progress, "opening the store")),
         })
     }
-}
-
-/// A number that differs from run to run.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// Serves on a listener until the shutdown future is ready, then stops in order.

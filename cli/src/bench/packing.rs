@@ -6,7 +6,7 @@ use crate::host::Host;
 use anyhow::{Context, Result};
 use std::time::Instant;
 use zeolite_client::Db;
-use zeolite_client::admin::PackOptions;
+use zeolite_client::PackOptions;
 use zeolite_proto::Registry;
 
 const CLIENTS: usize = 8;

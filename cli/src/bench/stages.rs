@@ -12,7 +12,7 @@ use crate::output::{Out, Table, count, nanos};
 use anyhow::Result;
 use serde_json::json;
 use std::time::Duration;
-use zeolite_client::admin::Stage;
+use zeolite_client::Stage;
 
 pub(super) async fn measure(out: &Out, setting: &Setting<'_>) -> Result<()> {
     let doing = setting.doing("commits, stage by stage");

@@ -10,7 +10,7 @@ use super::wordnet::{self, Name, Pos};
 use crate::progress::Bar;
 use anyhow::Result;
 use std::collections::HashMap;
-use zeolite_client::registry::encode_record;
+use zeolite_client::typed::encode_record;
 use zeolite_client::{Db, Ref};
 
 const SYNSETS_PER_COMMIT: usize = 1000;

@@ -18,7 +18,7 @@ use crate::exit::ProblemFound;
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use zeolite_client::evolve::{self, DryRun, DryRunOptions, Job, NewJob, Phase, Plan, Progress, Step, Stepped};
-use zeolite_client::registry::encode_record;
+use zeolite_client::typed::encode_record;
 use zeolite_client::{Cell, Db, Error, Persistent, Record, Ref, Tx};
 
 /// The job's name.
@@ -85,7 +85,7 @@ pub(crate) async fn try_out(db: &Db, step: &ToVersion2) -> Result<DryRun> {
 pub(crate) async fn job(db: &Db, workers: u32) -> Result<Job> {
     let Some(job) = earlier(db).await? else { return Ok(evolve::plan(db, new_job(workers)).await?) };
     let record = job.record().await?;
-    if record.phase == Phase::Failed || record.hold.is_some() {
+    if record.phase == Phase::Failed || record.pause.is_some() {
         job.resume().await?;
     } else if record.phase.is_over() {
         let state = record.phase.text();

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use zeolite_client::collections::Index;
-use zeolite_client::registry::{decode_record, encode_record};
+use zeolite_client::typed::{decode_record, encode_record};
 use zeolite_client::{Error, Handle, Persistent, Ref, Tx, keys};
 use zeolite_proto::record::Header;
 use zeolite_proto::resolver::{Resolver, Unresolved};

@@ -26,7 +26,7 @@ struct Reply {
     cell: u64,
     at: Tid,
     revision: Revision,
-    epoch: u64,
+    generation: u64,
 }
 
 struct World {
@@ -42,7 +42,7 @@ struct World {
     received: Vec<Reply>,
     shard: Shard,
     position: Tid,
-    epoch: u64,
+    generation: u64,
     answers: u64,
 }
 
@@ -64,7 +64,7 @@ impl World {
             received: Vec::new(),
             shard,
             position: Tid::NONE,
-            epoch: 0,
+            generation: 0,
             answers: 0,
         }
     }
@@ -99,7 +99,12 @@ impl World {
         let end = end.filter(|_| self.dice.bool());
         let (tid, value) = self.truth(number, at).unwrap_or((Tid::NONE, None));
         let record = value.map(|value| Bytes::copy_from_slice(&value.to_le_bytes()));
-        self.read.push(Reply { cell: number, at, revision: Revision { tid, end, record }, epoch: self.epoch });
+        self.read.push(Reply {
+            cell: number,
+            at,
+            revision: Revision { tid, end, record },
+            generation: self.generation,
+        });
     }
 
     fn send_reply(&mut self) {
@@ -124,7 +129,7 @@ impl World {
         if !self.received.is_empty() {
             let reply = self.received.swap_remove(self.dice.usize(0..self.received.len()));
             let cell = cell(reply.cell);
-            self.shard.insert(&cell, hash(&cell), &reply.revision, reply.at, reply.epoch);
+            self.shard.insert(&cell, hash(&cell), &reply.revision, reply.at, reply.generation);
         }
     }
 
@@ -134,7 +139,7 @@ impl World {
         self.read.clear();
         match self.dice.u8(0..4) {
             0 => {
-                self.shard.reset(self.epoch, self.newest());
+                self.shard.reset(self.generation, self.newest());
                 self.position = self.newest();
             }
             1 => self.another_store(),
@@ -148,10 +153,10 @@ impl World {
     fn another_store(&mut self) {
         self.history.iter_mut().for_each(Vec::clear);
         self.commits.clear();
-        self.epoch += 1;
+        self.generation += 1;
         (0..self.dice.u8(1..20)).for_each(|_| self.commit());
         self.wire.clear();
-        self.shard.reset(self.epoch, self.newest());
+        self.shard.reset(self.generation, self.newest());
         self.position = self.newest();
     }
 
@@ -159,7 +164,7 @@ impl World {
         for number in 0..CELLS {
             let back = self.dice.u64(0..=self.position.0.min(15));
             let at = Tid(self.position.0 - back);
-            if let Some(known) = self.shard.find(&cell(number), at, self.epoch) {
+            if let Some(known) = self.shard.find(&cell(number), at, self.generation) {
                 self.answers += 1;
                 let (tid, value) = self.truth(number, at).unwrap_or((Tid::NONE, None));
                 let record = value.map(|value| Bytes::copy_from_slice(&value.to_le_bytes()));

@@ -51,8 +51,8 @@ pub(crate) fn hash(cell: &Cell) -> u64 {
 pub(crate) struct Shard {
     slots: unsync::Cache<Cell, Slot, Weigh, DefaultHashBuilder>,
     recent: Recent,
-    /// Which store the slots came from; replies of another epoch are not taken in.
-    epoch: u64,
+    /// Which store the slots came from; replies of another generation are not taken in.
+    generation: u64,
 }
 
 impl Shard {
@@ -62,15 +62,15 @@ impl Shard {
         let mut shard = Shard {
             slots: unsync::Cache::with(slots, bytes_max, Weigh, DefaultHashBuilder::default(), Default::default()),
             recent: Recent::default(),
-            epoch: 0,
+            generation: 0,
         };
         shard.recent.forget(Tid::MAX);
         shard
     }
 
     /// The revision that is right at the snapshot. The snapshot must not be newer than the feed's position.
-    pub(crate) fn find(&self, cell: &Cell, at: Tid, epoch: u64) -> Option<Known> {
-        if epoch != self.epoch {
+    pub(crate) fn find(&self, cell: &Cell, at: Tid, generation: u64) -> Option<Known> {
+        if generation != self.generation {
             return None;
         }
         self.slots.get(cell)?.find(at).cloned()
@@ -85,8 +85,8 @@ impl Shard {
     }
 
     /// Takes in a revision that was read at the snapshot `at`.
-    pub(crate) fn insert(&mut self, cell: &Cell, hash: u64, revision: &Revision, at: Tid, epoch: u64) {
-        if epoch != self.epoch {
+    pub(crate) fn insert(&mut self, cell: &Cell, hash: u64, revision: &Revision, at: Tid, generation: u64) {
+        if generation != self.generation {
             return;
         }
         let to = match revision.end {
@@ -111,10 +111,10 @@ impl Shard {
     }
 
     /// Forgets everything; of commits up to `floor` nothing is known any more.
-    pub(crate) fn reset(&mut self, epoch: u64, floor: Tid) {
+    pub(crate) fn reset(&mut self, generation: u64, floor: Tid) {
         self.slots.clear();
         self.recent.forget(floor);
-        self.epoch = epoch;
+        self.generation = generation;
     }
 
     /// The bytes held.

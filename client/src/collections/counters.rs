@@ -4,8 +4,8 @@
 
 use super::Create;
 use crate::errors::{Error, Result};
-use crate::registry::{Handle, handle};
-use crate::session::{Tx, View, damaged};
+use crate::tx::{Tx, View, damaged};
+use crate::typed::{Handle, handle};
 use zeolite_proto::resolvers::bounded::{self, Bounded};
 use zeolite_proto::resolvers::{class, counter, extreme};
 use zeolite_proto::{BadRecord, Cell, Oid, Record};

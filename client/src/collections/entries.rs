@@ -2,9 +2,9 @@
 
 use crate::errors::{Error, Result};
 use crate::keys::{self, AsKey, Key};
-use crate::registry::decode_value;
 use crate::revision::{Entry, Range};
-use crate::session::{Scan, View, damaged};
+use crate::tx::{Scan, View, damaged};
+use crate::typed::decode_value;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -85,7 +85,7 @@ pub(super) fn record<Q: AsKey + ?Sized, V: Serialize>(
     class: &'static str,
     make: fn(&[u8], Vec<Oid>) -> Record,
 ) -> Result<Bytes> {
-    let encoded = crate::registry::encode_value(class, value, |data, mut refs| {
+    let encoded = crate::typed::encode_value(class, value, |data, mut refs| {
         key.put_refs(&mut refs);
         make(data, refs).encode()
     })?;

@@ -6,9 +6,9 @@
 use super::entries::{self, Entries};
 use super::{Create, create_entries};
 use crate::errors::Result;
-use crate::registry::{Handle, handle};
 use crate::revision::{Entry, Range};
-use crate::session::{Tx, View};
+use crate::tx::{Tx, View};
+use crate::typed::{Handle, handle};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

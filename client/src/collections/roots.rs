@@ -5,8 +5,8 @@
 
 use super::{Create, Entries, Map};
 use crate::errors::{Error, Result};
-use crate::registry::{Handle, found};
-use crate::session::{Tx, View};
+use crate::tx::{Tx, View};
+use crate::typed::{Handle, found};
 use serde::{Deserialize, Serialize, Serializer};
 use zeolite_proto::resolvers::{class, collection};
 use zeolite_proto::{Cell, Oid};

@@ -5,8 +5,8 @@
 
 use super::Create;
 use crate::errors::{Error, Result};
-use crate::registry::{Handle, decode_value, encode_value, handle};
-use crate::session::{Tx, View, damaged};
+use crate::tx::{Tx, View, damaged};
+use crate::typed::{Handle, decode_value, encode_value, handle};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,15 +1,13 @@
-//! Owns the handle that applications hold: [`Db`].
+//! Owns the handle that applications hold: [`Db`]. How transactions begin is told by `tx`, the operator's calls by `admin`.
 
-use super::{Core, Options, State, What, supervise};
-use crate::admin::Admin;
+use super::{Core, Options, Resend, State, supervise};
 use crate::answer::Outcome;
 use crate::cache::CacheStats;
 use crate::errors::Result;
 use crate::revision::PastRevision;
-use crate::session::{Pin, Transaction, Tx, View};
 use crate::watch::{ModeWatch, Watch};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::{Cell, CommitKey, Mode, Note, Oid, Pressure, Receipt, Remedy, Tid};
 
@@ -73,66 +71,6 @@ impl Db {
         &self.owner.core
     }
 
-    /// Begins a snapshot transaction at the newest tid that this client knows of. Without a feed it asks the server.
-    pub async fn begin(&self) -> Result<Tx> {
-        self.transaction().begin().await
-    }
-
-    /// Settings for a transaction other than the default: serializable, fresh, with a note, with batch priority.
-    pub fn transaction(&self) -> Transaction {
-        Transaction::new(self.clone())
-    }
-
-    /// Runs the work in a transaction and commits it; runs it again, on a new snapshot, when another commit was in the way.
-    ///
-    /// The work must be free of effects outside its transaction, since it may run several times.
-    ///
-    /// ```no_run
-    /// # use zeolite_client::{Db, Error, Cell, Oid, Record};
-    /// # async fn example(db: Db, oid: Oid) -> Result<(), Error> {
-    /// let length = db
-    ///     .run(async |tx| {
-    ///         let cell = Cell::object(oid);
-    ///         let mut record = tx.get(&cell).await?.unwrap_or_else(|| Record::new("Text", 1, ""));
-    ///         record.data = [&record.data[..], b"!"].concat().into();
-    ///         tx.put(cell, &record)?;
-    ///         Ok(record.data.len())
-    ///     })
-    ///     .await?;
-    /// # Ok(()) }
-    /// ```
-    pub async fn run<T, F>(&self, work: impl FnMut(Tx) -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        self.transaction().run(work).await
-    }
-
-    /// A read-only view of the database as it was at a tid. Fails at the first read if pack has removed that state;
-    /// a [`Pin`] prevents that.
-    pub fn at(&self, tid: Tid) -> View {
-        View::new(self.clone(), tid, self.core().position.epoch())
-    }
-
-    /// A read-only view of the database as it was at a time; a time to come means now.
-    pub async fn at_time(&self, time: SystemTime) -> Result<View> {
-        let nanos = match time.duration_since(UNIX_EPOCH) {
-            Ok(since) => since.as_nanos() as i128,
-            Err(before) => -(before.duration().as_nanos() as i128),
-        };
-        let tid = Tid::from_unix_nanos(nanos);
-        if tid <= self.core().position.get() {
-            return Ok(self.at(tid));
-        }
-        Ok(self.at(tid.min(self.newest().await?)))
-    }
-
-    /// A read-only view of the newest state that this client knows of.
-    pub fn now(&self) -> View {
-        let (tid, epoch) = self.core().position.snapshot();
-        View::new(self.clone(), tid, epoch)
-    }
-
     /// The newest tid that this client knows of: what a transaction begun now would read at.
     pub fn position(&self) -> Tid {
         self.core().position.get()
@@ -140,22 +78,12 @@ impl Db {
 
     /// The newest tid that is visible on the server, by asking it.
     pub async fn newest(&self) -> Result<Tid> {
-        self.core().call(What::Read, |link| async move { link.ping().await }).await
+        self.core().call(Resend::Always, |link| async move { link.ping().await }).await
     }
 
     /// Waits until this client has seen the given commit; false when the time is over first.
     pub async fn wait_for(&self, tid: Tid, limit: Duration) -> bool {
         self.core().position.wait_for(tid, Instant::now() + limit).await
-    }
-
-    /// Pins the newest snapshot, so that pack keeps what it sees, until the guard is dropped.
-    pub async fn pin(&self) -> Result<Pin> {
-        Pin::take(self.clone(), Tid::NONE).await
-    }
-
-    /// Pins a given snapshot.
-    pub async fn pin_at(&self, snapshot: Tid) -> Result<Pin> {
-        Pin::take(self.clone(), snapshot).await
     }
 
     /// Watches all commits from now on.
@@ -183,14 +111,14 @@ impl Db {
         self.core().oids.take(self.core()).await
     }
 
-    /// A fresh commit key, for [`Tx::commit_as`].
+    /// A fresh commit key, for [`crate::Tx::commit_as`].
     pub fn new_commit_key(&self) -> CommitKey {
-        self.core().keys.next()
+        crate::commit_keys::new()
     }
 
     /// What became of a commit.
     pub async fn outcome(&self, key: CommitKey) -> Result<Outcome> {
-        self.core().call(What::Read, |link| async move { link.outcome(key).await }).await
+        self.core().call(Resend::Always, |link| async move { link.outcome(key).await }).await
     }
 
     /// Revisions of a cell older than `before` ([`Tid::NONE`]: from the newest), newest first, and whether there are more.
@@ -202,25 +130,20 @@ impl Db {
         with_records: bool,
     ) -> Result<(Vec<PastRevision>, bool)> {
         let core = self.core();
-        core.call(What::Read, |link| async move { link.history(cell, before, limit, with_records).await }).await
+        core.call(Resend::Always, |link| async move { link.history(cell, before, limit, with_records).await }).await
     }
 
     /// Undoes a transaction: a new commit that puts back what was before it. Refused where later writes stand in the way
     /// and no resolver merges.
     pub async fn undo(&self, tid: Tid, note: Note) -> Result<Receipt> {
-        let (key, note) = (self.core().keys.next(), &note);
-        self.core().call(What::Commit(key), |link| async move { link.undo(tid, key, note).await }).await
+        let (key, note) = (crate::commit_keys::new(), &note);
+        self.core().call(Resend::UnderKey(key), |link| async move { link.undo(tid, key, note).await }).await
     }
 
     /// What live traffic feels, as the server has told it last: with each receipt and each answer of `newest`, to a client
     /// with the role `evolve`.
     pub fn pressure(&self) -> Option<Pressure> {
         *self.core().pressure.lock()
-    }
-
-    /// The operator's calls.
-    pub fn admin(&self) -> Admin {
-        Admin { db: self.clone() }
     }
 
     /// How the shared cache has done.

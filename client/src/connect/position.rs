@@ -1,7 +1,7 @@
 //! Owns the feed's position: the newest tid up to which every invalidation has been applied to the cache.
 //!
 //! It is the snapshot that a new transaction reads at. The session's reader moves it, after the cache was told; it
-//! never runs back, except when the store itself is another one (then the epoch changes as well).
+//! never runs back, except when the store itself is another one (then the generation changes as well).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
@@ -11,7 +11,7 @@ use zeolite_proto::Tid;
 #[derive(Debug, Default)]
 pub(crate) struct Position {
     tid: AtomicU64,
-    epoch: AtomicU64,
+    generation: AtomicU64,
     moved: Notify,
 }
 
@@ -22,17 +22,17 @@ impl Position {
     }
 
     /// Counts the stores (and rolled back stores) that were behind the address.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Both, of one moment.
     pub(crate) fn snapshot(&self) -> (Tid, u64) {
         loop {
-            let epoch = self.epoch();
+            let generation = self.generation();
             let tid = self.get();
-            if self.epoch() == epoch {
-                return (tid, epoch);
+            if self.generation() == generation {
+                return (tid, generation);
             }
         }
     }
@@ -44,16 +44,16 @@ impl Position {
         }
     }
 
-    /// A session begins; called when no reader runs. The epoch moves twice around the tid, so that `snapshot` never pairs
-    /// the tid of one store with the epoch of another.
-    pub(crate) fn restart(&self, epoch: u64, visible: Tid) {
-        if epoch == self.epoch() {
+    /// A session begins; called when no reader runs. The generation moves twice around the tid, so that `snapshot` never pairs
+    /// the tid of one store with the generation of another.
+    pub(crate) fn restart(&self, generation: u64, visible: Tid) {
+        if generation == self.generation() {
             self.reached(visible);
             return;
         }
-        self.epoch.store(u64::MAX, Ordering::SeqCst);
+        self.generation.store(u64::MAX, Ordering::SeqCst);
         self.tid.store(visible.0, Ordering::SeqCst);
-        self.epoch.store(epoch, Ordering::SeqCst);
+        self.generation.store(generation, Ordering::SeqCst);
         self.moved.notify_waiters();
     }
 

@@ -1,7 +1,7 @@
 //! Owns the difference between what the server holds of a draft and what it should hold: the amendment. Pure.
 
 use super::assembly::{Assembly, Slot};
-use crate::session::Staged;
+use crate::tx::Staged;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use zeolite_proto::{Cell, ReadCell, ReadRange};

@@ -10,7 +10,7 @@
 //!
 //! Steps that share a cell form one group: an undo takes back a group as a whole or not at all.
 
-use crate::session::{Staged, Work};
+use crate::tx::{Staged, Work};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;

@@ -11,16 +11,16 @@
 //! left for later.
 
 use super::assembly::{Slot, assemble};
-use super::job::{JobRecord, fresh};
-use super::lease::Held;
+use super::chunk_note::ChunkNote;
+use super::job::{JobRecord, newest_view};
+use super::lease::Lease;
 use super::ledger::{Bad, Part, RangeRecord, bad_cell, encoded};
 use super::source::Item;
-use super::stepping::{Made, Stepping, Try, is_not_the_steps};
-use super::trail::Trail;
+use super::stepping::{StepResult, SteppedCell, Stepping, is_not_the_steps};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::registry::decode_record;
-use crate::session::{Ahead, Place, Staged, fold};
+use crate::tx::{Place, Prefetched, Staged, fold};
+use crate::typed::decode_record;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCell, Remedy, Tid, Write};
@@ -79,7 +79,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// Steps the items and commits them.
-    pub(crate) async fn run(&self, held: &mut Held, items: Vec<Item>) -> Result<End> {
+    pub(crate) async fn run(&self, held: &mut Lease, items: Vec<Item>) -> Result<End> {
         let mut place = Place::newest(self.db());
         let (offered, mut tries) = match self.step_all(held, items, place).await? {
             Some(stepped) => stepped,
@@ -113,24 +113,29 @@ impl<'a> Chunk<'a> {
     }
 
     /// How many items there were, and those that were stepped; none: the range was lost meanwhile.
-    async fn step_all(&self, held: &mut Held, items: Vec<Item>, place: Place) -> Result<Option<(usize, Vec<Try>)>> {
+    async fn step_all(
+        &self,
+        held: &mut Lease,
+        items: Vec<Item>,
+        place: Place,
+    ) -> Result<Option<(usize, Vec<SteppedCell>)>> {
         let settings = &self.record().settings;
         let (offered, lease) = (items.len(), Duration::from_millis(settings.lease_ms));
         let begun = Instant::now();
         let cells: Vec<Cell> = items.iter().map(|item| item.cell.clone()).collect();
-        let ahead = Ahead::read(self.db(), place, &cells).await?;
+        let ahead = Prefetched::read(self.db(), place, &cells).await?;
         let bad = self.known_bad(held, &cells, place).await?;
         let mut tries = Vec::with_capacity(offered);
         let mut bytes = 0;
         for (item, bad) in items.into_iter().zip(bad) {
             let made = match self.left_for_later(held, &item) {
-                true => Made::PutOff,
+                true => StepResult::PutOff,
                 false => match self.step_steadily(held, &item, &ahead, bad.as_ref(), lease).await? {
                     Some(made) => made,
                     None => return Ok(None),
                 },
             };
-            let made = Try { item, made, base: place.snapshot, again: 0, was_bad: bad.is_some() };
+            let made = SteppedCell { item, made, base: place.snapshot, again: 0, was_bad: bad.is_some() };
             bytes += made.bytes();
             tries.push(made);
             if !held.beat(lease, self.waits_for).await? {
@@ -147,12 +152,12 @@ impl<'a> Chunk<'a> {
     /// Steps one item, and lets nobody think meanwhile that this worker is gone.
     pub(crate) async fn step_steadily(
         &self,
-        held: &mut Held,
+        held: &mut Lease,
         item: &Item,
-        ahead: &Ahead,
+        ahead: &Prefetched,
         bad: Option<&Bad>,
         lease: Duration,
-    ) -> Result<Option<Made>> {
+    ) -> Result<Option<StepResult>> {
         // At the end of a job what failed on the same revision need not be tried again; a list of such is there for that.
         let bad_at = bad.filter(|_| held.record.part == Part::Finish).map(|bad| Tid(bad.tid));
         let made = self.stepping.make(item, ahead, bad_at);
@@ -168,17 +173,17 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    fn left_for_later(&self, held: &Held, item: &Item) -> bool {
+    fn left_for_later(&self, held: &Lease, item: &Item) -> bool {
         item.hot && item.after.is_some() && held.record.part != Part::Finish && self.has_room(held)
     }
 
     /// Whether a cell can be put off: the index lists it again, or the range has room for it.
-    fn has_room(&self, held: &Held) -> bool {
+    fn has_room(&self, held: &Lease) -> bool {
         self.record().target.is_some() || held.record.deferred.len() < DEFERRED_MAX
     }
 
     /// What is in the quarantine of these cells. Only where cells come a second time.
-    async fn known_bad(&self, held: &Held, cells: &[Cell], place: Place) -> Result<Vec<Option<Bad>>> {
+    async fn known_bad(&self, held: &Lease, cells: &[Cell], place: Place) -> Result<Vec<Option<Bad>>> {
         if !matches!(held.record.part, Part::Finish | Part::Lists { .. }) {
             return Ok(vec![None; cells.len()]);
         }
@@ -193,20 +198,20 @@ impl<'a> Chunk<'a> {
     /// The draft, what it makes of the range, and how many of the tries are in it.
     async fn draft(
         &self,
-        held: &Held,
-        tries: &[Try],
+        held: &Lease,
+        tries: &[SteppedCell],
         offered: usize,
         place: Place,
     ) -> Result<(Draft, RangeRecord, usize)> {
         let assembly = assemble(tries.iter().map(|made| match &made.made {
-            Made::Work { work, .. } => Some(work),
+            StepResult::Work { work, .. } => Some(work),
             _ => None,
         }));
         let taken = &tries[..assembly.taken];
         let next = self.next(held, taken, offered);
-        let stepped = taken.iter().filter(|made| matches!(made.made, Made::Work { .. })).count();
-        let trail = Trail { job: self.job.0, range: held.number, groups: assembly.groups.clone() };
-        let note = trail.note(&self.record().name, &format!("{stepped} objects of range {}", held.number));
+        let stepped = taken.iter().filter(|made| matches!(made.made, StepResult::Work { .. })).count();
+        let groups = ChunkNote { job: self.job.0, range: held.number, groups: assembly.groups.clone() };
+        let note = groups.note(&self.record().name, &format!("{stepped} objects of range {}", held.number));
         let (read_cells, read_ranges, count) = (assembly.read_cells.clone(), assembly.read_ranges.clone(), taken.len());
         let mut writes = self.writes(assembly.slots, place).await?;
         self.write_quarantine(taken, place, &mut writes)?;
@@ -242,11 +247,11 @@ impl<'a> Chunk<'a> {
         Ok(writes)
     }
 
-    fn write_quarantine(&self, taken: &[Try], place: Place, writes: &mut Vec<Write>) -> Result<()> {
+    fn write_quarantine(&self, taken: &[SteppedCell], place: Place, writes: &mut Vec<Write>) -> Result<()> {
         for made in taken {
             let change = match &made.made {
-                Made::Bad(bad) => Change::Put(encoded(bad)?),
-                Made::StillBad | Made::PutOff => continue,
+                StepResult::Bad(bad) => Change::Put(encoded(bad)?),
+                StepResult::StillBad | StepResult::PutOff => continue,
                 _ if made.was_bad => Change::Delete,
                 _ => continue,
             };
@@ -257,7 +262,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// The range's record after the chunk.
-    pub(crate) fn next(&self, held: &Held, taken: &[Try], offered: usize) -> RangeRecord {
+    pub(crate) fn next(&self, held: &Lease, taken: &[SteppedCell], offered: usize) -> RangeRecord {
         let mut next = held.record.clone();
         next.beat += 1;
         next.counts.chunks += 1;
@@ -271,7 +276,7 @@ impl<'a> Chunk<'a> {
                 None => next.deferred.retain(|deferred| *deferred != cell),
             }
             // With a target the index lists it again at the end of the job.
-            if matches!(made.made, Made::PutOff) && self.record().target.is_none() {
+            if matches!(made.made, StepResult::PutOff) && self.record().target.is_none() {
                 next.deferred.push(cell);
             }
         }
@@ -285,7 +290,7 @@ impl<'a> Chunk<'a> {
         next
     }
 
-    async fn resolve(&self, held: &mut Held, tries: &mut [Try], error: Error) -> Result<Resolved> {
+    async fn resolve(&self, held: &mut Lease, tries: &mut [SteppedCell], error: Error) -> Result<Resolved> {
         if matches!(error, Error::OutcomeUnknown { .. }) {
             // The range's cell was part of the commit: it tells whether the commit happened.
             let mine = held.is_still_mine().await?;
@@ -305,7 +310,7 @@ impl<'a> Chunk<'a> {
             return Ok(Resolved::End(End::JobChanged));
         }
         if !self.db().wait_for(conflict.newest, VISIBLE_WITHIN).await {
-            fresh(self.db()).await?;
+            newest_view(self.db()).await?;
         }
         let newer = Place::newest(self.db());
         let room = self.has_room(held);
@@ -315,14 +320,20 @@ impl<'a> Chunk<'a> {
 
     /// Makes again what rests on a cell that has changed: the one that was told, and any other stepped cell of which this
     /// client has heard meanwhile. False: nothing rests on the cell that was told, and everything was made again.
-    async fn step_again(&self, tries: &mut [Try], newer: Place, told: (&Cell, Tid), room: bool) -> Result<bool> {
+    async fn step_again(
+        &self,
+        tries: &mut [SteppedCell],
+        newer: Place,
+        told: (&Cell, Tid),
+        room: bool,
+    ) -> Result<bool> {
         let cells: Vec<Cell> = tries.iter().map(|made| made.item.cell.clone()).collect();
-        let ahead = Ahead::read(self.db(), newer, &cells).await?;
+        let ahead = Prefetched::read(self.db(), newer, &cells).await?;
         let mut found = false;
         let mut stale = Vec::with_capacity(tries.len());
         for made in tries.iter() {
             let hit = made.base < told.1 && made.rests_on(told.0);
-            let changed = !matches!(made.made, Made::PutOff) && ahead.tid(&made.item.cell) > Some(made.base);
+            let changed = !matches!(made.made, StepResult::PutOff) && ahead.tid(&made.item.cell) > Some(made.base);
             found |= hit;
             stale.push(hit || changed);
         }
@@ -335,13 +346,14 @@ impl<'a> Chunk<'a> {
             made.again += 1;
             made.base = newer.snapshot;
             let for_later = made.again > rounds_max && made.item.after.is_some() && room;
-            made.made = if for_later { Made::PutOff } else { self.stepping.make(&made.item, &ahead, None).await? };
+            made.made =
+                if for_later { StepResult::PutOff } else { self.stepping.make(&made.item, &ahead, None).await? };
         }
         Ok(found)
     }
 
     /// The one object of a chunk goes to the quarantine, since the server does not take what its step made.
-    pub(crate) async fn give_up(&self, held: &mut Held, item: Item, why: &str) -> Result<End> {
+    pub(crate) async fn give_up(&self, held: &mut Lease, item: Item, why: &str) -> Result<End> {
         let place = Place::newest(self.db());
         let revision = place.view(self.db()).revision(&item.cell).await?;
         let record = revision.record.as_ref().and_then(|record| zeolite_proto::Record::decode(record).ok());
@@ -355,7 +367,7 @@ impl<'a> Chunk<'a> {
             error: format!("the server refused what the step made of it: {why}"),
         };
         let was_bad = self.known_bad(held, std::slice::from_ref(&item.cell), place).await?[0].is_some();
-        let tries = [Try { item, made: Made::Bad(bad), base: place.snapshot, again: 0, was_bad }];
+        let tries = [SteppedCell { item, made: StepResult::Bad(bad), base: place.snapshot, again: 0, was_bad }];
         let (draft, next, taken) = self.draft(held, &tries, 1, place).await?;
         match place.at(place.snapshot.max(held.tid).max(self.job_tid)).send(self.db(), &draft).await {
             Ok(receipt) => {

@@ -6,10 +6,10 @@ use super::ledger::{Part, RangeRecord};
 use super::plan::{self, NewJob};
 use super::source::{Item, Source};
 use super::step::AnyStep;
-use super::stepping::{Made, Stepping};
+use super::stepping::{StepResult, Stepping};
 use crate::connect::Db;
 use crate::errors::Result;
-use crate::session::{Ahead, Pin, Place, Staged};
+use crate::tx::{Pin, Place, Prefetched, Staged};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -170,7 +170,7 @@ impl Running<'_> {
     async fn batch(&mut self, items: &[Item]) -> Result<()> {
         let place = Place::newest(self.db).at(self.pin.snapshot());
         let cells: Vec<Cell> = items.iter().map(|item| item.cell.clone()).collect();
-        let ahead = Ahead::read(self.db, place, &cells).await?;
+        let ahead = Prefetched::read(self.db, place, &cells).await?;
         let view = ahead.view(self.db);
         let stepping = Stepping { db: self.db, job: self.job, step: self.step };
         for item in items {
@@ -184,11 +184,11 @@ impl Running<'_> {
         Ok(())
     }
 
-    fn count(&mut self, cell: &Cell, old: Option<Record>, made: Made) {
+    fn count(&mut self, cell: &Cell, old: Option<Record>, made: StepResult) {
         let found = &mut self.found;
         found.stepped += 1;
         match made {
-            Made::Work { work, .. } => {
+            StepResult::Work { work, .. } => {
                 let (own, other): (Vec<_>, Vec<_>) = work.cells.iter().partition(|(written, _)| *written == cell);
                 found.other_writes += (other.len() + work.stamped.len()) as u64;
                 let puts = work.cells.values().filter_map(|staged| match staged {
@@ -218,7 +218,7 @@ impl Running<'_> {
                     found.samples.push(Sample { cell: cell.clone(), old, new: new.1 });
                 }
             }
-            Made::Bad(bad) => {
+            StepResult::Bad(bad) => {
                 found.bad += 1;
                 let text: String = bad.error.chars().take(ERROR_CHARS).collect();
                 let key = (bad.class.clone(), text.clone());
@@ -228,7 +228,7 @@ impl Running<'_> {
                     self.errors.entry(key).or_insert(new).objects += 1;
                 }
             }
-            Made::FoundDone | Made::StillBad | Made::PutOff => found.found_done += 1,
+            StepResult::FoundDone | StepResult::StillBad | StepResult::PutOff => found.found_done += 1,
         }
     }
 }
@@ -242,7 +242,7 @@ impl NewJob {
             plan: self.plan.clone(),
             settings: self.settings.clone(),
             phase: Phase::Planned,
-            hold: None,
+            pause: None,
             reason: String::new(),
             snapshot: snapshot.0,
             planned: snapshot.0,

@@ -13,10 +13,10 @@
 use crate::collections::Map;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::registry::{Persistent, Ref};
-use crate::session::{Tx, View};
+use crate::tx::{Tx, View};
+use crate::typed::{Persistent, Ref};
 use zeolite_proto::evolve::Stored;
-pub use zeolite_proto::evolve::{Certificate, Hold, JobRecord, Phase, ROOT_NAME, Target};
+pub use zeolite_proto::evolve::{Certificate, JobRecord, Pause, Phase, ROOT_NAME, Target};
 use zeolite_proto::{Oid, Tid};
 
 impl Persistent for JobRecord {
@@ -35,7 +35,7 @@ type Jobs = Map<String, Ref<JobRecord>>;
 
 /// All jobs, by name.
 pub async fn list(db: &Db) -> Result<Vec<Job>> {
-    let view = fresh(db).await?;
+    let view = newest_view(db).await?;
     let Some(jobs) = view.root::<Jobs>(ROOT_NAME).await? else { return Ok(Vec::new()) };
     let all = jobs.iter(&view).collect().await?;
     Ok(all.into_iter().map(|(name, reference)| Job { db: db.clone(), reference, name }).collect())
@@ -43,7 +43,7 @@ pub async fn list(db: &Db) -> Result<Vec<Job>> {
 
 /// The job of a name.
 pub async fn find(db: &Db, name: &str) -> Result<Job> {
-    let view = fresh(db).await?;
+    let view = newest_view(db).await?;
     let found = match view.root::<Jobs>(ROOT_NAME).await? {
         Some(jobs) => jobs.get(&view, name).await?,
         None => None,
@@ -79,7 +79,7 @@ pub(crate) async fn enlist(tx: &Tx, name: &str, reference: Ref<JobRecord>) -> Re
 }
 
 /// A view that sees whatever anybody's receipt has been sent for.
-pub(crate) async fn fresh(db: &Db) -> Result<View> {
+pub(crate) async fn newest_view(db: &Db) -> Result<View> {
     db.newest().await?;
     Ok(db.now())
 }
@@ -108,7 +108,7 @@ impl Job {
 
     /// Its record, as of now.
     pub async fn record(&self) -> Result<JobRecord> {
-        fresh(&self.db).await?.load(self.reference).await
+        newest_view(&self.db).await?.load(self.reference).await
     }
 
     /// Changes the record, whoever else changes it at the same time.
@@ -135,7 +135,7 @@ impl Job {
     pub async fn pause(&self, reason: &str, until_unix_ms: u64) -> Result<()> {
         self.change(|record| {
             self.must_not_be_over(record)?;
-            record.hold = Some(Hold { reason: reason.to_owned(), until_unix_ms });
+            record.pause = Some(Pause { reason: reason.to_owned(), until_unix_ms });
             Ok(())
         })
         .await
@@ -149,7 +149,7 @@ impl Job {
             }
             record.phase = Phase::Cancelled;
             record.reason = reason.to_owned();
-            record.hold = None;
+            record.pause = None;
             Ok(())
         })
         .await

@@ -1,18 +1,18 @@
-//! Owns the hold on a range: claiming it, keeping it, giving it back, and finding out that it was lost.
+//! Owns the lease on a range: claiming it, keeping it, giving it back, and finding out that it was lost.
 
-use super::job::fresh;
+use super::job::newest_view;
 use super::ledger::{Kept, RangeRecord, encoded, kept, range_cell};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::session::Place;
+use crate::tx::Place;
 use rustc_hash::FxHashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::{Cell, Change, Draft, Note, Oid, Priority, Tid, Write};
 
-/// A range that this worker holds.
+/// The lease on a range that this worker holds.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct Lease {
     db: Db,
     job: Oid,
     pub(crate) number: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Held {
     at: Instant,
 }
 
-impl Held {
+impl Lease {
     /// Takes a range as it was seen; none: another worker was faster.
     pub(crate) async fn claim(
         db: &Db,
@@ -32,8 +32,8 @@ impl Held {
         number: u32,
         seen: Kept<RangeRecord>,
         who: (&str, u64),
-    ) -> Result<Option<Held>> {
-        let mut held = Held { db: db.clone(), job, number, tid: seen.tid, record: seen.record, at: Instant::now() };
+    ) -> Result<Option<Lease>> {
+        let mut held = Lease { db: db.clone(), job, number, tid: seen.tid, record: seen.record, at: Instant::now() };
         let take = |next: &mut RangeRecord| {
             (next.holder, next.nonce) = (who.0.to_owned(), who.1);
             (next.rate, next.waits_for) = (0.0, String::new());
@@ -100,7 +100,7 @@ impl Held {
 
     /// The cell as it is on the server; none: it is gone.
     async fn stored(&self) -> Result<Option<Kept<RangeRecord>>> {
-        kept(&fresh(&self.db).await?, &self.cell()).await
+        kept(&newest_view(&self.db).await?, &self.cell()).await
     }
 
     /// After a conflict or an unknown outcome: true if the range is still this worker's. Then its record is what is stored,
@@ -130,6 +130,11 @@ impl Held {
         };
         self.put(give).await.map(|_| ())
     }
+}
+
+/// Tells one lease from any other.
+pub(crate) fn nonce() -> u64 {
+    u64::from_be_bytes(crate::commit_keys::new().0.last_chunk::<8>().copied().unwrap_or_default())
 }
 
 /// Since when each range shows no change, by this worker's steady clock.

@@ -10,9 +10,9 @@
 //! Not here: who does so (`lease`), what a chunk is (`chunk`), the records themselves (`zeolite_proto::evolve`).
 
 use crate::errors::Result;
-use crate::registry::{Persistent, decode_record, encode_record};
 use crate::revision::Range;
-use crate::session::View;
+use crate::tx::View;
+use crate::typed::{Persistent, decode_record, encode_record};
 use bytes::Bytes;
 use zeolite_proto::evolve::Stored;
 pub use zeolite_proto::evolve::{Bad, Counts, Cursor, NotUndone, Part, RangeRecord};

@@ -8,9 +8,9 @@ use super::ledger::{self, ListRecord, Part, RangeRecord};
 use super::quantiles::Quantiles;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::registry::Ref;
 use crate::revision::Range;
-use crate::session::{Pin, Tx, View};
+use crate::tx::{Pin, Tx, View};
+use crate::typed::Ref;
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
 pub use zeolite_proto::evolve::{Plan, Settings};
@@ -182,7 +182,7 @@ async fn reachable(view: &View, from: Oid) -> Result<Vec<u64>> {
         read += cells.len();
         for (cell, record) in cells.iter().zip(view.get_many(&cells).await?) {
             let Some(record) = record else { continue };
-            let header = Header::parse(&record).map_err(|bad| crate::session::damaged(cell, &bad))?;
+            let header = Header::parse(&record).map_err(|bad| crate::tx::damaged(cell, &bad))?;
             let mut refer = |refs: &mut dyn Iterator<Item = Oid>| {
                 found.extend(refs.map(|oid| oid.0).filter(|oid| seen.insert(*oid)));
             };
@@ -191,7 +191,7 @@ async fn reachable(view: &View, from: Oid) -> Result<Vec<u64>> {
                 let mut scan = view.scan(cell.oid, Range::all());
                 while let Some(page) = scan.next_page().await? {
                     for entry in page {
-                        let header = Header::parse(&entry.record).map_err(|bad| crate::session::damaged(cell, &bad))?;
+                        let header = Header::parse(&entry.record).map_err(|bad| crate::tx::damaged(cell, &bad))?;
                         refer(&mut header.refs());
                     }
                 }

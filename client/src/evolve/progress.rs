@@ -1,10 +1,10 @@
 //! Owns what a job looks like from outside: its state in words, how much is done, how fast, and when it is over.
 
 use super::eta::Eta;
-use super::job::{Job, JobRecord, Phase, fresh, now_unix_ms};
+use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
 use super::ledger::{self, Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
 use crate::errors::{Error, Result};
-use crate::session::Tx;
+use crate::tx::Tx;
 use crate::watch::Watch;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -94,7 +94,7 @@ impl JobWatch {
 impl Job {
     /// How far it is.
     pub async fn show(&self) -> Result<Progress> {
-        let view = fresh(&self.db).await?;
+        let view = newest_view(&self.db).await?;
         let job: JobRecord = view.load(self.reference).await?;
         let ranges = ledger::ranges(&view, self.oid(), job.ranges + 1).await?;
         let undo = ledger::kept::<RangeRecord>(&view, &ledger::range_cell(self.oid(), ledger::UNDO_RANGE)).await?;
@@ -129,12 +129,12 @@ impl Job {
 
     /// The quarantine: on which objects a step has failed, and how.
     pub async fn quarantine(&self, limit: u64) -> Result<Vec<Bad>> {
-        ledger::quarantine(&fresh(&self.db).await?, self.oid(), limit).await
+        ledger::quarantine(&newest_view(&self.db).await?, self.oid(), limit).await
     }
 
     /// Groups of steps that could not be taken back, and why.
     pub async fn not_undone(&self, limit: u64) -> Result<Vec<NotUndone>> {
-        ledger::not_undone(&fresh(&self.db).await?, self.oid(), limit).await
+        ledger::not_undone(&newest_view(&self.db).await?, self.oid(), limit).await
     }
 
     /// Goes on: with a job that is paused, or with one that has failed. What is in the quarantine is tried again.
@@ -150,7 +150,7 @@ impl Job {
                 }
                 _ => {}
             }
-            record.hold = None;
+            record.pause = None;
             tx.set(self.reference, &record)
         });
         work.await

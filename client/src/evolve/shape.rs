@@ -11,7 +11,7 @@
 //! where the conflict is to be resolved: with the client's [`crate::Options::resolvers`], or natively on the server, which saves
 //! the round trip. It knows nothing of the fields: two edits of one object are a conflict as ever.
 
-use crate::registry::{Persistent, decode_record, encode_record};
+use crate::typed::{Persistent, decode_record, encode_record};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use zeolite_proto::resolver::Unresolved;

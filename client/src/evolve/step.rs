@@ -25,8 +25,8 @@
 //! ```
 
 use crate::errors::Result;
-use crate::registry::{Persistent, decode_record, encode_record};
-use crate::session::Tx;
+use crate::tx::Tx;
+use crate::typed::{Persistent, decode_record, encode_record};
 use futures_util::future::BoxFuture;
 use std::marker::PhantomData;
 use zeolite_proto::{Cell, Record};

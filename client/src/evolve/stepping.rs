@@ -6,7 +6,7 @@ use super::source::Item;
 use super::step::{AnyStep, Stepped};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::session::{Ahead, Staged, Tx, Work, damaged};
+use crate::tx::{Prefetched, Staged, Tx, Work, damaged};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use zeolite_proto::record::Header;
@@ -17,7 +17,7 @@ const ERROR_CHARS_MAX: usize = 2000;
 
 /// What became of one cell.
 #[derive(Clone, Debug)]
-pub(crate) enum Made {
+pub(crate) enum StepResult {
     /// Stepped; `changed`: the cell itself is written.
     Work { work: Work, changed: bool },
     /// It needs nothing: it was brought to the target, or deleted, by somebody else.
@@ -32,9 +32,9 @@ pub(crate) enum Made {
 
 /// A cell of a chunk.
 #[derive(Clone, Debug)]
-pub(crate) struct Try {
+pub(crate) struct SteppedCell {
     pub(crate) item: Item,
-    pub(crate) made: Made,
+    pub(crate) made: StepResult,
     /// The snapshot that it was made at.
     pub(crate) base: Tid,
     /// How often it was made again.
@@ -52,20 +52,20 @@ pub(crate) struct Stepping<'a> {
 
 impl Stepping<'_> {
     /// Steps one cell at a snapshot. An error is not the step's: the chunk has to wait.
-    pub(crate) async fn make(&self, item: &Item, at: &Ahead, bad_at: Option<Tid>) -> Result<Made> {
+    pub(crate) async fn make(&self, item: &Item, at: &Prefetched, bad_at: Option<Tid>) -> Result<StepResult> {
         let tx = at.transaction(self.db);
         let cell = &item.cell;
         let revision = tx.revision(cell).await?;
-        let Some(encoded) = revision.record else { return Ok(Made::FoundDone) };
+        let Some(encoded) = revision.record else { return Ok(StepResult::FoundDone) };
         let header = Header::parse(&encoded).map_err(|bad| damaged(cell, &bad))?;
         if self.needs_nothing(&header) {
-            return Ok(Made::FoundDone);
+            return Ok(StepResult::FoundDone);
         }
         if bad_at == Some(revision.tid) {
-            return Ok(Made::StillBad);
+            return Ok(StepResult::StillBad);
         }
         if !self.was_planned(cell, revision.tid).await {
-            return Ok(Made::FoundDone);
+            return Ok(StepResult::FoundDone);
         }
         let (class, version) = (header.class.to_owned(), header.version);
         let old = Record::decode(&encoded).map_err(|bad| damaged(cell, &bad))?;
@@ -81,12 +81,12 @@ impl Stepping<'_> {
         Ok(match judged {
             Ok(()) => {
                 let changed = work.cells.contains_key(cell);
-                Made::Work { work, changed }
+                StepResult::Work { work, changed }
             }
             Err(error) => {
                 let error = error.chars().take(ERROR_CHARS_MAX).collect();
                 let (oid, key, tid) = (cell.oid.0, cell.key.to_vec(), revision.tid.0);
-                Made::Bad(Bad { oid, key, class, version, tid, error })
+                StepResult::Bad(Bad { oid, key, class, version, tid, error })
             }
         })
     }
@@ -163,31 +163,31 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
-impl Try {
+impl SteppedCell {
     /// What it adds to its range's counts.
     pub(crate) fn count(&self, counts: &mut Counts) {
         counts.stepped_again += u64::from(self.again);
         match &self.made {
-            Made::PutOff => {
+            StepResult::PutOff => {
                 counts.put_off += 1;
                 return;
             }
-            Made::StillBad => return,
-            Made::Work { changed: true, .. } => counts.changed += 1,
-            Made::Work { changed: false, .. } => counts.kept += 1,
-            Made::FoundDone => counts.found_done += 1,
-            Made::Bad(_) => counts.bad += u64::from(!self.was_bad),
+            StepResult::StillBad => return,
+            StepResult::Work { changed: true, .. } => counts.changed += 1,
+            StepResult::Work { changed: false, .. } => counts.kept += 1,
+            StepResult::FoundDone => counts.found_done += 1,
+            StepResult::Bad(_) => counts.bad += u64::from(!self.was_bad),
         }
         // What was in the quarantine has been counted when it went there.
         counts.done += u64::from(!self.was_bad);
-        if self.was_bad && !matches!(self.made, Made::Bad(_)) {
+        if self.was_bad && !matches!(self.made, StepResult::Bad(_)) {
             counts.healed += 1;
         }
     }
 
     /// The bytes that it writes.
     pub(crate) fn bytes(&self) -> usize {
-        let Made::Work { work, .. } = &self.made else { return 0 };
+        let StepResult::Work { work, .. } = &self.made else { return 0 };
         let staged = |staged: &Staged| match staged {
             Staged::Put(record) => record.len(),
             Staged::Apply { operations, .. } => operations.iter().map(bytes::Bytes::len).sum(),
@@ -199,7 +199,7 @@ impl Try {
 
     /// Whether a newer revision of a cell makes it wrong.
     pub(crate) fn rests_on(&self, cell: &Cell) -> bool {
-        let Made::Work { work, .. } = &self.made else { return false };
+        let StepResult::Work { work, .. } = &self.made else { return false };
         work.cells.get(cell).is_some_and(|staged| !matches!(staged, Staged::Apply { .. }))
             || work.read_cells.iter().any(|check| check.cell == *cell)
             || work.read_ranges.iter().any(|check| check.covers(cell))

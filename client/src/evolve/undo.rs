@@ -10,17 +10,16 @@
 //! it was. A group of steps with a cell where that is impossible is left as it is, as a whole, and listed; so nothing is ever half
 //! taken back. The undo can be killed, paused and resumed like the job.
 
-use super::job::{Job, JobRecord, Phase, fresh, now_unix_ms};
-use super::lease::{Held, Stale};
+use super::chunk_note::ChunkNote;
+use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
+use super::lease::{Lease, Stale};
 use super::ledger::{
     Counts, Cursor, Kept, NotUndone, Part, RangeRecord, UNDO_RANGE, encoded, kept, not_undone_cell, range_cell,
 };
 use super::pace::{Before, Pace};
-use super::trail::Trail;
-use super::worker::is_passing;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::session::Place;
+use crate::tx::Place;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -50,7 +49,7 @@ impl Job {
                     return Err(Error::invalid(format!("evolve {:?} is {phase}; cancel it first", self.name())));
                 }
             }
-            (record.phase, record.hold) = (Phase::Undoing, None);
+            (record.phase, record.pause) = (Phase::Undoing, None);
             record.reason.clear();
             tx.set(self.reference, &record)?;
             // One that was cancelled goes on where it was: what it took back must not be taken back again.
@@ -73,7 +72,7 @@ struct RangeCommits {
     cell: Cell,
     /// Older ones are asked for next.
     before: Tid,
-    page: VecDeque<(Tid, Trail)>,
+    page: VecDeque<(Tid, ChunkNote)>,
     more: bool,
 }
 
@@ -85,15 +84,16 @@ impl Commits {
     }
 
     /// The newest one that is left.
-    async fn next(&mut self, job: &Job) -> Result<Option<(Tid, Trail)>> {
+    async fn next(&mut self, job: &Job) -> Result<Option<(Tid, ChunkNote)>> {
         for range in &mut self.ranges {
             while range.page.is_empty() && range.more {
                 let (past, more) = job.db.history(&range.cell, range.before, HISTORY_PAGE, false).await?;
                 range.more = more && !past.is_empty();
                 for past in past {
                     range.before = past.revision.tid;
-                    if let Some(trail) = Trail::of(&past.note.extension, job.oid()).filter(|t| !t.groups.is_empty()) {
-                        range.page.push_back((past.revision.tid, trail));
+                    if let Some(note) = ChunkNote::of(&past.note.extension, job.oid()).filter(|t| !t.groups.is_empty())
+                    {
+                        range.page.push_back((past.revision.tid, note));
                     }
                 }
             }
@@ -126,7 +126,7 @@ impl Undo {
             let claimed = match self.claim(&mut stale, who).await {
                 Ok(None) => return Ok(counts),
                 Ok(Some(claimed)) => claimed,
-                Err(error) if is_passing(&error) => Err(Some(Instant::now() + LOOK_AGAIN)),
+                Err(error) if error.passes_by_itself() => Err(Some(Instant::now() + LOOK_AGAIN)),
                 Err(error) => return Err(error),
             };
             let mut held = match claimed {
@@ -137,27 +137,27 @@ impl Undo {
                 }
             };
             let before = held.record.counts;
-            let ended = self.hold(&mut held).await;
+            let ended = self.work_on(&mut held).await;
             counts.changed += held.record.counts.changed.saturating_sub(before.changed);
             counts.bad += held.record.counts.bad.saturating_sub(before.bad);
             counts.chunks += held.record.counts.chunks.saturating_sub(before.chunks);
             match ended {
                 Ok(true) => return Ok(counts),
                 Ok(false) => {}
-                Err(error) if is_passing(&error) => self.pause(LOOK_AGAIN).await,
+                Err(error) if error.passes_by_itself() => self.pause(LOOK_AGAIN).await,
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// None: there is nothing to take back (any more). Otherwise the range, or when to look again.
-    async fn claim(&self, stale: &mut Stale, who: (&str, u64)) -> Result<Option<Result<Held, Option<Instant>>>> {
-        let view = fresh(&self.db).await?;
+    async fn claim(&self, stale: &mut Stale, who: (&str, u64)) -> Result<Option<Result<Lease, Option<Instant>>>> {
+        let view = newest_view(&self.db).await?;
         let record = view.load(self.job.reference).await?;
         if record.phase != Phase::Undoing {
             return Ok(None);
         }
-        if record.is_held(now_unix_ms()) {
+        if record.is_paused(now_unix_ms()) {
             return Ok(Some(Err(None)));
         }
         let cell = range_cell(self.job.oid(), UNDO_RANGE);
@@ -166,18 +166,18 @@ impl Undo {
         if let Err(at) = stale.is_free(UNDO_RANGE, &range.record, lease) {
             return Ok(Some(Err(Some(at.min(Instant::now() + LOOK_AGAIN)))));
         }
-        let held = Held::claim(&self.db, self.job.oid(), UNDO_RANGE, range, who).await?;
+        let held = Lease::claim(&self.db, self.job.oid(), UNDO_RANGE, range, who).await?;
         Ok(Some(held.ok_or(None)))
     }
 
     /// True: the undo is over, or the worker is to stop.
-    async fn hold(&mut self, held: &mut Held) -> Result<bool> {
+    async fn work_on(&mut self, held: &mut Lease) -> Result<bool> {
         let start = if let Cursor::Before(tid) = held.record.cursor { Tid(tid) } else { Tid::NONE };
         let mut commits = Commits::new(&self.job, &self.job.record().await?, start);
         loop {
             let job = self.job_now().await?;
             let lease = Duration::from_millis(job.record.settings.lease_ms);
-            if *self.stop.borrow() || job.record.phase != Phase::Undoing || job.record.is_held(now_unix_ms()) {
+            if *self.stop.borrow() || job.record.phase != Phase::Undoing || job.record.is_paused(now_unix_ms()) {
                 held.clone().release().await?;
                 return Ok(*self.stop.borrow());
             }
@@ -187,17 +187,17 @@ impl Undo {
                 Waited::Lost => return Ok(false),
             }
             let began = Instant::now();
-            let Some((tid, trail)) = commits.next(&self.job).await? else {
+            let Some((tid, note)) = commits.next(&self.job).await? else {
                 return self.end(held).await;
             };
-            if !self.take_back(held, &job, tid, &trail).await? {
+            if !self.take_back(held, &job, tid, &note).await? {
                 return Ok(false);
             }
-            self.pace.done(&job.record.settings, began, trail.groups.len());
+            self.pace.done(&job.record.settings, began, note.groups.len());
         }
     }
 
-    async fn go_slowly(&mut self, held: &mut Held, job: &JobRecord, lease: Duration) -> Result<Waited> {
+    async fn go_slowly(&mut self, held: &mut Lease, job: &JobRecord, lease: Duration) -> Result<Waited> {
         // Little room on the disk: taking back writes as well, so it waits, however little that is.
         let settings = Settings { disk_stop_percent: 0.0, ..job.settings.clone() };
         let (pause, waited) = match self.pace.next(&self.db, &settings) {
@@ -237,8 +237,8 @@ impl Undo {
     }
 
     /// One commit; false: the range was lost.
-    async fn take_back(&self, held: &mut Held, job: &Kept<JobRecord>, tid: Tid, trail: &Trail) -> Result<bool> {
-        let mut groups = match self.before(tid, trail).await {
+    async fn take_back(&self, held: &mut Lease, job: &Kept<JobRecord>, tid: Tid, note: &ChunkNote) -> Result<bool> {
+        let mut groups = match self.before(tid, note).await {
             Ok(groups) => groups,
             // Packed: what was there before is gone.
             Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) => {
@@ -288,13 +288,13 @@ impl Undo {
     }
 
     /// The groups of a commit with what was in their cells before it.
-    async fn before(&self, tid: Tid, trail: &Trail) -> Result<Vec<Group>> {
+    async fn before(&self, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
         let mut writes = Vec::new();
         for transaction in self.db.admin().log(tid, tid, 1, false).await?.collect().await? {
             writes.extend(transaction.writes.into_iter().map(|write| write.cell));
         }
         let writes = writes.into_iter().filter(|cell: &Cell| cell.oid != self.job.oid());
-        let cells: Vec<Cell> = writes.take(trail.groups.iter().map(|group| *group as usize).sum()).collect();
+        let cells: Vec<Cell> = writes.take(note.groups.iter().map(|group| *group as usize).sum()).collect();
         let before = self.db.at(tid.prev()).get_many(&cells).await?;
         let mut all = cells.into_iter().zip(before);
         let group = |count: &u32| {
@@ -308,10 +308,10 @@ impl Undo {
                 .collect();
             Group { cells: writes.iter().map(|write| write.cell.clone()).collect(), writes, refused: None }
         };
-        Ok(trail.groups.iter().map(group).collect())
+        Ok(note.groups.iter().map(group).collect())
     }
 
-    fn draft(&self, held: &Held, job: &Kept<JobRecord>, tid: Tid, groups: &[Group]) -> Result<(Draft, RangeRecord)> {
+    fn draft(&self, held: &Lease, job: &Kept<JobRecord>, tid: Tid, groups: &[Group]) -> Result<(Draft, RangeRecord)> {
         let mut next = held.record.clone();
         next.beat += 1;
         next.cursor = Cursor::Before(tid.0);
@@ -341,7 +341,7 @@ impl Undo {
         Ok((Draft { key, priority: Priority::Batch, read_cells, read_ranges: Vec::new(), writes, note }, next))
     }
 
-    async fn end(&self, held: &mut Held) -> Result<bool> {
+    async fn end(&self, held: &mut Lease) -> Result<bool> {
         let finish = |next: &mut RangeRecord| {
             (next.finished, next.holder, next.rate) = (true, String::new(), 0.0);
             next.waits_for.clear();

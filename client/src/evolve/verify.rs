@@ -4,15 +4,15 @@
 //! target's shape, and whatever the application checks must hold. [`index_holds`] is such a check, in both directions: every object
 //! is in the index under its keys, and every entry of the index has its object.
 
-use super::job::{Job, fresh};
+use super::job::{Job, newest_view};
 use super::ledger::{self, Part, RangeRecord};
 use super::plan::Plan;
 use super::source::Source;
 use crate::collections::Index;
 use crate::errors::Result;
 use crate::keys::Key;
-use crate::registry::{Persistent, Ref, decode_record};
-use crate::session::{View, damaged};
+use crate::tx::{View, damaged};
+use crate::typed::{Persistent, Ref, decode_record};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use zeolite_proto::record::Header;
@@ -56,7 +56,7 @@ pub trait Check: Send + Sync {
 impl Job {
     /// Looks at every object of the job's result.
     pub async fn verify(&self, checks: &[&dyn Check]) -> Result<Verified> {
-        fresh(&self.db).await?;
+        newest_view(&self.db).await?;
         let pin = self.db.pin().await?;
         let view = pin.view();
         let mut job = view.load(self.reference).await?;
@@ -82,7 +82,7 @@ impl Job {
                 source.passed(items.len());
                 let cells: Vec<Cell> = items.into_iter().map(|item| item.cell).collect();
                 let target = job.target.as_ref().map(|target| target.version);
-                look_at(&view, &cells, target, checks, &mut verified).await?;
+                check_cells(&view, &cells, target, checks, &mut verified).await?;
             }
         }
         for check in checks {
@@ -92,7 +92,7 @@ impl Job {
     }
 }
 
-async fn look_at(
+async fn check_cells(
     view: &View,
     cells: &[Cell],
     target: Option<u32>,

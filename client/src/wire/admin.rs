@@ -3,14 +3,15 @@
 
 use super::log::{Assembly, messages};
 use super::{FRAME_BYTES_MAX, Failure, Link, ZeoliteClient, chain, fault, v2};
-use crate::admin::{ClassCounts, GateAnswer, PackOptions, PackProgress, ResolverInfo, Stage, Status, VerifyProgress};
 use crate::errors::{Error, Result};
 use crate::revision::Transaction;
 use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use tonic::transport::Channel;
 use v2::admin_client::AdminClient;
-use zeolite_proto::{Gate, Mode, ModeKind, Pressure, Tid};
+use zeolite_proto::{
+    CloseAttempt, Gate, Mode, ModeKind, PackOptions, PackProgress, ResolverInfo, Status, Tid, VerifyProgress,
+};
 
 /// A stream of a long call's messages. Dropping it ends the call.
 pub struct Pages<T> {
@@ -74,7 +75,7 @@ impl Link {
     /// What the server says about itself.
     pub(crate) async fn status(&self) -> Result<Status, Failure> {
         let reply = self.admin().status(v2::StatusRequest {}).await.map_err(|status| failure(&status))?;
-        Ok(status(reply.into_inner()))
+        Ok(reply.into_inner().into())
     }
 
     /// Switches the mode.
@@ -94,56 +95,28 @@ impl Link {
     }
 
     /// Packs; the stream ends with `done`.
-    pub(crate) async fn pack(&self, options: &PackOptions) -> Result<Pages<PackProgress>, Failure> {
-        let request =
-            v2::PackRequest { tid: options.to.0, keep_garbage: options.keep_garbage, dry_run: options.dry_run };
-        let stream = self.admin().pack(request).await.map_err(|status| failure(&status))?;
-        Ok(Pages::new(stream.into_inner(), |progress: v2::PackProgress| PackProgress {
-            stage: progress.stage,
-            done_units: progress.done_units,
-            total_units: progress.total_units,
-            done: progress.done,
-            packed_to: Tid(progress.packed_to),
-            revisions_removed: progress.revisions_removed,
-            objects_removed: progress.objects_removed,
-            bytes_before: progress.bytes_before,
-            bytes_after: progress.bytes_after,
-        }))
+    pub(crate) async fn pack(&self, options: PackOptions) -> Result<Pages<PackProgress>, Failure> {
+        let stream = self.admin().pack(v2::PackRequest::from(options)).await.map_err(|status| failure(&status))?;
+        Ok(Pages::new(stream.into_inner(), PackProgress::from))
     }
 
     /// Reads the whole log; the stream ends with `done`.
     pub(crate) async fn verify(&self) -> Result<Pages<VerifyProgress>, Failure> {
         let stream = self.admin().verify(v2::VerifyRequest {}).await.map_err(|status| failure(&status))?;
-        Ok(Pages::new(stream.into_inner(), |progress: v2::VerifyProgress| VerifyProgress {
-            stage: progress.stage,
-            done_units: progress.done_units,
-            total_units: progress.total_units,
-            done: progress.done,
-            transactions: progress.transactions,
-            revisions: progress.revisions,
-            objects: progress.objects,
-            problems: progress.problems,
-            problems_total: progress.problems_total,
-        }))
+        Ok(Pages::new(stream.into_inner(), VerifyProgress::from))
     }
 
     /// The server's resolvers.
     pub(crate) async fn resolvers(&self) -> Result<Vec<ResolverInfo>, Failure> {
         let reply = self.admin().resolvers(v2::ResolversRequest {}).await.map_err(|status| failure(&status))?;
-        let info = |info: v2::ResolverInfo| ResolverInfo {
-            class: info.class,
-            description: info.description,
-            applies: info.applies,
-            expensive: info.expensive,
-        };
-        Ok(reply.into_inner().resolvers.into_iter().map(info).collect())
+        Ok(reply.into_inner().resolvers.into_iter().map(ResolverInfo::from).collect())
     }
 
     /// Closes the gate of a class if nothing is below the version: the commit that did it, or how many are left.
-    pub(crate) async fn close_gate(&self, class: &str, version: u32, job: &str) -> Result<GateAnswer, Failure> {
+    pub(crate) async fn close_gate(&self, class: &str, version: u32, job: &str) -> Result<CloseAttempt, Failure> {
         let request = v2::CloseGateRequest { class: class.to_owned(), min_version: version, job: job.to_owned() };
         let reply = self.admin().close_gate(request).await.map_err(|status| failure(&status))?.into_inner();
-        Ok(if reply.closed { GateAnswer::Closed(Tid(reply.tid)) } else { GateAnswer::Left(reply.old_objects) })
+        Ok(if reply.closed { CloseAttempt::Closed(Tid(reply.tid)) } else { CloseAttempt::Left(reply.old_objects) })
     }
 
     /// Takes the gate of a class away.
@@ -188,55 +161,5 @@ impl Link {
             .map_err(|status| failure(&status))?;
         let reply = reply.into_inner();
         Ok((reply.transactions, Tid(reply.tid)))
-    }
-}
-
-fn class_counts(counts: v2::ClassCounts) -> ClassCounts {
-    ClassCounts { class: counts.class, conflicts: counts.conflicts, merges: counts.merges }
-}
-
-fn status(reply: v2::StatusReply) -> Status {
-    let stage = |stage: v2::Stage| Stage {
-        name: stage.name,
-        count: stage.count,
-        total_ns: stage.total_ns,
-        p50_ns: stage.p50_ns,
-        p99_ns: stage.p99_ns,
-    };
-    Status {
-        version: reply.version,
-        store_id: reply.store_id,
-        visible: Tid(reply.visible),
-        packed_to: Tid(reply.packed_to),
-        uptime_ms: reply.uptime_ms,
-        poisoned: (!reply.poisoned.is_empty()).then_some(reply.poisoned),
-        index: reply.index,
-        objects: reply.objects,
-        log_bytes: reply.log_bytes,
-        index_bytes: reply.index_bytes,
-        segments: reply.segments,
-        free_bytes: reply.free_bytes,
-        sessions: reply.sessions,
-        pins: reply.pins,
-        oldest_pin: Tid(reply.oldest_pin),
-        prepared: reply.prepared,
-        commits: reply.commits,
-        conflicts: reply.conflicts,
-        merges: reply.merges,
-        loads: reply.loads,
-        queue_live: reply.queue_live,
-        queue_batch: reply.queue_batch,
-        cache_bytes: reply.cache_bytes,
-        cache_hits: reply.cache_hits,
-        cache_misses: reply.cache_misses,
-        stages: reply.stages.into_iter().map(stage).collect(),
-        unsettled_bytes: reply.unsettled_bytes,
-        batches: reply.batches,
-        pack: reply.pack,
-        mode: reply.mode.map(Mode::from).unwrap_or_default(),
-        pressure: reply.pressure.map(Pressure::from).unwrap_or_default(),
-        pinned_bytes: reply.pinned_bytes,
-        disk_bytes: reply.disk_bytes,
-        classes: reply.classes.into_iter().map(class_counts).collect(),
     }
 }

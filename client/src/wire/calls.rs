@@ -1,12 +1,12 @@
 //! Owns the session's requests: each one method of [`Link`], in the crate's own types.
 
 use super::{Failure, Link, Reply, Request, answer, unexpected, v2};
-use crate::answer::{FirstPhase, Lease, Outcome};
+use crate::answer::{FirstPhase, Outcome, PinLease};
 use crate::revision::{Entry, Page, PastRevision, Range, Revision};
 use bytes::Bytes;
 use prost::Message;
 use zeolite_proto::wire::v2::draft_part::Purpose;
-use zeolite_proto::{Cell, CommitKey, Draft, Fault, Merged, Note, Oid, Receipt, StaleCell, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Fault, Kind, Merged, Note, Oid, Receipt, StaleCell, Tid};
 
 /// What the envelope of a frame (id, field tags, lengths) takes at most.
 const ENVELOPE_BYTES: usize = 64;
@@ -152,13 +152,13 @@ impl Link {
     }
 
     /// Pins a snapshot ([`Tid::NONE`]: the newest).
-    pub(crate) async fn pin(&self, snapshot: Tid, lease_ms: u64) -> Result<Lease, Failure> {
+    pub(crate) async fn pin(&self, snapshot: Tid, lease_ms: u64) -> Result<PinLease, Failure> {
         let request = v2::PinRequest { snapshot: snapshot.0, lease_ms };
         Ok(lease(reply!(self.request(Request::Pin(request)).await?, Pin)))
     }
 
     /// Renews a pin's lease.
-    pub(crate) async fn renew(&self, pin: u64, lease_ms: u64) -> Result<Lease, Failure> {
+    pub(crate) async fn renew(&self, pin: u64, lease_ms: u64) -> Result<PinLease, Failure> {
         Ok(lease(reply!(self.request(Request::Renew(v2::RenewRequest { pin, lease_ms })).await?, Pin)))
     }
 
@@ -205,9 +205,9 @@ impl Link {
     }
 
     /// Exact counts by class and schema version.
-    pub(crate) async fn kinds(&self) -> Result<Vec<(String, u32, u64)>, Failure> {
+    pub(crate) async fn kinds(&self) -> Result<Vec<Kind>, Failure> {
         let reply = reply!(self.request(Request::Kinds(v2::KindsRequest {})).await?, Kinds);
-        Ok(reply.kinds.into_iter().map(|kind| (kind.class, kind.version, kind.objects)).collect())
+        Ok(reply.kinds.into_iter().map(Kind::from).collect())
     }
 
     /// How often objects are written lately, in the order asked.
@@ -230,6 +230,6 @@ fn first_phase(reply: v2::PrepareReply) -> FirstPhase {
     }
 }
 
-fn lease(reply: v2::PinReply) -> Lease {
-    Lease { pin: reply.pin, snapshot: Tid(reply.snapshot), lease_ms: reply.lease_ms }
+fn lease(reply: v2::PinReply) -> PinLease {
+    PinLease { pin: reply.pin, snapshot: Tid(reply.snapshot), lease_ms: reply.lease_ms }
 }

@@ -140,7 +140,7 @@ pub struct Target {
 
 /// An operator's pause.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct Hold {
+pub struct Pause {
     /// Why.
     pub reason: String,
     /// Ends by itself then, in milliseconds since 1970; 0: does not.
@@ -178,7 +178,7 @@ pub struct JobRecord {
     /// How far it is.
     pub phase: Phase,
     /// Set while an operator holds it.
-    pub hold: Option<Hold>,
+    pub pause: Option<Pause>,
     /// Why it failed, or was cancelled.
     pub reason: String,
     /// The snapshot that the plan is of.
@@ -203,7 +203,7 @@ impl Stored for JobRecord {
 
 impl JobRecord {
     /// Whether an operator holds it now.
-    pub fn is_held(&self, now_unix_ms: u64) -> bool {
-        self.hold.as_ref().is_some_and(|hold| hold.until_unix_ms == 0 || now_unix_ms < hold.until_unix_ms)
+    pub fn is_paused(&self, now_unix_ms: u64) -> bool {
+        self.pause.as_ref().is_some_and(|pause| pause.until_unix_ms == 0 || now_unix_ms < pause.until_unix_ms)
     }
 }

@@ -1,8 +1,8 @@
 //! Owns the records that the tests of the stored form encode: every variant and every field with a value of its own.
 
 use super::{
-    Bad, Certificate, Counts, Cursor, Hold, JobRecord, ListRecord, NotUndone, Part, Phase, Plan, RangeRecord, Settings,
-    Target,
+    Bad, Certificate, Counts, Cursor, JobRecord, ListRecord, NotUndone, Part, Pause, Phase, Plan, RangeRecord,
+    Settings, Target,
 };
 
 fn settings() -> Settings {
@@ -58,7 +58,7 @@ pub(super) fn jobs() -> Vec<JobRecord> {
         target: (number % 2 == 0).then(|| Target { class: "wiki.Page".into(), version: 3, gate: number % 4 == 0 }),
         settings: if number % 2 == 0 { settings() } else { Settings::default() },
         phase,
-        hold: (number % 3 == 0).then(|| Hold { reason: "lunch".into(), until_unix_ms: 1_700_000_000_000 }),
+        pause: (number % 3 == 0).then(|| Pause { reason: "lunch".into(), until_unix_ms: 1_700_000_000_000 }),
         reason: if phase == Phase::Failed { "no room".into() } else { String::new() },
         snapshot: 0x040d_370e_2f1e_476e,
         planned: 0x040d_370e_0000_0001,

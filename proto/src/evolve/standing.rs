@@ -112,8 +112,8 @@ fn state(
     if job.phase.is_over() {
         return plain();
     }
-    if let Some(hold) = job.hold.as_ref().filter(|_| job.is_held(now_unix_ms)) {
-        return (State::Paused, hold.reason.clone(), hold.until_unix_ms);
+    if let Some(pause) = job.pause.as_ref().filter(|_| job.is_paused(now_unix_ms)) {
+        return (State::Paused, pause.reason.clone(), pause.until_unix_ms);
     }
     let waits = |low_disk: bool| {
         let mut all = held(ranges, undo).map(|range| range.waits_for.as_str());
@@ -133,7 +133,7 @@ mod tests {
 
     fn running() -> JobRecord {
         let mut job = samples::jobs().swap_remove(1);
-        (job.phase, job.hold) = (Phase::Running, None);
+        (job.phase, job.pause) = (Phase::Running, None);
         job
     }
 
@@ -156,9 +156,9 @@ mod tests {
         assert_eq!(told(&job, &[range("")]), ("running", String::new()));
         assert_eq!(told(&job, std::slice::from_ref(&slow)), ("throttled", "live p99".into()));
         assert_eq!(told(&job, &[slow.clone(), low.clone()]), ("paused", "low disk: 9 %".into()));
-        job.hold = Some(super::super::Hold { reason: "lunch".into(), until_unix_ms: 1001 });
+        job.pause = Some(super::super::Pause { reason: "lunch".into(), until_unix_ms: 1001 });
         assert_eq!(told(&job, std::slice::from_ref(&low)), ("paused", "lunch".into()));
-        job.hold = Some(super::super::Hold { reason: "lunch".into(), until_unix_ms: 1000 });
+        job.pause = Some(super::super::Pause { reason: "lunch".into(), until_unix_ms: 1000 });
         assert_eq!(told(&job, std::slice::from_ref(&slow)), ("throttled", "live p99".into()), "that pause is over");
         let mut nobody = low;
         nobody.holder.clear();

@@ -176,5 +176,7 @@ pub(super) fn status(status: Status) -> v2::StatusReply {
         pinned_bytes: status.pinned_bytes,
         classes: status.classes.into_iter().map(class_counts).collect(),
         disk_bytes: status.disk_bytes,
+        feeds: status.feeds,
+        gates: status.gates.iter().map(v2::Gate::from).collect(),
     }
 }

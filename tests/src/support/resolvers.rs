@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::Record;
-use zeolite_proto::resolver::{Registry, Resolver, Unresolved};
+use zeolite_proto::Registry;
+use zeolite_proto::resolver::{Resolver, Unresolved};
 
 /// The class of [`Slow`].
 pub const SLOW: &str = "Slow";

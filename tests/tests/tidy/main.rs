@@ -2,6 +2,7 @@
 //!
 //! The rules are in `rules`; each of them is shown here to catch a bad example and to let a good one pass.
 
+mod rings;
 mod rules;
 mod source;
 
@@ -49,7 +50,8 @@ fn the_house_is_tidy() {
     let sources = sources();
     assert!(sources.len() > 40, "only {} files were found", sources.len());
     let asserting = asserting(&sources);
-    let findings: Vec<Finding> = sources.iter().flat_map(|source| judge(source, &asserting)).collect();
+    let mut findings: Vec<Finding> = sources.iter().flat_map(|source| judge(source, &asserting)).collect();
+    findings.extend(rings::rings(&sources));
     let shown: Vec<String> =
         findings.iter().map(|f| format!("{}:{}: {}: {}", f.path, f.line, f.rule, f.text)).collect();
     assert!(shown.is_empty(), "{} findings\n{}", shown.len(), shown.join("\n"));
@@ -99,8 +101,8 @@ fn each_rule_catches_its_bad_example() {
         ("direction", "server/src/engine/a.rs", "//! Owns.\nuse crate::rpc::Session;"),
         ("direction", "server/src/rpc/a.rs", "//! Owns.\nuse crate::server::Server;"),
         ("direction", "server/src/store/disk/a.rs", "//! Owns.\nuse crate::store::Reader;"),
-        ("direction", "client/src/wire.rs", "//! Owns.\nuse crate::session::Session;"),
-        ("direction", "client/src/session/a.rs", "//! Owns.\nuse crate::collections::Map;"),
+        ("direction", "client/src/wire.rs", "//! Owns.\nuse crate::tx::Session;"),
+        ("direction", "client/src/tx/a.rs", "//! Owns.\nuse crate::collections::Map;"),
         ("doors", "server/src/engine/a.rs", "//! Owns.\nuse zeolite_proto::wire::v2;"),
         ("doors", "server/src/server.rs", "//! Owns.\nuse zeolite_proto::wire::v2;"),
         ("doors", "server/src/store/a.rs", "//! Owns.\nuse tonic::Status;"),
@@ -168,5 +170,55 @@ fn good_examples_pass() {
     ];
     for (path, text) in good {
         assert_eq!(rules_broken(path, text), Vec::<&str>::new(), "{path}: {text}");
+    }
+}
+
+/// The files of the rings that are found among these files, each of which names what follows its name.
+fn rings_among(files: &[(&str, &str)]) -> Vec<String> {
+    let sources: Vec<Source> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+    rings::rings(&sources).into_iter().map(|ring| ring.text.split(':').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_ring_is_found_however_it_is_written() {
+    let ring = "cli/src/a.rs > cli/src/b.rs > cli/src/a.rs";
+    let rings: [&[(&str, &str)]; 6] = [
+        &[("cli/src/a.rs", "use crate::b::B;"), ("cli/src/b.rs", "use crate::a::A;")],
+        &[("cli/src/a.rs", "use super::b::B;"), ("cli/src/b.rs", "fn f(a: crate::a::A) {}")],
+        &[("cli/src/a.rs", "use crate::{c::C, b::{self, B}};"), ("cli/src/b.rs", "use super::a;")],
+        &[("cli/src/a.rs", "use crate::{x as y, b as z};"), ("cli/src/b.rs", "pub(in crate::a) fn f() {}")],
+        &[("cli/src/a.rs", "fn f() { crate::b::g() }"), ("cli/src/b.rs", "use super::{c::C, a::A};")],
+        &[
+            ("cli/src/a.rs", "use crate::b::B;"),
+            ("cli/src/b.rs", "use crate::a::A;"),
+            ("cli/src/c.rs", "use crate::a::A; use crate::b::B;"),
+        ],
+    ];
+    for files in rings {
+        assert_eq!(rings_among(files), [ring], "{files:?}");
+    }
+    let three = [
+        ("proto/src/x/a.rs", "use super::b::B;"),
+        ("proto/src/x/b.rs", "use super::super::y::C;"),
+        ("proto/src/y.rs", "use crate::x::a::A;"),
+        ("proto/src/x.rs", "mod a; mod b;"),
+    ];
+    assert_eq!(rings_among(&three), ["proto/src/x/a.rs > proto/src/x/b.rs > proto/src/y.rs > proto/src/x/a.rs"]);
+}
+
+#[test]
+fn a_line_of_files_is_no_ring() {
+    let lines: [&[(&str, &str)]; 5] = [
+        &[("cli/src/a.rs", "use crate::b::B;"), ("cli/src/b.rs", "use crate::c::C;"), ("cli/src/c.rs", "")],
+        &[("cli/src/a.rs", "mod b; use b::B;"), ("cli/src/a/b.rs", "use super::A; use crate::a::C;")],
+        &[("cli/src/a.rs", "use crate::b::B;"), ("client/src/b.rs", "use crate::a::A;")],
+        &[
+            ("cli/src/a.rs", "use crate::b::B;"),
+            ("cli/src/b.rs", "//! crate::a\n#[cfg(test)]\nmod tests { use crate::a::A; }"),
+        ],
+        &[("cli/src/a.rs", "use crate::b::B;"), ("cli/src/b/tests.rs", "use crate::a::A;"), ("cli/src/b.rs", "")],
+    ];
+    for files in lines {
+        assert_eq!(rings_among(files), [""; 0], "{files:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use zeolite_client::admin::PackOptions;
+use zeolite_client::PackOptions;
 use zeolite_client::{Cell, CommitKey, Db, Error, Oid, Outcome, Record, Remedy, Tid, Tx};
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{class, counter, list};

@@ -31,7 +31,7 @@ impl Step for Gated {
         if page.text == "page 7" {
             return Err(Error::app(format!("{cell} is odd")));
         }
-        let record = zeolite_client::registry::encode_record(&page)?;
+        let record = zeolite_client::typed::encode_record(&page)?;
         Ok(Stepped::Replace(Record::decode(&record).expect("a record")))
     }
 }
@@ -148,7 +148,7 @@ async fn a_nearly_full_disk_pauses_the_job_until_there_is_room() {
     assert_eq!(paused.state(), "paused (low disk: 10.0 % is free, until there is room (15 %))");
     assert_eq!((paused.done, paused.throttled()), (0, None));
     assert!(is_in(&scrape(&site).await, "paused"));
-    assert!(paused.job.hold.is_none(), "nobody has to resume it");
+    assert!(paused.job.pause.is_none(), "nobody has to resume it");
 
     disk.set_room(Some(DISK_BYTES / 2));
     assert_eq!(ended(running).await.phase, Phase::Done);

@@ -113,7 +113,7 @@ impl Model {
 
     async fn resume(&self) {
         let record = self.job.record().await.expect("reads");
-        if record.hold.is_some()
+        if record.pause.is_some()
             && let Err(error) = self.job.resume().await
         {
             // A chunk that was under way when it was paused may have been the last one.

@@ -21,7 +21,7 @@ async fn a_job_is_taken_back_as_a_set() {
         Box::pin(async move {
             let page = Page::upgrade(old.version, &old.data)?;
             index.insert(tx, &page.length, Ref::new(cell.oid))?;
-            Ok(Stepped::Replace(Record::decode(&zeolite_client::registry::encode_record(&page)?).expect("a record")))
+            Ok(Stepped::Replace(Record::decode(&zeolite_client::typed::encode_record(&page)?).expect("a record")))
         })
     });
     within(Worker::new(&planned).tasks(2).run(step)).await.expect("runs");

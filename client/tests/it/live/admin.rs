@@ -3,7 +3,7 @@
 use crate::support::{World, add_one, number, object, oid, read, value};
 use futures_util::stream;
 use std::time::SystemTime;
-use zeolite_client::admin::PackOptions;
+use zeolite_client::PackOptions;
 use zeolite_client::{FaultKind, Note, Oid, Tid};
 
 #[tokio::test(flavor = "multi_thread")]

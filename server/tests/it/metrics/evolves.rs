@@ -16,7 +16,7 @@ fn job(name: &str, phase: Phase) -> JobRecord {
         target: Some(Target { class: "Page".into(), version: 2, gate: false }),
         settings: Settings::default(),
         phase,
-        hold: None,
+        pause: None,
         reason: String::new(),
         snapshot: 1,
         planned: 1,

@@ -17,15 +17,15 @@
 use super::amendment::Sent;
 use super::assembly::{Assembly, assemble};
 use super::chunk::{Chunk, End, VISIBLE_WITHIN};
-use super::footing::Footing;
-use super::job::fresh;
-use super::lease::Held;
+use super::chunk_note::ChunkNote;
+use super::dependents::Dependents;
+use super::job::newest_view;
+use super::lease::Lease;
 use super::ledger::RangeRecord;
 use super::source::Item;
-use super::stepping::{Made, Try};
-use super::trail::Trail;
+use super::stepping::{StepResult, SteppedCell};
 use crate::errors::{Error, Result};
-use crate::session::{Ahead, Place, Prepared};
+use crate::tx::{Place, Prefetched, Prepared};
 use rustc_hash::FxHashSet;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, FaultKind, Priority, ReadCell, Remedy, Tid};
@@ -44,14 +44,14 @@ const HOLDS_MAX: usize = 20;
 const AMENDMENTS_MAX: usize = 100;
 
 /// The whole plan, made with what a chunk is made with.
-pub(crate) struct Whole<'c, 'a> {
+pub(crate) struct AtomicPlan<'c, 'a> {
     pub(crate) chunk: &'c Chunk<'a>,
 }
 
 /// All steps of the plan.
 struct Steps {
-    tries: Vec<Try>,
-    footing: Footing,
+    tries: Vec<SteppedCell>,
+    dependents: Dependents,
     /// They are right as of this snapshot.
     place: Place,
 }
@@ -63,9 +63,9 @@ enum Ended {
     Again,
 }
 
-impl Whole<'_, '_> {
+impl AtomicPlan<'_, '_> {
     /// Steps the items and commits them.
-    pub(crate) async fn run(&self, held: &mut Held, items: Vec<Item>) -> Result<End> {
+    pub(crate) async fn run(&self, held: &mut Lease, items: Vec<Item>) -> Result<End> {
         let Some(mut steps) = self.step_all(held, items).await? else { return Ok(End::Lost) };
         let mut limit = HOLD_FIRST;
         for _ in 0..HOLDS_MAX {
@@ -77,7 +77,7 @@ impl Whole<'_, '_> {
                 Ended::Again => limit = (2 * limit).min(HOLD_LAST),
             }
             tracing::debug!(?limit, "the whole plan is tried again");
-            fresh(self.chunk.db()).await?;
+            newest_view(self.chunk.db()).await?;
         }
         let why = format!("{HOLDS_MAX} holds were too short, or too much had changed; plan it without `atomic`");
         Ok(End::NotAtomic(why))
@@ -88,20 +88,20 @@ impl Whole<'_, '_> {
     }
 
     /// None: the range was lost.
-    async fn step_all(&self, held: &mut Held, items: Vec<Item>) -> Result<Option<Steps>> {
+    async fn step_all(&self, held: &mut Lease, items: Vec<Item>) -> Result<Option<Steps>> {
         let place = Place::newest(self.chunk.db());
-        let mut steps = Steps { tries: Vec::with_capacity(items.len()), footing: Footing::default(), place };
+        let mut steps = Steps { tries: Vec::with_capacity(items.len()), dependents: Dependents::default(), place };
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             let slice: Vec<Item> = items.by_ref().take(SLICE).collect();
             let cells: Vec<Cell> = slice.iter().map(|item| item.cell.clone()).collect();
-            let ahead = Ahead::read(self.chunk.db(), place, &cells).await?;
+            let ahead = Prefetched::read(self.chunk.db(), place, &cells).await?;
             for item in slice {
                 let Some(made) = self.chunk.step_steadily(held, &item, &ahead, None, self.lease()).await? else {
                     return Ok(None);
                 };
-                let made = Try { item, made, base: place.snapshot, again: 0, was_bad: false };
-                steps.footing.add(steps.tries.len(), &made);
+                let made = SteppedCell { item, made, base: place.snapshot, again: 0, was_bad: false };
+                steps.dependents.add(steps.tries.len(), &made);
                 steps.tries.push(made);
             }
             if !held.beat(self.lease(), self.chunk.waits_for).await? {
@@ -112,11 +112,11 @@ impl Whole<'_, '_> {
     }
 
     /// Steps again what live writers have changed, until it is little. False: the range was lost.
-    async fn catch_up(&self, held: &mut Held, steps: &mut Steps) -> Result<bool> {
+    async fn catch_up(&self, held: &mut Lease, steps: &mut Steps) -> Result<bool> {
         for _ in 0..CATCH_UP_ROUNDS_MAX {
             let newest = Place::newest(self.chunk.db());
             let changed = self.changed(steps.place.snapshot, newest.snapshot).await?;
-            let again = steps.footing.on(&changed);
+            let again = steps.dependents.on(&changed);
             self.step_again(steps, &again, newest).await?;
             if !held.beat(self.lease(), self.chunk.waits_for).await? {
                 return Ok(false);
@@ -145,12 +145,12 @@ impl Whole<'_, '_> {
     async fn step_again(&self, steps: &mut Steps, again: &[usize], place: Place) -> Result<()> {
         for slice in again.chunks(SLICE) {
             let cells: Vec<Cell> = slice.iter().map(|at| steps.tries[*at].item.cell.clone()).collect();
-            let ahead = Ahead::read(self.chunk.db(), place, &cells).await?;
+            let ahead = Prefetched::read(self.chunk.db(), place, &cells).await?;
             for at in slice {
                 let made = &mut steps.tries[*at];
                 made.made = self.chunk.stepping.make(&made.item, &ahead, None).await?;
                 (made.base, made.again) = (place.snapshot, made.again + 1);
-                steps.footing.add(*at, made);
+                steps.dependents.add(*at, made);
             }
         }
         steps.place = place;
@@ -160,14 +160,14 @@ impl Whole<'_, '_> {
     /// All steps as one; why that cannot be, otherwise.
     fn assembled(&self, steps: &Steps) -> Result<Assembly, String> {
         let bad = steps.tries.iter().find_map(|made| match &made.made {
-            Made::Bad(bad) => Some(format!("the step of {} fails: {}", made.item.cell, bad.error)),
+            StepResult::Bad(bad) => Some(format!("the step of {} fails: {}", made.item.cell, bad.error)),
             _ => None,
         });
         if let Some(why) = bad {
             return Err(why);
         }
         let assembly = assemble(steps.tries.iter().map(|made| match &made.made {
-            Made::Work { work, .. } => Some(work),
+            StepResult::Work { work, .. } => Some(work),
             _ => None,
         }));
         match steps.tries.get(assembly.taken) {
@@ -180,10 +180,10 @@ impl Whole<'_, '_> {
     }
 
     /// The frame of a draft: the note, and the ledger in it.
-    fn draft(&self, held: &Held, steps: &Steps, key: CommitKey) -> Result<(Draft, RangeRecord)> {
+    fn draft(&self, held: &Lease, steps: &Steps, key: CommitKey) -> Result<(Draft, RangeRecord)> {
         let next = self.chunk.next(held, &steps.tries, steps.tries.len());
-        let trail = Trail::of_everything(self.chunk.job, held.number);
-        let note = trail.note(&self.chunk.record().name, &format!("all {} objects", steps.tries.len()));
+        let groups = ChunkNote::of_everything(self.chunk.job, held.number);
+        let note = groups.note(&self.chunk.record().name, &format!("all {} objects", steps.tries.len()));
         let draft = Draft {
             key,
             priority: Priority::Batch,
@@ -195,7 +195,7 @@ impl Whole<'_, '_> {
         Ok((draft, next))
     }
 
-    async fn hold(&self, held: &mut Held, steps: &mut Steps, limit: Duration) -> Result<Ended> {
+    async fn hold(&self, held: &mut Lease, steps: &mut Steps, limit: Duration) -> Result<Ended> {
         let assembly = match self.assembled(steps) {
             Ok(assembly) => assembly,
             Err(why) => return Ok(Ended::End(End::NotAtomic(why))),
@@ -230,7 +230,7 @@ impl Whole<'_, '_> {
     }
 
     /// Whether the range was lost, or an operator has changed something.
-    async fn look_at_the_ledger(&self, held: &mut Held, prepared: &Prepared) -> Result<Option<End>> {
+    async fn look_at_the_ledger(&self, held: &mut Lease, prepared: &Prepared) -> Result<Option<End>> {
         let is_stale = |cell: &Cell| prepared.stale().iter().any(|stale| stale.cell == *cell);
         if is_stale(&Cell::object(self.chunk.job)) {
             return Ok(Some(End::JobChanged));
@@ -244,7 +244,7 @@ impl Whole<'_, '_> {
     /// Steps again what rests on stale cells, and sends what came out differently. Inside: why the plan cannot be one commit.
     async fn amend(
         &self,
-        held: &Held,
+        held: &Lease,
         steps: &mut Steps,
         prepared: &mut Prepared,
         sent: &mut Sent,
@@ -252,9 +252,9 @@ impl Whole<'_, '_> {
         let stale: FxHashSet<Cell> = prepared.stale().iter().map(|stale| stale.cell.clone()).collect();
         let newest = prepared.stale().iter().map(|stale| stale.newest).max().unwrap_or(Tid::NONE);
         if !self.chunk.db().wait_for(newest, VISIBLE_WITHIN).await {
-            fresh(self.chunk.db()).await?;
+            newest_view(self.chunk.db()).await?;
         }
-        let again = steps.footing.on(&stale);
+        let again = steps.dependents.on(&stale);
         self.step_again(steps, &again, Place::newest(self.chunk.db())).await?;
         let assembly = match self.assembled(steps) {
             Ok(assembly) => assembly,
@@ -269,7 +269,7 @@ impl Whole<'_, '_> {
         Ok(Ok(next))
     }
 
-    async fn finish(&self, held: &mut Held, steps: &Steps, prepared: Prepared, next: RangeRecord) -> Result<Ended> {
+    async fn finish(&self, held: &mut Lease, steps: &Steps, prepared: Prepared, next: RangeRecord) -> Result<Ended> {
         match prepared.finish().await {
             Ok(receipt) => {
                 held.written(next, receipt.tid);
@@ -285,7 +285,7 @@ impl Whole<'_, '_> {
     }
 
     /// As of here everything in the draft is known.
-    fn at(&self, held: &Held, steps: &Steps) -> Place {
+    fn at(&self, held: &Lease, steps: &Steps) -> Place {
         steps.place.at(steps.place.snapshot.max(held.tid).max(self.chunk.job_tid))
     }
 }

@@ -11,7 +11,7 @@
 
 use super::Tx;
 use super::own::{Own, Staged, fold};
-use crate::connect::{Attached, Db, What, jittered};
+use crate::connect::{Attached, Db, Resend, jittered};
 use crate::errors::{Error, Result};
 use crate::revision::Revision;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -31,7 +31,7 @@ impl Tx {
     /// Commits. Nothing is sent for a transaction that has written nothing: it has read one snapshot, which is all that a
     /// check could find out.
     pub async fn commit(self) -> Result<Receipt> {
-        let key = self.db().core().keys.next();
+        let key = crate::commit_keys::new();
         self.commit_as(key).await
     }
 
@@ -46,9 +46,9 @@ impl Tx {
         let mut resolved = 0;
         loop {
             match self.send(&draft).await {
-                Ok((receipt, epoch)) => {
+                Ok((receipt, generation)) => {
                     if draft.priority == Priority::Live {
-                        remember(self.db(), &draft, &receipt, epoch);
+                        remember(self.db(), &draft, &receipt, generation);
                     }
                     return Ok(receipt);
                 }
@@ -67,9 +67,9 @@ impl Tx {
     async fn send(&self, draft: &Draft) -> Result<(Receipt, u64)> {
         let commit = |attached: Arc<Attached>| async move {
             self.same_store(&attached)?;
-            attached.link.commit(draft).await.map(|receipt| (receipt, attached.epoch))
+            attached.link.commit(draft).await.map(|receipt| (receipt, attached.generation))
         };
-        self.db().core().call_at(What::Commit(draft.key), self.snapshot(), commit).await
+        self.db().core().call_at(Resend::UnderKey(draft.key), self.snapshot(), commit).await
     }
 
     pub(super) async fn draft(&self, own: Own, key: CommitKey) -> Result<Draft> {
@@ -144,11 +144,11 @@ impl Tx {
 }
 
 /// Puts what the commit has written into the cache: the next transaction finds it there.
-fn remember(db: &Db, draft: &Draft, receipt: &Receipt, epoch: u64) {
+fn remember(db: &Db, draft: &Draft, receipt: &Receipt, generation: u64) {
     let cache = &db.core().cache;
     let tid = receipt.tid;
     let insert = |cell: &Cell, record: Option<Bytes>| {
-        cache.insert(cell, &Revision { tid, end: None, record }, tid, epoch);
+        cache.insert(cell, &Revision { tid, end: None, record }, tid, generation);
     };
     let merged = |cell: &Cell| receipt.merged.iter().any(|merged| merged.cell == *cell);
     for (place, write) in draft.writes.iter().enumerate() {

@@ -159,7 +159,7 @@ macro_rules! handle {
         }
         impl$(<$($param),+>)? serde::Serialize for $type$(<$($param),+>)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                $crate::registry::found(self.oid);
+                $crate::typed::found(self.oid);
                 serializer.serialize_u64(self.oid.0)
             }
         }

@@ -9,7 +9,7 @@
 
 use super::{Place, Tx};
 use crate::answer::FirstPhase;
-use crate::connect::{Attached, Db, What};
+use crate::connect::{Attached, Db, Resend};
 use crate::errors::Result;
 use crate::wire::Link;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ impl Tx {
     /// Does everything of a commit that can fail. After `limit` the server gives it up, and `finish` then fails with
     /// the fault `PrepareLost`. Never sent twice: when the connection is lost, it is to be begun anew.
     pub async fn prepare(self, limit: Duration) -> Result<Prepared> {
-        let key = self.db().core().keys.next();
+        let key = crate::commit_keys::new();
         let own = self.own.lock().close();
         let draft = &self.draft(own, key).await?;
         let core = self.db().core();
         let prepare = |link: Arc<Link>| async move { link.prepare(draft, millis(limit), false).await };
-        let first = core.call(What::Once, prepare).await?;
+        let first = core.call(Resend::Never, prepare).await?;
         Ok(Prepared::new(self.db(), key, first))
     }
 }
@@ -58,7 +58,7 @@ impl Prepared {
             view.same_store(&attached)?;
             attached.link.prepare(draft, millis(limit), true).await
         };
-        let first = db.core().call_at(What::Once, at.snapshot, hold).await?;
+        let first = db.core().call_at(Resend::Never, at.snapshot, hold).await?;
         Ok(Prepared::new(db, draft.key, first))
     }
 
@@ -71,7 +71,7 @@ impl Prepared {
     pub(crate) async fn amend(&mut self, at: Place, draft: &Draft, withdrawn: &[Cell]) -> Result<()> {
         let number = self.number;
         let amend = |attached: Arc<Attached>| async move { attached.link.amend(number, draft, withdrawn).await };
-        self.stale = self.db.core().call_at(What::Once, at.snapshot, amend).await?.stale;
+        self.stale = self.db.core().call_at(Resend::Never, at.snapshot, amend).await?.stale;
         Ok(())
     }
 
@@ -90,14 +90,14 @@ impl Prepared {
         self.open = false;
         let (number, key) = (self.number, self.key);
         let core = self.db.core();
-        core.call(What::Commit(key), |link| async move { link.finish(number, key).await }).await
+        core.call(Resend::UnderKey(key), |link| async move { link.finish(number, key).await }).await
     }
 
     /// Gives it up.
     pub async fn abort(mut self) -> Result<()> {
         self.open = false;
         let number = self.number;
-        self.db.core().call(What::Read, |link| async move { link.abort(number).await }).await
+        self.db.core().call(Resend::Always, |link| async move { link.abort(number).await }).await
     }
 }
 
@@ -109,7 +109,7 @@ impl Drop for Prepared {
         {
             let (db, number) = (self.db.clone(), self.number);
             runtime.spawn(async move {
-                let given_up = db.core().call(What::Read, |link| async move { link.abort(number).await }).await;
+                let given_up = db.core().call(Resend::Always, |link| async move { link.abort(number).await }).await;
                 tracing::trace!(number, ok = given_up.is_ok(), "aborted");
             });
         }

@@ -3,10 +3,10 @@
 //! Pages come from the server one after the other; from the second on, the next one is asked for while the caller works on
 //! the last. So a caller who stops early costs nothing, and a long walk does not wait for the network.
 
-use super::own::Staged;
-use super::view::View;
+use super::View;
 use crate::errors::Result;
 use crate::revision::{Entry, Page, Range};
+use crate::tx::own::Staged;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use zeolite_proto::{Cell, Fault, FaultKind, Oid, Tid};
@@ -19,7 +19,7 @@ pub struct Scan<'v> {
     whole: Range,
     /// What the server has not been asked for yet; none: nothing is left there.
     rest: Option<Range>,
-    ahead: Option<Ahead>,
+    ahead: Option<NextPage>,
     /// Own changes in the range that have not been merged yet, in the scan's direction.
     own: VecDeque<(Cell, Staged)>,
     /// Entries to return; none: no limit.
@@ -33,9 +33,9 @@ pub struct Scan<'v> {
 
 /// A page that is on its way; given up with the scan.
 #[derive(Debug)]
-struct Ahead(tokio::task::JoinHandle<Result<Page>>);
+struct NextPage(tokio::task::JoinHandle<Result<Page>>);
 
-impl Drop for Ahead {
+impl Drop for NextPage {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -135,7 +135,7 @@ impl<'v> Scan<'v> {
         {
             let (db, at, oid, range) = (self.view.db().clone(), self.view.place(), self.oid, range.clone());
             let limit = self.page_limit();
-            self.ahead = Some(Ahead(tokio::spawn(async move { View::page(&db, at, oid, &range, limit).await })));
+            self.ahead = Some(NextPage(tokio::spawn(async move { View::page(&db, at, oid, &range, limit).await })));
         }
     }
 

@@ -11,27 +11,26 @@
 //! [`Tx`] derefs to [`View`], so that whatever reads takes a `&View` and works in both. Reads and writes take `&self`, so
 //! that a transaction can be lent to any number of futures at once, and `run` can take plain closures and async ones.
 //!
-//! Not here: typed values (`registry`, `collections`), savepoints.
+//! Not here: typed values (`typed`, `collections`), savepoints.
 
-mod ahead;
+mod begin;
 mod commit;
 mod own;
 mod pin;
+mod prefetched;
 mod prepared;
 mod reads;
-mod scan;
 mod transaction;
 mod view;
 mod work;
 
-pub(crate) use ahead::Ahead;
 pub(crate) use own::{Staged, fold};
 pub use pin::Pin;
+pub(crate) use prefetched::Prefetched;
 pub use prepared::Prepared;
-pub use scan::Scan;
 pub use transaction::{Isolation, Transaction};
-pub use view::View;
 pub(crate) use view::damaged;
+pub use view::{Scan, View};
 pub(crate) use work::{Place, Work};
 
 use crate::errors::{Error, Result};

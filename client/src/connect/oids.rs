@@ -2,7 +2,7 @@
 //!
 //! A block grows with the demand, up to a limit; what is left of it when the client ends is never used, which is harmless.
 
-use crate::connect::{Core, What};
+use super::{Attached, Core, Resend};
 use crate::errors::Result;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ struct Stock {
     /// Half-open ranges.
     blocks: VecDeque<(u64, u64)>,
     size: u32,
-    epoch: u64,
+    generation: u64,
     refilling: bool,
 }
 
@@ -62,11 +62,11 @@ impl Stock {
 
 impl Oids {
     /// Another store is behind the address: its oids are not ours.
-    pub(crate) fn epoch(&self, epoch: u64) {
+    pub(crate) fn generation(&self, generation: u64) {
         let mut stock = self.stock.lock();
-        if stock.epoch != epoch {
+        if stock.generation != generation {
             stock.blocks.clear();
-            stock.epoch = epoch;
+            stock.generation = generation;
         }
     }
 
@@ -100,15 +100,15 @@ impl Oids {
 
     async fn fetch(&self, core: &Arc<Core>) -> Result<()> {
         let size = self.stock.lock().size;
-        let fetch = |attached: Arc<crate::connect::Attached>| async move {
-            attached.link.new_oids(size).await.map(|block| (block, attached.epoch))
+        let fetch = |attached: Arc<Attached>| async move {
+            attached.link.new_oids(size).await.map(|block| (block, attached.generation))
         };
-        let ((first, count), epoch) = core.call_attached(What::Read, fetch).await?;
+        let ((first, count), generation) = core.call_attached(Resend::Always, fetch).await?;
         if count == 0 {
             return Err(Fault::new(FaultKind::Internal, "the server gave an empty block of oids; report this").into());
         }
         let mut stock = self.stock.lock();
-        if stock.epoch == epoch {
+        if stock.generation == generation {
             stock.blocks.push_back((first.0, first.0 + u64::from(count)));
             stock.size = (stock.size * 2).min(BLOCK_OIDS.1);
         }

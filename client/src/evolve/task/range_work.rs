@@ -1,16 +1,16 @@
 //! Owns a worker's way through one range: chunk after chunk, until the range ends, is lost, or somebody wants something else.
 
-use super::chunk::{Chunk, End};
-use super::finish::Pass;
-use super::job::{JobRecord, Phase, fresh, now_unix_ms};
-use super::lease::Held;
-use super::ledger::{self, Kept, Part};
-use super::pace::Before;
-use super::source::{Item, Source};
-use super::stepping::Stepping;
-use super::whole::Whole;
-use super::worker::{Task, is_passing};
+use super::Task;
 use crate::errors::{Error, Result};
+use crate::evolve::atomic::AtomicPlan;
+use crate::evolve::chunk::{Chunk, End};
+use crate::evolve::finisher::Pass;
+use crate::evolve::job::{JobRecord, Phase, newest_view, now_unix_ms};
+use crate::evolve::lease::Lease;
+use crate::evolve::ledger::{self, Kept, Part};
+use crate::evolve::pace::Before;
+use crate::evolve::source::{Item, Source};
+use crate::evolve::stepping::Stepping;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::Remedy;
@@ -31,14 +31,14 @@ pub(crate) enum Left {
 
 pub(crate) struct RangeWork<'t> {
     task: &'t mut Task,
-    held: &'t mut Held,
+    held: &'t mut Lease,
     source: Source,
     /// The snapshot that the source is of.
     snapshot: u64,
 }
 
 impl<'t> RangeWork<'t> {
-    pub(crate) fn new(task: &'t mut Task, held: &'t mut Held) -> RangeWork<'t> {
+    pub(crate) fn new(task: &'t mut Task, held: &'t mut Lease) -> RangeWork<'t> {
         let source = Source::new(task.job.oid(), &held.record);
         RangeWork { task, held, source, snapshot: 0 }
     }
@@ -50,7 +50,7 @@ impl<'t> RangeWork<'t> {
                 Ok(Some(left)) => return Ok(left),
                 Err(error) => error,
             };
-            if !is_passing(&error) {
+            if !error.passes_by_itself() {
                 return Err(error);
             }
             if !self.wait_out(&error).await? {
@@ -70,14 +70,14 @@ impl<'t> RangeWork<'t> {
             self.snapshot = 0;
         }
         self.task.pause(LOOK_AGAIN).await;
-        let job = match fresh(&self.task.db).await {
+        let job = match newest_view(&self.task.db).await {
             Ok(_) => self.task.job_now().await?,
             // Still away: nobody else gets anything done either.
             Err(_) => return Ok(true),
         };
         match self.held.beat(lease_of(&job.record), &error.to_string()).await {
             Ok(mine) => Ok(mine),
-            Err(error) if is_passing(&error) => Ok(true),
+            Err(error) if error.passes_by_itself() => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -86,7 +86,7 @@ impl<'t> RangeWork<'t> {
     async fn turn(&mut self) -> Result<Option<Left>> {
         let job = self.task.job_now().await?;
         let runs = matches!(job.record.phase, Phase::Running | Phase::CatchingUp | Phase::Verifying);
-        if self.task.is_stopped() || !runs || job.record.is_held(now_unix_ms()) {
+        if self.task.is_stopped() || !runs || job.record.is_paused(now_unix_ms()) {
             return Ok(Some(Left::GivenUp));
         }
         self.look_at_the_snapshot(&job.record).await?;
@@ -174,7 +174,7 @@ impl<'t> RangeWork<'t> {
             is_last: self.source.ends_after(offered),
         };
         let mut end = match atomic {
-            true => Whole { chunk: &chunk }.run(self.held, items).await?,
+            true => AtomicPlan { chunk: &chunk }.run(self.held, items).await?,
             false => chunk.run(self.held, items).await?,
         };
         if let (End::Refused(fault), 1, Some(item)) = (&end, offered, first) {
@@ -201,7 +201,7 @@ impl<'t> RangeWork<'t> {
                 self.task.fail(&format!("it cannot be one commit: {why}")).await?;
                 Ok(Some(Left::GivenUp))
             }
-            End::JobChanged => fresh(&self.task.db).await.map(|_| None),
+            End::JobChanged => newest_view(&self.task.db).await.map(|_| None),
             End::Refused(fault) => {
                 tracing::debug!(job = self.task.job.name(), %fault, offered, "the chunk was refused; a smaller one");
                 self.task.pace.too_large(offered);
@@ -227,7 +227,7 @@ impl<'t> RangeWork<'t> {
                 self.held.put(|next| (next.finished, next.holder, next.rate) = (true, String::new(), 0.0)).await?;
             return Ok(Some(if mine { Left::Finished } else { Left::Lost }));
         }
-        match self.task.finished().pass(self.held, &job.record).await? {
+        match self.task.finisher().pass(self.held, &job.record).await? {
             Pass::Again => {
                 self.source = Source::new(self.task.job.oid(), &self.held.record);
                 Ok(None)

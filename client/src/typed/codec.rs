@@ -3,7 +3,7 @@
 use super::Persistent;
 use super::reference::collect;
 use crate::errors::{Error, Result};
-use crate::session::damaged;
+use crate::tx::damaged;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

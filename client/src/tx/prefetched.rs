@@ -14,16 +14,16 @@ use zeolite_proto::{Cell, Note, Priority, Tid};
 
 /// Revisions as of one snapshot.
 #[derive(Clone, Debug)]
-pub(crate) struct Ahead {
+pub(crate) struct Prefetched {
     place: Place,
     revisions: Arc<FxHashMap<Cell, Revision>>,
 }
 
-impl Ahead {
+impl Prefetched {
     /// Reads all of them, with as few frames as possible.
-    pub(crate) async fn read(db: &Db, place: Place, cells: &[Cell]) -> Result<Ahead> {
+    pub(crate) async fn read(db: &Db, place: Place, cells: &[Cell]) -> Result<Prefetched> {
         let revisions = place.view(db).read_ahead(cells).await?;
-        Ok(Ahead { place, revisions: Arc::new(cells.iter().cloned().zip(revisions).collect()) })
+        Ok(Prefetched { place, revisions: Arc::new(cells.iter().cloned().zip(revisions).collect()) })
     }
 
     /// The tid of a cell's revision; none: it was not read ahead.

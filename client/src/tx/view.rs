@@ -3,11 +3,14 @@
 //! A read is answered by the first that knows: the transaction's own writes, the shared cache, the server. A list of cells
 //! costs one frame for all that the cache does not have (long lists: a few frames at once).
 
+mod scan;
+
+pub use scan::Scan;
+
 use super::own::{Own, Staged, fold};
 use super::pin::Pin;
 use super::reads::Reads;
-use super::scan::Scan;
-use crate::connect::{Attached, Db, What};
+use crate::connect::{Attached, Db, Resend};
 use crate::errors::{Error, Result};
 use crate::revision::{Entry, Page, Range, Revision};
 use crate::wire::Failure;
@@ -35,7 +38,7 @@ enum Keep {
 pub struct View {
     db: Db,
     snapshot: Tid,
-    epoch: u64,
+    generation: u64,
     /// Never locked across an await.
     pub(super) own: Mutex<Own>,
     /// Kept only for a serializable transaction.
@@ -47,8 +50,8 @@ pub struct View {
 }
 
 impl View {
-    pub(crate) fn new(db: Db, snapshot: Tid, epoch: u64) -> View {
-        View { db, snapshot, epoch, own: Mutex::new(Own::default()), reads: None, pin: None, ahead: None }
+    pub(crate) fn new(db: Db, snapshot: Tid, generation: u64) -> View {
+        View { db, snapshot, generation, own: Mutex::new(Own::default()), reads: None, pin: None, ahead: None }
     }
 
     pub(super) fn pinned(mut self, pin: Option<Pin>) -> View {
@@ -145,7 +148,7 @@ impl View {
     }
 
     /// What an own change makes of a stored record.
-    pub(super) fn staged(&self, cell: &Cell, staged: &Staged, stored: Option<Bytes>) -> Result<Option<Bytes>> {
+    fn staged(&self, cell: &Cell, staged: &Staged, stored: Option<Bytes>) -> Result<Option<Bytes>> {
         match staged {
             Staged::Put(record) => Ok(Some(record.clone())),
             Staged::Delete => Ok(None),
@@ -202,7 +205,7 @@ impl View {
         if self.snapshot > core.position.get() {
             return None;
         }
-        let known = core.cache.find(cell, self.snapshot, self.epoch)?;
+        let known = core.cache.find(cell, self.snapshot, self.generation)?;
         Some(Revision { tid: known.tid, end: (known.to != Tid::MAX).then(|| known.to.next()), record: known.record })
     }
 
@@ -236,13 +239,13 @@ impl View {
                 self.same_store(&attached)?;
                 attached.link.load(self.snapshot, cells, from).await
             };
-            let got = core.call_at(What::Read, self.snapshot, load).await?;
+            let got = core.call_at(Resend::Always, self.snapshot, load).await?;
             if got.is_empty() || got.len() > cells.len() - from {
                 return Err(short());
             }
             if keep == Keep::Yes {
                 for (cell, revision) in cells[from..].iter().zip(&got) {
-                    core.cache.insert(cell, revision, self.snapshot, self.epoch);
+                    core.cache.insert(cell, revision, self.snapshot, self.generation);
                 }
             }
             all.extend(got);
@@ -251,7 +254,7 @@ impl View {
     }
 
     /// One page of the stored entries.
-    pub(super) async fn page(db: &Db, at: (Tid, u64), oid: Oid, range: &Range, limit: u32) -> Result<Page> {
+    async fn page(db: &Db, at: (Tid, u64), oid: Oid, range: &Range, limit: u32) -> Result<Page> {
         if at.0 == Tid::NONE {
             return Ok(Page::default());
         }
@@ -259,16 +262,16 @@ impl View {
             same_store(at.1, &attached)?;
             attached.link.scan(at.0, oid, range, limit).await
         };
-        db.core().call_at(What::Read, at.0, scan).await
+        db.core().call_at(Resend::Always, at.0, scan).await
     }
 
-    /// Snapshot and epoch.
-    pub(super) fn place(&self) -> (Tid, u64) {
-        (self.snapshot, self.epoch)
+    /// Snapshot and generation.
+    fn place(&self) -> (Tid, u64) {
+        (self.snapshot, self.generation)
     }
 
     pub(super) fn same_store(&self, attached: &Attached) -> Result<(), Failure> {
-        same_store(self.epoch, attached)
+        same_store(self.generation, attached)
     }
 }
 
@@ -277,8 +280,8 @@ async fn stay_fair() {
     tokio::task::coop::consume_budget().await;
 }
 
-fn same_store(epoch: u64, attached: &Attached) -> Result<(), Failure> {
-    if attached.epoch == epoch {
+fn same_store(generation: u64, attached: &Attached) -> Result<(), Failure> {
+    if attached.generation == generation {
         return Ok(());
     }
     let message = "the database behind this address is not the one that was read; begin a new transaction";

@@ -7,17 +7,17 @@
 //!   otherwise                    done: a snapshot at which nothing of the old shape is there
 //! ```
 
-use super::job::{Certificate, Job, JobRecord, Phase, fresh};
-use super::lease::Held;
+use super::job::{Certificate, Job, JobRecord, Phase, newest_view};
+use super::lease::Lease;
 use super::ledger::{self, Cursor, Part};
-use crate::admin::GateAnswer;
+
 use crate::connect::Db;
 use crate::errors::Result;
 use std::time::Duration;
-use zeolite_proto::{Oid, Tid};
+use zeolite_proto::{CloseAttempt, Oid, Tid};
 
 /// Before another pass, when the last one has found nothing that it could do.
-const BREATH: Duration = Duration::from_millis(100);
+const PASS_PAUSE: Duration = Duration::from_millis(100);
 
 /// What comes after a pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,14 +30,14 @@ pub(crate) enum Pass {
     Lost,
 }
 
-pub(crate) struct Finished<'a> {
+pub(crate) struct Finisher<'a> {
     pub(crate) db: &'a Db,
     pub(crate) job: &'a Job,
 }
 
-impl Finished<'_> {
+impl Finisher<'_> {
     /// The last range was claimed: says so, if there is anything to catch up with.
-    pub(crate) async fn begin(&self, held: &Held, job: &JobRecord) -> Result<()> {
+    pub(crate) async fn begin(&self, held: &Lease, job: &JobRecord) -> Result<()> {
         let (Part::Finish, Some(target)) = (&held.record.part, &job.target) else { return Ok(()) };
         if job.phase == Phase::Running && self.old(&target.class, target.version).await? > 0 {
             self.enter(Phase::CatchingUp).await?;
@@ -46,8 +46,8 @@ impl Finished<'_> {
     }
 
     /// After a pass over what was left behind (the first one is empty: nothing has been listed yet).
-    pub(crate) async fn pass(&self, held: &mut Held, job: &JobRecord) -> Result<Pass> {
-        let ranges = ledger::ranges(&fresh(self.db).await?, self.job.oid(), job.ranges + 1).await?;
+    pub(crate) async fn pass(&self, held: &mut Lease, job: &JobRecord) -> Result<Pass> {
+        let ranges = ledger::ranges(&newest_view(self.db).await?, self.job.oid(), job.ranges + 1).await?;
         let bad = ledger::counts(&ranges).bad_now();
         // Old code may write again at any moment: after a pass that has found something the gate is tried at once.
         let mut gate_tid = self.try_the_gate(held, job).await?;
@@ -57,7 +57,7 @@ impl Finished<'_> {
                 if held.record.pass == 0 {
                     self.enter(Phase::CatchingUp).await?;
                 } else if held.record.cursor == Cursor::Start {
-                    tokio::time::sleep(BREATH).await;
+                    tokio::time::sleep(PASS_PAUSE).await;
                 }
                 return Ok(again(held));
             }
@@ -70,7 +70,7 @@ impl Finished<'_> {
             gate_tid = self.close_the_gate(job).await?;
             if gate_tid == 0 {
                 // What counts is not there yet: a draft on its way, or one that is prepared and may stay so for long.
-                tokio::time::sleep(BREATH).await;
+                tokio::time::sleep(PASS_PAUSE).await;
                 let mine = held.beat(Duration::from_millis(job.settings.lease_ms), "").await?;
                 return Ok(if mine { again(held) } else { Pass::Lost });
             }
@@ -82,7 +82,7 @@ impl Finished<'_> {
     }
 
     /// The commit that closed the gate; 0: not now.
-    async fn try_the_gate(&self, held: &Held, job: &JobRecord) -> Result<u64> {
+    async fn try_the_gate(&self, held: &Lease, job: &JobRecord) -> Result<u64> {
         let found_something = held.record.pass > 0 && held.record.cursor != Cursor::Start;
         if found_something { self.close_the_gate(job).await } else { Ok(0) }
     }
@@ -90,8 +90,8 @@ impl Finished<'_> {
     async fn close_the_gate(&self, job: &JobRecord) -> Result<u64> {
         let Some(target) = job.target.as_ref().filter(|target| target.gate) else { return Ok(0) };
         match self.db.admin().close_gate(&target.class, target.version, &job.name).await? {
-            GateAnswer::Closed(tid) => Ok(tid.0),
-            GateAnswer::Left(_) => Ok(0),
+            CloseAttempt::Closed(tid) => Ok(tid.0),
+            CloseAttempt::Left(_) => Ok(0),
         }
     }
 
@@ -109,12 +109,12 @@ impl Finished<'_> {
             Ok(())
         };
         self.job.change(enter).await?;
-        fresh(self.db).await.map(|_| ())
+        newest_view(self.db).await.map(|_| ())
     }
 
     /// None: something of the old shape came between.
     async fn certificate(&self, job: &JobRecord, gate_tid: u64) -> Result<Option<Certificate>> {
-        let view = fresh(self.db).await?;
+        let view = newest_view(self.db).await?;
         let tid = view.snapshot();
         let mut objects = job.total;
         if let Some(target) = &job.target {
@@ -138,7 +138,7 @@ impl Finished<'_> {
         }))
     }
 
-    async fn done(&self, held: &mut Held, certificate: Certificate) -> Result<Pass> {
+    async fn done(&self, held: &mut Lease, certificate: Certificate) -> Result<Pass> {
         let close = |record: &mut JobRecord| {
             if matches!(record.phase, Phase::Running | Phase::CatchingUp | Phase::Verifying) {
                 (record.phase, record.ended) = (Phase::Done, certificate.tid);
@@ -150,7 +150,7 @@ impl Finished<'_> {
         self.close(held, close).await
     }
 
-    async fn fail(&self, held: &mut Held, reason: &str) -> Result<Pass> {
+    async fn fail(&self, held: &mut Lease, reason: &str) -> Result<Pass> {
         let newest = self.db.newest().await?.0;
         let close = |record: &mut JobRecord| {
             if !record.phase.is_over() && record.phase != Phase::Undoing {
@@ -162,19 +162,23 @@ impl Finished<'_> {
     }
 
     /// The range first: it is the fence. Whoever loses it does not end the job.
-    async fn close(&self, held: &mut Held, close: impl Fn(&mut JobRecord) -> Result<()> + Send + Sync) -> Result<Pass> {
+    async fn close(
+        &self,
+        held: &mut Lease,
+        close: impl Fn(&mut JobRecord) -> Result<()> + Send + Sync,
+    ) -> Result<Pass> {
         if !held.put(|next| next.waits_for.clear()).await? {
             return Ok(Pass::Lost);
         }
         self.job.change(close).await?;
         let given_back = held.put(|next| (next.holder, next.rate) = (String::new(), 0.0)).await;
         tracing::debug!(job = self.job.name(), ok = given_back.is_ok(), "the job is over");
-        fresh(self.db).await.map(|_| Pass::Over)
+        newest_view(self.db).await.map(|_| Pass::Over)
     }
 }
 
 /// Begins another pass. It is written down with its first chunk; another worker would begin a pass as well.
-fn again(held: &mut Held) -> Pass {
+fn again(held: &mut Lease) -> Pass {
     (held.record.cursor, held.record.pass) = (Cursor::Start, held.record.pass + 1);
     Pass::Again
 }

@@ -104,13 +104,13 @@ impl Transaction {
     async fn begin_from(&self, fresh: bool) -> Result<Tx> {
         let core = self.db.core();
         let view = match &self.pinned {
-            Some(pin) => pin.view(),
+            Some(pin) => View::new(self.db.clone(), pin.snapshot(), pin.generation()).pinned(Some(pin.clone())),
             None => {
                 if fresh || !core.options.feed {
                     self.db.newest().await?;
                 }
-                let (snapshot, epoch) = core.position.snapshot();
-                View::new(self.db.clone(), snapshot, epoch)
+                let (snapshot, generation) = core.position.snapshot();
+                View::new(self.db.clone(), snapshot, generation)
             }
         };
         let view = if self.isolation == Isolation::Serializable { view.serializable() } else { view };

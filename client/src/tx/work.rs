@@ -5,7 +5,7 @@
 
 use super::own::Staged;
 use super::{Tx, View};
-use crate::connect::{Attached, Db, What};
+use crate::connect::{Attached, Db, Resend};
 use crate::errors::Result;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use zeolite_proto::{Cell, Draft, ReadCell, ReadRange, Receipt, Tid};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     pub(crate) snapshot: Tid,
-    epoch: u64,
+    generation: u64,
 }
 
 /// What one transaction would commit.
@@ -33,8 +33,8 @@ pub(crate) struct Work {
 impl Place {
     /// What a transaction begun now would read at.
     pub(crate) fn newest(db: &Db) -> Place {
-        let (snapshot, epoch) = db.core().position.snapshot();
-        Place { snapshot, epoch }
+        let (snapshot, generation) = db.core().position.snapshot();
+        Place { snapshot, generation }
     }
 
     /// Another snapshot of the same store.
@@ -44,7 +44,7 @@ impl Place {
 
     /// A view there.
     pub(crate) fn view(self, db: &Db) -> View {
-        View::new(db.clone(), self.snapshot, self.epoch)
+        View::new(db.clone(), self.snapshot, self.generation)
     }
 
     /// Sends a draft whose bases are of this snapshot or older ones; resent under its key until its outcome is known.
@@ -54,7 +54,7 @@ impl Place {
             view.same_store(&attached)?;
             attached.link.commit(draft).await
         };
-        db.core().call_at(What::Commit(draft.key), self.snapshot, commit).await
+        db.core().call_at(Resend::UnderKey(draft.key), self.snapshot, commit).await
     }
 }
 

@@ -4,7 +4,7 @@ use super::Persistent;
 use super::codec::{decode_record, encode_record};
 use super::reference::Ref;
 use crate::errors::{Error, Result};
-use crate::session::{Tx, View};
+use crate::tx::{Tx, View};
 use zeolite_proto::Cell;
 
 impl View {

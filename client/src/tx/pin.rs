@@ -4,10 +4,8 @@
 //! pin that the server has lost (it was restarted) is taken anew at the same snapshot. When that fails too, the pin is
 //! *lost*: reads go on as long as pack leaves the snapshot alone, and fail with a named fault after that.
 
-use super::transaction::Transaction;
-use super::view::View;
-use crate::answer::Lease;
-use crate::connect::{Attached, Core, Db, What};
+use crate::answer::PinLease;
+use crate::connect::{Attached, Core, Db, Resend};
 use crate::errors::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,14 +25,14 @@ pub struct Pin {
 struct Shared {
     db: Db,
     snapshot: Tid,
-    epoch: u64,
-    held: Arc<Held>,
+    generation: u64,
+    current: Arc<Current>,
     renewal: tokio::task::AbortHandle,
 }
 
 /// What the renewing task changes.
 #[derive(Debug)]
-struct Held {
+struct Current {
     pin: AtomicU64,
     lost: AtomicBool,
 }
@@ -42,12 +40,20 @@ struct Held {
 impl Pin {
     pub(crate) async fn take(db: Db, snapshot: Tid) -> Result<Pin> {
         let take = |attached: Arc<Attached>| async move {
-            attached.link.pin(snapshot, LEASE_MS).await.map(|lease| (lease, attached.epoch))
+            attached.link.pin(snapshot, LEASE_MS).await.map(|lease| (lease, attached.generation))
         };
-        let (lease, epoch) = db.core().call_at(What::Read, snapshot, take).await?;
-        let held = Arc::new(Held { pin: AtomicU64::new(lease.pin), lost: AtomicBool::new(false) });
-        let renewal = tokio::spawn(renew(db.core().clone(), lease, held.clone())).abort_handle();
-        Ok(Pin { shared: Arc::new(Shared { db, snapshot: lease.snapshot, epoch, held, renewal }) })
+        let (lease, generation) = db.core().call_at(Resend::Always, snapshot, take).await?;
+        let current = Arc::new(Current { pin: AtomicU64::new(lease.pin), lost: AtomicBool::new(false) });
+        let renewal = tokio::spawn(renew(db.core().clone(), lease, current.clone())).abort_handle();
+        Ok(Pin { shared: Arc::new(Shared { db, snapshot: lease.snapshot, generation, current, renewal }) })
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.shared.db
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.shared.generation
     }
 
     /// The pinned tid.
@@ -57,40 +63,30 @@ impl Pin {
 
     /// Whether the server no longer holds it, and would not take it again.
     pub fn is_lost(&self) -> bool {
-        self.shared.held.lost.load(Ordering::Acquire)
-    }
-
-    /// A read-only view at the snapshot, which keeps the pin.
-    pub fn view(&self) -> View {
-        View::new(self.shared.db.clone(), self.shared.snapshot, self.shared.epoch).pinned(Some(self.clone()))
-    }
-
-    /// Settings for a transaction that reads at the snapshot.
-    pub fn transaction(&self) -> Transaction {
-        self.shared.db.transaction().at(self)
+        self.shared.current.lost.load(Ordering::Acquire)
     }
 }
 
-async fn renew(core: Arc<Core>, first: Lease, held: Arc<Held>) {
+async fn renew(core: Arc<Core>, first: PinLease, current: Arc<Current>) {
     let mut lease = first;
     loop {
         tokio::time::sleep(Duration::from_millis((lease.lease_ms / 3).max(10))).await;
         let (pin, snapshot) = (lease.pin, lease.snapshot);
-        let renewed = core.call(What::Read, |link| async move { link.renew(pin, LEASE_MS).await }).await;
+        let renewed = core.call(Resend::Always, |link| async move { link.renew(pin, LEASE_MS).await }).await;
         let renewed = match renewed {
             Err(Error::Fault(fault)) if fault.kind == FaultKind::PinLost => {
-                core.call(What::Read, |link| async move { link.pin(snapshot, LEASE_MS).await }).await
+                core.call(Resend::Always, |link| async move { link.pin(snapshot, LEASE_MS).await }).await
             }
             renewed => renewed,
         };
         match renewed {
             Ok(granted) => {
-                lease = Lease { snapshot, ..granted };
-                held.pin.store(lease.pin, Ordering::Release);
+                lease = PinLease { snapshot, ..granted };
+                current.pin.store(lease.pin, Ordering::Release);
             }
             Err(Error::Fault(fault)) => {
                 tracing::warn!(%snapshot, %fault, "a pinned snapshot was lost; pack may remove it");
-                held.lost.store(true, Ordering::Release);
+                current.lost.store(true, Ordering::Release);
                 return;
             }
             // No connection: the lease may still be held when there is one again.
@@ -104,9 +100,9 @@ impl Drop for Shared {
         self.renewal.abort();
         // Without a runtime (the process is ending) the lease simply runs out.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (db, pin) = (self.db.clone(), self.held.pin.load(Ordering::Acquire));
+            let (db, pin) = (self.db.clone(), self.current.pin.load(Ordering::Acquire));
             runtime.spawn(async move {
-                let given_up = db.core().call(What::Read, |link| async move { link.unpin(pin).await }).await;
+                let given_up = db.core().call(Resend::Always, |link| async move { link.unpin(pin).await }).await;
                 tracing::trace!(pin, ok = given_up.is_ok(), "unpinned");
             });
         }

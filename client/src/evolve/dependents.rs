@@ -1,23 +1,23 @@
-//! Owns the footing: which steps rest on which cells, so that a change of one cell among a hundred thousand steps leads to the
+//! Owns the dependents: which steps rest on which cells, so that a change of one cell among a hundred thousand steps leads to the
 //! few that must be made again. Pure.
 
-use super::stepping::{Made, Try};
-use crate::session::{Staged, Work};
+use super::stepping::{StepResult, SteppedCell};
+use crate::tx::{Staged, Work};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use zeolite_proto::{Cell, ReadRange};
 
 /// Steps by what they have read and written; by their places in the plan.
 #[derive(Debug, Default)]
-pub(crate) struct Footing {
+pub(crate) struct Dependents {
     cells: FxHashMap<Cell, Vec<usize>>,
     ranges: Vec<(ReadRange, usize)>,
 }
 
-impl Footing {
+impl Dependents {
     /// Adds what a step rests on. What it rested on before it was made again stays: at worst it is made again in vain.
-    pub(crate) fn add(&mut self, at: usize, made: &Try) {
-        let Made::Work { work, .. } = &made.made else {
+    pub(crate) fn add(&mut self, at: usize, made: &SteppedCell) {
+        let StepResult::Work { work, .. } = &made.made else {
             return self.rest(made.item.cell.clone(), at);
         };
         for (cell, staged) in &work.cells {
@@ -60,10 +60,10 @@ mod tests {
     use crate::evolve::source::Item;
     use zeolite_proto::{Oid, ReadCell, Tid};
 
-    fn made(oid: u64, work: Option<Work>) -> Try {
+    fn made(oid: u64, work: Option<Work>) -> SteppedCell {
         let item = Item { cell: Cell::object(Oid(oid)), after: None, hot: false };
-        let made = work.map_or(Made::FoundDone, |work| Made::Work { work, changed: true });
-        Try { item, made, base: Tid(5), again: 0, was_bad: false }
+        let made = work.map_or(StepResult::FoundDone, |work| StepResult::Work { work, changed: true });
+        SteppedCell { item, made, base: Tid(5), again: 0, was_bad: false }
     }
 
     #[test]
@@ -74,12 +74,12 @@ mod tests {
         work.cells.insert(cell(9), Staged::Apply { class: "Counter".into(), operations: Vec::new() });
         work.read_cells = vec![ReadCell { cell: cell(1), base: Tid(5) }, ReadCell { cell: cell(8), base: Tid(5) }];
         work.read_ranges = vec![ReadRange { oid: Oid(7), from: "a".into(), to: "c".into(), base: Tid(5) }];
-        let mut footing = Footing::default();
-        footing.add(0, &made(3, None));
-        footing.add(1, &made(1, Some(work)));
-        assert_eq!(footing.on([&cell(1)]), [1]);
-        assert_eq!(footing.on([&cell(8), &cell(3)]), [0, 1]);
-        assert_eq!(footing.on([&Cell::entry(Oid(7), "b")]), [1]);
-        assert_eq!(footing.on([&Cell::entry(Oid(7), "c"), &cell(9)]), [0usize; 0]);
+        let mut dependents = Dependents::default();
+        dependents.add(0, &made(3, None));
+        dependents.add(1, &made(1, Some(work)));
+        assert_eq!(dependents.on([&cell(1)]), [1]);
+        assert_eq!(dependents.on([&cell(8), &cell(3)]), [0, 1]);
+        assert_eq!(dependents.on([&Cell::entry(Oid(7), "b")]), [1]);
+        assert_eq!(dependents.on([&Cell::entry(Oid(7), "c"), &cell(9)]), [0usize; 0]);
     }
 }

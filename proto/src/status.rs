@@ -1,0 +1,136 @@
+//! Owns the status: what a server says about itself. The engine fills it, and whoever looks reads the same words: the command
+//! line and its JSON, the metrics, the client.
+
+use crate::gate::Gate;
+use crate::ids::Tid;
+use crate::mode::Mode;
+use crate::pressure::Pressure;
+use serde::{Deserialize, Serialize};
+
+/// What the server says about itself. Counters begin at its start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The server's version.
+    pub version: String,
+    /// The store's identity.
+    #[serde(with = "crate::hex")]
+    pub store_id: u64,
+    /// The newest visible tid.
+    pub visible: Tid,
+    /// History before this tid is packed.
+    pub packed_to: Tid,
+    /// Since the start, in milliseconds.
+    pub uptime_ms: u64,
+    /// Why nothing is written any more; `None`: healthy.
+    pub poisoned: Option<String>,
+    /// Which index.
+    pub index: String,
+    /// Live objects (entries not counted).
+    pub objects: u64,
+    /// Bytes of all segments.
+    pub log_bytes: u64,
+    /// Bytes of the index.
+    pub index_bytes: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// Free bytes on the data directory's disk.
+    pub free_bytes: u64,
+    /// The size of that disk; 0: not known.
+    pub disk_bytes: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Those of them that want the feed.
+    pub feeds: u64,
+    /// Pinned snapshots.
+    pub pins: u64,
+    /// The oldest of them.
+    pub oldest_pin: Option<Tid>,
+    /// Bytes of log since the oldest pinned snapshot: what pins keep from pack, at most.
+    pub pinned_bytes: u64,
+    /// Drafts that are prepared.
+    pub prepared: u64,
+    /// Durable transactions.
+    pub commits: u64,
+    /// Batches: one fsync each.
+    pub batches: u64,
+    /// Drafts refused by a conflict.
+    pub conflicts: u64,
+    /// Cells that a resolver decided.
+    pub merges: u64,
+    /// Cells loaded.
+    pub loads: u64,
+    /// Drafts waiting, live.
+    pub queue_live: u64,
+    /// Drafts waiting, batch.
+    pub queue_batch: u64,
+    /// Bytes in the record cache.
+    pub cache_bytes: u64,
+    /// Records found in it.
+    pub cache_hits: u64,
+    /// Records that had to be read from the log.
+    pub cache_misses: u64,
+    /// Bytes that are durable but not in the index yet.
+    pub unsettled_bytes: u64,
+    /// Where the time of commits goes.
+    pub stages: Vec<Stage>,
+    /// What pack is doing; "idle": nothing.
+    pub pack: String,
+    /// Who may write.
+    pub mode: Mode,
+    /// What live traffic feels.
+    pub pressure: Pressure,
+    /// Conflicts and merges by class.
+    pub classes: Vec<ClassCounts>,
+    /// The closed gates.
+    pub gates: Vec<Gate>,
+}
+
+/// A stage in the life of a commit: how often it was passed, and how long that took.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Stage {
+    /// decode, queue, check, merge, write, fsync, publish.
+    pub name: String,
+    /// How often.
+    pub count: u64,
+    /// In all.
+    pub total_ns: u64,
+    /// The median.
+    pub p50_ns: u64,
+    /// The 99th percentile.
+    pub p99_ns: u64,
+}
+
+/// Conflicts and merges of one class; the class "" stands for those beyond the first 256.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClassCounts {
+    /// The class.
+    pub class: String,
+    /// Drafts refused because of a cell of this class.
+    pub conflicts: u64,
+    /// Cells of this class that a resolver decided.
+    pub merges: u64,
+}
+
+/// The exact number of objects of one class and schema version.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Kind {
+    /// The class.
+    pub class: String,
+    /// The schema version.
+    pub version: u32,
+    /// How many objects.
+    pub objects: u64,
+}
+
+/// A resolver that the server has.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ResolverInfo {
+    /// The class whose concurrent writes it merges.
+    pub class: String,
+    /// One line for people.
+    pub description: String,
+    /// Whether it has operations.
+    pub applies: bool,
+    /// Whether it runs beside the ordering of commits.
+    pub expensive: bool,
+}

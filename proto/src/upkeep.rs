@@ -1,0 +1,61 @@
+//! Owns the words of upkeep: what a pack is to do, and how far a pack or a verification is.
+
+use crate::ids::Tid;
+use serde::{Deserialize, Serialize};
+
+/// What to pack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PackOptions {
+    /// Keep what is visible at this tid and later; `None`: now.
+    pub to: Option<Tid>,
+    /// Do not collect unreachable objects.
+    pub keep_garbage: bool,
+    /// Only count.
+    pub dry_run: bool,
+}
+
+/// How far a pack is; what it has come to, once it is done.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PackProgress {
+    /// What it is doing.
+    pub stage: String,
+    /// Units of that which are done.
+    pub done_units: u64,
+    /// All of them; 0: not known.
+    pub total_units: u64,
+    /// This is the last message.
+    pub done: bool,
+    /// History before this tid is gone. May be older than asked: the oldest pin holds it back.
+    pub packed_to: Tid,
+    /// Revisions removed.
+    pub revisions_removed: u64,
+    /// Objects removed because nothing refers to them.
+    pub objects_removed: u64,
+    /// The log's bytes before.
+    pub bytes_before: u64,
+    /// The log's bytes after.
+    pub bytes_after: u64,
+}
+
+/// How far a verification is; what it has found, once it is done.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct VerifyProgress {
+    /// What it is doing.
+    pub stage: String,
+    /// Units of that which are done.
+    pub done_units: u64,
+    /// All of them; 0: not known.
+    pub total_units: u64,
+    /// This is the last message.
+    pub done: bool,
+    /// Transactions read.
+    pub transactions: u64,
+    /// Revisions read.
+    pub revisions: u64,
+    /// Objects read.
+    pub objects: u64,
+    /// What is wrong, the first of it. Empty at the end: all is well.
+    pub problems: Vec<String>,
+    /// How many problems there are in all.
+    pub problems_total: u64,
+}

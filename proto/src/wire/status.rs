@@ -1,0 +1,121 @@
+//! Owns the translation of the status and of upkeep between the wire and the crate's own types. On the wire 0 and the empty
+//! text stand for what is not there.
+
+use super::v2;
+use crate::gate::Gate;
+use crate::ids::Tid;
+use crate::status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
+use crate::upkeep::{PackOptions, PackProgress, VerifyProgress};
+
+/// Both directions of a message whose fields are the same on both sides, but for a few that are written out.
+macro_rules! translate {
+    ($($own:ident = $wire:ident { $($field:ident)* } $({ $($special:ident: $to:expr, $from:expr;)* })?)*) => {
+        $(
+            impl From<$own> for v2::$wire {
+                fn from(own: $own) -> v2::$wire {
+                    v2::$wire { $($field: own.$field,)* $($($special: ($to)(own.$special),)*)? }
+                }
+            }
+
+            impl From<v2::$wire> for $own {
+                fn from(wire: v2::$wire) -> $own {
+                    $own { $($field: wire.$field,)* $($($special: ($from)(wire.$special),)*)? }
+                }
+            }
+        )*
+    };
+}
+
+fn tid(tid: Tid) -> u64 {
+    tid.0
+}
+
+fn tid_or_0(tid: Option<Tid>) -> u64 {
+    tid.map_or(0, |tid| tid.0)
+}
+
+fn tid_unless_0(tid: u64) -> Option<Tid> {
+    (tid != 0).then_some(Tid(tid))
+}
+
+fn all<T, U: From<T>>(all: Vec<T>) -> Vec<U> {
+    all.into_iter().map(U::from).collect()
+}
+
+fn unless_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+translate! {
+    Stage = Stage { name count total_ns p50_ns p99_ns }
+    ClassCounts = ClassCounts { class conflicts merges }
+    Kind = Kind { class version objects }
+    ResolverInfo = ResolverInfo { class description applies expensive }
+    PackProgress = PackProgress {
+        stage done_units total_units done revisions_removed objects_removed bytes_before bytes_after
+    } {
+        packed_to: tid, Tid;
+    }
+    VerifyProgress = VerifyProgress {
+        stage done_units total_units done transactions revisions objects problems problems_total
+    }
+    Status = StatusReply {
+        version store_id uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
+        pinned_bytes prepared commits batches conflicts merges loads queue_live queue_batch cache_bytes cache_hits
+        cache_misses unsettled_bytes pack
+    } {
+        visible: tid, Tid;
+        packed_to: tid, Tid;
+        poisoned: Option::unwrap_or_default, unless_empty;
+        oldest_pin: tid_or_0, tid_unless_0;
+        stages: all, all;
+        mode: |mode: crate::Mode| Some((&mode).into()), |mode: Option<v2::Mode>| mode.unwrap_or_default().into();
+        pressure: |pressure: crate::Pressure| Some(pressure.into()), |it: Option<v2::Pressure>| it.unwrap_or_default().into();
+        classes: all, all;
+        gates: |gates: Vec<Gate>| gates.iter().map(v2::Gate::from).collect(), all;
+    }
+}
+
+impl From<PackOptions> for v2::PackRequest {
+    fn from(options: PackOptions) -> v2::PackRequest {
+        let PackOptions { to, keep_garbage, dry_run } = options;
+        v2::PackRequest { tid: tid_or_0(to), keep_garbage, dry_run }
+    }
+}
+
+impl From<v2::PackRequest> for PackOptions {
+    fn from(request: v2::PackRequest) -> PackOptions {
+        let v2::PackRequest { tid, keep_garbage, dry_run } = request;
+        PackOptions { to: tid_unless_0(tid), keep_garbage, dry_run }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Mode, Pressure};
+
+    #[test]
+    fn what_a_server_says_of_itself_survives_the_wire() {
+        let status = Status {
+            version: "1".into(),
+            visible: Tid(9),
+            poisoned: Some("disk".into()),
+            oldest_pin: Some(Tid(4)),
+            sessions: 3,
+            feeds: 2,
+            stages: vec![Stage { name: "fsync".into(), count: 1, total_ns: 2, p50_ns: 3, p99_ns: 4 }],
+            mode: Mode { banner: "back at five".into(), ..Mode::default() },
+            pressure: Pressure { live_p99_us: 7, ..Pressure::default() },
+            classes: vec![ClassCounts { class: "C".into(), conflicts: 1, merges: 2 }],
+            gates: vec![Gate { class: "C".into(), min_version: 2, job: "j".into(), tid: Tid(8) }],
+            ..Status::default()
+        };
+        assert_eq!(Status::from(v2::StatusReply::from(status.clone())), status);
+        assert_eq!(Status::from(v2::StatusReply::default()), Status::default());
+        for to in [None, Some(Tid(5))] {
+            let options = PackOptions { to, keep_garbage: true, dry_run: false };
+            assert_eq!(PackOptions::from(v2::PackRequest::from(options)), options);
+        }
+    }
+}
