@@ -16,8 +16,12 @@ pub(crate) struct Cli {
     pub(crate) json: bool,
 
     /// The server to talk to
-    #[arg(long, global = true, value_name = "HOST:PORT", env = "ZEOLITE_SERVER", default_value = crate::link::ADDRESS)]
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "ZEOLITE_SERVER", default_value = crate::server::ADDRESS)]
     pub(crate) server: String,
+
+    /// After so many seconds without an answer the server counts as not there (30 unless told otherwise; check: 10)
+    #[arg(long, short = 't', global = true, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -195,7 +199,7 @@ pub(crate) fn is_check(arguments: impl IntoIterator<Item = String>) -> bool {
     let mut arguments = arguments.into_iter().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--server" => drop(arguments.next()),
+            "--server" | "--timeout" | "-t" => drop(arguments.next()),
             option if option.starts_with('-') => {}
             command => return command == "check",
         }
@@ -219,6 +223,7 @@ mod tests {
         assert!(
             is("zeolite check --no-such") && is("zeolite --json --server x check -w") && is("zeolite --server=x check")
         );
+        assert!(is("zeolite -t 5 check") && is("zeolite --timeout 5 check") && !is("zeolite --timeout check"));
         assert!(!is("zeolite config check --no-such") && !is("zeolite --server check") && !is("zeolite get check"));
     }
 

@@ -14,9 +14,9 @@ mod range;
 pub(crate) use measure::oldest_pin_s;
 
 use crate::evolve::{Glance, JobCounts};
-use crate::link::Link;
 use crate::moment;
 use crate::output::Out;
+use crate::server::Server;
 use clap::Args;
 use measure::{ALL, Measure, Seen, number};
 use range::Range;
@@ -24,7 +24,10 @@ use serde_json::json;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use zeolite_proto::{Mode, ModeKind};
+use zeolite_client::{Mode, ModeKind};
+
+/// A check waits for an answer so long, in seconds, unless told otherwise.
+const TIMEOUT_S: u64 = 10;
 
 #[derive(Args)]
 #[command(after_help = help())]
@@ -35,9 +38,6 @@ pub(crate) struct CheckArgs {
     /// A range outside of which it is critical; NAME= for none
     #[arg(short, long = "critical", visible_alias = "crit", value_name = "NAME=RANGE")]
     critical: Vec<String>,
-    /// After so many seconds without an answer the server counts as not there
-    #[arg(short, long, default_value_t = 10, value_name = "SECONDS")]
-    timeout: u64,
 }
 
 fn help() -> String {
@@ -111,12 +111,13 @@ impl Verdict {
 }
 
 /// Makes the check, prints its line.
-pub(crate) async fn check(out: &Out, server: &str, args: &CheckArgs) -> ExitCode {
+pub(crate) async fn check(out: &Out, address: &str, timeout: Option<u64>, args: &CheckArgs) -> ExitCode {
     let thresholds = match Thresholds::of(args) {
         Ok(thresholds) => thresholds,
         Err(problem) => return Verdict::without_numbers(State::Unknown, problem).tell(out),
     };
-    let limit = Duration::from_secs(args.timeout.max(1));
+    let server = &Server::new(address, timeout.or(Some(TIMEOUT_S)));
+    let limit = server.timeout;
     let began = Instant::now();
     let verdict = match tokio::time::timeout(limit, look(server)).await {
         Ok(Ok(mut seen)) => {
@@ -127,7 +128,7 @@ pub(crate) async fn check(out: &Out, server: &str, args: &CheckArgs) -> ExitCode
         }
         Ok(Err(error)) => Verdict::without_numbers(State::Critical, format!("{error:#}")),
         Err(_) => {
-            let text = format!("no answer from {server} within {} s", limit.as_secs());
+            let text = format!("no answer from {address} within {} s", limit.as_secs());
             Verdict::without_numbers(State::Critical, text)
         }
     };
@@ -146,14 +147,14 @@ pub(crate) fn broken(out: &Out, error: &anyhow::Error) -> ExitCode {
     Verdict::without_numbers(State::Unknown, format!("{error:#}")).tell(out)
 }
 
-async fn look(server: &str) -> anyhow::Result<Seen> {
-    let mut link = Link::connect(server).await?;
+async fn look(server: &Server) -> anyhow::Result<Seen> {
+    let admin = server.admin().await?;
     let asked = Instant::now();
-    let status = link.status().await?;
+    let status = admin.status().await?;
     Ok(Seen { status, answer_ms: asked.elapsed().as_secs_f64() * 1e3, evolves: None })
 }
 
-async fn evolves(server: &str) -> anyhow::Result<JobCounts> {
+async fn evolves(server: &Server) -> anyhow::Result<JobCounts> {
     Glance::connect(server, "check").await?.counts().await
 }
 
@@ -195,13 +196,13 @@ impl Thresholds {
 fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
     let mut alerts: Vec<(State, String)> = Vec::new();
     let mut performance = Vec::new();
-    if !seen.status.poisoned.is_empty() {
-        let text = format!("poisoned: {}; check the disk, then restart the server", seen.status.poisoned);
+    if let Some(why) = &seen.status.poisoned {
+        let text = format!("poisoned: {why}; check the disk, then restart the server");
         alerts.push((State::Critical, text));
     }
-    let mode = Mode::from(seen.status.mode.clone().unwrap_or_default());
+    let mode = &seen.status.mode;
     // A poisoned store is read-only because of that: one alert is enough.
-    alerts.extend(of_mode(&mode).filter(|_| alerts.is_empty() || mode.automatic.is_none()));
+    alerts.extend(of_mode(mode).filter(|_| alerts.is_empty() || mode.automatic.is_none()));
     for (measure, threshold) in ALL.iter().zip(&thresholds.0) {
         match measure.value(seen) {
             Some(value) => {
@@ -219,7 +220,7 @@ fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
     alerts.sort_by_key(|(state, _)| std::cmp::Reverse(rank(*state)));
     let state = alerts.first().map_or(State::Ok, |(state, _)| *state);
     let mut texts: Vec<String> = alerts.into_iter().map(|(_, text)| text).collect();
-    texts.push(summary(seen, &mode));
+    texts.push(summary(seen, mode));
     Verdict { state, text: texts.join("; "), performance }
 }
 
@@ -273,25 +274,25 @@ fn summary(seen: &Seen, mode: &Mode) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zeolite_proto::wire::v2;
+    use zeolite_client::{Pressure, Status};
 
     fn args(warning: &[&str], critical: &[&str]) -> CheckArgs {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        CheckArgs { warning: owned(warning), critical: owned(critical), timeout: 1 }
+        CheckArgs { warning: owned(warning), critical: owned(critical) }
     }
 
-    fn well() -> v2::StatusReply {
-        v2::StatusReply { free_bytes: 40, disk_bytes: 100, ..Default::default() }
+    fn well() -> Status {
+        Status { free_bytes: 40, disk_bytes: 100, ..Default::default() }
     }
 
-    fn judged(status: v2::StatusReply, args: &CheckArgs) -> Verdict {
+    fn judged(status: Status, args: &CheckArgs) -> Verdict {
         judge(&Seen { status, answer_ms: 1.0, evolves: None }, &Thresholds::of(args).expect("thresholds"))
     }
 
     #[test]
     fn the_worst_alert_decides_and_comes_first() {
-        let pressure = v2::Pressure { live_p99_us: 200_000, ..Default::default() };
-        let status = v2::StatusReply { free_bytes: 4, pressure: Some(pressure), ..well() };
+        let pressure = Pressure { live_p99_us: 200_000, ..Default::default() };
+        let status = Status { free_bytes: 4, pressure, ..well() };
         let verdict = judged(status.clone(), &args(&[], &[]));
         assert_eq!(verdict.state, State::Critical);
         assert!(verdict.text.starts_with("free_percent is 4% (critical 5:); live_p99_ms is 200ms (warning 100);"));
@@ -304,28 +305,28 @@ mod tests {
 
     #[test]
     fn a_mode_is_a_warning_and_the_servers_own_is_critical() {
-        let mode = |automatic: &str| v2::Mode {
-            kind: v2::ModeKind::ReadOnly.into(),
+        let mode = |automatic: Option<&str>| Mode {
+            kind: ModeKind::ReadOnly,
             banner: "back | at\nfive".into(),
-            automatic: automatic.into(),
-            ..Default::default()
+            automatic: automatic.map(str::to_owned),
+            ..Mode::default()
         };
-        let with = |mode| judged(v2::StatusReply { mode: Some(mode), ..well() }, &args(&[], &[]));
-        assert_eq!(with(mode("")).state, State::Warning);
-        let own = with(mode("low disk"));
+        let with = |mode| judged(Status { mode, ..well() }, &args(&[], &[]));
+        assert_eq!(with(mode(None)).state, State::Warning);
+        let own = with(mode(Some("low disk")));
         assert_eq!(own.state, State::Critical);
         assert!(own.text.contains("set by the server: low disk"), "{}", own.text);
-        let poisoned = judged(v2::StatusReply { poisoned: "a sync failed".into(), ..well() }, &args(&[], &[]));
+        let poisoned = judged(Status { poisoned: Some("a sync failed".into()), ..well() }, &args(&[], &[]));
         assert_eq!(poisoned.state, State::Critical);
     }
 
     #[test]
     fn what_is_asked_for_and_not_known_is_unknown_but_hides_nothing() {
-        let blind = v2::StatusReply::default();
+        let blind = Status::default();
         assert_eq!(judged(blind.clone(), &args(&[], &[])).state, State::Ok);
         let asked = args(&["free_percent=10:"], &[]);
         assert_eq!(judged(blind.clone(), &asked).state, State::Unknown);
-        let poisoned = v2::StatusReply { poisoned: "x".into(), ..blind };
+        let poisoned = Status { poisoned: Some("x".into()), ..blind };
         assert_eq!(judged(poisoned, &asked).state, State::Critical);
     }
 

@@ -28,15 +28,10 @@ pub(crate) use args::EvolveCommand;
 pub(crate) use glance::{Glance, JobCounts, JobLine, Jobs};
 pub(crate) use shown::{Line, certificate_facts, certificate_json, counted, counts_json, left};
 
-use crate::exit::CannotConnect;
 use crate::output::Out;
-use anyhow::{Context, Result};
-use std::time::Duration;
-use tokio::net::TcpStream;
+use crate::server::Server;
+use anyhow::Result;
 use zeolite_client::{Db, Options};
-
-/// How long a server that is not there is waited for.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A worker looks at every object once: what it keeps of them is of no use to it.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -51,7 +46,7 @@ pub(crate) fn give_way(command: &EvolveCommand) {
 }
 
 /// Runs a command.
-pub(crate) async fn evolve(out: &Out, server: &str, command: &EvolveCommand) -> Result<()> {
+pub(crate) async fn evolve(out: &Out, server: &Server, command: &EvolveCommand) -> Result<()> {
     let db = connect(server).await?;
     let work = async {
         match command {
@@ -76,23 +71,10 @@ pub(crate) async fn evolve(out: &Out, server: &str, command: &EvolveCommand) -> 
     }
 }
 
-/// A client with the role `evolve`. Somebody who types a command wants to know soon that nobody answers, while the library
-/// would go on trying: so the address is tried first.
-async fn connect(server: &str) -> Result<Db> {
-    let address = server.split_once("://").map_or(server, |(_, address)| address).trim_end_matches('/');
-    let cannot = |reason: String| CannotConnect { address: server.to_owned(), reason };
-    match tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(cannot(error.to_string()).into()),
-        Err(_) => return Err(cannot(format!("no answer within {} s", CONNECT_WITHIN.as_secs())).into()),
-    }
-    let options = Options {
-        name: format!("evolve {}", here()),
-        role: "evolve".to_owned(),
-        cache_bytes: CACHE_BYTES,
-        ..Options::default()
-    };
-    Db::connect_with(server, options).await.context("evolve")
+/// A client with the role `evolve`.
+async fn connect(server: &Server) -> Result<Db> {
+    let (name, role) = (format!("evolve {}", here()), "evolve".to_owned());
+    server.client(Options { name, role, cache_bytes: CACHE_BYTES, ..Options::default() }).await
 }
 
 /// This process, for whoever looks at the ledger.

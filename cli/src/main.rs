@@ -1,7 +1,7 @@
 //! `zeolite`, the one binary: server, administration, demo and measurements.
 //!
 //! ```text
-//!   args ──> main ─┬─> show, status, upkeep   (through link: a server's unary calls)
+//!   args ──> main ─┬─> show, status, upkeep   (through server: a client of the library, with a time limit on each answer)
 //!                  ├─> check, top             (the same; for monitoring systems, and for a person's eyes)
 //!                  ├─> serve                  (a server: settings, signals)
 //!                  ├─> offline                (a data directory without a server)
@@ -18,7 +18,6 @@ mod demo;
 mod evolve;
 mod exit;
 mod host;
-mod link;
 mod mode;
 mod moment;
 mod offline;
@@ -26,6 +25,7 @@ mod output;
 mod place;
 mod progress;
 mod serve;
+mod server;
 mod show;
 mod status;
 mod top;
@@ -34,8 +34,8 @@ mod upkeep;
 use anyhow::{Context, Result};
 use args::{Cli, Command, ConfigCommand, VerifyArgs};
 use clap::{CommandFactory, Parser};
-use link::Link;
 use output::Out;
+use server::Server;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let out = Out::new(cli.json);
     if let Command::Check(args) = &cli.command {
         return match runtime() {
-            Ok(runtime) => runtime.block_on(check::check(&out, &cli.server, args)),
+            Ok(runtime) => runtime.block_on(check::check(&out, &cli.server, cli.timeout, args)),
             Err(error) => check::broken(&out, &error),
         };
     }
@@ -63,6 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn run(out: &Out, cli: Cli) -> Result<()> {
+    let server = Server::new(&cli.server, cli.timeout);
     match cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -76,12 +77,12 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
         Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
         Command::Evolve(command) => {
             evolve::give_way(&command);
-            runtime()?.block_on(evolve::evolve(out, &cli.server, &command))
+            runtime()?.block_on(evolve::evolve(out, &server, &command))
         }
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
-        Command::Top(args) => runtime()?.block_on(top::top(out, &cli.server, &args)),
+        Command::Top(args) => runtime()?.block_on(top::top(out, &server, &args)),
         Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),
-        command => runtime()?.block_on(interruptible(remote(out, &cli.server, command))),
+        command => runtime()?.block_on(interruptible(remote(out, &server, command))),
     }
 }
 
@@ -98,18 +99,17 @@ pub(crate) async fn interruptible(work: impl Future<Output = Result<()>>) -> Res
 }
 
 /// The commands that ask a server.
-async fn remote(out: &Out, server: &str, command: Command) -> Result<()> {
-    let mut link = Link::connect(server).await?;
+async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
     match command {
-        Command::Status(args) => status::status(out, &mut link, &args).await,
-        Command::Get(args) => show::get(out, &mut link, &args).await,
-        Command::Scan(args) => show::scan(out, &mut link, &args).await,
-        Command::History(args) => show::history(out, &mut link, &args).await,
-        Command::Log(args) => show::log(out, &mut link, &args).await,
-        Command::Undo(args) => upkeep::undo(out, &mut link, &args).await,
-        Command::Mode(args) => mode::mode(out, &mut link, &args).await,
-        Command::Pack(args) => upkeep::pack(out, &mut link, &args).await,
-        Command::Verify(_) => upkeep::verify(out, &mut link).await,
+        Command::Status(args) => status::status(out, &server.admin().await?, &args).await,
+        Command::Get(args) => show::get(out, &server.reader().await?, &args).await,
+        Command::Scan(args) => show::scan(out, &server.reader().await?, &args).await,
+        Command::History(args) => show::history(out, &server.reader().await?, &args).await,
+        Command::Log(args) => show::log(out, &server.admin().await?, &args).await,
+        Command::Undo(args) => upkeep::undo(out, &server.reader().await?, &args).await,
+        Command::Mode(args) => mode::mode(out, &server.admin().await?, &args).await,
+        Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
+        Command::Verify(_) => upkeep::verify(out, &server.admin().await?).await,
         Command::Serve(_)
         | Command::Check(_)
         | Command::Top(_)

@@ -1,14 +1,12 @@
 //! Owns `mode`: who may write, switched while the server runs.
 
 use crate::exit::Usage;
-use crate::link::Link;
 use crate::output::Out;
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::{Span, Timestamp, ZonedDateTime, civil, tz::TimeZone};
-use serde_json::{Value, json};
-use zeolite_proto::wire::v2;
-use zeolite_proto::{Mode, ModeKind};
+use std::time::{Duration, SystemTime};
+use zeolite_client::{Admin, Mode, ModeKind};
 
 #[derive(Args)]
 pub(crate) struct ModeArgs {
@@ -52,21 +50,17 @@ impl std::str::FromStr for Until {
     }
 }
 
-pub(crate) async fn mode(out: &Out, link: &mut Link, args: &ModeArgs) -> Result<()> {
+pub(crate) async fn mode(out: &Out, admin: &Admin, args: &ModeArgs) -> Result<()> {
     let mode = match args.kind {
-        None => Mode::from(link.status().await?.mode.unwrap_or_default()),
+        None => admin.status().await?.mode,
         Some(kind) => {
-            let until_unix_ms = ends(args.until, args.span)?;
-            let kind = v2::ModeKind::from(kind).into();
-            let request = v2::SetModeRequest { kind, banner: args.banner.clone(), until_unix_ms };
-            match link.admin.set_mode(request).await {
-                Ok(reply) => reply.into_inner().into(),
-                Err(status) => return Err(link.failed(&status)),
-            }
+            let ends = ends(args.until, args.span)?;
+            let until = (ends > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(ends));
+            admin.set_mode(kind, &args.banner, until).await?
         }
     };
     if out.is_json() {
-        return out.json(&mode_json(&mode));
+        return out.json(&mode);
     }
     out.line(shown(&mode));
     Ok(())
@@ -97,14 +91,4 @@ pub(crate) fn shown(mode: &Mode) -> String {
         text += &format!(", banner: {}", mode.banner);
     }
     text
-}
-
-pub(crate) fn mode_json(mode: &Mode) -> Value {
-    json!({
-        "mode": mode.kind.text(),
-        "banner": mode.banner,
-        "until_unix_ms": mode.until_unix_ms,
-        "automatic": mode.automatic,
-        "since_unix_ms": mode.since_unix_ms,
-    })
 }

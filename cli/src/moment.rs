@@ -33,12 +33,12 @@ impl FromStr for At {
 }
 
 /// The tid's time, in UTC to the millisecond; `-` for no tid.
-pub(crate) fn shown(tid: u64) -> String {
-    if tid == 0 {
+pub(crate) fn shown(tid: Tid) -> String {
+    if tid == Tid::NONE {
         return "-".into();
     }
     // Out of jiff's range only when the tid is not one that a clock made.
-    match Timestamp::from_nanosecond(Tid(tid).unix_nanos()) {
+    match Timestamp::from_nanosecond(tid.unix_nanos()) {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S.%3fZ").to_string(),
         Err(_) => "?".into(),
     }
@@ -71,7 +71,7 @@ mod tests {
         let tid = Tid::from_unix_nanos(1_777_636_800_500_500_000);
         assert_eq!(tid.to_string().parse(), Ok(At(tid)));
         assert_eq!("2026-05-01T12:00:00.5005Z".parse(), Ok(At(tid)));
-        assert_eq!(shown(tid.0), "2026-05-01 12:00:00.500Z");
+        assert_eq!(shown(tid), "2026-05-01 12:00:00.500Z");
         let now = Tid::from_unix_nanos(Timestamp::now().as_nanosecond());
         for age in ["2h", "90s", "3 days ago", "1h 5m"] {
             let At(then) = age.parse().expect("reads");

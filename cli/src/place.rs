@@ -55,18 +55,6 @@ pub(crate) fn shown(key: &[u8]) -> String {
     key.escape_ascii().to_string()
 }
 
-/// The end of the range of keys that begin with a prefix; empty: to the end.
-pub(crate) fn prefix_end(prefix: &[u8]) -> Bytes {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            break;
-        }
-    }
-    end.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,12 +70,5 @@ mod tests {
     fn a_key_may_hold_slashes() {
         let Place(cell) = "1f/a/b".parse().expect("reads");
         assert_eq!((cell.oid, cell.key.as_ref()), (Oid(0x1f), b"a/b".as_slice()));
-    }
-
-    #[test]
-    fn a_prefix_ends_before_the_next_one() {
-        assert_eq!(prefix_end(b"ab").as_ref(), b"ac");
-        assert_eq!(prefix_end(b"a\xff\xff").as_ref(), b"b");
-        assert_eq!(prefix_end(b"\xff").as_ref(), b"");
     }
 }

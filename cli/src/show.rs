@@ -1,30 +1,25 @@
 //! Owns `get`, `scan`, `history` and `log`: what is stored, for people and for programs.
 
 use crate::args::{GetArgs, HistoryArgs, LogArgs, ScanArgs};
-use crate::link::Link;
 use crate::output::{Out, Table, count, size};
 use crate::{moment, place};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use zeolite_proto::wire::v2;
-use zeolite_proto::{Cell, Fault, FaultKind, Record};
+use zeolite_client::revision::{PastRevision, Transaction};
+use zeolite_client::{Admin, Cell, Db, Entry, Fault, FaultKind, Note, Range, Record, Revision, Tid, View};
 
 /// People see so many bytes of a record's data; `--raw` and `--json` show all.
 const DATA_BYTES_SHOWN: usize = 400;
 const DATA_BYTES_IN_LIST: usize = 48;
 
-pub(crate) async fn get(out: &Out, link: &mut Link, args: &GetArgs) -> Result<()> {
+pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
     let cell = &args.cell.0;
-    let request = v2::LoadRequest { snapshot: at(args.at), cells: vec![cell.into()], continued_from: 0 };
-    let reply = match link.storage.load(request).await {
-        Ok(reply) => reply.into_inner(),
-        Err(status) => return Err(link.failed(&status)),
-    };
-    let revision = reply.revisions.into_iter().next().context("the server answered without a revision")?;
+    let view = view(db, args.at);
+    let revision = view.revision(cell).await?;
     let Some(encoded) = &revision.record else {
-        let what = if revision.tid == 0 { "never existed" } else { "is deleted" };
-        let then = moment::shown(reply.snapshot);
+        let what = if revision.tid == Tid::NONE { "never existed" } else { "is deleted" };
+        let then = moment::shown(view.snapshot());
         bail!(Fault::new(FaultKind::NotFound, format!("cell {cell} {what} as of {then}; look at its history")));
     };
     let record = Record::decode(encoded).context("the stored record cannot be decoded; run `zeolite verify`")?;
@@ -38,7 +33,7 @@ pub(crate) async fn get(out: &Out, link: &mut Link, args: &GetArgs) -> Result<()
             ("cell", cell.to_string()),
             ("class", format!("{} (version {})", record.class, record.version)),
             ("written", tid_and_time(revision.tid)),
-            ("ended", if revision.end == 0 { "-".into() } else { tid_and_time(revision.end) }),
+            ("ended", revision.end.map_or_else(|| "-".into(), tid_and_time)),
             ("refs", if refs.is_empty() { "-".into() } else { refs.join(" ") }),
             ("data", format!("{} bytes", count(record.data.len() as u64))),
         ]);
@@ -47,133 +42,86 @@ pub(crate) async fn get(out: &Out, link: &mut Link, args: &GetArgs) -> Result<()
     Ok(())
 }
 
-pub(crate) async fn scan(out: &Out, link: &mut Link, args: &ScanArgs) -> Result<()> {
-    let (from, to) = match &args.prefix {
-        Some(prefix) => (prefix.clone(), place::prefix_end(prefix)),
-        None => (args.from.clone().unwrap_or_default(), args.to.clone().unwrap_or_default()),
+pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
+    let range = match &args.prefix {
+        Some(prefix) => Range::prefix(prefix.clone()),
+        None => Range::between(args.from.clone().unwrap_or_default(), args.to.clone().unwrap_or_default()),
     };
-    let request = v2::ScanRequest {
-        snapshot: at(args.at),
-        oid: args.oid.0,
-        from,
-        to,
-        reverse: args.reverse,
-        limit: args.limit,
-        keys_only: args.keys_only,
-    };
-    let mut pages = match link.storage.scan(request).await {
-        Ok(pages) => pages.into_inner(),
-        Err(status) => return Err(link.failed(&status)),
-    };
+    // One more than is shown tells whether there are more.
+    let limit = if args.limit == 0 { 0 } else { u64::from(args.limit) + 1 };
+    let range = Range { reverse: args.reverse, keys_only: args.keys_only, ..range.limited(limit) };
+    let view = view(db, args.at);
+    let mut entries = view.scan(args.oid, range);
     let mut shown = 0u64;
-    let mut more = false;
-    while let Some(page) = link.next(&mut pages).await? {
-        for entry in &page.entries {
-            shown += 1;
-            if out.is_json() {
-                out.json(&entry_json(entry, args.keys_only)?)?;
-            } else {
-                out.line(entry_line(entry, args.keys_only));
-            }
+    while let Some(entry) = entries.next().await? {
+        if limit > 0 && shown == u64::from(args.limit) {
+            out.remark(format_args!("{} entries; there are more: --limit 0 lists all", count(shown)));
+            return Ok(());
         }
-        more = page.more;
+        shown += 1;
+        if out.is_json() {
+            out.json(&entry_json(&entry, args.keys_only)?)?;
+        } else {
+            out.line(entry_line(&entry, args.keys_only));
+        }
         if out.is_closed() {
             return Ok(());
         }
     }
-    if more && args.limit != 0 && shown >= u64::from(args.limit) {
-        out.remark(format_args!("{} entries; there are more: --limit 0 lists all", count(shown)));
-    }
     Ok(())
 }
 
-pub(crate) async fn history(out: &Out, link: &mut Link, args: &HistoryArgs) -> Result<()> {
+pub(crate) async fn history(out: &Out, db: &Db, args: &HistoryArgs) -> Result<()> {
     let cell = &args.cell.0;
-    let request = v2::HistoryRequest {
-        cell: Some(cell.into()),
-        before: at(args.before),
-        limit: args.limit,
-        with_records: args.records || out.is_json(),
-    };
-    let reply = match link.storage.history(request).await {
-        Ok(reply) => reply.into_inner(),
-        Err(status) => return Err(link.failed(&status)),
-    };
-    if reply.revisions.is_empty() && args.before.is_none() {
+    let with_records = args.records || out.is_json();
+    let (revisions, more) = db.history(cell, at(args.before), args.limit, with_records).await?;
+    if revisions.is_empty() && args.before.is_none() {
         bail!(Fault::new(FaultKind::NotFound, format!("cell {cell} never existed; check the oid and the key")));
     }
-    for (at, revision) in reply.revisions.iter().enumerate() {
-        let note = reply.notes.get(at).cloned().unwrap_or_default();
+    for PastRevision { revision, note } in &revisions {
         if out.is_json() {
             let mut value = revision_json(cell, revision)?;
-            value["note"] = note_json(&note);
+            value["note"] = note_json(note);
             out.json(&value)?;
             continue;
         }
-        out.line(format_args!("{}  {}", out.bold(&tid_and_time(revision.tid)), note_line(&note)));
+        out.line(format_args!("{}  {}", out.bold(&tid_and_time(revision.tid)), note_line(note)));
         if let (true, Some(encoded)) = (args.records, &revision.record) {
             out.line(format_args!("    {}", record_line(encoded)));
         }
     }
-    if reply.more {
+    if more {
         out.remark("there are older revisions: ask for more with --limit or --before");
     }
     Ok(())
 }
 
-pub(crate) async fn log(out: &Out, link: &mut Link, args: &LogArgs) -> Result<()> {
-    let request = v2::LogRequest { from: at(args.from), to: at(args.to), limit: args.limit, with_records: false };
-    let mut pages = match link.storage.log(request).await {
-        Ok(pages) => pages.into_inner(),
-        Err(status) => return Err(link.failed(&status)),
-    };
+pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> {
+    let mut pages = admin.log(at(args.from), at(args.to), args.limit, false).await?;
     let mut shown = 0u64;
-    let mut open: Option<v2::Transaction> = None;
-    while let Some(page) = link.next(&mut pages).await? {
-        for transaction in page.transactions {
-            match &mut open {
-                Some(open) if open.tid == transaction.tid => go_on(open, transaction),
-                _ => {
-                    shown += u64::from(tell(out, open.replace(transaction).as_ref(), args)?);
-                }
+    while let Some(page) = pages.next().await? {
+        for transaction in page {
+            shown += 1;
+            if out.is_json() {
+                out.json(&transaction_json(&transaction))?;
+            } else {
+                show_transaction(out, &transaction, args.cells);
             }
         }
         if out.is_closed() {
             return Ok(());
         }
     }
-    shown += u64::from(tell(out, open.as_ref(), args)?);
     if args.limit != 0 && shown >= u64::from(args.limit) {
         out.remark(format_args!("{} transactions; go on with --from, or list all with --limit 0", count(shown)));
     }
     Ok(())
 }
 
-/// A transaction too large for one message goes on in the next; a record that was cut there names its cell again.
-fn go_on(open: &mut v2::Transaction, more: v2::Transaction) {
-    for write in more.writes {
-        if open.writes.last().is_none_or(|last| last.cell != write.cell) {
-            open.writes.push(write);
-        }
-    }
-}
-
-/// Prints a transaction, if there is one.
-fn tell(out: &Out, transaction: Option<&v2::Transaction>, args: &LogArgs) -> Result<bool> {
-    let Some(transaction) = transaction else { return Ok(false) };
-    if out.is_json() {
-        out.json(&transaction_json(transaction))?;
-    } else {
-        show_transaction(out, transaction, args.cells);
-    }
-    Ok(true)
-}
-
-fn show_transaction(out: &Out, transaction: &v2::Transaction, cells: bool) {
+fn show_transaction(out: &Out, transaction: &Transaction, cells: bool) {
     let bytes: u64 = transaction.writes.iter().map(|write| write.record_bytes).sum();
-    let note = transaction.note.clone().unwrap_or_default();
     let writes = format!("{} cells, {}", count(transaction.writes.len() as u64), size(bytes));
-    out.line(format_args!("{}  {writes}  {}", out.bold(&tid_and_time(transaction.tid)), note_line(&note)));
+    out.line(format_args!("{}  {writes}  {}", out.bold(&tid_and_time(transaction.tid)), note_line(&transaction.note)));
     if !cells {
         return;
     }
@@ -181,21 +129,24 @@ fn show_transaction(out: &Out, transaction: &v2::Transaction, cells: bool) {
     for write in &transaction.writes {
         let how = if write.deleted { "deleted" } else { "" };
         let merged = if write.merged { "merged" } else { "" };
-        let cell: Cell = write.cell.clone().unwrap_or_default().into();
-        table.add(["   ".to_owned(), cell.to_string(), size(write.record_bytes), format!("{how}{merged}")]);
+        table.add(["   ".to_owned(), write.cell.to_string(), size(write.record_bytes), format!("{how}{merged}")]);
     }
     out.table(&table);
 }
 
-fn at(at: Option<moment::At>) -> u64 {
-    at.map_or(0, |at| at.0.0)
+fn view(db: &Db, at: Option<moment::At>) -> View {
+    at.map_or_else(|| db.now(), |at| db.at(at.0))
 }
 
-fn tid_and_time(tid: u64) -> String {
-    format!("{tid:016x} {}", moment::shown(tid))
+fn at(at: Option<moment::At>) -> Tid {
+    at.map_or(Tid::NONE, |at| at.0)
 }
 
-fn note_line(note: &v2::Note) -> String {
+fn tid_and_time(tid: Tid) -> String {
+    format!("{tid} {}", moment::shown(tid))
+}
+
+fn note_line(note: &Note) -> String {
     match (note.user.is_empty(), note.description.is_empty()) {
         (true, _) => note.description.clone(),
         (false, true) => note.user.clone(),
@@ -203,7 +154,7 @@ fn note_line(note: &v2::Note) -> String {
     }
 }
 
-fn entry_line(entry: &v2::Entry, keys_only: bool) -> String {
+fn entry_line(entry: &Entry, keys_only: bool) -> String {
     let key = place::shown(&entry.key);
     if keys_only { key } else { format!("{key}  {}", record_line(&entry.record)) }
 }
@@ -223,12 +174,12 @@ fn preview(data: &[u8], bytes_max: usize) -> String {
     if data.len() > bytes_max { format!("{shown} …") } else { shown.to_string() }
 }
 
-fn revision_json(cell: &Cell, revision: &v2::Revision) -> Result<Value> {
+fn revision_json(cell: &Cell, revision: &Revision) -> Result<Value> {
     let mut value = json!({
         "cell": cell.to_string(),
-        "tid": format!("{:016x}", revision.tid),
+        "tid": revision.tid.to_string(),
         "time": moment::shown(revision.tid),
-        "end": (revision.end != 0).then(|| format!("{:016x}", revision.end)),
+        "end": revision.end.map(|end| end.to_string()),
         "deleted": revision.record.is_none(),
     });
     if let Some(encoded) = &revision.record {
@@ -237,8 +188,8 @@ fn revision_json(cell: &Cell, revision: &v2::Revision) -> Result<Value> {
     Ok(value)
 }
 
-fn entry_json(entry: &v2::Entry, keys_only: bool) -> Result<Value> {
-    let mut value = json!({ "key": place::shown(&entry.key), "tid": format!("{:016x}", entry.tid) });
+fn entry_json(entry: &Entry, keys_only: bool) -> Result<Value> {
+    let mut value = json!({ "key": place::shown(&entry.key), "tid": entry.tid.to_string() });
     if !keys_only {
         value["record"] = record_json(&entry.record)?;
     }
@@ -252,18 +203,17 @@ fn record_json(encoded: &Bytes) -> Result<Value> {
     Ok(json!({ "class": record.class, "version": record.version, "refs": refs, "data_hex": hex }))
 }
 
-fn note_json(note: &v2::Note) -> Value {
+fn note_json(note: &Note) -> Value {
     json!({ "user": note.user, "description": note.description })
 }
 
-fn transaction_json(transaction: &v2::Transaction) -> Value {
+fn transaction_json(transaction: &Transaction) -> Value {
     let writes: Vec<Value> = transaction
         .writes
         .iter()
         .map(|write| {
-            let cell: Cell = write.cell.clone().unwrap_or_default().into();
             json!({
-                "cell": cell.to_string(),
+                "cell": write.cell.to_string(),
                 "record_bytes": write.record_bytes,
                 "merged": write.merged,
                 "deleted": write.deleted,
@@ -271,9 +221,9 @@ fn transaction_json(transaction: &v2::Transaction) -> Value {
         })
         .collect();
     json!({
-        "tid": format!("{:016x}", transaction.tid),
+        "tid": transaction.tid.to_string(),
         "time": moment::shown(transaction.tid),
-        "note": note_json(&transaction.note.clone().unwrap_or_default()),
+        "note": note_json(&transaction.note),
         "writes": writes,
     })
 }

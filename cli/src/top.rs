@@ -14,8 +14,8 @@ mod screen;
 mod terminal;
 
 use crate::evolve::{Glance, Jobs};
-use crate::link::Link;
 use crate::output::Out;
+use crate::server::Server;
 use anyhow::{Context, Result};
 use clap::Args;
 use sample::Sample;
@@ -25,9 +25,9 @@ use std::time::Duration;
 use terminal::{Terminal, Wish};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
-use zeolite_proto::wire::v2::StatusReply;
+use zeolite_client::{Admin, Status};
 
-/// The server's answer must come within this, or it counts as not there.
+/// The server's answer must come within this, or it counts as not there: an old number on the screen is worse than none.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A server that could not be asked for its evolves is not asked again for so long: the numbers must not wait for it.
 const GLANCE_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (0.05..=3600.0).contains(&value) { Ok(value) } else { Err("use 0.05 to 3600 seconds".into()) }
 }
 
-pub(crate) async fn top(out: &Out, server: &str, args: &TopArgs) -> Result<()> {
+pub(crate) async fn top(out: &Out, server: &Server, args: &TopArgs) -> Result<()> {
     let mut watcher = Watcher::connect(server, args).await?;
     let on_screen = std::io::stdout().is_terminal() && !out.is_json() && !args.once;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
@@ -69,7 +69,7 @@ async fn watch(out: &Out, watcher: &mut Watcher, args: &TopArgs, on_screen: bool
     while !out.is_closed() {
         let Some(sample) = watcher.next().await? else { continue };
         if args.once && !out.is_json() {
-            table(out, &watcher.server, sample);
+            table(out, &watcher.server.address, sample);
         } else {
             out.json(&sample)?;
         }
@@ -95,7 +95,7 @@ fn table(out: &Out, server: &str, sample: Sample) {
 }
 
 async fn draw(watcher: &mut Watcher, args: &TopArgs) -> Result<()> {
-    let mut screen = Screen::new(&watcher.server);
+    let mut screen = Screen::new(&watcher.server.address);
     let mut terminal = Terminal::take_over()?;
     let mut wishes = terminal::wishes();
     let mut told = 0;
@@ -125,28 +125,28 @@ async fn draw(watcher: &mut Watcher, args: &TopArgs) -> Result<()> {
 
 /// A server that is looked at again and again.
 struct Watcher {
-    server: String,
-    link: Link,
+    server: Server,
+    admin: Admin,
     ticks: Interval,
-    before: Option<StatusReply>,
+    before: Option<Status>,
     /// For the evolves; none: not yet, or it did not work.
     glance: Option<Glance>,
     glance_from: Instant,
 }
 
 impl Watcher {
-    async fn connect(server: &str, args: &TopArgs) -> Result<Watcher> {
-        let link = Link::connect(server).await?;
+    async fn connect(server: &Server, args: &TopArgs) -> Result<Watcher> {
+        let server = Server { timeout: ANSWER_WITHIN.min(server.timeout), ..server.clone() };
+        let admin = server.admin().await?;
         let mut ticks = interval(Duration::from_secs_f64(args.interval));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Watcher { server: server.to_owned(), link, ticks, before: None, glance: None, glance_from: Instant::now() })
+        Ok(Watcher { server, admin, ticks, before: None, glance: None, glance_from: Instant::now() })
     }
 
     /// Waits for the next tick; `None`: there is nothing to compare with yet. Dropped in between it has lost nothing.
     async fn next(&mut self) -> Result<Option<Sample>> {
         self.ticks.tick().await;
-        let asked = tokio::time::timeout(ANSWER_WITHIN, self.link.status());
-        let mut after = asked.await.with_context(|| format!("no answer within {} s", ANSWER_WITHIN.as_secs()))??;
+        let mut after = self.admin.status().await?;
         // Not the one that is there only because somebody looks.
         after.sessions = after.sessions.saturating_sub(u64::from(self.glance.is_some()));
         let jobs = self.jobs().await;

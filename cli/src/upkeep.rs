@@ -2,35 +2,23 @@
 
 use crate::args::{PackArgs, UndoArgs};
 use crate::exit::ProblemFound;
-use crate::link::Link;
 use crate::moment;
 use crate::output::{Out, count, size};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde_json::json;
-use zeolite_proto::wire::v2;
+use zeolite_client::{Admin, Db, Note, PackOptions};
 
-pub(crate) async fn undo(out: &Out, link: &mut Link, args: &UndoArgs) -> Result<()> {
+pub(crate) async fn undo(out: &Out, db: &Db, args: &UndoArgs) -> Result<()> {
     let description = match args.message.as_str() {
         "" => format!("undo {}", args.tid),
         message => message.to_owned(),
     };
-    let mut key = [0u8; 16];
-    #[expect(clippy::disallowed_methods, reason = "a commit key is new each time the command is given")]
-    fastrand::fill(&mut key);
-    let request = v2::UndoRequest {
-        tid: args.tid.0,
-        commit_key: key.to_vec().into(),
-        note: Some(v2::Note { user: args.user.clone(), description, extension: bytes::Bytes::new() }),
-    };
-    let receipt = match link.storage.undo(request).await {
-        Ok(receipt) => receipt.into_inner(),
-        Err(status) => return Err(link.failed(&status)),
-    };
+    let receipt = db.undo(args.tid, Note { user: args.user.clone(), description, ..Note::default() }).await?;
     if out.is_json() {
         return out.json(&json!({
             "undone": args.tid.to_string(),
-            "tid": format!("{:016x}", receipt.tid),
+            "tid": receipt.tid.to_string(),
             "merged": receipt.merged.len(),
         }));
     }
@@ -38,21 +26,18 @@ pub(crate) async fn undo(out: &Out, link: &mut Link, args: &UndoArgs) -> Result<
         0 => String::new(),
         cells => format!("; {cells} cells were merged with later writes"),
     };
-    out.line(format_args!("{} is undone by {:016x}{merged}", args.tid, receipt.tid));
+    out.line(format_args!("{} is undone by {}{merged}", args.tid, receipt.tid));
     Ok(())
 }
 
-pub(crate) async fn pack(out: &Out, link: &mut Link, args: &PackArgs) -> Result<()> {
-    let request =
-        v2::PackRequest { tid: args.to.map_or(0, |at| at.0.0), keep_garbage: args.keep_garbage, dry_run: args.dry_run };
-    let mut messages = match link.admin.pack(request).await {
-        Ok(messages) => messages.into_inner(),
-        Err(status) => return Err(link.failed(&status)),
-    };
+pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()> {
+    let to = args.to.map(|at| at.0);
+    let options = PackOptions { to, keep_garbage: args.keep_garbage, dry_run: args.dry_run };
+    let mut messages = admin.pack(options).await?;
     let progress = Progress::new(out);
     let bar = progress.bar("pack", "", 0);
     let mut last = None;
-    while let Some(message) = link.next(&mut messages).await? {
+    while let Some(message) = messages.next().await? {
         bar.set(message.done_units, message.total_units);
         bar.remark(message.stage.clone());
         last = Some(message);
@@ -63,7 +48,7 @@ pub(crate) async fn pack(out: &Out, link: &mut Link, args: &PackArgs) -> Result<
     if out.is_json() {
         return out.json(&json!({
             "dry_run": args.dry_run,
-            "packed_to": format!("{:016x}", end.packed_to),
+            "packed_to": end.packed_to.to_string(),
             "revisions_removed": end.revisions_removed,
             "objects_removed": end.objects_removed,
             "bytes_before": end.bytes_before,
@@ -72,26 +57,23 @@ pub(crate) async fn pack(out: &Out, link: &mut Link, args: &PackArgs) -> Result<
     }
     let would = if args.dry_run { "would be " } else { "" };
     out.facts(&[
-        ("packed to", format!("{:016x} {}", end.packed_to, moment::shown(end.packed_to))),
+        ("packed to", format!("{} {}", end.packed_to, moment::shown(end.packed_to))),
         ("revisions", format!("{} {would}removed", count(end.revisions_removed))),
         ("objects", format!("{} {would}removed as unreachable", count(end.objects_removed))),
         ("log", format!("{} before, {} after", size(end.bytes_before), size(end.bytes_after))),
     ]);
-    if args.to.is_some_and(|at| end.packed_to < at.0.0) {
+    if to.is_some_and(|to| end.packed_to < to) {
         out.remark("packed less far than asked: a pinned snapshot holds it back (see `zeolite status`)");
     }
     Ok(())
 }
 
-pub(crate) async fn verify(out: &Out, link: &mut Link) -> Result<()> {
-    let mut messages = match link.admin.verify(v2::VerifyRequest {}).await {
-        Ok(messages) => messages.into_inner(),
-        Err(status) => return Err(link.failed(&status)),
-    };
+pub(crate) async fn verify(out: &Out, admin: &Admin) -> Result<()> {
+    let mut messages = admin.verify().await?;
     let progress = Progress::new(out);
     let bar = progress.bar("verify", "", 0);
     let mut last = None;
-    while let Some(message) = link.next(&mut messages).await? {
+    while let Some(message) = messages.next().await? {
         bar.set(message.done_units, message.total_units);
         bar.remark(message.stage.clone());
         last = Some(message);

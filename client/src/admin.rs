@@ -2,61 +2,96 @@
 //!
 //! Everything here is a plain call on the running server; none of it goes through the cache.
 
-use crate::connect::{Db, Resend};
-use crate::errors::Result;
+use crate::connect::{Db, Resend, url_of};
+use crate::errors::{Error, Result};
 use crate::revision::Transaction;
-use crate::wire::Pages;
+use crate::wire::{Failure, Pages, Unary};
 use futures_util::Stream;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeolite_proto::{
     CloseAttempt, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, ResolverInfo, Status, Tid, VerifyProgress,
 };
 
-/// The operator's calls; see [`Db::admin`].
+/// A connection of its own must be there within this.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own
+/// ([`Admin::connect`]).
 #[derive(Clone, Debug)]
 pub struct Admin {
-    pub(crate) db: Db,
+    door: Door,
+}
+
+#[derive(Clone, Debug)]
+enum Door {
+    /// Reconnects and repeats as the session does.
+    Session(Db),
+    /// Asks once.
+    Alone { unary: Unary, url: String, timeout: Duration },
 }
 
 impl Db {
     /// The operator's calls.
     pub fn admin(&self) -> Admin {
-        Admin { db: self.clone() }
+        Admin { door: Door::Session(self.clone()) }
     }
 }
 
 impl Admin {
+    /// Connects for the operator's calls alone. It takes no session, so it works on a server that has no room for another; it
+    /// asks once, and a call that is not answered within the time limit has failed. A stream of progress may last longer, as
+    /// long as its server lives.
+    pub async fn connect(url: impl Into<String>, timeout: Duration) -> Result<Admin> {
+        let url = url_of(url.into());
+        let unary = Unary::connect(&url, timeout.min(CONNECT_WITHIN)).await?;
+        Ok(Admin { door: Door::Alone { unary, url, timeout } })
+    }
+
+    async fn call<T, F>(&self, resend: Resend, ask: impl Fn(Unary) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        match &self.door {
+            Door::Session(db) => db.core().call(resend, |link| ask(link.unary().clone())).await,
+            Door::Alone { unary, url, timeout } => match tokio::time::timeout(*timeout, ask(unary.clone())).await {
+                Ok(reply) => alone(url, reply),
+                Err(_) => {
+                    Err(Error::Disconnected { url: url.clone(), reason: format!("no answer within {timeout:?}") })
+                }
+            },
+        }
+    }
+
     /// What the server says about itself.
     pub async fn status(&self) -> Result<Status> {
-        self.db.core().call(Resend::Always, |link| async move { link.status().await }).await
+        self.call(Resend::Always, |server| async move { server.status().await }).await
     }
 
     /// Switches who may write, with a banner for the users of the site, for good or until a time. Gives the mode in force:
     /// durable, and on its way to every client.
     pub async fn set_mode(&self, kind: ModeKind, banner: &str, until: Option<SystemTime>) -> Result<Mode> {
         let until = until.map(|until| until.duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64));
-        self.db.core().call(Resend::Always, |link| async move { link.set_mode(kind, banner, until).await }).await
+        self.call(Resend::Always, |server| async move { server.set_mode(kind, banner, until).await }).await
     }
 
     /// Packs, with progress; the last message has `done`.
     pub async fn pack(&self, options: PackOptions) -> Result<Pages<PackProgress>> {
-        self.db.core().call(Resend::Never, |link| async move { link.pack(options).await }).await
+        self.call(Resend::Never, |server| async move { server.pack(options).await }).await
     }
 
     /// Verifies the whole log beside running traffic, with progress; the last message has `done`.
     pub async fn verify(&self) -> Result<Pages<VerifyProgress>> {
-        self.db.core().call(Resend::Always, |link| async move { link.verify().await }).await
+        self.call(Resend::Always, |server| async move { server.verify().await }).await
     }
 
     /// The resolvers that the server has.
     pub async fn resolvers(&self) -> Result<Vec<ResolverInfo>> {
-        self.db.core().call(Resend::Always, |link| async move { link.resolvers().await }).await
+        self.call(Resend::Always, |server| async move { server.resolvers().await }).await
     }
 
     /// Objects by class and schema version, exactly.
     pub async fn kinds(&self) -> Result<Vec<Kind>> {
-        self.db.core().call(Resend::Always, |link| async move { link.kinds().await }).await
+        self.call(Resend::Always, |server| async move { server.kinds().await }).await
     }
 
     /// A page of the oids of a class, ascending, after the given one, with a schema version below the given one
@@ -70,37 +105,35 @@ impl Admin {
         after: Oid,
         limit: u32,
     ) -> Result<(Vec<Oid>, bool)> {
-        let ask = |link: Arc<crate::wire::Link>| async move {
-            link.objects(snapshot, class, version_below, after, limit).await
-        };
-        self.db.core().call(Resend::Always, ask).await
+        let ask = |server: Unary| async move { server.objects(snapshot, class, version_below, after, limit).await };
+        self.call(Resend::Always, ask).await
     }
 
     /// Refuses objects of a class below a schema version from now on, if none are left; `job` is told to who is refused.
     /// Asking again after a lost connection is harmless.
     pub async fn close_gate(&self, class: &str, version: u32, job: &str) -> Result<CloseAttempt> {
-        self.db.core().call(Resend::Always, |link| async move { link.close_gate(class, version, job).await }).await
+        self.call(Resend::Always, |server| async move { server.close_gate(class, version, job).await }).await
     }
 
     /// Takes the gate of a class away again.
     pub async fn open_gate(&self, class: &str) -> Result<Tid> {
-        self.db.core().call(Resend::Always, |link| async move { link.open_gate(class).await }).await
+        self.call(Resend::Always, |server| async move { server.open_gate(class).await }).await
     }
 
     /// The closed gates.
     pub async fn gates(&self) -> Result<Vec<Gate>> {
-        self.db.core().call(Resend::Always, |link| async move { link.gates().await }).await
+        self.call(Resend::Always, |server| async move { server.gates().await }).await
     }
 
     /// How often live commits wrote each of these objects lately: to leave the hot ones for last. At most as many oids as
     /// one load may name.
     pub async fn heat(&self, oids: &[Oid]) -> Result<Vec<u32>> {
-        self.db.core().call(Resend::Always, |link| async move { link.heat(oids).await }).await
+        self.call(Resend::Always, |server| async move { server.heat(oids).await }).await
     }
 
     /// Transactions in tid order, both bounds inclusive; [`Tid::NONE`]: from the beginning, to the newest. `limit` 0: all.
     pub async fn log(&self, from: Tid, to: Tid, limit: u32, with_records: bool) -> Result<Pages<Vec<Transaction>>> {
-        self.db.core().call(Resend::Always, |link| async move { link.log(from, to, limit, with_records).await }).await
+        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records).await }).await
     }
 
     /// Writes transactions with their own tids into a database whose newest tid is older; gives how many, and the last.
@@ -109,12 +142,26 @@ impl Admin {
     where
         S: Stream<Item = Transaction> + Send + 'static,
     {
+        if let Door::Alone { unary, url, .. } = &self.door {
+            return alone(url, unary.restore(transactions).await);
+        }
         let once = parking_lot::Mutex::new(Some(transactions));
         let once = &once;
-        let ask = |link: Arc<crate::wire::Link>| async move {
-            let transactions = once.lock().take().ok_or(crate::wire::Failure::Lost)?;
-            link.restore(transactions).await
+        let ask = |server: Unary| async move {
+            let transactions = once.lock().take().ok_or(Failure::Lost)?;
+            server.restore(transactions).await
         };
-        self.db.core().call(Resend::Never, ask).await
+        self.call(Resend::Never, ask).await
     }
+}
+
+/// What an answer means that nobody asks for again.
+fn alone<T>(url: &str, reply: Result<T, Failure>) -> Result<T> {
+    reply.map_err(|failure| match failure {
+        Failure::Fault(fault) => fault.into(),
+        Failure::Lost => {
+            let reason = "the connection was lost before the answer came".to_owned();
+            Error::Disconnected { url: url.to_owned(), reason }
+        }
+    })
 }

@@ -25,7 +25,7 @@ pub(crate) use position::Position;
 use crate::cache::Cache;
 use crate::errors::{Error, Result};
 use crate::watch::Watchers;
-use crate::wire::{self, Failure, Hello, Inbox, Link, Welcome};
+use crate::wire::{self, Failure, Hello, Inbox, Incoming, Link, Welcome};
 use oids::Oids;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -298,16 +298,30 @@ impl Inbox for Core {
     }
 }
 
+/// An address as the transport wants it.
+pub(crate) fn url_of(address: String) -> String {
+    if address.contains("://") { address } else { format!("http://{address}") }
+}
+
+/// Connects and says hello, within the time limit: an address that accepts and says nothing counts as not there.
+async fn open(core: &Core, hello: &Hello) -> Result<(Link, Incoming)> {
+    let limit = core.options.connect_timeout;
+    match tokio::time::timeout(limit, wire::open(&core.url, limit, hello.clone(), core)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(core.disconnected(&format!("no hello within {limit:?}"))),
+    }
+}
+
 /// Connects, reads until the session ends, and again, until the task is ended.
 async fn supervise(core: Arc<Core>) {
     let mut failures = 0;
     loop {
         let hello = core.hello();
-        let last = match wire::open(&core.url, core.options.connect_timeout, hello.clone(), &*core).await {
+        let last = match open(&core, &hello).await {
             Ok((link, incoming)) => {
                 let generation = core.adopt(&hello, link.welcome());
                 tracing::debug!(url = core.url, session = link.welcome().session_id, "connected");
-                failures = 0;
+                let began = Instant::now();
                 let attached = Arc::new(Attached { link: Arc::new(link), generation, dead: Notify::new() });
                 core.state.send_replace(State::Connected(attached.clone()));
                 let reason = tokio::select! {
@@ -315,6 +329,8 @@ async fn supervise(core: Arc<Core>) {
                     () = attached.dead.notified() => "the server no longer takes requests".to_owned(),
                 };
                 tracing::info!(url = core.url, reason, "the session ended; reconnecting");
+                // One that is cut as soon as it is there is a failure to connect like any other.
+                failures = if began.elapsed() > core.options.backoff(failures + 1) { 0 } else { failures };
                 Error::Disconnected { url: core.url.clone(), reason }
             }
             Err(error) => {

@@ -14,11 +14,12 @@
 //!
 //! Not done here: reconnecting and resending (`connect`), deciding what a revision is good for (`cache`).
 
-mod admin;
 mod calls;
 mod log;
+mod unary;
 
-pub use admin::Pages;
+pub use unary::Pages;
+pub(crate) use unary::Unary;
 
 use crate::errors::{Error, Result};
 use parking_lot::Mutex;
@@ -30,23 +31,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
 use v2::client_frame::Request;
 use v2::server_frame::Reply;
 use v2::zeolite_client::ZeoliteClient;
 use zeolite_proto::wire::{PROTOCOL, fault, v2};
 use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Pressure, Tid};
 
-/// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
-/// stream of large replies.
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// Frames that wait for the transport; beyond it callers wait.
 const OUTBOUND_FRAMES: usize = 1024;
 /// The largest frame accepted: one record of the largest size that servers take, with its envelope.
 const FRAME_BYTES_MAX: usize = 72 << 20;
-/// Between pings of an idle connection, and how long to wait for their answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The hello has the first id.
 const HELLO_ID: u64 = 1;
 
@@ -104,7 +98,7 @@ pub(crate) struct Link {
     outbound: mpsc::Sender<v2::ClientFrame>,
     pending: Arc<Pending>,
     last_id: AtomicU64,
-    channel: Channel,
+    unary: Unary,
     welcome: Welcome,
 }
 
@@ -122,23 +116,12 @@ pub(crate) async fn open(
     inbox: &dyn Inbox,
 ) -> Result<(Link, Incoming)> {
     let lost = |reason: String| Error::Disconnected { url: url.to_owned(), reason };
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|error| Error::invalid(format!("{url:?} is not an address: {error}; use http://host:port")))?
-        .tcp_nodelay(true)
-        .connect_timeout(connect_timeout)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_adaptive_window(false)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(|error| lost(chain(&error)))?;
+    let unary = Unary::connect(url, connect_timeout).await?;
     let (outbound, requests) = mpsc::channel(OUTBOUND_FRAMES);
     let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))) };
     outbound.send(first).await.map_err(|_| lost("the session ended at once".into()))?;
-    let mut frames = ZeoliteClient::new(channel.clone())
-        .max_decoding_message_size(FRAME_BYTES_MAX)
-        .max_encoding_message_size(FRAME_BYTES_MAX)
+    let mut frames = unary
+        .client()
         .session(ReceiverStream::new(requests))
         .await
         .map_err(|status| from_status(&status, url))?
@@ -158,7 +141,7 @@ pub(crate) async fn open(
         }
     };
     let pending = Arc::new(Pending(Mutex::new(Some(FxHashMap::default()))));
-    let link = Link { outbound, pending: pending.clone(), last_id: AtomicU64::new(HELLO_ID), channel, welcome };
+    let link = Link { outbound, pending: pending.clone(), last_id: AtomicU64::new(HELLO_ID), unary, welcome };
     Ok((link, Incoming { frames, pending }))
 }
 
@@ -265,6 +248,11 @@ impl Drop for Incoming {
 }
 
 impl Link {
+    /// The calls beside the session.
+    pub(crate) fn unary(&self) -> &Unary {
+        &self.unary
+    }
+
     /// What the server said at the hello.
     pub(crate) fn welcome(&self) -> &Welcome {
         &self.welcome

@@ -2,8 +2,7 @@
 
 use super::range::Range;
 use crate::evolve::JobCounts;
-use zeolite_proto::Tid;
-use zeolite_proto::wire::v2::StatusReply;
+use zeolite_client::{Pressure, Status, Tid};
 
 /// One number that can have thresholds.
 pub(crate) struct Measure {
@@ -21,7 +20,7 @@ pub(crate) struct Measure {
 
 /// What one check has seen.
 pub(crate) struct Seen {
-    pub(crate) status: StatusReply,
+    pub(crate) status: Status,
     /// How long the server took to answer.
     pub(crate) answer_ms: f64,
     /// The evolves; none: the server could not be asked for them.
@@ -98,8 +97,8 @@ measures! {
     uptime_s "s" "" "" "since the server was started" |seen| Some(seen.status.uptime_ms as f64 / 1e3);
 }
 
-fn pressure(seen: &Seen) -> zeolite_proto::Pressure {
-    seen.status.pressure.map(Into::into).unwrap_or_default()
+fn pressure(seen: &Seen) -> &Pressure {
+    &seen.status.pressure
 }
 
 fn free_percent(seen: &Seen) -> Option<f64> {
@@ -108,12 +107,9 @@ fn free_percent(seen: &Seen) -> Option<f64> {
 }
 
 /// What pins hold is history up to the newest commit; a database that nobody writes to loses nothing by an old pin.
-pub(crate) fn oldest_pin_s(status: &StatusReply) -> f64 {
-    if status.pins == 0 || status.oldest_pin == 0 {
-        return 0.0;
-    }
-    let nanos = Tid(status.visible).unix_nanos() - Tid(status.oldest_pin).unix_nanos();
-    nanos.max(0) as f64 / 1e9
+pub(crate) fn oldest_pin_s(status: &Status) -> f64 {
+    let held = |oldest: Tid| (status.visible.unix_nanos() - oldest.unix_nanos()).max(0) as f64 / 1e9;
+    status.oldest_pin.map_or(0.0, held)
 }
 
 #[cfg(test)]
@@ -139,11 +135,10 @@ mod tests {
 
     #[test]
     fn the_age_of_a_pin_is_the_history_it_holds() {
-        let at = |seconds: i128| Tid::from_unix_nanos(seconds * 1_000_000_000).0;
-        let status =
-            |pins, oldest_pin| StatusReply { pins, oldest_pin, visible: at(1_800_000_100), ..Default::default() };
-        assert_eq!(oldest_pin_s(&status(1, at(1_800_000_000))).round(), 100.0);
-        assert_eq!(oldest_pin_s(&status(1, at(1_800_000_200))), 0.0);
-        assert_eq!(oldest_pin_s(&status(0, 0)), 0.0);
+        let at = |seconds: i128| Tid::from_unix_nanos(seconds * 1_000_000_000);
+        let status = |oldest_pin| Status { oldest_pin, visible: at(1_800_000_100), ..Default::default() };
+        assert_eq!(oldest_pin_s(&status(Some(at(1_800_000_000)))).round(), 100.0);
+        assert_eq!(oldest_pin_s(&status(Some(at(1_800_000_200)))), 0.0);
+        assert_eq!(oldest_pin_s(&status(None)), 0.0);
     }
 }

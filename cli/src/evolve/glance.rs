@@ -5,6 +5,7 @@
 //! must do as well without an answer: a full server may refuse the session, and a database may be too new for this program.
 
 use super::shown::{self, Line};
+use crate::server::Server;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::time::Duration;
@@ -56,9 +57,9 @@ pub(crate) struct JobLine {
 
 impl Glance {
     /// Opens the session; `name` is what the server shows it as.
-    pub(crate) async fn connect(server: &str, name: &str) -> Result<Glance> {
+    pub(crate) async fn connect(server: &Server, name: &str) -> Result<Glance> {
         let options = Options { name: name.to_owned(), feed: false, ..Options::default() };
-        let connected = timeout(WITHIN, Db::connect_with(server, options)).await;
+        let connected = timeout(WITHIN, server.client(options)).await;
         Ok(Glance(connected.context("no session for a look at the evolves")??))
     }
 

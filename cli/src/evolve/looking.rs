@@ -115,7 +115,7 @@ pub(super) async fn verify(out: &Out, db: &Db, args: &VerifyArgs) -> Result<()> 
         }))?;
     } else {
         out.facts(&[
-            ("verified", format!("{} objects as of {}", count(verified.objects), moment::shown(verified.tid.0))),
+            ("verified", format!("{} objects as of {}", count(verified.objects), moment::shown(verified.tid))),
             ("problems", out.verdict(good, &count(verified.problems_total))),
         ]);
         verified.problems.iter().for_each(|problem| out.line(format_args!("  {problem}")));

@@ -5,7 +5,7 @@ use crate::output::{Out, Table, count};
 use serde_json::{Value, json};
 use std::time::Duration;
 use zeolite_client::evolve::{Bad, Certificate, Counts, NotUndone, Part, Progress, RangeRecord};
-use zeolite_client::{Cell, Oid};
+use zeolite_client::{Cell, Oid, Tid};
 
 /// The state of a job: one word, and what there is to say about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,7 +67,7 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
     let mut facts = vec![
         ("job", job.name.clone()),
         ("state", Line::of(progress).text()),
-        ("plan", format!("{}, {} objects at {}", job.plan.text(), count(job.total), moment::shown(job.planned))),
+        ("plan", format!("{}, {} objects at {}", job.plan.text(), count(job.total), moment::shown(Tid(job.planned)))),
         ("progress", done(progress)),
     ];
     if !job.phase.is_over() {
@@ -79,7 +79,7 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
     }
     facts.push(("objects", counted(progress.counts)));
     if !job.phase.is_over() {
-        facts.push(("snapshot", format!("{}; {pinned}", moment::shown(job.snapshot))));
+        facts.push(("snapshot", format!("{}; {pinned}", moment::shown(Tid(job.snapshot)))));
     }
     if let Some(undo) = &progress.undo {
         let left = undo.counts.bad;
@@ -178,7 +178,7 @@ fn cell((oid, key): &(u64, Vec<u8>)) -> String {
 pub(crate) fn certificate_facts(name: &str, certificate: &Certificate) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("certificate", format!("evolve {name:?} is done")),
-        ("as of", format!("{:016x} {}", certificate.tid, moment::shown(certificate.tid))),
+        ("as of", format!("{:016x} {}", certificate.tid, moment::shown(Tid(certificate.tid)))),
         ("objects", format!("{} looked at, {} changed", count(certificate.objects), count(certificate.changed))),
         ("duration", moment::duration(certificate.duration_ms)),
     ];
@@ -193,7 +193,7 @@ pub(crate) fn certificate_facts(name: &str, certificate: &Certificate) -> Vec<(&
 pub(crate) fn certificate_json(certificate: &Certificate) -> Value {
     json!({
         "tid": format!("{:016x}", certificate.tid),
-        "time": moment::shown(certificate.tid),
+        "time": moment::shown(Tid(certificate.tid)),
         "gate_tid": (certificate.gate_tid != 0).then(|| format!("{:016x}", certificate.gate_tid)),
         "objects": certificate.objects,
         "changed": certificate.changed,

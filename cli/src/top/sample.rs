@@ -6,8 +6,7 @@
 use crate::check::oldest_pin_s;
 use crate::evolve::{JobLine, Jobs};
 use serde::Serialize;
-use zeolite_proto::wire::v2::{ClassCounts, StatusReply};
-use zeolite_proto::{Mode, Pressure};
+use zeolite_client::{ClassCounts, Status};
 
 /// Rates over one interval, and what holds at its end.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -69,15 +68,14 @@ pub(crate) struct ClassRates {
 
 impl Sample {
     /// What happened between two looks; `None`: no time has passed, or the server was restarted.
-    pub(crate) fn between(before: &StatusReply, after: &StatusReply) -> Option<Sample> {
+    pub(crate) fn between(before: &Status, after: &Status) -> Option<Sample> {
         let interval_ms = after.uptime_ms.checked_sub(before.uptime_ms).filter(|ms| *ms > 0)?;
         let seconds = interval_ms as f64 / 1e3;
-        let grown = |read: fn(&StatusReply) -> u64| read(after).saturating_sub(read(before));
-        let rate = |read: fn(&StatusReply) -> u64| grown(read) as f64 / seconds;
+        let grown = |read: fn(&Status) -> u64| read(after).saturating_sub(read(before));
+        let rate = |read: fn(&Status) -> u64| grown(read) as f64 / seconds;
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         let (hits, misses) = (grown(|s| s.cache_hits), grown(|s| s.cache_misses));
-        let mode = Mode::from(after.mode.clone().unwrap_or_default());
-        let pressure = after.pressure.map(Pressure::from).unwrap_or_default();
+        let (mode, pressure) = (after.mode.clone(), &after.pressure);
         Some(Sample {
             uptime_ms: after.uptime_ms,
             interval_ms,
@@ -108,7 +106,7 @@ impl Sample {
             banner: mode.banner,
             mode_until_unix_ms: mode.until_unix_ms,
             mode_automatic: mode.automatic,
-            poisoned: (!after.poisoned.is_empty()).then(|| after.poisoned.clone()),
+            poisoned: after.poisoned.clone(),
             pack: after.pack.clone(),
             classes: classes(&before.classes, &after.classes, seconds),
             jobs: None,
@@ -158,8 +156,8 @@ mod tests {
 
     #[test]
     fn rates_are_by_the_servers_own_time() {
-        let before = StatusReply { uptime_ms: 1000, commits: 100, batches: 10, loads: 7, ..Default::default() };
-        let after = StatusReply {
+        let before = Status { uptime_ms: 1000, commits: 100, batches: 10, loads: 7, ..Default::default() };
+        let after = Status {
             uptime_ms: 3000,
             commits: 300,
             batches: 60,
@@ -179,7 +177,7 @@ mod tests {
 
     #[test]
     fn there_is_no_sample_over_a_restart_nor_over_no_time() {
-        let at = |uptime_ms| StatusReply { uptime_ms, ..Default::default() };
+        let at = |uptime_ms| Status { uptime_ms, ..Default::default() };
         assert!(Sample::between(&at(5000), &at(100)).is_none());
         assert!(Sample::between(&at(5000), &at(5000)).is_none());
         let idle = Sample::between(&at(1), &at(2)).expect("a millisecond");

@@ -8,3 +8,4 @@ mod monitoring;
 mod program;
 mod serve;
 mod served;
+mod silent;

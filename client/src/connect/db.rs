@@ -1,9 +1,9 @@
 //! Owns the handle that applications hold: [`Db`]. How transactions begin is told by `tx`, the operator's calls by `admin`.
 
-use super::{Core, Options, Resend, State, supervise};
+use super::{Core, Options, Resend, State, supervise, url_of};
 use crate::answer::Outcome;
 use crate::cache::CacheStats;
-use crate::errors::Result;
+use crate::errors::{Error, Result};
 use crate::revision::PastRevision;
 use crate::watch::{ModeWatch, Watch};
 use std::sync::Arc;
@@ -39,16 +39,18 @@ impl Db {
         Db::connect_with(url, Options::default()).await
     }
 
-    /// Connects. Keeps trying for the request time limit, but not when the server refuses for good.
+    /// Connects. A server that has no room keeps it trying for the request time limit; one that is not there, only with
+    /// [`Options::wait_for_server`].
     pub async fn connect_with(url: impl Into<String>, options: Options) -> Result<Db> {
-        let url: String = url.into();
-        let url = if url.contains("://") { url } else { format!("http://{url}") };
+        let url = url_of(url.into());
         let deadline = Instant::now() + options.request_timeout;
+        let waits = options.wait_for_server;
         let core = Arc::new(Core::new(url, options));
         let supervisor = tokio::spawn(supervise(core.clone())).abort_handle();
         let db = Db { owner: Arc::new(Owner { core, supervisor }) };
         let mut state = db.core().state.subscribe();
         let settled = state.wait_for(|state| match state {
+            State::Connecting { last: Some(Error::Disconnected { .. }) } => !waits,
             State::Connecting { last: Some(error) } => !matches!(error.remedy(), Remedy::Wait),
             State::Connecting { last: None } => false,
             State::Connected(_) | State::Closed => true,

@@ -20,8 +20,11 @@ pub struct Options {
     pub feed: bool,
     /// The budget of the shared cache.
     pub cache_bytes: u64,
-    /// For one attempt to connect.
+    /// For one attempt to connect, the hello included.
     pub connect_timeout: Duration,
+    /// Whether [`crate::Db::connect_with`] goes on trying when nobody is at the address, for `request_timeout`. Once connected,
+    /// a client always does.
+    pub wait_for_server: bool,
     /// For a request with all its repetitions; it includes waiting for a connection and for a busy server.
     pub request_timeout: Duration,
     /// The first and the longest pause between two attempts to connect.
@@ -43,6 +46,7 @@ impl Default for Options {
             feed: true,
             cache_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(5),
+            wait_for_server: false,
             request_timeout: Duration::from_secs(30),
             backoff: (Duration::from_millis(50), Duration::from_secs(5)),
             in_flight_max: 1024,

@@ -6,7 +6,7 @@ use crate::revision::{Entry, Page, PastRevision, Range, Revision};
 use bytes::Bytes;
 use prost::Message;
 use zeolite_proto::wire::v2::draft_part::Purpose;
-use zeolite_proto::{Cell, CommitKey, Draft, Fault, Kind, Merged, Note, Oid, Receipt, StaleCell, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Fault, Merged, Note, Oid, Receipt, StaleCell, Tid};
 
 /// What the envelope of a frame (id, field tags, lengths) takes at most.
 const ENVELOPE_BYTES: usize = 64;
@@ -187,33 +187,6 @@ impl Link {
     pub(crate) async fn undo(&self, tid: Tid, key: CommitKey, note: &Note) -> Result<Receipt, Failure> {
         let request = v2::UndoRequest { tid: tid.0, commit_key: key_bytes(key), note: Some(note.into()) };
         Ok(reply!(self.request(Request::Undo(request)).await?, Receipt).into())
-    }
-
-    /// Oids of a class, ascending, and whether there are more.
-    pub(crate) async fn objects(
-        &self,
-        snapshot: Tid,
-        class: &str,
-        version_below: u32,
-        after: Oid,
-        limit: u32,
-    ) -> Result<(Vec<Oid>, bool), Failure> {
-        let request =
-            v2::ObjectsRequest { snapshot: snapshot.0, class: class.to_owned(), version_below, after: after.0, limit };
-        let reply = reply!(self.request(Request::Objects(request)).await?, Objects);
-        Ok((reply.oids.into_iter().map(Oid).collect(), reply.more))
-    }
-
-    /// Exact counts by class and schema version.
-    pub(crate) async fn kinds(&self) -> Result<Vec<Kind>, Failure> {
-        let reply = reply!(self.request(Request::Kinds(v2::KindsRequest {})).await?, Kinds);
-        Ok(reply.kinds.into_iter().map(Kind::from).collect())
-    }
-
-    /// How often objects are written lately, in the order asked.
-    pub(crate) async fn heat(&self, oids: &[Oid]) -> Result<Vec<u32>, Failure> {
-        let request = v2::HeatRequest { oids: oids.iter().map(|oid| oid.0).collect() };
-        Ok(reply!(self.request(Request::Heat(request)).await?, Heat).heat)
     }
 
     /// The newest visible tid.

@@ -1,17 +1,32 @@
-//! Owns the unary calls: administration, the log, restore. They run beside the session on the same connection, so a long
-//! stream of pages does not hold up loads and commits.
+//! Owns the connection and its unary calls: administration, lists of objects, the log, restore. They run beside a session on the
+//! same connection, so a long stream of pages does not hold up loads and commits; and without one, for operators, when a
+//! server has no room for another session.
 
 use super::log::{Assembly, messages};
-use super::{FRAME_BYTES_MAX, Failure, Link, ZeoliteClient, chain, fault, v2};
+use super::{FRAME_BYTES_MAX, Failure, ZeoliteClient, chain, fault, v2};
 use crate::errors::{Error, Result};
 use crate::revision::Transaction;
 use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
-use tonic::transport::Channel;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
 use v2::admin_client::AdminClient;
 use zeolite_proto::{
-    CloseAttempt, Gate, Mode, ModeKind, PackOptions, PackProgress, ResolverInfo, Status, Tid, VerifyProgress,
+    CloseAttempt, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, ResolverInfo, Status, Tid, VerifyProgress,
 };
+
+/// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
+/// stream of large replies.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// Between pings of an idle connection, and how long to wait for their answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A connection to a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Unary {
+    channel: Channel,
+}
 
 /// A stream of a long call's messages. Dropping it ends the call.
 pub struct Pages<T> {
@@ -61,12 +76,29 @@ fn failure(status: &tonic::Status) -> Failure {
     fault::from_status(status).map_or(Failure::Lost, Failure::Fault)
 }
 
-impl Link {
+impl Unary {
+    /// Connects.
+    pub(crate) async fn connect(url: &str, connect_timeout: Duration) -> Result<Unary> {
+        let endpoint = Endpoint::from_shared(url.to_owned())
+            .map_err(|error| Error::invalid(format!("{url:?} is not an address: {error}; use http://host:port")))?
+            .tcp_nodelay(true)
+            .connect_timeout(connect_timeout)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_adaptive_window(false)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        let lost = |error| Error::Disconnected { url: url.to_owned(), reason: chain(&error) };
+        Ok(Unary { channel: endpoint.connect().await.map_err(lost)? })
+    }
+
     fn admin(&self) -> AdminClient<Channel> {
         AdminClient::new(self.channel.clone()).max_decoding_message_size(FRAME_BYTES_MAX)
     }
 
-    fn unary(&self) -> ZeoliteClient<Channel> {
+    /// The client of the generated code, with this crate's limits.
+    pub(super) fn client(&self) -> ZeoliteClient<Channel> {
         ZeoliteClient::new(self.channel.clone())
             .max_decoding_message_size(FRAME_BYTES_MAX)
             .max_encoding_message_size(FRAME_BYTES_MAX)
@@ -112,6 +144,33 @@ impl Link {
         Ok(reply.into_inner().resolvers.into_iter().map(ResolverInfo::from).collect())
     }
 
+    /// Exact counts by class and schema version.
+    pub(crate) async fn kinds(&self) -> Result<Vec<Kind>, Failure> {
+        let reply = self.client().kinds(v2::KindsRequest {}).await.map_err(|status| failure(&status))?;
+        Ok(reply.into_inner().kinds.into_iter().map(Kind::from).collect())
+    }
+
+    /// Oids of a class, ascending, and whether there are more.
+    pub(crate) async fn objects(
+        &self,
+        snapshot: Tid,
+        class: &str,
+        version_below: u32,
+        after: Oid,
+        limit: u32,
+    ) -> Result<(Vec<Oid>, bool), Failure> {
+        let request =
+            v2::ObjectsRequest { snapshot: snapshot.0, class: class.to_owned(), version_below, after: after.0, limit };
+        let reply = self.client().objects(request).await.map_err(|status| failure(&status))?.into_inner();
+        Ok((reply.oids.into_iter().map(Oid).collect(), reply.more))
+    }
+
+    /// How often objects are written lately, in the order asked.
+    pub(crate) async fn heat(&self, oids: &[Oid]) -> Result<Vec<u32>, Failure> {
+        let request = v2::HeatRequest { oids: oids.iter().map(|oid| oid.0).collect() };
+        Ok(self.client().heat(request).await.map_err(|status| failure(&status))?.into_inner().heat)
+    }
+
     /// Closes the gate of a class if nothing is below the version: the commit that did it, or how many are left.
     pub(crate) async fn close_gate(&self, class: &str, version: u32, job: &str) -> Result<CloseAttempt, Failure> {
         let request = v2::CloseGateRequest { class: class.to_owned(), min_version: version, job: job.to_owned() };
@@ -141,7 +200,7 @@ impl Link {
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>, Failure> {
         let request = v2::LogRequest { from: from.0, to: to.0, limit, with_records };
-        let stream = self.unary().log(request).await.map_err(|status| failure(&status))?.into_inner();
+        let stream = self.client().log(request).await.map_err(|status| failure(&status))?.into_inner();
         let mut assembly = Assembly::default();
         let whole = move |page: v2::LogPage| {
             page.transactions.into_iter().filter_map(|message| assembly.add(message)).collect::<Vec<_>>()
@@ -155,7 +214,7 @@ impl Link {
         S: Stream<Item = Transaction> + Send + 'static,
     {
         let reply = self
-            .unary()
+            .client()
             .restore(transactions.flat_map(|transaction| stream::iter(messages(transaction))))
             .await
             .map_err(|status| failure(&status))?;

@@ -1,0 +1,57 @@
+//! Owns how commands reach a server: where it is, and how long they wait for each of its answers.
+
+use crate::exit::CannotConnect;
+use anyhow::Result;
+use std::time::Duration;
+use zeolite_client::{Admin, Db, Error, Options};
+
+/// Where a server listens unless told otherwise.
+pub(crate) const ADDRESS: &str = zeolite_server::settings::LISTEN_DEFAULT;
+/// An answer must come within this, unless told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection must be there within this.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A server that a command asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) address: String,
+    pub(crate) timeout: Duration,
+}
+
+impl Server {
+    /// The server at an address; without a time limit in seconds, the usual one.
+    pub(crate) fn new(address: &str, timeout: Option<u64>) -> Server {
+        let timeout = timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.max(1)));
+        Server { address: address.to_owned(), timeout }
+    }
+
+    fn connect_within(&self) -> Duration {
+        CONNECT_WITHIN.min(self.timeout)
+    }
+
+    /// For an operator's calls. It takes no session, so a full server answers as well.
+    pub(crate) async fn admin(&self) -> Result<Admin> {
+        self.reached(Admin::connect(self.address.as_str(), self.timeout).await)
+    }
+
+    /// For a look at what is stored: nothing is kept of it, so there is nothing to be told about.
+    pub(crate) async fn reader(&self) -> Result<Db> {
+        self.client(Options { name: "zeolite".to_owned(), feed: false, cache_bytes: 0, ..Options::default() }).await
+    }
+
+    /// A client of its own kind; the time limits are this server's.
+    pub(crate) async fn client(&self, options: Options) -> Result<Db> {
+        let (request_timeout, connect_timeout) = (self.timeout, self.connect_within());
+        let options = Options { request_timeout, connect_timeout, ..options };
+        self.reached(Db::connect_with(self.address.as_str(), options).await)
+    }
+
+    /// Nobody at the address is an error of its own: it has an exit code, and a remedy that only the command line knows.
+    fn reached<T>(&self, connected: Result<T, Error>) -> Result<T> {
+        connected.map_err(|error| match error {
+            Error::Disconnected { reason, .. } => CannotConnect { address: self.address.clone(), reason }.into(),
+            error => error.into(),
+        })
+    }
+}
