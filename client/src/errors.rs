@@ -115,12 +115,6 @@ impl Error {
         matches!(self.kind(), Some(FaultKind::Conflict | FaultKind::ReadConflict))
     }
 
-    /// Whether it is worth trying again by itself.
-    pub(crate) fn passes_by_itself(&self) -> bool {
-        matches!(self.remedy(), Remedy::Wait | Remedy::ReopenSnapshot | Remedy::Retry | Remedy::AskOutcome)
-            && self.kind() != Some(FaultKind::UndoBlocked)
-    }
-
     pub(crate) fn invalid(message: impl Into<String>) -> Error {
         Error::Fault(Fault::invalid(message))
     }

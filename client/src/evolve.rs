@@ -36,6 +36,7 @@ mod finisher;
 mod job;
 mod lease;
 mod ledger;
+mod outcome;
 mod pace;
 mod plan;
 mod progress;

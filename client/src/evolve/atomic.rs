@@ -16,19 +16,20 @@
 
 use super::amendment::Sent;
 use super::assembly::{Assembly, assemble};
-use super::chunk::{Chunk, End, VISIBLE_WITHIN};
+use super::chunk::{Chunk, VISIBLE_WITHIN};
 use super::chunk_note::ChunkNote;
 use super::dependents::Dependents;
 use super::job::newest_view;
 use super::lease::Lease;
 use super::ledger::RangeRecord;
+use super::outcome::{Outcome, Verdict, judge};
 use super::source::Item;
 use super::stepping::{StepResult, SteppedCell};
 use crate::errors::{Error, Result};
 use crate::tx::{Place, Prefetched, Prepared};
 use rustc_hash::FxHashSet;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, FaultKind, Priority, ReadCell, Remedy, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Priority, ReadCell, Remedy, Tid};
 
 /// Objects that are loaded at once.
 const SLICE: usize = 500;
@@ -56,31 +57,34 @@ struct Steps {
     place: Place,
 }
 
-/// How a hold ended.
-enum Ended {
-    End(End),
-    /// Too much had changed, or it took too long.
-    Again,
-}
-
 impl AtomicPlan<'_, '_> {
-    /// Steps the items and commits them.
-    pub(crate) async fn run(&self, held: &mut Lease, items: Vec<Item>) -> Result<End> {
-        let Some(mut steps) = self.step_all(held, items).await? else { return Ok(End::Lost) };
+    /// Steps the items and commits them. What is refused is refused as a whole, and fails the job.
+    pub(crate) async fn run(&self, held: &mut Lease, items: Vec<Item>) -> Result<Outcome> {
+        let why = match self.commit(held, items).await {
+            Err(error) if judge(&error) == Verdict::Refused => error.to_string(),
+            Ok(Outcome::Refused(why)) => why,
+            outcome => return outcome,
+        };
+        Ok(Outcome::Failed(format!("it cannot be one commit: {why}")))
+    }
+
+    async fn commit(&self, held: &mut Lease, items: Vec<Item>) -> Result<Outcome> {
+        let Some(mut steps) = self.step_all(held, items).await? else { return Ok(Outcome::Lost) };
         let mut limit = HOLD_FIRST;
         for _ in 0..HOLDS_MAX {
             if !self.catch_up(held, &mut steps).await? {
-                return Ok(End::Lost);
+                return Ok(Outcome::Lost);
             }
-            match self.hold(held, &mut steps, limit).await? {
-                Ended::End(end) => return Ok(end),
-                Ended::Again => limit = (2 * limit).min(HOLD_LAST),
+            match self.hold(held, &mut steps, limit).await {
+                // Too much had changed, or it took too long.
+                Err(error) if error.remedy() == Remedy::Retry => limit = (2 * limit).min(HOLD_LAST),
+                outcome => return outcome,
             }
             tracing::debug!(?limit, "the whole plan is tried again");
             newest_view(self.chunk.db()).await?;
         }
         let why = format!("{HOLDS_MAX} holds were too short, or too much had changed; plan it without `atomic`");
-        Ok(End::NotAtomic(why))
+        Ok(Outcome::Refused(why))
     }
 
     fn lease(&self) -> Duration {
@@ -195,10 +199,10 @@ impl AtomicPlan<'_, '_> {
         Ok((draft, next))
     }
 
-    async fn hold(&self, held: &mut Lease, steps: &mut Steps, limit: Duration) -> Result<Ended> {
+    async fn hold(&self, held: &mut Lease, steps: &mut Steps, limit: Duration) -> Result<Outcome> {
         let assembly = match self.assembled(steps) {
             Ok(assembly) => assembly,
-            Err(why) => return Ok(Ended::End(End::NotAtomic(why))),
+            Err(why) => return Ok(Outcome::Refused(why)),
         };
         let key = self.chunk.db().new_commit_key();
         let (mut draft, mut next) = self.draft(held, steps, key)?;
@@ -207,38 +211,34 @@ impl AtomicPlan<'_, '_> {
         draft.read_cells.extend(assembly.read_cells);
         draft.read_ranges.extend(assembly.read_ranges);
         let at = self.at(held, steps);
-        let mut prepared = match Prepared::hold(self.chunk.db(), at, &draft, limit).await {
-            Ok(prepared) => prepared,
-            Err(error) => return ended(error),
-        };
+        let mut prepared = Prepared::hold(self.chunk.db(), at, &draft, limit).await?;
         drop(draft);
         for _ in 0..AMENDMENTS_MAX {
             if prepared.stale().is_empty() {
                 return self.finish(held, steps, prepared, next).await;
             }
-            if let Some(end) = self.look_at_the_ledger(held, &prepared).await? {
-                return Ok(Ended::End(end));
+            if let Some(outcome) = self.look_at_the_ledger(held, &prepared).await? {
+                return Ok(outcome);
             }
-            match self.amend(held, steps, &mut prepared, &mut sent).await {
-                Ok(Ok(after)) => next = after,
-                Ok(Err(why)) => return Ok(Ended::End(End::NotAtomic(why))),
-                Err(error) => return ended(error),
+            match self.amend(held, steps, &mut prepared, &mut sent).await? {
+                Ok(after) => next = after,
+                Err(why) => return Ok(Outcome::Refused(why)),
             }
         }
-        let why = format!("a cell is still stale after {AMENDMENTS_MAX} amendments");
-        Ok(Ended::End(End::NotAtomic(why)))
+        Ok(Outcome::Refused(format!("a cell is still stale after {AMENDMENTS_MAX} amendments")))
     }
 
     /// Whether the range was lost, or an operator has changed something.
-    async fn look_at_the_ledger(&self, held: &mut Lease, prepared: &Prepared) -> Result<Option<End>> {
+    async fn look_at_the_ledger(&self, held: &mut Lease, prepared: &Prepared) -> Result<Option<Outcome>> {
         let is_stale = |cell: &Cell| prepared.stale().iter().any(|stale| stale.cell == *cell);
         if is_stale(&Cell::object(self.chunk.job)) {
-            return Ok(Some(End::JobChanged));
+            newest_view(self.chunk.db()).await?;
+            return Ok(Some(Outcome::AGAIN));
         }
         if !is_stale(&held.cell()) {
             return Ok(None);
         }
-        Ok(Some(if held.is_still_mine().await? { End::Late } else { End::Lost }))
+        Ok(Some(Outcome::of_range(held.is_still_mine().await?)))
     }
 
     /// Steps again what rests on stale cells, and sends what came out differently. Inside: why the plan cannot be one commit.
@@ -269,33 +269,20 @@ impl AtomicPlan<'_, '_> {
         Ok(Ok(next))
     }
 
-    async fn finish(&self, held: &mut Lease, steps: &Steps, prepared: Prepared, next: RangeRecord) -> Result<Ended> {
+    async fn finish(&self, held: &mut Lease, steps: &Steps, prepared: Prepared, next: RangeRecord) -> Result<Outcome> {
         match prepared.finish().await {
             Ok(receipt) => {
                 held.written(next, receipt.tid);
-                Ok(Ended::End(End::Done { items: steps.tries.len() }))
+                Ok(Outcome::Go { done: steps.tries.len() })
             }
-            Err(Error::OutcomeUnknown { .. }) => {
-                // The range's cell is part of the commit: it tells whether the commit happened.
-                let mine = held.is_still_mine().await?;
-                Ok(Ended::End(if mine { End::Late } else { End::Lost }))
-            }
-            Err(error) => ended(error),
+            // The range's cell is part of the commit: it tells whether the commit happened.
+            Err(Error::OutcomeUnknown { .. }) => Ok(Outcome::of_range(held.is_still_mine().await?)),
+            Err(error) => Err(error),
         }
     }
 
     /// As of here everything in the draft is known.
     fn at(&self, held: &Lease, steps: &Steps) -> Place {
         steps.place.at(steps.place.snapshot.max(held.tid).max(self.chunk.job_tid))
-    }
-}
-
-/// What an error of the hold means for the plan.
-fn ended(error: Error) -> Result<Ended> {
-    let Error::Fault(fault) = &error else { return Err(error) };
-    match fault.kind {
-        FaultKind::PrepareLost | FaultKind::Conflict | FaultKind::ReadConflict => Ok(Ended::Again),
-        kind if kind.remedy() == Remedy::FixRequest => Ok(Ended::End(End::NotAtomic(fault.message.clone()))),
-        _ => Err(error),
     }
 }

@@ -15,37 +15,21 @@ use super::chunk_note::ChunkNote;
 use super::job::{JobRecord, newest_view};
 use super::lease::Lease;
 use super::ledger::{Bad, Part, RangeRecord, bad_cell, encoded};
+use super::outcome::{Outcome, Verdict, judge};
 use super::source::Item;
-use super::stepping::{StepResult, SteppedCell, Stepping, is_not_the_steps};
+use super::stepping::{StepResult, SteppedCell, Stepping};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::{Place, Prefetched, Staged, fold};
 use crate::typed::decode_record;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCell, Remedy, Tid, Write};
+use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCell, Tid, Write};
 
 /// How long to wait for a commit that was in the way to become visible, before the server is asked.
 pub(crate) const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 /// Cells that one range keeps for its end; beyond it they are tried on the spot.
 const DEFERRED_MAX: usize = 1000;
-
-/// How a chunk ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// Committed; so many items, from the first on, are done.
-    Done { items: usize },
-    /// Another worker has the range.
-    Lost,
-    /// The range's record is not what it was: an earlier chunk got through late.
-    Late,
-    /// The job's record has changed.
-    JobChanged,
-    /// The server does not take such a chunk: make it smaller, or say it to the one object that is left.
-    Refused(Fault),
-    /// The whole plan was to be one commit (`whole`), and cannot be.
-    NotAtomic(String),
-}
 
 /// What a chunk is made with.
 pub(crate) struct Chunk<'a> {
@@ -66,7 +50,7 @@ enum Resolved {
         founded: bool,
         fault: Fault,
     },
-    End(End),
+    End(Outcome),
 }
 
 impl<'a> Chunk<'a> {
@@ -79,11 +63,19 @@ impl<'a> Chunk<'a> {
     }
 
     /// Steps the items and commits them.
-    pub(crate) async fn run(&self, held: &mut Lease, items: Vec<Item>) -> Result<End> {
+    pub(crate) async fn run(&self, held: &mut Lease, items: Vec<Item>) -> Result<Outcome> {
+        match self.commit(held, items).await {
+            // A record that is damaged, operations that make nothing together: of which object, fewer at once will tell.
+            Err(error) if judge(&error) == Verdict::Refused => Ok(Outcome::Refused(error.to_string())),
+            outcome => outcome,
+        }
+    }
+
+    async fn commit(&self, held: &mut Lease, items: Vec<Item>) -> Result<Outcome> {
         let mut place = Place::newest(self.db());
         let (offered, mut tries) = match self.step_all(held, items, place).await? {
             Some(stepped) => stepped,
-            None => return Ok(End::Lost),
+            None => return Ok(Outcome::Lost),
         };
         let mut unfounded = 0;
         loop {
@@ -91,7 +83,7 @@ impl<'a> Chunk<'a> {
             let error = match place.at(place.snapshot.max(held.tid).max(self.job_tid)).send(self.db(), &draft).await {
                 Ok(receipt) => {
                     held.written(next, receipt.tid);
-                    return Ok(End::Done { items: taken });
+                    return Ok(Outcome::Go { done: taken });
                 }
                 Err(error) => error,
             };
@@ -103,11 +95,11 @@ impl<'a> Chunk<'a> {
                     // The resolver of a cell that no step has read refuses: perhaps for good (a bound was reached).
                     unfounded += 1;
                     if unfounded > self.record().settings.rounds_max {
-                        return Ok(End::Refused(fault));
+                        return Ok(Outcome::Refused(fault.message));
                     }
                     place = at;
                 }
-                Resolved::End(end) => return Ok(end),
+                Resolved::End(outcome) => return Ok(outcome),
             }
         }
     }
@@ -293,21 +285,20 @@ impl<'a> Chunk<'a> {
     async fn resolve(&self, held: &mut Lease, tries: &mut [SteppedCell], error: Error) -> Result<Resolved> {
         if matches!(error, Error::OutcomeUnknown { .. }) {
             // The range's cell was part of the commit: it tells whether the commit happened.
-            let mine = held.is_still_mine().await?;
-            return Ok(Resolved::End(if mine { End::Late } else { End::Lost }));
+            return Ok(Resolved::End(Outcome::of_range(held.is_still_mine().await?)));
         }
         let Error::Fault(fault) = error else { return Err(error) };
         let conflict = match (fault.kind, &fault.conflict) {
             (FaultKind::Conflict | FaultKind::ReadConflict, Some(detail)) => (**detail).clone(),
-            _ if fault.kind.remedy() == Remedy::FixRequest => return Ok(Resolved::End(End::Refused(fault))),
             _ => return Err(fault.into()),
         };
         if conflict.cell == held.cell() {
-            let mine = held.is_still_mine().await?;
-            return Ok(Resolved::End(if mine { End::Late } else { End::Lost }));
+            // An earlier chunk may have got through late.
+            return Ok(Resolved::End(Outcome::of_range(held.is_still_mine().await?)));
         }
         if conflict.cell == Cell::object(self.job) {
-            return Ok(Resolved::End(End::JobChanged));
+            newest_view(self.db()).await?;
+            return Ok(Resolved::End(Outcome::AGAIN));
         }
         if !self.db().wait_for(conflict.newest, VISIBLE_WITHIN).await {
             newest_view(self.db()).await?;
@@ -352,8 +343,8 @@ impl<'a> Chunk<'a> {
         Ok(found)
     }
 
-    /// The one object of a chunk goes to the quarantine, since the server does not take what its step made.
-    pub(crate) async fn give_up(&self, held: &mut Lease, item: Item, why: &str) -> Result<End> {
+    /// The one object of a chunk goes to the quarantine, since nobody takes what its step made.
+    pub(crate) async fn give_up(&self, held: &mut Lease, item: Item, why: &str) -> Result<Outcome> {
         let place = Place::newest(self.db());
         let revision = place.view(self.db()).revision(&item.cell).await?;
         let record = revision.record.as_ref().and_then(|record| zeolite_proto::Record::decode(record).ok());
@@ -364,7 +355,7 @@ impl<'a> Chunk<'a> {
             class,
             version,
             tid: revision.tid.0,
-            error: format!("the server refused what the step made of it: {why}"),
+            error: format!("refused what the step made of it: {why}"),
         };
         let was_bad = self.known_bad(held, std::slice::from_ref(&item.cell), place).await?[0].is_some();
         let tries = [SteppedCell { item, made: StepResult::Bad(bad), base: place.snapshot, again: 0, was_bad }];
@@ -372,13 +363,13 @@ impl<'a> Chunk<'a> {
         match place.at(place.snapshot.max(held.tid).max(self.job_tid)).send(self.db(), &draft).await {
             Ok(receipt) => {
                 held.written(next, receipt.tid);
-                Ok(End::Done { items: taken })
+                Ok(Outcome::Go { done: taken })
             }
-            Err(error) if is_not_the_steps(&error) && !matches!(error, Error::OutcomeUnknown { .. }) => Err(error),
-            Err(_) => {
-                let mine = held.is_still_mine().await?;
-                Ok(if mine { End::Late } else { End::Lost })
+            Err(error) if error.is_conflict() || matches!(error, Error::OutcomeUnknown { .. }) => {
+                newest_view(self.db()).await?;
+                Ok(Outcome::of_range(held.is_still_mine().await?))
             }
+            Err(error) => Err(error),
         }
     }
 }

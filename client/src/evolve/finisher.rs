@@ -10,6 +10,7 @@
 use super::job::{Certificate, Job, JobRecord, Phase, newest_view};
 use super::lease::Lease;
 use super::ledger::{self, Cursor, Part};
+use super::outcome::Outcome;
 
 use crate::connect::Db;
 use crate::errors::Result;
@@ -18,17 +19,6 @@ use zeolite_proto::{CloseAttempt, Oid, Tid};
 
 /// Before another pass, when the last one has found nothing that it could do.
 const PASS_PAUSE: Duration = Duration::from_millis(100);
-
-/// What comes after a pass.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Pass {
-    /// Another one.
-    Again,
-    /// The job is over.
-    Over,
-    /// Another worker has the last range.
-    Lost,
-}
 
 pub(crate) struct Finisher<'a> {
     pub(crate) db: &'a Db,
@@ -46,7 +36,7 @@ impl Finisher<'_> {
     }
 
     /// After a pass over what was left behind (the first one is empty: nothing has been listed yet).
-    pub(crate) async fn pass(&self, held: &mut Lease, job: &JobRecord) -> Result<Pass> {
+    pub(crate) async fn pass(&self, held: &mut Lease, job: &JobRecord) -> Result<Outcome> {
         let ranges = ledger::ranges(&newest_view(self.db).await?, self.job.oid(), job.ranges + 1).await?;
         let bad = ledger::counts(&ranges).bad_now();
         // Old code may write again at any moment: after a pass that has found something the gate is tried at once.
@@ -72,7 +62,7 @@ impl Finisher<'_> {
                 // What counts is not there yet: a draft on its way, or one that is prepared and may stay so for long.
                 tokio::time::sleep(PASS_PAUSE).await;
                 let mine = held.beat(Duration::from_millis(job.settings.lease_ms), "").await?;
-                return Ok(if mine { again(held) } else { Pass::Lost });
+                return Ok(if mine { again(held) } else { Outcome::Lost });
             }
         }
         match self.certificate(job, gate_tid).await? {
@@ -138,7 +128,7 @@ impl Finisher<'_> {
         }))
     }
 
-    async fn done(&self, held: &mut Lease, certificate: Certificate) -> Result<Pass> {
+    async fn done(&self, held: &mut Lease, certificate: Certificate) -> Result<Outcome> {
         let close = |record: &mut JobRecord| {
             if matches!(record.phase, Phase::Running | Phase::CatchingUp | Phase::Verifying) {
                 (record.phase, record.ended) = (Phase::Done, certificate.tid);
@@ -150,7 +140,7 @@ impl Finisher<'_> {
         self.close(held, close).await
     }
 
-    async fn fail(&self, held: &mut Lease, reason: &str) -> Result<Pass> {
+    async fn fail(&self, held: &mut Lease, reason: &str) -> Result<Outcome> {
         let newest = self.db.newest().await?.0;
         let close = |record: &mut JobRecord| {
             if !record.phase.is_over() && record.phase != Phase::Undoing {
@@ -166,21 +156,21 @@ impl Finisher<'_> {
         &self,
         held: &mut Lease,
         close: impl Fn(&mut JobRecord) -> Result<()> + Send + Sync,
-    ) -> Result<Pass> {
+    ) -> Result<Outcome> {
         if !held.put(|next| next.waits_for.clear()).await? {
-            return Ok(Pass::Lost);
+            return Ok(Outcome::Lost);
         }
         self.job.change(close).await?;
         let given_back = held.put(|next| (next.holder, next.rate) = (String::new(), 0.0)).await;
         tracing::debug!(job = self.job.name(), ok = given_back.is_ok(), "the job is over");
-        newest_view(self.db).await.map(|_| Pass::Over)
+        newest_view(self.db).await.map(|_| Outcome::Over)
     }
 }
 
 /// Begins another pass. It is written down with its first chunk; another worker would begin a pass as well.
-fn again(held: &mut Lease) -> Pass {
+fn again(held: &mut Lease) -> Outcome {
     (held.record.cursor, held.record.pass) = (Cursor::Start, held.record.pass + 1);
-    Pass::Again
+    Outcome::AGAIN
 }
 
 /// The time between two commits.

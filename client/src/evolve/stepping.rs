@@ -2,6 +2,7 @@
 
 use super::job::JobRecord;
 use super::ledger::{Bad, Counts};
+use super::outcome::{Verdict, judge};
 use super::source::Item;
 use super::step::{AnyStep, Stepped};
 use crate::connect::Db;
@@ -10,7 +11,7 @@ use crate::tx::{Prefetched, Staged, Tx, Work, damaged};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, FaultKind, Record, Remedy, Tid};
+use zeolite_proto::{Cell, Record, Remedy, Tid};
 
 /// An error's text in the quarantine.
 const ERROR_CHARS_MAX: usize = 2000;
@@ -145,17 +146,10 @@ impl Stepping<'_> {
     }
 }
 
-/// Whether the server, the network or the operator has to do something about an error, rather than the step.
-pub(crate) fn is_not_the_steps(error: &Error) -> bool {
-    match error {
-        Error::Fault(fault) => match fault.kind.remedy() {
-            Remedy::Wait | Remedy::ReopenSnapshot | Remedy::AskOutcome => true,
-            Remedy::GiveUp => fault.kind != FaultKind::Damaged,
-            Remedy::Retry | Remedy::FixRequest => false,
-        },
-        Error::Disconnected { .. } | Error::OutcomeUnknown { .. } => true,
-        _ => false,
-    }
+/// Whether the server, the network or the operator has to do something about an error, rather than the step. A step that meets
+/// a conflict has made it: its own transaction is committed by the worker.
+fn is_not_the_steps(error: &Error) -> bool {
+    error.remedy() != Remedy::Retry && judge(error) != Verdict::Refused
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> String {

@@ -14,13 +14,14 @@ use super::finisher::Finisher;
 use super::job::{Job, JobRecord, Pause, Phase, newest_view, now_unix_ms};
 use super::lease::{Lease, Stale, nonce};
 use super::ledger::{Counts, Kept, RangeRecord, kept, range_cell};
+use super::outcome::{Claim, Outcome, Verdict, judge};
 use super::pace::Pace;
 use super::step::AnyStep;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::Pin;
 use crate::watch::{Change, Watch};
-use range_work::{Left, RangeWork};
+use range_work::RangeWork;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -82,18 +83,26 @@ impl Task {
         kept(&self.db.now(), &cell).await?.ok_or(Error::NotFound { cell })
     }
 
-    /// Works until the job is over, or the worker is stopped.
+    /// Works until the job is over, or the worker is stopped. An error that does not pass ends the job as well, with the reason:
+    /// the next worker would meet it as this one did.
     pub(crate) async fn run(mut self) -> Result<Counts> {
         self.see_the_newest().await;
         loop {
             if self.is_stopped() {
                 return Ok(self.counts);
             }
-            match self.turn().await {
-                Ok(true) => return Ok(self.counts),
-                Ok(false) => {}
-                Err(error) if error.passes_by_itself() => self.pause(PAUSE).await,
-                Err(error) => return Err(error),
+            let error = match self.turn().await {
+                Ok(Outcome::Over) => return Ok(self.counts),
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            match judge(&error) {
+                Verdict::Waits => self.pause(PAUSE).await,
+                Verdict::Refused | Verdict::Fails => {
+                    let told = self.fail(&error.to_string()).await;
+                    tracing::debug!(job = self.job.name(), ok = told.is_ok(), %error, "the job fails");
+                    return Err(error);
+                }
             }
         }
     }
@@ -101,54 +110,58 @@ impl Task {
     /// Sees whatever was committed before the worker was begun, however long the server is away.
     async fn see_the_newest(&mut self) {
         while let Err(error) = newest_view(&self.db).await {
-            if self.is_stopped() || !error.passes_by_itself() {
+            if self.is_stopped() || judge(&error) != Verdict::Waits {
                 return;
             }
             self.pause(PAUSE).await;
         }
     }
 
-    /// One decision; true: the job is over.
-    async fn turn(&mut self) -> Result<bool> {
+    /// One decision; over: the whole job is.
+    async fn turn(&mut self) -> Result<Outcome> {
         // Whatever changes from here on ends the waiting below.
         self.changes = Some(self.db.watch([self.job.oid()]));
         let job = self.job_now().await?;
         match job.record.phase {
-            phase if phase.is_over() || phase == Phase::Undoing => return Ok(true),
+            phase if phase.is_over() || phase == Phase::Undoing => return Ok(Outcome::Over),
             _ if job.record.is_paused(now_unix_ms()) => {
                 self.wait(pause_ends(job.record.pause.as_ref())).await;
-                return Ok(false);
+                return Ok(Outcome::AGAIN);
             }
             Phase::Planned => {
                 self.start().await?;
-                return Ok(false);
+                return Ok(Outcome::AGAIN);
             }
             _ => {}
         }
         match self.claim(&job.record).await? {
-            Ok(mut held) => {
+            Claim::Taken(mut held) => {
                 self.changes = None;
-                let ended = self.work_on(&mut held, &job.record).await;
-                if !matches!(ended, Ok(Left::Finished | Left::Lost)) {
+                let outcome = self.work_on(&mut held, &job.record).await;
+                if !matches!(outcome, Ok(Outcome::Over | Outcome::Lost)) {
                     // Others need not wait for the lease, if the server can be told.
                     let released = held.release().await;
                     tracing::debug!(job = self.job.name(), ok = released.is_ok(), "gave a range back");
                 }
-                ended.map(|_| false)
+                outcome.map(|_| Outcome::AGAIN)
             }
-            Err(free_at) => {
-                self.wait(free_at).await;
-                Ok(false)
+            Claim::Later(at) => {
+                self.wait(at).await;
+                Ok(Outcome::AGAIN)
+            }
+            Claim::Nothing => {
+                self.wait(None).await;
+                Ok(Outcome::AGAIN)
             }
         }
     }
 
-    async fn work_on(&mut self, held: &mut Lease, job: &JobRecord) -> Result<Left> {
+    async fn work_on(&mut self, held: &mut Lease, job: &JobRecord) -> Result<Outcome> {
         self.finisher().begin(held, job).await?;
         let before = held.record.counts;
-        let ended = RangeWork::new(self, held).run().await;
+        let outcome = RangeWork::new(self, held).run().await;
         self.counts = self.counts.plus(since(held.record.counts, before));
-        ended
+        outcome
     }
 
     async fn start(&self) -> Result<()> {
@@ -164,7 +177,7 @@ impl Task {
     }
 
     /// Takes a free range; if there is none, tells when one may become free without a change of the ledger.
-    async fn claim(&mut self, job: &JobRecord) -> Result<Result<Lease, Option<Instant>>> {
+    async fn claim(&mut self, job: &JobRecord) -> Result<Claim<Lease>> {
         // A whole plan in one draft is long on its way, and nothing else can be written in the range meanwhile.
         let leases = if job.settings.atomic { 6 } else { 1 };
         let lease = Duration::from_millis(job.settings.lease_ms) * leases;
@@ -182,13 +195,13 @@ impl Task {
                 Ok(()) => {
                     let who = (self.name.as_str(), self.nonce);
                     if let Some(held) = Lease::claim(&self.db, self.job.oid(), number, range, who).await? {
-                        return Ok(Ok(held));
+                        return Ok(Claim::Taken(held));
                     }
                 }
                 Err(at) => free_at = Some(free_at.map_or(at, |free_at| free_at.min(at))),
             }
         }
-        Ok(Err(free_at))
+        Ok(free_at.map_or(Claim::Nothing, |at| Claim::Later(Some(at))))
     }
 
     /// Waits for a change of the job, a moment, or the end.

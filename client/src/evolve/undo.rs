@@ -16,11 +16,13 @@ use super::lease::{Lease, Stale};
 use super::ledger::{
     Counts, Cursor, Kept, NotUndone, Part, RangeRecord, UNDO_RANGE, encoded, kept, not_undone_cell, range_cell,
 };
+use super::outcome::{Claim, LOOK_AGAIN, Outcome, Verdict, judge};
 use super::pace::{Before, Pace};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::Place;
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -29,7 +31,6 @@ use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Ti
 
 /// Revisions of a range that are asked for at once.
 const HISTORY_PAGE: u32 = 200;
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Job {
     /// Asks for the whole job to be taken back: [`super::Worker::undo`] does it. The gate opens: the old shape returns.
@@ -116,62 +117,74 @@ impl Undo {
         Undo { db: job.db.clone(), job: job.clone(), stop, pace: Pace::default() }
     }
 
-    /// Takes commits back until none is left, or somebody wants something else.
+    /// Takes commits back until none is left, or somebody wants something else. An error that does not pass is told in the job,
+    /// which can be undone further once it is mended.
     pub(crate) async fn run(mut self, who: (&str, u64)) -> Result<Counts> {
         let (mut stale, mut counts) = (Stale::default(), Counts::default());
-        loop {
-            if *self.stop.borrow() {
-                return Ok(counts);
-            }
-            let claimed = match self.claim(&mut stale, who).await {
-                Ok(None) => return Ok(counts),
-                Ok(Some(claimed)) => claimed,
-                Err(error) if error.passes_by_itself() => Err(Some(Instant::now() + LOOK_AGAIN)),
-                Err(error) => return Err(error),
+        while !*self.stop.borrow() {
+            let error = match self.turn(&mut stale, &mut counts, who).await {
+                Ok(Outcome::Over | Outcome::Stopped) => break,
+                Ok(_) => continue,
+                Err(error) => error,
             };
-            let mut held = match claimed {
-                Ok(held) => held,
-                Err(at) => {
-                    self.pause(at.map_or(LOOK_AGAIN, |at| at - Instant::now())).await;
-                    continue;
-                }
-            };
-            let before = held.record.counts;
-            let ended = self.work_on(&mut held).await;
-            counts.changed += held.record.counts.changed.saturating_sub(before.changed);
-            counts.bad += held.record.counts.bad.saturating_sub(before.bad);
-            counts.chunks += held.record.counts.chunks.saturating_sub(before.chunks);
-            match ended {
-                Ok(true) => return Ok(counts),
-                Ok(false) => {}
-                Err(error) if error.passes_by_itself() => self.pause(LOOK_AGAIN).await,
-                Err(error) => return Err(error),
+            if judge(&error) != Verdict::Waits {
+                let told = self.say(&error.to_string()).await;
+                tracing::debug!(job = self.job.name(), ok = told.is_ok(), %error, "the undo cannot go on");
+                return Err(error);
             }
+            self.pause(LOOK_AGAIN).await;
         }
+        Ok(counts)
     }
 
-    /// None: there is nothing to take back (any more). Otherwise the range, or when to look again.
-    async fn claim(&self, stale: &mut Stale, who: (&str, u64)) -> Result<Option<Result<Lease, Option<Instant>>>> {
+    async fn turn(&mut self, stale: &mut Stale, counts: &mut Counts, who: (&str, u64)) -> Result<Outcome> {
+        let mut held = match self.claim(stale, who).await? {
+            Claim::Nothing => return Ok(Outcome::Over),
+            Claim::Taken(held) => held,
+            Claim::Later(at) => {
+                self.pause(at.map_or(LOOK_AGAIN, |at| at - Instant::now())).await;
+                return Ok(Outcome::AGAIN);
+            }
+        };
+        let before = held.record.counts;
+        let outcome = self.work_on(&mut held).await;
+        counts.changed += held.record.counts.changed.saturating_sub(before.changed);
+        counts.bad += held.record.counts.bad.saturating_sub(before.bad);
+        counts.chunks += held.record.counts.chunks.saturating_sub(before.chunks);
+        outcome
+    }
+
+    async fn say(&self, reason: &str) -> Result<()> {
+        let say = |record: &mut JobRecord| {
+            if record.phase == Phase::Undoing {
+                reason.clone_into(&mut record.reason);
+            }
+            Ok(())
+        };
+        self.job.change(say).await
+    }
+
+    /// Nothing: there is nothing to take back (any more).
+    async fn claim(&self, stale: &mut Stale, who: (&str, u64)) -> Result<Claim<Lease>> {
         let view = newest_view(&self.db).await?;
         let record = view.load(self.job.reference).await?;
         if record.phase != Phase::Undoing {
-            return Ok(None);
+            return Ok(Claim::Nothing);
         }
         if record.is_paused(now_unix_ms()) {
-            return Ok(Some(Err(None)));
+            return Ok(Claim::Later(None));
         }
         let cell = range_cell(self.job.oid(), UNDO_RANGE);
-        let Some(range) = kept::<RangeRecord>(&view, &cell).await? else { return Ok(None) };
+        let Some(range) = kept::<RangeRecord>(&view, &cell).await? else { return Ok(Claim::Nothing) };
         let lease = Duration::from_millis(record.settings.lease_ms);
         if let Err(at) = stale.is_free(UNDO_RANGE, &range.record, lease) {
-            return Ok(Some(Err(Some(at.min(Instant::now() + LOOK_AGAIN)))));
+            return Ok(Claim::Later(Some(at.min(Instant::now() + LOOK_AGAIN))));
         }
         let held = Lease::claim(&self.db, self.job.oid(), UNDO_RANGE, range, who).await?;
-        Ok(Some(held.ok_or(None)))
+        Ok(held.map_or(Claim::Later(None), Claim::Taken))
     }
 
-    /// True: the undo is over, or the worker is to stop.
-    async fn work_on(&mut self, held: &mut Lease) -> Result<bool> {
+    async fn work_on(&mut self, held: &mut Lease) -> Result<Outcome> {
         let start = if let Cursor::Before(tid) = held.record.cursor { Tid(tid) } else { Tid::NONE };
         let mut commits = Commits::new(&self.job, &self.job.record().await?, start);
         loop {
@@ -179,33 +192,34 @@ impl Undo {
             let lease = Duration::from_millis(job.record.settings.lease_ms);
             if *self.stop.borrow() || job.record.phase != Phase::Undoing || job.record.is_paused(now_unix_ms()) {
                 held.clone().release().await?;
-                return Ok(*self.stop.borrow());
+                return Ok(if *self.stop.borrow() { Outcome::Stopped } else { Outcome::AGAIN });
             }
             match self.go_slowly(held, &job.record, lease).await? {
-                Waited::ToTheEnd => {}
-                Waited::LookAgain => continue,
-                Waited::Lost => return Ok(false),
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(Outcome::Go { .. }) => continue,
+                ControlFlow::Break(outcome) => return Ok(outcome),
             }
             let began = Instant::now();
             let Some((tid, note)) = commits.next(&self.job).await? else {
                 return self.end(held).await;
             };
             if !self.take_back(held, &job, tid, &note).await? {
-                return Ok(false);
+                return Ok(Outcome::Lost);
             }
             self.pace.done(&job.record.settings, began, note.groups.len());
         }
     }
 
-    async fn go_slowly(&mut self, held: &mut Lease, job: &JobRecord, lease: Duration) -> Result<Waited> {
+    /// Waits for its turn; breaks off when an operator wants something else, there was no room, or the range is lost.
+    async fn go_slowly(&mut self, held: &mut Lease, job: &JobRecord, lease: Duration) -> Result<ControlFlow<Outcome>> {
         // Little room on the disk: taking back writes as well, so it waits, however little that is.
         let settings = Settings { disk_stop_percent: 0.0, ..job.settings.clone() };
         let (pause, waited) = match self.pace.next(&self.db, &settings) {
-            Before::Chunk { pause, .. } => (pause, Waited::ToTheEnd),
+            Before::Chunk { pause, .. } => (pause, ControlFlow::Continue(())),
             Before::Wait(_) | Before::Fail(_) => {
                 // The answer tells the newest pressure.
                 self.db.newest().await?;
-                (LOOK_AGAIN, Waited::LookAgain)
+                (LOOK_AGAIN, ControlFlow::Break(Outcome::AGAIN))
             }
         };
         // Otherwise it is written with the next commit; never just for itself.
@@ -215,10 +229,10 @@ impl Undo {
         while Instant::now() < until && !*self.stop.borrow() {
             self.pause((until - Instant::now()).min(lease / 4).min(LOOK_AGAIN)).await;
             if !held.beat(lease, &why).await? {
-                return Ok(Waited::Lost);
+                return Ok(ControlFlow::Break(Outcome::Lost));
             }
             if self.job_now().await?.record != *job {
-                return Ok(Waited::LookAgain);
+                return Ok(ControlFlow::Break(Outcome::AGAIN));
             }
         }
         Ok(waited)
@@ -240,8 +254,8 @@ impl Undo {
     async fn take_back(&self, held: &mut Lease, job: &Kept<JobRecord>, tid: Tid, note: &ChunkNote) -> Result<bool> {
         let mut groups = match self.before(tid, note).await {
             Ok(groups) => groups,
-            // Packed: what was there before is gone.
-            Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) => {
+            // What was there before is packed, or cannot be read: it cannot be put back.
+            Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) || judge(&error) == Verdict::Refused => {
                 let reason = error.to_string();
                 vec![Group { writes: Vec::new(), refused: Some(reason), cells: Vec::new() }]
             }
@@ -268,7 +282,9 @@ impl Undo {
                     // The next holding begins where the cursor says.
                     Error::OutcomeUnknown { .. } => Ok(false),
                     // The whole of it is not taken by the server (a gate, a limit): nobody can take it back.
-                    Error::Fault(ref fault) if fault.kind.remedy() == zeolite_proto::Remedy::FixRequest => {
+                    error
+                        if judge(&error) == Verdict::Refused && groups.iter().any(|group| group.refused.is_none()) =>
+                    {
                         let reason = error.to_string();
                         groups.iter_mut().for_each(|group| group.refused = Some(reason.clone()));
                         continue;
@@ -341,13 +357,13 @@ impl Undo {
         Ok((Draft { key, priority: Priority::Batch, read_cells, read_ranges: Vec::new(), writes, note }, next))
     }
 
-    async fn end(&self, held: &mut Lease) -> Result<bool> {
+    async fn end(&self, held: &mut Lease) -> Result<Outcome> {
         let finish = |next: &mut RangeRecord| {
             (next.finished, next.holder, next.rate) = (true, String::new(), 0.0);
             next.waits_for.clear();
         };
         if !held.put(finish).await? {
-            return Ok(false);
+            return Ok(Outcome::Lost);
         }
         let left = held.record.counts.bad;
         let newest = self.db.newest().await?.0;
@@ -361,17 +377,8 @@ impl Undo {
             Ok(())
         };
         self.job.change(over).await?;
-        Ok(true)
+        Ok(Outcome::Over)
     }
-}
-
-/// How waiting for one's turn has ended.
-enum Waited {
-    ToTheEnd,
-    /// An operator wants something else, or there was no room.
-    LookAgain,
-    /// Another worker has the range.
-    Lost,
 }
 
 /// Steps that are taken back together or not at all.

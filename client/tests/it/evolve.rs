@@ -6,5 +6,6 @@ mod control;
 mod looked_after;
 mod model;
 mod plans;
+mod refused;
 mod undo;
 mod whole;

@@ -3,31 +3,18 @@
 use super::Task;
 use crate::errors::{Error, Result};
 use crate::evolve::atomic::AtomicPlan;
-use crate::evolve::chunk::{Chunk, End};
-use crate::evolve::finisher::Pass;
+use crate::evolve::chunk::Chunk;
 use crate::evolve::job::{JobRecord, Phase, newest_view, now_unix_ms};
 use crate::evolve::lease::Lease;
 use crate::evolve::ledger::{self, Kept, Part};
+use crate::evolve::outcome::{LOOK_AGAIN, Outcome, Verdict, judge};
 use crate::evolve::pace::Before;
 use crate::evolve::source::{Item, Source};
 use crate::evolve::stepping::Stepping;
+use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::Remedy;
-
-/// Between two looks at what made the worker wait.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
-/// Why the worker has left its range.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Left {
-    /// Nothing is left to do in it.
-    Finished,
-    /// Another worker has it.
-    Lost,
-    /// The job is held or over, or the worker is to stop.
-    GivenUp,
-}
 
 pub(crate) struct RangeWork<'t> {
     task: &'t mut Task,
@@ -43,21 +30,26 @@ impl<'t> RangeWork<'t> {
         RangeWork { task, held, source, snapshot: 0 }
     }
 
-    pub(crate) async fn run(mut self) -> Result<Left> {
+    /// Works until nothing is left, the range is lost, or somebody wants something else.
+    pub(crate) async fn run(mut self) -> Result<Outcome> {
         loop {
             let error = match self.turn().await {
-                Ok(None) => continue,
-                Ok(Some(left)) => return Ok(left),
+                Ok(Outcome::Go { .. }) => continue,
+                Ok(Outcome::Failed(why) | Outcome::Refused(why)) => {
+                    self.task.fail(&why).await?;
+                    return Ok(Outcome::Stopped);
+                }
+                Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
-            if !error.passes_by_itself() {
+            if judge(&error) != Verdict::Waits {
                 return Err(error);
             }
             if !self.wait_out(&error).await? {
-                return Ok(Left::Lost);
+                return Ok(Outcome::Lost);
             }
             if self.task.is_stopped() {
-                return Ok(Left::GivenUp);
+                return Ok(Outcome::Stopped);
             }
         }
     }
@@ -77,38 +69,35 @@ impl<'t> RangeWork<'t> {
         };
         match self.held.beat(lease_of(&job.record), &error.to_string()).await {
             Ok(mine) => Ok(mine),
-            Err(error) if error.passes_by_itself() => Ok(true),
+            Err(error) if judge(&error) == Verdict::Waits => Ok(true),
             Err(error) => Err(error),
         }
     }
 
     /// One chunk, or what comes instead of it.
-    async fn turn(&mut self) -> Result<Option<Left>> {
+    async fn turn(&mut self) -> Result<Outcome> {
         let job = self.task.job_now().await?;
         let runs = matches!(job.record.phase, Phase::Running | Phase::CatchingUp | Phase::Verifying);
         if self.task.is_stopped() || !runs || job.record.is_paused(now_unix_ms()) {
-            return Ok(Some(Left::GivenUp));
+            return Ok(Outcome::Stopped);
         }
         self.look_at_the_snapshot(&job.record).await?;
         let objects = match self.task.pace.next(&self.task.db, &job.record.settings) {
             Before::Chunk { objects, pause } if pause.is_zero() => objects,
             Before::Chunk { objects, pause } => {
                 let why = self.task.pace.why.clone();
-                if let Some(left) = self.sleep(&job.record, pause, &why).await? {
-                    return Ok(left);
+                if let ControlFlow::Break(outcome) = self.sleep(&job.record, pause, &why).await? {
+                    return Ok(outcome);
                 }
                 objects
             }
             Before::Wait(why) => {
                 // The answer to a ping tells the newest pressure.
                 self.task.db.newest().await?;
-                let left = self.sleep(&job.record, LOOK_AGAIN, &why).await?;
-                return Ok(left.unwrap_or(None));
+                let slept = self.sleep(&job.record, LOOK_AGAIN, &why).await?;
+                return Ok(slept.break_value().unwrap_or(Outcome::AGAIN));
             }
-            Before::Fail(why) => {
-                self.task.fail(&why).await?;
-                return Ok(Some(Left::GivenUp));
-            }
+            Before::Fail(why) => return Ok(Outcome::Failed(why)),
         };
         let atomic = job.record.settings.atomic && self.held.record.part != Part::Finish;
         let objects = if atomic { usize::MAX } else { objects };
@@ -116,7 +105,7 @@ impl<'t> RangeWork<'t> {
             Ok(items) => items,
             Err(error) if error.remedy() == Remedy::ReopenSnapshot => {
                 self.task.pin_anew(job.record.snapshot).await?;
-                return Ok(None);
+                return Ok(Outcome::AGAIN);
             }
             Err(error) => return Err(error),
         };
@@ -135,17 +124,17 @@ impl<'t> RangeWork<'t> {
         Ok(())
     }
 
-    /// Sleeps, and shows that it is alive. Something inside: the range is left, or the turn is over.
-    async fn sleep(&mut self, job: &JobRecord, time: Duration, why: &str) -> Result<Option<Option<Left>>> {
+    /// Sleeps, and shows that it is alive; breaks off when there is something else to do.
+    async fn sleep(&mut self, job: &JobRecord, time: Duration, why: &str) -> Result<ControlFlow<Outcome>> {
         let (until, lease) = (Instant::now() + time, lease_of(job));
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(None);
+                return Ok(ControlFlow::Continue(()));
             }
             self.task.pause(left.min(lease / 4).max(Duration::from_millis(1))).await;
             if self.task.is_stopped() {
-                return Ok(Some(Some(Left::GivenUp)));
+                return Ok(ControlFlow::Break(Outcome::Stopped));
             }
             // The reason is written with the next chunk, or with the beat; never just for itself.
             let shown = if time > lease / 3 || !why.is_empty() && time >= LOOK_AGAIN {
@@ -154,15 +143,15 @@ impl<'t> RangeWork<'t> {
                 self.held.record.waits_for.clone()
             };
             if !self.held.beat(lease, &shown).await? {
-                return Ok(Some(Some(Left::Lost)));
+                return Ok(ControlFlow::Break(Outcome::Lost));
             }
             if self.task.job_now().await?.record != *job {
-                return Ok(Some(None));
+                return Ok(ControlFlow::Break(Outcome::AGAIN));
             }
         }
     }
 
-    async fn chunk(&mut self, job: &Kept<JobRecord>, items: Vec<Item>, atomic: bool) -> Result<Option<Left>> {
+    async fn chunk(&mut self, job: &Kept<JobRecord>, items: Vec<Item>, atomic: bool) -> Result<Outcome> {
         let (began, offered, first) = (Instant::now(), items.len(), items.first().cloned());
         let bad_before = self.held.record.counts.bad_now();
         let chunk = Chunk {
@@ -173,68 +162,59 @@ impl<'t> RangeWork<'t> {
             rate: self.task.pace.rate,
             is_last: self.source.ends_after(offered),
         };
-        let mut end = match atomic {
+        let mut outcome = match atomic {
             true => AtomicPlan { chunk: &chunk }.run(self.held, items).await?,
             false => chunk.run(self.held, items).await?,
         };
-        if let (End::Refused(fault), 1, Some(item)) = (&end, offered, first) {
-            end = chunk.give_up(self.held, item, &fault.message).await?;
+        if let (Outcome::Refused(why), 1, Some(item)) = (&outcome, offered, first) {
+            outcome = chunk.give_up(self.held, item, why).await?;
         }
-        match end {
-            End::Done { items } => {
-                self.source.passed(items);
+        match outcome {
+            Outcome::Go { done: 0 } => {
+                self.source = Source::new(self.task.job.oid(), &self.held.record);
+                Ok(Outcome::AGAIN)
+            }
+            Outcome::Go { done } => {
+                self.source.passed(done);
                 // A whole plan at once says nothing about chunks, and at their rate what comes after it would wait for an hour.
                 if !atomic {
-                    self.task.pace.done(&job.record.settings, began, items);
+                    self.task.pace.done(&job.record.settings, began, done);
                 }
-                if self.held.record.counts.bad_now() > bad_before {
-                    self.limit_the_quarantine(&job.record).await?;
+                if self.held.record.counts.bad_now() > bad_before
+                    && let Some(why) = self.too_many_bad(&job.record).await?
+                {
+                    return Ok(Outcome::Failed(why));
                 }
-                Ok(self.held.record.finished.then_some(Left::Finished))
+                Ok(if self.held.record.finished { Outcome::Over } else { Outcome::Go { done } })
             }
-            End::Lost => Ok(Some(Left::Lost)),
-            End::Late => {
-                self.source = Source::new(self.task.job.oid(), &self.held.record);
-                Ok(None)
-            }
-            End::NotAtomic(why) => {
-                self.task.fail(&format!("it cannot be one commit: {why}")).await?;
-                Ok(Some(Left::GivenUp))
-            }
-            End::JobChanged => newest_view(&self.task.db).await.map(|_| None),
-            End::Refused(fault) => {
-                tracing::debug!(job = self.task.job.name(), %fault, offered, "the chunk was refused; a smaller one");
+            Outcome::Refused(why) => {
+                tracing::debug!(job = self.task.job.name(), why, offered, "the chunk was refused; a smaller one");
                 self.task.pace.too_large(offered);
-                Ok(None)
+                Ok(Outcome::AGAIN)
             }
+            outcome => Ok(outcome),
         }
     }
 
-    async fn limit_the_quarantine(&self, job: &JobRecord) -> Result<()> {
+    /// Why the job fails, if too many objects are in the quarantine.
+    async fn too_many_bad(&self, job: &JobRecord) -> Result<Option<String>> {
         let ranges = ledger::ranges(&self.task.db.now(), self.task.job.oid(), job.ranges + 1).await?;
-        let bad = ledger::counts(&ranges).bad_now();
-        if bad > job.settings.bad_max {
-            let limit = job.settings.bad_max;
-            self.task.fail(&format!("{bad} objects are in the quarantine, over the limit {limit}")).await?;
-        }
-        Ok(())
+        let (bad, limit) = (ledger::counts(&ranges).bad_now(), job.settings.bad_max);
+        Ok((bad > limit).then(|| format!("{bad} objects are in the quarantine, over the limit {limit}")))
     }
 
     /// Nothing is left in the range.
-    async fn end(&mut self, job: &Kept<JobRecord>) -> Result<Option<Left>> {
+    async fn end(&mut self, job: &Kept<JobRecord>) -> Result<Outcome> {
         if self.held.record.part != Part::Finish {
             let mine =
                 self.held.put(|next| (next.finished, next.holder, next.rate) = (true, String::new(), 0.0)).await?;
-            return Ok(Some(if mine { Left::Finished } else { Left::Lost }));
+            return Ok(if mine { Outcome::Over } else { Outcome::Lost });
         }
-        match self.task.finisher().pass(self.held, &job.record).await? {
-            Pass::Again => {
-                self.source = Source::new(self.task.job.oid(), &self.held.record);
-                Ok(None)
-            }
-            Pass::Over => Ok(Some(Left::Finished)),
-            Pass::Lost => Ok(Some(Left::Lost)),
+        let outcome = self.task.finisher().pass(self.held, &job.record).await?;
+        if outcome == Outcome::AGAIN {
+            self.source = Source::new(self.task.job.oid(), &self.held.record);
         }
+        Ok(outcome)
     }
 }
 
