@@ -23,7 +23,7 @@ use range::Range;
 use serde_json::json;
 use std::fmt::Write;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use zeolite_client::{Mode, ModeKind};
 
 /// A check waits for an answer so long, in seconds, unless told otherwise.

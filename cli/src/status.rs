@@ -82,7 +82,7 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ),
         ("waiting", format!("{} live, {} batch", status.queue_live, status.queue_batch)),
         ("loads", format!("{}, cache {} with {hits} hits", count(status.loads), size(status.cache_bytes))),
-        ("pack", status.pack.clone()),
+        ("pack", status.pack.clone().unwrap_or_else(|| "idle".into())),
     ]
 }
 

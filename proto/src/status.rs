@@ -73,8 +73,8 @@ pub struct Status {
     pub unsettled_bytes: u64,
     /// Where the time of commits goes.
     pub stages: Vec<Stage>,
-    /// What pack is doing; "idle": nothing.
-    pub pack: String,
+    /// What pack is doing; `None`: nothing.
+    pub pack: Option<String>,
     /// Who may write.
     pub mode: Mode,
     /// What live traffic feels.

@@ -107,7 +107,7 @@ impl Sample {
             mode_until_unix_ms: mode.until_unix_ms,
             mode_automatic: mode.automatic,
             poisoned: after.poisoned.clone(),
-            pack: after.pack.clone(),
+            pack: after.pack.clone().unwrap_or_else(|| "idle".into()),
             classes: classes(&before.classes, &after.classes, seconds),
             jobs: None,
             jobs_more: 0,

@@ -124,7 +124,7 @@ fn states(sample: &Sample) -> Vec<(Tone, String)> {
     if let Some(until) = sample.mode_until_unix_ms {
         text += &format!(", until {}", moment::shown_unix_ms(until));
     }
-    if !matches!(sample.pack.as_str(), "" | "idle") {
+    if sample.pack != "idle" {
         text += &format!("   pack: {}", sample.pack);
     }
     lines.push((if normal { Tone::Quiet } else { Tone::Alarm }, text));

@@ -26,6 +26,9 @@ macro_rules! translate {
     };
 }
 
+/// Nothing is packed.
+const IDLE: &str = "idle";
+
 fn tid(tid: Tid) -> u64 {
     tid.0
 }
@@ -62,12 +65,13 @@ translate! {
     Status = StatusReply {
         version store_id uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared commits batches conflicts merges loads queue_live queue_batch cache_bytes cache_hits
-        cache_misses unsettled_bytes pack
+        cache_misses unsettled_bytes
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
         poisoned: Option::unwrap_or_default, unless_empty;
         oldest_pin: tid_or_0, tid_unless_0;
+        pack: |pack: Option<String>| pack.unwrap_or_else(|| IDLE.into()), |pack| unless_empty(pack).filter(|pack| pack != IDLE);
         stages: all, all;
         mode: |mode: crate::Mode| Some((&mode).into()), |mode: Option<v2::Mode>| mode.unwrap_or_default().into();
         pressure: |pressure: crate::Pressure| Some(pressure.into()), |it: Option<v2::Pressure>| it.unwrap_or_default().into();
@@ -102,6 +106,7 @@ mod tests {
             visible: Tid(9),
             poisoned: Some("disk".into()),
             oldest_pin: Some(Tid(4)),
+            pack: Some("copying".into()),
             sessions: 3,
             feeds: 2,
             stages: vec![Stage { name: "fsync".into(), count: 1, total_ns: 2, p50_ns: 3, p99_ns: 4 }],

@@ -5,14 +5,14 @@
 use super::evolves::Evolves;
 use super::families::Families;
 use super::process::Process;
-use crate::engine::{ClassCounts, Engine, Histogram, Status};
+use crate::engine::{Engine, Histogram};
 use crate::rpc::{Rpc, SessionLoad};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use std::fmt::{self, Error};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use zeolite_proto::{ModeKind, Tid};
+use zeolite_proto::{ClassCounts, ModeKind, Status, Tid};
 
 /// The bounds of the exported buckets, as powers of two of nanoseconds: 4 µs to 17 s.
 const BUCKET_POWERS: RangeInclusive<u32> = 12..=34;
@@ -73,7 +73,7 @@ fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_mode_automatic", help, u64::from(status.mode.automatic.is_some()))?;
     to.gauge("zeolite_gates", "Classes whose old schema versions are refused", status.gates.len())?;
     let help = "1: pack is at work";
-    to.gauge("zeolite_pack_running", help, u64::from(!matches!(status.pack.as_str(), "" | "idle")))?;
+    to.gauge("zeolite_pack_running", help, u64::from(status.pack.is_some()))?;
     to.gauge("zeolite_objects", "Live objects, entries of collections not counted", status.objects)
 }
 
@@ -85,7 +85,7 @@ fn commits(status: &Status, engine: &Engine, to: &mut Families<'_>) -> Result<()
     to.counter("zeolite_conflicts", "Drafts refused because of a conflict", status.conflicts)?;
     to.counter("zeolite_merges", "Cells that a resolver merged", status.merges)?;
     let by_class = |read: fn(&ClassCounts) -> u64| {
-        status.classes.iter().map(move |(class, counts)| (("class", class.as_str()), read(counts)))
+        status.classes.iter().map(move |counts| (("class", counts.class.as_str()), read(counts)))
     };
     let help = "The same by class; classes beyond the first few hundred together have the empty name";
     to.counters("zeolite_class_conflicts", help, by_class(|counts| counts.conflicts))?;

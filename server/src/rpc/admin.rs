@@ -75,9 +75,9 @@ impl Admin for Administration {
         // Sizes and free bytes are asked of the disk.
         let engine = self.rpc.calls.engine.clone();
         let status = self.rpc.off_thread(move || Ok(engine.status())).await;
-        let mut status = status.map(encode::status).map_err(|fault| self.rpc.refusal(&fault))?;
-        status.sessions = self.rpc.session_count() as u64;
-        Ok(Response::new(status))
+        let status = status.map_err(|fault| self.rpc.refusal(&fault))?;
+        let sessions = self.rpc.session_count() as u64;
+        Ok(Response::new(zeolite_proto::Status { sessions, ..status }.into()))
     }
 
     async fn pack(&self, request: Request<v2::PackRequest>) -> Result<Response<Self::PackStream>, Status> {

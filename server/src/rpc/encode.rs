@@ -2,9 +2,7 @@
 //!
 //! Records are shared bytes, so nothing is copied here; the one copy is tonic's, into the frame.
 
-use crate::engine::{
-    ClassCounts, FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt, Status, Summary,
-};
+use crate::engine::{FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt};
 use crate::store::{KindCount, Revision, Txn};
 use bytes::Bytes;
 use prost::Message;
@@ -126,57 +124,4 @@ pub(super) fn resolvers(registry: &Registry) -> v2::ResolversReply {
         expensive: resolver.expensive(),
     };
     v2::ResolversReply { resolvers: registry.list().into_iter().map(info).collect() }
-}
-
-fn class_counts((class, counts): (String, ClassCounts)) -> v2::ClassCounts {
-    v2::ClassCounts { class, conflicts: counts.conflicts, merges: counts.merges }
-}
-
-/// The engine's status; what the rpc layer knows itself is left to the caller.
-pub(super) fn status(status: Status) -> v2::StatusReply {
-    let stage = |(name, summary): (&str, Summary)| v2::Stage {
-        name: name.into(),
-        count: summary.count,
-        total_ns: summary.total_ns,
-        p50_ns: summary.p50_ns,
-        p99_ns: summary.p99_ns,
-    };
-    v2::StatusReply {
-        version: env!("CARGO_PKG_VERSION").into(),
-        store_id: status.store_id,
-        visible: status.visible.0,
-        packed_to: status.packed_to.0,
-        uptime_ms: status.uptime_ms,
-        poisoned: status.poisoned.unwrap_or_default(),
-        index: status.index,
-        objects: status.objects,
-        log_bytes: status.log_bytes,
-        index_bytes: status.index_bytes,
-        segments: status.segments,
-        free_bytes: status.free_bytes,
-        sessions: 0,
-        pins: status.pins,
-        oldest_pin: status.oldest_pin.map_or(0, |tid| tid.0),
-        prepared: status.prepared,
-        commits: status.commits,
-        conflicts: status.conflicts,
-        merges: status.merges,
-        loads: status.loads,
-        queue_live: status.queue_live,
-        queue_batch: status.queue_batch,
-        cache_bytes: status.cache_bytes,
-        cache_hits: status.cache_hits,
-        cache_misses: status.cache_misses,
-        stages: status.stages.into_iter().map(stage).collect(),
-        unsettled_bytes: status.unsettled_bytes,
-        batches: status.batches,
-        pack: if status.pack.is_empty() { "idle".into() } else { status.pack },
-        mode: Some((&status.mode).into()),
-        pressure: Some(status.pressure.into()),
-        pinned_bytes: status.pinned_bytes,
-        classes: status.classes.into_iter().map(class_counts).collect(),
-        disk_bytes: status.disk_bytes,
-        feeds: status.feeds,
-        gates: status.gates.iter().map(v2::Gate::from).collect(),
-    }
 }

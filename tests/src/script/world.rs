@@ -303,7 +303,7 @@ fn times(house: &mut House, names: &mut Names) -> Vec<String> {
     lines
 }
 
-fn status(status: &zeolite_server::engine::Status, names: &mut Names) -> Vec<String> {
+fn status(status: &zeolite_proto::Status, names: &mut Names) -> Vec<String> {
     let oldest = status.oldest_pin.map(|tid| format!(" (oldest {})", names.show_tid(tid))).unwrap_or_default();
     vec![
         format!("waiting {} live {} batch, prepared {}", status.queue_live, status.queue_batch, status.prepared),

@@ -13,7 +13,7 @@ use zeolite_client::{Persistent, Record};
 async fn operations_that_are_refused_end_in_the_quarantine_and_not_the_worker() {
     let site = Site::with_pages(12).await;
     let db = site.world.db().await;
-    let room = db.run(async |tx| BoundedCounter::create(&tx, Bounded { value: 0, min: 0, max: 5 }).await);
+    let room = db.run(async |tx| BoundedCounter::create(&tx, Bounded { value: 0, low: 0, high: 5 }).await);
     let room = room.await.expect("creates");
     let planned = evolve::plan(&site.worker_db().await, job("pages")).await.expect("plans");
     let step = evolve::with("takes room", move |tx, _, old: Record| {

@@ -1,6 +1,7 @@
 //! Owns a histogram that many threads may record into without a lock: 16 buckets per power of two of nanoseconds.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use zeolite_proto::Stage;
 
 /// 16 exact buckets below 16, then 16 for each of the powers from 4 to 63.
 const BUCKETS: usize = 16 + 60 * 16;
@@ -14,19 +15,6 @@ pub struct Histogram {
 /// A histogram's counts read at one moment; several can be added up.
 #[derive(Clone)]
 pub struct Counts(Box<[u64; BUCKETS]>);
-
-/// A histogram read at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Summary {
-    /// How many durations were recorded.
-    pub count: u64,
-    /// Their sum, in nanoseconds.
-    pub total_ns: u64,
-    /// The median, in nanoseconds.
-    pub p50_ns: u64,
-    /// The 99th percentile, in nanoseconds.
-    pub p99_ns: u64,
-}
 
 impl Default for Histogram {
     fn default() -> Self {
@@ -89,10 +77,11 @@ impl Histogram {
         self.total_ns.load(Relaxed)
     }
 
-    /// Reads it.
-    pub fn summary(&self) -> Summary {
+    /// Reads it, under its name.
+    pub fn stage(&self, name: &str) -> Stage {
         let counts = self.counts();
-        Summary {
+        Stage {
+            name: name.to_owned(),
             count: counts.count(),
             total_ns: self.total_ns(),
             p50_ns: counts.percentile(50),
@@ -146,7 +135,7 @@ mod tests {
         for ns in 1..=10_000u64 {
             histogram.record(ns);
         }
-        let summary = histogram.summary();
+        let summary = histogram.stage("");
         assert_eq!(summary.count, 10_000);
         assert!((5_000..=5_350).contains(&summary.p50_ns), "{summary:?}");
         assert!((9_900..=10_600).contains(&summary.p99_ns), "{summary:?}");
@@ -154,7 +143,7 @@ mod tests {
         assert!((5_000..=5_350).contains(&counts.at_most(5_000)), "{}", counts.at_most(5_000));
         assert_eq!(counts.at_most(u64::MAX), 10_000);
         histogram.clear();
-        assert_eq!(histogram.summary(), Summary::default());
+        assert_eq!(histogram.stage(""), Stage::default());
     }
 
     #[test]

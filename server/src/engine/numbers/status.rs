@@ -1,11 +1,11 @@
-//! Owns the engine's counters and stage times, and the status that is made of them.
+//! Owns the engine's counters and stage times, and how the status is made of them.
 
 use crate::engine::Engine;
-use crate::engine::numbers::histogram::{Histogram, Summary};
+use crate::engine::numbers::histogram::Histogram;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use zeolite_proto::{Gate, Mode, Pressure, Tid};
+use zeolite_proto::{ClassCounts, Mode, Stage, Status};
 
 /// Classes whose conflicts and merges are counted by name; those that come later share the name "".
 const CLASSES_MAX: usize = 256;
@@ -57,16 +57,14 @@ pub struct Stats {
     /// Durable transactions that took longer than the settings call slow.
     pub slow_commits: Counter,
     prepared: AtomicU64,
-    classes: Mutex<BTreeMap<String, ClassCounts>>,
+    classes: Mutex<BTreeMap<String, OfClass>>,
 }
 
 /// Conflicts and merges of one class.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ClassCounts {
-    /// Drafts refused because of a cell of this class.
-    pub conflicts: u64,
-    /// Cells of this class that a resolver decided.
-    pub merges: u64,
+#[derive(Default)]
+struct OfClass {
+    conflicts: u64,
+    merges: u64,
 }
 
 impl Stats {
@@ -84,7 +82,7 @@ impl Stats {
         self.class(class, |counts| counts.merges += 1);
     }
 
-    fn class(&self, class: &str, count: impl FnOnce(&mut ClassCounts)) {
+    fn class(&self, class: &str, count: impl FnOnce(&mut OfClass)) {
         let mut classes = self.classes.lock();
         if let Some(counts) = classes.get_mut(class) {
             return count(counts);
@@ -94,8 +92,13 @@ impl Stats {
     }
 
     /// By class.
-    pub fn classes(&self) -> BTreeMap<String, ClassCounts> {
-        self.classes.lock().clone()
+    pub fn classes(&self) -> Vec<ClassCounts> {
+        let counts = |(class, counts): (&String, &OfClass)| ClassCounts {
+            class: class.clone(),
+            conflicts: counts.conflicts,
+            merges: counts.merges,
+        };
+        self.classes.lock().iter().map(counts).collect()
     }
 
     /// The stages in their order.
@@ -112,8 +115,8 @@ impl Stats {
     }
 
     /// The stages in their order, summed up.
-    pub fn stages(&self) -> Vec<(&'static str, Summary)> {
-        self.histograms().map(|(name, histogram)| (name, histogram.summary())).to_vec()
+    pub fn stages(&self) -> Vec<Stage> {
+        self.histograms().map(|(name, histogram)| histogram.stage(name)).to_vec()
     }
 
     pub(crate) fn prepared(&self) -> u64 {
@@ -121,86 +124,15 @@ impl Stats {
     }
 }
 
-/// What the engine says about itself.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Status {
-    /// The store's identity.
-    pub store_id: u64,
-    /// The newest visible tid.
-    pub visible: Tid,
-    /// History before this tid is packed.
-    pub packed_to: Tid,
-    /// Since the engine was opened, in milliseconds.
-    pub uptime_ms: u64,
-    /// Why nothing is written any more; `None`: healthy.
-    pub poisoned: Option<String>,
-    /// Which index.
-    pub index: String,
-    /// Live objects (entries not counted).
-    pub objects: u64,
-    /// Bytes of all segments.
-    pub log_bytes: u64,
-    /// Bytes of the index.
-    pub index_bytes: u64,
-    /// Number of segments.
-    pub segments: u64,
-    /// Free bytes on the disk.
-    pub free_bytes: u64,
-    /// Subscribers of the feed.
-    pub feeds: u64,
-    /// Number of pins.
-    pub pins: u64,
-    /// The oldest pinned snapshot.
-    pub oldest_pin: Option<Tid>,
-    /// Prepared drafts.
-    pub prepared: u64,
-    /// Durable transactions since the start.
-    pub commits: u64,
-    /// Batches since the start.
-    pub batches: u64,
-    /// Drafts refused by a conflict since the start.
-    pub conflicts: u64,
-    /// Merged cells since the start.
-    pub merges: u64,
-    /// Loaded cells since the start.
-    pub loads: u64,
-    /// Drafts waiting, live.
-    pub queue_live: u64,
-    /// Drafts waiting, batch.
-    pub queue_batch: u64,
-    /// Bytes in the record cache.
-    pub cache_bytes: u64,
-    /// Hits since the start.
-    pub cache_hits: u64,
-    /// Misses since the start.
-    pub cache_misses: u64,
-    /// Bytes that are durable but not in the index yet.
-    pub unsettled_bytes: u64,
-    /// Stage times.
-    pub stages: Vec<(&'static str, Summary)>,
-    /// What pack is doing; empty: nothing.
-    pub pack: String,
-    /// Who may write.
-    pub mode: Mode,
-    /// What live traffic feels.
-    pub pressure: Pressure,
-    /// Bytes of log since the oldest pinned snapshot: what pins keep from pack, at most.
-    pub pinned_bytes: u64,
-    /// The size of the disk; 0: not known.
-    pub disk_bytes: u64,
-    /// Conflicts and merges by class since the start.
-    pub classes: BTreeMap<String, ClassCounts>,
-    /// The closed gates.
-    pub gates: Vec<Gate>,
-}
-
 impl Engine {
-    /// The state of the whole engine.
+    /// The state of the whole engine; what only its server knows (sessions) is left to that.
     pub fn status(&self) -> Status {
         let (pins, oldest_pin) = self.pins().oldest();
         let (live, batch) = self.intake().waiting();
         let store = self.reader().stats();
         Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            sessions: 0,
             store_id: self.store_id(),
             visible: self.visible(),
             packed_to: self.reader().packed_to(),
@@ -228,7 +160,7 @@ impl Engine {
             cache_misses: store.cache_misses,
             unsettled_bytes: self.backlog().bytes(),
             stages: self.stats().stages(),
-            pack: self.long_work().text(),
+            pack: self.long_work().running(),
             mode: Mode::clone(&self.mode()),
             pressure: self.pressure(),
             pinned_bytes: oldest_pin.map_or(0, |oldest| self.reader().log_bytes_since(oldest).unwrap_or(0)),

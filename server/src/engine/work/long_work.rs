@@ -70,9 +70,9 @@ impl LongWork {
         Ok(Registered(self))
     }
 
-    /// What runs; empty: nothing.
-    pub(crate) fn text(&self) -> String {
-        self.running.lock().clone().unwrap_or_default()
+    /// What runs.
+    pub(crate) fn running(&self) -> Option<String> {
+        self.running.lock().clone()
     }
 
     /// The running work ends as soon as it can, and none begins any more.

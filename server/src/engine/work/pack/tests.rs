@@ -210,9 +210,9 @@ fn one_at_a_time_and_it_ends_when_its_caller_or_the_server_does() {
     site.put(0, Tid::NONE, &[20]);
     let base = site.put(20, Tid::NONE, &[]);
     site.put(20, base, &[]);
-    assert!(site.engine.status().pack.is_empty());
+    assert!(site.engine.status().pack.is_none());
     let stopped = site.engine.pack(Tid::NONE, PackOptions::default(), &mut |progress| {
-        assert!(site.engine.status().pack.starts_with(&progress.stage));
+        assert!(site.engine.status().pack.is_some_and(|pack| pack.starts_with(&progress.stage)));
         assert_eq!(site.pack(Tid::NONE).expect_err("one runs").kind, FaultKind::Busy);
         false
     });
