@@ -45,16 +45,18 @@ pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
 pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
     let range = match &args.prefix {
         Some(prefix) => Range::prefix(prefix.clone()),
-        None => Range::between(args.from.clone().unwrap_or_default(), args.to.clone().unwrap_or_default()),
+        None => Range::between(args.from.clone().unwrap_or_default(), args.to.clone()),
     };
+    let range = if args.reverse { range.reversed() } else { range };
+    let range = if args.keys_only { range.keys_only() } else { range };
     // One more than is shown tells whether there are more.
-    let limit = if args.limit == 0 { 0 } else { u64::from(args.limit) + 1 };
-    let range = Range { reverse: args.reverse, keys_only: args.keys_only, ..range.limited(limit) };
+    let limit = (args.limit > 0).then_some(u64::from(args.limit));
+    let range = limit.map_or_else(|| range.clone(), |limit| range.clone().limited(limit + 1));
     let view = view(db, args.at);
     let mut entries = view.scan(args.oid, range);
     let mut shown = 0u64;
     while let Some(entry) = entries.next().await? {
-        if limit > 0 && shown == u64::from(args.limit) {
+        if limit == Some(shown) {
             out.remark(format_args!("{} entries; there are more: --limit 0 lists all", count(shown)));
             return Ok(());
         }
@@ -97,7 +99,8 @@ pub(crate) async fn history(out: &Out, db: &Db, args: &HistoryArgs) -> Result<()
 }
 
 pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> {
-    let mut pages = admin.log(at(args.from), at(args.to), args.limit, false).await?;
+    let limit = (args.limit > 0).then_some(args.limit);
+    let mut pages = admin.log(at(args.from), at(args.to), limit, false).await?;
     let mut shown = 0u64;
     while let Some(page) = pages.next().await? {
         for transaction in page {
@@ -112,7 +115,7 @@ pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> 
             return Ok(());
         }
     }
-    if args.limit != 0 && shown >= u64::from(args.limit) {
+    if limit.is_some_and(|limit| shown >= u64::from(limit)) {
         out.remark(format_args!("{} transactions; go on with --from, or list all with --limit 0", count(shown)));
     }
     Ok(())
@@ -138,8 +141,8 @@ fn view(db: &Db, at: Option<moment::At>) -> View {
     at.map_or_else(|| db.now(), |at| db.at(at.0))
 }
 
-fn at(at: Option<moment::At>) -> Tid {
-    at.map_or(Tid::NONE, |at| at.0)
+fn at(at: Option<moment::At>) -> Option<Tid> {
+    at.map(|at| at.0)
 }
 
 fn tid_and_time(tid: Tid) -> String {

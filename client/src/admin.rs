@@ -95,13 +95,13 @@ impl Admin {
     }
 
     /// A page of the oids of a class, ascending, after the given one, with a schema version below the given one
-    /// (0: any), as of now; the snapshot ([`Tid::NONE`]: the newest) only has to be readable. The second value tells whether
-    /// there are more.
+    /// (none: any), as of now; the snapshot (none: the newest) only has to be readable. The second value tells whether there are
+    /// more.
     pub async fn objects(
         &self,
-        snapshot: Tid,
+        snapshot: Option<Tid>,
         class: &str,
-        version_below: u32,
+        version_below: Option<u32>,
         after: Oid,
         limit: u32,
     ) -> Result<(Vec<Oid>, bool)> {
@@ -131,8 +131,14 @@ impl Admin {
         self.call(Resend::Always, |server| async move { server.heat(oids).await }).await
     }
 
-    /// Transactions in tid order, both bounds inclusive; [`Tid::NONE`]: from the beginning, to the newest. `limit` 0: all.
-    pub async fn log(&self, from: Tid, to: Tid, limit: u32, with_records: bool) -> Result<Pages<Vec<Transaction>>> {
+    /// Transactions in tid order, both bounds inclusive (none: from the beginning, to the newest), so many at most (none: all).
+    pub async fn log(
+        &self,
+        from: Option<Tid>,
+        to: Option<Tid>,
+        limit: Option<u32>,
+        with_records: bool,
+    ) -> Result<Pages<Vec<Transaction>>> {
         self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records).await }).await
     }
 

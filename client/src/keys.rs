@@ -72,14 +72,12 @@ pub(crate) fn after(key: &[u8]) -> Bytes {
     next.into()
 }
 
-/// The first key after all that begin so; empty (no bound) if there is none.
-pub(crate) fn after_prefix(prefix: &[u8]) -> Bytes {
-    let kept = prefix.iter().rposition(|byte| *byte != 0xff).map_or(0, |last| last + 1);
-    let mut end = prefix[..kept].to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end.into()
+/// The first key after all that begin so; none: they go on to the end.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Bytes> {
+    let kept = prefix.iter().rposition(|byte| *byte != 0xff)?;
+    let mut end = prefix[..=kept].to_vec();
+    end[kept] += 1;
+    Some(end.into())
 }
 
 fn split<const N: usize>(input: &mut &[u8], wanted: &'static str) -> Result<[u8; N], BadKey> {
@@ -318,9 +316,9 @@ mod tests {
     fn strings_are_readable_and_have_prefixes() {
         assert_eq!(encode("word"), "word");
         assert_eq!(encode(&("word".to_owned(), 7u8)), &b"word\0\0\x07"[..]);
-        assert_eq!(after_prefix(b"ab"), "ac");
-        assert_eq!(after_prefix(b"a\xff\xff"), "b");
-        assert_eq!(after_prefix(b"\xff"), "");
+        assert_eq!(after_prefix(b"ab"), Some("ac".into()));
+        assert_eq!(after_prefix(b"a\xff\xff"), Some("b".into()));
+        assert_eq!((after_prefix(b"\xff"), after_prefix(b"")), (None, None));
     }
 
     #[test]

@@ -34,17 +34,18 @@ pub struct PastRevision {
     pub note: Note,
 }
 
-/// The bounds of one scan.
+/// The bounds of one scan. Begin with [`Range::all`] or another of its makers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Range {
-    /// The first key, inclusive; empty: from the first entry.
+    /// The first key, inclusive. The empty one is before every entry.
     pub from: Bytes,
-    /// The end, exclusive; empty: to the end.
-    pub to: Bytes,
+    /// The end, exclusive; none: to the last entry.
+    pub to: Option<Bytes>,
     /// From the last to the first.
     pub reverse: bool,
-    /// Entries at most; 0: all.
-    pub limit: u64,
+    /// Entries at most; none: all.
+    pub limit: Option<u64>,
     /// Leave the records out.
     pub keys_only: bool,
 }
@@ -55,15 +56,25 @@ impl Range {
         Range::default()
     }
 
-    /// The entries of a half-open key range; an empty bound is open.
-    pub fn between(from: impl Into<Bytes>, to: impl Into<Bytes>) -> Range {
-        Range { from: from.into(), to: to.into(), ..Range::default() }
+    /// The entries from a key on, before another one if it is given.
+    pub fn between(from: impl Into<Bytes>, to: Option<Bytes>) -> Range {
+        Range { from: from.into(), to, ..Range::default() }
     }
 
     /// The entries whose key begins so.
     pub fn prefix(prefix: impl Into<Bytes>) -> Range {
         let from: Bytes = prefix.into();
         Range { to: crate::keys::after_prefix(&from), from, ..Range::default() }
+    }
+
+    /// No entry.
+    pub(crate) fn nothing() -> Range {
+        Range { to: Some(Bytes::new()), ..Range::default() }
+    }
+
+    /// Whether no key can lie in it.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| self.from >= *to)
     }
 
     /// From the last to the first.
@@ -76,7 +87,7 @@ impl Range {
     /// This many entries at most.
     #[must_use]
     pub fn limited(mut self, limit: u64) -> Range {
-        self.limit = limit;
+        self.limit = Some(limit);
         self
     }
 

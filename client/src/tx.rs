@@ -24,6 +24,7 @@ mod transaction;
 mod view;
 mod work;
 
+use own::Own;
 pub(crate) use own::{Staged, fold};
 pub use pin::Pin;
 pub(crate) use prefetched::Prefetched;
@@ -46,6 +47,8 @@ pub struct Tx {
     /// Shared with nobody but `run`, which commits after the work has let go of its half.
     view: Arc<View>,
     priority: Priority,
+    /// Lent by `run`, which alone commits it.
+    lent: bool,
 }
 
 impl Deref for Tx {
@@ -59,11 +62,23 @@ impl Deref for Tx {
 impl Tx {
     fn new(view: View, priority: Priority, note: Note) -> Tx {
         view.own.lock().note = note;
-        Tx { view: Arc::new(view), priority }
+        Tx { view: Arc::new(view), priority, lent: false }
     }
 
+    /// The half for the work of `run`.
     fn half(&self) -> Tx {
-        Tx { view: self.view.clone(), priority: self.priority }
+        Tx { view: self.view.clone(), priority: self.priority, lent: true }
+    }
+
+    /// Takes the own writes out, for a commit. Refused to the work of `run`: its receipt would be nobody's, and what it wrote
+    /// afterwards would be lost.
+    fn close(&self) -> Result<Own> {
+        if self.lent {
+            return Err(Error::invalid(
+                "`run` commits this transaction when its work returns; return instead of committing",
+            ));
+        }
+        Ok(self.view.own.lock().close())
     }
 
     /// Writes a record.

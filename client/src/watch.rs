@@ -5,6 +5,7 @@
 
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 use zeolite_proto::{Cell, Mode, Oid, Tid};
@@ -21,7 +22,7 @@ pub enum Change {
     },
     /// Changes were missed: read again what matters, at this tid or a newer one.
     Missed {
-        /// Commits up to this one may be among the missed.
+        /// All of the missed commits are up to this one.
         tid: Tid,
     },
 }
@@ -53,6 +54,8 @@ enum Notice {
 #[derive(Debug)]
 pub(crate) struct Watchers {
     told: broadcast::Sender<Notice>,
+    /// The newest commit that was told.
+    newest: Arc<AtomicU64>,
 }
 
 /// A stream of changes; see [`crate::Db::watch`].
@@ -61,16 +64,16 @@ pub struct Watch {
     told: broadcast::Receiver<Notice>,
     /// None: everything.
     oids: Option<FxHashSet<Oid>>,
-    /// The newest tid heard of.
-    heard: Tid,
+    newest: Arc<AtomicU64>,
 }
 
 impl Watchers {
     pub(crate) fn new(backlog: usize) -> Watchers {
-        Watchers { told: broadcast::Sender::new(backlog.max(1)) }
+        Watchers { told: broadcast::Sender::new(backlog.max(1)), newest: Arc::default() }
     }
 
     pub(crate) fn changed(&self, tid: Tid, cells: Vec<Cell>) {
+        self.newest.fetch_max(tid.0, Ordering::AcqRel);
         if self.told.receiver_count() > 0 {
             // A key is a part of the message that it came in: kept as it is, it would keep the whole of that.
             let own = |cell: Cell| Cell { key: bytes::Bytes::copy_from_slice(&cell.key), ..cell };
@@ -84,8 +87,8 @@ impl Watchers {
         let _ = self.told.send(Notice::Missed(tid));
     }
 
-    pub(crate) fn watch(&self, oids: Option<FxHashSet<Oid>>, from: Tid) -> Watch {
-        Watch { told: self.told.subscribe(), oids, heard: from }
+    pub(crate) fn watch(&self, oids: Option<FxHashSet<Oid>>) -> Watch {
+        Watch { told: self.told.subscribe(), oids, newest: self.newest.clone() }
     }
 }
 
@@ -95,7 +98,6 @@ impl Watch {
         loop {
             match self.told.recv().await {
                 Ok(Notice::Written(tid, cells)) => {
-                    self.heard = self.heard.max(tid);
                     let watched = |cell: &&Cell| self.oids.as_ref().is_none_or(|oids| oids.contains(&cell.oid));
                     let cells: Vec<Cell> = cells.iter().filter(watched).cloned().collect();
                     if !cells.is_empty() {
@@ -103,7 +105,10 @@ impl Watch {
                     }
                 }
                 Ok(Notice::Missed(tid)) => return Some(Change::Missed { tid }),
-                Err(RecvError::Lagged(_)) => return Some(Change::Missed { tid: self.heard }),
+                // What pushed them out may be told already: that is not before any of them.
+                Err(RecvError::Lagged(_)) => {
+                    return Some(Change::Missed { tid: Tid(self.newest.load(Ordering::Acquire)) });
+                }
                 Err(RecvError::Closed) => return None,
             }
         }
@@ -117,15 +122,16 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_hears_its_oids_and_is_told_what_it_missed() {
         let watchers = Watchers::new(2);
-        let mut one = watchers.watch(Some([Oid(1)].into_iter().collect()), Tid(4));
-        let mut all = watchers.watch(None, Tid(4));
+        let mut one = watchers.watch(Some([Oid(1)].into_iter().collect()));
+        let mut all = watchers.watch(None);
         let cells = |oid| vec![Cell::object(Oid(oid))];
         watchers.changed(Tid(5), cells(2));
         watchers.changed(Tid(6), cells(1));
         assert_eq!(one.next().await, Some(Change::Written { tid: Tid(6), cells: cells(1) }));
         assert_eq!(all.next().await, Some(Change::Written { tid: Tid(5), cells: cells(2) }));
         (7..12).for_each(|tid| watchers.changed(Tid(tid), cells(1)));
-        assert_eq!(all.next().await, Some(Change::Missed { tid: Tid(5) }));
+        // The commits 6 to 9 are gone: whoever reads again as of this one has all that they wrote.
+        assert_eq!(all.next().await, Some(Change::Missed { tid: Tid(11) }));
         assert_eq!(all.next().await, Some(Change::Written { tid: Tid(10), cells: cells(1) }));
         watchers.missed(Tid(20));
         drop(watchers);

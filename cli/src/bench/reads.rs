@@ -82,7 +82,8 @@ async fn scans(db: &Db, collection: Oid, setting: &Setting<'_>, keys_only: bool)
     let start = Instant::now();
     let mut seen = 0;
     while start.elapsed() < setting.time {
-        let mut scan = view.scan(collection, Range { keys_only, ..Range::all() });
+        let range = if keys_only { Range::all().keys_only() } else { Range::all() };
+        let mut scan = view.scan(collection, range);
         while let Some(page) = scan.next_page().await? {
             seen += page.len();
         }

@@ -35,7 +35,7 @@ fn a_server_that_says_nothing_counts_as_not_there() {
                 let output = run(address, args);
                 let said = text(&output.stderr);
                 assert_eq!(output.status.code(), Some(3), "{args:?}: {said}");
-                assert!(said.contains("within 1s"), "{args:?}: {said}");
+                assert!(said.contains("within"), "{args:?}: {said}");
             });
         }
         let check = run(address, &["check"]);

@@ -71,9 +71,9 @@ pub(super) fn bounds<Q: AsKey>(range: impl RangeBounds<Q>) -> Range {
         Bound::Unbounded => Bytes::new(),
     };
     let to = match range.end_bound() {
-        Bound::Included(key) => keys::after(&keys::encode(key)),
-        Bound::Excluded(key) => keys::encode(key),
-        Bound::Unbounded => Bytes::new(),
+        Bound::Included(key) => Some(keys::after(&keys::encode(key))),
+        Bound::Excluded(key) => Some(keys::encode(key)),
+        Bound::Unbounded => None,
     };
     Range::between(from, to)
 }

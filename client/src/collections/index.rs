@@ -41,16 +41,17 @@ fn inner<Q: AsKey + ?Sized>(key: &Q) -> Bytes {
 /// Bounds on keys as bounds on the bytes of (key, object).
 fn bounds<Q: AsKey>(range: impl RangeBounds<Q>) -> Range {
     let from = match range.start_bound() {
-        Bound::Included(key) => inner(key),
+        Bound::Included(key) => Some(inner(key)),
         Bound::Excluded(key) => keys::after_prefix(&inner(key)),
-        Bound::Unbounded => Bytes::new(),
+        Bound::Unbounded => Some(Bytes::new()),
     };
     let to = match range.end_bound() {
         Bound::Included(key) => keys::after_prefix(&inner(key)),
-        Bound::Excluded(key) => inner(key),
-        Bound::Unbounded => Bytes::new(),
+        Bound::Excluded(key) => Some(inner(key)),
+        Bound::Unbounded => None,
     };
-    Range::between(from, to)
+    // Nothing comes after the greatest key.
+    from.map_or_else(Range::nothing, |from| Range::between(from, to))
 }
 
 impl<K, T> Index<K, T> {

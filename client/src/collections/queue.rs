@@ -73,7 +73,7 @@ impl<V: Serialize + DeserializeOwned> Queue<V> {
 
     /// Up to `limit` items at the front, without taking them. Consumers that each choose a different one do not conflict.
     pub async fn peek(&self, view: &View, limit: u64) -> Result<Vec<Item<V>>> {
-        if limit == 0 { Ok(Vec::new()) } else { self.walk(view, Range::all().limited(limit)).collect().await }
+        self.walk(view, Range::all().limited(limit)).collect().await
     }
 
     /// All items, from the front.

@@ -90,12 +90,12 @@ impl Db {
 
     /// Watches all commits from now on.
     pub fn watch_all(&self) -> Watch {
-        self.core().watchers.watch(None, self.core().position.get())
+        self.core().watchers.watch(None)
     }
 
     /// Watches commits that write one of these objects or their entries, from now on.
     pub fn watch(&self, oids: impl IntoIterator<Item = Oid>) -> Watch {
-        self.core().watchers.watch(Some(oids.into_iter().collect()), self.core().position.get())
+        self.core().watchers.watch(Some(oids.into_iter().collect()))
     }
 
     /// The server's mode, as it was told last: at the hello, and at every change since, within moments.
@@ -123,11 +123,11 @@ impl Db {
         self.core().call(Resend::Always, |link| async move { link.outcome(key).await }).await
     }
 
-    /// Revisions of a cell older than `before` ([`Tid::NONE`]: from the newest), newest first, and whether there are more.
+    /// Revisions of a cell older than `before` (none: from the newest), newest first, and whether there are more.
     pub async fn history(
         &self,
         cell: &Cell,
-        before: Tid,
+        before: Option<Tid>,
         limit: u32,
         with_records: bool,
     ) -> Result<(Vec<PastRevision>, bool)> {

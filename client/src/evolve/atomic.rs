@@ -138,7 +138,7 @@ impl AtomicPlan<'_, '_> {
         if after >= to {
             return Ok(cells);
         }
-        let mut pages = self.chunk.db().admin().log(after.next(), to, 0, false).await?;
+        let mut pages = self.chunk.db().admin().log(Some(after.next()), Some(to), None, false).await?;
         while let Some(page) = pages.next().await? {
             cells.extend(page.into_iter().flat_map(|transaction| transaction.writes).map(|write| write.cell));
         }

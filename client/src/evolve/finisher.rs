@@ -109,7 +109,7 @@ impl Finisher<'_> {
         let mut objects = job.total;
         if let Some(target) = &job.target {
             let admin = self.db.admin();
-            let (old, _) = admin.objects(tid, &target.class, target.version, Oid(0), 1).await?;
+            let (old, _) = admin.objects(Some(tid), &target.class, Some(target.version), Oid(0), 1).await?;
             if !old.is_empty() {
                 return Ok(None);
             }

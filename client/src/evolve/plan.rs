@@ -93,6 +93,16 @@ pub async fn plan(db: &Db, new: NewJob) -> Result<Job> {
 
 pub(crate) type Cut = (Vec<RangeRecord>, Vec<ListRecord>);
 
+/// The bound of a stored plan; it has 0 for none.
+pub(crate) fn below(version: u32) -> Option<u32> {
+    (version > 0).then_some(version)
+}
+
+/// The end of a stored range; it is empty for none.
+pub(crate) fn end(key: &[u8]) -> Option<Bytes> {
+    (!key.is_empty()).then(|| Bytes::copy_from_slice(key))
+}
+
 pub(crate) async fn cut(pin: &Pin, plan: &Plan, wanted: usize) -> Result<Cut> {
     let view = pin.view();
     match plan {
@@ -100,7 +110,7 @@ pub(crate) async fn cut(pin: &Pin, plan: &Plan, wanted: usize) -> Result<Cut> {
             Ok((cut_objects(&view, class, *below_version, wanted).await?, Vec::new()))
         }
         Plan::Collection { oid, from, to } => {
-            let range = Range::between(from.clone(), to.clone());
+            let range = Range::between(from.clone(), end(to));
             Ok((cut_entries(&view, Oid(*oid), range, wanted).await?, Vec::new()))
         }
         Plan::Reachable { from } => Ok(cut_list(reachable(&view, Oid(*from)).await?, wanted)),
@@ -119,12 +129,13 @@ fn too_many() -> Error {
     Error::invalid(format!("the plan names more than {LISTED_OIDS_MAX} objects one by one; plan by class, or in parts"))
 }
 
-async fn cut_objects(view: &View, class: &str, below: u32, wanted: usize) -> Result<Vec<RangeRecord>> {
+async fn cut_objects(view: &View, class: &str, version: u32, wanted: usize) -> Result<Vec<RangeRecord>> {
     let mut quantiles = Quantiles::new(wanted);
     let mut after = None;
     loop {
         let from = after.unwrap_or(Oid(0));
-        let (page, more) = view.db().admin().objects(view.snapshot(), class, below, from, PAGE_OIDS).await?;
+        let (page, more) =
+            view.db().admin().objects(Some(view.snapshot()), class, below(version), from, PAGE_OIDS).await?;
         page.iter().for_each(|oid| quantiles.add(oid.0));
         match page.last() {
             Some(last) if more => after = Some(*last),
@@ -150,7 +161,11 @@ async fn cut_entries(view: &View, oid: Oid, range: Range, wanted: usize) -> Resu
     let ends = cuts.len();
     let mut from = range.from.to_vec();
     let part = |(place, (last, total)): (usize, (Bytes, u64))| {
-        let to = if place + 1 == ends { range.to.to_vec() } else { crate::keys::after(&last).to_vec() };
+        let to = if place + 1 == ends {
+            range.to.as_ref().map(|to| to.to_vec()).unwrap_or_default()
+        } else {
+            crate::keys::after(&last).to_vec()
+        };
         let part = Part::Entries { from: std::mem::replace(&mut from, to.clone()), to };
         RangeRecord::new(part, total)
     };

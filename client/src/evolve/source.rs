@@ -2,7 +2,7 @@
 
 use super::job::JobRecord;
 use super::ledger::{Cursor, ListRecord, Part, RangeRecord, kept, list_cell};
-use super::plan::{LIST_OIDS, Plan};
+use super::plan::{self, LIST_OIDS, Plan};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::revision::Range;
@@ -81,8 +81,10 @@ impl Source {
             Part::Objects { after, last } => {
                 let Plan::Objects { class, below_version } = &job.plan else { return self.nothing() };
                 let from = if let Cursor::Oid(oid) = self.next { oid } else { after };
-                let (oids, more) =
-                    db.admin().objects(Tid(job.snapshot), class, *below_version, Oid(from), PAGE).await?;
+                let (oids, more) = db
+                    .admin()
+                    .objects(Some(Tid(job.snapshot)), class, plan::below(*below_version), Oid(from), PAGE)
+                    .await?;
                 self.read = !more || oids.last().is_none_or(|oid| oid.0 >= last);
                 let oids: Vec<Oid> = oids.into_iter().filter(|oid| oid.0 <= last).collect();
                 self.add_objects(db, job, oids).await
@@ -91,7 +93,7 @@ impl Source {
                 let Some(target) = &job.target else { return self.nothing() };
                 let from = if let Cursor::Oid(oid) = self.next { oid } else { 0 };
                 let (oids, more) =
-                    db.admin().objects(Tid::NONE, &target.class, target.version, Oid(from), PAGE).await?;
+                    db.admin().objects(None, &target.class, Some(target.version), Oid(from), PAGE).await?;
                 self.read = !more;
                 self.extend(oids.into_iter().map(|oid| (Cell::object(oid), Cursor::Oid(oid.0), false)));
                 Ok(())
@@ -99,7 +101,7 @@ impl Source {
             Part::Entries { from, to } => {
                 let Plan::Collection { oid, .. } = &job.plan else { return self.nothing() };
                 let from = if let Cursor::Key(key) = &self.next { crate::keys::after(key) } else { from.into() };
-                let range = Range::between(from, to).keys_only().limited(u64::from(PAGE));
+                let range = Range::between(from, plan::end(&to)).keys_only().limited(u64::from(PAGE));
                 let entries = db.at(Tid(job.snapshot)).entries(Oid(*oid), range).await?;
                 self.read = entries.len() < PAGE as usize;
                 let oid = Oid(*oid);

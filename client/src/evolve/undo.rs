@@ -72,13 +72,13 @@ struct Commits {
 struct RangeCommits {
     cell: Cell,
     /// Older ones are asked for next.
-    before: Tid,
+    before: Option<Tid>,
     page: VecDeque<(Tid, ChunkNote)>,
     more: bool,
 }
 
 impl Commits {
-    fn new(job: &Job, record: &JobRecord, before: Tid) -> Commits {
+    fn new(job: &Job, record: &JobRecord, before: Option<Tid>) -> Commits {
         let cell = |number| range_cell(job.oid(), number);
         let range = |number| RangeCommits { cell: cell(number), before, page: VecDeque::new(), more: true };
         Commits { ranges: (0..=record.ranges).map(range).collect() }
@@ -91,7 +91,7 @@ impl Commits {
                 let (past, more) = job.db.history(&range.cell, range.before, HISTORY_PAGE, false).await?;
                 range.more = more && !past.is_empty();
                 for past in past {
-                    range.before = past.revision.tid;
+                    range.before = Some(past.revision.tid);
                     if let Some(note) = ChunkNote::of(&past.note.extension, job.oid()).filter(|t| !t.groups.is_empty())
                     {
                         range.page.push_back((past.revision.tid, note));
@@ -185,7 +185,7 @@ impl Undo {
     }
 
     async fn work_on(&mut self, held: &mut Lease) -> Result<Outcome> {
-        let start = if let Cursor::Before(tid) = held.record.cursor { Tid(tid) } else { Tid::NONE };
+        let start = if let Cursor::Before(tid) = held.record.cursor { Some(Tid(tid)) } else { None };
         let mut commits = Commits::new(&self.job, &self.job.record().await?, start);
         loop {
             let job = self.job_now().await?;
@@ -306,7 +306,7 @@ impl Undo {
     /// The groups of a commit with what was in their cells before it.
     async fn before(&self, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
         let mut writes = Vec::new();
-        for transaction in self.db.admin().log(tid, tid, 1, false).await?.collect().await? {
+        for transaction in self.db.admin().log(Some(tid), Some(tid), Some(1), false).await?.collect().await? {
             writes.extend(transaction.writes.into_iter().map(|write| write.cell));
         }
         let writes = writes.into_iter().filter(|cell: &Cell| cell.oid != self.job.oid());

@@ -38,7 +38,7 @@ impl Tx {
     /// Commits under a key of the caller's ([`Db::new_commit_key`]), who has written it down: so that after a crash of the
     /// client [`Db::outcome`] tells whether it happened.
     pub async fn commit_as(self, key: CommitKey) -> Result<Receipt> {
-        let own = self.own.lock().close();
+        let own = self.close()?;
         if own.is_empty() {
             return Ok(Receipt { tid: self.snapshot(), merged: Vec::new() });
         }

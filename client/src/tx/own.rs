@@ -2,6 +2,7 @@
 //! with them. Pure.
 
 use crate::errors::{Error, Result};
+use crate::revision::Range;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use zeolite_proto::{Cell, Fault, FaultKind, Note, Oid, Record, Registry};
@@ -106,13 +107,13 @@ impl Own {
         (self.cells, self.stamped, self.note)
     }
 
-    /// Changes of entries of a collection in a half-open key range (an empty end is open), in key order.
-    pub(crate) fn entries(&self, oid: Oid, from: &Bytes, to: &Bytes) -> Vec<(&Cell, &Staged)> {
-        if self.cells.is_empty() || (!to.is_empty() && from >= to) {
+    /// Changes of entries of a collection within the bounds of a range, in key order.
+    pub(crate) fn entries(&self, oid: Oid, range: &Range) -> Vec<(&Cell, &Staged)> {
+        if self.cells.is_empty() || range.is_nothing() {
             return Vec::new();
         }
-        let first = Cell { oid, key: from.clone() };
-        let inside = |cell: &Cell| cell.oid == oid && (to.is_empty() || cell.key < *to);
+        let first = Cell { oid, key: range.from.clone() };
+        let inside = |cell: &Cell| cell.oid == oid && range.to.as_ref().is_none_or(|to| cell.key < *to);
         let cells = self.cells.range(first..).take_while(|(cell, _)| inside(cell));
         cells.filter(|(cell, _)| !cell.is_object()).collect()
     }
@@ -152,14 +153,16 @@ mod tests {
         }
         own.put(Cell::entry(Oid(4), "b"), Bytes::new()).expect("open");
         own.delete(Cell::entry(Oid(6), "b")).expect("open");
-        let keys = |from: &'static str, to: &'static str| -> Vec<Bytes> {
-            own.entries(Oid(5), &from.into(), &to.into()).into_iter().map(|(cell, _)| cell.key.clone()).collect()
+        let keys = |from: &'static str, to: Option<&'static str>| -> Vec<Bytes> {
+            let range = Range::between(from, to.map(Bytes::from));
+            own.entries(Oid(5), &range).into_iter().map(|(cell, _)| cell.key.clone()).collect()
         };
-        assert_eq!(keys("", ""), ["a", "b", "c"]);
-        assert_eq!(keys("b", ""), ["b", "c"]);
-        assert_eq!(keys("", "b"), ["a"]);
-        assert_eq!(keys("b", "b"), [""; 0]);
-        assert_eq!(keys("c", "a"), [""; 0]);
+        assert_eq!(keys("", None), ["a", "b", "c"]);
+        assert_eq!(keys("b", None), ["b", "c"]);
+        assert_eq!(keys("", Some("b")), ["a"]);
+        assert_eq!(keys("b", Some("b")), [""; 0]);
+        assert_eq!(keys("c", Some("a")), [""; 0]);
+        assert_eq!(keys("", Some("")), [""; 0]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Tx {
     /// the fault `PrepareLost`. Never sent twice: when the connection is lost, it is to be begun anew.
     pub async fn prepare(self, limit: Duration) -> Result<Prepared> {
         let key = crate::commit_keys::new();
-        let own = self.own.lock().close();
+        let own = self.close()?;
         let draft = &self.draft(own, key).await?;
         let core = self.db().core();
         let prepare = |link: Arc<Link>| async move { link.prepare(draft, millis(limit), false).await };

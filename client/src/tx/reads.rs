@@ -11,7 +11,7 @@ use zeolite_proto::{Cell, Oid, ReadCell, ReadRange, Tid};
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     cells: Mutex<FxHashSet<Cell>>,
-    ranges: Mutex<Vec<(Oid, Bytes, Bytes)>>,
+    ranges: Mutex<Vec<(Oid, Bytes, Option<Bytes>)>>,
 }
 
 impl Reads {
@@ -23,14 +23,14 @@ impl Reads {
     }
 
     /// A scan begins to cover a range; gives the number by which it says how far it has come.
-    pub(crate) fn range(&self, oid: Oid, from: Bytes, to: Bytes) -> usize {
+    pub(crate) fn range(&self, oid: Oid, from: Bytes, to: Option<Bytes>) -> usize {
         let mut ranges = self.ranges.lock();
         ranges.push((oid, from, to));
         ranges.len() - 1
     }
 
     /// The scan has come further.
-    pub(crate) fn grow(&self, number: usize, from: Bytes, to: Bytes) {
+    pub(crate) fn grow(&self, number: usize, from: Bytes, to: Option<Bytes>) {
         if let Some(range) = self.ranges.lock().get_mut(number) {
             (range.1, range.2) = (from, to);
         }
@@ -39,8 +39,12 @@ impl Reads {
     /// The checks to send, all as of the snapshot.
     pub(crate) fn checks(&self, base: Tid) -> (Vec<ReadCell>, Vec<ReadRange>) {
         let cells = self.cells.lock().iter().map(|cell| ReadCell { cell: cell.clone(), base }).collect();
-        let range =
-            |(oid, from, to): &(Oid, Bytes, Bytes)| ReadRange { oid: *oid, from: from.clone(), to: to.clone(), base };
+        let range = |(oid, from, to): &(Oid, Bytes, Option<Bytes>)| ReadRange {
+            oid: *oid,
+            from: from.clone(),
+            to: to.clone().unwrap_or_default(),
+            base,
+        };
         (cells, self.ranges.lock().iter().map(range).collect())
     }
 }

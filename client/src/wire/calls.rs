@@ -46,7 +46,7 @@ impl Link {
             snapshot: snapshot.0,
             oid: oid.0,
             from: range.from.clone(),
-            to: range.to.clone(),
+            to: range.to.clone().unwrap_or_default(),
             reverse: range.reverse,
             limit,
             keys_only: range.keys_only,
@@ -172,11 +172,12 @@ impl Link {
     pub(crate) async fn history(
         &self,
         cell: &Cell,
-        before: Tid,
+        before: Option<Tid>,
         limit: u32,
         with_records: bool,
     ) -> Result<(Vec<PastRevision>, bool), Failure> {
-        let request = v2::HistoryRequest { cell: Some(cell.into()), before: before.0, limit, with_records };
+        let before = before.map_or(0, |before| before.0);
+        let request = v2::HistoryRequest { cell: Some(cell.into()), before, limit, with_records };
         let reply = reply!(self.request(Request::History(request)).await?, History);
         let mut notes = reply.notes.into_iter().map(Note::from);
         let past = |past| PastRevision { revision: revision(past), note: notes.next().unwrap_or_default() };

@@ -153,14 +153,14 @@ impl Unary {
     /// Oids of a class, ascending, and whether there are more.
     pub(crate) async fn objects(
         &self,
-        snapshot: Tid,
+        snapshot: Option<Tid>,
         class: &str,
-        version_below: u32,
+        version_below: Option<u32>,
         after: Oid,
         limit: u32,
     ) -> Result<(Vec<Oid>, bool), Failure> {
-        let request =
-            v2::ObjectsRequest { snapshot: snapshot.0, class: class.to_owned(), version_below, after: after.0, limit };
+        let (snapshot, version_below) = (snapshot.map_or(0, |tid| tid.0), version_below.unwrap_or(0));
+        let request = v2::ObjectsRequest { snapshot, class: class.to_owned(), version_below, after: after.0, limit };
         let reply = self.client().objects(request).await.map_err(|status| failure(&status))?.into_inner();
         Ok((reply.oids.into_iter().map(Oid).collect(), reply.more))
     }
@@ -194,12 +194,14 @@ impl Unary {
     /// Transactions in tid order, bounds inclusive.
     pub(crate) async fn log(
         &self,
-        from: Tid,
-        to: Tid,
-        limit: u32,
+        from: Option<Tid>,
+        to: Option<Tid>,
+        limit: Option<u32>,
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>, Failure> {
-        let request = v2::LogRequest { from: from.0, to: to.0, limit, with_records };
+        let bound = |tid: Option<Tid>| tid.map_or(0, |tid| tid.0);
+        let limit = limit.unwrap_or(0);
+        let request = v2::LogRequest { from: bound(from), to: bound(to), limit, with_records };
         let stream = self.client().log(request).await.map_err(|status| failure(&status))?.into_inner();
         let mut assembly = Assembly::default();
         let whole = move |page: v2::LogPage| {

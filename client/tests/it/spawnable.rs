@@ -73,7 +73,7 @@ fn everything_is_send(db: Db) {
         let pin = db.pin().await?;
         let view = pin.view();
         view.prefetch(&[Cell::object(Oid(1))]).await?;
-        let mut log = db.admin().log(view.snapshot(), view.snapshot(), 0, false).await?;
+        let mut log = db.admin().log(Some(view.snapshot()), Some(view.snapshot()), None, false).await?;
         log.next().await
     });
 }

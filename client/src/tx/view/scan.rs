@@ -44,17 +44,16 @@ impl Drop for NextPage {
 impl<'v> Scan<'v> {
     pub(super) fn new(view: &'v View, oid: Oid, range: Range) -> Scan<'v> {
         let own = view.own.lock();
-        let staged = own.entries(oid, &range.from, &range.to).into_iter();
+        let staged = own.entries(oid, &range).into_iter();
         let staged = staged.map(|(cell, staged)| (cell.clone(), staged.clone()));
         let own = if range.reverse { staged.rev().collect() } else { staged.collect() };
-        let empty = !range.to.is_empty() && range.from >= range.to;
         Scan {
             view,
             oid,
-            rest: (!empty).then(|| range.clone()),
+            rest: (!range.is_nothing()).then(|| range.clone()),
             ahead: None,
             own,
-            left: (range.limit > 0).then_some(range.limit),
+            left: range.limit,
             page: VecDeque::new(),
             covered: None,
             pages: 0,
@@ -112,8 +111,10 @@ impl<'v> Scan<'v> {
 
     /// The range that is left after a page.
     fn go_on(&self, before: Range, next: Bytes) -> Result<Range> {
-        let rest =
-            if before.reverse { Range { to: next, ..before.clone() } } else { Range { from: next, ..before.clone() } };
+        let rest = match before.reverse {
+            true => Range { to: Some(next), ..before.clone() },
+            false => Range { from: next, ..before.clone() },
+        };
         if rest == before {
             let message = format!("the scan of {} does not come further; report this with both versions", self.oid);
             return Err(Fault::new(FaultKind::Internal, message).into());
@@ -145,7 +146,7 @@ impl<'v> Scan<'v> {
         let (mut from, mut to) = (self.whole.from.clone(), self.whole.to.clone());
         match next {
             Some(next) if self.whole.reverse => from = next.clone(),
-            Some(next) => to = next.clone(),
+            Some(next) => to = Some(next.clone()),
             None => {}
         }
         match self.covered {
@@ -172,7 +173,10 @@ impl<'v> Scan<'v> {
             }
         }
         // What lies behind the page's last entry but before the next page belongs here as well.
-        let edge = self.rest.as_ref().map(|rest| if reverse { rest.to.clone() } else { rest.from.clone() });
+        let edge = self
+            .rest
+            .as_ref()
+            .map(|rest| if reverse { rest.to.clone().unwrap_or_default() } else { rest.from.clone() });
         let within = |key: &Bytes| match &edge {
             None => true,
             Some(edge) if reverse => key >= edge,

@@ -50,11 +50,11 @@ async fn history_is_told_and_a_transaction_can_be_undone() {
         let work = settings.run_for_receipt(async |tx| tx.put(object(1), &number(n)));
         tids.push(work.await.expect("commits").1.tid);
     }
-    let (past, more) = db.history(&object(1), Tid::NONE, 3, true).await.expect("answers");
+    let (past, more) = db.history(&object(1), None, 3, true).await.expect("answers");
     assert!(more);
     assert_eq!(past.iter().map(|past| past.revision.tid).collect::<Vec<_>>(), [tids[4], tids[3], tids[2]]);
     assert_eq!(past[0].note.description, "step 5");
-    let (older, more) = db.history(&object(1), tids[2], 3, false).await.expect("answers");
+    let (older, more) = db.history(&object(1), Some(tids[2]), 3, false).await.expect("answers");
     assert!(!more && older.len() == 2, "{older:?}");
     assert_eq!(older[0].revision.record.as_deref(), Some(&b""[..]), "there, but not asked for");
     let blocked = db.undo(tids[1], Note::default()).await.expect_err("written since");
@@ -63,7 +63,7 @@ async fn history_is_told_and_a_transaction_can_be_undone() {
     assert!(db.wait_for(undone.tid, crate::support::GUARD).await);
     assert_eq!(read(&db.now(), 1).await.expect("reads"), 4);
 
-    let log = db.admin().log(tids[1], Tid::NONE, 0, true).await.expect("answers").collect().await.expect("reads");
+    let log = db.admin().log(Some(tids[1]), None, None, true).await.expect("answers").collect().await.expect("reads");
     assert_eq!(log.len(), 5);
     assert_eq!(log[0].note.description, "step 2");
     assert_eq!(log[4].note.user, "bob");
@@ -83,7 +83,7 @@ async fn classes_are_counted_and_listed() {
     );
     let (mut all, mut after) = (Vec::new(), Oid::ROOT);
     loop {
-        let (oids, more) = db.admin().objects(Tid::NONE, "Number", 2, after, 7).await.expect("answers");
+        let (oids, more) = db.admin().objects(None, "Number", Some(2), after, 7).await.expect("answers");
         all.extend(oids);
         after = *all.last().expect("some");
         if !more {
@@ -107,15 +107,13 @@ async fn a_database_is_copied_by_its_log() {
         source.run(async |tx| tx.put(object(1 + n % 7), &number(n))).await.expect("puts");
     }
     source.run(async |tx| tx.delete(object(1))).await.expect("deletes");
-    let all = || async {
-        source.admin().log(Tid::NONE, Tid::NONE, 0, true).await.expect("answers").collect().await.expect("reads")
-    };
+    let all =
+        || async { source.admin().log(None, None, None, true).await.expect("answers").collect().await.expect("reads") };
     let log = all().await;
     let expected = log.len() as u64;
     let last = log.last().expect("some").tid;
     assert_eq!(copy.admin().restore(stream::iter(log.clone())).await.expect("restores"), (expected, last));
-    let copied =
-        copy.admin().log(Tid::NONE, Tid::NONE, 0, true).await.expect("answers").collect().await.expect("reads");
+    let copied = copy.admin().log(None, None, None, true).await.expect("answers").collect().await.expect("reads");
     assert_eq!(copied.len(), log.len());
     for (copied, original) in copied.iter().zip(&log) {
         assert_eq!((copied.tid, &copied.writes), (original.tid, &original.writes));

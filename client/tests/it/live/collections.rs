@@ -258,3 +258,29 @@ async fn collections_are_parts_of_objects() {
     assert_eq!(journal.iter().map(|item| item.value.as_str()).collect::<Vec<_>>(), ["amy was here", "bob was there"]);
     assert_eq!(shop.tags.get(&db.now()).await.expect("reads"), ["bob"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_after_the_greatest_key_is_empty() {
+    use std::ops::Bound;
+    let world = World::start().await;
+    let db = world.db().await;
+    let index: Index<u64, Word> = make(&db, "by number").await;
+    let add = db.run(async |tx| {
+        for n in [1, 2, u64::MAX] {
+            let word = tx.create(&Word { text: n.to_string() }).await?;
+            index.insert(&tx, &n, word)?;
+        }
+        Ok(())
+    });
+    add.await.expect("adds");
+    let after = async |key: u64| {
+        let view = db.now();
+        let found = index.range(&view, (Bound::Excluded(key), Bound::Unbounded)).collect().await.expect("reads");
+        found.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(after(1).await, [2, u64::MAX]);
+    assert_eq!(after(u64::MAX).await, [0; 0], "nothing comes after it");
+    let view = db.now();
+    assert_eq!(index.range_back(&view, (Bound::Excluded(u64::MAX), Bound::Unbounded)).count().await.expect("reads"), 0);
+    assert_eq!(index.range(&view, ..=u64::MAX).count().await.expect("reads"), 3);
+}

@@ -97,7 +97,8 @@ async fn a_scanned_range_is_checked_as_far_as_the_scan_came() {
         ("h", 1, true, true),
     ] {
         let reader = db.transaction().serializable().begin().await.expect("begins");
-        let range = Range { limit, reverse, ..Range::all() };
+        let range = if reverse { Range::all().reversed() } else { Range::all() };
+        let range = if limit > 0 { range.limited(limit) } else { range };
         assert!(!reader.entries(oid(50), range).await.expect("scans").is_empty());
         reader.put(object(51), &number(1)).expect("puts");
         db.run(async |tx| tx.put(entry(inserted), &number(2))).await.expect("inserts");
@@ -176,4 +177,22 @@ async fn two_phases_hold_the_cells_and_end_in_one_of_two_ways() {
     let now = db.transaction().fresh().begin().await.expect("begins");
     assert_eq!(read(&now, 3).await.expect("reads"), 1);
     assert!(db.at(Tid(u64::MAX / 2)).get(&object(3)).await.expect_err("ahead").to_string().contains("newer"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_run_lends_is_committed_by_run_alone() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let early = db.run(async |tx| {
+        tx.put(object(7), &number(1))?;
+        tx.commit().await.map(|_| ())
+    });
+    let refused = early.await.expect_err("the receipt would be nobody's");
+    assert_eq!(refused.kind(), Some(FaultKind::Invalid), "{refused}");
+    let prepared = db.run(async |tx| tx.prepare(crate::support::GUARD).await.map(|_| ())).await;
+    assert_eq!(prepared.expect_err("nor prepared").kind(), Some(FaultKind::Invalid));
+    assert_eq!(db.now().get(&object(7)).await.expect("reads"), None);
+    let work = db.transaction().run_for_receipt(async |tx| tx.put(object(7), &number(2)));
+    let ((), receipt) = work.await.expect("commits");
+    assert_eq!(db.at(receipt.tid).get(&object(7)).await.expect("reads").as_ref().map(value), Some(2));
 }

@@ -14,15 +14,13 @@ fn key(n: u64) -> String {
 fn expected(model: &BTreeMap<String, u64>, range: &Range) -> Vec<(String, u64)> {
     let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).expect("a key");
     let from = if range.from.is_empty() { Bound::Unbounded } else { Bound::Included(text(&range.from)) };
-    let to = if range.to.is_empty() { Bound::Unbounded } else { Bound::Excluded(text(&range.to)) };
-    if !range.to.is_empty() && range.from >= range.to {
+    let to = range.to.as_ref().map_or(Bound::Unbounded, |to| Bound::Excluded(text(to)));
+    if range.to.as_ref().is_some_and(|to| range.from >= *to) {
         return Vec::new();
     }
     let inside = model.range((from, to)).map(|(key, value)| (key.clone(), *value));
     let mut all: Vec<_> = if range.reverse { inside.rev().collect() } else { inside.collect() };
-    if range.limit > 0 {
-        all.truncate(range.limit as usize);
-    }
+    all.truncate(range.limit.map_or(usize::MAX, |limit| limit as usize));
     all
 }
 
@@ -65,15 +63,10 @@ async fn a_scan_is_what_the_model_says() {
                     tx.delete(Cell::entry(oid, key(n))).expect("deletes");
                 }
             }
-            let bound =
-                |dice: &mut fastrand::Rng| if dice.u8(0..3) == 0 { String::new() } else { key(dice.u64(0..100)) };
-            let range = Range {
-                from: bound(&mut dice).into(),
-                to: bound(&mut dice).into(),
-                reverse: dice.bool(),
-                limit: [0, 0, 1, 5, 30][dice.usize(0..5)],
-                keys_only: false,
-            };
+            let bound = |dice: &mut fastrand::Rng| (dice.u8(0..3) > 0).then(|| key(dice.u64(0..100)));
+            let mut range = Range::between(bound(&mut dice).unwrap_or_default(), bound(&mut dice).map(Into::into));
+            range.reverse = dice.bool();
+            range.limit = [None, None, Some(0), Some(1), Some(5), Some(30)][dice.usize(0..6)];
             let all = tx.entries(oid, range.clone()).await.expect("scans");
             assert_eq!(found(all), expected(&model, &range), "{range:?}");
             let mut scan = tx.scan(oid, range.clone().keys_only());
