@@ -154,6 +154,7 @@ fn greeting(hello: Hello) -> v2::Hello {
         resume_from: hello.resume_from.0,
         cached_bytes: hello.cached_bytes,
         store_id: hello.store_id,
+        database: String::new(),
     }
 }
 

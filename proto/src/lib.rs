@@ -5,6 +5,7 @@
 //!   record   header (class, schema version, references) + opaque data
 //!   draft    a client's uncommitted work; receipt: what a committer gets
 //!   fault    the closed list of refusals, sorted by remedy
+//!   role     what a principal is for
 //!   mode, gate, pressure  who may write, how old a shape may be, what live traffic feels
 //!   status, upkeep  what a server says about itself; pack and verification, as far as they are
 //!   evolve   what an evolve stores: its job and ledger
@@ -30,6 +31,7 @@ pub mod record;
 pub mod registry;
 pub mod resolver;
 pub mod resolvers;
+pub mod role;
 pub mod status;
 pub mod upkeep;
 pub mod wire;
@@ -44,5 +46,6 @@ pub use pressure::Pressure;
 pub use record::{BadRecord, Record};
 pub use registry::Registry;
 pub use resolver::Resolver;
+pub use role::Role;
 pub use status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
 pub use upkeep::{PackOptions, PackProgress, VerifyProgress};

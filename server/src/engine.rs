@@ -19,6 +19,7 @@ mod answers;
 mod caller;
 mod faults;
 mod health;
+mod ids;
 mod keep;
 mod loops;
 pub mod note;
@@ -45,11 +46,11 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use work::Work;
-use zeolite_proto::{Fault, Limits, Oid, Registry};
+use zeolite_proto::{Fault, FaultKind, Limits, Oid, Registry};
 
 pub use crate::clock;
 pub use answers::{Closing, Done, Outcome, PreparedReceipt, Preparing};
-pub use caller::{Caller, Client, Role};
+pub use caller::{Caller, Client, Owner};
 pub use keep::system::SYSTEM_OID;
 pub use loops::{Loops, Running};
 pub use numbers::histogram::{Counts, Histogram};
@@ -131,6 +132,14 @@ impl Engine {
     pub fn shut_down(&self) {
         self.intake().close();
         self.long_work().stop();
+    }
+
+    /// A loop has panicked: nothing is decided any more, and everybody who waits is told so.
+    fn die(&self, what: &str) {
+        self.health.die(what);
+        self.end_intake();
+        let message = format!("the {what} of the server met a bug; after its restart ask for the outcome");
+        self.keys().abandon(&Fault::new(FaultKind::OutcomeUnknown, message));
     }
 
     /// Keeps a value until the engine is gone, and with it the store and its lock: the drop of the value tells that. Only

@@ -1,12 +1,14 @@
 //! The Zeolite server.
 //!
 //! ```text
-//!   server (composition, shutdown) > metrics > rpc > engine > store > disk        clock: for all of them
+//!   server (composition, shutdown) > metrics > rpc > auth, databases > engine > store > disk        clock: for all of them
 //! ```
 //! Left may name right; right never names left. Only `rpc` names generated types; tonic is named there, and by `server`, which
 //! accepts the connections.
 
+pub mod auth;
 pub mod clock;
+pub(crate) mod databases;
 pub mod engine;
 pub(crate) mod metrics;
 pub(crate) mod rpc;

@@ -1,7 +1,7 @@
 //! Owns the numbers for monitoring: an HTTP listener of its own that tells them in the OpenMetrics text format.
 //!
 //! ```text
-//!   scraper ── GET /metrics ──> http ──> numbers ── asks ──> engine status, stage histograms, session queues
+//!   scraper ── GET /metrics, /metrics/NAME ──> http ──> numbers ── asks ──> engine status, stage histograms, session queues
 //!              GET /healthz                 │    ── reads ─> the records of evolves
 //!                                           families: names, types and labels    process: memory, cpu, files
 //! ```
@@ -17,7 +17,7 @@ mod http;
 mod numbers;
 mod process;
 
-use crate::engine::Engine;
+use crate::databases::Databases;
 use crate::rpc::Rpc;
 use crate::settings::MetricsSettings;
 use std::io;
@@ -46,11 +46,13 @@ impl Metrics {
     pub(crate) fn start(
         listener: TcpListener,
         settings: MetricsSettings,
-        engine: Arc<Engine>,
+        databases: Arc<Databases>,
         rpc: Arc<Rpc>,
     ) -> io::Result<Metrics> {
         let address = listener.local_addr()?;
-        let pages = Arc::new(http::Pages::new(numbers::Numbers { engine, rpc }));
+        let pages = Arc::new(http::Pages::new(
+            databases.all().map(|database| numbers::Numbers { database: database.clone(), rpc: rpc.clone() }),
+        ));
         tracing::info!(%address, "metrics");
         Ok(Metrics { address, task: tokio::spawn(http::serve(listener, settings, pages)) })
     }

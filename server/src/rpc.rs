@@ -2,9 +2,9 @@
 //! accepts connections (`server`, `server/connection`).
 //!
 //! ```text
-//!   session (fast path) ──┐
-//!                         ├──> calls: decode › engine › encode        admin: status, pack, verify, resolvers
-//!   unary ────────────────┘
+//!   session › requests (fast path) ──┐
+//!                                    ├──> calls: right? › decode › engine › encode       admin: status, pack, modes ...
+//!   unary, replicate ────────────────┘
 //!   outbox   one outgoing queue per session      greeting   hello, and the replay of what was missed
 //!   pump     wakes sessions for their feed, together
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
@@ -24,14 +24,18 @@ mod holding;
 mod outbox;
 mod parts;
 mod pump;
+mod replicate;
+mod requests;
 mod restore;
 mod session;
 mod transactions;
 mod unary;
 
-use crate::engine::Engine;
+use crate::auth::Principal;
+use crate::databases::{Database, Databases};
 use crate::settings::SessionSettings;
 use calls::Calls;
+use health::Health;
 use outbox::{Outbox, fault_reply};
 use parking_lot::Mutex;
 use pump::{Pump, Pumping};
@@ -41,10 +45,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
+use tonic::{Request, Status};
 use zeolite_proto::wire::DESCRIPTORS;
 use zeolite_proto::wire::fault::to_status;
 use zeolite_proto::wire::v2::admin_server::AdminServer;
+use zeolite_proto::wire::v2::reader_server::ReaderServer;
+use zeolite_proto::wire::v2::replicator_server::ReplicatorServer;
 use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::v2::writer_server::WriterServer;
 use zeolite_proto::wire::v2::zeolite_server::ZeoliteServer;
 use zeolite_proto::{Fault, FaultKind, Mode};
 
@@ -56,16 +64,16 @@ const SESSIONS_RETRY_AFTER_MS: u64 = 1000;
 
 /// What all sessions and unary calls share.
 pub(crate) struct Rpc {
-    calls: Calls,
+    databases: Arc<Databases>,
     settings: SessionSettings,
     server_name: String,
     runtime: tokio::runtime::Handle,
     /// The open sessions by number. Locked for a look-up only; may be held while an outbox is locked.
-    sessions: Mutex<HashMap<u64, Arc<Outbox>>>,
+    sessions: Mutex<HashMap<u64, Member>>,
     next_session: AtomicU64,
     long_calls: Arc<Semaphore>,
     parts_budget: Arc<parts::Budget>,
-    health: watch::Sender<Serving>,
+    health: watch::Sender<Health>,
     pump: Arc<Pump>,
     _pumping: Pumping,
 }
@@ -87,94 +95,123 @@ pub(crate) struct SessionLoad {
     pub(crate) feed_batches_longest: u64,
 }
 
-/// What the health service says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Serving {
-    Yes,
-    Poisoned,
-    ShuttingDown,
+/// An open session; none of a database before its hello.
+struct Member {
+    outbox: Arc<Outbox>,
+    database: Option<Arc<str>>,
 }
 
 impl Rpc {
-    /// The rpc layer over an engine; must be called inside of the runtime that serves it.
-    pub(crate) fn new(engine: Arc<Engine>, settings: SessionSettings) -> Arc<Rpc> {
+    /// The rpc layer over the databases; must be called inside of the runtime that serves it.
+    pub(crate) fn new(databases: Arc<Databases>, settings: SessionSettings) -> Arc<Rpc> {
         let (pump, pumping) = Pump::start(Duration::from_millis(settings.feed_delay_ms));
         let rpc = Arc::new(Rpc {
-            calls: Calls::new(engine, settings.inline_cells_max),
             server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
             runtime: tokio::runtime::Handle::current(),
             sessions: Mutex::new(HashMap::new()),
             next_session: AtomicU64::new(1),
             long_calls: Arc::new(Semaphore::new(settings.long_calls_max)),
             parts_budget: parts::Budget::new(settings.parts_bytes_max),
-            health: watch::Sender::new(Serving::Yes),
+            health: watch::Sender::new(Health::default()),
             pump,
             _pumping: pumping,
             settings,
+            databases,
         });
-        let told = Arc::downgrade(&rpc);
-        rpc.calls.engine.on_mode_change(move |mode| {
-            if let Some(rpc) = told.upgrade() {
-                rpc.push_mode(mode);
-            }
-        });
+        for database in rpc.databases.all() {
+            let (told, name) = (Arc::downgrade(&rpc), database.name().clone());
+            database.engine().on_mode_change(move |mode| {
+                if let Some(rpc) = told.upgrade() {
+                    rpc.push_mode(&name, mode);
+                }
+            });
+        }
         rpc
+    }
+
+    /// Who sends this request: the principal of its connection.
+    fn principal<T>(&self, request: &Request<T>) -> Result<Principal, Status> {
+        let of_connection = request.extensions().get::<Principal>().cloned();
+        of_connection.ok_or_else(|| self.refusal(&Fault::new(FaultKind::Internal, "a connection without a principal")))
+    }
+
+    /// The calls that a unary request may make: on the database and in the role that its metadata name.
+    fn called<T>(&self, request: &Request<T>) -> Result<Calls, Status> {
+        let said = |name: &str| match request.metadata().get(name).map(|value| value.to_str()) {
+            None => Ok(""),
+            Some(Ok(text)) => Ok(text),
+            Some(Err(_)) => Err(Fault::invalid(format!("the metadata {name} is not ASCII text"))),
+        };
+        let principal = self.principal(request)?;
+        let calls = said("zeolite-database")
+            .and_then(|name| self.databases.find(name))
+            .and_then(|database| Ok(self.calls(database, principal.acting_as(said("zeolite-role")?)?)));
+        calls.map_err(|fault| self.refusal(&fault))
+    }
+
+    fn calls(&self, database: &Arc<Database>, who: Principal) -> Calls {
+        Calls::new(database.clone(), who, self.settings.inline_cells_max)
     }
 
     /// Every service of the server.
     pub(crate) async fn routes(self: &Arc<Self>) -> Routes {
-        let limits = self.calls.engine.limits();
-        let (decode_max, encode_max) = (limits.message_bytes_max, reply_bytes_max(limits));
-        let zeolite = ZeoliteServer::new(unary::Unary::new(self.clone()))
-            .max_decoding_message_size(decode_max)
-            .max_encoding_message_size(encode_max);
-        let admin = AdminServer::new(admin::Administration::new(self.clone()))
-            .max_decoding_message_size(decode_max)
-            .max_encoding_message_size(encode_max);
+        let decode_max = self.databases.message_bytes_max();
+        let replies = self.databases.all().map(|database| reply_bytes_max(database.engine().limits()));
+        let encode_max = replies.max().unwrap_or(0);
+        let unary = unary::Unary::new(self.clone());
+        // Every service has the same bounds.
+        macro_rules! bounded {
+            ($server:ident, $service:expr) => {
+                $server::new($service).max_decoding_message_size(decode_max).max_encoding_message_size(encode_max)
+            };
+        }
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .build_v1()
             .expect("the descriptors were generated with the code");
         let mut routes = Routes::builder();
-        routes.add_service(zeolite).add_service(admin).add_service(reflection);
-        routes.add_service(health::service(self.health.subscribe()).await);
+        routes.add_service(bounded!(ZeoliteServer, unary.clone())).add_service(bounded!(ReaderServer, unary.clone()));
+        routes.add_service(bounded!(WriterServer, unary.clone())).add_service(bounded!(ReplicatorServer, unary));
+        routes.add_service(bounded!(AdminServer, admin::Administration::new(self.clone()))).add_service(reflection);
+        routes.add_service(health::service(self.health.subscribe(), self.names()).await);
         routes.routes()
+    }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        self.databases.all().map(|database| database.name().clone()).collect()
     }
 
     /// Tells every session that the server is going down; what is in flight is still answered.
     pub(crate) fn announce_shutdown(&self) {
-        self.health.send_replace(Serving::ShuttingDown);
+        self.health.send_modify(|health| health.shutting_down = true);
         let fault = Fault::new(FaultKind::ShuttingDown, "the server is going down; connect again and resend");
-        for outbox in self.sessions.lock().values() {
-            outbox.notice(fault_reply(&fault));
+        for member in self.sessions.lock().values() {
+            member.outbox.notice(fault_reply(&fault));
         }
     }
 
-    /// Tells every session the mode. One that is being opened meanwhile is told by its hello as well.
-    fn push_mode(&self, mode: &Mode) {
+    /// Tells the sessions of a database its mode. One that is being opened meanwhile is told by its hello as well.
+    fn push_mode(&self, database: &Arc<str>, mode: &Mode) {
         // A poisoned store changes the mode, by the engine's own hand.
         self.look_at_health();
-        for outbox in self.sessions.lock().values() {
-            outbox.notice(Reply::Mode(mode.into()));
+        for member in self.sessions.lock().values().filter(|member| member.database.as_ref() == Some(database)) {
+            member.outbox.notice(Reply::Mode(mode.into()));
         }
     }
 
     /// Ends every session after what is queued for it.
     pub(crate) fn end_sessions(&self) {
-        for outbox in self.sessions.lock().values() {
-            outbox.end();
+        for member in self.sessions.lock().values() {
+            member.outbox.end();
         }
     }
 
-    /// Sessions open now.
-    pub(crate) fn session_count(&self) -> usize {
-        self.sessions.lock().len()
-    }
-
-    /// What the sessions' queues hold now.
-    pub(crate) fn session_load(&self) -> SessionLoad {
+    /// What the queues of a database's sessions hold now.
+    pub(crate) fn session_load(&self, database: &Database) -> SessionLoad {
+        let of_it = |member: &&Member| member.database.as_ref() == Some(database.name());
         // Each queue has a lock of its own: the list's is let go first.
-        let outboxes: Vec<Arc<Outbox>> = self.sessions.lock().values().cloned().collect();
+        let outboxes: Vec<Arc<Outbox>> =
+            self.sessions.lock().values().filter(of_it).map(|member| member.outbox.clone()).collect();
         let mut load = SessionLoad { sessions: outboxes.len() as u64, ..SessionLoad::default() };
         for outbox in outboxes {
             let queued = outbox.queued();
@@ -189,11 +226,11 @@ impl Rpc {
 
     /// Whether the end was announced.
     pub(crate) fn is_shutting_down(&self) -> bool {
-        *self.health.borrow() == Serving::ShuttingDown
+        self.health.borrow().shutting_down
     }
 
     fn open_session(&self) -> Result<(u64, Arc<Outbox>), Fault> {
-        if *self.health.borrow() == Serving::ShuttingDown {
+        if self.is_shutting_down() {
             return Err(Fault::new(FaultKind::ShuttingDown, "the server is going down; connect again"));
         }
         let mut sessions = self.sessions.lock();
@@ -207,8 +244,15 @@ impl Rpc {
         }
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
         let outbox = Outbox::new(&self.settings, self.runtime.clone());
-        sessions.insert(id, outbox.clone());
+        sessions.insert(id, Member { outbox: outbox.clone(), database: None });
         Ok((id, outbox))
+    }
+
+    /// The session's client has named its database.
+    fn enter_session(&self, id: u64, database: &Database) {
+        if let Some(member) = self.sessions.lock().get_mut(&id) {
+            member.database = Some(database.name().clone());
+        }
     }
 
     /// A result as the answer of a session.
@@ -223,7 +267,7 @@ impl Rpc {
     }
 
     /// A fault as the status of a unary call.
-    fn refusal(&self, fault: &Fault) -> tonic::Status {
+    fn refusal(&self, fault: &Fault) -> Status {
         self.note(fault);
         to_status(fault)
     }
@@ -236,16 +280,10 @@ impl Rpc {
         }
     }
 
-    /// Tells the health service when the store is poisoned; nobody needs to have been refused for it.
+    /// Tells the health service which stores are poisoned; nobody needs to have been refused for it.
     fn look_at_health(&self) {
-        if self.calls.engine.poisoned().is_some() {
-            self.health.send_if_modified(|serving| {
-                let first = *serving == Serving::Yes;
-                if first {
-                    *serving = Serving::Poisoned;
-                }
-                first
-            });
+        for database in self.databases.all().filter(|database| database.engine().poisoned().is_some()) {
+            self.health.send_if_modified(|health| health.poisoned.insert(database.name().clone()));
         }
     }
 

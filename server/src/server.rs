@@ -13,15 +13,18 @@
 mod accept;
 mod connection;
 
+use crate::auth::Authority;
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Engine, Running};
+use crate::databases::{AllRunning, Databases, MAIN, Shared};
+use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
-use crate::settings::{SessionSettings, Settings};
+use crate::settings::{DatabasePlan, SessionSettings, Settings};
 use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
 use crate::store::{Progress, StoreError};
 use connection::Connections;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +32,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use zeolite_proto::Registry;
+use zeolite_proto::{Fault, Registry};
 
 /// HTTP/2 flow control. Never 64 KiB, and never adaptive: with many frames in flight h2 then cuts the connection.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
@@ -49,6 +52,14 @@ pub enum ServerError {
     /// The store cannot be opened, or not be closed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The same, of a database beside `main`.
+    #[error("the database {name}: {error}")]
+    Database {
+        /// Which one.
+        name: String,
+        /// Why.
+        error: StoreError,
+    },
     /// The listener is not what the settings allow, or failed.
     #[error("listening: {0}")]
     Listen(String),
@@ -62,8 +73,10 @@ pub enum ServerError {
 
 /// The doors through which the world comes in.
 pub struct Components {
-    /// The data directory.
+    /// The data directory of `main`.
     pub disk: Arc<dyn Disk>,
+    /// Those of the other databases, by name.
+    pub disks: BTreeMap<String, Arc<dyn Disk>>,
     /// Wall time and steady time.
     pub clock: Arc<dyn Clock>,
     /// Makes what must differ between two lives of a server: a new store's id, pin numbers.
@@ -73,10 +86,22 @@ pub struct Components {
 }
 
 impl Components {
+    /// These, for one database, and nobody who wants to hear of the opening.
+    pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, seed: u64) -> Components {
+        Components { disk, disks: BTreeMap::new(), clock, seed, progress: Box::new(|_| {}) }
+    }
+
     /// The machine's disk and clock.
     pub fn real(settings: &Settings) -> Result<Components, ServerError> {
+        let mut disks: BTreeMap<String, Arc<dyn Disk>> = BTreeMap::new();
+        // The directory of `main` first: those of the others lie in it unless told otherwise.
+        let disk = Arc::new(RealDisk::open(&settings.data_dir)?);
+        for (name, database) in &settings.databases {
+            disks.insert(name.clone(), Arc::new(RealDisk::open(database.data_dir(name, &settings.data_dir))?));
+        }
         Ok(Components {
-            disk: Arc::new(RealDisk::open(&settings.data_dir)?),
+            disk,
+            disks,
             clock: Arc::new(SystemClock::new()),
             seed: getrandom::u64().map_err(ServerError::Randomness)?,
             progress: Box::new(|progress| tracing::info!(?progress, "opening the store")),
@@ -102,9 +127,9 @@ pub async fn serve(
 /// A running server.
 pub struct Server {
     address: SocketAddr,
-    engine: Arc<Engine>,
+    databases: Arc<Databases>,
     rpc: Arc<Rpc>,
-    running: Running,
+    running: AllRunning,
     stop_accepting: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     connections: Arc<Connections>,
@@ -134,31 +159,29 @@ impl Server {
                 "{address} is not a loopback address; say listen_publicly = true if other machines may connect"
             )));
         }
-        let Settings { store, engine, limits, sessions, metrics, .. } = settings;
+        let plans = settings.plans().map_err(|problem| ServerError::Settings(vec![problem]))?;
+        let Settings { sessions, metrics, auth, .. } = settings;
         // Before the store is opened: a port that is taken is told at once.
         let metrics_listener = Metrics::bind(&metrics).await.map_err(ServerError::Listen)?;
-        let (engine, running) = tokio::task::spawn_blocking(move || {
-            let Components { disk, clock, seed, mut progress } = components;
-            let limits = limits.limits();
-            Engine::open(disk, clock, store, engine, limits, registry, seed, &mut |step| progress(step))
-                .map(|(engine, loops)| (engine, loops.spawn()))
-        })
-        .await
-        .map_err(|_| ServerError::Died("start"))??;
+        let opened = tokio::task::spawn_blocking(move || open(components, plans, registry));
+        let (databases, running) = opened.await.map_err(|_| ServerError::Died("start"))??;
         let grace = Duration::from_millis(sessions.shutdown_grace_ms);
-        let rpc = Rpc::new(engine.clone(), sessions.clone());
+        let rpc = Rpc::new(databases.clone(), sessions.clone());
         let (stop_accepting, stopped) = oneshot::channel::<()>();
-        let connections = Connections::new(sessions.connections_max);
+        let connections = Connections::new(sessions.connections_max, Authority::new(auth.anonymous_role));
         let serving = tokio::spawn({
             let router = http2(&sessions).add_routes(rpc.routes().await);
             let incoming = accept::incoming(listener, connections.clone());
             // Only the handle's drop or its `stop` ends the wait; both mean: stop.
             router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
         });
-        let metrics = metrics_listener.map(|listener| Metrics::start(listener, metrics, engine.clone(), rpc.clone()));
+        let metrics =
+            metrics_listener.map(|listener| Metrics::start(listener, metrics, databases.clone(), rpc.clone()));
         let metrics = metrics.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
-        tracing::info!(%address, visible = %engine.visible(), "serving");
-        Ok(Server { address, engine, rpc, running, stop_accepting, serving, connections, metrics, grace })
+        for database in databases.all() {
+            tracing::info!(%address, database = &**database.name(), visible = %database.engine().visible(), "serving");
+        }
+        Ok(Server { address, databases, rpc, running, stop_accepting, serving, connections, metrics, grace })
     }
 
     /// Where it listens.
@@ -171,21 +194,26 @@ impl Server {
         self.metrics.as_ref().map(Metrics::address)
     }
 
-    /// The engine, for a program that wants to reach it without a connection.
+    /// The engine of `main`, for a program that wants to reach it without a connection.
     pub fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+        self.databases.main().engine()
+    }
+
+    /// The same of any database, by its name.
+    pub fn engine_of(&self, database: &str) -> Result<&Arc<Engine>, Fault> {
+        self.databases.find(database).map(|database| database.engine())
     }
 
     /// Stops in order: what was admitted is finished and answered, then the store is closed. Afterwards it can be opened
     /// again, unless this program keeps the engine.
     pub async fn stop(self) -> Result<(), ServerError> {
-        let Server { engine, rpc, running, stop_accepting, mut serving, connections, metrics, grace, .. } = self;
+        let Server { databases, rpc, running, stop_accepting, mut serving, connections, metrics, grace, .. } = self;
         tracing::info!("stopping");
         if stop_accepting.send(()).is_err() {
             tracing::warn!("the listener had died before");
         }
         rpc.announce_shutdown();
-        engine.shut_down();
+        databases.shut_down();
         let closed = tokio::task::spawn_blocking(move || running.join()).await;
         rpc.end_sessions();
         if let Some(metrics) = metrics {
@@ -196,15 +224,23 @@ impl Server {
             let count = connections.cut();
             tracing::warn!(count, "connections did not close in time; they are cut");
         }
-        let (kept, gone) = oneshot::channel::<()>();
-        engine.keep_to_the_end(kept);
-        drop((engine, rpc));
+        let gone: Vec<_> = databases
+            .all()
+            .map(|database| {
+                let (kept, gone) = oneshot::channel::<()>();
+                database.engine().keep_to_the_end(kept);
+                gone
+            })
+            .collect();
+        drop((databases, rpc));
         let released = async {
             if !in_time {
                 // How serving has ended says nothing that matters here.
                 drop(serving.await);
             }
-            drop(gone.await);
+            for one in gone {
+                drop(one.await);
+            }
         };
         if tokio::time::timeout(RELEASE_MAX, released).await.is_err() {
             tracing::warn!("something still uses the engine; the store stays locked until that ends");
@@ -213,6 +249,28 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Opens every database on its disk and starts its loops.
+fn open(
+    components: Components,
+    plans: Vec<DatabasePlan>,
+    registry: Registry,
+) -> Result<(Arc<Databases>, AllRunning), ServerError> {
+    let Components { disk, mut disks, clock, seed, mut progress } = components;
+    disks.insert(MAIN.into(), disk);
+    let on_disks = plans.into_iter().map(|plan| match disks.remove(&plan.name) {
+        Some(disk) => Ok((plan, disk)),
+        None => Err(ServerError::Settings(vec![format!("the database {} was given no disk", plan.name)])),
+    });
+    let on_disks = on_disks.collect::<Result<Vec<_>, _>>()?;
+    let shared = Shared { clock, registry, seed, progress: &mut |step| progress(step) };
+    let opened = Databases::open(on_disks, shared);
+    let (databases, running) = opened.map_err(|(name, error)| match &*name {
+        MAIN => ServerError::Store(error),
+        name => ServerError::Database { name: name.into(), error },
+    })?;
+    Ok((Arc::new(databases), running))
 }
 
 fn http2(sessions: &SessionSettings) -> tonic::transport::Server {

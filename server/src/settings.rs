@@ -13,16 +13,19 @@
 //! the setting's name and what would be right. Settings are data: components (disk, clock, listener) are given to the
 //! server beside them.
 
+mod databases;
 mod layers;
 mod metrics;
 
 use crate::engine::EngineSettings;
 use crate::store::StoreSettings;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use zeolite_proto::Limits;
+use zeolite_proto::{Limits, Role};
 
+pub use databases::{DatabasePlan, DatabaseSettings};
 pub use layers::SettingsError;
 pub use metrics::MetricsSettings;
 
@@ -52,6 +55,18 @@ pub struct Settings {
     pub sessions: SessionSettings,
     /// The numbers for monitoring.
     pub metrics: MetricsSettings,
+    /// What who may.
+    pub auth: AuthSettings,
+    /// Databases beside `main`, by name; set in the file or by flags.
+    pub databases: BTreeMap<String, DatabaseSettings>,
+}
+
+/// What who may. There is no login yet: everybody is anonymous.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    /// The role of whoever says nothing of himself: read, write, evolve, replicate or admin.
+    pub anonymous_role: Role,
 }
 
 impl Default for Settings {
@@ -65,6 +80,8 @@ impl Default for Settings {
             limits: LimitSettings::default(),
             sessions: SessionSettings::default(),
             metrics: MetricsSettings::default(),
+            auth: AuthSettings::default(),
+            databases: BTreeMap::new(),
         }
     }
 }
@@ -241,6 +258,7 @@ impl Settings {
         self.limits.check(&mut problems);
         self.sessions.check(&mut problems);
         self.metrics.check(&mut problems);
+        self.check_databases(&mut problems);
         if self.sessions.parts_bytes_max < self.limits.draft_bytes_max {
             problems.push(
                 "sessions.parts_bytes_max must be at least limits.draft_bytes_max, or no such draft gets in".into(),

@@ -76,7 +76,7 @@ impl Bench {
         let clock = Arc::new(SystemClock::new());
         let (engine, loops) = Engine::open(disk, clock, store, settings, limits, Registry::built_in(), 1, &mut |_| {})?;
         let record = Record::new("Bench", 1, noise(RECORD_BYTES, 5)).encode()?;
-        Ok(Bench { engine, running: loops.spawn(), oids: 0..0, keys: 0, record })
+        Ok(Bench { engine, running: loops.spawn(|_| {}), oids: 0..0, keys: 0, record })
     }
 
     /// Keeps so many drafts in flight; gives the commits and the time until the last one was answered.

@@ -11,6 +11,8 @@ use std::pin::Pin;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use v2::admin_client::AdminClient;
+use v2::reader_client::ReaderClient;
+use v2::replicator_client::ReplicatorClient;
 use zeolite_proto::{
     CloseAttempt, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, ResolverInfo, Status, Tid, VerifyProgress,
 };
@@ -97,9 +99,21 @@ impl Unary {
         AdminClient::new(self.channel.clone()).max_decoding_message_size(FRAME_BYTES_MAX)
     }
 
-    /// The client of the generated code, with this crate's limits.
+    /// The client of the session, with this crate's limits.
     pub(super) fn client(&self) -> ZeoliteClient<Channel> {
         ZeoliteClient::new(self.channel.clone())
+            .max_decoding_message_size(FRAME_BYTES_MAX)
+            .max_encoding_message_size(FRAME_BYTES_MAX)
+    }
+
+    fn reader(&self) -> ReaderClient<Channel> {
+        ReaderClient::new(self.channel.clone())
+            .max_decoding_message_size(FRAME_BYTES_MAX)
+            .max_encoding_message_size(FRAME_BYTES_MAX)
+    }
+
+    fn replicator(&self) -> ReplicatorClient<Channel> {
+        ReplicatorClient::new(self.channel.clone())
             .max_decoding_message_size(FRAME_BYTES_MAX)
             .max_encoding_message_size(FRAME_BYTES_MAX)
     }
@@ -146,7 +160,7 @@ impl Unary {
 
     /// Exact counts by class and schema version.
     pub(crate) async fn kinds(&self) -> Result<Vec<Kind>, Failure> {
-        let reply = self.client().kinds(v2::KindsRequest {}).await.map_err(|status| failure(&status))?;
+        let reply = self.reader().kinds(v2::KindsRequest {}).await.map_err(|status| failure(&status))?;
         Ok(reply.into_inner().kinds.into_iter().map(Kind::from).collect())
     }
 
@@ -161,14 +175,14 @@ impl Unary {
     ) -> Result<(Vec<Oid>, bool), Failure> {
         let (snapshot, version_below) = (snapshot.map_or(0, |tid| tid.0), version_below.unwrap_or(0));
         let request = v2::ObjectsRequest { snapshot, class: class.to_owned(), version_below, after: after.0, limit };
-        let reply = self.client().objects(request).await.map_err(|status| failure(&status))?.into_inner();
+        let reply = self.reader().objects(request).await.map_err(|status| failure(&status))?.into_inner();
         Ok((reply.oids.into_iter().map(Oid).collect(), reply.more))
     }
 
     /// How often objects are written lately, in the order asked.
     pub(crate) async fn heat(&self, oids: &[Oid]) -> Result<Vec<u32>, Failure> {
         let request = v2::HeatRequest { oids: oids.iter().map(|oid| oid.0).collect() };
-        Ok(self.client().heat(request).await.map_err(|status| failure(&status))?.into_inner().heat)
+        Ok(self.reader().heat(request).await.map_err(|status| failure(&status))?.into_inner().heat)
     }
 
     /// Closes the gate of a class if nothing is below the version: the commit that did it, or how many are left.
@@ -202,7 +216,7 @@ impl Unary {
         let bound = |tid: Option<Tid>| tid.map_or(0, |tid| tid.0);
         let limit = limit.unwrap_or(0);
         let request = v2::LogRequest { from: bound(from), to: bound(to), limit, with_records };
-        let stream = self.client().log(request).await.map_err(|status| failure(&status))?.into_inner();
+        let stream = self.replicator().log(request).await.map_err(|status| failure(&status))?.into_inner();
         let mut assembly = Assembly::default();
         let whole = move |page: v2::LogPage| {
             page.transactions.into_iter().filter_map(|message| assembly.add(message)).collect::<Vec<_>>()
@@ -216,7 +230,7 @@ impl Unary {
         S: Stream<Item = Transaction> + Send + 'static,
     {
         let reply = self
-            .client()
+            .replicator()
             .restore(transactions.flat_map(|transaction| stream::iter(messages(transaction))))
             .await
             .map_err(|status| failure(&status))?;

@@ -108,8 +108,7 @@ async fn serve(
     let Some(disk) = disk else {
         return Server::start(settings, resolvers, listener).await.expect("the server starts");
     };
-    let components =
-        Components { disk: Arc::new(disk), clock: Arc::new(SystemClock::new()), seed: 7, progress: Box::new(|_| {}) };
+    let components = Components::new(Arc::new(disk), Arc::new(SystemClock::new()), 7);
     Server::start_with(components, settings, resolvers, listener).await.expect("the server starts")
 }
 

@@ -117,6 +117,7 @@ fn requests() -> Vec<(&'static str, Request)> {
                 resume_from: T1,
                 cached_bytes: 1 << 33,
                 store_id: u64::MAX - 1,
+                database: String::new(),
             }),
         ),
         ("load", Request::Load(v2::LoadRequest { snapshot: T1, cells: vec![object(), entry()], continued_from: 1 })),

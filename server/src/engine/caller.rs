@@ -1,30 +1,40 @@
-//! Owns who asks for a write: the role, which the mode looks at, and the client, which an operator looks for.
+//! Owns who asks: whose it will be, in which role (the mode looks at it), and which client (an operator looks for it).
 //!
-//! Each draft carries it to its end, so it is small and shares the name: a clone copies no text.
+//! Each draft carries it to its end, so it is small and shares its names: a clone copies no text.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use zeolite_proto::Role;
 
 /// Characters kept of a client's name.
 const NAME_CHARS_MAX: usize = 100;
 
-/// As what one asks for a write.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Role {
-    /// The site, an operator, anybody.
-    #[default]
-    Site,
-    /// A worker of an evolve.
-    Evolve,
+/// To whom pins and prepared drafts belong: nobody else can end or extend them. Not a connection: whoever lost the line
+/// goes on in the next one.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
+pub struct Owner(Option<Arc<str>>);
+
+impl Owner {
+    /// Everybody who has no name.
+    pub fn anonymous() -> Owner {
+        Owner(None)
+    }
+
+    /// Who has proved to have this name.
+    pub fn named(name: &str) -> Owner {
+        Owner(Some(name.into()))
+    }
 }
 
-/// Who asks for a write.
+/// Who asks.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Caller {
-    /// As what.
+    /// Whose what it makes will be.
+    pub owner: Owner,
+    /// As what; its rights were checked before.
     pub role: Role,
-    /// Who.
+    /// Which program.
     pub client: Client,
 }
 
@@ -64,7 +74,7 @@ impl fmt::Display for Client {
 /// Somebody inside of the server's own program.
 impl From<Role> for Caller {
     fn from(role: Role) -> Caller {
-        Caller { role, client: Client::Inside }
+        Caller { owner: Owner::anonymous(), role, client: Client::Inside }
     }
 }
 

@@ -9,6 +9,12 @@ pub(crate) fn poisoned_fault(reason: &str) -> Fault {
     Fault::new(FaultKind::Poisoned, message)
 }
 
+/// The fault of an engine that a bug has ended.
+pub(crate) fn bug_fault(reason: &str) -> Fault {
+    let message = format!("nothing is written any more because of a bug: {reason}; report it, and restart the server");
+    Fault::new(FaultKind::Poisoned, message)
+}
+
 /// A store error as the wire knows it.
 pub(crate) fn fault_of(error: StoreError) -> Fault {
     let kind = match &error {

@@ -1,14 +1,18 @@
-//! Owns the engine's health: whether the store is poisoned, and which epochs of sealed drafts were refused.
+//! Owns the engine's health: whether the store is poisoned, by its disk or by a bug, and which epochs of sealed drafts were
+//! refused.
 
+use crate::engine::faults::{bug_fault, poisoned_fault};
 use parking_lot::Mutex;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zeolite_proto::{Fault, FaultKind};
 
 /// What the writer has met; the sequencer and the callers ask.
 #[derive(Default)]
 pub(crate) struct Health {
     poisoned: OnceLock<String>,
+    /// A loop has panicked: nobody takes drafts any more.
+    died: AtomicBool,
     refused_epoch: AtomicU64,
     why_refused: Mutex<Option<Fault>>,
 }
@@ -26,6 +30,23 @@ impl Health {
             tracing::error!(reason, "the store is poisoned: reads go on, nothing is written any more");
         }
         first
+    }
+
+    /// A loop has panicked.
+    pub(crate) fn die(&self, what: &str) {
+        self.died.store(true, Ordering::Release);
+        self.poison(&format!("the {what} has panicked"));
+    }
+
+    /// Whether one has.
+    pub(crate) fn has_died(&self) -> bool {
+        self.died.load(Ordering::Acquire)
+    }
+
+    /// What a write is told when nothing is written any more.
+    pub(crate) fn unwritable(&self) -> Option<Fault> {
+        let reason = self.poisoned()?;
+        Some(if self.has_died() { bug_fault(reason) } else { poisoned_fault(reason) })
     }
 
     /// The newest epoch that was refused.

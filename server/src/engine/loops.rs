@@ -34,12 +34,13 @@ pub struct Loops {
 
 /// The engine's loops, each on its thread.
 pub struct Running {
-    pipeline: Vec<JoinHandle<()>>,
-    settle: JoinHandle<()>,
-    keeper: JoinHandle<()>,
+    engine: Arc<Engine>,
+    pipeline: Vec<JoinHandle<Option<()>>>,
+    settle: JoinHandle<Option<()>>,
+    keeper: JoinHandle<Option<()>>,
     stop_keeping: Arc<Stop>,
     stop_settling: Arc<std::sync::atomic::AtomicBool>,
-    writer: JoinHandle<Writer>,
+    writer: JoinHandle<Option<Writer>>,
     settler: Arc<Mutex<Settler>>,
     long_work: Arc<LongWork>,
 }
@@ -110,28 +111,30 @@ impl Loops {
         self.settler.lock().close()
     }
 
-    /// Starts a thread for each loop.
-    pub fn spawn(self) -> Running {
+    /// Starts a thread for each loop. `died` is told the name of a loop that has panicked: the engine is poisoned then.
+    pub fn spawn(self, died: impl Fn(&str) + Send + Sync + 'static) -> Running {
         let Loops { mut sequencer, mut writer, mergers, mut settle, keeper, settler, long_work } = self;
         let stop_settling = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let mut pipeline = vec![thread("sequencer", move || while sequencer.turn(true) != Turn::Ended {})];
+        let guard = Guard { engine: settle.engine.clone(), died: Arc::new(died) };
+        let mut pipeline = vec![guard.thread("sequencer", move || while sequencer.turn(true) != Turn::Ended {})];
         for mut merger in mergers {
-            pipeline.push(thread("merger", move || while merger.turn(true) != Turn::Ended {}));
+            pipeline.push(guard.thread("merger", move || while merger.turn(true) != Turn::Ended {}));
         }
-        let writer = thread("writer", move || {
+        let writer = guard.thread("writer", move || {
             while writer.turn(true) != Turn::Ended {}
             writer
         });
         let stop = stop_settling.clone();
-        let settle = thread("settle", move || {
+        let settle = guard.thread("settle loop", move || {
             while !stop.load(std::sync::atomic::Ordering::Acquire) {
                 settle.turn(true);
             }
         });
         let stop_keeping = Arc::new(Stop::default());
         let until = stop_keeping.clone();
-        let keeper = thread("keeper", move || keeper.run(&until));
-        Running { pipeline, settle, keeper, stop_keeping, stop_settling, writer, settler, long_work }
+        let keeper = guard.thread("keeper", move || keeper.run(&until));
+        let engine = guard.engine;
+        Running { engine, pipeline, settle, keeper, stop_keeping, stop_settling, writer, settler, long_work }
     }
 }
 
@@ -139,7 +142,9 @@ impl Running {
     /// Waits until the loops have ended (call `Engine::shut_down` first), then closes the store: the index takes what is
     /// left and is checkpointed, so that the next start replays nothing.
     pub fn join(self) -> Result<(), StoreError> {
-        self.pipeline.into_iter().for_each(join);
+        self.pipeline.into_iter().for_each(|one| {
+            join(one);
+        });
         self.stop_keeping.stop();
         join(self.keeper);
         let writer = join(self.writer);
@@ -148,27 +153,45 @@ impl Running {
         self.stop_settling.store(true, std::sync::atomic::Ordering::Release);
         join(self.settle);
         drop(writer);
+        if self.engine.health.has_died() {
+            // Half changed, perhaps: the next start makes it whole from the log.
+            return Ok(());
+        }
         self.settler.lock().close()
     }
 }
 
-/// A loop that panics leaves drafts unanswered and state half changed, and the log as it was: the process ends at once,
-/// clients connect to the next one and learn the outcome by their commit keys.
-fn thread<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    let name = format!("zeolite-{name}");
-    let or_abort = move || match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
-        Ok(value) => value,
-        Err(_) => {
-            tracing::error!(
-                "a loop of the engine has panicked: the process ends; what was acknowledged is on the disk"
-            );
-            std::process::abort()
-        }
-    };
-    let spawned = std::thread::Builder::new().name(name).spawn(or_abort);
-    spawned.expect("the system has a thread left for the server's own loops")
+/// What watches over the threads of an engine.
+///
+/// A loop that panics leaves drafts unanswered and state half changed, and the log as it was. Nothing more is written then:
+/// the engine is poisoned, everybody who waits is told that the outcome is unknown, reads go on. Clients learn the outcome
+/// by their commit keys after the restart.
+struct Guard {
+    engine: Arc<Engine>,
+    died: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
-fn join<T>(handle: JoinHandle<T>) -> T {
-    handle.join().expect("a panic in a loop ends the process before this")
+impl Guard {
+    fn thread<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        let (engine, died) = (self.engine.clone(), self.died.clone());
+        let guarded = move || match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+            Ok(value) => Some(value),
+            Err(_) => {
+                engine.die(name);
+                died(name);
+                None
+            }
+        };
+        let spawned = std::thread::Builder::new().name(format!("zeolite-{name}")).spawn(guarded);
+        spawned.expect("the system has a thread left for the server's own loops")
+    }
+}
+
+/// What the loop left; `None`: it has panicked, which was caught and told.
+fn join<T>(handle: JoinHandle<Option<T>>) -> Option<T> {
+    handle.join().expect("panics of loops are caught in their threads")
 }

@@ -5,6 +5,7 @@ pub(crate) mod pins;
 pub(crate) mod read;
 
 use super::Engine;
+use crate::engine::caller::Owner;
 use crate::store::Reader;
 use feed::{Feed, FeedItem, FeedSink};
 use pins::{PinInfo, Pins};
@@ -50,19 +51,19 @@ impl Engine {
         self.reads.feed.subscribe(sink)
     }
 
-    /// Pins a snapshot ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.
-    pub fn pin(&self, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
-        self.reads.pins.pin(self.snapshot(snapshot)?, lease_ms)
+    /// Pins a snapshot for an owner ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.
+    pub fn pin(&self, owner: &Owner, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
+        self.reads.pins.pin(owner, self.snapshot(snapshot)?, lease_ms)
     }
 
-    /// Makes a pin's lease begin anew.
-    pub fn renew(&self, pin: u64, lease_ms: u64) -> Result<PinInfo, Fault> {
-        self.reads.pins.renew(pin, lease_ms)
+    /// Makes the lease of an owner's pin begin anew.
+    pub fn renew(&self, owner: &Owner, pin: u64, lease_ms: u64) -> Result<PinInfo, Fault> {
+        self.reads.pins.renew(owner, pin, lease_ms)
     }
 
-    /// Ends a pin.
-    pub fn unpin(&self, pin: u64) {
-        self.reads.pins.unpin(pin);
+    /// Ends an owner's pin.
+    pub fn unpin(&self, owner: &Owner, pin: u64) {
+        self.reads.pins.unpin(owner, pin);
     }
 
     pub(super) fn reader(&self) -> &Reader {

@@ -1,10 +1,12 @@
-//! Owns the HTTP side of the numbers: the listener, its limits, and the two pages.
+//! Owns the HTTP side of the numbers: the listener, its limits, and the pages: `/metrics` (of `main`), `/metrics/NAME` (of
+//! any database), `/healthz` (of all).
 //!
 //! One request per connection, HTTP/1 without encryption. Beyond `connections_max` a connection is closed as soon as it is
 //! accepted; a head over `header_bytes_max` gets 431; what takes longer than `request_timeout_ms`, from the first byte to
 //! the last, is closed.
 
 use super::numbers::Numbers;
+use crate::databases::MAIN;
 use crate::settings::MetricsSettings;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -14,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,39 +32,61 @@ const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
 /// The pages.
 pub(super) struct Pages {
+    /// One for each database, by its name.
+    of: BTreeMap<Arc<str>, Page>,
+}
+
+struct Page {
     numbers: Arc<Numbers>,
     registry: Registry,
 }
 
 impl Pages {
-    pub(super) fn new(numbers: Numbers) -> Pages {
-        let numbers = Arc::new(numbers);
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(numbers.clone()));
-        Pages { numbers, registry }
+    pub(super) fn new(all: impl Iterator<Item = Numbers>) -> Pages {
+        let page = |numbers: Numbers| {
+            let numbers = Arc::new(numbers);
+            let mut registry = Registry::default();
+            registry.register_collector(Box::new(numbers.clone()));
+            (numbers.database.name().clone(), Page { numbers, registry })
+        };
+        Pages { of: all.map(page).collect() }
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        match (request.method(), request.uri().path()) {
-            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
-            (&Method::GET | &Method::HEAD, "/healthz") => match self.numbers.sick() {
+        let path = request.uri().path();
+        if path != "/healthz" && self.database(path).is_none() {
+            let names = self.of.keys().map(|name| format!(", /metrics/{name}")).collect::<String>();
+            return page(StatusCode::NOT_FOUND, TEXT, format!("there are /healthz, /metrics{names}\n"));
+        }
+        match (request.method(), self.database(path).map(str::to_owned)) {
+            (&Method::GET | &Method::HEAD, Some(name)) => self.metrics(name).await,
+            (&Method::GET | &Method::HEAD, None) => match self.of.values().find_map(|page| page.numbers.sick()) {
                 None => page(StatusCode::OK, TEXT, "ok\n".into()),
                 Some(why) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
             },
-            (_, "/metrics" | "/healthz") => {
+            _ => {
                 let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into());
                 refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 refused
             }
-            _ => page(StatusCode::NOT_FOUND, TEXT, "there are /metrics and /healthz\n".into()),
         }
     }
 
+    /// The database whose numbers a path names.
+    fn database<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let name = match path.strip_prefix("/metrics")? {
+            "" => MAIN,
+            named => named.strip_prefix('/')?,
+        };
+        self.of.contains_key(name).then_some(name)
+    }
+
     /// Sizes and free bytes are asked of the disk: off the tasks that serve clients.
-    async fn metrics(self: Arc<Self>) -> Response<Full<Bytes>> {
+    async fn metrics(self: Arc<Self>, database: String) -> Response<Full<Bytes>> {
         let text = tokio::task::spawn_blocking(move || {
             let mut text = String::new();
-            prometheus_client::encoding::text::encode(&mut text, &self.registry).map(|()| text)
+            let page = self.of.get(database.as_str()).ok_or(std::fmt::Error)?;
+            prometheus_client::encoding::text::encode(&mut text, &page.registry).map(|()| text)
         });
         match text.await {
             Ok(Ok(text)) => page(StatusCode::OK, OPENMETRICS, text),

@@ -5,6 +5,7 @@
 use super::evolves::Evolves;
 use super::families::Families;
 use super::process::Process;
+use crate::databases::Database;
 use crate::engine::{Engine, Histogram};
 use crate::rpc::{Rpc, SessionLoad};
 use prometheus_client::collector::Collector;
@@ -19,7 +20,7 @@ const BUCKET_POWERS: RangeInclusive<u32> = 12..=34;
 
 /// Where the numbers come from.
 pub(super) struct Numbers {
-    pub(super) engine: Arc<Engine>,
+    pub(super) database: Arc<Database>,
     pub(super) rpc: Arc<Rpc>,
 }
 
@@ -32,8 +33,8 @@ impl fmt::Debug for Numbers {
 impl Numbers {
     /// Why the server should not be sent anybody; `None`: it is well.
     pub(super) fn sick(&self) -> Option<String> {
-        if let Some(reason) = self.engine.poisoned() {
-            return Some(format!("poisoned: {reason}"));
+        if let Some(reason) = self.database.engine().poisoned() {
+            return Some(format!("poisoned: {reason} (database {})", self.database.name()));
         }
         self.rpc.is_shutting_down().then(|| "shutting down".to_owned())
     }
@@ -41,18 +42,19 @@ impl Numbers {
 
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let status = self.engine.status();
+        let engine = self.database.engine();
+        let status = engine.status();
         let mut to = Families::new(encoder);
         server(&status, &mut to)?;
-        commits(&status, &self.engine, &mut to)?;
+        commits(&status, engine, &mut to)?;
         pressure(&status, &mut to)?;
-        stages(&self.engine, &mut to)?;
+        stages(engine, &mut to)?;
         queues(&status, &mut to)?;
-        sessions(&self.rpc.session_load(), &status, &mut to)?;
+        sessions(&self.rpc.session_load(&self.database), &status, &mut to)?;
         snapshots(&status, &mut to)?;
         reads(&status, &mut to)?;
         disk(&status, &mut to)?;
-        Evolves::read(&self.engine).write(&mut to)?;
+        Evolves::read(engine).write(&mut to)?;
         Process::now().write(&mut to)
     }
 }

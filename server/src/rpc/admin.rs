@@ -5,6 +5,7 @@
 
 use super::calls::Calls;
 use super::{Rpc, encode};
+use crate::auth::rights::Verb;
 use crate::engine::{Engine, PackOptions, PackProgress, PackReport, VerifyProgress, VerifyReport};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,13 +33,15 @@ impl Administration {
     }
 
     /// Waits for the engine's call back.
-    async fn written<T: Send + 'static>(
+    async fn written<Q, T: Send + 'static>(
         &self,
-        begin: impl FnOnce(&Calls, Box<dyn FnOnce(Result<T, Fault>) + Send>),
+        request: Request<Q>,
+        begin: impl FnOnce(&Calls, Q, Box<dyn FnOnce(Result<T, Fault>) + Send>),
     ) -> Result<Response<T>, Status> {
+        let calls = self.rpc.called(&request)?;
         let (told, answer) = oneshot::channel();
         // Who has gone away hears nothing; what was asked for is done all the same.
-        begin(&self.rpc.calls, Box::new(move |result| drop(told.send(result))));
+        begin(&calls, request.into_inner(), Box::new(move |result| drop(told.send(result))));
         let answer = answer.await.unwrap_or_else(|_| Err(encode::lost()));
         answer.map(Response::new).map_err(|fault| self.rpc.refusal(&fault))
     }
@@ -46,12 +49,14 @@ impl Administration {
     /// Runs `work` on the blocking pool; what it tells goes to the reader while there is room, its result always.
     fn stream<T: Send + 'static>(
         &self,
+        calls: Calls,
         work: impl FnOnce(&Arc<Engine>, &mut dyn FnMut(T) -> bool) -> Result<T, Fault> + Send + 'static,
-    ) -> Response<Progress<T>> {
+    ) -> Result<Response<Progress<T>>, Status> {
+        calls.may(Verb::Upkeep).map_err(|fault| self.rpc.refusal(&fault))?;
         let (messages, stream) = mpsc::channel(PROGRESS_AHEAD);
         let rpc = self.rpc.clone();
         tokio::spawn(async move {
-            let (told, engine) = (messages.clone(), rpc.calls.engine.clone());
+            let (told, engine) = (messages.clone(), calls.engine().clone());
             let worked = tokio::task::spawn_blocking(move || {
                 work(&engine, &mut |progress| match told.try_send(Ok(progress)) {
                     Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
@@ -62,7 +67,14 @@ impl Administration {
             // A reader that has gone away stopped the work; it wants no answer.
             drop(messages.send(last).await);
         });
-        Response::new(Box::pin(ReceiverStream::new(stream)))
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    /// The calls of a request that only looks.
+    fn looking<Q>(&self, request: &Request<Q>) -> Result<Calls, Status> {
+        let calls = self.rpc.called(request)?;
+        calls.may(Verb::Look).map_err(|fault| self.rpc.refusal(&fault))?;
+        Ok(calls)
     }
 }
 
@@ -71,47 +83,52 @@ impl Admin for Administration {
     type PackStream = Progress<v2::PackProgress>;
     type VerifyStream = Progress<v2::VerifyProgress>;
 
-    async fn status(&self, _request: Request<v2::StatusRequest>) -> Result<Response<v2::StatusReply>, Status> {
+    async fn status(&self, request: Request<v2::StatusRequest>) -> Result<Response<v2::StatusReply>, Status> {
         // Sizes and free bytes are asked of the disk.
-        let engine = self.rpc.calls.engine.clone();
+        let calls = self.looking(&request)?;
+        let engine = calls.engine().clone();
         let status = self.rpc.off_thread(move || Ok(engine.status())).await;
         let status = status.map_err(|fault| self.rpc.refusal(&fault))?;
-        let sessions = self.rpc.session_count() as u64;
+        let sessions = self.rpc.session_load(calls.database()).sessions;
         Ok(Response::new(zeolite_proto::Status { sessions, ..status }.into()))
     }
 
     async fn pack(&self, request: Request<v2::PackRequest>) -> Result<Response<Self::PackStream>, Status> {
+        let calls = self.rpc.called(&request)?;
         let request = request.into_inner();
-        Ok(self.stream(move |engine, tell| {
+        self.stream(calls, move |engine, tell| {
             let options = PackOptions { keep_garbage: request.keep_garbage, dry_run: request.dry_run };
             let report = engine.pack(Tid(request.tid), options, &mut |progress| tell(pack_progress(progress)))?;
             Ok(pack_report(&report))
-        }))
+        })
     }
 
-    async fn verify(&self, _request: Request<v2::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
-        Ok(self
-            .stream(|engine, tell| Ok(verify_report(engine.verify(&mut |progress| tell(verify_progress(progress)))?))))
+    async fn verify(&self, request: Request<v2::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        let calls = self.rpc.called(&request)?;
+        self.stream(calls, |engine, tell| {
+            Ok(verify_report(engine.verify(&mut |progress| tell(verify_progress(progress)))?))
+        })
     }
 
     async fn set_mode(&self, request: Request<v2::SetModeRequest>) -> Result<Response<v2::Mode>, Status> {
-        self.written(|calls, done| calls.set_mode(request.into_inner(), done)).await
+        self.written(request, |calls, request, done| calls.set_mode(request, done)).await
     }
 
     async fn close_gate(&self, request: Request<v2::CloseGateRequest>) -> Result<Response<v2::CloseGateReply>, Status> {
-        self.written(|calls, done| calls.close_gate(request.into_inner(), done)).await
+        self.written(request, |calls, request, done| calls.close_gate(request, done)).await
     }
 
     async fn open_gate(&self, request: Request<v2::OpenGateRequest>) -> Result<Response<v2::Done>, Status> {
-        self.written(|calls, done| calls.open_gate(request.into_inner(), done)).await
+        self.written(request, |calls, request, done| calls.open_gate(request, done)).await
     }
 
-    async fn gates(&self, _request: Request<v2::GatesRequest>) -> Result<Response<v2::GatesReply>, Status> {
-        Ok(Response::new(self.rpc.calls.gates()))
+    async fn gates(&self, request: Request<v2::GatesRequest>) -> Result<Response<v2::GatesReply>, Status> {
+        let gates = self.rpc.called(&request)?.gates();
+        gates.map(Response::new).map_err(|fault| self.rpc.refusal(&fault))
     }
 
-    async fn resolvers(&self, _request: Request<v2::ResolversRequest>) -> Result<Response<v2::ResolversReply>, Status> {
-        Ok(Response::new(encode::resolvers(self.rpc.calls.engine.registry())))
+    async fn resolvers(&self, request: Request<v2::ResolversRequest>) -> Result<Response<v2::ResolversReply>, Status> {
+        Ok(Response::new(encode::resolvers(self.looking(&request)?.engine().registry())))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Owns the calls: one function per request, used by both doors (the session and the unary service), so that a request
-//! means the same whichever way it comes in. Each decodes, calls the engine, encodes.
+//! means the same whichever way it comes in. Each asks for its right, decodes, calls the engine, encodes.
 //!
 //! | call | how it answers |
 //! |---|---|
@@ -12,23 +12,52 @@
 //! a hop between threads costs more than the work.
 
 use super::{decode, encode};
-use crate::engine::{Caller, Closing, Engine, PreparedReceipt, Preparing, Role};
+use crate::auth::Principal;
+use crate::auth::rights::Verb;
+use crate::databases::Database;
+use crate::engine::{Closing, Engine, Owner, PreparedReceipt, Preparing};
 use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{Cell, Draft, Fault, Mode, Note, Oid, Receipt, Tid};
 
-/// The calls, on an engine.
+/// The calls of a principal on a database.
 #[derive(Clone)]
 pub(super) struct Calls {
-    pub(super) engine: Arc<Engine>,
+    database: Arc<Database>,
+    who: Principal,
     inline_cells_max: usize,
 }
 
 impl Calls {
-    pub(super) fn new(engine: Arc<Engine>, inline_cells_max: usize) -> Calls {
-        Calls { engine, inline_cells_max }
+    pub(super) fn new(database: Arc<Database>, who: Principal, inline_cells_max: usize) -> Calls {
+        Calls { database, who, inline_cells_max }
+    }
+
+    /// The engine, for what was allowed already.
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        self.database.engine()
+    }
+
+    /// Which database.
+    pub(super) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Whose pins and prepared drafts these calls make and end.
+    pub(super) fn owner(&self) -> &Owner {
+        self.who.owner()
+    }
+
+    /// Refuses what the principal may not do.
+    pub(super) fn may(&self, verb: Verb) -> Result<(), Fault> {
+        self.who.check(verb)
+    }
+
+    /// The engine, if the principal may do that.
+    fn allowed(&self, verb: Verb) -> Result<&Arc<Engine>, Fault> {
+        self.may(verb).map(|()| self.engine())
     }
 
     // ------------------------------------------------------------ where a call runs
@@ -49,97 +78,103 @@ impl Calls {
     // ------------------------------------------------------------ reading
 
     pub(super) fn load(&self, request: v2::LoadRequest) -> Result<v2::LoadReply, Fault> {
+        self.may(Verb::Read)?;
         let snapshot = Tid(request.snapshot);
-        let cells = decode::load_cells(request, self.engine.limits())?;
-        self.engine.load(snapshot, &cells).map(encode::loaded)
+        let cells = decode::load_cells(request, self.engine().limits())?;
+        self.engine().load(snapshot, &cells).map(encode::loaded)
     }
 
     /// One page of a scan.
     pub(super) fn scan(&self, request: v2::ScanRequest) -> Result<v2::ScanPage, Fault> {
+        self.may(Verb::Read)?;
         let snapshot = Tid(request.snapshot);
-        let (range, limit) = decode::scan_range(request, self.engine.limits())?;
-        let limit = decode::page_limit(limit, self.engine.limits());
-        self.engine.scan(snapshot, &range, limit).map(encode::page)
+        let (range, limit) = decode::scan_range(request, self.engine().limits())?;
+        let limit = decode::page_limit(limit, self.engine().limits());
+        self.engine().scan(snapshot, &range, limit).map(encode::page)
     }
 
     pub(super) fn history(&self, request: v2::HistoryRequest) -> Result<v2::HistoryReply, Fault> {
-        let cell = decode::named_cell(request.cell, self.engine.limits())?;
-        let limit = decode::page_limit(request.limit as usize, self.engine.limits());
-        let (revisions, more) = self.engine.history(&cell, Tid(request.before), limit)?;
+        self.may(Verb::Read)?;
+        let cell = decode::named_cell(request.cell, self.engine().limits())?;
+        let limit = decode::page_limit(request.limit as usize, self.engine().limits());
+        let (revisions, more) = self.engine().history(&cell, Tid(request.before), limit)?;
         Ok(encode::history(revisions, more, request.with_records))
     }
 
     pub(super) fn objects(&self, request: v2::ObjectsRequest) -> Result<v2::ObjectsReply, Fault> {
+        self.may(Verb::Read)?;
         // On the wire `after` 0 is "from the first", and the first may be the root, oid 0. A page has at least two oids, so
         // that the root is never the last of a page and "after the root" never has to be said.
-        let limit = decode::page_limit(request.limit as usize, self.engine.limits()).max(2);
+        let limit = decode::page_limit(request.limit as usize, self.engine().limits()).max(2);
         let after = (request.after != 0).then_some(Oid(request.after));
         let snapshot = Tid(request.snapshot);
-        self.engine.objects(&request.class, request.version_below, after, limit, snapshot).map(encode::objects)
+        self.engine().objects(&request.class, request.version_below, after, limit, snapshot).map(encode::objects)
     }
 
     pub(super) fn kinds(&self) -> Result<v2::KindsReply, Fault> {
-        let (kinds, tid) = self.engine.kinds()?;
+        self.may(Verb::Read)?;
+        let (kinds, tid) = self.engine().kinds()?;
         Ok(encode::kinds(kinds, tid))
     }
 
     /// One page of the log; empty at the end.
     pub(super) fn log_page(&self, from: Tid, to: Tid, limit: usize) -> Result<Vec<Txn>, Fault> {
-        self.engine.log_page(from, to, limit)
+        self.engine().log_page(from, to, limit)
     }
 
     pub(super) fn outcome(&self, request: &v2::OutcomeRequest) -> Result<v2::OutcomeReply, Fault> {
+        self.may(Verb::Outcome)?;
         let key = translate::commit_key(&request.commit_key)?;
-        self.engine.outcome(key).map(|outcome| encode::outcome(&outcome))
+        self.engine().outcome(key).map(|outcome| encode::outcome(&outcome))
     }
 
     /// A worker of an evolve is told the pressure with it.
-    pub(super) fn ping(&self, role: Role) -> v2::Done {
-        v2::Done { pressure: self.pressure(role), ..encode::done(self.engine.visible()) }
+    pub(super) fn ping(&self) -> Result<v2::Done, Fault> {
+        let engine = self.allowed(Verb::Read)?;
+        Ok(v2::Done { pressure: self.pressure(), ..encode::done(engine.visible()) })
     }
 
-    fn pressure(&self, role: Role) -> Option<v2::Pressure> {
-        (role == Role::Evolve).then(|| self.engine.pressure().into())
+    fn pressure(&self) -> Option<v2::Pressure> {
+        self.who.is_evolve().then(|| self.engine().pressure().into())
     }
 
     pub(super) fn heat(&self, request: &v2::HeatRequest) -> Result<v2::HeatReply, Fault> {
-        let limit = self.engine.limits().load_cells_max;
+        self.may(Verb::Read)?;
+        let limit = self.engine().limits().load_cells_max;
         if request.oids.len() > limit {
             return Err(Fault::too_large("number of oids", request.oids.len(), limit));
         }
-        Ok(v2::HeatReply { heat: request.oids.iter().map(|oid| self.engine.heat(Oid(*oid))).collect() })
+        Ok(v2::HeatReply { heat: request.oids.iter().map(|oid| self.engine().heat(Oid(*oid))).collect() })
     }
 
     // ------------------------------------------------------------ pins
 
     pub(super) fn pin(&self, request: &v2::PinRequest) -> Result<v2::PinReply, Fault> {
-        self.engine.pin(Tid(request.snapshot), request.lease_ms).map(|pin| encode::pin(&pin))
+        self.may(Verb::Pin)?;
+        self.engine().pin(self.owner(), Tid(request.snapshot), request.lease_ms).map(|pin| encode::pin(&pin))
     }
 
     pub(super) fn renew(&self, request: &v2::RenewRequest) -> Result<v2::PinReply, Fault> {
-        self.engine.renew(request.pin, request.lease_ms).map(|pin| encode::pin(&pin))
+        self.may(Verb::Pin)?;
+        self.engine().renew(self.owner(), request.pin, request.lease_ms).map(|pin| encode::pin(&pin))
     }
 
-    pub(super) fn unpin(&self, request: &v2::UnpinRequest) -> v2::Done {
-        self.engine.unpin(request.pin);
-        encode::done(self.engine.visible())
+    pub(super) fn unpin(&self, request: &v2::UnpinRequest) -> Result<v2::Done, Fault> {
+        let engine = self.allowed(Verb::Pin)?;
+        engine.unpin(self.owner(), request.pin);
+        Ok(encode::done(engine.visible()))
     }
 
     // ------------------------------------------------------------ writing
 
-    pub(super) fn commit(
-        &self,
-        caller: Caller,
-        draft: v2::Draft,
-        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
-    ) {
-        self.commit_decoded(caller, self.draft(|| Draft::try_from(draft)), done);
+    pub(super) fn commit(&self, draft: v2::Draft, done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static) {
+        self.commit_decoded(self.draft(|| Draft::try_from(draft)), done);
     }
 
     /// A draft that came in parts; it must carry the key that its parts named.
     pub(super) fn joined(&self, commit_key: &Bytes, encoded: Bytes) -> Result<Draft, Fault> {
         self.draft(|| {
-            let draft = translate::decode_draft(encoded, self.engine.limits())?;
+            let draft = translate::decode_draft(encoded, self.engine().limits())?;
             if draft.key.0[..] != commit_key[..] {
                 return Err(Fault::invalid("the draft has another commit key than its parts; use one key for both"));
             }
@@ -155,18 +190,20 @@ impl Calls {
 
     pub(super) fn commit_decoded(
         &self,
-        caller: Caller,
         draft: Result<Draft, Fault>,
         done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
+        if let Err(fault) = self.may(Verb::Commit) {
+            return done(Err(fault));
+        }
         match draft {
             Ok(draft) => {
-                let (calls, role) = (self.clone(), caller.role);
+                let calls = self.clone();
                 let told = move |result: Result<Receipt, Fault>| {
-                    let told = |receipt: Receipt| v2::Receipt { pressure: calls.pressure(role), ..(&receipt).into() };
+                    let told = |receipt: Receipt| v2::Receipt { pressure: calls.pressure(), ..(&receipt).into() };
                     done(result.map(told));
                 };
-                self.engine.commit_as(caller, draft, Box::new(told));
+                self.engine().commit_as(self.who.caller(), draft, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -174,17 +211,19 @@ impl Calls {
 
     pub(super) fn prepare(
         &self,
-        caller: Caller,
         draft: Result<Draft, Fault>,
         how: Preparing,
         done: impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + 'static,
     ) {
+        if let Err(fault) = self.may(Verb::Prepare) {
+            return done(Err(fault));
+        }
         match draft {
             Ok(draft) => {
                 let told = move |result: Result<PreparedReceipt, Fault>| {
                     done(result.map(|prepared| encode::prepared(&prepared)));
                 };
-                self.engine.prepare(caller, draft, how, Box::new(told));
+                self.engine().prepare(self.who.caller(), draft, how, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -197,13 +236,16 @@ impl Calls {
         withdrawn: Vec<v2::Cell>,
         done: impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + 'static,
     ) {
+        if let Err(fault) = self.may(Verb::Prepare) {
+            return done(Err(fault));
+        }
         match draft {
             Ok(draft) => {
                 let withdrawn = withdrawn.into_iter().map(Cell::from).collect();
                 let told = move |result: Result<PreparedReceipt, Fault>| {
                     done(result.map(|prepared| encode::prepared(&prepared)));
                 };
-                self.engine.amend(prepared, draft, withdrawn, Box::new(told));
+                self.engine().amend(self.who.caller(), prepared, draft, withdrawn, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -214,8 +256,12 @@ impl Calls {
         request: &v2::FinishRequest,
         done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
+        if let Err(fault) = self.may(Verb::Prepare) {
+            return done(Err(fault));
+        }
         match translate::commit_key(&request.commit_key) {
-            Ok(key) => self.engine.finish(
+            Ok(key) => self.engine().finish(
+                self.owner(),
                 request.prepared,
                 key,
                 Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
@@ -229,18 +275,23 @@ impl Calls {
         request: &v2::AbortRequest,
         done: impl FnOnce(Result<v2::Done, Fault>) + Send + 'static,
     ) {
-        self.engine.abort(request.prepared, Box::new(move |result| done(result.map(encode::done))));
+        if let Err(fault) = self.may(Verb::Prepare) {
+            return done(Err(fault));
+        }
+        self.engine().abort(self.owner(), request.prepared, Box::new(move |result| done(result.map(encode::done))));
     }
 
     pub(super) fn undo(
         &self,
-        caller: Caller,
         request: v2::UndoRequest,
         done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
+        if let Err(fault) = self.may(Verb::Commit) {
+            return done(Err(fault));
+        }
         match translate::commit_key(&request.commit_key) {
-            Ok(key) => self.engine.undo(
-                caller,
+            Ok(key) => self.engine().undo(
+                self.who.caller(),
                 Tid(request.tid),
                 key,
                 request.note.map(Note::from).unwrap_or_default(),
@@ -255,8 +306,11 @@ impl Calls {
         request: &v2::NewOidsRequest,
         done: impl FnOnce(Result<v2::NewOidsReply, Fault>) + Send + 'static,
     ) {
-        match decode::oid_count(request, self.engine.limits()) {
-            Ok(count) => self.engine.new_oids(
+        if let Err(fault) = self.may(Verb::NewOids) {
+            return done(Err(fault));
+        }
+        match decode::oid_count(request, self.engine().limits()) {
+            Ok(count) => self.engine().new_oids(
                 count,
                 Box::new(move |result| done(result.map(|first| v2::NewOidsReply { first: first.0, count }))),
             ),
@@ -271,12 +325,15 @@ impl Calls {
         request: v2::SetModeRequest,
         done: impl FnOnce(Result<v2::Mode, Fault>) + Send + 'static,
     ) {
+        if let Err(fault) = self.may(Verb::SetMode) {
+            return done(Err(fault));
+        }
         let Ok(kind) = v2::ModeKind::try_from(request.kind) else {
             return done(Err(Fault::invalid(format!("mode {} is not known; see the protocol", request.kind))));
         };
         let until = (request.until_unix_ms != 0).then_some(request.until_unix_ms);
         let told = move |result: Result<Mode, Fault>| done(result.map(|mode| (&mode).into()));
-        self.engine.set_mode(kind.into(), request.banner, until, Box::new(told));
+        self.engine().set_mode(kind.into(), request.banner, until, Box::new(told));
     }
 
     pub(super) fn close_gate(
@@ -284,12 +341,15 @@ impl Calls {
         request: v2::CloseGateRequest,
         done: impl FnOnce(Result<v2::CloseGateReply, Fault>) + Send + 'static,
     ) {
+        if let Err(fault) = self.may(Verb::Gate) {
+            return done(Err(fault));
+        }
         let told = |closing| match closing {
             Closing::Closed(tid) => v2::CloseGateReply { closed: true, tid: tid.0, old_objects: 0 },
             Closing::Old(old_objects) => v2::CloseGateReply { closed: false, tid: 0, old_objects },
         };
         let v2::CloseGateRequest { class, min_version, job } = request;
-        self.engine.close_gate(class, min_version, job, Box::new(move |result| done(result.map(told))));
+        self.engine().close_gate(class, min_version, job, Box::new(move |result| done(result.map(told))));
     }
 
     pub(super) fn open_gate(
@@ -297,18 +357,22 @@ impl Calls {
         request: v2::OpenGateRequest,
         done: impl FnOnce(Result<v2::Done, Fault>) + Send + 'static,
     ) {
-        self.engine.open_gate(request.class, Box::new(move |result| done(result.map(encode::done))));
+        if let Err(fault) = self.may(Verb::Gate) {
+            return done(Err(fault));
+        }
+        self.engine().open_gate(request.class, Box::new(move |result| done(result.map(encode::done))));
     }
 
-    pub(super) fn gates(&self) -> v2::GatesReply {
-        v2::GatesReply { gates: self.engine.gates().iter().map(v2::Gate::from).collect() }
+    pub(super) fn gates(&self) -> Result<v2::GatesReply, Fault> {
+        let gates = self.allowed(Verb::Look)?.gates();
+        Ok(v2::GatesReply { gates: gates.iter().map(v2::Gate::from).collect() })
     }
 
     /// Decodes a draft, and says how long that took.
     fn draft(&self, decode: impl FnOnce() -> Result<Draft, Fault>) -> Result<Draft, Fault> {
-        let begun = self.engine.clock().steady();
+        let begun = self.engine().clock().steady();
         let draft = decode();
-        self.engine.stats().decode.record(self.engine.clock().steady().saturating_sub(begun).as_nanos() as u64);
+        self.engine().stats().decode.record(self.engine().clock().steady().saturating_sub(begun).as_nanos() as u64);
         draft
     }
 }

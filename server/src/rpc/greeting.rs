@@ -15,6 +15,7 @@
 //! So the client sees every tid after t once, in order. Frames of the replay are made one page at a time, when the one
 //! before has been taken by the stream: a slow reader of its replay holds one page, not the log.
 
+use super::calls::Calls;
 use super::outbox::{Outbox, fault_reply};
 use super::pump::SessionFeed;
 use super::{Rpc, encode};
@@ -37,6 +38,7 @@ pub(super) type Greeting = Pin<Box<dyn Stream<Item = v2::ServerFrame> + Send>>;
 
 struct Greeter {
     rpc: Arc<Rpc>,
+    calls: Calls,
     outbox: Arc<Outbox>,
     session_id: u64,
     request_id: u64,
@@ -57,30 +59,27 @@ enum Stage {
 /// What the session begins with, for this hello.
 pub(super) fn greeting(
     rpc: Arc<Rpc>,
+    calls: Calls,
     outbox: Arc<Outbox>,
     session_id: u64,
     request_id: u64,
     hello: v2::Hello,
 ) -> Greeting {
-    let greeter = Greeter { rpc, outbox, session_id, request_id, hello, stage: Stage::Begin };
+    let greeter = Greeter { rpc, calls, outbox, session_id, request_id, hello, stage: Stage::Begin };
     Box::pin(stream::unfold(greeter, |mut greeter| async {
         let frame = greeter.next().await?;
         Some((frame, greeter))
     }))
 }
 
-/// Why a session cannot begin with this hello.
-pub(super) fn check_hello(hello: &v2::Hello) -> Result<(), Fault> {
-    if hello.protocol != PROTOCOL {
-        return Err(Fault::new(
-            FaultKind::Unsupported,
-            format!("protocol {} is not spoken here, {PROTOCOL} is; use a client of this version", hello.protocol),
-        ));
+/// Refuses a client that speaks another protocol.
+pub(super) fn check_protocol(hello: &v2::Hello) -> Result<(), Fault> {
+    if hello.protocol == PROTOCOL {
+        return Ok(());
     }
-    if !matches!(hello.role.as_str(), "" | "evolve") {
-        return Err(Fault::invalid(format!("role {:?} is not known; leave it empty, or say \"evolve\"", hello.role)));
-    }
-    Ok(())
+    let message =
+        format!("protocol {} is not spoken here, {PROTOCOL} is; use a client of this version", hello.protocol);
+    Err(Fault::new(FaultKind::Unsupported, message))
 }
 
 impl Greeter {
@@ -97,7 +96,6 @@ impl Greeter {
 
     async fn step(&mut self) -> Result<Option<v2::ServerFrame>, Fault> {
         if matches!(self.stage, Stage::Begin) {
-            check_hello(&self.hello)?;
             if !self.worth_replaying().await? {
                 let visible = self.subscribe();
                 return Ok(Some(self.reply(visible, false)));
@@ -105,8 +103,8 @@ impl Greeter {
             self.stage = Stage::Replay { seen: Tid(self.hello.resume_from), subscribed: None };
         }
         while let Stage::Replay { seen, subscribed } = self.stage {
-            let to = subscribed.unwrap_or_else(|| self.rpc.calls.engine.visible());
-            let calls = self.rpc.calls.clone();
+            let to = subscribed.unwrap_or_else(|| self.calls.engine().visible());
+            let calls = self.calls.clone();
             let page = if seen < to {
                 self.rpc.off_thread(move || calls.log_page(seen.next(), to, REPLAY_PAGE)).await?
             } else {
@@ -120,7 +118,7 @@ impl Greeter {
             match subscribed {
                 Some(visible) => {
                     // A pack that began meanwhile has told so before it took anything: then the cache is not to be kept.
-                    let whole = !self.rpc.calls.engine.is_packed(Tid(self.hello.resume_from));
+                    let whole = !self.calls.engine().is_packed(Tid(self.hello.resume_from));
                     return Ok(Some(self.reply(visible, whole)));
                 }
                 None => self.stage = Stage::Replay { seen, subscribed: Some(self.subscribe()) },
@@ -131,7 +129,7 @@ impl Greeter {
 
     async fn worth_replaying(&self) -> Result<bool, Fault> {
         let since = Tid(self.hello.resume_from);
-        let engine = self.rpc.calls.engine.clone();
+        let engine = self.calls.engine().clone();
         if !self.hello.feed || since == Tid::NONE || self.hello.store_id != engine.store_id() {
             return Ok(false);
         }
@@ -144,10 +142,10 @@ impl Greeter {
     /// From here on the feed collects in the outbox. Returns the tid after which it begins.
     fn subscribe(&self) -> Tid {
         if !self.hello.feed {
-            return self.rpc.calls.engine.visible();
+            return self.calls.engine().visible();
         }
         let sink = SessionFeed { outbox: self.outbox.clone(), pump: self.rpc.pump.clone() };
-        let visible = self.rpc.calls.engine.subscribe(Arc::new(sink));
+        let visible = self.calls.engine().subscribe(Arc::new(sink));
         self.outbox.feed_begins_after(visible);
         visible
     }
@@ -157,12 +155,12 @@ impl Greeter {
         let reply = v2::HelloReply {
             protocol: PROTOCOL,
             server: self.rpc.server_name.clone(),
-            store_id: self.rpc.calls.engine.store_id(),
+            store_id: self.calls.engine().store_id(),
             session_id: self.session_id,
             visible: visible.0,
             replayed,
-            limits: Some(self.rpc.calls.engine.limits().into()),
-            mode: Some((&*self.rpc.calls.engine.mode()).into()),
+            limits: Some(self.calls.engine().limits().into()),
+            mode: Some((&*self.calls.engine().mode()).into()),
         };
         v2::ServerFrame { id: self.request_id, reply: Some(Reply::Hello(reply)) }
     }

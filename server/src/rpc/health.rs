@@ -2,45 +2,67 @@
 //!
 //! | service | healthy, in any mode | poisoned | going down |
 //! |---|---|---|---|
-//! | "" and zeolite.v2.Zeolite | SERVING | NOT_SERVING | NOT_SERVING |
-//! | zeolite.v2.Admin | SERVING | SERVING | NOT_SERVING |
+//! | `database/NAME`, for each database | SERVING | NOT_SERVING | NOT_SERVING |
+//! | "" and the services of data (`zeolite.v2.Zeolite`, `Reader`, `Writer`, `Replicator`) | SERVING | NOT_SERVING when all are | NOT_SERVING |
+//! | `zeolite.v2.Admin` | SERVING | SERVING | NOT_SERVING |
 //!
 //! A read-only database serves: it is read, and writes are told when to come back. Who asks this service takes a server
 //! that is not SERVING out of its list, which would make an outage of a pause. A poisoned one still answers its operator.
 
-use super::{AdminServer, Serving, ZeoliteServer, admin::Administration, unary::Unary};
+use super::admin::Administration;
+use super::unary::Unary;
+use super::{AdminServer, ReaderServer, ReplicatorServer, WriterServer, ZeoliteServer};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::sync::watch;
+use tonic::server::NamedService;
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 use tonic_health::server::{HealthReporter, health_reporter};
 
-/// The service; it follows `serving` until that is dropped.
-pub(super) async fn service(mut serving: watch::Receiver<Serving>) -> HealthServer<impl Health> {
+/// How the server is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Health {
+    pub(super) shutting_down: bool,
+    /// The databases whose stores are.
+    pub(super) poisoned: BTreeSet<Arc<str>>,
+}
+
+/// The service; it follows `health` until that is dropped.
+pub(super) async fn service(
+    mut health: watch::Receiver<Health>,
+    databases: Vec<Arc<str>>,
+) -> HealthServer<impl HealthService> {
     let (reporter, service) = health_reporter();
-    let now = *serving.borrow_and_update();
-    tell(&reporter, now).await;
+    let now = health.borrow_and_update().clone();
+    tell(&reporter, &now, &databases).await;
     tokio::spawn(async move {
-        while serving.changed().await.is_ok() {
-            let now = *serving.borrow_and_update();
+        while health.changed().await.is_ok() {
+            let now = health.borrow_and_update().clone();
             tracing::info!(?now, "health");
-            tell(&reporter, now).await;
+            tell(&reporter, &now, &databases).await;
         }
     });
     service
 }
 
-async fn tell(reporter: &HealthReporter, serving: Serving) {
-    let (zeolite, admin) = match serving {
-        Serving::Yes => (ServingStatus::Serving, ServingStatus::Serving),
-        Serving::Poisoned => (ServingStatus::NotServing, ServingStatus::Serving),
-        Serving::ShuttingDown => (ServingStatus::NotServing, ServingStatus::NotServing),
-    };
-    reporter.set_service_status(tonic_name::<ZeoliteServer<Unary>>(), zeolite).await;
-    reporter.set_service_status(tonic_name::<AdminServer<Administration>>(), admin).await;
+async fn tell(reporter: &HealthReporter, now: &Health, databases: &[Arc<str>]) {
+    let when = |serves: bool| if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+    let up = !now.shutting_down;
+    for name in databases {
+        reporter.set_service_status(format!("database/{name}"), when(up && !now.poisoned.contains(name))).await;
+    }
+    let data = when(up && now.poisoned.len() < databases.len());
+    let of_data = [
+        <ZeoliteServer<Unary> as NamedService>::NAME,
+        <ReaderServer<Unary> as NamedService>::NAME,
+        <WriterServer<Unary> as NamedService>::NAME,
+        <ReplicatorServer<Unary> as NamedService>::NAME,
+    ];
+    for service in of_data {
+        reporter.set_service_status(service, data).await;
+    }
+    reporter.set_service_status(<AdminServer<Administration> as NamedService>::NAME, when(up)).await;
     // Last: who sees this one change finds the others changed.
-    reporter.set_service_status("", zeolite).await;
-}
-
-fn tonic_name<S: tonic::server::NamedService>() -> &'static str {
-    S::NAME
+    reporter.set_service_status("", data).await;
 }

@@ -3,20 +3,20 @@
 //! Whoever writes a held cell waits. A plain prepared draft keeps its promise for as long as its time limit says, since its
 //! transaction manager may come back in another session; a held one is a worker's, and a worker that is gone begins anew.
 
-use crate::engine::Engine;
+use super::calls::Calls;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// The held drafts of a session.
 pub(super) struct Holding {
-    engine: Arc<Engine>,
+    calls: Calls,
     /// None: the session is over.
     open: Mutex<Option<Vec<u64>>>,
 }
 
 impl Holding {
-    pub(super) fn new(engine: Arc<Engine>) -> Arc<Holding> {
-        Arc::new(Holding { engine, open: Mutex::new(Some(Vec::new())) })
+    pub(super) fn new(calls: Calls) -> Arc<Holding> {
+        Arc::new(Holding { calls, open: Mutex::new(Some(Vec::new())) })
     }
 
     /// A draft is held from now on, or, if the session has ended meanwhile, no longer.
@@ -48,6 +48,6 @@ impl Holding {
 
     fn abort(&self, prepared: u64) {
         tracing::debug!(prepared, "the session of a held draft is over; it is aborted");
-        self.engine.abort(prepared, Box::new(|_| {}));
+        self.calls.engine().abort(self.calls.owner(), prepared, Box::new(|_| {}));
     }
 }

@@ -3,10 +3,10 @@
 //! Up to [`IN_FLIGHT_MAX`] transactions are on their way at once, so that one sync covers many; the first one refused
 //! ends the call, and what was restored before it stays.
 
+use super::calls::Calls;
+use super::encode;
 use super::transactions::Joiner;
-use super::{Rpc, encode};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 use zeolite_proto::wire::v2;
@@ -19,14 +19,14 @@ type Waiting = VecDeque<oneshot::Receiver<Result<Tid, Fault>>>;
 
 /// Restores what the client streams. A status: its stream failed; a fault: a transaction was refused.
 pub(super) async fn restore(
-    rpc: &Arc<Rpc>,
+    calls: &Calls,
     mut messages: Streaming<v2::Transaction>,
 ) -> Result<Result<v2::RestoreReply, Fault>, Status> {
     let mut joiner = Joiner::default();
     let mut waiting = Waiting::new();
     let mut reply = v2::RestoreReply::default();
     while let Some(message) = messages.message().await? {
-        let txn = match joiner.add(message, rpc.calls.engine.limits()) {
+        let txn = match joiner.add(message, calls.engine().limits()) {
             Ok(Some(txn)) => txn,
             Ok(None) => continue,
             Err(fault) => return Ok(Err(fault)),
@@ -38,7 +38,7 @@ pub(super) async fn restore(
         }
         let (done, answer) = oneshot::channel();
         // The receiver is dropped only after an earlier transaction was refused.
-        rpc.calls.engine.restore(txn, Box::new(move |result| drop(done.send(result))));
+        calls.engine().restore(txn, Box::new(move |result| drop(done.send(result))));
         waiting.push_back(answer);
     }
     while !waiting.is_empty() {

@@ -18,13 +18,11 @@
 
 use super::Rpc;
 use super::calls::Calls;
-use super::decode;
-use super::greeting::{Greeting, greeting};
-use super::holding::Holding;
-use super::outbox::{Outbox, Popped, Promised, fault_reply};
-use super::parts::{Added, Parts};
-use crate::engine::{Caller, Client, Role};
-use bytes::Bytes;
+use super::greeting::{Greeting, check_protocol, greeting};
+use super::outbox::{Outbox, Popped, fault_reply};
+use super::requests::Requests;
+use crate::auth::Principal;
+use crate::auth::rights::Verb;
 use futures_util::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,26 +31,21 @@ use std::time::Duration;
 use tonic::{Code, Status, Streaming};
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::client_frame::Request;
-use zeolite_proto::wire::v2::draft_part::Purpose;
-use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::{Fault, FaultKind};
 
 /// Requests handled before other tasks of the same thread get a turn.
 const REQUESTS_PER_TURN: usize = 64;
 
-/// A draft in parts of more bytes than this is decoded on the blocking pool.
-const INLINE_DRAFT_BYTES_MAX: usize = 64 << 10;
-
 /// One session.
 pub(super) struct Session {
     rpc: Arc<Rpc>,
     id: u64,
-    /// By its address until it has said its name.
-    caller: Caller,
+    /// Of the connection; as whom it acts here is in the calls of its requests.
+    principal: Principal,
+    /// Who has not said hello can ask for nothing.
+    requests: Option<Requests>,
     outbox: Arc<Outbox>,
     inbound: Streaming<v2::ClientFrame>,
-    parts: Parts,
-    holding: Arc<Holding>,
     phase: Phase,
     handled: usize,
 }
@@ -72,17 +65,15 @@ impl Session {
     pub(super) fn new(
         rpc: Arc<Rpc>,
         id: u64,
-        caller: Caller,
+        principal: Principal,
         outbox: Arc<Outbox>,
         inbound: Streaming<v2::ClientFrame>,
     ) -> Session {
-        let limits = rpc.calls.engine.limits();
         let hello_by = Duration::from_millis(rpc.settings.hello_timeout_ms);
         Session {
-            parts: Parts::new(rpc.settings.open_drafts_max, limits.draft_bytes_max, rpc.parts_budget.clone()),
-            holding: Holding::new(rpc.calls.engine.clone()),
             id,
-            caller,
+            principal,
+            requests: None,
             outbox,
             inbound,
             phase: Phase::Silent(Box::pin(tokio::time::sleep(hello_by))),
@@ -95,192 +86,40 @@ impl Session {
     fn begin(&mut self, frame: v2::ClientFrame) {
         self.phase = match frame.request {
             Some(Request::Hello(_)) if frame.id == 0 => last(0, &id_zero()),
-            Some(Request::Hello(hello)) => {
-                tracing::debug!(session = self.id, client = hello.client, role = hello.role, "hello");
-                self.caller.role = role_of(&hello.role);
-                if !hello.client.is_empty() {
-                    self.caller.client = Client::new(&hello.client, None);
+            Some(Request::Hello(hello)) => match self.enter(&hello) {
+                Ok(calls) => {
+                    self.requests = Some(Requests::new(self.rpc.clone(), self.outbox.clone(), calls.clone()));
+                    let (rpc, outbox) = (self.rpc.clone(), self.outbox.clone());
+                    Phase::Greeting(greeting(rpc, calls, outbox, self.id, frame.id, hello))
                 }
-                Phase::Greeting(greeting(self.rpc.clone(), self.outbox.clone(), self.id, frame.id, hello))
-            }
+                Err(fault) => last(frame.id, &fault),
+            },
             _ => last(frame.id, &Fault::invalid("the first frame of a session must be hello; open a new one")),
         };
     }
 
-    /// One request of an open session.
-    fn handle(&mut self, frame: v2::ClientFrame) {
-        let id = frame.id;
-        if id == 0 {
-            return self.outbox.notice(fault_reply(&id_zero()));
-        }
-        let Some(request) = frame.request else {
-            return self
-                .refuse(id, &Fault::invalid("the frame has no request that this server knows; see the protocol"));
-        };
-        let request = match request {
-            Request::Part(mut part) => {
-                let (key, purpose) = (part.commit_key.clone(), part.purpose.take());
-                return match self.parts.add(id, part) {
-                    Ok(Added::Waiting) => {}
-                    Ok(Added::Whole(encoded)) => {
-                        if self.begin_request(id) {
-                            self.whole(id, key, encoded, purpose);
-                        }
-                    }
-                    Err(fault) => self.refuse(id, &fault),
-                };
-            }
-            request => request,
-        };
-        if self.begin_request(id) {
-            self.call(id, request);
-        }
-    }
-
-    fn begin_request(&self, id: u64) -> bool {
-        let fresh = self.outbox.begin(id);
-        if !fresh {
-            let fault = Fault::invalid(format!("request id {id} is in flight already; use another one"));
-            self.refuse(id, &fault);
-        }
-        fresh
-    }
-
-    fn refuse(&self, id: u64, fault: &Fault) {
-        self.outbox.refuse_here(id, fault);
-    }
-
-    fn call(&self, id: u64, request: Request) {
-        let calls = &self.rpc.calls;
-        match request {
-            Request::Hello(_) => {
-                self.here(id, Err::<v2::Done, _>(Fault::invalid("hello was said already; say it once")), Reply::Done);
-            }
-            Request::Load(load) if calls.load_is_long(&load) => {
-                self.off(id, move |calls| calls.load(load), Reply::Load);
-            }
-            Request::Load(load) => self.here(id, calls.load(load), Reply::Load),
-            Request::Scan(scan) if calls.page_is_long(scan.limit) => {
-                self.off(id, move |calls| calls.scan(scan), Reply::Scan);
-            }
-            Request::Scan(scan) => self.here(id, calls.scan(scan), Reply::Scan),
-            Request::History(history) if calls.page_is_long(history.limit) => {
-                self.off(id, move |calls| calls.history(history), Reply::History);
-            }
-            Request::History(history) => self.here(id, calls.history(history), Reply::History),
-            Request::Objects(objects) if calls.page_is_long(objects.limit) => {
-                self.off(id, move |calls| calls.objects(objects), Reply::Objects);
-            }
-            Request::Objects(objects) => self.here(id, calls.objects(objects), Reply::Objects),
-            Request::Heat(heat) => self.here(id, calls.heat(&heat), Reply::Heat),
-            Request::Kinds(_) => self.here(id, calls.kinds(), Reply::Kinds),
-            Request::Outcome(outcome) => self.here(id, calls.outcome(&outcome), Reply::Outcome),
-            Request::Pin(pin) => self.here(id, calls.pin(&pin), Reply::Pin),
-            Request::Renew(renew) => self.here(id, calls.renew(&renew), Reply::Pin),
-            Request::Unpin(unpin) => self.here(id, Ok(calls.unpin(&unpin)), Reply::Done),
-            Request::Ping(_) => self.here(id, Ok(calls.ping(self.caller.role)), Reply::Done),
-            request => self.write(id, request),
-        }
-    }
-
-    /// Requests that the engine answers from its own threads.
-    fn write(&self, id: u64, request: Request) {
-        let (calls, caller) = (&self.rpc.calls, self.caller.clone());
-        match request {
-            Request::Commit(draft) if calls.draft_is_long(&draft) => {
-                let (calls, done) = (calls.clone(), self.later(id, Reply::Receipt));
-                self.rpc.detach(move || calls.commit(caller, draft, done));
-            }
-            Request::Commit(draft) => calls.commit(caller, draft, self.later(id, Reply::Receipt)),
-            Request::Prepare(mut prepare) => {
-                let draft = calls.given(prepare.draft.take());
-                calls.prepare(caller, draft, decode::preparing(&prepare), self.prepared(id, prepare.hold));
-            }
-            Request::Amend(mut amend) => {
-                let draft = calls.given(amend.draft.take());
-                calls.amend(amend.prepared, draft, amend.withdrawn, self.later(id, Reply::Prepare));
-            }
-            Request::Finish(finish) => {
-                self.holding.concluded(finish.prepared);
-                calls.finish(&finish, self.later(id, Reply::Receipt));
-            }
-            Request::Abort(abort) => {
-                self.holding.concluded(abort.prepared);
-                calls.abort(&abort, self.later(id, Reply::Done));
-            }
-            Request::Undo(undo) => calls.undo(caller, undo, self.later(id, Reply::Receipt)),
-            Request::NewOids(oids) => calls.new_oids(&oids, self.later(id, Reply::NewOids)),
-            other => {
-                let fault = Fault::new(FaultKind::Internal, format!("request {other:?} has no handler; report this"));
-                self.outbox.reply_here(id, fault_reply(&fault));
-            }
-        }
-    }
-
-    /// A draft that came in parts.
-    fn whole(&self, id: u64, key: Bytes, encoded: Bytes, purpose: Option<Purpose>) {
-        let (calls, caller) = (self.rpc.calls.clone(), self.caller.clone());
-        let long = encoded.len() > INLINE_DRAFT_BYTES_MAX;
-        let run = |call: Box<dyn FnOnce() + Send>| if long { self.rpc.detach(call) } else { call() };
-        match purpose {
-            None => {
-                let done = self.later(id, Reply::Receipt);
-                run(Box::new(move || calls.commit_decoded(caller, calls.joined(&key, encoded), done)));
-            }
-            Some(Purpose::Prepare(prepare)) => {
-                let done = self.prepared(id, prepare.hold);
-                let how = decode::preparing(&prepare);
-                run(Box::new(move || calls.prepare(caller, calls.joined(&key, encoded), how, done)));
-            }
-            Some(Purpose::Amend(v2::AmendRequest { prepared, withdrawn, .. })) => {
-                let done = self.later(id, Reply::Prepare);
-                run(Box::new(move || calls.amend(prepared, calls.joined(&key, encoded), withdrawn, done)));
-            }
-        }
-    }
-
-    /// The answer to a prepare. What is held is given up when the session ends.
-    fn prepared(&self, id: u64, hold: bool) -> impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + use<> + 'static {
-        let (told, holding) = (self.later(id, Reply::Prepare), self.holding.clone());
-        move |result: Result<v2::PrepareReply, Fault>| {
-            if let (true, Ok(reply)) = (hold, &result) {
-                holding.begun(reply.prepared);
-            }
-            told(result);
-        }
-    }
-
-    /// Answers in place.
-    fn here<T>(&self, id: u64, result: Result<T, Fault>, wrap: fn(T) -> Reply) {
-        self.outbox.reply_here(id, self.rpc.answer(result, wrap));
-    }
-
-    /// Answers when the engine calls back.
-    fn later<T: 'static>(
-        &self,
-        id: u64,
-        wrap: fn(T) -> Reply,
-    ) -> impl FnOnce(Result<T, Fault>) + Send + use<T> + 'static {
-        let (rpc, promised) = (self.rpc.clone(), Promised::new(self.outbox.clone(), id));
-        move |result| promised.keep(rpc.answer(result, wrap))
-    }
-
-    /// Answers from the blocking pool.
-    fn off<T: Send + 'static>(
-        &self,
-        id: u64,
-        call: impl FnOnce(&Calls) -> Result<T, Fault> + Send + 'static,
-        wrap: fn(T) -> Reply,
-    ) {
-        let (calls, done) = (self.rpc.calls.clone(), self.later(id, wrap));
-        self.rpc.detach(move || done(call(&calls)));
+    /// On which database, and as whom.
+    fn enter(&self, hello: &v2::Hello) -> Result<Calls, Fault> {
+        check_protocol(hello)?;
+        let database = self.rpc.databases.find(&hello.database)?;
+        let principal = self.principal.acting_as(&hello.role)?.called(&hello.client);
+        principal.check(Verb::Read)?;
+        tracing::debug!(
+            session = self.id,
+            database = &**database.name(),
+            client = hello.client,
+            role = hello.role,
+            "hello"
+        );
+        self.rpc.enter_session(self.id, database);
+        Ok(self.rpc.calls(database, principal))
     }
 
     /// The client's stream has failed: what can be said about it.
     fn inbound_failed(&self, status: &Status) {
         let fault = match status.code() {
             Code::OutOfRange => {
-                let limit = self.rpc.calls.engine.limits().message_bytes_max;
+                let limit = self.rpc.databases.message_bytes_max();
                 Fault::new(
                     FaultKind::TooLarge,
                     format!("a frame is over the limit of {limit} bytes; send a large draft in parts"),
@@ -328,7 +167,9 @@ impl Session {
         match Pin::new(&mut self.inbound).poll_next(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.handled += 1;
-                self.handle(frame);
+                if let Some(requests) = &mut self.requests {
+                    requests.handle(frame);
+                }
             }
             Poll::Ready(Some(Err(status))) => self.inbound_failed(&status),
             Poll::Ready(None) => self.outbox.finish(),
@@ -373,18 +214,16 @@ impl Stream for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.outbox.close();
-        self.holding.end();
+        if let Some(requests) = &self.requests {
+            requests.end();
+        }
         self.rpc.sessions.lock().remove(&self.id);
         tracing::debug!(session = self.id, "session over");
     }
 }
 
-/// A role that is not known is the site's.
-pub(super) fn role_of(name: &str) -> Role {
-    if name == "evolve" { Role::Evolve } else { Role::Site }
-}
-
-fn id_zero() -> Fault {
+/// The fault of a request without an id.
+pub(super) fn id_zero() -> Fault {
     Fault::invalid("a request needs an id that is not 0; number them from 1")
 }
 

@@ -1,38 +1,37 @@
-//! Owns the unary door: the same calls as the session's, for any language that speaks gRPC.
+//! Owns the unary doors: the same calls as the session's, for any language that speaks gRPC; one service for each right.
 //!
-//! A refusal is a status; its details hold the encoded fault. Streams (scan, log) are made page by page, one page ahead
-//! of the reader, and stop when the reader goes away.
+//! A call says in its metadata on which database (`zeolite-database`) and as what (`zeolite-role`) it acts. A refusal is a
+//! status; its details hold the encoded fault. Scans are made page by page, one page ahead of the reader, and stop when the
+//! reader goes away.
 
 use super::calls::Calls;
 use super::session::Session;
-use super::{Rpc, decode, encode, transactions};
-use crate::engine::{Caller, Client};
-use crate::store::Txn;
+use super::{Rpc, decode, encode};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use zeolite_proto::Fault;
 use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::reader_server::Reader;
+use zeolite_proto::wire::v2::writer_server::Writer;
 use zeolite_proto::wire::v2::zeolite_server::Zeolite;
-use zeolite_proto::{Fault, Tid};
 
 /// Pages made ahead of the reader of a stream.
-const PAGES_AHEAD: usize = 1;
+pub(super) const PAGES_AHEAD: usize = 1;
 
 /// The lease of the pin that keeps a scan's snapshot while its pages are read; renewed with each page.
 const SCAN_LEASE_MS: u64 = 60_000;
 
-/// Transactions asked from the log at once; the engine's page may be smaller.
-const LOG_PAGE: usize = 1000;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Pages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-type Answer<T> = Result<Response<T>, Status>;
-type Pages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// The `Zeolite` service.
+/// All services but the operator's.
+#[derive(Clone)]
 pub(super) struct Unary {
-    rpc: Arc<Rpc>,
+    pub(super) rpc: Arc<Rpc>,
 }
 
 impl Unary {
@@ -40,26 +39,40 @@ impl Unary {
         Unary { rpc }
     }
 
-    fn here<T>(&self, result: Result<T, Fault>) -> Answer<T> {
+    pub(super) fn here<T>(&self, result: Result<T, Fault>) -> Answer<T> {
         result.map(Response::new).map_err(|fault| self.rpc.refusal(&fault))
     }
 
-    async fn read<T: Send + 'static>(
+    /// Answers from the memory, or from the disk with a few look-ups.
+    fn short<Q, T>(&self, request: Request<Q>, call: impl FnOnce(&Calls, Q) -> Result<T, Fault>) -> Answer<T> {
+        let calls = self.rpc.called(&request)?;
+        self.here(call(&calls, request.into_inner()))
+    }
+
+    /// The same, on the blocking pool if it is long.
+    async fn read<Q: Send + 'static, T: Send + 'static>(
         &self,
-        long: bool,
-        call: impl FnOnce(&Calls) -> Result<T, Fault> + Send + 'static,
+        request: Request<Q>,
+        is_long: impl FnOnce(&Calls, &Q) -> bool,
+        call: impl FnOnce(&Calls, Q) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<T> {
-        if !long {
-            return self.here(call(&self.rpc.calls));
+        let calls = self.rpc.called(&request)?;
+        let request = request.into_inner();
+        if !is_long(&calls, &request) {
+            return self.here(call(&calls, request));
         }
-        let calls = self.rpc.calls.clone();
-        self.here(self.rpc.off_thread(move || call(&calls)).await)
+        self.here(self.rpc.off_thread(move || call(&calls, request)).await)
     }
 
     /// Waits for the engine's call back.
-    async fn write<T: Send + 'static>(&self, begin: impl FnOnce(&Calls, Done<T>)) -> Answer<T> {
+    async fn write<Q, T: Send + 'static>(
+        &self,
+        request: Request<Q>,
+        begin: impl FnOnce(&Calls, Q, Done<T>),
+    ) -> Answer<T> {
+        let calls = self.rpc.called(&request)?;
         let (done, answer) = oneshot::channel();
-        begin(&self.rpc.calls, Done(done));
+        begin(&calls, request.into_inner(), Done(done));
         self.here(answer.await.unwrap_or_else(|_| Err(encode::lost())))
     }
 }
@@ -77,134 +90,120 @@ impl<T: Send + 'static> Done<T> {
 #[tonic::async_trait]
 impl Zeolite for Unary {
     type SessionStream = Session;
-    type ScanStream = Pages<v2::ScanPage>;
-    type LogStream = Pages<v2::LogPage>;
 
     async fn session(&self, request: Request<Streaming<v2::ClientFrame>>) -> Answer<Session> {
+        let principal = self.rpc.principal(&request)?;
         let (id, outbox) = self.rpc.open_session().map_err(|fault| self.rpc.refusal(&fault))?;
-        let caller = caller(&request);
-        Ok(Response::new(Session::new(self.rpc.clone(), id, caller, outbox, request.into_inner())))
+        Ok(Response::new(Session::new(self.rpc.clone(), id, principal, outbox, request.into_inner())))
     }
+}
+
+#[tonic::async_trait]
+impl Reader for Unary {
+    type ScanStream = Pages<v2::ScanPage>;
 
     async fn load(&self, request: Request<v2::LoadRequest>) -> Answer<v2::LoadReply> {
-        let request = request.into_inner();
-        let long = self.rpc.calls.load_is_long(&request);
-        self.read(long, move |calls| calls.load(request)).await
+        self.read(request, Calls::load_is_long, Calls::load).await
     }
 
     async fn scan(&self, request: Request<v2::ScanRequest>) -> Answer<Self::ScanStream> {
+        let calls = self.rpc.called(&request)?;
         let request = request.into_inner();
-        decode::scan_range(request.clone(), self.rpc.calls.engine.limits())
-            .map_err(|fault| self.rpc.refusal(&fault))?;
+        decode::scan_range(request.clone(), calls.engine().limits()).map_err(|fault| self.rpc.refusal(&fault))?;
         let (pages, stream) = mpsc::channel(PAGES_AHEAD);
-        tokio::spawn(send_scan(self.rpc.clone(), request, pages));
+        tokio::spawn(send_scan(self.rpc.clone(), calls, request, pages));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
-    }
-
-    async fn commit(&self, request: Request<v2::Draft>) -> Answer<v2::Receipt> {
-        let (caller, draft) = (caller(&request), request.into_inner());
-        self.write(|calls, done| calls.commit(caller, draft, done.closure())).await
-    }
-
-    async fn prepare(&self, request: Request<v2::PrepareRequest>) -> Answer<v2::PrepareReply> {
-        let (caller, prepare) = (caller(&request), request.into_inner());
-        let how = decode::preparing(&prepare);
-        self.write(|calls, done| calls.prepare(caller, calls.given(prepare.draft), how, done.closure())).await
-    }
-
-    async fn amend(&self, request: Request<v2::AmendRequest>) -> Answer<v2::PrepareReply> {
-        let v2::AmendRequest { prepared, draft, withdrawn } = request.into_inner();
-        self.write(|calls, done| calls.amend(prepared, calls.given(draft), withdrawn, done.closure())).await
-    }
-
-    async fn finish(&self, request: Request<v2::FinishRequest>) -> Answer<v2::Receipt> {
-        let finish = request.into_inner();
-        self.write(|calls, done| calls.finish(&finish, done.closure())).await
-    }
-
-    async fn abort(&self, request: Request<v2::AbortRequest>) -> Answer<v2::Done> {
-        let abort = request.into_inner();
-        self.write(|calls, done| calls.abort(&abort, done.closure())).await
-    }
-
-    async fn outcome(&self, request: Request<v2::OutcomeRequest>) -> Answer<v2::OutcomeReply> {
-        self.here(self.rpc.calls.outcome(request.get_ref()))
-    }
-
-    async fn new_oids(&self, request: Request<v2::NewOidsRequest>) -> Answer<v2::NewOidsReply> {
-        let oids = request.into_inner();
-        self.write(|calls, done| calls.new_oids(&oids, done.closure())).await
-    }
-
-    async fn pin(&self, request: Request<v2::PinRequest>) -> Answer<v2::PinReply> {
-        self.here(self.rpc.calls.pin(request.get_ref()))
-    }
-
-    async fn renew(&self, request: Request<v2::RenewRequest>) -> Answer<v2::PinReply> {
-        self.here(self.rpc.calls.renew(request.get_ref()))
-    }
-
-    async fn unpin(&self, request: Request<v2::UnpinRequest>) -> Answer<v2::Done> {
-        self.here(Ok(self.rpc.calls.unpin(request.get_ref())))
     }
 
     async fn history(&self, request: Request<v2::HistoryRequest>) -> Answer<v2::HistoryReply> {
-        let request = request.into_inner();
-        let long = self.rpc.calls.page_is_long(request.limit);
-        self.read(long, move |calls| calls.history(request)).await
-    }
-
-    async fn undo(&self, request: Request<v2::UndoRequest>) -> Answer<v2::Receipt> {
-        let (caller, undo) = (caller(&request), request.into_inner());
-        self.write(|calls, done| calls.undo(caller, undo, done.closure())).await
-    }
-
-    async fn log(&self, request: Request<v2::LogRequest>) -> Answer<Self::LogStream> {
-        let (pages, stream) = mpsc::channel(PAGES_AHEAD);
-        tokio::spawn(send_log(self.rpc.clone(), request.into_inner(), pages));
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        self.read(request, |calls, request| calls.page_is_long(request.limit), Calls::history).await
     }
 
     async fn objects(&self, request: Request<v2::ObjectsRequest>) -> Answer<v2::ObjectsReply> {
-        let request = request.into_inner();
-        let long = self.rpc.calls.page_is_long(request.limit);
-        self.read(long, move |calls| calls.objects(request)).await
+        self.read(request, |calls, request| calls.page_is_long(request.limit), Calls::objects).await
     }
 
-    async fn kinds(&self, _request: Request<v2::KindsRequest>) -> Answer<v2::KindsReply> {
-        self.here(self.rpc.calls.kinds())
+    async fn kinds(&self, request: Request<v2::KindsRequest>) -> Answer<v2::KindsReply> {
+        self.short(request, |calls, _| calls.kinds())
     }
 
     async fn heat(&self, request: Request<v2::HeatRequest>) -> Answer<v2::HeatReply> {
-        self.here(self.rpc.calls.heat(request.get_ref()))
+        self.short(request, |calls, heat| calls.heat(&heat))
     }
 
-    async fn restore(&self, request: Request<Streaming<v2::Transaction>>) -> Answer<v2::RestoreReply> {
-        let restored = super::restore::restore(&self.rpc, request.into_inner()).await?;
-        self.here(restored)
+    async fn pin(&self, request: Request<v2::PinRequest>) -> Answer<v2::PinReply> {
+        self.short(request, |calls, pin| calls.pin(&pin))
+    }
+
+    async fn renew(&self, request: Request<v2::RenewRequest>) -> Answer<v2::PinReply> {
+        self.short(request, |calls, renew| calls.renew(&renew))
+    }
+
+    async fn unpin(&self, request: Request<v2::UnpinRequest>) -> Answer<v2::Done> {
+        self.short(request, |calls, unpin| calls.unpin(&unpin))
     }
 }
 
-/// A unary call says its role in the metadata, and has no name.
-fn caller<T>(request: &Request<T>) -> Caller {
-    let role = request.metadata().get("zeolite-role").and_then(|role| role.to_str().ok());
-    let role = super::session::role_of(role.unwrap_or_default());
-    Caller { role, client: Client::new("", request.remote_addr()) }
+#[tonic::async_trait]
+impl Writer for Unary {
+    async fn commit(&self, request: Request<v2::Draft>) -> Answer<v2::Receipt> {
+        self.write(request, |calls, draft, done| calls.commit(draft, done.closure())).await
+    }
+
+    async fn prepare(&self, request: Request<v2::PrepareRequest>) -> Answer<v2::PrepareReply> {
+        self.write(request, |calls, prepare, done| {
+            let how = decode::preparing(&prepare);
+            calls.prepare(calls.given(prepare.draft), how, done.closure());
+        })
+        .await
+    }
+
+    async fn amend(&self, request: Request<v2::AmendRequest>) -> Answer<v2::PrepareReply> {
+        self.write(request, |calls, amend, done| {
+            calls.amend(amend.prepared, calls.given(amend.draft), amend.withdrawn, done.closure());
+        })
+        .await
+    }
+
+    async fn finish(&self, request: Request<v2::FinishRequest>) -> Answer<v2::Receipt> {
+        self.write(request, |calls, finish, done| calls.finish(&finish, done.closure())).await
+    }
+
+    async fn abort(&self, request: Request<v2::AbortRequest>) -> Answer<v2::Done> {
+        self.write(request, |calls, abort, done| calls.abort(&abort, done.closure())).await
+    }
+
+    async fn outcome(&self, request: Request<v2::OutcomeRequest>) -> Answer<v2::OutcomeReply> {
+        self.short(request, |calls, outcome| calls.outcome(&outcome))
+    }
+
+    async fn new_oids(&self, request: Request<v2::NewOidsRequest>) -> Answer<v2::NewOidsReply> {
+        self.write(request, |calls, oids, done| calls.new_oids(&oids, done.closure())).await
+    }
+
+    async fn undo(&self, request: Request<v2::UndoRequest>) -> Answer<v2::Receipt> {
+        self.write(request, |calls, undo, done| calls.undo(undo, done.closure())).await
+    }
 }
 
 /// Sends a scan page by page, all of them at the first page's snapshot, which is pinned meanwhile.
-async fn send_scan(rpc: Arc<Rpc>, mut request: v2::ScanRequest, pages: mpsc::Sender<Result<v2::ScanPage, Status>>) {
+async fn send_scan(
+    rpc: Arc<Rpc>,
+    calls: Calls,
+    mut request: v2::ScanRequest,
+    pages: mpsc::Sender<Result<v2::ScanPage, Status>>,
+) {
     let limit = request.limit as usize;
     let mut sent = 0;
-    let pin = match rpc.calls.pin(&v2::PinRequest { snapshot: request.snapshot, lease_ms: SCAN_LEASE_MS }) {
+    let pin = match calls.pin(&v2::PinRequest { snapshot: request.snapshot, lease_ms: SCAN_LEASE_MS }) {
         Ok(pin) => pin,
         Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
     };
     request.snapshot = pin.snapshot;
     loop {
-        let (calls, mut page_request) = (rpc.calls.clone(), request.clone());
+        let (paging, mut page_request) = (calls.clone(), request.clone());
         page_request.limit = (limit.saturating_sub(sent)) as u32;
-        let page = rpc.off_thread(move || calls.scan(page_request)).await;
+        let page = rpc.off_thread(move || paging.scan(page_request)).await;
         let mut page = match page {
             Ok(page) => page,
             Err(fault) => {
@@ -228,31 +227,7 @@ async fn send_scan(rpc: Arc<Rpc>, mut request: v2::ScanRequest, pages: mpsc::Sen
             request.from = next
         }
         // A reader slower than the lease loses its pin; it is then told by the fault of the next page, if pack has passed.
-        drop(rpc.calls.engine.renew(pin.pin, SCAN_LEASE_MS));
+        drop(calls.renew(&v2::RenewRequest { pin: pin.pin, lease_ms: SCAN_LEASE_MS }));
     }
-    rpc.calls.engine.unpin(pin.pin);
-}
-
-/// Sends the log page by page, up to the tid that is visible now if no end is named.
-async fn send_log(rpc: Arc<Rpc>, request: v2::LogRequest, pages: mpsc::Sender<Result<v2::LogPage, Status>>) {
-    let visible = rpc.calls.engine.visible();
-    let to = if request.to == 0 { visible } else { Tid(request.to).min(visible) };
-    let mut from = Tid(request.from);
-    let mut left = if request.limit == 0 { usize::MAX } else { request.limit as usize };
-    while left > 0 && from <= to {
-        let calls = rpc.calls.clone();
-        let page = rpc.off_thread(move || calls.log_page(from, to, left.min(LOG_PAGE))).await;
-        let page: Vec<Txn> = match page {
-            Ok(page) => page,
-            Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
-        };
-        let Some(last) = page.last() else { return };
-        from = last.tid.next();
-        left -= page.len();
-        for cut in transactions::cut(page, request.with_records, rpc.calls.engine.limits().reply_bytes_aim) {
-            if pages.send(Ok(cut)).await.is_err() {
-                return;
-            }
-        }
-    }
+    drop(calls.unpin(&v2::UnpinRequest { pin: pin.pin }));
 }

@@ -1,4 +1,4 @@
-//! Owns the connections of a server: how many there may be, and that all of them can be cut.
+//! Owns the connections of a server: how many there may be, who is at their other end, and that all of them can be cut.
 //!
 //! A server that stops asks its clients to hang up. One that does not hear it (its network is gone, it is stopped in a
 //! debugger) would keep its connection, and by it the engine and the lock of the store. The tasks of the connections are
@@ -8,6 +8,7 @@
 //!   cut ──> flag, waker of the task that waits ──> its next read or write fails ──> task ends, streams and engine let go
 //! ```
 
+use crate::auth::{Authority, Principal};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::io;
@@ -18,10 +19,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// The open connections of a server.
 pub(super) struct Connections {
+    authority: Authority,
     places: Arc<Semaphore>,
     /// Those that are gone are taken out when the list would grow.
     cuts: Mutex<Vec<Weak<Cut>>>,
@@ -29,8 +31,8 @@ pub(super) struct Connections {
 
 impl Connections {
     /// None are open; at most this many will be.
-    pub(super) fn new(connections_max: usize) -> Arc<Connections> {
-        Arc::new(Connections { places: Arc::new(Semaphore::new(connections_max)), cuts: Mutex::default() })
+    pub(super) fn new(connections_max: usize, authority: Authority) -> Arc<Connections> {
+        Arc::new(Connections { authority, places: Arc::new(Semaphore::new(connections_max)), cuts: Mutex::default() })
     }
 
     /// Takes a stream in; none: there are too many, and the stream is closed.
@@ -42,7 +44,8 @@ impl Connections {
             cuts.retain(|cut| cut.strong_count() > 0);
         }
         cuts.push(Arc::downgrade(&cut));
-        Some(Connection { stream, cut, _place: place })
+        let principal = self.authority.anonymous(stream.peer_addr().ok());
+        Some(Connection { stream, principal, cut, _place: place })
     }
 
     /// Cuts all that are open; says how many.
@@ -80,15 +83,17 @@ impl Cut {
 /// One accepted connection; its place is free again when it is dropped.
 pub(super) struct Connection {
     stream: TcpStream,
+    principal: Principal,
     cut: Arc<Cut>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    /// Each request of the connection carries it.
+    type ConnectInfo = Principal;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Principal {
+        self.principal.clone()
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// The tables of the file; everything else stands at its top.
-const SECTIONS: &[&str] = &["store", "engine", "limits", "sessions", "metrics"];
+const SECTIONS: &[&str] = &["store", "engine", "limits", "sessions", "metrics", "auth"];
 
 /// What begins an environment variable that is a setting.
 const PREFIX: &str = "ZEOLITE_";

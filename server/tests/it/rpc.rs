@@ -1,10 +1,12 @@
 //! The rpc layer through a real socket: a raw gRPC client that speaks the protocol by hand, against a real server.
 
 mod admin;
+mod databases;
 mod feed;
 mod hello;
 mod holds;
 mod limits;
+mod rights;
 mod session;
 mod slow;
 mod stop;

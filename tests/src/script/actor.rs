@@ -19,13 +19,13 @@ use crate::support::work::{self, Work};
 use bytes::Bytes;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Fault, Note, Tid};
-use zeolite_server::engine::{Outcome, PinInfo, Preparing, Role};
+use zeolite_server::engine::{Caller, Outcome, Owner, PinInfo, Preparing};
 use zeolite_server::store::{Range, Revision, Txn, TxnWrite};
 
 /// One client.
 pub(super) struct Actor {
     name: String,
-    role: Role,
+    caller: Caller,
     snapshot: Tid,
     serializable: bool,
     work: Work,
@@ -52,7 +52,7 @@ impl Actor {
     pub(super) fn new(name: &str) -> Actor {
         Actor {
             name: name.to_owned(),
-            role: Role::Site,
+            caller: Caller::default(),
             snapshot: Tid::NONE,
             serializable: false,
             work: Work::new(CommitKey([0; 16])),
@@ -84,7 +84,11 @@ impl Actor {
                 Ok(Vec::new())
             }
             "role" => {
-                self.role = operator::role(rest.first().ok_or("which role?")?)?;
+                self.caller.role = rest.first().ok_or("which role?")?.parse()?;
+                Ok(Vec::new())
+            }
+            "owner" => {
+                self.caller.owner = Owner::named(rest.first().ok_or("whose name?")?);
                 Ok(Vec::new())
             }
             "mode" | "watch" | "gate" | "gates" | "open" | "heat" => operator::run(&self.name, words, around),
@@ -186,12 +190,12 @@ impl Actor {
             ("submit" | "commit", []) => {
                 let mut draft = self.work.clone().draft();
                 draft.key = self.next_key(around.names);
-                engine.commit_as(self.role, draft, receipt(around.events, &self.name));
+                engine.commit_as(self.caller.clone(), draft, receipt(around.events, &self.name));
             }
             ("undo", [tid]) => {
                 let (tid, key) = (around.names.tid(tid)?, self.next_key(around.names));
                 let note = Note { user: self.name.clone(), description: "undo".into(), extension: Bytes::new() };
-                engine.undo(self.role, tid, key, note, receipt(around.events, &self.name));
+                engine.undo(self.caller.clone(), tid, key, note, receipt(around.events, &self.name));
             }
             ("prepare", how) => {
                 let (hold, limit) = match how {
@@ -204,7 +208,7 @@ impl Actor {
                 draft.key = self.next_key(around.names);
                 self.prepared_key = Some(draft.key);
                 engine.prepare(
-                    self.role,
+                    self.caller.clone(),
                     draft,
                     Preparing { time_limit_ms: limit, hold },
                     around.events.done(&self.name, Event::Prepared),
@@ -221,15 +225,17 @@ impl Actor {
                 let mut draft = self.work.clone().draft();
                 let prepared;
                 (prepared, draft.key) = self.which(&[number], around)?;
-                engine.amend(prepared, draft, withdrawn, around.events.done(&self.name, Event::Prepared));
+                let told = around.events.done(&self.name, Event::Prepared);
+                engine.amend(self.caller.clone(), prepared, draft, withdrawn, told);
             }
             ("finish", rest) => {
                 let (prepared, key) = self.which(rest, around)?;
-                engine.finish(prepared, key, receipt(around.events, &self.name));
+                engine.finish(&self.caller.owner, prepared, key, receipt(around.events, &self.name));
             }
             ("abort", rest) => {
                 let (prepared, _) = self.which(rest, around)?;
-                engine.abort(prepared, around.events.done(&self.name, |tid| Event::Tid("aborted, visible", tid)));
+                let told = around.events.done(&self.name, |tid| Event::Tid("aborted, visible", tid));
+                engine.abort(&self.caller.owner, prepared, told);
             }
             _ => return Err(format!("{verb} takes no such arguments")),
         }
@@ -264,16 +270,16 @@ impl Actor {
             }
             "pin" => {
                 let tid = rest.first().map_or(Ok(Tid::NONE), |tid| around.names.tid(tid))?;
-                let pin = engine.pin(tid, lease(rest.get(1))?);
+                let pin = engine.pin(&self.caller.owner, tid, lease(rest.get(1))?);
                 Ok(vec![show_pin(pin, around.names)])
             }
             "renew" | "unpin" => {
                 let id = around.names.id(rest.first().ok_or("which pin?")?)?;
                 if verb == "unpin" {
-                    engine.unpin(id);
+                    engine.unpin(&self.caller.owner, id);
                     return Ok(Vec::new());
                 }
-                let pin = engine.renew(id, lease(rest.get(1))?);
+                let pin = engine.renew(&self.caller.owner, id, lease(rest.get(1))?);
                 Ok(vec![show_pin(pin, around.names)])
             }
             "feed" => {

@@ -1,7 +1,8 @@
 //! Owns the commands by which an actor of a script operates the database: modes, gates, heat.
 //!
 //! ```text
-//!   role evolve|site                                      as whom the actor writes from now on
+//!   role read|write|evolve|replicate|admin                as what the actor writes from now on
+//!   owner NAME                                            whose its pins and prepared drafts are from now on
 //!   mode [normal|read-only|evolve-only [for 20s] [BANNER]]    switches it, or shows the one in force
 //!   watch mode                                            every change becomes an event of this actor
 //!   submit gate CLASS MIN JOB (queue only) · gate ... (and run) · open CLASS · gates
@@ -11,18 +12,8 @@
 use super::actor::Around;
 use super::events::{Event, Events};
 use zeolite_proto::{Mode, ModeKind};
-use zeolite_server::engine::Role;
 
 type Lines = Result<Vec<String>, String>;
-
-/// The role of this name.
-pub(super) fn role(name: &str) -> Result<Role, String> {
-    match name {
-        "evolve" => Ok(Role::Evolve),
-        "site" => Ok(Role::Site),
-        other => Err(format!("there is no role {other:?}")),
-    }
-}
 
 /// Runs one command of an actor.
 pub(super) fn run(actor: &str, words: &[&str], around: &mut Around<'_>) -> Lines {

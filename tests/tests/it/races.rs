@@ -243,7 +243,7 @@ fn play(seed: u64, feed_is_late: bool) -> Result<usize, String> {
     engine.new_oids(CELLS as u32, done);
     loops.run_dry();
     let first = oids.expect().map_err(|fault| fault.to_string())?;
-    let running = loops.spawn();
+    let running = loops.spawn(|_| {});
     let stage = Stage { engine, first, jitter, writing: AtomicUsize::new(WRITERS as usize) };
     let beliefs = thread::scope(|scope| {
         let stage = &stage;

@@ -147,7 +147,7 @@ impl Engine {
             let message = format!("the gate of class {:?} is being closed already; come back", gate.class);
             return done(Err(Fault::new(FaultKind::Busy, message).after_ms(TRYING_MS)));
         }
-        self.intake().push_control(Ask::TryGate { gate, done });
+        self.push_control(Ask::TryGate { gate, done });
     }
 
     /// Takes a gate away; no error if there is none.

@@ -12,14 +12,12 @@
 
 use crate::engine::Engine;
 use crate::engine::answers::Done;
-use crate::engine::caller::Role;
-use crate::engine::faults::poisoned_fault;
 use crate::engine::keep::system;
 use crate::store::{Reader, StoreError};
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use std::sync::Arc;
-use zeolite_proto::{Fault, FaultKind, Mode, ModeKind, Record, Tid};
+use zeolite_proto::{Fault, FaultKind, Mode, ModeKind, Record, Role, Tid};
 
 /// A banner is at most so long.
 const BANNER_BYTES_MAX: usize = 1000;
@@ -117,8 +115,8 @@ impl Engine {
 
     /// Switches the operator's mode: durable and in force when `done` is called with it.
     pub fn set_mode(self: &Arc<Self>, kind: ModeKind, banner: String, until_unix_ms: Option<u64>, done: Done<Mode>) {
-        if let Some(reason) = self.poisoned() {
-            return done(Err(poisoned_fault(reason)));
+        if let Some(fault) = self.health.unwritable() {
+            return done(Err(fault));
         }
         if banner.len() > BANNER_BYTES_MAX {
             return done(Err(Fault::too_large("banner length", banner.len(), BANNER_BYTES_MAX)));
@@ -164,6 +162,7 @@ impl Engine {
 
     fn reason(&self, room: DiskRoom) -> String {
         match (self.poisoned(), room) {
+            (Some(reason), _) if self.health.has_died() => format!("nothing can be written because of a bug: {reason}"),
             (Some(reason), _) => format!("nothing can be written since a write failed: {reason}"),
             (None, DiskRoom::Low { free_bytes }) if free_bytes < 10 << 20 => {
                 format!("only {} KiB of the disk are free", free_bytes >> 10)

@@ -3,7 +3,7 @@
 //! Limits and sense are checked here, in the caller's own task, in parallel with everything else; what is decided here
 //! need not be asked again in the sequencer, which everybody waits for.
 
-use crate::engine::caller::Client;
+use crate::engine::caller::Caller;
 use crate::engine::keep::oids::Oids;
 use rustc_hash::FxHashSet;
 use zeolite_proto::record::Header;
@@ -22,7 +22,7 @@ pub(crate) struct Admitted {
     /// When it was queued, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
     pub(crate) queued_ns: Option<u64>,
     /// Whose it is.
-    pub(crate) client: Client,
+    pub(crate) caller: Caller,
 }
 
 /// What was learnt before the draft was queued: every base below `below` was looked up in the store and had nothing newer
@@ -110,7 +110,7 @@ pub(crate) fn admit(draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) ->
         rounds: 0,
         bytes,
         queued_ns: None,
-        client: Client::Inside,
+        caller: Caller::default(),
     })
 }
 

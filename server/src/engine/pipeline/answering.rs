@@ -1,8 +1,10 @@
 //! Owns the way back: who is told what became of a draft, once it is durable or refused.
 
 use crate::engine::Engine;
+use crate::engine::faults::shutting_down;
 use crate::engine::numbers::slow::Journey;
-use crate::engine::pipeline::ask::{Answer, DraftAsk, Hop};
+use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
+use crate::engine::pipeline::keys::Standing;
 use crate::store::{StoreError, Txn};
 use zeolite_proto::{Fault, Merged, Receipt};
 
@@ -13,6 +15,36 @@ impl Engine {
             Hop::After { tell, .. } => tell(Some(why)),
             // A new segment may begin at any time.
             Hop::Roll { done, .. } => done(Err(StoreError::Stopped)),
+        }
+    }
+
+    /// Gives an ask to the sequencer that concludes or resumes something; with no sequencer left it is refused.
+    pub(in crate::engine) fn push_control(&self, ask: Ask) {
+        if let Err(ask) = self.intake().push_control(ask) {
+            self.refuse_ask(*ask, &self.health.unwritable().unwrap_or_else(shutting_down));
+        }
+    }
+
+    /// The sequencer takes nothing any more: what is left is refused.
+    pub(in crate::engine) fn end_intake(&self) {
+        let why = self.health.unwritable().unwrap_or_else(shutting_down);
+        self.intake().end().into_iter().for_each(|ask| self.refuse_ask(ask, &why));
+    }
+
+    fn refuse_ask(&self, ask: Ask, why: &Fault) {
+        match ask {
+            Ask::Commit(admitted) => self.refuse_draft(DraftAsk::Commit(admitted), why.clone()),
+            Ask::Prepare(ask) => self.refuse_draft(DraftAsk::Prepare(ask), why.clone()),
+            Ask::Amend(ask) => (ask.done)(Err(why.clone())),
+            Ask::Finish { key, done, .. } => match self.keys().standing(key) {
+                Standing::Committed(_) => self.answer_by_key(key, done),
+                Standing::Unknown | Standing::InFlight => done(Err(why.clone())),
+            },
+            Ask::Abort { done, .. } | Ask::Restore { done, .. } => done(Err(why.clone())),
+            Ask::TryGate { done, .. } | Ask::CloseGate { done, .. } => done(Err(why.clone())),
+            // Who waits for these sees that nobody will answer.
+            Ask::Condemn { .. } => {}
+            Ask::Roll { done } => done(Err(StoreError::Stopped)),
         }
     }
 

@@ -9,7 +9,7 @@
 
 use crate::engine::answers::Closing;
 use crate::engine::answers::{Done, PreparedReceipt};
-use crate::engine::caller::Client;
+use crate::engine::caller::{Client, Owner};
 use crate::engine::pipeline::admission::Admitted;
 use crate::store::{StoreError, Txn};
 use bytes::Bytes;
@@ -27,11 +27,13 @@ pub(crate) enum Ask {
     Prepare(PrepareAsk),
     Amend(AmendAsk),
     Finish {
+        owner: Owner,
         prepared: u64,
         key: CommitKey,
         done: Done<Receipt>,
     },
     Abort {
+        owner: Owner,
         prepared: u64,
         done: Done<Tid>,
     },

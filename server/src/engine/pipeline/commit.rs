@@ -2,9 +2,8 @@
 
 use crate::engine::Engine;
 use crate::engine::answers::{Done, Outcome, PreparedReceipt, Preparing};
-use crate::engine::caller::Caller;
-use crate::engine::caller::Role;
-use crate::engine::faults::{fault_of, poisoned_fault};
+use crate::engine::caller::{Caller, Owner};
+use crate::engine::faults::fault_of;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::admission::{Admitted, LookedAhead};
 use crate::engine::pipeline::answering::receipt_of;
@@ -13,12 +12,12 @@ use crate::engine::pipeline::keys::{Entered, Standing};
 use crate::store::Txn;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Tid};
+use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Role, Tid};
 
 impl Engine {
     /// Commits a draft for anybody; see [`Engine::commit_as`].
     pub fn commit(self: &Arc<Self>, draft: Draft, done: Done<Receipt>) {
-        self.commit_as(Role::Site, draft, done);
+        self.commit_as(Role::Write, draft, done);
     }
 
     /// Commits a draft: admission here, in the caller's thread; the outcome through `done`. The mode may refuse it, but not
@@ -77,14 +76,22 @@ impl Engine {
 
     /// Between the two: parts of a prepared draft made anew, under its key. Others wait for what it holds, so it goes with the
     /// live drafts, whatever its own priority.
-    pub fn amend(self: &Arc<Self>, prepared: u64, draft: Draft, withdrawn: Vec<Cell>, done: Done<PreparedReceipt>) {
+    pub fn amend(
+        self: &Arc<Self>,
+        caller: impl Into<Caller>,
+        prepared: u64,
+        draft: Draft,
+        withdrawn: Vec<Cell>,
+        done: Done<PreparedReceipt>,
+    ) {
         if withdrawn.len() > self.limits().draft_writes_max {
             return done(Err(Fault::too_large("number of cells", withdrawn.len(), self.limits().draft_writes_max)));
         }
-        let admitted = match self.admit_in_any_mode(draft) {
+        let mut admitted = match self.admit_in_any_mode(draft) {
             Ok(admitted) => admitted,
             Err(fault) => return done(Err(fault)),
         };
+        admitted.caller = caller.into();
         let bytes = admitted.bytes;
         let ask = AmendAsk { prepared, admitted, withdrawn, done };
         if let Err(not_taken) = self.intake().push(Ask::Amend(ask), Priority::Live, bytes)
@@ -95,20 +102,20 @@ impl Engine {
     }
 
     /// Second phase: commits what was prepared. Also answers a key that is committed already.
-    pub fn finish(self: &Arc<Self>, prepared: u64, key: CommitKey, done: Done<Receipt>) {
-        self.intake().push_control(Ask::Finish { prepared, key, done });
+    pub fn finish(self: &Arc<Self>, owner: &Owner, prepared: u64, key: CommitKey, done: Done<Receipt>) {
+        self.push_control(Ask::Finish { owner: owner.clone(), prepared, key, done });
     }
 
-    /// Gives a prepared draft up; one that is gone already is no error.
-    pub fn abort(self: &Arc<Self>, prepared: u64, done: Done<Tid>) {
-        self.intake().push_control(Ask::Abort { prepared, done });
+    /// Gives an owner's prepared draft up; one that is gone already is no error.
+    pub fn abort(self: &Arc<Self>, owner: &Owner, prepared: u64, done: Done<Tid>) {
+        self.push_control(Ask::Abort { owner: owner.clone(), prepared, done });
     }
 
     /// Where a commit key stands.
     pub fn outcome(&self, key: CommitKey) -> Result<Outcome, Fault> {
-        match (self.keys().standing(key), self.poisoned()) {
+        match (self.keys().standing(key), self.health.unwritable()) {
             // The batch that poisoned the store may be on the disk or not.
-            (Standing::Unknown, Some(reason)) => Err(poisoned_fault(reason)),
+            (Standing::Unknown, Some(fault)) => Err(fault),
             (Standing::Unknown, None) => Ok(Outcome::Unknown),
             (Standing::InFlight, _) => Ok(Outcome::InFlight),
             (Standing::Committed(tid), _) => self.tell_again(tid).map(Outcome::Committed),
@@ -117,7 +124,7 @@ impl Engine {
 
     /// Writes a transaction with a tid of its own, newer than any here (import, copy).
     pub fn restore(self: &Arc<Self>, txn: Txn, done: Done<Tid>) {
-        let bytes = match self.check_mode(Role::Site).and_then(|()| admission::admit_restored(&txn, self.limits())) {
+        let bytes = match self.check_mode(Role::Write).and_then(|()| admission::admit_restored(&txn, self.limits())) {
             Ok(bytes) => bytes,
             Err(fault) => return done(Err(fault)),
         };
@@ -129,12 +136,12 @@ impl Engine {
     }
 
     fn admit(&self, caller: Caller, draft: Draft) -> Result<Admitted, Fault> {
-        if let Some(reason) = self.poisoned() {
-            return Err(poisoned_fault(reason));
+        if let Some(fault) = self.health.unwritable() {
+            return Err(fault);
         }
         self.check_mode(caller.role)?;
         let mut admitted = self.admit_in_any_mode(draft)?;
-        admitted.client = caller.client;
+        admitted.caller = caller;
         Ok(admitted)
     }
 

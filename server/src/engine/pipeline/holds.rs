@@ -11,7 +11,7 @@
 //!   prepare, hold ──> held, 500 stale ──> amend these 500 ──> 0 stale ──> finish
 //! ```
 
-use crate::engine::caller::Client;
+use crate::engine::caller::Caller;
 use crate::engine::pipeline::ask::{DraftAsk, SealedWrite};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub(crate) struct Prepared {
     pub(crate) key: CommitKey,
     pub(crate) priority: Priority,
     pub(crate) note: Note,
-    pub(crate) client: Client,
+    pub(crate) caller: Caller,
     pub(crate) writes: Vec<SealedWrite>,
     pub(crate) read_cells: Vec<Cell>,
     pub(crate) read_ranges: Vec<ReadRange>,

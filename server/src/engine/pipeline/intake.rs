@@ -38,6 +38,7 @@ struct State {
     bytes: usize,
     live_since_batch: u32,
     closed: bool,
+    ended: bool,
     sleeping: bool,
 }
 
@@ -86,11 +87,27 @@ impl Intake {
         Ok(())
     }
 
-    /// Queues what concludes or resumes something admitted before: never refused, taken first.
-    pub(crate) fn push_control(&self, ask: Ask) {
+    /// Queues what concludes or resumes something admitted before: taken first, and given back only when nobody takes
+    /// anything any more.
+    pub(crate) fn push_control(&self, ask: Ask) -> Result<(), Box<Ask>> {
         let mut state = self.state.lock();
+        if state.ended {
+            return Err(Box::new(ask));
+        }
         state.control.push_back(Box::new(ask));
         self.wake(state);
+        Ok(())
+    }
+
+    /// Nobody takes anything any more: gives what is left.
+    pub(crate) fn end(&self) -> Vec<Ask> {
+        let mut state = self.state.lock();
+        (state.closed, state.ended, state.bytes) = (true, true, 0);
+        let State { control, live, batch, .. } = &mut *state;
+        let drafts = live.drain(..).chain(batch.drain(..)).map(|(ask, _)| ask);
+        let left = control.drain(..).chain(drafts).map(|ask| *ask).collect();
+        self.wake(state);
+        left
     }
 
     /// The sequencer looks at deadlines and refused epochs too: let it turn.

@@ -95,6 +95,12 @@ impl Keys {
         self.state.lock().in_flight.entry(key).or_default().push(done);
     }
 
+    /// Nothing will be decided any more: everybody who waits is told.
+    pub(crate) fn abandon(&self, fault: &Fault) {
+        let in_flight: Vec<CommitKey> = self.state.lock().in_flight.keys().copied().collect();
+        in_flight.into_iter().for_each(|key| self.complete(key, Err(fault.clone())));
+    }
+
     /// The draft of this key is durable or refused: everybody who waits is told. A key that is not in flight is ignored.
     pub(crate) fn complete(&self, key: CommitKey, result: Result<Receipt, Fault>) {
         let waiting = {

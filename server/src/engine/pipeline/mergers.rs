@@ -50,7 +50,7 @@ impl Merger {
                 Err(_) => admitted.rounds = ROUNDS_MAX,
             }
         }
-        self.engine.intake().push_control(ask.into_ask());
+        self.engine.push_control(ask.into_ask());
         self.engine.pipeline.merging_ended();
     }
 }

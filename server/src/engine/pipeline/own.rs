@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::answers::Done;
-use crate::engine::caller::Client;
+use crate::engine::caller::Caller;
 use crate::engine::pipeline::admission::{Admitted, LookedAhead};
 use crate::engine::pipeline::ask::Ask;
 use crate::engine::pipeline::keys::Entered;
@@ -46,7 +46,7 @@ impl Engine {
             rounds: 0,
             bytes,
             queued_ns: None,
-            client: Client::Inside,
+            caller: Caller::default(),
         };
         if let Err(not_taken) = self.intake().push(Ask::Commit(admitted), Priority::Live, bytes) {
             self.keys().complete(key, Err(not_taken.fault));

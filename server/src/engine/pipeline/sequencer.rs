@@ -19,6 +19,7 @@ use crate::engine::answers::Closing;
 use crate::engine::answers::Done;
 use crate::engine::caller::Client;
 use crate::engine::faults::shutting_down;
+use crate::engine::ids::Ids;
 use crate::engine::keep::gates;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::{
@@ -52,7 +53,7 @@ pub(crate) struct Sequencer {
     condemned: Condemned,
     last: Tid,
     epoch: u64,
-    next_prepared: u64,
+    prepared_ids: Ids,
     to_writer: Sender<Hop>,
     to_mergers: Sender<MergeOut>,
     /// Sealed, but the writer's hop was full.
@@ -74,7 +75,7 @@ impl Sequencer {
             condemned: Condemned::default(),
             last,
             epoch: 1,
-            next_prepared: engine.setup.seed | 1,
+            prepared_ids: Ids::new(engine.setup.seed, "prepared"),
             to_writer,
             to_mergers,
             stuck: None,
@@ -117,13 +118,15 @@ impl Sequencer {
     }
 
     fn end(&mut self) -> Turn {
-        // Mergers hold a way back into the intake: while one of them works, its draft counts as queued.
-        if self.engine.pipeline.out_merging() > 0 {
+        // Mergers hold a way back into the intake: while one of them works, its draft counts as queued. One that has
+        // panicked will not come back.
+        if self.engine.pipeline.out_merging() > 0 && !self.engine.health.has_died() {
             return Turn::Idle;
         }
         let (prepared, parked) = self.holds.drain();
         prepared.into_iter().for_each(|held| self.lose(held.key, "the server went down"));
         parked.into_iter().for_each(|draft| self.engine.refuse_draft(draft, shutting_down()));
+        self.engine.end_intake();
         Turn::Ended
     }
 
@@ -132,8 +135,8 @@ impl Sequencer {
             Ask::Commit(admitted) => self.decide(DraftAsk::Commit(admitted)),
             Ask::Prepare(ask) => self.decide(DraftAsk::Prepare(ask)),
             Ask::Amend(ask) => self.amend(ask),
-            Ask::Finish { prepared, key, done } => self.finish(prepared, key, done),
-            Ask::Abort { prepared, done } => self.abort(prepared, done),
+            Ask::Finish { owner, prepared, key, done } => self.finish(&owner, prepared, key, done),
+            Ask::Abort { owner, prepared, done } => self.abort(&owner, prepared, done),
             Ask::Restore { txn, done } => self.restore(txn, done),
             Ask::Condemn { oids, done } => self.condemn(oids, done),
             Ask::TryGate { gate, done } => self.try_gate(gate, done),
@@ -172,8 +175,8 @@ impl Sequencer {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftAsk::Commit(admitted) => {
-                        let Admitted { draft, queued_ns, client, .. } = admitted;
-                        let origin = Origin { priority: draft.priority, queued_ns, client };
+                        let Admitted { draft, queued_ns, caller, .. } = admitted;
+                        let origin = Origin { priority: draft.priority, queued_ns, client: caller.client };
                         self.seal(draft.key, &draft.note, writes, origin);
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, writes, stale),
@@ -272,7 +275,7 @@ impl Sequencer {
     fn try_gate(&mut self, gate: Gate, done: Done<Closing>) {
         let engine = self.engine.clone();
         let tell = Box::new(move |refused: Option<Fault>| match refused {
-            None => engine.intake().push_control(Ask::CloseGate { gate, done }),
+            None => engine.push_control(Ask::CloseGate { gate, done }),
             Some(why) => {
                 engine.gate_concluded(&gate.class, None);
                 done(Err(why));

@@ -1,9 +1,11 @@
 //! Owns the pins: snapshots that pack must keep, each for as long as its lease lasts.
 //!
-//! A pin belongs to nobody's connection: a client that lost its line renews it from the next one. When a lease ends the pin
+//! A pin belongs to its owner and to nobody's connection: a client that lost its line renews it from the next one. When a lease ends the pin
 //! is gone, and pack may take what only it saw.
 
 use crate::clock::Clock;
+use crate::engine::caller::Owner;
+use crate::engine::ids::Ids;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,24 +29,31 @@ pub(crate) struct Pins {
     pins_max: usize,
     lease_ms_default: u64,
     lease_ms_max: u64,
+    ids: Ids,
     state: Mutex<State>,
 }
 
+/// A pinned snapshot.
+struct Pin {
+    owner: Owner,
+    snapshot: Tid,
+    until: Duration,
+}
+
 struct State {
-    next: u64,
-    pins: BTreeMap<u64, (Tid, Duration)>,
+    pins: BTreeMap<u64, Pin>,
     /// Pack has been promised that nothing older than this gets pinned.
     floor: Tid,
 }
 
 impl Pins {
     pub(crate) fn new(clock: Arc<dyn Clock>, pins_max: usize, lease_ms_max: u64, seed: u64, floor: Tid) -> Pins {
-        // Numbers start at a random place so that a pin of an earlier life of the server is not mistaken for one of this.
-        let state = Mutex::new(State { next: seed | 1, pins: BTreeMap::new(), floor });
-        Pins { clock, pins_max, lease_ms_default: lease_ms_max.min(60_000), lease_ms_max, state }
+        let state = Mutex::new(State { pins: BTreeMap::new(), floor });
+        let (ids, lease_ms_default) = (Ids::new(seed, "pin"), lease_ms_max.min(60_000));
+        Pins { clock, pins_max, lease_ms_default, lease_ms_max, ids, state }
     }
 
-    pub(crate) fn pin(&self, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
+    pub(crate) fn pin(&self, owner: &Owner, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
         let lease_ms = self.lease(lease_ms)?;
         let now = self.clock.steady();
         let mut state = self.state.lock();
@@ -57,35 +66,39 @@ impl Pins {
             let message = format!("{} snapshots are pinned already; unpin some, or come back", state.pins.len());
             return Err(Fault::new(FaultKind::Busy, message).after_ms(1000));
         }
-        let pin = state.next;
-        state.next = state.next.wrapping_add(1);
-        state.pins.insert(pin, (snapshot, now + Duration::from_millis(lease_ms)));
+        let pin = self.ids.next(|id| state.pins.contains_key(&id));
+        let until = now + Duration::from_millis(lease_ms);
+        state.pins.insert(pin, Pin { owner: owner.clone(), snapshot, until });
         Ok(PinInfo { pin, snapshot, lease_ms })
     }
 
-    pub(crate) fn renew(&self, pin: u64, lease_ms: u64) -> Result<PinInfo, Fault> {
+    pub(crate) fn renew(&self, owner: &Owner, pin: u64, lease_ms: u64) -> Result<PinInfo, Fault> {
         let lease_ms = self.lease(lease_ms)?;
         let now = self.clock.steady();
         let mut state = self.state.lock();
         state.expire(now);
-        let Some((snapshot, until)) = state.pins.get_mut(&pin) else {
+        let Some(held) = state.pins.get_mut(&pin).filter(|held| held.owner == *owner) else {
+            // One that is somebody else's is none: the answer tells nobody what others have.
             let message = "the pin's lease has run out, or it never was; pin a new snapshot";
             return Err(Fault::new(FaultKind::PinLost, message));
         };
-        *until = now + Duration::from_millis(lease_ms);
-        Ok(PinInfo { pin, snapshot: *snapshot, lease_ms })
+        held.until = now + Duration::from_millis(lease_ms);
+        Ok(PinInfo { pin, snapshot: held.snapshot, lease_ms })
     }
 
-    /// Ends a pin; one that has ended already is no error.
-    pub(crate) fn unpin(&self, pin: u64) {
-        self.state.lock().pins.remove(&pin);
+    /// Ends a pin; one that has ended already, or is not the owner's, is no error.
+    pub(crate) fn unpin(&self, owner: &Owner, pin: u64) {
+        let mut state = self.state.lock();
+        if state.pins.get(&pin).is_some_and(|held| held.owner == *owner) {
+            state.pins.remove(&pin);
+        }
     }
 
     /// The number of pins and the oldest pinned snapshot.
     pub(crate) fn oldest(&self) -> (usize, Option<Tid>) {
         let mut state = self.state.lock();
         state.expire(self.clock.steady());
-        (state.pins.len(), state.pins.values().map(|(snapshot, _)| *snapshot).min())
+        (state.pins.len(), state.pins.values().map(|pin| pin.snapshot).min())
     }
 
     /// Pack wants to forget everything older than `wanted`: gives the tid it may go to, and from now on refuses to pin
@@ -93,7 +106,7 @@ impl Pins {
     pub(crate) fn allow_pack(&self, wanted: Tid) -> Tid {
         let mut state = self.state.lock();
         state.expire(self.clock.steady());
-        let oldest = state.pins.values().map(|(snapshot, _)| *snapshot).min();
+        let oldest = state.pins.values().map(|pin| pin.snapshot).min();
         let to = oldest.map_or(wanted, |oldest| oldest.min(wanted));
         state.floor = state.floor.max(to);
         to
@@ -115,7 +128,7 @@ impl Pins {
 
 impl State {
     fn expire(&mut self, now: Duration) {
-        self.pins.retain(|_, (_, until)| *until > now);
+        self.pins.retain(|_, pin| pin.until > now);
     }
 }
 
@@ -128,17 +141,32 @@ mod tests {
     fn a_lease_ends_by_time_and_only_then() {
         let clock = Arc::new(HandClock::at(0));
         let pins = Pins::new(clock.clone(), 2, 10_000, 5, Tid::NONE);
-        let first = pins.pin(Tid(7), 1000).expect("pins");
-        let second = pins.pin(Tid(9), 2000).expect("pins");
-        assert_eq!(pins.pin(Tid(9), 1).map_err(|fault| fault.kind), Err(FaultKind::Busy));
+        let me = Owner::named("me");
+        let first = pins.pin(&me, Tid(7), 1000).expect("pins");
+        let second = pins.pin(&me, Tid(9), 2000).expect("pins");
+        assert_eq!(pins.pin(&me, Tid(9), 1).map_err(|fault| fault.kind), Err(FaultKind::Busy));
         assert_eq!(pins.allow_pack(Tid(100)), Tid(7));
         clock.advance(Duration::from_millis(999));
-        assert!(pins.renew(first.pin, 500).is_ok());
+        assert!(pins.renew(&me, first.pin, 500).is_ok());
         clock.advance(Duration::from_millis(500));
-        assert_eq!(pins.renew(first.pin, 500).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
+        assert_eq!(pins.renew(&me, first.pin, 500).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
         assert_eq!(pins.allow_pack(Tid(100)), Tid(9));
-        pins.unpin(second.pin);
+        pins.unpin(&me, second.pin);
         assert_eq!(pins.allow_pack(Tid(100)), Tid(100));
-        assert_eq!(pins.pin(Tid(99), 1).map_err(|fault| fault.kind), Err(FaultKind::SnapshotPacked));
+        assert_eq!(pins.pin(&me, Tid(99), 1).map_err(|fault| fault.kind), Err(FaultKind::SnapshotPacked));
+    }
+
+    #[test]
+    fn a_pin_is_its_owners_alone() {
+        let pins = Pins::new(Arc::new(HandClock::at(0)), 2, 10_000, 5, Tid::NONE);
+        let (mine, theirs) = (Owner::named("me"), Owner::named("they"));
+        let pin = pins.pin(&mine, Tid(7), 1000).expect("pins").pin;
+        for stranger in [&theirs, &Owner::anonymous()] {
+            assert_eq!(pins.renew(stranger, pin, 500).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
+            pins.unpin(stranger, pin);
+        }
+        assert!(pins.renew(&mine, pin, 500).is_ok(), "nobody else has ended it");
+        pins.unpin(&mine, pin);
+        assert_eq!(pins.oldest(), (0, None));
     }
 }

@@ -147,7 +147,7 @@ impl Engine {
     pub(crate) fn lift_condemned(&self) {
         let half_packed = self.long_work().settler().is_ok_and(|settler| settler.lock().is_half_packed());
         if !half_packed {
-            self.intake().push_control(Ask::Condemn { oids: None, done: Box::new(|_| {}) });
+            self.push_control(Ask::Condemn { oids: None, done: Box::new(|_| {}) });
         }
     }
 
@@ -156,7 +156,7 @@ impl Engine {
         let (answer, answered) = crossbeam_channel::bounded(1);
         // Nobody waits any more when the server goes down.
         let done = Box::new(move |value| drop(answer.send(value)));
-        self.intake().push_control(ask(done));
+        self.push_control(ask(done));
         loop {
             match answered.recv_timeout(LOOK) {
                 Ok(value) => return Ok(value),

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use zeolite_proto::resolvers::class;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Note, Oid, Priority, Receipt, Record, Registry, Tid, Write};
+use zeolite_server::engine::Owner;
 use zeolite_server::engine::clock::{Clock, SystemClock};
 use zeolite_server::server::{Components, Server};
 use zeolite_server::settings::Settings;
@@ -20,8 +21,7 @@ pub(crate) async fn start(disk: SimDisk, change: impl FnOnce(&mut Settings)) -> 
     let mut settings = Settings::default();
     settings.metrics.listen = "127.0.0.1:0".into();
     change(&mut settings);
-    let components =
-        Components { disk: Arc::new(disk), clock: Arc::new(SystemClock::new()), seed: 7, progress: Box::new(|_| {}) };
+    let components = Components::new(Arc::new(disk), Arc::new(SystemClock::new()), 7);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     Server::start_with(components, settings, Registry::built_in(), listener).await.expect("the server starts")
 }
@@ -122,7 +122,7 @@ async fn the_numbers_are_those_of_the_status() {
     let server = start(SimDisk::new(), |_| {}).await;
     let oid = new_oid(&server).await;
     commit(&server, 1, put(oid, class::MAP)).await.expect("new");
-    server.engine().pin(Tid::NONE, 0).expect("a pin");
+    server.engine().pin(&Owner::anonymous(), Tid::NONE, 0).expect("a pin");
     let (told, status) = (scrape(&server).await, server.engine().status());
     for (sample, value) in [
         ("zeolite_commits_total", status.commits),
@@ -231,10 +231,8 @@ async fn a_port_that_is_taken_is_told_before_the_store_is_opened() {
     let mut settings = Settings::default();
     settings.metrics.listen = taken.local_addr().expect("an address").to_string();
     let components = Components {
-        disk: Arc::new(SimDisk::new()),
-        clock: Arc::new(SystemClock::new()),
-        seed: 7,
         progress: Box::new(|_| panic!("nothing is opened")),
+        ..Components::new(Arc::new(SimDisk::new()), Arc::new(SystemClock::new()), 7)
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let refused = Server::start_with(components, settings, Registry::built_in(), listener).await.err();
@@ -261,7 +259,7 @@ async fn slow_commits_are_counted() {
         settings.metrics.listen = "127.0.0.1:0".into();
         settings.engine.slow_commit_ms = slow_commit_ms;
         let clock = Arc::new(Rushing(0.into()));
-        let components = Components { disk: Arc::new(SimDisk::new()), clock, seed: 7, progress: Box::new(|_| {}) };
+        let components = Components::new(Arc::new(SimDisk::new()), clock, 7);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server = Server::start_with(components, settings, Registry::built_in(), listener).await.expect("starts");
         let oid = new_oid(&server).await;

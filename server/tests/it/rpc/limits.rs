@@ -145,8 +145,8 @@ async fn the_unary_door_has_the_same_limits() {
     let test = start_with(small).await;
     let mut unary = test.unary().await;
     let load = v2::LoadRequest { cells: (0..11).map(cell).collect(), ..Default::default() };
-    let refused = unary.load(load).await.expect_err("too many cells");
+    let refused = unary.reader.load(load).await.expect_err("too many cells");
     assert_eq!(status_fault(&refused).kind, FaultKind::TooLarge);
-    let refused = unary.commit(draft(0, vec![put(cell(1), 0, vec![0; 10_001])])).await.map(|_| ());
+    let refused = unary.writer.commit(draft(0, vec![put(cell(1), 0, vec![0; 10_001])])).await.map(|_| ());
     assert_eq!(kind(refused.map_err(|status| status_fault(&status))), FaultKind::TooLarge);
 }

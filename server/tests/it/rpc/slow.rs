@@ -75,6 +75,6 @@ async fn a_slow_commit_names_its_client() {
     raw.commit(draft(0, vec![put(cell(1), 0, "x")])).await.expect("new");
     until(&mut told, |client| client == "shop web 3").await;
     let mut unary = test.unary().await;
-    within(unary.commit(draft(0, vec![put(cell(2), 0, "x")]))).await.expect("new");
+    within(unary.writer.commit(draft(0, vec![put(cell(2), 0, "x")]))).await.expect("new");
     until(&mut told, |client| client.starts_with("127.0.0.1:")).await;
 }

@@ -12,7 +12,10 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::reader_client::ReaderClient;
+use zeolite_proto::wire::v2::replicator_client::ReplicatorClient;
 use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::v2::writer_client::WriterClient;
 use zeolite_proto::wire::v2::zeolite_client::ZeoliteClient;
 use zeolite_proto::{Fault, FaultKind, Record, Registry};
 use zeolite_server::engine::clock::{Clock, SystemClock};
@@ -52,18 +55,20 @@ pub(crate) async fn start_in(directory: Arc<tempfile::TempDir>, change: impl FnO
 
 /// A server on a disk of the test's own.
 pub(crate) async fn start_on(disk: SimDisk) -> TestServer {
-    start_of(disk, Arc::new(SystemClock::new())).await
+    start_of(Components::new(Arc::new(disk), Arc::new(SystemClock::new()), 7), |_| {}).await
 }
 
 /// A server whose time is the test's own.
 pub(crate) async fn start_timed(clock: Arc<dyn Clock>) -> TestServer {
-    start_of(SimDisk::new(), clock).await
+    start_of(Components::new(Arc::new(SimDisk::new()), clock, 7), |_| {}).await
 }
 
-async fn start_of(disk: SimDisk, clock: Arc<dyn Clock>) -> TestServer {
-    let components = Components { disk: Arc::new(disk), clock, seed: 7, progress: Box::new(|_| {}) };
+/// A server of components of the test's own.
+pub(crate) async fn start_of(components: Components, change: impl FnOnce(&mut Settings)) -> TestServer {
+    let mut settings = Settings::default();
+    change(&mut settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let server = Server::start_with(components, Settings::default(), Registry::built_in(), listener).await;
+    let server = Server::start_with(components, settings, Registry::built_in(), listener).await;
     let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
     let test = TestServer { server: server.expect("the server starts"), directory };
     test.hand_out_oids().await;
@@ -93,8 +98,13 @@ impl TestServer {
             .initial_connection_window_size(16 << 20)
     }
 
-    pub(crate) async fn unary(&self) -> ZeoliteClient<Channel> {
-        ZeoliteClient::new(self.channel().await).max_decoding_message_size(usize::MAX)
+    pub(crate) async fn unary(&self) -> Unary {
+        let channel = self.channel().await;
+        Unary {
+            reader: ReaderClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            writer: WriterClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            replicator: ReplicatorClient::new(channel).max_decoding_message_size(usize::MAX),
+        }
     }
 
     /// An open session, with feed.
@@ -103,6 +113,13 @@ impl TestServer {
         raw.hello(v2::Hello { feed: true, ..hello() }).await;
         raw
     }
+}
+
+/// The unary doors, on one connection.
+pub(crate) struct Unary {
+    pub(crate) reader: ReaderClient<Channel>,
+    pub(crate) writer: WriterClient<Channel>,
+    pub(crate) replicator: ReplicatorClient<Channel>,
 }
 
 pub(crate) fn hello() -> v2::Hello {

@@ -10,24 +10,24 @@ use zeolite_proto::wire::v2;
 async fn both_doors_lead_to_the_same_data() {
     let test = start().await;
     let mut unary = test.unary().await;
-    let tid = unary.commit(draft(0, vec![put(cell(1), 0, "x")])).await.expect("new").into_inner().tid;
+    let tid = unary.writer.commit(draft(0, vec![put(cell(1), 0, "x")])).await.expect("new").into_inner().tid;
     let mut raw = test.session().await;
     assert_eq!(raw.load(vec![cell(1)]).await.revisions[0].tid, tid);
     let request = v2::LoadRequest { cells: vec![cell(1), cell(2)], ..Default::default() };
-    let loaded = unary.load(request).await.expect("loads").into_inner();
+    let loaded = unary.reader.load(request).await.expect("loads").into_inner();
     assert_eq!(loaded.revisions[0].record, Some(record("x")));
     assert_eq!(loaded.revisions[1], v2::Revision::default());
     let many = v2::LoadRequest { cells: (1..500).map(cell).collect(), ..Default::default() };
-    assert_eq!(unary.load(many).await.expect("loads").into_inner().revisions.len(), 499);
+    assert_eq!(unary.reader.load(many).await.expect("loads").into_inner().revisions.len(), 499);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_a_status_with_the_fault_in_its_details() {
     let test = start().await;
     let mut unary = test.unary().await;
-    let first = unary.commit(draft(0, vec![put(cell(1), 0, "a")])).await.expect("new").into_inner().tid;
-    let second = unary.commit(draft(first, vec![put(cell(1), 0, "b")])).await.expect("newest").into_inner().tid;
-    let status = unary.commit(draft(first, vec![put(cell(1), 0, "c")])).await.expect_err("a conflict");
+    let first = unary.writer.commit(draft(0, vec![put(cell(1), 0, "a")])).await.expect("new").into_inner().tid;
+    let second = unary.writer.commit(draft(first, vec![put(cell(1), 0, "b")])).await.expect("newest").into_inner().tid;
+    let status = unary.writer.commit(draft(first, vec![put(cell(1), 0, "c")])).await.expect_err("a conflict");
     assert_eq!(status.code(), Code::Aborted);
     let fault = status_fault(&status);
     assert_eq!(fault.kind, FaultKind::Conflict);
@@ -35,14 +35,14 @@ async fn a_refusal_is_a_status_with_the_fault_in_its_details() {
     assert_eq!((detail.base.0, detail.newest.0), (first, second));
 
     let ahead = v2::LoadRequest { snapshot: second + (1 << 40), cells: vec![cell(1)], ..Default::default() };
-    let status = unary.load(ahead).await.expect_err("nothing is there yet");
+    let status = unary.reader.load(ahead).await.expect_err("nothing is there yet");
     assert_eq!((status.code(), status_fault(&status).kind), (Code::OutOfRange, FaultKind::SnapshotAhead));
-    let status = unary.history(v2::HistoryRequest::default()).await.expect_err("no cell");
+    let status = unary.reader.history(v2::HistoryRequest::default()).await.expect_err("no cell");
     assert_eq!((status.code(), status_fault(&status).kind), (Code::InvalidArgument, FaultKind::Invalid));
 }
 
 async fn scan(test: &TestServer, request: v2::ScanRequest) -> (Vec<Bytes>, usize) {
-    let mut pages = test.unary().await.scan(request).await.expect("scans").into_inner();
+    let mut pages = test.unary().await.reader.scan(request).await.expect("scans").into_inner();
     let (mut keys, mut count) = (Vec::new(), 0);
     let mut more = true;
     while let Some(page) = within(pages.message()).await.expect("no fault") {
@@ -59,7 +59,7 @@ async fn a_scan_streams_all_pages_of_one_snapshot() {
     let test = start_with(|settings| settings.limits.scan_entries_max = 30).await;
     let key = |n: usize| Bytes::from(format!("k{n:03}"));
     let writes = (0..100).map(|n| put(entry(4, key(n)), 0, "v")).collect();
-    test.unary().await.commit(draft(0, writes)).await.expect("new entries");
+    test.unary().await.writer.commit(draft(0, writes)).await.expect("new entries");
     let expected: Vec<Bytes> = (0..100).map(key).collect();
     assert_eq!(scan(&test, v2::ScanRequest { oid: oid(4), ..Default::default() }).await, (expected.clone(), 4));
     let reverse = scan(&test, v2::ScanRequest { oid: oid(4), reverse: true, ..Default::default() }).await;
@@ -79,10 +79,10 @@ async fn the_log_streams_transactions_and_restores_into_another_store() {
     for n in 0..30u64 {
         let note = Some(v2::Note { user: "u".into(), description: format!("d{n}"), extension: Bytes::new() });
         let writes = vec![put(cell(n + 1), 0, vec![n as u8; 20_000]), put(entry(50, format!("{n}")), 0, "e")];
-        unary.commit(v2::Draft { note, ..draft(0, writes) }).await.expect("new cells");
+        unary.writer.commit(v2::Draft { note, ..draft(0, writes) }).await.expect("new cells");
     }
     let request = v2::LogRequest { from: before + 1, with_records: true, ..Default::default() };
-    let mut pages = unary.log(request).await.expect("a log").into_inner();
+    let mut pages = unary.replicator.log(request).await.expect("a log").into_inner();
     let mut messages = Vec::new();
     while let Some(page) = within(pages.message()).await.expect("no fault") {
         assert!(prost::Message::encoded_len(&page) < 60_000);
@@ -92,21 +92,23 @@ async fn the_log_streams_transactions_and_restores_into_another_store() {
     assert_eq!(whole, 30);
     let last = messages.last().map(|message| message.tid);
 
-    let restored = copy.unary().await.restore(tokio_stream::iter(messages)).await.expect("restores").into_inner();
+    let restored =
+        copy.unary().await.replicator.restore(tokio_stream::iter(messages)).await.expect("restores").into_inner();
     assert_eq!((restored.transactions, Some(restored.tid)), (30, last));
     let mut copied = copy.unary().await;
     for n in 1..=30 {
         let load = v2::LoadRequest { cells: vec![cell(n), entry(50, format!("{}", n - 1))], ..Default::default() };
-        let ours = unary.load(load.clone()).await.expect("loads").into_inner().revisions;
-        let theirs = copied.load(load).await.expect("loads").into_inner().revisions;
+        let ours = unary.reader.load(load.clone()).await.expect("loads").into_inner().revisions;
+        let theirs = copied.reader.load(load).await.expect("loads").into_inner().revisions;
         assert!(ours.len() == 2 && ours == theirs, "the copy has the same revisions under the same tids: {n}");
     }
     let history = v2::HistoryRequest { cell: Some(cell(7)), ..Default::default() };
-    let history = copy.unary().await.history(history).await.expect("a history").into_inner();
+    let history = copy.unary().await.reader.history(history).await.expect("a history").into_inner();
     assert_eq!(history.notes[0].description, "d6");
 
     let old = v2::Transaction { tid: 1, commit_key: vec![1; 16].into(), ..Default::default() };
-    let status = copy.unary().await.restore(tokio_stream::iter([old])).await.expect_err("older than the newest");
+    let status =
+        copy.unary().await.replicator.restore(tokio_stream::iter([old])).await.expect_err("older than the newest");
     assert!(zeolite_proto::wire::fault::from_status(&status).is_some(), "{status}");
 }
 
@@ -115,14 +117,14 @@ async fn kinds_and_objects_are_counted_exactly() {
     let test = start().await;
     let mut unary = test.unary().await;
     let writes = (1..=5).map(|n| put(cell(n), 0, "x")).collect();
-    unary.commit(draft(0, writes)).await.expect("new cells");
-    let kinds = unary.kinds(v2::KindsRequest {}).await.expect("kinds").into_inner();
+    unary.writer.commit(draft(0, writes)).await.expect("new cells");
+    let kinds = unary.reader.kinds(v2::KindsRequest {}).await.expect("kinds").into_inner();
     let plain = kinds.kinds.iter().find(|kind| kind.class == "Plain").expect("its class is known");
     assert_eq!((plain.version, plain.objects), (1, 5));
     let mut oids: Vec<u64> = Vec::new();
     let mut request = v2::ObjectsRequest { class: "Plain".into(), limit: 2, ..Default::default() };
     loop {
-        let page = unary.objects(request.clone()).await.expect("a page").into_inner();
+        let page = unary.reader.objects(request.clone()).await.expect("a page").into_inner();
         oids.extend(&page.oids);
         if !page.more {
             break;

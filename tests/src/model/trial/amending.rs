@@ -2,8 +2,8 @@
 
 use super::{Holding, Trial};
 use crate::support::told::Told;
-use zeolite_proto::{Draft, FaultKind, Write};
-use zeolite_server::engine::PreparedReceipt;
+use zeolite_proto::{Draft, FaultKind, Role, Write};
+use zeolite_server::engine::{Owner, PreparedReceipt};
 
 impl Trial {
     /// Amends a held draft until nothing of it is stale; the draft becomes what the model has to find. False: it is lost, or to
@@ -21,7 +21,7 @@ impl Trial {
             let (amendment, withdrawn) = self.amendment(holding, given);
             let anew: Vec<_> = amendment.writes.iter().map(|write| write.cell.clone()).collect();
             let (done, told) = Told::pair();
-            self.beside.house.engine().amend(given.prepared, amendment, withdrawn.clone(), done);
+            self.beside.house.engine().amend(Role::Write, given.prepared, amendment, withdrawn.clone(), done);
             self.beside.house.run_dry();
             match told.take() {
                 Some(Ok(now)) => {
@@ -44,7 +44,7 @@ impl Trial {
     /// While something is stale there is no finish, and the refusal changes nothing.
     fn finish_too_early(&mut self, holding: &Holding, given: &PreparedReceipt) -> Result<(), String> {
         let (done, told) = Told::pair();
-        self.beside.house.engine().finish(given.prepared, holding.draft.key, done);
+        self.beside.house.engine().finish(&Owner::anonymous(), given.prepared, holding.draft.key, done);
         self.beside.house.run_dry();
         match told.take() {
             Some(Err(_)) => Ok(()),

@@ -5,8 +5,8 @@ use crate::support::told::Told;
 use crate::support::work::key;
 use bytes::Bytes;
 use std::time::Duration;
-use zeolite_proto::{Change, CommitKey, Draft, FaultKind, Note, Priority, Tid, Write};
-use zeolite_server::engine::{Outcome, Preparing, Role};
+use zeolite_proto::{Change, CommitKey, Draft, FaultKind, Note, Priority, Role, Tid, Write};
+use zeolite_server::engine::{Outcome, Owner, Preparing};
 
 impl Trial {
     pub(super) fn step(&mut self) -> Result<(), String> {
@@ -77,7 +77,7 @@ impl Trial {
         let limit_ms = self.dice.rng.u64(1000..10_000);
         let (done, told) = Told::pair();
         self.beside.house.engine().prepare(
-            Role::Site,
+            Role::Write,
             draft.clone(),
             Preparing { time_limit_ms: limit_ms, hold: self.dice.chance(50) },
             done,
@@ -113,12 +113,12 @@ impl Trial {
         let Some(mut given) = holding.given.take() else { return Ok(()) };
         if !finish || !self.amend(&mut holding, &mut given)? {
             let (done, told) = Told::pair();
-            self.beside.house.engine().abort(given.prepared, done);
+            self.beside.house.engine().abort(&Owner::anonymous(), given.prepared, done);
             self.beside.house.run_dry();
             return told.expect().map(drop).map_err(|fault| format!("an abort was refused: {fault}"));
         }
         let (done, told) = Told::pair();
-        self.beside.house.engine().finish(given.prepared, holding.draft.key, done);
+        self.beside.house.engine().finish(&Owner::anonymous(), given.prepared, holding.draft.key, done);
         self.beside.house.run_dry();
         let in_time = self.steady < holding.until;
         match told.take() {
@@ -164,7 +164,7 @@ impl Trial {
         let (read_cells, read_ranges) = (Vec::new(), Vec::new());
         let draft = Draft { key, priority: Priority::Live, read_cells, read_ranges, writes, note: note.clone() };
         let (done, told) = Told::pair();
-        self.beside.house.engine().undo(Role::Site, tid, key, note, done);
+        self.beside.house.engine().undo(Role::Write, tid, key, note, done);
         self.open.push(Open { draft, told });
     }
 

@@ -4,6 +4,7 @@
 
 use super::Sequencer;
 use crate::engine::answers::{Done, PreparedReceipt};
+use crate::engine::caller::Owner;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::DraftAsk;
 use crate::engine::pipeline::ask::{AmendAsk, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite};
@@ -15,15 +16,14 @@ use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Merged, Receipt, StaleCel
 
 impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
-        let id = self.next_prepared;
-        self.next_prepared = self.next_prepared.wrapping_add(1);
+        let id = self.prepared_ids.next(|id| self.holds.get(id).is_some());
         let (draft, bytes) = (ask.admitted.draft, ask.admitted.bytes);
         let mut receipt = PreparedReceipt { prepared: id, merged: merged(&writes), stale: Vec::new() };
         let prepared = Prepared {
             key: draft.key,
             priority: draft.priority,
             note: draft.note,
-            client: ask.admitted.client,
+            caller: ask.admitted.caller,
             writes,
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
             read_ranges: draft.read_ranges,
@@ -52,7 +52,7 @@ impl Sequencer {
     }
 
     fn amended(&mut self, id: u64, mut admitted: Admitted, withdrawn: Vec<Cell>) -> Result<PreparedReceipt, Fault> {
-        let prepared = self.holds.get(id).ok_or_else(prepare_lost)?;
+        let prepared = self.owned(&admitted.caller.owner, id).ok_or_else(prepare_lost)?;
         if prepared.key != admitted.draft.key {
             return Err(Fault::invalid("the amendment has another commit key than the prepared draft; use the same"));
         }
@@ -86,25 +86,43 @@ impl Sequencer {
         Ok(PreparedReceipt { prepared: id, merged, stale: prepared.stale() })
     }
 
-    pub(crate) fn finish(&mut self, id: u64, key: CommitKey, done: Done<Receipt>) {
-        if let Some(stale) = self.holds.get(id).map(|prepared| prepared.stale.len()).filter(|stale| *stale > 0) {
+    /// The prepared draft of this id, if it is this owner's: what others have is told to nobody.
+    fn owned(&self, owner: &Owner, id: u64) -> Option<&Prepared> {
+        self.holds.get(id).filter(|prepared| prepared.caller.owner == *owner)
+    }
+
+    pub(crate) fn finish(&mut self, owner: &Owner, id: u64, key: CommitKey, done: Done<Receipt>) {
+        let Some(prepared) = self.owned(owner, id) else {
+            if self.holds.get(id).is_some() {
+                return done(Err(prepare_lost()));
+            }
+            // It may have been finished by an earlier try of the same caller.
+            return self.engine.answer_by_key(key, done);
+        };
+        if prepared.key != key {
+            let message = "the prepared draft has another commit key; finish it under the key it was prepared with";
+            return done(Err(Fault::invalid(message)));
+        }
+        if !prepared.stale.is_empty() {
+            let stale = prepared.stale.len();
             let message = format!("{stale} cells of the prepared draft are stale; amend it before it is finished");
             return done(Err(Fault::invalid(message)));
         }
         let Some((prepared, freed)) = self.holds.release(id) else {
-            // It may have been finished by an earlier try of the same caller.
             return self.engine.answer_by_key(key, done);
         };
         self.engine.stats().set_prepared(self.holds.len());
         self.engine.keys().enter_reserved(prepared.key, done);
         let queued_ns = Some(self.engine.steady_ns());
-        let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.client };
+        let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.caller.client };
         self.seal(prepared.key, &prepared.note, prepared.writes, origin);
         self.unpark(freed);
     }
 
-    pub(crate) fn abort(&mut self, id: u64, done: Done<Tid>) {
-        self.give_up(id, "the draft was aborted");
+    pub(crate) fn abort(&mut self, owner: &Owner, id: u64, done: Done<Tid>) {
+        if self.owned(owner, id).is_some() {
+            self.give_up(id, "the draft was aborted");
+        }
         done(Ok(self.engine.visible()));
     }
 
@@ -132,7 +150,7 @@ impl Sequencer {
 
     fn unpark(&self, freed: Vec<DraftAsk>) {
         for draft in freed {
-            self.intake.push_control(draft.into_ask());
+            self.engine.push_control(draft.into_ask());
         }
     }
 }

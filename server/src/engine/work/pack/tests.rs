@@ -3,12 +3,13 @@
 use super::*;
 use crate::clock::{Clock, HandClock};
 use crate::engine::answers::Preparing;
-use crate::engine::caller::Role;
+use crate::engine::caller::Owner;
 use crate::engine::{EngineSettings, Running};
 use crate::store::StoreSettings;
 use crate::store::disk::SimDisk;
 use std::cell::Cell as Once;
 use std::sync::mpsc;
+use zeolite_proto::Role;
 use zeolite_proto::resolvers::counter;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Limits, Note, Priority, Receipt, Record, Registry, Write};
 
@@ -32,7 +33,13 @@ impl Site {
         let (engine, loops) =
             Engine::open(Arc::new(disk.clone()), clock.clone(), store, settings, limits, registry, 3, &mut |_| {})
                 .expect("opens");
-        Site { engine, running: Some(loops.spawn()), clock, disk: disk.clone(), keys: Once::new(disk.calls() << 16) }
+        Site {
+            engine,
+            running: Some(loops.spawn(|_| {})),
+            clock,
+            disk: disk.clone(),
+            keys: Once::new(disk.calls() << 16),
+        }
     }
 
     fn new() -> Site {
@@ -91,19 +98,22 @@ fn a_pinned_snapshot_holds_pack_back_and_reads_as_before_until_the_pin_ends() {
     let site = Site::new();
     site.put(0, Tid::NONE, &[20]);
     let first = site.put(20, Tid::NONE, &[]);
-    let pin = site.engine.pin(first, 60_000).expect("pins");
+    let pin = site.engine.pin(&Owner::anonymous(), first, 60_000).expect("pins");
     let second = site.put(20, first, &[]);
     let third = site.put(20, second, &[]);
     let report = site.pack(Tid::NONE).expect("packs");
     assert_eq!(report.packed_to, first);
     assert_eq!(site.load(20, first), Ok(Some(first)));
-    site.engine.unpin(pin.pin);
+    site.engine.unpin(&Owner::anonymous(), pin.pin);
     let dry = site.engine.pack(Tid::NONE, PackOptions { dry_run: true, ..PackOptions::default() }, &mut |_| true);
     assert_eq!((dry.expect("tells").revisions_removed, site.load(20, first)), (2, Ok(Some(first))));
     let report = site.pack(Tid::NONE).expect("packs");
     assert_eq!((report.packed_to, report.revisions_removed), (third, 2));
     assert_eq!(site.load(20, first).expect_err("packed").kind, FaultKind::SnapshotPacked);
-    assert_eq!(site.engine.pin(first, 60_000).expect_err("packed").kind, FaultKind::SnapshotPacked);
+    assert_eq!(
+        site.engine.pin(&Owner::anonymous(), first, 60_000).expect_err("packed").kind,
+        FaultKind::SnapshotPacked
+    );
     assert_eq!(site.load(20, third), Ok(Some(third)));
     // And so it is after a restart.
     let site = Site::open(&site.close(), 0);
@@ -175,7 +185,7 @@ fn while_garbage_goes_nothing_may_name_it_and_what_a_prepared_draft_names_stays(
     };
     let (told, prepared) = mpsc::channel();
     site.engine.prepare(
-        Role::Site,
+        Role::Write,
         draft,
         Preparing::default(),
         Box::new(move |result| told.send(result).expect("waits")),
@@ -197,7 +207,12 @@ fn while_garbage_goes_nothing_may_name_it_and_what_a_prepared_draft_names_stays(
     assert_eq!((report.objects_removed, site.load(30, Tid::NONE)), (1, Ok(None)));
     assert!(refused.get() > 0);
     let (told, finished) = mpsc::channel();
-    site.engine.finish(prepared, CommitKey([9; 16]), Box::new(move |result| told.send(result).expect("waits")));
+    site.engine.finish(
+        &Owner::anonymous(),
+        prepared,
+        CommitKey([9; 16]),
+        Box::new(move |result| told.send(result).expect("waits")),
+    );
     finished.recv().expect("told").expect("finishes");
     assert!(site.load(31, Tid::NONE).expect("reads").is_some());
     // Afterwards it is an oid like any other.
@@ -299,5 +314,5 @@ fn a_pack_that_was_stopped_before_it_took_anything_holds_no_pin_back() {
     let site = with_garbage();
     let old = site.load(0, Tid::NONE).expect("reads").expect("there");
     site.engine.pack(Tid::NONE, PackOptions::default(), &mut |_| false).expect_err("stopped");
-    site.engine.pin(old, 60_000).expect("pins");
+    site.engine.pin(&Owner::anonymous(), old, 60_000).expect("pins");
 }

@@ -1,0 +1,110 @@
+//! Owns who a connection is: its principal, made once when the connection is accepted, asked before every verb.
+//!
+//! ```text
+//!   connection ──> Authority ──> Principal (name, role) ──> every call: rights ──> engine: Caller (owner, client, evolve?)
+//!                                    └── "zeolite-role", hello.role: act as less
+//! ```
+//! There is no authentication yet: everybody is the anonymous principal, whose role the operator sets
+//! (`auth.anonymous_role`, all rights unless told otherwise). What a principal may do is [`rights`]; what belongs to it
+//! (pins, prepared drafts) carries its [`Owner`], and nobody else can end or extend it.
+//!
+//! A principal may act as a role that its own includes: a worker of an evolve says so, and a careful program takes only
+//! what it needs. That is said in a session's hello or in the metadata of a unary call, and read here alone.
+
+pub mod rights;
+
+use crate::engine::{Caller, Client, Owner};
+use rights::Verb;
+use std::net::SocketAddr;
+use zeolite_proto::{Fault, FaultKind, Role};
+
+/// Makes the principals of a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Authority {
+    anonymous: Role,
+}
+
+impl Authority {
+    /// Whoever says nothing of himself has this role.
+    pub(crate) fn new(anonymous: Role) -> Authority {
+        Authority { anonymous }
+    }
+
+    /// The principal of a connection from an address.
+    pub(crate) fn anonymous(&self, address: Option<SocketAddr>) -> Principal {
+        Principal { owner: Owner::anonymous(), role: self.anonymous, client: Client::new("", address) }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Principal {
+    owner: Owner,
+    role: Role,
+    client: Client,
+}
+
+impl Principal {
+    /// The same principal in a role that its own includes; empty: in its own.
+    pub(crate) fn acting_as(&self, role: &str) -> Result<Principal, Fault> {
+        if role.is_empty() {
+            return Ok(self.clone());
+        }
+        let role: Role = role.parse().map_err(Fault::invalid)?;
+        if !self.role.includes(role) {
+            let message = format!("a principal with the role {} may not act as {role}; ask for less", self.role);
+            return Err(Fault::new(FaultKind::Denied, message));
+        }
+        Ok(Principal { role, ..self.clone() })
+    }
+
+    /// The same principal under the name that its program gives itself, for logs and status; empty: as before.
+    pub(crate) fn called(self, client: &str) -> Principal {
+        if client.is_empty() { self } else { Principal { client: Client::new(client, None), ..self } }
+    }
+
+    /// Refuses what its role may not do.
+    pub(crate) fn check(&self, verb: Verb) -> Result<(), Fault> {
+        rights::check(self.role, verb)
+    }
+
+    /// Whether it acts as a worker of an evolve: such a one is told the pressure.
+    pub(crate) fn is_evolve(&self) -> bool {
+        self.role == Role::Evolve
+    }
+
+    /// Whose what it makes will be.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// How the engine knows it.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_acts_as_less_and_never_as_more() {
+        let writer = Authority::new(Role::Write).anonymous(None);
+        assert!(writer.check(Verb::Commit).is_ok() && writer.acting_as("").is_ok_and(|same| same.role == Role::Write));
+        let reader = writer.acting_as("read").expect("less");
+        assert_eq!(reader.check(Verb::Commit).map_err(|fault| fault.kind), Err(FaultKind::Denied));
+        for more in ["evolve", "replicate", "admin"] {
+            assert_eq!(
+                writer.acting_as(more).map(|_| ()).map_err(|fault| fault.kind),
+                Err(FaultKind::Denied),
+                "{more}"
+            );
+        }
+        assert_eq!(writer.acting_as("boss").map(|_| ()).map_err(|fault| fault.kind), Err(FaultKind::Invalid));
+        assert!(
+            !writer.is_evolve()
+                && Authority::new(Role::Admin).anonymous(None).acting_as("evolve").is_ok_and(|it| it.is_evolve())
+        );
+    }
+}

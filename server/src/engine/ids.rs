@@ -1,0 +1,51 @@
+//! Owns the ids that nobody can guess: of pins and of prepared drafts.
+//!
+//! Whoever knows such an id and has the same owner can end what it names, so ids must not be counted up in the open: an id
+//! is the keyed hash (SipHash-2-4) of a counter, under a key that this life of the server alone knows. So an id of an
+//! earlier life is not taken for one of this either.
+
+use siphasher::sip::SipHasher24;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Makes ids.
+pub(crate) struct Ids {
+    key: (u64, u64),
+    made: AtomicU64,
+}
+
+impl Ids {
+    /// Of one kind; two kinds of the same seed have different ids.
+    pub(crate) fn new(seed: u64, kind: &str) -> Ids {
+        let half = |which: u8| SipHasher24::new_with_keys(seed, u64::from(which)).hash(kind.as_bytes());
+        Ids { key: (half(1), half(2)), made: AtomicU64::new(0) }
+    }
+
+    /// The next one, never 0, and none that `taken` knows.
+    pub(crate) fn next(&self, taken: impl Fn(u64) -> bool) -> u64 {
+        let hasher = SipHasher24::new_with_keys(self.key.0, self.key.1);
+        loop {
+            let id = hasher.hash(&self.made.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+            if id != 0 && !taken(id) {
+                return id;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_do_not_tell_the_next_one_and_none_is_given_twice() {
+        let ids = Ids::new(7, "pin");
+        let first = ids.next(|_| false);
+        assert_eq!(first, Ids::new(7, "pin").next(|_| false), "tests can repeat a run");
+        for other in [Ids::new(8, "pin"), Ids::new(7, "prepared")] {
+            assert_ne!(first, other.next(|_| false));
+        }
+        let again = Ids::new(7, "pin");
+        let second = again.next(|id| id == first);
+        assert!(second != first && second.wrapping_sub(first) != 1 && second == ids.next(|_| false));
+    }
+}

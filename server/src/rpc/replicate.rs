@@ -1,0 +1,67 @@
+//! Owns the door of followers and copiers: the log out, transactions with their own tids in.
+
+use super::calls::Calls;
+use super::restore::restore;
+use super::unary::{Answer, PAGES_AHEAD, Pages, Unary};
+use super::{Rpc, transactions};
+use crate::auth::rights::Verb;
+use crate::store::Txn;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use zeolite_proto::Tid;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::replicator_server::Replicator;
+
+/// Transactions asked from the log at once; the engine's page may be smaller.
+const LOG_PAGE: usize = 1000;
+
+#[tonic::async_trait]
+impl Replicator for Unary {
+    type LogStream = Pages<v2::LogPage>;
+
+    async fn log(&self, request: Request<v2::LogRequest>) -> Answer<Self::LogStream> {
+        let calls = self.rpc.called(&request)?;
+        calls.may(Verb::Log).map_err(|fault| self.rpc.refusal(&fault))?;
+        let (pages, stream) = mpsc::channel(PAGES_AHEAD);
+        tokio::spawn(send_log(self.rpc.clone(), calls, request.into_inner(), pages));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn restore(&self, request: Request<Streaming<v2::Transaction>>) -> Answer<v2::RestoreReply> {
+        let calls = self.rpc.called(&request)?;
+        calls.may(Verb::Restore).map_err(|fault| self.rpc.refusal(&fault))?;
+        let restored = restore(&calls, request.into_inner()).await?;
+        self.here(restored)
+    }
+}
+
+/// Sends the log page by page, up to the tid that is visible now if no end is named.
+async fn send_log(
+    rpc: Arc<Rpc>,
+    calls: Calls,
+    request: v2::LogRequest,
+    pages: mpsc::Sender<Result<v2::LogPage, Status>>,
+) {
+    let visible = calls.engine().visible();
+    let to = if request.to == 0 { visible } else { Tid(request.to).min(visible) };
+    let mut from = Tid(request.from);
+    let mut left = if request.limit == 0 { usize::MAX } else { request.limit as usize };
+    while left > 0 && from <= to {
+        let paging = calls.clone();
+        let page = rpc.off_thread(move || paging.log_page(from, to, left.min(LOG_PAGE))).await;
+        let page: Vec<Txn> = match page {
+            Ok(page) => page,
+            Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
+        };
+        let Some(last) = page.last() else { return };
+        from = last.tid.next();
+        left -= page.len();
+        for cut in transactions::cut(page, request.with_records, calls.engine().limits().reply_bytes_aim) {
+            if pages.send(Ok(cut)).await.is_err() {
+                return;
+            }
+        }
+    }
+}

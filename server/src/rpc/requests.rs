@@ -1,0 +1,218 @@
+//! Owns the requests of one session: what each frame asks for, where that runs, and how it is answered.
+//!
+//! Short calls are answered in place. Long ones (see `calls`) go to the blocking pool, commits to the engine; both answer
+//! into the outbox from where they end.
+
+use super::Rpc;
+use super::calls::Calls;
+use super::decode;
+use super::holding::Holding;
+use super::outbox::{Outbox, Promised, fault_reply};
+use super::parts::{Added, Parts};
+use super::session::id_zero;
+use bytes::Bytes;
+use std::sync::Arc;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::draft_part::Purpose;
+use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::{Fault, FaultKind};
+
+/// A draft in parts of more bytes than this is decoded on the blocking pool.
+const INLINE_DRAFT_BYTES_MAX: usize = 64 << 10;
+
+/// What answers the requests of a session that has said hello.
+pub(super) struct Requests {
+    rpc: Arc<Rpc>,
+    outbox: Arc<Outbox>,
+    calls: Calls,
+    parts: Parts,
+    holding: Arc<Holding>,
+}
+
+impl Requests {
+    pub(super) fn new(rpc: Arc<Rpc>, outbox: Arc<Outbox>, calls: Calls) -> Requests {
+        let draft_bytes_max = calls.engine().limits().draft_bytes_max;
+        Requests {
+            parts: Parts::new(rpc.settings.open_drafts_max, draft_bytes_max, rpc.parts_budget.clone()),
+            holding: Holding::new(calls.clone()),
+            rpc,
+            outbox,
+            calls,
+        }
+    }
+
+    /// The session is over: what it held is given up.
+    pub(super) fn end(&self) {
+        self.holding.end();
+    }
+
+    /// One request of an open session.
+    pub(super) fn handle(&mut self, frame: v2::ClientFrame) {
+        let id = frame.id;
+        if id == 0 {
+            return self.outbox.notice(fault_reply(&id_zero()));
+        }
+        let Some(request) = frame.request else {
+            return self
+                .refuse(id, &Fault::invalid("the frame has no request that this server knows; see the protocol"));
+        };
+        let request = match request {
+            Request::Part(mut part) => {
+                let (key, purpose) = (part.commit_key.clone(), part.purpose.take());
+                return match self.parts.add(id, part) {
+                    Ok(Added::Waiting) => {}
+                    Ok(Added::Whole(encoded)) => {
+                        if self.begin_request(id) {
+                            self.whole(id, key, encoded, purpose);
+                        }
+                    }
+                    Err(fault) => self.refuse(id, &fault),
+                };
+            }
+            request => request,
+        };
+        if self.begin_request(id) {
+            self.call(id, request);
+        }
+    }
+
+    fn begin_request(&self, id: u64) -> bool {
+        let fresh = self.outbox.begin(id);
+        if !fresh {
+            let fault = Fault::invalid(format!("request id {id} is in flight already; use another one"));
+            self.refuse(id, &fault);
+        }
+        fresh
+    }
+
+    fn refuse(&self, id: u64, fault: &Fault) {
+        self.outbox.refuse_here(id, fault);
+    }
+
+    fn call(&self, id: u64, request: Request) {
+        let calls = &self.calls;
+        match request {
+            Request::Hello(_) => {
+                self.here(id, Err::<v2::Done, _>(Fault::invalid("hello was said already; say it once")), Reply::Done);
+            }
+            Request::Load(load) if calls.load_is_long(&load) => {
+                self.off(id, move |calls| calls.load(load), Reply::Load);
+            }
+            Request::Load(load) => self.here(id, calls.load(load), Reply::Load),
+            Request::Scan(scan) if calls.page_is_long(scan.limit) => {
+                self.off(id, move |calls| calls.scan(scan), Reply::Scan);
+            }
+            Request::Scan(scan) => self.here(id, calls.scan(scan), Reply::Scan),
+            Request::History(history) if calls.page_is_long(history.limit) => {
+                self.off(id, move |calls| calls.history(history), Reply::History);
+            }
+            Request::History(history) => self.here(id, calls.history(history), Reply::History),
+            Request::Objects(objects) if calls.page_is_long(objects.limit) => {
+                self.off(id, move |calls| calls.objects(objects), Reply::Objects);
+            }
+            Request::Objects(objects) => self.here(id, calls.objects(objects), Reply::Objects),
+            Request::Heat(heat) => self.here(id, calls.heat(&heat), Reply::Heat),
+            Request::Kinds(_) => self.here(id, calls.kinds(), Reply::Kinds),
+            Request::Outcome(outcome) => self.here(id, calls.outcome(&outcome), Reply::Outcome),
+            Request::Pin(pin) => self.here(id, calls.pin(&pin), Reply::Pin),
+            Request::Renew(renew) => self.here(id, calls.renew(&renew), Reply::Pin),
+            Request::Unpin(unpin) => self.here(id, calls.unpin(&unpin), Reply::Done),
+            Request::Ping(_) => self.here(id, calls.ping(), Reply::Done),
+            request => self.write(id, request),
+        }
+    }
+
+    /// Requests that the engine answers from its own threads.
+    fn write(&self, id: u64, request: Request) {
+        let calls = &self.calls;
+        match request {
+            Request::Commit(draft) if calls.draft_is_long(&draft) => {
+                let (calls, done) = (calls.clone(), self.later(id, Reply::Receipt));
+                self.rpc.detach(move || calls.commit(draft, done));
+            }
+            Request::Commit(draft) => calls.commit(draft, self.later(id, Reply::Receipt)),
+            Request::Prepare(mut prepare) => {
+                let draft = calls.given(prepare.draft.take());
+                calls.prepare(draft, decode::preparing(&prepare), self.prepared(id, prepare.hold));
+            }
+            Request::Amend(mut amend) => {
+                let draft = calls.given(amend.draft.take());
+                calls.amend(amend.prepared, draft, amend.withdrawn, self.later(id, Reply::Prepare));
+            }
+            Request::Finish(finish) => {
+                self.holding.concluded(finish.prepared);
+                calls.finish(&finish, self.later(id, Reply::Receipt));
+            }
+            Request::Abort(abort) => {
+                self.holding.concluded(abort.prepared);
+                calls.abort(&abort, self.later(id, Reply::Done));
+            }
+            Request::Undo(undo) => calls.undo(undo, self.later(id, Reply::Receipt)),
+            Request::NewOids(oids) => calls.new_oids(&oids, self.later(id, Reply::NewOids)),
+            other => {
+                let fault = Fault::new(FaultKind::Internal, format!("request {other:?} has no handler; report this"));
+                self.outbox.reply_here(id, fault_reply(&fault));
+            }
+        }
+    }
+
+    /// A draft that came in parts.
+    fn whole(&self, id: u64, key: Bytes, encoded: Bytes, purpose: Option<Purpose>) {
+        let calls = self.calls.clone();
+        let long = encoded.len() > INLINE_DRAFT_BYTES_MAX;
+        let run = |call: Box<dyn FnOnce() + Send>| if long { self.rpc.detach(call) } else { call() };
+        match purpose {
+            None => {
+                let done = self.later(id, Reply::Receipt);
+                run(Box::new(move || calls.commit_decoded(calls.joined(&key, encoded), done)));
+            }
+            Some(Purpose::Prepare(prepare)) => {
+                let done = self.prepared(id, prepare.hold);
+                let how = decode::preparing(&prepare);
+                run(Box::new(move || calls.prepare(calls.joined(&key, encoded), how, done)));
+            }
+            Some(Purpose::Amend(v2::AmendRequest { prepared, withdrawn, .. })) => {
+                let done = self.later(id, Reply::Prepare);
+                run(Box::new(move || calls.amend(prepared, calls.joined(&key, encoded), withdrawn, done)));
+            }
+        }
+    }
+
+    /// The answer to a prepare. What is held is given up when the session ends.
+    fn prepared(&self, id: u64, hold: bool) -> impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + use<> + 'static {
+        let (told, holding) = (self.later(id, Reply::Prepare), self.holding.clone());
+        move |result: Result<v2::PrepareReply, Fault>| {
+            if let (true, Ok(reply)) = (hold, &result) {
+                holding.begun(reply.prepared);
+            }
+            told(result);
+        }
+    }
+
+    /// Answers in place.
+    fn here<T>(&self, id: u64, result: Result<T, Fault>, wrap: fn(T) -> Reply) {
+        self.outbox.reply_here(id, self.rpc.answer(result, wrap));
+    }
+
+    /// Answers when the engine calls back.
+    fn later<T: 'static>(
+        &self,
+        id: u64,
+        wrap: fn(T) -> Reply,
+    ) -> impl FnOnce(Result<T, Fault>) + Send + use<T> + 'static {
+        let (rpc, promised) = (self.rpc.clone(), Promised::new(self.outbox.clone(), id));
+        move |result| promised.keep(rpc.answer(result, wrap))
+    }
+
+    /// Answers from the blocking pool.
+    fn off<T: Send + 'static>(
+        &self,
+        id: u64,
+        call: impl FnOnce(&Calls) -> Result<T, Fault> + Send + 'static,
+        wrap: fn(T) -> Reply,
+    ) {
+        let (calls, done) = (self.calls.clone(), self.later(id, wrap));
+        self.rpc.detach(move || done(call(&calls)));
+    }
+}

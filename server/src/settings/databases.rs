@@ -1,0 +1,183 @@
+//! Owns the settings of the databases beside `main`: where each lies, and in what it differs.
+//!
+//! ```text
+//!   [store]  [engine]  [limits]            what every database starts from; `main` has just these
+//!   [databases.shop]
+//!   data_dir = "/srv/shop"                 left out: DATA_DIR/databases/shop
+//!   [databases.shop.limits]
+//!   draft_writes_max = 1000                everything else as in [limits]
+//! ```
+//! The caches (`store.cache_bytes`, `store.index_cache_bytes`) are a budget of the server: they are shared out evenly among
+//! the databases that do not name their own.
+
+use super::{LimitSettings, Settings};
+use crate::databases::MAIN;
+use crate::engine::EngineSettings;
+use crate::store::StoreSettings;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Databases of one server; each has five threads and its caches.
+const DATABASES_MAX: usize = 64;
+
+/// A database beside `main`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// The data directory; made when missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// In what its `[store]` differs.
+    pub store: Table,
+    /// In what its `[engine]` differs.
+    pub engine: Table,
+    /// In what its `[limits]` differ.
+    pub limits: Table,
+}
+
+impl DatabaseSettings {
+    /// Where it lies.
+    pub fn data_dir(&self, name: &str, of_main: &Path) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| of_main.join("databases").join(name))
+    }
+}
+
+/// A database as it is to be opened.
+#[derive(Clone, Debug)]
+pub struct DatabasePlan {
+    /// What clients call it.
+    pub name: String,
+    /// Its log, index and caches.
+    pub store: StoreSettings,
+    /// Its queues, pins.
+    pub engine: EngineSettings,
+    /// What its clients may send.
+    pub limits: LimitSettings,
+}
+
+impl Settings {
+    /// Every database with its settings, `main` first; or what is wrong with one of them.
+    pub fn plans(&self) -> Result<Vec<DatabasePlan>, String> {
+        let main = DatabaseSettings::default();
+        let all = std::iter::once((MAIN, &main)).chain(self.databases.iter().map(|(name, one)| (name.as_str(), one)));
+        all.map(|(name, database)| self.plan(name, database)).collect()
+    }
+
+    fn plan(&self, name: &str, database: &DatabaseSettings) -> Result<DatabasePlan, String> {
+        let mut shared = self.store.clone();
+        let sharers =
+            |setting: &str| 1 + self.databases.values().filter(|one| !one.store.contains_key(setting)).count();
+        shared.cache_bytes /= sharers("cache_bytes") as u64;
+        shared.index_cache_bytes /= sharers("index_cache_bytes");
+        let within = |section: &str| format!("databases.{name}.{section}");
+        Ok(DatabasePlan {
+            name: name.into(),
+            store: overlaid(&shared, &database.store, &within("store"))?,
+            engine: overlaid(&self.engine, &database.engine, &within("engine"))?,
+            limits: overlaid(&self.limits, &database.limits, &within("limits"))?,
+        })
+    }
+
+    /// Every problem of the databases, in words.
+    pub(super) fn check_databases(&self, problems: &mut Vec<String>) {
+        if self.databases.len() + 1 > DATABASES_MAX {
+            problems.push(format!(
+                "databases: {} are too many; a server has at most {DATABASES_MAX}",
+                self.databases.len()
+            ));
+        }
+        let mut places = vec![(MAIN, self.data_dir.clone())];
+        for (name, database) in &self.databases {
+            if let Err(problem) = check_name(name) {
+                problems.push(problem);
+            }
+            let place = database.data_dir(name, &self.data_dir);
+            if let Some((other, _)) = places.iter().find(|(_, taken)| *taken == place) {
+                problems
+                    .push(format!("databases.{name}.data_dir = {} is that of {other}; name another", place.display()));
+            }
+            places.push((name, place));
+            match self.plan(name, database) {
+                Ok(plan) => {
+                    if let Err(error) = plan.store.check() {
+                        problems.push(format!("databases.{name}.store: {error}"));
+                    }
+                    let mut of_it = Vec::new();
+                    plan.limits.check(&mut of_it);
+                    if self.sessions.parts_bytes_max < plan.limits.draft_bytes_max {
+                        of_it.push("limits.draft_bytes_max is above sessions.parts_bytes_max; lower it".into());
+                    }
+                    problems.extend(of_it.into_iter().map(|problem| format!("databases.{name}.{problem}")));
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    if name == MAIN {
+        return Err(format!("databases.{MAIN}: the settings of {MAIN} stand at the top of the file, not in a section"));
+    }
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(letter) || !name.as_bytes()[0].is_ascii_lowercase() {
+        let shown: String = name.chars().take(64).collect();
+        return Err(format!(
+            "databases: {shown:?} is no name; use a letter, then letters, digits, - and _ (small, 64 at most)"
+        ));
+    }
+    Ok(())
+}
+
+/// Settings with some of them replaced.
+fn overlaid<T: Serialize + DeserializeOwned>(base: &T, over: &Table, section: &str) -> Result<T, String> {
+    let named = |problem: String| format!("{section}: {}", problem.trim());
+    let mut table = Table::try_from(base).map_err(|error| named(error.to_string()))?;
+    table.extend(over.clone());
+    T::deserialize(Value::Table(table)).map_err(|error: toml::de::Error| named(error.message().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        toml::from_str(text).expect("settings")
+    }
+
+    #[test]
+    fn a_database_differs_in_what_it_names() {
+        let settings = settings(
+            "data_dir = \"d\"\n[store]\ncache_bytes = 3000\n[databases.shop]\n[databases.blog]\ndata_dir = \"b\"\n\
+             [databases.blog.store]\ncache_bytes = 7\n[databases.blog.limits]\noids_max = 5\n",
+        );
+        let plans = settings.plans().expect("right");
+        let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+        assert_eq!(names, ["main", "blog", "shop"]);
+        let caches: Vec<u64> = plans.iter().map(|plan| plan.store.cache_bytes).collect();
+        assert_eq!(caches, [1500, 7, 1500], "those who name none share");
+        assert_eq!((plans[0].limits.oids_max, plans[1].limits.oids_max), (LimitSettings::default().oids_max, 5));
+        assert_eq!(settings.databases["shop"].data_dir("shop", &settings.data_dir), Path::new("d/databases/shop"));
+        assert_eq!(settings.databases["blog"].data_dir("blog", &settings.data_dir), Path::new("b"));
+        let mut problems = Vec::new();
+        settings.check_databases(&mut problems);
+        assert_eq!(problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_problem_names_its_database() {
+        let settings = settings(
+            "[databases.main]\n[databases.Shop]\n[databases.a.store]\nsegment_bytes_max = 1\n[databases.b.limits]\n\
+             oids_maxx = 5\n[databases.c]\ndata_dir = \"zeolite-data\"\n",
+        );
+        let mut problems = Vec::new();
+        settings.check_databases(&mut problems);
+        let found = |word: &str| problems.iter().filter(|problem| problem.contains(word)).count();
+        assert_eq!(problems.len(), 5, "{problems:?}");
+        for word in ["databases.main:", "\"Shop\"", "databases.a.store", "oids_maxx", "databases.c.data_dir"] {
+            assert_eq!(found(word), 1, "{word}: {problems:?}");
+        }
+    }
+}

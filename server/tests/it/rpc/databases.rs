@@ -1,0 +1,209 @@
+//! Several databases in one server: what is of one does not touch the other, and a bug in one does not end the other.
+
+use super::support::{
+    Raw, TestServer, cell, draft, hello, items, kind, oid, put, start_of, start_with, status_fault, within,
+};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tonic::metadata::MetadataValue;
+use zeolite_proto::FaultKind;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::admin_client::AdminClient;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_server::engine::clock::SystemClock;
+use zeolite_server::server::Components;
+use zeolite_server::settings::{DatabaseSettings, Settings};
+use zeolite_server::store::disk::sim::SimDisk;
+use zeolite_server::store::disk::{Disk, DiskFile};
+
+fn with_shop(settings: &mut Settings) {
+    let mut shop = DatabaseSettings::default();
+    shop.limits.insert("load_cells_max".into(), 3.into());
+    settings.databases.insert("shop".into(), shop);
+}
+
+/// A session with feed, which has oids enough.
+async fn session(test: &TestServer, database: &str) -> Raw {
+    let mut raw = Raw::connect(test.channel().await).await;
+    raw.hello(v2::Hello { database: database.into(), feed: true, ..hello() }).await;
+    raw.ask(Request::NewOids(v2::NewOidsRequest { count: 1000 })).await;
+    raw
+}
+
+fn on<T>(database: &'static str, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("zeolite-database", MetadataValue::from_static(database));
+    request
+}
+
+/// The answer to a ping, and the cells that the feed brought before it.
+async fn fed(raw: &mut Raw) -> Vec<v2::Cell> {
+    let id = raw.send(Request::Ping(v2::Ping {})).await;
+    let mut cells = Vec::new();
+    loop {
+        match raw.next().await {
+            v2::ServerFrame { reply: Some(Reply::Feed(feed)), .. } => {
+                cells.extend(items(&feed).into_iter().flat_map(|item| item.cells));
+            }
+            frame if frame.id == id => return cells,
+            other => panic!("neither feed nor answer: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_database_has_its_own_objects_feed_limits_mode_and_numbers() {
+    let test = start_with(with_shop).await;
+    let (mut main, mut shop) = (session(&test, "").await, session(&test, "shop").await);
+    main.commit(draft(0, vec![put(cell(1), 0, "of main")])).await.expect("new there");
+    shop.commit(draft(0, vec![put(cell(1), 0, "of shop")])).await.expect("new there too");
+    shop.commit(draft(0, vec![put(cell(2), 0, "of shop")])).await.expect("new");
+    let count = |cells: Vec<v2::Cell>| cells.iter().filter(|cell| cell.oid >= oid(0)).count();
+    assert_eq!(
+        (count(fed(&mut main).await), count(fed(&mut shop).await)),
+        (0, 0),
+        "own commits came with their receipts"
+    );
+    let mut again = session(&test, "shop").await;
+    shop.commit(draft(0, vec![put(cell(3), 0, "of shop")])).await.expect("new");
+    assert_eq!((count(fed(&mut again).await), count(fed(&mut main).await)), (1, 0));
+    assert_eq!(main.load(vec![cell(2)]).await.revisions[0].record, None);
+    assert_eq!(main.load((1..6).map(cell).collect()).await.revisions.len(), 5);
+    let four = v2::LoadRequest { cells: (1..5).map(cell).collect(), ..Default::default() };
+    assert_eq!(shop.refused(Request::Load(four.clone())).await.kind, FaultKind::TooLarge);
+    let mut unary = test.unary().await;
+    assert_eq!(
+        status_fault(&unary.reader.load(on("shop", four)).await.expect_err("too many")).kind,
+        FaultKind::TooLarge
+    );
+    let kinds = async |unary: &mut super::support::Unary, database| {
+        let kinds = unary.reader.kinds(on(database, v2::KindsRequest {})).await.expect("kinds").into_inner().kinds;
+        kinds.iter().find(|kind| kind.class == "Plain").map_or(0, |kind| kind.objects)
+    };
+    assert_eq!((kinds(&mut unary, "main").await, kinds(&mut unary, "shop").await), (1, 3));
+
+    let mut admin = AdminClient::new(test.channel().await);
+    let read_only = v2::SetModeRequest { kind: v2::ModeKind::ReadOnly.into(), ..Default::default() };
+    admin.set_mode(on("shop", read_only)).await.expect("switched");
+    assert_eq!(kind(shop.commit(draft(0, vec![put(cell(4), 0, "x")])).await), FaultKind::ReadOnly);
+    main.commit(draft(0, vec![put(cell(4), 0, "x")])).await.expect("main is as it was");
+    admin.pack(on("shop", v2::PackRequest::default())).await.expect("packs").into_inner();
+    let status = admin.status(on("main", v2::StatusRequest {})).await.expect("a status").into_inner();
+    assert_eq!((status.sessions, status.packed_to), (1, 0));
+    test.server.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_is_refused_with_those_that_are() {
+    let test = start_with(with_shop).await;
+    let mut raw = Raw::connect(test.channel().await).await;
+    let refused = raw.refused(Request::Hello(v2::Hello { database: "shp".into(), ..hello() })).await;
+    assert_eq!(refused.kind, FaultKind::NotFound);
+    assert!(refused.message.contains("main, shop"), "{refused}");
+    assert!(raw.next_or_end().await.is_none());
+    let refused = test.unary().await.reader.kinds(on("shp", v2::KindsRequest {})).await.expect_err("none");
+    assert_eq!(status_fault(&refused).kind, FaultKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_are_there_again_after_a_restart() {
+    let test = start_with(with_shop).await;
+    let mut shop = session(&test, "shop").await;
+    shop.commit(draft(0, vec![put(cell(1), 0, "kept")])).await.expect("new");
+    let TestServer { server, directory } = test;
+    server.stop().await.expect("stops");
+    assert!(directory.path().join("data/databases/shop/log").is_dir());
+    let test = super::support::start_in(directory, with_shop).await;
+    assert!(session(&test, "shop").await.load(vec![cell(1)]).await.revisions[0].record.is_some());
+    assert!(session(&test, "main").await.load(vec![cell(1)]).await.revisions[0].record.is_none());
+}
+
+/// A disk on which, once it is armed, every write meets a bug.
+struct Buggy {
+    disk: SimDisk,
+    armed: Arc<AtomicBool>,
+}
+
+struct BuggyFile {
+    file: Arc<dyn DiskFile>,
+    log: bool,
+    armed: Arc<AtomicBool>,
+}
+
+impl Disk for Buggy {
+    fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(path, create)?;
+        Ok(Arc::new(BuggyFile { file, log: path.starts_with("log"), armed: self.armed.clone() }))
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        self.disk.make_dir(dir)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+    fn size_bytes(&self) -> io::Result<u64> {
+        self.disk.size_bytes()
+    }
+    fn real_path(&self, _path: &str) -> Option<std::path::PathBuf> {
+        None
+    }
+}
+
+impl DiskFile for BuggyFile {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        assert!(!(self.log && self.armed.load(Ordering::Acquire)), "the bug of this test");
+        self.file.write_all_at(bytes, offset)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bug_in_one_poisons_it_and_the_other_goes_on() {
+    let armed = Arc::new(AtomicBool::new(false));
+    let mut components = Components::new(Arc::new(SimDisk::new()), Arc::new(SystemClock::new()), 7);
+    components.disks.insert("shop".into(), Arc::new(Buggy { disk: SimDisk::new(), armed: armed.clone() }));
+    let test = start_of(components, with_shop).await;
+    let (mut main, mut shop) = (session(&test, "").await, session(&test, "shop").await);
+    shop.commit(draft(0, vec![put(cell(1), 0, "before")])).await.expect("new");
+    armed.store(true, Ordering::Release);
+    let mut waiting = session(&test, "shop").await;
+    let in_the_batch = shop.commit(draft(0, vec![put(cell(2), 0, "lost?")])).await;
+    assert_eq!(kind(in_the_batch), FaultKind::OutcomeUnknown, "who waited is told that nobody knows");
+    assert_eq!(kind(waiting.commit(draft(0, vec![put(cell(3), 0, "late")])).await), FaultKind::Poisoned);
+    let abort = waiting.ask(Request::Abort(v2::AbortRequest { prepared: 5 })).await;
+    assert!(matches!(abort, Reply::Fault(_)), "everything is answered: {abort:?}");
+    assert!(shop.load(vec![cell(1)]).await.revisions[0].record.is_some(), "reads go on");
+    main.commit(draft(0, vec![put(cell(1), 0, "well")])).await.expect("the other goes on");
+    let mut admin = AdminClient::new(test.channel().await);
+    let poisoned = async |admin: &mut AdminClient<_>, database| {
+        within(admin.status(on(database, v2::StatusRequest {}))).await.expect("a status").into_inner().poisoned
+    };
+    assert!(poisoned(&mut admin, "shop").await.contains("writer"));
+    assert_eq!(poisoned(&mut admin, "main").await, "");
+    within(test.server.stop()).await.expect("it stops in order");
+}
