@@ -19,6 +19,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "HOST:PORT", env = "ZEOLITE_SERVER", default_value = crate::server::ADDRESS)]
     pub(crate) server: String,
 
+    /// Which of the server's databases
+    #[arg(long, short = 'd', global = true, value_name = "NAME", env = "ZEOLITE_DATABASE", default_value = "main")]
+    pub(crate) database: String,
+
     /// After so many seconds without an answer the server counts as not there (30 unless told otherwise; check: 10)
     #[arg(long, short = 't', global = true, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,

@@ -111,12 +111,18 @@ impl Verdict {
 }
 
 /// Makes the check, prints its line.
-pub(crate) async fn check(out: &Out, address: &str, timeout: Option<u64>, args: &CheckArgs) -> ExitCode {
+pub(crate) async fn check(
+    out: &Out,
+    address: &str,
+    database: &str,
+    timeout: Option<u64>,
+    args: &CheckArgs,
+) -> ExitCode {
     let thresholds = match Thresholds::of(args) {
         Ok(thresholds) => thresholds,
         Err(problem) => return Verdict::without_numbers(State::Unknown, problem).tell(out),
     };
-    let server = &Server::new(address, timeout.or(Some(TIMEOUT_S)));
+    let server = &Server::new(address, database, timeout.or(Some(TIMEOUT_S)));
     let limit = server.timeout;
     let began = Instant::now();
     let verdict = match tokio::time::timeout(limit, look(server)).await {

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let out = Out::new(cli.json);
     if let Command::Check(args) = &cli.command {
         return match runtime() {
-            Ok(runtime) => runtime.block_on(check::check(&out, &cli.server, cli.timeout, args)),
+            Ok(runtime) => runtime.block_on(check::check(&out, &cli.server, &cli.database, cli.timeout, args)),
             Err(error) => check::broken(&out, &error),
         };
     }
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn run(out: &Out, cli: Cli) -> Result<()> {
-    let server = Server::new(&cli.server, cli.timeout);
+    let server = Server::new(&cli.server, &cli.database, cli.timeout);
     match cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -16,23 +16,30 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) address: String,
+    /// Which of its databases; empty: `main`.
+    pub(crate) database: String,
     pub(crate) timeout: Duration,
 }
 
 impl Server {
-    /// The server at an address; without a time limit in seconds, the usual one.
-    pub(crate) fn new(address: &str, timeout: Option<u64>) -> Server {
+    /// A database of the server at an address; without a time limit in seconds, the usual one.
+    pub(crate) fn new(address: &str, database: &str, timeout: Option<u64>) -> Server {
         let timeout = timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.max(1)));
-        Server { address: address.to_owned(), timeout }
+        Server { address: address.to_owned(), database: database.to_owned(), timeout }
     }
 
     fn connect_within(&self) -> Duration {
         CONNECT_WITHIN.min(self.timeout)
     }
 
+    fn options(&self, options: Options) -> Options {
+        let (request_timeout, connect_timeout) = (self.timeout, self.connect_within());
+        Options { database: self.database.clone(), request_timeout, connect_timeout, ..options }
+    }
+
     /// For an operator's calls. It takes no session, so a full server answers as well.
     pub(crate) async fn admin(&self) -> Result<Admin> {
-        self.reached(Admin::connect(self.address.as_str(), self.timeout).await)
+        self.reached(Admin::connect(self.address.as_str(), &self.options(Options::default())).await)
     }
 
     /// For a look at what is stored: nothing is kept of it, so there is nothing to be told about.
@@ -42,9 +49,7 @@ impl Server {
 
     /// A client of its own kind; the time limits are this server's.
     pub(crate) async fn client(&self, options: Options) -> Result<Db> {
-        let (request_timeout, connect_timeout) = (self.timeout, self.connect_within());
-        let options = Options { request_timeout, connect_timeout, ..options };
-        self.reached(Db::connect_with(self.address.as_str(), options).await)
+        self.reached(Db::connect_with(self.address.as_str(), self.options(options)).await)
     }
 
     /// Nobody at the address is an error of its own: it has an exit code, and a remedy that only the command line knows.

@@ -2,7 +2,7 @@
 //!
 //! Everything here is a plain call on the running server; none of it goes through the cache.
 
-use crate::connect::{Db, Resend, url_of};
+use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
 use crate::revision::Transaction;
 use crate::wire::{Failure, Pages, Unary};
@@ -11,9 +11,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeolite_proto::{
     CloseAttempt, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, ResolverInfo, Status, Tid, VerifyProgress,
 };
-
-/// A connection of its own must be there within this.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own
 /// ([`Admin::connect`]).
@@ -38,12 +35,13 @@ impl Db {
 }
 
 impl Admin {
-    /// Connects for the operator's calls alone. It takes no session, so it works on a server that has no room for another; it
-    /// asks once, and a call that is not answered within the time limit has failed. A stream of progress may last longer, as
+    /// Connects for the operator's calls alone: with the options' database, role and time limits. It takes no session, so it
+    /// works on a server that has no room for another; it asks once, and a call that is not answered within
+    /// `request_timeout` has failed. A stream of progress may last longer, as
     /// long as its server lives.
-    pub async fn connect(url: impl Into<String>, timeout: Duration) -> Result<Admin> {
-        let url = url_of(url.into());
-        let unary = Unary::connect(&url, timeout.min(CONNECT_WITHIN)).await?;
+    pub async fn connect(url: impl Into<String>, options: &Options) -> Result<Admin> {
+        let (url, timeout) = (url_of(url.into()), options.request_timeout);
+        let unary = Unary::connect(&url, timeout.min(options.connect_timeout), &options.acting()).await?;
         Ok(Admin { door: Door::Alone { unary, url, timeout } })
     }
 

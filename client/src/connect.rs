@@ -244,7 +244,7 @@ impl Core {
     fn hello(&self) -> Hello {
         Hello {
             client: self.options.name.clone(),
-            role: self.options.role.clone(),
+            acting: self.options.acting(),
             feed: self.options.feed,
             resume_from: if self.options.feed { self.position.get() } else { Tid::NONE },
             cached_bytes: self.cache.stats().bytes,

@@ -56,11 +56,18 @@ pub(crate) trait Inbox: Send + Sync {
     fn pressed(&self, pressure: Pressure);
 }
 
+/// On which database a client works, and as what; both may be empty.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Acting {
+    pub(crate) database: String,
+    pub(crate) role: String,
+}
+
 /// What the client says first.
 #[derive(Clone, Debug)]
 pub(crate) struct Hello {
     pub(crate) client: String,
-    pub(crate) role: String,
+    pub(crate) acting: Acting,
     pub(crate) feed: bool,
     pub(crate) resume_from: Tid,
     pub(crate) cached_bytes: u64,
@@ -116,7 +123,7 @@ pub(crate) async fn open(
     inbox: &dyn Inbox,
 ) -> Result<(Link, Incoming)> {
     let lost = |reason: String| Error::Disconnected { url: url.to_owned(), reason };
-    let unary = Unary::connect(url, connect_timeout).await?;
+    let unary = Unary::connect(url, connect_timeout, &hello.acting).await?;
     let (outbound, requests) = mpsc::channel(OUTBOUND_FRAMES);
     let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))) };
     outbound.send(first).await.map_err(|_| lost("the session ended at once".into()))?;
@@ -149,12 +156,12 @@ fn greeting(hello: Hello) -> v2::Hello {
     v2::Hello {
         protocol: PROTOCOL,
         client: hello.client,
-        role: hello.role,
+        role: hello.acting.role,
         feed: hello.feed,
         resume_from: hello.resume_from.0,
         cached_bytes: hello.cached_bytes,
         store_id: hello.store_id,
-        database: String::new(),
+        database: hello.acting.database,
     }
 }
 

@@ -33,7 +33,7 @@ pub use metrics::MetricsSettings;
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7878";
 
 /// Variables that begin like settings and are something else: for the program's own options and its log.
-pub const OTHER_VARIABLES: &[&str] = &["ZEOLITE_CONFIG", "ZEOLITE_LOG", "ZEOLITE_SERVER"];
+pub const OTHER_VARIABLES: &[&str] = &["ZEOLITE_CONFIG", "ZEOLITE_DATABASE", "ZEOLITE_LOG", "ZEOLITE_SERVER"];
 
 /// The settings of a server.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

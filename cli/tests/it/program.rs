@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 /// The binary, whatever the environment says.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zeolite"));
-    command.env_remove("ZEOLITE_SERVER");
+    command.env_remove("ZEOLITE_SERVER").env_remove("ZEOLITE_DATABASE");
     command
 }
 

@@ -1,5 +1,6 @@
 //! The real binary, served and offline: every administrative command, for people and for programs.
 
+mod databases;
 mod offline;
 mod settings;
 mod shows;

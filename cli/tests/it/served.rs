@@ -20,13 +20,23 @@ impl Served {
         Served::start_at(dir, "127.0.0.1:0")
     }
 
+    /// With settings of the test's own.
+    pub(crate) fn start_with(dir: &Path, settings: &[&str]) -> Served {
+        Served::start_as(dir, "127.0.0.1:0", settings)
+    }
+
     /// On an address.
     pub(crate) fn start_at(dir: &Path, address: &str) -> Served {
+        Served::start_as(dir, address, &[])
+    }
+
+    fn start_as(dir: &Path, address: &str, settings: &[&str]) -> Served {
         let mut child = program()
             .args(["--json", "serve", "--listen", address, "--log", "warn"])
             // Pack may go up to now.
             .args(["--set", "engine.history_min_s=0", "--data"])
             .arg(dir)
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");

@@ -1,6 +1,7 @@
 //! Owns the settings of a client.
 
 use super::jittered;
+use crate::wire::Acting;
 use std::time::Duration;
 use zeolite_proto::Registry;
 
@@ -13,8 +14,11 @@ use zeolite_proto::Registry;
 pub struct Options {
     /// Shown in the server's status and logs.
     pub name: String,
-    /// `""`, or `"evolve"` for a batch worker of an evolve.
+    /// As what the client acts: `"read"`, `"write"`, `"evolve"` (a batch worker of an evolve), `"replicate"` or `"admin"`; `""`:
+    /// with all the rights that its principal has.
     pub role: String,
+    /// Which of the server's databases; `""`: `main`.
+    pub database: String,
     /// Whether the server pushes invalidations. Without them nothing newer than a reply is ever assumed: every
     /// transaction begins with a round trip, and the cache only helps reads at old snapshots.
     pub feed: bool,
@@ -43,6 +47,7 @@ impl Default for Options {
         Options {
             name: format!("pid {}", std::process::id()),
             role: String::new(),
+            database: String::new(),
             feed: true,
             cache_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(5),
@@ -57,6 +62,10 @@ impl Default for Options {
 }
 
 impl Options {
+    pub(crate) fn acting(&self) -> Acting {
+        Acting { database: self.database.clone(), role: self.role.clone() }
+    }
+
     /// The pause after this many failures to connect: doubled each time, up to the longest, then jittered.
     pub(super) fn backoff(&self, failures: u32) -> Duration {
         let (first, longest) = (self.backoff.0.as_millis() as u64, self.backoff.1.as_millis() as u64);

@@ -3,12 +3,15 @@
 //! server has no room for another session.
 
 use super::log::{Assembly, messages};
-use super::{FRAME_BYTES_MAX, Failure, ZeoliteClient, chain, fault, v2};
+use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, chain, fault, v2};
 use crate::errors::{Error, Result};
 use crate::revision::Transaction;
 use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use std::time::Duration;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use v2::admin_client::AdminClient;
 use v2::reader_client::ReaderClient;
@@ -27,7 +30,35 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A connection to a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Unary {
-    channel: Channel,
+    channel: Calls,
+}
+
+pub(super) type Calls = InterceptedService<Channel, Said>;
+
+/// What each call says in its metadata: on which database, and as what.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said(Vec<(&'static str, AsciiMetadataValue)>);
+
+impl Said {
+    fn of(acting: &Acting) -> Result<Said> {
+        let mut said = Vec::new();
+        for (name, value) in [("zeolite-database", &acting.database), ("zeolite-role", &acting.role)] {
+            if !value.is_empty() {
+                let bad = |_| Error::invalid(format!("{value:?} is no name for a database or a role; see the options"));
+                said.push((name, AsciiMetadataValue::try_from(value.as_str()).map_err(bad)?));
+            }
+        }
+        Ok(Said(said))
+    }
+}
+
+impl Interceptor for Said {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        for (name, value) in &self.0 {
+            request.metadata_mut().insert(*name, value.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// A stream of a long call's messages. Dropping it ends the call.
@@ -80,7 +111,8 @@ fn failure(status: &tonic::Status) -> Failure {
 
 impl Unary {
     /// Connects.
-    pub(crate) async fn connect(url: &str, connect_timeout: Duration) -> Result<Unary> {
+    pub(crate) async fn connect(url: &str, connect_timeout: Duration, acting: &Acting) -> Result<Unary> {
+        let said = Said::of(acting)?;
         let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(|error| Error::invalid(format!("{url:?} is not an address: {error}; use http://host:port")))?
             .tcp_nodelay(true)
@@ -92,27 +124,27 @@ impl Unary {
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
         let lost = |error| Error::Disconnected { url: url.to_owned(), reason: chain(&error) };
-        Ok(Unary { channel: endpoint.connect().await.map_err(lost)? })
+        Ok(Unary { channel: InterceptedService::new(endpoint.connect().await.map_err(lost)?, said) })
     }
 
-    fn admin(&self) -> AdminClient<Channel> {
+    fn admin(&self) -> AdminClient<Calls> {
         AdminClient::new(self.channel.clone()).max_decoding_message_size(FRAME_BYTES_MAX)
     }
 
     /// The client of the session, with this crate's limits.
-    pub(super) fn client(&self) -> ZeoliteClient<Channel> {
+    pub(super) fn client(&self) -> ZeoliteClient<Calls> {
         ZeoliteClient::new(self.channel.clone())
             .max_decoding_message_size(FRAME_BYTES_MAX)
             .max_encoding_message_size(FRAME_BYTES_MAX)
     }
 
-    fn reader(&self) -> ReaderClient<Channel> {
+    fn reader(&self) -> ReaderClient<Calls> {
         ReaderClient::new(self.channel.clone())
             .max_decoding_message_size(FRAME_BYTES_MAX)
             .max_encoding_message_size(FRAME_BYTES_MAX)
     }
 
-    fn replicator(&self) -> ReplicatorClient<Channel> {
+    fn replicator(&self) -> ReplicatorClient<Calls> {
         ReplicatorClient::new(self.channel.clone())
             .max_decoding_message_size(FRAME_BYTES_MAX)
             .max_encoding_message_size(FRAME_BYTES_MAX)
