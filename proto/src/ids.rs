@@ -78,6 +78,16 @@ impl Tid {
         i128::from(days) * 86_400_000_000_000 + i128::from(minute_of_day) * 60_000_000_000 + in_minute
     }
 
+    /// The moment of a tid as a text, to the second: `2026-01-31 23:59:59 UTC`.
+    pub fn utc(self) -> String {
+        let minutes = self.0 >> 32;
+        let (days, minute) = (minutes / (24 * 60), minutes % (24 * 60));
+        let (months, day) = (days / 31, days % 31 + 1);
+        let (year, month) = (1900 + months / 12, months % 12 + 1);
+        let second = ((self.0 & 0xffff_ffff) * 60) >> 32;
+        format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{second:02} UTC", minute / 60, minute % 60)
+    }
+
     /// The next tid.
     pub fn next(self) -> Tid {
         Tid(self.0.saturating_add(1))
@@ -205,6 +215,7 @@ mod tests {
         let tid = Tid::from_unix_nanos(nanos);
         assert_eq!(tid.0 >> 32, minutes);
         assert_eq!(tid.0 & 0xffff_ffff, ((20.5f64 / 60.0) * 4_294_967_296.0) as u64);
+        assert_eq!(tid.utc(), "2007-04-24 15:43:20 UTC");
     }
 
     #[test]

@@ -34,10 +34,11 @@ use crate::clock::Clock;
 use crate::store::disk::Disk;
 use crate::store::{Opened, Progress, Recovered, Store, StoreError, StoreSettings};
 use health::Health;
-use keep::Keep;
+use keep::{Keep, system};
 use loops::Parts;
 use numbers::Numbers;
 use pipeline::Pipeline;
+use pipeline::admission::RestoreEnd;
 use pipeline::intake::Intake;
 use pipeline::keys::Keys;
 use reads::Reads;
@@ -46,7 +47,7 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use work::Work;
-use zeolite_proto::{Fault, FaultKind, Limits, Oid, Registry};
+use zeolite_proto::{Fault, FaultKind, Limits, Oid, Registry, Tid};
 
 pub use crate::clock;
 pub use answers::{Closing, Done, Outcome, PreparedReceipt, Preparing};
@@ -55,6 +56,7 @@ pub use keep::system::SYSTEM_OID;
 pub use loops::{Loops, Running};
 pub use numbers::histogram::{Counts, Histogram};
 pub use numbers::status::Stats;
+pub use pipeline::restore::Restoring;
 pub use reads::feed::{self, FeedBatch, FeedItem};
 pub use reads::pins::PinInfo;
 pub use reads::read::{Loaded, ObjectsPage, Page};
@@ -90,6 +92,14 @@ struct Setup {
     keys_age_s: u64,
 }
 
+impl Setup {
+    fn restore_end(&self) -> RestoreEnd {
+        let (now, ahead_max_s) = (self.clock.unix_nanos(), self.settings.restore_ahead_max_s);
+        let newest = Tid::from_unix_nanos(now.saturating_add(i128::from(ahead_max_s) * 1_000_000_000));
+        RestoreEnd { now: Tid::from_unix_nanos(now), newest, ahead_max_s }
+    }
+}
+
 impl Engine {
     /// Opens the store on a disk and makes the engine and its loops. Nothing runs before the loops are turned.
     /// `seed` makes ids that must differ between two lives of the server.
@@ -108,6 +118,7 @@ impl Engine {
             (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
         let Opened { appender, reader, settler, recovered } = Store::open(disk.clone(), store, seed, progress)?;
         let Recovered { last_tid, oid_max, keys, .. } = recovered;
+        let last_of_others = system::last_of_others(&reader, last_tid)?;
         let opened_at = clock.steady();
         let now_unix_ms = (clock.unix_nanos() / 1_000_000).max(0) as u64;
         let keep = Keep::open(&reader, last_tid, Oid(oid_max), now_unix_ms)?;
@@ -124,7 +135,7 @@ impl Engine {
             kept_to_the_end: OnceLock::new(),
         });
         let appender = appender.timed_by(clock);
-        let loops = Loops::new(engine.clone(), Parts { appender, settler, last: last_tid });
+        let loops = Loops::new(engine.clone(), Parts { appender, settler, last: last_tid, last_of_others });
         Ok((engine, loops))
     }
 

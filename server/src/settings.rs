@@ -272,7 +272,7 @@ impl LimitSettings {
     fn check(&self, problems: &mut Vec<String>) {
         within(problems, "limits.message_bytes_max", self.message_bytes_max as u64, 64 << 10, 1 << 30);
         within(problems, "limits.record_bytes_max", self.record_bytes_max as u64, 1 << 10, 1 << 30);
-        within(problems, "limits.draft_bytes_max", self.draft_bytes_max as u64, 1 << 10, 2 << 30);
+        within(problems, "limits.draft_bytes_max", self.draft_bytes_max as u64, 1 << 10, 1 << 30);
         within(problems, "limits.draft_writes_max", self.draft_writes_max as u64, 1, 100_000_000);
         within(problems, "limits.key_bytes_max", self.key_bytes_max as u64, 16, 16 << 10);
         within(problems, "limits.load_cells_max", self.load_cells_max as u64, 1, 1_000_000);

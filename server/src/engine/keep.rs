@@ -5,12 +5,15 @@ pub(crate) mod gates;
 pub(crate) mod keeper;
 pub(crate) mod mode;
 pub(crate) mod oids;
+pub(crate) mod own_cells;
 pub(crate) mod system;
 
-use crate::store::{Reader, StoreError};
+use super::Engine;
+use crate::store::{Reader, StoreError, Txn};
 use gates::Gates;
 use mode::Modes;
 use oids::Oids;
+use own_cells::OwnCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_proto::{Oid, Tid};
 
@@ -47,5 +50,22 @@ impl Keep {
     /// Those that may still be written.
     pub(super) fn gates(&self) -> &Gates {
         &self.gates
+    }
+}
+
+impl Engine {
+    /// What the server's own cells say takes force: the writer calls this for each transaction that is durable and not
+    /// visible yet, whoever wrote it. Those who asked for the write are answered later, and only answered.
+    pub(super) fn take_force(&self, txn: &Txn) {
+        for write in txn.writes.iter().filter(|write| write.cell.oid == system::SYSTEM_OID) {
+            match OwnCell::read(&write.cell, write.record.as_ref(), txn.tid) {
+                Ok(OwnCell::Ceiling(ceiling)) => self.keep.oids.stored_ceiling(ceiling),
+                Ok(OwnCell::Mode(mode)) => self.keep.modes.stored(mode, self.unix_ms()),
+                Ok(OwnCell::Gate(class, gate)) => self.keep.gates.stored(&class, gate),
+                Err(what) => {
+                    tracing::error!(tid = %txn.tid, cell = %write.cell, what, "a cell of the server's own is unreadable")
+                }
+            }
+        }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) struct Parts {
     pub(crate) appender: Appender,
     pub(crate) settler: Settler,
     pub(crate) last: Tid,
+    pub(crate) last_of_others: Tid,
 }
 
 /// The engine's loops, not running yet.
@@ -49,8 +50,13 @@ impl Loops {
     pub(crate) fn new(engine: Arc<Engine>, parts: Parts) -> Loops {
         let (to_writer, from_sequencer) = crossbeam_channel::bounded(engine.settings().hop_max);
         let (to_mergers, questions) = crossbeam_channel::bounded(1024);
-        let sequencer =
-            Sequencer::new(engine.clone(), engine.settings().recent_bounds(), parts.last, to_writer, to_mergers);
+        let sequencer = Sequencer::new(
+            engine.clone(),
+            engine.settings().recent_bounds(),
+            (parts.last, parts.last_of_others),
+            to_writer,
+            to_mergers,
+        );
         let writer = Writer {
             engine: engine.clone(),
             appender: parts.appender,

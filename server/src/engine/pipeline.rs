@@ -21,6 +21,7 @@ pub(crate) mod merge;
 pub(crate) mod mergers;
 pub(crate) mod own;
 pub(crate) mod recent;
+pub(crate) mod restore;
 pub(crate) mod sequencer;
 pub(crate) mod undo;
 pub(crate) mod writer;

@@ -37,6 +37,8 @@ pub struct EngineSettings {
     pub history_min_s: u64,
     /// A commit that takes so long from its admission until it is durable is logged, in milliseconds; 0: none is.
     pub slow_commit_ms: u64,
+    /// A restored transaction may be so far ahead of the server's clock, in seconds: whatever is committed later is newer.
+    pub restore_ahead_max_s: u64,
     /// The database is made read-only when fewer bytes than this are free on its disk; 0: never.
     pub read_only_below_free_bytes: u64,
 }
@@ -58,6 +60,7 @@ impl Default for EngineSettings {
             mergers: 1,
             history_min_s: 60,
             slow_commit_ms: 1000,
+            restore_ahead_max_s: 86_400,
             read_only_below_free_bytes: 256 << 20,
         }
     }

@@ -22,6 +22,10 @@ pub(super) async fn restore(
     calls: &Calls,
     mut messages: Streaming<v2::Transaction>,
 ) -> Result<Result<v2::RestoreReply, Fault>, Status> {
+    let restoring = match calls.engine().restoring() {
+        Ok(restoring) => restoring,
+        Err(fault) => return Ok(Err(fault)),
+    };
     let mut joiner = Joiner::default();
     let mut waiting = Waiting::new();
     let mut reply = v2::RestoreReply::default();
@@ -38,7 +42,7 @@ pub(super) async fn restore(
         }
         let (done, answer) = oneshot::channel();
         // The receiver is dropped only after an earlier transaction was refused.
-        calls.engine().restore(txn, Box::new(move |result| drop(done.send(result))));
+        restoring.add(txn, Box::new(move |result| drop(done.send(result))));
         waiting.push_back(answer);
     }
     while !waiting.is_empty() {

@@ -7,6 +7,7 @@
 mod amending;
 mod checks;
 mod mishaps;
+mod restoring;
 mod steps;
 
 use super::Model;
@@ -154,7 +155,7 @@ impl Trial {
                 return Err(format!("the receipt of {} came before it is visible", receipt.tid));
             }
             self.beside.model.commit(&draft, &receipt)?;
-            self.count("committed");
+            self.count(if restoring::is_restored(&draft) { "restored" } else { "committed" });
             if !receipt.merged.is_empty() {
                 self.count("committed with a merge");
             }
@@ -186,7 +187,9 @@ impl Trial {
 
     fn refused(&mut self, draft: &Draft, fault: &Fault) -> Result<(), String> {
         self.count(fault.kind.text());
+        let restored = restoring::is_restored(draft) && self.may_refuse_restored(fault);
         let allowed = match fault.kind {
+            _ if restored => true,
             FaultKind::Conflict | FaultKind::ReadConflict | FaultKind::UndoBlocked => {
                 let detail = fault.conflict.as_ref().ok_or("a conflict without its report")?;
                 if detail.newest > self.beside.house.engine().visible() {

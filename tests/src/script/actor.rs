@@ -308,7 +308,10 @@ impl Actor {
         let writes = vec![TxnWrite { cell, record, merged: false }];
         let txn = Txn { tid: Tid::from_unix_nanos(later), key, note: Bytes::new(), writes };
         let done = around.events.done(&self.name, |tid| Event::Tid("restored", tid));
-        around.house.engine().clone().restore(txn, done);
+        match around.house.engine().restoring() {
+            Ok(restoring) => restoring.add(txn, done),
+            Err(fault) => done(Err(fault)),
+        }
         around.house.run_dry();
         Ok(Vec::new())
     }

@@ -16,6 +16,8 @@ pub(super) enum Event {
     Prepared(Result<PreparedReceipt, Fault>),
     /// The answer to an abort or a restore.
     Tid(&'static str, Result<Tid, Fault>),
+    /// The answer to one transaction of a copy; only a refusal is shown.
+    Copied(Result<Tid, Fault>),
     /// The answer to a request for oids, and how many were wanted.
     Oids(Result<Oid, Fault>, u32),
     /// The answer to a switch of the mode, or a change of it.
@@ -82,6 +84,7 @@ fn show_one(event: Event, names: &mut Names) -> Option<String> {
             format!("prepared {}{merged}{}", names.number(receipt.prepared), stale(&receipt.stale, names))
         }
         Event::Tid(what, Ok(tid)) => format!("{what} {}", names.show_tid(tid)),
+        Event::Copied(Ok(_)) => return None,
         Event::Mode(Ok(mode)) => operator::show_mode(&mode),
         Event::Gate(Ok(Closing::Closed(tid))) => format!("closed {}", names.show_tid(tid)),
         Event::Gate(Ok(Closing::Old(count))) => format!("not closed, {count} old"),
@@ -98,6 +101,7 @@ fn show_one(event: Event, names: &mut Names) -> Option<String> {
         Event::Receipt(Err(fault))
         | Event::Prepared(Err(fault))
         | Event::Tid(_, Err(fault))
+        | Event::Copied(Err(fault))
         | Event::Mode(Err(fault))
         | Event::Gate(Err(fault))
         | Event::Oids(Err(fault), _) => show_fault(&fault, names),

@@ -4,6 +4,7 @@
 //!   set NAME VALUE                           a setting; counts from the next opening on
 //!   turn sequencer|writer|merger|settle|keeper · run · settle
 //!   crash [SEED] · kill · restart
+//!   copy                                     a new house, into which the whole log of this one is restored
 //!   open DIR... (of the fixtures, one over the other) · name NAME OID
 //!   disk full · disk room BYTES · disk roomy · disk fails OP PATH [SKIP] · disk edit PATH OFFSET · disk remove PATH
 //!   clock +5s · clock back 1h
@@ -11,7 +12,7 @@
 //! ```
 
 use super::actor::{Actor, Around};
-use super::events::{Events, show_fault};
+use super::events::{Event, Events, show_fault};
 use super::names::Names;
 use super::values;
 use crate::support::house::{House, HouseSettings, START_UNIX_NANOS};
@@ -107,6 +108,7 @@ impl World {
                 Ok(Vec::new())
             }
             ["crash" | "kill" | "restart", rest @ ..] => self.end_of_life(words[0], rest),
+            ["copy"] => self.copy(),
             ["disk", rest @ ..] => self.disk(rest),
             ["clock", rest @ ..] => self.clock(rest),
             _ => self.show(words),
@@ -157,6 +159,20 @@ impl World {
         let system = house.engine().log_page(visible, visible, 1).ok();
         let own = system.is_some_and(|txns| txns.iter().all(|txn| txn.writes.iter().all(|w| w.cell.oid == SYSTEM_OID)));
         Ok(if own { Vec::new() } else { vec![format!("open at {}", self.names.show_tid(visible))] })
+    }
+
+    /// The copy is not quite fresh: it has handed out oids before anything is restored into it.
+    fn copy(&mut self) -> Lines {
+        let log = self.house()?.engine().log_page(Tid(1), Tid::NONE, 0).map_err(|fault| fault.to_string())?;
+        let mut copy = House::new(self.settings.clone());
+        copy.oids(1).map_err(|fault| fault.to_string())?;
+        let restoring = copy.engine().restoring().map_err(|fault| fault.to_string())?;
+        for txn in log {
+            restoring.add(txn, self.events.done("copy", Event::Copied));
+        }
+        copy.run_dry();
+        self.house = Some(copy);
+        Ok(Vec::new())
     }
 
     fn disk(&mut self, rest: &[&str]) -> Lines {

@@ -39,6 +39,7 @@ fn the_engine_and_the_model_agree() {
         "conflict",
         "read conflict",
         "undo blocked",
+        "restored",
         "finished",
         "the same key again",
     ];
@@ -47,7 +48,11 @@ fn the_engine_and_the_model_agree() {
 
 #[test]
 fn they_agree_across_crashes() {
-    run(Wear::Crashes, 40, &["committed", "conflict", "crash", "kill", "restart", "finished", "the same key again"]);
+    run(
+        Wear::Crashes,
+        40,
+        &["committed", "conflict", "crash", "kill", "restart", "finished", "restored", "the same key again"],
+    );
 }
 
 #[test]

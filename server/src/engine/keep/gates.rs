@@ -9,23 +9,29 @@
 //!         ──> 0: the gate's own cell is sealed in this very turn; closed    more: trying ends, the count is told
 //! ```
 //! While it tries, the count can only fall; so a count of 0 is still 0 when the gate's commit gets its tid.
-//! Not done: restored transactions are not checked, they are a copy of what was allowed where it was written.
+//! Restored transactions are a copy of what was allowed where it was written: a closed gate lets them pass, and one that is
+//! trying sends them away for the moment.
 
 use crate::engine::Engine;
 use crate::engine::answers::{Closing, Done};
 use crate::engine::faults::fault_of;
 use crate::engine::keep::system;
 use crate::engine::pipeline::ask::{Ask, SealedWrite};
-use crate::store::{Reader, StoreError};
+use crate::store::{Reader, StoreError, TxnWrite};
+use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use zeolite_proto::record::Header;
-use zeolite_proto::{Fault, FaultKind, Gate, Record, Tid};
+use zeolite_proto::{Cell, Fault, FaultKind, Gate, Receipt, Record, Tid};
 
 /// When to come back to a gate that is trying to close, in milliseconds: it takes about one fsync.
 const TRYING_MS: u64 = 10;
+/// The class of its record.
+const CLASS: &str = "zeolite.Gate";
+/// With it the keys of all gates begin.
+const NAME: &str = "gate/";
 
 /// The gates; few, and none most of the time.
 #[derive(Default)]
@@ -54,7 +60,7 @@ struct StoredGate {
 impl Gates {
     pub(crate) fn new(closed: Vec<Gate>) -> Gates {
         let count = AtomicUsize::new(closed.len());
-        let gates = closed.into_iter().map(|gate| State { gate, trying: false, before: None }).collect();
+        let gates = closed.into_iter().map(State::closed).collect();
         Gates { gates: RwLock::new(gates), count }
     }
 
@@ -69,10 +75,7 @@ impl Gates {
             .find_map(|write| gates.iter().find(|state| is_below(&state.gate, write)).map(|s| (s, write)))
         {
             None => Ok(()),
-            Some((State { gate, trying: true, .. }, _)) => {
-                let message = format!("class {:?} is being checked for old objects; come back", gate.class);
-                Err(Fault::new(FaultKind::Busy, message).after_ms(TRYING_MS))
-            }
+            Some((State { gate, trying: true, .. }, _)) => Err(is_trying(gate)),
             Some((State { gate, .. }, write)) => Err(refused(gate, write)),
         }
     }
@@ -96,26 +99,47 @@ impl Gates {
         true
     }
 
-    fn conclude(&self, class: &str, closed: Option<Tid>) {
+    /// An attempt has failed: what was closed before it stays closed.
+    fn give_up(&self, class: &str) {
         let mut gates = self.gates.write();
-        if let Some(at) = gates.iter().position(|state| state.gate.class == class) {
-            let State { mut gate, before, .. } = gates.remove(at);
-            let left = match closed {
-                Some(tid) => {
-                    gate.tid = tid;
-                    Some(gate)
-                }
-                None => before,
-            };
-            gates.extend(left.map(|gate| State { gate, trying: false, before: None }));
+        if let Some(at) = gates.iter().position(|state| state.trying && state.gate.class == class) {
+            let before = gates.remove(at).before;
+            gates.extend(before.map(State::closed));
         }
         self.count.store(gates.len(), Ordering::Release);
     }
 
-    fn open(&self, class: &str) {
+    /// The gate of a class was written. An attempt to close another one goes on; this one stands if it fails.
+    pub(crate) fn stored(&self, class: &str, closed: Option<Gate>) {
         let mut gates = self.gates.write();
-        gates.retain(|state| state.trying || state.gate.class != class);
+        match gates.iter_mut().find(|state| state.gate.class == class) {
+            Some(state) if state.trying && !closed.as_ref().is_some_and(|closed| is_same(closed, &state.gate)) => {
+                state.before = closed;
+            }
+            _ => {
+                gates.retain(|state| state.gate.class != class);
+                gates.extend(closed.map(State::closed));
+            }
+        }
         self.count.store(gates.len(), Ordering::Release);
+    }
+
+    /// Sends restored transactions away that a gate which tries to close would count; a closed one lets them pass.
+    pub(crate) fn check_restored(&self, writes: &[TxnWrite]) -> Result<(), Fault> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let gates = self.gates.read();
+        let below = |state: &&State| {
+            state.trying && writes.iter().any(|write| is_old(&state.gate, &write.cell, write.record.as_ref()))
+        };
+        gates.iter().find(below).map_or(Ok(()), |state| Err(is_trying(&state.gate)))
+    }
+}
+
+impl State {
+    fn closed(gate: Gate) -> State {
+        State { gate, trying: false, before: None }
     }
 }
 
@@ -152,15 +176,8 @@ impl Engine {
 
     /// Takes a gate away; no error if there is none.
     pub fn open_gate(self: &Arc<Self>, class: String, done: Done<Tid>) {
-        let engine = self.clone();
-        let name = cell_of(&class);
-        let written = Box::new(move |result: Result<zeolite_proto::Receipt, Fault>| {
-            if result.is_ok() {
-                engine.keep.gates.open(&class);
-            }
-            done(result.map(|receipt| receipt.tid));
-        });
-        self.write_system(name, None, "a gate was opened", written);
+        let written = Box::new(move |result: Result<Receipt, Fault>| done(result.map(|receipt| receipt.tid)));
+        self.write_system(cell_of(&class), None, "a gate was opened", written);
     }
 
     /// Everything sealed before the attempt is visible, or was refused.
@@ -170,39 +187,62 @@ impl Engine {
         Ok(old.map(|kind| kind.objects).sum())
     }
 
-    pub(crate) fn gate_concluded(&self, class: &str, closed: Option<Tid>) {
-        self.keep.gates.conclude(class, closed);
+    /// An attempt to close a gate has failed.
+    pub(crate) fn give_up_gate(&self, class: &str) {
+        self.keep.gates.give_up(class);
     }
 }
 
 /// Whether a write leaves an object of the gate's class below its version.
 pub(crate) fn is_below(gate: &Gate, write: &SealedWrite) -> bool {
-    let header = write.record.as_deref().filter(|_| write.cell.key.is_empty()).map(Header::parse);
+    is_old(gate, &write.cell, write.record.as_ref())
+}
+
+fn is_old(gate: &Gate, cell: &Cell, record: Option<&Bytes>) -> bool {
+    let header = record.filter(|_| cell.key.is_empty()).map(|record| Header::parse(record));
     matches!(header, Some(Ok(header)) if header.class == gate.class && header.version < gate.min_version)
 }
 
-/// The write that closes it: class `zeolite.Gate`, data = the message above.
+fn is_same(one: &Gate, other: &Gate) -> bool {
+    (&one.class, one.min_version, &one.job) == (&other.class, other.min_version, &other.job)
+}
+
+fn is_trying(gate: &Gate) -> Fault {
+    let message = format!("class {:?} is being checked for old objects; come back", gate.class);
+    Fault::new(FaultKind::Busy, message).after_ms(TRYING_MS)
+}
+
+/// The write that closes it: data = the message above.
 pub(crate) fn write_of(gate: &Gate) -> Result<SealedWrite, Fault> {
     let Gate { class, min_version, job, .. } = gate.clone();
     let cell = cell_of(&class);
-    let record = Record::new("zeolite.Gate", 1, StoredGate { class, min_version, job }.encode_to_vec());
+    let record = Record::new(CLASS, 1, StoredGate { class, min_version, job }.encode_to_vec());
     let record = record.encode().map_err(|error| Fault::new(FaultKind::Internal, error.to_string()))?;
     Ok(SealedWrite { cell, stamped: false, record: Some(record), merged: false })
 }
 
-fn cell_of(class: &str) -> zeolite_proto::Cell {
-    system::cell(format!("gate/{class}").into_bytes())
+fn cell_of(class: &str) -> Cell {
+    system::cell(format!("{NAME}{class}").into_bytes())
+}
+
+/// The class whose gate this cell holds.
+pub(crate) fn class_of(cell: &Cell) -> Option<String> {
+    let class = cell.key.strip_prefix(NAME.as_bytes()).filter(|class| !class.is_empty() && class.len() <= 255)?;
+    std::str::from_utf8(class).ok().map(str::to_owned)
+}
+
+/// Reads a gate back.
+pub(crate) fn read(record: &Record, tid: Tid) -> Result<Gate, String> {
+    system::check_class(record, CLASS)?;
+    let stored = StoredGate::decode(record.data.clone()).map_err(|error| format!("the gate is unreadable: {error}"))?;
+    let StoredGate { class, min_version, job } = stored;
+    Ok(Gate { class, min_version, job, tid })
 }
 
 /// The gates as stored.
 pub(crate) fn stored(reader: &Reader, at: Tid) -> Result<Vec<Gate>, StoreError> {
-    let gate = |(tid, record): (Tid, Record)| {
-        let stored = StoredGate::decode(record.data);
-        let StoredGate { class, min_version, job } =
-            stored.map_err(|error| StoreError::Index(format!("a stored gate: {error}")))?;
-        Ok(Gate { class, min_version, job, tid })
-    };
-    system::stored_all(reader, "gate/", at)?.into_iter().map(gate).collect()
+    let gate = |(tid, record): (Tid, Record)| read(&record, tid).map_err(StoreError::Index);
+    system::stored_all(reader, NAME, at)?.into_iter().map(gate).collect()
 }
 
 fn refused(gate: &Gate, write: &SealedWrite) -> Fault {

@@ -21,6 +21,8 @@ use zeolite_proto::{Fault, FaultKind, Mode, ModeKind, Record, Role, Tid};
 
 /// A banner is at most so long.
 const BANNER_BYTES_MAX: usize = 1000;
+/// The class of its record.
+const CLASS: &str = "zeolite.Mode";
 /// When to come back when the mode has no end, in milliseconds.
 const RETRY_AFTER_MS: u64 = 5_000;
 
@@ -72,6 +74,13 @@ impl Modes {
             parts: Mutex::new(Parts { operator, automatic: None }),
             listeners: Mutex::default(),
         }
+    }
+
+    /// The operator's mode was written: it is in force, unless its time is over.
+    pub(crate) fn stored(&self, mode: Option<Mode>, now_unix_ms: u64) {
+        let ordinary = Mode { since_unix_ms: now_unix_ms, ..Mode::default() };
+        let mode = mode.filter(|mode| !is_over(mode, now_unix_ms)).unwrap_or(ordinary);
+        self.change(now_unix_ms, |parts| parts.operator = mode);
     }
 
     fn change(&self, now_unix_ms: u64, change: impl FnOnce(&mut Parts)) {
@@ -129,10 +138,7 @@ impl Engine {
         let record = (mode != Mode { since_unix_ms: now, ..Mode::default() }).then(|| record_of(&mode));
         let engine = self.clone();
         let written = Box::new(move |result: Result<_, Fault>| {
-            done(result.map(|_| {
-                engine.keep.modes.change(now, |parts| parts.operator = mode);
-                Mode::clone(&engine.mode())
-            }));
+            done(result.map(|_| Mode::clone(&engine.mode())));
         });
         self.write_system(cell(), record, "the mode was switched", written);
     }
@@ -145,7 +151,7 @@ impl Engine {
             (None, DiskRoom::Low { .. }) => Some(Cause::LowDisk),
             (None, DiskRoom::Enough) => None,
         };
-        let over = |parts: &Parts| parts.operator.until_unix_ms.is_some_and(|until| until <= now);
+        let over = |parts: &Parts| is_over(&parts.operator, now);
         let (is_over, is_new) = {
             let parts = self.keep.modes.parts.lock();
             (over(&parts), parts.automatic.as_ref().map(|(cause, _)| *cause) != cause)
@@ -172,6 +178,12 @@ impl Engine {
         }
     }
 
+    /// Refuses a write that the server's own caution does not allow.
+    pub(crate) fn check_own_mode(&self) -> Result<(), Fault> {
+        let automatic = self.keep.modes.in_force.read().automatic.is_some();
+        if automatic { self.check_mode(Role::Write) } else { Ok(()) }
+    }
+
     /// Refuses a write that the mode does not allow.
     pub(crate) fn check_mode(&self, role: Role) -> Result<(), Fault> {
         let mode = self.keep.modes.in_force.read();
@@ -192,11 +204,12 @@ impl Engine {
     }
 }
 
-fn cell() -> zeolite_proto::Cell {
+/// The cell that holds the operator's mode.
+pub(crate) fn cell() -> zeolite_proto::Cell {
     system::cell("mode")
 }
 
-// Class `zeolite.Mode`, data = the message above.
+// Data = the message above.
 fn record_of(mode: &Mode) -> Record {
     let stored = StoredMode {
         kind: mode.kind.text().into(),
@@ -204,20 +217,27 @@ fn record_of(mode: &Mode) -> Record {
         until_unix_ms: mode.until_unix_ms.unwrap_or(0),
         since_unix_ms: mode.since_unix_ms,
     };
-    Record::new("zeolite.Mode", 1, stored.encode_to_vec())
+    Record::new(CLASS, 1, stored.encode_to_vec())
+}
+
+/// Reads it back.
+pub(crate) fn read(record: &Record) -> Result<Mode, String> {
+    system::check_class(record, CLASS)?;
+    let stored = StoredMode::decode(record.data.clone()).map_err(|error| format!("the mode is unreadable: {error}"))?;
+    let StoredMode { kind, banner, until_unix_ms, since_unix_ms } = stored;
+    // A mode of a newer program that this one does not know: the careful guess.
+    let kind = kind.parse().unwrap_or(ModeKind::ReadOnly);
+    let until_unix_ms = (until_unix_ms != 0).then_some(until_unix_ms);
+    Ok(Mode { kind, banner, until_unix_ms, automatic: None, since_unix_ms })
 }
 
 /// The operator's mode as stored; normal if its time is over.
 pub(crate) fn stored(reader: &Reader, at: Tid, now_unix_ms: u64) -> Result<Mode, StoreError> {
     let Some(record) = system::stored(reader, &cell(), at)? else { return Ok(Mode::default()) };
-    let stored =
-        StoredMode::decode(record.data).map_err(|error| StoreError::Index(format!("the stored mode: {error}")))?;
-    let until_unix_ms = (stored.until_unix_ms != 0).then_some(stored.until_unix_ms);
-    if until_unix_ms.is_some_and(|until| until <= now_unix_ms) {
-        return Ok(Mode::default());
-    }
-    // A mode of a newer program that this one does not know: the careful guess.
-    let kind = stored.kind.parse().unwrap_or(ModeKind::ReadOnly);
-    let (banner, since_unix_ms) = (stored.banner, stored.since_unix_ms);
-    Ok(Mode { kind, banner, until_unix_ms, automatic: None, since_unix_ms })
+    let mode = read(&record).map_err(StoreError::Index)?;
+    Ok(if is_over(&mode, now_unix_ms) { Mode::default() } else { mode })
+}
+
+fn is_over(mode: &Mode, now_unix_ms: u64) -> bool {
+    mode.until_unix_ms.is_some_and(|until| until <= now_unix_ms)
 }

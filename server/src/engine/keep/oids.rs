@@ -12,11 +12,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use zeolite_proto::{Cell, Fault, Oid, Receipt, Record, Tid};
+use zeolite_proto::{Cell, Fault, FaultKind, Oid, Receipt, Record, Tid};
 
 /// The first oid that is handed out; those below are the root's and the server's.
 pub(crate) const FIRST_OID: Oid = Oid(16);
+/// The class of the ceiling's record.
+const CLASS: &str = "zeolite.Oids";
 const BLOCK: u64 = 65_536;
+/// Oids end here, so that they fit a signed number everywhere.
+pub(crate) const OIDS_END: u64 = 1 << 63;
 
 /// The allocator.
 pub(crate) struct Oids {
@@ -40,24 +44,26 @@ pub(crate) enum Raise {
 }
 
 /// The cell that holds the ceiling.
-fn ceiling_cell() -> Cell {
+pub(crate) fn ceiling_cell() -> Cell {
     Cell::entry(SYSTEM_OID, "oids")
 }
 
-/// The record of a ceiling: class `zeolite.Oids`, data = u64 little endian.
-fn ceiling_record(ceiling: u64) -> Record {
-    Record::new("zeolite.Oids", 1, Bytes::copy_from_slice(&ceiling.to_le_bytes()))
+/// The record of a ceiling: data = u64 little endian.
+pub(crate) fn ceiling_record(ceiling: u64) -> Record {
+    Record::new(CLASS, 1, Bytes::copy_from_slice(&ceiling.to_le_bytes()))
 }
 
 /// Reads the ceiling back.
-fn read_ceiling(record: &Record) -> Option<u64> {
-    Some(u64::from_le_bytes(record.data.as_ref().try_into().ok()?))
+pub(crate) fn read_ceiling(record: &Record) -> Result<u64, String> {
+    system::check_class(record, CLASS)?;
+    let ceiling = record.data.as_ref().try_into().map(u64::from_le_bytes).ok().filter(|ceiling| *ceiling <= OIDS_END);
+    ceiling.ok_or_else(|| "the number of oids handed out is not one".to_owned())
 }
 
 /// The ceiling as stored; 0: none yet.
 pub(crate) fn stored(reader: &Reader, at: Tid) -> Result<u64, StoreError> {
     let record = system::stored(reader, &ceiling_cell(), at)?;
-    Ok(record.as_ref().and_then(read_ceiling).unwrap_or(0))
+    record.as_ref().map_or(Ok(0), read_ceiling).map_err(StoreError::Index)
 }
 
 impl Engine {
@@ -76,7 +82,7 @@ impl Engine {
         let Raise::To(ceiling) = raise else { return };
         let engine = self.clone();
         let done = Box::new(move |result: Result<Receipt, Fault>| {
-            let again = engine.keep.oids.raised(result.map(|_| ceiling));
+            let again = engine.keep.oids.raised(result.map(|_| ()));
             engine.raise_ceiling(again);
         });
         let record = ceiling_record(ceiling);
@@ -101,20 +107,25 @@ impl Oids {
     pub(crate) fn take(&self, count: u64, done: Done<Oid>) -> Raise {
         let mut state = self.state.lock();
         let next = self.next.load(Ordering::Relaxed);
-        if state.waiting.is_empty() && next + count <= state.ceiling {
-            self.next.store(next + count, Ordering::Release);
-            let raise = if next + count + BLOCK / 4 > state.ceiling { state.raise(BLOCK) } else { Raise::Nothing };
+        let waiting: u64 = state.waiting.iter().map(|(count, _)| count).sum();
+        let Some(after) = next.checked_add(waiting + count).filter(|after| *after <= OIDS_END) else {
+            drop(state);
+            done(Err(none_left(next)));
+            return Raise::Nothing;
+        };
+        if waiting == 0 && after <= state.ceiling {
+            self.next.store(after, Ordering::Release);
+            let raise = if after + BLOCK / 4 > state.ceiling { state.raise(after) } else { Raise::Nothing };
             drop(state);
             done(Ok(Oid(next)));
             return raise;
         }
         state.waiting.push((count, done));
-        let wanted: u64 = state.waiting.iter().map(|(count, _)| count).sum();
-        state.raise(wanted + BLOCK)
+        state.raise(after)
     }
 
     /// The ceiling is on the disk, or could not be written: who waits is served or told.
-    pub(crate) fn raised(&self, result: Result<u64, Fault>) -> Raise {
+    pub(crate) fn raised(&self, result: Result<(), Fault>) -> Raise {
         let mut state = self.state.lock();
         state.raising_to = None;
         let mut answers: Vec<(Done<Oid>, Result<Oid, Fault>)> = Vec::new();
@@ -122,10 +133,9 @@ impl Oids {
             Err(fault) => {
                 answers.extend(state.waiting.drain(..).map(|(_, done)| (done, Err(fault.clone()))));
             }
-            Ok(ceiling) => {
-                state.ceiling = state.ceiling.max(ceiling);
+            Ok(()) => {
                 let mut next = self.next.load(Ordering::Relaxed);
-                let fits = |next: u64, count: u64, ceiling: u64| next + count <= ceiling;
+                let fits = |next: u64, count: u64, ceiling: u64| next.saturating_add(count) <= ceiling;
                 let mut served = 0;
                 while let Some((count, _)) = state.waiting.get(served)
                     && fits(next, *count, state.ceiling)
@@ -141,32 +151,55 @@ impl Oids {
             }
         }
         let wanted: u64 = state.waiting.iter().map(|(count, _)| count).sum();
-        let raise = if wanted > 0 { state.raise(wanted + BLOCK) } else { Raise::Nothing };
+        let after = self.next.load(Ordering::Relaxed).saturating_add(wanted);
+        if after > OIDS_END {
+            answers.extend(state.waiting.drain(..).map(|(_, done)| (done, Err(none_left(after - wanted)))));
+        }
+        let raise = if state.waiting.is_empty() { Raise::Nothing } else { state.raise(after) };
         drop(state);
         answers.into_iter().for_each(|(done, answer)| done(answer));
         raise
     }
 
-    /// A restored transaction brought oids of its own: everything up to `seen` counts as handed out.
-    pub(crate) fn observe(&self, seen: Oid) -> Raise {
+    /// A restored transaction brings oids of its own: everything up to `seen` counts as handed out.
+    pub(crate) fn observe(&self, seen: Oid) {
+        let _state = self.state.lock();
+        self.next.fetch_max(seen.0.saturating_add(1), Ordering::AcqRel);
+    }
+
+    /// What is on the disk, or on its way there: a ceiling below it would hand out again what was handed out.
+    pub(crate) fn ceiling(&self) -> u64 {
+        let state = self.state.lock();
+        state.raising_to.unwrap_or(0).max(state.ceiling)
+    }
+
+    /// A ceiling is on the disk. One that is not our own was that of another server, which may have handed out everything
+    /// below it.
+    pub(crate) fn stored_ceiling(&self, ceiling: u64) {
         let mut state = self.state.lock();
-        let next = self.next.load(Ordering::Relaxed);
-        if seen.0 < next {
-            return Raise::Nothing;
+        if ceiling > state.ceiling && state.raising_to != Some(ceiling) {
+            self.next.fetch_max(ceiling, Ordering::AcqRel);
         }
-        self.next.store(seen.0 + 1, Ordering::Release);
-        // The log itself is the proof that these are taken: the ceiling need not be written before the next block.
-        state.ceiling = state.ceiling.max(seen.0 + 1);
-        Raise::Nothing
+        state.ceiling = state.ceiling.max(ceiling);
     }
 }
 
+fn none_left(next: u64) -> Fault {
+    let message =
+        format!("so many oids are not left behind {}; a restored transaction has taken the last ones", Oid(next));
+    Fault::new(FaultKind::TooLarge, message)
+}
+
 impl State {
-    fn raise(&mut self, by: u64) -> Raise {
+    // A block further than what is wanted.
+    fn raise(&mut self, wanted: u64) -> Raise {
         if self.raising_to.is_some() {
             return Raise::Nothing;
         }
-        let to = self.ceiling + by;
+        let to = wanted.max(self.ceiling).saturating_add(BLOCK).min(OIDS_END);
+        if to == self.ceiling {
+            return Raise::Nothing;
+        }
         self.raising_to = Some(to);
         Raise::To(to)
     }
@@ -189,7 +222,8 @@ mod tests {
         let Raise::To(to) = oids.take(10, taker(&got)) else { panic!("the first block must be written first") };
         assert!(matches!(oids.take(5, taker(&got)), Raise::Nothing));
         assert!(got.lock().expect("lock").is_empty());
-        assert!(matches!(oids.raised(Ok(to)), Raise::Nothing));
+        oids.stored_ceiling(to);
+        assert!(matches!(oids.raised(Ok(())), Raise::Nothing));
         assert_eq!(*got.lock().expect("lock"), [16, 26]);
         assert!(oids.is_given_out(Oid(30)) && !oids.is_given_out(Oid(31)));
         let reopened = Oids::new(to, Oid(30));
@@ -205,5 +239,39 @@ mod tests {
         assert!(matches!(oids.raised(Err(Fault::invalid("no"))), Raise::Nothing));
         assert_eq!(*got.lock().expect("lock"), [0]);
         assert!(matches!(oids.take(1, taker(&got)), Raise::To(_)));
+    }
+
+    #[test]
+    fn a_restored_ceiling_counts_as_handed_out_and_a_lower_one_takes_nothing_back() {
+        let got = Arc::new(StdMutex::new(Vec::new()));
+        let oids = Oids::new(0, Oid(0));
+        let Raise::To(to) = oids.take(10, taker(&got)) else { panic!("the first block must be written first") };
+        oids.stored_ceiling(to);
+        oids.raised(Ok(()));
+        oids.stored_ceiling(5);
+        assert_eq!(oids.ceiling(), to);
+        oids.stored_ceiling(1_000_000);
+        assert!(matches!(oids.take(1, taker(&got)), Raise::To(_)), "what another server has handed out is skipped");
+        oids.observe(Oid(2_000_000));
+        let Raise::Nothing = oids.take(1, taker(&got)) else { panic!("one is on its way") };
+        oids.stored_ceiling(oids.ceiling());
+        let Raise::To(to) = oids.raised(Ok(())) else { panic!("the block is below what was observed") };
+        oids.stored_ceiling(to);
+        oids.raised(Ok(()));
+        assert_eq!(*got.lock().expect("lock"), [16, 2_000_001, 2_000_002]);
+    }
+
+    #[test]
+    fn oids_end_and_never_begin_again() {
+        let got = Arc::new(StdMutex::new(Vec::new()));
+        let oids = Oids::new(0, Oid(0));
+        oids.observe(Oid(OIDS_END - 2));
+        assert!(matches!(oids.take(2, taker(&got)), Raise::Nothing));
+        let Raise::To(to) = oids.take(1, taker(&got)) else { panic!("one is left") };
+        assert_eq!(to, OIDS_END);
+        oids.stored_ceiling(to);
+        oids.raised(Ok(()));
+        oids.take(1, taker(&got));
+        assert_eq!(*got.lock().expect("lock"), [0, OIDS_END - 1, 0], "0: refused");
     }
 }

@@ -7,7 +7,7 @@
 //! | `mode` | the operator's mode (`mode`) |
 //! | `gate/` + class | the oldest schema version that may be written (`gates`) |
 
-use crate::store::{Range, Reader, StoreError};
+use crate::store::{Range, Reader, StoreError, Txn};
 use bytes::Bytes;
 use zeolite_proto::{Cell, Oid, Record, Tid};
 
@@ -16,9 +16,35 @@ pub const SYSTEM_OID: Oid = Oid(1);
 /// More entries of one name are never written.
 pub(crate) const SYSTEM_CELLS_MAX: usize = 1024;
 
+/// So many transactions are looked at when the server starts.
+const OWN_TXNS_MAX: usize = 10_000;
+
 /// The system object's entry of a name.
 pub(crate) fn cell(name: impl Into<Bytes>) -> Cell {
     Cell::entry(SYSTEM_OID, name)
+}
+
+/// Says whether a record of the server's own is what its key promises.
+pub(crate) fn check_class(record: &Record, class: &str) -> Result<(), String> {
+    let right = record.class == class;
+    right.then_some(()).ok_or_else(|| format!("its record has the class {:?} instead of {class:?}", record.class))
+}
+
+/// Whether a transaction is the server's own bookkeeping and nothing else.
+pub(crate) fn is_own(txn: &Txn) -> bool {
+    !txn.writes.is_empty() && txn.writes.iter().all(|write| write.cell.oid == SYSTEM_OID)
+}
+
+/// The newest tid that a transaction of somebody else may have, going back over the server's own ones.
+pub(crate) fn last_of_others(reader: &Reader, last: Tid) -> Result<Tid, StoreError> {
+    let mut at = last;
+    for _ in 0..OWN_TXNS_MAX {
+        match reader.txn(at)? {
+            Some(txn) if is_own(&txn) => at = at.prev(),
+            _ => break,
+        }
+    }
+    Ok(at)
 }
 
 /// One of the server's own records, as stored.

@@ -1,10 +1,13 @@
-//! Owns admission: what must hold of a draft before it may queue.
+//! Owns admission: what must hold of a draft, or of a transaction to be restored, before it may queue.
 //!
 //! Limits and sense are checked here, in the caller's own task, in parallel with everything else; what is decided here
 //! need not be asked again in the sequencer, which everybody waits for.
 
 use crate::engine::caller::Caller;
-use crate::engine::keep::oids::Oids;
+use crate::engine::keep::oids::{OIDS_END, Oids};
+use crate::engine::keep::own_cells;
+use crate::store::Txn;
+use bytes::Bytes;
 use rustc_hash::FxHashSet;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Tid};
@@ -46,28 +49,59 @@ pub(crate) struct Candidate {
     pub(crate) position: usize,
     /// Good only while this is the cell's newest revision.
     pub(crate) theirs: Tid,
-    pub(crate) record: Option<bytes::Bytes>,
+    pub(crate) record: Option<Bytes>,
 }
 
-/// Checks a transaction to be restored: it was checked once, but perhaps by another program with other limits.
-pub(crate) fn admit_restored(txn: &crate::store::Txn, limits: &Limits) -> Result<usize, Fault> {
+/// Checks a transaction to be restored: it was checked once, but perhaps by another program with other limits and another
+/// clock. A tid from `end` on is too far ahead: everything that is committed later would have to be newer.
+pub(crate) fn admit_restored(txn: &Txn, limits: &Limits, end: RestoreEnd) -> Result<usize, Fault> {
+    end.check(txn.tid)?;
     let mut bytes = 64 + txn.note.len();
     let mut seen = FxHashSet::default();
     for write in &txn.writes {
-        if write.cell.key.len() > limits.key_bytes_max {
-            return Err(Fault::too_large("key length", write.cell.key.len(), limits.key_bytes_max));
+        if write.cell.oid.0 >= OIDS_END {
+            let message =
+                format!("oid {} of transaction {} is too great; oids end before 2^63", write.cell.oid, txn.tid);
+            return Err(Fault::invalid(message));
         }
+        bytes += 64 + check_key(&write.cell, limits)?;
         if !seen.insert(&write.cell) {
             return Err(Fault::invalid(format!("cell {} is written twice in transaction {}", write.cell, txn.tid)));
         }
         if let Some(record) = &write.record {
-            bytes += check_change(&Change::Put(record.clone()), limits)?;
+            bytes += check_record(record, limits)?;
         }
-        bytes += 64 + write.cell.key.len();
     }
+    own_cells::check(&txn.writes, txn.tid)?;
     match bytes > limits.draft_bytes_max || txn.note.len() > 66_000 {
         true => Err(Fault::too_large("transaction size", bytes, limits.draft_bytes_max)),
         false => Ok(bytes),
+    }
+}
+
+/// How far ahead of the server's clock a restored transaction may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RestoreEnd {
+    /// The server's clock.
+    pub(crate) now: Tid,
+    /// The newest tid that is taken.
+    pub(crate) newest: Tid,
+    /// The setting.
+    pub(crate) ahead_max_s: u64,
+}
+
+impl RestoreEnd {
+    fn check(self, tid: Tid) -> Result<(), Fault> {
+        let RestoreEnd { now, newest, ahead_max_s } = self;
+        if tid <= newest {
+            return Ok(());
+        }
+        Err(Fault::invalid(format!(
+            "transaction {tid} is of {}, and the clock here says {}; more than {ahead_max_s} s ahead are not taken, because \
+             every later commit would be there as well: set the clock, or raise engine.restore_ahead_max_s",
+            tid.utc(),
+            now.utc()
+        )))
     }
 }
 
@@ -119,30 +153,36 @@ fn check_cell(cell: &Cell, limits: &Limits, oids: &Oids) -> Result<usize, Fault>
         let message = format!("oid {} was never handed out; ask for new oids first", cell.oid);
         return Err(Fault::invalid(message));
     }
+    check_key(cell, limits)
+}
+
+fn check_key(cell: &Cell, limits: &Limits) -> Result<usize, Fault> {
     if cell.key.len() > limits.key_bytes_max {
         return Err(Fault::too_large("key length", cell.key.len(), limits.key_bytes_max));
     }
     Ok(cell.key.len())
 }
 
-fn check_change(change: &Change, limits: &Limits) -> Result<usize, Fault> {
-    let len = match change {
-        Change::Put(record) => {
-            Header::parse(record).map_err(|error| Fault::invalid(format!("{error}; see docs/format.md")))?;
-            record.len()
-        }
-        Change::Apply { class, operation } => {
-            if class.len() > 255 {
-                return Err(Fault::too_large("class name length", class.len(), 255));
-            }
-            operation.len()
-        }
-        Change::Delete => 0,
-    };
+fn check_record(record: &Bytes, limits: &Limits) -> Result<usize, Fault> {
+    Header::parse(record).map_err(|error| Fault::invalid(format!("{error}; see docs/format.md")))?;
+    check_record_size(record.len(), limits)
+}
+
+fn check_record_size(len: usize, limits: &Limits) -> Result<usize, Fault> {
     if len > limits.record_bytes_max {
-        Err(Fault::too_large("record size", len, limits.record_bytes_max))
-    } else {
-        Ok(len)
+        return Err(Fault::too_large("record size", len, limits.record_bytes_max));
+    }
+    Ok(len)
+}
+
+fn check_change(change: &Change, limits: &Limits) -> Result<usize, Fault> {
+    match change {
+        Change::Put(record) => check_record(record, limits),
+        Change::Apply { class, .. } if class.len() > 255 => {
+            Err(Fault::too_large("class name length", class.len(), 255))
+        }
+        Change::Apply { operation, .. } => check_record_size(operation.len(), limits),
+        Change::Delete => Ok(0),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::engine::faults::shutting_down;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
 use crate::engine::pipeline::keys::Standing;
+use crate::engine::pipeline::restore::NO_KEY;
 use crate::store::{StoreError, Txn};
 use zeolite_proto::{Fault, Merged, Receipt};
 
@@ -40,7 +41,8 @@ impl Engine {
                 Standing::Committed(_) => self.answer_by_key(key, done),
                 Standing::Unknown | Standing::InFlight => done(Err(why.clone())),
             },
-            Ask::Abort { done, .. } | Ask::Restore { done, .. } => done(Err(why.clone())),
+            Ask::Abort { done, .. } => done(Err(why.clone())),
+            Ask::Restore(ask) => ask.refuse(why.clone()),
             Ask::TryGate { done, .. } | Ask::CloseGate { done, .. } => done(Err(why.clone())),
             // Who waits for these sees that nobody will answer.
             Ask::Condemn { .. } => {}
@@ -67,7 +69,12 @@ impl Engine {
                 }
                 self.keys().complete(txn.key, result.map(|()| receipt_of(&txn)));
             }
-            Answer::Restored(done) => done(result.map(|()| txn.tid)),
+            Answer::Restored(done) => {
+                if txn.key != NO_KEY {
+                    self.keys().complete(txn.key, result.clone().map(|()| receipt_of(&txn)));
+                }
+                done(result.map(|()| txn.tid));
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::answers::Closing;
 use crate::engine::answers::{Done, PreparedReceipt};
 use crate::engine::caller::{Client, Owner};
 use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::restore::Course;
 use crate::store::{StoreError, Txn};
 use bytes::Bytes;
 use roaring::RoaringTreemap;
@@ -58,10 +59,7 @@ pub(crate) enum Ask {
         done: Done<Closing>,
     },
     /// A transaction with a tid of its own.
-    Restore {
-        txn: Txn,
-        done: Done<Tid>,
-    },
+    Restore(RestoreAsk),
 }
 
 /// A draft to be prepared.
@@ -79,6 +77,14 @@ pub(crate) struct AmendAsk {
     pub(crate) admitted: Admitted,
     pub(crate) withdrawn: Vec<Cell>,
     pub(crate) done: Done<PreparedReceipt>,
+}
+
+/// A transaction to be restored.
+pub(crate) struct RestoreAsk {
+    pub(crate) txn: Txn,
+    /// The restore that it belongs to.
+    pub(crate) course: Arc<Course>,
+    pub(crate) done: Done<Tid>,
 }
 
 /// A write whose result is known; its key may still want its stamp.
@@ -137,6 +143,17 @@ pub(crate) struct Origin {
     /// When it was admitted, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
     pub(crate) queued_ns: Option<u64>,
     pub(crate) client: Client,
+}
+
+impl Origin {
+    /// The server's own bookkeeping.
+    pub(crate) fn own() -> Origin {
+        Origin { priority: Priority::Live, queued_ns: None, client: Client::Inside }
+    }
+
+    pub(crate) fn is_own(&self) -> bool {
+        self.queued_ns.is_none()
+    }
 }
 
 /// What an expensive resolver needs; made by the sequencer, worked off by the mergers, and back.

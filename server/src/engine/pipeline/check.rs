@@ -13,7 +13,7 @@ use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
 use bytes::Bytes;
-use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, StaleCell, Tid, Write};
+use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
 
 /// Stale cells of one held draft, and their bytes.
 const STALE_MAX: usize = 10_000;
@@ -168,6 +168,16 @@ impl Check<'_> {
                 newest_record: None,
             },
         )
+    }
+}
+
+/// Resolvers may make more than what came; all of it is written at once.
+pub(crate) fn check_merged(writes: &[SealedWrite], limits: &Limits) -> Result<(), Fault> {
+    let merged = writes.iter().filter(|write| write.merged);
+    let bytes: usize = merged.map(|write| write.record.as_ref().map_or(0, Bytes::len)).sum();
+    match bytes > limits.draft_bytes_max {
+        true => Err(Fault::too_large("size of what the resolvers made", bytes, limits.draft_bytes_max)),
+        false => Ok(()),
     }
 }
 

@@ -9,7 +9,6 @@ use crate::engine::pipeline::admission::{Admitted, LookedAhead};
 use crate::engine::pipeline::answering::receipt_of;
 use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
 use crate::engine::pipeline::keys::{Entered, Standing};
-use crate::store::Txn;
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Role, Tid};
@@ -119,19 +118,6 @@ impl Engine {
             (Standing::Unknown, None) => Ok(Outcome::Unknown),
             (Standing::InFlight, _) => Ok(Outcome::InFlight),
             (Standing::Committed(tid), _) => self.tell_again(tid).map(Outcome::Committed),
-        }
-    }
-
-    /// Writes a transaction with a tid of its own, newer than any here (import, copy).
-    pub fn restore(self: &Arc<Self>, txn: Txn, done: Done<Tid>) {
-        let bytes = match self.check_mode(Role::Write).and_then(|()| admission::admit_restored(&txn, self.limits())) {
-            Ok(bytes) => bytes,
-            Err(fault) => return done(Err(fault)),
-        };
-        if let Err(not_taken) = self.intake().push(Ask::Restore { txn, done }, Priority::Batch, bytes)
-            && let Ask::Restore { done, .. } = not_taken.ask
-        {
-            done(Err(not_taken.fault));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::engine::pipeline::ask::{DraftAsk, SealedWrite};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, Write};
+use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid};
 
 /// A draft whose promise is given.
 pub(crate) struct Prepared {
@@ -131,7 +131,7 @@ impl Holds {
         if self.prepared.is_empty() || (own.is_some() && self.prepared.len() == 1) {
             return None;
         }
-        let by_write = || draft.writes.iter().find_map(|write| self.holds_against(write, own));
+        let by_write = || draft.writes.iter().find_map(|write| self.holds_against(&write.cell, write.stamped, own));
         let by_read = || {
             let written = |cell: &Cell| self.cells.get(cell).filter(|hold| hold.writes && Some(hold.by) != own);
             let cell = draft.read_cells.iter().find_map(|read| written(&read.cell)).map(|hold| hold.by);
@@ -141,17 +141,22 @@ impl Holds {
         by_write().or_else(|| if to_prepare { by_read() } else { None })
     }
 
-    fn holds_against(&self, write: &Write, own: Option<u64>) -> Option<u64> {
-        if !write.stamped
-            && let Some(hold) = self.cells.get(&write.cell)
+    /// Whether a prepared draft is in the way of a write of this cell.
+    pub(crate) fn is_held(&self, cell: &Cell) -> bool {
+        !self.prepared.is_empty() && self.holds_against(cell, false, None).is_some()
+    }
+
+    fn holds_against(&self, cell: &Cell, stamped: bool, own: Option<u64>) -> Option<u64> {
+        if !stamped
+            && let Some(hold) = self.cells.get(cell)
             && Some(hold.by) != own
         {
             return Some(hold.by);
         }
         // A stamped key is not known yet: any range of its collection may come to cover it.
-        let in_the_way = |range: &ReadRange| match write.stamped {
-            true => range.oid == write.cell.oid,
-            false => range.covers(&write.cell),
+        let in_the_way = |range: &ReadRange| match stamped {
+            true => range.oid == cell.oid,
+            false => range.covers(cell),
         };
         let others = self.prepared.iter().filter(|(id, _)| Some(**id) != own);
         others.into_iter().find(|(_, held)| held.read_ranges.iter().any(in_the_way)).map(|(id, _)| *id)

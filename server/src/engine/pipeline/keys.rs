@@ -90,6 +90,16 @@ impl Keys {
         true
     }
 
+    /// The same for a transaction to be restored, whose key may have been committed before. False: it is in flight.
+    pub(crate) fn reserve_again(&self, key: CommitKey) -> bool {
+        let mut state = self.state.lock();
+        let free = !state.in_flight.contains_key(&key);
+        if free {
+            state.in_flight.insert(key, Vec::new());
+        }
+        free
+    }
+
     /// Waits for the answer of a key that `reserve` took.
     pub(crate) fn enter_reserved(&self, key: CommitKey, done: Done<Receipt>) {
         self.state.lock().in_flight.entry(key).or_default().push(done);

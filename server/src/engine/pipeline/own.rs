@@ -5,7 +5,7 @@ use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
 use crate::engine::pipeline::admission::{Admitted, LookedAhead};
 use crate::engine::pipeline::ask::Ask;
-use crate::engine::pipeline::keys::Entered;
+use crate::engine::pipeline::keys::{Entered, Standing};
 use std::sync::Arc;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Record, Tid, Write};
 
@@ -55,9 +55,14 @@ impl Engine {
 
     /// A commit key that no client makes and that no other life of this server made.
     pub(in crate::engine) fn own_key(&self) -> CommitKey {
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&self.setup.seed.to_le_bytes());
-        key[8..].copy_from_slice(&self.keep.next_own_key().to_le_bytes());
-        CommitKey(key)
+        loop {
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&self.setup.seed.to_le_bytes());
+            key[8..].copy_from_slice(&self.keep.next_own_key().to_le_bytes());
+            // A restored log has keys of another server's own.
+            if self.keys().standing(CommitKey(key)) == Standing::Unknown {
+                return CommitKey(key);
+            }
+        }
     }
 }

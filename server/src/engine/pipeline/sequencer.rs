@@ -13,19 +13,19 @@
 //! - when the writer refuses an epoch (disk full), everything sealed in it is refused, and the next epoch starts from
 //!   what the store has.
 
+mod restoring;
 mod two_phase;
 
 use crate::engine::answers::Closing;
 use crate::engine::answers::Done;
-use crate::engine::caller::Client;
 use crate::engine::faults::shutting_down;
 use crate::engine::ids::Ids;
-use crate::engine::keep::gates;
+use crate::engine::keep::{gates, system};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::{
     Answer, Ask, DraftAsk, Hop, MergeOut, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed, SealedWrite,
 };
-use crate::engine::pipeline::check::{Check, Refused};
+use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
 use crate::engine::pipeline::condemned::Condemned;
 use crate::engine::pipeline::head::HeadView;
@@ -39,7 +39,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Note, Oid, Priority, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Note, Oid, Receipt, Tid};
 
 const PARKED_MAX: usize = 1024;
 const PREPARED_MAX: usize = 1024;
@@ -52,6 +52,8 @@ pub(crate) struct Sequencer {
     holds: Holds,
     condemned: Condemned,
     last: Tid,
+    /// No transaction but the server's own is newer.
+    last_of_others: Tid,
     epoch: u64,
     prepared_ids: Ids,
     to_writer: Sender<Hop>,
@@ -64,7 +66,7 @@ impl Sequencer {
     pub(crate) fn new(
         engine: Arc<Engine>,
         bounds: RecentBounds,
-        last: Tid,
+        (last, last_of_others): (Tid, Tid),
         to_writer: Sender<Hop>,
         to_mergers: Sender<MergeOut>,
     ) -> Sequencer {
@@ -74,6 +76,7 @@ impl Sequencer {
             holds: Holds::default(),
             condemned: Condemned::default(),
             last,
+            last_of_others,
             epoch: 1,
             prepared_ids: Ids::new(engine.setup.seed, "prepared"),
             to_writer,
@@ -137,7 +140,7 @@ impl Sequencer {
             Ask::Amend(ask) => self.amend(ask),
             Ask::Finish { owner, prepared, key, done } => self.finish(&owner, prepared, key, done),
             Ask::Abort { owner, prepared, done } => self.abort(&owner, prepared, done),
-            Ask::Restore { txn, done } => self.restore(txn, done),
+            Ask::Restore(ask) => self.restore(ask),
             Ask::Condemn { oids, done } => self.condemn(oids, done),
             Ask::TryGate { gate, done } => self.try_gate(gate, done),
             Ask::CloseGate { gate, done } => self.close_gate(&gate, done),
@@ -187,9 +190,12 @@ impl Sequencer {
         }
     }
 
-    /// What stands in the way whatever the bases are: garbage collection, gates.
+    /// What stands in the way whatever the bases are: size, garbage collection, gates. What the writer could refuse is refused
+    /// here, so that a batch fails for the disk alone.
     fn allowed(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
-        self.condemned.check(writes).and_then(|()| self.engine.keep.gates().check(writes))
+        check::check_merged(writes, self.engine.limits())?;
+        self.condemned.check(writes)?;
+        self.engine.keep.gates().check(writes)
     }
 
     fn send_out(&mut self, draft: DraftAsk, questions: Vec<Question>) {
@@ -206,7 +212,9 @@ impl Sequencer {
     }
 
     fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>, origin: Origin) {
-        let tid = Tid::from_unix_nanos(self.engine.clock().unix_nanos()).max(self.last.next());
+        let next = self.last.next();
+        // The server's own bookkeeping takes no time: what is restored later may be as old as what is there.
+        let tid = if origin.is_own() { next } else { Tid::from_unix_nanos(self.engine.clock().unix_nanos()).max(next) };
         let stamped = |position: usize, write: SealedWrite| TxnWrite {
             cell: if write.stamped { stamp(&write.cell, tid, position) } else { write.cell },
             record: write.record,
@@ -218,6 +226,9 @@ impl Sequencer {
 
     fn pass_on(&mut self, txn: Txn, answer: Answer) {
         self.last = txn.tid;
+        if !system::is_own(&txn) {
+            self.last_of_others = txn.tid;
+        }
         for write in &txn.writes {
             self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
         }
@@ -251,19 +262,6 @@ impl Sequencer {
         }
     }
 
-    fn restore(&mut self, txn: Txn, done: Done<Tid>) {
-        if txn.tid <= self.last {
-            let message = format!("tid {} is not newer than {}; restore only adds to the end", txn.tid, self.last);
-            return done(Err(Fault::invalid(message)));
-        }
-        if let Err(fault) = self.condemned.check_restored(&txn.writes) {
-            return done(Err(fault));
-        }
-        let greatest = txn.writes.iter().map(|write| write.cell.oid).max();
-        self.engine.keep.oids().observe(greatest.unwrap_or(Oid::ROOT));
-        self.pass_on(txn, Answer::Restored(done));
-    }
-
     fn condemn(&mut self, oids: Option<Arc<RoaringTreemap>>, done: Box<dyn FnOnce(Vec<Oid>) + Send>) {
         self.condemned.set(oids);
         let named = condemned::named_by(self.holds.prepared());
@@ -277,7 +275,7 @@ impl Sequencer {
         let tell = Box::new(move |refused: Option<Fault>| match refused {
             None => engine.push_control(Ask::CloseGate { gate, done }),
             Some(why) => {
-                engine.gate_concluded(&gate.class, None);
+                engine.give_up_gate(&gate.class);
                 done(Err(why));
             }
         });
@@ -292,29 +290,25 @@ impl Sequencer {
         let write = match counted {
             Ok((0, write)) => write,
             Ok((old, _)) => {
-                self.engine.gate_concluded(&gate.class, None);
+                self.engine.give_up_gate(&gate.class);
                 return done(Ok(Closing::Old(old)));
             }
             Err(fault) => {
-                self.engine.gate_concluded(&gate.class, None);
+                self.engine.give_up_gate(&gate.class);
                 return done(Err(fault));
             }
         };
         let (engine, class, key) = (self.engine.clone(), gate.class.clone(), self.engine.own_key());
         let told = Box::new(move |result: Result<Receipt, Fault>| {
-            let closed = result.map(|receipt| receipt.tid);
-            engine.gate_concluded(&class, closed.as_ref().ok().copied());
-            done(closed.map(Closing::Closed));
+            if result.is_err() {
+                engine.give_up_gate(&class);
+            }
+            done(result.map(|receipt| Closing::Closed(receipt.tid)));
         });
         // An own key is new, so this never finds it taken.
         self.engine.keys().enter(key, told);
         let note = Note { description: format!("gate of {} at {}", gate.class, gate.min_version), ..Note::default() };
-        self.seal(
-            key,
-            &note,
-            vec![write],
-            Origin { priority: Priority::Live, queued_ns: None, client: Client::Inside },
-        );
+        self.seal(key, &note, vec![write], Origin::own());
     }
 
     /// Tells a refusal: at once, or, when it shows a revision that is not durable yet, after that.

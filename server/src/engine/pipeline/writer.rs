@@ -111,6 +111,7 @@ impl Writer {
                 self.engine.numbers.written(batch.txns.len() as u64, appended.write_ns, appended.sync_ns);
                 (batch.times.write_ns, batch.times.sync_ns) = (appended.write_ns, appended.sync_ns);
                 let started = self.engine.clock().steady();
+                batch.txns.iter().for_each(|txn| self.engine.take_force(txn));
                 self.appender.publish(appended);
                 self.engine.reads.publish(batch.last(), || batch.feed_items());
                 self.engine.backlog().grew(self.appender.unsettled_bytes());

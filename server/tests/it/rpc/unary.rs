@@ -72,7 +72,7 @@ async fn a_scan_streams_all_pages_of_one_snapshot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_streams_transactions_and_restores_into_another_store() {
     let test = start_with(|settings| settings.limits.reply_bytes_aim = 50_000).await;
-    // Before the first commit: what is restored must be newer than what is there.
+    // It may have handed out oids: that takes no time.
     let copy = start().await;
     let mut unary = test.unary().await;
     let before = test.server.engine().visible().0;
@@ -105,6 +105,23 @@ async fn the_log_streams_transactions_and_restores_into_another_store() {
     let history = v2::HistoryRequest { cell: Some(cell(7)), ..Default::default() };
     let history = copy.unary().await.reader.history(history).await.expect("a history").into_inner();
     assert_eq!(history.notes[0].description, "d6");
+
+    // The first one that is refused ends the restore: what is on its way behind it does not leave a hole.
+    let later = |after: u64, n: u8| v2::Transaction {
+        tid: restored.tid + after,
+        commit_key: vec![n; 16].into(),
+        writes: vec![v2::LoggedWrite { cell: Some(cell(60 + u64::from(n))), deleted: true, ..Default::default() }],
+        ..Default::default()
+    };
+    let far = v2::Transaction { tid: u64::MAX, ..later(2, 2) };
+    let status = copy.unary().await.replicator.restore(tokio_stream::iter([later(1, 1), far, later(3, 3)])).await;
+    let status = status.expect_err("a tid far ahead of the clock");
+    assert!(status.message().contains("restore_ahead_max_s"), "{status}");
+    let request = v2::LogRequest { from: restored.tid + 1, ..Default::default() };
+    let page =
+        within(copied.replicator.log(request).await.expect("a log").into_inner().message()).await.expect("no fault");
+    let tids: Vec<u64> = page.into_iter().flat_map(|page| page.transactions).map(|txn| txn.tid).collect();
+    assert_eq!(tids, [restored.tid + 1], "the first is there, nothing behind the refused one is");
 
     let old = v2::Transaction { tid: 1, commit_key: vec![1; 16].into(), ..Default::default() };
     let status =

@@ -107,7 +107,8 @@ impl Trial {
         }
         // Who was not answered sends its draft again under its key: exactly once, whether it was committed or not.
         for draft in unanswered {
-            if self.beside.model.by_key(draft.key).is_none() && self.dice.chance(50) {
+            let restored = super::restoring::is_restored(&draft);
+            if self.beside.model.by_key(draft.key).is_none() && !restored && self.dice.chance(50) {
                 self.send(draft);
             }
         }

@@ -31,13 +31,14 @@ impl Trial {
             93..95 => return self.end_a_hold(),
             95..96 => self.undo(),
             96..98 => return self.ask_for_a_key(),
+            98..99 => self.restore(),
             _ if self.wear == Wear::None => {}
             _ => return self.mishap(),
         }
         Ok(())
     }
 
-    fn new_key(&mut self) -> CommitKey {
+    pub(super) fn new_key(&mut self) -> CommitKey {
         self.keys += 1;
         key(self.keys)
     }

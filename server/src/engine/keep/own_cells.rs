@@ -1,0 +1,59 @@
+//! Owns what the server's own cells may hold: one reading of them, for opening, for what takes force, and for refusing what
+//! could not take force.
+
+use crate::engine::keep::{gates, mode, oids, system};
+use crate::store::TxnWrite;
+use bytes::Bytes;
+use zeolite_proto::{Cell, Fault, Gate, Mode, Record, Tid};
+
+/// What a write of one of the server's own cells says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum OwnCell {
+    /// Oids were handed out up to here.
+    Ceiling(u64),
+    /// The operator's mode; `None`: the ordinary one.
+    Mode(Option<Mode>),
+    /// The gate of a class; `None`: it is open.
+    Gate(String, Option<Gate>),
+}
+
+impl OwnCell {
+    /// Reads a write of the system object; the error says what is wrong with it.
+    pub(crate) fn read(cell: &Cell, record: Option<&Bytes>, tid: Tid) -> Result<OwnCell, String> {
+        let record = record.map(|bytes| Record::decode(bytes).map_err(|error| error.to_string())).transpose()?;
+        if *cell == oids::ceiling_cell() {
+            let record = record.ok_or("the number of oids handed out cannot be deleted")?;
+            return oids::read_ceiling(&record).map(OwnCell::Ceiling);
+        }
+        if *cell == mode::cell() {
+            return Ok(OwnCell::Mode(record.as_ref().map(mode::read).transpose()?));
+        }
+        let class = gates::class_of(cell).ok_or("this server keeps nothing under that key")?;
+        let gate = record.as_ref().map(|record| gates::read(record, tid)).transpose()?;
+        if gate.as_ref().is_some_and(|gate| gate.class != class) {
+            return Err("the gate is of another class than its key says".to_owned());
+        }
+        Ok(OwnCell::Gate(class, gate))
+    }
+}
+
+/// Refuses writes of the server's own cells that could not take force.
+pub(crate) fn check(writes: &[TxnWrite], tid: Tid) -> Result<(), Fault> {
+    for write in writes.iter().filter(|write| write.cell.oid == system::SYSTEM_OID) {
+        OwnCell::read(&write.cell, write.record.as_ref(), tid).map_err(|what| {
+            let message = format!("transaction {tid} writes the server's own cell {}: {what}", write.cell);
+            Fault::invalid(message + "; leave it out, or copy it from a database of this version")
+        })?;
+    }
+    Ok(())
+}
+
+/// Lets a restored ceiling of oids never fall below what was handed out here.
+pub(crate) fn keep_ceiling(writes: &mut [TxnWrite], at_least: u64) -> Result<(), Fault> {
+    for write in writes.iter_mut().filter(|write| write.cell == oids::ceiling_cell()) {
+        let stored = write.record.as_ref().and_then(|bytes| Record::decode(bytes).ok());
+        let ceiling = stored.as_ref().map_or(Ok(0), oids::read_ceiling).unwrap_or(0).max(at_least);
+        write.record = Some(oids::ceiling_record(ceiling).encode().map_err(|error| Fault::invalid(error.to_string()))?);
+    }
+    Ok(())
+}

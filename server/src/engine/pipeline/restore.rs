@@ -1,0 +1,94 @@
+//! Owns restores: transactions that bring their tids (import, copy), admitted like everything else and added at the end.
+//!
+//! A restore is a course of transactions of which each rests on those before it. So the first one that is refused ends it: what
+//! is on its way behind that one is refused as well, or the copy would have a hole that nothing can fill any more.
+//!
+//! The mode is looked at when a restore begins: a copy goes on through the modes that it copies.
+
+use crate::engine::Engine;
+use crate::engine::answers::Done;
+use crate::engine::pipeline::admission;
+use crate::engine::pipeline::ask::{Ask, RestoreAsk};
+use crate::store::Txn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use zeolite_proto::{CommitKey, Fault, FaultKind, Priority, Role, Tid};
+
+/// One restore.
+pub struct Restoring {
+    engine: Arc<Engine>,
+    course: Arc<Course>,
+    /// One was refused before it was queued: those before it go on, none follows.
+    closed: AtomicBool,
+}
+
+/// How far a restore has come in the order of commits: the epoch in which all of it was sealed.
+#[derive(Default)]
+pub(crate) struct Course(AtomicU64);
+
+/// What programs without commit keys write; nobody asks for its outcome.
+pub(crate) const NO_KEY: CommitKey = CommitKey([0; 16]);
+
+const ENDED: u64 = u64::MAX;
+
+impl Course {
+    /// Nothing more of it is taken.
+    pub(crate) fn end(&self) {
+        self.0.store(ENDED, Ordering::Release);
+    }
+
+    /// Whether a transaction may be sealed in this epoch. Only the sequencer asks.
+    pub(crate) fn goes_on(&self, epoch: u64) -> bool {
+        let begun = self.0.compare_exchange(0, epoch, Ordering::AcqRel, Ordering::Acquire);
+        begun.is_ok() || begun == Err(epoch)
+    }
+}
+
+impl Engine {
+    /// Begins a restore, if the mode lets it.
+    pub fn restoring(self: &Arc<Self>) -> Result<Restoring, Fault> {
+        self.check_mode(Role::Write)?;
+        Ok(Restoring { engine: self.clone(), course: Arc::default(), closed: AtomicBool::new(false) })
+    }
+}
+
+impl Restoring {
+    /// Adds a transaction, newer than any here; the outcome through `done`.
+    pub fn add(&self, txn: Txn, done: Done<Tid>) {
+        let engine = &self.engine;
+        let end = engine.setup.restore_end();
+        let admitted = match self.closed.load(Ordering::Acquire) {
+            true => Err(ended()),
+            false => engine.check_own_mode().and_then(|()| admission::admit_restored(&txn, engine.limits(), end)),
+        };
+        let bytes = match admitted {
+            Ok(bytes) => bytes,
+            Err(fault) => return self.close(done, fault),
+        };
+        let ask = RestoreAsk { txn, course: self.course.clone(), done };
+        if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), Priority::Batch, bytes)
+            && let Ask::Restore(ask) = not_taken.ask
+        {
+            self.close(ask.done, not_taken.fault);
+        }
+    }
+
+    fn close(&self, done: Done<Tid>, why: Fault) {
+        self.closed.store(true, Ordering::Release);
+        done(Err(why));
+    }
+}
+
+impl RestoreAsk {
+    /// Ends the restore here.
+    pub(crate) fn refuse(self, why: Fault) {
+        self.course.end();
+        (self.done)(Err(why));
+    }
+}
+
+/// The fault of what comes behind a refused transaction.
+pub(crate) fn ended() -> Fault {
+    let message = "an earlier transaction of this restore was refused; begin again behind the newest one that is there";
+    Fault::new(FaultKind::Invalid, message)
+}
