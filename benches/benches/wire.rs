@@ -111,7 +111,7 @@ impl Session {
         let mut client = ZeoliteClient::new(channel).max_decoding_message_size(usize::MAX);
         let from = client.session(ReceiverStream::new(frames)).await?.into_inner();
         let mut session = Session { to, from, visible: 0 };
-        let hello = v2::Hello { protocol: 1, client: "bench".into(), feed, ..Default::default() };
+        let hello = v2::Hello { protocol: 2, client: "bench".into(), feed, ..Default::default() };
         match session.ask(Request::Hello(hello)).await? {
             Reply::Hello(reply) => session.visible = reply.visible,
             other => return Err(format!("no hello: {other:?}").into()),
@@ -148,7 +148,8 @@ fn put(oid: u64, key: Bytes, record: Bytes) -> v2::Write {
 }
 
 fn draft(number: u64, writes: Vec<v2::Write>) -> v2::Draft {
-    v2::Draft { commit_key: u128::from(number).to_be_bytes().to_vec().into(), writes, ..Default::default() }
+    let commit_key = u128::from(number).to_be_bytes().to_vec().into();
+    v2::Draft { commit_key, key_since: Some(u64::MAX), writes, ..Default::default() }
 }
 
 /// Objects to load and a collection to scan.

@@ -24,7 +24,9 @@ pub(crate) fn reindex(out: &Out, args: &ReindexArgs) -> Result<()> {
     Store::remove_index(disk.as_ref())?;
     let progress = Progress::new(out);
     let bar = progress.bar("reindex", "bytes of log", 0);
-    let opened = Store::open(disk, settings.store, 0, &mut |step| bar.set(step.done_bytes, step.all_bytes))?;
+    let opened = Store::open(disk, settings.store, zeolite_server::server::seed()?, &mut |step| {
+        bar.set(step.done_bytes, step.all_bytes)
+    })?;
     let Opened { appender, reader, mut settler, recovered } = opened;
     drop(appender);
     settler.close()?;
@@ -61,7 +63,7 @@ pub(crate) fn verify(out: &Out, dir: &Path) -> Result<()> {
     let disk = Arc::new(RealDisk::open(dir)?);
     let progress = Progress::new(out);
     let bar = progress.bar("verify", "", 0);
-    let verified = verify_offline(disk, settings.store, &mut |step| {
+    let verified = verify_offline(disk, settings.store, zeolite_server::server::seed()?, &mut |step| {
         bar.set(step.done_units, step.total_units);
         bar.remark(step.stage);
         true

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use zeolite_proto::Registry;
-use zeolite_server::server::{Server, ServerError};
+use zeolite_server::server::{Components, Server, ServerError};
 use zeolite_server::settings::Settings;
 
 /// Read when it is in the current directory and no other file is named.
@@ -36,6 +36,9 @@ pub(crate) struct ServeArgs {
     /// Address and port of an HTTP listener that tells /metrics (OpenMetrics) and /healthz; off without it
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<String>,
+    /// Say that log and index were both put back from a copy: clients then drop what they know of the life that was lost
+    #[arg(long)]
+    put_back: bool,
     /// Any other setting
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
@@ -123,10 +126,11 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     let listener =
         listener.with_context(|| format!("cannot listen on {}; is another server running there?", settings.listen))?;
     let data = settings.data_dir.display().to_string();
+    let components = Components { put_back: args.put_back, ..Components::real(&settings).map_err(usage_or_failure)? };
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
     let server = tokio::select! {
-        started = Server::start(settings, Registry::built_in(), listener) => started.map_err(usage_or_failure)?,
+        started = Server::start_with(components, settings, Registry::built_in(), listener) => started.map_err(usage_or_failure)?,
         _ = interrupt.recv() => return Err(crate::exit::Interrupted(" while opening the store").into()),
         _ = terminate.recv() => return Err(crate::exit::Interrupted(" while opening the store").into()),
     };

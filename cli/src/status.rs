@@ -53,7 +53,7 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ("server", format!("zeolite {}, up {}", status.version, moment::duration(status.uptime_ms))),
         ("health", out.verdict(status.poisoned.is_none(), status.poisoned.as_deref().unwrap_or("good"))),
         ("mode", crate::mode::shown(&status.mode)),
-        ("store", format!("{:016x}", status.store_id)),
+        ("store", format!("{:016x}, life {:016x}", status.store_id, status.timeline)),
         ("newest", format!("{} {}", status.visible, moment::shown(status.visible))),
         ("packed to", moment::shown(status.packed_to)),
         ("objects", count(status.objects)),

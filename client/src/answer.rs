@@ -10,8 +10,10 @@ pub enum Outcome {
     Committed(Receipt),
     /// It is still under way: ask again.
     InFlight,
-    /// The server knows no commit with this key among those it remembers.
+    /// It has not happened so far; a draft that is still on its way may come.
     Unknown,
+    /// It may have happened: the server has forgotten keys as old as this one.
+    Forgotten,
 }
 
 /// What the first of two phases has come to.

@@ -84,6 +84,7 @@ pub(crate) struct Core {
     pub(crate) mode: watch::Sender<Mode>,
     /// The store of the last hello; 0: none yet.
     store_id: AtomicU64,
+    timeline: AtomicU64,
     /// The server's limit.
     load_cells_max: AtomicUsize,
     /// The newest that the server has told; only sessions with the role `evolve` are told.
@@ -101,6 +102,7 @@ impl Core {
             state: watch::Sender::new(State::Connecting { last: None }),
             mode: watch::Sender::new(Mode::default()),
             store_id: AtomicU64::new(0),
+            timeline: AtomicU64::new(0),
             load_cells_max: AtomicUsize::new(1),
             pressure: Mutex::new(None),
             url,
@@ -249,12 +251,15 @@ impl Core {
             resume_from: if self.options.feed { self.position.get() } else { Tid::NONE },
             cached_bytes: self.cache.stats().bytes,
             store_id: self.store_id.load(Ordering::Acquire),
+            timeline: self.timeline.load(Ordering::Acquire),
         }
     }
 
     /// After the hello: keep the cache, or drop it, as the server's answer demands. Gives the generation.
     fn adopt(&self, hello: &Hello, welcome: &Welcome) -> u64 {
-        let same_store = hello.store_id == welcome.store_id && welcome.visible >= hello.resume_from;
+        // In another life of the store, tids that are known mean something else; what was replayed is of one life.
+        let same_life = hello.timeline == welcome.timeline || welcome.replayed;
+        let same_store = hello.store_id == welcome.store_id && welcome.visible >= hello.resume_from && same_life;
         let generation = self.position.generation() + u64::from(!same_store);
         let kept = same_store && welcome.replayed && hello.resume_from != Tid::NONE;
         if !kept {
@@ -270,6 +275,7 @@ impl Core {
             self.watchers.missed(welcome.visible);
         }
         self.store_id.store(welcome.store_id, Ordering::Release);
+        self.timeline.store(welcome.timeline, Ordering::Release);
         self.load_cells_max.store(welcome.limits.load_cells_max.max(1), Ordering::Relaxed);
         generation
     }

@@ -118,6 +118,12 @@ pub struct Transaction {
     pub note: Note,
     /// What it wrote.
     pub writes: Vec<LoggedWrite>,
+    /// Tells its draft from another one under the same key; 0: not known.
+    pub draft_digest: u64,
+    /// The server's own bookkeeping.
+    pub own: bool,
+    /// History up to here was packed where it comes from: a copy says so, too.
+    pub packed_to: Tid,
 }
 
 /// One write of a transaction in the log.

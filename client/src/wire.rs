@@ -72,6 +72,7 @@ pub(crate) struct Hello {
     pub(crate) resume_from: Tid,
     pub(crate) cached_bytes: u64,
     pub(crate) store_id: u64,
+    pub(crate) timeline: u64,
 }
 
 /// What the server answers.
@@ -79,6 +80,7 @@ pub(crate) struct Hello {
 pub(crate) struct Welcome {
     pub(crate) server: String,
     pub(crate) store_id: u64,
+    pub(crate) timeline: u64,
     pub(crate) session_id: u64,
     pub(crate) visible: Tid,
     pub(crate) replayed: bool,
@@ -162,6 +164,7 @@ fn greeting(hello: Hello) -> v2::Hello {
         cached_bytes: hello.cached_bytes,
         store_id: hello.store_id,
         database: hello.acting.database,
+        timeline: hello.timeline,
     }
 }
 
@@ -169,6 +172,7 @@ fn welcome(reply: v2::HelloReply) -> Welcome {
     Welcome {
         server: reply.server,
         store_id: reply.store_id,
+        timeline: reply.timeline,
         session_id: reply.session_id,
         visible: Tid(reply.visible),
         replayed: reply.replayed,

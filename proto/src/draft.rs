@@ -33,6 +33,9 @@ pub struct Note {
 pub struct Draft {
     /// Exactly-once key.
     pub key: CommitKey,
+    /// A tid that was committed before the key was made: so that a server that has forgotten keys knows whether this one can
+    /// be among them.
+    pub key_since: Tid,
     /// The queue it waits in.
     pub priority: Priority,
     /// Cells that must not have changed.
@@ -43,6 +46,60 @@ pub struct Draft {
     pub writes: Vec<Write>,
     /// Kept in the log.
     pub note: Note,
+}
+
+impl Draft {
+    /// What tells this draft from another one under the same key: a hash of its writes (cells, changes, order) and its note.
+    /// What it read and as of when does not count: whoever runs a transaction again under its old key may have read anew.
+    pub fn digest(&self) -> u64 {
+        let mut hash = Fnv::default();
+        for write in &self.writes {
+            hash.number(write.cell.oid.0);
+            hash.bytes(&write.cell.key);
+            hash.number(u64::from(write.stamped));
+            match &write.change {
+                Change::Put(record) => hash.tagged(1, record),
+                Change::Apply { class, operation } => {
+                    hash.tagged(2, class.as_bytes());
+                    hash.bytes(operation);
+                }
+                Change::Delete => hash.tagged(3, &[]),
+            }
+        }
+        hash.bytes(self.note.user.as_ref());
+        hash.bytes(self.note.description.as_ref());
+        hash.bytes(&self.note.extension);
+        // 0 stands for a digest that is not known.
+        hash.0.max(1)
+    }
+}
+
+// FNV-1a over eight bytes at a time; each part is preceded by its length, so that no two drafts read alike.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn number(&mut self, word: u64) {
+        let mixed = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn tagged(&mut self, tag: u64, bytes: &[u8]) {
+        self.number(tag);
+        self.bytes(bytes);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.number(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|byte| self.number(u64::from(*byte)));
+    }
 }
 
 /// A cell that must have no revision newer than `base`.
@@ -131,4 +188,64 @@ pub struct Merged {
     pub cell: Cell,
     /// Its encoded record now; none: deleted.
     pub record: Option<Bytes>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(writes: Vec<(u64, &'static [u8], Change)>) -> Draft {
+        let write = |(oid, key, change): (u64, &'static [u8], Change)| Write {
+            cell: Cell::entry(Oid(oid), Bytes::from_static(key)),
+            base: Tid::NONE,
+            change,
+            stamped: false,
+        };
+        Draft {
+            key: CommitKey([7; 16]),
+            key_since: Tid::NONE,
+            priority: Priority::Live,
+            read_cells: Vec::new(),
+            read_ranges: Vec::new(),
+            writes: writes.into_iter().map(write).collect(),
+            note: Note::default(),
+        }
+    }
+
+    #[test]
+    fn a_digest_tells_drafts_apart_by_what_they_write() {
+        let put = |data: &'static [u8]| Change::Put(Bytes::from_static(data));
+        let apply = |class: &str, operation: &'static [u8]| Change::Apply {
+            class: class.to_owned(),
+            operation: Bytes::from_static(operation),
+        };
+        let mut stamped = draft(vec![(1, b"k", put(b"x"))]);
+        stamped.writes[0].stamped = true;
+        let mut noted = draft(vec![(1, b"k", put(b"x"))]);
+        noted.note.extension = Bytes::from_static(b"x");
+        let all = [
+            draft(vec![]),
+            draft(vec![(1, b"k", put(b"x"))]),
+            draft(vec![(1, b"kx", put(b""))]),
+            draft(vec![(2, b"k", put(b"x"))]),
+            draft(vec![(1, b"k", Change::Delete)]),
+            draft(vec![(1, b"k", apply("x", b""))]),
+            draft(vec![(1, b"k", apply("", b"x"))]),
+            draft(vec![(1, b"k", put(b"x")), (2, b"k", put(b"x"))]),
+            draft(vec![(2, b"k", put(b"x")), (1, b"k", put(b"x"))]),
+            draft(vec![(1, b"k", put(b"0123456789"))]),
+            draft(vec![(1, b"k", put(b"0123456798"))]),
+            stamped,
+            noted,
+        ];
+        let digests: std::collections::BTreeSet<u64> = all.iter().map(Draft::digest).collect();
+        assert_eq!((digests.len(), digests.contains(&0)), (all.len(), false));
+        let mut read_anew = draft(vec![(1, b"k", put(b"x"))]);
+        (read_anew.writes[0].base, read_anew.priority) = (Tid(9), Priority::Batch);
+        assert_eq!(read_anew.digest(), all[1].digest());
+        // It is kept on disks: it never changes.
+        assert_eq!(all[1].digest(), DIGEST);
+    }
+
+    const DIGEST: u64 = 3241325188113678564;
 }

@@ -12,6 +12,8 @@
 //!  then           data, to the end of the record
 //! ```
 //!
+//! Format 2 is reserved: the same, with the ids of blobs behind the references, and refused until there are blobs.
+//!
 //! Garbage collection and `verify` follow the references in the header; the data is opaque to the server.
 
 use crate::ids::Oid;
@@ -19,6 +21,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// The record format that this code writes and reads.
 pub const RECORD_FORMAT: u8 = 1;
+
+// Reserved for records that refer to blobs.
+const WITH_BLOBS: u8 = 2;
 
 /// A decoded record. Cloning is cheap: class and data share their bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -54,8 +59,10 @@ impl<'a> Header<'a> {
     /// Reads the header of an encoded record and checks every length in it.
     pub fn parse(bytes: &'a [u8]) -> Result<Header<'a>, BadRecord> {
         let [format, class_len, rest @ ..] = bytes else { return Err(BadRecord("shorter than its header")) };
-        if *format != RECORD_FORMAT {
-            return Err(BadRecord("unknown format number"));
+        match *format {
+            RECORD_FORMAT => {}
+            WITH_BLOBS => return Err(BadRecord("it refers to blobs, which this program does not have")),
+            _ => return Err(BadRecord("unknown format number")),
         }
         let n = usize::from(*class_len);
         if rest.len() < n + 8 {
@@ -141,6 +148,15 @@ mod tests {
     fn format_1_bytes_stay_as_they_are() {
         let expected = b"\x01\x04Page\x03\0\0\0\x02\0\0\0\x01\0\0\0\0\0\0\0\xed\xfe\0\0\0\0\0\0xyz";
         assert_eq!(sample().encode().expect("encodes").as_ref(), expected);
+    }
+
+    #[test]
+    fn a_record_of_a_later_program_is_refused_by_what_it_has() {
+        for (format, word) in [(2, "blobs"), (0, "unknown"), (3, "unknown")] {
+            let mut bytes = sample().encode().expect("encodes").to_vec();
+            bytes[0] = format;
+            assert!(Header::parse(&bytes).is_err_and(|error| error.0.contains(word)), "{format}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Status {
     /// The store's identity.
     #[serde(with = "crate::hex")]
     pub store_id: u64,
+    /// The life of the store: another one after it was put back from a copy, or restored into.
+    #[serde(with = "crate::hex")]
+    pub timeline: u64,
     /// The newest visible tid.
     pub visible: Tid,
     /// History before this tid is packed.

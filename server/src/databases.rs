@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Running};
 use crate::settings::DatabasePlan;
 use crate::store::disk::Disk;
-use crate::store::{Progress, StoreError};
+use crate::store::{Opening, Progress, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,7 +54,8 @@ pub(crate) struct AllRunning(Vec<(Arc<str>, Running)>);
 pub(crate) struct Shared<'a> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
-    pub(crate) seed: u64,
+    /// The number of `main`; those of the others follow it.
+    pub(crate) opening: Opening,
     pub(crate) progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -64,16 +65,16 @@ impl Databases {
         plans: Vec<(DatabasePlan, Arc<dyn Disk>)>,
         shared: Shared<'_>,
     ) -> Result<(Databases, AllRunning), (Arc<str>, StoreError)> {
-        let Shared { clock, registry, seed, progress } = shared;
+        let Shared { clock, registry, opening, progress } = shared;
         let living = Arc::new(AtomicUsize::new(plans.len()));
         let (mut by_name, mut running) = (BTreeMap::new(), Vec::new());
         for (at, (plan, disk)) in plans.into_iter().enumerate() {
             let DatabasePlan { name, store, engine, limits } = plan;
             let name: Arc<str> = name.into();
             // Two databases have different ids, pins and keys of their own.
-            let seed = seed.wrapping_add(at as u64);
+            let opening = Opening { new_id: opening.new_id.wrapping_add(at as u64), ..opening };
             let opened =
-                Engine::open(disk, clock.clone(), store, engine, limits.limits(), registry.clone(), seed, progress);
+                Engine::open(disk, clock.clone(), store, engine, limits.limits(), registry.clone(), opening, progress);
             let (engine, loops) = opened.map_err(|error| (name.clone(), error))?;
             let (of, left) = (name.clone(), living.clone());
             running.push((name.clone(), loops.spawn(move |what| died(&of, what, &left))));

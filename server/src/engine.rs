@@ -32,7 +32,7 @@ mod work;
 
 use crate::clock::Clock;
 use crate::store::disk::Disk;
-use crate::store::{Opened, Progress, Recovered, Store, StoreError, StoreSettings};
+use crate::store::{Opened, Opening, Progress, Recovered, Store, StoreError, StoreSettings};
 use health::Health;
 use keep::{Keep, system};
 use loops::Parts;
@@ -40,7 +40,7 @@ use numbers::Numbers;
 use pipeline::Pipeline;
 use pipeline::admission::RestoreEnd;
 use pipeline::intake::Intake;
-use pipeline::keys::Keys;
+use pipeline::keys::{Keys, Window};
 use reads::Reads;
 use reads::pins::Pins;
 use std::any::Any;
@@ -89,7 +89,6 @@ struct Setup {
     clock: Arc<dyn Clock>,
     disk: Arc<dyn Disk>,
     opened_at: Duration,
-    keys_age_s: u64,
 }
 
 impl Setup {
@@ -102,7 +101,7 @@ impl Setup {
 
 impl Engine {
     /// Opens the store on a disk and makes the engine and its loops. Nothing runs before the loops are turned.
-    /// `seed` makes ids that must differ between two lives of the server.
+    /// The opening's number makes ids that must differ between two lives of the server.
     #[expect(clippy::too_many_arguments, reason = "the components of a server, named once, by its composition")]
     pub fn open(
         disk: Arc<dyn Disk>,
@@ -111,18 +110,21 @@ impl Engine {
         settings: EngineSettings,
         limits: Limits,
         registry: Registry,
-        seed: u64,
+        opening: impl Into<Opening>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Arc<Engine>, Loops), StoreError> {
+        let opening = opening.into();
+        let seed = opening.new_id;
         let (keys_count_max, keys_age_s, overlay_bytes_max) =
             (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
-        let Opened { appender, reader, settler, recovered } = Store::open(disk.clone(), store, seed, progress)?;
-        let Recovered { last_tid, oid_max, keys, .. } = recovered;
+        let Opened { appender, reader, settler, recovered } = Store::open(disk.clone(), store, opening, progress)?;
+        let Recovered { last_tid, oid_max, keys, keys_floor, lived_ms, .. } = recovered;
         let last_of_others = system::last_of_others(&reader, last_tid)?;
         let opened_at = clock.steady();
         let now_unix_ms = (clock.unix_nanos() / 1_000_000).max(0) as u64;
         let keep = Keep::open(&reader, last_tid, Oid(oid_max), now_unix_ms)?;
-        let keys = Keys::new(keys_count_max as usize, keys_age_s, keys);
+        let (count_max, floor) = (keys_count_max as usize, keys_floor);
+        let keys = Keys::new(clock.clone(), Window { count_max, age_s: keys_age_s, keys, floor, lived_ms });
         let pins = Pins::new(clock.clone(), settings.pins_max, limits.pin_ms_max, seed, reader.packed_to());
         let engine = Arc::new(Engine {
             health: Health::default(),
@@ -131,7 +133,7 @@ impl Engine {
             keep,
             work: Work::new(overlay_bytes_max / 2),
             numbers: Numbers::new(opened_at, settings.slow_commit_ms),
-            setup: Setup { limits, registry, settings, seed, clock: clock.clone(), disk, opened_at, keys_age_s },
+            setup: Setup { limits, registry, settings, seed, clock: clock.clone(), disk, opened_at },
             kept_to_the_end: OnceLock::new(),
         });
         let appender = appender.timed_by(clock);

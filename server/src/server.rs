@@ -22,7 +22,7 @@ use crate::rpc::Rpc;
 use crate::settings::{DatabasePlan, SessionSettings, Settings};
 use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
-use crate::store::{Progress, StoreError};
+use crate::store::{Opening, Progress, StoreError};
 use connection::Connections;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -81,6 +81,8 @@ pub struct Components {
     pub clock: Arc<dyn Clock>,
     /// Makes what must differ between two lives of a server: a new store's id, pin numbers.
     pub seed: u64,
+    /// An operator's word that the data directory was put back from a copy.
+    pub put_back: bool,
     /// Told how far opening is.
     pub progress: Box<dyn FnMut(Progress) + Send>,
 }
@@ -88,7 +90,7 @@ pub struct Components {
 impl Components {
     /// These, for one database, and nobody who wants to hear of the opening.
     pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, seed: u64) -> Components {
-        Components { disk, disks: BTreeMap::new(), clock, seed, progress: Box::new(|_| {}) }
+        Components { disk, disks: BTreeMap::new(), clock, seed, put_back: false, progress: Box::new(|_| {}) }
     }
 
     /// The machine's disk and clock.
@@ -103,10 +105,16 @@ impl Components {
             disk,
             disks,
             clock: Arc::new(SystemClock::new()),
-            seed: getrandom::u64().map_err(ServerError::Randomness)?,
+            seed: seed()?,
+            put_back: false,
             progress: Box::new(|progress| tracing::info!(?progress, "opening the store")),
         })
     }
+}
+
+/// A random number, for what must differ between two lives of a server or of a store.
+pub fn seed() -> Result<u64, ServerError> {
+    getrandom::u64().map_err(ServerError::Randomness)
 }
 
 /// Serves on a listener until the shutdown future is ready, then stops in order.
@@ -257,14 +265,15 @@ fn open(
     plans: Vec<DatabasePlan>,
     registry: Registry,
 ) -> Result<(Arc<Databases>, AllRunning), ServerError> {
-    let Components { disk, mut disks, clock, seed, mut progress } = components;
+    let Components { disk, mut disks, clock, seed, put_back, mut progress } = components;
     disks.insert(MAIN.into(), disk);
     let on_disks = plans.into_iter().map(|plan| match disks.remove(&plan.name) {
         Some(disk) => Ok((plan, disk)),
         None => Err(ServerError::Settings(vec![format!("the database {} was given no disk", plan.name)])),
     });
     let on_disks = on_disks.collect::<Result<Vec<_>, _>>()?;
-    let shared = Shared { clock, registry, seed, progress: &mut |step| progress(step) };
+    let shared =
+        Shared { clock, registry, opening: Opening { new_id: seed, put_back }, progress: &mut |step| progress(step) };
     let opened = Databases::open(on_disks, shared);
     let (databases, running) = opened.map_err(|(name, error)| match &*name {
         MAIN => ServerError::Store(error),

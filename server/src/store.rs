@@ -29,10 +29,11 @@ mod settings;
 mod settle;
 mod state;
 mod steps;
+mod timelines;
 mod verify;
 
 pub use log::appender::{Appended, Appender};
-pub use open::{Opened, Recovered, Store};
+pub use open::{Opened, Opening, Recovered, Store};
 pub use pack::{Packed, Packer, Stage, Stepper, resume_pack};
 pub use reader::{Reader, Stats};
 pub use settings::{IndexKind, StoreSettings};
@@ -49,10 +50,27 @@ pub struct Txn {
     pub tid: Tid,
     /// The committer's exactly-once key.
     pub key: CommitKey,
+    /// Of the draft that it was made of: under the same key another draft is told apart by it. 0: not known.
+    pub digest: u64,
+    /// The server's own bookkeeping, not a client's work.
+    pub own: bool,
     /// The encoded note (user, description, extension); opaque here.
     pub note: Bytes,
     /// What it wrote, at most one write per cell.
     pub writes: Vec<TxnWrite>,
+}
+
+/// A commit key that a client may still ask about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownKey {
+    /// The key.
+    pub key: CommitKey,
+    /// Of the draft committed under it; 0: not known.
+    pub digest: u64,
+    /// The commit.
+    pub tid: Tid,
+    /// How long servers had run on the store when it was entered, in milliseconds: its age is counted from there.
+    pub lived_ms: u64,
 }
 
 /// One cell's new revision.
@@ -190,6 +208,14 @@ pub enum StoreError {
         found: u32,
         /// Ours.
         known: u32,
+    },
+    /// A file was written with something that this program does not have.
+    #[error("{file}: {what}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What it is and what to do.
+        what: String,
     },
     /// Whoever ran a long work has stopped it.
     #[error("stopped before the end; what was done stays done, and another run goes on")]

@@ -130,6 +130,7 @@ fn a_draft() -> Draft {
     let write = |cell, change| Write { cell, base: Tid(17), change, stamped: false };
     Draft {
         key: CommitKey([9; 16]),
+        key_since: Tid(16),
         priority: Priority::Batch,
         read_cells: vec![ReadCell { cell: Cell::entry(Oid(5), "key"), base: Tid(1 << 40) }],
         read_ranges: vec![ReadRange { oid: Oid(6), from: "a".into(), to: "b".into(), base: Tid(300) }],
@@ -162,7 +163,8 @@ fn drafts_decode_or_are_refused() {
     // An empty write takes 2 bytes on the wire and some hundred in memory; `count` bounds how many there may be.
     fuzz(samples, Bound { per_byte: 256, constant: NOISE_BYTES }, |bytes| {
         let limits = Limits { draft_writes_max: 100, ..Limits::default() };
-        let Ok(draft) = translate::decode_draft(bytes.clone(), &limits) else { return false };
+        let decoded = translate::decode_draft(bytes.clone(), &limits).and_then(Draft::try_from);
+        let Ok(draft) = decoded else { return false };
         assert!(draft.writes.len() + draft.read_cells.len() + draft.read_ranges.len() <= 100);
         let again = v2::Draft::from(&draft).encode_to_vec();
         assert_eq!(count::check_draft(&again, &limits), Ok(()));
@@ -179,15 +181,15 @@ fn client_frames() -> Vec<Bytes> {
     let cell = || v2::Cell::from(&Cell::entry(Oid(77), "key"));
     let draft = || v2::Draft::from(&a_draft());
     let requests = [
-        Request::Hello(v2::Hello { protocol: 1, client: "c".into(), resume_from: 5, feed: true, ..Default::default() }),
-        Request::Load(v2::LoadRequest { snapshot: 9, cells: vec![cell(); 5], continued_from: 1 }),
+        Request::Hello(v2::Hello { protocol: 2, client: "c".into(), resume_from: 5, feed: true, ..Default::default() }),
+        Request::Load(v2::LoadRequest { snapshot: 9, cells: vec![cell(); 5], continued_from: 1, timeline: 7 }),
         Request::Scan(v2::ScanRequest { oid: 3, from: "a".into(), to: "z".into(), limit: 10, ..Default::default() }),
         Request::Commit(draft()),
         Request::Prepare(v2::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000, hold: false }),
         Request::Prepare(v2::PrepareRequest { draft: Some(draft()), time_limit_ms: 1000, hold: true }),
         Request::Amend(v2::AmendRequest { prepared: 1, draft: Some(draft()), withdrawn: vec![cell()] }),
-        Request::Finish(v2::FinishRequest { prepared: 4, commit_key: vec![1; 16].into() }),
-        Request::Outcome(v2::OutcomeRequest { commit_key: vec![1; 16].into() }),
+        Request::Finish(v2::FinishRequest { prepared: 4, commit_key: vec![1; 16].into(), key_since: Some(3) }),
+        Request::Outcome(v2::OutcomeRequest { commit_key: vec![1; 16].into(), key_since: None }),
         Request::History(v2::HistoryRequest { cell: Some(cell()), limit: 3, ..Default::default() }),
         Request::Objects(v2::ObjectsRequest { class: "app.Page".into(), version_below: 2, ..Default::default() }),
         Request::Part(v2::DraftPart {

@@ -108,6 +108,7 @@ impl Bench {
         self.keys += 1;
         let draft = Draft {
             key: CommitKey(u128::from(self.keys).to_le_bytes()),
+            key_since: Tid::MAX,
             priority: Priority::Live,
             read_cells: Vec::new(),
             read_ranges: Vec::new(),

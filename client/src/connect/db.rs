@@ -113,14 +113,14 @@ impl Db {
         self.core().oids.take(self.core()).await
     }
 
-    /// A fresh commit key, for [`crate::Tx::commit_as`].
+    /// A fresh commit key, for [`crate::Tx::commit_as`]; whoever writes it down writes down [`Db::position`] with it.
     pub fn new_commit_key(&self) -> CommitKey {
         crate::commit_keys::new()
     }
 
-    /// What became of a commit.
-    pub async fn outcome(&self, key: CommitKey) -> Result<Outcome> {
-        self.core().call(Resend::Always, |link| async move { link.outcome(key).await }).await
+    /// What became of a commit, by its key and the tid since when the key exists.
+    pub async fn outcome(&self, key: CommitKey, since: Tid) -> Result<Outcome> {
+        self.core().call(Resend::Always, |link| async move { link.outcome(key, since).await }).await
     }
 
     /// Revisions of a cell older than `before` (none: from the newest), newest first, and whether there are more.
@@ -138,8 +138,8 @@ impl Db {
     /// Undoes a transaction: a new commit that puts back what was before it. Refused where later writes stand in the way
     /// and no resolver merges.
     pub async fn undo(&self, tid: Tid, note: Note) -> Result<Receipt> {
-        let (key, note) = (crate::commit_keys::new(), &note);
-        self.core().call(Resend::UnderKey(key), |link| async move { link.undo(tid, key, note).await }).await
+        let (key, since, note) = (crate::commit_keys::new(), self.position(), &note);
+        self.core().call(Resend::UnderKey(key), |link| async move { link.undo(tid, key, since, note).await }).await
     }
 
     /// What live traffic feels, as the server has told it last: with each receipt and each answer of `newest`, to a client

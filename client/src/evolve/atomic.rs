@@ -190,6 +190,7 @@ impl AtomicPlan<'_, '_> {
         let note = groups.note(&self.chunk.record().name, &format!("all {} objects", steps.tries.len()));
         let draft = Draft {
             key,
+            key_since: steps.place.snapshot,
             priority: Priority::Batch,
             read_cells: vec![ReadCell { cell: Cell::object(self.chunk.job), base: self.chunk.job_tid }],
             read_ranges: Vec::new(),

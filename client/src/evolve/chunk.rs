@@ -208,8 +208,8 @@ impl<'a> Chunk<'a> {
         let mut writes = self.writes(assembly.slots, place).await?;
         self.write_quarantine(taken, place, &mut writes)?;
         writes.push(held.write(&next)?);
-        let mut draft =
-            Draft { key: self.db().new_commit_key(), priority: Priority::Batch, read_cells, read_ranges, writes, note };
+        let (key, key_since) = (self.db().new_commit_key(), place.snapshot);
+        let mut draft = Draft { key, key_since, priority: Priority::Batch, read_cells, read_ranges, writes, note };
         draft.read_cells.push(ReadCell { cell: Cell::object(self.job), base: self.job_tid });
         Ok((draft, next, count))
     }

@@ -63,15 +63,16 @@ impl Lease {
             let mut next = self.record.clone();
             change(&mut next);
             next.beat += 1;
+            let at = Place::newest(&self.db);
             let draft = Draft {
                 key: self.db.new_commit_key(),
+                key_since: at.snapshot,
                 priority: Priority::Batch,
                 read_cells: Vec::new(),
                 read_ranges: Vec::new(),
                 writes: vec![self.write(&next)?],
                 note: Note { user: "evolve".into(), ..Note::default() },
             };
-            let at = Place::newest(&self.db);
             let error = match at.at(at.snapshot.max(self.tid)).send(&self.db, &draft).await {
                 Ok(receipt) => {
                     self.written(next, receipt.tid);

@@ -353,8 +353,9 @@ impl Undo {
             ..Note::default()
         };
         let read_cells = vec![ReadCell { cell: Cell::object(self.job.oid()), base: job.tid }];
-        let key = self.db.new_commit_key();
-        Ok((Draft { key, priority: Priority::Batch, read_cells, read_ranges: Vec::new(), writes, note }, next))
+        let (key, key_since) = (self.db.new_commit_key(), self.db.position());
+        let read_ranges = Vec::new();
+        Ok((Draft { key, key_since, priority: Priority::Batch, read_cells, read_ranges, writes, note }, next))
     }
 
     async fn end(&self, held: &mut Lease) -> Result<Outcome> {

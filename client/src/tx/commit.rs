@@ -31,18 +31,19 @@ impl Tx {
     /// Commits. Nothing is sent for a transaction that has written nothing: it has read one snapshot, which is all that a
     /// check could find out.
     pub async fn commit(self) -> Result<Receipt> {
-        let key = crate::commit_keys::new();
-        self.commit_as(key).await
+        let (key, since) = (crate::commit_keys::new(), self.snapshot());
+        self.commit_as(key, since).await
     }
 
-    /// Commits under a key of the caller's ([`Db::new_commit_key`]), who has written it down: so that after a crash of the
-    /// client [`Db::outcome`] tells whether it happened.
-    pub async fn commit_as(self, key: CommitKey) -> Result<Receipt> {
+    /// Commits under a key of the caller's ([`Db::new_commit_key`]), who has written it down with the tid since when it exists
+    /// ([`Db::position`] of that moment): so that after a crash of the client [`Db::outcome`] tells whether it happened. The
+    /// same key with other writes is refused, and one that the server may have forgotten is `OutcomeUnknown`.
+    pub async fn commit_as(self, key: CommitKey, since: Tid) -> Result<Receipt> {
         let own = self.close()?;
         if own.is_empty() {
             return Ok(Receipt { tid: self.snapshot(), merged: Vec::new() });
         }
-        let mut draft = self.draft(own, key).await?;
+        let mut draft = self.draft(own, key, since).await?;
         let mut resolved = 0;
         loop {
             match self.send(&draft).await {
@@ -72,7 +73,7 @@ impl Tx {
         self.db().core().call_at(Resend::UnderKey(draft.key), self.snapshot(), commit).await
     }
 
-    pub(super) async fn draft(&self, own: Own, key: CommitKey) -> Result<Draft> {
+    pub(super) async fn draft(&self, own: Own, key: CommitKey, key_since: Tid) -> Result<Draft> {
         let base = self.snapshot();
         let mut writes = Vec::with_capacity(own.len());
         let (cells, stamped, note) = own.into_parts();
@@ -94,7 +95,7 @@ impl Tx {
         let stamped = stamped.into_iter();
         writes.extend(stamped.map(|(cell, record)| Write { cell, base, change: Change::Put(record), stamped: true }));
         let (read_cells, read_ranges) = self.reads().map(|reads| reads.checks(base)).unwrap_or_default();
-        Ok(Draft { key, priority: self.priority, read_cells, read_ranges, writes, note })
+        Ok(Draft { key, key_since, priority: self.priority, read_cells, read_ranges, writes, note })
     }
 
     /// Merges the write that was refused, if a resolver of its class is here; gives the refusal back if not.

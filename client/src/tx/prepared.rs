@@ -14,7 +14,7 @@ use crate::errors::Result;
 use crate::wire::Link;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Merged, Receipt, StaleCell};
+use zeolite_proto::{Cell, CommitKey, Draft, Merged, Receipt, StaleCell, Tid};
 
 /// A prepared transaction. Dropping it aborts it.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Prepared {
     db: Db,
     number: u64,
     key: CommitKey,
+    key_since: Tid,
     merged: Vec<Merged>,
     stale: Vec<StaleCell>,
     open: bool,
@@ -33,11 +34,11 @@ impl Tx {
     pub async fn prepare(self, limit: Duration) -> Result<Prepared> {
         let key = crate::commit_keys::new();
         let own = self.close()?;
-        let draft = &self.draft(own, key).await?;
+        let draft = &self.draft(own, key, self.snapshot()).await?;
         let core = self.db().core();
         let prepare = |link: Arc<Link>| async move { link.prepare(draft, millis(limit), false).await };
         let first = core.call(Resend::Never, prepare).await?;
-        Ok(Prepared::new(self.db(), key, first))
+        Ok(Prepared::new(self.db(), draft, first))
     }
 }
 
@@ -46,9 +47,9 @@ fn millis(limit: Duration) -> u64 {
 }
 
 impl Prepared {
-    fn new(db: &Db, key: CommitKey, first: FirstPhase) -> Prepared {
+    fn new(db: &Db, draft: &Draft, first: FirstPhase) -> Prepared {
         let FirstPhase { prepared: number, merged, stale } = first;
-        Prepared { db: db.clone(), number, key, merged, stale, open: true }
+        Prepared { db: db.clone(), number, key: draft.key, key_since: draft.key_since, merged, stale, open: true }
     }
 
     /// Lets the server hold a draft whose bases are of this place or older ones, however many of its cells have moved on.
@@ -59,7 +60,7 @@ impl Prepared {
             attached.link.prepare(draft, millis(limit), true).await
         };
         let first = db.core().call_at(Resend::Never, at.snapshot, hold).await?;
-        Ok(Prepared::new(db, draft.key, first))
+        Ok(Prepared::new(db, draft, first))
     }
 
     /// The cells that must be amended before it can be finished, in order.
@@ -88,9 +89,9 @@ impl Prepared {
     /// Commits.
     pub async fn finish(mut self) -> Result<Receipt> {
         self.open = false;
-        let (number, key) = (self.number, self.key);
+        let (number, key, since) = (self.number, self.key, self.key_since);
         let core = self.db.core();
-        core.call(Resend::UnderKey(key), |link| async move { link.finish(number, key).await }).await
+        core.call(Resend::UnderKey(key), |link| async move { link.finish(number, key, since).await }).await
     }
 
     /// Gives it up.

@@ -33,6 +33,7 @@ impl Link {
     pub(crate) async fn load(&self, snapshot: Tid, cells: &[Cell], from: usize) -> Result<Vec<Revision>, Failure> {
         let request = v2::LoadRequest {
             snapshot: snapshot.0,
+            timeline: self.welcome.timeline,
             cells: cells[from..].iter().map(v2::Cell::from).collect(),
             continued_from: 0,
         };
@@ -44,6 +45,7 @@ impl Link {
     pub(crate) async fn scan(&self, snapshot: Tid, oid: Oid, range: &Range, limit: u32) -> Result<Page, Failure> {
         let request = v2::ScanRequest {
             snapshot: snapshot.0,
+            timeline: self.welcome.timeline,
             oid: oid.0,
             from: range.from.clone(),
             to: range.to.clone().unwrap_or_default(),
@@ -123,8 +125,8 @@ impl Link {
     }
 
     /// The second phase.
-    pub(crate) async fn finish(&self, prepared: u64, key: CommitKey) -> Result<Receipt, Failure> {
-        let request = v2::FinishRequest { prepared, commit_key: key_bytes(key) };
+    pub(crate) async fn finish(&self, prepared: u64, key: CommitKey, since: Tid) -> Result<Receipt, Failure> {
+        let request = v2::FinishRequest { prepared, commit_key: key_bytes(key), key_since: Some(since.0) };
         Ok(reply!(self.request(Request::Finish(request)).await?, Receipt).into())
     }
 
@@ -135,12 +137,13 @@ impl Link {
     }
 
     /// What became of a commit.
-    pub(crate) async fn outcome(&self, key: CommitKey) -> Result<Outcome, Failure> {
-        let request = v2::OutcomeRequest { commit_key: key_bytes(key) };
+    pub(crate) async fn outcome(&self, key: CommitKey, since: Tid) -> Result<Outcome, Failure> {
+        let request = v2::OutcomeRequest { commit_key: key_bytes(key), key_since: Some(since.0) };
         let reply = reply!(self.request(Request::Outcome(request)).await?, Outcome);
         Ok(match reply.receipt {
             Some(receipt) => Outcome::Committed(receipt.into()),
             None if reply.in_flight => Outcome::InFlight,
+            None if reply.forgotten => Outcome::Forgotten,
             None => Outcome::Unknown,
         })
     }
@@ -185,8 +188,9 @@ impl Link {
     }
 
     /// Undoes a transaction.
-    pub(crate) async fn undo(&self, tid: Tid, key: CommitKey, note: &Note) -> Result<Receipt, Failure> {
-        let request = v2::UndoRequest { tid: tid.0, commit_key: key_bytes(key), note: Some(note.into()) };
+    pub(crate) async fn undo(&self, tid: Tid, key: CommitKey, since: Tid, note: &Note) -> Result<Receipt, Failure> {
+        let (note, key_since) = (Some(note.into()), Some(since.0));
+        let request = v2::UndoRequest { tid: tid.0, commit_key: key_bytes(key), note, key_since };
         Ok(reply!(self.request(Request::Undo(request)).await?, Receipt).into())
     }
 

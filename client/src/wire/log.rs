@@ -32,6 +32,9 @@ impl Assembly {
             commit_key: message.commit_key,
             note: message.note.map(Note::from).unwrap_or_default(),
             writes: Vec::new(),
+            draft_digest: message.draft_digest,
+            own: message.own,
+            packed_to: Tid(message.packed_to),
         });
         for write in message.writes {
             let (more, piece) = (write.record_more, write.record.clone());
@@ -70,6 +73,9 @@ pub(super) fn messages(transaction: Transaction) -> Vec<v2::Transaction> {
         note: Some((&transaction.note).into()),
         writes: Vec::new(),
         more: false,
+        packed_to: transaction.packed_to.0,
+        draft_digest: transaction.draft_digest,
+        own: transaction.own,
     };
     let (mut done, mut open, mut size) = (Vec::new(), part(), 0);
     let mut close = |open: &mut v2::Transaction, size: &mut usize| {
@@ -125,7 +131,8 @@ mod tests {
         let writes: Vec<_> = sizes.into_iter().zip(1..).map(|(size, n)| write(n, size)).collect();
         let note = Note { user: "amy".into(), ..Note::default() };
         let key = Bytes::from_static(&[7; 16]);
-        let whole = Transaction { tid: Tid(9), commit_key: key, note, writes };
+        let whole =
+            Transaction { tid: Tid(9), commit_key: key, note, writes, draft_digest: 5, own: true, packed_to: Tid(3) };
         let messages = messages(whole.clone());
         assert!(messages.len() > 4);
         let bytes = |message: &v2::Transaction| prost::Message::encoded_len(message);

@@ -251,7 +251,9 @@ impl Unary {
         let stream = self.replicator().log(request).await.map_err(|status| failure(&status))?.into_inner();
         let mut assembly = Assembly::default();
         let whole = move |page: v2::LogPage| {
-            page.transactions.into_iter().filter_map(|message| assembly.add(message)).collect::<Vec<_>>()
+            let packed_to = page.packed_to;
+            let messages = page.transactions.into_iter().map(|message| v2::Transaction { packed_to, ..message });
+            messages.filter_map(|message| assembly.add(message)).collect::<Vec<_>>()
         };
         Ok(Pages::new(stream, whole))
     }

@@ -63,7 +63,7 @@ translate! {
         stage done_units total_units done transactions revisions objects problems problems_total
     }
     Status = StatusReply {
-        version store_id uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
+        version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared commits batches conflicts merges loads queue_live queue_batch cache_bytes cache_hits
         cache_misses unsettled_bytes
     } {

@@ -37,8 +37,18 @@ impl From<v2::Note> for Note {
 
 /// Reads a commit key off the wire.
 pub fn commit_key(bytes: &[u8]) -> Result<CommitKey, Fault> {
-    CommitKey::from_slice(bytes)
-        .ok_or_else(|| Fault::invalid(format!("a commit key has 16 bytes, this one has {}", bytes.len())))
+    match CommitKey::from_slice(bytes) {
+        Some(CommitKey(zeros)) if zeros == [0; 16] => {
+            Err(Fault::invalid("a commit key of zeros; make one at random for each draft"))
+        }
+        Some(key) => Ok(key),
+        None => Err(Fault::invalid(format!("a commit key has 16 bytes, this one has {}", bytes.len()))),
+    }
+}
+
+/// Reads the commit key of a logged transaction, which may have none.
+pub fn logged_key(bytes: &[u8]) -> Result<CommitKey, Fault> {
+    if bytes.is_empty() || bytes == [0; 16] { Ok(CommitKey([0; 16])) } else { commit_key(bytes) }
 }
 
 fn named(cell: Option<v2::Cell>) -> Result<Cell, Fault> {
@@ -49,6 +59,8 @@ impl From<&Draft> for v2::Draft {
     fn from(draft: &Draft) -> v2::Draft {
         v2::Draft {
             commit_key: draft.key.0.to_vec().into(),
+            key_since: Some(draft.key_since.0),
+            timeline: 0,
             snapshot: 0,
             priority: match draft.priority {
                 Priority::Live => v2::Priority::Live.into(),
@@ -97,6 +109,16 @@ impl TryFrom<v2::Draft> for Draft {
         let base = |base: u64| Tid(if base == 0 { snapshot } else { base });
         Ok(Draft {
             key: commit_key(&draft.commit_key)?,
+            key_since: match (draft.key_since, snapshot) {
+                (Some(since), _) => Tid(since),
+                (None, 0) => {
+                    return Err(Fault::invalid(
+                        "a draft says neither since when its commit key exists nor its snapshot; set key_since to the \
+                         newest tid that you know",
+                    ));
+                }
+                (None, snapshot) => Tid(snapshot),
+            },
             priority: match v2::Priority::try_from(draft.priority) {
                 Ok(v2::Priority::Live) => Priority::Live,
                 Ok(v2::Priority::Batch) => Priority::Batch,
@@ -133,11 +155,9 @@ impl TryFrom<v2::Draft> for Draft {
 }
 
 /// Decodes a draft that arrived as bytes (in parts); refused before it is decoded when it holds more than the limits allow.
-pub fn decode_draft(encoded: Bytes, limits: &Limits) -> Result<Draft, Fault> {
+pub fn decode_draft(encoded: Bytes, limits: &Limits) -> Result<v2::Draft, Fault> {
     super::count::check_draft(&encoded, limits)?;
-    let draft =
-        v2::Draft::decode(encoded).map_err(|error| Fault::invalid(format!("a draft cannot be decoded: {error}")))?;
-    Draft::try_from(draft)
+    v2::Draft::decode(encoded).map_err(|error| Fault::invalid(format!("a draft cannot be decoded: {error}")))
 }
 
 impl From<&Merged> for v2::MergedCell {

@@ -1,4 +1,4 @@
-//! Frames of protocol 1, encoded once and kept: what is on the line today must be what was on it then.
+//! Frames of protocol 2, encoded once and kept: what is on the line today must be what was on it then.
 //!
 //! Each sample is checked both ways: the file decodes to the sample, and the sample encodes to the file. A new sample gets
 //! its file by `ZEOLITE_WRITE_FIXTURES=1 cargo test -p zeolite-proto --test it wire_fixtures`; a file that is there is never
@@ -14,7 +14,7 @@ use zeolite_proto::wire::v2::draft_part::Purpose;
 use zeolite_proto::wire::v2::server_frame::Reply;
 
 fn directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/wire-1")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/wire-2")
 }
 
 fn check<M: Message + Default + PartialEq + std::fmt::Debug>(name: &str, sample: &M) {
@@ -64,6 +64,8 @@ fn draft() -> v2::Draft {
             write(object(), v2::write::Change::Delete(v2::Delete {}), true),
         ],
         note: Some(note()),
+        key_since: Some(T1),
+        timeline: u64::MAX - 2,
     }
 }
 
@@ -110,7 +112,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         (
             "hello",
             Request::Hello(v2::Hello {
-                protocol: 1,
+                protocol: 2,
                 client: "zeolite-client 0.1.0".into(),
                 role: "evolve".into(),
                 feed: true,
@@ -118,9 +120,18 @@ fn requests() -> Vec<(&'static str, Request)> {
                 cached_bytes: 1 << 33,
                 store_id: u64::MAX - 1,
                 database: String::new(),
+                timeline: u64::MAX - 2,
             }),
         ),
-        ("load", Request::Load(v2::LoadRequest { snapshot: T1, cells: vec![object(), entry()], continued_from: 1 })),
+        (
+            "load",
+            Request::Load(v2::LoadRequest {
+                snapshot: T1,
+                cells: vec![object(), entry()],
+                continued_from: 1,
+                timeline: 6,
+            }),
+        ),
         (
             "scan",
             Request::Scan(v2::ScanRequest {
@@ -131,13 +142,21 @@ fn requests() -> Vec<(&'static str, Request)> {
                 reverse: true,
                 limit: 100,
                 keys_only: true,
+                timeline: 6,
             }),
         ),
         ("commit", Request::Commit(draft())),
-        ("finish", Request::Finish(v2::FinishRequest { prepared: 9, commit_key: key.clone() })),
+        ("finish", Request::Finish(v2::FinishRequest { prepared: 9, commit_key: key.clone(), key_since: Some(0) })),
         ("abort", Request::Abort(v2::AbortRequest { prepared: 9 })),
-        ("outcome", Request::Outcome(v2::OutcomeRequest { commit_key: key.clone() })),
+        ("outcome", Request::Outcome(v2::OutcomeRequest { commit_key: key.clone(), key_since: Some(T1) })),
         ("new_oids", Request::NewOids(v2::NewOidsRequest { count: 100 })),
+    ]
+}
+
+/// The rest of them.
+fn more_requests() -> Vec<(&'static str, Request)> {
+    let key = bytes("0123456789abcdef");
+    vec![
         ("pin", Request::Pin(v2::PinRequest { snapshot: T1, lease_ms: 60_000 })),
         ("renew", Request::Renew(v2::RenewRequest { pin: 3, lease_ms: 60_000 })),
         ("unpin", Request::Unpin(v2::UnpinRequest { pin: 3 })),
@@ -145,7 +164,15 @@ fn requests() -> Vec<(&'static str, Request)> {
             "history",
             Request::History(v2::HistoryRequest { cell: Some(entry()), before: T2, limit: 10, with_records: true }),
         ),
-        ("undo", Request::Undo(v2::UndoRequest { tid: T1, commit_key: key.clone(), note: Some(note()) })),
+        (
+            "undo",
+            Request::Undo(v2::UndoRequest {
+                tid: T1,
+                commit_key: key.clone(),
+                note: Some(note()),
+                key_since: Some(T2),
+            }),
+        ),
         (
             "objects",
             Request::Objects(v2::ObjectsRequest {
@@ -161,6 +188,10 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("ping", Request::Ping(v2::Ping {})),
         ("heat", Request::Heat(v2::HeatRequest { oids: vec![1, 2, u64::MAX] })),
     ]
+}
+
+fn all_requests() -> impl Iterator<Item = (&'static str, Request)> {
+    requests().into_iter().chain(more_requests()).chain(preparing())
 }
 
 fn part(purpose: Option<Purpose>) -> v2::DraftPart {
@@ -213,7 +244,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         (
             "hello",
             Reply::Hello(v2::HelloReply {
-                protocol: 1,
+                protocol: 2,
                 server: "zeolite 0.1.0".into(),
                 store_id: u64::MAX - 1,
                 session_id: 12,
@@ -221,6 +252,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 replayed: true,
                 limits: Some(limits()),
                 mode: None,
+                timeline: u64::MAX - 2,
             }),
         ),
         ("load", Reply::Load(v2::LoadReply { snapshot: T2, revisions: vec![revision(), v2::Revision::default()] })),
@@ -244,7 +276,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
             }),
         ),
         ("done", Reply::Done(v2::Done { tid: T2, pressure: None })),
-        ("outcome", Reply::Outcome(v2::OutcomeReply { receipt: Some(receipt()), in_flight: true })),
+        ("outcome", Reply::Outcome(v2::OutcomeReply { receipt: Some(receipt()), in_flight: true, forgotten: true })),
         ("new_oids", Reply::NewOids(v2::NewOidsReply { first: 1000, count: 100 })),
         ("pin", Reply::Pin(v2::PinReply { pin: 3, snapshot: T1, lease_ms: 60_000 })),
         ("history", Reply::History(v2::HistoryReply { revisions: vec![revision()], notes: vec![note()], more: true })),
@@ -304,24 +336,27 @@ fn transaction() -> v2::Transaction {
             record_more: true,
         }],
         more: true,
+        packed_to: T1,
+        draft_digest: 77,
+        own: true,
     }
 }
 
 #[test]
 fn every_frame_is_as_it_was() {
-    for (name, request) in requests().into_iter().chain(preparing()) {
+    for (name, request) in all_requests() {
         check(&format!("client-{name}"), &v2::ClientFrame { id: 300, request: Some(request) });
     }
     for (name, reply) in replies() {
         check(&format!("server-{name}"), &v2::ServerFrame { id: 300, reply: Some(reply) });
     }
     check("feed-batch", &feed());
-    check("log-page", &v2::LogPage { transactions: vec![transaction()] });
+    check("log-page", &v2::LogPage { transactions: vec![transaction()], packed_to: T2, timeline: 5 });
 }
 
 #[test]
 fn there_is_a_sample_for_every_file_and_for_every_kind_of_fault() {
-    let requests = requests().into_iter().chain(preparing()).map(|(name, _)| format!("client-{name}.bin"));
+    let requests = all_requests().map(|(name, _)| format!("client-{name}.bin"));
     let replies = replies().into_iter().map(|(name, _)| format!("server-{name}.bin"));
     let samples: BTreeSet<String> =
         requests.chain(replies).chain(["feed-batch.bin", "log-page.bin", "faults.bin"].map(String::from)).collect();

@@ -28,8 +28,10 @@ pub struct PreparedReceipt {
 /// Where a commit key stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// No commit with this key, as far as the window reaches.
+    /// It was not committed so far.
     Unknown,
+    /// It may have been committed: keys as old as this one are forgotten.
+    Forgotten,
     /// Its draft is on its way.
     InFlight,
     /// Committed.

@@ -24,9 +24,11 @@ pub(crate) fn fault_of(error: StoreError) -> Fault {
         StoreError::Refused { .. } => FaultKind::Invalid,
         StoreError::Poisoned { reason } => return poisoned_fault(reason),
         StoreError::Packed { .. } => FaultKind::SnapshotPacked,
-        StoreError::Locked { .. } | StoreError::Format { .. } | StoreError::Index(_) | StoreError::Io { .. } => {
-            FaultKind::Internal
-        }
+        StoreError::Locked { .. }
+        | StoreError::Format { .. }
+        | StoreError::Unreadable { .. }
+        | StoreError::Index(_)
+        | StoreError::Io { .. } => FaultKind::Internal,
     };
     let retry_after_ms = match kind {
         FaultKind::DiskFull => 1000,

@@ -33,7 +33,7 @@ impl Keep {
             modes: Modes::new(mode::stored(reader, last, now_unix_ms)?),
             gates: Gates::new(gates::stored(reader, last)?),
             oids: Oids::new(oids::stored(reader, last)?, oid_max),
-            own_keys: AtomicU64::new(0),
+            own_keys: AtomicU64::new(last.0),
         })
     }
 

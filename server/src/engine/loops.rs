@@ -114,6 +114,7 @@ impl Loops {
     /// index takes what is left and is checkpointed.
     pub fn close(&mut self) -> Result<(), StoreError> {
         self.run_dry();
+        self.turn_settle();
         self.settler.lock().close()
     }
 

@@ -80,6 +80,7 @@ impl Calls {
     pub(super) fn load(&self, request: v2::LoadRequest) -> Result<v2::LoadReply, Fault> {
         self.may(Verb::Read)?;
         let snapshot = Tid(request.snapshot);
+        self.engine().same_life(request.timeline, snapshot)?;
         let cells = decode::load_cells(request, self.engine().limits())?;
         self.engine().load(snapshot, &cells).map(encode::loaded)
     }
@@ -88,6 +89,7 @@ impl Calls {
     pub(super) fn scan(&self, request: v2::ScanRequest) -> Result<v2::ScanPage, Fault> {
         self.may(Verb::Read)?;
         let snapshot = Tid(request.snapshot);
+        self.engine().same_life(request.timeline, snapshot)?;
         let (range, limit) = decode::scan_range(request, self.engine().limits())?;
         let limit = decode::page_limit(limit, self.engine().limits());
         self.engine().scan(snapshot, &range, limit).map(encode::page)
@@ -125,7 +127,7 @@ impl Calls {
     pub(super) fn outcome(&self, request: &v2::OutcomeRequest) -> Result<v2::OutcomeReply, Fault> {
         self.may(Verb::Outcome)?;
         let key = translate::commit_key(&request.commit_key)?;
-        self.engine().outcome(key).map(|outcome| encode::outcome(&outcome))
+        self.engine().outcome(key, request.key_since.map(Tid)).map(|outcome| encode::outcome(&outcome))
     }
 
     /// A worker of an evolve is told the pressure with it.
@@ -168,13 +170,13 @@ impl Calls {
     // ------------------------------------------------------------ writing
 
     pub(super) fn commit(&self, draft: v2::Draft, done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static) {
-        self.commit_decoded(self.draft(|| Draft::try_from(draft)), done);
+        self.commit_decoded(self.draft(|| self.of_this_life(draft)), done);
     }
 
     /// A draft that came in parts; it must carry the key that its parts named.
     pub(super) fn joined(&self, commit_key: &Bytes, encoded: Bytes) -> Result<Draft, Fault> {
         self.draft(|| {
-            let draft = translate::decode_draft(encoded, self.engine().limits())?;
+            let draft = self.of_this_life(translate::decode_draft(encoded, self.engine().limits())?)?;
             if draft.key.0[..] != commit_key[..] {
                 return Err(Fault::invalid("the draft has another commit key than its parts; use one key for both"));
             }
@@ -185,7 +187,17 @@ impl Calls {
     /// The draft of a request for two-phase commit.
     pub(super) fn given(&self, draft: Option<v2::Draft>) -> Result<Draft, Fault> {
         let draft = draft.ok_or_else(|| Fault::invalid("a request without a draft; send the draft with it"))?;
-        self.draft(|| Draft::try_from(draft))
+        self.draft(|| self.of_this_life(draft))
+    }
+
+    fn of_this_life(&self, draft: v2::Draft) -> Result<Draft, Fault> {
+        let timeline = draft.timeline;
+        let draft = Draft::try_from(draft)?;
+        let read = draft.read_cells.iter().map(|read| read.base);
+        let bases = read.chain(draft.read_ranges.iter().map(|range| range.base));
+        let newest = bases.chain(draft.writes.iter().map(|write| write.base)).max();
+        self.engine().same_life(timeline, newest.unwrap_or(Tid::NONE))?;
+        Ok(draft)
     }
 
     pub(super) fn commit_decoded(
@@ -264,6 +276,7 @@ impl Calls {
                 self.owner(),
                 request.prepared,
                 key,
+                request.key_since.map(Tid),
                 Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
             ),
             Err(fault) => done(Err(fault)),
@@ -293,7 +306,7 @@ impl Calls {
             Ok(key) => self.engine().undo(
                 self.who.caller(),
                 Tid(request.tid),
-                key,
+                (key, Tid(request.key_since.unwrap_or(request.tid))),
                 request.note.map(Note::from).unwrap_or_default(),
                 Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
             ),

@@ -77,8 +77,9 @@ pub(super) fn prepared(prepared: &PreparedReceipt) -> v2::PrepareReply {
 pub(super) fn outcome(outcome: &Outcome) -> v2::OutcomeReply {
     match outcome {
         Outcome::Unknown => v2::OutcomeReply::default(),
-        Outcome::InFlight => v2::OutcomeReply { receipt: None, in_flight: true },
-        Outcome::Committed(receipt) => v2::OutcomeReply { receipt: Some(receipt.into()), in_flight: false },
+        Outcome::Forgotten => v2::OutcomeReply { forgotten: true, ..Default::default() },
+        Outcome::InFlight => v2::OutcomeReply { in_flight: true, ..Default::default() },
+        Outcome::Committed(receipt) => v2::OutcomeReply { receipt: Some(receipt.into()), ..Default::default() },
     }
 }
 

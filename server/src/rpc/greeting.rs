@@ -128,12 +128,12 @@ impl Greeter {
     }
 
     async fn worth_replaying(&self) -> Result<bool, Fault> {
-        let since = Tid(self.hello.resume_from);
+        let (since, timeline) = (Tid(self.hello.resume_from), self.hello.timeline);
         let engine = self.calls.engine().clone();
         if !self.hello.feed || since == Tid::NONE || self.hello.store_id != engine.store_id() {
             return Ok(false);
         }
-        let cost = self.rpc.off_thread(move || engine.replay_cost_bytes(since)).await?;
+        let cost = self.rpc.off_thread(move || engine.replay_cost_bytes(timeline, since)).await?;
         let factor = self.rpc.settings.replay_cost_factor;
         let worth = self.hello.cached_bytes.saturating_mul(factor).max(REPLAY_BYTES_ALWAYS);
         Ok(cost.is_some_and(|cost| cost <= worth))
@@ -156,6 +156,7 @@ impl Greeter {
             protocol: PROTOCOL,
             server: self.rpc.server_name.clone(),
             store_id: self.calls.engine().store_id(),
+            timeline: self.calls.engine().timeline(),
             session_id: self.session_id,
             visible: visible.0,
             replayed,

@@ -58,7 +58,9 @@ async fn send_log(
         let Some(last) = page.last() else { return };
         from = last.tid.next();
         left -= page.len();
+        let (packed_to, timeline) = (calls.engine().packed_to().0, calls.engine().timeline());
         for cut in transactions::cut(page, request.with_records, calls.engine().limits().reply_bytes_aim) {
+            let cut = v2::LogPage { packed_to, timeline, ..cut };
             if pages.send(Ok(cut)).await.is_err() {
                 return;
             }

@@ -1,11 +1,12 @@
 //! Owns `Restore`: a stream of transactions with their tids, written in their order.
 //!
 //! Up to [`IN_FLIGHT_MAX`] transactions are on their way at once, so that one sync covers many; the first one refused
-//! ends the call, and what was restored before it stays.
+//! ends the call, and what was restored before it stays. With the first one a new life of the store begins.
 
 use super::calls::Calls;
 use super::encode;
 use super::transactions::Joiner;
+use crate::engine::Restoring;
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
@@ -29,7 +30,13 @@ pub(super) async fn restore(
     let mut joiner = Joiner::default();
     let mut waiting = Waiting::new();
     let mut reply = v2::RestoreReply::default();
+    let mut begun = false;
     while let Some(message) = messages.message().await? {
+        if !std::mem::replace(&mut begun, true)
+            && let Err(fault) = begin(&restoring, Tid(message.packed_to)).await
+        {
+            return Ok(Err(fault));
+        }
         let txn = match joiner.add(message, calls.engine().limits()) {
             Ok(Some(txn)) => txn,
             Ok(None) => continue,
@@ -56,6 +63,13 @@ pub(super) async fn restore(
         )));
     }
     Ok(Ok(reply))
+}
+
+// From here on the database is told apart from what it was before.
+async fn begin(restoring: &Restoring, packed_to: Tid) -> Result<(), Fault> {
+    let (done, begun) = oneshot::channel();
+    restoring.begin(packed_to, Box::new(move |result| drop(done.send(result))));
+    begun.await.unwrap_or_else(|_| Err(encode::lost()))
 }
 
 async fn settle_one(waiting: &mut Waiting, reply: &mut v2::RestoreReply) -> Result<(), Fault> {

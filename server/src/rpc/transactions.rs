@@ -25,6 +25,8 @@ pub(super) fn cut(txns: Vec<Txn>, with_records: bool, page_bytes: usize) -> Vec<
             tid: txn.tid.0,
             commit_key: txn.key.0.to_vec().into(),
             note: Some((&engine::note::decode(&txn.note)).into()),
+            draft_digest: txn.digest,
+            own: txn.own,
             ..Default::default()
         });
         for write in txn.writes {
@@ -59,7 +61,7 @@ impl Cutter {
         let open = self.page().transactions.last_mut().expect("a write belongs to a transaction");
         open.more = true;
         let rest = v2::Transaction { tid: tid.0, ..Default::default() };
-        self.pages.push(v2::LogPage { transactions: vec![rest] });
+        self.pages.push(v2::LogPage { transactions: vec![rest], ..Default::default() });
         self.left = self.page_bytes;
     }
 
@@ -125,7 +127,9 @@ impl Joiner {
                 self.bytes = 0;
                 self.open = Some(Txn {
                     tid: Tid(message.tid),
-                    key: translate::commit_key(&message.commit_key)?,
+                    key: translate::logged_key(&message.commit_key)?,
+                    digest: message.draft_digest,
+                    own: message.own,
                     note: engine::note::encode(&message.note.unwrap_or_default().into()),
                     writes: Vec::new(),
                 });
@@ -195,7 +199,14 @@ mod tests {
             merged: at % 2 == 0,
         };
         let note = engine::note::encode(&zeolite_proto::Note { user: "u".into(), ..Default::default() });
-        Txn { tid: Tid(tid), key: CommitKey([3; 16]), note, writes: sizes.iter().enumerate().map(write).collect() }
+        Txn {
+            tid: Tid(tid),
+            key: CommitKey([3; 16]),
+            digest: 0,
+            own: false,
+            note,
+            writes: sizes.iter().enumerate().map(write).collect(),
+        }
     }
 
     #[test]

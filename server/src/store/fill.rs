@@ -43,7 +43,7 @@ pub(super) struct Filler<'a> {
 impl Filler<'_> {
     /// Replays what the index lacks, and cuts a torn tail.
     pub(super) fn fill(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Filled, StoreError> {
-        let from = self.writer.covered().clone();
+        let from = *self.writer.covered();
         let rest = self.rest();
         let all_bytes = rest.iter().map(|segment| segment.end()).sum::<u64>().saturating_sub(from.position.offset);
         let mut replayed_bytes = 0;
@@ -59,7 +59,7 @@ impl Filler<'_> {
             let first = batch.txns.first().map_or(batch.last, |parsed| parsed.txn.tid);
             draft.batch(batch.position, batch.len, first, batch.last);
             for parsed in &batch.txns {
-                draft.key(parsed.txn.key, parsed.txn.tid);
+                draft.key(&parsed.txn.key, parsed.txn.digest, parsed.txn.tid);
                 for (write, record) in parsed.txn.writes.iter().zip(&parsed.records) {
                     let place = record.map(|record| Place::of(batch.position, record));
                     let slot = slot(self.kinds, self.settings, write, place);

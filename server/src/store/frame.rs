@@ -1,48 +1,40 @@
-//! Owns the bytes of the log: how a segment header and a batch are encoded, parsed and checked; pure, no I/O.
+//! Owns the bytes of the log: how a batch is encoded, parsed and checked (a segment's header: [`header`]); pure, no I/O.
 //!
 //! ```text
 //!   segment   header 64 | batch | batch | batch ...
-//!   header    magic 4 | format 4 | number 4 | generation 4 | store id 8 | packed to 8 | base tid 8 | zeros 20 | crc 4
 //!   batch     magic 4 | payload length 4 | txns 4 | first tid 8 | last tid 8 | crc 4 | payload
-//!   txn       tid 8 | commit key 16 | note length 4 | note | writes 4 | write ...
+//!   txn       tid 8 | commit key 16 | digest 8 | flags 1 | note length 4 | note | writes 4 | write ...
 //!   write     oid 8 | key length 2 | key | flags 1 | record length 4 | record crc 4 | record
 //! ```
 //! Integers are little endian. The crc of a batch covers the 28 header bytes before it and the payload, and begins from a
 //! salt made of the store id and the segment number: so a batch of another store or segment, left in a reused block or
 //! stored by a client inside a record, is never taken for one of this segment. A record has a crc of its own, because it
 //! is also read alone, by its place. Nothing here allocates more than the bytes at hand justify.
+//!
+//! Transactions of format 1 have neither digest nor flags; they are read, and never written.
+
+mod header;
+
+pub(crate) use header::{FORMAT_1, LOG_FORMAT, SEGMENT_HEADER_LEN, Salt, SegmentHeader};
 
 use super::{StoreError, Txn, TxnWrite};
 use bytes::{Buf, Bytes};
 use zeolite_proto::{Cell, CommitKey, Oid, Tid};
 
-/// The log format that this code writes and reads.
-pub(crate) const LOG_FORMAT: u32 = 1;
-/// Bytes of a segment's header.
-pub(crate) const SEGMENT_HEADER_LEN: usize = 64;
 /// Bytes of a batch's header.
 pub(crate) const BATCH_HEADER_LEN: usize = 32;
 
-const SEGMENT_MAGIC: [u8; 4] = *b"ZLOG";
 /// What a batch begins with: not text, so that it is rare in records.
 pub(crate) const BATCH_MAGIC: [u8; 4] = [0x9a, b'z', b'B', 0xb7];
 const FLAG_DELETED: u8 = 1;
 const FLAG_MERGED: u8 = 2;
-const TXN_LEN_MIN: usize = 8 + 16 + 4 + 4;
+const TXN_OWN: u8 = 1;
+// Not used yet, and refused by name, so that a later program may.
+const TXN_FLAGS_RESERVED: [(u8, &str); 2] =
+    [(2, "a prepared transaction; use a newer zeolite"), (4, "a finish mark; use a newer zeolite")];
+const TXN_LEN_MIN: usize = 8 + 16 + 8 + 1 + 4 + 4;
+const TXN_LEN_MIN_1: usize = 8 + 16 + 4 + 4;
 const WRITE_LEN_MIN: usize = 8 + 2 + 1 + 4 + 4;
-
-/// What a segment says about itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct SegmentHeader {
-    pub(crate) number: u32,
-    /// 0 as appended; each rewriting by pack adds one.
-    pub(crate) generation: u16,
-    pub(crate) store_id: u64,
-    /// Up to which tid pack took history out of it; `Tid::NONE`: as appended.
-    pub(crate) packed_to: Tid,
-    /// The last tid before the segment: every tid in it is greater.
-    pub(crate) base: Tid,
-}
 
 /// Why bytes are not what they should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +45,8 @@ pub(crate) enum BadFrame {
     Wrong(&'static str),
     /// A format number of another program.
     Format(u32),
+    /// A segment written with something that this program does not have.
+    Flags(String),
 }
 
 impl BadFrame {
@@ -61,59 +55,10 @@ impl BadFrame {
         match self {
             BadFrame::Torn(what) | BadFrame::Wrong(what) => (*what).to_owned(),
             BadFrame::Format(found) => format!("unknown log format {found}"),
+            BadFrame::Flags(what) => what.clone(),
         }
     }
 }
-
-impl SegmentHeader {
-    /// The header's bytes.
-    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
-        let mut out = [0; SEGMENT_HEADER_LEN];
-        out[0..4].copy_from_slice(&SEGMENT_MAGIC);
-        out[4..8].copy_from_slice(&LOG_FORMAT.to_le_bytes());
-        out[8..12].copy_from_slice(&self.number.to_le_bytes());
-        out[12..16].copy_from_slice(&u32::from(self.generation).to_le_bytes());
-        out[16..24].copy_from_slice(&self.store_id.to_le_bytes());
-        out[24..32].copy_from_slice(&self.packed_to.0.to_le_bytes());
-        out[32..40].copy_from_slice(&self.base.0.to_le_bytes());
-        let crc = crc32fast::hash(&out[..60]);
-        out[60..64].copy_from_slice(&crc.to_le_bytes());
-        out
-    }
-
-    /// Reads and checks a header.
-    pub(crate) fn parse(bytes: &[u8; SEGMENT_HEADER_LEN]) -> Result<SegmentHeader, BadFrame> {
-        if bytes[0..4] != SEGMENT_MAGIC {
-            return Err(BadFrame::Torn("no segment header"));
-        }
-        if u32_at(bytes, 60) != crc32fast::hash(&bytes[..60]) {
-            return Err(BadFrame::Torn("the segment header's checksum does not fit"));
-        }
-        if u32_at(bytes, 4) != LOG_FORMAT {
-            return Err(BadFrame::Format(u32_at(bytes, 4)));
-        }
-        let generation = u16::try_from(u32_at(bytes, 12)).map_err(|_| BadFrame::Wrong("a generation beyond 65,535"))?;
-        Ok(SegmentHeader {
-            number: u32_at(bytes, 8),
-            generation,
-            store_id: u64_at(bytes, 16),
-            packed_to: Tid(u64_at(bytes, 24)),
-            base: Tid(u64_at(bytes, 32)),
-        })
-    }
-
-    /// What the checksums of this segment's batches begin from.
-    pub(crate) fn salt(&self) -> Salt {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&self.store_id.to_le_bytes());
-        hasher.update(&self.number.to_le_bytes());
-        Salt(hasher.finalize())
-    }
-}
-
-/// What the checksums of a segment's batches begin from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Salt(u32);
 
 /// The fixed part of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -218,6 +163,8 @@ pub(crate) fn encode_batch(out: &mut Vec<u8>, salt: Salt, txns: &[Txn], records:
     for txn in txns {
         out.extend_from_slice(&txn.tid.0.to_le_bytes());
         out.extend_from_slice(&txn.key.0);
+        out.extend_from_slice(&txn.digest.to_le_bytes());
+        out.push(if txn.own { TXN_OWN } else { 0 });
         out.extend_from_slice(&(txn.note.len() as u32).to_le_bytes());
         out.extend_from_slice(&txn.note);
         out.extend_from_slice(&(txn.writes.len() as u32).to_le_bytes());
@@ -252,13 +199,14 @@ fn encode_write(out: &mut Vec<u8>, write: &TxnWrite) -> Option<RecordAt> {
     write.record.as_ref().map(|_| RecordAt { offset, len: record.len() as u32, crc })
 }
 
-/// Reads the transactions of a payload whose checksum holds; notes, keys and records share its bytes.
-pub(crate) fn parse_batch(header: &BatchHeader, payload: &Bytes) -> Result<Vec<ParsedTxn>, BadFrame> {
+/// Reads the transactions of a payload whose checksum holds, in a segment of a format; notes, keys and records share its
+/// bytes.
+pub(crate) fn parse_batch(format: u32, header: &BatchHeader, payload: &Bytes) -> Result<Vec<ParsedTxn>, BadFrame> {
     let mut left = payload.clone();
-    let mut txns = Vec::with_capacity((header.txns as usize).min(left.len() / TXN_LEN_MIN));
+    let mut txns = Vec::with_capacity((header.txns as usize).min(left.len() / TXN_LEN_MIN_1));
     let mut last = Tid(header.first.0.wrapping_sub(1));
     for _ in 0..header.txns {
-        let parsed = parse_txn(&mut left, payload.len())?;
+        let parsed = parse_txn(format, &mut left, payload.len())?;
         if !txns.is_empty() && parsed.txn.tid <= last {
             return Err(BadFrame::Wrong("tids that do not increase inside a batch"));
         }
@@ -275,14 +223,20 @@ pub(crate) fn parse_batch(header: &BatchHeader, payload: &Bytes) -> Result<Vec<P
     Ok(txns)
 }
 
-fn parse_txn(left: &mut Bytes, payload_len: usize) -> Result<ParsedTxn, BadFrame> {
+fn parse_txn(format: u32, left: &mut Bytes, payload_len: usize) -> Result<ParsedTxn, BadFrame> {
     const SHORT: BadFrame = BadFrame::Wrong("a transaction longer than its batch");
-    if left.len() < TXN_LEN_MIN - 4 {
+    let len_min = if format == FORMAT_1 { TXN_LEN_MIN_1 } else { TXN_LEN_MIN };
+    if left.len() < len_min - 4 {
         return Err(SHORT);
     }
     let tid = Tid(left.get_u64_le());
     let mut key = [0; 16];
     left.copy_to_slice(&mut key);
+    let (digest, flags) = if format == FORMAT_1 { (0, 0) } else { (left.get_u64_le(), left.get_u8()) };
+    if flags & !TXN_OWN != 0 {
+        let reserved = TXN_FLAGS_RESERVED.iter().find(|(flag, _)| flags & flag != 0);
+        return Err(BadFrame::Wrong(reserved.map_or("a transaction with unknown flags", |(_, what)| *what)));
+    }
     let note_len = left.get_u32_le() as usize;
     if left.len() < note_len + 4 {
         return Err(SHORT);
@@ -296,7 +250,7 @@ fn parse_txn(left: &mut Bytes, payload_len: usize) -> Result<ParsedTxn, BadFrame
         writes.push(write);
         records.push(record);
     }
-    Ok(ParsedTxn { txn: Txn { tid, key: CommitKey(key), note, writes }, records })
+    Ok(ParsedTxn { txn: Txn { tid, key: CommitKey(key), digest, own: flags & TXN_OWN != 0, note, writes }, records })
 }
 
 fn parse_write(left: &mut Bytes, payload_len: usize) -> Result<(TxnWrite, Option<RecordAt>), BadFrame> {

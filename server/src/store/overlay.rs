@@ -17,7 +17,7 @@ use super::frame::RecordAt;
 use super::kinds::KindId;
 use super::log::{Place, Position};
 use super::steps::{Step, Steps};
-use super::{Txn, TxnWrite};
+use super::{KnownKey, Txn, TxnWrite};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 use parking_lot::{Mutex, RwLock};
@@ -76,6 +76,7 @@ pub(crate) struct Unsettled {
 pub(crate) struct UnsettledTxn {
     pub(crate) tid: Tid,
     pub(crate) key: CommitKey,
+    pub(crate) digest: u64,
     pub(crate) writes: Vec<(Cell, Slot)>,
 }
 
@@ -108,7 +109,7 @@ impl Prepared {
                 entries.push((RevisionKey::new(write.cell.clone(), txn.tid), slot.clone()));
                 writes.push((write.cell.clone(), slot));
             }
-            unsettled.push(UnsettledTxn { tid: txn.tid, key: txn.key, writes });
+            unsettled.push(UnsettledTxn { tid: txn.tid, key: txn.key, digest: txn.digest, writes });
         }
         bytes += txns.len() as u64 * ENTRY_BYTES;
         let ends = (txns.first().map_or(Tid::NONE, |txn| txn.tid), txns.last().map_or(Tid::NONE, |txn| txn.tid));
@@ -120,9 +121,9 @@ impl Prepared {
         self.batch.bytes
     }
 
-    /// Its commit keys with their tids.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = (CommitKey, Tid)> {
-        self.batch.txns.iter().map(|txn| (txn.key, txn.tid))
+    /// Its commit keys, as if they were entered at an age of the store.
+    pub(crate) fn keys(&self, lived_ms: u64) -> impl Iterator<Item = KnownKey> {
+        self.batch.txns.iter().map(move |txn| KnownKey { key: txn.key, digest: txn.digest, tid: txn.tid, lived_ms })
     }
 
     /// The greatest oid in it.

@@ -110,6 +110,22 @@ impl Reader {
         self.state.store_id
     }
 
+    /// The timeline that is written to.
+    pub fn timeline(&self) -> u64 {
+        self.state.timelines.now()
+    }
+
+    /// Whether a tid is one that this log knows: of a transaction, of where a segment begins, or of where pack has been.
+    pub fn knows(&self, tid: Tid) -> Result<bool, StoreError> {
+        let ends = |tid| self.state.segments.current().iter().any(|segment| segment.header.base == tid);
+        Ok(tid == self.packed_to() || ends(tid) || self.txn(tid)?.is_some())
+    }
+
+    /// Whether what was so in a timeline as of a tid is so here.
+    pub fn shares(&self, timeline: u64, tid: Tid) -> bool {
+        self.state.timelines.share(timeline, tid)
+    }
+
     /// What waits for the index, in bytes of memory: what the engine holds committers back by.
     pub fn unsettled_bytes(&self) -> u64 {
         self.state.overlay.bytes()

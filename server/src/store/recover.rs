@@ -12,10 +12,10 @@
 
 use super::StoreError;
 use super::disk::Disk;
-use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader};
+use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader, SEGMENT_HEADER_LEN};
 use super::log::batches::{Batch, Batches, Stop};
 use super::log::segments::{self, LOG_DIR, PART, Segment, segment_path};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zeolite_proto::Tid;
 
@@ -76,13 +76,13 @@ impl Found {
 
     /// Takes of each number the newest generation that is wanted (0 when the wish names none), or, when `wanted` is `None`,
     /// the newest that there is. `Err`: the number of the first segment that lacks one.
-    pub(crate) fn choose(&self, wanted: Option<&[(u32, u16)]>) -> Result<Vec<Arc<Segment>>, u32> {
+    pub(crate) fn choose(&self, wanted: Option<&BTreeSet<(u32, u16)>>) -> Result<Vec<Arc<Segment>>, u32> {
         let pick = |(number, generations): (&u32, &BTreeMap<u16, Arc<Segment>>)| {
             let found = match wanted {
                 None => generations.values().next_back(),
                 Some(wanted) => {
-                    let named = wanted.iter().filter(|(named, _)| named == number).map(|(_, wanted)| *wanted).max();
-                    generations.get(&named.unwrap_or(0))
+                    let named = wanted.range((*number, 0)..=(*number, u16::MAX)).next_back();
+                    generations.get(&named.map_or(0, |(_, wanted)| *wanted))
                 }
             };
             found.cloned().ok_or(*number)
@@ -91,8 +91,13 @@ impl Found {
     }
 
     /// The wanted generations that are not the newest of their segment: pack was changing over from them.
-    pub(crate) fn older(&self, wanted: &[(u32, u16)], chosen: &[Arc<Segment>]) -> Result<Vec<Arc<Segment>>, u32> {
-        let is_chosen = |id: &(u32, u16)| chosen.iter().any(|new| (new.header.number, new.header.generation) == *id);
+    pub(crate) fn older(
+        &self,
+        wanted: &BTreeSet<(u32, u16)>,
+        chosen: &[Arc<Segment>],
+    ) -> Result<Vec<Arc<Segment>>, u32> {
+        let chosen: BTreeSet<_> = chosen.iter().map(|new| (new.header.number, new.header.generation)).collect();
+        let is_chosen = |id: &(u32, u16)| chosen.contains(id);
         let find = |(number, generation): &(u32, u16)| {
             self.all.get(number).and_then(|all| all.get(generation)).cloned().ok_or(*number)
         };
@@ -135,6 +140,15 @@ fn remove(disk: &dyn Disk, number: u32, generation: u16) -> Result<(), StoreErro
     disk.remove(&path).map_err(|error| StoreError::Io { what: format!("removing {path}"), error })
 }
 
+/// The last tid of segments that are in order.
+pub(crate) fn last_tid(chosen: &[Arc<Segment>]) -> Tid {
+    let Some(segment) = chosen.last() else { return Tid::NONE };
+    let mut batches = Batches::new(segment.clone(), SEGMENT_HEADER_LEN as u64, segment.header.base);
+    // Where it stops is the end, or a tail that opening will judge.
+    while let Ok(Some(_)) = batches.next() {}
+    batches.last()
+}
+
 /// Reads the segments in order, from an offset of the first on, gives each batch to `visit`, and cuts a torn tail.
 ///
 /// `last` is the tid before that offset. Whether the log must reach further is for the caller to know.
@@ -160,7 +174,7 @@ pub(crate) fn replay(
             }
         }
         last = batches.last();
-        from = super::frame::SEGMENT_HEADER_LEN as u64;
+        from = SEGMENT_HEADER_LEN as u64;
         if let Some(next) = segments.peek() {
             let packed = segment.header.packed_to > Tid::NONE;
             if next.header.base < last || (next.header.base > last && !packed) {

@@ -39,6 +39,11 @@ impl Settler {
         Settler { state, writer }
     }
 
+    /// Says for how long servers have run on the store, in milliseconds: what the age of commit keys is counted in.
+    pub fn set_lived(&mut self, lived_ms: u64) {
+        self.writer.set_lived(lived_ms);
+    }
+
     /// What waits.
     pub fn left(&self) -> Left {
         Left { txns: self.state.overlay.txns(), bytes: self.state.overlay.bytes() }
@@ -78,7 +83,7 @@ impl Settler {
         for batch in batches {
             draft.batch(batch.position, batch.len, batch.first, batch.last);
             for txn in &batch.txns {
-                draft.key(txn.key, txn.tid);
+                draft.key(&txn.key, txn.digest, txn.tid);
                 for (cell, slot) in &txn.writes {
                     self.writer.add(&mut draft, view.as_ref(), cell, txn.tid, slot)?;
                     let known = slot.place.is_none() || slot.record.is_some();

@@ -15,6 +15,7 @@ use super::log::segments::Segments;
 use super::overlay::Overlay;
 use super::recent::Recent;
 use super::settings::StoreSettings;
+use super::timelines::Timelines;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,7 @@ pub(crate) struct State {
     pub(crate) store_id: u64,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) segments: Segments,
+    pub(crate) timelines: Timelines,
     pub(crate) overlay: Overlay,
     pub(crate) index: Box<dyn Index>,
     pub(crate) kinds: Kinds,
@@ -63,6 +65,7 @@ impl State {
         State {
             store_id: facts.store_id,
             disk,
+            timelines: Timelines::of(&segments.current()),
             segments,
             overlay: Overlay::new(facts.settled),
             index,

@@ -9,6 +9,7 @@ mod races;
 mod sled;
 mod stepped;
 mod tail;
+mod timelines;
 
 use super::disk::SimDisk;
 use super::{Opened, Store, StoreError, StoreSettings, Txn, TxnWrite};
@@ -47,7 +48,14 @@ fn put(cell: Cell, record: Bytes) -> TxnWrite {
 fn txn(tid: u64, writes: Vec<TxnWrite>) -> Txn {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&tid.to_le_bytes());
-    Txn { tid: Tid(tid), key: CommitKey(key), note: Bytes::from_static(b"note"), writes }
+    Txn {
+        tid: Tid(tid),
+        key: CommitKey(key),
+        digest: !tid,
+        own: tid.is_multiple_of(7),
+        note: Bytes::from_static(b"note"),
+        writes,
+    }
 }
 
 /// A transaction with one record of a plain object.

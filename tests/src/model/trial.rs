@@ -66,6 +66,8 @@ pub struct Trial {
     harm: Harm,
     steady: Duration,
     keys: u64,
+    /// What was sent under each key, if it was a client's own draft.
+    sent: BTreeMap<[u8; 16], Draft>,
     happened: BTreeMap<String, u64>,
     steps: u64,
 }
@@ -99,6 +101,7 @@ impl Trial {
             harm: Harm::default(),
             steady: Duration::ZERO,
             keys: 0,
+            sent: BTreeMap::new(),
             happened: BTreeMap::new(),
             steps: 0,
         }

@@ -5,6 +5,7 @@
 //!   get CELL · scan OBJECT [FROM [TO]] · rscan ...    reads; in a serializable draft they will be checked
 //!   put CELL RECORD · stamped CELL RECORD · delete CELL · apply CELL CLASS ARGS · add CELL N
 //!   note USER TEXT · batch · key NAME                 more about the draft
+//!   since T                                           the key exists since then (without: since the snapshot)
 //!   submit (queue only) · commit (and run)            under a new key, or the one that was named
 //!   prepare [hold] [MS] · amend NUMBER [withdraw CELL...] · finish NUMBER [KEY] · abort NUMBER · outcome [KEY] · undo T
 //!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N · restore T+N CELL RECORD
@@ -31,6 +32,7 @@ pub(super) struct Actor {
     work: Work,
     drafts: u64,
     key_name: Option<String>,
+    since: Tid,
     prepared_key: Option<CommitKey>,
     last_key: Option<CommitKey>,
 }
@@ -58,6 +60,7 @@ impl Actor {
             work: Work::new(CommitKey([0; 16])),
             drafts: 0,
             key_name: None,
+            since: Tid::NONE,
             prepared_key: None,
             last_key: None,
         }
@@ -81,6 +84,10 @@ impl Actor {
             }
             "key" => {
                 self.key_name = rest.first().map(|name| (*name).to_owned());
+                Ok(Vec::new())
+            }
+            "since" => {
+                self.since = around.names.tid(rest.first().ok_or("since which tid?")?)?;
                 Ok(Vec::new())
             }
             "role" => {
@@ -113,6 +120,7 @@ impl Actor {
         self.serializable = serializable;
         self.work = Work::new(CommitKey([0; 16]));
         self.key_name = None;
+        self.since = self.snapshot;
         Ok(Vec::new())
     }
 
@@ -190,12 +198,13 @@ impl Actor {
             ("submit" | "commit", []) => {
                 let mut draft = self.work.clone().draft();
                 draft.key = self.next_key(around.names);
+                draft.key_since = self.since;
                 engine.commit_as(self.caller.clone(), draft, receipt(around.events, &self.name));
             }
             ("undo", [tid]) => {
                 let (tid, key) = (around.names.tid(tid)?, self.next_key(around.names));
                 let note = Note { user: self.name.clone(), description: "undo".into(), extension: Bytes::new() };
-                engine.undo(self.caller.clone(), tid, key, note, receipt(around.events, &self.name));
+                engine.undo(self.caller.clone(), tid, (key, tid), note, receipt(around.events, &self.name));
             }
             ("prepare", how) => {
                 let (hold, limit) = match how {
@@ -206,6 +215,7 @@ impl Actor {
                     limit.first().map_or(Ok(0), |ms| ms.parse()).map_err(|_| "prepare [hold] [MS]".to_owned())?;
                 let mut draft = self.work.clone().draft();
                 draft.key = self.next_key(around.names);
+                draft.key_since = self.since;
                 self.prepared_key = Some(draft.key);
                 engine.prepare(
                     self.caller.clone(),
@@ -230,7 +240,7 @@ impl Actor {
             }
             ("finish", rest) => {
                 let (prepared, key) = self.which(rest, around)?;
-                engine.finish(&self.caller.owner, prepared, key, receipt(around.events, &self.name));
+                engine.finish(&self.caller.owner, prepared, key, Some(self.since), receipt(around.events, &self.name));
             }
             ("abort", rest) => {
                 let (prepared, _) = self.which(rest, around)?;
@@ -263,7 +273,7 @@ impl Actor {
             "outcome" => {
                 let named = rest.first().map(|name| around.names.commit_key(name));
                 let key = named.or(self.last_key).ok_or("no key so far")?;
-                Ok(vec![match engine.outcome(key) {
+                Ok(vec![match engine.outcome(key, Some(self.since)) {
                     Ok(outcome) => show_outcome(outcome, around.names),
                     Err(fault) => show_fault(&fault, around.names),
                 }])
@@ -306,7 +316,7 @@ impl Actor {
         let record = Some(work::encoded(&values::record(around.names, words)?));
         let key = self.next_key(around.names);
         let writes = vec![TxnWrite { cell, record, merged: false }];
-        let txn = Txn { tid: Tid::from_unix_nanos(later), key, note: Bytes::new(), writes };
+        let txn = Txn { tid: Tid::from_unix_nanos(later), key, digest: 0, own: false, note: Bytes::new(), writes };
         let done = around.events.done(&self.name, |tid| Event::Tid("restored", tid));
         match around.house.engine().restoring() {
             Ok(restoring) => restoring.add(txn, done),
@@ -327,6 +337,7 @@ fn show_revision(revision: Option<Revision>, names: &mut Names) -> String {
 fn show_outcome(outcome: Outcome, names: &mut Names) -> String {
     match outcome {
         Outcome::Unknown => "unknown".into(),
+        Outcome::Forgotten => "forgotten".into(),
         Outcome::InFlight => "in flight".into(),
         Outcome::Committed(receipt) => {
             let show = |m: &zeolite_proto::Merged| {

@@ -7,7 +7,7 @@
 //!   copy                                     a new house, into which the whole log of this one is restored
 //!   open DIR... (of the fixtures, one over the other) · name NAME OID
 //!   disk full · disk room BYTES · disk roomy · disk fails OP PATH [SKIP] · disk edit PATH OFFSET · disk remove PATH
-//!   clock +5s · clock back 1h
+//!   clock +5s · clock wall 1h (set ahead) · clock back 1h
 //!   dump · log · times · history CELL · kinds · objects CLASS [BELOW [LIMIT]] · status · poisoned
 //! ```
 
@@ -209,8 +209,12 @@ impl World {
                 let now = zeolite_server::engine::clock::Clock::unix_nanos(clock);
                 clock.set_wall(now - duration(by)?.as_nanos() as i128);
             }
+            ["wall", by] => {
+                let now = zeolite_server::engine::clock::Clock::unix_nanos(clock);
+                clock.set_wall(now + duration(by)?.as_nanos() as i128);
+            }
             [by] => clock.advance(duration(by.trim_start_matches('+'))?),
-            _ => return Err("clock +5s, or clock back 5s".into()),
+            _ => return Err("clock +5s, clock wall 5s (set ahead), or clock back 5s".into()),
         }
         Ok(Vec::new())
     }

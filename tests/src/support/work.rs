@@ -25,7 +25,9 @@ impl Work {
     /// An empty draft with this key.
     pub fn new(key: CommitKey) -> Work {
         let (read_cells, read_ranges, writes) = (Vec::new(), Vec::new(), Vec::new());
-        Work { draft: Draft { key, priority: Priority::Live, read_cells, read_ranges, writes, note: Note::default() } }
+        // As if the key were made just now: whoever tells since when it exists says so.
+        let (key_since, priority, note) = (Tid::MAX, Priority::Live, Note::default());
+        Work { draft: Draft { key, key_since, priority, read_cells, read_ranges, writes, note } }
     }
 
     /// Writes a record.

@@ -42,6 +42,7 @@ fn the_engine_and_the_model_agree() {
         "restored",
         "finished",
         "the same key again",
+        "another draft under a known key",
     ];
     run(Wear::None, 40, &expected);
 }

@@ -131,9 +131,9 @@ impl Client {
     /// Asks what became of a commit. One that the server has not heard of may still come: then it stays unknown.
     async fn ask(&self, key: CommitKey) -> Option<Tid> {
         loop {
-            match self.db.outcome(key).await {
+            match self.db.outcome(key, Tid::MAX).await {
                 Ok(Outcome::Committed(receipt)) => return Some(receipt.tid),
-                Ok(Outcome::Unknown) => return None,
+                Ok(Outcome::Unknown | Outcome::Forgotten) => return None,
                 Ok(Outcome::InFlight) => {}
                 Err(error) => assert_eq!(error.remedy(), Remedy::Wait, "{error}"),
             }

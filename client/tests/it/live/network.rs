@@ -95,14 +95,14 @@ async fn a_commit_whose_reply_never_comes_is_said_to_be_unknown() {
     let world = World::start().await;
     let db = world.db_with(hasty(400)).await;
     let tx = db.begin().await.expect("begins");
-    let key = db.new_commit_key();
+    let (key, since) = (db.new_commit_key(), db.position());
     add_one(&tx, 1).await.expect("adds");
     world.network.deafen();
-    let error = tx.commit_as(key).await.expect_err("no reply");
+    let error = tx.commit_as(key, since).await.expect_err("no reply");
     assert!(matches!(&error, Error::OutcomeUnknown { key: named, .. } if *named == key), "{error}");
     assert_eq!(error.remedy(), Remedy::AskOutcome);
     world.network.cut();
-    let outcome = within(db.outcome(key)).await.expect("answers");
+    let outcome = within(db.outcome(key, since)).await.expect("answers");
     assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
 }
 

@@ -134,6 +134,7 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sessions: 0,
             store_id: self.store_id(),
+            timeline: self.timeline(),
             visible: self.visible(),
             packed_to: self.reader().packed_to(),
             uptime_ms: self.clock().steady().saturating_sub(self.setup.opened_at).as_millis() as u64,

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::engine::faults::shutting_down;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
-use crate::engine::pipeline::keys::Standing;
+use crate::engine::pipeline::keys::{Keyed, Standing};
 use crate::engine::pipeline::restore::NO_KEY;
 use crate::store::{StoreError, Txn};
 use zeolite_proto::{Fault, Merged, Receipt};
@@ -37,16 +37,16 @@ impl Engine {
             Ask::Commit(admitted) => self.refuse_draft(DraftAsk::Commit(admitted), why.clone()),
             Ask::Prepare(ask) => self.refuse_draft(DraftAsk::Prepare(ask), why.clone()),
             Ask::Amend(ask) => (ask.done)(Err(why.clone())),
-            Ask::Finish { key, done, .. } => match self.keys().standing(key) {
-                Standing::Committed(_) => self.answer_by_key(key, done),
-                Standing::Unknown | Standing::InFlight => done(Err(why.clone())),
+            Ask::Finish { key, since, done, .. } => match self.keys().standing(&Keyed { key, digest: 0, since }) {
+                Standing::Committed(_) => self.answer_by_key(key, since, done),
+                Standing::Unknown | Standing::Forgotten | Standing::InFlight => done(Err(why.clone())),
             },
             Ask::Abort { done, .. } => done(Err(why.clone())),
             Ask::Restore(ask) => ask.refuse(why.clone()),
             Ask::TryGate { done, .. } | Ask::CloseGate { done, .. } => done(Err(why.clone())),
             // Who waits for these sees that nobody will answer.
             Ask::Condemn { .. } => {}
-            Ask::Roll { done } => done(Err(StoreError::Stopped)),
+            Ask::Roll { done, .. } => done(Err(StoreError::Stopped)),
         }
     }
 

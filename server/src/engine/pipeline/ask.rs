@@ -31,6 +31,7 @@ pub(crate) enum Ask {
         owner: Owner,
         prepared: u64,
         key: CommitKey,
+        since: Option<Tid>,
         done: Done<Receipt>,
     },
     Abort {
@@ -44,8 +45,9 @@ pub(crate) enum Ask {
         oids: Option<Arc<RoaringTreemap>>,
         done: Box<dyn FnOnce(Vec<Oid>) + Send>,
     },
-    /// A new segment begins behind what is sealed.
+    /// A new segment begins behind what is sealed, perhaps with a new life of the store.
     Roll {
+        life: Option<Life>,
         done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
     },
     /// A gate wants to close: count, when everything sealed before is visible.
@@ -60,6 +62,14 @@ pub(crate) enum Ask {
     },
     /// A transaction with a tid of its own.
     Restore(RestoreAsk),
+}
+
+/// A new life of the store.
+#[derive(Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) timeline: u64,
+    /// History up to here was packed where what follows comes from.
+    pub(crate) packed_to: Tid,
 }
 
 /// A draft to be prepared.
@@ -109,7 +119,7 @@ pub(crate) enum Hop {
         tell: Box<dyn FnOnce(Option<Fault>) + Send>,
     },
     /// A new segment is to be begun.
-    Roll { epoch: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send> },
+    Roll { epoch: u64, life: Option<Life>, done: Box<dyn FnOnce(Result<(), StoreError>) + Send> },
 }
 
 impl Hop {

@@ -8,7 +8,7 @@ use crate::engine::pipeline::admission;
 use crate::engine::pipeline::admission::{Admitted, LookedAhead};
 use crate::engine::pipeline::answering::receipt_of;
 use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
-use crate::engine::pipeline::keys::{Entered, Standing};
+use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Role, Tid};
@@ -23,9 +23,10 @@ impl Engine {
     /// one whose key is known: that is answered as before.
     pub fn commit_as(self: &Arc<Self>, caller: impl Into<Caller>, draft: Draft, done: Done<Receipt>) {
         let key = draft.key;
-        match self.keys().enter(key, done) {
+        match self.keys().enter(&Keyed::of(&draft), done) {
             Entered::Joined => {}
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
+            Entered::Refused(fault, done) => done(Err(fault)),
             Entered::New => {
                 if let Err(fault) = self.admit(caller.into(), draft).and_then(|admitted| {
                     let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
@@ -51,10 +52,8 @@ impl Engine {
             return done(Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize)));
         }
         let key = draft.key;
-        if !self.keys().reserve(key) {
-            let message =
-                "this commit key is taken: its draft is prepared, in flight or committed; ask for its outcome";
-            return done(Err(Fault::invalid(message)));
+        if let Err(fault) = self.keys().reserve(&Keyed::of(&draft)) {
+            return done(Err(fault));
         }
         let refuse = |fault: Fault, done: Done<PreparedReceipt>| {
             self.keys().complete(key, Err(fault.clone()));
@@ -101,8 +100,15 @@ impl Engine {
     }
 
     /// Second phase: commits what was prepared. Also answers a key that is committed already.
-    pub fn finish(self: &Arc<Self>, owner: &Owner, prepared: u64, key: CommitKey, done: Done<Receipt>) {
-        self.push_control(Ask::Finish { owner: owner.clone(), prepared, key, done });
+    pub fn finish(
+        self: &Arc<Self>,
+        owner: &Owner,
+        prepared: u64,
+        key: CommitKey,
+        since: Option<Tid>,
+        done: Done<Receipt>,
+    ) {
+        self.push_control(Ask::Finish { owner: owner.clone(), prepared, key, since, done });
     }
 
     /// Gives an owner's prepared draft up; one that is gone already is no error.
@@ -110,12 +116,13 @@ impl Engine {
         self.push_control(Ask::Abort { owner: owner.clone(), prepared, done });
     }
 
-    /// Where a commit key stands.
-    pub fn outcome(&self, key: CommitKey) -> Result<Outcome, Fault> {
-        match (self.keys().standing(key), self.health.unwritable()) {
+    /// Where a commit key stands. `since`: a tid that was committed before the key was made, if that is known.
+    pub fn outcome(&self, key: CommitKey, since: Option<Tid>) -> Result<Outcome, Fault> {
+        match (self.keys().standing(&Keyed { key, digest: 0, since }), self.health.unwritable()) {
             // The batch that poisoned the store may be on the disk or not.
             (Standing::Unknown, Some(fault)) => Err(fault),
             (Standing::Unknown, None) => Ok(Outcome::Unknown),
+            (Standing::Forgotten, _) => Ok(Outcome::Forgotten),
             (Standing::InFlight, _) => Ok(Outcome::InFlight),
             (Standing::Committed(tid), _) => self.tell_again(tid).map(Outcome::Committed),
         }
@@ -173,10 +180,11 @@ impl Engine {
     }
 
     /// Answers by the key alone: a finish whose prepared draft is gone.
-    pub(crate) fn answer_by_key(&self, key: CommitKey, done: Done<Receipt>) {
-        match self.keys().enter(key, done) {
+    pub(crate) fn answer_by_key(&self, key: CommitKey, since: Option<Tid>, done: Done<Receipt>) {
+        match self.keys().enter(&Keyed { key, digest: 0, since }, done) {
             Entered::Joined => {}
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
+            Entered::Refused(fault, done) => done(Err(fault)),
             Entered::New => self.keys().complete(key, Err(prepare_lost())),
         }
     }

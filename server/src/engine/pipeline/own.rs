@@ -5,7 +5,7 @@ use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
 use crate::engine::pipeline::admission::{Admitted, LookedAhead};
 use crate::engine::pipeline::ask::Ask;
-use crate::engine::pipeline::keys::{Entered, Standing};
+use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
 use std::sync::Arc;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Record, Tid, Write};
 
@@ -28,13 +28,14 @@ impl Engine {
         let key = self.own_key();
         let draft = Draft {
             key,
+            key_since: Tid::MAX,
             priority: Priority::Live,
             read_cells: Vec::new(),
             read_ranges: Vec::new(),
             writes: vec![write],
             note: Note { description: why.into(), ..Note::default() },
         };
-        if !matches!(self.keys().enter(key, done), Entered::New) {
+        if !matches!(self.keys().enter(&Keyed::new(key), done), Entered::New) {
             return;
         }
         let bytes = 128;
@@ -60,7 +61,7 @@ impl Engine {
             key[..8].copy_from_slice(&self.setup.seed.to_le_bytes());
             key[8..].copy_from_slice(&self.keep.next_own_key().to_le_bytes());
             // A restored log has keys of another server's own.
-            if self.keys().standing(CommitKey(key)) == Standing::Unknown {
+            if self.keys().standing(&Keyed::new(CommitKey(key))) == Standing::Unknown {
                 return CommitKey(key);
             }
         }

@@ -7,9 +7,10 @@
 
 use crate::engine::Engine;
 use crate::engine::answers::Done;
+use crate::engine::faults::fault_of;
 use crate::engine::pipeline::admission;
-use crate::engine::pipeline::ask::{Ask, RestoreAsk};
-use crate::store::Txn;
+use crate::engine::pipeline::ask::{Ask, Life, RestoreAsk};
+use crate::store::{StoreError, Txn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zeolite_proto::{CommitKey, Fault, FaultKind, Priority, Role, Tid};
@@ -53,6 +54,21 @@ impl Engine {
 }
 
 impl Restoring {
+    /// Its transactions are about to come: a new life of the store begins. `packed_to`: history up to there was packed where
+    /// they come from.
+    pub fn begin(&self, packed_to: Tid, done: Done<()>) {
+        let engine = &self.engine;
+        if packed_to > engine.setup.restore_end().newest {
+            let message = format!("packed_to {packed_to} is too far ahead of the clock; give the source's own");
+            return done(Err(Fault::invalid(message)));
+        }
+        // Every life of the server has another seed, and every life of the store in it another beginning.
+        let timeline = fastrand::Rng::with_seed(engine.setup.seed ^ engine.steady_ns()).u64(1..);
+        let life = Some(Life { timeline, packed_to });
+        let done = Box::new(move |begun: Result<(), StoreError>| done(begun.map_err(fault_of)));
+        engine.push_control(Ask::Roll { life, done });
+    }
+
     /// Adds a transaction, newer than any here; the outcome through `done`.
     pub fn add(&self, txn: Txn, done: Done<Tid>) {
         let engine = &self.engine;

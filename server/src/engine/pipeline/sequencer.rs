@@ -31,6 +31,7 @@ use crate::engine::pipeline::condemned::Condemned;
 use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::Holds;
 use crate::engine::pipeline::intake::{Intake, Taken};
+use crate::engine::pipeline::keys::Keyed;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
@@ -138,13 +139,13 @@ impl Sequencer {
             Ask::Commit(admitted) => self.decide(DraftAsk::Commit(admitted)),
             Ask::Prepare(ask) => self.decide(DraftAsk::Prepare(ask)),
             Ask::Amend(ask) => self.amend(ask),
-            Ask::Finish { owner, prepared, key, done } => self.finish(&owner, prepared, key, done),
+            Ask::Finish { owner, prepared, key, since, done } => self.finish(&owner, prepared, key, since, done),
             Ask::Abort { owner, prepared, done } => self.abort(&owner, prepared, done),
             Ask::Restore(ask) => self.restore(ask),
             Ask::Condemn { oids, done } => self.condemn(oids, done),
             Ask::TryGate { gate, done } => self.try_gate(gate, done),
             Ask::CloseGate { gate, done } => self.close_gate(&gate, done),
-            Ask::Roll { done } => self.send_on(Hop::Roll { epoch: self.epoch, done }),
+            Ask::Roll { life, done } => self.send_on(Hop::Roll { epoch: self.epoch, life, done }),
         }
     }
 
@@ -221,7 +222,9 @@ impl Sequencer {
             merged: write.merged,
         };
         let writes = writes.into_iter().enumerate().map(|(position, write)| stamped(position, write)).collect();
-        self.pass_on(Txn { tid, key, note: note::encode(note), writes }, Answer::Key(origin));
+        let (digest, own) = (self.engine.keys().digest(key), origin.queued_ns.is_none());
+        let txn = Txn { tid, key, digest, own, note: note::encode(note), writes };
+        self.pass_on(txn, Answer::Key(origin));
     }
 
     fn pass_on(&mut self, txn: Txn, answer: Answer) {
@@ -306,7 +309,7 @@ impl Sequencer {
             done(result.map(|receipt| Closing::Closed(receipt.tid)));
         });
         // An own key is new, so this never finds it taken.
-        self.engine.keys().enter(key, told);
+        self.engine.keys().enter(&Keyed::new(key), told);
         let note = Note { description: format!("gate of {} at {}", gate.class, gate.min_version), ..Note::default() };
         self.seal(key, &note, vec![write], Origin::own());
     }

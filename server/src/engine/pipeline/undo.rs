@@ -10,26 +10,34 @@ use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
 use crate::engine::faults::fault_of;
 use crate::engine::keep::system::SYSTEM_OID;
+use crate::engine::pipeline::keys::{Keyed, Standing, forgotten_key};
 use std::sync::Arc;
 use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Tid, Write};
 
 impl Engine {
-    /// Takes a transaction back.
+    /// Takes a transaction back. `since`: a tid that was committed before the key was made.
     pub fn undo(
         self: &Arc<Self>,
         caller: impl Into<Caller>,
         tid: Tid,
-        key: CommitKey,
+        (key, since): (CommitKey, Tid),
         note: Note,
         done: Done<Receipt>,
     ) {
-        match self.undo_draft(tid, key, note) {
+        let keyed = Keyed { key, digest: 0, since: Some(since) };
+        match self.keys().standing(&keyed) {
+            // Its draft may not be made again: later writes, or a pack, may stand in the way of a second one.
+            Standing::Committed(_) => return self.answer_by_key(key, Some(since), done),
+            Standing::Forgotten => return done(Err(forgotten_key())),
+            Standing::Unknown | Standing::InFlight => {}
+        }
+        match self.undo_draft(tid, (key, since), note) {
             Ok(draft) => self.commit_as(caller, draft, Box::new(|result| done(result.map_err(as_blocked)))),
             Err(fault) => done(Err(fault)),
         }
     }
 
-    fn undo_draft(&self, tid: Tid, key: CommitKey, note: Note) -> Result<Draft, Fault> {
+    fn undo_draft(&self, tid: Tid, (key, key_since): (CommitKey, Tid), note: Note) -> Result<Draft, Fault> {
         if tid <= self.reader().packed_to() {
             let message = format!("transaction {tid} is packed: what was there before it is gone; it cannot be undone");
             return Err(Fault::new(FaultKind::SnapshotPacked, message));
@@ -49,7 +57,8 @@ impl Engine {
             let change = before.and_then(|before| before.record).map_or(Change::Delete, Change::Put);
             writes.push(Write { cell: write.cell, base: tid, change, stamped: false });
         }
-        Ok(Draft { key, priority: Priority::Live, read_cells: Vec::new(), read_ranges: Vec::new(), writes, note })
+        let (read_cells, read_ranges) = (Vec::new(), Vec::new());
+        Ok(Draft { key, key_since, priority: Priority::Live, read_cells, read_ranges, writes, note })
     }
 }
 

@@ -86,7 +86,10 @@ impl Writer {
                 }
                 Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
                 // Only ever the first: behind other hops it begins the next batch.
-                Hop::Roll { done, .. } => done(self.appender.roll()),
+                Hop::Roll { life, done, .. } => done(match life {
+                    None => self.appender.roll(),
+                    Some(life) => self.appender.begin_timeline(life.timeline, life.packed_to),
+                }),
             }
             next = self.from_sequencer.try_recv().ok();
         }

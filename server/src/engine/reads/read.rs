@@ -150,10 +150,34 @@ impl Engine {
         since < self.reader().packed_to()
     }
 
-    /// The log bytes between a tid and now: what replaying them would cost. `None`: the tid is not one of ours, or packed
-    /// away.
-    pub fn replay_cost_bytes(&self, since: Tid) -> Result<Option<u64>, Fault> {
-        if since > self.visible() || since < self.reader().packed_to() {
+    /// History up to this tid is packed.
+    pub fn packed_to(&self) -> Tid {
+        self.reader().packed_to()
+    }
+
+    /// The life of the store: another one after it was put back from a copy, or restored into.
+    pub fn timeline(&self) -> u64 {
+        self.reader().timeline()
+    }
+
+    /// Refuses what somebody knows as of a tid in another life of the store. A timeline of 0 is not said.
+    pub fn same_life(&self, timeline: u64, tid: Tid) -> Result<(), Fault> {
+        if timeline == 0 || self.reader().shares(timeline, tid) {
+            return Ok(());
+        }
+        let message = format!(
+            "{tid} was read in another life of this database (it was put back from a copy since); open a new snapshot"
+        );
+        Err(Fault::new(FaultKind::SnapshotAhead, message))
+    }
+
+    /// The log bytes between a tid of a timeline and now: what replaying them would cost. `None`: the tid is not one of this
+    /// life of the store, or packed away.
+    pub fn replay_cost_bytes(&self, timeline: u64, since: Tid) -> Result<Option<u64>, Fault> {
+        if since > self.visible() || since < self.reader().packed_to() || !self.reader().shares(timeline, since) {
+            return Ok(None);
+        }
+        if !self.reader().knows(since).map_err(fault_of)? {
             return Ok(None);
         }
         self.reader().log_bytes_since(since).map(Some).map_err(fault_of)

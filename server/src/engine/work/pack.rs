@@ -129,11 +129,9 @@ impl Engine {
             return Ok((packer.to(), forecast));
         }
         if packer.needs_roll() {
-            self.wait_for(|done| Ask::Roll { done })??;
+            self.wait_for(|done| Ask::Roll { life: None, done })??;
         }
-        let keys_ns = i128::from(self.setup.keys_age_s) * 1_000_000_000;
-        let keys_after = Tid::from_unix_nanos(self.visible().unix_nanos() - keys_ns);
-        let packed = packer.run(keys_after, &mut step)?;
+        let packed = packer.run(self.keys().floor(), &mut step)?;
         Ok((packer.to(), packed))
     }
 

@@ -118,6 +118,7 @@ impl SettleLoop {
 
     fn settle(&mut self) -> Turn {
         let mut settler = self.settler.lock();
+        settler.set_lived(self.engine.keys().lived_ms());
         let before = settler.left().txns;
         match settler.settle(self.txns_max) {
             Ok(left) => {

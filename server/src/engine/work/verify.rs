@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::engine::keep::oids::FIRST_OID;
 use crate::engine::work::long_work::PackProgress;
 use crate::store::disk::Disk;
-use crate::store::{Opened, Store, StoreError, StoreSettings, Verified, VerifyStage, verify};
+use crate::store::{Opened, Opening, Store, StoreError, StoreSettings, Verified, VerifyStage, verify};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use zeolite_proto::{Fault, Oid, Tid};
@@ -44,14 +44,15 @@ impl Engine {
     }
 }
 
-/// Verifies a data directory: opens it as a server would, replays what the index lacks, and closes it again.
+/// Verifies a data directory: opens it (under the number of a life that may have to begin) as a server would, replays what the index lacks, and closes it again.
 pub fn verify_offline(
     disk: Arc<dyn Disk>,
     settings: StoreSettings,
+    opening: impl Into<Opening>,
     progress: &mut dyn FnMut(VerifyProgress) -> bool,
 ) -> Result<VerifyReport, StoreError> {
     let mut goes_on = true;
-    let Opened { appender, reader, settler, recovered } = Store::open(disk, settings, 0, &mut |replayed| {
+    let Opened { appender, reader, settler, recovered } = Store::open(disk, settings, opening, &mut |replayed| {
         let stage = VerifyStage::Settle.text().to_owned();
         goes_on &= progress(PackProgress { stage, done_units: replayed.done_bytes, total_units: replayed.all_bytes });
     })?;

@@ -3,7 +3,7 @@
 use super::*;
 
 fn salt() -> Salt {
-    SegmentHeader { number: 1, generation: 0, store_id: 7, packed_to: Tid::NONE, base: Tid::NONE }.salt()
+    SegmentHeader::first(7).salt()
 }
 
 fn sample() -> Vec<Txn> {
@@ -16,10 +16,19 @@ fn sample() -> Vec<Txn> {
         Txn {
             tid: Tid(5),
             key: CommitKey([1; 16]),
+            digest: 77,
+            own: true,
             note: Bytes::from_static(b"note"),
             writes: vec![write(1, b"", Some(b"record"), false), write(1, b"k", None, true)],
         },
-        Txn { tid: Tid(9), key: CommitKey([2; 16]), note: Bytes::new(), writes: vec![write(2, b"", Some(b""), true)] },
+        Txn {
+            tid: Tid(9),
+            key: CommitKey([2; 16]),
+            digest: 0,
+            own: false,
+            note: Bytes::new(),
+            writes: vec![write(2, b"", Some(b""), true)],
+        },
     ]
 }
 
@@ -36,7 +45,7 @@ fn a_batch_parses_to_itself_and_its_records_lie_where_it_says() {
     let header = BatchHeader::parse(&out).expect("header");
     let payload = Bytes::copy_from_slice(&out[BATCH_HEADER_LEN..]);
     assert!(header.fits(salt(), &payload));
-    let parsed = parse_batch(&header, &payload).expect("parses");
+    let parsed = parse_batch(LOG_FORMAT, &header, &payload).expect("parses");
     assert_eq!(parsed.iter().map(|parsed| parsed.txn.clone()).collect::<Vec<_>>(), sample());
     assert_eq!(parsed.iter().flat_map(|parsed| parsed.records.clone()).collect::<Vec<_>>(), records);
     for (at, write) in records.iter().zip(sample().iter().flat_map(|txn| &txn.writes)) {
@@ -61,7 +70,7 @@ fn every_changed_bit_of_a_batch_is_noticed() {
 fn a_batch_of_another_segment_or_store_does_not_fit() {
     let (out, _) = encoded(&sample());
     let header = BatchHeader::parse(&out).expect("header");
-    let base = SegmentHeader { number: 1, generation: 0, store_id: 7, packed_to: Tid::NONE, base: Tid::NONE };
+    let base = SegmentHeader::first(7);
     for other in [SegmentHeader { number: 2, ..base }, SegmentHeader { store_id: 8, ..base }] {
         assert!(!header.fits(other.salt(), &out[BATCH_HEADER_LEN..]));
     }
@@ -74,25 +83,33 @@ fn payloads_that_lie_about_their_lengths_are_refused_without_panic() {
     let header = BatchHeader::parse(&out).expect("header");
     let payload = &out[BATCH_HEADER_LEN..];
     for cut in 0..payload.len() {
-        assert!(parse_batch(&header, &Bytes::copy_from_slice(&payload[..cut])).is_err(), "{cut}");
+        assert!(parse_batch(LOG_FORMAT, &header, &Bytes::copy_from_slice(&payload[..cut])).is_err(), "{cut}");
     }
     for at in 0..payload.len() {
         for value in [0, 1, 0x7f, 0xff] {
             let mut bytes = payload.to_vec();
             bytes[at] = value;
             // Whether it parses does not matter here, only that it returns and keeps its lengths.
-            if let Ok(txns) = parse_batch(&header, &Bytes::from(bytes)) {
+            if let Ok(txns) = parse_batch(LOG_FORMAT, &header, &Bytes::from(bytes)) {
                 assert_eq!(txns.len(), 2);
             }
         }
     }
     let huge = BatchHeader { txns: u32::MAX, ..header };
-    assert!(parse_batch(&huge, &Bytes::copy_from_slice(payload)).is_err());
+    assert!(parse_batch(LOG_FORMAT, &huge, &Bytes::copy_from_slice(payload)).is_err());
 }
 
 #[test]
 fn segment_headers_read_back_and_every_changed_bit_is_noticed() {
-    let header = SegmentHeader { number: 9, generation: 4, store_id: !3, packed_to: Tid(77), base: Tid(99) };
+    let header = SegmentHeader {
+        format: LOG_FORMAT,
+        number: 9,
+        generation: 4,
+        store_id: !3,
+        packed_to: Tid(77),
+        base: Tid(99),
+        timeline: 12,
+    };
     let bytes = header.encode();
     assert_eq!(SegmentHeader::parse(&bytes), Ok(header));
     for at in 0..SEGMENT_HEADER_LEN * 8 {
@@ -102,25 +119,64 @@ fn segment_headers_read_back_and_every_changed_bit_is_noticed() {
     }
 }
 
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.as_chunks::<2>().0.iter().map(|[high, low]| high << 4 | low).collect()
+}
+
 #[test]
-fn format_1_bytes_stay_as_they_are() {
-    let (out, _) = encoded(&sample()[1..]);
-    let expected = concat!(
-        "9a7a42b7",
-        "33000000",
-        "01000000",
-        "0900000000000000",
-        "0900000000000000",
-        "fbba2b47",
-        "0900000000000000",
-        "02020202020202020202020202020202",
-        "00000000",
-        "01000000",
-        "0200000000000000",
-        "0000",
-        "02",
-        "00000000",
-        "00000000"
+fn format_1_bytes_are_read_as_they_were_written() {
+    let bytes = bytes_of(
+        "9a7a42b7 33000000 01000000 0900000000000000 0900000000000000 fbba2b47
+         0900000000000000 02020202020202020202020202020202 00000000 01000000
+         0200000000000000 0000 02 00000000 00000000",
     );
-    assert_eq!(out.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
+    let header = BatchHeader::parse(&bytes).expect("header");
+    let payload = Bytes::copy_from_slice(&bytes[BATCH_HEADER_LEN..]);
+    assert!(header.fits(salt(), &payload));
+    let parsed = parse_batch(FORMAT_1, &header, &payload).expect("parses");
+    assert_eq!(parsed.into_iter().map(|parsed| parsed.txn).collect::<Vec<_>>(), sample()[1..]);
+    let mut header = SegmentHeader { format: FORMAT_1, ..SegmentHeader::first(7) }.encode();
+    header[44..52].fill(0);
+    let crc = crc32fast::hash(&header[..60]);
+    header[60..].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(SegmentHeader::parse(&header), Ok(SegmentHeader { format: FORMAT_1, ..SegmentHeader::first(7) }));
+}
+
+#[test]
+fn format_2_bytes_stay_as_they_are() {
+    let (out, _) = encoded(&sample()[1..]);
+    let expected = bytes_of(
+        "9a7a42b7 3c000000 01000000 0900000000000000 0900000000000000 13ecdabc
+         0900000000000000 02020202020202020202020202020202 0000000000000000 00 00000000 01000000
+         0200000000000000 0000 02 00000000 00000000",
+    );
+    assert_eq!(out, expected);
+    let header = SegmentHeader { timeline: 0x0102, base: Tid(3), ..SegmentHeader::first(7) }.encode();
+    let expected = bytes_of(
+        "5a4c4f47 02000000 01000000 00000000 0700000000000000 0000000000000000 0300000000000000
+         00000000 0201000000000000 0000000000000000 44821cab",
+    );
+    assert_eq!(header.to_vec(), expected);
+}
+
+#[test]
+fn what_a_later_program_may_write_is_refused_by_name() {
+    let with_flags = |flags: u32| {
+        let mut header = SegmentHeader::first(7).encode();
+        header[40..44].copy_from_slice(&flags.to_le_bytes());
+        let crc = crc32fast::hash(&header[..60]);
+        header[60..].copy_from_slice(&crc.to_le_bytes());
+        SegmentHeader::parse(&header).expect_err("refused").what()
+    };
+    assert!(with_flags(1).contains("is compressed,"), "{}", with_flags(1));
+    assert!(with_flags(7).contains("is compressed and encrypted and flagged 0x4,"), "{}", with_flags(7));
+    let (out, _) = encoded(&sample()[1..]);
+    let header = BatchHeader::parse(&out).expect("header");
+    for (flags, word) in [(2, "prepared"), (4, "finish mark"), (8, "unknown flags")] {
+        let mut payload = out[BATCH_HEADER_LEN..].to_vec();
+        payload[32] = flags;
+        let refused = parse_batch(LOG_FORMAT, &header, &Bytes::from(payload)).expect_err("refused").what();
+        assert!(refused.contains(word), "{refused}");
+    }
 }

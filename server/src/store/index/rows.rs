@@ -2,6 +2,7 @@
 //!
 //! All integers little endian. A row that cannot be read is an error of the index, never of the data: the log has it.
 
+use crate::store::KnownKey;
 use crate::store::kinds::{Kind, KindId};
 use crate::store::log::{Place, Position};
 use crate::store::overlay::Slot;
@@ -9,9 +10,11 @@ use bytes::{Buf, BufMut, Bytes};
 use zeolite_proto::{CommitKey, Oid, Tid};
 
 /// The index format that this code writes and reads.
-pub(crate) const INDEX_FORMAT: u32 = 1;
+pub(crate) const INDEX_FORMAT: u32 = 2;
 /// The row of `Meta` that says what is covered.
 pub(crate) const COVERED: &[u8] = b"covered";
+// What the keys of the rows of `Meta` begin with that name generations of segments.
+const GENERATION: &[u8] = b"generation/";
 
 const DELETED: u8 = 1;
 const INLINE: u8 = 2;
@@ -138,29 +141,48 @@ pub(crate) fn parse_position(mut row: &[u8]) -> Option<Position> {
     get_position(&mut row)
 }
 
-/// A row of `Keys`: commit key 16 and tid 8 for each.
-pub(crate) fn encode_keys(keys: &[(CommitKey, Tid)]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(keys.len() * 24);
-    for (key, tid) in keys {
-        out.put_slice(&key.0);
-        out.put_u64_le(tid.0);
+/// A row of `Keys`: the age of the store in milliseconds 8, then commit key 16, digest 8 and tid 8 for each.
+pub(crate) fn encode_keys(lived_ms: u64, keys: &[KnownKey]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + keys.len() * 32);
+    out.put_u64_le(lived_ms);
+    for known in keys {
+        out.put_slice(&known.key.0);
+        out.put_u64_le(known.digest);
+        out.put_u64_le(known.tid.0);
     }
     out
 }
 
 /// Reads a row of `Keys`.
-pub(crate) fn parse_keys(row: &[u8]) -> Option<Vec<(CommitKey, Tid)>> {
-    let (pairs, rest) = row.as_chunks::<24>();
-    let pair = |mut pair: &[u8]| {
+pub(crate) fn parse_keys(mut row: &[u8]) -> Option<Vec<KnownKey>> {
+    let lived_ms = row.try_get_u64_le().ok()?;
+    let (keys, rest) = row.as_chunks::<32>();
+    let known = |mut bytes: &[u8]| {
         let mut key = [0; 16];
-        pair.copy_to_slice(&mut key);
-        (CommitKey(key), Tid(pair.get_u64_le()))
+        bytes.copy_to_slice(&mut key);
+        let (digest, tid) = (bytes.get_u64_le(), Tid(bytes.get_u64_le()));
+        KnownKey { key: CommitKey(key), digest, tid, lived_ms }
     };
-    rest.is_empty().then(|| pairs.iter().map(|bytes| pair(bytes)).collect())
+    rest.is_empty().then(|| keys.iter().map(|bytes| known(bytes)).collect())
+}
+
+/// The key of the row of `Meta` that says that records are found in a generation of a segment; the row is empty.
+pub(crate) fn generation_key(number: u32, generation: u16) -> Vec<u8> {
+    let mut out = GENERATION.to_vec();
+    out.put_u32(number);
+    out.put_u16(generation);
+    out
+}
+
+/// The segment and the generation that such a key names; `None`: another row of `Meta`.
+pub(crate) fn parse_generation(key: &[u8]) -> Option<(u32, u16)> {
+    let mut named = key.strip_prefix(GENERATION)?;
+    let found = (named.try_get_u32().ok()?, named.try_get_u16().ok()?);
+    named.is_empty().then_some(found)
 }
 
 /// What the index covers, and of which store.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Covered {
     pub(crate) store_id: u64,
     /// Everything before this position is in the index.
@@ -169,24 +191,24 @@ pub(crate) struct Covered {
     pub(crate) last: Tid,
     pub(crate) packed_to: Tid,
     pub(crate) oid_max: u64,
-    /// The segments whose current generation is not 0.
-    pub(crate) generations: Vec<(u32, u16)>,
+    /// The newest transaction whose commit key was forgotten.
+    pub(crate) keys_floor: Tid,
+    /// For how long servers have run on the store.
+    pub(crate) lived_ms: u64,
 }
 
 impl Covered {
-    /// The row: format 4, store 8, position 14, last 8, packed to 8, greatest oid 8, then number 4 and generation 2 each.
+    /// The row: format 4, store 8, position 14, last 8, packed to 8, greatest oid 8, keys floor 8, age in milliseconds 8.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(50 + self.generations.len() * 6);
+        let mut out = Vec::with_capacity(66);
         out.put_u32_le(INDEX_FORMAT);
         out.put_u64_le(self.store_id);
         put_position(&mut out, self.position);
         out.put_u64_le(self.last.0);
         out.put_u64_le(self.packed_to.0);
         out.put_u64_le(self.oid_max);
-        for (number, generation) in &self.generations {
-            out.put_u32_le(*number);
-            out.put_u16_le(*generation);
-        }
+        out.put_u64_le(self.keys_floor.0);
+        out.put_u64_le(self.lived_ms);
         out
     }
 
@@ -200,11 +222,9 @@ impl Covered {
         let last = Tid(row.try_get_u64_le().ok()?);
         let packed_to = Tid(row.try_get_u64_le().ok()?);
         let oid_max = row.try_get_u64_le().ok()?;
-        let mut generations = Vec::new();
-        while row.has_remaining() {
-            generations.push((row.try_get_u32_le().ok()?, row.try_get_u16_le().ok()?));
-        }
-        Some(Covered { store_id, position, last, packed_to, oid_max, generations })
+        let keys_floor = Tid(row.try_get_u64_le().ok()?);
+        let lived_ms = row.try_get_u64_le().ok()?;
+        row.is_empty().then_some(Covered { store_id, position, last, packed_to, oid_max, keys_floor, lived_ms })
     }
 }
 
@@ -255,14 +275,17 @@ mod tests {
             last: Tid(3),
             packed_to: Tid(2),
             oid_max: 4,
-            generations: vec![(1, 1), (2, 7)],
+            keys_floor: Tid(1),
+            lived_ms: 9,
         };
         let bytes = covered.encode();
         assert_eq!(Covered::parse(&bytes), Some(covered));
-        (0..50).for_each(|cut| assert_eq!(Covered::parse(&bytes[..cut]), None, "{cut}"));
-        let keys = [(CommitKey([1; 16]), Tid(1)), (CommitKey([2; 16]), Tid(2))];
-        assert_eq!(parse_keys(&encode_keys(&keys)).as_deref(), Some(&keys[..]));
-        assert_eq!(parse_keys(&[0; 25]), None);
+        (0..66).for_each(|cut| assert_eq!(Covered::parse(&bytes[..cut]), None, "{cut}"));
+        let keys = [1, 2].map(|n| KnownKey { key: CommitKey([n; 16]), digest: 5, tid: Tid(n.into()), lived_ms: 3 });
+        assert_eq!(parse_keys(&encode_keys(3, &keys)).as_deref(), Some(&keys[..]));
+        assert_eq!((parse_keys(&[0; 7]), parse_keys(&[0; 41])), (None, None));
+        assert_eq!(parse_generation(&generation_key(3, 7)), Some((3, 7)));
+        assert_eq!((parse_generation(COVERED), parse_generation(&generation_key(3, 7)[..16])), (None, None));
         assert_eq!(parse_position(&encode_position(position)), Some(position));
         let kind = Kind { class: "Page".into(), version: 3 };
         assert_eq!(parse_kind(&[0, 0, 0, 9], &encode_kind(&kind, 12)), Some((KindId(9), kind, 12)));

@@ -8,13 +8,13 @@ mod packing;
 
 use super::rows::{self, Covered, Revision};
 use super::{Change, Index, Table, View, bad_row, keys};
-use crate::store::StoreError;
 use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::Position;
 use crate::store::overlay::Slot;
 use crate::store::settings::StoreSettings;
+use crate::store::{KnownKey, StoreError};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use zeolite_proto::{Cell, CommitKey, Oid, Tid};
 
@@ -29,8 +29,14 @@ const ROOM_BYTES_MAX: u64 = 32 << 20;
 pub(crate) struct IndexWriter {
     inline_max: usize,
     keys_count_max: u64,
-    keys_age_ns: i128,
+    keys_age_ms: u64,
     covered: Covered,
+    // In which generations of segments records are found, where it is not generation 0.
+    generations: BTreeSet<(u32, u16)>,
+    // Whether the index says so already.
+    generations_saved: bool,
+    // For how long servers have run on the store.
+    lived_ms: u64,
     counts: FxHashMap<KindId, u64>,
     chunks: VecDeque<KeyChunk>,
     place: Option<Position>,
@@ -43,6 +49,8 @@ struct KeyChunk {
     first: Tid,
     last: Tid,
     count: u64,
+    // How old the store was.
+    lived_ms: u64,
 }
 
 /// Changes on their way into the index. Nothing of the writer changes before they are committed.
@@ -52,10 +60,13 @@ pub(crate) struct Draft {
     kinds_new: FxHashSet<KindId>,
     objects: FxHashMap<Oid, Fate>,
     places: Vec<Change>,
-    keys: Vec<(CommitKey, Tid)>,
+    keys: Vec<KnownKey>,
     covered: Covered,
+    // The generations of segments from now on, when they change.
+    generations: Option<BTreeSet<(u32, u16)>>,
     place: Option<Position>,
     log_bytes: u64,
+    lived_ms: u64,
 }
 
 // What an object was before the draft and is after it.
@@ -74,7 +85,13 @@ impl IndexWriter {
         let Some(covered) = view.get(Table::Meta, rows::COVERED)?.and_then(|row| Covered::parse(&row)) else {
             return Ok(None);
         };
-        let mut writer = IndexWriter::new(covered, settings);
+        let mut generations = BTreeSet::new();
+        view.range(Table::Meta, Bound::Unbounded, Bound::Unbounded, false, &mut |key, _| {
+            generations.extend(rows::parse_generation(key));
+            true
+        })?;
+        let mut writer = IndexWriter::new(covered, generations, settings);
+        writer.generations_saved = true;
         let mut bad = None;
         view.range(Table::Kinds, Bound::Unbounded, Bound::Unbounded, false, &mut |key, row| {
             match rows::parse_kind(key, row) {
@@ -88,9 +105,8 @@ impl IndexWriter {
         })?;
         view.range(Table::Keys, Bound::Unbounded, Bound::Unbounded, false, &mut |_, row| {
             match rows::parse_keys(row).as_deref() {
-                Some([first, .., last]) => writer.push_chunk(first.1, last.1, row.len() as u64 / 24),
-                Some([only]) => writer.push_chunk(only.1, only.1, 1),
-                _ => bad = Some(Table::Keys),
+                Some(keys) => writer.chunks.extend(KeyChunk::of(keys)),
+                None => bad = Some(Table::Keys),
             }
             bad.is_none()
         })?;
@@ -101,12 +117,15 @@ impl IndexWriter {
     }
 
     /// A writer of an index that holds nothing but says where it begins.
-    pub(crate) fn new(covered: Covered, settings: &StoreSettings) -> IndexWriter {
+    pub(crate) fn new(covered: Covered, generations: BTreeSet<(u32, u16)>, settings: &StoreSettings) -> IndexWriter {
         IndexWriter {
             inline_max: settings.inline_bytes_max,
             keys_count_max: settings.keys_count_max,
-            keys_age_ns: i128::from(settings.keys_age_s) * 1_000_000_000,
+            keys_age_ms: settings.keys_age_s.saturating_mul(1000),
+            lived_ms: covered.lived_ms,
             covered,
+            generations,
+            generations_saved: false,
             counts: FxHashMap::default(),
             chunks: VecDeque::new(),
             place: None,
@@ -117,6 +136,16 @@ impl IndexWriter {
     /// What the index covers.
     pub(crate) fn covered(&self) -> &Covered {
         &self.covered
+    }
+
+    /// In which generations of segments records are found, where it is not generation 0.
+    pub(crate) fn generations(&self) -> &BTreeSet<(u32, u16)> {
+        &self.generations
+    }
+
+    /// Servers have run on the store for so long; it never goes back.
+    pub(crate) fn set_lived(&mut self, lived_ms: u64) {
+        self.lived_ms = self.lived_ms.max(lived_ms);
     }
 
     /// Log that is in the index, but not durably.
@@ -132,9 +161,11 @@ impl IndexWriter {
             objects: FxHashMap::default(),
             places: Vec::new(),
             keys: Vec::new(),
-            covered: self.covered.clone(),
+            covered: self.covered,
+            generations: None,
             place: self.place,
             log_bytes: 0,
+            lived_ms: self.lived_ms,
         }
     }
 
@@ -175,7 +206,9 @@ impl IndexWriter {
         draft: Draft,
         durable: bool,
     ) -> Result<(), StoreError> {
-        let Draft { mut revisions, kinds_new, objects, places, keys, covered, place, log_bytes } = draft;
+        let Draft {
+            mut revisions, kinds_new, objects, places, keys, mut covered, generations, place, log_bytes, ..
+        } = draft;
         index.make_room((revisions.len() as u64 * CHANGE_BYTES).min(ROOM_BYTES_MAX))?;
         // Also a kind that no object has now: the rows of entries and of older revisions name it.
         let mut deltas: FxHashMap<KindId, i64> = kinds_new.into_iter().map(|kind| (kind, 0)).collect();
@@ -199,7 +232,11 @@ impl IndexWriter {
             let row = rows::encode_kind(&kind, *count);
             revisions.push((Table::Kinds, id.0.to_be_bytes().to_vec(), Some(row)));
         }
-        let (chunk, dropped) = self.keys_window(&keys, covered.last, &mut revisions);
+        let (chunk, dropped) = self.keys_window(&keys, &mut revisions);
+        let forgotten = self.chunks.iter().take(dropped).map(|chunk| chunk.last).max();
+        covered.keys_floor = forgotten.map_or(covered.keys_floor, |tid| covered.keys_floor.max(tid));
+        covered.lived_ms = self.lived_ms;
+        self.name_generations(generations.as_ref(), &mut revisions);
         revisions.push((Table::Meta, rows::COVERED.to_vec(), Some(covered.encode())));
         revisions.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         index.commit(&revisions, durable)?;
@@ -207,6 +244,8 @@ impl IndexWriter {
         self.chunks.drain(..dropped);
         self.chunks.extend(chunk);
         self.covered = covered;
+        self.generations = generations.unwrap_or_else(|| std::mem::take(&mut self.generations));
+        self.generations_saved = true;
         self.place = place;
         self.unsaved_bytes = if durable { 0 } else { self.unsaved_bytes + log_bytes };
         Ok(())
@@ -215,38 +254,50 @@ impl IndexWriter {
     /// Makes everything committed durable.
     pub(crate) fn checkpoint(&mut self, index: &dyn Index) -> Result<(), StoreError> {
         index.make_room(CHANGE_BYTES)?;
-        index.commit(&[], true)?;
+        let covered = Covered { lived_ms: self.lived_ms, ..self.covered };
+        index.commit(&[(Table::Meta, rows::COVERED.to_vec(), Some(covered.encode()))], true)?;
+        self.covered = covered;
         self.unsaved_bytes = 0;
         Ok(())
     }
 
-    fn push_chunk(&mut self, first: Tid, last: Tid, count: u64) {
-        self.chunks.push_back(KeyChunk { first, last, count });
+    // The rows that say in which generations records are found.
+    fn name_generations(&self, next: Option<&BTreeSet<(u32, u16)>>, changes: &mut Vec<Change>) {
+        let none = BTreeSet::new();
+        let saved = if self.generations_saved { &self.generations } else { &none };
+        let next = next.unwrap_or(&self.generations);
+        let mut row = |(number, generation): &(u32, u16), value| {
+            changes.push((Table::Meta, rows::generation_key(*number, *generation), value));
+        };
+        saved.difference(next).for_each(|gone| row(gone, None));
+        next.difference(saved).for_each(|new| row(new, Some(Vec::new())));
     }
 
     // Adds the row of the new keys and removes those that fell out of the window: by number, or by age.
-    fn keys_window(
-        &self,
-        keys: &[(CommitKey, Tid)],
-        newest: Tid,
-        changes: &mut Vec<Change>,
-    ) -> (Option<KeyChunk>, usize) {
-        let oldest_ns = newest.unix_nanos() - self.keys_age_ns;
+    fn keys_window(&self, keys: &[KnownKey], changes: &mut Vec<Change>) -> (Option<KeyChunk>, usize) {
+        let oldest_ms = self.lived_ms.saturating_sub(self.keys_age_ms);
         let mut left: u64 = self.chunks.iter().map(|chunk| chunk.count).sum::<u64>() + keys.len() as u64;
         let mut dropped = 0;
         for chunk in &self.chunks {
-            if left - chunk.count < self.keys_count_max && chunk.last.unix_nanos() >= oldest_ns {
+            if left - chunk.count < self.keys_count_max && chunk.lived_ms >= oldest_ms {
                 break;
             }
             changes.push((Table::Keys, rows::tid_key(chunk.first), None));
             left -= chunk.count;
             dropped += 1;
         }
-        let chunk = keys.first().zip(keys.last()).map(|(first, last)| {
-            changes.push((Table::Keys, rows::tid_key(first.1), Some(rows::encode_keys(keys))));
-            KeyChunk { first: first.1, last: last.1, count: keys.len() as u64 }
+        let chunk = KeyChunk::of(keys).inspect(|chunk| {
+            let row = rows::encode_keys(chunk.lived_ms, keys);
+            changes.push((Table::Keys, rows::tid_key(chunk.first), Some(row)));
         });
         (chunk, dropped)
+    }
+}
+
+impl KeyChunk {
+    fn of(keys: &[KnownKey]) -> Option<KeyChunk> {
+        let (first, last) = keys.first().zip(keys.last())?;
+        Some(KeyChunk { first: first.tid, last: last.tid, count: keys.len() as u64, lived_ms: first.lived_ms })
     }
 }
 
@@ -267,8 +318,8 @@ impl Draft {
     }
 
     /// Takes a transaction's commit key.
-    pub(crate) fn key(&mut self, key: CommitKey, tid: Tid) {
-        self.keys.push((key, tid));
+    pub(crate) fn key(&mut self, key: &CommitKey, digest: u64, tid: Tid) {
+        self.keys.push(KnownKey { key: *key, digest, tid, lived_ms: self.lived_ms });
     }
 
     /// How many revisions it has.

@@ -11,7 +11,7 @@
 //!   disk, and a second fdatasync that succeeds proves nothing, so nothing is appended until the store is opened again.
 
 use crate::clock::{Clock, SystemClock};
-use crate::store::frame::{SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
+use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::segments::{self, Segment, segment_path};
 use crate::store::log::{Place, Position};
@@ -35,6 +35,10 @@ pub struct Appender {
     segment: Arc<Segment>,
     end: u64,
     last: Tid,
+    // What the next segments are on. The current one is on another when there was no room to begin one.
+    timeline: u64,
+    // The end may have been cut, by opening or for want of room, and that is perhaps not synced: a crash could bring it back.
+    cut_unsynced: bool,
     buffer: Vec<u8>,
     records: Vec<Option<crate::store::frame::RecordAt>>,
 }
@@ -59,12 +63,15 @@ impl Appender {
     /// Recovery knows where the log ends.
     pub(crate) fn new(state: Arc<State>, segment: Arc<Segment>, last: Tid) -> Appender {
         let end = segment.end();
+        let timeline = state.timelines.now();
         Appender {
             clock: Arc::new(SystemClock::new()),
             state,
             segment,
             end,
             last,
+            timeline,
+            cut_unsynced: true,
             buffer: Vec::new(),
             records: Vec::new(),
         }
@@ -113,6 +120,7 @@ impl Appender {
         if let Err(error) = self.segment.file.sync_data() {
             return Err(self.poisoned("syncing the log", &error));
         }
+        self.cut_unsynced = false;
         let synced = self.clock.steady();
         let header = &self.segment.header;
         let position = Position { segment: header.number, generation: header.generation, offset: self.end };
@@ -168,6 +176,26 @@ impl Appender {
         batch_len(txns)
     }
 
+    /// Begins a new life of the store: from here on it is told apart from every copy of what was before. When the disk has
+    /// no room for the segment that says so, the next commit makes it. `packed_to`: history up to there was packed where what
+    /// follows comes from ([`Tid::NONE`]: nothing was); without room for the segment that is refused, since it must be kept.
+    pub fn begin_timeline(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError> {
+        if let Some(reason) = self.poison() {
+            return Err(StoreError::Poisoned { reason: reason.to_owned() });
+        }
+        let before = std::mem::replace(&mut self.timeline, timeline);
+        match self.begin_segment_packed(packed_to) {
+            Err(StoreError::DiskFull) if packed_to == Tid::NONE => {}
+            Err(error) => {
+                self.timeline = before;
+                return Err(error);
+            }
+            Ok(()) => self.state.set_packed_to(packed_to),
+        }
+        self.state.timelines.begin(timeline, self.last);
+        Ok(())
+    }
+
     /// Begins a new segment, unless the current one has nothing in it: pack rewrites only what is not appended to.
     /// Everything appended must be published.
     pub fn roll(&mut self) -> Result<(), StoreError> {
@@ -178,24 +206,33 @@ impl Appender {
         }
     }
 
-    // Begins a new segment when the current one is full.
+    // Begins a new segment when the current one is full, of the older format or of another life.
     fn make_room(&mut self, len: u64) -> Result<(), StoreError> {
+        let header = &self.segment.header;
+        if header.format != LOG_FORMAT || header.timeline != self.timeline {
+            return self.begin_segment();
+        }
         let empty = self.end == SEGMENT_HEADER_LEN as u64;
         let fits = self.end < self.state.settings.segment_bytes_max && self.end + len <= u64::from(u32::MAX);
         if empty || fits { Ok(()) } else { self.begin_segment() }
     }
 
     fn begin_segment(&mut self) -> Result<(), StoreError> {
+        self.begin_segment_packed(Tid::NONE)
+    }
+
+    fn begin_segment_packed(&mut self, packed_to: Tid) -> Result<(), StoreError> {
         let Some(number) = self.segment.header.number.checked_add(1) else {
             return Err(StoreError::Refused { what: "the log has 2^32 segments".to_owned() });
         };
-        let header = SegmentHeader {
-            number,
-            generation: 0,
-            store_id: self.state.store_id,
-            packed_to: Tid::NONE,
-            base: self.last,
-        };
+        // Behind a next segment a torn end would be damage.
+        if std::mem::take(&mut self.cut_unsynced)
+            && let Err(error) = self.segment.file.sync_data()
+        {
+            return Err(self.poisoned("syncing the log", &error));
+        }
+        let header = self.segment.header.next(number, self.last, self.timeline);
+        let header = SegmentHeader { packed_to, ..header };
         match segments::create(self.state.disk.as_ref(), header) {
             Ok(segment) => {
                 self.segment = Arc::new(segment);
@@ -217,6 +254,7 @@ impl Appender {
     fn write(&mut self) -> Result<(), StoreError> {
         let Err(error) = self.segment.file.write_all_at(&self.buffer, self.end) else { return Ok(()) };
         if is_full(&error) && self.segment.file.set_len(self.end).is_ok() {
+            self.cut_unsynced = true;
             return Err(StoreError::DiskFull);
         }
         Err(self.poisoned("writing the log", &error))

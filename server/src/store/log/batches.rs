@@ -69,7 +69,7 @@ impl Batches {
         if header.first <= self.last {
             return Err(self.bad(BadFrame::Wrong("a batch that is not newer than the one before it")));
         }
-        let txns = parse_batch(&header, &payload).map_err(|bad| self.bad(bad))?;
+        let txns = parse_batch(self.segment.header.format, &header, &payload).map_err(|bad| self.bad(bad))?;
         self.at += header.len();
         self.last = header.last;
         let position =

@@ -110,6 +110,7 @@ pub(crate) fn open(disk: &dyn Disk, number: u32, generation: u16) -> Result<Opti
         Ok(header) => Err(damaged(format!("the header of {}.{}", header.number, header.generation))),
         Err(BadFrame::Torn(_)) if len == SEGMENT_HEADER_LEN as u64 => Ok(None),
         Err(BadFrame::Format(found)) => Err(StoreError::Format { what: path, found, known: LOG_FORMAT }),
+        Err(BadFrame::Flags(what)) => Err(StoreError::Unreadable { file: path, what }),
         Err(bad) => Err(damaged(bad.what())),
     }
 }

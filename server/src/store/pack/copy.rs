@@ -10,7 +10,7 @@
 
 use super::keep::{Rule, Verdict};
 use super::{Stage, Stepper};
-use crate::store::frame::{SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
+use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::index::rows::Revision;
 use crate::store::index::{Table, View, bad_row, keys};
 use crate::store::log::appender::is_full;
@@ -57,7 +57,9 @@ pub(crate) fn copy(
     if free < old.end().saturating_add(ROOM_LEFT_BYTES) {
         return Err(StoreError::DiskFull);
     }
-    let header = SegmentHeader { generation, packed_to: old.header.packed_to.max(cut.to), ..old.header };
+    // What is written anew is written in the format of today.
+    let packed_to = old.header.packed_to.max(cut.to);
+    let header = SegmentHeader { format: LOG_FORMAT, generation, packed_to, ..old.header };
     let path = format!("{}{PART}", segment_path(number, generation));
     let copied = Writer::begin(state, header, &path).and_then(|writer| fill(state, old, cut, writer, step));
     match copied {

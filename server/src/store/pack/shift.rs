@@ -195,7 +195,7 @@ impl Settler {
 
     /// The segments of which the index names two generations: number, older, newer.
     pub(crate) fn begun_shifts(&self) -> Vec<(u32, u16, u16)> {
-        let named = &self.writer.covered().generations;
+        let named: Vec<_> = self.writer.generations().iter().copied().collect();
         let pairs = named.windows(2).filter(|pair| pair[0].0 == pair[1].0);
         pairs.map(|pair| (pair[0].0, pair[0].1, pair[1].1)).collect()
     }
@@ -207,7 +207,7 @@ impl Settler {
 
     /// Whether the index names a generation of a segment.
     pub(crate) fn names(&self, number: u32, generation: u16) -> bool {
-        self.writer.covered().generations.contains(&(number, generation))
+        self.writer.generations().contains(&(number, generation))
     }
 
     /// Commits one portion of a change-over.
@@ -225,7 +225,7 @@ impl Settler {
                 generation: next.header.generation,
                 offset: SEGMENT_HEADER_LEN as u64,
             };
-            draft.begin_shift(portion.number, portion.generations, next);
+            draft.begin_shift(&self.writer, portion.number, portion.generations, next);
         }
         draft.replace_places(view.as_ref(), portion.tids.0, portion.tids.1, &portion.places)?;
         for (cell, tid) in &portion.gone {
@@ -235,7 +235,7 @@ impl Settler {
             draft.move_record(view.as_ref(), cell, *tid, *place)?;
         }
         if portion.last {
-            draft.end_shift(portion.number, portion.generations.1);
+            draft.end_shift(&self.writer, portion.number, portion.generations.1);
         }
         drop(view);
         self.writer.commit(state.index.as_ref(), &state.kinds, draft, portion.last)?;

@@ -93,7 +93,14 @@ impl World {
 
     fn commit(&mut self, writes: Vec<TxnWrite>) -> Result<Tid, StoreError> {
         let tid = Tid(self.appender.last_tid().0 + 10);
-        let txn = Txn { tid, key: CommitKey(u128::from(tid.0).to_le_bytes()), note: Bytes::new(), writes };
+        let txn = Txn {
+            tid,
+            key: CommitKey(u128::from(tid.0).to_le_bytes()),
+            digest: 1,
+            own: false,
+            note: Bytes::new(),
+            writes,
+        };
         self.unsure = Some(txn.clone());
         let appended = self.appender.append(std::slice::from_ref(&txn))?;
         self.appender.publish(appended);

@@ -218,7 +218,10 @@ fn run(seed: u64, steps: usize) {
                 let found = &opened.recovered;
                 assert_eq!(found.last_tid, model.last());
                 let keys: Vec<_> = model.txns.iter().rev().take(40).map(|txn| (txn.key, txn.tid)).rev().collect();
-                assert_eq!(found.keys, keys);
+                assert_eq!(found.keys.iter().map(|known| (known.key, known.tid)).collect::<Vec<_>>(), keys);
+                assert!(found.keys.iter().all(|known| known.digest == !known.tid.0));
+                let forgotten = model.txns.iter().rev().nth(40).map_or(Tid::NONE, |txn| txn.tid);
+                assert_eq!(found.keys_floor, forgotten);
                 let oid_max = model.cells.keys().map(|cell| cell.oid.0).max().unwrap_or(0);
                 assert_eq!(found.oid_max, oid_max);
                 check_all(&opened, &model);

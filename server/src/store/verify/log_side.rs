@@ -2,7 +2,6 @@
 
 use super::tally::Tally;
 use super::{Verified, VerifyStage, VerifyStepper};
-use crate::store::StoreError;
 use crate::store::TxnWrite;
 use crate::store::frame::{ParsedTxn, RecordAt, SEGMENT_HEADER_LEN};
 use crate::store::index::rows::{self, Revision, Stored};
@@ -11,6 +10,7 @@ use crate::store::log::batches::{Batch, Batches};
 use crate::store::log::segments::Segment;
 use crate::store::log::{Place, Position};
 use crate::store::state::State;
+use crate::store::{KnownKey, StoreError};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ fn keys_of(state: &State, found: &mut Verified) -> Result<FxHashMap<Tid, CommitK
             found.problem(|| "a row of commit keys in the index cannot be read; run `zeolite reindex`".to_owned());
             return true;
         };
-        for (key, tid) in keys {
+        for KnownKey { key, tid, .. } in keys {
             all.insert(tid, key);
             // What was imported may have no keys.
             if key != CommitKey([0; 16])

@@ -1,6 +1,7 @@
 //! Owns the tests of verify: a good store is clean, and each kind of damage is found and named.
 
 use super::*;
+use crate::store::KnownKey;
 use crate::store::disk::Disk;
 use crate::store::index::rows::{self, Revision, Stored};
 use crate::store::index::{Change, Table, keys};
@@ -140,7 +141,10 @@ fn lists_counts_keys_and_places_that_do_not_fit_are_named() {
     one(&counted, &["counts 8 objects of \"Page\" version 1", "has 3"]);
 
     let keyed = world();
-    let row = rows::encode_keys(&[(zeolite_proto::CommitKey([9; 16]), Tid(11))]);
+    let row = rows::encode_keys(
+        0,
+        &[KnownKey { key: zeolite_proto::CommitKey([9; 16]), digest: 0, tid: Tid(11), lived_ms: 0 }],
+    );
     tamper(&keyed, (Table::Keys, rows::tid_key(Tid(11)), Some(row)));
     one(&keyed, &["commit key", &Tid(11).to_string()]);
 

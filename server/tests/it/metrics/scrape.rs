@@ -65,6 +65,7 @@ pub(crate) async fn commit(server: &Server, number: u128, write: Write) -> Resul
     let (done, answer) = tokio::sync::oneshot::channel();
     let draft = Draft {
         key: CommitKey(number.to_be_bytes()),
+        key_since: Tid::MAX,
         priority: Priority::Live,
         read_cells: Vec::new(),
         read_ranges: Vec::new(),

@@ -96,12 +96,12 @@ async fn a_client_that_reconnects_all_the_time_sees_every_commit_once_and_in_ord
             tokio::spawn(async move { commit_on_and_on(&test, number, &stop).await })
         })
         .collect();
-    let store_id = test.server.engine().store_id();
+    let (store_id, timeline) = (test.server.engine().store_id(), test.server.engine().timeline());
     let mut seen = Vec::new();
     let mut resume_from = before;
     for round in 0..60 {
         let mut raw = Raw::connect(test.channel().await).await;
-        let back = v2::Hello { feed: true, resume_from, cached_bytes: 1 << 30, store_id, ..hello() };
+        let back = v2::Hello { feed: true, resume_from, cached_bytes: 1 << 30, store_id, timeline, ..hello() };
         let (replayed, reply) = raw.greet(back).await;
         assert!(reply.replayed, "round {round}");
         seen.extend(replayed.iter().map(|item| item.tid));
@@ -165,8 +165,8 @@ async fn a_reader_too_slow_for_its_feed_is_cut_and_goes_on_from_there() {
     assert!(seen.len() < committed.len(), "it was cut before the end");
     assert_eq!(cut.tid, seen.last().copied().unwrap_or(visible));
 
-    let store_id = test.server.engine().store_id();
-    let back = v2::Hello { feed: true, resume_from: cut.tid, cached_bytes: 1 << 30, store_id, ..hello() };
+    let (store_id, timeline) = (test.server.engine().store_id(), test.server.engine().timeline());
+    let back = v2::Hello { feed: true, resume_from: cut.tid, cached_bytes: 1 << 30, store_id, timeline, ..hello() };
     let mut again = Raw::connect(test.channel().await).await;
     let (replayed, reply) = again.greet(back).await;
     assert!(reply.replayed);

@@ -25,7 +25,7 @@ async fn the_first_frame_must_be_hello_and_hello_is_said_once() {
 async fn another_protocol_and_an_unknown_role_are_refused() {
     let test = start().await;
     for (hello, kind) in [
-        (v2::Hello { protocol: 2, ..hello() }, FaultKind::Unsupported),
+        (v2::Hello { protocol: 1, ..hello() }, FaultKind::Unsupported),
         (v2::Hello { role: "king".into(), ..hello() }, FaultKind::Invalid),
     ] {
         let mut raw = Raw::connect(test.channel().await).await;
@@ -65,8 +65,8 @@ async fn a_client_that_was_away_gets_everything_it_missed_before_the_answer() {
         missed.push(writer.commit(draft(0, vec![put(cell(100 + n), 0, "missed")])).await.expect("disjoint").tid);
     }
     let mut raw = Raw::connect(test.channel().await).await;
-    let store_id = test.server.engine().store_id();
-    let back = v2::Hello { feed: true, resume_from: seen, cached_bytes: 1 << 30, store_id, ..hello() };
+    let (store_id, timeline) = (test.server.engine().store_id(), test.server.engine().timeline());
+    let back = v2::Hello { feed: true, resume_from: seen, cached_bytes: 1 << 30, store_id, timeline, ..hello() };
     let (replayed, reply) = raw.greet(back).await;
     assert!(reply.replayed);
     assert_eq!(reply.visible, *missed.last().expect("not empty"));
@@ -79,11 +79,13 @@ async fn a_cache_of_another_store_or_of_an_unknown_tid_is_to_be_dropped() {
     let test = start().await;
     let mut writer = test.session().await;
     let tid = writer.commit(draft(0, vec![put(cell(1), 0, "x")])).await.expect("first").tid;
-    let store_id = test.server.engine().store_id();
+    let (store_id, timeline) = (test.server.engine().store_id(), test.server.engine().timeline());
     let cases = [
-        ("another store", v2::Hello { resume_from: tid, store_id: store_id ^ 1, ..hello() }),
-        ("a tid that is ahead", v2::Hello { resume_from: tid + (1 << 40), store_id, ..hello() }),
-        ("nothing cached", v2::Hello { resume_from: 0, store_id, ..hello() }),
+        ("another store", v2::Hello { resume_from: tid, store_id: store_id ^ 1, timeline, ..hello() }),
+        ("another life of the store", v2::Hello { resume_from: tid, store_id, timeline: timeline ^ 1, ..hello() }),
+        ("a tid that no transaction has", v2::Hello { resume_from: tid - 1, store_id, timeline, ..hello() }),
+        ("a tid that is ahead", v2::Hello { resume_from: tid + (1 << 40), store_id, timeline, ..hello() }),
+        ("nothing cached", v2::Hello { resume_from: 0, store_id, timeline, ..hello() }),
     ];
     for (case, back) in cases {
         let mut raw = Raw::connect(test.channel().await).await;
@@ -102,10 +104,10 @@ async fn a_replay_that_costs_more_than_the_cache_is_not_made() {
     for n in 0..3 {
         writer.commit(draft(0, vec![put(cell(100 + n), 0, vec![7; 1 << 20])])).await.expect("disjoint");
     }
-    let store_id = test.server.engine().store_id();
+    let (store_id, timeline) = (test.server.engine().store_id(), test.server.engine().timeline());
     for (cached_bytes, replayed) in [(1 << 20, false), (1 << 30, true)] {
         let mut raw = Raw::connect(test.channel().await).await;
-        let back = v2::Hello { feed: true, resume_from: seen, cached_bytes, store_id, ..hello() };
+        let back = v2::Hello { feed: true, resume_from: seen, cached_bytes, store_id, timeline, ..hello() };
         assert_eq!(raw.hello(back).await.replayed, replayed, "{cached_bytes}");
     }
 }

@@ -37,7 +37,7 @@ async fn a_draft_in_parts_is_held_amended_and_finished() {
     let Reply::Prepare(held) = in_parts(&mut raw, &whole, Purpose::Prepare(hold(None))).await else { panic!() };
     let stale: Vec<_> = held.stale.iter().map(|stale| (stale.cell.clone(), stale.newest)).collect();
     assert_eq!(stale, [(Some(cell(2)), second)]);
-    let finish = v2::FinishRequest { prepared: held.prepared, commit_key: whole.commit_key.clone() };
+    let finish = v2::FinishRequest { prepared: held.prepared, commit_key: whole.commit_key.clone(), key_since: None };
     assert_eq!(raw.refused(Request::Finish(finish.clone())).await.kind, FaultKind::Invalid, "it is stale");
     let anew = v2::Draft { commit_key: whole.commit_key.clone(), ..draft(second, vec![put(cell(2), 0, "B!")]) };
     let amend = v2::AmendRequest { prepared: held.prepared, draft: None, withdrawn: vec![cell(3)] };
@@ -63,7 +63,7 @@ async fn a_hold_ends_with_its_session_and_a_plain_prepared_draft_does_not() {
     drop(holder);
     let Reply::Receipt(_) = other.answer(waits).await else { panic!("the hold is gone") };
     assert_eq!(other.load(vec![cell(1)]).await.revisions[0].record, Some(record("waits")));
-    let finish = v2::FinishRequest { prepared: plain.prepared, commit_key: key };
+    let finish = v2::FinishRequest { prepared: plain.prepared, commit_key: key, key_since: None };
     let Reply::Receipt(_) = other.ask(Request::Finish(finish)).await else { panic!("its promise is kept") };
     assert_eq!(other.load(vec![cell(2)]).await.revisions[0].record, Some(record("plain")));
 }

@@ -111,7 +111,8 @@ async fn answers_are_cut_at_their_aim_and_continued() {
     let tid = raw.commit(draft(0, writes)).await.expect("new cells").tid;
     let (mut received, mut answers) = (0, 0);
     while received < cells.len() {
-        let request = v2::LoadRequest { snapshot: tid, cells: cells.clone(), continued_from: received as u32 };
+        let request =
+            v2::LoadRequest { snapshot: tid, cells: cells.clone(), continued_from: received as u32, timeline: 0 };
         let Reply::Load(reply) = raw.ask(Request::Load(request)).await else { panic!("not a load") };
         assert!(!reply.revisions.is_empty() && reply.revisions.iter().all(|revision| revision.tid == tid));
         received += reply.revisions.len();

@@ -41,9 +41,10 @@ async fn one_commit_key_one_receipt() {
     let first = raw.commit(once.clone()).await.expect("new");
     let again = raw.commit(once.clone()).await.expect("the same key");
     assert_eq!(first, again);
-    let asked = raw.ask(Request::Outcome(v2::OutcomeRequest { commit_key: once.commit_key })).await;
+    let asked = raw.ask(Request::Outcome(v2::OutcomeRequest { commit_key: once.commit_key, key_since: None })).await;
     assert!(matches!(asked, Reply::Outcome(outcome) if outcome.receipt == Some(first)));
-    let unknown = raw.ask(Request::Outcome(v2::OutcomeRequest { commit_key: vec![255; 16].into() })).await;
+    let unknown =
+        raw.ask(Request::Outcome(v2::OutcomeRequest { commit_key: vec![255; 16].into(), key_since: None })).await;
     assert!(matches!(unknown, Reply::Outcome(outcome) if outcome == v2::OutcomeReply::default()));
 }
 
@@ -197,11 +198,11 @@ async fn pins_oids_history_prepare_and_undo_are_answered() {
     let prepare = v2::PrepareRequest { draft: third, time_limit_ms: 10_000, hold: false };
     let key = prepare.draft.as_ref().map(|draft| draft.commit_key.clone()).expect("a draft");
     let Reply::Prepare(prepared) = raw.ask(Request::Prepare(prepare)).await else { panic!() };
-    let finish = v2::FinishRequest { prepared: prepared.prepared, commit_key: key };
+    let finish = v2::FinishRequest { prepared: prepared.prepared, commit_key: key, key_since: None };
     let Reply::Receipt(third) = raw.ask(Request::Finish(finish)).await else { panic!() };
     assert!(third.tid > second);
 
-    let undo = v2::UndoRequest { tid: third.tid, commit_key: vec![200; 16].into(), note: None };
+    let undo = v2::UndoRequest { tid: third.tid, commit_key: vec![200; 16].into(), note: None, key_since: None };
     let Reply::Receipt(undone) = raw.ask(Request::Undo(undo)).await else { panic!() };
     let loaded = raw.load(vec![cell(1)]).await;
     assert_eq!(loaded.revisions[0].tid, undone.tid);

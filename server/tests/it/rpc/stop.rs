@@ -45,13 +45,13 @@ async fn a_restart_keeps_data_and_commit_keys() {
     let mut raw = test.session().await;
     let once = draft(0, vec![put(cell(1), 0, "kept")]);
     let receipt = raw.commit(once.clone()).await.expect("new");
-    let store_id = test.server.engine().store_id();
+    let (store_id, timeline) = (test.server.engine().store_id(), test.server.engine().timeline());
     drop(raw);
     test.server.stop().await.expect("stops");
 
     let again = start_in(test.directory, |_| {}).await;
     let mut raw = Raw::connect(again.channel().await).await;
-    let back = v2::Hello { feed: true, resume_from: receipt.tid, cached_bytes: 1, store_id, ..hello() };
+    let back = v2::Hello { feed: true, resume_from: receipt.tid, cached_bytes: 1, store_id, timeline, ..hello() };
     let reply = raw.hello(back).await;
     assert_eq!((reply.store_id, reply.replayed), (store_id, true));
     assert!(reply.visible >= receipt.tid);

@@ -123,7 +123,7 @@ pub(crate) struct Unary {
 }
 
 pub(crate) fn hello() -> v2::Hello {
-    v2::Hello { protocol: 1, client: "test".into(), ..Default::default() }
+    v2::Hello { protocol: 2, client: "test".into(), ..Default::default() }
 }
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -266,7 +266,8 @@ pub(crate) fn put(cell: v2::Cell, base: u64, data: impl Into<Bytes>) -> v2::Writ
 pub(crate) fn draft(snapshot: u64, writes: Vec<v2::Write>) -> v2::Draft {
     static KEYS: AtomicU64 = AtomicU64::new(1);
     let key = u128::from(KEYS.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
-    v2::Draft { commit_key: key.to_vec().into(), snapshot, writes, ..Default::default() }
+    let key_since = Some(snapshot);
+    v2::Draft { commit_key: key.to_vec().into(), key_since, snapshot, writes, ..Default::default() }
 }
 
 pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultKind {

@@ -130,6 +130,35 @@ async fn the_log_streams_transactions_and_restores_into_another_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_begins_another_life_and_says_what_was_packed_where_it_comes_from() {
+    let copy = start().await;
+    let engine = copy.server.engine().clone();
+    let (life, visible) = (engine.timeline(), engine.visible().0);
+    let (packed_to, tid) = (visible + 1000, visible + 2000);
+    let write = v2::LoggedWrite { cell: Some(cell(1)), record: Some(record("x")), ..Default::default() };
+    let logged =
+        v2::Transaction { tid, commit_key: vec![9; 16].into(), packed_to, writes: vec![write], ..Default::default() };
+    let mut unary = copy.unary().await;
+    unary.replicator.restore(tokio_stream::iter([logged])).await.expect("restores");
+    let now = engine.timeline();
+    assert_ne!(now, life);
+    let load = |snapshot, timeline| v2::LoadRequest { snapshot, timeline, cells: vec![cell(1)], continued_from: 0 };
+    let fault = |status: tonic::Status| status_fault(&status).kind;
+    let loaded = unary.reader.load(load(tid, now)).await.expect("loads").into_inner();
+    assert_eq!(loaded.revisions[0].record, Some(record("x")));
+    let early = unary.reader.load(load(packed_to - 1, 0)).await.expect_err("what was there then is not known");
+    assert_eq!(fault(early), FaultKind::SnapshotPacked);
+    let other = unary.reader.load(load(tid, life)).await.expect_err("of another life");
+    assert_eq!(fault(other), FaultKind::SnapshotAhead);
+    let stale = v2::Draft { timeline: life, ..draft(tid, vec![put(cell(1), 0, "y")]) };
+    assert_eq!(fault(unary.writer.commit(stale.clone()).await.expect_err("of another life")), FaultKind::SnapshotAhead);
+    unary.writer.commit(v2::Draft { timeline: now, ..stale }).await.expect("of this life");
+    let mut pages = unary.replicator.log(v2::LogRequest::default()).await.expect("a log").into_inner();
+    let page = within(pages.message()).await.expect("no fault").expect("a page");
+    assert_eq!((page.packed_to, page.timeline), (packed_to, now));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kinds_and_objects_are_counted_exactly() {
     let test = start().await;
     let mut unary = test.unary().await;

@@ -44,7 +44,13 @@ impl Trial {
     /// While something is stale there is no finish, and the refusal changes nothing.
     fn finish_too_early(&mut self, holding: &Holding, given: &PreparedReceipt) -> Result<(), String> {
         let (done, told) = Told::pair();
-        self.beside.house.engine().finish(&Owner::anonymous(), given.prepared, holding.draft.key, done);
+        self.beside.house.engine().finish(
+            &Owner::anonymous(),
+            given.prepared,
+            holding.draft.key,
+            Some(zeolite_proto::Tid::MAX),
+            done,
+        );
         self.beside.house.run_dry();
         match told.take() {
             Some(Err(_)) => Ok(()),

@@ -36,7 +36,7 @@ impl Trial {
             TxnWrite { cell: write.cell.clone(), record, merged: false }
         };
         let writes = draft.writes.iter().map(write).collect();
-        let txn = Txn { tid, key, note: bytes::Bytes::new(), writes };
+        let txn = Txn { tid, key, digest: 0, own: false, note: bytes::Bytes::new(), writes };
         let (done, told) = Told::pair();
         let receipt = |tid: Tid| Receipt { tid, merged: Vec::new() };
         let done: Done<Tid> = Box::new(move |answer| done(answer.map(receipt)));

@@ -57,6 +57,7 @@ impl Trial {
 
     pub(super) fn send(&mut self, draft: Draft) {
         let told = self.beside.house.submit(draft.clone());
+        self.sent.insert(draft.key.0, draft.clone());
         self.open.push(Open { draft, told });
     }
 
@@ -119,7 +120,7 @@ impl Trial {
             return told.expect().map(drop).map_err(|fault| format!("an abort was refused: {fault}"));
         }
         let (done, told) = Told::pair();
-        self.beside.house.engine().finish(&Owner::anonymous(), given.prepared, holding.draft.key, done);
+        self.beside.house.engine().finish(&Owner::anonymous(), given.prepared, holding.draft.key, Some(Tid::MAX), done);
         self.beside.house.run_dry();
         let in_time = self.steady < holding.until;
         match told.take() {
@@ -163,9 +164,10 @@ impl Trial {
         let writes = txn.writes.iter().map(|(cell, _, _)| back(cell)).collect();
         let note = Note { user: "model".into(), description: "undo".into(), extension: Bytes::new() };
         let (read_cells, read_ranges) = (Vec::new(), Vec::new());
-        let draft = Draft { key, priority: Priority::Live, read_cells, read_ranges, writes, note: note.clone() };
+        let (key_since, priority) = (Tid::MAX, Priority::Live);
+        let draft = Draft { key, key_since, priority, read_cells, read_ranges, writes, note: note.clone() };
         let (done, told) = Told::pair();
-        self.beside.house.engine().undo(Role::Write, tid, key, note, done);
+        self.beside.house.engine().undo(Role::Write, tid, (key, key_since), note, done);
         self.open.push(Open { draft, told });
     }
 
@@ -177,7 +179,7 @@ impl Trial {
         let asked = key(self.dice.rng.u64(1..=self.keys));
         let held = self.holding.iter().any(|holding| holding.draft.key == asked);
         let in_flight = self.open.iter().any(|open| open.draft.key == asked);
-        let outcome = match self.beside.house.engine().outcome(asked) {
+        let outcome = match self.beside.house.engine().outcome(asked, Some(Tid::MAX)) {
             Ok(outcome) => outcome,
             Err(fault) if fault.kind == FaultKind::Poisoned && self.harm.log => return Ok(()),
             Err(fault) if fault.kind == FaultKind::Internal && self.harm.index => return Ok(()),
@@ -200,14 +202,19 @@ impl Trial {
     }
 
     fn resend(&mut self, asked: CommitKey, tid: Tid) -> Result<(), String> {
-        let draft = self.dice.draft(asked, &self.beside.model, Tid::NONE);
+        let another = self.dice.draft(asked, &self.beside.model, Tid::NONE);
+        let Some(same) = self.sent.get(&asked.0).cloned() else { return Ok(()) };
+        let (name, draft) = match self.dice.rng.bool() {
+            true => ("the same key again", same.clone()),
+            false => ("another draft under a known key", another),
+        };
+        let is_same = draft.digest() == same.digest();
         let told = self.beside.house.submit(draft);
         match told.take() {
-            Some(Ok(receipt)) if receipt.tid == tid => {
-                self.count("the same key again");
-                Ok(())
-            }
-            other => Err(format!("{asked:?} was committed at {tid}; sent again it got {other:?}")),
+            Some(Ok(receipt)) if is_same && receipt.tid == tid => self.count(name),
+            Some(Err(fault)) if !is_same && fault.kind == FaultKind::Invalid => self.count(name),
+            other => return Err(format!("{asked:?} was committed at {tid}; sent again ({name}) it got {other:?}")),
         }
+        Ok(())
     }
 }

@@ -37,7 +37,7 @@ impl Sequencer {
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
         own_cells::keep_ceiling(&mut txn.writes, self.engine.keep.oids().ceiling())?;
-        if txn.key != NO_KEY && !self.engine.keys().reserve_again(txn.key) {
+        if txn.key != NO_KEY && !self.engine.keys().reserve_again(txn.key, txn.digest) {
             let message = format!("a draft under the commit key of transaction {} is on its way; come back", txn.tid);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }

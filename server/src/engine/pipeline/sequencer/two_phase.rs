@@ -91,13 +91,13 @@ impl Sequencer {
         self.holds.get(id).filter(|prepared| prepared.caller.owner == *owner)
     }
 
-    pub(crate) fn finish(&mut self, owner: &Owner, id: u64, key: CommitKey, done: Done<Receipt>) {
+    pub(crate) fn finish(&mut self, owner: &Owner, id: u64, key: CommitKey, since: Option<Tid>, done: Done<Receipt>) {
         let Some(prepared) = self.owned(owner, id) else {
             if self.holds.get(id).is_some() {
                 return done(Err(prepare_lost()));
             }
             // It may have been finished by an earlier try of the same caller.
-            return self.engine.answer_by_key(key, done);
+            return self.engine.answer_by_key(key, since, done);
         };
         if prepared.key != key {
             let message = "the prepared draft has another commit key; finish it under the key it was prepared with";
@@ -109,7 +109,7 @@ impl Sequencer {
             return done(Err(Fault::invalid(message)));
         }
         let Some((prepared, freed)) = self.holds.release(id) else {
-            return self.engine.answer_by_key(key, done);
+            return self.engine.answer_by_key(key, since, done);
         };
         self.engine.stats().set_prepared(self.holds.len());
         self.engine.keys().enter_reserved(prepared.key, done);

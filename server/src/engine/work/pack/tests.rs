@@ -57,6 +57,7 @@ impl Site {
         let write = |(cell, base, change)| Write { cell, base, change, stamped: false };
         let draft = Draft {
             key: CommitKey(u128::from(self.keys.get()).to_le_bytes()),
+            key_since: Tid::MAX,
             priority: Priority::Live,
             read_cells: Vec::new(),
             read_ranges: Vec::new(),
@@ -177,6 +178,7 @@ fn while_garbage_goes_nothing_may_name_it_and_what_a_prepared_draft_names_stays(
     let packed_to = site.put(20, site.engine.visible(), &[]);
     let draft = Draft {
         key: CommitKey([9; 16]),
+        key_since: Tid::MAX,
         priority: Priority::Live,
         read_cells: Vec::new(),
         read_ranges: Vec::new(),
@@ -211,6 +213,7 @@ fn while_garbage_goes_nothing_may_name_it_and_what_a_prepared_draft_names_stays(
         &Owner::anonymous(),
         prepared,
         CommitKey([9; 16]),
+        None,
         Box::new(move |result| told.send(result).expect("waits")),
     );
     finished.recv().expect("told").expect("finishes");

@@ -2,7 +2,7 @@
 //!
 //! Everything is a draft like the settler's, so that it is committed whole, with the counts of objects kept exact.
 
-use super::{Draft, Fate};
+use super::{Draft, Fate, IndexWriter};
 use crate::store::StoreError;
 use crate::store::index::rows::{self, Revision, Stored};
 use crate::store::index::{Table, View, bad_row, keys};
@@ -18,18 +18,21 @@ impl Draft {
     }
 
     /// From now on records are found in two generations of a segment; what is covered ends no longer inside of it.
-    pub(crate) fn begin_shift(&mut self, number: u32, generations: (u16, u16), next: Position) {
-        self.covered.generations.retain(|(named, _)| *named != number);
-        self.covered.generations.extend([(number, generations.0), (number, generations.1)]);
-        self.covered.generations.sort_unstable();
+    pub(crate) fn begin_shift(&mut self, writer: &IndexWriter, number: u32, generations: (u16, u16), next: Position) {
+        let mut named = writer.generations.clone();
+        named.retain(|(one, _)| *one != number);
+        named.extend([(number, generations.0), (number, generations.1)]);
+        self.generations = Some(named);
         if self.covered.position.segment == number {
             self.covered.position = next;
         }
     }
 
     /// Nothing points to the older generation of a segment any more.
-    pub(crate) fn end_shift(&mut self, number: u32, generation: u16) {
-        self.covered.generations.retain(|(named, of)| *named != number || *of == generation);
+    pub(crate) fn end_shift(&mut self, writer: &IndexWriter, number: u32, generation: u16) {
+        let mut named = self.generations.take().unwrap_or_else(|| writer.generations.clone());
+        named.retain(|(one, of)| *one != number || *of == generation);
+        self.generations = Some(named);
     }
 
     /// Takes a revision out. The older ones of its cell are out already, or go in the same draft.

@@ -1,0 +1,131 @@
+//! Owns the header of a segment: what the file says about itself, in both formats.
+//!
+//! ```text
+//!   format 1   magic 4 | format 4 | number 4 | generation 4 | store id 8 | packed to 8 | base tid 8 | zeros 20 | crc 4
+//!   format 2   magic 4 | format 4 | number 4 | generation 4 | store id 8 | packed to 8 | base tid 8
+//!                                                                    | flags 4 | timeline 8 | zeros 8 | crc 4
+//! ```
+//! A segment of format 1 is on the timeline that has the number of its store: the first life of every store.
+
+use super::{BadFrame, u32_at, u64_at};
+use zeolite_proto::Tid;
+
+/// The log format that this code writes.
+pub(crate) const LOG_FORMAT: u32 = 2;
+/// The first one, which it reads.
+pub(crate) const FORMAT_1: u32 = 1;
+/// Bytes of a segment's header.
+pub(crate) const SEGMENT_HEADER_LEN: usize = 64;
+
+const SEGMENT_MAGIC: [u8; 4] = *b"ZLOG";
+// What a later program may do with a segment; this one does none of it.
+const FLAGS_RESERVED: [(u32, &str); 2] = [(1, "compressed"), (2, "encrypted")];
+
+/// What a segment says about itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentHeader {
+    /// The log format of everything in it.
+    pub(crate) format: u32,
+    pub(crate) number: u32,
+    /// 0 as appended; each rewriting by pack adds one.
+    pub(crate) generation: u16,
+    pub(crate) store_id: u64,
+    /// Up to which tid pack took history out of it; `Tid::NONE`: as appended.
+    pub(crate) packed_to: Tid,
+    /// The last tid before the segment: every tid in it is greater.
+    pub(crate) base: Tid,
+    /// The life of the store that wrote it; pack leaves it as it is.
+    pub(crate) timeline: u64,
+}
+
+impl SegmentHeader {
+    /// The first segment of a store.
+    pub(crate) fn first(store_id: u64) -> SegmentHeader {
+        SegmentHeader {
+            format: LOG_FORMAT,
+            number: 1,
+            generation: 0,
+            store_id,
+            packed_to: Tid::NONE,
+            base: Tid::NONE,
+            timeline: store_id,
+        }
+    }
+
+    /// The segment that is begun behind this one, where the log ends with a tid.
+    pub(crate) fn next(&self, number: u32, base: Tid, timeline: u64) -> SegmentHeader {
+        SegmentHeader { number, base, timeline, ..SegmentHeader::first(self.store_id) }
+    }
+
+    /// The header's bytes.
+    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_LEN] {
+        let mut out = [0; SEGMENT_HEADER_LEN];
+        out[0..4].copy_from_slice(&SEGMENT_MAGIC);
+        out[4..8].copy_from_slice(&self.format.to_le_bytes());
+        out[8..12].copy_from_slice(&self.number.to_le_bytes());
+        out[12..16].copy_from_slice(&u32::from(self.generation).to_le_bytes());
+        out[16..24].copy_from_slice(&self.store_id.to_le_bytes());
+        out[24..32].copy_from_slice(&self.packed_to.0.to_le_bytes());
+        out[32..40].copy_from_slice(&self.base.0.to_le_bytes());
+        out[44..52].copy_from_slice(&self.timeline.to_le_bytes());
+        let crc = crc32fast::hash(&out[..60]);
+        out[60..64].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads and checks a header.
+    pub(crate) fn parse(bytes: &[u8; SEGMENT_HEADER_LEN]) -> Result<SegmentHeader, BadFrame> {
+        if bytes[0..4] != SEGMENT_MAGIC {
+            return Err(BadFrame::Torn("no segment header"));
+        }
+        if u32_at(bytes, 60) != crc32fast::hash(&bytes[..60]) {
+            return Err(BadFrame::Torn("the segment header's checksum does not fit"));
+        }
+        let format = u32_at(bytes, 4);
+        let store_id = u64_at(bytes, 16);
+        let timeline = match format {
+            FORMAT_1 => store_id,
+            LOG_FORMAT => {
+                refuse_flags(u32_at(bytes, 40))?;
+                u64_at(bytes, 44)
+            }
+            other => return Err(BadFrame::Format(other)),
+        };
+        let generation = u16::try_from(u32_at(bytes, 12)).map_err(|_| BadFrame::Wrong("a generation beyond 65,535"))?;
+        Ok(SegmentHeader {
+            format,
+            number: u32_at(bytes, 8),
+            generation,
+            store_id,
+            packed_to: Tid(u64_at(bytes, 24)),
+            base: Tid(u64_at(bytes, 32)),
+            timeline,
+        })
+    }
+
+    /// What the checksums of this segment's batches begin from.
+    pub(crate) fn salt(&self) -> Salt {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.store_id.to_le_bytes());
+        hasher.update(&self.number.to_le_bytes());
+        Salt(hasher.finalize())
+    }
+}
+
+/// What the checksums of a segment's batches begin from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Salt(pub(super) u32);
+
+fn refuse_flags(flags: u32) -> Result<(), BadFrame> {
+    if flags == 0 {
+        return Ok(());
+    }
+    let named = FLAGS_RESERVED.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, name)| *name);
+    let unknown = flags & !FLAGS_RESERVED.iter().fold(0, |all, (flag, _)| all | flag);
+    let unknown = (unknown != 0).then(|| format!("flagged {unknown:#x}"));
+    let what: Vec<String> = named.map(str::to_owned).chain(unknown).collect();
+    Err(BadFrame::Flags(format!(
+        "the segment is {}, which this program cannot read; use a newer zeolite",
+        what.join(" and ")
+    )))
+}
