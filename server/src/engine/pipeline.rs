@@ -8,6 +8,7 @@
 //! ```
 
 pub(crate) mod admission;
+pub(crate) mod ahead;
 pub(crate) mod answering;
 pub(crate) mod ask;
 pub(crate) mod check;

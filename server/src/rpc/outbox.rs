@@ -288,7 +288,9 @@ impl Outbox {
         if lane.phase == Phase::Ending || lane.phase == Phase::Closed {
             return Pushed::Over;
         }
-        let over_bytes = lane.feed_bytes + encoded.len() > self.limits.feed_bytes_max;
+        // A reader that has kept up is not cut for the size of one batch: all sessions share its bytes.
+        let kept_up = lane.feed_batches == 0;
+        let over_bytes = !kept_up && lane.feed_bytes + encoded.len() > self.limits.feed_bytes_max;
         let over_batches = lane.feed_batches + 1 > self.limits.feed_batches_max;
         if over_bytes || over_batches {
             let limit = if over_bytes { "feed_queue_bytes_max" } else { "feed_queue_batches_max" };

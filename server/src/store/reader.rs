@@ -206,6 +206,19 @@ impl Reader {
         Ok(found)
     }
 
+    /// The revision of a cell that a snapshot sees, pack or not, if memory knows it; `None`: only the disk does.
+    pub fn peek(&self, cell: &Cell, at: Tid) -> Option<Option<Revision>> {
+        let published = self.state.published();
+        let Early::Known(found) = self.find_early(cell, at.min(published), published) else { return None };
+        let Some(Found { tid, end, record, .. }) = found else { return Some(None) };
+        let record = match record {
+            Stored::Deleted => None,
+            Stored::Inline(record) => Some(record),
+            Stored::At(_) => return None,
+        };
+        Some(Some(Revision { tid, end, record }))
+    }
+
     /// The revisions of many cells, in their order, until their records exceed a number of bytes (at least one cell):
     /// the answer may be shorter than the question.
     pub fn get_many(&self, cells: &[Cell], at: Tid, bytes_max: usize) -> Result<Vec<Option<Revision>>, StoreError> {

@@ -6,6 +6,7 @@
 use crate::engine::caller::Caller;
 use crate::engine::keep::oids::{OIDS_END, Oids};
 use crate::engine::keep::own_cells;
+use crate::engine::pipeline::ahead::LookedAhead;
 use crate::store::Txn;
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
@@ -20,27 +21,14 @@ pub(crate) struct Admitted {
     pub(crate) candidates: Vec<Candidate>,
     /// How often it went back for an expensive resolver.
     pub(crate) rounds: u8,
+    /// How often it went back for what only the disk knew.
+    pub(crate) looks: u8,
     /// Its size, for the queue's bound.
     pub(crate) bytes: usize,
     /// When it was queued, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
     pub(crate) queued_ns: Option<u64>,
     /// Whose it is.
     pub(crate) caller: Caller,
-}
-
-/// What was learnt before the draft was queued: every base below `below` was looked up in the store and had nothing newer
-/// as of `at`. Bases from `below` on were left to the sequencer's memory, and nothing is known about them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct LookedAhead {
-    pub(crate) below: Tid,
-    pub(crate) at: Tid,
-}
-
-impl LookedAhead {
-    /// The tid as of which a cell with this base is known to have nothing newer.
-    pub(crate) fn known(self, base: Tid) -> Tid {
-        if base < self.below { base.max(self.at) } else { base }
-    }
 }
 
 /// What an expensive resolver made of a write on top of one revision.
@@ -142,6 +130,7 @@ pub(crate) fn admit(draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) ->
         looked_ahead: LookedAhead::default(),
         candidates: Vec::new(),
         rounds: 0,
+        looks: 0,
         bytes,
         queued_ns: None,
         caller: Caller::default(),

@@ -53,9 +53,10 @@ impl Engine {
     pub(super) fn refuse_draft(&self, draft: DraftAsk, fault: Fault) {
         match draft {
             DraftAsk::Commit(admitted) => self.keys().complete(admitted.draft.key, Err(fault)),
-            DraftAsk::Prepare(job) => {
-                self.keys().complete(job.admitted.draft.key, Err(fault.clone()));
-                (job.done)(Err(fault));
+            DraftAsk::Amend(ask) => (ask.done)(Err(fault)),
+            DraftAsk::Prepare(ask) => {
+                self.keys().complete(ask.admitted.draft.key, Err(fault.clone()));
+                (ask.done)(Err(fault));
             }
         }
     }

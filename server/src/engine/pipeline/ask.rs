@@ -11,6 +11,7 @@ use crate::engine::answers::Closing;
 use crate::engine::answers::{Done, PreparedReceipt};
 use crate::engine::caller::{Client, Owner};
 use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::restore::Course;
 use crate::store::{StoreError, Txn};
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use zeolite_proto::{Cell, CommitKey, Fault, Gate, Oid, Priority, Receipt, Tid};
 
 /// How often a draft goes out for an expensive resolver before it runs in the sequencer.
 pub(crate) const ROUNDS_MAX: u8 = 3;
+/// How often it goes out for what only the disk knows.
+pub(crate) const LOOKS_MAX: u8 = 8;
 
 /// What is asked of the sequencer.
 pub(crate) enum Ask {
@@ -166,24 +169,25 @@ impl Origin {
     }
 }
 
-/// What an expensive resolver needs; made by the sequencer, worked off by the mergers, and back.
+/// A draft with questions; made by the sequencer, worked off by the mergers, and back.
 pub(crate) struct MergeOut {
     pub(crate) ask: DraftAsk,
     pub(crate) questions: Vec<Question>,
 }
 
-/// One write's merge.
-pub(crate) struct Question {
-    pub(crate) position: usize,
-    pub(crate) base: Option<Bytes>,
-    pub(crate) theirs_tid: Tid,
-    pub(crate) theirs: Option<Bytes>,
+/// What the sequencer cannot answer by itself.
+pub(crate) enum Question {
+    /// One write's merge.
+    Merge { position: usize, base: Option<Bytes>, theirs_tid: Tid, theirs: Option<Bytes> },
+    /// What only the disk knows.
+    Look(Part),
 }
 
-/// A draft on its way: to be committed, or to be prepared.
+/// A draft on its way: to be committed, to be prepared, or to take the place of parts of a prepared one.
 pub(crate) enum DraftAsk {
     Commit(Admitted),
     Prepare(PrepareAsk),
+    Amend(AmendAsk),
 }
 
 impl DraftAsk {
@@ -191,6 +195,7 @@ impl DraftAsk {
         match self {
             DraftAsk::Commit(admitted) => admitted,
             DraftAsk::Prepare(ask) => &ask.admitted,
+            DraftAsk::Amend(ask) => &ask.admitted,
         }
     }
 
@@ -198,6 +203,7 @@ impl DraftAsk {
         match self {
             DraftAsk::Commit(admitted) => admitted,
             DraftAsk::Prepare(ask) => &mut ask.admitted,
+            DraftAsk::Amend(ask) => &mut ask.admitted,
         }
     }
 
@@ -205,6 +211,7 @@ impl DraftAsk {
         match self {
             DraftAsk::Commit(admitted) => Ask::Commit(admitted),
             DraftAsk::Prepare(ask) => Ask::Prepare(ask),
+            DraftAsk::Amend(ask) => Ask::Amend(ask),
         }
     }
 }

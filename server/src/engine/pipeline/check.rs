@@ -1,15 +1,16 @@
 //! Owns the check of one draft: what each of its writes becomes, or what stands in its way.
 //!
 //! Reads first (a serializable draft is refused by the first thing that it read and that has changed), then writes: clean, or
-//! merged by the resolver of the class, or a question for a merger when that resolver is expensive. A draft that is to be held
+//! merged by the resolver of the class, or a question for a merger when that resolver is expensive or only the disk knows what is
+//! there. A draft that is to be held
 //! is not refused: whatever is in its way is listed. Nothing is changed here: the sequencer seals what comes out, or tells
 //! the fault.
 
 use crate::engine::Engine;
-use crate::engine::faults::fault_of;
-use crate::engine::pipeline::admission::{Admitted, Candidate, LookedAhead};
+use crate::engine::pipeline::admission::{Admitted, Candidate};
+use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::ask::{Question, ROUNDS_MAX, SealedWrite};
-use crate::engine::pipeline::head::HeadView;
+use crate::engine::pipeline::head::{HeadView, NoBase, Unknown};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
 use bytes::Bytes;
@@ -23,12 +24,14 @@ const STALE_BYTES_MAX: usize = 1 << 20;
 pub(crate) enum Refused {
     /// This draft alone.
     Fault(Fault),
-    /// It needs an expensive resolver first.
+    /// It needs an expensive resolver first, or what only the disk knows.
     Out(Vec<Question>),
 }
 
-/// What becomes of a write whose cell has moved on.
-enum Merging {
+/// What becomes of a write.
+enum Becomes {
+    /// Nothing is in its way.
+    Clean(Option<Bytes>),
     Merged(Option<Bytes>),
     Asks(Question),
     Conflict(Fault),
@@ -69,76 +72,79 @@ impl Check<'_> {
         admitted: &Admitted,
         on_conflict: &mut dyn FnMut(Fault) -> Result<(), Refused>,
     ) -> Result<Vec<SealedWrite>, Refused> {
-        let view = &self.view;
-        let draft = &admitted.draft;
-        for read in &draft.read_cells {
-            if let Some(newest) = view.newer(&read.cell, read.base, admitted.looked_ahead)? {
-                on_conflict(self.read_conflict(view, &read.cell, read.base, newest))?;
+        let (view, draft) = (&self.view, &admitted.draft);
+        let mut questions = Vec::new();
+        for (position, read) in draft.read_cells.iter().enumerate() {
+            let part = Part::Read(position);
+            match view.newer(part, &read.cell, read.base) {
+                Ok(None) => {}
+                // With questions open this is not the answer yet: what comes first is told first.
+                Ok(Some(_)) if !questions.is_empty() => {}
+                Ok(Some(newest)) => on_conflict(self.read_conflict(part, &read.cell, read.base, newest))?,
+                Err(Unknown) => questions.push(Question::Look(part)),
             }
         }
-        for range in &draft.read_ranges {
-            if let Some((cell, newest)) = view.newer_in_range(range, admitted.looked_ahead)? {
-                on_conflict(self.read_conflict(view, &cell, range.base, newest))?;
+        for (position, range) in draft.read_ranges.iter().enumerate() {
+            let part = Part::Range(position);
+            match view.newer_in_range(part, range) {
+                Ok(None) => {}
+                Ok(Some(_)) if !questions.is_empty() => {}
+                Ok(Some((cell, newest))) => on_conflict(self.read_conflict(part, &cell, range.base, newest))?,
+                Err(Unknown) => questions.push(Question::Look(part)),
             }
         }
         let mut writes = Vec::with_capacity(draft.writes.len());
-        let mut questions = Vec::new();
         for (position, write) in draft.writes.iter().enumerate() {
-            if let Some(record) = self.clean(view, write, admitted.looked_ahead)? {
-                writes.push(SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged: false });
-                continue;
-            }
-            match self.merged(view, admitted, position, write)? {
-                Merging::Merged(record) => {
-                    writes.push(SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged: true });
-                }
-                Merging::Asks(question) => questions.push(question),
-                Merging::Conflict(conflict) => on_conflict(conflict)?,
+            let sealed =
+                |record, merged| SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged };
+            match self.become_of(admitted, position, write) {
+                Ok(Becomes::Clean(record)) => writes.push(sealed(record, false)),
+                Ok(Becomes::Merged(record)) => writes.push(sealed(record, true)),
+                Ok(Becomes::Asks(question)) => questions.push(question),
+                Ok(Becomes::Conflict(_)) if !questions.is_empty() => {}
+                Ok(Becomes::Conflict(conflict)) => on_conflict(conflict)?,
+                Err(NoBase::Unknown) => questions.push(Question::Look(Part::Write(position))),
+                Err(NoBase::Fault(fault)) => return Err(Refused::Fault(fault)),
             }
         }
         if questions.is_empty() { Ok(writes) } else { Err(Refused::Out(questions)) }
     }
 
-    /// The write's own record when nothing stands in its way; `None`: a resolver has to decide.
-    fn clean(&self, view: &HeadView<'_>, write: &Write, ahead: LookedAhead) -> Result<Option<Option<Bytes>>, Refused> {
+    fn become_of(&self, admitted: &Admitted, position: usize, write: &Write) -> Result<Becomes, NoBase> {
         let own = match &write.change {
-            Change::Apply { .. } => return Ok(None),
+            Change::Apply { .. } => return self.merged(admitted, position, write),
             Change::Put(record) => Some(record.clone()),
             Change::Delete => None,
         };
         // The key of a stamped write does not exist before its stamp.
-        let newer = if write.stamped { None } else { view.newer(&write.cell, write.base, ahead)? };
-        Ok(newer.is_none().then_some(own))
+        let clean = write.stamped || self.view.newer(Part::Write(position), &write.cell, write.base)?.is_none();
+        if clean { Ok(Becomes::Clean(own)) } else { self.merged(admitted, position, write) }
     }
 
-    fn merged(
-        &self,
-        view: &HeadView<'_>,
-        admitted: &Admitted,
-        position: usize,
-        write: &Write,
-    ) -> Result<Merging, Refused> {
-        let (theirs_tid, theirs) = if write.stamped { (Tid::NONE, None) } else { view.newest(&write.cell)? };
+    fn merged(&self, admitted: &Admitted, position: usize, write: &Write) -> Result<Becomes, NoBase> {
+        let part = Part::Write(position);
+        let (theirs_tid, theirs) =
+            if write.stamped { (Tid::NONE, None) } else { self.view.newest(part, &write.cell)? };
         let fits = |candidate: &&Candidate| candidate.position == position && candidate.theirs == theirs_tid;
         if let Some(candidate) = admitted.candidates.iter().find(fits) {
-            return Ok(Merging::Merged(candidate.record.clone()));
+            return Ok(Becomes::Merged(candidate.record.clone()));
         }
         let base = match write.change {
             Change::Apply { .. } => None,
             _ if write.base == Tid::NONE => None,
-            Change::Put(_) | Change::Delete => view.reader.as_of(&write.cell, write.base)?.and_then(|base| base.record),
+            Change::Put(_) | Change::Delete => self.view.as_of(part, &write.cell, write.base)?,
         };
         let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
         let resolver = merge::resolver_of(self.engine.registry(), &write.change, sides);
         if resolver.is_some_and(|resolver| resolver.expensive()) && admitted.rounds < ROUNDS_MAX {
-            return Ok(Merging::Asks(Question { position, base, theirs_tid, theirs }));
+            return Ok(Becomes::Asks(Question::Merge { position, base, theirs_tid, theirs }));
         }
         let started = self.engine.clock().steady();
         let outcome = merge::resolve(self.engine.registry(), self.engine.limits(), &write.change, sides);
         self.engine.stats().merge.record(self.engine.nanos_since(started));
         Ok(match outcome {
-            Ok(record) => Merging::Merged(record),
-            Err(not_merged) => Merging::Conflict(Fault::conflict(
+            Ok(record) => Becomes::Merged(record),
+            Err(not_merged) => Becomes::Conflict(Fault::conflict(
                 FaultKind::Conflict,
                 ConflictDetail {
                     cell: write.cell.clone(),
@@ -153,8 +159,9 @@ impl Check<'_> {
         })
     }
 
-    fn read_conflict(&self, view: &HeadView<'_>, cell: &Cell, base: Tid, newest: Tid) -> Fault {
-        let newest_record = view.newest(cell).ok().and_then(|(_, record)| record);
+    /// Its class is told if it is known: to say no nothing is read.
+    fn read_conflict(&self, part: Part, cell: &Cell, base: Tid, newest: Tid) -> Fault {
+        let newest_record = self.view.newest(part, cell).ok().and_then(|(_, record)| record);
         let class = merge::class_of(&Change::Delete, newest_record.as_ref()).to_owned();
         Fault::conflict(
             FaultKind::ReadConflict,
@@ -178,11 +185,5 @@ pub(crate) fn check_merged(writes: &[SealedWrite], limits: &Limits) -> Result<()
     match bytes > limits.draft_bytes_max {
         true => Err(Fault::too_large("size of what the resolvers made", bytes, limits.draft_bytes_max)),
         false => Ok(()),
-    }
-}
-
-impl From<crate::store::StoreError> for Refused {
-    fn from(error: crate::store::StoreError) -> Refused {
-        Refused::Fault(fault_of(error))
     }
 }

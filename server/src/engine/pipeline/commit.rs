@@ -5,13 +5,13 @@ use crate::engine::answers::{Done, Outcome, PreparedReceipt, Preparing};
 use crate::engine::caller::{Caller, Owner};
 use crate::engine::faults::fault_of;
 use crate::engine::pipeline::admission;
-use crate::engine::pipeline::admission::{Admitted, LookedAhead};
+use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering::receipt_of;
 use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
 use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Role, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Role, Tid};
 
 impl Engine {
     /// Commits a draft for anybody; see [`Engine::commit_as`].
@@ -144,32 +144,6 @@ impl Engine {
         admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
         admitted.queued_ns = Some(self.steady_ns());
         Ok(admitted)
-    }
-
-    /// Asks the store, here and in parallel, what the sequencer's memory does not reach back to. When something newer is
-    /// found nothing is claimed: the sequencer decides.
-    fn look_ahead(&self, draft: &Draft) -> Result<LookedAhead, Fault> {
-        let floor = self.pipeline.recent_floor();
-        let old = |base: Tid| base < floor;
-        let looked_at = self.visible();
-        for write in draft.writes.iter().filter(|write| old(write.base) && !write.stamped) {
-            let blind = matches!(write.change, Change::Apply { .. });
-            if !blind && self.reader().newer(&write.cell, write.base).map_err(fault_of)?.is_some() {
-                return Ok(LookedAhead::default());
-            }
-        }
-        for read in draft.read_cells.iter().filter(|read| old(read.base)) {
-            if self.reader().newer(&read.cell, read.base).map_err(fault_of)?.is_some() {
-                return Ok(LookedAhead::default());
-            }
-        }
-        for range in draft.read_ranges.iter().filter(|range| old(range.base)) {
-            let hit = self.reader().newest_in_range(range.oid, &range.from, &range.to, range.base).map_err(fault_of)?;
-            if hit.is_some() {
-                return Ok(LookedAhead::default());
-            }
-        }
-        Ok(LookedAhead { below: floor, at: looked_at })
     }
 
     /// The receipt of a committed transaction, told again from the log.

@@ -1,60 +1,105 @@
-//! Owns the view of the newest state, sealed drafts included: recent writes over the store.
+//! Owns the view of the newest state, sealed drafts included: recent writes, what was looked up for the draft, the store's memory.
 //!
 //! The check of a draft is a question to this view: is there a revision of this cell (of any cell in this range) newer
-//! than the base? What the recent writes cannot answer (a base below their floor) the store is asked; and a draft that
-//! was looked at before it was queued (`LookedAhead`) does not ask twice.
+//! than the base? What none of the three has is [`Unknown`]: it is looked up elsewhere, and the draft comes back.
 
-use crate::engine::pipeline::admission::LookedAhead;
+use crate::engine::pipeline::ahead::{HeadRecord, LookedAhead, Part, Seen};
 use crate::engine::pipeline::recent::{Kept, Recent};
-use crate::store::{Reader, StoreError};
+use crate::store::Reader;
 use bytes::Bytes;
-use zeolite_proto::{Cell, ReadRange, Tid};
+use zeolite_proto::{Cell, Fault, ReadRange, Tid};
 
-/// Recent writes over the store.
+/// What is remembered, for the check of one draft.
 pub(crate) struct HeadView<'a> {
     pub(crate) recent: &'a Recent,
     pub(crate) reader: &'a Reader,
+    pub(crate) ahead: &'a LookedAhead,
+}
+
+/// Only the disk knows.
+#[derive(Debug)]
+pub(crate) struct Unknown;
+
+/// Why a base is not told.
+#[derive(Debug)]
+pub(crate) enum NoBase {
+    Unknown,
+    Fault(Fault),
+}
+
+impl From<Unknown> for NoBase {
+    fn from(_: Unknown) -> NoBase {
+        NoBase::Unknown
+    }
 }
 
 impl HeadView<'_> {
     /// The newest revision of the cell if it is newer than `base`.
-    pub(crate) fn newer(&self, cell: &Cell, base: Tid, ahead: LookedAhead) -> Result<Option<Tid>, StoreError> {
+    pub(crate) fn newer(&self, part: Part, cell: &Cell, base: Tid) -> Result<Option<Tid>, Unknown> {
         if let Some(head) = self.recent.head(cell) {
             return Ok((head.tid > base).then_some(head.tid));
         }
-        if ahead.known(base) >= self.recent.floor() {
+        if base >= self.recent.floor() {
             return Ok(None);
         }
-        self.reader.newer(cell, base)
+        if let Some(seen) = self.seen(part) {
+            return Ok(seen.head.as_ref().map(|head| head.0).filter(|tid| *tid > base));
+        }
+        match self.reader.peek(cell, Tid::MAX).ok_or(Unknown)? {
+            Some(newest) => Ok(Some(newest.tid).filter(|tid| *tid > base)),
+            // Nothing at all may mean that it was packed.
+            None if base == Tid::NONE || base >= self.reader.packed_to() => Ok(None),
+            None => Err(Unknown),
+        }
     }
 
     /// The first cell of the range with a revision newer than the range's base.
-    pub(crate) fn newer_in_range(
-        &self,
-        range: &ReadRange,
-        ahead: LookedAhead,
-    ) -> Result<Option<(Cell, Tid)>, StoreError> {
+    pub(crate) fn newer_in_range(&self, part: Part, range: &ReadRange) -> Result<Option<(Cell, Tid)>, Unknown> {
         if let Some((cell, tid)) = self.recent.first_in_range(range) {
             return Ok(Some((cell.clone(), tid)));
         }
-        if ahead.known(range.base) >= self.recent.floor() {
+        if range.base >= self.recent.floor() {
             return Ok(None);
         }
-        self.reader.newest_in_range(range.oid, &range.from, &range.to, range.base)
+        self.seen(part).map(|seen| seen.hit.clone()).ok_or(Unknown)
     }
 
-    /// The newest revision of the cell, whatever it is: its tid and record.
-    pub(crate) fn newest(&self, cell: &Cell) -> Result<(Tid, Option<Bytes>), StoreError> {
+    /// The newest revision of the cell, whatever it is.
+    pub(crate) fn newest(&self, part: Part, cell: &Cell) -> Result<HeadRecord, Unknown> {
+        let seen = self.ahead.of(part).and_then(|seen| seen.head.as_ref().map(|head| (seen.at, head)));
         if let Some(head) = self.recent.head(cell) {
-            return match &head.record {
-                Kept::Here(record) => Ok((head.tid, record.clone())),
-                Kept::Stored => self.at(cell, head.tid),
+            return match (&head.record, seen) {
+                (Kept::Here(record), _) => Ok((head.tid, record.clone())),
+                (Kept::Stored, Some((_, seen))) if seen.0 == head.tid => Ok(seen.clone()),
+                (Kept::Stored, _) => {
+                    let stored = self.reader.peek(cell, head.tid).flatten().filter(|stored| stored.tid == head.tid);
+                    stored.map(|stored| (stored.tid, stored.record)).ok_or(Unknown)
+                }
             };
         }
-        self.at(cell, Tid::MAX)
+        match seen {
+            Some((at, head)) if at >= self.recent.floor() => Ok(head.clone()),
+            _ => {
+                let newest = self.reader.peek(cell, Tid::MAX).ok_or(Unknown)?;
+                Ok(newest.map_or((Tid::NONE, None), |newest| (newest.tid, newest.record)))
+            }
+        }
     }
 
-    fn at(&self, cell: &Cell, tid: Tid) -> Result<(Tid, Option<Bytes>), StoreError> {
-        Ok(self.reader.get(cell, tid)?.map_or((Tid::NONE, None), |revision| (revision.tid, revision.record)))
+    /// The record of the cell as of a base.
+    pub(crate) fn as_of(&self, part: Part, cell: &Cell, base: Tid) -> Result<Option<Bytes>, NoBase> {
+        if let Some(known) = self.ahead.of(part).and_then(|seen| seen.base.as_ref()) {
+            return known.0.clone().map_err(NoBase::Fault);
+        }
+        match self.reader.peek(cell, base).ok_or(Unknown)? {
+            Some(revision) => Ok(revision.record),
+            None if base >= self.reader.packed_to() => Ok(None),
+            None => Err(NoBase::Unknown),
+        }
+    }
+
+    // Everything sealed after what was seen is remembered.
+    fn seen(&self, part: Part) -> Option<&Seen> {
+        self.ahead.of(part).filter(|seen| seen.at >= self.recent.floor())
     }
 }

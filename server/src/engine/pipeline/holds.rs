@@ -87,11 +87,11 @@ pub(crate) struct Parked {
     pub(crate) draft: DraftAsk,
 }
 
-/// By whom a cell is held, and whether that one will write it.
-#[derive(Clone, Copy)]
+/// By whom a cell is held, and whether that one will write it. What is only read may be held by others too.
 struct Hold {
     by: u64,
     writes: bool,
+    others: Vec<u64>,
 }
 
 /// All prepared and parked drafts.
@@ -100,6 +100,8 @@ pub(crate) struct Holds {
     prepared: FxHashMap<u64, Prepared>,
     /// Cells that may not be written.
     cells: FxHashMap<Cell, Hold>,
+    /// The same by prepared draft, so that an end costs what that one holds and not what all hold.
+    held: FxHashMap<u64, Vec<Cell>>,
     parked: Vec<Parked>,
 }
 
@@ -147,11 +149,11 @@ impl Holds {
     }
 
     fn holds_against(&self, cell: &Cell, stamped: bool, own: Option<u64>) -> Option<u64> {
-        if !stamped
-            && let Some(hold) = self.cells.get(cell)
-            && Some(hold.by) != own
-        {
-            return Some(hold.by);
+        if !stamped && let Some(hold) = self.cells.get(cell) {
+            let other = std::iter::once(&hold.by).chain(&hold.others).find(|by| Some(**by) != own);
+            if let Some(other) = other {
+                return Some(*other);
+            }
         }
         // A stamped key is not known yet: any range of its collection may come to cover it.
         let in_the_way = |range: &ReadRange| match stamped {
@@ -164,38 +166,55 @@ impl Holds {
 
     /// Holds the cells of a prepared draft. A cell that it shares with an earlier one (both only read it) stays with both.
     pub(crate) fn hold(&mut self, id: u64, prepared: Prepared) {
-        // Of a stale cell nothing is decided yet: it may come to be written.
-        let stale = prepared.stale.keys().map(|cell| (cell, true));
-        for (cell, writes) in held_cells(&prepared).chain(stale) {
-            let hold = self.cells.entry(cell.clone()).or_insert(Hold { by: id, writes });
-            *hold = Hold { by: id, writes: writes || (hold.by == id && hold.writes) };
+        for write in prepared.writes.iter().filter(|write| !write.stamped) {
+            // The key of a stamped write does not exist before its stamp.
+            self.take(id, &write.cell, true);
         }
+        prepared.read_cells.iter().for_each(|cell| self.take(id, cell, false));
+        // Of a stale cell nothing is decided yet: it may come to be written.
+        prepared.stale.keys().for_each(|cell| self.take(id, cell, true));
         self.prepared.insert(id, prepared);
     }
 
     /// Makes parts of a prepared draft anew. What it held before stays held.
     pub(crate) fn amend(&mut self, id: u64, amendment: Amendment) -> Option<&Prepared> {
-        let prepared = self.prepared.get_mut(&id)?;
+        self.prepared.get(&id)?;
         let written = amendment.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell);
         let stale = amendment.stale.iter().map(|stale| &stale.cell);
-        for cell in written.chain(stale) {
-            self.cells.insert(cell.clone(), Hold { by: id, writes: true });
-        }
-        for read in &amendment.draft.read_cells {
-            self.cells.entry(read.cell.clone()).or_insert(Hold { by: id, writes: false });
-        }
+        written.chain(stale).for_each(|cell| self.take(id, cell, true));
+        amendment.draft.read_cells.iter().for_each(|read| self.take(id, &read.cell, false));
+        let prepared = self.prepared.get_mut(&id)?;
         prepared.amend(amendment);
         Some(prepared)
+    }
+
+    fn take(&mut self, id: u64, cell: &Cell, writes: bool) {
+        match self.cells.get_mut(cell) {
+            Some(hold) if hold.by == id => hold.writes |= writes,
+            Some(hold) if hold.others.contains(&id) => {}
+            Some(hold) => {
+                hold.others.push(id);
+                self.held.entry(id).or_default().push(cell.clone());
+            }
+            None => {
+                self.cells.insert(cell.clone(), Hold { by: id, writes, others: Vec::new() });
+                self.held.entry(id).or_default().push(cell.clone());
+            }
+        }
     }
 
     /// Ends a hold: gives the prepared draft and those that were parked behind it, in their order.
     pub(crate) fn release(&mut self, id: u64) -> Option<(Prepared, Vec<DraftAsk>)> {
         let prepared = self.prepared.remove(&id)?;
-        self.cells.retain(|_, hold| hold.by != id);
-        // A cell read by several prepared drafts is held by each: give it to one that is left.
-        for (other, held) in &self.prepared {
-            for cell in &held.read_cells {
-                self.cells.entry(cell.clone()).or_insert(Hold { by: *other, writes: false });
+        for cell in self.held.remove(&id).unwrap_or_default() {
+            let Some(hold) = self.cells.get_mut(&cell) else { continue };
+            hold.others.retain(|other| *other != id);
+            if hold.by == id {
+                // Others have only read it.
+                match hold.others.pop() {
+                    Some(other) => (hold.by, hold.writes) = (other, false),
+                    None => drop(self.cells.remove(&cell)),
+                }
             }
         }
         let (freed, still): (Vec<_>, Vec<_>) =
@@ -229,13 +248,49 @@ impl Holds {
     /// Everything prepared and parked, for the end of the server.
     pub(crate) fn drain(&mut self) -> (Vec<Prepared>, Vec<DraftAsk>) {
         self.cells.clear();
+        self.held.clear();
         let prepared = self.prepared.drain().map(|(_, prepared)| prepared).collect();
         (prepared, self.parked.drain(..).map(|parked| parked.draft).collect())
     }
 }
 
-fn held_cells(prepared: &Prepared) -> impl Iterator<Item = (&Cell, bool)> {
-    // The key of a stamped write does not exist before its stamp.
-    let written = prepared.writes.iter().filter(|write| !write.stamped).map(|write| (&write.cell, true));
-    written.chain(prepared.read_cells.iter().map(|cell| (cell, false)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeolite_proto::Oid;
+
+    fn cell(n: u64) -> Cell {
+        Cell::object(Oid(n))
+    }
+
+    fn prepared(writes: &[u64], reads: &[u64]) -> Prepared {
+        let write = |n: &u64| SealedWrite { cell: cell(*n), stamped: false, record: None, merged: false };
+        Prepared {
+            key: CommitKey([1; 16]),
+            priority: Priority::Live,
+            note: Note::default(),
+            caller: Caller::default(),
+            writes: writes.iter().map(write).collect(),
+            read_cells: reads.iter().map(|n| cell(*n)).collect(),
+            read_ranges: Vec::new(),
+            deadline: Duration::ZERO,
+            rests_on: Tid::NONE,
+            stale: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_cell_that_several_have_read_is_held_until_the_last_of_them_ends() {
+        let mut holds = Holds::default();
+        holds.hold(1, prepared(&[10], &[20]));
+        holds.hold(2, prepared(&[11], &[20]));
+        holds.hold(3, prepared(&[], &[20]));
+        assert_eq!(holds.holds_against(&cell(20), false, Some(1)), Some(2), "own is not in its own way, another is");
+        assert!(holds.release(1).is_some() && holds.is_held(&cell(20)) && !holds.is_held(&cell(10)));
+        assert!(holds.release(2).is_some() && holds.is_held(&cell(20)) && !holds.is_held(&cell(11)));
+        assert_eq!(holds.holds_against(&cell(20), false, Some(3)), None);
+        assert!(holds.release(3).is_some() && !holds.is_held(&cell(20)));
+        assert!(holds.cells.is_empty() && holds.held.is_empty());
+    }
 }

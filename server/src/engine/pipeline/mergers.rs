@@ -1,17 +1,20 @@
-//! Owns the threads on which expensive resolvers run: bytes in, candidates out.
+//! Owns the threads that answer what the sequencer cannot: expensive resolvers (bytes in, candidates out), and what only the disk
+//! knows.
 //!
 //! A merger knows nothing of the order. It answers the sequencer's questions (base, theirs, the write itself) and sends the
 //! draft back; the sequencer uses a candidate only while its `theirs` is still the newest revision.
 
 use crate::engine::Engine;
-use crate::engine::pipeline::admission::Candidate;
-use crate::engine::pipeline::ask::{MergeOut, ROUNDS_MAX};
+use crate::engine::pipeline::admission::{Admitted, Candidate};
+use crate::engine::pipeline::ahead::Depth;
+use crate::engine::pipeline::ask::{MergeOut, Question, ROUNDS_MAX};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
 use crate::engine::turn::Turn;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::Duration;
+use zeolite_proto::Fault;
 
 /// One of the mergers.
 pub(crate) struct Merger {
@@ -35,14 +38,34 @@ impl Merger {
 
     fn work(&self, out: MergeOut) {
         let MergeOut { mut ask, questions } = out;
-        let admitted = ask.admitted_mut();
-        admitted.rounds += 1;
+        let looked = self.look(ask.admitted_mut(), &questions);
+        self.merge(ask.admitted_mut(), questions);
+        match looked {
+            Ok(()) => self.engine.push_control(ask.into_ask()),
+            Err(fault) => self.engine.refuse_draft(ask, fault),
+        }
+        self.engine.pipeline.merging_ended();
+    }
+
+    fn look(&self, admitted: &mut Admitted, questions: &[Question]) -> Result<(), Fault> {
         for question in questions {
-            let Some(write) = admitted.draft.writes.get(question.position) else { continue };
-            let sides = Sides { base: question.base.as_ref(), theirs: question.theirs.as_ref() };
+            if let Question::Look(part) = question {
+                self.engine.look(&admitted.draft, *part, Depth::All, &mut admitted.looked_ahead)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&self, admitted: &mut Admitted, questions: Vec<Question>) {
+        let mut merges = 0;
+        for question in questions {
+            let Question::Merge { position, base, theirs_tid, theirs } = question else { continue };
+            let Some(write) = admitted.draft.writes.get(position) else { continue };
+            merges += 1;
+            let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
             match merge::resolve(self.engine.registry(), self.engine.limits(), &write.change, sides) {
                 Ok(record) => {
-                    let candidate = Candidate { position: question.position, theirs: question.theirs_tid, record };
+                    let candidate = Candidate { position, theirs: theirs_tid, record };
                     admitted.candidates.retain(|old| old.position != candidate.position);
                     admitted.candidates.push(candidate);
                 }
@@ -50,7 +73,10 @@ impl Merger {
                 Err(_) => admitted.rounds = ROUNDS_MAX,
             }
         }
-        self.engine.push_control(ask.into_ask());
-        self.engine.pipeline.merging_ended();
+        if merges > 0 {
+            admitted.rounds = admitted.rounds.saturating_add(1);
+        } else {
+            admitted.looks = admitted.looks.saturating_add(1);
+        }
     }
 }

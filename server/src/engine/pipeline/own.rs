@@ -3,7 +3,8 @@
 use crate::engine::Engine;
 use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
-use crate::engine::pipeline::admission::{Admitted, LookedAhead};
+use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ask::Ask;
 use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
 use std::sync::Arc;
@@ -45,6 +46,7 @@ impl Engine {
             looked_ahead,
             candidates: Vec::new(),
             rounds: 0,
+            looks: 0,
             bytes,
             queued_ns: None,
             caller: Caller::default(),

@@ -83,9 +83,9 @@ impl Recent {
         }
     }
 
-    /// Forgets what is beyond the bounds, but nothing that is not durable yet (newer than `visible`).
-    pub(crate) fn trim(&mut self, visible: Tid) {
-        while self.kept_bytes > self.bounds.bytes_max {
+    /// Forgets what is beyond `times` the bounds, but nothing that is not durable yet (newer than `visible`).
+    pub(crate) fn trim(&mut self, visible: Tid, times: usize) {
+        while self.kept_bytes > self.bounds.bytes_max.saturating_mul(times) {
             let Some((tid, cell)) = pop_durable(&mut self.kept, visible) else { break };
             if let Some(head) = self.heads.get_mut(&cell)
                 && head.tid == tid
@@ -94,7 +94,7 @@ impl Recent {
                 head.record = Kept::Stored;
             }
         }
-        while self.order.len() > self.bounds.cells_max {
+        while self.order.len() > self.bounds.cells_max.saturating_mul(times) {
             let Some((tid, cell)) = pop_durable(&mut self.order, visible) else { break };
             self.floor = tid;
             if self.heads.get(&cell).is_some_and(|head| head.tid == tid)
@@ -109,9 +109,9 @@ impl Recent {
         }
     }
 
-    /// Everything pending was refused: only the store counts, up to `last`, the newest tid ever sealed.
-    pub(crate) fn reset(&mut self, last: Tid) {
-        *self = Recent::new(last, self.bounds);
+    /// Everything pending was refused: only the store counts, and nothing in it is newer than `visible`.
+    pub(crate) fn reset(&mut self, visible: Tid) {
+        *self = Recent::new(visible, self.bounds);
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
         for n in 11..20 {
             recent.note(Tid(n), cell(n), Some(Bytes::from_static(b"abc")));
         }
-        recent.trim(Tid(14));
+        recent.trim(Tid(14), 1);
         assert_eq!(recent.floor(), Tid(14));
         assert!(recent.head(&cell(14)).is_none());
         for n in 15..20 {
@@ -158,7 +158,7 @@ mod tests {
         for n in 1..4 {
             recent.note(Tid(n), cell(n), Some(Bytes::from_static(b"abc")));
         }
-        recent.trim(Tid(3));
+        recent.trim(Tid(3), 1);
         assert_eq!(recent.head(&cell(1)).map(|head| head.record.clone()), Some(Kept::Stored));
         assert_eq!(recent.head(&cell(1)).map(|head| head.tid), Some(Tid(1)));
         assert_eq!(recent.floor(), Tid(0));
@@ -169,7 +169,7 @@ mod tests {
         let mut recent = Recent::new(Tid(0), RecentBounds { cells_max: 1, bytes_max: 100 });
         recent.note(Tid(1), cell(7), None);
         recent.note(Tid(2), cell(7), Some(Bytes::from_static(b"x")));
-        recent.trim(Tid(2));
+        recent.trim(Tid(2), 1);
         assert_eq!(recent.floor(), Tid(1));
         assert_eq!(recent.head(&cell(7)).map(|head| head.tid), Some(Tid(2)));
         assert_eq!(recent.kept_bytes, 1);

@@ -10,6 +10,7 @@
 //!   pending bytes, so that a hot cell costs a function call and not an fsync;
 //! - an expensive resolver runs elsewhere and comes back with a candidate for one revision; stale again it goes out again,
 //!   at most [`ROUNDS_MAX`] times, then it runs here: a merge never loses to contention;
+//! - the disk is never read here: what memory does not have is looked up by a merger, and the draft comes back;
 //! - when the writer refuses an epoch (disk full), everything sealed in it is refused, and the next epoch starts from
 //!   what the store has.
 
@@ -23,7 +24,7 @@ use crate::engine::ids::Ids;
 use crate::engine::keep::{gates, system};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::{
-    Answer, Ask, DraftAsk, Hop, MergeOut, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed, SealedWrite,
+    Answer, Ask, DraftAsk, Hop, LOOKS_MAX, MergeOut, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed, SealedWrite,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -44,6 +45,8 @@ use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Note, Oid, Receipt,
 
 const PARKED_MAX: usize = 1024;
 const PREPARED_MAX: usize = 1024;
+/// So many times its bounds the memory of recent writes may be while a draft is out.
+const WHILE_OUT_TIMES: usize = 4;
 
 /// The sequencer's state; nobody else has it.
 pub(crate) struct Sequencer {
@@ -98,9 +101,8 @@ impl Sequencer {
         self.expire_prepared();
         match self.intake.take() {
             Taken::Ask(ask) => {
-                self.recent.trim(self.engine.visible());
-                self.engine.pipeline.set_recent_floor(self.recent.floor());
                 self.work(*ask);
+                self.forget();
                 if let Some(sealed) = self.stuck.take() {
                     self.hand_over(sealed, wait);
                 }
@@ -114,6 +116,13 @@ impl Sequencer {
             }
             Taken::Closed => self.end(),
         }
+    }
+
+    /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is.
+    fn forget(&mut self) {
+        let times = if self.engine.pipeline.out_merging() > 0 { WHILE_OUT_TIMES } else { 1 };
+        self.recent.trim(self.engine.visible(), times);
+        self.engine.pipeline.set_recent_floor(self.recent.floor());
     }
 
     fn sleep_for(&self) -> Duration {
@@ -166,8 +175,7 @@ impl Sequencer {
         if let Some(queued_ns) = admitted.queued_ns {
             self.engine.stats().queue.record((started.as_nanos() as u64).saturating_sub(queued_ns));
         }
-        let check =
-            Check { engine: &self.engine, view: HeadView { recent: &self.recent, reader: self.engine.reader() } };
+        let check = self.check(admitted);
         let results = match &draft {
             DraftAsk::Prepare(PrepareAsk { hold: true, .. }) => check.held(admitted),
             _ => check.results(admitted).map(|writes| (writes, Vec::new())),
@@ -184,6 +192,7 @@ impl Sequencer {
                         self.seal(draft.key, &draft.note, writes, origin);
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, writes, stale),
+                    DraftAsk::Amend(ask) => self.amend(ask),
                 }
             }
             Err(Refused::Fault(fault)) => self.refuse(draft, fault),
@@ -199,16 +208,30 @@ impl Sequencer {
         self.engine.keep.gates().check(writes)
     }
 
+    fn check<'a>(&'a self, admitted: &'a Admitted) -> Check<'a> {
+        let view = HeadView { recent: &self.recent, reader: self.engine.reader(), ahead: &admitted.looked_ahead };
+        Check { engine: &self.engine, view }
+    }
+
     fn send_out(&mut self, draft: DraftAsk, questions: Vec<Question>) {
+        let looks = questions.iter().any(|question| matches!(question, Question::Look(_)));
+        if looks && draft.admitted().looks >= LOOKS_MAX {
+            let message = "the objects of this draft change faster than they can be looked up; come back";
+            return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
+        }
         self.engine.pipeline.merging_started();
         if let Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) =
             self.to_mergers.try_send(MergeOut { ask: draft, questions })
         {
-            // The mergers are busy: better late here than never.
             self.engine.pipeline.merging_ended();
             let mut draft = back.ask;
+            if looks {
+                let message = "more drafts are out to be looked up than may be at once; come back";
+                return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
+            }
+            // The mergers are busy: better late here than never.
             draft.admitted_mut().rounds = ROUNDS_MAX;
-            self.decide(draft);
+            self.work(draft.into_ask());
         }
     }
 
@@ -341,7 +364,7 @@ impl Sequencer {
         for id in self.holds.resting_above(self.engine.visible()) {
             self.give_up(id, "the disk was full");
         }
-        self.recent.reset(self.last);
+        self.recent.reset(self.engine.visible());
         self.epoch = refused + 1;
     }
 }

@@ -59,6 +59,7 @@ struct World {
     names_unsynced: Vec<NameChange>,
     next_id: u64,
     calls: u64,
+    reads: u64,
     syncs: u64,
     written_bytes: u64,
     stop_at: Option<u64>,
@@ -103,6 +104,11 @@ impl SimDisk {
     /// How many changing calls (all of [`SimOp`] but reads) were made: the boundaries at which a run can be stopped.
     pub fn calls(&self) -> u64 {
         self.world.lock().calls
+    }
+
+    /// How many reads were made.
+    pub fn reads(&self) -> u64 {
+        self.world.lock().reads
     }
 
     /// How many syncs of files and directories were made.
@@ -170,6 +176,8 @@ impl World {
                 return Err(io::Error::other("the simulated machine has stopped"));
             }
             self.calls += 1;
+        } else {
+            self.reads += 1;
         }
         let mut failed = None;
         self.faults.retain_mut(|fault| {

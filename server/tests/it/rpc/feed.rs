@@ -173,3 +173,19 @@ async fn a_reader_too_slow_for_its_feed_is_cut_and_goes_on_from_there() {
     seen.extend(replayed.iter().map(|item| item.tid));
     assert_eq!(seen, committed, "cut and replay leave nothing out and repeat nothing");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_larger_than_the_queue_reaches_a_reader_that_has_kept_up() {
+    let test = start_with(|settings| settings.sessions.feed_queue_bytes_max = 16 << 10).await;
+    let mut idle = Raw::connect(test.channel().await).await;
+    idle.hello(v2::Hello { feed: true, ..hello() }).await;
+    let writes = (0..2000u64).map(|n| put(entry(50, format!("{n:05}")), 0, "e")).collect();
+    let receipt = test.unary().await.writer.commit(draft(0, writes)).await.expect("new entries").into_inner();
+    match idle.next().await.reply.expect("a frame") {
+        Reply::Feed(feed) => {
+            let items = items(&feed);
+            assert_eq!((items.len(), items[0].tid, items[0].cells.len()), (1, receipt.tid, 2000));
+        }
+        other => panic!("{other:?}"),
+    }
+}

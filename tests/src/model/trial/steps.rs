@@ -12,9 +12,7 @@ impl Trial {
     pub(super) fn step(&mut self) -> Result<(), String> {
         match self.dice.rng.u32(0..100) {
             0..30 => self.submit(),
-            30..48 => {
-                self.beside.house.loops().turn_sequencer();
-            }
+            30..48 => return self.turn_sequencer(),
             48..58 => {
                 self.beside.house.loops().turn_merger();
             }
@@ -36,6 +34,16 @@ impl Trial {
             _ => return self.mishap(),
         }
         Ok(())
+    }
+
+    /// Everybody waits for the sequencer: it never reads the disk.
+    fn turn_sequencer(&mut self) -> Result<(), String> {
+        let before = self.beside.house.disk().reads();
+        self.beside.house.loops().turn_sequencer();
+        match self.beside.house.disk().reads() - before {
+            0 => Ok(()),
+            reads => Err(format!("the sequencer has read the disk {reads} times in one turn")),
+        }
     }
 
     pub(super) fn new_key(&mut self) -> CommitKey {

@@ -5,14 +5,12 @@
 use super::Sequencer;
 use crate::engine::answers::{Done, PreparedReceipt};
 use crate::engine::caller::Owner;
-use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::DraftAsk;
 use crate::engine::pipeline::ask::{AmendAsk, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite};
-use crate::engine::pipeline::check::{Check, Refused};
+use crate::engine::pipeline::check::Refused;
 use crate::engine::pipeline::commit::prepare_lost;
-use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
+use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
 
 impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
@@ -44,46 +42,49 @@ impl Sequencer {
         self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
     }
 
-    pub(crate) fn amend(&mut self, ask: AmendAsk) {
-        match self.amended(ask.prepared, ask.admitted, ask.withdrawn) {
-            Ok(receipt) => self.promise(receipt, ask.done),
-            Err(fault) => (ask.done)(Err(fault)),
+    pub(super) fn amend(&mut self, mut ask: AmendAsk) {
+        // Nobody else gets anything done meanwhile: no rounds.
+        ask.admitted.rounds = ROUNDS_MAX;
+        match self.amended(&ask) {
+            Ok((writes, stale)) => {
+                let AmendAsk { prepared, admitted, withdrawn, done } = ask;
+                let (merged, rests_on) = (merged(&writes), self.last);
+                let bytes = admitted.bytes + self.holds.get(prepared).map_or(0, |prepared| prepared.bytes);
+                let amendment = Amendment { draft: admitted.draft, writes, withdrawn, stale, rests_on, bytes };
+                match self.holds.amend(prepared, amendment).map(Prepared::stale) {
+                    Some(stale) => self.promise(PreparedReceipt { prepared, merged, stale }, done),
+                    None => done(Err(prepare_lost())),
+                }
+            }
+            Err(Refused::Fault(fault)) => (ask.done)(Err(fault)),
+            Err(Refused::Out(questions)) => self.send_out(DraftAsk::Amend(ask), questions),
         }
     }
 
-    fn amended(&mut self, id: u64, mut admitted: Admitted, withdrawn: Vec<Cell>) -> Result<PreparedReceipt, Fault> {
-        let prepared = self.owned(&admitted.caller.owner, id).ok_or_else(prepare_lost)?;
+    fn amended(&self, ask: &AmendAsk) -> Result<(Vec<SealedWrite>, Vec<StaleCell>), Refused> {
+        let AmendAsk { prepared: id, admitted, .. } = ask;
+        let refused = |fault: Fault| Err(Refused::Fault(fault));
+        let Some(prepared) = self.owned(&admitted.caller.owner, *id) else { return refused(prepare_lost()) };
         if prepared.key != admitted.draft.key {
-            return Err(Fault::invalid("the amendment has another commit key than the prepared draft; use the same"));
+            return refused(Fault::invalid(
+                "the amendment has another commit key than the prepared draft; use the same",
+            ));
         }
         let limits = self.engine.limits();
         let (bytes, count) = (prepared.bytes + admitted.bytes, prepared.writes.len() + admitted.draft.writes.len());
         // Twice: what was replaced counts as well.
         if bytes > 2 * limits.draft_bytes_max || count > 2 * limits.draft_writes_max {
-            return Err(Fault::too_large(
-                "size of a prepared draft with its amendments",
-                bytes,
-                2 * limits.draft_bytes_max,
-            ));
+            let what = "size of a prepared draft with its amendments";
+            return refused(Fault::too_large(what, bytes, 2 * limits.draft_bytes_max));
         }
-        if self.holds.other_holder(&admitted.draft, true, Some(id)).is_some() {
+        if self.holds.other_holder(&admitted.draft, true, Some(*id)).is_some() {
             // Two that wait for each other would wait for their time limits.
             let message = "the amendment needs a cell that another prepared draft holds; abort this one and come back";
-            return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
+            return refused(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        // Nobody else gets anything done meanwhile: no rounds.
-        admitted.rounds = ROUNDS_MAX;
-        let check =
-            Check { engine: &self.engine, view: HeadView { recent: &self.recent, reader: self.engine.reader() } };
-        let (writes, stale) = check.held(&admitted).map_err(|refused| match refused {
-            Refused::Fault(fault) => fault,
-            Refused::Out(_) => Fault::new(FaultKind::Internal, "a resolver was asked for in vain; report this"),
-        })?;
-        self.allowed(&writes)?;
-        let merged = merged(&writes);
-        let amendment = Amendment { draft: admitted.draft, writes, withdrawn, stale, rests_on: self.last, bytes };
-        let prepared = self.holds.amend(id, amendment).ok_or_else(prepare_lost)?;
-        Ok(PreparedReceipt { prepared: id, merged, stale: prepared.stale() })
+        let (writes, stale) = self.check(admitted).held(admitted)?;
+        self.allowed(&writes).map_err(Refused::Fault)?;
+        Ok((writes, stale))
     }
 
     /// The prepared draft of this id, if it is this owner's: what others have is told to nobody.

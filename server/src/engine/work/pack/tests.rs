@@ -10,7 +10,7 @@ use crate::store::disk::SimDisk;
 use std::cell::Cell as Once;
 use std::sync::mpsc;
 use zeolite_proto::Role;
-use zeolite_proto::resolvers::counter;
+use zeolite_proto::resolvers::{class, counter};
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Limits, Note, Priority, Receipt, Record, Registry, Write};
 
 const START_NS: i128 = 1_700_000_000_000_000_000;
@@ -26,9 +26,12 @@ struct Site {
 
 impl Site {
     fn open(disk: &SimDisk, history_min_s: u64) -> Site {
+        Site::open_with(disk, EngineSettings { history_min_s, ..EngineSettings::default() })
+    }
+
+    fn open_with(disk: &SimDisk, settings: EngineSettings) -> Site {
         let clock = Arc::new(HandClock::at(START_NS));
         let store = StoreSettings { segment_bytes_max: 4096, inline_bytes_max: 16, ..StoreSettings::default() };
-        let settings = EngineSettings { history_min_s, ..EngineSettings::default() };
         let (registry, limits) = (Registry::built_in(), Limits::default());
         let (engine, loops) =
             Engine::open(Arc::new(disk.clone()), clock.clone(), store, settings, limits, registry, 3, &mut |_| {})
@@ -44,10 +47,14 @@ impl Site {
 
     fn new() -> Site {
         let site = Site::open(&SimDisk::new(), 0);
-        let (told, first) = mpsc::channel();
-        site.engine.new_oids(100, Box::new(move |oid| told.send(oid).expect("waits")));
-        assert_eq!(first.recv().expect("told").expect("handed out"), FIRST_OID);
+        site.hand_out();
         site
+    }
+
+    fn hand_out(&self) {
+        let (told, first) = mpsc::channel();
+        self.engine.new_oids(100, Box::new(move |oid| told.send(oid).expect("waits")));
+        assert_eq!(first.recv().expect("told").expect("handed out"), FIRST_OID);
     }
 
     fn commit(&self, writes: Vec<(Cell, Tid, Change)>) -> Result<Receipt, Fault> {
@@ -318,4 +325,22 @@ fn a_pack_that_was_stopped_before_it_took_anything_holds_no_pin_back() {
     let old = site.load(0, Tid::NONE).expect("reads").expect("there");
     site.engine.pack(Tid::NONE, PackOptions::default(), &mut |_| false).expect_err("stopped");
     site.engine.pin(&Owner::anonymous(), old, 60_000).expect("pins");
+}
+
+#[test]
+fn what_was_last_written_before_a_pack_can_still_be_merged_after_it() {
+    // The records of recent writes are forgotten at once, their tids are not.
+    let settings = EngineSettings { history_min_s: 0, recent_bytes_max: 1, ..EngineSettings::default() };
+    let site = Site::open_with(&SimDisk::new(), settings);
+    site.hand_out();
+    site.put(0, Tid::NONE, &[20, 21]);
+    let add = || Change::Apply { class: class::COUNTER.to_owned(), operation: counter::add(1) };
+    let cell = Cell::object(Oid(20));
+    site.commit(vec![(cell.clone(), Tid::NONE, add())]).expect("adds");
+    site.put(21, Tid::NONE, &[]);
+    site.pack(Tid::NONE).expect("packs");
+    site.commit(vec![(cell.clone(), Tid::NONE, add())]).expect("adds");
+    let value = site.engine.load(Tid::NONE, &[cell]).expect("loads").revisions[0].clone();
+    let record = Record::decode(&value.and_then(|revision| revision.record).expect("there")).expect("a record");
+    assert_eq!(counter::value(&record), Ok(2));
 }
