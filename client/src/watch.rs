@@ -12,6 +12,7 @@ use zeolite_proto::{Cell, Mode, Oid, Tid};
 
 /// What a watcher is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Change {
     /// A commit wrote these cells.
     Written {

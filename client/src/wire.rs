@@ -101,6 +101,51 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 struct Pending(Mutex<Option<FxHashMap<u64, oneshot::Sender<Reply>>>>);
 
+/// One that waits. Dropped before its reply (its caller had no more time), it leaves nothing behind.
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    reply: oneshot::Receiver<Reply>,
+    pending: Arc<Pending>,
+}
+
+impl Pending {
+    /// A place to wait for the reply to a request.
+    fn wait(self: &Arc<Self>, id: u64) -> Result<Waiter, Failure> {
+        let (sender, reply) = oneshot::channel();
+        self.0.lock().as_mut().ok_or(Failure::Lost)?.insert(id, sender);
+        Ok(Waiter { id, reply, pending: self.clone() })
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.pending.0.lock().as_mut() {
+            waiting.remove(&self.id);
+        }
+    }
+}
+
+impl Waiter {
+    /// The reply, if it has come.
+    fn ready(&mut self) -> Result<Option<Reply>, Failure> {
+        match self.reply.try_recv() {
+            Ok(Reply::Fault(refusal)) => Err(Failure::Fault(refusal.into())),
+            Ok(reply) => Ok(Some(reply)),
+            Err(oneshot::error::TryRecvError::Empty) => Ok(None),
+            Err(oneshot::error::TryRecvError::Closed) => Err(Failure::Lost),
+        }
+    }
+
+    async fn reply(mut self) -> Result<Reply, Failure> {
+        match (&mut self.reply).await {
+            Ok(Reply::Fault(refusal)) => Err(Failure::Fault(refusal.into())),
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(Failure::Lost),
+        }
+    }
+}
+
 /// The sending half of a session; requests on it run in parallel.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -270,12 +315,9 @@ impl Link {
         &self.welcome
     }
 
-    /// A new id with its place to wait.
-    fn expect(&self) -> Result<(u64, oneshot::Receiver<Reply>), Failure> {
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let (sender, receiver) = oneshot::channel();
-        self.pending.0.lock().as_mut().ok_or(Failure::Lost)?.insert(id, sender);
-        Ok((id, receiver))
+    /// A place to wait, with a new id.
+    fn expect(&self) -> Result<Waiter, Failure> {
+        self.pending.wait(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {
@@ -284,21 +326,31 @@ impl Link {
     }
 
     async fn request(&self, request: Request) -> Result<Reply, Failure> {
-        let (id, reply) = self.expect()?;
-        self.send(id, request).await?;
-        answer(reply).await
-    }
-}
-
-async fn answer(reply: oneshot::Receiver<Reply>) -> Result<Reply, Failure> {
-    match reply.await {
-        Ok(Reply::Fault(refusal)) => Err(Failure::Fault(refusal.into())),
-        Ok(reply) => Ok(reply),
-        Err(_) => Err(Failure::Lost),
+        let waiter = self.expect()?;
+        self.send(waiter.id, request).await?;
+        waiter.reply().await
     }
 }
 
 fn unexpected() -> Failure {
     let message = "the server's reply is not of the kind that was asked for; report this with both versions";
     Failure::Fault(Fault::new(FaultKind::Internal, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_no_more_time_leaves_nothing_behind() {
+        let pending = Arc::new(Pending(Mutex::new(Some(FxHashMap::default()))));
+        let waiting = || pending.0.lock().as_ref().map_or(0, FxHashMap::len);
+        let (gone, mut stays) = (pending.wait(1).expect("open"), pending.wait(2).expect("open"));
+        assert_eq!(waiting(), 2);
+        let late = tokio::time::timeout(Duration::ZERO, gone.reply()).await;
+        assert!(late.is_err() && waiting() == 1);
+        assert!(stays.ready().expect("open").is_none());
+        pending.0.lock().take();
+        assert!(matches!(stays.ready(), Err(Failure::Lost)) && pending.wait(3).is_err());
+    }
 }

@@ -34,6 +34,7 @@ macro_rules! fault_kinds {
     ($($(#[doc = $doc:literal])* $name:ident => $remedy:ident, $text:literal;)*) => {
         /// The closed list of faults.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[non_exhaustive]
         pub enum FaultKind { $($(#[doc = $doc])* $name,)* }
 
         impl FaultKind {

@@ -5,7 +5,7 @@
 use super::Create;
 use crate::errors::{Error, Result};
 use crate::tx::{Tx, View, damaged};
-use crate::typed::{Handle, handle};
+use crate::typed::handle;
 use zeolite_proto::resolvers::bounded::{self, Bounded};
 use zeolite_proto::resolvers::{class, counter, extreme};
 use zeolite_proto::{BadRecord, Cell, Oid, Record};
@@ -20,8 +20,8 @@ pub struct BoundedCounter {
     oid: Oid,
 }
 
-handle!(Counter);
-handle!(BoundedCounter);
+handle!(Counter, class::COUNTER);
+handle!(BoundedCounter, class::BOUNDED);
 
 fn encode_error(class: &str, bad: &BadRecord) -> Error {
     Error::Encode { class: class.to_owned(), reason: bad.to_string() }
@@ -66,18 +66,6 @@ impl Counter {
     }
 }
 
-impl Handle for Counter {
-    const CLASS: &str = class::COUNTER;
-
-    fn from_oid(oid: Oid) -> Counter {
-        Counter::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
-    }
-}
-
 impl Create for Counter {
     async fn create(tx: &Tx) -> Result<Counter> {
         Counter::create_at(tx, 0).await
@@ -110,18 +98,6 @@ impl BoundedCounter {
     }
 }
 
-impl Handle for BoundedCounter {
-    const CLASS: &str = class::BOUNDED;
-
-    fn from_oid(oid: Oid) -> BoundedCounter {
-        BoundedCounter::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
-    }
-}
-
 macro_rules! extreme {
     ($(#[doc = $doc:literal] $type:ident, $class:expr;)*) => {$(
         #[doc = $doc]
@@ -129,7 +105,7 @@ macro_rules! extreme {
             oid: Oid,
         }
 
-        handle!($type);
+        handle!($type, $class);
 
         impl $type {
             /// The one of an object.
@@ -145,18 +121,6 @@ macro_rules! extreme {
             /// Offers a value, without reading what is there.
             pub fn offer(&self, tx: &Tx, value: i64) -> Result<()> {
                 tx.apply(Cell::object(self.oid), $class, extreme::offer(value))
-            }
-        }
-
-        impl Handle for $type {
-            const CLASS: &str = $class;
-
-            fn from_oid(oid: Oid) -> $type {
-                $type::new(oid)
-            }
-
-            fn oid(&self) -> Oid {
-                self.oid
             }
         }
 

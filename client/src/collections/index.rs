@@ -6,7 +6,7 @@ use crate::errors::Result;
 use crate::keys::{self, AsKey, Key};
 use crate::revision::{Entry, Range};
 use crate::tx::{Tx, View};
-use crate::typed::{Handle, Persistent, Ref, handle};
+use crate::typed::{Persistent, Ref, handle};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,8 +29,8 @@ pub struct UniqueIndex<K, V> {
     types: PhantomData<fn() -> (K, V)>,
 }
 
-handle!(Index<K, T>);
-handle!(UniqueIndex<K, V>);
+handle!(Index<K, T>, class::INDEX);
+handle!(UniqueIndex<K, V>, class::INDEX);
 
 fn inner<Q: AsKey + ?Sized>(key: &Q) -> Bytes {
     let mut out = Vec::with_capacity(24);
@@ -121,18 +121,6 @@ impl<K: Key, T: Persistent> Index<K, T> {
     }
 }
 
-impl<K, T> Handle for Index<K, T> {
-    const CLASS: &str = class::INDEX;
-
-    fn from_oid(oid: Oid) -> Self {
-        Index::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
-    }
-}
-
 impl<K, T> Create for Index<K, T> {
     async fn create(tx: &Tx) -> Result<Self> {
         create_entries(tx).await
@@ -210,18 +198,6 @@ impl<K: Key, V: Serialize + DeserializeOwned> UniqueIndex<K, V> {
 fn pair<K: Key, V: DeserializeOwned>(oid: Oid, entry: Entry) -> Result<(K, V)> {
     let key = entries::key(oid, &entry.key)?;
     Ok((key, entries::read(&Cell { oid, key: entry.key }, class::UNIQUE, &entry.record)?))
-}
-
-impl<K, V> Handle for UniqueIndex<K, V> {
-    const CLASS: &str = class::INDEX;
-
-    fn from_oid(oid: Oid) -> Self {
-        UniqueIndex::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
-    }
 }
 
 impl<K, V> Create for UniqueIndex<K, V> {

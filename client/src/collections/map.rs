@@ -6,7 +6,7 @@ use crate::errors::Result;
 use crate::keys::{self, AsKey, Key};
 use crate::revision::{Entry, Range};
 use crate::tx::{Tx, View};
-use crate::typed::{Handle, handle};
+use crate::typed::handle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Borrow;
@@ -27,8 +27,8 @@ pub struct Set<K> {
     types: PhantomData<fn() -> K>,
 }
 
-handle!(Map<K, V>);
-handle!(Set<K>);
+handle!(Map<K, V>, class::MAP);
+handle!(Set<K>, class::MEMBERS);
 
 impl<K, V> Map<K, V> {
     /// The map of an object.
@@ -139,18 +139,6 @@ fn pair<K: Key, V: DeserializeOwned>(oid: Oid, entry: Entry) -> Result<(K, V)> {
     Ok((key, entries::read(&Cell { oid, key: entry.key }, class::ENTRY, &entry.record)?))
 }
 
-impl<K, V> Handle for Map<K, V> {
-    const CLASS: &str = class::MAP;
-
-    fn from_oid(oid: Oid) -> Self {
-        Map::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
-    }
-}
-
 impl<K, V> Create for Map<K, V> {
     async fn create(tx: &Tx) -> Result<Self> {
         create_entries(tx).await
@@ -211,18 +199,6 @@ impl<K: Key> Set<K> {
     /// The number of members, by walking over them all.
     pub async fn count(&self, view: &View) -> Result<u64> {
         self.iter(view).count().await
-    }
-}
-
-impl<K> Handle for Set<K> {
-    const CLASS: &str = class::MEMBERS;
-
-    fn from_oid(oid: Oid) -> Self {
-        Set::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Create, create_entries};
 use crate::errors::Result;
 use crate::revision::{Entry, Range};
 use crate::tx::{Tx, View};
-use crate::typed::{Handle, handle};
+use crate::typed::handle;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,8 +28,8 @@ pub struct List<V> {
     types: PhantomData<fn() -> V>,
 }
 
-handle!(Queue<V>);
-handle!(List<V>);
+handle!(Queue<V>, class::QUEUE);
+handle!(List<V>, class::SEQUENCE);
 
 /// An item with its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,18 +87,6 @@ impl<V: Serialize + DeserializeOwned> Queue<V> {
     }
 }
 
-impl<V> Handle for Queue<V> {
-    const CLASS: &str = class::QUEUE;
-
-    fn from_oid(oid: Oid) -> Self {
-        Queue::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
-    }
-}
-
 impl<V> Create for Queue<V> {
     async fn create(tx: &Tx) -> Result<Self> {
         create_entries(tx).await
@@ -147,18 +135,6 @@ impl<V: Serialize + DeserializeOwned> List<V> {
     /// The number of items, by walking over them all.
     pub async fn count(&self, view: &View) -> Result<u64> {
         self.walk(view, Range::all().keys_only()).count().await
-    }
-}
-
-impl<V> Handle for List<V> {
-    const CLASS: &str = class::SEQUENCE;
-
-    fn from_oid(oid: Oid) -> Self {
-        List::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
     }
 }
 

@@ -6,7 +6,7 @@
 use super::Create;
 use crate::errors::{Error, Result};
 use crate::tx::{Tx, View, damaged};
-use crate::typed::{Handle, decode_value, encode_value, handle};
+use crate::typed::{decode_value, encode_value, handle};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,8 +26,8 @@ pub struct SmallList<V> {
     types: PhantomData<fn() -> V>,
 }
 
-handle!(SmallSet<V>);
-handle!(SmallList<V>);
+handle!(SmallSet<V>, class::SET);
+handle!(SmallList<V>, class::LIST);
 
 fn item<V: Serialize>(class: &str, value: &V) -> Result<items::Item> {
     encode_value(class, value, |data, refs| items::Item { bytes: Bytes::copy_from_slice(data), refs })
@@ -79,18 +79,6 @@ impl<V: Serialize + DeserializeOwned> SmallSet<V> {
     }
 }
 
-impl<V> Handle for SmallSet<V> {
-    const CLASS: &str = class::SET;
-
-    fn from_oid(oid: Oid) -> Self {
-        SmallSet::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
-    }
-}
-
 impl<V> Create for SmallSet<V> {
     async fn create(tx: &Tx) -> Result<Self> {
         let made = SmallSet::new(tx.db().new_oid().await?);
@@ -117,18 +105,6 @@ impl<V: Serialize + DeserializeOwned> SmallList<V> {
     pub fn push(&self, tx: &Tx, value: &V) -> Result<()> {
         let operation = list::append(&[item(class::LIST, value)?]).map_err(|bad| refused(class::LIST, &bad))?;
         tx.apply(Cell::object(self.oid), class::LIST, operation)
-    }
-}
-
-impl<V> Handle for SmallList<V> {
-    const CLASS: &str = class::LIST;
-
-    fn from_oid(oid: Oid) -> Self {
-        SmallList::new(oid)
-    }
-
-    fn oid(&self) -> Oid {
-        self.oid
     }
 }
 

@@ -122,8 +122,23 @@ impl<T> crate::keys::Key for Ref<T> {
     }
 }
 
-/// What all handles have in common: copying, comparing, serde as a number that is found as a reference.
+/// What all handles have in common: copying, comparing, serde as a number that is found as a reference; and the class of their
+/// own record, where it is named.
 macro_rules! handle {
+    ($type:ident $(<$($param:ident),+>)?, $class:expr) => {
+        $crate::typed::handle!($type $(<$($param),+>)?);
+        impl$(<$($param),+>)? $crate::typed::Handle for $type$(<$($param),+>)? {
+            const CLASS: &str = $class;
+
+            fn from_oid(oid: zeolite_proto::Oid) -> Self {
+                Self::new(oid)
+            }
+
+            fn oid(&self) -> zeolite_proto::Oid {
+                self.oid
+            }
+        }
+    };
     ($type:ident $(<$($param:ident),+>)?) => {
         impl$(<$($param),+>)? Clone for $type$(<$($param),+>)? {
             fn clone(&self) -> Self {

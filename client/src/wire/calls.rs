@@ -1,6 +1,6 @@
 //! Owns the session's requests: each one method of [`Link`], in the crate's own types.
 
-use super::{Failure, Link, Reply, Request, answer, unexpected, v2};
+use super::{Failure, Link, Reply, Request, unexpected, v2};
 use crate::answer::{FirstPhase, Outcome, PinLease};
 use crate::revision::{Entry, Page, PastRevision, Range, Revision};
 use bytes::Bytes;
@@ -93,22 +93,19 @@ impl Link {
         part_bytes: usize,
         mut purpose: Option<Purpose>,
     ) -> Result<Reply, Failure> {
-        let (id, mut reply) = self.expect()?;
+        let mut waiter = self.expect()?;
         while !rest.is_empty() {
             let data = rest.split_to(part_bytes.min(rest.len()));
             let last = rest.is_empty();
             let purpose = if last { purpose.take() } else { None };
             let part = v2::DraftPart { commit_key: key_bytes(key), data, last, purpose };
-            self.send(id, Request::Part(part)).await?;
+            self.send(waiter.id, Request::Part(part)).await?;
             // A refusal of an early part makes the others useless.
-            match reply.try_recv() {
-                Ok(Reply::Fault(refusal)) => return Err(Failure::Fault(refusal.into())),
-                Ok(other) => return Ok(other),
-                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {}
-                Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return Err(Failure::Lost),
+            if let Some(reply) = waiter.ready()? {
+                return Ok(reply);
             }
         }
-        answer(reply).await
+        waiter.reply().await
     }
 
     /// The first phase of two; with `hold` whatever of it is stale.

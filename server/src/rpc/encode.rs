@@ -18,6 +18,11 @@ pub(super) fn lost() -> Fault {
     Fault::new(FaultKind::Internal, "the request was lost inside the server; ask for its outcome, and look at its log")
 }
 
+/// The fault of a request without an id.
+pub(super) fn id_zero() -> Fault {
+    Fault::invalid("a request needs an id that is not 0; number them from 1")
+}
+
 pub(super) fn revision(revision: Option<Revision>) -> v2::Revision {
     match revision {
         Some(revision) => {

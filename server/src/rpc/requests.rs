@@ -5,11 +5,10 @@
 
 use super::Rpc;
 use super::calls::Calls;
-use super::decode;
+use super::{decode, encode};
 use super::holding::Holding;
 use super::outbox::{Outbox, Promised, fault_reply};
 use super::parts::{Added, Parts};
-use super::session::id_zero;
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::wire::v2;
@@ -51,7 +50,7 @@ impl Requests {
     pub(super) fn handle(&mut self, frame: v2::ClientFrame) {
         let id = frame.id;
         if id == 0 {
-            return self.outbox.notice(fault_reply(&id_zero()));
+            return self.outbox.notice(fault_reply(&encode::id_zero()));
         }
         let Some(request) = frame.request else {
             return self

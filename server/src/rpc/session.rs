@@ -18,6 +18,7 @@
 
 use super::Rpc;
 use super::calls::Calls;
+use super::encode;
 use super::greeting::{Greeting, check_protocol, greeting};
 use super::outbox::{Outbox, Popped, fault_reply};
 use super::requests::Requests;
@@ -85,7 +86,7 @@ impl Session {
     /// The first frame of the client: it must be a hello.
     fn begin(&mut self, frame: v2::ClientFrame) {
         self.phase = match frame.request {
-            Some(Request::Hello(_)) if frame.id == 0 => last(0, &id_zero()),
+            Some(Request::Hello(_)) if frame.id == 0 => last(0, &encode::id_zero()),
             Some(Request::Hello(hello)) => match self.enter(&hello) {
                 Ok(calls) => {
                     self.requests = Some(Requests::new(self.rpc.clone(), self.outbox.clone(), calls.clone()));
@@ -220,11 +221,6 @@ impl Drop for Session {
         self.rpc.sessions.lock().remove(&self.id);
         tracing::debug!(session = self.id, "session over");
     }
-}
-
-/// The fault of a request without an id.
-pub(super) fn id_zero() -> Fault {
-    Fault::invalid("a request needs an id that is not 0; number them from 1")
 }
 
 fn last(id: u64, fault: &Fault) -> Phase {

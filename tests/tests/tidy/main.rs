@@ -117,6 +117,8 @@ fn each_rule_catches_its_bad_example() {
         ("store", "server/src/store.rs", "//! Owns.\nuse crossbeam_channel::Sender;"),
         ("store", "server/src/store/a.rs", "//! Owns.\nuse std::sync::mpsc;"),
         ("store", "server/src/store/a.rs", "//! Owns.\nasync fn f() {}"),
+        ("time", "server/src/rpc/a.rs", "//! Owns.\nfn f() { let began = std::time::Instant::now(); }"),
+        ("time", "server/src/store/a.rs", "//! Owns.\nfn f() -> SystemTime { SystemTime::now() }"),
         ("unfinished", "cli/src/a.rs", "//! Owns.\n// TODO: later"),
         ("unfinished", "cli/src/a.rs", "//! Owns.\n/* a /* nested */ FIXME */"),
         ("unfinished", "cli/src/a.rs", "//! Owns.\nfn f() { todo!() }"),
@@ -152,6 +154,8 @@ fn good_examples_pass() {
         ("server/src/store/a.rs", "//! Owns; no tokio, no threads, no async.\nuse crate::store::disk::Disk;"),
         ("server/src/store/a.rs", "//! Owns.\n#[cfg(test)]\nmod tests {\n use std::thread::spawn; use std::thread;\n}"),
         ("server/src/store/frame/tests.rs", "//! Shows.\nuse std::thread;"),
+        ("server/src/clock.rs", "//! Owns.\nfn f() { let now = std::time::Instant::now(); }"),
+        ("server/src/a.rs", "//! Owns.\n#[cfg(test)]\nmod tests { fn f() { let now = Instant::now(); } }"),
         ("server/src/store/disk/a.rs", "//! Owns.\nuse crate::store::StoreError;"),
         ("server/src/rpc/a.rs", "//! Owns.\nasync fn f() { tokio::time::sleep(linger).await; }"),
         (

@@ -20,7 +20,7 @@ struct Files<'a> {
 pub(crate) fn rings(sources: &[Source]) -> Vec<Finding> {
     let mut crates: BTreeMap<&str, Vec<&Source>> = BTreeMap::new();
     for source in sources.iter().filter(|source| !source.is_test(0)) {
-        if let Some((name, _)) = source.path.split_once("/src/").filter(|(name, _)| *name != "server") {
+        if let Some((name, _)) = source.path.split_once("/src/") {
             crates.entry(name).or_default().push(source);
         }
     }

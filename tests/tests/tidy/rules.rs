@@ -8,6 +8,7 @@
 //!   ring         among files no imports lead back to where they began (in `rings`)
 //!   doors        only rpc and wire name the generated types; store has no threads, no channels, no tokio;
 //!                the command line speaks through the client
+//!   time         the server's time comes from its clock
 //!   unfinished   nothing is left to do later
 //!   allow        lints are expected with a reason, never allowed
 //!   tests        no sleep, none ignored, no assertion that cannot fail, none without one
@@ -47,6 +48,7 @@ pub(crate) fn judge(source: &Source, asserting: &BTreeSet<String>) -> Vec<Findin
     header(source, &mut findings);
     direction(source, &mut findings);
     doors(source, &mut findings);
+    time(source, &mut findings);
     unfinished(source, &mut findings);
     lints(source, &mut findings);
     tests(source, &mut findings);
@@ -183,6 +185,18 @@ fn doors(source: &Source, findings: &mut Findings<'_>) {
             for at in source.places_of(name).filter(|at| !source.is_test(*at)) {
                 findings.add("doors", at, format!("only {} name {name}", doors.join(", ")));
             }
+        }
+    }
+}
+
+/// The server's time comes from the clock that it was given, so that a test can hold it still; the door is `clock.rs`.
+fn time(source: &Source, findings: &mut Findings<'_>) {
+    if !source.path.starts_with("server/src/") || source.path == "server/src/clock.rs" {
+        return;
+    }
+    for name in ["Instant::now", "SystemTime::now"] {
+        for at in source.places_of(name).filter(|at| !source.is_test(*at)) {
+            findings.add("time", at, format!("names {name}: ask the Clock that was given"));
         }
     }
 }

@@ -141,7 +141,9 @@ impl Set {
                     "normal" => ModeKind::Normal,
                     other => return Err(format!("the server knows no command {other:?}")),
                 };
-                self.db.admin().set_mode(kind, &banner.join(" "), None).await.map_err(told)?;
+                // Not as a worker: that takes the role of an operator.
+                let operator = self.site.world.db().await;
+                operator.admin().set_mode(kind, &banner.join(" "), None).await.map_err(told)?;
                 Ok(Vec::new())
             }
             _ => Err(format!("there is no command {:?}", words.join(" "))),
