@@ -335,8 +335,7 @@ async fn supervise(core: Arc<Core>) {
                     () = attached.dead.notified() => "the server no longer takes requests".to_owned(),
                 };
                 tracing::info!(url = core.url, reason, "the session ended; reconnecting");
-                // One that is cut as soon as it is there is a failure to connect like any other.
-                failures = if began.elapsed() > core.options.backoff(failures + 1) { 0 } else { failures };
+                failures = core.options.failures_after(failures, began.elapsed());
                 Error::Disconnected { url: core.url.clone(), reason }
             }
             Err(error) => {
@@ -344,9 +343,13 @@ async fn supervise(core: Arc<Core>) {
                 error
             }
         };
-        core.state.send_replace(State::Connecting { last: Some(last) });
         failures += 1;
-        tokio::time::sleep(core.options.backoff(failures)).await;
+        let pause = match &last {
+            Error::Fault(fault) => core.options.backoff(failures).max(Duration::from_millis(fault.retry_after_ms)),
+            _ => core.options.backoff(failures),
+        };
+        core.state.send_replace(State::Connecting { last: Some(last) });
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -72,6 +72,12 @@ impl Options {
         jittered((first << failures.saturating_sub(1).min(16)).clamp(1, longest.max(1)))
     }
 
+    /// The failures in a row after a session that lived so long: one that is cut as soon as it is there is a failure to connect
+    /// like any other.
+    pub(super) fn failures_after(&self, failures: u32, lived: Duration) -> u32 {
+        if lived > self.backoff(failures + 1) { 0 } else { failures }
+    }
+
     /// The pause before a busy server is asked again: as it says, or grown with the number of refusals.
     pub(super) fn wait(&self, retry_after_ms: u64, refusals: u32) -> Duration {
         let own = 2u64 << refusals.min(8);
@@ -94,5 +100,17 @@ mod tests {
             last = pause;
         }
         assert!(last >= options.backoff.1 / 2);
+    }
+
+    #[test]
+    fn a_session_that_is_cut_at_once_does_not_make_the_next_pause_short() {
+        let options = Options::default();
+        let mut failures = 0;
+        for _ in 0..20 {
+            failures = options.failures_after(failures, Duration::from_millis(1)) + 1;
+        }
+        assert_eq!(failures, 20);
+        assert_eq!(options.failures_after(failures, Duration::from_secs(1)), failures, "not yet");
+        assert_eq!(options.failures_after(failures, Duration::from_secs(6)), 0);
     }
 }
