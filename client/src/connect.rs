@@ -16,10 +16,12 @@
 mod db;
 mod oids;
 mod options;
+mod pins;
 mod position;
 
 pub use db::Db;
 pub use options::Options;
+pub(crate) use pins::{LEASE_MS, LivePin};
 pub(crate) use position::Position;
 
 use crate::cache::Cache;
@@ -28,6 +30,7 @@ use crate::watch::Watchers;
 use crate::wire::{self, Failure, Hello, Inbox, Incoming, Link, Welcome};
 use oids::Oids;
 use parking_lot::Mutex;
+use pins::Pins;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -78,6 +81,7 @@ pub(crate) struct Core {
     pub(crate) position: Position,
     pub(crate) watchers: Watchers,
     pub(crate) oids: Oids,
+    pub(crate) pins: Pins,
     in_flight: Semaphore,
     state: watch::Sender<State>,
     /// The server's mode, as of the last hello or push.
@@ -98,6 +102,7 @@ impl Core {
             position: Position::default(),
             watchers: Watchers::new(options.watch_backlog),
             oids: Oids::default(),
+            pins: Pins::default(),
             in_flight: Semaphore::new(options.in_flight_max),
             state: watch::Sender::new(State::Connecting { last: None }),
             mode: watch::Sender::new(Mode::default()),
@@ -318,6 +323,23 @@ async fn open(core: &Core, hello: &Hello) -> Result<(Link, Incoming)> {
     }
 }
 
+/// Lives a session to its end, and tells why it ended. It is given out once the pins are there.
+async fn attend(core: &Arc<Core>, link: Link, incoming: Incoming, generation: u64) -> String {
+    let attached = Arc::new(Attached { link: Arc::new(link), generation, dead: Notify::new() });
+    let reading = incoming.run(&**core);
+    tokio::pin!(reading);
+    let pinned = core.pins.renew_all(&attached.link, generation);
+    tokio::select! {
+        reason = &mut reading => return reason,
+        _ = tokio::time::timeout(core.options.connect_timeout, pinned) => {}
+    }
+    core.state.send_replace(State::Connected(attached.clone()));
+    tokio::select! {
+        reason = reading => reason,
+        () = attached.dead.notified() => "the server no longer takes requests".to_owned(),
+    }
+}
+
 /// Connects, reads until the session ends, and again, until the task is ended.
 async fn supervise(core: Arc<Core>) {
     let mut failures = 0;
@@ -328,12 +350,7 @@ async fn supervise(core: Arc<Core>) {
                 let generation = core.adopt(&hello, link.welcome());
                 tracing::debug!(url = core.url, session = link.welcome().session_id, "connected");
                 let began = Instant::now();
-                let attached = Arc::new(Attached { link: Arc::new(link), generation, dead: Notify::new() });
-                core.state.send_replace(State::Connected(attached.clone()));
-                let reason = tokio::select! {
-                    reason = incoming.run(&*core) => reason,
-                    () = attached.dead.notified() => "the server no longer takes requests".to_owned(),
-                };
+                let reason = attend(&core, link, incoming, generation).await;
                 tracing::info!(url = core.url, reason, "the session ended; reconnecting");
                 failures = core.options.failures_after(failures, began.elapsed());
                 Error::Disconnected { url: core.url.clone(), reason }

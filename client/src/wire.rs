@@ -106,7 +106,8 @@ struct Pending(Mutex<Option<FxHashMap<u64, oneshot::Sender<Reply>>>>);
 struct Waiter {
     id: u64,
     reply: oneshot::Receiver<Reply>,
-    pending: Arc<Pending>,
+    /// None once the reply has come: its place is gone then.
+    pending: Option<Arc<Pending>>,
 }
 
 impl Pending {
@@ -114,13 +115,14 @@ impl Pending {
     fn wait(self: &Arc<Self>, id: u64) -> Result<Waiter, Failure> {
         let (sender, reply) = oneshot::channel();
         self.0.lock().as_mut().ok_or(Failure::Lost)?.insert(id, sender);
-        Ok(Waiter { id, reply, pending: self.clone() })
+        Ok(Waiter { id, reply, pending: Some(self.clone()) })
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if let Some(waiting) = self.pending.0.lock().as_mut() {
+        let Some(pending) = &self.pending else { return };
+        if let Some(waiting) = pending.0.lock().as_mut() {
             waiting.remove(&self.id);
         }
     }
@@ -130,18 +132,22 @@ impl Waiter {
     /// The reply, if it has come.
     fn ready(&mut self) -> Result<Option<Reply>, Failure> {
         match self.reply.try_recv() {
-            Ok(Reply::Fault(refusal)) => Err(Failure::Fault(refusal.into())),
-            Ok(reply) => Ok(Some(reply)),
+            Ok(reply) => self.came(reply).map(Some),
             Err(oneshot::error::TryRecvError::Empty) => Ok(None),
             Err(oneshot::error::TryRecvError::Closed) => Err(Failure::Lost),
         }
     }
 
     async fn reply(mut self) -> Result<Reply, Failure> {
-        match (&mut self.reply).await {
-            Ok(Reply::Fault(refusal)) => Err(Failure::Fault(refusal.into())),
-            Ok(reply) => Ok(reply),
-            Err(_) => Err(Failure::Lost),
+        let reply = (&mut self.reply).await.map_err(|_| Failure::Lost)?;
+        self.came(reply)
+    }
+
+    fn came(&mut self, reply: Reply) -> Result<Reply, Failure> {
+        self.pending = None;
+        match reply {
+            Reply::Fault(refusal) => Err(Failure::Fault(refusal.into())),
+            reply => Ok(reply),
         }
     }
 }

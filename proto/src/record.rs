@@ -17,7 +17,7 @@
 //! Garbage collection and `verify` follow the references in the header; the data is opaque to the server.
 
 use crate::ids::Oid;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 /// The record format that this code writes and reads.
 pub const RECORD_FORMAT: u8 = 1;
@@ -77,6 +77,19 @@ impl<'a> Header<'a> {
         Ok(Header { class, version, refs, data_at: 10 + n + refs_len })
     }
 
+    /// Appends a header; the data follows it. A class name longer than 255 bytes is refused.
+    pub fn write(out: &mut Vec<u8>, class: &str, version: u32, refs: &[Oid]) -> Result<(), BadRecord> {
+        let class_len = u8::try_from(class.len()).map_err(|_| BadRecord("class name longer than 255 bytes"))?;
+        let count = u32::try_from(refs.len()).map_err(|_| BadRecord("more than 2^32 references"))?;
+        out.put_u8(RECORD_FORMAT);
+        out.put_u8(class_len);
+        out.put_slice(class.as_bytes());
+        out.put_u32_le(version);
+        out.put_u32_le(count);
+        refs.iter().for_each(|oid| out.put_u64_le(oid.0));
+        Ok(())
+    }
+
     /// The references.
     pub fn refs(&self) -> impl ExactSizeIterator<Item = Oid> + 'a {
         self.refs.chunks_exact(8).map(|chunk| {
@@ -87,6 +100,14 @@ impl<'a> Header<'a> {
     }
 }
 
+/// An encoded record of its parts, in one buffer of the right size.
+pub fn encode(class: &str, version: u32, refs: &[Oid], data: &[u8]) -> Result<Bytes, BadRecord> {
+    let mut out = Vec::with_capacity(10 + class.len() + refs.len() * 8 + data.len());
+    Header::write(&mut out, class, version, refs)?;
+    out.put_slice(data);
+    Ok(out.into())
+}
+
 impl Record {
     /// A record without references.
     pub fn new(class: impl Into<String>, version: u32, data: impl Into<Bytes>) -> Record {
@@ -95,17 +116,7 @@ impl Record {
 
     /// The encoded form. A class name longer than 255 bytes is refused.
     pub fn encode(&self) -> Result<Bytes, BadRecord> {
-        let class_len = u8::try_from(self.class.len()).map_err(|_| BadRecord("class name longer than 255 bytes"))?;
-        let count = u32::try_from(self.refs.len()).map_err(|_| BadRecord("more than 2^32 references"))?;
-        let mut out = BytesMut::with_capacity(10 + self.class.len() + self.refs.len() * 8 + self.data.len());
-        out.put_u8(RECORD_FORMAT);
-        out.put_u8(class_len);
-        out.put_slice(self.class.as_bytes());
-        out.put_u32_le(self.version);
-        out.put_u32_le(count);
-        self.refs.iter().for_each(|oid| out.put_u64_le(oid.0));
-        out.put_slice(&self.data);
-        Ok(out.freeze())
+        encode(&self.class, self.version, &self.refs, &self.data)
     }
 
     /// Decodes a record; the data shares the given bytes.

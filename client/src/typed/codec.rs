@@ -4,11 +4,11 @@ use super::Persistent;
 use super::reference::collect;
 use crate::errors::{Error, Result};
 use crate::tx::damaged;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
-use zeolite_proto::record::{Header, RECORD_FORMAT};
+use zeolite_proto::record::{self, Header};
 use zeolite_proto::{Cell, Oid};
 
 thread_local! {
@@ -27,8 +27,9 @@ pub fn encode_record<T: Persistent>(value: &T) -> Result<Bytes> {
                 refs.push(oid);
             }
         }
-        assemble(T::CLASS, T::VERSION, &refs, data)
+        record::encode(T::CLASS, T::VERSION, &refs, data)
     })?
+    .map_err(|bad| Error::Encode { class: T::CLASS.to_owned(), reason: bad.0.to_owned() })
 }
 
 /// Encodes a value, and hands data and references to `use_them`.
@@ -47,21 +48,6 @@ pub(crate) fn encode_value<V: Serialize, R>(
         SCRATCH.set(data);
     }
     Ok(result)
-}
-
-fn assemble(class: &str, version: u32, refs: &[Oid], data: &[u8]) -> Result<Bytes> {
-    let bad = |reason: &str| Error::Encode { class: class.to_owned(), reason: reason.to_owned() };
-    let class_len = u8::try_from(class.len()).map_err(|_| bad("the class name is longer than 255 bytes"))?;
-    let count = u32::try_from(refs.len()).map_err(|_| bad("it has more than 2^32 references"))?;
-    let mut out = BytesMut::with_capacity(10 + class.len() + refs.len() * 8 + data.len());
-    out.put_u8(RECORD_FORMAT);
-    out.put_u8(class_len);
-    out.put_slice(class.as_bytes());
-    out.put_u32_le(version);
-    out.put_u32_le(count);
-    refs.iter().for_each(|oid| out.put_u64_le(oid.0));
-    out.put_slice(data);
-    Ok(out.freeze())
 }
 
 /// The value of an encoded record, upgraded if an older version of the type has written it.

@@ -3,8 +3,8 @@
 //! The form is that of the client's typed objects: the record's header (class, schema version 1, no references), then the
 //! fields in their order as postcard writes them. A record of another version, or with bytes left over, is refused.
 
-use crate::record::{BadRecord, Header, RECORD_FORMAT};
-use bytes::{BufMut, Bytes};
+use crate::record::{BadRecord, Header};
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,13 +18,8 @@ pub trait Stored: Serialize + DeserializeOwned {
 
     /// The encoded record.
     fn encode(&self) -> Result<Bytes, BadRecord> {
-        let class_len = u8::try_from(Self::CLASS.len()).map_err(|_| BadRecord("class name longer than 255 bytes"))?;
         let mut out = Vec::with_capacity(128);
-        out.put_u8(RECORD_FORMAT);
-        out.put_u8(class_len);
-        out.put_slice(Self::CLASS.as_bytes());
-        out.put_u32_le(VERSION);
-        out.put_u32_le(0);
+        Header::write(&mut out, Self::CLASS, VERSION, &[])?;
         let out = postcard::to_extend(self, out).map_err(|_| BadRecord("not a value that can be encoded"))?;
         Ok(out.into())
     }

@@ -5,10 +5,10 @@
 
 use super::Rpc;
 use super::calls::Calls;
-use super::{decode, encode};
 use super::holding::Holding;
 use super::outbox::{Outbox, Promised, fault_reply};
 use super::parts::{Added, Parts};
+use super::{decode, encode};
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::wire::v2;

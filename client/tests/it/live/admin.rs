@@ -1,6 +1,6 @@
 //! Pins, time travel, history, undo, the log, and the operator's calls.
 
-use crate::support::{World, add_one, number, object, oid, read, value};
+use crate::support::{World, add_one, number, object, oid, read, value, within};
 use futures_util::stream;
 use std::time::SystemTime;
 use zeolite_client::PackOptions;
@@ -29,11 +29,33 @@ async fn a_pin_keeps_its_snapshot_readable() {
     add_one(&tx, 1).await.expect("adds");
     assert!(tx.commit().await.expect_err("written since").is_conflict());
     drop(view);
-    crate::support::within(async { while db.admin().status().await.expect("answers").pins > 0 {} }).await;
+    within(async { while db.admin().status().await.expect("answers").pins > 0 {} }).await;
     let past = db.at_time(at(time)).await.expect("answers");
     assert_eq!(read(&past, 1).await.expect("reads"), 3);
     let now = db.at_time(at(Tid(time.0 << 1))).await.expect("a time to come is now");
     assert_eq!(read(&now, 1).await.expect("reads"), 6);
+}
+
+/// The server keeps pins in memory: the first that a new session does is to take them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_is_there_before_a_pack_that_follows_a_restart() {
+    let mut world = World::start().await;
+    let db = world.db().await;
+    db.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
+    let pin = db.pin().await.expect("pins");
+    for _ in 0..3 {
+        db.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
+    }
+    world.restart().await;
+    within(db.newest()).await.expect("is there again");
+    let mut pack = db.admin().pack(PackOptions { keep_garbage: true, ..Default::default() }).await.expect("answers");
+    let mut packed_to = None;
+    while let Some(progress) = pack.next().await.expect("packs") {
+        packed_to = progress.done.then_some(progress.packed_to);
+    }
+    assert!(packed_to.expect("is done") <= pin.snapshot(), "{packed_to:?} {}", pin.snapshot());
+    assert_eq!(db.admin().status().await.expect("answers").oldest_pin, Some(pin.snapshot()));
+    assert_eq!(read(&pin.view(), 1).await.expect("reads"), 1);
 }
 
 fn at(tid: Tid) -> SystemTime {
