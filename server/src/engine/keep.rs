@@ -1,6 +1,7 @@
 //! What the server keeps of its own: the cells that say who may write what (mode, gates), which oids are handed out, and the
 //! loop that looks after them.
 
+pub(crate) mod gate_cell;
 pub(crate) mod gates;
 pub(crate) mod keeper;
 pub(crate) mod mode;
@@ -31,7 +32,7 @@ impl Keep {
     pub(super) fn open(reader: &Reader, last: Tid, oid_max: Oid, now_unix_ms: u64) -> Result<Keep, StoreError> {
         Ok(Keep {
             modes: Modes::new(mode::stored(reader, last, now_unix_ms)?),
-            gates: Gates::new(gates::stored(reader, last)?),
+            gates: Gates::new(gate_cell::stored(reader, last)?),
             oids: Oids::new(oids::stored(reader, last)?, oid_max),
             own_keys: AtomicU64::new(last.0),
         })

@@ -14,6 +14,7 @@ pub(crate) mod ask;
 pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod condemned;
+pub(crate) mod course;
 pub(crate) mod head;
 pub(crate) mod holds;
 pub(crate) mod intake;

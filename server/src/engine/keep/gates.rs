@@ -15,23 +15,18 @@
 use crate::engine::Engine;
 use crate::engine::answers::{Closing, Done};
 use crate::engine::faults::fault_of;
-use crate::engine::keep::system;
+use crate::engine::keep::{gate_cell, system};
 use crate::engine::pipeline::ask::{Ask, SealedWrite};
-use crate::store::{Reader, StoreError, TxnWrite};
+use crate::store::TxnWrite;
 use bytes::Bytes;
 use parking_lot::RwLock;
-use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Fault, FaultKind, Gate, Receipt, Record, Tid};
+use zeolite_proto::{Cell, Fault, FaultKind, Gate, Receipt, Tid};
 
 /// When to come back to a gate that is trying to close, in milliseconds: it takes about one fsync.
 const TRYING_MS: u64 = 10;
-/// The class of its record.
-const CLASS: &str = "zeolite.Gate";
-/// With it the keys of all gates begin.
-const NAME: &str = "gate/";
 
 /// The gates; few, and none most of the time.
 #[derive(Default)]
@@ -45,16 +40,6 @@ struct State {
     trying: bool,
     /// A lower gate of the same class that stays if this attempt fails.
     before: Option<Gate>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredGate {
-    #[prost(string, tag = "1")]
-    class: String,
-    #[prost(uint32, tag = "2")]
-    min_version: u32,
-    #[prost(string, tag = "3")]
-    job: String,
 }
 
 impl Gates {
@@ -177,7 +162,7 @@ impl Engine {
     /// Takes a gate away; no error if there is none.
     pub fn open_gate(self: &Arc<Self>, class: String, done: Done<Tid>) {
         let written = Box::new(move |result: Result<Receipt, Fault>| done(result.map(|receipt| receipt.tid)));
-        self.write_system(cell_of(&class), None, "a gate was opened", written);
+        self.write_system(gate_cell::cell_of(&class), None, "a gate was opened", written);
     }
 
     /// Everything sealed before the attempt is visible, or was refused.
@@ -212,37 +197,10 @@ fn is_trying(gate: &Gate) -> Fault {
     Fault::new(FaultKind::Busy, message).after_ms(TRYING_MS)
 }
 
-/// The write that closes it: data = the message above.
+/// The write that closes it.
 pub(crate) fn write_of(gate: &Gate) -> Result<SealedWrite, Fault> {
-    let Gate { class, min_version, job, .. } = gate.clone();
-    let cell = cell_of(&class);
-    let record = Record::new(CLASS, 1, StoredGate { class, min_version, job }.encode_to_vec());
-    let record = record.encode().map_err(|error| Fault::new(FaultKind::Internal, error.to_string()))?;
-    Ok(SealedWrite { cell, stamped: false, record: Some(record), merged: false })
-}
-
-fn cell_of(class: &str) -> Cell {
-    system::cell(format!("{NAME}{class}").into_bytes())
-}
-
-/// The class whose gate this cell holds.
-pub(crate) fn class_of(cell: &Cell) -> Option<String> {
-    let class = cell.key.strip_prefix(NAME.as_bytes()).filter(|class| !class.is_empty() && class.len() <= 255)?;
-    std::str::from_utf8(class).ok().map(str::to_owned)
-}
-
-/// Reads a gate back.
-pub(crate) fn read(record: &Record, tid: Tid) -> Result<Gate, String> {
-    system::check_class(record, CLASS)?;
-    let stored = StoredGate::decode(record.data.clone()).map_err(|error| format!("the gate is unreadable: {error}"))?;
-    let StoredGate { class, min_version, job } = stored;
-    Ok(Gate { class, min_version, job, tid })
-}
-
-/// The gates as stored.
-pub(crate) fn stored(reader: &Reader, at: Tid) -> Result<Vec<Gate>, StoreError> {
-    let gate = |(tid, record): (Tid, Record)| read(&record, tid).map_err(StoreError::Index);
-    system::stored_all(reader, NAME, at)?.into_iter().map(gate).collect()
+    let record = gate_cell::record_of(gate)?;
+    Ok(SealedWrite { cell: gate_cell::cell_of(&gate.class), stamped: false, record: Some(record), merged: false })
 }
 
 fn refused(gate: &Gate, write: &SealedWrite) -> Fault {

@@ -1,7 +1,7 @@
 //! Owns what the server's own cells may hold: one reading of them, for opening, for what takes force, and for refusing what
 //! could not take force.
 
-use crate::engine::keep::{gates, mode, oids, system};
+use crate::engine::keep::{gate_cell, mode, oids, system};
 use crate::store::TxnWrite;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Fault, Gate, Mode, Record, Tid};
@@ -28,8 +28,8 @@ impl OwnCell {
         if *cell == mode::cell() {
             return Ok(OwnCell::Mode(record.as_ref().map(mode::read).transpose()?));
         }
-        let class = gates::class_of(cell).ok_or("this server keeps nothing under that key")?;
-        let gate = record.as_ref().map(|record| gates::read(record, tid)).transpose()?;
+        let class = gate_cell::class_of(cell).ok_or("this server keeps nothing under that key")?;
+        let gate = record.as_ref().map(|record| gate_cell::read(record, tid)).transpose()?;
         if gate.as_ref().is_some_and(|gate| gate.class != class) {
             return Err("the gate is of another class than its key says".to_owned());
         }

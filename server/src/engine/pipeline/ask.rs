@@ -12,7 +12,7 @@ use crate::engine::answers::{Done, PreparedReceipt};
 use crate::engine::caller::{Client, Owner};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::Part;
-use crate::engine::pipeline::restore::Course;
+use crate::engine::pipeline::course::Course;
 use crate::store::{StoreError, Txn};
 use bytes::Bytes;
 use roaring::RoaringTreemap;

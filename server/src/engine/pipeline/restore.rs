@@ -10,9 +10,10 @@ use crate::engine::answers::Done;
 use crate::engine::faults::fault_of;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::ask::{Ask, Life, RestoreAsk};
+use crate::engine::pipeline::course::Course;
 use crate::store::{StoreError, Txn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeolite_proto::{CommitKey, Fault, FaultKind, Priority, Role, Tid};
 
 /// One restore.
@@ -23,27 +24,8 @@ pub struct Restoring {
     closed: AtomicBool,
 }
 
-/// How far a restore has come in the order of commits: the epoch in which all of it was sealed.
-#[derive(Default)]
-pub(crate) struct Course(AtomicU64);
-
 /// What programs without commit keys write; nobody asks for its outcome.
 pub(crate) const NO_KEY: CommitKey = CommitKey([0; 16]);
-
-const ENDED: u64 = u64::MAX;
-
-impl Course {
-    /// Nothing more of it is taken.
-    pub(crate) fn end(&self) {
-        self.0.store(ENDED, Ordering::Release);
-    }
-
-    /// Whether a transaction may be sealed in this epoch. Only the sequencer asks.
-    pub(crate) fn goes_on(&self, epoch: u64) -> bool {
-        let begun = self.0.compare_exchange(0, epoch, Ordering::AcqRel, Ordering::Acquire);
-        begun.is_ok() || begun == Err(epoch)
-    }
-}
 
 impl Engine {
     /// Begins a restore, if the mode lets it.
