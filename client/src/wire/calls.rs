@@ -29,11 +29,17 @@ fn revision(revision: v2::Revision) -> Revision {
 }
 
 impl Link {
+    /// The life of the store that a snapshot is of, as far as there can be a doubt: what this session has told itself is of the
+    /// life that goes on in it, whatever is restored meanwhile.
+    fn timeline_of(&self, snapshot: Tid) -> u64 {
+        if snapshot <= self.welcome.visible { self.welcome.timeline } else { 0 }
+    }
+
     /// The revisions of the cells at the snapshot, from the given one on; fewer than asked when the reply was full.
     pub(crate) async fn load(&self, snapshot: Tid, cells: &[Cell], from: usize) -> Result<Vec<Revision>, Failure> {
         let request = v2::LoadRequest {
             snapshot: snapshot.0,
-            timeline: self.welcome.timeline,
+            timeline: self.timeline_of(snapshot),
             cells: cells[from..].iter().map(v2::Cell::from).collect(),
             continued_from: 0,
         };
@@ -45,7 +51,7 @@ impl Link {
     pub(crate) async fn scan(&self, snapshot: Tid, oid: Oid, range: &Range, limit: u32) -> Result<Page, Failure> {
         let request = v2::ScanRequest {
             snapshot: snapshot.0,
-            timeline: self.welcome.timeline,
+            timeline: self.timeline_of(snapshot),
             oid: oid.0,
             from: range.from.clone(),
             to: range.to.clone().unwrap_or_default(),
