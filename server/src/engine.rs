@@ -31,8 +31,8 @@ mod turn;
 mod work;
 
 use crate::clock::Clock;
-use crate::store::disk::Disk;
-use crate::store::{Opened, Opening, Progress, Recovered, Store, StoreError, StoreSettings};
+use crate::storage::disk::Disk;
+use crate::storage::{self, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
 use health::Health;
 use keep::{Keep, system};
 use loops::Parts;
@@ -117,27 +117,27 @@ impl Engine {
         let seed = opening.new_id;
         let (keys_count_max, keys_age_s, overlay_bytes_max) =
             (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
-        let Opened { appender, reader, settler, recovered } = Store::open(disk.clone(), store, opening, progress)?;
+        let Opened { append, read, upkeep, recovered } =
+            storage::open(disk.clone(), clock.clone(), store, opening, progress)?;
         let Recovered { last_tid, oid_max, keys, keys_floor, lived_ms, .. } = recovered;
-        let last_of_others = system::last_of_others(&reader, last_tid)?;
+        let last_of_others = system::last_of_others(read.as_ref(), last_tid)?;
         let opened_at = clock.steady();
         let now_unix_ms = (clock.unix_nanos() / 1_000_000).max(0) as u64;
-        let keep = Keep::open(&reader, last_tid, Oid(oid_max), now_unix_ms)?;
+        let keep = Keep::open(read.as_ref(), last_tid, Oid(oid_max), now_unix_ms)?;
         let (count_max, floor) = (keys_count_max as usize, keys_floor);
         let keys = Keys::new(clock.clone(), Window { count_max, age_s: keys_age_s, keys, floor, lived_ms });
-        let pins = Pins::new(clock.clone(), settings.pins_max, limits.pin_ms_max, seed, reader.packed_to());
+        let pins = Pins::new(clock.clone(), settings.pins_max, limits.pin_ms_max, seed, read.packed_to());
         let engine = Arc::new(Engine {
             health: Health::default(),
             pipeline: Pipeline::new(Intake::new(settings.intake_bounds()), keys, last_tid),
-            reads: Reads::new(reader, last_tid, pins),
+            reads: Reads::new(read, last_tid, pins),
             keep,
             work: Work::new(overlay_bytes_max / 2),
             numbers: Numbers::new(opened_at, settings.slow_commit_ms),
-            setup: Setup { limits, registry, settings, seed, clock: clock.clone(), disk, opened_at },
+            setup: Setup { limits, registry, settings, seed, clock, disk, opened_at },
             kept_to_the_end: OnceLock::new(),
         });
-        let appender = appender.timed_by(clock);
-        let loops = Loops::new(engine.clone(), Parts { appender, settler, last: last_tid, last_of_others });
+        let loops = Loops::new(engine.clone(), Parts { append, upkeep, last: last_tid, last_of_others });
         Ok((engine, loops))
     }
 

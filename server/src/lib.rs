@@ -1,7 +1,7 @@
 //! The Zeolite server.
 //!
 //! ```text
-//!   server (composition, shutdown) > metrics > rpc > auth, databases > engine > store > disk        clock: for all of them
+//!   server (composition, shutdown) > metrics > rpc > auth, databases > engine > storage > store > disk        clock: for all of them
 //! ```
 //! Left may name right; right never names left. Only `rpc` names generated types; tonic is named there, and by `server`, which
 //! accepts the connections.
@@ -14,4 +14,5 @@ pub(crate) mod metrics;
 pub(crate) mod rpc;
 pub mod server;
 pub mod settings;
+pub mod storage;
 pub mod store;

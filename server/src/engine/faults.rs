@@ -1,6 +1,6 @@
 //! Owns the faults that several of the engine's rooms tell.
 
-use crate::store::StoreError;
+use crate::storage::StoreError;
 use zeolite_proto::{Fault, FaultKind};
 
 /// The fault of a store that a failed write or sync has ended.

@@ -10,7 +10,7 @@ pub(crate) mod own_cells;
 pub(crate) mod system;
 
 use super::Engine;
-use crate::store::{Reader, StoreError, Txn};
+use crate::storage::{Read, StoreError, Txn};
 use gates::Gates;
 use mode::Modes;
 use oids::Oids;
@@ -29,7 +29,7 @@ pub(super) struct Keep {
 
 impl Keep {
     /// As stored at `last`; `oid_max` is the greatest oid of the log.
-    pub(super) fn open(reader: &Reader, last: Tid, oid_max: Oid, now_unix_ms: u64) -> Result<Keep, StoreError> {
+    pub(super) fn open(reader: &dyn Read, last: Tid, oid_max: Oid, now_unix_ms: u64) -> Result<Keep, StoreError> {
         Ok(Keep {
             modes: Modes::new(mode::stored(reader, last, now_unix_ms)?),
             gates: Gates::new(gate_cell::stored(reader, last)?),

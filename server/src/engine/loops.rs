@@ -8,16 +8,15 @@ use crate::engine::pipeline::writer::Writer;
 use crate::engine::turn::Turn;
 use crate::engine::work::long_work::LongWork;
 use crate::engine::work::settling::SettleLoop;
-use crate::store::{Appender, Settler, StoreError};
-use parking_lot::Mutex;
+use crate::storage::{Append, StoreError, Upkeep};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use zeolite_proto::Tid;
 
 /// What the loops are made of; see [`Loops`].
 pub(crate) struct Parts {
-    pub(crate) appender: Appender,
-    pub(crate) settler: Settler,
+    pub(crate) append: Box<dyn Append>,
+    pub(crate) upkeep: Arc<dyn Upkeep>,
     pub(crate) last: Tid,
     pub(crate) last_of_others: Tid,
 }
@@ -29,7 +28,7 @@ pub struct Loops {
     mergers: Vec<Merger>,
     settle: SettleLoop,
     keeper: Keeper,
-    settler: Arc<Mutex<Settler>>,
+    upkeep: Arc<dyn Upkeep>,
     long_work: Arc<LongWork>,
 }
 
@@ -42,7 +41,7 @@ pub struct Running {
     stop_keeping: Arc<Stop>,
     stop_settling: Arc<std::sync::atomic::AtomicBool>,
     writer: JoinHandle<Option<Writer>>,
-    settler: Arc<Mutex<Settler>>,
+    upkeep: Arc<dyn Upkeep>,
     long_work: Arc<LongWork>,
 }
 
@@ -59,20 +58,20 @@ impl Loops {
         );
         let writer = Writer {
             engine: engine.clone(),
-            appender: parts.appender,
+            append: parts.append,
             from_sequencer,
             bounds: engine.settings().batch_bounds(),
             first: None,
         };
         let merger = || Merger { engine: engine.clone(), from_sequencer: questions.clone() };
         let mergers = (0..engine.settings().mergers.max(1)).map(|_| merger()).collect();
-        let settler = Arc::new(Mutex::new(parts.settler));
+        let upkeep = parts.upkeep;
         let txns_max = engine.settings().settle_txns_max;
-        engine.long_work().connect(settler.clone());
+        engine.long_work().connect(upkeep.clone());
         let long_work = engine.long_work().clone();
         let keeper = Keeper::new(engine.clone());
-        let settle = SettleLoop { engine, settler: settler.clone(), txns_max };
-        Loops { sequencer, writer, mergers, settle, keeper, settler, long_work }
+        let settle = SettleLoop { engine, upkeep: upkeep.clone(), txns_max };
+        Loops { sequencer, writer, mergers, settle, keeper, upkeep, long_work }
     }
 
     /// One ask of the sequencer.
@@ -115,12 +114,12 @@ impl Loops {
     pub fn close(&mut self) -> Result<(), StoreError> {
         self.run_dry();
         self.turn_settle();
-        self.settler.lock().close()
+        self.upkeep.close()
     }
 
     /// Starts a thread for each loop. `died` is told the name of a loop that has panicked: the engine is poisoned then.
     pub fn spawn(self, died: impl Fn(&str) + Send + Sync + 'static) -> Running {
-        let Loops { mut sequencer, mut writer, mergers, mut settle, keeper, settler, long_work } = self;
+        let Loops { mut sequencer, mut writer, mergers, mut settle, keeper, upkeep, long_work } = self;
         let stop_settling = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let guard = Guard { engine: settle.engine.clone(), died: Arc::new(died) };
         let mut pipeline = vec![guard.thread("sequencer", move || while sequencer.turn(true) != Turn::Ended {})];
@@ -141,7 +140,7 @@ impl Loops {
         let until = stop_keeping.clone();
         let keeper = guard.thread("keeper", move || keeper.run(&until));
         let engine = guard.engine;
-        Running { engine, pipeline, settle, keeper, stop_keeping, stop_settling, writer, settler, long_work }
+        Running { engine, pipeline, settle, keeper, stop_keeping, stop_settling, writer, upkeep, long_work }
     }
 }
 
@@ -155,7 +154,7 @@ impl Running {
         self.stop_keeping.stop();
         join(self.keeper);
         let writer = join(self.writer);
-        // A pack ends between two portions; the settler is the last that touches the index.
+        // A pack ends between two portions; the upkeep is the last that touches the index.
         self.long_work.wait_for_end();
         self.stop_settling.store(true, std::sync::atomic::Ordering::Release);
         join(self.settle);
@@ -164,7 +163,7 @@ impl Running {
             // Half changed, perhaps: the next start makes it whole from the log.
             return Ok(());
         }
-        self.settler.lock().close()
+        self.upkeep.close()
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod status;
 
 use super::Engine;
 use crate::engine::pipeline::ask::Origin;
-use crate::store::Txn;
+use crate::storage::Txn;
 use heat::Heat;
 use pressure::Gauge;
 use slow::{Journey, SlowLog};

@@ -6,7 +6,7 @@ pub(crate) mod read;
 
 use super::Engine;
 use crate::engine::caller::Owner;
-use crate::store::Reader;
+use crate::storage::Read;
 use feed::{Feed, FeedItem, FeedSink};
 use pins::{PinInfo, Pins};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use zeolite_proto::{Fault, Tid};
 
 /// What is read from, and what of it is visible.
 pub(super) struct Reads {
-    reader: Reader,
+    reader: Arc<dyn Read>,
     feed: Feed,
     pins: Pins,
 }
 
 impl Reads {
-    pub(super) fn new(reader: Reader, visible: Tid, pins: Pins) -> Reads {
+    pub(super) fn new(reader: Arc<dyn Read>, visible: Tid, pins: Pins) -> Reads {
         Reads { reader, feed: Feed::new(visible), pins }
     }
 
@@ -66,8 +66,8 @@ impl Engine {
         self.reads.pins.unpin(owner, pin);
     }
 
-    pub(super) fn reader(&self) -> &Reader {
-        &self.reads.reader
+    pub(super) fn reader(&self) -> &dyn Read {
+        self.reads.reader.as_ref()
     }
 
     pub(super) fn pins(&self) -> &Pins {

@@ -114,14 +114,16 @@ const DIRECTION: &[Ban] = &[
     (&["client/src/"], &["zeolite_server"], "the client knows the server by the protocol only"),
     (
         &["server/src/store"],
-        &["crate::engine", "crate::rpc", "crate::metrics", "crate::server", "crate::settings"],
-        "store is below engine, rpc and server",
+        &["crate::storage", "crate::engine", "crate::rpc", "crate::metrics", "crate::server", "crate::settings"],
+        "store is below storage, engine, rpc and server",
     ),
     (
         &["server/src/engine"],
         &["crate::rpc", "crate::metrics", "crate::server", "crate::settings"],
         "engine is below rpc and server",
     ),
+    (&["server/src/engine"], &["crate::store"], "engine knows what keeps its data by the contracts of storage only"),
+    (&["server/src/storage"], &["crate::engine", "crate::rpc", "crate::server"], "storage is below engine"),
     (&["server/src/rpc"], &["crate::server", "crate::metrics"], "rpc is below server and metrics"),
     (&["server/src/metrics"], &["crate::server"], "metrics are below server"),
     (

@@ -1,7 +1,7 @@
 //! Owns the cell in which the gate of a class is kept: its key, its record, and reading it back.
 
 use crate::engine::keep::system;
-use crate::store::{Reader, StoreError};
+use crate::storage::{Read, StoreError};
 use bytes::Bytes;
 use prost::Message;
 use zeolite_proto::{Cell, Fault, FaultKind, Gate, Record, Tid};
@@ -47,7 +47,7 @@ pub(crate) fn read(record: &Record, tid: Tid) -> Result<Gate, String> {
 }
 
 /// The gates as stored.
-pub(crate) fn stored(reader: &Reader, at: Tid) -> Result<Vec<Gate>, StoreError> {
+pub(crate) fn stored(reader: &dyn Read, at: Tid) -> Result<Vec<Gate>, StoreError> {
     let gate = |(tid, record): (Tid, Record)| read(&record, tid).map_err(StoreError::Index);
     system::stored_all(reader, NAME, at)?.into_iter().map(gate).collect()
 }

@@ -17,7 +17,7 @@ use crate::engine::answers::{Closing, Done};
 use crate::engine::faults::fault_of;
 use crate::engine::keep::{gate_cell, system};
 use crate::engine::pipeline::ask::{Ask, SealedWrite};
-use crate::store::TxnWrite;
+use crate::storage::TxnWrite;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::sync::Arc;

@@ -13,7 +13,7 @@
 use crate::engine::Engine;
 use crate::engine::answers::Done;
 use crate::engine::keep::system;
-use crate::store::{Reader, StoreError};
+use crate::storage::{Read, StoreError};
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use std::sync::Arc;
@@ -232,7 +232,7 @@ pub(crate) fn read(record: &Record) -> Result<Mode, String> {
 }
 
 /// The operator's mode as stored; normal if its time is over.
-pub(crate) fn stored(reader: &Reader, at: Tid, now_unix_ms: u64) -> Result<Mode, StoreError> {
+pub(crate) fn stored(reader: &dyn Read, at: Tid, now_unix_ms: u64) -> Result<Mode, StoreError> {
     let Some(record) = system::stored(reader, &cell(), at)? else { return Ok(Mode::default()) };
     let mode = read(&record).map_err(StoreError::Index)?;
     Ok(if is_over(&mode, now_unix_ms) { Mode::default() } else { mode })

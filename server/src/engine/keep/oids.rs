@@ -7,7 +7,7 @@
 use crate::engine::Engine;
 use crate::engine::answers::Done;
 use crate::engine::keep::system::{self, SYSTEM_OID};
-use crate::store::{Reader, StoreError};
+use crate::storage::{Read, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(crate) fn read_ceiling(record: &Record) -> Result<u64, String> {
 }
 
 /// The ceiling as stored; 0: none yet.
-pub(crate) fn stored(reader: &Reader, at: Tid) -> Result<u64, StoreError> {
+pub(crate) fn stored(reader: &dyn Read, at: Tid) -> Result<u64, StoreError> {
     let record = system::stored(reader, &ceiling_cell(), at)?;
     record.as_ref().map_or(Ok(0), read_ceiling).map_err(StoreError::Index)
 }

@@ -2,7 +2,7 @@
 //! could not take force.
 
 use crate::engine::keep::{gate_cell, mode, oids, system};
-use crate::store::TxnWrite;
+use crate::storage::TxnWrite;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Fault, Gate, Mode, Record, Tid};
 

@@ -7,7 +7,7 @@
 //! | `mode` | the operator's mode (`mode`) |
 //! | `gate/` + class | the oldest schema version that may be written (`gates`) |
 
-use crate::store::{Range, Reader, StoreError, Txn};
+use crate::storage::{Range, Read, StoreError, Txn};
 use bytes::Bytes;
 use zeolite_proto::{Cell, Oid, Record, Tid};
 
@@ -36,7 +36,7 @@ pub(crate) fn is_own(txn: &Txn) -> bool {
 }
 
 /// The newest tid that a transaction of somebody else may have, going back over the server's own ones.
-pub(crate) fn last_of_others(reader: &Reader, last: Tid) -> Result<Tid, StoreError> {
+pub(crate) fn last_of_others(reader: &dyn Read, last: Tid) -> Result<Tid, StoreError> {
     let mut at = last;
     for _ in 0..OWN_TXNS_MAX {
         match reader.txn(at)? {
@@ -48,13 +48,13 @@ pub(crate) fn last_of_others(reader: &Reader, last: Tid) -> Result<Tid, StoreErr
 }
 
 /// One of the server's own records, as stored.
-pub(crate) fn stored(reader: &Reader, cell: &Cell, at: Tid) -> Result<Option<Record>, StoreError> {
+pub(crate) fn stored(reader: &dyn Read, cell: &Cell, at: Tid) -> Result<Option<Record>, StoreError> {
     let bytes = reader.get(cell, at)?.and_then(|revision| revision.record);
     bytes.map(|bytes| decode(&bytes)).transpose()
 }
 
 /// All of the server's own records whose key begins so.
-pub(crate) fn stored_all(reader: &Reader, prefix: &str, at: Tid) -> Result<Vec<(Tid, Record)>, StoreError> {
+pub(crate) fn stored_all(reader: &dyn Read, prefix: &str, at: Tid) -> Result<Vec<(Tid, Record)>, StoreError> {
     let mut to = prefix.as_bytes().to_vec();
     if let Some(last) = to.last_mut() {
         *last += 1;

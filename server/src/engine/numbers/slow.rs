@@ -9,7 +9,7 @@
 
 use crate::engine::note;
 use crate::engine::pipeline::ask::Origin;
-use crate::store::Txn;
+use crate::storage::Txn;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -141,7 +141,7 @@ fn classes(txn: &Txn) -> String {
 mod tests {
     use super::*;
     use crate::engine::caller::Client;
-    use crate::store::TxnWrite;
+    use crate::storage::TxnWrite;
     use std::sync::Arc;
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record as SpanRecord};

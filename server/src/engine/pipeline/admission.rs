@@ -7,7 +7,7 @@ use crate::engine::caller::Caller;
 use crate::engine::keep::oids::{OIDS_END, Oids};
 use crate::engine::keep::own_cells;
 use crate::engine::pipeline::ahead::LookedAhead;
-use crate::store::Txn;
+use crate::storage::Txn;
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
 use zeolite_proto::record::Header;

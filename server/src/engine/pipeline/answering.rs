@@ -6,7 +6,7 @@ use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
 use crate::engine::pipeline::keys::{Keyed, Standing};
 use crate::engine::pipeline::restore::NO_KEY;
-use crate::store::{StoreError, Txn};
+use crate::storage::{StoreError, Txn};
 use zeolite_proto::{Fault, Merged, Receipt};
 
 impl Engine {

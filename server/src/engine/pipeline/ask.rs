@@ -13,7 +13,7 @@ use crate::engine::caller::{Client, Owner};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::course::Course;
-use crate::store::{StoreError, Txn};
+use crate::storage::{StoreError, Txn};
 use bytes::Bytes;
 use roaring::RoaringTreemap;
 use std::sync::Arc;

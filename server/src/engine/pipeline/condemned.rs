@@ -7,7 +7,7 @@
 
 use crate::engine::pipeline::ask::SealedWrite;
 use crate::engine::pipeline::holds::Prepared;
-use crate::store::TxnWrite;
+use crate::storage::TxnWrite;
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use zeolite_proto::record::Header;

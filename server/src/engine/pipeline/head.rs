@@ -5,14 +5,14 @@
 
 use crate::engine::pipeline::ahead::{HeadRecord, LookedAhead, Part, Seen};
 use crate::engine::pipeline::recent::{Kept, Recent};
-use crate::store::Reader;
+use crate::storage::Read;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Fault, ReadRange, Tid};
 
 /// What is remembered, for the check of one draft.
 pub(crate) struct HeadView<'a> {
     pub(crate) recent: &'a Recent,
-    pub(crate) reader: &'a Reader,
+    pub(crate) reader: &'a dyn Read,
     pub(crate) ahead: &'a LookedAhead,
 }
 

@@ -16,7 +16,7 @@
 
 use crate::clock::Clock;
 use crate::engine::answers::Done;
-use crate::store::KnownKey;
+use crate::storage::KnownKey;
 use parking_lot::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};

@@ -11,7 +11,7 @@ use crate::engine::faults::fault_of;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::ask::{Ask, Life, RestoreAsk};
 use crate::engine::pipeline::course::Course;
-use crate::store::{StoreError, Txn};
+use crate::storage::{StoreError, Txn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeolite_proto::{CommitKey, Fault, FaultKind, Priority, Role, Tid};

@@ -36,7 +36,7 @@ use crate::engine::pipeline::keys::Keyed;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
-use crate::store::{Txn, TxnWrite};
+use crate::storage::{Txn, TxnWrite};
 use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
 use std::sync::Arc;

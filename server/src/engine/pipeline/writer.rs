@@ -1,4 +1,4 @@
-//! Owns durability: the one thread that has the appender.
+//! Owns durability: the one thread that has the end of the data.
 //!
 //! ```text
 //!   sealed drafts ──> wait for one, drain the rest ──> one write, one fdatasync ──> overlay, feed, visible, receipts
@@ -13,7 +13,7 @@ use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Hop};
 use crate::engine::reads::feed::FeedItem;
 use crate::engine::turn::Turn;
-use crate::store::{Appender, StoreError, Txn};
+use crate::storage::{Append, StoreError, Txn};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +26,10 @@ pub(crate) struct BatchBounds {
     pub(crate) bytes_max: usize,
 }
 
-/// The writer's state; nobody else has the appender.
+/// The writer's state; nobody else has the end of the data.
 pub(crate) struct Writer {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) appender: Appender,
+    pub(crate) append: Box<dyn Append>,
     pub(crate) from_sequencer: Receiver<Hop>,
     pub(crate) bounds: BatchBounds,
     /// Taken out of the hop, but over the last batch's bound.
@@ -87,8 +87,8 @@ impl Writer {
                 Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
                 // Only ever the first: behind other hops it begins the next batch.
                 Hop::Roll { life, done, .. } => done(match life {
-                    None => self.appender.roll(),
-                    Some(life) => self.appender.begin_timeline(life.timeline, life.packed_to),
+                    None => self.append.roll(),
+                    Some(life) => self.append.begin_timeline(life.timeline, life.packed_to),
                 }),
             }
             next = self.from_sequencer.try_recv().ok();
@@ -109,15 +109,15 @@ impl Writer {
         if batch.txns.is_empty() {
             return batch.tell(&self.engine);
         }
-        match self.appender.append(&batch.txns) {
-            Ok(appended) => {
-                self.engine.numbers.written(batch.txns.len() as u64, appended.write_ns, appended.sync_ns);
-                (batch.times.write_ns, batch.times.sync_ns) = (appended.write_ns, appended.sync_ns);
+        match self.append.append(&batch.txns) {
+            Ok(times) => {
+                self.engine.numbers.written(batch.txns.len() as u64, times.write_ns, times.sync_ns);
+                (batch.times.write_ns, batch.times.sync_ns) = (times.write_ns, times.sync_ns);
                 let started = self.engine.clock().steady();
                 batch.txns.iter().for_each(|txn| self.engine.take_force(txn));
-                self.appender.publish(appended);
+                self.append.publish();
                 self.engine.reads.publish(batch.last(), || batch.feed_items());
-                self.engine.backlog().grew(self.appender.unsettled_bytes());
+                self.engine.backlog().grew(self.append.unsettled_bytes());
                 self.engine.stats().batches.add(1);
                 self.engine.stats().commits.add(batch.txns.len() as u64);
                 batch.tell(&self.engine);

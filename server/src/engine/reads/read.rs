@@ -5,7 +5,7 @@
 
 use crate::engine::faults::fault_of;
 use crate::engine::{Engine, note};
-use crate::store::{Entry, KindCount, Range, Revision, Txn};
+use crate::storage::{Entry, KindCount, Range, Revision, Txn};
 use bytes::Bytes;
 use zeolite_proto::{Cell, Fault, FaultKind, Note, Oid, Tid};
 

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::faults::shutting_down;
-use crate::store::{Settler, StoreError};
+use crate::storage::{StoreError, Upkeep};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,7 +26,7 @@ pub struct PackProgress {
 /// Where the one long work on the store is registered: a pack or a verify.
 #[derive(Default)]
 pub(crate) struct LongWork {
-    settler: OnceLock<Arc<Mutex<Settler>>>,
+    upkeep: OnceLock<Arc<dyn Upkeep>>,
     /// What runs, in words; `None`: nothing.
     running: Mutex<Option<String>>,
     changed: Condvar,
@@ -44,16 +44,16 @@ impl Drop for Registered<'_> {
 }
 
 impl LongWork {
-    /// The loops have the settler; once.
-    pub(crate) fn connect(&self, settler: Arc<Mutex<Settler>>) {
-        if self.settler.set(settler).is_err() {
+    /// The loops have the upkeep; once.
+    pub(crate) fn connect(&self, upkeep: Arc<dyn Upkeep>) {
+        if self.upkeep.set(upkeep).is_err() {
             tracing::warn!("the engine's loops were made twice; pack works with the first");
         }
     }
 
-    /// The settler, once the loops have it.
-    pub(crate) fn settler(&self) -> Result<&Arc<Mutex<Settler>>, StoreError> {
-        self.settler.get().ok_or(StoreError::Stopped)
+    /// The upkeep, once the loops have it.
+    pub(crate) fn upkeep(&self) -> Result<&dyn Upkeep, StoreError> {
+        self.upkeep.get().map(AsRef::as_ref).ok_or(StoreError::Stopped)
     }
 
     /// Registers a work, if none runs.

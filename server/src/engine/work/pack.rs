@@ -18,7 +18,7 @@ use crate::engine::faults::{fault_of, shutting_down};
 use crate::engine::keep::oids::FIRST_OID;
 use crate::engine::pipeline::ask::Ask;
 use crate::engine::work::long_work::PackProgress;
-use crate::store::{Packed, Packer, Stage, StoreError};
+use crate::storage::{Gatekeeper, PackPlan, Packed, StoreError, Upkeep};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +26,6 @@ use zeolite_proto::{Fault, FaultKind, Oid, Tid};
 
 // How often a wait looks whether the server is going down.
 const LOOK: Duration = Duration::from_millis(100);
-// Catching up is over when it finds no more than this; what is left the last one takes.
-const CAUGHT_UP_TXNS: u64 = 64;
-const CATCH_UPS_MAX: u32 = 16;
 
 /// What a pack is asked for beside its tid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -102,37 +99,9 @@ impl Engine {
         options: PackOptions,
         tell: &mut dyn FnMut(PackProgress) -> bool,
     ) -> Result<(Tid, Packed), StoreError> {
-        let settler = self.long_work().settler()?;
-        let mut step = |stage: Stage, done_units, total_units| {
-            let progress = PackProgress { stage: stage.text().to_owned(), done_units, total_units };
-            self.long_work().step(self, progress, tell)
-        };
-        let mut packer = Packer::new(self.reader(), settler.clone(), to, &mut step)?;
-        if !options.keep_garbage {
-            let roots: Vec<Oid> = (0..FIRST_OID.0).map(Oid).collect();
-            if !packer.find_garbage(&roots, &mut step)? {
-                tracing::warn!("there is no root object: nothing is taken for garbage");
-            }
-            for _ in 0..CATCH_UPS_MAX {
-                if packer.catch_up(&mut step)? <= CAUGHT_UP_TXNS {
-                    break;
-                }
-            }
-            if !options.dry_run && !packer.garbage().is_empty() {
-                let named = self.condemn(packer.garbage())?;
-                packer.rescue(named, &mut step)?;
-                packer.catch_up(&mut step)?;
-            }
-        }
-        let forecast = packer.forecast(&mut step)?;
-        if options.dry_run {
-            return Ok((packer.to(), forecast));
-        }
-        if packer.needs_roll() {
-            self.wait_for(|done| Ask::Roll { life: None, done })??;
-        }
-        let packed = packer.run(self.keys().floor(), &mut step)?;
-        Ok((packer.to(), packed))
+        let roots = if options.keep_garbage { Vec::new() } else { (0..FIRST_OID.0).map(Oid).collect() };
+        let plan = PackPlan { to, roots, dry_run: options.dry_run, keys_floor: self.keys().floor() };
+        self.long_work().upkeep()?.pack(plan, &mut Gate { engine: self, tell })
     }
 
     // Lets nothing name these objects any more, and waits until everything sealed before is visible. Gives what
@@ -143,7 +112,7 @@ impl Engine {
 
     /// At the end of a long work, whatever its outcome: what is still there may be named again, unless it is half gone.
     pub(crate) fn lift_condemned(&self) {
-        let half_packed = self.long_work().settler().is_ok_and(|settler| settler.lock().is_half_packed());
+        let half_packed = self.long_work().upkeep().is_ok_and(Upkeep::is_half_packed);
         if !half_packed {
             self.push_control(Ask::Condemn { oids: None, done: Box::new(|_| {}) });
         }
@@ -170,6 +139,27 @@ impl Engine {
             StoreError::Stopped if self.long_work().is_stopping() => shutting_down(),
             other => fault_of(other),
         }
+    }
+}
+
+/// The engine's side of a pack.
+struct Gate<'a> {
+    engine: &'a Engine,
+    tell: &'a mut dyn FnMut(PackProgress) -> bool,
+}
+
+impl Gatekeeper for Gate<'_> {
+    fn condemn(&mut self, oids: RoaringTreemap) -> Result<Vec<Oid>, StoreError> {
+        self.engine.condemn(oids)
+    }
+
+    fn roll(&mut self) -> Result<(), StoreError> {
+        self.engine.wait_for(|done| Ask::Roll { life: None, done })?
+    }
+
+    fn step(&mut self, stage: &str, done_units: u64, total_units: u64) -> Result<(), StoreError> {
+        let progress = PackProgress { stage: stage.to_owned(), done_units, total_units };
+        self.engine.long_work().step(self.engine, progress, self.tell)
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use crate::engine::turn::Turn;
-use crate::store::{Settler, resume_pack};
+use crate::storage::Upkeep;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -86,20 +86,20 @@ impl Backlog {
     }
 }
 
-/// The loop that has the settler.
+/// The loop that has the upkeep.
 pub(crate) struct SettleLoop {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) settler: Arc<Mutex<Settler>>,
+    pub(crate) upkeep: Arc<dyn Upkeep>,
     pub(crate) txns_max: usize,
 }
 
 impl SettleLoop {
     // Ends a change-over that an error has left half-way; not beside another long work.
     fn resume_pack(&self) {
-        if self.settler.lock().is_half_packed()
+        if self.upkeep.is_half_packed()
             && let Ok(_registered) = self.engine.long_work().begin("finishing a pack")
         {
-            match resume_pack(self.engine.reader(), &self.settler) {
+            match self.upkeep.resume_pack() {
                 Ok(()) => self.engine.lift_condemned(),
                 Err(error) => tracing::debug!(%error, "a pack stays half-way"),
             }
@@ -117,17 +117,17 @@ impl SettleLoop {
     }
 
     fn settle(&mut self) -> Turn {
-        let mut settler = self.settler.lock();
-        settler.set_lived(self.engine.keys().lived_ms());
-        let before = settler.left().txns;
-        match settler.settle(self.txns_max) {
+        let upkeep = &self.upkeep;
+        upkeep.set_lived(self.engine.keys().lived_ms());
+        let before = upkeep.left().txns;
+        match upkeep.settle(self.txns_max) {
             Ok(left) => {
                 self.engine.backlog().shrank(left.bytes, None);
                 if before > 0 { Turn::Worked } else { Turn::Idle }
             }
             Err(error) => {
                 tracing::error!(%error, "the index cannot take what is committed; it is kept in memory and tried again");
-                self.engine.backlog().shrank(settler.left().bytes, Some(fault_of(error)));
+                self.engine.backlog().shrank(upkeep.left().bytes, Some(fault_of(error)));
                 Turn::Idle
             }
         }

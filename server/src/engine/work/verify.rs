@@ -1,12 +1,12 @@
 //! Owns verifying: beside the traffic, up to what is visible when it begins; or offline, over a data directory that no
 //! server has open.
 
+use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::engine::keep::oids::FIRST_OID;
 use crate::engine::work::long_work::PackProgress;
-use crate::store::disk::Disk;
-use crate::store::{Opened, Opening, Store, StoreError, StoreSettings, Verified, VerifyStage, verify};
-use parking_lot::Mutex;
+use crate::storage::disk::Disk;
+use crate::storage::{self, Opened, Opening, StoreError, StoreSettings, Verified};
 use std::sync::Arc;
 use zeolite_proto::{Fault, Oid, Tid};
 
@@ -35,9 +35,9 @@ impl Engine {
     /// whether to go on. Not beside a pack.
     pub fn verify(&self, progress: &mut dyn FnMut(VerifyProgress) -> bool) -> Result<VerifyReport, Fault> {
         let _registered = self.long_work().begin("verify")?;
-        let settler = self.long_work().settler().map_err(|error| self.pack_fault(error))?;
-        let mut step = |stage, done, all| self.long_work().step(self, progress_of(stage, done, all), progress);
-        let verified = verify(self.reader(), settler, &roots(), &mut step);
+        let upkeep = self.long_work().upkeep().map_err(|error| self.pack_fault(error))?;
+        let mut step = |stage: &str, done, all| self.long_work().step(self, progress_of(stage, done, all), progress);
+        let verified = upkeep.verify(&roots(), &mut step);
         // It ends a pack that was half-way.
         self.lift_condemned();
         Ok(report_of(verified.map_err(|error| self.pack_fault(error))?))
@@ -52,18 +52,18 @@ pub fn verify_offline(
     progress: &mut dyn FnMut(VerifyProgress) -> bool,
 ) -> Result<VerifyReport, StoreError> {
     let mut goes_on = true;
-    let Opened { appender, reader, settler, recovered } = Store::open(disk, settings, opening, &mut |replayed| {
-        let stage = VerifyStage::Settle.text().to_owned();
+    let clock = Arc::new(SystemClock::new());
+    let Opened { append, upkeep, recovered, .. } = storage::open(disk, clock, settings, opening, &mut |replayed| {
+        let stage = "waiting for the index".to_owned();
         goes_on &= progress(PackProgress { stage, done_units: replayed.done_bytes, total_units: replayed.all_bytes });
     })?;
-    drop(appender);
-    let settler = Mutex::new(settler);
-    let mut step = |stage, done, all| match goes_on && progress(progress_of(stage, done, all)) {
+    drop(append);
+    let mut step = |stage: &str, done, all| match goes_on && progress(progress_of(stage, done, all)) {
         true => Ok(()),
         false => Err(StoreError::Stopped),
     };
-    let verified = verify(&reader, &settler, &roots(), &mut step);
-    settler.into_inner().close()?;
+    let verified = upkeep.verify(&roots(), &mut step);
+    upkeep.close()?;
     let mut report = report_of(verified?);
     if let Some(why) = recovered.index_rebuilt {
         tracing::warn!(%why, "the index was rebuilt from the log before it was compared with it");
@@ -77,8 +77,8 @@ fn roots() -> Vec<Oid> {
     (0..FIRST_OID.0).map(Oid).collect()
 }
 
-fn progress_of(stage: VerifyStage, done_units: u64, total_units: u64) -> VerifyProgress {
-    PackProgress { stage: stage.text().to_owned(), done_units, total_units }
+fn progress_of(stage: &str, done_units: u64, total_units: u64) -> VerifyProgress {
+    PackProgress { stage: stage.to_owned(), done_units, total_units }
 }
 
 fn report_of(verified: Verified) -> VerifyReport {

@@ -5,8 +5,9 @@ use crate::clock::{Clock, HandClock};
 use crate::engine::answers::Preparing;
 use crate::engine::caller::Owner;
 use crate::engine::{EngineSettings, Running};
-use crate::store::StoreSettings;
-use crate::store::disk::SimDisk;
+use crate::storage::StoreSettings;
+use crate::storage::disk::SimDisk;
+use crate::store::Stage;
 use std::cell::Cell as Once;
 use std::sync::mpsc;
 use zeolite_proto::Role;
@@ -303,7 +304,7 @@ fn a_pack_that_a_full_disk_leaves_half_way_goes_on_by_itself_and_what_it_takes_i
     assert_eq!(name_it().expect_err("is half gone").kind, FaultKind::NotFound);
     site.put(20, site.engine.visible(), &[]);
     site.disk.set_room(None);
-    while site.engine.long_work().settler().expect("there").lock().is_half_packed() {
+    while site.engine.long_work().upkeep().is_ok_and(Upkeep::is_half_packed) {
         std::thread::yield_now();
     }
     assert_eq!(site.load(30, Tid::NONE), Ok(None));

@@ -1,0 +1,166 @@
+//! The storage: what the engine asks of whatever keeps its data, in three contracts, each with the one who uses it.
+//!
+//! ```text
+//!   writer                Append   batches made durable, then published
+//!   callers, sequencer    Read     everything as of a tid; lists where more than one cell is asked for
+//!   settle loop, keeper,  Upkeep   the index follows; pack, in which the engine is the gatekeeper; verify
+//!   long works
+//! ```
+//! The engine knows no other door: how the log is cut into segments, which index there is and how a pack goes is the storage's.
+//! There is one: the store with its own log (`log_store`).
+
+mod log_store;
+
+pub use crate::store::disk;
+pub use crate::store::{
+    Entry, KindCount, KnownKey, Left, Opening, Packed, Progress, Range, Recovered, Revision, Stats, StoreError,
+    StoreSettings, Txn, TxnWrite, Verified,
+};
+pub use log_store::open;
+
+use bytes::Bytes;
+use roaring::RoaringTreemap;
+use std::sync::Arc;
+use zeolite_proto::{Cell, Oid, Tid};
+
+/// An open storage. Each part goes to whom it belongs.
+pub struct Opened {
+    /// The writer's.
+    pub append: Box<dyn Append>,
+    /// Everybody's.
+    pub read: Arc<dyn Read>,
+    /// The settle loop's and the long works'.
+    pub upkeep: Arc<dyn Upkeep>,
+    /// What was found.
+    pub recovered: Recovered,
+}
+
+/// How long a batch took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Times {
+    /// Until it was written, in nanoseconds.
+    pub write_ns: u64,
+    /// Until it was durable, in nanoseconds.
+    pub sync_ns: u64,
+}
+
+/// The end of the data: one user, batch after batch.
+pub trait Append: Send {
+    /// Makes a batch durable. On an error nothing of it is, unless the error is that nobody can tell.
+    fn append(&mut self, txns: &[Txn]) -> Result<Times, StoreError>;
+    /// Lets readers see the batch that was appended last.
+    fn publish(&mut self);
+    /// What is appended from now on is apart from what was: what was may be rewritten.
+    fn roll(&mut self) -> Result<(), StoreError>;
+    /// The same, and a new life of the data begins.
+    fn begin_timeline(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError>;
+    /// Memory held by what is published and not settled.
+    fn unsettled_bytes(&self) -> u64;
+}
+
+/// What can be read, from any thread. A snapshot older than what is packed is a fault, never a hole.
+pub trait Read: Send + Sync {
+    /// The oldest snapshot that can be read.
+    fn packed_to(&self) -> Tid;
+    /// The identity of the data.
+    fn store_id(&self) -> u64;
+    /// The life that it is in.
+    fn timeline(&self) -> u64;
+    /// Whether a commit with exactly this tid is, or was, here.
+    fn knows(&self, tid: Tid) -> Result<bool, StoreError>;
+    /// Whether a tid of another life is of ours too.
+    fn shares(&self, timeline: u64, tid: Tid) -> bool;
+    /// Numbers for status pages.
+    fn stats(&self) -> Stats;
+    /// The newest revision's tid, if it is newer than the base.
+    fn newer(&self, cell: &Cell, base: Tid) -> Result<Option<Tid>, StoreError>;
+    /// The revision that was the newest as of a base, for a merge: also below what is packed, as long as it is there.
+    fn as_of(&self, cell: &Cell, base: Tid) -> Result<Option<Revision>, StoreError>;
+    /// The revision that a snapshot sees.
+    fn get(&self, cell: &Cell, at: Tid) -> Result<Option<Revision>, StoreError>;
+    /// The same, pack or not, if memory has it; `None`: it would have to be read.
+    fn peek(&self, cell: &Cell, at: Tid) -> Option<Option<Revision>>;
+    /// The revisions of many cells, in their order, until they are so many bytes (at least one).
+    fn get_many(&self, cells: &[Cell], at: Tid, bytes_max: usize) -> Result<Vec<Option<Revision>>, StoreError>;
+    /// One page of a collection's entries, and where the next begins.
+    fn scan(
+        &self,
+        range: &Range,
+        at: Tid,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<(Vec<Entry>, Option<Bytes>), StoreError>;
+    /// A cell of a key range with a revision newer than a tid.
+    fn newest_in_range(
+        &self,
+        oid: Oid,
+        from: &Bytes,
+        to: &Bytes,
+        newer_than: Tid,
+    ) -> Result<Option<(Cell, Tid)>, StoreError>;
+    /// The revisions older than a tid, the newest first.
+    fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<Vec<Revision>, StoreError>;
+    /// The exact numbers of objects by class and version.
+    fn kinds(&self) -> Result<Vec<KindCount>, StoreError>;
+    /// Oids of a class below a version, ascending; empty: there are no more.
+    fn objects(
+        &self,
+        class: &str,
+        version_below: u32,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> Result<Vec<Oid>, StoreError>;
+    /// The next transactions between two tids; empty: there is none.
+    fn txns(&self, from: Tid, to: Tid, bytes_max: u64) -> Result<Vec<Txn>, StoreError>;
+    /// One transaction.
+    fn txn(&self, tid: Tid) -> Result<Option<Txn>, StoreError>;
+    /// What reading the transactions behind a tid costs, in bytes.
+    fn log_bytes_since(&self, tid: Tid) -> Result<u64, StoreError>;
+}
+
+/// What keeps the data small and readable, beside the traffic.
+pub trait Upkeep: Send + Sync {
+    /// What waits to be settled.
+    fn left(&self) -> Left;
+    /// Settles the oldest, up to a number of transactions. On an error nothing is lost, and the call may be repeated.
+    fn settle(&self, txns_max: usize) -> Result<Left, StoreError>;
+    /// How long the data has been served in all, in milliseconds; kept with the next settle.
+    fn set_lived(&self, lived_ms: u64);
+    /// Settles everything and makes it durable, so that the next opening has nothing to do.
+    fn close(&self) -> Result<(), StoreError>;
+    /// Whether a pack has ended half-way.
+    fn is_half_packed(&self) -> bool;
+    /// Ends it. Not beside a pack or a verify.
+    fn resume_pack(&self) -> Result<(), StoreError>;
+    /// Takes history and unreachable objects away, or only says what would go; to which tid, and what.
+    fn pack(&self, plan: PackPlan, gatekeeper: &mut dyn Gatekeeper) -> Result<(Tid, Packed), StoreError>;
+    /// Reads everything and compares it. `step` is told a stage, how much of how much; its error ends the work.
+    fn verify(&self, roots: &[Oid], step: &mut Step<'_>) -> Result<Verified, StoreError>;
+}
+
+/// Is told how far a work has come: a stage in words, done, of how many. May pause; an error ends the work.
+pub type Step<'a> = dyn FnMut(&str, u64, u64) -> Result<(), StoreError> + 'a;
+
+/// What a pack is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PackPlan {
+    /// History before this tid goes.
+    pub to: Tid,
+    /// What cannot be reached from these is garbage; empty: nothing is.
+    pub roots: Vec<Oid>,
+    /// Only say what would go.
+    pub dry_run: bool,
+    /// Commit keys from here on stay.
+    pub keys_floor: Tid,
+}
+
+/// Who stands between a pack and the traffic.
+pub trait Gatekeeper {
+    /// Nothing may name these objects any more. Returns when everything that named one is published, with what was promised to be
+    /// named still.
+    fn condemn(&mut self, oids: RoaringTreemap) -> Result<Vec<Oid>, StoreError>;
+    /// Has [`Append::roll`] called.
+    fn roll(&mut self) -> Result<(), StoreError>;
+    /// See [`Step`].
+    fn step(&mut self, stage: &str, done: u64, all: u64) -> Result<(), StoreError>;
+}

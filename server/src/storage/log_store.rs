@@ -1,0 +1,243 @@
+//! Owns the storage made of the store: its own log, an index, a pack beside the traffic.
+
+use super::{Append, Gatekeeper, Opened, PackPlan, Read, Step, Times, Upkeep};
+use crate::clock::Clock;
+use crate::store::disk::Disk;
+use crate::store::{
+    self, Appended, Appender, Entry, KindCount, Left, Opening, Packed, Packer, Progress, Range, Reader, Revision,
+    Settler, Stage, Stats, Store, StoreError, StoreSettings, Txn, Verified, VerifyStage,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use zeolite_proto::{Cell, Oid, Tid};
+
+// Catching up is over when it finds no more than this; what is left the last one takes.
+const CAUGHT_UP_TXNS: u64 = 64;
+const CATCH_UPS_MAX: u32 = 16;
+
+/// Opens the store on a disk; its times are measured by the clock.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    settings: StoreSettings,
+    opening: impl Into<Opening>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Opened, StoreError> {
+    let store::Opened { appender, reader, settler, recovered } = Store::open(disk, settings, opening, progress)?;
+    let read = Arc::new(reader.clone());
+    let append = Box::new(LogAppend { appender: appender.timed_by(clock), pending: None });
+    Ok(Opened {
+        append,
+        read,
+        upkeep: Arc::new(LogUpkeep { reader, settler: Arc::new(Mutex::new(settler)) }),
+        recovered,
+    })
+}
+
+struct LogAppend {
+    appender: Appender,
+    pending: Option<Appended>,
+}
+
+impl Append for LogAppend {
+    fn append(&mut self, txns: &[Txn]) -> Result<Times, StoreError> {
+        let appended = self.appender.append(txns)?;
+        let times = Times { write_ns: appended.write_ns, sync_ns: appended.sync_ns };
+        self.pending = Some(appended);
+        Ok(times)
+    }
+
+    fn publish(&mut self) {
+        if let Some(appended) = self.pending.take() {
+            self.appender.publish(appended);
+        }
+    }
+
+    fn roll(&mut self) -> Result<(), StoreError> {
+        self.appender.roll()
+    }
+
+    fn begin_timeline(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError> {
+        self.appender.begin_timeline(timeline, packed_to)
+    }
+
+    fn unsettled_bytes(&self) -> u64 {
+        self.appender.unsettled_bytes()
+    }
+}
+
+impl Read for Reader {
+    fn packed_to(&self) -> Tid {
+        Reader::packed_to(self)
+    }
+
+    fn store_id(&self) -> u64 {
+        Reader::store_id(self)
+    }
+
+    fn timeline(&self) -> u64 {
+        Reader::timeline(self)
+    }
+
+    fn knows(&self, tid: Tid) -> Result<bool, StoreError> {
+        Reader::knows(self, tid)
+    }
+
+    fn shares(&self, timeline: u64, tid: Tid) -> bool {
+        Reader::shares(self, timeline, tid)
+    }
+
+    fn stats(&self) -> Stats {
+        Reader::stats(self)
+    }
+
+    fn newer(&self, cell: &Cell, base: Tid) -> Result<Option<Tid>, StoreError> {
+        Reader::newer(self, cell, base)
+    }
+
+    fn as_of(&self, cell: &Cell, base: Tid) -> Result<Option<Revision>, StoreError> {
+        Reader::as_of(self, cell, base)
+    }
+
+    fn get(&self, cell: &Cell, at: Tid) -> Result<Option<Revision>, StoreError> {
+        Reader::get(self, cell, at)
+    }
+
+    fn peek(&self, cell: &Cell, at: Tid) -> Option<Option<Revision>> {
+        Reader::peek(self, cell, at)
+    }
+
+    fn get_many(&self, cells: &[Cell], at: Tid, bytes_max: usize) -> Result<Vec<Option<Revision>>, StoreError> {
+        Reader::get_many(self, cells, at, bytes_max)
+    }
+
+    fn scan(
+        &self,
+        range: &Range,
+        at: Tid,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<(Vec<Entry>, Option<Bytes>), StoreError> {
+        Reader::scan(self, range, at, limit, bytes_max)
+    }
+
+    fn newest_in_range(
+        &self,
+        oid: Oid,
+        from: &Bytes,
+        to: &Bytes,
+        newer_than: Tid,
+    ) -> Result<Option<(Cell, Tid)>, StoreError> {
+        Reader::newest_in_range(self, oid, from, to, newer_than)
+    }
+
+    fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<Vec<Revision>, StoreError> {
+        Reader::history(self, cell, before, limit)
+    }
+
+    fn kinds(&self) -> Result<Vec<KindCount>, StoreError> {
+        Reader::kinds(self)
+    }
+
+    fn objects(
+        &self,
+        class: &str,
+        version_below: u32,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> Result<Vec<Oid>, StoreError> {
+        Reader::objects(self, class, version_below, after, limit)
+    }
+
+    fn txns(&self, from: Tid, to: Tid, bytes_max: u64) -> Result<Vec<Txn>, StoreError> {
+        Reader::txns(self, from, to, bytes_max)
+    }
+
+    fn txn(&self, tid: Tid) -> Result<Option<Txn>, StoreError> {
+        Reader::txn(self, tid)
+    }
+
+    fn log_bytes_since(&self, tid: Tid) -> Result<u64, StoreError> {
+        Reader::log_bytes_since(self, tid)
+    }
+}
+
+struct LogUpkeep {
+    reader: Reader,
+    settler: Arc<Mutex<Settler>>,
+}
+
+impl Upkeep for LogUpkeep {
+    fn left(&self) -> Left {
+        self.settler.lock().left()
+    }
+
+    fn settle(&self, txns_max: usize) -> Result<Left, StoreError> {
+        self.settler.lock().settle(txns_max)
+    }
+
+    fn set_lived(&self, lived_ms: u64) {
+        self.settler.lock().set_lived(lived_ms);
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.settler.lock().close()
+    }
+
+    fn is_half_packed(&self) -> bool {
+        self.settler.lock().is_half_packed()
+    }
+
+    fn resume_pack(&self) -> Result<(), StoreError> {
+        store::resume_pack(&self.reader, &self.settler)
+    }
+
+    fn pack(&self, plan: PackPlan, gatekeeper: &mut dyn Gatekeeper) -> Result<(Tid, Packed), StoreError> {
+        let told = |gatekeeper: &mut dyn Gatekeeper, stage: Stage, done, all| gatekeeper.step(stage.text(), done, all);
+        let PackPlan { to, roots, dry_run, keys_floor } = plan;
+        let mut packer = Packer::new(&self.reader, self.settler.clone(), to, &mut |stage, done, all| {
+            told(gatekeeper, stage, done, all)
+        })?;
+        if !roots.is_empty() {
+            find_garbage(&mut packer, &roots, dry_run, gatekeeper)?;
+        }
+        let forecast = packer.forecast(&mut |stage, done, all| told(gatekeeper, stage, done, all))?;
+        if dry_run {
+            return Ok((packer.to(), forecast));
+        }
+        if packer.needs_roll() {
+            gatekeeper.roll()?;
+        }
+        let packed = packer.run(keys_floor, &mut |stage, done, all| told(gatekeeper, stage, done, all))?;
+        Ok((packer.to(), packed))
+    }
+
+    fn verify(&self, roots: &[Oid], step: &mut Step<'_>) -> Result<Verified, StoreError> {
+        let mut told = |stage: VerifyStage, done, all| step(stage.text(), done, all);
+        store::verify(&self.reader, &self.settler, roots, &mut told)
+    }
+}
+
+fn find_garbage(
+    packer: &mut Packer,
+    roots: &[Oid],
+    dry_run: bool,
+    gatekeeper: &mut dyn Gatekeeper,
+) -> Result<(), StoreError> {
+    let told = |gatekeeper: &mut dyn Gatekeeper, stage: Stage, done, all| gatekeeper.step(stage.text(), done, all);
+    if !packer.find_garbage(roots, &mut |stage, done, all| told(gatekeeper, stage, done, all))? {
+        tracing::warn!("there is no root object: nothing is taken for garbage");
+    }
+    for _ in 0..CATCH_UPS_MAX {
+        if packer.catch_up(&mut |stage, done, all| told(gatekeeper, stage, done, all))? <= CAUGHT_UP_TXNS {
+            break;
+        }
+    }
+    if !dry_run && !packer.garbage().is_empty() {
+        let named = gatekeeper.condemn(packer.garbage())?;
+        packer.rescue(named, &mut |stage, done, all| told(gatekeeper, stage, done, all))?;
+        packer.catch_up(&mut |stage, done, all| told(gatekeeper, stage, done, all))?;
+    }
+    Ok(())
+}
