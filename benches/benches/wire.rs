@@ -144,7 +144,7 @@ impl Session {
 
 fn put(oid: u64, key: Bytes, record: Bytes) -> v2::Write {
     let change = Some(v2::write::Change::Put(record));
-    v2::Write { cell: Some(v2::Cell { oid, key }), base: 0, change, stamped: false }
+    v2::Write { cell: Some(v2::Cell { oid, key }), base: Some(0), change, stamped: false, absent: false }
 }
 
 fn draft(number: u64, writes: Vec<v2::Write>) -> v2::Draft {
@@ -266,14 +266,15 @@ async fn keep_asking(
 
 fn request(work: Work, dice: &mut fastrand::Rng, own: u64, key: u64, record: &Bytes, visible: u64) -> Request {
     match work {
-        Work::Commit => {
-            Request::Commit(draft(key, vec![v2::Write { base: visible, ..put(own, Bytes::new(), record.clone()) }]))
-        }
+        Work::Commit => Request::Commit(draft(
+            key,
+            vec![v2::Write { base: Some(visible), ..put(own, Bytes::new(), record.clone()) }],
+        )),
         Work::Hot => {
             let apply = v2::Apply { class: resolvers::class::COUNTER.into(), operation: counter::add(1) };
             let cell = Some(v2::Cell { oid: FIRST_OID + OBJECTS, key: Bytes::new() });
             let change = Some(v2::write::Change::Apply(apply));
-            Request::Commit(draft(key, vec![v2::Write { cell, base: 0, change, stamped: false }]))
+            Request::Commit(draft(key, vec![v2::Write { cell, base: None, change, stamped: false, absent: true }]))
         }
         Work::Load(count) => {
             let oid = |_| v2::Cell { oid: FIRST_OID + dice.u64(0..OBJECTS), key: Bytes::new() };

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | retry on a new snapshot | conflict, read conflict, undo blocked, prepare lost |
 //! | reopen the snapshot | snapshot packed, snapshot ahead, pin lost |
-//! | fix the request | invalid, too large, not found, unsupported, gated |
+//! | fix the request | invalid, too large, not found, unsupported, gated, refused |
 //! | wait | busy, read only, disk full, shutting down |
 //! | give up, tell the operator | poisoned, damaged, internal, denied |
 //! | ask for the outcome | outcome unknown (made by the client alone) |
@@ -77,6 +77,8 @@ fault_kinds! {
     NotFound => FixRequest, "not found";
     /// This server cannot do that.
     Unsupported => FixRequest, "unsupported";
+    /// What is there refuses the operation (a bound, an overflow, a key that is taken): again, it would do so again.
+    Refused => FixRequest, "refused";
     /// An object in a shape that an evolve has left behind: its writer is old code.
     Gated => FixRequest, "gated";
     /// A queue is full.
@@ -110,6 +112,8 @@ pub struct Fault {
     pub retry_after_ms: u64,
     /// For conflicts: the first cell in the way.
     pub conflict: Option<Box<ConflictDetail>>,
+    /// More cells in the way; bounded, so perhaps not all.
+    pub others: Vec<ConflictDetail>,
 }
 
 /// Where a draft was refused.
@@ -140,7 +144,7 @@ impl fmt::Display for Fault {
 impl Fault {
     /// A fault without further detail.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault { kind, message: message.into(), retry_after_ms: 0, conflict: None }
+        Fault { kind, message: message.into(), retry_after_ms: 0, conflict: None, others: Vec::new() }
     }
 
     /// The request does not make sense.
@@ -160,13 +164,24 @@ impl Fault {
         self
     }
 
+    /// All cells that are known to be in the way.
+    pub fn in_the_way(&self) -> impl Iterator<Item = &ConflictDetail> {
+        self.conflict.as_deref().into_iter().chain(&self.others)
+    }
+
     /// A conflict at a cell.
     pub fn conflict(kind: FaultKind, detail: ConflictDetail) -> Fault {
         let reason = if detail.reason.is_empty() { "no resolver for its class" } else { detail.reason.as_str() };
-        let message = format!(
-            "cell {} of class {:?} was read as of {} and has a newer revision {} ({reason}); run the transaction again",
-            detail.cell, detail.class, detail.base, detail.newest
-        );
-        Fault { kind, message, retry_after_ms: 0, conflict: Some(Box::new(detail)) }
+        let message = match kind {
+            FaultKind::Refused | FaultKind::Unsupported => format!(
+                "cell {} of class {:?} does not take the operation on its newest revision {}: {reason}",
+                detail.cell, detail.class, detail.newest
+            ),
+            _ => format!(
+                "cell {} of class {:?} was read as of {} and has a newer revision {} ({reason}); run the transaction again",
+                detail.cell, detail.class, detail.base, detail.newest
+            ),
+        };
+        Fault { kind, message, retry_after_ms: 0, conflict: Some(Box::new(detail)), others: Vec::new() }
     }
 }

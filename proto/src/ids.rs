@@ -174,12 +174,20 @@ impl fmt::Debug for Cell {
     }
 }
 
+// Of a key, in messages.
+const KEY_BYTES_SHOWN: usize = 64;
+
 impl fmt::Display for Cell {
-    /// `2a` for an object, `2a/key` for an entry; bytes that are not printable are escaped.
+    /// `2a` for an object, `2a/key` for an entry; bytes that are not printable are escaped, and a long key is cut: messages
+    /// must fit where they are shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.oid)?;
         if !self.key.is_empty() {
-            write!(f, "/{}", self.key.escape_ascii())?;
+            let shown = &self.key[..self.key.len().min(KEY_BYTES_SHOWN)];
+            write!(f, "/{}", shown.escape_ascii())?;
+        }
+        if self.key.len() > KEY_BYTES_SHOWN {
+            write!(f, "... ({} bytes)", self.key.len())?;
         }
         Ok(())
     }

@@ -105,13 +105,15 @@ pub trait Read: Send + Sync {
     /// Oids of a class below a version, ascending; empty: there are no more.
     fn objects(
         &self,
-        class: &str,
+        class: Option<&str>,
         version_below: u32,
         after: Option<Oid>,
         limit: usize,
     ) -> Result<Vec<Oid>, StoreError>;
     /// The next transactions between two tids; empty: there is none.
     fn txns(&self, from: Tid, to: Tid, bytes_max: u64) -> Result<Vec<Txn>, StoreError>;
+    /// The newest of the transactions from `from` up to `to`, the newest first, some at a time; empty: there is none.
+    fn txns_back(&self, from: Tid, to: Tid) -> Result<Vec<Txn>, StoreError>;
     /// One transaction.
     fn txn(&self, tid: Tid) -> Result<Option<Txn>, StoreError>;
     /// What reading the transactions behind a tid costs, in bytes.

@@ -165,7 +165,7 @@ impl Link {
 
     /// Renews a pin's lease.
     pub(crate) async fn renew(&self, pin: u64, lease_ms: u64) -> Result<PinLease, Failure> {
-        Ok(lease(reply!(self.request(Request::Renew(v2::RenewRequest { pin, lease_ms })).await?, Pin)))
+        Ok(lease(reply!(self.request(Request::Renew(v2::RenewRequest { pin, lease_ms, snapshot: 0 })).await?, Pin)))
     }
 
     /// Gives a pin up.

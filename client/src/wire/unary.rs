@@ -206,7 +206,14 @@ impl Unary {
         limit: u32,
     ) -> Result<(Vec<Oid>, bool), Failure> {
         let (snapshot, version_below) = (snapshot.map_or(0, |tid| tid.0), version_below.unwrap_or(0));
-        let request = v2::ObjectsRequest { snapshot, class: class.to_owned(), version_below, after: after.0, limit };
+        let request = v2::ObjectsRequest {
+            snapshot,
+            class: class.to_owned(),
+            version_below,
+            after: after.0,
+            limit,
+            with_records: false,
+        };
         let reply = self.reader().objects(request).await.map_err(|status| failure(&status))?.into_inner();
         Ok((reply.oids.into_iter().map(Oid).collect(), reply.more))
     }
@@ -247,7 +254,7 @@ impl Unary {
     ) -> Result<Pages<Vec<Transaction>>, Failure> {
         let bound = |tid: Option<Tid>| tid.map_or(0, |tid| tid.0);
         let limit = limit.unwrap_or(0);
-        let request = v2::LogRequest { from: bound(from), to: bound(to), limit, with_records };
+        let request = v2::LogRequest { from: bound(from), to: bound(to), limit, with_records, ..Default::default() };
         let stream = self.replicator().log(request).await.map_err(|status| failure(&status))?.into_inner();
         let mut assembly = Assembly::default();
         let whole = move |page: v2::LogPage| {

@@ -70,7 +70,7 @@ mod tests {
             commit_key: vec![7; 16].into(),
             snapshot: u64::MAX,
             read_cells: vec![v2::ReadCell::default(); reads],
-            writes: vec![v2::Write { base: 300, ..Default::default() }; writes],
+            writes: vec![v2::Write { base: Some(300), ..Default::default() }; writes],
             note: Some(v2::Note { user: "u".repeat(500), ..Default::default() }),
             ..Default::default()
         };

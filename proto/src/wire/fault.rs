@@ -30,11 +30,66 @@ pub const TABLE: &[(FaultKind, v2::FaultKind, Code)] = &[
     (FaultKind::Denied, v2::FaultKind::Denied, Code::PermissionDenied),
     (FaultKind::OutcomeUnknown, v2::FaultKind::OutcomeUnknown, Code::Unknown),
     (FaultKind::Gated, v2::FaultKind::Gated, Code::FailedPrecondition),
+    (FaultKind::Refused, v2::FaultKind::Refused, Code::FailedPrecondition),
 ];
 
 /// The gRPC status code of a fault kind.
 pub fn code(kind: FaultKind) -> Code {
     TABLE.iter().find(|row| row.0 == kind).map_or(Code::Internal, |row| row.2)
+}
+
+// In a status everything travels in HTTP/2 trailers, percent-encoded and in base64: together they stay below 4 KiB.
+const MESSAGE_BYTES_MAX: usize = 400;
+const REASON_BYTES_MAX: usize = 128;
+const KEY_BYTES_MAX: usize = 512;
+const FAULT_URL: &str = "type.googleapis.com/zeolite.v2.Fault";
+
+/// `google.rpc.Status`, as the details of a status hold it.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    value: Bytes,
+}
+
+impl From<&ConflictDetail> for v2::ConflictDetail {
+    fn from(detail: &ConflictDetail) -> v2::ConflictDetail {
+        v2::ConflictDetail {
+            cell: Some((&detail.cell).into()),
+            class: detail.class.clone(),
+            base: detail.base.0,
+            newest: detail.newest.0,
+            reason: detail.reason.clone(),
+            base_record: detail.base_record.clone(),
+            newest_record: detail.newest_record.clone(),
+        }
+    }
+}
+
+impl From<v2::ConflictDetail> for ConflictDetail {
+    fn from(detail: v2::ConflictDetail) -> ConflictDetail {
+        ConflictDetail {
+            cell: detail.cell.unwrap_or_default().into(),
+            class: detail.class,
+            base: Tid(detail.base),
+            newest: Tid(detail.newest),
+            reason: detail.reason,
+            base_record: detail.base_record,
+            newest_record: detail.newest_record,
+        }
+    }
 }
 
 impl From<&Fault> for v2::Fault {
@@ -44,15 +99,8 @@ impl From<&Fault> for v2::Fault {
             kind: kind.into(),
             message: fault.message.clone(),
             retry_after_ms: fault.retry_after_ms,
-            conflict: fault.conflict.as_ref().map(|detail| v2::ConflictDetail {
-                cell: Some((&detail.cell).into()),
-                class: detail.class.clone(),
-                base: detail.base.0,
-                newest: detail.newest.0,
-                reason: detail.reason.clone(),
-                base_record: detail.base_record.clone(),
-                newest_record: detail.newest_record.clone(),
-            }),
+            conflict: fault.conflict.as_deref().map(v2::ConflictDetail::from),
+            others: fault.others.iter().map(v2::ConflictDetail::from).collect(),
         }
     }
 }
@@ -68,38 +116,44 @@ impl From<v2::Fault> for Fault {
                 None => format!("{} (fault kind {} is not known here)", fault.message, fault.kind),
             },
             retry_after_ms: fault.retry_after_ms,
-            conflict: fault.conflict.map(|detail| {
-                Box::new(ConflictDetail {
-                    cell: detail.cell.unwrap_or_default().into(),
-                    class: detail.class,
-                    base: Tid(detail.base),
-                    newest: Tid(detail.newest),
-                    reason: detail.reason,
-                    base_record: detail.base_record,
-                    newest_record: detail.newest_record,
-                })
-            }),
+            conflict: fault.conflict.map(|detail| Box::new(detail.into())),
+            others: fault.others.into_iter().map(ConflictDetail::from).collect(),
         }
     }
 }
 
-/// A fault as the status of a unary call: the encoded fault is the status's details. Records for client-side resolution
-/// are left out: they would not fit in HTTP/2 trailers. A unary client loads them.
+/// A fault as the status of a unary call: the status's details hold a `google.rpc.Status` with the fault as an `Any`. Records
+/// for client-side resolution and further cells are left out, and long texts cut: they would not fit in HTTP/2 trailers. A
+/// unary client loads them.
 pub fn to_status(fault: &Fault) -> Status {
-    let mut wire = v2::Fault::from(fault);
+    let message = cut(&fault.to_string(), MESSAGE_BYTES_MAX);
+    let mut wire = v2::Fault { others: Vec::new(), message: cut(&fault.message, MESSAGE_BYTES_MAX), ..fault.into() };
     if let Some(detail) = &mut wire.conflict {
         detail.base_record = None;
         detail.newest_record = None;
+        detail.reason = cut(&detail.reason, REASON_BYTES_MAX);
+        // The message tells how such a cell begins.
+        detail.cell = detail.cell.take().filter(|cell| cell.key.len() <= KEY_BYTES_MAX);
     }
-    Status::with_details(code(fault.kind), fault.to_string(), Bytes::from(wire.encode_to_vec()))
+    let code = code(fault.kind);
+    let fault = Any { type_url: FAULT_URL.into(), value: wire.encode_to_vec().into() };
+    let details = RpcStatus { code: code as i32, message: message.clone(), details: vec![fault] };
+    Status::with_details(code, message, Bytes::from(details.encode_to_vec()))
 }
 
 /// The fault in a status; `None` when the status comes from the transport rather than from Zeolite.
 pub fn from_status(status: &Status) -> Option<Fault> {
-    if status.details().is_empty() {
-        return None;
+    let details = RpcStatus::decode(status.details()).ok()?.details;
+    let fault = details.into_iter().find(|any| any.type_url == FAULT_URL)?;
+    v2::Fault::decode(fault.value).ok().map(Fault::from)
+}
+
+// A text of at most so many bytes.
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
     }
-    v2::Fault::decode(status.details()).ok().map(Fault::from)
+    format!("{}...", &text[..text.floor_char_boundary(bytes_max - 3)])
 }
 
 #[cfg(test)]
@@ -128,7 +182,33 @@ mod tests {
             base_record: Some(Bytes::from_static(b"b")),
             newest_record: None,
         };
-        let fault = Fault::conflict(FaultKind::Conflict, detail);
+        let fault = Fault { others: vec![detail.clone()], ..Fault::conflict(FaultKind::Conflict, detail) };
         assert_eq!(Fault::from(v2::Fault::from(&fault)), fault);
+    }
+
+    #[test]
+    fn a_status_fits_into_trailers_whatever_is_in_the_fault() {
+        for byte in [0xff, b'%', b'a'] {
+            for len in [65, 512, 513, 16 << 10] {
+                let detail = ConflictDetail {
+                    cell: Cell::entry(Oid(u64::MAX), vec![byte; len]),
+                    class: "é".repeat(127),
+                    base: Tid(u64::MAX),
+                    newest: Tid(u64::MAX),
+                    reason: "ж".repeat(5000),
+                    base_record: Some(vec![7; 5000].into()),
+                    newest_record: None,
+                };
+                let fault = Fault { others: vec![detail.clone(); 9], ..Fault::conflict(FaultKind::Conflict, detail) };
+                let status = to_status(&fault);
+                let escaped = |byte: u8| if (b' '..=b'~').contains(&byte) && byte != b'%' { 1 } else { 3 };
+                let message: usize = status.message().bytes().map(escaped).sum();
+                let details = status.details().len().div_ceil(3) * 4;
+                assert!(message + details < 4000, "{message} and {details}");
+                let told = from_status(&status).expect("a fault");
+                assert_eq!((told.kind, told.others.len()), (FaultKind::Conflict, 0));
+                assert!(told.message.contains(&format!("({len} bytes)")), "{told}");
+            }
+        }
     }
 }

@@ -61,6 +61,7 @@ impl From<&Draft> for v2::Draft {
             commit_key: draft.key.0.to_vec().into(),
             key_since: Some(draft.key_since.0),
             timeline: 0,
+            take_oids: false,
             snapshot: 0,
             priority: match draft.priority {
                 Priority::Live => v2::Priority::Live.into(),
@@ -69,7 +70,7 @@ impl From<&Draft> for v2::Draft {
             read_cells: draft
                 .read_cells
                 .iter()
-                .map(|read| v2::ReadCell { cell: Some((&read.cell).into()), base: read.base.0 })
+                .map(|read| v2::ReadCell { cell: Some((&read.cell).into()), base: Some(read.base.0) })
                 .collect(),
             read_ranges: draft
                 .read_ranges
@@ -78,7 +79,7 @@ impl From<&Draft> for v2::Draft {
                     oid: range.oid.0,
                     from: range.from.clone(),
                     to: range.to.clone(),
-                    base: range.base.0,
+                    base: Some(range.base.0),
                 })
                 .collect(),
             writes: draft.writes.iter().map(v2::Write::from).collect(),
@@ -96,17 +97,25 @@ impl From<&Write> for v2::Write {
             }
             Change::Delete => v2::write::Change::Delete(v2::Delete {}),
         };
-        v2::Write { cell: Some((&write.cell).into()), base: write.base.0, change: Some(change), stamped: write.stamped }
+        // An apply and a stamped write need none, and 0 would say that the cell never existed, which is the same to them.
+        let (cell, base) = (Some((&write.cell).into()), Some(write.base.0));
+        v2::Write { cell, base, change: Some(change), stamped: write.stamped, absent: false }
     }
 }
 
 impl TryFrom<v2::Draft> for Draft {
     type Error = Fault;
 
-    /// A base of 0 becomes the draft's snapshot (which may be 0 as well: the cell must not exist).
+    /// A base that is not said becomes the draft's snapshot; where that is not said either, what needs a base is refused.
     fn try_from(draft: v2::Draft) -> Result<Draft, Fault> {
         let snapshot = draft.snapshot;
-        let base = |base: u64| Tid(if base == 0 { snapshot } else { base });
+        let base = |base: Option<u64>| match (base, snapshot) {
+            (Some(base), _) => Ok(Tid(base)),
+            (None, 0) => Err(Fault::invalid(
+                "a write or a read check without a base in a draft without a snapshot; say either, or that the cell is absent",
+            )),
+            (None, snapshot) => Ok(Tid(snapshot)),
+        };
         Ok(Draft {
             key: commit_key(&draft.commit_key)?,
             key_since: match (draft.key_since, snapshot) {
@@ -127,13 +136,16 @@ impl TryFrom<v2::Draft> for Draft {
             read_cells: draft
                 .read_cells
                 .into_iter()
-                .map(|read| Ok(ReadCell { cell: named(read.cell)?, base: base(read.base) }))
+                .map(|read| Ok(ReadCell { cell: named(read.cell)?, base: base(read.base)? }))
                 .collect::<Result<_, Fault>>()?,
             read_ranges: draft
                 .read_ranges
                 .into_iter()
-                .map(|range| ReadRange { oid: Oid(range.oid), from: range.from, to: range.to, base: base(range.base) })
-                .collect(),
+                .map(|range| {
+                    let base = base(range.base)?;
+                    Ok(ReadRange { oid: Oid(range.oid), from: range.from, to: range.to, base })
+                })
+                .collect::<Result<_, Fault>>()?,
             writes: draft
                 .writes
                 .into_iter()
@@ -146,7 +158,15 @@ impl TryFrom<v2::Draft> for Draft {
                         Some(v2::write::Change::Delete(_)) => Change::Delete,
                         None => return Err(Fault::invalid("a write has no change; put, apply or delete")),
                     };
-                    Ok(Write { cell: named(write.cell)?, base: base(write.base), change, stamped: write.stamped })
+                    let needs_none = write.absent || write.stamped || matches!(change, Change::Apply { .. });
+                    let base = match write.base {
+                        Some(1..) if write.absent => {
+                            return Err(Fault::invalid("a write with a base of a cell that is to be absent; say one"));
+                        }
+                        None if needs_none && (write.absent || snapshot == 0) => Tid::NONE,
+                        said => base(said)?,
+                    };
+                    Ok(Write { cell: named(write.cell)?, base, change, stamped: write.stamped })
                 })
                 .collect::<Result<_, Fault>>()?,
             note: draft.note.map(Note::from).unwrap_or_default(),

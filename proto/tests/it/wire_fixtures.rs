@@ -47,13 +47,19 @@ fn note() -> v2::Note {
 }
 
 fn draft() -> v2::Draft {
-    let write = |cell, change, stamped| v2::Write { cell: Some(cell), base: T1, change: Some(change), stamped };
+    let write = |cell, change, stamped| v2::Write {
+        cell: Some(cell),
+        base: Some(T1),
+        change: Some(change),
+        stamped,
+        absent: true,
+    };
     v2::Draft {
         commit_key: bytes("0123456789abcdef"),
         snapshot: T1,
         priority: v2::Priority::Batch.into(),
-        read_cells: vec![v2::ReadCell { cell: Some(object()), base: 0 }],
-        read_ranges: vec![v2::ReadRange { oid: 7, from: bytes("a"), to: bytes("b"), base: T1 }],
+        read_cells: vec![v2::ReadCell { cell: Some(object()), base: Some(0) }],
+        read_ranges: vec![v2::ReadRange { oid: 7, from: bytes("a"), to: bytes("b"), base: Some(T1) }],
         writes: vec![
             write(object(), v2::write::Change::Put(bytes("record")), false),
             write(
@@ -66,6 +72,7 @@ fn draft() -> v2::Draft {
         note: Some(note()),
         key_since: Some(T1),
         timeline: u64::MAX - 2,
+        take_oids: true,
     }
 }
 
@@ -158,7 +165,7 @@ fn more_requests() -> Vec<(&'static str, Request)> {
     let key = bytes("0123456789abcdef");
     vec![
         ("pin", Request::Pin(v2::PinRequest { snapshot: T1, lease_ms: 60_000 })),
-        ("renew", Request::Renew(v2::RenewRequest { pin: 3, lease_ms: 60_000 })),
+        ("renew", Request::Renew(v2::RenewRequest { pin: 3, lease_ms: 60_000, snapshot: T1 })),
         ("unpin", Request::Unpin(v2::UnpinRequest { pin: 3 })),
         (
             "history",
@@ -181,6 +188,7 @@ fn more_requests() -> Vec<(&'static str, Request)> {
                 version_below: 2,
                 after: 41,
                 limit: 1000,
+                with_records: true,
             }),
         ),
         ("kinds", Request::Kinds(v2::KindsRequest {})),
@@ -212,6 +220,7 @@ fn fault() -> v2::Fault {
             base_record: Some(bytes("base")),
             newest_record: Some(bytes("newest")),
         }),
+        others: vec![v2::ConflictDetail { cell: Some(entry()), newest: T1, ..Default::default() }],
     }
 }
 
@@ -280,7 +289,15 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("new_oids", Reply::NewOids(v2::NewOidsReply { first: 1000, count: 100 })),
         ("pin", Reply::Pin(v2::PinReply { pin: 3, snapshot: T1, lease_ms: 60_000 })),
         ("history", Reply::History(v2::HistoryReply { revisions: vec![revision()], notes: vec![note()], more: true })),
-        ("objects", Reply::Objects(v2::ObjectsReply { oids: vec![1, 2, u64::MAX], more: true, snapshot: T2 })),
+        (
+            "objects",
+            Reply::Objects(v2::ObjectsReply {
+                oids: vec![1, 2, u64::MAX],
+                more: true,
+                snapshot: T2,
+                revisions: vec![revision()],
+            }),
+        ),
         (
             "kinds",
             Reply::Kinds(v2::KindsReply {

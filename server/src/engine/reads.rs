@@ -56,9 +56,10 @@ impl Engine {
         self.reads.pins.pin(owner, self.snapshot(snapshot)?, lease_ms)
     }
 
-    /// Makes the lease of an owner's pin begin anew.
-    pub fn renew(&self, owner: &Owner, pin: u64, lease_ms: u64) -> Result<PinInfo, Fault> {
-        self.reads.pins.renew(owner, pin, lease_ms)
+    /// Makes the lease of an owner's pin begin anew; with `to` the pin moves there.
+    pub fn renew(&self, owner: &Owner, pin: u64, lease_ms: u64, to: Option<Tid>) -> Result<PinInfo, Fault> {
+        let to = to.map(|to| self.snapshot(to)).transpose()?;
+        self.reads.pins.renew(owner, pin, lease_ms, to)
     }
 
     /// Ends an owner's pin.

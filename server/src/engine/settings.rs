@@ -29,6 +29,8 @@ pub struct EngineSettings {
     pub recent_bytes_max: usize,
     /// Transactions moved into the index at once.
     pub settle_txns_max: usize,
+    /// Bytes of all prepared drafts, unless a single one is larger; more get `Busy`.
+    pub prepared_bytes_max: usize,
     /// Snapshots that may be pinned at once.
     pub pins_max: usize,
     /// Threads for expensive resolvers.
@@ -56,6 +58,7 @@ impl Default for EngineSettings {
             recent_cells_max: 100_000,
             recent_bytes_max: 32 << 20,
             settle_txns_max: 4096,
+            prepared_bytes_max: 1 << 30,
             pins_max: 10_000,
             mergers: 1,
             history_min_s: 60,

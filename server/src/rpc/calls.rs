@@ -109,8 +109,21 @@ impl Calls {
         // that the root is never the last of a page and "after the root" never has to be said.
         let limit = decode::page_limit(request.limit as usize, self.engine().limits()).max(2);
         let after = (request.after != 0).then_some(Oid(request.after));
-        let snapshot = Tid(request.snapshot);
-        self.engine().objects(&request.class, request.version_below, after, limit, snapshot).map(encode::objects)
+        let limit = if request.with_records { limit.min(self.engine().limits().load_cells_max) } else { limit };
+        let class = (!request.class.is_empty()).then_some(request.class.as_str());
+        let mut page = self.engine().objects(class, request.version_below, after, limit, Tid(request.snapshot))?;
+        if !request.with_records {
+            return Ok(encode::objects(page, Vec::new()));
+        }
+        let cells: Vec<Cell> = page.oids.iter().map(|oid| Cell::object(*oid)).collect();
+        let mut revisions = self.engine().load(page.snapshot, &cells)?.revisions;
+        if let (1, [_, second, ..]) = (revisions.len(), cells.as_slice()) {
+            // The root alone would be asked for again.
+            revisions.extend(self.engine().load(page.snapshot, std::slice::from_ref(second))?.revisions);
+        }
+        page.more |= revisions.len() < page.oids.len();
+        page.oids.truncate(revisions.len());
+        Ok(encode::objects(page, revisions))
     }
 
     pub(super) fn kinds(&self) -> Result<v2::KindsReply, Fault> {
@@ -120,8 +133,8 @@ impl Calls {
     }
 
     /// One page of the log; empty at the end.
-    pub(super) fn log_page(&self, from: Tid, to: Tid, limit: usize) -> Result<Vec<Txn>, Fault> {
-        self.engine().log_page(from, to, limit)
+    pub(super) fn log_page(&self, from: Tid, to: Tid, limit: usize, reverse: bool) -> Result<Vec<Txn>, Fault> {
+        if reverse { self.engine().log_page_back(from, to, limit) } else { self.engine().log_page(from, to, limit) }
     }
 
     pub(super) fn outcome(&self, request: &v2::OutcomeRequest) -> Result<v2::OutcomeReply, Fault> {
@@ -158,7 +171,8 @@ impl Calls {
 
     pub(super) fn renew(&self, request: &v2::RenewRequest) -> Result<v2::PinReply, Fault> {
         self.may(Verb::Pin)?;
-        self.engine().renew(self.owner(), request.pin, request.lease_ms).map(|pin| encode::pin(&pin))
+        let to = (request.snapshot != 0).then_some(Tid(request.snapshot));
+        self.engine().renew(self.owner(), request.pin, request.lease_ms, to).map(|pin| encode::pin(&pin))
     }
 
     pub(super) fn unpin(&self, request: &v2::UnpinRequest) -> Result<v2::Done, Fault> {
@@ -191,12 +205,15 @@ impl Calls {
     }
 
     fn of_this_life(&self, draft: v2::Draft) -> Result<Draft, Fault> {
-        let timeline = draft.timeline;
+        let (timeline, take_oids) = (draft.timeline, draft.take_oids);
         let draft = Draft::try_from(draft)?;
         let read = draft.read_cells.iter().map(|read| read.base);
         let bases = read.chain(draft.read_ranges.iter().map(|range| range.base));
         let newest = bases.chain(draft.writes.iter().map(|write| write.base)).max();
         self.engine().same_life(timeline, newest.unwrap_or(Tid::NONE))?;
+        if take_oids && let Some(greatest) = draft.writes.iter().map(|write| write.cell.oid).max() {
+            self.engine().take_oids(greatest)?;
+        }
         Ok(draft)
     }
 

@@ -58,9 +58,10 @@ pub(super) fn history(revisions: Vec<(Revision, Note)>, more: bool, with_records
     reply
 }
 
-pub(super) fn objects(page: ObjectsPage) -> v2::ObjectsReply {
+pub(super) fn objects(page: ObjectsPage, revisions: Vec<Option<Revision>>) -> v2::ObjectsReply {
     let oids = page.oids.into_iter().map(|oid| oid.0).collect();
-    v2::ObjectsReply { oids, more: page.more, snapshot: page.snapshot.0 }
+    let revisions = revisions.into_iter().map(revision).collect();
+    v2::ObjectsReply { oids, more: page.more, snapshot: page.snapshot.0, revisions }
 }
 
 pub(super) fn kinds(kinds: Vec<KindCount>, tid: Tid) -> v2::KindsReply {
@@ -112,11 +113,12 @@ pub(super) fn feed_item(txn: &Txn) -> FeedItem {
 /// A fault as a frame carries it.
 pub(super) fn fault(fault: &Fault) -> v2::Fault {
     let mut wire = v2::Fault::from(fault);
-    if let Some(detail) = &mut wire.conflict {
+    let mut left = CONFLICT_RECORD_BYTES_MAX;
+    for detail in wire.conflict.iter_mut().chain(&mut wire.others) {
         let bytes = [&detail.base_record, &detail.newest_record].into_iter().flatten().map(Bytes::len).sum::<usize>();
-        if bytes > CONFLICT_RECORD_BYTES_MAX {
-            detail.base_record = None;
-            detail.newest_record = None;
+        match left.checked_sub(bytes) {
+            Some(after) => left = after,
+            None => (detail.base_record, detail.newest_record) = (None, None),
         }
     }
     wire

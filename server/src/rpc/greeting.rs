@@ -106,7 +106,7 @@ impl Greeter {
             let to = subscribed.unwrap_or_else(|| self.calls.engine().visible());
             let calls = self.calls.clone();
             let page = if seen < to {
-                self.rpc.off_thread(move || calls.log_page(seen.next(), to, REPLAY_PAGE)).await?
+                self.rpc.off_thread(move || calls.log_page(seen.next(), to, REPLAY_PAGE, false)).await?
             } else {
                 Vec::new()
             };

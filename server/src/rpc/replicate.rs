@@ -5,6 +5,7 @@ use super::restore::restore;
 use super::unary::{Answer, PAGES_AHEAD, Pages, Unary};
 use super::{Rpc, transactions};
 use crate::auth::rights::Verb;
+use crate::engine::SYSTEM_OID;
 use crate::store::Txn;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -46,17 +47,23 @@ async fn send_log(
 ) {
     let visible = calls.engine().visible();
     let to = if request.to == 0 { visible } else { Tid(request.to).min(visible) };
-    let mut from = Tid(request.from);
+    let (mut from, mut to) = (Tid(request.from.max(1)), to);
     let mut left = if request.limit == 0 { usize::MAX } else { request.limit as usize };
     while left > 0 && from <= to {
-        let paging = calls.clone();
-        let page = rpc.off_thread(move || paging.log_page(from, to, left.min(LOG_PAGE))).await;
-        let page: Vec<Txn> = match page {
+        let (paging, reverse) = (calls.clone(), request.reverse);
+        let page = rpc.off_thread(move || paging.log_page(from, to, left.min(LOG_PAGE), reverse)).await;
+        let mut page: Vec<Txn> = match page {
             Ok(page) => page,
             Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
         };
         let Some(last) = page.last() else { return };
-        from = last.tid.next();
+        match reverse {
+            true => to = last.tid.prev(),
+            false => from = last.tid.next(),
+        }
+        if request.without_own {
+            page.retain(|txn| !is_own(txn));
+        }
         left -= page.len();
         let (packed_to, timeline) = (calls.engine().packed_to().0, calls.engine().timeline());
         for cut in transactions::cut(page, request.with_records, calls.engine().limits().reply_bytes_aim) {
@@ -66,4 +73,9 @@ async fn send_log(
             }
         }
     }
+}
+
+/// The server's own bookkeeping; in a log of format 1 it is told by what it wrote.
+fn is_own(txn: &Txn) -> bool {
+    txn.own || (!txn.writes.is_empty() && txn.writes.iter().all(|write| write.cell.oid == SYSTEM_OID))
 }

@@ -140,12 +140,10 @@ impl Requests {
                 calls.amend(amend.prepared, draft, amend.withdrawn, self.later(id, Reply::Prepare));
             }
             Request::Finish(finish) => {
-                self.holding.concluded(finish.prepared);
-                calls.finish(&finish, self.later(id, Reply::Receipt));
+                calls.finish(&finish, self.concluded(id, finish.prepared, Reply::Receipt));
             }
             Request::Abort(abort) => {
-                self.holding.concluded(abort.prepared);
-                calls.abort(&abort, self.later(id, Reply::Done));
+                calls.abort(&abort, self.concluded(id, abort.prepared, Reply::Done));
             }
             Request::Undo(undo) => calls.undo(undo, self.later(id, Reply::Receipt)),
             Request::NewOids(oids) => calls.new_oids(&oids, self.later(id, Reply::NewOids)),
@@ -184,6 +182,22 @@ impl Requests {
         move |result: Result<v2::PrepareReply, Fault>| {
             if let (true, Ok(reply)) = (hold, &result) {
                 holding.begun(reply.prepared);
+            }
+            told(result);
+        }
+    }
+
+    /// The answer that ends a prepared draft, if it is one: refused for now, it is held still.
+    fn concluded<T: 'static>(
+        &self,
+        id: u64,
+        prepared: u64,
+        wrap: fn(T) -> Reply,
+    ) -> impl FnOnce(Result<T, Fault>) + Send + use<T> + 'static {
+        let (told, holding) = (self.later(id, wrap), self.holding.clone());
+        move |result: Result<T, Fault>| {
+            if result.as_ref().map_or_else(|fault| fault.kind == FaultKind::PrepareLost, |_| true) {
+                holding.concluded(prepared);
             }
             told(result);
         }

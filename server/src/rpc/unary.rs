@@ -227,7 +227,7 @@ async fn send_scan(
             request.from = next
         }
         // A reader slower than the lease loses its pin; it is then told by the fault of the next page, if pack has passed.
-        drop(calls.renew(&v2::RenewRequest { pin: pin.pin, lease_ms: SCAN_LEASE_MS }));
+        drop(calls.renew(&v2::RenewRequest { pin: pin.pin, lease_ms: SCAN_LEASE_MS, snapshot: 0 }));
     }
     drop(calls.unpin(&v2::UnpinRequest { pin: pin.pin }));
 }

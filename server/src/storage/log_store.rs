@@ -142,7 +142,7 @@ impl Read for Reader {
 
     fn objects(
         &self,
-        class: &str,
+        class: Option<&str>,
         version_below: u32,
         after: Option<Oid>,
         limit: usize,
@@ -152,6 +152,10 @@ impl Read for Reader {
 
     fn txns(&self, from: Tid, to: Tid, bytes_max: u64) -> Result<Vec<Txn>, StoreError> {
         Reader::txns(self, from, to, bytes_max)
+    }
+
+    fn txns_back(&self, from: Tid, to: Tid) -> Result<Vec<Txn>, StoreError> {
+        Reader::txns_back(self, from, to)
     }
 
     fn txn(&self, tid: Tid) -> Result<Option<Txn>, StoreError> {

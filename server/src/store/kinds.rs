@@ -76,9 +76,11 @@ impl Kinds {
     }
 
     /// The numbers of a class's versions below one, in no order.
-    pub(crate) fn below(&self, class: &str, version: u32) -> Vec<KindId> {
+    pub(crate) fn below(&self, class: Option<&str>, version: u32) -> Vec<KindId> {
         let known = self.known.read();
-        let versions = known.ids.get(class).into_iter().flatten();
+        let one = class.into_iter().filter_map(|class| known.ids.get(class));
+        let all = known.ids.values().filter(|_| class.is_none());
+        let versions = one.chain(all).flatten();
         versions.filter(|(known, _)| *known < version).map(|(_, id)| *id).collect()
     }
 }
@@ -94,7 +96,7 @@ mod tests {
         assert_eq!(kinds.id("Page", 1), KindId(7));
         let second = kinds.id("Page", 2);
         assert_eq!((second, kinds.id("Page", 2)), (KindId(8), second));
-        assert_eq!(kinds.below("Page", 2), [KindId(7)]);
+        assert_eq!(kinds.below(Some("Page"), 2), [KindId(7)]);
         assert_eq!(kinds.kind(second), Some(Kind { class: "Page".into(), version: 2 }));
         assert_eq!(kinds.find("Other", 0), None);
     }

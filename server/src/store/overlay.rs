@@ -201,6 +201,13 @@ impl Overlay {
         wanted.cloned().collect()
     }
 
+    /// The first tid of the last waiting batch with a first tid not after this one.
+    pub(crate) fn first_of(&self, tid: Tid) -> Option<Tid> {
+        let queue = self.queue.lock();
+        let after = queue.partition_point(|batch| batch.first <= tid);
+        after.checked_sub(1).and_then(|at| queue.get(at)).map(|batch| batch.first)
+    }
+
     /// Where the last waiting batch with a first tid not after this one begins.
     pub(crate) fn position_of(&self, tid: Tid) -> Option<Position> {
         let queue = self.queue.lock();

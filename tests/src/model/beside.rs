@@ -123,8 +123,11 @@ impl Beside {
         let mine: BTreeSet<Oid> = mine.flat_map(|(_, oids)| oids.iter().copied()).collect();
         let (mut oids, mut after): (Vec<Oid>, _) = (Vec::new(), None);
         loop {
-            let page =
-                self.house.engine().objects(class, below, after, 1, Tid::NONE).map_err(|fault| fault.to_string())?;
+            let page = self
+                .house
+                .engine()
+                .objects(Some(class), below, after, 1, Tid::NONE)
+                .map_err(|fault| fault.to_string())?;
             oids.extend(page.oids);
             after = oids.last().copied();
             if !page.more {

@@ -193,7 +193,12 @@ impl Trial {
         let restored = restoring::is_restored(draft) && self.may_refuse_restored(fault);
         let allowed = match fault.kind {
             _ if restored => true,
-            FaultKind::Conflict | FaultKind::ReadConflict | FaultKind::UndoBlocked => {
+            FaultKind::Conflict | FaultKind::ReadConflict | FaultKind::UndoBlocked | FaultKind::Refused => {
+                for other in &fault.others {
+                    if other.newest > self.beside.house.engine().visible() {
+                        return Err(format!("a refusal shows {}, which is not visible yet", other.newest));
+                    }
+                }
                 let detail = fault.conflict.as_ref().ok_or("a conflict without its report")?;
                 if detail.newest > self.beside.house.engine().visible() {
                     return Err(format!("a refusal shows {}, which is not visible yet", detail.newest));

@@ -289,7 +289,7 @@ impl Actor {
                     engine.unpin(&self.caller.owner, id);
                     return Ok(Vec::new());
                 }
-                let pin = engine.renew(&self.caller.owner, id, lease(rest.get(1))?);
+                let pin = engine.renew(&self.caller.owner, id, lease(rest.get(1))?, None);
                 Ok(vec![show_pin(pin, around.names)])
             }
             "feed" => {

@@ -147,5 +147,8 @@ pub(super) fn show_fault(fault: &Fault, names: &mut Names) -> String {
         let newest = values::show(names, detail.newest_record.as_ref());
         line.push_str(&format!("; {base} became {newest}"));
     }
+    for other in &fault.others {
+        line.push_str(&format!("; also {}", names.show_cell(&other.cell)));
+    }
     line
 }

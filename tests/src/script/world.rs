@@ -256,7 +256,7 @@ impl World {
                 let bound = |at: usize| bounds.get(at).map_or(Ok(0), |text| text.parse::<u32>());
                 let bad = |_| "objects CLASS [BELOW [LIMIT]]".to_owned();
                 let (below, limit) = (bound(0).map_err(bad)?, bound(1).map_err(bad)? as usize);
-                match engine.objects(&values::class(class), below, None, limit, Tid::NONE) {
+                match engine.objects(Some(&values::class(class)), below, None, limit, Tid::NONE) {
                     Err(fault) => Ok(faulty(fault, names)),
                     Ok(page) => {
                         let oids = page.oids.iter().map(|oid| names.object(*oid));
@@ -377,6 +377,7 @@ fn set(settings: &mut HouseSettings, name: &str, value: &str) -> Result<(), Stri
         "recent_cells_max" => settings.engine.recent_cells_max = size,
         "recent_bytes_max" => settings.engine.recent_bytes_max = size,
         "pins_max" => settings.engine.pins_max = size,
+        "prepared_bytes_max" => settings.engine.prepared_bytes_max = size,
         "record_bytes_max" => settings.limits.record_bytes_max = size,
         "draft_writes_max" => settings.limits.draft_writes_max = size,
         "key_bytes_max" => settings.limits.key_bytes_max = size,

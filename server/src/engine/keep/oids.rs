@@ -77,6 +77,11 @@ impl Engine {
         self.raise_ceiling(raise);
     }
 
+    /// A client brings an oid that nobody handed out: it counts as handed out from now on, with all below it.
+    pub fn take_oids(&self, greatest: Oid) -> Result<(), Fault> {
+        self.keep.oids.take_up_to(greatest)
+    }
+
     /// Writes a higher ceiling of oids through the pipeline, then serves who waits for it. Two are never on their way at once.
     fn raise_ceiling(self: &Arc<Self>, raise: Raise) {
         let Raise::To(ceiling) = raise else { return };
@@ -159,6 +164,17 @@ impl Oids {
         drop(state);
         answers.into_iter().for_each(|(done, answer)| done(answer));
         raise
+    }
+
+    /// Everything up to an oid counts as handed out, unless that leaves a gap that cannot be meant.
+    fn take_up_to(&self, greatest: Oid) -> Result<(), Fault> {
+        let most = self.next.load(Ordering::Acquire).saturating_add(1 << 32);
+        if greatest.0 >= most.min(1 << 63) {
+            let message = format!("oid {greatest} is too far above those handed out; take oids below {}", Oid(most));
+            return Err(Fault::invalid(message));
+        }
+        self.observe(greatest);
+        Ok(())
     }
 
     /// A restored transaction brings oids of its own: everything up to `seen` counts as handed out.

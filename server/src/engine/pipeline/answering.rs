@@ -36,6 +36,7 @@ impl Engine {
         match ask {
             Ask::Commit(admitted) => self.refuse_draft(DraftAsk::Commit(admitted), why.clone()),
             Ask::Prepare(ask) => self.refuse_draft(DraftAsk::Prepare(ask), why.clone()),
+            Ask::PrepareAgain { done, .. } => done(Err(why.clone())),
             Ask::Amend(ask) => (ask.done)(Err(why.clone())),
             Ask::Finish { key, since, done, .. } => match self.keys().standing(&Keyed { key, digest: 0, since }) {
                 Standing::Committed(_) => self.answer_by_key(key, since, done),

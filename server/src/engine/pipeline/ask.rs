@@ -29,6 +29,12 @@ pub(crate) const LOOKS_MAX: u8 = 8;
 pub(crate) enum Ask {
     Commit(Admitted),
     Prepare(PrepareAsk),
+    /// The same draft again: its answer was lost.
+    PrepareAgain {
+        owner: Owner,
+        key: CommitKey,
+        done: Done<PreparedReceipt>,
+    },
     Amend(AmendAsk),
     Finish {
         owner: Owner,

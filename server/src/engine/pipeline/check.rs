@@ -20,6 +20,10 @@ use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, Stal
 const STALE_MAX: usize = 10_000;
 const STALE_BYTES_MAX: usize = 1 << 20;
 
+/// Cells in the way that one fault names, and the bytes of their records.
+const CONFLICTS_MAX: usize = 101;
+const CONFLICT_BYTES_MAX: usize = 1 << 20;
+
 /// Why a draft is not sealed now.
 pub(crate) enum Refused {
     /// This draft alone.
@@ -44,9 +48,14 @@ pub(crate) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// What the draft's writes become, or why not.
+    /// What the draft's writes become, or why not: with all that is in the way, up to a bound.
     pub(crate) fn results(&self, admitted: &Admitted) -> Result<Vec<SealedWrite>, Refused> {
-        self.judge(admitted, &mut |conflict| Err(Refused::Fault(conflict)))
+        let mut found = Found::default();
+        let result = self.judge(admitted, &mut |conflict| found.add(conflict));
+        match found.fault {
+            Some(fault) => Err(Refused::Fault(fault)),
+            None => result,
+        }
     }
 
     /// What those of the writes become that nothing is in the way of, and the cells that have moved on; too many of these are
@@ -55,7 +64,9 @@ impl Check<'_> {
         let mut stale: Vec<StaleCell> = Vec::new();
         let mut bytes = 0;
         let writes = self.judge(admitted, &mut |conflict| {
-            let Some(detail) = conflict.conflict.as_deref() else { return Err(Refused::Fault(conflict)) };
+            let Some(detail) = conflict.conflict.as_deref().filter(|_| is_conflict(&conflict)) else {
+                return Err(Refused::Fault(conflict));
+            };
             bytes += 32 + detail.cell.key.len();
             if stale.len() >= STALE_MAX || bytes > STALE_BYTES_MAX {
                 return Err(Refused::Fault(conflict));
@@ -145,7 +156,7 @@ impl Check<'_> {
         Ok(match outcome {
             Ok(record) => Becomes::Merged(record),
             Err(not_merged) => Becomes::Conflict(Fault::conflict(
-                FaultKind::Conflict,
+                self.why_not(write, theirs_tid, &not_merged.class),
                 ConflictDetail {
                     cell: write.cell.clone(),
                     class: not_merged.class,
@@ -157,6 +168,18 @@ impl Check<'_> {
                 },
             )),
         })
+    }
+
+    /// An operation that is refused by what its author has seen will always be; otherwise it may do something else, seeing it.
+    fn why_not(&self, write: &Write, newest: Tid, class: &str) -> FaultKind {
+        match write.change {
+            Change::Put(_) | Change::Delete => FaultKind::Conflict,
+            Change::Apply { .. } if !self.engine.registry().get(class).is_some_and(|found| found.applies()) => {
+                FaultKind::Unsupported
+            }
+            Change::Apply { .. } if write.base == Tid::NONE || newest <= write.base => FaultKind::Refused,
+            Change::Apply { .. } => FaultKind::Conflict,
+        }
     }
 
     /// Its class is told if it is known: to say no nothing is read.
@@ -186,4 +209,43 @@ pub(crate) fn check_merged(writes: &[SealedWrite], limits: &Limits) -> Result<()
         true => Err(Fault::too_large("size of what the resolvers made", bytes, limits.draft_bytes_max)),
         false => Ok(()),
     }
+}
+
+/// Everything in the way of a draft.
+#[derive(Default)]
+struct Found {
+    fault: Option<Fault>,
+    bytes: usize,
+}
+
+impl Found {
+    /// Takes one more; an error: it is enough.
+    fn add(&mut self, mut fault: Fault) -> Result<(), Refused> {
+        let record = |record: &Option<Bytes>| record.as_ref().map_or(0, Bytes::len);
+        let size = |detail: &ConflictDetail| record(&detail.base_record) + record(&detail.newest_record);
+        self.bytes += fault.in_the_way().map(size).sum::<usize>();
+        let (whole, enough) = (&mut self.fault, self.bytes > CONFLICT_BYTES_MAX);
+        match whole {
+            None => *whole = Some(fault),
+            Some(first) => {
+                if is_conflict(&fault) && !is_conflict(first) {
+                    // Whoever runs the transaction again sees what is there, and may do something else.
+                    std::mem::swap(first, &mut fault);
+                    first.others = std::mem::take(&mut fault.others);
+                }
+                first.others.extend(fault.conflict.map(|detail| match enough {
+                    true => ConflictDetail { base_record: None, newest_record: None, ..*detail },
+                    false => *detail,
+                }));
+                if first.others.len() + 1 >= CONFLICTS_MAX {
+                    return Err(Refused::Out(Vec::new()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_conflict(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Conflict | FaultKind::ReadConflict)
 }

@@ -8,7 +8,7 @@ use crate::engine::pipeline::admission;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering::receipt_of;
 use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
-use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
+use crate::engine::pipeline::keys::{Entered, Keyed, Reserved, Standing};
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Role, Tid};
@@ -38,7 +38,8 @@ impl Engine {
         }
     }
 
-    /// First phase of two: after it, `finish` succeeds until the time limit is over, once nothing of the draft is stale.
+    /// First phase of two: after it, `finish` succeeds until the time limit is over, once nothing of the draft is stale. The
+    /// same draft again gets the same answer.
     pub fn prepare(
         self: &Arc<Self>,
         caller: impl Into<Caller>,
@@ -52,8 +53,12 @@ impl Engine {
             return done(Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize)));
         }
         let key = draft.key;
-        if let Err(fault) = self.keys().reserve(&Keyed::of(&draft)) {
-            return done(Err(fault));
+        match self.keys().reserve(&Keyed::of(&draft)) {
+            Ok(Reserved::New) => {}
+            Ok(Reserved::Again) => {
+                return self.push_control(Ask::PrepareAgain { owner: caller.into().owner, key, done });
+            }
+            Err(fault) => return done(Err(fault)),
         }
         let refuse = |fault: Fault, done: Done<PreparedReceipt>| {
             self.keys().complete(key, Err(fault.clone()));

@@ -118,6 +118,16 @@ impl Holds {
         self.parked.len()
     }
 
+    /// The size of all that is prepared.
+    pub(crate) fn bytes(&self) -> usize {
+        self.prepared.values().map(|prepared| prepared.bytes).sum()
+    }
+
+    /// The prepared draft of a commit key.
+    pub(crate) fn by_key(&self, key: CommitKey) -> Option<(u64, &Prepared)> {
+        self.prepared.iter().find(|(_, prepared)| prepared.key == key).map(|(id, prepared)| (*id, prepared))
+    }
+
     pub(crate) fn get(&self, id: u64) -> Option<&Prepared> {
         self.prepared.get(&id)
     }

@@ -58,6 +58,14 @@ pub(crate) enum Entered {
     Refused(Fault, Done<Receipt>),
 }
 
+/// What reserving a key finds.
+pub(crate) enum Reserved {
+    /// The key is new and now in flight.
+    New,
+    /// The same draft has the key: it is prepared, or on its way.
+    Again,
+}
+
 /// Where a key stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
@@ -156,26 +164,31 @@ impl Keys {
             }
             Entry::Vacant(_) if forgotten => Entered::Refused(forgotten_key(), done),
             Entry::Vacant(slot) => {
-                slot.insert(InFlight { digest: keyed.digest, waiting: vec![done] });
+                slot.insert(InFlight { waiting: vec![done], ..InFlight::of(keyed.digest) });
                 Entered::New
             }
         }
     }
 
     /// The same for a draft to be prepared: in flight with nobody waiting yet.
-    pub(crate) fn reserve(&self, keyed: &Keyed) -> Result<(), Fault> {
+    pub(crate) fn reserve(&self, keyed: &Keyed) -> Result<Reserved, Fault> {
         let mut state = self.state.lock();
         self.trim(&mut state);
-        if state.committed.contains_key(&keyed.key) || state.in_flight.contains_key(&keyed.key) {
-            let message =
-                "this commit key is taken: its draft is prepared, in flight or committed; ask for its outcome";
-            return Err(Fault::invalid(message));
+        if state.committed.contains_key(&keyed.key) {
+            return Err(Fault::invalid("the draft of this commit key is committed already; ask for its outcome"));
+        }
+        if let Some(in_flight) = state.in_flight.get(&keyed.key) {
+            return if is_another(in_flight.digest, keyed.digest) {
+                Err(of_another_draft())
+            } else {
+                Ok(Reserved::Again)
+            };
         }
         if state.may_have_forgotten(keyed) {
             return Err(forgotten_key());
         }
-        state.in_flight.insert(keyed.key, InFlight { digest: keyed.digest, waiting: Vec::new() });
-        Ok(())
+        state.in_flight.insert(keyed.key, InFlight::of(keyed.digest));
+        Ok(Reserved::New)
     }
 
     /// The same for a transaction to be restored, whose key may have been committed before. False: it is in flight.
@@ -183,7 +196,7 @@ impl Keys {
         let mut state = self.state.lock();
         let free = !state.in_flight.contains_key(&key);
         if free {
-            state.in_flight.insert(key, InFlight { digest, waiting: Vec::new() });
+            state.in_flight.insert(key, InFlight::of(digest));
         }
         free
     }
@@ -191,7 +204,7 @@ impl Keys {
     /// Waits for the answer of a key that `reserve` took.
     pub(crate) fn enter_reserved(&self, key: CommitKey, done: Done<Receipt>) {
         let mut state = self.state.lock();
-        state.in_flight.entry(key).or_insert(InFlight { digest: 0, waiting: Vec::new() }).waiting.push(done);
+        state.in_flight.entry(key).or_insert(InFlight::of(0)).waiting.push(done);
     }
 
     /// The digest of the draft whose key is in flight; 0: not known.
@@ -239,6 +252,12 @@ impl Keys {
             }
             state.floor = state.floor.max(known.tid);
         }
+    }
+}
+
+impl InFlight {
+    fn of(digest: u64) -> InFlight {
+        InFlight { digest, waiting: Vec::new() }
     }
 }
 

@@ -44,7 +44,6 @@ use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Note, Oid, Receipt, Tid};
 
 const PARKED_MAX: usize = 1024;
-const PREPARED_MAX: usize = 1024;
 /// So many times its bounds the memory of recent writes may be while a draft is out.
 const WHILE_OUT_TIMES: usize = 4;
 
@@ -150,6 +149,7 @@ impl Sequencer {
             Ask::Amend(ask) => self.amend(ask),
             Ask::Finish { owner, prepared, key, since, done } => self.finish(&owner, prepared, key, since, done),
             Ask::Abort { owner, prepared, done } => self.abort(&owner, prepared, done),
+            Ask::PrepareAgain { owner, key, done } => self.prepare_again(&owner, key, done),
             Ask::Restore(ask) => self.restore(ask),
             Ask::Condemn { oids, done } => self.condemn(oids, done),
             Ask::TryGate { gate, done } => self.try_gate(gate, done),
@@ -167,9 +167,10 @@ impl Sequencer {
             }
             return self.holds.park(holder, draft);
         }
-        if matches!(draft, DraftAsk::Prepare(_)) && self.holds.len() >= PREPARED_MAX {
-            let message = format!("{PREPARED_MAX} drafts are prepared already; come back");
-            return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
+        if matches!(draft, DraftAsk::Prepare(_))
+            && let Some(fault) = self.too_much_prepared(draft.admitted().bytes)
+        {
+            return self.refuse(draft, fault);
         }
         let started = self.engine.clock().steady();
         if let Some(queued_ns) = admitted.queued_ns {
@@ -343,7 +344,7 @@ impl Sequencer {
             let class = fault.conflict.as_ref().map_or("", |at| at.class.as_str());
             self.engine.stats().conflict(class);
         }
-        let rests_on = fault.conflict.as_ref().map_or(Tid::NONE, |at| at.newest);
+        let rests_on = fault.in_the_way().map(|at| at.newest).max().unwrap_or(Tid::NONE);
         if rests_on <= self.engine.visible() {
             return self.engine.refuse_draft(draft, fault);
         }

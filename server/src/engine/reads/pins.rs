@@ -59,8 +59,7 @@ impl Pins {
         let mut state = self.state.lock();
         state.expire(now);
         if snapshot < state.floor {
-            let message = format!("snapshot {snapshot} is older than {}, up to which history is packed", state.floor);
-            return Err(Fault::new(FaultKind::SnapshotPacked, message + "; open a newer snapshot"));
+            return Err(packed(snapshot, state.floor));
         }
         if state.pins.len() >= self.pins_max {
             let message = format!("{} snapshots are pinned already; unpin some, or come back", state.pins.len());
@@ -72,16 +71,24 @@ impl Pins {
         Ok(PinInfo { pin, snapshot, lease_ms })
     }
 
-    pub(crate) fn renew(&self, owner: &Owner, pin: u64, lease_ms: u64) -> Result<PinInfo, Fault> {
+    /// A new lease from now on; with `to` the pin moves there.
+    pub(crate) fn renew(&self, owner: &Owner, pin: u64, lease_ms: u64, to: Option<Tid>) -> Result<PinInfo, Fault> {
         let lease_ms = self.lease(lease_ms)?;
         let now = self.clock.steady();
         let mut state = self.state.lock();
         state.expire(now);
+        let floor = state.floor;
         let Some(held) = state.pins.get_mut(&pin).filter(|held| held.owner == *owner) else {
             // One that is somebody else's is none: the answer tells nobody what others have.
             let message = "the pin's lease has run out, or it never was; pin a new snapshot";
             return Err(Fault::new(FaultKind::PinLost, message));
         };
+        if let Some(to) = to {
+            if to < floor {
+                return Err(packed(to, floor));
+            }
+            held.snapshot = to;
+        }
         held.until = now + Duration::from_millis(lease_ms);
         Ok(PinInfo { pin, snapshot: held.snapshot, lease_ms })
     }
@@ -126,6 +133,12 @@ impl Pins {
     }
 }
 
+fn packed(snapshot: Tid, floor: Tid) -> Fault {
+    let message =
+        format!("snapshot {snapshot} is older than {floor}, up to which history is packed; open a newer snapshot");
+    Fault::new(FaultKind::SnapshotPacked, message)
+}
+
 impl State {
     fn expire(&mut self, now: Duration) {
         self.pins.retain(|_, pin| pin.until > now);
@@ -147,10 +160,16 @@ mod tests {
         assert_eq!(pins.pin(&me, Tid(9), 1).map_err(|fault| fault.kind), Err(FaultKind::Busy));
         assert_eq!(pins.allow_pack(Tid(100)), Tid(7));
         clock.advance(Duration::from_millis(999));
-        assert!(pins.renew(&me, first.pin, 500).is_ok());
+        assert!(pins.renew(&me, first.pin, 500, None).is_ok());
         clock.advance(Duration::from_millis(500));
-        assert_eq!(pins.renew(&me, first.pin, 500).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
+        assert_eq!(pins.renew(&me, first.pin, 500, None).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
         assert_eq!(pins.allow_pack(Tid(100)), Tid(9));
+        assert_eq!(pins.renew(&me, second.pin, 500, Some(Tid(50))).map(|pin| pin.snapshot), Ok(Tid(50)));
+        assert_eq!(pins.allow_pack(Tid(100)), Tid(50), "it keeps what it moved to, and no longer what it left");
+        assert_eq!(
+            pins.renew(&me, second.pin, 1, Some(Tid(9))).map_err(|fault| fault.kind),
+            Err(FaultKind::SnapshotPacked)
+        );
         pins.unpin(&me, second.pin);
         assert_eq!(pins.allow_pack(Tid(100)), Tid(100));
         assert_eq!(pins.pin(&me, Tid(99), 1).map_err(|fault| fault.kind), Err(FaultKind::SnapshotPacked));
@@ -162,10 +181,10 @@ mod tests {
         let (mine, theirs) = (Owner::named("me"), Owner::named("they"));
         let pin = pins.pin(&mine, Tid(7), 1000).expect("pins").pin;
         for stranger in [&theirs, &Owner::anonymous()] {
-            assert_eq!(pins.renew(stranger, pin, 500).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
+            assert_eq!(pins.renew(stranger, pin, 500, None).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
             pins.unpin(stranger, pin);
         }
-        assert!(pins.renew(&mine, pin, 500).is_ok(), "nobody else has ended it");
+        assert!(pins.renew(&mine, pin, 500, None).is_ok(), "nobody else has ended it");
         pins.unpin(&mine, pin);
         assert_eq!(pins.oldest(), (0, None));
     }

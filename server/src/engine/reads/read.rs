@@ -102,11 +102,11 @@ impl Engine {
         Ok((revisions.into_iter().map(with_note).collect::<Result<_, Fault>>()?, more))
     }
 
-    /// Oids of a class below a schema version (0: any), in oid order, as of now: a later page may know more. The snapshot
+    /// Oids of a class (`None`: of all) below a schema version (0: any), in oid order, as of now: a later page may know more. The snapshot
     /// only has to be readable; whoever works at it loads each object there and looks.
     pub fn objects(
         &self,
-        class: &str,
+        class: Option<&str>,
         version_below: u32,
         after: Option<Oid>,
         limit: usize,
@@ -141,6 +141,14 @@ impl Engine {
             return Ok(Vec::new());
         }
         let mut txns = self.reader().txns(from, to, self.limits().reply_bytes_aim as u64).map_err(fault_of)?;
+        txns.truncate(bounded(limit, usize::MAX));
+        Ok(txns)
+    }
+
+    /// The same backwards: the newest first.
+    pub fn log_page_back(&self, from: Tid, to: Tid, limit: usize) -> Result<Vec<Txn>, Fault> {
+        let to = if to == Tid::NONE { self.visible() } else { to.min(self.visible()) };
+        let mut txns = self.reader().txns_back(from, to).map_err(fault_of)?;
         txns.truncate(bounded(limit, usize::MAX));
         Ok(txns)
     }

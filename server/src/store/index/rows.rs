@@ -233,6 +233,11 @@ pub(crate) fn tid_key(tid: Tid) -> Vec<u8> {
     tid.0.to_be_bytes().to_vec()
 }
 
+/// Reads such a key.
+pub(crate) fn tid_of_key(key: &[u8]) -> Option<Tid> {
+    Some(Tid(u64::from_be_bytes(key.try_into().ok()?)))
+}
+
 /// The oid at the end of a key of `Objects`.
 pub(crate) fn object_oid(key: &[u8]) -> Option<Oid> {
     key.split_last_chunk::<8>().map(|(_, oid)| Oid(u64::from_be_bytes(*oid)))

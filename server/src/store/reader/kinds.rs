@@ -54,11 +54,11 @@ impl Reader {
         Ok(out)
     }
 
-    /// The objects of a class whose schema version is below one, by oid, those behind `after`, at most `limit`; empty:
+    /// The objects of a class (`None`: of all) whose schema version is below one, by oid, those behind `after`, at most `limit`; empty:
     /// there are no more. As of what is published now: a page later may know more.
     pub fn objects(
         &self,
-        class: &str,
+        class: Option<&str>,
         version_below: u32,
         after: Option<Oid>,
         limit: usize,
@@ -79,7 +79,7 @@ impl Reader {
     // The objects from an oid on, and up to where that is known.
     fn objects_page(
         &self,
-        class: &str,
+        class: Option<&str>,
         version_below: u32,
         from: u64,
         limit: usize,

@@ -53,6 +53,38 @@ impl Reader {
         }
     }
 
+    /// The transactions up to `to` that lie together with the newest of them, down to `from`, the newest first; empty: there
+    /// is none. So many as some 64 KiB of log hold, at least one batch.
+    pub fn txns_back(&self, from: Tid, to: Tid) -> Result<Vec<Txn>, StoreError> {
+        let mut to = to.min(self.state.published());
+        while from <= to && to > Tid::NONE {
+            let begin = self.place_before(to)?;
+            let mut txns = self.txns(begin.max(from), to, u64::MAX)?;
+            if !txns.is_empty() {
+                txns.reverse();
+                return Ok(txns);
+            }
+            // Pack has taken all of them: further back.
+            to = begin.prev();
+        }
+        Ok(Vec::new())
+    }
+
+    // The first tid of a batch not behind a tid: of the last one that waits, or that the index knows the place of.
+    fn place_before(&self, tid: Tid) -> Result<Tid, StoreError> {
+        if let Some(first) = self.state.overlay.first_of(tid) {
+            return Ok(first);
+        }
+        let mut first = Tid(1);
+        let to = rows::tid_key(tid);
+        let view = self.state.index.view()?;
+        view.range(Table::Places, Bound::Unbounded, Bound::Included(&to), true, &mut |key, _| {
+            first = rows::tid_of_key(key).unwrap_or(first);
+            false
+        })?;
+        Ok(first)
+    }
+
     /// One transaction; `None`: there is none with this tid, or pack has taken it.
     pub fn txn(&self, tid: Tid) -> Result<Option<Txn>, StoreError> {
         Ok(self.txns(tid, tid, 1)?.into_iter().find(|txn| txn.tid == tid))

@@ -122,7 +122,7 @@ fn ask_kinds(reader: &Reader, model: &Model, dice: &mut fastrand::Rng) {
     let (class, below) = (["A", "Bee", "none"][dice.usize(0..3)], dice.u32(0..5));
     let (mut oids, mut after, limit) = (Vec::new(), None, dice.usize(1..9));
     loop {
-        let page = reader.objects(class, below, after, limit).expect("reads");
+        let page = reader.objects(Some(class), below, after, limit).expect("reads");
         assert!(page.len() <= limit);
         let Some(last) = page.last() else { break };
         after = Some(*last);

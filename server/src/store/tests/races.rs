@@ -65,7 +65,7 @@ fn read(reader: &Reader, cells: &[Cell], seed: u64, done: &AtomicBool) {
         assert!(txns.iter().zip(from.max(1)..).all(|(txn, tid)| *txn == transaction(tid, cells)), "from {from}");
         let objects: u64 = reader.kinds().expect("reads").iter().map(|kind| kind.objects).sum();
         assert_eq!(objects, 10);
-        assert_eq!(reader.objects("A", 2, None, 100).expect("reads").len(), 10);
+        assert_eq!(reader.objects(Some("A"), 2, None, 100).expect("reads").len(), 10);
     }
 }
 

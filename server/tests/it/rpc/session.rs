@@ -179,7 +179,7 @@ async fn pins_oids_history_prepare_and_undo_are_answered() {
         panic!()
     };
     assert_eq!((pin.snapshot, pin.lease_ms), (first, 1000));
-    let renew = v2::RenewRequest { pin: pin.pin, lease_ms: 2000 };
+    let renew = v2::RenewRequest { pin: pin.pin, lease_ms: 2000, snapshot: 0 };
     assert!(matches!(raw.ask(Request::Renew(renew)).await, Reply::Pin(again) if again.lease_ms == 2000));
     assert!(matches!(raw.ask(Request::Unpin(v2::UnpinRequest { pin: pin.pin })).await, Reply::Done(_)));
     assert_eq!(raw.refused(Request::Renew(renew)).await.kind, FaultKind::PinLost);

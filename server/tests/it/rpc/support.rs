@@ -259,14 +259,17 @@ pub(crate) fn record(data: impl Into<Bytes>) -> Bytes {
 }
 
 pub(crate) fn put(cell: v2::Cell, base: u64, data: impl Into<Bytes>) -> v2::Write {
-    v2::Write { cell: Some(cell), base, change: Some(v2::write::Change::Put(record(data))), stamped: false }
+    let change = Some(v2::write::Change::Put(record(data)));
+    v2::Write { cell: Some(cell), base: (base != 0).then_some(base), change, stamped: false, absent: false }
 }
 
-/// A draft under a key of its own.
+/// A draft under a key of its own; without a snapshot its writes are of cells that are not there.
 pub(crate) fn draft(snapshot: u64, writes: Vec<v2::Write>) -> v2::Draft {
     static KEYS: AtomicU64 = AtomicU64::new(1);
     let key = u128::from(KEYS.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
     let key_since = Some(snapshot);
+    let absent = |write: v2::Write| v2::Write { absent: snapshot == 0 && write.base.is_none(), ..write };
+    let writes = writes.into_iter().map(absent).collect();
     v2::Draft { commit_key: key.to_vec().into(), key_since, snapshot, writes, ..Default::default() }
 }
 

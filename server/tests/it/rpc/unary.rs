@@ -4,6 +4,7 @@ use super::support::{TestServer, cell, draft, entry, oid, put, record, start, st
 use bytes::Bytes;
 use tonic::Code;
 use zeolite_proto::FaultKind;
+use zeolite_proto::resolvers::{class, counter};
 use zeolite_proto::wire::v2;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,4 +179,147 @@ async fn kinds_and_objects_are_counted_exactly() {
         request.after = page.oids.last().copied().expect("a page that has more is not empty");
     }
     assert_eq!(oids, (1..=5).map(oid).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_read_backwards_and_without_the_servers_own() {
+    let test = start_with(|settings| settings.limits.reply_bytes_aim = 20_000).await;
+    let mut unary = test.unary().await;
+    let mut tids = Vec::new();
+    for n in 0..40u64 {
+        let writes = vec![put(cell(n + 1), 0, vec![n as u8; 9_000])];
+        tids.push(unary.writer.commit(draft(0, writes)).await.expect("new cells").into_inner().tid);
+    }
+    let mut read = async |request: v2::LogRequest| {
+        let mut pages = unary.replicator.log(request).await.expect("a log").into_inner();
+        let mut messages = Vec::new();
+        while let Some(page) = within(pages.message()).await.expect("no fault") {
+            messages.extend(page.transactions.into_iter().filter(|message| !message.more));
+        }
+        messages
+    };
+    let all = read(v2::LogRequest::default()).await;
+    assert!(all.len() > 40 && all.iter().any(|message| message.own), "the server keeps books, too");
+    let mut back = read(v2::LogRequest { reverse: true, ..Default::default() }).await;
+    back.reverse();
+    assert_eq!(back, all);
+    let clients = v2::LogRequest { reverse: true, without_own: true, ..Default::default() };
+    let newest: Vec<u64> = read(clients).await.iter().map(|message| message.tid).collect();
+    assert_eq!(newest, tids.iter().rev().copied().collect::<Vec<_>>());
+    let page = read(v2::LogRequest { to: tids[30] - 1, limit: 7, ..clients }).await;
+    let page: Vec<u64> = page.iter().map(|message| message.tid).collect();
+    assert_eq!(page, tids[23..30].iter().rev().copied().collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_objects_are_listed_with_their_records_as_of_a_snapshot() {
+    let test = start_with(|settings| settings.limits.reply_bytes_aim = 16_384).await;
+    let mut unary = test.unary().await;
+    let root = v2::Cell::default();
+    let first = vec![put(root, 0, vec![1; 30_000]), put(cell(1), 0, "a"), put(cell(2), 0, vec![2; 20_000])];
+    let snapshot = unary.writer.commit(draft(0, first)).await.expect("new cells").into_inner().tid;
+    let later = vec![put(cell(1), 0, "b"), put(cell(3), 0, "c")];
+    let mut later = draft(snapshot, later);
+    later.writes[1].absent = true;
+    unary.writer.commit(later).await.expect("on the newest");
+    let mut request = v2::ObjectsRequest { snapshot, with_records: true, ..Default::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = unary.reader.objects(request.clone()).await.expect("a page").into_inner();
+        assert_eq!(page.oids.len(), page.revisions.len());
+        found.extend(page.oids.iter().copied().zip(page.revisions));
+        if !page.more {
+            break;
+        }
+        request.after = page.oids.last().copied().expect("a page that has more is not empty");
+    }
+    let at = |n| found.iter().find(|(found, _)| *found == n).map(|(_, revision)| revision.clone()).expect("listed");
+    assert_eq!(found.iter().map(|(oid, _)| *oid).collect::<Vec<_>>(), [0, oid(1), oid(2), oid(3)]);
+    assert_eq!((at(oid(1)).tid, at(oid(1)).record), (snapshot, Some(record("a"))));
+    assert_eq!(at(oid(3)), v2::Revision::default(), "it is newer than the snapshot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_bring_oids_of_its_own_if_it_says_so() {
+    let test = start().await;
+    let mut unary = test.unary().await;
+    let far = oid(1) + 1_000_000;
+    let there = |oid| v2::Cell { oid, key: Bytes::new() };
+    let refused = unary.writer.commit(draft(0, vec![put(there(far), 0, "x")])).await.expect_err("never handed out");
+    assert_eq!(status_fault(&refused).kind, FaultKind::Invalid);
+    let taking = |oid| v2::Draft { take_oids: true, ..draft(0, vec![put(there(oid), 0, "x")]) };
+    unary.writer.commit(taking(far)).await.expect("it says so");
+    let next = unary.writer.new_oids(v2::NewOidsRequest { count: 1 }).await.expect("an oid").into_inner().first;
+    assert!(next > far, "{next} is behind what was taken");
+    for beyond in [next + (1 << 33), u64::MAX - 1, u64::MAX] {
+        let refused = unary.writer.commit(taking(beyond)).await.expect_err("a gap that cannot be meant");
+        assert_eq!(status_fault(&refused).kind, FaultKind::Invalid, "{beyond}");
+    }
+    assert_eq!(
+        unary.writer.new_oids(v2::NewOidsRequest { count: 1 }).await.expect("an oid").into_inner().first,
+        next + 1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_is_refused_for_good_is_not_a_conflict() {
+    let test = start().await;
+    let mut unary = test.unary().await;
+    let apply = |class: &str, operation: Bytes| v2::Write {
+        cell: Some(cell(1)),
+        change: Some(v2::write::Change::Apply(v2::Apply { class: class.into(), operation })),
+        ..Default::default()
+    };
+    let add = |n| apply(class::COUNTER, counter::add(n));
+    let first = unary.writer.commit(draft(0, vec![add(i64::MAX)])).await.expect("a new counter").into_inner().tid;
+    let refused = unary.writer.commit(draft(first, vec![add(1)])).await.expect_err("beyond 64 bits");
+    let fault = status_fault(&refused);
+    assert_eq!((fault.kind, refused.code()), (FaultKind::Refused, Code::FailedPrecondition), "{fault}");
+    assert!(fault.conflict.is_some_and(|detail| detail.reason.contains("beyond 64 bits")));
+    // Seeing what is there now, the transaction might do something else.
+    let second = unary.writer.commit(draft(first, vec![add(-1)])).await.expect("there is room").into_inner().tid;
+    let unseen = unary.writer.commit(draft(first, vec![add(2)])).await.expect_err("beyond 64 bits");
+    assert_eq!(status_fault(&unseen).kind, FaultKind::Conflict);
+    assert!(second > first);
+    let refused =
+        unary.writer.commit(draft(second, vec![apply("Nobody", Bytes::new())])).await.expect_err("no such class");
+    assert_eq!(status_fault(&refused).kind, FaultKind::Unsupported);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_names_all_that_is_in_the_way() {
+    let test = start().await;
+    let mut raw = test.session().await;
+    let writes = |data: &'static str| (1..=150).map(|n| put(cell(n), 0, data)).collect::<Vec<_>>();
+    let first = raw.commit(draft(0, writes("a"))).await.expect("new").tid;
+    raw.commit(draft(first, writes("b"))).await.expect("on the newest");
+    let fault = raw.commit(draft(first, writes("c"))).await.expect_err("all are stale");
+    let named: Vec<_> = fault.in_the_way().map(|detail| detail.cell.oid.0).collect();
+    assert_eq!(named, (1..=101).map(oid).collect::<Vec<_>>(), "the first, and a hundred more");
+    let whole = |detail: &zeolite_proto::ConflictDetail| {
+        (detail.base_record.clone(), detail.newest_record.clone()) == (Some(record("a")), Some(record("b")))
+    };
+    assert!(fault.in_the_way().all(whole));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_says_its_base_or_that_the_cell_is_absent() {
+    let test = start().await;
+    let mut unary = test.unary().await;
+    let write = |base, absent| v2::Write { base, absent, ..put(cell(1), 0, "x") };
+    let one = |write| v2::Draft { writes: vec![write], ..draft(0, Vec::new()) };
+    let mut refused = async |draft| status_fault(&unary.writer.commit(draft).await.expect_err("refused")).kind;
+    assert_eq!(refused(one(write(None, false))).await, FaultKind::Invalid, "neither base nor snapshot");
+    assert_eq!(refused(one(write(Some(1), true))).await, FaultKind::Invalid, "both");
+    let first = test.unary().await.writer.commit(one(write(None, true))).await.expect("it is absent").into_inner().tid;
+    for (base, absent) in [(None, true), (Some(0), false)] {
+        let of_new = v2::Draft { snapshot: first, ..one(write(base, absent)) };
+        assert_eq!(refused(of_new).await, FaultKind::Conflict, "it is there, whatever the snapshot is");
+    }
+    test.unary()
+        .await
+        .writer
+        .commit(v2::Draft { snapshot: first, ..one(write(None, false)) })
+        .await
+        .expect("of the snapshot");
 }

@@ -12,6 +12,9 @@ use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
 use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
 
+/// Drafts that are prepared at once.
+const PREPARED_MAX: usize = 1024;
+
 impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
         let id = self.prepared_ids.next(|id| self.holds.get(id).is_some());
@@ -92,6 +95,36 @@ impl Sequencer {
         self.holds.get(id).filter(|prepared| prepared.caller.owner == *owner)
     }
 
+    /// The answer of a prepare, once more.
+    pub(crate) fn prepare_again(&mut self, owner: &Owner, key: CommitKey, done: Done<PreparedReceipt>) {
+        match self.holds.by_key(key).filter(|(_, prepared)| prepared.caller.owner == *owner) {
+            Some((id, prepared)) => {
+                let (merged, stale) = (merged(&prepared.writes), prepared.stale());
+                self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
+            }
+            None => {
+                let message = "the draft of this commit key is on its way; send it again in a moment";
+                done(Err(Fault::new(FaultKind::Busy, message).after_ms(50)));
+            }
+        }
+    }
+
+    /// Why nothing of this size is prepared now.
+    pub(crate) fn too_much_prepared(&self, bytes: usize) -> Option<Fault> {
+        let bytes_max = self.engine.settings().prepared_bytes_max;
+        let message = if self.holds.len() >= PREPARED_MAX {
+            format!("{PREPARED_MAX} drafts are prepared already; come back")
+        } else if self.holds.len() > 0 && self.holds.bytes() + bytes > bytes_max {
+            format!(
+                "drafts of {} bytes are prepared already, at most {bytes_max} may be; come back",
+                self.holds.bytes()
+            )
+        } else {
+            return None;
+        };
+        Some(Fault::new(FaultKind::Busy, message).after_ms(50))
+    }
+
     pub(crate) fn finish(&mut self, owner: &Owner, id: u64, key: CommitKey, since: Option<Tid>, done: Done<Receipt>) {
         let Some(prepared) = self.owned(owner, id) else {
             if self.holds.get(id).is_some() {
@@ -109,14 +142,12 @@ impl Sequencer {
             let message = format!("{stale} cells of the prepared draft are stale; amend it before it is finished");
             return done(Err(Fault::invalid(message)));
         }
-        let Some((prepared, freed)) = self.holds.release(id) else {
-            return self.engine.answer_by_key(key, since, done);
-        };
+        let Some((prepared, freed)) = self.holds.release(id) else { return };
         self.engine.stats().set_prepared(self.holds.len());
-        self.engine.keys().enter_reserved(prepared.key, done);
+        self.engine.keys().enter_reserved(key, done);
         let queued_ns = Some(self.engine.steady_ns());
         let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.caller.client };
-        self.seal(prepared.key, &prepared.note, prepared.writes, origin);
+        self.seal(key, &prepared.note, prepared.writes, origin);
         self.unpark(freed);
     }
 
