@@ -114,7 +114,9 @@ impl Engine {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Arc<Engine>, Loops), StoreError> {
         let opening = opening.into();
+        // The number itself is the secret of this life: what is told to everybody is made of it.
         let seed = opening.new_id;
+        let opening = Opening { new_id: ids::public(seed, "store", 0), ..opening };
         let (keys_count_max, keys_age_s, overlay_bytes_max) =
             (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
         let Opened { append, read, upkeep, recovered } =

@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
+use crate::engine::ids::public;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ask::Ask;
@@ -60,7 +61,7 @@ impl Engine {
     pub(in crate::engine) fn own_key(&self) -> CommitKey {
         loop {
             let mut key = [0; 16];
-            key[..8].copy_from_slice(&self.setup.seed.to_le_bytes());
+            key[..8].copy_from_slice(&public(self.setup.seed, "own commit keys", 0).to_le_bytes());
             key[8..].copy_from_slice(&self.keep.next_own_key().to_le_bytes());
             // A restored log has keys of another server's own.
             if self.keys().standing(&Keyed::new(CommitKey(key))) == Standing::Unknown {

@@ -8,6 +8,7 @@
 use crate::engine::Engine;
 use crate::engine::answers::Done;
 use crate::engine::faults::fault_of;
+use crate::engine::ids::public;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::ask::{Ask, Life, RestoreAsk};
 use crate::engine::pipeline::course::Course;
@@ -45,7 +46,7 @@ impl Restoring {
             return done(Err(Fault::invalid(message)));
         }
         // Every life of the server has another seed, and every life of the store in it another beginning.
-        let timeline = fastrand::Rng::with_seed(engine.setup.seed ^ engine.steady_ns()).u64(1..);
+        let timeline = public(engine.setup.seed, "timeline", engine.steady_ns());
         let life = Some(Life { timeline, packed_to });
         let done = Box::new(move |begun: Result<(), StoreError>| done(begun.map_err(fault_of)));
         engine.push_control(Ask::Roll { life, done });
