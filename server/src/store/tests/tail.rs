@@ -25,7 +25,7 @@ fn with_batches(settle: bool) -> (SimDisk, usize) {
 }
 
 // Here sled's directory is gone after a stop without a close: a log without an index, with which a new life of the store
-// begins, and so a new segment, which these tests do not expect.
+// begins, and so a new segment, which these tests do not expect. They say nothing on sled.
 fn begins_a_new_life() -> bool {
     engine::kind() == IndexKind::Sled
 }
