@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   commit ── admission, keys ──> intake ──> sequencer ──> writer          undo: an ordinary draft
-//!    ask: what travels between them          │   ▲  check · head · recent · merge · holds · condemned
+//!    ask: what travels between them          │   ▲  check · head · recent · merge · holds · endings · condemned
 //!                                            ▼   │
 //!                                           mergers
 //! ```
@@ -15,6 +15,7 @@ pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod condemned;
 pub(crate) mod course;
+pub(crate) mod endings;
 pub(crate) mod head;
 pub(crate) mod holds;
 pub(crate) mod intake;

@@ -7,6 +7,7 @@
 //!   note USER TEXT · batch · key NAME                 more about the draft
 //!   since T                                           the key exists since then (without: since the snapshot)
 //!   submit (queue only) · commit (and run)            under a new key, or the one that was named
+//!   submit prepare|amend|finish|abort ...            the same, queued only
 //!   prepare [hold] [MS] · amend NUMBER [withdraw CELL...] · finish NUMBER [KEY] · abort NUMBER · outcome [KEY] · undo T
 //!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N · restore T+N CELL RECORD
 //!   role, mode, watch, gate, open, gates, heat         see `operator`
@@ -193,19 +194,33 @@ impl Actor {
 
     fn conclude(&mut self, verb: &str, rest: &[&str], around: &mut Around<'_>) -> Lines {
         let engine = around.house.engine().clone();
-        let receipt = |events: &Events, actor: &str| events.done(actor, Event::Receipt);
+        let told = around.events.done(&self.name, Event::Receipt);
         match (verb, rest) {
+            ("submit", ["prepare" | "amend" | "finish" | "abort", ..]) => {
+                self.two_phase(rest[0], &rest[1..], around)?;
+            }
             ("submit" | "commit", []) => {
                 let mut draft = self.work.clone().draft();
                 draft.key = self.next_key(around.names);
                 draft.key_since = self.since;
-                engine.commit_as(self.caller.clone(), draft, receipt(around.events, &self.name));
+                engine.commit_as(self.caller.clone(), draft, told);
             }
             ("undo", [tid]) => {
                 let (tid, key) = (around.names.tid(tid)?, self.next_key(around.names));
                 let note = Note { user: self.name.clone(), description: "undo".into(), extension: Bytes::new() };
-                engine.undo(self.caller.clone(), tid, (key, tid), note, receipt(around.events, &self.name));
+                engine.undo(self.caller.clone(), tid, (key, tid), note, told);
             }
+            _ => self.two_phase(verb, rest, around)?,
+        }
+        if verb != "submit" {
+            around.house.run_dry();
+        }
+        Ok(Vec::new())
+    }
+
+    fn two_phase(&mut self, verb: &str, rest: &[&str], around: &mut Around<'_>) -> Result<(), String> {
+        let engine = around.house.engine().clone();
+        match (verb, rest) {
             ("prepare", how) => {
                 let (hold, limit) = match how {
                     ["hold", limit @ ..] => (true, limit),
@@ -217,12 +232,8 @@ impl Actor {
                 draft.key = self.next_key(around.names);
                 draft.key_since = self.since;
                 self.prepared_key = Some(draft.key);
-                engine.prepare(
-                    self.caller.clone(),
-                    draft,
-                    Preparing { time_limit_ms: limit, hold },
-                    around.events.done(&self.name, Event::Prepared),
-                );
+                let told = around.events.done(&self.name, Event::Prepared);
+                engine.prepare(self.caller.clone(), draft, Preparing { time_limit_ms: limit, hold }, told);
             }
             ("amend", [number, rest @ ..]) => {
                 let withdrawn = match rest {
@@ -240,7 +251,8 @@ impl Actor {
             }
             ("finish", rest) => {
                 let (prepared, key) = self.which(rest, around)?;
-                engine.finish(&self.caller.owner, prepared, key, Some(self.since), receipt(around.events, &self.name));
+                let told = around.events.done(&self.name, Event::Receipt);
+                engine.finish(&self.caller.owner, prepared, key, Some(self.since), told);
             }
             ("abort", rest) => {
                 let (prepared, _) = self.which(rest, around)?;
@@ -249,10 +261,7 @@ impl Actor {
             }
             _ => return Err(format!("{verb} takes no such arguments")),
         }
-        if verb != "submit" {
-            around.house.run_dry();
-        }
-        Ok(Vec::new())
+        Ok(())
     }
 
     /// The prepared draft of this number; its key is the actor's last prepared one, or is named.

@@ -58,7 +58,14 @@ fn they_agree_across_crashes() {
 
 #[test]
 fn they_agree_on_a_disk_that_fails() {
-    let expected =
-        ["committed", "crash", "disk full", "poisoned", "outcome unknown", "in the log though not acknowledged"];
+    let expected = [
+        "committed",
+        "crash",
+        "disk full",
+        "prepared again",
+        "poisoned",
+        "outcome unknown",
+        "in the log though not acknowledged",
+    ];
     run(Wear::Faults, 60, &expected);
 }

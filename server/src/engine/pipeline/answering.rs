@@ -7,7 +7,7 @@ use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
 use crate::engine::pipeline::keys::{Keyed, Standing};
 use crate::engine::pipeline::restore::NO_KEY;
 use crate::storage::{StoreError, Txn};
-use zeolite_proto::{Fault, Merged, Receipt};
+use zeolite_proto::{Fault, FaultKind, Merged, Receipt};
 
 impl Engine {
     pub(super) fn refuse_hop(&self, hop: Hop, why: Fault) {
@@ -62,10 +62,16 @@ impl Engine {
         }
     }
 
+    /// Whether something that was refused for this reason can be written later, by this life of the server.
+    fn may_come_again(&self, why: &Fault) -> bool {
+        why.kind != FaultKind::ShuttingDown && self.health.unwritable().is_none()
+    }
+
     /// Tells the committer of a transaction: durable, or why not.
     pub(super) fn answer(&self, txn: Txn, answer: Answer, journey: Journey, result: Result<(), Fault>) {
         match answer {
-            Answer::Key(origin) => {
+            Answer::Finish(_) if result.as_ref().is_err_and(|why| self.may_come_again(why)) => {}
+            Answer::Key(origin) | Answer::Finish(origin) => {
                 if result.is_ok() {
                     self.numbers.measure(&txn, &origin, journey, self.clock().steady());
                 }

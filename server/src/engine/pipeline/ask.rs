@@ -152,7 +152,16 @@ pub(crate) struct Sealed {
 pub(crate) enum Answer {
     /// Everybody who waits for the transaction's key.
     Key(Origin),
+    /// The same for what was prepared: if there is no room it is prepared again, and the sequencer tells.
+    Finish(Origin),
     Restored(Done<Tid>),
+}
+
+impl Answer {
+    /// Whether it is the server's own bookkeeping.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Answer::Key(origin) if origin.is_own())
+    }
 }
 
 /// Where a sealed draft comes from, for what is measured.

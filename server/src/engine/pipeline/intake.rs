@@ -157,6 +157,16 @@ impl Intake {
         }
     }
 
+    /// The same when no drafts come any more: until what is out comes back, or at most this long.
+    pub(crate) fn wait_for_the_last(&self, at_most: Duration) {
+        let mut state = self.state.lock();
+        if state.control.is_empty() {
+            state.sleeping = true;
+            self.arrived.wait_for(&mut state, at_most);
+            state.sleeping = false;
+        }
+    }
+
     /// Drafts waiting: live, batch.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = self.state.lock();

@@ -212,6 +212,12 @@ impl Keys {
         self.state.lock().in_flight.get(&key).map_or(0, |in_flight| in_flight.digest)
     }
 
+    /// Everybody who waits for a key is refused; the key stays in flight, because its draft is still prepared.
+    pub(crate) fn refuse_waiting(&self, key: CommitKey, why: &Fault) {
+        let waiting = self.state.lock().in_flight.get_mut(&key).map(|in_flight| std::mem::take(&mut in_flight.waiting));
+        waiting.into_iter().flatten().for_each(|done| done(Err(why.clone())));
+    }
+
     /// Nothing will be decided any more: everybody who waits is told.
     pub(crate) fn abandon(&self, fault: &Fault) {
         let in_flight: Vec<CommitKey> = self.state.lock().in_flight.keys().copied().collect();

@@ -12,7 +12,7 @@
 //!   at most [`ROUNDS_MAX`] times, then it runs here: a merge never loses to contention;
 //! - the disk is never read here: what memory does not have is looked up by a merger, and the draft comes back;
 //! - when the writer refuses an epoch (disk full), everything sealed in it is refused, and the next epoch starts from
-//!   what the store has.
+//!   what the store has; prepared drafts that were to be finished in it are prepared again.
 
 mod restoring;
 mod two_phase;
@@ -29,6 +29,7 @@ use crate::engine::pipeline::ask::{
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
 use crate::engine::pipeline::condemned::Condemned;
+use crate::engine::pipeline::endings::Endings;
 use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::Holds;
 use crate::engine::pipeline::intake::{Intake, Taken};
@@ -53,8 +54,11 @@ pub(crate) struct Sequencer {
     intake: Arc<Intake>,
     recent: Recent,
     holds: Holds,
+    endings: Endings,
     condemned: Condemned,
     last: Tid,
+    /// The newest of what the store has and of what was sealed since in this epoch: after a refusal that is less than `last`.
+    newest: Tid,
     /// No transaction but the server's own is newer.
     last_of_others: Tid,
     epoch: u64,
@@ -77,8 +81,10 @@ impl Sequencer {
             intake: engine.intake().clone(),
             recent: Recent::new(last, bounds),
             holds: Holds::default(),
+            endings: Endings::default(),
             condemned: Condemned::default(),
             last,
+            newest: last,
             last_of_others,
             epoch: 1,
             prepared_ids: Ids::new(engine.setup.seed, "prepared"),
@@ -97,6 +103,7 @@ impl Sequencer {
         {
             return Turn::Idle;
         }
+        self.endings.settle(self.engine.visible());
         self.expire_prepared();
         match self.intake.take() {
             Taken::Ask(ask) => {
@@ -113,7 +120,7 @@ impl Sequencer {
                 }
                 Turn::Idle
             }
-            Taken::Closed => self.end(),
+            Taken::Closed => self.end(wait),
         }
     }
 
@@ -129,10 +136,14 @@ impl Sequencer {
         self.holds.next_deadline().map_or(longest, |at| at.saturating_sub(self.engine.clock().steady()).min(longest))
     }
 
-    fn end(&mut self) -> Turn {
-        // Mergers hold a way back into the intake: while one of them works, its draft counts as queued. One that has
-        // panicked will not come back.
-        if self.engine.pipeline.out_merging() > 0 && !self.engine.health.has_died() {
+    fn end(&mut self, wait: bool) -> Turn {
+        // Mergers hold a way back into the intake: while one of them works, its draft counts as queued; and what is being
+        // finished may be refused. A loop that has panicked brings nothing back.
+        let is_out = self.engine.pipeline.out_merging() > 0 || self.endings.len() > 0;
+        if is_out && !self.engine.health.has_died() {
+            if wait {
+                self.intake.wait_for_the_last(Duration::from_millis(1));
+            }
             return Turn::Idle;
         }
         let (prepared, parked) = self.holds.drain();
@@ -190,7 +201,7 @@ impl Sequencer {
                     DraftAsk::Commit(admitted) => {
                         let Admitted { draft, queued_ns, caller, .. } = admitted;
                         let origin = Origin { priority: draft.priority, queued_ns, client: caller.client };
-                        self.seal(draft.key, &draft.note, writes, origin);
+                        self.seal(draft.key, &draft.note, writes, Answer::Key(origin));
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, writes, stale),
                     DraftAsk::Amend(ask) => self.amend(ask),
@@ -236,23 +247,23 @@ impl Sequencer {
         }
     }
 
-    fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>, origin: Origin) {
-        let next = self.last.next();
+    fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>, answer: Answer) {
+        let (next, own) = (self.last.next(), answer.is_own());
         // The server's own bookkeeping takes no time: what is restored later may be as old as what is there.
-        let tid = if origin.is_own() { next } else { Tid::from_unix_nanos(self.engine.clock().unix_nanos()).max(next) };
+        let tid = if own { next } else { Tid::from_unix_nanos(self.engine.clock().unix_nanos()).max(next) };
         let stamped = |position: usize, write: SealedWrite| TxnWrite {
             cell: if write.stamped { stamp(&write.cell, tid, position) } else { write.cell },
             record: write.record,
             merged: write.merged,
         };
         let writes = writes.into_iter().enumerate().map(|(position, write)| stamped(position, write)).collect();
-        let (digest, own) = (self.engine.keys().digest(key), origin.queued_ns.is_none());
+        let digest = self.engine.keys().digest(key);
         let txn = Txn { tid, key, digest, own, note: note::encode(note), writes };
-        self.pass_on(txn, Answer::Key(origin));
+        self.pass_on(txn, answer);
     }
 
     fn pass_on(&mut self, txn: Txn, answer: Answer) {
-        self.last = txn.tid;
+        (self.last, self.newest) = (txn.tid, txn.tid);
         if !system::is_own(&txn) {
             self.last_of_others = txn.tid;
         }
@@ -291,10 +302,10 @@ impl Sequencer {
 
     fn condemn(&mut self, oids: Option<Arc<RoaringTreemap>>, done: Box<dyn FnOnce(Vec<Oid>) + Send>) {
         self.condemned.set(oids);
-        let named = condemned::named_by(self.holds.prepared());
+        let named = condemned::named_by(self.promised());
         // What is refused instead of becoming visible names nothing.
         let tell = Box::new(move |_refused: Option<Fault>| done(named));
-        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.newest, tell });
     }
 
     fn try_gate(&mut self, gate: Gate, done: Done<Closing>) {
@@ -306,12 +317,12 @@ impl Sequencer {
                 done(Err(why));
             }
         });
-        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.newest, tell });
     }
 
     /// Since the attempt began no old shape was sealed, and what was sealed before is counted.
     fn close_gate(&mut self, gate: &Gate, done: Done<Closing>) {
-        let held = self.holds.prepared().flat_map(|prepared| &prepared.writes);
+        let held = self.promised().flat_map(|prepared| &prepared.writes);
         let held = held.filter(|write| gates::is_below(gate, write)).count() as u64;
         let counted = self.engine.count_old(gate).and_then(|old| Ok((old + held, gates::write_of(gate)?)));
         let write = match counted {
@@ -335,7 +346,7 @@ impl Sequencer {
         // An own key is new, so this never finds it taken.
         self.engine.keys().enter(&Keyed::new(key), told);
         let note = Note { description: format!("gate of {} at {}", gate.class, gate.min_version), ..Note::default() };
-        self.seal(key, &note, vec![write], Origin::own());
+        self.seal(key, &note, vec![write], Answer::Key(Origin::own()));
     }
 
     /// Tells a refusal: at once, or, when it shows a revision that is not durable yet, after that.
@@ -361,12 +372,14 @@ impl Sequencer {
         if let Some(hop) = self.stuck.take() {
             self.engine.refuse_hop(hop, self.engine.health.why_refused());
         }
+        let visible = self.engine.visible();
         // A draft that was prepared on top of what is refused now may have been merged with it.
-        for id in self.holds.resting_above(self.engine.visible()) {
+        for id in self.holds.resting_above(visible) {
             self.give_up(id, "the disk was full");
         }
-        self.recent.reset(self.engine.visible());
-        self.epoch = refused + 1;
+        self.prepare_refused(visible);
+        self.recent.reset(visible);
+        (self.epoch, self.newest) = (refused + 1, visible);
     }
 }
 

@@ -142,16 +142,32 @@ impl Trial {
                 self.open.push(Open { draft: holding.draft, told: Told::with(Ok(receipt)) });
                 Ok(())
             }
-            Some(Err(fault)) if in_time && !self.harm.full && !self.harm.log => {
+            Some(Err(fault)) if in_time && !self.excuses_a_finish(fault.kind) => {
                 Err(format!("a finish in time was refused: {fault}"))
             }
             Some(Err(fault)) => {
-                if fault.kind == FaultKind::OutcomeUnknown {
-                    self.uncertain.push(holding.draft);
+                match fault.kind {
+                    FaultKind::OutcomeUnknown => self.uncertain.push(holding.draft),
+                    // It is prepared again.
+                    FaultKind::DiskFull | FaultKind::Internal => {
+                        self.count("prepared again");
+                        holding.given = Some(given);
+                        self.holding.push(holding);
+                    }
+                    _ => {}
                 }
                 Ok(())
             }
             None => Err("a finish was not answered".into()),
+        }
+    }
+
+    /// Whether a promised draft may be refused so: it may find no room for now, but never be lost.
+    fn excuses_a_finish(&self, kind: FaultKind) -> bool {
+        match kind {
+            FaultKind::DiskFull => self.harm.full,
+            FaultKind::Internal => self.harm.index,
+            _ => self.harm.log,
         }
     }
 

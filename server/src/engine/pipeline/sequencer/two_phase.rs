@@ -5,10 +5,10 @@
 use super::Sequencer;
 use crate::engine::answers::{Done, PreparedReceipt};
 use crate::engine::caller::Owner;
-use crate::engine::pipeline::ask::DraftAsk;
-use crate::engine::pipeline::ask::{AmendAsk, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite};
+use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite};
 use crate::engine::pipeline::check::Refused;
 use crate::engine::pipeline::commit::prepare_lost;
+use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
 use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
 
@@ -17,7 +17,7 @@ const PREPARED_MAX: usize = 1024;
 
 impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
-        let id = self.prepared_ids.next(|id| self.holds.get(id).is_some());
+        let id = self.prepared_ids.next(|id| self.holds.get(id).is_some() || self.endings.end_of(id, None).is_some());
         let (draft, bytes) = (ask.admitted.draft, ask.admitted.bytes);
         let mut receipt = PreparedReceipt { prepared: id, merged: merged(&writes), stale: Vec::new() };
         let prepared = Prepared {
@@ -29,7 +29,7 @@ impl Sequencer {
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
             read_ranges: draft.read_ranges,
             deadline: self.engine.clock().steady() + ask.time_limit,
-            rests_on: self.last,
+            rests_on: self.newest,
             stale: stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect(),
             bytes,
         };
@@ -42,16 +42,19 @@ impl Sequencer {
     /// The promise rests on what is sealed before it: it is given when that is durable.
     fn promise(&mut self, receipt: PreparedReceipt, done: Done<PreparedReceipt>) {
         let tell = Box::new(move |refused: Option<Fault>| done(refused.map_or(Ok(receipt), Err)));
-        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.last, tell });
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.newest, tell });
     }
 
     pub(super) fn amend(&mut self, mut ask: AmendAsk) {
+        if let Some(end) = self.endings.end_of(ask.prepared, None) {
+            return self.ask_again_after(end, Ask::Amend(ask));
+        }
         // Nobody else gets anything done meanwhile: no rounds.
         ask.admitted.rounds = ROUNDS_MAX;
         match self.amended(&ask) {
             Ok((writes, stale)) => {
                 let AmendAsk { prepared, admitted, withdrawn, done } = ask;
-                let (merged, rests_on) = (merged(&writes), self.last);
+                let (merged, rests_on) = (merged(&writes), self.newest);
                 let bytes = admitted.bytes + self.holds.get(prepared).map_or(0, |prepared| prepared.bytes);
                 let amendment = Amendment { draft: admitted.draft, writes, withdrawn, stale, rests_on, bytes };
                 match self.holds.amend(prepared, amendment).map(Prepared::stale) {
@@ -97,6 +100,9 @@ impl Sequencer {
 
     /// The answer of a prepare, once more.
     pub(crate) fn prepare_again(&mut self, owner: &Owner, key: CommitKey, done: Done<PreparedReceipt>) {
+        if let Some(end) = self.endings.end_of(0, Some(key)) {
+            return self.ask_again_after(end, Ask::PrepareAgain { owner: owner.clone(), key, done });
+        }
         match self.holds.by_key(key).filter(|(_, prepared)| prepared.caller.owner == *owner) {
             Some((id, prepared)) => {
                 let (merged, stale) = (merged(&prepared.writes), prepared.stale());
@@ -112,13 +118,11 @@ impl Sequencer {
     /// Why nothing of this size is prepared now.
     pub(crate) fn too_much_prepared(&self, bytes: usize) -> Option<Fault> {
         let bytes_max = self.engine.settings().prepared_bytes_max;
-        let message = if self.holds.len() >= PREPARED_MAX {
+        let (count, there) = (self.holds.len() + self.endings.len(), self.holds.bytes() + self.endings.bytes());
+        let message = if count >= PREPARED_MAX {
             format!("{PREPARED_MAX} drafts are prepared already; come back")
-        } else if self.holds.len() > 0 && self.holds.bytes() + bytes > bytes_max {
-            format!(
-                "drafts of {} bytes are prepared already, at most {bytes_max} may be; come back",
-                self.holds.bytes()
-            )
+        } else if count > 0 && there + bytes > bytes_max {
+            format!("drafts of {there} bytes are prepared already, at most {bytes_max} may be; come back")
         } else {
             return None;
         };
@@ -126,6 +130,10 @@ impl Sequencer {
     }
 
     pub(crate) fn finish(&mut self, owner: &Owner, id: u64, key: CommitKey, since: Option<Tid>, done: Done<Receipt>) {
+        if let Some(end) = self.endings.end_of(id, None) {
+            let owner = owner.clone();
+            return self.ask_again_after(end, Ask::Finish { owner, prepared: id, key, since, done });
+        }
         let Some(prepared) = self.owned(owner, id) else {
             if self.holds.get(id).is_some() {
                 return done(Err(prepare_lost()));
@@ -146,12 +154,50 @@ impl Sequencer {
         self.engine.stats().set_prepared(self.holds.len());
         self.engine.keys().enter_reserved(key, done);
         let queued_ns = Some(self.engine.steady_ns());
-        let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.caller.client };
-        self.seal(key, &prepared.note, prepared.writes, origin);
+        let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.caller.client.clone() };
+        self.seal(key, &prepared.note, prepared.writes.clone(), Answer::Finish(origin));
+        self.endings.begin(Ending { tid: self.last, id, prepared });
         self.unpark(freed);
     }
 
+    /// Whoever asks for a draft that is being ended is heard again when it is known whether it was.
+    fn ask_again_after(&mut self, end: Tid, ask: Ask) {
+        let engine = self.engine.clone();
+        let tell = Box::new(move |_refused: Option<Fault>| engine.push_control(ask));
+        self.send_on(Hop::After { epoch: self.epoch, rests_on: end, tell });
+    }
+
+    /// The ends that were sealed in a refused epoch are none: these drafts hold again what they held, before anything of the next
+    /// epoch is decided. Whoever wanted them finished is told why not.
+    pub(super) fn prepare_refused(&mut self, visible: Tid) {
+        let refused = self.endings.refused(visible);
+        // When nothing is written any more the writer tells, and nothing is finished either.
+        if refused.is_empty() || self.engine.health.unwritable().is_some() {
+            return;
+        }
+        let why = self.engine.health.why_refused();
+        for Ending { id, prepared, .. } in refused {
+            let key = prepared.key;
+            // What it was merged with may be refused as well.
+            if prepared.rests_on > visible {
+                self.engine.keys().complete(key, Err(why.clone()));
+                continue;
+            }
+            self.holds.hold(id, prepared);
+            self.engine.keys().refuse_waiting(key, &why);
+        }
+        self.engine.stats().set_prepared(self.holds.len());
+    }
+
+    /// Everything that was promised: prepared, or being finished.
+    pub(super) fn promised(&self) -> impl Iterator<Item = &Prepared> {
+        self.holds.prepared().chain(self.endings.prepared())
+    }
+
     pub(crate) fn abort(&mut self, owner: &Owner, id: u64, done: Done<Tid>) {
+        if let Some(end) = self.endings.end_of(id, None) {
+            return self.ask_again_after(end, Ask::Abort { owner: owner.clone(), prepared: id, done });
+        }
         if self.owned(owner, id).is_some() {
             self.give_up(id, "the draft was aborted");
         }
