@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(&descriptor_path, &descriptors)?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::wire::codec::CountingCodec")
         .file_descriptor_set_path(&descriptor_path)
         .skip_protoc_run()
         .compile_protos(&["zeolite/v2/zeolite.proto"], &["."])?;

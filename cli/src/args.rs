@@ -80,6 +80,11 @@ pub(crate) enum Command {
 pub(crate) enum ConfigCommand {
     /// Read settings file, environment and flags as `serve` would, and show what comes out
     Check(crate::serve::ServeArgs),
+    /// What each setting means, with its default and its bounds
+    Explain {
+        /// Only settings whose name or meaning has this in it
+        word: Option<String>,
+    },
 }
 
 #[derive(Args)]

@@ -26,6 +26,7 @@ mod place;
 mod progress;
 mod serve;
 mod server;
+mod settings_page;
 mod show;
 mod status;
 mod top;
@@ -72,6 +73,7 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
+        Command::Config(ConfigCommand::Explain { word }) => settings_page::explain(out, word.as_deref()),
         Command::Reindex(args) => offline::reindex(out, &args),
         Command::Verify(VerifyArgs { data: Some(dir) }) => offline::verify(out, &dir),
         Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),

@@ -18,8 +18,8 @@ const FILE: &str = "zeolite.toml";
 #[derive(Args)]
 #[command(after_help = "\
 Settings come from zeolite.toml, then from the environment, then from flags; the later wins. Every setting can be given
-in each of the three: `[store] cache_bytes = 1000000`, ZEOLITE_STORE_CACHE_BYTES=1000000, --set store.cache_bytes=1000000.
-`zeolite config check` shows all settings with their values.")]
+in each of the three: `[store] cache_bytes = '1 GiB'`, ZEOLITE_STORE_CACHE_BYTES=1GiB, --set store.cache_bytes=1GiB.
+`zeolite config check` shows all settings with their values, `zeolite config explain` what they mean.")]
 pub(crate) struct ServeArgs {
     /// The settings file [default: zeolite.toml, if there is one]
     #[arg(long, value_name = "FILE", env = "ZEOLITE_CONFIG")]
@@ -60,7 +60,7 @@ enum LogFormat {
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, as in store.cache_bytes=1000000")?;
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, as in store.cache_bytes=1GiB")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 

@@ -3,12 +3,11 @@
 //! A watcher has a bounded backlog. One that falls behind by more is told so ([`Change::Missed`]) and goes on from what is
 //! still there; nobody waits for it. The same is told when the connection was away too long for the feed to be replayed.
 
-use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
-use zeolite_proto::{Cell, Mode, Oid, Tid};
+use zeolite_proto::{Cell, Mode, Oid, Tid, hash};
 
 /// What a watcher is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,7 +63,7 @@ pub(crate) struct Watchers {
 pub struct Watch {
     told: broadcast::Receiver<Notice>,
     /// None: everything.
-    oids: Option<FxHashSet<Oid>>,
+    oids: Option<hash::Set<Oid>>,
     newest: Arc<AtomicU64>,
 }
 
@@ -88,7 +87,7 @@ impl Watchers {
         let _ = self.told.send(Notice::Missed(tid));
     }
 
-    pub(crate) fn watch(&self, oids: Option<FxHashSet<Oid>>) -> Watch {
+    pub(crate) fn watch(&self, oids: Option<hash::Set<Oid>>) -> Watch {
         Watch { told: self.told.subscribe(), oids, newest: self.newest.clone() }
     }
 }

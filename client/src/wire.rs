@@ -24,7 +24,6 @@ pub(crate) use unary::Unary;
 use crate::errors::{Error, Result};
 use parking_lot::Mutex;
 use prost::Message;
-use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,7 +34,7 @@ use v2::client_frame::Request;
 use v2::server_frame::Reply;
 use v2::zeolite_client::ZeoliteClient;
 use zeolite_proto::wire::{PROTOCOL, fault, v2};
-use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Pressure, Tid};
+use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Pressure, Tid, hash};
 
 /// Frames that wait for the transport; beyond it callers wait.
 const OUTBOUND_FRAMES: usize = 1024;
@@ -99,7 +98,7 @@ pub(crate) enum Failure {
 
 /// Who waits for which id; none once the session has ended.
 #[derive(Debug)]
-struct Pending(Mutex<Option<FxHashMap<u64, oneshot::Sender<Reply>>>>);
+struct Pending(Mutex<Option<hash::Map<u64, oneshot::Sender<Reply>>>>);
 
 /// One that waits. Dropped before its reply (its caller had no more time), it leaves nothing behind.
 #[derive(Debug)]
@@ -200,7 +199,7 @@ pub(crate) async fn open(
             _ => return Err(lost("the server did not answer the hello".into())),
         }
     };
-    let pending = Arc::new(Pending(Mutex::new(Some(FxHashMap::default()))));
+    let pending = Arc::new(Pending(Mutex::new(Some(hash::Map::default()))));
     let link = Link { outbound, pending: pending.clone(), last_id: AtomicU64::new(HELLO_ID), unary, welcome };
     Ok((link, Incoming { frames, pending }))
 }
@@ -349,8 +348,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_no_more_time_leaves_nothing_behind() {
-        let pending = Arc::new(Pending(Mutex::new(Some(FxHashMap::default()))));
-        let waiting = || pending.0.lock().as_ref().map_or(0, FxHashMap::len);
+        let pending = Arc::new(Pending(Mutex::new(Some(hash::Map::default()))));
+        let waiting = || pending.0.lock().as_ref().map_or(0, hash::Map::len);
         let (gone, mut stays) = (pending.wait(1).expect("open"), pending.wait(2).expect("open"));
         assert_eq!(waiting(), 2);
         let late = tokio::time::timeout(Duration::ZERO, gone.reply()).await;

@@ -9,6 +9,7 @@
 //!   mode, gate, pressure  who may write, how old a shape may be, what live traffic feels
 //!   status, upkeep  what a server says about itself; pack and verification, as far as they are
 //!   evolve   what an evolve stores: its job and ledger
+//!   hash     hash maps with a seed
 //!   limits   the bound of every message, key, draft, lease and scan
 //!   resolver merge(base, theirs, ours) and apply(current, operation)
 //!   registry the resolvers by class
@@ -16,12 +17,13 @@
 //!   wire     the generated protobuf types and their translation to and from the types above
 //! ```
 //!
-//! Nothing here does I/O, reads a clock or rolls dice.
+//! Nothing here does I/O, reads a clock or rolls dice, but for the seed of the hash maps.
 
 pub mod draft;
 pub mod evolve;
 pub mod fault;
 pub mod gate;
+pub mod hash;
 mod hex;
 pub mod ids;
 pub mod limits;

@@ -2,6 +2,7 @@
 //!
 //! Only the server's `rpc` and the client's `wire` name this module; everything else speaks in the crate's own types.
 
+pub mod codec;
 pub mod count;
 pub mod fault;
 pub mod operate;

@@ -7,14 +7,16 @@
 //!   unary, replicate ────────────────┘
 //!   outbox   one outgoing queue per session      greeting   hello, and the replay of what was missed
 //!   pump     wakes sessions for their feed, together
+//!   budget   the memory of requests, by connection
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
 //! ```
 //!
-//! What is shared by all sessions is here: the calls, the number of sessions, the bound on long calls, the memory for
-//! drafts in parts, and what the health service says. Nothing here holds data: the engine does.
+//! What is shared by all sessions is here: the calls, the number of sessions, the bound on long calls, the memory of
+//! requests, and what the health service says. Nothing here holds data: the engine does.
 
 mod admin;
+pub(crate) mod budget;
 mod calls;
 mod decode;
 mod encode;
@@ -31,9 +33,9 @@ mod session;
 mod transactions;
 mod unary;
 
-use crate::auth::Principal;
 use crate::databases::{Database, Databases};
 use crate::settings::SessionSettings;
+use budget::{Account, Budget, Peer};
 use calls::Calls;
 use health::Health;
 use outbox::{Outbox, fault_reply};
@@ -62,6 +64,9 @@ const FRAME_ROOM_BYTES: usize = 1 << 20;
 /// When to come back after the sessions were found full.
 const SESSIONS_RETRY_AFTER_MS: u64 = 1000;
 
+/// Operators that look at once.
+const LOOKS_MAX: usize = 4;
+
 /// What all sessions and unary calls share.
 pub(crate) struct Rpc {
     databases: Arc<Databases>,
@@ -72,7 +77,8 @@ pub(crate) struct Rpc {
     sessions: Mutex<HashMap<u64, Member>>,
     next_session: AtomicU64,
     long_calls: Arc<Semaphore>,
-    parts_budget: Arc<parts::Budget>,
+    looks: Arc<Semaphore>,
+    budget: Arc<Budget>,
     health: watch::Sender<Health>,
     pump: Arc<Pump>,
     _pumping: Pumping,
@@ -103,7 +109,7 @@ struct Member {
 
 impl Rpc {
     /// The rpc layer over the databases; must be called inside of the runtime that serves it.
-    pub(crate) fn new(databases: Arc<Databases>, settings: SessionSettings) -> Arc<Rpc> {
+    pub(crate) fn new(databases: Arc<Databases>, settings: SessionSettings, budget: Arc<Budget>) -> Arc<Rpc> {
         let (pump, pumping) = Pump::start(Duration::from_millis(settings.feed_delay_ms));
         let rpc = Arc::new(Rpc {
             server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
@@ -111,7 +117,8 @@ impl Rpc {
             sessions: Mutex::new(HashMap::new()),
             next_session: AtomicU64::new(1),
             long_calls: Arc::new(Semaphore::new(settings.long_calls_max)),
-            parts_budget: parts::Budget::new(settings.parts_bytes_max),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
+            budget,
             health: watch::Sender::new(Health::default()),
             pump,
             _pumping: pumping,
@@ -129,9 +136,9 @@ impl Rpc {
         rpc
     }
 
-    /// Who sends this request: the principal of its connection.
-    fn principal<T>(&self, request: &Request<T>) -> Result<Principal, Status> {
-        let of_connection = request.extensions().get::<Principal>().cloned();
+    /// Who sends this request: what its connection carries.
+    fn peer<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
+        let of_connection = request.extensions().get::<Peer>().cloned();
         of_connection.ok_or_else(|| self.refusal(&Fault::new(FaultKind::Internal, "a connection without a principal")))
     }
 
@@ -142,15 +149,15 @@ impl Rpc {
             Some(Ok(text)) => Ok(text),
             Some(Err(_)) => Err(Fault::invalid(format!("the metadata {name} is not ASCII text"))),
         };
-        let principal = self.principal(request)?;
+        let peer = self.peer(request)?;
         let calls = said("zeolite-database")
             .and_then(|name| self.databases.find(name))
-            .and_then(|database| Ok(self.calls(database, principal.acting_as(said("zeolite-role")?)?)));
+            .and_then(|database| Ok(self.calls(database, peer.acting_as(said("zeolite-role")?)?)));
         calls.map_err(|fault| self.refusal(&fault))
     }
 
-    fn calls(&self, database: &Arc<Database>, who: Principal) -> Calls {
-        Calls::new(database.clone(), who, self.settings.inline_cells_max)
+    fn calls(&self, database: &Arc<Database>, peer: Peer) -> Calls {
+        Calls::new(database.clone(), peer, self.settings.inline_cells_max)
     }
 
     /// Every service of the server.
@@ -224,6 +231,11 @@ impl Rpc {
         load
     }
 
+    /// What the requests of all connections hold now, in bytes.
+    pub(crate) fn requests_bytes(&self) -> u64 {
+        self.budget.used() as u64
+    }
+
     /// Whether the end was announced.
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.health.borrow().shutting_down
@@ -287,12 +299,32 @@ impl Rpc {
         }
     }
 
-    /// Runs a long call on the blocking pool; at most `sessions.long_calls_max` at once, the others wait their turn.
+    /// Runs a long call on the blocking pool; at most `sessions.long_calls_max` at once, half of them of one connection. The
+    /// others wait their turn.
     async fn off_thread<T: Send + 'static>(
+        &self,
+        account: &Account,
+        call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let of_connection = account.long_call().await;
+        let permit = self.long_calls.clone().acquire_owned().await;
+        self.on_pool((of_connection, permit), call).await
+    }
+
+    /// Runs what an operator looks at, whatever else is running: it has a few places of its own.
+    async fn look<T: Send + 'static>(
         &self,
         call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let permit = self.long_calls.clone().acquire_owned().await;
+        let permit = self.looks.clone().acquire_owned().await;
+        self.on_pool(permit, call).await
+    }
+
+    async fn on_pool<T: Send + 'static>(
+        &self,
+        permit: impl Send + 'static,
+        call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
         let task = self.runtime.spawn_blocking(move || {
             let _permit = permit;
             call()
@@ -303,13 +335,13 @@ impl Rpc {
     }
 
     /// Runs a long call on the blocking pool without waiting for it; bounded like `off_thread`. How many wait is bounded
-    /// by the requests in flight of each session.
-    fn detach(self: &Arc<Self>, call: impl FnOnce() + Send + 'static) {
-        let permits = self.long_calls.clone();
+    /// by the requests in flight of each session, and by what they weigh.
+    fn detach(self: &Arc<Self>, account: &Account, call: impl FnOnce() + Send + 'static) {
+        let (permits, account) = (self.long_calls.clone(), account.clone());
         self.runtime.spawn(async move {
-            let permit = permits.acquire_owned().await;
+            let permits = (account.long_call().await, permits.acquire_owned().await);
             tokio::task::spawn_blocking(move || {
-                let _permit = permit;
+                let _permits = permits;
                 call();
             });
         });

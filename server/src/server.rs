@@ -19,6 +19,7 @@ use crate::databases::{AllRunning, Databases, MAIN, Shared};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
+use crate::rpc::budget::Budget;
 use crate::settings::{DatabasePlan, SessionSettings, Settings};
 use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
@@ -174,9 +175,12 @@ impl Server {
         let opened = tokio::task::spawn_blocking(move || open(components, plans, registry));
         let (databases, running) = opened.await.map_err(|_| ServerError::Died("start"))??;
         let grace = Duration::from_millis(sessions.shutdown_grace_ms);
-        let rpc = Rpc::new(databases.clone(), sessions.clone());
+        let budget = Budget::new(&sessions);
+        let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone());
         let (stop_accepting, stopped) = oneshot::channel::<()>();
-        let connections = Connections::new(sessions.connections_max, Authority::new(auth.anonymous_role));
+        let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);
+        let authority = Authority::new(auth.anonymous_role);
+        let connections = Connections::new(sessions.connections_max, preface_within, authority, budget);
         let serving = tokio::spawn({
             let router = http2(&sessions).add_routes(rpc.routes().await);
             let incoming = accept::incoming(listener, connections.clone());

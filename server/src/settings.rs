@@ -13,9 +13,11 @@
 //! the setting's name and what would be right. Settings are data: components (disk, clock, listener) are given to the
 //! server beside them.
 
+mod bounds;
 mod databases;
 mod layers;
 mod metrics;
+mod units;
 
 use crate::engine::EngineSettings;
 use crate::store::StoreSettings;
@@ -25,6 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use zeolite_proto::{Limits, Role};
 
+pub use bounds::{bounds, shown};
 pub use databases::{DatabasePlan, DatabaseSettings};
 pub use layers::SettingsError;
 pub use metrics::MetricsSettings;
@@ -185,11 +188,13 @@ pub struct SessionSettings {
     pub long_calls_max: usize,
     /// Drafts in parts that may be open at once in a session; one more gets `TooLarge`.
     pub open_drafts_max: usize,
-    /// Bytes of drafts in parts, of all sessions together; beyond it they get `Busy`.
-    pub parts_bytes_max: usize,
+    /// Bytes of all requests that are read and not answered yet, drafts in parts included; beyond it they get `Busy`.
+    pub requests_bytes_max: usize,
+    /// The same of one connection.
+    pub connection_bytes_max: usize,
     /// A connection on which nothing was heard for this long is asked for a sign of life, in milliseconds.
     pub keepalive_interval_ms: u64,
-    /// A connection that gives none within this is closed, in milliseconds.
+    /// A connection that gives none within this is closed, in milliseconds; also a new one on which nothing is said.
     pub keepalive_timeout_ms: u64,
     /// How long connections have for their last frames when the server goes down, in milliseconds.
     pub shutdown_grace_ms: u64,
@@ -212,7 +217,8 @@ impl Default for SessionSettings {
             inline_cells_max: 64,
             long_calls_max: 16,
             open_drafts_max: 4,
-            parts_bytes_max: 1 << 30,
+            requests_bytes_max: 1 << 30,
+            connection_bytes_max: 512 << 20,
             keepalive_interval_ms: 20_000,
             keepalive_timeout_ms: 20_000,
             shutdown_grace_ms: 5_000,
@@ -252,65 +258,14 @@ impl Settings {
         if self.data_dir.as_os_str().is_empty() {
             problems.push("data_dir is empty; name a directory".into());
         }
-        if let Err(error) = self.store.check() {
-            problems.push(format!("store: {error}"));
+        problems.extend(self.plan_of_main().check(&self.sessions));
+        bounds::check("sessions", &self.sessions, &mut problems);
+        bounds::check("metrics", &self.metrics, &mut problems);
+        if self.sessions.connection_bytes_max > self.sessions.requests_bytes_max {
+            problems.push("sessions.connection_bytes_max must not be greater than sessions.requests_bytes_max".into());
         }
-        self.limits.check(&mut problems);
-        self.sessions.check(&mut problems);
         self.metrics.check(&mut problems);
         self.check_databases(&mut problems);
-        if self.sessions.parts_bytes_max < self.limits.draft_bytes_max {
-            problems.push(
-                "sessions.parts_bytes_max must be at least limits.draft_bytes_max, or no such draft gets in".into(),
-            );
-        }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
-    }
-}
-
-impl LimitSettings {
-    fn check(&self, problems: &mut Vec<String>) {
-        within(problems, "limits.message_bytes_max", self.message_bytes_max as u64, 64 << 10, 1 << 30);
-        within(problems, "limits.record_bytes_max", self.record_bytes_max as u64, 1 << 10, 1 << 30);
-        within(problems, "limits.draft_bytes_max", self.draft_bytes_max as u64, 1 << 10, 1 << 30);
-        within(problems, "limits.draft_writes_max", self.draft_writes_max as u64, 1, 100_000_000);
-        within(problems, "limits.key_bytes_max", self.key_bytes_max as u64, 16, 16 << 10);
-        within(problems, "limits.load_cells_max", self.load_cells_max as u64, 1, 1_000_000);
-        within(problems, "limits.scan_entries_max", self.scan_entries_max as u64, 2, 1_000_000);
-        within(problems, "limits.oids_max", u64::from(self.oids_max), 1, 1 << 30);
-        within(problems, "limits.pin_ms_max", self.pin_ms_max, 1000, 30 * 86_400_000);
-        within(problems, "limits.prepare_ms_max", self.prepare_ms_max, 100, 86_400_000);
-        within(problems, "limits.reply_bytes_aim", self.reply_bytes_aim as u64, 16 << 10, 64 << 20);
-        if self.record_bytes_max > self.draft_bytes_max {
-            problems.push("limits.record_bytes_max must not be greater than limits.draft_bytes_max".into());
-        }
-    }
-}
-
-impl SessionSettings {
-    fn check(&self, problems: &mut Vec<String>) {
-        within(problems, "sessions.connections_max", self.connections_max as u64, 1, 1_000_000);
-        within(problems, "sessions.streams_max", u64::from(self.streams_max), 2, 1_000_000);
-        within(problems, "sessions.sessions_max", self.sessions_max as u64, 1, 1_000_000);
-        within(problems, "sessions.in_flight_max", self.in_flight_max as u64, 1, 1_000_000);
-        within(problems, "sessions.reply_queue_bytes_max", self.reply_queue_bytes_max as u64, 1 << 10, 1 << 32);
-        within(problems, "sessions.feed_queue_bytes_max", self.feed_queue_bytes_max as u64, 1 << 10, 1 << 32);
-        within(problems, "sessions.feed_queue_batches_max", self.feed_queue_batches_max as u64, 1, 1 << 24);
-        within(problems, "sessions.feed_delay_ms", self.feed_delay_ms, 0, 1000);
-        within(problems, "sessions.cut_linger_ms", self.cut_linger_ms, 1, 3_600_000);
-        within(problems, "sessions.hello_timeout_ms", self.hello_timeout_ms, 1, 3_600_000);
-        within(problems, "sessions.replay_cost_factor", self.replay_cost_factor, 0, 1000);
-        within(problems, "sessions.inline_cells_max", self.inline_cells_max as u64, 0, 10_000);
-        within(problems, "sessions.long_calls_max", self.long_calls_max as u64, 1, 256);
-        within(problems, "sessions.open_drafts_max", self.open_drafts_max as u64, 1, 1000);
-        within(problems, "sessions.keepalive_interval_ms", self.keepalive_interval_ms, 100, 3_600_000);
-        within(problems, "sessions.keepalive_timeout_ms", self.keepalive_timeout_ms, 100, 3_600_000);
-        within(problems, "sessions.shutdown_grace_ms", self.shutdown_grace_ms, 0, 600_000);
-    }
-}
-
-fn within(problems: &mut Vec<String>, name: &str, value: u64, least: u64, most: u64) {
-    if value < least || value > most {
-        problems.push(format!("{name} = {value} is out of range; use {least} to {most}"));
     }
 }

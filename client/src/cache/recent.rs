@@ -6,16 +6,15 @@
 //! only make an answer more careful than needed. Two generations bound the size: when the young one is full, the old
 //! one is forgotten, and `floor` says up to which commit nothing is known any more.
 
-use rustc_hash::FxHashMap;
-use zeolite_proto::Tid;
+use zeolite_proto::{Tid, hash};
 
 /// Cells in one generation; few in tests, so that they forget as well.
 const GENERATION_CELLS: usize = if cfg!(test) { 8 } else { 2048 };
 
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    young: FxHashMap<u64, Tid>,
-    old: FxHashMap<u64, Tid>,
+    young: hash::Map<u64, Tid>,
+    old: hash::Map<u64, Tid>,
     /// The newest commit of each generation.
     young_newest: Tid,
     old_newest: Tid,
@@ -38,7 +37,7 @@ impl Recent {
 
     /// Whether it is certain that no commit newer than `at`, as far as the feed has come, wrote the cell.
     pub(crate) fn unchanged_since(&self, hash: u64, at: Tid) -> bool {
-        let newest = |generation: &FxHashMap<u64, Tid>| generation.get(&hash).copied().unwrap_or_default();
+        let newest = |generation: &hash::Map<u64, Tid>| generation.get(&hash).copied().unwrap_or_default();
         at >= self.floor && newest(&self.young) <= at && newest(&self.old) <= at
     }
 

@@ -35,7 +35,7 @@ impl Weighter<Cell, Slot> for Weigh {
 }
 
 /// Hashes cells; the cache's map and the memory of invalidations share the hash's quality, not its value.
-pub(crate) type Hasher = rustc_hash::FxBuildHasher;
+pub(crate) type Hasher = zeolite_proto::hash::Seeded;
 
 /// The 64-bit hash of a cell.
 pub(crate) fn hash(cell: &Cell) -> u64 {

@@ -2,18 +2,17 @@
 
 use super::assembly::{Assembly, Slot};
 use crate::tx::Staged;
-use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
-use zeolite_proto::{Cell, ReadCell, ReadRange};
+use zeolite_proto::{Cell, ReadCell, ReadRange, hash};
 
 /// What the server holds.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
-    cells: FxHashMap<Cell, Staged>,
+    cells: hash::Map<Cell, Staged>,
     /// Of stamped writes of one collection, all that there are.
     stamped: BTreeMap<Cell, Vec<Staged>>,
-    reads: FxHashSet<Cell>,
-    ranges: FxHashSet<ReadRange>,
+    reads: hash::Set<Cell>,
+    ranges: hash::Set<ReadRange>,
 }
 
 /// What it is to be sent.
@@ -29,13 +28,13 @@ impl Sent {
     /// The whole assembly was sent.
     pub(crate) fn all(assembly: &Assembly) -> Sent {
         let mut sent = Sent::default();
-        sent.amend(assembly, &FxHashSet::default());
+        sent.amend(assembly, &hash::Set::default());
         sent
     }
 
     /// Tells what of the assembly is not held as it is, or rests on a stale cell, and counts it as sent. Every stale cell is
     /// in the answer: written, checked or withdrawn.
-    pub(crate) fn amend(&mut self, assembly: &Assembly, stale: &FxHashSet<Cell>) -> Amendment {
+    pub(crate) fn amend(&mut self, assembly: &Assembly, stale: &hash::Set<Cell>) -> Amendment {
         let mut now = Sent::default();
         for slot in &assembly.slots {
             match slot.stamped {
@@ -48,7 +47,7 @@ impl Sent {
 
         let gone = self.cells.keys().filter(|cell| !now.cells.contains_key(*cell)).cloned();
         let other = self.stamped.iter().filter(|(cell, staged)| now.stamped.get(*cell) != Some(staged));
-        let mut withdrawn: FxHashSet<Cell> = gone.chain(other.map(|(cell, _)| cell.clone())).collect();
+        let mut withdrawn: hash::Set<Cell> = gone.chain(other.map(|(cell, _)| cell.clone())).collect();
         let unread = |cell: &&Cell| !now.cells.contains_key(*cell) && !now.reads.contains(*cell);
         withdrawn.extend(stale.iter().filter(unread).cloned());
 
@@ -91,7 +90,7 @@ mod tests {
         Assembly { slots: slots.to_vec(), read_cells, ..Assembly::default() }
     }
 
-    fn stale(oids: &[u64]) -> FxHashSet<Cell> {
+    fn stale(oids: &[u64]) -> hash::Set<Cell> {
         oids.iter().map(|oid| cell(*oid)).collect()
     }
 

@@ -12,9 +12,8 @@
 
 use crate::tx::{Staged, Work};
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
-use zeolite_proto::{Cell, Oid, ReadCell, ReadRange, Tid};
+use zeolite_proto::{Cell, Oid, ReadCell, ReadRange, Tid, hash};
 
 /// One cell of the draft.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,8 +44,8 @@ struct Building {
     stamped: Vec<(usize, Tid, Cell, Bytes)>,
     /// The group of each step: the first step that it shares a cell with, followed to its end.
     leader: Vec<usize>,
-    reads: FxHashMap<Cell, Tid>,
-    ranges: FxHashMap<(Oid, Bytes, Bytes), Tid>,
+    reads: hash::Map<Cell, Tid>,
+    ranges: hash::Map<(Oid, Bytes, Bytes), Tid>,
 }
 
 /// Puts works together, as many of the first ones as can be.
@@ -132,7 +131,7 @@ impl Building {
 
     fn finish(self, taken: usize) -> Assembly {
         let mut groups: BTreeMap<usize, Vec<Slot>> = BTreeMap::new();
-        let leads: FxHashMap<usize, usize> = (0..self.leader.len())
+        let leads: hash::Map<usize, usize> = (0..self.leader.len())
             .filter(|step| self.leader[*step] != usize::MAX)
             .map(|step| (step, self.lead(step)))
             .collect();

@@ -27,9 +27,8 @@ use super::source::Item;
 use super::stepping::{StepResult, SteppedCell};
 use crate::errors::{Error, Result};
 use crate::tx::{Place, Prefetched, Prepared};
-use rustc_hash::FxHashSet;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Priority, ReadCell, Remedy, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Priority, ReadCell, Remedy, Tid, hash};
 
 /// Objects that are loaded at once.
 const SLICE: usize = 500;
@@ -133,8 +132,8 @@ impl AtomicPlan<'_, '_> {
     }
 
     /// The cells that were written after one snapshot and up to another.
-    async fn changed(&self, after: Tid, to: Tid) -> Result<FxHashSet<Cell>> {
-        let mut cells = FxHashSet::default();
+    async fn changed(&self, after: Tid, to: Tid) -> Result<hash::Set<Cell>> {
+        let mut cells = hash::Set::default();
         if after >= to {
             return Ok(cells);
         }
@@ -250,7 +249,7 @@ impl AtomicPlan<'_, '_> {
         prepared: &mut Prepared,
         sent: &mut Sent,
     ) -> Result<Result<RangeRecord, String>> {
-        let stale: FxHashSet<Cell> = prepared.stale().iter().map(|stale| stale.cell.clone()).collect();
+        let stale: hash::Set<Cell> = prepared.stale().iter().map(|stale| stale.cell.clone()).collect();
         let newest = prepared.stale().iter().map(|stale| stale.newest).max().unwrap_or(Tid::NONE);
         if !self.chunk.db().wait_for(newest, VISIBLE_WITHIN).await {
             newest_view(self.chunk.db()).await?;

@@ -3,14 +3,13 @@
 
 use super::stepping::{StepResult, SteppedCell};
 use crate::tx::{Staged, Work};
-use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
-use zeolite_proto::{Cell, ReadRange};
+use zeolite_proto::{Cell, ReadRange, hash};
 
 /// Steps by what they have read and written; by their places in the plan.
 #[derive(Debug, Default)]
 pub(crate) struct Dependents {
-    cells: FxHashMap<Cell, Vec<usize>>,
+    cells: hash::Map<Cell, Vec<usize>>,
     ranges: Vec<(ReadRange, usize)>,
 }
 

@@ -5,10 +5,9 @@ use super::ledger::{Kept, RangeRecord, encoded, kept, range_cell};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::Place;
-use rustc_hash::FxHashMap;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_proto::{Cell, Change, Draft, Note, Oid, Priority, Tid, Write};
+use zeolite_proto::{Cell, Change, Draft, Note, Oid, Priority, Tid, Write, hash};
 
 /// The lease on a range that this worker holds.
 #[derive(Clone, Debug)]
@@ -141,7 +140,7 @@ pub(crate) fn nonce() -> u64 {
 /// Since when each range shows no change, by this worker's steady clock.
 #[derive(Debug, Default)]
 pub(crate) struct Stale {
-    seen: FxHashMap<u32, (u64, u64, Instant)>,
+    seen: hash::Map<u32, (u64, u64, Instant)>,
 }
 
 impl Stale {

@@ -12,11 +12,10 @@ use crate::revision::Range;
 use crate::tx::{Pin, Tx, View};
 use crate::typed::Ref;
 use bytes::Bytes;
-use rustc_hash::FxHashSet;
 pub use zeolite_proto::evolve::{Plan, Settings};
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::class;
-use zeolite_proto::{Cell, Oid};
+use zeolite_proto::{Cell, Oid, hash};
 
 /// Oids that are asked for at once.
 const PAGE_OIDS: u32 = 10_000;
@@ -115,7 +114,7 @@ pub(crate) async fn cut(pin: &Pin, plan: &Plan, wanted: usize) -> Result<Cut> {
         }
         Plan::Reachable { from } => Ok(cut_list(reachable(&view, Oid(*from)).await?, wanted)),
         Plan::Oids { oids } => {
-            let mut seen = FxHashSet::default();
+            let mut seen = hash::Set::default();
             let once = oids.iter().copied().filter(|oid| seen.insert(*oid)).collect::<Vec<_>>();
             if once.len() > LISTED_OIDS_MAX {
                 return Err(too_many());
@@ -185,7 +184,7 @@ fn cut_list(oids: Vec<u64>, wanted: usize) -> Cut {
 
 /// All objects that can be reached, in the order in which they are found. Needs memory for each.
 async fn reachable(view: &View, from: Oid) -> Result<Vec<u64>> {
-    let mut seen = FxHashSet::from_iter([from.0]);
+    let mut seen = hash::Set::from_iter([from.0]);
     let mut found = vec![from.0];
     let mut read = 0;
     while read < found.len() {

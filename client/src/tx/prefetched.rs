@@ -8,15 +8,14 @@ use super::{Tx, View};
 use crate::connect::Db;
 use crate::errors::Result;
 use crate::revision::Revision;
-use rustc_hash::FxHashMap;
 use std::sync::Arc;
-use zeolite_proto::{Cell, Note, Priority, Tid};
+use zeolite_proto::{Cell, Note, Priority, Tid, hash};
 
 /// Revisions as of one snapshot.
 #[derive(Clone, Debug)]
 pub(crate) struct Prefetched {
     place: Place,
-    revisions: Arc<FxHashMap<Cell, Revision>>,
+    revisions: Arc<hash::Map<Cell, Revision>>,
 }
 
 impl Prefetched {

@@ -5,12 +5,11 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustc_hash::FxHashSet;
-use zeolite_proto::{Cell, Oid, ReadCell, ReadRange, Tid};
+use zeolite_proto::{Cell, Oid, ReadCell, ReadRange, Tid, hash};
 
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
-    cells: Mutex<FxHashSet<Cell>>,
+    cells: Mutex<hash::Set<Cell>>,
     ranges: Mutex<Vec<(Oid, Bytes, Option<Bytes>)>>,
 }
 

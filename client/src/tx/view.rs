@@ -17,9 +17,8 @@ use crate::wire::Failure;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use std::sync::Arc;
-use zeolite_proto::{Cell, Fault, FaultKind, Oid, Record, Registry, Tid};
+use zeolite_proto::{Cell, Fault, FaultKind, Oid, Record, Registry, Tid, hash};
 
 /// Cells in one frame, and frames of one call in flight: a reply of small records stays below the size where it is cut,
 /// and the server reads the next list while the last reply is on its way.
@@ -46,7 +45,7 @@ pub struct View {
     /// Keeps the snapshot from being packed, where somebody asked for that.
     pin: Option<Pin>,
     /// What a worker has read ahead at this snapshot.
-    ahead: Option<Arc<FxHashMap<Cell, Revision>>>,
+    ahead: Option<Arc<hash::Map<Cell, Revision>>>,
 }
 
 impl View {
@@ -59,7 +58,7 @@ impl View {
         self
     }
 
-    pub(super) fn with_ahead(mut self, ahead: Arc<FxHashMap<Cell, Revision>>) -> View {
+    pub(super) fn with_ahead(mut self, ahead: Arc<hash::Map<Cell, Revision>>) -> View {
         self.ahead = Some(ahead);
         self
     }

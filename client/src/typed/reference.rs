@@ -4,10 +4,9 @@
 //! open, and every reference that is serialized adds its oid to it. Encoding is one synchronous call on one thread, so
 //! the list holds exactly the value's references.
 
-use rustc_hash::FxHashSet;
 use std::cell::RefCell;
 use std::marker::PhantomData;
-use zeolite_proto::Oid;
+use zeolite_proto::{Oid, hash};
 
 /// Up to this many references a walk over the list is the fastest way to see whether one is there.
 const LIST_ONLY: usize = 32;
@@ -17,7 +16,7 @@ const LIST_ONLY: usize = 32;
 struct Found {
     list: Vec<Oid>,
     /// Used beyond [`LIST_ONLY`].
-    seen: FxHashSet<Oid>,
+    seen: hash::Set<Oid>,
 }
 
 impl Found {

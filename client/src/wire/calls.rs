@@ -5,6 +5,7 @@ use crate::answer::{FirstPhase, Outcome, PinLease};
 use crate::revision::{Entry, Page, PastRevision, Range, Revision};
 use bytes::Bytes;
 use prost::Message;
+use zeolite_proto::wire::codec::MESSAGE_PARTS_MAX;
 use zeolite_proto::wire::v2::draft_part::Purpose;
 use zeolite_proto::{Cell, CommitKey, Draft, Fault, Merged, Note, Oid, Receipt, StaleCell, Tid};
 
@@ -71,16 +72,20 @@ impl Link {
 
     async fn send_draft(&self, draft: &Draft, purpose: Option<Purpose>) -> Result<Reply, Failure> {
         let wire = v2::Draft::from(draft);
-        let said = match &purpose {
-            None => 0,
-            Some(Purpose::Prepare(prepare)) => prepare.encoded_len(),
-            Some(Purpose::Amend(amend)) => amend.encoded_len(),
+        let (said, withdrawn) = match &purpose {
+            None => (0, 0),
+            Some(Purpose::Prepare(prepare)) => (prepare.encoded_len(), 0),
+            Some(Purpose::Amend(amend)) => (amend.encoded_len(), amend.withdrawn.len()),
         };
         let frame_max = self.welcome.limits.message_bytes_max.saturating_sub(ENVELOPE_BYTES);
         if said > frame_max / 2 {
             return Err(Failure::Fault(Fault::too_large("number of withdrawn cells, in bytes", said, frame_max / 2)));
         }
-        if wire.encoded_len() + said > frame_max {
+        let parts = draft.writes.len() + draft.read_cells.len() + draft.read_ranges.len() + withdrawn;
+        if withdrawn > MESSAGE_PARTS_MAX {
+            return Err(Failure::Fault(Fault::too_large("number of withdrawn cells", withdrawn, MESSAGE_PARTS_MAX)));
+        }
+        if wire.encoded_len() + said > frame_max || parts > MESSAGE_PARTS_MAX {
             return self.send_in_parts(draft.key, wire.encode_to_vec().into(), frame_max - said, purpose).await;
         }
         let request = match purpose {

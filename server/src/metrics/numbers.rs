@@ -51,6 +51,8 @@ impl Collector for Numbers {
         stages(engine, &mut to)?;
         queues(&status, &mut to)?;
         sessions(&self.rpc.session_load(&self.database), &status, &mut to)?;
+        let requests = self.rpc.requests_bytes();
+        to.gauge("zeolite_requests_bytes", "What requests hold that are not answered yet, of all databases", requests)?;
         snapshots(&status, &mut to)?;
         reads(&status, &mut to)?;
         disk(&status, &mut to)?;

@@ -87,7 +87,7 @@ impl Admin for Administration {
         // Sizes and free bytes are asked of the disk.
         let calls = self.looking(&request)?;
         let engine = calls.engine().clone();
-        let status = self.rpc.off_thread(move || Ok(engine.status())).await;
+        let status = self.rpc.look(move || Ok(engine.status())).await;
         let status = status.map_err(|fault| self.rpc.refusal(&fault))?;
         let sessions = self.rpc.session_load(calls.database()).sessions;
         Ok(Response::new(zeolite_proto::Status { sessions, ..status }.into()))

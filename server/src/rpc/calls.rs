@@ -11,6 +11,7 @@
 //! runs on the blocking pool, behind a bounded number of its like; everything else runs right where it was read, because
 //! a hop between threads costs more than the work.
 
+use super::budget::{Account, Peer};
 use super::{decode, encode};
 use crate::auth::Principal;
 use crate::auth::rights::Verb;
@@ -22,17 +23,23 @@ use std::sync::Arc;
 use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{Cell, Draft, Fault, Mode, Note, Oid, Receipt, Tid};
 
-/// The calls of a principal on a database.
+/// The calls of a principal on a database, from one connection.
 #[derive(Clone)]
 pub(super) struct Calls {
     database: Arc<Database>,
     who: Principal,
+    account: Account,
     inline_cells_max: usize,
 }
 
 impl Calls {
-    pub(super) fn new(database: Arc<Database>, who: Principal, inline_cells_max: usize) -> Calls {
-        Calls { database, who, inline_cells_max }
+    pub(super) fn new(database: Arc<Database>, peer: Peer, inline_cells_max: usize) -> Calls {
+        Calls { database, who: peer.principal, account: peer.account, inline_cells_max }
+    }
+
+    /// The share of the connection that these calls come from.
+    pub(super) fn account(&self) -> &Account {
+        &self.account
     }
 
     /// The engine, for what was allowed already.

@@ -106,7 +106,8 @@ impl Greeter {
             let to = subscribed.unwrap_or_else(|| self.calls.engine().visible());
             let calls = self.calls.clone();
             let page = if seen < to {
-                self.rpc.off_thread(move || calls.log_page(seen.next(), to, REPLAY_PAGE, false)).await?
+                let page = move || calls.log_page(seen.next(), to, REPLAY_PAGE, false);
+                self.rpc.off_thread(self.calls.account(), page).await?
             } else {
                 Vec::new()
             };
@@ -133,7 +134,7 @@ impl Greeter {
         if !self.hello.feed || since == Tid::NONE || self.hello.store_id != engine.store_id() {
             return Ok(false);
         }
-        let cost = self.rpc.off_thread(move || engine.replay_cost_bytes(timeline, since)).await?;
+        let cost = self.rpc.off_thread(self.calls.account(), move || engine.replay_cost_bytes(timeline, since)).await?;
         let factor = self.rpc.settings.replay_cost_factor;
         let worth = self.hello.cached_bytes.saturating_mul(factor).max(REPLAY_BYTES_ALWAYS);
         Ok(cost.is_some_and(|cost| cost <= worth))

@@ -19,19 +19,20 @@
 //!
 //! The lock is held for a push or a pop only, and nothing else is locked meanwhile.
 
+use super::budget::Charge;
 use super::encode;
 use crate::engine::FeedBatch;
 use crate::settings::SessionSettings;
 use parking_lot::Mutex;
 use prost::Message;
-use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::server_frame::Reply;
-use zeolite_proto::{Fault, FaultKind, Tid};
+use zeolite_proto::{Fault, FaultKind, Tid, hash};
 
 #[expect(
     clippy::large_enum_variant,
@@ -84,8 +85,8 @@ struct QueueLimits {
 struct Lane {
     frames: VecDeque<Queued>,
     phase: Phase,
-    /// Ids of requests that are not answered yet.
-    in_flight: FxHashSet<u64>,
+    /// Requests that are not answered yet, by id, each with its room.
+    in_flight: hash::Map<u64, Charge>,
     replies: usize,
     reply_bytes: usize,
     feed_batches: usize,
@@ -128,7 +129,7 @@ impl Outbox {
             lane: Mutex::new(Lane {
                 frames: VecDeque::new(),
                 phase: Phase::Open,
-                in_flight: FxHashSet::default(),
+                in_flight: hash::Map::default(),
                 replies: 0,
                 reply_bytes: 0,
                 feed_batches: 0,
@@ -148,9 +149,15 @@ impl Outbox {
         })
     }
 
-    /// Notes a request; false when its id is already in flight.
-    pub(super) fn begin(&self, id: u64) -> bool {
-        self.lane.lock().in_flight.insert(id)
+    /// Notes a request, whose room is free again when it is answered; false when its id is already in flight.
+    pub(super) fn begin(&self, id: u64, charge: Charge) -> bool {
+        match self.lane.lock().in_flight.entry(id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(slot) => {
+                slot.insert(charge);
+                true
+            }
+        }
     }
 
     /// Answers a request, from any thread.

@@ -1,72 +1,42 @@
 //! Owns the drafts of one session that arrive in parts, because they are larger than one frame.
 //!
 //! Parts of one draft carry its commit key and arrive in order; those of several drafts may alternate. Bounded are: the
-//! drafts open at once in a session, the bytes of one draft, and, through a budget that all sessions share, the bytes
-//! of all of them. A draft beyond a bound is answered with one fault at once; its further parts are swallowed up to the
+//! drafts open at once in a session, the bytes of one draft, and by the account of its connection what all of them hold.
+//! A draft beyond a bound is answered with one fault at once; its further parts are swallowed up to the
 //! last one, so that a tail is never taken for a new draft.
 
+use super::budget::{Account, Charge};
 use bytes::{Bytes, BytesMut};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{CommitKey, Fault, FaultKind};
-
-/// When to come back after the shared budget was found empty.
-const RETRY_AFTER_MS: u64 = 200;
-
-/// The bytes that parts of all sessions may hold together.
-pub(super) struct Budget {
-    left: AtomicUsize,
-}
-
-impl Budget {
-    pub(super) fn new(bytes: usize) -> Arc<Budget> {
-        Arc::new(Budget { left: AtomicUsize::new(bytes) })
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
 
 /// The open drafts of one session.
 pub(super) struct Parts {
     open: Vec<Assembly>,
     open_max: usize,
     draft_bytes_max: usize,
-    budget: Arc<Budget>,
+    account: Account,
 }
 
 struct Assembly {
     key: CommitKey,
     data: BytesMut,
+    charge: Charge,
     /// The draft was answered with a fault, under this request id.
     refused: Option<u64>,
-    budget: Arc<Budget>,
-}
-
-impl Drop for Assembly {
-    fn drop(&mut self) {
-        self.budget.give_back(self.data.len());
-    }
 }
 
 /// What came of a part.
-#[derive(Debug)]
 pub(super) enum Added {
     /// Nothing to say yet, or nothing any more.
     Waiting,
-    /// It was the last: the encoded draft.
-    Whole(Bytes),
+    /// It was the last: the encoded draft, and its room.
+    Whole(Bytes, Charge),
 }
 
 impl Parts {
-    pub(super) fn new(open_max: usize, draft_bytes_max: usize, budget: Arc<Budget>) -> Parts {
-        Parts { open: Vec::new(), open_max, draft_bytes_max, budget }
+    pub(super) fn new(open_max: usize, draft_bytes_max: usize, account: Account) -> Parts {
+        Parts { open: Vec::new(), open_max, draft_bytes_max, account }
     }
 
     /// Takes the next part of a draft.
@@ -78,11 +48,9 @@ impl Parts {
         };
         let result = self.take(at, id, part.data);
         if part.last {
-            let mut assembly = self.open.swap_remove(at);
+            let assembly = self.open.swap_remove(at);
             if assembly.refused.is_none() {
-                let data = std::mem::take(&mut assembly.data);
-                self.budget.give_back(data.len());
-                return Ok(Added::Whole(data.freeze()));
+                return Ok(Added::Whole(assembly.data.freeze(), assembly.charge));
             }
         }
         result
@@ -95,7 +63,7 @@ impl Parts {
                 format!("{} drafts in parts are open in this session, the limit; finish one first", self.open_max),
             ));
         }
-        self.open.push(Assembly { key, data: BytesMut::new(), refused: None, budget: self.budget.clone() });
+        self.open.push(Assembly { key, data: BytesMut::new(), charge: self.account.take(0)?, refused: None });
         Ok(self.open.len() - 1)
     }
 
@@ -109,28 +77,35 @@ impl Parts {
             };
         }
         let size = assembly.data.len() + data.len();
-        let fault = if size > self.draft_bytes_max {
-            Fault::too_large("size of an encoded draft in bytes", size, self.draft_bytes_max)
-        } else if !self.budget.take(data.len()) {
-            Fault::new(
-                FaultKind::Busy,
-                "the memory for drafts in parts is used up by all sessions; send it again later",
-            )
-            .after_ms(RETRY_AFTER_MS)
-        } else {
-            assembly.data.extend_from_slice(&data);
-            return Ok(Added::Waiting);
+        let taken = match size > self.draft_bytes_max {
+            true => Err(Fault::too_large("size of an encoded draft in bytes", size, self.draft_bytes_max)),
+            false => assembly.charge.add(data.len()),
         };
-        self.budget.give_back(assembly.data.len());
-        assembly.data = BytesMut::new();
-        assembly.refused = Some(id);
-        Err(fault)
+        match taken {
+            Ok(()) => {
+                assembly.data.extend_from_slice(&data);
+                Ok(Added::Waiting)
+            }
+            Err(fault) => {
+                assembly.data = BytesMut::new();
+                assembly.charge = self.account.take(0)?;
+                assembly.refused = Some(id);
+                Err(fault)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Budget;
     use super::*;
+    use crate::settings::SessionSettings;
+    use std::sync::Arc;
+
+    fn budget(bytes: usize) -> Arc<Budget> {
+        Budget::new(&SessionSettings { requests_bytes_max: bytes, connection_bytes_max: bytes, ..Default::default() })
+    }
 
     fn part(key: u8, data: &'static [u8], last: bool) -> v2::DraftPart {
         v2::DraftPart { commit_key: vec![key; 16].into(), data: Bytes::from_static(data), last, purpose: None }
@@ -138,38 +113,38 @@ mod tests {
 
     #[test]
     fn alternating_parts_are_put_together() {
-        let budget = Budget::new(100);
-        let mut parts = Parts::new(2, 50, budget.clone());
+        let budget = budget(100);
+        let mut parts = Parts::new(2, 50, budget.account());
         assert!(matches!(parts.add(1, part(1, b"ab", false)), Ok(Added::Waiting)));
         assert!(matches!(parts.add(2, part(2, b"xy", false)), Ok(Added::Waiting)));
-        assert!(matches!(parts.add(1, part(1, b"c", true)), Ok(Added::Whole(data)) if data == "abc"));
-        assert!(matches!(parts.add(2, part(2, b"", true)), Ok(Added::Whole(data)) if data == "xy"));
-        assert_eq!(budget.left.load(Ordering::Relaxed), 100);
+        assert!(matches!(parts.add(1, part(1, b"c", true)), Ok(Added::Whole(data, _)) if data == "abc"));
+        assert!(matches!(parts.add(2, part(2, b"", true)), Ok(Added::Whole(data, _)) if data == "xy"));
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]
     fn a_draft_over_its_limit_is_refused_once_and_swallowed() {
-        let budget = Budget::new(100);
-        let mut parts = Parts::new(2, 3, budget.clone());
+        let budget = budget(100);
+        let mut parts = Parts::new(2, 3, budget.account());
         assert!(parts.add(1, part(1, b"ab", false)).is_ok());
-        assert_eq!(parts.add(1, part(1, b"cd", false)).map_err(|fault| fault.kind).err(), Some(FaultKind::TooLarge));
+        assert_eq!(parts.add(1, part(1, b"cd", false)).err().map(|fault| fault.kind), Some(FaultKind::TooLarge));
         assert!(matches!(parts.add(1, part(1, b"ef", false)), Ok(Added::Waiting)));
         assert!(matches!(parts.add(1, part(1, b"g", true)), Ok(Added::Waiting)));
-        assert_eq!(budget.left.load(Ordering::Relaxed), 100);
+        assert_eq!(budget.used(), 0);
         assert!(
-            matches!(parts.add(2, part(1, b"h", true)), Ok(Added::Whole(data)) if data == "h"),
+            matches!(parts.add(2, part(1, b"h", true)), Ok(Added::Whole(data, _)) if data == "h"),
             "key is free again"
         );
     }
 
     #[test]
     fn the_number_of_open_drafts_and_the_shared_bytes_are_bounded() {
-        let budget = Budget::new(3);
-        let mut parts = Parts::new(1, 50, budget.clone());
+        let budget = budget(3);
+        let mut parts = Parts::new(1, 50, budget.account());
         assert!(parts.add(1, part(1, b"ab", false)).is_ok());
-        assert_eq!(parts.add(2, part(2, b"x", false)).map_err(|fault| fault.kind).err(), Some(FaultKind::TooLarge));
-        assert_eq!(parts.add(1, part(1, b"cd", false)).map_err(|fault| fault.kind).err(), Some(FaultKind::Busy));
+        assert_eq!(parts.add(2, part(2, b"x", false)).err().map(|fault| fault.kind), Some(FaultKind::TooLarge));
+        assert_eq!(parts.add(1, part(1, b"cd", false)).err().map(|fault| fault.kind), Some(FaultKind::Busy));
         drop(parts);
-        assert_eq!(budget.left.load(Ordering::Relaxed), 3, "a session that goes gives its bytes back");
+        assert_eq!(budget.used(), 0, "a session that goes gives its bytes back");
     }
 }

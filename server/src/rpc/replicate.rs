@@ -51,7 +51,8 @@ async fn send_log(
     let mut left = if request.limit == 0 { usize::MAX } else { request.limit as usize };
     while left > 0 && from <= to {
         let (paging, reverse) = (calls.clone(), request.reverse);
-        let page = rpc.off_thread(move || paging.log_page(from, to, left.min(LOG_PAGE), reverse)).await;
+        let page =
+            rpc.off_thread(calls.account(), move || paging.log_page(from, to, left.min(LOG_PAGE), reverse)).await;
         let mut page: Vec<Txn> = match page {
             Ok(page) => page,
             Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),

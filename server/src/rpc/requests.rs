@@ -4,6 +4,7 @@
 //! into the outbox from where they end.
 
 use super::Rpc;
+use super::budget::{Charge, PART_BYTES, Weight};
 use super::calls::Calls;
 use super::holding::Holding;
 use super::outbox::{Outbox, Promised, fault_reply};
@@ -11,10 +12,10 @@ use super::parts::{Added, Parts};
 use super::{decode, encode};
 use bytes::Bytes;
 use std::sync::Arc;
-use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::client_frame::Request;
 use zeolite_proto::wire::v2::draft_part::Purpose;
 use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::{count, v2};
 use zeolite_proto::{Fault, FaultKind};
 
 /// A draft in parts of more bytes than this is decoded on the blocking pool.
@@ -33,7 +34,7 @@ impl Requests {
     pub(super) fn new(rpc: Arc<Rpc>, outbox: Arc<Outbox>, calls: Calls) -> Requests {
         let draft_bytes_max = calls.engine().limits().draft_bytes_max;
         Requests {
-            parts: Parts::new(rpc.settings.open_drafts_max, draft_bytes_max, rpc.parts_budget.clone()),
+            parts: Parts::new(rpc.settings.open_drafts_max, draft_bytes_max, calls.account().clone()),
             holding: Holding::new(calls.clone()),
             rpc,
             outbox,
@@ -56,28 +57,33 @@ impl Requests {
             return self
                 .refuse(id, &Fault::invalid("the frame has no request that this server knows; see the protocol"));
         };
-        let request = match request {
-            Request::Part(mut part) => {
-                let (key, purpose) = (part.commit_key.clone(), part.purpose.take());
-                return match self.parts.add(id, part) {
-                    Ok(Added::Waiting) => {}
-                    Ok(Added::Whole(encoded)) => {
-                        if self.begin_request(id) {
-                            self.whole(id, key, encoded, purpose);
-                        }
-                    }
-                    Err(fault) => self.refuse(id, &fault),
-                };
-            }
-            request => request,
+        let begun = match request {
+            Request::Part(part) => self.part(id, part),
+            request => self.calls.account().take(request.weight()).map(|charge| {
+                if self.begin_request(id, charge) {
+                    self.call(id, request);
+                }
+            }),
         };
-        if self.begin_request(id) {
-            self.call(id, request);
+        if let Err(fault) = begun {
+            self.refuse(id, &fault);
         }
     }
 
-    fn begin_request(&self, id: u64) -> bool {
-        let fresh = self.outbox.begin(id);
+    fn part(&mut self, id: u64, mut part: v2::DraftPart) -> Result<(), Fault> {
+        let (key, purpose) = (part.commit_key.clone(), part.purpose.take());
+        if let Added::Whole(encoded, mut charge) = self.parts.add(id, part)? {
+            let parts = count::check_draft(&encoded, self.calls.engine().limits())?;
+            charge.add(parts * PART_BYTES)?;
+            if self.begin_request(id, charge) {
+                self.whole(id, key, encoded, purpose);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_request(&self, id: u64, charge: Charge) -> bool {
+        let fresh = self.outbox.begin(id, charge);
         if !fresh {
             let fault = Fault::invalid(format!("request id {id} is in flight already; use another one"));
             self.refuse(id, &fault);
@@ -126,18 +132,20 @@ impl Requests {
     fn write(&self, id: u64, request: Request) {
         let calls = &self.calls;
         match request {
-            Request::Commit(draft) if calls.draft_is_long(&draft) => {
+            Request::Commit(draft) => {
                 let (calls, done) = (calls.clone(), self.later(id, Reply::Receipt));
-                self.rpc.detach(move || calls.commit(draft, done));
+                self.run(calls.draft_is_long(&draft), move || calls.commit(draft, done));
             }
-            Request::Commit(draft) => calls.commit(draft, self.later(id, Reply::Receipt)),
             Request::Prepare(mut prepare) => {
-                let draft = calls.given(prepare.draft.take());
-                calls.prepare(draft, decode::preparing(&prepare), self.prepared(id, prepare.hold));
+                let (draft, how) = (prepare.draft.take(), decode::preparing(&prepare));
+                let (calls, done) = (calls.clone(), self.prepared(id, prepare.hold));
+                let long = draft.as_ref().is_some_and(|draft| calls.draft_is_long(draft));
+                self.run(long, move || calls.prepare(calls.given(draft), how, done));
             }
-            Request::Amend(mut amend) => {
-                let draft = calls.given(amend.draft.take());
-                calls.amend(amend.prepared, draft, amend.withdrawn, self.later(id, Reply::Prepare));
+            Request::Amend(amend) => {
+                let (calls, done) = (calls.clone(), self.later(id, Reply::Prepare));
+                let long = amend.draft.as_ref().is_some_and(|draft| calls.draft_is_long(draft));
+                self.run(long, move || calls.amend(amend.prepared, calls.given(amend.draft), amend.withdrawn, done));
             }
             Request::Finish(finish) => {
                 calls.finish(&finish, self.concluded(id, finish.prepared, Reply::Receipt));
@@ -145,7 +153,11 @@ impl Requests {
             Request::Abort(abort) => {
                 calls.abort(&abort, self.concluded(id, abort.prepared, Reply::Done));
             }
-            Request::Undo(undo) => calls.undo(undo, self.later(id, Reply::Receipt)),
+            Request::Undo(undo) => {
+                // A transaction of any size.
+                let (calls, done) = (calls.clone(), self.later(id, Reply::Receipt));
+                self.run(true, move || calls.undo(undo, done));
+            }
             Request::NewOids(oids) => calls.new_oids(&oids, self.later(id, Reply::NewOids)),
             other => {
                 let fault = Fault::new(FaultKind::Internal, format!("request {other:?} has no handler; report this"));
@@ -158,20 +170,19 @@ impl Requests {
     fn whole(&self, id: u64, key: Bytes, encoded: Bytes, purpose: Option<Purpose>) {
         let calls = self.calls.clone();
         let long = encoded.len() > INLINE_DRAFT_BYTES_MAX;
-        let run = |call: Box<dyn FnOnce() + Send>| if long { self.rpc.detach(call) } else { call() };
         match purpose {
             None => {
                 let done = self.later(id, Reply::Receipt);
-                run(Box::new(move || calls.commit_decoded(calls.joined(&key, encoded), done)));
+                self.run(long, move || calls.commit_decoded(calls.joined(&key, encoded), done));
             }
             Some(Purpose::Prepare(prepare)) => {
                 let done = self.prepared(id, prepare.hold);
                 let how = decode::preparing(&prepare);
-                run(Box::new(move || calls.prepare(calls.joined(&key, encoded), how, done)));
+                self.run(long, move || calls.prepare(calls.joined(&key, encoded), how, done));
             }
             Some(Purpose::Amend(v2::AmendRequest { prepared, withdrawn, .. })) => {
                 let done = self.later(id, Reply::Prepare);
-                run(Box::new(move || calls.amend(prepared, calls.joined(&key, encoded), withdrawn, done)));
+                self.run(long, move || calls.amend(prepared, calls.joined(&key, encoded), withdrawn, done));
             }
         }
     }
@@ -203,6 +214,11 @@ impl Requests {
         }
     }
 
+    /// Here, or on the blocking pool.
+    fn run(&self, long: bool, call: impl FnOnce() + Send + 'static) {
+        if long { self.rpc.detach(self.calls.account(), call) } else { call() }
+    }
+
     /// Answers in place.
     fn here<T>(&self, id: u64, result: Result<T, Fault>, wrap: fn(T) -> Reply) {
         self.outbox.reply_here(id, self.rpc.answer(result, wrap));
@@ -226,6 +242,6 @@ impl Requests {
         wrap: fn(T) -> Reply,
     ) {
         let (calls, done) = (self.calls.clone(), self.later(id, wrap));
-        self.rpc.detach(move || done(call(&calls)));
+        self.rpc.detach(self.calls.account(), move || done(call(&calls)));
     }
 }

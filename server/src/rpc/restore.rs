@@ -3,10 +3,13 @@
 //! Up to [`IN_FLIGHT_MAX`] transactions are on their way at once, so that one sync covers many; the first one refused
 //! ends the call, and what was restored before it stays. With the first one a new life of the store begins.
 
+use super::budget::PART_BYTES;
 use super::calls::Calls;
 use super::encode;
 use super::transactions::Joiner;
 use crate::engine::Restoring;
+use crate::store::{Txn, TxnWrite};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
@@ -47,9 +50,25 @@ pub(super) async fn restore(
         {
             return Ok(Err(fault));
         }
+        let charge = loop {
+            match calls.account().take(weight(&txn)) {
+                Ok(charge) => break charge,
+                Err(fault) if waiting.is_empty() => return Ok(Err(fault)),
+                Err(_) => {}
+            }
+            if let Err(fault) = settle_one(&mut waiting, &mut reply).await {
+                return Ok(Err(fault));
+            }
+        };
         let (done, answer) = oneshot::channel();
         // The receiver is dropped only after an earlier transaction was refused.
-        restoring.add(txn, Box::new(move |result| drop(done.send(result))));
+        restoring.add(
+            txn,
+            Box::new(move |result| {
+                drop(charge);
+                drop(done.send(result));
+            }),
+        );
         waiting.push_back(answer);
     }
     while !waiting.is_empty() {
@@ -63,6 +82,11 @@ pub(super) async fn restore(
         )));
     }
     Ok(Ok(reply))
+}
+
+fn weight(txn: &Txn) -> usize {
+    let bytes = |write: &TxnWrite| write.cell.key.len() + write.record.as_ref().map_or(0, Bytes::len);
+    txn.note.len() + txn.writes.iter().map(|write| PART_BYTES + bytes(write)).sum::<usize>()
 }
 
 // From here on the database is told apart from what it was before.

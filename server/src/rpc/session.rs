@@ -17,12 +17,12 @@
 //! drafts wait for their time limit (held ones end), pins for their lease.
 
 use super::Rpc;
+use super::budget::Peer;
 use super::calls::Calls;
 use super::encode;
 use super::greeting::{Greeting, check_protocol, greeting};
 use super::outbox::{Outbox, Popped, fault_reply};
 use super::requests::Requests;
-use crate::auth::Principal;
 use crate::auth::rights::Verb;
 use futures_util::Stream;
 use std::pin::Pin;
@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tonic::{Code, Status, Streaming};
+use zeolite_proto::wire::fault::from_status;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::client_frame::Request;
 use zeolite_proto::{Fault, FaultKind};
@@ -42,7 +43,7 @@ pub(super) struct Session {
     rpc: Arc<Rpc>,
     id: u64,
     /// Of the connection; as whom it acts here is in the calls of its requests.
-    principal: Principal,
+    peer: Peer,
     /// Who has not said hello can ask for nothing.
     requests: Option<Requests>,
     outbox: Arc<Outbox>,
@@ -66,14 +67,14 @@ impl Session {
     pub(super) fn new(
         rpc: Arc<Rpc>,
         id: u64,
-        principal: Principal,
+        peer: Peer,
         outbox: Arc<Outbox>,
         inbound: Streaming<v2::ClientFrame>,
     ) -> Session {
         let hello_by = Duration::from_millis(rpc.settings.hello_timeout_ms);
         Session {
             id,
-            principal,
+            peer,
             requests: None,
             outbox,
             inbound,
@@ -103,8 +104,9 @@ impl Session {
     fn enter(&self, hello: &v2::Hello) -> Result<Calls, Fault> {
         check_protocol(hello)?;
         let database = self.rpc.databases.find(&hello.database)?;
-        let principal = self.principal.acting_as(&hello.role)?.called(&hello.client);
-        principal.check(Verb::Read)?;
+        let mut peer = self.peer.acting_as(&hello.role)?;
+        peer.principal = peer.principal.called(&hello.client);
+        peer.principal.check(Verb::Read)?;
         tracing::debug!(
             session = self.id,
             database = &**database.name(),
@@ -113,20 +115,22 @@ impl Session {
             "hello"
         );
         self.rpc.enter_session(self.id, database);
-        Ok(self.rpc.calls(database, principal))
+        Ok(self.rpc.calls(database, peer))
     }
 
     /// The client's stream has failed: what can be said about it.
     fn inbound_failed(&self, status: &Status) {
-        let fault = match status.code() {
-            Code::OutOfRange => {
+        let of_codec = from_status(status);
+        let fault = match (of_codec, status.code()) {
+            (Some(fault), _) => fault,
+            (None, Code::OutOfRange) => {
                 let limit = self.rpc.databases.message_bytes_max();
                 Fault::new(
                     FaultKind::TooLarge,
                     format!("a frame is over the limit of {limit} bytes; send a large draft in parts"),
                 )
             }
-            Code::Internal | Code::InvalidArgument => {
+            (None, Code::Internal | Code::InvalidArgument) => {
                 Fault::invalid(format!("a frame cannot be decoded ({}); see the protocol", status.message()))
             }
             _ => return self.outbox.close(),

@@ -7,18 +7,22 @@ use crate::engine;
 use crate::store::{Txn, TxnWrite};
 use bytes::Bytes;
 use bytes::BytesMut;
+use zeolite_proto::wire::codec::MESSAGE_PARTS_MAX;
 use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{Cell, Fault, Limits, Tid};
 
 /// What one write costs in a message beside its key and record.
 const WRITE_ROOM_BYTES: usize = 48;
 
+/// A page has no more writes than a message may have parts, so that what was read can be restored as it came.
+const PAGE_BYTES_MAX: usize = MESSAGE_PARTS_MAX * WRITE_ROOM_BYTES;
+
 /// A record is not cut into pieces smaller than this.
 const PIECE_BYTES_MIN: usize = 4096;
 
 /// Transactions as pages of about `page_bytes` each.
 pub(super) fn cut(txns: Vec<Txn>, with_records: bool, page_bytes: usize) -> Vec<v2::LogPage> {
-    let page_bytes = page_bytes.max(2 * PIECE_BYTES_MIN);
+    let page_bytes = page_bytes.clamp(2 * PIECE_BYTES_MIN, PAGE_BYTES_MAX);
     let mut cutter = Cutter { pages: vec![v2::LogPage::default()], left: page_bytes, page_bytes };
     for txn in txns {
         cutter.begin(v2::Transaction {

@@ -4,6 +4,7 @@
 //! status; its details hold the encoded fault. Scans are made page by page, one page ahead of the reader, and stop when the
 //! reader goes away.
 
+use super::budget::{Charge, LONG_BYTES, Weight};
 use super::calls::Calls;
 use super::session::Session;
 use super::{Rpc, decode, encode};
@@ -43,6 +44,13 @@ impl Unary {
         result.map(Response::new).map_err(|fault| self.rpc.refusal(&fault))
     }
 
+    /// What a request may call, and its room.
+    fn charged<Q: Weight>(&self, request: &Request<Q>) -> Result<(Calls, Charge), Status> {
+        let calls = self.rpc.called(request)?;
+        let charge = calls.account().take(request.get_ref().weight()).map_err(|fault| self.rpc.refusal(&fault))?;
+        Ok((calls, charge))
+    }
+
     /// Answers from the memory, or from the disk with a few look-ups.
     fn short<Q, T>(&self, request: Request<Q>, call: impl FnOnce(&Calls, Q) -> Result<T, Fault>) -> Answer<T> {
         let calls = self.rpc.called(&request)?;
@@ -50,40 +58,57 @@ impl Unary {
     }
 
     /// The same, on the blocking pool if it is long.
-    async fn read<Q: Send + 'static, T: Send + 'static>(
+    async fn read<Q: Weight + Send + 'static, T: Send + 'static>(
         &self,
         request: Request<Q>,
         is_long: impl FnOnce(&Calls, &Q) -> bool,
         call: impl FnOnce(&Calls, Q) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<T> {
-        let calls = self.rpc.called(&request)?;
+        let (calls, charge) = self.charged(&request)?;
         let request = request.into_inner();
         if !is_long(&calls, &request) {
             return self.here(call(&calls, request));
         }
-        self.here(self.rpc.off_thread(move || call(&calls, request)).await)
+        let account = calls.account().clone();
+        let answer = self.rpc.off_thread(&account, move || {
+            let answer = call(&calls, request);
+            drop(charge);
+            answer
+        });
+        self.here(answer.await)
     }
 
-    /// Waits for the engine's call back.
-    async fn write<Q, T: Send + 'static>(
+    /// Waits for the engine's call back; what is long begins on the blocking pool.
+    async fn write<Q: Weight + Send + 'static, T: Send + 'static>(
         &self,
         request: Request<Q>,
-        begin: impl FnOnce(&Calls, Q, Done<T>),
+        begin: impl FnOnce(&Calls, Q, Done<T>) + Send + 'static,
     ) -> Answer<T> {
-        let calls = self.rpc.called(&request)?;
+        let (calls, charge) = self.charged(&request)?;
         let (done, answer) = oneshot::channel();
-        begin(&calls, request.into_inner(), Done(done));
+        let (request, done) = (request.into_inner(), Done { done, charge });
+        if request.weight() > LONG_BYTES {
+            self.rpc.detach(&calls.account().clone(), move || begin(&calls, request, done));
+        } else {
+            begin(&calls, request, done);
+        }
         self.here(answer.await.unwrap_or_else(|_| Err(encode::lost())))
     }
 }
 
-/// The engine's call back, for a caller that waits.
-struct Done<T>(oneshot::Sender<Result<T, Fault>>);
+/// The engine's call back, for a caller that waits. One that has gone away holds its room until the engine has done with the request.
+struct Done<T> {
+    done: oneshot::Sender<Result<T, Fault>>,
+    charge: Charge,
+}
 
 impl<T: Send + 'static> Done<T> {
     fn closure(self) -> impl FnOnce(Result<T, Fault>) + Send + 'static {
         // A caller that has gone away hears nothing; what it asked for is done all the same.
-        move |result| drop(self.0.send(result))
+        move |result| {
+            drop(self.charge);
+            drop(self.done.send(result));
+        }
     }
 }
 
@@ -92,9 +117,9 @@ impl Zeolite for Unary {
     type SessionStream = Session;
 
     async fn session(&self, request: Request<Streaming<v2::ClientFrame>>) -> Answer<Session> {
-        let principal = self.rpc.principal(&request)?;
+        let peer = self.rpc.peer(&request)?;
         let (id, outbox) = self.rpc.open_session().map_err(|fault| self.rpc.refusal(&fault))?;
-        Ok(Response::new(Session::new(self.rpc.clone(), id, principal, outbox, request.into_inner())))
+        Ok(Response::new(Session::new(self.rpc.clone(), id, peer, outbox, request.into_inner())))
     }
 }
 
@@ -203,7 +228,7 @@ async fn send_scan(
     loop {
         let (paging, mut page_request) = (calls.clone(), request.clone());
         page_request.limit = (limit.saturating_sub(sent)) as u32;
-        let page = rpc.off_thread(move || paging.scan(page_request)).await;
+        let page = rpc.off_thread(calls.account(), move || paging.scan(page_request)).await;
         let mut page = match page {
             Ok(page) => page,
             Err(fault) => {

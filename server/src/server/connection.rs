@@ -7,32 +7,50 @@
 //! ```text
 //!   cut ──> flag, waker of the task that waits ──> its next read or write fails ──> task ends, streams and engine let go
 //! ```
+//!
+//! Who connects must begin to speak: HTTP/2 asks for signs of life only when its preface has come. Until then a connection has
+//! `sessions.keepalive_timeout_ms`, or silent ones would take all places.
 
-use crate::auth::{Authority, Principal};
+use crate::auth::Authority;
+use crate::rpc::budget::{Budget, Peer};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tonic::transport::server::Connected;
+
+/// The length of what an HTTP/2 client says first (RFC 9113, 3.4).
+const PREFACE_BYTES: usize = 24;
 
 /// The open connections of a server.
 pub(super) struct Connections {
     authority: Authority,
+    budget: Arc<Budget>,
+    preface_within: Duration,
     places: Arc<Semaphore>,
     /// Those that are gone are taken out when the list would grow.
     cuts: Mutex<Vec<Weak<Cut>>>,
 }
 
 impl Connections {
-    /// None are open; at most this many will be.
-    pub(super) fn new(connections_max: usize, authority: Authority) -> Arc<Connections> {
-        Arc::new(Connections { authority, places: Arc::new(Semaphore::new(connections_max)), cuts: Mutex::default() })
+    /// None are open; at most this many will be, and each has this long to begin to speak.
+    pub(super) fn new(
+        connections_max: usize,
+        preface_within: Duration,
+        authority: Authority,
+        budget: Arc<Budget>,
+    ) -> Arc<Connections> {
+        let places = Arc::new(Semaphore::new(connections_max));
+        Arc::new(Connections { authority, budget, preface_within, places, cuts: Mutex::default() })
     }
 
     /// Takes a stream in; none: there are too many, and the stream is closed.
@@ -45,7 +63,9 @@ impl Connections {
         }
         cuts.push(Arc::downgrade(&cut));
         let principal = self.authority.anonymous(stream.peer_addr().ok());
-        Some(Connection { stream, principal, cut, _place: place })
+        let peer = Peer { principal, account: self.budget.account() };
+        let preface = Some(Preface { left: PREFACE_BYTES, by: Box::pin(tokio::time::sleep(self.preface_within)) });
+        Some(Connection { stream, peer, cut, preface, _place: place })
     }
 
     /// Cuts all that are open; says how many.
@@ -80,20 +100,38 @@ impl Cut {
     }
 }
 
+/// What a client has not said yet of what it must say first.
+struct Preface {
+    left: usize,
+    by: Pin<Box<Sleep>>,
+}
+
+impl Preface {
+    /// What the socket has to say, unless the time is over.
+    fn or(&mut self, context: &mut Context<'_>, said: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if said.is_pending() && self.by.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not begin to speak")));
+        }
+        said
+    }
+}
+
 /// One accepted connection; its place is free again when it is dropped.
 pub(super) struct Connection {
     stream: TcpStream,
-    principal: Principal,
+    peer: Peer,
     cut: Arc<Cut>,
+    /// None: it speaks.
+    preface: Option<Preface>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
     /// Each request of the connection carries it.
-    type ConnectInfo = Principal;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> Principal {
-        self.principal.clone()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -103,7 +141,15 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let said = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let before = buffer.filled().len();
+        let mut said = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(preface) = &mut self.preface {
+            preface.left = preface.left.saturating_sub(buffer.filled().len() - before);
+            said = preface.or(context, said);
+            if preface.left == 0 {
+                self.preface = None;
+            }
+        }
         self.cut.or(context, said)
     }
 }

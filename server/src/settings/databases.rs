@@ -10,9 +10,10 @@
 //! The caches (`store.cache_bytes`, `store.index_cache_bytes`) are a budget of the server: they are shared out evenly among
 //! the databases that do not name their own.
 
-use super::{LimitSettings, Settings};
+use super::{LimitSettings, SessionSettings, Settings, bounds};
 use crate::databases::MAIN;
 use crate::engine::EngineSettings;
+use crate::rpc::budget::PART_BYTES;
 use crate::store::StoreSettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -57,12 +58,39 @@ pub struct DatabasePlan {
     pub limits: LimitSettings,
 }
 
+impl DatabasePlan {
+    /// Every problem, in words.
+    pub(super) fn check(&self, sessions: &SessionSettings) -> Vec<String> {
+        let mut problems = Vec::new();
+        bounds::check("store", &self.store, &mut problems);
+        bounds::check("engine", &self.engine, &mut problems);
+        bounds::check("limits", &self.limits, &mut problems);
+        if self.limits.record_bytes_max > self.limits.draft_bytes_max {
+            problems.push("limits.record_bytes_max must not be greater than limits.draft_bytes_max".into());
+        }
+        let draft_bytes = self.limits.draft_bytes_max + PART_BYTES * self.limits.draft_writes_max;
+        if sessions.connection_bytes_max < draft_bytes {
+            problems.push(format!(
+                "sessions.connection_bytes_max must be at least {draft_bytes}, or the largest draft does not get in \
+                 (limits.draft_bytes_max, and {PART_BYTES} bytes for each of limits.draft_writes_max)"
+            ));
+        }
+        problems
+    }
+}
+
 impl Settings {
     /// Every database with its settings, `main` first; or what is wrong with one of them.
     pub fn plans(&self) -> Result<Vec<DatabasePlan>, String> {
         let main = DatabaseSettings::default();
         let all = std::iter::once((MAIN, &main)).chain(self.databases.iter().map(|(name, one)| (name.as_str(), one)));
         all.map(|(name, database)| self.plan(name, database)).collect()
+    }
+
+    /// `main` as it is written, before the caches are shared out.
+    pub(super) fn plan_of_main(&self) -> DatabasePlan {
+        let (store, engine, limits) = (self.store.clone(), self.engine.clone(), self.limits.clone());
+        DatabasePlan { name: MAIN.into(), store, engine, limits }
     }
 
     fn plan(&self, name: &str, database: &DatabaseSettings) -> Result<DatabasePlan, String> {
@@ -101,15 +129,8 @@ impl Settings {
             places.push((name, place));
             match self.plan(name, database) {
                 Ok(plan) => {
-                    if let Err(error) = plan.store.check() {
-                        problems.push(format!("databases.{name}.store: {error}"));
-                    }
-                    let mut of_it = Vec::new();
-                    plan.limits.check(&mut of_it);
-                    if self.sessions.parts_bytes_max < plan.limits.draft_bytes_max {
-                        of_it.push("limits.draft_bytes_max is above sessions.parts_bytes_max; lower it".into());
-                    }
-                    problems.extend(of_it.into_iter().map(|problem| format!("databases.{name}.{problem}")));
+                    let problems_of_it = plan.check(&self.sessions);
+                    problems.extend(problems_of_it.into_iter().map(|problem| format!("databases.{name}.{problem}")));
                 }
                 Err(problem) => problems.push(problem),
             }

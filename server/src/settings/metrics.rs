@@ -1,6 +1,5 @@
 //! Owns the settings of the numbers for monitoring: where they are served, and to how many at once.
 
-use super::within;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -60,8 +59,5 @@ impl MetricsSettings {
             Ok(_) => {}
             Err(problem) => problems.push(problem),
         }
-        within(problems, "metrics.connections_max", self.connections_max as u64, 1, 1000);
-        within(problems, "metrics.header_bytes_max", self.header_bytes_max as u64, 8 << 10, 1 << 20);
-        within(problems, "metrics.request_timeout_ms", self.request_timeout_ms, 10, 600_000);
     }
 }

@@ -23,9 +23,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::unsync;
-use rustc_hash::FxBuildHasher;
 use std::hash::BuildHasher;
-use zeolite_proto::{Cell, Tid};
+use zeolite_proto::{Cell, Tid, hash};
 
 const SHARDS: usize = 64;
 // What an entry costs beside its key and record.
@@ -45,11 +44,12 @@ pub(crate) struct Ticket(u64);
 /// Records of the newest revisions in the index, bounded by their bytes.
 pub(crate) struct Cache {
     shards: Vec<Mutex<Shard>>,
+    hash: hash::Seeded,
     record_bytes_max: u64,
 }
 
 struct Shard {
-    cells: unsync::Cache<Cell, Newest, ByBytes, FxBuildHasher>,
+    cells: unsync::Cache<Cell, Newest, ByBytes, hash::Seeded>,
     generation: u64,
     hits: u64,
     misses: u64,
@@ -69,14 +69,16 @@ impl Cache {
     pub(crate) fn new(bytes_max: u64) -> Cache {
         let per_shard = bytes_max / SHARDS as u64;
         let items = (per_shard / 1024) as usize;
+        let hash = hash::Seeded::default();
         let shard = || Shard {
-            cells: unsync::Cache::with(items, per_shard, ByBytes, FxBuildHasher, Default::default()),
+            cells: unsync::Cache::with(items, per_shard, ByBytes, hash.clone(), Default::default()),
             generation: 0,
             hits: 0,
             misses: 0,
         };
         Cache {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+            hash: hash.clone(),
             // One long record must not push out everything else of its shard.
             record_bytes_max: per_shard / 8,
         }
@@ -132,7 +134,7 @@ impl Cache {
 
     fn shard(&self, cell: &Cell) -> &Mutex<Shard> {
         // Bits from the middle: the lowest and the highest are what the table inside the shard goes by.
-        &self.shards[(FxBuildHasher.hash_one(cell) >> 40) as usize % SHARDS]
+        &self.shards[(self.hash.hash_one(cell) >> 40) as usize % SHARDS]
     }
 }
 

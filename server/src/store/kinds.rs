@@ -4,8 +4,9 @@
 //! that was never settled may name another kind after a restart, which nobody can notice.
 
 use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use zeolite_proto::hash;
 
 /// The number of a kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,9 +32,9 @@ pub(crate) struct Kinds {
 
 #[derive(Default)]
 struct Known {
-    // class -> its versions with their numbers; a class has few.
-    ids: FxHashMap<Arc<str>, Vec<(u32, KindId)>>,
-    kinds: FxHashMap<KindId, Kind>,
+    // class -> its versions with their numbers.
+    ids: hash::Map<Arc<str>, BTreeMap<u32, KindId>>,
+    kinds: hash::Map<KindId, Kind>,
     next: u32,
 }
 
@@ -42,7 +43,7 @@ impl Kinds {
     pub(crate) fn load(&self, id: KindId, kind: Kind) {
         let mut known = self.known.write();
         known.next = known.next.max(id.0.saturating_add(1));
-        known.ids.entry(kind.class.clone()).or_default().push((kind.version, id));
+        known.ids.entry(kind.class.clone()).or_default().insert(kind.version, id);
         known.kinds.insert(id, kind);
     }
 
@@ -52,22 +53,19 @@ impl Kinds {
             return id;
         }
         let mut known = self.known.write();
-        let versions = known.ids.get(class).into_iter().flatten();
-        if let Some((_, id)) = versions.into_iter().find(|(known, _)| *known == version) {
+        if let Some(id) = known.ids.get(class).and_then(|versions| versions.get(&version)) {
             return *id;
         }
         let (id, class) = (KindId(known.next), Arc::<str>::from(class));
         known.next += 1;
-        known.ids.entry(class.clone()).or_default().push((version, id));
+        known.ids.entry(class.clone()).or_default().insert(version, id);
         known.kinds.insert(id, Kind { class, version });
         id
     }
 
     /// The number of a kind that was seen.
     pub(crate) fn find(&self, class: &str, version: u32) -> Option<KindId> {
-        let known = self.known.read();
-        let versions = known.ids.get(class)?;
-        versions.iter().find(|(known, _)| *known == version).map(|(_, id)| *id)
+        self.known.read().ids.get(class)?.get(&version).copied()
     }
 
     /// What a number stands for.
@@ -80,8 +78,7 @@ impl Kinds {
         let known = self.known.read();
         let one = class.into_iter().filter_map(|class| known.ids.get(class));
         let all = known.ids.values().filter(|_| class.is_none());
-        let versions = one.chain(all).flatten();
-        versions.filter(|(known, _)| *known < version).map(|(_, id)| *id).collect()
+        one.chain(all).flat_map(|versions| versions.range(..version)).map(|(_, id)| *id).collect()
     }
 }
 

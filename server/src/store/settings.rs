@@ -47,10 +47,10 @@ pub struct StoreSettings {
     /// Entries whose last write is remembered in memory after it reached the index, at some 150 bytes each: a check of a
     /// key range whose snapshot is not older than these does not walk the range in the index.
     pub recent_entries_max: usize,
-    /// Commit keys are kept for the newest commits, at some 80 bytes of memory each (and 24 in the index): at most this many.
-    /// The default is 80 MB, and reaches back as far as the age does up to 1,600 commits/s, 66 s at 15,000 ...
+    /// Commit keys are remembered for at most this many commits, at some 80 bytes of memory each (and 24 in the index). The
+    /// default is 80 MB, and reaches back as far as the age does up to 1,600 commits/s, 66 s at 15,000.
     pub keys_count_max: u64,
-    /// ... and none that is this much older than the newest commit.
+    /// A commit key is remembered for this long, in seconds that servers have run on the database.
     pub keys_age_s: u64,
 }
 

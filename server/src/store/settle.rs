@@ -14,9 +14,8 @@ use super::index::writer::IndexWriter;
 use super::overlay::Unsettled;
 use super::state::State;
 use super::steps::Step;
-use rustc_hash::FxHashMap;
 use std::sync::Arc;
-use zeolite_proto::Cell;
+use zeolite_proto::{Cell, hash};
 
 /// Moves what is published into the index.
 pub struct Settler {
@@ -77,7 +76,7 @@ impl Settler {
 
     fn commit(&mut self, batches: &[Arc<Unsettled>]) -> Result<(), StoreError> {
         let state = &self.state;
-        let mut newest: FxHashMap<&Cell, Option<Newest>> = FxHashMap::default();
+        let mut newest: hash::Map<&Cell, Option<Newest>> = hash::Map::default();
         let mut draft = self.writer.draft();
         let view = state.index.view()?;
         for batch in batches {

@@ -5,6 +5,7 @@ mod databases;
 mod feed;
 mod hello;
 mod holds;
+mod hostile;
 mod limits;
 mod rights;
 mod session;

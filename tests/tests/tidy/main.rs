@@ -4,6 +4,7 @@
 
 mod rings;
 mod rules;
+mod settings;
 mod source;
 
 use rules::{Finding, asserting_in, judge};

@@ -22,6 +22,24 @@ fn settings_come_from_file_environment_and_flags() {
     assert_eq!(check(&["--listen", "0.0.0.0:7878"]).status.code(), Some(1), "public without saying so");
     assert_eq!(check(&["--listen", "0.0.0.0:7878", "--listen-publicly"]).status.code(), Some(0));
     assert_eq!(check(&["--set", "store.cash_bytes=1"]).status.code(), Some(2), "no such setting");
+    for (nonsense, words) in [("engine.batch_txns_max=0", "1 to"), ("engine.hop_max=1000000000000", "65536")] {
+        let output = check(&["--set", nonsense]);
+        assert_eq!(output.status.code(), Some(1), "{nonsense}");
+        assert!(text(&output.stdout).contains(words), "{nonsense}: {}", text(&output.stdout));
+    }
+    assert_eq!(check(&["--set", "store.cache_bytes=-1"]).status.code(), Some(2), "no number of bytes");
     std::fs::write(&file, "listen = 7").expect("writes");
     assert_eq!(check(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn a_setting_is_explained() {
+    let explain = |args: &[&str]| program().args(["config", "explain"]).args(args).output().expect("runs");
+    let output = explain(&["segment_bytes"]);
+    let told = text(&output.stdout);
+    assert!(
+        told.starts_with("store.segment_bytes_max = 268435456 (256.0 MiB); 4096 (4.0 KiB) to 2147483648"),
+        "{told}"
+    );
+    assert_eq!(explain(&["no such word"]).status.code(), Some(2));
 }

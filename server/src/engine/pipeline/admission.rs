@@ -9,9 +9,8 @@ use crate::engine::keep::own_cells;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::storage::Txn;
 use bytes::Bytes;
-use rustc_hash::FxHashSet;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Tid};
+use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Tid, hash};
 
 /// A draft that kept the limits, on its way to the sequencer.
 pub(crate) struct Admitted {
@@ -45,7 +44,7 @@ pub(crate) struct Candidate {
 pub(crate) fn admit_restored(txn: &Txn, limits: &Limits, end: RestoreEnd) -> Result<usize, Fault> {
     end.check(txn.tid)?;
     let mut bytes = 64 + txn.note.len();
-    let mut seen = FxHashSet::default();
+    let mut seen = hash::Set::default();
     for write in &txn.writes {
         if write.cell.oid.0 >= OIDS_END {
             let message =
@@ -188,7 +187,7 @@ fn check_one_write_per_cell(draft: &Draft) -> Result<(), Fault> {
     if draft.writes.len() < 2 {
         return Ok(());
     }
-    let mut seen = FxHashSet::with_capacity_and_hasher(draft.writes.len(), Default::default());
+    let mut seen = hash::Set::with_capacity_and_hasher(draft.writes.len(), Default::default());
     // A stamped key becomes unique only when it gets its stamp.
     match draft.writes.iter().filter(|write| !write.stamped).find(|write| !seen.insert(&write.cell)) {
         Some(twice) => {

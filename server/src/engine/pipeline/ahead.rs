@@ -10,8 +10,7 @@
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
-use zeolite_proto::{Cell, Change, Draft, Fault, Limits, ReadRange, Tid, Write};
+use zeolite_proto::{Cell, Change, Draft, Fault, Limits, ReadRange, Tid, Write, hash};
 
 /// One part of a draft, by its position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -53,7 +52,7 @@ pub(crate) enum Depth {
 /// All that was looked up for a draft; most drafts need nothing.
 #[derive(Default)]
 pub(crate) struct LookedAhead {
-    seen: FxHashMap<Part, Seen>,
+    seen: hash::Map<Part, Seen>,
     bytes: usize,
 }
 

@@ -13,10 +13,9 @@
 
 use crate::engine::caller::Caller;
 use crate::engine::pipeline::ask::{DraftAsk, SealedWrite};
-use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, hash};
 
 /// A draft whose promise is given.
 pub(crate) struct Prepared {
@@ -63,9 +62,9 @@ impl Prepared {
     }
 
     fn amend(&mut self, amendment: Amendment) {
-        let withdrawn: FxHashSet<&Cell> = amendment.withdrawn.iter().collect();
+        let withdrawn: hash::Set<&Cell> = amendment.withdrawn.iter().collect();
         let written = amendment.draft.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell);
-        let anew: FxHashSet<&Cell> = written.chain(withdrawn.iter().copied()).collect();
+        let anew: hash::Set<&Cell> = written.chain(withdrawn.iter().copied()).collect();
         self.writes.retain(|write| match write.stamped {
             true => !withdrawn.contains(&write.cell),
             false => !anew.contains(&write.cell),
@@ -97,11 +96,11 @@ struct Hold {
 /// All prepared and parked drafts.
 #[derive(Default)]
 pub(crate) struct Holds {
-    prepared: FxHashMap<u64, Prepared>,
+    prepared: BTreeMap<u64, Prepared>,
     /// Cells that may not be written.
-    cells: FxHashMap<Cell, Hold>,
+    cells: hash::Map<Cell, Hold>,
     /// The same by prepared draft, so that an end costs what that one holds and not what all hold.
-    held: FxHashMap<u64, Vec<Cell>>,
+    held: BTreeMap<u64, Vec<Cell>>,
     parked: Vec<Parked>,
 }
 
@@ -259,7 +258,7 @@ impl Holds {
     pub(crate) fn drain(&mut self) -> (Vec<Prepared>, Vec<DraftAsk>) {
         self.cells.clear();
         self.held.clear();
-        let prepared = self.prepared.drain().map(|(_, prepared)| prepared).collect();
+        let prepared = std::mem::take(&mut self.prepared).into_values().collect();
         (prepared, self.parked.drain(..).map(|parked| parked.draft).collect())
     }
 }

@@ -13,10 +13,9 @@ use crate::store::log::Position;
 use crate::store::overlay::Slot;
 use crate::store::settings::StoreSettings;
 use crate::store::{KnownKey, StoreError};
-use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
-use zeolite_proto::{Cell, CommitKey, Oid, Tid};
+use zeolite_proto::{Cell, CommitKey, Oid, Tid, hash};
 
 // One row of `Places` for so much log: finding a tid reads at most this and one batch.
 const PLACE_EVERY_BYTES: u64 = 64 << 10;
@@ -37,7 +36,7 @@ pub(crate) struct IndexWriter {
     generations_saved: bool,
     // For how long servers have run on the store.
     lived_ms: u64,
-    counts: FxHashMap<KindId, u64>,
+    counts: hash::Map<KindId, u64>,
     chunks: VecDeque<KeyChunk>,
     place: Option<Position>,
     unsaved_bytes: u64,
@@ -57,8 +56,8 @@ struct KeyChunk {
 pub(crate) struct Draft {
     revisions: Vec<Change>,
     // Kinds that the rows name for the first time.
-    kinds_new: FxHashSet<KindId>,
-    objects: FxHashMap<Oid, Fate>,
+    kinds_new: hash::Set<KindId>,
+    objects: hash::Map<Oid, Fate>,
     places: Vec<Change>,
     keys: Vec<KnownKey>,
     covered: Covered,
@@ -126,7 +125,7 @@ impl IndexWriter {
             covered,
             generations,
             generations_saved: false,
-            counts: FxHashMap::default(),
+            counts: hash::Map::default(),
             chunks: VecDeque::new(),
             place: None,
             unsaved_bytes: 0,
@@ -157,8 +156,8 @@ impl IndexWriter {
     pub(crate) fn draft(&self) -> Draft {
         Draft {
             revisions: Vec::new(),
-            kinds_new: FxHashSet::default(),
-            objects: FxHashMap::default(),
+            kinds_new: hash::Set::default(),
+            objects: hash::Map::default(),
             places: Vec::new(),
             keys: Vec::new(),
             covered: self.covered,
@@ -211,7 +210,7 @@ impl IndexWriter {
         } = draft;
         index.make_room((revisions.len() as u64 * CHANGE_BYTES).min(ROOM_BYTES_MAX))?;
         // Also a kind that no object has now: the rows of entries and of older revisions name it.
-        let mut deltas: FxHashMap<KindId, i64> = kinds_new.into_iter().map(|kind| (kind, 0)).collect();
+        let mut deltas: hash::Map<KindId, i64> = kinds_new.into_iter().map(|kind| (kind, 0)).collect();
         revisions.extend(places);
         for (oid, fate) in objects.into_iter().filter(|(_, fate)| fate.before != fate.after) {
             if let Some(kind) = fate.before {

@@ -9,17 +9,16 @@ use crate::store::index::{Table, View, bad_row, keys};
 use crate::store::kinds::KindId;
 use crate::store::overlay::RevisionKey;
 use crate::store::{KindCount, StoreError};
-use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use zeolite_proto::{Cell, Oid, Tid};
+use zeolite_proto::{Cell, Oid, Tid, hash};
 
 impl Reader {
     /// The number of objects of each class at each schema version, as of what is published; exact. Sorted.
     pub fn kinds(&self) -> Result<Vec<KindCount>, StoreError> {
         let _held = self.state.overlay.hold();
         let view = self.state.index.view()?;
-        let mut counts: FxHashMap<KindId, u64> = FxHashMap::default();
+        let mut counts: hash::Map<KindId, u64> = hash::Map::default();
         let mut bad = false;
         view.range(Table::Kinds, Bound::Unbounded, Bound::Unbounded, false, &mut |key, row| {
             match rows::parse_kind(key, row) {

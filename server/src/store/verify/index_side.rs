@@ -9,10 +9,9 @@ use crate::store::index::rows::{self, Revision};
 use crate::store::index::{Table, View, keys};
 use crate::store::kinds::KindId;
 use crate::store::reader::Reader;
-use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use zeolite_proto::{Cell, Oid, Tid};
+use zeolite_proto::{Cell, Oid, Tid, hash};
 
 // Rows between two reports.
 const STEP_ROWS: u64 = 16_384;
@@ -140,7 +139,7 @@ fn lists(view: &dyn View, objects: &Objects, found: &mut Verified) -> Result<(),
 
 // The counts of objects by kind are what the revisions say.
 fn counts(reader: &Reader, view: &dyn View, objects: &Objects, found: &mut Verified) -> Result<(), StoreError> {
-    let mut counted: FxHashMap<KindId, u64> = FxHashMap::default();
+    let mut counted: hash::Map<KindId, u64> = hash::Map::default();
     view.range(Table::Kinds, Bound::Unbounded, Bound::Unbounded, false, &mut |key, row| {
         match rows::parse_kind(key, row) {
             Some((id, _, count)) => drop(counted.insert(id, count)),

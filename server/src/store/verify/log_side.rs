@@ -12,12 +12,11 @@ use crate::store::log::{Place, Position};
 use crate::store::state::State;
 use crate::store::{KnownKey, StoreError};
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use zeolite_proto::record::Header;
-use zeolite_proto::{CommitKey, Tid};
+use zeolite_proto::{CommitKey, Tid, hash};
 
 // So much log between two reports.
 const STEP_BYTES: u64 = 1 << 20;
@@ -36,7 +35,7 @@ struct Comparison<'a> {
     found: &'a mut Verified,
     log: LogSide,
     // The commit keys that the index has, by tid; those that were met are taken out.
-    keys: FxHashMap<Tid, CommitKey>,
+    keys: hash::Map<Tid, CommitKey>,
     // Where the index says that batches of this segment begin; those that were met are taken out.
     places: BTreeMap<u64, Tid>,
 }
@@ -74,9 +73,9 @@ pub(super) fn compare(
 }
 
 // The commit keys in the index; a key that is there twice could commit twice.
-fn keys_of(state: &State, found: &mut Verified) -> Result<FxHashMap<Tid, CommitKey>, StoreError> {
-    let mut all = FxHashMap::default();
-    let mut by_key: FxHashMap<CommitKey, Tid> = FxHashMap::default();
+fn keys_of(state: &State, found: &mut Verified) -> Result<hash::Map<Tid, CommitKey>, StoreError> {
+    let mut all = hash::Map::default();
+    let mut by_key: hash::Map<CommitKey, Tid> = hash::Map::default();
     let view = state.index.view()?;
     view.range(Table::Keys, Bound::Unbounded, Bound::Unbounded, false, &mut |_, row| {
         let Some(keys) = rows::parse_keys(row) else {

@@ -1,8 +1,7 @@
 //! Owns the adding up of revisions in buckets by tid: two sides that have the same revisions have the same sums.
 
-use rustc_hash::FxBuildHasher;
 use std::hash::{BuildHasher, Hasher};
-use zeolite_proto::{Cell, Tid};
+use zeolite_proto::{Cell, Tid, hash};
 
 const BUCKETS: usize = 4096;
 
@@ -19,7 +18,7 @@ impl Tally {
 
     /// Adds a revision, in whatever order.
     pub(super) fn add(&mut self, cell: &Cell, tid: Tid) {
-        let mut hasher = FxBuildHasher.build_hasher();
+        let mut hasher = hash::Seeded::default().build_hasher();
         hasher.write_u64(cell.oid.0);
         hasher.write(&cell.key);
         hasher.write_u64(tid.0);

@@ -1,6 +1,8 @@
 //! The beginning of a session: hello rules, replay.
 
-use super::support::{Raw, cell, draft, fault, hello, put, start, start_with};
+use super::support::{GUARD, Raw, cell, draft, fault, hello, put, start, start_with};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use zeolite_proto::FaultKind;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::client_frame::Request;
@@ -42,6 +44,22 @@ async fn a_session_that_says_nothing_is_ended() {
     assert_eq!(frame.id, 0);
     assert_eq!(fault(frame.reply.expect("a reply")).kind, FaultKind::Invalid);
     assert!(raw.next_or_end().await.is_none());
+}
+
+/// Silent connections take places and file descriptors: nothing said, or only the half of what is said first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_does_not_begin_to_speak_is_closed_and_one_that_does_stays() {
+    let test = start_with(|settings| settings.sessions.keepalive_timeout_ms = 300).await;
+    let mut session = test.session().await;
+    for said in ["", "PRI * HTTP/2.0\r\n\r\n"] {
+        let mut stream = TcpStream::connect(test.server.address()).await.expect("connects");
+        stream.write_all(said.as_bytes()).await.expect("the server listens");
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(GUARD, stream.read_to_end(&mut answer)).await;
+        // An end or a reset: whatever it is, it is over.
+        assert!(ended.is_ok(), "{said:?}: still open");
+    }
+    session.load(vec![cell(1)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,7 @@ use zeolite_server::store::disk::sim::SimDisk;
 const FIRST_OID: u64 = 16;
 
 /// Nothing here takes this long: a test that hangs fails instead.
-const GUARD: Duration = Duration::from_secs(60);
+pub(crate) const GUARD: Duration = Duration::from_secs(60);
 
 /// A server on port 0 with a data directory of its own.
 pub(crate) struct TestServer {

@@ -1,0 +1,57 @@
+//! Owns `config explain`: what each setting means, from the page of settings that the tests keep true.
+
+use crate::exit::Usage;
+use crate::output::Out;
+use anyhow::Result;
+use serde_json::json;
+
+const PAGE: &str = include_str!("../../docs/settings.md");
+
+/// One setting of the page.
+struct Explained<'a> {
+    name: &'a str,
+    default: &'a str,
+    bounds: &'a str,
+    meaning: &'a str,
+}
+
+fn explained() -> impl Iterator<Item = Explained<'static>> {
+    PAGE.lines().filter_map(|row| {
+        let mut columns = row.strip_prefix("| `")?.strip_suffix(" |")?.splitn(4, " | ");
+        let name = columns.next()?.strip_suffix('`')?;
+        Some(Explained { name, default: columns.next()?, bounds: columns.next()?.trim(), meaning: columns.next()? })
+    })
+}
+
+/// `zeolite config explain [WORD]`.
+pub(crate) fn explain(out: &Out, word: Option<&str>) -> Result<()> {
+    let word = word.unwrap_or_default().to_lowercase();
+    let about = |one: &Explained<'_>| one.name.contains(&word) || one.meaning.to_lowercase().contains(&word);
+    let found: Vec<Explained<'_>> = explained().filter(about).collect();
+    if found.is_empty() {
+        return Err(
+            Usage(format!("no setting is named {word:?} or speaks of it; `zeolite config explain` lists all")).into()
+        );
+    }
+    if out.is_json() {
+        let one = |one: &Explained<'_>| json!({ "name": one.name, "default": one.default, "bounds": one.bounds, "meaning": one.meaning });
+        return out.json(&found.iter().map(one).collect::<Vec<_>>());
+    }
+    for Explained { name, default, bounds, meaning } in found {
+        let bounds = if bounds.is_empty() { String::new() } else { format!("; {bounds}") };
+        out.line(format_args!("{name} = {default}{bounds}\n    {meaning}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_page_is_read() {
+        let rows = PAGE.lines().filter(|line| line.starts_with("| `")).count();
+        assert!(rows > 50 && explained().count() == rows, "{rows}");
+        assert!(explained().all(|one| !one.meaning.is_empty()));
+    }
+}

@@ -1,0 +1,265 @@
+//! Owns the memory of requests: what is read and not answered yet is counted in bytes, of each connection and of all together.
+//!
+//! ```text
+//!   frame read ──> decoded ──> Charge ──> queues, mergers, writer ──> answer ──> Charge dropped
+//!                                └── no room: Busy, nothing is kept
+//! ```
+//! Queues behind this are bounded in numbers, and a draft may have hundreds of megabytes; so a number alone bounds nothing. A charge
+//! goes with its request wherever that goes, and ends with it. One connection has a share only, so that it cannot make
+//! all others' requests `Busy`.
+//!
+//! The pool of long calls is shared in the same way: one connection has half of its places at most.
+//!
+//! Not counted here: what HTTP/2 buffers for a connection, and the one message that is being read (see docs/operations.md, Memory);
+//! what stays of a request after its answer has bounds of its own (overlay, caches, prepared drafts).
+
+use crate::auth::Principal;
+use crate::settings::SessionSettings;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::{Fault, FaultKind};
+
+/// When to come back after there was no room.
+const RETRY_AFTER_MS: u64 = 200;
+
+/// What a decoded part of a draft, or a cell of a load, takes in memory beside its bytes.
+pub(crate) const PART_BYTES: usize = 160;
+
+/// What weighs more than this is not worked on where it was read.
+pub(super) const LONG_BYTES: usize = 64 << 10;
+
+/// What every request is counted as at least.
+const REQUEST_BYTES: usize = 256;
+
+/// A number of bytes that is not used up.
+struct Room(AtomicUsize);
+
+impl Room {
+    fn take(&self, bytes: usize) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The bytes of the requests of all connections.
+pub(crate) struct Budget {
+    room: Room,
+    bytes_max: usize,
+    connection_bytes_max: usize,
+    connection_calls_max: usize,
+}
+
+impl Budget {
+    /// Nothing is used.
+    pub(crate) fn new(sessions: &SessionSettings) -> Arc<Budget> {
+        let SessionSettings { requests_bytes_max: bytes_max, connection_bytes_max, long_calls_max, .. } = *sessions;
+        let connection_calls_max = (long_calls_max / 2).max(1);
+        let room = Room(AtomicUsize::new(bytes_max));
+        Arc::new(Budget { room, bytes_max, connection_bytes_max, connection_calls_max })
+    }
+
+    /// The share of a new connection.
+    pub(crate) fn account(self: &Arc<Self>) -> Account {
+        let room = Room(AtomicUsize::new(self.connection_bytes_max));
+        let long_calls = Arc::new(Semaphore::new(self.connection_calls_max));
+        Account(Arc::new(Share { budget: self.clone(), room, long_calls }))
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> usize {
+        self.bytes_max - self.room.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Share {
+    budget: Arc<Budget>,
+    room: Room,
+    long_calls: Arc<Semaphore>,
+}
+
+/// The share of one connection.
+#[derive(Clone)]
+pub(crate) struct Account(Arc<Share>);
+
+impl Account {
+    /// Takes room for a request; it is free again when the charge is dropped.
+    pub(super) fn take(&self, bytes: usize) -> Result<Charge, Fault> {
+        let mut charge = Charge { share: self.0.clone(), bytes: 0 };
+        charge.add(bytes)?;
+        Ok(charge)
+    }
+
+    /// Waits until the connection may run one more long call. The semaphore is never closed, so there is always one.
+    pub(super) async fn long_call(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.long_calls.clone().acquire_owned().await.ok()
+    }
+}
+
+/// Room that a request has taken.
+pub(super) struct Charge {
+    share: Arc<Share>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Takes more.
+    pub(super) fn add(&mut self, bytes: usize) -> Result<(), Fault> {
+        let Share { budget, room, .. } = &*self.share;
+        let busy = |what: &str, max: usize, setting: &str| {
+            let message = format!(
+                "{what} that are not answered yet hold {max} bytes, the limit (sessions.{setting}); send it again later"
+            );
+            Err(Fault::new(FaultKind::Busy, message).after_ms(RETRY_AFTER_MS))
+        };
+        if !room.take(bytes) {
+            return busy("requests of this connection", budget.connection_bytes_max, "connection_bytes_max");
+        }
+        if !budget.room.take(bytes) {
+            room.give_back(bytes);
+            return busy("requests of all connections", budget.bytes_max, "requests_bytes_max");
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.share.room.give_back(self.bytes);
+        self.share.budget.room.give_back(self.bytes);
+    }
+}
+
+/// Who is at the other end of a connection, and its share; each request of the connection carries it.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) principal: Principal,
+    pub(crate) account: Account,
+}
+
+impl Peer {
+    /// The same in a role that its own includes; empty: in its own.
+    pub(super) fn acting_as(&self, role: &str) -> Result<Peer, Fault> {
+        Ok(Peer { principal: self.principal.acting_as(role)?, account: self.account.clone() })
+    }
+}
+
+/// What a request takes in memory, about.
+pub(super) trait Weight {
+    fn weight(&self) -> usize;
+}
+
+impl Weight for v2::Draft {
+    fn weight(&self) -> usize {
+        let parts = self.writes.len() + self.read_cells.len() + self.read_ranges.len();
+        let cell = |cell: &Option<v2::Cell>| cell.as_ref().map_or(0, |cell| cell.key.len());
+        let writes =
+            self.writes.iter().map(|write| cell(&write.cell) + write.change.as_ref().map_or(0, Weight::weight));
+        let reads = self.read_cells.iter().map(|read| cell(&read.cell));
+        let ranges = self.read_ranges.iter().map(|range| range.from.len() + range.to.len());
+        let note = self.note.as_ref().map_or(0, |note| note.user.len() + note.description.len() + note.extension.len());
+        REQUEST_BYTES + parts * PART_BYTES + note + writes.chain(reads).chain(ranges).sum::<usize>()
+    }
+}
+
+impl Weight for v2::write::Change {
+    fn weight(&self) -> usize {
+        match self {
+            v2::write::Change::Put(bytes) => bytes.len(),
+            v2::write::Change::Delete(_) => 0,
+            v2::write::Change::Apply(apply) => apply.class.len() + apply.operation.len(),
+        }
+    }
+}
+
+impl Weight for Option<v2::Draft> {
+    fn weight(&self) -> usize {
+        self.as_ref().map_or(REQUEST_BYTES, Weight::weight)
+    }
+}
+
+fn cells(cells: &[v2::Cell]) -> usize {
+    REQUEST_BYTES + cells.iter().map(|cell| PART_BYTES + cell.key.len()).sum::<usize>()
+}
+
+impl Weight for v2::LoadRequest {
+    fn weight(&self) -> usize {
+        cells(&self.cells)
+    }
+}
+
+impl Weight for v2::PrepareRequest {
+    fn weight(&self) -> usize {
+        self.draft.weight()
+    }
+}
+
+impl Weight for v2::AmendRequest {
+    fn weight(&self) -> usize {
+        self.draft.weight() + cells(&self.withdrawn)
+    }
+}
+
+/// Requests of names, keys and numbers.
+macro_rules! small {
+    ($($message:ident),*) => {
+        $(impl Weight for v2::$message {
+            fn weight(&self) -> usize {
+                REQUEST_BYTES
+            }
+        })*
+    };
+}
+
+small!(HistoryRequest, ObjectsRequest, FinishRequest, AbortRequest, NewOidsRequest);
+
+impl Weight for v2::UndoRequest {
+    /// Whatever the transaction has: it is made here.
+    fn weight(&self) -> usize {
+        LONG_BYTES + 1
+    }
+}
+
+impl Weight for Request {
+    fn weight(&self) -> usize {
+        match self {
+            Request::Commit(draft) => draft.weight(),
+            Request::Load(load) => load.weight(),
+            Request::Prepare(prepare) => prepare.weight(),
+            Request::Amend(amend) => amend.weight(),
+            Request::Undo(undo) => undo.weight(),
+            // Names, keys, numbers.
+            _ => REQUEST_BYTES,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_has_its_share_and_all_have_theirs() {
+        let settings =
+            SessionSettings { requests_bytes_max: 100, connection_bytes_max: 60, ..SessionSettings::default() };
+        let budget = Budget::new(&settings);
+        let (one, other) = (budget.account(), budget.account());
+        let mut first = one.take(50).expect("room");
+        assert!(first.add(20).is_err_and(|fault| fault.message.contains("connection_bytes_max")));
+        assert!(one.take(20).is_err_and(|fault| fault.kind == FaultKind::Busy && fault.retry_after_ms > 0));
+        let second = other.take(50).expect("another connection is not the worse for it");
+        assert!(other.take(1).is_err_and(|fault| fault.message.contains("requests_bytes_max")));
+        assert_eq!(budget.used(), 100);
+        drop(first);
+        let third = one.take(50).expect("free again");
+        drop((second, third));
+        assert_eq!(budget.used(), 0);
+        assert!(one.take(60).is_ok());
+    }
+}
