@@ -206,6 +206,10 @@ fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
         let text = format!("poisoned: {why}; check the disk, then restart the server");
         alerts.push((State::Critical, text));
     }
+    if let Some(why) = &seen.status.index_down {
+        let text = format!("the index has failed and is made ready again: {why}; look at the disk if this stays");
+        alerts.push((State::Critical, text));
+    }
     let mode = &seen.status.mode;
     // A poisoned store is read-only because of that: one alert is enough.
     alerts.extend(of_mode(mode).filter(|_| alerts.is_empty() || mode.automatic.is_none()));
@@ -324,6 +328,8 @@ mod tests {
         assert!(own.text.contains("set by the server: low disk"), "{}", own.text);
         let poisoned = judged(Status { poisoned: Some("a sync failed".into()), ..well() }, &args(&[], &[]));
         assert_eq!(poisoned.state, State::Critical);
+        let no_index = judged(Status { index_down: Some("a page".into()), ..well() }, &args(&[], &[]));
+        assert!(no_index.state == State::Critical && no_index.text.contains("a page"));
     }
 
     #[test]

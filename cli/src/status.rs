@@ -60,13 +60,23 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         (
             "log",
             format!(
-                "{} in {} segments, {} not yet in the index",
+                "{} in {} segments, {} not yet in the index{}",
                 size(status.log_bytes),
                 status.segments,
-                size(status.unsettled_bytes)
+                size(status.unsettled_bytes),
+                match status.torn {
+                    0 => String::new(),
+                    torn => format!(", {torn} cut ends are kept"),
+                }
             ),
         ),
-        ("index", format!("{}, {}", status.index, size(status.index_bytes))),
+        (
+            "index",
+            match &status.index_down {
+                None => format!("{}, {}", status.index, size(status.index_bytes)),
+                Some(why) => format!("{}, being made ready again: {why}", status.index),
+            },
+        ),
         ("free", size(status.free_bytes)),
         ("sessions", format!("{}, {} drafts prepared", status.sessions, status.prepared)),
         ("pins", pins),

@@ -28,6 +28,10 @@ pub struct Status {
     pub poisoned: Option<String>,
     /// Which index.
     pub index: String,
+    /// Why there is no index at the moment; `None`: there is. It is made ready again by itself, commits go on meanwhile.
+    pub index_down: Option<String>,
+    /// How many ends of the log, cut off at a start, are kept beside it (`*.torn`).
+    pub torn: u64,
     /// Live objects (entries not counted).
     pub objects: u64,
     /// Bytes of all segments.

@@ -58,8 +58,23 @@ pub trait Append: Send {
     fn unsettled_bytes(&self) -> u64;
 }
 
-/// What can be read, from any thread. A snapshot older than what is packed is a fault, never a hole.
-pub trait Read: Send + Sync {
+/// Writes the list of reads once: as the contract, and as what the store's reader does by the same names.
+macro_rules! reads {
+    ($($(#[$doc:meta])* fn $name:ident(&self $(, $arg:ident: $of:ty)* $(,)?) -> $answer:ty;)*) => {
+        /// What can be read, from any thread. A snapshot older than what is packed is a fault, never a hole.
+        pub trait Read: Send + Sync {
+            $($(#[$doc])* fn $name(&self $(, $arg: $of)*) -> $answer;)*
+        }
+
+        impl Read for crate::store::Reader {
+            $(fn $name(&self $(, $arg: $of)*) -> $answer {
+                crate::store::Reader::$name(self $(, $arg)*)
+            })*
+        }
+    };
+}
+
+reads! {
     /// The oldest snapshot that can be read.
     fn packed_to(&self) -> Tid;
     /// The identity of the data.
@@ -72,10 +87,17 @@ pub trait Read: Send + Sync {
     fn shares(&self, timeline: u64, tid: Tid) -> bool;
     /// Numbers for status pages.
     fn stats(&self) -> Stats;
-    /// The newest revision's tid, if it is newer than the base.
-    fn newer(&self, cell: &Cell, base: Tid) -> Result<Option<Tid>, StoreError>;
-    /// The revision that was the newest as of a base, for a merge: also below what is packed, as long as it is there.
-    fn as_of(&self, cell: &Cell, base: Tid) -> Result<Option<Revision>, StoreError>;
+    /// Of each cell the newest revision's tid, if it is newer than the base; in the order asked.
+    fn newer_many(&self, asked: &[(Cell, Tid)]) -> Result<Vec<Option<Tid>>, StoreError>;
+    /// Of each cell the newest revision there is, in the order asked, until they are so many bytes (at least one).
+    fn heads(&self, cells: &[Cell], bytes_max: usize) -> Result<Vec<Option<Revision>>, StoreError>;
+    /// Of each cell the revision that was the newest as of a base, for a merge: also below what is packed, as long as it is
+    /// there; an error of its own where that cannot be told. In the order asked, until they are so many bytes (at least one).
+    fn as_of_many(
+        &self,
+        asked: &[(Cell, Tid)],
+        bytes_max: usize,
+    ) -> Result<Vec<Result<Option<Revision>, StoreError>>, StoreError>;
     /// The revision that a snapshot sees.
     fn get(&self, cell: &Cell, at: Tid) -> Result<Option<Revision>, StoreError>;
     /// The same, pack or not, if memory has it; `None`: it would have to be read.

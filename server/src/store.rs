@@ -159,6 +159,12 @@ pub enum StoreError {
     /// No room; nothing was lost and the store goes on when there is room.
     #[error("the disk is full; nothing was lost: free some space and commits go on")]
     DiskFull,
+    /// A new segment could not be made; nothing was lost and the store goes on when it can.
+    #[error("a new segment of the log cannot be made ({why}); nothing was lost: when it can, commits go on")]
+    NoSegment {
+        /// The system's answer.
+        why: String,
+    },
     /// An earlier write or sync failed: the store appends nothing any more.
     #[error("the store is poisoned, nothing more is written: {reason}; check the disk, then restart")]
     Poisoned {
@@ -220,9 +226,15 @@ pub enum StoreError {
     /// Whoever ran a long work has stopped it.
     #[error("stopped before the end; what was done stays done, and another run goes on")]
     Stopped,
-    /// The index failed; it can be deleted and is rebuilt at the next start.
+    /// The index is damaged; it can be deleted and is rebuilt at the next start.
     #[error("index: {0}; if this stays, stop the server and run `zeolite reindex`")]
     Index(String),
+    /// The index has failed and is opened again, or made anew from the log.
+    #[error("the index has failed ({why}) and is made ready again; nothing was lost: come back in a moment")]
+    IndexDown {
+        /// How.
+        why: String,
+    },
     /// A read or a write outside of the log failed.
     #[error("{what}: {error}")]
     Io {

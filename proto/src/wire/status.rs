@@ -65,11 +65,12 @@ translate! {
     Status = StatusReply {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared commits batches conflicts merges loads queue_live queue_batch cache_bytes cache_hits
-        cache_misses unsettled_bytes
+        cache_misses unsettled_bytes torn
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
         poisoned: Option::unwrap_or_default, unless_empty;
+        index_down: Option::unwrap_or_default, unless_empty;
         oldest_pin: tid_or_0, tid_unless_0;
         pack: |pack: Option<String>| pack.unwrap_or_else(|| IDLE.into()), |pack| unless_empty(pack).filter(|pack| pack != IDLE);
         stages: all, all;
@@ -105,6 +106,8 @@ mod tests {
             version: "1".into(),
             visible: Tid(9),
             poisoned: Some("disk".into()),
+            index_down: Some("a page".into()),
+            torn: 2,
             oldest_pin: Some(Tid(4)),
             pack: Some("copying".into()),
             sessions: 3,

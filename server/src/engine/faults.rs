@@ -20,7 +20,10 @@ pub(crate) fn fault_of(error: StoreError) -> Fault {
     let kind = match &error {
         StoreError::Damaged { .. } => FaultKind::Damaged,
         StoreError::DiskFull => FaultKind::DiskFull,
-        StoreError::Behind { .. } | StoreError::Stopped => FaultKind::Busy,
+        StoreError::Behind { .. }
+        | StoreError::IndexDown { .. }
+        | StoreError::NoSegment { .. }
+        | StoreError::Stopped => FaultKind::Busy,
         StoreError::Refused { .. } => FaultKind::Invalid,
         StoreError::Poisoned { reason } => return poisoned_fault(reason),
         StoreError::Packed { .. } => FaultKind::SnapshotPacked,

@@ -70,7 +70,7 @@ impl Loops {
         engine.long_work().connect(upkeep.clone());
         let long_work = engine.long_work().clone();
         let keeper = Keeper::new(engine.clone());
-        let settle = SettleLoop { engine, upkeep: upkeep.clone(), txns_max };
+        let settle = SettleLoop::new(engine, upkeep.clone(), txns_max);
         Loops { sequencer, writer, mergers, settle, keeper, upkeep, long_work }
     }
 

@@ -36,6 +36,12 @@ impl Numbers {
         if let Some(reason) = self.database.engine().poisoned() {
             return Some(format!("poisoned: {reason} (database {})", self.database.name()));
         }
+        if let Some(why) = self.database.engine().index_down() {
+            return Some(format!(
+                "the index has failed and is made ready again: {why} (database {})",
+                self.database.name()
+            ));
+        }
         self.rpc.is_shutting_down().then(|| "shutting down".to_owned())
     }
 }
@@ -71,6 +77,10 @@ fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_uptime_seconds", "Since the server was started", status.uptime_ms as f64 / 1e3)?;
     let help = "1: a write or sync of the log failed, nothing is written any more";
     to.gauge("zeolite_poisoned", help, u64::from(status.poisoned.is_some()))?;
+    let help = "1: the index has failed and is made ready again; commits go on, most reads wait";
+    to.gauge("zeolite_index_down", help, u64::from(status.index_down.is_some()))?;
+    let help = "Ends of the log that were cut off at a start and are kept beside it";
+    to.gauge("zeolite_torn_tails", help, status.torn)?;
     let modes = ModeKind::ALL.map(|kind| (("mode", kind.text()), u64::from(kind == status.mode.kind)));
     to.gauges("zeolite_mode", "1 for the mode in force: who may write", modes)?;
     let help = "1: the server took that mode by itself, because of its disk or a failed write";

@@ -1,16 +1,15 @@
 //! Owns the storage made of the store: its own log, an index, a pack beside the traffic.
 
-use super::{Append, Gatekeeper, Opened, PackPlan, Read, Step, Times, Upkeep};
+use super::{Append, Gatekeeper, Opened, PackPlan, Step, Times, Upkeep};
 use crate::clock::Clock;
 use crate::store::disk::Disk;
 use crate::store::{
-    self, Appended, Appender, Entry, KindCount, Left, Opening, Packed, Packer, Progress, Range, Reader, Revision,
-    Settler, Stage, Stats, Store, StoreError, StoreSettings, Txn, Verified, VerifyStage,
+    self, Appended, Appender, Left, Opening, Packed, Packer, Progress, Reader, Settler, Stage, Store, StoreError,
+    StoreSettings, Txn, Verified, VerifyStage,
 };
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use zeolite_proto::{Cell, Oid, Tid};
+use zeolite_proto::{Oid, Tid};
 
 // Catching up is over when it finds no more than this; what is left the last one takes.
 const CAUGHT_UP_TXNS: u64 = 64;
@@ -64,106 +63,6 @@ impl Append for LogAppend {
 
     fn unsettled_bytes(&self) -> u64 {
         self.appender.unsettled_bytes()
-    }
-}
-
-impl Read for Reader {
-    fn packed_to(&self) -> Tid {
-        Reader::packed_to(self)
-    }
-
-    fn store_id(&self) -> u64 {
-        Reader::store_id(self)
-    }
-
-    fn timeline(&self) -> u64 {
-        Reader::timeline(self)
-    }
-
-    fn knows(&self, tid: Tid) -> Result<bool, StoreError> {
-        Reader::knows(self, tid)
-    }
-
-    fn shares(&self, timeline: u64, tid: Tid) -> bool {
-        Reader::shares(self, timeline, tid)
-    }
-
-    fn stats(&self) -> Stats {
-        Reader::stats(self)
-    }
-
-    fn newer(&self, cell: &Cell, base: Tid) -> Result<Option<Tid>, StoreError> {
-        Reader::newer(self, cell, base)
-    }
-
-    fn as_of(&self, cell: &Cell, base: Tid) -> Result<Option<Revision>, StoreError> {
-        Reader::as_of(self, cell, base)
-    }
-
-    fn get(&self, cell: &Cell, at: Tid) -> Result<Option<Revision>, StoreError> {
-        Reader::get(self, cell, at)
-    }
-
-    fn peek(&self, cell: &Cell, at: Tid) -> Option<Option<Revision>> {
-        Reader::peek(self, cell, at)
-    }
-
-    fn get_many(&self, cells: &[Cell], at: Tid, bytes_max: usize) -> Result<Vec<Option<Revision>>, StoreError> {
-        Reader::get_many(self, cells, at, bytes_max)
-    }
-
-    fn scan(
-        &self,
-        range: &Range,
-        at: Tid,
-        limit: usize,
-        bytes_max: usize,
-    ) -> Result<(Vec<Entry>, Option<Bytes>), StoreError> {
-        Reader::scan(self, range, at, limit, bytes_max)
-    }
-
-    fn newest_in_range(
-        &self,
-        oid: Oid,
-        from: &Bytes,
-        to: &Bytes,
-        newer_than: Tid,
-    ) -> Result<Option<(Cell, Tid)>, StoreError> {
-        Reader::newest_in_range(self, oid, from, to, newer_than)
-    }
-
-    fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<Vec<Revision>, StoreError> {
-        Reader::history(self, cell, before, limit)
-    }
-
-    fn kinds(&self) -> Result<Vec<KindCount>, StoreError> {
-        Reader::kinds(self)
-    }
-
-    fn objects(
-        &self,
-        class: Option<&str>,
-        version_below: u32,
-        after: Option<Oid>,
-        limit: usize,
-    ) -> Result<Vec<Oid>, StoreError> {
-        Reader::objects(self, class, version_below, after, limit)
-    }
-
-    fn txns(&self, from: Tid, to: Tid, bytes_max: u64) -> Result<Vec<Txn>, StoreError> {
-        Reader::txns(self, from, to, bytes_max)
-    }
-
-    fn txns_back(&self, from: Tid, to: Tid) -> Result<Vec<Txn>, StoreError> {
-        Reader::txns_back(self, from, to)
-    }
-
-    fn txn(&self, tid: Tid) -> Result<Option<Txn>, StoreError> {
-        Reader::txn(self, tid)
-    }
-
-    fn log_bytes_since(&self, tid: Tid) -> Result<u64, StoreError> {
-        Reader::log_bytes_since(self, tid)
     }
 }
 
@@ -242,6 +141,8 @@ fn find_garbage(
         let named = gatekeeper.condemn(packer.garbage())?;
         packer.rescue(named, &mut |stage, done, all| told(gatekeeper, stage, done, all))?;
         packer.catch_up(&mut |stage, done, all| told(gatekeeper, stage, done, all))?;
+        // What was rescued may be named again at once, and not only when the pack ends.
+        gatekeeper.condemn(packer.garbage())?;
     }
     Ok(())
 }

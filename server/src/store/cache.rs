@@ -103,7 +103,9 @@ impl Cache {
         }
         let mut shard = self.shard(cell).lock();
         if shard.generation == ticket.0 {
-            shard.cells.insert(cell.clone(), newest);
+            // The key may be a piece of a large request, which must not live as long as this.
+            let cell = Cell { oid: cell.oid, key: Bytes::copy_from_slice(&cell.key) };
+            shard.cells.insert(cell, newest);
         }
     }
 

@@ -5,12 +5,14 @@
 
 pub mod real;
 pub mod sim;
+pub mod watched;
 
 use std::io;
 use std::sync::Arc;
 
 pub use real::RealDisk;
 pub use sim::SimDisk;
+pub use watched::WatchedDisk;
 
 /// A data directory.
 pub trait Disk: Send + Sync + 'static {

@@ -6,7 +6,8 @@
 
 use super::Progress;
 use super::StoreError;
-use super::index::Index;
+use super::disk::Disk;
+use super::index::live::LiveIndex;
 use super::index::writer::IndexWriter;
 use super::kinds::Kinds;
 use super::log::Place;
@@ -33,7 +34,8 @@ pub(super) struct Filled {
 
 /// What is needed to read batches and to put them into the index.
 pub(super) struct Filler<'a> {
-    pub(super) index: &'a dyn Index,
+    pub(super) disk: &'a dyn Disk,
+    pub(super) index: &'a LiveIndex,
     pub(super) writer: &'a mut IndexWriter,
     pub(super) kinds: &'a Kinds,
     pub(super) settings: &'a StoreSettings,
@@ -49,15 +51,14 @@ impl Filler<'_> {
         let mut replayed_bytes = 0;
         let mut full = false;
         let mut draft = self.writer.draft();
-        let end = replay(&rest, from.position.offset, from.last, &mut |batch: Batch| {
+        let end = replay(self.disk, &rest, from.position.offset, from.last, &mut |batch: Batch| {
             replayed_bytes += batch.len;
             if full {
                 return Ok(());
             }
             // Nothing is committed while a draft lasts, so each view sees what the first one did.
             let view = self.index.view()?;
-            let first = batch.txns.first().map_or(batch.last, |parsed| parsed.txn.tid);
-            draft.batch(batch.position, batch.len, first, batch.last);
+            draft.batch(batch.position, batch.len, batch.first(), batch.last);
             for parsed in &batch.txns {
                 draft.key(&parsed.txn.key, parsed.txn.digest, parsed.txn.tid);
                 for (write, record) in parsed.txn.writes.iter().zip(&parsed.records) {
@@ -101,7 +102,7 @@ impl Filler<'_> {
     fn waiting(&self) -> Result<Vec<Prepared>, StoreError> {
         let from = self.writer.covered();
         let (mut waiting, mut bytes) = (Vec::new(), 0);
-        replay(&self.rest(), from.position.offset, from.last, &mut |batch: Batch| {
+        replay(self.disk, &self.rest(), from.position.offset, from.last, &mut |batch: Batch| {
             let records: Vec<_> = batch.txns.iter().flat_map(|parsed| parsed.records.iter().copied()).collect();
             let txns: Vec<_> = batch.txns.into_iter().map(|parsed| parsed.txn).collect();
             let prepared = Prepared::new(batch.position, batch.len, &txns, &records, |write, place| {

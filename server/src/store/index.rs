@@ -18,6 +18,7 @@
 pub(super) mod engines;
 pub(super) mod files;
 pub(super) mod keys;
+pub(super) mod live;
 pub(super) mod redb;
 pub(super) mod rows;
 #[cfg(feature = "sled")]
@@ -25,8 +26,12 @@ pub(super) mod sled;
 pub(super) mod writer;
 
 use super::StoreError;
+use super::kinds::KindId;
+use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use zeolite_proto::Cell;
 
 /// The tables.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -60,7 +65,7 @@ pub(crate) type Visitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
 /// An index engine. One thread commits at a time (the settler), everybody reads.
 pub(crate) trait Index: Send + Sync {
     /// Everything committed up to now, at this moment.
-    fn view(&self) -> Result<Box<dyn View + '_>, StoreError>;
+    fn view(self: Arc<Self>) -> Result<Box<dyn View>, StoreError>;
     /// Applies all changes or none. With `durable` this and every earlier commit survive a crash.
     fn commit(&self, changes: &[Change], durable: bool) -> Result<(), StoreError>;
     /// Whether there is room for about so many more bytes; `DiskFull` if not, and the engine stays whole.
@@ -75,6 +80,21 @@ pub(crate) trait Index: Send + Sync {
     fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }
+    /// Why nothing more can be had from it until it is opened again, if so.
+    fn failure(&self) -> Option<Failure> {
+        None
+    }
+    /// Lets it touch the disk no more: another one takes its place. Views that are open may fail.
+    fn abandon(&self) {}
+}
+
+/// What has failed of an index.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Failure {
+    pub(crate) what: String,
+    pub(crate) kind: io::ErrorKind,
+    /// What its files say is not what was written: opened again they would say the same.
+    pub(crate) is_damaged: bool,
 }
 
 /// A reading of the index at one moment.
@@ -95,6 +115,17 @@ pub(crate) trait View {
 /// The error of an index row that cannot be read.
 pub(crate) fn bad_row(table: Table) -> StoreError {
     StoreError::Index(format!("a row of {table:?} cannot be read"))
+}
+
+/// What kind of object a plain cell holds in the index, if it is alive.
+pub(crate) fn live_kind(view: &dyn View, cell: &Cell) -> Result<Option<KindId>, StoreError> {
+    let (from, to) = (keys::cell(cell), keys::after_cell(cell.oid, &cell.key));
+    let mut found = None;
+    view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&to), false, &mut |_, row| {
+        found = rows::Revision::live_kind(row);
+        false
+    })?;
+    Ok(found)
 }
 
 // Whether nothing can lie between two bounds.

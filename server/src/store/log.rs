@@ -1,5 +1,5 @@
-//! Owns the words of the log: where a batch and a record lie. Its parts: `segments` (the files), `batches` (reading them in
-//! order), `appender` (the one writer).
+//! Owns the words of the log: where a batch and a record lie. Its parts: `segments` (the files), `batches` (reading one in
+//! order), `walk` (reading on from one to the next), `appender` (the one writer).
 //!
 //! ```text
 //!   log/0000000001.0000.seg   number 1, generation 0: appended to until it is full, then never again
@@ -11,6 +11,7 @@
 pub(super) mod appender;
 pub(super) mod batches;
 pub(super) mod segments;
+pub(super) mod walk;
 
 use super::frame::RecordAt;
 

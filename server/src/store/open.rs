@@ -17,8 +17,9 @@ mod fit;
 use super::disk::Disk;
 use super::fill::{Filled, Filler};
 use super::frame::SegmentHeader;
+use super::index::live::LiveIndex;
 use super::index::rows::{self, Covered};
-use super::index::{Index, Table, bad_row, engines};
+use super::index::{Table, bad_row, engines};
 use super::log::appender::Appender;
 use super::log::segments::{self, LOG_DIR, Segments};
 use super::overlay::Prepared;
@@ -28,6 +29,7 @@ use super::settings::StoreSettings;
 use super::settle::Settler;
 use super::state::{Facts, State};
 use super::{KnownKey, Progress, StoreError, pack};
+pub(in crate::store) use fit::fresh_writer;
 use fit::{Fitted, fit_index};
 use parking_lot::Mutex;
 use std::ops::Bound;
@@ -131,14 +133,16 @@ impl Store {
     ) -> Result<Opened, StoreError> {
         let store_id = found.store_id().unwrap_or(opening.new_id);
         let fitted = fit_index(disk, settings, found, store_id, opening.put_back)?;
-        let Fitted { mut index, mut writer, kinds, chosen, older, is_fresh, rebuilt, is_put_back } = fitted;
+        let Fitted { index, mut writer, kinds, chosen, older, is_fresh, rebuilt, is_put_back } = fitted;
         found.remove_others(disk.as_ref(), &chosen.iter().chain(&older).collect::<Vec<_>>())?;
-        let filler = Filler { index: index.as_ref(), writer: &mut writer, kinds: &kinds, settings, chosen: &chosen };
+        let (disk_ref, chosen_ref) = (disk.as_ref(), &chosen);
+        let filler =
+            Filler { disk: disk_ref, index: &index, writer: &mut writer, kinds: &kinds, settings, chosen: chosen_ref };
         let Filled { end, replayed_bytes, waiting } = filler.fill(progress)?;
         if is_fresh && waiting.is_empty() {
             // Also what covers nothing yet is told durably: an index without it would be taken for a foreign one.
             let draft = writer.draft();
-            writer.commit(index.as_ref(), &kinds, draft, true)?;
+            writer.commit(&index, &kinds, draft, true)?;
             if rebuilt.is_some() {
                 index.compact()?;
             }
@@ -152,7 +156,7 @@ impl Store {
             packed_to: packed_to.max(covered.packed_to),
             oid_max: covered.oid_max,
         };
-        let (keys, keys_floor) = keys_within(index.as_ref(), settings, &covered, &waiting)?;
+        let (keys, keys_floor) = keys_within(&index, settings, &covered, &waiting)?;
         let mut recovered = Recovered {
             store_id,
             last_tid: end.last,
@@ -211,7 +215,7 @@ fn begin(disk: &dyn Disk, store_id: u64) -> Result<(), StoreError> {
 
 // The commit keys that a client may still ask about, and the newest transaction whose key is none of them.
 fn keys_within(
-    index: &dyn Index,
+    index: &LiveIndex,
     settings: &StoreSettings,
     covered: &Covered,
     waiting: &[Prepared],

@@ -222,7 +222,8 @@ impl Packer {
         self.settler.lock().pack_to(self.to)?;
         self.state.set_packed_to(self.to);
         let all: u64 = plan.iter().map(|segment| segment.end()).sum();
-        let cut = Cut { to: self.to, garbage: &garbage, keys_after };
+        let goes = self.survey.drops.iter().map(|(number, drops)| (*number, drops.bytes)).collect();
+        let cut = Cut { to: self.to, garbage: &garbage, goes, keys_after };
         let (mut before, mut revisions) = (0, 0);
         for old in plan {
             let mut within = |stage, done, _: u64| step(stage, before + done, all);

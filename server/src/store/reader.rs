@@ -12,6 +12,7 @@
 //! before the call counts. No method waits for an fsync, a settle or a pack, and none holds a lock while it reads a file.
 
 mod kinds;
+mod lists;
 mod scan;
 mod stretch;
 mod txns;
@@ -33,8 +34,6 @@ use zeolite_proto::{Cell, Tid};
 const MOVES_MAX: usize = 16;
 // Rows of a cell that are newer than what is wanted, before a second seek costs less than going on.
 const STEPS_MAX: usize = 4;
-// Cells of one `get_many` that are looked up under one view.
-const CHUNK_CELLS: usize = 256;
 
 /// Reads the store; cheap to clone, all methods by `&self`, from any thread.
 #[derive(Clone)]
@@ -57,6 +56,10 @@ pub struct Stats {
     pub segments: u64,
     /// Which index engine.
     pub index: &'static str,
+    /// Why the index is not there at the moment, if so: it is made ready again.
+    pub index_down: Option<String>,
+    /// How many cut ends of the log are kept.
+    pub torn: u64,
     /// Bytes of the index's files.
     pub index_bytes: u64,
     /// Transactions that wait for the index.
@@ -143,6 +146,8 @@ impl Reader {
             log_bytes: segments.iter().map(|segment| segment.end()).sum(),
             segments: segments.len() as u64,
             index: state.settings.index.name(),
+            index_down: state.index.failure().map(|failure| failure.what),
+            torn: state.torn,
             index_bytes: state.index.size_bytes(),
             unsettled_txns: state.overlay.txns() as u64,
             unsettled_bytes: state.overlay.bytes(),
@@ -151,52 +156,6 @@ impl Reader {
             cache_misses,
             poison: state.poison.get().cloned(),
         }
-    }
-
-    /// The tid of the newest revision of a cell, deletions included; `None`: never written. A batch that is just being
-    /// published may or may not count.
-    pub fn newest(&self, cell: &Cell) -> Result<Option<Tid>, StoreError> {
-        let state = &self.state;
-        if let Some(tid) = state.overlay.newest(cell)
-            && tid > state.overlay.settled()
-        {
-            return Ok(Some(tid));
-        }
-        if cell.oid.0 > state.index_oid_max() {
-            return Ok(None);
-        }
-        if let Ok(newest) = state.cache.get(cell) {
-            return Ok(Some(newest.tid));
-        }
-        let mut found = None;
-        let (from, to) = (keys::cell(cell), keys::after_cell(cell.oid, &cell.key));
-        let view = state.index.view()?;
-        view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&to), false, &mut |key, _| {
-            found = keys::tid_of(key);
-            false
-        })?;
-        Ok(found)
-    }
-
-    /// The tid of the newest revision of a cell if it is newer than a base, deletions included. Pack takes a deletion away
-    /// with all that was before it; so where there is nothing at all, a base older than what is packed proves nothing.
-    pub fn newer(&self, cell: &Cell, base: Tid) -> Result<Option<Tid>, StoreError> {
-        let newest = self.newest(cell)?;
-        if newest.is_none() && base != Tid::NONE {
-            self.check_packed(base)?;
-        }
-        Ok(newest.filter(|tid| *tid > base))
-    }
-
-    /// The revision of a cell that was the newest as of a base, for a merge: also of a base older than what is packed, as
-    /// long as pack has left it. (Pack takes the older revisions of a cell first, so what it has left was not followed by
-    /// one that it took.)
-    pub fn as_of(&self, cell: &Cell, base: Tid) -> Result<Option<Revision>, StoreError> {
-        let found = self.get_unpacked(cell, base)?;
-        if found.is_none() {
-            self.check_packed(base)?;
-        }
-        Ok(found)
     }
 
     /// The revision of a cell that a snapshot sees; `None`: none at or before `at`. A deletion is a revision.
@@ -217,45 +176,6 @@ impl Reader {
             Stored::At(_) => return None,
         };
         Some(Some(Revision { tid, end, record }))
-    }
-
-    /// The revisions of many cells, in their order, until their records exceed a number of bytes (at least one cell):
-    /// the answer may be shorter than the question.
-    pub fn get_many(&self, cells: &[Cell], at: Tid, bytes_max: usize) -> Result<Vec<Option<Revision>>, StoreError> {
-        let mut out = Vec::with_capacity(cells.len());
-        let mut bytes = 0;
-        for chunk in cells.chunks(CHUNK_CELLS) {
-            let published = self.state.published();
-            let upto = at.min(published);
-            let early: Vec<_> = chunk.iter().map(|cell| self.find_early(cell, upto, published)).collect();
-            // One view for the chunk, begun after all looks into the overlay.
-            let mut view = None;
-            for (cell, early) in chunk.iter().zip(early) {
-                let found = match early {
-                    Early::Known(found) => found,
-                    Early::Ask { next, ticket } => {
-                        let view = match &mut view {
-                            Some(view) => view,
-                            empty => empty.insert(self.state.index.view()?),
-                        };
-                        self.find_in_index(view.as_ref(), cell, upto, published, next, ticket)?
-                    }
-                };
-                let revision = match self.fetch(cell, found)? {
-                    Ok(revision) => revision,
-                    Err(Moved) => self.get_unpacked(cell, at)?,
-                };
-                let record = revision.as_ref().and_then(|revision| revision.record.as_ref());
-                bytes += record.map_or(0, Bytes::len);
-                out.push(revision);
-                if bytes >= bytes_max {
-                    self.check_packed(at)?;
-                    return Ok(out);
-                }
-            }
-        }
-        self.check_packed(at)?;
-        Ok(out)
     }
 
     /// The revision that one transaction wrote, if it is still there.

@@ -10,11 +10,14 @@
 //! A segment that is last and has no whole header was being made: it is removed. Segments are numbered without gaps, and
 //! each names the last tid before it, so a missing file or a missing end of one is noticed as well.
 
+pub(super) mod torn;
+
 use super::StoreError;
 use super::disk::Disk;
-use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader, SEGMENT_HEADER_LEN};
+use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::log::batches::{Batch, Batches, Stop};
 use super::log::segments::{self, LOG_DIR, PART, Segment, segment_path};
+use super::log::walk::follows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zeolite_proto::Tid;
@@ -129,9 +132,24 @@ impl Found {
                 if Some(segment.header.store_id) != store_id {
                     return Err(segment.damaged(0, "a segment of another store"));
                 }
+                self.check_len(segment)?;
             }
         }
         Ok(())
+    }
+}
+
+impl Found {
+    // A segment that is not appended to any more is as long as is written of it: in its own header by pack, else in the next one's.
+    fn check_len(&self, segment: &Segment) -> Result<(), StoreError> {
+        let SegmentHeader { number, generation, len, .. } = segment.header;
+        let next = self.all.get(&number.saturating_add(1)).and_then(|next| next.values().next());
+        let written = if generation > 0 { len } else { next.map_or(0, |next| next.header.len_before) };
+        if written == 0 || u64::from(written) == segment.end() {
+            return Ok(());
+        }
+        let what = format!("the file has {} bytes, and {written} were written", segment.end());
+        Err(segment.damaged(segment.end().min(u64::from(written)), what))
     }
 }
 
@@ -153,6 +171,7 @@ pub(crate) fn last_tid(chosen: &[Arc<Segment>]) -> Tid {
 ///
 /// `last` is the tid before that offset. Whether the log must reach further is for the caller to know.
 pub(crate) fn replay(
+    disk: &dyn Disk,
     chosen: &[Arc<Segment>],
     from: u64,
     last: Tid,
@@ -167,7 +186,7 @@ pub(crate) fn replay(
                 Ok(Some(batch)) => visit(batch)?,
                 Ok(None) => break,
                 Err(Stop::Bad { offset, bad: BadFrame::Torn(what) }) if segments.peek().is_none() => {
-                    torn_bytes_cut = cut_tail(segment, offset, batches.last(), what)?;
+                    torn_bytes_cut = cut_tail(disk, segment, offset, batches.last(), what)?;
                     break;
                 }
                 Err(stop) => return Err(stop.damage(segment)),
@@ -176,15 +195,7 @@ pub(crate) fn replay(
         last = batches.last();
         from = SEGMENT_HEADER_LEN as u64;
         if let Some(next) = segments.peek() {
-            let packed = segment.header.packed_to > Tid::NONE;
-            if next.header.base < last || (next.header.base > last && !packed) {
-                let what = format!(
-                    "the segment ends with {last}, but the next one says that {} was before it",
-                    next.header.base
-                );
-                return Err(segment.damaged(batches.at(), what));
-            }
-            last = next.header.base;
+            last = follows(segment, &batches, next)?;
         } else {
             return Ok(LogEnd { segment: segment.clone(), last, torn_bytes_cut });
         }
@@ -193,12 +204,15 @@ pub(crate) fn replay(
 }
 
 // Cuts the segment at a bad batch, if nothing valid comes after it; how many bytes went.
-fn cut_tail(segment: &Segment, offset: u64, last: Tid, what: &'static str) -> Result<u64, StoreError> {
+fn cut_tail(disk: &dyn Disk, segment: &Segment, offset: u64, last: Tid, what: &'static str) -> Result<u64, StoreError> {
     if let Some(valid) = valid_batch_after(segment, offset, last)? {
         return Err(segment.damaged(offset, format!("{what}, and a good batch follows at {valid}")));
     }
     let torn = segment.end() - offset;
     tracing::warn!(segment = segment.header.number, offset, torn, "cutting the end of the log that a crash tore");
+    if let Err(error) = torn::keep(disk, segment, offset) {
+        tracing::warn!(%error, "what is cut off the log could not be kept");
+    }
     let io = |error| StoreError::Io { what: format!("cutting segment {}", segment.header.number), error };
     segment.file.set_len(offset).map_err(io)?;
     segment.file.sync_data().map_err(io)?;

@@ -8,6 +8,9 @@
 //! again; until it succeeds the overlay keeps what it has. Larger settles cost less for each revision (neighbours share
 //! pages), so a caller waits until some hundreds of transactions have gathered, or a moment has passed.
 
+mod remake;
+
+use self::remake::Remake;
 use super::StoreError;
 use super::cache::Newest;
 use super::index::writer::IndexWriter;
@@ -21,21 +24,28 @@ use zeolite_proto::{Cell, hash};
 pub struct Settler {
     pub(super) state: Arc<State>,
     pub(super) writer: IndexWriter,
+    // Another index took the place of the one before so many times.
+    life: u64,
+    remake: Option<Remake>,
+    // What is there of the index is of no use.
+    anew: bool,
 }
 
 /// What still waits after a settle.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Left {
     /// Transactions.
     pub txns: usize,
     /// Memory.
     pub bytes: u64,
+    /// Why there is no index at the moment: it is on its way, and nothing is settled meanwhile.
+    pub index_down: Option<String>,
 }
 
 impl Settler {
     /// Recovery hands over the writer that knows the index.
     pub(crate) fn new(state: Arc<State>, writer: IndexWriter) -> Settler {
-        Settler { state, writer }
+        Settler { state, writer, life: 0, remake: None, anew: false }
     }
 
     /// Says for how long servers have run on the store, in milliseconds: what the age of commit keys is counted in.
@@ -45,12 +55,18 @@ impl Settler {
 
     /// What waits.
     pub fn left(&self) -> Left {
-        Left { txns: self.state.overlay.txns(), bytes: self.state.overlay.bytes() }
+        Left { txns: self.state.overlay.txns(), bytes: self.state.overlay.bytes(), index_down: None }
     }
 
     /// Moves the oldest batches, up to a number of transactions and at least one batch, and makes a checkpoint when it is
-    /// due. On an error nothing is lost, and the call may be repeated.
+    /// due. An index that has failed is made ready again first, in portions. On an error nothing is lost, and the call may be
+    /// repeated.
     pub fn settle(&mut self, txns_max: usize) -> Result<Left, StoreError> {
+        if self.is_index_down()
+            && let Some(left) = self.make_ready()?
+        {
+            return Ok(left);
+        }
         let batches = self.state.overlay.oldest(txns_max);
         if !batches.is_empty() {
             self.commit(&batches)?;
@@ -61,14 +77,23 @@ impl Settler {
         Ok(self.left())
     }
 
+    /// Another number since another index took the place of the one before.
+    pub(crate) fn life(&self) -> u64 {
+        self.life
+    }
+
     /// Makes the index durable as far as it has come.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
-        self.writer.checkpoint(self.state.index.as_ref())
+        self.writer.checkpoint(&self.state.index)
     }
 
     /// Settles everything that is published and makes a checkpoint: the next start has nothing to replay, if nothing is
     /// appended any more.
     pub fn close(&mut self) -> Result<(), StoreError> {
+        if self.is_index_down() {
+            tracing::warn!("the index is not ready; the next start goes on with it");
+            return Ok(());
+        }
         while self.settle(usize::MAX)?.txns > 0 {}
         self.checkpoint()?;
         self.state.index.close()
@@ -91,7 +116,7 @@ impl Settler {
             }
         }
         drop(view);
-        self.writer.commit(state.index.as_ref(), &state.kinds, draft, false)?;
+        self.writer.commit(&state.index, &state.kinds, draft, false)?;
         state.overlay.steps.at(Step::Committed);
         state.raise_index_oid_max(self.writer.covered().oid_max);
         for (cell, newest) in newest {

@@ -9,11 +9,12 @@
 
 use super::cache::Cache;
 use super::disk::Disk;
-use super::index::Index;
+use super::index::live::LiveIndex;
 use super::kinds::Kinds;
 use super::log::segments::Segments;
 use super::overlay::Overlay;
 use super::recent::Recent;
+use super::recover::torn;
 use super::settings::StoreSettings;
 use super::timelines::Timelines;
 use std::sync::Arc;
@@ -29,10 +30,12 @@ pub(crate) struct State {
     pub(crate) segments: Segments,
     pub(crate) timelines: Timelines,
     pub(crate) overlay: Overlay,
-    pub(crate) index: Box<dyn Index>,
+    pub(crate) index: LiveIndex,
     pub(crate) kinds: Kinds,
     pub(crate) cache: Cache,
     pub(crate) recent: Recent,
+    /// How many cut ends of the log are kept.
+    pub(crate) torn: u64,
     /// The first failure after which nothing is appended any more.
     pub(crate) poison: OnceLock<String>,
     published: AtomicU64,
@@ -58,12 +61,13 @@ impl State {
         settings: StoreSettings,
         disk: Arc<dyn Disk>,
         segments: Segments,
-        index: Box<dyn Index>,
+        index: LiveIndex,
         kinds: Kinds,
         facts: &Facts,
     ) -> State {
         State {
             store_id: facts.store_id,
+            torn: torn::count(disk.as_ref()),
             disk,
             timelines: Timelines::of(&segments.current()),
             segments,

@@ -5,6 +5,8 @@ mod failures;
 mod fuzz;
 mod model;
 mod races;
+mod remake;
+mod rot;
 #[cfg(feature = "sled")]
 mod sled;
 mod stepped;

@@ -116,7 +116,7 @@ impl Trial {
         }
         self.steps = steps;
         self.release_all()?;
-        self.beside.house.run_dry();
+        self.run_dry()?;
         self.collect()?;
         if self.wear == Wear::None && !self.open.is_empty() {
             return Err(format!("{} drafts were never answered", self.open.len()));
@@ -207,7 +207,9 @@ impl Trial {
             }
             FaultKind::DiskFull => self.harm.full,
             FaultKind::Poisoned | FaultKind::OutcomeUnknown => self.harm.log,
-            FaultKind::Internal | FaultKind::Busy => self.harm.index,
+            // A segment that could not be made is made by the next batch.
+            FaultKind::Busy => self.harm.index || self.harm.log,
+            FaultKind::Internal => self.harm.index,
             _ => false,
         };
         if allowed { Ok(()) } else { Err(format!("refused without a reason that the model knows: {fault}")) }

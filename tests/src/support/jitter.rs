@@ -1,13 +1,13 @@
-//! Owns the jittering disk: every call may let other threads run first, as the seed says.
+//! Owns the jitter of a disk: every call may let other threads run first, as the seed says.
 //!
 //! Threads on a quiet machine take turns at the same few places. A disk call is where a real server is interrupted, so here
 //! each one yields a random number of times; with one seed after the other the threads meet in many orders.
 
 use parking_lot::Mutex;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use zeolite_server::store::disk::{Disk, DiskFile};
+use zeolite_server::store::disk::sim::SimOp;
+use zeolite_server::store::disk::watched::{Call, Watch};
 
 /// Yields at random.
 #[derive(Clone)]
@@ -28,81 +28,17 @@ impl Jitter {
     }
 }
 
-/// A disk behind which there is jitter.
-pub struct JitterDisk {
-    /// The disk itself.
-    pub disk: Arc<dyn Disk>,
-    /// Its jitter.
-    pub jitter: Jitter,
-}
-
-impl Disk for JitterDisk {
-    fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.disk.open(path, create)?;
-        Ok(Arc::new(JitterFile { file, jitter: self.jitter.clone() }))
+impl Watch for Jitter {
+    fn before(&self, call: Call<'_>) -> io::Result<()> {
+        if matches!(call.op, SimOp::Read | SimOp::Write | SimOp::Sync) {
+            self.pause();
+        }
+        Ok(())
     }
 
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-
-    fn make_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.make_dir(dir)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-
-    fn size_bytes(&self) -> io::Result<u64> {
-        self.disk.size_bytes()
-    }
-
-    fn real_path(&self, path: &str) -> Option<PathBuf> {
-        self.disk.real_path(path)
-    }
-}
-
-struct JitterFile {
-    file: Arc<dyn DiskFile>,
-    jitter: Jitter,
-}
-
-impl DiskFile for JitterFile {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.jitter.pause();
-        self.file.read_exact_at(buffer, offset)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.jitter.pause();
-        self.file.write_all_at(bytes, offset)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.jitter.pause();
-        let synced = self.file.sync_data();
-        self.jitter.pause();
-        synced
+    fn after(&self, call: Call<'_>) {
+        if call.op == SimOp::Sync {
+            self.pause();
+        }
     }
 }

@@ -5,11 +5,11 @@
 
 use parking_lot::Mutex;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use zeolite_server::store::disk::sim::SimDisk;
-use zeolite_server::store::disk::{Disk, DiskFile};
+use zeolite_server::store::disk::Disk;
+use zeolite_server::store::disk::sim::{SimDisk, SimOp};
+use zeolite_server::store::disk::watched::{Call, Watch, WatchedDisk};
 
 /// The disk as it was before a call.
 #[derive(Clone)]
@@ -41,10 +41,22 @@ impl Film {
     }
 }
 
+/// Takes the pictures.
+struct Camera {
+    disk: SimDisk,
+    film: Arc<Film>,
+}
+
 impl Recorder {
-    /// Films this disk from now on.
+    /// Films this disk, as far as it is used through the door.
     pub fn new(disk: SimDisk) -> Recorder {
         Recorder { disk, film: Arc::default() }
+    }
+
+    /// The disk with the camera before it.
+    pub fn door(&self) -> Arc<dyn Disk> {
+        let camera = Camera { disk: self.disk.clone(), film: self.film.clone() };
+        Arc::new(WatchedDisk::new(Arc::new(self.disk.clone()), camera))
     }
 
     /// The test was told of one more commit.
@@ -64,79 +76,12 @@ impl Recorder {
     }
 }
 
-impl Disk for Recorder {
-    fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        if create {
-            self.film.take(&self.disk, format!("open {path}"));
+impl Watch for Camera {
+    fn before(&self, call: Call<'_>) -> io::Result<()> {
+        if call.op != SimOp::Read {
+            let next_call = format!("{:?} {} {}+{}", call.op, call.path, call.offset, call.len);
+            self.film.take(&self.disk, next_call);
         }
-        let file = self.disk.open(path, create)?;
-        Ok(Arc::new(Filmed { file, path: path.to_owned(), disk: self.disk.clone(), film: self.film.clone() }))
-    }
-
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-
-    fn make_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.make_dir(dir)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.film.take(&self.disk, format!("rename {from} {to}"));
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.film.take(&self.disk, format!("remove {path}"));
-        self.disk.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.film.take(&self.disk, format!("sync_dir {dir}"));
-        self.disk.sync_dir(dir)
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-
-    fn size_bytes(&self) -> io::Result<u64> {
-        self.disk.size_bytes()
-    }
-
-    fn real_path(&self, path: &str) -> Option<PathBuf> {
-        self.disk.real_path(path)
-    }
-}
-
-struct Filmed {
-    file: Arc<dyn DiskFile>,
-    path: String,
-    disk: SimDisk,
-    film: Arc<Film>,
-}
-
-impl DiskFile for Filmed {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.film.take(&self.disk, format!("write {} {offset}+{}", self.path, bytes.len()));
-        self.file.write_all_at(bytes, offset)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.film.take(&self.disk, format!("set_len {} {len}", self.path));
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.film.take(&self.disk, format!("sync {}", self.path));
-        self.file.sync_data()
+        Ok(())
     }
 }

@@ -41,6 +41,9 @@ fn the_engine_and_the_model_agree() {
         "undo blocked",
         "restored",
         "finished",
+        "finished again",
+        "closed a gate",
+        "was told what is below a gate",
         "the same key again",
         "another draft under a known key",
     ];

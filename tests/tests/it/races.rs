@@ -24,8 +24,8 @@ use zeolite_proto::{Cell, Draft, Fault, Oid, Receipt, Record, Tid};
 use zeolite_server::engine::clock::SystemClock;
 use zeolite_server::engine::feed::FeedSink;
 use zeolite_server::engine::{Engine, FeedBatch, Loaded};
-use zeolite_server::store::disk::sim::SimDisk;
-use zeolite_tests::support::jitter::{Jitter, JitterDisk};
+use zeolite_server::store::disk::{SimDisk, WatchedDisk};
+use zeolite_tests::support::jitter::Jitter;
 use zeolite_tests::support::work::key;
 use zeolite_tests::support::{HouseSettings, Told, Work};
 
@@ -235,7 +235,7 @@ fn play(seed: u64, feed_is_late: bool) -> Result<usize, String> {
     settings.store.checkpoint_log_bytes = 20_000;
     settings.store.overlay_bytes_max = 4000;
     let jitter = Jitter::new(seed);
-    let disk = Arc::new(JitterDisk { disk: Arc::new(SimDisk::new()), jitter: jitter.clone() });
+    let disk = Arc::new(WatchedDisk::new(Arc::new(SimDisk::new()), jitter.clone()));
     let HouseSettings { store, engine, limits, registry } = settings;
     let opened = Engine::open(disk, Arc::new(SystemClock::new()), store, engine, limits, registry, seed, &mut |_| {});
     let (engine, mut loops) = opened.map_err(|error| error.to_string())?;

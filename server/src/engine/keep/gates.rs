@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!   close ──> trying: from here on old shapes are sent away as busy (they come back by themselves)
-//!         ──> everything sealed before is visible: count it, and what prepared drafts still hold
-//!         ──> 0: the gate's own cell is sealed in this very turn; closed    more: trying ends, the count is told
+//!         ──> everything sealed before is visible: a merger counts it, with what prepared drafts still hold
+//!         ──> 0: the gate's own cell is sealed; closed                      more: trying ends, the count is told
 //! ```
 //! While it tries, the count can only fall; so a count of 0 is still 0 when the gate's commit gets its tid.
 //! Restored transactions are a copy of what was allowed where it was written: a closed gate lets them pass, and one that is

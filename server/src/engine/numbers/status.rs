@@ -125,6 +125,11 @@ impl Stats {
 }
 
 impl Engine {
+    /// Why there is no index at the moment.
+    pub fn index_down(&self) -> Option<String> {
+        self.reader().stats().index_down
+    }
+
     /// The state of the whole engine; what only its server knows (sessions) is left to that.
     pub fn status(&self) -> Status {
         let (pins, oldest_pin) = self.pins().oldest();
@@ -140,6 +145,8 @@ impl Engine {
             uptime_ms: self.clock().steady().saturating_sub(self.setup.opened_at).as_millis() as u64,
             poisoned: self.poisoned().map(str::to_owned),
             index: store.index.to_owned(),
+            index_down: store.index_down,
+            torn: store.torn,
             objects: self.reader().kinds().map_or(0, |kinds| kinds.iter().map(|kind| kind.objects).sum()),
             log_bytes: store.log_bytes,
             index_bytes: store.index_bytes,

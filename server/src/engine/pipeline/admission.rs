@@ -30,6 +30,22 @@ pub(crate) struct Admitted {
     pub(crate) caller: Caller,
 }
 
+impl Admitted {
+    /// Nothing is looked up for it yet, and nobody's it is.
+    pub(crate) fn new(draft: Draft, bytes: usize) -> Admitted {
+        Admitted {
+            draft,
+            looked_ahead: LookedAhead::default(),
+            candidates: Vec::new(),
+            rounds: 0,
+            looks: 0,
+            bytes,
+            queued_ns: None,
+            caller: Caller::default(),
+        }
+    }
+}
+
 /// What an expensive resolver made of a write on top of one revision.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
@@ -66,6 +82,16 @@ pub(crate) fn admit_restored(txn: &Txn, limits: &Limits, end: RestoreEnd) -> Res
     }
 }
 
+/// Many of them come in one message: each gets memory of its own.
+pub(crate) fn own_restored(txn: &mut Txn) {
+    for write in &mut txn.writes {
+        own(&mut write.cell.key, usize::MAX);
+        if let Some(record) = &mut write.record {
+            own(record, usize::MAX);
+        }
+    }
+}
+
 /// How far ahead of the server's clock a restored transaction may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RestoreEnd {
@@ -93,7 +119,7 @@ impl RestoreEnd {
 }
 
 /// Checks limits and sense; `visible` bounds the bases.
-pub(crate) fn admit(draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) -> Result<Admitted, Fault> {
+pub(crate) fn admit(mut draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) -> Result<Admitted, Fault> {
     let parts = draft.writes.len() + draft.read_cells.len() + draft.read_ranges.len();
     if parts > limits.draft_writes_max {
         return Err(Fault::too_large("number of writes and read checks", parts, limits.draft_writes_max));
@@ -124,16 +150,21 @@ pub(crate) fn admit(draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) ->
         return Err(Fault::too_large("draft size", bytes, limits.draft_bytes_max));
     }
     check_one_write_per_cell(&draft)?;
-    Ok(Admitted {
-        draft,
-        looked_ahead: LookedAhead::default(),
-        candidates: Vec::new(),
-        rounds: 0,
-        looks: 0,
-        bytes,
-        queued_ns: None,
-        caller: Caller::default(),
-    })
+    for write in &mut draft.writes {
+        own(&mut write.cell.key, bytes);
+        if let Change::Put(record) | Change::Apply { operation: record, .. } = &mut write.change {
+            own(record, bytes);
+        }
+    }
+    Ok(Admitted::new(draft, bytes))
+}
+
+/// What came is a piece of its message, and what is kept of it lives long (recent writes, overlay, cache): a small piece of a large
+/// message gets memory of its own, so that it does not hold the whole of it.
+fn own(piece: &mut Bytes, message_bytes: usize) {
+    if piece.len() < message_bytes / 2 {
+        *piece = Bytes::copy_from_slice(piece);
+    }
 }
 
 fn check_cell(cell: &Cell, limits: &Limits, oids: &Oids) -> Result<usize, Fault> {

@@ -9,8 +9,12 @@
 
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
+use crate::storage::{Read, Revision};
 use bytes::Bytes;
 use zeolite_proto::{Cell, Change, Draft, Fault, Limits, ReadRange, Tid, Write, hash};
+
+/// So many parts are looked up together.
+const LIST_PARTS: usize = 4096;
 
 /// One part of a draft, by its position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,12 +72,12 @@ impl LookedAhead {
         let base = seen.base.as_ref().and_then(|base| base.0.as_ref().ok()?.as_ref());
         self.bytes += head.map_or(0, Bytes::len) + base.map_or(0, Bytes::len);
         self.seen.insert(part, seen);
-        // Twice: what is there and what a draft was made on.
-        let max = 2 * limits.draft_bytes_max;
-        if self.bytes > max {
-            return Err(Fault::too_large("size of the records that the draft is to be merged with", self.bytes, max));
-        }
-        Ok(())
+        if self.bytes > bytes_max(limits) { Err(too_large(limits)) } else { Ok(()) }
+    }
+
+    /// How many more bytes may be brought.
+    fn room(&self, limits: &Limits) -> usize {
+        bytes_max(limits).saturating_sub(self.bytes) + 1
     }
 }
 
@@ -82,66 +86,118 @@ impl Engine {
     /// and operations.
     pub(super) fn look_ahead(&self, draft: &Draft) -> Result<LookedAhead, Fault> {
         let floor = self.pipeline.recent_floor();
+        let old = |write: &Write| matches!(write.change, Change::Apply { .. }) || write.base < floor;
+        let writes = draft.writes.iter().enumerate().filter(|(_, write)| !write.stamped && old(write));
+        let reads = draft.read_cells.iter().enumerate().filter(|(_, read)| read.base < floor);
+        let ranges = draft.read_ranges.iter().enumerate().filter(|(_, range)| range.base < floor);
+        let parts = writes.map(|(position, _)| Part::Write(position));
+        let parts = parts.chain(reads.map(|(position, _)| Part::Read(position)));
+        let parts: Vec<Part> = parts.chain(ranges.map(|(position, _)| Part::Range(position))).collect();
         let mut ahead = LookedAhead::default();
-        for (position, write) in draft.writes.iter().enumerate().filter(|(_, write)| !write.stamped) {
-            if matches!(write.change, Change::Apply { .. }) || write.base < floor {
-                self.look(draft, Part::Write(position), Depth::Store, &mut ahead)?;
-            }
-        }
-        for (position, _) in draft.read_cells.iter().enumerate().filter(|(_, read)| read.base < floor) {
-            self.look(draft, Part::Read(position), Depth::Store, &mut ahead)?;
-        }
-        for (position, _) in draft.read_ranges.iter().enumerate().filter(|(_, range)| range.base < floor) {
-            self.look(draft, Part::Range(position), Depth::Store, &mut ahead)?;
-        }
+        self.look(draft, &parts, Depth::Store, &mut ahead)?;
         Ok(ahead)
     }
 
-    /// Looks up one part.
-    pub(super) fn look(&self, draft: &Draft, part: Part, depth: Depth, ahead: &mut LookedAhead) -> Result<(), Fault> {
-        // Asked before the reads: what becomes visible meanwhile may be seen or not.
-        let at = self.visible();
-        let seen = match part {
-            Part::Write(position) => draft.writes.get(position).map(|write| self.look_at_write(write, at, depth)),
-            Part::Read(position) => {
-                draft.read_cells.get(position).map(|read| self.look_at_read(&read.cell, read.base, at))
+    /// Looks up some parts, in lists: the store reads each in its own order.
+    pub(super) fn look(
+        &self,
+        draft: &Draft,
+        parts: &[Part],
+        depth: Depth,
+        ahead: &mut LookedAhead,
+    ) -> Result<(), Fault> {
+        for parts in parts.chunks(LIST_PARTS) {
+            // Asked before the reads: what becomes visible meanwhile may be seen or not.
+            let at = self.visible();
+            let mut list = List { reader: self.reader(), limits: self.limits(), parts: Vec::new() };
+            for part in parts {
+                list.ask(draft, *part)?;
             }
-            Part::Range(position) => draft.read_ranges.get(position).map(|range| self.look_at_range(range, at)),
-        };
-        match seen.transpose()? {
-            Some(seen) => ahead.add(part, seen, self.limits()),
-            None => Ok(()),
+            list.compare(depth)?;
+            list.bring(at, ahead)?;
         }
+        Ok(())
     }
+}
 
-    fn look_at_write(&self, write: &Write, at: Tid, depth: Depth) -> Result<Seen, Fault> {
-        if matches!(write.change, Change::Apply { .. }) {
-            return Ok(Seen { at, head: Some(self.head(&write.cell)?), hit: None, base: None });
-        }
-        let newer = self.reader().newer(&write.cell, write.base).map_err(fault_of)?;
-        let wants_base = write.base != Tid::NONE && (newer.is_some() || depth == Depth::All);
-        let base = wants_base.then(|| {
-            let base = self.reader().as_of(&write.cell, write.base).map_err(fault_of);
-            BaseRecord(base.map(|base| base.and_then(|base| base.record)))
+/// Parts that are looked up together.
+struct List<'a> {
+    reader: &'a dyn Read,
+    limits: &'a Limits,
+    parts: Vec<Asked>,
+}
+
+/// One of them.
+struct Asked {
+    part: Part,
+    cell: Cell,
+    /// What it is compared with; an operation is made on whatever there is.
+    base: Option<Tid>,
+    /// Whether the head is wanted, and whether the record that the base saw is.
+    wants: (bool, bool),
+    hit: Option<(Cell, Tid)>,
+}
+
+impl List<'_> {
+    fn ask(&mut self, draft: &Draft, part: Part) -> Result<(), Fault> {
+        let of = |cell: &Cell, base, head| Asked { part, cell: cell.clone(), base, wants: (head, false), hit: None };
+        self.parts.extend(match part {
+            Part::Write(position) => draft.writes.get(position).map(|write| {
+                let blind = matches!(write.change, Change::Apply { .. });
+                of(&write.cell, (!blind).then_some(write.base), blind)
+            }),
+            Part::Read(position) => draft.read_cells.get(position).map(|read| of(&read.cell, Some(read.base), false)),
+            Part::Range(position) => match draft.read_ranges.get(position) {
+                Some(range) => Some(self.ask_range(part, range)?),
+                None => None,
+            },
         });
-        let head = newer.map(|_| self.head(&write.cell)).transpose()?;
-        Ok(Seen { at, head, hit: None, base })
+        Ok(())
     }
 
-    fn look_at_read(&self, cell: &Cell, base: Tid, at: Tid) -> Result<Seen, Fault> {
-        let newer = self.reader().newer(cell, base).map_err(fault_of)?;
-        let head = newer.map(|_| self.head(cell)).transpose()?;
-        Ok(Seen { at, head, hit: None, base: None })
+    fn ask_range(&self, part: Part, range: &ReadRange) -> Result<Asked, Fault> {
+        let hit = self.reader.newest_in_range(range.oid, &range.from, &range.to, range.base).map_err(fault_of)?;
+        let cell = hit.as_ref().map_or(Cell::object(range.oid), |(cell, _)| cell.clone());
+        Ok(Asked { part, cell, base: None, wants: (hit.is_some(), false), hit })
     }
 
-    fn look_at_range(&self, range: &ReadRange, at: Tid) -> Result<Seen, Fault> {
-        let hit = self.reader().newest_in_range(range.oid, &range.from, &range.to, range.base).map_err(fault_of)?;
-        let head = hit.as_ref().map(|(cell, _)| self.head(cell)).transpose()?;
-        Ok(Seen { at, head, hit, base: None })
+    /// What is newer than its base is wanted; of a write, the base as well.
+    fn compare(&mut self, depth: Depth) -> Result<(), Fault> {
+        let compared = self.parts.iter().filter_map(|asked| Some((asked.cell.clone(), asked.base?)));
+        let newer = self.reader.newer_many(&compared.collect::<Vec<_>>()).map_err(fault_of)?;
+        let compared = self.parts.iter_mut().filter_map(|asked| Some((asked.base?, asked)));
+        for ((base, asked), newer) in compared.zip(newer) {
+            let has_base = matches!(asked.part, Part::Write(_)) && base != Tid::NONE;
+            asked.wants = (newer.is_some(), has_base && (newer.is_some() || depth == Depth::All));
+        }
+        Ok(())
     }
 
-    fn head(&self, cell: &Cell) -> Result<HeadRecord, Fault> {
-        let newest = self.reader().get(cell, Tid::MAX).map_err(fault_of)?;
-        Ok(newest.map_or((Tid::NONE, None), |revision| (revision.tid, revision.record)))
+    fn bring(self, at: Tid, ahead: &mut LookedAhead) -> Result<(), Fault> {
+        let heads: Vec<Cell> = self.parts.iter().filter(|one| one.wants.0).map(|one| one.cell.clone()).collect();
+        let bases = self.parts.iter().filter(|one| one.wants.1);
+        let bases: Vec<_> = bases.filter_map(|one| Some((one.cell.clone(), one.base?))).collect();
+        let mut heads = self.reader.heads(&heads, ahead.room(self.limits)).map_err(fault_of)?.into_iter();
+        let mut bases = self.reader.as_of_many(&bases, ahead.room(self.limits)).map_err(fault_of)?.into_iter();
+        for Asked { part, wants, hit, .. } in self.parts {
+            // An answer that is shorter than the question was too large.
+            let head = if wants.0 { Some(heads.next().ok_or_else(|| too_large(self.limits))?) } else { None };
+            let head = head.map(|head| head.map_or((Tid::NONE, None), |head| (head.tid, head.record)));
+            let base = if wants.1 { Some(bases.next().ok_or_else(|| too_large(self.limits))?) } else { None };
+            let record = |base: Option<Revision>| base.and_then(|base| base.record);
+            let base = base.map(|base| BaseRecord(base.map(record).map_err(fault_of)));
+            ahead.add(part, Seen { at, head, hit, base }, self.limits)?;
+        }
+        Ok(())
     }
+}
+
+/// Twice a draft: what is there and what a draft was made on.
+fn bytes_max(limits: &Limits) -> usize {
+    2 * limits.draft_bytes_max
+}
+
+fn too_large(limits: &Limits) -> Fault {
+    let max = bytes_max(limits);
+    Fault::too_large("size of the records that the draft is to be merged with", max + 1, max)
 }

@@ -44,7 +44,9 @@ impl Engine {
             },
             Ask::Abort { done, .. } => done(Err(why.clone())),
             Ask::Restore(ask) => ask.refuse(why.clone()),
-            Ask::TryGate { done, .. } | Ask::CloseGate { done, .. } => done(Err(why.clone())),
+            Ask::TryGate { done, .. } | Ask::CountGate { done, .. } | Ask::CloseGate { done, .. } => {
+                done(Err(why.clone()));
+            }
             // Who waits for these sees that nobody will answer.
             Ask::Condemn { .. } => {}
             Ask::Roll { done, .. } => done(Err(StoreError::Stopped)),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Ask ──> sequencer ──> Sealed ──> writer
-//!    ▲          └── MergeOut ──> mergers ──┐
+//!    ▲          └── Errand ──> mergers ────┐
 //!    └───────────────────────────────────────────┘
 //! ```
 //! Stages are types, so that the illegal order does not compile: only a sealed draft can be written.
@@ -65,6 +65,11 @@ pub(crate) enum Ask {
         done: Done<Closing>,
     },
     /// That is visible now.
+    CountGate {
+        gate: Gate,
+        done: Done<Closing>,
+    },
+    /// Nothing is below it.
     CloseGate {
         gate: Gate,
         done: Done<Closing>,
@@ -184,10 +189,14 @@ impl Origin {
     }
 }
 
-/// A draft with questions; made by the sequencer, worked off by the mergers, and back.
-pub(crate) struct MergeOut {
-    pub(crate) ask: DraftAsk,
-    pub(crate) questions: Vec<Question>,
+/// What the sequencer sends the mergers for: all that takes long, or that only the disk knows.
+pub(crate) enum Errand {
+    /// The draft goes back with the answers.
+    Draft { ask: Box<DraftAsk>, questions: Vec<Question> },
+    /// The objects below a gate; so many more are held by what is prepared.
+    CountGate { gate: Gate, held: u64, done: Done<Closing> },
+    /// The answer by a commit key alone: what was prepared under it is gone.
+    ByKey { key: CommitKey, since: Option<Tid>, done: Done<Receipt> },
 }
 
 /// What the sequencer cannot answer by itself.

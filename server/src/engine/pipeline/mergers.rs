@@ -1,34 +1,35 @@
 //! Owns the threads that answer what the sequencer cannot: expensive resolvers (bytes in, candidates out), and what only the disk
-//! knows.
+//! knows: heads and bases, how much is below a gate, what was committed under a key.
 //!
 //! A merger knows nothing of the order. It answers the sequencer's questions (base, theirs, the write itself) and sends the
 //! draft back; the sequencer uses a candidate only while its `theirs` is still the newest revision.
 
 use crate::engine::Engine;
+use crate::engine::answers::{Closing, Done};
 use crate::engine::pipeline::admission::{Admitted, Candidate};
 use crate::engine::pipeline::ahead::Depth;
-use crate::engine::pipeline::ask::{MergeOut, Question, ROUNDS_MAX};
+use crate::engine::pipeline::ask::{Ask, DraftAsk, Errand, Question, ROUNDS_MAX};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
 use crate::engine::turn::Turn;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::Fault;
+use zeolite_proto::{Fault, Gate};
 
 /// One of the mergers.
 pub(crate) struct Merger {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) from_sequencer: Receiver<MergeOut>,
+    pub(crate) from_sequencer: Receiver<Errand>,
 }
 
 impl Merger {
-    /// Works off one draft.
+    /// Works off one errand.
     pub(crate) fn turn(&mut self, wait: bool) -> Turn {
         let at_most = if wait { Duration::from_millis(500) } else { Duration::ZERO };
         match self.from_sequencer.recv_timeout(at_most) {
-            Ok(out) => {
-                self.work(out);
+            Ok(errand) => {
+                self.run(errand);
                 Turn::Worked
             }
             Err(RecvTimeoutError::Timeout) => Turn::Idle,
@@ -36,24 +37,39 @@ impl Merger {
         }
     }
 
-    fn work(&self, out: MergeOut) {
-        let MergeOut { mut ask, questions } = out;
+    fn run(&self, errand: Errand) {
+        match errand {
+            Errand::Draft { ask, questions } => self.answer(*ask, questions),
+            Errand::CountGate { gate, held, done } => self.count(gate, held, done),
+            Errand::ByKey { key, since, done } => self.engine.answer_by_key(key, since, done),
+        }
+        self.engine.pipeline.merging_ended();
+    }
+
+    fn count(&self, gate: Gate, held: u64, done: Done<Closing>) {
+        let answer = match self.engine.count_old(&gate) {
+            Ok(0) if held == 0 => return self.engine.push_control(Ask::CloseGate { gate, done }),
+            counted => counted.map(|stored| Closing::Old(stored + held)),
+        };
+        self.engine.give_up_gate(&gate.class);
+        done(answer);
+    }
+
+    fn answer(&self, mut ask: DraftAsk, questions: Vec<Question>) {
         let looked = self.look(ask.admitted_mut(), &questions);
         self.merge(ask.admitted_mut(), questions);
         match looked {
             Ok(()) => self.engine.push_control(ask.into_ask()),
             Err(fault) => self.engine.refuse_draft(ask, fault),
         }
-        self.engine.pipeline.merging_ended();
     }
 
     fn look(&self, admitted: &mut Admitted, questions: &[Question]) -> Result<(), Fault> {
-        for question in questions {
-            if let Question::Look(part) = question {
-                self.engine.look(&admitted.draft, *part, Depth::All, &mut admitted.looked_ahead)?;
-            }
-        }
-        Ok(())
+        let parts = questions.iter().filter_map(|question| match question {
+            Question::Look(part) => Some(*part),
+            Question::Merge { .. } => None,
+        });
+        self.engine.look(&admitted.draft, &parts.collect::<Vec<_>>(), Depth::All, &mut admitted.looked_ahead)
     }
 
     fn merge(&self, admitted: &mut Admitted, questions: Vec<Question>) {

@@ -2,10 +2,8 @@
 
 use crate::engine::Engine;
 use crate::engine::answers::Done;
-use crate::engine::caller::Caller;
 use crate::engine::ids::public;
 use crate::engine::pipeline::admission::Admitted;
-use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ask::Ask;
 use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
 use std::sync::Arc;
@@ -41,17 +39,7 @@ impl Engine {
             return;
         }
         let bytes = 128;
-        let looked_ahead = LookedAhead::default();
-        let admitted = Admitted {
-            draft,
-            looked_ahead,
-            candidates: Vec::new(),
-            rounds: 0,
-            looks: 0,
-            bytes,
-            queued_ns: None,
-            caller: Caller::default(),
-        };
+        let admitted = Admitted::new(draft, bytes);
         if let Err(not_taken) = self.intake().push(Ask::Commit(admitted), Priority::Live, bytes) {
             self.keys().complete(key, Err(not_taken.fault));
         }

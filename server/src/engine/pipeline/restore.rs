@@ -53,7 +53,7 @@ impl Restoring {
     }
 
     /// Adds a transaction, newer than any here; the outcome through `done`.
-    pub fn add(&self, txn: Txn, done: Done<Tid>) {
+    pub fn add(&self, mut txn: Txn, done: Done<Tid>) {
         let engine = &self.engine;
         let end = engine.setup.restore_end();
         let admitted = match self.closed.load(Ordering::Acquire) {
@@ -64,6 +64,7 @@ impl Restoring {
             Ok(bytes) => bytes,
             Err(fault) => return self.close(done, fault),
         };
+        admission::own_restored(&mut txn);
         let ask = RestoreAsk { txn, course: self.course.clone(), done };
         if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), Priority::Batch, bytes)
             && let Ask::Restore(ask) = not_taken.ask

@@ -14,17 +14,16 @@
 //! - when the writer refuses an epoch (disk full), everything sealed in it is refused, and the next epoch starts from
 //!   what the store has; prepared drafts that were to be finished in it are prepared again.
 
+mod closing;
 mod restoring;
 mod two_phase;
 
-use crate::engine::answers::Closing;
-use crate::engine::answers::Done;
 use crate::engine::faults::shutting_down;
 use crate::engine::ids::Ids;
-use crate::engine::keep::{gates, system};
+use crate::engine::keep::system;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::{
-    Answer, Ask, DraftAsk, Hop, LOOKS_MAX, MergeOut, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed, SealedWrite,
+    Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed, SealedWrite,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -33,7 +32,6 @@ use crate::engine::pipeline::endings::Endings;
 use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::Holds;
 use crate::engine::pipeline::intake::{Intake, Taken};
-use crate::engine::pipeline::keys::Keyed;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
@@ -42,7 +40,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Gate, Note, Oid, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Note, Oid, Tid};
 
 const PARKED_MAX: usize = 1024;
 /// So many times its bounds the memory of recent writes may be while a draft is out.
@@ -64,7 +62,7 @@ pub(crate) struct Sequencer {
     epoch: u64,
     prepared_ids: Ids,
     to_writer: Sender<Hop>,
-    to_mergers: Sender<MergeOut>,
+    to_mergers: Sender<Errand>,
     /// Sealed, but the writer's hop was full.
     stuck: Option<Hop>,
 }
@@ -75,7 +73,7 @@ impl Sequencer {
         bounds: RecentBounds,
         (last, last_of_others): (Tid, Tid),
         to_writer: Sender<Hop>,
-        to_mergers: Sender<MergeOut>,
+        to_mergers: Sender<Errand>,
     ) -> Sequencer {
         Sequencer {
             intake: engine.intake().clone(),
@@ -164,6 +162,7 @@ impl Sequencer {
             Ask::Restore(ask) => self.restore(ask),
             Ask::Condemn { oids, done } => self.condemn(oids, done),
             Ask::TryGate { gate, done } => self.try_gate(gate, done),
+            Ask::CountGate { gate, done } => self.count_gate(gate, done),
             Ask::CloseGate { gate, done } => self.close_gate(&gate, done),
             Ask::Roll { life, done } => self.send_on(Hop::Roll { epoch: self.epoch, life, done }),
         }
@@ -231,20 +230,26 @@ impl Sequencer {
             let message = "the objects of this draft change faster than they can be looked up; come back";
             return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        self.engine.pipeline.merging_started();
-        if let Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) =
-            self.to_mergers.try_send(MergeOut { ask: draft, questions })
-        {
-            self.engine.pipeline.merging_ended();
-            let mut draft = back.ask;
+        let errand = Errand::Draft { ask: Box::new(draft), questions };
+        if let Err(Errand::Draft { ask: mut draft, .. }) = self.send_errand(errand) {
             if looks {
                 let message = "more drafts are out to be looked up than may be at once; come back";
-                return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
+                return self.refuse(*draft, Fault::new(FaultKind::Busy, message).after_ms(50));
             }
             // The mergers are busy: better late here than never.
             draft.admitted_mut().rounds = ROUNDS_MAX;
             self.work(draft.into_ask());
         }
+    }
+
+    /// Back when the mergers have as much as they may.
+    fn send_errand(&self, errand: Errand) -> Result<(), Errand> {
+        self.engine.pipeline.merging_started();
+        self.to_mergers.try_send(errand).map_err(|not_sent| {
+            self.engine.pipeline.merging_ended();
+            let (TrySendError::Full(errand) | TrySendError::Disconnected(errand)) = not_sent;
+            errand
+        })
     }
 
     fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>, answer: Answer) {
@@ -306,47 +311,6 @@ impl Sequencer {
         // What is refused instead of becoming visible names nothing.
         let tell = Box::new(move |_refused: Option<Fault>| done(named));
         self.send_on(Hop::After { epoch: self.epoch, rests_on: self.newest, tell });
-    }
-
-    fn try_gate(&mut self, gate: Gate, done: Done<Closing>) {
-        let engine = self.engine.clone();
-        let tell = Box::new(move |refused: Option<Fault>| match refused {
-            None => engine.push_control(Ask::CloseGate { gate, done }),
-            Some(why) => {
-                engine.give_up_gate(&gate.class);
-                done(Err(why));
-            }
-        });
-        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.newest, tell });
-    }
-
-    /// Since the attempt began no old shape was sealed, and what was sealed before is counted.
-    fn close_gate(&mut self, gate: &Gate, done: Done<Closing>) {
-        let held = self.promised().flat_map(|prepared| &prepared.writes);
-        let held = held.filter(|write| gates::is_below(gate, write)).count() as u64;
-        let counted = self.engine.count_old(gate).and_then(|old| Ok((old + held, gates::write_of(gate)?)));
-        let write = match counted {
-            Ok((0, write)) => write,
-            Ok((old, _)) => {
-                self.engine.give_up_gate(&gate.class);
-                return done(Ok(Closing::Old(old)));
-            }
-            Err(fault) => {
-                self.engine.give_up_gate(&gate.class);
-                return done(Err(fault));
-            }
-        };
-        let (engine, class, key) = (self.engine.clone(), gate.class.clone(), self.engine.own_key());
-        let told = Box::new(move |result: Result<Receipt, Fault>| {
-            if result.is_err() {
-                engine.give_up_gate(&class);
-            }
-            done(result.map(|receipt| Closing::Closed(receipt.tid)));
-        });
-        // An own key is new, so this never finds it taken.
-        self.engine.keys().enter(&Keyed::new(key), told);
-        let note = Note { description: format!("gate of {} at {}", gate.class, gate.min_version), ..Note::default() };
-        self.seal(key, &note, vec![write], Answer::Key(Origin::own()));
     }
 
     /// Tells a refusal: at once, or, when it shows a revision that is not durable yet, after that.

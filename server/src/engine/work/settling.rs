@@ -1,17 +1,21 @@
 //! Owns the backlog: what is durable and readable but not yet in the index, and the loop that works it off.
 //!
 //! The overlay is memory, so it has a limit. Over it the writer waits for the settler; when the settler cannot go on (the
-//! disk is full) commits are refused with its reason instead.
+//! disk is full, the index has failed and is made ready again) commits are refused with its reason instead.
 
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use crate::engine::turn::Turn;
-use crate::storage::Upkeep;
+use crate::storage::{StoreError, Upkeep};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind};
+
+/// Between two tries to end a pack that stays half-way.
+const RESUME_MIN: Duration = Duration::from_secs(1);
+const RESUME_MAX: Duration = Duration::from_secs(60);
 
 /// How far the index is behind.
 pub(crate) struct Backlog {
@@ -72,7 +76,8 @@ impl Backlog {
 
     fn wait_until_worth_it(&self, at_most: Duration) {
         let mut state = self.state.lock();
-        if self.bytes() <= self.bytes_worth {
+        // What cannot go on is not tried without a pause.
+        if self.bytes() <= self.bytes_worth || self.is_stuck() {
             self.worth_it.wait_for(&mut state, at_most);
         }
     }
@@ -89,26 +94,44 @@ impl Backlog {
 /// The loop that has the upkeep.
 pub(crate) struct SettleLoop {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) upkeep: Arc<dyn Upkeep>,
-    pub(crate) txns_max: usize,
+    upkeep: Arc<dyn Upkeep>,
+    txns_max: usize,
+    /// The last turn made a step with an index that is not ready yet.
+    in_steps: bool,
+    /// What was told last of what is in the way.
+    told: Option<String>,
+    /// When a pack that stays half-way is tried again, and how long after that if it fails again.
+    resume: (Duration, Duration),
 }
 
 impl SettleLoop {
-    // Ends a change-over that an error has left half-way; not beside another long work.
-    fn resume_pack(&self) {
-        if self.upkeep.is_half_packed()
-            && let Ok(_registered) = self.engine.long_work().begin("finishing a pack")
-        {
-            match self.upkeep.resume_pack() {
-                Ok(()) => self.engine.lift_condemned(),
-                Err(error) => tracing::debug!(%error, "a pack stays half-way"),
+    pub(crate) fn new(engine: Arc<Engine>, upkeep: Arc<dyn Upkeep>, txns_max: usize) -> SettleLoop {
+        SettleLoop { engine, upkeep, txns_max, in_steps: false, told: None, resume: (Duration::ZERO, RESUME_MIN) }
+    }
+
+    // Ends a change-over that an error has left half-way; not beside another long work. It begins from the beginning each time: so
+    // one that fails again is left alone for a while, and for longer each time.
+    fn resume_pack(&mut self) {
+        let now = self.engine.clock().steady();
+        if now < self.resume.0 || !self.upkeep.is_half_packed() {
+            return;
+        }
+        let Ok(_registered) = self.engine.long_work().begin("finishing a pack") else { return };
+        match self.upkeep.resume_pack() {
+            Ok(()) => {
+                self.resume = (now, RESUME_MIN);
+                self.engine.lift_condemned();
+            }
+            Err(error) => {
+                tracing::warn!(%error, next_s = self.resume.1.as_secs(), "a pack stays half-way");
+                self.resume = (now + self.resume.1, (self.resume.1 * 2).min(RESUME_MAX));
             }
         }
     }
 
     /// Moves one portion of the overlay into the index. A failure keeps everything and is tried again.
     pub(crate) fn turn(&mut self, wait: bool) -> Turn {
-        if wait {
+        if wait && !self.in_steps {
             self.engine.backlog().wait_until_worth_it(Duration::from_millis(100));
         }
         let turn = self.settle();
@@ -122,11 +145,21 @@ impl SettleLoop {
         let before = upkeep.left().txns;
         match upkeep.settle(self.txns_max) {
             Ok(left) => {
-                self.engine.backlog().shrank(left.bytes, None);
-                if before > 0 { Turn::Worked } else { Turn::Idle }
+                self.in_steps = left.index_down.is_some();
+                let stuck = left.index_down.map(|why| fault_of(StoreError::IndexDown { why }));
+                if stuck.is_none() {
+                    self.told = None;
+                }
+                self.engine.backlog().shrank(left.bytes, stuck);
+                if before > 0 || self.in_steps { Turn::Worked } else { Turn::Idle }
             }
             Err(error) => {
-                tracing::error!(%error, "the index cannot take what is committed; it is kept in memory and tried again");
+                self.in_steps = false;
+                let why = error.to_string();
+                if self.told.as_ref() != Some(&why) {
+                    tracing::error!(%error, "the index cannot take what is committed; it is kept in memory and tried again");
+                    self.told = Some(why);
+                }
                 self.engine.backlog().shrank(upkeep.left().bytes, Some(fault_of(error)));
                 Turn::Idle
             }

@@ -16,8 +16,8 @@ pub const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
-    // Held for its lock.
-    _lock: File,
+    // Held for their locks: the file, and the directory, which stays the same one when somebody removes the file.
+    _locks: (File, File),
 }
 
 impl RealDisk {
@@ -28,7 +28,7 @@ impl RealDisk {
             let what = format!("{what} {}", root.display());
             move |error| StoreError::Io { what, error }
         };
-        std::fs::create_dir_all(&root).map_err(failed("making the data directory"))?;
+        make_dirs(&root).map_err(failed("making the data directory"))?;
         let path = root.join(LOCK_FILE);
         let mut lock = OpenOptions::new()
             .read(true)
@@ -48,11 +48,16 @@ impl RealDisk {
             }
             Err(TryLockError::Error(error)) => return Err(failed("locking")(error)),
         }
+        let dir = File::open(&root).map_err(failed("opening"))?;
+        // A file system that cannot lock a directory has the file alone.
+        if matches!(dir.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(StoreError::Locked { path: root.display().to_string(), holder: String::new() });
+        }
         let noted = lock.set_len(0).and_then(|()| lock.rewind());
         noted
             .and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()))
             .map_err(failed("writing the lock file in"))?;
-        Ok(RealDisk { root, _lock: lock })
+        Ok(RealDisk { root, _locks: (lock, dir) })
     }
 
     /// The data directory.
@@ -63,6 +68,17 @@ impl RealDisk {
     fn at(&self, path: &str) -> PathBuf {
         if path.is_empty() { self.root.clone() } else { self.root.join(path) }
     }
+}
+
+// Makes a directory and its parents, each durable in the one above.
+fn make_dirs(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()).collect();
+    std::fs::create_dir_all(path)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 impl Disk for RealDisk {
@@ -95,12 +111,7 @@ impl Disk for RealDisk {
         if path.is_dir() {
             return Ok(());
         }
-        std::fs::create_dir_all(&path)?;
-        // The new directory must survive in its parent, up to the data directory.
-        for parent in path.ancestors().skip(1).take_while(|parent| parent.starts_with(&self.root)) {
-            File::open(parent)?.sync_all()?;
-        }
-        Ok(())
+        make_dirs(&path)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -175,6 +186,19 @@ mod tests {
             panic!("a second process got in")
         };
         assert_eq!(holder, format!(" (pid {})", std::process::id()));
+        let root = first.root().to_owned();
+        drop(first);
+        RealDisk::open(root).expect("free again");
+    }
+
+    #[test]
+    fn a_second_opener_is_kept_out_also_when_somebody_has_removed_the_lock_file() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let first = RealDisk::open(dir.path().join("new/data")).expect("opens, and makes both");
+        std::fs::remove_file(first.root().join(LOCK_FILE)).expect("removes");
+        for _ in 0..2 {
+            assert!(matches!(RealDisk::open(first.root()), Err(StoreError::Locked { .. })));
+        }
         let root = first.root().to_owned();
         drop(first);
         RealDisk::open(root).expect("free again");

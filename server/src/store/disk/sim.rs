@@ -132,6 +132,11 @@ impl SimDisk {
         self.world.lock().faults.push(Fault { op, prefix: prefix.to_owned(), skip, kind });
     }
 
+    /// No call fails any more, whatever was asked for.
+    pub fn heal(&self) {
+        self.world.lock().faults.clear();
+    }
+
     /// Leaves room for this many more bytes, in blocks of 4 KiB; `None`: no limit.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.world.lock().room_bytes = bytes;

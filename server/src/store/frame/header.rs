@@ -3,7 +3,7 @@
 //! ```text
 //!   format 1   magic 4 | format 4 | number 4 | generation 4 | store id 8 | packed to 8 | base tid 8 | zeros 20 | crc 4
 //!   format 2   magic 4 | format 4 | number 4 | generation 4 | store id 8 | packed to 8 | base tid 8
-//!                                                                    | flags 4 | timeline 8 | zeros 8 | crc 4
+//!                                             | flags 4 | timeline 8 | length before 4 | length 4 | crc 4
 //! ```
 //! A segment of format 1 is on the timeline that has the number of its store: the first life of every store.
 
@@ -36,6 +36,10 @@ pub(crate) struct SegmentHeader {
     pub(crate) base: Tid,
     /// The life of the store that wrote it; pack leaves it as it is.
     pub(crate) timeline: u64,
+    /// How long the segment before it was as appended; 0: not known. Pack leaves it as it is.
+    pub(crate) len_before: u32,
+    /// How long this file is, as pack wrote it; 0: not known, or as appended.
+    pub(crate) len: u32,
 }
 
 impl SegmentHeader {
@@ -49,12 +53,15 @@ impl SegmentHeader {
             packed_to: Tid::NONE,
             base: Tid::NONE,
             timeline: store_id,
+            len_before: 0,
+            len: 0,
         }
     }
 
-    /// The segment that is begun behind this one, where the log ends with a tid.
-    pub(crate) fn next(&self, number: u32, base: Tid, timeline: u64) -> SegmentHeader {
-        SegmentHeader { number, base, timeline, ..SegmentHeader::first(self.store_id) }
+    /// The segment that is begun behind this one, which ends here and with a tid.
+    pub(crate) fn next(&self, number: u32, (end, base): (u64, Tid), timeline: u64) -> SegmentHeader {
+        let len_before = u32::try_from(end).unwrap_or(0);
+        SegmentHeader { number, base, timeline, len_before, ..SegmentHeader::first(self.store_id) }
     }
 
     /// The header's bytes.
@@ -68,6 +75,8 @@ impl SegmentHeader {
         out[24..32].copy_from_slice(&self.packed_to.0.to_le_bytes());
         out[32..40].copy_from_slice(&self.base.0.to_le_bytes());
         out[44..52].copy_from_slice(&self.timeline.to_le_bytes());
+        out[52..56].copy_from_slice(&self.len_before.to_le_bytes());
+        out[56..60].copy_from_slice(&self.len.to_le_bytes());
         let crc = crc32fast::hash(&out[..60]);
         out[60..64].copy_from_slice(&crc.to_le_bytes());
         out
@@ -83,11 +92,11 @@ impl SegmentHeader {
         }
         let format = u32_at(bytes, 4);
         let store_id = u64_at(bytes, 16);
-        let timeline = match format {
-            FORMAT_1 => store_id,
+        let (timeline, len_before, len) = match format {
+            FORMAT_1 => (store_id, 0, 0),
             LOG_FORMAT => {
                 refuse_flags(u32_at(bytes, 40))?;
-                u64_at(bytes, 44)
+                (u64_at(bytes, 44), u32_at(bytes, 52), u32_at(bytes, 56))
             }
             other => return Err(BadFrame::Format(other)),
         };
@@ -100,6 +109,8 @@ impl SegmentHeader {
             packed_to: Tid(u64_at(bytes, 24)),
             base: Tid(u64_at(bytes, 32)),
             timeline,
+            len_before,
+            len,
         })
     }
 

@@ -109,6 +109,8 @@ fn segment_headers_read_back_and_every_changed_bit_is_noticed() {
         packed_to: Tid(77),
         base: Tid(99),
         timeline: 12,
+        len_before: 34,
+        len: 56,
     };
     let bytes = header.encode();
     assert_eq!(SegmentHeader::parse(&bytes), Ok(header));

@@ -4,7 +4,7 @@
 //! goes: it would only grow stale.
 
 use super::Index;
-use super::files::{REDB_FILE, SLED_BLOBS, SLED_DIR, list};
+use super::files::{REDB_FILE, SLED_BLOBS, SLED_DIR, SUMS_FILE, list};
 use super::redb::RedbIndex;
 use crate::store::StoreError;
 use crate::store::disk::Disk;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 const ALL: [IndexKind; 2] = [IndexKind::Redb, IndexKind::Sled];
 
 /// Opens the engine that the settings name, or makes it.
-pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &StoreSettings) -> Result<Box<dyn Index>, StoreError> {
+pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &StoreSettings) -> Result<Arc<dyn Index>, StoreError> {
     match settings.index {
-        IndexKind::Redb => Ok(Box::new(RedbIndex::open(disk.clone(), settings.index_cache_bytes)?)),
+        IndexKind::Redb => Ok(Arc::new(RedbIndex::open(disk.clone(), settings.index_cache_bytes)?)),
         #[cfg(feature = "sled")]
-        IndexKind::Sled => Ok(Box::new(super::sled::SledIndex::open(disk.clone(), settings.index_cache_bytes)?)),
+        IndexKind::Sled => Ok(Arc::new(super::sled::SledIndex::open(disk.clone(), settings.index_cache_bytes)?)),
         #[cfg(not(feature = "sled"))]
         IndexKind::Sled => Err(StoreError::Refused {
             what: "this build has no sled: set index = \"redb\", or build with the cargo feature sled".to_owned(),
@@ -44,7 +44,7 @@ pub(crate) fn remove(disk: &dyn Disk, but: Option<IndexKind>) -> Result<(), Stor
     for kind in ALL.into_iter().filter(|kind| Some(*kind) != but) {
         if exists(disk, kind)? {
             match kind {
-                IndexKind::Redb => remove_files(disk, "", &[REDB_FILE.to_owned()])?,
+                IndexKind::Redb => remove_files(disk, "", &[REDB_FILE.to_owned(), SUMS_FILE.to_owned()])?,
                 IndexKind::Sled => {
                     for dir in [SLED_BLOBS, SLED_DIR] {
                         remove_files(disk, dir, &list(disk, dir)?)?;

@@ -5,6 +5,8 @@ use crate::store::disk::Disk;
 
 /// The one file of the redb index.
 pub(crate) const REDB_FILE: &str = "index.redb";
+/// The checksums of its pages.
+pub(crate) const SUMS_FILE: &str = "index.sums";
 /// The directory of the sled index.
 pub(crate) const SLED_DIR: &str = "index-sled";
 /// Where sled keeps long values.

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes};
 use zeolite_proto::{CommitKey, Oid, Tid};
 
 /// The index format that this code writes and reads.
-pub(crate) const INDEX_FORMAT: u32 = 2;
+pub(crate) const INDEX_FORMAT: u32 = 3;
 /// The row of `Meta` that says what is covered.
 pub(crate) const COVERED: &[u8] = b"covered";
 // What the keys of the rows of `Meta` begin with that name generations of segments.

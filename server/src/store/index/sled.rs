@@ -76,8 +76,9 @@ impl SledIndex {
 }
 
 impl Index for SledIndex {
-    fn view(&self) -> Result<Box<dyn View + '_>, StoreError> {
-        Ok(Box::new(SledView { index: self, moment: self.moments.enter() }))
+    fn view(self: Arc<Self>) -> Result<Box<dyn View>, StoreError> {
+        let moment = self.moments.enter();
+        Ok(Box::new(SledView { index: self, moment }))
     }
 
     fn commit(&self, changes: &[Change], durable: bool) -> Result<(), StoreError> {
@@ -120,18 +121,18 @@ impl Index for SledIndex {
     }
 }
 
-struct SledView<'a> {
-    index: &'a SledIndex,
+struct SledView {
+    index: Arc<SledIndex>,
     moment: u64,
 }
 
-impl Drop for SledView<'_> {
+impl Drop for SledView {
     fn drop(&mut self) {
         self.index.moments.leave(self.moment);
     }
 }
 
-impl View for SledView<'_> {
+impl View for SledView {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         // In this order: what a commit replaces in between is kept before it is replaced.
         let row = guarded("sled", || self.index.tree(table).get(key).map_err(text))?;
@@ -178,7 +179,7 @@ impl View for SledView<'_> {
     }
 }
 
-impl SledView<'_> {
+impl SledView {
     fn read(
         &self,
         table: Table,

@@ -6,8 +6,9 @@
 
 mod packing;
 
+use super::live::LiveIndex;
 use super::rows::{self, Covered, Revision};
-use super::{Change, Index, Table, View, bad_row, keys};
+use super::{Change, Table, View, bad_row, keys, live_kind};
 use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::Position;
 use crate::store::overlay::Slot;
@@ -137,6 +138,15 @@ impl IndexWriter {
         &self.covered
     }
 
+    /// This one takes the place of another, of which this is kept: what was forgotten, and what was packed.
+    pub(crate) fn go_on_from(&mut self, other: &Covered, packed_to: Tid) {
+        let now = &mut self.covered;
+        now.packed_to = now.packed_to.max(packed_to);
+        now.keys_floor = now.keys_floor.max(other.keys_floor);
+        now.lived_ms = now.lived_ms.max(other.lived_ms);
+        self.lived_ms = now.lived_ms;
+    }
+
     /// In which generations of segments records are found, where it is not generation 0.
     pub(crate) fn generations(&self) -> &BTreeSet<(u32, u16)> {
         &self.generations
@@ -200,7 +210,7 @@ impl IndexWriter {
     /// Commits a draft. On an error the index and the writer are as before.
     pub(crate) fn commit(
         &mut self,
-        index: &dyn Index,
+        index: &LiveIndex,
         kinds: &Kinds,
         draft: Draft,
         durable: bool,
@@ -251,7 +261,7 @@ impl IndexWriter {
     }
 
     /// Makes everything committed durable.
-    pub(crate) fn checkpoint(&mut self, index: &dyn Index) -> Result<(), StoreError> {
+    pub(crate) fn checkpoint(&mut self, index: &LiveIndex) -> Result<(), StoreError> {
         index.make_room(CHANGE_BYTES)?;
         let covered = Covered { lived_ms: self.lived_ms, ..self.covered };
         index.commit(&[(Table::Meta, rows::COVERED.to_vec(), Some(covered.encode()))], true)?;
@@ -330,15 +340,4 @@ impl Draft {
     pub(crate) fn log_bytes(&self) -> u64 {
         self.log_bytes
     }
-}
-
-// What kind of object a plain cell holds, if it is alive.
-fn live_kind(view: &dyn View, cell: &Cell) -> Result<Option<KindId>, StoreError> {
-    let (from, to) = (keys::cell(cell), keys::after_cell(cell.oid, &cell.key));
-    let mut found = None;
-    view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&to), false, &mut |_, row| {
-        found = Revision::live_kind(row);
-        false
-    })?;
-    Ok(found)
 }

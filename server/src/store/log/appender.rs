@@ -6,9 +6,11 @@
 //! ```
 //! Two steps, so that the engine can put its own order between durable and published. What happens when the disk fails:
 //!
-//! - no room (write or new segment): what was written is cut off again, `DiskFull`, and the next append may succeed;
-//! - any other failed write, a cut that fails, and any failed sync: *poisoned*. Nobody knows any more what is on the
-//!   disk, and a second fdatasync that succeeds proves nothing, so nothing is appended until the store is opened again.
+//! - no room: what was written is cut off again, `DiskFull`, and the next append may succeed;
+//! - a new segment that cannot be made, for whatever reason (no room, no more files): nothing was appended; refused, and the next
+//!   append makes it first;
+//! - any other failed write to a segment, a cut that fails, and any failed sync of one: *poisoned*. Nobody knows any more what is
+//!   on the disk, and a second fdatasync that succeeds proves nothing, so nothing is appended until the store is opened again.
 
 use crate::clock::{Clock, SystemClock};
 use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
@@ -37,6 +39,8 @@ pub struct Appender {
     last: Tid,
     // What the next segments are on. The current one is on another when there was no room to begin one.
     timeline: u64,
+    // A next segment was begun, and may be there: it must be made before anything is appended to this one.
+    half_begun: bool,
     // The end may have been cut, by opening or for want of room, and that is perhaps not synced: a crash could bring it back.
     cut_unsynced: bool,
     buffer: Vec<u8>,
@@ -71,6 +75,7 @@ impl Appender {
             end,
             last,
             timeline,
+            half_begun: false,
             cut_unsynced: true,
             buffer: Vec::new(),
             records: Vec::new(),
@@ -185,7 +190,7 @@ impl Appender {
         }
         let before = std::mem::replace(&mut self.timeline, timeline);
         match self.begin_segment_packed(packed_to) {
-            Err(StoreError::DiskFull) if packed_to == Tid::NONE => {}
+            Err(StoreError::DiskFull | StoreError::NoSegment { .. }) if packed_to == Tid::NONE => {}
             Err(error) => {
                 self.timeline = before;
                 return Err(error);
@@ -209,7 +214,7 @@ impl Appender {
     // Begins a new segment when the current one is full, of the older format or of another life.
     fn make_room(&mut self, len: u64) -> Result<(), StoreError> {
         let header = &self.segment.header;
-        if header.format != LOG_FORMAT || header.timeline != self.timeline {
+        if header.format != LOG_FORMAT || header.timeline != self.timeline || self.half_begun {
             return self.begin_segment();
         }
         let empty = self.end == SEGMENT_HEADER_LEN as u64;
@@ -231,24 +236,28 @@ impl Appender {
         {
             return Err(self.poisoned("syncing the log", &error));
         }
-        let header = self.segment.header.next(number, self.last, self.timeline);
+        let header = self.segment.header.next(number, (self.end, self.last), self.timeline);
         let header = SegmentHeader { packed_to, ..header };
         match segments::create(self.state.disk.as_ref(), header) {
             Ok(segment) => {
+                self.half_begun = false;
                 self.segment = Arc::new(segment);
                 self.end = SEGMENT_HEADER_LEN as u64;
                 self.state.segments.register(self.segment.clone());
                 self.state.segments.make_current(number, 0);
                 Ok(())
             }
-            Err(error) if is_full(&error) && self.remove_leftover(number) => Err(StoreError::DiskFull),
-            Err(error) => Err(self.poisoned("beginning a segment", &error)),
+            Err(error) => {
+                // A leftover says which tid is before it: it must go, or be made good, before anything is appended here.
+                let disk = &self.state.disk;
+                let removed = disk.remove(&segment_path(number, 0)).and_then(|()| disk.sync_dir(segments::LOG_DIR));
+                self.half_begun = removed.is_err();
+                Err(match is_full(&error) {
+                    true => StoreError::DiskFull,
+                    false => StoreError::NoSegment { why: error.to_string() },
+                })
+            }
         }
-    }
-
-    fn remove_leftover(&self, number: u32) -> bool {
-        let disk = &self.state.disk;
-        disk.remove(&segment_path(number, 0)).and_then(|()| disk.sync_dir(segments::LOG_DIR)).is_ok()
     }
 
     fn write(&mut self) -> Result<(), StoreError> {

@@ -20,6 +20,13 @@ pub(crate) struct Batch {
     pub(crate) txns: Vec<ParsedTxn>,
 }
 
+impl Batch {
+    /// Its first tid.
+    pub(crate) fn first(&self) -> Tid {
+        self.txns.first().map_or(self.last, |parsed| parsed.txn.tid)
+    }
+}
+
 /// Why reading in order stops before the end.
 #[derive(Debug)]
 pub(crate) enum Stop {

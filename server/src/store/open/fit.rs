@@ -5,9 +5,10 @@ use super::Store;
 use crate::store::StoreError;
 use crate::store::disk::Disk;
 use crate::store::frame::SEGMENT_HEADER_LEN;
+use crate::store::index::live::LiveIndex;
 use crate::store::index::rows::{self, Covered};
 use crate::store::index::writer::IndexWriter;
-use crate::store::index::{Index, Table, engines};
+use crate::store::index::{Table, engines};
 use crate::store::kinds::Kinds;
 use crate::store::log::Position;
 use crate::store::log::batches::Batches;
@@ -20,7 +21,7 @@ use zeolite_proto::Tid;
 
 /// An index and the segments it fits.
 pub(super) struct Fitted {
-    pub(super) index: Box<dyn Index>,
+    pub(super) index: LiveIndex,
     pub(super) writer: IndexWriter,
     pub(super) kinds: Kinds,
     pub(super) chosen: Vec<Arc<Segment>>,
@@ -64,26 +65,9 @@ pub(super) fn fit_index(
     let chosen = found.choose(None).map_err(missing)?;
     let first = chosen.first().ok_or_else(|| missing(1))?;
     let is_new = chosen.len() == 1 && first.end() == SEGMENT_HEADER_LEN as u64;
-    let generations = chosen.iter().map(|segment| (segment.header.number, segment.header.generation));
-    let generations = generations.filter(|(_, generation)| *generation > 0).collect();
-    let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
-    let covered = Covered {
-        store_id,
-        position: Position {
-            segment: first.header.number,
-            generation: first.header.generation,
-            offset: SEGMENT_HEADER_LEN as u64,
-        },
-        last: first.header.base,
-        packed_to,
-        oid_max: 0,
-        // Pack takes transactions of which nothing is left, with their keys.
-        keys_floor: packed_to,
-        lived_ms: 0,
-    };
     Ok(Fitted {
-        index: engines::open(disk, settings)?,
-        writer: IndexWriter::new(covered, generations, settings),
+        index: LiveIndex::new(engines::open(disk, settings)?),
+        writer: fresh_writer(store_id, &chosen, settings)?,
         kinds: Kinds::default(),
         chosen,
         older: Vec::new(),
@@ -91,6 +75,30 @@ pub(super) fn fit_index(
         is_put_back: !is_new && !says_nothing,
         rebuilt: (existed || !is_new).then_some(reason),
     })
+}
+
+/// The writer of an index that has nothing of these segments yet.
+pub(in crate::store) fn fresh_writer(
+    store_id: u64,
+    chosen: &[Arc<Segment>],
+    settings: &StoreSettings,
+) -> Result<IndexWriter, StoreError> {
+    let first = &chosen.first().ok_or_else(|| missing(1))?.header;
+    let generations = chosen.iter().map(|segment| (segment.header.number, segment.header.generation));
+    let generations = generations.filter(|(_, generation)| *generation > 0).collect();
+    let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
+    let position = Position { segment: first.number, generation: first.generation, offset: SEGMENT_HEADER_LEN as u64 };
+    let covered = Covered {
+        store_id,
+        position,
+        last: first.base,
+        packed_to,
+        oid_max: 0,
+        // Pack takes transactions of which nothing is left, with their keys.
+        keys_floor: packed_to,
+        lived_ms: 0,
+    };
+    Ok(IndexWriter::new(covered, generations, settings))
 }
 
 fn missing(segment: u32) -> StoreError {
@@ -111,7 +119,7 @@ fn try_index(
     store_id: u64,
     put_back: bool,
 ) -> Result<Result<Fitted, Unfit>, StoreError> {
-    let index = engines::open(disk, settings)?;
+    let index = LiveIndex::new(engines::open(disk, settings)?);
     let kinds = Kinds::default();
     let writer = IndexWriter::load(index.view()?.as_ref(), settings, &kinds)?;
     let Some(writer) = writer else { return Ok(Err(Unfit::Nothing)) };
@@ -122,7 +130,7 @@ fn try_index(
     let named = writer.generations();
     let both = found.choose(Some(named)).and_then(|chosen| found.older(named, &chosen).map(|older| (chosen, older)));
     let fits = match &both {
-        Ok((chosen, _)) => fits(index.as_ref(), covered, chosen)?,
+        Ok((chosen, _)) => fits(&index, covered, chosen)?,
         Err(segment) => Fits::No(format!("segment {segment} was packed without it")),
     };
     match (fits, both) {
@@ -165,7 +173,7 @@ enum Fits {
     No(String),
 }
 
-fn fits(index: &dyn Index, covered: &Covered, chosen: &[Arc<Segment>]) -> Result<Fits, StoreError> {
+fn fits(index: &LiveIndex, covered: &Covered, chosen: &[Arc<Segment>]) -> Result<Fits, StoreError> {
     let at = covered.position;
     let Some(segment) = chosen.iter().find(|segment| segment.header.number == at.segment) else {
         return Ok(Fits::Short(0));

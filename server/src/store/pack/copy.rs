@@ -19,6 +19,7 @@ use crate::store::log::segments::{LOG_DIR, PART, Segment, segment_path};
 use crate::store::state::State;
 use crate::store::{StoreError, Txn, TxnWrite};
 use roaring::RoaringTreemap;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ const BATCH_BYTES: u64 = if cfg!(test) { 1024 } else { 256 << 10 };
 const BATCH_TXNS: usize = 1024;
 // After so many bytes they are synced: a live commit's fdatasync never waits for more of ours.
 const SYNC_BYTES: u64 = 4 << 20;
-// Room that must be left for commits while a segment is in the disk twice.
+// Room that must be left for commits while what stays of a segment is on the disk twice.
 const ROOM_LEFT_BYTES: u64 = 64 << 20;
 
 /// What goes.
@@ -38,6 +39,8 @@ pub(crate) struct Cut<'a> {
     pub(crate) to: Tid,
     /// Objects that nothing refers to.
     pub(crate) garbage: &'a RoaringTreemap,
+    /// How many bytes of records go from which segment: so much less room is needed for what stays.
+    pub(crate) goes: BTreeMap<u32, u64>,
     /// A transaction newer than this is kept even when nothing of it is left, for its commit key.
     pub(crate) keys_after: Tid,
 }
@@ -53,17 +56,15 @@ pub(crate) fn copy(
     let Some(generation) = old.header.generation.checked_add(1) else {
         return Err(StoreError::Refused { what: format!("segment {number} was packed 65,535 times; copy the store") });
     };
-    let free = state.disk.free_bytes().unwrap_or(u64::MAX);
-    if free < old.end().saturating_add(ROOM_LEFT_BYTES) {
-        return Err(StoreError::DiskFull);
-    }
+    let stays = old.end().saturating_sub(cut.goes.get(&number).copied().unwrap_or(0));
+    leaves_room(state, stays)?;
     // What is written anew is written in the format of today.
     let packed_to = old.header.packed_to.max(cut.to);
-    let header = SegmentHeader { format: LOG_FORMAT, generation, packed_to, ..old.header };
+    let header = SegmentHeader { format: LOG_FORMAT, generation, packed_to, len: 0, ..old.header };
     let path = format!("{}{PART}", segment_path(number, generation));
     let copied = Writer::begin(state, header, &path).and_then(|writer| fill(state, old, cut, writer, step));
     match copied {
-        Ok(Some(end)) => finish(state, &path, header, end).map(Some).inspect_err(|_| {
+        Ok(Some((header, end))) => finish(state, &path, header, end).map(Some).inspect_err(|_| {
             remove(state, &path);
             remove(state, &segment_path(number, generation));
         }),
@@ -78,26 +79,32 @@ pub(crate) fn copy(
     }
 }
 
-// Copies what stays; the end of the file, or `None` when nothing went.
+fn leaves_room(state: &State, bytes: u64) -> Result<(), StoreError> {
+    let free = state.disk.free_bytes().unwrap_or(u64::MAX);
+    if free < bytes.saturating_add(ROOM_LEFT_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
+}
+
+// Copies what stays; the header and the end of the file, or `None` when nothing went.
 fn fill(
     state: &State,
     old: &Arc<Segment>,
     cut: &Cut<'_>,
     mut writer: Writer<'_>,
     step: &mut Stepper<'_>,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<(SegmentHeader, u64)>, StoreError> {
     let mut batches = Batches::new(old.clone(), SEGMENT_HEADER_LEN as u64, old.header.base);
     let mut went = false;
     while let Some(batch) = batches.next().map_err(|stop| stop.damage(old))? {
         went |= keep(state, cut, batch, &mut writer)?;
         if writer.is_full() {
             writer.write()?;
+            leaves_room(state, 0)?;
             step(Stage::Copy, batches.at(), old.end())?;
         }
     }
     writer.write()?;
-    writer.sync()?;
-    Ok(went.then_some(writer.end))
+    writer.seal()?;
+    Ok(went.then_some(writer.segment.header).zip(Some(writer.end)))
 }
 
 // Gives the writer what stays of a batch; whether anything went.
@@ -211,6 +218,14 @@ impl Writer<'_> {
             self.sync()?;
         }
         Ok(())
+    }
+
+    // Says in the header how long the file is, and makes it durable.
+    fn seal(&mut self) -> Result<(), StoreError> {
+        self.segment.header.len = u32::try_from(self.end).unwrap_or(0);
+        let header = self.segment.header.encode();
+        self.segment.file.write_all_at(&header, 0).map_err(|error| failed(self.path, error))?;
+        self.sync()
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {

@@ -44,6 +44,8 @@ pub(crate) struct Shift {
     done: Tid,
     place: Option<u64>,
     began: bool,
+    // Of the index that has the portions before.
+    life: Option<u64>,
 }
 
 /// What one commit of the index changes.
@@ -94,7 +96,7 @@ impl Shift {
     pub(crate) fn new(old: Arc<Segment>, new: Arc<Segment>) -> Shift {
         let (from, to) = (Stream::new(&old), Stream::new(&new));
         let done = old.header.base;
-        Shift { old, new, from, to, done, place: None, began: false }
+        Shift { old, new, from, to, done, place: None, began: false, life: None }
     }
 
     /// Does all of it, and tells how many revisions were gone. When `step` wants to stop, that is told at the end. On any other
@@ -109,7 +111,7 @@ impl Shift {
         let (mut gone, mut wanted) = (0, Ok(()));
         loop {
             let portion = self.portion()?;
-            settler.lock().shift(&portion)?;
+            self.commit(settler, &portion)?;
             gone += portion.gone.len() as u64;
             if portion.last {
                 break;
@@ -126,6 +128,15 @@ impl Shift {
             tracing::warn!(path, %error, "a replaced segment is left over; the next start removes it");
         }
         wanted.map(|()| gone)
+    }
+
+    fn commit(&mut self, settler: &Mutex<Settler>, portion: &Portion) -> Result<(), StoreError> {
+        let mut settler = settler.lock();
+        if *self.life.get_or_insert(settler.life()) != settler.life() {
+            let why = "another index took the place of the one that was half changed; pack again".to_owned();
+            return Err(StoreError::IndexDown { why });
+        }
+        settler.shift(portion)
     }
 
     // The next portion, read from the two files.
@@ -190,7 +201,7 @@ impl Settler {
     pub(crate) fn pack_to(&mut self, tid: Tid) -> Result<(), StoreError> {
         let mut draft = self.writer.draft();
         draft.pack_to(tid);
-        self.writer.commit(self.state.index.as_ref(), &self.state.kinds, draft, true)
+        self.writer.commit(&self.state.index, &self.state.kinds, draft, true)
     }
 
     /// The segments of which the index names two generations: number, older, newer.
@@ -238,7 +249,7 @@ impl Settler {
             draft.end_shift(&self.writer, portion.number, portion.generations.1);
         }
         drop(view);
-        self.writer.commit(state.index.as_ref(), &state.kinds, draft, portion.last)?;
+        self.writer.commit(&state.index, &state.kinds, draft, portion.last)?;
         for (cell, _) in &portion.gone {
             state.cache.settled(cell, None);
         }

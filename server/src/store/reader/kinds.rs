@@ -4,8 +4,8 @@
 //! moment, so the overlay is kept from shrinking meanwhile: that holds up the settler, and nobody else.
 
 use super::Reader;
-use crate::store::index::rows::{self, Covered, Revision};
-use crate::store::index::{Table, View, bad_row, keys};
+use crate::store::index::rows::{self, Covered};
+use crate::store::index::{Table, View, bad_row, keys, live_kind};
 use crate::store::kinds::KindId;
 use crate::store::overlay::RevisionKey;
 use crate::store::{KindCount, StoreError};
@@ -31,7 +31,7 @@ impl Reader {
             return Err(bad_row(Table::Kinds));
         }
         for (oid, after) in self.waiting(view.as_ref(), 0, Oid(u64::MAX))? {
-            let before = live_kind(view.as_ref(), oid)?;
+            let before = live_kind(view.as_ref(), &Cell::object(oid))?;
             if before != after {
                 if let Some(kind) = before {
                     counts.entry(kind).and_modify(|count| *count = count.saturating_sub(1));
@@ -144,15 +144,4 @@ impl Reader {
         }
         Ok(out)
     }
-}
-
-fn live_kind(view: &dyn View, oid: Oid) -> Result<Option<KindId>, StoreError> {
-    let cell = Cell::object(oid);
-    let (from, to) = (keys::cell(&cell), keys::after_cell(oid, &cell.key));
-    let mut found = None;
-    view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&to), false, &mut |_, row| {
-        found = Revision::live_kind(row);
-        false
-    })?;
-    Ok(found)
 }

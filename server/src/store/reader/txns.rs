@@ -3,8 +3,8 @@
 use super::Reader;
 use crate::store::frame::SEGMENT_HEADER_LEN;
 use crate::store::index::{Table, rows};
-use crate::store::log::batches::Batches;
 use crate::store::log::segments::Segment;
+use crate::store::log::walk::Walk;
 use crate::store::{StoreError, Txn};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -21,36 +21,26 @@ impl Reader {
         if from > to {
             return Ok(out);
         }
-        let (mut segment, mut offset) = match self.position_of(from)? {
-            Some(found) => found,
-            None => return Ok(out),
-        };
-        loop {
-            let mut batches = Batches::new(segment.clone(), offset, Tid::NONE);
-            batches.skip_before(from).map_err(|stop| stop.damage(&segment))?;
-            while let Some(batch) = batches.next().map_err(|stop| stop.damage(&segment))? {
-                let (mut wanted, count) = (0, batch.txns.len() as u64);
-                for parsed in batch.txns {
-                    if parsed.txn.tid > to {
-                        return Ok(out);
-                    }
-                    if parsed.txn.tid >= from {
-                        wanted += 1;
-                        out.push(parsed.txn);
-                    }
-                }
-                bytes += batch.len * wanted / count.max(1);
-                if bytes >= bytes_max && !out.is_empty() {
+        let Some((segment, offset)) = self.position_of(from)? else { return Ok(out) };
+        let mut walk = Walk::new(segment, offset, Tid::NONE);
+        walk.skip_before(from)?;
+        while let Some(batch) = walk.next(&self.state.segments)? {
+            let (mut wanted, count) = (0, batch.txns.len() as u64);
+            for parsed in batch.txns {
+                if parsed.txn.tid > to {
                     return Ok(out);
                 }
-            }
-            match self.state.segments.current_from(segment.header.number.saturating_add(1)) {
-                Some(next) if next.header.number > segment.header.number => {
-                    (segment, offset) = (next, SEGMENT_HEADER_LEN as u64);
+                if parsed.txn.tid >= from {
+                    wanted += 1;
+                    out.push(parsed.txn);
                 }
-                _ => return Ok(out),
+            }
+            bytes += batch.len * wanted / count.max(1);
+            if bytes >= bytes_max && !out.is_empty() {
+                break;
             }
         }
+        Ok(out)
     }
 
     /// The transactions up to `to` that lie together with the newest of them, down to `from`, the newest first; empty: there
@@ -118,6 +108,10 @@ impl Reader {
         };
         // A generation that pack has replaced: its offsets mean nothing any more, so from the segment's beginning.
         Ok(match self.state.segments.find(position.segment, position.generation) {
+            Some(segment) if position.offset >= segment.end() => {
+                let what = format!("the segment ends here, and a batch was written at {}", position.offset);
+                return Err(segment.damaged(segment.end(), what));
+            }
             Some(segment) => Some((segment, position.offset)),
             None => self.state.segments.current_from(position.segment).map(|segment| (segment, start)),
         })

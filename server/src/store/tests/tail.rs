@@ -1,7 +1,6 @@
 //! The end of the log: torn at every byte, damaged in the middle, cut too short, missing.
 
 use super::*;
-use crate::store::IndexKind;
 use crate::store::log::segments::segment_path;
 
 const SEGMENT_1: &str = "log/0000000001.0000.seg";
@@ -22,12 +21,6 @@ fn with_batches(settle: bool) -> (SimDisk, usize) {
     let len = disk.bytes(SEGMENT_1).expect("there").len();
     commit(&mut opened, &[simple(5, 30), simple(6, 300)]);
     (disk, len)
-}
-
-// Here sled's directory is gone after a stop without a close: a log without an index, with which a new life of the store
-// begins, and so a new segment, which these tests do not expect. They say nothing on sled.
-fn begins_a_new_life() -> bool {
-    engine::kind() == IndexKind::Sled
 }
 
 fn damage(result: Result<Opened, StoreError>) -> (u32, u64, String) {
@@ -135,9 +128,6 @@ fn a_missing_segment_is_named() {
 
 #[test]
 fn a_log_that_lost_what_the_index_has_seen_synced_is_damage_and_not_a_shorter_log() {
-    if begins_a_new_life() {
-        return;
-    }
     let (disk, before) = with_batches(true);
     let mut opened = open(&disk, settings()).expect("opens");
     opened.settler.settle(usize::MAX).expect("settles");
@@ -152,9 +142,6 @@ fn a_log_that_lost_what_the_index_has_seen_synced_is_damage_and_not_a_shorter_lo
 
 #[test]
 fn a_segment_whose_making_was_interrupted_is_removed() {
-    if begins_a_new_life() {
-        return;
-    }
     for len in [0, 10, 64] {
         let (disk, _) = with_batches(true);
         use crate::store::disk::Disk;
@@ -169,9 +156,6 @@ fn a_segment_whose_making_was_interrupted_is_removed() {
 
 #[test]
 fn a_batch_of_this_store_inside_a_torn_record_is_not_taken_for_a_good_batch() {
-    if begins_a_new_life() {
-        return;
-    }
     let (disk, _) = with_batches(false);
     let image = disk.bytes(SEGMENT_1).expect("there");
     let mut opened = open(&disk, settings()).expect("opens");
@@ -184,4 +168,91 @@ fn a_batch_of_this_store_inside_a_torn_record_is_not_taken_for_a_good_batch() {
     let opened = open(&disk, settings()).expect("opens");
     assert_eq!(disk.bytes(SEGMENT_1).expect("there").len(), before);
     assert_eq!(opened.recovered.last_tid, Tid(6));
+}
+
+// Segments of which some are as appended, the first as pack leaves one, without its lengths.
+fn with_segments() -> (SimDisk, Vec<usize>) {
+    let disk = SimDisk::new();
+    let settings = StoreSettings { segment_bytes_max: 4096, ..small() };
+    let mut opened = open(&disk, settings).expect("opens");
+    let mut lens = vec![64];
+    (1..40).for_each(|tid| {
+        commit(&mut opened, &[simple(tid, 400)]);
+        lens.push(disk.bytes(SEGMENT_1).expect("there").len());
+    });
+    lens.dedup();
+    opened.settler.close().expect("closes");
+    (disk, lens)
+}
+
+// As programs wrote it that did not know the lengths.
+fn forget_lengths(disk: &SimDisk) {
+    use crate::store::disk::Disk;
+    for name in disk.list("log").expect("lists") {
+        disk.edit(&format!("log/{name}"), |bytes| {
+            bytes[52..60].fill(0);
+            let crc = crc32fast::hash(&bytes[..60]);
+            bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        });
+    }
+}
+
+#[test]
+fn a_segment_that_has_lost_its_end_is_named_at_the_opening_though_the_index_covers_it() {
+    let (disk, lens) = with_segments();
+    for len in [64, lens[1], lens[lens.len() - 2]] {
+        let bad = disk.crash(0);
+        bad.edit(SEGMENT_1, |bytes| bytes.truncate(len));
+        let image = bad.bytes(SEGMENT_1);
+        let (segment, offset, what) = damage(open(&bad, small()));
+        assert_eq!((segment, offset), (1, len as u64), "{what}");
+        assert_eq!(bad.bytes(SEGMENT_1), image);
+    }
+}
+
+#[test]
+fn reading_on_from_a_segment_that_has_lost_its_end_names_it_and_steps_over_nothing() {
+    let (disk, lens) = with_segments();
+    forget_lengths(&disk);
+    for len in [64, lens[1], lens[lens.len() - 2]] {
+        let bad = disk.crash(0);
+        bad.edit(SEGMENT_1, |bytes| bytes.truncate(len));
+        let opened = open(&bad, small()).expect("opens: its index covers all of that");
+        let (mut from, mut read) = (Tid::NONE, Vec::new());
+        let error = loop {
+            match opened.reader.txns(from, Tid::MAX, 500) {
+                Ok(page) => {
+                    assert!(!page.is_empty(), "{len}: the log ends with {read:?} without a word");
+                    read.extend(page.iter().map(|txn| txn.tid.0));
+                    from = Tid(*read.last().expect("a page") + 1);
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StoreError::Damaged { segment: 1, .. }), "{len}: {error}");
+        assert_eq!(read, (1..=read.len() as u64).collect::<Vec<_>>(), "{len}");
+        // What lies behind it is there, and so is the way back to it.
+        let last = opened.recovered.last_tid;
+        assert_eq!(opened.reader.txn(last).expect("reads").map(|txn| txn.tid), Some(last));
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_kept_and_the_oldest_of_it_goes() {
+    use crate::store::disk::Disk;
+    let disk = SimDisk::new();
+    for round in 1..=10u64 {
+        let mut opened = open(&disk, settings()).expect("opens");
+        commit(&mut opened, &[simple(2 * round, 30)]);
+        drop(opened);
+        let torn = vec![round as u8; 50];
+        disk.edit(SEGMENT_1, |bytes| bytes.extend_from_slice(&torn));
+        let opened = open(&disk, settings()).expect("opens");
+        assert_eq!(opened.recovered.torn_bytes_cut, 50);
+        assert_eq!(opened.reader.stats().torn, round.min(8));
+        let kept: Vec<String> =
+            disk.list("log").expect("lists").into_iter().filter(|name| name.ends_with("torn")).collect();
+        let newest = kept.iter().filter_map(|name| disk.bytes(&format!("log/{name}"))).next_back();
+        assert_eq!((kept.len() as u64, newest), (round.min(8), Some(torn)));
+    }
 }

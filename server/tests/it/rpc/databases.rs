@@ -3,7 +3,6 @@
 use super::support::{
     Raw, TestServer, cell, draft, hello, items, kind, oid, put, start_of, start_with, status_fault, within,
 };
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tonic::metadata::MetadataValue;
@@ -15,8 +14,8 @@ use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_server::engine::clock::SystemClock;
 use zeolite_server::server::Components;
 use zeolite_server::settings::{DatabaseSettings, Settings};
-use zeolite_server::store::disk::sim::SimDisk;
-use zeolite_server::store::disk::{Disk, DiskFile};
+use zeolite_server::store::disk::sim::{SimDisk, SimOp};
+use zeolite_server::store::disk::watched::{Call, WatchedDisk};
 
 fn with_shop(settings: &mut Settings) {
     let mut shop = DatabaseSettings::default();
@@ -120,73 +119,20 @@ async fn both_are_there_again_after_a_restart() {
     assert!(session(&test, "main").await.load(vec![cell(1)]).await.revisions[0].record.is_none());
 }
 
-/// A disk on which, once it is armed, every write meets a bug.
-struct Buggy {
-    disk: SimDisk,
-    armed: Arc<AtomicBool>,
-}
-
-struct BuggyFile {
-    file: Arc<dyn DiskFile>,
-    log: bool,
-    armed: Arc<AtomicBool>,
-}
-
-impl Disk for Buggy {
-    fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.disk.open(path, create)?;
-        Ok(Arc::new(BuggyFile { file, log: path.starts_with("log"), armed: self.armed.clone() }))
-    }
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-    fn make_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.make_dir(dir)
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-    fn size_bytes(&self) -> io::Result<u64> {
-        self.disk.size_bytes()
-    }
-    fn real_path(&self, _path: &str) -> Option<std::path::PathBuf> {
-        None
-    }
-}
-
-impl DiskFile for BuggyFile {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
-    }
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        assert!(!(self.log && self.armed.load(Ordering::Acquire)), "the bug of this test");
-        self.file.write_all_at(bytes, offset)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
+/// A disk on which, once it is armed, every write to the log meets a bug.
+fn buggy(armed: Arc<AtomicBool>) -> WatchedDisk {
+    WatchedDisk::new(Arc::new(SimDisk::new()), move |call: Call<'_>| {
+        let hit = call.op == SimOp::Write && call.path.starts_with("log") && armed.load(Ordering::Acquire);
+        assert!(!hit, "the bug of this test");
+        Ok(())
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bug_in_one_poisons_it_and_the_other_goes_on() {
     let armed = Arc::new(AtomicBool::new(false));
     let mut components = Components::new(Arc::new(SimDisk::new()), Arc::new(SystemClock::new()), 7);
-    components.disks.insert("shop".into(), Arc::new(Buggy { disk: SimDisk::new(), armed: armed.clone() }));
+    components.disks.insert("shop".into(), Arc::new(buggy(armed.clone())));
     let test = start_of(components, with_shop).await;
     let (mut main, mut shop) = (session(&test, "").await, session(&test, "shop").await);
     shop.commit(draft(0, vec![put(cell(1), 0, "before")])).await.expect("new");

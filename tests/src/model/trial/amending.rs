@@ -22,7 +22,7 @@ impl Trial {
             let anew: Vec<_> = amendment.writes.iter().map(|write| write.cell.clone()).collect();
             let (done, told) = Told::pair();
             self.beside.house.engine().amend(Role::Write, given.prepared, amendment, withdrawn.clone(), done);
-            self.beside.house.run_dry();
+            self.run_dry()?;
             match told.take() {
                 Some(Ok(now)) => {
                     self.count("amended");
@@ -51,7 +51,7 @@ impl Trial {
             Some(zeolite_proto::Tid::MAX),
             done,
         );
-        self.beside.house.run_dry();
+        self.run_dry()?;
         match told.take() {
             Some(Err(_)) => Ok(()),
             other => Err(format!("a finish of a stale draft was answered with {other:?}")),

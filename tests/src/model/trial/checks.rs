@@ -19,7 +19,8 @@ impl Trial {
 
     /// An index that cannot be read says so; it must not say anything else.
     fn excused(&self, outcome: Result<(), String>) -> Result<(), String> {
-        let by_the_index = self.harm.index && outcome.as_ref().is_err_and(|error| error.contains("internal"));
+        let says_so = |error: &String| error.contains("internal") || error.contains("the index has failed");
+        let by_the_index = self.harm.index && outcome.as_ref().is_err_and(says_so);
         if by_the_index { Ok(()) } else { outcome }
     }
 

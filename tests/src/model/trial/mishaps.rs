@@ -57,9 +57,10 @@ impl Trial {
             }
         };
         match ended {
-            Err(error) if self.harm.index && how == "restart" => {
-                // An index that cannot be closed is rebuilt.
-                self.beside.house.kill().map_err(|again| format!("does not open after {error}: {again}"))?;
+            Err(_) if self.harm.index && how != "crash" => {
+                // A call that fails at the opening is named; the index stays, and is opened when the disk is well again.
+                self.beside.house.disk().heal();
+                self.beside.house.kill().map_err(|again| format!("does not open after a {how}: {again}"))?;
             }
             Err(error) => return Err(format!("does not open after a {how}: {error}")),
             Ok(()) => {}

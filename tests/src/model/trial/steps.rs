@@ -5,14 +5,14 @@ use crate::support::told::Told;
 use crate::support::work::key;
 use bytes::Bytes;
 use std::time::Duration;
-use zeolite_proto::{Change, CommitKey, Draft, FaultKind, Note, Priority, Role, Tid, Write};
-use zeolite_server::engine::{Outcome, Owner, Preparing};
+use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Role, Tid, Write};
+use zeolite_server::engine::{Closing, Outcome, Owner, Preparing, Turn};
 
 impl Trial {
     pub(super) fn step(&mut self) -> Result<(), String> {
         match self.dice.rng.u32(0..100) {
             0..30 => self.submit(),
-            30..48 => return self.turn_sequencer(),
+            30..48 => return self.turn_sequencer().map(drop),
             48..58 => {
                 self.beside.house.loops().turn_merger();
             }
@@ -22,8 +22,9 @@ impl Trial {
             70..76 => {
                 self.beside.house.loops().turn_settle();
             }
-            76..79 => self.beside.house.run_dry(),
-            79..82 => self.move_clock(),
+            76..79 => return self.run_dry(),
+            79..81 => self.move_clock(),
+            81..82 => return self.close_a_gate(),
             82..90 => return self.compare_some(),
             90..93 => self.prepare(),
             93..95 => return self.end_a_hold(),
@@ -37,12 +38,59 @@ impl Trial {
     }
 
     /// Everybody waits for the sequencer: it never reads the disk.
-    fn turn_sequencer(&mut self) -> Result<(), String> {
+    fn turn_sequencer(&mut self) -> Result<Turn, String> {
         let before = self.beside.house.disk().reads();
-        self.beside.house.loops().turn_sequencer();
+        let turn = self.beside.house.loops().turn_sequencer();
         match self.beside.house.disk().reads() - before {
-            0 => Ok(()),
+            0 => Ok(turn),
             reads => Err(format!("the sequencer has read the disk {reads} times in one turn")),
+        }
+    }
+
+    /// As the house does, with an eye on the sequencer.
+    pub(super) fn run_dry(&mut self) -> Result<(), String> {
+        loop {
+            let sequencer = self.turn_sequencer()?;
+            let loops = self.beside.house.loops();
+            if ![sequencer, loops.turn_merger(), loops.turn_writer()].contains(&Turn::Worked) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A gate of a class is closed, and opened again: so that what comes later is judged as before.
+    fn close_a_gate(&mut self) -> Result<(), String> {
+        self.run_dry()?;
+        self.collect()?;
+        let min_version = self.dice.rng.u32(1..=2);
+        let older = self
+            .beside
+            .model
+            .kinds()
+            .into_iter()
+            .filter(|((class, version), _)| class == "Page" && *version < min_version);
+        let older: u64 = older.map(|(_, oids)| oids.len() as u64).sum();
+        let (done, told) = Told::pair();
+        self.beside.house.engine().close_gate("Page".into(), min_version, "model".into(), done);
+        self.run_dry()?;
+        let harmed = self.harm.full || self.harm.log || self.harm.index;
+        match told.take() {
+            Some(Ok(Closing::Closed(_))) if older == 0 => self.count("closed a gate"),
+            // What is prepared counts as well.
+            Some(Ok(Closing::Old(found))) if found >= older && (older > 0 || !self.holding.is_empty()) => {
+                self.count("was told what is below a gate");
+                return Ok(());
+            }
+            Some(Err(_)) if harmed => return Ok(()),
+            other => return Err(format!("{older} objects are below the gate, it was told {other:?}")),
+        }
+        let (done, told) = Told::pair();
+        self.beside.house.engine().open_gate("Page".into(), done);
+        self.run_dry()?;
+        match told.take() {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) if harmed => Ok(()),
+            other => Err(format!("a gate was not opened: {other:?}")),
         }
     }
 
@@ -108,7 +156,7 @@ impl Trial {
     /// Everything that is held is let go, so that everybody can be answered.
     pub(super) fn release_all(&mut self) -> Result<(), String> {
         loop {
-            self.beside.house.run_dry();
+            self.run_dry()?;
             self.collect()?;
             let Some(at) = self.holding.iter().position(|holding| holding.given.is_some()) else { return Ok(()) };
             self.end_hold(at, false)?;
@@ -124,12 +172,12 @@ impl Trial {
         if !finish || !self.amend(&mut holding, &mut given)? {
             let (done, told) = Told::pair();
             self.beside.house.engine().abort(&Owner::anonymous(), given.prepared, done);
-            self.beside.house.run_dry();
+            self.run_dry()?;
             return told.expect().map(drop).map_err(|fault| format!("an abort was refused: {fault}"));
         }
         let (done, told) = Told::pair();
         self.beside.house.engine().finish(&Owner::anonymous(), given.prepared, holding.draft.key, Some(Tid::MAX), done);
-        self.beside.house.run_dry();
+        self.run_dry()?;
         let in_time = self.steady < holding.until;
         match told.take() {
             Some(Ok(receipt)) => {
@@ -138,6 +186,7 @@ impl Trial {
                 if stamped(&receipt.merged) != stamped(&given.merged) {
                     return Err(format!("finish merged {:?}, prepare said {:?}", receipt.merged, given.merged));
                 }
+                self.finish_again(given.prepared, &holding.draft, receipt.tid)?;
                 // Others were answered on the way: bring them in first, in the order of the tids.
                 self.open.push(Open { draft: holding.draft, told: Told::with(Ok(receipt)) });
                 Ok(())
@@ -149,7 +198,7 @@ impl Trial {
                 match fault.kind {
                     FaultKind::OutcomeUnknown => self.uncertain.push(holding.draft),
                     // It is prepared again.
-                    FaultKind::DiskFull | FaultKind::Internal => {
+                    FaultKind::DiskFull | FaultKind::Internal | FaultKind::Busy => {
                         self.count("prepared again");
                         holding.given = Some(given);
                         self.holding.push(holding);
@@ -167,7 +216,23 @@ impl Trial {
         match kind {
             FaultKind::DiskFull => self.harm.full,
             FaultKind::Internal => self.harm.index,
+            FaultKind::Busy => self.harm.index || self.harm.log,
             _ => self.harm.log,
+        }
+    }
+
+    /// The answer of a finish was lost, and it is sent again: what was prepared is gone, and the log knows.
+    fn finish_again(&mut self, prepared: u64, draft: &Draft, tid: Tid) -> Result<(), String> {
+        let (done, told) = Told::pair();
+        self.beside.house.engine().finish(&Owner::anonymous(), prepared, draft.key, Some(Tid::MAX), done);
+        self.run_dry()?;
+        match told.take() {
+            Some(Ok(receipt)) if receipt.tid == tid => {
+                self.count("finished again");
+                Ok(())
+            }
+            Some(Err(_)) if self.harm.log || self.harm.index => Ok(()),
+            other => Err(format!("finished at {tid}; the same finish again got {other:?}")),
         }
     }
 
@@ -206,7 +271,7 @@ impl Trial {
         let outcome = match self.beside.house.engine().outcome(asked, Some(Tid::MAX)) {
             Ok(outcome) => outcome,
             Err(fault) if fault.kind == FaultKind::Poisoned && self.harm.log => return Ok(()),
-            Err(fault) if fault.kind == FaultKind::Internal && self.harm.index => return Ok(()),
+            Err(fault) if self.no_index(&fault) => return Ok(()),
             Err(fault) => return Err(format!("no outcome: {fault}")),
         };
         let remembered = self.beside.model.by_key(asked).cloned();
@@ -225,6 +290,11 @@ impl Trial {
         }
     }
 
+    /// What is told of an index whose disk has failed.
+    fn no_index(&self, fault: &Fault) -> bool {
+        self.harm.index && matches!(fault.kind, FaultKind::Internal | FaultKind::Busy)
+    }
+
     fn resend(&mut self, asked: CommitKey, tid: Tid) -> Result<(), String> {
         let another = self.dice.draft(asked, &self.beside.model, Tid::NONE);
         let Some(same) = self.sent.get(&asked.0).cloned() else { return Ok(()) };
@@ -237,6 +307,7 @@ impl Trial {
         match told.take() {
             Some(Ok(receipt)) if is_same && receipt.tid == tid => self.count(name),
             Some(Err(fault)) if !is_same && fault.kind == FaultKind::Invalid => self.count(name),
+            Some(Err(fault)) if self.no_index(&fault) => {}
             other => return Err(format!("{asked:?} was committed at {tid}; sent again ({name}) it got {other:?}")),
         }
         Ok(())

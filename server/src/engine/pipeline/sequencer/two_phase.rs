@@ -5,7 +5,9 @@
 use super::Sequencer;
 use crate::engine::answers::{Done, PreparedReceipt};
 use crate::engine::caller::Owner;
-use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite};
+use crate::engine::pipeline::ask::{
+    AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite,
+};
 use crate::engine::pipeline::check::Refused;
 use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::endings::Ending;
@@ -138,8 +140,12 @@ impl Sequencer {
             if self.holds.get(id).is_some() {
                 return done(Err(prepare_lost()));
             }
-            // It may have been finished by an earlier try of the same caller.
-            return self.engine.answer_by_key(key, since, done);
+            // It may have been finished by an earlier try of the same caller: the log knows.
+            if let Err(Errand::ByKey { done, .. }) = self.send_errand(Errand::ByKey { key, since, done }) {
+                let message = "the server is busy with other questions; send the finish again in a moment";
+                done(Err(Fault::new(FaultKind::Busy, message).after_ms(50)));
+            }
+            return;
         };
         if prepared.key != key {
             let message = "the prepared draft has another commit key; finish it under the key it was prepared with";

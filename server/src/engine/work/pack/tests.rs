@@ -305,6 +305,8 @@ fn a_pack_that_a_full_disk_leaves_half_way_goes_on_by_itself_and_what_it_takes_i
     site.put(20, site.engine.visible(), &[]);
     site.disk.set_room(None);
     while site.engine.long_work().upkeep().is_ok_and(Upkeep::is_half_packed) {
+        // It has been tried without room, and is again after a while.
+        site.clock.advance(Duration::from_secs(1));
         std::thread::yield_now();
     }
     assert_eq!(site.load(30, Tid::NONE), Ok(None));

@@ -5,8 +5,8 @@ use crate::store::disk::{RealDisk, SimDisk};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-fn open(dir: &Path) -> Result<SledIndex, StoreError> {
-    SledIndex::open(Arc::new(RealDisk::open(dir).expect("opens")), 1 << 20)
+fn open(dir: &Path) -> Result<Arc<SledIndex>, StoreError> {
+    SledIndex::open(Arc::new(RealDisk::open(dir).expect("opens")), 1 << 20).map(Arc::new)
 }
 
 fn put(key: u32, value: &[u8]) -> Change {
@@ -30,7 +30,7 @@ fn every_view_sees_its_moment_however_long_it_lasts() {
         let index = open(dir.path()).expect("opens");
         let mut dice = fastrand::Rng::with_seed(seed);
         let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        let mut views = vec![(index.view().expect("view"), model.clone())];
+        let mut views = vec![(index.clone().view().expect("view"), model.clone())];
         for step in 0..120u32 {
             let changes: Vec<Change> = (0..dice.usize(0..12))
                 .map(|_| {
@@ -47,7 +47,7 @@ fn every_view_sees_its_moment_however_long_it_lasts() {
                 }
             }
             if dice.bool() {
-                views.push((index.view().expect("view"), model.clone()));
+                views.push((index.clone().view().expect("view"), model.clone()));
             }
             if views.len() > 1 && dice.u8(0..3) == 0 {
                 views.swap_remove(dice.usize(..views.len()));
@@ -94,7 +94,7 @@ fn views_beside_a_writer_see_each_commit_whole() {
                 scope.spawn(|| {
                     let mut seen = 0;
                     while seen < 60 {
-                        let view = index.view().expect("view");
+                        let view = index.clone().view().expect("view");
                         let all = rows(view.as_ref(), Bound::Unbounded, Bound::Unbounded, false);
                         assert_eq!(all.len(), 300);
                         assert!(all.iter().all(|(_, row)| *row == all[0].1), "a commit was seen in part");
@@ -128,7 +128,7 @@ fn a_clean_close_is_used_again_and_nothing_else_is() {
     index.close().expect("closes");
     drop(index);
     let index = open(dir.path()).expect("opens again");
-    let value = |key: u32| index.view().expect("view").get(Table::Meta, &key.to_be_bytes()).expect("reads");
+    let value = |key: u32| index.clone().view().expect("view").get(Table::Meta, &key.to_be_bytes()).expect("reads");
     assert_eq!((value(1).as_deref(), value(2).map(|row| row.len())), (Some(&b"one"[..]), Some(2_000_000)));
     // Only read since, and killed: whatever sled has done meanwhile, nobody knows.
     drop(index);
