@@ -56,6 +56,9 @@ pub(crate) enum Command {
     Undo(UndoArgs),
     /// Who may write: show it, or switch it while everything runs, with a banner and an end
     Mode(crate::mode::ModeArgs),
+    /// Transactions that are prepared and wait for their second phase: list them, or end one
+    #[command(subcommand)]
+    Prepared(crate::prepared::PreparedCommand),
     /// Remove old revisions and unreachable objects, beside full traffic
     Pack(PackArgs),
     /// Read everything and check it: every checksum, every reference, index against log

@@ -23,6 +23,7 @@ mod moment;
 mod offline;
 mod output;
 mod place;
+mod prepared;
 mod progress;
 mod serve;
 mod server;
@@ -110,6 +111,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         Command::Log(args) => show::log(out, &server.admin().await?, &args).await,
         Command::Undo(args) => upkeep::undo(out, &server.reader().await?, &args).await,
         Command::Mode(args) => mode::mode(out, &server.admin().await?, &args).await,
+        Command::Prepared(command) => prepared::prepared(out, &server.admin().await?, &command).await,
         Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
         Command::Verify(_) => upkeep::verify(out, &server.admin().await?).await,
         Command::Serve(_)

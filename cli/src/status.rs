@@ -78,7 +78,8 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
             },
         ),
         ("free", size(status.free_bytes)),
-        ("sessions", format!("{}, {} drafts prepared", status.sessions, status.prepared)),
+        ("sessions", count(status.sessions)),
+        ("prepared", prepared(status)),
         ("pins", pins),
         (
             "commits",
@@ -94,6 +95,16 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ("loads", format!("{}, cache {} with {hits} hits", count(status.loads), size(status.cache_bytes))),
         ("pack", status.pack.clone().unwrap_or_else(|| "idle".into())),
     ]
+}
+
+fn prepared(status: &Status) -> String {
+    match status.prepared {
+        0 => "nothing".into(),
+        prepared => {
+            let oldest = moment::duration(status.oldest_prepared_ms);
+            format!("{prepared} drafts, {} of them durable, the oldest for {oldest}", status.prepared_durable)
+        }
+    }
 }
 
 /// Where the time of commits goes, since the server started.

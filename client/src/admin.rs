@@ -1,4 +1,5 @@
-//! Owns the operator's side of the client: status, mode, pack, verify, resolvers, kinds, objects, gates, heat, log, restore.
+//! Owns the operator's side of the client: status, mode, pack, verify, resolvers, kinds, objects, gates, prepared drafts,
+//! heat, log, restore.
 //!
 //! Everything here is a plain call on the running server; none of it goes through the cache.
 
@@ -9,7 +10,8 @@ use crate::wire::{Failure, Pages, Unary};
 use futures_util::Stream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeolite_proto::{
-    CloseAttempt, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, ResolverInfo, Status, Tid, VerifyProgress,
+    CloseAttempt, CommitKey, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft, Receipt,
+    ResolverInfo, Status, Tid, VerifyProgress,
 };
 
 /// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own
@@ -121,6 +123,21 @@ impl Admin {
     /// The closed gates.
     pub async fn gates(&self) -> Result<Vec<Gate>> {
         self.call(Resend::Always, |server| async move { server.gates().await }).await
+    }
+
+    /// Everybody's prepared drafts, the oldest first.
+    pub async fn prepared(&self) -> Result<Vec<PreparedDraft>> {
+        self.call(Resend::Always, |server| async move { server.prepared().await }).await
+    }
+
+    /// Finishes anybody's prepared draft; asked again, it gives the same receipt.
+    pub async fn finish_prepared(&self, key: CommitKey) -> Result<Receipt> {
+        self.call(Resend::UnderKey(key), |server| async move { server.finish_prepared(key).await }).await
+    }
+
+    /// Gives anybody's prepared draft up.
+    pub async fn abort_prepared(&self, key: CommitKey) -> Result<()> {
+        self.call(Resend::Always, |server| async move { server.abort_prepared(key).await }).await
     }
 
     /// How often live commits wrote each of these objects lately: to leave the hot ones for last. At most as many oids as

@@ -16,6 +16,17 @@ pub enum Outcome {
     Forgotten,
 }
 
+/// How a draft is prepared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum How {
+    /// In the server's memory, with a time limit.
+    Usual,
+    /// The same, whatever of it is stale.
+    Hold,
+    /// On the disk.
+    Durable,
+}
+
 /// What the first of two phases has come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct FirstPhase {

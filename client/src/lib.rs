@@ -63,6 +63,6 @@ pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
     Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Limits, Mode, ModeKind, Note, Oid,
-    PackOptions, PackProgress, Pressure, Priority, Receipt, Record, Registry, Remedy, Resolver, ResolverInfo, Stage,
-    Status, Tid, VerifyProgress,
+    PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record, Registry, Remedy, Resolver,
+    ResolverInfo, Stage, Status, Tid, VerifyProgress,
 };

@@ -194,7 +194,8 @@ impl fmt::Display for Cell {
 }
 
 /// Names one commit for exactly-once: made by the client, the same key gives the same receipt.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct CommitKey(pub [u8; 16]);
 
 impl CommitKey {
@@ -206,8 +207,39 @@ impl CommitKey {
 
 impl fmt::Debug for CommitKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "key:")?;
+        write!(f, "key:{self}")
+    }
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for CommitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::str::FromStr for CommitKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CommitKey, String> {
+        let digits = Some(text).filter(|text| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let number = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        let wrong = || format!("{text:?} is no commit key; write its 16 bytes as 32 hexadecimal digits");
+        number.map(|number| CommitKey(number.to_be_bytes())).ok_or_else(wrong)
+    }
+}
+
+impl From<CommitKey> for String {
+    fn from(key: CommitKey) -> String {
+        key.to_string()
+    }
+}
+
+impl TryFrom<String> for CommitKey {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<CommitKey, String> {
+        text.parse()
     }
 }
 

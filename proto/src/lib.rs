@@ -6,7 +6,7 @@
 //!   draft    a client's uncommitted work; receipt: what a committer gets
 //!   fault    the closed list of refusals, sorted by remedy
 //!   role     what a principal is for
-//!   mode, gate, pressure  who may write, how old a shape may be, what live traffic feels
+//!   mode, gate, pressure, prepared  who may write, how old a shape may be, what live traffic feels, what waits for its second phase
 //!   status, upkeep  what a server says about itself; pack and verification, as far as they are
 //!   evolve   what an evolve stores: its job and ledger
 //!   hash     hash maps with a seed
@@ -28,6 +28,7 @@ mod hex;
 pub mod ids;
 pub mod limits;
 pub mod mode;
+pub mod prepared;
 pub mod pressure;
 pub mod record;
 pub mod registry;
@@ -44,6 +45,7 @@ pub use gate::{CloseAttempt, Gate};
 pub use ids::{Cell, CommitKey, Oid, Tid};
 pub use limits::Limits;
 pub use mode::{Mode, ModeKind};
+pub use prepared::PreparedDraft;
 pub use pressure::Pressure;
 pub use record::{BadRecord, Record};
 pub use registry::Registry;

@@ -56,6 +56,10 @@ pub struct Status {
     pub pinned_bytes: u64,
     /// Drafts that are prepared.
     pub prepared: u64,
+    /// Those of them that outlive the server.
+    pub prepared_durable: u64,
+    /// For how long the oldest of all is prepared, in milliseconds; 0: none is.
+    pub oldest_prepared_ms: u64,
     /// Durable transactions.
     pub commits: u64,
     /// Batches: one fsync each.

@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::storage::disk::Disk;
 use crate::storage::{self, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
 use health::Health;
-use keep::{Keep, system};
+use keep::{Keep, prepared_cell, system};
 use loops::Parts;
 use numbers::Numbers;
 use pipeline::Pipeline;
@@ -125,6 +125,7 @@ impl Engine {
         let last_of_others = system::last_of_others(read.as_ref(), last_tid)?;
         let opened_at = clock.steady();
         let now_unix_ms = (clock.unix_nanos() / 1_000_000).max(0) as u64;
+        let prepared = prepared_cell::stored(read.as_ref(), last_tid)?;
         let keep = Keep::open(read.as_ref(), last_tid, Oid(oid_max), now_unix_ms)?;
         let (count_max, floor) = (keys_count_max as usize, keys_floor);
         let keys = Keys::new(clock.clone(), Window { count_max, age_s: keys_age_s, keys, floor, lived_ms });
@@ -139,7 +140,7 @@ impl Engine {
             setup: Setup { limits, registry, settings, seed, clock, disk, opened_at },
             kept_to_the_end: OnceLock::new(),
         });
-        let loops = Loops::new(engine.clone(), Parts { append, upkeep, last: last_tid, last_of_others });
+        let loops = Loops::new(engine.clone(), Parts { append, upkeep, last: last_tid, last_of_others, prepared });
         Ok((engine, loops))
     }
 

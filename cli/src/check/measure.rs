@@ -85,6 +85,8 @@ measures! {
     oldest_pin_s "s" "86400" "" "from the oldest pinned snapshot to the newest commit" |seen| Some(oldest_pin_s(&seen.status));
     pinned_bytes "B" "10737418240" "" "log that pins keep from pack, at most" |seen| Some(seen.status.pinned_bytes as f64);
     pins "" "" "" "pinned snapshots" |seen| Some(seen.status.pins as f64);
+    oldest_prepared_s "s" "300" "" "for how long the oldest prepared transaction holds its cells; see zeolite prepared" |seen| Some(seen.status.oldest_prepared_ms as f64 / 1e3);
+    prepared "" "" "" "prepared transactions" |seen| Some(seen.status.prepared as f64);
     unsettled_bytes "B" "67108864" "134217728" "log that is not in the index yet; from 64 MiB on commits wait for it" |seen| Some(seen.status.unsettled_bytes as f64);
     log_bytes "B" "" "" "the log" |seen| Some(seen.status.log_bytes as f64);
     sessions "" "" "" "open sessions" |seen| Some(seen.status.sessions as f64);

@@ -5,6 +5,7 @@ mod demo;
 mod evolve;
 mod killed;
 mod monitoring;
+mod prepared;
 mod program;
 mod serve;
 mod served;

@@ -8,7 +8,7 @@
 //! server holds them all, tells which are stale, and takes amendments.
 
 use super::{Place, Tx};
-use crate::answer::FirstPhase;
+use crate::answer::{FirstPhase, How};
 use crate::connect::{Attached, Db, Resend};
 use crate::errors::Result;
 use crate::wire::Link;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Merged, Receipt, StaleCell, Tid};
 
-/// A prepared transaction. Dropping it aborts it.
+/// A prepared transaction. Dropping it aborts it, unless it is durable: that one stays until somebody ends it.
 #[derive(Debug)]
 pub struct Prepared {
     db: Db,
@@ -26,6 +26,7 @@ pub struct Prepared {
     merged: Vec<Merged>,
     stale: Vec<StaleCell>,
     open: bool,
+    durable: bool,
 }
 
 impl Tx {
@@ -36,9 +37,38 @@ impl Tx {
         let own = self.close()?;
         let draft = &self.draft(own, key, self.snapshot()).await?;
         let core = self.db().core();
-        let prepare = |link: Arc<Link>| async move { link.prepare(draft, millis(limit), false).await };
+        let prepare = |link: Arc<Link>| async move { link.prepare(draft, millis(limit), How::Usual).await };
         let first = core.call(Resend::Never, prepare).await?;
         Ok(Prepared::new(self.db(), draft, first))
+    }
+
+    /// The same for a coordinator over several systems, which writes the key down first ([`Db::new_commit_key`], with
+    /// `since`, the [`Db::position`] of that moment): answered when it is on the server's disk. It outlives this client and the server, and without `limit`
+    /// it stays until it is finished or aborted; whoever comes back does that by the key ([`Db::finish_prepared`],
+    /// [`Db::abort_prepared`]).
+    pub async fn prepare_durable(self, key: CommitKey, since: Tid, limit: Option<Duration>) -> Result<Prepared> {
+        let own = self.close()?;
+        let draft = &self.draft(own, key, since).await?;
+        let limit_ms = limit.map_or(0, |limit| millis(limit).max(1));
+        let prepare = |link: Arc<Link>| async move { link.prepare(draft, limit_ms, How::Durable).await };
+        // The same draft under the same key is prepared once.
+        let first = self.db().core().call(Resend::UnderKey(key), prepare).await?;
+        let mut prepared = Prepared::new(self.db(), draft, first);
+        prepared.durable = true;
+        Ok(prepared)
+    }
+}
+
+impl Db {
+    /// Commits what was prepared under a key, by this client or another one of the same principal, before or after a restart of
+    /// the server. `since`: a tid that was committed before the key was made.
+    pub async fn finish_prepared(&self, key: CommitKey, since: Tid) -> Result<Receipt> {
+        self.core().call(Resend::UnderKey(key), |link| async move { link.finish(0, key, since).await }).await
+    }
+
+    /// Gives up what was prepared under a key, or was never prepared. Refused if it is committed already.
+    pub async fn abort_prepared(&self, key: CommitKey) -> Result<()> {
+        self.core().call(Resend::Always, |link| async move { link.abort(0, key).await }).await
     }
 }
 
@@ -49,7 +79,16 @@ fn millis(limit: Duration) -> u64 {
 impl Prepared {
     fn new(db: &Db, draft: &Draft, first: FirstPhase) -> Prepared {
         let FirstPhase { prepared: number, merged, stale } = first;
-        Prepared { db: db.clone(), number, key: draft.key, key_since: draft.key_since, merged, stale, open: true }
+        Prepared {
+            db: db.clone(),
+            number,
+            key: draft.key,
+            key_since: draft.key_since,
+            merged,
+            stale,
+            open: true,
+            durable: false,
+        }
     }
 
     /// Lets the server hold a draft whose bases are of this place or older ones, however many of its cells have moved on.
@@ -57,7 +96,7 @@ impl Prepared {
         let view = &at.view(db);
         let hold = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.prepare(draft, millis(limit), true).await
+            attached.link.prepare(draft, millis(limit), How::Hold).await
         };
         let first = db.core().call_at(Resend::Never, at.snapshot, hold).await?;
         Ok(Prepared::new(db, draft, first))
@@ -97,8 +136,8 @@ impl Prepared {
     /// Gives it up.
     pub async fn abort(mut self) -> Result<()> {
         self.open = false;
-        let number = self.number;
-        self.db.core().call(Resend::Always, |link| async move { link.abort(number).await }).await
+        let (number, key) = (self.number, self.key);
+        self.db.core().call(Resend::Always, |link| async move { link.abort(number, key).await }).await
     }
 }
 
@@ -106,11 +145,13 @@ impl Drop for Prepared {
     fn drop(&mut self) {
         // Without a runtime the server's time limit does it.
         if self.open
+            && !self.durable
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let (db, number) = (self.db.clone(), self.number);
+            let (db, number, key) = (self.db.clone(), self.number, self.key);
             runtime.spawn(async move {
-                let given_up = db.core().call(Resend::Always, |link| async move { link.abort(number).await }).await;
+                let given_up =
+                    db.core().call(Resend::Always, |link| async move { link.abort(number, key).await }).await;
                 tracing::trace!(number, ok = given_up.is_ok(), "aborted");
             });
         }

@@ -1,7 +1,7 @@
 //! Owns the session's requests: each one method of [`Link`], in the crate's own types.
 
 use super::{Failure, Link, Reply, Request, unexpected, v2};
-use crate::answer::{FirstPhase, Outcome, PinLease};
+use crate::answer::{FirstPhase, How, Outcome, PinLease};
 use crate::revision::{Entry, Page, PastRevision, Range, Revision};
 use bytes::Bytes;
 use prost::Message;
@@ -119,9 +119,10 @@ impl Link {
         waiter.reply().await
     }
 
-    /// The first phase of two; with `hold` whatever of it is stale.
-    pub(crate) async fn prepare(&self, draft: &Draft, limit_ms: u64, hold: bool) -> Result<FirstPhase, Failure> {
-        let request = v2::PrepareRequest { draft: None, time_limit_ms: limit_ms, hold };
+    /// The first phase of two.
+    pub(crate) async fn prepare(&self, draft: &Draft, limit_ms: u64, how: How) -> Result<FirstPhase, Failure> {
+        let (hold, durable) = (how == How::Hold, how == How::Durable);
+        let request = v2::PrepareRequest { draft: None, time_limit_ms: limit_ms, hold, durable };
         Ok(first_phase(reply!(self.send_draft(draft, Some(Purpose::Prepare(request))).await?, Prepare)))
     }
 
@@ -139,8 +140,9 @@ impl Link {
     }
 
     /// Gives a prepared draft up.
-    pub(crate) async fn abort(&self, prepared: u64) -> Result<(), Failure> {
-        reply!(self.request(Request::Abort(v2::AbortRequest { prepared })).await?, Done);
+    pub(crate) async fn abort(&self, prepared: u64, key: CommitKey) -> Result<(), Failure> {
+        let request = v2::AbortRequest { prepared, commit_key: key_bytes(key) };
+        reply!(self.request(Request::Abort(request)).await?, Done);
         Ok(())
     }
 

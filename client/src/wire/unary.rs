@@ -17,7 +17,8 @@ use v2::admin_client::AdminClient;
 use v2::reader_client::ReaderClient;
 use v2::replicator_client::ReplicatorClient;
 use zeolite_proto::{
-    CloseAttempt, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, ResolverInfo, Status, Tid, VerifyProgress,
+    CloseAttempt, CommitKey, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft, Receipt,
+    ResolverInfo, Status, Tid, VerifyProgress,
 };
 
 /// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
@@ -242,6 +243,26 @@ impl Unary {
     pub(crate) async fn gates(&self) -> Result<Vec<Gate>, Failure> {
         let reply = self.admin().gates(v2::GatesRequest {}).await.map_err(|status| failure(&status))?;
         Ok(reply.into_inner().gates.into_iter().map(Gate::from).collect())
+    }
+
+    /// Everybody's prepared drafts, the oldest first.
+    pub(crate) async fn prepared(&self) -> Result<Vec<PreparedDraft>, Failure> {
+        let reply = self.admin().list_prepared(v2::ListPreparedRequest {}).await.map_err(|status| failure(&status))?;
+        Ok(reply.into_inner().prepared.into_iter().map(PreparedDraft::from).collect())
+    }
+
+    /// Finishes anybody's prepared draft.
+    pub(crate) async fn finish_prepared(&self, key: CommitKey) -> Result<Receipt, Failure> {
+        let request = v2::EndPreparedRequest { commit_key: key.0.to_vec().into() };
+        let reply = self.admin().finish_prepared(request).await.map_err(|status| failure(&status))?;
+        Ok(reply.into_inner().into())
+    }
+
+    /// Gives anybody's prepared draft up.
+    pub(crate) async fn abort_prepared(&self, key: CommitKey) -> Result<(), Failure> {
+        let request = v2::EndPreparedRequest { commit_key: key.0.to_vec().into() };
+        self.admin().abort_prepared(request).await.map_err(|status| failure(&status))?;
+        Ok(())
     }
 
     /// Transactions in tid order, bounds inclusive.

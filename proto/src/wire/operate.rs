@@ -1,9 +1,10 @@
-//! Owns the translation of modes, gates and pressure between the wire and the crate's own types.
+//! Owns the translation of modes, gates, prepared drafts and pressure between the wire and the crate's own types.
 
 use super::v2;
 use crate::gate::Gate;
-use crate::ids::Tid;
+use crate::ids::{CommitKey, Tid};
 use crate::mode::{Mode, ModeKind};
+use crate::prepared::PreparedDraft;
 use crate::pressure::Pressure;
 
 impl From<ModeKind> for v2::ModeKind {
@@ -48,6 +49,24 @@ impl From<v2::Mode> for Mode {
             automatic: (!mode.automatic.is_empty()).then_some(mode.automatic),
             since_unix_ms: mode.since_unix_ms,
         }
+    }
+}
+
+impl From<PreparedDraft> for v2::PreparedDraft {
+    fn from(prepared: PreparedDraft) -> v2::PreparedDraft {
+        let PreparedDraft { key, owner, since_unix_ms, cells, bytes, durable } = prepared;
+        let (commit_key, owner) = (key.0.to_vec().into(), owner.unwrap_or_default());
+        v2::PreparedDraft { commit_key, owner, since_unix_ms, cells, bytes, durable }
+    }
+}
+
+impl From<v2::PreparedDraft> for PreparedDraft {
+    /// A key of another length than a key's is none.
+    fn from(wire: v2::PreparedDraft) -> PreparedDraft {
+        let v2::PreparedDraft { commit_key, owner, since_unix_ms, cells, bytes, durable } = wire;
+        let key = CommitKey::from_slice(&commit_key).unwrap_or_default();
+        let owner = (!owner.is_empty()).then_some(owner);
+        PreparedDraft { key, owner, since_unix_ms, cells, bytes, durable }
     }
 }
 

@@ -64,8 +64,8 @@ translate! {
     }
     Status = StatusReply {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
-        pinned_bytes prepared commits batches conflicts merges loads queue_live queue_batch cache_bytes cache_hits
-        cache_misses unsettled_bytes torn
+        pinned_bytes prepared prepared_durable oldest_prepared_ms commits batches conflicts merges loads queue_live
+        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
@@ -111,6 +111,9 @@ mod tests {
             oldest_pin: Some(Tid(4)),
             pack: Some("copying".into()),
             sessions: 3,
+            prepared: 2,
+            prepared_durable: 1,
+            oldest_prepared_ms: 7,
             feeds: 2,
             stages: vec![Stage { name: "fsync".into(), count: 1, total_ns: 2, p50_ns: 3, p99_ns: 4 }],
             mode: Mode { banner: "back at five".into(), ..Mode::default() },

@@ -88,20 +88,14 @@ fn receipt() -> v2::Receipt {
 /// Preparing, whole and in parts.
 fn preparing() -> Vec<(&'static str, Request)> {
     vec![
-        ("prepare", Request::Prepare(v2::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000, hold: false })),
-        ("hold", Request::Prepare(v2::PrepareRequest { draft: Some(draft()), time_limit_ms: 5000, hold: true })),
+        ("prepare", Request::Prepare(prepare(Some(draft()), false))),
+        ("hold", Request::Prepare(prepare(Some(draft()), true))),
+        ("prepare_durable", Request::Prepare(v2::PrepareRequest { durable: true, ..prepare(Some(draft()), false) })),
         (
             "amend",
             Request::Amend(v2::AmendRequest { prepared: 9, draft: Some(draft()), withdrawn: vec![object(), entry()] }),
         ),
-        (
-            "part_to_prepare",
-            Request::Part(part(Some(Purpose::Prepare(v2::PrepareRequest {
-                draft: None,
-                time_limit_ms: 5000,
-                hold: true,
-            })))),
-        ),
+        ("part_to_prepare", Request::Part(part(Some(Purpose::Prepare(prepare(None, true)))))),
         (
             "part_to_amend",
             Request::Part(part(Some(Purpose::Amend(v2::AmendRequest {
@@ -111,6 +105,10 @@ fn preparing() -> Vec<(&'static str, Request)> {
             })))),
         ),
     ]
+}
+
+fn prepare(draft: Option<v2::Draft>, hold: bool) -> v2::PrepareRequest {
+    v2::PrepareRequest { draft, time_limit_ms: 5000, hold, durable: false }
 }
 
 fn requests() -> Vec<(&'static str, Request)> {
@@ -154,7 +152,8 @@ fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("commit", Request::Commit(draft())),
         ("finish", Request::Finish(v2::FinishRequest { prepared: 9, commit_key: key.clone(), key_since: Some(0) })),
-        ("abort", Request::Abort(v2::AbortRequest { prepared: 9 })),
+        ("abort", Request::Abort(v2::AbortRequest { prepared: 9, ..Default::default() })),
+        ("abort_by_key", Request::Abort(v2::AbortRequest { prepared: 0, commit_key: key.clone() })),
         ("outcome", Request::Outcome(v2::OutcomeRequest { commit_key: key.clone(), key_since: Some(T1) })),
         ("new_oids", Request::NewOids(v2::NewOidsRequest { count: 100 })),
     ]

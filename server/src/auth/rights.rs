@@ -31,11 +31,13 @@ pub enum Verb {
     SetMode,
     /// Pack, Verify.
     Upkeep,
+    /// ListPrepared, FinishPrepared, AbortPrepared: of anybody's drafts.
+    OthersPrepared,
 }
 
 impl Verb {
     /// Every verb, in the order of the table.
-    pub const ALL: [Verb; 12] = [
+    pub const ALL: [Verb; 13] = [
         Verb::Read,
         Verb::Pin,
         Verb::Commit,
@@ -48,6 +50,7 @@ impl Verb {
         Verb::Gate,
         Verb::SetMode,
         Verb::Upkeep,
+        Verb::OthersPrepared,
     ];
 
     /// What it is called in a refusal.
@@ -65,6 +68,7 @@ impl Verb {
             Verb::Gate => "move gates",
             Verb::SetMode => "switch the mode",
             Verb::Upkeep => "pack or verify",
+            Verb::OthersPrepared => "see or end what others have prepared",
         }
     }
 }
@@ -81,7 +85,7 @@ pub fn may(role: Role, verb: Verb) -> bool {
         Verb::Restore => (false, false, false, true),
         // An evolve ends by closing its gate.
         Verb::Gate => (false, false, true, false),
-        Verb::SetMode | Verb::Upkeep => (false, false, false, false),
+        Verb::SetMode | Verb::Upkeep | Verb::OthersPrepared => (false, false, false, false),
     };
     match role {
         Role::Read => read,

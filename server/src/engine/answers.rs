@@ -8,8 +8,10 @@ pub type Done<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;
 /// How to prepare a draft.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Preparing {
-    /// After it the draft is aborted; 0: the default.
+    /// After it the draft is aborted; 0: the default, which is no limit for a durable one.
     pub time_limit_ms: u64,
+    /// It outlives the server: its answer says that it is on the disk.
+    pub durable: bool,
     /// Take and hold it even if some of its cells have moved on; these are to be amended.
     pub hold: bool,
 }

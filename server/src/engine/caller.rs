@@ -25,6 +25,29 @@ impl Owner {
     pub fn named(name: &str) -> Owner {
         Owner(Some(name.into()))
     }
+
+    /// The name; `None`: anonymous.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+/// Whose prepared draft is meant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Whose {
+    /// This owner's: those of others are told to nobody.
+    Of(Owner),
+    /// Anybody's: an operator asks.
+    Anybodys,
+}
+
+impl Whose {
+    pub(crate) fn includes(&self, owner: &Owner) -> bool {
+        match self {
+            Whose::Of(own) => own == owner,
+            Whose::Anybodys => true,
+        }
+    }
 }
 
 /// Who asks.

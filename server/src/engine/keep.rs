@@ -1,5 +1,5 @@
-//! What the server keeps of its own: the cells that say who may write what (mode, gates), which oids are handed out, and the
-//! loop that looks after them.
+//! What the server keeps of its own: the cells that say who may write what (mode, gates), which oids are handed out, which
+//! prepared drafts outlive it, and the loop that looks after them.
 
 pub(crate) mod gate_cell;
 pub(crate) mod gates;
@@ -7,6 +7,7 @@ pub(crate) mod keeper;
 pub(crate) mod mode;
 pub(crate) mod oids;
 pub(crate) mod own_cells;
+pub(crate) mod prepared_cell;
 pub(crate) mod system;
 
 use super::Engine;
@@ -63,6 +64,7 @@ impl Engine {
                 Ok(OwnCell::Ceiling(ceiling)) => self.keep.oids.stored_ceiling(ceiling),
                 Ok(OwnCell::Mode(mode)) => self.keep.modes.stored(mode, self.unix_ms()),
                 Ok(OwnCell::Gate(class, gate)) => self.keep.gates.stored(&class, gate),
+                Ok(OwnCell::Prepared) => {}
                 Err(what) => {
                     tracing::error!(tid = %txn.tid, cell = %write.cell, what, "a cell of the server's own is unreadable")
                 }

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::keep::keeper::{Keeper, Stop};
+use crate::engine::keep::prepared_cell::InPieces;
 use crate::engine::pipeline::mergers::Merger;
 use crate::engine::pipeline::sequencer::Sequencer;
 use crate::engine::pipeline::writer::Writer;
@@ -19,6 +20,8 @@ pub(crate) struct Parts {
     pub(crate) upkeep: Arc<dyn Upkeep>,
     pub(crate) last: Tid,
     pub(crate) last_of_others: Tid,
+    /// Drafts that were prepared in an earlier life.
+    pub(crate) prepared: Vec<InPieces>,
 }
 
 /// The engine's loops, not running yet.
@@ -49,13 +52,14 @@ impl Loops {
     pub(crate) fn new(engine: Arc<Engine>, parts: Parts) -> Loops {
         let (to_writer, from_sequencer) = crossbeam_channel::bounded(engine.settings().hop_max);
         let (to_mergers, questions) = crossbeam_channel::bounded(1024);
-        let sequencer = Sequencer::new(
+        let mut sequencer = Sequencer::new(
             engine.clone(),
             engine.settings().recent_bounds(),
             (parts.last, parts.last_of_others),
             to_writer,
             to_mergers,
         );
+        parts.prepared.into_iter().for_each(|draft| sequencer.take_up(draft, Tid::NONE));
         let writer = Writer {
             engine: engine.clone(),
             append: parts.append,

@@ -150,6 +150,9 @@ fn queues(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     let waiting = [(("priority", "live"), status.queue_live), (("priority", "batch"), status.queue_batch)];
     to.gauges("zeolite_queued_drafts", "Drafts that wait to be put in order", waiting)?;
     to.gauge("zeolite_prepared_drafts", "Drafts that are prepared and hold their cells", status.prepared)?;
+    to.gauge("zeolite_prepared_drafts_durable", "Those of them that outlive the server", status.prepared_durable)?;
+    let oldest = status.oldest_prepared_ms as f64 / 1e3;
+    to.gauge("zeolite_oldest_prepared_age_seconds", "For how long the oldest of them is prepared", oldest)?;
     to.gauge("zeolite_unsettled_bytes", "Log that is durable but not in the index yet", status.unsettled_bytes)
 }
 

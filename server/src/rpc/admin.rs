@@ -1,4 +1,4 @@
-//! Owns the operator's door: status, pack, verify, modes, gates, resolvers.
+//! Owns the operator's door: status, pack, verify, modes, gates, prepared drafts, resolvers.
 //!
 //! Pack and verify work on the blocking pool and stream their progress. A reader that goes away stops them; one that is
 //! slow misses progress, never the last message.
@@ -125,6 +125,21 @@ impl Admin for Administration {
     async fn gates(&self, request: Request<v2::GatesRequest>) -> Result<Response<v2::GatesReply>, Status> {
         let gates = self.rpc.called(&request)?.gates();
         gates.map(Response::new).map_err(|fault| self.rpc.refusal(&fault))
+    }
+
+    async fn list_prepared(
+        &self,
+        request: Request<v2::ListPreparedRequest>,
+    ) -> Result<Response<v2::ListPreparedReply>, Status> {
+        self.written(request, |calls, _, done| calls.list_prepared(done)).await
+    }
+
+    async fn finish_prepared(&self, request: Request<v2::EndPreparedRequest>) -> Result<Response<v2::Receipt>, Status> {
+        self.written(request, |calls, request, done| calls.finish_prepared(&request, done)).await
+    }
+
+    async fn abort_prepared(&self, request: Request<v2::EndPreparedRequest>) -> Result<Response<v2::Done>, Status> {
+        self.written(request, |calls, request, done| calls.abort_prepared(&request, done)).await
     }
 
     async fn resolvers(&self, request: Request<v2::ResolversRequest>) -> Result<Response<v2::ResolversReply>, Status> {

@@ -21,7 +21,7 @@ use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::wire::{translate, v2};
-use zeolite_proto::{Cell, Draft, Fault, Mode, Note, Oid, Receipt, Tid};
+use zeolite_proto::{Cell, Draft, Fault, Mode, Note, Oid, PreparedDraft, Receipt, Tid};
 
 /// The calls of a principal on a database, from one connection.
 #[derive(Clone)]
@@ -315,7 +315,52 @@ impl Calls {
         if let Err(fault) = self.may(Verb::Prepare) {
             return done(Err(fault));
         }
-        self.engine().abort(self.owner(), request.prepared, Box::new(move |result| done(result.map(encode::done))));
+        let key = match request.commit_key.is_empty() {
+            true => Ok(None),
+            false => translate::commit_key(&request.commit_key).map(Some),
+        };
+        let told = move |result: Result<Tid, Fault>| done(result.map(encode::done));
+        match key {
+            Ok(None) if request.prepared == 0 => told(Err(Fault::invalid("abort what? name its id or its commit key"))),
+            Ok(key) => self.engine().abort(self.owner(), request.prepared, key, Box::new(told)),
+            Err(fault) => told(Err(fault)),
+        }
+    }
+
+    // ------------------------------------------------------------ an operator's second phase
+
+    pub(super) fn list_prepared(&self, done: impl FnOnce(Result<v2::ListPreparedReply, Fault>) + Send + 'static) {
+        if let Err(fault) = self.may(Verb::OthersPrepared) {
+            return done(Err(fault));
+        }
+        let told =
+            |all: Vec<PreparedDraft>| v2::ListPreparedReply { prepared: all.into_iter().map(Into::into).collect() };
+        self.engine().prepared(Box::new(move |result| done(result.map(told))));
+    }
+
+    pub(super) fn finish_prepared(
+        &self,
+        request: &v2::EndPreparedRequest,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
+    ) {
+        match self.may(Verb::OthersPrepared).and_then(|()| translate::commit_key(&request.commit_key)) {
+            Ok(key) => {
+                let told = move |result: Result<Receipt, Fault>| done(result.map(|receipt| (&receipt).into()));
+                self.engine().finish_anybodys(key, Box::new(told));
+            }
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(super) fn abort_prepared(
+        &self,
+        request: &v2::EndPreparedRequest,
+        done: impl FnOnce(Result<v2::Done, Fault>) + Send + 'static,
+    ) {
+        match self.may(Verb::OthersPrepared).and_then(|()| translate::commit_key(&request.commit_key)) {
+            Ok(key) => self.engine().abort_anybodys(key, Box::new(move |result| done(result.map(encode::done)))),
+            Err(fault) => done(Err(fault)),
+        }
     }
 
     pub(super) fn undo(

@@ -78,5 +78,5 @@ fn key_fits(key: &[u8], limits: &Limits) -> Result<(), Fault> {
 
 /// How a draft is to be prepared.
 pub(super) fn preparing(request: &v2::PrepareRequest) -> Preparing {
-    Preparing { time_limit_ms: request.time_limit_ms, hold: request.hold }
+    Preparing { time_limit_ms: request.time_limit_ms, durable: request.durable, hold: request.hold }
 }

@@ -7,6 +7,7 @@ mod hello;
 mod holds;
 mod hostile;
 mod limits;
+mod prepared;
 mod rights;
 mod session;
 mod slow;

@@ -8,9 +8,9 @@
 //!   since T                                           the key exists since then (without: since the snapshot)
 //!   submit (queue only) · commit (and run)            under a new key, or the one that was named
 //!   submit prepare|amend|finish|abort ...            the same, queued only
-//!   prepare [hold] [MS] · amend NUMBER [withdraw CELL...] · finish NUMBER [KEY] · abort NUMBER · outcome [KEY] · undo T
+//!   prepare [durable] [hold] [MS] · amend NUMBER [withdraw CELL...] · finish NUMBER [KEY] · abort NUMBER [KEY] (or: key KEY) · outcome [KEY] · undo T
 //!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N · restore T+N CELL RECORD
-//!   role, mode, watch, gate, open, gates, heat         see `operator`
+//!   role, mode, watch, gate, open, gates, heat, prepared, resolve      see `operator`
 //! ```
 
 use super::events::{Event, Events, show_fault};
@@ -99,7 +99,9 @@ impl Actor {
                 self.caller.owner = Owner::named(rest.first().ok_or("whose name?")?);
                 Ok(Vec::new())
             }
-            "mode" | "watch" | "gate" | "gates" | "open" | "heat" => operator::run(&self.name, words, around),
+            "mode" | "watch" | "gate" | "gates" | "open" | "heat" | "prepared" | "resolve" => {
+                operator::run(&self.name, words, around)
+            }
             "submit" if rest.first() == Some(&"gate") => operator::run(&self.name, words, around),
             "submit" | "commit" | "prepare" | "amend" | "finish" | "abort" | "undo" => {
                 self.conclude(verb, rest, around)
@@ -222,18 +224,16 @@ impl Actor {
         let engine = around.house.engine().clone();
         match (verb, rest) {
             ("prepare", how) => {
-                let (hold, limit) = match how {
-                    ["hold", limit @ ..] => (true, limit),
-                    limit => (false, limit),
-                };
-                let limit =
-                    limit.first().map_or(Ok(0), |ms| ms.parse()).map_err(|_| "prepare [hold] [MS]".to_owned())?;
+                let (durable, how) = how.strip_prefix(&["durable"][..]).map_or((false, how), |how| (true, how));
+                let (hold, limit) = how.strip_prefix(&["hold"][..]).map_or((false, how), |limit| (true, limit));
+                let limit = limit.first().map_or(Ok(0), |ms| ms.parse());
+                let time_limit_ms = limit.map_err(|_| "prepare [durable] [hold] [MS]".to_owned())?;
                 let mut draft = self.work.clone().draft();
                 draft.key = self.next_key(around.names);
                 draft.key_since = self.since;
                 self.prepared_key = Some(draft.key);
                 let told = around.events.done(&self.name, Event::Prepared);
-                engine.prepare(self.caller.clone(), draft, Preparing { time_limit_ms: limit, hold }, told);
+                engine.prepare(self.caller.clone(), draft, Preparing { time_limit_ms, durable, hold }, told);
             }
             ("amend", [number, rest @ ..]) => {
                 let withdrawn = match rest {
@@ -255,9 +255,9 @@ impl Actor {
                 engine.finish(&self.caller.owner, prepared, key, Some(self.since), told);
             }
             ("abort", rest) => {
-                let (prepared, _) = self.which(rest, around)?;
+                let (prepared, key) = self.which(rest, around)?;
                 let told = around.events.done(&self.name, |tid| Event::Tid("aborted, visible", tid));
-                engine.abort(&self.caller.owner, prepared, told);
+                engine.abort(&self.caller.owner, prepared, Some(key), told);
             }
             _ => return Err(format!("{verb} takes no such arguments")),
         }
@@ -268,6 +268,7 @@ impl Actor {
     fn which(&self, rest: &[&str], around: &mut Around<'_>) -> Result<(u64, CommitKey), String> {
         let (number, key) = match rest {
             [number] => (number, self.prepared_key.ok_or("nothing was prepared")?),
+            ["key", name] => return Ok((0, around.names.commit_key(name))),
             [number, name] => (number, around.names.commit_key(name)),
             _ => return Err("name the number of what was prepared".into()),
         };

@@ -4,7 +4,7 @@ use super::names::Names;
 use super::{operator, values};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use zeolite_proto::{Fault, Merged, Mode, Oid, Receipt, StaleCell, Tid};
+use zeolite_proto::{Fault, Merged, Mode, Oid, PreparedDraft, Receipt, StaleCell, Tid};
 use zeolite_server::engine::feed::FeedSink;
 use zeolite_server::engine::{Closing, Done, FeedBatch, PreparedReceipt, SYSTEM_OID};
 
@@ -20,6 +20,8 @@ pub(super) enum Event {
     Copied(Result<Tid, Fault>),
     /// The answer to a request for oids, and how many were wanted.
     Oids(Result<Oid, Fault>, u32),
+    /// The list of what is prepared.
+    List(Result<Vec<PreparedDraft>, Fault>),
     /// The answer to a switch of the mode, or a change of it.
     Mode(Result<Mode, Fault>),
     /// The answer to an attempt to close a gate.
@@ -85,6 +87,7 @@ fn show_one(event: Event, names: &mut Names) -> Option<String> {
         }
         Event::Tid(what, Ok(tid)) => format!("{what} {}", names.show_tid(tid)),
         Event::Copied(Ok(_)) => return None,
+        Event::List(Ok(all)) => prepared(&all, names),
         Event::Mode(Ok(mode)) => operator::show_mode(&mode),
         Event::Gate(Ok(Closing::Closed(tid))) => format!("closed {}", names.show_tid(tid)),
         Event::Gate(Ok(Closing::Old(count))) => format!("not closed, {count} old"),
@@ -102,6 +105,7 @@ fn show_one(event: Event, names: &mut Names) -> Option<String> {
         | Event::Prepared(Err(fault))
         | Event::Tid(_, Err(fault))
         | Event::Copied(Err(fault))
+        | Event::List(Err(fault))
         | Event::Mode(Err(fault))
         | Event::Gate(Err(fault))
         | Event::Oids(Err(fault), _) => show_fault(&fault, names),
@@ -112,6 +116,15 @@ fn feed_item(item: &zeolite_server::engine::FeedItem, names: &mut Names) -> Stri
     let tid = names.show_tid(item.tid);
     let cells: Vec<String> = item.cells.iter().map(|cell| names.show_cell(cell)).collect();
     format!("{tid} [{}]", cells.join(" "))
+}
+
+fn prepared(all: &[PreparedDraft], names: &Names) -> String {
+    let one = |draft: &PreparedDraft| {
+        let durable = if draft.durable { ", durable" } else { "" };
+        let (key, owner) = (names.key_name(draft.key), draft.owner.as_deref().unwrap_or("anonymous"));
+        format!("{key} of {owner}: {} cells, {} bytes{durable}", draft.cells, draft.bytes)
+    };
+    if all.is_empty() { "nothing is prepared".into() } else { all.iter().map(one).collect::<Vec<_>>().join("; ") }
 }
 
 fn merged(merged: &[Merged], names: &Names) -> String {

@@ -145,6 +145,12 @@ impl Names {
         *self.keys.entry(name.to_owned()).or_insert_with(|| crate::support::work::key(next))
     }
 
+    /// The name of a commit key.
+    pub(super) fn key_name(&self, key: CommitKey) -> String {
+        let found = self.keys.iter().find(|(_, known)| **known == key);
+        found.map_or_else(|| key.to_string(), |(name, _)| name.clone())
+    }
+
     /// A message without tids in it: each that is known is named, others are left out.
     pub(super) fn tame(&mut self, message: &str) -> String {
         let is_tid = |word: &str| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -7,6 +7,8 @@
 //!   watch mode                                            every change becomes an event of this actor
 //!   submit gate CLASS MIN JOB (queue only) · gate ... (and run) · open CLASS · gates
 //!   heat CELL
+//!   prepared                                              what is prepared, whoever prepared it
+//!   resolve finish|abort KEY                              ends it
 //! ```
 
 use super::actor::Around;
@@ -54,6 +56,15 @@ pub(super) fn run(actor: &str, words: &[&str], around: &mut Around<'_>) -> Lines
                 |gate: zeolite_proto::Gate| format!("{} from {} on ({})", gate.class, gate.min_version, gate.job);
             let lines: Vec<String> = engine.gates().into_iter().map(line).collect();
             return Ok(if lines.is_empty() { vec!["no gates".into()] } else { lines });
+        }
+        ["prepared"] => engine.prepared(around.events.done(actor, Event::List)),
+        ["resolve", "finish", key] => {
+            let key = around.names.commit_key(key);
+            engine.finish_anybodys(key, around.events.done(actor, Event::Receipt));
+        }
+        ["resolve", "abort", key] => {
+            let key = around.names.commit_key(key);
+            engine.abort_anybodys(key, around.events.done(actor, |tid| Event::Tid("aborted, visible", tid)));
         }
         ["heat", cell] => return Ok(vec![format!("heat {}", engine.heat(around.names.cell(cell)?.oid))]),
         _ => return Err(format!("an actor knows no command {words:?}")),

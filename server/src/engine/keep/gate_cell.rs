@@ -48,6 +48,6 @@ pub(crate) fn read(record: &Record, tid: Tid) -> Result<Gate, String> {
 
 /// The gates as stored.
 pub(crate) fn stored(reader: &dyn Read, at: Tid) -> Result<Vec<Gate>, StoreError> {
-    let gate = |(tid, record): (Tid, Record)| read(&record, tid).map_err(StoreError::Index);
+    let gate = |stored: system::Stored| read(&stored.record, stored.tid).map_err(StoreError::Index);
     system::stored_all(reader, NAME, at)?.into_iter().map(gate).collect()
 }

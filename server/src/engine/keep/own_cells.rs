@@ -1,7 +1,7 @@
 //! Owns what the server's own cells may hold: one reading of them, for opening, for what takes force, and for refusing what
 //! could not take force.
 
-use crate::engine::keep::{gate_cell, mode, oids, system};
+use crate::engine::keep::{gate_cell, mode, oids, prepared_cell, system};
 use crate::storage::TxnWrite;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Fault, Gate, Mode, Record, Tid};
@@ -15,6 +15,8 @@ pub(crate) enum OwnCell {
     Mode(Option<Mode>),
     /// The gate of a class; `None`: it is open.
     Gate(String, Option<Gate>),
+    /// A piece of a prepared draft. The sequencer holds what that one holds from the turn on in which it is sealed.
+    Prepared,
 }
 
 impl OwnCell {
@@ -28,6 +30,10 @@ impl OwnCell {
         if *cell == mode::cell() {
             return Ok(OwnCell::Mode(record.as_ref().map(mode::read).transpose()?));
         }
+        if prepared_cell::place_of(cell).is_some() {
+            record.as_ref().map(prepared_cell::read).transpose()?;
+            return Ok(OwnCell::Prepared);
+        }
         let class = gate_cell::class_of(cell).ok_or("this server keeps nothing under that key")?;
         let gate = record.as_ref().map(|record| gate_cell::read(record, tid)).transpose()?;
         if gate.as_ref().is_some_and(|gate| gate.class != class) {
@@ -39,13 +45,15 @@ impl OwnCell {
 
 /// Refuses writes of the server's own cells that could not take force.
 pub(crate) fn check(writes: &[TxnWrite], tid: Tid) -> Result<(), Fault> {
+    let refused = |what: String| {
+        let message = format!("transaction {tid} writes the server's own cell {what}");
+        Fault::invalid(message + "; leave it out, or copy it from a database of this version")
+    };
     for write in writes.iter().filter(|write| write.cell.oid == system::SYSTEM_OID) {
-        OwnCell::read(&write.cell, write.record.as_ref(), tid).map_err(|what| {
-            let message = format!("transaction {tid} writes the server's own cell {}: {what}", write.cell);
-            Fault::invalid(message + "; leave it out, or copy it from a database of this version")
-        })?;
+        let read = OwnCell::read(&write.cell, write.record.as_ref(), tid);
+        read.map_err(|what| refused(format!("{}: {what}", write.cell)))?;
     }
-    Ok(())
+    prepared_cell::of_writes(writes).map(drop).map_err(|what| refused(format!("1/prepared: {what}")))
 }
 
 /// Lets a restored ceiling of oids never fall below what was handed out here.

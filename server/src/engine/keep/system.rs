@@ -6,6 +6,7 @@
 //! | `oids` | oids handed out up to here (`oids`) |
 //! | `mode` | the operator's mode (`mode`) |
 //! | `gate/` + class | the oldest schema version that may be written (`gates`) |
+//! | `prepared/` + commit key | a prepared draft that outlives the server (`prepared_cell`) |
 
 use crate::storage::{Range, Read, StoreError, Txn};
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use zeolite_proto::{Cell, Oid, Record, Tid};
 
 /// Holds the server's own cells; never handed out.
 pub const SYSTEM_OID: Oid = Oid(1);
-/// More entries of one name are never written.
+/// More gates are never written.
 pub(crate) const SYSTEM_CELLS_MAX: usize = 1024;
 
 /// So many transactions are looked at when the server starts.
@@ -53,21 +54,30 @@ pub(crate) fn stored(reader: &dyn Read, cell: &Cell, at: Tid) -> Result<Option<R
     bytes.map(|bytes| decode(&bytes)).transpose()
 }
 
+/// One of them with its place.
+pub(crate) struct Stored {
+    pub(crate) cell: Cell,
+    pub(crate) tid: Tid,
+    pub(crate) record: Record,
+}
+
 /// All of the server's own records whose key begins so.
-pub(crate) fn stored_all(reader: &dyn Read, prefix: &str, at: Tid) -> Result<Vec<(Tid, Record)>, StoreError> {
+pub(crate) fn stored_all(reader: &dyn Read, prefix: &str, at: Tid) -> Result<Vec<Stored>, StoreError> {
     let mut to = prefix.as_bytes().to_vec();
     if let Some(last) = to.last_mut() {
         *last += 1;
     }
-    let range = Range {
-        oid: SYSTEM_OID,
-        from: Bytes::copy_from_slice(prefix.as_bytes()),
-        to: to.into(),
-        reverse: false,
-        keys_only: false,
-    };
-    let (entries, _) = reader.scan(&range, at, SYSTEM_CELLS_MAX, usize::MAX)?;
-    entries.into_iter().map(|entry| Ok((entry.tid, decode(&entry.record)?))).collect()
+    let mut from = Bytes::copy_from_slice(prefix.as_bytes());
+    let (to, mut all) = (Bytes::from(to), Vec::new());
+    loop {
+        let range = Range { oid: SYSTEM_OID, from, to: to.clone(), reverse: false, keys_only: false };
+        let (entries, next) = reader.scan(&range, at, SYSTEM_CELLS_MAX, usize::MAX)?;
+        for entry in entries {
+            all.push(Stored { cell: cell(entry.key), tid: entry.tid, record: decode(&entry.record)? });
+        }
+        let Some(next) = next else { return Ok(all) };
+        from = next;
+    }
 }
 
 fn decode(bytes: &Bytes) -> Result<Record, StoreError> {

@@ -57,6 +57,8 @@ pub struct Stats {
     /// Durable transactions that took longer than the settings call slow.
     pub slow_commits: Counter,
     prepared: AtomicU64,
+    prepared_durable: AtomicU64,
+    oldest_prepared_unix_ms: AtomicU64,
     classes: Mutex<BTreeMap<String, OfClass>>,
 }
 
@@ -68,8 +70,10 @@ struct OfClass {
 }
 
 impl Stats {
-    pub(crate) fn set_prepared(&self, n: usize) {
-        self.prepared.store(n as u64, Relaxed);
+    pub(crate) fn set_prepared(&self, all: usize, durable: usize, oldest_unix_ms: Option<u64>) {
+        self.prepared.store(all as u64, Relaxed);
+        self.prepared_durable.store(durable as u64, Relaxed);
+        self.oldest_prepared_unix_ms.store(oldest_unix_ms.unwrap_or(u64::MAX), Relaxed);
     }
 
     pub(crate) fn conflict(&self, class: &str) {
@@ -119,8 +123,9 @@ impl Stats {
         self.histograms().map(|(name, histogram)| histogram.stage(name)).to_vec()
     }
 
-    pub(crate) fn prepared(&self) -> u64 {
-        self.prepared.load(Relaxed)
+    /// How many drafts are prepared, and how many of them are durable.
+    pub(crate) fn prepared(&self) -> (u64, u64) {
+        (self.prepared.load(Relaxed), self.prepared_durable.load(Relaxed))
     }
 }
 
@@ -135,6 +140,8 @@ impl Engine {
         let (pins, oldest_pin) = self.pins().oldest();
         let (live, batch) = self.intake().waiting();
         let store = self.reader().stats();
+        let (prepared, prepared_durable) = self.stats().prepared();
+        let oldest_prepared_unix_ms = self.stats().oldest_prepared_unix_ms.load(Relaxed);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sessions: 0,
@@ -155,7 +162,12 @@ impl Engine {
             feeds: self.reads.subscribers() as u64,
             pins: pins as u64,
             oldest_pin,
-            prepared: self.stats().prepared(),
+            prepared,
+            prepared_durable,
+            oldest_prepared_ms: match prepared {
+                0 => 0,
+                _ => self.unix_ms().saturating_sub(oldest_prepared_unix_ms),
+            },
             commits: self.stats().commits.get(),
             batches: self.stats().batches.get(),
             conflicts: self.stats().conflicts.get(),

@@ -43,6 +43,7 @@ impl Engine {
                 Standing::Unknown | Standing::Forgotten | Standing::InFlight => done(Err(why.clone())),
             },
             Ask::Abort { done, .. } => done(Err(why.clone())),
+            Ask::ListPrepared(done) => done(Err(why.clone())),
             Ask::Restore(ask) => ask.refuse(why.clone()),
             Ask::TryGate { done, .. } | Ask::CountGate { done, .. } | Ask::CloseGate { done, .. } => {
                 done(Err(why.clone()));
@@ -79,14 +80,31 @@ impl Engine {
                 }
                 self.keys().complete(txn.key, result.map(|()| receipt_of(&txn)));
             }
-            Answer::Restored(done) => {
-                if txn.key != NO_KEY {
+            Answer::Restored { ends, done } => {
+                // What was to end is prepared again, and so its key stays in flight.
+                let stays = ends == Some(txn.key) && result.as_ref().is_err_and(|why| self.may_come_again(why));
+                if txn.key != NO_KEY && !stays {
                     self.keys().complete(txn.key, result.clone().map(|()| receipt_of(&txn)));
+                }
+                if let (Some(key), true) = (ends, result.is_ok()) {
+                    // Ignored if that was its own transaction.
+                    self.keys().complete(key, Err(aborted()));
                 }
                 done(result.map(|()| txn.tid));
             }
         }
     }
+}
+
+/// What is told of a prepared draft that was given up.
+pub(crate) fn aborted() -> Fault {
+    lost("the draft was aborted")
+}
+
+/// The fault of a prepared draft that is given up for a reason.
+pub(crate) fn lost(why: &str) -> Fault {
+    let message = format!("{why}: nothing of it was committed; run the transaction again");
+    Fault::new(FaultKind::PrepareLost, message)
 }
 
 /// What the committer of a transaction is told.

@@ -7,9 +7,8 @@
 //! ```
 //! Stages are types, so that the illegal order does not compile: only a sealed draft can be written.
 
-use crate::engine::answers::Closing;
-use crate::engine::answers::{Done, PreparedReceipt};
-use crate::engine::caller::{Client, Owner};
+use crate::engine::answers::{Closing, Done, PreparedReceipt, Preparing};
+use crate::engine::caller::{Client, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::course::Course;
@@ -17,8 +16,7 @@ use crate::storage::{StoreError, Txn};
 use bytes::Bytes;
 use roaring::RoaringTreemap;
 use std::sync::Arc;
-use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Fault, Gate, Oid, Priority, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, Gate, Oid, PreparedDraft, Priority, Receipt, Tid};
 
 /// How often a draft goes out for an expensive resolver before it runs in the sequencer.
 pub(crate) const ROUNDS_MAX: u8 = 3;
@@ -37,17 +35,21 @@ pub(crate) enum Ask {
     },
     Amend(AmendAsk),
     Finish {
-        owner: Owner,
+        whose: Whose,
+        /// 0, or of an earlier life of the server: the key alone says which.
         prepared: u64,
         key: CommitKey,
         since: Option<Tid>,
         done: Done<Receipt>,
     },
     Abort {
-        owner: Owner,
+        whose: Whose,
         prepared: u64,
+        key: Option<CommitKey>,
         done: Done<Tid>,
     },
+    /// What is prepared?
+    ListPrepared(Done<Vec<PreparedDraft>>),
     /// Nothing may name these objects any more (`None`: all may be named again). Answered, when everything sealed before
     /// is visible, with what prepared drafts name.
     Condemn {
@@ -89,9 +91,7 @@ pub(crate) struct Life {
 /// A draft to be prepared.
 pub(crate) struct PrepareAsk {
     pub(crate) admitted: Admitted,
-    pub(crate) time_limit: Duration,
-    /// Whatever of it has moved on.
-    pub(crate) hold: bool,
+    pub(crate) how: Preparing,
     pub(crate) done: Done<PreparedReceipt>,
 }
 
@@ -159,7 +159,11 @@ pub(crate) enum Answer {
     Key(Origin),
     /// The same for what was prepared: if there is no room it is prepared again, and the sequencer tells.
     Finish(Origin),
-    Restored(Done<Tid>),
+    Restored {
+        /// The prepared draft that ends with it.
+        ends: Option<CommitKey>,
+        done: Done<Tid>,
+    },
 }
 
 impl Answer {

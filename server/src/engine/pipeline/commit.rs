@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::answers::{Done, Outcome, PreparedReceipt, Preparing};
-use crate::engine::caller::{Caller, Owner};
+use crate::engine::caller::{Caller, Owner, Whose};
 use crate::engine::faults::fault_of;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::admission::Admitted;
@@ -10,8 +10,7 @@ use crate::engine::pipeline::answering::receipt_of;
 use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
 use crate::engine::pipeline::keys::{Entered, Keyed, Reserved, Standing};
 use std::sync::Arc;
-use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, Priority, Receipt, Role, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, PreparedDraft, Priority, Receipt, Role, Tid};
 
 impl Engine {
     /// Commits a draft for anybody; see [`Engine::commit_as`].
@@ -47,11 +46,10 @@ impl Engine {
         how: Preparing,
         done: Done<PreparedReceipt>,
     ) {
-        let (limit, Preparing { time_limit_ms, hold }) = (self.limits().prepare_ms_max, how);
-        let time_limit_ms = if time_limit_ms == 0 { limit.min(30_000) } else { time_limit_ms };
-        if time_limit_ms > limit {
-            return done(Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize)));
-        }
+        let how = match self.how_to_prepare(how) {
+            Ok(how) => how,
+            Err(fault) => return done(Err(fault)),
+        };
         let key = draft.key;
         match self.keys().reserve(&Keyed::of(&draft)) {
             Ok(Reserved::New) => {}
@@ -69,11 +67,26 @@ impl Engine {
             Err(fault) => return refuse(fault, done),
         };
         let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
-        let ask = PrepareAsk { admitted, time_limit: Duration::from_millis(time_limit_ms), hold, done };
+        let ask = PrepareAsk { admitted, how, done };
         if let Err(not_taken) = self.intake().push(Ask::Prepare(ask), priority, bytes)
             && let Ask::Prepare(ask) = not_taken.ask
         {
             refuse(not_taken.fault, ask.done);
+        }
+    }
+
+    fn how_to_prepare(&self, how: Preparing) -> Result<Preparing, Fault> {
+        let limit = self.limits().prepare_ms_max;
+        match how {
+            Preparing { durable: true, hold: true, .. } => Err(Fault::invalid(
+                "a draft is prepared as durable or held although parts of it are stale, not both; leave one out",
+            )),
+            Preparing { durable: true, .. } => Ok(how),
+            Preparing { time_limit_ms: 0, .. } => Ok(Preparing { time_limit_ms: limit.min(30_000), ..how }),
+            Preparing { time_limit_ms, .. } if time_limit_ms > limit => {
+                Err(Fault::too_large("time_limit_ms", time_limit_ms as usize, limit as usize))
+            }
+            how => Ok(how),
         }
     }
 
@@ -104,7 +117,8 @@ impl Engine {
         }
     }
 
-    /// Second phase: commits what was prepared. Also answers a key that is committed already.
+    /// Second phase: commits what was prepared, also by its key alone (`prepared` 0, or of an earlier life of the server). Also
+    /// answers a key that is committed already.
     pub fn finish(
         self: &Arc<Self>,
         owner: &Owner,
@@ -113,12 +127,27 @@ impl Engine {
         since: Option<Tid>,
         done: Done<Receipt>,
     ) {
-        self.push_control(Ask::Finish { owner: owner.clone(), prepared, key, since, done });
+        self.push_control(Ask::Finish { whose: Whose::Of(owner.clone()), prepared, key, since, done });
     }
 
-    /// Gives an owner's prepared draft up; one that is gone already is no error.
-    pub fn abort(self: &Arc<Self>, owner: &Owner, prepared: u64, done: Done<Tid>) {
-        self.push_control(Ask::Abort { owner: owner.clone(), prepared, done });
+    /// Gives an owner's prepared draft up, by its id or its key; one that is gone already is no error, one that is committed is.
+    pub fn abort(self: &Arc<Self>, owner: &Owner, prepared: u64, key: Option<CommitKey>, done: Done<Tid>) {
+        self.push_control(Ask::Abort { whose: Whose::Of(owner.clone()), prepared, key, done });
+    }
+
+    /// Finishes anybody's prepared draft.
+    pub fn finish_anybodys(self: &Arc<Self>, key: CommitKey, done: Done<Receipt>) {
+        self.push_control(Ask::Finish { whose: Whose::Anybodys, prepared: 0, key, since: None, done });
+    }
+
+    /// Gives anybody's prepared draft up.
+    pub fn abort_anybodys(self: &Arc<Self>, key: CommitKey, done: Done<Tid>) {
+        self.push_control(Ask::Abort { whose: Whose::Anybodys, prepared: 0, key: Some(key), done });
+    }
+
+    /// Everybody's prepared drafts, the oldest first.
+    pub fn prepared(&self, done: Done<Vec<PreparedDraft>>) {
+        self.push_control(Ask::ListPrepared(done));
     }
 
     /// Where a commit key stands. `since`: a tid that was committed before the key was made, if that is known.
@@ -164,7 +193,8 @@ impl Engine {
             Entered::Joined => {}
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
             Entered::Refused(fault, done) => done(Err(fault)),
-            Entered::New => self.keys().complete(key, Err(prepare_lost())),
+            // What was to be finished when a write failed may have been; only the next start can tell.
+            Entered::New => self.keys().complete(key, Err(self.health.unwritable().unwrap_or_else(prepare_lost))),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! A prepared draft has been checked and merged; until it is finished, aborted or out of time its cells are *held*: nobody
 //! else may write what it writes or has read, or its promise ("finish will succeed") would break. A draft in the way is
 //! parked and looked at again when the holder is gone; it is not refused, so that a merge never loses to contention.
-//! This is the only lock held for a client between its calls, and its time limit ends that draft alone.
+//! This is the only lock held for a client between its calls, and its time limit ends that draft alone. A durable one may have no
+//! time limit; so nobody is parked behind it for long.
 //!
 //! A draft of a hundred thousand cells would never be prepared beside live writers: one of the cells has always moved on. It can
 //! ask to be held all the same. From then on nothing moves any more, and the few stale cells are amended:
@@ -26,13 +27,27 @@ pub(crate) struct Prepared {
     pub(crate) writes: Vec<SealedWrite>,
     pub(crate) read_cells: Vec<Cell>,
     pub(crate) read_ranges: Vec<ReadRange>,
+    /// When it is aborted, by the steady clock; [`Duration::MAX`]: never.
     pub(crate) deadline: Duration,
+    /// When it was prepared, by the clock on the wall.
+    pub(crate) since_unix_ms: u64,
+    /// It outlives the server.
+    pub(crate) durable: Option<Durable>,
     /// The newest tid sealed before it: what its check and its merges may have seen.
     pub(crate) rests_on: Tid,
     /// Cells that it has not seen the newest revision of; it cannot be finished before they are amended.
     pub(crate) stale: BTreeMap<Cell, Tid>,
     /// The size of all drafts that it was made of.
     pub(crate) bytes: usize,
+}
+
+/// What is known of a prepared draft that is kept in the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Durable {
+    /// So many cells of the server's own keep it.
+    pub(crate) pieces: usize,
+    /// Until then whoever needs its cells is parked, and refused from then on.
+    pub(crate) waited_until: Duration,
 }
 
 /// What takes the place of parts of a prepared draft.
@@ -152,9 +167,9 @@ impl Holds {
         by_write().or_else(|| if to_prepare { by_read() } else { None })
     }
 
-    /// Whether a prepared draft is in the way of a write of this cell.
-    pub(crate) fn is_held(&self, cell: &Cell) -> bool {
-        !self.prepared.is_empty() && self.holds_against(cell, false, None).is_some()
+    /// Whether a prepared draft other than `own` is in the way of a write of this cell.
+    pub(crate) fn is_held(&self, cell: &Cell, own: Option<u64>) -> bool {
+        !self.prepared.is_empty() && self.holds_against(cell, false, own).is_some()
     }
 
     fn holds_against(&self, cell: &Cell, stamped: bool, own: Option<u64>) -> Option<u64> {
@@ -236,6 +251,13 @@ impl Holds {
         self.parked.push(Parked { behind, draft });
     }
 
+    /// Those that have waited long enough for a durable one.
+    pub(crate) fn waited_enough(&mut self, now: Duration) -> Vec<Parked> {
+        let prepared = &self.prepared;
+        let until = |id: &u64| prepared.get(id).and_then(|prepared| prepared.durable).map(|it| it.waited_until);
+        self.parked.extract_if(.., |parked| until(&parked.behind).is_some_and(|until| until <= now)).collect()
+    }
+
     /// The holds whose time is over.
     pub(crate) fn expired(&self, now: Duration) -> Vec<u64> {
         let mut ids: Vec<u64> = self.prepared.iter().filter(|(_, p)| p.deadline <= now).map(|(id, _)| *id).collect();
@@ -250,8 +272,11 @@ impl Holds {
         ids
     }
 
+    /// When there is something to end: a prepared draft, or a wait for one.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.prepared.values().map(|prepared| prepared.deadline).min()
+        let behind = self.parked.iter().filter_map(|parked| self.prepared.get(&parked.behind));
+        let waits = behind.filter_map(|prepared| prepared.durable).map(|it| it.waited_until);
+        self.prepared.values().map(|prepared| prepared.deadline).chain(waits).min()
     }
 
     /// Everything prepared and parked, for the end of the server.
@@ -283,6 +308,8 @@ mod tests {
             read_cells: reads.iter().map(|n| cell(*n)).collect(),
             read_ranges: Vec::new(),
             deadline: Duration::ZERO,
+            since_unix_ms: 0,
+            durable: None,
             rests_on: Tid::NONE,
             stale: BTreeMap::new(),
             bytes: 0,
@@ -296,10 +323,10 @@ mod tests {
         holds.hold(2, prepared(&[11], &[20]));
         holds.hold(3, prepared(&[], &[20]));
         assert_eq!(holds.holds_against(&cell(20), false, Some(1)), Some(2), "own is not in its own way, another is");
-        assert!(holds.release(1).is_some() && holds.is_held(&cell(20)) && !holds.is_held(&cell(10)));
-        assert!(holds.release(2).is_some() && holds.is_held(&cell(20)) && !holds.is_held(&cell(11)));
+        assert!(holds.release(1).is_some() && holds.is_held(&cell(20), None) && !holds.is_held(&cell(10), None));
+        assert!(holds.release(2).is_some() && holds.is_held(&cell(20), None) && !holds.is_held(&cell(11), None));
         assert_eq!(holds.holds_against(&cell(20), false, Some(3)), None);
-        assert!(holds.release(3).is_some() && !holds.is_held(&cell(20)));
+        assert!(holds.release(3).is_some() && !holds.is_held(&cell(20), None));
         assert!(holds.cells.is_empty() && holds.held.is_empty());
     }
 }

@@ -97,6 +97,8 @@ pub(crate) struct Keys {
 
 struct InFlight {
     digest: u64,
+    /// Prepared for as long as it takes: nobody waits for it who does not finish it.
+    kept: bool,
     waiting: Vec<Done<Receipt>>,
 }
 
@@ -158,6 +160,7 @@ impl Keys {
             Entry::Occupied(waiting) if is_another(waiting.get().digest, keyed.digest) => {
                 Entered::Refused(of_another_draft(), done)
             }
+            Entry::Occupied(waiting) if waiting.get().kept => Entered::Refused(is_prepared(), done),
             Entry::Occupied(mut waiting) => {
                 waiting.get_mut().waiting.push(done);
                 Entered::Joined
@@ -201,6 +204,12 @@ impl Keys {
         free
     }
 
+    /// The draft of this key is prepared until somebody ends it.
+    pub(crate) fn keep(&self, key: CommitKey, digest: u64) {
+        let mut state = self.state.lock();
+        state.in_flight.entry(key).or_insert(InFlight::of(digest)).kept = true;
+    }
+
     /// Waits for the answer of a key that `reserve` took.
     pub(crate) fn enter_reserved(&self, key: CommitKey, done: Done<Receipt>) {
         let mut state = self.state.lock();
@@ -228,7 +237,7 @@ impl Keys {
     pub(crate) fn complete(&self, key: CommitKey, result: Result<Receipt, Fault>) {
         let waiting = {
             let mut state = self.state.lock();
-            let Some(InFlight { digest, waiting }) = state.in_flight.remove(&key) else { return };
+            let Some(InFlight { digest, waiting, .. }) = state.in_flight.remove(&key) else { return };
             if let Ok(receipt) = &result {
                 state.committed.insert(key, (receipt.tid, digest));
                 state.order.push_back(KnownKey { key, digest, tid: receipt.tid, lived_ms: self.lived_ms() });
@@ -263,7 +272,7 @@ impl Keys {
 
 impl InFlight {
     fn of(digest: u64) -> InFlight {
-        InFlight { digest, waiting: Vec::new() }
+        InFlight { digest, kept: false, waiting: Vec::new() }
     }
 }
 
@@ -278,6 +287,10 @@ impl State {
 
 fn is_another(known: u64, digest: u64) -> bool {
     known != 0 && digest != 0 && known != digest
+}
+
+fn is_prepared() -> Fault {
+    Fault::invalid("the draft of this commit key is prepared; finish or abort it")
 }
 
 fn of_another_draft() -> Fault {

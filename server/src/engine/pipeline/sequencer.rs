@@ -15,9 +15,11 @@
 //!   what the store has; prepared drafts that were to be finished in it are prepared again.
 
 mod closing;
+mod durable;
 mod restoring;
 mod two_phase;
 
+use crate::engine::answers::Preparing;
 use crate::engine::faults::shutting_down;
 use crate::engine::ids::Ids;
 use crate::engine::keep::system;
@@ -103,6 +105,10 @@ impl Sequencer {
         }
         self.endings.settle(self.engine.visible());
         self.expire_prepared();
+        if let Some(sealed) = self.stuck.take() {
+            self.hand_over(sealed, wait);
+            return Turn::Worked;
+        }
         match self.intake.take() {
             Taken::Ask(ask) => {
                 self.work(*ask);
@@ -145,7 +151,9 @@ impl Sequencer {
             return Turn::Idle;
         }
         let (prepared, parked) = self.holds.drain();
-        prepared.into_iter().for_each(|held| self.lose(held.key, "the server went down"));
+        // A durable one is there at the next start.
+        let lost = prepared.into_iter().filter(|prepared| prepared.durable.is_none());
+        lost.for_each(|prepared| self.lose(prepared.key, "the server went down"));
         parked.into_iter().for_each(|draft| self.engine.refuse_draft(draft, shutting_down()));
         self.engine.end_intake();
         Turn::Ended
@@ -156,8 +164,9 @@ impl Sequencer {
             Ask::Commit(admitted) => self.decide(DraftAsk::Commit(admitted)),
             Ask::Prepare(ask) => self.decide(DraftAsk::Prepare(ask)),
             Ask::Amend(ask) => self.amend(ask),
-            Ask::Finish { owner, prepared, key, since, done } => self.finish(&owner, prepared, key, since, done),
-            Ask::Abort { owner, prepared, done } => self.abort(&owner, prepared, done),
+            Ask::Finish { whose, prepared, key, since, done } => self.finish(whose, prepared, key, since, done),
+            Ask::Abort { whose, prepared, key, done } => self.abort(whose, prepared, key, done),
+            Ask::ListPrepared(done) => done(Ok(self.list_prepared())),
             Ask::PrepareAgain { owner, key, done } => self.prepare_again(&owner, key, done),
             Ask::Restore(ask) => self.restore(ask),
             Ask::Condemn { oids, done } => self.condemn(oids, done),
@@ -171,6 +180,9 @@ impl Sequencer {
     fn decide(&mut self, draft: DraftAsk) {
         let admitted = draft.admitted();
         if let Some(holder) = self.holds.holder(&admitted.draft, matches!(draft, DraftAsk::Prepare(_))) {
+            if let Some(fault) = self.in_doubt(holder) {
+                return self.refuse(draft, fault);
+            }
             if self.holds.parked() >= PARKED_MAX {
                 let message = format!("{PARKED_MAX} drafts wait for prepared ones already; come back");
                 return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));
@@ -188,7 +200,7 @@ impl Sequencer {
         }
         let check = self.check(admitted);
         let results = match &draft {
-            DraftAsk::Prepare(PrepareAsk { hold: true, .. }) => check.held(admitted),
+            DraftAsk::Prepare(PrepareAsk { how: Preparing { hold: true, .. }, .. }) => check.held(admitted),
             _ => check.results(admitted).map(|writes| (writes, Vec::new())),
         };
         let results =

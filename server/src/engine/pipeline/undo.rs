@@ -46,19 +46,21 @@ impl Engine {
         let Some(txn) = txn else {
             return Err(Fault::new(FaultKind::NotFound, format!("there is no transaction {tid}; see `zeolite log`")));
         };
-        if txn.writes.iter().any(|write| write.cell.oid == SYSTEM_OID) {
+        let (own, writes): (Vec<_>, Vec<_>) = txn.writes.into_iter().partition(|write| write.cell.oid == SYSTEM_OID);
+        // The end of what kept a prepared draft is not taken back with what that wrote.
+        if !own.is_empty() && writes.is_empty() {
             return Err(Fault::invalid(format!(
                 "transaction {tid} is the server's own bookkeeping; it cannot be undone"
             )));
         }
-        let mut writes = Vec::with_capacity(txn.writes.len());
-        for write in txn.writes {
+        let mut undone = Vec::with_capacity(writes.len());
+        for write in writes {
             let before = self.reader().get(&write.cell, tid.prev()).map_err(fault_of)?;
             let change = before.and_then(|before| before.record).map_or(Change::Delete, Change::Put);
-            writes.push(Write { cell: write.cell, base: tid, change, stamped: false });
+            undone.push(Write { cell: write.cell, base: tid, change, stamped: false });
         }
         let (read_cells, read_ranges) = (Vec::new(), Vec::new());
-        Ok(Draft { key, key_since, priority: Priority::Live, read_cells, read_ranges, writes, note })
+        Ok(Draft { key, key_since, priority: Priority::Live, read_cells, read_ranges, writes: undone, note })
     }
 }
 

@@ -141,7 +141,7 @@ async fn a_bug_in_one_poisons_it_and_the_other_goes_on() {
     let in_the_batch = shop.commit(draft(0, vec![put(cell(2), 0, "lost?")])).await;
     assert_eq!(kind(in_the_batch), FaultKind::OutcomeUnknown, "who waited is told that nobody knows");
     assert_eq!(kind(waiting.commit(draft(0, vec![put(cell(3), 0, "late")])).await), FaultKind::Poisoned);
-    let abort = waiting.ask(Request::Abort(v2::AbortRequest { prepared: 5 })).await;
+    let abort = waiting.ask(Request::Abort(v2::AbortRequest { prepared: 5, ..Default::default() })).await;
     assert!(matches!(abort, Reply::Fault(_)), "everything is answered: {abort:?}");
     assert!(shop.load(vec![cell(1)]).await.revisions[0].record.is_some(), "reads go on");
     main.commit(draft(0, vec![put(cell(1), 0, "well")])).await.expect("the other goes on");

@@ -9,7 +9,7 @@ use zeolite_proto::wire::v2::draft_part::Purpose;
 use zeolite_proto::wire::v2::server_frame::Reply;
 
 fn hold(draft: Option<v2::Draft>) -> v2::PrepareRequest {
-    v2::PrepareRequest { draft, time_limit_ms: 60_000, hold: true }
+    v2::PrepareRequest { draft, time_limit_ms: 60_000, hold: true, durable: false }
 }
 
 /// A draft in two parts with a purpose.

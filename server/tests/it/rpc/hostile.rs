@@ -35,7 +35,7 @@ async fn a_connection_that_has_filled_its_share_is_told_so_and_others_go_on() {
 
     let mut other = test.session().await;
     other.commit(draft(0, vec![put(cell(2), 0, vec![0; 15_000])])).await.expect("another connection has its own share");
-    let abort = v2::AbortRequest { prepared: prepared.prepared };
+    let abort = v2::AbortRequest { prepared: prepared.prepared, ..Default::default() };
     assert!(matches!(holder.ask(Request::Abort(abort)).await, Reply::Done(_)));
     // One of those that waited is first, all others find it there; then there is room again.
     let (mut committed, mut refused) = (0, vec![told.kind]);

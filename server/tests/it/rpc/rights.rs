@@ -84,6 +84,9 @@ impl Doors {
             "OpenGate" => call!(admin, open_gate, role, v2::OpenGateRequest::default()),
             "SetMode" => call!(admin, set_mode, role, v2::SetModeRequest::default()),
             "Pack" => call!(admin, pack, role, v2::PackRequest { dry_run: true, ..Default::default() }),
+            "ListPrepared" => call!(admin, list_prepared, role, v2::ListPreparedRequest {}),
+            "FinishPrepared" => call!(admin, finish_prepared, role, v2::EndPreparedRequest::default()),
+            "AbortPrepared" => call!(admin, abort_prepared, role, v2::EndPreparedRequest::default()),
             "Verify" => call!(admin, verify, role, v2::VerifyRequest {}),
             other => panic!("docs/protocol.md names a call {other} that this test does not know"),
         }
@@ -100,7 +103,7 @@ fn denied(result: &Result<(), Status>) -> bool {
 async fn every_call_is_allowed_to_the_roles_that_the_page_names_and_to_no_others() {
     let test = start().await;
     let table = documented();
-    assert_eq!(table.len(), 27, "every call of the protocol but the session: {table:?}");
+    assert_eq!(table.len(), 30, "every call of the protocol but the session: {table:?}");
     for role in Role::ALL {
         let admin = AdminClient::new(test.channel().await);
         let mut doors = Doors { unary: test.unary().await, admin, role };

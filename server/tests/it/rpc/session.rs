@@ -195,7 +195,7 @@ async fn pins_oids_history_prepare_and_undo_are_answered() {
     assert_eq!(history.revisions[1].record, Some(record("a")));
 
     let third = Some(draft(second, vec![put(cell(1), 0, "c")]));
-    let prepare = v2::PrepareRequest { draft: third, time_limit_ms: 10_000, hold: false };
+    let prepare = v2::PrepareRequest { draft: third, time_limit_ms: 10_000, ..Default::default() };
     let key = prepare.draft.as_ref().map(|draft| draft.commit_key.clone()).expect("a draft");
     let Reply::Prepare(prepared) = raw.ask(Request::Prepare(prepare)).await else { panic!() };
     let finish = v2::FinishRequest { prepared: prepared.prepared, commit_key: key, key_since: None };

@@ -137,7 +137,7 @@ impl Trial {
         self.beside.house.engine().prepare(
             Role::Write,
             draft.clone(),
-            Preparing { time_limit_ms: limit_ms, hold: self.dice.chance(50) },
+            Preparing { time_limit_ms: limit_ms, durable: false, hold: self.dice.chance(50) },
             done,
         );
         let until = self.steady + Duration::from_millis(limit_ms);
@@ -171,7 +171,7 @@ impl Trial {
         let Some(mut given) = holding.given.take() else { return Ok(()) };
         if !finish || !self.amend(&mut holding, &mut given)? {
             let (done, told) = Told::pair();
-            self.beside.house.engine().abort(&Owner::anonymous(), given.prepared, done);
+            self.beside.house.engine().abort(&Owner::anonymous(), given.prepared, Some(holding.draft.key), done);
             self.run_dry()?;
             return told.expect().map(drop).map_err(|fault| format!("an abort was refused: {fault}"));
         }

@@ -1,24 +1,47 @@
 //! Owns the sequencer's part in a restore: what may be added at the end, under the tid that it brings.
 
 use super::Sequencer;
-use crate::engine::keep::{own_cells, system};
+use crate::engine::keep::{own_cells, prepared_cell, system};
 use crate::engine::pipeline::ask::{Answer, RestoreAsk};
+use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::restore::{self, NO_KEY};
-use zeolite_proto::{Fault, FaultKind, Oid};
+use crate::storage::TxnWrite;
+use zeolite_proto::{CommitKey, Fault, FaultKind, Oid};
+
+/// What a restored transaction does to prepared drafts.
+#[derive(Default)]
+struct Change {
+    /// Drafts that are prepared from now on.
+    brings: Vec<prepared_cell::InPieces>,
+    /// The prepared draft that it ends.
+    ends: Option<(u64, CommitKey)>,
+}
 
 impl Sequencer {
     pub(super) fn restore(&mut self, mut ask: RestoreAsk) {
-        if let Err(fault) = self.may_restore(&mut ask) {
-            return ask.refuse(fault);
-        }
+        let Change { brings, ends } = match self.may_restore(&mut ask) {
+            Ok(change) => change,
+            Err(fault) => return ask.refuse(fault),
+        };
         let greatest = ask.txn.writes.iter().map(|write| write.cell.oid).max();
         self.engine.keep.oids().observe(greatest.unwrap_or(Oid::ROOT));
-        self.pass_on(ask.txn, Answer::Restored(ask.done));
+        let RestoreAsk { txn, done, .. } = ask;
+        self.pass_on(txn, Answer::Restored { ends: ends.map(|(_, key)| key), done });
+        if let Some((id, _)) = ends
+            && let Some((prepared, freed)) = self.holds.release(id)
+        {
+            self.endings.begin(Ending { tid: self.last, id, prepared });
+            self.count_prepared();
+            self.unpark(freed);
+        }
+        for draft in brings {
+            self.take_up(draft, self.last);
+        }
     }
 
-    /// A transaction of the server's own may move behind this server's own ones, whose tids are no times. The last check
-    /// reserves the key.
-    fn may_restore(&self, ask: &mut RestoreAsk) -> Result<(), Fault> {
+    /// A transaction of the server's own may move behind this server's own ones, whose tids are no times. The last checks
+    /// reserve keys.
+    fn may_restore(&self, ask: &mut RestoreAsk) -> Result<Change, Fault> {
         let txn = &mut ask.txn;
         if !ask.course.goes_on(self.epoch) {
             return Err(restore::ended());
@@ -32,15 +55,52 @@ impl Sequencer {
         }
         self.condemned.check_restored(&txn.writes)?;
         self.engine.keep.gates().check_restored(&txn.writes)?;
-        if let Some(held) = txn.writes.iter().find(|write| self.holds.is_held(&write.cell)) {
+        let change = self.change_of(&txn.writes)?;
+        let own = change.ends.map(|(id, _)| id);
+        if let Some(held) = txn.writes.iter().find(|write| self.holds.is_held(&write.cell, own)) {
             let message = format!("cell {} is held by a prepared draft; come back when it is finished", held.cell);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        own_cells::keep_ceiling(&mut txn.writes, self.engine.keep.oids().ceiling())?;
-        if txn.key != NO_KEY && !self.engine.keys().reserve_again(txn.key, txn.digest) {
-            let message = format!("a draft under the commit key of transaction {} is on its way; come back", txn.tid);
+        if let Some((draft, _)) = change.brings.iter().find(|(it, _)| self.holds.holder(&it.shape(), true).is_some()) {
+            let message = format!("the prepared draft {} needs a cell that another one holds; come back", draft.key);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        Ok(())
+        own_cells::keep_ceiling(&mut txn.writes, self.engine.keep.oids().ceiling())?;
+        let own_key = change.ends.is_some_and(|(_, key)| key == txn.key);
+        if txn.key != NO_KEY && !own_key && !self.engine.keys().reserve_again(txn.key, txn.digest) {
+            return Err(is_on_its_way(txn.key));
+        }
+        for (at, (draft, _)) in change.brings.iter().enumerate() {
+            if !self.engine.keys().reserve_again(draft.key, draft.digest) {
+                let fault = is_on_its_way(draft.key);
+                let reserved = change.brings.iter().take(at).map(|(draft, _)| draft.key);
+                let reserved = reserved.chain(Some(txn.key).filter(|_| !own_key));
+                reserved.for_each(|key| self.engine.keys().complete(key, Err(fault.clone())));
+                return Err(fault);
+            }
+        }
+        Ok(change)
     }
+
+    fn change_of(&self, writes: &[TxnWrite]) -> Result<Change, Fault> {
+        if writes.iter().all(|write| write.cell.oid != system::SYSTEM_OID) {
+            return Ok(Change::default());
+        }
+        let (brings, deleted) = prepared_cell::of_writes(writes).map_err(Fault::invalid)?;
+        let mut ends = None;
+        for (key, pieces) in deleted {
+            let Some((id, prepared)) = self.holds.by_key(key) else { continue };
+            if ends.replace((id, key)).is_some() || prepared.durable.is_none_or(|durable| durable.pieces != pieces) {
+                let message =
+                    format!("the transaction ends a part of the prepared draft {key}, or more than one; copy it whole");
+                return Err(Fault::invalid(message));
+            }
+        }
+        Ok(Change { brings, ends })
+    }
+}
+
+fn is_on_its_way(key: CommitKey) -> Fault {
+    let message = format!("a draft under the commit key {key} is on its way, or prepared; come back");
+    Fault::new(FaultKind::Busy, message).after_ms(50)
 }

@@ -2,9 +2,11 @@
 //!
 //! What a prepared draft holds and who waits for it is `prepare`'s; this is what happens in the order of commits.
 
-use super::Sequencer;
+use super::{Sequencer, durable};
 use crate::engine::answers::{Done, PreparedReceipt};
-use crate::engine::caller::Owner;
+use crate::engine::caller::{Owner, Whose};
+use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{
     AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite,
 };
@@ -12,33 +14,74 @@ use crate::engine::pipeline::check::Refused;
 use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
+use crate::engine::pipeline::keys::{Keyed, Standing};
+use std::time::Duration;
 use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
 
 /// Drafts that are prepared at once.
 const PREPARED_MAX: usize = 1024;
 
+/// What is found of a prepared draft that somebody asks for.
+enum Found {
+    Prepared(u64),
+    /// Its end is sealed at this tid.
+    Ending(Tid),
+    /// What others have is told to nobody.
+    Anothers,
+    OtherKey,
+    Gone,
+}
+
 impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
-        let id = self.prepared_ids.next(|id| self.holds.get(id).is_some() || self.endings.end_of(id, None).is_some());
-        let (draft, bytes) = (ask.admitted.draft, ask.admitted.bytes);
-        let mut receipt = PreparedReceipt { prepared: id, merged: merged(&writes), stale: Vec::new() };
-        let prepared = Prepared {
+        let PrepareAsk { admitted, how, done } = ask;
+        let Admitted { draft, bytes, caller, .. } = admitted;
+        let (now, limit) = (self.engine.clock().steady(), Duration::from_millis(how.time_limit_ms));
+        let mut prepared = Prepared {
             key: draft.key,
             priority: draft.priority,
             note: draft.note,
-            caller: ask.admitted.caller,
+            caller,
             writes,
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
             read_ranges: draft.read_ranges,
-            deadline: self.engine.clock().steady() + ask.time_limit,
+            deadline: if how.time_limit_ms == 0 { Duration::MAX } else { now.saturating_add(limit) },
+            since_unix_ms: self.engine.unix_ms(),
+            durable: None,
             rests_on: self.newest,
             stale: stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect(),
             bytes,
         };
-        receipt.stale = prepared.stale();
+        let id = self.new_id();
+        let receipt = PreparedReceipt { prepared: id, merged: merged(&prepared.writes), stale: prepared.stale() };
+        if how.durable {
+            let records = match self.records_to_keep(&prepared, how.time_limit_ms) {
+                Ok(records) => records,
+                Err(fault) => {
+                    self.engine.keys().complete(prepared.key, Err(fault.clone()));
+                    return done(Err(fault));
+                }
+            };
+            let told = Box::new(move |kept: Result<Receipt, Fault>| done(kept.map(|_| receipt)));
+            prepared.durable = Some(self.keep(&prepared, records, told));
+            prepared.rests_on = self.newest;
+        } else {
+            self.promise(receipt, done);
+        }
         self.holds.hold(id, prepared);
-        self.engine.stats().set_prepared(self.holds.len());
-        self.promise(receipt, ask.done);
+        self.count_prepared();
+    }
+
+    /// An id that nobody can guess and nothing has.
+    pub(super) fn new_id(&self) -> u64 {
+        self.prepared_ids.next(|id| self.holds.get(id).is_some() || self.endings.end_of(id, None).is_some())
+    }
+
+    /// Says how many are prepared, for the status.
+    pub(super) fn count_prepared(&self) {
+        let durable = self.holds.prepared().filter(|prepared| prepared.durable.is_some()).count();
+        let oldest = self.holds.prepared().map(|prepared| prepared.since_unix_ms).min();
+        self.engine.stats().set_prepared(self.holds.len(), durable, oldest);
     }
 
     /// The promise rests on what is sealed before it: it is given when that is durable.
@@ -72,7 +115,13 @@ impl Sequencer {
     fn amended(&self, ask: &AmendAsk) -> Result<(Vec<SealedWrite>, Vec<StaleCell>), Refused> {
         let AmendAsk { prepared: id, admitted, .. } = ask;
         let refused = |fault: Fault| Err(Refused::Fault(fault));
-        let Some(prepared) = self.owned(&admitted.caller.owner, *id) else { return refused(prepare_lost()) };
+        let owned = |prepared: &&Prepared| prepared.caller.owner == admitted.caller.owner;
+        let Some(prepared) = self.holds.get(*id).filter(owned) else { return refused(prepare_lost()) };
+        if prepared.durable.is_some() {
+            return refused(Fault::invalid(
+                "a durable prepared draft stays as it is; abort it and prepare another one",
+            ));
+        }
         if prepared.key != admitted.draft.key {
             return refused(Fault::invalid(
                 "the amendment has another commit key than the prepared draft; use the same",
@@ -95,25 +144,33 @@ impl Sequencer {
         Ok((writes, stale))
     }
 
-    /// The prepared draft of this id, if it is this owner's: what others have is told to nobody.
-    fn owned(&self, owner: &Owner, id: u64) -> Option<&Prepared> {
-        self.holds.get(id).filter(|prepared| prepared.caller.owner == *owner)
+    /// Which prepared draft is meant: by its id, or, where the id is not one of this life of the server, by its key.
+    fn find(&self, whose: &Whose, id: u64, key: Option<CommitKey>) -> Found {
+        if let Some(end) = self.endings.end_of(id, key) {
+            return Found::Ending(end);
+        }
+        let by_key = || key.and_then(|key| self.holds.by_key(key));
+        match self.holds.get(id).map(|prepared| (id, prepared)).or_else(by_key) {
+            None => Found::Gone,
+            Some((_, prepared)) if !whose.includes(&prepared.caller.owner) => Found::Anothers,
+            Some((_, prepared)) if key.is_some_and(|key| key != prepared.key) => Found::OtherKey,
+            Some((id, _)) => Found::Prepared(id),
+        }
     }
 
     /// The answer of a prepare, once more.
     pub(crate) fn prepare_again(&mut self, owner: &Owner, key: CommitKey, done: Done<PreparedReceipt>) {
-        if let Some(end) = self.endings.end_of(0, Some(key)) {
-            return self.ask_again_after(end, Ask::PrepareAgain { owner: owner.clone(), key, done });
-        }
-        match self.holds.by_key(key).filter(|(_, prepared)| prepared.caller.owner == *owner) {
-            Some((id, prepared)) => {
-                let (merged, stale) = (merged(&prepared.writes), prepared.stale());
-                self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
+        match self.find(&Whose::Of(owner.clone()), 0, Some(key)) {
+            Found::Ending(end) => {
+                self.ask_again_after(end, Ask::PrepareAgain { owner: owner.clone(), key, done });
             }
-            None => {
-                let message = "the draft of this commit key is on its way; send it again in a moment";
-                done(Err(Fault::new(FaultKind::Busy, message).after_ms(50)));
+            Found::Prepared(id) => {
+                if let Some(prepared) = self.holds.get(id) {
+                    let (merged, stale) = (merged(&prepared.writes), prepared.stale());
+                    self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
+                }
             }
+            Found::Gone | Found::Anothers | Found::OtherKey => done(Err(on_its_way())),
         }
     }
 
@@ -131,37 +188,50 @@ impl Sequencer {
         Some(Fault::new(FaultKind::Busy, message).after_ms(50))
     }
 
-    pub(crate) fn finish(&mut self, owner: &Owner, id: u64, key: CommitKey, since: Option<Tid>, done: Done<Receipt>) {
-        if let Some(end) = self.endings.end_of(id, None) {
-            let owner = owner.clone();
-            return self.ask_again_after(end, Ask::Finish { owner, prepared: id, key, since, done });
+    /// What the log knows of a key: read by a merger.
+    fn answer_by_log(&self, key: CommitKey, since: Option<Tid>, done: Done<Receipt>) {
+        if let Err(Errand::ByKey { done, .. }) = self.send_errand(Errand::ByKey { key, since, done }) {
+            let message = "the server is busy with other questions; send the finish again in a moment";
+            done(Err(Fault::new(FaultKind::Busy, message).after_ms(50)));
         }
-        let Some(prepared) = self.owned(owner, id) else {
-            if self.holds.get(id).is_some() {
-                return done(Err(prepare_lost()));
+    }
+
+    pub(crate) fn finish(
+        &mut self,
+        whose: Whose,
+        prepared: u64,
+        key: CommitKey,
+        since: Option<Tid>,
+        done: Done<Receipt>,
+    ) {
+        let id = match self.find(&whose, prepared, Some(key)) {
+            Found::Prepared(id) => id,
+            Found::Ending(end) => {
+                return self.ask_again_after(end, Ask::Finish { whose, prepared, key, since, done });
             }
-            // It may have been finished by an earlier try of the same caller: the log knows.
-            if let Err(Errand::ByKey { done, .. }) = self.send_errand(Errand::ByKey { key, since, done }) {
-                let message = "the server is busy with other questions; send the finish again in a moment";
-                done(Err(Fault::new(FaultKind::Busy, message).after_ms(50)));
+            Found::Anothers => return done(Err(prepare_lost())),
+            Found::OtherKey => return done(Err(other_key("finish it"))),
+            Found::Gone => {
+                let standing = self.engine.keys().standing(&Keyed { key, digest: 0, since });
+                return match standing {
+                    Standing::InFlight => done(Err(on_its_way())),
+                    // It may have been finished by an earlier try of the same caller.
+                    _ => self.answer_by_log(key, since, done),
+                };
             }
-            return;
         };
-        if prepared.key != key {
-            let message = "the prepared draft has another commit key; finish it under the key it was prepared with";
-            return done(Err(Fault::invalid(message)));
-        }
-        if !prepared.stale.is_empty() {
-            let stale = prepared.stale.len();
+        let stale = self.holds.get(id).map_or(0, |prepared| prepared.stale.len());
+        if stale > 0 {
             let message = format!("{stale} cells of the prepared draft are stale; amend it before it is finished");
             return done(Err(Fault::invalid(message)));
         }
         let Some((prepared, freed)) = self.holds.release(id) else { return };
-        self.engine.stats().set_prepared(self.holds.len());
+        self.count_prepared();
         self.engine.keys().enter_reserved(key, done);
         let queued_ns = Some(self.engine.steady_ns());
         let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.caller.client.clone() };
-        self.seal(key, &prepared.note, prepared.writes.clone(), Answer::Finish(origin));
+        let writes = prepared.writes.iter().cloned().chain(durable::end_of(&prepared)).collect();
+        self.seal(key, &prepared.note, writes, Answer::Finish(origin));
         self.endings.begin(Ending { tid: self.last, id, prepared });
         self.unpark(freed);
     }
@@ -182,17 +252,18 @@ impl Sequencer {
             return;
         }
         let why = self.engine.health.why_refused();
-        for Ending { id, prepared, .. } in refused {
+        for Ending { id, mut prepared, .. } in refused {
             let key = prepared.key;
             // What it was merged with may be refused as well.
             if prepared.rests_on > visible {
                 self.engine.keys().complete(key, Err(why.clone()));
                 continue;
             }
+            self.not_ended(&mut prepared);
             self.holds.hold(id, prepared);
             self.engine.keys().refuse_waiting(key, &why);
         }
-        self.engine.stats().set_prepared(self.holds.len());
+        self.count_prepared();
     }
 
     /// Everything that was promised: prepared, or being finished.
@@ -200,43 +271,74 @@ impl Sequencer {
         self.holds.prepared().chain(self.endings.prepared())
     }
 
-    pub(crate) fn abort(&mut self, owner: &Owner, id: u64, done: Done<Tid>) {
-        if let Some(end) = self.endings.end_of(id, None) {
-            return self.ask_again_after(end, Ask::Abort { owner: owner.clone(), prepared: id, done });
+    pub(crate) fn abort(&mut self, whose: Whose, prepared: u64, key: Option<CommitKey>, done: Done<Tid>) {
+        let id = match self.find(&whose, prepared, key) {
+            Found::Prepared(id) => id,
+            Found::Ending(end) => return self.ask_again_after(end, Ask::Abort { whose, prepared, key, done }),
+            Found::OtherKey => return done(Err(other_key("abort it"))),
+            Found::Anothers => return done(Ok(self.engine.visible())),
+            Found::Gone => return done(self.already_gone(key)),
+        };
+        if self.holds.get(id).is_some_and(|prepared| prepared.durable.is_some()) {
+            return self.abort_durable(id, done);
         }
-        if self.owned(owner, id).is_some() {
-            self.give_up(id, "the draft was aborted");
-        }
+        self.give_up(id, "the draft was aborted");
         done(Ok(self.engine.visible()));
+    }
+
+    /// What is gone already need not be aborted, unless it was committed or is still to come.
+    fn already_gone(&self, key: Option<CommitKey>) -> Result<Tid, Fault> {
+        match key.map(|key| self.engine.keys().standing(&Keyed { key, digest: 0, since: None })) {
+            Some(Standing::Committed(tid)) => {
+                Err(Fault::invalid(format!("the draft of this commit key is committed already, at {tid}; undo it")))
+            }
+            Some(Standing::InFlight) => Err(on_its_way()),
+            Some(Standing::Unknown | Standing::Forgotten) | None => Ok(self.engine.visible()),
+        }
     }
 
     pub(crate) fn expire_prepared(&mut self) {
         if self.holds.len() == 0 {
             return;
         }
-        for id in self.holds.expired(self.engine.clock().steady()) {
-            self.give_up(id, "the prepared draft was over its time limit");
+        let now = self.engine.clock().steady();
+        self.refuse_who_waited(now);
+        for id in self.holds.expired(now) {
+            if self.holds.get(id).is_none_or(|prepared| prepared.durable.is_none()) {
+                self.give_up(id, "the prepared draft was over its time limit");
+            } else if self.stuck.is_none() {
+                // The next one in the next turn: one hop at a time.
+                self.abort_durable(id, Box::new(|_| {}));
+            }
         }
     }
 
     pub(crate) fn give_up(&mut self, id: u64, why: &str) {
         if let Some((prepared, freed)) = self.holds.release(id) {
-            self.engine.stats().set_prepared(self.holds.len());
+            self.count_prepared();
             self.lose(prepared.key, why);
             self.unpark(freed);
         }
     }
 
     pub(crate) fn lose(&self, key: CommitKey, why: &str) {
-        let message = format!("{why}: nothing of it was committed; run the transaction again");
-        self.engine.keys().complete(key, Err(Fault::new(FaultKind::PrepareLost, message)));
+        self.engine.keys().complete(key, Err(answering::lost(why)));
     }
 
-    fn unpark(&self, freed: Vec<DraftAsk>) {
+    pub(super) fn unpark(&self, freed: Vec<DraftAsk>) {
         for draft in freed {
             self.engine.push_control(draft.into_ask());
         }
     }
+}
+
+fn other_key(what: &str) -> Fault {
+    Fault::invalid(format!("the prepared draft has another commit key; {what} under the key it was prepared with"))
+}
+
+fn on_its_way() -> Fault {
+    let message = "the draft of this commit key is on its way; send it again in a moment";
+    Fault::new(FaultKind::Busy, message).after_ms(50)
 }
 
 /// What resolvers decided.

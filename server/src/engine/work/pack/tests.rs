@@ -176,7 +176,16 @@ fn what_was_deleted_and_packed_is_not_overwritten_from_before() {
 
 #[test]
 fn while_garbage_goes_nothing_may_name_it_and_what_a_prepared_draft_names_stays() {
-    let site = Site::new();
+    pack_beside_a_prepared_draft(false);
+}
+
+#[test]
+fn what_a_durable_prepared_draft_names_stays_also_after_a_restart() {
+    pack_beside_a_prepared_draft(true);
+}
+
+fn pack_beside_a_prepared_draft(durable: bool) {
+    let mut site = Site::new();
     site.put(0, Tid::NONE, &[20]);
     site.put(20, Tid::NONE, &[]);
     // 30 and 31 can be reached from nowhere.
@@ -197,10 +206,14 @@ fn while_garbage_goes_nothing_may_name_it_and_what_a_prepared_draft_names_stays(
     site.engine.prepare(
         Role::Write,
         draft,
-        Preparing::default(),
+        Preparing { durable, ..Preparing::default() },
         Box::new(move |result| told.send(result).expect("waits")),
     );
     let prepared = prepared.recv().expect("told").expect("prepares").prepared;
+    if durable {
+        site = Site::open(&site.close(), 0);
+        site.clock.advance(Duration::from_secs(60));
+    }
     let refused = Once::new(0);
     let mut name_it = |progress: PackProgress| {
         if progress.stage == Stage::Copy.text() || progress.stage == Stage::Shift.text() {
@@ -225,6 +238,9 @@ fn while_garbage_goes_nothing_may_name_it_and_what_a_prepared_draft_names_stays(
         Box::new(move |result| told.send(result).expect("waits")),
     );
     finished.recv().expect("told").expect("finishes");
+    assert!(site.load(31, Tid::NONE).expect("reads").is_some());
+    // Nor does what kept it hold anything up.
+    site.pack(Tid::NONE).expect("packs");
     assert!(site.load(31, Tid::NONE).expect("reads").is_some());
     // Afterwards it is an oid like any other.
     site.put(20, site.engine.visible(), &[30]);
