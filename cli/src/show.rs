@@ -5,7 +5,7 @@ use crate::output::{Out, Table, count, size};
 use crate::{moment, place};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use zeolite_client::revision::{PastRevision, Transaction};
 use zeolite_client::{Admin, Cell, Db, Entry, Fault, FaultKind, Note, Range, Record, Revision, Tid, View};
 
@@ -150,10 +150,11 @@ fn tid_and_time(tid: Tid) -> String {
 }
 
 fn note_line(note: &Note) -> String {
-    match (note.user.is_empty(), note.description.is_empty()) {
-        (true, _) => note.description.clone(),
-        (false, true) => note.user.clone(),
-        (false, false) => format!("{}: {}", note.user, note.description),
+    let (user, description) = (note.user_text(), note.description_text());
+    match (user.is_empty(), description.is_empty()) {
+        (true, _) => description.into_owned(),
+        (false, true) => user.into_owned(),
+        (false, false) => format!("{user}: {description}"),
     }
 }
 
@@ -201,13 +202,22 @@ fn entry_json(entry: &Entry, keys_only: bool) -> Result<Value> {
 
 fn record_json(encoded: &Bytes) -> Result<Value> {
     let record = Record::decode(encoded).context("a stored record cannot be decoded; run `zeolite verify`")?;
-    let hex: String = record.data.iter().map(|byte| format!("{byte:02x}")).collect();
     let refs: Vec<String> = record.refs.iter().map(ToString::to_string).collect();
-    Ok(json!({ "class": record.class, "version": record.version, "refs": refs, "data_hex": hex }))
+    Ok(json!({ "class": record.class, "version": record.version, "refs": refs, "data_hex": hex(&record.data) }))
 }
 
+/// A part that is no UTF-8 is told as hex under another name: `user_hex`, `description_hex`.
 fn note_json(note: &Note) -> Value {
-    json!({ "user": note.user, "description": note.description })
+    let parts = [("user", &note.user), ("description", &note.description)];
+    let named = parts.map(|(name, part)| match std::str::from_utf8(part) {
+        Ok(text) => (name.to_owned(), Value::from(text)),
+        Err(_) => (format!("{name}_hex"), Value::from(hex(part))),
+    });
+    named.into_iter().collect::<Map<String, Value>>().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn transaction_json(transaction: &Transaction) -> Value {

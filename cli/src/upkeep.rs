@@ -14,7 +14,7 @@ pub(crate) async fn undo(out: &Out, db: &Db, args: &UndoArgs) -> Result<()> {
         "" => format!("undo {}", args.tid),
         message => message.to_owned(),
     };
-    let receipt = db.undo(args.tid, Note { user: args.user.clone(), description, ..Note::default() }).await?;
+    let receipt = db.undo(args.tid, Note::new(&args.user, description)).await?;
     if out.is_json() {
         return out.json(&json!({
             "undone": args.tid.to_string(),

@@ -3,8 +3,8 @@
 //! ```text
 //!   supervisor (one task)    connect ─> hello ─> run the reader until the session ends ─> back off, again
 //!   Core::call (any task)    wait for a link ─> send ─┬─ reply                      => done
-//!                                                     ├─ busy, shutting down        => wait as told, again
-//!                                                     └─ session lost               => again on the next link
+//!                                                     ├─ busy                       => wait as told, again
+//!                                                     └─ session lost, server down  => again on the next link
 //! ```
 //!
 //! What may be sent again is said by [`Resend`]. Reads are harmless. A commit is sent again under the *same* commit key, and
@@ -22,12 +22,12 @@ mod position;
 pub use db::Db;
 pub use options::Options;
 pub(crate) use pins::{LEASE_MS, LivePin};
-pub(crate) use position::Position;
+pub(crate) use position::{Life, Position};
 
 use crate::cache::Cache;
 use crate::errors::{Error, Result};
 use crate::watch::Watchers;
-use crate::wire::{self, Failure, Hello, Inbox, Incoming, Link, Welcome};
+use crate::wire::{self, Ended, Failure, Hello, Inbox, Incoming, Link, Welcome};
 use oids::Oids;
 use parking_lot::Mutex;
 use pins::Pins;
@@ -86,7 +86,7 @@ pub(crate) struct Core {
     state: watch::Sender<State>,
     /// The server's mode, as of the last hello or push.
     pub(crate) mode: watch::Sender<Mode>,
-    /// The store of the last hello; 0: none yet.
+    /// The store of the last hello, and its life then; 0: none yet.
     store_id: AtomicU64,
     timeline: AtomicU64,
     /// The server's limit.
@@ -178,7 +178,11 @@ impl Core {
                 }
             };
             let again = match failure {
-                Failure::Fault(fault) if matches!(fault.kind, FaultKind::Busy | FaultKind::ShuttingDown) => {
+                Failure::Fault(fault) if fault.kind == FaultKind::ShuttingDown => {
+                    self.leave(&attached, fault.into());
+                    continue;
+                }
+                Failure::Fault(fault) if fault.kind == FaultKind::Busy => {
                     waits += 1;
                     let wait = self.options.wait(fault.retry_after_ms, waits);
                     if Instant::now() + wait >= deadline {
@@ -186,13 +190,14 @@ impl Core {
                     }
                     Instant::now() + wait
                 }
-                Failure::Fault(fault) => return Err(fault.into()),
+                Failure::Fault(fault) => return Err(refused(resend, fault)),
                 Failure::Lost if resend == Resend::Never => {
                     return Err(self.disconnected("the connection was lost; this request is never sent twice"));
                 }
                 Failure::Lost => {
                     in_doubt = true;
-                    self.left(&attached);
+                    self.leave(&attached, self.disconnected("the connection was lost"));
+                    attached.dead.notify_one();
                     continue;
                 }
             };
@@ -236,16 +241,15 @@ impl Core {
         }
     }
 
-    /// A request found this link dead: nobody else needs to try it.
-    fn left(&self, dead: &Arc<Attached>) {
+    /// A request found that this link takes no more: nobody else needs to try it.
+    fn leave(&self, link: &Arc<Attached>, why: Error) {
         self.state.send_if_modified(|state| match state {
-            State::Connected(now) if Arc::ptr_eq(now, dead) => {
-                *state = State::Connecting { last: Some(self.disconnected("the connection was lost")) };
+            State::Connected(now) if Arc::ptr_eq(now, link) => {
+                *state = State::Connecting { last: Some(why) };
                 true
             }
             _ => false,
         });
-        dead.dead.notify_one();
     }
 
     fn hello(&self) -> Hello {
@@ -256,7 +260,10 @@ impl Core {
             resume_from: if self.options.feed { self.position.get() } else { Tid::NONE },
             cached_bytes: self.cache.stats().bytes,
             store_id: self.store_id.load(Ordering::Acquire),
-            timeline: self.timeline.load(Ordering::Acquire),
+            timeline: match self.position.timeline() {
+                0 => self.timeline.load(Ordering::Acquire),
+                fed => fed,
+            },
         }
     }
 
@@ -273,7 +280,7 @@ impl Core {
             self.cache.reset(generation, floor);
             self.oids.generation(generation);
         }
-        self.position.restart(generation, welcome.visible);
+        self.position.restart(Life { generation, timeline: welcome.timeline }, welcome.visible);
         self.mode(welcome.mode.clone());
         if !kept && hello.resume_from != Tid::NONE {
             tracing::info!(url = self.url, same_store, "the feed could not be resumed; the cache starts anew");
@@ -292,8 +299,8 @@ impl Inbox for Core {
         self.watchers.changed(tid, cells);
     }
 
-    fn reached(&self, tid: Tid) {
-        self.position.reached(tid);
+    fn reached(&self, tid: Tid, timeline: u64) {
+        self.position.reached(tid, timeline);
     }
 
     fn mode(&self, mode: Mode) {
@@ -304,8 +311,28 @@ impl Inbox for Core {
         });
     }
 
+    fn going_down(&self, why: Fault) {
+        let now = match &*self.state.borrow() {
+            State::Connected(attached) => Some(attached.clone()),
+            _ => None,
+        };
+        if let Some(attached) = now {
+            self.leave(&attached, why.into());
+        }
+    }
+
     fn pressed(&self, pressure: Pressure) {
         *self.pressure.lock() = Some(pressure);
+    }
+}
+
+/// A refusal that is told as one. That the outcome is not known has one shape, whoever finds it out.
+fn refused(resend: Resend, fault: Fault) -> Error {
+    match resend {
+        Resend::UnderKey(key) if fault.kind == FaultKind::OutcomeUnknown => {
+            Error::OutcomeUnknown { key, reason: fault.message }
+        }
+        _ => fault.into(),
     }
 }
 
@@ -324,19 +351,19 @@ async fn open(core: &Core, hello: &Hello) -> Result<(Link, Incoming)> {
 }
 
 /// Lives a session to its end, and tells why it ended. It is given out once the pins are there.
-async fn attend(core: &Arc<Core>, link: Link, incoming: Incoming, generation: u64) -> String {
+async fn attend(core: &Arc<Core>, link: Link, incoming: Incoming, generation: u64) -> Ended {
     let attached = Arc::new(Attached { link: Arc::new(link), generation, dead: Notify::new() });
     let reading = incoming.run(&**core);
     tokio::pin!(reading);
     let pinned = core.pins.renew_all(&attached.link, generation);
     tokio::select! {
-        reason = &mut reading => return reason,
+        ended = &mut reading => return ended,
         _ = tokio::time::timeout(core.options.connect_timeout, pinned) => {}
     }
     core.state.send_replace(State::Connected(attached.clone()));
     tokio::select! {
-        reason = reading => reason,
-        () = attached.dead.notified() => "the server no longer takes requests".to_owned(),
+        ended = reading => ended,
+        () = attached.dead.notified() => Ended { why: "the connection is dead".to_owned(), goes_down: false },
     }
 }
 
@@ -345,14 +372,17 @@ async fn supervise(core: Arc<Core>) {
     let mut failures = 0;
     loop {
         let hello = core.hello();
+        let mut at_once = false;
         let last = match open(&core, &hello).await {
             Ok((link, incoming)) => {
                 let generation = core.adopt(&hello, link.welcome());
                 tracing::debug!(url = core.url, session = link.welcome().session_id, "connected");
                 let began = Instant::now();
-                let reason = attend(&core, link, incoming, generation).await;
+                let Ended { why: reason, goes_down } = attend(&core, link, incoming, generation).await;
                 tracing::info!(url = core.url, reason, "the session ended; reconnecting");
                 failures = core.options.failures_after(failures, began.elapsed());
+                // Whoever stops a server in order starts the next one right away.
+                at_once = goes_down && failures == 0;
                 Error::Disconnected { url: core.url.clone(), reason }
             }
             Err(error) => {
@@ -362,6 +392,7 @@ async fn supervise(core: Arc<Core>) {
         };
         failures += 1;
         let pause = match &last {
+            _ if at_once => Duration::ZERO,
             Error::Fault(fault) => core.options.backoff(failures).max(Duration::from_millis(fault.retry_after_ms)),
             _ => core.options.backoff(failures),
         };

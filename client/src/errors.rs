@@ -25,7 +25,8 @@ pub enum Error {
         /// The last failure.
         reason: String,
     },
-    /// The connection was lost after a commit was sent, and its outcome could not be learnt within the time limit.
+    /// Whether a commit happened could not be learnt: the connection was lost after it was sent and did not come back within the
+    /// time limit, or the server does not know either (a write or sync failed under it; its key may have been forgotten).
     #[error("the outcome of commit {key:?} is unknown: {reason}; ask for it with `Db::outcome` before doing it again")]
     OutcomeUnknown {
         /// Ask with this.

@@ -1,29 +1,9 @@
-//! Owns what reading returns in raw form: a revision of a cell, an entry of a scan, a page of entries.
+//! Owns what reading is asked for and returns in raw form: the range of a scan, a page of entries, a past revision, a transaction of
+//! the log.
 
 use bytes::Bytes;
 use zeolite_proto::{Cell, Note, Tid};
-
-/// A record with the commit that wrote it and the commit that ended it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Revision {
-    /// The commit that wrote it; [`Tid::NONE`]: the cell did not exist.
-    pub tid: Tid,
-    /// The commit that ended it, as far as the server knew.
-    pub end: Option<Tid>,
-    /// The encoded record; none: deleted, or never written.
-    pub record: Option<Bytes>,
-}
-
-/// One entry of a collection.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// Its key.
-    pub key: Bytes,
-    /// The commit that wrote it; [`Tid::NONE`]: this transaction's own write.
-    pub tid: Tid,
-    /// Its encoded record; empty in a scan of keys only.
-    pub record: Bytes,
-}
+pub use zeolite_proto::{Entry, Revision};
 
 /// A revision with the note of the transaction that wrote it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,7 +14,8 @@ pub struct PastRevision {
     pub note: Note,
 }
 
-/// The bounds of one scan. Begin with [`Range::all`] or another of its makers.
+/// The bounds of one scan. Begin with [`Range::all`] or another of its makers. (The server's own range names a collection as well, and
+/// bounds as they are on the wire: there an empty end is none.)
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Range {
@@ -107,7 +88,8 @@ pub(crate) struct Page {
     pub(crate) next: Option<Bytes>,
 }
 
-/// What one commit wrote, as the log tells it.
+/// What one commit wrote, as the log tells it: records may have been left out of it. (The store's own transaction has all of them, and
+/// its note encoded.)
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transaction {
     /// The commit.

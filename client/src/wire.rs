@@ -15,6 +15,7 @@
 //! Not done here: reconnecting and resending (`connect`), deciding what a revision is good for (`cache`).
 
 mod calls;
+mod feed;
 mod log;
 mod unary;
 
@@ -22,8 +23,8 @@ pub use unary::Pages;
 pub(crate) use unary::Unary;
 
 use crate::errors::{Error, Result};
+use feed::FeedJoiner;
 use parking_lot::Mutex;
-use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,10 +48,12 @@ const HELLO_ID: u64 = 1;
 pub(crate) trait Inbox: Send + Sync {
     /// A commit wrote these cells.
     fn changed(&self, tid: Tid, cells: Vec<Cell>);
-    /// Everything up to this tid has been handed over.
-    fn reached(&self, tid: Tid);
+    /// Everything up to this tid has been handed over; of which life of the store it is, if that was told (0: not).
+    fn reached(&self, tid: Tid, timeline: u64);
     /// The mode has changed.
     fn mode(&self, mode: Mode);
+    /// The server goes down: it answers what it has been asked, and takes nothing more.
+    fn going_down(&self, why: Fault);
     /// What live traffic feels; told to sessions with the role `evolve`.
     fn pressed(&self, pressure: Pressure);
 }
@@ -161,9 +164,18 @@ pub(crate) struct Link {
     welcome: Welcome,
 }
 
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) why: String,
+    /// The server had said that it goes down: another one may be there already.
+    pub(crate) goes_down: bool,
+}
+
 /// The receiving half: its loop must be run for the session to live.
 pub(crate) struct Incoming {
     frames: Streaming<v2::ServerFrame>,
+    feed: FeedJoiner,
     pending: Arc<Pending>,
 }
 
@@ -185,6 +197,7 @@ pub(crate) async fn open(
         .await
         .map_err(|status| from_status(&status, url))?
         .into_inner();
+    let mut feed = FeedJoiner::default();
     let welcome = loop {
         let frame = match frames.message().await {
             Ok(Some(frame)) => frame,
@@ -193,7 +206,7 @@ pub(crate) async fn open(
         };
         match frame.reply {
             Some(Reply::Hello(reply)) => break welcome(reply),
-            Some(Reply::Feed(batch)) => feed(&batch, inbox).map_err(lost)?,
+            Some(Reply::Feed(batch)) => feed.take(batch, inbox).map_err(lost)?,
             Some(Reply::Fault(refusal)) => return Err(Fault::from(refusal).into()),
             Some(Reply::Cut(cut)) => return Err(lost(cut.reason)),
             _ => return Err(lost("the server did not answer the hello".into())),
@@ -201,7 +214,7 @@ pub(crate) async fn open(
     };
     let pending = Arc::new(Pending(Mutex::new(Some(hash::Map::default()))));
     let link = Link { outbound, pending: pending.clone(), last_id: AtomicU64::new(HELLO_ID), unary, welcome };
-    Ok((link, Incoming { frames, pending }))
+    Ok((link, Incoming { frames, feed, pending }))
 }
 
 fn greeting(hello: Hello) -> v2::Hello {
@@ -231,17 +244,6 @@ fn welcome(reply: v2::HelloReply) -> Welcome {
     }
 }
 
-fn feed(batch: &bytes::Bytes, inbox: &dyn Inbox) -> Result<(), String> {
-    let batch = v2::FeedBatch::decode(batch.clone()).map_err(|error| format!("the feed cannot be decoded: {error}"))?;
-    let mut newest = Tid::NONE;
-    for item in batch.items {
-        newest = newest.max(Tid(item.tid));
-        inbox.changed(Tid(item.tid), item.cells.into_iter().map(Cell::from).collect());
-    }
-    inbox.reached(newest);
-    Ok(())
-}
-
 /// An error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -262,7 +264,8 @@ fn from_status(status: &tonic::Status, url: &str) -> Error {
 
 impl Incoming {
     /// Reads until the session ends, and says why it did. Whoever still waits then learns that the session is lost.
-    pub(crate) async fn run(mut self, inbox: &dyn Inbox) -> String {
+    pub(crate) async fn run(mut self, inbox: &dyn Inbox) -> Ended {
+        let mut goes_down = false;
         let why = loop {
             let frame = match self.frames.message().await {
                 Ok(Some(frame)) => frame,
@@ -270,8 +273,16 @@ impl Incoming {
                 Err(status) => break chain(&status),
             };
             match frame.reply {
+                Some(Reply::Fault(refusal)) if frame.id == 0 => {
+                    let fault = Fault::from(refusal);
+                    if fault.kind != FaultKind::ShuttingDown {
+                        break fault.to_string();
+                    }
+                    goes_down = true;
+                    inbox.going_down(fault);
+                }
                 Some(Reply::Feed(batch)) => {
-                    if let Err(reason) = feed(&batch, inbox) {
+                    if let Err(reason) = self.feed.take(batch, inbox) {
                         break reason;
                     }
                 }
@@ -280,8 +291,8 @@ impl Incoming {
                 Some(reply) => {
                     // The reply shows this tid, so its invalidations have already been handed over.
                     match &reply {
-                        Reply::Receipt(receipt) => inbox.reached(Tid(receipt.tid)),
-                        Reply::Done(done) => inbox.reached(Tid(done.tid)),
+                        Reply::Receipt(receipt) => inbox.reached(Tid(receipt.tid), 0),
+                        Reply::Done(done) => inbox.reached(Tid(done.tid), 0),
                         _ => {}
                     }
                     if let Reply::Receipt(v2::Receipt { pressure: Some(pressure), .. })
@@ -299,7 +310,7 @@ impl Incoming {
             }
         };
         self.pending.0.lock().take();
-        why
+        Ended { why, goes_down }
     }
 }
 

@@ -5,6 +5,7 @@
 //! snapshot at which that revision was still the newest; both give the same answer.
 
 use crate::ids::{Cell, CommitKey, Oid, Tid};
+use crate::note::Note;
 use bytes::Bytes;
 
 /// Which of the two admission queues a draft waits in.
@@ -15,17 +16,6 @@ pub enum Priority {
     Live,
     /// Evolve workers, imports: never delays a live draft by more than one batch.
     Batch,
-}
-
-/// Who did it and why; kept in the log with the transaction.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Note {
-    /// The user, as the application names it.
-    pub user: String,
-    /// What the transaction was for.
-    pub description: String,
-    /// The application's own bytes.
-    pub extension: Bytes,
 }
 
 /// A client's uncommitted work.
@@ -66,8 +56,8 @@ impl Draft {
                 Change::Delete => hash.tagged(3, &[]),
             }
         }
-        hash.bytes(self.note.user.as_ref());
-        hash.bytes(self.note.description.as_ref());
+        hash.bytes(&self.note.user);
+        hash.bytes(&self.note.description);
         hash.bytes(&self.note.extension);
         // 0 stands for a digest that is not known.
         hash.0.max(1)

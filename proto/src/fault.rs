@@ -2,9 +2,9 @@
 //!
 //! | remedy | kinds |
 //! |---|---|
-//! | retry on a new snapshot | conflict, read conflict, undo blocked, prepare lost |
+//! | retry on a new snapshot | conflict, read conflict, prepare lost |
 //! | reopen the snapshot | snapshot packed, snapshot ahead, pin lost |
-//! | fix the request | invalid, too large, not found, unsupported, gated, refused |
+//! | fix the request | invalid, too large, not found, unsupported, gated, refused, undo blocked |
 //! | wait | busy, read only, disk full, shutting down |
 //! | give up, tell the operator | poisoned, damaged, internal, denied |
 //! | ask for the outcome | outcome unknown (made by the client alone) |
@@ -59,8 +59,8 @@ fault_kinds! {
     Conflict => Retry, "conflict";
     /// Something that the draft read has changed.
     ReadConflict => Retry, "read conflict";
-    /// Later writes stand in the way of an undo.
-    UndoBlocked => Retry, "undo blocked";
+    /// Later writes stand in the way of an undo: those are undone first, or what is wanted is written.
+    UndoBlocked => FixRequest, "undo blocked";
     /// The prepared draft was aborted by its time limit or a restart; nothing of it was committed.
     PrepareLost => Retry, "prepare lost";
     /// The snapshot is older than what pack has kept.
@@ -175,6 +175,11 @@ impl Fault {
         let message = match kind {
             FaultKind::Refused | FaultKind::Unsupported => format!(
                 "cell {} of class {:?} does not take the operation on its newest revision {}: {reason}",
+                detail.cell, detail.class, detail.newest
+            ),
+            FaultKind::UndoBlocked => format!(
+                "a later write stands in the way of the undo: cell {} of class {:?} has a newer revision {} ({reason}); \
+                 undo that first, or write what is wanted",
                 detail.cell, detail.class, detail.newest
             ),
             _ => format!(

@@ -4,6 +4,8 @@
 //!   ids      Oid, Tid (a point in time), Cell (oid, key), CommitKey
 //!   record   header (class, schema version, references) + opaque data
 //!   draft    a client's uncommitted work; receipt: what a committer gets
+//!   revision what reading gives: a revision of a cell, an entry of a collection
+//!   note     who made a transaction and why
 //!   fault    the closed list of refusals, sorted by remedy
 //!   role     what a principal is for
 //!   mode, gate, pressure, prepared  who may write, how old a shape may be, what live traffic feels, what waits for its second phase
@@ -28,28 +30,32 @@ mod hex;
 pub mod ids;
 pub mod limits;
 pub mod mode;
+pub mod note;
 pub mod prepared;
 pub mod pressure;
 pub mod record;
 pub mod registry;
 pub mod resolver;
 pub mod resolvers;
+pub mod revision;
 pub mod role;
 pub mod status;
 pub mod upkeep;
 pub mod wire;
 
-pub use draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
+pub use draft::{Change, Draft, Merged, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
 pub use fault::{ConflictDetail, Fault, FaultKind, Remedy};
 pub use gate::{CloseAttempt, Gate};
 pub use ids::{Cell, CommitKey, Oid, Tid};
 pub use limits::Limits;
 pub use mode::{Mode, ModeKind};
+pub use note::{NOTE_PART_BYTES_MAX, Note};
 pub use prepared::PreparedDraft;
 pub use pressure::Pressure;
 pub use record::{BadRecord, Record};
 pub use registry::Registry;
 pub use resolver::Resolver;
+pub use revision::{Entry, Revision};
 pub use role::Role;
 pub use status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
 pub use upkeep::{PackOptions, PackProgress, VerifyProgress};

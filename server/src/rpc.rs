@@ -25,6 +25,7 @@ mod health;
 mod holding;
 mod outbox;
 mod parts;
+mod pieces;
 mod pump;
 mod replicate;
 mod requests;

@@ -13,7 +13,7 @@ mod log_store;
 
 pub use crate::store::disk;
 pub use crate::store::{
-    Entry, KindCount, KnownKey, Left, Opening, Packed, Progress, Range, Recovered, Revision, Stats, StoreError,
+    Entry, Kind, KnownKey, Left, Opening, Packed, Progress, Range, Recovered, Revision, Stats, StoreError,
     StoreSettings, Txn, TxnWrite, Verified,
 };
 pub use log_store::open;
@@ -123,7 +123,7 @@ reads! {
     /// The revisions older than a tid, the newest first.
     fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<Vec<Revision>, StoreError>;
     /// The exact numbers of objects by class and version.
-    fn kinds(&self) -> Result<Vec<KindCount>, StoreError>;
+    fn kinds(&self) -> Result<Vec<Kind>, StoreError>;
     /// Oids of a class below a version, ascending; empty: there are no more.
     fn objects(
         &self,

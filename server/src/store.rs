@@ -39,11 +39,12 @@ pub use reader::{Reader, Stats};
 pub use settings::{IndexKind, StoreSettings};
 pub use settle::{Left, Settler};
 pub use verify::{Verified, VerifyStage, VerifyStepper, verify};
+pub use zeolite_proto::{Entry, Kind, Revision};
 
 use bytes::Bytes;
 use zeolite_proto::{Cell, CommitKey, Oid, Tid};
 
-/// A transaction as the log keeps it.
+/// A transaction as the log keeps it, whole: every record, its note encoded. What a client is told of it has its own type.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Txn {
     /// Its place in the order.
@@ -84,29 +85,8 @@ pub struct TxnWrite {
     pub merged: bool,
 }
 
-/// A revision of a cell: what one transaction wrote there.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Revision {
-    /// The transaction that wrote it.
-    pub tid: Tid,
-    /// The transaction that ended it; `None`: it is still the newest.
-    pub end: Option<Tid>,
-    /// The encoded record; `None`: deleted.
-    pub record: Option<Bytes>,
-}
-
-/// One entry of a scan.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// The key.
-    pub key: Bytes,
-    /// The revision's tid.
-    pub tid: Tid,
-    /// The encoded record; empty when only keys were asked for.
-    pub record: Bytes,
-}
-
-/// What to scan: the entries of one collection, at one tid.
+/// What to scan: the entries of one collection, at one tid. Its bounds are those of the wire and of the index, where every key has a
+/// place behind the empty one; a client has its own range, whose end may be absent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Range {
     /// The collection.
@@ -119,17 +99,6 @@ pub struct Range {
     pub reverse: bool,
     /// Leave the records out.
     pub keys_only: bool,
-}
-
-/// A class at a schema version, with the exact number of its objects now (plain cells; entries are not counted).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KindCount {
-    /// The class.
-    pub class: String,
-    /// The schema version.
-    pub version: u32,
-    /// How many objects.
-    pub objects: u64,
 }
 
 /// How far replaying has come.

@@ -11,12 +11,13 @@ use zeolite_proto::Oid;
 const STEP_HELP: &str = "\
 The program of --exec gets one line of JSON for each object on its standard input:
   {\"oid\":\"2a\",\"key\":\"\",\"class\":\"wiki.Page\",\"version\":1,\"refs\":[\"2b\"],\"data\":\"<base64>\"}
-and answers with one line, which is one of
-  {\"data\":\"<base64>\",\"version\":2}  the new record; what is not given stays as it is
-  {\"keep\":true}                      the object stays as it is
-  {\"delete\":true}                    the object goes
-  {\"error\":\"why not\"}              to the quarantine with it; the job goes on
-An answer may repeat oid and key; then they are checked. An object is asked for again when
+and answers with one line, which repeats the oid, and the key of an entry, and says one of
+  {\"oid\":\"2a\",\"data\":\"<base64>\",\"version\":2}
+                                     the new record; what is not given stays as it is
+  {\"oid\":\"2a\",\"keep\":true}          the object stays as it is
+  {\"oid\":\"2a\",\"delete\":true}        the object goes
+  {\"oid\":\"2a\",\"error\":\"why not\"}  to the quarantine with it; the job goes on
+Anything else on standard output is no answer. An object is asked for again when
 a live write came between. Each task has a process of its own, which is to end when its
 input does; its environment has the job's name in ZEOLITE_EVOLVE.
 

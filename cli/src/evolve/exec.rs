@@ -4,6 +4,8 @@
 //!   idle processes ──> one is taken ──> question, answer ──> back to the idle ones
 //!                      none: started         └─ late, dead, or it said what is no answer: killed, the object is in error
 //! ```
+//! One that has said something since its last answer is not asked again: it is ended, and another one is started. What it said belongs to
+//! no object.
 //!
 //! What goes wrong with one object is that object's error, and the next object gets a new process. A program that has
 //! never given an answer, time and again, is no step at all: then the worker stops.
@@ -43,6 +45,8 @@ pub(super) struct Exec {
     useless: AtomicU32,
     /// It did work once: whatever comes is about single objects.
     works: AtomicBool,
+    /// It says more than its answers; that was told.
+    chatty: AtomicBool,
     /// Why the program does not work.
     broken: watch::Sender<Option<String>>,
 }
@@ -65,6 +69,7 @@ impl Exec {
             idle: Mutex::default(),
             useless: AtomicU32::new(0),
             works: AtomicBool::new(false),
+            chatty: AtomicBool::new(false),
             broken: watch::Sender::new(None),
         }
     }
@@ -114,10 +119,17 @@ impl Exec {
     }
 
     fn taken(&self) -> std::io::Result<Process> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(process) => Ok(process),
-            None => self.start(),
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match idle {
+                None => return self.start(),
+                Some(process) if process.is_silent() => return Ok(process),
+                // Dropping it kills it.
+                Some(_) if self.chatty.swap(true, Ordering::Relaxed) => {}
+                Some(_) => Out::new(self.json).remark(
+                    "the program says more than its answers; each time it does it is started anew: print remarks on standard error",
+                ),
+            }
         }
     }
 
@@ -181,6 +193,12 @@ impl Process {
             return Err("it said more than one line; print remarks on standard error".to_owned());
         }
         Ok(line)
+    }
+
+    /// Nothing that it said waits to be read.
+    fn is_silent(&self) -> bool {
+        let waits = rustix::io::ioctl_fionread(self.output.get_ref()).unwrap_or(0);
+        self.output.buffer().is_empty() && waits == 0
     }
 
     async fn end(self) {

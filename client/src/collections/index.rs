@@ -16,7 +16,8 @@ use std::ops::{Bound, RangeBounds};
 use zeolite_proto::resolvers::{class, entry, unique};
 use zeolite_proto::{Cell, Oid};
 
-/// From a key to any number of objects, in the order of keys. Writers never conflict, not even on one key.
+/// From a key to any number of objects, in the order of keys. Writers never conflict, not even on one key, unless one takes out
+/// what another puts in.
 pub struct Index<K, T> {
     oid: Oid,
     types: PhantomData<fn() -> (K, T)>,

@@ -21,7 +21,7 @@ pub struct Map<K, V> {
     types: PhantomData<fn() -> (K, V)>,
 }
 
-/// An ordered set with an entry per member. Writers never conflict.
+/// An ordered set with an entry per member. Writers never conflict, unless one takes out what another puts in.
 pub struct Set<K> {
     oid: Oid,
     types: PhantomData<fn() -> K>,
@@ -77,7 +77,7 @@ impl<K: Key, V: Serialize + DeserializeOwned> Map<K, V> {
         Ok(view.get_encoded(&self.cell(key)).await?.is_some())
     }
 
-    /// Sets the value of a key.
+    /// Sets the value of a key. Also where it is the same as before: whoever took it out or changed it meanwhile is in the way then.
     pub fn insert<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, value: &V) -> Result<()>
     where
         K: Borrow<Q>,
@@ -165,7 +165,7 @@ impl<K: Key> Set<K> {
         Ok(view.get_encoded(&self.cell(member)).await?.is_some())
     }
 
-    /// Adds a member. References that are members keep their objects from being collected.
+    /// Adds a member, also one that is there: whoever took it out meanwhile is in the way then. References that are members keep their objects from being collected.
     pub fn insert<Q: AsKey + ?Sized>(&self, tx: &Tx, member: &Q) -> Result<()>
     where
         K: Borrow<Q>,

@@ -123,7 +123,8 @@ impl Db {
         self.core().call(Resend::Always, |link| async move { link.outcome(key, since).await }).await
     }
 
-    /// Revisions of a cell older than `before` (none: from the newest), newest first, and whether there are more.
+    /// Revisions of a cell older than `before` (none: from the newest), newest first, and whether there are more; at most
+    /// `limit`, and fewer where they are large: a reply has about a megabyte.
     pub async fn history(
         &self,
         cell: &Cell,

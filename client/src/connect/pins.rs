@@ -2,6 +2,7 @@
 //! again, and taken anew if the server was restarted, before any request goes out. So nobody can ask for a pack through this
 //! client, and no time limit can run out, before its pins are there.
 
+use super::position::Life;
 use crate::answer::PinLease;
 use crate::wire::{Failure, Link};
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ pub(crate) const LEASE_MS: u64 = 60_000;
 pub(crate) struct LivePin {
     snapshot: Tid,
     /// The store that it is of.
-    generation: u64,
+    life: Life,
     number: AtomicU64,
     lost: AtomicBool,
 }
@@ -30,9 +31,9 @@ pub(crate) struct Pins {
 
 impl Pins {
     /// Keeps a pin that was granted, for as long as somebody else does.
-    pub(crate) fn keep(&self, lease: &PinLease, generation: u64) -> Arc<LivePin> {
+    pub(crate) fn keep(&self, lease: &PinLease, life: Life) -> Arc<LivePin> {
         let (number, lost) = (AtomicU64::new(lease.pin), AtomicBool::new(false));
-        let pin = Arc::new(LivePin { snapshot: lease.snapshot, generation, number, lost });
+        let pin = Arc::new(LivePin { snapshot: lease.snapshot, life, number, lost });
         let mut all = self.all.lock();
         all.retain(|pin| pin.strong_count() > 0);
         all.push(Arc::downgrade(&pin));
@@ -42,7 +43,7 @@ impl Pins {
     /// Renews all that are of the store behind the link. What fails is told when the pin is renewed next.
     pub(super) async fn renew_all(&self, link: &Link, generation: u64) {
         let all: Vec<Arc<LivePin>> = self.all.lock().iter().filter_map(Weak::upgrade).collect();
-        for pin in all.iter().filter(|pin| pin.generation == generation && !pin.is_lost()) {
+        for pin in all.iter().filter(|pin| pin.life.generation == generation && !pin.is_lost()) {
             let renewed = pin.renew(link).await;
             tracing::debug!(snapshot = %pin.snapshot, ok = renewed.is_ok(), "a pin was renewed in a new session");
         }
@@ -54,8 +55,8 @@ impl LivePin {
         self.snapshot
     }
 
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    pub(crate) fn life(&self) -> Life {
+        self.life
     }
 
     /// Its number on the server.

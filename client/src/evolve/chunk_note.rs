@@ -34,7 +34,7 @@ impl ChunkNote {
         if extension.len() > EXTENSION_BYTES_MAX {
             extension = ChunkNote { groups: vec![self.groups.iter().sum()], ..self.clone() }.encoded();
         }
-        Note { user: "evolve".into(), description: format!("{name}: {what}"), extension: extension.into() }
+        Note { user: "evolve".into(), description: format!("{name}: {what}").into(), extension: extension.into() }
     }
 
     fn encoded(&self) -> Vec<u8> {

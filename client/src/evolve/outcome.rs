@@ -68,7 +68,7 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(error: &Error) -> Verdict {
     let of_the_objects = match error {
         Error::Fault(fault) => match fault.kind {
-            FaultKind::UndoBlocked | FaultKind::Damaged => true,
+            FaultKind::Damaged => true,
             kind => match kind.remedy() {
                 Remedy::Wait | Remedy::ReopenSnapshot | Remedy::Retry | Remedy::AskOutcome => return Verdict::Waits,
                 Remedy::FixRequest => true,
@@ -92,8 +92,7 @@ mod tests {
         for kind in FaultKind::ALL {
             let verdict = judge(&Fault::new(*kind, "m").into());
             let waits =
-                matches!(kind.remedy(), Remedy::Wait | Remedy::ReopenSnapshot | Remedy::Retry | Remedy::AskOutcome)
-                    && *kind != FaultKind::UndoBlocked;
+                matches!(kind.remedy(), Remedy::Wait | Remedy::ReopenSnapshot | Remedy::Retry | Remedy::AskOutcome);
             assert_eq!(verdict == Verdict::Waits, waits, "{kind:?}");
             assert_eq!(verdict == Verdict::Fails, fails.contains(kind), "{kind:?}");
         }

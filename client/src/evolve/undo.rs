@@ -349,7 +349,7 @@ impl Undo {
         writes.push(held.write(&next)?);
         let note = Note {
             user: "evolve".into(),
-            description: format!("{}: undo of {tid}", self.job.name()),
+            description: format!("{}: undo of {tid}", self.job.name()).into(),
             ..Note::default()
         };
         let read_cells = vec![ReadCell { cell: Cell::object(self.job.oid()), base: job.tid }];

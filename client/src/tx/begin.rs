@@ -45,7 +45,7 @@ impl Db {
     /// A read-only view of the database as it was at a tid. Fails at the first read if pack has removed that state;
     /// a [`Pin`] prevents that.
     pub fn at(&self, tid: Tid) -> View {
-        View::new(self.clone(), tid, self.core().position.generation())
+        View::new(self.clone(), tid, self.core().position.life_at(tid))
     }
 
     /// A read-only view of the database as it was at a time; a time to come means now.
@@ -63,8 +63,8 @@ impl Db {
 
     /// A read-only view of the newest state that this client knows of.
     pub fn now(&self) -> View {
-        let (tid, generation) = self.core().position.snapshot();
-        View::new(self.clone(), tid, generation)
+        let (tid, life) = self.core().position.snapshot();
+        View::new(self.clone(), tid, life)
     }
 
     /// Pins the newest snapshot, so that pack keeps what it sees, until the guard is dropped.
@@ -81,7 +81,7 @@ impl Db {
 impl Pin {
     /// A read-only view at the snapshot, which keeps the pin.
     pub fn view(&self) -> View {
-        View::new(self.db().clone(), self.snapshot(), self.generation()).pinned(Some(self.clone()))
+        View::new(self.db().clone(), self.snapshot(), self.life()).pinned(Some(self.clone()))
     }
 
     /// Settings for a transaction that reads at the snapshot.

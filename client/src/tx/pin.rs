@@ -4,7 +4,7 @@
 //! server has lost it and would not take it again, the pin is *lost*: reads go on as long as pack leaves the snapshot alone, and
 //! fail with a named fault after that.
 
-use crate::connect::{Attached, Core, Db, LEASE_MS, LivePin, Resend};
+use crate::connect::{Attached, Core, Db, LEASE_MS, Life, LivePin, Resend};
 use crate::errors::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,9 @@ impl Pin {
             attached.link.pin(snapshot, LEASE_MS).await.map(|lease| (lease, attached.generation))
         };
         let (lease, generation) = db.core().call_at(Resend::Always, snapshot, take).await?;
-        let pin = db.core().pins.keep(&lease, generation);
+        let known = db.core().position.life_at(lease.snapshot);
+        let life = if known.generation == generation { known } else { Life { generation, timeline: 0 } };
+        let pin = db.core().pins.keep(&lease, life);
         let renewal = tokio::spawn(renew(db.core().clone(), lease.lease_ms, pin.clone())).abort_handle();
         Ok(Pin { shared: Arc::new(Shared { db, pin, renewal }) })
     }
@@ -38,8 +40,8 @@ impl Pin {
         &self.shared.db
     }
 
-    pub(super) fn generation(&self) -> u64 {
-        self.shared.pin.generation()
+    pub(super) fn life(&self) -> Life {
+        self.shared.pin.life()
     }
 
     /// The pinned tid.

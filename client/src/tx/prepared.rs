@@ -11,7 +11,6 @@ use super::{Place, Tx};
 use crate::answer::{FirstPhase, How};
 use crate::connect::{Attached, Db, Resend};
 use crate::errors::Result;
-use crate::wire::Link;
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Merged, Receipt, StaleCell, Tid};
@@ -36,9 +35,12 @@ impl Tx {
         let key = crate::commit_keys::new();
         let own = self.close()?;
         let draft = &self.draft(own, key, self.snapshot()).await?;
-        let core = self.db().core();
-        let prepare = |link: Arc<Link>| async move { link.prepare(draft, millis(limit), How::Usual).await };
-        let first = core.call(Resend::Never, prepare).await?;
+        let view = &self;
+        let prepare = |attached: Arc<Attached>| async move {
+            view.same_store(&attached)?;
+            attached.link.prepare(draft, view.timeline(), millis(limit), How::Usual).await
+        };
+        let first = self.db().core().call_at(Resend::Never, self.snapshot(), prepare).await?;
         Ok(Prepared::new(self.db(), draft, first))
     }
 
@@ -50,9 +52,13 @@ impl Tx {
         let own = self.close()?;
         let draft = &self.draft(own, key, since).await?;
         let limit_ms = limit.map_or(0, |limit| millis(limit).max(1));
-        let prepare = |link: Arc<Link>| async move { link.prepare(draft, limit_ms, How::Durable).await };
+        let view = &self;
+        let prepare = |attached: Arc<Attached>| async move {
+            view.same_store(&attached)?;
+            attached.link.prepare(draft, view.timeline(), limit_ms, How::Durable).await
+        };
         // The same draft under the same key is prepared once.
-        let first = self.db().core().call(Resend::UnderKey(key), prepare).await?;
+        let first = self.db().core().call_at(Resend::UnderKey(key), self.snapshot(), prepare).await?;
         let mut prepared = Prepared::new(self.db(), draft, first);
         prepared.durable = true;
         Ok(prepared)
@@ -96,7 +102,7 @@ impl Prepared {
         let view = &at.view(db);
         let hold = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.prepare(draft, millis(limit), How::Hold).await
+            attached.link.prepare(draft, view.timeline(), millis(limit), How::Hold).await
         };
         let first = db.core().call_at(Resend::Never, at.snapshot, hold).await?;
         Ok(Prepared::new(db, draft, first))
@@ -110,7 +116,9 @@ impl Prepared {
     /// Makes parts of it anew; the draft goes under the same key.
     pub(crate) async fn amend(&mut self, at: Place, draft: &Draft, withdrawn: &[Cell]) -> Result<()> {
         let number = self.number;
-        let amend = |attached: Arc<Attached>| async move { attached.link.amend(number, draft, withdrawn).await };
+        let timeline = at.view(&self.db).timeline();
+        let amend =
+            |attached: Arc<Attached>| async move { attached.link.amend(number, draft, timeline, withdrawn).await };
         self.stale = self.db.core().call_at(Resend::Never, at.snapshot, amend).await?.stale;
         Ok(())
     }

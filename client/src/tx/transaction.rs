@@ -84,9 +84,9 @@ impl Transaction {
         self
     }
 
-    /// What the log says about it: who, and why.
-    pub fn note(mut self, user: impl Into<String>, description: impl Into<String>) -> Transaction {
-        self.note = Note { user: user.into(), description: description.into(), ..self.note };
+    /// What the log says about it: who, and why; text or bytes.
+    pub fn note(mut self, user: impl AsRef<[u8]>, description: impl AsRef<[u8]>) -> Transaction {
+        self.note = Note { extension: self.note.extension, ..Note::new(user, description) };
         self
     }
 
@@ -104,13 +104,13 @@ impl Transaction {
     async fn begin_from(&self, fresh: bool) -> Result<Tx> {
         let core = self.db.core();
         let view = match &self.pinned {
-            Some(pin) => View::new(self.db.clone(), pin.snapshot(), pin.generation()).pinned(Some(pin.clone())),
+            Some(pin) => View::new(self.db.clone(), pin.snapshot(), pin.life()).pinned(Some(pin.clone())),
             None => {
                 if fresh || !core.options.feed {
                     self.db.newest().await?;
                 }
-                let (snapshot, generation) = core.position.snapshot();
-                View::new(self.db.clone(), snapshot, generation)
+                let (snapshot, life) = core.position.snapshot();
+                View::new(self.db.clone(), snapshot, life)
             }
         };
         let view = if self.isolation == Isolation::Serializable { view.serializable() } else { view };

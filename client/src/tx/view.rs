@@ -10,7 +10,7 @@ pub use scan::Scan;
 use super::own::{Own, Staged, fold};
 use super::pin::Pin;
 use super::reads::Reads;
-use crate::connect::{Attached, Db, Resend};
+use crate::connect::{Attached, Db, Life, Resend};
 use crate::errors::{Error, Result};
 use crate::revision::{Entry, Page, Range, Revision};
 use crate::wire::Failure;
@@ -37,7 +37,7 @@ enum Keep {
 pub struct View {
     db: Db,
     snapshot: Tid,
-    generation: u64,
+    life: Life,
     /// Never locked across an await.
     pub(super) own: Mutex<Own>,
     /// Kept only for a serializable transaction.
@@ -49,8 +49,8 @@ pub struct View {
 }
 
 impl View {
-    pub(crate) fn new(db: Db, snapshot: Tid, generation: u64) -> View {
-        View { db, snapshot, generation, own: Mutex::new(Own::default()), reads: None, pin: None, ahead: None }
+    pub(crate) fn new(db: Db, snapshot: Tid, life: Life) -> View {
+        View { db, snapshot, life, own: Mutex::new(Own::default()), reads: None, pin: None, ahead: None }
     }
 
     pub(super) fn pinned(mut self, pin: Option<Pin>) -> View {
@@ -204,7 +204,7 @@ impl View {
         if self.snapshot > core.position.get() {
             return None;
         }
-        let known = core.cache.find(cell, self.snapshot, self.generation)?;
+        let known = core.cache.find(cell, self.snapshot, self.life.generation)?;
         Some(Revision { tid: known.tid, end: (known.to != Tid::MAX).then(|| known.to.next()), record: known.record })
     }
 
@@ -236,7 +236,7 @@ impl View {
             let from = all.len();
             let load = |attached: Arc<Attached>| async move {
                 self.same_store(&attached)?;
-                attached.link.load(self.snapshot, cells, from).await
+                attached.link.load((self.snapshot, self.life.timeline), &cells[from..]).await
             };
             let got = core.call_at(Resend::Always, self.snapshot, load).await?;
             if got.is_empty() || got.len() > cells.len() - from {
@@ -244,7 +244,7 @@ impl View {
             }
             if keep == Keep::Yes {
                 for (cell, revision) in cells[from..].iter().zip(&got) {
-                    core.cache.insert(cell, revision, self.snapshot, self.generation);
+                    core.cache.insert(cell, revision, self.snapshot, self.life.generation);
                 }
             }
             all.extend(got);
@@ -253,24 +253,29 @@ impl View {
     }
 
     /// One page of the stored entries.
-    async fn page(db: &Db, at: (Tid, u64), oid: Oid, range: &Range, limit: u32) -> Result<Page> {
+    async fn page(db: &Db, at: (Tid, Life), oid: Oid, range: &Range, limit: u32) -> Result<Page> {
         if at.0 == Tid::NONE {
             return Ok(Page::default());
         }
         let scan = |attached: Arc<Attached>| async move {
             same_store(at.1, &attached)?;
-            attached.link.scan(at.0, oid, range, limit).await
+            attached.link.scan((at.0, at.1.timeline), oid, range, limit).await
         };
         db.core().call_at(Resend::Always, at.0, scan).await
     }
 
-    /// Snapshot and generation.
-    fn place(&self) -> (Tid, u64) {
-        (self.snapshot, self.generation)
+    /// The snapshot and its life.
+    fn place(&self) -> (Tid, Life) {
+        (self.snapshot, self.life)
+    }
+
+    /// The life of the store that it reads in.
+    pub(super) fn timeline(&self) -> u64 {
+        self.life.timeline
     }
 
     pub(super) fn same_store(&self, attached: &Attached) -> Result<(), Failure> {
-        same_store(self.generation, attached)
+        same_store(self.life, attached)
     }
 }
 
@@ -279,8 +284,8 @@ async fn stay_fair() {
     tokio::task::coop::consume_budget().await;
 }
 
-fn same_store(generation: u64, attached: &Attached) -> Result<(), Failure> {
-    if attached.generation == generation {
+fn same_store(life: Life, attached: &Attached) -> Result<(), Failure> {
+    if attached.generation == life.generation {
         return Ok(());
     }
     let message = "the database behind this address is not the one that was read; begin a new transaction";

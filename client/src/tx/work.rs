@@ -5,18 +5,18 @@
 
 use super::own::Staged;
 use super::{Tx, View};
-use crate::connect::{Attached, Db, Resend};
+use crate::connect::{Attached, Db, Life, Resend};
 use crate::errors::Result;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zeolite_proto::{Cell, Draft, ReadCell, ReadRange, Receipt, Tid};
 
-/// The newest snapshot of a client, with the store that it is of.
+/// A snapshot of a client, with the life of the store that it is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     pub(crate) snapshot: Tid,
-    generation: u64,
+    life: Life,
 }
 
 /// What one transaction would commit.
@@ -33,18 +33,18 @@ pub(crate) struct Work {
 impl Place {
     /// What a transaction begun now would read at.
     pub(crate) fn newest(db: &Db) -> Place {
-        let (snapshot, generation) = db.core().position.snapshot();
-        Place { snapshot, generation }
+        let (snapshot, life) = db.core().position.snapshot();
+        Place { snapshot, life }
     }
 
-    /// Another snapshot of the same store.
+    /// An older snapshot of the same store.
     pub(crate) fn at(self, snapshot: Tid) -> Place {
         Place { snapshot, ..self }
     }
 
     /// A view there.
     pub(crate) fn view(self, db: &Db) -> View {
-        View::new(db.clone(), self.snapshot, self.generation)
+        View::new(db.clone(), self.snapshot, self.life)
     }
 
     /// Sends a draft whose bases are of this snapshot or older ones; resent under its key until its outcome is known.
@@ -52,7 +52,7 @@ impl Place {
         let view = &self.view(db);
         let commit = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.commit(draft).await
+            attached.link.commit(draft, self.life.timeline).await
         };
         db.core().call_at(Resend::UnderKey(draft.key), self.snapshot, commit).await
     }

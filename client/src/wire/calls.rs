@@ -25,34 +25,34 @@ fn key_bytes(key: CommitKey) -> Bytes {
     Bytes::copy_from_slice(&key.0)
 }
 
-fn revision(revision: v2::Revision) -> Revision {
-    Revision { tid: Tid(revision.tid), end: (revision.end != 0).then_some(Tid(revision.end)), record: revision.record }
-}
-
 impl Link {
-    /// The life of the store that a snapshot is of, as far as there can be a doubt: what this session has told itself is of the
-    /// life that goes on in it, whatever is restored meanwhile.
-    fn timeline_of(&self, snapshot: Tid) -> u64 {
-        if snapshot <= self.welcome.visible { self.welcome.timeline } else { 0 }
-    }
-
-    /// The revisions of the cells at the snapshot, from the given one on; fewer than asked when the reply was full.
-    pub(crate) async fn load(&self, snapshot: Tid, cells: &[Cell], from: usize) -> Result<Vec<Revision>, Failure> {
+    /// The revisions of the cells at the snapshot of a life of the store; fewer than asked when the reply was full.
+    pub(crate) async fn load(
+        &self,
+        (snapshot, timeline): (Tid, u64),
+        cells: &[Cell],
+    ) -> Result<Vec<Revision>, Failure> {
         let request = v2::LoadRequest {
             snapshot: snapshot.0,
-            timeline: self.timeline_of(snapshot),
-            cells: cells[from..].iter().map(v2::Cell::from).collect(),
+            timeline,
+            cells: cells.iter().map(v2::Cell::from).collect(),
             continued_from: 0,
         };
         let reply = reply!(self.request(Request::Load(request)).await?, Load);
-        Ok(reply.revisions.into_iter().map(revision).collect())
+        Ok(reply.revisions.into_iter().map(Revision::from).collect())
     }
 
     /// One page of a scan.
-    pub(crate) async fn scan(&self, snapshot: Tid, oid: Oid, range: &Range, limit: u32) -> Result<Page, Failure> {
+    pub(crate) async fn scan(
+        &self,
+        (snapshot, timeline): (Tid, u64),
+        oid: Oid,
+        range: &Range,
+        limit: u32,
+    ) -> Result<Page, Failure> {
         let request = v2::ScanRequest {
             snapshot: snapshot.0,
-            timeline: self.timeline_of(snapshot),
+            timeline,
             oid: oid.0,
             from: range.from.clone(),
             to: range.to.clone().unwrap_or_default(),
@@ -61,17 +61,19 @@ impl Link {
             keys_only: range.keys_only,
         };
         let reply = reply!(self.request(Request::Scan(request)).await?, Scan);
-        let entry = |entry: v2::Entry| Entry { key: entry.key, tid: Tid(entry.tid), record: entry.record };
-        Ok(Page { entries: reply.entries.into_iter().map(entry).collect(), next: reply.more.then_some(reply.next) })
+        Ok(Page {
+            entries: reply.entries.into_iter().map(Entry::from).collect(),
+            next: reply.more.then_some(reply.next),
+        })
     }
 
-    /// Commits; a draft too large for one frame goes in parts.
-    pub(crate) async fn commit(&self, draft: &Draft) -> Result<Receipt, Failure> {
-        Ok(reply!(self.send_draft(draft, None).await?, Receipt).into())
+    /// Commits a draft whose bases are of a life of the store; one too large for one frame goes in parts.
+    pub(crate) async fn commit(&self, draft: &Draft, timeline: u64) -> Result<Receipt, Failure> {
+        Ok(reply!(self.send_draft(draft, timeline, None).await?, Receipt).into())
     }
 
-    async fn send_draft(&self, draft: &Draft, purpose: Option<Purpose>) -> Result<Reply, Failure> {
-        let wire = v2::Draft::from(draft);
+    async fn send_draft(&self, draft: &Draft, timeline: u64, purpose: Option<Purpose>) -> Result<Reply, Failure> {
+        let wire = v2::Draft { timeline, ..v2::Draft::from(draft) };
         let (said, withdrawn) = match &purpose {
             None => (0, 0),
             Some(Purpose::Prepare(prepare)) => (prepare.encoded_len(), 0),
@@ -120,17 +122,29 @@ impl Link {
     }
 
     /// The first phase of two.
-    pub(crate) async fn prepare(&self, draft: &Draft, limit_ms: u64, how: How) -> Result<FirstPhase, Failure> {
+    pub(crate) async fn prepare(
+        &self,
+        draft: &Draft,
+        timeline: u64,
+        limit_ms: u64,
+        how: How,
+    ) -> Result<FirstPhase, Failure> {
         let (hold, durable) = (how == How::Hold, how == How::Durable);
         let request = v2::PrepareRequest { draft: None, time_limit_ms: limit_ms, hold, durable };
-        Ok(first_phase(reply!(self.send_draft(draft, Some(Purpose::Prepare(request))).await?, Prepare)))
+        Ok(first_phase(reply!(self.send_draft(draft, timeline, Some(Purpose::Prepare(request))).await?, Prepare)))
     }
 
     /// Makes parts of a prepared draft anew.
-    pub(crate) async fn amend(&self, prepared: u64, draft: &Draft, gone: &[Cell]) -> Result<FirstPhase, Failure> {
+    pub(crate) async fn amend(
+        &self,
+        prepared: u64,
+        draft: &Draft,
+        timeline: u64,
+        gone: &[Cell],
+    ) -> Result<FirstPhase, Failure> {
         let withdrawn = gone.iter().map(v2::Cell::from).collect();
         let request = v2::AmendRequest { prepared, draft: None, withdrawn };
-        Ok(first_phase(reply!(self.send_draft(draft, Some(Purpose::Amend(request))).await?, Prepare)))
+        Ok(first_phase(reply!(self.send_draft(draft, timeline, Some(Purpose::Amend(request))).await?, Prepare)))
     }
 
     /// The second phase.
@@ -193,7 +207,7 @@ impl Link {
         let request = v2::HistoryRequest { cell: Some(cell.into()), before, limit, with_records };
         let reply = reply!(self.request(Request::History(request)).await?, History);
         let mut notes = reply.notes.into_iter().map(Note::from);
-        let past = |past| PastRevision { revision: revision(past), note: notes.next().unwrap_or_default() };
+        let past = |past: v2::Revision| PastRevision { revision: past.into(), note: notes.next().unwrap_or_default() };
         Ok((reply.revisions.into_iter().map(past).collect(), reply.more))
     }
 

@@ -3,6 +3,7 @@
 mod admin;
 mod collections;
 mod isolation;
+mod lives;
 mod modes;
 mod network;
 mod objects;

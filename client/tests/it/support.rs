@@ -86,6 +86,31 @@ impl World {
         self.server = Some(server);
     }
 
+    /// A copy of the log as of now, as a backup would have it; the server is stopped meanwhile.
+    pub(crate) async fn copy_log(&mut self) -> tempfile::TempDir {
+        self.stop().await;
+        let copy = tempfile::tempdir().expect("a temporary directory");
+        for segment in std::fs::read_dir(self.directory.path().join("data/log")).expect("lists") {
+            let path = segment.expect("lists").path();
+            std::fs::copy(&path, copy.path().join(path.file_name().expect("has a name"))).expect("copies");
+        }
+        self.start_again().await;
+        copy
+    }
+
+    /// Stops the server, puts a copy of the log in the place of its data, and starts it again.
+    pub(crate) async fn put_back(&mut self, copy: &tempfile::TempDir) {
+        self.stop().await;
+        let data = self.directory.path().join("data");
+        std::fs::remove_dir_all(&data).expect("removes");
+        std::fs::create_dir_all(data.join("log")).expect("makes");
+        for segment in std::fs::read_dir(copy.path()).expect("lists") {
+            let path = segment.expect("lists").path();
+            std::fs::copy(&path, data.join("log").join(path.file_name().expect("has a name"))).expect("copies");
+        }
+        self.start_again().await;
+    }
+
     /// Another server with another store takes the address over.
     pub(crate) async fn replace(&mut self) {
         self.stop().await;
@@ -125,6 +150,8 @@ pub(crate) enum Flow {
     Open,
     /// Carries what the client sends; what the server sends is swallowed.
     Deaf,
+    /// Each connection ends when the server has sent so many bytes more.
+    Short(usize),
 }
 
 /// The network: connections of one life (`cut` begins a new one) with one flow.
@@ -169,6 +196,17 @@ impl Network {
         self.state.send_modify(|state| state.2 = Flow::Deaf);
     }
 
+    /// From now on each connection ends after so many bytes from the server; until the next cut.
+    pub(crate) fn shorten(&self, bytes: usize) {
+        self.state.send_modify(|state| state.2 = Flow::Short(bytes));
+    }
+
+    /// Waits until so many connections have been accepted in all.
+    pub(crate) async fn accepted(&self, connections: u64) {
+        let mut accepted = self.accepted.clone();
+        within(accepted.wait_for(|count| *count >= connections)).await.expect("the proxy runs");
+    }
+
     fn retarget(&self, target: SocketAddr) {
         self.state.send_modify(|state| (state.0, state.1, state.2) = (target, state.1 + 1, Flow::Open));
     }
@@ -188,8 +226,15 @@ async fn carry(client: TcpStream, mut states: watch::Receiver<(SocketAddr, u64, 
     let up = async move { drop(tokio::io::copy(&mut from_client, &mut to_server).await) };
     let down = async move {
         let mut bytes = vec![0; 64 << 10];
+        let mut carried = 0;
         while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
-            if flow.borrow().2 == Flow::Open && to_client.write_all(&bytes[..count]).await.is_err() {
+            let (room, last) = match flow.borrow().2 {
+                Flow::Open => (count, false),
+                Flow::Deaf => (0, false),
+                Flow::Short(most) => (count.min(most.saturating_sub(carried)), carried + count >= most),
+            };
+            carried += room;
+            if to_client.write_all(&bytes[..room]).await.is_err() || last {
                 return;
             }
         }

@@ -6,11 +6,10 @@
 //! ```text
 //!   data       opaque to the resolver; `zeolite.Last` itself keeps a value (see `value`)
 //!   operation  an encoded record of the cell's class: it replaces whatever is there
-//!   merge      ours, also when it is a delete; does not commute
+//!   merge      ours, also when it is a delete, or what was there before; does not commute
 //! ```
 
-use super::three_way::{self, Begun};
-use super::{class, value};
+use super::{class, three_way, value};
 use crate::ids::Oid;
 use crate::record::{BadRecord, Record};
 use crate::resolver::{Resolver, Unresolved};
@@ -41,10 +40,9 @@ impl Resolver for LastWriter {
         theirs: Option<&Record>,
         ours: Option<&Record>,
     ) -> Result<Option<Record>, Unresolved> {
-        match three_way::begin(base, theirs, ours) {
-            Ok(Begun::Settled(record)) => Ok(record),
-            // Classes that differ: what is there is not what ours meant to replace.
-            Err(refused) if theirs.is_some() && ours.is_some() => Err(refused),
+        match (theirs, ours) {
+            // What is there is not what ours meant to replace.
+            (Some(there), Some(our)) if there.class != our.class && theirs != base => Err(three_way::another_class()),
             _ => Ok(ours.cloned()),
         }
     }
@@ -71,16 +69,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ours_counts_and_an_unchanged_side_does_not() {
+    fn ours_counts_whatever_it_is() {
         let [base, theirs, ours] = [b"b", b"t", b"o"].map(|bytes| record(bytes, vec![Oid(u64::from(bytes[0]))]));
         let merge = |theirs, ours| LastWriter.merge(Some(&base), theirs, ours);
         assert_eq!(merge(Some(&theirs), Some(&ours)), Ok(Some(ours.clone())), "with the references of its own value");
-        assert_eq!(merge(Some(&theirs), Some(&base)), Ok(Some(theirs.clone())));
+        assert_eq!(merge(Some(&theirs), Some(&base)), Ok(Some(base.clone())), "set again to what it was");
+        assert_eq!(merge(None, Some(&base)), Ok(Some(base.clone())));
         assert_eq!(merge(None, Some(&ours)), Ok(Some(ours.clone())), "written again after a delete");
         assert_eq!(merge(Some(&theirs), None), Ok(None), "a delete is a write like any other");
         let other = Record { class: "other".into(), ..theirs.clone() };
         assert!(merge(Some(&other), Some(&ours)).is_err(), "it became something else");
-        assert_eq!(merge(Some(&other), Some(&base)), Ok(Some(other)));
+        assert!(merge(Some(&other), Some(&base)).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! ```text
 //!   data       a value (see `value`)
 //!   operation  1 byte format = 1: takes the item, refused when it is gone
-//!   merge      never (but for unchanged sides)
+//!   merge      never (but where theirs changed back what it changed)
 //! ```
 
 use super::fields::Fields;
@@ -49,7 +49,7 @@ impl Resolver for QueueItem {
         theirs: Option<&Record>,
         ours: Option<&Record>,
     ) -> Result<Option<Record>, Unresolved> {
-        match three_way::begin(base, theirs, ours)? {
+        match three_way::asserted(base, theirs, ours)? {
             Begun::Settled(record) => Ok(record),
             Begun::BothDeleted => Err(gone()),
             Begun::Both(_) => Err(Unresolved::because("another commit changed this queue item")),

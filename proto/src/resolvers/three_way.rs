@@ -1,7 +1,7 @@
 //! Owns the rules that are the same for every built-in resolver: unchanged sides, deletes, class, version, references.
 //!
 //! ```text
-//!   ours == base                 theirs     (we changed nothing)
+//!   ours == base                 theirs     (we changed nothing; but see `asserted`)
 //!   theirs == base               ours       (changed and changed back)
 //!   theirs, ours both deleted    refused or deleted: the resolver says which
 //!   one deleted, one changed     refused
@@ -52,9 +52,32 @@ pub(super) fn begin<'a>(
         (Some(_), None) => return Err(Unresolved::because("another commit changed what this one deletes")),
     };
     if theirs.class != ours.class || base.is_some_and(|base| base.class != ours.class) {
-        return Err(Unresolved::because("another commit gave the cell a different class"));
+        return Err(another_class());
     }
     Ok(Begun::Both(Sides { base, theirs, ours }))
+}
+
+pub(super) fn another_class() -> Unresolved {
+    Unresolved::because("another commit gave the cell a different class")
+}
+
+/// The common rules for what is written as a whole and means what it says, also where it says what was there: whoever wrote
+/// that is to find it, or to be told.
+pub(super) fn asserted<'a>(
+    base: Option<&'a Record>,
+    theirs: Option<&'a Record>,
+    ours: Option<&'a Record>,
+) -> Result<Begun<'a>, Unresolved> {
+    match (theirs, ours) {
+        (None, Some(_)) if ours == base => {
+            Err(Unresolved::because("another commit deleted what this one writes again"))
+        }
+        (Some(_), None) if ours == base => Err(Unresolved::because("another commit wrote what this one deletes")),
+        (Some(theirs), Some(ours)) if base == Some(ours) && theirs != ours => {
+            Err(Unresolved::because("another commit changed what this one writes again"))
+        }
+        _ => begin(base, theirs, ours),
+    }
 }
 
 impl Sides<'_> {

@@ -7,7 +7,7 @@
 //! ```text
 //!   data       a value (see `value`)
 //!   operation  1 byte format = 1 | an encoded record: inserted if the key is free, refused if it is taken, without a read
-//!   merge      never (but for unchanged sides and two deletes)
+//!   merge      never (but for two deletes, and where theirs changed back what it changed)
 //! ```
 
 use super::fields::Fields;
@@ -49,7 +49,7 @@ impl Resolver for UniqueEntry {
         theirs: Option<&Record>,
         ours: Option<&Record>,
     ) -> Result<Option<Record>, Unresolved> {
-        match three_way::begin(base, theirs, ours)? {
+        match three_way::asserted(base, theirs, ours)? {
             Begun::Settled(record) => Ok(record),
             Begun::BothDeleted => Ok(None),
             Begun::Both(sides) if sides.base.is_none() => Err(taken()),
@@ -95,6 +95,8 @@ mod tests {
         assert!(UniqueEntry.merge(Some(&a), Some(&b), Some(&c)).is_err());
         assert_eq!(UniqueEntry.merge(Some(&a), None, None), Ok(None), "two deletes");
         assert_eq!(UniqueEntry.merge(None, None, Some(&a)), Ok(Some(a.clone())), "made and deleted in between");
+        assert!(UniqueEntry.merge(Some(&a), None, Some(&a)).is_err(), "set again, and freed meanwhile");
+        assert!(UniqueEntry.merge(None, Some(&a), None).is_err(), "freed where it was free, and taken meanwhile");
     }
 
     #[test]

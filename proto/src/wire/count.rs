@@ -112,7 +112,7 @@ mod tests {
             snapshot: u64::MAX,
             read_cells: vec![v2::ReadCell::default(); reads],
             writes: vec![v2::Write { base: Some(300), ..Default::default() }; writes],
-            note: Some(v2::Note { user: "u".repeat(500), ..Default::default() }),
+            note: Some(v2::Note { user: "u".repeat(500).into(), ..Default::default() }),
             ..Default::default()
         };
         draft.encode_to_vec()

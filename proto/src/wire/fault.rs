@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 pub const TABLE: &[(FaultKind, v2::FaultKind, Code)] = &[
     (FaultKind::Conflict, v2::FaultKind::Conflict, Code::Aborted),
     (FaultKind::ReadConflict, v2::FaultKind::ReadConflict, Code::Aborted),
-    (FaultKind::UndoBlocked, v2::FaultKind::UndoBlocked, Code::Aborted),
+    (FaultKind::UndoBlocked, v2::FaultKind::UndoBlocked, Code::FailedPrecondition),
     (FaultKind::PrepareLost, v2::FaultKind::PrepareLost, Code::Aborted),
     (FaultKind::SnapshotPacked, v2::FaultKind::SnapshotPacked, Code::OutOfRange),
     (FaultKind::SnapshotAhead, v2::FaultKind::SnapshotAhead, Code::OutOfRange),

@@ -4,10 +4,12 @@
 //! checked by the server's engine.
 
 use super::v2;
-use crate::draft::{Change, Draft, Merged, Note, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
+use crate::draft::{Change, Draft, Merged, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
 use crate::fault::Fault;
 use crate::ids::{Cell, CommitKey, Oid, Tid};
 use crate::limits::Limits;
+use crate::note::Note;
+use crate::revision::{Entry, Revision};
 use bytes::Bytes;
 use prost::Message;
 
@@ -32,6 +34,32 @@ impl From<&Note> for v2::Note {
 impl From<v2::Note> for Note {
     fn from(note: v2::Note) -> Note {
         Note { user: note.user, description: note.description, extension: note.extension }
+    }
+}
+
+impl From<Revision> for v2::Revision {
+    fn from(revision: Revision) -> v2::Revision {
+        let end = revision.end.map_or(0, |end| end.0);
+        v2::Revision { tid: revision.tid.0, end, record: revision.record }
+    }
+}
+
+impl From<v2::Revision> for Revision {
+    fn from(revision: v2::Revision) -> Revision {
+        let end = (revision.end != 0).then_some(Tid(revision.end));
+        Revision { tid: Tid(revision.tid), end, record: revision.record }
+    }
+}
+
+impl From<Entry> for v2::Entry {
+    fn from(entry: Entry) -> v2::Entry {
+        v2::Entry { key: entry.key, tid: entry.tid.0, record: entry.record }
+    }
+}
+
+impl From<v2::Entry> for Entry {
+    fn from(entry: v2::Entry) -> Entry {
+        Entry { key: entry.key, tid: Tid(entry.tid), record: entry.record }
     }
 }
 

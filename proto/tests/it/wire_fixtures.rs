@@ -244,6 +244,8 @@ fn feed() -> v2::FeedBatch {
             v2::FeedItem { tid: T1, cells: vec![object(), entry()] },
             v2::FeedItem { tid: T2, cells: vec![object()] },
         ],
+        more: false,
+        timeline: 0,
     }
 }
 
@@ -367,6 +369,7 @@ fn every_frame_is_as_it_was() {
         check(&format!("server-{name}"), &v2::ServerFrame { id: 300, reply: Some(reply) });
     }
     check("feed-batch", &feed());
+    check("feed-piece", &v2::FeedBatch { more: true, timeline: 0x0123_4567_89ab_cdef, ..feed() });
     check("log-page", &v2::LogPage { transactions: vec![transaction()], packed_to: T2, timeline: 5 });
 }
 
@@ -374,8 +377,10 @@ fn every_frame_is_as_it_was() {
 fn there_is_a_sample_for_every_file_and_for_every_kind_of_fault() {
     let requests = all_requests().map(|(name, _)| format!("client-{name}.bin"));
     let replies = replies().into_iter().map(|(name, _)| format!("server-{name}.bin"));
-    let samples: BTreeSet<String> =
-        requests.chain(replies).chain(["feed-batch.bin", "log-page.bin", "faults.bin"].map(String::from)).collect();
+    let samples: BTreeSet<String> = requests
+        .chain(replies)
+        .chain(["feed-batch.bin", "feed-piece.bin", "log-page.bin", "faults.bin"].map(String::from))
+        .collect();
     let files = std::fs::read_dir(directory()).expect("the fixtures are there");
     let files: BTreeSet<String> =
         files.map(|file| file.expect("a name").file_name().to_string_lossy().into_owned()).collect();

@@ -6,10 +6,10 @@ use zeolite_proto::Note;
 
 #[derive(Clone, PartialEq, Message)]
 struct StoredNote {
-    #[prost(string, tag = "1")]
-    user: String,
-    #[prost(string, tag = "2")]
-    description: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    user: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    description: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
     extension: Bytes,
 }

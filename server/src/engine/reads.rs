@@ -26,7 +26,7 @@ impl Reads {
 
     /// Pushes a batch to every subscriber, then makes its tids visible. Only the writer calls this, in order.
     pub(super) fn publish(&self, last: Tid, items: impl FnOnce() -> Vec<FeedItem>) {
-        self.feed.publish(last, items);
+        self.feed.publish(last, self.reader.timeline(), items);
     }
 
     /// How many subscribe the feed.

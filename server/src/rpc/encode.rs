@@ -3,9 +3,8 @@
 //! Records are shared bytes, so nothing is copied here; the one copy is tonic's, into the frame.
 
 use crate::engine::{FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt};
-use crate::store::{KindCount, Revision, Txn};
+use crate::store::{Kind, Revision, Txn};
 use bytes::Bytes;
-use prost::Message;
 use zeolite_proto::wire::v2;
 use zeolite_proto::{Fault, FaultKind, Note, Registry, Tid};
 
@@ -24,12 +23,7 @@ pub(super) fn id_zero() -> Fault {
 }
 
 pub(super) fn revision(revision: Option<Revision>) -> v2::Revision {
-    match revision {
-        Some(revision) => {
-            v2::Revision { tid: revision.tid.0, end: revision.end.map_or(0, |end| end.0), record: revision.record }
-        }
-        None => v2::Revision::default(),
-    }
+    revision.map(v2::Revision::from).unwrap_or_default()
 }
 
 pub(super) fn loaded(loaded: Loaded) -> v2::LoadReply {
@@ -37,11 +31,7 @@ pub(super) fn loaded(loaded: Loaded) -> v2::LoadReply {
 }
 
 pub(super) fn page(page: Page) -> v2::ScanPage {
-    let entries = page
-        .entries
-        .into_iter()
-        .map(|entry| v2::Entry { key: entry.key, tid: entry.tid.0, record: entry.record })
-        .collect();
+    let entries = page.entries.into_iter().map(v2::Entry::from).collect();
     v2::ScanPage { snapshot: page.snapshot.0, entries, more: page.next.is_some(), next: page.next.unwrap_or_default() }
 }
 
@@ -64,7 +54,7 @@ pub(super) fn objects(page: ObjectsPage, revisions: Vec<Option<Revision>>) -> v2
     v2::ObjectsReply { oids, more: page.more, snapshot: page.snapshot.0, revisions }
 }
 
-pub(super) fn kinds(kinds: Vec<KindCount>, tid: Tid) -> v2::KindsReply {
+pub(super) fn kinds(kinds: Vec<Kind>, tid: Tid) -> v2::KindsReply {
     let kinds = kinds
         .into_iter()
         .map(|kind| v2::Kind { class: kind.class, version: kind.version, objects: kind.objects })
@@ -95,14 +85,6 @@ pub(super) fn pin(pin: &PinInfo) -> v2::PinReply {
 
 pub(super) fn done(tid: Tid) -> v2::Done {
     v2::Done { tid: tid.0, pressure: None }
-}
-
-/// A feed batch, encoded once for all sessions.
-pub(super) fn feed(items: &[FeedItem]) -> Bytes {
-    let items = items
-        .iter()
-        .map(|item| v2::FeedItem { tid: item.tid.0, cells: item.cells.iter().map(v2::Cell::from).collect() });
-    v2::FeedBatch { items: items.collect() }.encode_to_vec().into()
 }
 
 /// What a transaction of the log says in a feed.

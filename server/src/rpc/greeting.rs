@@ -13,14 +13,17 @@
 //! ```
 //!
 //! So the client sees every tid after t once, in order. Frames of the replay are made one page at a time, when the one
-//! before has been taken by the stream: a slow reader of its replay holds one page, not the log.
+//! before has been taken by the stream: a slow reader of its replay holds one page, not the log. A page with a large commit is sent
+//! in pieces; a client that goes away between two of them comes back with a tid before that commit.
 
 use super::calls::Calls;
 use super::outbox::{Outbox, fault_reply};
 use super::pump::SessionFeed;
-use super::{Rpc, encode};
+use super::{Rpc, encode, pieces};
+use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use zeolite_proto::wire::v2::server_frame::Reply;
@@ -44,6 +47,8 @@ struct Greeter {
     request_id: u64,
     hello: v2::Hello,
     stage: Stage,
+    /// The pieces of the last page that are not sent yet.
+    pieces: VecDeque<Bytes>,
 }
 
 enum Stage {
@@ -65,7 +70,8 @@ pub(super) fn greeting(
     request_id: u64,
     hello: v2::Hello,
 ) -> Greeting {
-    let greeter = Greeter { rpc, calls, outbox, session_id, request_id, hello, stage: Stage::Begin };
+    let greeter =
+        Greeter { rpc, calls, outbox, session_id, request_id, hello, stage: Stage::Begin, pieces: VecDeque::new() };
     Box::pin(stream::unfold(greeter, |mut greeter| async {
         let frame = greeter.next().await?;
         Some((frame, greeter))
@@ -103,6 +109,9 @@ impl Greeter {
             self.stage = Stage::Replay { seen: Tid(self.hello.resume_from), subscribed: None };
         }
         while let Stage::Replay { seen, subscribed } = self.stage {
+            if let Some(piece) = self.pieces.pop_front() {
+                return Ok(Some(v2::ServerFrame { id: 0, reply: Some(Reply::Feed(piece)) }));
+            }
             let to = subscribed.unwrap_or_else(|| self.calls.engine().visible());
             let calls = self.calls.clone();
             let page = if seen < to {
@@ -114,7 +123,9 @@ impl Greeter {
             if let Some(last) = page.last() {
                 self.stage = Stage::Replay { seen: last.tid, subscribed };
                 let items: Vec<_> = page.iter().map(encode::feed_item).collect();
-                return Ok(Some(v2::ServerFrame { id: 0, reply: Some(Reply::Feed(encode::feed(&items))) }));
+                // What the log has is of the life that goes on in it.
+                self.pieces = pieces::of(&items, self.calls.engine().timeline()).into();
+                continue;
             }
             match subscribed {
                 Some(visible) => {

@@ -15,14 +15,16 @@
 //! Everything is bounded. Requests: a session whose replies pile up is not read from any more (`Popped::Empty` says
 //! whether to read), so its client is held back by HTTP/2 flow control. Feed: cannot be held back, the writer thread
 //! serves everybody; beyond the limit the session is *cut*: a last frame says up to which tid everything was pushed, and
-//! nothing follows, not even replies, because they might show later tids.
+//! nothing follows, not even replies, because they might show later tids. Whatever comes while no feed waits is taken and counts
+//! for nothing: all sessions share its bytes, and nobody is too slow for what has just been made.
 //!
 //! The lock is held for a push or a pop only, and nothing else is locked meanwhile.
 
 use super::budget::Charge;
-use super::encode;
+use super::{encode, pieces};
 use crate::engine::FeedBatch;
 use crate::settings::SessionSettings;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use std::collections::VecDeque;
@@ -91,6 +93,8 @@ struct Lane {
     reply_bytes: usize,
     feed_batches: usize,
     feed_bytes: usize,
+    /// Of these, what came while no feed waited.
+    free_bytes: usize,
     /// Everything up to here was pushed.
     pushed_to: Tid,
     /// The pump will look at this session.
@@ -107,7 +111,11 @@ struct Queued {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QueuedKind {
     Reply,
-    Feed,
+    /// A piece of a batch; `free`: it came while no feed waited.
+    Feed {
+        last: bool,
+        free: bool,
+    },
     Notice,
 }
 
@@ -134,6 +142,7 @@ impl Outbox {
                 reply_bytes: 0,
                 feed_batches: 0,
                 feed_bytes: 0,
+                free_bytes: 0,
                 pushed_to: Tid::NONE,
                 noted: false,
                 waker: None,
@@ -236,9 +245,10 @@ impl Outbox {
                     lane.replies -= 1;
                     lane.reply_bytes -= queued.bytes;
                 }
-                QueuedKind::Feed => {
-                    lane.feed_batches -= 1;
+                QueuedKind::Feed { last, free } => {
+                    lane.feed_batches -= usize::from(last);
                     lane.feed_bytes -= queued.bytes;
+                    lane.free_bytes -= if free { queued.bytes } else { 0 };
                 }
                 QueuedKind::Notice => {}
             }
@@ -290,14 +300,14 @@ impl Outbox {
     }
 
     pub(super) fn push_batch(&self, batch: &FeedBatch) -> Pushed {
-        let encoded = batch.encoded(encode::feed);
+        let encoded = batch.encoded(pieces::of);
+        let bytes: usize = encoded.iter().map(Bytes::len).sum();
         let mut lane = self.lane.lock();
         if lane.phase == Phase::Ending || lane.phase == Phase::Closed {
             return Pushed::Over;
         }
-        // A reader that has kept up is not cut for the size of one batch: all sessions share its bytes.
-        let kept_up = lane.feed_batches == 0;
-        let over_bytes = !kept_up && lane.feed_bytes + encoded.len() > self.limits.feed_bytes_max;
+        let free = lane.feed_batches == 0;
+        let over_bytes = !free && lane.feed_bytes - lane.free_bytes + bytes > self.limits.feed_bytes_max;
         let over_batches = lane.feed_batches + 1 > self.limits.feed_batches_max;
         if over_bytes || over_batches {
             let limit = if over_bytes { "feed_queue_bytes_max" } else { "feed_queue_batches_max" };
@@ -313,13 +323,8 @@ impl Outbox {
             wake(waker);
             return Pushed::Cut;
         }
-        lane.feed_batches += 1;
-        lane.feed_bytes += encoded.len();
-        if let Some(last) = batch.items.last() {
-            lane.pushed_to = last.tid;
-        }
-        let frame = v2::ServerFrame { id: 0, reply: Some(Reply::Feed(encoded.clone())) };
-        lane.frames.push_back(Queued { frame, bytes: encoded.len(), kind: QueuedKind::Feed });
+        lane.push_feed(encoded, free);
+        lane.pushed_to = batch.last();
         Pushed::Queued { first: !std::mem::replace(&mut lane.noted, true) }
     }
 }
@@ -339,6 +344,17 @@ impl Lane {
         self.replies += 1;
         self.reply_bytes += bytes;
         self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Reply });
+    }
+
+    fn push_feed(&mut self, pieces: &[Bytes], free: bool) {
+        self.feed_batches += 1;
+        for (at, piece) in pieces.iter().enumerate() {
+            let (bytes, last) = (piece.len(), at + 1 == pieces.len());
+            self.feed_bytes += bytes;
+            self.free_bytes += if free { bytes } else { 0 };
+            let frame = v2::ServerFrame { id: 0, reply: Some(Reply::Feed(piece.clone())) };
+            self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Feed { last, free } });
+        }
     }
 
     fn push_notice(&mut self, reply: Reply) {

@@ -209,7 +209,7 @@ impl Actor {
             }
             ("undo", [tid]) => {
                 let (tid, key) = (around.names.tid(tid)?, self.next_key(around.names));
-                let note = Note { user: self.name.clone(), description: "undo".into(), extension: Bytes::new() };
+                let note = Note::new(&self.name, "undo");
                 engine.undo(self.caller.clone(), tid, (key, tid), note, told);
             }
             _ => self.two_phase(verb, rest, around)?,

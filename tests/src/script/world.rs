@@ -20,7 +20,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
-use zeolite_proto::{Cell, Tid};
+use zeolite_proto::{Cell, Note, Tid};
 use zeolite_server::engine::{SYSTEM_OID, Turn};
 use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 use zeolite_server::store::{Range, Txn};
@@ -237,7 +237,7 @@ impl World {
                 let mut lines = Vec::new();
                 for (revision, note) in revisions {
                     let (tid, record) = (names.show_tid(revision.tid), values::show(names, revision.record.as_ref()));
-                    lines.push(format!("{tid} {record}{}", show_note(&note.user, &note.description)));
+                    lines.push(format!("{tid} {record}{}", show_note(&note)));
                 }
                 lines.extend(more.then(|| "more".to_owned()));
                 Ok(lines)
@@ -299,7 +299,7 @@ fn log(house: &mut House, names: &mut Names) -> Vec<String> {
         }
         let note = zeolite_server::engine::note::decode(&txn.note);
         let tid = names.show_tid(txn.tid);
-        lines.push(format!("{tid}{}", show_note(&note.user, &note.description)));
+        lines.push(format!("{tid}{}", show_note(&note)));
         for write in &txn.writes {
             let merged = if write.merged { " (merged)" } else { "" };
             let (cell, record) = (names.show_cell(&write.cell), values::show(names, write.record.as_ref()));
@@ -331,7 +331,8 @@ fn status(status: &zeolite_proto::Status, names: &mut Names) -> Vec<String> {
     ]
 }
 
-fn show_note(user: &str, description: &str) -> String {
+fn show_note(note: &Note) -> String {
+    let (user, description) = (note.user_text(), note.description_text());
     if user.is_empty() && description.is_empty() { String::new() } else { format!(" ({user}: {description})") }
 }
 

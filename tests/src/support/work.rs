@@ -86,7 +86,7 @@ impl Work {
     /// Who and why.
     #[must_use]
     pub fn note(mut self, user: &str, description: &str) -> Work {
-        self.draft.note = Note { user: user.to_owned(), description: description.to_owned(), extension: Bytes::new() };
+        self.draft.note = Note::new(user, description);
         self
     }
 

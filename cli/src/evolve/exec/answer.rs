@@ -1,6 +1,7 @@
 //! Owns what a program that steps objects is asked, and what its answers mean. Pure.
 //!
-//! Both are one line of JSON; data is base64, oids are hexadecimal and keys are written as `zeolite scan` prints them.
+//! Both are one line of JSON; data is base64, oids are hexadecimal and keys are written as `zeolite scan` prints them. An answer
+//! repeats whose it is: paired by their order alone, one line too many would give each object the data of the one before.
 
 use crate::place;
 use base64::Engine;
@@ -62,8 +63,11 @@ pub(super) fn meaning(line: &[u8], cell: &Cell, old: Record) -> Result<Result<St
         let shown = line[..line.len().min(SHOWN_BYTES)].escape_ascii();
         format!("its answer makes no sense ({error}): {shown}")
     })?;
-    let of_another = |given: &Option<String>, ours: String| given.as_ref().is_some_and(|given| *given != ours);
-    if of_another(&answer.oid, cell.oid.to_string()) || of_another(&answer.key, place::shown(&cell.key)) {
+    let (oid, key) = (cell.oid.to_string(), place::shown(&cell.key));
+    if answer.oid.is_none() || (answer.key.is_none() && !key.is_empty()) {
+        return Err("its answer must repeat the oid of the question, and the key of an entry".to_owned());
+    }
+    if answer.oid != Some(oid) || answer.key.as_ref().is_some_and(|given| *given != key) {
         return Err(format!("its answer is for another object than {cell}"));
     }
     let replaces = answer.class.is_some() || answer.version.is_some() || answer.refs.is_some() || answer.data.is_some();
@@ -111,8 +115,33 @@ mod tests {
         Record { class: "Page".into(), version: 1, refs: vec![Oid(0x2b)], data: b"a\xff".to_vec().into() }
     }
 
+    /// What a line means as the answer about an entry, of which it repeats oid and key.
     fn meant(line: &str) -> Result<Result<Stepped, String>, String> {
-        meaning(line.as_bytes(), &Cell::entry(Oid(0x2a), &b"k\n"[..]), old())
+        let whose = r#"{"oid":"2a","key":"k\\n","#;
+        meaning(line.replacen('{', whose, 1).as_bytes(), &Cell::entry(Oid(0x2a), &b"k\n"[..]), old())
+    }
+
+    #[test]
+    fn an_answer_says_whose_it_is() {
+        let (entry, object) = (Cell::entry(Oid(0x2a), &b"k\n"[..]), Cell::object(Oid(0x2a)));
+        let good = |line: &str, cell: &Cell| meaning(line.as_bytes(), cell, old()).is_ok();
+        assert!(
+            good(r#"{"keep":true,"oid":"2a","key":"k\\n"}"#, &entry) && good(r#"{"keep":true,"oid":"2a"}"#, &object)
+        );
+        assert!(good(r#"{"keep":true,"oid":"2a","key":""}"#, &object));
+        for line in [
+            r#"{"keep":true}"#,
+            r#"{"keep":true,"oid":"2a"}"#,
+            r#"{"keep":true,"key":"k\\n"}"#,
+            r#"{"keep":true,"oid":"2b","key":"k\\n"}"#,
+            r#"{"keep":true,"oid":"2a","key":"other"}"#,
+            r#"{"error":"no title"}"#,
+        ] {
+            assert!(!good(line, &entry), "{line}");
+        }
+        assert!(
+            !good(r#"{"keep":true,"oid":"2b"}"#, &object) && !good(r#"{"keep":true,"oid":"2a","key":"x"}"#, &object)
+        );
     }
 
     #[test]
@@ -130,7 +159,7 @@ mod tests {
             Ok(Ok(Stepped::Replace(record)))
         };
         assert_eq!(meant(r#"{"keep":true}"#), Ok(Ok(Stepped::Keep)));
-        assert_eq!(meant(r#"{"delete":true,"oid":"2a","key":"k\\n"}"#), Ok(Ok(Stepped::Delete)));
+        assert_eq!(meant(r#"{"delete":true}"#), Ok(Ok(Stepped::Delete)));
         assert_eq!(meant(r#"{"error":"no title"}"#), Ok(Err("no title".into())));
         assert_eq!(meant(r#"{"data":"YQ==","version":2}"#), new(|r| (r.version, r.data) = (2, "a".into())));
         assert_eq!(meant(r#"{"refs":["ff"],"class":"Q"}"#), new(|r| (r.refs, r.class) = (vec![Oid(255)], "Q".into())));
@@ -140,7 +169,6 @@ mod tests {
     fn anything_else_is_no_answer() {
         for line in [
             "",
-            "{}",
             "done",
             "[]",
             r#"{"keep":false}"#,
@@ -150,8 +178,6 @@ mod tests {
             r#"{"refs":["x"]}"#,
             r#"{"version":-1}"#,
             r#"{"surprise":1,"keep":true}"#,
-            r#"{"keep":true,"oid":"2b"}"#,
-            r#"{"keep":true,"oid":"2a","key":"other"}"#,
         ] {
             assert!(meant(line).is_err(), "{line}");
         }

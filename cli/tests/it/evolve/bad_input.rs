@@ -61,17 +61,19 @@ async fn one_bad_answer_is_that_objects_error_alone() {
     for (case, second, error) in [
         ("dies", "exit 3", "ended without an answer"),
         ("silent", "exec sleep 1000", "no answer within"),
-        ("chatty", "printf '{\"keep\":true}\\n{\"keep\":true}\\n'", "more than one line"),
+        ("chatty", "printf '{\"oid\":\"%s\",\"keep\":true}\\nand more\\n' $oid", "more than one line"),
         ("babble", "echo 'step 2 done'", "makes no sense"),
         ("wrong object", "echo '{\"oid\":\"1\",\"keep\":true}'", "another object"),
-        ("nothing", "echo '{}'", "one of keep, delete"),
-        ("too old", "echo '{\"version\":1}'", "version"),
+        ("nobody's", "echo '{\"keep\":true}'", "must repeat the oid"),
+        ("nothing", "echo '{\"oid\":\"'$oid'\"}'", "one of keep, delete"),
+        ("too old", "echo '{\"oid\":\"'$oid'\",\"version\":1}'", "version"),
     ] {
         let scene = Scene::with(6).await;
         let second_oid = scene.oids[1];
         let text = format!(
-            "while IFS= read -r line; do\n case \"$line\" in\n *'\"oid\":\"{second_oid}\"'*) {second} ;;\n \
-             *) echo '{{\"version\":2}}' ;;\n esac\ndone\n"
+            "while IFS= read -r line; do\n oid=${{line#*'\"oid\":\"'}}\n oid=${{oid%%'\"'*}}\n \
+             case \"$line\" in\n *'\"oid\":\"{second_oid}\"'*) {second} ;;\n \
+             *) echo '{{\"oid\":\"'$oid'\",\"version\":2}}' ;;\n esac\ndone\n"
         );
         let script = scene.script("step.sh", &text).display().to_string();
         scene.evolve(&["plan", "x", "--class", CLASS, "--below", "2"]);
@@ -82,4 +84,27 @@ async fn one_bad_answer_is_that_objects_error_alone() {
         assert!(bad[0]["error"].as_str().is_some_and(|told| told.contains(error)), "{case}: {shown}");
         assert_eq!(shown["counts"]["changed"], 5, "{case}: {shown}");
     }
+}
+
+/// A program that says each answer twice, the second time when nobody waits for it any more: no object gets what is another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_line_is_nobodys_answer() {
+    let scene = Scene::with(40).await;
+    let twice = "import base64, json, sys, time\n\
+        for line in sys.stdin:\n    \
+            asked = json.loads(line)\n    \
+            data = base64.b64encode(asked['oid'].encode()).decode()\n    \
+            answer = json.dumps({'oid': asked['oid'], 'version': 2, 'data': data})\n    \
+            print(answer, flush=True)\n    \
+            time.sleep(0.003)\n    \
+            print(answer, flush=True)\n";
+    let script = scene.script("twice.py", twice).display().to_string();
+    scene.evolve(&["plan", "x", "--class", CLASS, "--below", "2"]);
+    // Whether an extra line is there when its answer is read, or later, is a matter of moments.
+    scene.served.run(&["evolve", "run", "x", "--exec", "python3", &script]);
+    let numbers = scene.numbers().await;
+    let (new, old): (Vec<_>, Vec<_>) = scene.oids.iter().zip(&numbers).partition(|(_, (version, _))| *version == 2);
+    assert!(new.iter().all(|(oid, (_, data))| *data == oid.to_string()), "{new:?}");
+    assert!(old.iter().all(|(_, (_, data))| data == "0"), "{old:?}");
+    assert!(!new.is_empty());
 }

@@ -13,10 +13,12 @@ pub(crate) const CLASS: &str = "test.Number";
 /// Adds one to the object's number: an object that is stepped twice can be told from one that is stepped once.
 pub(crate) const ADD_ONE: &str = r#"
 while IFS= read -r line; do
+  oid=${line#*'"oid":"'}
+  oid=${oid%%'"'*}
   case "$line" in
-    *'"data":"MA=="'*) echo '{"version":2,"data":"MQ=="}' ;;
-    *'"data":"MQ=="'*) echo '{"version":2,"data":"Mg=="}' ;;
-    *) echo '{"error":"no number that this step knows"}' ;;
+    *'"data":"MA=="'*) echo '{"oid":"'$oid'","version":2,"data":"MQ=="}' ;;
+    *'"data":"MQ=="'*) echo '{"oid":"'$oid'","version":2,"data":"Mg=="}' ;;
+    *) echo '{"oid":"'$oid'","error":"no number that this step knows"}' ;;
   esac
 done
 "#;

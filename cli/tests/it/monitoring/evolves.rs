@@ -62,8 +62,8 @@ async fn a_failed_evolve_warns_until_it_is_mended_or_cancelled() {
     };
     let any_disk = ["--set", "disk_pause_percent=0", "--set", "disk_stop_percent=0"];
     assert_eq!(run(&[&["plan", "things", "--class", "Thing", "--below", "2"], &any_disk[..]].concat()).0, Some(0));
-    let refuses = "while read -r line; do echo '{\"error\":\"no title\"}'; done";
-    let (code, said) = run(&["run", "things", "--exec", "sh", "-c", refuses]);
+    let refuses = format!("while read -r line; do echo '{{\"oid\":\"{oid}\",\"error\":\"no title\"}}'; done");
+    let (code, said) = run(&["run", "things", "--exec", "sh", "-c", &refuses]);
     assert!(code == Some(1) && said.contains("failed"), "{said}");
 
     let (code, line) = check(&served, &[]);
@@ -74,7 +74,7 @@ async fn a_failed_evolve_warns_until_it_is_mended_or_cancelled() {
 
     assert_eq!(run(&["resume", "things"]).0, Some(0));
     assert_eq!(check(&served, &[]).0, Some(0));
-    assert_eq!(run(&["run", "things", "--exec", "sh", "-c", refuses]).0, Some(1));
+    assert_eq!(run(&["run", "things", "--exec", "sh", "-c", &refuses]).0, Some(1));
     assert_eq!(check(&served, &[]).0, Some(1), "it has failed again");
     assert_eq!(run(&["cancel", "things", "--message", "enough"]).0, Some(0));
     assert_eq!(check(&served, &[]).0, Some(0));

@@ -142,21 +142,6 @@ async fn a_database_is_copied_by_its_log() {
     }
 }
 
-/// A restore begins a new life of its store, in which whoever is connected lives on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_goes_on_while_its_store_is_restored_into() {
-    let (source, target) = (World::start().await, World::start().await);
-    let (source, reader, operator) = (source.db().await, target.db().await, target.db().await);
-    assert_eq!(reader.now().get(&object(1)).await.expect("reads"), None);
-    source.run(async |tx| tx.put(object(1), &number(7))).await.expect("puts");
-    let log = source.admin().log(None, None, None, true).await.expect("answers").collect().await.expect("reads");
-    let (_, last) = operator.admin().restore(stream::iter(log)).await.expect("restores");
-    assert!(reader.wait_for(last, crate::support::GUARD).await, "it is told what was restored");
-    assert_eq!(read(&reader.now(), 1).await.expect("reads"), 7);
-    let added = reader.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
-    assert_eq!((added, read(&operator.at(last), 1).await.expect("reads")), (8, 7));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn pack_and_verify_tell_their_progress() {
     let world = World::start().await;

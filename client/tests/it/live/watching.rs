@@ -3,7 +3,7 @@
 use crate::support::{GUARD, World, add_one, number, object, oid, read, value, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zeolite_client::{Change, Db, Options, Tid};
+use zeolite_client::{Cell, Change, Db, Options, Tid};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watchers_hear_every_commit_in_order() {
@@ -23,6 +23,36 @@ async fn watchers_hear_every_commit_in_order() {
             assert_eq!(within(one.next()).await, Some(expected));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_in_pieces_is_heard_whole_or_not_at_all() {
+    const ENTRIES: u64 = 40_000;
+    // Whatever is missed is replayed.
+    let world = World::start_with(|settings| settings.sessions.replay_cost_factor = 1 << 20).await;
+    let line = world.line().await;
+    let (writer, reader) = (world.db().await, Db::connect(line.url()).await.expect("connects"));
+    writer.run(async |tx| tx.put(object(1), &number(7))).await.expect("puts");
+    let fresh = reader.transaction().fresh().begin().await.expect("begins");
+    assert_eq!(read(&fresh, 1).await.expect("reads"), 7);
+    let (before, connections) = (reader.position(), line.connections());
+    let mut changes = reader.watch_all();
+    // The feed of the next commit has 4 MB: the connection ends between two of its pieces, and so does the one after it.
+    line.shorten(2_500_000);
+    let entry = |n: u64| Cell::entry(oid(2), format!("{n:0100}"));
+    let work = async |tx: zeolite_client::Tx| {
+        tx.put(object(1), &number(8))?;
+        (0..ENTRIES).try_for_each(|n| tx.put(entry(n), &number(n)))
+    };
+    let (_, receipt) = writer.transaction().run_for_receipt(work).await.expect("commits");
+    line.accepted(connections + 2).await;
+    assert_eq!(reader.position(), before, "half a commit is none");
+    assert_eq!(read(&reader.now(), 1).await.expect("is in the cache"), 7);
+    line.cut();
+    let Some(Change::Written { tid, cells }) = within(changes.next()).await else { panic!("it was replayed") };
+    assert_eq!((tid, cells.len() as u64), (receipt.tid, ENTRIES + 1));
+    assert_eq!(reader.position(), receipt.tid);
+    assert_eq!(read(&reader.now(), 1).await.expect("reads"), 8);
 }
 
 /// Writers move amounts between objects, so that their sum never changes; readers check each snapshot's sum, and that

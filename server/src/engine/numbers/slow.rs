@@ -11,6 +11,7 @@ use crate::engine::note;
 use crate::engine::pipeline::ask::Origin;
 use crate::storage::Txn;
 use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
@@ -96,7 +97,7 @@ fn tell(txn: &Txn, origin: &Origin, journey: Journey, total_ns: u64) {
     let ms = |ns: u64| (ns / 10_000) as f64 / 100.0;
     let bytes: usize = txn.writes.iter().map(|write| write.record.as_ref().map_or(0, |record| record.len())).sum();
     let note = note::decode(&txn.note);
-    let short = |text: &str| text.chars().take(NOTE_CHARS_MAX).collect::<String>();
+    let short = |text: Cow<'_, str>| text.chars().take(NOTE_CHARS_MAX).collect::<String>();
     tracing::warn!(
         tid = %txn.tid,
         key = ?txn.key,
@@ -110,8 +111,8 @@ fn tell(txn: &Txn, origin: &Origin, journey: Journey, total_ns: u64) {
         bytes,
         classes = classes(txn),
         client = %origin.client,
-        user = short(&note.user),
-        description = short(&note.description),
+        user = short(note.user_text()),
+        description = short(note.description_text()),
         "slow commit"
     );
 }
@@ -184,7 +185,7 @@ mod tests {
             let record = Some(record.encode().expect("small"));
             TxnWrite { cell: Cell::object(Oid(n)), record, merged: false }
         };
-        let note = Note { user: "amy".into(), description: "é".repeat(200), ..Note::default() };
+        let note = Note { user: "amy".into(), description: "é".repeat(200).into(), ..Note::default() };
         let writes = vec![write(1, "Page"), write(2, "User"), write(3, "Page")];
         Txn { tid: Tid(7), key: CommitKey([1; 16]), digest: 0, own: false, note: note::encode(&note), writes }
     }

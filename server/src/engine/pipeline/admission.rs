@@ -6,6 +6,7 @@
 use crate::engine::caller::Caller;
 use crate::engine::keep::oids::{OIDS_END, Oids};
 use crate::engine::keep::own_cells;
+use crate::engine::note;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::storage::Txn;
 use bytes::Bytes;
@@ -59,6 +60,7 @@ pub(crate) struct Candidate {
 /// clock. A tid from `end` on is too far ahead: everything that is committed later would have to be newer.
 pub(crate) fn admit_restored(txn: &Txn, limits: &Limits, end: RestoreEnd) -> Result<usize, Fault> {
     end.check(txn.tid)?;
+    note::decode(&txn.note).check()?;
     let mut bytes = 64 + txn.note.len();
     let mut seen = hash::Set::default();
     for write in &txn.writes {
@@ -76,7 +78,7 @@ pub(crate) fn admit_restored(txn: &Txn, limits: &Limits, end: RestoreEnd) -> Res
         }
     }
     own_cells::check(&txn.writes, txn.tid)?;
-    match bytes > limits.draft_bytes_max || txn.note.len() > 66_000 {
+    match bytes > limits.draft_bytes_max {
         true => Err(Fault::too_large("transaction size", bytes, limits.draft_bytes_max)),
         false => Ok(bytes),
     }
@@ -124,10 +126,8 @@ pub(crate) fn admit(mut draft: Draft, limits: &Limits, oids: &Oids, visible: Tid
     if parts > limits.draft_writes_max {
         return Err(Fault::too_large("number of writes and read checks", parts, limits.draft_writes_max));
     }
-    if draft.note.user.len() + draft.note.description.len() + draft.note.extension.len() > 65_535 {
-        return Err(Fault::invalid("a note is over 65535 bytes; shorten user, description or extension"));
-    }
-    let mut bytes = 64 * parts;
+    draft.note.check()?;
+    let mut bytes = 64 * parts + draft.note.bytes();
     for write in &draft.writes {
         bytes += check_cell(&write.cell, limits, oids)? + check_change(&write.change, limits)?;
         check_base(write.base, &write.cell, visible)?;

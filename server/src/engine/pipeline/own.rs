@@ -33,7 +33,7 @@ impl Engine {
             read_cells: Vec::new(),
             read_ranges: Vec::new(),
             writes: vec![write],
-            note: Note { description: why.into(), ..Note::default() },
+            note: Note { description: why.to_owned().into(), ..Note::default() },
         };
         if !matches!(self.keys().enter(&Keyed::new(key), done), Entered::New) {
             return;

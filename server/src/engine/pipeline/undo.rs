@@ -3,7 +3,8 @@
 //! For every cell that the transaction wrote, the draft puts back what was there before, with the transaction's tid as the
 //! base. So the pipeline's own rule decides: nothing newer, and the old record returns; something newer, and the
 //! resolver merges (base = what the undone transaction wrote, theirs = what is there now, ours = what was there before), or the
-//! undo is refused as a whole.
+//! undo is refused as a whole. A cell that holds now what the transaction wrote, byte for byte, counts as not written since, whatever
+//! its class: so transactions are undone one after the other, the newest first. One that it wrote as it was is left alone.
 
 use crate::engine::Engine;
 use crate::engine::answers::Done;
@@ -55,9 +56,17 @@ impl Engine {
         }
         let mut undone = Vec::with_capacity(writes.len());
         for write in writes {
-            let before = self.reader().get(&write.cell, tid.prev()).map_err(fault_of)?;
-            let change = before.and_then(|before| before.record).map_or(Change::Delete, Change::Put);
-            undone.push(Write { cell: write.cell, base: tid, change, stamped: false });
+            let before = self.reader().get(&write.cell, tid.prev()).map_err(fault_of)?.and_then(|before| before.record);
+            if before == write.record {
+                continue;
+            }
+            let now = self.reader().get(&write.cell, self.visible()).map_err(fault_of)?;
+            let base = match now {
+                Some(now) if now.record == write.record => now.tid,
+                _ => tid,
+            };
+            let change = before.map_or(Change::Delete, Change::Put);
+            undone.push(Write { cell: write.cell, base, change, stamped: false });
         }
         let (read_cells, read_ranges) = (Vec::new(), Vec::new());
         Ok(Draft { key, key_since, priority: Priority::Live, read_cells, read_ranges, writes: undone, note })
@@ -67,9 +76,7 @@ impl Engine {
 fn as_blocked(fault: Fault) -> Fault {
     match (fault.kind, fault.conflict) {
         (FaultKind::Conflict, Some(detail)) => {
-            let mut blocked = Fault::conflict(FaultKind::UndoBlocked, *detail);
-            blocked.message = format!("a later write stands in the way of the undo: {}", blocked.message);
-            blocked
+            Fault { others: fault.others, ..Fault::conflict(FaultKind::UndoBlocked, *detail) }
         }
         (kind, conflict) => Fault { kind, conflict, ..fault },
     }

@@ -25,18 +25,20 @@ pub struct FeedItem {
 pub struct FeedBatch {
     /// In tid order, never empty.
     pub items: Vec<FeedItem>,
-    encoded: OnceLock<Bytes>,
+    /// The life of the store that they are of.
+    pub timeline: u64,
+    encoded: OnceLock<Vec<Bytes>>,
 }
 
 impl FeedBatch {
-    /// A batch of these items.
-    pub fn new(items: Vec<FeedItem>) -> FeedBatch {
-        FeedBatch { items, encoded: OnceLock::new() }
+    /// A batch of these items, of a life of the store.
+    pub fn new(items: Vec<FeedItem>, timeline: u64) -> FeedBatch {
+        FeedBatch { items, timeline, encoded: OnceLock::new() }
     }
 
-    /// The encoded form; the first caller encodes it.
-    pub fn encoded(&self, encode: impl FnOnce(&[FeedItem]) -> Bytes) -> &Bytes {
-        self.encoded.get_or_init(|| encode(&self.items))
+    /// The encoded form, in pieces; the first caller encodes it.
+    pub fn encoded(&self, encode: impl FnOnce(&[FeedItem], u64) -> Vec<Bytes>) -> &[Bytes] {
+        self.encoded.get_or_init(|| encode(&self.items, self.timeline))
     }
 
     /// The last tid of the batch.
@@ -81,10 +83,10 @@ impl Feed {
     }
 
     /// Pushes a batch to everybody, then makes its tids visible. Only the writer calls this, in order.
-    pub(crate) fn publish(&self, last: Tid, items: impl FnOnce() -> Vec<FeedItem>) {
+    pub(crate) fn publish(&self, last: Tid, timeline: u64, items: impl FnOnce() -> Vec<FeedItem>) {
         let mut sinks = self.sinks.lock();
         if !sinks.is_empty() {
-            let batch = Arc::new(FeedBatch::new(items()));
+            let batch = Arc::new(FeedBatch::new(items(), timeline));
             sinks.retain(|sink| sink.push(&batch));
             self.subscribers.store(sinks.len(), Ordering::Release);
         }
@@ -115,7 +117,7 @@ mod tests {
         let recorder = Arc::new(Recorder { feed: feed.clone(), seen: Mutex::default() });
         assert_eq!(feed.subscribe(recorder.clone()), Tid(1));
         for tid in [2, 3, 4] {
-            feed.publish(Tid(tid), || vec![FeedItem { tid: Tid(tid), cells: vec![Cell::object(Oid(1))] }]);
+            feed.publish(Tid(tid), 7, || vec![FeedItem { tid: Tid(tid), cells: vec![Cell::object(Oid(1))] }]);
         }
         assert_eq!(*recorder.seen.lock(), [(Tid(2), Tid(1)), (Tid(3), Tid(2))]);
         assert_eq!((feed.visible(), feed.subscribers()), (Tid(4), 0));

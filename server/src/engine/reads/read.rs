@@ -5,9 +5,12 @@
 
 use crate::engine::faults::fault_of;
 use crate::engine::{Engine, note};
-use crate::storage::{Entry, KindCount, Range, Revision, Txn};
+use crate::storage::{Entry, Kind, Range, Revision, Txn};
 use bytes::Bytes;
 use zeolite_proto::{Cell, Fault, FaultKind, Note, Oid, Tid};
+
+/// Revisions of a history that are read before it is looked whether the reply is full.
+const REVISIONS_AT_ONCE: usize = 8;
 
 /// The answer to a load: shorter than asked when the reply's size was reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,7 +72,7 @@ impl Engine {
         }
         let visible = self.visible();
         let mut revisions = self.reader().get_many(cells, snapshot, self.limits().reply_bytes_aim).map_err(fault_of)?;
-        revisions.iter_mut().flatten().for_each(|revision| revision.show_up_to(visible));
+        revisions.iter_mut().flatten().for_each(|revision| show_up_to(revision, visible));
         Ok(Loaded { snapshot, revisions })
     }
 
@@ -86,20 +89,31 @@ impl Engine {
         Ok(Page { snapshot, entries, next })
     }
 
-    /// The revisions of a cell, newest first, with the notes of their transactions, and whether there are more.
+    /// The revisions of a cell, newest first, with the notes of their transactions, as many as fit one reply; and whether
+    /// there are more.
     pub fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<(Vec<(Revision, Note)>, bool), Fault> {
         let limit = bounded(limit, 1000);
         let visible = self.visible();
-        let before = if before == Tid::NONE { visible.next() } else { before.min(visible.next()) };
-        let mut revisions = self.reader().history(cell, before, limit + 1).map_err(fault_of)?;
-        let more = revisions.len() > limit;
-        revisions.truncate(limit);
-        let with_note = |mut revision: Revision| {
-            revision.show_up_to(visible);
-            let txn = self.reader().txn(revision.tid).map_err(fault_of)?;
-            Ok((revision, txn.map(|txn| note::decode(&txn.note)).unwrap_or_default()))
-        };
-        Ok((revisions.into_iter().map(with_note).collect::<Result<_, Fault>>()?, more))
+        let mut before = if before == Tid::NONE { visible.next() } else { before.min(visible.next()) };
+        let (mut past, mut left) = (Vec::new(), self.limits().reply_bytes_aim);
+        loop {
+            let at_once = (limit + 1 - past.len()).min(REVISIONS_AT_ONCE);
+            let revisions = self.reader().history(cell, before, at_once).map_err(fault_of)?;
+            if revisions.is_empty() {
+                return Ok((past, false));
+            }
+            for mut revision in revisions {
+                if past.len() >= limit || left == 0 {
+                    return Ok((past, true));
+                }
+                before = revision.tid;
+                show_up_to(&mut revision, visible);
+                let txn = self.reader().txn(revision.tid).map_err(fault_of)?;
+                let note = txn.map(|txn| note::decode(&txn.note)).unwrap_or_default();
+                left = left.saturating_sub(note.bytes() + revision.record.as_ref().map_or(0, Bytes::len));
+                past.push((revision, note));
+            }
+        }
     }
 
     /// Oids of a class (`None`: of all) below a schema version (0: any), in oid order, as of now: a later page may know more. The snapshot
@@ -129,7 +143,7 @@ impl Engine {
     }
 
     /// The classes and versions with their exact numbers of objects, and the tid as of which they are right.
-    pub fn kinds(&self) -> Result<(Vec<KindCount>, Tid), Fault> {
+    pub fn kinds(&self) -> Result<(Vec<Kind>, Tid), Fault> {
         let tid = self.visible();
         Ok((self.reader().kinds().map_err(fault_of)?, tid))
     }
@@ -192,11 +206,9 @@ impl Engine {
     }
 }
 
-impl Revision {
-    /// A revision that is durable but not yet told by the feed ends nothing in an answer.
-    fn show_up_to(&mut self, visible: Tid) {
-        self.end = self.end.filter(|end| *end <= visible);
-    }
+/// A revision that is durable but not yet told by the feed ends nothing in an answer.
+fn show_up_to(revision: &mut Revision, visible: Tid) {
+    revision.end = revision.end.filter(|end| *end <= visible);
 }
 
 fn bounded(asked: usize, max: usize) -> usize {

@@ -8,14 +8,14 @@ use crate::store::index::rows::{self, Covered};
 use crate::store::index::{Table, View, bad_row, keys, live_kind};
 use crate::store::kinds::KindId;
 use crate::store::overlay::RevisionKey;
-use crate::store::{KindCount, StoreError};
+use crate::store::{Kind, StoreError};
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use zeolite_proto::{Cell, Oid, Tid, hash};
 
 impl Reader {
     /// The number of objects of each class at each schema version, as of what is published; exact. Sorted.
-    pub fn kinds(&self) -> Result<Vec<KindCount>, StoreError> {
+    pub fn kinds(&self) -> Result<Vec<Kind>, StoreError> {
         let _held = self.state.overlay.hold();
         let view = self.state.index.view()?;
         let mut counts: hash::Map<KindId, u64> = hash::Map::default();
@@ -41,12 +41,12 @@ impl Reader {
                 }
             }
         }
-        let mut out: Vec<KindCount> = counts
+        let mut out: Vec<Kind> = counts
             .into_iter()
             .filter(|(_, objects)| *objects > 0)
             .filter_map(|(id, objects)| {
                 let kind = self.state.kinds.kind(id)?;
-                Some(KindCount { class: kind.class.as_ref().to_owned(), version: kind.version, objects })
+                Some(Kind { class: kind.class.as_ref().to_owned(), version: kind.version, objects })
             })
             .collect();
         out.sort_by(|a, b| (&a.class, a.version).cmp(&(&b.class, b.version)));

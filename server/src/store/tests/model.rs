@@ -2,7 +2,7 @@
 //! random questions are asked of both.
 
 use super::*;
-use crate::store::{Entry, KindCount, Range, Reader, Revision, verify};
+use crate::store::{Entry, Kind, Range, Reader, Revision, verify};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use zeolite_proto::record::Header;
@@ -60,10 +60,10 @@ impl Model {
         })
     }
 
-    fn kinds(&self) -> Vec<KindCount> {
+    fn kinds(&self) -> Vec<Kind> {
         let mut counts: BTreeMap<(String, u32), u64> = BTreeMap::new();
         self.live().for_each(|(_, class, version)| *counts.entry((class, version)).or_default() += 1);
-        let kind = |((class, version), objects)| KindCount { class, version, objects };
+        let kind = |((class, version), objects)| Kind { class, version, objects };
         counts.into_iter().map(kind).collect()
     }
 

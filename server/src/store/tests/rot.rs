@@ -1,14 +1,14 @@
 //! Bits that rot in the index: the right answer or a named error, never a wrong one, and the index is made anew.
 
 use super::*;
-use crate::store::{Entry, IndexKind, KindCount, Range, Revision};
+use crate::store::{Entry, IndexKind, Kind, Range, Revision};
 
 const OBJECTS: u64 = 30;
 const COLLECTION: Oid = Oid(100);
 const STRIDE: usize = 1531;
 
 /// Everything that is asked, or the first error.
-type Answers = Result<(Vec<Option<Revision>>, Vec<Entry>, Vec<KindCount>, Vec<Oid>), StoreError>;
+type Answers = Result<(Vec<Option<Revision>>, Vec<Entry>, Vec<Kind>, Vec<Oid>), StoreError>;
 
 fn answers(opened: &Opened) -> Answers {
     let reader = &opened.reader;

@@ -1,11 +1,14 @@
 //! The ordered feed: nothing is shown before its invalidation, a slow reader is cut where it can go on.
 
-use super::support::{Raw, TestServer, cell, draft, entry, hello, items, put, start, start_with, within};
+use super::support::{Raw, TestServer, cell, draft, entry, hello, items, oid, put, record, start, start_with, within};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tonic::transport::Endpoint;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::client_frame::Request;
 use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::wire::v2::zeolite_client::ZeoliteClient;
+use zeolite_proto::{Cell, Change, CommitKey, Draft, Note, Oid, Priority, Tid, Write};
 
 const WRITERS: u64 = 4;
 const COMMITS: u64 = 200;
@@ -172,6 +175,66 @@ async fn a_reader_too_slow_for_its_feed_is_cut_and_goes_on_from_there() {
     assert!(reply.replayed);
     seen.extend(replayed.iter().map(|item| item.tid));
     assert_eq!(seen, committed, "cut and replay leave nothing out and repeat nothing");
+}
+
+/// Commits so many entries of one object at once, as a program in the server's own process would.
+async fn commit_entries(test: &TestServer, n: u64, entries: u64) -> u64 {
+    let write = |at: u64| Write {
+        cell: Cell::entry(Oid(oid(n)), at.to_be_bytes().to_vec()),
+        base: Tid::NONE,
+        change: Change::Put(record("e")),
+        stamped: false,
+    };
+    let draft = Draft {
+        key: CommitKey([n as u8; 16]),
+        key_since: Tid::MAX,
+        priority: Priority::Live,
+        read_cells: Vec::new(),
+        read_ranges: Vec::new(),
+        writes: (0..entries).map(write).collect(),
+        note: Note::default(),
+    };
+    let (done, receipt) = tokio::sync::oneshot::channel();
+    test.server.engine().commit(draft, Box::new(move |result| drop(done.send(result))));
+    within(receipt).await.expect("an answer").expect("new entries").tid.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_any_size_reaches_an_idle_session_in_pieces_that_fit() {
+    const ENTRIES: u64 = 350_000;
+    let test = start().await;
+    // As gRPC libraries are by default: messages up to 4 MiB.
+    let open = async || {
+        let endpoint = Endpoint::from_shared(format!("http://{}", test.server.address())).expect("an address");
+        Raw::over(ZeoliteClient::new(endpoint.connect().await.expect("listens"))).await.expect("a session")
+    };
+    let (mut idle, mut second) = (open().await, open().await);
+    let visible = idle.hello(v2::Hello { feed: true, ..hello() }).await.visible;
+    second.hello(v2::Hello { feed: true, ..hello() }).await;
+    let large = commit_entries(&test, 1, ENTRIES).await;
+    // What comes right behind it is not too much either.
+    let small = commit_entries(&test, 2, 1).await;
+    let (mut told, mut pieces) = (Vec::new(), 0);
+    while told.last().is_none_or(|(tid, _)| *tid < small) {
+        let Reply::Feed(feed) = idle.next().await.reply.expect("a reply") else { panic!("it was cut") };
+        pieces += 1;
+        told.extend(items(&feed).into_iter().map(|item| (item.tid, item.cells.len() as u64)));
+    }
+    assert!(pieces > 5, "{pieces}");
+    let heard = |of: u64| told.iter().filter(|(tid, _)| *tid == of).map(|(_, cells)| cells).sum::<u64>();
+    assert_eq!((heard(large), heard(small)), (ENTRIES, 1));
+
+    // Who goes away between two pieces knows nothing of that commit yet, and hears all of it again.
+    let Reply::Feed(first) = second.next().await.reply.expect("a reply") else { panic!("it was cut") };
+    let first: v2::FeedBatch = prost::Message::decode(first).expect("a batch");
+    assert!(first.more && first.items.last().is_some_and(|item| item.tid == large));
+    drop(second);
+    let (store_id, timeline) = (test.server.engine().store_id(), test.server.engine().timeline());
+    let back = v2::Hello { feed: true, resume_from: visible, cached_bytes: 1 << 30, store_id, timeline, ..hello() };
+    let (replayed, reply) = open().await.greet(back).await;
+    let replayed: Vec<_> = replayed.iter().map(|item| (item.tid, item.cells.len() as u64)).collect();
+    assert!(reply.replayed);
+    assert_eq!(replayed, [(large, ENTRIES), (small, 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,14 +43,23 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> TestServer
     start_in(Arc::new(tempfile::tempdir().expect("a temporary directory")), change).await
 }
 
+/// A server in whose database nothing has ever happened.
+pub(crate) async fn start_bare() -> TestServer {
+    bare_in(Arc::new(tempfile::tempdir().expect("a temporary directory")), |_| {}).await
+}
+
 pub(crate) async fn start_in(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Settings)) -> TestServer {
+    let test = bare_in(directory, change).await;
+    test.hand_out_oids().await;
+    test
+}
+
+async fn bare_in(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Settings)) -> TestServer {
     let mut settings = Settings { data_dir: directory.path().join("data"), ..Settings::default() };
     change(&mut settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let server = Server::start(settings, Registry::built_in(), listener).await.expect("the server starts");
-    let test = TestServer { server, directory };
-    test.hand_out_oids().await;
-    test
+    TestServer { server, directory }
 }
 
 /// A server on a disk of the test's own.
@@ -143,19 +152,30 @@ impl Raw {
     }
 
     pub(crate) async fn try_connect(channel: Channel) -> Result<Raw, tonic::Status> {
+        Raw::over(ZeoliteClient::new(channel).max_decoding_message_size(usize::MAX)).await
+    }
+
+    /// Over a client of the test's own.
+    pub(crate) async fn over(mut client: ZeoliteClient<Channel>) -> Result<Raw, tonic::Status> {
         let (to, frames) = mpsc::channel(64);
-        let mut client = ZeoliteClient::new(channel).max_decoding_message_size(usize::MAX);
         let from = within(client.session(ReceiverStream::new(frames))).await?.into_inner();
         Ok(Raw { to, from, next_id: 1 })
     }
 
-    /// Says hello; returns what came before its answer, and the answer.
+    /// Says hello; returns what came before its answer, pieces put together, and the answer.
     pub(crate) async fn greet(&mut self, hello: v2::Hello) -> (Vec<v2::FeedItem>, v2::HelloReply) {
         let id = self.send(Request::Hello(hello)).await;
         let mut replayed = Vec::new();
         loop {
             match self.next().await {
-                v2::ServerFrame { id: 0, reply: Some(Reply::Feed(feed)) } => replayed.extend(items(&feed)),
+                v2::ServerFrame { id: 0, reply: Some(Reply::Feed(feed)) } => {
+                    for item in items(&feed) {
+                        match replayed.last_mut() {
+                            Some(open @ v2::FeedItem { .. }) if open.tid == item.tid => open.cells.extend(item.cells),
+                            _ => replayed.push(item),
+                        }
+                    }
+                }
                 v2::ServerFrame { id: answered, reply: Some(Reply::Hello(reply)) } => {
                     assert_eq!(answered, id);
                     return (replayed, reply);

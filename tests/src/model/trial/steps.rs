@@ -245,13 +245,17 @@ impl Trial {
         let tid = known[self.dice.rng.usize(0..known.len())];
         let key = self.new_key();
         let Some(txn) = self.beside.model.txn(tid) else { return };
-        let back = |cell: &zeolite_proto::Cell| {
+        let engine = self.beside.house.engine().clone();
+        let back = |cell: &zeolite_proto::Cell, written: &Option<Bytes>| {
             let before = self.beside.model.load(cell, tid.prev()).and_then(|revision| revision.record);
-            let change = before.map_or(Change::Delete, Change::Put);
-            Write { cell: cell.clone(), base: tid, change, stamped: false }
+            let now =
+                engine.load(Tid::NONE, std::slice::from_ref(cell)).ok().and_then(|mut now| now.revisions.pop()?);
+            let base = now.filter(|now| now.record == *written).map_or(tid, |now| now.tid);
+            let change = before.clone().map_or(Change::Delete, Change::Put);
+            (before != *written).then(|| Write { cell: cell.clone(), base, change, stamped: false })
         };
-        let writes = txn.writes.iter().map(|(cell, _, _)| back(cell)).collect();
-        let note = Note { user: "model".into(), description: "undo".into(), extension: Bytes::new() };
+        let writes = txn.writes.iter().filter_map(|(cell, written, _)| back(cell, written)).collect();
+        let note = Note::new("model", "undo");
         let (read_cells, read_ranges) = (Vec::new(), Vec::new());
         let (key_since, priority) = (Tid::MAX, Priority::Live);
         let draft = Draft { key, key_since, priority, read_cells, read_ranges, writes, note: note.clone() };

@@ -51,7 +51,8 @@ impl Sequencer {
         });
         // An own key is new, so this never finds it taken.
         self.engine.keys().enter(&Keyed::new(key), told);
-        let note = Note { description: format!("gate of {} at {}", gate.class, gate.min_version), ..Note::default() };
+        let note =
+            Note { description: format!("gate of {} at {}", gate.class, gate.min_version).into(), ..Note::default() };
         self.seal(key, &note, vec![write], Answer::Key(Origin::own()));
     }
 }

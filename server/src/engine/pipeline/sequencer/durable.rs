@@ -120,7 +120,7 @@ impl Sequencer {
         let key = self.engine.own_key();
         // An own key is new, so this never finds it taken.
         self.engine.keys().enter(&Keyed::new(key), done);
-        let note = Note { description: why, ..Note::default() };
+        let note = Note { description: why.into(), ..Note::default() };
         self.seal(key, &note, writes, Answer::Key(Origin::own()));
     }
 

@@ -6,7 +6,7 @@ use crate::engine::pipeline::ask::{Answer, RestoreAsk};
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::restore::{self, NO_KEY};
 use crate::storage::TxnWrite;
-use zeolite_proto::{CommitKey, Fault, FaultKind, Oid};
+use zeolite_proto::{CommitKey, Fault, FaultKind, Oid, Tid};
 
 /// What a restored transaction does to prepared drafts.
 #[derive(Default)]
@@ -39,6 +39,17 @@ impl Sequencer {
         }
     }
 
+    fn too_old(&self, tid: Tid) -> Fault {
+        let last = self.last;
+        if tid > self.last_of_others {
+            return Fault::invalid(format!(
+                "tid {tid} is not newer than {last}, the last of the server's own bookkeeping (oids that were handed out, modes, \
+                 gates); restore so old a history into a new database, before anything else is asked of it"
+            ));
+        }
+        Fault::invalid(format!("tid {tid} is not newer than {last}; restore only adds to the end"))
+    }
+
     /// A transaction of the server's own may move behind this server's own ones, whose tids are no times. The last checks
     /// reserve keys.
     fn may_restore(&self, ask: &mut RestoreAsk) -> Result<Change, Fault> {
@@ -50,8 +61,7 @@ impl Sequencer {
             txn.tid = self.last.next();
         }
         if txn.tid <= self.last {
-            let message = format!("tid {} is not newer than {}; restore only adds to the end", txn.tid, self.last);
-            return Err(Fault::invalid(message));
+            return Err(self.too_old(txn.tid));
         }
         self.condemned.check_restored(&txn.writes)?;
         self.engine.keep.gates().check_restored(&txn.writes)?;
