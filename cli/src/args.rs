@@ -16,7 +16,8 @@ pub(crate) struct Cli {
     pub(crate) json: bool,
 
     /// The server to talk to
-    #[arg(long, global = true, value_name = "HOST:PORT", env = "ZEOLITE_SERVER", default_value = crate::server::ADDRESS)]
+    #[arg(long, global = true, value_name = "HOST[:PORT]", env = "ZEOLITE_SERVER", default_value = crate::server::ADDRESS,
+          value_parser = crate::server::address)]
     pub(crate) server: String,
 
     /// Which of the server's databases
@@ -50,7 +51,7 @@ pub(crate) enum Command {
     Scan(ScanArgs),
     /// List the revisions of a cell, newest first
     History(HistoryArgs),
-    /// List transactions, oldest first
+    /// List transactions, the newest first
     Log(LogArgs),
     /// Undo one transaction by a new one
     Undo(UndoArgs),
@@ -162,6 +163,9 @@ pub(crate) struct LogArgs {
     /// At most so many transactions; 0 for all
     #[arg(long, short = 'n', default_value_t = 100)]
     pub(crate) limit: u32,
+    /// The oldest first
+    #[arg(long)]
+    pub(crate) oldest_first: bool,
     /// Also list the cells that each transaction wrote
     #[arg(long)]
     pub(crate) cells: bool,

@@ -1,8 +1,11 @@
 //! Owns moments: how a tid or a time is written on the command line, and how a tid is shown as a time.
 
-use jiff::{Span, Timestamp, ZonedDateTime};
+use jiff::{Span, Timestamp, ZonedDateTime, civil};
 use std::str::FromStr;
 use zeolite_proto::Tid;
+
+const WRITE_IT: &str = "write a tid of 16 hexadecimal digits, a time like 2026-05-01T12:00:00Z, 2026-05-01 12:00 or 12:00 \
+                        (of this machine's time zone), or an age like 2h";
 
 /// A tid from the command line: given as such, as a time, or as a time ago.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,21 +15,21 @@ impl FromStr for At {
     type Err = String;
 
     fn from_str(text: &str) -> Result<At, String> {
-        if text.len() == 16 || text.starts_with("0x") {
+        let digits = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if digits(text) || text.starts_with("0x") {
             return text.parse().map(At).map_err(|error| format!("{text:?} is not a tid in hexadecimal ({error})"));
         }
         let from_timestamp = |time: Timestamp| At(Tid::from_unix_nanos(time.as_nanosecond()));
         if let Ok(time) = text.parse::<Timestamp>() {
             return Ok(from_timestamp(time));
         }
-        if let Ok(local) = text.parse::<jiff::civil::DateTime>() {
+        let today = |time: civil::Time| ZonedDateTime::now().date().to_datetime(time);
+        let of_day = || civil::Time::strptime("%H:%M", text).or_else(|_| civil::Time::strptime("%H:%M:%S", text));
+        if let Ok(local) = text.parse::<civil::DateTime>().or_else(|_| of_day().map(today)) {
             let zoned = local.to_zoned_datetime(jiff::tz::TimeZone::system()).map_err(|error| error.to_string())?;
             return Ok(from_timestamp(zoned.timestamp()));
         }
-        let span: Span = text
-            .trim_end_matches(" ago")
-            .parse()
-            .map_err(|_| "write a tid of 16 hexadecimal digits, a time like 2026-05-01T12:00:00Z, or an age like 2h")?;
+        let span: Span = text.trim_end_matches(" ago").parse().map_err(|_| WRITE_IT)?;
         let then = ZonedDateTime::now().checked_sub(span.abs()).map_err(|error| error.to_string())?;
         Ok(from_timestamp(then.timestamp()))
     }
@@ -77,7 +80,17 @@ mod tests {
             let At(then) = age.parse().expect("reads");
             assert!(then < now, "{age}");
         }
-        assert!("soon".parse::<At>().is_err());
+        let at = |text: &str| text.parse::<At>().unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(at("2026-05-01 12:00"), at("2026-05-01T12:00:00"));
+        assert_eq!(
+            at("2026-05-01T12:00"),
+            at("2026-05-01 12:00:00"),
+            "16 characters are a tid only if they are digits"
+        );
+        assert!(at("00:00").0 <= now && at("00:00:00") == at("00:00"));
+        for wrong in ["soon", "25:00", "2026-13-01", "03bb96997ec9ffeX", "03bb96997ec9ff"] {
+            assert!(wrong.parse::<At>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -175,6 +175,16 @@ pub(crate) fn count(number: u64) -> String {
     grouped
 }
 
+/// A number of things, as `1 object` or `1,000 objects`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    counted_as(number, thing, &format!("{thing}s"))
+}
+
+/// The same of a thing that is irregular.
+pub(crate) fn counted_as(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
 /// Bytes with a unit that leaves two to four digits.
 pub(crate) fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -204,6 +214,7 @@ mod tests {
     #[test]
     fn numbers_are_grouped_and_sizes_have_units() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1, 1000].map(|number| counted(number, "cell")), ["0 cells", "1 cell", "1,000 cells"]);
         assert_eq!([0, 1023, 1024, 5 << 30].map(size), ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]);
         let times = [1_500, 76_000, 2_500_000, 12_000_000_000].map(nanos);
         assert_eq!(times, ["1.5 µs", "76 µs", "2.5 ms", "12.0 s"]);

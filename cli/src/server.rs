@@ -2,6 +2,7 @@
 
 use crate::exit::CannotConnect;
 use anyhow::Result;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 use zeolite_client::{Admin, Db, Error, Options};
 
@@ -11,6 +12,24 @@ pub(crate) const ADDRESS: &str = zeolite_server::settings::LISTEN_DEFAULT;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection must be there within this.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// An address from the command line: a host and a port, which may be left out.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:?} is no address; write HOST or HOST:PORT, with a port up to 65535");
+    let port = ADDRESS.rsplit_once(':').map_or("", |(_, port)| port);
+    if text.contains("://") {
+        return Ok(text.to_owned());
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Ok(format!("[{text}]:{port}"));
+    }
+    match text.rsplit_once(':') {
+        _ if text.starts_with('[') && text.ends_with(']') => Ok(format!("{text}:{port}")),
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        None if !text.is_empty() => Ok(format!("{text}:{port}")),
+        _ => Err(wrong()),
+    }
+}
 
 /// A server that a command asks.
 #[derive(Clone, Debug)]
@@ -58,5 +77,27 @@ impl Server {
             Error::Disconnected { reason, .. } => CannotConnect { address: self.address.clone(), reason }.into(),
             error => error.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn a_port_may_be_left_out_and_must_be_one() {
+        for (text, meant) in [
+            ("localhost", "localhost:7878"),
+            ("localhost:1", "localhost:1"),
+            ("::1", "[::1]:7878"),
+            ("[::1]", "[::1]:7878"),
+            ("[::1]:80", "[::1]:80"),
+            ("http://db:7", "http://db:7"),
+        ] {
+            assert_eq!(address(text), Ok(meant.to_owned()));
+        }
+        for wrong in ["", ":7878", "127.0.0.1:99999", "localhost:", "localhost:http"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Owns `get`, `scan`, `history` and `log`: what is stored, for people and for programs.
 
 use crate::args::{GetArgs, HistoryArgs, LogArgs, ScanArgs};
-use crate::output::{Out, Table, count, size};
+use crate::output::{Out, Table, count, counted, counted_as, size};
 use crate::{moment, place};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -57,7 +57,7 @@ pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
     let mut shown = 0u64;
     while let Some(entry) = entries.next().await? {
         if limit == Some(shown) {
-            out.remark(format_args!("{} entries; there are more: --limit 0 lists all", count(shown)));
+            out.remark(format_args!("{}; there are more: --limit 0 lists all", counted_as(shown, "entry", "entries")));
             return Ok(());
         }
         shown += 1;
@@ -100,7 +100,11 @@ pub(crate) async fn history(out: &Out, db: &Db, args: &HistoryArgs) -> Result<()
 
 pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> {
     let limit = (args.limit > 0).then_some(args.limit);
-    let mut pages = admin.log(at(args.from), at(args.to), limit, false).await?;
+    let (from, to) = (at(args.from), at(args.to));
+    let mut pages = match args.oldest_first {
+        true => admin.log(from, to, limit, false).await?,
+        false => admin.log_back(from, to, limit, false).await?,
+    };
     let mut shown = 0u64;
     while let Some(page) = pages.next().await? {
         for transaction in page {
@@ -116,14 +120,15 @@ pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> 
         }
     }
     if limit.is_some_and(|limit| shown >= u64::from(limit)) {
-        out.remark(format_args!("{} transactions; go on with --from, or list all with --limit 0", count(shown)));
+        let bound = if args.oldest_first { "--from" } else { "--to" };
+        out.remark(format_args!("{}; go on with {bound}, or list all with --limit 0", counted(shown, "transaction")));
     }
     Ok(())
 }
 
 fn show_transaction(out: &Out, transaction: &Transaction, cells: bool) {
     let bytes: u64 = transaction.writes.iter().map(|write| write.record_bytes).sum();
-    let writes = format!("{} cells, {}", count(transaction.writes.len() as u64), size(bytes));
+    let writes = format!("{}, {}", counted(transaction.writes.len() as u64, "cell"), size(bytes));
     out.line(format_args!("{}  {writes}  {}", out.bold(&tid_and_time(transaction.tid)), note_line(&transaction.note)));
     if !cells {
         return;

@@ -154,7 +154,18 @@ impl Admin {
         limit: Option<u32>,
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>> {
-        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records).await }).await
+        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, false).await }).await
+    }
+
+    /// The same against the order: the newest first.
+    pub async fn log_back(
+        &self,
+        from: Option<Tid>,
+        to: Option<Tid>,
+        limit: Option<u32>,
+        with_records: bool,
+    ) -> Result<Pages<Vec<Transaction>>> {
+        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, true).await }).await
     }
 
     /// Writes transactions with their own tids into a database whose newest tid is older; gives how many, and the last.

@@ -5,9 +5,9 @@
 //! | [`Counter`], [`Greatest`], [`Least`] | one record, changed by operations | never |
 //! | [`BoundedCounter`] | the same within bounds | only at a bound |
 //! | [`Map`] | an entry per key, ordered | on one key, with different values |
-//! | [`Index`] | an entry per (key, object), ordered | never |
+//! | [`Index`] | an entry per (key, object), ordered | when one takes out what the other puts in |
 //! | [`UniqueIndex`] | an entry per key, made once | on one key |
-//! | [`Set`] | an entry per member, ordered | never |
+//! | [`Set`] | an entry per member, ordered | when one takes out what the other puts in |
 //! | [`Queue`] | an entry per item, in the order of commits | when they take the same item |
 //! | [`List`] | an entry per item, in the order of commits | when they change the same item |
 //! | [`SmallSet`], [`SmallList`] | one record, changed by operations | never |

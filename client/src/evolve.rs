@@ -60,6 +60,6 @@ pub use plan::{NewJob, Plan, Settings, plan};
 pub use progress::{JobWatch, Progress};
 pub use shape::merge_upgrades;
 pub use step::{AnyStep, Step, Stepped, map, typed, upgrade, with};
-pub use verify::{Check, Verified, index_holds};
+pub use verify::{Check, Verified, index_holds, unique_index_holds};
 pub use worker::{Report, Stop, Worker};
 pub use zeolite_proto::evolve::{LOW_DISK, State};

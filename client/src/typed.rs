@@ -19,7 +19,7 @@ mod codec;
 mod objects;
 mod reference;
 
-pub use codec::{decode_record, encode_record};
+pub use codec::{decode_record, encode_record, value_of};
 pub(crate) use codec::{decode_value, encode_value};
 pub use reference::{Handle, Ref};
 pub(crate) use reference::{found, handle};

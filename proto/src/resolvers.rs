@@ -74,6 +74,8 @@ pub mod class {
     pub const MAP: &str = "zeolite.Map";
     /// The own record of an index; see [`super::collection`].
     pub const INDEX: &str = "zeolite.Index";
+    /// The own record of a unique index; see [`super::collection`].
+    pub const UNIQUE_INDEX: &str = "zeolite.UniqueIndex";
     /// The own record of a queue; see [`super::collection`].
     pub const QUEUE: &str = "zeolite.Queue";
     /// The own record of a set with an entry per member; see [`super::collection`].
@@ -82,7 +84,7 @@ pub mod class {
     pub const SEQUENCE: &str = "zeolite.Sequence";
 
     /// The classes of collections' own records.
-    pub const COLLECTIONS: [&str; 5] = [MAP, INDEX, QUEUE, MEMBERS, SEQUENCE];
+    pub const COLLECTIONS: [&str; 6] = [MAP, INDEX, UNIQUE_INDEX, QUEUE, MEMBERS, SEQUENCE];
 }
 
 /// All of them, under their class names.

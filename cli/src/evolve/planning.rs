@@ -81,11 +81,15 @@ fn read(lines: impl BufRead, name: &str) -> Result<Vec<Oid>> {
 async fn dry_run(out: &Out, db: &Db, args: &PlanArgs, new: &NewJob) -> Result<()> {
     let chosen = step::chosen(out, &args.step, &args.name).await?;
     let options = DryRunOptions { objects_max: args.limit, samples: args.samples };
-    let found = evolve::dry_run(db, new, &*chosen.step, &options).await;
+    let found = tokio::select! {
+        biased;
+        why = chosen.broken() => Err(ProblemFound(format!("the program of the step does not work: {why}")).into()),
+        found = evolve::dry_run(db, new, &*chosen.step, &options) => found.context("the dry run"),
+    };
     if let Some(exec) = &chosen.exec {
         exec.end().await;
     }
-    let found = found.context("the dry run")?;
+    let found = found?;
     if out.is_json() {
         out.json(&dry_json(&args.name, new, &found))?;
     } else {

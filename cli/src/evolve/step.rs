@@ -1,10 +1,11 @@
 //! Owns the choice of a step on the command line: a program, or one of the few that need not know the application's types.
 
-use super::args::StepArgs;
+use super::args::{EvolveCommand, StepArgs};
 use super::exec::Exec;
 use crate::exit::Usage;
 use crate::output::Out;
 use anyhow::Result;
+use clap::Subcommand;
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_client::evolve::{self, AnyStep, Step, Stepped};
@@ -15,6 +16,16 @@ pub(super) struct Chosen {
     pub(super) step: Arc<dyn AnyStep>,
     /// The same, if it is a program: it may turn out not to work at all.
     pub(super) exec: Option<Arc<Exec>>,
+}
+
+impl Chosen {
+    /// Why its program does not work; waits for ever while it does, or is none.
+    pub(super) async fn broken(&self) -> String {
+        match &self.exec {
+            Some(exec) => exec.broken().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Makes the step of the arguments; a program is started once, to see that it can be.
@@ -32,9 +43,26 @@ pub(super) async fn chosen(out: &Out, args: &StepArgs, job: &str) -> Result<Chos
         .ok()
         .filter(|within| !within.is_zero())
         .ok_or_else(|| Usage("--answer-within needs a span like 30s".into()))?;
+    if let Some(own) = args.exec.iter().skip(1).find(|argument| is_own(argument)) {
+        out.remark(format_args!(
+            "{own} stands behind --exec, so it is the program's; if it is meant for zeolite, write it before --exec"
+        ));
+    }
     let exec = Arc::new(Exec::new(out, &args.exec, job, within));
     exec.try_out().map_err(|error| Usage(format!("{} cannot be started: {error}", args.exec[0])))?;
     Ok(Chosen { step: exec.clone(), exec: Some(exec) })
+}
+
+/// Whether an argument of the program is also one of `evolve run` or `evolve plan`.
+fn is_own(argument: &str) -> bool {
+    let Some(name) = argument.strip_prefix("--").map(|rest| rest.split('=').next().unwrap_or(rest)) else {
+        return false;
+    };
+    let evolve = EvolveCommand::augment_subcommands(clap::Command::new("evolve"));
+    let mut arguments =
+        ["run", "plan"].into_iter().filter_map(|it| evolve.find_subcommand(it)).flat_map(|it| it.get_arguments());
+    ["server", "database", "timeout", "json"].contains(&name)
+        || arguments.any(|argument| argument.get_long() == Some(name))
 }
 
 /// Raises the schema version.

@@ -14,7 +14,7 @@ use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use zeolite_proto::resolvers::{class, entry, unique};
-use zeolite_proto::{Cell, Oid};
+use zeolite_proto::{Cell, Fault, FaultKind, Oid};
 
 /// From a key to any number of objects, in the order of keys. Writers never conflict, not even on one key, unless one takes out
 /// what another puts in.
@@ -30,8 +30,36 @@ pub struct UniqueIndex<K, V> {
     types: PhantomData<fn() -> (K, V)>,
 }
 
+/// Whether a unique key was free.
+#[must_use = "the key may be another's: look whether it `is_new`, or end with `or_refuse`"]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// It was, and is taken by this transaction.
+    New,
+    /// It is another's, in this cell of the index; nothing was written.
+    Taken(Cell),
+}
+
+impl Inserted {
+    /// Whether it was free.
+    pub fn is_new(&self) -> bool {
+        *self == Inserted::New
+    }
+
+    /// An error where it was not.
+    pub fn or_refuse(self) -> Result<()> {
+        match self {
+            Inserted::New => Ok(()),
+            Inserted::Taken(cell) => {
+                let message = format!("the key of cell {cell} is taken in its unique index; choose another key");
+                Err(Fault::new(FaultKind::Refused, message).into())
+            }
+        }
+    }
+}
+
 handle!(Index<K, T>, class::INDEX);
-handle!(UniqueIndex<K, V>, class::INDEX);
+handle!(UniqueIndex<K, V>, class::UNIQUE_INDEX);
 
 fn inner<Q: AsKey + ?Sized>(key: &Q) -> Bytes {
     let mut out = Vec::with_capacity(24);
@@ -140,18 +168,18 @@ impl<K, V> UniqueIndex<K, V> {
 }
 
 impl<K: Key, V: Serialize + DeserializeOwned> UniqueIndex<K, V> {
-    /// Takes the key if it is free; false if it is not. If another commit takes it at the same time, the commit is refused
+    /// Takes the key if it is free, and says whether it was. If another commit takes it at the same time, the commit is refused
     /// with a conflict; in [`crate::Db::run`] the next attempt then finds it taken.
-    pub async fn insert<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, value: &V) -> Result<bool>
+    pub async fn insert<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, value: &V) -> Result<Inserted>
     where
         K: Borrow<Q>,
     {
         let cell = self.cell(key);
         if tx.get_encoded(&cell).await?.is_some() {
-            return Ok(false);
+            return Ok(Inserted::Taken(cell));
         }
         tx.put_unchecked(cell, entries::record(key, value, class::UNIQUE, unique::record)?)?;
-        Ok(true)
+        Ok(Inserted::New)
     }
 
     /// Changes the value of a key, whether it was taken or not.

@@ -21,6 +21,22 @@
 //!         Ok(if old.data.is_empty() { evolve::Stepped::Delete } else { evolve::Stepped::Keep })
 //!     })
 //! });
+//! // A new index over existing objects.
+//! # use zeolite_client::{Persistent, Ref, collections::{Index, UniqueIndex}, typed::value_of};
+//! # #[derive(serde::Serialize, serde::Deserialize)]
+//! # struct Page { title: String }
+//! # impl Persistent for Page { const CLASS: &str = "wiki.Page"; }
+//! # fn example(titles: Index<String, Page>, names: UniqueIndex<String, Ref<Page>>) {
+//! let index = evolve::with("title index", move |tx, cell, old| {
+//!     Box::pin(async move {
+//!         let page: Page = value_of(cell, &old)?;
+//!         titles.insert(tx, &page.title, Ref::new(cell.oid))?;
+//!         names.insert(tx, &page.title, &Ref::new(cell.oid)).await?.or_refuse()?;
+//!         Ok(evolve::Stepped::Keep)
+//!     })
+//! });
+//! # let _ = index;
+//! # }
 //! # let _ = (upper, clean);
 //! ```
 

@@ -8,13 +8,14 @@ use super::job::{Job, newest_view};
 use super::ledger::{self, Part, RangeRecord};
 use super::plan::Plan;
 use super::source::Source;
-use crate::collections::Index;
+use crate::collections::{Entries, Index, UniqueIndex};
 use crate::errors::Result;
 use crate::keys::Key;
 use crate::tx::{View, damaged};
 use crate::typed::{Persistent, Ref, decode_record};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use std::marker::PhantomData;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Tid};
 
@@ -115,9 +116,38 @@ async fn check_cells(
     Ok(())
 }
 
-struct IndexHolds<K, T, F> {
-    index: Index<K, T>,
+/// An index of either kind, as a check looks at it.
+trait Keyed<K, T>: Send + Sync {
+    /// Whether it has the object under the key.
+    fn has<'a>(&'a self, view: &'a View, key: &'a K, reference: Ref<T>) -> BoxFuture<'a, Result<bool>>;
+    /// All that it has.
+    fn all<'v>(&self, view: &'v View) -> Entries<'v, (K, Ref<T>)>;
+}
+
+impl<K: Key + Send + Sync, T: Persistent> Keyed<K, T> for Index<K, T> {
+    fn has<'a>(&'a self, view: &'a View, key: &'a K, reference: Ref<T>) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.contains(view, key, reference))
+    }
+
+    fn all<'v>(&self, view: &'v View) -> Entries<'v, (K, Ref<T>)> {
+        self.iter(view)
+    }
+}
+
+impl<K: Key + Send + Sync, T: Persistent> Keyed<K, T> for UniqueIndex<K, Ref<T>> {
+    fn has<'a>(&'a self, view: &'a View, key: &'a K, reference: Ref<T>) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move { Ok(self.get(view, key).await? == Some(reference)) })
+    }
+
+    fn all<'v>(&self, view: &'v View) -> Entries<'v, (K, Ref<T>)> {
+        self.iter(view)
+    }
+}
+
+struct IndexHolds<I, K, T, F> {
+    index: I,
     keys: F,
+    types: PhantomData<fn() -> (K, T)>,
 }
 
 /// An index that holds every object of the plan under each of its keys, and nothing else.
@@ -127,11 +157,22 @@ where
     T: Persistent + Send + Sync + 'static,
     F: Fn(&T) -> Vec<K> + Send + Sync,
 {
-    IndexHolds { index, keys }
+    IndexHolds { index, keys, types: PhantomData }
 }
 
-impl<K, T, F> Check for IndexHolds<K, T, F>
+/// The same of a unique index: each key is of one object, so two objects with one key are a problem.
+pub fn unique_index_holds<K, T, F>(index: UniqueIndex<K, Ref<T>>, keys: F) -> impl Check
 where
+    K: Key + PartialEq + std::fmt::Debug + Send + Sync + 'static,
+    T: Persistent + Send + Sync + 'static,
+    F: Fn(&T) -> Vec<K> + Send + Sync,
+{
+    IndexHolds { index, keys, types: PhantomData }
+}
+
+impl<I, K, T, F> Check for IndexHolds<I, K, T, F>
+where
+    I: Keyed<K, T>,
     K: Key + PartialEq + std::fmt::Debug + Send + Sync + 'static,
     T: Persistent + Send + Sync + 'static,
     F: Fn(&T) -> Vec<K> + Send + Sync,
@@ -141,7 +182,7 @@ where
             let value: T = decode_record(cell, record)?;
             let mut problems = Vec::new();
             for key in (self.keys)(&value) {
-                if !self.index.contains(view, &key, Ref::new(cell.oid)).await? {
+                if !self.index.has(view, &key, Ref::new(cell.oid)).await? {
                     problems.push(format!("is not in the index under {key:?}"));
                 }
             }
@@ -151,7 +192,7 @@ where
 
     fn whole<'a>(&'a self, view: &'a View, problem: &'a mut (dyn FnMut(String) + Send)) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let mut entries = self.index.iter(view);
+            let mut entries = self.index.all(view);
             while let Some((key, reference)) = entries.next().await? {
                 let value: Option<T> = view.find(reference).await?;
                 match value {

@@ -19,7 +19,8 @@ impl Db {
 
     /// Runs the work in a transaction and commits it; runs it again, on a new snapshot, when another commit was in the way.
     ///
-    /// The work must be free of effects outside its transaction, since it may run several times.
+    /// The work must be free of effects outside its transaction, since it may run several times. Only an error drops what it has
+    /// written: whoever finds in the middle that nothing is to be done says so with one ([`crate::Error::app`]).
     ///
     /// ```no_run
     /// # use zeolite_client::{Db, Error, Cell, Oid, Record};

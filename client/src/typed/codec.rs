@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use zeolite_proto::record::{self, Header};
-use zeolite_proto::{Cell, Oid};
+use zeolite_proto::{Cell, Oid, Record};
 
 thread_local! {
     /// Postcard writes here first: header and data then go into one buffer of the right size.
@@ -53,19 +53,20 @@ pub(crate) fn encode_value<V: Serialize, R>(
 /// The value of an encoded record, upgraded if an older version of the type has written it.
 pub fn decode_record<T: Persistent>(cell: &Cell, record: &Bytes) -> Result<T> {
     let header = Header::parse(record).map_err(|bad| damaged(cell, &bad))?;
-    if header.class != T::CLASS {
-        return Err(Error::WrongClass {
-            cell: cell.clone(),
-            expected: T::CLASS.to_owned(),
-            found: header.class.to_owned(),
-        });
+    from_parts(cell, header.class, header.version, &record[header.data_at..])
+}
+
+/// The same of a record as a step gets it.
+pub fn value_of<T: Persistent>(cell: &Cell, record: &Record) -> Result<T> {
+    from_parts(cell, &record.class, record.version, &record.data)
+}
+
+fn from_parts<T: Persistent>(cell: &Cell, class: &str, version: u32, data: &[u8]) -> Result<T> {
+    if class != T::CLASS {
+        let (expected, found) = (T::CLASS.to_owned(), class.to_owned());
+        return Err(Error::WrongClass { cell: cell.clone(), expected, found });
     }
-    let data = &record[header.data_at..];
-    if header.version == T::VERSION {
-        decode_value(T::CLASS, header.version, data)
-    } else {
-        T::upgrade(header.version, data)
-    }
+    if version == T::VERSION { decode_value(T::CLASS, version, data) } else { T::upgrade(version, data) }
 }
 
 /// The value in postcard's bytes.

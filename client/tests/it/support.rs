@@ -207,6 +207,12 @@ impl Network {
         within(accepted.wait_for(|count| *count >= connections)).await.expect("the proxy runs");
     }
 
+    /// New connections go there; those that are open go on.
+    pub(crate) fn point_to(&self, target: &World) {
+        let target = target.server.as_ref().expect("started").address();
+        self.state.send_modify(|state| state.0 = target);
+    }
+
     fn retarget(&self, target: SocketAddr) {
         self.state.send_modify(|state| (state.0, state.1, state.2) = (target, state.1 + 1, Flow::Open));
     }

@@ -38,6 +38,8 @@ pub fn code(kind: FaultKind) -> Code {
     TABLE.iter().find(|row| row.0 == kind).map_or(Code::Internal, |row| row.2)
 }
 
+// In a frame. Texts name what somebody sent, and that may be as long as a message.
+const TEXT_BYTES_MAX: usize = 2000;
 // In a status everything travels in HTTP/2 trailers, percent-encoded and in base64: together they stay below 4 KiB.
 const MESSAGE_BYTES_MAX: usize = 400;
 const REASON_BYTES_MAX: usize = 128;
@@ -71,7 +73,7 @@ impl From<&ConflictDetail> for v2::ConflictDetail {
             class: detail.class.clone(),
             base: detail.base.0,
             newest: detail.newest.0,
-            reason: detail.reason.clone(),
+            reason: cut(&detail.reason, TEXT_BYTES_MAX),
             base_record: detail.base_record.clone(),
             newest_record: detail.newest_record.clone(),
         }
@@ -97,7 +99,7 @@ impl From<&Fault> for v2::Fault {
         let kind = TABLE.iter().find(|row| row.0 == fault.kind).map_or(v2::FaultKind::Internal, |row| row.1);
         v2::Fault {
             kind: kind.into(),
-            message: fault.message.clone(),
+            message: cut(&fault.message, TEXT_BYTES_MAX),
             retry_after_ms: fault.retry_after_ms,
             conflict: fault.conflict.as_deref().map(v2::ConflictDetail::from),
             others: fault.others.iter().map(v2::ConflictDetail::from).collect(),
@@ -184,6 +186,28 @@ mod tests {
         };
         let fault = Fault { others: vec![detail.clone()], ..Fault::conflict(FaultKind::Conflict, detail) };
         assert_eq!(Fault::from(v2::Fault::from(&fault)), fault);
+    }
+
+    #[test]
+    fn no_text_is_as_long_as_what_it_is_about() {
+        let mut fault = Fault::invalid(format!("unknown role {:?}", "é".repeat(100_000)));
+        let cell = Cell::object(Oid(7));
+        let reason = "r".repeat(100_000);
+        let (base_record, newest_record) = (None, None);
+        let detail = ConflictDetail {
+            cell,
+            class: "C".into(),
+            base: Tid(1),
+            newest: Tid(2),
+            reason,
+            base_record,
+            newest_record,
+        };
+        fault.conflict = Some(Box::new(detail.clone()));
+        fault.others = vec![detail];
+        let wire = v2::Fault::from(&fault);
+        assert!(wire.encoded_len() < 3 * (TEXT_BYTES_MAX + 50), "{}", wire.encoded_len());
+        assert!(wire.message.starts_with("unknown role \"é") && wire.message.ends_with("..."));
     }
 
     #[test]

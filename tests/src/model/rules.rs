@@ -58,7 +58,6 @@ fn text(record: Option<&Record>) -> String {
 fn merge(base: Option<Record>, theirs: Option<Record>, ours: Option<Record>) -> Result<Option<Record>, ()> {
     let decides = ours.as_ref().or(theirs.as_ref()).or(base.as_ref()).map_or("", |record| record.class.as_str());
     match decides {
-        class::LAST if ours == base => Ok(theirs),
         class::LAST => Ok(ours),
         SLOW => {
             let (base, theirs, ours) = (text(base.as_ref()), text(theirs.as_ref()), text(ours.as_ref()));

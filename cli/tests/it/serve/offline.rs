@@ -29,8 +29,9 @@ async fn stopped(dir: &Path) -> Oid {
 }
 
 fn segment(dir: &Path) -> PathBuf {
-    let mut segments = std::fs::read_dir(dir.join("log")).expect("a log");
-    segments.next().expect("a segment").expect("reads").path()
+    let files = std::fs::read_dir(dir.join("log")).expect("a log").map(|file| file.expect("reads").path());
+    let mut segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    segments.next().expect("a segment")
 }
 
 /// Changes the bytes of the only segment.

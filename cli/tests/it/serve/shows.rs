@@ -75,7 +75,7 @@ async fn what_programs_read_has_the_same_fields_for_ever() {
     let history = first(&["history", &object]);
     assert_eq!(fields(&history), ["cell", "deleted", "end", "note", "record", "tid", "time"]);
     assert_eq!(fields(&history["note"]), ["description", "user"]);
-    let log = served.json(&["log"]);
+    let log = served.json(&["log", "--oldest-first"]);
     assert_eq!(fields(&log[0]), ["note", "tid", "time", "writes"]);
     assert_eq!(fields(&log[0]["writes"][0]), ["cell", "deleted", "merged", "record_bytes"]);
     let undone = first(&["undo", history["tid"].as_str().expect("a tid")]);
@@ -101,11 +101,15 @@ async fn the_log_is_listed_from_and_to_and_cut_at_its_limit() {
         let log = served.json(&[&["log"], args].concat());
         log.iter().map(|transaction| transaction["tid"].as_str().expect("a tid").to_owned()).collect()
     };
-    let all = tids(&[]);
+    let all = tids(&["--oldest-first"]);
     assert!(all.len() >= 3 && all.is_sorted(), "{all:?}");
-    assert_eq!(tids(&["--from", &all[1]]), all[1..]);
-    assert_eq!(tids(&["--to", &all[1]]), all[..2]);
-    assert_eq!(tids(&["-n", "2"]), all[..2]);
+    assert_eq!(tids(&["--oldest-first", "--from", &all[1]]), all[1..]);
+    assert_eq!(tids(&["--oldest-first", "--to", &all[1]]), all[..2]);
+    assert_eq!(tids(&["--oldest-first", "-n", "2"]), all[..2]);
+    let newest: Vec<String> = all.iter().rev().cloned().collect();
+    assert_eq!(tids(&[]), newest, "what was committed just now is what one asks for");
+    assert_eq!(tids(&["-n", "2"]), newest[..2]);
+    assert_eq!(tids(&["--from", &all[1]]), newest[..newest.len() - 1]);
     let history = served.json(&["history", &object.to_string(), "--before", all.last().expect("some")]);
     assert_eq!(history.len(), 1);
     assert_eq!(served.code(&["history", "deadbeef"]), Some(4), "what never existed is a fault");

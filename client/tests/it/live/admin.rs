@@ -81,6 +81,13 @@ async fn history_is_told_and_a_transaction_can_be_undone() {
     assert_eq!(older[0].revision.record.as_deref(), Some(&b""[..]), "there, but not asked for");
     let blocked = db.undo(tids[1], Note::default()).await.expect_err("written since");
     assert_eq!(blocked.kind(), Some(FaultKind::UndoBlocked), "{blocked}");
+    let mut attempts = 0;
+    let again = |_: zeolite_client::Tx| {
+        attempts += 1;
+        let (db, tid) = (db.clone(), tids[1]);
+        async move { db.undo(tid, Note::default()).await }
+    };
+    assert!(db.run(again).await.is_err() && attempts == 1, "what is undone first stands in the way each time");
     let undone = db.undo(tids[4], Note { user: "bob".into(), ..Note::default() }).await.expect("undoes");
     assert!(db.wait_for(undone.tid, crate::support::GUARD).await);
     assert_eq!(read(&db.now(), 1).await.expect("reads"), 4);

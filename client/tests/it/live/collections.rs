@@ -6,7 +6,7 @@ use zeolite_client::collections::{
     Bounded, BoundedCounter, Counter, Create, Greatest, Index, Least, List, Map, Queue, Set, SmallList, SmallSet,
     UniqueIndex,
 };
-use zeolite_client::{Db, Error, Handle, Persistent, Range, Ref, Result, Tx};
+use zeolite_client::{Db, Error, FaultKind, Handle, Persistent, Range, Ref, Result, Tx};
 
 #[derive(Serialize, Deserialize)]
 struct Word {
@@ -66,6 +66,47 @@ async fn a_bounded_counter_sells_what_it_has() {
     }
     assert_eq!(sold, 10);
     assert_eq!(stock.get(&db.transaction().fresh().begin().await.expect("begins")).await.expect("reads").value, 0);
+    // Nothing is left: that is no conflict, and is not tried a hundred times.
+    let mut attempts = 0;
+    let sell = |tx: Tx| {
+        attempts += 1;
+        async move { stock.add(&tx, -1) }
+    };
+    let refused = db.run(sell).await.expect_err("there is none");
+    assert_eq!((refused.kind(), attempts), (Some(FaultKind::Refused), 1), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_in_again_is_there_or_its_writer_is_told() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let (online, jobs): (Set<String>, Map<String, u64>) = (make(&db, "online").await, make(&db, "jobs").await);
+    db.run(async |tx| {
+        online.insert(&tx, "amy")?;
+        jobs.insert(&tx, "nightly", &7)
+    })
+    .await
+    .expect("puts");
+    // Renewed while somebody takes it out: once it was told that it is there.
+    let mut attempts = 0;
+    let renew = |tx: Tx| {
+        attempts += 1;
+        let (db, first) = (db.clone(), attempts == 1);
+        async move {
+            online.insert(&tx, "amy")?;
+            jobs.insert(&tx, "nightly", &7)?;
+            if first {
+                db.run(async |other| online.remove(&other, "amy").and_then(|()| jobs.remove(&other, "nightly")))
+                    .await?;
+            }
+            Ok(())
+        }
+    };
+    db.run(renew).await.expect("comes through");
+    assert_eq!(attempts, 2);
+    let view = db.transaction().fresh().begin().await.expect("begins");
+    assert!(online.contains(&view, "amy").await.expect("reads"));
+    assert_eq!(jobs.get(&view, "nightly").await.expect("reads"), Some(7));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,13 +191,19 @@ async fn a_unique_key_has_one_owner() {
     let claim = |db: Db, n: u64| async move { db.run(async |tx| names.insert(&tx, "amy", &n).await).await };
     let mut owners = Vec::new();
     for (n, task) in (0..8).map(|n| (n, tokio::spawn(claim(db.clone(), n)))).collect::<Vec<_>>() {
-        if within(task).await.expect("no panic").expect("no error") {
+        if within(task).await.expect("no panic").expect("no error").is_new() {
             owners.push(n);
         }
     }
     assert_eq!(owners.len(), 1, "{owners:?}");
     let view = db.transaction().fresh().begin().await.expect("begins");
     assert_eq!(names.get(&view, "amy").await.expect("reads"), owners.first().copied());
+    let again = async |tx: Tx| names.insert(&tx, "amy", &9).await?.or_refuse();
+    let refused = db.run(again).await.expect_err("it is taken");
+    assert!(refused.kind() == Some(FaultKind::Refused) && refused.to_string().contains("amy"), "{refused}");
+    // What is a unique index is not taken for an index, whose entries look alike.
+    let taken = db.run(async |tx| tx.root::<Index<String, Word>>("names").await).await.expect_err("of another kind");
+    assert!(taken.to_string().contains("zeolite.UniqueIndex"), "{taken}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

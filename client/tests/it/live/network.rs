@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use zeolite_client::{Cell, Change, Db, Error, Options, Outcome, Range, Remedy};
+use zeolite_proto::Registry;
+use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 
 fn hasty(request_ms: u64) -> Options {
     Options {
@@ -169,6 +171,39 @@ async fn a_restart_fails_no_request() {
     done.store(true, Ordering::Release);
     let count = within(worker).await.expect("no panic");
     assert_eq!(read(&db.now(), 1).await.expect("reads"), count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_down_in_order_is_left_at_once() {
+    let (mut first, second) = (World::start().await, World::start().await);
+    let line = first.line().await;
+    // A pause between two attempts would be longer than this test may take.
+    let hour = Duration::from_secs(3600);
+    let options = Options { backoff: (hour, hour), request_timeout: hour, ..Default::default() };
+    let db = Db::connect_with(line.url(), options).await.expect("connects");
+    let before = db.server().expect("connected").1;
+    line.point_to(&second);
+    first.stop().await;
+    let reached = async {
+        while db.server().is_none_or(|(_, store_id)| store_id == before) {
+            drop(db.newest().await);
+        }
+    };
+    within(reached).await;
+    within(db.run(async |tx| add_one(&tx, 1).await)).await.expect("commits there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_the_server_does_not_know_has_the_same_shape() {
+    let disk = SimDisk::new();
+    let world = World::start_of(|_| {}, Registry::built_in(), Some(disk.clone())).await;
+    let db = world.db().await;
+    let tx = db.begin().await.expect("begins");
+    add_one(&tx, 1).await.expect("adds");
+    disk.fail(SimOp::Sync, "log/", 0, std::io::ErrorKind::Other);
+    let (key, since) = (db.new_commit_key(), db.position());
+    let error = tx.commit_as(key, since).await.expect_err("its batch may be on the disk");
+    assert!(matches!(&error, Error::OutcomeUnknown { key: named, .. } if *named == key), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,12 +29,18 @@ async fn watchers_hear_every_commit_in_order() {
 async fn a_commit_in_pieces_is_heard_whole_or_not_at_all() {
     const ENTRIES: u64 = 40_000;
     // Whatever is missed is replayed.
-    let world = World::start_with(|settings| settings.sessions.replay_cost_factor = 1 << 20).await;
+    let world = World::start_with(|settings| settings.sessions.replay_cost_factor = 1000).await;
     let line = world.line().await;
     let (writer, reader) = (world.db().await, Db::connect(line.url()).await.expect("connects"));
-    writer.run(async |tx| tx.put(object(1), &number(7))).await.expect("puts");
+    let large = zeolite_client::Record::new("Blob", 1, vec![5; 20_000]);
+    let first = async |tx: zeolite_client::Tx| {
+        tx.put(object(1), &number(7))?;
+        tx.put(object(3), &large)
+    };
+    writer.run(first).await.expect("puts");
     let fresh = reader.transaction().fresh().begin().await.expect("begins");
     assert_eq!(read(&fresh, 1).await.expect("reads"), 7);
+    assert_eq!(fresh.get(&object(3)).await.expect("reads"), Some(large.clone()));
     let (before, connections) = (reader.position(), line.connections());
     let mut changes = reader.watch_all();
     // The feed of the next commit has 4 MB: the connection ends between two of its pieces, and so does the one after it.
