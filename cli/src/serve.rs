@@ -5,7 +5,6 @@ use crate::output::Out;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -73,19 +72,13 @@ impl ServeArgs {
             let dir = dir.to_str().ok_or_else(|| Usage("the data directory's name is not utf-8; rename it".into()))?;
             overrides.push(("data_dir".into(), dir.into()));
         }
-        overrides.extend(self.listen.iter().map(|listen| ("listen".into(), resolved(listen))));
+        overrides.extend(self.listen.iter().map(|listen| ("listen".into(), listen.clone())));
         overrides.extend(self.metrics.iter().map(|listen| ("metrics.listen".into(), listen.clone())));
         if self.listen_publicly {
             overrides.push(("listen_publicly".into(), "true".into()));
         }
         load(file, &overrides)
     }
-}
-
-/// An address with its host's name looked up; as it is, where that cannot be done.
-fn resolved(listen: &str) -> String {
-    let found = listen.to_socket_addrs().ok().and_then(|mut all| all.next());
-    found.map_or_else(|| listen.to_owned(), |address| address.to_string())
 }
 
 /// The settings file of the current directory.

@@ -26,6 +26,7 @@ pub mod note;
 mod numbers;
 mod pipeline;
 mod reads;
+mod sealed_write;
 mod settings;
 mod turn;
 mod work;

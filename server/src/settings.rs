@@ -23,7 +23,7 @@ use crate::engine::EngineSettings;
 use crate::store::StoreSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use zeolite_proto::{Limits, Role};
 
@@ -236,9 +236,9 @@ impl Settings {
         layers::load(file, environment, overrides)
     }
 
-    /// The address to listen on.
+    /// The address to listen on; a host's name is looked up.
     pub fn listen_addr(&self) -> Result<SocketAddr, String> {
-        self.listen.parse().map_err(|_| {
+        address(&self.listen).ok_or_else(|| {
             format!("listen = {:?} is no address with a port; write it like \"{LISTEN_DEFAULT}\"", self.listen)
         })
     }
@@ -268,4 +268,8 @@ impl Settings {
         self.check_databases(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
+}
+
+fn address(text: &str) -> Option<SocketAddr> {
+    text.to_socket_addrs().ok()?.next()
 }

@@ -43,6 +43,11 @@ async fn a_durable_prepared_transaction_survives_kills_and_is_committed_once() {
     let receipt = db.finish_prepared(key, since).await.expect("finishes");
     let told = &served.json(&["prepared", "finish", &other.to_string()])[0];
     served.json(&["prepared", "abort", &last.to_string()]);
+    assert_ne!(
+        served.code(&["prepared", "abort", &last.to_string()]),
+        Some(0),
+        "nothing is prepared under that key any more"
+    );
     drop((db, served));
 
     let served = Served::start(dir.path());

@@ -275,6 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_looked_up_in_whichever_layer_it_is_named() {
+        let file = file("listen = \"localhost:1\"\n[metrics]\nlisten = \"localhost:2\"\n");
+        let settings = Settings::load(Some(file.path()), [], &[]).expect("all are settings");
+        assert_eq!(settings.check(), Ok(()), "this machine alone");
+        assert!(settings.listen_addr().is_ok_and(|address| address.ip().is_loopback() && address.port() == 1));
+        for wrong in ["localhost", ":1", "127.0.0.1:99999"] {
+            let settings = Settings { listen: wrong.into(), ..Settings::default() };
+            assert!(settings.check().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_settings_can_be_written_and_read_again() {
         let text = toml::to_string(&Settings::default()).expect("plain data");
         assert_eq!(toml::from_str::<Settings>(&text).expect("the same names"), Settings::default());

@@ -40,8 +40,8 @@ impl MetricsSettings {
         if self.listen.is_empty() {
             return Ok(None);
         }
-        let address = self.listen.parse().map(Some);
-        address.map_err(|_| {
+        let address = super::address(&self.listen).map(Some);
+        address.ok_or_else(|| {
             format!(
                 "metrics.listen = {:?} is no address with a port; write it like \"{EXAMPLE}\", or leave it empty",
                 self.listen

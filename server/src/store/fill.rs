@@ -4,19 +4,17 @@
 //! so that an interrupted rebuild goes on where it was. When the disk has no room for the index, what is missing stays in
 //! memory instead, as if it had just been published: a full disk does not keep the store from being read.
 
-use super::Progress;
-use super::StoreError;
 use super::disk::Disk;
 use super::index::live::LiveIndex;
 use super::index::writer::IndexWriter;
 use super::kinds::Kinds;
-use super::log::Place;
 use super::log::appender::slot;
 use super::log::batches::Batch;
 use super::log::segments::Segment;
 use super::overlay::Prepared;
 use super::recover::{LogEnd, replay};
 use super::settings::StoreSettings;
+use super::{Progress, StoreError, TxnWrite};
 use std::sync::Arc;
 
 // So many revisions or so much log make a commit: some 40 MiB of memory. Rows of one commit share pages, so larger ones
@@ -58,15 +56,8 @@ impl Filler<'_> {
             }
             // Nothing is committed while a draft lasts, so each view sees what the first one did.
             let view = self.index.view()?;
-            draft.batch(batch.position, batch.len, batch.first(), batch.last);
-            for parsed in &batch.txns {
-                draft.key(&parsed.txn.key, parsed.txn.digest, parsed.txn.tid);
-                for (write, record) in parsed.txn.writes.iter().zip(&parsed.records) {
-                    let place = record.map(|record| Place::of(batch.position, record));
-                    let slot = slot(self.kinds, self.settings, write, place);
-                    self.writer.add(&mut draft, view.as_ref(), &write.cell, parsed.txn.tid, &slot)?;
-                }
-            }
+            let slot = |write: &TxnWrite, place| slot(self.kinds, self.settings, write, place);
+            self.writer.add_batch(&mut draft, view.as_ref(), &batch, slot)?;
             drop(view);
             if draft.len() >= COMMIT_REVISIONS || draft.log_bytes() >= COMMIT_BYTES {
                 let done = std::mem::replace(&mut draft, self.writer.draft());

@@ -3,5 +3,6 @@
 
 mod crash_matrix;
 mod model;
+mod promises;
 mod races;
 mod scripts;

@@ -16,8 +16,8 @@ use crate::engine::Engine;
 use crate::engine::answers::{Closing, Done};
 use crate::engine::faults::fault_of;
 use crate::engine::keep::{gate_cell, system};
-use crate::engine::pipeline::ask::{Ask, SealedWrite};
-use crate::storage::TxnWrite;
+use crate::engine::pipeline::ask::Ask;
+use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -109,16 +109,18 @@ impl Gates {
         self.count.store(gates.len(), Ordering::Release);
     }
 
-    /// Sends restored transactions away that a gate which tries to close would count; a closed one lets them pass.
-    pub(crate) fn check_restored(&self, writes: &[TxnWrite]) -> Result<(), Fault> {
+    /// Sends restored writes away that a gate which tries to close would count; a closed one lets them pass.
+    pub(crate) fn check_restored<'a>(
+        &self,
+        mut writes: impl Iterator<Item = (&'a Cell, Option<&'a Bytes>)>,
+    ) -> Result<(), Fault> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
         let gates = self.gates.read();
-        let below = |state: &&State| {
-            state.trying && writes.iter().any(|write| is_old(&state.gate, &write.cell, write.record.as_ref()))
-        };
-        gates.iter().find(below).map_or(Ok(()), |state| Err(is_trying(&state.gate)))
+        let trying = || gates.iter().filter(|state| state.trying);
+        let counted = writes.find_map(|(cell, record)| trying().find(|state| is_old(&state.gate, cell, record)));
+        counted.map_or(Ok(()), |state| Err(is_trying(&state.gate)))
     }
 }
 

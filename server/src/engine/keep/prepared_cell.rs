@@ -8,6 +8,7 @@
 use crate::engine::caller::Owner;
 use crate::engine::keep::system;
 use crate::engine::note;
+use crate::engine::sealed_write::SealedWrite;
 use crate::storage::{Read, StoreError, TxnWrite};
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -35,7 +36,8 @@ pub(crate) struct KeptDraft {
     pub(crate) priority: Priority,
     pub(crate) note: Note,
     pub(crate) owner: Owner,
-    pub(crate) writes: Vec<KeptWrite>,
+    /// What it is to write: decided, but for the stamps in keys.
+    pub(crate) writes: Vec<SealedWrite>,
     pub(crate) read_cells: Vec<Cell>,
     pub(crate) read_ranges: Vec<ReadRange>,
     /// Its size as a draft.
@@ -48,20 +50,11 @@ pub(crate) struct KeptDraft {
     pub(crate) time_limit_ms: u64,
 }
 
-/// What it is to write: decided, but for the stamp in its key.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct KeptWrite {
-    pub(crate) cell: Cell,
-    pub(crate) stamped: bool,
-    pub(crate) record: Option<Bytes>,
-    pub(crate) merged: bool,
-}
-
 impl KeptDraft {
     /// A draft that would hold the same.
     pub(crate) fn shape(&self) -> Draft {
         let read = |cell: &Cell| ReadCell { cell: cell.clone(), base: Tid::NONE };
-        let write = |write: &KeptWrite| Write {
+        let write = |write: &SealedWrite| Write {
             cell: write.cell.clone(),
             base: Tid::NONE,
             change: Change::Delete,
@@ -236,7 +229,7 @@ fn join(key: CommitKey, mut pieces: Vec<(usize, Piece)>) -> Result<InPieces, Str
 }
 
 fn stored_form(draft: &KeptDraft) -> StoredDraft {
-    let write = |write: &KeptWrite| StoredWrite {
+    let write = |write: &SealedWrite| StoredWrite {
         oid: write.cell.oid.0,
         key: write.cell.key.clone(),
         stamped: write.stamped,
@@ -265,7 +258,7 @@ fn stored_form(draft: &KeptDraft) -> StoredDraft {
 }
 
 fn own_form(key: CommitKey, stored: StoredDraft) -> KeptDraft {
-    let write = |write: StoredWrite| KeptWrite {
+    let write = |write: StoredWrite| SealedWrite {
         cell: Cell { oid: Oid(write.oid), key: write.key },
         stamped: write.stamped,
         record: write.record,
@@ -301,8 +294,13 @@ mod tests {
             note: Note { description: "a transfer".into(), ..Note::default() },
             owner: Owner::named("bank"),
             writes: vec![
-                KeptWrite { cell: Cell::object(Oid(20)), stamped: false, record: Some("record".into()), merged: true },
-                KeptWrite { cell: Cell::entry(Oid(21), "q"), stamped: true, record: None, merged: false },
+                SealedWrite {
+                    cell: Cell::object(Oid(20)),
+                    stamped: false,
+                    record: Some("record".into()),
+                    merged: true,
+                },
+                SealedWrite { cell: Cell::entry(Oid(21), "q"), stamped: true, record: None, merged: false },
             ],
             read_cells: vec![Cell::object(Oid(22))],
             read_ranges: vec![ReadRange { oid: Oid(23), from: "a".into(), to: "".into(), base: Tid(5) }],

@@ -111,15 +111,6 @@ pub(crate) struct RestoreAsk {
     pub(crate) done: Done<Tid>,
 }
 
-/// A write whose result is known; its key may still want its stamp.
-#[derive(Clone, Debug)]
-pub(crate) struct SealedWrite {
-    pub(crate) cell: Cell,
-    pub(crate) stamped: bool,
-    pub(crate) record: Option<Bytes>,
-    pub(crate) merged: bool,
-}
-
 /// What goes from the sequencer to the writer, in order.
 pub(crate) enum Hop {
     /// To be written.

@@ -9,10 +9,11 @@
 use crate::engine::Engine;
 use crate::engine::pipeline::admission::{Admitted, Candidate};
 use crate::engine::pipeline::ahead::Part;
-use crate::engine::pipeline::ask::{Question, ROUNDS_MAX, SealedWrite};
+use crate::engine::pipeline::ask::{Question, ROUNDS_MAX};
 use crate::engine::pipeline::head::{HeadView, NoBase, Unknown};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
+use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
 

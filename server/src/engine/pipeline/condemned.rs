@@ -5,13 +5,12 @@
 //! store's `pack`). A draft that is refused had its oid from an older snapshot or from memory: at the newest one nothing
 //! leads there.
 
-use crate::engine::pipeline::ask::SealedWrite;
 use crate::engine::pipeline::holds::Prepared;
-use crate::storage::TxnWrite;
+use bytes::Bytes;
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Fault, FaultKind, Oid};
+use zeolite_proto::{Cell, Fault, FaultKind, Oid};
 
 /// The list; empty when no pack collects anything.
 #[derive(Default)]
@@ -26,33 +25,27 @@ impl Condemned {
     }
 
     /// Refuses writes that name an object of the list.
-    pub(crate) fn check(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
-        let writes = writes.iter().map(|write| (write.cell.oid, write.record.as_deref()));
-        self.first_named(writes).map_or(Ok(()), |oid| Err(refused(oid)))
-    }
-
-    /// Refuses a transaction to be restored that names one.
-    pub(crate) fn check_restored(&self, writes: &[TxnWrite]) -> Result<(), Fault> {
-        let writes = writes.iter().map(|write| (write.cell.oid, write.record.as_deref()));
-        self.first_named(writes).map_or(Ok(()), |oid| Err(refused(oid)))
-    }
-
-    fn first_named<'a>(&self, mut writes: impl Iterator<Item = (Oid, Option<&'a [u8]>)>) -> Option<Oid> {
-        let oids = self.oids.as_ref()?;
-        writes.find_map(|(oid, record)| named(oid, record).into_iter().find(|oid| oids.contains(oid.0)))
+    pub(crate) fn check<'a>(
+        &self,
+        mut writes: impl Iterator<Item = (&'a Cell, Option<&'a Bytes>)>,
+    ) -> Result<(), Fault> {
+        let Some(oids) = &self.oids else { return Ok(()) };
+        let listed = |oid: &Oid| oids.contains(oid.0);
+        let found = writes.find_map(|(cell, record)| named(cell.oid, record).into_iter().find(listed));
+        found.map_or(Ok(()), |oid| Err(refused(oid)))
     }
 }
 
 /// Everything that prepared drafts name: they were promised that they can be finished.
 pub(crate) fn named_by<'a>(prepared: impl Iterator<Item = &'a Prepared>) -> Vec<Oid> {
     let writes = prepared.flat_map(|prepared| &prepared.writes);
-    writes.flat_map(|write| named(write.cell.oid, write.record.as_deref())).collect()
+    writes.flat_map(|write| named(write.cell.oid, write.record.as_ref())).collect()
 }
 
 // The object that is written, and those that its record refers to.
-fn named(oid: Oid, record: Option<&[u8]>) -> Vec<Oid> {
+fn named(oid: Oid, record: Option<&Bytes>) -> Vec<Oid> {
     let mut oids = vec![oid];
-    if let Some(Ok(header)) = record.map(Header::parse) {
+    if let Some(Ok(header)) = record.map(|record| Header::parse(record)) {
         oids.extend(header.refs());
     }
     oids

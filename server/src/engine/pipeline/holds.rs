@@ -13,7 +13,8 @@
 //! ```
 
 use crate::engine::caller::Caller;
-use crate::engine::pipeline::ask::{DraftAsk, SealedWrite};
+use crate::engine::pipeline::ask::DraftAsk;
+use crate::engine::sealed_write::SealedWrite;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, hash};

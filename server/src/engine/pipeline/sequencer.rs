@@ -25,7 +25,7 @@ use crate::engine::ids::Ids;
 use crate::engine::keep::system;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::{
-    Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed, SealedWrite,
+    Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -35,6 +35,7 @@ use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::Holds;
 use crate::engine::pipeline::intake::{Intake, Taken};
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
+use crate::engine::sealed_write::SealedWrite;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
 use crate::storage::{Txn, TxnWrite};
@@ -227,7 +228,7 @@ impl Sequencer {
     /// here, so that a batch fails for the disk alone.
     fn allowed(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
         check::check_merged(writes, self.engine.limits())?;
-        self.condemned.check(writes)?;
+        self.condemned.check(writes.iter().map(|write| (&write.cell, write.record.as_ref())))?;
         self.engine.keep.gates().check(writes)
     }
 

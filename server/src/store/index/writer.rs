@@ -10,10 +10,11 @@ use super::live::LiveIndex;
 use super::rows::{self, Covered, Revision};
 use super::{Change, Table, View, bad_row, keys, live_kind};
 use crate::store::kinds::{KindId, Kinds};
-use crate::store::log::Position;
+use crate::store::log::batches::Batch;
+use crate::store::log::{Place, Position};
 use crate::store::overlay::Slot;
 use crate::store::settings::StoreSettings;
-use crate::store::{KnownKey, StoreError};
+use crate::store::{KnownKey, StoreError, TxnWrite};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use zeolite_proto::{Cell, CommitKey, Oid, Tid, hash};
@@ -176,6 +177,25 @@ impl IndexWriter {
             log_bytes: 0,
             lived_ms: self.lived_ms,
         }
+    }
+
+    /// Takes a batch of the log into a draft; `view` is the index as it was when the draft was begun, `slot` says what a write is.
+    pub(crate) fn add_batch(
+        &self,
+        draft: &mut Draft,
+        view: &dyn View,
+        batch: &Batch,
+        slot: impl Fn(&TxnWrite, Option<Place>) -> Slot,
+    ) -> Result<(), StoreError> {
+        draft.batch(batch.position, batch.len, batch.first(), batch.last);
+        for parsed in &batch.txns {
+            draft.key(&parsed.txn.key, parsed.txn.digest, parsed.txn.tid);
+            for (write, record) in parsed.txn.writes.iter().zip(&parsed.records) {
+                let place = record.map(|record| Place::of(batch.position, record));
+                self.add(draft, view, &write.cell, parsed.txn.tid, &slot(write, place))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a revision into a draft; `view` is the index as it was when the draft was begun.

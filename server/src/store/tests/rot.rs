@@ -22,9 +22,15 @@ fn answers(opened: &Opened) -> Answers {
     ))
 }
 
+// On redb, whatever the other tests run on: sled's mark of a clean close has the checksum of each of its files.
+fn open(disk: &SimDisk) -> Opened {
+    let settings = StoreSettings { index: IndexKind::Redb, ..small() };
+    Store::open(Arc::new(disk.clone()), settings, 77, &mut |_| {}).expect("opens in any case")
+}
+
 fn written() -> SimDisk {
     let disk = SimDisk::new();
-    let mut opened = open(&disk, small()).expect("opens");
+    let mut opened = open(&disk);
     for tid in 1..=OBJECTS {
         let entry = put(Cell::entry(COLLECTION, format!("key {tid}")), record("Entry", 1, tid as usize));
         let object = put(Cell::object(Oid(tid)), record("Page", 1 + (tid % 3) as u32, [20, 100][tid as usize % 2]));
@@ -36,19 +42,15 @@ fn written() -> SimDisk {
 
 #[test]
 fn a_flipped_bit_anywhere_in_the_index_is_never_served() {
-    if engine::kind() == IndexKind::Sled {
-        // Its mark of a clean close has the checksum of each file.
-        return;
-    }
     let disk = written();
-    let right = answers(&open(&disk.crash(0), small()).expect("opens")).expect("answers");
+    let right = answers(&open(&disk.crash(0))).expect("answers");
     let (mut rebuilt, mut refused, mut unharmed) = (0, 0, 0);
-    for file in engine::files(&disk) {
-        let len = disk.bytes(&file).expect("there").len();
+    for file in ["index.redb", "index.sums"] {
+        let len = disk.bytes(file).expect("there").len();
         for at in (0..len).step_by(STRIDE).chain((0..320.min(len)).step_by(5)) {
             let bad = disk.crash(0);
-            bad.edit(&file, |bytes| bytes[at] ^= 1 << (at % 8));
-            let mut opened = open(&bad, small()).expect("opens in any case");
+            bad.edit(file, |bytes| bytes[at] ^= 1 << (at % 8));
+            let mut opened = open(&bad);
             match answers(&opened) {
                 Ok(found) => {
                     assert_eq!(found, right, "{file} at {at}");

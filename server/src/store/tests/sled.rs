@@ -3,9 +3,17 @@
 use super::*;
 use crate::store::IndexKind;
 use crate::store::disk::RealDisk;
+use std::fs::File;
 use std::path::Path;
 
+// sled lets go of its lock in a thread of its own, a moment after its last handle is gone.
+fn wait_for_its_lock(dir: &Path) {
+    let Ok(file) = File::open(dir.join("index-sled/db")) else { return };
+    file.lock().expect("locks");
+}
+
 fn open_real(dir: &Path, index: IndexKind) -> Opened {
+    wait_for_its_lock(dir);
     let disk = Arc::new(RealDisk::open(dir).expect("opens"));
     Store::open(disk, StoreSettings { index, ..small() }, 77, &mut |_| {}).expect("opens")
 }

@@ -10,12 +10,13 @@
 use super::Sequencer;
 use crate::engine::answers::Done;
 use crate::engine::caller::{Caller, Client};
-use crate::engine::keep::prepared_cell::{self, KeptDraft, KeptWrite};
+use crate::engine::keep::prepared_cell::{self, KeptDraft};
 use crate::engine::pipeline::answering;
-use crate::engine::pipeline::ask::{Answer, Origin, SealedWrite};
+use crate::engine::pipeline::ask::{Answer, Origin};
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Durable, Prepared};
 use crate::engine::pipeline::keys::Keyed;
+use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,19 +31,13 @@ impl Sequencer {
     /// The records that would keep a draft, or why it cannot be kept: a copy of the database has to take both of its
     /// transactions.
     pub(super) fn records_to_keep(&self, prepared: &Prepared, time_limit_ms: u64) -> Result<Vec<Bytes>, Fault> {
-        let write = |write: &SealedWrite| KeptWrite {
-            cell: write.cell.clone(),
-            stamped: write.stamped,
-            record: write.record.clone(),
-            merged: write.merged,
-        };
         let kept = KeptDraft {
             key: prepared.key,
             digest: self.engine.keys().digest(prepared.key),
             priority: prepared.priority,
             note: prepared.note.clone(),
             owner: prepared.caller.owner.clone(),
-            writes: prepared.writes.iter().map(write).collect(),
+            writes: prepared.writes.clone(),
             read_cells: prepared.read_cells.clone(),
             read_ranges: prepared.read_ranges.clone(),
             bytes: prepared.bytes,
@@ -74,18 +69,12 @@ impl Sequencer {
         let now = self.engine.clock().steady();
         let passed_ms = self.engine.keys().lived_ms().saturating_sub(kept.since_lived_ms);
         let left = Duration::from_millis(kept.time_limit_ms.saturating_sub(passed_ms));
-        let write = |write: KeptWrite| SealedWrite {
-            cell: write.cell,
-            stamped: write.stamped,
-            record: write.record,
-            merged: write.merged,
-        };
         let prepared = Prepared {
             key: kept.key,
             priority: kept.priority,
             note: kept.note,
             caller: Caller { owner: kept.owner, role: Role::Write, client: Client::Inside },
-            writes: kept.writes.into_iter().map(write).collect(),
+            writes: kept.writes,
             read_cells: kept.read_cells,
             read_ranges: kept.read_ranges,
             deadline: if kept.time_limit_ms == 0 { Duration::MAX } else { now + left },

@@ -63,9 +63,13 @@ impl Sequencer {
         if txn.tid <= self.last {
             return Err(self.too_old(txn.tid));
         }
-        self.condemned.check_restored(&txn.writes)?;
-        self.engine.keep.gates().check_restored(&txn.writes)?;
         let change = self.change_of(&txn.writes)?;
+        // What a draft that it brings will write was promised where it was prepared: it comes here now.
+        let brought = || change.brings.iter().flat_map(|(draft, _)| &draft.writes);
+        let written = || txn.writes.iter().map(|write| (&write.cell, write.record.as_ref()));
+        let all = || written().chain(brought().map(|write| (&write.cell, write.record.as_ref())));
+        self.condemned.check(all())?;
+        self.engine.keep.gates().check_restored(all())?;
         let own = change.ends.map(|(id, _)| id);
         if let Some(held) = txn.writes.iter().find(|write| self.holds.is_held(&write.cell, own)) {
             let message = format!("cell {} is held by a prepared draft; come back when it is finished", held.cell);

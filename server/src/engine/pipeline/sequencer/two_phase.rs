@@ -7,14 +7,13 @@ use crate::engine::answers::{Done, PreparedReceipt};
 use crate::engine::caller::{Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering;
-use crate::engine::pipeline::ask::{
-    AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX, SealedWrite,
-};
+use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX};
 use crate::engine::pipeline::check::Refused;
 use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
 use crate::engine::pipeline::keys::{Keyed, Standing};
+use crate::engine::sealed_write::SealedWrite;
 use std::time::Duration;
 use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
 
@@ -277,7 +276,7 @@ impl Sequencer {
             Found::Ending(end) => return self.ask_again_after(end, Ask::Abort { whose, prepared, key, done }),
             Found::OtherKey => return done(Err(other_key("abort it"))),
             Found::Anothers => return done(Ok(self.engine.visible())),
-            Found::Gone => return done(self.already_gone(key)),
+            Found::Gone => return done(self.already_gone(&whose, key)),
         };
         if self.holds.get(id).is_some_and(|prepared| prepared.durable.is_some()) {
             return self.abort_durable(id, done);
@@ -286,14 +285,17 @@ impl Sequencer {
         done(Ok(self.engine.visible()));
     }
 
-    /// What is gone already need not be aborted, unless it was committed or is still to come.
-    fn already_gone(&self, key: Option<CommitKey>) -> Result<Tid, Fault> {
+    /// What is gone already need not be aborted, unless it was committed or is still to come. An operator may have mistyped it.
+    fn already_gone(&self, whose: &Whose, key: Option<CommitKey>) -> Result<Tid, Fault> {
         match key.map(|key| self.engine.keys().standing(&Keyed { key, digest: 0, since: None })) {
             Some(Standing::Committed(tid)) => {
                 Err(Fault::invalid(format!("the draft of this commit key is committed already, at {tid}; undo it")))
             }
             Some(Standing::InFlight) => Err(on_its_way()),
-            Some(Standing::Unknown | Standing::Forgotten) | None => Ok(self.engine.visible()),
+            Some(Standing::Unknown | Standing::Forgotten) | None => match whose {
+                Whose::Of(_) => Ok(self.engine.visible()),
+                Whose::Anybodys => Err(Fault::new(FaultKind::NotFound, "nothing is prepared under this commit key")),
+            },
         }
     }
 
