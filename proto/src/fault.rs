@@ -13,7 +13,7 @@ use crate::ids::{Cell, Tid};
 use bytes::Bytes;
 use std::fmt;
 
-/// What the receiver of a fault can do about it.
+/// What the receiver of a fault can do about it. A closed list: who handles faults is to be told by the compiler of a new one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
     /// Run the transaction again on a new snapshot.

@@ -1,13 +1,16 @@
-//! Owns the limits that client and server agree on; the server tells its own in the session's hello.
+//! Owns the limits that client and server agree on; the server tells its own in the session's hello. They are settings of the server.
+
+use serde::{Deserialize, Serialize};
 
 /// The bound of every message, key, draft, lease and scan. Beyond a bound a request gets a fault that names it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// One frame or unary message, in bytes.
+    /// One frame or unary message from a client, in bytes.
     pub message_bytes_max: usize,
     /// One encoded record, in bytes.
     pub record_bytes_max: usize,
-    /// All records, keys and operations of one draft, in bytes.
+    /// All records, keys and operations of one draft, in bytes; also one draft that comes in parts, encoded.
     pub draft_bytes_max: usize,
     /// Writes and read checks of one draft.
     pub draft_writes_max: usize,
@@ -23,7 +26,7 @@ pub struct Limits {
     pub pin_ms_max: u64,
     /// The longest time limit of a prepared draft, in milliseconds.
     pub prepare_ms_max: u64,
-    /// One response: longer answers are cut here and continued.
+    /// One answer, in bytes: longer ones are cut here and continued.
     pub reply_bytes_aim: usize,
 }
 

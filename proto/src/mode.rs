@@ -7,6 +7,7 @@ use std::str::FromStr;
 /// Who may write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ModeKind {
     /// Everybody.
     #[default]

@@ -74,7 +74,7 @@ impl Databases {
             // Two databases have different ids, pins and keys of their own.
             let opening = Opening { new_id: opening.new_id.wrapping_add(at as u64), ..opening };
             let opened =
-                Engine::open(disk, clock.clone(), store, engine, limits.limits(), registry.clone(), opening, progress);
+                Engine::open(disk, clock.clone(), store, engine, limits.clone(), registry.clone(), opening, progress);
             let (engine, loops) = opened.map_err(|error| (name.clone(), error))?;
             let (of, left) = (name.clone(), living.clone());
             running.push((name.clone(), loops.spawn(move |what| died(&of, what, &left))));

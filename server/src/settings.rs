@@ -53,7 +53,7 @@ pub struct Settings {
     /// The queues of the commit pipeline, pins.
     pub engine: EngineSettings,
     /// What clients may send.
-    pub limits: LimitSettings,
+    pub limits: Limits,
     /// Connections, sessions and their queues.
     pub sessions: SessionSettings,
     /// The numbers for monitoring.
@@ -80,77 +80,11 @@ impl Default for Settings {
             listen_publicly: false,
             store: StoreSettings::default(),
             engine: EngineSettings::default(),
-            limits: LimitSettings::default(),
+            limits: Limits::default(),
             sessions: SessionSettings::default(),
             metrics: MetricsSettings::default(),
             auth: AuthSettings::default(),
             databases: BTreeMap::new(),
-        }
-    }
-}
-
-/// The bound of every message, key, draft, lease and scan; clients learn them in the hello.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitSettings {
-    /// One frame or unary message from a client, in bytes.
-    pub message_bytes_max: usize,
-    /// One encoded record, in bytes.
-    pub record_bytes_max: usize,
-    /// All records, keys and operations of one draft, in bytes; also one draft that comes in parts, encoded.
-    pub draft_bytes_max: usize,
-    /// Writes and read checks of one draft.
-    pub draft_writes_max: usize,
-    /// One entry key, in bytes.
-    pub key_bytes_max: usize,
-    /// Cells of one load.
-    pub load_cells_max: usize,
-    /// Entries of one scan page.
-    pub scan_entries_max: usize,
-    /// Oids handed out at once.
-    pub oids_max: u32,
-    /// The longest lease of a pin, in milliseconds.
-    pub pin_ms_max: u64,
-    /// The longest time limit of a prepared draft, in milliseconds.
-    pub prepare_ms_max: u64,
-    /// One answer, in bytes: longer ones are cut here and continued.
-    pub reply_bytes_aim: usize,
-}
-
-impl Default for LimitSettings {
-    fn default() -> LimitSettings {
-        let limits = Limits::default();
-        LimitSettings {
-            message_bytes_max: limits.message_bytes_max,
-            record_bytes_max: limits.record_bytes_max,
-            draft_bytes_max: limits.draft_bytes_max,
-            draft_writes_max: limits.draft_writes_max,
-            key_bytes_max: limits.key_bytes_max,
-            load_cells_max: limits.load_cells_max,
-            scan_entries_max: limits.scan_entries_max,
-            oids_max: limits.oids_max,
-            pin_ms_max: limits.pin_ms_max,
-            prepare_ms_max: limits.prepare_ms_max,
-            reply_bytes_aim: limits.reply_bytes_aim,
-        }
-    }
-}
-
-impl LimitSettings {
-    /// The limits as client and server speak of them.
-    pub fn limits(&self) -> Limits {
-        Limits {
-            message_bytes_max: self.message_bytes_max,
-            record_bytes_max: self.record_bytes_max,
-            draft_bytes_max: self.draft_bytes_max,
-            draft_writes_max: self.draft_writes_max,
-            key_bytes_max: self.key_bytes_max,
-            load_cells_max: self.load_cells_max,
-            scan_entries_max: self.scan_entries_max,
-            oids_max: self.oids_max,
-            pin_ms_max: self.pin_ms_max,
-            prepare_ms_max: self.prepare_ms_max,
-            reply_bytes_aim: self.reply_bytes_aim,
         }
     }
 }

@@ -18,6 +18,7 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// What is checked at the commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum Isolation {
     /// What was written: two transactions that write the same cell from different bases conflict.
     #[default]

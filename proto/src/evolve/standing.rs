@@ -8,6 +8,7 @@ pub const LOW_DISK: &str = "low disk";
 
 /// The state in one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum State {
     /// The job is in this phase, and nothing holds it up.
     In(Phase),

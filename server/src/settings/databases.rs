@@ -10,7 +10,7 @@
 //! The caches (`store.cache_bytes`, `store.index_cache_bytes`) are a budget of the server: they are shared out evenly among
 //! the databases that do not name their own.
 
-use super::{LimitSettings, SessionSettings, Settings, bounds};
+use super::{Limits, SessionSettings, Settings, bounds};
 use crate::databases::MAIN;
 use crate::engine::EngineSettings;
 use crate::rpc::budget::PART_BYTES;
@@ -55,7 +55,7 @@ pub struct DatabasePlan {
     /// Its queues, pins.
     pub engine: EngineSettings,
     /// What its clients may send.
-    pub limits: LimitSettings,
+    pub limits: Limits,
 }
 
 impl DatabasePlan {
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(names, ["main", "blog", "shop"]);
         let caches: Vec<u64> = plans.iter().map(|plan| plan.store.cache_bytes).collect();
         assert_eq!(caches, [1500, 7, 1500], "those who name none share");
-        assert_eq!((plans[0].limits.oids_max, plans[1].limits.oids_max), (LimitSettings::default().oids_max, 5));
+        assert_eq!((plans[0].limits.oids_max, plans[1].limits.oids_max), (Limits::default().oids_max, 5));
         assert_eq!(settings.databases["shop"].data_dir("shop", &settings.data_dir), Path::new("d/databases/shop"));
         assert_eq!(settings.databases["blog"].data_dir("blog", &settings.data_dir), Path::new("b"));
         let mut problems = Vec::new();

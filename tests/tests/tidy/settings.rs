@@ -10,7 +10,7 @@ const SECTIONS: [(&str, &str, &str); 7] = [
     ("", "server/src/settings.rs", "Settings"),
     ("store", "server/src/store/settings.rs", "StoreSettings"),
     ("engine", "server/src/engine/settings.rs", "EngineSettings"),
-    ("limits", "server/src/settings.rs", "LimitSettings"),
+    ("limits", "proto/src/limits.rs", "Limits"),
     ("sessions", "server/src/settings.rs", "SessionSettings"),
     ("metrics", "server/src/settings/metrics.rs", "MetricsSettings"),
     ("auth", "server/src/settings.rs", "AuthSettings"),
