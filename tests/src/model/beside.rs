@@ -152,7 +152,10 @@ impl Beside {
             }
             from = last.tid.next();
             let own = |txn: &Txn| !txn.writes.is_empty() && txn.writes.iter().all(|write| write.cell.oid == SYSTEM_OID);
-            all.extend(page.into_iter().filter(|txn| !own(txn)));
+            let mut others: Vec<Txn> = page.into_iter().filter(|txn| !own(txn)).collect();
+            // The end of a durable prepared draft has the server's own cells as well.
+            others.iter_mut().for_each(|txn| txn.writes.retain(|write| write.cell.oid != SYSTEM_OID));
+            all.append(&mut others);
         }
     }
 

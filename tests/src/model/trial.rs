@@ -6,6 +6,7 @@
 
 mod amending;
 mod checks;
+mod keeping;
 mod mishaps;
 mod restoring;
 mod steps;
@@ -17,7 +18,7 @@ use crate::support::house::{House, HouseSettings};
 use crate::support::told::Told;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use zeolite_proto::{Draft, Fault, FaultKind, Receipt, Tid};
+use zeolite_proto::{CommitKey, Draft, Fault, FaultKind, Receipt, Tid};
 use zeolite_server::engine::PreparedReceipt;
 
 /// What may go wrong in a trial.
@@ -43,6 +44,10 @@ struct Holding {
     told: Told<PreparedReceipt>,
     given: Option<PreparedReceipt>,
     until: Duration,
+    /// It outlives the server.
+    durable: bool,
+    /// What its resolvers made was told; in another life it is not told again.
+    heard: bool,
 }
 
 /// What was done to the disk in this life.
@@ -61,9 +66,15 @@ pub struct Trial {
     snapshots: Vec<Tid>,
     open: Vec<Open>,
     holding: Vec<Holding>,
+    /// Durable drafts of which this life has not told whether they are prepared, or are still.
+    doubtful: Vec<Holding>,
+    /// Every key under which a durable draft was sent.
+    durable_keys: Vec<CommitKey>,
     /// Their outcome is unknown: a restart will tell.
     uncertain: Vec<Draft>,
     harm: Harm,
+    /// A gate was closed or opened on a disk that fails: who knows.
+    gate_in_doubt: bool,
     steady: Duration,
     keys: u64,
     /// What was sent under each key, if it was a client's own draft.
@@ -97,8 +108,11 @@ impl Trial {
             snapshots: vec![Tid::NONE; 4],
             open: Vec::new(),
             holding: Vec::new(),
+            doubtful: Vec::new(),
+            durable_keys: Vec::new(),
             uncertain: Vec::new(),
             harm: Harm::default(),
+            gate_in_doubt: false,
             steady: Duration::ZERO,
             keys: 0,
             sent: BTreeMap::new(),
@@ -178,10 +192,14 @@ impl Trial {
             match holding.told.take() {
                 None => kept.push(holding),
                 Some(Ok(receipt)) => {
-                    holding.given = Some(receipt);
+                    self.count(if holding.durable { "prepared durably" } else { "prepared" });
+                    (holding.given, holding.heard) = (Some(receipt), true);
                     kept.push(holding);
                 }
-                Some(Err(fault)) => self.refused(&holding.draft, &fault)?,
+                Some(Err(fault)) => {
+                    self.refused(&holding.draft, &fault)?;
+                    self.doubt(holding, fault.kind);
+                }
             }
         }
         self.holding = kept;
@@ -208,10 +226,16 @@ impl Trial {
             FaultKind::DiskFull => self.harm.full,
             FaultKind::Poisoned | FaultKind::OutcomeUnknown => self.harm.log,
             // A segment that could not be made is made by the next batch.
-            FaultKind::Busy => self.harm.index || self.harm.log,
+            FaultKind::Busy => self.harm.index || self.harm.log || self.is_held(fault) || is_outrun(fault),
             FaultKind::Internal => self.harm.index,
+            FaultKind::Gated => self.gate_in_doubt,
             _ => false,
         };
         if allowed { Ok(()) } else { Err(format!("refused without a reason that the model knows: {fault}")) }
     }
+}
+
+/// With a memory of a few cells, a draft may be looked up again and again while others write.
+fn is_outrun(fault: &Fault) -> bool {
+    fault.message.contains("change faster than they can be looked up")
 }

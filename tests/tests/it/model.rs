@@ -42,6 +42,7 @@ fn the_engine_and_the_model_agree() {
         "restored",
         "finished",
         "finished again",
+        "prepared durably",
         "closed a gate",
         "was told what is below a gate",
         "the same key again",
@@ -55,7 +56,17 @@ fn they_agree_across_crashes() {
     run(
         Wear::Crashes,
         40,
-        &["committed", "conflict", "crash", "kill", "restart", "finished", "restored", "the same key again"],
+        &[
+            "committed",
+            "conflict",
+            "crash",
+            "kill",
+            "restart",
+            "finished",
+            "restored",
+            "the same key again",
+            "prepared in the next life",
+        ],
     );
 }
 
@@ -66,6 +77,7 @@ fn they_agree_on_a_disk_that_fails() {
         "crash",
         "disk full",
         "prepared again",
+        "prepared in the next life",
         "poisoned",
         "outcome unknown",
         "in the log though not acknowledged",

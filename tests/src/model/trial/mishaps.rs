@@ -70,9 +70,9 @@ impl Trial {
         self.reborn()
     }
 
-    /// Shut down in order: whoever is still waiting is told, prepared drafts are lost.
+    /// Shut down in order: whoever is still waiting is told, prepared drafts are lost but for the durable ones.
     fn collect_at_the_end(&mut self) -> Result<(), String> {
-        self.holding.clear();
+        self.keep_the_durable();
         let (mut left, mut told) = (Vec::new(), Vec::new());
         for open in std::mem::take(&mut self.open) {
             let answer = open.told.take();
@@ -97,9 +97,12 @@ impl Trial {
     fn reborn(&mut self) -> Result<(), String> {
         let mut unanswered: Vec<Draft> = self.open.drain(..).map(|open| open.draft).collect();
         unanswered.append(&mut self.uncertain);
-        self.holding.clear();
         let known = self.beside.model.log().count();
         self.beside.catch_up(&unanswered)?;
+        self.find_the_durable()?;
+        if self.gate_in_doubt {
+            self.open_the_gate(false)?;
+        }
         if self.beside.model.log().count() > known {
             self.count("in the log though not acknowledged");
         }

@@ -81,17 +81,25 @@ impl Trial {
                 self.count("was told what is below a gate");
                 return Ok(());
             }
-            Some(Err(_)) if harmed => return Ok(()),
+            Some(Err(_)) if harmed => {
+                self.gate_in_doubt = true;
+                return Ok(());
+            }
             other => return Err(format!("{older} objects are below the gate, it was told {other:?}")),
         }
+        self.open_the_gate(harmed)
+    }
+
+    pub(super) fn open_the_gate(&mut self, harmed: bool) -> Result<(), String> {
         let (done, told) = Told::pair();
         self.beside.house.engine().open_gate("Page".into(), done);
         self.run_dry()?;
-        match told.take() {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(_)) if harmed => Ok(()),
-            other => Err(format!("a gate was not opened: {other:?}")),
-        }
+        self.gate_in_doubt = match told.take() {
+            Some(Ok(_)) => false,
+            Some(Err(_)) if harmed => true,
+            other => return Err(format!("a gate was not opened: {other:?}")),
+        };
+        Ok(())
     }
 
     pub(super) fn new_key(&mut self) -> CommitKey {
@@ -133,15 +141,16 @@ impl Trial {
         let key = self.new_key();
         let draft = self.dice.draft(key, &self.beside.model, snapshot);
         let limit_ms = self.dice.rng.u64(1000..10_000);
+        let durable = self.dice.chance(40);
+        let preparing = match durable {
+            true => Preparing { durable, ..Preparing::default() },
+            false => Preparing { time_limit_ms: limit_ms, durable, hold: self.dice.chance(50) },
+        };
+        self.durable_keys.extend(durable.then_some(key));
         let (done, told) = Told::pair();
-        self.beside.house.engine().prepare(
-            Role::Write,
-            draft.clone(),
-            Preparing { time_limit_ms: limit_ms, durable: false, hold: self.dice.chance(50) },
-            done,
-        );
-        let until = self.steady + Duration::from_millis(limit_ms);
-        self.holding.push(Holding { draft, told, given: None, until });
+        self.beside.house.engine().prepare(Role::Write, draft.clone(), preparing, done);
+        let until = if durable { Duration::MAX } else { self.steady + Duration::from_millis(limit_ms) };
+        self.holding.push(Holding { draft, told, given: None, until, durable, heard: false });
     }
 
     fn end_a_hold(&mut self) -> Result<(), String> {
@@ -159,7 +168,12 @@ impl Trial {
             self.run_dry()?;
             self.collect()?;
             let Some(at) = self.holding.iter().position(|holding| holding.given.is_some()) else { return Ok(()) };
+            let before = self.holding.len();
             self.end_hold(at, false)?;
+            if self.holding.len() == before {
+                // There is no room even for its end.
+                return Ok(());
+            }
         }
     }
 
@@ -173,7 +187,8 @@ impl Trial {
             let (done, told) = Told::pair();
             self.beside.house.engine().abort(&Owner::anonymous(), given.prepared, Some(holding.draft.key), done);
             self.run_dry()?;
-            return told.expect().map(drop).map_err(|fault| format!("an abort was refused: {fault}"));
+            holding.given = Some(given);
+            return told.expect().map(drop).or_else(|fault| self.not_aborted(holding, &fault));
         }
         let (done, told) = Told::pair();
         self.beside.house.engine().finish(&Owner::anonymous(), given.prepared, holding.draft.key, Some(Tid::MAX), done);
@@ -183,7 +198,7 @@ impl Trial {
             Some(Ok(receipt)) => {
                 self.count("finished");
                 let stamped = |cells: &[zeolite_proto::Merged]| cells.len();
-                if stamped(&receipt.merged) != stamped(&given.merged) {
+                if holding.heard && stamped(&receipt.merged) != stamped(&given.merged) {
                     return Err(format!("finish merged {:?}, prepare said {:?}", receipt.merged, given.merged));
                 }
                 self.finish_again(given.prepared, &holding.draft, receipt.tid)?;
@@ -196,13 +211,17 @@ impl Trial {
             }
             Some(Err(fault)) => {
                 match fault.kind {
-                    FaultKind::OutcomeUnknown => self.uncertain.push(holding.draft),
+                    FaultKind::OutcomeUnknown => {
+                        self.uncertain.push(holding.draft.clone());
+                        self.doubt(holding, fault.kind);
+                    }
                     // It is prepared again.
                     FaultKind::DiskFull | FaultKind::Internal | FaultKind::Busy => {
                         self.count("prepared again");
                         holding.given = Some(given);
                         self.holding.push(holding);
                     }
+                    _ if holding.durable => self.doubtful.push(holding),
                     _ => {}
                 }
                 Ok(())
@@ -212,7 +231,7 @@ impl Trial {
     }
 
     /// Whether a promised draft may be refused so: it may find no room for now, but never be lost.
-    fn excuses_a_finish(&self, kind: FaultKind) -> bool {
+    pub(super) fn excuses_a_finish(&self, kind: FaultKind) -> bool {
         match kind {
             FaultKind::DiskFull => self.harm.full,
             FaultKind::Internal => self.harm.index,
