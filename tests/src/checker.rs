@@ -13,6 +13,7 @@
 //!           ──> serial::check     serializability: no cycle among "wrote before", "read from", "read before"
 //!           ──> serial::check_commit_order   the stronger form: as if one after another in the order of tids
 //!           ──> counter::check    sums: what was acknowledged, and at most what was left unknown
+//!           ──> outside::check    a second opinion, by a checker that is not ours and knows no tids
 //! ```
 //!
 //! Each returns a [`Summary`] (assert on it that the run did enough to mean something) or the [`Violations`] by name.
@@ -45,6 +46,7 @@ mod graph;
 pub mod history;
 #[cfg(test)]
 mod named;
+pub mod outside;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
