@@ -1,5 +1,6 @@
 //! What a test needs to run the real parts by hand.
 
+pub mod harm;
 pub mod house;
 pub mod jitter;
 pub mod recorder;

@@ -65,6 +65,8 @@ impl Trial {
             Err(error) => return Err(format!("does not open after a {how}: {error}")),
             Ok(()) => {}
         }
+        // What was to fail and had no occasion to does not fail in another life.
+        self.beside.house.disk().heal();
         self.beside.house.disk().set_room(None);
         self.harm = Harm::default();
         self.reborn()
