@@ -186,6 +186,7 @@ impl World {
                 let skip = skip.first().map_or(Ok(0), number)?;
                 disk.fail(sim_op(op)?, path, skip, ErrorKind::Other);
             }
+            ["lacks", "room", "once"] => disk.fail(SimOp::Write, "log", 0, ErrorKind::StorageFull),
             ["edit", path, offset] => {
                 let offset = number(offset)? as usize;
                 let flip = |bytes: &mut Vec<u8>| bytes.iter_mut().skip(offset).take(1).for_each(|byte| *byte ^= 0xff);
