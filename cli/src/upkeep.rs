@@ -53,6 +53,7 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
             "objects_removed": end.objects_removed,
             "bytes_before": end.bytes_before,
             "bytes_after": end.bytes_after,
+            "held_back": end.held_back,
         }));
     }
     let would = if args.dry_run { "would be " } else { "" };
@@ -62,8 +63,8 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
         ("objects", format!("{} {would}removed as unreachable", count(end.objects_removed))),
         ("log", format!("{} before, {} after", size(end.bytes_before), size(end.bytes_after))),
     ]);
-    if to.is_some_and(|to| end.packed_to < to) {
-        out.remark("packed less far than asked: a pinned snapshot holds it back (see `zeolite status`)");
+    if let Some(why) = end.held_back {
+        out.remark(format_args!("packed less far than asked: {why}"));
     }
     Ok(())
 }
