@@ -45,7 +45,7 @@ use pipeline::intake::Intake;
 use pipeline::keys::{Keys, Window};
 use reads::Reads;
 use reads::age::Age;
-use reads::pins::Pins;
+use reads::pins::{PinBounds, Pins};
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -132,7 +132,10 @@ impl Engine {
         let keep = Keep::open(read.as_ref(), last_tid, Oid(oid_max), Now { unix_ms, steady: opened_at })?;
         let (count_max, floor) = (keys_count_max as usize, keys_floor);
         let keys = Keys::new(clock.clone(), Window { count_max, age_s: keys_age_s, keys, floor, lived_ms });
-        let pins = Pins::new(clock.clone(), settings.pins_max, limits.pin_ms_max, seed, read.packed_to());
+        // In a store in which nothing was ever committed nobody has pinned anything.
+        let grace = Duration::from_secs(if last_tid == Tid::NONE { 0 } else { settings.pin_grace_s });
+        let bounds = PinBounds { pins_max: settings.pins_max, lease_ms_max: limits.pin_ms_max, grace };
+        let pins = Pins::new(clock.clone(), bounds, seed, read.packed_to());
         let age = Age::new(clock.clone(), settings.history_min_s, last_tid);
         let engine = Arc::new(Engine {
             health: Health::default(),

@@ -413,6 +413,7 @@ fn set(settings: &mut HouseSettings, name: &str, value: &str) -> Result<(), Stri
         "key_bytes_max" => settings.limits.key_bytes_max = size,
         "segment_bytes_max" => settings.store.segment_bytes_max = value,
         "read_only_below_free_bytes" => settings.engine.read_only_below_free_bytes = value,
+        "pin_grace_s" => settings.engine.pin_grace_s = value,
         "history_min_s" => settings.engine.history_min_s = value,
         "keys_count_max" => settings.store.keys_count_max = value,
         "keys_age_s" => settings.store.keys_age_s = value,

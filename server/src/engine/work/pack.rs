@@ -10,7 +10,7 @@
 //! shift of a segment; then what was done stays done. When an error leaves a shift half-way, the garbage stays condemned
 //! until the settle loop, the next pack or a verify has ended it.
 //!
-//! The tid to go to is the oldest of: what was asked for; what pins allow; what was visible `history_min_s` ago, so that a
+//! The tid to go to is the oldest of: what was asked for; what pins allow, and for a while after a start all history (`pins`); what was visible `history_min_s` ago, so that a
 //! draft that is on its way finds the base that it was made on. Who asked for more is told what holds the pack back.
 
 use crate::engine::Engine;
@@ -94,11 +94,20 @@ impl Engine {
         }
         let packed_to = self.reader().packed_to();
         let wanted = if asked == Tid::NONE { visible } else { asked }.max(packed_to);
-        let old = self.age().old().clamp(packed_to, wanted);
+        let grace = self.pins().grace_left();
+        let old = if grace.is_some() { packed_to } else { self.age().old().clamp(packed_to, wanted) };
         let pinned = |to: Tid| self.pins().oldest().1.map_or(to, |oldest| oldest.min(to));
         let to = if dry_run { pinned(old) } else { self.pins().allow_pack(old) };
         let held_back = if to < old {
             Some("a pinned snapshot holds it back (see zeolite status)".to_owned())
+        } else if old < wanted
+            && let Some(left) = grace
+        {
+            let (all_s, left_s) = (self.settings().pin_grace_s, left.as_secs().max(1));
+            Some(format!(
+                "for {all_s} s after a start all history stays, for clients that come back to their pinned snapshots \
+                 (engine.pin_grace_s); pack again in {left_s} s"
+            ))
         } else if old < wanted {
             let kept_s = self.settings().history_min_s;
             Some(format!("the history of the last {kept_s} s stays (engine.history_min_s)"))
