@@ -87,6 +87,7 @@ pub(crate) async fn verify(out: &Out, admin: &Admin) -> Result<()> {
         objects: end.objects,
         problems: end.problems,
         problems_total: end.problems_total,
+        remarks: Vec::new(),
     }
     .tell(out)
 }
@@ -99,6 +100,7 @@ pub(crate) struct Verdict {
     pub(crate) objects: u64,
     pub(crate) problems: Vec<String>,
     pub(crate) problems_total: u64,
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Verdict {
@@ -113,8 +115,10 @@ impl Verdict {
                 "objects": self.objects,
                 "problems": self.problems,
                 "problems_total": self.problems_total,
+                "remarks": self.remarks,
             }))?;
         } else {
+            self.remarks.iter().for_each(|remark| out.line(format_args!("note: {remark}")));
             self.problems.iter().for_each(|problem| out.line(out.verdict(false, problem)));
             let read = format!(
                 "{} transactions, {} revisions, {} objects",

@@ -2,6 +2,7 @@
 //! `tidy`, which looks at the sources, and `fuzz`, which measures the memory of its own process.
 
 mod crash_matrix;
+mod looking;
 mod model;
 mod promises;
 mod races;
