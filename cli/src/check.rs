@@ -251,7 +251,8 @@ fn of_measure(measure: &Measure, threshold: &Threshold, value: f64) -> Option<(S
     let alert = |range: &Option<Range>, state: State| {
         let range = range.as_ref().filter(|range| range.alerts(value))?;
         let name = state.text().to_ascii_lowercase();
-        Some((state, format!("{} is {} ({name} {range})", measure.name, measure.shown(value))))
+        let advice = if measure.advice.is_empty() { String::new() } else { format!(": {}", measure.advice) };
+        Some((state, format!("{} is {} ({name} {range}){advice}", measure.name, measure.shown(value))))
     };
     alert(&threshold.critical, State::Critical).or_else(|| alert(&threshold.warning, State::Warning))
 }
@@ -311,6 +312,16 @@ mod tests {
         let verdict = judged(status, &args(&["live_p99_ms="], &["free_percent=3:"]));
         assert_eq!(verdict.state, State::Warning, "{}", verdict.text);
         assert_eq!(judged(well(), &args(&[], &[])).state, State::Ok);
+    }
+
+    #[test]
+    fn a_commit_ahead_of_the_clock_is_a_warning_that_says_what_to_do() {
+        let with = |ahead_ms| judged(Status { ahead_ms, ..well() }, &args(&[], &[]));
+        assert_eq!(with(60_000).state, State::Ok);
+        let ahead = with(86_400_000);
+        assert_eq!(ahead.state, State::Warning);
+        assert!(ahead.text.starts_with("ahead_s is 86400s (warning 60): a commit was made"), "{}", ahead.text);
+        assert!(ahead.text.contains("set it right"), "{}", ahead.text);
     }
 
     #[test]

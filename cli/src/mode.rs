@@ -4,9 +4,8 @@ use crate::exit::Usage;
 use crate::output::Out;
 use anyhow::{Result, bail};
 use clap::Args;
-use jiff::{Span, Timestamp, ZonedDateTime, civil, tz::TimeZone};
-use std::time::{Duration, SystemTime};
-use zeolite_client::{Admin, Mode, ModeKind};
+use jiff::{SignedDuration, Span, Timestamp, ZonedDateTime, civil, tz::TimeZone};
+use zeolite_client::{Admin, Mode, ModeEnd, ModeKind};
 
 #[derive(Args)]
 pub(crate) struct ModeArgs {
@@ -54,9 +53,13 @@ pub(crate) async fn mode(out: &Out, admin: &Admin, args: &ModeArgs) -> Result<()
     let mode = match args.kind {
         None => admin.status().await?.mode,
         Some(kind) => {
-            let ends = ends(args.until, args.span)?;
-            let until = (ends > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(ends));
-            admin.set_mode(kind, &args.banner, until).await?
+            let end = match (args.until, args.span) {
+                (Some(Until(unix_ms)), _) => ModeEnd::At(unix_ms),
+                // The server's own time counts, not this machine's.
+                (None, Some(span)) => ModeEnd::after(to_come(span)?.try_into()?),
+                (None, None) => ModeEnd::Never,
+            };
+            admin.set_mode(kind, &args.banner, end).await?
         }
     };
     if out.is_json() {
@@ -72,10 +75,15 @@ pub(crate) fn ends(until: Option<Until>, span: Option<Span>) -> Result<u64> {
         return Ok(unix_ms);
     }
     let Some(span) = span else { return Ok(0) };
+    Ok(Timestamp::now().checked_add(to_come(span)?)?.as_millisecond().max(0) as u64)
+}
+
+/// How long a span is from now on: a month is not always as long.
+fn to_come(span: Span) -> Result<SignedDuration> {
     if !span.is_positive() {
         bail!(Usage("--for needs a span to come, like 20m".into()));
     }
-    Ok(ZonedDateTime::now().checked_add(span)?.timestamp().as_millisecond().max(0) as u64)
+    Ok(span.to_duration(&ZonedDateTime::now())?)
 }
 
 /// A mode on one line.

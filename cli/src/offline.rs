@@ -1,6 +1,7 @@
 //! Owns `reindex` and `verify --data`: work on a data directory that no server has open.
 //!
-//! Both take the directory's lock, so that a running server and these commands exclude each other.
+//! Both take the directory's lock, so that a running server and these commands exclude each other; `verify` shares it with
+//! others who only look, and changes nothing.
 
 use crate::args::ReindexArgs;
 use crate::output::{Out, count, size};
@@ -56,11 +57,11 @@ pub(crate) fn reindex(out: &Out, args: &ReindexArgs) -> Result<()> {
     Ok(())
 }
 
-/// `zeolite verify --data`: opens the directory as a server would, which cuts a torn end, and closes it again.
+/// `zeolite verify --data`: also of a directory that cannot be written, and of a copy of its log alone.
 pub(crate) fn verify(out: &Out, dir: &Path) -> Result<()> {
     existing(dir)?;
     let settings = crate::serve::offline(dir)?;
-    let disk = Arc::new(RealDisk::open(dir)?);
+    let disk = Arc::new(RealDisk::look(dir)?);
     let progress = Progress::new(out);
     let bar = progress.bar("verify", "", 0);
     let verified = verify_offline(disk, settings.store, zeolite_server::server::seed()?, &mut |step| {
@@ -70,8 +71,8 @@ pub(crate) fn verify(out: &Out, dir: &Path) -> Result<()> {
     });
     bar.clear();
     match verified {
-        Ok(VerifyReport { transactions, revisions, objects, problems, problems_total, .. }) => {
-            Verdict { transactions, revisions, objects, problems, problems_total }.tell(out)
+        Ok(VerifyReport { transactions, revisions, objects, problems, problems_total, remarks, .. }) => {
+            Verdict { transactions, revisions, objects, problems, problems_total, remarks }.tell(out)
         }
         // So damaged that it does not open: nothing else could be looked at.
         Err(damage @ StoreError::Damaged { .. }) => {
@@ -83,9 +84,12 @@ pub(crate) fn verify(out: &Out, dir: &Path) -> Result<()> {
 
 /// A directory with a log: opening any other would begin an empty database there.
 fn existing(dir: &Path) -> Result<()> {
-    let has_log = dir.join("log").is_dir();
+    let files = std::fs::read_dir(dir.join("log")).into_iter().flatten().flatten();
+    let has_log = files.into_iter().any(|file| file.path().extension().is_some_and(|extension| extension == "seg"));
+    // Of one that has lost its log, opening says so.
+    let has_index = ["index.redb", "index-sled"].iter().any(|name| dir.join("log").is_dir() && dir.join(name).exists());
     anyhow::ensure!(
-        has_log,
+        has_log || has_index,
         crate::exit::Usage(format!("there is no database in {}; name its directory", dir.display()))
     );
     Ok(())

@@ -54,7 +54,7 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ("health", out.verdict(status.poisoned.is_none(), status.poisoned.as_deref().unwrap_or("good"))),
         ("mode", crate::mode::shown(&status.mode)),
         ("store", format!("{:016x}, life {:016x}", status.store_id, status.timeline)),
-        ("newest", format!("{} {}", status.visible, moment::shown(status.visible))),
+        ("newest", format!("{} {}{}", status.visible, moment::shown(status.visible), ahead(status))),
         ("packed to", moment::shown(status.packed_to)),
         ("objects", count(status.objects)),
         (
@@ -95,6 +95,13 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ("loads", format!("{}, cache {} with {hits} hits", count(status.loads), size(status.cache_bytes))),
         ("pack", status.pack.clone().unwrap_or_else(|| "idle".into())),
     ]
+}
+
+fn ahead(status: &Status) -> String {
+    match status.ahead_ms {
+        0..1000 => String::new(),
+        ahead => format!(", {} ahead of the server's clock", moment::duration(ahead)),
+    }
 }
 
 fn prepared(status: &Status) -> String {

@@ -53,6 +53,7 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
             "objects_removed": end.objects_removed,
             "bytes_before": end.bytes_before,
             "bytes_after": end.bytes_after,
+            "held_back": end.held_back,
         }));
     }
     let would = if args.dry_run { "would be " } else { "" };
@@ -62,8 +63,8 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
         ("objects", format!("{} {would}removed as unreachable", count(end.objects_removed))),
         ("log", format!("{} before, {} after", size(end.bytes_before), size(end.bytes_after))),
     ]);
-    if to.is_some_and(|to| end.packed_to < to) {
-        out.remark("packed less far than asked: a pinned snapshot holds it back (see `zeolite status`)");
+    if let Some(why) = end.held_back {
+        out.remark(format_args!("packed less far than asked: {why}"));
     }
     Ok(())
 }
@@ -86,6 +87,7 @@ pub(crate) async fn verify(out: &Out, admin: &Admin) -> Result<()> {
         objects: end.objects,
         problems: end.problems,
         problems_total: end.problems_total,
+        remarks: Vec::new(),
     }
     .tell(out)
 }
@@ -98,6 +100,7 @@ pub(crate) struct Verdict {
     pub(crate) objects: u64,
     pub(crate) problems: Vec<String>,
     pub(crate) problems_total: u64,
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Verdict {
@@ -112,8 +115,10 @@ impl Verdict {
                 "objects": self.objects,
                 "problems": self.problems,
                 "problems_total": self.problems_total,
+                "remarks": self.remarks,
             }))?;
         } else {
+            self.remarks.iter().for_each(|remark| out.line(format_args!("note: {remark}")));
             self.problems.iter().for_each(|problem| out.line(out.verdict(false, problem)));
             let read = format!(
                 "{} transactions, {} revisions, {} objects",

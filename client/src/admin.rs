@@ -8,10 +8,10 @@ use crate::errors::{Error, Result};
 use crate::revision::Transaction;
 use crate::wire::{Failure, Pages, Unary};
 use futures_util::Stream;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use zeolite_proto::{
-    CloseAttempt, CommitKey, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft, Receipt,
-    ResolverInfo, Status, Tid, VerifyProgress,
+    CloseAttempt, CommitKey, Gate, Kind, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
+    Receipt, ResolverInfo, Status, Tid, VerifyProgress,
 };
 
 /// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own
@@ -67,11 +67,10 @@ impl Admin {
         self.call(Resend::Always, |server| async move { server.status().await }).await
     }
 
-    /// Switches who may write, with a banner for the users of the site, for good or until a time. Gives the mode in force:
-    /// durable, and on its way to every client.
-    pub async fn set_mode(&self, kind: ModeKind, banner: &str, until: Option<SystemTime>) -> Result<Mode> {
-        let until = until.map(|until| until.duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64));
-        self.call(Resend::Always, |server| async move { server.set_mode(kind, banner, until).await }).await
+    /// Switches who may write, with a banner for the users of the site. Gives the mode in force: durable, and on its way to
+    /// every client.
+    pub async fn set_mode(&self, kind: ModeKind, banner: &str, end: ModeEnd) -> Result<Mode> {
+        self.call(Resend::Always, |server| async move { server.set_mode(kind, banner, end).await }).await
     }
 
     /// Packs, with progress; the last message has `done`.

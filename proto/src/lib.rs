@@ -48,7 +48,7 @@ pub use fault::{ConflictDetail, Fault, FaultKind, Remedy};
 pub use gate::{CloseAttempt, Gate};
 pub use ids::{Cell, CommitKey, Oid, Tid};
 pub use limits::Limits;
-pub use mode::{Mode, ModeKind};
+pub use mode::{Mode, ModeEnd, ModeKind};
 pub use note::{NOTE_PART_BYTES_MAX, Note};
 pub use prepared::PreparedDraft;
 pub use pressure::Pressure;

@@ -3,6 +3,31 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// When a mode ends by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ModeEnd {
+    /// It does not.
+    Never,
+    /// At this time of the server's clock, in milliseconds since 1970.
+    At(u64),
+    /// After so many milliseconds, whatever the clock does meanwhile.
+    After(u64),
+}
+
+impl ModeEnd {
+    /// At a time.
+    pub fn at(time: SystemTime) -> ModeEnd {
+        // What was before 1970 is over, and 0 would be no end.
+        ModeEnd::At(time.duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64))
+    }
+
+    /// After a span, of a millisecond at least.
+    pub fn after(span: Duration) -> ModeEnd {
+        ModeEnd::After(u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1))
+    }
+}
 
 /// Who may write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, Serialize, Deserialize)]

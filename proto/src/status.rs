@@ -20,6 +20,8 @@ pub struct Status {
     pub timeline: u64,
     /// The newest visible tid.
     pub visible: Tid,
+    /// How far that is ahead of the server's clock, in milliseconds; 0: it is not.
+    pub ahead_ms: u64,
     /// History before this tid is packed.
     pub packed_to: Tid,
     /// Since the start, in milliseconds.

@@ -25,7 +25,7 @@ pub struct PackProgress {
     pub total_units: u64,
     /// This is the last message.
     pub done: bool,
-    /// History before this tid is gone. May be older than asked: the oldest pin holds it back.
+    /// History before this tid is gone. May be older than asked: see `held_back`.
     pub packed_to: Tid,
     /// Revisions removed.
     pub revisions_removed: u64,
@@ -35,6 +35,8 @@ pub struct PackProgress {
     pub bytes_before: u64,
     /// The log's bytes after.
     pub bytes_after: u64,
+    /// Why it went less far than was asked for.
+    pub held_back: Option<String>,
 }
 
 /// How far a verification is; what it has found, once it is done.

@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::storage::disk::Disk;
 use crate::storage::{self, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
 use health::Health;
+use keep::mode::Now;
 use keep::{Keep, prepared_cell, system};
 use loops::Parts;
 use numbers::Numbers;
@@ -43,7 +44,8 @@ use pipeline::admission::RestoreEnd;
 use pipeline::intake::Intake;
 use pipeline::keys::{Keys, Window};
 use reads::Reads;
-use reads::pins::Pins;
+use reads::age::Age;
+use reads::pins::{PinBounds, Pins};
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -125,16 +127,20 @@ impl Engine {
         let Recovered { last_tid, oid_max, keys, keys_floor, lived_ms, .. } = recovered;
         let last_of_others = system::last_of_others(read.as_ref(), last_tid)?;
         let opened_at = clock.steady();
-        let now_unix_ms = (clock.unix_nanos() / 1_000_000).max(0) as u64;
         let prepared = prepared_cell::stored(read.as_ref(), last_tid)?;
-        let keep = Keep::open(read.as_ref(), last_tid, Oid(oid_max), now_unix_ms)?;
+        let unix_ms = (clock.unix_nanos() / 1_000_000).max(0) as u64;
+        let keep = Keep::open(read.as_ref(), last_tid, Oid(oid_max), Now { unix_ms, steady: opened_at })?;
         let (count_max, floor) = (keys_count_max as usize, keys_floor);
         let keys = Keys::new(clock.clone(), Window { count_max, age_s: keys_age_s, keys, floor, lived_ms });
-        let pins = Pins::new(clock.clone(), settings.pins_max, limits.pin_ms_max, seed, read.packed_to());
+        // In a store in which nothing was ever committed nobody has pinned anything.
+        let grace = Duration::from_secs(if last_tid == Tid::NONE { 0 } else { settings.pin_grace_s });
+        let bounds = PinBounds { pins_max: settings.pins_max, lease_ms_max: limits.pin_ms_max, grace };
+        let pins = Pins::new(clock.clone(), bounds, seed, read.packed_to());
+        let age = Age::new(clock.clone(), settings.history_min_s, last_tid);
         let engine = Arc::new(Engine {
             health: Health::default(),
             pipeline: Pipeline::new(Intake::new(settings.intake_bounds()), keys, last_tid),
-            reads: Reads::new(read, last_tid, pins),
+            reads: Reads::new(read, last_tid, age, pins),
             keep,
             work: Work::new(overlay_bytes_max / 2),
             numbers: Numbers::new(opened_at, settings.slow_commit_ms),

@@ -13,10 +13,10 @@ mod log_store;
 
 pub use crate::store::disk;
 pub use crate::store::{
-    Entry, Kind, KnownKey, Left, Opening, Packed, Progress, Range, Recovered, Revision, Stats, StoreError,
+    Entry, IndexKind, Kind, KnownKey, Left, Opening, Packed, Progress, Range, Recovered, Revision, Stats, StoreError,
     StoreSettings, Txn, TxnWrite, Verified,
 };
-pub use log_store::open;
+pub use log_store::{has_index, open};
 
 use bytes::Bytes;
 use roaring::RoaringTreemap;

@@ -15,6 +15,8 @@ pub(crate) struct Measure {
     pub(crate) critical: &'static str,
     /// For `--help`.
     pub(crate) help: &'static str,
+    /// What an alert means and what to do, where the name does not say it; empty: it does.
+    pub(crate) advice: &'static str,
     read: fn(&Seen) -> Option<f64>,
 }
 
@@ -60,7 +62,7 @@ pub(crate) fn default(text: &str) -> Option<Range> {
 }
 
 macro_rules! measures {
-    ($($name:ident $unit:literal $warning:literal $critical:literal $help:literal $read:expr;)*) => {
+    ($($name:ident $unit:literal $warning:literal $critical:literal $help:literal $read:expr $(, $advice:literal)?;)*) => {
         /// Every measure, in the order of the performance data.
         pub(crate) const ALL: &[Measure] = &[$(Measure {
             name: stringify!($name),
@@ -68,6 +70,7 @@ macro_rules! measures {
             warning: $warning,
             critical: $critical,
             help: $help,
+            advice: concat!($($advice)?),
             read: $read,
         },)*];
     };
@@ -87,6 +90,7 @@ measures! {
     pins "" "" "" "pinned snapshots" |seen| Some(seen.status.pins as f64);
     oldest_prepared_s "s" "300" "" "for how long the oldest prepared transaction holds its cells; see zeolite prepared" |seen| Some(seen.status.oldest_prepared_ms as f64 / 1e3);
     prepared "" "" "" "prepared transactions" |seen| Some(seen.status.prepared as f64);
+    ahead_s "s" "60" "" "how far the newest commit is ahead of the server's clock" |seen| Some(seen.status.ahead_ms as f64 / 1e3), "a commit was made while the clock was ahead, or the clock is behind: set it right; until it has caught up commits have no true time, all else works";
     unsettled_bytes "B" "67108864" "134217728" "log that is not in the index yet; from 64 MiB on commits wait for it" |seen| Some(seen.status.unsettled_bytes as f64);
     log_bytes "B" "" "" "the log" |seen| Some(seen.status.log_bytes as f64);
     sessions "" "" "" "open sessions" |seen| Some(seen.status.sessions as f64);

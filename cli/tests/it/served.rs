@@ -34,7 +34,7 @@ impl Served {
         let mut child = program()
             .args(["--json", "serve", "--listen", address, "--log", "warn"])
             // Pack may go up to now.
-            .args(["--set", "engine.history_min_s=0", "--data"])
+            .args(["--set", "engine.history_min_s=0", "--set", "engine.pin_grace_s=0", "--data"])
             .arg(dir)
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdout(Stdio::piped())

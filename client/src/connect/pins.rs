@@ -1,6 +1,7 @@
 //! Owns the pins that this client holds. On the server each is a lease in memory: it is renewed as soon as there is a session
 //! again, and taken anew if the server was restarted, before any request goes out. So nobody can ask for a pack through this
-//! client, and no time limit can run out, before its pins are there.
+//! client, and no time limit can run out, before its pins are there; what others ask for meanwhile, the server's grace after a
+//! start keeps away from them. In another life of the store a pin is lost, since its tid means something else there.
 
 use super::position::Life;
 use crate::answer::PinLease;
@@ -40,10 +41,14 @@ impl Pins {
         pin
     }
 
-    /// Renews all that are of the store behind the link. What fails is told when the pin is renewed next.
+    /// Renews all that are of the store behind the link; those of another one are lost. What fails is told when the pin is
+    /// renewed next.
     pub(super) async fn renew_all(&self, link: &Link, generation: u64) {
         let all: Vec<Arc<LivePin>> = self.all.lock().iter().filter_map(Weak::upgrade).collect();
-        for pin in all.iter().filter(|pin| pin.life.generation == generation && !pin.is_lost()) {
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            all.iter().filter(|pin| !pin.is_lost()).partition(|pin| pin.life.generation == generation);
+        elsewhere.iter().for_each(|pin| pin.give_up());
+        for pin in here {
             let renewed = pin.renew(link).await;
             tracing::debug!(snapshot = %pin.snapshot, ok = renewed.is_ok(), "a pin was renewed in a new session");
         }
@@ -70,7 +75,10 @@ impl LivePin {
 
     /// The server no longer holds it, and would not take it again.
     pub(crate) fn give_up(&self) {
-        self.lost.store(true, Ordering::Release);
+        if !self.lost.swap(true, Ordering::AcqRel) {
+            let snapshot = self.snapshot;
+            tracing::warn!(%snapshot, "a pinned snapshot was lost: pack may remove it, or the store has another life");
+        }
     }
 
     /// Renews the lease, or takes the same snapshot anew.

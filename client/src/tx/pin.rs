@@ -59,10 +59,22 @@ async fn renew(core: Arc<Core>, mut lease_ms: u64, pin: Arc<LivePin>) {
     loop {
         tokio::time::sleep(Duration::from_millis((lease_ms / 3).max(10))).await;
         let renewed = &pin;
-        match core.call(Resend::Always, |link| async move { renewed.renew(&link).await }).await {
-            Ok(lease) => lease_ms = lease.lease_ms,
+        let renew = |attached: Arc<Attached>| async move {
+            // Where its tid means something else, it would pin what it never saw.
+            if attached.generation == renewed.life().generation {
+                renewed.renew(&attached.link).await.map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        match core.call_attached(Resend::Always, renew).await {
+            Ok(Some(lease)) => lease_ms = lease.lease_ms,
+            Ok(None) => {
+                pin.give_up();
+                return;
+            }
             Err(Error::Fault(fault)) => {
-                tracing::warn!(snapshot = %pin.snapshot(), %fault, "a pinned snapshot was lost; pack may remove it");
+                tracing::debug!(%fault, "a pin was not renewed");
                 pin.give_up();
                 return;
             }

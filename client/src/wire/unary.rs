@@ -17,8 +17,8 @@ use v2::admin_client::AdminClient;
 use v2::reader_client::ReaderClient;
 use v2::replicator_client::ReplicatorClient;
 use zeolite_proto::{
-    CloseAttempt, CommitKey, Gate, Kind, Mode, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft, Receipt,
-    ResolverInfo, Status, Tid, VerifyProgress,
+    CloseAttempt, CommitKey, Gate, Kind, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
+    Receipt, ResolverInfo, Status, Tid, VerifyProgress,
 };
 
 /// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
@@ -158,16 +158,17 @@ impl Unary {
     }
 
     /// Switches the mode.
-    pub(crate) async fn set_mode(
-        &self,
-        kind: ModeKind,
-        banner: &str,
-        until_unix_ms: Option<u64>,
-    ) -> Result<Mode, Failure> {
+    pub(crate) async fn set_mode(&self, kind: ModeKind, banner: &str, end: ModeEnd) -> Result<Mode, Failure> {
+        let (until_unix_ms, for_ms) = match end {
+            ModeEnd::Never => (0, 0),
+            ModeEnd::At(until) => (until, 0),
+            ModeEnd::After(span) => (0, span),
+        };
         let request = v2::SetModeRequest {
             kind: v2::ModeKind::from(kind).into(),
             banner: banner.to_owned(),
-            until_unix_ms: until_unix_ms.unwrap_or(0),
+            until_unix_ms,
+            for_ms,
         };
         let reply = self.admin().set_mode(request).await.map_err(|status| failure(&status))?;
         Ok(reply.into_inner().into())

@@ -58,6 +58,7 @@ translate! {
         stage done_units total_units done revisions_removed objects_removed bytes_before bytes_after
     } {
         packed_to: tid, Tid;
+        held_back: Option::unwrap_or_default, unless_empty;
     }
     VerifyProgress = VerifyProgress {
         stage done_units total_units done transactions revisions objects problems problems_total
@@ -65,7 +66,7 @@ translate! {
     Status = StatusReply {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared prepared_durable oldest_prepared_ms commits batches conflicts merges loads queue_live
-        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn
+        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
@@ -108,6 +109,7 @@ mod tests {
             poisoned: Some("disk".into()),
             index_down: Some("a page".into()),
             torn: 2,
+            ahead_ms: 5,
             oldest_pin: Some(Tid(4)),
             pack: Some("copying".into()),
             sessions: 3,

@@ -13,7 +13,7 @@ pub(crate) mod system;
 use super::Engine;
 use crate::storage::{Read, StoreError, Txn};
 use gates::Gates;
-use mode::Modes;
+use mode::{Modes, Now};
 use oids::Oids;
 use own_cells::OwnCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,9 +30,9 @@ pub(super) struct Keep {
 
 impl Keep {
     /// As stored at `last`; `oid_max` is the greatest oid of the log.
-    pub(super) fn open(reader: &dyn Read, last: Tid, oid_max: Oid, now_unix_ms: u64) -> Result<Keep, StoreError> {
+    pub(super) fn open(reader: &dyn Read, last: Tid, oid_max: Oid, now: Now) -> Result<Keep, StoreError> {
         Ok(Keep {
-            modes: Modes::new(mode::stored(reader, last, now_unix_ms)?),
+            modes: Modes::new(mode::stored(reader, last, now.unix_ms)?, now),
             gates: Gates::new(gate_cell::stored(reader, last)?),
             oids: Oids::new(oids::stored(reader, last)?, oid_max),
             own_keys: AtomicU64::new(last.0),
@@ -62,7 +62,7 @@ impl Engine {
         for write in txn.writes.iter().filter(|write| write.cell.oid == system::SYSTEM_OID) {
             match OwnCell::read(&write.cell, write.record.as_ref(), txn.tid) {
                 Ok(OwnCell::Ceiling(ceiling)) => self.keep.oids.stored_ceiling(ceiling),
-                Ok(OwnCell::Mode(mode)) => self.keep.modes.stored(mode, self.unix_ms()),
+                Ok(OwnCell::Mode(mode)) => self.keep.modes.stored(mode, self.now()),
                 Ok(OwnCell::Gate(class, gate)) => self.keep.gates.stored(&class, gate),
                 Ok(OwnCell::Prepared) => {}
                 Err(what) => {

@@ -1,5 +1,6 @@
 //! The reads: what is visible, the feed that tells it, the pins that keep it, and every answer made of it.
 
+pub(crate) mod age;
 pub mod feed;
 pub(crate) mod pins;
 pub(crate) mod read;
@@ -7,6 +8,7 @@ pub(crate) mod read;
 use super::Engine;
 use crate::engine::caller::Owner;
 use crate::storage::Read;
+use age::Age;
 use feed::{Feed, FeedItem, FeedSink};
 use pins::{PinInfo, Pins};
 use std::sync::Arc;
@@ -16,17 +18,19 @@ use zeolite_proto::{Fault, Tid};
 pub(super) struct Reads {
     reader: Arc<dyn Read>,
     feed: Feed,
+    age: Age,
     pins: Pins,
 }
 
 impl Reads {
-    pub(super) fn new(reader: Arc<dyn Read>, visible: Tid, pins: Pins) -> Reads {
-        Reads { reader, feed: Feed::new(visible), pins }
+    pub(super) fn new(reader: Arc<dyn Read>, visible: Tid, age: Age, pins: Pins) -> Reads {
+        Reads { reader, feed: Feed::new(visible), age, pins }
     }
 
     /// Pushes a batch to every subscriber, then makes its tids visible. Only the writer calls this, in order.
     pub(super) fn publish(&self, last: Tid, items: impl FnOnce() -> Vec<FeedItem>) {
         self.feed.publish(last, self.reader.timeline(), items);
+        self.age.mark(last);
     }
 
     /// How many subscribe the feed.
@@ -69,6 +73,10 @@ impl Engine {
 
     pub(super) fn reader(&self) -> &dyn Read {
         self.reads.reader.as_ref()
+    }
+
+    pub(super) fn age(&self) -> &Age {
+        &self.reads.age
     }
 
     pub(super) fn pins(&self) -> &Pins {

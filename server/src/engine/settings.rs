@@ -33,6 +33,8 @@ pub struct EngineSettings {
     pub prepared_bytes_max: usize,
     /// Snapshots that may be pinned at once.
     pub pins_max: usize,
+    /// For so long after a start pack leaves all history, so that clients find what they had pinned before; 0: it does not.
+    pub pin_grace_s: u64,
     /// Threads for expensive resolvers.
     pub mergers: usize,
     /// Pack keeps the history of the last seconds, whatever it is asked for: drafts that are on their way were made on it.
@@ -60,6 +62,7 @@ impl Default for EngineSettings {
             settle_txns_max: 4096,
             prepared_bytes_max: 1 << 30,
             pins_max: 10_000,
+            pin_grace_s: 60,
             mergers: 1,
             history_min_s: 60,
             slow_commit_ms: 1000,

@@ -81,6 +81,8 @@ fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_index_down", help, u64::from(status.index_down.is_some()))?;
     let help = "Ends of the log that were cut off at a start and are kept beside it";
     to.gauge("zeolite_torn_tails", help, status.torn)?;
+    let help = "How far the newest commit is ahead of the server's clock: made when that was ahead, or restored";
+    to.gauge("zeolite_newest_ahead_seconds", help, status.ahead_ms as f64 / 1e3)?;
     let modes = ModeKind::ALL.map(|kind| (("mode", kind.text()), u64::from(kind == status.mode.kind)));
     to.gauges("zeolite_mode", "1 for the mode in force: who may write", modes)?;
     let help = "1: the server took that mode by itself, because of its disk or a failed write";

@@ -165,6 +165,7 @@ fn pack_report(report: &PackReport) -> v2::PackProgress {
         objects_removed: report.objects_removed,
         bytes_before: report.bytes_before,
         bytes_after: report.bytes_after,
+        held_back: report.held_back.clone().unwrap_or_default(),
         ..Default::default()
     }
 }

@@ -21,7 +21,7 @@ use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::wire::{translate, v2};
-use zeolite_proto::{Cell, Draft, Fault, Mode, Note, Oid, PreparedDraft, Receipt, Tid};
+use zeolite_proto::{Cell, Draft, Fault, Mode, ModeEnd, Note, Oid, PreparedDraft, Receipt, Tid};
 
 /// The calls of a principal on a database, from one connection.
 #[derive(Clone)]
@@ -413,9 +413,14 @@ impl Calls {
         let Ok(kind) = v2::ModeKind::try_from(request.kind) else {
             return done(Err(Fault::invalid(format!("mode {} is not known; see the protocol", request.kind))));
         };
-        let until = (request.until_unix_ms != 0).then_some(request.until_unix_ms);
+        let end = match (request.until_unix_ms, request.for_ms) {
+            (0, 0) => ModeEnd::Never,
+            (until, 0) => ModeEnd::At(until),
+            (0, span) => ModeEnd::After(span),
+            _ => return done(Err(Fault::invalid("the mode ends at a time or after a span; send one of the two"))),
+        };
         let told = move |result: Result<Mode, Fault>| done(result.map(|mode| (&mode).into()));
-        self.engine().set_mode(kind.into(), request.banner, until, Box::new(told));
+        self.engine().set_mode(kind.into(), request.banner, end, Box::new(told));
     }
 
     pub(super) fn close_gate(

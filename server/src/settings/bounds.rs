@@ -30,6 +30,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("engine.settle_txns_max", 1, 1 << 20),
     ("engine.prepared_bytes_max", 1, 1 << 40),
     ("engine.pins_max", 1, 1 << 20),
+    ("engine.pin_grace_s", 0, 86_400),
     ("engine.mergers", 1, 64),
     ("engine.history_min_s", 0, 10 * 366 * 86_400),
     ("engine.slow_commit_ms", 0, 3_600_000),

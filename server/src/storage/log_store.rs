@@ -34,6 +34,11 @@ pub fn open(
     })
 }
 
+/// Whether there is an index of the kind that the settings name; one that is not is made of the log at the next opening.
+pub fn has_index(disk: &dyn Disk, settings: &StoreSettings) -> Result<bool, StoreError> {
+    Store::has_index(disk, settings.index)
+}
+
 struct LogAppend {
     appender: Appender,
     pending: Option<Appended>,

@@ -3,6 +3,7 @@
 //! They are components given to the store, so that a test can run it on a disk that loses unsynced bytes, tears writes or
 //! fails its n-th call. Paths are relative to the data directory, with `/`.
 
+pub mod apart;
 pub mod real;
 pub mod sim;
 pub mod watched;
@@ -10,6 +11,7 @@ pub mod watched;
 use std::io;
 use std::sync::Arc;
 
+pub use apart::ApartDisk;
 pub use real::RealDisk;
 pub use sim::SimDisk;
 pub use watched::WatchedDisk;

@@ -25,7 +25,7 @@ use super::log::segments::{self, LOG_DIR, Segments};
 use super::overlay::Prepared;
 use super::reader::Reader;
 use super::recover::Found;
-use super::settings::StoreSettings;
+use super::settings::{IndexKind, StoreSettings};
 use super::settle::Settler;
 use super::state::{Facts, State};
 use super::{KnownKey, Progress, StoreError, pack};
@@ -192,6 +192,11 @@ impl Store {
         }
         recovered.timeline = state.timelines.now();
         Ok(Opened { appender, reader: Reader::new(state.clone()), settler: settler.into_inner(), recovered })
+    }
+
+    /// Whether there is an index of a kind.
+    pub fn has_index(disk: &dyn Disk, kind: IndexKind) -> Result<bool, StoreError> {
+        engines::exists(disk, kind)
     }
 
     /// Removes the index of a store that is not open: the next opening rebuilds it.

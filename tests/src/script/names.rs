@@ -109,6 +109,12 @@ impl Names {
         }
     }
 
+    /// The newest known commit that is not newer.
+    pub(super) fn up_to(&self, tid: Tid) -> String {
+        let at = (0..self.tids.len()).filter(|at| self.tids[*at] <= tid).max_by_key(|at| self.tids[*at]);
+        at.map_or("none".into(), |at| format!("t{}", at + 1))
+    }
+
     /// Reads `t3`, `t3-1` (the tid before it), `none`, `max`.
     pub(super) fn tid(&self, text: &str) -> Result<Tid, String> {
         let unknown = || format!("{text} is not a commit of this script so far");

@@ -3,7 +3,7 @@
 //! ```text
 //!   role read|write|evolve|replicate|admin                as what the actor writes from now on
 //!   owner NAME                                            whose its pins and prepared drafts are from now on
-//!   mode [normal|read-only|evolve-only [for 20s] [BANNER]]    switches it, or shows the one in force
+//!   mode [normal|read-only|evolve-only [for|until 20s] [BANNER]]    switches it (until: of the clock), or shows the one in force
 //!   watch mode                                            every change becomes an event of this actor
 //!   submit gate CLASS MIN JOB (queue only) · gate ... (and run) · open CLASS · gates
 //!   heat CELL
@@ -13,7 +13,7 @@
 
 use super::actor::Around;
 use super::events::{Event, Events};
-use zeolite_proto::{Mode, ModeKind};
+use zeolite_proto::{Mode, ModeEnd, ModeKind};
 
 type Lines = Result<Vec<String>, String>;
 
@@ -24,15 +24,14 @@ pub(super) fn run(actor: &str, words: &[&str], around: &mut Around<'_>) -> Lines
         ["mode"] => return Ok(vec![show_mode(&engine.mode())]),
         ["mode", kind, rest @ ..] => {
             let kind: ModeKind = kind.parse()?;
-            let (until, banner) = match rest {
-                ["for", seconds, banner @ ..] => {
-                    let seconds: u64 =
-                        seconds.trim_end_matches('s').parse().map_err(|_| "mode KIND for 20s".to_owned())?;
-                    (Some(around.house.unix_ms() + seconds * 1000), banner)
-                }
-                banner => (None, banner),
+            let seconds =
+                |text: &str| text.trim_end_matches('s').parse::<u64>().map_err(|_| "mode KIND for 20s".to_owned());
+            let (end, banner) = match rest {
+                ["for", span, banner @ ..] => (ModeEnd::After(seconds(span)? * 1000), banner),
+                ["until", span, banner @ ..] => (ModeEnd::At(around.house.unix_ms() + seconds(span)? * 1000), banner),
+                banner => (ModeEnd::Never, banner),
             };
-            engine.set_mode(kind, banner.join(" "), until, around.events.done(actor, Event::Mode));
+            engine.set_mode(kind, banner.join(" "), end, around.events.done(actor, Event::Mode));
         }
         ["watch", "mode"] => {
             let (events, actor): (Events, String) = (around.events.clone(), actor.to_owned());

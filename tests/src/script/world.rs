@@ -7,6 +7,7 @@
 //!   copy                                     a new house, into which the whole log of this one is restored
 //!   open DIR... (of the fixtures, one over the other) · name NAME OID
 //!   disk full · disk room BYTES · disk roomy · disk fails OP PATH [SKIP] · disk edit PATH OFFSET · disk remove PATH
+//!   pack [T]                                 of history; the scripts' objects hang from no root, so nothing is garbage
 //!   clock +5s · clock wall 1h (set ahead) · clock back 1h
 //!   dump · log · times · history CELL · kinds · objects CLASS [BELOW [LIMIT]] · status · poisoned
 //! ```
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
 use zeolite_proto::{Cell, Note, Tid};
-use zeolite_server::engine::{SYSTEM_OID, Turn};
+use zeolite_server::engine::{PackOptions, SYSTEM_OID, Turn};
 use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 use zeolite_server::store::{Range, Txn};
 
@@ -111,6 +112,7 @@ impl World {
             ["copy"] => self.copy(),
             ["disk", rest @ ..] => self.disk(rest),
             ["clock", rest @ ..] => self.clock(rest),
+            ["pack", to @ ..] => self.pack(to),
             _ => self.show(words),
         }
     }
@@ -201,6 +203,29 @@ impl World {
             _ => return Err("the disk cannot do that".into()),
         }
         Ok(Vec::new())
+    }
+
+    /// On a thread of its own, which waits for the loops.
+    fn pack(&mut self, to: &[&str]) -> Lines {
+        self.house()?;
+        let to = to.first().map_or(Ok(Tid::NONE), |to| self.names.tid(to))?;
+        let house = self.house()?;
+        let engine = house.engine().clone();
+        let work = std::thread::spawn(move || engine.pack(to, PackOptions::default(), &mut |_| true));
+        while !work.is_finished() {
+            house.run_dry();
+            std::thread::yield_now();
+        }
+        house.run_dry();
+        Ok(match work.join().map_err(|_| "the pack has panicked")? {
+            Err(fault) => vec![show_fault(&fault, &mut self.names)],
+            Ok(report) => {
+                let (to, removed) = (self.names.up_to(report.packed_to), report.revisions_removed);
+                let mut lines = vec![format!("packed to {to}, {removed} revisions removed")];
+                lines.extend(report.held_back.map(|why| format!("less far than asked: {why}")));
+                lines
+            }
+        })
     }
 
     fn clock(&mut self, rest: &[&str]) -> Lines {
@@ -326,10 +351,14 @@ fn times(house: &mut House, names: &mut Names) -> Vec<String> {
 
 fn status(status: &zeolite_proto::Status, names: &mut Names) -> Vec<String> {
     let oldest = status.oldest_pin.map(|tid| format!(" (oldest {})", names.show_tid(tid))).unwrap_or_default();
-    vec![
+    let ahead =
+        (status.ahead_ms >= 60_000).then(|| format!("newest is {} s ahead of the clock", status.ahead_ms / 1000));
+    let mut lines = vec![
         format!("waiting {} live {} batch, prepared {}", status.queue_live, status.queue_batch, status.prepared),
         format!("pins {}{oldest}, conflicts {}, merges {}", status.pins, status.conflicts, status.merges),
-    ]
+    ];
+    lines.extend(ahead);
+    lines
 }
 
 fn show_note(note: &Note) -> String {
@@ -385,6 +414,8 @@ fn set(settings: &mut HouseSettings, name: &str, value: &str) -> Result<(), Stri
         "key_bytes_max" => settings.limits.key_bytes_max = size,
         "segment_bytes_max" => settings.store.segment_bytes_max = value,
         "read_only_below_free_bytes" => settings.engine.read_only_below_free_bytes = value,
+        "pin_grace_s" => settings.engine.pin_grace_s = value,
+        "history_min_s" => settings.engine.history_min_s = value,
         "keys_count_max" => settings.store.keys_count_max = value,
         "keys_age_s" => settings.store.keys_age_s = value,
         other => return Err(format!("there is no setting {other:?} for scripts; add it")),

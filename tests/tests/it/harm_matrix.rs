@@ -28,7 +28,7 @@ fn settings() -> HouseSettings {
     settings.store.cache_bytes = 2000;
     settings.store.recent_entries_max = 1;
     settings.engine.batch_txns_max = 4;
-    settings.engine.history_min_s = 0;
+    (settings.engine.history_min_s, settings.engine.pin_grace_s) = (0, 0);
     settings
 }
 

@@ -3,6 +3,7 @@
 
 mod crash_matrix;
 mod harm_matrix;
+mod looking;
 mod model;
 mod promises;
 mod races;

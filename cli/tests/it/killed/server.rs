@@ -81,7 +81,7 @@ fn spawn(dir: &Path, listen: &str) -> Child {
         // Small segments and checkpoints, so that kills fall into their changes too.
         .args(["--set", "store.segment_bytes_max=65536", "--set", "store.checkpoint_log_bytes=30000"])
         // Pack goes up to what is newest.
-        .args(["--set", "engine.history_min_s=0", "--data"])
+        .args(["--set", "engine.history_min_s=0", "--set", "engine.pin_grace_s=0", "--data"])
         .arg(dir)
         .stdout(Stdio::piped())
         .spawn()

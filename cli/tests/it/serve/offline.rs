@@ -101,11 +101,72 @@ async fn a_torn_end_is_cut_and_nothing_else() {
     let whole = std::fs::read(&only).expect("reads");
     // The beginning of a batch, as a crash in the middle of a write leaves it.
     edit(dir.path(), |bytes| bytes.extend_from_within(64..64 + 50));
-    assert_eq!(told("verify", dir.path())["good"], true);
-    assert_eq!(std::fs::read(&only).expect("reads"), whole);
-    edit(dir.path(), |bytes| bytes.extend_from_within(64..64 + 50));
+    let torn = told("verify", dir.path());
+    assert!(torn["good"] == true && torn["remarks"].to_string().contains("the last 50 bytes of the log"), "{torn}");
+    assert_eq!(std::fs::read(&only).expect("reads").len(), whole.len() + 50, "who looks cuts nothing");
     assert_eq!(told("reindex", dir.path())["torn_bytes_cut"], 50);
     assert_eq!(std::fs::read(&only).expect("reads"), whole);
+}
+
+type Files = Vec<(PathBuf, Vec<u8>, std::time::SystemTime)>;
+
+/// All files of a directory, with what is in them and when they were changed.
+fn files(dir: &Path) -> Files {
+    let mut all = Files::new();
+    for entry in std::fs::read_dir(dir).expect("lists").map(|entry| entry.expect("lists")) {
+        let path = entry.path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            let changed = entry.metadata().and_then(|data| data.modified()).expect("tells");
+            all.push((path.clone(), std::fs::read(path).expect("reads"), changed));
+        }
+    }
+    all.sort();
+    all
+}
+
+fn copy_log(from: &Path, to: &Path) {
+    std::fs::create_dir(to.join("log")).expect("makes");
+    let only = segment(from);
+    std::fs::copy(&only, to.join("log").join(only.file_name().expect("has a name"))).expect("copies");
+}
+
+fn may_write(path: &Path, may: bool) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = match (path.is_dir(), may) {
+        (true, true) => 0o755,
+        (true, false) => 0o555,
+        (false, true) => 0o644,
+        (false, false) => 0o444,
+    };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("changes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verify_changes_nothing_needs_no_permission_to_and_not_more_than_the_log() {
+    let [dir, copy] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let served = Served::start(dir.path());
+    fill(&served.address).await;
+    let refused = offline("verify", dir.path());
+    assert_eq!(refused.status.code(), CANNOT_OPEN_IS);
+    assert!(text(&refused.stderr).contains("in use"), "{}", text(&refused.stderr));
+    // Killed: the index is behind the log, and the end of the log is torn.
+    drop(served);
+    edit(dir.path(), |bytes| bytes.extend_from_within(64..64 + 50));
+    copy_log(dir.path(), copy.path());
+    for dir in [dir.path(), copy.path()] {
+        let before = files(dir);
+        let log = dir.join("log");
+        let paths = || before.iter().map(|(path, ..)| path.as_path()).chain([dir, log.as_path()]);
+        paths().for_each(|path| may_write(path, false));
+        let told = told("verify", dir);
+        paths().for_each(|path| may_write(path, true));
+        assert_eq!(told["good"], true, "{told}");
+        assert!(told["remarks"].to_string().contains("the last 50 bytes"), "{told}");
+        assert_eq!(told["remarks"].to_string().contains("no index to compare"), dir == copy.path(), "{told}");
+        assert!(files(dir) == before, "the directory is as it was, to the byte and the time");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,10 +81,13 @@ async fn what_programs_read_has_the_same_fields_for_ever() {
     let undone = first(&["undo", history["tid"].as_str().expect("a tid")]);
     assert_eq!(fields(&undone), ["merged", "tid", "undone"]);
     let verified = first(&["verify"]);
-    assert_eq!(fields(&verified), ["good", "objects", "problems", "problems_total", "revisions", "transactions"]);
+    assert_eq!(
+        fields(&verified),
+        ["good", "objects", "problems", "problems_total", "remarks", "revisions", "transactions"]
+    );
     assert_eq!(
         fields(&first(&["pack"])),
-        ["bytes_after", "bytes_before", "dry_run", "objects_removed", "packed_to", "revisions_removed"]
+        ["bytes_after", "bytes_before", "dry_run", "held_back", "objects_removed", "packed_to", "revisions_removed"]
     );
     let refused = served.run(&["--json", "get", "deadbeef"]);
     let error: Value = serde_json::from_slice(&refused.stderr).expect("one json value");

@@ -14,7 +14,7 @@ use super::worker::{Task, Worker};
 use crate::site::{OldPage, Page, Site};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
-use zeolite_client::{Cell, Db, Error, ModeKind, Record, Ref, View};
+use zeolite_client::{Cell, Db, Error, ModeEnd, ModeKind, Record, Ref, View};
 
 /// No fact takes this long to come.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -143,7 +143,7 @@ impl Set {
                 };
                 // Not as a worker: that takes the role of an operator.
                 let operator = self.site.world.db().await;
-                operator.admin().set_mode(kind, &banner.join(" "), None).await.map_err(told)?;
+                operator.admin().set_mode(kind, &banner.join(" "), ModeEnd::Never).await.map_err(told)?;
                 Ok(Vec::new())
             }
             _ => Err(format!("there is no command {:?}", words.join(" "))),

@@ -58,6 +58,45 @@ async fn a_pin_is_there_before_a_pack_that_follows_a_restart() {
     assert_eq!(read(&pin.view(), 1).await.expect("reads"), 1);
 }
 
+/// Somebody else's pack is quicker than the client that comes back to its pin.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_outlives_a_restart_and_a_pack_that_was_there_first() {
+    let mut world = World::start_with(|settings| {
+        (settings.engine.history_min_s, settings.engine.pin_grace_s) = (0, 3600);
+    })
+    .await;
+    let line = world.line().await;
+    let db = zeolite_client::Db::connect(line.url()).await.expect("connects");
+    db.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
+    let pin = db.pin().await.expect("pins");
+    for _ in 0..3 {
+        db.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
+    }
+    line.deafen();
+    world.restart().await;
+    let other = world.db().await;
+    let pack = async || {
+        let options = PackOptions { keep_garbage: true, ..Default::default() };
+        let mut pack = other.admin().pack(options).await.expect("answers");
+        loop {
+            let message = pack.next().await.expect("packs").expect("a last message");
+            if message.done {
+                return message;
+            }
+        }
+    };
+    assert_eq!(other.admin().status().await.expect("answers").pins, 0, "the client is away");
+    let first = pack().await;
+    assert!(first.packed_to <= pin.snapshot(), "{first:?}");
+    assert!(first.held_back.as_ref().is_some_and(|why| why.contains("engine.pin_grace_s")), "{first:?}");
+    line.cut();
+    assert_eq!(read(&pin.view(), 1).await.expect("reads"), 1);
+    within(async { while other.admin().status().await.expect("answers").oldest_pin != Some(pin.snapshot()) {} }).await;
+    pack().await;
+    assert_eq!(read(&other.at(pin.snapshot()), 1).await.expect("is there"), 1);
+    assert!(!pin.is_lost());
+}
+
 fn at(tid: Tid) -> SystemTime {
     SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(u64::try_from(tid.unix_nanos()).unwrap_or(u64::MAX >> 2))
 }

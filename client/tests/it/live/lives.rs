@@ -29,6 +29,22 @@ async fn what_was_read_before_a_copy_was_put_back_is_not_written_after_it() {
     assert_eq!(within(db.run(async |tx| add_one(&tx, 1).await)).await.expect("reads anew"), 11);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_of_a_lost_life_is_lost_and_pins_nothing_of_the_next() {
+    let mut world = World::start().await;
+    let db = world.db().await;
+    db.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
+    let copy = world.copy_log().await;
+    within(db.newest()).await.expect("reconnects");
+    db.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
+    let kept = db.pin().await.expect("pins");
+    assert!(!kept.is_lost());
+    world.put_back(&copy).await;
+    within(db.newest()).await.expect("reconnects");
+    assert!(kept.is_lost(), "its owner is told");
+    assert_eq!(db.admin().status().await.expect("answers").pins, 0);
+}
+
 /// A restore begins a new life of its store, in which whoever is connected lives on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_goes_on_while_its_store_is_restored_into() {

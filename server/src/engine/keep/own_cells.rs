@@ -4,7 +4,7 @@
 use crate::engine::keep::{gate_cell, mode, oids, prepared_cell, system};
 use crate::storage::TxnWrite;
 use bytes::Bytes;
-use zeolite_proto::{Cell, Fault, Gate, Mode, Record, Tid};
+use zeolite_proto::{Cell, Fault, Gate, Record, Tid};
 
 /// What a write of one of the server's own cells says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,7 +12,7 @@ pub(crate) enum OwnCell {
     /// Oids were handed out up to here.
     Ceiling(u64),
     /// The operator's mode; `None`: the ordinary one.
-    Mode(Option<Mode>),
+    Mode(Option<mode::OperatorMode>),
     /// The gate of a class; `None`: it is open.
     Gate(String, Option<Gate>),
     /// A piece of a prepared draft. The sequencer holds what that one holds from the turn on in which it is sealed.

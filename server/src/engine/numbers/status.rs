@@ -135,6 +135,11 @@ impl Engine {
         self.reader().stats().index_down
     }
 
+    // The server's own commits move a tid on by one, so a little of it is nothing.
+    fn ahead_ms(&self) -> u64 {
+        u64::try_from((self.visible().unix_nanos() - self.clock().unix_nanos()) / 1_000_000).unwrap_or(0)
+    }
+
     /// The state of the whole engine; what only its server knows (sessions) is left to that.
     pub fn status(&self) -> Status {
         let (pins, oldest_pin) = self.pins().oldest();
@@ -148,6 +153,7 @@ impl Engine {
             store_id: self.store_id(),
             timeline: self.timeline(),
             visible: self.visible(),
+            ahead_ms: self.ahead_ms(),
             packed_to: self.reader().packed_to(),
             uptime_ms: self.clock().steady().saturating_sub(self.setup.opened_at).as_millis() as u64,
             poisoned: self.poisoned().map(str::to_owned),

@@ -2,6 +2,10 @@
 //!
 //! A pin belongs to its owner and to nobody's connection: a client that lost its line renews it from the next one. When a lease ends the pin
 //! is gone, and pack may take what only it saw.
+//!
+//! Pins are kept in memory, so none outlives the server. What was pinned before is not known after a start: for a *grace* pack
+//! leaves all history, and each client that comes back in that time pins its snapshots again by their tids. One that is away
+//! for longer has lost them, as by a lease that has run out.
 
 use crate::clock::Clock;
 use crate::engine::caller::Owner;
@@ -29,8 +33,19 @@ pub(crate) struct Pins {
     pins_max: usize,
     lease_ms_default: u64,
     lease_ms_max: u64,
+    /// Until then clients may come back for what they had pinned.
+    grace_until: Duration,
     ids: Ids,
     state: Mutex<State>,
+}
+
+/// What pins are bound by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PinBounds {
+    pub(crate) pins_max: usize,
+    pub(crate) lease_ms_max: u64,
+    /// After the start, for pins of before.
+    pub(crate) grace: Duration,
 }
 
 /// A pinned snapshot.
@@ -47,10 +62,12 @@ struct State {
 }
 
 impl Pins {
-    pub(crate) fn new(clock: Arc<dyn Clock>, pins_max: usize, lease_ms_max: u64, seed: u64, floor: Tid) -> Pins {
+    pub(crate) fn new(clock: Arc<dyn Clock>, bounds: PinBounds, seed: u64, floor: Tid) -> Pins {
+        let PinBounds { pins_max, lease_ms_max, grace } = bounds;
+        let grace_until = clock.steady() + grace;
         let state = Mutex::new(State { pins: BTreeMap::new(), floor });
         let (ids, lease_ms_default) = (Ids::new(seed, "pin"), lease_ms_max.min(60_000));
-        Pins { clock, pins_max, lease_ms_default, lease_ms_max, ids, state }
+        Pins { clock, pins_max, lease_ms_default, lease_ms_max, grace_until, ids, state }
     }
 
     pub(crate) fn pin(&self, owner: &Owner, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
@@ -108,6 +125,12 @@ impl Pins {
         (state.pins.len(), state.pins.values().map(|pin| pin.snapshot).min())
     }
 
+    /// For how long pack is to leave all history yet.
+    pub(crate) fn grace_left(&self) -> Option<Duration> {
+        let left = self.grace_until.saturating_sub(self.clock.steady());
+        (!left.is_zero()).then_some(left)
+    }
+
     /// Pack wants to forget everything older than `wanted`: gives the tid it may go to, and from now on refuses to pin
     /// anything older than that.
     pub(crate) fn allow_pack(&self, wanted: Tid) -> Tid {
@@ -150,10 +173,12 @@ mod tests {
     use super::*;
     use crate::clock::HandClock;
 
+    const BOUNDS: PinBounds = PinBounds { pins_max: 2, lease_ms_max: 10_000, grace: Duration::ZERO };
+
     #[test]
     fn a_lease_ends_by_time_and_only_then() {
         let clock = Arc::new(HandClock::at(0));
-        let pins = Pins::new(clock.clone(), 2, 10_000, 5, Tid::NONE);
+        let pins = Pins::new(clock.clone(), BOUNDS, 5, Tid::NONE);
         let me = Owner::named("me");
         let first = pins.pin(&me, Tid(7), 1000).expect("pins");
         let second = pins.pin(&me, Tid(9), 2000).expect("pins");
@@ -177,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_pin_is_its_owners_alone() {
-        let pins = Pins::new(Arc::new(HandClock::at(0)), 2, 10_000, 5, Tid::NONE);
+        let pins = Pins::new(Arc::new(HandClock::at(0)), BOUNDS, 5, Tid::NONE);
         let (mine, theirs) = (Owner::named("me"), Owner::named("they"));
         let pin = pins.pin(&mine, Tid(7), 1000).expect("pins").pin;
         for stranger in [&theirs, &Owner::anonymous()] {

@@ -10,8 +10,8 @@
 //! shift of a segment; then what was done stays done. When an error leaves a shift half-way, the garbage stays condemned
 //! until the settle loop, the next pack or a verify has ended it.
 //!
-//! The tid to go to is the oldest of: what was asked for; what pins allow; now less `history_min_s`, so that a draft that is
-//! on its way finds the base that it was made on.
+//! The tid to go to is the oldest of: what was asked for; what pins allow, and for a while after a start all history (`pins`); what was visible `history_min_s` ago, so that a
+//! draft that is on its way finds the base that it was made on. Who asked for more is told what holds the pack back.
 
 use crate::engine::Engine;
 use crate::engine::faults::{fault_of, shutting_down};
@@ -37,7 +37,7 @@ pub struct PackOptions {
 }
 
 /// What a pack did, or would do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PackReport {
     /// Older snapshots are refused; may be older than what was asked for.
     pub packed_to: Tid,
@@ -49,6 +49,14 @@ pub struct PackReport {
     pub bytes_before: u64,
     /// Log after; of a dry run about.
     pub bytes_after: u64,
+    /// Why it went less far than was asked for.
+    pub held_back: Option<String>,
+}
+
+/// How far a pack may go.
+struct Reach {
+    to: Tid,
+    held_back: Option<String>,
 }
 
 impl Engine {
@@ -61,36 +69,52 @@ impl Engine {
         progress: &mut dyn FnMut(PackProgress) -> bool,
     ) -> Result<PackReport, Fault> {
         let _registered = self.long_work().begin("pack")?;
-        let to = self.pack_tid(tid, options.dry_run)?;
+        let Reach { to, held_back } = self.reach(tid, options.dry_run)?;
         let result = self.run_pack(to, options, progress);
         self.lift_condemned();
         self.pins().pack_ended(self.reader().packed_to());
         let (to, packed) = result.map_err(|error| self.pack_fault(error))?;
-        tracing::info!(%to, dry_run = options.dry_run, ?packed, "packed");
+        tracing::info!(%to, dry_run = options.dry_run, ?packed, held_back, "packed");
         Ok(PackReport {
             packed_to: to,
             revisions_removed: packed.revisions,
             objects_removed: packed.objects,
             bytes_before: packed.bytes_before,
             bytes_after: packed.bytes_after,
+            held_back,
         })
     }
 
-    // How far it may go; from here on no older snapshot is pinned.
-    fn pack_tid(&self, asked: Tid, dry_run: bool) -> Result<Tid, Fault> {
+    // From here on no older snapshot is pinned.
+    fn reach(&self, asked: Tid, dry_run: bool) -> Result<Reach, Fault> {
         let visible = self.visible();
         if asked > visible {
             let message = format!("tid {asked} is newer than anything here ({visible}); pack to an older one, or to 0");
             return Err(Fault::new(FaultKind::SnapshotAhead, message));
         }
-        let kept_ns = i128::from(self.settings().history_min_s) * 1_000_000_000;
-        let by_age = Tid::from_unix_nanos(self.clock().unix_nanos() - kept_ns);
-        let wanted = if asked == Tid::NONE { visible } else { asked }.min(by_age).min(visible);
-        let wanted = wanted.max(self.reader().packed_to());
-        if dry_run {
-            return Ok(self.pins().oldest().1.map_or(wanted, |oldest| oldest.min(wanted)));
-        }
-        Ok(self.pins().allow_pack(wanted))
+        let packed_to = self.reader().packed_to();
+        let wanted = if asked == Tid::NONE { visible } else { asked }.max(packed_to);
+        let grace = self.pins().grace_left();
+        let old = if grace.is_some() { packed_to } else { self.age().old().clamp(packed_to, wanted) };
+        let pinned = |to: Tid| self.pins().oldest().1.map_or(to, |oldest| oldest.min(to));
+        let to = if dry_run { pinned(old) } else { self.pins().allow_pack(old) };
+        let held_back = if to < old {
+            Some("a pinned snapshot holds it back (see zeolite status)".to_owned())
+        } else if old < wanted
+            && let Some(left) = grace
+        {
+            let (all_s, left_s) = (self.settings().pin_grace_s, left.as_secs().max(1));
+            Some(format!(
+                "for {all_s} s after a start all history stays, for clients that come back to their pinned snapshots \
+                 (engine.pin_grace_s); pack again in {left_s} s"
+            ))
+        } else if old < wanted {
+            let kept_s = self.settings().history_min_s;
+            Some(format!("the history of the last {kept_s} s stays (engine.history_min_s)"))
+        } else {
+            None
+        };
+        Ok(Reach { to, held_back })
     }
 
     fn run_pack(

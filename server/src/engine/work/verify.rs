@@ -5,8 +5,8 @@ use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::engine::keep::oids::FIRST_OID;
 use crate::engine::work::long_work::PackProgress;
-use crate::storage::disk::Disk;
-use crate::storage::{self, Opened, Opening, StoreError, StoreSettings, Verified};
+use crate::storage::disk::{ApartDisk, Disk};
+use crate::storage::{self, IndexKind, Opened, Opening, StoreError, StoreSettings, Verified};
 use std::sync::Arc;
 use zeolite_proto::{Fault, Oid, Tid};
 
@@ -28,6 +28,8 @@ pub struct VerifyReport {
     pub problems: Vec<String>,
     /// How many there are.
     pub problems_total: u64,
+    /// What was looked at in another way than a server's directory is, and why.
+    pub remarks: Vec<String>,
 }
 
 impl Engine {
@@ -44,14 +46,26 @@ impl Engine {
     }
 }
 
-/// Verifies a data directory: opens it (under the number of a life that may have to begin) as a server would, replays what the index lacks, and closes it again.
+/// Verifies a data directory without changing it: opens it (under the number of a life that may have to begin) as a server
+/// would, and replays what the index lacks, but what that writes goes apart. So the disk may be one that can only be read, and
+/// one that has the log alone.
 pub fn verify_offline(
     disk: Arc<dyn Disk>,
-    settings: StoreSettings,
+    mut settings: StoreSettings,
     opening: impl Into<Opening>,
     progress: &mut dyn FnMut(VerifyProgress) -> bool,
 ) -> Result<VerifyReport, StoreError> {
     let mut goes_on = true;
+    let mut remarks = Vec::new();
+    let has_index = storage::has_index(disk.as_ref(), &settings)?;
+    if settings.index == IndexKind::Sled {
+        // It opens its files itself, and writes.
+        settings.index = IndexKind::Redb;
+        remarks.push("sled's index was not looked at: one made of the log was".to_owned());
+    } else if !has_index {
+        remarks.push("there is no index to compare with the log: one made of it was looked at".to_owned());
+    }
+    let disk = Arc::new(ApartDisk::new(disk));
     let clock = Arc::new(SystemClock::new());
     let Opened { append, upkeep, recovered, .. } = storage::open(disk, clock, settings, opening, &mut |replayed| {
         let stage = "waiting for the index".to_owned();
@@ -62,15 +76,21 @@ pub fn verify_offline(
         true => Ok(()),
         false => Err(StoreError::Stopped),
     };
-    let verified = upkeep.verify(&roots(), &mut step);
-    upkeep.close()?;
-    let mut report = report_of(verified?);
-    if let Some(why) = recovered.index_rebuilt {
-        tracing::warn!(%why, "the index was rebuilt from the log before it was compared with it");
-        report.problems.push(format!("the index could not be used and was rebuilt from the log: {why}"));
+    let mut report = report_of(upkeep.verify(&roots(), &mut step)?);
+    if let Some(why) = recovered.index_rebuilt.filter(|_| has_index && remarks.is_empty()) {
+        let what =
+            format!("the index cannot be used: {why}; one made of the log was looked at (run `zeolite reindex`)");
+        report.problems.push(what);
         report.problems_total += 1;
     }
-    Ok(report)
+    if recovered.torn_bytes_cut > 0 {
+        remarks.push(format!(
+            "the last {} bytes of the log are no whole batch, as a crash leaves it (a bit that rots in the last batch looks the \
+             same); the next start cuts them off and keeps them as log/*.torn",
+            recovered.torn_bytes_cut
+        ));
+    }
+    Ok(VerifyReport { remarks, ..report })
 }
 
 fn roots() -> Vec<Oid> {
@@ -83,5 +103,5 @@ fn progress_of(stage: &str, done_units: u64, total_units: u64) -> VerifyProgress
 
 fn report_of(verified: Verified) -> VerifyReport {
     let Verified { upto, transactions, revisions, objects, problems, problems_total } = verified;
-    VerifyReport { upto, transactions, revisions, objects, problems, problems_total }
+    VerifyReport { upto, transactions, revisions, objects, problems, problems_total, remarks: Vec::new() }
 }

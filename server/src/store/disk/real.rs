@@ -16,8 +16,9 @@ pub const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    may_write: bool,
     // Held for their locks: the file, and the directory, which stays the same one when somebody removes the file.
-    _locks: (File, File),
+    _locks: Vec<File>,
 }
 
 impl RealDisk {
@@ -40,11 +41,7 @@ impl RealDisk {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let read = lock.take(20).read_to_string(&mut pid);
-                let known = read.is_ok() && pid.trim().parse::<u32>().is_ok();
-                let holder = if known { format!(" (pid {})", pid.trim()) } else { String::new() };
-                return Err(StoreError::Locked { path: root.display().to_string(), holder });
+                return Err(StoreError::Locked { path: root.display().to_string(), holder: holder(&lock) });
             }
             Err(TryLockError::Error(error)) => return Err(failed("locking")(error)),
         }
@@ -57,7 +54,26 @@ impl RealDisk {
         noted
             .and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()))
             .map_err(failed("writing the lock file in"))?;
-        Ok(RealDisk { root, _locks: (lock, dir) })
+        Ok(RealDisk { root, may_write: true, _locks: vec![lock, dir] })
+    }
+
+    /// Opens one that there is to read it, beside others who read it: nothing is written, not even a lock file. On a file
+    /// system that cannot lock, as read-only ones may be, nobody is kept out.
+    pub fn look(root: impl Into<PathBuf>) -> Result<RealDisk, StoreError> {
+        let root = root.into();
+        let dir = File::open(&root).map_err(|error| StoreError::Io {
+            what: format!("opening the data directory {}", root.display()),
+            error,
+        })?;
+        // A copy has none, and one that may not be read is somebody's whom the directory's own lock tells of.
+        let lock = File::open(root.join(LOCK_FILE)).ok();
+        let locks: Vec<File> = lock.into_iter().chain([dir]).collect();
+        for lock in &locks {
+            if matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+                return Err(StoreError::Locked { path: root.display().to_string(), holder: holder(lock) });
+            }
+        }
+        Ok(RealDisk { root, may_write: false, _locks: locks })
     }
 
     /// The data directory.
@@ -65,9 +81,21 @@ impl RealDisk {
         &self.root
     }
 
+    fn check_may_write(&self) -> io::Result<()> {
+        if self.may_write { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+
     fn at(&self, path: &str) -> PathBuf {
         if path.is_empty() { self.root.clone() } else { self.root.join(path) }
     }
+}
+
+// Who has the lock, as the file says; nothing of the directory.
+fn holder(lock: &File) -> String {
+    let mut pid = String::new();
+    let read = lock.take(20).read_to_string(&mut pid);
+    let known = read.is_ok() && pid.trim().parse::<u32>().is_ok();
+    if known { format!(" (pid {})", pid.trim()) } else { String::new() }
 }
 
 // Makes a directory and its parents, each durable in the one above.
@@ -83,7 +111,9 @@ fn make_dirs(path: &Path) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(self.at(path))?;
+        let (may_write, path) = (self.may_write, self.at(path));
+        let file =
+            OpenOptions::new().read(true).write(may_write).create(may_write && create).truncate(false).open(path)?;
         Ok(Arc::new(RealFile(file)))
     }
 
@@ -111,14 +141,17 @@ impl Disk for RealDisk {
         if path.is_dir() {
             return Ok(());
         }
+        self.check_may_write()?;
         make_dirs(&path)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_may_write()?;
         std::fs::rename(self.at(from), self.at(to))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        self.check_may_write()?;
         match std::fs::remove_file(self.at(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -144,8 +177,9 @@ impl Disk for RealDisk {
     }
 }
 
+/// A file of the operating system.
 #[derive(Debug)]
-struct RealFile(File);
+pub(super) struct RealFile(pub(super) File);
 
 impl DiskFile for RealFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -202,6 +236,26 @@ mod tests {
         let root = first.root().to_owned();
         drop(first);
         RealDisk::open(root).expect("free again");
+    }
+
+    #[test]
+    fn who_only_looks_shares_the_directory_with_those_who_look_and_with_nobody_who_writes() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let server = RealDisk::open(dir.path()).expect("opens");
+        server.open("a", true).expect("makes").write_all_at(b"x", 0).expect("writes");
+        let Err(StoreError::Locked { holder, .. }) = RealDisk::look(dir.path()) else { panic!("it is in use") };
+        assert_eq!(holder, format!(" (pid {})", std::process::id()));
+        std::fs::remove_file(dir.path().join(LOCK_FILE)).expect("removes");
+        assert!(matches!(RealDisk::look(dir.path()), Err(StoreError::Locked { .. })));
+        drop(server);
+        let looks = [RealDisk::look(dir.path()).expect("opens"), RealDisk::look(dir.path()).expect("beside it")];
+        assert!(matches!(RealDisk::open(dir.path()), Err(StoreError::Locked { .. })));
+        let file = looks[0].open("a", false).expect("opens");
+        assert!(file.write_all_at(b"y", 0).is_err() && looks[0].open("b", true).is_err());
+        assert!(looks[0].remove("a").is_err() && looks[0].rename("a", "b").is_err() && looks[0].make_dir("d").is_err());
+        assert!(!dir.path().join("b").exists());
+        drop(looks);
+        RealDisk::open(dir.path()).expect("free again");
     }
 
     #[test]

@@ -27,7 +27,7 @@ struct Site {
 
 impl Site {
     fn open(disk: &SimDisk, history_min_s: u64) -> Site {
-        Site::open_with(disk, EngineSettings { history_min_s, ..EngineSettings::default() })
+        Site::open_with(disk, EngineSettings { history_min_s, pin_grace_s: 0, ..EngineSettings::default() })
     }
 
     fn open_with(disk: &SimDisk, settings: EngineSettings) -> Site {
