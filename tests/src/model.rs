@@ -40,6 +40,8 @@ pub struct Remembered {
 /// All that was ever committed.
 #[derive(Clone, Default)]
 pub struct Model {
+    /// Older snapshots are refused; what was superseded up to here may be there still, or not.
+    packed_to: Tid,
     cells: BTreeMap<Cell, BTreeMap<Tid, Option<Bytes>>>,
     log: BTreeMap<Tid, Remembered>,
     keys: HashMap<CommitKey, Tid>,
@@ -134,6 +136,27 @@ impl Model {
     fn newest(&self, cell: &Cell, at: Tid) -> Option<(Tid, Option<Bytes>)> {
         let (tid, record) = self.cells.get(cell)?.range(..=at).next_back()?;
         Some((*tid, record.clone()))
+    }
+
+    /// A pack went up to here.
+    pub fn pack(&mut self, to: Tid) {
+        self.packed_to = self.packed_to.max(to);
+    }
+
+    /// The oldest snapshot there is.
+    pub fn packed_to(&self) -> Tid {
+        self.packed_to
+    }
+
+    /// Whether a pack may have taken this revision away: nobody who reads at the oldest snapshot or later sees it.
+    fn may_be_gone(&self, revision: &Revision) -> bool {
+        let is_over = revision.end.is_some_and(|end| end <= self.packed_to);
+        is_over || (revision.record.is_none() && revision.tid <= self.packed_to)
+    }
+
+    /// The same of what a transaction wrote to a cell.
+    pub fn is_packed(&self, cell: &Cell, tid: Tid) -> bool {
+        self.load(cell, tid).is_some_and(|revision| self.may_be_gone(&revision))
     }
 
     /// What a load answers.

@@ -1,6 +1,6 @@
 //! Owns the comparison: a house and the model of what it was sent, side by side.
 
-use super::Model;
+use super::{Model, Remembered};
 use crate::support::house::House;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -20,6 +20,7 @@ impl Beside {
     /// Every revision of every cell at the newest tids, every history, every scan, the whole log.
     pub fn compare_everything(&self) -> Result<(), String> {
         let mut tids: Vec<Tid> = self.model.log().rev().take(40).map(|txn| txn.tid).collect();
+        tids.retain(|tid| *tid >= self.model.packed_to());
         tids.push(self.house.engine().visible());
         let cells: Vec<Cell> = self.model.cells().cloned().collect();
         for at in tids {
@@ -46,7 +47,8 @@ impl Beside {
             }
             for (cell, found) in rest.iter().zip(&loaded.revisions) {
                 let wanted = self.model.load(cell, loaded.snapshot);
-                if *found != wanted {
+                let is_gone = found.is_none() && wanted.as_ref().is_some_and(|wanted| self.model.may_be_gone(wanted));
+                if *found != wanted && !is_gone {
                     return Err(format!(
                         "{cell} at {}: the engine has {found:?}, the model {wanted:?}",
                         loaded.snapshot
@@ -96,7 +98,8 @@ impl Beside {
                 _ => break,
             }
         }
-        let wanted = self.model.history(cell);
+        let mut wanted = self.model.history(cell);
+        wanted.retain(|revision| found.contains(revision) || !self.model.may_be_gone(revision));
         if found == wanted { Ok(()) } else { Err(format!("history of {cell}: {found:?}, the model has {wanted:?}")) }
     }
 
@@ -151,8 +154,7 @@ impl Beside {
                 return Err(format!("a page of the log from {from} is not in order"));
             }
             from = last.tid.next();
-            let own = |txn: &Txn| !txn.writes.is_empty() && txn.writes.iter().all(|write| write.cell.oid == SYSTEM_OID);
-            let mut others: Vec<Txn> = page.into_iter().filter(|txn| !own(txn)).collect();
+            let mut others: Vec<Txn> = page.into_iter().filter(|txn| !txn.own).collect();
             // The end of a durable prepared draft has the server's own cells as well.
             others.iter_mut().for_each(|txn| txn.writes.retain(|write| write.cell.oid != SYSTEM_OID));
             all.append(&mut others);
@@ -162,8 +164,11 @@ impl Beside {
     /// A transaction of the log is what was acknowledged.
     pub fn compare_txn(&self, txn: &Txn) -> Result<(), String> {
         let Some(known) = self.model.txn(txn.tid) else { return Err(format!("{} was never acknowledged", txn.tid)) };
-        let writes = txn.writes.iter().map(|write| (&write.cell, &write.record, write.merged));
-        let same = writes.eq(known.writes.iter().map(|(cell, record, merged)| (cell, record, *merged)));
+        let found: Vec<_> = txn.writes.iter().map(|write| (&write.cell, &write.record, write.merged)).collect();
+        let known_writes = known.writes.iter().map(|(cell, record, merged)| (cell, record, *merged));
+        let same = known_writes
+            .filter(|write| found.contains(write) || !self.model.is_packed(write.0, txn.tid))
+            .eq(found.iter().copied());
         if known.key == txn.key && same { Ok(()) } else { Err(format!("the log says {txn:?}, it was {known:?}")) }
     }
 
@@ -171,10 +176,10 @@ impl Beside {
     /// Then everything that can be read is compared.
     pub fn catch_up(&mut self, unanswered: &[Draft]) -> Result<(), String> {
         let last = self.model.last();
-        let mut seen = 0;
+        let mut seen = BTreeSet::new();
         for txn in self.whole_log()? {
             if txn.tid <= last {
-                seen += 1;
+                seen.insert(txn.tid);
                 self.compare_txn(&txn)?;
                 continue;
             }
@@ -186,9 +191,10 @@ impl Beside {
                 merged.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect();
             self.model.commit(draft, &Receipt { tid: txn.tid, merged })?;
         }
-        let acknowledged = self.model.log().filter(|txn| txn.tid <= last).count();
-        if seen != acknowledged {
-            return Err(format!("{acknowledged} commits were acknowledged, {seen} are in the log"));
+        let stays = |txn: &&Remembered| txn.writes.iter().any(|(cell, ..)| !self.model.is_packed(cell, txn.tid));
+        let acknowledged = self.model.log().filter(|txn| txn.tid <= last);
+        if let Some(lost) = acknowledged.filter(stays).find(|txn| !seen.contains(&txn.tid)) {
+            return Err(format!("{} was acknowledged, and is not in the log", lost.tid));
         }
         self.compare_everything()
     }

@@ -46,7 +46,9 @@ impl Model {
             Change::Apply { .. } => None,
             Change::Put(_) | Change::Delete => self.newest(&detail.cell, detail.base).and_then(|(_, record)| record),
         };
-        if detail.base != write.base || detail.base_record != base || detail.newest_record != newest {
+        // A pack may have taken the base away.
+        let same_base = detail.base_record == base || (write.base < self.packed_to && detail.base_record.is_none());
+        if detail.base != write.base || !same_base || detail.newest_record != newest {
             return Err(format!("the report of {} is not what was there: {detail:?}", detail.cell));
         }
         Ok(())

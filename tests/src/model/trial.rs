@@ -8,6 +8,7 @@ mod amending;
 mod checks;
 mod keeping;
 mod mishaps;
+mod packing;
 mod restoring;
 mod steps;
 
@@ -73,6 +74,8 @@ pub struct Trial {
     /// Their outcome is unknown: a restart will tell.
     uncertain: Vec<Draft>,
     harm: Harm,
+    /// Ids and snapshots.
+    pins: Vec<(u64, Tid)>,
     /// A gate was closed or opened on a disk that fails: who knows.
     gate_in_doubt: bool,
     steady: Duration,
@@ -88,6 +91,8 @@ impl Trial {
     pub fn new(seed: u64, wear: Wear) -> Trial {
         let mut settings = HouseSettings::default();
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
+        // Whatever is old may go.
+        (settings.engine.history_min_s, settings.engine.pin_grace_s) = (0, 0);
         // Small bounds, so that their far sides are visited.
         settings.engine.recent_cells_max = [4, 20, 100_000][rng.usize(0..3)];
         settings.engine.recent_bytes_max = [10, 32 << 20][rng.usize(0..2)];
@@ -112,6 +117,7 @@ impl Trial {
             durable_keys: Vec::new(),
             uncertain: Vec::new(),
             harm: Harm::default(),
+            pins: Vec::new(),
             gate_in_doubt: false,
             steady: Duration::ZERO,
             keys: 0,
@@ -228,6 +234,7 @@ impl Trial {
             // A segment that could not be made is made by the next batch.
             FaultKind::Busy => self.harm.index || self.harm.log || self.is_held(fault) || is_outrun(fault),
             FaultKind::Internal => self.harm.index,
+            FaultKind::SnapshotPacked => self.is_made_on_what_went(draft),
             FaultKind::Gated => self.gate_in_doubt,
             _ => false,
         };

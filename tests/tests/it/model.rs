@@ -43,6 +43,8 @@ fn the_engine_and_the_model_agree() {
         "finished",
         "finished again",
         "prepared durably",
+        "packed",
+        "moved a pin",
         "closed a gate",
         "was told what is below a gate",
         "the same key again",
@@ -66,6 +68,8 @@ fn they_agree_across_crashes() {
             "restored",
             "the same key again",
             "prepared in the next life",
+            "packed",
+            "a pack ended early",
         ],
     );
 }
@@ -82,5 +86,5 @@ fn they_agree_on_a_disk_that_fails() {
         "outcome unknown",
         "in the log though not acknowledged",
     ];
-    run(Wear::Faults, 60, &expected);
+    run(Wear::Faults, 90, &expected);
 }

@@ -26,6 +26,12 @@ impl Trial {
 
     fn ask_some(&mut self) -> Result<(), String> {
         let at = self.a_snapshot();
+        if at != Tid::NONE && at < self.beside.model.packed_to() {
+            return match self.beside.house.engine().load(at, &[self.dice.cell()]) {
+                Ok(_) => Err(format!("a load at {at}, which is packed away, was answered")),
+                Err(fault) => self.is_packed_away(at, &fault),
+            };
+        }
         let cells: Vec<Cell> = (0..self.dice.rng.usize(1..5)).map(|_| self.dice.cell()).collect();
         self.beside.compare_load(at, &cells)?;
         let (from, to) = self.dice.bounds();
@@ -37,7 +43,7 @@ impl Trial {
         if self.dice.chance(20) { self.beside.compare_kinds() } else { Ok(()) }
     }
 
-    fn a_snapshot(&mut self) -> Tid {
+    pub(super) fn a_snapshot(&mut self) -> Tid {
         let known: Vec<Tid> = self.beside.model.log().map(|txn| txn.tid).collect();
         if known.is_empty() || self.dice.chance(40) {
             return Tid::NONE;

@@ -99,6 +99,8 @@ impl Trial {
     fn reborn(&mut self) -> Result<(), String> {
         let mut unanswered: Vec<Draft> = self.open.drain(..).map(|open| open.draft).collect();
         unanswered.append(&mut self.uncertain);
+        self.pins.clear();
+        self.packed_as_told()?;
         let known = self.beside.model.log().count();
         self.beside.catch_up(&unanswered)?;
         self.find_the_durable()?;

@@ -5,7 +5,7 @@ use crate::support::told::Told;
 use crate::support::work::key;
 use bytes::Bytes;
 use std::time::Duration;
-use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Role, Tid, Write};
+use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Role, Tid, Write};
 use zeolite_server::engine::{Closing, Outcome, Owner, Preparing, Turn};
 
 impl Trial {
@@ -28,9 +28,11 @@ impl Trial {
             82..90 => return self.compare_some(),
             90..93 => self.prepare(),
             93..95 => return self.end_a_hold(),
-            95..96 => self.undo(),
+            95..96 => return self.undo(),
             96..98 => return self.ask_for_a_key(),
-            98..99 => self.restore(),
+            98..99 if self.dice.chance(60) => self.restore(),
+            98..99 if self.dice.chance(50) => return self.change_a_pin(),
+            98..99 => return self.pack(),
             _ if self.wear == Wear::None => {}
             _ => return self.mishap(),
         }
@@ -256,14 +258,14 @@ impl Trial {
     }
 
     /// The model makes the draft that an undo should be; the engine makes its own.
-    fn undo(&mut self) {
+    fn undo(&mut self) -> Result<(), String> {
         let known: Vec<Tid> = self.beside.model.log().map(|txn| txn.tid).collect();
         if known.is_empty() {
-            return;
+            return Ok(());
         }
         let tid = known[self.dice.rng.usize(0..known.len())];
         let key = self.new_key();
-        let Some(txn) = self.beside.model.txn(tid) else { return };
+        let Some(txn) = self.beside.model.txn(tid) else { return Ok(()) };
         let engine = self.beside.house.engine().clone();
         let back = |cell: &zeolite_proto::Cell, written: &Option<Bytes>| {
             let before = self.beside.model.load(cell, tid.prev()).and_then(|revision| revision.record);
@@ -280,7 +282,14 @@ impl Trial {
         let draft = Draft { key, key_since, priority, read_cells, read_ranges, writes, note: note.clone() };
         let (done, told) = Told::pair();
         self.beside.house.engine().undo(Role::Write, tid, (key, key_since), note, done);
-        self.open.push(Open { draft, told });
+        if tid > self.beside.model.packed_to() {
+            self.open.push(Open { draft, told });
+            return Ok(());
+        }
+        match told.take() {
+            Some(Err(fault)) if fault.kind == FaultKind::SnapshotPacked || self.no_index(&fault) => Ok(()),
+            other => Err(format!("{tid} is packed away, its undo was answered with {other:?}")),
+        }
     }
 
     /// A key that was used before: its outcome, and what happens when it comes again.
@@ -300,7 +309,10 @@ impl Trial {
         let remembered = self.beside.model.by_key(asked).cloned();
         match (outcome, remembered) {
             (Outcome::Committed(receipt), Some(txn)) => {
-                let merged = txn.writes.iter().filter(|write| write.2);
+                let told = |cell: &Cell| receipt.merged.iter().any(|merged| merged.cell == *cell);
+                // What a pack has taken away is not told again.
+                let stays = |cell: &Cell| told(cell) || !self.beside.model.is_packed(cell, txn.tid);
+                let merged = txn.writes.iter().filter(|(cell, _, merged)| *merged && stays(cell));
                 let told = receipt.merged.iter().map(|m| (&m.cell, &m.record));
                 if receipt.tid != txn.tid || !told.eq(merged.map(|(cell, record, _)| (cell, record))) {
                     return Err(format!("{asked:?} was {txn:?}, now it is {receipt:?}"));
