@@ -16,6 +16,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("store.checkpoint_log_bytes", 1, 1 << 40),
     ("store.overlay_bytes_max", 1 << 10, 1 << 40),
     ("store.recent_entries_max", 0, 100_000_000),
+    ("store.kinds_max", 16, 1 << 24),
     ("store.keys_count_max", 1, 1_000_000_000),
     ("store.keys_age_s", 1, 30 * 86_400),
     ("engine.live_queue_max", 1, 1 << 20),
