@@ -165,6 +165,11 @@ pub struct SessionSettings {
     pub streams_max: u32,
     /// Sessions at once; one more gets `Busy`.
     pub sessions_max: usize,
+    /// How much one connection may have of what all have together, in percent: sessions, streams of the log, pins, prepared drafts and their
+    /// bytes; one of each at least. Beyond it the connection gets `Busy`, and others go on.
+    pub connection_share_percent: usize,
+    /// Streams of the log at once; one more gets `Busy`.
+    pub log_streams_max: usize,
     /// Requests of one session that are not answered, or whose answer is not sent; beyond it no more is read from it.
     pub in_flight_max: usize,
     /// Bytes of answers that wait in one session; beyond it no more is read from it.
@@ -206,6 +211,8 @@ impl Default for SessionSettings {
             connections_max: 1024,
             streams_max: 1024,
             sessions_max: 1024,
+            connection_share_percent: 25,
+            log_streams_max: 32,
             in_flight_max: 1024,
             reply_queue_bytes_max: 16 << 20,
             feed_queue_bytes_max: 8 << 20,

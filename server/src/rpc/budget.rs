@@ -8,12 +8,14 @@
 //! goes with its request wherever that goes, and ends with it. One connection has a share only, so that it cannot make
 //! all others' requests `Busy`.
 //!
-//! The pool of long calls is shared in the same way: one connection has half of its places at most.
+//! The pool of long calls is shared in the same way: one connection has half of its places at most. What is counted and outlives its
+//! request (sessions, pins, prepared drafts) is the engine's `Share`, which goes with the connection as well.
 //!
 //! Not counted here: what HTTP/2 buffers for a connection, and the one message that is being read (see docs/operations.md, Memory);
 //! what stays of a request after its answer has bounds of its own (overlay, caches, prepared drafts).
 
 use crate::auth::Principal;
+use crate::engine::Share;
 use crate::settings::SessionSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,6 +55,7 @@ pub(crate) struct Budget {
     bytes_max: usize,
     connection_bytes_max: usize,
     connection_calls_max: usize,
+    connection_share_percent: usize,
 }
 
 impl Budget {
@@ -61,14 +64,16 @@ impl Budget {
         let SessionSettings { requests_bytes_max: bytes_max, connection_bytes_max, long_calls_max, .. } = *sessions;
         let connection_calls_max = (long_calls_max / 2).max(1);
         let room = Room(AtomicUsize::new(bytes_max));
-        Arc::new(Budget { room, bytes_max, connection_bytes_max, connection_calls_max })
+        let connection_share_percent = sessions.connection_share_percent;
+        Arc::new(Budget { room, bytes_max, connection_bytes_max, connection_calls_max, connection_share_percent })
     }
 
     /// The share of a new connection.
     pub(crate) fn account(self: &Arc<Self>) -> Account {
         let room = Room(AtomicUsize::new(self.connection_bytes_max));
         let long_calls = Arc::new(Semaphore::new(self.connection_calls_max));
-        Account(Arc::new(Share { budget: self.clone(), room, long_calls }))
+        let counted = Share::new(self.connection_share_percent);
+        Account(Arc::new(Allotted { budget: self.clone(), room, long_calls, counted }))
     }
 
     /// Bytes in use.
@@ -77,15 +82,16 @@ impl Budget {
     }
 }
 
-struct Share {
+struct Allotted {
     budget: Arc<Budget>,
     room: Room,
     long_calls: Arc<Semaphore>,
+    counted: Share,
 }
 
 /// The share of one connection.
 #[derive(Clone)]
-pub(crate) struct Account(Arc<Share>);
+pub(crate) struct Account(Arc<Allotted>);
 
 impl Account {
     /// Takes room for a request; it is free again when the charge is dropped.
@@ -93,6 +99,11 @@ impl Account {
         let mut charge = Charge { share: self.0.clone(), bytes: 0 };
         charge.add(bytes)?;
         Ok(charge)
+    }
+
+    /// Its share of what is counted, and not in bytes of requests.
+    pub(super) fn share(&self) -> &Share {
+        &self.0.counted
     }
 
     /// Waits until the connection may run one more long call. The semaphore is never closed, so there is always one.
@@ -103,14 +114,14 @@ impl Account {
 
 /// Room that a request has taken.
 pub(super) struct Charge {
-    share: Arc<Share>,
+    share: Arc<Allotted>,
     bytes: usize,
 }
 
 impl Charge {
     /// Takes more.
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), Fault> {
-        let Share { budget, room, .. } = &*self.share;
+        let Allotted { budget, room, .. } = &*self.share;
         let busy = |what: &str, max: usize, setting: &str| {
             let message = format!(
                 "{what} that are not answered yet hold {max} bytes, the limit (sessions.{setting}); send it again later"

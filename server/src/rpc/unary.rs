@@ -118,7 +118,7 @@ impl Zeolite for Unary {
 
     async fn session(&self, request: Request<Streaming<v2::ClientFrame>>) -> Answer<Session> {
         let peer = self.rpc.peer(&request)?;
-        let (id, outbox) = self.rpc.open_session().map_err(|fault| self.rpc.refusal(&fault))?;
+        let (id, outbox) = self.rpc.open_session(&peer.account).map_err(|fault| self.rpc.refusal(&fault))?;
         Ok(Response::new(Session::new(self.rpc.clone(), id, peer, outbox, request.into_inner())))
     }
 }

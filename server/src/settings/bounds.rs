@@ -50,6 +50,8 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("sessions.connections_max", 1, 1_000_000),
     ("sessions.streams_max", 2, 1_000_000),
     ("sessions.sessions_max", 1, 1_000_000),
+    ("sessions.connection_share_percent", 1, 100),
+    ("sessions.log_streams_max", 1, 1024),
     ("sessions.in_flight_max", 1, 1_000_000),
     ("sessions.reply_queue_bytes_max", 1 << 10, 1 << 32),
     ("sessions.feed_queue_bytes_max", 1 << 10, 1 << 32),

@@ -192,7 +192,7 @@ impl Sequencer {
             return self.holds.park(holder, draft);
         }
         if matches!(draft, DraftAsk::Prepare(_))
-            && let Some(fault) = self.too_much_prepared(draft.admitted().bytes)
+            && let Some(fault) = self.too_much_prepared(&draft.admitted().caller, draft.admitted().bytes)
         {
             return self.refuse(draft, fault);
         }

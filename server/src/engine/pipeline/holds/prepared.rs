@@ -2,6 +2,7 @@
 
 use crate::engine::caller::Caller;
 use crate::engine::sealed_write::SealedWrite;
+use crate::engine::share::{Counted, Place, Share};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, hash};
@@ -27,6 +28,8 @@ pub(crate) struct Prepared {
     pub(crate) stale: BTreeMap<Cell, Tid>,
     /// The size of all drafts that it was made of.
     pub(crate) bytes: usize,
+    /// What it takes of its connection's share: one draft, and these bytes.
+    pub(crate) places: (Place, Place),
 }
 
 /// What is known of a prepared draft that is kept in the store.
@@ -49,6 +52,11 @@ pub(crate) struct Amendment {
 }
 
 impl Prepared {
+    /// What one of these bytes takes of a share.
+    pub(crate) fn places(share: &Share, bytes: usize) -> (Place, Place) {
+        (share.have(Counted::PreparedDrafts, 1), share.have(Counted::PreparedBytes, bytes))
+    }
+
     /// All stale cells, in order.
     pub(crate) fn stale(&self) -> Vec<StaleCell> {
         self.stale.iter().map(|(cell, newest)| StaleCell { cell: cell.clone(), newest: *newest }).collect()
@@ -69,6 +77,7 @@ impl Prepared {
         self.read_cells.extend(amendment.draft.read_cells.into_iter().map(|read| read.cell));
         self.read_ranges.extend(amendment.draft.read_ranges);
         self.stale.extend(amendment.stale.into_iter().map(|stale| (stale.cell, stale.newest)));
+        self.places.1.grow(amendment.bytes.saturating_sub(self.bytes));
         (self.note, self.rests_on, self.bytes) = (amendment.draft.note, amendment.rests_on, amendment.bytes);
     }
 }

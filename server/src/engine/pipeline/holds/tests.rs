@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::caller::Caller;
 use crate::engine::sealed_write::SealedWrite;
+use crate::engine::share::Share;
 use bytes::Bytes;
 use zeolite_proto::{Change, Note, Oid, Priority, ReadCell, ReadRange, StaleCell, Write};
 
@@ -25,6 +26,7 @@ fn prepared(writes: Vec<SealedWrite>, reads: Vec<Cell>, ranges: Vec<ReadRange>) 
         rests_on: Tid::NONE,
         stale: BTreeMap::new(),
         bytes: 0,
+        places: Prepared::places(&Share::default(), 0),
     }
 }
 
