@@ -7,7 +7,7 @@
 //!   unary, replicate ────────────────┘
 //!   outbox   one outgoing queue per session      greeting   hello, and the replay of what was missed
 //!   pump     wakes sessions for their feed, together
-//!   budget   the memory of requests, by connection
+//!   budget   the memory of requests and answers, by connection; meter: of messages that are not whole yet
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
 //! ```
@@ -23,6 +23,7 @@ mod encode;
 mod greeting;
 mod health;
 mod holding;
+mod meter;
 mod outbox;
 mod parts;
 mod pieces;
@@ -40,6 +41,7 @@ use crate::settings::SessionSettings;
 use budget::{Account, Budget, Peer};
 use calls::Calls;
 use health::Health;
+use meter::Metered;
 use outbox::{Outbox, fault_reply};
 use parking_lot::Mutex;
 use pump::{Pump, Pumping};
@@ -174,7 +176,10 @@ impl Rpc {
         // Every service has the same bounds.
         macro_rules! bounded {
             ($server:ident, $service:expr) => {
-                $server::new($service).max_decoding_message_size(decode_max).max_encoding_message_size(encode_max)
+                Metered::new(
+                    $server::new($service).max_decoding_message_size(decode_max).max_encoding_message_size(encode_max),
+                    decode_max,
+                )
             };
         }
         let reflection = tonic_reflection::server::Builder::configure()
@@ -184,8 +189,11 @@ impl Rpc {
         let mut routes = Routes::builder();
         routes.add_service(bounded!(ZeoliteServer, unary.clone())).add_service(bounded!(ReaderServer, unary.clone()));
         routes.add_service(bounded!(WriterServer, unary.clone())).add_service(bounded!(ReplicatorServer, unary));
-        routes.add_service(bounded!(AdminServer, admin::Administration::new(self.clone()))).add_service(reflection);
-        routes.add_service(health::service(self.health.subscribe(), self.names()).await);
+        routes
+            .add_service(bounded!(AdminServer, admin::Administration::new(self.clone())))
+            .add_service(Metered::new(reflection, decode_max));
+        let health = health::service(self.health.subscribe(), self.names()).await;
+        routes.add_service(Metered::new(health, decode_max));
         routes.routes()
     }
 

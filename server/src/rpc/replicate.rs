@@ -1,7 +1,7 @@
 //! Owns the door of followers and copiers: the log out, transactions with their own tids in.
 
 use super::calls::Calls;
-use super::restore::restore;
+use super::restore::{restore, weight};
 use super::unary::{Answer, PAGES_AHEAD, Pages, Unary};
 use super::{Rpc, transactions};
 use crate::auth::rights::Verb;
@@ -63,6 +63,10 @@ async fn send_log(
             Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
         };
         let Some(last) = page.last() else { return };
+        let _charge = match calls.account().take_for(page.iter().map(weight).sum()) {
+            Ok(charge) => charge,
+            Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
+        };
         match reverse {
             true => to = last.tid.prev(),
             false => from = last.tid.next(),

@@ -65,6 +65,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("sessions.open_drafts_max", 1, 1000),
     ("sessions.requests_bytes_max", 64 << 10, 1 << 44),
     ("sessions.connection_bytes_max", 64 << 10, 1 << 44),
+    ("sessions.window_bytes", 256 << 10, 1 << 30),
     ("sessions.keepalive_interval_ms", 100, 3_600_000),
     ("sessions.keepalive_timeout_ms", 100, 3_600_000),
     ("sessions.shutdown_grace_ms", 0, 600_000),
