@@ -13,7 +13,7 @@
 
 pub mod rights;
 
-use crate::engine::{Caller, Client, Owner};
+use crate::engine::{Caller, Client, Owner, Share};
 use rights::Verb;
 use std::net::SocketAddr;
 use zeolite_proto::{Fault, FaultKind, Role};
@@ -78,9 +78,9 @@ impl Principal {
         &self.owner
     }
 
-    /// How the engine knows it.
-    pub(crate) fn caller(&self) -> Caller {
-        Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone() }
+    /// How the engine knows it, on a connection with this share.
+    pub(crate) fn caller(&self, share: Share) -> Caller {
+        Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone(), share }
     }
 }
 

@@ -28,6 +28,7 @@ mod pipeline;
 mod reads;
 mod sealed_write;
 mod settings;
+mod share;
 mod turn;
 mod work;
 
@@ -64,6 +65,8 @@ pub use reads::feed::{self, FeedBatch, FeedItem};
 pub use reads::pins::PinInfo;
 pub use reads::read::{Loaded, ObjectsPage, Page};
 pub use settings::EngineSettings;
+pub use share::Share;
+pub(crate) use share::{Counted, Place};
 pub use turn::Turn;
 pub use work::long_work::PackProgress;
 pub use work::pack::{PackOptions, PackReport};

@@ -7,7 +7,7 @@
 //!   unary, replicate ────────────────┘
 //!   outbox   one outgoing queue per session      greeting   hello, and the replay of what was missed
 //!   pump     wakes sessions for their feed, together
-//!   budget   the memory of requests, by connection
+//!   budget   the memory of requests and answers, by connection; meter: of messages that are not whole yet
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
 //! ```
@@ -23,6 +23,7 @@ mod encode;
 mod greeting;
 mod health;
 mod holding;
+mod meter;
 mod outbox;
 mod parts;
 mod pieces;
@@ -35,10 +36,12 @@ mod transactions;
 mod unary;
 
 use crate::databases::{Database, Databases};
+use crate::engine::{Counted, Place};
 use crate::settings::SessionSettings;
 use budget::{Account, Budget, Peer};
 use calls::Calls;
 use health::Health;
+use meter::Metered;
 use outbox::{Outbox, fault_reply};
 use parking_lot::Mutex;
 use pump::{Pump, Pumping};
@@ -46,7 +49,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::service::Routes;
 use tonic::{Request, Status};
 use zeolite_proto::wire::DESCRIPTORS;
@@ -62,8 +65,8 @@ use zeolite_proto::{Fault, FaultKind, Mode};
 /// Room for what surrounds a record in a message.
 const FRAME_ROOM_BYTES: usize = 1 << 20;
 
-/// When to come back after the sessions were found full.
-const SESSIONS_RETRY_AFTER_MS: u64 = 1000;
+/// When to come back after sessions, or streams of the log, were found full.
+const RETRY_AFTER_MS: u64 = 1000;
 
 /// Operators that look at once.
 const LOOKS_MAX: usize = 4;
@@ -79,6 +82,7 @@ pub(crate) struct Rpc {
     next_session: AtomicU64,
     long_calls: Arc<Semaphore>,
     looks: Arc<Semaphore>,
+    log_streams: Arc<Semaphore>,
     budget: Arc<Budget>,
     health: watch::Sender<Health>,
     pump: Arc<Pump>,
@@ -106,6 +110,7 @@ pub(crate) struct SessionLoad {
 struct Member {
     outbox: Arc<Outbox>,
     database: Option<Arc<str>>,
+    _place: Place,
 }
 
 impl Rpc {
@@ -119,6 +124,7 @@ impl Rpc {
             next_session: AtomicU64::new(1),
             long_calls: Arc::new(Semaphore::new(settings.long_calls_max)),
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
+            log_streams: Arc::new(Semaphore::new(settings.log_streams_max)),
             budget,
             health: watch::Sender::new(Health::default()),
             pump,
@@ -170,7 +176,10 @@ impl Rpc {
         // Every service has the same bounds.
         macro_rules! bounded {
             ($server:ident, $service:expr) => {
-                $server::new($service).max_decoding_message_size(decode_max).max_encoding_message_size(encode_max)
+                Metered::new(
+                    $server::new($service).max_decoding_message_size(decode_max).max_encoding_message_size(encode_max),
+                    decode_max,
+                )
             };
         }
         let reflection = tonic_reflection::server::Builder::configure()
@@ -180,8 +189,11 @@ impl Rpc {
         let mut routes = Routes::builder();
         routes.add_service(bounded!(ZeoliteServer, unary.clone())).add_service(bounded!(ReaderServer, unary.clone()));
         routes.add_service(bounded!(WriterServer, unary.clone())).add_service(bounded!(ReplicatorServer, unary));
-        routes.add_service(bounded!(AdminServer, admin::Administration::new(self.clone()))).add_service(reflection);
-        routes.add_service(health::service(self.health.subscribe(), self.names()).await);
+        routes
+            .add_service(bounded!(AdminServer, admin::Administration::new(self.clone())))
+            .add_service(Metered::new(reflection, decode_max));
+        let health = health::service(self.health.subscribe(), self.names()).await;
+        routes.add_service(Metered::new(health, decode_max));
         routes.routes()
     }
 
@@ -242,7 +254,7 @@ impl Rpc {
         self.health.borrow().shutting_down
     }
 
-    fn open_session(&self) -> Result<(u64, Arc<Outbox>), Fault> {
+    fn open_session(&self, account: &Account) -> Result<(u64, Arc<Outbox>), Fault> {
         if self.is_shutting_down() {
             return Err(Fault::new(FaultKind::ShuttingDown, "the server is going down; connect again"));
         }
@@ -253,12 +265,25 @@ impl Rpc {
                 FaultKind::Busy,
                 format!("{limit} sessions are open, the limit; close one, or raise sessions.sessions_max"),
             )
-            .after_ms(SESSIONS_RETRY_AFTER_MS));
+            .after_ms(RETRY_AFTER_MS));
         }
+        let place = account.share().take(Counted::Sessions, 1, self.settings.sessions_max)?;
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
         let outbox = Outbox::new(&self.settings, self.runtime.clone());
-        sessions.insert(id, Member { outbox: outbox.clone(), database: None });
+        sessions.insert(id, Member { outbox: outbox.clone(), database: None, _place: place });
         Ok((id, outbox))
+    }
+
+    /// A place for a stream of the log, for as long as it is sent.
+    fn log_stream(&self, account: &Account) -> Result<(Place, OwnedSemaphorePermit), Fault> {
+        let limit = self.settings.log_streams_max;
+        let place = account.share().take(Counted::LogStreams, 1, limit)?;
+        let permit = self.log_streams.clone().try_acquire_owned().map_err(|_| {
+            let message =
+                format!("{limit} streams of the log are open, the limit; come back, or raise sessions.log_streams_max");
+            Fault::new(FaultKind::Busy, message).after_ms(RETRY_AFTER_MS)
+        })?;
+        Ok((place, permit))
     }
 
     /// The session's client has named its database.

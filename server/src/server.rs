@@ -35,9 +35,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zeolite_proto::{Fault, Registry};
 
-/// HTTP/2 flow control. Never 64 KiB, and never adaptive: with many frames in flight h2 then cuts the connection.
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const HTTP_FRAME_BYTES: u32 = 64 << 10;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 
@@ -287,9 +284,10 @@ fn open(
 }
 
 fn http2(sessions: &SessionSettings) -> tonic::transport::Server {
+    // Never 64 KiB, and never adaptive: with many frames in flight h2 then cuts the connection.
     tonic::transport::Server::builder()
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(sessions.window_bytes)
+        .initial_stream_window_size(sessions.window_bytes / 2)
         .max_frame_size(HTTP_FRAME_BYTES)
         .max_concurrent_streams(sessions.streams_max)
         .http2_max_header_list_size(HEADER_BYTES_MAX)

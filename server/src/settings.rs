@@ -16,6 +16,7 @@
 mod bounds;
 mod databases;
 mod layers;
+mod memory;
 mod metrics;
 mod units;
 
@@ -30,6 +31,7 @@ use zeolite_proto::{Limits, Role};
 pub use bounds::{bounds, shown};
 pub use databases::{DatabasePlan, DatabaseSettings};
 pub use layers::SettingsError;
+pub use memory::Part;
 pub use metrics::MetricsSettings;
 
 /// Where a server listens unless told otherwise.
@@ -99,6 +101,11 @@ pub struct SessionSettings {
     pub streams_max: u32,
     /// Sessions at once; one more gets `Busy`.
     pub sessions_max: usize,
+    /// How much one connection may have of what all have together, in percent: sessions, streams of the log, pins, prepared drafts and their
+    /// bytes; one of each at least. Beyond it the connection gets `Busy`, and others go on.
+    pub connection_share_percent: usize,
+    /// Streams of the log at once; one more gets `Busy`.
+    pub log_streams_max: usize,
     /// Requests of one session that are not answered, or whose answer is not sent; beyond it no more is read from it.
     pub in_flight_max: usize,
     /// Bytes of answers that wait in one session; beyond it no more is read from it.
@@ -122,10 +129,14 @@ pub struct SessionSettings {
     pub long_calls_max: usize,
     /// Drafts in parts that may be open at once in a session; one more gets `TooLarge`.
     pub open_drafts_max: usize,
-    /// Bytes of all requests that are read and not answered yet, drafts in parts included; beyond it they get `Busy`.
+    /// Bytes of all requests that are being read or not answered yet, drafts in parts included, and of answers that are not sent; beyond it
+    /// they get `Busy`.
     pub requests_bytes_max: usize,
     /// The same of one connection.
     pub connection_bytes_max: usize,
+    /// Bytes that a client may send ahead of what the server has read of its connection (HTTP/2 flow control), and half as many of one
+    /// call; what is kept for a connection in any case. More is faster over long distances.
+    pub window_bytes: u32,
     /// A connection on which nothing was heard for this long is asked for a sign of life, in milliseconds.
     pub keepalive_interval_ms: u64,
     /// A connection that gives none within this is closed, in milliseconds; also a new one on which nothing is said.
@@ -138,8 +149,10 @@ impl Default for SessionSettings {
     fn default() -> SessionSettings {
         SessionSettings {
             connections_max: 1024,
-            streams_max: 1024,
+            streams_max: 128,
             sessions_max: 1024,
+            connection_share_percent: 25,
+            log_streams_max: 32,
             in_flight_max: 1024,
             reply_queue_bytes_max: 16 << 20,
             feed_queue_bytes_max: 8 << 20,
@@ -153,6 +166,7 @@ impl Default for SessionSettings {
             open_drafts_max: 4,
             requests_bytes_max: 1 << 30,
             connection_bytes_max: 512 << 20,
+            window_bytes: 1 << 20,
             keepalive_interval_ms: 20_000,
             keepalive_timeout_ms: 20_000,
             shutdown_grace_ms: 5_000,

@@ -146,6 +146,20 @@ pub enum StoreError {
         /// What and why.
         what: String,
     },
+    /// There would be more kinds than may be; nothing was written.
+    #[error(
+        "{max} kinds (a class at a schema version) are known here, the limit, and {class:?} at version {version} would be one more; put \
+         what differs from object to object into the data, not into class or version, or raise store.kinds_max (a copy needs \
+         as many as its source has)"
+    )]
+    TooManyKinds {
+        /// The class of the first that found no place.
+        class: String,
+        /// Its schema version.
+        version: u32,
+        /// The limit.
+        max: usize,
+    },
     /// More is published than the index has taken; nothing was written.
     #[error(
         "{unsettled_bytes} bytes wait for the index, at most {bytes_max} may; let `Settler::settle` catch up, then append again"

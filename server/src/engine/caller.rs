@@ -2,6 +2,7 @@
 //!
 //! Each draft carries it to its end, so it is small and shares its names: a clone copies no text.
 
+use crate::engine::share::Share;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub struct Caller {
     pub role: Role,
     /// Which program.
     pub client: Client,
+    /// How much it may have of what all have together.
+    pub share: Share,
 }
 
 /// Which client asks for a write.
@@ -97,7 +100,7 @@ impl fmt::Display for Client {
 /// Somebody inside of the server's own program.
 impl From<Role> for Caller {
     fn from(role: Role) -> Caller {
-        Caller { owner: Owner::anonymous(), role, client: Client::Inside }
+        Caller { role, ..Caller::default() }
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn fault_of(error: StoreError) -> Fault {
         | StoreError::NoSegment { .. }
         | StoreError::Stopped => FaultKind::Busy,
         StoreError::Refused { .. } => FaultKind::Invalid,
+        StoreError::TooManyKinds { .. } => FaultKind::Refused,
         StoreError::Poisoned { reason } => return poisoned_fault(reason),
         StoreError::Packed { .. } => FaultKind::SnapshotPacked,
         StoreError::Locked { .. }

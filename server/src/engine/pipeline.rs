@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   commit ── admission, keys ──> intake ──> sequencer ──> writer          undo: an ordinary draft
-//!    ask: what travels between them          │   ▲  check · head · recent · merge · holds · endings · condemned
+//!    ask: what travels between them          │   ▲  check · head · recent · merge · holds · endings · condemned · kinds
 //!                                            ▼   │
 //!                                           mergers
 //! ```
@@ -20,6 +20,7 @@ pub(crate) mod head;
 pub(crate) mod holds;
 pub(crate) mod intake;
 pub(crate) mod keys;
+pub(crate) mod kinds;
 pub(crate) mod merge;
 pub(crate) mod mergers;
 pub(crate) mod own;

@@ -6,7 +6,7 @@ pub(crate) mod pins;
 pub(crate) mod read;
 
 use super::Engine;
-use crate::engine::caller::Owner;
+use crate::engine::caller::{Caller, Owner};
 use crate::storage::Read;
 use age::Age;
 use feed::{Feed, FeedItem, FeedSink};
@@ -55,9 +55,9 @@ impl Engine {
         self.reads.feed.subscribe(sink)
     }
 
-    /// Pins a snapshot for an owner ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.
-    pub fn pin(&self, owner: &Owner, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
-        self.reads.pins.pin(owner, self.snapshot(snapshot)?, lease_ms)
+    /// Pins a snapshot for a caller ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.
+    pub fn pin(&self, caller: &Caller, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
+        self.reads.pins.pin(caller, self.snapshot(snapshot)?, lease_ms)
     }
 
     /// Makes the lease of an owner's pin begin anew; with `to` the pin moves there.

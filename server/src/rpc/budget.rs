@@ -1,20 +1,23 @@
-//! Owns the memory of requests: what is read and not answered yet is counted in bytes, of each connection and of all together.
+//! Owns the memory of requests and of their answers: what is read and not answered yet, and what is answered and not sent, is counted in
+//! bytes, of each connection and of all together.
 //!
 //! ```text
-//!   frame read ──> decoded ──> Charge ──> queues, mergers, writer ──> answer ──> Charge dropped
-//!                                └── no room: Busy, nothing is kept
+//!   length read ──> whole (`meter`) ──> decoded ──> Charge ──> queues, mergers, writer ──> answer ──> sent: Charge dropped
+//!        └── no room: Busy, nothing is kept           └── no room: Busy                       └── no room: Busy instead of it
 //! ```
 //! Queues behind this are bounded in numbers, and a draft may have hundreds of megabytes; so a number alone bounds nothing. A charge
 //! goes with its request wherever that goes, and ends with it. One connection has a share only, so that it cannot make
-//! all others' requests `Busy`.
+//! all others' requests `Busy`; and so that several cannot either, the first 64 KiB of each are its own.
 //!
-//! The pool of long calls is shared in the same way: one connection has half of its places at most.
+//! The pool of long calls is shared in the same way: one connection has half of its places at most. What is counted and outlives its
+//! request (sessions, pins, prepared drafts) is the engine's `Share`, which goes with the connection as well.
 //!
-//! Not counted here: what HTTP/2 buffers for a connection, and the one message that is being read (see docs/operations.md, Memory);
-//! what stays of a request after its answer has bounds of its own (overlay, caches, prepared drafts).
+//! Not counted here: what HTTP/2 buffers for a connection (its window, see docs/operations.md, Memory); what stays of a request after its answer has bounds of its own (overlay, caches, prepared drafts).
 
 use crate::auth::Principal;
+use crate::engine::Share;
 use crate::settings::SessionSettings;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,64 +37,113 @@ pub(super) const LONG_BYTES: usize = 64 << 10;
 /// What every request is counted as at least.
 const REQUEST_BYTES: usize = 256;
 
-/// A number of bytes that is not used up.
-struct Room(AtomicUsize);
-
-impl Room {
-    fn take(&self, bytes: usize) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
+/// So many bytes of each connection are its own and not taken from what all share: small requests go on, whatever others send.
+pub(crate) const OWN_BYTES: usize = 64 << 10;
 
 /// The bytes of the requests of all connections.
 pub(crate) struct Budget {
-    room: Room,
+    /// What is left of what all share.
+    left: AtomicUsize,
+    used: AtomicUsize,
     bytes_max: usize,
     connection_bytes_max: usize,
     connection_calls_max: usize,
+    connection_share_percent: usize,
 }
 
 impl Budget {
     /// Nothing is used.
     pub(crate) fn new(sessions: &SessionSettings) -> Arc<Budget> {
         let SessionSettings { requests_bytes_max: bytes_max, connection_bytes_max, long_calls_max, .. } = *sessions;
-        let connection_calls_max = (long_calls_max / 2).max(1);
-        let room = Room(AtomicUsize::new(bytes_max));
-        Arc::new(Budget { room, bytes_max, connection_bytes_max, connection_calls_max })
+        Arc::new(Budget {
+            left: AtomicUsize::new(bytes_max),
+            used: AtomicUsize::new(0),
+            bytes_max,
+            connection_bytes_max,
+            connection_calls_max: (long_calls_max / 2).max(1),
+            connection_share_percent: sessions.connection_share_percent,
+        })
     }
 
     /// The share of a new connection.
     pub(crate) fn account(self: &Arc<Self>) -> Account {
-        let room = Room(AtomicUsize::new(self.connection_bytes_max));
         let long_calls = Arc::new(Semaphore::new(self.connection_calls_max));
-        Account(Arc::new(Share { budget: self.clone(), room, long_calls }))
+        let counted = Share::new(self.connection_share_percent);
+        Account(Arc::new(Allotted { budget: self.clone(), used: Mutex::new(0), long_calls, counted }))
     }
 
     /// Bytes in use.
     pub(crate) fn used(&self) -> usize {
-        self.bytes_max - self.room.0.load(Ordering::Relaxed)
+        self.used.load(Ordering::Relaxed)
     }
 }
 
-struct Share {
+struct Allotted {
     budget: Arc<Budget>,
-    room: Room,
+    used: Mutex<usize>,
     long_calls: Arc<Semaphore>,
+    counted: Share,
+}
+
+impl Allotted {
+    fn take(&self, bytes: usize) -> Result<(), Fault> {
+        let budget = &*self.budget;
+        let busy = |what: &str, max: usize, setting: &str| {
+            let message = format!(
+                "{what} that are not answered yet, and answers that are not sent, hold {max} bytes, the limit (sessions.{setting}); \
+                 send it again later"
+            );
+            Err(Fault::new(FaultKind::Busy, message).after_ms(RETRY_AFTER_MS))
+        };
+        let mut used = self.used.lock();
+        let after = used.saturating_add(bytes);
+        if after > budget.connection_bytes_max {
+            return busy("requests of this connection", budget.connection_bytes_max, "connection_bytes_max");
+        }
+        let shared = shared(after) - shared(*used);
+        if budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(shared)).is_err() {
+            return busy("requests of all connections", budget.bytes_max, "requests_bytes_max");
+        }
+        *used = after;
+        budget.used.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let mut used = self.used.lock();
+        let after = *used - bytes;
+        self.budget.left.fetch_add(shared(*used) - shared(after), Ordering::Relaxed);
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        *used = after;
+    }
+}
+
+/// How much of what a connection uses is not its own.
+fn shared(used: usize) -> usize {
+    used.saturating_sub(OWN_BYTES)
 }
 
 /// The share of one connection.
 #[derive(Clone)]
-pub(crate) struct Account(Arc<Share>);
+pub(crate) struct Account(Arc<Allotted>);
 
 impl Account {
     /// Takes room for a request; it is free again when the charge is dropped.
     pub(super) fn take(&self, bytes: usize) -> Result<Charge, Fault> {
         let mut charge = Charge { share: self.0.clone(), bytes: 0 };
         charge.add(bytes)?;
+        Ok(charge)
+    }
+
+    /// Its share of what is counted, and not in bytes of requests.
+    pub(super) fn share(&self) -> &Share {
+        &self.0.counted
+    }
+
+    /// The same for what must be done in any case: the only thing that a connection has may be of any size.
+    pub(super) fn take_for(&self, bytes: usize) -> Result<Charge, Fault> {
+        let mut charge = Charge { share: self.0.clone(), bytes: 0 };
+        charge.becomes(bytes)?;
         Ok(charge)
     }
 
@@ -103,36 +155,33 @@ impl Account {
 
 /// Room that a request has taken.
 pub(super) struct Charge {
-    share: Arc<Share>,
+    share: Arc<Allotted>,
     bytes: usize,
 }
 
 impl Charge {
     /// Takes more.
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), Fault> {
-        let Share { budget, room, .. } = &*self.share;
-        let busy = |what: &str, max: usize, setting: &str| {
-            let message = format!(
-                "{what} that are not answered yet hold {max} bytes, the limit (sessions.{setting}); send it again later"
-            );
-            Err(Fault::new(FaultKind::Busy, message).after_ms(RETRY_AFTER_MS))
-        };
-        if !room.take(bytes) {
-            return busy("requests of this connection", budget.connection_bytes_max, "connection_bytes_max");
-        }
-        if !budget.room.take(bytes) {
-            room.give_back(bytes);
-            return busy("requests of all connections", budget.bytes_max, "requests_bytes_max");
-        }
+        self.share.take(bytes)?;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// The request is gone and its answer is there. The only thing that a connection has may be of any size.
+    pub(super) fn becomes(&mut self, bytes: usize) -> Result<(), Fault> {
+        let Some(more) = bytes.checked_sub(self.bytes) else {
+            self.share.give_back(self.bytes - bytes);
+            self.bytes = bytes;
+            return Ok(());
+        };
+        let is_only_one = *self.share.used.lock() == self.bytes;
+        self.add(more).or_else(|fault| if is_only_one { Ok(()) } else { Err(fault) })
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.share.room.give_back(self.bytes);
-        self.share.budget.room.give_back(self.bytes);
+        self.share.give_back(self.bytes);
     }
 }
 
@@ -217,7 +266,7 @@ macro_rules! small {
     };
 }
 
-small!(HistoryRequest, ObjectsRequest, FinishRequest, AbortRequest, NewOidsRequest);
+small!(HistoryRequest, ObjectsRequest, KindsRequest, FinishRequest, AbortRequest, NewOidsRequest);
 
 impl Weight for v2::UndoRequest {
     /// Whatever the transaction has: it is made here.
@@ -246,20 +295,28 @@ mod tests {
 
     #[test]
     fn a_connection_has_its_share_and_all_have_theirs() {
-        let settings =
-            SessionSettings { requests_bytes_max: 100, connection_bytes_max: 60, ..SessionSettings::default() };
+        let (requests_bytes_max, connection_bytes_max) = (1_000_000, 600_000);
+        let settings = SessionSettings { requests_bytes_max, connection_bytes_max, ..SessionSettings::default() };
         let budget = Budget::new(&settings);
-        let (one, other) = (budget.account(), budget.account());
-        let mut first = one.take(50).expect("room");
-        assert!(first.add(20).is_err_and(|fault| fault.message.contains("connection_bytes_max")));
-        assert!(one.take(20).is_err_and(|fault| fault.kind == FaultKind::Busy && fault.retry_after_ms > 0));
-        let second = other.take(50).expect("another connection is not the worse for it");
-        assert!(other.take(1).is_err_and(|fault| fault.message.contains("requests_bytes_max")));
-        assert_eq!(budget.used(), 100);
-        drop(first);
-        let third = one.take(50).expect("free again");
-        drop((second, third));
-        assert_eq!(budget.used(), 0);
-        assert!(one.take(60).is_ok());
+        let (one, other, third) = (budget.account(), budget.account(), budget.account());
+        let mut first = one.take(500_000).expect("room");
+        assert!(first.add(200_000).is_err_and(|fault| fault.message.contains("connection_bytes_max")));
+        assert!(one.take(200_000).is_err_and(|fault| fault.kind == FaultKind::Busy && fault.retry_after_ms > 0));
+        let second = other.take(500_000).expect("another connection is not the worse for it");
+        assert!(third.take(200_000).is_err_and(|fault| fault.message.contains("requests_bytes_max")));
+        let small = third.take(OWN_BYTES).expect("this is its own, whatever others have");
+        assert_eq!(budget.used(), 1_000_000 + OWN_BYTES);
+        drop((first, small));
+        let again = one.take(500_000).expect("free again");
+        drop((second, again));
+        assert_eq!((budget.used(), budget.left.load(Ordering::Relaxed)), (0, requests_bytes_max));
+        assert!(one.take(600_000).is_ok());
+        let mut answered = one.take(10).expect("room");
+        answered.becomes(1_000_000).expect("the only thing there is");
+        let mut another = one.take(200_000).expect("room");
+        assert!(another.becomes(600_001).is_err() && another.becomes(400_000).is_ok() && another.becomes(5).is_ok());
+        assert_eq!(budget.used(), 15);
+        drop((answered, another));
+        assert_eq!((budget.used(), budget.left.load(Ordering::Relaxed)), (0, requests_bytes_max));
     }
 }

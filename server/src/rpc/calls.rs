@@ -16,7 +16,7 @@ use super::{decode, encode};
 use crate::auth::Principal;
 use crate::auth::rights::Verb;
 use crate::databases::Database;
-use crate::engine::{Closing, Engine, Owner, PreparedReceipt, Preparing};
+use crate::engine::{Caller, Closing, Engine, Owner, PreparedReceipt, Preparing};
 use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -55,6 +55,10 @@ impl Calls {
     /// Whose pins and prepared drafts these calls make and end.
     pub(super) fn owner(&self) -> &Owner {
         self.who.owner()
+    }
+
+    fn caller(&self) -> Caller {
+        self.who.caller(self.account.share().clone())
     }
 
     /// Refuses what the principal may not do.
@@ -173,7 +177,7 @@ impl Calls {
 
     pub(super) fn pin(&self, request: &v2::PinRequest) -> Result<v2::PinReply, Fault> {
         self.may(Verb::Pin)?;
-        self.engine().pin(self.owner(), Tid(request.snapshot), request.lease_ms).map(|pin| encode::pin(&pin))
+        self.engine().pin(&self.caller(), Tid(request.snapshot), request.lease_ms).map(|pin| encode::pin(&pin))
     }
 
     pub(super) fn renew(&self, request: &v2::RenewRequest) -> Result<v2::PinReply, Fault> {
@@ -239,7 +243,7 @@ impl Calls {
                     let told = |receipt: Receipt| v2::Receipt { pressure: calls.pressure(), ..(&receipt).into() };
                     done(result.map(told));
                 };
-                self.engine().commit_as(self.who.caller(), draft, Box::new(told));
+                self.engine().commit_as(self.caller(), draft, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -259,7 +263,7 @@ impl Calls {
                 let told = move |result: Result<PreparedReceipt, Fault>| {
                     done(result.map(|prepared| encode::prepared(&prepared)));
                 };
-                self.engine().prepare(self.who.caller(), draft, how, Box::new(told));
+                self.engine().prepare(self.caller(), draft, how, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -281,7 +285,7 @@ impl Calls {
                 let told = move |result: Result<PreparedReceipt, Fault>| {
                     done(result.map(|prepared| encode::prepared(&prepared)));
                 };
-                self.engine().amend(self.who.caller(), prepared, draft, withdrawn, Box::new(told));
+                self.engine().amend(self.caller(), prepared, draft, withdrawn, Box::new(told));
             }
             Err(fault) => done(Err(fault)),
         }
@@ -373,7 +377,7 @@ impl Calls {
         }
         match translate::commit_key(&request.commit_key) {
             Ok(key) => self.engine().undo(
-                self.who.caller(),
+                self.caller(),
                 Tid(request.tid),
                 (key, Tid(request.key_since.unwrap_or(request.tid))),
                 request.note.map(Note::from).unwrap_or_default(),

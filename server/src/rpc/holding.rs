@@ -48,6 +48,6 @@ impl Holding {
 
     fn abort(&self, prepared: u64) {
         tracing::debug!(prepared, "the session of a held draft is over; it is aborted");
-        self.calls.engine().abort(self.calls.owner(), prepared, None, Box::new(|_| {}));
+        self.calls.engine().give_up(self.calls.owner(), prepared);
     }
 }

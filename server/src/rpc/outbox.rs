@@ -106,6 +106,8 @@ struct Queued {
     frame: v2::ServerFrame,
     bytes: usize,
     kind: QueuedKind,
+    /// The room of an answer: its request's, until it is sent.
+    _charge: Option<Charge>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -186,7 +188,7 @@ impl Outbox {
 
     /// Refuses a request that was not begun, from the session's own stream.
     pub(super) fn refuse_here(&self, id: u64, fault: &Fault) {
-        self.lane.lock().push(id, fault_reply(fault));
+        self.lane.lock().push(id, fault_reply(fault), None);
     }
 
     /// Tells the feed where it begins, so that a cut before the first batch names the right tid.
@@ -331,19 +333,23 @@ impl Outbox {
 
 impl Lane {
     fn push_reply(&mut self, id: u64, reply: Reply) {
-        self.in_flight.remove(&id);
-        self.push(id, reply);
+        let charge = self.in_flight.remove(&id);
+        self.push(id, reply, charge);
     }
 
-    fn push(&mut self, id: u64, reply: Reply) {
+    fn push(&mut self, id: u64, reply: Reply, charge: Option<Charge>) {
         if self.phase == Phase::Ending || self.phase == Phase::Closed {
             return;
         }
-        let frame = v2::ServerFrame { id, reply: Some(reply) };
+        let mut frame = v2::ServerFrame { id, reply: Some(reply) };
+        let mut charge = charge;
+        if let Some(Err(fault)) = charge.as_mut().map(|charge| charge.becomes(frame.encoded_len())) {
+            (frame.reply, charge) = (Some(fault_reply(&fault)), None);
+        }
         let bytes = frame.encoded_len();
         self.replies += 1;
         self.reply_bytes += bytes;
-        self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Reply });
+        self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Reply, _charge: charge });
     }
 
     fn push_feed(&mut self, pieces: &[Bytes], free: bool) {
@@ -353,7 +359,7 @@ impl Lane {
             self.feed_bytes += bytes;
             self.free_bytes += if free { bytes } else { 0 };
             let frame = v2::ServerFrame { id: 0, reply: Some(Reply::Feed(piece.clone())) };
-            self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Feed { last, free } });
+            self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Feed { last, free }, _charge: None });
         }
     }
 
@@ -362,7 +368,7 @@ impl Lane {
             return;
         }
         let frame = v2::ServerFrame { id: 0, reply: Some(reply) };
-        self.frames.push_back(Queued { frame, bytes: 0, kind: QueuedKind::Notice });
+        self.frames.push_back(Queued { frame, bytes: 0, kind: QueuedKind::Notice, _charge: None });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns the door of followers and copiers: the log out, transactions with their own tids in.
 
 use super::calls::Calls;
-use super::restore::restore;
+use super::restore::{restore, weight};
 use super::unary::{Answer, PAGES_AHEAD, Pages, Unary};
 use super::{Rpc, transactions};
 use crate::auth::rights::Verb;
@@ -25,8 +25,13 @@ impl Replicator for Unary {
     async fn log(&self, request: Request<v2::LogRequest>) -> Answer<Self::LogStream> {
         let calls = self.rpc.called(&request)?;
         calls.may(Verb::Log).map_err(|fault| self.rpc.refusal(&fault))?;
+        let place = self.rpc.log_stream(calls.account()).map_err(|fault| self.rpc.refusal(&fault))?;
         let (pages, stream) = mpsc::channel(PAGES_AHEAD);
-        tokio::spawn(send_log(self.rpc.clone(), calls, request.into_inner(), pages));
+        let sent = send_log(self.rpc.clone(), calls, request.into_inner(), pages);
+        tokio::spawn(async {
+            sent.await;
+            drop(place);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
@@ -58,6 +63,10 @@ async fn send_log(
             Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
         };
         let Some(last) = page.last() else { return };
+        let _charge = match calls.account().take_for(page.iter().map(weight).sum()) {
+            Ok(charge) => charge,
+            Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
+        };
         match reverse {
             true => to = last.tid.prev(),
             false => from = last.tid.next(),

@@ -84,7 +84,8 @@ pub(super) async fn restore(
     Ok(Ok(reply))
 }
 
-fn weight(txn: &Txn) -> usize {
+/// What it takes in memory, about.
+pub(super) fn weight(txn: &Txn) -> usize {
     let bytes = |write: &TxnWrite| write.cell.key.len() + write.record.as_ref().map_or(0, Bytes::len);
     txn.note.len() + txn.writes.iter().map(|write| PART_BYTES + bytes(write)).sum::<usize>()
 }

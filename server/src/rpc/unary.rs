@@ -6,8 +6,10 @@
 
 use super::budget::{Charge, LONG_BYTES, Weight};
 use super::calls::Calls;
+use super::meter::Held;
 use super::session::Session;
 use super::{Rpc, decode, encode};
+use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +24,9 @@ use zeolite_proto::wire::v2::zeolite_server::Zeolite;
 
 /// Pages made ahead of the reader of a stream.
 pub(super) const PAGES_AHEAD: usize = 1;
+
+/// With the one that is made and the one that is sent.
+const PAGES_HELD: usize = PAGES_AHEAD + 2;
 
 /// The lease of the pin that keeps a scan's snapshot while its pages are read; renewed with each page.
 const SCAN_LEASE_MS: u64 = 60_000;
@@ -44,6 +49,14 @@ impl Unary {
         result.map(Response::new).map_err(|fault| self.rpc.refusal(&fault))
     }
 
+    /// An answer with its room, which it keeps until it is sent.
+    fn told<T: Message>(&self, result: Result<T, Fault>, mut charge: Charge) -> Answer<T> {
+        let fits = |answer: T| charge.becomes(answer.encoded_len()).map(|()| answer);
+        let mut answer = Response::new(result.and_then(fits).map_err(|fault| self.rpc.refusal(&fault))?);
+        answer.extensions_mut().insert(Held::new(charge));
+        Ok(answer)
+    }
+
     /// What a request may call, and its room.
     fn charged<Q: Weight>(&self, request: &Request<Q>) -> Result<(Calls, Charge), Status> {
         let calls = self.rpc.called(request)?;
@@ -58,7 +71,7 @@ impl Unary {
     }
 
     /// The same, on the blocking pool if it is long.
-    async fn read<Q: Weight + Send + 'static, T: Send + 'static>(
+    async fn read<Q: Weight + Send + 'static, T: Message + 'static>(
         &self,
         request: Request<Q>,
         is_long: impl FnOnce(&Calls, &Q) -> bool,
@@ -67,19 +80,15 @@ impl Unary {
         let (calls, charge) = self.charged(&request)?;
         let request = request.into_inner();
         if !is_long(&calls, &request) {
-            return self.here(call(&calls, request));
+            return self.told(call(&calls, request), charge);
         }
         let account = calls.account().clone();
-        let answer = self.rpc.off_thread(&account, move || {
-            let answer = call(&calls, request);
-            drop(charge);
-            answer
-        });
-        self.here(answer.await)
+        let answer = self.rpc.off_thread(&account, move || call(&calls, request)).await;
+        self.told(answer, charge)
     }
 
     /// Waits for the engine's call back; what is long begins on the blocking pool.
-    async fn write<Q: Weight + Send + 'static, T: Send + 'static>(
+    async fn write<Q: Weight + Send + 'static, T: Message + 'static>(
         &self,
         request: Request<Q>,
         begin: impl FnOnce(&Calls, Q, Done<T>) + Send + 'static,
@@ -92,23 +101,23 @@ impl Unary {
         } else {
             begin(&calls, request, done);
         }
-        self.here(answer.await.unwrap_or_else(|_| Err(encode::lost())))
+        match answer.await {
+            Ok((answer, charge)) => self.told(answer, charge),
+            Err(_) => self.here(Err(encode::lost())),
+        }
     }
 }
 
 /// The engine's call back, for a caller that waits. One that has gone away holds its room until the engine has done with the request.
 struct Done<T> {
-    done: oneshot::Sender<Result<T, Fault>>,
+    done: oneshot::Sender<(Result<T, Fault>, Charge)>,
     charge: Charge,
 }
 
 impl<T: Send + 'static> Done<T> {
     fn closure(self) -> impl FnOnce(Result<T, Fault>) + Send + 'static {
         // A caller that has gone away hears nothing; what it asked for is done all the same.
-        move |result| {
-            drop(self.charge);
-            drop(self.done.send(result));
-        }
+        move |result| drop(self.done.send((result, self.charge)))
     }
 }
 
@@ -118,7 +127,7 @@ impl Zeolite for Unary {
 
     async fn session(&self, request: Request<Streaming<v2::ClientFrame>>) -> Answer<Session> {
         let peer = self.rpc.peer(&request)?;
-        let (id, outbox) = self.rpc.open_session().map_err(|fault| self.rpc.refusal(&fault))?;
+        let (id, outbox) = self.rpc.open_session(&peer.account).map_err(|fault| self.rpc.refusal(&fault))?;
         Ok(Response::new(Session::new(self.rpc.clone(), id, peer, outbox, request.into_inner())))
     }
 }
@@ -135,8 +144,14 @@ impl Reader for Unary {
         let calls = self.rpc.called(&request)?;
         let request = request.into_inner();
         decode::scan_range(request.clone(), calls.engine().limits()).map_err(|fault| self.rpc.refusal(&fault))?;
+        let room = PAGES_HELD * calls.engine().limits().reply_bytes_aim;
+        let charge = calls.account().take_for(room).map_err(|fault| self.rpc.refusal(&fault))?;
         let (pages, stream) = mpsc::channel(PAGES_AHEAD);
-        tokio::spawn(send_scan(self.rpc.clone(), calls, request, pages));
+        let sent = send_scan(self.rpc.clone(), calls, request, pages);
+        tokio::spawn(async {
+            sent.await;
+            drop(charge);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
@@ -149,7 +164,7 @@ impl Reader for Unary {
     }
 
     async fn kinds(&self, request: Request<v2::KindsRequest>) -> Answer<v2::KindsReply> {
-        self.short(request, |calls, _| calls.kinds())
+        self.read(request, |_, _| true, |calls, _| calls.kinds()).await
     }
 
     async fn heat(&self, request: Request<v2::HeatRequest>) -> Answer<v2::HeatReply> {

@@ -2,9 +2,14 @@
 //!
 //! Numbers are given in memory when a kind is first seen and reach the index with the first settle that uses them; one
 //! that was never settled may name another kind after a restart, which nobody can notice.
+//!
+//! A kind is remembered for good: rows of entries and of older revisions name it when no object has it any more. So there is a bound on
+//! them, which is kept where a write may still be refused (`number`); what is in the log gets its number in any case. An index that is made
+//! anew has only those kinds that the log has.
 
+use super::StoreError;
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zeolite_proto::hash;
 
@@ -45,6 +50,23 @@ impl Kinds {
         known.next = known.next.max(id.0.saturating_add(1));
         known.ids.entry(kind.class.clone()).or_default().insert(kind.version, id);
         known.kinds.insert(id, kind);
+    }
+
+    /// Sees to it that these kinds have numbers, if no more than `max` have one then; otherwise none gets one.
+    pub(crate) fn number(&self, kinds: &mut dyn Iterator<Item = (&str, u32)>, max: usize) -> Result<(), StoreError> {
+        let (new, count) = {
+            let known = self.known.read();
+            let is_new =
+                |(class, version): &(&str, u32)| !known.ids.get(*class).is_some_and(|of| of.contains_key(version));
+            (kinds.filter(is_new).collect::<BTreeSet<_>>(), known.kinds.len())
+        };
+        if let Some((class, version)) = new.iter().nth(max.saturating_sub(count)) {
+            return Err(StoreError::TooManyKinds { class: (*class).to_owned(), version: *version, max });
+        }
+        for (class, version) in new {
+            self.id(class, version);
+        }
+        Ok(())
     }
 
     /// The number of a kind; a new one when it is new.
@@ -96,5 +118,19 @@ mod tests {
         assert_eq!(kinds.below(Some("Page"), 2), [KindId(7)]);
         assert_eq!(kinds.kind(second), Some(Kind { class: "Page".into(), version: 2 }));
         assert_eq!(kinds.find("Other", 0), None);
+    }
+
+    #[test]
+    fn all_of_them_get_numbers_or_none_does() {
+        let kinds = Kinds::default();
+        let number = |all: &[(&str, u32)]| kinds.number(&mut all.iter().copied(), 3);
+        assert!(number(&[("A", 1), ("A", 2), ("A", 1)]).is_ok());
+        let told = number(&[("A", 2), ("C", 1), ("B", 1)]).expect_err("one too many");
+        assert!(matches!(&told, StoreError::TooManyKinds { class, max: 3, .. } if class == "C"), "{told}");
+        assert_eq!((kinds.find("B", 1), kinds.find("C", 1)), (None, None));
+        assert!(number(&[("B", 1)]).is_ok() && number(&[("A", 1), ("B", 1)]).is_ok());
+        kinds.id("C", 1);
+        assert!(number(&[("C", 1), ("A", 2)]).is_ok(), "what the log has is known, however many there are");
+        assert!(number(&[("D", 1)]).is_err());
     }
 }

@@ -134,6 +134,11 @@ impl Reader {
         self.state.overlay.bytes()
     }
 
+    /// Sees to it that these kinds (class and schema version) have a place, or says which has none; then nothing is changed.
+    pub fn number_kinds(&self, kinds: &mut dyn Iterator<Item = (&str, u32)>) -> Result<(), StoreError> {
+        self.state.kinds.number(kinds, self.state.settings.kinds_max)
+    }
+
     /// Numbers for status pages.
     pub fn stats(&self) -> Stats {
         let state = &self.state;

@@ -50,6 +50,9 @@ pub struct StoreSettings {
     /// Commit keys are remembered for at most this many commits, at some 80 bytes of memory each (and 24 in the index). The
     /// default is 80 MB, and reaches back as far as the age does up to 1,600 commits/s, 66 s at 15,000.
     pub keys_count_max: u64,
+    /// Different kinds (a class at a schema version) of the database; a write that would make one more is refused. A copy needs as many as
+    /// its source has.
+    pub kinds_max: usize,
     /// A commit key is remembered for this long, in seconds that servers have run on the database.
     pub keys_age_s: u64,
 }
@@ -66,6 +69,7 @@ impl Default for StoreSettings {
             checkpoint_log_bytes: 64 << 20,
             overlay_bytes_max: 128 << 20,
             recent_entries_max: 65_536,
+            kinds_max: 65_536,
             keys_count_max: 1_000_000,
             keys_age_s: 600,
         }

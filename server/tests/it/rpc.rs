@@ -7,6 +7,7 @@ mod feed;
 mod hello;
 mod holds;
 mod hostile;
+mod kinds;
 mod limits;
 mod prepared;
 mod rights;

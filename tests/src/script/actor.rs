@@ -290,7 +290,7 @@ impl Actor {
             }
             "pin" => {
                 let tid = rest.first().map_or(Ok(Tid::NONE), |tid| around.names.tid(tid))?;
-                let pin = engine.pin(&self.caller.owner, tid, lease(rest.get(1))?);
+                let pin = engine.pin(&self.caller, tid, lease(rest.get(1))?);
                 Ok(vec![show_pin(pin, around.names)])
             }
             "renew" | "unpin" => {

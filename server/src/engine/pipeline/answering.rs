@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::engine::faults::shutting_down;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
+use crate::engine::pipeline::intake::NotTaken;
 use crate::engine::pipeline::keys::{Keyed, Standing};
 use crate::engine::pipeline::restore::NO_KEY;
 use crate::storage::{StoreError, Txn};
@@ -23,6 +24,14 @@ impl Engine {
     pub(in crate::engine) fn push_control(&self, ask: Ask) {
         if let Err(ask) = self.intake().push_control(ask) {
             self.refuse_ask(*ask, &self.health.unwritable().unwrap_or_else(shutting_down));
+        }
+    }
+
+    /// Gives it what anybody may ask at any time, as long as there is room for it.
+    pub(in crate::engine) fn push_asked(&self, ask: Ask) {
+        if let Err(not_taken) = self.intake().push_asked(ask) {
+            let NotTaken { ask, fault } = *not_taken;
+            self.refuse_ask(ask, &self.health.unwritable().unwrap_or(fault));
         }
     }
 

@@ -54,7 +54,7 @@ impl Engine {
         match self.keys().reserve(&Keyed::of(&draft)) {
             Ok(Reserved::New) => {}
             Ok(Reserved::Again) => {
-                return self.push_control(Ask::PrepareAgain { owner: caller.into().owner, key, done });
+                return self.push_asked(Ask::PrepareAgain { owner: caller.into().owner, key, done });
             }
             Err(fault) => return done(Err(fault)),
         }
@@ -127,27 +127,32 @@ impl Engine {
         since: Option<Tid>,
         done: Done<Receipt>,
     ) {
-        self.push_control(Ask::Finish { whose: Whose::Of(owner.clone()), prepared, key, since, done });
+        self.push_asked(Ask::Finish { whose: Whose::Of(owner.clone()), prepared, key, since, done });
     }
 
     /// Gives an owner's prepared draft up, by its id or its key; one that is gone already is no error, one that is committed is.
     pub fn abort(self: &Arc<Self>, owner: &Owner, prepared: u64, key: Option<CommitKey>, done: Done<Tid>) {
-        self.push_control(Ask::Abort { whose: Whose::Of(owner.clone()), prepared, key, done });
+        self.push_asked(Ask::Abort { whose: Whose::Of(owner.clone()), prepared, key, done });
+    }
+
+    /// The same for what an owner can no longer end, in any case.
+    pub(crate) fn give_up(&self, owner: &Owner, prepared: u64) {
+        self.push_control(Ask::Abort { whose: Whose::Of(owner.clone()), prepared, key: None, done: Box::new(|_| {}) });
     }
 
     /// Finishes anybody's prepared draft.
     pub fn finish_anybodys(self: &Arc<Self>, key: CommitKey, done: Done<Receipt>) {
-        self.push_control(Ask::Finish { whose: Whose::Anybodys, prepared: 0, key, since: None, done });
+        self.push_asked(Ask::Finish { whose: Whose::Anybodys, prepared: 0, key, since: None, done });
     }
 
     /// Gives anybody's prepared draft up.
     pub fn abort_anybodys(self: &Arc<Self>, key: CommitKey, done: Done<Tid>) {
-        self.push_control(Ask::Abort { whose: Whose::Anybodys, prepared: 0, key: Some(key), done });
+        self.push_asked(Ask::Abort { whose: Whose::Anybodys, prepared: 0, key: Some(key), done });
     }
 
     /// Everybody's prepared drafts, the oldest first.
     pub fn prepared(&self, done: Done<Vec<PreparedDraft>>) {
-        self.push_control(Ask::ListPrepared(done));
+        self.push_asked(Ask::ListPrepared(done));
     }
 
     /// Where a commit key stands. `since`: a tid that was committed before the key was made, if that is known.

@@ -34,6 +34,7 @@ use crate::engine::pipeline::endings::Endings;
 use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::Holds;
 use crate::engine::pipeline::intake::{Intake, Taken};
+use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::turn::Turn;
@@ -196,7 +197,7 @@ impl Sequencer {
             return self.holds.park(holder, draft);
         }
         if matches!(draft, DraftAsk::Prepare(_))
-            && let Some(fault) = self.too_much_prepared(draft.admitted().bytes)
+            && let Some(fault) = self.too_much_prepared(&draft.admitted().caller, draft.admitted().bytes)
         {
             return self.refuse(draft, fault);
         }
@@ -229,12 +230,13 @@ impl Sequencer {
         }
     }
 
-    /// What stands in the way whatever the bases are: size, garbage collection, gates. What the writer could refuse is refused
+    /// What stands in the way whatever the bases are: size, garbage collection, gates, kinds. What the writer could refuse is refused
     /// here, so that a batch fails for the disk alone.
     fn allowed(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
         check::check_merged(writes, self.engine.limits())?;
         self.condemned.check(writes.iter().map(|write| (&write.cell, write.record.as_ref())))?;
-        self.engine.keep.gates().check(writes)
+        self.engine.keep.gates().check(writes)?;
+        kinds::check(self.engine.reader(), writes.iter().map(|write| (&write.cell, write.record.as_ref())))
     }
 
     fn check<'a>(&'a self, admitted: &'a Admitted) -> Check<'a> {

@@ -8,8 +8,9 @@
 //! for longer has lost them, as by a lease that has run out.
 
 use crate::clock::Clock;
-use crate::engine::caller::Owner;
+use crate::engine::caller::{Caller, Owner};
 use crate::engine::ids::Ids;
+use crate::engine::share::{Counted, Place};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ struct Pin {
     owner: Owner,
     snapshot: Tid,
     until: Duration,
+    _place: Place,
 }
 
 struct State {
@@ -70,7 +72,7 @@ impl Pins {
         Pins { clock, pins_max, lease_ms_default, lease_ms_max, grace_until, ids, state }
     }
 
-    pub(crate) fn pin(&self, owner: &Owner, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
+    pub(crate) fn pin(&self, caller: &Caller, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
         let lease_ms = self.lease(lease_ms)?;
         let now = self.clock.steady();
         let mut state = self.state.lock();
@@ -82,9 +84,10 @@ impl Pins {
             let message = format!("{} snapshots are pinned already; unpin some, or come back", state.pins.len());
             return Err(Fault::new(FaultKind::Busy, message).after_ms(1000));
         }
+        let place = caller.share.take(Counted::Pins, 1, self.pins_max)?;
         let pin = self.ids.next(|id| state.pins.contains_key(&id));
         let until = now + Duration::from_millis(lease_ms);
-        state.pins.insert(pin, Pin { owner: owner.clone(), snapshot, until });
+        state.pins.insert(pin, Pin { owner: caller.owner.clone(), snapshot, until, _place: place });
         Ok(PinInfo { pin, snapshot, lease_ms })
     }
 
@@ -175,36 +178,40 @@ mod tests {
 
     const BOUNDS: PinBounds = PinBounds { pins_max: 2, lease_ms_max: 10_000, grace: Duration::ZERO };
 
+    fn by(name: &str) -> Caller {
+        Caller { owner: Owner::named(name), ..Caller::default() }
+    }
+
     #[test]
     fn a_lease_ends_by_time_and_only_then() {
         let clock = Arc::new(HandClock::at(0));
         let pins = Pins::new(clock.clone(), BOUNDS, 5, Tid::NONE);
-        let me = Owner::named("me");
-        let first = pins.pin(&me, Tid(7), 1000).expect("pins");
-        let second = pins.pin(&me, Tid(9), 2000).expect("pins");
-        assert_eq!(pins.pin(&me, Tid(9), 1).map_err(|fault| fault.kind), Err(FaultKind::Busy));
+        let (owner, by_me) = (Owner::named("me"), by("me"));
+        let first = pins.pin(&by_me, Tid(7), 1000).expect("pins");
+        let second = pins.pin(&by_me, Tid(9), 2000).expect("pins");
+        assert_eq!(pins.pin(&by_me, Tid(9), 1).map_err(|fault| fault.kind), Err(FaultKind::Busy));
         assert_eq!(pins.allow_pack(Tid(100)), Tid(7));
         clock.advance(Duration::from_millis(999));
-        assert!(pins.renew(&me, first.pin, 500, None).is_ok());
+        assert!(pins.renew(&owner, first.pin, 500, None).is_ok());
         clock.advance(Duration::from_millis(500));
-        assert_eq!(pins.renew(&me, first.pin, 500, None).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
+        assert_eq!(pins.renew(&owner, first.pin, 500, None).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
         assert_eq!(pins.allow_pack(Tid(100)), Tid(9));
-        assert_eq!(pins.renew(&me, second.pin, 500, Some(Tid(50))).map(|pin| pin.snapshot), Ok(Tid(50)));
+        assert_eq!(pins.renew(&owner, second.pin, 500, Some(Tid(50))).map(|pin| pin.snapshot), Ok(Tid(50)));
         assert_eq!(pins.allow_pack(Tid(100)), Tid(50), "it keeps what it moved to, and no longer what it left");
         assert_eq!(
-            pins.renew(&me, second.pin, 1, Some(Tid(9))).map_err(|fault| fault.kind),
+            pins.renew(&owner, second.pin, 1, Some(Tid(9))).map_err(|fault| fault.kind),
             Err(FaultKind::SnapshotPacked)
         );
-        pins.unpin(&me, second.pin);
+        pins.unpin(&owner, second.pin);
         assert_eq!(pins.allow_pack(Tid(100)), Tid(100));
-        assert_eq!(pins.pin(&me, Tid(99), 1).map_err(|fault| fault.kind), Err(FaultKind::SnapshotPacked));
+        assert_eq!(pins.pin(&by_me, Tid(99), 1).map_err(|fault| fault.kind), Err(FaultKind::SnapshotPacked));
     }
 
     #[test]
     fn a_pin_is_its_owners_alone() {
         let pins = Pins::new(Arc::new(HandClock::at(0)), BOUNDS, 5, Tid::NONE);
         let (mine, theirs) = (Owner::named("me"), Owner::named("they"));
-        let pin = pins.pin(&mine, Tid(7), 1000).expect("pins").pin;
+        let pin = pins.pin(&by("me"), Tid(7), 1000).expect("pins").pin;
         for stranger in [&theirs, &Owner::anonymous()] {
             assert_eq!(pins.renew(stranger, pin, 500, None).map_err(|fault| fault.kind), Err(FaultKind::PinLost));
             pins.unpin(stranger, pin);

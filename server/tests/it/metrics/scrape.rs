@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use zeolite_proto::resolvers::class;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Note, Oid, Priority, Receipt, Record, Registry, Tid, Write};
-use zeolite_server::engine::Owner;
+use zeolite_server::engine::Caller;
 use zeolite_server::engine::clock::{Clock, SystemClock};
 use zeolite_server::server::{Components, Server};
 use zeolite_server::settings::Settings;
@@ -123,7 +123,7 @@ async fn the_numbers_are_those_of_the_status() {
     let server = start(SimDisk::new(), |_| {}).await;
     let oid = new_oid(&server).await;
     commit(&server, 1, put(oid, class::MAP)).await.expect("new");
-    server.engine().pin(&Owner::anonymous(), Tid::NONE, 0).expect("a pin");
+    server.engine().pin(&Caller::default(), Tid::NONE, 0).expect("a pin");
     let (told, status) = (scrape(&server).await, server.engine().status());
     for (sample, value) in [
         ("zeolite_commits_total", status.commits),

@@ -1,5 +1,8 @@
 //! One bad client, and everybody else: what it takes up is bounded, it is told so, and the others go on.
 
+mod fairness;
+mod shares;
+
 use super::support::{Raw, cell, draft, fault, put, start, start_with, status_fault};
 use bytes::Bytes;
 use prost::Message;

@@ -9,7 +9,7 @@
 
 use super::Sequencer;
 use crate::engine::answers::Done;
-use crate::engine::caller::{Caller, Client};
+use crate::engine::caller::Caller;
 use crate::engine::keep::prepared_cell::{self, KeptDraft};
 use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{Answer, Origin};
@@ -17,6 +17,7 @@ use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Durable, Prepared};
 use crate::engine::pipeline::keys::Keyed;
 use crate::engine::sealed_write::SealedWrite;
+use crate::engine::share::Share;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,7 +74,7 @@ impl Sequencer {
             key: kept.key,
             priority: kept.priority,
             note: kept.note,
-            caller: Caller { owner: kept.owner, role: Role::Write, client: Client::Inside },
+            caller: Caller { owner: kept.owner, role: Role::Write, ..Caller::default() },
             writes: kept.writes,
             read_cells: kept.read_cells,
             read_ranges: kept.read_ranges,
@@ -83,6 +84,7 @@ impl Sequencer {
             rests_on,
             stale: BTreeMap::new(),
             bytes: kept.bytes,
+            places: Prepared::places(&Share::default(), kept.bytes),
         };
         let id = self.new_id();
         self.holds.hold(id, prepared);

@@ -4,6 +4,7 @@ use super::Sequencer;
 use crate::engine::keep::{own_cells, prepared_cell, system};
 use crate::engine::pipeline::ask::{Answer, RestoreAsk};
 use crate::engine::pipeline::endings::Ending;
+use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::restore::{self, NO_KEY};
 use crate::storage::TxnWrite;
 use zeolite_proto::{CommitKey, Fault, FaultKind, Oid, Tid};
@@ -70,6 +71,7 @@ impl Sequencer {
         let all = || written().chain(brought().map(|write| (&write.cell, write.record.as_ref())));
         self.condemned.check(all())?;
         self.engine.keep.gates().check_restored(all())?;
+        kinds::check(self.engine.reader(), all())?;
         let own = change.ends.map(|(id, _)| id);
         if let Some(held) = txn.writes.iter().find(|write| self.holds.is_held(&write.cell, own)) {
             let message = format!("cell {} is held by a prepared draft; come back when it is finished", held.cell);

@@ -4,7 +4,7 @@
 
 use super::{Sequencer, durable};
 use crate::engine::answers::{Done, PreparedReceipt};
-use crate::engine::caller::{Owner, Whose};
+use crate::engine::caller::{Caller, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX};
@@ -14,6 +14,7 @@ use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
 use crate::engine::pipeline::keys::{Keyed, Standing};
 use crate::engine::sealed_write::SealedWrite;
+use crate::engine::share::Counted;
 use std::time::Duration;
 use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
 
@@ -36,6 +37,7 @@ impl Sequencer {
         let PrepareAsk { admitted, how, done } = ask;
         let Admitted { draft, bytes, caller, .. } = admitted;
         let (now, limit) = (self.engine.clock().steady(), Duration::from_millis(how.time_limit_ms));
+        let places = Prepared::places(&caller.share, bytes);
         let mut prepared = Prepared {
             key: draft.key,
             priority: draft.priority,
@@ -50,6 +52,7 @@ impl Sequencer {
             rests_on: self.newest,
             stale: stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect(),
             bytes,
+            places,
         };
         let id = self.new_id();
         let receipt = PreparedReceipt { prepared: id, merged: merged(&prepared.writes), stale: prepared.stale() };
@@ -133,6 +136,10 @@ impl Sequencer {
             let what = "size of a prepared draft with its amendments";
             return refused(Fault::too_large(what, bytes, 2 * limits.draft_bytes_max));
         }
+        let (there, bytes_max) = (self.prepared_bytes(), self.engine.settings().prepared_bytes_max);
+        if there > prepared.bytes && there + admitted.bytes > bytes_max {
+            return refused(too_many_bytes(there, bytes_max));
+        }
         if self.holds.other_holder(&admitted.draft, true, Some(*id)).is_some() {
             // Two that wait for each other would wait for their time limits.
             let message = "the amendment needs a cell that another prepared draft holds; abort this one and come back";
@@ -173,18 +180,23 @@ impl Sequencer {
         }
     }
 
-    /// Why nothing of this size is prepared now.
-    pub(crate) fn too_much_prepared(&self, bytes: usize) -> Option<Fault> {
+    /// Why nothing of this size is prepared now for this caller.
+    pub(crate) fn too_much_prepared(&self, caller: &Caller, bytes: usize) -> Option<Fault> {
         let bytes_max = self.engine.settings().prepared_bytes_max;
-        let (count, there) = (self.holds.len() + self.endings.len(), self.holds.bytes() + self.endings.bytes());
-        let message = if count >= PREPARED_MAX {
-            format!("{PREPARED_MAX} drafts are prepared already; come back")
-        } else if count > 0 && there + bytes > bytes_max {
-            format!("drafts of {there} bytes are prepared already, at most {bytes_max} may be; come back")
-        } else {
-            return None;
-        };
-        Some(Fault::new(FaultKind::Busy, message).after_ms(50))
+        let (count, there) = (self.holds.len() + self.endings.len(), self.prepared_bytes());
+        if count >= PREPARED_MAX {
+            let message = format!("{PREPARED_MAX} drafts are prepared already; come back");
+            return Some(Fault::new(FaultKind::Busy, message).after_ms(50));
+        }
+        if count > 0 && there + bytes > bytes_max {
+            return Some(too_many_bytes(there, bytes_max));
+        }
+        let of_drafts = caller.share.room(Counted::PreparedDrafts, 1, PREPARED_MAX);
+        of_drafts.and_then(|()| caller.share.room(Counted::PreparedBytes, bytes, bytes_max)).err()
+    }
+
+    fn prepared_bytes(&self) -> usize {
+        self.holds.bytes() + self.endings.bytes()
     }
 
     /// What the log knows of a key: read by a merger.
@@ -332,6 +344,11 @@ impl Sequencer {
             self.engine.push_control(draft.into_ask());
         }
     }
+}
+
+fn too_many_bytes(there: usize, bytes_max: usize) -> Fault {
+    let message = format!("drafts of {there} bytes are prepared already, at most {bytes_max} may be; come back");
+    Fault::new(FaultKind::Busy, message).after_ms(50)
 }
 
 fn other_key(what: &str) -> Fault {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::{Clock, HandClock};
 use crate::engine::answers::Preparing;
-use crate::engine::caller::Owner;
+use crate::engine::caller::{Caller, Owner};
 use crate::engine::{EngineSettings, Running};
 use crate::storage::StoreSettings;
 use crate::storage::disk::SimDisk;
@@ -107,7 +107,7 @@ fn a_pinned_snapshot_holds_pack_back_and_reads_as_before_until_the_pin_ends() {
     let site = Site::new();
     site.put(0, Tid::NONE, &[20]);
     let first = site.put(20, Tid::NONE, &[]);
-    let pin = site.engine.pin(&Owner::anonymous(), first, 60_000).expect("pins");
+    let pin = site.engine.pin(&Caller::default(), first, 60_000).expect("pins");
     let second = site.put(20, first, &[]);
     let third = site.put(20, second, &[]);
     let report = site.pack(Tid::NONE).expect("packs");
@@ -119,10 +119,7 @@ fn a_pinned_snapshot_holds_pack_back_and_reads_as_before_until_the_pin_ends() {
     let report = site.pack(Tid::NONE).expect("packs");
     assert_eq!((report.packed_to, report.revisions_removed), (third, 2));
     assert_eq!(site.load(20, first).expect_err("packed").kind, FaultKind::SnapshotPacked);
-    assert_eq!(
-        site.engine.pin(&Owner::anonymous(), first, 60_000).expect_err("packed").kind,
-        FaultKind::SnapshotPacked
-    );
+    assert_eq!(site.engine.pin(&Caller::default(), first, 60_000).expect_err("packed").kind, FaultKind::SnapshotPacked);
     assert_eq!(site.load(20, third), Ok(Some(third)));
     // And so it is after a restart.
     let site = Site::open(&site.close(), 0);
@@ -343,7 +340,7 @@ fn a_pack_that_was_stopped_before_it_took_anything_holds_no_pin_back() {
     let site = with_garbage();
     let old = site.load(0, Tid::NONE).expect("reads").expect("there");
     site.engine.pack(Tid::NONE, PackOptions::default(), &mut |_| false).expect_err("stopped");
-    site.engine.pin(&Owner::anonymous(), old, 60_000).expect("pins");
+    site.engine.pin(&Caller::default(), old, 60_000).expect("pins");
 }
 
 #[test]

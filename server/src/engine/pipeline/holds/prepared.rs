@@ -1,0 +1,83 @@
+//! Owns a prepared draft: what was promised of it, and what an amendment changes.
+
+use crate::engine::caller::Caller;
+use crate::engine::sealed_write::SealedWrite;
+use crate::engine::share::{Counted, Place, Share};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, hash};
+
+/// A draft whose promise is given.
+pub(crate) struct Prepared {
+    pub(crate) key: CommitKey,
+    pub(crate) priority: Priority,
+    pub(crate) note: Note,
+    pub(crate) caller: Caller,
+    pub(crate) writes: Vec<SealedWrite>,
+    pub(crate) read_cells: Vec<Cell>,
+    pub(crate) read_ranges: Vec<ReadRange>,
+    /// When it is aborted, by the steady clock; [`Duration::MAX`]: never.
+    pub(crate) deadline: Duration,
+    /// When it was prepared, by the clock on the wall.
+    pub(crate) since_unix_ms: u64,
+    /// It outlives the server.
+    pub(crate) durable: Option<Durable>,
+    /// The newest tid sealed before it: what its check and its merges may have seen.
+    pub(crate) rests_on: Tid,
+    /// Cells that it has not seen the newest revision of; it cannot be finished before they are amended.
+    pub(crate) stale: BTreeMap<Cell, Tid>,
+    /// The size of all drafts that it was made of.
+    pub(crate) bytes: usize,
+    /// What it takes of its connection's share: one draft, and these bytes.
+    pub(crate) places: (Place, Place),
+}
+
+/// What is known of a prepared draft that is kept in the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Durable {
+    /// So many cells of the server's own keep it.
+    pub(crate) pieces: usize,
+    /// Until then whoever needs its cells is parked, and refused from then on.
+    pub(crate) waited_until: Duration,
+}
+
+/// What takes the place of parts of a prepared draft.
+pub(crate) struct Amendment {
+    pub(crate) draft: Draft,
+    pub(crate) writes: Vec<SealedWrite>,
+    pub(crate) withdrawn: Vec<Cell>,
+    pub(crate) stale: Vec<StaleCell>,
+    pub(crate) rests_on: Tid,
+    pub(crate) bytes: usize,
+}
+
+impl Prepared {
+    /// What one of these bytes takes of a share.
+    pub(crate) fn places(share: &Share, bytes: usize) -> (Place, Place) {
+        (share.have(Counted::PreparedDrafts, 1), share.have(Counted::PreparedBytes, bytes))
+    }
+
+    /// All stale cells, in order.
+    pub(crate) fn stale(&self) -> Vec<StaleCell> {
+        self.stale.iter().map(|(cell, newest)| StaleCell { cell: cell.clone(), newest: *newest }).collect()
+    }
+
+    pub(super) fn amend(&mut self, amendment: Amendment) {
+        let withdrawn: hash::Set<&Cell> = amendment.withdrawn.iter().collect();
+        let written = amendment.draft.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell);
+        let anew: hash::Set<&Cell> = written.chain(withdrawn.iter().copied()).collect();
+        self.writes.retain(|write| match write.stamped {
+            true => !withdrawn.contains(&write.cell),
+            false => !anew.contains(&write.cell),
+        });
+        for cell in anew.into_iter().chain(amendment.draft.read_cells.iter().map(|read| &read.cell)) {
+            self.stale.remove(cell);
+        }
+        self.writes.extend(amendment.writes);
+        self.read_cells.extend(amendment.draft.read_cells.into_iter().map(|read| read.cell));
+        self.read_ranges.extend(amendment.draft.read_ranges);
+        self.stale.extend(amendment.stale.into_iter().map(|stale| (stale.cell, stale.newest)));
+        self.places.1.grow(amendment.bytes.saturating_sub(self.bytes));
+        (self.note, self.rests_on, self.bytes) = (amendment.draft.note, amendment.rests_on, amendment.bytes);
+    }
+}
