@@ -44,6 +44,9 @@ pub(crate) struct Principal {
     client: Client,
 }
 
+/// What a program calls itself is cut here, in bytes.
+const CLIENT_BYTES_MAX: usize = 255;
+
 impl Principal {
     /// The same principal in a role that its own includes; empty: in its own.
     pub(crate) fn acting_as(&self, role: &str) -> Result<Principal, Fault> {
@@ -58,8 +61,10 @@ impl Principal {
         Ok(Principal { role, ..self.clone() })
     }
 
-    /// The same principal under the name that its program gives itself, for logs and status; empty: as before.
+    /// The same principal under the name that its program gives itself, for logs and status; empty: as before. The name is kept
+    /// for as long as the session, so it is short.
     pub(crate) fn called(self, client: &str) -> Principal {
+        let client = &client[..client.floor_char_boundary(CLIENT_BYTES_MAX)];
         if client.is_empty() { self } else { Principal { client: Client::new(client, None), ..self } }
     }
 

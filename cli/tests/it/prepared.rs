@@ -56,8 +56,10 @@ async fn a_durable_prepared_transaction_survives_kills_and_is_committed_once() {
     assert_eq!(db.finish_prepared(key, since).await.expect("the same receipt"), receipt);
     let again = &served.json(&["prepared", "finish", &other.to_string()])[0];
     assert_eq!(again["tid"], told["tid"]);
-    assert!(db.abort_prepared(key).await.expect_err("it is committed").to_string().contains("committed already"));
-    db.abort_prepared(last).await.expect("gone already is no error");
+    assert!(
+        db.abort_prepared(key, since).await.expect_err("it is committed").to_string().contains("committed already")
+    );
+    db.abort_prepared(last, since).await.expect("gone already is no error");
     assert_eq!(served.code(&["prepared", "finish", &last.to_string()]), Some(4));
     assert_eq!((data(&served, mine).as_deref(), data(&served, theirs).as_deref()), (Some("mine"), Some("theirs")));
     assert_eq!(data(&served, nobodys), None);

@@ -72,9 +72,10 @@ impl Db {
         self.core().call(Resend::UnderKey(key), |link| async move { link.finish(0, key, since).await }).await
     }
 
-    /// Gives up what was prepared under a key, or was never prepared. Refused if it is committed already.
-    pub async fn abort_prepared(&self, key: CommitKey) -> Result<()> {
-        self.core().call(Resend::Always, |link| async move { link.abort(0, key).await }).await
+    /// Gives up what was prepared under a key, or was never prepared. Refused if it is committed already, or may be because
+    /// the server has forgotten keys of that age. `since`: as in [`Db::finish_prepared`].
+    pub async fn abort_prepared(&self, key: CommitKey, since: Tid) -> Result<()> {
+        self.core().call(Resend::Always, |link| async move { link.abort(0, key, since).await }).await
     }
 }
 
@@ -144,8 +145,8 @@ impl Prepared {
     /// Gives it up.
     pub async fn abort(mut self) -> Result<()> {
         self.open = false;
-        let (number, key) = (self.number, self.key);
-        self.db.core().call(Resend::Always, |link| async move { link.abort(number, key).await }).await
+        let (number, key, since) = (self.number, self.key, self.key_since);
+        self.db.core().call(Resend::Always, |link| async move { link.abort(number, key, since).await }).await
     }
 }
 
@@ -156,10 +157,10 @@ impl Drop for Prepared {
             && !self.durable
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let (db, number, key) = (self.db.clone(), self.number, self.key);
+            let (db, number, key, since) = (self.db.clone(), self.number, self.key, self.key_since);
             runtime.spawn(async move {
                 let given_up =
-                    db.core().call(Resend::Always, |link| async move { link.abort(number, key).await }).await;
+                    db.core().call(Resend::Always, |link| async move { link.abort(number, key, since).await }).await;
                 tracing::trace!(number, ok = given_up.is_ok(), "aborted");
             });
         }

@@ -154,8 +154,8 @@ impl Link {
     }
 
     /// Gives a prepared draft up.
-    pub(crate) async fn abort(&self, prepared: u64, key: CommitKey) -> Result<(), Failure> {
-        let request = v2::AbortRequest { prepared, commit_key: key_bytes(key) };
+    pub(crate) async fn abort(&self, prepared: u64, key: CommitKey, since: Tid) -> Result<(), Failure> {
+        let request = v2::AbortRequest { prepared, commit_key: key_bytes(key), key_since: Some(since.0) };
         reply!(self.request(Request::Abort(request)).await?, Done);
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use super::count::{self, Shape};
 use super::fault::to_status;
+use crate::fault::Fault;
 use prost::Message;
 use std::marker::PhantomData;
 use tonic::Status;
@@ -56,6 +57,10 @@ impl<U: Message + Default> Decoder for CountingDecoder<U> {
             // A message lies in one piece: the frame was read whole.
             count::check_parts(bytes::Buf::chunk(buffer), shape).map_err(|fault| to_status(&fault))?;
         }
-        self.prost.decode(buffer)
+        self.prost.decode(buffer).map_err(|error| match self.shape {
+            // A request: what is wrong with it is told as everything is.
+            Some(_) => to_status(&Fault::invalid(format!("the request cannot be read: {}", error.message()))),
+            None => error,
+        })
     }
 }

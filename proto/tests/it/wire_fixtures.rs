@@ -153,7 +153,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("commit", Request::Commit(draft())),
         ("finish", Request::Finish(v2::FinishRequest { prepared: 9, commit_key: key.clone(), key_since: Some(0) })),
         ("abort", Request::Abort(v2::AbortRequest { prepared: 9, ..Default::default() })),
-        ("abort_by_key", Request::Abort(v2::AbortRequest { prepared: 0, commit_key: key.clone() })),
+        ("abort_by_key", Request::Abort(v2::AbortRequest { prepared: 0, commit_key: key.clone(), key_since: None })),
         ("outcome", Request::Outcome(v2::OutcomeRequest { commit_key: key.clone(), key_since: Some(T1) })),
         ("new_oids", Request::NewOids(v2::NewOidsRequest { count: 100 })),
     ]

@@ -326,7 +326,9 @@ impl Calls {
         let told = move |result: Result<Tid, Fault>| done(result.map(encode::done));
         match key {
             Ok(None) if request.prepared == 0 => told(Err(Fault::invalid("abort what? name its id or its commit key"))),
-            Ok(key) => self.engine().abort(self.owner(), request.prepared, key, Box::new(told)),
+            Ok(key) => {
+                self.engine().abort(self.owner(), request.prepared, (key, request.key_since.map(Tid)), Box::new(told))
+            }
             Err(fault) => told(Err(fault)),
         }
     }

@@ -72,6 +72,15 @@ impl Requests {
 
     fn part(&mut self, id: u64, mut part: v2::DraftPart) -> Result<(), Fault> {
         let (key, purpose) = (part.commit_key.clone(), part.purpose.take());
+        if let Some(
+            Purpose::Prepare(v2::PrepareRequest { draft: Some(_), .. })
+            | Purpose::Amend(v2::AmendRequest { draft: Some(_), .. }),
+        ) = &purpose
+        {
+            return Err(Fault::invalid(
+                "the purpose of a part carries a draft of its own; leave it out, the parts are the draft",
+            ));
+        }
         if let Added::Whole(encoded, mut charge) = self.parts.add(id, part)? {
             let parts = count::check_draft(&encoded, self.calls.engine().limits())?;
             charge.add(parts * PART_BYTES)?;

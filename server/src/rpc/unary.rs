@@ -235,7 +235,8 @@ async fn send_scan(
 ) {
     let limit = request.limit as usize;
     let mut sent = 0;
-    let pin = match calls.pin(&v2::PinRequest { snapshot: request.snapshot, lease_ms: SCAN_LEASE_MS }) {
+    let lease_ms = SCAN_LEASE_MS.min(calls.engine().limits().pin_ms_max);
+    let pin = match calls.pin(&v2::PinRequest { snapshot: request.snapshot, lease_ms }) {
         Ok(pin) => pin,
         Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
     };
@@ -267,7 +268,7 @@ async fn send_scan(
             request.from = next
         }
         // A reader slower than the lease loses its pin; it is then told by the fault of the next page, if pack has passed.
-        drop(calls.renew(&v2::RenewRequest { pin: pin.pin, lease_ms: SCAN_LEASE_MS, snapshot: 0 }));
+        drop(calls.renew(&v2::RenewRequest { pin: pin.pin, lease_ms, snapshot: 0 }));
     }
     drop(calls.unpin(&v2::UnpinRequest { pin: pin.pin }));
 }

@@ -31,6 +31,7 @@ pub(crate) enum Ask {
     PrepareAgain {
         owner: Owner,
         key: CommitKey,
+        how: Preparing,
         done: Done<PreparedReceipt>,
     },
     Amend(AmendAsk),
@@ -46,6 +47,7 @@ pub(crate) enum Ask {
         whose: Whose,
         prepared: u64,
         key: Option<CommitKey>,
+        since: Option<Tid>,
         done: Done<Tid>,
     },
     /// What is prepared?

@@ -21,17 +21,28 @@ impl Engine {
     /// Commits a draft: admission here, in the caller's thread; the outcome through `done`. The mode may refuse it, but not
     /// one whose key is known: that is answered as before.
     pub fn commit_as(self: &Arc<Self>, caller: impl Into<Caller>, draft: Draft, done: Done<Receipt>) {
-        let key = draft.key;
-        match self.keys().enter(&Keyed::of(&draft), done) {
+        self.commit_keyed(caller.into(), Keyed::of(&draft), || Ok(draft), done);
+    }
+
+    /// The same for a draft that is made when its key is new, and not looked at otherwise.
+    pub(crate) fn commit_keyed(
+        self: &Arc<Self>,
+        caller: Caller,
+        keyed: Keyed,
+        draft: impl FnOnce() -> Result<Draft, Fault>,
+        done: Done<Receipt>,
+    ) {
+        match self.keys().enter(&keyed, done) {
             Entered::Joined => {}
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
             Entered::Refused(fault, done) => done(Err(fault)),
             Entered::New => {
-                if let Err(fault) = self.admit(caller.into(), draft).and_then(|admitted| {
+                let pushed = draft().and_then(|draft| self.admit(caller, draft)).and_then(|admitted| {
                     let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
                     self.intake().push(Ask::Commit(admitted), priority, bytes).map_err(|not_taken| not_taken.fault)
-                }) {
-                    self.keys().complete(key, Err(fault));
+                });
+                if let Err(fault) = pushed {
+                    self.keys().complete(keyed.key, Err(fault));
                 }
             }
         }
@@ -54,7 +65,7 @@ impl Engine {
         match self.keys().reserve(&Keyed::of(&draft)) {
             Ok(Reserved::New) => {}
             Ok(Reserved::Again) => {
-                return self.push_asked(Ask::PrepareAgain { owner: caller.into().owner, key, done });
+                return self.push_asked(Ask::PrepareAgain { owner: caller.into().owner, key, how, done });
             }
             Err(fault) => return done(Err(fault)),
         }
@@ -130,14 +141,27 @@ impl Engine {
         self.push_asked(Ask::Finish { whose: Whose::Of(owner.clone()), prepared, key, since, done });
     }
 
-    /// Gives an owner's prepared draft up, by its id or its key; one that is gone already is no error, one that is committed is.
-    pub fn abort(self: &Arc<Self>, owner: &Owner, prepared: u64, key: Option<CommitKey>, done: Done<Tid>) {
-        self.push_asked(Ask::Abort { whose: Whose::Of(owner.clone()), prepared, key, done });
+    /// Gives an owner's prepared draft up, by its id or its key; one that is gone already is no error, one that is committed is,
+    /// or that may be.
+    pub fn abort(
+        self: &Arc<Self>,
+        owner: &Owner,
+        prepared: u64,
+        (key, since): (Option<CommitKey>, Option<Tid>),
+        done: Done<Tid>,
+    ) {
+        self.push_asked(Ask::Abort { whose: Whose::Of(owner.clone()), prepared, key, since, done });
     }
 
     /// The same for what an owner can no longer end, in any case.
     pub(crate) fn give_up(&self, owner: &Owner, prepared: u64) {
-        self.push_control(Ask::Abort { whose: Whose::Of(owner.clone()), prepared, key: None, done: Box::new(|_| {}) });
+        self.push_control(Ask::Abort {
+            whose: Whose::Of(owner.clone()),
+            prepared,
+            key: None,
+            since: None,
+            done: Box::new(|_| {}),
+        });
     }
 
     /// Finishes anybody's prepared draft.
@@ -147,7 +171,7 @@ impl Engine {
 
     /// Gives anybody's prepared draft up.
     pub fn abort_anybodys(self: &Arc<Self>, key: CommitKey, done: Done<Tid>) {
-        self.push_asked(Ask::Abort { whose: Whose::Anybodys, prepared: 0, key: Some(key), done });
+        self.push_asked(Ask::Abort { whose: Whose::Anybodys, prepared: 0, key: Some(key), since: None, done });
     }
 
     /// Everybody's prepared drafts, the oldest first.

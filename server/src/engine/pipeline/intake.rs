@@ -223,7 +223,7 @@ mod tests {
     use zeolite_proto::{CommitKey, Draft, Note, Tid};
 
     fn abort_of_nothing() -> Ask {
-        Ask::Abort { whose: Whose::Of(Owner::anonymous()), prepared: 7, key: None, done: Box::new(|_| {}) }
+        Ask::Abort { whose: Whose::Of(Owner::anonymous()), prepared: 7, key: None, since: None, done: Box::new(|_| {}) }
     }
 
     fn commit() -> Ask {

@@ -11,9 +11,9 @@ use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
 use crate::engine::faults::fault_of;
 use crate::engine::keep::system::SYSTEM_OID;
-use crate::engine::pipeline::keys::{Keyed, Standing, forgotten_key};
+use crate::engine::pipeline::keys::Keyed;
 use std::sync::Arc;
-use zeolite_proto::{Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Tid, Write};
+use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Tid, Write};
 
 impl Engine {
     /// Takes a transaction back. `since`: a tid that was committed before the key was made.
@@ -25,17 +25,10 @@ impl Engine {
         note: Note,
         done: Done<Receipt>,
     ) {
-        let keyed = Keyed { key, digest: 0, since: Some(since) };
-        match self.keys().standing(&keyed) {
-            // Its draft may not be made again: later writes, or a pack, may stand in the way of a second one.
-            Standing::Committed(_) => return self.answer_by_key(key, Some(since), done),
-            Standing::Forgotten => return done(Err(forgotten_key())),
-            Standing::Unknown | Standing::InFlight => {}
-        }
-        match self.undo_draft(tid, (key, since), note) {
-            Ok(draft) => self.commit_as(caller, draft, Box::new(|result| done(result.map_err(as_blocked)))),
-            Err(fault) => done(Err(fault)),
-        }
+        // Known by what is undone: its draft may not be made again, where later writes or a pack stand in the way of a second one.
+        let keyed = Keyed { key, digest: digest_of(tid, note.clone()), since: Some(since) };
+        let done = Box::new(move |result: Result<Receipt, Fault>| done(result.map_err(as_blocked)));
+        self.commit_keyed(caller.into(), keyed, || self.undo_draft(tid, (key, since), note), done);
     }
 
     fn undo_draft(&self, tid: Tid, (key, key_since): (CommitKey, Tid), note: Note) -> Result<Draft, Fault> {
@@ -71,6 +64,14 @@ impl Engine {
         let (read_cells, read_ranges) = (Vec::new(), Vec::new());
         Ok(Draft { key, key_since, priority: Priority::Live, read_cells, read_ranges, writes: undone, note })
     }
+}
+
+// No draft of a client writes there, so none has this digest.
+fn digest_of(tid: Tid, note: Note) -> u64 {
+    let cell = Cell::entry(SYSTEM_OID, format!("undo {tid}"));
+    let writes = vec![Write { cell, base: Tid::NONE, change: Change::Delete, stamped: false }];
+    let (key, key_since, priority) = (CommitKey([0; 16]), Tid::NONE, Priority::Live);
+    Draft { key, key_since, priority, read_cells: Vec::new(), read_ranges: Vec::new(), writes, note }.digest()
 }
 
 fn as_blocked(fault: Fault) -> Fault {

@@ -132,7 +132,13 @@ impl Writer {
             StoreError::Poisoned { reason } => self.engine.health.poison(reason),
             _ => false,
         };
+        let is_of_one = matches!(error, StoreError::Refused { .. }) && batch.txns.len() > 1;
         let mut fault = fault_of(error);
+        if is_of_one {
+            // Whatever is wrong with one of them, the others are not to blame, nor what was decided on top of them.
+            let message = "a batch was refused for one of its drafts; nothing was written: send the same again";
+            fault = Fault::new(FaultKind::Busy, message).after_ms(50);
+        }
         tracing::error!(%fault, drafts = batch.txns.len(), "a batch could not be written");
         let later = fault.clone();
         if first {

@@ -17,7 +17,7 @@ fn finish(draft: &v2::Draft) -> Request {
 }
 
 fn abort(draft: &v2::Draft) -> Request {
-    Request::Abort(v2::AbortRequest { prepared: 0, commit_key: draft.commit_key.clone() })
+    Request::Abort(v2::AbortRequest { prepared: 0, commit_key: draft.commit_key.clone(), key_since: draft.key_since })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -187,7 +187,12 @@ impl Trial {
         let Some(mut given) = holding.given.take() else { return Ok(()) };
         if !finish || !self.amend(&mut holding, &mut given)? {
             let (done, told) = Told::pair();
-            self.beside.house.engine().abort(&Owner::anonymous(), given.prepared, Some(holding.draft.key), done);
+            self.beside.house.engine().abort(
+                &Owner::anonymous(),
+                given.prepared,
+                (Some(holding.draft.key), Some(Tid::MAX)),
+                done,
+            );
             self.run_dry()?;
             holding.given = Some(given);
             return told.expect().map(drop).or_else(|fault| self.not_aborted(holding, &fault));

@@ -3,7 +3,7 @@
 //! What a prepared draft holds and who waits for it is `prepare`'s; this is what happens in the order of commits.
 
 use super::{Sequencer, durable};
-use crate::engine::answers::{Done, PreparedReceipt};
+use crate::engine::answers::{Done, PreparedReceipt, Preparing};
 use crate::engine::caller::{Caller, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering;
@@ -12,7 +12,7 @@ use crate::engine::pipeline::check::Refused;
 use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
-use crate::engine::pipeline::keys::{Keyed, Standing};
+use crate::engine::pipeline::keys::{Keyed, Standing, forgotten_key};
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Counted;
 use std::time::Duration;
@@ -132,9 +132,13 @@ impl Sequencer {
         let limits = self.engine.limits();
         let (bytes, count) = (prepared.bytes + admitted.bytes, prepared.writes.len() + admitted.draft.writes.len());
         // Twice: what was replaced counts as well.
-        if bytes > 2 * limits.draft_bytes_max || count > 2 * limits.draft_writes_max {
+        if bytes > 2 * limits.draft_bytes_max {
             let what = "size of a prepared draft with its amendments";
             return refused(Fault::too_large(what, bytes, 2 * limits.draft_bytes_max));
+        }
+        if count > 2 * limits.draft_writes_max {
+            let what = "number of writes of a prepared draft with its amendments";
+            return refused(Fault::too_large(what, count, 2 * limits.draft_writes_max));
         }
         let (there, bytes_max) = (self.prepared_bytes(), self.engine.settings().prepared_bytes_max);
         if there > prepared.bytes && there + admitted.bytes > bytes_max {
@@ -165,16 +169,22 @@ impl Sequencer {
     }
 
     /// The answer of a prepare, once more.
-    pub(crate) fn prepare_again(&mut self, owner: &Owner, key: CommitKey, done: Done<PreparedReceipt>) {
+    pub(crate) fn prepare_again(
+        &mut self,
+        owner: Owner,
+        (key, how): (CommitKey, Preparing),
+        done: Done<PreparedReceipt>,
+    ) {
         match self.find(&Whose::Of(owner.clone()), 0, Some(key)) {
-            Found::Ending(end) => {
-                self.ask_again_after(end, Ask::PrepareAgain { owner: owner.clone(), key, done });
-            }
+            Found::Ending(end) => self.ask_again_after(end, Ask::PrepareAgain { owner, key, how, done }),
             Found::Prepared(id) => {
-                if let Some(prepared) = self.holds.get(id) {
-                    let (merged, stale) = (merged(&prepared.writes), prepared.stale());
-                    self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
+                let Some(prepared) = self.holds.get(id) else { return };
+                let (merged, stale) = (merged(&prepared.writes), prepared.stale());
+                // Its promise would be another one than that which is asked for.
+                if how.durable != prepared.durable.is_some() || (!how.hold && !stale.is_empty()) {
+                    return done(Err(prepared_otherwise()));
                 }
+                self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
             }
             Found::Gone | Found::Anothers | Found::OtherKey => done(Err(on_its_way())),
         }
@@ -282,13 +292,19 @@ impl Sequencer {
         self.holds.prepared().chain(self.endings.prepared())
     }
 
-    pub(crate) fn abort(&mut self, whose: Whose, prepared: u64, key: Option<CommitKey>, done: Done<Tid>) {
+    pub(crate) fn abort(
+        &mut self,
+        whose: Whose,
+        prepared: u64,
+        (key, since): (Option<CommitKey>, Option<Tid>),
+        done: Done<Tid>,
+    ) {
         let id = match self.find(&whose, prepared, key) {
             Found::Prepared(id) => id,
-            Found::Ending(end) => return self.ask_again_after(end, Ask::Abort { whose, prepared, key, done }),
+            Found::Ending(end) => return self.ask_again_after(end, Ask::Abort { whose, prepared, key, since, done }),
             Found::OtherKey => return done(Err(other_key("abort it"))),
             Found::Anothers => return done(Ok(self.engine.visible())),
-            Found::Gone => return done(self.already_gone(&whose, key)),
+            Found::Gone => return done(self.already_gone(&whose, key, since)),
         };
         if self.holds.get(id).is_some_and(|prepared| prepared.durable.is_some()) {
             return self.abort_durable(id, done);
@@ -297,16 +313,22 @@ impl Sequencer {
         done(Ok(self.engine.visible()));
     }
 
-    /// What is gone already need not be aborted, unless it was committed or is still to come. An operator may have mistyped it.
-    fn already_gone(&self, whose: &Whose, key: Option<CommitKey>) -> Result<Tid, Fault> {
-        match key.map(|key| self.engine.keys().standing(&Keyed { key, digest: 0, since: None })) {
+    /// What is gone already need not be aborted, unless it was committed, or may have been, or is still to come. An operator may
+    /// have mistyped it.
+    fn already_gone(&self, whose: &Whose, key: Option<CommitKey>, since: Option<Tid>) -> Result<Tid, Fault> {
+        match key.map(|key| self.engine.keys().standing(&Keyed { key, digest: 0, since })) {
             Some(Standing::Committed(tid)) => {
                 Err(Fault::invalid(format!("the draft of this commit key is committed already, at {tid}; undo it")))
             }
             Some(Standing::InFlight) => Err(on_its_way()),
-            Some(Standing::Unknown | Standing::Forgotten) | None => match whose {
-                Whose::Of(_) => Ok(self.engine.visible()),
-                Whose::Anybodys => Err(Fault::new(FaultKind::NotFound, "nothing is prepared under this commit key")),
+            Some(Standing::Forgotten) => Err(forgotten_key()),
+            Some(Standing::Unknown) | None => match (self.engine.health.unwritable(), whose) {
+                // The end of it may be on the disk or not: only the next start can tell.
+                (Some(fault), _) => Err(fault),
+                (None, Whose::Of(_)) => Ok(self.engine.visible()),
+                (None, Whose::Anybodys) => {
+                    Err(Fault::new(FaultKind::NotFound, "nothing is prepared under this commit key"))
+                }
             },
         }
     }
@@ -353,6 +375,10 @@ fn too_many_bytes(there: usize, bytes_max: usize) -> Fault {
 
 fn other_key(what: &str) -> Fault {
     Fault::invalid(format!("the prepared draft has another commit key; {what} under the key it was prepared with"))
+}
+
+fn prepared_otherwise() -> Fault {
+    Fault::invalid("this draft is prepared already, with other options (durable, hold); ask as then, or abort it first")
 }
 
 fn on_its_way() -> Fault {
