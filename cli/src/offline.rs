@@ -88,6 +88,10 @@ pub(crate) fn verify(out: &Out, dir: &Path, is_strict: bool) -> Result<()> {
         Err(damage @ StoreError::Damaged { .. }) => {
             Verdict { problems: vec![damage.to_string()], problems_total: 1, ..Verdict::default() }.tell(out)
         }
+        Err(StoreError::DiskFull) => {
+            let dir = std::env::temp_dir();
+            anyhow::bail!("{} has no room for an index made of the log; set TMPDIR to a place that has", dir.display())
+        }
         Err(error) => Err(error.into()),
     }
 }

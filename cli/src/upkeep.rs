@@ -64,7 +64,8 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
         ("log", format!("{} before, {} after", size(end.bytes_before), size(end.bytes_after))),
     ]);
     if let Some(why) = end.held_back {
-        out.remark(format_args!("packed less far than asked: {why}"));
+        let what = if to.is_some() { "packed less far than asked" } else { "some history is left" };
+        out.remark(format_args!("{what}: {why}"));
     }
     Ok(())
 }
