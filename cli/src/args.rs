@@ -201,6 +201,9 @@ pub(crate) struct VerifyArgs {
     /// Verify this data directory, on which no server may be running, instead of a server's
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// References to objects that do not exist are a problem too, not a note
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Args)]

@@ -76,7 +76,7 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
         Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
         Command::Config(ConfigCommand::Explain { word }) => settings_page::explain(out, word.as_deref()),
         Command::Reindex(args) => offline::reindex(out, &args),
-        Command::Verify(VerifyArgs { data: Some(dir) }) => offline::verify(out, &dir),
+        Command::Verify(VerifyArgs { data: Some(dir), strict }) => offline::verify(out, &dir, strict),
         Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
         Command::Evolve(command) => {
             evolve::give_way(&command);
@@ -113,7 +113,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         Command::Mode(args) => mode::mode(out, &server.admin().await?, &args).await,
         Command::Prepared(command) => prepared::prepared(out, &server.admin().await?, &command).await,
         Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
-        Command::Verify(_) => upkeep::verify(out, &server.admin().await?).await,
+        Command::Verify(VerifyArgs { strict, .. }) => upkeep::verify(out, &server.admin().await?, strict).await,
         Command::Serve(_)
         | Command::Check(_)
         | Command::Top(_)

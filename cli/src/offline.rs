@@ -12,7 +12,8 @@ use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use zeolite_server::engine::{VerifyReport, verify_offline};
+use zeolite_client::Reference;
+use zeolite_server::engine::verify_offline;
 use zeolite_server::store::disk::real::RealDisk;
 use zeolite_server::store::{Opened, Store, StoreError};
 
@@ -58,7 +59,7 @@ pub(crate) fn reindex(out: &Out, args: &ReindexArgs) -> Result<()> {
 }
 
 /// `zeolite verify --data`: also of a directory that cannot be written, and of a copy of its log alone.
-pub(crate) fn verify(out: &Out, dir: &Path) -> Result<()> {
+pub(crate) fn verify(out: &Out, dir: &Path, is_strict: bool) -> Result<()> {
     existing(dir)?;
     let settings = crate::serve::offline(dir)?;
     let disk = Arc::new(RealDisk::look(dir)?);
@@ -71,12 +72,25 @@ pub(crate) fn verify(out: &Out, dir: &Path) -> Result<()> {
     });
     bar.clear();
     match verified {
-        Ok(VerifyReport { transactions, revisions, objects, problems, problems_total, remarks, .. }) => {
-            Verdict { transactions, revisions, objects, problems, problems_total, remarks }.tell(out)
+        Ok(report) => Verdict {
+            transactions: report.transactions,
+            revisions: report.revisions,
+            objects: report.objects,
+            problems: report.problems,
+            problems_total: report.problems_total,
+            dangling: report.dangling.into_iter().map(|(from, to)| Reference { from, to }).collect(),
+            dangling_total: report.dangling_total,
+            remarks: report.remarks,
+            is_strict,
         }
+        .tell(out),
         // So damaged that it does not open: nothing else could be looked at.
         Err(damage @ StoreError::Damaged { .. }) => {
             Verdict { problems: vec![damage.to_string()], problems_total: 1, ..Verdict::default() }.tell(out)
+        }
+        Err(StoreError::DiskFull) => {
+            let dir = std::env::temp_dir();
+            anyhow::bail!("{} has no room for an index made of the log; set TMPDIR to a place that has", dir.display())
         }
         Err(error) => Err(error.into()),
     }

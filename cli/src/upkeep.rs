@@ -7,7 +7,7 @@ use crate::output::{Out, count, size};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde_json::json;
-use zeolite_client::{Admin, Db, Note, PackOptions};
+use zeolite_client::{Admin, Db, Note, PackOptions, Reference};
 
 pub(crate) async fn undo(out: &Out, db: &Db, args: &UndoArgs) -> Result<()> {
     let description = match args.message.as_str() {
@@ -64,12 +64,13 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
         ("log", format!("{} before, {} after", size(end.bytes_before), size(end.bytes_after))),
     ]);
     if let Some(why) = end.held_back {
-        out.remark(format_args!("packed less far than asked: {why}"));
+        let what = if to.is_some() { "packed less far than asked" } else { "some history is left" };
+        out.remark(format_args!("{what}: {why}"));
     }
     Ok(())
 }
 
-pub(crate) async fn verify(out: &Out, admin: &Admin) -> Result<()> {
+pub(crate) async fn verify(out: &Out, admin: &Admin, is_strict: bool) -> Result<()> {
     let mut messages = admin.verify().await?;
     let progress = Progress::new(out);
     let bar = progress.bar("verify", "", 0);
@@ -87,10 +88,16 @@ pub(crate) async fn verify(out: &Out, admin: &Admin) -> Result<()> {
         objects: end.objects,
         problems: end.problems,
         problems_total: end.problems_total,
+        dangling: end.dangling,
+        dangling_total: end.dangling_total,
         remarks: Vec::new(),
+        is_strict,
     }
     .tell(out)
 }
+
+/// So many dangling references are shown one by one.
+const DANGLING_SHOWN: usize = 10;
 
 /// What a verification found, by a server or offline.
 #[derive(Default)]
@@ -100,13 +107,18 @@ pub(crate) struct Verdict {
     pub(crate) objects: u64,
     pub(crate) problems: Vec<String>,
     pub(crate) problems_total: u64,
+    pub(crate) dangling: Vec<Reference>,
+    pub(crate) dangling_total: u64,
     pub(crate) remarks: Vec<String>,
+    /// Dangling references are problems as well.
+    pub(crate) is_strict: bool,
 }
 
 impl Verdict {
     /// Prints it; problems are an error with the exit code for problems.
     pub(crate) fn tell(&self, out: &Out) -> Result<()> {
-        let good = self.problems.is_empty() && self.problems_total == 0;
+        let is_whole = self.problems.is_empty() && self.problems_total == 0;
+        let good = is_whole && !(self.is_strict && self.dangling_total > 0);
         if out.is_json() {
             out.json(&json!({
                 "good": good,
@@ -115,6 +127,8 @@ impl Verdict {
                 "objects": self.objects,
                 "problems": self.problems,
                 "problems_total": self.problems_total,
+                "dangling": self.dangling,
+                "dangling_total": self.dangling_total,
                 "remarks": self.remarks,
             }))?;
         } else {
@@ -126,14 +140,33 @@ impl Verdict {
                 count(self.revisions),
                 count(self.objects)
             );
-            let verdict = if good { "every checksum and reference is right" } else { "not all is well" };
+            self.tell_dangling(out);
+            let verdict = match (is_whole, self.dangling_total) {
+                (true, 0) => "every checksum and reference is right",
+                (true, _) => "every checksum is right, some references dangle",
+                (false, _) => "not all is well",
+            };
             out.line(format_args!("{read}: {}", out.verdict(good, verdict)));
         }
         if good {
             return Ok(());
         }
+        if is_whole {
+            let total = self.dangling_total;
+            return Err(ProblemFound(format!("{total} references dangle, and --strict calls that a problem")).into());
+        }
         let total = self.problems_total.max(self.problems.len() as u64);
         Err(ProblemFound(format!("{total} problems; keep a copy of the data directory before repairing anything"))
             .into())
+    }
+
+    fn tell_dangling(&self, out: &Out) {
+        for Reference { from, to } in self.dangling.iter().take(DANGLING_SHOWN) {
+            out.line(format_args!("note: object {from} refers to object {to}, which does not exist"));
+        }
+        let more = self.dangling_total.saturating_sub(self.dangling.len().min(DANGLING_SHOWN) as u64);
+        if more > 0 {
+            out.line(format_args!("note: {} more such references", count(more)));
+        }
     }
 }

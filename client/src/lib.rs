@@ -63,6 +63,6 @@ pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
     Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Limits, Mode, ModeEnd, ModeKind, Note,
-    Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record, Registry, Remedy, Resolver,
-    ResolverInfo, Stage, Status, Tid, VerifyProgress,
+    Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record, Reference, Registry, Remedy,
+    Resolver, ResolverInfo, Stage, Status, Tid, VerifyProgress,
 };

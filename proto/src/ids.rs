@@ -4,8 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// An object id, never reused. [`Oid::ROOT`] is where garbage collection starts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// An object id, never reused. [`Oid::ROOT`] is where garbage collection starts. For serde it is its hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Oid(pub u64);
 
 impl Oid {
@@ -30,6 +31,19 @@ impl std::str::FromStr for Oid {
     /// Reads the form that `Display` writes: hexadecimal, with or without `0x`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         u64::from_str_radix(text.trim_start_matches("0x"), 16).map(Oid)
+    }
+}
+
+impl From<Oid> for String {
+    fn from(oid: Oid) -> String {
+        oid.to_string()
+    }
+}
+
+impl TryFrom<String> for Oid {
+    type Error = std::num::ParseIntError;
+    fn try_from(text: String) -> Result<Oid, Self::Error> {
+        text.parse()
     }
 }
 

@@ -58,4 +58,4 @@ pub use resolver::Resolver;
 pub use revision::{Entry, Revision};
 pub use role::Role;
 pub use status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
-pub use upkeep::{PackOptions, PackProgress, VerifyProgress};
+pub use upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};

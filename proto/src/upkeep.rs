@@ -1,6 +1,6 @@
 //! Owns the words of upkeep: what a pack is to do, and how far a pack or a verification is.
 
-use crate::ids::Tid;
+use crate::ids::{Oid, Tid};
 use serde::{Deserialize, Serialize};
 
 /// What to pack.
@@ -60,4 +60,18 @@ pub struct VerifyProgress {
     pub problems: Vec<String>,
     /// How many problems there are in all.
     pub problems_total: u64,
+    /// References to objects that do not exist, the first of them. They are no problems: clients may write such, and may delete
+    /// what others refer to.
+    pub dangling: Vec<Reference>,
+    /// How many of those there are in all.
+    pub dangling_total: u64,
+}
+
+/// One object refers to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Reference {
+    /// Whose record it is in.
+    pub from: Oid,
+    /// What it names.
+    pub to: Oid,
 }

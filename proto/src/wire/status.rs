@@ -3,9 +3,9 @@
 
 use super::v2;
 use crate::gate::Gate;
-use crate::ids::Tid;
+use crate::ids::{Oid, Tid};
 use crate::status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
-use crate::upkeep::{PackOptions, PackProgress, VerifyProgress};
+use crate::upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};
 
 /// Both directions of a message whose fields are the same on both sides, but for a few that are written out.
 macro_rules! translate {
@@ -31,6 +31,10 @@ const IDLE: &str = "idle";
 
 fn tid(tid: Tid) -> u64 {
     tid.0
+}
+
+fn oid(oid: Oid) -> u64 {
+    oid.0
 }
 
 fn tid_or_0(tid: Option<Tid>) -> u64 {
@@ -60,8 +64,11 @@ translate! {
         packed_to: tid, Tid;
         held_back: Option::unwrap_or_default, unless_empty;
     }
+    Reference = Reference {} { from: oid, Oid; to: oid, Oid; }
     VerifyProgress = VerifyProgress {
-        stage done_units total_units done transactions revisions objects problems problems_total
+        stage done_units total_units done transactions revisions objects problems problems_total dangling_total
+    } {
+        dangling: all, all;
     }
     Status = StatusReply {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
@@ -126,6 +133,9 @@ mod tests {
         };
         assert_eq!(Status::from(v2::StatusReply::from(status.clone())), status);
         assert_eq!(Status::from(v2::StatusReply::default()), Status::default());
+        let dangling = vec![Reference { from: Oid(1), to: Oid(2) }];
+        let verified = VerifyProgress { done: true, dangling, dangling_total: 5, ..VerifyProgress::default() };
+        assert_eq!(VerifyProgress::from(v2::VerifyProgress::from(verified.clone())), verified);
         for to in [None, Some(Tid(5))] {
             let options = PackOptions { to, keep_garbage: true, dry_run: false };
             assert_eq!(PackOptions::from(v2::PackRequest::from(options)), options);

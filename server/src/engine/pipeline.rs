@@ -9,6 +9,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod ahead;
+pub(crate) mod ahead_of_clock;
 pub(crate) mod answering;
 pub(crate) mod ask;
 pub(crate) mod check;

@@ -37,7 +37,8 @@ pub struct EngineSettings {
     pub pin_grace_s: u64,
     /// Threads for expensive resolvers.
     pub mergers: usize,
-    /// Pack keeps the history of the last seconds, whatever it is asked for: drafts that are on their way were made on it.
+    /// Pack keeps what was superseded in the last seconds (of time that passes, not of the clock), whatever it is asked for:
+    /// drafts that are on their way were made on it.
     pub history_min_s: u64,
     /// A commit that takes so long from its admission until it is durable is logged, in milliseconds; 0: none is.
     pub slow_commit_ms: u64,

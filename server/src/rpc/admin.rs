@@ -188,6 +188,8 @@ fn verify_report(report: VerifyReport) -> v2::VerifyProgress {
         objects: report.objects,
         problems: report.problems,
         problems_total: report.problems_total,
+        dangling: report.dangling.iter().map(|(from, to)| v2::Reference { from: from.0, to: to.0 }).collect(),
+        dangling_total: report.dangling_total,
         ..Default::default()
     }
 }

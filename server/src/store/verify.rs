@@ -8,7 +8,9 @@
 //! Both directions without holding either in memory: each side adds up what it has in some thousand buckets by tid, and
 //! only where two buckets differ rows are looked for one by one.
 //!
-//! A problem does not end it: they are counted, and the first ones told. Not looked at: what the data of records means;
+//! A problem does not end it: they are counted, and the first ones told. Apart from problems, a reference to an object that does
+//! not exist is *dangling*: clients may write one, and may delete what others refer to, so it is the application's to judge
+//! and must not hide damage. Not looked at: what the data of records means;
 //! references of objects that cannot be reached, which an interrupted pack may leave dangling until the next one.
 
 mod index_side;
@@ -16,7 +18,11 @@ mod log_side;
 mod tally;
 
 use super::StoreError;
-use super::pack::{self, sieve::Sieve, survey::Survey};
+use super::pack::{
+    self,
+    sieve::{Dangling, Sieve},
+    survey::Survey,
+};
 use super::reader::Reader;
 use super::settle::Settler;
 use super::state::State;
@@ -71,6 +77,10 @@ pub struct Verified {
     pub problems: Vec<String>,
     /// How many there are.
     pub problems_total: u64,
+    /// The first references to objects that do not exist: from, to.
+    pub dangling: Vec<(Oid, Oid)>,
+    /// How many there are.
+    pub dangling_total: u64,
 }
 
 impl Verified {
@@ -124,11 +134,8 @@ fn references(
         Err(StoreError::Damaged { .. } | StoreError::Index(_)) if found.problems_total > 0 => return Ok(()),
         other => other?,
     }
-    let dangling = sieve.dangling();
-    for (from, to) in &dangling.first {
-        found.problem(|| format!("object {from} refers to object {to}, which does not exist"));
-    }
-    found.problems_total += dangling.count.saturating_sub(dangling.first.len() as u64);
+    let Dangling { first, count } = sieve.dangling();
+    (found.dangling, found.dangling_total) = (first.clone(), *count);
     Ok(())
 }
 

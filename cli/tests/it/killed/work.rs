@@ -221,6 +221,7 @@ pub(crate) async fn verify(db: &Db) -> Vec<String> {
     let mut problems = Vec::new();
     while let Some(progress) = pages.next().await.expect("verifies") {
         problems.extend(progress.problems.iter().map(|problem| format!("{problem:?}")));
+        problems.extend(progress.dangling.iter().map(|reference| format!("{reference:?}")));
     }
     problems
 }

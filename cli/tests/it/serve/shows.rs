@@ -83,7 +83,17 @@ async fn what_programs_read_has_the_same_fields_for_ever() {
     let verified = first(&["verify"]);
     assert_eq!(
         fields(&verified),
-        ["good", "objects", "problems", "problems_total", "remarks", "revisions", "transactions"]
+        [
+            "dangling",
+            "dangling_total",
+            "good",
+            "objects",
+            "problems",
+            "problems_total",
+            "remarks",
+            "revisions",
+            "transactions"
+        ]
     );
     assert_eq!(
         fields(&first(&["pack"])),

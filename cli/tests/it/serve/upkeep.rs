@@ -39,6 +39,44 @@ async fn undo_pack_and_verify_leave_a_good_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn references_to_nothing_are_a_note_unless_it_is_strict_and_hide_no_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let (map, object) = fill(&served.address).await;
+    let db = Db::connect(&served.address).await.expect("connects");
+    db.run(async |tx| tx.delete(Cell::object(object))).await.expect("deletes what the root refers to");
+    db.run(async |tx| tx.put(Cell::object(map), &Record::new("Marked", 1, "marked"))).await.expect("commits");
+    let verified = &served.json(&["verify"])[0];
+    assert_eq!(
+        (&verified["good"], &verified["problems_total"], &verified["dangling_total"]),
+        (&true.into(), &0.into(), &1.into())
+    );
+    assert_eq!(verified["dangling"], serde_json::json!([{ "from": "0", "to": object.to_string() }]));
+    let shown = served.run(&["verify"]);
+    assert_eq!(shown.status.code(), Some(0));
+    let note = format!("note: object 0 refers to object {object}, which does not exist");
+    assert!(text(&shown.stdout).contains(&note), "{}", text(&shown.stdout));
+    assert_eq!(served.code(&["verify", "--strict"]), Some(1));
+    assert_eq!(served.stop(), Some(0));
+
+    let offline = |strict: &[&str]| {
+        let output =
+            program().args(["--json", "verify"]).args(strict).arg("--data").arg(dir.path()).output().expect("runs");
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one json value");
+        (output.status.code(), told["dangling_total"].clone(), told["problems_total"].clone())
+    };
+    assert_eq!(offline(&[]), (Some(0), 1.into(), 0.into()));
+    assert_eq!(offline(&["--strict"]), (Some(1), 1.into(), 0.into()));
+    let log =
+        std::fs::read_dir(dir.path().join("log")).expect("lists").next().expect("a segment").expect("lists").path();
+    let mut bytes = std::fs::read(&log).expect("reads");
+    let at = bytes.windows(6).position(|window| window == b"marked").expect("the record is there");
+    bytes[at] ^= 1;
+    std::fs::write(&log, bytes).expect("writes");
+    assert_eq!(offline(&[]).0, Some(1), "damage is damage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_undo_that_would_take_back_later_work_is_refused_and_changes_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let served = Served::start(dir.path());

@@ -24,6 +24,7 @@ use crate::engine::faults::shutting_down;
 use crate::engine::ids::Ids;
 use crate::engine::keep::system;
 use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
     Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
 };
@@ -49,8 +50,6 @@ use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Note, Oid, Tid};
 const PARKED_MAX: usize = 1024;
 /// So many times its bounds the memory of recent writes may be while a draft is out.
 const WHILE_OUT_TIMES: usize = 4;
-/// Tids that are so far ahead of the clock are worth a line in the log.
-const TOLD_AHEAD: Duration = Duration::from_secs(60);
 
 /// The sequencer's state; nobody else has it.
 pub(crate) struct Sequencer {
@@ -71,8 +70,7 @@ pub(crate) struct Sequencer {
     to_mergers: Sender<Errand>,
     /// Sealed, but the writer's hop was full.
     stuck: Option<Hop>,
-    /// The log says that tids are ahead of the clock.
-    told_ahead: bool,
+    ahead: AheadOfClock,
 }
 
 impl Sequencer {
@@ -97,7 +95,7 @@ impl Sequencer {
             to_writer,
             to_mergers,
             stuck: None,
-            told_ahead: false,
+            ahead: AheadOfClock::default(),
             engine,
         }
     }
@@ -275,7 +273,9 @@ impl Sequencer {
     fn seal(&mut self, key: CommitKey, note: &Note, writes: Vec<SealedWrite>, answer: Answer) {
         let (next, own) = (self.last.next(), answer.is_own());
         // The server's own bookkeeping takes no time: what is restored later may be as old as what is there.
-        let tid = if own { next } else { self.by_the_clock().max(next) };
+        let now = self.engine.clock().unix_nanos();
+        let tid = if own { next } else { Tid::from_unix_nanos(now).max(next) };
+        self.ahead.look(tid, now);
         let stamped = |position: usize, write: SealedWrite| TxnWrite {
             cell: if write.stamped { stamp(&write.cell, tid, position) } else { write.cell },
             record: write.record,
@@ -285,24 +285,6 @@ impl Sequencer {
         let digest = self.engine.keys().digest(key);
         let txn = Txn { tid, key, digest, own, note: note::encode(note), writes };
         self.pass_on(txn, answer);
-    }
-
-    // Says once that the next tids will be no times.
-    fn by_the_clock(&mut self) -> Tid {
-        let now = self.engine.clock().unix_nanos();
-        let ahead = self.last.unix_nanos() - now;
-        let is_ahead = ahead > TOLD_AHEAD.as_nanos() as i128;
-        if is_ahead && !self.told_ahead {
-            let (newest, ahead_s) = (self.last.utc(), ahead / 1_000_000_000);
-            tracing::warn!(
-                %newest,
-                ahead_s = ahead_s as u64,
-                "the newest commit is ahead of this machine's clock: what is committed until the clock has caught up has \
-                 no true time; see to the clock"
-            );
-        }
-        self.told_ahead = is_ahead;
-        Tid::from_unix_nanos(now)
     }
 
     fn pass_on(&mut self, txn: Txn, answer: Answer) {

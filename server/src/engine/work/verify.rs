@@ -28,6 +28,10 @@ pub struct VerifyReport {
     pub problems: Vec<String>,
     /// How many there are.
     pub problems_total: u64,
+    /// The first references to objects that do not exist: from, to. The application's to judge, no damage.
+    pub dangling: Vec<(Oid, Oid)>,
+    /// How many there are.
+    pub dangling_total: u64,
     /// What was looked at in another way than a server's directory is, and why.
     pub remarks: Vec<String>,
 }
@@ -102,6 +106,8 @@ fn progress_of(stage: &str, done_units: u64, total_units: u64) -> VerifyProgress
 }
 
 fn report_of(verified: Verified) -> VerifyReport {
-    let Verified { upto, transactions, revisions, objects, problems, problems_total } = verified;
-    VerifyReport { upto, transactions, revisions, objects, problems, problems_total, remarks: Vec::new() }
+    let Verified { upto, transactions, revisions, objects, problems, problems_total, dangling, dangling_total } =
+        verified;
+    let remarks = Vec::new();
+    VerifyReport { upto, transactions, revisions, objects, problems, problems_total, dangling, dangling_total, remarks }
 }

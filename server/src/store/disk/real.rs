@@ -17,8 +17,8 @@ pub const LOCK_FILE: &str = "lock";
 pub struct RealDisk {
     root: PathBuf,
     may_write: bool,
-    // Held for their locks: the file, and the directory, which stays the same one when somebody removes the file.
-    _locks: Vec<File>,
+    // Held for their locks: the file first, and the directory, which stays the same one when somebody removes the file.
+    locks: Vec<File>,
 }
 
 impl RealDisk {
@@ -54,7 +54,7 @@ impl RealDisk {
         noted
             .and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()))
             .map_err(failed("writing the lock file in"))?;
-        Ok(RealDisk { root, may_write: true, _locks: vec![lock, dir] })
+        Ok(RealDisk { root, may_write: true, locks: vec![lock, dir] })
     }
 
     /// Opens one that there is to read it, beside others who read it: nothing is written, not even a lock file. On a file
@@ -73,7 +73,7 @@ impl RealDisk {
                 return Err(StoreError::Locked { path: root.display().to_string(), holder: holder(lock) });
             }
         }
-        Ok(RealDisk { root, may_write: false, _locks: locks })
+        Ok(RealDisk { root, may_write: false, locks })
     }
 
     /// The data directory.
@@ -107,6 +107,16 @@ fn make_dirs(path: &Path) -> io::Result<()> {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+impl Drop for RealDisk {
+    /// Who is told later that the directory is in use must not be told of this process. One that is killed leaves its pid.
+    fn drop(&mut self) {
+        if let Some(lock) = self.locks.first().filter(|_| self.may_write) {
+            // The lock is what counts, the pid is for people.
+            let _ = lock.set_len(0);
+        }
+    }
 }
 
 impl Disk for RealDisk {
@@ -245,11 +255,14 @@ mod tests {
         server.open("a", true).expect("makes").write_all_at(b"x", 0).expect("writes");
         let Err(StoreError::Locked { holder, .. }) = RealDisk::look(dir.path()) else { panic!("it is in use") };
         assert_eq!(holder, format!(" (pid {})", std::process::id()));
-        std::fs::remove_file(dir.path().join(LOCK_FILE)).expect("removes");
+        let gone = dir.path().join("gone");
+        std::fs::rename(dir.path().join(LOCK_FILE), &gone).expect("takes it away");
         assert!(matches!(RealDisk::look(dir.path()), Err(StoreError::Locked { .. })));
+        std::fs::rename(gone, dir.path().join(LOCK_FILE)).expect("puts it back");
         drop(server);
         let looks = [RealDisk::look(dir.path()).expect("opens"), RealDisk::look(dir.path()).expect("beside it")];
-        assert!(matches!(RealDisk::open(dir.path()), Err(StoreError::Locked { .. })));
+        let Err(StoreError::Locked { holder, .. }) = RealDisk::open(dir.path()) else { panic!("it is looked at") };
+        assert_eq!(holder, "", "the server that was there has ended");
         let file = looks[0].open("a", false).expect("opens");
         assert!(file.write_all_at(b"y", 0).is_err() && looks[0].open("b", true).is_err());
         assert!(looks[0].remove("a").is_err() && looks[0].rename("a", "b").is_err() && looks[0].make_dir("d").is_err());
