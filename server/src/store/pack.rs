@@ -41,7 +41,7 @@ pub(crate) mod sieve;
 pub(crate) mod survey;
 
 use super::StoreError;
-use super::log::segments::{Segment, segment_path};
+use super::log::segments::Segment;
 use super::reader::Reader;
 use super::settle::Settler;
 use super::state::State;
@@ -241,8 +241,7 @@ impl Packer {
     fn withdraw(&self, new: &Segment) {
         let (number, generation) = (new.header.number, new.header.generation);
         if !self.settler.lock().names(number, generation) {
-            self.state.segments.retire(number, generation);
-            copy::remove(&self.state, &segment_path(number, generation));
+            self.state.segments.retire(self.state.disk.as_ref(), number, generation);
         }
     }
 

@@ -16,6 +16,7 @@ use super::StoreError;
 use super::disk::Disk;
 use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::log::batches::{Batch, Batches, Stop};
+use super::log::handles::{self, Handles};
 use super::log::segments::{self, LOG_DIR, PART, Segment, segment_path};
 use super::log::walk::follows;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +37,8 @@ pub(crate) struct LogEnd {
 
 impl Found {
     /// Finds the segments, removes what a crash left of unfinished ones, and checks that none is missing or foreign.
-    pub(crate) fn find(disk: &dyn Disk) -> Result<Found, StoreError> {
+    pub(crate) fn find(handles: &Arc<Handles>) -> Result<Found, StoreError> {
+        let disk = handles.disk().as_ref();
         let io = |error| StoreError::Io { what: "listing the log".to_owned(), error };
         let names = disk.list(LOG_DIR).map_err(io)?;
         for name in names.iter().filter(|name| name.ends_with(PART)) {
@@ -48,7 +50,7 @@ impl Found {
         let mut all: BTreeMap<u32, BTreeMap<u16, Arc<Segment>>> = BTreeMap::new();
         let mut unfinished = Vec::new();
         for (number, generation) in files {
-            match segments::open(disk, number, generation)? {
+            match segments::find(handles, number, generation)? {
                 Some(segment) => drop(all.entry(number).or_default().insert(generation, Arc::new(segment))),
                 None => unfinished.push((number, generation)),
             }
@@ -213,9 +215,10 @@ fn cut_tail(disk: &dyn Disk, segment: &Segment, offset: u64, last: Tid, what: &'
     if let Err(error) = torn::keep(disk, segment, offset) {
         tracing::warn!(%error, "what is cut off the log could not be kept");
     }
-    let io = |error| StoreError::Io { what: format!("cutting segment {}", segment.header.number), error };
-    segment.file.set_len(offset).map_err(io)?;
-    segment.file.sync_data().map_err(io)?;
+    let io = |error| handles::failed(format!("cutting segment {}", segment.header.number), error);
+    let file = segment.file.get().map_err(io)?;
+    file.set_len(offset).map_err(io)?;
+    file.sync_data().map_err(io)?;
     segment.set_end(offset);
     Ok(torn)
 }
@@ -227,10 +230,7 @@ fn valid_batch_after(segment: &Segment, offset: u64, last: Tid) -> Result<Option
     let mut budget = (segment.end() - offset).saturating_mul(64).max(1 << 30);
     let read = |at: u64, len: u64| {
         let mut bytes = vec![0; len as usize];
-        segment.file.read_exact_at(&mut bytes, at).map(|()| bytes).map_err(|error| StoreError::Io {
-            what: format!("reading segment {} at {at}", segment.header.number),
-            error,
-        })
+        segment.read(&mut bytes, at).map(|()| bytes)
     };
     let mut at = offset + 1;
     while at + BATCH_HEADER_LEN as u64 <= segment.end() {

@@ -10,11 +10,13 @@
 
 use super::keep::{Rule, Verdict};
 use super::{Stage, Stepper};
+use crate::store::disk::DiskFile;
 use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::index::rows::Revision;
 use crate::store::index::{Table, View, bad_row, keys};
 use crate::store::log::appender::is_full;
 use crate::store::log::batches::{Batch, Batches};
+use crate::store::log::handles;
 use crate::store::log::segments::{LOG_DIR, PART, Segment, segment_path};
 use crate::store::state::State;
 use crate::store::{StoreError, Txn, TxnWrite};
@@ -104,7 +106,7 @@ fn fill(
     }
     writer.write()?;
     writer.seal()?;
-    Ok(went.then_some(writer.segment.header).zip(Some(writer.end)))
+    Ok(went.then_some(writer.header).zip(Some(writer.end)))
 }
 
 // Gives the writer what stays of a batch; whether anything went.
@@ -158,8 +160,7 @@ fn finish(state: &State, path: &str, header: SegmentHeader, end: u64) -> Result<
     let named = segment_path(header.number, header.generation);
     let io = |error| StoreError::Io { what: format!("naming {named}"), error };
     disk.rename(path, &named).and_then(|()| disk.sync_dir(LOG_DIR)).map_err(io)?;
-    let file = disk.open(&named, false).map_err(io)?;
-    Ok(Arc::new(Segment::new(header, file, end)))
+    Ok(Arc::new(Segment::new(header, state.handles.lazy(named), end)))
 }
 
 /// Removes a file that is not to count.
@@ -172,7 +173,8 @@ pub(crate) fn remove(state: &State, path: &str) {
 /// The file that is being written.
 struct Writer<'a> {
     path: &'a str,
-    segment: Segment,
+    file: Arc<dyn DiskFile>,
+    header: SegmentHeader,
     txns: Vec<Txn>,
     waiting_bytes: u64,
     buffer: Vec<u8>,
@@ -182,15 +184,14 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn begin<'a>(state: &State, header: SegmentHeader, path: &'a str) -> Result<Writer<'a>, StoreError> {
-        let file = state.disk.open(path, true).and_then(|file| {
+        let file = state.handles.open(path, true).and_then(|file| {
             file.set_len(0)?;
             file.write_all_at(&header.encode(), 0)?;
             Ok(file)
         });
-        let end = SEGMENT_HEADER_LEN as u64;
-        let segment = Segment::new(header, file.map_err(|error| failed(path, error))?, end);
+        let (file, end) = (file.map_err(|error| failed(path, error))?, SEGMENT_HEADER_LEN as u64);
         let (txns, buffer) = (Vec::new(), Vec::new());
-        Ok(Writer { path, segment, txns, waiting_bytes: 0, buffer, end, unsynced_bytes: 0 })
+        Ok(Writer { path, file, header, txns, waiting_bytes: 0, buffer, end, unsynced_bytes: 0 })
     }
 
     fn push(&mut self, txn: Txn) {
@@ -208,8 +209,8 @@ impl Writer<'_> {
             return Ok(());
         }
         let len = batch_len(&self.txns)?;
-        encode_batch(&mut self.buffer, self.segment.salt, &self.txns, &mut Vec::new());
-        self.segment.file.write_all_at(&self.buffer, self.end).map_err(|error| failed(self.path, error))?;
+        encode_batch(&mut self.buffer, self.header.salt(), &self.txns, &mut Vec::new());
+        self.file.write_all_at(&self.buffer, self.end).map_err(|error| failed(self.path, error))?;
         self.txns.clear();
         self.waiting_bytes = 0;
         self.end += len;
@@ -222,19 +223,19 @@ impl Writer<'_> {
 
     // Says in the header how long the file is, and makes it durable.
     fn seal(&mut self) -> Result<(), StoreError> {
-        self.segment.header.len = u32::try_from(self.end).unwrap_or(0);
-        let header = self.segment.header.encode();
-        self.segment.file.write_all_at(&header, 0).map_err(|error| failed(self.path, error))?;
+        self.header.len = u32::try_from(self.end).unwrap_or(0);
+        let header = self.header.encode();
+        self.file.write_all_at(&header, 0).map_err(|error| failed(self.path, error))?;
         self.sync()
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
         self.unsynced_bytes = 0;
-        self.segment.file.sync_data().map_err(|error| failed(self.path, error))
+        self.file.sync_data().map_err(|error| failed(self.path, error))
     }
 }
 
 // A failure here poisons nothing: the log itself was not touched.
 fn failed(path: &str, error: io::Error) -> StoreError {
-    if is_full(&error) { StoreError::DiskFull } else { StoreError::Io { what: format!("writing {path}"), error } }
+    if is_full(&error) { StoreError::DiskFull } else { handles::failed(format!("writing {path}"), error) }
 }

@@ -20,7 +20,7 @@ use super::{Stage, Stepper};
 use crate::store::StoreError;
 use crate::store::frame::{ParsedTxn, SEGMENT_HEADER_LEN};
 use crate::store::log::batches::Batches;
-use crate::store::log::segments::{LOG_DIR, Segment, segment_path};
+use crate::store::log::segments::Segment;
 use crate::store::log::{Place, Position};
 use crate::store::settle::Settler;
 use crate::store::state::State;
@@ -122,11 +122,7 @@ impl Shift {
         }
         let (number, generation) = (self.old.header.number, self.old.header.generation);
         state.segments.make_current(number, self.new.header.generation);
-        state.segments.retire(number, generation);
-        let path = segment_path(number, generation);
-        if let Err(error) = state.disk.remove(&path).and_then(|()| state.disk.sync_dir(LOG_DIR)) {
-            tracing::warn!(path, %error, "a replaced segment is left over; the next start removes it");
-        }
+        state.segments.retire(state.disk.as_ref(), number, generation);
         wanted.map(|()| gone)
     }
 
