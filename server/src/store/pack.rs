@@ -3,9 +3,10 @@
 //! ```text
 //!   survey   one pass over the index: what goes, from which segments; which objects there are
 //!   sieve    from the root along references: what is not reached is garbage
-//!   for each segment from which something goes, the oldest first:
+//!   plan     which segments are written anew, and which small neighbours together as one
+//!   for each of these, the oldest first:
 //!     copy   what stays ──> next generation of the segment, complete and on the disk before it has a name
-//!     shift  the index changes over in small commits, the last one durable; then the old file is removed
+//!     shift  the index changes over in small commits, the last one durable; then the old files are removed
 //! ```
 //! [`Packer`] has these steps; whoever runs them (the engine, a test) calls them in order and may do anything between two
 //! calls of its `step`: no lock is held and no view of the index is open then. The store has no threads of its own.
@@ -27,15 +28,16 @@
 //! long as it takes. What it rescues in between is taken off the list with everything reached from there.
 //!
 //! **A crash at any point.** The index names the generations that it points to. A file that it does not name is removed
-//! at opening; two that it names are a change-over to be done again (see `shift`). Without an index the newest generation
+//! at opening; two of one number that it names are a change-over to be done again (see `shift`). Without an index the newest generation
 //! counts; it is complete. Opening ends a change-over that was begun before anything is appended, because by then nobody
 //! knows what the garbage was. A part of the garbage may be left, and go with the next pack; `verify` asks only for
 //! references from what is reached.
 //!
-//! Not done: neighbours that have become small are not merged; a segment is rewritten for one revision as for a million.
+//! Not done: a large segment is rewritten for one revision as for a million.
 
 pub(crate) mod copy;
 pub(crate) mod keep;
+pub(crate) mod plan;
 pub(crate) mod shift;
 pub(crate) mod sieve;
 pub(crate) mod survey;
@@ -209,11 +211,7 @@ impl Packer {
         let segments = self.state.segments.current();
         // All but the last one are never appended to any more.
         let closed = segments.len().saturating_sub(1);
-        let plan: Vec<_> = segments[..closed]
-            .iter()
-            .filter(|segment| self.survey.drops.contains_key(&segment.header.number))
-            .cloned()
-            .collect();
+        let plan = plan::plan(&segments[..closed], &self.survey.drops, self.state.settings.segment_bytes_max);
         if let Some(last) = segments.last() {
             settle(&self.state, &self.settler, last.header.base, step)?;
         }
@@ -221,17 +219,21 @@ impl Packer {
         let bytes_before = self.log_bytes();
         self.settler.lock().pack_to(self.to)?;
         self.state.set_packed_to(self.to);
-        let all: u64 = plan.iter().map(|segment| segment.end()).sum();
+        let bytes = |olds: &[Arc<Segment>]| olds.iter().map(|old| old.end()).sum::<u64>();
+        let all: u64 = plan.iter().map(|olds| bytes(olds)).sum();
         let goes = self.survey.drops.iter().map(|(number, drops)| (*number, drops.bytes)).collect();
         let cut = Cut { to: self.to, garbage: &garbage, goes, keys_after };
         let (mut before, mut revisions) = (0, 0);
-        for old in plan {
+        for olds in plan {
             let mut within = |stage, done, _: u64| step(stage, before + done, all);
-            if let Some(new) = copy::copy(&self.state, &old, &cut, &mut within)? {
-                let shifted = Shift::new(old.clone(), new.clone()).run(&self.state, &self.settler, &mut within);
+            let len = bytes(&olds);
+            if let Some(new) = copy::copy(&self.state, &olds, &cut, &mut within)?
+                && let Some(shift) = Shift::new(olds, new.clone())
+            {
+                let shifted = shift.run(&self.state, &self.settler, &mut within);
                 revisions += shifted.inspect_err(|_| self.withdraw(&new))?;
             }
-            before += old.end();
+            before += len;
         }
         Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after: self.log_bytes() })
     }
@@ -253,11 +255,13 @@ impl Packer {
 /// Ends the change-overs that a failure or a crash has left half-way.
 pub(crate) fn finish_begun(state: &State, settler: &Mutex<Settler>, step: &mut Stepper<'_>) -> Result<(), StoreError> {
     let begun = settler.lock().begun_shifts();
-    for (number, old, new) in begun {
-        let find = |generation| state.segments.find(number, generation);
+    for (number, _, generation) in begun {
         let missing = || StoreError::Index(format!("segment {number} has lost a generation that the index names"));
-        let (old, new) = (find(old).ok_or_else(missing)?, find(new).ok_or_else(missing)?);
-        Shift::new(old, new).run(state, settler, step)?;
+        let find = |(number, generation)| state.segments.find(number, generation).ok_or_else(missing);
+        let new = find((number, generation))?;
+        let olds = settler.lock().shifted_from(&new.header);
+        let olds: Vec<_> = olds.into_iter().map(find).collect::<Result<_, _>>()?;
+        Shift::new(olds, new).ok_or_else(missing)?.run(state, settler, step)?;
     }
     state.set_half_packed(false);
     Ok(())

@@ -253,7 +253,7 @@ impl Appender {
                 before.file.let_go();
                 self.end = SEGMENT_HEADER_LEN as u64;
                 self.state.segments.register(self.segment.clone());
-                self.state.segments.make_current(number, 0);
+                self.state.segments.make_current(&header);
                 Ok(())
             }
             Err(error) => {

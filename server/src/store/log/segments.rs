@@ -124,8 +124,9 @@ pub(crate) fn find(handles: &Arc<Handles>, number: u32, generation: u16) -> Resu
 
 /// The segments, shared by appender and readers.
 ///
-/// Of each number one generation is *current*: it is what reading in order follows. Pack registers a new generation
-/// beside it, lets the index point there, makes it current and then retires the old one; until then both are found.
+/// Each number is stood for by one *current* segment: that is what reading in order follows. Pack registers a new generation
+/// beside it (or beside several), lets the index point there, makes it current and then retires the old ones; until then all
+/// are found.
 pub(crate) struct Segments {
     catalogue: RwLock<Catalogue>,
 }
@@ -141,9 +142,9 @@ impl Segments {
     pub(crate) fn new(segments: impl IntoIterator<Item = Arc<Segment>>) -> Segments {
         let all = Segments { catalogue: RwLock::new(Catalogue::default()) };
         for segment in segments {
-            let id = (segment.header.number, segment.header.generation);
+            let header = segment.header;
             all.register(segment);
-            all.make_current(id.0, id.1);
+            all.make_current(&header);
         }
         all
     }
@@ -154,9 +155,11 @@ impl Segments {
         self.catalogue.write().files.insert(id, segment);
     }
 
-    /// Lets reading in order go through this generation from now on.
-    pub(crate) fn make_current(&self, number: u32, generation: u16) {
-        self.catalogue.write().current.insert(number, generation);
+    /// Lets reading in order go through this one from now on, for all numbers that it stands for.
+    pub(crate) fn make_current(&self, header: &SegmentHeader) {
+        let current = &mut self.catalogue.write().current;
+        current.retain(|number, _| !header.numbers().contains(number));
+        current.insert(header.number, header.generation);
     }
 
     /// Lets readers find a generation no longer, and removes its file, durably; those who have it go on reading. When that
@@ -176,14 +179,14 @@ impl Segments {
         self.catalogue.read().files.get(&(number, generation)).cloned()
     }
 
-    /// The current generation of the first segment with this number or a higher one.
+    /// The current segment that stands for this number, or the first one behind it.
     pub(crate) fn current_from(&self, number: u32) -> Option<Arc<Segment>> {
         let catalogue = self.catalogue.read();
         let (number, generation) = catalogue.current.range(number..).next()?;
         catalogue.files.get(&(*number, *generation)).cloned()
     }
 
-    /// The current generation of every segment, in order.
+    /// All current segments, in order.
     pub(crate) fn current(&self) -> Vec<Arc<Segment>> {
         let catalogue = self.catalogue.read();
         let found = catalogue

@@ -1,8 +1,10 @@
-//! Owns the copying of one segment into its next generation, without what goes.
+//! Owns the copying of one segment, or of several neighbours as one, into the next generation of the last of them, without what
+//! goes.
 //!
 //! ```text
-//!   0000000003.0000.seg ──── kept writes, with their transactions ────> 0000000003.0001.seg.part
-//!                                          written and synced in portions; complete: renamed to 0000000003.0001.seg
+//!   0000000003.0000.seg ──┐
+//!   0000000004.0002.seg ──┼── kept writes, with their transactions ────> 0000000005.0001.seg.part: stands for 3 to 5
+//!   0000000005.0000.seg ──┘                written and synced in portions; complete: renamed to 0000000005.0001.seg
 //! ```
 //! A file has a segment's name only when it is complete and on the disk, so opening may trust the newest generation it
 //! finds even when there is no index. Every transaction keeps its tid, commit key and note; one of which nothing is left
@@ -47,24 +49,26 @@ pub(crate) struct Cut<'a> {
     pub(crate) keys_after: Tid,
 }
 
-/// Writes the next generation of a segment; `None`: nothing goes from it, and it stays as it is.
+/// Writes the next generation of the last of these neighbours, which stands for all of them; `None`: it is one only and nothing
+/// goes from it, so it stays as it is.
 pub(crate) fn copy(
     state: &State,
-    old: &Arc<Segment>,
+    olds: &[Arc<Segment>],
     cut: &Cut<'_>,
     step: &mut Stepper<'_>,
 ) -> Result<Option<Arc<Segment>>, StoreError> {
-    let number = old.header.number;
-    let Some(generation) = old.header.generation.checked_add(1) else {
+    let (Some(first), Some(last)) = (olds.first(), olds.last()) else { return Ok(None) };
+    let number = last.header.number;
+    let Some(generation) = last.header.generation.checked_add(1) else {
         return Err(StoreError::Refused { what: format!("segment {number} was packed 65,535 times; copy the store") });
     };
-    let stays = old.end().saturating_sub(cut.goes.get(&number).copied().unwrap_or(0));
-    leaves_room(state, stays)?;
-    // What is written anew is written in the format of today.
-    let packed_to = old.header.packed_to.max(cut.to);
-    let header = SegmentHeader { format: LOG_FORMAT, generation, packed_to, len: 0, ..old.header };
+    let goes = |old: &Arc<Segment>| cut.goes.get(&old.header.number).copied().unwrap_or(0);
+    leaves_room(state, olds.iter().map(|old| old.end().saturating_sub(goes(old))).sum())?;
+    let packed_to = olds.iter().map(|old| old.header.packed_to).fold(cut.to, Tid::max);
+    // What is written anew is written in the format of today, and begins where the first of them begins.
+    let header = SegmentHeader { format: LOG_FORMAT, number, generation, packed_to, len: 0, ..first.header };
     let path = format!("{}{PART}", segment_path(number, generation));
-    let copied = Writer::begin(state, header, &path).and_then(|writer| fill(state, old, cut, writer, step));
+    let copied = Writer::begin(state, header, &path).and_then(|writer| fill(state, olds, cut, writer, step));
     match copied {
         Ok(Some((header, end))) => finish(state, &path, header, end).map(Some).inspect_err(|_| {
             remove(state, &path);
@@ -86,23 +90,27 @@ fn leaves_room(state: &State, bytes: u64) -> Result<(), StoreError> {
     if free < bytes.saturating_add(ROOM_LEFT_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
 }
 
-// Copies what stays; the header and the end of the file, or `None` when nothing went.
+// Copies what stays; the header and the end of the file, or `None` when the file would say nothing new.
 fn fill(
     state: &State,
-    old: &Arc<Segment>,
+    olds: &[Arc<Segment>],
     cut: &Cut<'_>,
     mut writer: Writer<'_>,
     step: &mut Stepper<'_>,
 ) -> Result<Option<(SegmentHeader, u64)>, StoreError> {
-    let mut batches = Batches::new(old.clone(), SEGMENT_HEADER_LEN as u64, old.header.base);
-    let mut went = false;
-    while let Some(batch) = batches.next().map_err(|stop| stop.damage(old))? {
-        went |= keep(state, cut, batch, &mut writer)?;
-        if writer.is_full() {
-            writer.write()?;
-            leaves_room(state, 0)?;
-            step(Stage::Copy, batches.at(), old.end())?;
+    let all = olds.iter().map(|old| old.end()).sum();
+    let (mut went, mut before) = (olds.len() > 1, 0);
+    for old in olds {
+        let mut batches = Batches::new(old.clone(), SEGMENT_HEADER_LEN as u64, old.header.base);
+        while let Some(batch) = batches.next().map_err(|stop| stop.damage(old))? {
+            went |= keep(state, cut, batch, &mut writer)?;
+            if writer.is_full() {
+                writer.write()?;
+                leaves_room(state, 0)?;
+                step(Stage::Copy, before + batches.at(), all)?;
+            }
         }
+        before += old.end();
     }
     writer.write()?;
     writer.seal()?;
