@@ -15,9 +15,9 @@
 //! revisions newer than F and the one that F sees (see `keep`), and every object that is reached (see `sieve`). Older
 //! snapshots are refused, durably, before the first revision goes; a read that was under way looks again at its end.
 //!
-//! **Oldest segment first.** A deletion may go only after what it deletes: else an index that is rebuilt from a
-//! half-packed log would bring the cell back. As revisions of a cell lie in the log in their order, the order of the
-//! segments is enough.
+//! **Oldest segment first.** A deletion may go only after what it deletes: else the cell would come back, at the latest in an
+//! index that is rebuilt from a half-packed log. As revisions of a cell lie in the log in their order, the order of the
+//! segments is enough; a deletion of what lies in a segment that is left as it is stays too.
 //!
 //! **Why nothing that is committed meanwhile is lost.** F stands still, so commits only add to what stays. They can make
 //! garbage reachable again: by writing to an object, or a reference to it. What was committed up to the end of the
@@ -33,7 +33,7 @@
 //! knows what the garbage was. A part of the garbage may be left, and go with the next pack; `verify` asks only for
 //! references from what is reached.
 //!
-//! Not done: a large segment is rewritten for one revision as for a million.
+//! Not done: a large segment is rewritten for one unreachable object as for a million.
 
 pub(crate) mod copy;
 pub(crate) mod keep;
@@ -49,9 +49,11 @@ use super::settle::Settler;
 use super::state::State;
 use copy::Cut;
 use parking_lot::Mutex;
+use plan::Plan;
 use roaring::RoaringTreemap;
 use shift::Shift;
 use sieve::Sieve;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use survey::Survey;
 use zeolite_proto::{Oid, Tid};
@@ -191,17 +193,19 @@ impl Packer {
     pub fn forecast(&mut self, step: &mut Stepper<'_>) -> Result<Packed, StoreError> {
         let garbage = self.garbage();
         self.survey.add_garbage(&self.state, &garbage, step)?;
-        let drops = self.survey.drops.values();
-        let (revisions, bytes) = drops.fold((0, 0), |sum, drops| (sum.0 + drops.revisions, sum.1 + drops.bytes));
+        let segments = self.state.segments.current();
+        let written: BTreeSet<_> =
+            self.plan().groups(&segments).iter().flatten().map(|segment| segment.header.number).collect();
+        let drops = self.survey.drops.iter().filter(|(number, _)| written.contains(number));
+        let (revisions, bytes) = drops.fold((0, 0), |sum, (_, drops)| (sum.0 + drops.revisions, sum.1 + drops.bytes));
         let bytes_before = self.log_bytes();
         let bytes_after = bytes_before.saturating_sub(bytes);
         Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after })
     }
 
-    /// Whether something goes from the segment that is appended to: it must be ended before (`Appender::roll`).
+    /// Whether enough goes from the segment that is appended to: it must be ended before (`Appender::roll`).
     pub fn needs_roll(&self) -> bool {
-        let last = self.state.segments.current().last().map_or(0, |segment| segment.header.number);
-        self.survey.drops.contains_key(&last)
+        self.state.segments.current().last().is_some_and(|last| self.plan().is_worth(last))
     }
 
     /// Does it, after the forecast. The transactions behind `keys_after` keep their commit keys. On an error what was
@@ -211,7 +215,7 @@ impl Packer {
         let segments = self.state.segments.current();
         // All but the last one are never appended to any more.
         let closed = segments.len().saturating_sub(1);
-        let plan = plan::plan(&segments[..closed], &self.survey.drops, self.state.settings.segment_bytes_max);
+        let plan = self.plan().groups(&segments[..closed]);
         if let Some(last) = segments.last() {
             settle(&self.state, &self.settler, last.header.base, step)?;
         }
@@ -236,6 +240,10 @@ impl Packer {
             before += len;
         }
         Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after: self.log_bytes() })
+    }
+
+    fn plan(&self) -> Plan<'_> {
+        Plan { drops: &self.survey.drops, settings: &self.state.settings }
     }
 
     // Removes a new generation that the index does not name: without an index it would count, and what is committed

@@ -33,6 +33,9 @@ pub struct StoreSettings {
     /// Segments of the log that may be open at once for reading; others are opened when they are read. The one that is appended
     /// to is open besides.
     pub open_files_max: usize,
+    /// A large segment of which less than this part would go, in percent of its bytes, is left as it is by a pack, unless
+    /// something unreachable is in it. 0: whatever can go goes.
+    pub pack_garbage_min_percent: u64,
     /// The engine of the index.
     pub index: IndexKind,
     /// Memory for records that were read lately.
@@ -62,6 +65,7 @@ impl Default for StoreSettings {
         StoreSettings {
             segment_bytes_max: 256 << 20,
             open_files_max: 128,
+            pack_garbage_min_percent: 10,
             index: IndexKind::Redb,
             cache_bytes: 256 << 20,
             index_cache_bytes: 64 << 20,

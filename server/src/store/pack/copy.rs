@@ -100,10 +100,11 @@ fn fill(
 ) -> Result<Option<(SegmentHeader, u64)>, StoreError> {
     let all = olds.iter().map(|old| old.end()).sum();
     let (mut went, mut before) = (olds.len() > 1, 0);
+    let base = writer.header.base;
     for old in olds {
         let mut batches = Batches::new(old.clone(), SEGMENT_HEADER_LEN as u64, old.header.base);
         while let Some(batch) = batches.next().map_err(|stop| stop.damage(old))? {
-            went |= keep(state, cut, batch, &mut writer)?;
+            went |= keep(state, (cut, base), batch, &mut writer)?;
             if writer.is_full() {
                 writer.write()?;
                 leaves_room(state, 0)?;
@@ -118,14 +119,19 @@ fn fill(
 }
 
 // Gives the writer what stays of a batch; whether anything went.
-fn keep(state: &State, cut: &Cut<'_>, batch: Batch, writer: &mut Writer<'_>) -> Result<bool, StoreError> {
+fn keep(
+    state: &State,
+    (cut, base): (&Cut<'_>, Tid),
+    batch: Batch,
+    writer: &mut Writer<'_>,
+) -> Result<bool, StoreError> {
     let mut went = false;
     let view = state.index.view()?;
     for parsed in batch.txns {
         let mut txn = parsed.txn;
         let mut writes = Vec::with_capacity(txn.writes.len());
         for write in txn.writes {
-            if stays(view.as_ref(), cut, txn.tid, &write)? {
+            if stays(view.as_ref(), (cut, base), txn.tid, &write)? {
                 writes.push(write);
             } else {
                 went = true;
@@ -141,7 +147,8 @@ fn keep(state: &State, cut: &Cut<'_>, batch: Batch, writer: &mut Writer<'_>) -> 
     Ok(went)
 }
 
-fn stays(view: &dyn View, cut: &Cut<'_>, tid: Tid, write: &TxnWrite) -> Result<bool, StoreError> {
+// Whether a write stays of what was written behind a base: older revisions are in the index only if they stay.
+fn stays(view: &dyn View, (cut, base): (&Cut<'_>, Tid), tid: Tid, write: &TxnWrite) -> Result<bool, StoreError> {
     if tid > cut.to {
         return Ok(true);
     }
@@ -151,15 +158,26 @@ fn stays(view: &dyn View, cut: &Cut<'_>, tid: Tid, write: &TxnWrite) -> Result<b
     // The newest revision that a snapshot at the cut sees. One that is not in the index went in an earlier pack.
     let (from, end) = (keys::revision(&write.cell, cut.to), keys::after_cell(write.cell.oid, &write.cell.key));
     let mut rule = Rule::new(cut.to);
-    let (mut stays, mut bad) = (false, false);
+    let (mut newest, mut bad) = (None, false);
     view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&end), false, &mut |key, row| {
-        match rule.judge(key, Revision::is_deleted(row)) {
-            Some((seen, verdict)) => stays = seen == tid && verdict == Verdict::Seen,
-            None => bad = true,
-        }
+        newest = rule.judge(key, Revision::is_deleted(row));
+        bad = newest.is_none();
         false
     })?;
-    if bad { Err(bad_row(Table::Revisions)) } else { Ok(stays) }
+    match newest.filter(|(seen, _)| *seen == tid) {
+        _ if bad => Err(bad_row(Table::Revisions)),
+        None => Ok(false),
+        Some((_, Verdict::Seen | Verdict::Young)) => Ok(true),
+        // A deletion: it waits for what it deletes.
+        Some((_, Verdict::Past)) => {
+            let (from, mut waits) = (keys::revision(&write.cell, base), false);
+            view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&end), false, &mut |_, _| {
+                waits = true;
+                false
+            })?;
+            Ok(waits)
+        }
+    }
 }
 
 // Gives the complete file its name.

@@ -45,7 +45,7 @@ impl Draft {
         self.generations = Some(named);
     }
 
-    /// Takes a revision out. The older ones of its cell are out already, or go in the same draft.
+    /// Takes a revision out. When it is the newest of its cell, the older ones are out already, or go in the same draft.
     pub(crate) fn drop_revision(&mut self, view: &dyn View, cell: &Cell, tid: Tid) -> Result<(), StoreError> {
         let key = keys::revision(cell, tid);
         if cell.is_object() {
