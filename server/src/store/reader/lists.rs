@@ -39,7 +39,7 @@ impl Reader {
         found.into_iter().zip(asked).map(|(found, (cell, base))| self.told_as_of(cell, *base, found)).collect()
     }
 
-    #[expect(clippy::type_complexity, reason = "the outer one is of the whole question, the inner one of this cell")]
+    // The outer error is of the whole question, the inner one of this cell.
     fn told_as_of(
         &self,
         cell: &Cell,

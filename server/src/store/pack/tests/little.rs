@@ -7,7 +7,9 @@ fn little_in_a_large_one() -> (World, Tid, [Tid; 3]) {
     let mut world = World::new(1);
     world.put(Cell::object(ROOT), &(1..40).collect::<Vec<_>>());
     let first = world.put(Cell::object(Oid(1)), &[]);
-    (2..30).for_each(|oid| drop(world.put(Cell::object(Oid(oid)), &[])));
+    for oid in 2..30 {
+        world.put(Cell::object(Oid(oid)), &[]);
+    }
     world.appender.roll().expect("rolls");
     let second = world.put(Cell::object(Oid(1)), &[]);
     world.delete(Cell::object(Oid(2)));

@@ -149,6 +149,7 @@ fn lives_of_the_store_stay_apart_when_their_segments_become_few() {
     (world, _) = pack(world, to);
     assert_eq!(segments(&world.disk).len(), 3, "{:?}", segments(&world.disk));
     let World { disk, model, settler, .. } = world;
+    settler.lock().close().expect("closes");
     drop(settler);
     let mut world = World::open(&disk, model, 1).expect("opens");
     assert!(world.reader.shares(7, end) && !world.reader.shares(7, end.next()));
