@@ -1,7 +1,7 @@
 //! The server: what it is made of, and in which order it starts and stops.
 //!
 //! ```text
-//!   start   settings checked › store opened, engine › loops › listener › metrics
+//!   start   settings checked › open files › store opened, engine › loops › listener › metrics
 //!   stop    listener closed › sessions told › engine: no new drafts, those in flight finish › loops end, checkpoint
 //!           › sessions ended, after their last receipts › metrics closed › connections closed, after the grace cut
 //!           › engine and store gone, the data directory's lock is free
@@ -12,6 +12,7 @@
 
 mod accept;
 mod connection;
+mod files;
 
 use crate::auth::Authority;
 use crate::clock::{Clock, SystemClock};
@@ -167,6 +168,7 @@ impl Server {
         }
         let plans = settings.plans().map_err(|problem| ServerError::Settings(vec![problem]))?;
         let Settings { sessions, metrics, auth, .. } = settings;
+        let connections_max = files::for_connections(sessions.connections_max, &plans, &metrics);
         // Before the store is opened: a port that is taken is told at once.
         let metrics_listener = Metrics::bind(&metrics).await.map_err(ServerError::Listen)?;
         let opened = tokio::task::spawn_blocking(move || open(components, plans, registry));
@@ -177,7 +179,7 @@ impl Server {
         let (stop_accepting, stopped) = oneshot::channel::<()>();
         let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);
         let authority = Authority::new(auth.anonymous_role);
-        let connections = Connections::new(sessions.connections_max, preface_within, authority, budget);
+        let connections = Connections::new(connections_max, preface_within, authority, budget);
         let serving = tokio::spawn({
             let router = http2(&sessions).add_routes(rpc.routes().await);
             let incoming = accept::incoming(listener, connections.clone());

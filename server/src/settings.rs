@@ -95,7 +95,7 @@ impl Default for Settings {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
-    /// Connections at once; one more is closed as soon as it is accepted.
+    /// Connections at once, fewer if the process may not have so many open files; one more is closed as soon as it is accepted.
     pub connections_max: usize,
     /// Unary calls and sessions at once on one connection; HTTP/2 makes the client wait for more.
     pub streams_max: u32,

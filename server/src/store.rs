@@ -134,6 +134,14 @@ pub enum StoreError {
         /// The system's answer.
         why: String,
     },
+    /// A file of the log cannot be opened at the moment; nothing was lost.
+    #[error(
+        "{what}: the process has no more open files; nothing was lost: come back in a moment, and raise its limit of open files"
+    )]
+    NoFiles {
+        /// What was done.
+        what: String,
+    },
     /// An earlier write or sync failed: the store appends nothing any more.
     #[error("the store is poisoned, nothing more is written: {reason}; check the disk, then restart")]
     Poisoned {

@@ -4,17 +4,21 @@
 //! it shows is that data of that format can be opened.
 //!
 //! ```text
-//!   whole    several segments, an index that covers all but the last commits, as a killed server leaves it
+//!   whole    several segments, the first of them packed to one; an index that covers all but the last commits, as a killed
+//!            server leaves it
 //!   torn     its last segment, with the last batch cut in the middle
-//!   damaged  its first segment, with one byte of a blob changed
+//!   damaged  its first segment with a blob, with one byte of that changed
 //! ```
 
+use parking_lot::Mutex;
 use std::path::Path;
+use std::sync::Arc;
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{class, collection, counter, entry, list, queue};
 use zeolite_proto::{Cell, Oid, Record, Tid};
 use zeolite_server::store::disk::Disk;
 use zeolite_server::store::disk::sim::SimDisk;
+use zeolite_server::store::{Packer, Store, StoreError, StoreSettings};
 use zeolite_tests::support::work::key;
 use zeolite_tests::support::{House, HouseSettings, Work};
 
@@ -59,11 +63,26 @@ fn play() -> SimDisk {
         );
     }
     let t = commit(&mut house, work().delete(leaf, t));
-    house.restart().expect("restarts");
+    let to = house.engine().visible();
+    house.shut_down().expect("shuts down");
+    pack(house.disk(), to).expect("packs");
+    house.kill().expect("restarts");
     // After the restart nothing is settled any more: the index lacks these.
     commit(&mut house, work().put(page, t, &Record::new("Page", 3, "third")));
     commit(&mut house, work().apply(hits, class::COUNTER, counter::add(1000)));
     house.disk().fork()
+}
+
+// Takes all but the newest blob away, so that what is left of two segments becomes one.
+fn pack(disk: &SimDisk, to: Tid) -> Result<(), StoreError> {
+    let settings = StoreSettings { segment_bytes_max: 8192, ..StoreSettings::default() };
+    let mut opened = Store::open(Arc::new(disk.clone()), settings, 1, &mut |_| {})?;
+    let settler = Arc::new(Mutex::new(opened.settler));
+    let mut packer = Packer::new(&opened.reader, settler.clone(), to, &mut |_, _, _| Ok(()))?;
+    packer.forecast(&mut |_, _, _| Ok(()))?;
+    opened.appender.roll()?;
+    packer.run(to, &mut |_, _, _| Ok(()))?;
+    settler.lock().close()
 }
 
 fn write(disk: &SimDisk, path: &str, to: &Path) -> std::io::Result<()> {
@@ -86,7 +105,11 @@ fn main() -> std::io::Result<()> {
     for segment in &segments {
         write(&disk, segment, &dir.join("whole"))?;
     }
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(()) };
+    let blob_in = |path: &&String| {
+        let bytes = disk.bytes(path).unwrap_or_default();
+        bytes.windows(8).any(|eight| eight == b"bbbbbbbb")
+    };
+    let (Some(first), Some(last)) = (segments.iter().find(blob_in), segments.last()) else { return Ok(()) };
     let torn = disk.fork();
     torn.edit(last, |bytes| bytes.truncate(bytes.len() - 20));
     write(&torn, last, &dir.join("torn"))?;

@@ -3,6 +3,7 @@
 mod command_line;
 mod demo;
 mod evolve;
+mod files;
 mod killed;
 mod monitoring;
 mod prepared;

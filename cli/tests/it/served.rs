@@ -4,7 +4,7 @@ pub(crate) use crate::program::{program, signal, text};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use zeolite_client::{Cell, Db, Oid, Record};
 use zeolite_proto::resolvers::{class, collection, entry};
 
@@ -25,13 +25,30 @@ impl Served {
         Served::start_as(dir, "127.0.0.1:0", settings)
     }
 
+    /// In a process that may have so many open files (as `ulimit` takes it), with settings of the test's own.
+    pub(crate) fn start_with_files(dir: &Path, limit: &str, settings: &[&str]) -> Served {
+        let limited = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(limited).arg(program().get_program());
+        Served::start_by(command, dir, "127.0.0.1:0", settings)
+    }
+
+    /// Of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// On an address.
     pub(crate) fn start_at(dir: &Path, address: &str) -> Served {
         Served::start_as(dir, address, &[])
     }
 
     fn start_as(dir: &Path, address: &str, settings: &[&str]) -> Served {
-        let mut child = program()
+        Served::start_by(program(), dir, address, settings)
+    }
+
+    fn start_by(mut command: Command, dir: &Path, address: &str, settings: &[&str]) -> Served {
+        let mut child = command
             .args(["--json", "serve", "--listen", address, "--log", "warn"])
             // Pack may go up to now.
             .args(["--set", "engine.history_min_s=0", "--set", "engine.pin_grace_s=0", "--data"])

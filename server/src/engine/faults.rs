@@ -23,6 +23,7 @@ pub(crate) fn fault_of(error: StoreError) -> Fault {
         StoreError::Behind { .. }
         | StoreError::IndexDown { .. }
         | StoreError::NoSegment { .. }
+        | StoreError::NoFiles { .. }
         | StoreError::Stopped => FaultKind::Busy,
         StoreError::Refused { .. } => FaultKind::Invalid,
         StoreError::TooManyKinds { .. } => FaultKind::Refused,

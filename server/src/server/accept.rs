@@ -35,7 +35,8 @@ pub(super) fn incoming(
             }
             let Some(connection) = connections.admit(stream) else {
                 tracing::warn!(
-                    "too many connections: one is closed; raise sessions.connections_max if they are wanted"
+                    "too many connections: one is closed; raise sessions.connections_max and the limit of open files if they \
+                     are wanted"
                 );
                 continue;
             };

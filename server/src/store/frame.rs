@@ -15,7 +15,9 @@
 
 mod header;
 
-pub(crate) use header::{FORMAT_1, LOG_FORMAT, SEGMENT_HEADER_LEN, Salt, SegmentHeader};
+#[cfg(test)]
+pub(crate) use header::FORMAT_2;
+pub(crate) use header::{FORMAT_1, LOG_FORMAT, NUMBERS_MAX, SEGMENT_HEADER_LEN, Salt, SegmentHeader};
 
 use super::{StoreError, Txn, TxnWrite};
 use bytes::{Buf, Bytes};
@@ -281,6 +283,10 @@ fn parse_write(left: &mut Bytes, payload_len: usize) -> Result<(TxnWrite, Option
     let write =
         TxnWrite { cell: Cell { oid, key }, record: (!deleted).then_some(record), merged: flags & FLAG_MERGED != 0 };
     Ok((write, (!deleted).then_some(RecordAt { offset, len, crc })))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

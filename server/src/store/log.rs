@@ -1,15 +1,17 @@
 //! Owns the words of the log: where a batch and a record lie. Its parts: `segments` (the files), `batches` (reading one in
-//! order), `walk` (reading on from one to the next), `appender` (the one writer).
+//! order), `walk` (reading on from one to the next), `appender` (the one writer), `handles` (how many files are open).
 //!
 //! ```text
 //!   log/0000000001.0000.seg   number 1, generation 0: appended to until it is full, then never again
 //!   log/0000000002.0000.seg   the last one is the only one that grows
 //!   log/0000000001.0001.seg   number 1 as pack rewrote it; both generations can be read while readers change over
+//!   log/0000000007.0001.seg   3 to 7 as pack wrote them as one: its header says that it stands for all of them
 //! ```
-//! Numbers begin with 1 and have no gaps (pack leaves at least a header), so a missing file is noticed.
+//! Each number from 1 on is stood for by one current segment, so a missing file is noticed.
 
 pub(super) mod appender;
 pub(super) mod batches;
+pub(super) mod handles;
 pub(super) mod segments;
 pub(super) mod walk;
 

@@ -21,6 +21,7 @@ use super::index::live::LiveIndex;
 use super::index::rows::{self, Covered};
 use super::index::{Table, bad_row, engines};
 use super::log::appender::Appender;
+use super::log::handles::{self, Handles};
 use super::log::segments::{self, LOG_DIR, Segments};
 use super::overlay::Prepared;
 use super::reader::Reader;
@@ -104,17 +105,19 @@ impl Store {
         settings.check()?;
         let io = |error| StoreError::Io { what: "making the log directory".to_owned(), error };
         disk.make_dir(LOG_DIR).map_err(io)?;
-        let mut found = Found::find(disk.as_ref())?;
+        let handles = Handles::new(disk.clone(), settings.open_files_max);
+        let mut found = Found::find(&handles)?;
         if found.is_empty() {
-            begin(disk.as_ref(), opening.new_id)?;
-            found = Found::find(disk.as_ref())?;
+            begin(&handles, opening.new_id)?;
+            found = Found::find(&handles)?;
         }
-        let opened = match Store::attempt(&disk, &settings, &found, opening, progress) {
+        let opened = match Store::attempt(&handles, &settings, &found, opening, progress) {
             // What was read of the index at first looked right and was not; from the log it is made new.
             Err(StoreError::Index(why)) if engines::exists(disk.as_ref(), settings.index)? => {
                 tracing::warn!(%why, "dropping the index; it is rebuilt from the log");
                 Store::remove_index(disk.as_ref())?;
-                let mut opened = Store::attempt(&disk, &settings, &Found::find(disk.as_ref())?, opening, progress)?;
+                let found = Found::find(&handles)?;
+                let mut opened = Store::attempt(&handles, &settings, &found, opening, progress)?;
                 opened.recovered.index_rebuilt = Some(why);
                 opened
             }
@@ -125,12 +128,13 @@ impl Store {
     }
 
     fn attempt(
-        disk: &Arc<dyn Disk>,
+        handles: &Arc<Handles>,
         settings: &StoreSettings,
         found: &Found,
         opening: Opening,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Opened, StoreError> {
+        let disk = handles.disk();
         let store_id = found.store_id().unwrap_or(opening.new_id);
         let fitted = fit_index(disk, settings, found, store_id, opening.put_back)?;
         let Fitted { index, mut writer, kinds, chosen, older, is_fresh, rebuilt, is_put_back } = fitted;
@@ -170,7 +174,7 @@ impl Store {
             index_rebuilt: rebuilt,
         };
         let segments = Segments::new(chosen);
-        let state = Arc::new(State::new(settings.clone(), disk.clone(), segments, index, kinds, &facts));
+        let state = Arc::new(State::new(settings.clone(), handles.clone(), segments, index, kinds, &facts));
         for prepared in waiting {
             state.overlay.publish(prepared, || ());
         }
@@ -186,7 +190,7 @@ impl Store {
             }
             done => done?,
         }
-        let mut appender = Appender::new(state.clone(), end.segment, end.last);
+        let mut appender = Appender::new(state.clone(), end.segment, end.last)?;
         if is_put_back || opening.put_back {
             appender.begin_timeline(opening.new_id, Tid::NONE)?;
         }
@@ -206,15 +210,15 @@ impl Store {
 }
 
 // Makes the first segment of a new store.
-fn begin(disk: &dyn Disk, store_id: u64) -> Result<(), StoreError> {
-    if engines::any_exists(disk)? {
+fn begin(handles: &Arc<Handles>, store_id: u64) -> Result<(), StoreError> {
+    if engines::any_exists(handles.disk().as_ref())? {
         let what = "the log is gone, but its index is still there (to begin an empty store, remove the index too)";
         return Err(StoreError::Damaged { segment: 1, offset: 0, what: what.to_owned() });
     }
-    match segments::create(disk, SegmentHeader::first(store_id)) {
+    match segments::create(handles, SegmentHeader::first(store_id)) {
         Ok(_) => Ok(()),
         Err(error) if super::log::appender::is_full(&error) => Err(StoreError::DiskFull),
-        Err(error) => Err(StoreError::Io { what: "making the first segment".to_owned(), error }),
+        Err(error) => Err(handles::failed("making the first segment".to_owned(), error)),
     }
 }
 

@@ -3,9 +3,10 @@
 //! ```text
 //!   survey   one pass over the index: what goes, from which segments; which objects there are
 //!   sieve    from the root along references: what is not reached is garbage
-//!   for each segment from which something goes, the oldest first:
+//!   plan     which segments are written anew, and which small neighbours together as one
+//!   for each of these, the oldest first:
 //!     copy   what stays ──> next generation of the segment, complete and on the disk before it has a name
-//!     shift  the index changes over in small commits, the last one durable; then the old file is removed
+//!     shift  the index changes over in small commits, the last one durable; then the old files are removed
 //! ```
 //! [`Packer`] has these steps; whoever runs them (the engine, a test) calls them in order and may do anything between two
 //! calls of its `step`: no lock is held and no view of the index is open then. The store has no threads of its own.
@@ -14,9 +15,9 @@
 //! revisions newer than F and the one that F sees (see `keep`), and every object that is reached (see `sieve`). Older
 //! snapshots are refused, durably, before the first revision goes; a read that was under way looks again at its end.
 //!
-//! **Oldest segment first.** A deletion may go only after what it deletes: else an index that is rebuilt from a
-//! half-packed log would bring the cell back. As revisions of a cell lie in the log in their order, the order of the
-//! segments is enough.
+//! **Oldest segment first.** A deletion may go only after what it deletes: else the cell would come back, at the latest in an
+//! index that is rebuilt from a half-packed log. As revisions of a cell lie in the log in their order, the order of the
+//! segments is enough; a deletion of what lies in a segment that is left as it is stays too.
 //!
 //! **Why nothing that is committed meanwhile is lost.** F stands still, so commits only add to what stays. They can make
 //! garbage reachable again: by writing to an object, or a reference to it. What was committed up to the end of the
@@ -27,29 +28,32 @@
 //! long as it takes. What it rescues in between is taken off the list with everything reached from there.
 //!
 //! **A crash at any point.** The index names the generations that it points to. A file that it does not name is removed
-//! at opening; two that it names are a change-over to be done again (see `shift`). Without an index the newest generation
+//! at opening; two of one number that it names are a change-over to be done again (see `shift`). Without an index the newest generation
 //! counts; it is complete. Opening ends a change-over that was begun before anything is appended, because by then nobody
 //! knows what the garbage was. A part of the garbage may be left, and go with the next pack; `verify` asks only for
 //! references from what is reached.
 //!
-//! Not done: neighbours that have become small are not merged; a segment is rewritten for one revision as for a million.
+//! Not done: a large segment is rewritten for one unreachable object as for a million.
 
 pub(crate) mod copy;
 pub(crate) mod keep;
+pub(crate) mod plan;
 pub(crate) mod shift;
 pub(crate) mod sieve;
 pub(crate) mod survey;
 
 use super::StoreError;
-use super::log::segments::{Segment, segment_path};
+use super::log::segments::Segment;
 use super::reader::Reader;
 use super::settle::Settler;
 use super::state::State;
 use copy::Cut;
 use parking_lot::Mutex;
+use plan::Plan;
 use roaring::RoaringTreemap;
 use shift::Shift;
 use sieve::Sieve;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use survey::Survey;
 use zeolite_proto::{Oid, Tid};
@@ -189,17 +193,19 @@ impl Packer {
     pub fn forecast(&mut self, step: &mut Stepper<'_>) -> Result<Packed, StoreError> {
         let garbage = self.garbage();
         self.survey.add_garbage(&self.state, &garbage, step)?;
-        let drops = self.survey.drops.values();
-        let (revisions, bytes) = drops.fold((0, 0), |sum, drops| (sum.0 + drops.revisions, sum.1 + drops.bytes));
+        let segments = self.state.segments.current();
+        let written: BTreeSet<_> =
+            self.plan().groups(&segments).iter().flatten().map(|segment| segment.header.number).collect();
+        let drops = self.survey.drops.iter().filter(|(number, _)| written.contains(number));
+        let (revisions, bytes) = drops.fold((0, 0), |sum, (_, drops)| (sum.0 + drops.revisions, sum.1 + drops.bytes));
         let bytes_before = self.log_bytes();
         let bytes_after = bytes_before.saturating_sub(bytes);
         Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after })
     }
 
-    /// Whether something goes from the segment that is appended to: it must be ended before (`Appender::roll`).
+    /// Whether enough goes from the segment that is appended to: it must be ended before (`Appender::roll`).
     pub fn needs_roll(&self) -> bool {
-        let last = self.state.segments.current().last().map_or(0, |segment| segment.header.number);
-        self.survey.drops.contains_key(&last)
+        self.state.segments.current().last().is_some_and(|last| self.plan().is_worth(last))
     }
 
     /// Does it, after the forecast. The transactions behind `keys_after` keep their commit keys. On an error what was
@@ -209,11 +215,7 @@ impl Packer {
         let segments = self.state.segments.current();
         // All but the last one are never appended to any more.
         let closed = segments.len().saturating_sub(1);
-        let plan: Vec<_> = segments[..closed]
-            .iter()
-            .filter(|segment| self.survey.drops.contains_key(&segment.header.number))
-            .cloned()
-            .collect();
+        let plan = self.plan().groups(&segments[..closed]);
         if let Some(last) = segments.last() {
             settle(&self.state, &self.settler, last.header.base, step)?;
         }
@@ -221,19 +223,27 @@ impl Packer {
         let bytes_before = self.log_bytes();
         self.settler.lock().pack_to(self.to)?;
         self.state.set_packed_to(self.to);
-        let all: u64 = plan.iter().map(|segment| segment.end()).sum();
+        let bytes = |olds: &[Arc<Segment>]| olds.iter().map(|old| old.end()).sum::<u64>();
+        let all: u64 = plan.iter().map(|olds| bytes(olds)).sum();
         let goes = self.survey.drops.iter().map(|(number, drops)| (*number, drops.bytes)).collect();
         let cut = Cut { to: self.to, garbage: &garbage, goes, keys_after };
         let (mut before, mut revisions) = (0, 0);
-        for old in plan {
+        for olds in plan {
             let mut within = |stage, done, _: u64| step(stage, before + done, all);
-            if let Some(new) = copy::copy(&self.state, &old, &cut, &mut within)? {
-                let shifted = Shift::new(old.clone(), new.clone()).run(&self.state, &self.settler, &mut within);
+            let len = bytes(&olds);
+            if let Some(new) = copy::copy(&self.state, &olds, &cut, &mut within)?
+                && let Some(shift) = Shift::new(olds, new.clone())
+            {
+                let shifted = shift.run(&self.state, &self.settler, &mut within);
                 revisions += shifted.inspect_err(|_| self.withdraw(&new))?;
             }
-            before += old.end();
+            before += len;
         }
         Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after: self.log_bytes() })
+    }
+
+    fn plan(&self) -> Plan<'_> {
+        Plan { drops: &self.survey.drops, settings: &self.state.settings }
     }
 
     // Removes a new generation that the index does not name: without an index it would count, and what is committed
@@ -241,8 +251,7 @@ impl Packer {
     fn withdraw(&self, new: &Segment) {
         let (number, generation) = (new.header.number, new.header.generation);
         if !self.settler.lock().names(number, generation) {
-            self.state.segments.retire(number, generation);
-            copy::remove(&self.state, &segment_path(number, generation));
+            self.state.segments.retire(self.state.disk.as_ref(), number, generation);
         }
     }
 
@@ -254,11 +263,13 @@ impl Packer {
 /// Ends the change-overs that a failure or a crash has left half-way.
 pub(crate) fn finish_begun(state: &State, settler: &Mutex<Settler>, step: &mut Stepper<'_>) -> Result<(), StoreError> {
     let begun = settler.lock().begun_shifts();
-    for (number, old, new) in begun {
-        let find = |generation| state.segments.find(number, generation);
+    for (number, _, generation) in begun {
         let missing = || StoreError::Index(format!("segment {number} has lost a generation that the index names"));
-        let (old, new) = (find(old).ok_or_else(missing)?, find(new).ok_or_else(missing)?);
-        Shift::new(old, new).run(state, settler, step)?;
+        let find = |(number, generation)| state.segments.find(number, generation).ok_or_else(missing);
+        let new = find((number, generation))?;
+        let olds = settler.lock().shifted_from(&new.header);
+        let olds: Vec<_> = olds.into_iter().map(find).collect::<Result<_, _>>()?;
+        Shift::new(olds, new).ok_or_else(missing)?.run(state, settler, step)?;
     }
     state.set_half_packed(false);
     Ok(())

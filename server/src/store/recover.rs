@@ -7,7 +7,7 @@
 //!   ... | batch | bad | batch | ...                      no crash does that: damage, named, nothing is cut
 //!   ... | batch | bad ~~~   in a segment before the last damage
 //! ```
-//! A segment that is last and has no whole header was being made: it is removed. Segments are numbered without gaps, and
+//! A segment that is last and has no whole header was being made: it is removed. Every number is stood for by a segment, and
 //! each names the last tid before it, so a missing file or a missing end of one is noticed as well.
 
 pub(super) mod torn;
@@ -16,15 +16,19 @@ use super::StoreError;
 use super::disk::Disk;
 use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::log::batches::{Batch, Batches, Stop};
+use super::log::handles::{self, Handles};
 use super::log::segments::{self, LOG_DIR, PART, Segment, segment_path};
 use super::log::walk::follows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zeolite_proto::Tid;
 
-/// The segment files found, by number and generation.
+// By number and generation.
+type Files = BTreeMap<u32, BTreeMap<u16, Arc<Segment>>>;
+
+/// The segment files found.
 pub(crate) struct Found {
-    all: BTreeMap<u32, BTreeMap<u16, Arc<Segment>>>,
+    all: Files,
 }
 
 /// Where the log ends.
@@ -36,7 +40,8 @@ pub(crate) struct LogEnd {
 
 impl Found {
     /// Finds the segments, removes what a crash left of unfinished ones, and checks that none is missing or foreign.
-    pub(crate) fn find(disk: &dyn Disk) -> Result<Found, StoreError> {
+    pub(crate) fn find(handles: &Arc<Handles>) -> Result<Found, StoreError> {
+        let disk = handles.disk().as_ref();
         let io = |error| StoreError::Io { what: "listing the log".to_owned(), error };
         let names = disk.list(LOG_DIR).map_err(io)?;
         for name in names.iter().filter(|name| name.ends_with(PART)) {
@@ -45,17 +50,18 @@ impl Found {
         }
         let files: Vec<_> = names.iter().filter_map(|name| segments::parse_name(name)).collect();
         let last = files.iter().map(|(number, _)| *number).max();
-        let mut all: BTreeMap<u32, BTreeMap<u16, Arc<Segment>>> = BTreeMap::new();
+        let mut all = Files::new();
         let mut unfinished = Vec::new();
         for (number, generation) in files {
-            match segments::open(disk, number, generation)? {
+            match segments::find(handles, number, generation)? {
                 Some(segment) => drop(all.entry(number).or_default().insert(generation, Arc::new(segment))),
                 None => unfinished.push((number, generation)),
             }
         }
         for (number, generation) in unfinished {
             let being_made = Some(number) == last && generation == 0;
-            if !being_made && !all.contains_key(&number) {
+            let stood_for = || segments_of(&all).any(|other| other.header.numbers().contains(&number));
+            if !being_made && !stood_for() {
                 let what = "the file has no segment header".to_owned();
                 return Err(StoreError::Damaged { segment: number, offset: 0, what });
             }
@@ -74,23 +80,31 @@ impl Found {
 
     /// The id in the headers.
     pub(crate) fn store_id(&self) -> Option<u64> {
-        self.all.values().flat_map(BTreeMap::values).next().map(|segment| segment.header.store_id)
+        segments_of(&self.all).next().map(|segment| segment.header.store_id)
     }
 
-    /// Takes of each number the newest generation that is wanted (0 when the wish names none), or, when `wanted` is `None`,
-    /// the newest that there is. `Err`: the number of the first segment that lacks one.
+    /// Takes for each number the newest generation that is wanted (0 when the wish names none), or, when `wanted` is `None`,
+    /// the newest that there is; one that stands for several numbers stands for all of them. In order; `Err`: the number of
+    /// a segment that is lacking.
     pub(crate) fn choose(&self, wanted: Option<&BTreeSet<(u32, u16)>>) -> Result<Vec<Arc<Segment>>, u32> {
-        let pick = |(number, generations): (&u32, &BTreeMap<u16, Arc<Segment>>)| {
+        let mut chosen = Vec::new();
+        // From the end on: it is the last of its numbers that a segment is named by.
+        let mut number = self.all.keys().next_back().copied().unwrap_or(0);
+        while number > 0 {
+            let generations = self.all.get(&number).ok_or(number)?;
             let found = match wanted {
                 None => generations.values().next_back(),
                 Some(wanted) => {
-                    let named = wanted.range((*number, 0)..=(*number, u16::MAX)).next_back();
+                    let named = wanted.range((number, 0)..=(number, u16::MAX)).next_back();
                     generations.get(&named.map_or(0, |(_, wanted)| *wanted))
                 }
             };
-            found.cloned().ok_or(*number)
-        };
-        self.all.iter().map(pick).collect()
+            let segment = found.ok_or(number)?;
+            number = segment.header.from.saturating_sub(1);
+            chosen.push(segment.clone());
+        }
+        chosen.reverse();
+        Ok(chosen)
     }
 
     /// The wanted generations that are not the newest of their segment: pack was changing over from them.
@@ -109,8 +123,8 @@ impl Found {
 
     /// Removes the files of the generations that are not kept.
     pub(crate) fn remove_others(&self, disk: &dyn Disk, kept: &[&Arc<Segment>]) -> Result<(), StoreError> {
-        let all = self.all.values().flat_map(BTreeMap::values);
-        let others: Vec<_> = all.filter(|segment| !kept.iter().any(|kept| Arc::ptr_eq(kept, segment))).collect();
+        let others: Vec<_> =
+            segments_of(&self.all).filter(|segment| !kept.iter().any(|kept| Arc::ptr_eq(kept, segment))).collect();
         if others.is_empty() {
             return Ok(());
         }
@@ -123,34 +137,42 @@ impl Found {
 
     fn check(&self) -> Result<(), StoreError> {
         let store_id = self.store_id();
-        for (expected, (number, generations)) in (1..).zip(&self.all) {
-            if *number != expected {
-                let what = format!("the file {} is missing", segment_path(expected, 0));
-                return Err(StoreError::Damaged { segment: expected, offset: 0, what });
+        let mut stood_for = BTreeSet::new();
+        for segment in segments_of(&self.all) {
+            if Some(segment.header.store_id) != store_id {
+                return Err(segment.damaged(0, "a segment of another store"));
             }
-            for segment in generations.values() {
-                if Some(segment.header.store_id) != store_id {
-                    return Err(segment.damaged(0, "a segment of another store"));
-                }
-                self.check_len(segment)?;
+            self.check_len(segment)?;
+            stood_for.insert((segment.header.from, segment.header.number));
+        }
+        let mut next = 1;
+        for (from, number) in stood_for {
+            if from > next {
+                let what = format!("the file {} is missing", segment_path(next, 0));
+                return Err(StoreError::Damaged { segment: next, offset: 0, what });
             }
+            next = next.max(number.saturating_add(1));
         }
         Ok(())
     }
-}
 
-impl Found {
     // A segment that is not appended to any more is as long as is written of it: in its own header by pack, else in the next one's.
     fn check_len(&self, segment: &Segment) -> Result<(), StoreError> {
         let SegmentHeader { number, generation, len, .. } = segment.header;
-        let next = self.all.get(&number.saturating_add(1)).and_then(|next| next.values().next());
-        let written = if generation > 0 { len } else { next.map_or(0, |next| next.header.len_before) };
+        let behind = number.saturating_add(1);
+        let next =
+            || self.all.range(behind..).flat_map(|(_, all)| all.values()).find(|next| next.header.from == behind);
+        let written = if generation > 0 { len } else { next().map_or(0, |next| next.header.len_before) };
         if written == 0 || u64::from(written) == segment.end() {
             return Ok(());
         }
         let what = format!("the file has {} bytes, and {written} were written", segment.end());
         Err(segment.damaged(segment.end().min(u64::from(written)), what))
     }
+}
+
+fn segments_of(all: &Files) -> impl Iterator<Item = &Arc<Segment>> {
+    all.values().flat_map(BTreeMap::values)
 }
 
 fn remove(disk: &dyn Disk, number: u32, generation: u16) -> Result<(), StoreError> {
@@ -213,9 +235,10 @@ fn cut_tail(disk: &dyn Disk, segment: &Segment, offset: u64, last: Tid, what: &'
     if let Err(error) = torn::keep(disk, segment, offset) {
         tracing::warn!(%error, "what is cut off the log could not be kept");
     }
-    let io = |error| StoreError::Io { what: format!("cutting segment {}", segment.header.number), error };
-    segment.file.set_len(offset).map_err(io)?;
-    segment.file.sync_data().map_err(io)?;
+    let io = |error| handles::failed(format!("cutting segment {}", segment.header.number), error);
+    let file = segment.file.get().map_err(io)?;
+    file.set_len(offset).map_err(io)?;
+    file.sync_data().map_err(io)?;
     segment.set_end(offset);
     Ok(torn)
 }
@@ -227,10 +250,7 @@ fn valid_batch_after(segment: &Segment, offset: u64, last: Tid) -> Result<Option
     let mut budget = (segment.end() - offset).saturating_mul(64).max(1 << 30);
     let read = |at: u64, len: u64| {
         let mut bytes = vec![0; len as usize];
-        segment.file.read_exact_at(&mut bytes, at).map(|()| bytes).map_err(|error| StoreError::Io {
-            what: format!("reading segment {} at {at}", segment.header.number),
-            error,
-        })
+        segment.read(&mut bytes, at).map(|()| bytes)
     };
     let mut at = offset + 1;
     while at + BATCH_HEADER_LEN as u64 <= segment.end() {

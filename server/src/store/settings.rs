@@ -30,6 +30,12 @@ impl IndexKind {
 pub struct StoreSettings {
     /// A segment that has reached this size is followed by a new one. At most 2 GiB.
     pub segment_bytes_max: u64,
+    /// Segments of the log that may be open at once for reading; others are opened when they are read. The one that is appended
+    /// to is open besides.
+    pub open_files_max: usize,
+    /// A large segment of which less than this part would go, in percent of its bytes, is left as it is by a pack, unless
+    /// something unreachable is in it. 0: whatever can go goes.
+    pub pack_garbage_min_percent: u64,
     /// The engine of the index.
     pub index: IndexKind,
     /// Memory for records that were read lately.
@@ -61,6 +67,8 @@ impl Default for StoreSettings {
     fn default() -> Self {
         StoreSettings {
             segment_bytes_max: 256 << 20,
+            open_files_max: 128,
+            pack_garbage_min_percent: 10,
             index: IndexKind::Redb,
             cache_bytes: 256 << 20,
             index_cache_bytes: 64 << 20,

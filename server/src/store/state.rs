@@ -11,6 +11,7 @@ use super::cache::Cache;
 use super::disk::Disk;
 use super::index::live::LiveIndex;
 use super::kinds::Kinds;
+use super::log::handles::Handles;
 use super::log::segments::Segments;
 use super::overlay::Overlay;
 use super::recent::Recent;
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) settings: StoreSettings,
     pub(crate) store_id: u64,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) handles: Arc<Handles>,
     pub(crate) segments: Segments,
     pub(crate) timelines: Timelines,
     pub(crate) overlay: Overlay,
@@ -59,7 +61,7 @@ impl State {
     /// Puts the parts of an opened store together.
     pub(crate) fn new(
         settings: StoreSettings,
-        disk: Arc<dyn Disk>,
+        handles: Arc<Handles>,
         segments: Segments,
         index: LiveIndex,
         kinds: Kinds,
@@ -67,8 +69,9 @@ impl State {
     ) -> State {
         State {
             store_id: facts.store_id,
-            torn: torn::count(disk.as_ref()),
-            disk,
+            torn: torn::count(handles.disk().as_ref()),
+            disk: handles.disk().clone(),
+            handles,
             timelines: Timelines::of(&segments.current()),
             segments,
             overlay: Overlay::new(facts.settled),

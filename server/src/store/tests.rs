@@ -2,6 +2,7 @@
 
 pub(crate) mod engine;
 mod failures;
+mod files;
 mod fuzz;
 mod model;
 mod races;

@@ -1,4 +1,5 @@
-//! Owns the simulated disk: a data directory in memory that can lose unsynced bytes, tear writes, run full and fail.
+//! Owns the simulated disk: a data directory in memory that can lose unsynced bytes, tear writes, run full, run out of
+//! open files and fail.
 //!
 //! It keeps, for each file, what is durable and the list of what was done since the last sync. [`SimDisk::crash`] makes
 //! the disk that a power cut could leave behind:
@@ -23,6 +24,8 @@ use std::io;
 use std::sync::Arc;
 
 const BLOCK_BYTES: u64 = 4096;
+// What Linux says to a process that has no more files.
+const EMFILE: i32 = 24;
 
 /// A call that changes something, or reads: what a fault is aimed at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +68,9 @@ struct World {
     stop_at: Option<u64>,
     faults: Vec<Fault>,
     room_bytes: Option<u64>,
+    opens: u64,
+    open_files: usize,
+    open_files_max: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -98,7 +104,8 @@ impl SimDisk {
     /// A copy of the disk as it is now, unsynced bytes and faults included: what another process finds after this one is
     /// killed, or a picture to crash later.
     pub fn fork(&self) -> SimDisk {
-        SimDisk { world: Arc::new(Mutex::new(self.world.lock().clone())) }
+        let world = World { open_files: 0, ..self.world.lock().clone() };
+        SimDisk { world: Arc::new(Mutex::new(world)) }
     }
 
     /// How many changing calls (all of [`SimOp`] but reads) were made: the boundaries at which a run can be stopped.
@@ -140,6 +147,21 @@ impl SimDisk {
     /// Leaves room for this many more bytes, in blocks of 4 KiB; `None`: no limit.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.world.lock().room_bytes = bytes;
+    }
+
+    /// Lets so many files be open at once: more fail as for a process that has no more; `None`: no limit.
+    pub fn set_open_files_max(&self, files: Option<usize>) {
+        self.world.lock().open_files_max = files;
+    }
+
+    /// How many files are open.
+    pub fn open_files(&self) -> usize {
+        self.world.lock().open_files
+    }
+
+    /// How many were opened in all.
+    pub fn opens(&self) -> u64 {
+        self.world.lock().opens
     }
 
     /// Changes the bytes of a file behind everybody's back, durably; whether there is such a file.
@@ -249,6 +271,9 @@ impl World {
 impl Disk for SimDisk {
     fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut world = self.world.lock();
+        if world.open_files_max.is_some_and(|max| world.open_files >= max) {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
         let id = match world.names.get(path) {
             Some(id) => *id,
             None if create => {
@@ -261,6 +286,8 @@ impl Disk for SimDisk {
             }
             None => return Err(io::ErrorKind::NotFound.into()),
         };
+        world.opens += 1;
+        world.open_files += 1;
         Ok(Arc::new(SimFile { world: self.world.clone(), id }))
     }
 
@@ -326,6 +353,12 @@ impl Disk for SimDisk {
 struct SimFile {
     world: Arc<Mutex<World>>,
     id: u64,
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.world.lock().open_files -= 1;
+    }
 }
 
 impl DiskFile for SimFile {

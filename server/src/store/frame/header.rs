@@ -1,19 +1,25 @@
-//! Owns the header of a segment: what the file says about itself, in both formats.
+//! Owns the header of a segment: what the file says about itself, in all formats.
 //!
 //! ```text
 //!   format 1   magic 4 | format 4 | number 4 | generation 4 | store id 8 | packed to 8 | base tid 8 | zeros 20 | crc 4
 //!   format 2   magic 4 | format 4 | number 4 | generation 4 | store id 8 | packed to 8 | base tid 8
 //!                                             | flags 4 | timeline 8 | length before 4 | length 4 | crc 4
+//!   format 3   the same, but generation 2 | numbers before its own that it stands for too 2
 //! ```
 //! A segment of format 1 is on the timeline that has the number of its store: the first life of every store.
 
-use super::{BadFrame, u32_at, u64_at};
+use super::{BadFrame, u16_at, u32_at, u64_at};
+use std::ops::RangeInclusive;
 use zeolite_proto::Tid;
 
 /// The log format that this code writes.
-pub(crate) const LOG_FORMAT: u32 = 2;
+pub(crate) const LOG_FORMAT: u32 = 3;
 /// The first one, which it reads.
 pub(crate) const FORMAT_1: u32 = 1;
+/// The one in which every number has a segment of its own, which it reads.
+pub(crate) const FORMAT_2: u32 = 2;
+/// So many numbers one segment can stand for.
+pub(crate) const NUMBERS_MAX: u32 = 1 << 16;
 /// Bytes of a segment's header.
 pub(crate) const SEGMENT_HEADER_LEN: usize = 64;
 
@@ -27,6 +33,8 @@ pub(crate) struct SegmentHeader {
     /// The log format of everything in it.
     pub(crate) format: u32,
     pub(crate) number: u32,
+    /// The first of the numbers that it stands for, of which its own is the last: another one when pack wrote several as one.
+    pub(crate) from: u32,
     /// 0 as appended; each rewriting by pack adds one.
     pub(crate) generation: u16,
     pub(crate) store_id: u64,
@@ -48,6 +56,7 @@ impl SegmentHeader {
         SegmentHeader {
             format: LOG_FORMAT,
             number: 1,
+            from: 1,
             generation: 0,
             store_id,
             packed_to: Tid::NONE,
@@ -61,7 +70,12 @@ impl SegmentHeader {
     /// The segment that is begun behind this one, which ends here and with a tid.
     pub(crate) fn next(&self, number: u32, (end, base): (u64, Tid), timeline: u64) -> SegmentHeader {
         let len_before = u32::try_from(end).unwrap_or(0);
-        SegmentHeader { number, base, timeline, len_before, ..SegmentHeader::first(self.store_id) }
+        SegmentHeader { number, from: number, base, timeline, len_before, ..SegmentHeader::first(self.store_id) }
+    }
+
+    /// The numbers that it stands for.
+    pub(crate) fn numbers(&self) -> RangeInclusive<u32> {
+        self.from..=self.number
     }
 
     /// The header's bytes.
@@ -70,7 +84,9 @@ impl SegmentHeader {
         out[0..4].copy_from_slice(&SEGMENT_MAGIC);
         out[4..8].copy_from_slice(&self.format.to_le_bytes());
         out[8..12].copy_from_slice(&self.number.to_le_bytes());
-        out[12..16].copy_from_slice(&u32::from(self.generation).to_le_bytes());
+        out[12..14].copy_from_slice(&self.generation.to_le_bytes());
+        // `pack::plan` sees to it that they are not too many.
+        out[14..16].copy_from_slice(&((self.number - self.from) as u16).to_le_bytes());
         out[16..24].copy_from_slice(&self.store_id.to_le_bytes());
         out[24..32].copy_from_slice(&self.packed_to.0.to_le_bytes());
         out[32..40].copy_from_slice(&self.base.0.to_le_bytes());
@@ -94,16 +110,23 @@ impl SegmentHeader {
         let store_id = u64_at(bytes, 16);
         let (timeline, len_before, len) = match format {
             FORMAT_1 => (store_id, 0, 0),
-            LOG_FORMAT => {
+            FORMAT_2 | LOG_FORMAT => {
                 refuse_flags(u32_at(bytes, 40))?;
                 (u64_at(bytes, 44), u32_at(bytes, 52), u32_at(bytes, 56))
             }
             other => return Err(BadFrame::Format(other)),
         };
-        let generation = u16::try_from(u32_at(bytes, 12)).map_err(|_| BadFrame::Wrong("a generation beyond 65,535"))?;
+        let (number, generation, before) = (u32_at(bytes, 8), u16_at(bytes, 12), u32::from(u16_at(bytes, 14)));
+        if format != LOG_FORMAT && before != 0 {
+            return Err(BadFrame::Wrong("a generation beyond 65,535"));
+        }
+        // The first number is 1.
+        let from = number.checked_sub(before).filter(|from| *from > 0 || before == 0);
+        let from = from.ok_or(BadFrame::Wrong("it stands for more segments than there are before it"))?;
         Ok(SegmentHeader {
             format,
-            number: u32_at(bytes, 8),
+            number,
+            from,
             generation,
             store_id,
             packed_to: Tid(u64_at(bytes, 24)),

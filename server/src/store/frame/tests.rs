@@ -104,6 +104,7 @@ fn segment_headers_read_back_and_every_changed_bit_is_noticed() {
     let header = SegmentHeader {
         format: LOG_FORMAT,
         number: 9,
+        from: 5,
         generation: 4,
         store_id: !3,
         packed_to: Tid(77),
@@ -146,7 +147,7 @@ fn format_1_bytes_are_read_as_they_were_written() {
 }
 
 #[test]
-fn format_2_bytes_stay_as_they_are() {
+fn format_3_bytes_stay_as_they_are() {
     let (out, _) = encoded(&sample()[1..]);
     let expected = bytes_of(
         "9a7a42b7 3c000000 01000000 0900000000000000 0900000000000000 13ecdabc
@@ -154,12 +155,33 @@ fn format_2_bytes_stay_as_they_are() {
          0200000000000000 0000 02 00000000 00000000",
     );
     assert_eq!(out, expected);
-    let header = SegmentHeader { timeline: 0x0102, base: Tid(3), ..SegmentHeader::first(7) }.encode();
+    let numbers = SegmentHeader { number: 9, from: 5, generation: 2, ..SegmentHeader::first(7) };
+    let header = SegmentHeader { timeline: 0x0102, base: Tid(3), ..numbers };
     let expected = bytes_of(
+        "5a4c4f47 03000000 09000000 0200 0400 0700000000000000 0000000000000000 0300000000000000
+         00000000 0201000000000000 0000000000000000 00000000",
+    );
+    assert_eq!(header.encode()[..60], expected[..60]);
+    assert_eq!(SegmentHeader::parse(&header.encode()), Ok(header));
+}
+
+#[test]
+fn format_2_headers_are_read_as_they_were_written_and_stand_for_one_number() {
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    bytes.copy_from_slice(&bytes_of(
         "5a4c4f47 02000000 01000000 00000000 0700000000000000 0000000000000000 0300000000000000
          00000000 0201000000000000 0000000000000000 44821cab",
-    );
-    assert_eq!(header.to_vec(), expected);
+    ));
+    let header = SegmentHeader { timeline: 0x0102, base: Tid(3), format: FORMAT_2, ..SegmentHeader::first(7) };
+    assert_eq!(SegmentHeader::parse(&bytes), Ok(header));
+    for (format, number, before, word) in [(FORMAT_2, 9, 4, "65,535"), (LOG_FORMAT, 3, 3, "more segments")] {
+        let mut header = SegmentHeader { format, number, from: number, ..SegmentHeader::first(7) }.encode();
+        header[14] = before;
+        let crc = crc32fast::hash(&header[..60]);
+        header[60..].copy_from_slice(&crc.to_le_bytes());
+        let refused = SegmentHeader::parse(&header).expect_err("refused").what();
+        assert!(refused.contains(word), "{refused}");
+    }
 }
 
 #[test]

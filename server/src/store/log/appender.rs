@@ -13,8 +13,10 @@
 //!   on the disk, and a second fdatasync that succeeds proves nothing, so nothing is appended until the store is opened again.
 
 use crate::clock::{Clock, SystemClock};
+use crate::store::disk::DiskFile;
 use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::kinds::{KindId, Kinds};
+use crate::store::log::handles;
 use crate::store::log::segments::{self, Segment, segment_path};
 use crate::store::log::{Place, Position};
 use crate::store::overlay::{Prepared, Slot};
@@ -35,6 +37,8 @@ pub struct Appender {
     state: Arc<State>,
     clock: Arc<dyn Clock>,
     segment: Arc<Segment>,
+    // Of the segment, which stays open.
+    file: Arc<dyn DiskFile>,
     end: u64,
     last: Tid,
     // What the next segments are on. The current one is on another when there was no room to begin one.
@@ -65,13 +69,16 @@ pub struct Appended {
 
 impl Appender {
     /// Recovery knows where the log ends.
-    pub(crate) fn new(state: Arc<State>, segment: Arc<Segment>, last: Tid) -> Appender {
+    pub(crate) fn new(state: Arc<State>, segment: Arc<Segment>, last: Tid) -> Result<Appender, StoreError> {
+        let what = || format!("opening segment {}, which is appended to", segment.header.number);
+        let file = segment.file.keep().map_err(|error| handles::failed(what(), error))?;
         let end = segment.end();
         let timeline = state.timelines.now();
-        Appender {
+        Ok(Appender {
             clock: Arc::new(SystemClock::new()),
             state,
             segment,
+            file,
             end,
             last,
             timeline,
@@ -79,7 +86,7 @@ impl Appender {
             cut_unsynced: true,
             buffer: Vec::new(),
             records: Vec::new(),
-        }
+        })
     }
 
     /// Measures by another clock than the machine's.
@@ -122,7 +129,7 @@ impl Appender {
         let encoded = self.clock.steady();
         self.write()?;
         let written = self.clock.steady();
-        if let Err(error) = self.segment.file.sync_data() {
+        if let Err(error) = self.file.sync_data() {
             return Err(self.poisoned("syncing the log", &error));
         }
         self.cut_unsynced = false;
@@ -232,19 +239,21 @@ impl Appender {
         };
         // Behind a next segment a torn end would be damage.
         if std::mem::take(&mut self.cut_unsynced)
-            && let Err(error) = self.segment.file.sync_data()
+            && let Err(error) = self.file.sync_data()
         {
             return Err(self.poisoned("syncing the log", &error));
         }
         let header = self.segment.header.next(number, (self.end, self.last), self.timeline);
         let header = SegmentHeader { packed_to, ..header };
-        match segments::create(self.state.disk.as_ref(), header) {
-            Ok(segment) => {
+        match self.create(header) {
+            Ok((segment, file)) => {
                 self.half_begun = false;
-                self.segment = Arc::new(segment);
+                let before = std::mem::replace(&mut self.segment, Arc::new(segment));
+                self.file = file;
+                before.file.let_go();
                 self.end = SEGMENT_HEADER_LEN as u64;
                 self.state.segments.register(self.segment.clone());
-                self.state.segments.make_current(number, 0);
+                self.state.segments.make_current(&header);
                 Ok(())
             }
             Err(error) => {
@@ -260,9 +269,15 @@ impl Appender {
         }
     }
 
+    fn create(&self, header: SegmentHeader) -> io::Result<(Segment, Arc<dyn DiskFile>)> {
+        let segment = segments::create(&self.state.handles, header)?;
+        let file = segment.file.get()?;
+        Ok((segment, file))
+    }
+
     fn write(&mut self) -> Result<(), StoreError> {
-        let Err(error) = self.segment.file.write_all_at(&self.buffer, self.end) else { return Ok(()) };
-        if is_full(&error) && self.segment.file.set_len(self.end).is_ok() {
+        let Err(error) = self.file.write_all_at(&self.buffer, self.end) else { return Ok(()) };
+        if is_full(&error) && self.file.set_len(self.end).is_ok() {
             self.cut_unsynced = true;
             return Err(StoreError::DiskFull);
         }

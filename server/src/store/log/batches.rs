@@ -120,10 +120,7 @@ impl Batches {
             let wanted = len.max(self.window_next).min(self.end - at);
             self.window_next = (self.window_next * 2).min(WINDOW_BYTES_MAX);
             let mut buffer = vec![0; wanted as usize];
-            self.segment.file.read_exact_at(&mut buffer, at).map_err(|error| {
-                let what = format!("reading segment {} at {at}", self.segment.header.number);
-                Stop::Store(StoreError::Io { what, error })
-            })?;
+            self.segment.read(&mut buffer, at).map_err(Stop::Store)?;
             self.window = Bytes::from(buffer);
             self.window_at = at;
         }

@@ -1,9 +1,10 @@
-//! Owns the segment files: their names, their creation, and the catalogue through which readers find an open one.
+//! Owns the segment files: their names, their creation, and the catalogue through which readers find one.
 
 use crate::store::StoreError;
-use crate::store::disk::{Disk, DiskFile};
+use crate::store::disk::Disk;
 use crate::store::frame::{BadFrame, LOG_FORMAT, SEGMENT_HEADER_LEN, Salt, SegmentHeader};
 use crate::store::log::Place;
+use crate::store::log::handles::{self, Handles, LogFile};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -17,18 +18,18 @@ pub(crate) const LOG_DIR: &str = "log";
 /// What a file's name ends with while pack writes it: no segment yet.
 pub(crate) const PART: &str = ".part";
 
-/// An open segment file. Whoever holds it can read it, also after pack retired it.
+/// A segment file, opened when it is read. Whoever holds it can read it, also after pack retired it.
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     pub(crate) salt: Salt,
-    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) file: LogFile,
     // What readers may read: everything before it is durable and published. Only the appender and recovery move it.
     end: AtomicU64,
 }
 
 impl Segment {
     /// Whoever made or checked the file says how far it can be read.
-    pub(crate) fn new(header: SegmentHeader, file: Arc<dyn DiskFile>, end: u64) -> Segment {
+    pub(crate) fn new(header: SegmentHeader, file: LogFile, end: u64) -> Segment {
         Segment { header, salt: header.salt(), file, end: AtomicU64::new(end) }
     }
 
@@ -47,19 +48,24 @@ impl Segment {
         StoreError::Damaged { segment: self.header.number, offset, what: what.into() }
     }
 
+    /// Reads bytes that were written before the end.
+    pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), StoreError> {
+        match self.file.get().and_then(|file| file.read_exact_at(bytes, at)) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.damaged(at, "the file ends before what was written here"))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(self.damaged(at, format!("the file {} is missing", self.file.path())))
+            }
+            Err(error) => Err(handles::failed(format!("reading segment {} at {at}", self.header.number), error)),
+        }
+    }
+
     /// Reads one record and checks it.
     pub(crate) fn record(&self, place: &Place) -> Result<Bytes, StoreError> {
         let mut bytes = vec![0; place.len as usize];
-        match self.file.read_exact_at(&mut bytes, u64::from(place.offset)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(self.damaged(u64::from(place.offset), "a record beyond the end of the file"));
-            }
-            Err(error) => {
-                let what = format!("reading segment {} at {}", self.header.number, place.offset);
-                return Err(StoreError::Io { what, error });
-            }
-        }
+        self.read(&mut bytes, u64::from(place.offset))?;
         if crc32fast::hash(&bytes) != place.crc {
             return Err(self.damaged(u64::from(place.offset), "a record whose checksum does not fit"));
         }
@@ -79,23 +85,24 @@ pub(crate) fn parse_name(name: &str) -> Option<(u32, u16)> {
     (segment_path(parsed.0, parsed.1).strip_prefix("log/") == Some(name)).then_some(parsed)
 }
 
-/// Makes a segment file with its header, durable in every respect before it is returned.
+/// Makes a segment file with its header, durable in every respect before it is returned; it stays open.
 ///
 /// When it fails the file may be left behind; the next try begins it anew, and opening the store removes it.
-pub(crate) fn create(disk: &dyn Disk, header: SegmentHeader) -> io::Result<Segment> {
-    let file = disk.open(&segment_path(header.number, header.generation), true)?;
+pub(crate) fn create(handles: &Arc<Handles>, header: SegmentHeader) -> io::Result<Segment> {
+    let path = segment_path(header.number, header.generation);
+    let file = handles.open(&path, true)?;
     file.set_len(0)?;
     file.write_all_at(&header.encode(), 0)?;
     file.sync_data()?;
-    disk.sync_dir(LOG_DIR)?;
-    Ok(Segment::new(header, file, SEGMENT_HEADER_LEN as u64))
+    handles.disk().sync_dir(LOG_DIR)?;
+    Ok(Segment::new(header, handles.kept(path, file), SEGMENT_HEADER_LEN as u64))
 }
 
-/// Opens a segment file and reads its header; `Ok(None)`: it is shorter than a header or its only content is a torn one.
-pub(crate) fn open(disk: &dyn Disk, number: u32, generation: u16) -> Result<Option<Segment>, StoreError> {
+/// Reads the header of a segment file; `Ok(None)`: it is shorter than a header or its only content is a torn one.
+pub(crate) fn find(handles: &Arc<Handles>, number: u32, generation: u16) -> Result<Option<Segment>, StoreError> {
     let path = segment_path(number, generation);
-    let io = |error| StoreError::Io { what: format!("opening {path}"), error };
-    let file = disk.open(&path, false).map_err(io)?;
+    let io = |error| handles::failed(format!("opening {path}"), error);
+    let file = handles.open(&path, false).map_err(io)?;
     let len = file.len().map_err(io)?;
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     if len < SEGMENT_HEADER_LEN as u64 {
@@ -105,7 +112,7 @@ pub(crate) fn open(disk: &dyn Disk, number: u32, generation: u16) -> Result<Opti
     let damaged = |what: String| StoreError::Damaged { segment: number, offset: 0, what };
     match SegmentHeader::parse(&bytes) {
         Ok(header) if (header.number, header.generation) == (number, generation) => {
-            Ok(Some(Segment::new(header, file, len)))
+            Ok(Some(Segment::new(header, handles.lazy(path), len)))
         }
         Ok(header) => Err(damaged(format!("the header of {}.{}", header.number, header.generation))),
         Err(BadFrame::Torn(_)) if len == SEGMENT_HEADER_LEN as u64 => Ok(None),
@@ -115,10 +122,11 @@ pub(crate) fn open(disk: &dyn Disk, number: u32, generation: u16) -> Result<Opti
     }
 }
 
-/// The open segments, shared by appender and readers.
+/// The segments, shared by appender and readers.
 ///
-/// Of each number one generation is *current*: it is what reading in order follows. Pack registers a new generation
-/// beside it, lets the index point there, makes it current and then retires the old one; until then both are found.
+/// Each number is stood for by one *current* segment: that is what reading in order follows. Pack registers a new generation
+/// beside it (or beside several), lets the index point there, makes it current and then retires the old ones; until then all
+/// are found.
 pub(crate) struct Segments {
     catalogue: RwLock<Catalogue>,
 }
@@ -134,9 +142,9 @@ impl Segments {
     pub(crate) fn new(segments: impl IntoIterator<Item = Arc<Segment>>) -> Segments {
         let all = Segments { catalogue: RwLock::new(Catalogue::default()) };
         for segment in segments {
-            let id = (segment.header.number, segment.header.generation);
+            let header = segment.header;
             all.register(segment);
-            all.make_current(id.0, id.1);
+            all.make_current(&header);
         }
         all
     }
@@ -147,14 +155,23 @@ impl Segments {
         self.catalogue.write().files.insert(id, segment);
     }
 
-    /// Lets reading in order go through this generation from now on.
-    pub(crate) fn make_current(&self, number: u32, generation: u16) {
-        self.catalogue.write().current.insert(number, generation);
+    /// Lets reading in order go through this one from now on, for all numbers that it stands for.
+    pub(crate) fn make_current(&self, header: &SegmentHeader) {
+        let current = &mut self.catalogue.write().current;
+        current.retain(|number, _| !header.numbers().contains(number));
+        current.insert(header.number, header.generation);
     }
 
-    /// Lets readers find a generation no longer; those who have it go on reading. The file is the caller's to remove.
-    pub(crate) fn retire(&self, number: u32, generation: u16) -> Option<Arc<Segment>> {
-        self.catalogue.write().files.remove(&(number, generation))
+    /// Lets readers find a generation no longer, and removes its file, durably; those who have it go on reading. When that
+    /// fails the file is left over: the next start removes it.
+    pub(crate) fn retire(&self, disk: &dyn Disk, number: u32, generation: u16) {
+        let Some(segment) = self.catalogue.write().files.remove(&(number, generation)) else { return };
+        let path = segment.file.path();
+        // Who has it must have it open before its name is gone.
+        let removed = segment.file.keep().and_then(|_| disk.remove(path)).and_then(|()| disk.sync_dir(LOG_DIR));
+        if let Err(error) = removed {
+            tracing::warn!(path, %error, "a replaced segment is left over; the next start removes it");
+        }
     }
 
     /// A generation of a segment; `None`: never there, or retired.
@@ -162,14 +179,14 @@ impl Segments {
         self.catalogue.read().files.get(&(number, generation)).cloned()
     }
 
-    /// The current generation of the first segment with this number or a higher one.
+    /// The current segment that stands for this number, or the first one behind it.
     pub(crate) fn current_from(&self, number: u32) -> Option<Arc<Segment>> {
         let catalogue = self.catalogue.read();
         let (number, generation) = catalogue.current.range(number..).next()?;
         catalogue.files.get(&(*number, *generation)).cloned()
     }
 
-    /// The current generation of every segment, in order.
+    /// All current segments, in order.
     pub(crate) fn current(&self) -> Vec<Arc<Segment>> {
         let catalogue = self.catalogue.read();
         let found = catalogue

@@ -12,13 +12,15 @@ use zeolite_proto::Tid;
 pub(crate) struct Walk {
     segment: Arc<Segment>,
     batches: Batches,
+    // What was given already and may come again, in a segment that took the place of several.
+    given: Tid,
 }
 
 impl Walk {
     /// From a place where a batch begins, whose tids are greater than `last`.
     pub(crate) fn new(segment: Arc<Segment>, offset: u64, last: Tid) -> Walk {
         let last = if offset == SEGMENT_HEADER_LEN as u64 { last.max(segment.header.base) } else { last };
-        Walk { batches: Batches::new(segment.clone(), offset, last), segment }
+        Walk { batches: Batches::new(segment.clone(), offset, last), segment, given: Tid::NONE }
     }
 
     /// Goes over what holds nothing from a tid on in this segment, without reading it.
@@ -29,7 +31,11 @@ impl Walk {
     /// The next batch; `None`: that was the last one.
     pub(crate) fn next(&mut self, segments: &Segments) -> Result<Option<Batch>, StoreError> {
         loop {
-            if let Some(batch) = self.batches.next().map_err(|stop| stop.damage(&self.segment))? {
+            if let Some(mut batch) = self.batches.next().map_err(|stop| stop.damage(&self.segment))? {
+                batch.txns.retain(|parsed| parsed.txn.tid > self.given);
+                if batch.txns.is_empty() {
+                    continue;
+                }
                 return Ok(Some(batch));
             }
             let number = self.segment.header.number;
@@ -38,6 +44,13 @@ impl Walk {
             // What was appended to this one while it was read; with a next one it has its end.
             if self.segment.end() > self.batches.at() {
                 self.batches = Batches::new(self.segment.clone(), self.batches.at(), self.batches.last());
+                continue;
+            }
+            let given = self.batches.last();
+            if next.header.numbers().contains(&number) {
+                // Pack has written the one that was read and those behind it as one meanwhile.
+                *self = Walk { given, ..Walk::new(next, SEGMENT_HEADER_LEN as u64, Tid::NONE) };
+                self.skip_before(given.next())?;
                 continue;
             }
             let last = follows(&self.segment, &self.batches, &next)?;

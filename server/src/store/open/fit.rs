@@ -175,13 +175,13 @@ enum Fits {
 
 fn fits(index: &LiveIndex, covered: &Covered, chosen: &[Arc<Segment>]) -> Result<Fits, StoreError> {
     let at = covered.position;
-    let Some(segment) = chosen.iter().find(|segment| segment.header.number == at.segment) else {
+    let Some(segment) = chosen.iter().find(|segment| segment.header.numbers().contains(&at.segment)) else {
         return Ok(Fits::Short(0));
     };
-    if segment.end() < at.offset {
+    if segment.header.number == at.segment && segment.end() < at.offset {
         return Ok(Fits::Short(segment.end()));
     }
-    if segment.header.generation != at.generation {
+    if (segment.header.number, segment.header.generation) != (at.segment, at.generation) {
         return Ok(Fits::No(format!("segment {} was packed without it", at.segment)));
     }
     // The transaction before the position is the one that the index ends with, or the log is of another life.

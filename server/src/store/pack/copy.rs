@@ -1,8 +1,10 @@
-//! Owns the copying of one segment into its next generation, without what goes.
+//! Owns the copying of one segment, or of several neighbours as one, into the next generation of the last of them, without what
+//! goes.
 //!
 //! ```text
-//!   0000000003.0000.seg ──── kept writes, with their transactions ────> 0000000003.0001.seg.part
-//!                                          written and synced in portions; complete: renamed to 0000000003.0001.seg
+//!   0000000003.0000.seg ──┐
+//!   0000000004.0002.seg ──┼── kept writes, with their transactions ────> 0000000005.0001.seg.part: stands for 3 to 5
+//!   0000000005.0000.seg ──┘                written and synced in portions; complete: renamed to 0000000005.0001.seg
 //! ```
 //! A file has a segment's name only when it is complete and on the disk, so opening may trust the newest generation it
 //! finds even when there is no index. Every transaction keeps its tid, commit key and note; one of which nothing is left
@@ -10,11 +12,13 @@
 
 use super::keep::{Rule, Verdict};
 use super::{Stage, Stepper};
+use crate::store::disk::DiskFile;
 use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::index::rows::Revision;
 use crate::store::index::{Table, View, bad_row, keys};
 use crate::store::log::appender::is_full;
 use crate::store::log::batches::{Batch, Batches};
+use crate::store::log::handles;
 use crate::store::log::segments::{LOG_DIR, PART, Segment, segment_path};
 use crate::store::state::State;
 use crate::store::{StoreError, Txn, TxnWrite};
@@ -45,24 +49,26 @@ pub(crate) struct Cut<'a> {
     pub(crate) keys_after: Tid,
 }
 
-/// Writes the next generation of a segment; `None`: nothing goes from it, and it stays as it is.
+/// Writes the next generation of the last of these neighbours, which stands for all of them; `None`: it is one only and nothing
+/// goes from it, so it stays as it is.
 pub(crate) fn copy(
     state: &State,
-    old: &Arc<Segment>,
+    olds: &[Arc<Segment>],
     cut: &Cut<'_>,
     step: &mut Stepper<'_>,
 ) -> Result<Option<Arc<Segment>>, StoreError> {
-    let number = old.header.number;
-    let Some(generation) = old.header.generation.checked_add(1) else {
+    let (Some(first), Some(last)) = (olds.first(), olds.last()) else { return Ok(None) };
+    let number = last.header.number;
+    let Some(generation) = last.header.generation.checked_add(1) else {
         return Err(StoreError::Refused { what: format!("segment {number} was packed 65,535 times; copy the store") });
     };
-    let stays = old.end().saturating_sub(cut.goes.get(&number).copied().unwrap_or(0));
-    leaves_room(state, stays)?;
-    // What is written anew is written in the format of today.
-    let packed_to = old.header.packed_to.max(cut.to);
-    let header = SegmentHeader { format: LOG_FORMAT, generation, packed_to, len: 0, ..old.header };
+    let goes = |old: &Arc<Segment>| cut.goes.get(&old.header.number).copied().unwrap_or(0);
+    leaves_room(state, olds.iter().map(|old| old.end().saturating_sub(goes(old))).sum())?;
+    let packed_to = olds.iter().map(|old| old.header.packed_to).fold(cut.to, Tid::max);
+    // What is written anew is written in the format of today, and begins where the first of them begins.
+    let header = SegmentHeader { format: LOG_FORMAT, number, generation, packed_to, len: 0, ..first.header };
     let path = format!("{}{PART}", segment_path(number, generation));
-    let copied = Writer::begin(state, header, &path).and_then(|writer| fill(state, old, cut, writer, step));
+    let copied = Writer::begin(state, header, &path).and_then(|writer| fill(state, olds, cut, writer, step));
     match copied {
         Ok(Some((header, end))) => finish(state, &path, header, end).map(Some).inspect_err(|_| {
             remove(state, &path);
@@ -84,38 +90,48 @@ fn leaves_room(state: &State, bytes: u64) -> Result<(), StoreError> {
     if free < bytes.saturating_add(ROOM_LEFT_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
 }
 
-// Copies what stays; the header and the end of the file, or `None` when nothing went.
+// Copies what stays; the header and the end of the file, or `None` when the file would say nothing new.
 fn fill(
     state: &State,
-    old: &Arc<Segment>,
+    olds: &[Arc<Segment>],
     cut: &Cut<'_>,
     mut writer: Writer<'_>,
     step: &mut Stepper<'_>,
 ) -> Result<Option<(SegmentHeader, u64)>, StoreError> {
-    let mut batches = Batches::new(old.clone(), SEGMENT_HEADER_LEN as u64, old.header.base);
-    let mut went = false;
-    while let Some(batch) = batches.next().map_err(|stop| stop.damage(old))? {
-        went |= keep(state, cut, batch, &mut writer)?;
-        if writer.is_full() {
-            writer.write()?;
-            leaves_room(state, 0)?;
-            step(Stage::Copy, batches.at(), old.end())?;
+    let all = olds.iter().map(|old| old.end()).sum();
+    let (mut went, mut before) = (olds.len() > 1, 0);
+    let base = writer.header.base;
+    for old in olds {
+        let mut batches = Batches::new(old.clone(), SEGMENT_HEADER_LEN as u64, old.header.base);
+        while let Some(batch) = batches.next().map_err(|stop| stop.damage(old))? {
+            went |= keep(state, (cut, base), batch, &mut writer)?;
+            if writer.is_full() {
+                writer.write()?;
+                leaves_room(state, 0)?;
+                step(Stage::Copy, before + batches.at(), all)?;
+            }
         }
+        before += old.end();
     }
     writer.write()?;
     writer.seal()?;
-    Ok(went.then_some(writer.segment.header).zip(Some(writer.end)))
+    Ok(went.then_some(writer.header).zip(Some(writer.end)))
 }
 
 // Gives the writer what stays of a batch; whether anything went.
-fn keep(state: &State, cut: &Cut<'_>, batch: Batch, writer: &mut Writer<'_>) -> Result<bool, StoreError> {
+fn keep(
+    state: &State,
+    (cut, base): (&Cut<'_>, Tid),
+    batch: Batch,
+    writer: &mut Writer<'_>,
+) -> Result<bool, StoreError> {
     let mut went = false;
     let view = state.index.view()?;
     for parsed in batch.txns {
         let mut txn = parsed.txn;
         let mut writes = Vec::with_capacity(txn.writes.len());
         for write in txn.writes {
-            if stays(view.as_ref(), cut, txn.tid, &write)? {
+            if stays(view.as_ref(), (cut, base), txn.tid, &write)? {
                 writes.push(write);
             } else {
                 went = true;
@@ -131,7 +147,8 @@ fn keep(state: &State, cut: &Cut<'_>, batch: Batch, writer: &mut Writer<'_>) -> 
     Ok(went)
 }
 
-fn stays(view: &dyn View, cut: &Cut<'_>, tid: Tid, write: &TxnWrite) -> Result<bool, StoreError> {
+// Whether a write stays of what was written behind a base: older revisions are in the index only if they stay.
+fn stays(view: &dyn View, (cut, base): (&Cut<'_>, Tid), tid: Tid, write: &TxnWrite) -> Result<bool, StoreError> {
     if tid > cut.to {
         return Ok(true);
     }
@@ -141,15 +158,26 @@ fn stays(view: &dyn View, cut: &Cut<'_>, tid: Tid, write: &TxnWrite) -> Result<b
     // The newest revision that a snapshot at the cut sees. One that is not in the index went in an earlier pack.
     let (from, end) = (keys::revision(&write.cell, cut.to), keys::after_cell(write.cell.oid, &write.cell.key));
     let mut rule = Rule::new(cut.to);
-    let (mut stays, mut bad) = (false, false);
+    let (mut newest, mut bad) = (None, false);
     view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&end), false, &mut |key, row| {
-        match rule.judge(key, Revision::is_deleted(row)) {
-            Some((seen, verdict)) => stays = seen == tid && verdict == Verdict::Seen,
-            None => bad = true,
-        }
+        newest = rule.judge(key, Revision::is_deleted(row));
+        bad = newest.is_none();
         false
     })?;
-    if bad { Err(bad_row(Table::Revisions)) } else { Ok(stays) }
+    match newest.filter(|(seen, _)| *seen == tid) {
+        _ if bad => Err(bad_row(Table::Revisions)),
+        None => Ok(false),
+        Some((_, Verdict::Seen | Verdict::Young)) => Ok(true),
+        // A deletion: it waits for what it deletes.
+        Some((_, Verdict::Past)) => {
+            let (from, mut waits) = (keys::revision(&write.cell, base), false);
+            view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&end), false, &mut |_, _| {
+                waits = true;
+                false
+            })?;
+            Ok(waits)
+        }
+    }
 }
 
 // Gives the complete file its name.
@@ -158,8 +186,7 @@ fn finish(state: &State, path: &str, header: SegmentHeader, end: u64) -> Result<
     let named = segment_path(header.number, header.generation);
     let io = |error| StoreError::Io { what: format!("naming {named}"), error };
     disk.rename(path, &named).and_then(|()| disk.sync_dir(LOG_DIR)).map_err(io)?;
-    let file = disk.open(&named, false).map_err(io)?;
-    Ok(Arc::new(Segment::new(header, file, end)))
+    Ok(Arc::new(Segment::new(header, state.handles.lazy(named), end)))
 }
 
 /// Removes a file that is not to count.
@@ -172,7 +199,8 @@ pub(crate) fn remove(state: &State, path: &str) {
 /// The file that is being written.
 struct Writer<'a> {
     path: &'a str,
-    segment: Segment,
+    file: Arc<dyn DiskFile>,
+    header: SegmentHeader,
     txns: Vec<Txn>,
     waiting_bytes: u64,
     buffer: Vec<u8>,
@@ -182,15 +210,14 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn begin<'a>(state: &State, header: SegmentHeader, path: &'a str) -> Result<Writer<'a>, StoreError> {
-        let file = state.disk.open(path, true).and_then(|file| {
+        let file = state.handles.open(path, true).and_then(|file| {
             file.set_len(0)?;
             file.write_all_at(&header.encode(), 0)?;
             Ok(file)
         });
-        let end = SEGMENT_HEADER_LEN as u64;
-        let segment = Segment::new(header, file.map_err(|error| failed(path, error))?, end);
+        let (file, end) = (file.map_err(|error| failed(path, error))?, SEGMENT_HEADER_LEN as u64);
         let (txns, buffer) = (Vec::new(), Vec::new());
-        Ok(Writer { path, segment, txns, waiting_bytes: 0, buffer, end, unsynced_bytes: 0 })
+        Ok(Writer { path, file, header, txns, waiting_bytes: 0, buffer, end, unsynced_bytes: 0 })
     }
 
     fn push(&mut self, txn: Txn) {
@@ -208,8 +235,8 @@ impl Writer<'_> {
             return Ok(());
         }
         let len = batch_len(&self.txns)?;
-        encode_batch(&mut self.buffer, self.segment.salt, &self.txns, &mut Vec::new());
-        self.segment.file.write_all_at(&self.buffer, self.end).map_err(|error| failed(self.path, error))?;
+        encode_batch(&mut self.buffer, self.header.salt(), &self.txns, &mut Vec::new());
+        self.file.write_all_at(&self.buffer, self.end).map_err(|error| failed(self.path, error))?;
         self.txns.clear();
         self.waiting_bytes = 0;
         self.end += len;
@@ -222,19 +249,19 @@ impl Writer<'_> {
 
     // Says in the header how long the file is, and makes it durable.
     fn seal(&mut self) -> Result<(), StoreError> {
-        self.segment.header.len = u32::try_from(self.end).unwrap_or(0);
-        let header = self.segment.header.encode();
-        self.segment.file.write_all_at(&header, 0).map_err(|error| failed(self.path, error))?;
+        self.header.len = u32::try_from(self.end).unwrap_or(0);
+        let header = self.header.encode();
+        self.file.write_all_at(&header, 0).map_err(|error| failed(self.path, error))?;
         self.sync()
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
         self.unsynced_bytes = 0;
-        self.segment.file.sync_data().map_err(|error| failed(self.path, error))
+        self.file.sync_data().map_err(|error| failed(self.path, error))
     }
 }
 
 // A failure here poisons nothing: the log itself was not touched.
 fn failed(path: &str, error: io::Error) -> StoreError {
-    if is_full(&error) { StoreError::DiskFull } else { StoreError::Io { what: format!("writing {path}"), error } }
+    if is_full(&error) { StoreError::DiskFull } else { handles::failed(format!("writing {path}"), error) }
 }

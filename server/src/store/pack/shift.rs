@@ -1,26 +1,27 @@
-//! Owns the change-over of the index from one generation of a segment to the next: what moved points there, what went is
-//! taken out.
+//! Owns the change-over of the index from one generation of a segment to the next, or from several neighbours to the one that
+//! stands for all of them: what moved points there, what went is taken out.
 //!
 //! ```text
 //!   old   txn 1: a b c   txn 2: a d   txn 3: c        both files read side by side, in order:
 //!   new   txn 1:   b                  txn 3: c        a/1 gone · b/1 moved · c/1 gone · a/2 gone · d/2 gone · c/3 moved
 //! ```
-//! What changes follows from the two files alone. So a change-over needs no plan on the disk: the index only names both
-//! generations while it goes on, and whoever finds that (the next pack, or opening after a crash) does it again from the
+//! What changes follows from the files alone. So a change-over needs no plan on the disk: the index only names the old ones and
+//! the new one while it goes on, and whoever finds that (the next pack, or opening after a crash) does it again from the
 //! beginning; a row that is right already stays as it is.
 //!
 //! Once begun it goes on to its end, also when the caller wants the pack to stop: what is half gone must not be committed to
-//! again. A failure can leave it half-way; then the index names both generations, and whoever runs the pack keeps the
+//! again. A failure can leave it half-way; then the index names all of them, and whoever runs the pack keeps the
 //! garbage from being named until it has been done again.
 //!
 //! It is done in portions, each one commit of the index under the settler's lock. Between two of them readers find
-//! records in either generation. The last one is durable; after that nothing points to the old file, and it is removed.
+//! records in the old files and in the new one. The last portion is durable; after that nothing points to the old files, and
+//! they are removed.
 
 use super::{Stage, Stepper};
 use crate::store::StoreError;
-use crate::store::frame::{ParsedTxn, SEGMENT_HEADER_LEN};
+use crate::store::frame::{ParsedTxn, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::store::log::batches::Batches;
-use crate::store::log::segments::{LOG_DIR, Segment, segment_path};
+use crate::store::log::segments::Segment;
 use crate::store::log::{Place, Position};
 use crate::store::settle::Settler;
 use crate::store::state::State;
@@ -34,13 +35,13 @@ const PORTION_WRITES: usize = if cfg!(test) { 4 } else { 2048 };
 // Batches of the new file get a row in `Places` when they are this far from the last one that has.
 const PLACE_EVERY_BYTES: u64 = 64 << 10;
 
-/// The change-over of one segment.
+/// The change-over to one segment.
 pub(crate) struct Shift {
-    old: Arc<Segment>,
+    olds: Vec<Arc<Segment>>,
     new: Arc<Segment>,
     from: Stream,
     to: Stream,
-    // The old file is worked off up to here.
+    // The old files are worked off up to here.
     done: Tid,
     place: Option<u64>,
     began: bool,
@@ -50,8 +51,10 @@ pub(crate) struct Shift {
 
 /// What one commit of the index changes.
 pub(crate) struct Portion {
-    pub(crate) number: u32,
-    pub(crate) generations: (u16, u16),
+    /// The old segments, by number and generation.
+    pub(crate) olds: Vec<(u32, u16)>,
+    /// The new one.
+    pub(crate) new: SegmentHeader,
     /// Set in the first one.
     pub(crate) first: bool,
     /// Set in the last one.
@@ -63,24 +66,44 @@ pub(crate) struct Portion {
     pub(crate) gone: Vec<(Cell, Tid)>,
 }
 
-/// The transactions of a file, one after the other, with where their batch begins.
+/// The transactions of some neighbours, one after the other, with where their batch begins.
 struct Stream {
     segment: Arc<Segment>,
     batches: Batches,
+    rest: VecDeque<Arc<Segment>>,
     ready: VecDeque<(Position, ParsedTxn)>,
+    // Bytes of those that were read to their end.
+    before: u64,
 }
 
 impl Stream {
-    fn new(segment: &Arc<Segment>) -> Stream {
-        let batches = Batches::new(segment.clone(), SEGMENT_HEADER_LEN as u64, segment.header.base);
-        Stream { segment: segment.clone(), batches, ready: VecDeque::new() }
+    // `None`: there are none.
+    fn new(segments: &[Arc<Segment>]) -> Option<Stream> {
+        let (segment, rest) = segments.split_first()?;
+        let batches = Stream::batches(segment);
+        let rest = rest.iter().cloned().collect();
+        Some(Stream { segment: segment.clone(), batches, rest, ready: VecDeque::new(), before: 0 })
+    }
+
+    fn batches(segment: &Arc<Segment>) -> Batches {
+        Batches::new(segment.clone(), SEGMENT_HEADER_LEN as u64, segment.header.base)
+    }
+
+    fn at(&self) -> u64 {
+        self.before + self.batches.at()
     }
 
     fn peek(&mut self) -> Result<Option<Tid>, StoreError> {
-        if self.ready.is_empty()
-            && let Some(batch) = self.batches.next().map_err(|stop| stop.damage(&self.segment))?
-        {
-            self.ready.extend(batch.txns.into_iter().map(|parsed| (batch.position, parsed)));
+        while self.ready.is_empty() {
+            if let Some(batch) = self.batches.next().map_err(|stop| stop.damage(&self.segment))? {
+                self.ready.extend(batch.txns.into_iter().map(|parsed| (batch.position, parsed)));
+            } else if let Some(next) = self.rest.pop_front() {
+                self.before += self.segment.end();
+                self.batches = Stream::batches(&next);
+                self.segment = next;
+            } else {
+                break;
+            }
         }
         Ok(self.ready.front().map(|(_, parsed)| parsed.txn.tid))
     }
@@ -92,15 +115,16 @@ impl Stream {
 }
 
 impl Shift {
-    /// A change-over from its beginning. Both files are complete; the index may be anywhere between them.
-    pub(crate) fn new(old: Arc<Segment>, new: Arc<Segment>) -> Shift {
-        let (from, to) = (Stream::new(&old), Stream::new(&new));
-        let done = old.header.base;
-        Shift { old, new, from, to, done, place: None, began: false, life: None }
+    /// A change-over from its beginning. All files are complete; the index may be anywhere between them. `None`: there are no old
+    /// ones.
+    pub(crate) fn new(olds: Vec<Arc<Segment>>, new: Arc<Segment>) -> Option<Shift> {
+        let (from, to) = (Stream::new(&olds)?, Stream::new(std::slice::from_ref(&new))?);
+        let done = new.header.base;
+        Some(Shift { olds, new, from, to, done, place: None, began: false, life: None })
     }
 
     /// Does all of it, and tells how many revisions were gone. When `step` wants to stop, that is told at the end. On any other
-    /// error the index may name both generations: both can be read, and it may be begun again.
+    /// error the index may name old and new ones: all can be read, and it may be begun again.
     pub(crate) fn run(
         mut self,
         state: &State,
@@ -108,6 +132,7 @@ impl Shift {
         step: &mut Stepper<'_>,
     ) -> Result<u64, StoreError> {
         state.segments.register(self.new.clone());
+        let all = self.olds.iter().map(|old| old.end()).sum();
         let (mut gone, mut wanted) = (0, Ok(()));
         loop {
             let portion = self.portion()?;
@@ -117,15 +142,11 @@ impl Shift {
                 break;
             }
             if wanted.is_ok() {
-                wanted = step(Stage::Shift, self.from.batches.at(), self.old.end());
+                wanted = step(Stage::Shift, self.from.at(), all);
             }
         }
-        let (number, generation) = (self.old.header.number, self.old.header.generation);
-        state.segments.make_current(number, self.new.header.generation);
-        state.segments.retire(number, generation);
-        let path = segment_path(number, generation);
-        if let Err(error) = state.disk.remove(&path).and_then(|()| state.disk.sync_dir(LOG_DIR)) {
-            tracing::warn!(path, %error, "a replaced segment is left over; the next start removes it");
+        for old in &self.olds {
+            state.segments.retire(state.disk.as_ref(), old.header.number, old.header.generation);
         }
         wanted.map(|()| gone)
     }
@@ -139,11 +160,11 @@ impl Shift {
         settler.shift(portion)
     }
 
-    // The next portion, read from the two files.
+    // The next portion, read from the files.
     fn portion(&mut self) -> Result<Portion, StoreError> {
         let mut portion = Portion {
-            number: self.old.header.number,
-            generations: (self.old.header.generation, self.new.header.generation),
+            olds: self.olds.iter().map(|old| (old.header.number, old.header.generation)).collect(),
+            new: self.new.header,
             first: !std::mem::replace(&mut self.began, true),
             last: false,
             tids: (self.done, self.done),
@@ -154,7 +175,7 @@ impl Shift {
         while portion.moved.len() + portion.gone.len() < PORTION_WRITES {
             let Some(tid) = self.from.peek()? else {
                 if self.to.peek()?.is_some() {
-                    return Err(self.new.damaged(0, "it has transactions that its older generation does not have"));
+                    return Err(self.new.damaged(0, "it has transactions that what it was made of does not have"));
                 }
                 portion.last = true;
                 break;
@@ -211,6 +232,12 @@ impl Settler {
         pairs.map(|pair| (pair[0].0, pair[0].1, pair[1].1)).collect()
     }
 
+    /// The segments that a begun change-over to this one is from: those that the index names for the same numbers.
+    pub(crate) fn shifted_from(&self, new: &SegmentHeader) -> Vec<(u32, u16)> {
+        let all = self.writer.generations().range((new.from, 0)..(new.number, new.generation));
+        all.copied().collect()
+    }
+
     /// Whether a change-over is half-way: then what it takes must not be named by a commit.
     pub fn is_half_packed(&self) -> bool {
         !self.begun_shifts().is_empty()
@@ -227,16 +254,7 @@ impl Settler {
         let mut draft = self.writer.draft();
         let view = state.index.view()?;
         if portion.first {
-            let next = state.segments.current_from(portion.number.saturating_add(1));
-            let next = next.filter(|next| next.header.number > portion.number).ok_or_else(|| StoreError::Refused {
-                what: format!("segment {} is still appended to; it cannot be packed", portion.number),
-            })?;
-            let next = Position {
-                segment: next.header.number,
-                generation: next.header.generation,
-                offset: SEGMENT_HEADER_LEN as u64,
-            };
-            draft.begin_shift(&self.writer, portion.number, portion.generations, next);
+            draft.begin_shift(&self.writer, &portion.olds, &portion.new, behind(state, &portion.new)?);
         }
         draft.replace_places(view.as_ref(), portion.tids.0, portion.tids.1, &portion.places)?;
         for (cell, tid) in &portion.gone {
@@ -246,13 +264,27 @@ impl Settler {
             draft.move_record(view.as_ref(), cell, *tid, *place)?;
         }
         if portion.last {
-            draft.end_shift(&self.writer, portion.number, portion.generations.1);
+            draft.end_shift(&self.writer, &portion.new);
         }
         drop(view);
         self.writer.commit(&state.index, &state.kinds, draft, portion.last)?;
+        if portion.last {
+            // Before anybody may make the index anew: that follows what is current.
+            state.segments.make_current(&portion.new);
+        }
         for (cell, _) in &portion.gone {
             state.cache.settled(cell, None);
         }
         Ok(())
     }
+}
+
+// Where the segment behind another one begins.
+fn behind(state: &State, header: &SegmentHeader) -> Result<Position, StoreError> {
+    let number = header.number;
+    let next = state.segments.current_from(number.saturating_add(1)).filter(|next| next.header.number > number);
+    let next = next.ok_or_else(|| StoreError::Refused {
+        what: format!("segment {number} is still appended to; it cannot be packed"),
+    })?;
+    Ok(Position { segment: next.header.number, generation: next.header.generation, offset: SEGMENT_HEADER_LEN as u64 })
 }

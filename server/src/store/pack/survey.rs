@@ -22,6 +22,8 @@ const WRITE_BYTES: u64 = 19;
 pub(crate) struct Drops {
     pub(crate) revisions: u64,
     pub(crate) bytes: u64,
+    /// Something of an unreachable object is there.
+    pub(crate) unreachable: bool,
 }
 
 /// What the pass over the index found.
@@ -123,6 +125,9 @@ impl Survey {
                 false
             }
         };
+        if garbage {
+            self.drops_at(tid).unreachable = true;
+        }
         if goes {
             let record = match Revision::parse(row)?.record {
                 Stored::Deleted => 0,
@@ -131,12 +136,17 @@ impl Survey {
             };
             // Oid, end mark and tid are not the key's own.
             let bytes = WRITE_BYTES + record + (key.len() as u64).saturating_sub(18);
-            let at = self.bases.partition_point(|(base, _)| *base < tid);
-            let number = at.checked_sub(1).and_then(|at| self.bases.get(at)).map_or(0, |(_, number)| *number);
-            let drops = self.drops.entry(number).or_default();
+            let drops = self.drops_at(tid);
             drops.revisions += 1;
             drops.bytes += bytes;
         }
         Some(())
+    }
+
+    // What goes from the segment in which a transaction is.
+    fn drops_at(&mut self, tid: Tid) -> &mut Drops {
+        let at = self.bases.partition_point(|(base, _)| *base < tid);
+        let number = at.checked_sub(1).and_then(|at| self.bases.get(at)).map_or(0, |(_, number)| *number);
+        self.drops.entry(number).or_default()
     }
 }

@@ -26,9 +26,9 @@ impl Reader {
         self.get_many(cells, Tid::MAX, bytes_max)
     }
 
-    /// The revision of each cell that was the newest as of its base, for a merge: also of a base older than what is packed, as
-    /// long as pack has left it. (Pack takes the older revisions of a cell first, so what it has left was not followed by
-    /// one that it took.) In their order, until their records exceed a number of bytes (at least one cell).
+    /// The revision of each cell that was the newest as of its base, for a merge: also of a base older than what is packed, when
+    /// it is the one that the oldest snapshot sees. (Of what is older pack may have taken one and left the one before.) In
+    /// their order, until their records exceed a number of bytes (at least one cell).
     pub fn as_of_many(
         &self,
         asked: &[(Cell, Tid)],
@@ -36,11 +36,25 @@ impl Reader {
     ) -> Result<Vec<Result<Option<Revision>, StoreError>>, StoreError> {
         let cells: Vec<(&Cell, Tid)> = asked.iter().map(|(cell, base)| (cell, *base)).collect();
         let found = self.unpacked_many(&cells, bytes_max)?;
-        let told = |(found, (_, base)): (Option<Revision>, &(Cell, Tid))| match found {
-            None => self.check_packed(*base).map(|()| None),
-            found => Ok(found),
-        };
-        Ok(found.into_iter().zip(asked).map(told).collect())
+        found.into_iter().zip(asked).map(|(found, (cell, base))| self.told_as_of(cell, *base, found)).collect()
+    }
+
+    // The outer error is of the whole question, the inner one of this cell.
+    fn told_as_of(
+        &self,
+        cell: &Cell,
+        base: Tid,
+        found: Option<Revision>,
+    ) -> Result<Result<Option<Revision>, StoreError>, StoreError> {
+        // Asked after it was looked up: a pack says so before it takes the first one.
+        let packed = self.check_packed(base);
+        if packed.is_ok() {
+            return Ok(Ok(found));
+        }
+        let Some(found) = found else { return Ok(packed.map(|()| None)) };
+        let oldest = self.get_unpacked(cell, self.packed_to())?;
+        let is_oldest = oldest.is_some_and(|oldest| oldest.tid == found.tid);
+        Ok(if is_oldest { Ok(Some(found)) } else { packed.map(|()| None) })
     }
 
     /// The tid of the newest revision of each cell if it is newer than a base, deletions included. Pack takes a deletion away

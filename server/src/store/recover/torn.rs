@@ -19,7 +19,7 @@ pub(super) fn keep(disk: &dyn Disk, segment: &Segment, offset: u64) -> io::Resul
     let (mut at, end) = (offset, segment.end());
     while at < end {
         let mut bytes = vec![0; WINDOW_BYTES.min(end - at) as usize];
-        segment.file.read_exact_at(&mut bytes, at)?;
+        segment.file.get()?.read_exact_at(&mut bytes, at)?;
         file.write_all_at(&bytes, at - offset)?;
         at += bytes.len() as u64;
     }

@@ -4,6 +4,7 @@
 
 use super::{Draft, Fate, IndexWriter};
 use crate::store::StoreError;
+use crate::store::frame::SegmentHeader;
 use crate::store::index::rows::{self, Revision, Stored};
 use crate::store::index::{Table, View, bad_row, keys};
 use crate::store::log::{Place, Position};
@@ -17,25 +18,34 @@ impl Draft {
         self.covered.packed_to = self.covered.packed_to.max(tid);
     }
 
-    /// From now on records are found in two generations of a segment; what is covered ends no longer inside of it.
-    pub(crate) fn begin_shift(&mut self, writer: &IndexWriter, number: u32, generations: (u16, u16), next: Position) {
+    /// From now on records are found in some segments and in the one that is to stand for all of them; what is covered ends no
+    /// longer inside of them.
+    pub(crate) fn begin_shift(
+        &mut self,
+        writer: &IndexWriter,
+        olds: &[(u32, u16)],
+        new: &SegmentHeader,
+        next: Position,
+    ) {
         let mut named = writer.generations.clone();
-        named.retain(|(one, _)| *one != number);
-        named.extend([(number, generations.0), (number, generations.1)]);
+        named.retain(|(number, _)| !new.numbers().contains(number));
+        named.extend(olds);
+        named.insert((new.number, new.generation));
         self.generations = Some(named);
-        if self.covered.position.segment == number {
+        if new.numbers().contains(&self.covered.position.segment) {
             self.covered.position = next;
         }
     }
 
-    /// Nothing points to the older generation of a segment any more.
-    pub(crate) fn end_shift(&mut self, writer: &IndexWriter, number: u32, generation: u16) {
+    /// Nothing points to what was before a segment any more.
+    pub(crate) fn end_shift(&mut self, writer: &IndexWriter, new: &SegmentHeader) {
         let mut named = self.generations.take().unwrap_or_else(|| writer.generations.clone());
-        named.retain(|(one, of)| *one != number || *of == generation);
+        named.retain(|(number, _)| !new.numbers().contains(number));
+        named.insert((new.number, new.generation));
         self.generations = Some(named);
     }
 
-    /// Takes a revision out. The older ones of its cell are out already, or go in the same draft.
+    /// Takes a revision out. When it is the newest of its cell, the older ones are out already, or go in the same draft.
     pub(crate) fn drop_revision(&mut self, view: &dyn View, cell: &Cell, tid: Tid) -> Result<(), StoreError> {
         let key = keys::revision(cell, tid);
         if cell.is_object() {
