@@ -25,6 +25,7 @@ pub(crate) mod kinds;
 pub(crate) mod merge;
 pub(crate) mod mergers;
 pub(crate) mod own;
+pub(crate) mod ranges;
 pub(crate) mod recent;
 pub(crate) mod restore;
 pub(crate) mod sequencer;

@@ -8,6 +8,7 @@ use crate::engine::keep::oids::{OIDS_END, Oids};
 use crate::engine::keep::own_cells;
 use crate::engine::note;
 use crate::engine::pipeline::ahead::LookedAhead;
+use crate::engine::pipeline::ranges;
 use crate::storage::Txn;
 use bytes::Bytes;
 use zeolite_proto::record::Header;
@@ -145,11 +146,16 @@ pub(crate) fn admit(mut draft: Draft, limits: &Limits, oids: &Oids, visible: Tid
         if longest > limits.key_bytes_max {
             return Err(Fault::too_large("key length", longest, limits.key_bytes_max));
         }
+        if !range.to.is_empty() && range.from > range.to {
+            return Err(Fault::invalid(format!("a range of collection {} ends before it begins", range.oid)));
+        }
+        bytes += range.from.len() + range.to.len();
     }
     if bytes > limits.draft_bytes_max {
         return Err(Fault::too_large("draft size", bytes, limits.draft_bytes_max));
     }
     check_one_write_per_cell(&draft)?;
+    draft.read_ranges = ranges::disjoint(draft.read_ranges);
     for write in &mut draft.writes {
         own(&mut write.cell.key, bytes);
         if let Change::Put(record) | Change::Apply { operation: record, .. } = &mut write.change {

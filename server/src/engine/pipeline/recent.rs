@@ -28,6 +28,9 @@ pub(crate) enum Kept {
     Stored,
 }
 
+// So many writes are looked at one by one, rather than all cells of a range.
+const FEW: usize = 64;
+
 /// Bounds of the memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecentBounds {
@@ -64,6 +67,11 @@ impl Recent {
 
     /// The first cell of the range with a revision newer than the range's base.
     pub(crate) fn first_in_range(&self, range: &ReadRange) -> Option<(&Cell, Tid)> {
+        let newer = self.order.partition_point(|(tid, _)| *tid <= range.base);
+        if self.order.len() - newer <= FEW {
+            let found = self.order.range(newer..).map(|(_, cell)| cell).filter(|cell| range.covers(cell)).min()?;
+            return self.heads.get_key_value(found).map(|(cell, head)| (cell, head.tid));
+        }
         let from = Bound::Included(Cell { oid: range.oid, key: range.from.clone() });
         self.heads
             .range((from, Bound::Unbounded))
