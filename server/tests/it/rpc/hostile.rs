@@ -3,7 +3,7 @@
 mod fairness;
 mod shares;
 
-use super::support::{Raw, cell, draft, fault, hello, put, start, start_with, status_fault};
+use super::support::{Raw, cell, draft, fault, put, start, start_with, status_fault};
 use bytes::Bytes;
 use prost::Message;
 use zeolite_proto::FaultKind;
@@ -52,41 +52,6 @@ async fn a_connection_that_has_filled_its_share_is_told_so_and_others_go_on() {
     assert_eq!(committed, 1, "{refused:?}");
     assert!(count(FaultKind::Busy) >= 5 && count(FaultKind::Conflict) >= 8, "{refused:?}");
     bad.commit(draft(0, vec![put(cell(3), 0, vec![0; 15_000])])).await.expect("there is room again");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_that_nobody_reads_count_as_memory_of_their_connection() {
-    let test = start_with(|settings| {
-        settings.limits.draft_writes_max = 100;
-        settings.limits.record_bytes_max = 450_000;
-        settings.limits.draft_bytes_max = 500_000;
-        settings.sessions.connection_bytes_max = 2_000_000;
-    })
-    .await;
-    let mut other = test.session().await;
-    other.commit(draft(0, vec![put(cell(1), 0, vec![7; 400_000])])).await.expect("new");
-    let narrow = test.endpoint().initial_stream_window_size(64 << 10).initial_connection_window_size(64 << 10);
-    let mut bad = Raw::connect(narrow.connect().await.expect("connects")).await;
-    bad.hello(hello()).await;
-    let load = v2::LoadRequest { cells: vec![cell(1)], ..Default::default() };
-    for _ in 0..50 {
-        bad.send(Request::Load(load.clone())).await;
-    }
-    let (mut loaded, mut busy) = (0, 0);
-    while loaded + busy < 50 {
-        match next_answer(&mut bad).await {
-            Reply::Load(_) => loaded += 1,
-            reply => {
-                let told = fault(reply);
-                let is_told = told.kind == FaultKind::Busy && told.message.contains("connection_bytes_max");
-                assert!(is_told && told.retry_after_ms > 0, "{told}");
-                busy += 1;
-            }
-        }
-    }
-    assert!(loaded >= 4 && busy > 0, "{loaded} loaded, {busy} refused");
-    assert_eq!(other.load(vec![cell(1)]).await.revisions.len(), 1);
-    assert_eq!(bad.load(vec![cell(1)]).await.revisions.len(), 1, "there is room again");
 }
 
 /// The next answer, to whichever request; the feed is passed over.
