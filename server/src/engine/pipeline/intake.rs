@@ -155,10 +155,10 @@ impl Intake {
             return Taken::Ask(ask);
         }
         let drafts_wait = !state.live.is_empty() || !state.batch.is_empty();
-        state.asked_was_last = !(state.asked_was_last && drafts_wait) && !state.asked.is_empty();
-        if state.asked_was_last
-            && let Some(ask) = state.asked.pop_front()
-        {
+        let is_their_turn = !(state.asked_was_last && drafts_wait);
+        state.asked_was_last = false;
+        if is_their_turn && let Some(ask) = state.asked.pop_front() {
+            state.asked_was_last = true;
             return Taken::Ask(ask);
         }
         let batch_turn = state.live.is_empty() || state.live_since_batch >= self.bounds.live_per_batch;
@@ -239,7 +239,7 @@ mod tests {
         let intake = Intake::new(bounds);
         let taken = (0..200).filter(|_| intake.push_asked(abort_of_nothing()).is_ok()).count();
         assert_eq!(taken, 100);
-        let not_taken = intake.push_asked(abort_of_nothing()).err().expect("too many");
+        let Err(not_taken) = intake.push_asked(abort_of_nothing()) else { panic!("too many") };
         assert!(not_taken.fault.kind == FaultKind::Busy && not_taken.fault.retry_after_ms > 0);
         assert!(intake.push(commit(), Priority::Live, 64).is_ok());
         let is_commit = || matches!(intake.take(), Taken::Ask(ask) if matches!(*ask, Ask::Commit(_)));

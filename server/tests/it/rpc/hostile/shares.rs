@@ -117,7 +117,7 @@ async fn a_connection_streams_its_share_of_the_log() {
     };
     // It asks, and does not read.
     let (first, second) = (log(&bad).await.expect("a stream"), log(&bad).await.expect("a quarter of 8"));
-    is_told(&log(&bad).await.err().expect("a third"), "2 streams of the log");
+    is_told(&log(&bad).await.expect_err("a third"), "2 streams of the log");
     let other = test.channel().await;
     let mut whole = log(&other).await.expect("another connection has its own share");
     let mut committed = 0;
