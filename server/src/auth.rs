@@ -78,6 +78,11 @@ impl Principal {
         self.role == Role::Evolve
     }
 
+    /// Whether it may read the server's own cells: what everybody has prepared is in them.
+    pub(crate) fn sees_own_cells(&self) -> bool {
+        matches!(self.role, Role::Replicate | Role::Admin)
+    }
+
     /// Whose what it makes will be.
     pub(crate) fn owner(&self) -> &Owner {
         &self.owner

@@ -16,12 +16,12 @@ use super::{decode, encode};
 use crate::auth::Principal;
 use crate::auth::rights::Verb;
 use crate::databases::Database;
-use crate::engine::{Caller, Closing, Engine, Owner, PreparedReceipt, Preparing};
+use crate::engine::{Caller, Closing, Engine, Owner, PreparedReceipt, Preparing, SYSTEM_OID};
 use crate::store::Txn;
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::wire::{translate, v2};
-use zeolite_proto::{Cell, Draft, Fault, Mode, ModeEnd, Note, Oid, PreparedDraft, Receipt, Tid};
+use zeolite_proto::{Cell, Draft, Fault, FaultKind, Mode, ModeEnd, Note, Oid, PreparedDraft, Receipt, Tid};
 
 /// The calls of a principal on a database, from one connection.
 #[derive(Clone)]
@@ -88,11 +88,23 @@ impl Calls {
 
     // ------------------------------------------------------------ reading
 
+    pub(super) fn sees_own_cells(&self) -> bool {
+        self.who.sees_own_cells()
+    }
+
+    fn may_see(&self, oid: Oid) -> Result<(), Fault> {
+        match oid != SYSTEM_OID || self.sees_own_cells() {
+            true => Ok(()),
+            false => Err(Fault::new(FaultKind::Denied, "the server's own cells are read by replicate or admin alone")),
+        }
+    }
+
     pub(super) fn load(&self, request: v2::LoadRequest) -> Result<v2::LoadReply, Fault> {
         self.may(Verb::Read)?;
         let snapshot = Tid(request.snapshot);
         self.engine().same_life(request.timeline, snapshot)?;
         let cells = decode::load_cells(request, self.engine().limits())?;
+        cells.iter().try_for_each(|cell| self.may_see(cell.oid))?;
         self.engine().load(snapshot, &cells).map(encode::loaded)
     }
 
@@ -102,6 +114,7 @@ impl Calls {
         let snapshot = Tid(request.snapshot);
         self.engine().same_life(request.timeline, snapshot)?;
         let (range, limit) = decode::scan_range(request, self.engine().limits())?;
+        self.may_see(range.oid)?;
         let limit = decode::page_limit(limit, self.engine().limits());
         self.engine().scan(snapshot, &range, limit).map(encode::page)
     }
@@ -109,6 +122,7 @@ impl Calls {
     pub(super) fn history(&self, request: v2::HistoryRequest) -> Result<v2::HistoryReply, Fault> {
         self.may(Verb::Read)?;
         let cell = decode::named_cell(request.cell, self.engine().limits())?;
+        self.may_see(cell.oid)?;
         let limit = decode::page_limit(request.limit as usize, self.engine().limits());
         let (revisions, more) = self.engine().history(&cell, Tid(request.before), limit)?;
         Ok(encode::history(revisions, more, request.with_records))

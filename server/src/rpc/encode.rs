@@ -2,7 +2,7 @@
 //!
 //! Records are shared bytes, so nothing is copied here; the one copy is tonic's, into the frame.
 
-use crate::engine::{FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt};
+use crate::engine::{FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt, SYSTEM_OID};
 use crate::store::{Kind, Revision, Txn};
 use bytes::Bytes;
 use zeolite_proto::wire::v2;
@@ -89,7 +89,8 @@ pub(super) fn done(tid: Tid) -> v2::Done {
 
 /// What a transaction of the log says in a feed.
 pub(super) fn feed_item(txn: &Txn) -> FeedItem {
-    FeedItem { tid: txn.tid, cells: txn.writes.iter().map(|write| write.cell.clone()).collect() }
+    let others = txn.writes.iter().map(|write| &write.cell).filter(|cell| cell.oid != SYSTEM_OID);
+    FeedItem { tid: txn.tid, cells: others.cloned().collect() }
 }
 
 /// A fault as a frame carries it.

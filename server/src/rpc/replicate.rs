@@ -71,7 +71,7 @@ async fn send_log(
             true => to = last.tid.prev(),
             false => from = last.tid.next(),
         }
-        if request.without_own {
+        if request.without_own || !calls.sees_own_cells() {
             page.retain(|txn| !is_own(txn));
         }
         left -= page.len();

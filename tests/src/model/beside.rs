@@ -99,7 +99,14 @@ impl Beside {
             }
         }
         let mut wanted = self.model.history(cell);
-        wanted.retain(|revision| found.contains(revision) || !self.model.may_be_gone(revision));
+        // Of what a pack may have taken some is left, and ends where the next one that is left begins.
+        wanted.retain_mut(|revision| match found.iter().find(|found| found.tid == revision.tid) {
+            Some(found) if self.model.may_be_gone(revision) => {
+                revision.end = found.end;
+                true
+            }
+            found => found.is_some() || !self.model.may_be_gone(revision),
+        });
         if found == wanted { Ok(()) } else { Err(format!("history of {cell}: {found:?}, the model has {wanted:?}")) }
     }
 

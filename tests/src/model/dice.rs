@@ -85,6 +85,7 @@ impl Dice {
         }
         if self.chance(15) {
             let (from, to) = self.bounds();
+            let (from, to) = if from > to && !to.is_empty() { (to, from) } else { (from, to) };
             let oid = if self.chance(80) { self.collection() } else { self.queue() };
             work = work.range(oid, from.as_bytes(), to.as_bytes(), snapshot);
         }

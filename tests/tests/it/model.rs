@@ -69,7 +69,6 @@ fn they_agree_across_crashes() {
             "the same key again",
             "prepared in the next life",
             "packed",
-            "a pack ended early",
         ],
     );
 }
@@ -82,6 +81,7 @@ fn they_agree_on_a_disk_that_fails() {
         "disk full",
         "prepared again",
         "prepared in the next life",
+        "a pack ended early",
         "poisoned",
         "outcome unknown",
         "in the log though not acknowledged",

@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use zeolite_proto::{Oid, ReadRange, Tid};
+use zeolite_proto::{ReadRange, Tid};
 
 /// The same ranges, in order, none of which overlaps another.
 pub(crate) fn disjoint(mut ranges: Vec<ReadRange>) -> Vec<ReadRange> {
@@ -63,7 +63,7 @@ fn add(range: ReadRange, disjoint: &mut Vec<ReadRange>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zeolite_proto::Cell;
+    use zeolite_proto::{Cell, Oid};
 
     const KEYS: u64 = 12;
 

@@ -9,6 +9,7 @@
 
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
+use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Hop};
 use crate::engine::reads::feed::FeedItem;
@@ -172,8 +173,11 @@ impl Batch {
     }
 
     fn feed_items(&self) -> Vec<FeedItem> {
-        let cells = |txn: &Txn| txn.writes.iter().map(|write| write.cell.clone()).collect();
-        self.txns.iter().map(|txn| FeedItem { tid: txn.tid, cells: cells(txn) }).collect()
+        // The server's own cells are in nobody's cache, and not everybody may know of them.
+        let others = |txn: &Txn| {
+            txn.writes.iter().map(|write| &write.cell).filter(|cell| cell.oid != SYSTEM_OID).cloned().collect()
+        };
+        self.txns.iter().map(|txn| FeedItem { tid: txn.tid, cells: others(txn) }).collect()
     }
 
     fn tell(self, engine: &Engine) {

@@ -22,6 +22,8 @@ impl Trial {
     /// An abort that was refused: it finds no room for now, or the next life will tell.
     pub(super) fn not_aborted(&mut self, holding: Holding, fault: &Fault) -> Result<(), String> {
         match fault.kind {
+            // What was being finished when the log failed may be on the disk.
+            FaultKind::Poisoned if self.harm.log && !holding.durable => {}
             _ if !holding.durable => return Err(format!("an abort was refused: {fault}")),
             FaultKind::OutcomeUnknown | FaultKind::Poisoned if self.harm.log => self.doubtful.push(holding),
             kind if self.excuses_a_finish(kind) => self.holding.push(holding),
