@@ -45,6 +45,8 @@ impl Trial {
             return Err(format!("packed to {to}, but {pinned} is pinned"));
         }
         self.beside.model.pack(to);
+        // Who expects nothing where a packed deletion was may be told of it or not: nobody here does.
+        self.snapshots.iter_mut().filter(|snapshot| **snapshot == Tid::NONE).for_each(|snapshot| *snapshot = to);
         Ok(())
     }
 
