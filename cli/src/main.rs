@@ -30,6 +30,7 @@ mod server;
 mod settings_page;
 mod show;
 mod status;
+mod tame;
 mod top;
 mod upkeep;
 

@@ -96,7 +96,7 @@ pub(crate) fn shown(mode: &Mode) -> String {
         text += &format!(", set by the server: {why}");
     }
     if !mode.banner.is_empty() {
-        text += &format!(", banner: {}", mode.banner);
+        text += &format!(", banner: {}", crate::tame::value(&mode.banner));
     }
     text
 }

@@ -4,6 +4,7 @@
 //! reader has closed (`zeolite log | head`) is no error: the output falls silent, the command ends with the code that its
 //! work deserves, and long listings ask [`Out::is_closed`] to stop early.
 
+use crate::tame;
 use serde::Serialize;
 use std::cell::Cell;
 use std::fmt::Display;
@@ -44,7 +45,7 @@ impl Out {
 
     /// One line on standard output.
     pub(crate) fn line(&self, line: impl Display) {
-        self.bytes(format!("{line}\n").as_bytes());
+        self.bytes(format!("{}\n", tame::lines(&line.to_string())).as_bytes());
     }
 
     /// Bytes as they are.
@@ -73,7 +74,7 @@ impl Out {
 
     /// A line on standard error, whoever reads. A closed standard error is nobody's problem.
     pub(crate) fn complain(&self, line: impl Display) {
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let _ = writeln!(std::io::stderr().lock(), "{}", tame::lines(&line.to_string()));
     }
 
     /// The error that ends the program, with its causes.
@@ -90,7 +91,7 @@ impl Out {
     pub(crate) fn facts(&self, facts: &[(&str, String)]) {
         let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         for (name, value) in facts {
-            self.line(format_args!("{}  {value}", self.dim(&format!("{name:<width$}"))));
+            self.line(format_args!("{}  {}", self.dim(&format!("{name:<width$}")), tame::value(value)));
         }
     }
 
@@ -140,7 +141,7 @@ impl Table {
     }
 
     pub(crate) fn add(&mut self, row: impl IntoIterator<Item = impl Into<String>>) {
-        self.rows.push(row.into_iter().map(Into::into).collect());
+        self.rows.push(row.into_iter().map(|cell| tame::value(&cell.into())).collect());
     }
 
     fn widths(&self) -> Vec<usize> {

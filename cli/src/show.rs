@@ -2,7 +2,7 @@
 
 use crate::args::{GetArgs, HistoryArgs, LogArgs, ScanArgs};
 use crate::output::{Out, Table, count, counted, counted_as, size};
-use crate::{moment, place};
+use crate::{moment, place, tame};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -155,10 +155,10 @@ fn tid_and_time(tid: Tid) -> String {
 }
 
 fn note_line(note: &Note) -> String {
-    let (user, description) = (note.user_text(), note.description_text());
+    let (user, description) = (tame::value(&note.user_text()), tame::value(&note.description_text()));
     match (user.is_empty(), description.is_empty()) {
-        (true, _) => description.into_owned(),
-        (false, true) => user.into_owned(),
+        (true, _) => description,
+        (false, true) => user,
         (false, false) => format!("{user}: {description}"),
     }
 }
@@ -173,7 +173,12 @@ fn record_line(encoded: &Bytes) -> String {
         Err(error) => format!("({error})"),
         Ok(record) => {
             let refs: String = record.refs.iter().map(|oid| format!(" ->{oid}")).collect();
-            format!("{} v{}{refs}  {}", record.class, record.version, preview(&record.data, DATA_BYTES_IN_LIST))
+            format!(
+                "{} v{}{refs}  {}",
+                tame::value(&record.class),
+                record.version,
+                preview(&record.data, DATA_BYTES_IN_LIST)
+            )
         }
     }
 }

@@ -257,7 +257,7 @@ impl Actor {
             ("abort", rest) => {
                 let (prepared, key) = self.which(rest, around)?;
                 let told = around.events.done(&self.name, |tid| Event::Tid("aborted, visible", tid));
-                engine.abort(&self.caller.owner, prepared, (Some(key), Some(Tid::MAX)), told);
+                engine.abort(&self.caller.owner, prepared, (Some(key), Some(self.since)), told);
             }
             _ => return Err(format!("{verb} takes no such arguments")),
         }

@@ -1,6 +1,6 @@
 //! The operator's door, health and reflection.
 
-use super::support::{TestServer, cell, draft, kind, put, start, start_on, within};
+use super::support::{TestServer, cell, draft, kind, put, start, start_on, status_fault, within};
 use tokio_stream::StreamExt;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -9,9 +9,9 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use zeolite_proto::FaultKind;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::admin_client::AdminClient;
+use zeolite_proto::{FaultKind, Tid};
 use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,4 +104,18 @@ async fn reflection_lists_the_services() {
     for name in ["zeolite.v2.Zeolite", "zeolite.v2.Admin"] {
         assert!(names.iter().any(|found| found == name), "{names:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_without_a_sensible_class_is_neither_closed_nor_opened() {
+    let test = start().await;
+    let mut admin = AdminClient::new(test.channel().await);
+    for class in [String::new(), "x".repeat(256), "x".repeat(70_000)] {
+        let open = v2::OpenGateRequest { class: class.clone() };
+        assert_eq!(status_fault(&within(admin.open_gate(open)).await.expect_err("refused")).kind, FaultKind::Invalid);
+        let close = v2::CloseGateRequest { class, min_version: 2, job: "a".into() };
+        assert_eq!(status_fault(&within(admin.close_gate(close)).await.expect_err("refused")).kind, FaultKind::Invalid);
+    }
+    let own = test.server.engine().log_page(Tid(1), Tid::NONE, 0).expect("reads");
+    assert!(own.iter().all(|txn| txn.writes.iter().all(|write| !write.cell.key.starts_with(b"gate"))), "{own:?}");
 }

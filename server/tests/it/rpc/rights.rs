@@ -1,6 +1,6 @@
 //! Rights at the doors: every verb with every role, against the table of docs/protocol.md; who acts as less and as more.
 
-use super::support::{Raw, TestServer, cell, draft, hello, kind, put, start, start_with, status_fault, within};
+use super::support::{Raw, TestServer, cell, draft, hello, items, kind, put, start, start_with, status_fault, within};
 use std::collections::BTreeMap;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -8,6 +8,7 @@ use tonic::{Request, Status};
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::admin_client::AdminClient;
 use zeolite_proto::wire::v2::client_frame::Request as Client;
+use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::{FaultKind, Role};
 
 const PROTOCOL: &str = include_str!("../../../../docs/protocol.md");
@@ -139,4 +140,58 @@ async fn a_session_has_the_rights_of_its_role_and_never_more_than_its_principal(
     assert_eq!(kind(reader.commit(draft(0, vec![put(cell(2), 0, "x")])).await), FaultKind::Denied);
     let status = within(AdminClient::new(test.channel().await).pack(v2::PackRequest::default())).await.map(|_| ());
     assert_eq!(status_fault(&status.expect_err("no operator")).kind, FaultKind::Denied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_cells_are_for_replicate_and_admin_and_in_no_feed() {
+    let test = start().await;
+    let mut watcher = Raw::connect(test.channel().await).await;
+    watcher.hello(v2::Hello { feed: true, ..hello() }).await;
+    let mut admin = AdminClient::new(test.channel().await);
+    within(admin.set_mode(v2::SetModeRequest::default())).await.expect("sets");
+    watcher.send(Client::Commit(draft(0, vec![put(cell(1), 0, "x")]))).await;
+    let mut told = Vec::new();
+    loop {
+        match watcher.next().await.reply {
+            Some(Reply::Feed(feed)) => told.extend(items(&feed)),
+            Some(Reply::Receipt(_)) => break,
+            _ => {}
+        }
+    }
+    assert!(told.iter().any(|item| item.cells.is_empty()), "the mode's own commit: {told:?}");
+    assert!(told.iter().flat_map(|item| &item.cells).all(|cell| cell.oid != 1), "{told:?}");
+    let mut unary = test.unary().await;
+    for role in Role::ALL {
+        let own = v2::Cell { oid: 1, key: "mode".into() };
+        let load = v2::LoadRequest { cells: vec![own.clone()], ..Default::default() };
+        let history = v2::HistoryRequest { cell: Some(own), ..Default::default() };
+        let scan = v2::ScanRequest { oid: 1, ..Default::default() };
+        let answers = [
+            within(unary.reader.load(acting(role, load))).await.map(|_| ()),
+            within(unary.reader.history(acting(role, history))).await.map(|_| ()),
+            match within(unary.reader.scan(acting(role, scan))).await {
+                Ok(mut pages) => within(pages.get_mut().message()).await.map(|_| ()),
+                Err(status) => Err(status),
+            },
+        ];
+        let may = matches!(role, Role::Replicate | Role::Admin);
+        for answer in answers {
+            let kind = answer.map_err(|status| status_fault(&status).kind);
+            assert_eq!(kind, if may { Ok(()) } else { Err(FaultKind::Denied) }, "{role}");
+        }
+        if role != Role::Read {
+            let log = acting(role, v2::LogRequest { with_records: true, ..Default::default() });
+            let mut pages = within(unary.replicator.log(log)).await.expect("reads").into_inner();
+            let mut own = 0;
+            while let Some(page) = within(pages.message()).await.expect("no fault") {
+                own += page
+                    .transactions
+                    .iter()
+                    .flat_map(|txn| &txn.writes)
+                    .filter(|write| write.cell.as_ref().is_some_and(|cell| cell.oid == 1))
+                    .count();
+            }
+            assert_eq!(own > 0, may, "{role}");
+        }
+    }
 }

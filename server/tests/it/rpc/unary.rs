@@ -204,3 +204,26 @@ async fn a_write_says_its_base_or_that_the_cell_is_absent() {
         .await
         .expect("of the snapshot");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_works_where_pins_are_shorter_than_its_own() {
+    let test = start_with(|settings| settings.limits.pin_ms_max = 1000).await;
+    test.unary().await.writer.commit(draft(0, vec![put(entry(1, "k"), 0, "x")])).await.expect("new");
+    let request = v2::ScanRequest { oid: oid(1), ..Default::default() };
+    let mut pages = test.unary().await.reader.scan(request).await.expect("scans").into_inner();
+    let page = within(pages.message()).await.expect("no fault").expect("a page");
+    assert_eq!(page.entries[0].key, "k");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_cannot_be_read_is_refused_with_a_fault() {
+    let test = start().await;
+    let mut client = tonic::client::Grpc::new(test.channel().await);
+    client.ready().await.expect("connected");
+    // As a load this is a cell of which the first field has no end.
+    let message = tonic::Request::new(v2::Cell { oid: 0, key: Bytes::from_static(b"\x12\xff") });
+    let codec = tonic_prost::ProstCodec::<v2::Cell, v2::LoadReply>::default();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/zeolite.v2.Reader/Load");
+    let status = within(client.unary(message, path, codec)).await.expect_err("it makes no sense");
+    assert_eq!((status.code(), status_fault(&status).kind), (Code::InvalidArgument, FaultKind::Invalid));
+}
