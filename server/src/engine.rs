@@ -68,9 +68,9 @@ pub use settings::EngineSettings;
 pub use share::Share;
 pub(crate) use share::{Counted, Place};
 pub use turn::Turn;
-pub use work::long_work::PackProgress;
-pub use work::pack::{PackOptions, PackReport};
-pub use work::verify::{VerifyProgress, VerifyReport, verify_offline};
+pub use work::long_work::WorkProgress;
+pub use work::pack::PackReport;
+pub use work::verify::{VerifyReport, verify_offline};
 
 /// The engine: a handle over what callers, sequencer, writer, settle loop and keeper all see, in groups; each group is its
 /// room's, which alone sees its fields.

@@ -6,7 +6,7 @@
 use super::calls::Calls;
 use super::{Rpc, encode};
 use crate::auth::rights::Verb;
-use crate::engine::{Engine, PackOptions, PackProgress, PackReport, VerifyProgress, VerifyReport};
+use crate::engine::{Engine, PackReport, VerifyReport, WorkProgress};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::admin_server::Admin;
-use zeolite_proto::{Fault, Tid};
+use zeolite_proto::{Fault, PackOptions, Tid};
 
 /// Progress messages that wait for their reader.
 const PROGRESS_AHEAD: usize = 16;
@@ -97,8 +97,9 @@ impl Admin for Administration {
         let calls = self.rpc.called(&request)?;
         let request = request.into_inner();
         self.stream(calls, move |engine, tell| {
-            let options = PackOptions { keep_garbage: request.keep_garbage, dry_run: request.dry_run };
-            let report = engine.pack(Tid(request.tid), options, &mut |progress| tell(pack_progress(progress)))?;
+            let to = (request.tid != 0).then_some(Tid(request.tid));
+            let options = PackOptions { to, keep_garbage: request.keep_garbage, dry_run: request.dry_run };
+            let report = engine.pack(options, &mut |progress| tell(pack_progress(progress)))?;
             Ok(pack_report(&report))
         })
     }
@@ -147,7 +148,7 @@ impl Admin for Administration {
     }
 }
 
-fn pack_progress(progress: PackProgress) -> v2::PackProgress {
+fn pack_progress(progress: WorkProgress) -> v2::PackProgress {
     v2::PackProgress {
         stage: progress.stage,
         done_units: progress.done_units,
@@ -170,7 +171,7 @@ fn pack_report(report: &PackReport) -> v2::PackProgress {
     }
 }
 
-fn verify_progress(progress: VerifyProgress) -> v2::VerifyProgress {
+fn verify_progress(progress: WorkProgress) -> v2::VerifyProgress {
     v2::VerifyProgress {
         stage: progress.stage,
         done_units: progress.done_units,

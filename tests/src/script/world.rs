@@ -21,8 +21,8 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
-use zeolite_proto::{Cell, Note, Tid};
-use zeolite_server::engine::{PackOptions, SYSTEM_OID, Turn};
+use zeolite_proto::{Cell, Note, PackOptions, Tid};
+use zeolite_server::engine::{SYSTEM_OID, Turn};
 use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 use zeolite_server::store::{Range, Txn};
 
@@ -208,10 +208,10 @@ impl World {
     /// On a thread of its own, which waits for the loops.
     fn pack(&mut self, to: &[&str]) -> Lines {
         self.house()?;
-        let to = to.first().map_or(Ok(Tid::NONE), |to| self.names.tid(to))?;
+        let to = to.first().map(|to| self.names.tid(to)).transpose()?;
         let house = self.house()?;
         let engine = house.engine().clone();
-        let work = std::thread::spawn(move || engine.pack(to, PackOptions::default(), &mut |_| true));
+        let work = std::thread::spawn(move || engine.pack(PackOptions { to, ..PackOptions::default() }, &mut |_| true));
         while !work.is_finished() {
             house.run_dry();
             std::thread::yield_now();

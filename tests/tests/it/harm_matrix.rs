@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{class, counter, list};
-use zeolite_proto::{Cell, Draft, Fault, FaultKind, Oid, Receipt, Record, Tid};
-use zeolite_server::engine::{Outcome, PackOptions};
+use zeolite_proto::{Cell, Draft, Fault, FaultKind, Oid, PackOptions, Receipt, Record, Tid};
+use zeolite_server::engine::Outcome;
 use zeolite_server::store::Range;
 use zeolite_server::store::disk::SimDisk;
 use zeolite_tests::model::{Beside, Model};
@@ -105,7 +105,7 @@ impl Run {
     /// A pack waits for the loops, which stand still here unless somebody turns them.
     fn pack(&mut self) {
         let engine = self.beside.house.engine().clone();
-        let packing = std::thread::spawn(move || engine.pack(Tid::NONE, PackOptions::default(), &mut |_| true));
+        let packing = std::thread::spawn(move || engine.pack(PackOptions::default(), &mut |_| true));
         while !packing.is_finished() {
             self.beside.house.run_dry();
             std::thread::yield_now();

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PAUSES_MAX: u32 = 3;
 /// How far a long work has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PackProgress {
+pub struct WorkProgress {
     /// What it does, in words.
     pub stage: String,
     /// How much of that is done.
@@ -98,8 +98,8 @@ impl LongWork {
     pub(crate) fn step(
         &self,
         engine: &Engine,
-        progress: PackProgress,
-        tell: &mut dyn FnMut(PackProgress) -> bool,
+        progress: WorkProgress,
+        tell: &mut dyn FnMut(WorkProgress) -> bool,
     ) -> Result<(), StoreError> {
         {
             let mut running = self.running.lock();

@@ -17,24 +17,15 @@ use crate::engine::Engine;
 use crate::engine::faults::{fault_of, shutting_down};
 use crate::engine::keep::oids::FIRST_OID;
 use crate::engine::pipeline::ask::Ask;
-use crate::engine::work::long_work::PackProgress;
+use crate::engine::work::long_work::WorkProgress;
 use crate::storage::{Gatekeeper, PackPlan, Packed, StoreError, Upkeep};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Fault, FaultKind, Oid, Tid};
+use zeolite_proto::{Fault, FaultKind, Oid, PackOptions, Tid};
 
 // How often a wait looks whether the server is going down.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// What a pack is asked for beside its tid.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PackOptions {
-    /// Do not collect unreachable objects.
-    pub keep_garbage: bool,
-    /// Only tell what would go.
-    pub dry_run: bool,
-}
 
 /// What a pack did, or would do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,16 +51,14 @@ struct Reach {
 }
 
 impl Engine {
-    /// Takes away the history before a tid ([`Tid::NONE`]: everything that may go), and the objects that cannot be
-    /// reached. Works on the calling thread until it is done; `progress` says whether to go on.
+    /// Takes away the history before a tid (none: everything that may go), and the objects that cannot be reached. Works on the calling thread until it is done; `progress` says whether to go on.
     pub fn pack(
         self: &Arc<Self>,
-        tid: Tid,
         options: PackOptions,
-        progress: &mut dyn FnMut(PackProgress) -> bool,
+        progress: &mut dyn FnMut(WorkProgress) -> bool,
     ) -> Result<PackReport, Fault> {
         let _registered = self.long_work().begin("pack")?;
-        let Reach { to, held_back } = self.reach(tid, options.dry_run)?;
+        let Reach { to, held_back } = self.reach(options.to, options.dry_run)?;
         let result = self.run_pack(to, options, progress);
         self.lift_condemned();
         self.pins().pack_ended(self.reader().packed_to());
@@ -86,14 +75,15 @@ impl Engine {
     }
 
     // From here on no older snapshot is pinned.
-    fn reach(&self, asked: Tid, dry_run: bool) -> Result<Reach, Fault> {
+    fn reach(&self, asked: Option<Tid>, dry_run: bool) -> Result<Reach, Fault> {
         let visible = self.visible();
+        let asked = asked.unwrap_or(visible);
         if asked > visible {
             let message = format!("tid {asked} is newer than anything here ({visible}); pack to an older one, or to 0");
             return Err(Fault::new(FaultKind::SnapshotAhead, message));
         }
         let packed_to = self.reader().packed_to();
-        let wanted = if asked == Tid::NONE { visible } else { asked }.max(packed_to);
+        let wanted = asked.max(packed_to);
         let grace = self.pins().grace_left();
         let old = if grace.is_some() { packed_to } else { self.age().old().clamp(packed_to, wanted) };
         let pinned = |to: Tid| self.pins().oldest().1.map_or(to, |oldest| oldest.min(to));
@@ -121,7 +111,7 @@ impl Engine {
         self: &Arc<Self>,
         to: Tid,
         options: PackOptions,
-        tell: &mut dyn FnMut(PackProgress) -> bool,
+        tell: &mut dyn FnMut(WorkProgress) -> bool,
     ) -> Result<(Tid, Packed), StoreError> {
         let roots = if options.keep_garbage { Vec::new() } else { (0..FIRST_OID.0).map(Oid).collect() };
         let plan = PackPlan { to, roots, dry_run: options.dry_run, keys_floor: self.keys().floor() };
@@ -169,7 +159,7 @@ impl Engine {
 /// The engine's side of a pack.
 struct Gate<'a> {
     engine: &'a Engine,
-    tell: &'a mut dyn FnMut(PackProgress) -> bool,
+    tell: &'a mut dyn FnMut(WorkProgress) -> bool,
 }
 
 impl Gatekeeper for Gate<'_> {
@@ -182,7 +172,7 @@ impl Gatekeeper for Gate<'_> {
     }
 
     fn step(&mut self, stage: &str, done_units: u64, total_units: u64) -> Result<(), StoreError> {
-        let progress = PackProgress { stage: stage.to_owned(), done_units, total_units };
+        let progress = WorkProgress { stage: stage.to_owned(), done_units, total_units };
         self.engine.long_work().step(self.engine, progress, self.tell)
     }
 }

@@ -4,14 +4,11 @@
 use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::engine::keep::oids::FIRST_OID;
-use crate::engine::work::long_work::PackProgress;
+use crate::engine::work::long_work::WorkProgress;
 use crate::storage::disk::{ApartDisk, Disk};
 use crate::storage::{self, IndexKind, Opened, Opening, StoreError, StoreSettings, Verified};
 use std::sync::Arc;
 use zeolite_proto::{Fault, Oid, Tid};
-
-/// How far a verify has come.
-pub type VerifyProgress = PackProgress;
 
 /// What a verify looked at, and what it found wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,7 +36,7 @@ pub struct VerifyReport {
 impl Engine {
     /// Reads the whole log and compares it with the index. Works on the calling thread until it is done; `progress` says
     /// whether to go on. Not beside a pack.
-    pub fn verify(&self, progress: &mut dyn FnMut(VerifyProgress) -> bool) -> Result<VerifyReport, Fault> {
+    pub fn verify(&self, progress: &mut dyn FnMut(WorkProgress) -> bool) -> Result<VerifyReport, Fault> {
         let _registered = self.long_work().begin("verify")?;
         let upkeep = self.long_work().upkeep().map_err(|error| self.pack_fault(error))?;
         let mut step = |stage: &str, done, all| self.long_work().step(self, progress_of(stage, done, all), progress);
@@ -57,7 +54,7 @@ pub fn verify_offline(
     disk: Arc<dyn Disk>,
     mut settings: StoreSettings,
     opening: impl Into<Opening>,
-    progress: &mut dyn FnMut(VerifyProgress) -> bool,
+    progress: &mut dyn FnMut(WorkProgress) -> bool,
 ) -> Result<VerifyReport, StoreError> {
     let mut goes_on = true;
     let mut remarks = Vec::new();
@@ -73,7 +70,7 @@ pub fn verify_offline(
     let clock = Arc::new(SystemClock::new());
     let Opened { append, upkeep, recovered, .. } = storage::open(disk, clock, settings, opening, &mut |replayed| {
         let stage = "waiting for the index".to_owned();
-        goes_on &= progress(PackProgress { stage, done_units: replayed.done_bytes, total_units: replayed.all_bytes });
+        goes_on &= progress(WorkProgress { stage, done_units: replayed.done_bytes, total_units: replayed.all_bytes });
     })?;
     drop(append);
     let mut step = |stage: &str, done, all| match goes_on && progress(progress_of(stage, done, all)) {
@@ -101,8 +98,8 @@ fn roots() -> Vec<Oid> {
     (0..FIRST_OID.0).map(Oid).collect()
 }
 
-fn progress_of(stage: &str, done_units: u64, total_units: u64) -> VerifyProgress {
-    PackProgress { stage: stage.to_owned(), done_units, total_units }
+fn progress_of(stage: &str, done_units: u64, total_units: u64) -> WorkProgress {
+    WorkProgress { stage: stage.to_owned(), done_units, total_units }
 }
 
 fn report_of(verified: Verified) -> VerifyReport {

@@ -1,8 +1,8 @@
 //! Owns the packs of a trial, and the pins that hold them back. Only history goes: what is garbage has tests of its own.
 
 use super::Trial;
-use zeolite_proto::{Draft, Fault, FaultKind, Tid};
-use zeolite_server::engine::{Caller, Owner, PackOptions};
+use zeolite_proto::{Draft, Fault, FaultKind, PackOptions, Tid};
+use zeolite_server::engine::{Caller, Owner};
 
 const LEASE_MS: u64 = 3_600_000;
 const PINS: usize = 2;
@@ -20,9 +20,9 @@ impl Trial {
             portions = portions.saturating_sub(1);
             portions > 0
         };
-        let options = PackOptions { keep_garbage: true, dry_run: false };
+        let options = PackOptions { to, keep_garbage: true, dry_run: false };
         let patient = self.dice.chance(60);
-        let pack = move || engine.pack(to.unwrap_or(Tid::NONE), options, &mut |_| patient || goes_on());
+        let pack = move || engine.pack(options, &mut |_| patient || goes_on());
         let packing = std::thread::spawn(pack);
         while !packing.is_finished() {
             self.beside.house.run_dry();

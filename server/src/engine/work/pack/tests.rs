@@ -83,7 +83,8 @@ impl Site {
     }
 
     fn pack(&self, tid: Tid) -> Result<PackReport, Fault> {
-        self.engine.pack(tid, PackOptions::default(), &mut |_| true)
+        let to = (tid != Tid::NONE).then_some(tid);
+        self.engine.pack(PackOptions { to, ..PackOptions::default() }, &mut |_| true)
     }
 
     fn load(&self, oid: u64, at: Tid) -> Result<Option<Tid>, Fault> {
@@ -115,7 +116,7 @@ fn a_pinned_snapshot_holds_pack_back_and_reads_as_before_until_the_pin_ends() {
     assert_eq!(report.packed_to, first);
     assert_eq!(site.load(20, first), Ok(Some(first)));
     site.engine.unpin(&Owner::anonymous(), pin.pin);
-    let dry = site.engine.pack(Tid::NONE, PackOptions { dry_run: true, ..PackOptions::default() }, &mut |_| true);
+    let dry = site.engine.pack(PackOptions { dry_run: true, ..PackOptions::default() }, &mut |_| true);
     assert_eq!((dry.expect("tells").revisions_removed, site.load(20, first)), (2, Ok(Some(first))));
     let report = site.pack(Tid::NONE).expect("packs");
     assert_eq!((report.packed_to, report.revisions_removed), (third, 2));
@@ -213,7 +214,7 @@ fn pack_beside_a_prepared_draft(durable: bool) {
         site.clock.advance(Duration::from_secs(60));
     }
     let refused = Once::new(0);
-    let mut name_it = |progress: PackProgress| {
+    let mut name_it = |progress: WorkProgress| {
         if progress.stage == Stage::Copy.text() || progress.stage == Stage::Shift.text() {
             for writes in [(20, vec![30]), (30, vec![])] {
                 let change = (Cell::object(Oid(writes.0)), site.engine.visible(), put(&writes.1));
@@ -224,7 +225,8 @@ fn pack_beside_a_prepared_draft(durable: bool) {
         }
         true
     };
-    let report = site.engine.pack(packed_to, PackOptions::default(), &mut name_it).expect("packs");
+    let report =
+        site.engine.pack(PackOptions { to: Some(packed_to), ..PackOptions::default() }, &mut name_it).expect("packs");
     assert_eq!((report.objects_removed, site.load(30, Tid::NONE)), (1, Ok(None)));
     assert!(refused.get() > 0);
     let (told, finished) = mpsc::channel();
@@ -251,14 +253,14 @@ fn one_at_a_time_and_it_ends_when_its_caller_or_the_server_does() {
     let base = site.put(20, Tid::NONE, &[]);
     site.put(20, base, &[]);
     assert!(site.engine.status().pack.is_none());
-    let stopped = site.engine.pack(Tid::NONE, PackOptions::default(), &mut |progress| {
+    let stopped = site.engine.pack(PackOptions::default(), &mut |progress| {
         assert!(site.engine.status().pack.is_some_and(|pack| pack.starts_with(&progress.stage)));
         assert_eq!(site.pack(Tid::NONE).expect_err("one runs").kind, FaultKind::Busy);
         false
     });
     assert_eq!(stopped.expect_err("stopped").kind, FaultKind::Busy);
     let engine = site.engine.clone();
-    let closing = engine.pack(Tid::NONE, PackOptions::default(), &mut |_| {
+    let closing = engine.pack(PackOptions::default(), &mut |_| {
         site.engine.shut_down();
         true
     });
@@ -290,7 +292,7 @@ fn with_garbage() -> Site {
 fn a_pack_that_is_stopped_leaves_nothing_half_gone_to_be_named_again() {
     let site = with_garbage();
     let (mut shifting, mut named) = (false, None);
-    let stopped = site.engine.pack(Tid::NONE, PackOptions::default(), &mut |progress| {
+    let stopped = site.engine.pack(PackOptions::default(), &mut |progress| {
         shifting |= progress.stage == Stage::Shift.text();
         !shifting
     });
@@ -306,7 +308,7 @@ fn a_pack_that_is_stopped_leaves_nothing_half_gone_to_be_named_again() {
 #[test]
 fn a_pack_that_a_full_disk_leaves_half_way_goes_on_by_itself_and_what_it_takes_is_not_named_until_then() {
     let site = with_garbage();
-    let full = site.engine.pack(Tid::NONE, PackOptions::default(), &mut |progress| {
+    let full = site.engine.pack(PackOptions::default(), &mut |progress| {
         if progress.stage == Stage::Shift.text() {
             // Room for the log, none for the index.
             site.disk.set_room(Some(512 << 10));
@@ -346,7 +348,7 @@ fn a_pack_that_a_full_disk_leaves_half_way_goes_on_by_itself_and_what_it_takes_i
 fn a_pack_that_was_stopped_before_it_took_anything_holds_no_pin_back() {
     let site = with_garbage();
     let old = site.load(0, Tid::NONE).expect("reads").expect("there");
-    site.engine.pack(Tid::NONE, PackOptions::default(), &mut |_| false).expect_err("stopped");
+    site.engine.pack(PackOptions::default(), &mut |_| false).expect_err("stopped");
     site.engine.pin(&Caller::default(), old, 60_000).expect("pins");
 }
 
