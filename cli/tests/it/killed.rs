@@ -131,6 +131,7 @@ async fn merging_clients_lose_nothing_to_kills() {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "a test tells what it has done")]
 async fn merged(plan: &Plan, ran: &Ran) {
     let counters = last_look(ran, plan.kind).await;
     let history = ran.recorder.history();
@@ -170,6 +171,7 @@ async fn snapshots_stay_snapshots_across_kills() {
 }
 
 /// What holds for whoever reads and puts.
+#[expect(clippy::print_stdout, reason = "a test tells what it has done")]
 async fn judged_alone(plan: &Plan, ran: &Ran) -> (History, Rules) {
     last_look(ran, plan.kind).await;
     let history = ran.recorder.history();
