@@ -20,6 +20,7 @@ use crate::engine::pipeline::ask::Ask;
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
 use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use zeolite_proto::record::Header;
@@ -28,10 +29,10 @@ use zeolite_proto::{Cell, Fault, FaultKind, Gate, Receipt, Tid};
 /// When to come back to a gate that is trying to close, in milliseconds: it takes about one fsync.
 const TRYING_MS: u64 = 10;
 
-/// The gates; few, and none most of the time.
+/// The gates by class; none most of the time, one for each evolve that closed one.
 #[derive(Default)]
 pub(crate) struct Gates {
-    gates: RwLock<Vec<State>>,
+    gates: RwLock<BTreeMap<String, State>>,
     count: AtomicUsize,
 }
 
@@ -45,7 +46,7 @@ struct State {
 impl Gates {
     pub(crate) fn new(closed: Vec<Gate>) -> Gates {
         let count = AtomicUsize::new(closed.len());
-        let gates = closed.into_iter().map(State::closed).collect();
+        let gates = closed.into_iter().map(|gate| (gate.class.clone(), State::closed(gate))).collect();
         Gates { gates: RwLock::new(gates), count }
     }
 
@@ -55,10 +56,8 @@ impl Gates {
             return Ok(());
         }
         let gates = self.gates.read();
-        match writes
-            .iter()
-            .find_map(|write| gates.iter().find(|state| is_below(&state.gate, write)).map(|s| (s, write)))
-        {
+        let refusing = |write: &SealedWrite| below(&gates, &write.cell, write.record.as_ref());
+        match writes.iter().find_map(|write| refusing(write).map(|state| (state, write))) {
             None => Ok(()),
             Some((State { gate, trying: true, .. }, _)) => Err(is_trying(gate)),
             Some((State { gate, .. }, write)) => Err(refused(gate, write)),
@@ -67,19 +66,17 @@ impl Gates {
 
     fn list(&self) -> Vec<Gate> {
         let closed = |state: &State| if state.trying { state.before.clone() } else { Some(state.gate.clone()) };
-        self.gates.read().iter().filter_map(closed).collect()
+        self.gates.read().values().filter_map(closed).collect()
     }
 
     /// False: another attempt for this class is under way.
     fn try_closing(&self, gate: Gate) -> bool {
         let mut gates = self.gates.write();
-        let at = gates.iter().position(|state| state.gate.class == gate.class);
-        let before = match at {
-            Some(at) if gates[at].trying => return false,
-            Some(at) => Some(gates.remove(at).gate),
-            None => None,
-        };
-        gates.push(State { gate, trying: true, before });
+        if gates.get(&gate.class).is_some_and(|state| state.trying) {
+            return false;
+        }
+        let before = gates.remove(&gate.class).map(|state| state.gate);
+        gates.insert(gate.class.clone(), State { gate, trying: true, before });
         self.count.store(gates.len(), Ordering::Release);
         true
     }
@@ -87,9 +84,9 @@ impl Gates {
     /// An attempt has failed: what was closed before it stays closed.
     fn give_up(&self, class: &str) {
         let mut gates = self.gates.write();
-        if let Some(at) = gates.iter().position(|state| state.trying && state.gate.class == class) {
-            let before = gates.remove(at).before;
-            gates.extend(before.map(State::closed));
+        if gates.get(class).is_some_and(|state| state.trying) {
+            let before = gates.remove(class).and_then(|state| state.before);
+            gates.extend(before.map(|gate| (class.to_owned(), State::closed(gate))));
         }
         self.count.store(gates.len(), Ordering::Release);
     }
@@ -97,13 +94,13 @@ impl Gates {
     /// The gate of a class was written. An attempt to close another one goes on; this one stands if it fails.
     pub(crate) fn stored(&self, class: &str, closed: Option<Gate>) {
         let mut gates = self.gates.write();
-        match gates.iter_mut().find(|state| state.gate.class == class) {
+        match gates.get_mut(class) {
             Some(state) if state.trying && !closed.as_ref().is_some_and(|closed| is_same(closed, &state.gate)) => {
                 state.before = closed;
             }
             _ => {
-                gates.retain(|state| state.gate.class != class);
-                gates.extend(closed.map(State::closed));
+                gates.remove(class);
+                gates.extend(closed.map(|gate| (class.to_owned(), State::closed(gate))));
             }
         }
         self.count.store(gates.len(), Ordering::Release);
@@ -118,8 +115,7 @@ impl Gates {
             return Ok(());
         }
         let gates = self.gates.read();
-        let trying = || gates.iter().filter(|state| state.trying);
-        let counted = writes.find_map(|(cell, record)| trying().find(|state| is_old(&state.gate, cell, record)));
+        let counted = writes.find_map(|(cell, record)| below(&gates, cell, record).filter(|state| state.trying));
         counted.map_or(Ok(()), |state| Err(is_trying(&state.gate)))
     }
 }
@@ -185,12 +181,19 @@ impl Engine {
 
 /// Whether a write leaves an object of the gate's class below its version.
 pub(crate) fn is_below(gate: &Gate, write: &SealedWrite) -> bool {
-    is_old(gate, &write.cell, write.record.as_ref())
+    let header = object_header(&write.cell, write.record.as_ref());
+    header.is_some_and(|header| header.class == gate.class && header.version < gate.min_version)
 }
 
-fn is_old(gate: &Gate, cell: &Cell, record: Option<&Bytes>) -> bool {
-    let header = record.filter(|_| cell.key.is_empty()).map(|record| Header::parse(record));
-    matches!(header, Some(Ok(header)) if header.class == gate.class && header.version < gate.min_version)
+/// The gate that a write is below.
+fn below<'a>(gates: &'a BTreeMap<String, State>, cell: &Cell, record: Option<&Bytes>) -> Option<&'a State> {
+    let header = object_header(cell, record)?;
+    gates.get(header.class).filter(|state| header.version < state.gate.min_version)
+}
+
+// Only objects have a shape that is counted.
+fn object_header<'a>(cell: &Cell, record: Option<&'a Bytes>) -> Option<Header<'a>> {
+    record.filter(|_| cell.key.is_empty()).and_then(|record| Header::parse(record).ok())
 }
 
 fn is_same(one: &Gate, other: &Gate) -> bool {
