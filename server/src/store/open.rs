@@ -148,15 +148,19 @@ impl Store {
             }
         }
         let covered = *writer.covered();
-        let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
-        let facts = Facts {
-            store_id,
-            last: end.last,
-            settled: covered.last,
-            packed_to: packed_to.max(covered.packed_to),
-            oid_max: covered.oid_max,
-        };
+        let packed_said = fit::packed_said(&chosen).max(covered.packed_to);
+        if packed_said > end.last {
+            tracing::warn!(
+                %packed_said,
+                last = %end.last,
+                "a restore has ended before it came as far as its source was packed: what is there can be read as of its newest \
+                 transaction; the restore can go on behind that one, or begin anew in an empty database"
+            );
+        }
+        let facts = Facts { store_id, last: end.last, settled: covered.last, packed_said, oid_max: covered.oid_max };
         let (keys, keys_floor) = keys_within(&index, settings, &covered, &waiting)?;
+        // What is committed from now on is newer than all that is there.
+        let keys_floor = keys_floor.min(end.last);
         let mut recovered = Recovered {
             store_id,
             last_tid: end.last,

@@ -9,6 +9,7 @@ mod holds;
 mod hostile;
 mod limits;
 mod prepared;
+mod restores;
 mod rights;
 mod session;
 mod slow;

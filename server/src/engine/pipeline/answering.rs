@@ -50,7 +50,7 @@ impl Engine {
             }
             // Who waits for these sees that nobody will answer.
             Ask::Condemn { .. } => {}
-            Ask::Roll { done, .. } => done(Err(StoreError::Stopped)),
+            Ask::Roll(done) => done(Err(StoreError::Stopped)),
         }
     }
 

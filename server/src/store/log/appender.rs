@@ -150,6 +150,7 @@ impl Appender {
     pub fn publish(&mut self, appended: Appended) {
         let last = appended.prepared.last();
         appended.segment.set_end(appended.end);
+        self.state.set_packed_to(appended.segment.packed_to());
         self.state.overlay.publish(appended.prepared, || self.state.set_published(last));
     }
 
@@ -183,7 +184,8 @@ impl Appender {
 
     /// Begins a new life of the store: from here on it is told apart from every copy of what was before. When the disk has
     /// no room for the segment that says so, the next commit makes it. `packed_to`: history up to there was packed where what
-    /// follows comes from ([`Tid::NONE`]: nothing was); without room for the segment that is refused, since it must be kept.
+    /// follows comes from ([`Tid::NONE`]: nothing was), which takes force with the first of that; without room for the segment it is
+    /// refused, since it must be kept.
     pub fn begin_timeline(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError> {
         if let Some(reason) = self.poison() {
             return Err(StoreError::Poisoned { reason: reason.to_owned() });
@@ -195,7 +197,7 @@ impl Appender {
                 self.timeline = before;
                 return Err(error);
             }
-            Ok(()) => self.state.set_packed_to(packed_to),
+            Ok(()) => {}
         }
         self.state.timelines.begin(timeline, self.last);
         Ok(())

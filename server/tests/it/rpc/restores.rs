@@ -1,0 +1,117 @@
+//! Restores: what is refused leaves nothing, and a copy lacks nothing that it does not say it lacks.
+
+use super::support::{TestServer, Unary, cell, draft, put, record, start, start_in, start_with, status_fault, within};
+use std::sync::Arc;
+use zeolite_proto::FaultKind;
+use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::admin_client::AdminClient;
+
+/// Restores what is given; the kind of the fault and its text.
+async fn restore(unary: &mut Unary, logged: Vec<v2::Transaction>) -> Result<v2::RestoreReply, (FaultKind, String)> {
+    let answer = unary.replicator.restore(tokio_stream::iter(logged)).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| (status_fault(&status).kind, status.message().to_owned()))
+}
+
+/// A transaction that puts one object.
+fn logged(tid: u64, n: u64) -> v2::Transaction {
+    let write = v2::LoggedWrite { cell: Some(cell(n)), record: Some(record("x")), ..Default::default() };
+    v2::Transaction { tid, writes: vec![write], ..Default::default() }
+}
+
+/// The log as it would be restored: each transaction with what its page says of packing.
+async fn log(unary: &mut Unary, request: v2::LogRequest) -> Result<Vec<v2::Transaction>, tonic::Status> {
+    let mut pages = unary.replicator.log(v2::LogRequest { with_records: true, ..request }).await?.into_inner();
+    let mut all = Vec::new();
+    while let Some(page) = within(pages.message()).await? {
+        let packed_to = page.packed_to;
+        all.extend(page.transactions.into_iter().map(|logged| v2::Transaction { packed_to, ..logged }));
+    }
+    Ok(all)
+}
+
+async fn commit(unary: &mut Unary, writes: Vec<v2::Write>, at: u64) -> u64 {
+    unary.writer.commit(draft(at, writes)).await.expect("nothing is in its way").into_inner().tid
+}
+
+async fn pack(test: &TestServer) {
+    let mut admin = AdminClient::new(test.channel().await);
+    let request = v2::PackRequest { keep_garbage: true, ..Default::default() };
+    let mut stages = admin.pack(request).await.expect("packs").into_inner();
+    while within(stages.message()).await.expect("no fault").is_some() {}
+}
+
+async fn load(unary: &mut Unary, snapshot: u64, cells: Vec<v2::Cell>) -> Result<Vec<v2::Revision>, FaultKind> {
+    let request = v2::LoadRequest { snapshot, cells, ..Default::default() };
+    let answer = unary.reader.load(request).await;
+    answer.map(|loaded| loaded.into_inner().revisions).map_err(|status| status_fault(&status).kind)
+}
+
+fn segments(test: &TestServer) -> usize {
+    std::fs::read_dir(test.directory.path().join("data/log")).expect("the log is there").count()
+}
+
+async fn again(test: TestServer) -> TestServer {
+    let directory = Arc::clone(&test.directory);
+    test.server.stop().await.expect("stops");
+    start_in(directory, |_| {}).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_restore_takes_force_that_is_refused_at_its_first_transaction() {
+    let test = start().await;
+    let mut unary = test.unary().await;
+    let first = commit(&mut unary, vec![put(cell(1), 0, "a")], 0).await;
+    let pin = unary.reader.pin(v2::PinRequest { snapshot: first, lease_ms: 60_000 }).await.expect("pins").into_inner();
+    commit(&mut unary, vec![put(cell(1), first, "b")], 0).await;
+    let (life, files) = (test.server.engine().timeline(), segments(&test));
+    let ahead = test.server.engine().visible().0 + (1 << 40);
+    for refused in [
+        v2::Transaction { packed_to: ahead, ..logged(0, 2) },
+        v2::Transaction { packed_to: u64::MAX, ..logged(ahead, 2) },
+        v2::Transaction { packed_to: ahead, ..logged(ahead + 1, 2) },
+        v2::Transaction { packed_to: ahead, more: true, ..logged(ahead, 2) },
+    ] {
+        restore(&mut unary, vec![refused]).await.expect_err("is refused");
+        let engine = test.server.engine();
+        assert_eq!((engine.packed_to().0, engine.timeline(), segments(&test)), (0, life, files));
+    }
+    assert!(load(&mut unary, first, vec![cell(1)]).await.is_ok(), "what is pinned is there");
+    unary.reader.renew(v2::RenewRequest { pin: pin.pin, ..Default::default() }).await.expect("the pin is there");
+    let test = again(test).await;
+    let mut unary = test.unary().await;
+    assert!(load(&mut unary, first, vec![cell(1)]).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_packed_database_that_was_interrupted_opens_and_goes_on() {
+    let source = start_with(|settings| settings.engine.history_min_s = 0).await;
+    let mut there = source.unary().await;
+    for n in 1..6 {
+        let tid = commit(&mut there, vec![put(cell(n), 0, "old")], 0).await;
+        commit(&mut there, vec![put(cell(n), tid, "new")], 0).await;
+    }
+    pack(&source).await;
+    let packed_to = source.server.engine().packed_to().0;
+    let all = log(&mut there, v2::LogRequest::default()).await.expect("a log");
+    assert!(all.iter().all(|logged| logged.packed_to == packed_to) && all.last().is_some_and(|it| it.tid <= packed_to));
+    let whole = load(&mut there, 0, (1..10).map(cell).collect()).await.expect("loads");
+
+    // Without the source's own bookkeeping: the copy has its own, as new as that.
+    let theirs: Vec<_> = all.into_iter().filter(|logged| !logged.own).collect();
+    let mut copy = start().await;
+    for (at, next) in theirs.iter().enumerate() {
+        let mut here = copy.unary().await;
+        restore(&mut here, vec![next.clone()]).await.expect("goes on behind the newest one that is there");
+        assert!(copy.server.engine().packed_to().0 <= next.tid);
+        load(&mut here, 0, vec![cell(1)]).await.expect("the newest snapshot can be read");
+        let old = load(&mut here, next.tid - 1, vec![cell(1)]).await;
+        assert_eq!(old.expect_err("what was there then is not known"), FaultKind::SnapshotPacked);
+        if at < 2 {
+            copy = again(copy).await;
+        }
+    }
+    let mut here = copy.unary().await;
+    assert_eq!(load(&mut here, 0, (1..10).map(cell).collect()).await.expect("loads"), whole);
+    commit(&mut here, vec![put(cell(20), 0, "goes on")], 0).await;
+    assert_eq!(copy.server.engine().packed_to().0, packed_to);
+}
