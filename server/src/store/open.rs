@@ -21,7 +21,7 @@ use super::index::live::LiveIndex;
 use super::index::rows::{self, Covered};
 use super::index::{Table, bad_row, engines};
 use super::log::appender::Appender;
-use super::log::segments::{self, LOG_DIR, Segments};
+use super::log::segments::{self, LOG_DIR, Segment, Segments};
 use super::overlay::Prepared;
 use super::reader::Reader;
 use super::recover::Found;
@@ -148,15 +148,7 @@ impl Store {
             }
         }
         let covered = *writer.covered();
-        let packed_said = fit::packed_said(&chosen).max(covered.packed_to);
-        if packed_said > end.last {
-            tracing::warn!(
-                %packed_said,
-                last = %end.last,
-                "a restore has ended before it came as far as its source was packed: what is there can be read as of its newest \
-                 transaction; the restore can go on behind that one, or begin anew in an empty database"
-            );
-        }
+        let packed_said = packed_said(&chosen, &covered, end.last);
         let facts = Facts { store_id, last: end.last, settled: covered.last, packed_said, oid_max: covered.oid_max };
         let (keys, keys_floor) = keys_within(&index, settings, &covered, &waiting)?;
         // What is committed from now on is newer than all that is there.
@@ -220,6 +212,20 @@ fn begin(disk: &dyn Disk, store_id: u64) -> Result<(), StoreError> {
         Err(error) if super::log::appender::is_full(&error) => Err(StoreError::DiskFull),
         Err(error) => Err(StoreError::Io { what: "making the first segment".to_owned(), error }),
     }
+}
+
+// Up to where history is said to be packed.
+fn packed_said(chosen: &[Arc<Segment>], covered: &Covered, last: Tid) -> Tid {
+    let packed_said = fit::packed_said(chosen).max(covered.packed_to);
+    if packed_said > last {
+        tracing::warn!(
+            %packed_said,
+            %last,
+            "a restore has ended before it came as far as its source was packed: what is there can be read as of its newest \
+             transaction; the restore can go on behind that one, or begin anew in an empty database"
+        );
+    }
+    packed_said
 }
 
 // The commit keys that a client may still ask about, and the newest transaction whose key is none of them.
