@@ -4,8 +4,7 @@ use crate::engine::Engine;
 use crate::engine::faults::shutting_down;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
-use crate::engine::pipeline::keys::{Keyed, Standing};
-use crate::engine::pipeline::restore::NO_KEY;
+use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
 use crate::storage::{StoreError, Txn};
 use zeolite_proto::{Fault, FaultKind, Merged, Receipt};
 

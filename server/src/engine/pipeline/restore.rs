@@ -17,7 +17,7 @@ use crate::engine::pipeline::course::Course;
 use crate::storage::Txn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zeolite_proto::{CommitKey, Fault, FaultKind, Priority, Role, Tid};
+use zeolite_proto::{Fault, FaultKind, Priority, Role, Tid};
 
 /// One restore.
 pub struct Restoring {
@@ -26,9 +26,6 @@ pub struct Restoring {
     /// One was refused before it was queued: those before it go on, none follows.
     closed: AtomicBool,
 }
-
-/// What programs without commit keys write; nobody asks for its outcome.
-pub(crate) const NO_KEY: CommitKey = CommitKey([0; 16]);
 
 impl Engine {
     /// Begins a restore, if the mode lets it.

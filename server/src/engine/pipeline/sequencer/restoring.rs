@@ -5,7 +5,8 @@ use crate::engine::ids::public;
 use crate::engine::keep::{own_cells, prepared_cell, system};
 use crate::engine::pipeline::ask::{Answer, Life, RestoreAsk};
 use crate::engine::pipeline::endings::Ending;
-use crate::engine::pipeline::restore::{self, NO_KEY};
+use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
+use crate::engine::pipeline::restore;
 use crate::storage::TxnWrite;
 use zeolite_proto::{CommitKey, Fault, FaultKind, Oid, Tid};
 
@@ -89,15 +90,18 @@ impl Sequencer {
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
         own_cells::keep_ceiling(&mut txn.writes, self.engine.keep.oids().ceiling())?;
+        // Nobody asks for the outcome of bookkeeping: it needs no key.
+        if system::is_own(txn) && matches!(self.engine.keys().standing(&Keyed::new(txn.key)), Standing::Committed(_)) {
+            txn.key = NO_KEY;
+        }
         let own_key = change.ends.is_some_and(|(_, key)| key == txn.key);
-        if txn.key != NO_KEY && !own_key && !self.engine.keys().reserve_again(txn.key, txn.digest) {
-            return Err(is_on_its_way(txn.key));
+        if txn.key != NO_KEY && !own_key {
+            self.engine.keys().reserve_restored(txn.key, txn.digest)?;
         }
         for (at, (draft, _)) in change.brings.iter().enumerate() {
-            if !self.engine.keys().reserve_again(draft.key, draft.digest) {
-                let fault = is_on_its_way(draft.key);
+            if let Err(fault) = self.engine.keys().reserve_restored(draft.key, draft.digest) {
                 let reserved = change.brings.iter().take(at).map(|(draft, _)| draft.key);
-                let reserved = reserved.chain(Some(txn.key).filter(|_| !own_key));
+                let reserved = reserved.chain(Some(txn.key).filter(|key| *key != NO_KEY && !own_key));
                 reserved.for_each(|key| self.engine.keys().complete(key, Err(fault.clone())));
                 return Err(fault);
             }
@@ -146,9 +150,4 @@ impl Sequencer {
         }
         Ok(Change { brings, ends, packs: Tid::NONE })
     }
-}
-
-fn is_on_its_way(key: CommitKey) -> Fault {
-    let message = format!("a draft under the commit key {key} is on its way, or prepared; come back");
-    Fault::new(FaultKind::Busy, message).after_ms(50)
 }
