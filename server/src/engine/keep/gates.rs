@@ -138,8 +138,8 @@ impl Engine {
 
     /// Closes a gate if nothing is below it; see the header.
     pub fn close_gate(self: &Arc<Self>, class: String, min_version: u32, job: String, done: Done<Closing>) {
-        if class.is_empty() || class.len() > 255 || job.len() > 255 {
-            return done(Err(Fault::invalid("a gate needs a class, and names of at most 255 bytes")));
+        if let Err(fault) = gate_cell::check_names(&class, &job) {
+            return done(Err(fault));
         }
         let gate = Gate { class, min_version, job, tid: Tid::NONE };
         let closed = self.gates();
