@@ -52,9 +52,9 @@ pub trait Append: Send {
     fn publish(&mut self);
     /// What is appended from now on is apart from what was: what was may be rewritten.
     fn roll(&mut self) -> Result<(), StoreError>;
-    /// The same, and a new life of the data begins. `packed_to`: history up to there was packed where what is appended next comes
+    /// The same, and a new life of the data begins, unless the newest one is empty. `packed_to`: history up to there was packed where what is appended next comes
     /// from; it takes force with that.
-    fn begin_timeline(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError>;
+    fn begin_restored(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError>;
     /// Memory held by what is published and not settled.
     fn unsettled_bytes(&self) -> u64;
 }

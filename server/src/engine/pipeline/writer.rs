@@ -107,7 +107,7 @@ impl Writer {
         if batch.txns.is_empty() {
             return batch.tell(&self.engine);
         }
-        let begun = batch.life.map_or(Ok(()), |life| self.append.begin_timeline(life.timeline, life.packed_to));
+        let begun = batch.life.map_or(Ok(()), |life| self.append.begin_restored(life.timeline, life.packed_to));
         match begun.and_then(|()| self.append.append(&batch.txns)) {
             Ok(times) => {
                 self.engine.numbers.written(batch.txns.len() as u64, times.write_ns, times.sync_ns);

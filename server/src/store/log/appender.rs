@@ -203,6 +203,14 @@ impl Appender {
         Ok(())
     }
 
+    /// The same for what is restored: a life in which nothing was written yet goes on, if it says the same.
+    pub fn begin_restored(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError> {
+        let header = &self.segment.header;
+        let is_empty = self.end == SEGMENT_HEADER_LEN as u64 && self.state.timelines.base() == self.last;
+        let same = (header.timeline, header.packed_to) == (self.timeline, packed_to);
+        if is_empty && same && !self.half_begun { Ok(()) } else { self.begin_timeline(timeline, packed_to) }
+    }
+
     /// Begins a new segment, unless the current one has nothing in it: pack rewrites only what is not appended to.
     /// Everything appended must be published.
     pub fn roll(&mut self) -> Result<(), StoreError> {

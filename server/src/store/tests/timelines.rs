@@ -160,3 +160,27 @@ fn what_a_life_says_of_packing_counts_as_far_as_the_life_has_come() {
     let packed = opened.reader.get(&Cell::object(Oid(1)), Tid(49));
     assert!(matches!(packed, Err(StoreError::Packed { packed_to: Tid(50), .. })));
 }
+
+#[test]
+fn a_life_that_is_restored_into_and_still_empty_is_used_again() {
+    let disk = SimDisk::new();
+    let mut opened = open_as(&disk, small(), 5.into()).expect("opens");
+    let begin = |opened: &mut Opened, timeline, packed_to| {
+        opened.appender.begin_restored(timeline, Tid(packed_to)).expect("begins");
+        (opened.reader.timeline(), opened.reader.stats().segments)
+    };
+    assert_eq!(begin(&mut opened, 6, 0), (5, 1), "the store is new");
+    commit(&mut opened, &[simple(1, 10)]);
+    assert_eq!(begin(&mut opened, 7, 0), (7, 2));
+    assert_eq!(begin(&mut opened, 8, 0), (7, 2), "nothing is in it");
+    assert_eq!(begin(&mut opened, 9, 50), (9, 3), "it says something else of packing");
+    closed(opened);
+    let mut opened = open_as(&disk, small(), 5.into()).expect("opens");
+    assert_eq!(begin(&mut opened, 10, 50), (9, 3));
+    commit(&mut opened, &[simple(2, 10)]);
+    assert_eq!(begin(&mut opened, 11, 50), (11, 4));
+    opened.appender.roll().expect("is empty already");
+    commit(&mut opened, &[simple(3, 10)]);
+    opened.appender.roll().expect("rolls");
+    assert_eq!(begin(&mut opened, 12, 0), (12, 6), "a segment is empty, its life is not");
+}
