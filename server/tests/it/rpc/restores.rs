@@ -115,3 +115,90 @@ async fn a_copy_of_a_packed_database_that_was_interrupted_opens_and_goes_on() {
     commit(&mut here, vec![put(cell(20), 0, "goes on")], 0).await;
     assert_eq!(copy.server.engine().packed_to().0, packed_to);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_goes_on_behind_a_pack_of_its_source_only_if_nothing_is_missing() {
+    let source = start_with(|settings| settings.engine.history_min_s = 0).await;
+    let mut there = source.unary().await;
+    let copy = start().await;
+    let mut here = copy.unary().await;
+    let clients = |all: Vec<v2::Transaction>| all.into_iter().filter(|logged| !logged.own).collect::<Vec<_>>();
+    let behind = |tid: u64| v2::LogRequest { from: tid + 1, ..Default::default() };
+    let mut newest = commit(&mut there, vec![put(cell(1), 0, "a"), put(cell(2), 0, "a")], 0).await;
+    restore(&mut here, clients(log(&mut there, v2::LogRequest::default()).await.expect("a log")))
+        .await
+        .expect("restores");
+
+    // Packed up to what is here: what comes is whole.
+    pack(&source).await;
+    commit(&mut there, vec![put(cell(1), newest, "b")], 0).await;
+    restore(&mut here, clients(log(&mut there, behind(newest)).await.expect("a log"))).await.expect("goes on");
+    newest = copy.server.engine().visible().0;
+    assert!(load(&mut here, newest - 1, vec![cell(1)]).await.is_ok(), "the history that is here stays");
+
+    // Packed further: a deletion is gone that the copy has not seen.
+    let delete = v2::write::Change::Delete(v2::Delete {});
+    let delete = v2::Write { change: Some(delete), ..put(cell(2), newest, "") };
+    commit(&mut there, vec![delete], 0).await;
+    commit(&mut there, vec![put(cell(3), 0, "c")], 0).await;
+    pack(&source).await;
+    let status = log(&mut there, behind(newest)).await.expect_err("lacks something");
+    assert_eq!(status_fault(&status).kind, FaultKind::SnapshotPacked, "{status}");
+    assert!(status.message().contains("as_left"), "{status}");
+    let back = log(&mut there, v2::LogRequest { reverse: true, ..behind(newest) }).await.expect("to look at");
+    let left = log(&mut there, v2::LogRequest { as_left: true, ..behind(newest) }).await.expect("to look at");
+    assert!(!left.is_empty() && back.len() == left.len());
+    let (kind, why) = restore(&mut here, left.clone()).await.expect_err("lacks something");
+    assert_eq!(kind, FaultKind::SnapshotPacked, "{why}");
+    assert!(why.contains("empty database"), "{why}");
+    assert_eq!(copy.server.engine().visible().0, newest);
+
+    // Also in the middle of a call.
+    let further = |tid: u64| v2::Transaction { packed_to: tid - 1, ..logged(tid, 4) };
+    let (kind, _) =
+        restore(&mut here, vec![logged(newest + 10, 4), further(newest + 20)]).await.expect_err("packed meanwhile");
+    assert_eq!((kind, copy.server.engine().visible().0), (FaultKind::SnapshotPacked, newest + 10));
+    let whole = log(&mut there, v2::LogRequest::default()).await.expect("from the beginning");
+    let anew = start().await;
+    let mut anew = anew.unary().await;
+    restore(&mut anew, clients(whole)).await.expect("into an empty one");
+    let cells = || (1..4).map(cell).collect();
+    assert_eq!(load(&mut anew, 0, cells()).await, load(&mut there, 0, cells()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_begins_a_segment_when_it_brings_something() {
+    let test = start().await;
+    let mut unary = test.unary().await;
+    let first = commit(&mut unary, vec![put(cell(1), 0, "a")], 0).await;
+    let (life, files) = (test.server.engine().timeline(), segments(&test));
+    for _ in 0..5 {
+        restore(&mut unary, vec![logged(1, 2)]).await.expect_err("too old");
+        restore(&mut unary, Vec::new()).await.expect("of nothing");
+    }
+    assert_eq!((test.server.engine().timeline(), segments(&test)), (life, files));
+    restore(&mut unary, (1..5).map(|n| logged(first + n, n)).collect()).await.expect("restores");
+    assert_ne!(test.server.engine().timeline(), life);
+    assert_eq!(segments(&test), files + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_contradicts_itself_is_refused() {
+    let test = start().await;
+    let mut unary = test.unary().await;
+    let tid = test.server.engine().visible().0 + 1000;
+    let both = |deleted, record_more| v2::LoggedWrite {
+        cell: Some(cell(1)),
+        deleted,
+        record: Some(record("x")),
+        record_more,
+        ..Default::default()
+    };
+    for write in [both(true, false), both(true, true), v2::LoggedWrite { record: None, ..both(true, true) }] {
+        let both = v2::Transaction { writes: vec![write.clone()], more: write.record_more, ..logged(tid, 1) };
+        assert_eq!(restore(&mut unary, vec![both]).await.expect_err("deleted, with a record").0, FaultKind::Invalid);
+    }
+    let own = v2::Transaction { own: true, ..logged(tid, 1) };
+    assert_eq!(restore(&mut unary, vec![own]).await.expect_err("not the server's own").0, FaultKind::Invalid);
+    restore(&mut unary, vec![logged(tid, 1)]).await.expect("restores");
+}
