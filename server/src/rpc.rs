@@ -120,7 +120,10 @@ impl Rpc {
             long_calls: Arc::new(Semaphore::new(settings.long_calls_max)),
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             budget,
-            health: watch::Sender::new(Health::default()),
+            health: watch::Sender::new(Health {
+                poisoned: databases.down().keys().cloned().collect(),
+                ..Health::default()
+            }),
             pump,
             _pumping: pumping,
             settings,
@@ -186,7 +189,7 @@ impl Rpc {
     }
 
     fn names(&self) -> Vec<Arc<str>> {
-        self.databases.all().map(|database| database.name().clone()).collect()
+        self.databases.all().map(|database| database.name()).chain(self.databases.down().keys()).cloned().collect()
     }
 
     /// Tells every session that the server is going down; what is in flight is still answered.
