@@ -216,10 +216,13 @@ fn begin(disk: &dyn Disk, store_id: u64) -> Result<(), StoreError> {
 
 // Up to where history is said to be packed.
 fn packed_said(chosen: &[Arc<Segment>], covered: &Covered, last: Tid) -> Tid {
-    let packed_said = fit::packed_said(chosen).max(covered.packed_to);
-    if packed_said > last {
+    // An index is told of what is there. One that says more was made by an older program, of a restore that brought nothing.
+    let packed = Some(covered.packed_to).filter(|packed_to| *packed_to <= last).unwrap_or(Tid::NONE);
+    let packed_said = fit::packed_said(chosen).max(packed);
+    let told = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
+    if told > last {
         tracing::warn!(
-            %packed_said,
+            packed_to = %told,
             %last,
             "a restore has ended before it came as far as its source was packed: what is there can be read as of its newest \
              transaction; the restore can go on behind that one, or begin anew in an empty database"
