@@ -102,7 +102,7 @@ pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> 
     let limit = (args.limit > 0).then_some(args.limit);
     let (from, to) = (at(args.from), at(args.to));
     let mut pages = match args.oldest_first {
-        true => admin.log(from, to, limit, false).await?,
+        true => admin.log_left(from, to, limit, false).await?,
         false => admin.log_back(from, to, limit, false).await?,
     };
     let mut shown = 0u64;

@@ -146,6 +146,7 @@ impl Admin {
     }
 
     /// Transactions in tid order, both bounds inclusive (none: from the beginning, to the newest), so many at most (none: all).
+    /// From a tid in packed history it is refused: what was deleted there is missing. See [`Admin::log_left`].
     pub async fn log(
         &self,
         from: Option<Tid>,
@@ -153,7 +154,26 @@ impl Admin {
         limit: Option<u32>,
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>> {
-        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, false).await }).await
+        self.call(
+            Resend::Always,
+            |server| async move { server.log(from, to, limit, with_records, (false, false)).await },
+        )
+        .await
+    }
+
+    /// The same of what pack has left, to look at, or to go on with a copy that was interrupted: a restore knows what it may take.
+    pub async fn log_left(
+        &self,
+        from: Option<Tid>,
+        to: Option<Tid>,
+        limit: Option<u32>,
+        with_records: bool,
+    ) -> Result<Pages<Vec<Transaction>>> {
+        self.call(
+            Resend::Always,
+            |server| async move { server.log(from, to, limit, with_records, (false, true)).await },
+        )
+        .await
     }
 
     /// The same against the order: the newest first.
@@ -164,7 +184,8 @@ impl Admin {
         limit: Option<u32>,
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>> {
-        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, true).await }).await
+        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, (true, true)).await })
+            .await
     }
 
     /// Writes transactions with their own tids into a database whose newest tid is older; gives how many, and the last.

@@ -8,7 +8,8 @@
 //! listener, the runtime, the pool of long calls, the memory for drafts in parts, the number of sessions.
 //!
 //! A database that has met a bug (a panic in one of its loops) is poisoned, and the others go on; the last one takes the
-//! process with it, so that whoever watches over it starts it anew.
+//! process with it, so that whoever watches over it starts it anew. One whose store cannot be opened is down until the next start,
+//! and the others serve; without `main` there is no server.
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Running};
@@ -45,6 +46,8 @@ impl Database {
 pub(crate) struct Databases {
     main: Arc<Database>,
     by_name: BTreeMap<Arc<str>, Arc<Database>>,
+    /// Those that could not be opened, and why.
+    down: BTreeMap<Arc<str>, Fault>,
 }
 
 /// Their loops.
@@ -60,14 +63,14 @@ pub(crate) struct Shared<'a> {
 }
 
 impl Databases {
-    /// Opens them one after the other; one that cannot be opened is the end of it, with its name in the error.
+    /// Opens them one after the other. One that cannot be opened is down; if it is `main`, that is the end of it.
     pub(crate) fn open(
         plans: Vec<(DatabasePlan, Arc<dyn Disk>)>,
         shared: Shared<'_>,
-    ) -> Result<(Databases, AllRunning), (Arc<str>, StoreError)> {
+    ) -> Result<(Databases, AllRunning), StoreError> {
         let Shared { clock, registry, opening, progress } = shared;
         let living = Arc::new(AtomicUsize::new(plans.len()));
-        let (mut by_name, mut running) = (BTreeMap::new(), Vec::new());
+        let (mut by_name, mut down, mut running) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (at, (plan, disk)) in plans.into_iter().enumerate() {
             let DatabasePlan { name, store, engine, limits } = plan;
             let name: Arc<str> = name.into();
@@ -75,19 +78,31 @@ impl Databases {
             let opening = Opening { new_id: opening.new_id.wrapping_add(at as u64), ..opening };
             let opened =
                 Engine::open(disk, clock.clone(), store, engine, limits.clone(), registry.clone(), opening, progress);
-            let (engine, loops) = opened.map_err(|error| (name.clone(), error))?;
+            let (engine, loops) = match opened {
+                Ok(opened) => opened,
+                Err(error) if *name == *MAIN => return Err(error),
+                Err(error) => {
+                    tracing::error!(database = &*name, %error, "cannot be opened; it is down, and the others serve");
+                    living.fetch_sub(1, Ordering::AcqRel);
+                    down.insert(name.clone(), is_down(&name, &error));
+                    continue;
+                }
+            };
             let (of, left) = (name.clone(), living.clone());
             running.push((name.clone(), loops.spawn(move |what| died(&of, what, &left))));
             by_name.insert(name.clone(), Arc::new(Database { name, engine }));
         }
         let main = by_name.get(MAIN).expect("the plans of a server begin with main").clone();
-        Ok((Databases { main, by_name }, AllRunning(running)))
+        Ok((Databases { main, by_name, down }, AllRunning(running)))
     }
 
     /// The database of this name; empty: `main`.
     pub(crate) fn find(&self, name: &str) -> Result<&Arc<Database>, Fault> {
         if name.is_empty() {
             return Ok(&self.main);
+        }
+        if let Some(why) = self.down.get(name) {
+            return Err(why.clone());
         }
         self.by_name.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.by_name.keys().map(AsRef::as_ref).collect();
@@ -102,7 +117,12 @@ impl Databases {
         &self.main
     }
 
-    /// All of them, in the order of their names.
+    /// Those that could not be opened, and why.
+    pub(crate) fn down(&self) -> &BTreeMap<Arc<str>, Fault> {
+        &self.down
+    }
+
+    /// All that are open, in the order of their names.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Database>> {
         self.by_name.values()
     }
@@ -130,6 +150,11 @@ impl AllRunning {
         }
         first
     }
+}
+
+fn is_down(name: &str, error: &StoreError) -> Fault {
+    let message = format!("the database {name} could not be opened: {error}; mend that, then start the server again");
+    Fault::new(FaultKind::Poisoned, message)
 }
 
 fn died(database: &str, what: &str, living: &AtomicUsize) {

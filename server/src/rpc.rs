@@ -126,7 +126,10 @@ impl Rpc {
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             log_streams: Arc::new(Semaphore::new(settings.log_streams_max)),
             budget,
-            health: watch::Sender::new(Health::default()),
+            health: watch::Sender::new(Health {
+                poisoned: databases.down().keys().cloned().collect(),
+                ..Health::default()
+            }),
             pump,
             _pumping: pumping,
             settings,
@@ -198,7 +201,7 @@ impl Rpc {
     }
 
     fn names(&self) -> Vec<Arc<str>> {
-        self.databases.all().map(|database| database.name().clone()).collect()
+        self.databases.all().map(|database| database.name()).chain(self.databases.down().keys()).cloned().collect()
     }
 
     /// Tells every session that the server is going down; what is in flight is still answered.

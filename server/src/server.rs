@@ -51,14 +51,6 @@ pub enum ServerError {
     /// The store cannot be opened, or not be closed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The same, of a database beside `main`.
-    #[error("the database {name}: {error}")]
-    Database {
-        /// Which one.
-        name: String,
-        /// Why.
-        error: StoreError,
-    },
     /// The listener is not what the settings allow, or failed.
     #[error("listening: {0}")]
     Listen(String),
@@ -278,10 +270,7 @@ fn open(
     let shared =
         Shared { clock, registry, opening: Opening { new_id: seed, put_back }, progress: &mut |step| progress(step) };
     let opened = Databases::open(on_disks, shared);
-    let (databases, running) = opened.map_err(|(name, error)| match &*name {
-        MAIN => ServerError::Store(error),
-        name => ServerError::Database { name: name.into(), error },
-    })?;
+    let (databases, running) = opened.map_err(ServerError::Store)?;
     Ok((Arc::new(databases), running))
 }
 

@@ -52,8 +52,9 @@ pub trait Append: Send {
     fn publish(&mut self);
     /// What is appended from now on is apart from what was: what was may be rewritten.
     fn roll(&mut self) -> Result<(), StoreError>;
-    /// The same, and a new life of the data begins.
-    fn begin_timeline(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError>;
+    /// The same, and a new life of the data begins, unless the newest one is empty. `packed_to`: history up to there was packed where what is appended next comes
+    /// from; it takes force with that.
+    fn begin_restored(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError>;
     /// Memory held by what is published and not settled.
     fn unsettled_bytes(&self) -> u64;
 }
@@ -77,6 +78,8 @@ macro_rules! reads {
 reads! {
     /// The oldest snapshot that can be read.
     fn packed_to(&self) -> Tid;
+    /// Up to where history is said to be packed by a restore that has not come as far; else the same.
+    fn packed_said(&self) -> Tid;
     /// The identity of the data.
     fn store_id(&self) -> u64;
     /// The life that it is in.

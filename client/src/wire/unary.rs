@@ -273,11 +273,11 @@ impl Unary {
         to: Option<Tid>,
         limit: Option<u32>,
         with_records: bool,
-        reverse: bool,
+        (reverse, as_left): (bool, bool),
     ) -> Result<Pages<Vec<Transaction>>, Failure> {
         let (from, to) = (from.map_or(0, |tid| tid.0), to.map_or(0, |tid| tid.0));
         let limit = limit.unwrap_or(0);
-        let request = v2::LogRequest { from, to, limit, with_records, reverse, without_own: false };
+        let request = v2::LogRequest { from, to, limit, with_records, reverse, without_own: false, as_left };
         let stream = self.replicator().log(request).await.map_err(|status| failure(&status))?.into_inner();
         let mut assembly = Assembly::default();
         let whole = move |page: v2::LogPage| {

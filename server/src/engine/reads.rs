@@ -57,13 +57,18 @@ impl Engine {
 
     /// Pins a snapshot for a caller ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.
     pub fn pin(&self, caller: &Caller, snapshot: Tid, lease_ms: u64) -> Result<PinInfo, Fault> {
-        self.reads.pins.pin(caller, self.snapshot(snapshot)?, lease_ms)
+        self.reads.pins.pin(caller, self.unpacked(snapshot)?, lease_ms)
     }
 
     /// Makes the lease of an owner's pin begin anew; with `to` the pin moves there.
     pub fn renew(&self, owner: &Owner, pin: u64, lease_ms: u64, to: Option<Tid>) -> Result<PinInfo, Fault> {
-        let to = to.map(|to| self.snapshot(to)).transpose()?;
+        let to = to.map(|to| self.unpacked(to)).transpose()?;
         self.reads.pins.renew(owner, pin, lease_ms, to)
+    }
+
+    fn unpacked(&self, snapshot: Tid) -> Result<Tid, Fault> {
+        let (snapshot, packed_to) = (self.snapshot(snapshot)?, self.packed_to());
+        if snapshot < packed_to { Err(pins::packed(snapshot, packed_to)) } else { Ok(snapshot) }
     }
 
     /// Ends an owner's pin.

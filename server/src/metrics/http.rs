@@ -34,6 +34,8 @@ const ERROR_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Pages {
     /// One for each database, by its name.
     of: BTreeMap<Arc<str>, Page>,
+    /// Why one has none: it could not be opened.
+    down: Option<String>,
 }
 
 struct Page {
@@ -42,14 +44,14 @@ struct Page {
 }
 
 impl Pages {
-    pub(super) fn new(all: impl Iterator<Item = Numbers>) -> Pages {
+    pub(super) fn new(all: impl Iterator<Item = Numbers>, down: Option<String>) -> Pages {
         let page = |numbers: Numbers| {
             let numbers = Arc::new(numbers);
             let mut registry = Registry::default();
             registry.register_collector(Box::new(numbers.clone()));
             (numbers.database.name().clone(), Page { numbers, registry })
         };
-        Pages { of: all.map(page).collect() }
+        Pages { of: all.map(page).collect(), down }
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -60,7 +62,7 @@ impl Pages {
         }
         match (request.method(), self.database(path).map(str::to_owned)) {
             (&Method::GET | &Method::HEAD, Some(name)) => self.metrics(name).await,
-            (&Method::GET | &Method::HEAD, None) => match self.of.values().find_map(|page| page.numbers.sick()) {
+            (&Method::GET | &Method::HEAD, None) => match self.sick() {
                 None => page(StatusCode::OK, TEXT, "ok\n".into()),
                 Some(why) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
             },
@@ -70,6 +72,10 @@ impl Pages {
                 refused
             }
         }
+    }
+
+    fn sick(&self) -> Option<String> {
+        self.down.clone().or_else(|| self.of.values().find_map(|page| page.numbers.sick()))
     }
 
     /// The database whose numbers a path names.

@@ -1,6 +1,6 @@
 //! Owns what the gRPC health service says of each service.
 //!
-//! | service | healthy, in any mode | poisoned | going down |
+//! | service | healthy, in any mode | poisoned, or not to be opened | going down |
 //! |---|---|---|---|
 //! | `database/NAME`, for each database | SERVING | NOT_SERVING | NOT_SERVING |
 //! | "" and the services of data (`zeolite.v2.Zeolite`, `Reader`, `Writer`, `Replicator`) | SERVING | NOT_SERVING when all are | NOT_SERVING |
@@ -24,7 +24,7 @@ use tonic_health::server::{HealthReporter, health_reporter};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Health {
     pub(super) shutting_down: bool,
-    /// The databases whose stores are.
+    /// The databases whose stores are, or could not be opened.
     pub(super) poisoned: BTreeSet<Arc<str>>,
 }
 

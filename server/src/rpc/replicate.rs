@@ -11,9 +11,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use zeolite_proto::Tid;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::replicator_server::Replicator;
+use zeolite_proto::{Fault, FaultKind, Tid};
 
 /// Transactions asked from the log at once; the engine's page may be smaller.
 const LOG_PAGE: usize = 1000;
@@ -53,6 +53,9 @@ async fn send_log(
     let visible = calls.engine().visible();
     let to = if request.to == 0 { visible } else { Tid(request.to).min(visible) };
     let (mut from, mut to) = (Tid(request.from.max(1)), to);
+    // Who reads from the beginning lacks nothing that was packed before; who goes on behind what he has must lack nothing.
+    let is_copy = !request.reverse && !request.as_left;
+    let mut known = (request.from > 1).then_some(Tid::NONE);
     let mut left = if request.limit == 0 { usize::MAX } else { request.limit as usize };
     while left > 0 && from <= to {
         let (paging, reverse) = (calls.clone(), request.reverse);
@@ -62,6 +65,11 @@ async fn send_log(
             Ok(page) => page,
             Err(fault) => return drop(pages.send(Err(rpc.refusal(&fault))).await),
         };
+        // Asked when it was read: what a pack takes meanwhile may be missing in it.
+        let (packed_to, timeline) = (calls.engine().packed_to(), calls.engine().timeline());
+        if is_copy && from <= packed_to && packed_to > *known.get_or_insert(packed_to) {
+            return drop(pages.send(Err(rpc.refusal(&packed(from, packed_to)))).await);
+        }
         let Some(last) = page.last() else { return };
         let _charge = match calls.account().take_for(page.iter().map(weight).sum()) {
             Ok(charge) => charge,
@@ -75,14 +83,21 @@ async fn send_log(
             page.retain(|txn| !is_own(txn));
         }
         left -= page.len();
-        let (packed_to, timeline) = (calls.engine().packed_to().0, calls.engine().timeline());
         for cut in transactions::cut(page, request.with_records, calls.engine().limits().reply_bytes_aim) {
-            let cut = v2::LogPage { packed_to, timeline, ..cut };
+            let cut = v2::LogPage { packed_to: packed_to.0, timeline, ..cut };
             if pages.send(Ok(cut)).await.is_err() {
                 return;
             }
         }
     }
+}
+
+fn packed(from: Tid, packed_to: Tid) -> Fault {
+    let message = format!(
+        "history is packed up to {packed_to} here: of the log from {from} on what was deleted up to there is missing; copy the whole \
+         log into an empty database, or ask for what is left (as_left)"
+    );
+    Fault::new(FaultKind::SnapshotPacked, message)
 }
 
 /// The server's own bookkeeping; in a log of format 1 it is told by what it wrote.

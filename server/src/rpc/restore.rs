@@ -1,13 +1,12 @@
 //! Owns `Restore`: a stream of transactions with their tids, written in their order.
 //!
 //! Up to [`IN_FLIGHT_MAX`] transactions are on their way at once, so that one sync covers many; the first one refused
-//! ends the call, and what was restored before it stays. With the first one a new life of the store begins.
+//! ends the call, and what was restored before it stays.
 
 use super::budget::PART_BYTES;
 use super::calls::Calls;
 use super::encode;
 use super::transactions::Joiner;
-use crate::engine::Restoring;
 use crate::store::{Txn, TxnWrite};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -33,13 +32,10 @@ pub(super) async fn restore(
     let mut joiner = Joiner::default();
     let mut waiting = Waiting::new();
     let mut reply = v2::RestoreReply::default();
-    let mut begun = false;
+    // Said of the transaction that is being joined.
+    let mut packed_to = Tid::NONE;
     while let Some(message) = messages.message().await? {
-        if !std::mem::replace(&mut begun, true)
-            && let Err(fault) = begin(&restoring, Tid(message.packed_to)).await
-        {
-            return Ok(Err(fault));
-        }
+        packed_to = packed_to.max(Tid(message.packed_to));
         let txn = match joiner.add(message, calls.engine().limits()) {
             Ok(Some(txn)) => txn,
             Ok(None) => continue,
@@ -64,6 +60,7 @@ pub(super) async fn restore(
         // The receiver is dropped only after an earlier transaction was refused.
         restoring.add(
             txn,
+            std::mem::take(&mut packed_to),
             Box::new(move |result| {
                 drop(charge);
                 drop(done.send(result));
@@ -88,13 +85,6 @@ pub(super) async fn restore(
 pub(super) fn weight(txn: &Txn) -> usize {
     let bytes = |write: &TxnWrite| write.cell.key.len() + write.record.as_ref().map_or(0, Bytes::len);
     txn.note.len() + txn.writes.iter().map(|write| PART_BYTES + bytes(write)).sum::<usize>()
-}
-
-// From here on the database is told apart from what it was before.
-async fn begin(restoring: &Restoring, packed_to: Tid) -> Result<(), Fault> {
-    let (done, begun) = oneshot::channel();
-    restoring.begin(packed_to, Box::new(move |result| drop(done.send(result))));
-    begun.await.unwrap_or_else(|_| Err(encode::lost()))
 }
 
 async fn settle_one(waiting: &mut Waiting, reply: &mut v2::RestoreReply) -> Result<(), Fault> {

@@ -154,6 +154,9 @@ impl Joiner {
     fn add_write(&mut self, write: v2::LoggedWrite, limits: &Limits) -> Result<(), Fault> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let cell = Cell::from(write.cell.ok_or_else(|| Fault::invalid("a write names no cell; give its oid and key"))?);
+        if write.deleted && (write.record.is_some() || write.record_more) {
+            return Err(Fault::invalid(format!("cell {cell} is deleted and has a record; say one of them")));
+        }
         let piece = write.record.unwrap_or_default();
         self.bytes += piece.len() + cell.key.len();
         if self.bytes > limits.draft_bytes_max {

@@ -62,8 +62,8 @@ impl Append for LogAppend {
         self.appender.roll()
     }
 
-    fn begin_timeline(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError> {
-        self.appender.begin_timeline(timeline, packed_to)
+    fn begin_restored(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError> {
+        self.appender.begin_restored(timeline, packed_to)
     }
 
     fn unsettled_bytes(&self) -> u64 {

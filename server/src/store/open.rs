@@ -22,7 +22,7 @@ use super::index::rows::{self, Covered};
 use super::index::{Table, bad_row, engines};
 use super::log::appender::Appender;
 use super::log::handles::{self, Handles};
-use super::log::segments::{self, LOG_DIR, Segments};
+use super::log::segments::{self, LOG_DIR, Segment, Segments};
 use super::overlay::Prepared;
 use super::reader::Reader;
 use super::recover::Found;
@@ -152,15 +152,11 @@ impl Store {
             }
         }
         let covered = *writer.covered();
-        let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
-        let facts = Facts {
-            store_id,
-            last: end.last,
-            settled: covered.last,
-            packed_to: packed_to.max(covered.packed_to),
-            oid_max: covered.oid_max,
-        };
+        let packed_said = packed_said(&chosen, &covered, end.last);
+        let facts = Facts { store_id, last: end.last, settled: covered.last, packed_said, oid_max: covered.oid_max };
         let (keys, keys_floor) = keys_within(&index, settings, &covered, &waiting)?;
+        // What is committed from now on is newer than all that is there.
+        let keys_floor = keys_floor.min(end.last);
         let mut recovered = Recovered {
             store_id,
             last_tid: end.last,
@@ -220,6 +216,23 @@ fn begin(handles: &Arc<Handles>, store_id: u64) -> Result<(), StoreError> {
         Err(error) if super::log::appender::is_full(&error) => Err(StoreError::DiskFull),
         Err(error) => Err(handles::failed("making the first segment".to_owned(), error)),
     }
+}
+
+// Up to where history is said to be packed.
+fn packed_said(chosen: &[Arc<Segment>], covered: &Covered, last: Tid) -> Tid {
+    // An index is told of what is there. One that says more was made by an older program, of a restore that brought nothing.
+    let packed = Some(covered.packed_to).filter(|packed_to| *packed_to <= last).unwrap_or(Tid::NONE);
+    let packed_said = fit::packed_said(chosen).max(packed);
+    let told = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
+    if told > last {
+        tracing::warn!(
+            packed_to = %told,
+            %last,
+            "a restore has ended before it came as far as its source was packed: what is there can be read as of its newest \
+             transaction; the restore can go on behind that one, or begin anew in an empty database"
+        );
+    }
+    packed_said
 }
 
 // The commit keys that a client may still ask about, and the newest transaction whose key is none of them.

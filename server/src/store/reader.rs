@@ -108,6 +108,11 @@ impl Reader {
         self.state.packed_to()
     }
 
+    /// Up to where history is said to be packed by a restore whose transactions have not all come; else the same.
+    pub fn packed_said(&self) -> Tid {
+        self.state.packed_said()
+    }
+
     /// The id of the store.
     pub fn store_id(&self) -> u64 {
         self.state.store_id

@@ -4,6 +4,9 @@
 //! ```text
 //!   packed_to <= ... history ... <= settled (in the index) <= published (readers may see) <= appended (durable)
 //! ```
+//! A restore that is on its way says up to where history is packed before what it brings has come as far: what is said takes
+//! force as far as it has, so that the newest snapshot can always be read.
+//!
 //! Who may change what: the appender raises `published`; the settler raises `settled` and replaces nothing else; pack
 //! raises `packed_to` before it takes history away.
 
@@ -41,7 +44,7 @@ pub(crate) struct State {
     /// The first failure after which nothing is appended any more.
     pub(crate) poison: OnceLock<String>,
     published: AtomicU64,
-    packed_to: AtomicU64,
+    packed_said: AtomicU64,
     // A pack was begun before the store was opened, and there is no room to end it.
     half_packed: AtomicBool,
     // No oid in the index is greater: a new object's cells need no look into it.
@@ -53,7 +56,7 @@ pub(crate) struct Facts {
     pub(crate) store_id: u64,
     pub(crate) last: Tid,
     pub(crate) settled: Tid,
-    pub(crate) packed_to: Tid,
+    pub(crate) packed_said: Tid,
     pub(crate) oid_max: u64,
 }
 
@@ -81,7 +84,7 @@ impl State {
             recent: Recent::new(facts.settled, settings.recent_entries_max),
             poison: OnceLock::new(),
             published: AtomicU64::new(facts.last.0),
-            packed_to: AtomicU64::new(facts.packed_to.0),
+            packed_said: AtomicU64::new(facts.packed_said.0),
             half_packed: AtomicBool::new(false),
             index_oid_max: AtomicU64::new(facts.oid_max),
             settings,
@@ -100,12 +103,18 @@ impl State {
 
     /// The oldest snapshot whose revisions are all there.
     pub(crate) fn packed_to(&self) -> Tid {
-        Tid(self.packed_to.load(Ordering::SeqCst))
+        self.packed_said().min(self.published())
     }
 
-    /// Refuses older snapshots from now on; pack calls it before it takes the first revision away.
+    /// Up to where history is said to be packed: that may be ahead of what is there.
+    pub(crate) fn packed_said(&self) -> Tid {
+        Tid(self.packed_said.load(Ordering::SeqCst))
+    }
+
+    /// Refuses older snapshots from now on: pack calls it before it takes the first revision away, the appender before readers see what
+    /// was packed where it comes from.
     pub(crate) fn set_packed_to(&self, tid: Tid) {
-        self.packed_to.fetch_max(tid.0, Ordering::SeqCst);
+        self.packed_said.fetch_max(tid.0, Ordering::SeqCst);
     }
 
     /// Whether nothing may be appended, because it might name what a pack of an earlier life is about to take.

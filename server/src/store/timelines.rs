@@ -37,6 +37,11 @@ impl Timelines {
         self.all.read().last().map_or(0, |(timeline, _)| *timeline)
     }
 
+    /// The last tid before the one that is written to.
+    pub(crate) fn base(&self) -> Tid {
+        self.all.read().last().map_or(Tid::NONE, |(_, base)| *base)
+    }
+
     /// Another one begins behind a tid.
     pub(crate) fn begin(&self, timeline: u64, base: Tid) {
         self.all.write().push((timeline, base));

@@ -10,6 +10,7 @@ mod hostile;
 mod kinds;
 mod limits;
 mod prepared;
+mod restores;
 mod rights;
 mod session;
 mod slow;

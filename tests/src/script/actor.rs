@@ -9,7 +9,8 @@
 //!   submit (queue only) · commit (and run)            under a new key, or the one that was named
 //!   submit prepare|amend|finish|abort ...            the same, queued only
 //!   prepare [durable] [hold] [MS] · amend NUMBER [withdraw CELL...] · finish NUMBER [KEY] · abort NUMBER [KEY] (or: key KEY) · outcome [KEY] · undo T
-//!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N · restore T+N CELL RECORD
+//!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N
+//!   restore T+N CELL RECORD (or now+N) · restore-packed T+N T+N CELL RECORD: of a source that is packed up to the first
 //!   role, mode, watch, gate, open, gates, heat, prepared, resolve      see `operator`
 //! ```
 
@@ -21,6 +22,7 @@ use crate::support::work::{self, Work};
 use bytes::Bytes;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Fault, Note, Tid};
+use zeolite_server::engine::clock::Clock;
 use zeolite_server::engine::{Caller, Outcome, Owner, PinInfo, Preparing};
 use zeolite_server::store::{Range, Revision, Txn, TxnWrite};
 
@@ -312,29 +314,44 @@ impl Actor {
                 around.house.run_dry();
                 Ok(Vec::new())
             }
-            "restore" => self.restore(rest, around),
+            "restore" => self.restore(rest, Tid::NONE, around),
+            "restore-packed" => {
+                let [packed_to, rest @ ..] = rest else {
+                    return Err("restore-packed T+SECONDS T+SECONDS CELL RECORD".into());
+                };
+                self.restore(rest, later(packed_to, around)?, around)
+            }
             _ => Err(format!("an actor knows no command {verb:?}")),
         }
     }
 
-    fn restore(&mut self, rest: &[&str], around: &mut Around<'_>) -> Lines {
+    fn restore(&mut self, rest: &[&str], packed_to: Tid, around: &mut Around<'_>) -> Lines {
         let [when, cell, words @ ..] = rest else { return Err("restore T+SECONDS CELL RECORD".into()) };
-        let (tid, seconds) = when.split_once('+').ok_or("restore T+SECONDS CELL RECORD")?;
-        let seconds: u64 = seconds.parse().map_err(|_| "restore T+SECONDS".to_owned())?;
-        let later = around.names.tid(tid)?.unix_nanos() + Duration::from_secs(seconds).as_nanos() as i128;
+        let tid = later(when, around)?;
         let cell: Cell = around.names.cell(cell)?;
         let record = Some(work::encoded(&values::record(around.names, words)?));
         let key = self.next_key(around.names);
         let writes = vec![TxnWrite { cell, record, merged: false }];
-        let txn = Txn { tid: Tid::from_unix_nanos(later), key, digest: 0, own: false, note: Bytes::new(), writes };
+        let txn = Txn { tid, key, digest: 0, own: false, note: Bytes::new(), writes };
         let done = around.events.done(&self.name, |tid| Event::Tid("restored", tid));
         match around.house.engine().restoring() {
-            Ok(restoring) => restoring.add(txn, done),
+            Ok(restoring) => restoring.add(txn, packed_to, done),
             Err(fault) => done(Err(fault)),
         }
         around.house.run_dry();
         Ok(Vec::new())
     }
+}
+
+/// A tid that is so many seconds after another one, or after the clock: `T+N`, `now+N`.
+fn later(text: &str, around: &Around<'_>) -> Result<Tid, String> {
+    let (from, seconds) = text.split_once('+').ok_or("T+SECONDS")?;
+    let seconds: u64 = seconds.parse().map_err(|_| "T+SECONDS".to_owned())?;
+    let from = match from {
+        "now" => Clock::unix_nanos(around.house.clock()),
+        tid => around.names.tid(tid)?.unix_nanos(),
+    };
+    Ok(Tid::from_unix_nanos(from + Duration::from_secs(seconds).as_nanos() as i128))
 }
 
 fn show_revision(revision: Option<Revision>, names: &mut Names) -> String {

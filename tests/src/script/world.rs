@@ -165,12 +165,14 @@ impl World {
 
     /// The copy is not quite fresh: it has handed out oids before anything is restored into it.
     fn copy(&mut self) -> Lines {
-        let log = self.house()?.engine().log_page(Tid(1), Tid::NONE, 0).map_err(|fault| fault.to_string())?;
+        let engine = self.house()?.engine();
+        let (log, packed_to) = (engine.log_page(Tid(1), Tid::NONE, 0), engine.packed_to());
+        let log = log.map_err(|fault| fault.to_string())?;
         let mut copy = House::new(self.settings.clone());
         copy.oids(1).map_err(|fault| fault.to_string())?;
         let restoring = copy.engine().restoring().map_err(|fault| fault.to_string())?;
         for txn in log {
-            restoring.add(txn, self.events.done("copy", Event::Copied));
+            restoring.add(txn, packed_to, self.events.done("copy", Event::Copied));
         }
         copy.run_dry();
         self.house = Some(copy);

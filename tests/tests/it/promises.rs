@@ -23,7 +23,7 @@ fn a_prepared_draft_of_an_old_shape_does_not_come_into_a_copy_while_its_gate_tri
         let restoring = here.engine().restoring().expect("may be restored into");
         let add = |txn: &Txn| {
             let (done, told) = Told::pair();
-            restoring.add(txn.clone(), done);
+            restoring.add(txn.clone(), Tid::NONE, done);
             told
         };
         let told: Vec<_> = log.iter().map(add).collect();

@@ -21,6 +21,13 @@ struct StoredGate {
     job: String,
 }
 
+pub(crate) fn check_names(class: &str, job: &str) -> Result<(), Fault> {
+    match class.is_empty() || class.len() > 255 || job.len() > 255 {
+        true => Err(Fault::invalid("a gate needs a class, and names of at most 255 bytes")),
+        false => Ok(()),
+    }
+}
+
 pub(crate) fn cell_of(class: &str) -> Cell {
     system::cell(format!("{NAME}{class}").into_bytes())
 }

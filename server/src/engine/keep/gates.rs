@@ -134,7 +134,7 @@ impl Engine {
 
     /// Closes a gate if nothing is below it; see the header.
     pub fn close_gate(self: &Arc<Self>, class: String, min_version: u32, job: String, done: Done<Closing>) {
-        if let Err(fault) = check_names(&class, &job) {
+        if let Err(fault) = gate_cell::check_names(&class, &job) {
             return done(Err(fault));
         }
         let gate = Gate { class, min_version, job, tid: Tid::NONE };

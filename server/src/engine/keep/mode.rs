@@ -161,8 +161,8 @@ impl Engine {
         if let Some(fault) = self.health.unwritable() {
             return done(Err(fault));
         }
-        if banner.len() > BANNER_BYTES_MAX {
-            return done(Err(Fault::too_large("banner length", banner.len(), BANNER_BYTES_MAX)));
+        if let Err(fault) = check_banner(&banner) {
+            return done(Err(fault));
         }
         let now = self.unix_ms();
         let (until_unix_ms, for_ms) = match end {
@@ -249,6 +249,13 @@ impl Engine {
         }
         message += "; reading goes on, write again later";
         Err(Fault::new(FaultKind::ReadOnly, message).after_ms(retry_after_ms))
+    }
+}
+
+pub(crate) fn check_banner(banner: &str) -> Result<(), Fault> {
+    match banner.len() > BANNER_BYTES_MAX {
+        true => Err(Fault::too_large("banner length", banner.len(), BANNER_BYTES_MAX)),
+        false => Ok(()),
     }
 }
 

@@ -41,19 +41,29 @@ impl OwnCell {
         }
         Ok(OwnCell::Gate(class, gate))
     }
+
+    /// The bounds that an operator's word is held to.
+    fn check(&self) -> Result<(), String> {
+        match self {
+            OwnCell::Mode(Some(mode)) => mode::check_banner(&mode.mode.banner).map_err(|fault| fault.message),
+            OwnCell::Gate(class, Some(gate)) => gate_cell::check_names(class, &gate.job).map_err(|fault| fault.message),
+            OwnCell::Ceiling(_) | OwnCell::Mode(None) | OwnCell::Gate(_, None) | OwnCell::Prepared => Ok(()),
+        }
+    }
 }
 
-/// Refuses writes of the server's own cells that could not take force.
-pub(crate) fn check(writes: &[TxnWrite], tid: Tid) -> Result<(), Fault> {
+/// Refuses writes of the server's own cells that could not take force, or that this server would not write. Gives the prepared
+/// drafts that they bring.
+pub(crate) fn check(writes: &[TxnWrite], tid: Tid) -> Result<Vec<prepared_cell::InPieces>, Fault> {
     let refused = |what: String| {
         let message = format!("transaction {tid} writes the server's own cell {what}");
         Fault::invalid(message + "; leave it out, or copy it from a database of this version")
     };
     for write in writes.iter().filter(|write| write.cell.oid == system::SYSTEM_OID) {
         let read = OwnCell::read(&write.cell, write.record.as_ref(), tid);
-        read.map_err(|what| refused(format!("{}: {what}", write.cell)))?;
+        read.and_then(|it| it.check()).map_err(|what| refused(format!("{}: {what}", write.cell)))?;
     }
-    prepared_cell::of_writes(writes).map(drop).map_err(|what| refused(format!("1/prepared: {what}")))
+    prepared_cell::of_writes(writes).map(|(brought, _)| brought).map_err(|what| refused(format!("1/prepared: {what}")))
 }
 
 /// Lets a restored ceiling of oids never fall below what was handed out here.

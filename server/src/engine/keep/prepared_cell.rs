@@ -151,12 +151,12 @@ pub(crate) fn cells(key: CommitKey, pieces: usize) -> impl Iterator<Item = Cell>
     (0..pieces).map(move |piece| cell(key, piece))
 }
 
-/// Whose piece a cell holds, and the number of it.
-pub(crate) fn place_of(cell: &Cell) -> Option<(CommitKey, usize)> {
-    let text = std::str::from_utf8(cell.key.strip_prefix(NAME.as_bytes())?).ok()?;
+/// Whose piece a cell holds, and the number of it. Another spelling of it is no name: the draft's end would leave it behind.
+pub(crate) fn place_of(of: &Cell) -> Option<(CommitKey, usize)> {
+    let text = std::str::from_utf8(of.key.strip_prefix(NAME.as_bytes())?).ok()?;
     let (key, piece) = text.split_once('/')?;
-    let piece = Some(piece).filter(|piece| piece.len() == 4)?.parse().ok()?;
-    Some((key.parse().ok()?, piece))
+    let place = (key.parse().ok()?, piece.parse().ok()?);
+    (cell(place.0, place.1) == *of).then_some(place)
 }
 
 /// The records of a draft's pieces, in order.
@@ -207,8 +207,10 @@ pub(crate) fn of_writes(writes: &[TxnWrite]) -> Result<(Vec<InPieces>, BTreeMap<
 pub(crate) fn stored(reader: &dyn Read, at: Tid) -> Result<Vec<InPieces>, StoreError> {
     let mut by_key: BTreeMap<CommitKey, Vec<(usize, Piece)>> = BTreeMap::new();
     for system::Stored { cell, record, .. } in system::stored_all(reader, NAME, at)? {
-        let unknown = || StoreError::Index(format!("{cell} is not the piece of a prepared draft"));
-        let (key, number) = place_of(&cell).ok_or_else(unknown)?;
+        let Some((key, number)) = place_of(&cell) else {
+            tracing::warn!(%cell, "this is named like a piece of a prepared draft and is none; it is left alone");
+            continue;
+        };
         by_key.entry(key).or_default().push((number, read(&record).map_err(StoreError::Index)?));
     }
     by_key.into_iter().map(|(key, pieces)| join(key, pieces).map_err(StoreError::Index)).collect()

@@ -3,16 +3,20 @@
 //! Limits and sense are checked here, in the caller's own task, in parallel with everything else; what is decided here
 //! need not be asked again in the sequencer, which everybody waits for.
 
+mod restored;
+
 use crate::engine::caller::Caller;
-use crate::engine::keep::oids::{OIDS_END, Oids};
-use crate::engine::keep::own_cells;
-use crate::engine::note;
+use crate::engine::keep::oids::Oids;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ranges;
-use crate::storage::Txn;
 use bytes::Bytes;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Tid, hash};
+
+pub(crate) use restored::{RestoreEnd, admit_restored, own_restored};
+
+/// What a stamp adds to a key: a tid and a position.
+const STAMP_LEN: usize = 12;
 
 /// A draft that kept the limits, on its way to the sequencer.
 pub(crate) struct Admitted {
@@ -57,70 +61,6 @@ pub(crate) struct Candidate {
     pub(crate) record: Option<Bytes>,
 }
 
-/// Checks a transaction to be restored: it was checked once, but perhaps by another program with other limits and another
-/// clock. A tid from `end` on is too far ahead: everything that is committed later would have to be newer.
-pub(crate) fn admit_restored(txn: &Txn, limits: &Limits, end: RestoreEnd) -> Result<usize, Fault> {
-    end.check(txn.tid)?;
-    note::decode(&txn.note).check()?;
-    let mut bytes = 64 + txn.note.len();
-    let mut seen = hash::Set::default();
-    for write in &txn.writes {
-        if write.cell.oid.0 >= OIDS_END {
-            let message =
-                format!("oid {} of transaction {} is too great; oids end before 2^63", write.cell.oid, txn.tid);
-            return Err(Fault::invalid(message));
-        }
-        bytes += 64 + check_key(&write.cell, limits)?;
-        if !seen.insert(&write.cell) {
-            return Err(Fault::invalid(format!("cell {} is written twice in transaction {}", write.cell, txn.tid)));
-        }
-        if let Some(record) = &write.record {
-            bytes += check_record(record, limits)?;
-        }
-    }
-    own_cells::check(&txn.writes, txn.tid)?;
-    match bytes > limits.draft_bytes_max {
-        true => Err(Fault::too_large("transaction size", bytes, limits.draft_bytes_max)),
-        false => Ok(bytes),
-    }
-}
-
-/// Many of them come in one message: each gets memory of its own.
-pub(crate) fn own_restored(txn: &mut Txn) {
-    for write in &mut txn.writes {
-        own(&mut write.cell.key, usize::MAX);
-        if let Some(record) = &mut write.record {
-            own(record, usize::MAX);
-        }
-    }
-}
-
-/// How far ahead of the server's clock a restored transaction may be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RestoreEnd {
-    /// The server's clock.
-    pub(crate) now: Tid,
-    /// The newest tid that is taken.
-    pub(crate) newest: Tid,
-    /// The setting.
-    pub(crate) ahead_max_s: u64,
-}
-
-impl RestoreEnd {
-    fn check(self, tid: Tid) -> Result<(), Fault> {
-        let RestoreEnd { now, newest, ahead_max_s } = self;
-        if tid <= newest {
-            return Ok(());
-        }
-        Err(Fault::invalid(format!(
-            "transaction {tid} is of {}, and the clock here says {}; more than {ahead_max_s} s ahead are not taken, because \
-             every later commit would be there as well: set the clock, or raise engine.restore_ahead_max_s",
-            tid.utc(),
-            now.utc()
-        )))
-    }
-}
-
 /// Checks limits and sense; `visible` bounds the bases.
 pub(crate) fn admit(mut draft: Draft, limits: &Limits, oids: &Oids, visible: Tid) -> Result<Admitted, Fault> {
     let parts = draft.writes.len() + draft.read_cells.len() + draft.read_ranges.len();
@@ -132,8 +72,8 @@ pub(crate) fn admit(mut draft: Draft, limits: &Limits, oids: &Oids, visible: Tid
     for write in &draft.writes {
         bytes += check_cell(&write.cell, limits, oids)? + check_change(&write.change, limits)?;
         check_base(write.base, &write.cell, visible)?;
-        if write.stamped && write.cell.key.len() + 12 > limits.key_bytes_max {
-            return Err(Fault::too_large("stamped key length", write.cell.key.len() + 12, limits.key_bytes_max));
+        if write.stamped && write.cell.key.len() + STAMP_LEN > limits.key_bytes_max {
+            return Err(Fault::too_large("stamped key length", write.cell.key.len() + STAMP_LEN, limits.key_bytes_max));
         }
     }
     for read in &draft.read_cells {

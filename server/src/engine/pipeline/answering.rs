@@ -5,8 +5,7 @@ use crate::engine::faults::shutting_down;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
 use crate::engine::pipeline::intake::NotTaken;
-use crate::engine::pipeline::keys::{Keyed, Standing};
-use crate::engine::pipeline::restore::NO_KEY;
+use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
 use crate::storage::{StoreError, Txn};
 use zeolite_proto::{Fault, FaultKind, Merged, Receipt};
 
@@ -59,7 +58,7 @@ impl Engine {
             }
             // Who waits for these sees that nobody will answer.
             Ask::Condemn { .. } => {}
-            Ask::Roll { done, .. } => done(Err(StoreError::Stopped)),
+            Ask::Roll(done) => done(Err(StoreError::Stopped)),
         }
     }
 

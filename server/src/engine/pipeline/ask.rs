@@ -58,11 +58,8 @@ pub(crate) enum Ask {
         oids: Option<Arc<RoaringTreemap>>,
         done: Box<dyn FnOnce(Vec<Oid>) + Send>,
     },
-    /// A new segment begins behind what is sealed, perhaps with a new life of the store.
-    Roll {
-        life: Option<Life>,
-        done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
-    },
+    /// A new segment begins behind what is sealed.
+    Roll(Box<dyn FnOnce(Result<(), StoreError>) + Send>),
     /// A gate wants to close: count, when everything sealed before is visible.
     TryGate {
         gate: Gate,
@@ -83,10 +80,10 @@ pub(crate) enum Ask {
 }
 
 /// A new life of the store.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Life {
     pub(crate) timeline: u64,
-    /// History up to here was packed where what follows comes from.
+    /// History up to here was packed where what follows comes from, and is so here as far as that has come.
     pub(crate) packed_to: Tid,
 }
 
@@ -108,6 +105,8 @@ pub(crate) struct AmendAsk {
 /// A transaction to be restored.
 pub(crate) struct RestoreAsk {
     pub(crate) txn: Txn,
+    /// History up to here was packed where it comes from.
+    pub(crate) packed_to: Tid,
     /// The restore that it belongs to.
     pub(crate) course: Arc<Course>,
     pub(crate) done: Done<Tid>,
@@ -126,7 +125,7 @@ pub(crate) enum Hop {
         tell: Box<dyn FnOnce(Option<Fault>) + Send>,
     },
     /// A new segment is to be begun.
-    Roll { epoch: u64, life: Option<Life>, done: Box<dyn FnOnce(Result<(), StoreError>) + Send> },
+    Roll { epoch: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send> },
 }
 
 impl Hop {
@@ -136,12 +135,19 @@ impl Hop {
             Hop::After { epoch, .. } | Hop::Roll { epoch, .. } => *epoch,
         }
     }
+
+    /// Whether a new segment begins with it.
+    pub(crate) fn begins_segment(&self) -> bool {
+        matches!(self, Hop::Roll { .. } | Hop::Sealed(Sealed { life: Some(_), .. }))
+    }
 }
 
 /// A draft whose order and tid are fixed, on its way to the disk.
 pub(crate) struct Sealed {
     pub(crate) txn: Txn,
     pub(crate) epoch: u64,
+    /// With it a new life of the store begins.
+    pub(crate) life: Option<Life>,
     pub(crate) answer: Answer,
     pub(crate) sealed_ns: u64,
 }

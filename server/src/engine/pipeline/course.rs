@@ -15,6 +15,11 @@ impl Course {
         self.0.store(ENDED, Ordering::Release);
     }
 
+    /// Whether nothing of it was sealed yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+
     /// Whether a transaction may be sealed in this epoch. Only the sequencer asks.
     pub(crate) fn goes_on(&self, epoch: u64) -> bool {
         let begun = self.0.compare_exchange(0, epoch, Ordering::AcqRel, Ordering::Acquire);

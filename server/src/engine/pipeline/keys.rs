@@ -24,6 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{CommitKey, Draft, Fault, FaultKind, Receipt, Tid};
 
+/// What programs without commit keys write; nobody asks for its outcome.
+pub(crate) const NO_KEY: CommitKey = CommitKey([0; 16]);
+
 /// A key with what it is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Keyed {
@@ -194,14 +197,24 @@ impl Keys {
         Ok(Reserved::New)
     }
 
-    /// The same for a transaction to be restored, whose key may have been committed before. False: it is in flight.
-    pub(crate) fn reserve_again(&self, key: CommitKey, digest: u64) -> bool {
+    /// The same for a transaction to be restored: its key may have been forgotten, since its tid tells whether it is here.
+    pub(crate) fn reserve_restored(&self, key: CommitKey, digest: u64) -> Result<(), Fault> {
         let mut state = self.state.lock();
-        let free = !state.in_flight.contains_key(&key);
-        if free {
-            state.in_flight.insert(key, InFlight::of(digest));
+        self.trim(&mut state);
+        if let Some((tid, _)) = state.committed.get(&key) {
+            let message = format!("the commit key {key} is that of transaction {tid} here; a key is committed once");
+            return Err(Fault::invalid(message));
         }
-        free
+        match state.in_flight.entry(key) {
+            Entry::Occupied(_) => {
+                let message = format!("a draft under the commit key {key} is on its way, or prepared; come back");
+                Err(Fault::new(FaultKind::Busy, message).after_ms(50))
+            }
+            Entry::Vacant(slot) => {
+                slot.insert(InFlight::of(digest));
+                Ok(())
+            }
+        }
     }
 
     /// The draft of this key is prepared until somebody ends it.

@@ -3,19 +3,21 @@
 //! A restore is a course of transactions of which each rests on those before it. So the first one that is refused ends it: what
 //! is on its way behind that one is refused as well, or the copy would have a hole that nothing can fill any more.
 //!
+//! With the first one that is admitted a new life of the store begins, and what was packed where it comes from is packed here: as
+//! far as the transactions have come, and only in a database that was empty. In another one nothing of its own history is given
+//! up; so a source must be unpacked behind what is here already, or what it took away in between would stay.
+//!
 //! The mode is looked at when a restore begins: a copy goes on through the modes that it copies.
 
 use crate::engine::Engine;
 use crate::engine::answers::Done;
-use crate::engine::faults::fault_of;
-use crate::engine::ids::public;
 use crate::engine::pipeline::admission;
-use crate::engine::pipeline::ask::{Ask, Life, RestoreAsk};
+use crate::engine::pipeline::ask::{Ask, RestoreAsk};
 use crate::engine::pipeline::course::Course;
-use crate::storage::{StoreError, Txn};
+use crate::storage::Txn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zeolite_proto::{CommitKey, Fault, FaultKind, Priority, Role, Tid};
+use zeolite_proto::{Fault, FaultKind, Priority, Role, Tid};
 
 /// One restore.
 pub struct Restoring {
@@ -24,9 +26,6 @@ pub struct Restoring {
     /// One was refused before it was queued: those before it go on, none follows.
     closed: AtomicBool,
 }
-
-/// What programs without commit keys write; nobody asks for its outcome.
-pub(crate) const NO_KEY: CommitKey = CommitKey([0; 16]);
 
 impl Engine {
     /// Begins a restore, if the mode lets it.
@@ -37,27 +36,17 @@ impl Engine {
 }
 
 impl Restoring {
-    /// Its transactions are about to come: a new life of the store begins. `packed_to`: history up to there was packed where
-    /// they come from.
-    pub fn begin(&self, packed_to: Tid, done: Done<()>) {
-        let engine = &self.engine;
-        if packed_to > engine.setup.restore_end().newest {
-            let message = format!("packed_to {packed_to} is too far ahead of the clock; give the source's own");
-            return done(Err(Fault::invalid(message)));
-        }
-        // Every life of the server has another seed, and every life of the store in it another beginning.
-        let timeline = public(engine.setup.seed, "timeline", engine.steady_ns());
-        let life = Some(Life { timeline, packed_to });
-        let done = Box::new(move |begun: Result<(), StoreError>| done(begun.map_err(fault_of)));
-        engine.push_control(Ask::Roll { life, done });
-    }
-
-    /// Adds a transaction, newer than any here; the outcome through `done`.
-    pub fn add(&self, mut txn: Txn, done: Done<Tid>) {
+    /// Adds a transaction, newer than any here; the outcome through `done`. `packed_to`: history up to there was packed where it
+    /// comes from.
+    pub fn add(&self, mut txn: Txn, packed_to: Tid, done: Done<Tid>) {
         let engine = &self.engine;
         let end = engine.setup.restore_end();
         let admitted = match self.closed.load(Ordering::Acquire) {
             true => Err(ended()),
+            false if packed_to > end.newest => {
+                let message = format!("packed_to {packed_to} is too far ahead of the clock; give the source's own");
+                Err(Fault::invalid(message))
+            }
             false => engine.check_own_mode().and_then(|()| admission::admit_restored(&txn, engine.limits(), end)),
         };
         let bytes = match admitted {
@@ -65,7 +54,7 @@ impl Restoring {
             Err(fault) => return self.close(done, fault),
         };
         admission::own_restored(&mut txn);
-        let ask = RestoreAsk { txn, course: self.course.clone(), done };
+        let ask = RestoreAsk { txn, packed_to, course: self.course.clone(), done };
         if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), Priority::Batch, bytes)
             && let Ask::Restore(ask) = not_taken.ask
         {

@@ -26,7 +26,7 @@ use crate::engine::keep::system;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
-    Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
+    Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -64,6 +64,8 @@ pub(crate) struct Sequencer {
     newest: Tid,
     /// No transaction but the server's own is newer.
     last_of_others: Tid,
+    /// A restore has said that history is packed up to here.
+    packed_said: Tid,
     epoch: u64,
     prepared_ids: Ids,
     to_writer: Sender<Hop>,
@@ -90,6 +92,7 @@ impl Sequencer {
             last,
             newest: last,
             last_of_others,
+            packed_said: engine.reader().packed_said(),
             epoch: 1,
             prepared_ids: Ids::new(engine.setup.seed, "prepared"),
             to_writer,
@@ -178,7 +181,7 @@ impl Sequencer {
             Ask::TryGate { gate, done } => self.try_gate(gate, done),
             Ask::CountGate { gate, done } => self.count_gate(gate, done),
             Ask::CloseGate { gate, done } => self.close_gate(&gate, done),
-            Ask::Roll { life, done } => self.send_on(Hop::Roll { epoch: self.epoch, life, done }),
+            Ask::Roll(done) => self.send_on(Hop::Roll { epoch: self.epoch, done }),
         }
     }
 
@@ -284,10 +287,10 @@ impl Sequencer {
         let writes = writes.into_iter().enumerate().map(|(position, write)| stamped(position, write)).collect();
         let digest = self.engine.keys().digest(key);
         let txn = Txn { tid, key, digest, own, note: note::encode(note), writes };
-        self.pass_on(txn, answer);
+        self.pass_on(txn, None, answer);
     }
 
-    fn pass_on(&mut self, txn: Txn, answer: Answer) {
+    fn pass_on(&mut self, txn: Txn, life: Option<Life>, answer: Answer) {
         (self.last, self.newest) = (txn.tid, txn.tid);
         if !system::is_own(&txn) {
             self.last_of_others = txn.tid;
@@ -296,7 +299,7 @@ impl Sequencer {
             self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
         }
         let sealed_ns = self.engine.steady_ns();
-        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, answer, sealed_ns }));
+        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns }));
     }
 
     /// An ask makes at most one hop, and the next ask is only taken when it has been handed over.
@@ -363,6 +366,7 @@ impl Sequencer {
         }
         self.prepare_refused(visible);
         self.recent.reset(visible);
+        self.packed_said = self.engine.reader().packed_said();
         (self.epoch, self.newest) = (refused + 1, visible);
     }
 }

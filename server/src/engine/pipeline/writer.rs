@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::numbers::slow::Journey;
-use crate::engine::pipeline::ask::{Answer, Hop};
+use crate::engine::pipeline::ask::{Answer, Hop, Life};
 use crate::engine::reads::feed::FeedItem;
 use crate::engine::turn::Turn;
 use crate::storage::{Append, StoreError, Txn};
@@ -67,13 +67,15 @@ impl Writer {
     fn drain(&mut self, first: Hop) -> Batch {
         let now = self.engine.steady_ns();
         let times = Journey { taken_ns: now, ..Journey::default() };
-        let mut batch = Batch { epoch: first.epoch(), txns: Vec::new(), answers: Vec::new(), times };
+        // Only the first begins a segment: behind other hops such a one begins the next batch.
+        let life = if let Hop::Sealed(sealed) = &first { sealed.life } else { None };
+        let mut batch = Batch { epoch: first.epoch(), life, txns: Vec::new(), answers: Vec::new(), times };
         let mut bytes = 0;
         let (mut next, mut begun) = (Some(first), false);
         while let Some(hop) = next.take() {
             let len = if let Hop::Sealed(sealed) = &hop { size(&sealed.txn) } else { 0 };
             let full = batch.txns.len() >= self.bounds.txns_max || (bytes > 0 && bytes + len > self.bounds.bytes_max);
-            if full || hop.epoch() != batch.epoch || (begun && matches!(hop, Hop::Roll { .. })) {
+            if full || hop.epoch() != batch.epoch || (begun && hop.begins_segment()) {
                 self.first = Some(hop);
                 break;
             }
@@ -86,11 +88,7 @@ impl Writer {
                     batch.answers.push(Told::Txn { answer: sealed.answer, sealed_ns: sealed.sealed_ns });
                 }
                 Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
-                // Only ever the first: behind other hops it begins the next batch.
-                Hop::Roll { life, done, .. } => done(match life {
-                    None => self.append.roll(),
-                    Some(life) => self.append.begin_timeline(life.timeline, life.packed_to),
-                }),
+                Hop::Roll { done, .. } => done(self.append.roll()),
             }
             next = self.from_sequencer.try_recv().ok();
         }
@@ -110,7 +108,8 @@ impl Writer {
         if batch.txns.is_empty() {
             return batch.tell(&self.engine);
         }
-        match self.append.append(&batch.txns) {
+        let begun = batch.life.map_or(Ok(()), |life| self.append.begin_restored(life.timeline, life.packed_to));
+        match begun.and_then(|()| self.append.append(&batch.txns)) {
             Ok(times) => {
                 self.engine.numbers.written(batch.txns.len() as u64, times.write_ns, times.sync_ns);
                 (batch.times.write_ns, batch.times.sync_ns) = (times.write_ns, times.sync_ns);
@@ -154,6 +153,8 @@ impl Writer {
 /// What one fsync covers, and who is told after it.
 struct Batch {
     epoch: u64,
+    /// The new life of the store that begins with it.
+    life: Option<Life>,
     txns: Vec<Txn>,
     answers: Vec<Told>,
     /// For what is slow; the same for all of them but the time of sealing.

@@ -159,7 +159,8 @@ impl Pins {
     }
 }
 
-fn packed(snapshot: Tid, floor: Tid) -> Fault {
+/// The fault of a snapshot that cannot be pinned any more.
+pub(crate) fn packed(snapshot: Tid, floor: Tid) -> Fault {
     let message =
         format!("snapshot {snapshot} is older than {floor}, up to which history is packed; open a newer snapshot");
     Fault::new(FaultKind::SnapshotPacked, message)

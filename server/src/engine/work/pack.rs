@@ -168,7 +168,7 @@ impl Gatekeeper for Gate<'_> {
     }
 
     fn roll(&mut self) -> Result<(), StoreError> {
-        self.engine.wait_for(|done| Ask::Roll { life: None, done })?
+        self.engine.wait_for(Ask::Roll)?
     }
 
     fn step(&mut self, stage: &str, done_units: u64, total_units: u64) -> Result<(), StoreError> {

@@ -157,6 +157,7 @@ impl Appender {
     pub fn publish(&mut self, appended: Appended) {
         let last = appended.prepared.last();
         appended.segment.set_end(appended.end);
+        self.state.set_packed_to(appended.segment.packed_to());
         self.state.overlay.publish(appended.prepared, || self.state.set_published(last));
     }
 
@@ -190,7 +191,8 @@ impl Appender {
 
     /// Begins a new life of the store: from here on it is told apart from every copy of what was before. When the disk has
     /// no room for the segment that says so, the next commit makes it. `packed_to`: history up to there was packed where what
-    /// follows comes from ([`Tid::NONE`]: nothing was); without room for the segment that is refused, since it must be kept.
+    /// follows comes from ([`Tid::NONE`]: nothing was), which takes force with the first of that; without room for the segment it is
+    /// refused, since it must be kept.
     pub fn begin_timeline(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError> {
         if let Some(reason) = self.poison() {
             return Err(StoreError::Poisoned { reason: reason.to_owned() });
@@ -202,10 +204,18 @@ impl Appender {
                 self.timeline = before;
                 return Err(error);
             }
-            Ok(()) => self.state.set_packed_to(packed_to),
+            Ok(()) => {}
         }
         self.state.timelines.begin(timeline, self.last);
         Ok(())
+    }
+
+    /// The same for what is restored: a life in which nothing was written yet goes on, if it says the same.
+    pub fn begin_restored(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError> {
+        let header = &self.segment.header;
+        let is_empty = self.end == SEGMENT_HEADER_LEN as u64 && self.state.timelines.base() == self.last;
+        let same = (header.timeline, header.packed_to) == (self.timeline, packed_to);
+        if is_empty && same && !self.half_begun { Ok(()) } else { self.begin_timeline(timeline, packed_to) }
     }
 
     /// Begins a new segment, unless the current one has nothing in it: pack rewrites only what is not appended to.

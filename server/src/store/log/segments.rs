@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use zeolite_proto::Tid;
 
 /// The directory of the log.
 pub(crate) const LOG_DIR: &str = "log";
@@ -41,6 +42,13 @@ impl Segment {
     /// Moves the end of what readers may read.
     pub(crate) fn set_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
+    }
+
+    /// Up to where history was packed in it, or where what is in it comes from: one that was begun and holds nothing yet says
+    /// nothing of that.
+    pub(crate) fn packed_to(&self) -> Tid {
+        let is_begun = self.header.generation == 0 && self.end() <= SEGMENT_HEADER_LEN as u64;
+        if is_begun { Tid::NONE } else { self.header.packed_to }
     }
 
     /// Names damage in this segment.

@@ -86,7 +86,7 @@ pub(in crate::store) fn fresh_writer(
     let first = &chosen.first().ok_or_else(|| missing(1))?.header;
     let generations = chosen.iter().map(|segment| (segment.header.number, segment.header.generation));
     let generations = generations.filter(|(_, generation)| *generation > 0).collect();
-    let packed_to = chosen.iter().map(|segment| segment.header.packed_to).max().unwrap_or(Tid::NONE);
+    let packed_to = packed_said(chosen);
     let position = Position { segment: first.number, generation: first.generation, offset: SEGMENT_HEADER_LEN as u64 };
     let covered = Covered {
         store_id,
@@ -99,6 +99,11 @@ pub(in crate::store) fn fresh_writer(
         lived_ms: 0,
     };
     Ok(IndexWriter::new(covered, generations, settings))
+}
+
+/// Up to where the segments say that history is packed.
+pub(super) fn packed_said(chosen: &[Arc<Segment>]) -> Tid {
+    chosen.iter().map(|segment| segment.packed_to()).max().unwrap_or(Tid::NONE)
 }
 
 fn missing(segment: u32) -> StoreError {

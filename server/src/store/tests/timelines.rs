@@ -125,3 +125,62 @@ fn the_index_of_another_life_is_not_taken_for_that_of_a_longer_log() {
     let found = opened.reader.get(&Cell::object(Oid(40)), Tid(60)).expect("reads").expect("there");
     assert_eq!(found.record, simple(40, 110).writes[0].record);
 }
+
+#[test]
+fn what_a_life_says_of_packing_counts_as_far_as_the_life_has_come() {
+    let disk = SimDisk::new();
+    let mut opened = open_as(&disk, small(), 5.into()).expect("opens");
+    commit(&mut opened, &[simple(1, 10)]);
+    commit(&mut opened, &[simple(2, 10)]);
+    opened.appender.begin_timeline(9, Tid(50)).expect("begins");
+    assert_eq!(opened.reader.packed_to(), Tid::NONE, "nothing has come");
+    closed(opened);
+    let mut opened = open_as(&disk, small(), 6.into()).expect("opens");
+    assert_eq!((opened.reader.packed_to(), opened.reader.timeline()), (Tid::NONE, 9));
+    assert!(opened.reader.get(&Cell::object(Oid(1)), Tid(1)).is_ok());
+    opened.appender.begin_timeline(10, Tid(50)).expect("begins");
+    commit(&mut opened, &[simple(3, 10)]);
+    let all = |opened: &Opened| (opened.reader.packed_to(), opened.reader.packed_said(), opened.recovered.last_tid);
+    assert_eq!((opened.reader.packed_to(), opened.reader.packed_said()), (Tid(3), Tid(50)));
+    closed(opened);
+    for lost in [false, true] {
+        if lost {
+            Store::remove_index(&disk).expect("removes");
+        }
+        let opened = open_as(&disk, small(), 7.into()).expect("opens");
+        assert_eq!(all(&opened), (Tid(3), Tid(50), Tid(3)));
+        assert!(opened.recovered.keys_floor <= Tid(3), "what is committed next has a key that is known");
+        assert!(opened.reader.get(&Cell::object(Oid(1)), Tid(3)).is_ok(), "the newest snapshot can be read");
+        assert!(matches!(opened.reader.get(&Cell::object(Oid(1)), Tid(2)), Err(StoreError::Packed { .. })));
+        closed(opened);
+    }
+    let mut opened = open_as(&disk, small(), 8.into()).expect("opens");
+    commit(&mut opened, &[simple(60, 10)]);
+    assert_eq!((opened.reader.packed_to(), opened.reader.packed_said()), (Tid(50), Tid(50)));
+    let packed = opened.reader.get(&Cell::object(Oid(1)), Tid(49));
+    assert!(matches!(packed, Err(StoreError::Packed { packed_to: Tid(50), .. })));
+}
+
+#[test]
+fn a_life_that_is_restored_into_and_still_empty_is_used_again() {
+    let disk = SimDisk::new();
+    let mut opened = open_as(&disk, small(), 5.into()).expect("opens");
+    let begin = |opened: &mut Opened, timeline, packed_to| {
+        opened.appender.begin_restored(timeline, Tid(packed_to)).expect("begins");
+        (opened.reader.timeline(), opened.reader.stats().segments)
+    };
+    assert_eq!(begin(&mut opened, 6, 0), (5, 1), "the store is new");
+    commit(&mut opened, &[simple(1, 10)]);
+    assert_eq!(begin(&mut opened, 7, 0), (7, 2));
+    assert_eq!(begin(&mut opened, 8, 0), (7, 2), "nothing is in it");
+    assert_eq!(begin(&mut opened, 9, 50), (9, 3), "it says something else of packing");
+    closed(opened);
+    let mut opened = open_as(&disk, small(), 5.into()).expect("opens");
+    assert_eq!(begin(&mut opened, 10, 50), (9, 3));
+    commit(&mut opened, &[simple(2, 10)]);
+    assert_eq!(begin(&mut opened, 11, 50), (11, 4));
+    opened.appender.roll().expect("is empty already");
+    commit(&mut opened, &[simple(3, 10)]);
+    opened.appender.roll().expect("rolls");
+    assert_eq!(begin(&mut opened, 12, 0), (12, 6), "a segment is empty, its life is not");
+}

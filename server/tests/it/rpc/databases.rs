@@ -6,6 +6,9 @@ use super::support::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tonic::metadata::MetadataValue;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use zeolite_proto::FaultKind;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::admin_client::AdminClient;
@@ -117,6 +120,28 @@ async fn both_are_there_again_after_a_restart() {
     let test = super::support::start_in(directory, with_shop).await;
     assert!(session(&test, "shop").await.load(vec![cell(1)]).await.revisions[0].record.is_some());
     assert!(session(&test, "main").await.load(vec![cell(1)]).await.revisions[0].record.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cannot_be_opened_is_down_and_the_others_serve() {
+    let gone = |_: Call<'_>| Err(std::io::Error::other("the volume is not there"));
+    let mut components = Components::new(Arc::new(SimDisk::new()), Arc::new(SystemClock::new()), 7);
+    components.disks.insert("shop".into(), Arc::new(WatchedDisk::new(Arc::new(SimDisk::new()), gone)));
+    let test = start_of(components, with_shop).await;
+    session(&test, "main").await.commit(draft(0, vec![put(cell(1), 0, "well")])).await.expect("serves");
+    let mut raw = Raw::connect(test.channel().await).await;
+    let refused = raw.refused(Request::Hello(v2::Hello { database: "shop".into(), ..hello() })).await;
+    assert_eq!(refused.kind, FaultKind::Poisoned);
+    assert!(refused.message.contains("shop") && refused.message.contains("the volume is not there"), "{refused}");
+    let mut admin = AdminClient::new(test.channel().await);
+    let refused = admin.status(on("shop", v2::StatusRequest {})).await.expect_err("is down");
+    assert_eq!(status_fault(&refused).kind, FaultKind::Poisoned);
+    let mut health = HealthClient::new(test.channel().await);
+    for (service, serves) in [("database/shop", false), ("database/main", true), ("", true)] {
+        let answer = health.check(HealthCheckRequest { service: service.into() }).await.expect("known").into_inner();
+        assert_eq!(answer.status() == ServingStatus::Serving, serves, "{service:?}");
+    }
+    within(test.server.stop()).await.expect("stops");
 }
 
 /// A disk on which, once it is armed, every write to the log meets a bug.

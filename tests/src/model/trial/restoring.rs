@@ -41,7 +41,7 @@ impl Trial {
         let receipt = |tid: Tid| Receipt { tid, merged: Vec::new() };
         let done: Done<Tid> = Box::new(move |answer| done(answer.map(receipt)));
         match self.beside.house.engine().restoring() {
-            Ok(restoring) => restoring.add(txn, done),
+            Ok(restoring) => restoring.add(txn, Tid::NONE, done),
             Err(fault) => done(Err(fault)),
         }
         self.count("restore asked");

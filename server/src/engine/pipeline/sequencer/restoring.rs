@@ -1,11 +1,13 @@
 //! Owns the sequencer's part in a restore: what may be added at the end, under the tid that it brings.
 
 use super::Sequencer;
+use crate::engine::ids::public;
 use crate::engine::keep::{own_cells, prepared_cell, system};
-use crate::engine::pipeline::ask::{Answer, RestoreAsk};
+use crate::engine::pipeline::ask::{Answer, Life, RestoreAsk};
 use crate::engine::pipeline::endings::Ending;
+use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
 use crate::engine::pipeline::kinds;
-use crate::engine::pipeline::restore::{self, NO_KEY};
+use crate::engine::pipeline::restore;
 use crate::storage::TxnWrite;
 use zeolite_proto::{CommitKey, Fault, FaultKind, Oid, Tid};
 
@@ -16,18 +18,25 @@ struct Change {
     brings: Vec<prepared_cell::InPieces>,
     /// The prepared draft that it ends.
     ends: Option<(u64, CommitKey)>,
+    /// History is packed up to here, as far as it comes.
+    packs: Tid,
 }
 
 impl Sequencer {
     pub(super) fn restore(&mut self, mut ask: RestoreAsk) {
-        let Change { brings, ends } = match self.may_restore(&mut ask) {
+        let begins = ask.course.is_new();
+        let Change { brings, ends, packs } = match self.may_restore(&mut ask, begins) {
             Ok(change) => change,
             Err(fault) => return ask.refuse(fault),
         };
+        // Every life of the server has another seed, and every life of the store in it another beginning.
+        let timeline = public(self.engine.setup.seed, "timeline", self.engine.steady_ns());
+        let life = begins.then_some(Life { timeline, packed_to: packs });
+        self.packed_said = self.packed_said.max(packs);
         let greatest = ask.txn.writes.iter().map(|write| write.cell.oid).max();
         self.engine.keep.oids().observe(greatest.unwrap_or(Oid::ROOT));
         let RestoreAsk { txn, done, .. } = ask;
-        self.pass_on(txn, Answer::Restored { ends: ends.map(|(_, key)| key), done });
+        self.pass_on(txn, life, Answer::Restored { ends: ends.map(|(_, key)| key), done });
         if let Some((id, _)) = ends
             && let Some((prepared, freed)) = self.holds.release(id)
         {
@@ -53,7 +62,7 @@ impl Sequencer {
 
     /// A transaction of the server's own may move behind this server's own ones, whose tids are no times. The last checks
     /// reserve keys.
-    fn may_restore(&self, ask: &mut RestoreAsk) -> Result<Change, Fault> {
+    fn may_restore(&self, ask: &mut RestoreAsk, begins: bool) -> Result<Change, Fault> {
         let txn = &mut ask.txn;
         if !ask.course.goes_on(self.epoch) {
             return Err(restore::ended());
@@ -64,7 +73,8 @@ impl Sequencer {
         if txn.tid <= self.last {
             return Err(self.too_old(txn.tid));
         }
-        let change = self.change_of(&txn.writes)?;
+        let packs = self.packs(ask.packed_to, begins)?;
+        let change = Change { packs, ..self.change_of(&txn.writes)? };
         // What a draft that it brings will write was promised where it was prepared: it comes here now.
         let brought = || change.brings.iter().flat_map(|(draft, _)| &draft.writes);
         let written = || txn.writes.iter().map(|write| (&write.cell, write.record.as_ref()));
@@ -82,20 +92,48 @@ impl Sequencer {
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
         own_cells::keep_ceiling(&mut txn.writes, self.engine.keep.oids().ceiling())?;
+        // Nobody asks for the outcome of bookkeeping: it needs no key.
+        if system::is_own(txn) && matches!(self.engine.keys().standing(&Keyed::new(txn.key)), Standing::Committed(_)) {
+            txn.key = NO_KEY;
+        }
         let own_key = change.ends.is_some_and(|(_, key)| key == txn.key);
-        if txn.key != NO_KEY && !own_key && !self.engine.keys().reserve_again(txn.key, txn.digest) {
-            return Err(is_on_its_way(txn.key));
+        if txn.key != NO_KEY && !own_key {
+            self.engine.keys().reserve_restored(txn.key, txn.digest)?;
         }
         for (at, (draft, _)) in change.brings.iter().enumerate() {
-            if !self.engine.keys().reserve_again(draft.key, draft.digest) {
-                let fault = is_on_its_way(draft.key);
+            if let Err(fault) = self.engine.keys().reserve_restored(draft.key, draft.digest) {
                 let reserved = change.brings.iter().take(at).map(|(draft, _)| draft.key);
-                let reserved = reserved.chain(Some(txn.key).filter(|_| !own_key));
+                let reserved = reserved.chain(Some(txn.key).filter(|key| *key != NO_KEY && !own_key));
                 reserved.for_each(|key| self.engine.keys().complete(key, Err(fault.clone())));
                 return Err(fault);
             }
         }
         Ok(change)
+    }
+
+    /// What becomes packed here because it was where a transaction comes from. What is here already was whole, or the beginning
+    /// of the same restore; behind it nothing may be missing.
+    fn packs(&self, packed_to: Tid, begins: bool) -> Result<Tid, Fault> {
+        if packed_to <= self.last.max(self.packed_said) {
+            return Ok(Tid::NONE);
+        }
+        let is_empty = self.last_of_others == Tid::NONE && self.promised().next().is_none();
+        if !begins || !is_empty {
+            let message = format!(
+                "history is packed up to {packed_to} where this comes from, and here is all up to {} only: what was deleted or \
+                 finished in between may be missing; restore the whole log into an empty database",
+                self.last
+            );
+            return Err(Fault::new(FaultKind::SnapshotPacked, message));
+        }
+        match self.engine.pins().oldest() {
+            (_, Some(pinned)) if pinned < packed_to => {
+                let message =
+                    format!("snapshot {pinned} is pinned here, and what comes is packed up to {packed_to}; unpin it");
+                Err(Fault::new(FaultKind::Busy, message).after_ms(1000))
+            }
+            _ => Ok(packed_to),
+        }
     }
 
     fn change_of(&self, writes: &[TxnWrite]) -> Result<Change, Fault> {
@@ -112,11 +150,6 @@ impl Sequencer {
                 return Err(Fault::invalid(message));
             }
         }
-        Ok(Change { brings, ends })
+        Ok(Change { brings, ends, packs: Tid::NONE })
     }
-}
-
-fn is_on_its_way(key: CommitKey) -> Fault {
-    let message = format!("a draft under the commit key {key} is on its way, or prepared; come back");
-    Fault::new(FaultKind::Busy, message).after_ms(50)
 }
