@@ -159,7 +159,7 @@ impl Engine {
 
     /// Takes a gate away; no error if there is none.
     pub fn open_gate(self: &Arc<Self>, class: String, done: Done<Tid>) {
-        if let Err(fault) = check_names(&class, "") {
+        if let Err(fault) = gate_cell::check_names(&class, "") {
             return done(Err(fault));
         }
         let written = Box::new(move |result: Result<Receipt, Fault>| done(result.map(|receipt| receipt.tid)));
@@ -209,13 +209,6 @@ fn is_trying(gate: &Gate) -> Fault {
 pub(crate) fn write_of(gate: &Gate) -> Result<SealedWrite, Fault> {
     let record = gate_cell::record_of(gate)?;
     Ok(SealedWrite { cell: gate_cell::cell_of(&gate.class), stamped: false, record: Some(record), merged: false })
-}
-
-fn check_names(class: &str, job: &str) -> Result<(), Fault> {
-    match class.is_empty() || class.len() > 255 || job.len() > 255 {
-        true => Err(Fault::invalid("a gate needs a class, and names of at most 255 bytes")),
-        false => Ok(()),
-    }
 }
 
 fn refused(gate: &Gate, write: &SealedWrite) -> Fault {
