@@ -1,0 +1,199 @@
+//! Owns the calls that write: drafts in one phase or two, undo, oids.
+
+use super::Calls;
+use crate::auth::rights::Verb;
+use crate::engine::{PreparedReceipt, Preparing};
+use crate::rpc::{decode, encode};
+use bytes::Bytes;
+use zeolite_proto::wire::{translate, v2};
+use zeolite_proto::{Cell, Draft, Fault, Note, Receipt, Tid};
+
+impl Calls {
+    pub(in crate::rpc) fn commit(
+        &self,
+        draft: v2::Draft,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
+    ) {
+        self.commit_decoded(self.draft(|| self.of_this_life(draft)), done);
+    }
+
+    /// A draft that came in parts; it must carry the key that its parts named.
+    pub(in crate::rpc) fn joined(&self, commit_key: &Bytes, encoded: Bytes) -> Result<Draft, Fault> {
+        self.draft(|| {
+            let draft = self.of_this_life(translate::decode_draft(encoded, self.engine().limits())?)?;
+            if draft.key.0[..] != commit_key[..] {
+                return Err(Fault::invalid("the draft has another commit key than its parts; use one key for both"));
+            }
+            Ok(draft)
+        })
+    }
+
+    /// The draft of a request for two-phase commit.
+    pub(in crate::rpc) fn given(&self, draft: Option<v2::Draft>) -> Result<Draft, Fault> {
+        let draft = draft.ok_or_else(|| Fault::invalid("a request without a draft; send the draft with it"))?;
+        self.draft(|| self.of_this_life(draft))
+    }
+
+    fn of_this_life(&self, draft: v2::Draft) -> Result<Draft, Fault> {
+        let (timeline, take_oids) = (draft.timeline, draft.take_oids);
+        let draft = Draft::try_from(draft)?;
+        let read = draft.read_cells.iter().map(|read| read.base);
+        let bases = read.chain(draft.read_ranges.iter().map(|range| range.base));
+        let newest = bases.chain(draft.writes.iter().map(|write| write.base)).max();
+        self.engine().same_life(timeline, newest.unwrap_or(Tid::NONE))?;
+        if take_oids && let Some(greatest) = draft.writes.iter().map(|write| write.cell.oid).max() {
+            self.engine().take_oids(greatest)?;
+        }
+        Ok(draft)
+    }
+
+    pub(in crate::rpc) fn commit_decoded(
+        &self,
+        draft: Result<Draft, Fault>,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
+    ) {
+        if let Err(fault) = self.may(Verb::Commit) {
+            return done(Err(fault));
+        }
+        match draft {
+            Ok(draft) => {
+                let calls = self.clone();
+                let told = move |result: Result<Receipt, Fault>| {
+                    let told = |receipt: Receipt| v2::Receipt { pressure: calls.pressure(), ..(&receipt).into() };
+                    done(result.map(told));
+                };
+                self.engine().commit_as(self.caller(), draft, Box::new(told));
+            }
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(in crate::rpc) fn prepare(
+        &self,
+        draft: Result<Draft, Fault>,
+        how: Preparing,
+        done: impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + 'static,
+    ) {
+        if let Err(fault) = self.may(Verb::Prepare) {
+            return done(Err(fault));
+        }
+        match draft {
+            Ok(draft) => {
+                let told = move |result: Result<PreparedReceipt, Fault>| {
+                    done(result.map(|prepared| encode::prepared(&prepared)));
+                };
+                self.engine().prepare(self.caller(), draft, how, Box::new(told));
+            }
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(in crate::rpc) fn amend(
+        &self,
+        prepared: u64,
+        draft: Result<Draft, Fault>,
+        withdrawn: Vec<v2::Cell>,
+        done: impl FnOnce(Result<v2::PrepareReply, Fault>) + Send + 'static,
+    ) {
+        if let Err(fault) = self.may(Verb::Prepare) {
+            return done(Err(fault));
+        }
+        match draft {
+            Ok(draft) => {
+                let withdrawn = withdrawn.into_iter().map(Cell::from).collect();
+                let told = move |result: Result<PreparedReceipt, Fault>| {
+                    done(result.map(|prepared| encode::prepared(&prepared)));
+                };
+                self.engine().amend(self.caller(), prepared, draft, withdrawn, Box::new(told));
+            }
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(in crate::rpc) fn finish(
+        &self,
+        request: &v2::FinishRequest,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
+    ) {
+        if let Err(fault) = self.may(Verb::Prepare) {
+            return done(Err(fault));
+        }
+        match translate::commit_key(&request.commit_key) {
+            Ok(key) => self.engine().finish(
+                self.owner(),
+                request.prepared,
+                key,
+                request.key_since.map(Tid),
+                Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
+            ),
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(in crate::rpc) fn abort(
+        &self,
+        request: &v2::AbortRequest,
+        done: impl FnOnce(Result<v2::Done, Fault>) + Send + 'static,
+    ) {
+        if let Err(fault) = self.may(Verb::Prepare) {
+            return done(Err(fault));
+        }
+        let key = match request.commit_key.is_empty() {
+            true => Ok(None),
+            false => translate::commit_key(&request.commit_key).map(Some),
+        };
+        let told = move |result: Result<Tid, Fault>| done(result.map(encode::done));
+        match key {
+            Ok(None) if request.prepared == 0 => told(Err(Fault::invalid("abort what? name its id or its commit key"))),
+            Ok(key) => {
+                self.engine().abort(self.owner(), request.prepared, (key, request.key_since.map(Tid)), Box::new(told))
+            }
+            Err(fault) => told(Err(fault)),
+        }
+    }
+
+    pub(in crate::rpc) fn undo(
+        &self,
+        request: v2::UndoRequest,
+        done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
+    ) {
+        if let Err(fault) = self.may(Verb::Commit) {
+            return done(Err(fault));
+        }
+        match translate::commit_key(&request.commit_key) {
+            Ok(key) => self.engine().undo(
+                self.caller(),
+                Tid(request.tid),
+                (key, Tid(request.key_since.unwrap_or(request.tid))),
+                request.note.map(Note::from).unwrap_or_default(),
+                Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
+            ),
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    pub(in crate::rpc) fn new_oids(
+        &self,
+        request: &v2::NewOidsRequest,
+        done: impl FnOnce(Result<v2::NewOidsReply, Fault>) + Send + 'static,
+    ) {
+        if let Err(fault) = self.may(Verb::NewOids) {
+            return done(Err(fault));
+        }
+        match decode::oid_count(request, self.engine().limits()) {
+            Ok(count) => self.engine().new_oids(
+                count,
+                Box::new(move |result| done(result.map(|first| v2::NewOidsReply { first: first.0, count }))),
+            ),
+            Err(fault) => done(Err(fault)),
+        }
+    }
+
+    /// Decodes a draft, and says how long that took.
+    fn draft(&self, decode: impl FnOnce() -> Result<Draft, Fault>) -> Result<Draft, Fault> {
+        let begun = self.engine().clock().steady();
+        let draft = decode();
+        self.engine().stats().decode.record(self.engine().clock().steady().saturating_sub(begun).as_nanos() as u64);
+        draft
+    }
+}
