@@ -6,6 +6,7 @@
 
 mod amending;
 mod checks;
+mod copying;
 mod keeping;
 mod mishaps;
 mod packing;

@@ -45,6 +45,7 @@ fn the_engine_and_the_model_agree() {
         "prepared durably",
         "packed",
         "moved a pin",
+        "copied",
         "closed a gate",
         "was told what is below a gate",
         "the same key again",

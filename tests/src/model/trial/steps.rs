@@ -32,7 +32,8 @@ impl Trial {
             96..98 => return self.ask_for_a_key(),
             98..99 if self.dice.chance(60) => self.restore(),
             98..99 if self.dice.chance(50) => return self.change_a_pin(),
-            98..99 => return self.pack(),
+            98..99 if self.dice.chance(70) => return self.pack(),
+            98..99 => return self.copy(),
             _ if self.wear == Wear::None => {}
             _ => return self.mishap(),
         }
