@@ -1,14 +1,15 @@
 //! Owns `serve` and `config check`: a server's settings from file, environment and flags, and its life.
 
 use crate::exit::{ProblemFound, Usage};
-use crate::output::Out;
+use crate::moment;
+use crate::output::{Out, counted};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use zeolite_proto::Registry;
+use zeolite_proto::{Registry, Tid};
 use zeolite_server::server::{Components, Server, ServerError};
 use zeolite_server::settings::Settings;
 
@@ -132,7 +133,8 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     let listener = TcpListener::bind(&settings.listen).await;
     let listener =
         listener.with_context(|| format!("cannot listen on {}; is another server running there?", settings.listen))?;
-    let data = settings.data_dir.display().to_string();
+    let data =
+        std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone()).display().to_string();
     let components = Components { put_back: args.put_back, ..Components::real(&settings).map_err(usage_or_failure)? };
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
@@ -146,7 +148,12 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
         let (address, pid) = (server.address().to_string(), std::process::id());
         out.json(&json!({ "address": address, "metrics": metrics, "data": data, "pid": pid }))?;
     } else {
-        out.line(format_args!("listening on {}, data in {data}", server.address()));
+        let status = server.engine().status();
+        let there = match status.visible {
+            Tid::NONE => "a new, empty database".to_owned(),
+            newest => format!("{}, newest {}", counted(status.objects, "object"), moment::shown(newest)),
+        };
+        out.line(format_args!("listening on {}, data in {data} ({there})", server.address()));
         metrics.iter().for_each(|address| out.line(format_args!("metrics at http://{address}/metrics")));
     }
     tokio::select! {

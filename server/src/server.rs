@@ -98,7 +98,9 @@ impl Components {
             clock: Arc::new(SystemClock::new()),
             seed: seed()?,
             put_back: false,
-            progress: Box::new(|progress| tracing::info!(?progress, "opening the store")),
+            progress: Box::new(|Progress { done_bytes, all_bytes }| {
+                tracing::info!(done_bytes, all_bytes, "opening the store");
+            }),
         })
     }
 }
