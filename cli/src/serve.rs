@@ -151,6 +151,8 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
         let status = server.engine().status();
         let there = match status.visible {
             Tid::NONE => "a new, empty database".to_owned(),
+            // The server's own bookkeeping takes no time.
+            newest if newest.unix_nanos() < 0 => "no commit so far".to_owned(),
             newest => format!("{}, newest {}", counted(status.objects, "object"), moment::shown(newest)),
         };
         out.line(format_args!("listening on {}, data in {data} ({there})", server.address()));
