@@ -83,7 +83,7 @@ impl Out {
             let value = serde_json::json!({ "error": format!("{error:#}"), "exit_code": crate::exit::number(error) });
             self.complain(value);
         } else {
-            self.complain(format_args!("zeolite: {error:#}"));
+            self.complain(tame::value(&format!("zeolite: {error:#}")));
         }
     }
 

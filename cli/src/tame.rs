@@ -26,7 +26,7 @@ fn tamed(text: &str, with_lines: bool) -> String {
         match next {
             _ if paint.is_some() => tame.push_str(&rest[..len]),
             '\n' if with_lines => tame.push(next),
-            '\t' => tame.push(next),
+            '\t' if with_lines => tame.push(next),
             _ if next.is_control() || turns_direction(next) => tame.extend(next.escape_default()),
             _ => tame.push(next),
         }

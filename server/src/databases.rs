@@ -65,7 +65,7 @@ pub(crate) struct Shared<'a> {
 impl Databases {
     /// Opens them one after the other. One that cannot be opened is down; if it is `main`, that is the end of it.
     pub(crate) fn open(
-        plans: Vec<(DatabasePlan, Arc<dyn Disk>)>,
+        plans: Vec<(DatabasePlan, Result<Arc<dyn Disk>, StoreError>)>,
         shared: Shared<'_>,
     ) -> Result<(Databases, AllRunning), StoreError> {
         let Shared { clock, registry, opening, progress } = shared;
@@ -76,8 +76,9 @@ impl Databases {
             let name: Arc<str> = name.into();
             // Two databases have different ids, pins and keys of their own.
             let opening = Opening { new_id: opening.new_id.wrapping_add(at as u64), ..opening };
-            let opened =
-                Engine::open(disk, clock.clone(), store, engine, limits.clone(), registry.clone(), opening, progress);
+            let opened = disk.and_then(|disk| {
+                Engine::open(disk, clock.clone(), store, engine, limits.clone(), registry.clone(), opening, progress)
+            });
             let (engine, loops) = match opened {
                 Ok(opened) => opened,
                 Err(error) if *name == *MAIN => return Err(error),

@@ -66,8 +66,8 @@ pub enum ServerError {
 pub struct Components {
     /// The data directory of `main`.
     pub disk: Arc<dyn Disk>,
-    /// Those of the other databases, by name.
-    pub disks: BTreeMap<String, Arc<dyn Disk>>,
+    /// Those of the other databases, by name, or why there is none.
+    pub disks: BTreeMap<String, Result<Arc<dyn Disk>, StoreError>>,
     /// Wall time and steady time.
     pub clock: Arc<dyn Clock>,
     /// Makes what must differ between two lives of a server: a new store's id, pin numbers.
@@ -86,11 +86,13 @@ impl Components {
 
     /// The machine's disk and clock.
     pub fn real(settings: &Settings) -> Result<Components, ServerError> {
-        let mut disks: BTreeMap<String, Arc<dyn Disk>> = BTreeMap::new();
+        let mut disks: BTreeMap<String, Result<Arc<dyn Disk>, StoreError>> = BTreeMap::new();
         // The directory of `main` first: those of the others lie in it unless told otherwise.
         let disk = Arc::new(RealDisk::open(&settings.data_dir)?);
         for (name, database) in &settings.databases {
-            disks.insert(name.clone(), Arc::new(RealDisk::open(database.data_dir(name, &settings.data_dir))?));
+            // One that is not to be had keeps one database down.
+            let opened = RealDisk::open(database.data_dir(name, &settings.data_dir));
+            disks.insert(name.clone(), opened.map(|disk| Arc::new(disk) as Arc<dyn Disk>));
         }
         Ok(Components {
             disk,
@@ -263,7 +265,7 @@ fn open(
     registry: Registry,
 ) -> Result<(Arc<Databases>, AllRunning), ServerError> {
     let Components { disk, mut disks, clock, seed, put_back, mut progress } = components;
-    disks.insert(MAIN.into(), disk);
+    disks.insert(MAIN.into(), Ok(disk));
     let on_disks = plans.into_iter().map(|plan| match disks.remove(&plan.name) {
         Some(disk) => Ok((plan, disk)),
         None => Err(ServerError::Settings(vec![format!("the database {} was given no disk", plan.name)])),

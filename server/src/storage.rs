@@ -125,9 +125,9 @@ reads! {
     ) -> Result<Option<(Cell, Tid)>, StoreError>;
     /// The revisions older than a tid, the newest first.
     fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<Vec<Revision>, StoreError>;
-    /// Sees to it that these classes at schema versions have a place among those that may be, or says which has none; then nothing
-    /// is changed. What is appended without having asked gets a place in any case.
-    fn number_kinds(&self, kinds: &mut dyn Iterator<Item = (&str, u32)>) -> Result<(), StoreError>;
+    /// Whether these classes at schema versions have a place among those that may be, or which has none; with `keep` they have it
+    /// from now on. What is appended without having asked gets a place in any case.
+    fn number_kinds(&self, kinds: &mut dyn Iterator<Item = (&str, u32)>, keep: bool) -> Result<(), StoreError>;
     /// The exact numbers of objects by class and version.
     fn kinds(&self) -> Result<Vec<Kind>, StoreError>;
     /// Oids of a class below a version, ascending; empty: there are no more.

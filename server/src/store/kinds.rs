@@ -52,8 +52,13 @@ impl Kinds {
         known.kinds.insert(id, kind);
     }
 
-    /// Sees to it that these kinds have numbers, if no more than `max` have one then; otherwise none gets one.
-    pub(crate) fn number(&self, kinds: &mut dyn Iterator<Item = (&str, u32)>, max: usize) -> Result<(), StoreError> {
+    /// Whether these kinds have numbers, or may have: no more than `max` would have one then. With `keep` they get them.
+    pub(crate) fn number(
+        &self,
+        kinds: &mut dyn Iterator<Item = (&str, u32)>,
+        max: usize,
+        keep: bool,
+    ) -> Result<(), StoreError> {
         let (new, count) = {
             let known = self.known.read();
             let is_new =
@@ -63,7 +68,7 @@ impl Kinds {
         if let Some((class, version)) = new.iter().nth(max.saturating_sub(count)) {
             return Err(StoreError::TooManyKinds { class: (*class).to_owned(), version: *version, max });
         }
-        for (class, version) in new {
+        for (class, version) in new.into_iter().filter(|_| keep) {
             self.id(class, version);
         }
         Ok(())
@@ -123,11 +128,12 @@ mod tests {
     #[test]
     fn all_of_them_get_numbers_or_none_does() {
         let kinds = Kinds::default();
-        let number = |all: &[(&str, u32)]| kinds.number(&mut all.iter().copied(), 3);
+        let number = |all: &[(&str, u32)]| kinds.number(&mut all.iter().copied(), 3, true);
         assert!(number(&[("A", 1), ("A", 2), ("A", 1)]).is_ok());
         let told = number(&[("A", 2), ("C", 1), ("B", 1)]).expect_err("one too many");
         assert!(matches!(&told, StoreError::TooManyKinds { class, max: 3, .. } if class == "C"), "{told}");
         assert_eq!((kinds.find("B", 1), kinds.find("C", 1)), (None, None));
+        assert!(kinds.number(&mut [("B", 1)].into_iter(), 3, false).is_ok() && kinds.find("B", 1).is_none());
         assert!(number(&[("B", 1)]).is_ok() && number(&[("A", 1), ("B", 1)]).is_ok());
         kinds.id("C", 1);
         assert!(number(&[("C", 1), ("A", 2)]).is_ok(), "what the log has is known, however many there are");

@@ -139,9 +139,9 @@ impl Reader {
         self.state.overlay.bytes()
     }
 
-    /// Sees to it that these kinds (class and schema version) have a place, or says which has none; then nothing is changed.
-    pub fn number_kinds(&self, kinds: &mut dyn Iterator<Item = (&str, u32)>) -> Result<(), StoreError> {
-        self.state.kinds.number(kinds, self.state.settings.kinds_max)
+    /// Whether these kinds (class and schema version) have a place, or which has none; with `keep` they have it from now on.
+    pub fn number_kinds(&self, kinds: &mut dyn Iterator<Item = (&str, u32)>, keep: bool) -> Result<(), StoreError> {
+        self.state.kinds.number(kinds, self.state.settings.kinds_max, keep)
     }
 
     /// Numbers for status pages.

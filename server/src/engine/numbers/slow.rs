@@ -110,7 +110,7 @@ fn tell(txn: &Txn, origin: &Origin, journey: Journey, total_ns: u64) {
         cells = txn.writes.len(),
         bytes,
         classes = classes(txn),
-        client = %origin.client,
+        client = origin.client.to_string(),
         user = short(note.user_text()),
         description = short(note.description_text()),
         "slow commit"

@@ -7,6 +7,7 @@ mod restored;
 
 use crate::engine::caller::Caller;
 use crate::engine::keep::oids::Oids;
+use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ranges;
 use bytes::Bytes;
@@ -82,6 +83,9 @@ pub(crate) fn admit(mut draft: Draft, limits: &Limits, oids: &Oids, visible: Tid
     }
     for range in &draft.read_ranges {
         check_base(range.base, &Cell::object(range.oid), visible)?;
+        if range.oid == SYSTEM_OID {
+            return Err(Fault::invalid("a range of the server's own cells is no draft's to check"));
+        }
         let longest = range.from.len().max(range.to.len());
         if longest > limits.key_bytes_max {
             return Err(Fault::too_large("key length", longest, limits.key_bytes_max));

@@ -1,8 +1,9 @@
 //! Owns the refusal of one kind too many: a class at a schema version is remembered for good, so a version that holds a timestamp
 //! would fill the memory, each status and each scrape.
 //!
-//! It is asked before anything is sealed or promised, of restored transactions too: a batch fails for the disk alone. What was promised
-//! and then aborted keeps its place until the next start. The server's own cells are never refused: they have few kinds.
+//! It is asked before anything is sealed or promised, of restored transactions too: a batch fails for the disk alone. A place is taken
+//! by what is sealed. What is promised takes none until it is finished, and then in any case, so there may be a few more than the
+//! bound. The server's own cells are never refused: they have few kinds.
 
 use crate::engine::faults::fault_of;
 use crate::engine::keep::system::SYSTEM_OID;
@@ -11,16 +12,25 @@ use bytes::Bytes;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Fault};
 
-/// Gives the kinds of these writes their places, or refuses all of them.
+/// Refuses writes of kinds that have no place.
 pub(crate) fn check<'a>(
     reader: &dyn Read,
     writes: impl Iterator<Item = (&'a Cell, Option<&'a Bytes>)>,
 ) -> Result<(), Fault> {
-    let records = writes.filter(|(cell, _)| cell.oid != SYSTEM_OID).filter_map(|(_, record)| record);
+    reader.number_kinds(&mut of(writes), false).map_err(fault_of)
+}
+
+/// Gives them their places: these writes are sealed.
+pub(crate) fn keep<'a>(reader: &dyn Read, writes: impl Iterator<Item = (&'a Cell, Option<&'a Bytes>)>) {
+    // They were checked; what is appended gets a number in any case.
+    let _ = reader.number_kinds(&mut of(writes), true);
+}
+
+fn of<'a>(writes: impl Iterator<Item = (&'a Cell, Option<&'a Bytes>)>) -> impl Iterator<Item = (&'a str, u32)> {
     let mut last = None;
-    let mut kinds = records
+    let records = writes.filter(|(cell, _)| cell.oid != SYSTEM_OID).filter_map(|(_, record)| record);
+    records
         .filter_map(|record| Header::parse(record).ok())
         .map(|header| (header.class, header.version))
-        .filter(|kind| last.replace(*kind) != Some(*kind));
-    reader.number_kinds(&mut kinds).map_err(fault_of)
+        .filter(move |kind| last.replace(*kind) != Some(*kind))
 }

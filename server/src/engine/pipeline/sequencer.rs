@@ -220,6 +220,10 @@ impl Sequencer {
                     DraftAsk::Commit(admitted) => {
                         let Admitted { draft, queued_ns, caller, .. } = admitted;
                         let origin = Origin { priority: draft.priority, queued_ns, client: caller.client };
+                        kinds::keep(
+                            self.engine.reader(),
+                            writes.iter().map(|write| (&write.cell, write.record.as_ref())),
+                        );
                         self.seal(draft.key, &draft.note, writes, Answer::Key(origin));
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, writes, stale),

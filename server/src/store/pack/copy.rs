@@ -87,7 +87,9 @@ pub(crate) fn copy(
 
 fn leaves_room(state: &State, bytes: u64) -> Result<(), StoreError> {
     let free = state.disk.free_bytes().unwrap_or(u64::MAX);
-    if free < bytes.saturating_add(ROOM_LEFT_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
+    // On a small disk a sixteenth of it.
+    let left = state.disk.size_bytes().map_or(ROOM_LEFT_BYTES, |size| ROOM_LEFT_BYTES.min(size / 16));
+    if free < bytes.saturating_add(left) { Err(StoreError::DiskFull) } else { Ok(()) }
 }
 
 // Copies what stays; the header and the end of the file, or `None` when the file would say nothing new.

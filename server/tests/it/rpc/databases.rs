@@ -126,7 +126,7 @@ async fn both_are_there_again_after_a_restart() {
 async fn one_that_cannot_be_opened_is_down_and_the_others_serve() {
     let gone = |_: Call<'_>| Err(std::io::Error::other("the volume is not there"));
     let mut components = Components::new(Arc::new(SimDisk::new()), Arc::new(SystemClock::new()), 7);
-    components.disks.insert("shop".into(), Arc::new(WatchedDisk::new(Arc::new(SimDisk::new()), gone)));
+    components.disks.insert("shop".into(), Ok(Arc::new(WatchedDisk::new(Arc::new(SimDisk::new()), gone))));
     let test = start_of(components, with_shop).await;
     session(&test, "main").await.commit(draft(0, vec![put(cell(1), 0, "well")])).await.expect("serves");
     let mut raw = Raw::connect(test.channel().await).await;
@@ -157,7 +157,7 @@ fn buggy(armed: Arc<AtomicBool>) -> WatchedDisk {
 async fn a_bug_in_one_poisons_it_and_the_other_goes_on() {
     let armed = Arc::new(AtomicBool::new(false));
     let mut components = Components::new(Arc::new(SimDisk::new()), Arc::new(SystemClock::new()), 7);
-    components.disks.insert("shop".into(), Arc::new(buggy(armed.clone())));
+    components.disks.insert("shop".into(), Ok(Arc::new(buggy(armed.clone()))));
     let test = start_of(components, with_shop).await;
     let (mut main, mut shop) = (session(&test, "").await, session(&test, "shop").await);
     shop.commit(draft(0, vec![put(cell(1), 0, "before")])).await.expect("new");

@@ -80,6 +80,13 @@ fn check_brought(draft: &KeptDraft, pieces: usize, limits: &Limits) -> Result<()
     for cell in &draft.read_cells {
         check_key(cell, limits)?;
     }
+    let read = draft.read_cells.iter().map(|cell| cell.oid).chain(draft.read_ranges.iter().map(|range| range.oid));
+    if read.into_iter().any(|oid| oid == SYSTEM_OID) {
+        return Err(Fault::invalid("it has read the server's own cells, which no draft may hold"));
+    }
+    if draft.read_ranges.iter().any(|range| !range.to.is_empty() && range.from > range.to) {
+        return Err(Fault::invalid("a range that it has read ends before it begins"));
+    }
     let keys = draft.read_ranges.iter().flat_map(|range| [range.from.len(), range.to.len()]);
     let longest = keys.max().unwrap_or(0);
     if longest > limits.key_bytes_max {

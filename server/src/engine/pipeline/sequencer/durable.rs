@@ -16,6 +16,7 @@ use crate::engine::pipeline::ask::{Answer, Origin};
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Durable, Prepared};
 use crate::engine::pipeline::keys::Keyed;
+use crate::engine::pipeline::ranges;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Share;
 use bytes::Bytes;
@@ -77,7 +78,7 @@ impl Sequencer {
             caller: Caller { owner: kept.owner, role: Role::Write, ..Caller::default() },
             writes: kept.writes,
             read_cells: kept.read_cells,
-            read_ranges: kept.read_ranges,
+            read_ranges: ranges::disjoint(kept.read_ranges),
             deadline: if kept.time_limit_ms == 0 { Duration::MAX } else { now + left },
             since_unix_ms: kept.since_unix_ms,
             durable: Some(Durable { pieces, waited_until: now }),

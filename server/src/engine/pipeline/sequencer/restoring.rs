@@ -9,7 +9,7 @@ use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::restore;
 use crate::storage::TxnWrite;
-use zeolite_proto::{CommitKey, Fault, FaultKind, Oid, Tid};
+use zeolite_proto::{CommitKey, Fault, FaultKind, Oid, Tid, hash};
 
 /// What a restored transaction does to prepared drafts.
 #[derive(Default)]
@@ -91,6 +91,19 @@ impl Sequencer {
             let message = format!("the prepared draft {} needs a cell that another one holds; come back", draft.key);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
+        let mut held = hash::Set::default();
+        let written = change.brings.iter().flat_map(|(draft, _)| &draft.writes).filter(|write| !write.stamped);
+        if let Some(twice) = written
+            .map(|write| &write.cell)
+            .chain(txn.writes.iter().map(|write| &write.cell))
+            .find(|cell| !held.insert(*cell))
+        {
+            let message = format!(
+                "cell {twice} is held by a prepared draft that the transaction brings, and written by it or held by another one"
+            );
+            return Err(Fault::invalid(message));
+        }
+        drop(held);
         own_cells::keep_ceiling(&mut txn.writes, self.engine.keep.oids().ceiling())?;
         // Nobody asks for the outcome of bookkeeping: it needs no key.
         if system::is_own(txn) && matches!(self.engine.keys().standing(&Keyed::new(txn.key)), Standing::Committed(_)) {
@@ -108,12 +121,22 @@ impl Sequencer {
                 return Err(fault);
             }
         }
+        kinds::keep(self.engine.reader(), txn.writes.iter().map(|write| (&write.cell, write.record.as_ref())));
         Ok(change)
     }
 
     /// What becomes packed here because it was where a transaction comes from. What is here already was whole, or the beginning
     /// of the same restore; behind it nothing may be missing.
     fn packs(&self, packed_to: Tid, begins: bool) -> Result<Tid, Fault> {
+        // What was packed here as well may have been what comes refers to.
+        let here = self.engine.packed_to();
+        if self.last_of_others != Tid::NONE && here > packed_to {
+            let message = format!(
+                "this database was packed itself, up to {here}, and what comes was packed up to {packed_to} only: objects that it \
+                 refers to may be gone; restore the whole log into an empty database, and pack it when it is whole"
+            );
+            return Err(Fault::new(FaultKind::SnapshotPacked, message));
+        }
         if packed_to <= self.last.max(self.packed_said) {
             return Ok(Tid::NONE);
         }
