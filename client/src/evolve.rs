@@ -29,6 +29,7 @@ mod assembly;
 mod atomic;
 mod chunk;
 mod chunk_note;
+mod claim;
 mod dependents;
 mod dry_run;
 mod eta;

@@ -167,16 +167,6 @@ impl Job {
         Ok(())
     }
 
-    /// An error unless it is done: for a deployment that must not begin before.
-    pub async fn ensure_done(&self) -> Result<Certificate> {
-        let now = self.show().await?;
-        let state = now.state();
-        match (now.job.phase, now.job.certificate) {
-            (Phase::Done, Some(certificate)) => Ok(certificate),
-            _ => Err(Error::invalid(format!("evolve {:?} is {state}, not done", self.name))),
-        }
-    }
-
     pub(crate) fn snapshot_of(record: &JobRecord) -> Tid {
         Tid(record.snapshot)
     }

@@ -9,6 +9,7 @@ use crate::watch::Watch;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::evolve::{Standing, State};
+use zeolite_proto::{Gate, Tid};
 
 /// A job as of one snapshot.
 #[derive(Clone, PartialEq, Debug)]
@@ -27,8 +28,12 @@ pub struct Progress {
     pub rate: f64,
     /// How long it takes at that rate; none: nobody can say.
     pub left: Option<Duration>,
-    /// Objects of the target class that are still below the target's version.
+    /// Objects of the target class that are below the target's version.
     pub old: Option<u64>,
+    /// Every commit up to this one is in that count; without a target, in the records.
+    pub as_of: Tid,
+    /// The closed gate of the target class, whoever has closed it.
+    pub gate: Option<Gate>,
     /// Names of the workers that hold a range.
     pub workers: Vec<String>,
     /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left.
@@ -99,18 +104,12 @@ impl Job {
         let ranges = ledger::ranges(&view, self.oid(), job.ranges + 1).await?;
         let undo = ledger::kept::<RangeRecord>(&view, &ledger::range_cell(self.oid(), ledger::UNDO_RANGE)).await?;
         let undo = undo.map(|kept| kept.record);
-        let old = match &job.target {
-            None => None,
-            Some(target) => {
-                let kinds = self.db.admin().kinds().await?.into_iter();
-                Some(
-                    kinds
-                        .filter(|kind| kind.class == target.class && kind.version < target.version)
-                        .map(|kind| kind.objects)
-                        .sum(),
-                )
-            }
-        };
+        let (mut old, mut as_of, mut gate) = (None, view.snapshot(), None);
+        if let Some(target) = &job.target {
+            let kinds = self.db.admin().kinds().await?;
+            (old, as_of) = (Some(kinds.below(&target.class, target.version)), kinds.tid);
+            gate = self.db.admin().gates().await?.into_iter().find(|gate| gate.class == target.class);
+        }
         let standing = Standing::of(&job, &ranges, undo.as_ref(), old, now_unix_ms());
         let Standing { state: word, why, until_unix_ms, counts, done, total, rate, workers: _ } = standing;
         let left = (rate > 0.0 && !job.phase.is_over())
@@ -118,7 +117,23 @@ impl Job {
             .flatten();
         let workers =
             ranges.iter().filter(|range| !range.holder.is_empty()).map(|range| range.holder.clone()).collect();
-        Ok(Progress { job, ranges, counts, done, total, rate, left, old, workers, undo, word, why, until_unix_ms })
+        Ok(Progress {
+            job,
+            ranges,
+            counts,
+            done,
+            total,
+            rate,
+            left,
+            old,
+            as_of,
+            gate,
+            workers,
+            undo,
+            word,
+            why,
+            until_unix_ms,
+        })
     }
 
     /// Tells its progress now, and again whenever the ledger changes.

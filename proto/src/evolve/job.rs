@@ -147,18 +147,18 @@ pub struct Pause {
     pub until_unix_ms: u64,
 }
 
-/// What was found when the job was over.
+/// What was found when the job was over: so at its tid, and perhaps not any more.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Certificate {
     /// A snapshot at which it was so.
     pub tid: u64,
     /// The commit that closed the gate; 0: there is none.
     pub gate_tid: u64,
-    /// Objects of the target class; without a target, objects of the plan.
+    /// Objects of the target class, counted by the index; without a target, objects of the plan.
     pub objects: u64,
     /// Objects that steps have changed.
     pub changed: u64,
-    /// Objects that were looked at.
+    /// Objects that steps have looked at, if nothing was counted. Older ones have the count here as well: ask the job for its target.
     pub verified: u64,
     /// From the start to the end.
     pub duration_ms: u64,
