@@ -131,8 +131,11 @@ impl Job {
             .await
     }
 
-    /// Holds it: workers finish their chunk and wait. `until_unix_ms` 0: until it is resumed.
+    /// Holds it: workers finish their chunk and wait. `until_unix_ms` 0: until it is resumed. A time that has passed is refused.
     pub async fn pause(&self, reason: &str, until_unix_ms: u64) -> Result<()> {
+        if until_unix_ms > 0 && until_unix_ms <= now_unix_ms() {
+            return Err(Error::invalid("the pause would end in the past; name a time to come"));
+        }
         self.change(|record| {
             self.must_not_be_over(record)?;
             record.pause = Some(Pause { reason: reason.to_owned(), until_unix_ms });
