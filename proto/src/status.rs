@@ -20,7 +20,9 @@ pub struct Status {
     pub timeline: u64,
     /// The newest visible tid.
     pub visible: Tid,
-    /// How far that is ahead of the server's clock, in milliseconds; 0: it is not.
+    /// The server's clock, in milliseconds since 1970; 0: a server that does not tell it.
+    pub unix_ms: u64,
+    /// How far `visible` is ahead of the server's clock, in milliseconds; 0: it is not.
     pub ahead_ms: u64,
     /// History before this tid is packed.
     pub packed_to: Tid,

@@ -55,7 +55,7 @@ pub(super) fn row(progress: &Progress) -> [String; 6] {
         progress.job.name.clone(),
         Line::of(progress).text(),
         done(progress),
-        if running { rate(progress.rate) } else { String::new() },
+        if running && progress.silent.is_none() { rate(progress.rate) } else { String::new() },
         if running { left(progress.left) } else { String::new() },
         progress.job.plan.text(),
     ]
@@ -70,7 +70,7 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
         ("plan", format!("{}, {} objects at {}", job.plan.text(), count(job.total), moment::shown(Tid(job.planned)))),
         ("progress", done(progress)),
     ];
-    if !job.phase.is_over() {
+    if !job.phase.is_over() && progress.silent.is_none() {
         facts.push(("rate", format!("{}, {} left", rate(progress.rate), left(progress.left))));
     }
     if job.target.is_some() {
@@ -255,6 +255,7 @@ pub(super) fn progress_json(progress: &Progress) -> Value {
         "old": progress.old,
         "now": now_json(progress),
         "counts": counts_json(progress.counts),
+        "silent_ms": progress.silent.map(|silent| silent.as_millis() as u64),
         "workers": workers.map(|(number, range)| worker_json(number, range)).collect::<Vec<_>>(),
         "undo": progress.undo.as_ref().map(|undo| counts_json(undo.counts)),
         "snapshot": tid(job.snapshot),

@@ -110,9 +110,9 @@ async fn attend(
         }
     };
     if let Some(why) = broken {
-        return Err(
-            ProblemFound(format!("the program of the step does not work: {why}; the job can be resumed")).into()
-        );
+        let why = format!("the program of the step does not work: {why}");
+        job.worker_ended(&format!("the worker {} ended: {why}", super::here())).await?;
+        return Err(ProblemFound(format!("{why}; the job can be resumed")).into());
     }
     if let Ok(now) = job.show().await {
         board.show(&now);

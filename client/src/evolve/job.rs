@@ -158,6 +158,17 @@ impl Job {
         .await
     }
 
+    /// Tells why a worker has ended, although the job is not over: nobody else knows it. The next one that takes a range takes it away.
+    pub async fn worker_ended(&self, why: &str) -> Result<()> {
+        self.change(|record| {
+            if !record.phase.is_over() {
+                why.clone_into(&mut record.reason);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Changes a setting, by its name.
     pub async fn set(&self, name: &str, value: &str) -> Result<()> {
         self.change(|record| Ok(record.settings.set(name, value)?)).await

@@ -128,7 +128,7 @@ impl Undo {
                 Err(error) => error,
             };
             if judge(&error) != Verdict::Waits {
-                let told = self.say(&error.to_string()).await;
+                let told = self.job.worker_ended(&error.to_string()).await;
                 tracing::debug!(job = self.job.name(), ok = told.is_ok(), %error, "the undo cannot go on");
                 return Err(error);
             }
@@ -146,22 +146,13 @@ impl Undo {
                 return Ok(Outcome::AGAIN);
             }
         };
+        self.job.worker_ended("").await?;
         let before = held.record.counts;
         let outcome = self.work_on(&mut held).await;
         counts.changed += held.record.counts.changed.saturating_sub(before.changed);
         counts.bad += held.record.counts.bad.saturating_sub(before.bad);
         counts.chunks += held.record.counts.chunks.saturating_sub(before.chunks);
         outcome
-    }
-
-    async fn say(&self, reason: &str) -> Result<()> {
-        let say = |record: &mut JobRecord| {
-            if record.phase == Phase::Undoing {
-                reason.clone_into(&mut record.reason);
-            }
-            Ok(())
-        };
-        self.job.change(say).await
     }
 
     /// Nothing: there is nothing to take back (any more).

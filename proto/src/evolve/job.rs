@@ -4,6 +4,7 @@ use super::settings::Settings;
 use super::stored::Stored;
 use crate::ids::Oid;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The name in the root under which all jobs are.
 pub const ROOT_NAME: &str = "zeolite.evolves";
@@ -202,6 +203,13 @@ impl Stored for JobRecord {
 }
 
 impl JobRecord {
+    /// How long a worker may give no sign of life before another one takes its range.
+    pub fn lease(&self) -> Duration {
+        // A whole plan in one draft is long on its way, and nothing else can be written in the range meanwhile.
+        let leases = if self.settings.atomic { 6 } else { 1 };
+        Duration::from_millis(self.settings.lease_ms) * leases
+    }
+
     /// Whether an operator holds it now.
     pub fn is_paused(&self, now_unix_ms: u64) -> bool {
         self.pause.as_ref().is_some_and(|pause| pause.until_unix_ms == 0 || now_unix_ms < pause.until_unix_ms)

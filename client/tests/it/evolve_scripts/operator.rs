@@ -164,7 +164,11 @@ impl Operator<'_> {
 
     fn show(&self, progress: &Progress) -> Vec<String> {
         let old = progress.old.map(|old| format!(", {old} old")).unwrap_or_default();
-        let state = self.names.tame(&progress.state());
+        // Whether a killed worker counts as silent already depends on the moment.
+        let state = match progress.silent {
+            Some(_) => progress.word.text().to_owned(),
+            None => self.names.tame(&progress.state()),
+        };
         let mut lines = vec![format!("{state}: {} of {}{old}", progress.done, progress.total)];
         let counts = &progress.counts;
         let counts = [
