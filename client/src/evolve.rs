@@ -39,6 +39,7 @@ mod known;
 mod lease;
 mod ledger;
 mod outcome;
+mod own_gate;
 mod pace;
 mod plan;
 mod progress;

@@ -159,6 +159,10 @@ impl Finisher<'_> {
             return Ok(Outcome::Lost);
         }
         self.job.change(close).await?;
+        // It failed, or somebody has cancelled it since the gate was closed.
+        if self.job.record().await?.phase != Phase::Done {
+            self.job.open_gate().await?;
+        }
         let given_back = held.put(|next| (next.holder, next.rate) = (String::new(), 0.0)).await;
         tracing::debug!(job = self.job.name(), ok = given_back.is_ok(), "the job is over");
         newest_view(self.db).await.map(|_| Outcome::Over)

@@ -10,10 +10,10 @@
 //! A class with objects of which none is below the version is no mistake: its plan has 0 objects. Which objects of a list are
 //! there is not looked at. Whoever knows better says `allow_empty`: a script for databases of which some have the class.
 
-use super::plan::{NewJob, Plan};
 use crate::admin::Admin;
 use crate::errors::{Error, Result};
 use crate::tx::View;
+use zeolite_proto::evolve::Plan;
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::class;
 use zeolite_proto::{Cell, Oid, hash};
@@ -25,11 +25,12 @@ const ROOTS_MAX: usize = 1000;
 const ALLOW: &str = "or allow the plan to be empty (--allow-empty)";
 
 /// Refuses a plan that covers nothing because there is nothing of the kind; `total`: how many objects it covers.
-pub(crate) async fn check(view: &View, new: &NewJob, total: u64) -> Result<()> {
-    if total > 0 && !matches!(new.plan, Plan::Reachable { .. }) || new.allow_empty {
+pub(crate) async fn check(view: &View, plan: &Plan, total: u64) -> Result<()> {
+    // What is reachable from an object has that one in it, whether it is there or not.
+    if total > 0 && !matches!(plan, Plan::Reachable { .. }) {
         return Ok(());
     }
-    match &new.plan {
+    match plan {
         Plan::Objects { class, .. } => class_is_known(&view.db().admin(), class).await,
         Plan::Collection { oid, .. } => collection_is_there(view, Oid(*oid)).await,
         Plan::Reachable { from } => object_is_there(view, Oid(*from)).await,

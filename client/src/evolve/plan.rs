@@ -85,7 +85,9 @@ pub async fn plan(db: &Db, new: NewJob) -> Result<Job> {
     let wanted = if new.settings.atomic { 1 } else { new.settings.ranges_wanted() };
     let (mut ranges, lists) = cut(&pin, &new.plan, wanted).await?;
     let record = new.record(pin.snapshot(), &ranges);
-    known::check(&pin.view(), &new, record.total).await?;
+    if !new.allow_empty {
+        known::check(&pin.view(), &new.plan, record.total).await?;
+    }
     ranges.push(RangeRecord::new(Part::Finish, 0));
     let reference = Ref::new(db.new_oid().await?);
     let write = async |tx: &Tx| {

@@ -279,6 +279,9 @@ impl Task {
             Ok(())
         };
         self.job.change(end).await?;
+        if self.job.record().await?.phase != Phase::Done {
+            self.job.open_gate().await?;
+        }
         newest_view(&self.db).await.map(|_| ())
     }
 

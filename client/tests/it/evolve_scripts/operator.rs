@@ -58,13 +58,13 @@ impl Operator<'_> {
                 job.pause(&why.join(" "), now + ms).await
             }
             ["resume" | "retry"] => job.resume().await,
-            ["cancel", why @ ..] => job.cancel(&why.join(" ")).await,
+            ["cancel", why @ ..] => job.cancel(&why.join(" ")).await.map(|_| ()),
             ["set", setting] => {
                 let (name, value) = setting.split_once('=').ok_or("set KEY=VALUE")?;
                 job.set(name, value).await
             }
             ["undo"] => job.begin_undo().await,
-            ["forget"] => evolve::forget(self.db, job.name()).await,
+            ["forget"] => evolve::forget(self.db, job.name()).await.map(|_| ()),
             _ => return self.look(&job, words).await,
         };
         Ok(done.err().map(|error| self.said(&error)).into_iter().collect())

@@ -5,7 +5,7 @@
 //!   site                       pages by version, and what must never be wrong: edits, and the counter of the steps
 //!   page PAGE                  one of them
 //!   server restart | stop | start | read-only BANNER | evolve-only BANNER | normal
-//!   server gates | open-gate | close-gate VERSION     of pages
+//!   server gates | open-gate | close-gate VERSION [JOB]     of pages
 //! ```
 
 use super::live::Live;
@@ -139,9 +139,9 @@ impl Set {
                 self.db.admin().open_gate("Page").await.map_err(told)?;
                 Ok(Vec::new())
             }
-            ["server", "close-gate", version] => {
-                let version = version.parse().map_err(|_| "server close-gate VERSION".to_owned())?;
-                let attempt = self.db.admin().close_gate("Page", version, "by hand").await.map_err(told)?;
+            ["server", "close-gate", version, job @ ..] => {
+                let version = version.parse().map_err(|_| "server close-gate VERSION [JOB]".to_owned())?;
+                let attempt = self.db.admin().close_gate("Page", version, &job.concat()).await.map_err(told)?;
                 Ok(match attempt {
                     CloseAttempt::Closed(_) => Vec::new(),
                     CloseAttempt::Left(old) => vec![format!("{old} are older")],
