@@ -22,6 +22,9 @@ use zeolite_client::{Db, Error};
 
 pub(super) async fn run(out: &Out, db: &Db, args: &RunArgs) -> Result<()> {
     let job = evolve::find(db, &args.name).await?;
+    if job.record().await?.phase == Phase::Undone {
+        return Err(ProblemFound(format!("evolve {:?} was taken back; plan a new one", args.name)).into());
+    }
     let chosen = step::chosen(out, &args.step, &args.name).await?;
     let worker = Worker::new(&job).named(super::here()).tasks(usize::from(args.tasks));
     let stop = worker.stop_handle();

@@ -49,6 +49,8 @@ async fn a_program_steps_every_object_and_the_job_can_be_undone() {
     assert_eq!(undone["job"]["state"], "undone", "{undone}");
     assert_eq!(scene.numbers().await, all(250, 1, "0"));
     scene.refused(1, &["ensure", "numbers"]);
+    let said = scene.refused(1, &["run", "numbers", "--bump", "2"]);
+    assert!(said.contains("was taken back"), "{said}");
     scene.evolve(&["forget", "numbers"]);
     scene.refused(4, &["show", "numbers"]);
 }
