@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// Transactions that are prepared and wait for their second phase: list them, or end one
     #[command(subcommand)]
     Prepared(crate::prepared::PreparedCommand),
+    /// The gates of classes: schema versions below which nothing is taken any more
+    #[command(subcommand)]
+    Gate(crate::gate::GateCommand),
     /// Remove old revisions and unreachable objects, beside full traffic
     Pack(PackArgs),
     /// Read everything and check it: every checksum, every reference, index against log

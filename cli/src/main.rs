@@ -17,6 +17,7 @@ mod check;
 mod demo;
 mod evolve;
 mod exit;
+mod gate;
 mod host;
 mod mode;
 mod moment;
@@ -113,6 +114,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         Command::Undo(args) => upkeep::undo(out, &server.reader().await?, &args).await,
         Command::Mode(args) => mode::mode(out, &server.admin().await?, &args).await,
         Command::Prepared(command) => prepared::prepared(out, &server.admin().await?, &command).await,
+        Command::Gate(command) => gate::gate(out, &server.admin().await?, &command).await,
         Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
         Command::Verify(VerifyArgs { strict, .. }) => upkeep::verify(out, &server.admin().await?, strict).await,
         Command::Serve(_)

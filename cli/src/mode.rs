@@ -72,7 +72,8 @@ pub(crate) async fn mode(out: &Out, admin: &Admin, args: &ModeArgs) -> Result<()
 /// When something ends that is to end then, or after that; 0: it does not by itself. Milliseconds since 1970.
 pub(crate) fn ends(until: Option<Until>, span: Option<Span>) -> Result<u64> {
     if let Some(Until(unix_ms)) = until {
-        return Ok(unix_ms);
+        // 0 would be no end at all.
+        return Ok(unix_ms.max(1));
     }
     let Some(span) = span else { return Ok(0) };
     Ok(Timestamp::now().checked_add(to_come(span)?)?.as_millisecond().max(0) as u64)

@@ -18,7 +18,7 @@ struct Report {
 }
 
 pub(crate) async fn status(out: &Out, admin: &Admin, args: &StatusArgs) -> Result<()> {
-    let (status, kinds, resolvers) = (admin.status().await?, admin.kinds().await?, admin.resolvers().await?);
+    let (status, kinds, resolvers) = (admin.status().await?, admin.kinds().await?.kinds, admin.resolvers().await?);
     let poisoned = status.poisoned.clone();
     if out.is_json() {
         out.json(&Report { status, kinds, resolvers })?;

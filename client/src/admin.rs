@@ -10,7 +10,7 @@ use crate::wire::{Failure, Pages, Unary};
 use futures_util::Stream;
 use std::time::Duration;
 use zeolite_proto::{
-    CloseAttempt, CommitKey, Gate, Kind, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
+    CloseAttempt, CommitKey, Gate, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
     Receipt, ResolverInfo, Status, Tid, VerifyProgress,
 };
 
@@ -88,8 +88,8 @@ impl Admin {
         self.call(Resend::Always, |server| async move { server.resolvers().await }).await
     }
 
-    /// Objects by class and schema version, exactly.
-    pub async fn kinds(&self) -> Result<Vec<Kind>> {
+    /// Objects by class and schema version, exactly, and as of when.
+    pub async fn kinds(&self) -> Result<Kinds> {
         self.call(Resend::Always, |server| async move { server.kinds().await }).await
     }
 

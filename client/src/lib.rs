@@ -62,7 +62,7 @@ pub use typed::{Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
-    Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Limits, Mode, ModeEnd, ModeKind, Note,
-    Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record, Reference, Registry, Remedy,
-    Resolver, ResolverInfo, Stage, Status, Tid, VerifyProgress,
+    Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits, Mode, ModeEnd, ModeKind,
+    Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record, Reference, Registry,
+    Remedy, Resolver, ResolverInfo, Stage, Status, Tid, VerifyProgress,
 };

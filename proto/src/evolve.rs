@@ -28,5 +28,5 @@ pub use ledger::{
     not_undone_cell, range_cell,
 };
 pub use settings::Settings;
-pub use standing::{LOW_DISK, Standing, State};
-pub use stored::{Stored, VERSION};
+pub use standing::{LOW_DISK, Standing, State, silent};
+pub use stored::{Kept, Stored, VERSION};

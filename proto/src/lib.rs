@@ -57,5 +57,5 @@ pub use registry::Registry;
 pub use resolver::Resolver;
 pub use revision::{Entry, Revision};
 pub use role::Role;
-pub use status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
+pub use status::{ClassCounts, Kind, Kinds, ResolverInfo, Stage, Status};
 pub use upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};

@@ -20,7 +20,9 @@ pub struct Status {
     pub timeline: u64,
     /// The newest visible tid.
     pub visible: Tid,
-    /// How far that is ahead of the server's clock, in milliseconds; 0: it is not.
+    /// The server's clock, in milliseconds since 1970; 0: a server that does not tell it.
+    pub unix_ms: u64,
+    /// How far `visible` is ahead of the server's clock, in milliseconds; 0: it is not.
     pub ahead_ms: u64,
     /// History before this tid is packed.
     pub packed_to: Tid,
@@ -133,6 +135,31 @@ pub struct Kind {
     pub version: u32,
     /// How many objects.
     pub objects: u64,
+}
+
+/// How many objects there are of each kind, counted by one reply.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Kinds {
+    /// Every commit up to this one is counted.
+    pub tid: Tid,
+    /// The kinds of which there are objects, by class and version.
+    pub kinds: Vec<Kind>,
+}
+
+impl Kinds {
+    /// Objects of a class.
+    pub fn of(&self, class: &str) -> u64 {
+        self.count(|kind| kind.class == class)
+    }
+
+    /// Objects of a class below a schema version.
+    pub fn below(&self, class: &str, version: u32) -> u64 {
+        self.count(|kind| kind.class == class && kind.version < version)
+    }
+
+    fn count(&self, is: impl Fn(&Kind) -> bool) -> u64 {
+        self.kinds.iter().filter(|kind| is(kind)).map(|kind| kind.objects).sum()
+    }
 }
 
 /// A resolver that the server has.

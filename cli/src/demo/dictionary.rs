@@ -132,6 +132,7 @@ impl Dictionary {
 pub(crate) async fn synsets_of_version(db: &Db, version: u32) -> Result<u64> {
     let kinds = db.admin().kinds().await?;
     Ok(kinds
+        .kinds
         .iter()
         .filter(|kind| kind.class == Synset::CLASS && kind.version == version)
         .map(|kind| kind.objects)

@@ -70,7 +70,7 @@ fn worker(out: &Out, made: &Migration) {
     ]);
     if let Some(certificate) = &made.job.certificate {
         out.line("");
-        out.facts(&certificate_facts(&made.job.name, certificate));
+        out.facts(&certificate_facts(&made.job, certificate));
     }
 }
 
@@ -111,6 +111,6 @@ fn work(made: &Migration) -> Value {
         "dry_run": made.dry_run.as_ref().map(|found| {
             json!({ "stepped": found.stepped, "changed": found.changed, "failed": found.bad })
         }),
-        "certificate": made.job.certificate.as_ref().map(certificate_json),
+        "certificate": made.job.certificate.as_ref().map(|certificate| certificate_json(&made.job, certificate)),
     })
 }

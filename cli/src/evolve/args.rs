@@ -83,6 +83,9 @@ pub(crate) struct PlanArgs {
     /// Of the class: only objects below this schema version; the job ends when none is left
     #[arg(long, value_name = "VERSION", requires = "class", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) below: Option<u32>,
+    /// Also if there is no object of the class, nothing at the oid, nothing in the list: otherwise that is refused as a mistake
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
     /// When none is left, refuse writes of older versions from then on
     #[arg(long, requires = "below")]
     pub(crate) gate: bool,

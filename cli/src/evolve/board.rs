@@ -27,7 +27,8 @@ impl Board {
     pub(super) fn show(&mut self, now: &evolve::Progress) {
         let state = shown::Line::of(now).text();
         let forecast = format!("{}, {} left", shown::rate(now.rate), shown::left(now.left));
-        self.job.remark(if now.job.phase.is_over() { state } else { format!("{state} · {forecast}") });
+        let none = now.job.phase.is_over() || now.silent.is_some();
+        self.job.remark(if none { state } else { format!("{state} · {forecast}") });
         self.job.set(now.done, now.total);
         if !self.draws {
             return;

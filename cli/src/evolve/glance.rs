@@ -27,6 +27,8 @@ pub(crate) struct JobCounts {
     pub(crate) failed: u64,
     /// Begun and not over; those that are paused too.
     pub(crate) running: u64,
+    /// Of those, jobs of which no worker has given a sign for longer than its lease.
+    pub(crate) silent: u64,
 }
 
 /// The jobs that are not over.
@@ -65,12 +67,21 @@ impl Glance {
 
     /// Counts the jobs.
     pub(crate) async fn counts(&self) -> Result<JobCounts> {
-        let all = timeout(WITHIN, self.records()).await.context("the evolves took too long to list")??;
+        timeout(WITHIN, self.counted()).await.context("the evolves took too long to list")?
+    }
+
+    async fn counted(&self) -> Result<JobCounts> {
+        let all = self.records().await?;
         let mut counts = JobCounts::default();
-        for (_, record) in all {
+        for (job, record) in all {
             match record.phase {
                 Phase::Failed => counts.failed += 1,
-                Phase::Running | Phase::CatchingUp | Phase::Verifying | Phase::Undoing => counts.running += 1,
+                Phase::Running | Phase::CatchingUp | Phase::Verifying | Phase::Undoing => {
+                    counts.running += 1;
+                    if counts.running <= TOLD_MAX as u64 {
+                        counts.silent += u64::from(job.show().await?.silent.is_some());
+                    }
+                }
                 Phase::Planned | Phase::Done | Phase::Cancelled | Phase::Undone => {}
             }
         }

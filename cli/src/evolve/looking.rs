@@ -79,21 +79,24 @@ pub(super) fn settings(settings: &evolve::Settings) -> Table {
 pub(super) async fn ensure(out: &Out, db: &Db, args: &NameArgs) -> Result<()> {
     let job = evolve::find(db, &args.name).await?;
     let progress = job.show().await?;
-    match &progress.job.certificate {
-        Some(certificate) if progress.job.phase == evolve::Phase::Done => {
+    let problem = match (&progress.job.certificate, progress.missing()) {
+        (Some(certificate), missing) if missing.is_empty() => {
             if out.is_json() {
-                let mut value = shown::certificate_json(certificate);
+                let mut value = shown::certificate_json(&progress.job, certificate);
                 value["job"] = args.name.clone().into();
+                value["now"] = shown::now_json(&progress);
                 return out.json(&value);
             }
-            out.facts(&shown::certificate_facts(&args.name, certificate));
-            Ok(())
+            out.facts(&shown::certificate_facts(&progress.job, certificate));
+            out.facts(&[("now", shown::now(&progress))]);
+            return Ok(());
         }
-        _ => {
-            let (state, done) = (shown::Line::of(&progress).text(), shown::done(&progress));
-            Err(ProblemFound(format!("evolve {:?} is not done: {state}; {done}", args.name)).into())
+        (Some(_), missing) if progress.job.phase == evolve::Phase::Done => {
+            format!("was done, and is not now: {}; {}", missing.join("; "), shown::now(&progress))
         }
-    }
+        _ => format!("is not done: {}; {}", shown::Line::of(&progress).text(), shown::done(&progress)),
+    };
+    Err(ProblemFound(format!("evolve {:?} {problem}", args.name)).into())
 }
 
 pub(super) async fn verify(out: &Out, db: &Db, args: &VerifyArgs) -> Result<()> {
@@ -101,7 +104,7 @@ pub(super) async fn verify(out: &Out, db: &Db, args: &VerifyArgs) -> Result<()> 
     let indexes: Vec<EntriesLead> = args.index.iter().map(|oid| EntriesLead { collection: *oid }).collect();
     let checks: Vec<&dyn Check> = indexes.iter().map(|index| index as &dyn Check).collect();
     let verified = job.verify(&checks).await?;
-    let certificate = job.record().await?.certificate;
+    let record = job.record().await?;
     let good = verified.problems_total == 0;
     if out.is_json() {
         out.json(&json!({
@@ -111,7 +114,7 @@ pub(super) async fn verify(out: &Out, db: &Db, args: &VerifyArgs) -> Result<()> 
             "objects": verified.objects,
             "problems": verified.problems,
             "problems_total": verified.problems_total,
-            "certificate": certificate.as_ref().map(shown::certificate_json),
+            "certificate": record.certificate.as_ref().map(|made| shown::certificate_json(&record, made)),
         }))?;
     } else {
         out.facts(&[
@@ -119,9 +122,9 @@ pub(super) async fn verify(out: &Out, db: &Db, args: &VerifyArgs) -> Result<()> 
             ("problems", out.verdict(good, &count(verified.problems_total))),
         ]);
         verified.problems.iter().for_each(|problem| out.line(format_args!("  {problem}")));
-        if let Some(certificate) = &certificate {
+        if let Some(certificate) = &record.certificate {
             out.line("");
-            out.facts(&shown::certificate_facts(&args.name, certificate));
+            out.facts(&shown::certificate_facts(&record, certificate));
         }
     }
     match verified.problems_total {

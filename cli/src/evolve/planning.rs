@@ -17,7 +17,7 @@ const DATA_BYTES: usize = 60;
 
 pub(super) async fn plan(out: &Out, db: &Db, args: &PlanArgs) -> Result<()> {
     let mut new = NewJob::new(&args.name, covered(args)?);
-    new.gate = args.gate;
+    (new.gate, new.allow_empty) = (args.gate, args.allow_empty);
     for (name, value) in steering::pairs(&args.settings)? {
         new.settings.set(&name, &value)?;
     }

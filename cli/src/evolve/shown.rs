@@ -4,7 +4,7 @@ use crate::moment;
 use crate::output::{Out, Table, count};
 use serde_json::{Value, json};
 use std::time::Duration;
-use zeolite_client::evolve::{Bad, Certificate, Counts, NotUndone, Part, Progress, RangeRecord};
+use zeolite_client::evolve::{Bad, Certificate, Counts, JobRecord, NotUndone, Part, Progress, RangeRecord};
 use zeolite_client::{Cell, Oid, Tid};
 
 /// The state of a job: one word, and what there is to say about it.
@@ -55,7 +55,7 @@ pub(super) fn row(progress: &Progress) -> [String; 6] {
         progress.job.name.clone(),
         Line::of(progress).text(),
         done(progress),
-        if running { rate(progress.rate) } else { String::new() },
+        if running && progress.silent.is_none() { rate(progress.rate) } else { String::new() },
         if running { left(progress.left) } else { String::new() },
         progress.job.plan.text(),
     ]
@@ -70,12 +70,11 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
         ("plan", format!("{}, {} objects at {}", job.plan.text(), count(job.total), moment::shown(Tid(job.planned)))),
         ("progress", done(progress)),
     ];
-    if !job.phase.is_over() {
+    if !job.phase.is_over() && progress.silent.is_none() {
         facts.push(("rate", format!("{}, {} left", rate(progress.rate), left(progress.left))));
     }
-    if let (Some(target), Some(old)) = (&job.target, progress.old) {
-        let gate = if target.gate { ", then the gate closes" } else { "" };
-        facts.push(("old shape", format!("{} objects below version {}{gate}", count(old), target.version)));
+    if job.target.is_some() {
+        facts.push(("old shape", now(progress)));
     }
     facts.push(("objects", counted(progress.counts)));
     if !job.phase.is_over() {
@@ -89,6 +88,35 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
         ));
     }
     facts
+}
+
+/// How it is with the old shape now, and with the gate.
+pub(super) fn now(progress: &Progress) -> String {
+    let (Some(target), Some(old)) = (&progress.job.target, progress.old) else {
+        return "nothing is counted: the job has no version to reach".to_owned();
+    };
+    let gate = match &progress.gate {
+        Some(gate) if gate.min_version >= target.version => {
+            format!(", the gate is closed below version {}", gate.min_version)
+        }
+        _ if !target.gate => String::new(),
+        _ if progress.job.phase.is_over() => ", the gate is open".to_owned(),
+        _ => ", then the gate closes".to_owned(),
+    };
+    let as_of =
+        if progress.job.phase.is_over() { format!(" at {}", moment::shown(progress.as_of)) } else { String::new() };
+    format!("{} objects below version {}{as_of}{gate}", count(old), target.version)
+}
+
+/// The same for programs.
+pub(super) fn now_json(progress: &Progress) -> Value {
+    let gate = progress.gate.as_ref();
+    json!({
+        "tid": progress.as_of.to_string(),
+        "old": progress.old,
+        "gate_min_version": gate.map(|gate| gate.min_version),
+        "gate_job": gate.map(|gate| gate.job.clone()),
+    })
 }
 
 /// What became of objects.
@@ -174,30 +202,35 @@ fn cell((oid, key): &(u64, Vec<u8>)) -> String {
     Cell::entry(Oid(*oid), key.clone()).to_string()
 }
 
-/// The certificate, line by line.
-pub(crate) fn certificate_facts(name: &str, certificate: &Certificate) -> Vec<(&'static str, String)> {
+/// The certificate, line by line: what was so when it was made.
+pub(crate) fn certificate_facts(job: &JobRecord, certificate: &Certificate) -> Vec<(&'static str, String)> {
+    // What the index has counted nobody has looked at.
+    let how = if job.target.is_some() { "counted" } else { "looked at" };
     let mut facts = vec![
-        ("certificate", format!("evolve {name:?} is done")),
+        ("certificate", format!("evolve {:?} was done", job.name)),
         ("as of", format!("{:016x} {}", certificate.tid, moment::shown(Tid(certificate.tid)))),
-        ("objects", format!("{} looked at, {} changed", count(certificate.objects), count(certificate.changed))),
+        ("objects", format!("{} {how}, {} changed", count(certificate.objects), count(certificate.changed))),
         ("duration", moment::duration(certificate.duration_ms)),
     ];
     if certificate.gate_tid != 0 {
-        let closed = format!("closed by {:016x}: older versions are refused from then on", certificate.gate_tid);
+        let closed = format!("closed by {:016x}: older versions are refused until it is opened", certificate.gate_tid);
         facts.push(("gate", closed));
     }
     facts
 }
 
 /// The certificate for programs.
-pub(crate) fn certificate_json(certificate: &Certificate) -> Value {
+pub(crate) fn certificate_json(job: &JobRecord, certificate: &Certificate) -> Value {
+    let is_counted = job.target.is_some();
+
     json!({
         "tid": format!("{:016x}", certificate.tid),
         "time": moment::shown(Tid(certificate.tid)),
         "gate_tid": (certificate.gate_tid != 0).then(|| format!("{:016x}", certificate.gate_tid)),
         "objects": certificate.objects,
         "changed": certificate.changed,
-        "verified": certificate.verified,
+        "counted": is_counted.then_some(certificate.objects),
+        "looked_at": (!is_counted).then_some(certificate.objects),
         "duration_ms": certificate.duration_ms,
     })
 }
@@ -220,14 +253,16 @@ pub(super) fn progress_json(progress: &Progress) -> Value {
         "rate": progress.rate,
         "left_ms": progress.left.map(|left| left.as_millis() as u64),
         "old": progress.old,
+        "now": now_json(progress),
         "counts": counts_json(progress.counts),
+        "silent_ms": progress.silent.map(|silent| silent.as_millis() as u64),
         "workers": workers.map(|(number, range)| worker_json(number, range)).collect::<Vec<_>>(),
         "undo": progress.undo.as_ref().map(|undo| counts_json(undo.counts)),
         "snapshot": tid(job.snapshot),
         "planned": tid(job.planned),
         "started": tid(job.started),
         "ended": tid(job.ended),
-        "certificate": job.certificate.as_ref().map(certificate_json),
+        "certificate": job.certificate.as_ref().map(|made| certificate_json(job, made)),
     })
 }
 
@@ -279,6 +314,6 @@ pub(super) fn tell(out: &Out, progress: &Progress, pinned: &str) {
     }
     if let Some(certificate) = &progress.job.certificate {
         out.line("");
-        out.facts(&certificate_facts(&progress.job.name, certificate));
+        out.facts(&certificate_facts(&progress.job, certificate));
     }
 }

@@ -23,18 +23,32 @@ pub(super) async fn resume(out: &Out, db: &Db, args: &NameArgs) -> Result<()> {
 
 pub(super) async fn cancel(out: &Out, db: &Db, args: &CancelArgs) -> Result<()> {
     let job = evolve::find(db, &args.name).await?;
-    job.cancel(&args.message).await?;
-    tell(out, &job).await
+    let gate = job.cancel(&args.message).await?;
+    tell(out, &job).await?;
+    if let Some(gate) = gate {
+        out.remark(format_args!(
+            "its gate of class {:?} is open again: it was {}",
+            gate.class,
+            crate::gate::closed(&gate)
+        ));
+    }
+    Ok(())
 }
 
 pub(super) async fn forget(out: &Out, db: &Db, args: &NameArgs) -> Result<()> {
     // A name that is mistyped is told, not forgotten.
     evolve::find(db, &args.name).await?;
-    evolve::forget(db, &args.name).await?;
+    let gate = evolve::forget(db, &args.name).await?;
     if out.is_json() {
-        return out.json(&json!({ "forgotten": args.name }));
+        return out.json(&json!({ "forgotten": args.name, "gate": gate }));
     }
     out.line(format_args!("evolve {:?} is forgotten", args.name));
+    if let Some(gate) = gate {
+        let (class, below) = (&gate.class, gate.min_version);
+        out.line(format_args!(
+            "the gate of class {class:?} stays closed below version {below}; `zeolite gate open {class}` opens it"
+        ));
+    }
     Ok(())
 }
 

@@ -60,7 +60,7 @@ pub(super) fn verdict(out: &Out, last: &Progress) -> Result<()> {
     match (job.phase, &job.certificate) {
         (Phase::Done, Some(certificate)) => {
             if !out.is_json() {
-                out.facts(&shown::certificate_facts(&job.name, certificate));
+                out.facts(&shown::certificate_facts(job, certificate));
                 out.line(shown::counted(last.counts));
             }
             Ok(())

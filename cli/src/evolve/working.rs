@@ -22,6 +22,9 @@ use zeolite_client::{Db, Error};
 
 pub(super) async fn run(out: &Out, db: &Db, args: &RunArgs) -> Result<()> {
     let job = evolve::find(db, &args.name).await?;
+    if job.record().await?.phase == Phase::Undone {
+        return Err(ProblemFound(format!("evolve {:?} was taken back; plan a new one", args.name)).into());
+    }
     let chosen = step::chosen(out, &args.step, &args.name).await?;
     let worker = Worker::new(&job).named(super::here()).tasks(usize::from(args.tasks));
     let stop = worker.stop_handle();
@@ -110,9 +113,9 @@ async fn attend(
         }
     };
     if let Some(why) = broken {
-        return Err(
-            ProblemFound(format!("the program of the step does not work: {why}; the job can be resumed")).into()
-        );
+        let why = format!("the program of the step does not work: {why}");
+        job.worker_ended(&format!("the worker {} ended: {why}", super::here())).await?;
+        return Err(ProblemFound(format!("{why}; the job can be resumed")).into());
     }
     if let Ok(now) = job.show().await {
         board.show(&now);

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod example;
+mod gates;
+mod gone;
 mod jobs;
 mod scene;
 mod stopped;

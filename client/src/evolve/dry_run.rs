@@ -2,6 +2,7 @@
 //! it would fail, and how long it would take.
 
 use super::job::{JobRecord, Phase};
+use super::known;
 use super::ledger::{Part, RangeRecord};
 use super::plan::{self, NewJob};
 use super::source::{Item, Source};
@@ -94,10 +95,14 @@ pub struct DryRun {
 
 /// Runs the steps of a plan without committing. Nothing is written, not even the job.
 pub async fn dry_run(db: &Db, new: &NewJob, step: &dyn AnyStep, options: &DryRunOptions) -> Result<DryRun> {
+    new.check()?;
     db.newest().await?;
     let pin = db.pin().await?;
     let (ranges, lists) = plan::cut(&pin, &new.plan, 1).await?;
     let job = new.record(pin.snapshot(), &ranges);
+    if !new.allow_empty {
+        known::check(&pin.view(), &new.plan, job.total).await?;
+    }
     let mut run = Running {
         db,
         pin: &pin,

@@ -15,7 +15,7 @@ use super::outcome::Outcome;
 use crate::connect::Db;
 use crate::errors::Result;
 use std::time::Duration;
-use zeolite_proto::{CloseAttempt, Oid, Tid};
+use zeolite_proto::{CloseAttempt, Tid};
 
 /// Before another pass, when the last one has found nothing that it could do.
 const PASS_PAUSE: Duration = Duration::from_millis(100);
@@ -87,8 +87,7 @@ impl Finisher<'_> {
 
     /// Objects below a version, by the newest.
     async fn old(&self, class: &str, version: u32) -> Result<u64> {
-        let kinds = self.db.admin().kinds().await?;
-        Ok(kinds.iter().filter(|kind| kind.class == class && kind.version < version).map(|kind| kind.objects).sum())
+        Ok(self.db.admin().kinds().await?.below(class, version))
     }
 
     async fn enter(&self, phase: Phase) -> Result<()> {
@@ -105,25 +104,24 @@ impl Finisher<'_> {
     /// None: something of the old shape came between.
     async fn certificate(&self, job: &JobRecord, gate_tid: u64) -> Result<Option<Certificate>> {
         let view = newest_view(self.db).await?;
-        let tid = view.snapshot();
-        let mut objects = job.total;
-        if let Some(target) = &job.target {
-            let admin = self.db.admin();
-            let (old, _) = admin.objects(Some(tid), &target.class, Some(target.version), Oid(0), 1).await?;
-            if !old.is_empty() {
-                return Ok(None);
-            }
-            let kinds = admin.kinds().await?;
-            objects = kinds.iter().filter(|kind| kind.class == target.class).map(|kind| kind.objects).sum();
-        }
         let ranges = ledger::ranges(&view, self.job.oid(), job.ranges + 1).await?;
         let counts = ledger::counts(&ranges);
+        let (tid, objects, verified) = match &job.target {
+            None => (view.snapshot(), job.total, counts.done),
+            Some(target) => {
+                let kinds = self.db.admin().kinds().await?;
+                if kinds.below(&target.class, target.version) > 0 {
+                    return Ok(None);
+                }
+                (kinds.tid, kinds.of(&target.class), 0)
+            }
+        };
         Ok(Some(Certificate {
             tid: tid.0,
             gate_tid,
             objects,
             changed: counts.changed,
-            verified: if job.target.is_some() { objects } else { 0 },
+            verified,
             duration_ms: between_ms(Tid(job.started), tid),
         }))
     }
@@ -161,6 +159,10 @@ impl Finisher<'_> {
             return Ok(Outcome::Lost);
         }
         self.job.change(close).await?;
+        // It failed, or somebody has cancelled it since the gate was closed.
+        if self.job.record().await?.phase != Phase::Done {
+            self.job.open_gate().await?;
+        }
         let given_back = held.put(|next| (next.holder, next.rate) = (String::new(), 0.0)).await;
         tracing::debug!(job = self.job.name(), ok = given_back.is_ok(), "the job is over");
         newest_view(self.db).await.map(|_| Outcome::Over)

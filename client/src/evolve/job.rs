@@ -10,6 +10,7 @@
 //!
 //! So progress is as durable and as conflict-checked as any other write, and everybody who looks reads the same thing.
 
+use super::own_gate::{open_own_gate, own_gate};
 use crate::collections::Map;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
@@ -17,7 +18,7 @@ use crate::tx::{Tx, View};
 use crate::typed::{Persistent, Ref};
 use zeolite_proto::evolve::Stored;
 pub use zeolite_proto::evolve::{Certificate, JobRecord, Pause, Phase, ROOT_NAME, Target};
-use zeolite_proto::{Oid, Tid};
+use zeolite_proto::{Gate, Oid, Tid};
 
 impl Persistent for JobRecord {
     const CLASS: &str = <JobRecord as Stored>::CLASS;
@@ -53,8 +54,15 @@ pub async fn find(db: &Db, name: &str) -> Result<Job> {
     Ok(Job { db: db.clone(), reference, name: name.to_owned() })
 }
 
-/// Forgets a job that is over, with its ledger. What it did stays.
-pub async fn forget(db: &Db, name: &str) -> Result<()> {
+/// Forgets a job that is over, with its ledger. What it did stays; so does the gate of a job that is done, which is told: nobody
+/// but [`crate::Admin::open_gate`] opens it then. Any other's is opened.
+pub async fn forget(db: &Db, name: &str) -> Result<Option<Gate>> {
+    let record = find(db, name).await?.record().await?;
+    let gate = match record.phase {
+        Phase::Done => own_gate(db, &record).await?,
+        phase if phase.is_over() || phase == Phase::Planned => open_own_gate(db, &record).await?.and(None),
+        _ => None,
+    };
     let work = db.transaction().fresh().run(async |tx| {
         let jobs: Jobs = tx.root_or_create(ROOT_NAME).await?;
         let Some(reference) = jobs.get(&tx, name).await? else { return Ok(()) };
@@ -64,7 +72,8 @@ pub async fn forget(db: &Db, name: &str) -> Result<()> {
         }
         jobs.remove(&tx, name)
     });
-    work.await
+    work.await?;
+    Ok(gate)
 }
 
 /// Gives a new job its name; refused if another has it.
@@ -131,8 +140,11 @@ impl Job {
             .await
     }
 
-    /// Holds it: workers finish their chunk and wait. `until_unix_ms` 0: until it is resumed.
+    /// Holds it: workers finish their chunk and wait. `until_unix_ms` 0: until it is resumed. A time that has passed is refused.
     pub async fn pause(&self, reason: &str, until_unix_ms: u64) -> Result<()> {
+        if until_unix_ms > 0 && until_unix_ms <= now_unix_ms() {
+            return Err(Error::invalid("the pause would end in the past; name a time to come"));
+        }
         self.change(|record| {
             self.must_not_be_over(record)?;
             record.pause = Some(Pause { reason: reason.to_owned(), until_unix_ms });
@@ -141,15 +153,27 @@ impl Job {
         .await
     }
 
-    /// Stops it for good. What it did stays, and can be undone.
-    pub async fn cancel(&self, reason: &str) -> Result<()> {
-        self.change(|record| {
+    /// Stops it for good. What it did stays, and can be undone. A gate that it has closed already is opened, and told.
+    pub async fn cancel(&self, reason: &str) -> Result<Option<Gate>> {
+        let cancel = self.change(|record| {
             if record.phase != Phase::Failed {
                 self.must_not_be_over(record)?;
             }
             record.phase = Phase::Cancelled;
             record.reason = reason.to_owned();
             record.pause = None;
+            Ok(())
+        });
+        cancel.await?;
+        self.open_gate().await
+    }
+
+    /// Tells why a worker has ended, although the job is not over: nobody else knows it. The next one that takes a range takes it away.
+    pub async fn worker_ended(&self, why: &str) -> Result<()> {
+        self.change(|record| {
+            if !record.phase.is_over() {
+                why.clone_into(&mut record.reason);
+            }
             Ok(())
         })
         .await
@@ -160,21 +184,16 @@ impl Job {
         self.change(|record| Ok(record.settings.set(name, value)?)).await
     }
 
+    /// Opens the gate that it has closed, if it is closed still.
+    pub(crate) async fn open_gate(&self) -> Result<Option<Gate>> {
+        open_own_gate(&self.db, &self.record().await?).await
+    }
+
     fn must_not_be_over(&self, record: &JobRecord) -> Result<()> {
         if record.phase.is_over() {
             return Err(Error::invalid(format!("evolve {:?} is {}; plan a new one", self.name, record.phase.text())));
         }
         Ok(())
-    }
-
-    /// An error unless it is done: for a deployment that must not begin before.
-    pub async fn ensure_done(&self) -> Result<Certificate> {
-        let now = self.show().await?;
-        let state = now.state();
-        match (now.job.phase, now.job.certificate) {
-            (Phase::Done, Some(certificate)) => Ok(certificate),
-            _ => Err(Error::invalid(format!("evolve {:?} is {state}, not done", self.name))),
-        }
     }
 
     pub(crate) fn snapshot_of(record: &JobRecord) -> Tid {

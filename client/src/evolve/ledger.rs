@@ -17,9 +17,9 @@ use bytes::Bytes;
 use zeolite_proto::evolve::Stored;
 pub use zeolite_proto::evolve::{Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
 pub(crate) use zeolite_proto::evolve::{
-    ListRecord, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell, range_cell,
+    Kept, ListRecord, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell, range_cell,
 };
-use zeolite_proto::{Cell, Oid, Tid};
+use zeolite_proto::{Cell, Oid};
 
 macro_rules! persistent {
     ($($record:ty),*) => {
@@ -31,13 +31,6 @@ macro_rules! persistent {
 
 persistent!(RangeRecord, Bad, NotUndone, ListRecord);
 
-/// A record of the ledger with the tid of its revision.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Kept<T> {
-    pub(crate) tid: Tid,
-    pub(crate) record: T,
-}
-
 /// A record of the ledger; none where there is none.
 pub(crate) async fn kept<T: Persistent>(view: &View, cell: &Cell) -> Result<Option<Kept<T>>> {
     let revision = view.revision(cell).await?;
@@ -47,12 +40,16 @@ pub(crate) async fn kept<T: Persistent>(view: &View, cell: &Cell) -> Result<Opti
 
 /// Up to so many ranges of a job are read at once.
 pub(crate) async fn ranges(view: &View, job: Oid, count: u32) -> Result<Vec<RangeRecord>> {
+    Ok(kept_ranges(view, job, count).await?.into_iter().map(|kept| kept.record).collect())
+}
+
+/// The same with the commits that wrote them last.
+pub(crate) async fn kept_ranges(view: &View, job: Oid, count: u32) -> Result<Vec<Kept<RangeRecord>>> {
     let cells: Vec<Cell> = (0..count).map(|number| range_cell(job, number)).collect();
-    let records = view.get_many(&cells).await?;
     let mut all = Vec::with_capacity(cells.len());
-    for (cell, record) in cells.iter().zip(records) {
-        if let Some(record) = record {
-            all.push(decode_record(cell, &record)?);
+    for (cell, revision) in cells.iter().zip(view.revisions(&cells).await?) {
+        if let Some(record) = revision.record {
+            all.push(Kept { tid: revision.tid, record: decode_record(cell, &record)? });
         }
     }
     Ok(all)

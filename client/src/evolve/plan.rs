@@ -4,6 +4,7 @@
 //! index, exactly counted; lists and reachable objects are written into the ledger oid by oid.
 
 use super::job::{self, Job, Target};
+use super::known;
 use super::ledger::{self, ListRecord, Part, RangeRecord};
 use super::quantiles::Quantiles;
 use crate::connect::Db;
@@ -24,6 +25,9 @@ pub(crate) const LIST_OIDS: usize = 1000;
 /// Oids that a plan may name one by one.
 const LISTED_OIDS_MAX: usize = 10_000_000;
 
+/// No class has a longer name: its length is one byte of a record.
+const CLASS_BYTES_MAX: usize = 255;
+
 /// A job to be planned.
 #[derive(Clone, Debug)]
 pub struct NewJob {
@@ -35,12 +39,14 @@ pub struct NewJob {
     pub gate: bool,
     /// How it is to be run.
     pub settings: Settings,
+    /// Also if there is nothing of the kind at all, which is mostly a name that is mistyped.
+    pub allow_empty: bool,
 }
 
 impl NewJob {
     /// With the default settings and without a gate.
     pub fn new(name: impl Into<String>, plan: Plan) -> NewJob {
-        NewJob { name: name.into(), plan, gate: false, settings: Settings::default() }
+        NewJob { name: name.into(), plan, gate: false, settings: Settings::default(), allow_empty: false }
     }
 
     pub(crate) fn target(&self) -> Option<Target> {
@@ -52,10 +58,17 @@ impl NewJob {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.settings.check()?;
         if self.name.is_empty() || self.name.len() > 200 {
             return Err(Error::invalid("the name of an evolve has 1 to 200 bytes; choose another"));
+        }
+        if let Plan::Objects { class, .. } = &self.plan
+            && (class.is_empty() || class.len() > CLASS_BYTES_MAX)
+        {
+            return Err(Error::invalid(format!(
+                "the name of a class has 1 to {CLASS_BYTES_MAX} bytes; name one that objects can have"
+            )));
         }
         if self.gate && self.target().is_none() {
             return Err(Error::invalid("a gate needs a plan by class and version; plan objects below a version"));
@@ -72,6 +85,9 @@ pub async fn plan(db: &Db, new: NewJob) -> Result<Job> {
     let wanted = if new.settings.atomic { 1 } else { new.settings.ranges_wanted() };
     let (mut ranges, lists) = cut(&pin, &new.plan, wanted).await?;
     let record = new.record(pin.snapshot(), &ranges);
+    if !new.allow_empty {
+        known::check(&pin.view(), &new.plan, record.total).await?;
+    }
     ranges.push(RangeRecord::new(Part::Finish, 0));
     let reference = Ref::new(db.new_oid().await?);
     let write = async |tx: &Tx| {

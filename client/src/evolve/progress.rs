@@ -8,14 +8,15 @@ use crate::tx::Tx;
 use crate::watch::Watch;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_proto::evolve::{Standing, State};
+use zeolite_proto::evolve::{Kept, Standing, State, silent};
+use zeolite_proto::{Gate, Tid};
 
 /// A job as of one snapshot.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Progress {
     /// Its record.
     pub job: JobRecord,
-    /// Its ranges; the last one is for the end of the job.
+    /// Its ranges; the last one is for the end of the job. A holder that gives no sign of life has no rate, and waits for that.
     pub ranges: Vec<RangeRecord>,
     /// What became of objects, in all ranges.
     pub counts: Counts,
@@ -27,10 +28,16 @@ pub struct Progress {
     pub rate: f64,
     /// How long it takes at that rate; none: nobody can say.
     pub left: Option<Duration>,
-    /// Objects of the target class that are still below the target's version.
+    /// Objects of the target class that are below the target's version.
     pub old: Option<u64>,
-    /// Names of the workers that hold a range.
+    /// Every commit up to this one is in that count; without a target, in the records.
+    pub as_of: Tid,
+    /// The closed gate of the target class, whoever has closed it.
+    pub gate: Option<Gate>,
+    /// Names of the workers that hold a range and give signs of life.
     pub workers: Vec<String>,
+    /// For how long none of those that hold one has given a sign, if that is longer than the lease.
+    pub silent: Option<Duration>,
     /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left.
     pub undo: Option<RangeRecord>,
     /// Its state in one word.
@@ -82,13 +89,23 @@ impl JobWatch {
         }
         self.first = false;
         let mut progress = self.job.show().await?;
-        // From samples of its own: what a worker tells is its own rate only, and stays when the worker is gone.
+        // From samples of its own: what a worker tells is its own rate only.
         self.eta.sample(self.began.elapsed(), progress.done);
-        if let Some(rate) = self.eta.rate() {
+        if let Some(rate) = self.eta.rate().filter(|_| progress.silent.is_none()) {
             (progress.rate, progress.left) = (rate, self.eta.left(progress.total));
         }
         Ok(Some(progress))
     }
+}
+
+/// A range as it is to be told, and whether its holder, if it has one, gives signs of life.
+fn shown(job: &JobRecord, range: Kept<RangeRecord>, now_unix_ms: u64) -> (RangeRecord, bool) {
+    let silent = silent(job, &range, now_unix_ms);
+    let mut record = range.record;
+    if let Some(silent) = silent {
+        (record.rate, record.waits_for) = (0.0, format!("no sign of it for {} s", silent.as_secs()));
+    }
+    (record, silent.is_none())
 }
 
 impl Job {
@@ -96,29 +113,51 @@ impl Job {
     pub async fn show(&self) -> Result<Progress> {
         let view = newest_view(&self.db).await?;
         let job: JobRecord = view.load(self.reference).await?;
-        let ranges = ledger::ranges(&view, self.oid(), job.ranges + 1).await?;
+        let kept = ledger::kept_ranges(&view, self.oid(), job.ranges + 1).await?;
         let undo = ledger::kept::<RangeRecord>(&view, &ledger::range_cell(self.oid(), ledger::UNDO_RANGE)).await?;
-        let undo = undo.map(|kept| kept.record);
-        let old = match &job.target {
-            None => None,
-            Some(target) => {
-                let kinds = self.db.admin().kinds().await?.into_iter();
-                Some(
-                    kinds
-                        .filter(|kind| kind.class == target.class && kind.version < target.version)
-                        .map(|kind| kind.objects)
-                        .sum(),
-                )
-            }
-        };
-        let standing = Standing::of(&job, &ranges, undo.as_ref(), old, now_unix_ms());
-        let Standing { state: word, why, until_unix_ms, counts, done, total, rate, workers: _ } = standing;
+        let held = kept.iter().chain(&undo).any(|range| !range.record.holder.is_empty());
+        let now_unix_ms = self.clock_unix_ms(held).await?;
+        let (mut old, mut as_of, mut gate) = (None, view.snapshot(), None);
+        if let Some(target) = &job.target {
+            let kinds = self.db.admin().kinds().await?;
+            (old, as_of) = (Some(kinds.below(&target.class, target.version)), kinds.tid);
+            gate = self.db.admin().gates().await?.into_iter().find(|gate| gate.class == target.class);
+        }
+        let standing = Standing::of(&job, &kept, undo.as_ref(), old, now_unix_ms);
+        let Standing { state: word, why, until_unix_ms, counts, done, total, rate, workers: _, silent } = standing;
+        let shown = |range| shown(&job, range, now_unix_ms);
+        let (ranges, alive): (Vec<RangeRecord>, Vec<bool>) = kept.into_iter().map(shown).unzip();
+        let undo = undo.map(|range| shown(range).0);
         let left = (rate > 0.0 && !job.phase.is_over())
             .then(|| Duration::try_from_secs_f64((total - done) as f64 / rate).ok())
             .flatten();
-        let workers =
-            ranges.iter().filter(|range| !range.holder.is_empty()).map(|range| range.holder.clone()).collect();
-        Ok(Progress { job, ranges, counts, done, total, rate, left, old, workers, undo, word, why, until_unix_ms })
+        let holders = ranges.iter().zip(alive).filter(|(range, alive)| *alive && !range.holder.is_empty());
+        let workers = holders.map(|(range, _)| range.holder.clone()).collect();
+        Ok(Progress {
+            job,
+            ranges,
+            counts,
+            done,
+            total,
+            rate,
+            left,
+            old,
+            as_of,
+            gate,
+            workers,
+            silent,
+            undo,
+            word,
+            why,
+            until_unix_ms,
+        })
+    }
+
+    /// The server's clock: signs of life are told by the tids of commits. One's own, where nobody holds a range: then only the end
+    /// of a pause depends on it.
+    async fn clock_unix_ms(&self, held: bool) -> Result<u64> {
+        let told = if held { self.db.admin().status().await?.unix_ms } else { 0 };
+        Ok(if told > 0 { told } else { now_unix_ms() })
     }
 
     /// Tells its progress now, and again whenever the ledger changes.

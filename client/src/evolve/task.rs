@@ -137,6 +137,9 @@ impl Task {
         match self.claim(&job.record).await? {
             Claim::Taken(mut held) => {
                 self.changes = None;
+                if !job.record.reason.is_empty() {
+                    self.job.worker_ended("").await?;
+                }
                 let outcome = self.work_on(&mut held, &job.record).await;
                 if !matches!(outcome, Ok(Outcome::Over | Outcome::Lost)) {
                     // Others need not wait for the lease, if the server can be told.
@@ -178,9 +181,7 @@ impl Task {
 
     /// Takes a free range; if there is none, tells when one may become free without a change of the ledger.
     async fn claim(&mut self, job: &JobRecord) -> Result<Claim<Lease>> {
-        // A whole plan in one draft is long on its way, and nothing else can be written in the range meanwhile.
-        let leases = if job.settings.atomic { 6 } else { 1 };
-        let lease = Duration::from_millis(job.settings.lease_ms) * leases;
+        let lease = job.lease();
         let view = self.db.now();
         let cells: Vec<Cell> = (0..=job.ranges).map(|number| range_cell(self.job.oid(), number)).collect();
         view.prefetch(&cells).await?;
@@ -278,6 +279,9 @@ impl Task {
             Ok(())
         };
         self.job.change(end).await?;
+        if self.job.record().await?.phase != Phase::Done {
+            self.job.open_gate().await?;
+        }
         newest_view(&self.db).await.map(|_| ())
     }
 

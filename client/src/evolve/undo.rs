@@ -17,6 +17,7 @@ use super::ledger::{
     Counts, Cursor, Kept, NotUndone, Part, RangeRecord, UNDO_RANGE, encoded, kept, not_undone_cell, range_cell,
 };
 use super::outcome::{Claim, LOOK_AGAIN, Outcome, Verdict, judge};
+use super::own_gate::is_free_to_go_back;
 use super::pace::{Before, Pace};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
@@ -33,12 +34,10 @@ use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Ti
 const HISTORY_PAGE: u32 = 200;
 
 impl Job {
-    /// Asks for the whole job to be taken back: [`super::Worker::undo`] does it. The gate opens: the old shape returns.
+    /// Asks for the whole job to be taken back: [`super::Worker::undo`] does it. From then on it is not done, and then its gate
+    /// opens: the old shape returns. Refused behind a gate that another one has closed.
     pub async fn begin_undo(&self) -> Result<()> {
-        let record = self.record().await?;
-        if let (Some(target), true) = (&record.target, record.certificate.as_ref().is_some_and(|c| c.gate_tid != 0)) {
-            self.db.admin().open_gate(&target.class).await?;
-        }
+        is_free_to_go_back(&self.db, &self.record().await?).await?;
         let transaction = self.db.transaction().fresh().note("evolve", format!("undo {}", self.name()));
         let work = transaction.run(async |tx| {
             let mut record = tx.load(self.reference).await?;
@@ -50,7 +49,7 @@ impl Job {
                     return Err(Error::invalid(format!("evolve {:?} is {phase}; cancel it first", self.name())));
                 }
             }
-            (record.phase, record.pause) = (Phase::Undoing, None);
+            (record.phase, record.pause, record.certificate) = (Phase::Undoing, None, None);
             record.reason.clear();
             tx.set(self.reference, &record)?;
             // One that was cancelled goes on where it was: what it took back must not be taken back again.
@@ -60,7 +59,8 @@ impl Job {
             }
             tx.put_unchecked(cell, encoded(&RangeRecord::new(Part::Undo, 0))?)
         });
-        work.await
+        work.await?;
+        self.open_gate().await.map(|_| ())
     }
 }
 
@@ -128,7 +128,7 @@ impl Undo {
                 Err(error) => error,
             };
             if judge(&error) != Verdict::Waits {
-                let told = self.say(&error.to_string()).await;
+                let told = self.job.worker_ended(&error.to_string()).await;
                 tracing::debug!(job = self.job.name(), ok = told.is_ok(), %error, "the undo cannot go on");
                 return Err(error);
             }
@@ -146,22 +146,15 @@ impl Undo {
                 return Ok(Outcome::AGAIN);
             }
         };
+        self.job.worker_ended("").await?;
+        // Whoever asked for the undo may have been gone before it did so.
+        self.job.open_gate().await?;
         let before = held.record.counts;
         let outcome = self.work_on(&mut held).await;
         counts.changed += held.record.counts.changed.saturating_sub(before.changed);
         counts.bad += held.record.counts.bad.saturating_sub(before.bad);
         counts.chunks += held.record.counts.chunks.saturating_sub(before.chunks);
         outcome
-    }
-
-    async fn say(&self, reason: &str) -> Result<()> {
-        let say = |record: &mut JobRecord| {
-            if record.phase == Phase::Undoing {
-                reason.clone_into(&mut record.reason);
-            }
-            Ok(())
-        };
-        self.job.change(say).await
     }
 
     /// Nothing: there is nothing to take back (any more).
@@ -278,6 +271,10 @@ impl Undo {
                 _ => return Err(error),
             };
             let Some((cell, reason)) = conflict else {
+                // A worker of the job that was late with it.
+                if error.kind() == Some(FaultKind::Gated) && self.job.open_gate().await?.is_some() {
+                    continue;
+                }
                 return match error {
                     // The next holding begins where the cursor says.
                     Error::OutcomeUnknown { .. } => Ok(false),

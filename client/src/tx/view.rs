@@ -125,6 +125,11 @@ impl View {
         self.stored(cell).await
     }
 
+    /// The same of many cells.
+    pub(crate) async fn revisions(&self, cells: &[Cell]) -> Result<Vec<Revision>> {
+        self.stored_many(cells).await
+    }
+
     /// Brings cells into the cache with as few frames as possible.
     pub async fn prefetch(&self, cells: &[Cell]) -> Result<()> {
         let missing: Vec<Cell> = cells.iter().filter(|cell| self.cached(cell).is_none()).cloned().collect();

@@ -17,7 +17,7 @@ use v2::admin_client::AdminClient;
 use v2::reader_client::ReaderClient;
 use v2::replicator_client::ReplicatorClient;
 use zeolite_proto::{
-    CloseAttempt, CommitKey, Gate, Kind, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
+    CloseAttempt, CommitKey, Gate, Kind, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
     Receipt, ResolverInfo, Status, Tid, VerifyProgress,
 };
 
@@ -193,9 +193,9 @@ impl Unary {
     }
 
     /// Exact counts by class and schema version.
-    pub(crate) async fn kinds(&self) -> Result<Vec<Kind>, Failure> {
-        let reply = self.reader().kinds(v2::KindsRequest {}).await.map_err(|status| failure(&status))?;
-        Ok(reply.into_inner().kinds.into_iter().map(Kind::from).collect())
+    pub(crate) async fn kinds(&self) -> Result<Kinds, Failure> {
+        let reply = self.reader().kinds(v2::KindsRequest {}).await.map_err(|status| failure(&status))?.into_inner();
+        Ok(Kinds { tid: Tid(reply.tid), kinds: reply.kinds.into_iter().map(Kind::from).collect() })
     }
 
     /// Oids of a class, ascending, and whether there are more.

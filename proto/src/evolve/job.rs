@@ -4,6 +4,7 @@ use super::settings::Settings;
 use super::stored::Stored;
 use crate::ids::Oid;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The name in the root under which all jobs are.
 pub const ROOT_NAME: &str = "zeolite.evolves";
@@ -147,18 +148,18 @@ pub struct Pause {
     pub until_unix_ms: u64,
 }
 
-/// What was found when the job was over.
+/// What was found when the job was over: so at its tid, and perhaps not any more.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Certificate {
     /// A snapshot at which it was so.
     pub tid: u64,
     /// The commit that closed the gate; 0: there is none.
     pub gate_tid: u64,
-    /// Objects of the target class; without a target, objects of the plan.
+    /// Objects of the target class, counted by the index; without a target, objects of the plan.
     pub objects: u64,
     /// Objects that steps have changed.
     pub changed: u64,
-    /// Objects that were looked at.
+    /// Objects that steps have looked at, if nothing was counted. Older ones have the count here as well: ask the job for its target.
     pub verified: u64,
     /// From the start to the end.
     pub duration_ms: u64,
@@ -202,6 +203,13 @@ impl Stored for JobRecord {
 }
 
 impl JobRecord {
+    /// How long a worker may give no sign of life before another one takes its range.
+    pub fn lease(&self) -> Duration {
+        // A whole plan in one draft is long on its way, and nothing else can be written in the range meanwhile.
+        let leases = if self.settings.atomic { 6 } else { 1 };
+        Duration::from_millis(self.settings.lease_ms) * leases
+    }
+
     /// Whether an operator holds it now.
     pub fn is_paused(&self, now_unix_ms: u64) -> bool {
         self.pause.as_ref().is_some_and(|pause| pause.until_unix_ms == 0 || now_unix_ms < pause.until_unix_ms)

@@ -241,8 +241,8 @@ pub fn bad_cell(job: Oid, cell: &Cell) -> Cell {
 }
 
 /// What became of the objects of all ranges. An object that failed in one range may be healed in another.
-pub fn counts(ranges: &[RangeRecord]) -> Counts {
-    ranges.iter().fold(Counts::default(), |sum, range| sum.plus(range.counts))
+pub fn counts<'a>(ranges: impl IntoIterator<Item = &'a RangeRecord>) -> Counts {
+    ranges.into_iter().fold(Counts::default(), |sum, range| sum.plus(range.counts))
 }
 
 #[cfg(test)]

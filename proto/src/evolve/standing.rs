@@ -1,7 +1,12 @@
 //! Owns how a job stands: its state in one word with the reason, how much is done, how fast. A sum of its records.
+//!
+//! A worker that was killed leaves its last report behind. So a report counts only as long as a lease after the commit that wrote
+//! it: a worker that lives writes one in that time, whatever it waits for. Both times are the server's.
 
 use super::job::{JobRecord, Phase};
 use super::ledger::{Counts, Part, RangeRecord, counts};
+use super::stored::Kept;
+use std::time::Duration;
 
 /// What a worker's reason to wait begins with when the disk has too little room.
 pub const LOW_DISK: &str = "low disk";
@@ -61,24 +66,39 @@ pub struct Standing {
     pub total: u64,
     /// Objects a second, as the workers tell it.
     pub rate: f64,
-    /// Ranges that a worker holds.
+    /// Ranges that a worker holds which gives signs of life.
     pub workers: u64,
+    /// For how long none of its workers has given a sign; none: some do, or nobody has a range.
+    pub silent: Option<Duration>,
+}
+
+/// For how long the holder of a range has given no sign of life, if that is longer than its lease.
+pub fn silent(job: &JobRecord, range: &Kept<RangeRecord>, now_unix_ms: u64) -> Option<Duration> {
+    let last_ms = u64::try_from(range.tid.unix_nanos() / 1_000_000).unwrap_or(0);
+    let since = Duration::from_millis(now_unix_ms.saturating_sub(last_ms));
+    (!range.record.holder.is_empty() && since > job.lease()).then_some(since)
 }
 
 impl Standing {
     /// Of a job and its ranges, the last one for the end of the job; `undo`: the range of its undo, if there is one. `old`: how
-    /// many objects of the target class are below the target's version, if there is a target.
+    /// many objects of the target class are below the target's version, if there is a target. The time is that of the server's clock.
     pub fn of(
         job: &JobRecord,
-        ranges: &[RangeRecord],
-        undo: Option<&RangeRecord>,
+        kept: &[Kept<RangeRecord>],
+        undo: Option<&Kept<RangeRecord>>,
         old: Option<u64>,
         now_unix_ms: u64,
     ) -> Standing {
         let undo = undo.filter(|_| job.phase == Phase::Undoing);
-        let (state, why, until_unix_ms) = state(job, ranges, undo, now_unix_ms);
+        let is_alive = |range: &&Kept<RangeRecord>| silent(job, range, now_unix_ms).is_none();
+        let own: Vec<&RangeRecord> = held(kept.iter().filter(is_alive)).collect();
+        let all: Vec<&RangeRecord> = own.iter().copied().chain(held(undo.into_iter().filter(is_alive))).collect();
+        let silent = kept.iter().chain(undo).filter_map(|range| silent(job, range, now_unix_ms)).min();
+        let silent = silent.filter(|_| all.is_empty() && !job.phase.is_over());
+        let (state, why, until_unix_ms) = state(job, &all, silent, now_unix_ms);
         let (mut done, mut extra) = (0, 0);
-        for range in ranges {
+        let ranges = || kept.iter().map(|kept| &kept.record);
+        for range in ranges() {
             if range.part == Part::Finish {
                 extra += range.counts.done;
             } else {
@@ -86,29 +106,25 @@ impl Standing {
                 done += if range.finished { range.counts.done.max(range.total) } else { range.counts.done };
             }
         }
-        let planned: u64 = ranges.iter().map(|range| range.total).sum();
+        let planned: u64 = ranges().map(|range| range.total).sum();
         let done = done + extra;
         let ahead = match (job.phase, old) {
             (Phase::CatchingUp | Phase::Verifying, Some(old)) => old,
             _ => planned.saturating_sub(done),
         };
-        let workers = held(ranges, undo).count() as u64;
+        let workers = all.len() as u64;
         // What an undo takes back are no objects of the plan. Not `sum`: that of no rates is -0.0, and is shown like that.
-        let rate = held(ranges, None).fold(0.0, |rate, range| rate + range.rate);
-        Standing { state, why, until_unix_ms, counts: counts(ranges), done, total: done + ahead, rate, workers }
+        let rate = own.iter().fold(0.0, |rate, range| rate + range.rate);
+        let counts = counts(ranges());
+        Standing { state, why, until_unix_ms, counts, done, total: done + ahead, rate, workers, silent }
     }
 }
 
-fn held<'a>(ranges: &'a [RangeRecord], undo: Option<&'a RangeRecord>) -> impl Iterator<Item = &'a RangeRecord> {
-    ranges.iter().chain(undo).filter(|range| !range.holder.is_empty())
+fn held<'a>(ranges: impl Iterator<Item = &'a Kept<RangeRecord>>) -> impl Iterator<Item = &'a RangeRecord> {
+    ranges.map(|kept| &kept.record).filter(|range| !range.holder.is_empty())
 }
 
-fn state(
-    job: &JobRecord,
-    ranges: &[RangeRecord],
-    undo: Option<&RangeRecord>,
-    now_unix_ms: u64,
-) -> (State, String, u64) {
+fn state(job: &JobRecord, alive: &[&RangeRecord], silent: Option<Duration>, now_unix_ms: u64) -> (State, String, u64) {
     let plain = || (State::In(job.phase), job.reason.clone(), 0);
     if job.phase.is_over() {
         return plain();
@@ -117,13 +133,16 @@ fn state(
         return (State::Paused, pause.reason.clone(), pause.until_unix_ms);
     }
     let waits = |low_disk: bool| {
-        let mut all = held(ranges, undo).map(|range| range.waits_for.as_str());
+        let mut all = alive.iter().map(|range| range.waits_for.as_str());
         all.find(|why| !why.is_empty() && why.starts_with(LOW_DISK) == low_disk)
     };
     match (waits(true), waits(false)) {
         (Some(why), _) => (State::Paused, why.to_owned(), 0),
         (None, Some(why)) => (State::Throttled, why.to_owned(), 0),
-        (None, None) => plain(),
+        (None, None) => match silent {
+            Some(silent) => (State::In(job.phase), format!("no sign of its workers for {} s", silent.as_secs()), 0),
+            None => plain(),
+        },
     }
 }
 
@@ -131,6 +150,7 @@ fn state(
 mod tests {
     use super::super::samples;
     use super::*;
+    use crate::ids::Tid;
 
     fn running() -> JobRecord {
         let mut job = samples::jobs().swap_remove(1);
@@ -145,8 +165,17 @@ mod tests {
         range
     }
 
+    /// As it was written at a time.
+    fn at(unix_ms: u64, range: &RangeRecord) -> Kept<RangeRecord> {
+        Kept { tid: Tid::from_unix_nanos(i128::from(unix_ms) * 1_000_000), record: range.clone() }
+    }
+
+    fn now(ranges: &[RangeRecord]) -> Vec<Kept<RangeRecord>> {
+        ranges.iter().map(|range| at(1000, range)).collect()
+    }
+
     fn told(job: &JobRecord, ranges: &[RangeRecord]) -> (&'static str, String) {
-        let standing = Standing::of(job, ranges, None, None, 1000);
+        let standing = Standing::of(job, &now(ranges), None, None, 1000);
         (standing.state.text(), standing.why)
     }
 
@@ -173,7 +202,7 @@ mod tests {
         let mut job = running();
         job.phase = Phase::Undoing;
         let told = |job: &JobRecord, undo: &RangeRecord| {
-            let standing = Standing::of(job, &[], Some(undo), None, 1000);
+            let standing = Standing::of(job, &[], Some(&at(1000, undo)), None, 1000);
             (standing.state.text(), standing.why, standing.workers)
         };
         assert_eq!(told(&job, &range("")), ("undoing", String::new(), 1));
@@ -190,7 +219,7 @@ mod tests {
         let mut finished = range("");
         finished.finished = true;
         let at = |job: &JobRecord, ranges: &[RangeRecord], old| {
-            let standing = Standing::of(job, ranges, None, old, 0);
+            let standing = Standing::of(job, &now(ranges), None, old, 0);
             (standing.done, standing.total, standing.workers)
         };
         assert_eq!(at(&job, &[range(""), end.clone()], Some(50)), (4, 10, 1));
@@ -204,9 +233,32 @@ mod tests {
     fn without_workers_the_rate_is_a_plain_zero() {
         let mut free = range("");
         free.holder.clear();
-        let rate = |ranges: &[RangeRecord]| Standing::of(&running(), ranges, None, None, 0).rate;
+        let rate = |ranges: &[RangeRecord]| Standing::of(&running(), &now(ranges), None, None, 0).rate;
         assert_eq!(format!("{:.1} {:.1}", rate(&[]), rate(&[free])), "0.0 0.0");
         assert_eq!(rate(&[range(""), range("")]), 5.0);
+    }
+
+    #[test]
+    fn a_worker_without_a_sign_for_its_lease_counts_no_more() {
+        let mut job = running();
+        job.settings.lease_ms = 10_000;
+        let (one, two) = (at(1000, &range("live p99")), at(9000, &range("")));
+        let told = |job: &JobRecord, ranges: &[Kept<RangeRecord>], now| {
+            let standing = Standing::of(job, ranges, None, None, now);
+            (standing.state.text(), standing.why, standing.workers, standing.rate)
+        };
+        let both = [one.clone(), two];
+        assert_eq!(told(&job, &both, 10_990), ("throttled", "live p99".into(), 2, 5.0));
+        assert_eq!(told(&job, &both, 11_010), ("running", String::new(), 1, 2.5), "one of them is alive");
+        let silent = "no sign of its workers for 15 s".to_owned();
+        assert_eq!(told(&job, &both, 24_500), ("running", silent.clone(), 0, 0.0), "since the last sign of any");
+        job.settings.atomic = true;
+        assert_eq!(told(&job, &both, 24_000).2, 2, "a whole plan is longer on its way");
+        (job.settings.atomic, job.phase) = (false, Phase::Undoing);
+        let undo = Standing::of(&job, &[], Some(&one), None, 16_500);
+        assert_eq!((undo.why, undo.workers, undo.silent.is_some()), (silent, 0, true));
+        job.phase = Phase::Failed;
+        assert_eq!(told(&job, &both, 24_000), ("failed", job.reason.clone(), 0, 0.0), "nobody is expected");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The form is that of the client's typed objects: the record's header (class, schema version 1, no references), then the
 //! fields in their order as postcard writes them. A record of another version, or with bytes left over, is refused.
 
+use crate::ids::Tid;
 use crate::record::{BadRecord, Header};
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,6 +11,15 @@ use serde::de::DeserializeOwned;
 
 /// The schema version of every record of an evolve.
 pub const VERSION: u32 = 1;
+
+/// A record with the tid of its revision.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kept<T> {
+    /// The commit that wrote it.
+    pub tid: Tid,
+    /// The record.
+    pub record: T,
+}
 
 /// A record that an evolve stores.
 pub trait Stored: Serialize + DeserializeOwned {

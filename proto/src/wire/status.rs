@@ -73,7 +73,7 @@ translate! {
     Status = StatusReply {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared prepared_durable oldest_prepared_ms commits batches conflicts merges loads queue_live
-        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms
+        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms unix_ms
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
@@ -117,6 +117,7 @@ mod tests {
             index_down: Some("a page".into()),
             torn: 2,
             ahead_ms: 5,
+            unix_ms: 6,
             oldest_pin: Some(Tid(4)),
             pack: Some("copying".into()),
             sessions: 3,

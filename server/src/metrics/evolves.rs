@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::cmp::Reverse;
 use std::fmt::Error;
 use zeolite_proto::evolve::{
-    JobRecord, Phase, ROOT_NAME, RangeRecord, Standing, State, Stored, UNDO_RANGE, range_cell,
+    JobRecord, Kept, Phase, ROOT_NAME, RangeRecord, Standing, State, Stored, UNDO_RANGE, range_cell,
 };
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Fault, Oid, Tid};
@@ -85,7 +85,7 @@ impl Evolves {
         self.number(to, "zeolite_evolve_objects_bad", help, |s| s.counts.bad_now())?;
         let help = "Steps that were made again because a live write came between";
         self.number(to, "zeolite_evolve_stepped_again", help, |s| s.counts.stepped_again)?;
-        self.number(to, "zeolite_evolve_workers", "Ranges that a worker holds", |s| s.workers)?;
+        self.number(to, "zeolite_evolve_workers", "Ranges held by a worker that gives signs of life", |s| s.workers)?;
         let rates = self.in_full().map(|(job, standing)| (job, standing.rate));
         to.gauges("zeolite_evolve_objects_per_second", "How fast its workers are, as they tell it", rates)
     }
@@ -116,7 +116,7 @@ impl Reading<'_> {
         let mut jobs: Vec<(Oid, JobRecord)> = Vec::with_capacity(oids.len());
         let cells: Vec<Cell> = oids.iter().map(|oid| Cell::object(*oid)).collect();
         for (oid, job) in oids.into_iter().zip(self.records::<JobRecord>(&cells)?) {
-            match job {
+            match job.map(|kept| kept.record) {
                 Some(job) if job.name.len() > NAME_BYTES_MAX => self.evolves.unreadable += 1,
                 job => jobs.extend(job.map(|job| (oid, job))),
             }
@@ -152,7 +152,7 @@ impl Reading<'_> {
     fn directory(&mut self) -> Result<Vec<Oid>, Fault> {
         let root = self.bytes(&[Cell::entry(Oid::ROOT, ROOT_NAME)])?.pop().flatten();
         let mut oids = Vec::new();
-        let Some(directory) = root.and_then(|record| self.leads_to(&record)) else { return Ok(oids) };
+        let Some(directory) = root.and_then(|kept| self.leads_to(&kept.record)) else { return Ok(oids) };
         let mut range =
             Range { oid: directory, from: Bytes::new(), to: Bytes::new(), reverse: false, keys_only: false };
         loop {
@@ -175,7 +175,7 @@ impl Reading<'_> {
     }
 
     /// The ranges of a job, and whether these are all.
-    fn ranges(&mut self, oid: Oid, job: &JobRecord) -> Result<(Vec<RangeRecord>, bool), Fault> {
+    fn ranges(&mut self, oid: Oid, job: &JobRecord) -> Result<(Vec<Kept<RangeRecord>>, bool), Fault> {
         let count = job.ranges as usize + 1;
         if count > self.ranges_left {
             return Ok((Vec::new(), false));
@@ -186,7 +186,7 @@ impl Reading<'_> {
     }
 
     /// The range of a job that is being taken back.
-    fn undo(&mut self, oid: Oid, job: &JobRecord) -> Result<Option<RangeRecord>, Fault> {
+    fn undo(&mut self, oid: Oid, job: &JobRecord) -> Result<Option<Kept<RangeRecord>>, Fault> {
         if job.phase != Phase::Undoing {
             return Ok(None);
         }
@@ -194,10 +194,10 @@ impl Reading<'_> {
     }
 
     /// The decoded records of cells; none where there is none, or not a good one.
-    fn records<T: Stored>(&mut self, cells: &[Cell]) -> Result<Vec<Option<T>>, Fault> {
+    fn records<T: Stored>(&mut self, cells: &[Cell]) -> Result<Vec<Option<Kept<T>>>, Fault> {
         let mut records = Vec::with_capacity(cells.len());
-        for record in self.bytes(cells)? {
-            let decoded = record.map(|record| T::decode(&record));
+        for kept in self.bytes(cells)? {
+            let decoded = kept.map(|Kept { tid, record }| T::decode(&record).map(|record| Kept { tid, record }));
             self.evolves.unreadable += u64::from(matches!(decoded, Some(Err(_))));
             records.push(decoded.and_then(Result::ok));
         }
@@ -205,7 +205,7 @@ impl Reading<'_> {
     }
 
     /// The records of cells.
-    fn bytes(&self, cells: &[Cell]) -> Result<Vec<Option<Bytes>>, Fault> {
+    fn bytes(&self, cells: &[Cell]) -> Result<Vec<Option<Kept<Bytes>>>, Fault> {
         let mut records = Vec::with_capacity(cells.len());
         while records.len() < cells.len() {
             let rest = &cells[records.len()..];
@@ -213,7 +213,11 @@ impl Reading<'_> {
             if page.revisions.is_empty() {
                 break;
             }
-            records.extend(page.revisions.into_iter().map(|revision| revision.and_then(|found| found.record)));
+            let kept = page.revisions.into_iter().map(|revision| {
+                let found = revision?;
+                Some(Kept { tid: found.tid, record: found.record? })
+            });
+            records.extend(kept);
         }
         Ok(records)
     }

@@ -68,8 +68,7 @@ impl<'a> Versions<'a> {
         };
         let record = job.record().await?;
         ensure!(record.phase == Phase::Done, "the evolve ended as {} ({})", record.phase.text(), record.reason);
-        let kinds = self.worker.admin().kinds().await?;
-        let old: u64 = kinds.iter().filter(|k| k.class == CLASS && k.version < version).map(|kind| kind.objects).sum();
+        let old = self.worker.admin().kinds().await?.below(CLASS, version);
         ensure!(old == 0, "{old} objects are still of an older version");
         Ok((took, again))
     }

@@ -108,3 +108,35 @@ async fn a_late_line_is_nobodys_answer() {
     assert!(old.iter().all(|(_, (_, data))| data == "0"), "{old:?}");
     assert!(!new.is_empty());
 }
+
+/// A name that is mistyped is no job of 0 objects that is done at once, with the gate of nobody closed behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_is_not_planned() {
+    let scene = Scene::with(3).await;
+    let oid = scene.oids[0].to_string();
+    let list = scene.script("none", "\n").display().to_string();
+    let long = "x".repeat(256);
+    for (plan, said) in [
+        (&["--class", "test.Nubmer", "--below", "2", "--gate"][..], "known: test.Number"),
+        (&["--class", "test.Nubmer", "--below", "2", "--dry-run", "--bump", "2"], "known: test.Number"),
+        (&["--class", &long], "has 1 to 255 bytes"),
+        (&["--collection", "777"], "nothing is stored at 777"),
+        (&["--collection", &oid], "is no collection and has no entries"),
+        (&["--reachable", "777"], "nothing is stored at 777"),
+        (&["--oids", &list], "names no object"),
+    ] {
+        let refused = scene.refused(4, &[&["plan", "typo"], plan].concat());
+        assert!(refused.contains(said), "{plan:?}: {refused}");
+    }
+    scene.refused(4, &["show", "typo"]);
+    let empty = scene.evolve(&["plan", "later", "--class", "test.Later", "--below", "2", "--allow-empty"]);
+    assert_eq!(empty["total"], 0);
+    let known = scene.evolve(&["plan", "known", "--class", CLASS, "--below", "1"]);
+    assert_eq!(known["total"], 0, "nothing of a class that is there is below the version");
+
+    for past in ["2020-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+        let refused = scene.refused(4, &["pause", "known", "--until", past]);
+        assert!(refused.contains("in the past"), "{refused}");
+    }
+    assert_eq!(scene.evolve(&["show", "known"])["state"], "planned");
+}

@@ -49,6 +49,8 @@ async fn a_program_steps_every_object_and_the_job_can_be_undone() {
     assert_eq!(undone["job"]["state"], "undone", "{undone}");
     assert_eq!(scene.numbers().await, all(250, 1, "0"));
     scene.refused(1, &["ensure", "numbers"]);
+    let said = scene.refused(1, &["run", "numbers", "--bump", "2"]);
+    assert!(said.contains("was taken back"), "{said}");
     scene.evolve(&["forget", "numbers"]);
     scene.refused(4, &["show", "numbers"]);
 }
@@ -137,4 +139,34 @@ async fn a_job_is_held_changed_and_cancelled_while_a_worker_runs() {
     assert_eq!(numbers.iter().filter(|(_, number)| number == "1").count() as u64, changed);
     scene.evolve(&["undo", "held"]);
     assert_eq!(scene.numbers().await, all(60, 1, "0"));
+}
+
+/// The release that drops the old shape rests on it: so it is what is so now, not what was so when the job ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn ensure_tells_what_is_so_now() {
+    let scene = Scene::with(10).await;
+    let write = async |version| {
+        let cell = Cell::object(scene.oids[0]);
+        scene.db.run(async |tx| tx.put(cell.clone(), &Record::new(CLASS, version, "0"))).await.expect("commits");
+    };
+    scene.evolve(&["plan", "n", "--class", CLASS, "--below", "2"]);
+    scene.evolve(&["run", "n", "--bump", "2"]);
+    let ensured = scene.evolve(&["ensure", "n"]);
+    assert_eq!((&ensured["counted"], &ensured["looked_at"]), (&10.into(), &serde_json::Value::Null), "{ensured}");
+    assert_eq!(ensured["now"]["old"], 0, "{ensured}");
+    write(1).await;
+    let said = scene.refused(1, &["ensure", "n"]);
+    assert!(said.contains("was done, and is not now: 1 object is below version 2 now"), "{said}");
+    assert_eq!(scene.evolve(&["show", "n"])["now"]["old"], 1);
+    write(2).await;
+    scene.evolve(&["ensure", "n"]);
+
+    scene.evolve(&["plan", "gated", "--class", CLASS, "--below", "3", "--gate"]);
+    scene.evolve(&["run", "gated", "--bump", "3"]);
+    assert_eq!(scene.evolve(&["ensure", "gated"])["now"]["gate_min_version"], 3);
+    scene.db.admin().open_gate(CLASS).await.expect("opens");
+    let said = scene.refused(1, &["ensure", "gated"]);
+    assert!(said.contains("the gate of class") && said.contains("is open"), "{said}");
+    let shown = text(&scene.served.run(&["evolve", "show", "gated"]).stdout);
+    assert!(shown.contains("the gate is open") && shown.contains("10 counted"), "{shown}");
 }

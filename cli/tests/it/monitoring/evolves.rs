@@ -24,7 +24,10 @@ fn top(served: &Served) -> Value {
 async fn an_evolve_that_waits_has_a_line_and_no_alert() {
     let served = Served::start(&[]);
     let (code, line) = check(&served, &["-c", "evolve_failed=0"]);
-    assert!(code == Some(0) && line.contains(" evolve_failed=0;0;0;0 evolve_running=0;;;0 "), "{line}");
+    assert!(
+        code == Some(0) && line.contains(" evolve_failed=0;0;0;0 evolve_running=0;;;0 evolve_silent=0;0;;0 "),
+        "{line}"
+    );
     let before = top(&served);
     assert_eq!((&before["jobs"], &before["sessions"]), (&Value::Array(Vec::new()), &0.into()), "{before}");
 

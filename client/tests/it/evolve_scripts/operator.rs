@@ -58,13 +58,13 @@ impl Operator<'_> {
                 job.pause(&why.join(" "), now + ms).await
             }
             ["resume" | "retry"] => job.resume().await,
-            ["cancel", why @ ..] => job.cancel(&why.join(" ")).await,
+            ["cancel", why @ ..] => job.cancel(&why.join(" ")).await.map(|_| ()),
             ["set", setting] => {
                 let (name, value) = setting.split_once('=').ok_or("set KEY=VALUE")?;
                 job.set(name, value).await
             }
             ["undo"] => job.begin_undo().await,
-            ["forget"] => evolve::forget(self.db, job.name()).await,
+            ["forget"] => evolve::forget(self.db, job.name()).await.map(|_| ()),
             _ => return self.look(&job, words).await,
         };
         Ok(done.err().map(|error| self.said(&error)).into_iter().collect())
@@ -164,7 +164,11 @@ impl Operator<'_> {
 
     fn show(&self, progress: &Progress) -> Vec<String> {
         let old = progress.old.map(|old| format!(", {old} old")).unwrap_or_default();
-        let state = self.names.tame(&progress.state());
+        // Whether a killed worker counts as silent already depends on the moment.
+        let state = match progress.silent {
+            Some(_) => progress.word.text().to_owned(),
+            None => self.names.tame(&progress.state()),
+        };
         let mut lines = vec![format!("{state}: {} of {}{old}", progress.done, progress.total)];
         let counts = &progress.counts;
         let counts = [

@@ -4,7 +4,8 @@
 //!   site N pages [merging]     begins: a server with so many old pages, page1 on (`merging`: it merges edits and upgrades)
 //!   site                       pages by version, and what must never be wrong: edits, and the counter of the steps
 //!   page PAGE                  one of them
-//!   server restart | stop | start | read-only BANNER | evolve-only BANNER | normal | gates
+//!   server restart | stop | start | read-only BANNER | evolve-only BANNER | normal
+//!   server gates | open-gate | close-gate VERSION [JOB]     of pages
 //! ```
 
 use super::live::Live;
@@ -14,7 +15,7 @@ use super::worker::{Task, Worker};
 use crate::site::{OldPage, Page, Site};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
-use zeolite_client::{Cell, Db, Error, ModeEnd, ModeKind, Record, Ref, View};
+use zeolite_client::{Cell, CloseAttempt, Db, Error, ModeEnd, ModeKind, Record, Ref, View};
 
 /// No fact takes this long to come.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -133,6 +134,18 @@ impl Set {
                     .iter()
                     .map(|gate| format!("{} from {} on ({})", gate.class, gate.min_version, gate.job))
                     .collect())
+            }
+            ["server", "open-gate"] => {
+                self.db.admin().open_gate("Page").await.map_err(told)?;
+                Ok(Vec::new())
+            }
+            ["server", "close-gate", version, job @ ..] => {
+                let version = version.parse().map_err(|_| "server close-gate VERSION [JOB]".to_owned())?;
+                let attempt = self.db.admin().close_gate("Page", version, &job.concat()).await.map_err(told)?;
+                Ok(match attempt {
+                    CloseAttempt::Closed(_) => Vec::new(),
+                    CloseAttempt::Left(old) => vec![format!("{old} are older")],
+                })
             }
             ["server", mode, banner @ ..] => {
                 let kind = match *mode {

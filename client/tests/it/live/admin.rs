@@ -146,7 +146,7 @@ async fn classes_are_counted_and_listed() {
     db.run(async |tx| (1..=30).try_for_each(|oid| tx.put(object(oid), &number(oid)))).await.expect("puts");
     let kinds = db.admin().kinds().await.expect("answers");
     assert!(
-        kinds.iter().any(|kind| (kind.class.as_str(), kind.version, kind.objects) == ("Number", 1, 30)),
+        kinds.kinds.iter().any(|kind| (kind.class.as_str(), kind.version, kind.objects) == ("Number", 1, 30)),
         "{kinds:?}"
     );
     let (mut all, mut after) = (Vec::new(), Oid::ROOT);

@@ -215,10 +215,11 @@ fn refused(gate: &Gate, write: &SealedWrite) -> Fault {
     let header = write.record.as_deref().map(Header::parse);
     let version = header.and_then(Result::ok).map_or(0, |header| header.version);
     let Gate { class, min_version, job, .. } = gate;
+    let since = if job.is_empty() { "its gate was closed".to_owned() } else { format!("the evolve {job:?} is done") };
     Fault::new(
         FaultKind::Gated,
         format!(
-            "object {} of class {class:?} has schema version {version}, and since the evolve {job:?} is done only {min_version} \
+            "object {} of class {class:?} has schema version {version}, and since {since} only {min_version} \
              and later are taken; this program is too old for the database: deploy the new one",
             write.cell.oid
         ),

@@ -153,6 +153,7 @@ impl Engine {
             store_id: self.store_id(),
             timeline: self.timeline(),
             visible: self.visible(),
+            unix_ms: self.unix_ms(),
             ahead_ms: self.ahead_ms(),
             packed_to: self.reader().packed_to(),
             uptime_ms: self.clock().steady().saturating_sub(self.setup.opened_at).as_millis() as u64,

@@ -141,3 +141,23 @@ async fn of_many_jobs_the_unfinished_and_the_newest_are_told() {
     assert!(is_told("first") && is_told("done-59") && is_told("done-11") && !is_told("done-10"));
     house.server.stop().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_sign_for_its_lease_has_no_rate() {
+    let mut house = House::new().await;
+    house.job(&job("alive", Phase::Running)).await;
+    let mut gone = job("gone", Phase::Running);
+    gone.settings.lease_ms = 0;
+    house.job(&gone).await;
+    let told = loop {
+        let told = scrape(&house.server).await;
+        if told.value("zeolite_evolve_workers{evolve=\"gone\"}") == 0.0 {
+            break told;
+        }
+    };
+    let of = |name: &str| told.value(&format!("zeolite_evolve_{name}"));
+    assert_eq!(of("objects_per_second{evolve=\"gone\"}"), 0.0);
+    assert_eq!(of("state{evolve=\"gone\",state=\"running\"}"), 1.0, "nobody waits for the site any more");
+    assert_eq!(["workers", "objects_per_second"].map(|name| of(&format!("{name}{{evolve=\"alive\"}}"))), [1.0, 2.5]);
+    house.server.stop().await.expect("stops");
+}

@@ -1,0 +1,53 @@
+//! Workers that are gone: what is told of a job on which nobody works any more.
+
+use super::scene::{ADD_ONE, CLASS, Scene};
+use crate::served::text;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_worker_is_not_told_as_one_that_works() {
+    let scene = Scene::with(200).await;
+    let script = scene.script("add_one.sh", ADD_ONE);
+    let slow = ["--set", "chunk_objects_max=5", "--set", "rate_max=20", "--set", "lease_ms=500"];
+    scene.evolve(&[&["plan", "n", "--class", CLASS, "--below", "2"], &slow[..]].concat());
+    let mut watching = scene.watch("n");
+    let mut worker = scene.worker("n", &script);
+    let working = watching.until(|state| state["done"].as_u64() >= Some(10) && state["silent_ms"].is_null());
+    assert_eq!(working["workers"].as_array().map(Vec::len), Some(1), "{working}");
+    worker.kill().expect("kills");
+    worker.wait().expect("ends");
+
+    let silent = watching.until(|state| state["silent_ms"].is_u64());
+    assert_eq!((&silent["state"], &silent["left_ms"]), (&"running".into(), &serde_json::Value::Null), "{silent}");
+    assert_eq!((&silent["rate"], &silent["workers"][0]["rate"]), (&0.0.into(), &0.0.into()), "{silent}");
+    for command in [&["evolve", "list"][..], &["evolve", "show", "n"]] {
+        let told = text(&scene.served.run(command).stdout);
+        assert!(told.contains("running: no sign of its workers for ") && !told.contains("left\n"), "{told}");
+    }
+    let quiet = ["free_percent=", "answer_ms=", "live_p99_ms=", "fsync_p99_ms="];
+    let mut check = vec!["check"];
+    quiet.iter().for_each(|none| check.extend(["-w", none, "-c", none]));
+    let checked = scene.served.run(&check);
+    let line = text(&checked.stdout);
+    assert!(checked.status.code() == Some(1) && line.contains("evolve_silent is 1 (warning 0)"), "{line}");
+
+    scene.evolve(&["set", "n", "rate_max=0"]);
+    let ran = scene.evolve(&["run", "n", "--exec", "sh", &script.display().to_string()]);
+    assert_eq!((&ran["job"]["state"], &ran["job"]["silent_ms"]), (&"done".into(), &serde_json::Value::Null), "{ran}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_gives_up_leaves_the_reason() {
+    let scene = Scene::with(5).await;
+    scene.evolve(&["plan", "n", "--class", CLASS, "--below", "2"]);
+    let said = scene.refused(1, &["run", "n", "--exec", "sh", "-c", "exit 3"]);
+    assert!(said.contains("does not work"), "{said}");
+    let shown = scene.evolve(&["show", "n"]);
+    let reason = shown["reason"].as_str().expect("a text");
+    assert_eq!(shown["state"], "running", "{shown}");
+    assert!(reason.contains("ended: the program of the step does not work"), "{reason}");
+    let script = scene.script("add_one.sh", ADD_ONE).display().to_string();
+    // On some objects the program may have failed before it was given up: they are in the quarantine.
+    scene.served.run(&["evolve", "run", "n", "--exec", "sh", &script]);
+    let shown = scene.evolve(&["show", "n"]);
+    assert!(!shown["reason"].as_str().expect("a text").contains("does not work"), "{shown}");
+}
