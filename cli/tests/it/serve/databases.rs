@@ -42,3 +42,15 @@ async fn a_server_may_let_everybody_only_read() {
     assert!(text(&refused.stderr).contains("the role read may not switch the mode"), "{}", text(&refused.stderr));
     assert_eq!(served.code(&["pack"]), Some(4));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_whose_directory_is_not_to_be_had_is_down_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("a-file"), "in its place").expect("writes");
+    let shop = format!("databases.shop.data_dir={}", dir.path().join("a-file").display());
+    let served = Served::start_with(&dir.path().join("data"), &[&shop]);
+    write(&served.address, "main", "goes on").await;
+    let down = served.run(&["-d", "shop", "status"]);
+    assert_eq!(down.status.code(), Some(4));
+    assert!(text(&down.stderr).contains("the database shop could not be opened"), "{}", text(&down.stderr));
+}

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::admin_client::AdminClient;
 use zeolite_proto::wire::v2::client_frame::Request;
+use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::{FaultKind, Record};
 use zeolite_server::settings::Settings;
 
@@ -62,6 +63,21 @@ async fn a_kind_too_many_is_refused_by_name_and_what_is_known_goes_on() {
     let mut raw = test.session().await;
     refused(&mut raw, vec![stamped(cell(304), known + 1)]).await;
     raw.commit(draft(0, vec![stamped(cell(304), known)])).await.expect("known before the restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_prepared_and_aborted_takes_no_place() {
+    let test = start_with(sixteen).await;
+    let mut raw = test.session().await;
+    for round in 0..4 {
+        let writes = (0..9).map(|n| stamped(cell(300 + u64::from(n)), 100 * (round + 1) + n)).collect();
+        let draft = draft(0, writes);
+        let key = draft.commit_key.clone();
+        let prepare = v2::PrepareRequest { draft: Some(draft), ..Default::default() };
+        assert!(matches!(raw.ask(Request::Prepare(prepare)).await, Reply::Prepare(_)), "round {round}");
+        let abort = v2::AbortRequest { prepared: 0, commit_key: key, key_since: Some(u64::MAX) };
+        assert!(matches!(raw.ask(Request::Abort(abort)).await, Reply::Done(_)), "round {round}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,6 +49,11 @@ async fn every_limit_has_its_fault_and_changes_nothing() {
     assert!(raw.load(vec![cell(1)]).await.revisions.iter().all(|revision| revision.tid == 0), "nothing was written");
 }
 
+fn reading(oid: u64, from: &'static str, to: &'static str) -> v2::Draft {
+    let range = v2::ReadRange { oid, from: from.into(), to: to.into(), base: Some(0) };
+    v2::Draft { read_ranges: vec![range], ..draft(0, vec![put(cell(1), 0, "x")]) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn senseless_requests_are_invalid() {
     let test = start_with(small).await;
@@ -62,6 +67,12 @@ async fn senseless_requests_are_invalid() {
             "turned around",
             Request::Scan(v2::ScanRequest { oid: oid(1), from: "b".into(), to: "a".into(), ..Default::default() }),
         ),
+        ("a range turned around", Request::Commit(reading(oid(1), "b", "a"))),
+        ("a range of own cells", Request::Commit(reading(1, "", ""))),
+        ("a range of own cells, held", {
+            let draft = Some(reading(1, "prepared/", ""));
+            Request::Prepare(v2::PrepareRequest { draft, durable: true, ..Default::default() })
+        }),
     ];
     for (what, request) in requests {
         let fault = raw.refused(request).await;
