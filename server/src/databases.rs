@@ -62,12 +62,12 @@ pub(crate) struct Shared<'a> {
     pub(crate) progress: &'a mut dyn FnMut(Progress),
 }
 
+/// What a database is to be, and its disk, or why there is none.
+pub(crate) type OnDisk = (DatabasePlan, Result<Arc<dyn Disk>, StoreError>);
+
 impl Databases {
     /// Opens them one after the other. One that cannot be opened is down; if it is `main`, that is the end of it.
-    pub(crate) fn open(
-        plans: Vec<(DatabasePlan, Result<Arc<dyn Disk>, StoreError>)>,
-        shared: Shared<'_>,
-    ) -> Result<(Databases, AllRunning), StoreError> {
+    pub(crate) fn open(plans: Vec<OnDisk>, shared: Shared<'_>) -> Result<(Databases, AllRunning), StoreError> {
         let Shared { clock, registry, opening, progress } = shared;
         let living = Arc::new(AtomicUsize::new(plans.len()));
         let (mut by_name, mut down, mut running) = (BTreeMap::new(), BTreeMap::new(), Vec::new());

@@ -223,7 +223,7 @@ mod tests {
             "classes=\"Page 2, User 1\"",
             "user=\"amy\"",
             "priority=Live",
-            "client=shop web 3",
+            "client=\"shop web 3\"",
         ] {
             assert!(told[0].contains(part), "no {part} in {}", told[0]);
         }

@@ -53,6 +53,9 @@ impl Trial {
         match fault.kind {
             FaultKind::Invalid => fault.message.contains("restore only adds to the end"),
             FaultKind::Busy => fault.message.contains("is held by a prepared draft"),
+            FaultKind::SnapshotPacked => {
+                self.beside.model.packed_to() != Tid::NONE && fault.message.contains("was packed itself")
+            }
             _ => false,
         }
     }
