@@ -61,7 +61,7 @@ impl Out {
 
     /// One JSON value on a line of its own.
     pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        self.line(serde_json::to_string(value)?);
+        self.bytes(format!("{}\n", serde_json::to_string(value)?).as_bytes());
         Ok(())
     }
 
@@ -81,7 +81,7 @@ impl Out {
     pub(crate) fn error(&self, error: &anyhow::Error) {
         if self.json {
             let value = serde_json::json!({ "error": format!("{error:#}"), "exit_code": crate::exit::number(error) });
-            self.complain(value);
+            let _ = writeln!(std::io::stderr().lock(), "{value}");
         } else {
             self.complain(tame::value(&format!("zeolite: {error:#}")));
         }

@@ -130,7 +130,9 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
         ))
         .into());
     }
-    let listener = TcpListener::bind(&settings.listen).await;
+    // Where it was looked up that strangers are kept out: another lookup might say another address.
+    let address = settings.listen_addr().map_err(Usage)?;
+    let listener = TcpListener::bind(address).await;
     let listener =
         listener.with_context(|| format!("cannot listen on {}; is another server running there?", settings.listen))?;
     let data =

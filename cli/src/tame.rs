@@ -2,7 +2,7 @@
 //!
 //! A terminal takes some characters for commands: they move the cursor, rewrite lines, change the title. Whoever may write to
 //! the database must not get them to an operator's terminal, nor lines that look like the program's own. So control characters
-//! and those that turn the direction of writing are shown as escapes. The program's own colours stay.
+//! and those that turn the direction of writing are shown as escapes. The program's own colours stay, and JSON, which is for programs, is left as it is.
 
 /// The colours that [`crate::output::Out`] paints with.
 const PAINT: [&str; 5] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[1;31m"];
@@ -18,6 +18,9 @@ pub(crate) fn lines(text: &str) -> String {
 }
 
 fn tamed(text: &str, with_lines: bool) -> String {
+    if !text.chars().any(|letter| letter.is_control() || turns_direction(letter)) {
+        return text.to_owned();
+    }
     let mut tame = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {

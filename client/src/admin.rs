@@ -6,7 +6,7 @@
 use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
 use crate::revision::Transaction;
-use crate::wire::{Failure, Pages, Unary};
+use crate::wire::{Failure, LogHow, Pages, Unary};
 use futures_util::Stream;
 use std::time::Duration;
 use zeolite_proto::{
@@ -154,11 +154,7 @@ impl Admin {
         limit: Option<u32>,
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>> {
-        self.call(
-            Resend::Always,
-            |server| async move { server.log(from, to, limit, with_records, (false, false)).await },
-        )
-        .await
+        self.read_log((from, to), limit, with_records, LogHow::Whole).await
     }
 
     /// The same of what pack has left, to look at, or to go on with a copy that was interrupted: a restore knows what it may take.
@@ -169,11 +165,7 @@ impl Admin {
         limit: Option<u32>,
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>> {
-        self.call(
-            Resend::Always,
-            |server| async move { server.log(from, to, limit, with_records, (false, true)).await },
-        )
-        .await
+        self.read_log((from, to), limit, with_records, LogHow::Left).await
     }
 
     /// The same against the order: the newest first.
@@ -184,8 +176,17 @@ impl Admin {
         limit: Option<u32>,
         with_records: bool,
     ) -> Result<Pages<Vec<Transaction>>> {
-        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, (true, true)).await })
-            .await
+        self.read_log((from, to), limit, with_records, LogHow::Backwards).await
+    }
+
+    async fn read_log(
+        &self,
+        (from, to): (Option<Tid>, Option<Tid>),
+        limit: Option<u32>,
+        with_records: bool,
+        how: LogHow,
+    ) -> Result<Pages<Vec<Transaction>>> {
+        self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, how).await }).await
     }
 
     /// Writes transactions with their own tids into a database whose newest tid is older; gives how many, and the last.

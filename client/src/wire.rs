@@ -20,7 +20,7 @@ mod log;
 mod unary;
 
 pub use unary::Pages;
-pub(crate) use unary::Unary;
+pub(crate) use unary::{LogHow, Unary};
 
 use crate::errors::{Error, Result};
 use feed::FeedJoiner;

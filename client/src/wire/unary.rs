@@ -40,6 +40,17 @@ pub(super) type Calls = InterceptedService<Channel, Said>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said(Vec<(&'static str, AsciiMetadataValue)>);
 
+/// How the log is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogHow {
+    /// In order, and nothing may be missing.
+    Whole,
+    /// In order, what pack has left.
+    Left,
+    /// The newest first, what pack has left.
+    Backwards,
+}
+
 impl Said {
     fn of(acting: &Acting) -> Result<Said> {
         let mut said = Vec::new();
@@ -273,10 +284,11 @@ impl Unary {
         to: Option<Tid>,
         limit: Option<u32>,
         with_records: bool,
-        (reverse, as_left): (bool, bool),
+        how: LogHow,
     ) -> Result<Pages<Vec<Transaction>>, Failure> {
         let (from, to) = (from.map_or(0, |tid| tid.0), to.map_or(0, |tid| tid.0));
         let limit = limit.unwrap_or(0);
+        let (reverse, as_left) = (how == LogHow::Backwards, how != LogHow::Whole);
         let request = v2::LogRequest { from, to, limit, with_records, reverse, without_own: false, as_left };
         let stream = self.replicator().log(request).await.map_err(|status| failure(&status))?.into_inner();
         let mut assembly = Assembly::default();

@@ -2,8 +2,8 @@
 //!
 //! Records are shared bytes, so nothing is copied here; the one copy is tonic's, into the frame.
 
-use crate::engine::{FeedItem, Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt, SYSTEM_OID};
-use crate::store::{Kind, Revision, Txn};
+use crate::engine::{Loaded, ObjectsPage, Outcome, Page, PinInfo, PreparedReceipt};
+use crate::store::{Kind, Revision};
 use bytes::Bytes;
 use zeolite_proto::wire::v2;
 use zeolite_proto::{Fault, FaultKind, Note, Registry, Tid};
@@ -85,12 +85,6 @@ pub(super) fn pin(pin: &PinInfo) -> v2::PinReply {
 
 pub(super) fn done(tid: Tid) -> v2::Done {
     v2::Done { tid: tid.0, pressure: None }
-}
-
-/// What a transaction of the log says in a feed.
-pub(super) fn feed_item(txn: &Txn) -> FeedItem {
-    let others = txn.writes.iter().map(|write| &write.cell).filter(|cell| cell.oid != SYSTEM_OID);
-    FeedItem { tid: txn.tid, cells: others.cloned().collect() }
 }
 
 /// A fault as a frame carries it.

@@ -19,7 +19,8 @@
 use super::calls::Calls;
 use super::outbox::{Outbox, fault_reply};
 use super::pump::SessionFeed;
-use super::{Rpc, encode, pieces};
+use super::{Rpc, pieces};
+use crate::engine::FeedItem;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream;
@@ -122,7 +123,7 @@ impl Greeter {
             };
             if let Some(last) = page.last() {
                 self.stage = Stage::Replay { seen: last.tid, subscribed };
-                let items: Vec<_> = page.iter().map(encode::feed_item).collect();
+                let items: Vec<_> = page.iter().map(FeedItem::of).collect();
                 // What the log has is of the life that goes on in it.
                 self.pieces = pieces::of(&items, self.calls.engine().timeline()).into();
                 continue;

@@ -129,3 +129,15 @@ async fn the_log_is_listed_from_and_to_and_cut_at_its_limit() {
     let people = text(&served.run(&["log", "--cells"]).stdout);
     assert!(people.contains("amy: second") && people.contains(&object.to_string()), "{people}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_to_a_terminal_are_tame_for_people_and_whole_for_programs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let banner = "back\u{202e} at\u{9b}2J \u{7f}five\x1b[31m\nzeolite: all is well";
+    assert_eq!(served.code(&["mode", "read-only", "--banner", banner]), Some(0));
+    assert_eq!(served.json(&["mode"])[0]["banner"], banner);
+    let shown = text(&served.run(&["mode"]).stdout);
+    assert!(shown.contains("\\u{202e} at\\u{9b}2J \\u{7f}five\\u{1b}[31m\\nzeolite"), "{shown:?}");
+    assert!(!shown.trim_end().chars().any(|letter| letter.is_control() || letter == '\u{202e}'), "{shown:?}");
+}

@@ -12,25 +12,17 @@ use bytes::Bytes;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Fault};
 
-/// Refuses writes of kinds that have no place.
+/// Refuses writes of kinds that have no place; with `keep` they have it from now on.
 pub(crate) fn check<'a>(
     reader: &dyn Read,
     writes: impl Iterator<Item = (&'a Cell, Option<&'a Bytes>)>,
+    keep: bool,
 ) -> Result<(), Fault> {
-    reader.number_kinds(&mut of(writes), false).map_err(fault_of)
-}
-
-/// Gives them their places: these writes are sealed.
-pub(crate) fn keep<'a>(reader: &dyn Read, writes: impl Iterator<Item = (&'a Cell, Option<&'a Bytes>)>) {
-    // They were checked; what is appended gets a number in any case.
-    let _ = reader.number_kinds(&mut of(writes), true);
-}
-
-fn of<'a>(writes: impl Iterator<Item = (&'a Cell, Option<&'a Bytes>)>) -> impl Iterator<Item = (&'a str, u32)> {
-    let mut last = None;
     let records = writes.filter(|(cell, _)| cell.oid != SYSTEM_OID).filter_map(|(_, record)| record);
-    records
+    let mut last = None;
+    let mut kinds = records
         .filter_map(|record| Header::parse(record).ok())
         .map(|header| (header.class, header.version))
-        .filter(move |kind| last.replace(*kind) != Some(*kind))
+        .filter(|kind| last.replace(*kind) != Some(*kind));
+    reader.number_kinds(&mut kinds, keep).map_err(fault_of)
 }

@@ -211,8 +211,9 @@ impl Sequencer {
             DraftAsk::Prepare(PrepareAsk { how: Preparing { hold: true, .. }, .. }) => check.held(admitted),
             _ => check.results(admitted).map(|writes| (writes, Vec::new())),
         };
-        let results =
-            results.and_then(|(writes, stale)| self.allowed(&writes).map(|()| (writes, stale)).map_err(Refused::Fault));
+        let seals = matches!(draft, DraftAsk::Commit(_));
+        let results = results
+            .and_then(|(writes, stale)| self.allowed(&writes, seals).map(|()| (writes, stale)).map_err(Refused::Fault));
         match results {
             Ok((writes, stale)) => {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
@@ -220,10 +221,6 @@ impl Sequencer {
                     DraftAsk::Commit(admitted) => {
                         let Admitted { draft, queued_ns, caller, .. } = admitted;
                         let origin = Origin { priority: draft.priority, queued_ns, client: caller.client };
-                        kinds::keep(
-                            self.engine.reader(),
-                            writes.iter().map(|write| (&write.cell, write.record.as_ref())),
-                        );
                         self.seal(draft.key, &draft.note, writes, Answer::Key(origin));
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, writes, stale),
@@ -236,12 +233,12 @@ impl Sequencer {
     }
 
     /// What stands in the way whatever the bases are: size, garbage collection, gates, kinds. What the writer could refuse is refused
-    /// here, so that a batch fails for the disk alone.
-    fn allowed(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
+    /// here, so that a batch fails for the disk alone. `seals`: they are sealed at once, not promised.
+    fn allowed(&self, writes: &[SealedWrite], seals: bool) -> Result<(), Fault> {
         check::check_merged(writes, self.engine.limits())?;
         self.condemned.check(writes.iter().map(|write| (&write.cell, write.record.as_ref())))?;
         self.engine.keep.gates().check(writes)?;
-        kinds::check(self.engine.reader(), writes.iter().map(|write| (&write.cell, write.record.as_ref())))
+        kinds::check(self.engine.reader(), writes.iter().map(|write| (&write.cell, write.record.as_ref())), seals)
     }
 
     fn check<'a>(&'a self, admitted: &'a Admitted) -> Check<'a> {

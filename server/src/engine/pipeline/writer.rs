@@ -9,7 +9,6 @@
 
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
-use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Hop, Life};
 use crate::engine::reads::feed::FeedItem;
@@ -116,7 +115,7 @@ impl Writer {
                 let started = self.engine.clock().steady();
                 batch.txns.iter().for_each(|txn| self.engine.take_force(txn));
                 self.append.publish();
-                self.engine.reads.publish(batch.last(), || batch.feed_items());
+                self.engine.reads.publish(batch.last(), || batch.txns.iter().map(FeedItem::of).collect());
                 self.engine.backlog().grew(self.append.unsettled_bytes());
                 self.engine.stats().batches.add(1);
                 self.engine.stats().commits.add(batch.txns.len() as u64);
@@ -171,14 +170,6 @@ enum Told {
 impl Batch {
     fn last(&self) -> Tid {
         self.txns.last().map_or(Tid::NONE, |txn| txn.tid)
-    }
-
-    fn feed_items(&self) -> Vec<FeedItem> {
-        // The server's own cells are in nobody's cache, and not everybody may know of them.
-        let others = |txn: &Txn| {
-            txn.writes.iter().map(|write| &write.cell).filter(|cell| cell.oid != SYSTEM_OID).cloned().collect()
-        };
-        self.txns.iter().map(|txn| FeedItem { tid: txn.tid, cells: others(txn) }).collect()
     }
 
     fn tell(self, engine: &Engine) {

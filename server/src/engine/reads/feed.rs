@@ -5,6 +5,8 @@
 //!   invalidations are not already in the same outgoing queue;
 //! - a subscriber registers under the same lock, so it gets every batch after the visible tid that it is told.
 
+use crate::engine::keep::system::SYSTEM_OID;
+use crate::storage::Txn;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +20,14 @@ pub struct FeedItem {
     pub tid: Tid,
     /// The cells.
     pub cells: Vec<Cell>,
+}
+
+impl FeedItem {
+    /// What a transaction says in a feed. The server's own cells are in nobody's cache, and not everybody may know of them.
+    pub fn of(txn: &Txn) -> FeedItem {
+        let others = txn.writes.iter().map(|write| &write.cell).filter(|cell| cell.oid != SYSTEM_OID);
+        FeedItem { tid: txn.tid, cells: others.cloned().collect() }
+    }
 }
 
 /// The commits of one batch, in order. Shared by all sessions, encoded once for all of them.

@@ -9,7 +9,7 @@ use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::restore;
 use crate::storage::TxnWrite;
-use zeolite_proto::{CommitKey, Fault, FaultKind, Oid, Tid, hash};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Oid, Tid, hash};
 
 /// What a restored transaction does to prepared drafts.
 #[derive(Default)]
@@ -20,6 +20,16 @@ struct Change {
     ends: Option<(u64, CommitKey)>,
     /// History is packed up to here, as far as it comes.
     packs: Tid,
+}
+
+impl Change {
+    /// A cell that a draft which is brought writes, and the transaction itself or another such draft as well.
+    fn held_twice<'a>(&'a self, writes: &'a [TxnWrite]) -> Option<&'a Cell> {
+        let brought = self.brings.iter().flat_map(|(draft, _)| &draft.writes).filter(|write| !write.stamped);
+        let mut held = hash::Set::default();
+        let twice = brought.map(|write| &write.cell).find(|cell| !held.insert(*cell));
+        twice.or_else(|| writes.iter().map(|write| &write.cell).find(|cell| held.contains(*cell)))
+    }
 }
 
 impl Sequencer {
@@ -81,7 +91,8 @@ impl Sequencer {
         let all = || written().chain(brought().map(|write| (&write.cell, write.record.as_ref())));
         self.condemned.check(all())?;
         self.engine.keep.gates().check_restored(all())?;
-        kinds::check(self.engine.reader(), all())?;
+        kinds::check(self.engine.reader(), brought().map(|write| (&write.cell, write.record.as_ref())), false)?;
+        kinds::check(self.engine.reader(), written(), true)?;
         let own = change.ends.map(|(id, _)| id);
         if let Some(held) = txn.writes.iter().find(|write| self.holds.is_held(&write.cell, own)) {
             let message = format!("cell {} is held by a prepared draft; come back when it is finished", held.cell);
@@ -91,19 +102,12 @@ impl Sequencer {
             let message = format!("the prepared draft {} needs a cell that another one holds; come back", draft.key);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        let mut held = hash::Set::default();
-        let written = change.brings.iter().flat_map(|(draft, _)| &draft.writes).filter(|write| !write.stamped);
-        if let Some(twice) = written
-            .map(|write| &write.cell)
-            .chain(txn.writes.iter().map(|write| &write.cell))
-            .find(|cell| !held.insert(*cell))
-        {
+        if let Some(twice) = change.held_twice(&txn.writes) {
             let message = format!(
                 "cell {twice} is held by a prepared draft that the transaction brings, and written by it or held by another one"
             );
             return Err(Fault::invalid(message));
         }
-        drop(held);
         own_cells::keep_ceiling(&mut txn.writes, self.engine.keep.oids().ceiling())?;
         // Nobody asks for the outcome of bookkeeping: it needs no key.
         if system::is_own(txn) && matches!(self.engine.keys().standing(&Keyed::new(txn.key)), Standing::Committed(_)) {
@@ -121,7 +125,6 @@ impl Sequencer {
                 return Err(fault);
             }
         }
-        kinds::keep(self.engine.reader(), txn.writes.iter().map(|write| (&write.cell, write.record.as_ref())));
         Ok(change)
     }
 

@@ -150,7 +150,7 @@ impl Sequencer {
             return refused(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
         let (writes, stale) = self.check(admitted).held(admitted)?;
-        self.allowed(&writes).map_err(Refused::Fault)?;
+        self.allowed(&writes, false).map_err(Refused::Fault)?;
         Ok((writes, stale))
     }
 
