@@ -82,7 +82,13 @@ mod tests {
     }
 
     fn slot(oid: u64, value: &'static str, stamped: bool) -> Slot {
-        Slot { cell: cell(oid), base: Tid(5), staged: Staged::Put(Bytes::from_static(value.as_bytes())), stamped }
+        Slot {
+            cell: cell(oid),
+            base: Tid(5),
+            staged: Staged::Put(Bytes::from_static(value.as_bytes())),
+            stamped,
+            step: 0,
+        }
     }
 
     fn assembly(slots: &[Slot], reads: &[u64]) -> Assembly {

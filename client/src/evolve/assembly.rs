@@ -23,6 +23,8 @@ pub(crate) struct Slot {
     pub(crate) staged: Staged,
     /// The server completes its key.
     pub(crate) stamped: bool,
+    /// The first step that wrote it.
+    pub(crate) step: usize,
 }
 
 /// The works of a chunk, as one.
@@ -70,7 +72,7 @@ impl Building {
         let written = |(cell, staged): (&Cell, &Staged)| match (self.cells.get(cell), staged) {
             (None, _) => false,
             (Some((_, Staged::Apply { class, .. }, _)), Staged::Apply { class: ours, .. }) => class != ours,
-            (Some((_, Staged::Put(theirs), _)), Staged::Put(ours)) => theirs != ours,
+            (Some((_, Staged::Put(theirs), _)), Staged::Put(ours)) => work.sums || theirs != ours,
             (Some((_, Staged::Delete, _)), Staged::Delete) => false,
             _ => true,
         };
@@ -137,10 +139,10 @@ impl Building {
             .collect();
         let group = |step: usize| leads.get(&step).copied().unwrap_or(step);
         for (cell, (base, staged, step)) in self.cells {
-            groups.entry(group(step)).or_default().push(Slot { cell, base, staged, stamped: false });
+            groups.entry(group(step)).or_default().push(Slot { cell, base, staged, stamped: false, step });
         }
         for (step, base, cell, record) in self.stamped {
-            let slot = Slot { cell, base, staged: Staged::Put(record), stamped: true };
+            let slot = Slot { cell, base, staged: Staged::Put(record), stamped: true, step };
             groups.entry(group(step)).or_default().push(slot);
         }
         let range = |((oid, from, to), base)| ReadRange { oid, from, to, base };

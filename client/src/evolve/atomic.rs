@@ -17,7 +17,6 @@
 use super::amendment::Sent;
 use super::assembly::{Assembly, assemble};
 use super::chunk::{Chunk, VISIBLE_WITHIN};
-use super::chunk_note::ChunkNote;
 use super::dependents::Dependents;
 use super::job::newest_view;
 use super::lease::Lease;
@@ -28,6 +27,7 @@ use super::stepping::{StepResult, SteppedCell};
 use crate::errors::{Error, Result};
 use crate::tx::{Place, Prefetched, Prepared};
 use std::time::Duration;
+use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::{Cell, CommitKey, Draft, Priority, ReadCell, Remedy, Tid, hash};
 
 /// Objects that are loaded at once.

@@ -10,26 +10,31 @@
 //! The live writer always wins, and the rest of the chunk never pays for it. Steps on which live writes always come between are
 //! left for later.
 
-use super::assembly::{Slot, assemble};
-use super::chunk_note::ChunkNote;
+use super::assembly::{Assembly, Slot, assemble};
+use super::earlier::{last_step_of, owed_items};
 use super::job::{JobRecord, newest_view};
 use super::lease::Lease;
-use super::ledger::{Bad, Part, RangeRecord, bad_cell, encoded};
+use super::ledger::{Bad, Owed, Part, RangeRecord, bad_cell, encoded, paid_cell};
 use super::outcome::{Outcome, Verdict, judge};
 use super::source::Item;
+use super::step_notes::step_notes;
 use super::stepping::{StepResult, SteppedCell, Stepping};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::{Place, Prefetched, Staged, fold};
 use crate::typed::decode_record;
+use futures_util::{StreamExt, TryStreamExt};
 use std::time::Duration;
 use tokio::time::Instant;
+use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCell, Tid, Write};
 
 /// How long to wait for a commit that was in the way to become visible, before the server is asked.
 pub(crate) const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 /// Cells that one range keeps for its end; beyond it they are tried on the spot.
 const DEFERRED_MAX: usize = 1000;
+/// Objects whose former steps are looked for at once.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// What a chunk is made with.
 pub(crate) struct Chunk<'a> {
@@ -117,6 +122,7 @@ impl<'a> Chunk<'a> {
         let cells: Vec<Cell> = items.iter().map(|item| item.cell.clone()).collect();
         let ahead = Prefetched::read(self.db(), place, &cells).await?;
         let bad = self.known_bad(held, &cells, place).await?;
+        let items = self.with_former_steps(held, items, &ahead).await?;
         let mut tries = Vec::with_capacity(offered);
         let mut bytes = 0;
         for (item, bad) in items.into_iter().zip(bad) {
@@ -174,6 +180,27 @@ impl<'a> Chunk<'a> {
         self.record().target.is_some() || held.record.deferred.len() < DEFERRED_MAX
     }
 
+    /// At the end of a job old code may have written again what was stepped before: what that step wrote elsewhere is still there.
+    async fn with_former_steps(&self, held: &Lease, items: Vec<Item>, ahead: &Prefetched) -> Result<Vec<Item>> {
+        // What comes a second time may have been stepped before.
+        let again = |item: &Item| held.record.part == Part::Finish || item.after.is_none();
+        if !items.iter().any(again) {
+            return Ok(items);
+        }
+        let (owed, again) = (&owed_items(self.db(), self.job).await?, &again);
+        let planned = Tid(self.record().planned);
+        let look = items.into_iter().map(|mut item| async move {
+            let owed = owed.iter().find(|owed| owed.cell == item.cell);
+            item.former = item.former.or(owed.and_then(|owed| owed.former));
+            let changed = ahead.tid(&item.cell).is_some_and(|tid| tid > planned);
+            if item.former.is_none() && again(&item) && changed {
+                item.former = last_step_of(self.db(), self.job, &item.cell).await?;
+            }
+            Ok(item)
+        });
+        futures_util::stream::iter(look).buffered(LOOKS_AT_ONCE).try_collect().await
+    }
+
     /// What is in the quarantine of these cells. Only where cells come a second time.
     async fn known_bad(&self, held: &Lease, cells: &[Cell], place: Place) -> Result<Vec<Option<Bad>>> {
         if !matches!(held.record.part, Part::Finish | Part::Lists { .. }) {
@@ -195,23 +222,38 @@ impl<'a> Chunk<'a> {
         offered: usize,
         place: Place,
     ) -> Result<(Draft, RangeRecord, usize)> {
-        let assembly = assemble(tries.iter().map(|made| match &made.made {
-            StepResult::Work { work, .. } => Some(work),
-            _ => None,
-        }));
+        let (assembly, told) = self.assembled(held, tries);
         let taken = &tries[..assembly.taken];
         let next = self.next(held, taken, offered);
         let stepped = taken.iter().filter(|made| matches!(made.made, StepResult::Work { .. })).count();
-        let groups = ChunkNote { job: self.job.0, range: held.number, groups: assembly.groups.clone() };
-        let note = groups.note(&self.record().name, &format!("{stepped} objects of range {}", held.number));
+        let note = told.note(&self.record().name, &format!("{stepped} objects of range {}", held.number));
         let (read_cells, read_ranges, count) = (assembly.read_cells.clone(), assembly.read_ranges.clone(), taken.len());
         let mut writes = self.writes(assembly.slots, place).await?;
         self.write_quarantine(taken, place, &mut writes)?;
+        self.write_repaid(taken, place, &mut writes)?;
         writes.push(held.write(&next)?);
         let (key, key_since) = (self.db().new_commit_key(), place.snapshot);
         let mut draft = Draft { key, key_since, priority: Priority::Batch, read_cells, read_ranges, writes, note };
         draft.read_cells.push(ReadCell { cell: Cell::object(self.job), base: self.job_tid });
         Ok((draft, next, count))
+    }
+
+    /// As many of the tries as go into one draft, and as its note can tell.
+    fn assembled(&self, held: &Lease, tries: &[SteppedCell]) -> (Assembly, ChunkNote) {
+        let mut most = tries.len();
+        loop {
+            let assembly = assemble(tries[..most].iter().map(|made| match &made.made {
+                StepResult::Work { work, .. } => Some(work),
+                _ => None,
+            }));
+            let (steps, operations) = step_notes(&assembly.slots, &tries[..assembly.taken]);
+            let (job, range, groups) = (self.job.0, held.number, assembly.groups.clone());
+            let told = ChunkNote { job, range, groups, steps, operations };
+            if assembly.taken <= 1 || told.fits() {
+                return (assembly, told);
+            }
+            most = assembly.taken / 2;
+        }
     }
 
     /// The steps' own writes.
@@ -249,6 +291,20 @@ impl<'a> Chunk<'a> {
             };
             let cell = bad_cell(self.job, &made.item.cell);
             writes.push(Write { cell, base: place.snapshot, change, stamped: false });
+        }
+        Ok(())
+    }
+
+    /// What was owed is paid.
+    fn write_repaid(&self, taken: &[SteppedCell], place: Place, writes: &mut Vec<Write>) -> Result<()> {
+        for made in taken {
+            let StepResult::Work { repaid: Some(repaid), .. } = &made.made else { continue };
+            let ledger = |cell, change| Write { cell, base: place.snapshot, change, stamped: false };
+            writes.extend(repaid.owed.iter().map(|owed| ledger(owed.clone(), Change::Delete)));
+            if let Some(chunk) = repaid.chunk {
+                let paid = Change::Put(encoded(&Owed::new(chunk, &made.item.cell))?);
+                writes.push(ledger(paid_cell(self.job, chunk, &made.item.cell), paid));
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! may have written since, or an operator opened the gate.
 //!
 //! ```text
-//!   done now    the phase, and: nothing of the class is below the version, counted by one reply with its tid,
+//!   done now    the phase; it owes nothing; nothing of the class is below the version, counted by one reply with its tid,
 //!               and the gate, if one was asked for, is closed for that version or a higher one
 //! ```
 //! Whose gate it is does not matter. A job without a target claims nothing but that it was done.
@@ -17,9 +17,13 @@ impl Progress {
         let (Phase::Done, Some(_)) = (self.job.phase, &self.job.certificate) else {
             return vec![format!("it is {}", self.state())];
         };
-        let (Some(target), Some(old)) = (&self.job.target, self.old) else { return Vec::new() };
-        let (class, version) = (&target.class, target.version);
         let mut missing = Vec::new();
+        if self.owed > 0 {
+            let so_many = if self.owed == 1 { "1 write".to_owned() } else { format!("{} writes", self.owed) };
+            missing.push(format!("live transactions went over {so_many} of it: run its workers again"));
+        }
+        let (Some(target), Some(old)) = (&self.job.target, self.old) else { return missing };
+        let (class, version) = (&target.class, target.version);
         if old > 0 {
             let so_many = if old == 1 { "1 object is".to_owned() } else { format!("{old} objects are") };
             missing.push(format!("{so_many} below version {version} now, written since: plan another evolve for them"));

@@ -60,8 +60,8 @@ mod tests {
     use zeolite_proto::{Oid, ReadCell, Tid};
 
     fn made(oid: u64, work: Option<Work>) -> SteppedCell {
-        let item = Item { cell: Cell::object(Oid(oid)), after: None, hot: false };
-        let made = work.map_or(StepResult::FoundDone, |work| StepResult::Work { work, changed: true });
+        let item = Item { cell: Cell::object(Oid(oid)), after: None, hot: false, former: None };
+        let made = work.map_or(StepResult::FoundDone, |work| StepResult::Work { work, changed: true, repaid: None });
         SteppedCell { item, made, base: Tid(5), again: 0, was_bad: false }
     }
 

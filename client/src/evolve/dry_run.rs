@@ -117,7 +117,7 @@ pub async fn dry_run(db: &Db, new: &NewJob, step: &dyn AnyStep, options: &DryRun
         run.range(range).await?;
     }
     for list in &lists {
-        let item = |oid: &u64| Item { cell: Cell::object(Oid(*oid)), after: None, hot: false };
+        let item = |oid: &u64| Item { cell: Cell::object(Oid(*oid)), after: None, hot: false, former: None };
         let items: Vec<Item> = list.oids.iter().map(item).collect();
         for batch in items.chunks(BATCH) {
             run.batch(batch).await?;
@@ -177,7 +177,7 @@ impl Running<'_> {
         let cells: Vec<Cell> = items.iter().map(|item| item.cell.clone()).collect();
         let ahead = Prefetched::read(self.db, place, &cells).await?;
         let view = ahead.view(self.db);
-        let stepping = Stepping { db: self.db, job: self.job, step: self.step };
+        let stepping = Stepping { db: self.db, job_oid: Oid(0), job: self.job, step: self.step };
         for item in items {
             if self.is_enough() {
                 return Ok(());

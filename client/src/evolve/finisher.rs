@@ -3,20 +3,27 @@
 //! ```text
 //!   count of the old shape > 0   another pass: old code still writes it, or live traffic was always faster
 //!   count = 0, gate wanted       close it: the server counts again and closes in one commit, or says how many came between
+//!   a live draft came over what was stepped (owed)   another pass: taken back, and stepped anew
 //!   only the quarantine is left  the job fails with that list, and can be resumed
+//!   live traffic                 a moment's wait first: what has read before the last chunk may still commit
 //!   otherwise                    done: a snapshot at which nothing of the old shape is there
 //! ```
 
+use super::earlier::owed_left;
 use super::job::{Certificate, Job, JobRecord, Phase, newest_view};
 use super::lease::Lease;
 use super::ledger::{self, Cursor, Part};
 use super::outcome::Outcome;
-
+use super::throttle::is_live;
 use crate::connect::Db;
 use crate::errors::Result;
 use std::time::Duration;
+use tokio::time::Instant;
 use zeolite_proto::{CloseAttempt, Tid};
 
+/// What live transactions may take between reading and committing, for the end of a job to wait for them. One that takes longer goes
+/// over what it has read as well, and the job owes it, although it is done.
+const LIVE_WITHIN: Duration = Duration::from_secs(1);
 /// Before another pass, when the last one has found nothing that it could do.
 const PASS_PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,6 +59,13 @@ impl Finisher<'_> {
                 return Ok(again(held));
             }
         }
+        let owed = owed_left(self.db, self.job.oid()).await?;
+        if owed > 0 {
+            if held.record.pass == 0 {
+                self.enter(Phase::CatchingUp).await?;
+            }
+            return Ok(again(held));
+        }
         if bad > 0 {
             return self.fail(held, &format!("{bad} objects are in the quarantine")).await;
         }
@@ -65,10 +79,32 @@ impl Finisher<'_> {
                 return Ok(if mine { again(held) } else { Outcome::Lost });
             }
         }
+        if !self.live_ones_are_over(held, job).await? {
+            return Ok(Outcome::Lost);
+        }
+        if owed_left(self.db, self.job.oid()).await? > 0 {
+            return Ok(again(held));
+        }
         match self.certificate(job, gate_tid).await? {
             Some(certificate) => self.done(held, certificate).await,
             None => Ok(again(held)),
         }
+    }
+
+    /// Waits until live transactions that have read before the last chunk have committed; false: the range was lost.
+    async fn live_ones_are_over(&self, held: &mut Lease, job: &JobRecord) -> Result<bool> {
+        self.db.newest().await?;
+        if !self.db.pressure().is_some_and(|pressure| is_live(&pressure)) {
+            return Ok(true);
+        }
+        let (lease, until) = (Duration::from_millis(job.settings.lease_ms), Instant::now() + LIVE_WITHIN);
+        while Instant::now() < until {
+            tokio::time::sleep((until - Instant::now()).min(lease / 4)).await;
+            if !held.beat(lease, "live transactions that began before the last chunk").await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The commit that closed the gate; 0: not now.

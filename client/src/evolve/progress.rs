@@ -1,5 +1,6 @@
 //! Owns what a job looks like from outside: its state in words, how much is done, how fast, and when it is over.
 
+use super::earlier::{OWED_MAX, owed};
 use super::eta::Eta;
 use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
 use super::ledger::{self, Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
@@ -32,6 +33,8 @@ pub struct Progress {
     pub old: Option<u64>,
     /// Every commit up to this one is in that count; without a target, in the records.
     pub as_of: Tid,
+    /// Writes of chunks that live drafts went over: they are stepped anew.
+    pub owed: u64,
     /// The closed gate of the target class, whoever has closed it.
     pub gate: Option<Gate>,
     /// Names of the workers that hold a range and give signs of life.
@@ -123,6 +126,7 @@ impl Job {
             (old, as_of) = (Some(kinds.below(&target.class, target.version)), kinds.tid);
             gate = self.db.admin().gates().await?.into_iter().find(|gate| gate.class == target.class);
         }
+        let owed = owed(&view, self.oid(), OWED_MAX).await?.len() as u64;
         let standing = Standing::of(&job, &kept, undo.as_ref(), old, now_unix_ms);
         let Standing { state: word, why, until_unix_ms, counts, done, total, rate, workers: _, silent } = standing;
         let shown = |range| shown(&job, range, now_unix_ms);
@@ -143,6 +147,7 @@ impl Job {
             left,
             old,
             as_of,
+            owed,
             gate,
             workers,
             silent,
@@ -174,6 +179,23 @@ impl Job {
     /// Groups of steps that could not be taken back, and why.
     pub async fn not_undone(&self, limit: u64) -> Result<Vec<NotUndone>> {
         ledger::not_undone(&newest_view(&self.db).await?, self.oid(), limit).await
+    }
+
+    /// A job that is done and owes steps, since live drafts that began before its end went over what it had stepped, runs again
+    /// until they are paid. True: it does.
+    pub(crate) async fn reopen_if_owed(&self) -> Result<bool> {
+        let view = newest_view(&self.db).await?;
+        let job: JobRecord = view.load(self.reference).await?;
+        if job.phase != Phase::Done || owed(&view, self.oid(), 1).await?.is_empty() {
+            return Ok(false);
+        }
+        let reopen = |record: &mut JobRecord| {
+            if record.phase == Phase::Done {
+                (record.phase, record.ended, record.certificate) = (Phase::CatchingUp, 0, None);
+            }
+            Ok(record.phase == Phase::CatchingUp)
+        };
+        self.change(reopen).await
     }
 
     /// Goes on: with a job that is paused, or with one that has failed. What is in the quarantine is tried again.

@@ -1,5 +1,6 @@
 //! Owns the walk over a range: the next cells behind its cursor, a page at a time, so that memory is flat.
 
+use super::earlier::owed_items;
 use super::job::JobRecord;
 use super::ledger::{Cursor, ListRecord, Part, RangeRecord, kept, list_cell};
 use super::plan::{self, LIST_OIDS, Plan};
@@ -20,6 +21,8 @@ pub(crate) struct Item {
     pub(crate) after: Option<Cursor>,
     /// Live traffic writes it often.
     pub(crate) hot: bool,
+    /// The chunk that stepped it, if that is to be taken back before.
+    pub(crate) former: Option<Tid>,
 }
 
 /// The cells of one range that are still to be done.
@@ -33,6 +36,7 @@ pub(crate) struct Source {
     /// The part's end was reached; what is left is in `page`.
     read: bool,
     deferred_added: bool,
+    owed_added: bool,
 }
 
 impl Source {
@@ -44,6 +48,7 @@ impl Source {
             page: VecDeque::new(),
             read: false,
             deferred_added: false,
+            owed_added: false,
         }
     }
 
@@ -61,7 +66,7 @@ impl Source {
         if self.page.is_empty() && self.read && !self.deferred_added {
             self.deferred_added = true;
             let deferred = range.deferred.iter().map(|(oid, key)| Cell::entry(Oid(*oid), key.clone()));
-            self.page.extend(deferred.map(|cell| Item { cell, after: None, hot: false }));
+            self.page.extend(deferred.map(|cell| Item { cell, after: None, hot: false, former: None }));
         }
         Ok(self.page.iter().take(count).cloned().collect())
     }
@@ -88,6 +93,11 @@ impl Source {
                 self.read = !more || oids.last().is_none_or(|oid| oid.0 >= last);
                 let oids: Vec<Oid> = oids.into_iter().filter(|oid| oid.0 <= last).collect();
                 self.add_objects(db, job, oids).await
+            }
+            Part::Finish if !self.owed_added => {
+                self.owed_added = true;
+                self.page.extend(owed_items(db, self.job).await?);
+                Ok(())
             }
             Part::Finish => {
                 let Some(target) = &job.target else { return self.nothing() };
@@ -157,7 +167,7 @@ impl Source {
     fn extend(&mut self, items: impl Iterator<Item = (Cell, Cursor, bool)>) {
         for (cell, after, hot) in items {
             self.next = after.clone();
-            self.page.push_back(Item { cell, after: Some(after), hot });
+            self.page.push_back(Item { cell, after: Some(after), hot, former: None });
         }
     }
 }

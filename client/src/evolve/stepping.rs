@@ -1,17 +1,19 @@
 //! Owns the stepping of one cell: a transaction, the application's step in it, and what came out.
 
+use super::earlier::{Repaid, Stuck, TakeBack};
 use super::job::JobRecord;
 use super::ledger::{Bad, Counts};
 use super::outcome::{Verdict, judge};
 use super::source::Item;
 use super::step::{AnyStep, Stepped};
+use super::step_notes::sums;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::{Prefetched, Staged, Tx, Work, damaged};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Record, Remedy, Tid};
+use zeolite_proto::{Cell, Oid, Record, Remedy, Tid};
 
 /// An error's text in the quarantine.
 const ERROR_CHARS_MAX: usize = 2000;
@@ -19,8 +21,8 @@ const ERROR_CHARS_MAX: usize = 2000;
 /// What became of one cell.
 #[derive(Clone, Debug)]
 pub(crate) enum StepResult {
-    /// Stepped; `changed`: the cell itself is written.
-    Work { work: Work, changed: bool },
+    /// Stepped; `changed`: the cell itself is written. `repaid`: what its former step had written was taken back before.
+    Work { work: Work, changed: bool, repaid: Option<Repaid> },
     /// It needs nothing: it was brought to the target, or deleted, by somebody else.
     FoundDone,
     /// The step failed.
@@ -47,6 +49,7 @@ pub(crate) struct SteppedCell {
 /// Steps cells of one job.
 pub(crate) struct Stepping<'a> {
     pub(crate) db: &'a Db,
+    pub(crate) job_oid: Oid,
     pub(crate) job: &'a JobRecord,
     pub(crate) step: &'a dyn AnyStep,
 }
@@ -56,39 +59,66 @@ impl Stepping<'_> {
     pub(crate) async fn make(&self, item: &Item, at: &Prefetched, bad_at: Option<Tid>) -> Result<StepResult> {
         let tx = at.transaction(self.db);
         let cell = &item.cell;
+        let repaid = match item.former {
+            None => None,
+            Some(chunk) => {
+                let revision = tx.revision(cell).await?;
+                if bad_at == Some(revision.tid) {
+                    return Ok(StepResult::StillBad);
+                }
+                match (TakeBack { db: self.db, job: self.job_oid, cell }).stage(&tx, chunk).await {
+                    Ok(repaid) => Some(repaid),
+                    Err(Stuck::Cannot(why)) => return Ok(bad(cell, revision.record.as_ref(), revision.tid, &why)),
+                    Err(Stuck::Error(error)) => return Err(error),
+                }
+            }
+        };
+        match (self.stepped(&tx, cell, bad_at).await?, repaid) {
+            (Ok(None), None) => Ok(StepResult::FoundDone),
+            (Ok(None), Some(repaid)) => Ok(work_of(tx, cell, Some(repaid))),
+            (Ok(Some(version)), repaid) => {
+                let work = work_of(tx, cell, repaid);
+                match self.reaches_the_target(&work, cell, version) {
+                    Ok(()) => Ok(work),
+                    Err(why) => self.is_bad(at, cell, &why).await,
+                }
+            }
+            (Err(result), _) => Ok(result),
+        }
+    }
+
+    async fn is_bad(&self, at: &Prefetched, cell: &Cell, why: &str) -> Result<StepResult> {
+        let revision = at.view(self.db).revision(cell).await?;
+        Ok(bad(cell, revision.record.as_ref(), revision.tid, why))
+    }
+
+    /// Lets the step do its work in the transaction; gives the version that it found, none if the cell needs nothing, or what
+    /// became of it otherwise. An error is not the step's.
+    async fn stepped(&self, tx: &Tx, cell: &Cell, bad_at: Option<Tid>) -> Result<Result<Option<u32>, StepResult>> {
         let revision = tx.revision(cell).await?;
-        let Some(encoded) = revision.record else { return Ok(StepResult::FoundDone) };
+        let Some(encoded) = tx.get_encoded(cell).await? else { return Ok(Ok(None)) };
         let header = Header::parse(&encoded).map_err(|bad| damaged(cell, &bad))?;
         if self.needs_nothing(&header) {
-            return Ok(StepResult::FoundDone);
+            return Ok(Ok(None));
         }
         if bad_at == Some(revision.tid) {
-            return Ok(StepResult::StillBad);
+            return Ok(Err(StepResult::StillBad));
         }
         if !self.was_planned(cell, revision.tid).await {
-            return Ok(StepResult::FoundDone);
+            return Ok(Ok(None));
         }
-        let (class, version) = (header.class.to_owned(), header.version);
+        let version = header.version;
         let old = Record::decode(&encoded).map_err(|bad| damaged(cell, &bad))?;
-        let stepped = AssertUnwindSafe(self.step.step(&tx, cell, old)).catch_unwind().await;
+        let stepped = AssertUnwindSafe(self.step.step(tx, cell, old)).catch_unwind().await;
         let outcome = match stepped {
-            Ok(Ok(stepped)) => self.staged(&tx, cell, stepped, &encoded),
+            Ok(Ok(stepped)) => self.staged(tx, cell, stepped, &encoded),
             Ok(Err(error)) if is_not_the_steps(&error) => return Err(error),
             Ok(Err(error)) => Err(error.to_string()),
             Err(panic) => Err(format!("the step panicked: {}", said(&*panic))),
         };
-        let work = tx.into_work();
-        let judged = outcome.and_then(|()| self.reaches_the_target(&work, cell, version));
-        Ok(match judged {
-            Ok(()) => {
-                let changed = work.cells.contains_key(cell);
-                StepResult::Work { work, changed }
-            }
-            Err(error) => {
-                let error = error.chars().take(ERROR_CHARS_MAX).collect();
-                let (oid, key, tid) = (cell.oid.0, cell.key.to_vec(), revision.tid.0);
-                StepResult::Bad(Bad { oid, key, class, version, tid, error })
-            }
+        Ok(match outcome {
+            Ok(()) => Ok(Some(version)),
+            Err(why) => Err(bad(cell, Some(&encoded), revision.tid, &why)),
         })
     }
 
@@ -128,8 +158,8 @@ impl Stepping<'_> {
     }
 
     /// An object that is still below the target's version after its step would be listed again for ever.
-    fn reaches_the_target(&self, work: &Work, cell: &Cell, old_version: u32) -> Result<(), String> {
-        let Some(target) = &self.job.target else { return Ok(()) };
+    fn reaches_the_target(&self, made: &StepResult, cell: &Cell, old_version: u32) -> Result<(), String> {
+        let (Some(target), StepResult::Work { work, .. }) = (&self.job.target, made) else { return Ok(()) };
         let version = match work.cells.get(cell) {
             None => old_version,
             Some(Staged::Delete | Staged::Apply { .. }) => return Ok(()),
@@ -144,6 +174,21 @@ impl Stepping<'_> {
         }
         Err(format!("the step leaves it at version {version}, the plan wants version {}", target.version))
     }
+}
+
+/// What the transaction has come to.
+fn work_of(tx: Tx, cell: &Cell, repaid: Option<Repaid>) -> StepResult {
+    let mut work = tx.into_work();
+    work.sums = repaid.as_ref().is_some_and(|repaid| sums(&work, &repaid.staged));
+    StepResult::Work { changed: work.cells.contains_key(cell), work, repaid }
+}
+
+/// For the quarantine.
+fn bad(cell: &Cell, record: Option<&bytes::Bytes>, tid: Tid, why: &str) -> StepResult {
+    let header = record.and_then(|record| Header::parse(record).ok());
+    let (class, version) = header.map_or((String::new(), 0), |header| (header.class.to_owned(), header.version));
+    let error = why.chars().take(ERROR_CHARS_MAX).collect();
+    StepResult::Bad(Bad { oid: cell.oid.0, key: cell.key.to_vec(), class, version, tid: tid.0, error })
 }
 
 /// Whether the server, the network or the operator has to do something about an error, rather than the step. A step that meets
@@ -167,6 +212,11 @@ impl SteppedCell {
                 return;
             }
             StepResult::StillBad => return,
+            // It was counted when it was stepped first.
+            StepResult::Work { repaid: Some(_), .. } if !self.was_bad => {
+                counts.stepped_again += 1;
+                return;
+            }
             StepResult::Work { changed: true, .. } => counts.changed += 1,
             StepResult::Work { changed: false, .. } => counts.kept += 1,
             StepResult::FoundDone => counts.found_done += 1,

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! The server merges each cell with what live writers made of it since, where its class can; what nobody has touched goes back as
-//! it was. A group of steps with a cell where that is impossible is left as it is, as a whole, and listed; so nothing is ever half
+//! it was. What a live draft was committed over stays as it is: it is older than the commit for whoever wrote it. A group of steps with a cell where that is impossible is left as it is, as a whole, and listed; so nothing is ever half
 //! taken back. The undo can be killed, paused and resumed like the job.
 
-use super::chunk_note::ChunkNote;
+use super::earlier::left_alone;
 use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
 use super::lease::{Lease, Stale};
 use super::ledger::{
@@ -21,13 +21,14 @@ use super::own_gate::is_free_to_go_back;
 use super::pace::{Before, Pace};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::tx::Place;
+use crate::tx::{Place, View};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use zeolite_proto::evolve::Settings;
+use zeolite_proto::evolve::{ChunkNote, Settings};
 use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Tid, Write};
 
 /// Revisions of a range that are asked for at once.
@@ -309,19 +310,31 @@ impl Undo {
         let writes = writes.into_iter().filter(|cell: &Cell| cell.oid != self.job.oid());
         let cells: Vec<Cell> = writes.take(note.groups.iter().map(|group| *group as usize).sum()).collect();
         let before = self.db.at(tid.prev()).get_many(&cells).await?;
-        let mut all = cells.into_iter().zip(before);
+        let (after, now) = (self.db.at(tid).get_many(&cells).await?, newest_view(&self.db).await?);
+        let bases = self.bases(tid, &cells, after, &now).await?;
+        let alone = left_alone(&now, self.job.oid(), tid).await?;
+        let mut all = cells.into_iter().zip(before).zip(bases);
         let group = |count: &u32| {
             let writes: Vec<Write> = all
                 .by_ref()
                 .take(*count as usize)
-                .map(|(cell, before)| {
+                .filter(|((cell, _), _)| !alone.contains(cell))
+                .map(|((cell, before), base)| {
                     let change = before.map_or(Change::Delete, Change::Put);
-                    Write { cell, base: tid, change, stamped: false }
+                    Write { cell, base, change, stamped: false }
                 })
                 .collect();
             Group { cells: writes.iter().map(|write| write.cell.clone()).collect(), writes, refused: None }
         };
         Ok(note.groups.iter().map(group).collect())
+    }
+
+    /// What each cell is known as of: the commit that is taken back, or now, where what it left is there again (a later commit, which
+    /// was taken back before, had changed it).
+    async fn bases(&self, tid: Tid, cells: &[Cell], after: Vec<Option<Bytes>>, now: &View) -> Result<Vec<Tid>> {
+        let there = now.get_many(cells).await?;
+        let base = |(after, there)| if after == there { now.snapshot() } else { tid };
+        Ok(after.into_iter().zip(there).map(base).collect())
     }
 
     fn draft(&self, held: &Lease, job: &Kept<JobRecord>, tid: Tid, groups: &[Group]) -> Result<(Draft, RangeRecord)> {

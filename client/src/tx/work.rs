@@ -28,6 +28,8 @@ pub(crate) struct Work {
     pub(crate) stamped: Vec<(Cell, Bytes)>,
     pub(crate) read_cells: Vec<ReadCell>,
     pub(crate) read_ranges: Vec<ReadRange>,
+    /// What it puts was made of what is there: two that put the same have both to count.
+    pub(crate) sums: bool,
 }
 
 impl Place {
@@ -64,6 +66,6 @@ impl Tx {
         let base = self.snapshot();
         let (cells, stamped, _) = self.own.lock().close().into_parts();
         let (read_cells, read_ranges) = self.reads().map(|reads| reads.checks(base)).unwrap_or_default();
-        Work { base, cells, stamped, read_cells, read_ranges }
+        Work { base, cells, stamped, read_cells, read_ranges, sums: false }
     }
 }

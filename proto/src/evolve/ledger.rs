@@ -192,6 +192,35 @@ impl Stored for NotUndone {
     const CLASS: &str = "zeolite.evolve.NotUndone";
 }
 
+/// A live draft was committed over a write of a chunk: what its step made is to be taken back, and the object to be stepped anew.
+/// The server writes it in that draft's own commit; a worker removes it when that is done, and leaves the same record under
+/// [`paid_cell`], so that an undo does not take it back a second time.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Owed {
+    /// The commit of the chunk.
+    pub chunk: u64,
+    /// The cell that the live draft wrote.
+    pub oid: u64,
+    /// Its key; empty: the object itself.
+    pub key: Vec<u8>,
+}
+
+impl Stored for Owed {
+    const CLASS: &str = "zeolite.evolve.Owed";
+}
+
+impl Owed {
+    /// Over which write of which chunk.
+    pub fn new(chunk: Tid, cell: &Cell) -> Owed {
+        Owed { chunk: chunk.0, oid: cell.oid.0, key: cell.key.to_vec() }
+    }
+
+    /// The cell that the live draft wrote.
+    pub fn cell(&self) -> Cell {
+        Cell::entry(Oid(self.oid), self.key.clone())
+    }
+}
+
 /// The number of the range in which a job is taken back: behind all others.
 pub const UNDO_RANGE: u32 = 9999;
 
@@ -221,9 +250,30 @@ pub fn not_undone_cell(job: Oid, tid: Tid, group: usize) -> Cell {
     Cell::entry(job, format!("undo/{:016x}/{group:06}", tid.0))
 }
 
-/// The cell of an object in the quarantine. A long key is told by its beginning and its hash, since keys have a limit.
+/// The cell of an object in the quarantine.
 pub fn bad_cell(job: Oid, cell: &Cell) -> Cell {
-    let mut key = format!("bad/{:016x}", cell.oid.0).into_bytes();
+    named_by_cell(job, "bad/".to_owned(), cell)
+}
+
+/// Where it stands that a live draft came over a write of a chunk.
+pub fn owed_cell(job: Oid, chunk: Tid, cell: &Cell) -> Cell {
+    named_by_cell(job, format!("owed/{:016x}/", chunk.0), cell)
+}
+
+/// Whether a cell may be one of these, by its key alone.
+pub fn is_owed(cell: &Cell) -> bool {
+    cell.key.starts_with(b"owed/")
+}
+
+/// Where it stands that this is paid: the step of this cell in this chunk was taken back.
+pub fn paid_cell(job: Oid, chunk: Tid, cell: &Cell) -> Cell {
+    named_by_cell(job, format!("paid/{:016x}/", chunk.0), cell)
+}
+
+/// A cell of the ledger that names another cell. A long key is told by its beginning and its hash, since keys have a limit.
+fn named_by_cell(job: Oid, before: String, cell: &Cell) -> Cell {
+    let mut key = before.into_bytes();
+    key.extend_from_slice(format!("{:016x}", cell.oid.0).as_bytes());
     if !cell.is_object() {
         key.push(b'/');
         if cell.key.len() <= 512 {

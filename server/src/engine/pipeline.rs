@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   commit ── admission, keys ──> intake ──> sequencer ──> writer          undo: an ordinary draft
-//!    ask: what travels between them          │   ▲  check · head · recent · merge · holds · endings · condemned · kinds
+//!    ask: what travels between them          │   ▲  check · head · recent · merge · yields · holds · endings · condemned · kinds
 //!                                            ▼   │
 //!                                           mergers
 //! ```
@@ -31,12 +31,14 @@ pub(crate) mod restore;
 pub(crate) mod sequencer;
 pub(crate) mod undo;
 pub(crate) mod writer;
+pub(crate) mod yields;
 
 use super::Engine;
 use intake::Intake;
 use keys::Keys;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use yields::Yields;
 use zeolite_proto::Tid;
 
 /// What callers, sequencer, mergers and writer share.
@@ -47,12 +49,13 @@ pub(super) struct Pipeline {
     recent_floor: AtomicU64,
     /// Drafts that the mergers have.
     merging: AtomicUsize,
+    yields: Yields,
 }
 
 impl Pipeline {
     pub(super) fn new(intake: Intake, keys: Keys, last: Tid) -> Pipeline {
         let (recent_floor, merging) = (AtomicU64::new(last.0), AtomicUsize::new(0));
-        Pipeline { intake: Arc::new(intake), keys, recent_floor, merging }
+        Pipeline { intake: Arc::new(intake), keys, recent_floor, merging, yields: Yields::new(last) }
     }
 
     fn recent_floor(&self) -> Tid {

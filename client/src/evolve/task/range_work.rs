@@ -155,7 +155,12 @@ impl<'t> RangeWork<'t> {
         let (began, offered, first) = (Instant::now(), items.len(), items.first().cloned());
         let bad_before = self.held.record.counts.bad_now();
         let chunk = Chunk {
-            stepping: Stepping { db: &self.task.db, job: &job.record, step: &*self.task.step },
+            stepping: Stepping {
+                db: &self.task.db,
+                job_oid: self.task.job.oid(),
+                job: &job.record,
+                step: &*self.task.step,
+            },
             job: self.task.job.oid(),
             job_tid: job.tid,
             waits_for: &self.task.pace.why,

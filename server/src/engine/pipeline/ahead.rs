@@ -9,9 +9,10 @@
 
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
+use crate::engine::pipeline::yields::{IN_RANGE_MAX, Pass};
 use crate::storage::{Read, Revision};
 use bytes::Bytes;
-use zeolite_proto::{Cell, Change, Draft, Fault, Limits, ReadRange, Tid, Write, hash};
+use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Priority, ReadRange, Tid, Write, hash};
 
 /// So many parts are looked up together.
 const LIST_PARTS: usize = 4096;
@@ -38,6 +39,8 @@ pub(crate) struct Seen {
     pub(crate) hit: Option<(Cell, Tid)>,
     /// The record that the base saw, or why it cannot be told, if a merge may want it.
     pub(crate) base: Option<BaseRecord>,
+    /// What a live draft may pass over.
+    pub(crate) passes: Vec<Pass>,
 }
 
 /// The record as of a base (`None` within: it did not exist), or the fault of a base that was packed.
@@ -109,7 +112,8 @@ impl Engine {
         for parts in parts.chunks(LIST_PARTS) {
             // Asked before the reads: what becomes visible meanwhile may be seen or not.
             let at = self.visible();
-            let mut list = List { reader: self.reader(), limits: self.limits(), parts: Vec::new() };
+            let live = draft.priority == Priority::Live;
+            let mut list = List { engine: self, reader: self.reader(), limits: self.limits(), live, parts: Vec::new() };
             for part in parts {
                 list.ask(draft, *part)?;
             }
@@ -122,8 +126,11 @@ impl Engine {
 
 /// Parts that are looked up together.
 struct List<'a> {
+    engine: &'a Engine,
     reader: &'a dyn Read,
     limits: &'a Limits,
+    /// A live draft passes over what yields.
+    live: bool,
     parts: Vec<Asked>,
 }
 
@@ -136,11 +143,15 @@ struct Asked {
     /// Whether the head is wanted, and whether the record that the base saw is.
     wants: (bool, bool),
     hit: Option<(Cell, Tid)>,
+    passes: Vec<Pass>,
 }
 
 impl List<'_> {
     fn ask(&mut self, draft: &Draft, part: Part) -> Result<(), Fault> {
-        let of = |cell: &Cell, base, head| Asked { part, cell: cell.clone(), base, wants: (head, false), hit: None };
+        let of = |cell: &Cell, base, head| {
+            let (wants, hit, passes) = ((head, false), None, Vec::new());
+            Asked { part, cell: cell.clone(), base, wants, hit, passes }
+        };
         self.parts.extend(match part {
             Part::Write(position) => draft.writes.get(position).map(|write| {
                 let blind = matches!(write.change, Change::Apply { .. });
@@ -156,9 +167,19 @@ impl List<'_> {
     }
 
     fn ask_range(&self, part: Part, range: &ReadRange) -> Result<Asked, Fault> {
-        let hit = self.reader.newest_in_range(range.oid, &range.from, &range.to, range.base).map_err(fault_of)?;
+        let (mut from, mut passes) = (range.from.clone(), Vec::new());
+        let hit = loop {
+            let hit = self.reader.newest_in_range(range.oid, &from, &range.to, range.base).map_err(fault_of)?;
+            let Some((cell, tid)) = hit else { break None };
+            let may = self.live && passes.len() < IN_RANGE_MAX;
+            match if may { self.engine.pass(&cell, range.base, tid)? } else { None } {
+                None => break Some((cell, tid)),
+                Some(pass) => passes.push(pass),
+            }
+            from = key_after(&cell.key);
+        };
         let cell = hit.as_ref().map_or(Cell::object(range.oid), |(cell, _)| cell.clone());
-        Ok(Asked { part, cell, base: None, wants: (hit.is_some(), false), hit })
+        Ok(Asked { part, cell, base: None, wants: (hit.is_some(), false), hit, passes })
     }
 
     /// What is newer than its base is wanted; of a write, the base as well.
@@ -169,6 +190,9 @@ impl List<'_> {
         for ((base, asked), newer) in compared.zip(newer) {
             let has_base = matches!(asked.part, Part::Write(_)) && base != Tid::NONE;
             asked.wants = (newer.is_some(), has_base && (newer.is_some() || depth == Depth::All));
+            if let Some(newest) = newer.filter(|_| self.live) {
+                asked.passes.extend(self.engine.pass(&asked.cell, base, newest)?);
+            }
         }
         Ok(())
     }
@@ -179,17 +203,22 @@ impl List<'_> {
         let bases: Vec<_> = bases.filter_map(|one| Some((one.cell.clone(), one.base?))).collect();
         let mut heads = self.reader.heads(&heads, ahead.room(self.limits)).map_err(fault_of)?.into_iter();
         let mut bases = self.reader.as_of_many(&bases, ahead.room(self.limits)).map_err(fault_of)?.into_iter();
-        for Asked { part, wants, hit, .. } in self.parts {
+        for Asked { part, wants, hit, passes, .. } in self.parts {
             // An answer that is shorter than the question was too large.
             let head = if wants.0 { Some(heads.next().ok_or_else(|| too_large(self.limits))?) } else { None };
             let head = head.map(|head| head.map_or((Tid::NONE, None), |head| (head.tid, head.record)));
             let base = if wants.1 { Some(bases.next().ok_or_else(|| too_large(self.limits))?) } else { None };
             let record = |base: Option<Revision>| base.and_then(|base| base.record);
             let base = base.map(|base| BaseRecord(base.map(record).map_err(fault_of)));
-            ahead.add(part, Seen { at, head, hit, base }, self.limits)?;
+            ahead.add(part, Seen { at, head, hit, base, passes }, self.limits)?;
         }
         Ok(())
     }
+}
+
+/// The least key behind another one.
+fn key_after(key: &Bytes) -> Bytes {
+    [key, &b"\0"[..]].concat().into()
 }
 
 /// Twice a draft: what is there and what a draft was made on.

@@ -2,7 +2,7 @@
 //!
 //! Reads first (a serializable draft is refused by the first thing that it read and that has changed), then writes: clean, or
 //! merged by the resolver of the class, or a question for a merger when that resolver is expensive or only the disk knows what is
-//! there. A draft that is to be held
+//! there. What yields to a live draft is no conflict (`yields`). A draft that is to be held
 //! is not refused: whatever is in its way is listed. Nothing is changed here: the sequencer seals what comes out, or tells
 //! the fault.
 
@@ -13,6 +13,7 @@ use crate::engine::pipeline::ask::{Question, ROUNDS_MAX};
 use crate::engine::pipeline::head::{HeadView, NoBase, Unknown};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
+use crate::engine::pipeline::yields::{Pass, Yielding, may_pass};
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
@@ -31,15 +32,30 @@ pub(crate) enum Refused {
     Fault(Fault),
     /// It needs an expensive resolver first, or what only the disk knows.
     Out(Vec<Question>),
+    /// What it may pass over can be looked up when this tid is visible.
+    Wait(Tid),
 }
 
 /// What becomes of a write.
-enum Becomes {
+enum Becomes<'p> {
     /// Nothing is in its way.
     Clean(Option<Bytes>),
     Merged(Option<Bytes>),
+    /// It goes over what yields.
+    Passes(Option<Bytes>, &'p Pass),
     Asks(Question),
+    Waits(Tid),
     Conflict(Fault),
+}
+
+/// What a newer revision is to a draft.
+enum Newer<'p> {
+    InTheWay,
+    Yields(&'p Pass),
+    /// It may yield: that is looked up.
+    Asks,
+    /// The same, when it is visible.
+    Waits,
 }
 
 /// Checks drafts against the newest state, sealed ones included.
@@ -84,56 +100,115 @@ impl Check<'_> {
         admitted: &Admitted,
         on_conflict: &mut dyn FnMut(Fault) -> Result<(), Refused>,
     ) -> Result<Vec<SealedWrite>, Refused> {
-        let (view, draft) = (&self.view, &admitted.draft);
-        let mut questions = Vec::new();
-        for (position, read) in draft.read_cells.iter().enumerate() {
-            let part = Part::Read(position);
-            match view.newer(part, &read.cell, read.base) {
-                Ok(None) => {}
-                // With questions open this is not the answer yet: what comes first is told first.
-                Ok(Some(_)) if !questions.is_empty() => {}
-                Ok(Some(newest)) => on_conflict(self.read_conflict(part, &read.cell, read.base, newest))?,
-                Err(Unknown) => questions.push(Question::Look(part)),
-            }
-        }
-        for (position, range) in draft.read_ranges.iter().enumerate() {
-            let part = Part::Range(position);
-            match view.newer_in_range(part, range) {
-                Ok(None) => {}
-                Ok(Some(_)) if !questions.is_empty() => {}
-                Ok(Some((cell, newest))) => on_conflict(self.read_conflict(part, &cell, range.base, newest))?,
-                Err(Unknown) => questions.push(Question::Look(part)),
-            }
-        }
-        let mut writes = Vec::with_capacity(draft.writes.len());
-        for (position, write) in draft.writes.iter().enumerate() {
+        let mut open = Open::default();
+        self.judge_reads(admitted, &mut open, on_conflict)?;
+        let mut writes = Vec::with_capacity(admitted.draft.writes.len());
+        let mut passed = Vec::new();
+        for (position, write) in admitted.draft.writes.iter().enumerate() {
             let sealed =
                 |record, merged| SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged };
             match self.become_of(admitted, position, write) {
                 Ok(Becomes::Clean(record)) => writes.push(sealed(record, false)),
                 Ok(Becomes::Merged(record)) => writes.push(sealed(record, true)),
-                Ok(Becomes::Asks(question)) => questions.push(question),
-                Ok(Becomes::Conflict(_)) if !questions.is_empty() => {}
+                Ok(Becomes::Passes(record, pass)) => {
+                    writes.push(sealed(record, false));
+                    passed.push(pass);
+                }
+                Ok(Becomes::Asks(question)) => open.questions.push(question),
+                Ok(Becomes::Waits(tid)) => open.wait(tid),
+                Ok(Becomes::Conflict(_)) if !open.is_nothing() => {}
                 Ok(Becomes::Conflict(conflict)) => on_conflict(conflict)?,
-                Err(NoBase::Unknown) => questions.push(Question::Look(Part::Write(position))),
+                Err(NoBase::Unknown) => open.questions.push(Question::Look(Part::Write(position))),
                 Err(NoBase::Fault(fault)) => return Err(Refused::Fault(fault)),
             }
         }
-        if questions.is_empty() { Ok(writes) } else { Err(Refused::Out(questions)) }
+        open.none()?;
+        let owed = passed.into_iter().flat_map(Pass::owed);
+        // A draft that writes there itself says what is to be there.
+        let owed = owed.filter(|(cell, _)| !admitted.draft.writes.iter().any(|write| write.cell == *cell));
+        let owed = owed.map(|(cell, record)| SealedWrite { cell, stamped: false, record: Some(record), merged: false });
+        writes.extend(owed.collect::<Vec<_>>());
+        Ok(writes)
     }
 
-    fn become_of(&self, admitted: &Admitted, position: usize, write: &Write) -> Result<Becomes, NoBase> {
+    fn judge_reads(
+        &self,
+        admitted: &Admitted,
+        open: &mut Open,
+        on_conflict: &mut dyn FnMut(Fault) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let (view, draft) = (&self.view, &admitted.draft);
+        let cells = draft.read_cells.iter().enumerate().map(|(position, read)| {
+            let part = Part::Read(position);
+            let newer = view.newer(part, &read.cell, read.base);
+            (part, read.base, newer.map(|newest| newest.map(|newest| (read.cell.clone(), newest))))
+        });
+        let ranges = draft.read_ranges.iter().enumerate().map(|(position, range)| {
+            let part = Part::Range(position);
+            let passed = |cell: &Cell, newest| self.known_pass(part, cell, newest).is_some();
+            (part, range.base, view.newer_in_range(part, range, &passed))
+        });
+        for (part, base, newer) in cells.chain(ranges) {
+            match newer {
+                Ok(None) => {}
+                Err(Unknown) => open.questions.push(Question::Look(part)),
+                Ok(Some((cell, newest))) => match self.newer(admitted, part, &cell, newest) {
+                    Newer::Yields(_) => {}
+                    Newer::Asks => open.questions.push(Question::Look(part)),
+                    Newer::Waits => open.wait(newest),
+                    // With questions open this is not the answer yet: what comes first is told first.
+                    Newer::InTheWay if !open.is_nothing() => {}
+                    Newer::InTheWay => on_conflict(self.read_conflict(part, &cell, base, newest))?,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found out about passing over this revision.
+    fn known_pass(&self, part: Part, cell: &Cell, newest: Tid) -> Option<&Pass> {
+        let passes = &self.view.ahead.of(part)?.passes;
+        passes.iter().find(|pass| pass.newest == newest && pass.cell == *cell)
+    }
+
+    fn newer(&self, admitted: &Admitted, part: Part, cell: &Cell, newest: Tid) -> Newer<'_> {
+        if !may_pass(admitted) || self.engine.pipeline.yields.of(newest) == Yielding::No {
+            return Newer::InTheWay;
+        }
+        if let Some(pass) = self.known_pass(part, cell, newest) {
+            return Newer::Yields(pass);
+        }
+        let looked = self.view.ahead.of(part).is_some_and(|seen| seen.at >= newest);
+        match newest > self.engine.visible() {
+            _ if looked => Newer::InTheWay,
+            true => Newer::Waits,
+            false => Newer::Asks,
+        }
+    }
+
+    fn become_of(&self, admitted: &Admitted, position: usize, write: &Write) -> Result<Becomes<'_>, NoBase> {
         let own = match &write.change {
             Change::Apply { .. } => return self.merged(admitted, position, write),
             Change::Put(record) => Some(record.clone()),
             Change::Delete => None,
         };
+        let part = Part::Write(position);
         // The key of a stamped write does not exist before its stamp.
-        let clean = write.stamped || self.view.newer(Part::Write(position), &write.cell, write.base)?.is_none();
-        if clean { Ok(Becomes::Clean(own)) } else { self.merged(admitted, position, write) }
+        let newer = if write.stamped { None } else { self.view.newer(part, &write.cell, write.base)? };
+        let Some(newest) = newer else { return Ok(Becomes::Clean(own)) };
+        match self.newer(admitted, part, &write.cell, newest) {
+            Newer::InTheWay => self.merged(admitted, position, write),
+            Newer::Asks => Ok(Becomes::Asks(Question::Look(part))),
+            Newer::Waits => Ok(Becomes::Waits(newest)),
+            Newer::Yields(pass) if pass.goes_first => Ok(Becomes::Passes(own, pass)),
+            Newer::Yields(pass) => match self.merged(admitted, position, write)? {
+                Becomes::Conflict(_) => Ok(Becomes::Passes(own, pass)),
+                becomes => Ok(becomes),
+            },
+        }
     }
 
-    fn merged(&self, admitted: &Admitted, position: usize, write: &Write) -> Result<Becomes, NoBase> {
+    fn merged(&self, admitted: &Admitted, position: usize, write: &Write) -> Result<Becomes<'_>, NoBase> {
         let part = Part::Write(position);
         let (theirs_tid, theirs) =
             if write.stamped { (Tid::NONE, None) } else { self.view.newest(part, &write.cell)? };
@@ -209,6 +284,32 @@ pub(crate) fn check_merged(writes: &[SealedWrite], limits: &Limits) -> Result<()
     match bytes > limits.draft_bytes_max {
         true => Err(Fault::too_large("size of what the resolvers made", bytes, limits.draft_bytes_max)),
         false => Ok(()),
+    }
+}
+
+/// What has to be known before anything is decided.
+#[derive(Default)]
+struct Open {
+    questions: Vec<Question>,
+    wait: Option<Tid>,
+}
+
+impl Open {
+    fn is_nothing(&self) -> bool {
+        self.questions.is_empty() && self.wait.is_none()
+    }
+
+    fn wait(&mut self, tid: Tid) {
+        self.wait = self.wait.max(Some(tid));
+    }
+
+    /// What is to be waited for comes first: the questions will be others then.
+    fn none(self) -> Result<(), Refused> {
+        match self.wait {
+            Some(tid) => Err(Refused::Wait(tid)),
+            None if self.questions.is_empty() => Ok(()),
+            None => Err(Refused::Out(self.questions)),
+        }
     }
 }
 

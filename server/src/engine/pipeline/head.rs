@@ -53,9 +53,14 @@ impl HeadView<'_> {
         }
     }
 
-    /// The first cell of the range with a revision newer than the range's base.
-    pub(crate) fn newer_in_range(&self, part: Part, range: &ReadRange) -> Result<Option<(Cell, Tid)>, Unknown> {
-        if let Some((cell, tid)) = self.recent.first_in_range(range) {
+    /// The first cell of the range with a revision newer than the range's base, but for those that are passed over.
+    pub(crate) fn newer_in_range(
+        &self,
+        part: Part,
+        range: &ReadRange,
+        passed: &dyn Fn(&Cell, Tid) -> bool,
+    ) -> Result<Option<(Cell, Tid)>, Unknown> {
+        if let Some((cell, tid)) = self.recent.first_in_range(range, passed) {
             return Ok(Some((cell.clone(), tid)));
         }
         if range.base >= self.recent.floor() {

@@ -65,18 +65,24 @@ impl Recent {
         self.heads.get(cell)
     }
 
-    /// The first cell of the range with a revision newer than the range's base.
-    pub(crate) fn first_in_range(&self, range: &ReadRange) -> Option<(&Cell, Tid)> {
+    /// The first cell of the range with a revision newer than the range's base, but for those that are passed over.
+    pub(crate) fn first_in_range(
+        &self,
+        range: &ReadRange,
+        passed: &dyn Fn(&Cell, Tid) -> bool,
+    ) -> Option<(&Cell, Tid)> {
         let newer = self.order.partition_point(|(tid, _)| *tid <= range.base);
         if self.order.len() - newer <= FEW {
-            let found = self.order.range(newer..).map(|(_, cell)| cell).filter(|cell| range.covers(cell)).min()?;
-            return self.heads.get_key_value(found).map(|(cell, head)| (cell, head.tid));
+            let heads = self.order.range(newer..).filter(|(_, cell)| range.covers(cell));
+            let heads = heads.filter_map(|(_, cell)| self.heads.get_key_value(cell));
+            let heads = heads.filter(|(cell, head)| !passed(cell, head.tid)).map(|(cell, head)| (cell, head.tid));
+            return heads.min_by_key(|(cell, _)| *cell);
         }
         let from = Bound::Included(Cell { oid: range.oid, key: range.from.clone() });
         self.heads
             .range((from, Bound::Unbounded))
             .take_while(|(cell, _)| cell.oid == range.oid && (range.to.is_empty() || cell.key < range.to))
-            .find(|(cell, head)| range.covers(cell) && head.tid > range.base)
+            .find(|(cell, head)| range.covers(cell) && head.tid > range.base && !passed(cell, head.tid))
             .map(|(cell, head)| (cell, head.tid))
     }
 
@@ -195,10 +201,10 @@ mod tests {
             to: Bytes::from_static(to.as_bytes()),
             base: Tid(base),
         };
-        assert_eq!(recent.first_in_range(&range("", "", 4)).map(|hit| hit.1), Some(Tid(5)));
-        assert!(recent.first_in_range(&range("", "", 5)).is_none());
-        assert!(recent.first_in_range(&range("", "b", 4)).is_none());
-        assert!(recent.first_in_range(&range("b\0", "", 4)).is_none());
-        assert!(recent.first_in_range(&range("a", "c", 4)).is_some());
+        assert_eq!(recent.first_in_range(&range("", "", 4), &|_, _| false).map(|hit| hit.1), Some(Tid(5)));
+        assert!(recent.first_in_range(&range("", "", 5), &|_, _| false).is_none());
+        assert!(recent.first_in_range(&range("", "b", 4), &|_, _| false).is_none());
+        assert!(recent.first_in_range(&range("b\0", "", 4), &|_, _| false).is_none());
+        assert!(recent.first_in_range(&range("a", "c", 4), &|_, _| false).is_some());
     }
 }

@@ -37,6 +37,7 @@ use crate::engine::pipeline::holds::Holds;
 use crate::engine::pipeline::intake::{Intake, Taken};
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
+use crate::engine::pipeline::yields::may_pass;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
@@ -45,6 +46,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::time::Duration;
+use zeolite_proto::evolve::is_owed;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Note, Oid, Tid};
 
 const PARKED_MAX: usize = 1024;
@@ -213,7 +215,10 @@ impl Sequencer {
         };
         let seals = matches!(draft, DraftAsk::Commit(_));
         let results = results
-            .and_then(|(writes, stale)| self.allowed(&writes, seals).map(|()| (writes, stale)).map_err(Refused::Fault));
+            .and_then(|(writes, stale)| self.allowed(&writes, seals).map(|()| (writes, stale)).map_err(Refused::Fault))
+            .and_then(|(writes, stale)| {
+                self.may_owe(admitted, &writes).map(|()| (writes, stale)).map_err(Refused::Fault)
+            });
         match results {
             Ok((writes, stale)) => {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
@@ -229,6 +234,7 @@ impl Sequencer {
             }
             Err(Refused::Fault(fault)) => self.refuse(draft, fault),
             Err(Refused::Out(questions)) => self.send_out(draft, questions),
+            Err(Refused::Wait(tid)) => self.ask_again_after(tid, draft.into_ask()),
         }
     }
 
@@ -239,6 +245,18 @@ impl Sequencer {
         self.condemned.check(writes.iter().map(|write| (&write.cell, write.record.as_ref())))?;
         self.engine.keep.gates().check(writes)?;
         kinds::check(self.engine.reader(), writes.iter().map(|write| (&write.cell, write.record.as_ref())), seals)
+    }
+
+    /// What is owed is written beside the draft's own writes: no prepared draft may hold it.
+    fn may_owe(&self, admitted: &Admitted, writes: &[SealedWrite]) -> Result<(), Fault> {
+        let mut owed = writes.iter().filter(|write| is_owed(&write.cell));
+        match may_pass(admitted) && owed.any(|write| self.holds.is_held(&write.cell, None)) {
+            false => Ok(()),
+            true => {
+                Err(Fault::new(FaultKind::Busy, "a prepared draft holds the ledger of an evolve; come back")
+                    .after_ms(50))
+            }
+        }
     }
 
     fn check<'a>(&'a self, admitted: &'a Admitted) -> Check<'a> {
@@ -296,6 +314,7 @@ impl Sequencer {
         if !system::is_own(&txn) {
             self.last_of_others = txn.tid;
         }
+        self.engine.pipeline.yields.sealed(&txn);
         for write in &txn.writes {
             self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
         }

@@ -111,6 +111,7 @@ impl Sequencer {
             }
             Err(Refused::Fault(fault)) => (ask.done)(Err(fault)),
             Err(Refused::Out(questions)) => self.send_out(DraftAsk::Amend(ask), questions),
+            Err(Refused::Wait(tid)) => self.ask_again_after(tid, Ask::Amend(ask)),
         }
     }
 
@@ -258,7 +259,7 @@ impl Sequencer {
     }
 
     /// Whoever asks for a draft that is being ended is heard again when it is known whether it was.
-    fn ask_again_after(&mut self, end: Tid, ask: Ask) {
+    pub(super) fn ask_again_after(&mut self, end: Tid, ask: Ask) {
         let engine = self.engine.clone();
         let tell = Box::new(move |_refused: Option<Fault>| engine.push_control(ask));
         self.send_on(Hop::After { epoch: self.epoch, rests_on: end, tell });

@@ -1,0 +1,308 @@
+//! Owns what an earlier step of an object has written, and taking it back: before an object is stepped anew, what its former step
+//! wrote elsewhere (entries, counters, other objects) must be gone.
+//!
+//! ```text
+//!   chunk c    x: v1 ─> v2, entry (a ─> x), counter + 1
+//!   live       x: v1', committed over c's x, since that yields; the ledger says: owed (c, x)
+//!   payment    entry (a ─> x) goes, counter - 1; x is stepped: v2', entry (a' ─> x), counter + 1; owed ─> paid (c, x)
+//! ```
+//! Which step wrote what stands in the note of the chunk's commit; what was there before, in kept revisions. A cell that a live
+//! draft has written over stays as it is. One that was changed otherwise since is merged by the resolver of its class, as an undo
+//! does it; where there is none the object goes to the quarantine with the reason. A payment is a chunk like any other, and may
+//! have to be taken back as well: then what was there before is what it had made of it before it stepped.
+
+use super::job::newest_view;
+use super::ledger::{Owed, bad_cell, owed_cell, paid_cell};
+use super::source::Item;
+use crate::connect::Db;
+use crate::errors::{Error, Result};
+use crate::revision::Range;
+use crate::tx::{Staged, Tx, View, fold};
+use crate::typed::decode_record;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use zeolite_proto::evolve::{ChunkNote, StepNote};
+use zeolite_proto::record::Header;
+use zeolite_proto::{Cell, FaultKind, Oid, Record, Registry, Tid, hash};
+
+/// Revisions of an object that are looked through for its former step.
+const REVISIONS_MAX: u32 = 16;
+/// So much of what is owed is looked at together.
+pub(crate) const OWED_MAX: u64 = 2000;
+/// Steps of one object that were taken back one after the other, and have to be followed.
+const CHAIN_MAX: usize = 64;
+
+/// A chunk as the log has it.
+#[derive(Debug)]
+pub(crate) struct ChunkLog {
+    tid: Tid,
+    note: ChunkNote,
+    /// What it wrote, the ledger left out.
+    written: Vec<Cell>,
+}
+
+impl ChunkLog {
+    /// None: it is no chunk of this job, or does not tell its steps.
+    pub(crate) async fn read(db: &Db, job: Oid, tid: Tid) -> Result<Option<ChunkLog>> {
+        let found = db.admin().log(Some(tid), Some(tid), Some(1), false).await?.collect().await?;
+        let Some(transaction) = found.into_iter().find(|transaction| transaction.tid == tid) else { return Ok(None) };
+        let note = ChunkNote::of(&transaction.note.extension, job).filter(|note| !note.steps.is_empty());
+        let written = transaction.writes.into_iter().map(|write| write.cell).filter(|cell| cell.oid != job);
+        Ok(note.map(|note| ChunkLog { tid, note, written: written.collect() }))
+    }
+
+    /// The same; none as well if it is packed.
+    async fn read_unless_packed(db: &Db, job: Oid, tid: Tid) -> Result<Option<ChunkLog>> {
+        match ChunkLog::read(db, job, tid).await {
+            Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) => Ok(None),
+            read => read,
+        }
+    }
+
+    /// The step of a cell.
+    fn step_of(&self, cell: &Cell) -> Option<&StepNote> {
+        self.note.steps.iter().find(|step| step.cell(&self.written).as_ref() == Some(cell))
+    }
+
+    /// The cells whose steps wrote this one.
+    pub(crate) fn stepped_at(&self, cell: &Cell) -> Vec<Cell> {
+        let Some(place) = self.written.iter().position(|written| written == cell) else { return Vec::new() };
+        self.note.steps_at(place).filter_map(|step| step.cell(&self.written)).collect()
+    }
+
+    /// What a step wrote.
+    fn cells_of(&self, step: &StepNote) -> Vec<Cell> {
+        let mut cells: Vec<Cell> = step.places().filter_map(|place| self.written.get(place).cloned()).collect();
+        cells.sort_unstable();
+        cells.dedup();
+        cells
+    }
+}
+
+/// The newest chunk of a job that has stepped an object, by the object's own revisions.
+pub(crate) async fn last_step_of(db: &Db, job: Oid, cell: &Cell) -> Result<Option<Tid>> {
+    let (past, _) = db.history(cell, None, REVISIONS_MAX, false).await?;
+    for past in past {
+        let yields = ChunkNote::of(&past.note.extension, job).is_some_and(|note| !note.steps.is_empty());
+        if yields
+            && let Some(chunk) = ChunkLog::read(db, job, past.revision.tid).await?
+            && chunk.step_of(cell).is_some()
+        {
+            return Ok(Some(chunk.tid));
+        }
+    }
+    Ok(None)
+}
+
+/// What was taken back before an object was stepped anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Repaid {
+    /// The chunk of the former step; none: it was taken back before.
+    pub(crate) chunk: Option<Tid>,
+    /// Cells of the ledger that said so.
+    pub(crate) owed: Vec<Cell>,
+    /// What was staged for it.
+    pub(crate) staged: BTreeMap<Cell, Staged>,
+}
+
+/// Why a step is not taken back.
+pub(crate) enum Stuck {
+    /// It cannot be: a reason for the quarantine.
+    Cannot(String),
+    Error(Error),
+}
+
+impl From<Error> for Stuck {
+    fn from(error: Error) -> Stuck {
+        match error.kind() {
+            Some(FaultKind::SnapshotPacked) => Stuck::Cannot("what was there before its former step is packed".into()),
+            _ => Stuck::Error(error),
+        }
+    }
+}
+
+/// Takes the former step of a cell back, in the transaction in which it is stepped anew.
+pub(crate) struct TakeBack<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) job: Oid,
+    /// The cell that was stepped.
+    pub(crate) cell: &'a Cell,
+}
+
+impl TakeBack<'_> {
+    /// Stages it. What a live draft has written over is left alone.
+    pub(crate) async fn stage(&self, tx: &Tx, chunk: Tid) -> Result<Repaid, Stuck> {
+        let Some(log) = self.log(chunk).await? else {
+            return Err(Stuck::Cannot(format!("the log no longer tells what its former step ({chunk}) wrote")));
+        };
+        // What is owed may be of a cell that was only taken back: then there is no step.
+        let cells = log.step_of(self.cell).map_or_else(|| vec![self.cell.clone()], |step| log.cells_of(step));
+        let at = self.db.at(tx.snapshot());
+        let ledger: Vec<Cell> = cells.iter().map(|cell| owed_cell(self.job, chunk, cell)).collect();
+        let owed = at.get_many(&ledger).await?;
+        let is_owed: Vec<bool> = owed.iter().map(Option::is_some).collect();
+        let owed = ledger.into_iter().zip(&is_owed).filter(|(_, owed)| **owed).map(|(cell, _)| cell).collect();
+        let is_paid = at.get_encoded(&paid_cell(self.job, chunk, self.cell)).await?.is_some();
+        let Some(step) = log.step_of(self.cell).filter(|_| !is_paid) else {
+            return Ok(Repaid { chunk: None, owed, staged: BTreeMap::new() });
+        };
+        let mut staged = BTreeMap::new();
+        let records = at.get_many(&cells).await?;
+        for ((cell, now), _) in cells.into_iter().zip(records).zip(is_owed).filter(|(_, owed)| !owed) {
+            let before = self.taken_back(&log, step, &cell, now.clone(), 0).await?;
+            if before != now {
+                match before {
+                    Some(record) => {
+                        tx.put_unchecked(cell.clone(), record.clone())?;
+                        staged.insert(cell, Staged::Put(record));
+                    }
+                    None => {
+                        tx.delete(cell.clone())?;
+                        staged.insert(cell, Staged::Delete);
+                    }
+                }
+            }
+        }
+        Ok(Repaid { chunk: Some(chunk), owed, staged })
+    }
+
+    async fn log(&self, chunk: Tid) -> Result<Option<Arc<ChunkLog>>> {
+        Ok(ChunkLog::read(self.db, self.job, chunk).await?.map(Arc::new))
+    }
+
+    /// What is in a cell once a step is taken back from what is in it.
+    fn taken_back<'b>(
+        &'b self,
+        log: &'b ChunkLog,
+        step: &'b StepNote,
+        cell: &'b Cell,
+        now: Option<Bytes>,
+        depth: usize,
+    ) -> BoxFuture<'b, Result<Option<Bytes>, Stuck>> {
+        Box::pin(async move {
+            let mut now = now;
+            let Some(place) = log.written.iter().position(|written| written == cell) else { return Ok(now) };
+            let resolvers = &self.db.core().options.resolvers;
+            if step.writes.iter().any(|at| *at as usize == place) {
+                let after = self.db.at(log.tid).get_encoded(cell).await?;
+                let before = self.before(log, step, cell, depth).await?;
+                now = merged(resolvers, cell, after, now, before)?;
+            }
+            for (at, operation) in step.applied.iter().rev() {
+                let Some(operation) = log.note.operations.get(*operation as usize).filter(|_| *at as usize == place)
+                else {
+                    continue;
+                };
+                let before = self.db.at(log.tid.prev()).get_encoded(cell).await?;
+                let operations = [Bytes::copy_from_slice(&operation.operation)];
+                let after = fold(cell, &operation.class, before.clone(), &operations, resolvers)
+                    .map_err(|error| Stuck::Cannot(error.to_string()))?;
+                now = merged(resolvers, cell, after, now, before)?;
+            }
+            Ok(now)
+        })
+    }
+
+    /// What was in a cell when a step began: as the chunk found it, or as the taking back of a former step had left it.
+    async fn before(&self, log: &ChunkLog, step: &StepNote, cell: &Cell, depth: usize) -> Result<Option<Bytes>, Stuck> {
+        if depth >= CHAIN_MAX {
+            return Err(Stuck::Cannot(format!("it was stepped anew more than {CHAIN_MAX} times")));
+        }
+        let mut before = self.db.at(log.tid.prev()).get_encoded(cell).await?;
+        for former in &step.after {
+            let Some(log) = self.log(Tid(*former)).await? else {
+                return Err(Stuck::Cannot(format!(
+                    "the log no longer tells what its former step ({}) wrote",
+                    Tid(*former)
+                )));
+            };
+            if let Some(step) = log.step_of(self.cell) {
+                before = self.taken_back(&log, step, cell, before, depth + 1).await?;
+            }
+        }
+        Ok(before)
+    }
+}
+
+/// What is there (`now`) without what made `after` of `before`.
+fn merged(
+    resolvers: &Registry,
+    cell: &Cell,
+    after: Option<Bytes>,
+    now: Option<Bytes>,
+    before: Option<Bytes>,
+) -> Result<Option<Bytes>, Stuck> {
+    if now == after || before == after {
+        return Ok(if now == after { before } else { now });
+    }
+    if now == before {
+        return Ok(now);
+    }
+    let there = before.as_ref().or(now.as_ref()).or(after.as_ref());
+    let class = there.and_then(|record| Header::parse(record).ok()).map_or("", |header| header.class);
+    let cannot = |why: String| Stuck::Cannot(format!("what its former step wrote in {cell} was changed since: {why}"));
+    let Some(resolver) = resolvers.get(class) else {
+        return Err(cannot(format!("class {class:?} has no resolver that could take it back")));
+    };
+    let decoded = |record: &Option<Bytes>| record.as_ref().map(Record::decode).transpose();
+    let bad = |bad: zeolite_proto::BadRecord| cannot(bad.to_string());
+    let (base, theirs, ours) =
+        (decoded(&after).map_err(bad)?, decoded(&now).map_err(bad)?, decoded(&before).map_err(bad)?);
+    let merged = resolver.merge(base.as_ref(), theirs.as_ref(), ours.as_ref()).map_err(|why| cannot(why.0))?;
+    merged.map(|record| record.encode()).transpose().map_err(bad)
+}
+
+/// What a job owes, up to a limit.
+pub(crate) async fn owed(view: &View, job: Oid, limit: u64) -> Result<Vec<Owed>> {
+    entries(view, job, "owed/", limit).await
+}
+
+/// Cells that a chunk wrote and that are none of its business any more: live drafts went over them, or their steps were taken back.
+pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<hash::Set<Cell>> {
+    let mut cells = hash::Set::default();
+    for what in ["owed", "paid"] {
+        let told: Vec<Owed> = entries(view, job, &format!("{what}/{:016x}/", chunk.0), u64::MAX).await?;
+        cells.extend(told.iter().map(Owed::cell));
+    }
+    Ok(cells)
+}
+
+async fn entries(view: &View, job: Oid, prefix: &str, limit: u64) -> Result<Vec<Owed>> {
+    let mut scan = view.scan(job, Range::prefix(prefix.to_owned()).limited(limit));
+    let mut all = Vec::new();
+    while let Some(entry) = scan.next().await? {
+        all.push(decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?);
+    }
+    Ok(all)
+}
+
+/// The cells whose former steps are to be taken back before they are stepped anew, up to a limit of what is owed.
+pub(crate) async fn owed_items(db: &Db, job: Oid) -> Result<Vec<Item>> {
+    let mut items: Vec<Item> = Vec::new();
+    let mut chunk: Option<(Tid, Option<ChunkLog>)> = None;
+    for owed in owed(&newest_view(db).await?, job, OWED_MAX).await? {
+        let (tid, cell) = (Tid(owed.chunk), owed.cell());
+        if chunk.as_ref().is_none_or(|(known, _)| *known != tid) {
+            chunk = Some((tid, ChunkLog::read_unless_packed(db, job, tid).await?));
+        }
+        let log = chunk.as_ref().and_then(|(_, log)| log.as_ref());
+        let mut stepped = log.map(|log| log.stepped_at(&cell)).unwrap_or_default();
+        if stepped.is_empty() {
+            stepped.push(cell);
+        }
+        let known = |cell: &Cell| items.iter().any(|item| item.former == Some(tid) && item.cell == *cell);
+        let new: Vec<Cell> = stepped.into_iter().filter(|cell| !known(cell)).collect();
+        items.extend(new.into_iter().map(|cell| Item { cell, after: None, hot: false, former: Some(tid) }));
+    }
+    Ok(items)
+}
+
+/// How many of them are not in the quarantine.
+pub(crate) async fn owed_left(db: &Db, job: Oid) -> Result<u64> {
+    let items = owed_items(db, job).await?;
+    let bad: Vec<Cell> = items.iter().map(|item| bad_cell(job, &item.cell)).collect();
+    let bad = newest_view(db).await?.get_many(&bad).await?;
+    Ok(bad.iter().filter(|bad| bad.is_none()).count() as u64)
+}

@@ -1,0 +1,140 @@
+//! Owns what the note of a chunk says of its steps: which writes of the commit each has made. Pure.
+
+use super::assembly::Slot;
+use super::stepping::{StepResult, SteppedCell};
+use crate::tx::{Staged, Work};
+use bytes::Bytes;
+use zeolite_proto::evolve::{OperationNote, StepNote, SteppedNote};
+use zeolite_proto::{Cell, hash};
+
+/// The steps of a chunk that wrote something; none, if it cannot be told.
+pub(crate) fn step_notes(slots: &[Slot], taken: &[SteppedCell]) -> (Vec<StepNote>, Vec<OperationNote>) {
+    let mut told = StepNotes::new(slots);
+    let steps = taken.iter().enumerate().filter_map(|(step, made)| told.of(step, made)).collect();
+    (steps, told.operations)
+}
+
+struct StepNotes<'s> {
+    places: hash::Map<&'s Cell, u32>,
+    /// Of writes whose keys the server completes: by their step.
+    stamped: hash::Map<usize, Vec<u32>>,
+    operations: Vec<OperationNote>,
+    numbers: hash::Map<OperationNote, u32>,
+}
+
+impl<'s> StepNotes<'s> {
+    fn new(slots: &'s [Slot]) -> StepNotes<'s> {
+        let (mut places, mut stamped): (hash::Map<&Cell, u32>, hash::Map<usize, Vec<u32>>) = Default::default();
+        for (place, slot) in slots.iter().enumerate() {
+            match slot.stamped {
+                true => stamped.entry(slot.step).or_default().push(place as u32),
+                false => drop(places.insert(&slot.cell, place as u32)),
+            }
+        }
+        StepNotes { places, stamped, operations: Vec::new(), numbers: hash::Map::default() }
+    }
+
+    fn of(&mut self, step: usize, made: &SteppedCell) -> Option<StepNote> {
+        let StepResult::Work { work, repaid, .. } = &made.made else { return None };
+        let mut note = StepNote {
+            of: SteppedNote::Cell(made.item.cell.oid.0, made.item.cell.key.to_vec()),
+            writes: self.stamped.remove(&step).unwrap_or_default(),
+            applied: Vec::new(),
+            after: repaid.iter().filter_map(|repaid| repaid.chunk).map(|chunk| chunk.0).collect(),
+        };
+        // What was only taken back is no step's.
+        let taken_back = |cell: &Cell, staged: &Staged| {
+            repaid.as_ref().is_some_and(|repaid| repaid.staged.get(cell) == Some(staged))
+        };
+        for (cell, staged) in work.cells.iter().filter(|(cell, staged)| !taken_back(cell, staged)) {
+            let Some(place) = self.places.get(cell).copied() else { continue };
+            match staged {
+                Staged::Put(_) | Staged::Delete => note.writes.push(place),
+                Staged::Apply { class, operations } => {
+                    let numbers = operations.iter().map(|operation| self.number(class, operation));
+                    note.applied.extend(numbers.map(|number| (place, number)));
+                }
+            }
+            if *cell == made.item.cell {
+                note.of = SteppedNote::Written(place);
+            }
+        }
+        (!note.writes.is_empty() || !note.applied.is_empty()).then_some(note)
+    }
+
+    fn number(&mut self, class: &str, operation: &Bytes) -> u32 {
+        let operation = OperationNote { class: class.to_owned(), operation: operation.to_vec() };
+        *self.numbers.entry(operation).or_insert_with_key(|operation| {
+            self.operations.push(operation.clone());
+            self.operations.len() as u32 - 1
+        })
+    }
+}
+
+/// What two puts of the same bytes mean is one put, unless both were made of what was there.
+pub(crate) fn sums(work: &Work, staged: &std::collections::BTreeMap<Cell, Staged>) -> bool {
+    staged.keys().any(|cell| work.cells.contains_key(cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evolve::assembly::assemble;
+    use crate::evolve::earlier::Repaid;
+    use crate::evolve::source::Item;
+    use zeolite_proto::{Oid, Tid};
+
+    fn cell(oid: u64) -> Cell {
+        Cell::object(Oid(oid))
+    }
+
+    fn put(value: &'static str) -> Staged {
+        Staged::Put(Bytes::from_static(value.as_bytes()))
+    }
+
+    fn add(value: &'static str) -> Staged {
+        Staged::Apply { class: "Counter".into(), operations: vec![Bytes::from_static(value.as_bytes())] }
+    }
+
+    fn made(oid: u64, writes: &[(u64, Staged)], repaid: Option<Repaid>) -> SteppedCell {
+        let item = Item { cell: cell(oid), after: None, hot: false, former: None };
+        let cells = writes.iter().map(|(oid, staged)| (cell(*oid), staged.clone())).collect();
+        let work = Work { base: Tid(5), cells, ..Work::default() };
+        let made = StepResult::Work { work, changed: true, repaid };
+        SteppedCell { item, made, base: Tid(5), again: 0, was_bad: false }
+    }
+
+    fn told(tries: &[SteppedCell]) -> (Vec<StepNote>, Vec<OperationNote>, Vec<Cell>) {
+        let works = tries.iter().map(|made| match &made.made {
+            StepResult::Work { work, .. } => Some(work),
+            _ => None,
+        });
+        let assembly = assemble(works);
+        let (steps, operations) = step_notes(&assembly.slots, tries);
+        (steps, operations, assembly.slots.into_iter().map(|slot| slot.cell).collect())
+    }
+
+    #[test]
+    fn each_step_knows_its_writes_and_equal_operations_are_told_once() {
+        let tries = [
+            made(1, &[(1, put("a")), (9, add("+1"))], None),
+            made(2, &[(7, put("entry")), (9, add("+1"))], None),
+            made(3, &[], None),
+        ];
+        let (steps, operations, cells) = told(&tries);
+        assert_eq!(cells, [1, 7, 9].map(cell));
+        let note = |of, writes| StepNote { of, writes, applied: vec![(2, 0)], after: Vec::new() };
+        assert_eq!(steps, [note(SteppedNote::Written(0), vec![0]), note(SteppedNote::Cell(2, Vec::new()), vec![1])]);
+        assert_eq!(operations.len(), 1);
+    }
+
+    #[test]
+    fn what_was_only_taken_back_is_not_the_steps() {
+        let staged = [(cell(7), Staged::Delete), (cell(8), put("before"))].into_iter().collect();
+        let repaid = Repaid { chunk: Some(Tid(4)), owed: Vec::new(), staged };
+        let tries = [made(1, &[(1, put("a")), (7, Staged::Delete), (8, put("after"))], Some(repaid))];
+        let (steps, _, cells) = told(&tries);
+        assert_eq!(cells, [1, 7, 8].map(cell));
+        assert_eq!((&steps[0].writes[..], &steps[0].after[..]), (&[0, 2][..], &[4][..]));
+    }
+}

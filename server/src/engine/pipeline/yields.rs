@@ -1,0 +1,233 @@
+//! Owns yielding: a chunk of an evolve never makes a live writer lose, with or without a resolver.
+//!
+//! ```text
+//!   x:  b ───────────── c (chunk, yields) ───────────── t (live, made on b)
+//!                                                        commits x as if c had not written it,
+//!                                                        and in the same transaction: the job owes (c, x)
+//! ```
+//! Rules:
+//! - what a chunk writes *yields*, if its note tells its steps (`zeolite_proto::evolve::ChunkNote`): whoever knows the revision
+//!   just before it may act as though he knew this one. A read check passes over it, a range check too, and a write goes over it;
+//! - only a *live* draft does: another chunk, an undo, an import are of batch priority, and conflict as ever;
+//! - a write that goes over says so in the ledger of the chunk's job, in its own transaction: a worker takes back what the step
+//!   had written elsewhere (index entries, counters), and steps the object anew. So whatever is killed when, nothing is forgotten;
+//! - a resolver that can merge goes first; except where the object itself was stepped and its step has written elsewhere too: what
+//!   stands there was made of what the object was before, so it has to be made anew in any case;
+//! - a chunk whose job is no more does not yield: there is nobody to owe.
+//!
+//! Which commits yield is known of those since the start; of older ones the log is read, by a merger. Not here: paying (the
+//! client's `evolve`).
+
+use crate::engine::keep::system::SYSTEM_OID;
+use crate::engine::pipeline::admission::Admitted;
+use crate::engine::{Engine, faults::fault_of, note};
+use crate::storage::{Read, StoreError, Txn};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use zeolite_proto::evolve::{ChunkNote, JobRecord, Owed, StepNote, Stored, owed_cell};
+use zeolite_proto::record::Header;
+use zeolite_proto::{Cell, Fault, Oid, Priority, Tid, hash};
+
+/// Commits that are known to yield; older ones are looked up in the log.
+const TIDS_MAX: usize = 1 << 20;
+/// Chunks whose notes are kept.
+const CHUNKS_MAX: usize = 64;
+/// Chunks one over the other that a draft may pass: a step that was made anew is one more.
+const OVER_MAX: usize = 64;
+/// Cells of one checked range that a draft may pass.
+pub(crate) const IN_RANGE_MAX: usize = 10_000;
+
+/// What a live draft may pass over: revisions that yield, the newest of a cell and others under it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pass {
+    pub(crate) cell: Cell,
+    /// Good only while this is the cell's newest revision.
+    pub(crate) newest: Tid,
+    /// The chunks, and their jobs.
+    over: Vec<(Tid, Oid)>,
+    /// A resolver is not asked before.
+    pub(crate) goes_first: bool,
+}
+
+impl Pass {
+    /// What the jobs owe when the cell is written: cells of their ledgers, and what is put there.
+    pub(crate) fn owed(&self) -> impl Iterator<Item = (Cell, Bytes)> + '_ {
+        self.over.iter().filter_map(|(chunk, job)| {
+            let record = Owed::new(*chunk, &self.cell).encode().ok()?;
+            Some((owed_cell(*job, *chunk, &self.cell), record))
+        })
+    }
+}
+
+/// Whether a commit yields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Yielding {
+    Yes,
+    No,
+    /// It is from before the start.
+    Unknown,
+}
+
+/// The commits that yield.
+pub(crate) struct Yields {
+    known: Mutex<Known>,
+}
+
+struct Known {
+    tids: BTreeSet<Tid>,
+    /// Of what is newer all is known.
+    from: Tid,
+    chunks: hash::Map<Tid, Option<Arc<Chunk>>>,
+}
+
+/// A chunk as the log has it.
+struct Chunk {
+    note: ChunkNote,
+    /// What it wrote, the ledger left out.
+    written: Vec<Cell>,
+}
+
+impl Chunk {
+    fn of(txn: &Txn) -> Option<Chunk> {
+        let note = ChunkNote::of_any(&note::decode(&txn.note).extension).filter(|note| !note.steps.is_empty())?;
+        let written = txn.writes.iter().map(|write| &write.cell).filter(|cell| cell.oid.0 != note.job);
+        Some(Chunk { written: written.cloned().collect(), note })
+    }
+
+    /// Whether the cell was stepped, and its step has written elsewhere.
+    fn was_stepped_with_more(&self, cell: &Cell) -> bool {
+        let Some(place) = self.written.iter().position(|written| written == cell) else { return false };
+        let stepped = |step: &StepNote| step.cell(&self.written).as_ref() == Some(cell);
+        self.note.steps_at(place).any(|step| stepped(step) && step.writes_elsewhere())
+    }
+}
+
+impl Yields {
+    /// Nothing is known of what the store has, up to `from`.
+    pub(crate) fn new(from: Tid) -> Yields {
+        Yields { known: Mutex::new(Known { tids: BTreeSet::new(), from, chunks: hash::Map::default() }) }
+    }
+
+    /// A transaction was sealed.
+    pub(crate) fn sealed(&self, txn: &Txn) {
+        if txn.note.is_empty() || !ChunkNote::says_yields(&note::decode(&txn.note).extension) {
+            return;
+        }
+        let mut known = self.known.lock();
+        known.tids.insert(txn.tid);
+        if known.tids.len() > TIDS_MAX
+            && let Some(oldest) = known.tids.pop_first()
+        {
+            known.from = oldest;
+        }
+    }
+
+    pub(crate) fn of(&self, tid: Tid) -> Yielding {
+        let known = self.known.lock();
+        match known.tids.contains(&tid) {
+            true => Yielding::Yes,
+            false if tid > known.from => Yielding::No,
+            false => Yielding::Unknown,
+        }
+    }
+
+    fn chunk(&self, tid: Tid, reader: &dyn Read) -> Result<Option<Arc<Chunk>>, StoreError> {
+        if self.of(tid) == Yielding::No {
+            return Ok(None);
+        }
+        if let Some(chunk) = self.known.lock().chunks.get(&tid) {
+            return Ok(chunk.clone());
+        }
+        let chunk = reader.txn(tid)?.as_ref().and_then(Chunk::of).map(Arc::new);
+        let chunks = &mut self.known.lock().chunks;
+        if chunks.len() >= CHUNKS_MAX {
+            chunks.clear();
+        }
+        chunks.insert(tid, chunk.clone());
+        Ok(chunk)
+    }
+}
+
+/// Whether the draft may pass over anything at all.
+pub(crate) fn may_pass(admitted: &Admitted) -> bool {
+    admitted.draft.priority == Priority::Live && admitted.queued_ns.is_some()
+}
+
+impl Engine {
+    /// What a live draft that knows the cell as of `base` passes over, if every revision since yields. Reads the store.
+    pub(crate) fn pass(&self, cell: &Cell, base: Tid, newest: Tid) -> Result<Option<Pass>, Fault> {
+        self.find_pass(cell, base, newest).map_err(fault_of)
+    }
+
+    fn find_pass(&self, cell: &Cell, base: Tid, newest: Tid) -> Result<Option<Pass>, StoreError> {
+        let mut pass = Pass { cell: cell.clone(), newest, over: Vec::new(), goes_first: false };
+        let mut tid = newest;
+        while pass.over.len() < OVER_MAX {
+            let Some(chunk) = self.pipeline.yields.chunk(tid, self.reader())? else { return Ok(None) };
+            let job = Oid(chunk.note.job);
+            if cell.oid == job || !self.is_job(job)? {
+                return Ok(None);
+            }
+            pass.goes_first |= chunk.was_stepped_with_more(cell);
+            pass.over.push((tid, job));
+            let before = self.reader().as_of_many(&[(cell.clone(), tid.prev())], 1)?.pop();
+            match before {
+                Some(Ok(Some(revision))) if revision.tid > base => tid = revision.tid,
+                Some(Ok(_)) => return Ok(Some(pass)),
+                // Packed: nobody can say what the draft was made on.
+                Some(Err(_)) | None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_job(&self, oid: Oid) -> Result<bool, StoreError> {
+        if oid == SYSTEM_OID {
+            return Ok(false);
+        }
+        let record = self.reader().get(&Cell::object(oid), Tid::MAX)?.and_then(|revision| revision.record);
+        Ok(record.is_some_and(|record| Header::parse(&record).is_ok_and(|header| header.class == JobRecord::CLASS)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::TxnWrite;
+    use zeolite_proto::evolve::SteppedNote;
+    use zeolite_proto::{CommitKey, Note};
+
+    fn txn(tid: u64, note: &Note, cells: &[Cell]) -> Txn {
+        let writes = cells.iter().map(|cell| TxnWrite { cell: cell.clone(), record: None, merged: false }).collect();
+        Txn { tid: Tid(tid), key: CommitKey([0; 16]), digest: 0, own: false, note: note::encode(note), writes }
+    }
+
+    fn note(steps: Vec<StepNote>) -> Note {
+        ChunkNote { job: 9, range: 0, groups: vec![1], steps, operations: Vec::new() }.note("n", "")
+    }
+
+    #[test]
+    fn what_yields_is_known_since_the_start() {
+        let yields = Yields::new(Tid(10));
+        let step = StepNote { of: SteppedNote::Written(0), writes: vec![0], applied: Vec::new(), after: Vec::new() };
+        yields.sealed(&txn(11, &note(vec![step]), &[]));
+        yields.sealed(&txn(12, &note(Vec::new()), &[]));
+        yields.sealed(&txn(13, &Note::new("a", "b"), &[]));
+        let of = |tid| yields.of(Tid(tid));
+        assert_eq!([of(11), of(12), of(13)], [Yielding::Yes, Yielding::No, Yielding::No]);
+        assert_eq!([of(9), of(10)], [Yielding::Unknown; 2]);
+    }
+
+    #[test]
+    fn an_object_whose_step_wrote_elsewhere_is_told_from_one_that_was_only_changed() {
+        let cells = [1, 2, 9, 3].map(|oid| Cell::object(Oid(oid)));
+        let step =
+            |of, writes| StepNote { of: SteppedNote::Written(of), writes, applied: Vec::new(), after: Vec::new() };
+        let chunk = Chunk::of(&txn(11, &note(vec![step(0, vec![0]), step(1, vec![1, 2])]), &cells)).expect("a chunk");
+        assert_eq!(chunk.written.len(), 3, "the ledger is left out");
+        let more = |oid| chunk.was_stepped_with_more(&Cell::object(Oid(oid)));
+        assert_eq!([more(1), more(2), more(3), more(9)], [false, true, false, false]);
+    }
+}
