@@ -61,7 +61,12 @@ mod tests {
 
     fn made(oid: u64, work: Option<Work>) -> SteppedCell {
         let item = Item { cell: Cell::object(Oid(oid)), after: None, hot: false, former: None };
-        let made = work.map_or(StepResult::FoundDone, |work| StepResult::Work { work, changed: true, repaid: None });
+        let made = work.map_or(StepResult::FoundDone, |work| StepResult::Work {
+            work,
+            stepped: true,
+            changed: true,
+            repaid: None,
+        });
         SteppedCell { item, made, base: Tid(5), again: 0, was_bad: false }
     }
 

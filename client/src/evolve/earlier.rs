@@ -7,7 +7,7 @@
 //!   payment    entry (a ─> x) goes, counter - 1; x is stepped: v2', entry (a' ─> x), counter + 1; owed ─> paid (c, x)
 //! ```
 //! Which step wrote what stands in the note of the chunk's commit; what was there before, in kept revisions. A cell that a live
-//! draft has written over stays as it is. One that was changed otherwise since is merged by the resolver of its class, as an undo
+//! draft has written over stays as it is, also where it wrote the same. One that was changed otherwise since is merged by the resolver of its class, as an undo
 //! does it; where there is none the object goes to the quarantine with the reason. A payment is a chunk like any other, and may
 //! have to be taken back as well: then what was there before is what it had made of it before it stepped.
 
@@ -16,7 +16,7 @@ use super::ledger::{Owed, bad_cell, owed_cell, paid_cell};
 use super::source::Item;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::revision::Range;
+use crate::revision::{Range, Revision};
 use crate::tx::{Staged, Tx, View, fold};
 use crate::typed::decode_record;
 use bytes::Bytes;
@@ -149,10 +149,15 @@ impl TakeBack<'_> {
             return Ok(Repaid { chunk: None, owed, staged: BTreeMap::new() });
         };
         let mut staged = BTreeMap::new();
-        let records = at.get_many(&cells).await?;
-        for ((cell, now), _) in cells.into_iter().zip(records).zip(is_owed).filter(|(_, owed)| !owed) {
-            let before = self.taken_back(&log, step, &cell, now.clone(), 0).await?;
-            if before != now {
+        let revisions = at.revisions(&cells).await?;
+        // What is in the cell now is to be stepped, whoever wrote it.
+        let is_rewritten = |cell: &Cell, now: &Revision| cell == self.cell && now.tid != chunk;
+        for ((cell, now), is_owed) in cells.into_iter().zip(revisions).zip(is_owed) {
+            if is_owed || is_rewritten(&cell, &now) {
+                continue;
+            }
+            let before = self.taken_back(&log, step, &cell, now.clone(), 0).await?.record;
+            if before != now.record {
                 match before {
                     Some(record) => {
                         tx.put_unchecked(cell.clone(), record.clone())?;
@@ -178,17 +183,23 @@ impl TakeBack<'_> {
         log: &'b ChunkLog,
         step: &'b StepNote,
         cell: &'b Cell,
-        now: Option<Bytes>,
+        now: Revision,
         depth: usize,
-    ) -> BoxFuture<'b, Result<Option<Bytes>, Stuck>> {
+    ) -> BoxFuture<'b, Result<Revision, Stuck>> {
         Box::pin(async move {
-            let mut now = now;
-            let Some(place) = log.written.iter().position(|written| written == cell) else { return Ok(now) };
+            let Revision { tid, record: mut now, .. } = now;
+            let revision = |record| Revision { tid, end: None, record };
+            let Some(place) = log.written.iter().position(|written| written == cell) else { return Ok(revision(now)) };
             let resolvers = &self.db.core().options.resolvers;
             if step.writes.iter().any(|at| *at as usize == place) {
                 let after = self.db.at(log.tid).get_encoded(cell).await?;
-                let before = self.before(log, step, cell, depth).await?;
-                now = merged(resolvers, cell, after, now, before)?;
+                let before = self.before(log, step, cell, depth).await?.record;
+                now = match now == after {
+                    true if tid == log.tid => before,
+                    // Somebody has written the same since: that is his.
+                    true => now,
+                    false => merged(resolvers, cell, after, now, before)?,
+                };
             }
             for (at, operation) in step.applied.iter().rev() {
                 let Some(operation) = log.note.operations.get(*operation as usize).filter(|_| *at as usize == place)
@@ -201,16 +212,16 @@ impl TakeBack<'_> {
                     .map_err(|error| Stuck::Cannot(error.to_string()))?;
                 now = merged(resolvers, cell, after, now, before)?;
             }
-            Ok(now)
+            Ok(revision(now))
         })
     }
 
     /// What was in a cell when a step began: as the chunk found it, or as the taking back of a former step had left it.
-    async fn before(&self, log: &ChunkLog, step: &StepNote, cell: &Cell, depth: usize) -> Result<Option<Bytes>, Stuck> {
+    async fn before(&self, log: &ChunkLog, step: &StepNote, cell: &Cell, depth: usize) -> Result<Revision, Stuck> {
         if depth >= CHAIN_MAX {
             return Err(Stuck::Cannot(format!("it was stepped anew more than {CHAIN_MAX} times")));
         }
-        let mut before = self.db.at(log.tid.prev()).get_encoded(cell).await?;
+        let mut before = self.db.at(log.tid.prev()).revision(cell).await?;
         for former in &step.after {
             let Some(log) = self.log(Tid(*former)).await? else {
                 return Err(Stuck::Cannot(format!(
@@ -257,6 +268,12 @@ fn merged(
 /// What a job owes, up to a limit.
 pub(crate) async fn owed(view: &View, job: Oid, limit: u64) -> Result<Vec<Owed>> {
     entries(view, job, "owed/", limit).await
+}
+
+/// Steps that were taken back, and not made anew: live drafts have brought these objects to the new shape themselves.
+pub(crate) async fn only_taken_back(view: &View, job: Oid) -> Result<u64> {
+    let paid = entries(view, job, "paid/", u64::MAX).await?;
+    Ok(paid.iter().filter(|paid| !paid.stepped).count() as u64)
 }
 
 /// Cells that a chunk wrote and that are none of its business any more: live drafts went over them, or their steps were taken back.

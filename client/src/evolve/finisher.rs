@@ -9,7 +9,7 @@
 //!   otherwise                    done: a snapshot at which nothing of the old shape is there
 //! ```
 
-use super::earlier::owed_left;
+use super::earlier::{only_taken_back, owed_left};
 use super::job::{Certificate, Job, JobRecord, Phase, newest_view};
 use super::lease::Lease;
 use super::ledger::{self, Cursor, Part};
@@ -156,7 +156,7 @@ impl Finisher<'_> {
             tid: tid.0,
             gate_tid,
             objects,
-            changed: counts.changed,
+            changed: counts.changed.saturating_sub(only_taken_back(&view, self.job.oid()).await?),
             verified,
             duration_ms: between_ms(Tid(job.started), tid),
         }))

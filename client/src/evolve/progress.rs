@@ -1,6 +1,6 @@
 //! Owns what a job looks like from outside: its state in words, how much is done, how fast, and when it is over.
 
-use super::earlier::{OWED_MAX, owed};
+use super::earlier::{OWED_MAX, only_taken_back, owed};
 use super::eta::Eta;
 use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
 use super::ledger::{self, Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
@@ -35,6 +35,9 @@ pub struct Progress {
     pub as_of: Tid,
     /// Writes of chunks that live drafts went over: they are stepped anew.
     pub owed: u64,
+    /// Of the objects that steps have changed, those that live drafts have brought to the new shape themselves since: what the steps
+    /// had written was taken back.
+    pub taken_back: u64,
     /// The closed gate of the target class, whoever has closed it.
     pub gate: Option<Gate>,
     /// Names of the workers that hold a range and give signs of life.
@@ -127,6 +130,7 @@ impl Job {
             gate = self.db.admin().gates().await?.into_iter().find(|gate| gate.class == target.class);
         }
         let owed = owed(&view, self.oid(), OWED_MAX).await?.len() as u64;
+        let taken_back = only_taken_back(&view, self.oid()).await?;
         let standing = Standing::of(&job, &kept, undo.as_ref(), old, now_unix_ms);
         let Standing { state: word, why, until_unix_ms, counts, done, total, rate, workers: _, silent } = standing;
         let shown = |range| shown(&job, range, now_unix_ms);
@@ -148,6 +152,7 @@ impl Job {
             old,
             as_of,
             owed,
+            taken_back,
             gate,
             workers,
             silent,

@@ -100,7 +100,7 @@ mod tests {
         let item = Item { cell: cell(oid), after: None, hot: false, former: None };
         let cells = writes.iter().map(|(oid, staged)| (cell(*oid), staged.clone())).collect();
         let work = Work { base: Tid(5), cells, ..Work::default() };
-        let made = StepResult::Work { work, changed: true, repaid };
+        let made = StepResult::Work { work, stepped: true, changed: true, repaid };
         SteppedCell { item, made, base: Tid(5), again: 0, was_bad: false }
     }
 

@@ -21,8 +21,9 @@ const ERROR_CHARS_MAX: usize = 2000;
 /// What became of one cell.
 #[derive(Clone, Debug)]
 pub(crate) enum StepResult {
-    /// Stepped; `changed`: the cell itself is written. `repaid`: what its former step had written was taken back before.
-    Work { work: Work, changed: bool, repaid: Option<Repaid> },
+    /// Worked on; `stepped`: the application's step has run, `changed`: the cell itself is written, `repaid`: what its former step
+    /// had written was taken back before.
+    Work { work: Work, stepped: bool, changed: bool, repaid: Option<Repaid> },
     /// It needs nothing: it was brought to the target, or deleted, by somebody else.
     FoundDone,
     /// The step failed.
@@ -75,9 +76,9 @@ impl Stepping<'_> {
         };
         match (self.stepped(&tx, cell, bad_at).await?, repaid) {
             (Ok(None), None) => Ok(StepResult::FoundDone),
-            (Ok(None), Some(repaid)) => Ok(work_of(tx, cell, Some(repaid))),
+            (Ok(None), Some(repaid)) => Ok(work_of(tx, cell, false, Some(repaid))),
             (Ok(Some(version)), repaid) => {
-                let work = work_of(tx, cell, repaid);
+                let work = work_of(tx, cell, true, repaid);
                 match self.reaches_the_target(&work, cell, version) {
                     Ok(()) => Ok(work),
                     Err(why) => self.is_bad(at, cell, &why).await,
@@ -177,10 +178,10 @@ impl Stepping<'_> {
 }
 
 /// What the transaction has come to.
-fn work_of(tx: Tx, cell: &Cell, repaid: Option<Repaid>) -> StepResult {
+fn work_of(tx: Tx, cell: &Cell, stepped: bool, repaid: Option<Repaid>) -> StepResult {
     let mut work = tx.into_work();
     work.sums = repaid.as_ref().is_some_and(|repaid| sums(&work, &repaid.staged));
-    StepResult::Work { changed: work.cells.contains_key(cell), work, repaid }
+    StepResult::Work { changed: work.cells.contains_key(cell), stepped, work, repaid }
 }
 
 /// For the quarantine.

@@ -329,12 +329,27 @@ impl Undo {
         Ok(note.groups.iter().map(group).collect())
     }
 
-    /// What each cell is known as of: the commit that is taken back, or now, where what it left is there again (a later commit, which
-    /// was taken back before, had changed it).
+    /// What each cell is known as of: the commit that is taken back, or now, where this undo has put back what that commit left (a
+    /// later one had changed it, and was taken back before).
     async fn bases(&self, tid: Tid, cells: &[Cell], after: Vec<Option<Bytes>>, now: &View) -> Result<Vec<Tid>> {
-        let there = now.get_many(cells).await?;
-        let base = |(after, there)| if after == there { now.snapshot() } else { tid };
-        Ok(after.into_iter().zip(there).map(base).collect())
+        let mut bases = vec![tid; cells.len()];
+        for (place, (there, after)) in now.revisions(cells).await?.into_iter().zip(after).enumerate() {
+            if there.tid > tid && there.record == after && self.has_written(&cells[place], there.tid).await? {
+                bases[place] = now.snapshot();
+            }
+        }
+        Ok(bases)
+    }
+
+    async fn has_written(&self, cell: &Cell, tid: Tid) -> Result<bool> {
+        let (newest, _) = self.db.history(cell, Some(tid.next()), 1, false).await?;
+        let ours = self.note("");
+        let of_this = |note: &Note| note.user == ours.user && note.description.starts_with(&ours.description);
+        Ok(newest.first().is_some_and(|past| past.revision.tid == tid && of_this(&past.note)))
+    }
+
+    fn note(&self, of: &str) -> Note {
+        Note::new("evolve", format!("{}: undo of {of}", self.job.name()))
     }
 
     fn draft(&self, held: &Lease, job: &Kept<JobRecord>, tid: Tid, groups: &[Group]) -> Result<(Draft, RangeRecord)> {
@@ -357,11 +372,7 @@ impl Undo {
             writes.push(Write { cell, base: held.tid, change: Change::Put(encoded(&left)?), stamped: false });
         }
         writes.push(held.write(&next)?);
-        let note = Note {
-            user: "evolve".into(),
-            description: format!("{}: undo of {tid}", self.job.name()).into(),
-            ..Note::default()
-        };
+        let note = self.note(&tid.to_string());
         let read_cells = vec![ReadCell { cell: Cell::object(self.job.oid()), base: job.tid }];
         let (key, key_since) = (self.db.new_commit_key(), self.db.position());
         let read_ranges = Vec::new();

@@ -203,6 +203,8 @@ pub struct Owed {
     pub oid: u64,
     /// Its key; empty: the object itself.
     pub key: Vec<u8>,
+    /// It is paid, and the object was stepped anew; otherwise it needed nothing any more.
+    pub stepped: bool,
 }
 
 impl Stored for Owed {
@@ -212,7 +214,7 @@ impl Stored for Owed {
 impl Owed {
     /// Over which write of which chunk.
     pub fn new(chunk: Tid, cell: &Cell) -> Owed {
-        Owed { chunk: chunk.0, oid: cell.oid.0, key: cell.key.to_vec() }
+        Owed { chunk: chunk.0, oid: cell.oid.0, key: cell.key.to_vec(), stepped: false }
     }
 
     /// The cell that the live draft wrote.

@@ -13,7 +13,7 @@ use crate::engine::pipeline::ask::{Question, ROUNDS_MAX};
 use crate::engine::pipeline::head::{HeadView, NoBase, Unknown};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
-use crate::engine::pipeline::yields::{Pass, Yielding, may_pass};
+use crate::engine::pipeline::yields::{Pass, Yielding, may_pass, version};
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
@@ -42,7 +42,11 @@ enum Becomes<'p> {
     Clean(Option<Bytes>),
     Merged(Option<Bytes>),
     /// It goes over what yields.
-    Passes(Option<Bytes>, &'p Pass),
+    Passes {
+        record: Option<Bytes>,
+        pass: &'p Pass,
+        owes: bool,
+    },
     Asks(Question),
     Waits(Tid),
     Conflict(Fault),
@@ -110,9 +114,9 @@ impl Check<'_> {
             match self.become_of(admitted, position, write) {
                 Ok(Becomes::Clean(record)) => writes.push(sealed(record, false)),
                 Ok(Becomes::Merged(record)) => writes.push(sealed(record, true)),
-                Ok(Becomes::Passes(record, pass)) => {
+                Ok(Becomes::Passes { record, pass, owes }) => {
                     writes.push(sealed(record, false));
-                    passed.push(pass);
+                    passed.extend(owes.then_some(pass));
                 }
                 Ok(Becomes::Asks(question)) => open.questions.push(question),
                 Ok(Becomes::Waits(tid)) => open.wait(tid),
@@ -200,11 +204,17 @@ impl Check<'_> {
             Newer::InTheWay => self.merged(admitted, position, write),
             Newer::Asks => Ok(Becomes::Asks(Question::Look(part))),
             Newer::Waits => Ok(Becomes::Waits(newest)),
-            Newer::Yields(pass) if pass.goes_first => Ok(Becomes::Passes(own, pass)),
-            Newer::Yields(pass) => match self.merged(admitted, position, write)? {
-                Becomes::Conflict(_) => Ok(Becomes::Passes(own, pass)),
-                becomes => Ok(becomes),
-            },
+            Newer::Yields(pass) => {
+                let is_older = version(own.as_ref()) < version(self.view.newest(part, &write.cell)?.1.as_ref());
+                let passes = |record| Becomes::Passes { record, pass, owes: pass.has_more || is_older || !pass.raised };
+                if pass.has_more && is_older && own.is_some() {
+                    return Ok(passes(own));
+                }
+                match self.merged(admitted, position, write)? {
+                    Becomes::Conflict(_) => Ok(passes(own)),
+                    becomes => Ok(becomes),
+                }
+            }
         }
     }
 

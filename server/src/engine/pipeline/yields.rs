@@ -11,8 +11,9 @@
 //! - only a *live* draft does: another chunk, an undo, an import are of batch priority, and conflict as ever;
 //! - a write that goes over says so in the ledger of the chunk's job, in its own transaction: a worker takes back what the step
 //!   had written elsewhere (index entries, counters), and steps the object anew. So whatever is killed when, nothing is forgotten;
-//! - a resolver that can merge goes first; except where the object itself was stepped and its step has written elsewhere too: what
-//!   stands there was made of what the object was before, so it has to be made anew in any case;
+//! - nothing is owed where a live draft itself brings an object to the newer shape, and its step has written nowhere else;
+//! - a resolver that can merge goes first; except where old code brings an object back to its older shape, and the step has written
+//!   elsewhere too: what stands there was made of what the object was, and old code knows nothing of it;
 //! - a chunk whose job is no more does not yield: there is nobody to owe.
 //!
 //! Which commits yield is known of those since the start; of older ones the log is read, by a merger. Not here: paying (the
@@ -47,8 +48,10 @@ pub(crate) struct Pass {
     pub(crate) newest: Tid,
     /// The chunks, and their jobs.
     over: Vec<(Tid, Oid)>,
-    /// A resolver is not asked before.
-    pub(crate) goes_first: bool,
+    /// The cell itself was stepped, and its step has written elsewhere too.
+    pub(crate) has_more: bool,
+    /// The chunks have brought the cell to a newer shape.
+    pub(crate) raised: bool,
 }
 
 impl Pass {
@@ -162,7 +165,8 @@ impl Engine {
     }
 
     fn find_pass(&self, cell: &Cell, base: Tid, newest: Tid) -> Result<Option<Pass>, StoreError> {
-        let mut pass = Pass { cell: cell.clone(), newest, over: Vec::new(), goes_first: false };
+        let mut pass = Pass { cell: cell.clone(), newest, over: Vec::new(), has_more: false, raised: false };
+        let newest_version = self.version(cell, newest)?;
         let mut tid = newest;
         while pass.over.len() < OVER_MAX {
             let Some(chunk) = self.pipeline.yields.chunk(tid, self.reader())? else { return Ok(None) };
@@ -170,17 +174,24 @@ impl Engine {
             if cell.oid == job || !self.is_job(job)? {
                 return Ok(None);
             }
-            pass.goes_first |= chunk.was_stepped_with_more(cell);
+            pass.has_more |= chunk.was_stepped_with_more(cell);
             pass.over.push((tid, job));
             let before = self.reader().as_of_many(&[(cell.clone(), tid.prev())], 1)?.pop();
             match before {
                 Some(Ok(Some(revision))) if revision.tid > base => tid = revision.tid,
-                Some(Ok(_)) => return Ok(Some(pass)),
+                Some(Ok(before)) => {
+                    pass.raised = version(before.and_then(|before| before.record).as_ref()) < newest_version;
+                    return Ok(Some(pass));
+                }
                 // Packed: nobody can say what the draft was made on.
                 Some(Err(_)) | None => return Ok(None),
             }
         }
         Ok(None)
+    }
+
+    fn version(&self, cell: &Cell, at: Tid) -> Result<u32, StoreError> {
+        Ok(version(self.reader().get(cell, at)?.and_then(|revision| revision.record).as_ref()))
     }
 
     fn is_job(&self, oid: Oid) -> Result<bool, StoreError> {
@@ -190,6 +201,11 @@ impl Engine {
         let record = self.reader().get(&Cell::object(oid), Tid::MAX)?.and_then(|revision| revision.record);
         Ok(record.is_some_and(|record| Header::parse(&record).is_ok_and(|header| header.class == JobRecord::CLASS)))
     }
+}
+
+/// The schema version of a record; 0: there is none.
+pub(crate) fn version(record: Option<&Bytes>) -> u32 {
+    record.and_then(|record| Header::parse(record).ok()).map_or(0, |header| header.version)
 }
 
 #[cfg(test)]
