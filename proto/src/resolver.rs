@@ -50,6 +50,12 @@ pub trait Resolver: Send + Sync + 'static {
         false
     }
 
+    /// The operation that takes this one back, whatever came between; `None`: there is none, a merge may do it.
+    fn inverse(&self, operation: &Bytes) -> Option<Bytes> {
+        let _ = operation;
+        None
+    }
+
     /// True for a resolver too slow to run where commits are put in order; it then runs in parallel before that.
     fn expensive(&self) -> bool {
         false

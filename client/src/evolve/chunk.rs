@@ -11,7 +11,7 @@
 //! left for later.
 
 use super::assembly::{Assembly, Slot, assemble};
-use super::earlier::{last_step_of, owed_items};
+use super::earlier::{last_step_before_a_write, owed_items};
 use super::job::{JobRecord, newest_view};
 use super::lease::Lease;
 use super::ledger::{Bad, Owed, Part, RangeRecord, bad_cell, encoded, paid_cell};
@@ -194,7 +194,7 @@ impl<'a> Chunk<'a> {
             item.former = item.former.or(owed.and_then(|owed| owed.former));
             let changed = ahead.tid(&item.cell).is_some_and(|tid| tid > planned);
             if item.former.is_none() && again(&item) && changed {
-                item.former = last_step_of(self.db(), self.job, &item.cell).await?;
+                item.former = last_step_before_a_write(self.db(), self.job, &item.cell).await?;
             }
             Ok(item)
         });

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use zeolite_proto::evolve::{ChunkNote, StepNote};
+use zeolite_proto::evolve::{ChunkNote, OperationNote, StepNote};
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, FaultKind, Oid, Record, Registry, Tid, hash};
 
@@ -81,16 +81,17 @@ impl ChunkLog {
     }
 }
 
-/// The newest chunk of a job that has stepped an object, by the object's own revisions.
-pub(crate) async fn last_step_of(db: &Db, job: Oid, cell: &Cell) -> Result<Option<Tid>> {
+/// The newest chunk of a job that has stepped an object, by the object's own revisions, if somebody has written it since.
+pub(crate) async fn last_step_before_a_write(db: &Db, job: Oid, cell: &Cell) -> Result<Option<Tid>> {
     let (past, _) = db.history(cell, None, REVISIONS_MAX, false).await?;
+    let newest = past.first().map_or(Tid::NONE, |past| past.revision.tid);
     for past in past {
         let yields = ChunkNote::of(&past.note.extension, job).is_some_and(|note| !note.steps.is_empty());
         if yields
             && let Some(chunk) = ChunkLog::read(db, job, past.revision.tid).await?
             && chunk.step_of(cell).is_some()
         {
-            return Ok(Some(chunk.tid));
+            return Ok(Some(chunk.tid).filter(|tid| *tid != newest));
         }
     }
     Ok(None)
@@ -156,6 +157,13 @@ impl TakeBack<'_> {
             if is_owed || is_rewritten(&cell, &now) {
                 continue;
             }
+            if let Some((class, operations)) = self.inverse(&log, step, &cell) {
+                for operation in &operations {
+                    tx.apply(cell.clone(), &class, operation.clone())?;
+                }
+                staged.insert(cell, Staged::Apply { class, operations });
+                continue;
+            }
             let before = self.taken_back(&log, step, &cell, now.clone(), 0).await?.record;
             if before != now.record {
                 match before {
@@ -171,6 +179,18 @@ impl TakeBack<'_> {
             }
         }
         Ok(Repaid { chunk: Some(chunk), owed, staged })
+    }
+
+    /// The operations that take a step's operations on a cell back, if that was all that it did there, and its class has such.
+    fn inverse(&self, log: &ChunkLog, step: &StepNote, cell: &Cell) -> Option<(String, Vec<Bytes>)> {
+        let place = log.written.iter().position(|written| written == cell)? as u32;
+        let resolvers = &self.db.core().options.resolvers;
+        let applied = step.applied.iter().rev().filter(|(at, _)| *at == place);
+        let applied = applied.map(|(_, number)| log.note.operations.get(*number as usize));
+        let applied: Vec<&OperationNote> = applied.collect::<Option<_>>()?;
+        let inverse = |of: &OperationNote| resolvers.get(&of.class)?.inverse(&Bytes::copy_from_slice(&of.operation));
+        let class = applied.first().filter(|_| !step.writes.contains(&place))?.class.clone();
+        Some((class, applied.into_iter().map(inverse).collect::<Option<_>>()?))
     }
 
     async fn log(&self, chunk: Tid) -> Result<Option<Arc<ChunkLog>>> {
@@ -222,7 +242,9 @@ impl TakeBack<'_> {
             return Err(Stuck::Cannot(format!("it was stepped anew more than {CHAIN_MAX} times")));
         }
         let mut before = self.db.at(log.tid.prev()).revision(cell).await?;
-        for former in &step.after {
+        // The stepped cell is never taken back behind what was written over it: that is what was stepped.
+        let formers = step.after.iter().filter(|_| cell != self.cell);
+        for former in formers {
             let Some(log) = self.log(Tid(*former)).await? else {
                 return Err(Stuck::Cannot(format!(
                     "the log no longer tells what its former step ({}) wrote",

@@ -8,7 +8,7 @@ use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::revision::Range;
 use std::collections::VecDeque;
-use zeolite_proto::{Cell, FaultKind, Oid, Tid};
+use zeolite_proto::{Cell, FaultKind, Oid, Tid, hash};
 
 /// Cells that are asked for at once.
 const PAGE: u32 = 2000;
@@ -105,7 +105,10 @@ impl Source {
                 let (oids, more) =
                     db.admin().objects(None, &target.class, Some(target.version), Oid(from), PAGE).await?;
                 self.read = !more;
-                self.extend(oids.into_iter().map(|oid| (Cell::object(oid), Cursor::Oid(oid.0), false)));
+                // What is owed comes first, and but once.
+                let owed: hash::Set<Cell> = self.page.iter().map(|item| item.cell.clone()).collect();
+                let cells = oids.into_iter().map(|oid| (Cell::object(oid), Cursor::Oid(oid.0), false));
+                self.extend(cells.filter(|(cell, ..)| !owed.contains(cell)));
                 Ok(())
             }
             Part::Entries { from, to } => {

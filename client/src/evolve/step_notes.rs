@@ -51,7 +51,10 @@ impl<'s> StepNotes<'s> {
             match staged {
                 Staged::Put(_) | Staged::Delete => note.writes.push(place),
                 Staged::Apply { class, operations } => {
-                    let numbers = operations.iter().map(|operation| self.number(class, operation));
+                    let taken_back = repaid.as_ref().and_then(|repaid| repaid.staged.get(cell));
+                    let taken_back =
+                        if let Some(Staged::Apply { operations, .. }) = taken_back { operations.len() } else { 0 };
+                    let numbers = operations.iter().skip(taken_back).map(|operation| self.number(class, operation));
                     note.applied.extend(numbers.map(|number| (place, number)));
                 }
             }
@@ -73,7 +76,8 @@ impl<'s> StepNotes<'s> {
 
 /// What two puts of the same bytes mean is one put, unless both were made of what was there.
 pub(crate) fn sums(work: &Work, staged: &std::collections::BTreeMap<Cell, Staged>) -> bool {
-    staged.keys().any(|cell| work.cells.contains_key(cell))
+    let is_put = |cell: &Cell| matches!(work.cells.get(cell), Some(Staged::Put(_) | Staged::Delete));
+    staged.keys().any(is_put)
 }
 
 #[cfg(test)]

@@ -123,6 +123,10 @@ impl Resolver for BoundedCounter {
     fn applies(&self) -> bool {
         true
     }
+
+    fn inverse(&self, operation: &Bytes) -> Option<Bytes> {
+        super::counter::inverse(operation)
+    }
 }
 
 #[cfg(test)]

@@ -91,6 +91,15 @@ impl Resolver for Counter {
     fn applies(&self) -> bool {
         true
     }
+
+    fn inverse(&self, operation: &Bytes) -> Option<Bytes> {
+        inverse(operation)
+    }
+}
+
+/// The same amount the other way.
+pub(super) fn inverse(operation: &Bytes) -> Option<Bytes> {
+    decode(operation).ok()?.checked_neg().map(add)
 }
 
 #[cfg(test)]
