@@ -5,6 +5,8 @@
 //!   get CELL · scan OBJECT [FROM [TO]] · rscan ...    reads; in a serializable draft they will be checked
 //!   put CELL RECORD · stamped CELL RECORD · delete CELL · apply CELL CLASS ARGS · add CELL N
 //!   note USER TEXT · batch · key NAME                 more about the draft
+//!   chunk JOB [as-one]                                it is one of an evolve's job: each write is a step (or all of them are the first one's)
+//!   owed JOB                                          what live drafts went over
 //!   since T                                           the key exists since then (without: since the snapshot)
 //!   submit (queue only) · commit (and run)            under a new key, or the one that was named
 //!   submit prepare|amend|finish|abort ...            the same, queued only
@@ -21,6 +23,7 @@ use crate::support::house::House;
 use crate::support::work::{self, Work};
 use bytes::Bytes;
 use std::time::Duration;
+use zeolite_proto::evolve::{Owed, Stored};
 use zeolite_proto::{Cell, CommitKey, Fault, Note, Tid};
 use zeolite_server::engine::clock::Clock;
 use zeolite_server::engine::{Caller, Outcome, Owner, PinInfo, Preparing};
@@ -81,6 +84,12 @@ impl Actor {
                 self.work = self.work.clone().note(user, &text.join(" "));
                 Ok(Vec::new())
             }
+            "chunk" => {
+                let [job, how @ ..] = rest else { return Err("chunk JOB [as-one]".into()) };
+                self.work = self.work.clone().chunk(around.names.oid(job), how == ["as-one"]);
+                Ok(Vec::new())
+            }
+            "owed" => self.owed(around.names.oid(rest.first().ok_or("which job?")?), around),
             "batch" => {
                 self.work = self.work.clone().batch();
                 Ok(Vec::new())
@@ -171,6 +180,20 @@ impl Actor {
         let mut lines: Vec<String> = page.entries.into_iter().map(line).collect();
         lines.extend(page.next.map(|next| format!("more at {}", around.names.key(&next))));
         if lines.is_empty() { vec!["no entries".into()] } else { lines }
+    }
+
+    fn owed(&self, job: zeolite_proto::Oid, around: &mut Around<'_>) -> Lines {
+        let (from, to) = (Bytes::from_static(b"owed/"), Bytes::from_static(b"owed0"));
+        let range = Range { oid: job, from, to, reverse: false, keys_only: false };
+        let page =
+            around.house.engine().scan(around.house.engine().visible(), &range, 0).map_err(|fault| fault.message)?;
+        let mut lines = Vec::new();
+        for entry in page.entries {
+            let owed = Owed::decode(&entry.record).map_err(|bad| bad.to_string())?;
+            let (cell, chunk) = (around.names.show_cell(&owed.cell()), around.names.show_tid(Tid(owed.chunk)));
+            lines.push(format!("{cell} of {chunk}, since {}", around.names.show_tid(entry.tid)));
+        }
+        Ok(if lines.is_empty() { vec!["nothing".into()] } else { lines })
     }
 
     fn write(&mut self, verb: &str, rest: &[&str], around: &mut Around<'_>) -> Result<(), String> {

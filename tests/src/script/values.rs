@@ -6,6 +6,7 @@
 use super::names::Names;
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use zeolite_proto::evolve::{JobRecord, Stored};
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{bounded, collection, counter, extreme, last, list, queue, set, unique, value};
 use zeolite_proto::{BadRecord, Oid, Record};
@@ -66,6 +67,7 @@ pub(super) fn record(names: &mut Names, words: &[&str]) -> Result<Record, String
         "List" => list::record(&items().collect::<Vec<_>>()).map_err(bad)?,
         "Last" | "Entry" | "Unique" | "QueueItem" => value::record(&class(kind), text.as_bytes(), Vec::new()),
         "Map" | "Index" | "Queue" | "Members" | "Sequence" => collection::record(&class(kind)),
+        "Job" => Record::new(JobRecord::CLASS, 1, text.into_bytes()),
         "Blob" => Record::new(kind, 1, vec![b'x'; number(&text)?.unsigned_abs() as usize]),
         other => Record::new(other, 1, text.into_bytes()),
     };

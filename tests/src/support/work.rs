@@ -1,6 +1,7 @@
 //! Owns `Work`: a draft put together in a test, one call a change.
 
 use bytes::Bytes;
+use zeolite_proto::evolve::{ChunkNote, StepNote, SteppedNote};
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Note, Oid, Priority, ReadCell, ReadRange, Record, Tid, Write};
 
 /// A draft in the making.
@@ -88,6 +89,25 @@ impl Work {
     pub fn note(mut self, user: &str, description: &str) -> Work {
         self.draft.note = Note::new(user, description);
         self
+    }
+
+    /// As a chunk of an evolve's job: each write is the step of its cell; `as_one`: all of them are the first one's.
+    #[must_use]
+    pub fn chunk(mut self, job: Oid, as_one: bool) -> Work {
+        let places: Vec<u32> = (0..self.draft.writes.len() as u32).collect();
+        let step = |of: u32, writes: &[u32]| StepNote {
+            of: SteppedNote::Written(of),
+            writes: writes.to_vec(),
+            applied: Vec::new(),
+            after: Vec::new(),
+        };
+        let steps = match as_one {
+            true => vec![step(0, &places)],
+            false => places.iter().map(|place| step(*place, &[*place])).collect(),
+        };
+        let groups = vec![places.len() as u32];
+        self.draft.note = ChunkNote { job: job.0, range: 0, groups, steps, operations: Vec::new() }.note("job", "");
+        self.batch()
     }
 
     /// The draft.
