@@ -9,3 +9,4 @@ mod plans;
 mod refused;
 mod undo;
 mod whole;
+mod yielding;
