@@ -5,11 +5,13 @@
 //!   paced     the evolve beside the paced clients
 //!   unpaced   the evolve beside clients as fast as they can
 //!   whole     all objects in one commit beside the paced clients
+//!   thinking  four evolves beside clients without any resolver that think between reading and committing, over few objects
 //!   tasks     one task and four, with a step that costs processor time
 //!   memory    workers in processes of their own, on all objects and on a tenth of them
 //! ```
 
 mod site;
+mod thinking;
 mod versions;
 
 use super::child::Server;
@@ -42,6 +44,8 @@ pub(super) enum Case {
     Unpaced,
     /// All objects in one commit, beside the paced clients
     Whole,
+    /// Beside clients that have no resolver and think between reading and committing, over few objects
+    Thinking,
     /// One task and four, with a step that costs processor time
     Tasks,
     /// The memory of a worker, on all objects and on a tenth of them
@@ -79,6 +83,9 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
         if wanted(Case::Whole) {
             whole(setting, &site, &mut versions, &alone, report).await?;
         }
+    }
+    if wanted(Case::Thinking) {
+        thinking(setting, &server.url, report).await?;
     }
     if wanted(Case::Tasks) {
         tasks(setting, &mut versions, report).await?;
@@ -163,6 +170,17 @@ async fn whole(
     report.add(row(setting, "one commit: conflicts of live clients", felt.conflicts as f64, "").aim(Aim::AtMost(0.0)));
     report.add(row(setting, "one commit: longest live commit", felt.latency.max_us(), "µs"));
     report.add(row(setting, "one commit: objects stepped again", again as f64, ""));
+    Ok(())
+}
+
+async fn thinking(setting: &Setting<'_>, url: &str, report: &mut Report) -> Result<()> {
+    let _doing = setting.doing("evolves beside clients that think and have no resolver");
+    let met = thinking::measure(url).await?;
+    report.add(row(setting, "thinking: conflicts of live clients", met.conflicts as f64, "").aim(Aim::AtMost(0.0)));
+    report.add(row(setting, "thinking: live commits", met.commits as f64, ""));
+    report.add(row(setting, "thinking: edits lost", met.lost as f64, "").aim(Aim::AtMost(0.0)));
+    report.add(row(setting, "thinking: entries and counts that are wrong", met.wrong as f64, "").aim(Aim::AtMost(0.0)));
+    report.add(row(setting, "thinking: objects stepped again", met.again as f64, ""));
     Ok(())
 }
 
