@@ -199,6 +199,23 @@ mod tests {
         assert!(chunk.steps.iter().all(StepNote::writes_elsewhere));
     }
 
+    /// A line per note, in hexadecimal: jobs outlive the programs that worked on them.
+    const FIXTURE: &str = include_str!("../../../tests/fixtures/chunk-notes-1.txt");
+
+    #[test]
+    fn every_note_has_the_bytes_that_it_always_had() {
+        let silent = ChunkNote { steps: Vec::new(), operations: Vec::new(), ..chunk() };
+        let hex = |note: &ChunkNote| note.encoded().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let lines: Vec<&str> = FIXTURE.lines().collect();
+        assert_eq!(lines, [hex(&silent), hex(&chunk())]);
+        let bytes = |line: &str| -> Vec<u8> {
+            let digits = |at| u8::from_str_radix(&line[at..at + 2], 16).expect("hexadecimal");
+            (0..line.len()).step_by(2).map(digits).collect()
+        };
+        let read: Vec<_> = lines.iter().map(|line| ChunkNote::of_any(&bytes(line))).collect();
+        assert_eq!(read, [Some(silent), Some(chunk())]);
+    }
+
     #[test]
     fn a_chunk_without_steps_does_not_yield_and_is_read_as_it_always_was() {
         let chunk = ChunkNote { steps: Vec::new(), operations: Vec::new(), ..chunk() };
