@@ -4,6 +4,7 @@
 //!   Model     every revision of every cell in maps; a commit is looked at after the fact, in the order of its tid
 //!   beside    a house and its model: what is compared, and how
 //!   rules     what two concurrent writes become, written anew over plain values
+//!   yields    what a live draft passes over
 //!   dice      random drafts
 //!   trial     one seeded run: drafts, turns, faults, crashes, and the comparison after each step
 //! ```
@@ -15,6 +16,7 @@ mod dice;
 mod judge;
 mod rules;
 mod trial;
+mod yields;
 
 pub use beside::Beside;
 pub use trial::{Trial, Wear};
@@ -22,8 +24,9 @@ pub use trial::{Trial, Wear};
 use bytes::Bytes;
 use rules::{Verdict, Wanted};
 use std::collections::{BTreeMap, HashMap};
+use yields::{Chunk, version};
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, CommitKey, Draft, Oid, Receipt, Tid};
+use zeolite_proto::{Cell, Change, CommitKey, Draft, Oid, Receipt, Tid};
 use zeolite_server::store::{Entry, Range, Revision};
 
 /// A transaction as the model remembers it.
@@ -45,6 +48,8 @@ pub struct Model {
     cells: BTreeMap<Cell, BTreeMap<Tid, Option<Bytes>>>,
     log: BTreeMap<Tid, Remembered>,
     keys: HashMap<CommitKey, Tid>,
+    /// Of evolves.
+    chunks: BTreeMap<Tid, Chunk>,
 }
 
 impl Model {
@@ -93,6 +98,8 @@ impl Model {
             self.cells.entry(cell.clone()).or_default().insert(tid, record.clone());
         }
         self.keys.insert(draft.key, tid);
+        let written: Vec<Cell> = writes.iter().map(|write| write.0.clone()).collect();
+        self.chunks.extend(Chunk::of(draft, &written).map(|chunk| (tid, chunk)));
         self.log.insert(tid, Remembered { tid, key: draft.key, writes });
         Ok(())
     }
@@ -100,7 +107,9 @@ impl Model {
     /// What becomes of a draft on top of everything up to `seen`; `tid`: what its stamps would say.
     fn verdict(&self, draft: &Draft, seen: Tid, tid: Tid) -> Verdict {
         for read in &draft.read_cells {
-            if let Some((newest, _)) = self.newest(&read.cell, seen).filter(|(newest, _)| *newest > read.base) {
+            if let Some((newest, _)) = self.newest(&read.cell, seen).filter(|(newest, _)| *newest > read.base)
+                && self.passed(draft, &read.cell, read.base, seen).is_none()
+            {
                 return Verdict::InTheWay { cell: read.cell.clone(), newest, read: true };
             }
         }
@@ -110,12 +119,14 @@ impl Model {
                 cell.oid == range.oid && !cell.key.is_empty() && cell.key >= range.from && ends_before
             });
             for cell in inside {
-                if let Some((newest, _)) = self.newest(cell, seen).filter(|(newest, _)| *newest > range.base) {
+                if let Some((newest, _)) = self.newest(cell, seen).filter(|(newest, _)| *newest > range.base)
+                    && self.passed(draft, cell, range.base, seen).is_none()
+                {
                     return Verdict::InTheWay { cell: cell.clone(), newest, read: true };
                 }
             }
         }
-        let mut writes = Vec::new();
+        let (mut writes, mut owed) = (Vec::new(), Vec::new());
         for (position, write) in draft.writes.iter().enumerate() {
             let mut cell = write.cell.clone();
             if write.stamped {
@@ -124,12 +135,28 @@ impl Model {
             }
             let (newest, theirs) = self.newest(&cell, seen).unwrap_or((Tid::NONE, None));
             let base = || self.newest(&cell, write.base).and_then(|(_, record)| record);
-            let wanted = Wanted { change: &write.change, disturbed: newest > write.base, base: &base, theirs };
-            match wanted.outcome() {
-                Ok((record, merged)) => writes.push((cell, record, merged)),
-                Err(()) => return Verdict::InTheWay { cell, newest, read: false },
+            let disturbed = newest > write.base;
+            let passed = match write.change {
+                Change::Put(_) | Change::Delete if disturbed => self.passed(draft, &cell, write.base, seen),
+                _ => None,
+            };
+            let own = if let Change::Put(record) = &write.change { Some(record.clone()) } else { None };
+            let is_older = version(own.as_ref()) < version(theirs.as_ref());
+            let wanted = Wanted { change: &write.change, disturbed, base: &base, theirs };
+            let goes_first = passed.as_ref().is_some_and(|passed| passed.has_more && is_older && own.is_some());
+            match (if goes_first { Err(()) } else { wanted.outcome() }, passed) {
+                (Ok((record, merged)), _) => writes.push((cell, record, merged)),
+                (Err(()), Some(passed)) => {
+                    if passed.has_more || is_older || !passed.raised {
+                        owed.extend(passed.owed(&cell));
+                    }
+                    writes.push((cell, own, false));
+                }
+                (Err(()), None) => return Verdict::InTheWay { cell, newest, read: false },
             }
         }
+        let by_itself = |cell: &Cell| draft.writes.iter().any(|write| write.cell == *cell);
+        writes.extend(owed.into_iter().filter(|(cell, ..)| !by_itself(cell)));
         Verdict::Fine(writes)
     }
 

@@ -8,7 +8,7 @@ use zeolite_proto::resolvers::{class, counter, last, list};
 use zeolite_proto::{Cell, CommitKey, Draft, Oid, Record, Tid};
 
 /// How many oids the drafts use, beginning with the first.
-pub(super) const OIDS: u64 = 8;
+pub(super) const OIDS: u64 = 9;
 const ROWS: u64 = 8;
 
 /// Random drafts about the oids from `first` on.
@@ -30,7 +30,7 @@ impl Dice {
 
     /// One of the cells that have no stamp.
     pub(super) fn cell(&mut self) -> Cell {
-        match self.rng.u64(0..OIDS - 1) {
+        match self.rng.u64(0..7) {
             6 => Cell::entry(self.collection(), format!("k{}", self.rng.u64(0..ROWS))),
             n => Cell::object(Oid(self.first.0 + n)),
         }
@@ -44,6 +44,11 @@ impl Dice {
     /// The collection whose keys are stamped.
     pub(super) fn queue(&self) -> Oid {
         Oid(self.first.0 + 7)
+    }
+
+    /// The job of which chunks are: it is there from the beginning.
+    pub(super) fn job(&self) -> Oid {
+        Oid(self.first.0 + 8)
     }
 
     /// Bounds of a range of rows: empty, or a key.
@@ -91,6 +96,10 @@ impl Dice {
         }
         if self.chance(10) {
             work = work.batch();
+        }
+        if self.chance(30) && !written.is_empty() {
+            let as_one = self.rng.bool();
+            return work.chunk(self.job(), as_one).draft();
         }
         work.note("model", "random").draft()
     }

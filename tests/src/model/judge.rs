@@ -3,7 +3,7 @@
 use super::Model;
 use super::rules::Verdict;
 use bytes::Bytes;
-use zeolite_proto::{Change, ConflictDetail, Draft, FaultKind, Tid};
+use zeolite_proto::{Change, ConflictDetail, Draft, FaultKind, Priority, Tid};
 
 impl Model {
     /// A draft was refused by a conflict: it must be one as of the revision that is named.
@@ -16,6 +16,10 @@ impl Model {
             return Err(format!("{place}: there is no such revision, only {newest}"));
         }
         match self.verdict(draft, detail.newest, Tid::MAX) {
+            // What the draft was made on is packed: nobody can say that only chunks are newer.
+            Verdict::Fine(_) if draft.priority == Priority::Live && detail.base < self.packed_to => {
+                self.judge_conflict(&Draft { priority: Priority::Batch, ..draft.clone() }, kind, detail)
+            }
             Verdict::Fine(_) => Err(format!("{place}, but nothing was in the way: {draft:?}")),
             Verdict::InTheWay { read: true, .. } if kind == FaultKind::ReadConflict => self.judge_read(draft, detail),
             Verdict::InTheWay { read: false, .. } if kind != FaultKind::ReadConflict => {

@@ -18,9 +18,11 @@ use super::beside::Beside;
 use super::dice::{Dice, OIDS};
 use crate::support::house::{House, HouseSettings};
 use crate::support::told::Told;
+use crate::support::work::{Work, key};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use zeolite_proto::{CommitKey, Draft, Fault, FaultKind, Receipt, Tid};
+use zeolite_proto::evolve::{JobRecord, Stored};
+use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, Receipt, Record, Tid};
 use zeolite_server::engine::PreparedReceipt;
 
 /// What may go wrong in a trial.
@@ -107,9 +109,14 @@ impl Trial {
         settings.store.cache_bytes = [2000, 1 << 20][rng.usize(0..2)];
         let mut house = House::new(settings);
         let first = house.oids(OIDS as u32).expect("a new house hands out oids");
+        let (dice, mut model) = (Dice::new(seed, first), Model::default());
+        let job =
+            Work::new(key(u64::MAX)).put(Cell::object(dice.job()), Tid::NONE, &Record::new(JobRecord::CLASS, 1, ""));
+        let receipt = house.commit(job.clone().draft()).expect("a new house takes an object");
+        model.commit(&job.draft(), &receipt).expect("nothing is there before");
         Trial {
-            beside: Beside { house, model: Model::default() },
-            dice: Dice::new(seed, first),
+            beside: Beside { house, model },
+            dice,
             wear,
             snapshots: vec![Tid::NONE; 4],
             open: Vec::new(),

@@ -8,7 +8,7 @@
 //! Rules:
 //! - what a chunk writes *yields*, if its note tells its steps (`zeolite_proto::evolve::ChunkNote`): whoever knows the revision
 //!   just before it may act as though he knew this one. A read check passes over it, a range check too, and a write goes over it;
-//! - only a *live* draft does: another chunk, an undo, an import are of batch priority, and conflict as ever;
+//! - only a *live* draft does: another chunk, the undo of an evolve, an import are of batch priority, and conflict as ever;
 //! - a write that goes over says so in the ledger of the chunk's job, in its own transaction: a worker takes back what the step
 //!   had written elsewhere (index entries, counters), and steps the object anew. So whatever is killed when, nothing is forgotten;
 //! - nothing is owed where a live draft itself brings an object to the newer shape, and its step has written nowhere else;

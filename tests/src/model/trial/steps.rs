@@ -1,6 +1,7 @@
 //! Owns the steps of a trial that are nobody's fault: drafts, turns, the clock, prepared drafts, undo, resends.
 
 use super::{Holding, Open, Trial, Wear};
+use crate::model::Remembered;
 use crate::support::told::Told;
 use crate::support::work::key;
 use bytes::Bytes;
@@ -265,7 +266,10 @@ impl Trial {
 
     /// The model makes the draft that an undo should be; the engine makes its own.
     fn undo(&mut self) -> Result<(), String> {
-        let known: Vec<Tid> = self.beside.model.log().map(|txn| txn.tid).collect();
+        let job = zeolite_proto::Cell::object(self.dice.job());
+        let makes_the_job = |txn: &&Remembered| txn.writes.iter().any(|write| write.0 == job);
+        let known = self.beside.model.log().filter(|txn| !makes_the_job(txn));
+        let known: Vec<Tid> = known.map(|txn| txn.tid).collect();
         if known.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,72 @@
+//! Owns the model's word on yielding: what a live draft may pass over, and what is owed then. Written anew, over what was committed.
+
+use super::Model;
+use bytes::Bytes;
+use zeolite_proto::evolve::{ChunkNote, JobRecord, Owed, Stored, owed_cell};
+use zeolite_proto::record::Header;
+use zeolite_proto::{Cell, Draft, Oid, Priority, Tid};
+
+/// A chunk's commit.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    job: Oid,
+    /// Cells that were stepped, and whose steps have written elsewhere.
+    with_more: Vec<Cell>,
+}
+
+/// The chunks that a draft passes over at one cell, the newest first.
+pub(super) struct Passed {
+    chunks: Vec<(Tid, Oid)>,
+    pub(super) has_more: bool,
+    pub(super) raised: bool,
+}
+
+impl Chunk {
+    /// What the draft's note says, once it is committed with these writes.
+    pub(super) fn of(draft: &Draft, written: &[Cell]) -> Option<Chunk> {
+        let note = ChunkNote::of_any(&draft.note.extension).filter(|note| !note.steps.is_empty())?;
+        let written: Vec<Cell> = written.iter().filter(|cell| cell.oid.0 != note.job).cloned().collect();
+        let steps = note.steps.iter().filter(|step| step.writes_elsewhere());
+        let with_more = steps.filter_map(|step| step.cell(&written)).filter(|cell| written.contains(cell)).collect();
+        Some(Chunk { job: Oid(note.job), with_more })
+    }
+}
+
+impl Passed {
+    /// What is written into the ledgers.
+    pub(super) fn owed(&self, cell: &Cell) -> Vec<(Cell, Option<Bytes>, bool)> {
+        let entry = |(chunk, job): &(Tid, Oid)| {
+            let record = Owed::new(*chunk, cell).encode().expect("a short record");
+            (owed_cell(*job, *chunk, cell), Some(record), false)
+        };
+        self.chunks.iter().map(entry).collect()
+    }
+}
+
+pub(super) fn version(record: Option<&Bytes>) -> u32 {
+    record.map_or(0, |record| Header::parse(record).expect("the engine has let in records only").version)
+}
+
+impl Model {
+    /// What a draft that knows a cell as of a base may pass over, if that is all that is newer.
+    pub(super) fn passed(&self, draft: &Draft, cell: &Cell, base: Tid, seen: Tid) -> Option<Passed> {
+        if draft.priority != Priority::Live {
+            return None;
+        }
+        let (mut passed, newest) =
+            (Passed { chunks: Vec::new(), has_more: false, raised: false }, self.newest(cell, seen)?);
+        for (tid, _) in self.cells.get(cell)?.range(base.next()..=seen).rev() {
+            let chunk = self.chunks.get(tid).filter(|chunk| chunk.job != cell.oid && self.is_job(chunk.job, seen))?;
+            passed.has_more |= chunk.with_more.contains(cell);
+            passed.chunks.push((*tid, chunk.job));
+        }
+        let before = self.newest(cell, base).and_then(|(_, record)| record);
+        passed.raised = version(before.as_ref()) < version(newest.1.as_ref());
+        Some(passed)
+    }
+
+    fn is_job(&self, oid: Oid, seen: Tid) -> bool {
+        let record = self.newest(&Cell::object(oid), seen).and_then(|(_, record)| record);
+        record.is_some_and(|record| Header::parse(&record).is_ok_and(|header| header.class == JobRecord::CLASS))
+    }
+}
