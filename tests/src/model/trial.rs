@@ -13,15 +13,15 @@ mod packing;
 mod restoring;
 mod steps;
 
-use super::Model;
 use super::beside::Beside;
 use super::dice::{Dice, OIDS};
+use super::{Model, Remembered};
 use crate::support::house::{House, HouseSettings};
 use crate::support::told::Told;
 use crate::support::work::{Work, key};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use zeolite_proto::evolve::{JobRecord, Stored};
+use zeolite_proto::evolve::{JobRecord, Stored, is_owed};
 use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, Receipt, Record, Tid};
 use zeolite_server::engine::PreparedReceipt;
 
@@ -187,6 +187,10 @@ impl Trial {
             }
             self.beside.model.commit(&draft, &receipt)?;
             self.count(if restoring::is_restored(&draft) { "restored" } else { "committed" });
+            let owes = |txn: &Remembered| txn.writes.iter().any(|write| is_owed(&write.0));
+            if self.beside.model.txn(receipt.tid).is_some_and(owes) {
+                self.count("went over a chunk");
+            }
             if !receipt.merged.is_empty() {
                 self.count("committed with a merge");
             }

@@ -36,6 +36,7 @@ fn the_engine_and_the_model_agree() {
     let expected = [
         "committed",
         "committed with a merge",
+        "went over a chunk",
         "conflict",
         "read conflict",
         "undo blocked",
@@ -51,7 +52,7 @@ fn the_engine_and_the_model_agree() {
         "the same key again",
         "another draft under a known key",
     ];
-    run(Wear::None, 40, &expected);
+    run(Wear::None, 60, &expected);
 }
 
 #[test]
@@ -61,6 +62,7 @@ fn they_agree_across_crashes() {
         40,
         &[
             "committed",
+            "went over a chunk",
             "conflict",
             "crash",
             "kill",

@@ -66,6 +66,8 @@ enum Newer<'p> {
 pub(crate) struct Check<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) view: HeadView<'a>,
+    /// It may pass over what yields. What may be amended does not: it is told what is stale.
+    pub(crate) passes: bool,
 }
 
 impl Check<'_> {
@@ -176,7 +178,7 @@ impl Check<'_> {
     }
 
     fn newer(&self, admitted: &Admitted, part: Part, cell: &Cell, newest: Tid) -> Newer<'_> {
-        if !may_pass(admitted) || self.engine.pipeline.yields.of(newest) == Yielding::No {
+        if !self.passes || !may_pass(admitted) || self.engine.pipeline.yields.of(newest) == Yielding::No {
             return Newer::InTheWay;
         }
         if let Some(pass) = self.known_pass(part, cell, newest) {

@@ -208,10 +208,11 @@ impl Sequencer {
         if let Some(queued_ns) = admitted.queued_ns {
             self.engine.stats().queue.record((started.as_nanos() as u64).saturating_sub(queued_ns));
         }
-        let check = self.check(admitted);
         let results = match &draft {
-            DraftAsk::Prepare(PrepareAsk { how: Preparing { hold: true, .. }, .. }) => check.held(admitted),
-            _ => check.results(admitted).map(|writes| (writes, Vec::new())),
+            DraftAsk::Prepare(PrepareAsk { how: Preparing { hold: true, .. }, .. }) => {
+                self.check(admitted, false).held(admitted)
+            }
+            _ => self.check(admitted, true).results(admitted).map(|writes| (writes, Vec::new())),
         };
         let seals = matches!(draft, DraftAsk::Commit(_));
         let results = results
@@ -259,9 +260,9 @@ impl Sequencer {
         }
     }
 
-    fn check<'a>(&'a self, admitted: &'a Admitted) -> Check<'a> {
+    fn check<'a>(&'a self, admitted: &'a Admitted, passes: bool) -> Check<'a> {
         let view = HeadView { recent: &self.recent, reader: self.engine.reader(), ahead: &admitted.looked_ahead };
-        Check { engine: &self.engine, view }
+        Check { engine: &self.engine, view, passes }
     }
 
     fn send_out(&mut self, draft: DraftAsk, questions: Vec<Question>) {

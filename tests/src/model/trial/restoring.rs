@@ -4,7 +4,7 @@
 use super::{Open, Trial};
 use crate::support::told::Told;
 use std::time::Duration;
-use zeolite_proto::{Change, Draft, Fault, FaultKind, Receipt, Tid};
+use zeolite_proto::{Change, Draft, Fault, FaultKind, Note, Receipt, Tid};
 use zeolite_server::engine::Done;
 use zeolite_server::engine::clock::Clock;
 use zeolite_server::store::{Txn, TxnWrite};
@@ -21,7 +21,8 @@ impl Trial {
         let mut draft = self.dice.draft(key, &self.beside.model, Tid::NONE);
         draft.writes.retain(|write| !write.stamped && !matches!(write.change, Change::Apply { .. }));
         draft.writes.iter_mut().for_each(|write| write.base = Tid::MAX);
-        (draft.read_cells, draft.read_ranges) = (Vec::new(), Vec::new());
+        // The steps of its note would name other places.
+        (draft.read_cells, draft.read_ranges, draft.note) = (Vec::new(), Vec::new(), Note::default());
         if draft.writes.is_empty() {
             return;
         }

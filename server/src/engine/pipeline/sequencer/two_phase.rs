@@ -150,7 +150,7 @@ impl Sequencer {
             let message = "the amendment needs a cell that another prepared draft holds; abort this one and come back";
             return refused(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        let (writes, stale) = self.check(admitted).held(admitted)?;
+        let (writes, stale) = self.check(admitted, false).held(admitted)?;
         self.allowed(&writes, false).map_err(Refused::Fault)?;
         Ok((writes, stale))
     }
