@@ -11,7 +11,7 @@
 //! left for later.
 
 use super::assembly::{Assembly, Slot, assemble};
-use super::earlier::{last_step_before_a_write, owed_items};
+use super::earlier::{last_step_before_a_write, owed_steps};
 use super::job::{JobRecord, newest_view};
 use super::lease::Lease;
 use super::ledger::{Bad, Owed, Part, RangeRecord, bad_cell, encoded, paid_cell};
@@ -187,11 +187,11 @@ impl<'a> Chunk<'a> {
         if !items.iter().any(again) {
             return Ok(items);
         }
-        let (owed, again) = (&owed_items(self.db(), self.job).await?, &again);
+        let (owed, again) = (&owed_steps(self.db(), self.job).await?, &again);
         let planned = Tid(self.record().planned);
         let look = items.into_iter().map(|mut item| async move {
-            let owed = owed.iter().find(|owed| owed.cell == item.cell);
-            item.former = item.former.or(owed.and_then(|owed| owed.former));
+            let owed = owed.iter().find(|(cell, _)| *cell == item.cell);
+            item.former = item.former.or(owed.map(|(_, chunk)| *chunk));
             let changed = ahead.tid(&item.cell).is_some_and(|tid| tid > planned);
             if item.former.is_none() && again(&item) && changed {
                 item.former = last_step_before_a_write(self.db(), self.job, &item.cell).await?;

@@ -13,7 +13,6 @@
 
 use super::job::newest_view;
 use super::ledger::{Owed, bad_cell, owed_cell, paid_cell};
-use super::source::Item;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::revision::{Range, Revision};
@@ -317,13 +316,14 @@ async fn entries(view: &View, job: Oid, prefix: &str, limit: u64) -> Result<Vec<
     Ok(all)
 }
 
-/// The cells whose former steps are to be taken back before they are stepped anew, up to a limit of what is owed.
-pub(crate) async fn owed_items(db: &Db, job: Oid) -> Result<Vec<Item>> {
-    let mut items: Vec<Item> = Vec::new();
+/// The cells whose former steps are to be taken back before they are stepped anew, with the chunks of these; up to a limit of what is
+/// owed.
+pub(crate) async fn owed_steps(db: &Db, job: Oid) -> Result<Vec<(Cell, Tid)>> {
+    let (mut steps, mut known) = (Vec::new(), hash::Set::default());
     let mut chunk: Option<(Tid, Option<ChunkLog>)> = None;
     for owed in owed(&newest_view(db).await?, job, OWED_MAX).await? {
         let (tid, cell) = (Tid(owed.chunk), owed.cell());
-        if chunk.as_ref().is_none_or(|(known, _)| *known != tid) {
+        if chunk.as_ref().is_none_or(|(read, _)| *read != tid) {
             chunk = Some((tid, ChunkLog::read_unless_packed(db, job, tid).await?));
         }
         let log = chunk.as_ref().and_then(|(_, log)| log.as_ref());
@@ -331,17 +331,15 @@ pub(crate) async fn owed_items(db: &Db, job: Oid) -> Result<Vec<Item>> {
         if stepped.is_empty() {
             stepped.push(cell);
         }
-        let known = |cell: &Cell| items.iter().any(|item| item.former == Some(tid) && item.cell == *cell);
-        let new: Vec<Cell> = stepped.into_iter().filter(|cell| !known(cell)).collect();
-        items.extend(new.into_iter().map(|cell| Item { cell, after: None, hot: false, former: Some(tid) }));
+        steps.extend(stepped.into_iter().map(|cell| (cell, tid)).filter(|step| known.insert(step.clone())));
     }
-    Ok(items)
+    Ok(steps)
 }
 
 /// How many of them are not in the quarantine.
 pub(crate) async fn owed_left(db: &Db, job: Oid) -> Result<u64> {
-    let items = owed_items(db, job).await?;
-    let bad: Vec<Cell> = items.iter().map(|item| bad_cell(job, &item.cell)).collect();
+    let steps = owed_steps(db, job).await?;
+    let bad: Vec<Cell> = steps.iter().map(|(cell, _)| bad_cell(job, cell)).collect();
     let bad = newest_view(db).await?.get_many(&bad).await?;
     Ok(bad.iter().filter(|bad| bad.is_none()).count() as u64)
 }

@@ -1,6 +1,6 @@
 //! Owns the walk over a range: the next cells behind its cursor, a page at a time, so that memory is flat.
 
-use super::earlier::owed_items;
+use super::earlier::owed_steps;
 use super::job::JobRecord;
 use super::ledger::{Cursor, ListRecord, Part, RangeRecord, kept, list_cell};
 use super::plan::{self, LIST_OIDS, Plan};
@@ -96,7 +96,8 @@ impl Source {
             }
             Part::Finish if !self.owed_added => {
                 self.owed_added = true;
-                self.page.extend(owed_items(db, self.job).await?);
+                let owed = owed_steps(db, self.job).await?.into_iter();
+                self.page.extend(owed.map(|(cell, tid)| Item { cell, after: None, hot: false, former: Some(tid) }));
                 Ok(())
             }
             Part::Finish => {

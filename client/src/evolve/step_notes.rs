@@ -2,7 +2,7 @@
 
 use super::assembly::Slot;
 use super::stepping::{StepResult, SteppedCell};
-use crate::tx::{Staged, Work};
+use crate::tx::Staged;
 use bytes::Bytes;
 use zeolite_proto::evolve::{OperationNote, StepNote, SteppedNote};
 use zeolite_proto::{Cell, hash};
@@ -74,18 +74,13 @@ impl<'s> StepNotes<'s> {
     }
 }
 
-/// What two puts of the same bytes mean is one put, unless both were made of what was there.
-pub(crate) fn sums(work: &Work, staged: &std::collections::BTreeMap<Cell, Staged>) -> bool {
-    let is_put = |cell: &Cell| matches!(work.cells.get(cell), Some(Staged::Put(_) | Staged::Delete));
-    staged.keys().any(is_put)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::evolve::assembly::assemble;
     use crate::evolve::earlier::Repaid;
     use crate::evolve::source::Item;
+    use crate::tx::Work;
     use zeolite_proto::{Oid, Tid};
 
     fn cell(oid: u64) -> Cell {

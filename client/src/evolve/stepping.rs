@@ -6,11 +6,11 @@ use super::ledger::{Bad, Counts};
 use super::outcome::{Verdict, judge};
 use super::source::Item;
 use super::step::{AnyStep, Stepped};
-use super::step_notes::sums;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::{Prefetched, Staged, Tx, Work, damaged};
 use futures_util::FutureExt;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid, Record, Remedy, Tid};
@@ -182,6 +182,12 @@ fn work_of(tx: Tx, cell: &Cell, stepped: bool, repaid: Option<Repaid>) -> StepRe
     let mut work = tx.into_work();
     work.sums = repaid.as_ref().is_some_and(|repaid| sums(&work, &repaid.staged));
     StepResult::Work { changed: work.cells.contains_key(cell), stepped, work, repaid }
+}
+
+/// What two puts of the same bytes mean is one put, unless both were made of what was there.
+fn sums(work: &Work, staged: &BTreeMap<Cell, Staged>) -> bool {
+    let is_put = |cell: &Cell| matches!(work.cells.get(cell), Some(Staged::Put(_) | Staged::Delete));
+    staged.keys().any(is_put)
 }
 
 /// For the quarantine.

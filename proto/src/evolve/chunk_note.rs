@@ -97,8 +97,8 @@ impl ChunkNote {
             groups: vec![self.groups.iter().fold(0, |sum, group| sum.saturating_add(*group))],
             ..alone.clone()
         };
-        let told = [self, &alone, &one].into_iter().map(ChunkNote::encoded);
-        let extension = told.filter(|bytes| bytes.len() <= EXTENSION_BYTES_MAX).next().unwrap_or_default();
+        let mut told = [self, &alone, &one].into_iter().map(ChunkNote::encoded);
+        let extension = told.find(|bytes| bytes.len() <= EXTENSION_BYTES_MAX).unwrap_or_default();
         Note { user: "evolve".into(), description: format!("{name}: {what}").into(), extension: extension.into() }
     }
 

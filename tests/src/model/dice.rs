@@ -143,7 +143,10 @@ impl Dice {
                 data.extend_from_slice(self.text().as_bytes());
                 work.put(cell, base, &Record::new(SLOW, 1, data))
             }
-            5 => work.put(cell, base, &last::record(self.text().as_bytes(), Vec::new())),
+            5 => {
+                let version = self.rng.u32(1..=2);
+                work.put(cell, base, &Record { version, ..last::record(self.text().as_bytes(), Vec::new()) })
+            }
             6 => work.put(cell, base, &Record::new("Row", 1, self.text().into_bytes())),
             _ => work.put(cell, base, &Record::new("Page", self.rng.u32(1..=2), self.text().into_bytes())),
         }

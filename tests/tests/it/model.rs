@@ -89,5 +89,5 @@ fn they_agree_on_a_disk_that_fails() {
         "outcome unknown",
         "in the log though not acknowledged",
     ];
-    run(Wear::Faults, 90, &expected);
+    run(Wear::Faults, 120, &expected);
 }

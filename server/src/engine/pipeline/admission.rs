@@ -12,7 +12,7 @@ use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ranges;
 use bytes::Bytes;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Tid, hash};
+use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Priority, Tid, hash};
 
 pub(crate) use restored::{RestoreEnd, admit_restored, own_restored};
 
@@ -50,6 +50,11 @@ impl Admitted {
             queued_ns: None,
             caller: Caller::default(),
         }
+    }
+
+    /// Whether it may pass over what yields: a live draft of a client's.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.draft.priority == Priority::Live && self.queued_ns.is_some()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::engine::pipeline::ask::{Question, ROUNDS_MAX};
 use crate::engine::pipeline::head::{HeadView, NoBase, Unknown};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
-use crate::engine::pipeline::yields::{Pass, Yielding, may_pass, version};
+use crate::engine::pipeline::yields::{Pass, Yielding, version};
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
@@ -178,7 +178,7 @@ impl Check<'_> {
     }
 
     fn newer(&self, admitted: &Admitted, part: Part, cell: &Cell, newest: Tid) -> Newer<'_> {
-        if !self.passes || !may_pass(admitted) || self.engine.pipeline.yields.of(newest) == Yielding::No {
+        if !self.passes || !admitted.may_pass() || self.engine.pipeline.yields.of(newest) == Yielding::No {
             return Newer::InTheWay;
         }
         if let Some(pass) = self.known_pass(part, cell, newest) {

@@ -37,7 +37,6 @@ use crate::engine::pipeline::holds::Holds;
 use crate::engine::pipeline::intake::{Intake, Taken};
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
-use crate::engine::pipeline::yields::may_pass;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
@@ -251,7 +250,7 @@ impl Sequencer {
     /// What is owed is written beside the draft's own writes: no prepared draft may hold it.
     fn may_owe(&self, admitted: &Admitted, writes: &[SealedWrite]) -> Result<(), Fault> {
         let mut owed = writes.iter().filter(|write| is_owed(&write.cell));
-        match may_pass(admitted) && owed.any(|write| self.holds.is_held(&write.cell, None)) {
+        match admitted.may_pass() && owed.any(|write| self.holds.is_held(&write.cell, None)) {
             false => Ok(()),
             true => {
                 Err(Fault::new(FaultKind::Busy, "a prepared draft holds the ledger of an evolve; come back")

@@ -20,7 +20,6 @@
 //! client's `evolve`).
 
 use crate::engine::keep::system::SYSTEM_OID;
-use crate::engine::pipeline::admission::Admitted;
 use crate::engine::{Engine, faults::fault_of, note};
 use crate::storage::{Read, StoreError, Txn};
 use bytes::Bytes;
@@ -29,7 +28,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use zeolite_proto::evolve::{ChunkNote, JobRecord, Owed, StepNote, Stored, owed_cell};
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Fault, Oid, Priority, Tid, hash};
+use zeolite_proto::{Cell, Fault, Oid, Tid, hash};
 
 /// Commits that are known to yield; older ones are looked up in the log.
 const TIDS_MAX: usize = 1 << 20;
@@ -153,11 +152,6 @@ impl Yields {
     }
 }
 
-/// Whether the draft may pass over anything at all.
-pub(crate) fn may_pass(admitted: &Admitted) -> bool {
-    admitted.draft.priority == Priority::Live && admitted.queued_ns.is_some()
-}
-
 impl Engine {
     /// What a live draft that knows the cell as of `base` passes over, if every revision since yields. Reads the store.
     pub(crate) fn pass(&self, cell: &Cell, base: Tid, newest: Tid) -> Result<Option<Pass>, Fault> {
@@ -179,6 +173,8 @@ impl Engine {
             let before = self.reader().as_of_many(&[(cell.clone(), tid.prev())], 1)?.pop();
             match before {
                 Some(Ok(Some(revision))) if revision.tid > base => tid = revision.tid,
+                // A deletion may have been packed: nothing there proves nothing about an older base.
+                Some(Ok(None)) if base != Tid::NONE && base < self.reader().packed_to() => return Ok(None),
                 Some(Ok(before)) => {
                     pass.raised = version(before.and_then(|before| before.record).as_ref()) < newest_version;
                     return Ok(Some(pass));
