@@ -4,13 +4,13 @@
 //!   root entry "zeolite.evolves"  ──> a map: name ──> job      (each entry refers to its job)
 //!   job                 JobRecord     plan, target, settings, phase
 //!     range/NNNN        RangeRecord   a part of the plan and how far it is; number `ranges` is for the end of the job
-//!     list/NNNNNN       ListRecord    oids that a plan names one by one
+//!     list/NNNNNN       ListRecord    oids that a plan covers, or KeysRecord: keys of its collection
 //!     bad/OID[/KEY]     Bad           what a step failed on
 //!     undo/TID/NNNNNN   NotUndone     what could not be taken back
 //! ```
 //!
 //! Workers and operators write these records with the client library; the server reads them to tell how jobs are. Only data
-//! and sums of it are here: what a worker does is the client's. docs/format.md has the bytes; they do not change.
+//! and sums of it are here: what a worker does is the client's. docs/format.md has the bytes; those of a version do not change.
 
 mod job;
 mod ledger;
@@ -24,9 +24,9 @@ mod tests;
 
 pub use job::{Certificate, JobRecord, Pause, Phase, Plan, ROOT_NAME, Target};
 pub use ledger::{
-    Bad, Counts, Cursor, ListRecord, NotUndone, Part, RangeRecord, UNDO_RANGE, bad_cell, counts, list_cell,
+    Bad, Counts, Cursor, KeysRecord, ListRecord, NotUndone, Part, RangeRecord, UNDO_RANGE, bad_cell, counts, list_cell,
     not_undone_cell, range_cell,
 };
 pub use settings::Settings;
 pub use standing::{LOW_DISK, Standing, State, silent};
-pub use stored::{Kept, Stored, VERSION};
+pub use stored::{Kept, Stored};

@@ -4,7 +4,7 @@
 //!   root "zeolite.evolves"  name -> job
 //!   job                     plan, target, settings, phase          this file; written seldom
 //!     range/0000 ..         a part of the plan and its cursor      ledger; written by every chunk's own commit
-//!     list/0000 ..          oids that a plan names one by one      plan
+//!     list/0000 ..          oids or keys that a plan covers        coverage
 //!     bad/..                what a step failed on                  ledger
 //! ```
 //!
@@ -22,6 +22,12 @@ use zeolite_proto::{Gate, Oid, Tid};
 
 impl Persistent for JobRecord {
     const CLASS: &str = <JobRecord as Stored>::CLASS;
+    const VERSION: u32 = <JobRecord as Stored>::VERSION;
+
+    fn upgrade(version: u32, data: &[u8]) -> Result<JobRecord> {
+        let class = <JobRecord as Stored>::CLASS.to_owned();
+        Stored::upgrade(version, data).map_err(|bad| Error::Decode { class, version, reason: bad.0.to_owned() })
+    }
 }
 
 /// A job, to be looked at and steered.
@@ -85,6 +91,15 @@ pub(crate) async fn enlist(tx: &Tx, name: &str, reference: Ref<JobRecord>) -> Re
         )));
     }
     jobs.insert(tx, name, &reference)
+}
+
+/// The records of all jobs but one.
+pub(crate) async fn others(tx: &Tx, name: &str) -> Result<Vec<JobRecord>> {
+    let Some(jobs) = tx.root::<Jobs>(ROOT_NAME).await? else { return Ok(Vec::new()) };
+    let all = jobs.iter(tx).collect().await?;
+    let others = all.into_iter().filter(|(other, _)| other != name);
+    let references: Vec<Ref<JobRecord>> = others.map(|(_, reference)| reference).collect();
+    Ok(tx.find_many(&references).await?.into_iter().flatten().collect())
 }
 
 /// A view that sees whatever anybody's receipt has been sent for.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use zeolite_proto::evolve::Stored;
 pub use zeolite_proto::evolve::{Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
 pub(crate) use zeolite_proto::evolve::{
-    Kept, ListRecord, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell, range_cell,
+    Kept, KeysRecord, ListRecord, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell, range_cell,
 };
 use zeolite_proto::{Cell, Oid};
 
@@ -29,7 +29,7 @@ macro_rules! persistent {
     };
 }
 
-persistent!(RangeRecord, Bad, NotUndone, ListRecord);
+persistent!(RangeRecord, Bad, NotUndone, ListRecord, KeysRecord);
 
 /// A record of the ledger; none where there is none.
 pub(crate) async fn kept<T: Persistent>(view: &View, cell: &Cell) -> Result<Option<Kept<T>>> {

@@ -3,6 +3,7 @@
 use super::eta::Eta;
 use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
 use super::ledger::{self, Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
+use super::together;
 use crate::errors::{Error, Result};
 use crate::tx::Tx;
 use crate::watch::Watch;
@@ -178,11 +179,15 @@ impl Job {
 
     /// Goes on: with a job that is paused, or with one that has failed. What is in the quarantine is tried again.
     pub async fn resume(&self) -> Result<()> {
-        let transaction = self.db.transaction().fresh().note("evolve", format!("resume {}", self.name()));
+        let note = format!("resume {}", self.name());
+        let transaction = self.db.transaction().fresh().serializable().note("evolve", note);
         let work = transaction.run(async |tx| {
             let mut record = tx.load(self.reference).await?;
             match record.phase {
-                Phase::Failed => self.retry_the_quarantine(&tx, &mut record).await?,
+                Phase::Failed => {
+                    together::check(&tx, &record).await?;
+                    self.retry_the_quarantine(&tx, &mut record).await?;
+                }
                 phase if phase.is_over() => {
                     let phase = phase.text();
                     return Err(Error::invalid(format!("evolve {:?} is {phase}; plan a new one", self.name())));
