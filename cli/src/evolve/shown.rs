@@ -32,6 +32,12 @@ impl Line {
     }
 }
 
+/// A name as a shell takes it.
+pub(super) fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=".contains(c);
+    if name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) }
+}
+
 /// How long a job still takes.
 pub(crate) fn left(left: Option<Duration>) -> String {
     left.map_or("-".into(), |left| moment::duration(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
@@ -72,6 +78,9 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
     ];
     if !job.phase.is_over() && progress.silent.is_none() {
         facts.push(("rate", format!("{}, {} left", rate(progress.rate), left(progress.left))));
+    }
+    if !job.step.is_empty() {
+        facts.push(("step", job.step.clone()));
     }
     if job.target.is_some() {
         facts.push(("old shape", now(progress)));
@@ -247,6 +256,7 @@ pub(super) fn progress_json(progress: &Progress) -> Value {
         "reason": line.why,
         "until_unix_ms": line.until_unix_ms,
         "plan": job.plan.text(),
+        "step": (!job.step.is_empty()).then_some(&job.step),
         "target": job.target.as_ref().map(|t| json!({ "class": t.class, "version": t.version, "gate": t.gate })),
         "done": progress.done,
         "total": progress.total,
