@@ -3,6 +3,7 @@
 
 mod beside_traffic;
 mod control;
+mod covered;
 mod looked_after;
 mod model;
 mod plans;
