@@ -81,7 +81,8 @@ async fn attend(
     stop: &Stop,
 ) -> Result<Attended> {
     let began = Instant::now();
-    let (mut board, mut follow, mut signals) = (Board::new(out, job.name()), Follow::new(job), Signals::new()?);
+    let phase = job.record().await?.phase;
+    let (mut board, mut follow, mut signals) = (Board::new(out, job.name(), phase), Follow::new(job), Signals::new()?);
     let mut is_stopped = false;
     tokio::pin!(work);
     let report = loop {

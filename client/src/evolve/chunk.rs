@@ -31,7 +31,7 @@ use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCe
 /// How long to wait for a commit that was in the way to become visible, before the server is asked.
 pub(crate) const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 /// Cells that one range keeps for its end; beyond it they are tried on the spot.
-const DEFERRED_MAX: usize = 1000;
+pub(crate) const DEFERRED_MAX: usize = 1000;
 
 /// What a chunk is made with.
 pub(crate) struct Chunk<'a> {

@@ -19,7 +19,7 @@ pub use zeolite_proto::evolve::{Bad, Counts, Cursor, NotUndone, Part, RangeRecor
 pub(crate) use zeolite_proto::evolve::{
     Kept, KeysRecord, ListRecord, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell, range_cell,
 };
-use zeolite_proto::{Cell, Oid};
+use zeolite_proto::{Cell, Oid, Tid};
 
 macro_rules! persistent {
     ($($record:ty),*) => {
@@ -67,7 +67,16 @@ pub(crate) async fn quarantine(view: &View, job: Oid, limit: u64) -> Result<Vec<
 
 /// What could not be taken back, up to a limit.
 pub(crate) async fn not_undone(view: &View, job: Oid, limit: u64) -> Result<Vec<NotUndone>> {
-    let mut scan = view.scan(job, Range::prefix("undo/").limited(limit));
+    not_undone_in(view, job, Range::prefix("undo/").limited(limit)).await
+}
+
+/// The same of one commit.
+pub(crate) async fn not_undone_of(view: &View, job: Oid, tid: Tid) -> Result<Vec<NotUndone>> {
+    not_undone_in(view, job, Range::prefix(format!("undo/{:016x}/", tid.0))).await
+}
+
+async fn not_undone_in(view: &View, job: Oid, range: Range) -> Result<Vec<NotUndone>> {
+    let mut scan = view.scan(job, range);
     let mut all = Vec::new();
     while let Some(entry) = scan.next().await? {
         all.push(decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?);

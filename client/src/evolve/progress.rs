@@ -21,9 +21,9 @@ pub struct Progress {
     pub ranges: Vec<RangeRecord>,
     /// What became of objects, in all ranges.
     pub counts: Counts,
-    /// Objects that were looked at, of `total`.
+    /// Objects that were looked at, of `total`. Of a job that is taken back: its commits that were.
     pub done: u64,
-    /// Objects in the plan, and what live writers have added to it.
+    /// Objects in the plan, and what live writers have added to it. Of a job that is taken back: its commits.
     pub total: u64,
     /// Objects a second, as the workers tell it.
     pub rate: f64,
@@ -39,7 +39,8 @@ pub struct Progress {
     pub workers: Vec<String>,
     /// For how long none of those that hold one has given a sign, if that is longer than the lease.
     pub silent: Option<Duration>,
-    /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left.
+    /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left, `kept` objects that
+    /// are in another shape than before.
     pub undo: Option<RangeRecord>,
     /// Its state in one word.
     pub word: State,
@@ -129,7 +130,15 @@ impl Job {
         let shown = |range| shown(&job, range, now_unix_ms);
         let (ranges, alive): (Vec<RangeRecord>, Vec<bool>) = kept.into_iter().map(shown).unzip();
         let undo = undo.map(|range| shown(range).0);
-        let left = (rate > 0.0 && !job.phase.is_over())
+        let (mut done, mut total, mut rate) = (done, total, rate);
+        if let Some(undo) = undo.as_ref().filter(|_| matches!(job.phase, Phase::Undoing | Phase::Undone)) {
+            // Commits that only passed objects have nothing to take back.
+            total = undo.total.max(undo.counts.chunks);
+            done = if undo.finished { total } else { undo.counts.chunks };
+            rate = undo.rate;
+        }
+        // The rate of an undo is that of groups.
+        let left = (rate > 0.0 && !job.phase.is_over() && job.phase != Phase::Undoing)
             .then(|| Duration::try_from_secs_f64((total - done) as f64 / rate).ok())
             .flatten();
         let holders = ranges.iter().zip(alive).filter(|(range, alive)| *alive && !range.holder.is_empty());

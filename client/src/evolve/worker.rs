@@ -117,7 +117,7 @@ impl Worker {
     }
 
     /// Takes the job back, once [`Job::begin_undo`] has asked for it, until all is or the worker is stopped. `changed` in the
-    /// report counts groups of steps that were taken back, `bad` those that were left.
+    /// report counts groups of steps that were taken back, `bad` those that were left, `kept` objects that are in another shape than before.
     pub async fn undo(self) -> Result<Report> {
         let undo = Undo::new(&self.job, self.stop.subscribe());
         let counts = undo.run((&self.name, nonce())).await?;

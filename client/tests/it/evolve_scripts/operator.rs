@@ -188,7 +188,7 @@ impl Operator<'_> {
         }
         if let Some(undo) = &progress.undo {
             let counts =
-                [("groups back", undo.counts.changed), ("left", undo.counts.bad), ("chunks", undo.counts.chunks)];
+                [("groups back", undo.counts.changed), ("left", undo.counts.bad), ("in another shape", undo.counts.kept), ("chunks", undo.counts.chunks)];
             lines.push(format!("undo: {}, {}", nonzero(&counts), held_by(undo)));
         }
         lines
