@@ -37,7 +37,7 @@ pub struct Progress {
     pub gate: Option<Gate>,
     /// Names of the workers that hold a range and give signs of life.
     pub workers: Vec<String>,
-    /// For how long none of those that hold one has given a sign, if that is longer than the lease.
+    /// For how long none of those that hold one has given a sign, or nobody has held one, if that is longer than the lease.
     pub silent: Option<Duration>,
     /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left, `kept` objects that
     /// are in another shape than before.
@@ -118,7 +118,8 @@ impl Job {
         let kept = ledger::kept_ranges(&view, self.oid(), job.ranges + 1).await?;
         let undo = ledger::kept::<RangeRecord>(&view, &ledger::range_cell(self.oid(), ledger::UNDO_RANGE)).await?;
         let held = kept.iter().chain(&undo).any(|range| !range.record.holder.is_empty());
-        let now_unix_ms = self.clock_unix_ms(held).await?;
+        let is_over = job.phase.is_over() || job.phase == Phase::Planned;
+        let now_unix_ms = self.clock_unix_ms(held || !is_over).await?;
         let (mut old, mut as_of, mut gate) = (None, view.snapshot(), None);
         if let Some(target) = &job.target {
             let kinds = self.db.admin().kinds().await?;
@@ -163,10 +164,10 @@ impl Job {
         })
     }
 
-    /// The server's clock: signs of life are told by the tids of commits. One's own, where nobody holds a range: then only the end
-    /// of a pause depends on it.
-    async fn clock_unix_ms(&self, held: bool) -> Result<u64> {
-        let told = if held { self.db.admin().status().await?.unix_ms } else { 0 };
+    /// The server's clock: signs of life are told by the tids of commits. One's own, where none is expected: then only the end of a
+    /// pause depends on it.
+    async fn clock_unix_ms(&self, signs: bool) -> Result<u64> {
+        let told = if signs { self.db.admin().status().await?.unix_ms } else { 0 };
         Ok(if told > 0 { told } else { now_unix_ms() })
     }
 
