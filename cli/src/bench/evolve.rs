@@ -5,6 +5,7 @@
 //!   paced     the evolve beside the paced clients
 //!   unpaced   the evolve beside clients as fast as they can
 //!   whole     all objects in one commit beside the paced clients
+//!   programs  a step in Python that keeps each object: the way there and back, a line for each and in lists
 //!   tasks     one task and four, with a step that costs processor time
 //!   memory    workers in processes of their own, on all objects and on a tenth of them
 //! ```
@@ -42,6 +43,8 @@ pub(super) enum Case {
     Unpaced,
     /// All objects in one commit, beside the paced clients
     Whole,
+    /// A program in Python 3 as the step, which keeps each object: with a line for each, and in lists of 500
+    Programs,
     /// One task and four, with a step that costs processor time
     Tasks,
     /// The memory of a worker, on all objects and on a tenth of them
@@ -79,6 +82,9 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
         if wanted(Case::Whole) {
             whole(setting, &site, &mut versions, &alone, report).await?;
         }
+    }
+    if wanted(Case::Programs) {
+        programs(setting, &mut versions, report).await?;
     }
     if wanted(Case::Tasks) {
         tasks(setting, &mut versions, report).await?;
@@ -163,6 +169,20 @@ async fn whole(
     report.add(row(setting, "one commit: conflicts of live clients", felt.conflicts as f64, "").aim(Aim::AtMost(0.0)));
     report.add(row(setting, "one commit: longest live commit", felt.latency.max_us(), "µs"));
     report.add(row(setting, "one commit: objects stepped again", again as f64, ""));
+    Ok(())
+}
+
+async fn programs(setting: &Setting<'_>, versions: &mut Versions<'_>, report: &mut Report) -> Result<()> {
+    let _doing = setting.doing("a step in Python");
+    if !versions::has_python().await {
+        report.remark("there is no python3 here: steps in Python are left out".to_owned());
+        return Ok(());
+    }
+    let rate = |took: Duration| setting.objects as f64 / took.as_secs_f64();
+    let lines = rate(versions.keep(None).await?);
+    let lists = rate(versions.keep(Some(500)).await?);
+    let row = row(setting, "empty step in Python, in lists of 500", lists, "objects/s");
+    report.add(row.against("a line for each", lines).aim(Aim::AtLeast(20_000.0)));
     Ok(())
 }
 
