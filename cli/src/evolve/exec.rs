@@ -16,13 +16,14 @@
 //! No answer is ever used for another object: each repeats whose it is, and what nobody asked for ends the program.
 
 mod answer;
+mod parts;
 mod process;
 mod queue;
 mod runner;
 mod writes;
 
 use crate::output::Out;
-use answer::Question;
+use answer::{Answer, Question};
 use process::Program;
 use queue::{Asked, Queue};
 use runner::Runner;
@@ -30,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use writes::Places;
+use writes::{Places, Wrong};
 use zeolite_client::evolve::{Step, Stepped};
 use zeolite_client::{Cell, Error, Record, Tx};
 
@@ -83,6 +84,16 @@ impl Exec {
     }
 }
 
+impl Exec {
+    /// Does what an answer says. Inside: the program's own error.
+    async fn done(&self, answer: &Answer, tx: &Tx, cell: &Cell, old: Record) -> Result<Result<Stepped, String>, Wrong> {
+        let names = writes::named(&answer.writes, tx).await?;
+        let meaning = answer.meaning(old, &names).map_err(Wrong::Rubbish)?;
+        writes::act(&answer.writes, &names, &self.places, tx, cell).await?;
+        Ok(meaning)
+    }
+}
+
 impl Step for Exec {
     fn name(&self) -> String {
         self.name.clone()
@@ -92,10 +103,10 @@ impl Step for Exec {
         let (reply, answered) = oneshot::channel();
         self.queue.push(Asked::new(cell.clone(), Question::new(cell, &old).json(), reply));
         let answer = answered.await.map_err(|_| Error::worker("the program was ended"))??;
-        match answer.act(&self.places, tx, cell, old).await {
-            Ok(meant) => meant,
-            Err(writes::Wrong::Refused(error)) => Err(error),
-            Err(writes::Wrong::Rubbish(why)) => Err(Error::worker(self.queue.break_off(&format!("at {cell}: {why}")))),
+        match self.done(&answer, tx, cell, old).await {
+            Ok(meant) => meant.map_err(Error::app),
+            Err(Wrong::Refused(error)) => Err(error),
+            Err(Wrong::Rubbish(why)) => Err(Error::worker(self.queue.break_off(&format!("at {cell}: {why}")))),
         }
     }
 

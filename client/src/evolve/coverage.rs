@@ -12,12 +12,12 @@
 
 use super::ledger::{self, KeysRecord, ListRecord, Part, RangeRecord};
 use super::own_records::OwnRecords;
-use super::plan::Plan;
 use super::quantiles::Quantiles;
 use crate::errors::{Error, Result};
 use crate::revision::Range;
 use crate::tx::View;
 use bytes::Bytes;
+use zeolite_proto::evolve::Plan;
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::class;
 use zeolite_proto::{Cell, Oid, hash};

@@ -7,9 +7,9 @@
 //! ```
 
 use super::job::ROOT_NAME;
-use super::plan::Plan;
 use crate::errors::{Error, Result};
 use crate::tx::{View, damaged};
+use zeolite_proto::evolve::Plan;
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::built_in;
 use zeolite_proto::{Cell, Oid};

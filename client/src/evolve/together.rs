@@ -9,9 +9,9 @@
 //! Which objects a list or a walk by references shares with another job is not looked at.
 
 use super::job::{Job, JobRecord, Phase, others};
-use super::plan::Plan;
 use crate::errors::{Error, Result};
 use crate::tx::Tx;
+use zeolite_proto::evolve::Plan;
 
 /// A step's name in the job.
 const NAME_CHARS_MAX: usize = 500;

@@ -3,7 +3,8 @@
 //! Both are JSON; data is base64, oids are hexadecimal and keys are written as `zeolite scan` prints them. An answer repeats whose it
 //! is: paired by their order alone, one too many would give each object the data of the one before.
 
-use super::writes::{Names, Write};
+use super::parts::{Names, Parts};
+use super::writes::Write;
 use crate::place;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -41,15 +42,6 @@ impl<'a> Question<'a> {
     pub(super) fn json(&self) -> Bytes {
         serde_json::to_vec(self).expect("strings and numbers are json").into()
     }
-}
-
-/// The parts of a record; what is not given stays, or is nothing.
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Parts {
-    pub(super) class: Option<String>,
-    pub(super) version: Option<u32>,
-    pub(super) refs: Option<Vec<String>>,
-    pub(super) data: Option<String>,
 }
 
 /// What the program says about one object.
@@ -132,26 +124,6 @@ impl Answer {
                 Stepped::Replace(parts.over(old, names)?)
             }
         }))
-    }
-}
-
-impl Parts {
-    /// The record with these parts in the place of its own.
-    pub(super) fn over(&self, old: Record, names: &Names) -> Result<Record, String> {
-        let mut new = old;
-        if let Some(class) = &self.class {
-            new.class.clone_from(class);
-        }
-        if let Some(version) = self.version {
-            new.version = version;
-        }
-        if let Some(refs) = &self.refs {
-            new.refs = refs.iter().map(|text| names.oid(text)).collect::<Result<_, _>>()?;
-        }
-        if let Some(data) = &self.data {
-            new.data = STANDARD.decode(data).map_err(|error| format!("its data is no base64: {error}"))?.into();
-        }
-        Ok(new)
     }
 }
 

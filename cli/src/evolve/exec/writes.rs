@@ -11,13 +11,12 @@
 //! ```
 //! The KEY of an index has its type: `"text"`, or `{"u64":7}` and so on.
 
-use super::answer::{Answer, Parts};
+use super::parts::{Names, Parts};
 use crate::place;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use zeolite_client::collections::{Counter, Index, UniqueIndex};
-use zeolite_client::evolve::Stepped;
 use zeolite_client::keys::Key;
 use zeolite_client::{Cell, Error, Handle, Oid, Persistent, Record, Ref, Tx};
 
@@ -81,21 +80,6 @@ impl From<Error> for Wrong {
     }
 }
 
-/// The objects that an answer makes, by its own names for them.
-#[derive(Default)]
-pub(super) struct Names(HashMap<String, Oid>);
-
-impl Names {
-    /// The oid that a text means.
-    pub(super) fn oid(&self, text: &str) -> Result<Oid, String> {
-        if text.starts_with('$') {
-            let oid = self.0.get(text).copied();
-            return oid.ok_or_else(|| format!("it names {text:?}, which none of its writes creates"));
-        }
-        text.parse::<Oid>().map_err(|error| format!("{text:?} is no oid in hexadecimal: {error}"))
-    }
-}
-
 /// What collections and counters were found to be.
 #[derive(Default)]
 pub(super) struct Places(Mutex<HashMap<Oid, String>>);
@@ -133,33 +117,27 @@ impl Persistent for Anything {
     const CLASS: &str = "";
 }
 
-impl Answer {
-    /// Does what it says in the transaction of its step. Inside: the program's own error.
-    pub(super) async fn act(
-        self,
-        places: &Places,
-        tx: &Tx,
-        cell: &Cell,
-        old: Record,
-    ) -> Result<Result<Stepped, Error>, Wrong> {
-        if self.writes.len() > WRITES_MAX {
-            return Err(Wrong::Rubbish(format!("its answer has more than {WRITES_MAX} writes")));
-        }
-        let mut names = Names::default();
-        for name in self.writes.iter().filter_map(|write| write.create.as_ref()) {
-            if !name.starts_with('$') || names.0.insert(name.clone(), tx.db().new_oid().await?).is_some() {
-                return Err(Wrong::Rubbish(format!(
-                    "{name:?} is no name for a new object: begin it with $, and use it once"
-                )));
-            }
-        }
-        let meaning = self.meaning(old, &names).map_err(Wrong::Rubbish)?;
-        for write in &self.writes {
-            let act = Act { write, names: &names, places, tx, asked: cell };
-            act.run().await?;
-        }
-        Ok(meaning.map_err(Error::app))
+/// Gives an oid to each object that is made.
+pub(super) async fn named(writes: &[Write], tx: &Tx) -> Result<Names, Wrong> {
+    if writes.len() > WRITES_MAX {
+        return Err(Wrong::Rubbish(format!("its answer has more than {WRITES_MAX} writes")));
     }
+    let mut names = Names::default();
+    for name in writes.iter().filter_map(|write| write.create.as_ref()) {
+        if !name.starts_with('$') || names.0.insert(name.clone(), tx.db().new_oid().await?).is_some() {
+            let how = "begin it with $, and use it once";
+            return Err(Wrong::Rubbish(format!("{name:?} is no name for a new object: {how}")));
+        }
+    }
+    Ok(names)
+}
+
+/// Does them in the transaction of the step that was asked about a cell.
+pub(super) async fn act(writes: &[Write], names: &Names, places: &Places, tx: &Tx, asked: &Cell) -> Result<(), Wrong> {
+    for write in writes {
+        Act { write, names, places, tx, asked }.run().await?;
+    }
+    Ok(())
 }
 
 /// One write, and what it needs to be done.
@@ -235,10 +213,11 @@ impl Act<'_> {
             let oid = self.oid(oid)?;
             let index: Index<K, Anything> = Index::new(oid);
             self.is(oid, Index::<K, Anything>::CLASS).await?;
-            return Ok(match inserts {
+            match inserts {
                 true => index.insert(self.tx, &key, reference)?,
                 false => index.remove(self.tx, &key, reference)?,
-            });
+            }
+            return Ok(());
         }
         let oid = self.oid(self.write.unique.as_deref().unwrap_or_default())?;
         let index: UniqueIndex<K, Ref<Anything>> = UniqueIndex::new(oid);

@@ -204,7 +204,7 @@ async fn a_job_goes_on_with_the_step_that_it_was_begun_with() {
     begun.abort();
     let other = within(Worker::new(&planned).run(Upgrade { counter: site.counter })).await.expect_err("refused");
     assert!(other.to_string().contains("begun with the step \"touch\""), "{other}");
-    assert_eq!(planned.record().await.expect("reads").phase.is_over(), false, "it is not at fault");
+    assert!(!planned.record().await.expect("reads").phase.is_over(), "it is not at fault");
     let worker = Worker::new(&planned).step_changed(true);
     let report = within(worker.run(Upgrade { counter: site.counter })).await.expect("runs");
     assert_eq!(
