@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use zeolite_client::collections::Map;
-use zeolite_client::evolve::{self, Job, NewJob, Phase, Plan, Step, Stepped, Worker};
+use zeolite_client::evolve::{self, Job, NewJob, Part, Phase, Plan, RangeRecord, Step, Stepped, Worker};
+use zeolite_client::typed::encode_record;
 use zeolite_client::{Cell, Error, FaultKind, Handle, Oid, PackOptions, Persistent, Record, Ref, Tid};
 use zeolite_server::settings::Settings;
 
@@ -315,4 +316,41 @@ async fn a_step_without_end_is_given_up_and_one_that_cannot_work_ends_its_worker
     let report = within(Worker::new(&planned).run(Upgrade { counter })).await.expect("runs");
     assert_eq!((report.phase, site.stepped().await), (Phase::Done, 6));
     assert_eq!(planned.record().await.expect("reads").reason, "");
+}
+
+/// As a program wrote it that listed no objects and knew of no step: it goes on, is bound from then on, and covers what it covered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_the_first_version_goes_on() {
+    let site = Site::with_pages(40).await;
+    let db = site.worker_db().await;
+    let mut new = plan_of("touch", Plan::class("Page"));
+    new.settings.ranges = 1;
+    let planned = evolve::plan(&db, new).await.expect("plans");
+    let job = Cell::object(planned.oid());
+    db.newest().await.expect("answers");
+    let now = db.now().get(&job).await.expect("reads").expect("is there");
+    let mut data = now.data.to_vec();
+    // What the second version has more: the last setting before the phase, and two fields at the end.
+    let timeout = [4, 0xb0, 0xea, 0x01, 0];
+    let at = data.windows(timeout.len()).position(|bytes| bytes == timeout).expect("heat_max, step_timeout_ms, phase");
+    data.drain(at + 1..at + 4);
+    assert_eq!(data.split_off(data.len() - 2), [0, 0], "no step, and not beside another");
+    let old = Record { version: 1, data: data.into(), ..now };
+    let range = RangeRecord::new(Part::Objects { after: 0, last: u64::MAX >> 1 }, 40);
+    let write = db.run(async |tx| {
+        tx.put(job.clone(), &old)?;
+        let range = Record::decode(&encode_record(&range)?).expect("a record");
+        tx.put(Cell::entry(job.oid, "range/0000"), &range)
+    });
+    write.await.expect("writes");
+    let record = planned.record().await.expect("is read");
+    assert_eq!((record.step.as_str(), record.beside, record.settings.step_timeout_ms), ("", true, 30_000));
+    let later = site.world.db().await;
+    let made =
+        later.run(async |tx| tx.create(&OldPage { text: "later".into(), edits: 0 }).await).await.expect("creates");
+    let report = within(Worker::new(&planned).run(touch(Arc::new(Semaphore::new(1000))))).await.expect("runs");
+    assert_eq!((report.phase, report.counts.changed, report.counts.found_done), (Phase::Done, 40, 1));
+    later.newest().await.expect("answers");
+    assert_eq!(later.now().load(made).await.expect("loads").edits, 0);
+    assert_eq!(planned.record().await.expect("reads").step, "touch");
 }
