@@ -18,7 +18,7 @@ and answers with one line, which repeats the oid, and the key of an entry, and s
   {\"oid\":\"2a\",\"delete\":true}        the object goes
   {\"oid\":\"2a\",\"error\":\"why not\"}  to the quarantine with it; the job goes on
 With --batch N a line is a list of up to N such objects, and the answer a list with an
-answer for each, in any order: many times as fast.
+answer for each, in any order: several times as fast.
 
 An answer but an error may have further writes, committed with the object or not at all:
   \"writes\":[{\"index\":\"2f\",\"insert\":\"Home\"},      in an index, for the object (or \"of\": OID)

@@ -143,13 +143,32 @@ async fn of_class(view: &View, class: &str, own: &OwnRecords) -> Result<Vec<u64>
     let mut all = Vec::new();
     let mut pages = Pages { view, class, below: None, after: Some(Oid(0)) };
     while let Some(page) = pages.next().await? {
-        let cells: Vec<Cell> = page.into_iter().filter(|oid| !own.is_object(*oid)).map(Cell::object).collect();
-        // What was made since the snapshot is listed as well, and not there.
-        let there = cells.iter().zip(view.get_many(&cells).await?).filter(|(_, record)| record.is_some());
-        all.extend(there.map(|(cell, _)| cell.oid.0));
+        all.extend(page.into_iter().filter(|oid| !own.is_object(*oid)).map(|oid| oid.0));
         is_not_too_many(all.len())?;
     }
+    // What was made since the snapshot is listed as well, and was not there.
+    let written = written_since(view).await?;
+    let doubtful: Vec<Cell> =
+        all.iter().filter(|oid| written.contains(*oid)).map(|oid| Cell::object(Oid(*oid))).collect();
+    let there = doubtful.iter().zip(view.get_many(&doubtful).await?);
+    let made: hash::Set<u64> = there.filter(|(_, record)| record.is_none()).map(|(cell, _)| cell.oid.0).collect();
+    all.retain(|oid| !made.contains(oid));
     Ok(all)
+}
+
+/// Objects that were written since the snapshot.
+async fn written_since(view: &View) -> Result<hash::Set<u64>> {
+    let (after, to) = (view.snapshot(), view.db().newest().await?);
+    let mut written = hash::Set::default();
+    if after >= to {
+        return Ok(written);
+    }
+    let mut pages = view.db().admin().log(Some(after.next()), Some(to), None, false).await?;
+    while let Some(page) = pages.next().await? {
+        let cells = page.into_iter().flat_map(|transaction| transaction.writes).map(|write| write.cell);
+        written.extend(cells.filter(Cell::is_object).map(|cell| cell.oid.0));
+    }
+    Ok(written)
 }
 
 async fn keys(view: &View, oid: Oid, range: Range) -> Result<Vec<Vec<u8>>> {

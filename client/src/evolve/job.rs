@@ -84,13 +84,19 @@ pub async fn forget(db: &Db, name: &str) -> Result<Option<Gate>> {
 
 /// Gives a new job its name; refused if another has it.
 pub(crate) async fn enlist(tx: &Tx, name: &str, reference: Ref<JobRecord>) -> Result<()> {
+    is_free(tx, name).await?;
     let jobs: Jobs = tx.root_or_create(ROOT_NAME).await?;
-    if jobs.contains(tx, name).await? {
-        return Err(Error::invalid(format!(
-            "there is an evolve {name:?} already; take another name, or forget that one"
-        )));
-    }
     jobs.insert(tx, name, &reference)
+}
+
+/// Refuses a name that another job has.
+pub(crate) async fn is_free(view: &View, name: &str) -> Result<()> {
+    match view.root::<Jobs>(ROOT_NAME).await? {
+        Some(jobs) if jobs.contains(view, name).await? => {
+            Err(Error::invalid(format!("there is an evolve {name:?} already; take another name, or forget that one")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The records of all jobs but one. What cannot be read, a newer program's, is left out: it would keep everybody from planning.

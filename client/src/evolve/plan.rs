@@ -78,6 +78,8 @@ pub async fn plan(db: &Db, new: NewJob) -> Result<Job> {
     db.newest().await?;
     let pin = db.pin().await?;
     let view = pin.view();
+    // Before anything is listed; looked at once more when it is written.
+    job::is_free(&view, &new.name).await?;
     let own = OwnRecords::of(&view).await?;
     own.check(&view, &new.plan).await?;
     let wanted = if new.settings.atomic { 1 } else { new.settings.ranges_wanted() };

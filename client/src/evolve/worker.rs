@@ -106,7 +106,12 @@ impl Worker {
                     self.stop.send_replace(true);
                     failed.get_or_insert(error);
                 }
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(error) if error.is_panic() => {
+                    // A fault of this program: the job says at least that there was one.
+                    let told = self.job.worker_ended(&format!("the worker {} ended: it panicked", self.name)).await;
+                    tracing::debug!(job = self.job.name(), ok = told.is_ok(), "a task panicked");
+                    std::panic::resume_unwind(error.into_panic())
+                }
                 Err(_) => {}
             }
         }

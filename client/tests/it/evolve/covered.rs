@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use zeolite_client::collections::Map;
 use zeolite_client::evolve::{self, Job, NewJob, Part, Phase, Plan, RangeRecord, Step, Stepped, Worker};
 use zeolite_client::typed::encode_record;
-use zeolite_client::{Cell, Error, FaultKind, Handle, Oid, PackOptions, Persistent, Record, Ref, Tid};
+use zeolite_client::{Cell, Error, FaultKind, Handle, Oid, PackOptions, Persistent, Range, Record, Ref, Tid};
 use zeolite_server::settings::Settings;
 
 fn plan_of(name: &str, plan: Plan) -> NewJob {
@@ -353,4 +353,38 @@ async fn a_job_of_the_first_version_goes_on() {
     later.newest().await.expect("answers");
     assert_eq!(later.now().load(made).await.expect("loads").edits, 0);
     assert_eq!(planned.record().await.expect("reads").step, "touch");
+}
+
+/// Objects that are made while the plan lists its own are not in it, and what a plan has listed before it was refused is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_beside_live_writers_has_what_was_there_at_its_snapshot() {
+    let site = Site::with_pages(300).await;
+    let (db, live) = (site.worker_db().await, site.world.db().await);
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writing = tokio::spawn({
+        let over = over.clone();
+        async move {
+            while !over.load(std::sync::atomic::Ordering::Acquire) {
+                let page = OldPage { text: "later".into(), edits: 0 };
+                live.run(async |tx| tx.create(&page).await).await.expect("creates");
+            }
+        }
+    });
+    for number in 0..20 {
+        let planned = evolve::plan(&db, plan_of(&format!("p{number}"), Plan::class("Page"))).await.expect("plans");
+        let record = planned.record().await.expect("reads");
+        let (mut listed, view) = (Vec::new(), db.at(Tid(record.planned)));
+        for entry in db.now().entries(planned.oid(), Range::prefix("list/")).await.expect("reads") {
+            let record = Record::decode(&entry.record).expect("a record");
+            listed.extend(postcard::from_bytes::<Vec<u64>>(&record.data).expect("oids"));
+        }
+        let cells: Vec<Cell> = listed.iter().map(|oid| Cell::object(Oid(*oid))).collect();
+        let there = view.get_many(&cells).await.expect("reads");
+        assert!(there.iter().all(Option::is_some), "each was there");
+        assert_eq!((listed.len() as u64, listed.len() >= 300), (record.total, true));
+    }
+    over.store(true, std::sync::atomic::Ordering::Release);
+    within(writing).await.expect("no panic");
+    let taken = evolve::plan(&db, plan_of("p0", Plan::class("Page"))).await.expect_err("the name is taken");
+    assert!(taken.to_string().contains("already"), "{taken}");
 }
