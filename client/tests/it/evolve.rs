@@ -4,6 +4,7 @@
 mod beside_traffic;
 mod control;
 mod covered;
+mod halves;
 mod looked_after;
 mod model;
 mod plans;
