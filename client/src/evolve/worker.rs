@@ -5,6 +5,7 @@
 use super::job::{Job, Phase};
 use super::lease::nonce;
 use super::ledger::Counts;
+use super::outcome::{LOOK_AGAIN, Verdict, judge};
 use super::step::{AnyStep, Step};
 use super::task::Task;
 use super::undo::Undo;
@@ -91,7 +92,7 @@ impl Worker {
 
     /// The same with a step of any type.
     pub async fn run_any(self, step: Arc<dyn AnyStep>) -> Result<Report> {
-        self.job.bind(&step.name(), self.step_changed).await?;
+        self.bind(&step.name()).await?;
         let mut tasks = JoinSet::new();
         for number in 0..self.tasks {
             let name = if self.tasks == 1 { self.name.clone() } else { format!("{}/{number}", self.name) };
@@ -118,6 +119,20 @@ impl Worker {
         match failed {
             Some(error) => Err(error),
             None => Ok(Report { phase: self.job.record().await?.phase, counts }),
+        }
+    }
+
+    /// Before anything else; however long the server is away, or takes no writes.
+    async fn bind(&self, step: &str) -> Result<()> {
+        let mut stop = self.stop.subscribe();
+        loop {
+            match self.job.bind(step, self.step_changed).await {
+                Err(error) if judge(&error) == Verdict::Waits && !*stop.borrow_and_update() => tokio::select! {
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    _ = stop.changed() => {}
+                },
+                bound => return bound,
+            }
         }
     }
 
