@@ -3,7 +3,7 @@
 use crate::site::{Site, Upgrade, job};
 use crate::support::within;
 use zeolite_client::evolve::{self, JobRecord, NewJob, Phase, Plan, Worker};
-use zeolite_client::{Cell, PackOptions, Ref};
+use zeolite_client::{Cell, FaultKind, ModeEnd, ModeKind, PackOptions, Ref};
 
 /// A plan writes down what it covers before its job is there.
 #[tokio::test(flavor = "multi_thread")]
@@ -52,4 +52,23 @@ async fn a_job_that_is_bound_and_not_begun_is_its_steps_and_nobody_elses() {
     assert_eq!((report.phase, report.counts.changed), (Phase::Done, 10));
     assert_eq!(within(Worker::new(&waits).run(step())).await.expect("now it may").phase, Phase::Done);
     assert_eq!(site.stepped().await, 10);
+}
+
+/// The first that a worker does is a write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_begun_while_nobody_may_write_waits() {
+    let site = Site::with_pages(10).await;
+    let db = site.worker_db().await;
+    let planned = evolve::plan(&db, job("pages")).await.expect("plans");
+    let operator = site.world.db().await;
+    operator.admin().set_mode(ModeKind::ReadOnly, "backup", ModeEnd::Never).await.expect("sets");
+    let running = tokio::spawn(Worker::new(&planned).run(Upgrade { counter: site.counter }));
+    for _ in 0..50 {
+        let refused = db.run(async |tx| site.counter.add(&tx, 1)).await.expect_err("nobody may write");
+        assert_eq!(refused.kind(), Some(FaultKind::ReadOnly), "{refused}");
+    }
+    assert!(!running.is_finished());
+    operator.admin().set_mode(ModeKind::Normal, "", ModeEnd::Never).await.expect("sets");
+    let report = within(running).await.expect("no panic").expect("waits");
+    assert_eq!((report.phase, site.stepped().await), (Phase::Done, 10));
 }
