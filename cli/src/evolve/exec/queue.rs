@@ -41,6 +41,10 @@ struct State {
     waiting: VecDeque<Asked>,
     broken: Option<String>,
     closed: bool,
+    /// Some process has answered once.
+    works: bool,
+    /// Processes that have failed since.
+    failed: u32,
 }
 
 impl Queue {
@@ -87,6 +91,19 @@ impl Queue {
             }
             changed.await;
         }
+    }
+
+    /// A process has answered.
+    pub(super) fn answered(&self) {
+        let mut state = self.state();
+        (state.works, state.failed) = (true, 0);
+    }
+
+    /// A process has failed; how many have since one has answered, and whether one ever has.
+    pub(super) fn failed(&self) -> (u32, bool) {
+        let mut state = self.state();
+        state.failed += 1;
+        (state.failed, state.works)
     }
 
     /// The program does not work: nobody waits for it from now on. Gives the first reason that there was.

@@ -20,13 +20,11 @@ pub(super) struct Runner {
     queue: Arc<Queue>,
     asking: Asking,
     process: Option<Process>,
-    works: bool,
-    in_a_row: u32,
 }
 
 impl Runner {
     pub(super) fn new(program: Arc<Program>, queue: Arc<Queue>, asking: Asking, first: Option<Process>) -> Runner {
-        Runner { program, queue, asking, process: first, works: false, in_a_row: 0 }
+        Runner { program, queue, asking, process: first }
     }
 
     /// Until the queue is closed.
@@ -41,7 +39,8 @@ impl Runner {
             };
             match self.ask(&mut process, &asked).await {
                 Ok(answers) => {
-                    (self.works, self.in_a_row, self.process) = (true, 0, Some(process));
+                    self.process = Some(process);
+                    self.queue.answered();
                     asked.into_iter().zip(answers).for_each(|(asked, answer)| asked.answer(Ok(answer)));
                 }
                 Err(Trouble::Rubbish(why)) => {
@@ -77,17 +76,17 @@ impl Runner {
     }
 
     /// The process has died, or was killed since it was silent.
-    fn failed(&mut self, asked: Vec<Asked>, why: &str) {
-        self.in_a_row += 1;
-        let most = if self.works { IN_A_ROW_MAX } else { USELESS_MAX };
-        if self.in_a_row >= most {
+    fn failed(&self, asked: Vec<Asked>, why: &str) {
+        let (in_a_row, works) = self.queue.failed();
+        let most = if works { IN_A_ROW_MAX } else { USELESS_MAX };
+        if in_a_row >= most {
             let why = format!("{}: {why}, {most} times in a row", at(&asked));
             return self.give_up(asked, &why);
         }
         let is_alone = asked.len() == 1;
         for mut asked in asked {
             asked.failed += u32::from(is_alone);
-            if asked.failed >= TRIES && self.works {
+            if asked.failed >= TRIES && works {
                 asked.answer(Err(Error::app(format!("{why}, {TRIES} times with this object"))));
             } else {
                 self.queue.push_alone(asked);

@@ -44,7 +44,7 @@ async fn an_object_that_kills_the_program_goes_to_the_quarantine() {
         let text = but_for(&second_oid, &second.replace("COUNT", &counted.display().to_string()));
         let script = scene.script("step.sh", &text).display().to_string();
         scene.evolve(&["plan", "x", "--class", CLASS, "--below", "2"]);
-        scene.refused(1, &["run", "x", "--answer-within", "300ms", "--exec", "sh", &script]);
+        scene.refused(1, &["run", "x", "--tasks", "2", "--answer-within", "300ms", "--exec", "sh", &script]);
         let shown = scene.evolve(&["show", "x"]);
         let bad = shown["quarantine"].as_array().expect("a list");
         assert_eq!((bad.len(), &bad[0]["cell"]), (1, &second_oid.clone().into()), "{case}: {shown}");

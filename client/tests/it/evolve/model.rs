@@ -52,7 +52,7 @@ impl Model {
         let site = if seed % 2 == 1 { Site::merging(PAGES).await } else { Site::with_pages(PAGES).await };
         let mut dice = fastrand::Rng::with_seed(seed);
         let mut new = job("model");
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             new.plan = Plan::class("Page");
         }
         if dice.bool() {
