@@ -80,6 +80,12 @@ pub enum Error {
         /// The version of the type.
         wanted: u32,
     },
+    /// A step of an evolve cannot work where this worker runs, whatever object it is given; see [`Error::worker`].
+    #[error("the step does not work here: {reason}; mend that, and start a worker again")]
+    Worker {
+        /// Why.
+        reason: String,
+    },
     /// The operation's own error, from the closure of [`crate::Db::run`]; see [`Error::app`].
     #[error("{0}")]
     Application(Arc<dyn std::error::Error + Send + Sync>),
@@ -91,6 +97,12 @@ impl Error {
         Error::Application(Arc::from(error.into()))
     }
 
+    /// From a step of an evolve that cannot work where its worker runs (a program or a file that it needs is not there): no object
+    /// is to blame. The worker ends with this reason, which the job then tells; the objects are left for the next one.
+    pub fn worker(reason: impl Into<String>) -> Error {
+        Error::Worker { reason: reason.into() }
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> Remedy {
         match self {
@@ -98,7 +110,9 @@ impl Error {
             Error::Disconnected { .. } => Remedy::Wait,
             Error::OutcomeUnknown { .. } => Remedy::AskOutcome,
             Error::NotFound { .. } | Error::WrongClass { .. } | Error::Encode { .. } => Remedy::FixRequest,
-            Error::Decode { .. } | Error::NoUpgrade { .. } | Error::Application(_) => Remedy::GiveUp,
+            Error::Decode { .. } | Error::NoUpgrade { .. } | Error::Worker { .. } | Error::Application(_) => {
+                Remedy::GiveUp
+            }
         }
     }
 

@@ -7,6 +7,10 @@
 //!   step      the application's function, old to new        yours
 //! ```
 //!
+//! What a job covers is fixed by its plan (`coverage`), and with its first run it is bound to one step (`together`). Every error is
+//! judged in one place (`outcome`): it is waited for, an object goes to the quarantine, the job fails, or this worker ends; all but
+//! the first with the reason in the ledger.
+//!
 //! A chunk commits the objects that it stepped together with its place in the ledger, so every object is stepped exactly once,
 //! whatever is killed when. A live write that comes between makes that one object be stepped again; the live writer never
 //! waits and never conflicts. The worker watches what live commits feel, and slows itself down.
@@ -29,6 +33,7 @@ mod assembly;
 mod atomic;
 mod chunk;
 mod claim;
+mod coverage;
 mod dependents;
 mod dry_run;
 mod earlier;
@@ -40,6 +45,7 @@ mod lease;
 mod ledger;
 mod outcome;
 mod own_gate;
+mod own_records;
 mod pace;
 mod plan;
 mod progress;
@@ -52,6 +58,7 @@ mod step_notes;
 mod stepping;
 mod task;
 mod throttle;
+mod together;
 mod undo;
 mod verify;
 mod worker;

@@ -6,6 +6,7 @@
 //!   unpaced   the evolve beside clients as fast as they can
 //!   whole     all objects in one commit beside the paced clients
 //!   thinking  four evolves beside clients without any resolver that think between reading and committing, over few objects
+//!   programs  a step in Python that keeps each object: the way there and back, a line for each and in lists
 //!   tasks     one task and four, with a step that costs processor time
 //!   memory    workers in processes of their own, on all objects and on a tenth of them
 //! ```
@@ -46,6 +47,8 @@ pub(super) enum Case {
     Whole,
     /// Beside clients that have no resolver and think between reading and committing, over few objects
     Thinking,
+    /// A program in Python 3 as the step, which keeps each object: with a line for each, and in lists of 500
+    Programs,
     /// One task and four, with a step that costs processor time
     Tasks,
     /// The memory of a worker, on all objects and on a tenth of them
@@ -86,6 +89,9 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     }
     if wanted(Case::Thinking) {
         thinking(setting, &server.url, report).await?;
+    }
+    if wanted(Case::Programs) {
+        programs(setting, &mut versions, report).await?;
     }
     if wanted(Case::Tasks) {
         tasks(setting, &mut versions, report).await?;
@@ -181,6 +187,20 @@ async fn thinking(setting: &Setting<'_>, url: &str, report: &mut Report) -> Resu
     report.add(row(setting, "thinking: edits lost", met.lost as f64, "").aim(Aim::AtMost(0.0)));
     report.add(row(setting, "thinking: entries and counts that are wrong", met.wrong as f64, "").aim(Aim::AtMost(0.0)));
     report.add(row(setting, "thinking: objects stepped again", met.again as f64, ""));
+    Ok(())
+}
+
+async fn programs(setting: &Setting<'_>, versions: &mut Versions<'_>, report: &mut Report) -> Result<()> {
+    let _doing = setting.doing("a step in Python");
+    if !versions::has_python().await {
+        report.remark("there is no python3 here: steps in Python are left out".to_owned());
+        return Ok(());
+    }
+    let rate = |took: Duration| setting.objects as f64 / took.as_secs_f64();
+    let lines = rate(versions.keep(None).await?);
+    let lists = rate(versions.keep(Some(500)).await?);
+    let row = row(setting, "empty step in Python, in lists of 500", lists, "objects/s");
+    report.add(row.against("a line for each", lines).aim(Aim::AtLeast(20_000.0)));
     Ok(())
 }
 

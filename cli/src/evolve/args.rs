@@ -17,13 +17,28 @@ and answers with one line, which repeats the oid, and the key of an entry, and s
   {\"oid\":\"2a\",\"keep\":true}          the object stays as it is
   {\"oid\":\"2a\",\"delete\":true}        the object goes
   {\"oid\":\"2a\",\"error\":\"why not\"}  to the quarantine with it; the job goes on
-Anything else on standard output is no answer. An object is asked for again when
-a live write came between. Each task has a process of its own, which is to end when its
-input does; its environment has the job's name in ZEOLITE_EVOLVE.
+With --batch N a line is a list of up to N such objects, and the answer a list with an
+answer for each, in any order: several times as fast.
 
-Steps that also write other objects, index entries or counters are made with the library:
-an application embeds `zeolite_client::evolve`. Any number of its workers and of these
-commands may work on one job.";
+An answer but an error may have further writes, committed with the object or not at all:
+  \"writes\":[{\"index\":\"2f\",\"insert\":\"Home\"},      in an index, for the object (or \"of\": OID)
+            {\"unique\":\"30\",\"insert\":{\"u64\":7}},  in a unique one: refused if it is another's
+            {\"add\":\"31\",\"by\":1},                 to a counter
+            {\"create\":\"$a\",\"class\":\"wiki.Note\",\"version\":1,\"refs\":[],\"data\":\"<base64>\"},
+                                               a new object; \"$a\" is its oid in refs and writes
+            {\"set\":\"2f\",\"key\":\"k\",\"class\":\"c\",\"data\":\"<base64>\"},  an entry, or an object
+            {\"delete\":\"2f\",\"key\":\"k\"}]            an entry, or without a key an object
+Keys of an index are text, or {\"u64\":7}, also u32, i32, i64, bool; \"remove\" is the
+opposite of \"insert\".
+
+Anything else on standard output is no answer, and ends this worker with the reason. If
+the program dies or is silent it is started anew; an object with which it fails three times
+while others are answered goes to the quarantine. An object is asked for again when a live
+write came between. Each task has a process of its own, which is to end when its input
+does; its environment has the job's name in ZEOLITE_EVOLVE.
+
+An application may embed its workers with `zeolite_client::evolve`. Any number of these
+and of those may work on one job, with one step.";
 
 #[derive(Subcommand)]
 pub(crate) enum EvolveCommand {
@@ -86,6 +101,9 @@ pub(crate) struct PlanArgs {
     /// Also if there is no object of the class, nothing at the oid, nothing in the list: otherwise that is refused as a mistake
     #[arg(long)]
     pub(crate) allow_empty: bool,
+    /// Also if another job is at work on the same class or collection: otherwise that is refused
+    #[arg(long)]
+    pub(crate) beside: bool,
     /// When none is left, refuse writes of older versions from then on
     #[arg(long, requires = "below")]
     pub(crate) gate: bool,
@@ -141,7 +159,11 @@ pub(crate) struct StepArgs {
     /// Raise the schema version, nothing else: for shapes that new code reads as they are
     #[arg(long, value_name = "VERSION")]
     pub(crate) bump: Option<u32>,
-    /// How long the program may take for one answer
+    /// Give the program lists of up to so many objects, instead of a line for each
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000),
+        requires = "exec", conflicts_with_all = ["delete", "bump"])]
+    pub(crate) batch: Option<u16>,
+    /// How long the program may take for one answer (of a list: for all of them)
     #[arg(long, value_name = "SPAN", default_value = "30s")]
     pub(crate) answer_within: Span,
 }
@@ -154,6 +176,9 @@ pub(crate) struct RunArgs {
     /// Ranges to work on at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) tasks: u16,
+    /// Go on with another step than the job was begun with; what was stepped so far stays as it is
+    #[arg(long)]
+    pub(crate) step_changed: bool,
     /// Give way to the other processes of this machine: 0 (not at all) to 19
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
     pub(crate) nice: i32,

@@ -5,7 +5,7 @@ use super::shown;
 use crate::output::Out;
 use crate::progress::{Bar, Progress};
 use std::collections::BTreeMap;
-use zeolite_client::evolve::{self, RangeRecord};
+use zeolite_client::evolve::{self, Phase, RangeRecord};
 
 /// Held ranges that are drawn; the others are told by `evolve show`.
 const WORKERS_MAX: usize = 16;
@@ -18,9 +18,11 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(out: &Out, name: &str) -> Board {
+    /// Of a job that is run, or taken back.
+    pub(super) fn new(out: &Out, name: &str, phase: Phase) -> Board {
         let progress = Progress::new(out);
-        let job = progress.bar(name, "objects", 0).without_forecast();
+        let unit = if matches!(phase, Phase::Undoing | Phase::Undone) { "commits" } else { "objects" };
+        let job = progress.bar(name, unit, 0).without_forecast();
         Board { progress, job, workers: BTreeMap::new(), draws: out.draws() }
     }
 

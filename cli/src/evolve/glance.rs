@@ -7,14 +7,17 @@
 use super::shown::{self, Line};
 use crate::server::Server;
 use anyhow::{Context, Result};
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::timeout;
 use zeolite_client::evolve::{self, Job, JobRecord, Phase, Progress};
-use zeolite_client::{Db, Options, Ref};
+use zeolite_client::{Db, Error, Options, Ref};
 
 /// A glance that takes longer has failed.
 const WITHIN: Duration = Duration::from_secs(2);
+/// Jobs that are looked at at once.
+const AT_ONCE: usize = 16;
 /// Jobs that are told in full; of those after them only the number.
 const TOLD_MAX: usize = 16;
 
@@ -27,7 +30,7 @@ pub(crate) struct JobCounts {
     pub(crate) failed: u64,
     /// Begun and not over; those that are paused too.
     pub(crate) running: u64,
-    /// Of those, jobs of which no worker has given a sign for longer than its lease.
+    /// Of those, jobs of which no worker has given a sign for longer than its lease, or on which nobody works.
     pub(crate) silent: u64,
 }
 
@@ -72,17 +75,22 @@ impl Glance {
 
     async fn counted(&self) -> Result<JobCounts> {
         let all = self.records().await?;
-        let mut counts = JobCounts::default();
+        let (mut counts, mut running) = (JobCounts::default(), Vec::new());
         for (job, record) in all {
             match record.phase {
                 Phase::Failed => counts.failed += 1,
-                Phase::Running | Phase::CatchingUp | Phase::Verifying | Phase::Undoing => {
-                    counts.running += 1;
-                    if counts.running <= TOLD_MAX as u64 {
-                        counts.silent += u64::from(job.show().await?.silent.is_some());
-                    }
-                }
+                Phase::Running | Phase::CatchingUp | Phase::Verifying | Phase::Undoing => running.push(job),
                 Phase::Planned | Phase::Done | Phase::Cancelled | Phase::Undone => {}
+            }
+        }
+        counts.running = running.len() as u64;
+        let mut shown = stream::iter(running).map(|job| async move { job.show().await }).buffer_unordered(AT_ONCE);
+        while let Some(shown) = shown.next().await {
+            match shown {
+                Ok(progress) => counts.silent += u64::from(progress.silent.is_some()),
+                // One that was forgotten just now is none.
+                Err(Error::NotFound { .. }) => counts.running -= 1,
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(counts)
@@ -111,10 +119,20 @@ impl Glance {
     /// All jobs with their records, in one view: most of them are over long since, and are not asked for one by one.
     async fn records(&self) -> Result<Vec<(Job, JobRecord)>> {
         let jobs = evolve::list(&self.0).await?;
-        let references: Vec<Ref<JobRecord>> = jobs.iter().map(|job| Ref::new(job.oid())).collect();
-        let records = self.0.now().find_many(&references).await?;
-        // One that was forgotten just now is none.
-        Ok(jobs.into_iter().zip(records).filter_map(|(job, record)| Some((job, record?))).collect())
+        let (view, references) = (self.0.now(), jobs.iter().map(|job| Ref::<JobRecord>::new(job.oid())));
+        let references: Vec<Ref<JobRecord>> = references.collect();
+        view.prefetch(&references.iter().map(Ref::cell).collect::<Vec<_>>()).await?;
+        let mut records = Vec::with_capacity(jobs.len());
+        for (job, reference) in jobs.into_iter().zip(references) {
+            match view.find(reference).await {
+                // One that was forgotten just now is none.
+                Ok(record) => records.extend(record.map(|record| (job, record))),
+                // Of a program to come.
+                Err(Error::Decode { .. } | Error::WrongClass { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(records)
     }
 }
 

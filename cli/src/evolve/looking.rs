@@ -17,11 +17,18 @@ pub(super) async fn list(out: &Out, db: &Db) -> Result<()> {
     let mut table = Table::new(&["job", "state", ">progress", ">rate", ">left", "plan"]);
     let jobs = evolve::list(db).await?;
     for job in &jobs {
-        let progress = job.show().await?;
-        if out.is_json() {
-            out.json(&shown::progress_json(&progress))?;
-        } else {
-            table.add(shown::row(&progress));
+        match job.show().await {
+            Ok(progress) if out.is_json() => out.json(&shown::progress_json(&progress))?,
+            Ok(progress) => table.add(shown::row(&progress)),
+            // A newer program has written it, or its records are gone: the others are told all the same.
+            Err(error @ (Error::NotFound { .. } | Error::Decode { .. } | Error::WrongClass { .. })) => {
+                let told = format!("cannot be read: {error}");
+                match out.is_json() {
+                    true => out.json(&json!({ "job": job.name(), "state": "unreadable", "reason": told }))?,
+                    false => table.add([job.name(), &told, "", "", "", ""].map(str::to_owned)),
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     if jobs.is_empty() {

@@ -17,7 +17,7 @@ const DATA_BYTES: usize = 60;
 
 pub(super) async fn plan(out: &Out, db: &Db, args: &PlanArgs) -> Result<()> {
     let mut new = NewJob::new(&args.name, covered(args)?);
-    (new.gate, new.allow_empty) = (args.gate, args.allow_empty);
+    (new.gate, new.allow_empty, new.beside) = (args.gate, args.allow_empty, args.beside);
     for (name, value) in steering::pairs(&args.settings)? {
         new.settings.set(&name, &value)?;
     }
@@ -39,7 +39,10 @@ pub(super) async fn plan(out: &Out, db: &Db, args: &PlanArgs) -> Result<()> {
         args.name,
         progress.job.plan.text()
     ));
-    out.remark(format_args!("start it with `zeolite evolve run {}`, or with the application's own workers", args.name));
+    out.remark(format_args!(
+        "start it with `zeolite evolve run {}` and a step (--exec, --bump or --delete), or with the application's own workers",
+        shown::quoted(&args.name)
+    ));
     Ok(())
 }
 
@@ -79,17 +82,12 @@ fn read(lines: impl BufRead, name: &str) -> Result<Vec<Oid>> {
 }
 
 async fn dry_run(out: &Out, db: &Db, args: &PlanArgs, new: &NewJob) -> Result<()> {
-    let chosen = step::chosen(out, &args.step, &args.name).await?;
+    step::fits(&args.step, args.below)?;
+    let chosen = step::chosen(out, &args.step, &args.name, 1)?;
     let options = DryRunOptions { objects_max: args.limit, samples: args.samples };
-    let found = tokio::select! {
-        biased;
-        why = chosen.broken() => Err(ProblemFound(format!("the program of the step does not work: {why}")).into()),
-        found = evolve::dry_run(db, new, &*chosen.step, &options) => found.context("the dry run"),
-    };
-    if let Some(exec) = &chosen.exec {
-        exec.end().await;
-    }
-    let found = found?;
+    let found = evolve::dry_run(db, new, &*chosen.step, &options).await;
+    chosen.end().await;
+    let found = found.map_err(step::told).context("the dry run")?;
     if out.is_json() {
         out.json(&dry_json(&args.name, new, &found))?;
     } else {

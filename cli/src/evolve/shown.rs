@@ -4,7 +4,7 @@ use crate::moment;
 use crate::output::{Out, Table, count};
 use serde_json::{Value, json};
 use std::time::Duration;
-use zeolite_client::evolve::{Bad, Certificate, Counts, JobRecord, NotUndone, Part, Progress, RangeRecord};
+use zeolite_client::evolve::{Bad, Certificate, Counts, JobRecord, NotUndone, Part, Phase, Progress, RangeRecord};
 use zeolite_client::{Cell, Oid, Tid};
 
 /// The state of a job: one word, and what there is to say about it.
@@ -32,6 +32,12 @@ impl Line {
     }
 }
 
+/// A name as a shell takes it.
+pub(super) fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=".contains(c);
+    if name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) }
+}
+
 /// How long a job still takes.
 pub(crate) fn left(left: Option<Duration>) -> String {
     left.map_or("-".into(), |left| moment::duration(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
@@ -40,7 +46,13 @@ pub(crate) fn left(left: Option<Duration>) -> String {
 /// `1,234 of 5,678 (21 %)`.
 pub(super) fn done(progress: &Progress) -> String {
     let percent = (progress.done * 100).checked_div(progress.total).unwrap_or(100);
-    format!("{} of {} ({percent} %)", count(progress.done), count(progress.total))
+    let what = if is_taken_back(progress) { " commits taken back" } else { "" };
+    format!("{} of {}{what} ({percent} %)", count(progress.done), count(progress.total))
+}
+
+/// Its progress is that of the undo.
+pub(super) fn is_taken_back(progress: &Progress) -> bool {
+    progress.undo.is_some() && matches!(progress.job.phase, Phase::Undoing | Phase::Undone)
 }
 
 /// Objects a second.
@@ -73,6 +85,9 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
     if !job.phase.is_over() && progress.silent.is_none() {
         facts.push(("rate", format!("{}, {} left", rate(progress.rate), left(progress.left))));
     }
+    if !job.step.is_empty() {
+        facts.push(("step", job.step.clone()));
+    }
     if job.target.is_some() {
         facts.push(("old shape", now(progress)));
     }
@@ -81,11 +96,12 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
         facts.push(("snapshot", format!("{}; {pinned}", moment::shown(Tid(job.snapshot)))));
     }
     if let Some(undo) = &progress.undo {
-        let left = undo.counts.bad;
-        facts.push((
-            "taken back",
-            format!("{} groups of steps, {} left as they are", count(undo.counts.changed), count(left)),
-        ));
+        let (back, left) = (count(undo.counts.changed), count(undo.counts.bad));
+        let merged = match undo.counts.kept {
+            0 => String::new(),
+            merged => format!("; {} objects in another shape than before", count(merged)),
+        };
+        facts.push(("taken back", format!("{back} groups of steps, {left} left as they are{merged}")));
     }
     facts
 }
@@ -100,7 +116,7 @@ pub(super) fn now(progress: &Progress) -> String {
             format!(", the gate is closed below version {}", gate.min_version)
         }
         _ if !target.gate => String::new(),
-        _ if progress.job.phase.is_over() => ", the gate is open".to_owned(),
+        _ if progress.job.phase.is_over() || progress.job.phase == Phase::Undoing => ", the gate is open".to_owned(),
         _ => ", then the gate closes".to_owned(),
     };
     let as_of =
@@ -190,7 +206,7 @@ pub(super) fn quarantine(bad: &[Bad]) -> Table {
 
 /// What an undo has left.
 pub(super) fn not_undone(left: &[NotUndone]) -> Table {
-    let mut table = Table::new(&["left as they are", "commit", "why"]);
+    let mut table = Table::new(&["not as before", "commit", "why"]);
     for left in left {
         let cells: Vec<String> = left.cells.iter().map(cell).collect();
         table.add([cells.join(" "), format!("{:016x}", left.tid), left.reason.clone()]);
@@ -247,6 +263,7 @@ pub(super) fn progress_json(progress: &Progress) -> Value {
         "reason": line.why,
         "until_unix_ms": line.until_unix_ms,
         "plan": job.plan.text(),
+        "step": (!job.step.is_empty()).then_some(&job.step),
         "target": job.target.as_ref().map(|t| json!({ "class": t.class, "version": t.version, "gate": t.gate })),
         "done": progress.done,
         "total": progress.total,

@@ -1,8 +1,8 @@
 //! Owns the choice of a step on the command line: a program, or one of the few that need not know the application's types.
 
 use super::args::{EvolveCommand, StepArgs};
-use super::exec::Exec;
-use crate::exit::Usage;
+use super::exec::{Asking, Exec};
+use crate::exit::{ProblemFound, Usage};
 use crate::output::Out;
 use anyhow::Result;
 use clap::Subcommand;
@@ -14,22 +14,45 @@ use zeolite_client::{Cell, Error, Record, Tx};
 /// The chosen step.
 pub(super) struct Chosen {
     pub(super) step: Arc<dyn AnyStep>,
-    /// The same, if it is a program: it may turn out not to work at all.
-    pub(super) exec: Option<Arc<Exec>>,
+    /// The same, if it is a program: its processes have to be ended.
+    exec: Option<Arc<Exec>>,
 }
 
 impl Chosen {
-    /// Why its program does not work; waits for ever while it does, or is none.
-    pub(super) async fn broken(&self) -> String {
-        match &self.exec {
-            Some(exec) => exec.broken().await,
-            None => std::future::pending().await,
+    /// Lets the processes of a program end.
+    pub(super) async fn end(&self) {
+        if let Some(exec) = &self.exec {
+            exec.end().await;
         }
     }
 }
 
+/// An error of a worker, or of a dry run, as this program tells it: a step that does not work here is no server's refusal.
+pub(super) fn told(error: Error) -> anyhow::Error {
+    match error {
+        Error::Worker { .. } => ProblemFound(error.to_string()).into(),
+        error => error.into(),
+    }
+}
+
+/// Refuses a step that cannot bring an object to the version that the job is planned for.
+pub(super) fn fits(args: &StepArgs, version: Option<u32>) -> Result<(), Usage> {
+    match (version, args.bump) {
+        (Some(version), Some(bump)) if bump < version => {
+            Err(Usage(format!("the job brings objects to version {version}, and --bump {bump} leaves them below it")))
+        }
+        (Some(version), _) if args.delete => {
+            let how = "to delete objects, plan them without --below";
+            Err(Usage(format!(
+                "the job brings objects to version {version}, and --delete would leave none of them; {how}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes the step of the arguments; a program is started once, to see that it can be.
-pub(super) async fn chosen(out: &Out, args: &StepArgs, job: &str) -> Result<Chosen> {
+pub(super) fn chosen(out: &Out, args: &StepArgs, job: &str, tasks: usize) -> Result<Chosen> {
     if let Some(version) = args.bump {
         return Ok(Chosen { step: Arc::new(bump(version)), exec: None });
     }
@@ -48,8 +71,9 @@ pub(super) async fn chosen(out: &Out, args: &StepArgs, job: &str) -> Result<Chos
             "{own} stands behind --exec, so it is the program's; if it is meant for zeolite, write it before --exec"
         ));
     }
-    let exec = Arc::new(Exec::new(out, &args.exec, job, within));
-    exec.try_out().map_err(|error| Usage(format!("{} cannot be started: {error}", args.exec[0])))?;
+    let asking = Asking { within, batch: args.batch.map(usize::from), tasks };
+    let exec = Exec::start(out, &args.exec, job, asking);
+    let exec = Arc::new(exec.map_err(|error| Usage(format!("{} cannot be started: {error}", args.exec[0])))?);
     Ok(Chosen { step: exec.clone(), exec: Some(exec) })
 }
 

@@ -3,7 +3,7 @@
 use super::board::Board;
 use super::shown;
 use crate::exit::ProblemFound;
-use crate::output::{Out, count};
+use crate::output::Out;
 use anyhow::Result;
 use std::time::Duration;
 use zeolite_client::Db;
@@ -17,7 +17,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 pub(super) async fn watch(out: &Out, db: &Db, name: &str) -> Result<()> {
     let job = evolve::find(db, name).await?;
     let mut follow = Follow::new(&job);
-    let mut board = Board::new(out, name);
+    let mut board = Board::new(out, name, job.record().await?.phase);
     let last = loop {
         let now = follow.next().await?;
         if out.is_json() {
@@ -65,22 +65,20 @@ pub(super) fn verdict(out: &Out, last: &Progress) -> Result<()> {
             }
             Ok(())
         }
-        (Phase::Undone, _) => match last.undo.as_ref().map_or(0, |undo| undo.counts.bad) {
-            0 => Ok(()),
-            left => {
-                let left = count(left);
-                let hint = format!("`zeolite evolve show {} --quarantine 0` lists them", job.name);
-                Err(ProblemFound(format!(
-                    "{left} groups of steps could not be taken back and are as they were; {hint}"
-                ))
-                .into())
-            }
-        },
+        // The reason says how much is not as it was before.
+        (Phase::Undone, _) if job.reason.is_empty() => Ok(()),
+        (Phase::Undone, _) => {
+            let hint = format!("`zeolite evolve show {} --quarantine 0` lists them", shown::quoted(&job.name));
+            Err(ProblemFound(format!("{}; {hint}", job.reason)).into())
+        }
         _ => {
             let state = shown::Line::of(last).text();
             let hint = match job.phase {
                 Phase::Failed => {
-                    format!("; look with `zeolite evolve show {0}`, go on with `resume {0}` and `run`", job.name)
+                    format!(
+                        "; look with `zeolite evolve show {0}`, go on with `resume {0}` and `run`",
+                        shown::quoted(&job.name)
+                    )
                 }
                 _ => String::new(),
             };

@@ -7,7 +7,6 @@
 
 use super::args::{RunArgs, UndoArgs};
 use super::board::Board;
-use super::exec::Exec;
 use super::shown;
 use super::step;
 use super::watching::{Follow, verdict};
@@ -22,16 +21,16 @@ use zeolite_client::{Db, Error};
 
 pub(super) async fn run(out: &Out, db: &Db, args: &RunArgs) -> Result<()> {
     let job = evolve::find(db, &args.name).await?;
-    if job.record().await?.phase == Phase::Undone {
+    let record = job.record().await?;
+    if record.phase == Phase::Undone {
         return Err(ProblemFound(format!("evolve {:?} was taken back; plan a new one", args.name)).into());
     }
-    let chosen = step::chosen(out, &args.step, &args.name).await?;
-    let worker = Worker::new(&job).named(super::here()).tasks(usize::from(args.tasks));
+    step::fits(&args.step, record.target.as_ref().map(|target| target.version))?;
+    let chosen = step::chosen(out, &args.step, &args.name, usize::from(args.tasks))?;
+    let worker = Worker::new(&job).named(super::here()).tasks(usize::from(args.tasks)).step_changed(args.step_changed);
     let stop = worker.stop_handle();
-    let attended = attend(out, &job, worker.run_any(chosen.step), &stop, chosen.exec.as_deref()).await;
-    if let Some(exec) = &chosen.exec {
-        exec.end().await;
-    }
+    let attended = attend(out, &job, worker.run_any(chosen.step.clone()), &stop).await;
+    chosen.end().await;
     told(out, &job, attended?).await
 }
 
@@ -44,7 +43,7 @@ pub(super) async fn undo(out: &Out, db: &Db, args: &UndoArgs) -> Result<()> {
     }
     let worker = Worker::new(&job).named(super::here());
     let stop = worker.stop_handle();
-    let attended = attend(out, &job, worker.undo(), &stop, None).await?;
+    let attended = attend(out, &job, worker.undo(), &stop).await?;
     told(out, &job, attended).await
 }
 
@@ -80,16 +79,16 @@ async fn attend(
     job: &Job,
     work: impl Future<Output = Result<Report, Error>>,
     stop: &Stop,
-    exec: Option<&Exec>,
 ) -> Result<Attended> {
     let began = Instant::now();
-    let (mut board, mut follow, mut signals) = (Board::new(out, job.name()), Follow::new(job), Signals::new()?);
-    let (mut is_stopped, mut broken) = (false, None);
+    let phase = job.record().await?.phase;
+    let (mut board, mut follow, mut signals) = (Board::new(out, job.name(), phase), Follow::new(job), Signals::new()?);
+    let mut is_stopped = false;
     tokio::pin!(work);
     let report = loop {
         tokio::select! {
             biased;
-            report = &mut work => break report?,
+            report = &mut work => break report.map_err(step::told)?,
             () = signals.next() => {
                 if is_stopped {
                     return Err(Interrupted("; what was not committed did not happen").into());
@@ -97,10 +96,6 @@ async fn attend(
                 is_stopped = true;
                 stop.stop();
                 out.remark("finishing the chunk; once more ends at once");
-            }
-            why = works(exec), if broken.is_none() => {
-                broken = Some(why);
-                stop.stop();
             }
             // A look that fails is no reason to stop working: the worker knows what to wait for.
             now = follow.next() => match now {
@@ -112,23 +107,11 @@ async fn attend(
             },
         }
     };
-    if let Some(why) = broken {
-        let why = format!("the program of the step does not work: {why}");
-        job.worker_ended(&format!("the worker {} ended: {why}", super::here())).await?;
-        return Err(ProblemFound(format!("{why}; the job can be resumed")).into());
-    }
     if let Ok(now) = job.show().await {
         board.show(&now);
     }
     board.end();
     Ok(Attended { report, is_stopped, took_ms: began.elapsed().as_millis() as u64 })
-}
-
-async fn works(exec: Option<&Exec>) -> String {
-    match exec {
-        Some(exec) => exec.broken().await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn told(out: &Out, job: &Job, attended: Attended) -> Result<()> {

@@ -5,5 +5,7 @@ mod example;
 mod gates;
 mod gone;
 mod jobs;
+mod programs;
 mod scene;
 mod stopped;
+mod writes;

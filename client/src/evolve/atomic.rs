@@ -23,9 +23,11 @@ use super::lease::Lease;
 use super::ledger::RangeRecord;
 use super::outcome::{Outcome, Verdict, judge};
 use super::source::Item;
-use super::stepping::{StepResult, SteppedCell};
+use super::stepping::{StepResult, SteppedCell, Wanted};
 use crate::errors::{Error, Result};
 use crate::tx::{Place, Prefetched, Prepared};
+use futures_util::StreamExt;
+use std::pin::pin;
 use std::time::Duration;
 use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::{Cell, CommitKey, Draft, Priority, ReadCell, Remedy, Tid, hash};
@@ -99,11 +101,13 @@ impl AtomicPlan<'_, '_> {
             let slice: Vec<Item> = items.by_ref().take(SLICE).collect();
             let cells: Vec<Cell> = slice.iter().map(|item| item.cell.clone()).collect();
             let ahead = Prefetched::read(self.chunk.db(), place, &cells).await?;
-            for item in slice {
-                let Some(made) = self.chunk.step_steadily(held, &item, &ahead, None, self.lease()).await? else {
-                    return Ok(None);
+            let mut made = pin!(self.chunk.stepping.all(slice.into_iter().map(Wanted::new), &ahead, place.snapshot));
+            loop {
+                let made = match self.chunk.steadily(held, self.lease(), made.next()).await? {
+                    None => return Ok(None),
+                    Some(None) => break,
+                    Some(Some(made)) => made?,
                 };
-                let made = SteppedCell { item, made, base: place.snapshot, again: 0, was_bad: false };
                 steps.dependents.add(steps.tries.len(), &made);
                 steps.tries.push(made);
             }

@@ -18,12 +18,13 @@ use super::ledger::{Bad, Owed, Part, RangeRecord, bad_cell, encoded, paid_cell};
 use super::outcome::{Outcome, Verdict, judge};
 use super::source::Item;
 use super::step_notes::step_notes;
-use super::stepping::{StepResult, SteppedCell, Stepping};
+use super::stepping::{StepResult, SteppedCell, Stepping, Wanted};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::{Place, Prefetched, Staged, fold};
 use crate::typed::decode_record;
 use futures_util::{StreamExt, TryStreamExt};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::evolve::ChunkNote;
@@ -32,7 +33,7 @@ use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, Priority, ReadCe
 /// How long to wait for a commit that was in the way to become visible, before the server is asked.
 pub(crate) const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 /// Cells that one range keeps for its end; beyond it they are tried on the spot.
-const DEFERRED_MAX: usize = 1000;
+pub(crate) const DEFERRED_MAX: usize = 1000;
 /// Objects whose former steps are looked for at once.
 const LOOKS_AT_ONCE: usize = 16;
 
@@ -123,17 +124,16 @@ impl<'a> Chunk<'a> {
         let ahead = Prefetched::read(self.db(), place, &cells).await?;
         let bad = self.known_bad(held, &cells, place).await?;
         let items = self.with_former_steps(held, items, &ahead).await?;
-        let mut tries = Vec::with_capacity(offered);
-        let mut bytes = 0;
-        for (item, bad) in items.into_iter().zip(bad) {
-            let made = match self.left_for_later(held, &item) {
-                true => StepResult::PutOff,
-                false => match self.step_steadily(held, &item, &ahead, bad.as_ref(), lease).await? {
-                    Some(made) => made,
-                    None => return Ok(None),
-                },
+        let wanted: Vec<Wanted> =
+            items.into_iter().zip(bad).map(|(item, bad)| self.wanted(held, item, bad.as_ref())).collect();
+        let (mut tries, mut bytes) = (Vec::with_capacity(offered), 0);
+        let mut steps = pin!(self.stepping.all(wanted, &ahead, place.snapshot));
+        loop {
+            let made = match self.steadily(held, lease, steps.next()).await? {
+                None => return Ok(None),
+                Some(None) => break,
+                Some(Some(made)) => made?,
             };
-            let made = SteppedCell { item, made, base: place.snapshot, again: 0, was_bad: bad.is_some() };
             bytes += made.bytes();
             tries.push(made);
             if !held.beat(lease, self.waits_for).await? {
@@ -147,23 +147,24 @@ impl<'a> Chunk<'a> {
         Ok(Some((offered, tries)))
     }
 
-    /// Steps one item, and lets nobody think meanwhile that this worker is gone.
-    pub(crate) async fn step_steadily(
-        &self,
-        held: &mut Lease,
-        item: &Item,
-        ahead: &Prefetched,
-        bad: Option<&Bad>,
-        lease: Duration,
-    ) -> Result<Option<StepResult>> {
+    fn wanted(&self, held: &Lease, item: Item, bad: Option<&Bad>) -> Wanted {
         // At the end of a job what failed on the same revision need not be tried again; a list of such is there for that.
         let bad_at = bad.filter(|_| held.record.part == Part::Finish).map(|bad| Tid(bad.tid));
-        let made = self.stepping.make(item, ahead, bad_at);
-        tokio::pin!(made);
+        Wanted { was_bad: bad.is_some(), bad_at, for_later: self.left_for_later(held, &item), item }
+    }
+
+    /// Waits for a step, and lets nobody think meanwhile that this worker is gone. None: the range was lost.
+    pub(crate) async fn steadily<T>(
+        &self,
+        held: &mut Lease,
+        lease: Duration,
+        step: impl Future<Output = T>,
+    ) -> Result<Option<T>> {
+        let mut step = pin!(step);
         loop {
             tokio::select! {
                 biased;
-                made = &mut made => return made.map(Some),
+                made = &mut step => return Ok(Some(made)),
                 () = tokio::time::sleep(lease / 3) => if !held.beat(lease, self.waits_for).await? {
                     return Ok(None);
                 },
@@ -203,7 +204,13 @@ impl<'a> Chunk<'a> {
 
     /// What is in the quarantine of these cells. Only where cells come a second time.
     async fn known_bad(&self, held: &Lease, cells: &[Cell], place: Place) -> Result<Vec<Option<Bad>>> {
-        if !matches!(held.record.part, Part::Finish | Part::Lists { .. }) {
+        let comes_again = match held.record.part {
+            Part::Finish => true,
+            // The quarantine, tried again.
+            Part::Lists { first, end } => first == end,
+            _ => false,
+        };
+        if !comes_again {
             return Ok(vec![None; cells.len()]);
         }
         let keys: Vec<Cell> = cells.iter().map(|cell| bad_cell(self.job, cell)).collect();

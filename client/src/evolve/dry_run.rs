@@ -1,17 +1,21 @@
 //! Owns the dry run: the step on the plan's objects at a pinned snapshot, without committing anything; what would change, where
 //! it would fail, and how long it would take.
 
+use super::coverage::{self, Covered};
 use super::job::{JobRecord, Phase};
 use super::known;
 use super::ledger::{Part, RangeRecord};
-use super::plan::{self, NewJob};
+use super::own_records::OwnRecords;
+use super::plan::NewJob;
 use super::source::{Item, Source};
 use super::step::AnyStep;
-use super::stepping::{StepResult, Stepping};
+use super::stepping::{StepResult, SteppedCell, Stepping, Wanted};
 use crate::connect::Db;
 use crate::errors::Result;
 use crate::tx::{Pin, Place, Prefetched, Staged};
+use futures_util::StreamExt;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::{Cell, Oid, Record};
@@ -98,10 +102,12 @@ pub async fn dry_run(db: &Db, new: &NewJob, step: &dyn AnyStep, options: &DryRun
     new.check()?;
     db.newest().await?;
     let pin = db.pin().await?;
-    let (ranges, lists) = plan::cut(&pin, &new.plan, 1).await?;
+    let (view, own) = (pin.view(), OwnRecords::of(&pin.view()).await?);
+    own.check(&view, &new.plan).await?;
+    let Covered { ranges, lists } = coverage::covered(&view, &new.plan, &own, 1).await?;
     let job = new.record(pin.snapshot(), &ranges);
     if !new.allow_empty {
-        known::check(&pin.view(), &new.plan, job.total).await?;
+        known::check(&view, &new.plan, job.total).await?;
     }
     let mut run = Running {
         db,
@@ -116,9 +122,9 @@ pub async fn dry_run(db: &Db, new: &NewJob, step: &dyn AnyStep, options: &DryRun
     for range in ranges.iter().filter(|range| !matches!(range.part, Part::Lists { .. })) {
         run.range(range).await?;
     }
-    for list in &lists {
-        let item = |oid: &u64| Item { cell: Cell::object(Oid(*oid)), after: None, hot: false, former: None };
-        let items: Vec<Item> = list.oids.iter().map(item).collect();
+    for list in lists {
+        let cells = list.cells(&new.plan).into_iter();
+        let items: Vec<Item> = cells.map(|cell| Item { cell, after: None, hot: false, former: None }).collect();
         for batch in items.chunks(BATCH) {
             run.batch(batch).await?;
         }
@@ -178,11 +184,14 @@ impl Running<'_> {
         let ahead = Prefetched::read(self.db, place, &cells).await?;
         let view = ahead.view(self.db);
         let stepping = Stepping { db: self.db, job_oid: Oid(0), job: self.job, step: self.step };
-        for item in items {
-            if self.is_enough() {
-                return Ok(());
-            }
-            let made = stepping.make(item, &ahead, None).await?;
+        let left = match self.options.objects_max {
+            0 => usize::MAX,
+            most => usize::try_from(most - self.found.stepped.min(most)).unwrap_or(usize::MAX),
+        };
+        let wanted = items.iter().take(left).cloned().map(Wanted::new);
+        let mut steps = pin!(stepping.all(wanted, &ahead, self.pin.snapshot()));
+        while let Some(stepped) = steps.next().await {
+            let SteppedCell { item, made, .. } = stepped?;
             let old = view.get(&item.cell).await?;
             self.count(&item.cell, old, made);
         }
@@ -256,6 +265,8 @@ impl NewJob {
             total: ranges.iter().map(|range| range.total).sum(),
             ranges: u32::try_from(ranges.len()).unwrap_or(u32::MAX),
             certificate: None,
+            step: String::new(),
+            beside: self.beside,
         }
     }
 }

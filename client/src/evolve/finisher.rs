@@ -4,22 +4,24 @@
 //!   count of the old shape > 0   another pass: old code still writes it, or live traffic was always faster
 //!   count = 0, gate wanted       close it: the server counts again and closes in one commit, or says how many came between
 //!   a live draft came over what was stepped (owed)   another pass: taken back, and stepped anew
-//!   only the quarantine is left  the job fails with that list, and can be resumed
+//!   only the quarantine is left  what live writers have changed since is tried again; otherwise the job fails with that list, and
+//!                                can be resumed
 //!   live traffic                 a moment's wait first: what has read before the last chunk may still commit
 //!   otherwise                    done: a snapshot at which nothing of the old shape is there
 //! ```
 
+use super::chunk::DEFERRED_MAX;
 use super::earlier::{only_taken_back, owed_left};
 use super::job::{Certificate, Job, JobRecord, Phase, newest_view};
 use super::lease::Lease;
-use super::ledger::{self, Cursor, Part};
+use super::ledger::{self, Bad, Cursor, Part};
 use super::outcome::Outcome;
 use super::throttle::is_live;
 use crate::connect::Db;
 use crate::errors::Result;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_proto::{CloseAttempt, Tid};
+use zeolite_proto::{Cell, CloseAttempt, Tid};
 
 /// What live transactions may take between reading and committing, for the end of a job to wait for them. One that takes longer goes
 /// over what it has read as well, and the job owes it, although it is done.
@@ -66,6 +68,9 @@ impl Finisher<'_> {
             }
             return Ok(again(held));
         }
+        if bad > 0 && self.tries_again(held, job).await? {
+            return Ok(again(held));
+        }
         if bad > 0 {
             return self.fail(held, &format!("{bad} objects are in the quarantine")).await;
         }
@@ -105,6 +110,21 @@ impl Finisher<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether something in the quarantine is not any more what its step has failed on: a live writer may have mended it.
+    async fn tries_again(&self, held: &mut Lease, job: &JobRecord) -> Result<bool> {
+        // One that is written all the time, and always badly, does not keep the job for ever.
+        if held.record.pass >= job.settings.rounds_max {
+            return Ok(false);
+        }
+        let view = newest_view(self.db).await?;
+        let bad = ledger::quarantine(&view, self.job.oid(), DEFERRED_MAX as u64).await?;
+        let cells: Vec<Cell> = bad.iter().map(Bad::cell).collect();
+        let now = view.revisions(&cells).await?;
+        let changed = bad.into_iter().zip(now).filter(|(bad, now)| now.tid.0 != bad.tid);
+        held.record.deferred = changed.map(|(bad, _)| (bad.oid, bad.key)).collect();
+        Ok(!held.record.deferred.is_empty())
     }
 
     /// The commit that closed the gate; 0: not now.

@@ -4,7 +4,7 @@
 //!   root "zeolite.evolves"  name -> job
 //!   job                     plan, target, settings, phase          this file; written seldom
 //!     range/0000 ..         a part of the plan and its cursor      ledger; written by every chunk's own commit
-//!     list/0000 ..          oids that a plan names one by one      plan
+//!     list/0000 ..          oids or keys that a plan covers        coverage
 //!     bad/..                what a step failed on                  ledger
 //! ```
 //!
@@ -22,6 +22,12 @@ use zeolite_proto::{Gate, Oid, Tid};
 
 impl Persistent for JobRecord {
     const CLASS: &str = <JobRecord as Stored>::CLASS;
+    const VERSION: u32 = <JobRecord as Stored>::VERSION;
+
+    fn upgrade(version: u32, data: &[u8]) -> Result<JobRecord> {
+        let class = <JobRecord as Stored>::CLASS.to_owned();
+        Stored::upgrade(version, data).map_err(|bad| Error::Decode { class, version, reason: bad.0.to_owned() })
+    }
 }
 
 /// A job, to be looked at and steered.
@@ -78,13 +84,37 @@ pub async fn forget(db: &Db, name: &str) -> Result<Option<Gate>> {
 
 /// Gives a new job its name; refused if another has it.
 pub(crate) async fn enlist(tx: &Tx, name: &str, reference: Ref<JobRecord>) -> Result<()> {
+    is_free(tx, name).await?;
     let jobs: Jobs = tx.root_or_create(ROOT_NAME).await?;
-    if jobs.contains(tx, name).await? {
-        return Err(Error::invalid(format!(
-            "there is an evolve {name:?} already; take another name, or forget that one"
-        )));
-    }
     jobs.insert(tx, name, &reference)
+}
+
+/// Refuses a name that another job has.
+pub(crate) async fn is_free(view: &View, name: &str) -> Result<()> {
+    match view.root::<Jobs>(ROOT_NAME).await? {
+        Some(jobs) if jobs.contains(view, name).await? => {
+            Err(Error::invalid(format!("there is an evolve {name:?} already; take another name, or forget that one")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The records of all jobs but one. What cannot be read, a newer program's, is left out: it would keep everybody from planning.
+pub(crate) async fn others(tx: &Tx, name: &str) -> Result<Vec<JobRecord>> {
+    let Some(jobs) = tx.root::<Jobs>(ROOT_NAME).await? else { return Ok(Vec::new()) };
+    let all = jobs.iter(tx).collect().await?;
+    let others = all.into_iter().filter(|(other, _)| other != name);
+    let others: Vec<Ref<JobRecord>> = others.map(|(_, reference)| reference).collect();
+    tx.prefetch(&others.iter().map(Ref::cell).collect::<Vec<_>>()).await?;
+    let mut records = Vec::new();
+    for reference in others {
+        match tx.find(reference).await {
+            Ok(record) => records.extend(record),
+            Err(Error::Decode { .. } | Error::WrongClass { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(records)
 }
 
 /// A view that sees whatever anybody's receipt has been sent for.

@@ -84,7 +84,8 @@ impl Lease {
                 return Err(error);
             }
             let Some(now) = self.stored().await? else { return Ok(false) };
-            let happened = now.record.nonce == next.nonce && now.record.beat >= next.beat;
+            // A chunk of one's own that got through late has raised the beat as well: only what was sent is what was meant.
+            let happened = now.record == next;
             let late = now.tid != self.tid && now.record.nonce == self.record.nonce && now.record.nonce == next.nonce;
             let lost_on_its_way = unknown && now.tid == self.tid;
             // What another worker has written is none of this one's: its counts stay its own.
@@ -156,5 +157,43 @@ impl Stale {
         }
         let free_at = seen.2 + lease;
         if now >= free_at { Ok(()) } else { Err(free_at) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evolve::ledger::Part;
+    use zeolite_proto::Registry;
+    use zeolite_server::server::Server;
+    use zeolite_server::settings::Settings;
+
+    /// A chunk of one's own that gets through late has raised the beat as far as the change would have: the change is made all the same.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_is_made_on_what_a_late_chunk_has_left() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut settings = Settings { data_dir: directory.path().join("data"), ..Settings::default() };
+        settings.sessions.shutdown_grace_ms = 200;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let server = Server::start(settings, Registry::built_in(), listener).await.expect("starts");
+        let db = Db::connect(server.address().to_string()).await.expect("connects");
+        let job = db.new_oid().await.expect("an oid");
+        let free = encoded(&RangeRecord::new(Part::Lists { first: 0, end: 1 }, 9)).expect("encodes");
+        db.run(async |tx| tx.put_unchecked(range_cell(job, 0), free.clone())).await.expect("writes");
+        db.newest().await.expect("answers");
+        let seen = kept::<RangeRecord>(&db.now(), &range_cell(job, 0)).await.expect("reads").expect("is there");
+        let mut held = Lease::claim(&db, job, 0, seen, ("w", 7)).await.expect("answers").expect("is free");
+
+        let mut late = held.record.clone();
+        (late.beat, late.counts.done) = (late.beat + 1, 5);
+        let late = encoded(&late).expect("encodes");
+        let chunk = db.transaction().fresh().run(async |tx| tx.put_unchecked(range_cell(job, 0), late.clone()));
+        chunk.await.expect("writes");
+        assert!(held.put(|next| next.finished = true).await.expect("answers"), "it is this worker's still");
+        let stored = held.stored().await.expect("reads").expect("is there").record;
+        assert_eq!((stored.finished, stored.counts.done), (true, 5));
+        assert_eq!(stored, held.record);
+        drop((held, db));
+        server.stop().await.expect("stops");
     }
 }

@@ -17,9 +17,10 @@ use bytes::Bytes;
 use zeolite_proto::evolve::Stored;
 pub use zeolite_proto::evolve::{Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
 pub(crate) use zeolite_proto::evolve::{
-    Kept, ListRecord, Owed, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell, owed_cell, paid_cell, range_cell,
+    Kept, KeysRecord, ListRecord, Owed, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell, owed_cell, paid_cell,
+    range_cell,
 };
-use zeolite_proto::{Cell, Oid};
+use zeolite_proto::{Cell, Oid, Tid};
 
 macro_rules! persistent {
     ($($record:ty),*) => {
@@ -29,7 +30,7 @@ macro_rules! persistent {
     };
 }
 
-persistent!(RangeRecord, Bad, NotUndone, ListRecord, Owed);
+persistent!(RangeRecord, Bad, NotUndone, ListRecord, KeysRecord, Owed);
 
 /// A record of the ledger; none where there is none.
 pub(crate) async fn kept<T: Persistent>(view: &View, cell: &Cell) -> Result<Option<Kept<T>>> {
@@ -67,7 +68,16 @@ pub(crate) async fn quarantine(view: &View, job: Oid, limit: u64) -> Result<Vec<
 
 /// What could not be taken back, up to a limit.
 pub(crate) async fn not_undone(view: &View, job: Oid, limit: u64) -> Result<Vec<NotUndone>> {
-    let mut scan = view.scan(job, Range::prefix("undo/").limited(limit));
+    not_undone_in(view, job, Range::prefix("undo/").limited(limit)).await
+}
+
+/// The same of one commit.
+pub(crate) async fn not_undone_of(view: &View, job: Oid, tid: Tid) -> Result<Vec<NotUndone>> {
+    not_undone_in(view, job, Range::prefix(format!("undo/{:016x}/", tid.0))).await
+}
+
+async fn not_undone_in(view: &View, job: Oid, range: Range) -> Result<Vec<NotUndone>> {
+    let mut scan = view.scan(job, range);
     let mut all = Vec::new();
     while let Some(entry) = scan.next().await? {
         all.push(decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?);

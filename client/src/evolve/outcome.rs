@@ -5,6 +5,7 @@
 //!   waits     the server, the network or another commit was in the way         the worker waits, and goes on where it was
 //!   refused   what was made of these objects is taken by nobody                fewer at once; the last one goes to the quarantine
 //!   fails     waiting does not help, and no single object is to blame          the job says so, and an operator decides
+//!   ends      the step cannot work here: its program is not there, or broken   this worker ends, and the job says why; others go on
 //! ```
 
 use crate::errors::Error;
@@ -62,6 +63,8 @@ pub(crate) enum Verdict {
     Refused,
     /// An operator.
     Fails,
+    /// Whoever has started this worker.
+    Ends,
 }
 
 /// Judges an error that did not come from an application's step.
@@ -76,9 +79,15 @@ pub(crate) fn judge(error: &Error) -> Verdict {
             },
         },
         Error::Disconnected { .. } | Error::OutcomeUnknown { .. } => return Verdict::Waits,
+        Error::Worker { .. } => return Verdict::Ends,
         _ => true,
     };
     if of_the_objects { Verdict::Refused } else { Verdict::Fails }
+}
+
+/// Judges an error of an application's step. One that meets a conflict has made it: its own transaction is committed by the worker.
+pub(crate) fn judge_step(error: &Error) -> Verdict {
+    if error.remedy() == Remedy::Retry { Verdict::Refused } else { judge(error) }
 }
 
 #[cfg(test)]
@@ -95,6 +104,9 @@ mod tests {
                 matches!(kind.remedy(), Remedy::Wait | Remedy::ReopenSnapshot | Remedy::Retry | Remedy::AskOutcome);
             assert_eq!(verdict == Verdict::Waits, waits, "{kind:?}");
             assert_eq!(verdict == Verdict::Fails, fails.contains(kind), "{kind:?}");
+            let of_a_step = judge_step(&Fault::new(*kind, "m").into());
+            let its_own = kind.remedy() == Remedy::Retry;
+            assert_eq!(of_a_step, if its_own { Verdict::Refused } else { verdict }, "{kind:?}");
         }
     }
 
@@ -105,5 +117,6 @@ mod tests {
         let gone = Error::Disconnected { url: "a".into(), reason: "r".into() };
         let unknown = Error::OutcomeUnknown { key: CommitKey([1; 16]), reason: "r".into() };
         assert_eq!((judge(&gone), judge(&unknown)), (Verdict::Waits, Verdict::Waits));
+        assert_eq!(judge(&Error::worker("no program")), Verdict::Ends);
     }
 }

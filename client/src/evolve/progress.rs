@@ -4,6 +4,7 @@ use super::earlier::{OWED_MAX, only_taken_back, owed};
 use super::eta::Eta;
 use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
 use super::ledger::{self, Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
+use super::together;
 use crate::errors::{Error, Result};
 use crate::tx::Tx;
 use crate::watch::Watch;
@@ -21,9 +22,9 @@ pub struct Progress {
     pub ranges: Vec<RangeRecord>,
     /// What became of objects, in all ranges.
     pub counts: Counts,
-    /// Objects that were looked at, of `total`.
+    /// Objects that were looked at, of `total`. Of a job that is taken back: its commits that were.
     pub done: u64,
-    /// Objects in the plan, and what live writers have added to it.
+    /// Objects in the plan, and what live writers have added to it. Of a job that is taken back: its commits.
     pub total: u64,
     /// Objects a second, as the workers tell it.
     pub rate: f64,
@@ -42,9 +43,10 @@ pub struct Progress {
     pub gate: Option<Gate>,
     /// Names of the workers that hold a range and give signs of life.
     pub workers: Vec<String>,
-    /// For how long none of those that hold one has given a sign, if that is longer than the lease.
+    /// For how long none of those that hold one has given a sign, or nobody has held one, if that is longer than the lease.
     pub silent: Option<Duration>,
-    /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left.
+    /// How far taking it back is, if that was begun: `changed` counts groups of steps, `bad` those that were left, `kept` objects that
+    /// are in another shape than before.
     pub undo: Option<RangeRecord>,
     /// Its state in one word.
     pub word: State,
@@ -122,7 +124,8 @@ impl Job {
         let kept = ledger::kept_ranges(&view, self.oid(), job.ranges + 1).await?;
         let undo = ledger::kept::<RangeRecord>(&view, &ledger::range_cell(self.oid(), ledger::UNDO_RANGE)).await?;
         let held = kept.iter().chain(&undo).any(|range| !range.record.holder.is_empty());
-        let now_unix_ms = self.clock_unix_ms(held).await?;
+        let is_over = job.phase.is_over() || job.phase == Phase::Planned;
+        let now_unix_ms = self.clock_unix_ms(held || !is_over).await?;
         let (mut old, mut as_of, mut gate) = (None, view.snapshot(), None);
         if let Some(target) = &job.target {
             let kinds = self.db.admin().kinds().await?;
@@ -136,7 +139,15 @@ impl Job {
         let shown = |range| shown(&job, range, now_unix_ms);
         let (ranges, alive): (Vec<RangeRecord>, Vec<bool>) = kept.into_iter().map(shown).unzip();
         let undo = undo.map(|range| shown(range).0);
-        let left = (rate > 0.0 && !job.phase.is_over())
+        let (mut done, mut total, mut rate) = (done, total, rate);
+        if let Some(undo) = undo.as_ref().filter(|_| matches!(job.phase, Phase::Undoing | Phase::Undone)) {
+            // Commits that only passed objects have nothing to take back.
+            total = undo.total.max(undo.counts.chunks);
+            done = if undo.finished { total } else { undo.counts.chunks };
+            rate = undo.rate;
+        }
+        // The rate of an undo is that of groups.
+        let left = (rate > 0.0 && !job.phase.is_over() && job.phase != Phase::Undoing)
             .then(|| Duration::try_from_secs_f64((total - done) as f64 / rate).ok())
             .flatten();
         let holders = ranges.iter().zip(alive).filter(|(range, alive)| *alive && !range.holder.is_empty());
@@ -163,10 +174,10 @@ impl Job {
         })
     }
 
-    /// The server's clock: signs of life are told by the tids of commits. One's own, where nobody holds a range: then only the end
-    /// of a pause depends on it.
-    async fn clock_unix_ms(&self, held: bool) -> Result<u64> {
-        let told = if held { self.db.admin().status().await?.unix_ms } else { 0 };
+    /// The server's clock: signs of life are told by the tids of commits. One's own, where none is expected: then only the end of a
+    /// pause depends on it.
+    async fn clock_unix_ms(&self, signs: bool) -> Result<u64> {
+        let told = if signs { self.db.admin().status().await?.unix_ms } else { 0 };
         Ok(if told > 0 { told } else { now_unix_ms() })
     }
 
@@ -205,11 +216,15 @@ impl Job {
 
     /// Goes on: with a job that is paused, or with one that has failed. What is in the quarantine is tried again.
     pub async fn resume(&self) -> Result<()> {
-        let transaction = self.db.transaction().fresh().note("evolve", format!("resume {}", self.name()));
+        let note = format!("resume {}", self.name());
+        let transaction = self.db.transaction().fresh().serializable().note("evolve", note);
         let work = transaction.run(async |tx| {
             let mut record = tx.load(self.reference).await?;
             match record.phase {
-                Phase::Failed => self.retry_the_quarantine(&tx, &mut record).await?,
+                Phase::Failed => {
+                    together::check(&tx, &record).await?;
+                    self.retry_the_quarantine(&tx, &mut record).await?;
+                }
                 phase if phase.is_over() => {
                     let phase = phase.text();
                     return Err(Error::invalid(format!("evolve {:?} is {phase}; plan a new one", self.name())));

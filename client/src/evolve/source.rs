@@ -1,17 +1,22 @@
 //! Owns the walk over a range: the next cells behind its cursor, a page at a time, so that memory is flat.
 
+use super::coverage::{self, LIST_CELLS, Listed};
 use super::earlier::owed_steps;
 use super::job::JobRecord;
-use super::ledger::{Cursor, ListRecord, Part, RangeRecord, kept, list_cell};
-use super::plan::{self, LIST_OIDS, Plan};
+use super::ledger::{Cursor, KeysRecord, ListRecord, Part, RangeRecord, kept, list_cell};
+use super::plan::Plan;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::revision::Range;
 use std::collections::VecDeque;
-use zeolite_proto::{Cell, FaultKind, Oid, Tid, hash};
+use zeolite_proto::{Cell, FaultKind, Oid, Remedy, Tid, hash};
 
 /// Cells that are asked for at once.
 const PAGE: u32 = 2000;
+
+/// Of a job that was planned when what is covered was not written down yet.
+pub(crate) const NOT_TOLD: &str =
+    "what the plan covers cannot be told any more: history up to then is packed away; cancel the job and plan it anew";
 
 /// A cell to step.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,11 +93,11 @@ impl Source {
                 let from = if let Cursor::Oid(oid) = self.next { oid } else { after };
                 let (oids, more) = db
                     .admin()
-                    .objects(Some(Tid(job.snapshot)), class, plan::below(*below_version), Oid(from), PAGE)
+                    .objects(Some(Tid(job.snapshot)), class, coverage::below(*below_version), Oid(from), PAGE)
                     .await?;
                 self.read = !more || oids.last().is_none_or(|oid| oid.0 >= last);
-                let oids: Vec<Oid> = oids.into_iter().filter(|oid| oid.0 <= last).collect();
-                self.add_objects(db, job, oids).await
+                let oids = oids.into_iter().filter(|oid| oid.0 <= last);
+                self.add_objects(db, job, oids.map(|oid| (oid, Cursor::Oid(oid.0))).collect()).await
             }
             Part::Finish if !self.owed_added => {
                 self.owed_added = true;
@@ -115,8 +120,12 @@ impl Source {
             Part::Entries { from, to } => {
                 let Plan::Collection { oid, .. } = &job.plan else { return self.nothing() };
                 let from = if let Cursor::Key(key) = &self.next { crate::keys::after(key) } else { from.into() };
-                let range = Range::between(from, plan::end(&to)).keys_only().limited(u64::from(PAGE));
-                let entries = db.at(Tid(job.snapshot)).entries(Oid(*oid), range).await?;
+                let range = Range::between(from, coverage::end(&to)).keys_only().limited(u64::from(PAGE));
+                let listed = db.at(Tid(job.planned)).entries(Oid(*oid), range).await;
+                let entries = listed.map_err(|error| match error.remedy() {
+                    Remedy::ReopenSnapshot => Error::invalid(NOT_TOLD),
+                    _ => error,
+                })?;
                 self.read = entries.len() < PAGE as usize;
                 let oid = Oid(*oid);
                 self.extend(
@@ -126,7 +135,7 @@ impl Source {
                 );
                 Ok(())
             }
-            Part::Lists { first, end } => self.fetch_list(db, first, end).await,
+            Part::Lists { first, end } => self.fetch_list(db, job, first, end).await,
             Part::Undo => self.nothing(),
         }
     }
@@ -136,8 +145,9 @@ impl Source {
         Ok(())
     }
 
-    async fn add_objects(&mut self, db: &Db, job: &JobRecord, oids: Vec<Oid>) -> Result<()> {
+    async fn add_objects(&mut self, db: &Db, job: &JobRecord, items: Vec<(Oid, Cursor)>) -> Result<()> {
         let hottest = job.settings.heat_max;
+        let oids: Vec<Oid> = items.iter().map(|(oid, _)| *oid).collect();
         let heat = if hottest == 0 || oids.is_empty() {
             Vec::new()
         } else {
@@ -149,23 +159,36 @@ impl Source {
             }
         };
         let hot = |place: usize| heat.get(place).is_some_and(|heat| *heat > hottest);
-        let items = oids.into_iter().enumerate();
-        self.extend(items.map(|(place, oid)| (Cell::object(oid), Cursor::Oid(oid.0), hot(place))));
+        let items = items.into_iter().enumerate();
+        self.extend(items.map(|(place, (oid, after))| (Cell::object(oid), after, hot(place))));
         Ok(())
     }
 
-    async fn fetch_list(&mut self, db: &Db, first: u32, end: u32) -> Result<()> {
+    async fn fetch_list(&mut self, db: &Db, job: &JobRecord, first: u32, end: u32) -> Result<()> {
         let listed = if let Cursor::Listed(listed) = self.next { listed } else { 0 };
-        let (number, inside) = (first + (listed / LIST_OIDS as u64) as u32, (listed % LIST_OIDS as u64) as usize);
+        let (number, inside) = (first + (listed / LIST_CELLS as u64) as u32, (listed % LIST_CELLS as u64) as usize);
         self.read = number + 1 >= end;
         if number >= end {
             return Ok(());
         }
-        let cell = list_cell(self.job, number);
-        let list = kept::<ListRecord>(&db.now(), &cell).await?.map(|kept| kept.record.oids).unwrap_or_default();
-        let rest = list.into_iter().skip(inside).zip(listed + 1..);
-        self.extend(rest.map(|(oid, after)| (Cell::object(Oid(oid)), Cursor::Listed(after), false)));
-        Ok(())
+        let cells = self.list(db, number, &job.plan).await?.cells(&job.plan);
+        let rest = cells.into_iter().skip(inside).zip((listed + 1..).map(Cursor::Listed));
+        if matches!(job.plan, Plan::Collection { .. }) {
+            self.extend(rest.map(|(cell, after)| (cell, after, false)));
+            return Ok(());
+        }
+        self.add_objects(db, job, rest.map(|(cell, after)| (cell.oid, after)).collect()).await
+    }
+
+    async fn list(&self, db: &Db, number: u32, plan: &Plan) -> Result<Listed> {
+        let (view, cell) = (db.now(), list_cell(self.job, number));
+        Ok(if let Plan::Collection { .. } = plan {
+            let keys = kept::<KeysRecord>(&view, &cell).await?;
+            Listed::Keys(keys.map(|kept| kept.record.keys).unwrap_or_default())
+        } else {
+            let oids = kept::<ListRecord>(&view, &cell).await?;
+            Listed::Oids(oids.map(|kept| kept.record.oids).unwrap_or_default())
+        })
     }
 
     fn extend(&mut self, items: impl Iterator<Item = (Cell, Cursor, bool)>) {

@@ -40,6 +40,8 @@
 //! # let _ = (upper, clean);
 //! ```
 
+#[expect(unused_imports, reason = "for the documentation")]
+use crate::errors::Error;
 use crate::errors::Result;
 use crate::tx::Tx;
 use crate::typed::{Persistent, decode_record, encode_record};
@@ -60,11 +62,21 @@ pub enum Stepped {
 
 /// What the application makes of one object.
 pub trait Step: Send + Sync + 'static {
-    /// Its name, for the log.
+    /// Its name: a job is bound to the one that it was first run with.
     fn name(&self) -> String;
 
-    /// Steps one object, or one entry of a collection. An error sends it to the quarantine.
+    /// Steps one object, or one entry of a collection. An error sends it to the quarantine, but for one of [`Error::worker`].
     fn step(&self, tx: &Tx, cell: &Cell, old: Record) -> impl Future<Output = Result<Stepped>> + Send;
+
+    /// How many steps of a chunk may be under way at once: more only helps one that waits for something outside.
+    fn at_once(&self) -> usize {
+        1
+    }
+
+    /// It ends by itself in time: then the job's `step_timeout_ms` does not count.
+    fn limits_itself(&self) -> bool {
+        false
+    }
 }
 
 /// A step whose type nobody needs to know.
@@ -74,6 +86,12 @@ pub trait AnyStep: Send + Sync + 'static {
 
     /// See [`Step::step`].
     fn step<'a>(&'a self, tx: &'a Tx, cell: &'a Cell, old: Record) -> BoxFuture<'a, Result<Stepped>>;
+
+    /// See [`Step::at_once`].
+    fn at_once(&self) -> usize;
+
+    /// See [`Step::limits_itself`].
+    fn limits_itself(&self) -> bool;
 }
 
 impl<S: Step> AnyStep for S {
@@ -83,6 +101,14 @@ impl<S: Step> AnyStep for S {
 
     fn step<'a>(&'a self, tx: &'a Tx, cell: &'a Cell, old: Record) -> BoxFuture<'a, Result<Stepped>> {
         Box::pin(Step::step(self, tx, cell, old))
+    }
+
+    fn at_once(&self) -> usize {
+        Step::at_once(self)
+    }
+
+    fn limits_itself(&self) -> bool {
+        Step::limits_itself(self)
     }
 }
 

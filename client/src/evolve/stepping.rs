@@ -2,16 +2,18 @@
 
 use super::earlier::{Repaid, Stuck, TakeBack};
 use super::job::JobRecord;
-use super::ledger::{Bad, Counts};
-use super::outcome::{Verdict, judge};
-use super::source::Item;
+use super::ledger::{Bad, Counts, Cursor};
+use super::outcome::{Verdict, judge_step};
+use super::own_records::OwnRecords;
+use super::source::{Item, NOT_TOLD};
 use super::step::{AnyStep, Stepped};
 use crate::connect::Db;
-use crate::errors::{Error, Result};
-use crate::tx::{Prefetched, Staged, Tx, Work, damaged};
-use futures_util::FutureExt;
+use crate::errors::Result;
+use crate::tx::{Prefetched, Staged, Tx, View, Work, damaged};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid, Record, Remedy, Tid};
 
@@ -47,6 +49,25 @@ pub(crate) struct SteppedCell {
     pub(crate) was_bad: bool,
 }
 
+/// A cell that is to be stepped.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) item: Item,
+    /// It is in the quarantine.
+    pub(crate) was_bad: bool,
+    /// The revision that need not be tried again: its step has failed on it.
+    pub(crate) bad_at: Option<Tid>,
+    /// Not now.
+    pub(crate) for_later: bool,
+}
+
+impl Wanted {
+    /// One of which nothing is known.
+    pub(crate) fn new(item: Item) -> Wanted {
+        Wanted { item, was_bad: false, bad_at: None, for_later: false }
+    }
+}
+
 /// Steps cells of one job.
 pub(crate) struct Stepping<'a> {
     pub(crate) db: &'a Db,
@@ -55,7 +76,24 @@ pub(crate) struct Stepping<'a> {
     pub(crate) step: &'a dyn AnyStep,
 }
 
-impl Stepping<'_> {
+impl<'a> Stepping<'a> {
+    /// Steps cells at a snapshot, as many at once as the step wants; they come in their order.
+    pub(crate) fn all<'s>(
+        &'s self,
+        wanted: impl IntoIterator<Item = Wanted> + 's,
+        at: &'s Prefetched,
+        base: Tid,
+    ) -> impl Stream<Item = Result<SteppedCell>> + 's {
+        let step = move |wanted| self.one(wanted, at, base);
+        stream::iter(wanted.into_iter().map(step)).buffered(self.step.at_once().max(1))
+    }
+
+    async fn one(&self, wanted: Wanted, at: &Prefetched, base: Tid) -> Result<SteppedCell> {
+        let Wanted { item, was_bad, bad_at, for_later } = wanted;
+        let made = if for_later { StepResult::PutOff } else { self.make(&item, at, bad_at).await? };
+        Ok(SteppedCell { item, made, base, again: 0, was_bad })
+    }
+
     /// Steps one cell at a snapshot. An error is not the step's: the chunk has to wait.
     pub(crate) async fn make(&self, item: &Item, at: &Prefetched, bad_at: Option<Tid>) -> Result<StepResult> {
         let tx = at.transaction(self.db);
@@ -74,48 +112,50 @@ impl Stepping<'_> {
                 }
             }
         };
-        match (self.stepped(&tx, cell, bad_at).await?, repaid) {
+        match (self.work_in(&tx, item, bad_at).await?, repaid) {
             (Ok(None), None) => Ok(StepResult::FoundDone),
             (Ok(None), Some(repaid)) => Ok(work_of(tx, cell, false, Some(repaid))),
             (Ok(Some(version)), repaid) => {
-                let work = work_of(tx, cell, true, repaid);
-                match self.reaches_the_target(&work, cell, version) {
-                    Ok(()) => Ok(work),
-                    Err(why) => self.is_bad(at, cell, &why).await,
+                let made = work_of(tx, cell, true, repaid);
+                let before = at.view(self.db);
+                let mut judged = self.reaches_the_target(&made, cell, version);
+                if let (Ok(()), StepResult::Work { work, .. }) = (&judged, &made) {
+                    judged = self.leaves_the_plan_alone(work, cell, &before).await?;
+                }
+                match judged {
+                    Ok(()) => Ok(made),
+                    Err(why) => {
+                        let revision = before.revision(cell).await?;
+                        Ok(bad(cell, revision.record.as_ref(), revision.tid, &why))
+                    }
                 }
             }
             (Err(result), _) => Ok(result),
         }
     }
 
-    async fn is_bad(&self, at: &Prefetched, cell: &Cell, why: &str) -> Result<StepResult> {
-        let revision = at.view(self.db).revision(cell).await?;
-        Ok(bad(cell, revision.record.as_ref(), revision.tid, why))
-    }
-
     /// Lets the step do its work in the transaction; gives the version that it found, none if the cell needs nothing, or what
     /// became of it otherwise. An error is not the step's.
-    async fn stepped(&self, tx: &Tx, cell: &Cell, bad_at: Option<Tid>) -> Result<Result<Option<u32>, StepResult>> {
+    async fn work_in(&self, tx: &Tx, item: &Item, bad_at: Option<Tid>) -> Result<Result<Option<u32>, StepResult>> {
+        let cell = &item.cell;
         let revision = tx.revision(cell).await?;
         let Some(encoded) = tx.get_encoded(cell).await? else { return Ok(Ok(None)) };
         let header = Header::parse(&encoded).map_err(|bad| damaged(cell, &bad))?;
-        if self.needs_nothing(&header) {
+        if self.needs_nothing(&header) || OwnRecords::is_class(header.class) {
             return Ok(Ok(None));
         }
         if bad_at == Some(revision.tid) {
             return Ok(Err(StepResult::StillBad));
         }
-        if !self.was_planned(cell, revision.tid).await {
-            return Ok(Ok(None));
-        }
         let version = header.version;
-        let old = Record::decode(&encoded).map_err(|bad| damaged(cell, &bad))?;
-        let stepped = AssertUnwindSafe(self.step.step(tx, cell, old)).catch_unwind().await;
-        let outcome = match stepped {
-            Ok(Ok(stepped)) => self.staged(tx, cell, stepped, &encoded),
-            Ok(Err(error)) if is_not_the_steps(&error) => return Err(error),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(panic) => Err(format!("the step panicked: {}", said(&*panic))),
+        let outcome = match self.was_planned(item, revision.tid).await? {
+            Ok(false) => return Ok(Ok(None)),
+            Err(why) => Err(why),
+            Ok(true) => {
+                let old = Record::decode(&encoded).map_err(|bad| damaged(cell, &bad))?;
+                let stepped = self.stepped(tx, cell, old).await?;
+                stepped.and_then(|stepped| self.staged(tx, cell, stepped, &encoded))
+            }
         };
         Ok(match outcome {
             Ok(()) => Ok(Some(version)),
@@ -123,17 +163,52 @@ impl Stepping<'_> {
         })
     }
 
-    /// The index lists a class as it is now: what was made after the plan is left out, unless a shape is to be reached.
-    async fn was_planned(&self, cell: &Cell, newest: Tid) -> bool {
-        let planned = Tid(self.job.snapshot);
-        if newest <= planned || self.job.target.is_some() || !matches!(self.job.plan, super::Plan::Objects { .. }) {
-            return true;
+    /// What the application's step wants. Inside: why the object goes to the quarantine; outside: the chunk has to wait.
+    async fn stepped(&self, tx: &Tx, cell: &Cell, old: Record) -> Result<Result<Stepped, String>> {
+        let limit = Duration::from_millis(self.job.settings.step_timeout_ms);
+        let step = AssertUnwindSafe(self.step.step(tx, cell, old)).catch_unwind();
+        let stepped = match self.step.limits_itself() {
+            true => Ok(step.await),
+            false => tokio::time::timeout(limit, step).await,
+        };
+        Ok(match stepped {
+            Ok(Ok(Ok(stepped))) => Ok(stepped),
+            Ok(Ok(Err(error))) if judge_step(&error) != Verdict::Refused => return Err(error),
+            Ok(Ok(Err(error))) => Err(error.to_string()),
+            Ok(Err(panic)) => Err(format!("the step panicked: {}", said(&*panic))),
+            Err(_) => Err(format!("the step took longer than {limit:?}, which is its limit (step_timeout_ms)")),
+        })
+    }
+
+    /// Of jobs that were planned when what a class has was not listed: the index tells it as it is now. Inside: nobody knows.
+    async fn was_planned(&self, item: &Item, newest: Tid) -> Result<Result<bool, String>> {
+        let planned = Tid(self.job.planned);
+        let listed_by_the_index = matches!(item.after, Some(Cursor::Oid(_))) && self.job.target.is_none();
+        if newest <= planned || !listed_by_the_index {
+            return Ok(Ok(true));
         }
-        match self.db.at(planned).revision(cell).await {
-            Ok(then) => then.record.is_some(),
-            // Packed away: nobody can say any more.
-            Err(_) => true,
+        match self.db.at(planned).revision(&item.cell).await {
+            Ok(then) => Ok(Ok(then.record.is_some())),
+            Err(error) if error.remedy() == Remedy::ReopenSnapshot => Ok(Err(NOT_TOLD.to_owned())),
+            Err(error) => Err(error),
         }
+    }
+
+    /// What is made below the version that all are to reach is listed again, and with it what its step makes.
+    async fn leaves_the_plan_alone(&self, work: &Work, own: &Cell, before: &View) -> Result<Result<(), String>> {
+        let Some(target) = &self.job.target else { return Ok(Ok(())) };
+        let is_old = |record: &bytes::Bytes| {
+            Header::parse(record).is_ok_and(|header| header.class == target.class && header.version < target.version)
+        };
+        for (cell, staged) in work.cells.iter().filter(|(cell, _)| cell.is_object() && *cell != own) {
+            let Staged::Put(record) = staged else { continue };
+            if is_old(record) && !before.get_encoded(cell).await?.as_ref().is_some_and(is_old) {
+                let (class, version) = (&target.class, target.version);
+                let why = "the job would go on for ever with what it makes itself";
+                return Ok(Err(format!("the step makes {cell} of class {class:?} below version {version}: {why}")));
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn needs_nothing(&self, header: &Header<'_>) -> bool {
@@ -196,12 +271,6 @@ fn bad(cell: &Cell, record: Option<&bytes::Bytes>, tid: Tid, why: &str) -> StepR
     let (class, version) = header.map_or((String::new(), 0), |header| (header.class.to_owned(), header.version));
     let error = why.chars().take(ERROR_CHARS_MAX).collect();
     StepResult::Bad(Bad { oid: cell.oid.0, key: cell.key.to_vec(), class, version, tid: tid.0, error })
-}
-
-/// Whether the server, the network or the operator has to do something about an error, rather than the step. A step that meets
-/// a conflict has made it: its own transaction is committed by the worker.
-fn is_not_the_steps(error: &Error) -> bool {
-    error.remedy() != Remedy::Retry && judge(error) != Verdict::Refused
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> String {

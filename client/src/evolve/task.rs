@@ -103,10 +103,26 @@ impl Task {
             };
             match judge(&error) {
                 Verdict::Waits => self.pause(PAUSE).await,
-                Verdict::Refused | Verdict::Fails => {
-                    let told = self.fail(&error.to_string()).await;
-                    tracing::debug!(job = self.job.name(), ok = told.is_ok(), %error, "the job fails");
+                verdict => {
+                    self.tell_the_end(verdict, &error).await;
                     return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Writes down why this worker ends, however long the server is away meanwhile.
+    async fn tell_the_end(&mut self, verdict: Verdict, error: &Error) {
+        loop {
+            let told = match verdict {
+                Verdict::Ends => self.job.worker_ended(&format!("the worker {} ended: {error}", self.name)).await,
+                _ => self.fail(&error.to_string()).await,
+            };
+            match told {
+                Err(away) if judge(&away) == Verdict::Waits && !self.is_stopped() => self.pause(PAUSE).await,
+                told => {
+                    tracing::debug!(job = self.job.name(), ok = told.is_ok(), %error, "the worker ends");
+                    return;
                 }
             }
         }

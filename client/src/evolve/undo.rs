@@ -7,23 +7,28 @@
 //! ```
 //!
 //! The server merges each cell with what live writers made of it since, where its class can; what nobody has touched goes back as
-//! it was. What a live draft was committed over stays as it is: it is older than the commit for whoever wrote it. A group of steps with a cell where that is impossible is left as it is, as a whole, and listed; so nothing is ever half
-//! taken back. The undo can be killed, paused and resumed like the job.
+//! it was. What a live draft was committed over stays as it is: it is older than the commit for whoever wrote it. A group of steps with
+//! a cell where that is impossible is left as it is, as a whole, and listed; so nothing is ever half
+//! taken back. What is in another shape than before after a merge is listed, too. The undo can be killed, paused and resumed like the
+//! job.
 
-use super::earlier::left_alone;
+mod begin;
+mod commits;
+mod group;
+
+use super::chunk::VISIBLE_WITHIN;
 use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
 use super::lease::{Lease, Stale};
 use super::ledger::{
-    Counts, Cursor, Kept, NotUndone, Part, RangeRecord, UNDO_RANGE, encoded, kept, not_undone_cell, range_cell,
+    self, Counts, Cursor, Kept, NotUndone, RangeRecord, UNDO_RANGE, encoded, kept, not_undone_cell, range_cell,
 };
 use super::outcome::{Claim, LOOK_AGAIN, Outcome, Verdict, judge};
-use super::own_gate::is_free_to_go_back;
 use super::pace::{Before, Pace};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::tx::{Place, View};
-use bytes::Bytes;
-use std::collections::VecDeque;
+use crate::tx::Place;
+use commits::Commits;
+use group::{Group, Of};
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -31,78 +36,9 @@ use tokio::time::Instant;
 use zeolite_proto::evolve::{ChunkNote, Settings};
 use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Tid, Write};
 
-/// Revisions of a range that are asked for at once.
-const HISTORY_PAGE: u32 = 200;
-
-impl Job {
-    /// Asks for the whole job to be taken back: [`super::Worker::undo`] does it. From then on it is not done, and then its gate
-    /// opens: the old shape returns. Refused behind a gate that another one has closed.
-    pub async fn begin_undo(&self) -> Result<()> {
-        is_free_to_go_back(&self.db, &self.record().await?).await?;
-        let transaction = self.db.transaction().fresh().note("evolve", format!("undo {}", self.name()));
-        let work = transaction.run(async |tx| {
-            let mut record = tx.load(self.reference).await?;
-            match record.phase {
-                Phase::Undoing | Phase::Undone => return Ok(()),
-                Phase::Planned | Phase::Done | Phase::Failed | Phase::Cancelled => {}
-                phase => {
-                    let phase = phase.text();
-                    return Err(Error::invalid(format!("evolve {:?} is {phase}; cancel it first", self.name())));
-                }
-            }
-            (record.phase, record.pause, record.certificate) = (Phase::Undoing, None, None);
-            record.reason.clear();
-            tx.set(self.reference, &record)?;
-            // One that was cancelled goes on where it was: what it took back must not be taken back again.
-            let cell = range_cell(self.oid(), UNDO_RANGE);
-            if kept::<RangeRecord>(&tx, &cell).await?.is_some() {
-                return Ok(());
-            }
-            tx.put_unchecked(cell, encoded(&RangeRecord::new(Part::Undo, 0))?)
-        });
-        work.await?;
-        self.open_gate().await.map(|_| ())
-    }
-}
-
-/// The job's commits, the newest first, a page at a time.
-struct Commits {
-    ranges: Vec<RangeCommits>,
-}
-
-struct RangeCommits {
-    cell: Cell,
-    /// Older ones are asked for next.
-    before: Option<Tid>,
-    page: VecDeque<(Tid, ChunkNote)>,
-    more: bool,
-}
-
-impl Commits {
-    fn new(job: &Job, record: &JobRecord, before: Option<Tid>) -> Commits {
-        let cell = |number| range_cell(job.oid(), number);
-        let range = |number| RangeCommits { cell: cell(number), before, page: VecDeque::new(), more: true };
-        Commits { ranges: (0..=record.ranges).map(range).collect() }
-    }
-
-    /// The newest one that is left.
-    async fn next(&mut self, job: &Job) -> Result<Option<(Tid, ChunkNote)>> {
-        for range in &mut self.ranges {
-            while range.page.is_empty() && range.more {
-                let (past, more) = job.db.history(&range.cell, range.before, HISTORY_PAGE, false).await?;
-                range.more = more && !past.is_empty();
-                for past in past {
-                    range.before = Some(past.revision.tid);
-                    if let Some(note) = ChunkNote::of(&past.note.extension, job.oid()).filter(|t| !t.groups.is_empty())
-                    {
-                        range.page.push_back((past.revision.tid, note));
-                    }
-                }
-            }
-        }
-        let newest = |range: &&mut RangeCommits| range.page.front().map_or(Tid::NONE, |(tid, _)| *tid);
-        Ok(self.ranges.iter_mut().max_by_key(newest).and_then(|range| range.page.pop_front()))
-    }
+/// What the log says about a commit of an undo.
+fn undo_note(name: &str, of: &str) -> Note {
+    Note::new("evolve", format!("{name}: undo of {of}"))
 }
 
 /// The worker of an undo.
@@ -154,6 +90,7 @@ impl Undo {
         let outcome = self.work_on(&mut held).await;
         counts.changed += held.record.counts.changed.saturating_sub(before.changed);
         counts.bad += held.record.counts.bad.saturating_sub(before.bad);
+        counts.kept += held.record.counts.kept.saturating_sub(before.kept);
         counts.chunks += held.record.counts.chunks.saturating_sub(before.chunks);
         outcome
     }
@@ -180,7 +117,13 @@ impl Undo {
 
     async fn work_on(&mut self, held: &mut Lease) -> Result<Outcome> {
         let start = if let Cursor::Before(tid) = held.record.cursor { Some(Tid(tid)) } else { None };
-        let mut commits = Commits::new(&self.job, &self.job.record().await?, start);
+        let record = self.job.record().await?;
+        if let Some(last) = start
+            && !self.look_again(held, &record, last).await?
+        {
+            return Ok(Outcome::Lost);
+        }
+        let mut commits = Commits::new(&self.job, &record, start);
         loop {
             let job = self.job_now().await?;
             let lease = Duration::from_millis(job.record.settings.lease_ms);
@@ -244,17 +187,59 @@ impl Undo {
         }
     }
 
+    /// The last one that was taken back: who did it may have been gone before it was looked at. False: the range was lost.
+    async fn look_again(&self, held: &mut Lease, record: &JobRecord, last: Tid) -> Result<bool> {
+        let mut commits = Commits::new(&self.job, record, Some(last.next()));
+        match commits.next(&self.job).await? {
+            Some((tid, note)) if tid == last => match self.tell_what_is_not_back(held, tid, &note).await {
+                // What was there before is packed: what was told of it is all that there is.
+                Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) => Ok(true),
+                told => told,
+            },
+            _ => Ok(true),
+        }
+    }
+
+    /// Lists what is in another shape than before although its commit was taken back. False: the range was lost.
+    async fn tell_what_is_not_back(&self, held: &mut Lease, tid: Tid, note: &ChunkNote) -> Result<bool> {
+        let at = Place::newest(&self.db);
+        let left = group::not_back(self.of(), at, tid, note).await?;
+        if left.is_empty() {
+            return Ok(true);
+        }
+        let listed = ledger::not_undone_of(&at.view(&self.db), self.job.oid(), tid).await?;
+        let is_listed = |cell: &Cell| listed.iter().any(|left| left.cells.contains(&(cell.oid.0, cell.key.to_vec())));
+        let (mut writes, mut next) = (Vec::new(), held.record.clone());
+        for (number, (cell, reason)) in left.into_iter().filter(|(cell, _)| !is_listed(cell)).enumerate() {
+            let left = NotUndone { tid: tid.0, cells: vec![(cell.oid.0, cell.key.to_vec())], reason };
+            // Behind the groups of the commit.
+            let cell = not_undone_cell(self.job.oid(), tid, note.groups.len() + number);
+            writes.push(Write { cell, base: held.tid, change: Change::Put(encoded(&left)?), stamped: false });
+            next.counts.kept += 1;
+        }
+        if writes.is_empty() {
+            return Ok(true);
+        }
+        next.beat += 1;
+        writes.push(held.write(&next)?);
+        let note = Note::new("evolve", format!("{}: what is left of {tid}", self.job.name()));
+        let (key, read_cells, read_ranges) = (self.db.new_commit_key(), Vec::new(), Vec::new());
+        let key_since = at.snapshot;
+        let draft = Draft { key, key_since, priority: Priority::Batch, read_cells, read_ranges, writes, note };
+        match at.at(at.snapshot.max(held.tid)).send(&self.db, &draft).await {
+            Ok(receipt) => {
+                held.written(next, receipt.tid);
+                Ok(true)
+            }
+            // The next holding looks again.
+            Err(error) if error.is_conflict() || matches!(error, Error::OutcomeUnknown { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// One commit; false: the range was lost.
     async fn take_back(&self, held: &mut Lease, job: &Kept<JobRecord>, tid: Tid, note: &ChunkNote) -> Result<bool> {
-        let mut groups = match self.before(tid, note).await {
-            Ok(groups) => groups,
-            // What was there before is packed, or cannot be read: it cannot be put back.
-            Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) || judge(&error) == Verdict::Refused => {
-                let reason = error.to_string();
-                vec![Group { writes: Vec::new(), refused: Some(reason), cells: Vec::new() }]
-            }
-            Err(error) => return Err(error),
-        };
+        let mut groups = self.groups(tid, note).await?;
         loop {
             let (draft, next) = self.draft(held, job, tid, &groups)?;
             let at = Place::newest(&self.db);
@@ -262,16 +247,20 @@ impl Undo {
             let error = match at.at(newest).send(&self.db, &draft).await {
                 Ok(receipt) => {
                     held.written(next, receipt.tid);
-                    return Ok(true);
+                    if receipt.merged.is_empty() {
+                        return Ok(true);
+                    }
+                    self.see(receipt.tid).await?;
+                    return self.tell_what_is_not_back(held, tid, note).await;
                 }
                 Err(error) => error,
             };
             let conflict = match &error {
-                Error::Fault(fault) => fault.conflict.as_deref().map(|detail| (detail.cell.clone(), fault.to_string())),
+                Error::Fault(fault) => fault.conflict.as_deref().map(|detail| (detail.clone(), fault.to_string())),
                 Error::OutcomeUnknown { .. } => None,
                 _ => return Err(error),
             };
-            let Some((cell, reason)) = conflict else {
+            let Some((conflict, reason)) = conflict else {
                 // A worker of the job that was late with it.
                 if error.kind() == Some(FaultKind::Gated) && self.job.open_gate().await?.is_some() {
                     continue;
@@ -290,10 +279,17 @@ impl Undo {
                     error => Err(error),
                 };
             };
-            if cell == held.cell() || cell == Cell::object(self.job.oid()) {
+            let cell = &conflict.cell;
+            if *cell == held.cell() || *cell == Cell::object(self.job.oid()) {
                 return Ok(false);
             }
-            let hit = groups.iter_mut().find(|group| group.refused.is_none() && group.cells.contains(&cell));
+            if groups.iter().any(|group| group.stay.iter().any(|stays| stays.cell == *cell)) {
+                // What was to stay as it is has changed.
+                self.see(conflict.newest).await?;
+                groups = self.groups(tid, note).await?;
+                continue;
+            }
+            let hit = groups.iter_mut().find(|group| group.refused.is_none() && group.cells.contains(cell));
             match hit {
                 Some(group) => group.refused = Some(reason),
                 None => return Err(error),
@@ -301,55 +297,26 @@ impl Undo {
         }
     }
 
-    /// The groups of a commit with what was in their cells before it.
-    async fn before(&self, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
-        let mut writes = Vec::new();
-        for transaction in self.db.admin().log(Some(tid), Some(tid), Some(1), false).await?.collect().await? {
-            writes.extend(transaction.writes.into_iter().map(|write| write.cell));
-        }
-        let writes = writes.into_iter().filter(|cell: &Cell| cell.oid != self.job.oid());
-        let cells: Vec<Cell> = writes.take(note.groups.iter().map(|group| *group as usize).sum()).collect();
-        let before = self.db.at(tid.prev()).get_many(&cells).await?;
-        let (after, now) = (self.db.at(tid).get_many(&cells).await?, newest_view(&self.db).await?);
-        let bases = self.bases(tid, &cells, after, &now).await?;
-        let alone = left_alone(&now, self.job.oid(), tid).await?;
-        let mut all = cells.into_iter().zip(before).zip(bases);
-        let group = |count: &u32| {
-            let writes: Vec<Write> = all
-                .by_ref()
-                .take(*count as usize)
-                .filter(|((cell, _), _)| !alone.contains(cell))
-                .map(|((cell, before), base)| {
-                    let change = before.map_or(Change::Delete, Change::Put);
-                    Write { cell, base, change, stamped: false }
-                })
-                .collect();
-            Group { cells: writes.iter().map(|write| write.cell.clone()).collect(), writes, refused: None }
-        };
-        Ok(note.groups.iter().map(group).collect())
+    fn of(&self) -> Of<'_> {
+        Of { db: &self.db, job: self.job.oid(), name: self.job.name() }
     }
 
-    /// What each cell is known as of: the commit that is taken back, or now, where this undo has put back what that commit left (a
-    /// later one had changed it, and was taken back before).
-    async fn bases(&self, tid: Tid, cells: &[Cell], after: Vec<Option<Bytes>>, now: &View) -> Result<Vec<Tid>> {
-        let mut bases = vec![tid; cells.len()];
-        for (place, (there, after)) in now.revisions(cells).await?.into_iter().zip(after).enumerate() {
-            if there.tid > tid && there.record == after && self.has_written(&cells[place], there.tid).await? {
-                bases[place] = now.snapshot();
+    /// Until this client sees a commit.
+    async fn see(&self, tid: Tid) -> Result<()> {
+        if !self.db.wait_for(tid, VISIBLE_WITHIN).await {
+            newest_view(&self.db).await?;
+        }
+        Ok(())
+    }
+
+    async fn groups(&self, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
+        match group::groups(self.of(), Place::newest(&self.db), tid, note).await {
+            // What was there before is packed, or cannot be read: it cannot be put back.
+            Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) || judge(&error) == Verdict::Refused => {
+                Ok(vec![Group::refused(error.to_string())])
             }
+            groups => groups,
         }
-        Ok(bases)
-    }
-
-    async fn has_written(&self, cell: &Cell, tid: Tid) -> Result<bool> {
-        let (newest, _) = self.db.history(cell, Some(tid.next()), 1, false).await?;
-        let ours = self.note("");
-        let of_this = |note: &Note| note.user == ours.user && note.description.starts_with(&ours.description);
-        Ok(newest.first().is_some_and(|past| past.revision.tid == tid && of_this(&past.note)))
-    }
-
-    fn note(&self, of: &str) -> Note {
-        Note::new("evolve", format!("{}: undo of {of}", self.job.name()))
     }
 
     fn draft(&self, held: &Lease, job: &Kept<JobRecord>, tid: Tid, groups: &[Group]) -> Result<(Draft, RangeRecord)> {
@@ -372,8 +339,10 @@ impl Undo {
             writes.push(Write { cell, base: held.tid, change: Change::Put(encoded(&left)?), stamped: false });
         }
         writes.push(held.write(&next)?);
-        let note = self.note(&tid.to_string());
-        let read_cells = vec![ReadCell { cell: Cell::object(self.job.oid()), base: job.tid }];
+        let note = undo_note(self.job.name(), &tid.to_string());
+        let stay = groups.iter().filter(|group| group.refused.is_none()).flat_map(|group| group.stay.iter().cloned());
+        let mut read_cells: Vec<ReadCell> = stay.collect();
+        read_cells.push(ReadCell { cell: Cell::object(self.job.oid()), base: job.tid });
         let (key, key_since) = (self.db.new_commit_key(), self.db.position());
         let read_ranges = Vec::new();
         Ok((Draft { key, key_since, priority: Priority::Batch, read_cells, read_ranges, writes, note }, next))
@@ -387,27 +356,27 @@ impl Undo {
         if !held.put(finish).await? {
             return Ok(Outcome::Lost);
         }
-        let left = held.record.counts.bad;
+        let Counts { bad: left, kept: merged, .. } = held.record.counts;
         let newest = self.db.newest().await?.0;
         let over = |record: &mut JobRecord| {
             if record.phase == Phase::Undoing {
                 (record.phase, record.ended, record.certificate) = (Phase::Undone, newest, None);
-                if left > 0 {
-                    record.reason = format!("{left} groups of steps could not be taken back");
-                }
+                let told = [
+                    (left, "groups of steps could not be taken back"),
+                    (merged, "objects are in another shape than before, since live writers changed them"),
+                ];
+                let told: Vec<String> = told
+                    .iter()
+                    .filter(|(count, _)| *count > 0)
+                    .map(|(count, what)| format!("{count} {what}"))
+                    .collect();
+                record.reason = told.join("; ");
             }
             Ok(())
         };
         self.job.change(over).await?;
         Ok(Outcome::Over)
     }
-}
-
-/// Steps that are taken back together or not at all.
-struct Group {
-    cells: Vec<Cell>,
-    writes: Vec<Write>,
-    refused: Option<String>,
 }
 
 #[cfg(test)]

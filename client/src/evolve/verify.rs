@@ -62,13 +62,16 @@ impl Job {
         let view = pin.view();
         let mut job = view.load(self.reference).await?;
         let ranges = ledger::ranges(&view, self.oid(), job.ranges).await?;
-        job.snapshot = view.snapshot().0;
+        (job.snapshot, job.planned) = (view.snapshot().0, view.snapshot().0);
         job.settings.heat_max = 0;
         let mut walk = Vec::new();
         if let Plan::Objects { below_version, .. } = &mut job.plan {
             // All of the class: those in the new shape are what the job was for.
             *below_version = 0;
             walk.push(RangeRecord::new(Part::Objects { after: 0, last: u64::MAX }, 0));
+        } else if let Plan::Collection { from, to, .. } = &job.plan {
+            // All that are there, those that were made since the plan as well.
+            walk.push(RangeRecord::new(Part::Entries { from: from.clone(), to: to.clone() }, 0));
         } else {
             walk.extend(ranges.iter().map(|range| RangeRecord::new(range.part.clone(), range.total)));
         }

@@ -5,6 +5,7 @@
 use super::job::{Job, Phase};
 use super::lease::nonce;
 use super::ledger::Counts;
+use super::outcome::{LOOK_AGAIN, Verdict, judge};
 use super::step::{AnyStep, Step};
 use super::task::Task;
 use super::undo::Undo;
@@ -19,6 +20,7 @@ pub struct Worker {
     job: Job,
     name: String,
     tasks: usize,
+    step_changed: bool,
     stop: watch::Sender<bool>,
 }
 
@@ -52,6 +54,7 @@ impl Worker {
             job: job.clone(),
             name: format!("pid {}", std::process::id()),
             tasks: 1,
+            step_changed: false,
             stop: watch::Sender::new(false),
         }
     }
@@ -70,6 +73,13 @@ impl Worker {
         self
     }
 
+    /// It may go on with another step than the job was begun with: what was stepped so far stays as it is.
+    #[must_use]
+    pub fn step_changed(mut self, changed: bool) -> Worker {
+        self.step_changed = changed;
+        self
+    }
+
     /// Ends it from elsewhere.
     pub fn stop_handle(&self) -> Stop {
         Stop { stop: self.stop.clone() }
@@ -82,26 +92,52 @@ impl Worker {
 
     /// The same with a step of any type.
     pub async fn run_any(self, step: Arc<dyn AnyStep>) -> Result<Report> {
+        self.bind(&step.name()).await?;
         let mut tasks = JoinSet::new();
         for number in 0..self.tasks {
             let name = if self.tasks == 1 { self.name.clone() } else { format!("{}/{number}", self.name) };
             tasks.spawn(Task::new(&self.job, name, step.clone(), self.stop.subscribe()).run());
         }
-        let mut counts = Counts::default();
+        let (mut counts, mut failed) = (Counts::default(), None);
         while let Some(ended) = tasks.join_next().await {
             match ended {
-                Ok(done) => counts = counts.plus(done?),
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Ok(Ok(done)) => counts = counts.plus(done),
+                // The others give their ranges back.
+                Ok(Err(error)) => {
+                    self.stop.send_replace(true);
+                    failed.get_or_insert(error);
+                }
+                Err(error) if error.is_panic() => {
+                    // A fault of this program: the job says at least that there was one.
+                    let told = self.job.worker_ended(&format!("the worker {} ended: it panicked", self.name)).await;
+                    tracing::debug!(job = self.job.name(), ok = told.is_ok(), "a task panicked");
+                    std::panic::resume_unwind(error.into_panic())
+                }
                 Err(_) => {}
             }
         }
-        Ok(Report { phase: self.job.record().await?.phase, counts })
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Report { phase: self.job.record().await?.phase, counts }),
+        }
     }
-}
 
-impl Worker {
+    /// Before anything else; however long the server is away, or takes no writes.
+    async fn bind(&self, step: &str) -> Result<()> {
+        let mut stop = self.stop.subscribe();
+        loop {
+            match self.job.bind(step, self.step_changed).await {
+                Err(error) if judge(&error) == Verdict::Waits && !*stop.borrow_and_update() => tokio::select! {
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    _ = stop.changed() => {}
+                },
+                bound => return bound,
+            }
+        }
+    }
+
     /// Takes the job back, once [`Job::begin_undo`] has asked for it, until all is or the worker is stopped. `changed` in the
-    /// report counts groups of steps that were taken back, `bad` those that were left.
+    /// report counts groups of steps that were taken back, `bad` those that were left, `kept` objects that are in another shape than before.
     pub async fn undo(self) -> Result<Report> {
         let undo = Undo::new(&self.job, self.stop.subscribe());
         let counts = undo.run((&self.name, nonce())).await?;

@@ -3,6 +3,8 @@
 
 mod beside_traffic;
 mod control;
+mod covered;
+mod halves;
 mod looked_after;
 mod model;
 mod plans;

@@ -1,8 +1,9 @@
 //! Owns the stored form of a job's own record: what is to be done, how it is run, how far it is.
 
-use super::settings::Settings;
-use super::stored::Stored;
+use super::settings::{Settings, SettingsV1};
+use super::stored::{Stored, whole};
 use crate::ids::Oid;
+use crate::record::BadRecord;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -182,13 +183,14 @@ pub struct JobRecord {
     pub pause: Option<Pause>,
     /// Why it failed, or was cancelled.
     pub reason: String,
-    /// The snapshot that the plan is of.
+    /// The snapshot that is pinned now, so that pack leaves alone what an undo needs. A newer one is taken when that costs too much:
+    /// it says nothing of what is covered.
     pub snapshot: u64,
-    /// The newest tid when it was planned, started and ended; 0: not yet.
+    /// The snapshot that the plan is of: what it covers is fixed by it.
     pub planned: u64,
-    /// See `planned`.
+    /// The newest tid when it was started and ended; 0: not yet.
     pub started: u64,
-    /// See `planned`.
+    /// See `started`.
     pub ended: u64,
     /// Objects in the plan.
     pub total: u64,
@@ -196,10 +198,61 @@ pub struct JobRecord {
     pub ranges: u32,
     /// Made when it is done.
     pub certificate: Option<Certificate>,
+    /// The name of the step that it was first run with; empty: it was not run.
+    pub step: String,
+    /// It may run beside another job over the same objects.
+    pub beside: bool,
+}
+
+/// As version 1 has it.
+#[derive(Deserialize)]
+struct JobRecordV1 {
+    name: String,
+    plan: Plan,
+    target: Option<Target>,
+    settings: SettingsV1,
+    phase: Phase,
+    pause: Option<Pause>,
+    reason: String,
+    snapshot: u64,
+    planned: u64,
+    started: u64,
+    ended: u64,
+    total: u64,
+    ranges: u32,
+    certificate: Option<Certificate>,
 }
 
 impl Stored for JobRecord {
     const CLASS: &str = "zeolite.evolve.Job";
+    const VERSION: u32 = 2;
+
+    fn upgrade(version: u32, data: &[u8]) -> Result<JobRecord, BadRecord> {
+        if version != 1 {
+            return Err(BadRecord("of another schema version"));
+        }
+        let old: JobRecordV1 = whole(data)?;
+        Ok(JobRecord {
+            name: old.name,
+            plan: old.plan,
+            target: old.target,
+            settings: old.settings.into(),
+            phase: old.phase,
+            pause: old.pause,
+            reason: old.reason,
+            snapshot: old.snapshot,
+            planned: old.planned,
+            started: old.started,
+            ended: old.ended,
+            total: old.total,
+            ranges: old.ranges,
+            certificate: old.certificate,
+            // Whoever runs it next says with which step.
+            step: String::new(),
+            // Such a job may be one of two that run already.
+            beside: true,
+        })
+    }
 }
 
 impl JobRecord {

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 /// A part of a plan.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// The plan's objects with `after` < oid <= `last`.
+    /// The objects of a plan below a version with `after` < oid <= `last`: listed by the index, which counts what is left.
     Objects {
         /// Exclusive.
         after: u64,
         /// Inclusive.
         last: u64,
     },
-    /// The plan's entries with `from` <= key < `to`; empty: no bound.
+    /// The plan's entries with `from` <= key < `to`; empty: no bound. Only of jobs that were planned when keys were not listed.
     Entries {
         /// Inclusive.
         from: Vec<u8>,
@@ -235,6 +235,17 @@ pub struct ListRecord {
 
 impl Stored for ListRecord {
     const CLASS: &str = "zeolite.evolve.List";
+}
+
+/// Keys of the collection of a plan, in the place of a list of oids.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct KeysRecord {
+    /// In their order.
+    pub keys: Vec<Vec<u8>>,
+}
+
+impl Stored for KeysRecord {
+    const CLASS: &str = "zeolite.evolve.Keys";
 }
 
 /// The cell of a range.

@@ -1,8 +1,8 @@
 //! Owns the records that the tests of the stored form encode: every variant and every field with a value of its own.
 
 use super::{
-    Bad, Certificate, Counts, Cursor, JobRecord, ListRecord, NotUndone, Part, Pause, Phase, Plan, RangeRecord,
-    Settings, Target,
+    Bad, Certificate, Counts, Cursor, JobRecord, KeysRecord, ListRecord, NotUndone, Part, Pause, Phase, Plan,
+    RangeRecord, Settings, Target,
 };
 
 fn settings() -> Settings {
@@ -27,6 +27,7 @@ fn settings() -> Settings {
         bad_max: 999,
         pin_bytes_max: 1 << 33,
         heat_max: 5,
+        step_timeout_ms: 1500,
     }
 }
 
@@ -74,6 +75,8 @@ pub(super) fn jobs() -> Vec<JobRecord> {
             verified: 19_609,
             duration_ms: 4100,
         }),
+        step: if number == 0 { String::new() } else { "to version 3".into() },
+        beside: number % 2 == 1,
     };
     phases.into_iter().enumerate().map(job).collect()
 }
@@ -131,4 +134,8 @@ pub(super) fn not_undone() -> NotUndone {
 
 pub(super) fn list() -> ListRecord {
     ListRecord { oids: vec![1, 128, 1 << 60] }
+}
+
+pub(super) fn keys() -> KeysRecord {
+    KeysRecord { keys: vec![b"a".to_vec(), vec![0, 255]] }
 }

@@ -1,12 +1,31 @@
 //! Owns a job's settings: all of them can be changed while it runs, by name, and each is checked.
 //!
-//! They are stored in the order in which they stand here.
+//! They are stored in the order in which they stand here. Later ones stand behind `since 2`, which is the first version of a job's
+//! record that has them; an older record gets their defaults.
 
 use crate::fault::Fault;
 use serde::{Deserialize, Serialize};
 
 macro_rules! settings {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $least:expr => $most:expr;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $least:expr => $most:expr;)*
+     since 2: $($(#[doc = $later_doc:literal])+
+        $later:ident: $later_type:ty = $later_default:expr, $later_least:expr => $later_most:expr;)*) => {
+        settings! { all $($(#[doc = $doc])+ $name: $type = $default, $least => $most;)*
+            $($(#[doc = $later_doc])+ $later: $later_type = $later_default, $later_least => $later_most;)* }
+
+        /// As the first version of a job's record has them.
+        #[derive(Deserialize)]
+        pub(super) struct SettingsV1 {
+            $($name: $type,)*
+        }
+
+        impl From<SettingsV1> for Settings {
+            fn from(old: SettingsV1) -> Settings {
+                Settings { $($name: old.$name,)* ..Settings::default() }
+            }
+        }
+    };
+    (all $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $least:expr => $most:expr;)*) => {
         /// How a job is run. Workers read it again before each chunk.
         #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
         pub struct Settings {
@@ -94,6 +113,10 @@ settings! {
     pin_bytes_max: u64 = 4 << 30, 0 => u64::MAX;
     /// Objects that live traffic has written more often than this lately are left for last; 0: all the same.
     heat_max: u32 = 4, 0 => u32::MAX;
+
+    since 2:
+    /// A step that takes longer is given up, and its object goes to the quarantine. A program (`--exec`) has a limit of its own.
+    step_timeout_ms: u64 = 30_000, 1 => 3_600_000;
 }
 
 fn bad(name: &str, value: &str, wanted: &str) -> Fault {

@@ -1,11 +1,15 @@
 //! Owns how a job stands: its state in one word with the reason, how much is done, how fast. A sum of its records.
 //!
+//! A job that should be worked on, and of which nobody holds a range for a lease, is told as one that nobody works on: a worker that
+//! lives holds one, or has just given it back.
+//!
 //! A worker that was killed leaves its last report behind. So a report counts only as long as a lease after the commit that wrote
 //! it: a worker that lives writes one in that time, whatever it waits for. Both times are the server's.
 
 use super::job::{JobRecord, Phase};
 use super::ledger::{Counts, Part, RangeRecord, counts};
 use super::stored::Kept;
+use crate::ids::Tid;
 use std::time::Duration;
 
 /// What a worker's reason to wait begins with when the disk has too little room.
@@ -68,7 +72,7 @@ pub struct Standing {
     pub rate: f64,
     /// Ranges that a worker holds which gives signs of life.
     pub workers: u64,
-    /// For how long none of its workers has given a sign; none: some do, or nobody has a range.
+    /// For how long none of its workers has given a sign, or nobody has worked on it at all; none: somebody does, or need not.
     pub silent: Option<Duration>,
 }
 
@@ -77,6 +81,19 @@ pub fn silent(job: &JobRecord, range: &Kept<RangeRecord>, now_unix_ms: u64) -> O
     let last_ms = u64::try_from(range.tid.unix_nanos() / 1_000_000).unwrap_or(0);
     let since = Duration::from_millis(now_unix_ms.saturating_sub(last_ms));
     (!range.record.holder.is_empty() && since > job.lease()).then_some(since)
+}
+
+/// For how long nobody has worked on a job of which no range is held, if that is longer than a lease.
+fn alone<'a>(
+    job: &JobRecord,
+    ranges: impl Iterator<Item = &'a Kept<RangeRecord>>,
+    now_unix_ms: u64,
+) -> Option<Duration> {
+    let is_to_be_done = matches!(job.phase, Phase::Running | Phase::CatchingUp | Phase::Verifying | Phase::Undoing);
+    let last = ranges.map(|range| range.tid).max()?.max(Tid(job.started));
+    let last_ms = u64::try_from(last.unix_nanos() / 1_000_000).unwrap_or(0);
+    let since = Duration::from_millis(now_unix_ms.saturating_sub(last_ms));
+    (is_to_be_done && !job.is_paused(now_unix_ms) && since > job.lease()).then_some(since)
 }
 
 impl Standing {
@@ -93,9 +110,13 @@ impl Standing {
         let is_alive = |range: &&Kept<RangeRecord>| silent(job, range, now_unix_ms).is_none();
         let own: Vec<&RangeRecord> = held(kept.iter().filter(is_alive)).collect();
         let all: Vec<&RangeRecord> = own.iter().copied().chain(held(undo.into_iter().filter(is_alive))).collect();
-        let silent = kept.iter().chain(undo).filter_map(|range| silent(job, range, now_unix_ms)).min();
+        let is_left = !kept.iter().chain(undo).any(|range| !range.record.holder.is_empty());
+        let silent = match is_left {
+            true => alone(job, kept.iter().chain(undo), now_unix_ms),
+            false => kept.iter().chain(undo).filter_map(|range| silent(job, range, now_unix_ms)).min(),
+        };
         let silent = silent.filter(|_| all.is_empty() && !job.phase.is_over());
-        let (state, why, until_unix_ms) = state(job, &all, silent, now_unix_ms);
+        let (state, why, until_unix_ms) = state(job, &all, silent.map(|silent| (silent, is_left)), now_unix_ms);
         let (mut done, mut extra) = (0, 0);
         let ranges = || kept.iter().map(|kept| &kept.record);
         for range in ranges() {
@@ -124,7 +145,13 @@ fn held<'a>(ranges: impl Iterator<Item = &'a Kept<RangeRecord>>) -> impl Iterato
     ranges.map(|kept| &kept.record).filter(|range| !range.holder.is_empty())
 }
 
-fn state(job: &JobRecord, alive: &[&RangeRecord], silent: Option<Duration>, now_unix_ms: u64) -> (State, String, u64) {
+/// `silent`: for how long nobody has given a sign, and whether that is since nobody holds a range.
+fn state(
+    job: &JobRecord,
+    alive: &[&RangeRecord],
+    silent: Option<(Duration, bool)>,
+    now_unix_ms: u64,
+) -> (State, String, u64) {
     let plain = || (State::In(job.phase), job.reason.clone(), 0);
     if job.phase.is_over() {
         return plain();
@@ -140,7 +167,13 @@ fn state(job: &JobRecord, alive: &[&RangeRecord], silent: Option<Duration>, now_
         (Some(why), _) => (State::Paused, why.to_owned(), 0),
         (None, Some(why)) => (State::Throttled, why.to_owned(), 0),
         (None, None) => match silent {
-            Some(silent) => (State::In(job.phase), format!("no sign of its workers for {} s", silent.as_secs()), 0),
+            Some((silent, true)) => {
+                let why = if job.reason.is_empty() { String::new() } else { format!("{}; ", job.reason) };
+                (State::In(job.phase), format!("{why}nobody works on it for {} s", silent.as_secs()), 0)
+            }
+            Some((silent, false)) => {
+                (State::In(job.phase), format!("no sign of its workers for {} s", silent.as_secs()), 0)
+            }
             None => plain(),
         },
     }
@@ -150,7 +183,6 @@ fn state(job: &JobRecord, alive: &[&RangeRecord], silent: Option<Duration>, now_
 mod tests {
     use super::super::samples;
     use super::*;
-    use crate::ids::Tid;
 
     fn running() -> JobRecord {
         let mut job = samples::jobs().swap_remove(1);
@@ -259,6 +291,33 @@ mod tests {
         assert_eq!((undo.why, undo.workers, undo.silent.is_some()), (silent, 0, true));
         job.phase = Phase::Failed;
         assert_eq!(told(&job, &both, 24_000), ("failed", job.reason.clone(), 0, 0.0), "nobody is expected");
+    }
+
+    #[test]
+    fn a_job_of_which_nobody_has_a_range_is_told_as_one_that_nobody_works_on() {
+        let mut job = running();
+        (job.settings.lease_ms, job.started) = (10_000, Tid::from_unix_nanos(2_000_000_000).0);
+        let mut free = range("live p99");
+        free.holder.clear();
+        let kept = [at(1000, &free)];
+        let told = |job: &JobRecord, kept: &[Kept<RangeRecord>], now| {
+            let standing = Standing::of(job, kept, None, None, now);
+            (standing.state.text(), standing.why, standing.silent.is_some())
+        };
+        assert_eq!(told(&job, &kept, 11_990), ("running", String::new(), false), "it was begun just now");
+        let alone = "nobody works on it for 15 s".to_owned();
+        assert_eq!(told(&job, &kept, 17_500), ("running", alone.clone(), true));
+        job.reason = "the worker a ended: no program".into();
+        assert_eq!(told(&job, &kept, 17_500).1, format!("the worker a ended: no program; {alone}"));
+        job.pause = Some(super::super::Pause { reason: "lunch".into(), until_unix_ms: 0 });
+        assert_eq!(told(&job, &kept, 17_500), ("paused", "lunch".into(), false), "nobody is to");
+        (job.pause, job.phase) = (None, Phase::Planned);
+        assert!(!told(&job, &kept, 17_500).2);
+        job.phase = Phase::Failed;
+        assert!(!told(&job, &kept, 17_500).2);
+        (job.phase, job.reason) = (Phase::Undoing, String::new());
+        let undo = Standing::of(&job, &kept, Some(&at(4000, &free)), None, 19_500);
+        assert_eq!((undo.why, undo.silent.is_some()), (alone, true));
     }
 
     #[test]

@@ -9,6 +9,21 @@ use zeolite_client::Db;
 use zeolite_client::evolve::{self, Phase, Plan};
 use zeolite_proto::Record;
 
+/// Keeps each object, whether it is asked with a line for each or in lists.
+const KEEP: &str = r#"
+import json, sys
+keep = lambda asked: {"oid": asked["oid"], "keep": True}
+for line in sys.stdin:
+    asked = json.loads(line)
+    print(json.dumps([keep(one) for one in asked] if isinstance(asked, list) else keep(asked)), flush=True)
+"#;
+
+/// Whether steps in Python can be measured.
+pub(super) async fn has_python() -> bool {
+    let tried = tokio::process::Command::new("python3").arg("--version").output().await;
+    tried.is_ok_and(|output| output.status.success())
+}
+
 /// Evolves, each to the next schema version.
 pub(super) struct Versions<'a> {
     worker: &'a Db,
@@ -55,9 +70,8 @@ impl<'a> Versions<'a> {
         let (job, version) = self.plan(how, |version| Plan::below(CLASS, version)).await?;
         let (took, again) = match how.rounds {
             0 => {
-                let told = self.run(version).await?;
-                let took = told["took_ms"].as_f64().context("the worker did not tell its time")?;
-                (Duration::from_secs_f64(took / 1e3), told["worker"]["stepped_again"].as_u64().unwrap_or(0))
+                let told = self.run(version, &["--bump", &version.to_string()]).await?;
+                (took(&told)?, told["worker"]["stepped_again"].as_u64().unwrap_or(0))
             }
             rounds => {
                 let begun = Instant::now();
@@ -76,15 +90,25 @@ impl<'a> Versions<'a> {
     /// Runs one for the most memory, in bytes, that its worker has had.
     pub(super) async fn memory(&mut self, plan: impl FnOnce(u32) -> Plan) -> Result<f64> {
         let (_, version) = self.plan(How::default(), plan).await?;
-        self.run(version).await?["memory_bytes_max"].as_f64().context("the worker did not tell its memory")
+        self.run(version, &["--bump", &version.to_string()]).await?["memory_bytes_max"]
+            .as_f64()
+            .context("the worker did not tell its memory")
+    }
+
+    /// A program looks at all objects and keeps them as they are; gives how long that took.
+    pub(super) async fn keep(&mut self, list: Option<u32>) -> Result<Duration> {
+        let (_, version) = self.plan(How::default(), |_| Plan::class(CLASS)).await?;
+        let batch = list.map(|most| most.to_string());
+        let batch: Vec<&str> = batch.iter().flat_map(|most| ["--batch", most]).collect();
+        took(&self.run(version, &[&batch[..], &["--exec", "python3", "-c", KEEP]].concat()).await?)
     }
 
     /// Runs a planned one in a process of its own, as on a site.
-    async fn run(&self, version: u32) -> Result<serde_json::Value> {
+    async fn run(&self, version: u32, step: &[&str]) -> Result<serde_json::Value> {
         let program = std::env::current_exe().context("this program's own file")?;
         let output = tokio::process::Command::new(program)
             .args(["--json", "--server", self.url, "evolve", "run", &format!("to-{version}")])
-            .args(["--bump", &version.to_string()])
+            .args(step)
             .stdin(std::process::Stdio::null())
             .stderr(std::process::Stdio::inherit())
             .kill_on_drop(true)
@@ -94,6 +118,12 @@ impl<'a> Versions<'a> {
         let last = output.stdout.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
         Ok(serde_json::from_slice(last)?)
     }
+}
+
+/// How long a worker's work took.
+fn took(told: &serde_json::Value) -> Result<Duration> {
+    let took = told["took_ms"].as_f64().context("the worker did not tell its time")?;
+    Ok(Duration::from_secs_f64(took / 1e3))
 }
 
 fn stepped(mut record: Record, version: u32, rounds: usize) -> Record {

@@ -86,6 +86,11 @@ fn kind_of(line: &str) -> String {
     if let Some(first) = words.first_mut().filter(|word| word.chars().all(|c| c.is_ascii_hexdigit())) {
         *first = "OID".into();
     }
+    if let Some(at) = words.iter().position(|word| word == "commits").filter(|at| *at > 2) {
+        // `13 of 13 commits taken back`
+        words[at - 3] = "NUMBER".into();
+        words[at - 1] = "NUMBER".into();
+    }
     for at in 1..words.len() {
         // `235 per second`, `9 chunks`
         if ["per", "chunks"].contains(&words[at].as_str()) {

@@ -107,7 +107,9 @@ async fn ready_made_steps_and_every_kind_of_plan() {
     let keys: Vec<_> = scene.served.json(&["scan", &map]).iter().map(|entry| entry["key"].clone()).collect();
     assert_eq!(keys, ["a"]);
     let reached = scene.evolve(&["plan", "all", "--reachable", "0"]);
-    assert!(reached["total"].as_u64().is_some_and(|total| total >= 3), "{reached}");
+    // What has a name in the root: the map and the counter. Jobs, their ledgers and the root itself are nobody's to step.
+    assert_eq!(reached["total"], 2, "{reached}");
+    scene.evolve(&["run", "all", "--delete"]);
     assert_eq!(scene.served.json(&["evolve", "list"]).len(), 4);
 }
 

@@ -99,6 +99,11 @@ impl Scene {
         said
     }
 
+    /// `evolve …`, however it ends; what it printed.
+    pub(crate) fn refused_or_done(&self, args: &[&str]) -> String {
+        crate::served::text(&self.served.run(&[&["evolve"], args].concat()).stdout)
+    }
+
     /// `evolve run NAME --exec sh SCRIPT` in the background.
     pub(crate) fn worker(&self, name: &str, script: &Path) -> Child {
         program()

@@ -14,7 +14,7 @@ fn planned(scene: &Scene) {
 
 async fn finish(scene: &Scene, script: &str, before: u64) {
     scene.evolve(&["set", "once", "rate_max=0"]);
-    let ran = scene.evolve(&["run", "once", "--tasks", "2", "--exec", "sh", script]);
+    let ran = scene.evolve(&["run", "once", "--tasks", "2", "--step-changed", "--exec", "sh", script]);
     assert_eq!((&ran["job"]["state"], &ran["job"]["counts"]["changed"]), (&"done".into(), &OBJECTS.into()), "{ran}");
     let changed = ran["worker"]["changed"].as_u64().expect("a number");
     assert!(changed > 0 && changed + before <= OBJECTS as u64, "{before} before, {ran}");

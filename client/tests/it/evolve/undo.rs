@@ -1,14 +1,72 @@
 //! Undo: a whole job is taken back as a set, beside and after live edits; what cannot be is left whole, and listed.
 
-use crate::site::{OldPage, Page, Site, job};
+use crate::site::{OldPage, Page, Site, Upgrade, job};
 use crate::support::within;
 use zeolite_client::collections::Index;
 use zeolite_client::evolve::{self, Job, Phase, Stepped, Worker};
-use zeolite_client::{Persistent, Record, Ref};
+use zeolite_client::typed::{encode_record, value_of};
+use zeolite_client::{Cell, Persistent, Range, Record, Ref};
 
 async fn taken_back(job: &Job) -> evolve::Report {
     job.begin_undo().await.expect("begins");
     within(Worker::new(job).undo()).await.expect("undoes")
+}
+
+/// On a server that merges, an edit keeps the object in the new shape: that is told, also if whoever took it back died before telling.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_resolver_leaves_in_the_new_shape_is_told_whoever_dies_when() {
+    let site = Site::merging(30).await;
+    let db = site.worker_db().await;
+    let planned = evolve::plan(&db, job("pages")).await.expect("plans");
+    within(Worker::new(&planned).run(Upgrade { counter: site.counter })).await.expect("runs");
+    let edited = [site.pages[3], site.pages[29]];
+    let live = site.live_db().await;
+    let edit = live.run(async |tx| {
+        for page in edited {
+            tx.update(page, |page| page.edits += 1).await?;
+        }
+        Ok(())
+    });
+    edit.await.expect("edits");
+    let report = taken_back(&planned).await;
+    assert_eq!((report.phase, report.counts.bad, report.counts.kept), (Phase::Undone, 0, 2));
+    let told = |left: &[evolve::NotUndone]| {
+        assert!(left.iter().all(|left| left.reason.contains("version 2 of class \"Page\" is there now")), "{left:?}");
+        let mut cells: Vec<u64> = left.iter().flat_map(|left| &left.cells).map(|cell| cell.0).collect();
+        cells.sort_unstable();
+        cells
+    };
+    let mut expected = edited.map(|page| page.oid().0);
+    expected.sort_unstable();
+    let left = planned.not_undone(10).await.expect("lists");
+    assert_eq!(told(&left), expected);
+    let state = planned.show().await.expect("shows").state();
+    assert!(state.contains("2 objects are in another shape than before"), "{state}");
+
+    // As it is when the last commit was taken back, and its worker was gone before it told anything.
+    let oldest = left.iter().map(|left| left.tid).min().expect("one");
+    let forget = db.transaction().fresh().run(async |tx| {
+        for (number, left) in left.iter().enumerate().filter(|(_, left)| left.tid == oldest) {
+            let mut entries = tx.scan(planned.oid(), Range::prefix(format!("undo/{:016x}/", left.tid)));
+            let entry = entries.next().await?.unwrap_or_else(|| panic!("{number}"));
+            tx.delete(Cell::entry(planned.oid(), entry.key))?;
+        }
+        let cell = Cell::entry(planned.oid(), "range/9999");
+        let record = tx.get(&cell).await?.expect("is there");
+        let mut range: evolve::RangeRecord = value_of(&cell, &record)?;
+        (range.finished, range.counts.kept) = (false, range.counts.kept - 1);
+        range.cursor = evolve::Cursor::Before(oldest);
+        tx.put(cell, &Record::decode(&encode_record(&range)?).expect("a record"))?;
+        let job = Ref::<evolve::JobRecord>::new(planned.oid());
+        tx.update(job, |job| (job.phase, job.reason) = (Phase::Undoing, String::new())).await
+    });
+    forget.await.expect("writes");
+    let changed = planned.show().await.expect("shows").undo.expect("begun").counts.changed;
+    let report = within(Worker::new(&planned).undo()).await.expect("undoes");
+    assert_eq!(report.phase, Phase::Undone);
+    assert_eq!(told(&planned.not_undone(10).await.expect("lists")), expected);
+    let undo = planned.show().await.expect("shows").undo.expect("begun");
+    assert_eq!((undo.counts.kept, undo.counts.changed >= changed), (2, true), "{undo:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

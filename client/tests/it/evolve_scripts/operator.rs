@@ -187,8 +187,12 @@ impl Operator<'_> {
             lines.push(format!("{name}: {}", self.show_range(range)));
         }
         if let Some(undo) = &progress.undo {
-            let counts =
-                [("groups back", undo.counts.changed), ("left", undo.counts.bad), ("chunks", undo.counts.chunks)];
+            let counts = [
+                ("groups back", undo.counts.changed),
+                ("left", undo.counts.bad),
+                ("in another shape", undo.counts.kept),
+                ("chunks", undo.counts.chunks),
+            ];
             lines.push(format!("undo: {}, {}", nonzero(&counts), held_by(undo)));
         }
         lines

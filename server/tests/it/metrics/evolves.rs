@@ -25,6 +25,8 @@ fn job(name: &str, phase: Phase) -> JobRecord {
         total: 10,
         ranges: 1,
         certificate: None,
+        step: String::new(),
+        beside: false,
     }
 }
 

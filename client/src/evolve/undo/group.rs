@@ -1,0 +1,145 @@
+//! Owns what of a commit is taken back together, and what is there now of it.
+//!
+//! ```text
+//!   nobody has touched the cell since         what was before is put back
+//!   it is in the shape that it had before     somebody was faster (old code wrote it, and a later commit of the job, which was taken
+//!                                             back already, brought it to the new shape again): it stays as it is
+//!   a live draft has gone over it              it stays as well: whoever wrote it knew nothing of the commit
+//!   this undo has put back what the commit left (a later commit of the job had changed it)      what was before is put back
+//!   otherwise                                 the server merges, where its class can. What is in another shape than before then is
+//!                                             told: whoever rolls a release back has code that cannot read it
+//! ```
+//! The shape is class and version, or that nothing is there.
+
+use crate::connect::Db;
+use crate::errors::Result;
+use crate::evolve::earlier::left_alone;
+use crate::evolve::undo::undo_note;
+use crate::tx::Place;
+use bytes::Bytes;
+use zeolite_proto::evolve::ChunkNote;
+use zeolite_proto::record::Header;
+use zeolite_proto::{Cell, Change, Note, Oid, ReadCell, Tid, Write};
+
+/// Steps that are taken back together or not at all.
+pub(super) struct Group {
+    pub(super) cells: Vec<Cell>,
+    pub(super) writes: Vec<Write>,
+    /// These stay as they are, as long as they do.
+    pub(super) stay: Vec<ReadCell>,
+    pub(super) refused: Option<String>,
+}
+
+impl Group {
+    /// Of a commit of which it cannot be told what was before it.
+    pub(super) fn refused(reason: String) -> Group {
+        Group { cells: Vec::new(), writes: Vec::new(), stay: Vec::new(), refused: Some(reason) }
+    }
+}
+
+/// What a cell was, and is.
+struct Past {
+    cell: Cell,
+    before: Option<Bytes>,
+    /// What the commit made of it.
+    after: Option<Bytes>,
+    now: Option<Bytes>,
+    is_touched: bool,
+    /// It is none of the job's business any more.
+    is_left_alone: bool,
+    /// As of when it is known.
+    base: Tid,
+}
+
+/// Class and version; none: there is nothing.
+fn shape(record: Option<&Bytes>) -> Option<(&str, u32)> {
+    let header = Header::parse(record?).ok()?;
+    Some((header.class, header.version))
+}
+
+impl Past {
+    fn has_another_shape_since(&self) -> bool {
+        shape(self.before.as_ref()) != shape(self.after.as_ref())
+    }
+
+    fn is_back(&self) -> bool {
+        shape(self.before.as_ref()) == shape(self.now.as_ref())
+    }
+}
+
+/// Where a job's commits are.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a> {
+    pub(super) db: &'a Db,
+    pub(super) job: Oid,
+    pub(super) name: &'a str,
+}
+
+async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<Past>> {
+    let Of { db, job, .. } = of;
+    let mut writes = Vec::new();
+    for transaction in db.admin().log(Some(tid), Some(tid), Some(1), false).await?.collect().await? {
+        writes.extend(transaction.writes.into_iter().map(|write| write.cell));
+    }
+    let writes = writes.into_iter().filter(|cell: &Cell| cell.oid != job);
+    let cells: Vec<Cell> = writes.take(note.groups.iter().map(|group| *group as usize).sum()).collect();
+    let before = db.at(tid.prev()).get_many(&cells).await?;
+    let after = db.at(tid).get_many(&cells).await?;
+    let now = at.view(db).revisions(&cells).await?;
+    let alone = left_alone(&at.view(db), job, tid).await?;
+    let mut past = Vec::with_capacity(cells.len());
+    for (((cell, before), after), now) in cells.into_iter().zip(before).zip(after).zip(now) {
+        let is_left_alone = alone.contains(&cell);
+        let is_ours = now.tid > tid && now.record == after && has_written(of, &cell, now.tid).await?;
+        let base = if is_ours { at.snapshot } else { tid };
+        let is_touched = now.tid != tid && !is_ours;
+        past.push(Past { cell, before, after, now: now.record, is_touched, is_left_alone, base });
+    }
+    Ok(past)
+}
+
+/// Whether a revision was written by the undo of this job.
+async fn has_written(of: Of<'_>, cell: &Cell, tid: Tid) -> Result<bool> {
+    let (newest, _) = of.db.history(cell, Some(tid.next()), 1, false).await?;
+    let ours = undo_note(of.name, "");
+    let is_ours = |note: &Note| note.user == ours.user && note.description.starts_with(&ours.description);
+    Ok(newest.first().is_some_and(|past| past.revision.tid == tid && is_ours(&past.note)))
+}
+
+/// The groups of a commit with what was in their cells before it.
+pub(super) async fn groups(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
+    let mut all = past(of, at, tid, note).await?.into_iter();
+    let group = |count: &u32| {
+        let mut group = Group { cells: Vec::new(), writes: Vec::new(), stay: Vec::new(), refused: None };
+        for past in all.by_ref().take(*count as usize) {
+            if past.is_left_alone {
+                continue;
+            }
+            group.cells.push(past.cell.clone());
+            if past.is_touched && past.has_another_shape_since() && past.is_back() {
+                group.stay.push(ReadCell { cell: past.cell, base: at.snapshot });
+            } else {
+                let change = past.before.map_or(Change::Delete, Change::Put);
+                group.writes.push(Write { cell: past.cell, base: past.base, change, stamped: false });
+            }
+        }
+        group
+    };
+    Ok(note.groups.iter().map(group).collect())
+}
+
+/// What of a commit that was taken back is not in the shape that it had before, and what it is instead.
+pub(super) async fn not_back(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<(Cell, String)>> {
+    let all = past(of, at, tid, note).await?;
+    let other = all.iter().filter(|past| !past.is_left_alone && past.has_another_shape_since() && !past.is_back());
+    let told = |shape: Option<(&str, u32)>| match shape {
+        Some((class, version)) => format!("version {version} of class {class:?}"),
+        None => "nothing".to_owned(),
+    };
+    let what = |past: &Past| {
+        let (now, before) = (told(shape(past.now.as_ref())), told(shape(past.before.as_ref())));
+        let why = "its change was merged with what a live writer made of it since";
+        (past.cell.clone(), format!("{why}: {now} is there now, {before} was before"))
+    };
+    Ok(other.map(what).collect())
+}
