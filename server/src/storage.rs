@@ -80,6 +80,8 @@ reads! {
     fn packed_to(&self) -> Tid;
     /// Up to where history is said to be packed by a restore that has not come as far; else the same.
     fn packed_said(&self) -> Tid;
+    /// Commit keys of transactions up to here may be missing, because a restore did not bring them.
+    fn keys_unknown_to(&self) -> Tid;
     /// The identity of the data.
     fn store_id(&self) -> u64;
     /// The life that it is in.

@@ -153,8 +153,11 @@ impl Store {
         }
         let covered = *writer.covered();
         let packed_said = packed_said(&chosen, &covered, end.last);
-        let facts = Facts { store_id, last: end.last, settled: covered.last, packed_said, oid_max: covered.oid_max };
+        let restored_to = chosen.iter().map(|segment| segment.restored_to()).max().unwrap_or(Tid::NONE);
+        let (last, settled, oid_max) = (end.last, covered.last, covered.oid_max);
+        let facts = Facts { store_id, last, settled, packed_said, restored_to, oid_max };
         let (keys, keys_floor) = keys_within(&index, settings, &covered, &waiting)?;
+        let keys_floor = keys_floor.max(restored_to);
         // What is committed from now on is newer than all that is there.
         let keys_floor = keys_floor.min(end.last);
         let mut recovered = Recovered {

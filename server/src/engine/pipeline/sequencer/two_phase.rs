@@ -246,6 +246,10 @@ impl Sequencer {
             let message = format!("{stale} cells of the prepared draft are stale; amend it before it is finished");
             return done(Err(Fault::invalid(message)));
         }
+        let writes = self.holds.get(id).map_or(&[][..], |prepared| &prepared.writes);
+        if let Err(fault) = self.engine.keep.gates().check_promised(writes) {
+            return done(Err(fault));
+        }
         let Some((prepared, freed)) = self.holds.release(id) else { return };
         self.count_prepared();
         self.engine.keys().enter_reserved(key, done);
