@@ -11,7 +11,6 @@ use super::Sequencer;
 use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
 use crate::engine::keep::prepared_cell::{self, KeptDraft};
-use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{Answer, Origin};
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Durable, Prepared};
@@ -97,9 +96,7 @@ impl Sequencer {
         let Some((prepared, freed)) = self.holds.release(id) else { return };
         let (key, engine) = (prepared.key, self.engine.clone());
         let told = Box::new(move |result: Result<Receipt, Fault>| {
-            if result.is_ok() {
-                engine.keys().complete(key, Err(answering::aborted()));
-            }
+            engine.end_key(key, result.as_ref().map(drop));
             done(result.map(|receipt| receipt.tid));
         });
         self.write_own(end_of(&prepared), format!("aborted {key}"), told);

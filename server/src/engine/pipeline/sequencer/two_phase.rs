@@ -186,7 +186,7 @@ impl Sequencer {
                 }
                 self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
             }
-            Found::Gone | Found::Anothers | Found::OtherKey => done(Err(on_its_way())),
+            Found::Gone | Found::Anothers | Found::OtherKey => done(Err(self.engine.health.unwritable().unwrap_or_else(on_its_way))),
         }
     }
 
@@ -235,7 +235,7 @@ impl Sequencer {
             Found::Gone => {
                 let standing = self.engine.keys().standing(&Keyed { key, digest: 0, since });
                 return match standing {
-                    Standing::InFlight => done(Err(on_its_way())),
+                    Standing::InFlight => done(Err(self.engine.health.unwritable().unwrap_or_else(on_its_way))),
                     // It may have been finished by an earlier try of the same caller.
                     _ => self.answer_by_log(key, since, done),
                 };
@@ -320,20 +320,19 @@ impl Sequencer {
     /// What is gone already need not be aborted, unless it was committed, or may have been, or is still to come. An operator may
     /// have mistyped it.
     fn already_gone(&self, whose: &Whose, key: Option<CommitKey>, since: Option<Tid>) -> Result<Tid, Fault> {
-        match key.map(|key| self.engine.keys().standing(&Keyed { key, digest: 0, since })) {
-            Some(Standing::Committed(tid)) => {
+        let standing = key.map(|key| self.engine.keys().standing(&Keyed { key, digest: 0, since }));
+        match (standing, self.engine.health.unwritable(), whose) {
+            (Some(Standing::Committed(tid)), ..) => {
                 Err(Fault::invalid(format!("the draft of this commit key is committed already, at {tid}; undo it")))
             }
-            Some(Standing::InFlight) => Err(on_its_way()),
-            Some(Standing::Forgotten) => Err(forgotten_key()),
-            Some(Standing::Unknown) | None => match (self.engine.health.unwritable(), whose) {
-                // The end of it may be on the disk or not: only the next start can tell.
-                (Some(fault), _) => Err(fault),
-                (None, Whose::Of(_)) => Ok(self.engine.visible()),
-                (None, Whose::Anybodys) => {
-                    Err(Fault::new(FaultKind::NotFound, "nothing is prepared under this commit key"))
-                }
-            },
+            // The end of it may be on the disk or not: only the next start can tell.
+            (_, Some(fault), _) => Err(fault),
+            (Some(Standing::InFlight), ..) => Err(on_its_way()),
+            (Some(Standing::Forgotten), ..) => Err(forgotten_key()),
+            (Some(Standing::Unknown) | None, None, Whose::Of(_)) => Ok(self.engine.visible()),
+            (Some(Standing::Unknown) | None, None, Whose::Anybodys) => {
+                Err(Fault::new(FaultKind::NotFound, "nothing is prepared under this commit key"))
+            }
         }
     }
 
