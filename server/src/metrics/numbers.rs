@@ -13,7 +13,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use std::fmt::{self, Error};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use zeolite_proto::{ClassCounts, ModeKind, Status, Tid};
+use zeolite_proto::{ClassCounts, ModeKind, Status};
 
 /// The bounds of the exported buckets, as powers of two of nanoseconds: 4 µs to 17 s.
 const BUCKET_POWERS: RangeInclusive<u32> = 12..=34;
@@ -172,8 +172,7 @@ fn sessions(load: &SessionLoad, status: &Status, to: &mut Families<'_>) -> Resul
 
 fn snapshots(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_pins", "Pinned snapshots", status.pins)?;
-    let age = |pin: Tid| (status.visible.unix_nanos() - pin.unix_nanos()).max(0) as f64 / 1e9;
-    let oldest = status.oldest_pin.filter(|pin| *pin != Tid::NONE).map_or(0.0, age);
+    let oldest = status.oldest_pin_ms as f64 / 1e3;
     to.gauge("zeolite_oldest_pin_age_seconds", "From the oldest pinned snapshot to the newest commit", oldest)?;
     to.gauge("zeolite_pinned_bytes", "Log that pins keep from pack, at most", status.pinned_bytes)
 }

@@ -20,6 +20,8 @@ pub(crate) struct Prepared {
     pub(crate) deadline: Duration,
     /// When it was prepared, by the clock on the wall.
     pub(crate) since_unix_ms: u64,
+    /// The same by the steady clock, which nobody sets: before the server's start it is below 0.
+    pub(crate) since_steady_ms: i64,
     /// It outlives the server.
     pub(crate) durable: Option<Durable>,
     /// The newest tid sealed before it: what its check and its merges may have seen.

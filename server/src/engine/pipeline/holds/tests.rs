@@ -22,6 +22,7 @@ fn prepared(writes: Vec<SealedWrite>, reads: Vec<Cell>, ranges: Vec<ReadRange>) 
         read_ranges: ranges,
         deadline: Duration::ZERO,
         since_unix_ms: 0,
+        since_steady_ms: 0,
         durable: None,
         rests_on: Tid::NONE,
         stale: BTreeMap::new(),

@@ -80,6 +80,8 @@ impl Sequencer {
             read_ranges: ranges::disjoint(kept.read_ranges),
             deadline: if kept.time_limit_ms == 0 { Duration::MAX } else { now + left },
             since_unix_ms: kept.since_unix_ms,
+            // As old as the clock says now, and no older by what is done to it later.
+            since_steady_ms: now.as_millis() as i64 - self.engine.unix_ms().saturating_sub(kept.since_unix_ms) as i64,
             durable: Some(Durable { pieces, waited_until: now }),
             rests_on,
             stale: BTreeMap::new(),

@@ -48,6 +48,7 @@ impl Sequencer {
             read_ranges: draft.read_ranges,
             deadline: if how.time_limit_ms == 0 { Duration::MAX } else { now.saturating_add(limit) },
             since_unix_ms: self.engine.unix_ms(),
+            since_steady_ms: now.as_millis() as i64,
             durable: None,
             rests_on: self.newest,
             stale: stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect(),
@@ -82,7 +83,7 @@ impl Sequencer {
     /// Says how many are prepared, for the status.
     pub(super) fn count_prepared(&self) {
         let durable = self.holds.prepared().filter(|prepared| prepared.durable.is_some()).count();
-        let oldest = self.holds.prepared().map(|prepared| prepared.since_unix_ms).min();
+        let oldest = self.holds.prepared().map(|prepared| prepared.since_steady_ms).min();
         self.engine.stats().set_prepared(self.holds.len(), durable, oldest);
     }
 
