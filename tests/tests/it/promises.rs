@@ -1,6 +1,6 @@
 //! What a copy of a database promises: its durable prepared drafts, met by what goes on where they are restored.
 
-use zeolite_proto::{Cell, CommitKey, FaultKind, Record, Tid};
+use zeolite_proto::{Cell, CommitKey, FaultKind, Oid, Record, Tid};
 use zeolite_server::engine::{Caller, Owner, Preparing, Turn};
 use zeolite_server::store::Txn;
 use zeolite_tests::support::work::key;
@@ -55,6 +55,37 @@ fn what_is_behind_a_closed_gate_all_the_same_cannot_be_finished() {
     here.run_dry();
     aborted.expect().expect("it can be given up");
     assert_eq!(here.engine().kinds().expect("reads").0.iter().filter(|kind| kind.class == "Note").count(), 0);
+}
+
+#[test]
+fn very_much_that_was_read_is_held_like_little_and_only_sixteen_times() {
+    let mut here = House::new(Default::default());
+    let first = here.oids(40_000).expect("oids").0;
+    let cell = |n: u64| Cell::object(Oid(first + n));
+    let record = Record::new("Note", 1, "a");
+    let prepare = |here: &mut House, n: u64, base: Tid| {
+        let reads = (0..2000).map(|at| cell(2000 * n + at));
+        let work = reads.fold(Work::new(key(n)), |work, cell| work.read(cell, base));
+        let (done, told) = Told::pair();
+        here.engine().prepare(Caller::default(), work.draft(), Preparing::default(), done);
+        here.run_dry();
+        told.expect().map_err(|fault| fault.kind)
+    };
+    let put = |n: u64, at: u64| Work::new(key(100 + n)).put(cell(at), Tid::NONE, &record).draft();
+    let tid = here.commit(put(0, 2345)).expect("commits").tid;
+    assert_eq!(prepare(&mut here, 1, tid.prev()).map(drop), Err(FaultKind::ReadConflict));
+    let ids: Vec<u64> = (0..16).map(|n| prepare(&mut here, n, tid).expect("prepares").prepared).collect();
+    assert_eq!(prepare(&mut here, 17, tid).map(drop), Err(FaultKind::Busy));
+    let beside = here.commit(put(1, 39_000));
+    assert!(beside.is_ok(), "nobody has read that");
+    let waits = here.submit(put(2, 31_999));
+    here.run_dry();
+    let (done, aborted) = Told::pair();
+    here.engine().abort(&Owner::anonymous(), ids[15], (Some(key(15)), None), done);
+    here.run_dry();
+    aborted.expect().expect("aborts");
+    waits.expect().expect("it waited for that");
+    prepare(&mut here, 17, beside.expect("commits").tid).expect("there is room again");
 }
 
 /// Of a database with one durable prepared draft, of a note in its old shape.

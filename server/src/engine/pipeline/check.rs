@@ -15,7 +15,7 @@ use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
-use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
+use zeolite_proto::{Cell, Change, ConflictDetail, Draft, Fault, FaultKind, Limits, StaleCell, Tid, Write};
 
 /// Stale cells of one held draft, and their bytes.
 const STALE_MAX: usize = 10_000;
@@ -86,6 +86,41 @@ impl Check<'_> {
     ) -> Result<Vec<SealedWrite>, Refused> {
         let (view, draft) = (&self.view, &admitted.draft);
         let mut questions = Vec::new();
+        if let Some(wide) = admitted.wide.as_deref().filter(|wide| view.knows_few_behind(wide)) {
+            for (part, cell, newest) in view.newer_of_many(wide, draft) {
+                let base = match part {
+                    Part::Range(position) => draft.read_ranges[position].base,
+                    Part::Read(position) | Part::Write(position) => draft.read_cells[position].base,
+                };
+                on_conflict(self.read_conflict(part, cell, base, newest))?;
+            }
+        } else {
+            self.judge_reads(draft, &mut questions, on_conflict)?;
+        }
+        let mut writes = Vec::with_capacity(draft.writes.len());
+        for (position, write) in draft.writes.iter().enumerate() {
+            let sealed =
+                |record, merged| SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged };
+            match self.become_of(admitted, position, write) {
+                Ok(Becomes::Clean(record)) => writes.push(sealed(record, false)),
+                Ok(Becomes::Merged(record)) => writes.push(sealed(record, true)),
+                Ok(Becomes::Asks(question)) => questions.push(question),
+                Ok(Becomes::Conflict(_)) if !questions.is_empty() => {}
+                Ok(Becomes::Conflict(conflict)) => on_conflict(conflict)?,
+                Err(NoBase::Unknown) => questions.push(Question::Look(Part::Write(position))),
+                Err(NoBase::Fault(fault)) => return Err(Refused::Fault(fault)),
+            }
+        }
+        if questions.is_empty() { Ok(writes) } else { Err(Refused::Out(questions)) }
+    }
+
+    fn judge_reads(
+        &self,
+        draft: &Draft,
+        questions: &mut Vec<Question>,
+        on_conflict: &mut dyn FnMut(Fault) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let view = &self.view;
         for (position, read) in draft.read_cells.iter().enumerate() {
             let part = Part::Read(position);
             match view.newer(part, &read.cell, read.base) {
@@ -105,21 +140,7 @@ impl Check<'_> {
                 Err(Unknown) => questions.push(Question::Look(part)),
             }
         }
-        let mut writes = Vec::with_capacity(draft.writes.len());
-        for (position, write) in draft.writes.iter().enumerate() {
-            let sealed =
-                |record, merged| SealedWrite { cell: write.cell.clone(), stamped: write.stamped, record, merged };
-            match self.become_of(admitted, position, write) {
-                Ok(Becomes::Clean(record)) => writes.push(sealed(record, false)),
-                Ok(Becomes::Merged(record)) => writes.push(sealed(record, true)),
-                Ok(Becomes::Asks(question)) => questions.push(question),
-                Ok(Becomes::Conflict(_)) if !questions.is_empty() => {}
-                Ok(Becomes::Conflict(conflict)) => on_conflict(conflict)?,
-                Err(NoBase::Unknown) => questions.push(Question::Look(Part::Write(position))),
-                Err(NoBase::Fault(fault)) => return Err(Refused::Fault(fault)),
-            }
-        }
-        if questions.is_empty() { Ok(writes) } else { Err(Refused::Out(questions)) }
+        Ok(())
     }
 
     fn become_of(&self, admitted: &Admitted, position: usize, write: &Write) -> Result<Becomes, NoBase> {

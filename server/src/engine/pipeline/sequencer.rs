@@ -197,7 +197,9 @@ impl Sequencer {
         if admitted.draft.key_since < self.keys_unknown_to {
             return self.refuse(draft, forgotten_key());
         }
-        if let Some(holder) = self.holds.holder(&admitted.draft, matches!(draft, DraftAsk::Prepare(_))) {
+        if let Some(holder) =
+            self.holds.holder(&admitted.draft, admitted.wide.as_deref(), matches!(draft, DraftAsk::Prepare(_)))
+        {
             if let Some(fault) = self.in_doubt(holder) {
                 return self.refuse(draft, fault);
             }
@@ -208,7 +210,7 @@ impl Sequencer {
             return self.holds.park(holder, draft);
         }
         if matches!(draft, DraftAsk::Prepare(_))
-            && let Some(fault) = self.too_much_prepared(&draft.admitted().caller, draft.admitted().bytes)
+            && let Some(fault) = self.too_much_prepared(draft.admitted())
         {
             return self.refuse(draft, fault);
         }

@@ -107,7 +107,9 @@ impl Sequencer {
             let message = format!("cell {} is held by a prepared draft; come back when it is finished", held.cell);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        if let Some((draft, _)) = change.brings.iter().find(|(it, _)| self.holds.holder(&it.shape(), true).is_some()) {
+        if let Some((draft, _)) =
+            change.brings.iter().find(|(it, _)| self.holds.holder(&it.shape(), None, true).is_some())
+        {
             let message = format!("the prepared draft {} needs a cell that another one holds; come back", draft.key);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }

@@ -4,7 +4,7 @@
 
 use super::{Sequencer, durable};
 use crate::engine::answers::{Done, PreparedReceipt, Preparing};
-use crate::engine::caller::{Caller, Owner, Whose};
+use crate::engine::caller::{Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX};
@@ -13,6 +13,7 @@ use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
 use crate::engine::pipeline::keys::{Keyed, Standing, forgotten_key};
+use crate::engine::pipeline::wide::WIDE_MAX;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Counted;
 use std::time::Duration;
@@ -35,9 +36,10 @@ enum Found {
 impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
         let PrepareAsk { admitted, how, done } = ask;
-        let Admitted { draft, bytes, caller, .. } = admitted;
+        let Admitted { draft, wide, bytes, caller, .. } = admitted;
         let (now, limit) = (self.engine.clock().steady(), Duration::from_millis(how.time_limit_ms));
         let places = Prepared::places(&caller.share, bytes);
+        let wide_cells = draft.read_cells.len();
         let mut prepared = Prepared {
             key: draft.key,
             priority: draft.priority,
@@ -45,6 +47,8 @@ impl Sequencer {
             caller,
             writes,
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
+            wide_len: (wide_cells, draft.read_ranges.len()),
+            wide,
             read_ranges: draft.read_ranges,
             deadline: if how.time_limit_ms == 0 { Duration::MAX } else { now.saturating_add(limit) },
             since_unix_ms: self.engine.unix_ms(),
@@ -187,16 +191,23 @@ impl Sequencer {
                 }
                 self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
             }
-            Found::Gone | Found::Anothers | Found::OtherKey => done(Err(self.engine.health.unwritable().unwrap_or_else(on_its_way))),
+            Found::Gone | Found::Anothers | Found::OtherKey => {
+                done(Err(self.engine.health.unwritable().unwrap_or_else(on_its_way)))
+            }
         }
     }
 
     /// Why nothing of this size is prepared now for this caller.
-    pub(crate) fn too_much_prepared(&self, caller: &Caller, bytes: usize) -> Option<Fault> {
+    pub(crate) fn too_much_prepared(&self, Admitted { caller, wide, bytes, .. }: &Admitted) -> Option<Fault> {
+        let bytes = *bytes;
         let bytes_max = self.engine.settings().prepared_bytes_max;
         let (count, there) = (self.holds.len() + self.endings.len(), self.prepared_bytes());
         if count >= PREPARED_MAX {
             let message = format!("{PREPARED_MAX} drafts are prepared already; come back");
+            return Some(Fault::new(FaultKind::Busy, message).after_ms(50));
+        }
+        if wide.is_some() && self.holds.wide() >= WIDE_MAX {
+            let message = format!("{WIDE_MAX} drafts with very many reads are prepared already; come back");
             return Some(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
         if count > 0 && there + bytes > bytes_max {
