@@ -38,6 +38,8 @@ pub(super) struct Filler<'a> {
     pub(super) kinds: &'a Kinds,
     pub(super) settings: &'a StoreSettings,
     pub(super) chosen: &'a [Arc<Segment>],
+    /// Nothing is in the index yet.
+    pub(super) anew: bool,
 }
 
 impl Filler<'_> {
@@ -46,6 +48,9 @@ impl Filler<'_> {
         let from = *self.writer.covered();
         let rest = self.rest();
         let all_bytes = rest.iter().map(|segment| segment.end()).sum::<u64>().saturating_sub(from.position.offset);
+        let anew = self.anew;
+        let told = |done_bytes| Progress { done_bytes, all_bytes, anew };
+        progress(told(0));
         let mut replayed_bytes = 0;
         let mut full = false;
         let mut draft = self.writer.draft();
@@ -63,12 +68,12 @@ impl Filler<'_> {
                 let done = std::mem::replace(&mut draft, self.writer.draft());
                 full = !self.commit(done)?;
                 draft = self.writer.draft();
-                progress(Progress { done_bytes: replayed_bytes, all_bytes });
+                progress(told(replayed_bytes));
             }
             Ok(())
         })?;
         full = full || !self.commit(draft)?;
-        progress(Progress { done_bytes: replayed_bytes, all_bytes });
+        progress(told(replayed_bytes));
         let waiting = if full { self.waiting()? } else { Vec::new() };
         Ok(Filled { end, replayed_bytes, waiting })
     }

@@ -140,8 +140,15 @@ impl Store {
         let Fitted { index, mut writer, kinds, chosen, older, is_fresh, rebuilt, is_put_back } = fitted;
         found.remove_others(disk.as_ref(), &chosen.iter().chain(&older).collect::<Vec<_>>())?;
         let (disk_ref, chosen_ref) = (disk.as_ref(), &chosen);
-        let filler =
-            Filler { disk: disk_ref, index: &index, writer: &mut writer, kinds: &kinds, settings, chosen: chosen_ref };
+        let filler = Filler {
+            disk: disk_ref,
+            index: &index,
+            writer: &mut writer,
+            kinds: &kinds,
+            settings,
+            chosen: chosen_ref,
+            anew: rebuilt.is_some(),
+        };
         let Filled { end, replayed_bytes, waiting } = filler.fill(progress)?;
         if is_fresh && waiting.is_empty() {
             // Also what covers nothing yet is told durably: an index without it would be taken for a foreign one.
