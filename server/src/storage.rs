@@ -76,6 +76,8 @@ macro_rules! reads {
 }
 
 reads! {
+    /// The newest tid that can be read; whoever tells of it does so a moment later.
+    fn published(&self) -> Tid;
     /// The oldest snapshot that can be read.
     fn packed_to(&self) -> Tid;
     /// Up to where history is said to be packed by a restore that has not come as far; else the same.

@@ -50,6 +50,11 @@ impl Engine {
         self.reads.feed.visible()
     }
 
+    /// The newest tid that anybody can have been told of: the feed tells a commit a moment before it is visible.
+    pub(crate) fn told_at_most(&self) -> Tid {
+        self.reader().published()
+    }
+
     /// The store's identity: a copy that is restored somewhere else gets another.
     pub fn store_id(&self) -> u64 {
         self.reader().store_id()

@@ -136,7 +136,7 @@ impl Client {
     /// Asks what became of a commit. One that the server has not heard of may still come: then it stays unknown.
     async fn ask(&self, key: CommitKey) -> Option<Tid> {
         loop {
-            match self.db.outcome(key, Tid::MAX).await {
+            match self.db.outcome(key, self.db.position()).await {
                 Ok(Outcome::Committed(receipt)) => return Some(receipt.tid),
                 Ok(Outcome::Unknown | Outcome::Forgotten) => return None,
                 Ok(Outcome::InFlight) => {}

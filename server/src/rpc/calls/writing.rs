@@ -199,12 +199,12 @@ impl Calls {
 
     /// A key that is said to be younger than everything here would never be one that may have been forgotten.
     fn known(&self, since: Tid) -> Result<(), Fault> {
-        let visible = self.engine().visible();
-        if since <= visible {
+        let newest = self.engine().told_at_most();
+        if since <= newest {
             return Ok(());
         }
         let message = format!(
-            "key_since {since} is newer than anything here ({visible}); say the newest tid that was known when the key was made"
+            "key_since {since} is newer than anything here ({newest}); say the newest tid that was known when the key was made"
         );
         Err(Fault::new(FaultKind::SnapshotAhead, message))
     }
