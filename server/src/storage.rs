@@ -127,6 +127,8 @@ reads! {
         to: &Bytes,
         newer_than: Tid,
     ) -> Result<Option<(Cell, Tid)>, StoreError>;
+    /// The notes of transactions, in the order asked; none for one that there is not, or that pack has taken.
+    fn notes(&self, tids: &[Tid]) -> Result<Vec<Option<Bytes>>, StoreError>;
     /// The revisions older than a tid, the newest first.
     fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<Vec<Revision>, StoreError>;
     /// Whether these classes at schema versions have a place among those that may be, or which has none; with `keep` they have it

@@ -47,6 +47,9 @@ pub(crate) struct State {
     packed_said: AtomicU64,
     // A restore has said that its source was packed up to here.
     restored_to: AtomicU64,
+    /// Batches that were read for their notes.
+    #[cfg(test)]
+    pub(crate) batches_read: AtomicU64,
     // A pack was begun before the store was opened, and there is no room to end it.
     half_packed: AtomicBool,
     // No oid in the index is greater: a new object's cells need no look into it.
@@ -89,6 +92,8 @@ impl State {
             published: AtomicU64::new(facts.last.0),
             packed_said: AtomicU64::new(facts.packed_said.0),
             restored_to: AtomicU64::new(facts.restored_to.0),
+            #[cfg(test)]
+            batches_read: AtomicU64::new(0),
             half_packed: AtomicBool::new(false),
             index_oid_max: AtomicU64::new(facts.oid_max),
             settings,
