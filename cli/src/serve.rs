@@ -114,6 +114,7 @@ pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
     }
     match problems.len() {
         0 => Ok(()),
+        1 => Err(ProblemFound("1 setting is wrong".to_owned()).into()),
         count => Err(ProblemFound(format!("{count} settings are wrong")).into()),
     }
 }
