@@ -257,7 +257,8 @@ mod tests {
         }
         for width in [93, 92, 80, 45, 24] {
             let (all, wide) = (texts(&screen, width, 60).join("\n"), texts(&screen, 200, 60).join("\n"));
-            for number in wide.lines().skip(2).take(5).flat_map(str::split_whitespace).filter(|word| word.contains('.')) {
+            for number in wide.lines().skip(2).take(5).flat_map(str::split_whitespace).filter(|word| word.contains('.'))
+            {
                 assert!(all.contains(number), "no {number} at {width} in\n{all}");
             }
             for name in ["loads/s", "fsync p99", "cache hits", "pinned", "free part"] {
