@@ -119,7 +119,7 @@ impl Rpc {
     /// The rpc layer over the databases; must be called inside of the runtime that serves it.
     pub(crate) fn new(databases: Arc<Databases>, settings: SessionSettings, budget: Arc<Budget>) -> Arc<Rpc> {
         let (pump, pumping) = Pump::start(Duration::from_millis(settings.feed_delay_ms));
-        let rpc = Arc::new(Rpc {
+        Arc::new(Rpc {
             server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
             runtime: tokio::runtime::Handle::current(),
             sessions: Mutex::new(HashMap::new()),
@@ -134,8 +134,7 @@ impl Rpc {
             _pumping: pumping,
             settings,
             databases,
-        });
-        rpc
+        })
     }
 
     /// A database is open, or cannot be opened.

@@ -38,17 +38,14 @@ pub(super) struct Filler<'a> {
     pub(super) kinds: &'a Kinds,
     pub(super) settings: &'a StoreSettings,
     pub(super) chosen: &'a [Arc<Segment>],
-    /// Nothing is in the index yet.
-    pub(super) anew: bool,
 }
 
 impl Filler<'_> {
-    /// Replays what the index lacks, and cuts a torn tail.
-    pub(super) fn fill(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Filled, StoreError> {
+    /// Replays what the index lacks, and cuts a torn tail. `anew`: it lacks everything.
+    pub(super) fn fill(mut self, anew: bool, progress: &mut dyn FnMut(Progress)) -> Result<Filled, StoreError> {
         let from = *self.writer.covered();
         let rest = self.rest();
         let all_bytes = rest.iter().map(|segment| segment.end()).sum::<u64>().saturating_sub(from.position.offset);
-        let anew = self.anew;
         let told = |done_bytes| Progress { done_bytes, all_bytes, anew };
         progress(told(0));
         let mut replayed_bytes = 0;
