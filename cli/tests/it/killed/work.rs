@@ -40,7 +40,8 @@ impl Objects {
     /// Makes them.
     pub(crate) async fn make(db: &Db, kind: Kind) -> Objects {
         let mut cells = Vec::new();
-        for _ in 0..LISTS + COUNTERS + SETS {
+        let sets = if kind == Kind::Merging { SETS } else { 0 };
+        for _ in 0..LISTS + COUNTERS + sets {
             cells.push(Cell::object(db.new_oid().await.expect("an oid")));
         }
         // The root refers to them, or pack would take them.
