@@ -103,10 +103,20 @@ impl Components {
             clock: Arc::new(SystemClock::new()),
             seed: seed()?,
             put_back: false,
-            progress: Box::new(|Progress { done_bytes, all_bytes, anew }| {
-                tracing::info!(done_bytes, all_bytes, anew, "opening the store");
-            }),
+            progress: Box::new(logged()),
         })
+    }
+}
+
+/// Writes into the log how far an opening is, now and then.
+fn logged() -> impl FnMut(Progress) {
+    let mut last = None;
+    move |Progress { done_bytes, all_bytes, anew }| {
+        // A twentieth of it, and none for nothing.
+        let part = (all_bytes, done_bytes.saturating_mul(20).checked_div(all_bytes).unwrap_or(20));
+        if last.replace(part) != Some(part) {
+            tracing::info!(done_bytes, all_bytes, anew, "opening the store");
+        }
     }
 }
 

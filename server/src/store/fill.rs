@@ -22,6 +22,9 @@ use std::sync::Arc;
 const COMMIT_REVISIONS: usize = 200_000;
 const COMMIT_BYTES: u64 = 32 << 20;
 
+// So much log between two words of how far it is.
+const SAID_BYTES: u64 = 1 << 20;
+
 /// What the replay found and what it could not put into the index.
 pub(super) struct Filled {
     pub(super) end: LogEnd,
@@ -48,11 +51,15 @@ impl Filler<'_> {
         let all_bytes = rest.iter().map(|segment| segment.end()).sum::<u64>().saturating_sub(from.position.offset);
         let told = |done_bytes| Progress { done_bytes, all_bytes, anew };
         progress(told(0));
-        let mut replayed_bytes = 0;
+        let (mut replayed_bytes, mut said_bytes) = (0, 0);
         let mut full = false;
         let mut draft = self.writer.draft();
         let end = replay(self.disk, &rest, from.position.offset, from.last, &mut |batch: Batch| {
             replayed_bytes += batch.len;
+            if replayed_bytes - said_bytes >= SAID_BYTES {
+                said_bytes = replayed_bytes;
+                progress(told(replayed_bytes));
+            }
             if full {
                 return Ok(());
             }
@@ -65,7 +72,6 @@ impl Filler<'_> {
                 let done = std::mem::replace(&mut draft, self.writer.draft());
                 full = !self.commit(done)?;
                 draft = self.writer.draft();
-                progress(told(replayed_bytes));
             }
             Ok(())
         })?;
