@@ -34,6 +34,7 @@ mod status;
 mod tame;
 mod top;
 mod upkeep;
+mod values;
 
 use anyhow::{Context, Result};
 use args::{Cli, Command, ConfigCommand, VerifyArgs};

@@ -52,6 +52,9 @@ impl std::str::FromStr for Until {
 pub(crate) async fn mode(out: &Out, admin: &Admin, args: &ModeArgs) -> Result<()> {
     let mode = match args.kind {
         None => admin.status().await?.mode,
+        Some(ModeKind::Normal) if args.until.is_some() || args.span.is_some() => {
+            bail!(Usage("mode normal does not end; leave --for and --until out".into()))
+        }
         Some(kind) => {
             let end = match (args.until, args.span) {
                 (Some(Until(unix_ms)), _) => ModeEnd::At(unix_ms),

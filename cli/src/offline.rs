@@ -62,6 +62,14 @@ pub(crate) fn reindex(out: &Out, args: &ReindexArgs) -> Result<()> {
 pub(crate) fn verify(out: &Out, dir: &Path, is_strict: bool) -> Result<()> {
     existing(dir)?;
     let settings = crate::serve::offline(dir)?;
+    let scratch = std::env::temp_dir();
+    anyhow::ensure!(
+        scratch.is_dir(),
+        crate::exit::Usage(format!(
+            "{} is no directory; set TMPDIR to one, for an index made of the log",
+            scratch.display()
+        ))
+    );
     let disk = Arc::new(RealDisk::look(dir)?);
     let progress = Progress::new(out);
     let bar = progress.bar("verify", "", 0);

@@ -1,29 +1,60 @@
-//! Owns how a cell is written on the command line: `OID` or `OID/KEY`, the key with Rust's byte escapes.
+//! Owns how a cell is written on the command line: `OID` or `OID/KEY`, the key with Rust's byte escapes. Instead of an oid a name in
+//! the root will do, unless it looks like an oid.
 //!
 //! What `scan` and `log` print can be given back to `get` and `history`.
 
+use anyhow::Result;
 use bytes::Bytes;
 use std::str::FromStr;
-use zeolite_proto::{Cell, Oid};
+use zeolite_client::View;
+use zeolite_proto::{Cell, Fault, FaultKind, Oid};
 
 /// A cell from the command line.
-#[derive(Clone, Debug)]
-pub(crate) struct Place(pub(crate) Cell);
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Cell(Cell),
+    /// Of the object that has this name in the root.
+    Named {
+        name: String,
+        key: Bytes,
+    },
+}
 
 impl FromStr for Place {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Place, String> {
-        let (oid_text, key_text) = text.split_once('/').unwrap_or((text, ""));
-        let oid: Oid = oid_text
-            .parse()
-            .map_err(|error| format!("{oid_text:?} is not an oid in hexadecimal ({error}); write OID or OID/KEY"))?;
-        Ok(Place(Cell { oid, key: key(key_text)? }))
+    fn from_str(text: &str) -> std::result::Result<Place, String> {
+        let (object, key_text) = text.split_once('/').unwrap_or((text, ""));
+        let key = key(key_text)?;
+        Ok(match object.parse() {
+            Ok(oid) => Place::Cell(Cell { oid, key }),
+            Err(_) => Place::Named { name: object.to_owned(), key },
+        })
+    }
+}
+
+impl Place {
+    /// Which cell it is, by the names as of a snapshot.
+    pub(crate) async fn cell(&self, view: &View) -> Result<Cell> {
+        let (name, key) = match self {
+            Place::Cell(cell) => return Ok(cell.clone()),
+            Place::Named { name, key } => (name, key.clone()),
+        };
+        let named = view.get(&Cell::entry(Oid::ROOT, zeolite_client::keys::encode(name.as_str()))).await?;
+        match named.and_then(|record| record.refs.first().copied()) {
+            Some(oid) => Ok(Cell { oid, key }),
+            None => {
+                let what = format!(
+                    "{name:?} is no oid in hexadecimal, and nothing has that name in the root (`zeolite scan 0` lists the names)"
+                );
+                Err(Fault::new(FaultKind::NotFound, what).into())
+            }
+        }
     }
 }
 
 /// A key with escapes: `\xNN`, `\n`, `\r`, `\t`, `\\`, `\"`, `\'`, and `\0`.
-pub(crate) fn key(text: &str) -> Result<Bytes, String> {
+pub(crate) fn key(text: &str) -> std::result::Result<Bytes, String> {
     let mut key = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -68,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_key_may_hold_slashes() {
-        let Place(cell) = "1f/a/b".parse().expect("reads");
-        assert_eq!((cell.oid, cell.key.as_ref()), (Oid(0x1f), b"a/b".as_slice()));
+        assert_eq!("1f/a/b".parse(), Ok(Place::Cell(Cell::entry(Oid(0x1f), "a/b"))));
+        assert_eq!("titles/a/b".parse(), Ok(Place::Named { name: "titles".into(), key: "a/b".into() }));
     }
 }

@@ -12,6 +12,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Progress {
     how: How,
     bars: MultiProgress,
+    columns: u16,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,19 +30,21 @@ impl Progress {
             (false, false) => How::Lines,
         };
         let target = if how == How::Bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Progress { how, bars: MultiProgress::with_draw_target(target) }
+        let columns = crossterm::terminal::size().map_or(u16::MAX, |(columns, _)| columns);
+        Progress { how, bars: MultiProgress::with_draw_target(target), columns }
     }
 
     /// A bar towards a total; a total of 0 is not known yet.
     pub(crate) fn bar(&self, what: &str, unit: &'static str, total: u64) -> Bar {
         let bar = self.bars.add(ProgressBar::new(total));
-        bar.set_style(style(total, unit));
+        bar.set_style(style(total, unit, self.columns));
         bar.set_prefix(format!("{what:<10}"));
         Bar {
             how: self.how,
             what: what.to_owned(),
             unit,
             bar,
+            columns: self.columns,
             forecasts: true,
             told: Mutex::new(None),
             remark: Mutex::new(String::new()),
@@ -49,25 +52,37 @@ impl Progress {
     }
 }
 
-fn style(total: u64, unit: &str) -> ProgressStyle {
+/// What does not fit is cut, never wrapped: the rest of a line would stay on the screen each time that it is drawn anew. So a narrow
+/// terminal has a short bar, or none.
+fn bar_width(columns: u16) -> u16 {
+    match columns {
+        100.. => 28,
+        60.. => 10,
+        _ => 1,
+    }
+}
+
+fn style(total: u64, unit: &str, columns: u16) -> ProgressStyle {
+    let bar = bar_width(columns);
     let template = match (total, unit) {
-        (0, "") => "{prefix} {spinner} {msg}".to_owned(),
-        (0, unit) => format!("{{prefix}} {{spinner}} {{human_pos}} {unit} {{msg}}"),
+        (0, "") => "{prefix} {spinner} {wide_msg}".to_owned(),
+        (0, unit) => format!("{{prefix}} {{spinner}} {{human_pos}} {unit} {{wide_msg}}"),
         (_, unit) => {
-            format!("{{prefix}} {{bar:28}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit} {{msg}} {{eta:>4}}")
+            format!(
+                "{{prefix}} {{bar:{bar}}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit} {{eta:>4}} {{wide_msg}}"
+            )
         }
     };
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
 /// The same without a forecast, for work that has a better one of its own.
-fn style_without_forecast(total: u64, unit: &str) -> ProgressStyle {
-    let template = if total == 0 {
-        "{prefix} {spinner} {human_pos} "
-    } else {
-        "{prefix} {bar:28} {percent:>3}% {human_pos}/{human_len} "
+fn style_without_forecast(total: u64, unit: &str, columns: u16) -> ProgressStyle {
+    let bar = bar_width(columns);
+    let template = match total {
+        0 => format!("{{prefix}} {{spinner}} {{human_pos}} {unit} {{wide_msg}}"),
+        _ => format!("{{prefix}} {{bar:{bar}}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit} {{wide_msg}}"),
     };
-    let template = format!("{template}{unit} {{msg}}");
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
@@ -77,6 +92,7 @@ pub(crate) struct Bar {
     what: String,
     unit: &'static str,
     bar: ProgressBar,
+    columns: u16,
     forecasts: bool,
     told: Mutex<Option<Instant>>,
     remark: Mutex<String>,
@@ -86,7 +102,7 @@ impl Bar {
     /// Says nothing about how long it takes: its remarks do.
     pub(crate) fn without_forecast(mut self) -> Bar {
         self.forecasts = false;
-        self.bar.set_style(style_without_forecast(self.bar.length().unwrap_or(0), self.unit));
+        self.bar.set_style(style_without_forecast(self.bar.length().unwrap_or(0), self.unit, self.columns));
         self
     }
 
@@ -94,7 +110,7 @@ impl Bar {
     pub(crate) fn set(&self, done: u64, total: u64) {
         if self.bar.length() != Some(total) {
             let of = if self.forecasts { style } else { style_without_forecast };
-            self.bar.set_style(of(total, self.unit));
+            self.bar.set_style(of(total, self.unit, self.columns));
             self.bar.set_length(total);
         }
         self.bar.set_position(done);

@@ -114,6 +114,7 @@ pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
     }
     match problems.len() {
         0 => Ok(()),
+        1 => Err(ProblemFound("1 setting is wrong".to_owned()).into()),
         count => Err(ProblemFound(format!("{count} settings are wrong")).into()),
     }
 }
@@ -140,11 +141,19 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     let components = Components { put_back: args.put_back, ..Components::real(&settings).map_err(usage_or_failure)? };
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
-    let server = tokio::select! {
-        started = Server::start_with(components, settings, Registry::built_in(), listener) => started.map_err(usage_or_failure)?,
+    let begun = Server::begin(components, settings, Registry::built_in(), listener).await;
+    let mut server = begun.map_err(usage_or_failure)?;
+    // It listens: whoever asks meanwhile is told how far the opening is.
+    let opened = tokio::select! {
+        opened = server.opened() => opened,
         _ = interrupt.recv() => return Err(crate::exit::Interrupted(" while opening the store").into()),
         _ = terminate.recv() => return Err(crate::exit::Interrupted(" while opening the store").into()),
     };
+    if let Err(why) = opened {
+        // Why there is no server is told; how it stops says nothing.
+        drop(server.stop().await);
+        return Err(usage_or_failure(why));
+    }
     let metrics = server.metrics_address().map(|address| address.to_string());
     if out.is_json() {
         let (address, pid) = (server.address().to_string(), std::process::id());

@@ -2,7 +2,7 @@
 
 use crate::args::{GetArgs, HistoryArgs, LogArgs, ScanArgs};
 use crate::output::{Out, Table, count, counted, counted_as, size};
-use crate::{moment, place, tame};
+use crate::{moment, place, tame, values};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -14,8 +14,8 @@ const DATA_BYTES_SHOWN: usize = 400;
 const DATA_BYTES_IN_LIST: usize = 48;
 
 pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
-    let cell = &args.cell.0;
     let view = view(db, args.at);
+    let cell = &args.cell.cell(&view).await?;
     let revision = view.revision(cell).await?;
     let Some(encoded) = &revision.record else {
         let what = if revision.tid == Tid::NONE { "never existed" } else { "is deleted" };
@@ -37,7 +37,10 @@ pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
             ("refs", if refs.is_empty() { "-".into() } else { refs.join(" ") }),
             ("data", format!("{} bytes", count(record.data.len() as u64))),
         ]);
-        out.line(preview(&record.data, DATA_BYTES_SHOWN));
+        match values::told(&record) {
+            Some(value) => out.facts(&[("value", value)]),
+            None => out.line(preview(&record.data, DATA_BYTES_SHOWN)),
+        }
     }
     Ok(())
 }
@@ -70,11 +73,14 @@ pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
             return Ok(());
         }
     }
+    if shown == 0 {
+        out.remark(format_args!("no entries in {} as of {}", args.oid, moment::shown(view.snapshot())));
+    }
     Ok(())
 }
 
 pub(crate) async fn history(out: &Out, db: &Db, args: &HistoryArgs) -> Result<()> {
-    let cell = &args.cell.0;
+    let cell = &args.cell.cell(&db.now()).await?;
     let with_records = args.records || out.is_json();
     let (revisions, more) = db.history(cell, at(args.before), args.limit, with_records).await?;
     if revisions.is_empty() && args.before.is_none() {
@@ -173,12 +179,8 @@ fn record_line(encoded: &Bytes) -> String {
         Err(error) => format!("({error})"),
         Ok(record) => {
             let refs: String = record.refs.iter().map(|oid| format!(" ->{oid}")).collect();
-            format!(
-                "{} v{}{refs}  {}",
-                tame::value(&record.class),
-                record.version,
-                preview(&record.data, DATA_BYTES_IN_LIST)
-            )
+            let value = values::told(&record).unwrap_or_else(|| preview(&record.data, DATA_BYTES_IN_LIST));
+            format!("{} v{}{refs}  {value}", tame::value(&record.class), record.version)
         }
     }
 }

@@ -59,6 +59,11 @@ use zeolite_proto::Cell;
 use zeolite_proto::resolvers::collection;
 
 /// A collection that can be made without further arguments.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no collection that can be made without further arguments",
+    label = "say which: `let map: Map<String, u64> = tx.root_or_create(\"name\").await?`",
+    note = "an object is made with `tx.create(&value)` and named with `tx.set_root(name, &reference)`"
+)]
 pub trait Create: Handle {
     /// Makes an empty one. It stays only if something reachable from the root refers to it.
     fn create(tx: &Tx) -> impl Future<Output = Result<Self>> + Send;

@@ -41,6 +41,10 @@ pub trait AsKey {
 }
 
 /// A key of a collection.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of a collection",
+    note = "keys are integers, `bool`, `String`, `Bytes`, `Oid`, `Ref<T>` and tuples of these"
+)]
 pub trait Key: AsKey + Sized {
     /// Reads the last (or only) part of a key, to the end of the input.
     fn take_last(input: &mut &[u8]) -> Result<Self, BadKey>;

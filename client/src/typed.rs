@@ -63,6 +63,10 @@ use zeolite_proto::Oid;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no class in the database",
+    note = "`impl Persistent for {Self} {{ const CLASS: &str = \"app.Name\"; }}` gives it one; it also needs serde's `Serialize` and `Deserialize`"
+)]
 pub trait Persistent: Serialize + DeserializeOwned {
     /// The class name in the record's header, at most 255 bytes. It also chooses the resolver.
     const CLASS: &str;

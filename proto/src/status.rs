@@ -56,6 +56,8 @@ pub struct Status {
     pub pins: u64,
     /// The oldest of them.
     pub oldest_pin: Option<Tid>,
+    /// How much history there is from that to the newest commit, in milliseconds that have passed; 0 without pins.
+    pub oldest_pin_ms: u64,
     /// Bytes of log since the oldest pinned snapshot: what pins keep from pack, at most.
     pub pinned_bytes: u64,
     /// Drafts that are prepared.

@@ -10,21 +10,34 @@
 //! A database that has met a bug (a panic in one of its loops) is poisoned, and the others go on; the last one takes the
 //! process with it, so that whoever watches over it starts it anew. One whose store cannot be opened is down until the next start,
 //! and the others serve; without `main` there is no server.
+//!
+//! ```text
+//!   is being opened (told with how far it is, `BUSY`) ──> open, or down for good
+//! ```
+//! Opening may take minutes: an index is made anew, or much of the log replayed. The server listens meanwhile, so that whoever asks
+//! is told what it does. A few are opened at once, each on a thread of its own, `main` first.
+
+mod course;
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Running};
 use crate::settings::DatabasePlan;
 use crate::store::disk::Disk;
 use crate::store::{Opening, Progress, StoreError};
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use zeolite_proto::{Fault, FaultKind, Registry};
+use course::Course;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use zeolite_proto::{Fault, FaultKind, Limits, Registry};
 
 /// The database of those who name none.
 pub(crate) const MAIN: &str = "main";
 
-/// One database.
+/// So many are opened at once.
+const OPENED_AT_ONCE: usize = 4;
+
+/// One database that is open.
 pub(crate) struct Database {
     name: Arc<str>,
     engine: Arc<Engine>,
@@ -44,106 +57,169 @@ impl Database {
 
 /// All databases of a server.
 pub(crate) struct Databases {
-    main: Arc<Database>,
-    by_name: BTreeMap<Arc<str>, Arc<Database>>,
-    /// Those that could not be opened, and why.
-    down: BTreeMap<Arc<str>, Fault>,
+    by_name: BTreeMap<Arc<str>, Place>,
+    clock: Arc<dyn Clock>,
+    running: Mutex<Vec<(Arc<str>, Running)>>,
+    is_ending: AtomicBool,
 }
 
-/// Their loops.
-pub(crate) struct AllRunning(Vec<(Arc<str>, Running)>);
+/// What a database is to be, and how far it is.
+struct Place {
+    limits: Limits,
+    course: Course,
+    /// Once that is known: open, or why it cannot be.
+    opened: OnceLock<Result<Arc<Database>, Fault>>,
+}
 
 /// What every database is opened with.
-pub(crate) struct Shared<'a> {
-    pub(crate) clock: Arc<dyn Clock>,
+pub(crate) struct Shared {
     pub(crate) registry: Registry,
     /// The number of `main`; those of the others follow it.
     pub(crate) opening: Opening,
-    pub(crate) progress: &'a mut dyn FnMut(Progress),
+    pub(crate) progress: Box<dyn FnMut(Progress) + Send>,
 }
 
 /// What a database is to be, and its disk, or why there is none.
 pub(crate) type OnDisk = (DatabasePlan, Result<Arc<dyn Disk>, StoreError>);
 
 impl Databases {
-    /// Opens them one after the other. One that cannot be opened is down; if it is `main`, that is the end of it.
-    pub(crate) fn open(plans: Vec<OnDisk>, shared: Shared<'_>) -> Result<(Databases, AllRunning), StoreError> {
-        let Shared { clock, registry, opening, progress } = shared;
+    /// None of them is open yet.
+    pub(crate) fn new(plans: &[DatabasePlan], clock: Arc<dyn Clock>) -> Databases {
+        let place = |plan: &DatabasePlan| {
+            let course = Course::new(&plan.name, clock.clone());
+            let place = Place { limits: plan.limits.clone(), course, opened: OnceLock::new() };
+            (Arc::from(plan.name.as_str()), place)
+        };
+        let by_name = plans.iter().map(place).collect();
+        Databases { by_name, clock, running: Mutex::default(), is_ending: AtomicBool::new(false) }
+    }
+
+    /// Opens them, `main` first, and tells of each when it is open or down. One that cannot be opened is down; if it is `main`, that is
+    /// the end of it.
+    pub(crate) fn open(
+        &self,
+        plans: Vec<OnDisk>,
+        shared: Shared,
+        opened: impl Fn(&Arc<str>, &Result<Arc<Database>, Fault>) + Sync,
+    ) -> Result<(), StoreError> {
+        let Shared { registry, opening, progress } = shared;
         let living = Arc::new(AtomicUsize::new(plans.len()));
-        let (mut by_name, mut down, mut running) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for (at, (plan, disk)) in plans.into_iter().enumerate() {
+        let at_once = OPENED_AT_ONCE.min(plans.len());
+        let waiting: Mutex<VecDeque<(usize, OnDisk)>> = Mutex::new(plans.into_iter().enumerate().collect());
+        let (progress, of_main) = (Mutex::new(progress), Mutex::new(Ok(())));
+        let open_one = |(at, (plan, disk)): (usize, OnDisk)| {
             let DatabasePlan { name, store, engine, limits } = plan;
-            let name: Arc<str> = name.into();
+            let Some((name, place)) = self.by_name.get_key_value(name.as_str()) else { return };
             // Two databases have different ids, pins and keys of their own.
             let opening = Opening { new_id: opening.new_id.wrapping_add(at as u64), ..opening };
-            let opened = disk.and_then(|disk| {
-                Engine::open(disk, clock.clone(), store, engine, limits.clone(), registry.clone(), opening, progress)
+            let mut told = |step: Progress| {
+                place.course.reached(step);
+                progress.lock()(step);
+            };
+            let made = disk.and_then(|disk| {
+                let (clock, registry) = (self.clock.clone(), registry.clone());
+                Engine::open(disk, clock, store, engine, limits, registry, opening, &mut told)
             });
-            let (engine, loops) = match opened {
-                Ok(opened) => opened,
-                Err(error) if *name == *MAIN => return Err(error),
+            let made = match made {
+                Ok((engine, loops)) => {
+                    let (of, left) = (name.clone(), living.clone());
+                    self.running.lock().push((name.clone(), loops.spawn(move |what| died(&of, what, &left))));
+                    Ok(Arc::new(Database { name: name.clone(), engine }))
+                }
                 Err(error) => {
-                    tracing::error!(database = &*name, %error, "cannot be opened; it is down, and the others serve");
+                    tracing::error!(database = &**name, %error, "cannot be opened; it is down");
                     living.fetch_sub(1, Ordering::AcqRel);
-                    down.insert(name.clone(), is_down(&name, &error));
-                    continue;
+                    let fault = is_down(name, &error);
+                    if **name == *MAIN {
+                        *of_main.lock() = Err(error);
+                        self.is_ending.store(true, Ordering::SeqCst);
+                    }
+                    Err(fault)
                 }
             };
-            let (of, left) = (name.clone(), living.clone());
-            running.push((name.clone(), loops.spawn(move |what| died(&of, what, &left))));
-            by_name.insert(name.clone(), Arc::new(Database { name, engine }));
-        }
-        let main = by_name.get(MAIN).expect("the plans of a server begin with main").clone();
-        Ok((Databases { main, by_name, down }, AllRunning(running)))
+            let made = place.opened.get_or_init(|| made);
+            // Whoever ends them has not seen this one, or this sees that they are ended.
+            if let (Ok(database), true) = (made, self.is_ending.load(Ordering::SeqCst)) {
+                database.engine.shut_down();
+            }
+            opened(name, made);
+        };
+        let work = || {
+            while !self.is_ending.load(Ordering::SeqCst) {
+                // Not locked while it is opened.
+                let next = waiting.lock().pop_front();
+                let Some(next) = next else { return };
+                open_one(next);
+            }
+        };
+        std::thread::scope(|threads| {
+            for _ in 1..at_once {
+                threads.spawn(work);
+            }
+            work();
+        });
+        of_main.into_inner()
     }
 
     /// The database of this name; empty: `main`.
     pub(crate) fn find(&self, name: &str) -> Result<&Arc<Database>, Fault> {
-        if name.is_empty() {
-            return Ok(&self.main);
+        let name = if name.is_empty() { MAIN } else { name };
+        match self.by_name.get(name) {
+            Some(place) => {
+                place.opened.get().map_or_else(|| Err(place.course.fault()), |it| it.as_ref().map_err(Fault::clone))
+            }
+            None => {
+                let known: Vec<&str> = self.by_name.keys().map(AsRef::as_ref).collect();
+                let shown: String = name.chars().take(64).collect();
+                let message = format!("there is no database {shown:?} here; this server has {}", known.join(", "));
+                Err(Fault::new(FaultKind::NotFound, message))
+            }
         }
-        if let Some(why) = self.down.get(name) {
-            return Err(why.clone());
-        }
-        self.by_name.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.by_name.keys().map(AsRef::as_ref).collect();
-            let shown: String = name.chars().take(64).collect();
-            let message = format!("there is no database {shown:?} here; this server has {}", known.join(", "));
-            Fault::new(FaultKind::NotFound, message)
-        })
     }
 
-    /// The database of those who name none.
-    pub(crate) fn main(&self) -> &Arc<Database> {
-        &self.main
-    }
-
-    /// Those that could not be opened, and why.
-    pub(crate) fn down(&self) -> &BTreeMap<Arc<str>, Fault> {
-        &self.down
+    /// The names of all of them.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_name.keys()
     }
 
     /// All that are open, in the order of their names.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Database>> {
-        self.by_name.values()
+        self.by_name.values().filter_map(|place| place.opened.get()?.as_ref().ok())
+    }
+
+    /// Why some do not serve: the first that could not be opened, or else the first that is being opened.
+    pub(crate) fn not_open(&self) -> Option<Fault> {
+        let down = self.by_name.values().find_map(|place| place.opened.get()?.as_ref().err().cloned());
+        let opening = || self.by_name.values().find(|place| place.opened.get().is_none());
+        down.or_else(|| opening().map(|place| place.course.fault()))
+    }
+
+    /// How far the opening of one is; `None`: it is open, or down, or not known.
+    pub(crate) fn opening(&self, name: &str) -> Option<Progress> {
+        let place = self.by_name.get(name).filter(|place| place.opened.get().is_none())?;
+        Some(place.course.now())
+    }
+
+    /// The limits of all of them, also of those that are not open.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = &Limits> {
+        self.by_name.values().map(|place| &place.limits)
     }
 
     /// The largest message that any of them takes: the transport's bound, which is there before a database is named.
     pub(crate) fn message_bytes_max(&self) -> usize {
-        self.all().map(|database| database.engine.limits().message_bytes_max).max().unwrap_or(0)
+        self.limits().map(|limits| limits.message_bytes_max).max().unwrap_or(0)
     }
 
-    /// New drafts are refused from now on; what was admitted is finished.
+    /// New drafts are refused from now on; what was admitted is finished. None is opened any more.
     pub(crate) fn shut_down(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
         self.all().for_each(|database| database.engine.shut_down());
     }
-}
 
-impl AllRunning {
     /// Waits until all loops have ended and closes the stores; the first error is told, and no store is left out for it.
-    pub(crate) fn join(self) -> Result<(), StoreError> {
+    pub(crate) fn join(&self) -> Result<(), StoreError> {
         let mut first = Ok(());
-        for (name, running) in self.0 {
+        for (name, running) in std::mem::take(&mut *self.running.lock()) {
             if let Err(error) = running.join() {
                 tracing::error!(database = &*name, %error, "the store did not close well");
                 first = first.and(Err(error));

@@ -47,6 +47,7 @@ use pipeline::keys::{Keys, Window};
 use reads::Reads;
 use reads::age::Age;
 use reads::pins::{PinBounds, Pins};
+use reads::since::Since;
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -143,7 +144,7 @@ impl Engine {
         let engine = Arc::new(Engine {
             health: Health::default(),
             pipeline: Pipeline::new(Intake::new(settings.intake_bounds()), keys, last_tid),
-            reads: Reads::new(read, last_tid, age, pins),
+            reads: Reads::new(read, last_tid, age, Since::new(clock.clone(), last_tid), pins),
             keep,
             work: Work::new(overlay_bytes_max / 2),
             numbers: Numbers::new(opened_at, settings.slow_commit_ms),

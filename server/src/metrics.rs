@@ -50,10 +50,7 @@ impl Metrics {
         rpc: Arc<Rpc>,
     ) -> io::Result<Metrics> {
         let address = listener.local_addr()?;
-        let pages = Arc::new(http::Pages::new(
-            databases.all().map(|database| numbers::Numbers { database: database.clone(), rpc: rpc.clone() }),
-            databases.down().values().next().map(|why| why.message.clone()),
-        ));
+        let pages = Arc::new(http::Pages { databases, rpc });
         tracing::info!(%address, "metrics");
         Ok(Metrics { address, task: tokio::spawn(http::serve(listener, settings, pages)) })
     }

@@ -85,6 +85,8 @@ pub(crate) struct Rpc {
     log_streams: Arc<Semaphore>,
     budget: Arc<Budget>,
     health: watch::Sender<Health>,
+    /// What of it the health service says already.
+    health_told: watch::Sender<Health>,
     pump: Arc<Pump>,
     _pumping: Pumping,
 }
@@ -117,7 +119,7 @@ impl Rpc {
     /// The rpc layer over the databases; must be called inside of the runtime that serves it.
     pub(crate) fn new(databases: Arc<Databases>, settings: SessionSettings, budget: Arc<Budget>) -> Arc<Rpc> {
         let (pump, pumping) = Pump::start(Duration::from_millis(settings.feed_delay_ms));
-        let rpc = Arc::new(Rpc {
+        Arc::new(Rpc {
             server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
             runtime: tokio::runtime::Handle::current(),
             sessions: Mutex::new(HashMap::new()),
@@ -126,24 +128,34 @@ impl Rpc {
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             log_streams: Arc::new(Semaphore::new(settings.log_streams_max)),
             budget,
-            health: watch::Sender::new(Health {
-                poisoned: databases.down().keys().cloned().collect(),
-                ..Health::default()
-            }),
+            health: watch::Sender::new(Health { out: databases.names().cloned().collect(), ..Health::default() }),
+            health_told: watch::Sender::default(),
             pump,
             _pumping: pumping,
             settings,
             databases,
+        })
+    }
+
+    /// A database is open, or cannot be opened.
+    pub(crate) fn opened(self: &Arc<Self>, name: &Arc<str>, opened: &Result<Arc<Database>, Fault>) {
+        let Ok(database) = opened else { return };
+        let (told, of) = (Arc::downgrade(self), name.clone());
+        database.engine().on_mode_change(move |mode| {
+            if let Some(rpc) = told.upgrade() {
+                rpc.push_mode(&of, mode);
+            }
         });
-        for database in rpc.databases.all() {
-            let (told, name) = (Arc::downgrade(&rpc), database.name().clone());
-            database.engine().on_mode_change(move |mode| {
-                if let Some(rpc) = told.upgrade() {
-                    rpc.push_mode(&name, mode);
-                }
-            });
-        }
-        rpc
+        self.health.send_if_modified(|health| health.out.remove(name));
+        // It may have met a failed write already.
+        self.look_at_health();
+    }
+
+    /// Waits until the health service says what is so.
+    pub(crate) async fn health_is_told(&self) {
+        let now = self.health.borrow().clone();
+        // The service is gone with the server.
+        drop(self.health_told.subscribe().wait_for(|told| *told == now).await);
     }
 
     /// Who sends this request: what its connection carries.
@@ -173,7 +185,7 @@ impl Rpc {
     /// Every service of the server.
     pub(crate) async fn routes(self: &Arc<Self>) -> Routes {
         let decode_max = self.databases.message_bytes_max();
-        let replies = self.databases.all().map(|database| reply_bytes_max(database.engine().limits()));
+        let replies = self.databases.limits().map(reply_bytes_max);
         let encode_max = replies.max().unwrap_or(0);
         let unary = unary::Unary::new(self.clone());
         // Every service has the same bounds.
@@ -195,13 +207,10 @@ impl Rpc {
         routes
             .add_service(bounded!(AdminServer, admin::Administration::new(self.clone())))
             .add_service(Metered::new(reflection, decode_max));
-        let health = health::service(self.health.subscribe(), self.names()).await;
+        let names = self.databases.names().cloned().collect();
+        let health = health::service(self.health.subscribe(), names, self.health_told.clone()).await;
         routes.add_service(Metered::new(health, decode_max));
         routes.routes()
-    }
-
-    fn names(&self) -> Vec<Arc<str>> {
-        self.databases.all().map(|database| database.name()).chain(self.databases.down().keys()).cloned().collect()
     }
 
     /// Tells every session that the server is going down; what is in flight is still answered.
@@ -324,7 +333,7 @@ impl Rpc {
     /// Tells the health service which stores are poisoned; nobody needs to have been refused for it.
     fn look_at_health(&self) {
         for database in self.databases.all().filter(|database| database.engine().poisoned().is_some()) {
-            self.health.send_if_modified(|health| health.poisoned.insert(database.name().clone()));
+            self.health.send_if_modified(|health| health.out.insert(database.name().clone()));
         }
     }
 

@@ -1,11 +1,14 @@
 //! The server: what it is made of, and in which order it starts and stops.
 //!
 //! ```text
-//!   start   settings checked › open files › store opened, engine › loops › listener › metrics
+//!   start   settings checked › open files › listener, metrics › each store opened, engine › loops
 //!   stop    listener closed › sessions told › engine: no new drafts, those in flight finish › loops end, checkpoint
 //!           › sessions ended, after their last receipts › metrics closed › connections closed, after the grace cut
 //!           › engine and store gone, the data directory's lock is free
 //! ```
+//!
+//! It listens before its databases are open: who asks for one meanwhile is told how far that is (`BUSY`). [`Server::begin`] gives a
+//! server that listens, [`Server::start`] one whose databases are open.
 //!
 //! A server is a function of a listener and a shutdown future ([`serve`]); [`Server`] is the same for a program that
 //! keeps it inside of itself: a test, a demo. Time, disk and chance come in through [`Components`].
@@ -16,7 +19,7 @@ mod files;
 
 use crate::auth::Authority;
 use crate::clock::{Clock, SystemClock};
-use crate::databases::{AllRunning, Databases, MAIN, Shared};
+use crate::databases::{Databases, MAIN, Shared};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
@@ -100,10 +103,20 @@ impl Components {
             clock: Arc::new(SystemClock::new()),
             seed: seed()?,
             put_back: false,
-            progress: Box::new(|Progress { done_bytes, all_bytes }| {
-                tracing::info!(done_bytes, all_bytes, "opening the store");
-            }),
+            progress: Box::new(logged()),
         })
+    }
+}
+
+/// Writes into the log how far an opening is, now and then.
+fn logged() -> impl FnMut(Progress) {
+    let mut last = None;
+    move |Progress { done_bytes, all_bytes, anew }| {
+        // A twentieth of it, and none for nothing.
+        let part = (all_bytes, done_bytes.saturating_mul(20).checked_div(all_bytes).unwrap_or(20));
+        if last.replace(part) != Some(part) {
+            tracing::info!(done_bytes, all_bytes, anew, "opening the store");
+        }
     }
 }
 
@@ -132,7 +145,8 @@ pub struct Server {
     address: SocketAddr,
     databases: Arc<Databases>,
     rpc: Arc<Rpc>,
-    running: AllRunning,
+    /// Says when all databases are open or down, and what is wrong with `main`; none: that was said.
+    opening: Option<oneshot::Receiver<Result<(), StoreError>>>,
     stop_accepting: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     connections: Arc<Connections>,
@@ -148,8 +162,26 @@ impl Server {
         Server::start_with(components, settings, registry, listener).await
     }
 
-    /// Starts on these components.
+    /// Starts on these components; gives the server when its databases are open.
     pub async fn start_with(
+        components: Components,
+        settings: Settings,
+        registry: Registry,
+        listener: TcpListener,
+    ) -> Result<Server, ServerError> {
+        let mut server = Server::begin(components, settings, registry, listener).await?;
+        match server.opened().await {
+            Ok(()) => Ok(server),
+            Err(why) => {
+                // Why there is no server was told already.
+                drop(server.stop().await);
+                Err(why)
+            }
+        }
+    }
+
+    /// Starts on these components; gives the server when it listens.
+    pub async fn begin(
         components: Components,
         settings: Settings,
         registry: Registry,
@@ -165,10 +197,9 @@ impl Server {
         let plans = settings.plans().map_err(|problem| ServerError::Settings(vec![problem]))?;
         let Settings { sessions, metrics, auth, .. } = settings;
         let connections_max = files::for_connections(sessions.connections_max, &plans, &metrics);
-        // Before the store is opened: a port that is taken is told at once.
+        // Before a store is opened: a port that is taken is told at once.
         let metrics_listener = Metrics::bind(&metrics).await.map_err(ServerError::Listen)?;
-        let opened = tokio::task::spawn_blocking(move || open(components, plans, registry));
-        let (databases, running) = opened.await.map_err(|_| ServerError::Died("start"))??;
+        let databases = Arc::new(Databases::new(&plans, components.clock.clone()));
         let grace = Duration::from_millis(sessions.shutdown_grace_ms);
         let budget = Budget::new(&sessions);
         let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone());
@@ -185,10 +216,23 @@ impl Server {
         let metrics =
             metrics_listener.map(|listener| Metrics::start(listener, metrics, databases.clone(), rpc.clone()));
         let metrics = metrics.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
-        for database in databases.all() {
-            tracing::info!(%address, database = &**database.name(), visible = %database.engine().visible(), "serving");
+        tracing::info!(%address, "listening; the databases are being opened");
+        let opening = Some(open(components, plans, registry, (databases.clone(), rpc.clone()))?);
+        Ok(Server { address, databases, rpc, opening, stop_accepting, serving, connections, metrics, grace })
+    }
+
+    /// Waits until every database is open, or down. Without `main` it is an error, and the server is to be stopped.
+    pub async fn opened(&mut self) -> Result<(), ServerError> {
+        let Some(opening) = &mut self.opening else { return Ok(()) };
+        let opened = opening.await;
+        self.opening = None;
+        opened.map_err(|_| ServerError::Died("start"))??;
+        self.rpc.health_is_told().await;
+        for database in self.databases.all() {
+            let (address, visible) = (self.address, database.engine().visible());
+            tracing::info!(%address, database = &**database.name(), %visible, "serving");
         }
-        Ok(Server { address, databases, rpc, running, stop_accepting, serving, connections, metrics, grace })
+        Ok(())
     }
 
     /// Where it listens.
@@ -201,9 +245,9 @@ impl Server {
         self.metrics.as_ref().map(Metrics::address)
     }
 
-    /// The engine of `main`, for a program that wants to reach it without a connection.
+    /// The engine of `main`, which is open, for a program that wants to reach it without a connection.
     pub fn engine(&self) -> &Arc<Engine> {
-        self.databases.main().engine()
+        self.databases.find(MAIN).expect("who asks has waited until it is open").engine()
     }
 
     /// The same of any database, by its name.
@@ -214,13 +258,18 @@ impl Server {
     /// Stops in order: what was admitted is finished and answered, then the store is closed. Afterwards it can be opened
     /// again, unless this program keeps the engine.
     pub async fn stop(self) -> Result<(), ServerError> {
-        let Server { databases, rpc, running, stop_accepting, mut serving, connections, metrics, grace, .. } = self;
+        let Server { databases, rpc, opening, stop_accepting, mut serving, connections, metrics, grace, .. } = self;
         tracing::info!("stopping");
         if stop_accepting.send(()).is_err() {
             tracing::warn!("the listener had died before");
         }
         rpc.announce_shutdown();
         databases.shut_down();
+        if let Some(opening) = opening {
+            // What is half open is opened first; what it says is of no use any more.
+            drop(opening.await);
+        }
+        let running = databases.clone();
         let closed = tokio::task::spawn_blocking(move || running.join()).await;
         rpc.end_sessions();
         if let Some(metrics) = metrics {
@@ -258,24 +307,30 @@ impl Server {
     }
 }
 
-/// Opens every database on its disk and starts its loops.
+/// Opens every database on its disk and starts its loops, on a thread of its own: a process that ends does not wait for it.
 fn open(
     components: Components,
     plans: Vec<DatabasePlan>,
     registry: Registry,
-) -> Result<(Arc<Databases>, AllRunning), ServerError> {
-    let Components { disk, mut disks, clock, seed, put_back, mut progress } = components;
+    (databases, rpc): (Arc<Databases>, Arc<Rpc>),
+) -> Result<oneshot::Receiver<Result<(), StoreError>>, ServerError> {
+    let Components { disk, mut disks, seed, put_back, progress, .. } = components;
     disks.insert(MAIN.into(), Ok(disk));
     let on_disks = plans.into_iter().map(|plan| match disks.remove(&plan.name) {
         Some(disk) => Ok((plan, disk)),
         None => Err(ServerError::Settings(vec![format!("the database {} was given no disk", plan.name)])),
     });
     let on_disks = on_disks.collect::<Result<Vec<_>, _>>()?;
-    let shared =
-        Shared { clock, registry, opening: Opening { new_id: seed, put_back }, progress: &mut |step| progress(step) };
-    let opened = Databases::open(on_disks, shared);
-    let (databases, running) = opened.map_err(ServerError::Store)?;
-    Ok((Arc::new(databases), running))
+    let shared = Shared { registry, opening: Opening { new_id: seed, put_back }, progress };
+    let (tell, told) = oneshot::channel();
+    let work = move || {
+        let opened = databases.open(on_disks, shared, |name, opened| rpc.opened(name, opened));
+        // Before it is told: who stops the server then waits for nobody but its clients.
+        drop((databases, rpc));
+        drop(tell.send(opened));
+    };
+    let thread = std::thread::Builder::new().name("zeolite-open".to_owned()).spawn(work);
+    thread.map(|_| told).map_err(|_| ServerError::Died("start"))
 }
 
 fn http2(sessions: &SessionSettings) -> tonic::transport::Server {

@@ -76,10 +76,14 @@ macro_rules! reads {
 }
 
 reads! {
+    /// The newest tid that can be read; whoever tells of it does so a moment later.
+    fn published(&self) -> Tid;
     /// The oldest snapshot that can be read.
     fn packed_to(&self) -> Tid;
     /// Up to where history is said to be packed by a restore that has not come as far; else the same.
     fn packed_said(&self) -> Tid;
+    /// Commit keys of transactions up to here may be missing, because a restore did not bring them.
+    fn keys_unknown_to(&self) -> Tid;
     /// The identity of the data.
     fn store_id(&self) -> u64;
     /// The life that it is in.
@@ -123,6 +127,8 @@ reads! {
         to: &Bytes,
         newer_than: Tid,
     ) -> Result<Option<(Cell, Tid)>, StoreError>;
+    /// The notes of transactions, in the order asked; none for one that there is not, or that pack has taken.
+    fn notes(&self, tids: &[Tid]) -> Result<Vec<Option<Bytes>>, StoreError>;
     /// The revisions older than a tid, the newest first.
     fn history(&self, cell: &Cell, before: Tid, limit: usize) -> Result<Vec<Revision>, StoreError>;
     /// Whether these classes at schema versions have a place among those that may be, or which has none; with `keep` they have it

@@ -102,12 +102,14 @@ pub struct Range {
 }
 
 /// How far replaying has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
     /// Log replayed.
     pub done_bytes: u64,
     /// Log to replay.
     pub all_bytes: u64,
+    /// All of the log: the index is made anew.
+    pub anew: bool,
 }
 
 /// What can go wrong below. Each says what to do.

@@ -13,6 +13,7 @@
 //!           ──> serial::check     serializability: no cycle among "wrote before", "read from", "read before"
 //!           ──> serial::check_commit_order   the stronger form: as if one after another in the order of tids
 //!           ──> counter::check    sums: what was acknowledged, and at most what was left unknown
+//!           ──> sets::check       members that are put in and taken out: of each the last commit that a snapshot covers
 //!           ──> outside::check    a second opinion, by a checker that is not ours and knows no tids
 //! ```
 //!
@@ -37,7 +38,7 @@
 //! assert_eq!(summary.committed, 1);
 //! ```
 //!
-//! What is not done: the serializability graph knows lists only (a sum does not say who came first); a list that nobody
+//! What is not done: the serializability graph knows lists only (a sum or a set does not say who came first); a list that nobody
 //! reads proves nothing, so let a last transaction read everything. Judging costs the sum of the lengths of all reads: let a
 //! long run go over to new lists after some hundred items.
 
@@ -52,6 +53,7 @@ mod reference;
 #[cfg(test)]
 mod seeded;
 pub mod serial;
+pub mod sets;
 pub mod snapshot;
 mod versions;
 

@@ -9,6 +9,10 @@ use std::collections::VecDeque;
 /// Samples that the small graphs go back.
 const HISTORY: usize = 120;
 
+/// How wide a name with its number is, and what is between two of them.
+const PAIR: usize = 24;
+const BETWEEN: usize = 3;
+
 /// How a line stands out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Tone {
@@ -64,7 +68,7 @@ impl Screen {
         if let Some(sample) = &self.last {
             let title =
                 format!("zeolite {} at {}   up {}", sample.version, self.server, moment::duration(sample.uptime_ms));
-            let numbers = numbers(sample).into_iter().map(|text| (Tone::Plain, text));
+            let numbers = numbers(sample, usize::MAX).into_iter().map(|text| (Tone::Plain, text));
             let all = std::iter::once((Tone::Title, title)).chain(states(sample)).chain(numbers);
             lines.extend(
                 all.chain(job_lines(sample))
@@ -91,7 +95,7 @@ impl Screen {
         }
         if let Some(sample) = &self.last {
             states(sample).into_iter().for_each(|(tone, text)| add(tone, text));
-            numbers(sample).into_iter().for_each(|text| add(Tone::Plain, text));
+            numbers(sample, width).into_iter().for_each(|text| add(Tone::Plain, text));
             let graph_width = width.saturating_sub(30);
             add(Tone::Quiet, String::new());
             for (name, history) in [("commits/s", &self.commits), ("live p99 ms", &self.p99_ms)] {
@@ -131,7 +135,8 @@ fn states(sample: &Sample) -> Vec<(Tone, String)> {
     lines
 }
 
-fn numbers(sample: &Sample) -> Vec<String> {
+/// In rows of four, or of what finds room.
+fn numbers(sample: &Sample, width: usize) -> Vec<String> {
     let or_none = |value: Option<f64>, unit: &str| value.map_or("-".into(), |value| format!("{value:.1}{unit}"));
     let us = |us: u64| if us == 0 { "-".to_owned() } else { nanos(us * 1000) };
     let pairs = [
@@ -166,10 +171,11 @@ fn numbers(sample: &Sample) -> Vec<String> {
             ("free part", or_none(sample.free_percent, "%")),
         ],
     ];
-    let row = |row: [(&str, String); 4]| {
+    let row = |row: &[(&str, String)]| {
         row.iter().map(|(name, value)| format!("{name:<12}{value:>9}   ")).collect::<String>().trim_end().to_owned()
     };
-    pairs.into_iter().map(row).collect()
+    let in_a_row = (width.saturating_add(BETWEEN) / PAIR).clamp(1, 4);
+    pairs.concat().chunks(in_a_row).map(row).collect()
 }
 
 /// The evolves that are not over; nothing without any.
@@ -248,6 +254,16 @@ mod tests {
         let all = texts(&screen, 100, 40).join("\n");
         for part in ["commits/s       1,234", "live p99       2.5 ms", "Page", "2.5", "mode normal", "█"] {
             assert!(all.contains(part), "no {part:?} in\n{all}");
+        }
+        for width in [93, 92, 80, 45, 24] {
+            let (all, wide) = (texts(&screen, width, 60).join("\n"), texts(&screen, 200, 60).join("\n"));
+            for number in wide.lines().skip(2).take(5).flat_map(str::split_whitespace).filter(|word| word.contains('.'))
+            {
+                assert!(all.contains(number), "no {number} at {width} in\n{all}");
+            }
+            for name in ["loads/s", "fsync p99", "cache hits", "pinned", "free part"] {
+                assert!(all.contains(name), "no {name} at {width} in\n{all}");
+            }
         }
         for (width, height) in [(10, 3), (0, 0), (1, 1), (30, 5)] {
             let lines = screen.lines(width, height);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   clients ── read lists, append, add ── gRPC ──> zeolite serve     kill -9, or TERM, and again on the same port
-//!      └── what they saw and were told ──> history ──> checkers of snapshot isolation, serializability, sums
+//!      └── what they saw and were told ──> history ──> checkers of snapshot isolation, serializability, sums, sets
 //! ```
 //! The clients never hear of the kills: the library connects again and sends again under the old commit keys. Only the hasty
 //! one gives up early and asks what became of its commits; where nobody knew, the checkers allow for either, but not for both.
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use work::{COUNTERS, Kind, LISTS, Objects, Shared};
 use zeolite_client::{Db, Options, Remedy};
-use zeolite_tests::checker::{History, Recorder, Rules, counter, outside, serial, snapshot};
+use zeolite_tests::checker::{History, Recorder, Rules, counter, outside, serial, sets, snapshot};
 
 const CLIENTS: usize = 4;
 
@@ -138,6 +138,8 @@ async fn merged(plan: &Plan, ran: &Ran) {
     let rules = Rules { lists_merge: true, ..Rules::default() };
     let summary = snapshot::check(&history, &rules).unwrap_or_else(|violations| panic!("{violations}"));
     let sums = counter::check(&history, &counters).unwrap_or_else(|violations| panic!("{violations}"));
+    let of_sets = sets::check(&history).unwrap_or_else(|violations| panic!("{violations}"));
+    assert!(of_sets.reads >= summary.committed, "{of_sets:?}");
     let (asked, packs) = (count(&ran.shared.asked), count(&ran.shared.packs));
     println!("{summary:?}, {asked} asked for, {packs} packs");
     assert!(summary.committed >= 400 && summary.appends_seen >= 400 && summary.reads >= 1000, "{summary:?}");

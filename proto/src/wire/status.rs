@@ -73,7 +73,7 @@ translate! {
     Status = StatusReply {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared prepared_durable oldest_prepared_ms commits batches conflicts merges loads queue_live
-        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms unix_ms
+        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms unix_ms oldest_pin_ms
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
@@ -119,6 +119,7 @@ mod tests {
             ahead_ms: 5,
             unix_ms: 6,
             oldest_pin: Some(Tid(4)),
+            oldest_pin_ms: 8,
             pack: Some("copying".into()),
             sessions: 3,
             prepared: 2,

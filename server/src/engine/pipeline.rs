@@ -30,6 +30,7 @@ pub(crate) mod recent;
 pub(crate) mod restore;
 pub(crate) mod sequencer;
 pub(crate) mod undo;
+pub(crate) mod wide;
 pub(crate) mod writer;
 pub(crate) mod yields;
 

@@ -4,6 +4,7 @@ pub(crate) mod age;
 pub mod feed;
 pub(crate) mod pins;
 pub(crate) mod read;
+pub(crate) mod since;
 
 use super::Engine;
 use crate::engine::caller::{Caller, Owner};
@@ -11,7 +12,9 @@ use crate::storage::Read;
 use age::Age;
 use feed::{Feed, FeedItem, FeedSink};
 use pins::{PinInfo, Pins};
+use since::Since;
 use std::sync::Arc;
+use std::time::Duration;
 use zeolite_proto::{Fault, Tid};
 
 /// What is read from, and what of it is visible.
@@ -19,18 +22,20 @@ pub(super) struct Reads {
     reader: Arc<dyn Read>,
     feed: Feed,
     age: Age,
+    since: Since,
     pins: Pins,
 }
 
 impl Reads {
-    pub(super) fn new(reader: Arc<dyn Read>, visible: Tid, age: Age, pins: Pins) -> Reads {
-        Reads { reader, feed: Feed::new(visible), age, pins }
+    pub(super) fn new(reader: Arc<dyn Read>, visible: Tid, age: Age, since: Since, pins: Pins) -> Reads {
+        Reads { reader, feed: Feed::new(visible), age, since, pins }
     }
 
     /// Pushes a batch to every subscriber, then makes its tids visible. Only the writer calls this, in order.
     pub(super) fn publish(&self, last: Tid, items: impl FnOnce() -> Vec<FeedItem>) {
         self.feed.publish(last, self.reader.timeline(), items);
         self.age.mark(last);
+        self.since.mark(last);
     }
 
     /// How many subscribe the feed.
@@ -43,6 +48,11 @@ impl Engine {
     /// The newest tid that may be read.
     pub fn visible(&self) -> Tid {
         self.reads.feed.visible()
+    }
+
+    /// The newest tid that anybody can have been told of: the feed tells a commit a moment before it is visible.
+    pub(crate) fn told_at_most(&self) -> Tid {
+        self.reader().published()
     }
 
     /// The store's identity: a copy that is restored somewhere else gets another.
@@ -82,6 +92,11 @@ impl Engine {
 
     pub(super) fn age(&self) -> &Age {
         &self.reads.age
+    }
+
+    /// How much history there is from a snapshot to the newest commit, in time that has passed.
+    pub(super) fn behind(&self, snapshot: Tid) -> Duration {
+        self.reads.since.behind(snapshot)
     }
 
     pub(super) fn pins(&self) -> &Pins {

@@ -5,8 +5,9 @@
 //! accepted; a head over `header_bytes_max` gets 431; what takes longer than `request_timeout_ms`, from the first byte to
 //! the last, is closed.
 
-use super::numbers::Numbers;
-use crate::databases::MAIN;
+use super::numbers::{Numbers, Opening};
+use crate::databases::{Database, Databases, MAIN};
+use crate::rpc::Rpc;
 use crate::settings::MetricsSettings;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -15,8 +16,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,34 +31,17 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// How long accepting rests after an error: it goes away with a connection.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// The pages.
+/// The pages: one for each database that is open or being opened.
 pub(super) struct Pages {
-    /// One for each database, by its name.
-    of: BTreeMap<Arc<str>, Page>,
-    /// Why one has none: it could not be opened.
-    down: Option<String>,
-}
-
-struct Page {
-    numbers: Arc<Numbers>,
-    registry: Registry,
+    pub(super) databases: Arc<Databases>,
+    pub(super) rpc: Arc<Rpc>,
 }
 
 impl Pages {
-    pub(super) fn new(all: impl Iterator<Item = Numbers>, down: Option<String>) -> Pages {
-        let page = |numbers: Numbers| {
-            let numbers = Arc::new(numbers);
-            let mut registry = Registry::default();
-            registry.register_collector(Box::new(numbers.clone()));
-            (numbers.database.name().clone(), Page { numbers, registry })
-        };
-        Pages { of: all.map(page).collect(), down }
-    }
-
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         if path != "/healthz" && self.database(path).is_none() {
-            let names = self.of.keys().map(|name| format!(", /metrics/{name}")).collect::<String>();
+            let names = self.databases.names().map(|name| format!(", /metrics/{name}")).collect::<String>();
             return page(StatusCode::NOT_FOUND, TEXT, format!("there are /healthz, /metrics{names}\n"));
         }
         match (request.method(), self.database(path).map(str::to_owned)) {
@@ -75,7 +59,12 @@ impl Pages {
     }
 
     fn sick(&self) -> Option<String> {
-        self.down.clone().or_else(|| self.of.values().find_map(|page| page.numbers.sick()))
+        let sick = || self.databases.all().find_map(|database| self.numbers(database.clone()).sick());
+        self.databases.not_open().map(|why| why.message).or_else(sick)
+    }
+
+    fn numbers(&self, database: Arc<Database>) -> Numbers {
+        Numbers { database, rpc: self.rpc.clone() }
     }
 
     /// The database whose numbers a path names.
@@ -84,15 +73,24 @@ impl Pages {
             "" => MAIN,
             named => named.strip_prefix('/')?,
         };
-        self.of.contains_key(name).then_some(name)
+        self.collector(name).is_some().then_some(name)
+    }
+
+    /// `None`: it is not known, or could not be opened.
+    fn collector(&self, name: &str) -> Option<Box<dyn Collector>> {
+        // Asked for first: it may be opened in between.
+        let opening = self.databases.opening(name).map(|progress| Box::new(Opening { progress }) as Box<dyn Collector>);
+        let open = || self.databases.find(name).ok().map(|it| Box::new(self.numbers(it.clone())) as Box<dyn Collector>);
+        opening.or_else(open)
     }
 
     /// Sizes and free bytes are asked of the disk: off the tasks that serve clients.
     async fn metrics(self: Arc<Self>, database: String) -> Response<Full<Bytes>> {
         let text = tokio::task::spawn_blocking(move || {
             let mut text = String::new();
-            let page = self.of.get(database.as_str()).ok_or(std::fmt::Error)?;
-            prometheus_client::encoding::text::encode(&mut text, &page.registry).map(|()| text)
+            let mut registry = Registry::default();
+            registry.register_collector(self.collector(&database).ok_or(std::fmt::Error)?);
+            prometheus_client::encoding::text::encode(&mut text, &registry).map(|()| text)
         });
         match text.await {
             Ok(Ok(text)) => page(StatusCode::OK, OPENMETRICS, text),

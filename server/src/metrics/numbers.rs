@@ -8,12 +8,13 @@ use super::process::Process;
 use crate::databases::Database;
 use crate::engine::{Engine, Histogram};
 use crate::rpc::{Rpc, SessionLoad};
+use crate::store::Progress;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use std::fmt::{self, Error};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use zeolite_proto::{ClassCounts, ModeKind, Status, Tid};
+use zeolite_proto::{ClassCounts, ModeKind, Status};
 
 /// The bounds of the exported buckets, as powers of two of nanoseconds: 4 µs to 17 s.
 const BUCKET_POWERS: RangeInclusive<u32> = 12..=34;
@@ -51,6 +52,7 @@ impl Collector for Numbers {
         let engine = self.database.engine();
         let status = engine.status();
         let mut to = Families::new(encoder);
+        opening(false, Progress::default(), &mut to)?;
         server(&status, &mut to)?;
         commits(&status, engine, &mut to)?;
         pressure(&status, &mut to)?;
@@ -65,6 +67,31 @@ impl Collector for Numbers {
         Evolves::read(engine).write(&mut to)?;
         Process::now().write(&mut to)
     }
+}
+
+/// What there is to tell of a database that is being opened.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) progress: Progress,
+}
+
+impl Collector for Opening {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut to = Families::new(encoder);
+        opening(true, self.progress, &mut to)?;
+        Process::now().write(&mut to)
+    }
+}
+
+fn opening(
+    is_opening: bool,
+    Progress { done_bytes, all_bytes, .. }: Progress,
+    to: &mut Families<'_>,
+) -> Result<(), Error> {
+    let help = "1: the database is being opened, its calls are told to come back";
+    to.gauge("zeolite_opening", help, u64::from(is_opening))?;
+    to.gauge("zeolite_opening_done_bytes", "Log that the opening has read", done_bytes)?;
+    to.gauge("zeolite_opening_all_bytes", "Log that it has to read; 0: not known yet, or not opening", all_bytes)
 }
 
 fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
@@ -172,8 +199,7 @@ fn sessions(load: &SessionLoad, status: &Status, to: &mut Families<'_>) -> Resul
 
 fn snapshots(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_pins", "Pinned snapshots", status.pins)?;
-    let age = |pin: Tid| (status.visible.unix_nanos() - pin.unix_nanos()).max(0) as f64 / 1e9;
-    let oldest = status.oldest_pin.filter(|pin| *pin != Tid::NONE).map_or(0.0, age);
+    let oldest = status.oldest_pin_ms as f64 / 1e3;
     to.gauge("zeolite_oldest_pin_age_seconds", "From the oldest pinned snapshot to the newest commit", oldest)?;
     to.gauge("zeolite_pinned_bytes", "Log that pins keep from pack, at most", status.pinned_bytes)
 }

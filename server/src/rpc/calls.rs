@@ -167,7 +167,7 @@ impl Calls {
     pub(super) fn outcome(&self, request: &v2::OutcomeRequest) -> Result<v2::OutcomeReply, Fault> {
         self.may(Verb::Outcome)?;
         let key = translate::commit_key(&request.commit_key)?;
-        self.engine().outcome(key, request.key_since.map(Tid)).map(|outcome| encode::outcome(&outcome))
+        self.engine().outcome(key, self.since(request.key_since)?).map(|outcome| encode::outcome(&outcome))
     }
 
     /// A worker of an evolve is told the pressure with it.

@@ -1,6 +1,6 @@
 //! Owns what the gRPC health service says of each service.
 //!
-//! | service | healthy, in any mode | poisoned, or not to be opened | going down |
+//! | service | healthy, in any mode | being opened, poisoned, or not to be opened | going down |
 //! |---|---|---|---|
 //! | `database/NAME`, for each database | SERVING | NOT_SERVING | NOT_SERVING |
 //! | "" and the services of data (`zeolite.v2.Zeolite`, `Reader`, `Writer`, `Replicator`) | SERVING | NOT_SERVING when all are | NOT_SERVING |
@@ -24,23 +24,26 @@ use tonic_health::server::{HealthReporter, health_reporter};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Health {
     pub(super) shutting_down: bool,
-    /// The databases whose stores are, or could not be opened.
-    pub(super) poisoned: BTreeSet<Arc<str>>,
+    /// The databases that do not serve: they are being opened, could not be, or are poisoned.
+    pub(super) out: BTreeSet<Arc<str>>,
 }
 
-/// The service; it follows `health` until that is dropped.
+/// The service; it follows `health` until that is dropped, and says in `told` what it has said.
 pub(super) async fn service(
     mut health: watch::Receiver<Health>,
     databases: Vec<Arc<str>>,
+    told: watch::Sender<Health>,
 ) -> HealthServer<impl HealthService> {
     let (reporter, service) = health_reporter();
     let now = health.borrow_and_update().clone();
     tell(&reporter, &now, &databases).await;
+    told.send_replace(now);
     tokio::spawn(async move {
         while health.changed().await.is_ok() {
             let now = health.borrow_and_update().clone();
             tracing::info!(?now, "health");
             tell(&reporter, &now, &databases).await;
+            told.send_replace(now);
         }
     });
     service
@@ -50,9 +53,9 @@ async fn tell(reporter: &HealthReporter, now: &Health, databases: &[Arc<str>]) {
     let when = |serves: bool| if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
     let up = !now.shutting_down;
     for name in databases {
-        reporter.set_service_status(format!("database/{name}"), when(up && !now.poisoned.contains(name))).await;
+        reporter.set_service_status(format!("database/{name}"), when(up && !now.out.contains(name))).await;
     }
-    let data = when(up && now.poisoned.len() < databases.len());
+    let data = when(up && now.out.len() < databases.len());
     let of_data = [
         <ZeoliteServer<Unary> as NamedService>::NAME,
         <ReaderServer<Unary> as NamedService>::NAME,

@@ -118,10 +118,8 @@ impl Requests {
                 self.off(id, move |calls| calls.scan(scan), Reply::Scan);
             }
             Request::Scan(scan) => self.here(id, calls.scan(scan), Reply::Scan),
-            Request::History(history) if calls.page_is_long(history.limit) => {
-                self.off(id, move |calls| calls.history(history), Reply::History);
-            }
-            Request::History(history) => self.here(id, calls.history(history), Reply::History),
+            // Each note is of a batch that may be long.
+            Request::History(history) => self.off(id, move |calls| calls.history(history), Reply::History),
             Request::Objects(objects) if calls.page_is_long(objects.limit) => {
                 self.off(id, move |calls| calls.objects(objects), Reply::Objects);
             }

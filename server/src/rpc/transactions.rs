@@ -20,8 +20,8 @@ const PAGE_BYTES_MAX: usize = MESSAGE_PARTS_MAX * WRITE_ROOM_BYTES;
 /// A record is not cut into pieces smaller than this.
 const PIECE_BYTES_MIN: usize = 4096;
 
-/// Transactions as pages of about `page_bytes` each.
-pub(super) fn cut(txns: Vec<Txn>, with_records: bool, page_bytes: usize) -> Vec<v2::LogPage> {
+/// Transactions as pages of about `page_bytes` each. Each says up to where history is packed here: who restores it as it came has said so.
+pub(super) fn cut(txns: Vec<Txn>, with_records: bool, packed_to: Tid, page_bytes: usize) -> Vec<v2::LogPage> {
     let page_bytes = page_bytes.clamp(2 * PIECE_BYTES_MIN, PAGE_BYTES_MAX);
     let mut cutter = Cutter { pages: vec![v2::LogPage::default()], left: page_bytes, page_bytes };
     for txn in txns {
@@ -31,6 +31,7 @@ pub(super) fn cut(txns: Vec<Txn>, with_records: bool, page_bytes: usize) -> Vec<
             note: Some((&engine::note::decode(&txn.note)).into()),
             draft_digest: txn.digest,
             own: txn.own,
+            packed_to: packed_to.0,
             ..Default::default()
         });
         for write in txn.writes {
@@ -225,13 +226,14 @@ mod tests {
             txn(4, &vec![Some(100); 500]),
         ];
         let page_bytes = 16 << 10;
-        let pages = cut(txns.clone(), true, page_bytes);
+        let pages = cut(txns.clone(), true, Tid(9), page_bytes);
         let mut joiner = Joiner::default();
         let mut joined = Vec::new();
         for page in pages {
             let bytes = prost::Message::encoded_len(&page);
             assert!(bytes <= page_bytes + PIECE_BYTES_MIN, "{bytes}");
             for message in page.transactions {
+                assert!(message.packed_to == 9 || message.commit_key.is_empty(), "its first message says it");
                 joined.extend(joiner.add(message, &Limits::default()).expect("joins"));
             }
         }

@@ -22,6 +22,9 @@ use std::sync::Arc;
 const COMMIT_REVISIONS: usize = 200_000;
 const COMMIT_BYTES: u64 = 32 << 20;
 
+// So much log between two words of how far it is.
+const SAID_BYTES: u64 = 1 << 20;
+
 /// What the replay found and what it could not put into the index.
 pub(super) struct Filled {
     pub(super) end: LogEnd,
@@ -41,16 +44,22 @@ pub(super) struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    /// Replays what the index lacks, and cuts a torn tail.
-    pub(super) fn fill(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Filled, StoreError> {
+    /// Replays what the index lacks, and cuts a torn tail. `anew`: it lacks everything.
+    pub(super) fn fill(mut self, anew: bool, progress: &mut dyn FnMut(Progress)) -> Result<Filled, StoreError> {
         let from = *self.writer.covered();
         let rest = self.rest();
         let all_bytes = rest.iter().map(|segment| segment.end()).sum::<u64>().saturating_sub(from.position.offset);
-        let mut replayed_bytes = 0;
+        let told = |done_bytes| Progress { done_bytes, all_bytes, anew };
+        progress(told(0));
+        let (mut replayed_bytes, mut said_bytes) = (0, 0);
         let mut full = false;
         let mut draft = self.writer.draft();
         let end = replay(self.disk, &rest, from.position.offset, from.last, &mut |batch: Batch| {
             replayed_bytes += batch.len;
+            if replayed_bytes - said_bytes >= SAID_BYTES {
+                said_bytes = replayed_bytes;
+                progress(told(replayed_bytes));
+            }
             if full {
                 return Ok(());
             }
@@ -63,12 +72,11 @@ impl Filler<'_> {
                 let done = std::mem::replace(&mut draft, self.writer.draft());
                 full = !self.commit(done)?;
                 draft = self.writer.draft();
-                progress(Progress { done_bytes: replayed_bytes, all_bytes });
             }
             Ok(())
         })?;
         full = full || !self.commit(draft)?;
-        progress(Progress { done_bytes: replayed_bytes, all_bytes });
+        progress(told(replayed_bytes));
         let waiting = if full { self.waiting()? } else { Vec::new() };
         Ok(Filled { end, replayed_bytes, waiting })
     }

@@ -142,7 +142,7 @@ impl Store {
         let (disk_ref, chosen_ref) = (disk.as_ref(), &chosen);
         let filler =
             Filler { disk: disk_ref, index: &index, writer: &mut writer, kinds: &kinds, settings, chosen: chosen_ref };
-        let Filled { end, replayed_bytes, waiting } = filler.fill(progress)?;
+        let Filled { end, replayed_bytes, waiting } = filler.fill(rebuilt.is_some(), progress)?;
         if is_fresh && waiting.is_empty() {
             // Also what covers nothing yet is told durably: an index without it would be taken for a foreign one.
             let draft = writer.draft();
@@ -152,11 +152,10 @@ impl Store {
             }
         }
         let covered = *writer.covered();
-        let packed_said = packed_said(&chosen, &covered, end.last);
-        let facts = Facts { store_id, last: end.last, settled: covered.last, packed_said, oid_max: covered.oid_max };
+        let facts = facts_of(store_id, &chosen, &covered, end.last);
         let (keys, keys_floor) = keys_within(&index, settings, &covered, &waiting)?;
         // What is committed from now on is newer than all that is there.
-        let keys_floor = keys_floor.min(end.last);
+        let keys_floor = keys_floor.max(facts.restored_to).min(end.last);
         let mut recovered = Recovered {
             store_id,
             last_tid: end.last,
@@ -215,6 +214,17 @@ fn begin(handles: &Arc<Handles>, store_id: u64) -> Result<(), StoreError> {
         Ok(_) => Ok(()),
         Err(error) if super::log::appender::is_full(&error) => Err(StoreError::DiskFull),
         Err(error) => Err(handles::failed("making the first segment".to_owned(), error)),
+    }
+}
+
+fn facts_of(store_id: u64, chosen: &[Arc<Segment>], covered: &Covered, last: Tid) -> Facts {
+    Facts {
+        store_id,
+        last,
+        settled: covered.last,
+        packed_said: packed_said(chosen, covered, last),
+        restored_to: chosen.iter().map(|segment| segment.restored_to()).max().unwrap_or(Tid::NONE),
+        oid_max: covered.oid_max,
     }
 }
 

@@ -113,6 +113,11 @@ impl Reader {
         self.state.packed_said()
     }
 
+    /// Commit keys of transactions up to here may be missing: a restore has brought less than there was.
+    pub fn keys_unknown_to(&self) -> Tid {
+        self.state.keys_unknown_to()
+    }
+
     /// The id of the store.
     pub fn store_id(&self) -> u64 {
         self.state.store_id

@@ -45,6 +45,8 @@ pub struct Left {
 impl Settler {
     /// Recovery hands over the writer that knows the index.
     pub(crate) fn new(state: Arc<State>, writer: IndexWriter) -> Settler {
+        let mut writer = writer;
+        writer.forget_keys(state.keys_unknown_to());
         Settler { state, writer, life: 0, remake: None, anew: false }
     }
 
@@ -116,6 +118,7 @@ impl Settler {
             }
         }
         drop(view);
+        self.writer.forget_keys(state.keys_unknown_to());
         self.writer.commit(&state.index, &state.kinds, draft, false)?;
         state.overlay.steps.at(Step::Committed);
         state.raise_index_oid_max(self.writer.covered().oid_max);

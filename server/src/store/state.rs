@@ -45,6 +45,11 @@ pub(crate) struct State {
     pub(crate) poison: OnceLock<String>,
     published: AtomicU64,
     packed_said: AtomicU64,
+    // A restore has said that its source was packed up to here.
+    restored_to: AtomicU64,
+    /// Batches that were read for their notes.
+    #[cfg(test)]
+    pub(crate) batches_read: AtomicU64,
     // A pack was begun before the store was opened, and there is no room to end it.
     half_packed: AtomicBool,
     // No oid in the index is greater: a new object's cells need no look into it.
@@ -57,6 +62,7 @@ pub(crate) struct Facts {
     pub(crate) last: Tid,
     pub(crate) settled: Tid,
     pub(crate) packed_said: Tid,
+    pub(crate) restored_to: Tid,
     pub(crate) oid_max: u64,
 }
 
@@ -85,6 +91,9 @@ impl State {
             poison: OnceLock::new(),
             published: AtomicU64::new(facts.last.0),
             packed_said: AtomicU64::new(facts.packed_said.0),
+            restored_to: AtomicU64::new(facts.restored_to.0),
+            #[cfg(test)]
+            batches_read: AtomicU64::new(0),
             half_packed: AtomicBool::new(false),
             index_oid_max: AtomicU64::new(facts.oid_max),
             settings,
@@ -115,6 +124,16 @@ impl State {
     /// was packed where it comes from.
     pub(crate) fn set_packed_to(&self, tid: Tid) {
         self.packed_said.fetch_max(tid.0, Ordering::SeqCst);
+    }
+
+    /// What was packed where a restore comes from had commit keys that nobody knows here: up to this tid.
+    pub(crate) fn keys_unknown_to(&self) -> Tid {
+        Tid(self.restored_to.load(Ordering::SeqCst)).min(self.published())
+    }
+
+    /// What is published next was restored, and packed up to here where it comes from; the appender's alone.
+    pub(crate) fn set_restored_to(&self, tid: Tid) {
+        self.restored_to.fetch_max(tid.0, Ordering::SeqCst);
     }
 
     /// Whether nothing may be appended, because it might name what a pack of an earlier life is about to take.

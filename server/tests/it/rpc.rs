@@ -9,6 +9,7 @@ mod holds;
 mod hostile;
 mod kinds;
 mod limits;
+mod pins;
 mod prepared;
 mod restores;
 mod rights;

@@ -39,6 +39,22 @@ pub enum Op {
         /// How much.
         difference: i64,
     },
+    /// Read a whole set, own changes included.
+    Members {
+        /// Which set.
+        set: u64,
+        /// What it showed.
+        seen: Vec<u64>,
+    },
+    /// Put an item into a set, or took it out, whatever others do with it.
+    Member {
+        /// Which set.
+        set: u64,
+        /// The item.
+        item: u64,
+        /// Whether it is in it afterwards.
+        there: bool,
+    },
 }
 
 /// How a transaction ended, as its client knows it.
@@ -221,6 +237,16 @@ impl OpenTxn {
     /// It adds to a counter.
     pub fn add(&mut self, counter: u64, difference: i64) {
         self.push(Op::Add { counter, difference });
+    }
+
+    /// It read a set and saw these items, own changes included.
+    pub fn members(&mut self, set: u64, seen: &[u64]) {
+        self.push(Op::Members { set, seen: seen.to_vec() });
+    }
+
+    /// It puts an item into a set, or takes it out.
+    pub fn member(&mut self, set: u64, item: u64, there: bool) {
+        self.push(Op::Member { set, item, there });
     }
 
     fn end(&mut self, outcome: Outcome) {

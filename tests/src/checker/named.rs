@@ -14,6 +14,8 @@ fn pair(a: &[Op], b: &[Op]) -> History {
                 Op::Append { list, item } => txn.append(*list, *item),
                 Op::Value { counter, seen } => txn.value(*counter, *seen),
                 Op::Add { counter, difference } => txn.add(*counter, *difference),
+                Op::Members { set, seen } => txn.members(*set, seen),
+                Op::Member { set, item, there } => txn.member(*set, *item, *there),
             }
         }
     }

@@ -8,7 +8,7 @@
 //!   History ──> as lists      an append is an append, a read is the whole list
 //!           ──> as registers  an append is a write of its item (items are unique), a read is the last item
 //! ```
-//! What is not done: merged appends. That nobody conflicts there is the point, and no model of reads and writes has it.
+//! What is not done: counters and sets, which it does not know (0.1 has lists that are appended to and registers); merged appends. That nobody conflicts there is the point, and no model of reads and writes has it.
 
 use super::{History, Op, Outcome, Txn};
 use adya::history::{Interner, Mop, OpType, ReadValue, Scalar};
@@ -87,8 +87,8 @@ fn steps(txn: &Txn, workload: Workload, answered: bool, names: &mut Interner) ->
             (Op::Append { list, item }, Workload::RwRegister) => {
                 steps.push(Mop::Write { key: number(*list), value: number(*item) });
             }
-            // Sums are no lists and no registers.
-            (Op::Value { .. } | Op::Add { .. }, _) => {}
+            // Sums and sets are no lists and no registers: it has no other kinds (`counter` and `sets` judge them).
+            (Op::Value { .. } | Op::Add { .. } | Op::Members { .. } | Op::Member { .. }, _) => {}
         }
     }
     steps

@@ -193,6 +193,7 @@ pub fn check_commit_order(history: &History) -> Result<Summary, Violations> {
                     }
                 }
                 Op::Add { counter, difference } => *sums.entry(*counter).or_default() += i128::from(*difference),
+                Op::Members { .. } | Op::Member { .. } => {}
             }
         }
     }

@@ -270,7 +270,7 @@ impl<'a> Judge<'a> {
                             found.push(Violation::new(Anomaly::WrongSum, text));
                         }
                     }
-                    Op::Read { .. } | Op::Append { .. } => {}
+                    Op::Read { .. } | Op::Append { .. } | Op::Members { .. } | Op::Member { .. } => {}
                 }
             }
         }

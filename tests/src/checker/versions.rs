@@ -96,7 +96,7 @@ impl<'a> Versions<'a> {
                         self.seen.extend(of_others);
                         self.views.push(View { txn: at, list: *list, seen: of_others });
                     }
-                    Op::Value { .. } | Op::Add { .. } => {}
+                    Op::Value { .. } | Op::Add { .. } | Op::Members { .. } | Op::Member { .. } => {}
                 }
             }
         }

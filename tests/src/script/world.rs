@@ -359,7 +359,10 @@ fn status(status: &zeolite_proto::Status, names: &mut Names) -> Vec<String> {
         format!("waiting {} live {} batch, prepared {}", status.queue_live, status.queue_batch, status.prepared),
         format!("pins {}{oldest}, conflicts {}, merges {}", status.pins, status.conflicts, status.merges),
     ];
+    let long = |what: &str, ms: u64| (ms >= 60_000).then(|| format!("{what} {} s", ms / 1000));
     lines.extend(ahead);
+    lines.extend(long("the oldest pin holds history of", status.oldest_pin_ms));
+    lines.extend(long("the oldest prepared draft is as old as", status.oldest_prepared_ms));
     lines
 }
 

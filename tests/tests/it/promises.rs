@@ -1,6 +1,6 @@
 //! What a copy of a database promises: its durable prepared drafts, met by what goes on where they are restored.
 
-use zeolite_proto::{Cell, FaultKind, Record, Tid};
+use zeolite_proto::{Cell, CommitKey, FaultKind, Oid, Record, Tid};
 use zeolite_server::engine::{Caller, Owner, Preparing, Turn};
 use zeolite_server::store::Txn;
 use zeolite_tests::support::work::key;
@@ -9,6 +9,87 @@ use zeolite_tests::support::{House, Told, Work};
 /// What is restored is no new draft, so the gate does not see it come; but from then on it may be finished, in the old shape.
 #[test]
 fn a_prepared_draft_of_an_old_shape_does_not_come_into_a_copy_while_its_gate_tries_to_close() {
+    let log = log_of_a_promise();
+    let mut here = House::new(Default::default());
+    let (done, closed) = Told::pair();
+    here.engine().close_gate("Note".into(), 2, "notes".into(), done);
+    here.loops().turn_sequencer();
+    assert!(here.engine().gates().is_empty(), "it tries, and waits for what is sealed");
+    assert_eq!(restore(&mut here, &log), Err(FaultKind::Busy), "it comes back when the gate is closed or not");
+    closed.expect().expect("nothing was in its way");
+    assert_eq!(here.engine().gates().len(), 1);
+    assert_eq!(finish(&mut here), Err(FaultKind::PrepareLost), "it is not there");
+}
+
+#[test]
+fn a_prepared_draft_of_an_old_shape_is_not_behind_a_closed_gate_whichever_is_restored_first() {
+    let (promise, closing) = (log_of_a_promise(), log_of_a_gate());
+    let mut here = House::new(Default::default());
+    restore(&mut here, &closing).expect("restores");
+    assert_eq!(restore(&mut here, &promise), Err(FaultKind::Gated));
+    assert_eq!(finish(&mut here), Err(FaultKind::PrepareLost), "it is not there");
+
+    let mut here = House::new(Default::default());
+    restore(&mut here, &promise).expect("restores");
+    assert_eq!(restore(&mut here, &closing), Err(FaultKind::Busy), "it comes back when the draft is ended");
+    assert!(here.engine().gates().is_empty());
+    finish(&mut here).expect("it was promised");
+    let later = Txn { tid: here.engine().visible().next(), ..closing.last().expect("the gate").clone() };
+    restore(&mut here, &[later]).expect("nothing is promised any more");
+    assert_eq!(here.engine().gates().len(), 1);
+}
+
+/// The gate is sealed and not in force when the draft comes: as in a log of an older program.
+#[test]
+fn what_is_behind_a_closed_gate_all_the_same_cannot_be_finished() {
+    let both: Vec<Txn> = log_of_a_gate().into_iter().chain(log_of_a_promise()).collect();
+    let mut here = House::new(Default::default());
+    restore(&mut here, &both).expect("both are sealed before either is in force");
+    for _ in 0..2 {
+        assert_eq!(here.engine().gates().len(), 1);
+        assert_eq!(finish(&mut here), Err(FaultKind::Gated));
+        here.kill().expect("opens");
+    }
+    let (done, aborted) = Told::pair();
+    here.engine().abort(&Owner::anonymous(), 0, (Some(key(1)), None), done);
+    here.run_dry();
+    aborted.expect().expect("it can be given up");
+    assert_eq!(here.engine().kinds().expect("reads").0.iter().filter(|kind| kind.class == "Note").count(), 0);
+}
+
+#[test]
+fn very_much_that_was_read_is_held_like_little_and_only_sixteen_times() {
+    let mut here = House::new(Default::default());
+    let first = here.oids(40_000).expect("oids").0;
+    let cell = |n: u64| Cell::object(Oid(first + n));
+    let record = Record::new("Note", 1, "a");
+    let prepare = |here: &mut House, n: u64, base: Tid| {
+        let reads = (0..2000).map(|at| cell(2000 * n + at));
+        let work = reads.fold(Work::new(key(n)), |work, cell| work.read(cell, base));
+        let (done, told) = Told::pair();
+        here.engine().prepare(Caller::default(), work.draft(), Preparing::default(), done);
+        here.run_dry();
+        told.expect().map_err(|fault| fault.kind)
+    };
+    let put = |n: u64, at: u64| Work::new(key(100 + n)).put(cell(at), Tid::NONE, &record).draft();
+    let tid = here.commit(put(0, 2345)).expect("commits").tid;
+    assert_eq!(prepare(&mut here, 1, tid.prev()).map(drop), Err(FaultKind::ReadConflict));
+    let ids: Vec<u64> = (0..16).map(|n| prepare(&mut here, n, tid).expect("prepares").prepared).collect();
+    assert_eq!(prepare(&mut here, 17, tid).map(drop), Err(FaultKind::Busy));
+    let beside = here.commit(put(1, 39_000));
+    assert!(beside.is_ok(), "nobody has read that");
+    let waits = here.submit(put(2, 31_999));
+    here.run_dry();
+    let (done, aborted) = Told::pair();
+    here.engine().abort(&Owner::anonymous(), ids[15], (Some(key(15)), None), done);
+    here.run_dry();
+    aborted.expect().expect("aborts");
+    waits.expect().expect("it waited for that");
+    prepare(&mut here, 17, beside.expect("commits").tid).expect("there is room again");
+}
+
+/// Of a database with one durable prepared draft, of a note in its old shape.
+fn log_of_a_promise() -> Vec<Txn> {
     let mut there = House::new(Default::default());
     let note = Cell::object(there.oids(1).expect("an oid"));
     let draft = Work::new(key(1)).put(note, Tid::NONE, &Record::new("Note", 1, "old")).draft();
@@ -16,31 +97,38 @@ fn a_prepared_draft_of_an_old_shape_does_not_come_into_a_copy_while_its_gate_tri
     there.engine().prepare(Caller::default(), draft, Preparing { durable: true, ..Preparing::default() }, done);
     there.run_dry();
     prepared.expect().expect("prepares");
-    let log = there.engine().log_page(Tid(1), Tid::NONE, 0).expect("reads");
+    there.engine().log_page(Tid(1), Tid::NONE, 0).expect("reads")
+}
 
-    let mut here = House::new(Default::default());
-    let restore = |here: &mut House| {
-        let restoring = here.engine().restoring().expect("may be restored into");
-        let add = |txn: &Txn| {
-            let (done, told) = Told::pair();
-            restoring.add(txn.clone(), Tid::NONE, done);
-            told
-        };
-        let told: Vec<_> = log.iter().map(add).collect();
-        // Without the writer, through which a gate's attempt comes back to the sequencer.
-        while [here.loops().turn_sequencer(), here.loops().turn_merger()].contains(&Turn::Worked) {}
-        here.run_dry();
-        told.into_iter().map(|told| told.expect().map_err(|fault| fault.kind)).collect::<Result<Vec<_>, _>>()
-    };
+/// Of one in which the gate of notes is closed.
+fn log_of_a_gate() -> Vec<Txn> {
+    let mut there = House::new(Default::default());
     let (done, closed) = Told::pair();
-    here.engine().close_gate("Note".into(), 2, "notes".into(), done);
-    here.loops().turn_sequencer();
-    assert!(here.engine().gates().is_empty(), "it tries, and waits for what is sealed");
-    assert_eq!(restore(&mut here).map(drop), Err(FaultKind::Busy), "it comes back when the gate is closed or not");
+    there.engine().close_gate("Note".into(), 2, "notes".into(), done);
+    there.run_dry();
     closed.expect().expect("nothing was in its way");
-    assert_eq!(here.engine().gates().len(), 1);
+    let log = there.engine().log_page(Tid(1), Tid::NONE, 0).expect("reads");
+    // All houses begin with the same number, and so make the same keys.
+    log.into_iter().map(|txn| Txn { key: CommitKey([0; 16]), ..txn }).collect()
+}
+
+fn restore(here: &mut House, log: &[Txn]) -> Result<(), FaultKind> {
+    let restoring = here.engine().restoring().expect("may be restored into");
+    let add = |txn: &Txn| {
+        let (done, told) = Told::pair();
+        restoring.add(txn.clone(), Tid::NONE, done);
+        told
+    };
+    let told: Vec<_> = log.iter().map(add).collect();
+    // Without the writer, through which a gate's attempt comes back to the sequencer.
+    while [here.loops().turn_sequencer(), here.loops().turn_merger()].contains(&Turn::Worked) {}
+    here.run_dry();
+    told.into_iter().try_for_each(|told| told.expect().map(drop).map_err(|fault| fault.kind))
+}
+
+fn finish(here: &mut House) -> Result<(), FaultKind> {
     let (done, finished) = Told::pair();
     here.engine().finish(&Owner::anonymous(), 0, key(1), None, done);
     here.run_dry();
-    assert_eq!(finished.expect().map(drop).map_err(|fault| fault.kind), Err(FaultKind::PrepareLost), "it is not there");
+    finished.expect().map(drop).map_err(|fault| fault.kind)
 }

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zeolite_client::PackOptions;
 use zeolite_client::{Cell, CommitKey, Db, Error, Oid, Outcome, Record, Remedy, Tid, Tx};
 use zeolite_proto::resolvers::items::Item;
-use zeolite_proto::resolvers::{class, counter, list};
+use zeolite_proto::resolvers::{class, counter, list, set};
 use zeolite_tests::checker::{ClientLog, OpenTxn, Recorder};
 
 /// How many lists there are.
 pub(crate) const LISTS: u64 = 3;
 /// How many counters there are.
 pub(crate) const COUNTERS: u64 = 2;
+/// How many sets there are, and of how many members; they are for those who merge.
+const SETS: u64 = 2;
+const MEMBERS: u64 = 12;
 
 /// How transactions write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,19 +33,22 @@ pub(crate) enum Kind {
 pub(crate) struct Objects {
     lists: Vec<Cell>,
     counters: Vec<Cell>,
+    sets: Vec<Cell>,
 }
 
 impl Objects {
     /// Makes them.
     pub(crate) async fn make(db: &Db, kind: Kind) -> Objects {
         let mut cells = Vec::new();
-        for _ in 0..LISTS + COUNTERS {
+        let sets = if kind == Kind::Merging { SETS } else { 0 };
+        for _ in 0..LISTS + COUNTERS + sets {
             cells.push(Cell::object(db.new_oid().await.expect("an oid")));
         }
         // The root refers to them, or pack would take them.
         let root = Record { refs: cells.iter().map(|cell| cell.oid).collect(), ..plain(&[]) };
-        let counters = cells.split_off(LISTS as usize);
-        let objects = Objects { lists: cells, counters };
+        let mut counters = cells.split_off(LISTS as usize);
+        let sets = counters.split_off(COUNTERS as usize);
+        let objects = Objects { lists: cells, counters, sets };
         let put = async |tx: Tx| {
             tx.put(Cell::object(Oid::ROOT), &root)?;
             match kind {
@@ -136,7 +142,7 @@ impl Client {
     /// Asks what became of a commit. One that the server has not heard of may still come: then it stays unknown.
     async fn ask(&self, key: CommitKey) -> Option<Tid> {
         loop {
-            match self.db.outcome(key, Tid::MAX).await {
+            match self.db.outcome(key, self.db.position()).await {
                 Ok(Outcome::Committed(receipt)) => return Some(receipt.tid),
                 Ok(Outcome::Unknown | Outcome::Forgotten) => return None,
                 Ok(Outcome::InFlight) => {}
@@ -162,6 +168,9 @@ impl Client {
             tx.put(to.clone(), &plain(&all))?;
             txn.append(written, item);
         }
+        if kind == Kind::Merging {
+            self.step_of_a_set(tx, txn, dice).await?;
+        }
         let (number, by) = (dice.u64(0..COUNTERS), dice.i64(1..100));
         let cell = &self.objects.counters[number as usize];
         let value = value(tx, cell).await?;
@@ -179,7 +188,22 @@ impl Client {
         Ok(())
     }
 
-    /// Reads every list and counter in one transaction; gives the counters.
+    /// Puts one member in or takes it out, and reads the set before or after it.
+    async fn step_of_a_set(&self, tx: &Tx, txn: &mut OpenTxn, dice: &mut fastrand::Rng) -> Result<(), Error> {
+        let (number, item, there) = (dice.u64(0..SETS), dice.u64(0..MEMBERS), dice.bool());
+        let cell = &self.objects.sets[number as usize];
+        if dice.bool() {
+            txn.members(number, &members(tx, cell).await?);
+        }
+        let member = Item::new(item.to_string());
+        let operation = if there { set::add(member) } else { set::remove(member) };
+        tx.apply(cell.clone(), class::SET, operation.map_err(Error::app)?)?;
+        txn.member(number, item, there);
+        txn.members(number, &members(tx, cell).await?);
+        Ok(())
+    }
+
+    /// Reads every list, counter and set in one transaction; gives the counters.
     pub(crate) async fn read_everything(&self, kind: Kind) -> Result<BTreeMap<u64, i64>, Error> {
         let mut txn = self.log.begin();
         let tx = self.db.transaction().fresh().begin().await?;
@@ -195,9 +219,19 @@ impl Client {
             txn.value(number as u64, value);
             counters.insert(number as u64, value);
         }
+        for (number, cell) in self.objects.sets.iter().enumerate() {
+            txn.members(number as u64, &members(&tx, cell).await?);
+        }
         txn.read_only();
         Ok(counters)
     }
+}
+
+async fn members(tx: &Tx, cell: &Cell) -> Result<Vec<u64>, Error> {
+    let record = tx.get(cell).await?;
+    let members = record.map_or(Ok(Default::default()), |record| set::members(&record)).map_err(Error::app)?;
+    let number = |item: &Item| std::str::from_utf8(&item.bytes).ok().and_then(|text| text.parse().ok());
+    Ok(members.iter().map(|item| number(item).expect("a number")).collect())
 }
 
 async fn value(tx: &Tx, cell: &Cell) -> Result<i64, Error> {

@@ -28,6 +28,17 @@ async fn stopped(dir: &Path) -> Oid {
     object
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_for_temporary_files_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    stopped(dir.path()).await;
+    let nowhere = dir.path().join("nowhere");
+    let output = program().args(["verify", "--data"]).arg(dir.path()).env("TMPDIR", &nowhere).output().expect("starts");
+    let told = text(&output.stderr);
+    assert!(told.contains("nowhere is no directory; set TMPDIR") && !told.contains("index.redb"), "{told}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
 fn segment(dir: &Path) -> PathBuf {
     let files = std::fs::read_dir(dir.join("log")).expect("a log").map(|file| file.expect("reads").path());
     let mut segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "seg"));

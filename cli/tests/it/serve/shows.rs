@@ -54,6 +54,35 @@ async fn every_command_shows_what_is_stored() {
     assert_eq!(served.stop(), Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn built_in_values_are_read_and_objects_found_by_their_names() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let (map, _) = fill(&served.address).await;
+    let db = zeolite_client::Db::connect(&served.address).await.expect("connects");
+    let tx = db.begin().await.expect("begins");
+    let hits: zeolite_client::collections::Counter = tx.root_or_create("hits").await.expect("makes");
+    hits.add(&tx, 180).expect("adds");
+    tx.commit().await.expect("commits");
+
+    let people = |args: &[&str]| text(&served.run(args).stdout);
+    let shown = people(&["get", "hits"]);
+    assert!(shown.lines().any(|line| line.starts_with("value") && line.ends_with("  180")), "{shown}");
+    let names = people(&["scan", "0"]);
+    assert!(names.lines().any(|line| line.starts_with("hits") && line.ends_with("  zeolite.Counter")), "{names}");
+    assert!(people(&["get", "things/b\\n"]).contains(&format!("{map}/b")), "the first that it refers to");
+    assert!(people(&["history", "hits", "--records"]).contains("180"));
+    let none = served.run(&["get", "no-such"]);
+    assert!(text(&none.stderr).contains("nothing has that name in the root"), "{}", text(&none.stderr));
+    assert_eq!(none.status.code(), Some(4));
+    assert!(text(&served.run(&["scan", "deadbeef"]).stderr).contains("no entries in"));
+    let normal = served.run(&["mode", "normal", "--for", "5m"]);
+    assert!(normal.status.code() == Some(2) && text(&normal.stderr).contains("does not end"));
+    let help = people(&["undo", "--help"]);
+    let (own, global) = help.split_once("Global options:").expect("a heading of their own");
+    assert!(own.contains("--message") && !own.contains("--server") && global.contains("--server"), "{help}");
+}
+
 /// The fields of a JSON object, in the order of the alphabet.
 fn fields(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()

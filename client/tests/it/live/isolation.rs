@@ -168,10 +168,13 @@ async fn two_phases_hold_the_cells_and_end_in_one_of_two_ways() {
         assert_eq!(db.newest().await.expect("answers"), before, "nothing is visible yet");
         if finish {
             let receipt = prepared.finish().await.expect("finishes");
-            assert_eq!(db.outcome(key, Tid::MAX).await.expect("answers"), zeolite_client::Outcome::Committed(receipt));
+            assert_eq!(
+                db.outcome(key, db.position()).await.expect("answers"),
+                zeolite_client::Outcome::Committed(receipt)
+            );
         } else {
             prepared.abort().await.expect("aborts");
-            assert_eq!(db.outcome(key, Tid::MAX).await.expect("answers"), zeolite_client::Outcome::Unknown);
+            assert_eq!(db.outcome(key, db.position()).await.expect("answers"), zeolite_client::Outcome::Unknown);
         }
     }
     let now = db.transaction().fresh().begin().await.expect("begins");

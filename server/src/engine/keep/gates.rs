@@ -10,7 +10,8 @@
 //! ```
 //! While it tries, the count can only fall; so a count of 0 is still 0 when the gate's commit gets its tid.
 //! Restored transactions are a copy of what was allowed where it was written: a closed gate lets them pass, and one that is
-//! trying sends them away for the moment.
+//! trying sends them away for the moment. A prepared draft is no copy, it is a promise: behind a closed gate none is brought,
+//! none closes over one, and one that is there all the same (of an older program) cannot be finished.
 
 use crate::engine::Engine;
 use crate::engine::answers::{Closing, Done};
@@ -65,8 +66,7 @@ impl Gates {
     }
 
     fn list(&self) -> Vec<Gate> {
-        let closed = |state: &State| if state.trying { state.before.clone() } else { Some(state.gate.clone()) };
-        self.gates.read().values().filter_map(closed).collect()
+        self.gates.read().values().filter_map(State::standing).cloned().collect()
     }
 
     /// False: another attempt for this class is under way.
@@ -120,9 +120,32 @@ impl Gates {
     }
 }
 
+impl Gates {
+    /// Refuses what a prepared draft is to write if that is below a gate that is closed. One that tries counts it.
+    pub(crate) fn check_promised(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let gates = self.gates.read();
+        let below = |write: &SealedWrite| {
+            let header = object_header(&write.cell, write.record.as_ref())?;
+            gates.get(header.class)?.standing().filter(|gate| header.version < gate.min_version)
+        };
+        match writes.iter().find_map(|write| below(write).map(|gate| refused(gate, write))) {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
+    }
+}
+
 impl State {
     fn closed(gate: Gate) -> State {
         State { gate, trying: false, before: None }
+    }
+
+    /// The gate that is closed now.
+    fn standing(&self) -> Option<&Gate> {
+        if self.trying { self.before.as_ref() } else { Some(&self.gate) }
     }
 }
 

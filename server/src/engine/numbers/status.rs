@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::engine::numbers::histogram::Histogram;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use zeolite_proto::{ClassCounts, Mode, Stage, Status};
 
 /// Classes whose conflicts and merges are counted by name; those that come later share the name "".
@@ -58,7 +58,7 @@ pub struct Stats {
     pub slow_commits: Counter,
     prepared: AtomicU64,
     prepared_durable: AtomicU64,
-    oldest_prepared_unix_ms: AtomicU64,
+    oldest_prepared_steady_ms: AtomicI64,
     classes: Mutex<BTreeMap<String, OfClass>>,
 }
 
@@ -70,10 +70,10 @@ struct OfClass {
 }
 
 impl Stats {
-    pub(crate) fn set_prepared(&self, all: usize, durable: usize, oldest_unix_ms: Option<u64>) {
+    pub(crate) fn set_prepared(&self, all: usize, durable: usize, oldest_steady_ms: Option<i64>) {
         self.prepared.store(all as u64, Relaxed);
         self.prepared_durable.store(durable as u64, Relaxed);
-        self.oldest_prepared_unix_ms.store(oldest_unix_ms.unwrap_or(u64::MAX), Relaxed);
+        self.oldest_prepared_steady_ms.store(oldest_steady_ms.unwrap_or(i64::MAX), Relaxed);
     }
 
     pub(crate) fn conflict(&self, class: &str) {
@@ -146,7 +146,8 @@ impl Engine {
         let (live, batch) = self.intake().waiting();
         let store = self.reader().stats();
         let (prepared, prepared_durable) = self.stats().prepared();
-        let oldest_prepared_unix_ms = self.stats().oldest_prepared_unix_ms.load(Relaxed);
+        let oldest_prepared_ms = self.stats().oldest_prepared_steady_ms.load(Relaxed);
+        let steady = self.clock().steady();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sessions: 0,
@@ -156,7 +157,7 @@ impl Engine {
             unix_ms: self.unix_ms(),
             ahead_ms: self.ahead_ms(),
             packed_to: self.reader().packed_to(),
-            uptime_ms: self.clock().steady().saturating_sub(self.setup.opened_at).as_millis() as u64,
+            uptime_ms: steady.saturating_sub(self.setup.opened_at).as_millis() as u64,
             poisoned: self.poisoned().map(str::to_owned),
             index: store.index.to_owned(),
             index_down: store.index_down,
@@ -169,11 +170,12 @@ impl Engine {
             feeds: self.reads.subscribers() as u64,
             pins: pins as u64,
             oldest_pin,
+            oldest_pin_ms: oldest_pin.map_or(0, |oldest| self.behind(oldest).as_millis() as u64),
             prepared,
             prepared_durable,
             oldest_prepared_ms: match prepared {
                 0 => 0,
-                _ => self.unix_ms().saturating_sub(oldest_prepared_unix_ms),
+                _ => (steady.as_millis() as i64).saturating_sub(oldest_prepared_ms).max(0) as u64,
             },
             commits: self.stats().commits.get(),
             batches: self.stats().batches.get(),

@@ -10,7 +10,9 @@ use crate::engine::keep::oids::Oids;
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ranges;
+use crate::engine::pipeline::wide::WideReads;
 use bytes::Bytes;
+use std::sync::Arc;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Priority, Tid, hash};
 
@@ -22,6 +24,8 @@ const STAMP_LEN: usize = 12;
 /// A draft that kept the limits, on its way to the sequencer.
 pub(crate) struct Admitted {
     pub(crate) draft: Draft,
+    /// Its reads, if they are very many.
+    pub(crate) wide: Option<Arc<WideReads>>,
     pub(crate) looked_ahead: LookedAhead,
     /// Results of expensive resolvers, by position of the write.
     pub(crate) candidates: Vec<Candidate>,
@@ -42,6 +46,7 @@ impl Admitted {
     pub(crate) fn new(draft: Draft, bytes: usize) -> Admitted {
         Admitted {
             draft,
+            wide: None,
             looked_ahead: LookedAhead::default(),
             candidates: Vec::new(),
             rounds: 0,
@@ -111,7 +116,8 @@ pub(crate) fn admit(mut draft: Draft, limits: &Limits, oids: &Oids, visible: Tid
             own(record, bytes);
         }
     }
-    Ok(Admitted::new(draft, bytes))
+    let wide = WideReads::of(&draft.read_cells, &draft.read_ranges).map(Arc::new);
+    Ok(Admitted { wide, ..Admitted::new(draft, bytes) })
 }
 
 /// What came is a piece of its message, and what is kept of it lives long (recent writes, overlay, cache): a small piece of a large

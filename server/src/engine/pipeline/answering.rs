@@ -7,7 +7,7 @@ use crate::engine::pipeline::ask::{Answer, Ask, DraftAsk, Hop};
 use crate::engine::pipeline::intake::NotTaken;
 use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
 use crate::storage::{StoreError, Txn};
-use zeolite_proto::{Fault, FaultKind, Merged, Receipt};
+use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt};
 
 impl Engine {
     pub(super) fn refuse_hop(&self, hop: Hop, why: Fault) {
@@ -78,6 +78,17 @@ impl Engine {
         why.kind != FaultKind::ShuttingDown && self.health.unwritable().is_none()
     }
 
+    /// What ends a durable prepared draft without committing it is durable, or was refused. Where nothing is written any more only the next
+    /// start can tell: until then the key is as unknown as all that was on its way.
+    pub(super) fn end_key(&self, key: CommitKey, ended: Result<(), &Fault>) {
+        match ended {
+            Ok(()) => self.keys().complete(key, Err(aborted())),
+            Err(why) if self.health.unwritable().is_some() => self.keys().complete(key, Err(why.clone())),
+            // It is prepared again, or is at the next start.
+            Err(_) => {}
+        }
+    }
+
     /// Tells the committer of a transaction: durable, or why not.
     pub(super) fn answer(&self, txn: Txn, answer: Answer, journey: Journey, result: Result<(), Fault>) {
         match answer {
@@ -94,9 +105,9 @@ impl Engine {
                 if txn.key != NO_KEY && !stays {
                     self.keys().complete(txn.key, result.clone().map(|()| receipt_of(&txn)));
                 }
-                if let (Some(key), true) = (ends, result.is_ok()) {
+                if let Some(key) = ends {
                     // Ignored if that was its own transaction.
-                    self.keys().complete(key, Err(aborted()));
+                    self.end_key(key, result.as_ref().map(drop));
                 }
                 done(result.map(|()| txn.tid));
             }

@@ -144,6 +144,17 @@ impl Check<'_> {
         on_conflict: &mut dyn FnMut(Fault) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
         let (view, draft) = (&self.view, &admitted.draft);
+        if let Some(wide) = admitted.wide.as_deref().filter(|wide| view.knows_few_behind(wide)) {
+            let passed = |part, cell: &Cell, newest| self.known_pass(part, cell, newest).is_some();
+            for (part, cell, newest) in view.newer_of_many(wide, draft, &passed) {
+                let base = match part {
+                    Part::Range(position) => draft.read_ranges[position].base,
+                    Part::Read(position) | Part::Write(position) => draft.read_cells[position].base,
+                };
+                self.judge_read(admitted, (part, base), (cell.clone(), newest), open, on_conflict)?;
+            }
+            return Ok(());
+        }
         let cells = draft.read_cells.iter().enumerate().map(|(position, read)| {
             let part = Part::Read(position);
             let newer = view.newer(part, &read.cell, read.base);
@@ -158,15 +169,27 @@ impl Check<'_> {
             match newer {
                 Ok(None) => {}
                 Err(Unknown) => open.questions.push(Question::Look(part)),
-                Ok(Some((cell, newest))) => match self.newer(admitted, part, &cell, newest) {
-                    Newer::Yields(_) => {}
-                    Newer::Asks => open.questions.push(Question::Look(part)),
-                    Newer::Waits => open.wait(newest),
-                    // With questions open this is not the answer yet: what comes first is told first.
-                    Newer::InTheWay if !open.is_nothing() => {}
-                    Newer::InTheWay => on_conflict(self.read_conflict(part, &cell, base, newest))?,
-                },
+                Ok(Some(newer)) => self.judge_read(admitted, (part, base), newer, open, on_conflict)?,
             }
+        }
+        Ok(())
+    }
+
+    fn judge_read(
+        &self,
+        admitted: &Admitted,
+        (part, base): (Part, Tid),
+        (cell, newest): (Cell, Tid),
+        open: &mut Open,
+        on_conflict: &mut dyn FnMut(Fault) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        match self.newer(admitted, part, &cell, newest) {
+            Newer::Yields(_) => {}
+            Newer::Asks => open.questions.push(Question::Look(part)),
+            Newer::Waits => open.wait(newest),
+            // With questions open this is not the answer yet: what comes first is told first.
+            Newer::InTheWay if !open.is_nothing() => {}
+            Newer::InTheWay => on_conflict(self.read_conflict(part, &cell, base, newest))?,
         }
         Ok(())
     }

@@ -221,7 +221,7 @@ impl Engine {
         match self.keys().enter(&Keyed { key, digest: 0, since }, done) {
             Entered::Joined => {}
             Entered::Committed(tid, done) => done(self.tell_again(tid)),
-            Entered::Refused(fault, done) => done(Err(fault)),
+            Entered::Refused(fault, done) => done(Err(self.health.unwritable().unwrap_or(fault))),
             // What was to be finished when a write failed may have been; only the next start can tell.
             Entered::New => self.keys().complete(key, Err(self.health.unwritable().unwrap_or_else(prepare_lost))),
         }

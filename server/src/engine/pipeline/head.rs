@@ -5,9 +5,10 @@
 
 use crate::engine::pipeline::ahead::{HeadRecord, LookedAhead, Part, Seen};
 use crate::engine::pipeline::recent::{Kept, Recent};
+use crate::engine::pipeline::wide::WideReads;
 use crate::storage::Read;
 use bytes::Bytes;
-use zeolite_proto::{Cell, Fault, ReadRange, Tid};
+use zeolite_proto::{Cell, Draft, Fault, ReadRange, Tid};
 
 /// What is remembered, for the check of one draft.
 pub(crate) struct HeadView<'a> {
@@ -67,6 +68,25 @@ impl HeadView<'_> {
             return Ok(None);
         }
         self.seen(part).map(|seen| seen.hit.clone()).ok_or(Unknown)
+    }
+
+    /// Whether all that is newer than any of very many reads is remembered, and less than these.
+    pub(crate) fn knows_few_behind(&self, wide: &WideReads) -> bool {
+        wide.oldest() >= self.recent.floor() && self.recent.count_behind(wide.oldest()) < wide.len()
+    }
+
+    /// What is newer than each of very many reads, in the order of the reads, then of the ranges; of a range the first that is not
+    /// passed over.
+    pub(crate) fn newer_of_many(
+        &self,
+        wide: &WideReads,
+        draft: &Draft,
+        passed: &dyn Fn(Part, &Cell, Tid) -> bool,
+    ) -> impl Iterator<Item = (Part, &Cell, Tid)> {
+        let passed = |at: usize, cell: &Cell, tid| passed(Part::Range(at), cell, tid);
+        let (cells, ranges) = self.recent.newer_of_many(wide, &draft.read_cells, &draft.read_ranges, &passed);
+        let cells = cells.into_iter().map(|(at, (cell, tid))| (Part::Read(at), cell, tid));
+        cells.chain(ranges.into_iter().map(|(at, (cell, tid))| (Part::Range(at), cell, tid)))
     }
 
     /// The newest revision of the cell, whatever it is.

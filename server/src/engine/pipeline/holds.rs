@@ -20,6 +20,7 @@ mod spans;
 mod tests;
 
 use crate::engine::pipeline::ask::DraftAsk;
+use crate::engine::pipeline::wide::WideReads;
 use held::Held;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -70,8 +71,16 @@ impl Holds {
 
     /// The prepared draft that is in the way of this one: it holds a cell that this one writes, or, if this one is to be
     /// prepared (and so gets its tid later than now), will write what this one has read.
-    pub(crate) fn holder(&self, draft: &Draft, to_prepare: bool) -> Option<u64> {
-        self.other_holder(draft, to_prepare, None)
+    pub(crate) fn holder(&self, draft: &Draft, wide: Option<&WideReads>, to_prepare: bool) -> Option<u64> {
+        match wide.filter(|wide| to_prepare && self.held.writes() < wide.len()) {
+            None => self.other_holder(draft, to_prepare, None),
+            Some(wide) => self.other_holder(draft, false, None).or_else(|| self.held.against_wide(wide)),
+        }
+    }
+
+    /// How many have read very much.
+    pub(crate) fn wide(&self) -> usize {
+        self.held.wide.len()
     }
 
     /// The same for a part of the prepared draft `own`, which is not in its own way.
@@ -97,8 +106,10 @@ impl Holds {
     /// Holds the cells of a prepared draft. A cell that it shares with an earlier one (both only read it) stays with both.
     pub(crate) fn hold(&mut self, id: u64, prepared: Prepared) {
         prepared.writes.iter().for_each(|write| self.held.write(id, &write.cell, write.stamped));
-        prepared.read_cells.iter().for_each(|cell| self.held.read(id, cell));
-        prepared.read_ranges.iter().for_each(|range| self.held.range(id, range));
+        let (cells, ranges) = if prepared.wide.is_some() { prepared.wide_len } else { (0, 0) };
+        self.held.wide.extend(prepared.wide.iter().map(|wide| (id, wide.clone())));
+        prepared.read_cells.iter().skip(cells).for_each(|cell| self.held.read(id, cell));
+        prepared.read_ranges.iter().skip(ranges).for_each(|range| self.held.range(id, range));
         // Of a stale cell nothing is decided yet: it may come to be written.
         prepared.stale.keys().for_each(|cell| self.held.write(id, cell, false));
         self.prepared.insert(id, prepared);

@@ -137,6 +137,12 @@ impl Keys {
         state.floor
     }
 
+    /// Keys of transactions up to here may never have been known.
+    pub(crate) fn raise_floor(&self, to: Tid) {
+        let mut state = self.state.lock();
+        state.floor = state.floor.max(to);
+    }
+
     pub(crate) fn standing(&self, keyed: &Keyed) -> Standing {
         let mut state = self.state.lock();
         self.trim(&mut state);

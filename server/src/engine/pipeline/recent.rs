@@ -8,10 +8,11 @@
 //! checked without touching the index. Bytes of pending revisions are always kept (merges need them); those of durable
 //! ones as long as the budget lasts, which makes a hot counter one function call.
 
+use crate::engine::pipeline::wide::WideReads;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use zeolite_proto::{Cell, ReadRange, Tid};
+use zeolite_proto::{Cell, ReadCell, ReadRange, Tid};
 
 /// The newest sealed revision of a cell.
 pub(crate) struct Head {
@@ -27,6 +28,9 @@ pub(crate) enum Kept {
     /// In the store, at the head's tid.
     Stored,
 }
+
+/// What was written, by the place of whom it concerns.
+pub(crate) type Hits<'a> = BTreeMap<usize, (&'a Cell, Tid)>;
 
 // So many writes are looked at one by one, rather than all cells of a range.
 const FEW: usize = 64;
@@ -84,6 +88,36 @@ impl Recent {
             .take_while(|(cell, _)| cell.oid == range.oid && (range.to.is_empty() || cell.key < range.to))
             .find(|(cell, head)| range.covers(cell) && head.tid > range.base && !passed(cell, head.tid))
             .map(|(cell, head)| (cell, head.tid))
+    }
+
+    /// How many writes there were behind a tid.
+    pub(crate) fn count_behind(&self, tid: Tid) -> usize {
+        self.order.len() - self.order.partition_point(|(at, _)| *at <= tid)
+    }
+
+    /// What is newer than each of very many reads: asked of what was written behind the oldest of them, which is less. By the place of
+    /// each read, and of each range with the first cell in it that is not passed over.
+    pub(crate) fn newer_of_many(
+        &self,
+        wide: &WideReads,
+        reads: &[ReadCell],
+        ranges: &[ReadRange],
+        passed: &dyn Fn(usize, &Cell, Tid) -> bool,
+    ) -> (Hits<'_>, Hits<'_>) {
+        let (mut in_cells, mut in_ranges) = (Hits::new(), Hits::new());
+        let newer = self.order.partition_point(|(at, _)| *at <= wide.oldest());
+        for (_, cell) in self.order.range(newer..) {
+            let Some(head) = self.heads.get(cell) else { continue };
+            if let Some(at) = wide.cell(cell).filter(|at| head.tid > reads[*at].base) {
+                in_cells.insert(at, (cell, head.tid));
+            }
+            let in_range = wide.range(cell).filter(|at| head.tid > ranges[*at].base);
+            if let Some(at) = in_range.filter(|at| !passed(*at, cell, head.tid)) {
+                let first = in_ranges.entry(at).or_insert((cell, head.tid));
+                *first = (*first).min((cell, head.tid));
+            }
+        }
+        (in_cells, in_ranges)
     }
 
     /// A write was sealed.

@@ -35,6 +35,7 @@ use crate::engine::pipeline::endings::Endings;
 use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::Holds;
 use crate::engine::pipeline::intake::{Intake, Taken};
+use crate::engine::pipeline::keys::forgotten_key;
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
 use crate::engine::sealed_write::SealedWrite;
@@ -65,8 +66,12 @@ pub(crate) struct Sequencer {
     newest: Tid,
     /// No transaction but the server's own is newer.
     last_of_others: Tid,
+    /// Nothing but what was restored is behind the beginning of this life, if this is the newest of all.
+    last_restored: Tid,
     /// A restore has said that history is packed up to here.
     packed_said: Tid,
+    /// Keys as old as this may have been committed where a restore comes from; what is admitted later is refused there.
+    keys_unknown_to: Tid,
     epoch: u64,
     prepared_ids: Ids,
     to_writer: Sender<Hop>,
@@ -93,7 +98,9 @@ impl Sequencer {
             last,
             newest: last,
             last_of_others,
+            last_restored: Tid::MAX,
             packed_said: engine.reader().packed_said(),
+            keys_unknown_to: Tid::NONE,
             epoch: 1,
             prepared_ids: Ids::new(engine.setup.seed, "prepared"),
             to_writer,
@@ -188,7 +195,12 @@ impl Sequencer {
 
     fn decide(&mut self, draft: DraftAsk) {
         let admitted = draft.admitted();
-        if let Some(holder) = self.holds.holder(&admitted.draft, matches!(draft, DraftAsk::Prepare(_))) {
+        if admitted.draft.key_since < self.keys_unknown_to {
+            return self.refuse(draft, forgotten_key());
+        }
+        if let Some(holder) =
+            self.holds.holder(&admitted.draft, admitted.wide.as_deref(), matches!(draft, DraftAsk::Prepare(_)))
+        {
             if let Some(fault) = self.in_doubt(holder) {
                 return self.refuse(draft, fault);
             }
@@ -199,7 +211,7 @@ impl Sequencer {
             return self.holds.park(holder, draft);
         }
         if matches!(draft, DraftAsk::Prepare(_))
-            && let Some(fault) = self.too_much_prepared(&draft.admitted().caller, draft.admitted().bytes)
+            && let Some(fault) = self.too_much_prepared(draft.admitted())
         {
             return self.refuse(draft, fault);
         }
@@ -387,6 +399,7 @@ impl Sequencer {
         self.prepare_refused(visible);
         self.recent.reset(visible);
         self.packed_said = self.engine.reader().packed_said();
+        (self.last_restored, self.keys_unknown_to) = (Tid::MAX, Tid::NONE);
         (self.epoch, self.newest) = (refused + 1, visible);
     }
 }

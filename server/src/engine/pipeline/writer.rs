@@ -115,6 +115,10 @@ impl Writer {
                 let started = self.engine.clock().steady();
                 batch.txns.iter().for_each(|txn| self.engine.take_force(txn));
                 self.append.publish();
+                // Before it is visible: whoever asks from there on is told that he may have been forgotten.
+                if let unknown_to @ Tid(1..) = self.engine.reader().keys_unknown_to() {
+                    self.engine.keys().raise_floor(unknown_to);
+                }
                 self.engine.reads.publish(batch.last(), || batch.txns.iter().map(FeedItem::of).collect());
                 self.engine.backlog().grew(self.append.unsettled_bytes());
                 self.engine.stats().batches.add(1);

@@ -102,14 +102,16 @@ impl Engine {
             if revisions.is_empty() {
                 return Ok((past, false));
             }
+            // What is one after the other here may be of one batch, which is read once.
+            let tids: Vec<Tid> = revisions.iter().map(|revision| revision.tid).collect();
+            let mut notes = self.reader().notes(&tids).map_err(fault_of)?.into_iter();
             for mut revision in revisions {
+                let note = notes.next().flatten().map(|note| note::decode(&note)).unwrap_or_default();
                 if past.len() >= limit || left == 0 {
                     return Ok((past, true));
                 }
                 before = revision.tid;
                 show_up_to(&mut revision, visible);
-                let txn = self.reader().txn(revision.tid).map_err(fault_of)?;
-                let note = txn.map(|txn| note::decode(&txn.note)).unwrap_or_default();
                 left = left.saturating_sub(note.bytes() + revision.record.as_ref().map_or(0, Bytes::len));
                 past.push((revision, note));
             }

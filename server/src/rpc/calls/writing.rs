@@ -6,7 +6,7 @@ use crate::engine::{PreparedReceipt, Preparing};
 use crate::rpc::{decode, encode};
 use bytes::Bytes;
 use zeolite_proto::wire::{translate, v2};
-use zeolite_proto::{Cell, Draft, Fault, Note, Receipt, Tid};
+use zeolite_proto::{Cell, Draft, Fault, FaultKind, Note, Receipt, Tid};
 
 impl Calls {
     pub(in crate::rpc) fn commit(
@@ -41,6 +41,7 @@ impl Calls {
         let bases = read.chain(draft.read_ranges.iter().map(|range| range.base));
         let newest = bases.chain(draft.writes.iter().map(|write| write.base)).max();
         self.engine().same_life(timeline, newest.unwrap_or(Tid::NONE))?;
+        self.known(draft.key_since)?;
         if take_oids && let Some(greatest) = draft.writes.iter().map(|write| write.cell.oid).max() {
             self.engine().take_oids(greatest)?;
         }
@@ -118,12 +119,13 @@ impl Calls {
         if let Err(fault) = self.may(Verb::Prepare) {
             return done(Err(fault));
         }
-        match translate::commit_key(&request.commit_key) {
-            Ok(key) => self.engine().finish(
+        let since = self.since(request.key_since);
+        match translate::commit_key(&request.commit_key).and_then(|key| Ok((key, since?))) {
+            Ok((key, since)) => self.engine().finish(
                 self.owner(),
                 request.prepared,
                 key,
-                request.key_since.map(Tid),
+                since,
                 Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
             ),
             Err(fault) => done(Err(fault)),
@@ -143,11 +145,11 @@ impl Calls {
             false => translate::commit_key(&request.commit_key).map(Some),
         };
         let told = move |result: Result<Tid, Fault>| done(result.map(encode::done));
-        match key {
-            Ok(None) if request.prepared == 0 => told(Err(Fault::invalid("abort what? name its id or its commit key"))),
-            Ok(key) => {
-                self.engine().abort(self.owner(), request.prepared, (key, request.key_since.map(Tid)), Box::new(told))
+        match key.and_then(|key| Ok((key, self.since(request.key_since)?))) {
+            Ok((None, _)) if request.prepared == 0 => {
+                told(Err(Fault::invalid("abort what? name its id or its commit key")))
             }
+            Ok(key) => self.engine().abort(self.owner(), request.prepared, key, Box::new(told)),
             Err(fault) => told(Err(fault)),
         }
     }
@@ -160,11 +162,12 @@ impl Calls {
         if let Err(fault) = self.may(Verb::Commit) {
             return done(Err(fault));
         }
-        match translate::commit_key(&request.commit_key) {
+        let since = self.since(request.key_since).map(|since| since.unwrap_or(Tid(request.tid)));
+        match translate::commit_key(&request.commit_key).and_then(|key| Ok((key, since?))) {
             Ok(key) => self.engine().undo(
                 self.caller(),
                 Tid(request.tid),
-                (key, Tid(request.key_since.unwrap_or(request.tid))),
+                key,
                 request.note.map(Note::from).unwrap_or_default(),
                 Box::new(move |result| done(result.map(|receipt| (&receipt).into()))),
             ),
@@ -187,6 +190,23 @@ impl Calls {
             ),
             Err(fault) => done(Err(fault)),
         }
+    }
+
+    /// Since when a key exists, if that is said.
+    pub(in crate::rpc) fn since(&self, since: Option<u64>) -> Result<Option<Tid>, Fault> {
+        since.map(|since| self.known(Tid(since)).map(|()| Tid(since))).transpose()
+    }
+
+    /// A key that is said to be younger than everything here would never be one that may have been forgotten.
+    fn known(&self, since: Tid) -> Result<(), Fault> {
+        let newest = self.engine().told_at_most();
+        if since <= newest {
+            return Ok(());
+        }
+        let message = format!(
+            "key_since {since} is newer than anything here ({newest}); say the newest tid that was known when the key was made"
+        );
+        Err(Fault::new(FaultKind::SnapshotAhead, message))
     }
 
     /// Decodes a draft, and says how long that took.

@@ -122,10 +122,19 @@ impl Scratch {
                     return Ok(Arc::new(RealFile(file)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                // Its kind stays: whoever meets it knows a full disk by it.
+                Err(error) => return Err(io::Error::new(error.kind(), NoScratch { path, error })),
             }
         }
     }
+}
+
+/// The file that it was needed for has nothing to do with it.
+#[derive(Debug, thiserror::Error)]
+#[error("no file can be made at {} for what is written meanwhile ({error}); set TMPDIR to a directory that takes it", path.display())]
+struct NoScratch {
+    path: PathBuf,
+    error: io::Error,
 }
 
 /// A file of which some bytes may be apart.

@@ -68,6 +68,7 @@ struct World {
     stop_at: Option<u64>,
     faults: Vec<Fault>,
     room_bytes: Option<u64>,
+    size_bytes: Option<u64>,
     opens: u64,
     open_files: usize,
     open_files_max: Option<usize>,
@@ -147,6 +148,11 @@ impl SimDisk {
     /// Leaves room for this many more bytes, in blocks of 4 KiB; `None`: no limit.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.world.lock().room_bytes = bytes;
+    }
+
+    /// How large the disk is said to be.
+    pub fn set_size(&self, bytes: u64) {
+        self.world.lock().size_bytes = Some(bytes);
     }
 
     /// Lets so many files be open at once: more fail as for a process that has no more; `None`: no limit.
@@ -342,7 +348,7 @@ impl Disk for SimDisk {
     }
 
     fn size_bytes(&self) -> io::Result<u64> {
-        Ok(1 << 50)
+        Ok(self.world.lock().size_bytes.unwrap_or(1 << 50))
     }
 
     fn real_path(&self, _path: &str) -> Option<std::path::PathBuf> {

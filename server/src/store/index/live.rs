@@ -10,17 +10,31 @@ use std::sync::Arc;
 /// An index, or why there is none at the moment.
 pub(crate) struct LiveIndex {
     now: RwLock<Result<Arc<dyn Index>, Failure>>,
+    #[cfg(test)]
+    views: std::sync::atomic::AtomicU64,
 }
 
 impl LiveIndex {
     /// This one from now on.
     pub(crate) fn new(index: Arc<dyn Index>) -> LiveIndex {
-        LiveIndex { now: RwLock::new(Ok(index)) }
+        LiveIndex {
+            now: RwLock::new(Ok(index)),
+            #[cfg(test)]
+            views: Default::default(),
+        }
+    }
+
+    /// How many views there were.
+    #[cfg(test)]
+    pub(crate) fn views(&self) -> u64 {
+        self.views.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// See [`Index::view`].
     pub(crate) fn view(&self) -> Result<Box<dyn View>, StoreError> {
         let index = self.now()?;
+        #[cfg(test)]
+        self.views.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         match index.failure() {
             Some(failure) => Err(StoreError::IndexDown { why: failure.what }),
             None => index.view(),

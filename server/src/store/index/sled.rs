@@ -14,8 +14,12 @@
 //! *It has no views of one moment*: that is made of `Moments`, which keeps what commits replace as long as somebody reads
 //! an older moment.
 //!
-//! Not done: a disk that fills up between [`Index::make_room`] and sled's own writes is an error of the index until a
-//! restart rebuilds it. No write of sled's goes through the `Disk`, so a simulated disk has no sled index.
+//! *Once it has failed it fails for good*: after one write or read that went wrong, or a panic in it, nothing more is asked of it,
+//! and it is made anew from the log beside the traffic, like redb's index when that is damaged (`settle/remake`). What is left of the one
+//! that failed touches no file any more: not even to flush when it is dropped, since sled names files by number, and by then
+//! another one has these names. So it is leaked; its views are told that it is gone.
+//!
+//! No write of sled's goes through the `Disk`, so a simulated disk has no sled index.
 
 mod mark;
 mod moments;
@@ -23,13 +27,15 @@ mod moments;
 use self::mark::Mark;
 use self::moments::{Moments, Row};
 use super::files::SLED_DIR;
-use super::{Change, Index, Table, View, Visitor, guarded, is_empty};
+use super::{Change, Failure, Index, Table, View, Visitor, guarded, is_empty};
 use crate::store::StoreError;
 use crate::store::disk::Disk;
 use parking_lot::Mutex;
 use std::fmt;
+use std::io;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 // Room that must be free beside what a commit needs: sled writes several times what it is given, in segments of its own.
 const RESERVE_BYTES: u64 = 64 << 20;
@@ -39,12 +45,20 @@ const ROWS_MAX: usize = 256;
 
 /// The index on sled.
 pub(crate) struct SledIndex {
-    database: sled::Db,
-    trees: [sled::Tree; Table::ALL.len()],
+    // Taken out when it is dropped alone.
+    parts: Option<Parts>,
+    failed: OnceLock<Failure>,
+    // Another one has its files.
+    is_gone: AtomicBool,
     moments: Moments,
     // Locked by whoever changes the mark or what it stands for: a commit, a close.
     mark: Mutex<Mark>,
     disk: Arc<dyn Disk>,
+}
+
+struct Parts {
+    database: sled::Db,
+    trees: [sled::Tree; Table::ALL.len()],
 }
 
 impl SledIndex {
@@ -64,12 +78,51 @@ impl SledIndex {
                 trees.push(database.open_tree(format!("{table:?}")).map_err(text)?);
             }
             let trees = trees.try_into().map_err(|_| StoreError::Index("sled has not all tables".to_owned()))?;
-            Ok((database, trees))
+            Ok(Parts { database, trees })
         });
-        let (database, trees) = opened?;
-        Ok(SledIndex { database, trees, moments: Moments::default(), mark: Mutex::new(mark), disk })
+        Ok(SledIndex {
+            parts: Some(opened?),
+            failed: OnceLock::new(),
+            is_gone: AtomicBool::new(false),
+            moments: Moments::default(),
+            mark: Mutex::new(mark),
+            disk,
+        })
     }
 
+    // Does something with sled. The first time that it fails is the last: what it would say later nobody knows.
+    fn with<T>(&self, work: impl FnOnce(&Parts) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let down = |failure: &Failure| Err(StoreError::IndexDown { why: failure.what.clone() });
+        if let Some(failure) = self.failed.get() {
+            return down(failure);
+        }
+        let Some(parts) = &self.parts else { return Err(text("it is closed")) };
+        let done = guarded("sled", || {
+            #[cfg(test)]
+            tests::breaks(self.disk.as_ref())?;
+            work(parts)
+        });
+        if let Err(error) = &done {
+            let failure = Failure { what: error.to_string(), kind: io::ErrorKind::Other, is_damaged: true };
+            self.failed.get_or_init(|| failure);
+        }
+        // Asked behind the work: until then its files were its own.
+        match self.failed.get().filter(|_| self.is_gone.load(Ordering::SeqCst)) {
+            Some(failure) => down(failure),
+            None => done,
+        }
+    }
+}
+
+impl Drop for SledIndex {
+    fn drop(&mut self) {
+        if self.is_gone.load(Ordering::SeqCst) {
+            std::mem::forget(self.parts.take());
+        }
+    }
+}
+
+impl Parts {
     fn tree(&self, table: Table) -> &sled::Tree {
         &self.trees[table as usize]
     }
@@ -86,19 +139,19 @@ impl Index for SledIndex {
         if !changes.is_empty() {
             mark.remove(self.disk.as_ref())?;
         }
-        guarded("sled", || {
+        self.with(|sled| {
             // Every view from before the end of this commit must find what it replaces before sled has it no more.
-            let now = |table: Table, key: &[u8]| Ok(self.tree(table).get(key).map_err(text)?.map(|row| row.to_vec()));
+            let now = |table: Table, key: &[u8]| Ok(sled.tree(table).get(key).map_err(text)?.map(|row| row.to_vec()));
             self.moments.keep(changes, now)?;
             for (table, key, value) in changes {
                 match value {
-                    Some(value) => self.tree(*table).insert(key, value.as_slice()),
-                    None => self.tree(*table).remove(key),
+                    Some(value) => sled.tree(*table).insert(key, value.as_slice()),
+                    None => sled.tree(*table).remove(key),
                 }
                 .map_err(text)?;
             }
             // Not for what a crash leaves: it bounds what a close has to write.
-            if durable { self.database.flush().map(drop).map_err(text) } else { Ok(()) }
+            if durable { sled.database.flush().map(drop).map_err(text) } else { Ok(()) }
         })?;
         self.moments.advance();
         Ok(())
@@ -111,13 +164,23 @@ impl Index for SledIndex {
     }
 
     fn size_bytes(&self) -> u64 {
-        self.database.size_on_disk().unwrap_or(0)
+        self.parts.as_ref().map_or(0, |parts| parts.database.size_on_disk().unwrap_or(0))
     }
 
     fn close(&self) -> Result<(), StoreError> {
         let mut mark = self.mark.lock();
-        guarded("sled", || self.database.flush().map(drop).map_err(text))?;
+        self.with(|sled| sled.database.flush().map(drop).map_err(text))?;
         mark.put(self.disk.as_ref())
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        self.failed.get().cloned()
+    }
+
+    fn abandon(&self) {
+        let what = "another one takes its place".to_owned();
+        self.failed.get_or_init(|| Failure { what, kind: io::ErrorKind::Other, is_damaged: true });
+        self.is_gone.store(true, Ordering::SeqCst);
     }
 }
 
@@ -135,7 +198,7 @@ impl Drop for SledView {
 impl View for SledView {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         // In this order: what a commit replaces in between is kept before it is replaced.
-        let row = guarded("sled", || self.index.tree(table).get(key).map_err(text))?;
+        let row = self.index.with(|sled| sled.tree(table).get(key).map_err(text))?;
         let kept = self.index.moments.kept(self.moment, table, key);
         Ok(kept.unwrap_or_else(|| row.map(|row| row.to_vec())))
     }
@@ -188,8 +251,8 @@ impl SledView {
         reverse: bool,
         rows_max: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        guarded("sled", || {
-            let mut found = self.index.tree(table).range::<&[u8], _>((from, to));
+        self.index.with(|sled| {
+            let mut found = sled.tree(table).range::<&[u8], _>((from, to));
             let mut rows = Vec::new();
             while rows.len() < rows_max {
                 let Some(row) = (if reverse { found.next_back() } else { found.next() }) else { break };

@@ -38,6 +38,8 @@ pub(crate) struct IndexWriter {
     generations_saved: bool,
     // For how long servers have run on the store.
     lived_ms: u64,
+    // Keys up to here are said to be unknown by the next commit.
+    keys_forgotten: Tid,
     counts: hash::Map<KindId, u64>,
     chunks: VecDeque<KeyChunk>,
     place: Option<Position>,
@@ -124,6 +126,7 @@ impl IndexWriter {
             keys_count_max: settings.keys_count_max,
             keys_age_ms: settings.keys_age_s.saturating_mul(1000),
             lived_ms: covered.lived_ms,
+            keys_forgotten: covered.keys_floor,
             covered,
             generations,
             generations_saved: false,
@@ -156,6 +159,11 @@ impl IndexWriter {
     /// Servers have run on the store for so long; it never goes back.
     pub(crate) fn set_lived(&mut self, lived_ms: u64) {
         self.lived_ms = self.lived_ms.max(lived_ms);
+    }
+
+    /// Commit keys of transactions up to a tid may be unknown: the next commit says so.
+    pub(crate) fn forget_keys(&mut self, to: Tid) {
+        self.keys_forgotten = self.keys_forgotten.max(to);
     }
 
     /// Log that is in the index, but not durably.
@@ -263,7 +271,7 @@ impl IndexWriter {
         }
         let (chunk, dropped) = self.keys_window(&keys, &mut revisions);
         let forgotten = self.chunks.iter().take(dropped).map(|chunk| chunk.last).max();
-        covered.keys_floor = forgotten.map_or(covered.keys_floor, |tid| covered.keys_floor.max(tid));
+        covered.keys_floor = covered.keys_floor.max(self.keys_forgotten).max(forgotten.unwrap_or(Tid::NONE));
         covered.lived_ms = self.lived_ms;
         self.name_generations(generations.as_ref(), &mut revisions);
         revisions.push((Table::Meta, rows::COVERED.to_vec(), Some(covered.encode())));
@@ -283,7 +291,8 @@ impl IndexWriter {
     /// Makes everything committed durable.
     pub(crate) fn checkpoint(&mut self, index: &LiveIndex) -> Result<(), StoreError> {
         index.make_room(CHANGE_BYTES)?;
-        let covered = Covered { lived_ms: self.lived_ms, ..self.covered };
+        let keys_floor = self.covered.keys_floor.max(self.keys_forgotten);
+        let covered = Covered { lived_ms: self.lived_ms, keys_floor, ..self.covered };
         index.commit(&[(Table::Meta, rows::COVERED.to_vec(), Some(covered.encode()))], true)?;
         self.covered = covered;
         self.unsaved_bytes = 0;

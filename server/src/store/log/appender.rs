@@ -158,6 +158,7 @@ impl Appender {
         let last = appended.prepared.last();
         appended.segment.set_end(appended.end);
         self.state.set_packed_to(appended.segment.packed_to());
+        self.state.set_restored_to(appended.segment.restored_to());
         self.state.overlay.publish(appended.prepared, || self.state.set_published(last));
     }
 

@@ -51,6 +51,11 @@ impl Segment {
         if is_begun { Tid::NONE } else { self.header.packed_to }
     }
 
+    /// The same of what was restored alone: a pack of this store keeps the commit keys, one of its source did not bring them.
+    pub(crate) fn restored_to(&self) -> Tid {
+        if self.header.generation == 0 { self.packed_to() } else { Tid::NONE }
+    }
+
     /// Names damage in this segment.
     pub(crate) fn damaged(&self, offset: u64, what: impl Into<String>) -> StoreError {
         StoreError::Damaged { segment: self.header.number, offset, what: what.into() }

@@ -508,6 +508,27 @@ fn a_store_with_half_a_pack_and_no_room_takes_nothing_until_the_pack_is_ended() 
 }
 
 #[test]
+fn a_pack_leaves_a_sixteenth_of_a_small_disk_and_64_mib_of_a_large_one() {
+    const MIB: u64 = 1 << 20;
+    // What stays of the segment is some kilobytes.
+    for (size, room, has_room) in [
+        (160 * MIB, 9 * MIB, false),
+        (160 * MIB, 11 * MIB, true),
+        (1600 * MIB, 63 * MIB, false),
+        (1600 * MIB, 66 * MIB, true),
+        (1 << 50, 63 * MIB, false),
+    ] {
+        let (world, to) = several_portions(4);
+        world.settle();
+        world.disk.set_size(size);
+        world.disk.set_room(Some(room));
+        let packed = pack_beside(&RefCell::new(world), to, &mut |_, _, _| Ok(()));
+        assert_eq!(packed.is_ok(), has_room, "{size} {room}: {packed:?}");
+        assert!(packed.is_ok() || matches!(packed, Err(StoreError::DiskFull)));
+    }
+}
+
+#[test]
 fn a_pack_that_has_no_room_to_begin_refuses_no_snapshot() {
     let (world, to) = several_portions(3);
     world.settle();

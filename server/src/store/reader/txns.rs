@@ -6,6 +6,7 @@ use crate::store::index::{Table, rows};
 use crate::store::log::segments::Segment;
 use crate::store::log::walk::Walk;
 use crate::store::{StoreError, Txn};
+use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::Arc;
 use zeolite_proto::Tid;
@@ -78,6 +79,38 @@ impl Reader {
     /// One transaction; `None`: there is none with this tid, or pack has taken it.
     pub fn txn(&self, tid: Tid) -> Result<Option<Txn>, StoreError> {
         Ok(self.txns(tid, tid, 1)?.into_iter().find(|txn| txn.tid == tid))
+    }
+
+    /// The notes of transactions, in the order asked; none for one that there is not. A batch is read once for those of its
+    /// transactions that are asked for in a row.
+    pub fn notes(&self, tids: &[Tid]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut batch: Vec<(Tid, Bytes)> = Vec::new();
+        let mut notes = Vec::with_capacity(tids.len());
+        for tid in tids {
+            let within = batch.first().is_some_and(|(first, _)| first <= tid)
+                && batch.last().is_some_and(|(last, _)| tid <= last);
+            if !within {
+                batch = self.notes_beside(*tid)?;
+            }
+            notes.push(batch.iter().find(|(of, _)| of == tid).map(|(_, note)| note.clone()));
+        }
+        Ok(notes)
+    }
+
+    // The notes of the batch that a transaction is in.
+    fn notes_beside(&self, tid: Tid) -> Result<Vec<(Tid, Bytes)>, StoreError> {
+        if tid > self.state.published() {
+            return Ok(Vec::new());
+        }
+        let Some((segment, offset)) = self.position_of(tid)? else { return Ok(Vec::new()) };
+        let mut walk = Walk::new(segment, offset, Tid::NONE);
+        walk.skip_before(tid)?;
+        #[cfg(test)]
+        self.state.batches_read.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // A note alone: the batch that it is a piece of is not kept for it.
+        let note = |txn: Txn| (txn.tid, Bytes::copy_from_slice(&txn.note));
+        let batch = walk.next(&self.state.segments)?;
+        Ok(batch.into_iter().flat_map(|batch| batch.txns).map(|parsed| note(parsed.txn)).collect())
     }
 
     /// How much log lies from a tid on: what replaying it would cost, within 64 KiB and a batch.

@@ -126,3 +126,27 @@ fn who_holds_a_segment_reads_it_after_pack_has_retired_it_and_its_file_is_gone()
     drop((batches, held));
     assert_eq!(disk.open_files(), open_files - 1);
 }
+
+#[test]
+fn the_notes_of_a_batch_are_read_once() {
+    let disk = SimDisk::new();
+    let mut opened = open(&disk, small()).expect("opens");
+    let noted = |tid: u64| Txn { note: format!("note {tid}").into(), ..simple(tid, 30) };
+    for batch in [1..=64, 66..=66, 70..=90] {
+        commit(&mut opened, &batch.map(noted).collect::<Vec<_>>());
+    }
+    let read = |opened: &Opened| opened.settler.state.batches_read.load(std::sync::atomic::Ordering::Relaxed);
+    for settled in [false, true] {
+        if settled {
+            opened.settler.settle(1000).expect("settles");
+        }
+        let before = read(&opened);
+        let tids: Vec<Tid> = (1..=64).chain([66]).chain(70..=90).rev().map(Tid).collect();
+        let notes = opened.reader.notes(&tids).expect("reads");
+        for (tid, note) in tids.iter().zip(notes) {
+            assert_eq!(note, opened.reader.txn(*tid).expect("reads").map(|txn| txn.note), "{tid}");
+        }
+        assert_eq!(read(&opened) - before, 3);
+        assert_eq!(opened.reader.notes(&[Tid(65), Tid(69), Tid(91)]).expect("reads"), [None, None, None]);
+    }
+}

@@ -79,6 +79,47 @@ fn the_engine_can_be_changed_and_changed_back() {
 }
 
 #[test]
+fn one_that_fails_is_made_anew_beside_the_traffic_and_its_views_tell_nothing_wrong() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut opened = open_real(dir.path(), IndexKind::Sled);
+    let mut commits = 0;
+    for round in 0..3 {
+        for _ in 0..30 {
+            commits += 1;
+            commit(&mut opened, &[simple(commits, 300)]);
+        }
+        while opened.settler.settle(7).expect("settles").txns > 0 {}
+        check(&opened, commits);
+        let old = opened.settler.state.index.view().expect("a view");
+        // What is in the directory goes with the index that failed.
+        std::fs::write(dir.path().join("index-sled/broken"), "x").expect("writes");
+        commits += 1;
+        commit(&mut opened, &[simple(commits, 300)]);
+        match round {
+            0 => drop(opened.settler.settle(7).expect_err("it cannot commit")),
+            _ => {
+                opened.reader.history(&Cell::object(Oid(1)), Tid::MAX, 10).expect_err("it cannot be read");
+            }
+        }
+        assert!(opened.reader.stats().index_down.is_some());
+        commits += 1;
+        commit(&mut opened, &[simple(commits, 300)]);
+        let newest = opened.reader.newest(&Cell::object(Oid(commits))).expect("in memory");
+        assert_eq!(newest, Some(Tid(commits)), "commits go on");
+        while opened.settler.settle(7).expect("it is made anew").txns > 0 {}
+        assert_eq!(opened.reader.stats().index_down, None);
+        check(&opened, commits);
+        let of_old = old.get(crate::store::index::Table::Meta, crate::store::index::rows::COVERED);
+        assert!(matches!(of_old, Err(StoreError::IndexDown { .. })), "its files are another's");
+    }
+    opened.settler.close().expect("closes");
+    drop(opened);
+    let opened = open_real(dir.path(), IndexKind::Sled);
+    assert_eq!((&opened.recovered.index_rebuilt, opened.recovered.replayed_bytes), (&None, 0));
+    check(&opened, commits);
+}
+
+#[test]
 fn a_log_that_is_gone_is_not_begun_anew_beside_its_index() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut opened = open_real(dir.path(), IndexKind::Sled);

@@ -47,7 +47,7 @@ pub(super) fn compare(
     found: &mut Verified,
     step: &mut VerifyStepper<'_>,
 ) -> Result<LogSide, StoreError> {
-    let log = LogSide { tally: Tally::new(), unread: Vec::new() };
+    let log = LogSide { tally: Tally::default(), unread: Vec::new() };
     let keys = keys_of(state, found)?;
     let segments = state.segments.current();
     let all: u64 = segments.iter().map(|segment| segment.end()).sum();

@@ -10,12 +10,14 @@ pub(super) struct Tally {
     buckets: Vec<(u64, u64)>,
 }
 
-impl Tally {
+impl Default for Tally {
     /// Nothing added up.
-    pub(super) fn new() -> Tally {
+    fn default() -> Tally {
         Tally { buckets: vec![(0, 0); BUCKETS] }
     }
+}
 
+impl Tally {
     /// Adds a revision, in whatever order.
     pub(super) fn add(&mut self, cell: &Cell, tid: Tid) {
         let mut hasher = hash::Seeded::default().build_hasher();
@@ -54,7 +56,7 @@ mod tests {
     #[test]
     fn a_revision_more_less_or_other_is_seen_in_the_bucket_of_its_tid() {
         let fill = |skip: u64| {
-            let mut tally = Tally::new();
+            let mut tally = Tally::default();
             (0..10_000).rev().filter(|n| *n != skip).for_each(|n| tally.add(&Cell::object(Oid(n % 7)), Tid(n)));
             tally
         };

@@ -67,6 +67,29 @@ fn a_good_store_has_no_problems_and_everything_is_counted() {
 }
 
 #[test]
+fn commits_between_its_pieces_do_no_harm_and_no_view_lasts() {
+    let world = std::cell::RefCell::new(world());
+    let (reader, settler) = (world.borrow().reader.clone(), world.borrow().settler.clone());
+    let before = reader.state.index.views();
+    let mut pieces = 0;
+    let verified = verify(&reader, &settler, &[ROOT], &mut |stage, _, _| {
+        if stage == VerifyStage::Index {
+            // Objects that are behind, before and among what was looked at, of a new kind too.
+            pieces += 1;
+            let mut world = world.borrow_mut();
+            world.put(Cell::object(Oid(1)), &[2]);
+            world.put(Cell::object(Oid(100 + pieces)), &[]);
+            world.delete(Cell::object(Oid(99 + pieces)));
+            world.settle();
+        }
+        Ok(())
+    });
+    assert_eq!(verified.expect("verifies").problems, Vec::<String>::new());
+    assert!(pieces > 10, "{pieces}");
+    assert!(reader.state.index.views() - before > pieces, "a view for each piece");
+}
+
+#[test]
 fn the_caller_can_stop_it() {
     let stopped = verify(&world().reader, &world().settler, &[ROOT], &mut |_, _, _| Err(StoreError::Stopped));
     assert!(matches!(stopped, Err(StoreError::Stopped)));

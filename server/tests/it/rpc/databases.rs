@@ -3,20 +3,23 @@
 use super::support::{
     Raw, TestServer, cell, draft, hello, items, kind, oid, put, start_of, start_with, status_fault, within,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use zeolite_proto::FaultKind;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::admin_client::AdminClient;
 use zeolite_proto::wire::v2::client_frame::Request;
 use zeolite_proto::wire::v2::server_frame::Reply;
+use zeolite_proto::{FaultKind, Registry};
 use zeolite_server::engine::clock::SystemClock;
-use zeolite_server::server::Components;
+use zeolite_server::server::{Components, Server};
 use zeolite_server::settings::{DatabaseSettings, Settings};
+use zeolite_server::store::disk::Disk;
 use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 use zeolite_server::store::disk::watched::{Call, WatchedDisk};
 
@@ -142,6 +145,111 @@ async fn one_that_cannot_be_opened_is_down_and_the_others_serve() {
         assert_eq!(answer.status() == ServingStatus::Serving, serves, "{service:?}");
     }
     within(test.server.stop()).await.expect("stops");
+}
+
+/// A disk whose log is not read further than its headers before it is let go.
+fn held_up(disk: SimDisk) -> (WatchedDisk, impl FnOnce()) {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let let_go = gate.clone();
+    let wait = move |call: Call<'_>| {
+        if call.op == SimOp::Read && call.path.starts_with("log/") && call.offset > 0 {
+            let is_open = gate.0.lock().expect("nobody panics with it");
+            drop(gate.1.wait_while(is_open, |is_open| !*is_open).expect("nobody panics with it"));
+        }
+        Ok(())
+    };
+    let open = move || {
+        *let_go.0.lock().expect("nobody panics with it") = true;
+        let_go.1.notify_all();
+    };
+    (WatchedDisk::new(Arc::new(disk), wait), open)
+}
+
+async fn http(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.expect("an orderly end");
+    answer
+}
+
+async fn serves(health: &mut HealthClient<Channel>, service: &str) -> bool {
+    let answer = health.check(HealthCheckRequest { service: service.into() }).await.expect("known").into_inner();
+    answer.status() == ServingStatus::Serving
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_being_opened_says_how_far_it_is_and_the_others_serve() {
+    let disk = SimDisk::new();
+    let components = |shop: Arc<dyn Disk>| {
+        let mut components = Components::new(Arc::new(SimDisk::new()), Arc::new(SystemClock::new()), 7);
+        components.disks.insert("shop".into(), Ok(shop));
+        components
+    };
+    let test = start_of(components(Arc::new(disk.clone())), with_shop).await;
+    session(&test, "shop").await.commit(draft(0, vec![put(cell(1), 0, "kept")])).await.expect("new");
+    test.server.stop().await.expect("stops");
+    disk.remove("index.redb").expect("there is an index");
+
+    let (held, let_go) = held_up(disk);
+    let mut settings = Settings::default();
+    with_shop(&mut settings);
+    settings.metrics.listen = "127.0.0.1:0".into();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let begun = Server::begin(components(Arc::new(held)), settings, Registry::built_in(), listener).await;
+    let mut test =
+        TestServer { server: begun.expect("listens"), directory: Arc::new(tempfile::tempdir().expect("a directory")) };
+    let mut health = HealthClient::new(test.channel().await);
+    within(async { while !serves(&mut health, "database/main").await {} }).await;
+    session(&test, "main").await.commit(draft(0, vec![put(cell(1), 0, "well")])).await.expect("serves");
+    assert!(!serves(&mut health, "database/shop").await && serves(&mut health, "").await);
+
+    let mut admin = AdminClient::new(test.channel().await);
+    let told = within(async {
+        loop {
+            let refused = admin.status(on("shop", v2::StatusRequest {})).await.expect_err("is not open");
+            let fault = status_fault(&refused);
+            assert!(fault.kind == FaultKind::Busy && fault.retry_after_ms > 0, "{fault}");
+            if fault.message.contains('%') {
+                return fault.message;
+            }
+        }
+    });
+    assert_eq!(
+        told.await,
+        "the database shop is being opened: its index is made anew from the log, 0 %; come back in a moment"
+    );
+    let mut raw = Raw::connect(test.channel().await).await;
+    let refused = raw.refused(Request::Hello(v2::Hello { database: "shop".into(), ..hello() })).await;
+    assert_eq!(refused.kind, FaultKind::Busy);
+    let metrics = test.server.metrics_address().expect("metrics are on");
+    let answer = http(metrics, "/healthz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("shop is being opened"), "{answer}");
+    let answer = http(metrics, "/metrics/shop").await;
+    assert!(answer.contains("zeolite_opening 1") && !answer.contains("zeolite_opening_all_bytes 0\n"), "{answer}");
+    assert!(http(metrics, "/metrics").await.contains("zeolite_opening 0"));
+
+    let_go();
+    within(test.server.opened()).await.expect("both are open");
+    assert!(serves(&mut health, "database/shop").await);
+    assert!(session(&test, "shop").await.load(vec![cell(1)]).await.revisions[0].record.is_some());
+    assert!(http(metrics, "/healthz").await.starts_with("HTTP/1.1 200"));
+    within(test.server.stop()).await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_main_cannot_be_opened_listens_no_longer() {
+    let gone = |_: Call<'_>| Err(std::io::Error::other("the volume is not there"));
+    let mut components =
+        Components::new(Arc::new(WatchedDisk::new(Arc::new(SimDisk::new()), gone)), Arc::new(SystemClock::new()), 7);
+    components.disks.insert("shop".into(), Ok(Arc::new(SimDisk::new())));
+    let mut settings = Settings::default();
+    with_shop(&mut settings);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let why = within(Server::start_with(components, settings, Registry::built_in(), listener)).await.err();
+    assert!(why.is_some_and(|why| why.to_string().contains("the volume is not there")));
+    tokio::net::TcpListener::bind(address).await.expect("the port is free again");
 }
 
 /// A disk on which, once it is armed, every write to the log meets a bug.

@@ -18,13 +18,12 @@ fn logged(tid: u64, n: u64) -> v2::Transaction {
     v2::Transaction { tid, writes: vec![write], ..Default::default() }
 }
 
-/// The log as it would be restored: each transaction with what its page says of packing.
+/// The log as it comes: each transaction says up to where it is packed there.
 async fn log(unary: &mut Unary, request: v2::LogRequest) -> Result<Vec<v2::Transaction>, tonic::Status> {
     let mut pages = unary.replicator.log(v2::LogRequest { with_records: true, ..request }).await?.into_inner();
     let mut all = Vec::new();
     while let Some(page) = within(pages.message()).await? {
-        let packed_to = page.packed_to;
-        all.extend(page.transactions.into_iter().map(|logged| v2::Transaction { packed_to, ..logged }));
+        all.extend(page.transactions);
     }
     Ok(all)
 }
@@ -112,7 +111,10 @@ async fn a_copy_of_a_packed_database_that_was_interrupted_opens_and_goes_on() {
     }
     let mut here = copy.unary().await;
     assert_eq!(load(&mut here, 0, (1..10).map(cell).collect()).await.expect("loads"), whole);
-    commit(&mut here, vec![put(cell(20), 0, "goes on")], 0).await;
+    let forgotten =
+        here.writer.commit(draft(0, vec![put(cell(20), 0, "again")])).await.expect_err("may have been there");
+    assert_eq!(status_fault(&forgotten).kind, FaultKind::OutcomeUnknown);
+    commit(&mut here, vec![put(cell(20), 0, "goes on")], packed_to).await;
     assert_eq!(copy.server.engine().packed_to().0, packed_to);
 }
 
@@ -178,8 +180,19 @@ async fn a_restore_begins_a_segment_when_it_brings_something() {
     }
     assert_eq!((test.server.engine().timeline(), segments(&test)), (life, files));
     restore(&mut unary, (1..5).map(|n| logged(first + n, n)).collect()).await.expect("restores");
-    assert_ne!(test.server.engine().timeline(), life);
+    let copied = test.server.engine().timeline();
+    assert_ne!(copied, life);
     assert_eq!(segments(&test), files + 1);
+
+    // Many small ones behind each other are one copy: not a file each.
+    for n in 5..20 {
+        restore(&mut unary, vec![logged(first + n, n)]).await.expect("restores");
+    }
+    assert_eq!((test.server.engine().timeline(), segments(&test)), (copied, files + 1));
+    let own = commit(&mut unary, vec![put(cell(1), first + 1, "own")], 0).await;
+    restore(&mut unary, vec![logged(own + 1, 2)]).await.expect("restores");
+    assert_ne!(test.server.engine().timeline(), copied, "what was committed in between is in no other copy");
+    assert_eq!(segments(&test), files + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

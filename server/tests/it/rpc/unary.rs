@@ -8,6 +8,32 @@ use zeolite_proto::resolvers::{class, counter};
 use zeolite_proto::wire::v2;
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_says_to_be_younger_than_everything_here_is_refused() {
+    let test = start().await;
+    let mut unary = test.unary().await;
+    let tid = unary.writer.commit(draft(0, vec![put(cell(1), 0, "a")])).await.expect("commits").into_inner().tid;
+    for since in [tid + 1, u64::MAX] {
+        let key_since = Some(since);
+        let late = v2::Draft { key_since, ..draft(0, vec![put(cell(2), 0, "b")]) };
+        let key = late.commit_key.clone();
+        let refused = [
+            unary.writer.commit(late.clone()).await.map(drop),
+            unary.writer.prepare(v2::PrepareRequest { draft: Some(late), ..Default::default() }).await.map(drop),
+            unary.writer.outcome(v2::OutcomeRequest { commit_key: key.clone(), key_since }).await.map(drop),
+            unary.writer.finish(v2::FinishRequest { prepared: 0, commit_key: key.clone(), key_since }).await.map(drop),
+            unary.writer.abort(v2::AbortRequest { prepared: 0, commit_key: key.clone(), key_since }).await.map(drop),
+            unary.writer.undo(v2::UndoRequest { tid, commit_key: key, key_since, note: None }).await.map(drop),
+        ];
+        for refused in refused {
+            assert_eq!(status_fault(&refused.expect_err("nobody has seen that tid")).kind, FaultKind::SnapshotAhead);
+        }
+    }
+    assert_eq!(test.server.engine().visible().0, tid);
+    let now = v2::Draft { key_since: Some(tid), ..draft(0, vec![put(cell(2), 0, "b")]) };
+    unary.writer.commit(now).await.expect("is as old as what was committed last");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_doors_lead_to_the_same_data() {
     let test = start().await;
     let mut unary = test.unary().await;

@@ -11,9 +11,11 @@
 //! what that one draft held. For this one draft's ranges are joined where they meet: they cover the same keys.
 
 use super::spans::{End, Spans};
+use crate::engine::pipeline::wide::WideReads;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 use zeolite_proto::{Cell, Oid, ReadRange, hash};
 
 /// Everything that is held.
@@ -27,6 +29,8 @@ pub(super) struct Held {
     /// Collections in which somebody will write under a stamped key.
     pub(super) stamped: hash::Map<Oid, BTreeSet<u64>>,
     pub(super) drafts: BTreeMap<u64, OfDraft>,
+    /// The reads of drafts that have very many of them, which are not among the others.
+    pub(super) wide: Vec<(u64, Arc<WideReads>)>,
 }
 
 /// Who holds a cell: what is only read may be held by others too.
@@ -41,6 +45,13 @@ pub(super) struct OfDraft {
     cells: Vec<Cell>,
     ranges: Disjoint,
     stamped: BTreeSet<Oid>,
+}
+
+#[cfg(test)]
+impl OfDraft {
+    pub(super) fn len(&self) -> usize {
+        self.cells.len() + self.ranges.0.len() + self.stamped.len()
+    }
 }
 
 impl Held {
@@ -81,6 +92,7 @@ impl Held {
 
     /// A draft is over.
     pub(super) fn end(&mut self, id: u64) {
+        self.wide.retain(|(of, _)| *of != id);
         let Some(OfDraft { cells, ranges, stamped }) = self.drafts.remove(&id) else { return };
         for cell in cells {
             if self.written.get(&cell) == Some(&id) {
@@ -113,6 +125,13 @@ impl Held {
 
     /// A draft other than `own` that is in the way of a write.
     pub(super) fn against_write(&self, cell: &Cell, stamped: bool, own: Option<u64>) -> Option<u64> {
+        let covers = |wide: &WideReads| match stamped {
+            true => wide.is_ranged(cell.oid),
+            false => wide.cell(cell).or_else(|| wide.range(cell)).is_some(),
+        };
+        if let Some((id, _)) = self.wide.iter().find(|(id, wide)| Some(*id) != own && covers(wide)) {
+            return Some(*id);
+        }
         let spans = || self.ranges.get(&cell.oid);
         if stamped {
             return spans()?.any(own);
@@ -126,6 +145,18 @@ impl Held {
     /// A draft other than `own` that will write what was read.
     pub(super) fn against_read(&self, cell: &Cell, own: Option<u64>) -> Option<u64> {
         self.written.get(cell).copied().filter(|id| Some(*id) != own)
+    }
+
+    /// How much others will write.
+    pub(super) fn writes(&self) -> usize {
+        self.written.len() + self.stamped.len()
+    }
+
+    /// A draft that will write anything of very many reads.
+    pub(super) fn against_wide(&self, wide: &WideReads) -> Option<u64> {
+        let written = self.written.iter().find(|(cell, _)| wide.cell(cell).or_else(|| wide.range(cell)).is_some());
+        let stamped = || self.stamped.iter().find(|(oid, _)| wide.is_ranged(**oid));
+        written.map(|(_, id)| *id).or_else(|| stamped().and_then(|(_, ids)| ids.first().copied()))
     }
 
     /// The same of ranges that were read.

@@ -1,9 +1,11 @@
 //! Owns a prepared draft: what was promised of it, and what an amendment changes.
 
 use crate::engine::caller::Caller;
+use crate::engine::pipeline::wide::WideReads;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::{Counted, Place, Share};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, hash};
 
@@ -16,10 +18,15 @@ pub(crate) struct Prepared {
     pub(crate) writes: Vec<SealedWrite>,
     pub(crate) read_cells: Vec<Cell>,
     pub(crate) read_ranges: Vec<ReadRange>,
+    /// What it had read when it was prepared, if that is very much; it is the beginning of the two lists.
+    pub(crate) wide: Option<Arc<WideReads>>,
+    pub(crate) wide_len: (usize, usize),
     /// When it is aborted, by the steady clock; [`Duration::MAX`]: never.
     pub(crate) deadline: Duration,
     /// When it was prepared, by the clock on the wall.
     pub(crate) since_unix_ms: u64,
+    /// The same by the steady clock, which nobody sets: before the server's start it is below 0.
+    pub(crate) since_steady_ms: i64,
     /// It outlives the server.
     pub(crate) durable: Option<Durable>,
     /// The newest tid sealed before it: what its check and its merges may have seen.

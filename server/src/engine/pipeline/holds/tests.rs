@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::engine::caller::Caller;
+use crate::engine::pipeline::ranges;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Share;
 use bytes::Bytes;
+use std::sync::Arc;
 use zeolite_proto::{Change, Note, Oid, Priority, ReadCell, ReadRange, StaleCell, Write};
 
 fn cell(n: u64) -> Cell {
@@ -20,8 +22,11 @@ fn prepared(writes: Vec<SealedWrite>, reads: Vec<Cell>, ranges: Vec<ReadRange>) 
         writes,
         read_cells: reads,
         read_ranges: ranges,
+        wide: None,
+        wide_len: (0, 0),
         deadline: Duration::ZERO,
         since_unix_ms: 0,
+        since_steady_ms: 0,
         durable: None,
         rests_on: Tid::NONE,
         stale: BTreeMap::new(),
@@ -58,8 +63,24 @@ fn draft(writes: &[(Cell, bool)], reads: &[Cell], ranges: &[ReadRange]) -> Draft
 }
 
 fn holds_nothing(holds: &Holds) -> bool {
-    let Held { cells, written, ranges, stamped, drafts } = &holds.held;
-    cells.is_empty() && written.is_empty() && ranges.is_empty() && stamped.is_empty() && drafts.is_empty()
+    let Held { cells, written, ranges, stamped, drafts, wide } = &holds.held;
+    cells.is_empty()
+        && written.is_empty()
+        && ranges.is_empty()
+        && stamped.is_empty()
+        && drafts.is_empty()
+        && wide.is_empty()
+}
+
+/// What is in a draft's way, found as the sequencer does.
+fn other_holder(holds: &Holds, draft: &Draft, to_prepare: bool, own: Option<u64>) -> Option<u64> {
+    let read_ranges = ranges::disjoint(draft.read_ranges.clone());
+    let wide = WideReads::of(&draft.read_cells, &read_ranges);
+    let draft = Draft { read_ranges, ..draft.clone() };
+    match own {
+        None => holds.holder(&draft, wide.as_ref(), to_prepare),
+        own => holds.other_holder(&draft, to_prepare, own),
+    }
 }
 
 #[test]
@@ -97,6 +118,35 @@ fn a_commit_beside_a_hundred_thousand_held_ranges_looks_at_a_few() {
     }
     assert!(holds.release(1).is_some());
     assert_eq!(holds.held.drafts.len(), 998);
+}
+
+#[test]
+fn very_many_reads_are_held_and_let_go_in_one_step() {
+    const MANY: u64 = 120_000;
+    let key = |n: u64| format!("{n:06}");
+    let ranges: Vec<_> = (0..MANY).map(|n| range(7, &key(n), &(key(n) + "b"))).collect();
+    let reads: Vec<_> = (0..MANY).map(|n| cell(100 + n)).collect();
+    let draft = draft(&[(cell(9), false)], &reads, &ranges);
+    let mut holds = Holds::default();
+    holds.hold(1, prepared(vec![sealed(cell(50)), sealed(cell(51))], Vec::new(), Vec::new()));
+    let wide = Arc::new(WideReads::of(&draft.read_cells, &draft.read_ranges).expect("they are many"));
+    assert_eq!(holds.holder(&draft, Some(&wide), true), None);
+    let wide_len = (reads.len(), ranges.len());
+    holds.hold(2, Prepared { wide: Some(wide.clone()), wide_len, ..prepared(vec![sealed(cell(9))], reads, ranges) });
+    let Held { cells, written, ranges, drafts, .. } = &holds.held;
+    let own: usize = drafts.values().map(super::held::OfDraft::len).sum();
+    assert_eq!((cells.len(), written.len(), ranges.len(), own), (3, 3, 0, 3), "only what is written is entered");
+
+    let entry = |key: &str| Cell::entry(Oid(7), key.to_owned());
+    let stands = |cell: &Cell, stamped| holds.held.against_write(cell, stamped, None);
+    assert_eq!([stands(&cell(100), false), stands(&entry("050000a"), false)], [Some(2); 2]);
+    assert_eq!([stands(&entry("050000c"), false), stands(&cell(99), false)], [None; 2]);
+    assert_eq!([stands(&entry(""), true), stands(&Cell::entry(Oid(8), "x"), true)], [Some(2), None]);
+    let before = wide.asked();
+    assert_eq!(holds.holder(&draft, Some(&wide), true), Some(2), "the cell that it writes is held");
+    assert!(wide.asked() - before <= 2 * 4, "it is asked for what others write");
+    assert!(holds.release(2).is_some_and(|(_, freed)| freed.is_empty()) && holds.held.wide.is_empty());
+    assert_eq!(holds.held.drafts.len(), 1);
 }
 
 /// The rules of `Held`, without its ways to be quick.
@@ -168,7 +218,7 @@ fn what_is_held_is_what_a_walk_over_everything_finds() {
         let own = if dice.bool() { some(&mut dice, &model) } else { None };
         let to_prepare = dice.bool();
         let expected = model.in_the_way(&draft, to_prepare, own);
-        let holder = holds.other_holder(&draft, to_prepare, own);
+        let holder = other_holder(&holds, &draft, to_prepare, own);
         assert!(
             holder.map_or(expected.is_empty(), |id| expected.contains(&id)),
             "HOLDS_SEED={seed}, step {step}: {holder:?} is not of {expected:?}, {draft:?} {own:?}"
@@ -207,7 +257,10 @@ fn hold(holds: &mut Holds, id: u64, is_amendment: bool, draft: &Draft) {
         return;
     }
     let reads = draft.read_cells.iter().map(|read| read.cell.clone()).collect();
-    let mut prepared = prepared(writes, reads, draft.read_ranges.clone());
+    let ranges = ranges::disjoint(draft.read_ranges.clone());
+    let wide = WideReads::of(&draft.read_cells, &ranges).map(Arc::new);
+    let wide_len = (draft.read_cells.len(), ranges.len());
+    let mut prepared = Prepared { wide, wide_len, ..prepared(writes, reads, ranges) };
     prepared.stale = stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect();
     holds.hold(id, prepared);
 }

@@ -11,16 +11,17 @@ use super::Sequencer;
 use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
 use crate::engine::keep::prepared_cell::{self, KeptDraft};
-use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{Answer, Origin};
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Durable, Prepared};
 use crate::engine::pipeline::keys::Keyed;
 use crate::engine::pipeline::ranges;
+use crate::engine::pipeline::wide::WideReads;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Share;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind, Limits, Note, Oid, PreparedDraft, Receipt, Role, Tid};
 
@@ -71,16 +72,23 @@ impl Sequencer {
         let now = self.engine.clock().steady();
         let passed_ms = self.engine.keys().lived_ms().saturating_sub(kept.since_lived_ms);
         let left = Duration::from_millis(kept.time_limit_ms.saturating_sub(passed_ms));
+        let reads: Vec<_> = kept.shape().read_cells;
+        let read_ranges = ranges::disjoint(kept.read_ranges);
+        let wide = WideReads::of(&reads, &read_ranges).map(Arc::new);
         let prepared = Prepared {
             key: kept.key,
             priority: kept.priority,
             note: kept.note,
             caller: Caller { owner: kept.owner, role: Role::Write, ..Caller::default() },
             writes: kept.writes,
+            wide_len: (kept.read_cells.len(), read_ranges.len()),
+            wide,
             read_cells: kept.read_cells,
-            read_ranges: ranges::disjoint(kept.read_ranges),
+            read_ranges,
             deadline: if kept.time_limit_ms == 0 { Duration::MAX } else { now + left },
             since_unix_ms: kept.since_unix_ms,
+            // As old as the clock says now, and no older by what is done to it later.
+            since_steady_ms: now.as_millis() as i64 - self.engine.unix_ms().saturating_sub(kept.since_unix_ms) as i64,
             durable: Some(Durable { pieces, waited_until: now }),
             rests_on,
             stale: BTreeMap::new(),
@@ -97,9 +105,7 @@ impl Sequencer {
         let Some((prepared, freed)) = self.holds.release(id) else { return };
         let (key, engine) = (prepared.key, self.engine.clone());
         let told = Box::new(move |result: Result<Receipt, Fault>| {
-            if result.is_ok() {
-                engine.keys().complete(key, Err(answering::aborted()));
-            }
+            engine.end_key(key, result.as_ref().map(drop));
             done(result.map(|receipt| receipt.tid));
         });
         self.write_own(end_of(&prepared), format!("aborted {key}"), told);

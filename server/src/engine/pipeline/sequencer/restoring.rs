@@ -2,7 +2,8 @@
 
 use super::Sequencer;
 use crate::engine::ids::public;
-use crate::engine::keep::{own_cells, prepared_cell, system};
+use crate::engine::keep::own_cells::OwnCell;
+use crate::engine::keep::{gates, own_cells, prepared_cell, system};
 use crate::engine::pipeline::ask::{Answer, Life, RestoreAsk};
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
@@ -41,12 +42,19 @@ impl Sequencer {
         };
         // Every life of the server has another seed, and every life of the store in it another beginning.
         let timeline = public(self.engine.setup.seed, "timeline", self.engine.steady_ns());
-        let life = begins.then_some(Life { timeline, packed_to: packs });
+        // Behind another restore nobody needs to be told apart, and a file for each of many small ones would be too many.
+        let goes_on = self.last == self.last_restored && packs == Tid::NONE;
+        let life = (begins && !goes_on).then_some(Life { timeline, packed_to: packs });
         self.packed_said = self.packed_said.max(packs);
         let greatest = ask.txn.writes.iter().map(|write| write.cell.oid).max();
         self.engine.keep.oids().observe(greatest.unwrap_or(Oid::ROOT));
         let RestoreAsk { txn, done, .. } = ask;
+        let is_packed_there = self.packed_said > self.last;
         self.pass_on(txn, life, Answer::Restored { ends: ends.map(|(_, key)| key), done });
+        self.last_restored = self.last;
+        if is_packed_there {
+            self.keys_unknown_to = self.packed_said.min(self.last);
+        }
         if let Some((id, _)) = ends
             && let Some((prepared, freed)) = self.holds.release(id)
         {
@@ -91,6 +99,7 @@ impl Sequencer {
         let all = || written().chain(brought().map(|write| (&write.cell, write.record.as_ref())));
         self.condemned.check(all())?;
         self.engine.keep.gates().check_restored(all())?;
+        self.check_promises(&change.brings, &txn.writes)?;
         kinds::check(self.engine.reader(), brought().map(|write| (&write.cell, write.record.as_ref())), false)?;
         kinds::check(self.engine.reader(), written(), true)?;
         let own = change.ends.map(|(id, _)| id);
@@ -98,7 +107,9 @@ impl Sequencer {
             let message = format!("cell {} is held by a prepared draft; come back when it is finished", held.cell);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        if let Some((draft, _)) = change.brings.iter().find(|(it, _)| self.holds.holder(&it.shape(), true).is_some()) {
+        if let Some((draft, _)) =
+            change.brings.iter().find(|(it, _)| self.holds.holder(&it.shape(), None, true).is_some())
+        {
             let message = format!("the prepared draft {} needs a cell that another one holds; come back", draft.key);
             return Err(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
@@ -126,6 +137,31 @@ impl Sequencer {
             }
         }
         Ok(change)
+    }
+
+    /// No promise may be behind a closed gate, whichever of the two comes first.
+    fn check_promises(&self, brings: &[prepared_cell::InPieces], writes: &[TxnWrite]) -> Result<(), Fault> {
+        for (draft, _) in brings {
+            self.engine.keep.gates().check_promised(&draft.writes).map_err(|fault| {
+                let message = format!("the prepared draft {} that it brings: {}", draft.key, fault.message);
+                Fault { message, ..fault }
+            })?;
+        }
+        for write in writes.iter().filter(|write| write.cell.oid == system::SYSTEM_OID) {
+            let Ok(OwnCell::Gate(class, Some(gate))) = OwnCell::read(&write.cell, write.record.as_ref(), Tid::NONE)
+            else {
+                continue;
+            };
+            let brought = brings.iter().map(|(draft, _)| (draft.key, &draft.writes));
+            let mut all = brought.chain(self.holds.prepared().map(|prepared| (prepared.key, &prepared.writes)));
+            if let Some((key, _)) = all.find(|(_, writes)| writes.iter().any(|write| gates::is_below(&gate, write))) {
+                let message = format!(
+                    "it closes the gate of class {class:?}, and the prepared draft {key} writes what is below; come back when                      that is finished or aborted"
+                );
+                return Err(Fault::new(FaultKind::Busy, message).after_ms(1000));
+            }
+        }
+        Ok(())
     }
 
     /// What becomes packed here because it was where a transaction comes from. What is here already was whole, or the beginning

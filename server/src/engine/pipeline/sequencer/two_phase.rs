@@ -4,7 +4,7 @@
 
 use super::{Sequencer, durable};
 use crate::engine::answers::{Done, PreparedReceipt, Preparing};
-use crate::engine::caller::{Caller, Owner, Whose};
+use crate::engine::caller::{Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX};
@@ -13,6 +13,7 @@ use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
 use crate::engine::pipeline::keys::{Keyed, Standing, forgotten_key};
+use crate::engine::pipeline::wide::WIDE_MAX;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Counted;
 use std::time::Duration;
@@ -35,9 +36,10 @@ enum Found {
 impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
         let PrepareAsk { admitted, how, done } = ask;
-        let Admitted { draft, bytes, caller, .. } = admitted;
+        let Admitted { draft, wide, bytes, caller, .. } = admitted;
         let (now, limit) = (self.engine.clock().steady(), Duration::from_millis(how.time_limit_ms));
         let places = Prepared::places(&caller.share, bytes);
+        let wide_cells = draft.read_cells.len();
         let mut prepared = Prepared {
             key: draft.key,
             priority: draft.priority,
@@ -45,9 +47,12 @@ impl Sequencer {
             caller,
             writes,
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
+            wide_len: (wide_cells, draft.read_ranges.len()),
+            wide,
             read_ranges: draft.read_ranges,
             deadline: if how.time_limit_ms == 0 { Duration::MAX } else { now.saturating_add(limit) },
             since_unix_ms: self.engine.unix_ms(),
+            since_steady_ms: now.as_millis() as i64,
             durable: None,
             rests_on: self.newest,
             stale: stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect(),
@@ -82,7 +87,7 @@ impl Sequencer {
     /// Says how many are prepared, for the status.
     pub(super) fn count_prepared(&self) {
         let durable = self.holds.prepared().filter(|prepared| prepared.durable.is_some()).count();
-        let oldest = self.holds.prepared().map(|prepared| prepared.since_unix_ms).min();
+        let oldest = self.holds.prepared().map(|prepared| prepared.since_steady_ms).min();
         self.engine.stats().set_prepared(self.holds.len(), durable, oldest);
     }
 
@@ -187,16 +192,23 @@ impl Sequencer {
                 }
                 self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
             }
-            Found::Gone | Found::Anothers | Found::OtherKey => done(Err(on_its_way())),
+            Found::Gone | Found::Anothers | Found::OtherKey => {
+                done(Err(self.engine.health.unwritable().unwrap_or_else(on_its_way)))
+            }
         }
     }
 
     /// Why nothing of this size is prepared now for this caller.
-    pub(crate) fn too_much_prepared(&self, caller: &Caller, bytes: usize) -> Option<Fault> {
+    pub(crate) fn too_much_prepared(&self, Admitted { caller, wide, bytes, .. }: &Admitted) -> Option<Fault> {
+        let bytes = *bytes;
         let bytes_max = self.engine.settings().prepared_bytes_max;
         let (count, there) = (self.holds.len() + self.endings.len(), self.prepared_bytes());
         if count >= PREPARED_MAX {
             let message = format!("{PREPARED_MAX} drafts are prepared already; come back");
+            return Some(Fault::new(FaultKind::Busy, message).after_ms(50));
+        }
+        if wide.is_some() && self.holds.wide() >= WIDE_MAX {
+            let message = format!("{WIDE_MAX} drafts with very many reads are prepared already; come back");
             return Some(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
         if count > 0 && there + bytes > bytes_max {
@@ -236,7 +248,7 @@ impl Sequencer {
             Found::Gone => {
                 let standing = self.engine.keys().standing(&Keyed { key, digest: 0, since });
                 return match standing {
-                    Standing::InFlight => done(Err(on_its_way())),
+                    Standing::InFlight => done(Err(self.engine.health.unwritable().unwrap_or_else(on_its_way))),
                     // It may have been finished by an earlier try of the same caller.
                     _ => self.answer_by_log(key, since, done),
                 };
@@ -246,6 +258,10 @@ impl Sequencer {
         if stale > 0 {
             let message = format!("{stale} cells of the prepared draft are stale; amend it before it is finished");
             return done(Err(Fault::invalid(message)));
+        }
+        let writes = self.holds.get(id).map_or(&[][..], |prepared| &prepared.writes);
+        if let Err(fault) = self.engine.keep.gates().check_promised(writes) {
+            return done(Err(fault));
         }
         let Some((prepared, freed)) = self.holds.release(id) else { return };
         self.count_prepared();
@@ -317,20 +333,19 @@ impl Sequencer {
     /// What is gone already need not be aborted, unless it was committed, or may have been, or is still to come. An operator may
     /// have mistyped it.
     fn already_gone(&self, whose: &Whose, key: Option<CommitKey>, since: Option<Tid>) -> Result<Tid, Fault> {
-        match key.map(|key| self.engine.keys().standing(&Keyed { key, digest: 0, since })) {
-            Some(Standing::Committed(tid)) => {
+        let standing = key.map(|key| self.engine.keys().standing(&Keyed { key, digest: 0, since }));
+        match (standing, self.engine.health.unwritable(), whose) {
+            (Some(Standing::Committed(tid)), ..) => {
                 Err(Fault::invalid(format!("the draft of this commit key is committed already, at {tid}; undo it")))
             }
-            Some(Standing::InFlight) => Err(on_its_way()),
-            Some(Standing::Forgotten) => Err(forgotten_key()),
-            Some(Standing::Unknown) | None => match (self.engine.health.unwritable(), whose) {
-                // The end of it may be on the disk or not: only the next start can tell.
-                (Some(fault), _) => Err(fault),
-                (None, Whose::Of(_)) => Ok(self.engine.visible()),
-                (None, Whose::Anybodys) => {
-                    Err(Fault::new(FaultKind::NotFound, "nothing is prepared under this commit key"))
-                }
-            },
+            // The end of it may be on the disk or not: only the next start can tell.
+            (_, Some(fault), _) => Err(fault),
+            (Some(Standing::InFlight), ..) => Err(on_its_way()),
+            (Some(Standing::Forgotten), ..) => Err(forgotten_key()),
+            (Some(Standing::Unknown) | None, None, Whose::Of(_)) => Ok(self.engine.visible()),
+            (Some(Standing::Unknown) | None, None, Whose::Anybodys) => {
+                Err(Fault::new(FaultKind::NotFound, "nothing is prepared under this commit key"))
+            }
         }
     }
 

@@ -28,7 +28,9 @@ struct Site {
 
 impl Site {
     fn open(disk: &SimDisk, history_min_s: u64) -> Site {
-        Site::open_with(disk, EngineSettings { history_min_s, pin_grace_s: 0, ..EngineSettings::default() })
+        let settings = EngineSettings { history_min_s, pin_grace_s: 0, ..EngineSettings::default() };
+        // The keeper has a thread of its own: on a disk that is made full here it would forbid writing, sooner or later.
+        Site::open_with(disk, EngineSettings { read_only_below_free_bytes: 0, ..settings })
     }
 
     fn open_with(disk: &SimDisk, settings: EngineSettings) -> Site {

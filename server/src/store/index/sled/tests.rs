@@ -5,6 +5,17 @@ use crate::store::disk::{RealDisk, SimDisk};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Beside it sled fails, until somebody removes its files.
+const BROKEN: &str = "index-sled/broken";
+
+/// What the next call meets.
+pub(super) fn breaks(disk: &dyn Disk) -> Result<(), StoreError> {
+    match disk.open(BROKEN, false) {
+        Ok(_) => Err(text("it is broken")),
+        Err(_) => Ok(()),
+    }
+}
+
 fn open(dir: &Path) -> Result<Arc<SledIndex>, StoreError> {
     SledIndex::open(Arc::new(RealDisk::open(dir).expect("opens")), 1 << 20).map(Arc::new)
 }
