@@ -291,6 +291,13 @@ pub(crate) async fn owed(view: &View, job: Oid, limit: u64) -> Result<Vec<Owed>>
     entries(view, job, "owed/", limit).await
 }
 
+/// The newest snapshot that shows what was there before everything that is owed; none: nothing is.
+pub(crate) async fn oldest_owed(db: &Db, job: Oid) -> Result<Option<Tid>> {
+    // They are in the order of their chunks.
+    let first = owed(&newest_view(db).await?, job, 1).await?;
+    Ok(first.first().map(|owed| Tid(owed.chunk).prev()))
+}
+
 /// Steps that were taken back, and not made anew: live drafts have brought these objects to the new shape themselves.
 pub(crate) async fn only_taken_back(view: &View, job: Oid) -> Result<u64> {
     let paid = entries(view, job, "paid/", u64::MAX).await?;

@@ -10,6 +10,7 @@
 
 mod range_work;
 
+use super::earlier::oldest_owed;
 use super::finisher::Finisher;
 use super::job::{Job, JobRecord, Pause, Phase, newest_view, now_unix_ms};
 use super::lease::{Lease, Stale, nonce};
@@ -273,15 +274,19 @@ impl Task {
         }
         self.looked = Instant::now();
         let status = self.db.admin().status().await?;
-        Ok(status.pinned_bytes > most && status.oldest_pin == Some(Tid(job.snapshot)))
+        let is_ours = status.pinned_bytes > most && status.oldest_pin == Some(Tid(job.snapshot));
+        Ok(is_ours && oldest_owed(&self.db, self.job.oid()).await?.is_none_or(|needed| needed.0 > job.snapshot))
     }
 
-    /// The job goes on from the newest snapshot instead of this one.
+    /// The job goes on from the newest snapshot instead of this one; from one that shows what it owes, if it owes anything: what was
+    /// there before a step must not be packed before that is taken back.
     async fn pin_anew(&mut self, old: u64) -> Result<()> {
-        let newest = self.db.newest().await?.0;
+        let newest = self.db.newest().await?;
+        let needed = oldest_owed(&self.db, self.job.oid()).await?.filter(|needed| needed.0 > old);
+        let to = needed.map_or(newest, |needed| needed.min(newest)).0;
         let take = |record: &mut JobRecord| {
             if record.snapshot == old {
-                record.snapshot = newest;
+                record.snapshot = to;
             }
             Ok(())
         };

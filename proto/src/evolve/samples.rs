@@ -1,7 +1,7 @@
 //! Owns the records that the tests of the stored form encode: every variant and every field with a value of its own.
 
 use super::{
-    Bad, Certificate, Counts, Cursor, JobRecord, KeysRecord, ListRecord, NotUndone, Part, Pause, Phase, Plan,
+    Bad, Certificate, Counts, Cursor, JobRecord, KeysRecord, ListRecord, NotUndone, Owed, Part, Pause, Phase, Plan,
     RangeRecord, Settings, Target,
 };
 
@@ -134,6 +134,10 @@ pub(super) fn not_undone() -> NotUndone {
 
 pub(super) fn list() -> ListRecord {
     ListRecord { oids: vec![1, 128, 1 << 60] }
+}
+
+pub(super) fn owed() -> Owed {
+    Owed { chunk: 0x040d_370e_0000_0006, oid: 7, key: b"k".to_vec(), stepped: true }
 }
 
 pub(super) fn keys() -> KeysRecord {

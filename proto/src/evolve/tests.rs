@@ -3,7 +3,7 @@
 use super::samples;
 use super::{
     Bad, JobRecord, KeysRecord, ListRecord, NotUndone, RangeRecord, Settings, Stored, bad_cell, list_cell,
-    not_undone_cell, range_cell,
+    not_undone_cell, owed_cell, paid_cell, range_cell,
 };
 use crate::ids::{Cell, Oid, Tid};
 use crate::record::BadRecord;
@@ -51,6 +51,7 @@ fn every_record_has_the_bytes_that_it_always_had() {
     same(FIRST, "not-undone", &[samples::not_undone()]);
     same(FIRST, "list", &[samples::list()]);
     same(SECOND, "keys", &[samples::keys()]);
+    same(SECOND, "owed", &[samples::owed()]);
 }
 
 #[test]
@@ -100,6 +101,9 @@ fn cells_are_where_they_always_were() {
     assert_eq!(key(list_cell(job, 12)), "list/000012");
     assert_eq!(key(bad_cell(job, &Cell::object(Oid(255)))), "bad/00000000000000ff");
     assert_eq!(key(bad_cell(job, &Cell::entry(Oid(255), "k"))), "bad/00000000000000ff/k");
+    assert_eq!(key(owed_cell(job, Tid(255), &Cell::object(Oid(255)))), "owed/00000000000000ff/00000000000000ff");
+    let paid = paid_cell(job, Tid(255), &Cell::entry(Oid(255), "k"));
+    assert_eq!(key(paid), "paid/00000000000000ff/00000000000000ff/k");
     assert_eq!(key(not_undone_cell(job, Tid(255), 3)), "undo/00000000000000ff/000003");
     let classes =
         [JobRecord::CLASS, RangeRecord::CLASS, Bad::CLASS, NotUndone::CLASS, ListRecord::CLASS, KeysRecord::CLASS];
