@@ -7,9 +7,10 @@
 //!   payment    entry (a ─> x) goes, counter - 1; x is stepped: v2', entry (a' ─> x), counter + 1; owed ─> paid (c, x)
 //! ```
 //! Which step wrote what stands in the note of the chunk's commit; what was there before, in kept revisions. A cell that a live
-//! draft has written over stays as it is, also where it wrote the same. One that was changed otherwise since is merged by the resolver of its class, as an undo
-//! does it; where there is none the object goes to the quarantine with the reason. A payment is a chunk like any other, and may
-//! have to be taken back as well: then what was there before is what it had made of it before it stepped.
+//! draft has written over stays as it is, also where it wrote the same. One that was changed otherwise since is merged by the
+//! resolver of its class, as an undo does it; where there is none the object goes to the quarantine with the reason. A payment is a
+//! chunk like any other, and may have to be taken back as well: then what was there before is what it had made of it before it
+//! stepped.
 
 use super::job::newest_view;
 use super::ledger::{Owed, bad_cell, owed_cell, paid_cell};
