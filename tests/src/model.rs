@@ -145,7 +145,11 @@ impl Model {
             let wanted = Wanted { change: &write.change, disturbed, base: &base, theirs };
             let goes_first = passed.as_ref().is_some_and(|passed| passed.has_more && is_older && own.is_some());
             match (if goes_first { Err(()) } else { wanted.outcome() }, passed) {
-                (Ok((record, merged)), _) => writes.push((cell, record, merged)),
+                (Ok((record, merged)), passed) => {
+                    let anew = passed.filter(|passed| passed.has_more && !passed.raised);
+                    owed.extend(anew.map(|passed| passed.owed(&cell)).unwrap_or_default());
+                    writes.push((cell, record, merged));
+                }
                 (Err(()), Some(passed)) => {
                     if passed.has_more || is_older || !passed.raised {
                         owed.extend(passed.owed(&cell));

@@ -40,7 +40,7 @@ pub(crate) struct Seen {
     /// The record that the base saw, or why it cannot be told, if a merge may want it.
     pub(crate) base: Option<BaseRecord>,
     /// What a live draft may pass over.
-    pub(crate) passes: Vec<Pass>,
+    pub(crate) passes: hash::Map<Cell, Pass>,
 }
 
 /// The record as of a base (`None` within: it did not exist), or the fault of a base that was packed.
@@ -143,13 +143,13 @@ struct Asked {
     /// Whether the head is wanted, and whether the record that the base saw is.
     wants: (bool, bool),
     hit: Option<(Cell, Tid)>,
-    passes: Vec<Pass>,
+    passes: hash::Map<Cell, Pass>,
 }
 
 impl List<'_> {
     fn ask(&mut self, draft: &Draft, part: Part) -> Result<(), Fault> {
         let of = |cell: &Cell, base, head| {
-            let (wants, hit, passes) = ((head, false), None, Vec::new());
+            let (wants, hit, passes) = ((head, false), None, hash::Map::default());
             Asked { part, cell: cell.clone(), base, wants, hit, passes }
         };
         self.parts.extend(match part {
@@ -167,16 +167,18 @@ impl List<'_> {
     }
 
     fn ask_range(&self, part: Part, range: &ReadRange) -> Result<Asked, Fault> {
-        let (mut from, mut passes) = (range.from.clone(), Vec::new());
+        let (mut from, mut passes) = (range.from.clone(), hash::Map::default());
         let hit = loop {
             let hit = self.reader.newest_in_range(range.oid, &from, &range.to, range.base).map_err(fault_of)?;
             let Some((cell, tid)) = hit else { break None };
             let may = self.live && passes.len() < IN_RANGE_MAX;
             match if may { self.engine.pass(&cell, range.base, tid)? } else { None } {
                 None => break Some((cell, tid)),
-                Some(pass) => passes.push(pass),
+                Some(pass) => {
+                    from = key_after(&cell.key);
+                    passes.insert(cell, pass);
+                }
             }
-            from = key_after(&cell.key);
         };
         let cell = hit.as_ref().map_or(Cell::object(range.oid), |(cell, _)| cell.clone());
         Ok(Asked { part, cell, base: None, wants: (hit.is_some(), false), hit, passes })
@@ -191,7 +193,8 @@ impl List<'_> {
             let has_base = matches!(asked.part, Part::Write(_)) && base != Tid::NONE;
             asked.wants = (newer.is_some(), has_base && (newer.is_some() || depth == Depth::All));
             if let Some(newest) = newer.filter(|_| self.live) {
-                asked.passes.extend(self.engine.pass(&asked.cell, base, newest)?);
+                let pass = self.engine.pass(&asked.cell, base, newest)?;
+                asked.passes.extend(pass.map(|pass| (asked.cell.clone(), pass)));
             }
         }
         Ok(())

@@ -16,7 +16,8 @@ use crate::engine::pipeline::merge::Sides;
 use crate::engine::pipeline::yields::{Pass, Yielding, version};
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
-use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
+use zeolite_proto::evolve::is_owed;
+use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write, hash};
 
 /// Stale cells of one held draft, and their bytes.
 const STALE_MAX: usize = 10_000;
@@ -41,9 +42,10 @@ enum Becomes<'p> {
     /// Nothing is in its way.
     Clean(Option<Bytes>),
     Merged(Option<Bytes>),
-    /// It goes over what yields.
+    /// It goes over what yields, or was merged with it.
     Passes {
         record: Option<Bytes>,
+        merged: bool,
         pass: &'p Pass,
         owes: bool,
     },
@@ -116,8 +118,8 @@ impl Check<'_> {
             match self.become_of(admitted, position, write) {
                 Ok(Becomes::Clean(record)) => writes.push(sealed(record, false)),
                 Ok(Becomes::Merged(record)) => writes.push(sealed(record, true)),
-                Ok(Becomes::Passes { record, pass, owes }) => {
-                    writes.push(sealed(record, false));
+                Ok(Becomes::Passes { record, merged, pass, owes }) => {
+                    writes.push(sealed(record, merged));
                     passed.extend(owes.then_some(pass));
                 }
                 Ok(Becomes::Asks(question)) => open.questions.push(question),
@@ -131,7 +133,9 @@ impl Check<'_> {
         open.none()?;
         let owed = passed.into_iter().flat_map(Pass::owed);
         // A draft that writes there itself says what is to be there.
-        let owed = owed.filter(|(cell, _)| !admitted.draft.writes.iter().any(|write| write.cell == *cell));
+        let own = admitted.draft.writes.iter().map(|write| &write.cell).filter(|cell| is_owed(cell));
+        let own: hash::Set<&Cell> = own.collect();
+        let owed = owed.filter(|(cell, _)| !own.contains(cell));
         let owed = owed.map(|(cell, record)| SealedWrite { cell, stamped: false, record: Some(record), merged: false });
         writes.extend(owed.collect::<Vec<_>>());
         Ok(writes)
@@ -196,8 +200,7 @@ impl Check<'_> {
 
     /// What was found out about passing over this revision.
     fn known_pass(&self, part: Part, cell: &Cell, newest: Tid) -> Option<&Pass> {
-        let passes = &self.view.ahead.of(part)?.passes;
-        passes.iter().find(|pass| pass.newest == newest && pass.cell == *cell)
+        self.view.ahead.of(part)?.passes.get(cell).filter(|pass| pass.newest == newest)
     }
 
     fn newer(&self, admitted: &Admitted, part: Part, cell: &Cell, newest: Tid) -> Newer<'_> {
@@ -231,12 +234,17 @@ impl Check<'_> {
             Newer::Waits => Ok(Becomes::Waits(newest)),
             Newer::Yields(pass) => {
                 let is_older = version(own.as_ref()) < version(self.view.newest(part, &write.cell)?.1.as_ref());
-                let passes = |record| Becomes::Passes { record, pass, owes: pass.has_more || is_older || !pass.raised };
+                let owes = pass.has_more || is_older || !pass.raised;
+                let passes = |record| Becomes::Passes { record, merged: false, pass, owes };
                 if pass.has_more && is_older && own.is_some() {
                     return Ok(passes(own));
                 }
                 match self.merged(admitted, position, write)? {
                     Becomes::Conflict(_) => Ok(passes(own)),
+                    // What the step wrote elsewhere was made of what was there before.
+                    Becomes::Merged(record) if pass.has_more && !pass.raised => {
+                        Ok(Becomes::Passes { record, merged: true, pass, owes: true })
+                    }
                     becomes => Ok(becomes),
                 }
             }

@@ -12,7 +12,8 @@
 //! - a write that goes over says so in the ledger of the chunk's job, in its own transaction: a worker takes back what the step
 //!   had written elsewhere (index entries, counters), and steps the object anew. So whatever is killed when, nothing is forgotten;
 //! - nothing is owed where a live draft itself brings an object to the newer shape, and its step has written nowhere else;
-//! - a resolver that can merge goes first; except where old code brings an object back to its older shape, and the step has written
+//! - a resolver that can merge goes first (where the chunk has not raised the version, the merged object is stepped anew as well, if
+//!   its step has written elsewhere); except where old code brings an object back to its older shape, and the step has written
 //!   elsewhere too: what stands there was made of what the object was, and old code knows nothing of it;
 //! - a chunk whose job is no more does not yield: there is nobody to owe.
 //!
