@@ -101,6 +101,7 @@ measures! {
     evolve_failed "" "0" "" "evolves that have failed; resume, cancel or forget them" |seen| Some(seen.evolves?.failed as f64);
     evolve_running "" "" "" "evolves that are begun and not over, paused ones too" |seen| Some(seen.evolves?.running as f64);
     evolve_silent "" "0" "" "evolves whose workers have given no sign of life for longer than their lease" |seen| Some(seen.evolves?.silent as f64), "start a worker (zeolite evolve show), or cancel it";
+    evolve_owing "" "0" "" "evolves that are done and owe steps: live transactions that began before went over what they had stepped" |seen| Some(seen.evolves?.owing as f64), "run their workers again (zeolite evolve list)";
     uptime_s "s" "" "" "since the server was started" |seen| Some(seen.status.uptime_ms as f64 / 1e3);
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct JobCounts {
     pub(crate) running: u64,
     /// Of those, jobs of which no worker has given a sign for longer than its lease, or on which nobody works.
     pub(crate) silent: u64,
+    /// Jobs that are done and owe steps since.
+    pub(crate) owing: u64,
 }
 
 /// The jobs that are not over.
@@ -75,12 +77,13 @@ impl Glance {
 
     async fn counted(&self) -> Result<JobCounts> {
         let all = self.records().await?;
-        let (mut counts, mut running) = (JobCounts::default(), Vec::new());
+        let (mut counts, mut running, mut done) = (JobCounts::default(), Vec::new(), Vec::new());
         for (job, record) in all {
             match record.phase {
                 Phase::Failed => counts.failed += 1,
                 Phase::Running | Phase::CatchingUp | Phase::Verifying | Phase::Undoing => running.push(job),
-                Phase::Planned | Phase::Done | Phase::Cancelled | Phase::Undone => {}
+                Phase::Done => done.push(job),
+                Phase::Planned | Phase::Cancelled | Phase::Undone => {}
             }
         }
         counts.running = running.len() as u64;
@@ -92,6 +95,10 @@ impl Glance {
                 Err(Error::NotFound { .. }) => counts.running -= 1,
                 Err(error) => return Err(error.into()),
             }
+        }
+        let mut owing = stream::iter(done).map(|job| async move { job.owes().await }).buffer_unordered(AT_ONCE);
+        while let Some(owes) = owing.next().await {
+            counts.owing += u64::from(owes?);
         }
         Ok(counts)
     }

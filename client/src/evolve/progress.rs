@@ -197,6 +197,11 @@ impl Job {
         ledger::not_undone(&newest_view(&self.db).await?, self.oid(), limit).await
     }
 
+    /// Whether live drafts went over something that it has stepped, and it is not paid yet.
+    pub async fn owes(&self) -> Result<bool> {
+        Ok(!owed(&newest_view(&self.db).await?, self.oid(), 1).await?.is_empty())
+    }
+
     /// A job that is done and owes steps, since live drafts that began before its end went over what it had stepped, runs again
     /// until they are paid. True: it does.
     pub(crate) async fn reopen_if_owed(&self) -> Result<bool> {

@@ -27,6 +27,8 @@ const JOBS_READ_MAX: usize = 500;
 const JOBS_TOLD_MAX: usize = 50;
 /// No evolve can be planned with a longer name.
 const NAME_BYTES_MAX: usize = 200;
+/// What a job owes is counted up to here.
+const OWED_MAX: usize = 1000;
 /// Ranges that are read for all of them together.
 const RANGES_MAX: usize = 10_000;
 
@@ -47,6 +49,8 @@ struct Told {
     standing: Standing,
     /// Whether its ranges were read: without them only the state is known.
     in_full: bool,
+    /// Writes that live drafts went over.
+    owed: u64,
 }
 
 impl Evolves {
@@ -86,6 +90,9 @@ impl Evolves {
         let help = "Steps that were made again because a live write came between";
         self.number(to, "zeolite_evolve_stepped_again", help, |s| s.counts.stepped_again)?;
         self.number(to, "zeolite_evolve_workers", "Ranges held by a worker that gives signs of life", |s| s.workers)?;
+        let owed = self.told.iter().filter(|told| told.in_full).map(|told| (("evolve", told.name.as_str()), told.owed));
+        let help = "Writes that live drafts went over: to be stepped anew; at most 1,000 are counted";
+        to.gauges("zeolite_evolve_owed", help, owed)?;
         let rates = self.in_full().map(|(job, standing)| (job, standing.rate));
         to.gauges("zeolite_evolve_objects_per_second", "How fast its workers are, as they tell it", rates)
     }
@@ -135,7 +142,8 @@ impl Reading<'_> {
                 self.evolves.states[at] += 1;
             }
             if place < JOBS_TOLD_MAX {
-                self.evolves.told.push(Told { name: job.name, standing, in_full });
+                let owed = if in_full { self.owed(oid)? } else { 0 };
+                self.evolves.told.push(Told { name: job.name, standing, in_full, owed });
             } else {
                 self.evolves.left_out += 1;
             }
@@ -183,6 +191,13 @@ impl Reading<'_> {
         self.ranges_left -= count;
         let cells: Vec<Cell> = (0..=job.ranges).map(|number| range_cell(oid, number)).collect();
         Ok((self.records(&cells)?.into_iter().flatten().collect(), true))
+    }
+
+    /// How much a job owes.
+    fn owed(&self, oid: Oid) -> Result<u64, Fault> {
+        let (from, to) = (Bytes::from_static(b"owed/"), Bytes::from_static(b"owed0"));
+        let range = Range { oid, from, to, reverse: false, keys_only: true };
+        Ok(self.engine.scan(self.at, &range, OWED_MAX)?.entries.len() as u64)
     }
 
     /// The range of a job that is being taken back.

@@ -83,3 +83,25 @@ async fn a_failed_evolve_warns_until_it_is_mended_or_cancelled() {
     assert_eq!(check(&served, &[]).0, Some(0));
     served.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_transaction_that_comes_behind_the_end_is_told_until_it_is_paid() {
+    let served = Served::start(&[]);
+    let db = Db::connect(&served.address).await.expect("connects");
+    let oid = db.new_oid().await.expect("an oid");
+    db.run(async |tx| tx.put(Cell::object(oid), &Record::new("Thing", 1, "x"))).await.expect("commits");
+    let late = db.begin().await.expect("begins");
+    let run = |args: &[&str]| served.run(&[&["evolve"], args].concat()).status.code();
+    assert_eq!(run(&["plan", "ends", "--class", "Thing", "--below", "2"]), Some(0));
+    assert_eq!((run(&["run", "ends", "--bump", "2"]), run(&["ensure", "ends"])), (Some(0), Some(0)));
+    late.put(Cell::object(oid), &Record::new("Thing", 1, "late")).expect("open");
+    late.commit().await.expect("it never loses");
+    let (code, line) = check(&served, &[]);
+    assert!(code == Some(1) && line.contains("evolve_owing is 1 (warning 0)"), "{line}");
+    assert_eq!(run(&["ensure", "ends"]), Some(1));
+    assert_eq!((run(&["run", "ends", "--bump", "2"]), run(&["ensure", "ends"])), (Some(0), Some(0)));
+    let record = db.now().get(&Cell::object(oid)).await.expect("reads").expect("is there");
+    assert_eq!((record.version, &record.data[..]), (2, &b"late"[..]));
+    let (code, line) = check(&served, &["-w", "free_percent=0:", "-c", "free_percent=0:"]);
+    assert!(code == Some(0) && line.contains(" evolve_owing=0;"), "{line}");
+}

@@ -2,7 +2,7 @@
 
 use super::scrape::{commit, new_oid, scrape, start};
 use zeolite_proto::evolve::{
-    JobRecord, Part, Phase, Plan, ROOT_NAME, RangeRecord, Settings, Stored, Target, range_cell,
+    JobRecord, Owed, Part, Phase, Plan, ROOT_NAME, RangeRecord, Settings, Stored, Target, owed_cell, range_cell,
 };
 use zeolite_proto::resolvers::{class, collection, entry};
 use zeolite_proto::{Cell, Change, Oid, Record, Tid, Write};
@@ -75,12 +75,16 @@ impl House {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_told_whatever_its_name_is() {
     let mut house = House::new().await;
-    house.job(&job("a \"b\"\\", Phase::Running)).await;
+    let oid = house.job(&job("a \"b\"\\", Phase::Running)).await;
+    let over = Cell::object(Oid(77));
+    let owed = Owed::new(Tid(9), &over).encode().expect("encodes");
+    house.write(owed_cell(oid, Tid(9), &over), owed).await;
     let told = scrape(&house.server).await;
     // Labels are kept as they are written: with what the format escapes.
     let of = |name: &str| told.value(&format!("zeolite_evolve_{name}{{evolve=\"a \\\"b\\\"\\\\\"}}"));
     assert_eq!(["objects", "objects_done", "workers"].map(of), [10.0, 4.0, 1.0]);
     assert_eq!(["objects_per_second", "stepped_again", "objects_bad"].map(of), [2.5, 3.0, 0.0]);
+    assert_eq!(of("owed"), 1.0);
     assert_eq!(told.value("zeolite_evolves{state=\"throttled\"}"), 1.0);
     assert_eq!(told.value("zeolite_loads_total"), 0.0, "what the numbers need is no load of a client");
     house.server.stop().await.expect("stops");
