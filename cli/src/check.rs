@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn an_evolve_that_has_failed_is_a_warning_and_one_that_runs_is_not() {
         let with = |failed, running| {
-            let evolves = Some(JobCounts { failed, running, silent: 0 });
+            let evolves = Some(JobCounts { failed, running, silent: 0, owing: 0 });
             let seen = Seen { status: well(), answer_ms: 1.0, evolves };
             judge(&seen, &Thresholds::of(&args(&[], &[])).expect("thresholds"))
         };

@@ -5,6 +5,7 @@
 //!   paced     the evolve beside the paced clients
 //!   unpaced   the evolve beside clients as fast as they can
 //!   whole     all objects in one commit beside the paced clients
+//!   bare      the evolve beside clients as fast as they can that have no resolver
 //!   thinking  four evolves beside clients without any resolver that think between reading and committing, over few objects
 //!   programs  a step in Python that keeps each object: the way there and back, a line for each and in lists
 //!   tasks     one task and four, with a step that costs processor time
@@ -45,6 +46,8 @@ pub(super) enum Case {
     Unpaced,
     /// All objects in one commit, beside the paced clients
     Whole,
+    /// Beside clients as fast as they can that have no resolver
+    Bare,
     /// Beside clients that have no resolver and think between reading and committing, over few objects
     Thinking,
     /// A program in Python 3 as the step, which keeps each object: with a line for each, and in lists of 500
@@ -67,7 +70,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     let doing = setting.doing("filling for evolves");
     let dir = setting.scratch()?;
     let server = Server::start(dir.path()).await?;
-    let clients = connect(&server.url).await?;
+    let clients = connect(&server.url, true).await?;
     let oids: Arc<[Oid]> = fill::objects(&clients[0], setting.objects, |_| ()).await?.into();
     let options = Options { name: "bench-worker".into(), role: "evolve".into(), ..Options::default() };
     let worker = Db::connect_with(&*server.url, options).await?;
@@ -86,6 +89,9 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
         if wanted(Case::Whole) {
             whole(setting, &site, &mut versions, &alone, report).await?;
         }
+    }
+    if wanted(Case::Bare) {
+        bare(setting, &site, &mut versions, &server.url, report).await?;
     }
     if wanted(Case::Thinking) {
         thinking(setting, &server.url, report).await?;
@@ -176,6 +182,23 @@ async fn whole(
     report.add(row(setting, "one commit: conflicts of live clients", felt.conflicts as f64, "").aim(Aim::AtMost(0.0)));
     report.add(row(setting, "one commit: longest live commit", felt.latency.max_us(), "µs"));
     report.add(row(setting, "one commit: objects stepped again", again as f64, ""));
+    Ok(())
+}
+
+async fn bare(
+    setting: &Setting<'_>,
+    site: &Site,
+    versions: &mut Versions<'_>,
+    url: &str,
+    report: &mut Report,
+) -> Result<()> {
+    let _doing = setting.doing("the evolve beside unpaced clients without a resolver");
+    let site = Site { clients: connect(url, false).await?, oids: site.oids.clone() };
+    let (felt, (took, again)) = site.live(None, versions.evolve(How::default())).await?;
+    report.add(row(setting, "no resolver: conflicts of live clients", felt.conflicts as f64, "").aim(Aim::AtMost(0.0)));
+    report.add(row(setting, "no resolver: live commits", felt.per_second(), "commits/s"));
+    report.add(row(setting, "no resolver: time of the evolve", took.as_secs_f64(), "s"));
+    report.add(row(setting, "no resolver: objects stepped again", again as f64, ""));
     Ok(())
 }
 

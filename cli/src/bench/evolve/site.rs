@@ -1,8 +1,8 @@
 //! Owns the site of the measurements: live clients that rewrite objects, each its own eighth of them.
 //!
 //! They write in whatever shape they find; so the only thing that they could ever conflict with is the evolve. As on a
-//! site, they know how an edit and a raised version go together ([`Shape`]): a commit that comes just behind the worker's is
-//! merged.
+//! site, most of them know how an edit and a raised version go together ([`Shape`]): a commit that comes just behind the worker's
+//! is merged. Others have no resolver: theirs goes over what the worker wrote.
 
 use super::super::latency::Latency;
 use super::CLASS;
@@ -138,9 +138,11 @@ impl Resolver for Shape {
     }
 }
 
-pub(super) async fn connect(url: &str) -> Result<Vec<Db>> {
+pub(super) async fn connect(url: &str, merging: bool) -> Result<Vec<Db>> {
     let mut resolvers = Registry::built_in();
-    resolvers.register(CLASS, Arc::new(Shape));
+    if merging {
+        resolvers.register(CLASS, Arc::new(Shape));
+    }
     let mut clients = Vec::with_capacity(CLIENTS);
     for number in 0..CLIENTS {
         let name = format!("bench-{number}");
