@@ -202,23 +202,6 @@ impl Job {
         Ok(!owed(&newest_view(&self.db).await?, self.oid(), 1).await?.is_empty())
     }
 
-    /// A job that is done and owes steps, since live drafts that began before its end went over what it had stepped, runs again
-    /// until they are paid. True: it does.
-    pub(crate) async fn reopen_if_owed(&self) -> Result<bool> {
-        let view = newest_view(&self.db).await?;
-        let job: JobRecord = view.load(self.reference).await?;
-        if job.phase != Phase::Done || owed(&view, self.oid(), 1).await?.is_empty() {
-            return Ok(false);
-        }
-        let reopen = |record: &mut JobRecord| {
-            if record.phase == Phase::Done {
-                (record.phase, record.ended, record.certificate) = (Phase::CatchingUp, 0, None);
-            }
-            Ok(record.phase == Phase::CatchingUp)
-        };
-        self.change(reopen).await
-    }
-
     /// Goes on: with a job that is paused, or with one that has failed. What is in the quarantine is tried again.
     pub async fn resume(&self) -> Result<()> {
         let note = format!("resume {}", self.name());

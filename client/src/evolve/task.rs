@@ -88,14 +88,9 @@ impl Task {
     /// the next worker would meet it as this one did.
     pub(crate) async fn run(mut self) -> Result<Counts> {
         self.see_the_newest().await;
-        let mut looked = false;
         loop {
             if self.is_stopped() {
                 return Ok(self.counts);
-            }
-            if !looked {
-                // Should it fail, the first turn says why.
-                looked = self.job.reopen_if_owed().await.is_ok();
             }
             let error = match self.turn().await {
                 Ok(Outcome::Over) => return Ok(self.counts),

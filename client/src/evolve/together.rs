@@ -3,6 +3,7 @@
 //! ```text
 //!   first run    the step's name is written into the job; from then on a worker with another one is refused, unless it says that
 //!                the step was changed: half of the objects bumped and half of them rewritten is nobody's wish
+//!   run again    a job that is done and owes steps (a live transaction that began before its end came behind it) goes on
 //!   two jobs     over one class, or one collection: each would step what the other has made. Refused when the second is planned,
 //!                run or resumed while the first is at work, unless it was planned to be beside another
 //! ```
@@ -49,18 +50,24 @@ pub(super) async fn check(tx: &Tx, job: &JobRecord) -> Result<()> {
 }
 
 impl Job {
-    /// Binds it to a step, before a worker does anything.
+    /// Binds it to a step, before a worker does anything. One that is done and owes something goes on until it is paid.
     pub(crate) async fn bind(&self, step: &str, is_changed: bool) -> Result<()> {
         let step: String = step.chars().take(NAME_CHARS_MAX).collect();
+        let owes = self.owes().await?;
         let transaction = self.db.transaction().fresh().serializable().note("evolve", format!("run {}", self.name()));
         let bind = transaction.run(async |tx| {
             let mut record = tx.load(self.reference).await?;
-            if record.phase.is_over() || record.phase == Phase::Undoing || record.step == step {
+            let goes_on = record.phase == Phase::Done && owes;
+            let is_over = record.phase.is_over() || record.phase == Phase::Undoing;
+            if !goes_on && (is_over || record.step == step) {
                 return Ok(());
+            }
+            if goes_on {
+                (record.phase, record.ended, record.certificate) = (Phase::CatchingUp, 0, None);
             }
             if record.step.is_empty() {
                 check(&tx, &record).await?;
-            } else if !is_changed {
+            } else if !is_changed && record.step != step {
                 let (name, first) = (self.name(), &record.step);
                 let how = "go on with that one, or say that the step has changed (--step-changed)";
                 let why = format!("evolve {name:?} was begun with the step {first:?}, not with {step:?}; {how}");

@@ -99,6 +99,7 @@ async fn a_live_transaction_that_comes_behind_the_end_is_told_until_it_is_paid()
     let (code, line) = check(&served, &[]);
     assert!(code == Some(1) && line.contains("evolve_owing is 1 (warning 0)"), "{line}");
     assert_eq!(run(&["ensure", "ends"]), Some(1));
+    assert_eq!(run(&["run", "ends", "--bump", "3"]), Some(4), "another step than it was begun with");
     assert_eq!((run(&["run", "ends", "--bump", "2"]), run(&["ensure", "ends"])), (Some(0), Some(0)));
     let record = db.now().get(&Cell::object(oid)).await.expect("reads").expect("is there");
     assert_eq!((record.version, &record.data[..]), (2, &b"late"[..]));
