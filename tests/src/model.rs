@@ -146,12 +146,12 @@ impl Model {
             let goes_first = passed.as_ref().is_some_and(|passed| passed.has_more && is_older && own.is_some());
             match (if goes_first { Err(()) } else { wanted.outcome() }, passed) {
                 (Ok((record, merged)), passed) => {
-                    let anew = passed.filter(|passed| passed.has_more && !passed.raised);
+                    let anew = passed.filter(|passed| passed.has_more);
                     owed.extend(anew.map(|passed| passed.owed(&cell)).unwrap_or_default());
                     writes.push((cell, record, merged));
                 }
                 (Err(()), Some(passed)) => {
-                    if passed.has_more || is_older || !passed.raised {
+                    if !passed.is_alone || is_older || !passed.raised {
                         owed.extend(passed.owed(&cell));
                     }
                     writes.push((cell, own, false));
@@ -159,6 +159,7 @@ impl Model {
                 (Err(()), None) => return Verdict::InTheWay { cell, newest, read: false },
             }
         }
+        owed.sort();
         let by_itself = |cell: &Cell| draft.writes.iter().any(|write| write.cell == *cell);
         writes.extend(owed.into_iter().filter(|(cell, ..)| !by_itself(cell)));
         Verdict::Fine(writes)

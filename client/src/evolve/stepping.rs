@@ -289,8 +289,8 @@ impl SteppedCell {
             }
             StepResult::StillBad => return,
             // It was counted when it was stepped first.
-            StepResult::Work { repaid: Some(_), .. } if !self.was_bad => {
-                counts.stepped_again += 1;
+            StepResult::Work { repaid: Some(_), stepped, .. } if !self.was_bad => {
+                counts.stepped_again += u64::from(*stepped);
                 return;
             }
             StepResult::Work { changed: true, .. } => counts.changed += 1,

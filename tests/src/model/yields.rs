@@ -2,7 +2,7 @@
 
 use super::Model;
 use bytes::Bytes;
-use zeolite_proto::evolve::{ChunkNote, JobRecord, Owed, Stored, owed_cell};
+use zeolite_proto::evolve::{ChunkNote, JobRecord, Owed, StepNote, Stored, owed_cell};
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Draft, Oid, Priority, Tid};
 
@@ -12,12 +12,15 @@ pub(super) struct Chunk {
     job: Oid,
     /// Cells that were stepped, and whose steps have written elsewhere.
     with_more: Vec<Cell>,
+    /// Cells that were stepped, of which nothing else follows.
+    alone: Vec<Cell>,
 }
 
 /// The chunks that a draft passes over at one cell, the newest first.
 pub(super) struct Passed {
     chunks: Vec<(Tid, Oid)>,
     pub(super) has_more: bool,
+    pub(super) is_alone: bool,
     pub(super) raised: bool,
 }
 
@@ -26,9 +29,14 @@ impl Chunk {
     pub(super) fn of(draft: &Draft, written: &[Cell]) -> Option<Chunk> {
         let note = ChunkNote::of_any(&draft.note.extension).filter(|note| !note.steps.is_empty())?;
         let written: Vec<Cell> = written.iter().filter(|cell| cell.oid.0 != note.job).cloned().collect();
-        let steps = note.steps.iter().filter(|step| step.writes_elsewhere());
-        let with_more = steps.filter_map(|step| step.cell(&written)).filter(|cell| written.contains(cell)).collect();
-        Some(Chunk { job: Oid(note.job), with_more })
+        let (mut with_more, mut alone) = (Vec::new(), Vec::new());
+        for step in &note.steps {
+            let Some(cell) = step.cell(&written).filter(|cell| written.contains(cell)) else { continue };
+            let others = note.steps.iter().filter(|other| *other != step);
+            let by_others = others.flat_map(StepNote::places).any(|place| written.get(place) == Some(&cell));
+            if step.writes_elsewhere() || by_others { &mut with_more } else { &mut alone }.push(cell);
+        }
+        Some(Chunk { job: Oid(note.job), with_more, alone })
     }
 }
 
@@ -54,10 +62,11 @@ impl Model {
             return None;
         }
         let (mut passed, newest) =
-            (Passed { chunks: Vec::new(), has_more: false, raised: false }, self.newest(cell, seen)?);
+            (Passed { chunks: Vec::new(), has_more: false, is_alone: true, raised: false }, self.newest(cell, seen)?);
         for (tid, _) in self.cells.get(cell)?.range(base.next()..=seen).rev() {
             let chunk = self.chunks.get(tid).filter(|chunk| chunk.job != cell.oid && self.is_job(chunk.job, seen))?;
             passed.has_more |= chunk.with_more.contains(cell);
+            passed.is_alone &= chunk.alone.contains(cell);
             passed.chunks.push((*tid, chunk.job));
         }
         let before = self.newest(cell, base).and_then(|(_, record)| record);

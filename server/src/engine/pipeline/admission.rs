@@ -13,6 +13,7 @@ use crate::engine::pipeline::ranges;
 use crate::engine::pipeline::wide::WideReads;
 use bytes::Bytes;
 use std::sync::Arc;
+use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Change, Draft, Fault, Limits, Priority, Tid, hash};
 
@@ -79,6 +80,11 @@ pub(crate) fn admit(mut draft: Draft, limits: &Limits, oids: &Oids, visible: Tid
         return Err(Fault::too_large("number of writes and read checks", parts, limits.draft_writes_max));
     }
     draft.note.check()?;
+    if draft.priority == Priority::Live && ChunkNote::says_yields(&draft.note.extension) {
+        return Err(Fault::invalid(
+            "a chunk of an evolve yields to live drafts, so it is none; send it with batch priority",
+        ));
+    }
     let mut bytes = 64 * parts + draft.note.bytes();
     for write in &draft.writes {
         bytes += check_cell(&write.cell, limits, oids)? + check_change(&write.change, limits)?;

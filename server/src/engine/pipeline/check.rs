@@ -16,8 +16,9 @@ use crate::engine::pipeline::merge::Sides;
 use crate::engine::pipeline::yields::{Pass, Yielding, version};
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use zeolite_proto::evolve::is_owed;
-use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write, hash};
+use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
 
 /// Stale cells of one held draft, and their bytes.
 const STALE_MAX: usize = 10_000;
@@ -132,12 +133,14 @@ impl Check<'_> {
         }
         open.none()?;
         let owed = passed.into_iter().flat_map(Pass::owed);
-        // A draft that writes there itself says what is to be there.
-        let own = admitted.draft.writes.iter().map(|write| &write.cell).filter(|cell| is_owed(cell));
-        let own: hash::Set<&Cell> = own.collect();
-        let owed = owed.filter(|(cell, _)| !own.contains(cell));
-        let owed = owed.map(|(cell, record)| SealedWrite { cell, stamped: false, record: Some(record), merged: false });
-        writes.extend(owed.collect::<Vec<_>>());
+        let mut owed: BTreeMap<Cell, Bytes> = owed.collect();
+        // Nobody says himself that he owes nothing.
+        for write in writes.iter_mut().filter(|write| is_owed(&write.cell)) {
+            write.record = owed.remove(&write.cell).or(write.record.take());
+        }
+        let owed = owed.into_iter().map(|(cell, record)| (cell, Some(record)));
+        let owed = owed.map(|(cell, record)| SealedWrite { cell, stamped: false, record, merged: false });
+        writes.extend(owed);
         Ok(writes)
     }
 
@@ -234,7 +237,7 @@ impl Check<'_> {
             Newer::Waits => Ok(Becomes::Waits(newest)),
             Newer::Yields(pass) => {
                 let is_older = version(own.as_ref()) < version(self.view.newest(part, &write.cell)?.1.as_ref());
-                let owes = pass.has_more || is_older || !pass.raised;
+                let owes = !pass.is_alone || is_older || !pass.raised;
                 let passes = |record| Becomes::Passes { record, merged: false, pass, owes };
                 if pass.has_more && is_older && own.is_some() {
                     return Ok(passes(own));
@@ -242,7 +245,7 @@ impl Check<'_> {
                 match self.merged(admitted, position, write)? {
                     Becomes::Conflict(_) => Ok(passes(own)),
                     // What the step wrote elsewhere was made of what was there before.
-                    Becomes::Merged(record) if pass.has_more && !pass.raised => {
+                    Becomes::Merged(record) if pass.has_more => {
                         Ok(Becomes::Passes { record, merged: true, pass, owes: true })
                     }
                     becomes => Ok(becomes),

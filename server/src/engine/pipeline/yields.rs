@@ -11,10 +11,11 @@
 //! - only a *live* draft does: another chunk, the undo of an evolve, an import are of batch priority, and conflict as ever;
 //! - a write that goes over says so in the ledger of the chunk's job, in its own transaction: a worker takes back what the step
 //!   had written elsewhere (index entries, counters), and steps the object anew. So whatever is killed when, nothing is forgotten;
-//! - nothing is owed where a live draft itself brings an object to the newer shape, and its step has written nowhere else;
-//! - a resolver that can merge goes first (where the chunk has not raised the version, the merged object is stepped anew as well, if
-//!   its step has written elsewhere); except where old code brings an object back to its older shape, and the step has written
-//!   elsewhere too: what stands there was made of what the object was, and old code knows nothing of it;
+//! - a resolver that can merge goes first; except where old code brings an object back to its older shape, and the step has written
+//!   elsewhere too: old code knows nothing of that;
+//! - nothing is owed where a resolver has merged what a step wrote beside its object, or a live draft itself brings an object to the
+//!   newer shape of which nothing else follows. Whoever wrote an object has seen it before its step, and has done elsewhere what
+//!   belongs to that: what the step did there goes;
 //! - a chunk whose job is no more does not yield: there is nobody to owe.
 //!
 //! Which commits yield is known of those since the start; of older ones the log is read, by a merger. Not here: paying (the
@@ -50,6 +51,8 @@ pub(crate) struct Pass {
     over: Vec<(Tid, Oid)>,
     /// The cell itself was stepped, and its step has written elsewhere too.
     pub(crate) has_more: bool,
+    /// It was stepped, and nothing else follows from that.
+    pub(crate) is_alone: bool,
     /// The chunks have brought the cell to a newer shape.
     pub(crate) raised: bool,
 }
@@ -99,11 +102,13 @@ impl Chunk {
         Some(Chunk { written: written.cloned().collect(), note })
     }
 
-    /// Whether the cell was stepped, and its step has written elsewhere.
-    fn was_stepped_with_more(&self, cell: &Cell) -> bool {
-        let Some(place) = self.written.iter().position(|written| written == cell) else { return false };
-        let stepped = |step: &StepNote| step.cell(&self.written).as_ref() == Some(cell);
-        self.note.steps_at(place).any(|step| stepped(step) && step.writes_elsewhere())
+    /// Whether the cell was stepped, and whether nothing but that was written for it: its step has written nowhere else, and no other
+    /// step has written it.
+    fn how(&self, cell: &Cell) -> (bool, bool) {
+        let Some(place) = self.written.iter().position(|written| written == cell) else { return (false, false) };
+        let is_stepped = |step: &StepNote| step.cell(&self.written).as_ref() == Some(cell);
+        let stepped = self.note.steps_at(place).any(is_stepped);
+        (stepped, stepped && self.note.steps_at(place).all(|step| is_stepped(step) && !step.writes_elsewhere()))
     }
 }
 
@@ -160,7 +165,8 @@ impl Engine {
     }
 
     fn find_pass(&self, cell: &Cell, base: Tid, newest: Tid) -> Result<Option<Pass>, StoreError> {
-        let mut pass = Pass { cell: cell.clone(), newest, over: Vec::new(), has_more: false, raised: false };
+        let mut pass =
+            Pass { cell: cell.clone(), newest, over: Vec::new(), has_more: false, is_alone: true, raised: false };
         let newest_version = self.version(cell, newest)?;
         let mut tid = newest;
         while pass.over.len() < OVER_MAX {
@@ -169,7 +175,9 @@ impl Engine {
             if cell.oid == job || !self.is_job(job)? {
                 return Ok(None);
             }
-            pass.has_more |= chunk.was_stepped_with_more(cell);
+            let (is_stepped, is_alone) = chunk.how(cell);
+            pass.has_more |= is_stepped && !is_alone;
+            pass.is_alone &= is_alone;
             pass.over.push((tid, job));
             let before = self.reader().as_of_many(&[(cell.clone(), tid.prev())], 1)?.pop();
             match before {
@@ -240,7 +248,7 @@ mod tests {
             |of, writes| StepNote { of: SteppedNote::Written(of), writes, applied: Vec::new(), after: Vec::new() };
         let chunk = Chunk::of(&txn(11, &note(vec![step(0, vec![0]), step(1, vec![1, 2])]), &cells)).expect("a chunk");
         assert_eq!(chunk.written.len(), 3, "the ledger is left out");
-        let more = |oid| chunk.was_stepped_with_more(&Cell::object(Oid(oid)));
-        assert_eq!([more(1), more(2), more(3), more(9)], [false, true, false, false]);
+        let how = |oid| chunk.how(&Cell::object(Oid(oid)));
+        assert_eq!([how(1), how(2), how(3), how(9)], [(true, true), (true, false), (false, false), (false, false)]);
     }
 }
