@@ -44,6 +44,11 @@ pub(crate) struct ChunkLog {
 }
 
 impl ChunkLog {
+    /// What was read elsewhere.
+    pub(crate) fn of(tid: Tid, note: ChunkNote, written: Vec<Cell>) -> ChunkLog {
+        ChunkLog { tid, note, written }
+    }
+
     /// None: it is no chunk of this job, or does not tell its steps.
     pub(crate) async fn read(db: &Db, job: Oid, tid: Tid) -> Result<Option<ChunkLog>> {
         let found = db.admin().log(Some(tid), Some(tid), Some(1), false).await?.collect().await?;
@@ -182,7 +187,7 @@ impl TakeBack<'_> {
     }
 
     /// The operations that take a step's operations on a cell back, if that was all that it did there, and its class has such.
-    fn inverse(&self, log: &ChunkLog, step: &StepNote, cell: &Cell) -> Option<(String, Vec<Bytes>)> {
+    pub(crate) fn inverse(&self, log: &ChunkLog, step: &StepNote, cell: &Cell) -> Option<(String, Vec<Bytes>)> {
         let place = log.written.iter().position(|written| written == cell)? as u32;
         let resolvers = &self.db.core().options.resolvers;
         let applied = step.applied.iter().rev().filter(|(at, _)| *at == place);
@@ -237,7 +242,13 @@ impl TakeBack<'_> {
     }
 
     /// What was in a cell when a step began: as the chunk found it, or as the taking back of a former step had left it.
-    async fn before(&self, log: &ChunkLog, step: &StepNote, cell: &Cell, depth: usize) -> Result<Revision, Stuck> {
+    pub(crate) async fn before(
+        &self,
+        log: &ChunkLog,
+        step: &StepNote,
+        cell: &Cell,
+        depth: usize,
+    ) -> Result<Revision, Stuck> {
         if depth >= CHAIN_MAX {
             return Err(Stuck::Cannot(format!("it was stepped anew more than {CHAIN_MAX} times")));
         }
@@ -305,14 +316,13 @@ pub(crate) async fn only_taken_back(view: &View, job: Oid) -> Result<u64> {
     Ok(paid.iter().filter(|paid| !paid.stepped).count() as u64)
 }
 
-/// Cells that a chunk wrote and that are none of its business any more: live drafts went over them, or their steps were taken back.
-pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<hash::Set<Cell>> {
-    let mut cells = hash::Set::default();
-    for what in ["owed", "paid"] {
-        let told: Vec<Owed> = entries(view, job, &format!("{what}/{:016x}/", chunk.0), u64::MAX).await?;
-        cells.extend(told.iter().map(Owed::cell));
-    }
-    Ok(cells)
+/// Cells of a chunk that live drafts went over, and those whose steps were taken back.
+pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<(hash::Set<Cell>, hash::Set<Cell>)> {
+    let told = async |what: &str| -> Result<hash::Set<Cell>> {
+        let told = entries(view, job, &format!("{what}/{:016x}/", chunk.0), u64::MAX).await?;
+        Ok(told.iter().map(Owed::cell).collect())
+    };
+    Ok((told("owed").await?, told("paid").await?))
 }
 
 async fn entries(view: &View, job: Oid, prefix: &str, limit: u64) -> Result<Vec<Owed>> {

@@ -26,9 +26,11 @@ use super::outcome::{Claim, LOOK_AGAIN, Outcome, Verdict, judge};
 use super::pace::{Before, Pace};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::tx::Place;
+use crate::tx::{Place, fold};
+use bytes::Bytes;
 use commits::Commits;
 use group::{Group, Of};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -241,13 +243,16 @@ impl Undo {
     async fn take_back(&self, held: &mut Lease, job: &Kept<JobRecord>, tid: Tid, note: &ChunkNote) -> Result<bool> {
         let mut groups = self.groups(tid, note).await?;
         loop {
-            let (draft, next) = self.draft(held, job, tid, &groups)?;
+            let (draft, next) = self.draft(held, job, tid, &groups).await?;
             let at = Place::newest(&self.db);
             let newest = at.snapshot.max(held.tid).max(job.tid);
             let error = match at.at(newest).send(&self.db, &draft).await {
                 Ok(receipt) => {
                     held.written(next, receipt.tid);
-                    if receipt.merged.is_empty() {
+                    // Operations take back what they are to, whatever came between.
+                    let by_operation =
+                        |cell: &Cell| groups.iter().any(|group| group.operations.iter().any(|of| of.0 == *cell));
+                    if receipt.merged.iter().all(|merged| by_operation(&merged.cell)) {
                         return Ok(true);
                     }
                     self.see(receipt.tid).await?;
@@ -319,13 +324,19 @@ impl Undo {
         }
     }
 
-    fn draft(&self, held: &Lease, job: &Kept<JobRecord>, tid: Tid, groups: &[Group]) -> Result<(Draft, RangeRecord)> {
+    async fn draft(
+        &self,
+        held: &Lease,
+        job: &Kept<JobRecord>,
+        tid: Tid,
+        groups: &[Group],
+    ) -> Result<(Draft, RangeRecord)> {
         let mut next = held.record.clone();
         next.beat += 1;
         next.cursor = Cursor::Before(tid.0);
         next.counts.chunks += 1;
         (next.rate, next.waits_for) = (self.pace.rate, self.pace.why.clone());
-        let mut writes = Vec::new();
+        let mut writes = self.operations(groups).await?;
         for (number, group) in groups.iter().enumerate() {
             let Some(reason) = &group.refused else {
                 next.counts.changed += 1;
@@ -346,6 +357,24 @@ impl Undo {
         let (key, key_since) = (self.db.new_commit_key(), self.db.position());
         let read_ranges = Vec::new();
         Ok((Draft { key, key_since, priority: Priority::Batch, read_cells, read_ranges, writes, note }, next))
+    }
+
+    /// What takes operations back, cell by cell: of many steps as one.
+    async fn operations(&self, groups: &[Group]) -> Result<Vec<Write>> {
+        let mut cells: BTreeMap<&Cell, (&str, Vec<Bytes>)> = BTreeMap::new();
+        let taken = groups.iter().filter(|group| group.refused.is_none());
+        for (cell, class, operation) in taken.flat_map(|group| &group.operations) {
+            cells.entry(cell).or_insert((class, Vec::new())).1.push(operation.clone());
+        }
+        let view = self.db.now();
+        let mut writes = Vec::with_capacity(cells.len());
+        for (cell, (class, operations)) in cells {
+            let now = view.get_encoded(cell).await?;
+            let after = fold(cell, class, now, &operations, &self.db.core().options.resolvers)?;
+            let change = after.map_or(Change::Delete, Change::Put);
+            writes.push(Write { cell: cell.clone(), base: view.snapshot(), change, stamped: false });
+        }
+        Ok(writes)
     }
 
     async fn end(&self, held: &mut Lease) -> Result<Outcome> {

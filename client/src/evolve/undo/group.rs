@@ -5,7 +5,7 @@
 //!   it is in the shape that it had before     somebody was faster (old code wrote it, and a later commit of the job, which was taken
 //!                                             back already, brought it to the new shape again): it stays as it is
 //!   a live draft has gone over it              it stays as well: whoever wrote it knew nothing of the commit
-//!   this undo has put back what the commit left (a later commit of the job had changed it)      what was before is put back
+//!   a payment has taken the step back          it is none any more
 //!   otherwise                                 the server merges, where its class can. What is in another shape than before then is
 //!                                             told: whoever rolls a release back has code that cannot read it
 //! ```
@@ -13,18 +13,21 @@
 
 use crate::connect::Db;
 use crate::errors::Result;
-use crate::evolve::earlier::left_alone;
+use crate::evolve::earlier::{ChunkLog, Stuck, TakeBack, left_alone};
 use crate::evolve::undo::undo_note;
 use crate::tx::Place;
 use bytes::Bytes;
 use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Change, Note, Oid, ReadCell, Tid, Write};
+use zeolite_proto::{Cell, Change, Note, Oid, ReadCell, Tid, Write, hash};
 
 /// Steps that are taken back together or not at all.
+#[derive(Default)]
 pub(super) struct Group {
     pub(super) cells: Vec<Cell>,
     pub(super) writes: Vec<Write>,
+    /// What takes the steps' operations back: on each cell, by its class.
+    pub(super) operations: Vec<(Cell, String, Bytes)>,
     /// These stay as they are, as long as they do.
     pub(super) stay: Vec<ReadCell>,
     pub(super) refused: Option<String>,
@@ -33,7 +36,7 @@ pub(super) struct Group {
 impl Group {
     /// Of a commit of which it cannot be told what was before it.
     pub(super) fn refused(reason: String) -> Group {
-        Group { cells: Vec::new(), writes: Vec::new(), stay: Vec::new(), refused: Some(reason) }
+        Group { refused: Some(reason), ..Group::default() }
     }
 }
 
@@ -86,10 +89,17 @@ async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<P
     let before = db.at(tid.prev()).get_many(&cells).await?;
     let after = db.at(tid).get_many(&cells).await?;
     let now = at.view(db).revisions(&cells).await?;
-    let alone = left_alone(&at.view(db), job, tid).await?;
+    let (owed, paid) = left_alone(&at.view(db), job, tid).await?;
+    // What a payment has only taken back, and what one has taken back since, is none of the commit's business any more.
+    let stepped = |place: usize| {
+        let mut steps = note.steps_at(place).filter_map(|step| step.cell(&cells));
+        note.steps.is_empty() || steps.any(|cell| !paid.contains(&cell))
+    };
+    let mine: Vec<bool> =
+        cells.iter().enumerate().map(|(place, cell)| stepped(place) && !owed.contains(cell)).collect();
     let mut past = Vec::with_capacity(cells.len());
-    for (((cell, before), after), now) in cells.into_iter().zip(before).zip(after).zip(now) {
-        let is_left_alone = alone.contains(&cell);
+    for ((((cell, before), after), now), mine) in cells.into_iter().zip(before).zip(after).zip(now).zip(mine) {
+        let is_left_alone = !mine;
         let is_ours = now.tid > tid && now.record == after && has_written(of, &cell, now.tid).await?;
         let base = if is_ours { at.snapshot } else { tid };
         let is_touched = now.tid != tid && !is_ours;
@@ -106,26 +116,85 @@ async fn has_written(of: Of<'_>, cell: &Cell, tid: Tid) -> Result<bool> {
     Ok(newest.first().is_some_and(|past| past.revision.tid == tid && is_ours(&past.note)))
 }
 
+impl Group {
+    /// Takes a cell's change back, unless it stays as it is; `is_stepped`: it is the object of a step, and not what followed from it.
+    fn add(&mut self, past: Past, is_stepped: bool, at: Place) {
+        self.cells.push(past.cell.clone());
+        let is_back = past.has_another_shape_since() && past.is_back();
+        // Somebody has written the same since: that is his.
+        let is_anothers = !is_stepped && past.now == past.after;
+        if past.is_touched && (is_back || is_anothers) {
+            self.stay.push(ReadCell { cell: past.cell, base: at.snapshot });
+        } else {
+            let change = past.before.map_or(Change::Delete, Change::Put);
+            self.writes.push(Write { cell: past.cell, base: past.base, change, stamped: false });
+        }
+    }
+}
+
 /// The groups of a commit with what was in their cells before it.
 pub(super) async fn groups(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
-    let mut all = past(of, at, tid, note).await?.into_iter();
+    let all = past(of, at, tid, note).await?;
+    if !note.steps.is_empty() {
+        return by_steps(of, at, (tid, note), all).await;
+    }
+    let mut all = all.into_iter();
     let group = |count: &u32| {
-        let mut group = Group { cells: Vec::new(), writes: Vec::new(), stay: Vec::new(), refused: None };
-        for past in all.by_ref().take(*count as usize) {
-            if past.is_left_alone {
-                continue;
-            }
-            group.cells.push(past.cell.clone());
-            if past.is_touched && past.has_another_shape_since() && past.is_back() {
-                group.stay.push(ReadCell { cell: past.cell, base: at.snapshot });
-            } else {
-                let change = past.before.map_or(Change::Delete, Change::Put);
-                group.writes.push(Write { cell: past.cell, base: past.base, change, stamped: false });
-            }
-        }
+        let mut group = Group::default();
+        all.by_ref().take(*count as usize).for_each(|past| group.add(past, true, at));
         group
     };
     Ok(note.groups.iter().map(group).collect())
+}
+
+/// Each step by itself, together with those that put what it puts; operations have their inverse. What a payment had only taken back
+/// stays so, and a step that was taken back by one is none any more.
+async fn by_steps(of: Of<'_>, at: Place, (tid, note): (Tid, &ChunkNote), all: Vec<Past>) -> Result<Vec<Group>> {
+    let written: Vec<Cell> = all.iter().map(|past| past.cell.clone()).collect();
+    let log = ChunkLog::of(tid, note.clone(), written.clone());
+    let (owed, paid) = left_alone(&at.view(of.db), of.job, tid).await?;
+    let mut all: Vec<Option<Past>> = all.into_iter().map(Some).collect();
+    // Of each place the group that has it.
+    let (mut groups, mut has): (Vec<Group>, hash::Map<usize, usize>) = Default::default();
+    for step in &note.steps {
+        let Some(stepped) = step.cell(&written) else { continue };
+        if paid.contains(&stepped) {
+            continue;
+        }
+        let take = TakeBack { db: of.db, job: of.job, cell: &stepped };
+        let mut inverse = Vec::new();
+        let mut places: Vec<usize> = step.places().filter(|place| *place < written.len()).collect();
+        places.sort_unstable();
+        places.dedup();
+        places.retain(|place| match take.inverse(&log, step, &written[*place]) {
+            Some((class, operations)) => {
+                let one = |operation| (written[*place].clone(), class.clone(), operation);
+                inverse.extend(operations.into_iter().map(one));
+                false
+            }
+            None => true,
+        });
+        let group = places.iter().find_map(|place| has.get(place).copied()).unwrap_or(groups.len());
+        if group == groups.len() {
+            groups.push(Group::default());
+        }
+        groups[group].cells.extend(inverse.iter().map(|(cell, ..)| cell.clone()));
+        groups[group].operations.extend(inverse);
+        for place in places {
+            has.insert(place, group);
+            let Some(mut past) = all[place].take().filter(|past| !owed.contains(&past.cell)) else { continue };
+            if !step.after.is_empty() {
+                match take.before(&log, step, &past.cell, 0).await {
+                    Ok(before) => past.before = before.record,
+                    Err(Stuck::Error(error)) => return Err(error),
+                    Err(Stuck::Cannot(why)) => groups[group].refused = Some(why),
+                }
+            }
+            let is_stepped = past.cell == stepped;
+            groups[group].add(past, is_stepped, at);
+        }
+    }
+    Ok(groups)
 }
 
 /// What of a commit that was taken back is not in the shape that it had before, and what it is instead.
