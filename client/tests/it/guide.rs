@@ -74,7 +74,7 @@ async fn program(address: String) -> Result<Db, Error> {
 }
 
 /// docs/evolve.md, "A new index over existing objects".
-fn title_index(titles: Index<String, Page>) -> impl evolve::Step {
+async fn title_index(job: &evolve::Job, titles: Index<String, Page>) -> Result<evolve::Report, Error> {
     let step = evolve::with("title index", move |tx, cell, old| {
         Box::pin(async move {
             let page: Page = value_of(cell, &old)?;
@@ -82,7 +82,7 @@ fn title_index(titles: Index<String, Page>) -> impl evolve::Step {
             Ok(Stepped::Keep)
         })
     });
-    step
+    evolve::Worker::new(job).run(step).await
 }
 
 fn job(name: &str, plan: Plan) -> NewJob {
@@ -113,7 +113,7 @@ async fn the_code_of_the_pages_does_what_they_say() {
     assert_eq!(job_2.ensure_done().await.expect("is done").changed, 30);
 
     let indexed = evolve::plan(&db, job("titles", Plan::class("wiki.Page"))).await.expect("plans");
-    let report = within(evolve::Worker::new(&indexed).run(title_index(titles))).await.expect("runs");
+    let report = within(title_index(&indexed, titles)).await.expect("runs");
     assert_eq!((report.phase, report.counts.kept), (Phase::Done, 30));
     let holds = index_holds(titles, |page: &Page| vec![page.title.clone()]);
     let verified = indexed.verify(&[&holds]).await.expect("verifies");
