@@ -64,6 +64,7 @@ mod verify;
 mod worker;
 
 pub use dry_run::{DryRun, DryRunOptions, ErrorKind, Sample, dry_run};
+pub use earlier::OWED_MAX;
 pub use eta::Eta;
 pub use job::{Certificate, Job, JobRecord, Pause, Phase, ROOT_NAME, Target, find, forget, list};
 pub use known::class_is_known;

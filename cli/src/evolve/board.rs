@@ -27,7 +27,8 @@ impl Board {
     }
 
     pub(super) fn show(&mut self, now: &evolve::Progress) {
-        let state = shown::Line::of(now).text();
+        let owed = shown::owed(now).map(|owed| format!(", {owed} owed")).unwrap_or_default();
+        let state = shown::Line::of(now).text() + &owed;
         let forecast = format!("{}, {} left", shown::rate(now.rate), shown::left(now.left));
         let none = now.job.phase.is_over() || now.silent.is_some();
         self.job.remark(if none { state } else { format!("{state} · {forecast}") });

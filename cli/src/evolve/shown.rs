@@ -4,7 +4,9 @@ use crate::moment;
 use crate::output::{Out, Table, count};
 use serde_json::{Value, json};
 use std::time::Duration;
-use zeolite_client::evolve::{Bad, Certificate, Counts, JobRecord, NotUndone, Part, Phase, Progress, RangeRecord};
+use zeolite_client::evolve::{
+    Bad, Certificate, Counts, JobRecord, NotUndone, OWED_MAX, Part, Phase, Progress, RangeRecord,
+};
 use zeolite_client::{Cell, Oid, Tid};
 
 /// The state of a job: one word, and what there is to say about it.
@@ -46,8 +48,35 @@ pub(crate) fn left(left: Option<Duration>) -> String {
 /// `1,234 of 5,678 (21 %)`.
 pub(super) fn done(progress: &Progress) -> String {
     let percent = (progress.done * 100).checked_div(progress.total).unwrap_or(100);
-    let what = if is_taken_back(progress) { " commits taken back" } else { "" };
-    format!("{} of {}{what} ({percent} %)", count(progress.done), count(progress.total))
+    let (what, owed) = match is_taken_back(progress) {
+        true => (" commits taken back", String::new()),
+        false => ("", owed(progress).map(|owed| format!(", {owed} owed")).unwrap_or_default()),
+    };
+    format!("{} of {}{what} ({percent} %){owed}", count(progress.done), count(progress.total))
+}
+
+/// How many steps it owes; none: it owes nothing.
+pub(super) fn owed(progress: &Progress) -> Option<String> {
+    let more = if progress.owed >= OWED_MAX { " or more" } else { "" };
+    (progress.owed > 0).then(|| format!("{}{more}", count(progress.owed)))
+}
+
+/// What its steps have yielded to live writers.
+pub(super) fn yielded(progress: &Progress) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    if let Some(owed) = owed(progress) {
+        let then = match progress.job.phase {
+            Phase::Done => "run its workers again",
+            Phase::Undoing | Phase::Undone => "they stay as live writers made them",
+            _ => "they are made anew at its end",
+        };
+        facts.push(("owes", format!("{owed} steps, over which live transactions were committed: {then}")));
+    }
+    if progress.taken_back > 0 {
+        let theirs = "which live writers have brought to the new shape themselves: their steps were taken back";
+        facts.push(("yielded", format!("{} of the changed, {theirs}", count(progress.taken_back))));
+    }
+    facts
 }
 
 /// Its progress is that of the undo.
@@ -92,6 +121,7 @@ pub(super) fn facts(progress: &Progress, pinned: &str) -> Vec<(&'static str, Str
         facts.push(("old shape", now(progress)));
     }
     facts.push(("objects", counted(progress.counts)));
+    facts.extend(yielded(progress));
     if !job.phase.is_over() {
         facts.push(("snapshot", format!("{}; {pinned}", moment::shown(Tid(job.snapshot)))));
     }
@@ -272,6 +302,8 @@ pub(super) fn progress_json(progress: &Progress) -> Value {
         "old": progress.old,
         "now": now_json(progress),
         "counts": counts_json(progress.counts),
+        "owed": progress.owed,
+        "taken_back": progress.taken_back,
         "silent_ms": progress.silent.map(|silent| silent.as_millis() as u64),
         "workers": workers.map(|(number, range)| worker_json(number, range)).collect::<Vec<_>>(),
         "undo": progress.undo.as_ref().map(|undo| counts_json(undo.counts)),

@@ -62,6 +62,7 @@ pub(super) fn verdict(out: &Out, last: &Progress) -> Result<()> {
             if !out.is_json() {
                 out.facts(&shown::certificate_facts(job, certificate));
                 out.line(shown::counted(last.counts));
+                out.facts(&shown::yielded(last));
             }
             Ok(())
         }

@@ -5,6 +5,7 @@ mod example;
 mod gates;
 mod gone;
 mod jobs;
+mod owed;
 mod programs;
 mod scene;
 mod stopped;

@@ -8,6 +8,7 @@ mod killed;
 mod monitoring;
 mod prepared;
 mod program;
+mod recipes;
 mod serve;
 mod served;
 mod silent;

@@ -83,6 +83,20 @@ fn bounds<Q: AsKey>(range: impl RangeBounds<Q>) -> Range {
     from.map_or_else(Range::nothing, |from| Range::between(from, to))
 }
 
+impl<K: Key, T: Persistent> UniqueIndex<K, Ref<T>> {
+    /// The key is this object's: it takes it if it is free, and leaves it if it has it already; refused where it is another's.
+    /// For the step of an evolve, beside live code that keeps the index as well.
+    pub async fn claim<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, reference: Ref<T>) -> Result<()>
+    where
+        K: Borrow<Q>,
+    {
+        match self.get(tx, key).await? {
+            Some(owner) if owner == reference => Ok(()),
+            _ => self.insert(tx, key, &reference).await?.or_refuse(),
+        }
+    }
+}
+
 impl<K, T> Index<K, T> {
     /// The index of an object.
     pub const fn new(oid: Oid) -> Index<K, T> {

@@ -29,8 +29,8 @@ use zeolite_proto::{Cell, FaultKind, Oid, Record, Registry, Tid, hash};
 
 /// Revisions of an object that are looked through for its former step.
 const REVISIONS_MAX: u32 = 16;
-/// So much of what is owed is looked at together.
-pub(crate) const OWED_MAX: u64 = 2000;
+/// So much of what is owed is looked at together, and counted.
+pub const OWED_MAX: u64 = 2000;
 /// Steps of one object that were taken back one after the other, and have to be followed.
 const CHAIN_MAX: usize = 64;
 

@@ -34,7 +34,7 @@ pub struct Progress {
     pub old: Option<u64>,
     /// Every commit up to this one is in that count; without a target, in the records.
     pub as_of: Tid,
-    /// Writes of chunks that live drafts went over: they are stepped anew.
+    /// Writes of chunks that live drafts went over: they are stepped anew. Counted up to [`OWED_MAX`].
     pub owed: u64,
     /// Of the objects that steps have changed, those that live drafts have brought to the new shape themselves since: what the steps
     /// had written was taken back.

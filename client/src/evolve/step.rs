@@ -31,7 +31,7 @@
 //!     Box::pin(async move {
 //!         let page: Page = value_of(cell, &old)?;
 //!         titles.insert(tx, &page.title, Ref::new(cell.oid))?;
-//!         names.insert(tx, &page.title, &Ref::new(cell.oid)).await?.or_refuse()?;
+//!         names.claim(tx, &page.title, Ref::new(cell.oid)).await?;
 //!         Ok(evolve::Stepped::Keep)
 //!     })
 //! });

@@ -38,6 +38,9 @@ use tokio::time::Instant;
 use zeolite_proto::evolve::{ChunkNote, Settings};
 use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Tid, Write};
 
+/// A commit of which live writers write something between each look and its draft is looked at so often; then that is left.
+const LOOKS_MAX: u32 = 50;
+
 /// What the log says about a commit of an undo.
 fn undo_note(name: &str, of: &str) -> Note {
     Note::new("evolve", format!("{name}: undo of {of}"))
@@ -241,7 +244,8 @@ impl Undo {
 
     /// One commit; false: the range was lost.
     async fn take_back(&self, held: &mut Lease, job: &Kept<JobRecord>, tid: Tid, note: &ChunkNote) -> Result<bool> {
-        let mut groups = self.groups(tid, note).await?;
+        let (mut seen, mut groups) = self.groups(tid, note).await?;
+        let mut looks = 1;
         loop {
             let (draft, next) = self.draft(held, job, tid, &groups).await?;
             let at = Place::newest(&self.db);
@@ -288,10 +292,11 @@ impl Undo {
             if *cell == held.cell() || *cell == Cell::object(self.job.oid()) {
                 return Ok(false);
             }
-            if groups.iter().any(|group| group.stay.iter().any(|stays| stays.cell == *cell)) {
-                // What was to stay as it is has changed.
+            if conflict.newest > seen && looks < LOOKS_MAX {
+                // Written since it was looked at: it may be in its old shape again, or go back in another way.
                 self.see(conflict.newest).await?;
-                groups = self.groups(tid, note).await?;
+                (seen, groups) = self.groups(tid, note).await?;
+                looks += 1;
                 continue;
             }
             let hit = groups.iter_mut().find(|group| group.refused.is_none() && group.cells.contains(cell));
@@ -314,14 +319,17 @@ impl Undo {
         Ok(())
     }
 
-    async fn groups(&self, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
-        match group::groups(self.of(), Place::newest(&self.db), tid, note).await {
+    /// The groups of a commit, and as of when they were looked at.
+    async fn groups(&self, tid: Tid, note: &ChunkNote) -> Result<(Tid, Vec<Group>)> {
+        let at = Place::newest(&self.db);
+        let groups = match group::groups(self.of(), at, tid, note).await {
             // What was there before is packed, or cannot be read: it cannot be put back.
             Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) || judge(&error) == Verdict::Refused => {
-                Ok(vec![Group::refused(error.to_string())])
+                vec![Group::refused(error.to_string())]
             }
-            groups => groups,
-        }
+            groups => groups?,
+        };
+        Ok((at.snapshot, groups))
     }
 
     async fn draft(

@@ -2,6 +2,7 @@
 
 mod evolve;
 mod evolve_scripts;
+mod guide;
 mod live;
 mod site;
 mod spawnable;

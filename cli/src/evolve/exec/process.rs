@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 /// An answer, in bytes: the largest record in base64, and some room.
 const ANSWER_BYTES_MAX: u64 = 100 << 20;
@@ -18,6 +19,8 @@ const REMARK_BYTES_MAX: u64 = 4096;
 const BUFFER_BYTES: usize = 256 << 10;
 /// For the process to end once its input has.
 const END_WITHIN: Duration = Duration::from_secs(2);
+/// For one that dies to tell how, and what its last words are.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A program with its arguments.
 pub(super) struct Program {
@@ -32,6 +35,8 @@ pub(super) struct Process {
     output: BufReader<ChildStdout>,
     /// The last line on its standard error.
     last_words: Arc<Mutex<String>>,
+    /// Hears them.
+    listening: JoinHandle<()>,
 }
 
 /// What is wrong with a process.
@@ -67,8 +72,9 @@ impl Program {
         let output = BufReader::with_capacity(BUFFER_BYTES, child.stdout.take().ok_or_else(missing)?);
         let last_words = Arc::new(Mutex::new(String::new()));
         let remarks = child.stderr.take().ok_or_else(missing)?;
-        tokio::spawn(listen(remarks, last_words.clone(), (!self.json).then(|| self.words[0].clone())));
-        Ok(Process { child, input, output, last_words })
+        let name = (!self.json).then(|| self.words[0].clone());
+        let listening = tokio::spawn(listen(remarks, last_words.clone(), name));
+        Ok(Process { child, input, output, last_words, listening })
     }
 }
 
@@ -121,13 +127,15 @@ impl Process {
     /// Ends it at once; gives the reason with what the process has left.
     pub(super) async fn kill(mut self, why: &str) -> String {
         // One that ends by itself tells how; a moment is enough for that, if it has closed its output.
-        let ended = tokio::time::timeout(Duration::from_millis(200), self.child.wait()).await;
+        let ended = tokio::time::timeout(LAST_WORDS_WITHIN, self.child.wait()).await;
         let status = match ended {
             Ok(Ok(status)) => format!(" ({status})"),
             _ => String::new(),
         };
         // Dead or to be killed; it cannot fail in a way that matters.
         let _ = self.child.kill().await;
+        // What it has said last may still be on its way; a process of its own may hold the pipe open.
+        let _ = tokio::time::timeout(LAST_WORDS_WITHIN, self.listening).await;
         let last_words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let last_words = if last_words.is_empty() { last_words } else { format!("; its last words: {last_words}") };
         format!("{why}{status}{last_words}")

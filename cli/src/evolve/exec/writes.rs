@@ -222,12 +222,10 @@ impl Act<'_> {
         let oid = self.oid(self.write.unique.as_deref().unwrap_or_default())?;
         let index: UniqueIndex<K, Ref<Anything>> = UniqueIndex::new(oid);
         self.is(oid, UniqueIndex::<K, Ref<Anything>>::CLASS).await?;
-        match (inserts, index.get(self.tx, &key).await?) {
-            // Stepped before, or kept by code that is live.
-            (true, Some(has)) if has == reference => {}
-            (true, _) => index.insert(self.tx, &key, &reference).await?.or_refuse()?,
-            (false, Some(has)) if has == reference => index.remove(self.tx, &key)?,
-            (false, _) => {}
+        if inserts {
+            index.claim(self.tx, &key, reference).await?;
+        } else if index.get(self.tx, &key).await? == Some(reference) {
+            index.remove(self.tx, &key)?;
         }
         Ok(())
     }

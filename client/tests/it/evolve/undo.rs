@@ -69,6 +69,45 @@ async fn what_a_resolver_leaves_in_the_new_shape_is_told_whoever_dies_when() {
     assert_eq!((undo.counts.kept, undo.counts.changed >= changed), (2, true), "{undo:?}");
 }
 
+/// Old code writes every page just when the undo has begun to look at them: whichever comes first, each page is in its old shape then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_old_code_writes_while_an_undo_looks_is_no_reason_to_leave_it() {
+    for round in 0..6 {
+        let site = Site::with_pages(40).await;
+        let db = site.worker_db().await;
+        let planned = evolve::plan(&db, job("pages")).await.expect("plans");
+        within(Worker::new(&planned).run(Upgrade { counter: site.counter })).await.expect("runs");
+        planned.begin_undo().await.expect("begins");
+        let (go, mut writers) = (tokio::sync::watch::Sender::new(false), tokio::task::JoinSet::new());
+        let live = site.world.db().await;
+        for page in &site.pages {
+            let (live, mut go, page) = (live.clone(), go.subscribe(), Ref::<OldPage>::new(page.oid()));
+            writers.spawn(async move {
+                go.wait_for(|go| *go).await.expect("the test goes on");
+                let edited = OldPage { text: "by old code".into(), edits: 1 };
+                live.transaction().fresh().run(async |tx| tx.set(page, &edited)).await.expect("commits");
+            });
+        }
+        let mut changes = live.watch([planned.oid()]);
+        let undo = tokio::spawn(Worker::new(&planned).undo());
+        // It has taken its range.
+        within(changes.next()).await.expect("the watch goes on");
+        go.send_replace(true);
+        while let Some(written) = within(writers.join_next()).await {
+            written.expect("no panic");
+        }
+        let report = within(undo).await.expect("no panic").expect("undoes");
+        let left = planned.not_undone(10).await.expect("lists");
+        assert_eq!((report.phase, &left[..]), (Phase::Undone, &[][..]), "round {round}");
+        let view = db.transaction().fresh().begin().await.expect("begins");
+        for page in &site.pages {
+            let old: OldPage = view.load(Ref::new(page.oid())).await.expect("old code can read it");
+            assert_eq!(old.text, "by old code");
+        }
+        assert_eq!(site.stepped().await, 0, "what the steps had written elsewhere is taken back");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_taken_back_as_a_set() {
     let site = Site::with_pages(500).await;

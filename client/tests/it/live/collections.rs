@@ -6,7 +6,7 @@ use zeolite_client::collections::{
     Bounded, BoundedCounter, Counter, Create, Greatest, Index, Least, List, Map, Queue, Set, SmallList, SmallSet,
     UniqueIndex,
 };
-use zeolite_client::{Db, Error, FaultKind, Handle, Persistent, Range, Ref, Result, Tx};
+use zeolite_client::{Db, Error, FaultKind, Handle, Oid, Persistent, Range, Ref, Result, Tx};
 
 #[derive(Serialize, Deserialize)]
 struct Word {
@@ -201,6 +201,11 @@ async fn a_unique_key_has_one_owner() {
     let again = async |tx: Tx| names.insert(&tx, "amy", &9).await?.or_refuse();
     let refused = db.run(again).await.expect_err("it is taken");
     assert!(refused.kind() == Some(FaultKind::Refused) && refused.to_string().contains("amy"), "{refused}");
+    let pages: UniqueIndex<String, Ref<Word>> = make(&db, "pages").await;
+    for (n, free) in [(1, true), (1, true), (2, false), (1, true)] {
+        let claimed = db.run(async |tx| pages.claim(&tx, "home", Ref::new(Oid(100 + n))).await).await;
+        assert_eq!(claimed.map_err(|error| error.kind()), if free { Ok(()) } else { Err(Some(FaultKind::Refused)) });
+    }
     // What is a unique index is not taken for an index, whose entries look alike.
     let taken = db.run(async |tx| tx.root::<Index<String, Word>>("names").await).await.expect_err("of another kind");
     assert!(taken.to_string().contains("zeolite.UniqueIndex"), "{taken}");
