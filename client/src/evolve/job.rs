@@ -60,10 +60,16 @@ pub async fn find(db: &Db, name: &str) -> Result<Job> {
     Ok(Job { db: db.clone(), reference, name: name.to_owned() })
 }
 
-/// Forgets a job that is over, with its ledger. What it did stays; so does the gate of a job that is done, which is told: nobody
+/// Forgets a job that is over, with its ledger; refused while it owes something, unless it was taken back. What it did stays; so does the gate of a job that is done, which is told: nobody
 /// but [`crate::Admin::open_gate`] opens it then. Any other's is opened.
 pub async fn forget(db: &Db, name: &str) -> Result<Option<Gate>> {
-    let record = find(db, name).await?.record().await?;
+    let job = find(db, name).await?;
+    let record = job.record().await?;
+    if !matches!(record.phase, Phase::Planned | Phase::Undone) && job.owes().await? {
+        let why =
+            "live transactions went over what it had stepped, and what its steps wrote beside that would stay for ever";
+        return Err(Error::invalid(format!("evolve {name:?} owes steps: {why}; run its workers again, or undo it")));
+    }
     let gate = match record.phase {
         Phase::Done => own_gate(db, &record).await?,
         phase if phase.is_over() || phase == Phase::Planned => open_own_gate(db, &record).await?.and(None),

@@ -41,6 +41,12 @@ use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Ti
 /// A commit of which live writers write something between each look and its draft is looked at so often; then that is left.
 const LOOKS_MAX: u32 = 50;
 
+/// What takes operations back is taken by nobody: those steps stay. False: there are none.
+fn refuse_operations(groups: &mut [Group], error: &Error) -> bool {
+    let with = groups.iter_mut().filter(|group| group.refused.is_none() && !group.operations.is_empty());
+    with.map(|group| group.refused = Some(error.to_string())).count() > 0
+}
+
 /// What the log says about a commit of an undo.
 fn undo_note(name: &str, of: &str) -> Note {
     Note::new("evolve", format!("{name}: undo of {of}"))
@@ -247,7 +253,11 @@ impl Undo {
         let (mut seen, mut groups) = self.groups(tid, note).await?;
         let mut looks = 1;
         loop {
-            let (draft, next) = self.draft(held, job, tid, &groups).await?;
+            let (draft, next) = match self.draft(held, job, tid, &groups).await {
+                Ok(made) => made,
+                Err(error) if judge(&error) == Verdict::Refused && refuse_operations(&mut groups, &error) => continue,
+                Err(error) => return Err(error),
+            };
             let at = Place::newest(&self.db);
             let newest = at.snapshot.max(held.tid).max(job.tid);
             let error = match at.at(newest).send(&self.db, &draft).await {
