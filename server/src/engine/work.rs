@@ -1,6 +1,7 @@
 //! The work beside the traffic: settling what is committed into the index, packing, verifying.
 
 pub(crate) mod long_work;
+pub(crate) mod owed;
 pub(crate) mod pack;
 pub(crate) mod settling;
 pub(crate) mod verify;

@@ -10,7 +10,7 @@
 //! shift of a segment; then what was done stays done. When an error leaves a shift half-way, the garbage stays condemned
 //! until the settle loop, the next pack or a verify has ended it.
 //!
-//! The tid to go to is the oldest of: what was asked for; what pins allow, and for a while after a start all history (`pins`); what was visible `history_min_s` ago, so that a
+//! The tid to go to is the oldest of: what was asked for; what pins allow, and for a while after a start all history (`pins`); what evolves owe (`owed`); what was visible `history_min_s` ago, so that a
 //! draft that is on its way finds the base that it was made on. Who asked for more is told what holds the pack back.
 
 use crate::engine::Engine;
@@ -86,10 +86,14 @@ impl Engine {
         let wanted = asked.max(packed_to);
         let grace = self.pins().grace_left();
         let old = if grace.is_some() { packed_to } else { self.age().old().clamp(packed_to, wanted) };
+        let owed = self.owed_from()?.map(|owed| owed.max(packed_to)).filter(|owed| *owed < old);
+        let (old, is_owed) = (owed.unwrap_or(old), owed.is_some());
         let pinned = |to: Tid| self.pins().oldest().1.map_or(to, |oldest| oldest.min(to));
         let to = if dry_run { pinned(old) } else { self.pins().allow_pack(old) };
         let held_back = if to < old {
             Some("a pinned snapshot holds it back (see zeolite status)".to_owned())
+        } else if is_owed {
+            Some("an evolve owes steps, and needs what was there before them: run its workers again (see zeolite evolve list)".to_owned())
         } else if old < wanted
             && let Some(left) = grace
         {
