@@ -8,6 +8,15 @@ use zeolite_proto::{Change, ConflictDetail, Draft, FaultKind, Priority, Tid};
 impl Model {
     /// A draft was refused by a conflict: it must be one as of the revision that is named.
     pub fn judge_conflict(&self, draft: &Draft, kind: FaultKind, detail: &ConflictDetail) -> Result<(), String> {
+        let judged = self.judge_as(draft, kind, detail);
+        // What the draft was made on is packed: nobody can say that only chunks are newer.
+        if judged.is_err() && draft.priority == Priority::Live && detail.base < self.packed_to {
+            return self.judge_as(&Draft { priority: Priority::Batch, ..draft.clone() }, kind, detail);
+        }
+        judged
+    }
+
+    fn judge_as(&self, draft: &Draft, kind: FaultKind, detail: &ConflictDetail) -> Result<(), String> {
         let place = format!("refused at {} base {} newest {}", detail.cell, detail.base, detail.newest);
         let Some((newest, record)) = self.newest(&detail.cell, detail.newest).or(Some((Tid::NONE, None))) else {
             return Err(place);
@@ -16,10 +25,6 @@ impl Model {
             return Err(format!("{place}: there is no such revision, only {newest}"));
         }
         match self.verdict(draft, detail.newest, Tid::MAX) {
-            // What the draft was made on is packed: nobody can say that only chunks are newer.
-            Verdict::Fine(_) if draft.priority == Priority::Live && detail.base < self.packed_to => {
-                self.judge_conflict(&Draft { priority: Priority::Batch, ..draft.clone() }, kind, detail)
-            }
             Verdict::Fine(_) => Err(format!("{place}, but nothing was in the way: {draft:?}")),
             Verdict::InTheWay { read: true, .. } if kind == FaultKind::ReadConflict => self.judge_read(draft, detail),
             Verdict::InTheWay { read: false, .. } if kind != FaultKind::ReadConflict => {
