@@ -215,7 +215,8 @@ impl Model {
         let shown = self.job.show().await?;
         let (listed, changed) = ((pages(&merged) + pages(&whole)) as u64, shown.counts.changed - shown.taken_back);
         assert_eq!(back + listed, changed, "whatever was changed is back, or listed");
-        assert_eq!(self.site.stepped().await, self.added + pages(&whole) as i64, "a group is taken back as a whole");
+        let stepped = self.site.stepped().await;
+        assert_eq!(stepped, self.added + pages(&whole) as i64, "a step is taken back as a whole: {shown:?}, {left:?}");
         assert_eq!(shown.undo.map(|undo| undo.counts.kept), Some(merged.len() as u64));
         Ok(())
     }

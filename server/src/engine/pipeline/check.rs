@@ -58,6 +58,8 @@ enum Becomes<'p> {
 /// What a newer revision is to a draft.
 enum Newer<'p> {
     InTheWay,
+    /// It may yield, and the draft can be amended.
+    Stale,
     Yields(&'p Pass),
     /// It may yield: that is looked up.
     Asks,
@@ -69,7 +71,7 @@ enum Newer<'p> {
 pub(crate) struct Check<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) view: HeadView<'a>,
-    /// It may pass over what yields. What may be amended does not: it is told what is stale.
+    /// It may pass over what yields. What may be amended does not, and is not merged with it either: it is told what is stale.
     pub(crate) passes: bool,
 }
 
@@ -195,8 +197,8 @@ impl Check<'_> {
             Newer::Asks => open.questions.push(Question::Look(part)),
             Newer::Waits => open.wait(newest),
             // With questions open this is not the answer yet: what comes first is told first.
-            Newer::InTheWay if !open.is_nothing() => {}
-            Newer::InTheWay => on_conflict(self.read_conflict(part, &cell, base, newest))?,
+            Newer::InTheWay | Newer::Stale if !open.is_nothing() => {}
+            Newer::InTheWay | Newer::Stale => on_conflict(self.read_conflict(part, &cell, base, newest))?,
         }
         Ok(())
     }
@@ -207,8 +209,11 @@ impl Check<'_> {
     }
 
     fn newer(&self, admitted: &Admitted, part: Part, cell: &Cell, newest: Tid) -> Newer<'_> {
-        if !self.passes || !admitted.may_pass() || self.engine.pipeline.yields.of(newest) == Yielding::No {
+        if !admitted.may_pass() || self.engine.pipeline.yields.of(newest) == Yielding::No {
             return Newer::InTheWay;
+        }
+        if !self.passes {
+            return Newer::Stale;
         }
         if let Some(pass) = self.known_pass(part, cell, newest) {
             return Newer::Yields(pass);
@@ -233,6 +238,16 @@ impl Check<'_> {
         let Some(newest) = newer else { return Ok(Becomes::Clean(own)) };
         match self.newer(admitted, part, &write.cell, newest) {
             Newer::InTheWay => self.merged(admitted, position, write),
+            Newer::Stale => {
+                let why = "a chunk of an evolve has changed it";
+                Ok(Becomes::Conflict(self.newer_fault(
+                    FaultKind::Conflict,
+                    part,
+                    (&write.cell, write.base),
+                    newest,
+                    why,
+                )))
+            }
             Newer::Asks => Ok(Becomes::Asks(Question::Look(part))),
             Newer::Waits => Ok(Becomes::Waits(newest)),
             Newer::Yields(pass) => {
@@ -304,22 +319,18 @@ impl Check<'_> {
         }
     }
 
-    /// Its class is told if it is known: to say no nothing is read.
     fn read_conflict(&self, part: Part, cell: &Cell, base: Tid, newest: Tid) -> Fault {
+        let why = "it was read, and the draft asked for a serializable commit";
+        self.newer_fault(FaultKind::ReadConflict, part, (cell, base), newest, why)
+    }
+
+    /// Its class is told if it is known: to say no nothing is read.
+    fn newer_fault(&self, kind: FaultKind, part: Part, (cell, base): (&Cell, Tid), newest: Tid, why: &str) -> Fault {
         let newest_record = self.view.newest(part, cell).ok().and_then(|(_, record)| record);
         let class = merge::class_of(&Change::Delete, newest_record.as_ref()).to_owned();
-        Fault::conflict(
-            FaultKind::ReadConflict,
-            ConflictDetail {
-                cell: cell.clone(),
-                class,
-                base,
-                newest,
-                reason: "it was read, and the draft asked for a serializable commit".into(),
-                base_record: None,
-                newest_record: None,
-            },
-        )
+        let (base_record, newest_record) = (None, None);
+        let (cell, reason) = (cell.clone(), why.into());
+        Fault::conflict(kind, ConflictDetail { cell, class, base, newest, reason, base_record, newest_record })
     }
 }
 
