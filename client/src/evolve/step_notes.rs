@@ -62,7 +62,8 @@ impl<'s> StepNotes<'s> {
                 note.of = SteppedNote::Written(place);
             }
         }
-        (!note.writes.is_empty() || !note.applied.is_empty()).then_some(note)
+        // One that was only taken back is told as well: then what is written for it yields, and no undo brings it back.
+        (!note.writes.is_empty() || !note.applied.is_empty() || !note.after.is_empty()).then_some(note)
     }
 
     fn number(&mut self, class: &str, operation: &Bytes) -> u32 {
@@ -135,5 +136,9 @@ mod tests {
         let (steps, _, cells) = told(&tries);
         assert_eq!(cells, [1, 7, 8].map(cell));
         assert_eq!((&steps[0].writes[..], &steps[0].after[..]), (&[0, 2][..], &[4][..]));
+        let staged = [(cell(9), add("-1"))].into_iter().collect();
+        let repaid = Repaid { chunk: Some(Tid(4)), owed: Vec::new(), staged };
+        let (steps, _, cells) = told(&[made(1, &[(9, add("-1"))], Some(repaid))]);
+        assert_eq!((cells.len(), steps.len(), steps[0].places().count(), steps[0].after.len()), (1, 1, 0, 1));
     }
 }

@@ -174,6 +174,9 @@ async fn by_steps(of: Of<'_>, at: Place, (tid, note): (Tid, &ChunkNote), all: Ve
             }
             None => true,
         });
+        if places.is_empty() && inverse.is_empty() {
+            continue;
+        }
         let group = places.iter().find_map(|place| has.get(place).copied()).unwrap_or(groups.len());
         if group == groups.len() {
             groups.push(Group::default());
