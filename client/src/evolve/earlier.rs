@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use zeolite_proto::evolve::{ChunkNote, OperationNote, StepNote};
+use zeolite_proto::evolve::{ChunkNote, OperationNote, StepNote, SteppedNote};
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, FaultKind, Oid, Record, Registry, Tid, hash};
 
@@ -107,6 +107,8 @@ pub(crate) async fn last_step_before_a_write(db: &Db, job: Oid, cell: &Cell) -> 
 pub(crate) struct Repaid {
     /// The chunk of the former step; none: it was taken back before.
     pub(crate) chunk: Option<Tid>,
+    /// The former step had changed the cell itself.
+    pub(crate) changed: bool,
     /// Cells of the ledger that said so.
     pub(crate) owed: Vec<Cell>,
     /// What was staged for it.
@@ -152,7 +154,7 @@ impl TakeBack<'_> {
         let owed = ledger.into_iter().zip(&is_owed).filter(|(_, owed)| **owed).map(|(cell, _)| cell).collect();
         let is_paid = at.get_encoded(&paid_cell(self.job, chunk, self.cell)).await?.is_some();
         let Some(step) = log.step_of(self.cell).filter(|_| !is_paid) else {
-            return Ok(Repaid { chunk: None, owed, staged: BTreeMap::new() });
+            return Ok(Repaid { chunk: None, changed: false, owed, staged: BTreeMap::new() });
         };
         let mut staged = BTreeMap::new();
         let revisions = at.revisions(&cells).await?;
@@ -183,7 +185,8 @@ impl TakeBack<'_> {
                 }
             }
         }
-        Ok(Repaid { chunk: Some(chunk), owed, staged })
+        let changed = matches!(step.of, SteppedNote::Written(_));
+        Ok(Repaid { chunk: Some(chunk), changed, owed, staged })
     }
 
     /// The operations that take a step's operations on a cell back, if that was all that it did there, and its class has such.
@@ -313,7 +316,7 @@ pub(crate) async fn oldest_owed(db: &Db, job: Oid) -> Result<Option<Tid>> {
 /// Steps that were taken back, and not made anew: live drafts have brought these objects to the new shape themselves.
 pub(crate) async fn only_taken_back(view: &View, job: Oid) -> Result<u64> {
     let paid = entries(view, job, "paid/", u64::MAX).await?;
-    Ok(paid.iter().filter(|paid| !paid.stepped).count() as u64)
+    Ok(paid.iter().filter(|paid| !paid.stands).count() as u64)
 }
 
 /// Cells of a chunk that live drafts went over, and those whose steps were taken back.

@@ -131,13 +131,13 @@ mod tests {
     #[test]
     fn what_was_only_taken_back_is_not_the_steps() {
         let staged = [(cell(7), Staged::Delete), (cell(8), put("before"))].into_iter().collect();
-        let repaid = Repaid { chunk: Some(Tid(4)), owed: Vec::new(), staged };
+        let repaid = Repaid { chunk: Some(Tid(4)), changed: true, owed: Vec::new(), staged };
         let tries = [made(1, &[(1, put("a")), (7, Staged::Delete), (8, put("after"))], Some(repaid))];
         let (steps, _, cells) = told(&tries);
         assert_eq!(cells, [1, 7, 8].map(cell));
         assert_eq!((&steps[0].writes[..], &steps[0].after[..]), (&[0, 2][..], &[4][..]));
         let staged = [(cell(9), add("-1"))].into_iter().collect();
-        let repaid = Repaid { chunk: Some(Tid(4)), owed: Vec::new(), staged };
+        let repaid = Repaid { chunk: Some(Tid(4)), changed: true, owed: Vec::new(), staged };
         let (steps, _, cells) = told(&[made(1, &[(9, add("-1"))], Some(repaid))]);
         assert_eq!((cells.len(), steps.len(), steps[0].places().count(), steps[0].after.len()), (1, 1, 0, 1));
     }

@@ -289,8 +289,10 @@ impl SteppedCell {
             }
             StepResult::StillBad => return,
             // It was counted when it was stepped first.
-            StepResult::Work { repaid: Some(_), stepped, .. } if !self.was_bad => {
+            StepResult::Work { repaid: Some(repaid), stepped, changed, .. } if repaid.chunk.is_some() || !stepped => {
                 counts.stepped_again += u64::from(*stepped);
+                counts.changed += u64::from(*changed && !repaid.changed);
+                counts.healed += u64::from(self.was_bad);
                 return;
             }
             StepResult::Work { changed: true, .. } => counts.changed += 1,

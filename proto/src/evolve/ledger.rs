@@ -203,8 +203,9 @@ pub struct Owed {
     pub oid: u64,
     /// Its key; empty: the object itself.
     pub key: Vec<u8>,
-    /// It is paid, and the object was stepped anew; otherwise it needed nothing any more.
-    pub stepped: bool,
+    /// It is paid, and that the job has changed the object still stands: it was stepped anew. Otherwise the live draft has brought it
+    /// where it is.
+    pub stands: bool,
 }
 
 impl Stored for Owed {
@@ -214,7 +215,7 @@ impl Stored for Owed {
 impl Owed {
     /// Over which write of which chunk.
     pub fn new(chunk: Tid, cell: &Cell) -> Owed {
-        Owed { chunk: chunk.0, oid: cell.oid.0, key: cell.key.to_vec(), stepped: false }
+        Owed { chunk: chunk.0, oid: cell.oid.0, key: cell.key.to_vec(), stands: false }
     }
 
     /// The cell that the live draft wrote.

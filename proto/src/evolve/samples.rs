@@ -137,7 +137,7 @@ pub(super) fn list() -> ListRecord {
 }
 
 pub(super) fn owed() -> Owed {
-    Owed { chunk: 0x040d_370e_0000_0006, oid: 7, key: b"k".to_vec(), stepped: true }
+    Owed { chunk: 0x040d_370e_0000_0006, oid: 7, key: b"k".to_vec(), stands: true }
 }
 
 pub(super) fn keys() -> KeysRecord {

@@ -97,11 +97,11 @@ impl Chunk<'_> {
     /// What was owed is paid.
     fn write_repaid(&self, taken: &[SteppedCell], place: Place, writes: &mut Vec<Write>) -> Result<()> {
         for made in taken {
-            let StepResult::Work { repaid: Some(repaid), stepped, .. } = &made.made else { continue };
+            let StepResult::Work { repaid: Some(repaid), changed, .. } = &made.made else { continue };
             let ledger = |cell, change| Write { cell, base: place.snapshot, change, stamped: false };
             writes.extend(repaid.owed.iter().map(|owed| ledger(owed.clone(), Change::Delete)));
             if let Some(chunk) = repaid.chunk {
-                let paid = Owed { stepped: *stepped, ..Owed::new(chunk, &made.item.cell) };
+                let paid = Owed { stands: *changed || !repaid.changed, ..Owed::new(chunk, &made.item.cell) };
                 let paid = Change::Put(encoded(&paid)?);
                 writes.push(ledger(paid_cell(self.job, chunk, &made.item.cell), paid));
             }
