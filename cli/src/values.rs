@@ -44,25 +44,10 @@ fn items<'a>(all: impl ExactSizeIterator<Item = &'a Item>) -> String {
     if count == 0 { "(empty)".to_owned() } else { text }
 }
 
-/// What the client library writes for a name: the oid and the class, each as a number or a length of 7 bits a byte.
+/// What the client library writes for a name, as postcard does: the oid and the class.
 fn named(bytes: &[u8], oid: Oid) -> Option<String> {
-    let mut rest = bytes;
-    let (number, len) = (varint(&mut rest)?, varint(&mut rest)?);
-    let class = std::str::from_utf8(rest).ok().filter(|class| class.len() as u64 == len)?;
-    (number == oid.0 && !class.is_empty()).then(|| tame::value(class))
-}
-
-fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, after) = rest.split_first()?;
-        *rest = after;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
+    let ((number, class), rest) = postcard::take_from_bytes::<(u64, &str)>(bytes).ok()?;
+    (number == oid.0 && !class.is_empty() && rest.is_empty()).then(|| tame::value(class))
 }
 
 #[cfg(test)]

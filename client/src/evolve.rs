@@ -53,6 +53,8 @@ mod quantiles;
 mod shape;
 mod sizing;
 mod source;
+#[cfg(test)]
+mod staged_samples;
 mod step;
 mod step_notes;
 mod stepping;

@@ -28,8 +28,8 @@ mod tests;
 pub use chunk_note::{ChunkNote, OperationNote, StepNote, SteppedNote};
 pub use job::{Certificate, JobRecord, Pause, Phase, Plan, ROOT_NAME, Target};
 pub use ledger::{
-    Bad, Counts, Cursor, KeysRecord, ListRecord, NotUndone, Owed, Part, RangeRecord, UNDO_RANGE, bad_cell, counts,
-    is_owed, list_cell, not_undone_cell, owed_cell, paid_cell, range_cell,
+    Bad, Counts, Cursor, KeysRecord, ListRecord, NotUndone, OWED, Owed, PAID, Part, RangeRecord, UNDO_RANGE, bad_cell,
+    counts, is_owed, list_cell, not_undone_cell, owed_cell, owed_keys, paid_cell, range_cell,
 };
 pub use settings::Settings;
 pub use standing::{LOW_DISK, Standing, State, silent};

@@ -12,6 +12,8 @@ pub struct Oid(pub u64);
 impl Oid {
     /// The root object: a collection whose entries name what the application starts from.
     pub const ROOT: Oid = Oid(0);
+    /// Where a server keeps what it remembers of itself; never handed out.
+    pub const SYSTEM: Oid = Oid(1);
 }
 
 impl fmt::Debug for Oid {

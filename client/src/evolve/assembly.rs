@@ -159,18 +159,7 @@ impl Building {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn cell(oid: u64) -> Cell {
-        Cell::object(Oid(oid))
-    }
-
-    fn put(value: &'static str) -> Staged {
-        Staged::Put(Bytes::from_static(value.as_bytes()))
-    }
-
-    fn add(operation: &'static str) -> Staged {
-        Staged::Apply { class: "Counter".into(), operations: vec![Bytes::from_static(operation.as_bytes())] }
-    }
+    use crate::evolve::staged_samples::{add, cell, put};
 
     fn work(base: u64, writes: &[(u64, Staged)], reads: &[u64]) -> Work {
         let base = Tid(base);

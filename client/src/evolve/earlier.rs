@@ -13,19 +13,18 @@
 //! stepped.
 
 use super::job::newest_view;
-use super::ledger::{Owed, bad_cell, owed_cell, paid_cell};
+use super::ledger::{OWED, Owed, PAID, bad_cell, entries, owed_cell, paid_cell};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
-use crate::revision::{Range, Revision};
+use crate::revision::Revision;
 use crate::tx::{Staged, Tx, View, fold};
-use crate::typed::decode_record;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zeolite_proto::evolve::{ChunkNote, OperationNote, StepNote, SteppedNote};
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, FaultKind, Oid, Record, Registry, Tid, hash};
+use zeolite_proto::{Cell, FaultKind, Note, Oid, Record, Registry, Tid, hash};
 
 /// Revisions of an object that are looked through for its former step.
 const REVISIONS_MAX: u32 = 16;
@@ -51,11 +50,9 @@ impl ChunkLog {
 
     /// None: it is no chunk of this job, or does not tell its steps.
     pub(crate) async fn read(db: &Db, job: Oid, tid: Tid) -> Result<Option<ChunkLog>> {
-        let found = db.admin().log(Some(tid), Some(tid), Some(1), false).await?.collect().await?;
-        let Some(transaction) = found.into_iter().find(|transaction| transaction.tid == tid) else { return Ok(None) };
-        let note = ChunkNote::of(&transaction.note.extension, job).filter(|note| !note.steps.is_empty());
-        let written = transaction.writes.into_iter().map(|write| write.cell).filter(|cell| cell.oid != job);
-        Ok(note.map(|note| ChunkLog { tid, note, written: written.collect() }))
+        let Some((note, written)) = written(db, job, tid).await? else { return Ok(None) };
+        let note = ChunkNote::of(&note.extension, job).filter(|note| !note.steps.is_empty());
+        Ok(note.map(|note| ChunkLog { tid, note, written }))
     }
 
     /// The same; none as well if it is packed.
@@ -84,6 +81,16 @@ impl ChunkLog {
         cells.dedup();
         cells
     }
+}
+
+/// What a commit of a job wrote, the ledger left out, and its note; none: it is no more.
+pub(crate) async fn written(db: &Db, job: Oid, tid: Tid) -> Result<Option<(Note, Vec<Cell>)>> {
+    let found = db.admin().log(Some(tid), Some(tid), Some(1), false).await?.collect().await?;
+    let transaction = found.into_iter().find(|transaction| transaction.tid == tid);
+    Ok(transaction.map(|transaction| {
+        let cells = transaction.writes.into_iter().map(|write| write.cell).filter(|cell| cell.oid != job);
+        (transaction.note, cells.collect())
+    }))
 }
 
 /// The newest chunk of a job that has stepped an object, by the object's own revisions, if somebody has written it since.
@@ -303,7 +310,7 @@ fn merged(
 
 /// What a job owes, up to a limit.
 pub(crate) async fn owed(view: &View, job: Oid, limit: u64) -> Result<Vec<Owed>> {
-    entries(view, job, "owed/", limit).await
+    entries(view, job, OWED, limit).await
 }
 
 /// The newest snapshot that shows what was there before everything that is owed; none: nothing is.
@@ -315,26 +322,17 @@ pub(crate) async fn oldest_owed(db: &Db, job: Oid) -> Result<Option<Tid>> {
 
 /// Steps that were taken back, and not made anew: live drafts have brought these objects to the new shape themselves.
 pub(crate) async fn only_taken_back(view: &View, job: Oid) -> Result<u64> {
-    let paid = entries(view, job, "paid/", u64::MAX).await?;
+    let paid: Vec<Owed> = entries(view, job, PAID, u64::MAX).await?;
     Ok(paid.iter().filter(|paid| !paid.stands).count() as u64)
 }
 
 /// Cells of a chunk that live drafts went over, and those whose steps were taken back.
 pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<(hash::Set<Cell>, hash::Set<Cell>)> {
     let told = async |what: &str| -> Result<hash::Set<Cell>> {
-        let told = entries(view, job, &format!("{what}/{:016x}/", chunk.0), u64::MAX).await?;
+        let told: Vec<Owed> = entries(view, job, format!("{what}{:016x}/", chunk.0), u64::MAX).await?;
         Ok(told.iter().map(Owed::cell).collect())
     };
-    Ok((told("owed").await?, told("paid").await?))
-}
-
-async fn entries(view: &View, job: Oid, prefix: &str, limit: u64) -> Result<Vec<Owed>> {
-    let mut scan = view.scan(job, Range::prefix(prefix.to_owned()).limited(limit));
-    let mut all = Vec::new();
-    while let Some(entry) = scan.next().await? {
-        all.push(decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?);
-    }
-    Ok(all)
+    Ok((told(OWED).await?, told(PAID).await?))
 }
 
 /// The cells whose former steps are to be taken back before they are stepped anew, with the chunks of these; up to a limit of what is

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use zeolite_proto::evolve::Stored;
 pub use zeolite_proto::evolve::{Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
 pub(crate) use zeolite_proto::evolve::{
-    Kept, KeysRecord, ListRecord, Owed, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell, owed_cell, paid_cell,
-    range_cell,
+    Kept, KeysRecord, ListRecord, OWED, Owed, PAID, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell,
+    owed_cell, paid_cell, range_cell,
 };
 use zeolite_proto::{Cell, Oid, Tid};
 
@@ -58,26 +58,27 @@ pub(crate) async fn kept_ranges(view: &View, job: Oid, count: u32) -> Result<Vec
 
 /// The quarantine, up to a limit.
 pub(crate) async fn quarantine(view: &View, job: Oid, limit: u64) -> Result<Vec<Bad>> {
-    let mut scan = view.scan(job, Range::prefix("bad/").limited(limit));
-    let mut all = Vec::new();
-    while let Some(entry) = scan.next().await? {
-        all.push(decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?);
-    }
-    Ok(all)
+    entries(view, job, "bad/", limit).await
 }
 
 /// What could not be taken back, up to a limit.
 pub(crate) async fn not_undone(view: &View, job: Oid, limit: u64) -> Result<Vec<NotUndone>> {
-    not_undone_in(view, job, Range::prefix("undo/").limited(limit)).await
+    entries(view, job, "undo/", limit).await
 }
 
 /// The same of one commit.
 pub(crate) async fn not_undone_of(view: &View, job: Oid, tid: Tid) -> Result<Vec<NotUndone>> {
-    not_undone_in(view, job, Range::prefix(format!("undo/{:016x}/", tid.0))).await
+    entries(view, job, format!("undo/{:016x}/", tid.0), u64::MAX).await
 }
 
-async fn not_undone_in(view: &View, job: Oid, range: Range) -> Result<Vec<NotUndone>> {
-    let mut scan = view.scan(job, range);
+/// The records whose keys begin so, up to a limit.
+pub(crate) async fn entries<T: Persistent>(
+    view: &View,
+    job: Oid,
+    prefix: impl Into<Bytes>,
+    limit: u64,
+) -> Result<Vec<T>> {
+    let mut scan = view.scan(job, Range::prefix(prefix).limited(limit));
     let mut all = Vec::new();
     while let Some(entry) = scan.next().await? {
         all.push(decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?);

@@ -15,8 +15,6 @@ use zeolite_proto::resolvers::built_in;
 use zeolite_proto::{Cell, Oid};
 
 const PREFIX: &str = "zeolite.";
-/// What the server keeps of itself.
-const SYSTEM: Oid = Oid(1);
 
 /// Zeolite's own records in one database.
 pub(crate) struct OwnRecords {
@@ -33,7 +31,7 @@ impl OwnRecords {
     }
 
     pub(crate) fn is_object(&self, oid: Oid) -> bool {
-        oid == Oid::ROOT || oid == SYSTEM || self.jobs == Some(oid)
+        oid == Oid::ROOT || oid == Oid::SYSTEM || self.jobs == Some(oid)
     }
 
     /// Whether an entry of the root is.

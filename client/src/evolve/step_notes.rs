@@ -81,20 +81,9 @@ mod tests {
     use crate::evolve::assembly::assemble;
     use crate::evolve::earlier::Repaid;
     use crate::evolve::source::Item;
+    use crate::evolve::staged_samples::{add, cell, put};
     use crate::tx::Work;
-    use zeolite_proto::{Oid, Tid};
-
-    fn cell(oid: u64) -> Cell {
-        Cell::object(Oid(oid))
-    }
-
-    fn put(value: &'static str) -> Staged {
-        Staged::Put(Bytes::from_static(value.as_bytes()))
-    }
-
-    fn add(value: &'static str) -> Staged {
-        Staged::Apply { class: "Counter".into(), operations: vec![Bytes::from_static(value.as_bytes())] }
-    }
+    use zeolite_proto::Tid;
 
     fn made(oid: u64, writes: &[(u64, Staged)], repaid: Option<Repaid>) -> SteppedCell {
         let item = Item { cell: cell(oid), after: None, hot: false, former: None };

@@ -2,6 +2,7 @@
 
 use super::stored::Stored;
 use crate::ids::{Cell, Oid, Tid};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// A part of a plan.
@@ -269,19 +270,29 @@ pub fn bad_cell(job: Oid, cell: &Cell) -> Cell {
     named_by_cell(job, "bad/".to_owned(), cell)
 }
 
+/// What keys of [`owed_cell`] begin with.
+pub const OWED: &str = "owed/";
+/// What keys of [`paid_cell`] begin with.
+pub const PAID: &str = "paid/";
+
+/// The keys of everything that a job owes: from the first to before the second.
+pub fn owed_keys() -> (Bytes, Bytes) {
+    (Bytes::from_static(OWED.as_bytes()), Bytes::from_static(b"owed0"))
+}
+
 /// Where it stands that a live draft came over a write of a chunk.
 pub fn owed_cell(job: Oid, chunk: Tid, cell: &Cell) -> Cell {
-    named_by_cell(job, format!("owed/{:016x}/", chunk.0), cell)
+    named_by_cell(job, format!("{OWED}{:016x}/", chunk.0), cell)
 }
 
 /// Whether a cell may be one of these, by its key alone.
 pub fn is_owed(cell: &Cell) -> bool {
-    cell.key.starts_with(b"owed/")
+    cell.key.starts_with(OWED.as_bytes())
 }
 
 /// Where it stands that this is paid: the step of this cell in this chunk was taken back.
 pub fn paid_cell(job: Oid, chunk: Tid, cell: &Cell) -> Cell {
-    named_by_cell(job, format!("paid/{:016x}/", chunk.0), cell)
+    named_by_cell(job, format!("{PAID}{:016x}/", chunk.0), cell)
 }
 
 /// A cell of the ledger that names another cell. A long key is told by its beginning and its hash, since keys have a limit.

@@ -5,6 +5,8 @@ pub mod feed;
 pub(crate) mod pins;
 pub(crate) mod read;
 pub(crate) mod since;
+#[cfg(test)]
+mod test_times;
 
 use super::Engine;
 use crate::engine::caller::{Caller, Owner};

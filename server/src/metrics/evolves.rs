@@ -142,7 +142,7 @@ impl Reading<'_> {
                 self.evolves.states[at] += 1;
             }
             if place < JOBS_TOLD_MAX {
-                let owed = if in_full { self.owed(oid)? } else { 0 };
+                let owed = if in_full { self.engine.owed(oid, self.at, OWED_MAX)?.len() as u64 } else { 0 };
                 self.evolves.told.push(Told { name: job.name, standing, in_full, owed });
             } else {
                 self.evolves.left_out += 1;
@@ -191,13 +191,6 @@ impl Reading<'_> {
         self.ranges_left -= count;
         let cells: Vec<Cell> = (0..=job.ranges).map(|number| range_cell(oid, number)).collect();
         Ok((self.records(&cells)?.into_iter().flatten().collect(), true))
-    }
-
-    /// How much a job owes.
-    fn owed(&self, oid: Oid) -> Result<u64, Fault> {
-        let (from, to) = (Bytes::from_static(b"owed/"), Bytes::from_static(b"owed0"));
-        let range = Range { oid, from, to, reverse: false, keys_only: true };
-        Ok(self.engine.scan(self.at, &range, OWED_MAX)?.entries.len() as u64)
     }
 
     /// The range of a job that is being taken back.

@@ -23,7 +23,7 @@ use crate::support::house::House;
 use crate::support::work::{self, Work};
 use bytes::Bytes;
 use std::time::Duration;
-use zeolite_proto::evolve::{Owed, Stored};
+use zeolite_proto::evolve::{Owed, Stored, owed_keys};
 use zeolite_proto::{Cell, CommitKey, Fault, Note, Tid};
 use zeolite_server::engine::clock::Clock;
 use zeolite_server::engine::{Caller, Outcome, Owner, PinInfo, Preparing};
@@ -183,7 +183,7 @@ impl Actor {
     }
 
     fn owed(&self, job: zeolite_proto::Oid, around: &mut Around<'_>) -> Lines {
-        let (from, to) = (Bytes::from_static(b"owed/"), Bytes::from_static(b"owed0"));
+        let (from, to) = owed_keys();
         let range = Range { oid: job, from, to, reverse: false, keys_only: false };
         let page =
             around.house.engine().scan(around.house.engine().visible(), &range, 0).map_err(|fault| fault.message)?;

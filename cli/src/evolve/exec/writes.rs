@@ -240,7 +240,8 @@ impl Act<'_> {
         if cell == *self.asked {
             return Err(Wrong::Rubbish("a write is of what was asked about: say that in the answer itself".to_owned()));
         }
-        if cell.oid == SYSTEM || (cell.oid == Oid::ROOT && (cell.is_object() || cell.key.starts_with(b"zeolite."))) {
+        if cell.oid == Oid::SYSTEM || (cell.oid == Oid::ROOT && (cell.is_object() || cell.key.starts_with(b"zeolite.")))
+        {
             return Err(Wrong::Rubbish(format!("{cell} is Zeolite's own")));
         }
         Ok(cell)
@@ -283,7 +284,5 @@ impl Act<'_> {
     }
 }
 
-/// What the server keeps of itself.
-const SYSTEM: Oid = Oid(1);
 /// The class of an entry of a map.
 const ENTRY: &str = zeolite_proto::resolvers::class::ENTRY;

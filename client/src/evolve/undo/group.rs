@@ -13,7 +13,7 @@
 
 use crate::connect::Db;
 use crate::errors::Result;
-use crate::evolve::earlier::{ChunkLog, Stuck, TakeBack, left_alone};
+use crate::evolve::earlier::{ChunkLog, Stuck, TakeBack, left_alone, written};
 use crate::evolve::undo::undo_note;
 use crate::tx::Place;
 use bytes::Bytes;
@@ -70,6 +70,9 @@ impl Past {
     }
 }
 
+/// Cells that live drafts went over, and those whose steps were taken back.
+type Alone = (hash::Set<Cell>, hash::Set<Cell>);
+
 /// Where a job's commits are.
 #[derive(Clone, Copy)]
 pub(super) struct Of<'a> {
@@ -78,18 +81,14 @@ pub(super) struct Of<'a> {
     pub(super) name: &'a str,
 }
 
-async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<Past>> {
+async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote, left_alone: &Alone) -> Result<Vec<Past>> {
     let Of { db, job, .. } = of;
-    let mut writes = Vec::new();
-    for transaction in db.admin().log(Some(tid), Some(tid), Some(1), false).await?.collect().await? {
-        writes.extend(transaction.writes.into_iter().map(|write| write.cell));
-    }
-    let writes = writes.into_iter().filter(|cell: &Cell| cell.oid != job);
-    let cells: Vec<Cell> = writes.take(note.groups.iter().map(|group| *group as usize).sum()).collect();
+    let mut cells = written(db, job, tid).await?.map(|(_, cells)| cells).unwrap_or_default();
+    cells.truncate(note.groups.iter().map(|group| *group as usize).sum());
     let before = db.at(tid.prev()).get_many(&cells).await?;
     let after = db.at(tid).get_many(&cells).await?;
     let now = at.view(db).revisions(&cells).await?;
-    let (owed, paid) = left_alone(&at.view(db), job, tid).await?;
+    let (owed, paid) = left_alone;
     // What a payment has only taken back, and what one has taken back since, is none of the commit's business any more.
     let stepped = |place: usize| {
         let mut steps = note.steps_at(place).filter_map(|step| step.cell(&cells));
@@ -134,9 +133,10 @@ impl Group {
 
 /// The groups of a commit with what was in their cells before it.
 pub(super) async fn groups(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
-    let all = past(of, at, tid, note).await?;
+    let alone = left_alone(&at.view(of.db), of.job, tid).await?;
+    let all = past(of, at, tid, note, &alone).await?;
     if !note.steps.is_empty() {
-        return by_steps(of, at, (tid, note), all).await;
+        return by_steps(of, at, (tid, note), all, &alone).await;
     }
     let mut all = all.into_iter();
     let group = |count: &u32| {
@@ -149,10 +149,15 @@ pub(super) async fn groups(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) ->
 
 /// Each step by itself, together with those that put what it puts; operations have their inverse. What a payment had only taken back
 /// stays so, and a step that was taken back by one is none any more.
-async fn by_steps(of: Of<'_>, at: Place, (tid, note): (Tid, &ChunkNote), all: Vec<Past>) -> Result<Vec<Group>> {
+async fn by_steps(
+    of: Of<'_>,
+    at: Place,
+    (tid, note): (Tid, &ChunkNote),
+    all: Vec<Past>,
+    (owed, paid): &Alone,
+) -> Result<Vec<Group>> {
     let written: Vec<Cell> = all.iter().map(|past| past.cell.clone()).collect();
     let log = ChunkLog::of(tid, note.clone(), written.clone());
-    let (owed, paid) = left_alone(&at.view(of.db), of.job, tid).await?;
     let mut all: Vec<Option<Past>> = all.into_iter().map(Some).collect();
     // Of each place the group that has it.
     let (mut groups, mut has): (Vec<Group>, hash::Map<usize, usize>) = Default::default();
@@ -202,7 +207,8 @@ async fn by_steps(of: Of<'_>, at: Place, (tid, note): (Tid, &ChunkNote), all: Ve
 
 /// What of a commit that was taken back is not in the shape that it had before, and what it is instead.
 pub(super) async fn not_back(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<(Cell, String)>> {
-    let all = past(of, at, tid, note).await?;
+    let alone = left_alone(&at.view(of.db), of.job, tid).await?;
+    let all = past(of, at, tid, note, &alone).await?;
     let other = all.iter().filter(|past| !past.is_left_alone && past.has_another_shape_since() && !past.is_back());
     let told = |shape: Option<(&str, u32)>| match shape {
         Some((class, version)) => format!("version {version} of class {class:?}"),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use zeolite_proto::{Cell, Oid, Record, Tid};
 
 /// Holds the server's own cells; never handed out.
-pub const SYSTEM_OID: Oid = Oid(1);
+pub const SYSTEM_OID: Oid = Oid::SYSTEM;
 /// More gates are never written.
 pub(crate) const SYSTEM_CELLS_MAX: usize = 1024;
 

@@ -46,7 +46,6 @@ use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::evolve::is_owed;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Note, Oid, Tid};
 
 const PARKED_MAX: usize = 1024;
@@ -261,8 +260,8 @@ impl Sequencer {
 
     /// What is owed is written beside the draft's own writes: no prepared draft may hold it.
     fn may_owe(&self, admitted: &Admitted, writes: &[SealedWrite]) -> Result<(), Fault> {
-        let mut owed = writes.iter().filter(|write| is_owed(&write.cell));
-        match admitted.may_pass() && owed.any(|write| self.holds.is_held(&write.cell, None)) {
+        let owed = writes.get(admitted.draft.writes.len()..).unwrap_or_default();
+        match owed.iter().any(|write| self.holds.is_held(&write.cell, None)) {
             false => Ok(()),
             true => {
                 Err(Fault::new(FaultKind::Busy, "a prepared draft holds the ledger of an evolve; come back")

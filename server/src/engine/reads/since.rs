@@ -95,16 +95,7 @@ impl Moments {
 mod tests {
     use super::*;
     use crate::clock::HandClock;
-
-    const START_NS: i128 = 1_700_000_000_000_000_000;
-
-    fn seconds(s: u64) -> Duration {
-        Duration::from_secs(s)
-    }
-
-    fn before(s: i128) -> Tid {
-        Tid::from_unix_nanos(START_NS - s * 1_000_000_000)
-    }
+    use crate::engine::reads::test_times::{START_NS, before, seconds};
 
     #[test]
     fn a_clock_that_is_set_makes_no_history() {
