@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::task::JoinSet;
 use zeolite_client::collections::{Counter, Index};
 use zeolite_client::evolve::{self, Phase, Step, Stepped, Worker};
-use zeolite_client::{Cell, Db, Error, Persistent, Record, Ref, Tx};
+use zeolite_client::{Cell, Db, Error, Oid, Persistent, Record, Ref, Tx, View};
 
 const PAGES: usize = 60;
 /// Writers of old code, and of new.
@@ -147,7 +147,53 @@ async fn meet(seed: u64, restarts: bool) -> u64 {
     let counts = planned.show().await.expect("shows").counts;
     planned.begin_undo().await.expect("begins");
     within(Worker::new(&planned).undo()).await.expect("undoes");
+    let left = planned.not_undone(1000).await.expect("reads");
+    check_taken_back(&site, follows, edits.load(Ordering::Acquire))
+        .await
+        .unwrap_or_else(|why| panic!("{why}; left {left:?}"));
     counts.stepped_again
+}
+
+/// After the undo: what is in the old shape is counted and entered nowhere; what new code has made new, or has edited since, is.
+async fn check_taken_back(site: &Site, follows: Follows, edits: u64) -> Result<(), String> {
+    let db = site.world.db().await;
+    db.newest().await.expect("answers");
+    let view = db.now();
+    let (mut expected, mut kept, mut new) = (BTreeSet::new(), 0, 0);
+    for page in &site.pages {
+        let version = view.get(&page.cell()).await.expect("reads").expect("no page is lost").version;
+        let page_now = match version {
+            1 => {
+                let old: OldPage = view.load(Ref::new(page.oid())).await.expect("loads");
+                Page { length: 0, text: old.text, edits: old.edits }
+            }
+            _ => view.load(*page).await.expect("loads"),
+        };
+        kept += page_now.edits;
+        if version > 1 {
+            new += 1;
+            expected.insert((page_now.text, page.oid()));
+        }
+    }
+    let found = entries(&view, follows).await;
+    let (missing, stale): (Vec<_>, Vec<_>) =
+        (expected.difference(&found).collect(), found.difference(&expected).collect());
+    let counted = site.stepped().await;
+    if kept != edits || !missing.is_empty() || !stale.is_empty() || counted != new {
+        return Err(format!(
+            "{kept} of {edits} edits, missing {missing:?}, stale {stale:?}, counted {counted} of {new}"
+        ));
+    }
+    Ok(())
+}
+
+async fn entries(view: &View, follows: Follows) -> BTreeSet<(String, Oid)> {
+    let mut found = BTreeSet::new();
+    let mut entries = follows.index.iter(view);
+    while let Some((text, page)) = entries.next().await.expect("reads") {
+        found.insert((text, page.oid()));
+    }
+    found
 }
 
 async fn check(site: &Site, follows: Follows, edits: u64) {
@@ -159,11 +205,7 @@ async fn check(site: &Site, follows: Follows, edits: u64) {
     for page in &site.pages {
         expected.insert((view.load(*page).await.expect("loads").text, page.oid()));
     }
-    let mut found = BTreeSet::new();
-    let mut entries = follows.index.iter(&view);
-    while let Some((text, page)) = entries.next().await.expect("reads") {
-        found.insert((text, page.oid()));
-    }
+    let found = entries(&view, follows).await;
     let (missing, stale): (Vec<_>, Vec<_>) =
         (expected.difference(&found).collect(), found.difference(&expected).collect());
     assert!(missing.is_empty() && stale.is_empty(), "missing {missing:?}, stale {stale:?}");
