@@ -106,11 +106,18 @@ impl Model {
 
     /// What becomes of a draft on top of everything up to `seen`; `tid`: what its stamps would say.
     fn verdict(&self, draft: &Draft, seen: Tid, tid: Tid) -> Verdict {
+        let (mut writes, mut owed) = (Vec::new(), Vec::new());
+        let mut check = |cell: &Cell, base: Tid| {
+            let (newest, _) = self.newest(cell, seen).filter(|(newest, _)| *newest > base)?;
+            let Some(passed) = self.passed(draft, cell, base, seen) else {
+                return Some(Verdict::InTheWay { cell: cell.clone(), newest, read: true });
+            };
+            owed.extend(passed.owed_by_check(cell, draft));
+            None
+        };
         for read in &draft.read_cells {
-            if let Some((newest, _)) = self.newest(&read.cell, seen).filter(|(newest, _)| *newest > read.base)
-                && self.passed(draft, &read.cell, read.base, seen).is_none()
-            {
-                return Verdict::InTheWay { cell: read.cell.clone(), newest, read: true };
+            if let Some(in_the_way) = check(&read.cell, read.base) {
+                return in_the_way;
             }
         }
         for range in &draft.read_ranges {
@@ -119,14 +126,11 @@ impl Model {
                 cell.oid == range.oid && !cell.key.is_empty() && cell.key >= range.from && ends_before
             });
             for cell in inside {
-                if let Some((newest, _)) = self.newest(cell, seen).filter(|(newest, _)| *newest > range.base)
-                    && self.passed(draft, cell, range.base, seen).is_none()
-                {
-                    return Verdict::InTheWay { cell: cell.clone(), newest, read: true };
+                if let Some(in_the_way) = check(cell, range.base) {
+                    return in_the_way;
                 }
             }
         }
-        let (mut writes, mut owed) = (Vec::new(), Vec::new());
         for (position, write) in draft.writes.iter().enumerate() {
             let mut cell = write.cell.clone();
             if write.stamped {
@@ -160,6 +164,7 @@ impl Model {
             }
         }
         owed.sort();
+        owed.dedup();
         let by_itself = |cell: &Cell| draft.writes.iter().any(|write| write.cell == *cell);
         writes.extend(owed.into_iter().filter(|(cell, ..)| !by_itself(cell)));
         Verdict::Fine(writes)

@@ -95,6 +95,18 @@ impl<K: Key, T: Persistent> UniqueIndex<K, Ref<T>> {
             _ => self.insert(tx, key, &reference).await?.or_refuse(),
         }
     }
+
+    /// The key is no longer this object's: frees it, unless it is another's. For live code beside an evolve that fills the index: it
+    /// writes that the key is free also where nobody has it yet, so that a step that takes it meanwhile is made anew.
+    pub async fn release<Q: AsKey + ?Sized>(&self, tx: &Tx, key: &Q, reference: Ref<T>) -> Result<()>
+    where
+        K: Borrow<Q>,
+    {
+        match self.get(tx, key).await? {
+            Some(owner) if owner != reference => Ok(()),
+            _ => self.remove(tx, key),
+        }
+    }
 }
 
 impl<K, T> Index<K, T> {

@@ -117,9 +117,17 @@ pub(crate) struct Repaid {
     /// The former step had changed the cell itself.
     pub(crate) changed: bool,
     /// Cells of the ledger that said so.
-    pub(crate) owed: Vec<Cell>,
+    pub(crate) owed: Vec<Owing>,
     /// What was staged for it.
     pub(crate) staged: BTreeMap<Cell, Staged>,
+}
+
+/// A cell of the ledger that says what is owed.
+#[derive(Clone, Debug)]
+pub(crate) struct Owing {
+    pub(crate) cell: Cell,
+    /// Stepped cells whose steps have written what is owed as well, and are not paid: it is owed until all of them are.
+    pub(crate) others: Vec<Cell>,
 }
 
 /// Why a step is not taken back.
@@ -149,36 +157,82 @@ pub(crate) struct TakeBack<'a> {
 impl TakeBack<'_> {
     /// Stages it. What a live draft has written over is left alone.
     pub(crate) async fn stage(&self, tx: &Tx, chunk: Tid) -> Result<Repaid, Stuck> {
-        let Some(log) = self.log(chunk).await? else {
-            return Err(Stuck::Cannot(format!("the log no longer tells what its former step ({chunk}) wrote")));
-        };
-        // What is owed may be of a cell that was only taken back: then there is no step.
-        let cells = log.step_of(self.cell).map_or_else(|| vec![self.cell.clone()], |step| log.cells_of(step));
         let at = self.db.at(tx.snapshot());
-        let ledger: Vec<Cell> = cells.iter().map(|cell| owed_cell(self.job, chunk, cell)).collect();
-        let owed = at.get_many(&ledger).await?;
-        let is_owed: Vec<bool> = owed.iter().map(Option::is_some).collect();
-        let owed = ledger.into_iter().zip(&is_owed).filter(|(_, owed)| **owed).map(|(cell, _)| cell).collect();
-        let is_paid = at.get_encoded(&paid_cell(self.job, chunk, self.cell)).await?.is_some();
-        let Some(step) = log.step_of(self.cell).filter(|_| !is_paid) else {
-            return Ok(Repaid { chunk: None, changed: false, owed, staged: BTreeMap::new() });
-        };
+        let (mut chunk, mut owed) = (chunk, Vec::new());
+        for _ in 0..CHAIN_MAX {
+            let Some(log) = self.log(chunk).await? else {
+                return Err(Stuck::Cannot(format!("the log no longer tells what its former step ({chunk}) wrote")));
+            };
+            owed.extend(self.owing(&log, &at).await?);
+            let Some(step) = log.step_of(self.cell) else {
+                // What is owed may be of a cell that was only taken back: then there is no step.
+                return Ok(Repaid { chunk: None, changed: false, owed, staged: BTreeMap::new() });
+            };
+            let paid = at.revision(&paid_cell(self.job, chunk, self.cell)).await?;
+            if paid.record.is_none() {
+                let staged = self.staged(tx, &log, step, &owed).await?;
+                let changed = matches!(step.of, SteppedNote::Written(_));
+                return Ok(Repaid { chunk: Some(chunk), changed, owed, staged });
+            }
+            // It was stepped anew by the chunk that has noted that: so that one's step is the former one now.
+            chunk = paid.tid;
+        }
+        Err(Stuck::Cannot(format!("it was stepped anew more than {CHAIN_MAX} times")))
+    }
+
+    /// What the ledger says is owed of this cell's step in a chunk.
+    async fn owing(&self, log: &ChunkLog, at: &View) -> Result<Vec<Owing>> {
+        let mut cells = log.step_of(self.cell).map(|step| log.cells_of(step)).unwrap_or_default();
+        // It is owed itself where it was written over, and where it was written by who has not seen what its step made.
+        if !cells.contains(self.cell) {
+            cells.push(self.cell.clone());
+        }
+        let ledger: Vec<Cell> = cells.iter().map(|cell| owed_cell(self.job, log.tid, cell)).collect();
+        let is_owed = at.get_many(&ledger).await?;
+        let mut owing = Vec::new();
+        for ((cell, of), _) in ledger.into_iter().zip(cells).zip(is_owed).filter(|(_, owed)| owed.is_some()) {
+            let mut others = log.stepped_at(&of);
+            others.retain(|other| other != self.cell);
+            let paid: Vec<Cell> = others.iter().map(|other| paid_cell(self.job, log.tid, other)).collect();
+            let paid = at.get_many(&paid).await?;
+            let others = others.into_iter().zip(paid).filter(|(_, paid)| paid.is_none()).map(|(other, _)| other);
+            owing.push(Owing { cell, others: others.collect() });
+        }
+        Ok(owing)
+    }
+
+    /// Takes back what the step of this cell in a chunk wrote.
+    async fn staged(
+        &self,
+        tx: &Tx,
+        log: &Arc<ChunkLog>,
+        step: &StepNote,
+        owed: &[Owing],
+    ) -> Result<BTreeMap<Cell, Staged>, Stuck> {
+        let cells = log.cells_of(step);
         let mut staged = BTreeMap::new();
-        let revisions = at.revisions(&cells).await?;
-        // What is in the cell now is to be stepped, whoever wrote it.
-        let is_rewritten = |cell: &Cell, now: &Revision| cell == self.cell && now.tid != chunk;
-        for ((cell, now), is_owed) in cells.into_iter().zip(revisions).zip(is_owed) {
-            if is_owed || is_rewritten(&cell, &now) {
+        let revisions = self.db.at(tx.snapshot()).revisions(&cells).await?;
+        let is_owed = |cell: &Cell| {
+            let ledger = owed_cell(self.job, log.tid, cell);
+            owed.iter().any(|owing| owing.cell == ledger)
+        };
+        let is_left = |cell: &Cell, now: &Revision| match cell == self.cell {
+            // What is in the cell now is to be stepped, whoever wrote it.
+            true => now.tid != log.tid,
+            false => is_owed(cell),
+        };
+        for (cell, now) in cells.into_iter().zip(revisions) {
+            if is_left(&cell, &now) {
                 continue;
             }
-            if let Some((class, operations)) = self.inverse(&log, step, &cell) {
+            if let Some((class, operations)) = self.inverse(log, step, &cell) {
                 for operation in &operations {
                     tx.apply(cell.clone(), &class, operation.clone())?;
                 }
                 staged.insert(cell, Staged::Apply { class, operations });
                 continue;
             }
-            let before = self.taken_back(&log, step, &cell, now.clone(), 0).await?.record;
+            let before = self.taken_back(log, step, &cell, now.clone(), 0).await?.record;
             if before != now.record {
                 match before {
                     Some(record) => {
@@ -192,8 +246,7 @@ impl TakeBack<'_> {
                 }
             }
         }
-        let changed = matches!(step.of, SteppedNote::Written(_));
-        Ok(Repaid { chunk: Some(chunk), changed, owed, staged })
+        Ok(staged)
     }
 
     /// The operations that take a step's operations on a cell back, if that was all that it did there, and its class has such.
@@ -347,10 +400,11 @@ pub(crate) async fn owed_steps(db: &Db, job: Oid) -> Result<Vec<(Cell, Tid)>> {
         }
         let log = chunk.as_ref().and_then(|(_, log)| log.as_ref());
         let mut stepped = log.map(|log| log.stepped_at(&cell)).unwrap_or_default();
-        if stepped.is_empty() {
+        if stepped.is_empty() || log.is_some_and(|log| log.step_of(&cell).is_some()) {
             stepped.push(cell);
         }
-        steps.extend(stepped.into_iter().map(|cell| (cell, tid)).filter(|step| known.insert(step.clone())));
+        // Of several chunks the oldest: from there on what was stepped anew is followed.
+        steps.extend(stepped.into_iter().filter(|cell| known.insert(cell.clone())).map(|cell| (cell, tid)));
     }
     Ok(steps)
 }

@@ -2,7 +2,7 @@
 
 use super::assembly::Slot;
 use super::stepping::{StepResult, SteppedCell};
-use crate::tx::Staged;
+use crate::tx::{Staged, Work};
 use bytes::Bytes;
 use zeolite_proto::evolve::{OperationNote, StepNote, SteppedNote};
 use zeolite_proto::{Cell, hash};
@@ -12,6 +12,13 @@ pub(crate) fn step_notes(slots: &[Slot], taken: &[SteppedCell]) -> (Vec<StepNote
     let mut told = StepNotes::new(slots);
     let steps = taken.iter().enumerate().filter_map(|(step, made)| told.of(step, made)).collect();
     (steps, told.operations)
+}
+
+/// Whether a step has read more than its cell and what it writes: what a live draft writes there may make another step of it.
+fn reads_elsewhere(work: &Work, own: &Cell) -> bool {
+    let is_own =
+        |cell: &Cell| cell == own || work.cells.get(cell).is_some_and(|staged| !matches!(staged, Staged::Apply { .. }));
+    !work.read_ranges.is_empty() || work.read_cells.iter().any(|read| !is_own(&read.cell))
 }
 
 struct StepNotes<'s> {
@@ -40,6 +47,7 @@ impl<'s> StepNotes<'s> {
             of: SteppedNote::Cell(made.item.cell.oid.0, made.item.cell.key.to_vec()),
             writes: self.stamped.remove(&step).unwrap_or_default(),
             applied: Vec::new(),
+            reads: reads_elsewhere(work, &made.item.cell),
             after: repaid.iter().filter_map(|repaid| repaid.chunk).map(|chunk| chunk.0).collect(),
         };
         // What was only taken back is no step's.
@@ -82,7 +90,6 @@ mod tests {
     use crate::evolve::earlier::Repaid;
     use crate::evolve::source::Item;
     use crate::evolve::staged_samples::{add, cell, put};
-    use crate::tx::Work;
     use zeolite_proto::Tid;
 
     fn made(oid: u64, writes: &[(u64, Staged)], repaid: Option<Repaid>) -> SteppedCell {
@@ -112,7 +119,7 @@ mod tests {
         ];
         let (steps, operations, cells) = told(&tries);
         assert_eq!(cells, [1, 7, 9].map(cell));
-        let note = |of, writes| StepNote { of, writes, applied: vec![(2, 0)], after: Vec::new() };
+        let note = |of, writes| StepNote { of, writes, applied: vec![(2, 0)], reads: false, after: Vec::new() };
         assert_eq!(steps, [note(SteppedNote::Written(0), vec![0]), note(SteppedNote::Cell(2, Vec::new()), vec![1])]);
         assert_eq!(operations.len(), 1);
     }

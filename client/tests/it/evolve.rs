@@ -12,3 +12,4 @@ mod refused;
 mod undo;
 mod whole;
 mod yielding;
+mod yielding_checks;

@@ -47,6 +47,8 @@ pub struct StepNote {
     pub writes: Vec<u32>,
     /// Its operations: the place of the write, and the operation's.
     pub applied: Vec<(u32, u32)>,
+    /// It has read more than that object and what it wrote.
+    pub reads: bool,
     /// Chunks whose step of the same cell was taken back before this one was made.
     pub after: Vec<u64>,
 }
@@ -171,11 +173,18 @@ mod tests {
     use super::*;
 
     fn chunk() -> ChunkNote {
-        let step = StepNote { of: SteppedNote::Written(0), writes: vec![0, 2], applied: vec![(3, 0)], after: vec![5] };
+        let step = StepNote {
+            of: SteppedNote::Written(0),
+            writes: vec![0, 2],
+            applied: vec![(3, 0)],
+            reads: true,
+            after: vec![5],
+        };
         let kept = StepNote {
             of: SteppedNote::Cell(9, b"k".to_vec()),
             writes: Vec::new(),
             applied: vec![(3, 0)],
+            reads: false,
             after: vec![5],
         };
         let operations = vec![OperationNote { class: "Counter".into(), operation: vec![1] }];
@@ -227,8 +236,13 @@ mod tests {
 
     #[test]
     fn what_a_note_has_no_room_for_is_not_told() {
-        let step =
-            StepNote { of: SteppedNote::Written(70_000), writes: vec![70_000], applied: Vec::new(), after: Vec::new() };
+        let step = StepNote {
+            of: SteppedNote::Written(70_000),
+            writes: vec![70_000],
+            applied: Vec::new(),
+            reads: false,
+            after: Vec::new(),
+        };
         let many = ChunkNote { steps: vec![step; 30_000], ..chunk() };
         assert!(!many.fits() && chunk().fits());
         assert_eq!(ChunkNote::of_any(&many.note("t", "").extension).map(|note| note.steps.len()), Some(0));

@@ -2,7 +2,7 @@
 
 use super::Model;
 use crate::support::resolvers::SLOW;
-use crate::support::work::Work;
+use crate::support::work::{Steps, Work};
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{class, counter, last, list};
 use zeolite_proto::{Cell, CommitKey, Draft, Oid, Record, Tid};
@@ -98,8 +98,13 @@ impl Dice {
             work = work.batch();
         }
         if self.chance(30) && !written.is_empty() {
-            let as_one = self.rng.bool();
-            return work.chunk(self.job(), as_one).draft();
+            let steps = match self.rng.u32(0..3) {
+                0 => Steps::OfEach,
+                1 => Steps::OfTheFirst,
+                _ => Steps::OfAnother(self.cell()),
+            };
+            let reads = self.chance(30);
+            return work.chunk(self.job(), steps, reads).draft();
         }
         work.note("model", "random").draft()
     }

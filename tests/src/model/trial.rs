@@ -244,7 +244,13 @@ impl Trial {
             FaultKind::DiskFull => self.harm.full,
             FaultKind::Poisoned | FaultKind::OutcomeUnknown => self.harm.log,
             // A segment that could not be made is made by the next batch.
-            FaultKind::Busy => self.harm.index || self.harm.log || self.is_held(fault) || is_outrun(fault),
+            FaultKind::Busy => {
+                self.harm.index
+                    || self.harm.log
+                    || self.is_held(fault)
+                    || self.holds_a_ledger(fault)
+                    || is_outrun(fault)
+            }
             FaultKind::Internal => self.harm.index,
             FaultKind::SnapshotPacked => self.is_made_on_what_went(draft),
             FaultKind::Gated => self.gate_in_doubt,

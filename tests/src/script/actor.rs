@@ -5,7 +5,8 @@
 //!   get CELL · scan OBJECT [FROM [TO]] · rscan ...    reads; in a serializable draft they will be checked
 //!   put CELL RECORD · stamped CELL RECORD · delete CELL · apply CELL CLASS ARGS · add CELL N
 //!   note USER TEXT · batch · key NAME                 more about the draft
-//!   chunk JOB [as-one]                                it is one of an evolve's job: each write is a step (or all of them are the first one's)
+//!   chunk JOB [as-one | of CELL] [reads]              it is one of an evolve's job: each write is a step (or all of them are the first one's,
+//!                                                     or of a cell that is left as it is), which has read more than its cell
 //!   owed JOB                                          what live drafts went over
 //!   since T                                           the key exists since then (without: since the snapshot)
 //!   submit (queue only) · commit (and run)            under a new key, or the one that was named
@@ -20,7 +21,7 @@ use super::events::{Event, Events, show_fault};
 use super::names::Names;
 use super::{operator, values};
 use crate::support::house::House;
-use crate::support::work::{self, Work};
+use crate::support::work::{self, Steps, Work};
 use bytes::Bytes;
 use std::time::Duration;
 use zeolite_proto::evolve::{Owed, Stored, owed_keys};
@@ -85,8 +86,16 @@ impl Actor {
                 Ok(Vec::new())
             }
             "chunk" => {
-                let [job, how @ ..] = rest else { return Err("chunk JOB [as-one]".into()) };
-                self.work = self.work.clone().chunk(around.names.oid(job), how == ["as-one"]);
+                const HOW: &str = "chunk JOB [as-one | of CELL] [reads]";
+                let [job, how @ ..] = rest else { return Err(HOW.into()) };
+                let reads = how.last() == Some(&"reads");
+                let steps = match &how[..how.len() - usize::from(reads)] {
+                    [] => Steps::OfEach,
+                    ["as-one"] => Steps::OfTheFirst,
+                    ["of", cell] => Steps::OfAnother(around.names.cell(cell)?),
+                    _ => return Err(HOW.into()),
+                };
+                self.work = self.work.clone().chunk(around.names.oid(job), steps, reads);
                 Ok(Vec::new())
             }
             "owed" => self.owed(around.names.oid(rest.first().ok_or("which job?")?), around),

@@ -22,6 +22,16 @@ pub fn encoded(record: &Record) -> Bytes {
     record.encode().expect("the records of the tests have short class names")
 }
 
+/// Whose steps the writes of a chunk are.
+pub enum Steps {
+    /// Each is its own cell's.
+    OfEach,
+    /// All of them are the first one's.
+    OfTheFirst,
+    /// All of them are of a cell that is left as it is.
+    OfAnother(Cell),
+}
+
 impl Work {
     /// An empty draft with this key.
     pub fn new(key: CommitKey) -> Work {
@@ -91,19 +101,21 @@ impl Work {
         self
     }
 
-    /// As a chunk of an evolve's job: each write is the step of its cell; `as_one`: all of them are the first one's.
+    /// As a chunk of an evolve's job; `reads`: its steps have read more than their cells.
     #[must_use]
-    pub fn chunk(mut self, job: Oid, as_one: bool) -> Work {
+    pub fn chunk(mut self, job: Oid, steps: Steps, reads: bool) -> Work {
         let places: Vec<u32> = (0..self.draft.writes.len() as u32).collect();
-        let step = |of: u32, writes: &[u32]| StepNote {
-            of: SteppedNote::Written(of),
+        let step = |of: SteppedNote, writes: &[u32]| StepNote {
+            of,
             writes: writes.to_vec(),
             applied: Vec::new(),
+            reads,
             after: Vec::new(),
         };
-        let steps = match as_one {
-            true => vec![step(0, &places)],
-            false => places.iter().map(|place| step(*place, &[*place])).collect(),
+        let steps = match steps {
+            Steps::OfTheFirst => vec![step(SteppedNote::Written(0), &places)],
+            Steps::OfAnother(cell) => vec![step(SteppedNote::Cell(cell.oid.0, cell.key.to_vec()), &places)],
+            Steps::OfEach => places.iter().map(|place| step(SteppedNote::Written(*place), &[*place])).collect(),
         };
         let groups = vec![places.len() as u32];
         self.draft.note = ChunkNote { job: job.0, range: 0, groups, steps, operations: Vec::new() }.note("job", "");

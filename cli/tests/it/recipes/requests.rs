@@ -81,9 +81,7 @@ impl<T: Customer> Shop<T> {
         }
         if T::INDEXES && before.email != after.email {
             // It may be in nobody's index yet, or there for another.
-            if self.emails.get(tx, &before.email).await? == Some(customer) {
-                self.emails.remove(tx, &before.email)?;
-            }
+            self.emails.release(tx, &before.email, customer).await?;
             self.emails.insert(tx, &after.email, &customer).await?.or_refuse()?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::evolve::step_notes::step_notes;
 use crate::evolve::stepping::{StepResult, SteppedCell};
 use crate::tx::{Place, Staged, fold};
 use zeolite_proto::evolve::ChunkNote;
-use zeolite_proto::{Cell, Change, Draft, Priority, ReadCell, Write};
+use zeolite_proto::{Cell, Change, Draft, Priority, ReadCell, Write, hash};
 
 impl Chunk<'_> {
     /// The draft, what it makes of the range, and how many of the tries are in it.
@@ -96,10 +96,15 @@ impl Chunk<'_> {
 
     /// What was owed is paid.
     fn write_repaid(&self, taken: &[SteppedCell], place: Place, writes: &mut Vec<Write>) -> Result<()> {
+        let repaid = |made: &SteppedCell| matches!(made.made, StepResult::Work { repaid: Some(_), .. });
+        let paid: hash::Set<&Cell> = taken.iter().filter(|made| repaid(made)).map(|made| &made.item.cell).collect();
+        let mut known = hash::Set::default();
         for made in taken {
             let StepResult::Work { repaid: Some(repaid), changed, .. } = &made.made else { continue };
             let ledger = |cell, change| Write { cell, base: place.snapshot, change, stamped: false };
-            writes.extend(repaid.owed.iter().map(|owed| ledger(owed.clone(), Change::Delete)));
+            let owed = repaid.owed.iter().filter(|owed| owed.others.iter().all(|other| paid.contains(other)));
+            let owed = owed.filter(|owed| known.insert(owed.cell.clone()));
+            writes.extend(owed.map(|owed| ledger(owed.cell.clone(), Change::Delete)));
             if let Some(chunk) = repaid.chunk {
                 let paid = Owed { stands: *changed || !repaid.changed, ..Owed::new(chunk, &made.item.cell) };
                 let paid = Change::Put(encoded(&paid)?);

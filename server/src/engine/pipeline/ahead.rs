@@ -69,6 +69,12 @@ impl LookedAhead {
         self.seen.get(&part)
     }
 
+    /// What checks pass over.
+    pub(crate) fn passed_checks(&self) -> impl Iterator<Item = &Pass> {
+        let checks = self.seen.iter().filter(|(part, _)| !matches!(part, Part::Write(_)));
+        checks.flat_map(|(_, seen)| seen.passes.values())
+    }
+
     /// Records are brought as long as they are no more than a draft may be.
     fn add(&mut self, part: Part, seen: Seen, limits: &Limits) -> Result<(), Fault> {
         let head = seen.head.as_ref().and_then(|head| head.1.as_ref());

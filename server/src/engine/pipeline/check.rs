@@ -18,7 +18,7 @@ use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use zeolite_proto::evolve::is_owed;
-use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
+use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write, hash};
 
 /// Stale cells of one held draft, and their bytes.
 const STALE_MAX: usize = 10_000;
@@ -134,11 +134,15 @@ impl Check<'_> {
             }
         }
         open.none()?;
-        if passed.is_empty() {
+        let written: hash::Set<&Cell> = match self.view.ahead.passed_checks().next() {
+            Some(_) => admitted.draft.writes.iter().map(|write| &write.cell).collect(),
+            None => hash::Set::default(),
+        };
+        let checks = self.view.ahead.passed_checks().flat_map(|pass| pass.owed_by_check(&written));
+        let mut owed: BTreeMap<Cell, Bytes> = passed.into_iter().flat_map(Pass::owed).chain(checks).collect();
+        if owed.is_empty() {
             return Ok(writes);
         }
-        let owed = passed.into_iter().flat_map(Pass::owed);
-        let mut owed: BTreeMap<Cell, Bytes> = owed.collect();
         // Nobody says himself that he owes nothing.
         for write in writes.iter_mut().filter(|write| is_owed(&write.cell)) {
             write.record = owed.remove(&write.cell).or(write.record.take());

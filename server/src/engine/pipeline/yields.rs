@@ -8,6 +8,8 @@
 //! Rules:
 //! - what a chunk writes *yields*, if its note tells its steps (`zeolite_proto::evolve::ChunkNote`): whoever knows the revision
 //!   just before it may act as though he knew this one. A read check passes over it, a range check too, and a write goes over it;
+//! - a serializable draft that passes a check over what a step wrote comes before that step: the job owes the step if the draft
+//!   writes the object that was stepped, or anything at all where the step has read more than that;
 //! - only a *live* draft does: another chunk, the undo of an evolve, an import are of batch priority, and conflict as ever;
 //! - a write that goes over says so in the ledger of the chunk's job, in its own transaction: a worker takes back what the step
 //!   had written elsewhere (index entries, counters), and steps the object anew. So whatever is killed when, nothing is forgotten;
@@ -49,6 +51,8 @@ pub(crate) struct Pass {
     pub(crate) newest: Tid,
     /// The chunks, and their jobs.
     over: Vec<(Tid, Oid)>,
+    /// The steps that wrote the cell.
+    steps: Vec<Stepped>,
     /// The cell itself was stepped, and its step has written elsewhere too.
     pub(crate) has_more: bool,
     /// It was stepped, and nothing else follows from that.
@@ -57,14 +61,36 @@ pub(crate) struct Pass {
     pub(crate) raised: bool,
 }
 
+/// A step that wrote what is passed over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Stepped {
+    chunk: Tid,
+    job: Oid,
+    cell: Cell,
+    /// It has read more than this cell.
+    reads: bool,
+}
+
 impl Pass {
     /// What the jobs owe when the cell is written: cells of their ledgers, and what is put there.
     pub(crate) fn owed(&self) -> impl Iterator<Item = (Cell, Bytes)> + '_ {
-        self.over.iter().filter_map(|(chunk, job)| {
-            let record = Owed::new(*chunk, &self.cell).encode().ok()?;
-            Some((owed_cell(*job, *chunk, &self.cell), record))
-        })
+        self.over.iter().filter_map(|(chunk, job)| owed(*chunk, *job, &self.cell))
     }
+
+    /// The same when it is a check that passes, of a draft that writes these cells. A stepped cell that is written itself is a pass
+    /// of its own.
+    pub(crate) fn owed_by_check<'p>(
+        &'p self,
+        written: &'p hash::Set<&Cell>,
+    ) -> impl Iterator<Item = (Cell, Bytes)> + 'p {
+        let owes = |step: &&Stepped| step.reads || (step.cell != self.cell && written.contains(&step.cell));
+        self.steps.iter().filter(owes).filter_map(|step| owed(step.chunk, step.job, &step.cell))
+    }
+}
+
+fn owed(chunk: Tid, job: Oid, cell: &Cell) -> Option<(Cell, Bytes)> {
+    let record = Owed::new(chunk, cell).encode().ok()?;
+    Some((owed_cell(job, chunk, cell), record))
 }
 
 /// Whether a commit yields.
@@ -109,6 +135,15 @@ impl Chunk {
         let is_stepped = |step: &StepNote| step.cell(&self.written).as_ref() == Some(cell);
         let stepped = self.note.steps_at(place).any(is_stepped);
         (stepped, stepped && self.note.steps_at(place).all(|step| is_stepped(step) && !step.writes_elsewhere()))
+    }
+}
+
+impl Chunk {
+    /// The cells whose steps wrote this one, and whether the step has read more than its cell.
+    fn steps_of(&self, cell: &Cell) -> impl Iterator<Item = (Cell, bool)> + '_ {
+        let place = self.written.iter().position(|written| written == cell);
+        let steps = place.into_iter().flat_map(|place| self.note.steps_at(place));
+        steps.filter_map(|step| Some((step.cell(&self.written)?, step.reads)))
     }
 }
 
@@ -165,11 +200,11 @@ impl Engine {
     }
 
     fn find_pass(&self, cell: &Cell, base: Tid, newest: Tid) -> Result<Option<Pass>, StoreError> {
-        let mut pass =
-            Pass { cell: cell.clone(), newest, over: Vec::new(), has_more: false, is_alone: true, raised: false };
+        let (over, steps) = (Vec::new(), Vec::new());
+        let mut pass = Pass { cell: cell.clone(), newest, over, steps, has_more: false, is_alone: true, raised: false };
         let newest_version = self.version(cell, newest)?;
         let mut tid = newest;
-        while pass.over.len() < OVER_MAX {
+        while pass.over.len() < OVER_MAX && pass.steps.len() <= IN_RANGE_MAX {
             let Some(chunk) = self.pipeline.yields.chunk(tid, self.reader())? else { return Ok(None) };
             let job = Oid(chunk.note.job);
             if cell.oid == job || !self.is_job(job)? {
@@ -179,6 +214,7 @@ impl Engine {
             pass.has_more |= is_stepped && !is_alone;
             pass.is_alone &= is_alone;
             pass.over.push((tid, job));
+            pass.steps.extend(chunk.steps_of(cell).map(|(cell, reads)| Stepped { chunk: tid, job, cell, reads }));
             let before = self.reader().as_of_many(&[(cell.clone(), tid.prev())], 1)?.pop();
             match before {
                 Some(Ok(Some(revision))) if revision.tid > base => tid = revision.tid,
@@ -232,7 +268,13 @@ mod tests {
     #[test]
     fn what_yields_is_known_since_the_start() {
         let yields = Yields::new(Tid(10));
-        let step = StepNote { of: SteppedNote::Written(0), writes: vec![0], applied: Vec::new(), after: Vec::new() };
+        let step = StepNote {
+            of: SteppedNote::Written(0),
+            writes: vec![0],
+            applied: Vec::new(),
+            reads: false,
+            after: Vec::new(),
+        };
         yields.sealed(&txn(11, &note(vec![step]), &[]));
         yields.sealed(&txn(12, &note(Vec::new()), &[]));
         yields.sealed(&txn(13, &Note::new("a", "b"), &[]));
@@ -244,8 +286,13 @@ mod tests {
     #[test]
     fn an_object_whose_step_wrote_elsewhere_is_told_from_one_that_was_only_changed() {
         let cells = [1, 2, 9, 3].map(|oid| Cell::object(Oid(oid)));
-        let step =
-            |of, writes| StepNote { of: SteppedNote::Written(of), writes, applied: Vec::new(), after: Vec::new() };
+        let step = |of, writes| StepNote {
+            of: SteppedNote::Written(of),
+            writes,
+            applied: Vec::new(),
+            reads: false,
+            after: Vec::new(),
+        };
         let chunk = Chunk::of(&txn(11, &note(vec![step(0, vec![0]), step(1, vec![1, 2])]), &cells)).expect("a chunk");
         assert_eq!(chunk.written.len(), 3, "the ledger is left out");
         let how = |oid| chunk.how(&Cell::object(Oid(oid)));

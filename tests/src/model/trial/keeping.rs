@@ -12,6 +12,12 @@ impl Trial {
         self.durable_keys.iter().any(named)
     }
 
+    /// Who would owe waits for what is prepared and owes as well.
+    pub(super) fn holds_a_ledger(&self, fault: &Fault) -> bool {
+        let is_prepared = !self.durable_keys.is_empty() || self.holding.iter().any(|holding| holding.given.is_some());
+        is_prepared && fault.message.contains("holds the ledger of an evolve")
+    }
+
     /// A prepare, or an end, of which this life will not tell what became of it.
     pub(super) fn doubt(&mut self, holding: Holding, kind: FaultKind) {
         if holding.durable && kind == FaultKind::OutcomeUnknown {

@@ -116,7 +116,9 @@ impl Trial {
         // Who was not answered sends its draft again under its key: exactly once, whether it was committed or not.
         for draft in unanswered {
             let restored = super::restoring::is_restored(&draft);
-            if self.beside.model.by_key(draft.key).is_none() && !restored && self.dice.chance(50) {
+            // What is prepared durably is still to be finished.
+            let held = self.holding.iter().any(|holding| holding.draft.key == draft.key);
+            if self.beside.model.by_key(draft.key).is_none() && !restored && !held && self.dice.chance(50) {
                 self.send(draft);
             }
         }
