@@ -171,6 +171,11 @@ impl Scene {
         said
     }
 
+    /// Whether a command ends with 0.
+    pub(crate) fn says(&self, args: &[&str]) -> bool {
+        self.served.run(args).status.success()
+    }
+
     /// How many customers are stored in a version.
     pub(crate) async fn of_version(&self, version: u32) -> u64 {
         let kinds = self.db.admin().kinds().await.expect("tells").kinds;
