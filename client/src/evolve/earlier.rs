@@ -316,9 +316,11 @@ impl TakeBack<'_> {
             return Err(Stuck::Cannot(format!("it was stepped anew more than {CHAIN_MAX} times")));
         }
         let mut before = self.db.at(log.tid.prev()).revision(cell).await?;
-        // The stepped cell is never taken back behind what was written over it: that is what was stepped.
-        let formers = step.after.iter().filter(|_| cell != self.cell);
-        for former in formers {
+        for former in &step.after {
+            // The stepped cell is not taken back behind what was written over it: that is what was stepped.
+            if cell == self.cell && before.tid != Tid(*former) {
+                continue;
+            }
             let Some(log) = self.log(Tid(*former)).await? else {
                 return Err(Stuck::Cannot(format!(
                     "the log no longer tells what its former step ({}) wrote",

@@ -3,10 +3,10 @@
 
 use crate::site::{Page, Site};
 use crate::support::within;
-use zeolite_client::collections::{Counter, UniqueIndex};
+use zeolite_client::collections::{Counter, Map, UniqueIndex};
 use zeolite_client::evolve::{self, Job, NewJob, Phase, Plan, Stepped, Worker};
 use zeolite_client::typed::value_of;
-use zeolite_client::{Db, Ref, Tx};
+use zeolite_client::{Db, Error, Ref, Tx};
 
 #[derive(Clone, Copy)]
 struct Names {
@@ -14,31 +14,52 @@ struct Names {
     entered: Counter,
     /// Read by every step, and left as it is.
     rules: Counter,
+    /// Written by every step.
+    last: Map<String, Ref<Page>>,
+}
+
+/// What the steps do beside entering their page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum More {
+    Nothing,
+    /// They read something else, and change the page.
+    Reads,
+    /// All write one entry.
+    Last,
+    /// The same, and fail on the second page.
+    Fails,
 }
 
 impl Names {
     async fn make(db: &Db) -> Names {
         let make = db.run(async |tx| {
             let (entered, rules) = (tx.root_or_create("entered").await?, tx.root_or_create("rules").await?);
-            Ok(Names { index: tx.root_or_create("names").await?, entered, rules })
+            let (index, last) = (tx.root_or_create("names").await?, tx.root_or_create("last").await?);
+            Ok(Names { index, entered, rules, last })
         });
         make.await.expect("makes")
     }
 
-    async fn work(self, job: &Job, reads: bool) {
+    async fn work(self, job: &Job, more: More) -> Phase {
         let step = evolve::with("names", move |tx: &Tx, cell, old| {
             Box::pin(async move {
-                let page: Page = value_of(cell, &old)?;
-                if reads {
-                    self.rules.get(tx).await?;
+                let mut page: Page = value_of(cell, &old)?;
+                match more {
+                    More::Nothing => {}
+                    More::Reads => {
+                        self.rules.get(tx).await?;
+                        page.edits += 1;
+                        tx.set(Ref::new(cell.oid), &page)?;
+                    }
+                    More::Fails if page.text == "page 1" => return Err(Error::app("not today")),
+                    More::Last | More::Fails => self.last.insert(tx, "last", &Ref::new(cell.oid))?,
                 }
                 self.index.claim(tx, &page.text, Ref::new(cell.oid)).await?;
                 self.entered.add(tx, 1)?;
                 Ok(Stepped::Keep)
             })
         });
-        let report = within(Worker::new(job).run(step)).await.expect("runs");
-        assert_eq!(report.phase, Phase::Done);
+        within(Worker::new(job).run(step)).await.expect("runs").phase
     }
 
     /// The entries, and what was counted.
@@ -79,7 +100,7 @@ async fn a_key_that_was_nobodys_when_it_was_read_is_not_left_behind() {
     rename(&releases, names, second, "B").await;
 
     let job = planned(&db, "names").await;
-    names.work(&job, false).await;
+    assert_eq!(names.work(&job, More::Nothing).await, Phase::Done);
     assert!(!owes(&job).await);
     let entered = |names: [&str; 3]| {
         let mut entries: Vec<_> = names.map(str::to_owned).into_iter().zip([first, second, third]).collect();
@@ -90,7 +111,7 @@ async fn a_key_that_was_nobodys_when_it_was_read_is_not_left_behind() {
     checks.commit().await.expect("never loses");
     assert!(owes(&job).await);
     releases.commit().await.expect("never loses");
-    names.work(&job, false).await;
+    assert_eq!(names.work(&job, More::Nothing).await, Phase::Done);
     assert!(!owes(&job).await);
     assert_eq!(names.all(&db).await, entered(["A", "B", "page 2"]));
 }
@@ -109,14 +130,35 @@ async fn a_step_that_has_read_more_is_made_anew_as_often_as_that_may_have_change
         late.push(tx);
     }
     let job = planned(&db, "names").await;
-    names.work(&job, true).await;
+    assert_eq!(names.work(&job, More::Reads).await, Phase::Done);
     let expected = names.all(&db).await;
     assert_eq!((expected.0.len(), expected.1), (2, 2));
     for tx in late {
         tx.commit().await.expect("never loses");
         assert!(owes(&job).await, "what the step has read may be another now");
-        names.work(&job, true).await;
+        assert_eq!(names.work(&job, More::Reads).await, Phase::Done);
         assert!(!owes(&job).await);
         assert_eq!(names.all(&db).await, expected, "made anew, and counted once");
+        let pages = db.now().load_many(&site.pages).await.expect("loads");
+        assert!(pages.iter().all(|page| page.edits == 1), "taken back before: {pages:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_steps_have_written_is_owed_until_both_are_made_anew() {
+    let site = Site::with_pages(2).await;
+    let db = site.worker_db().await;
+    let names = Names::make(&db).await;
+    let live = site.world.db().await.begin().await.expect("begins");
+    names.last.insert(&live, "last", &site.pages[0]).expect("open");
+    let job = planned(&db, "names").await;
+    assert_eq!(names.work(&job, More::Last).await, Phase::Done);
+    let expected = names.all(&db).await;
+    live.commit().await.expect("never loses");
+    // One of the two is made anew, the other one is not.
+    assert_eq!(names.work(&job, More::Fails).await, Phase::Failed);
+    job.resume().await.expect("resumes");
+    assert_eq!(names.work(&job, More::Last).await, Phase::Done);
+    assert!(!owes(&job).await);
+    assert_eq!(names.all(&db).await, expected, "each counts once");
 }
