@@ -21,7 +21,7 @@ pub(crate) type Id = u32;
 pub(crate) enum Value<'a> {
     None,
     Bool(bool),
-    Int(i64),
+    Int(i128),
     Float(f64),
     /// Text of any Python: UTF-8 with lone surrogates.
     Text(Cow<'a, [u8]>),
@@ -63,6 +63,11 @@ impl<'a> Values<'a> {
         &self.values[id as usize]
     }
 
+    /// How far the record has been read.
+    pub(crate) fn at(&self) -> usize {
+        self.reader.at()
+    }
+
     /// Reads the next pickle to its end.
     pub(crate) fn pickle(&mut self) -> Result<Id, BadPickle> {
         self.stack.clear();
@@ -89,8 +94,9 @@ impl<'a> Values<'a> {
             }
             Op::None => self.push(Value::None)?,
             Op::Bool(it) => self.push(Value::Bool(it))?,
-            Op::Int(it) => self.push(Value::Int(it))?,
-            Op::Long(_) | Op::Digits(_) => self.push(Value::Other("an integer of more than 64 bits"))?,
+            Op::Int(it) => self.push(Value::Int(it.into()))?,
+            Op::Long(bytes) => self.push(long(bytes))?,
+            Op::Digits(digits) => self.push(decimal(digits))?,
             Op::Float(it) => self.push(Value::Float(it))?,
             Op::Str(it) => self.push(Value::Str(it))?,
             Op::Bytes(it) => self.push(Value::Bytes(it.into()))?,
@@ -244,4 +250,22 @@ impl<'a> Values<'a> {
         }
         Ok(())
     }
+}
+
+const LARGE: Value<'static> = Value::Other("an integer of more than 128 bits");
+
+// Little endian, two's complement.
+fn long(bytes: &[u8]) -> Value<'static> {
+    if bytes.len() > 16 {
+        return LARGE;
+    }
+    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut whole = [if negative { 0xff } else { 0 }; 16];
+    whole[..bytes.len()].copy_from_slice(bytes);
+    Value::Int(i128::from_le_bytes(whole))
+}
+
+fn decimal(digits: &[u8]) -> Value<'static> {
+    let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    number.map_or(LARGE, Value::Int)
 }

@@ -287,7 +287,9 @@ impl Check<'_> {
         };
         let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
         let resolver = merge::resolver_of(self.engine.registry(), &write.change, sides);
-        if resolver.is_some_and(|resolver| resolver.expensive()) && admitted.rounds < ROUNDS_MAX {
+        if resolver.is_some_and(|resolver| resolver.expensive(sides.bytes() + write.change.bytes()))
+            && admitted.rounds < ROUNDS_MAX
+        {
             return Ok(Becomes::Asks(Question::Merge { position, base, theirs_tid, theirs }));
         }
         let started = self.engine.clock().steady();

@@ -23,6 +23,13 @@ pub(crate) struct Sides<'a> {
     pub(crate) theirs: Option<&'a Bytes>,
 }
 
+impl Sides<'_> {
+    /// Their size.
+    pub(crate) fn bytes(&self) -> usize {
+        self.base.map_or(0, Bytes::len) + self.theirs.map_or(0, Bytes::len)
+    }
+}
+
 /// The class whose resolver decides about this write; `there` is the record that a delete deletes.
 pub(crate) fn class_of<'a>(change: &'a Change, there: Option<&'a Bytes>) -> &'a str {
     let header = |bytes: &'a Bytes| Header::parse(bytes).map_or("", |header| header.class);
