@@ -14,6 +14,7 @@
 
 mod kinds;
 mod merge;
+mod reason;
 pub(crate) mod state;
 
 use crate::oids::to_zeolite;
@@ -91,7 +92,7 @@ impl Resolver for Node {
         let [old, first, second] = contents.each_ref().map(|content| Content::of(content, self));
         let (old, first, second) = (old?, first?, second?);
         if old.next != first.next || old.next != second.next {
-            return Err(merge::conflict(0, None));
+            return Err(reason::conflict(0, None));
         }
         let items = merge::merge(self, &old.items, &first.items, &second.items)?;
         let state = Content { items: items.into_iter().cloned().collect(), next: old.next.clone() }.into_state();
@@ -147,4 +148,108 @@ fn references(data: &[u8]) -> Result<Vec<Oid>, Unresolved> {
     let scanned = scan(data).map_err(left)?;
     let mapped = scanned.references.into_iter().map(to_zeolite).collect::<Option<Vec<_>>>();
     mapped.ok_or_else(|| left("an oid beyond those that Zeolite has"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plain::Reference;
+    use bytes::Bytes;
+
+    const BUCKET: &str = "BTrees.OOBTree.OOBucket";
+    const TREE: &str = "BTrees.OOBTree.OOBTree";
+
+    fn pickled(class: &str, state: &Plain<'_>) -> Record {
+        let (module, name) = class.rsplit_once('.').expect("dotted");
+        let mut data = format!("c{module}\n{name}\n.").into_bytes();
+        write::pickle(state, &mut data);
+        Record { class: class.into(), version: 0, refs: references(&data).expect("scans"), data: data.into() }
+    }
+
+    fn reference<'a>(n: u8) -> Plain<'a> {
+        Plain::Reference(Box::new(Reference { oid: [0, 0, 0, 0, 0, 0, 0, n], class: None }))
+    }
+
+    fn bucket<'a>(pairs: &[(i128, u8)], next: Option<u8>) -> Plain<'a> {
+        let flat = pairs.iter().flat_map(|(key, value)| [Plain::Int(*key), reference(*value)]).collect();
+        Plain::Tuple([Some(Plain::Tuple(flat)), next.map(reference)].into_iter().flatten().collect())
+    }
+
+    fn inline(bucket: Plain<'_>) -> Plain<'_> {
+        Plain::Tuple(vec![Plain::Tuple(vec![bucket])])
+    }
+
+    fn merged(class: &str, sides: [&Plain<'_>; 3]) -> Result<Record, Unresolved> {
+        let [base, theirs, ours] = sides.map(|side| pickled(class, side));
+        let node = Node::of_class(class).expect("a class of BTrees");
+        node.merge(Some(&base), Some(&theirs), Some(&ours)).map(|merged| merged.expect("not deleted"))
+    }
+
+    #[test]
+    fn references_are_those_of_what_was_merged() {
+        let [old, theirs, ours] =
+            [&[(1, 1), (2, 2)][..], &[(1, 1), (2, 2), (3, 3)], &[(1, 1)]].map(|it| bucket(it, Some(9)));
+        let expected = pickled(BUCKET, &bucket(&[(1, 1), (3, 3)], Some(9)));
+        assert_eq!(merged(BUCKET, [&old, &theirs, &ours]), Ok(expected.clone()));
+        assert_eq!(expected.refs, [16, 18, 24].map(Oid), "what nobody refers to any more is not kept alive");
+        let [old, theirs, ours] = [old, theirs, ours].map(|_| ()).map(|()| inline(bucket(&[(1, 1)], None)));
+        let more = inline(bucket(&[(1, 1), (2, 2)], None));
+        assert_eq!(merged(TREE, [&old, &theirs, &more]).map(|it| it.data), Ok(pickled(TREE, &more).data));
+        assert_eq!(
+            merged(TREE, [&Plain::None, &more, &ours]).expect_err("one key twice").0.matches("key 1").count(),
+            1
+        );
+    }
+
+    #[test]
+    fn what_was_split_or_has_children_is_a_conflict() {
+        let [old, split] = [Some(3), Some(4)].map(|next| bucket(&[(1, 1)], next));
+        assert!(merged(BUCKET, [&old, &split, &old]).is_err_and(|why| why.0.contains("reason 0")));
+        assert!(merged(BUCKET, [&old, &old, &bucket(&[(1, 1)], None)]).is_err_and(|why| why.0.contains("reason 0")));
+        let small = inline(bucket(&[(1, 1)], None));
+        let grown = Plain::Tuple(vec![Plain::Tuple(vec![reference(5), Plain::Int(7), reference(6)]), reference(5)]);
+        assert!(merged(TREE, [&small, &grown, &small]).is_err_and(|why| why.0.contains("reason 11")));
+        assert!(merged(TREE, [&Plain::None, &small, &grown]).is_err_and(|why| why.0.contains("reason 11")));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_left_to_the_client() {
+        let old = bucket(&[(1, 1)], None);
+        let good = pickled(BUCKET, &old);
+        let node = Node::of_class(BUCKET).expect("a class of BTrees");
+        let left = |theirs: Record| {
+            let merged = node.merge(Some(&good), Some(&theirs), Some(&good));
+            merged.expect_err("is refused").0
+        };
+        let compressed = [&b".z"[..], &[0x78, 0x9c, 1, 2, 3]].concat();
+        for data in [compressed, b"cBTrees.OOBTree\nOOBucket\n.K\x01.".to_vec(), [good.data.as_ref(), b"more"].concat()]
+        {
+            let why = left(Record { data: Bytes::from(data), ..good.clone() });
+            assert!(why.contains("left to the client"), "{why}");
+        }
+        let others = Record { refs: vec![Oid(99)], ..good.clone() };
+        let why = node.merge(Some(&good), Some(&good), Some(&others)).expect_err("is refused").0;
+        assert!(why.contains("other references"), "{why}");
+        let none =
+            [(None, Some(&good), Some(&good)), (Some(&good), None, Some(&good)), (Some(&good), Some(&good), None)];
+        for (base, theirs, ours) in none {
+            assert!(node.merge(base, theirs, ours).is_err());
+        }
+    }
+
+    #[test]
+    fn every_family_has_its_four_classes() {
+        let all: Vec<_> = resolvers().map(|(class, _)| class).collect();
+        assert_eq!(all.len(), 88);
+        assert!(all.iter().all(|class| Node::of_class(class).is_some()), "{all:?}");
+        for class in [
+            "BTrees.OOBTree.IOBTree",
+            "BTrees.OOBTree.OOBTreePy",
+            "BTrees.OOBTree",
+            "my.OOBTree.OOBTree",
+            "BTrees.XXBTree.XXBTree",
+        ] {
+            assert_eq!(Node::of_class(class), None, "{class}");
+        }
+    }
 }

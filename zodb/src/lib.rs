@@ -1,7 +1,7 @@
 //! Owns what Zeolite knows of ZODB's records. No Python runs here: records are read by their bytes alone.
 //!
 //! A record of ZODB is two pickles, the class and the state. [`scan`] says which class it is and which objects it refers to;
-//! [`resolvers`] merge what two transactions wrote of one node of a BTree.
+//! [`resolvers`] merge what two transactions wrote of one node of a BTree; [`routes`] judge read checks of the nodes above.
 
 pub mod btrees;
 pub mod length;
@@ -9,6 +9,7 @@ pub mod oids;
 mod order;
 pub mod pickle;
 mod plain;
+pub mod routes;
 pub mod scan;
 mod values;
 mod write;

@@ -360,7 +360,8 @@ fn hex(bytes: &mut std::slice::Iter<'_, u8>, digits: usize) -> Option<u32> {
     u32::from_str_radix(text, 16).ok()
 }
 
-// Latin-1 with \uXXXX and \UXXXXXXXX. An escape that is none stands for itself, as anywhere in such a string.
+// Latin-1, with \u and four digits, or \U and eight, for all other characters. An escape that is none stands for itself, as
+// anywhere in such a string.
 fn raw_unicode(line: &[u8]) -> Cow<'_, [u8]> {
     if line.is_ascii() && !line.contains(&b'\\') {
         return line.into();

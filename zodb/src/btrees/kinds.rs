@@ -128,6 +128,11 @@ impl Node {
         self.is_tree
     }
 
+    /// Whether nodes of this class have leaves of that one.
+    pub(crate) fn is_above(&self, leaf: &Node) -> bool {
+        *leaf == Node { is_tree: false, ..*self } && self.is_tree
+    }
+
     /// The order of two loaded keys.
     pub(crate) fn compare_keys(&self, a: &Plain<'_>, b: &Plain<'_>) -> Result<Ordering, Unresolved> {
         order::compare(a, b)

@@ -9,37 +9,14 @@
 //!   ours 10      20  25  30
 //! ```
 //!
-//! The reasons' numbers are BTrees' own. Both sides adding one key is a conflict even with the same value, and so is one value given
+//! Both sides adding one key is a conflict even with the same value, and so is one value given
 //! to one key by both: these are the rules that there are, whatever one might wish.
 
 use super::Node;
+use super::reason::conflict;
 use super::state::Item;
-use crate::plain::Plain;
 use std::cmp::Ordering::{Equal, Greater, Less};
 use zeolite_proto::resolver::Unresolved;
-
-/// A conflict by the rules: BTrees' number of the reason, and the key if there is one.
-pub(super) fn conflict(reason: u8, key: Option<&Plain<'_>>) -> Unresolved {
-    let what = match reason {
-        0 => "another commit has split the bucket, or this one has",
-        1 => "both commits gave one key a new value",
-        2 => "another commit changed the value of a key that this one removes",
-        3 => "this commit changes the value of a key that another one removed",
-        4 => "both commits added, or both removed, one key",
-        6 => "both commits added one key",
-        7 => "another commit changed or removed a key that this one removes",
-        8 => "this commit changes or removes a key that another one removed",
-        5 | 9 => "both commits removed one key",
-        10 => "the two commits together leave the bucket empty",
-        11 => "both commits changed an inner node of the tree, which a split does",
-        12 => "one of the commits has emptied the bucket",
-        _ => "one of the commits removed the least key, which the node above may know",
-    };
-    match key {
-        Some(key) => Unresolved(format!("{what} (reason {reason}, key {key})")),
-        None => Unresolved(format!("{what} (reason {reason})")),
-    }
-}
 
 /// What is in the bucket after both.
 pub(super) fn merge<'s, 'a>(
@@ -202,5 +179,117 @@ impl<'s, 'a> Merge<'_, 's, 'a> {
     fn take_ours(&mut self) {
         self.out.extend(self.ours.item());
         self.ours.at += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plain::Plain;
+
+    type Pairs<'p> = &'p [(i128, i128)];
+
+    fn items(pairs: Pairs<'_>) -> Vec<Item<'static>> {
+        let item = |(key, value): &(i128, i128)| Item { key: Plain::Int(*key), value: Some(Plain::Int(*value)) };
+        pairs.iter().map(item).collect()
+    }
+
+    fn merged(old: Pairs<'_>, theirs: Pairs<'_>, ours: Pairs<'_>) -> Result<Vec<Item<'static>>, Unresolved> {
+        let node = Node::of_class("BTrees.IIBTree.IIBucket").expect("a class of BTrees");
+        let [old, theirs, ours] = [old, theirs, ours].map(items);
+        merge(&node, &old, &theirs, &ours).map(|items| items.into_iter().cloned().collect())
+    }
+
+    const OLD: Pairs<'static> = &[(10, 1), (20, 2), (30, 3)];
+
+    #[test]
+    fn what_both_meant_is_merged() {
+        let cases: [(&str, Pairs<'_>, Pairs<'_>, Pairs<'_>, Pairs<'_>); 9] = [
+            (
+                "inserts",
+                OLD,
+                &[(10, 1), (15, 0), (20, 2), (30, 3)],
+                &[(10, 1), (20, 2), (25, 0), (30, 3)],
+                &[(10, 1), (15, 0), (20, 2), (25, 0), (30, 3)],
+            ),
+            (
+                "appends",
+                OLD,
+                &[(10, 1), (20, 2), (30, 3), (50, 0)],
+                &[(10, 1), (20, 2), (30, 3), (40, 0)],
+                &[(10, 1), (20, 2), (30, 3), (40, 0), (50, 0)],
+            ),
+            ("into an empty one", &[], &[(1, 1)], &[(2, 2)], &[(1, 1), (2, 2)]),
+            (
+                "below the first",
+                OLD,
+                &[(5, 0), (10, 1), (20, 2), (30, 3)],
+                &[(6, 0), (10, 1), (20, 2), (30, 3)],
+                &[(5, 0), (6, 0), (10, 1), (20, 2), (30, 3)],
+            ),
+            (
+                "values of two keys",
+                OLD,
+                &[(10, 9), (20, 2), (30, 3)],
+                &[(10, 1), (20, 8), (30, 3)],
+                &[(10, 9), (20, 8), (30, 3)],
+            ),
+            ("removals in the middle and at the end", OLD, &[(10, 1), (30, 3)], &[(10, 1), (20, 2)], &[(10, 1)]),
+            (
+                "a removal and an insert",
+                OLD,
+                &[(10, 1), (20, 2)],
+                &[(10, 1), (20, 2), (25, 0), (30, 3)],
+                &[(10, 1), (20, 2), (25, 0)],
+            ),
+            (
+                "the least key removed, a lesser one added",
+                OLD,
+                &[(5, 0), (20, 2), (30, 3)],
+                &[(10, 1), (20, 9), (30, 3)],
+                &[(5, 0), (20, 9), (30, 3)],
+            ),
+            ("nothing, and a change", OLD, OLD, &[(10, 1), (20, 7), (30, 3)], &[(10, 1), (20, 7), (30, 3)]),
+        ];
+        for (what, old, theirs, ours, expected) in cases {
+            assert_eq!(merged(old, theirs, ours), Ok(items(expected)), "{what}");
+            assert_eq!(merged(old, ours, theirs), Ok(items(expected)), "{what}, the other way");
+        }
+    }
+
+    #[test]
+    fn each_reason_has_its_number_and_key() {
+        let cases: [(&str, Pairs<'_>, Pairs<'_>, &str); 16] = [
+            ("one key, two values", &[(10, 1), (20, 8), (30, 3)], &[(10, 1), (20, 9), (30, 3)], "reason 1, key 20"),
+            ("one key, one value", &[(10, 1), (20, 8), (30, 3)], &[(10, 1), (20, 8), (30, 3)], "reason 1, key 20"),
+            ("changed, removed", &[(10, 1), (20, 8), (30, 3)], &[(10, 1), (30, 3)], "reason 2, key 20"),
+            ("removed, changed", &[(10, 1), (30, 3)], &[(10, 1), (20, 8), (30, 3)], "reason 3, key 20"),
+            (
+                "one insert twice",
+                &[(10, 1), (15, 0), (20, 2), (30, 3)],
+                &[(10, 1), (15, 0), (20, 2), (30, 3)],
+                "reason 4, key 15",
+            ),
+            ("one removed by both", &[(10, 1), (30, 3)], &[(10, 1), (30, 3)], "reason 4, key 30"),
+            ("removed by both, one more by us", &[(10, 1), (30, 3)], &[(10, 1), (40, 0)], "reason 5, key 20"),
+            (
+                "one append twice",
+                &[(10, 1), (20, 2), (30, 3), (40, 0)],
+                &[(10, 1), (20, 2), (30, 3), (40, 0)],
+                "reason 6, key 40",
+            ),
+            ("the last changed, removed", &[(10, 1), (20, 2), (30, 9)], &[(10, 1), (20, 2)], "reason 7, key 30"),
+            ("the last removed, changed", &[(10, 1), (20, 2)], &[(10, 1), (20, 2), (30, 9)], "reason 8, key 30"),
+            ("the last removed by both", &[(10, 1), (20, 2)], &[(10, 1), (20, 2)], "reason 9, key 30"),
+            ("theirs emptied it", &[], &[(10, 1), (20, 2)], "reason 12"),
+            ("ours emptied it", &[(10, 1), (20, 2), (30, 4)], &[], "reason 12"),
+            ("theirs removed the least", &[(20, 2), (30, 3)], &[(10, 1), (20, 2), (30, 4)], "reason 13, key 10"),
+            ("ours removed the least", &[(10, 1), (20, 2), (30, 4)], &[(20, 2), (30, 3)], "reason 13, key 10"),
+            ("all but one of each removed", &[(10, 1)], &[(20, 2)], "reason 13, key 10"),
+        ];
+        for (what, theirs, ours, reason) in cases {
+            let why = merged(OLD, theirs, ours).expect_err(what);
+            assert!(why.0.contains(&format!("({reason})")), "{what}: {why}");
+        }
     }
 }

@@ -7,7 +7,8 @@
 //!                ((child, key, child, key, child), first bucket)
 //! ```
 
-use super::{Node, merge};
+use super::Node;
+use super::reason::conflict;
 use crate::plain::{Plain, Unfold, left};
 use crate::values::Values;
 use zeolite_proto::Record;
@@ -48,7 +49,7 @@ impl<'a> Parsed<'a> {
         match &self.state {
             Plain::None => Ok(&Plain::None),
             Plain::Tuple(parts) => match parts.as_slice() {
-                [_, _] => Err(merge::conflict(11, None)),
+                [_, _] => Err(conflict(11, None)),
                 [Plain::Tuple(inner)] if matches!(inner.as_slice(), [Plain::Tuple(_)]) => Ok(&inner[0]),
                 _ => Err(left("a state that is none of a tree")),
             },

@@ -3,3 +3,4 @@
 mod merge;
 mod python;
 mod scan;
+mod trees;

@@ -24,9 +24,14 @@ pub(crate) struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Their size.
-    pub(crate) fn bytes(&self) -> usize {
-        self.base.map_or(0, Bytes::len) + self.theirs.map_or(0, Bytes::len)
+    /// The size of all that a resolver would look at.
+    pub(crate) fn bytes_with(&self, change: &Change) -> usize {
+        let ours = match change {
+            Change::Put(record) => record.len(),
+            Change::Apply { operation, .. } => operation.len(),
+            Change::Delete => 0,
+        };
+        self.base.map_or(0, Bytes::len) + self.theirs.map_or(0, Bytes::len) + ours
     }
 }
 
