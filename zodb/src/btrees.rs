@@ -153,26 +153,18 @@ fn references(data: &[u8]) -> Result<Vec<Oid>, Unresolved> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plain::Reference;
+    use crate::made;
     use bytes::Bytes;
 
     const BUCKET: &str = "BTrees.OOBTree.OOBucket";
     const TREE: &str = "BTrees.OOBTree.OOBTree";
 
-    fn pickled(class: &str, state: &Plain<'_>) -> Record {
-        let (module, name) = class.rsplit_once('.').expect("dotted");
-        let mut data = format!("c{module}\n{name}\n.").into_bytes();
-        write::pickle(state, &mut data);
-        Record { class: class.into(), version: 0, refs: references(&data).expect("scans"), data: data.into() }
+    fn reference(n: u64) -> Plain<'static> {
+        made::reference(n, "")
     }
 
-    fn reference<'a>(n: u8) -> Plain<'a> {
-        Plain::Reference(Box::new(Reference { oid: [0, 0, 0, 0, 0, 0, 0, n], class: None }))
-    }
-
-    fn bucket<'a>(pairs: &[(i128, u8)], next: Option<u8>) -> Plain<'a> {
-        let flat = pairs.iter().flat_map(|(key, value)| [Plain::Int(*key), reference(*value)]).collect();
-        Plain::Tuple([Some(Plain::Tuple(flat)), next.map(reference)].into_iter().flatten().collect())
+    fn bucket(pairs: &[(i128, u64)], next: Option<u64>) -> Plain<'static> {
+        made::bucket(pairs.iter().map(|(key, value)| (*key, reference(*value))).collect(), next.map(reference))
     }
 
     fn inline(bucket: Plain<'_>) -> Plain<'_> {
@@ -180,7 +172,7 @@ mod tests {
     }
 
     fn merged(class: &str, sides: [&Plain<'_>; 3]) -> Result<Record, Unresolved> {
-        let [base, theirs, ours] = sides.map(|side| pickled(class, side));
+        let [base, theirs, ours] = sides.map(|side| made::record(class, side));
         let node = Node::of_class(class).expect("a class of BTrees");
         node.merge(Some(&base), Some(&theirs), Some(&ours)).map(|merged| merged.expect("not deleted"))
     }
@@ -189,12 +181,12 @@ mod tests {
     fn references_are_those_of_what_was_merged() {
         let [old, theirs, ours] =
             [&[(1, 1), (2, 2)][..], &[(1, 1), (2, 2), (3, 3)], &[(1, 1)]].map(|it| bucket(it, Some(9)));
-        let expected = pickled(BUCKET, &bucket(&[(1, 1), (3, 3)], Some(9)));
+        let expected = made::record(BUCKET, &bucket(&[(1, 1), (3, 3)], Some(9)));
         assert_eq!(merged(BUCKET, [&old, &theirs, &ours]), Ok(expected.clone()));
         assert_eq!(expected.refs, [16, 18, 24].map(Oid), "what nobody refers to any more is not kept alive");
         let [old, theirs, ours] = [old, theirs, ours].map(|_| ()).map(|()| inline(bucket(&[(1, 1)], None)));
         let more = inline(bucket(&[(1, 1), (2, 2)], None));
-        assert_eq!(merged(TREE, [&old, &theirs, &more]).map(|it| it.data), Ok(pickled(TREE, &more).data));
+        assert_eq!(merged(TREE, [&old, &theirs, &more]).map(|it| it.data), Ok(made::record(TREE, &more).data));
         assert_eq!(
             merged(TREE, [&Plain::None, &more, &ours]).expect_err("one key twice").0.matches("key 1").count(),
             1
@@ -215,7 +207,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_left_to_the_client() {
         let old = bucket(&[(1, 1)], None);
-        let good = pickled(BUCKET, &old);
+        let good = made::record(BUCKET, &old);
         let node = Node::of_class(BUCKET).expect("a class of BTrees");
         let left = |theirs: Record| {
             let merged = node.merge(Some(&good), Some(&theirs), Some(&good));

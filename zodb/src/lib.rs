@@ -5,6 +5,8 @@
 
 pub mod btrees;
 pub mod length;
+#[cfg(test)]
+mod made;
 pub mod oids;
 mod order;
 pub mod pickle;

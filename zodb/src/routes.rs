@@ -208,3 +208,186 @@ fn changed<'k, 'a>(bucket: &Node, old: &'k [Item<'a>], new: &'k [Item<'a>]) -> M
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::made;
+    use zeolite_proto::{CommitKey, Note, Priority};
+
+    const TREE: &str = "BTrees.IIBTree.IIBTree";
+    const BUCKET: &str = "BTrees.IIBTree.IIBucket";
+    const READ: Tid = Tid(5);
+
+    /// Some records, newest and as of a base.
+    #[derive(Default)]
+    struct Store {
+        newest: HashMap<Cell, Bytes>,
+        old: HashMap<Cell, Bytes>,
+    }
+
+    impl Records for Store {
+        fn newest(&mut self, cell: &Cell) -> Option<Bytes> {
+            self.newest.get(cell).cloned()
+        }
+
+        fn as_of(&mut self, cell: &Cell, tid: Tid) -> Option<Bytes> {
+            self.old.get(cell).filter(|_| tid == READ).cloned()
+        }
+    }
+
+    fn cell(n: u64) -> Cell {
+        Cell::object(to_zeolite(n.to_be_bytes()).expect("has one"))
+    }
+
+    fn bytes(class: &str, state: &Plain<'_>) -> Bytes {
+        made::record(class, state).encode().expect("encodes")
+    }
+
+    /// A node: its first child, and the others with their least keys. Children from 10 on are nodes.
+    fn node(first: u64, others: &[(i128, u64)]) -> Bytes {
+        let child = |n: u64| made::reference(n, if n < 10 { BUCKET } else { TREE });
+        let others = others.iter().flat_map(|(key, n)| [Plain::Int(*key), child(*n)]);
+        let flat = Plain::Tuple([child(first)].into_iter().chain(others).collect());
+        bytes(TREE, &Plain::Tuple(vec![flat, made::reference(1, BUCKET)]))
+    }
+
+    fn bucket(keys: &[i128], next: u64) -> Bytes {
+        let pairs = keys.iter().map(|key| (*key, Plain::Int(0))).collect();
+        bytes(BUCKET, &made::bucket(pairs, Some(made::reference(next, BUCKET))))
+    }
+
+    const ROOT: u64 = 20;
+
+    /// A draft that has read the root, and has added 45 to bucket 2, which was behind 40.
+    struct Scene {
+        store: Store,
+        draft: Draft,
+    }
+
+    impl Scene {
+        fn new(newest_root: Bytes) -> Scene {
+            let mut scene = Scene {
+                store: Store::default(),
+                draft: Draft {
+                    key: CommitKey([1; 16]),
+                    key_since: Tid::NONE,
+                    note: Note::new("", ""),
+                    priority: Priority::Live,
+                    writes: vec![],
+                    read_cells: vec![],
+                    read_ranges: vec![],
+                },
+            };
+            scene.store.old.insert(cell(ROOT), node(1, &[(40, 2), (80, 3)]));
+            scene.store.newest.insert(cell(ROOT), newest_root);
+            scene.store.old.insert(cell(2), bucket(&[41, 50], 3));
+            scene.read(ROOT);
+            scene.write(2, bucket(&[41, 45, 50], 3));
+            scene
+        }
+
+        fn read(&mut self, n: u64) {
+            self.draft.read_cells.push(ReadCell { cell: cell(n), base: READ });
+        }
+
+        fn write(&mut self, n: u64, record: Bytes) {
+            self.draft.writes.retain(|write| write.cell != cell(n));
+            self.draft.writes.push(Write { cell: cell(n), base: READ, change: Change::Put(record), stamped: false });
+        }
+
+        fn holds_of(&mut self, n: u64) -> bool {
+            let read = ReadCell { cell: cell(n), base: READ };
+            assert!(Routes.may_hold(&self.draft, &read));
+            Routes.holds(&self.draft, &read, &mut self.store)
+        }
+
+        fn holds(&mut self) -> bool {
+            self.holds_of(ROOT)
+        }
+    }
+
+    fn split_elsewhere() -> Bytes {
+        node(1, &[(40, 2), (80, 3), (95, 4)])
+    }
+
+    #[test]
+    fn a_node_that_still_leads_to_the_bucket_holds() {
+        assert!(Scene::new(split_elsewhere()).holds());
+        assert!(Scene::new(node(2, &[(80, 3)])).holds(), "the bucket before it was emptied and unlinked");
+        assert!(Scene::new(node(1, &[(45, 2)])).holds_of(ROOT), "45 is the least key of the bucket now");
+    }
+
+    #[test]
+    fn a_root_that_was_split_leads_through_new_nodes() {
+        let mut scene = Scene::new(node(10, &[(80, 11)]));
+        assert!(!scene.holds(), "the new node cannot be read");
+        scene.store.newest.insert(cell(10), node(1, &[(40, 2)]));
+        assert!(scene.holds());
+        scene.store.newest.insert(cell(10), node(1, &[(40, 5)]));
+        assert!(!scene.holds());
+    }
+
+    #[test]
+    fn a_node_that_leads_elsewhere_does_not_hold() {
+        for (newest, what) in [
+            (node(1, &[(40, 2), (43, 5), (80, 3)]), "45 has another bucket"),
+            (node(1, &[(40, 5), (80, 3)]), "the bucket is not there any more"),
+            (node(2, &[(40, 5)]), "it is there, for lesser keys"),
+            (bytes(TREE, &Plain::None), "the tree was emptied"),
+            (bytes("BTrees.OOBTree.OOBTree", &Plain::None), "it is no such tree any more"),
+            (Bytes::from_static(b"no record"), "it cannot be read"),
+        ] {
+            assert!(!Scene::new(newest).holds(), "{what}");
+        }
+        let mut scene = Scene::new(node(1, &[(40, 2), (50, 5)]));
+        assert!(scene.holds(), "45 still leads there");
+        scene.write(2, bucket(&[41], 3));
+        assert!(!scene.holds(), "50, which it removes, does not");
+    }
+
+    #[test]
+    fn who_did_something_else_than_setting_keys_below_it_is_refused_as_ever() {
+        let mut elsewhere = Scene::new(split_elsewhere());
+        elsewhere.draft.writes.clear();
+        elsewhere.store.old.insert(cell(7), bucket(&[41], 3));
+        elsewhere.write(7, bucket(&[41, 45], 3));
+        assert!(!elsewhere.holds(), "it was read for something else");
+        for (ours, what) in [
+            (bucket(&[41, 45], 9), "it has split the bucket, or unlinked the next one"),
+            (bucket(&[], 3), "it has emptied the bucket"),
+            (bucket(&[41, 50], 3), "it has set no key"),
+            (bytes("BTrees.OOBTree.OOBucket", &Plain::Tuple(vec![Plain::Tuple(vec![])])), "another class"),
+        ] {
+            let mut scene = Scene::new(split_elsewhere());
+            scene.write(2, ours);
+            scene.write(7, bucket(&[1], 3));
+            assert!(!scene.holds(), "{what}");
+        }
+        let mut deletes = Scene::new(split_elsewhere());
+        deletes.write(7, bucket(&[1], 3));
+        deletes.draft.writes[0].change = Change::Delete;
+        assert!(!deletes.holds(), "it deletes the bucket");
+        let mut packed = Scene::new(split_elsewhere());
+        packed.store.old.remove(&cell(2));
+        assert!(!packed.holds(), "nobody knows what it has changed");
+    }
+
+    #[test]
+    fn the_nodes_between_are_those_that_were_read() {
+        let scene = || {
+            let mut scene = Scene::new(node(10, &[(80, 12), (95, 11)]));
+            scene.store.old.insert(cell(ROOT), node(10, &[(80, 11)]));
+            scene.store.old.insert(cell(10), node(1, &[(40, 2)]));
+            scene.store.newest.insert(cell(10), node(1, &[(40, 2), (60, 6)]));
+            scene
+        };
+        assert!(!scene().holds(), "that the bucket is below node 10 was never read");
+        let mut read = scene();
+        read.read(10);
+        assert!(read.holds() && read.holds_of(10));
+        let mut written = scene();
+        written.write(10, node(1, &[(40, 2), (70, 8)]));
+        assert!(!written.holds(), "the draft has changed the tree itself");
+    }
+}
