@@ -3,9 +3,10 @@
 
 use crate::python::{Python, seed, text};
 use std::sync::Arc;
-use zeolite_proto::{Cell, Change, Fault, FaultKind, Oid, ReadCell, Record, Registry, Tid, Write};
+use zeolite_proto::{Cell, Change, Draft, Fault, FaultKind, Oid, ReadCell, Receipt, Record, Registry, Tid, Write};
+use zeolite_server::engine::{Caller, Owner, Preparing};
 use zeolite_tests::support::work::key;
-use zeolite_tests::support::{House, HouseSettings, Work};
+use zeolite_tests::support::{House, HouseSettings, Told, Work};
 use zeolite_zodb::oids::{to_zeolite, to_zodb};
 
 const ROUNDS: usize = 500;
@@ -88,13 +89,39 @@ impl Storage {
             let change = Change::Put(record.encode().expect("encodes"));
             draft.writes.push(Write { cell, base, change, stamped: false });
         }
-        match self.house.commit(draft) {
+        let ended = if self.commits.is_multiple_of(2) { self.two_phases(draft) } else { self.house.commit(draft) };
+        match ended {
             Ok(receipt) => {
                 let merged = receipt.merged.iter().map(|merged| to_zodb(merged.cell.oid).expect("has one").to_vec());
                 [b"done".to_vec(), receipt.tid.0.to_be_bytes().to_vec()].into_iter().chain(merged).collect()
             }
             Err(fault) => refused(&fault),
         }
+    }
+}
+
+impl Storage {
+    /// As ZODB commits: held in the vote, ended in the finish. What is stale is given up.
+    fn two_phases(&mut self, draft: Draft) -> Result<Receipt, Fault> {
+        let (engine, owner) = (self.house.engine().clone(), Owner::anonymous());
+        let (key, reads) = (draft.key, draft.read_cells.clone());
+        let (done, told) = Told::pair();
+        engine.prepare(Caller::default(), draft, Preparing { time_limit_ms: 0, durable: false, hold: true }, done);
+        self.house.run_dry();
+        let prepared = told.expect()?;
+        if let Some(stale) = prepared.stale.first() {
+            let (done, told) = Told::pair();
+            engine.abort(&owner, prepared.prepared, (Some(key), None), done);
+            self.house.run_dry();
+            told.expect()?;
+            let was_read = reads.iter().any(|read| read.cell == stale.cell);
+            let kind = if was_read { FaultKind::ReadConflict } else { FaultKind::Conflict };
+            return Err(Fault::new(kind, "stale"));
+        }
+        let (done, told) = Told::pair();
+        engine.finish(&owner, prepared.prepared, key, None, done);
+        self.house.run_dry();
+        told.expect().map(|receipt| Receipt { merged: prepared.merged, ..receipt })
     }
 }
 
