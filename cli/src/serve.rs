@@ -211,3 +211,18 @@ fn log_to_stderr(filter: &str, format: LogFormat) -> Result<()> {
     };
     started.map_err(|error| anyhow::anyhow!("logging: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_zodb_are_merged_and_their_read_checks_judged_unless_settings_say_no() {
+        let with = |merge, route_read_checks| registry(&ZodbSettings { merge, route_read_checks });
+        let serves = registry(&ZodbSettings::default());
+        for class in ["BTrees.OOBTree.OOBucket", "BTrees.IIBTree.IITreeSet", "BTrees.Length.Length"] {
+            assert!(serves.get(class).is_some() && with(false, true).get(class).is_none(), "{class}");
+        }
+        assert!(serves.read_judge().is_some() && with(true, false).read_judge().is_none());
+    }
+}

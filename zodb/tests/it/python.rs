@@ -4,7 +4,7 @@
 //!   message   u32 number of parts, then for each u32 length and bytes; little endian
 //! ```
 //!
-//! The Python that has ZODB is in `target/venv`, which `./test` makes. Without it these tests fail and say so.
+//! The Python that has ZODB is in `target/python/venv`, which `python/venv` makes for `./test`. Without it these tests fail and say so.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -24,11 +24,10 @@ fn workspace() -> PathBuf {
 impl Python {
     /// Starts a program of `zodb/tests/python`.
     pub(crate) fn run(program: &str, args: &[String]) -> Python {
-        let interpreter = workspace().join("target/venv/bin/python");
+        let interpreter = workspace().join("target/python/venv/bin/python");
         assert!(
             interpreter.exists(),
-            "{} is needed for ZODB: run ./test, or python3 -m venv target/venv && \
-             target/venv/bin/pip install -r python/requirements-test.txt",
+            "{} is needed for ZODB: run python/venv, which ./test does",
             interpreter.display()
         );
         let mut child = Command::new(interpreter)
