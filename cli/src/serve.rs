@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use zeolite_proto::{Registry, Tid};
 use zeolite_server::server::{Components, Server, ServerError};
-use zeolite_server::settings::Settings;
+use zeolite_server::settings::{Settings, ZodbSettings};
 
 /// Read when it is in the current directory and no other file is named.
 const FILE: &str = "zeolite.toml";
@@ -119,6 +120,18 @@ pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
     }
 }
 
+/// The built-in resolvers, and those for ZODB's classes.
+fn registry(settings: &ZodbSettings) -> Registry {
+    let mut registry = Registry::built_in();
+    if settings.merge {
+        zeolite_zodb::resolvers().for_each(|(class, resolver)| registry.register(class, resolver));
+    }
+    if settings.route_read_checks {
+        registry.judge_reads(Arc::new(zeolite_zodb::routes::Routes));
+    }
+    registry
+}
+
 /// `zeolite serve`: until SIGINT or SIGTERM; a second one ends the process at once, which loses nothing acknowledged.
 pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     log_to_stderr(&args.log, args.log_format)?;
@@ -141,7 +154,8 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     let components = Components { put_back: args.put_back, ..Components::real(&settings).map_err(usage_or_failure)? };
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
-    let begun = Server::begin(components, settings, Registry::built_in(), listener).await;
+    let registry = registry(&settings.zodb);
+    let begun = Server::begin(components, settings, registry, listener).await;
     let mut server = begun.map_err(usage_or_failure)?;
     // It listens: whoever asks meanwhile is told how far the opening is.
     let opened = tokio::select! {
@@ -196,4 +210,19 @@ fn log_to_stderr(filter: &str, format: LogFormat) -> Result<()> {
         LogFormat::Json => subscriber.json().try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("logging: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_zodb_are_merged_and_their_read_checks_judged_unless_settings_say_no() {
+        let with = |merge, route_read_checks| registry(&ZodbSettings { merge, route_read_checks });
+        let serves = registry(&ZodbSettings::default());
+        for class in ["BTrees.OOBTree.OOBucket", "BTrees.IIBTree.IITreeSet", "BTrees.Length.Length"] {
+            assert!(serves.get(class).is_some() && with(false, true).get(class).is_none(), "{class}");
+        }
+        assert!(serves.read_judge().is_some() && with(true, false).read_judge().is_none());
+    }
 }

@@ -1,5 +1,6 @@
-//! Owns the registry: the resolvers by class.
+//! Owns the registry: the resolvers by class, and the judge of read checks.
 
+use crate::read_judge::ReadJudge;
 use crate::resolver::Resolver;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub struct Registry {
     by_class: HashMap<String, Arc<dyn Resolver>>,
+    read_judge: Option<Arc<dyn ReadJudge>>,
 }
 
 impl Registry {
@@ -18,7 +20,8 @@ impl Registry {
 
     /// The built-in resolvers under their class names; see [`crate::resolvers`].
     pub fn built_in() -> Registry {
-        Registry { by_class: crate::resolvers::built_in().map(|(class, it)| (class.to_owned(), it)).collect() }
+        let by_class = crate::resolvers::built_in().map(|(class, it)| (class.to_owned(), it)).collect();
+        Registry { by_class, read_judge: None }
     }
 
     /// Registers a resolver for a class; the last one registered counts.
@@ -29,6 +32,16 @@ impl Registry {
     /// The resolver of a class.
     pub fn get(&self, class: &str) -> Option<&Arc<dyn Resolver>> {
         self.by_class.get(class)
+    }
+
+    /// Lets this one look at read checks that would fail; without one they do.
+    pub fn judge_reads(&mut self, judge: Arc<dyn ReadJudge>) {
+        self.read_judge = Some(judge);
+    }
+
+    /// Who looks at read checks that would fail.
+    pub fn read_judge(&self) -> Option<&dyn ReadJudge> {
+        self.read_judge.as_deref()
     }
 
     /// All, sorted by class.

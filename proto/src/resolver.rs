@@ -56,8 +56,10 @@ pub trait Resolver: Send + Sync + 'static {
         None
     }
 
-    /// True for a resolver too slow to run where commits are put in order; it then runs in parallel before that.
-    fn expensive(&self) -> bool {
+    /// True if records of so many bytes together are too slow to merge where commits are put in order; that is then done in
+    /// parallel before.
+    fn expensive(&self, bytes: usize) -> bool {
+        let _ = bytes;
         false
     }
 }

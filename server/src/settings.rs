@@ -19,6 +19,7 @@ mod layers;
 mod memory;
 mod metrics;
 mod units;
+mod zodb;
 
 use crate::engine::EngineSettings;
 use crate::store::StoreSettings;
@@ -33,6 +34,7 @@ pub use databases::{DatabasePlan, DatabaseSettings};
 pub use layers::SettingsError;
 pub use memory::Part;
 pub use metrics::MetricsSettings;
+pub use zodb::ZodbSettings;
 
 /// Where a server listens unless told otherwise.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7878";
@@ -62,6 +64,8 @@ pub struct Settings {
     pub metrics: MetricsSettings,
     /// What who may.
     pub auth: AuthSettings,
+    /// What is done with ZODB's records.
+    pub zodb: ZodbSettings,
     /// Databases beside `main`, by name; set in the file or by flags.
     pub databases: BTreeMap<String, DatabaseSettings>,
 }
@@ -85,6 +89,7 @@ impl Default for Settings {
             limits: Limits::default(),
             sessions: SessionSettings::default(),
             metrics: MetricsSettings::default(),
+            zodb: ZodbSettings::default(),
             auth: AuthSettings::default(),
             databases: BTreeMap::new(),
         }

@@ -28,6 +28,7 @@ pub(crate) mod own;
 pub(crate) mod ranges;
 pub(crate) mod recent;
 pub(crate) mod restore;
+pub(crate) mod second_look;
 pub(crate) mod sequencer;
 pub(crate) mod undo;
 pub(crate) mod wide;

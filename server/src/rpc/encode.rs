@@ -106,7 +106,7 @@ pub(super) fn resolvers(registry: &Registry) -> v2::ResolversReply {
         class: class.into(),
         description: resolver.description().into(),
         applies: resolver.applies(),
-        expensive: resolver.expensive(),
+        expensive: resolver.expensive(0),
     };
     v2::ResolversReply { resolvers: registry.list().into_iter().map(info).collect() }
 }

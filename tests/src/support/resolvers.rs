@@ -43,7 +43,7 @@ impl Resolver for Slow {
         true
     }
 
-    fn expensive(&self) -> bool {
+    fn expensive(&self, _bytes: usize) -> bool {
         true
     }
 }

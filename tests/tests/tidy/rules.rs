@@ -110,6 +110,8 @@ type Ban = (&'static [&'static str], &'static [&'static str], &'static str);
 
 const DIRECTION: &[Ban] = &[
     (&["proto/"], &["zeolite_server", "zeolite_client"], "proto is below server and client"),
+    (&["zodb/src/"], &["zeolite_server", "zeolite_client"], "zodb knows proto alone"),
+    (&["server/src/", "client/src/"], &["zeolite_zodb"], "what is known of ZODB is given to them"),
     (&["server/src/"], &["zeolite_client"], "the server does not know its clients"),
     (&["client/src/"], &["zeolite_server"], "the client knows the server by the protocol only"),
     (

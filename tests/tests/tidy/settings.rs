@@ -6,7 +6,7 @@ use crate::root;
 use zeolite_server::settings::{Settings, bounds, shown};
 
 /// Where the fields of each section stand.
-const SECTIONS: [(&str, &str, &str); 7] = [
+const SECTIONS: [(&str, &str, &str); 8] = [
     ("", "server/src/settings.rs", "Settings"),
     ("store", "server/src/store/settings.rs", "StoreSettings"),
     ("engine", "server/src/engine/settings.rs", "EngineSettings"),
@@ -14,6 +14,7 @@ const SECTIONS: [(&str, &str, &str); 7] = [
     ("sessions", "server/src/settings.rs", "SessionSettings"),
     ("metrics", "server/src/settings/metrics.rs", "MetricsSettings"),
     ("auth", "server/src/settings.rs", "AuthSettings"),
+    ("zodb", "server/src/settings/zodb.rs", "ZodbSettings"),
 ];
 
 const HEAD: &str = "# Settings

@@ -28,6 +28,8 @@ pub(crate) struct Admitted {
     /// Its reads, if they are very many.
     pub(crate) wide: Option<Arc<WideReads>>,
     pub(crate) looked_ahead: LookedAhead,
+    /// What was said of read checks that would fail, by position.
+    pub(crate) judged: hash::Map<usize, Judged>,
     /// Results of expensive resolvers, by position of the write.
     pub(crate) candidates: Vec<Candidate>,
     /// How often it went back for an expensive resolver.
@@ -49,6 +51,7 @@ impl Admitted {
             draft,
             wide: None,
             looked_ahead: LookedAhead::default(),
+            judged: hash::Map::default(),
             candidates: Vec::new(),
             rounds: 0,
             looks: 0,
@@ -71,6 +74,16 @@ pub(crate) struct Candidate {
     /// Good only while this is the cell's newest revision.
     pub(crate) theirs: Tid,
     pub(crate) record: Option<Bytes>,
+}
+
+/// What a judge said of one read check.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    pub(crate) holds: bool,
+    /// It was so as of this tid,
+    pub(crate) at: Tid,
+    /// of these cells.
+    pub(crate) saw: Vec<Cell>,
 }
 
 /// Checks limits and sense; `visible` bounds the bases.

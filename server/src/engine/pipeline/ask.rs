@@ -208,6 +208,8 @@ pub(crate) enum Question {
     Merge { position: usize, base: Option<Bytes>, theirs_tid: Tid, theirs: Option<Bytes> },
     /// What only the disk knows.
     Look(Part),
+    /// Whether the read check of this position holds all the same.
+    Judge(usize),
 }
 
 /// A draft on its way: to be committed, to be prepared, or to take the place of parts of a prepared one.

@@ -1,6 +1,7 @@
 //! Owns the check of one draft: what each of its writes becomes, or what stands in its way.
 //!
-//! Reads first (a serializable draft is refused by the first thing that it read and that has changed), then writes: clean, or
+//! Reads first (a serializable draft is refused by the first thing that it read and that has changed, if a `second_look` does not
+//! say that the read holds all the same), then writes: clean, or
 //! merged by the resolver of the class, or a question for a merger when that resolver is expensive or only the disk knows what is
 //! there. What yields to a live draft is no conflict (`yields`). A draft that is to be held
 //! is not refused: whatever is in its way is listed. Nothing is changed here: the sequencer seals what comes out, or tells
@@ -13,6 +14,7 @@ use crate::engine::pipeline::ask::{Question, ROUNDS_MAX};
 use crate::engine::pipeline::head::{HeadView, NoBase, Unknown};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
+use crate::engine::pipeline::second_look::SecondLook;
 use crate::engine::pipeline::yields::{Pass, Yielding, version};
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
@@ -204,8 +206,15 @@ impl Check<'_> {
             Newer::Asks => open.questions.push(Question::Look(part)),
             Newer::Waits => open.wait(newest),
             // With questions open this is not the answer yet: what comes first is told first.
-            Newer::InTheWay | Newer::Stale if !open.is_nothing() => {}
-            Newer::InTheWay | Newer::Stale => on_conflict(self.read_conflict(part, &cell, base, newest))?,
+            Newer::InTheWay | Newer::Stale => {
+                match (self.engine.second_look(admitted, part, newest, self.view.recent), part) {
+                    (SecondLook::Holds, _) => {}
+                    (SecondLook::Asks, Part::Read(position)) => open.questions.push(Question::Judge(position)),
+                    (SecondLook::Waits, _) => open.wait(newest),
+                    _ if !open.is_nothing() => {}
+                    _ => on_conflict(self.read_conflict(part, &cell, base, newest))?,
+                }
+            }
         }
         Ok(())
     }
@@ -291,7 +300,9 @@ impl Check<'_> {
         };
         let sides = Sides { base: base.as_ref(), theirs: theirs.as_ref() };
         let resolver = merge::resolver_of(self.engine.registry(), &write.change, sides);
-        if resolver.is_some_and(|resolver| resolver.expensive()) && admitted.rounds < ROUNDS_MAX {
+        if resolver.is_some_and(|resolver| resolver.expensive(sides.bytes_with(&write.change)))
+            && admitted.rounds < ROUNDS_MAX
+        {
             return Ok(Becomes::Asks(Question::Merge { position, base, theirs_tid, theirs }));
         }
         let started = self.engine.clock().steady();

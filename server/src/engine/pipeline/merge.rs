@@ -23,6 +23,18 @@ pub(crate) struct Sides<'a> {
     pub(crate) theirs: Option<&'a Bytes>,
 }
 
+impl Sides<'_> {
+    /// The size of all that a resolver would look at.
+    pub(crate) fn bytes_with(&self, change: &Change) -> usize {
+        let ours = match change {
+            Change::Put(record) => record.len(),
+            Change::Apply { operation, .. } => operation.len(),
+            Change::Delete => 0,
+        };
+        self.base.map_or(0, Bytes::len) + self.theirs.map_or(0, Bytes::len) + ours
+    }
+}
+
 /// The class whose resolver decides about this write; `there` is the record that a delete deletes.
 pub(crate) fn class_of<'a>(change: &'a Change, there: Option<&'a Bytes>) -> &'a str {
     let header = |bytes: &'a Bytes| Header::parse(bytes).map_or("", |header| header.class);

@@ -67,9 +67,15 @@ impl Merger {
     fn look(&self, admitted: &mut Admitted, questions: &[Question]) -> Result<(), Fault> {
         let parts = questions.iter().filter_map(|question| match question {
             Question::Look(part) => Some(*part),
-            Question::Merge { .. } => None,
+            Question::Merge { .. } | Question::Judge(_) => None,
         });
-        self.engine.look(&admitted.draft, &parts.collect::<Vec<_>>(), Depth::All, &mut admitted.looked_ahead)
+        self.engine.look(&admitted.draft, &parts.collect::<Vec<_>>(), Depth::All, &mut admitted.looked_ahead)?;
+        for question in questions {
+            let Question::Judge(position) = question else { continue };
+            let judged = self.engine.judge_read(&admitted.draft, *position)?;
+            admitted.judged.extend(judged.map(|judged| (*position, judged)));
+        }
+        Ok(())
     }
 
     fn merge(&self, admitted: &mut Admitted, questions: Vec<Question>) {

@@ -276,7 +276,7 @@ impl Sequencer {
     }
 
     fn send_out(&mut self, draft: DraftAsk, questions: Vec<Question>) {
-        let looks = questions.iter().any(|question| matches!(question, Question::Look(_)));
+        let looks = questions.iter().any(|question| matches!(question, Question::Look(_) | Question::Judge(_)));
         if looks && draft.admitted().looks >= LOOKS_MAX {
             let message = "the objects of this draft change faster than they can be looked up; come back";
             return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));

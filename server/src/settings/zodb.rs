@@ -1,0 +1,20 @@
+//! Owns the settings of what the server does with ZODB's records. They are read by whoever makes the registry of resolvers.
+
+use serde::{Deserialize, Serialize};
+
+/// What the server does with records that ZODB's BTrees wrote.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ZodbSettings {
+    /// Merges BTrees' buckets, sets and lengths by BTrees' own rules; off: each such conflict is the client's.
+    pub merge: bool,
+    /// Lets a read check of a BTree's node hold, although the node has changed, if it still leads to the buckets that the transaction wrote;
+    /// off: each such check is a read conflict.
+    pub route_read_checks: bool,
+}
+
+impl Default for ZodbSettings {
+    fn default() -> ZodbSettings {
+        ZodbSettings { merge: true, route_read_checks: true }
+    }
+}

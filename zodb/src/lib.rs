@@ -1,0 +1,28 @@
+//! Owns what Zeolite knows of ZODB's records. No Python runs here: records are read by their bytes alone.
+//!
+//! A record of ZODB is two pickles, the class and the state. [`scan`] says which class it is and which objects it refers to;
+//! [`resolvers`] merge what two transactions wrote of one node of a BTree; [`routes`] judge read checks of the nodes above.
+
+pub mod btrees;
+pub mod length;
+#[cfg(test)]
+mod made;
+pub mod oids;
+mod order;
+pub mod pickle;
+mod plain;
+pub mod routes;
+pub mod scan;
+mod values;
+mod write;
+
+pub use scan::{ScanError, Scanned, scan};
+
+use std::sync::Arc;
+use zeolite_proto::Resolver;
+
+/// The classes of ZODB that a server can merge, with their resolvers.
+pub fn resolvers() -> impl Iterator<Item = (String, Arc<dyn Resolver>)> {
+    let length: Arc<dyn Resolver> = Arc::new(length::Length);
+    btrees::resolvers().chain([(length::CLASS.to_owned(), length)])
+}

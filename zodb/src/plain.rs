@@ -1,0 +1,136 @@
+//! Owns plain data as trees: what a state is made of, if Python is not needed to know what it means.
+//!
+//! `Values` has the graph of a pickle as it stands; here it is unfolded to trees that own their members, within bounds, so
+//! that a small pickle cannot become an endless one. What two places share is told apart only for lists, which can be changed:
+//! a list at two places is refused. What is not plain is refused by its name, and so left to the client.
+//!
+//! ```text
+//!   None, bool, int (128 bits), float, text, bytes, tuples, lists, classes by name, strong references
+//! ```
+
+use crate::values::{Id, Value, Values};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use zeolite_proto::resolver::Unresolved;
+
+const NODES_MAX: usize = 200_000;
+const DEPTH_MAX: usize = 32;
+
+/// One value.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Plain<'a> {
+    None,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    /// UTF-8 with lone surrogates, so that the order of the bytes is that of the characters.
+    Text(Cow<'a, [u8]>),
+    Bytes(Cow<'a, [u8]>),
+    Tuple(Vec<Plain<'a>>),
+    List(Vec<Plain<'a>>),
+    Class(Cow<'a, [u8]>, Cow<'a, [u8]>),
+    Reference(Box<Reference<'a>>),
+}
+
+/// A strong reference to an object of the same database.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Reference<'a> {
+    pub(crate) oid: [u8; 8],
+    /// What the persistent id says of the object's class.
+    pub(crate) class: Option<Plain<'a>>,
+}
+
+/// The server does not decide this: whoever knows Python does.
+pub(crate) fn left(what: impl std::fmt::Display) -> Unresolved {
+    Unresolved(format!("left to the client: {what}"))
+}
+
+/// Unfolds the values of a record.
+pub(crate) struct Unfold<'v, 'a> {
+    values: &'v Values<'a>,
+    nodes: usize,
+    lists: HashSet<Id>,
+}
+
+impl<'v, 'a> Unfold<'v, 'a> {
+    pub(crate) fn of(values: &'v Values<'a>) -> Unfold<'v, 'a> {
+        Unfold { values, nodes: 0, lists: HashSet::new() }
+    }
+
+    pub(crate) fn plain(&mut self, id: Id) -> Result<Plain<'a>, Unresolved> {
+        self.at_depth(id, 0)
+    }
+
+    fn at_depth(&mut self, id: Id, depth: usize) -> Result<Plain<'a>, Unresolved> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX || depth > DEPTH_MAX {
+            return Err(left("a state of too many or too deep values"));
+        }
+        Ok(match self.values.get(id) {
+            Value::None => Plain::None,
+            Value::Bool(it) => Plain::Bool(*it),
+            Value::Int(it) => Plain::Int(*it),
+            Value::Float(it) => Plain::Float(*it),
+            Value::Text(it) => Plain::Text(it.clone()),
+            Value::Bytes(it) => Plain::Bytes(it.clone()),
+            Value::Str(it) if it.is_ascii() => Plain::Text(it.clone()),
+            Value::Str(_) => return Err(left("a string of Python 2 that is not ASCII")),
+            Value::Tuple(members) => Plain::Tuple(self.members(members, depth)?),
+            Value::List(_) if !self.lists.insert(id) => return Err(left("a list that is at two places")),
+            Value::List(members) => Plain::List(self.members(members, depth)?),
+            Value::Global(module, name) => Plain::Class(module.clone(), name.clone()),
+            Value::Persistent(id) => Plain::Reference(Box::new(self.reference(*id, depth)?)),
+            Value::Other(what) => return Err(left(what)),
+        })
+    }
+
+    fn members(&mut self, ids: &[Id], depth: usize) -> Result<Vec<Plain<'a>>, Unresolved> {
+        ids.iter().map(|id| self.at_depth(*id, depth + 1)).collect()
+    }
+
+    fn reference(&mut self, id: Id, depth: usize) -> Result<Reference<'a>, Unresolved> {
+        let (oid, class) = match self.values.get(id) {
+            Value::Tuple(members) => match members.as_slice() {
+                [oid, class] => (*oid, Some(self.at_depth(*class, depth + 1)?)),
+                _ => return Err(left("a reference that is no pair")),
+            },
+            Value::List(_) => return Err(left("a weak reference, or one to another database")),
+            _ => (id, None),
+        };
+        let oid = match self.values.get(oid) {
+            Value::Bytes(oid) | Value::Str(oid) | Value::Text(oid) => oid.as_ref().try_into().ok(),
+            _ => None,
+        };
+        Ok(Reference { oid: oid.ok_or_else(|| left("a reference without an oid"))?, class })
+    }
+}
+
+/// A value as it is shown to people, cut where it is long.
+impl std::fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN: usize = 60;
+        match self {
+            Plain::None => write!(f, "None"),
+            Plain::Bool(it) => write!(f, "{}", if *it { "True" } else { "False" }),
+            Plain::Int(it) => write!(f, "{it}"),
+            Plain::Float(it) => write!(f, "{it:?}"),
+            Plain::Text(it) => {
+                let text = String::from_utf8_lossy(it);
+                let cut = text.chars().nth(SHOWN).is_some();
+                write!(f, "{:?}{}", text.chars().take(SHOWN).collect::<String>(), if cut { "..." } else { "" })
+            }
+            Plain::Bytes(it) => {
+                let cut = if it.len() > SHOWN { "..." } else { "" };
+                write!(f, "b\"{}\"{cut}", it[..it.len().min(SHOWN)].escape_ascii())
+            }
+            Plain::Tuple(members) => {
+                write!(f, "(")?;
+                members.iter().take(4).try_for_each(|member| write!(f, "{member}, "))?;
+                write!(f, "{})", if members.len() > 4 { "..." } else { "" })
+            }
+            Plain::List(_) => write!(f, "a list"),
+            Plain::Class(..) => write!(f, "a class"),
+            Plain::Reference(to) => write!(f, "object {:x}", u64::from_be_bytes(to.oid)),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Merges of BTrees' nodes are those of BTrees' C code: on random triples of all families, and on each rule by name.
+
+use crate::python::{Python, seed, text};
+use std::collections::HashMap;
+use std::sync::Arc;
+use zeolite_proto::resolver::Resolver;
+use zeolite_proto::{Oid, Record};
+
+const TRIPLES: usize = 100_000;
+
+/// A record as an adapter stores it: class and references in the header are those of the pickle.
+fn record(class: &str, data: &[u8]) -> Record {
+    let scanned = zeolite_zodb::scan(data).unwrap_or_else(|error| panic!("{error}: {}", data.escape_ascii()));
+    assert_eq!(scanned.class, class);
+    Record { class: class.into(), version: 0, refs: refs(&scanned), data: data.to_vec().into() }
+}
+
+fn refs(scanned: &zeolite_zodb::Scanned) -> Vec<Oid> {
+    scanned.references.iter().map(|oid| zeolite_zodb::oids::to_zeolite(*oid).expect("has one")).collect()
+}
+
+fn answer(resolver: &Arc<dyn Resolver>, class: &str, sides: &[Vec<u8>]) -> Vec<u8> {
+    let [old, committed, new] = [0, 1, 2].map(|side| record(class, &sides[side]));
+    match resolver.merge(Some(&old), Some(&committed), Some(&new)) {
+        Ok(merged) => {
+            let merged = merged.expect("is not deleted");
+            assert_eq!(merged, record(class, &merged.data), "the header is that of the data");
+            [b"M", merged.data.as_ref()].concat()
+        }
+        Err(why) => format!("R{}", why.0).into_bytes(),
+    }
+}
+
+#[test]
+fn random_triples_of_all_families_are_merged_as_c_merges_them() {
+    let resolvers: HashMap<String, Arc<dyn Resolver>> = zeolite_zodb::resolvers().collect();
+    let seed = seed();
+    let mut python = Python::run("merges.py", &[seed.to_string(), TRIPLES.to_string()]);
+    let mut triples = 0;
+    while let Some(parts) = python.hear() {
+        let answers: Vec<Vec<u8>> = parts
+            .chunks_exact(4)
+            .map(|triple| answer(&resolvers[&text(&triple[0])], &text(&triple[0]), &triple[1..]))
+            .collect();
+        triples += answers.len();
+        python.say(&answers);
+    }
+    python.end();
+    assert_eq!(triples, TRIPLES, "seed {seed}");
+}
