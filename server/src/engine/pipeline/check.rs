@@ -15,12 +15,10 @@ use crate::engine::pipeline::head::{HeadView, NoBase, Unknown};
 use crate::engine::pipeline::merge;
 use crate::engine::pipeline::merge::Sides;
 use crate::engine::pipeline::second_look::SecondLook;
-use crate::engine::pipeline::yields::{Pass, Yielding, version};
+use crate::engine::pipeline::yields::{Pass, Passed, Yielding, version};
 use crate::engine::sealed_write::SealedWrite;
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use zeolite_proto::evolve::is_owed;
-use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write, hash};
+use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, StaleCell, Tid, Write};
 
 /// Stale cells of one held draft, and their bytes.
 const STALE_MAX: usize = 10_000;
@@ -38,6 +36,15 @@ pub(crate) enum Refused {
     Out(Vec<Question>),
     /// What it may pass over can be looked up when this tid is visible.
     Wait(Tid),
+}
+
+/// What becomes of a draft.
+pub(crate) struct Judged {
+    /// Its writes that nothing is in the way of, and behind them what is owed.
+    pub(crate) writes: Vec<SealedWrite>,
+    pub(crate) passed: Passed,
+    /// Of one that is held: the cells that have moved on.
+    pub(crate) stale: Vec<StaleCell>,
 }
 
 /// What becomes of a write.
@@ -73,13 +80,13 @@ enum Newer<'p> {
 pub(crate) struct Check<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) view: HeadView<'a>,
-    /// It may pass over what yields. What may be amended does not, and is not merged with it either: it is told what is stale.
+    /// It may pass over what yields. An amendment does not, and is not merged with it either: it is told what is stale.
     pub(crate) passes: bool,
 }
 
 impl Check<'_> {
     /// What the draft's writes become, or why not: with all that is in the way, up to a bound.
-    pub(crate) fn results(&self, admitted: &Admitted) -> Result<Vec<SealedWrite>, Refused> {
+    pub(crate) fn results(&self, admitted: &Admitted) -> Result<Judged, Refused> {
         let mut found = Found::default();
         let result = self.judge(admitted, &mut |conflict| found.add(conflict));
         match found.fault {
@@ -90,10 +97,10 @@ impl Check<'_> {
 
     /// What those of the writes become that nothing is in the way of, and the cells that have moved on; too many of these are
     /// a conflict.
-    pub(crate) fn held(&self, admitted: &Admitted) -> Result<(Vec<SealedWrite>, Vec<StaleCell>), Refused> {
+    pub(crate) fn held(&self, admitted: &Admitted) -> Result<Judged, Refused> {
         let mut stale: Vec<StaleCell> = Vec::new();
         let mut bytes = 0;
-        let writes = self.judge(admitted, &mut |conflict| {
+        let judged = self.judge(admitted, &mut |conflict| {
             let Some(detail) = conflict.conflict.as_deref().filter(|_| is_conflict(&conflict)) else {
                 return Err(Refused::Fault(conflict));
             };
@@ -104,7 +111,7 @@ impl Check<'_> {
             stale.push(StaleCell { cell: detail.cell.clone(), newest: detail.newest });
             Ok(())
         })?;
-        Ok((writes, stale))
+        Ok(Judged { stale, ..judged })
     }
 
     /// Asks about each conflict whether to go on.
@@ -112,7 +119,7 @@ impl Check<'_> {
         &self,
         admitted: &Admitted,
         on_conflict: &mut dyn FnMut(Fault) -> Result<(), Refused>,
-    ) -> Result<Vec<SealedWrite>, Refused> {
+    ) -> Result<Judged, Refused> {
         let mut open = Open::default();
         self.judge_reads(admitted, &mut open, on_conflict)?;
         let mut writes = Vec::with_capacity(admitted.draft.writes.len());
@@ -136,23 +143,10 @@ impl Check<'_> {
             }
         }
         open.none()?;
-        let written: hash::Set<&Cell> = match self.view.ahead.passed_checks().next() {
-            Some(_) => admitted.draft.writes.iter().map(|write| &write.cell).collect(),
-            None => hash::Set::default(),
-        };
-        let checks = self.view.ahead.passed_checks().flat_map(|pass| pass.owed_by_check(&written));
-        let mut owed: BTreeMap<Cell, Bytes> = passed.into_iter().flat_map(Pass::owed).chain(checks).collect();
-        if owed.is_empty() {
-            return Ok(writes);
-        }
-        // Nobody says himself that he owes nothing.
-        for write in writes.iter_mut().filter(|write| is_owed(&write.cell)) {
-            write.record = owed.remove(&write.cell).or(write.record.take());
-        }
-        let owed = owed.into_iter().map(|(cell, record)| (cell, Some(record)));
-        let owed = owed.map(|(cell, record)| SealedWrite { cell, stamped: false, record, merged: false });
-        writes.extend(owed);
-        Ok(writes)
+        let checks = self.view.ahead.passed_checks().cloned().collect();
+        let passed = Passed { writes: passed.into_iter().cloned().collect(), checks };
+        passed.add_owed(&mut writes);
+        Ok(Judged { writes, passed, stale: Vec::new() })
     }
 
     fn judge_reads(

@@ -46,6 +46,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::time::Duration;
+use zeolite_proto::evolve::is_owed;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Note, Oid, Tid};
 
 const PARKED_MAX: usize = 1024;
@@ -220,26 +221,24 @@ impl Sequencer {
         }
         let results = match &draft {
             DraftAsk::Prepare(PrepareAsk { how: Preparing { hold: true, .. }, .. }) => {
-                self.check(admitted, false).held(admitted)
+                self.check(admitted, true).held(admitted)
             }
-            _ => self.check(admitted, true).results(admitted).map(|writes| (writes, Vec::new())),
+            _ => self.check(admitted, true).results(admitted),
         };
         let seals = matches!(draft, DraftAsk::Commit(_));
         let results = results
-            .and_then(|(writes, stale)| self.allowed(&writes, seals).map(|()| (writes, stale)).map_err(Refused::Fault))
-            .and_then(|(writes, stale)| {
-                self.may_owe(admitted, &writes).map(|()| (writes, stale)).map_err(Refused::Fault)
-            });
+            .and_then(|judged| self.allowed(&judged.writes, seals).map(|()| judged).map_err(Refused::Fault))
+            .and_then(|judged| self.may_owe(&judged.writes).map(|()| judged).map_err(Refused::Fault));
         match results {
-            Ok((writes, stale)) => {
+            Ok(judged) => {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftAsk::Commit(admitted) => {
                         let Admitted { draft, queued_ns, caller, .. } = admitted;
                         let origin = Origin { priority: draft.priority, queued_ns, client: caller.client };
-                        self.seal(draft.key, &draft.note, writes, Answer::Key(origin));
+                        self.seal(draft.key, &draft.note, judged.writes, Answer::Key(origin));
                     }
-                    DraftAsk::Prepare(ask) => self.prepare(ask, writes, stale),
+                    DraftAsk::Prepare(ask) => self.prepare(ask, judged),
                     DraftAsk::Amend(ask) => self.amend(ask),
                 }
             }
@@ -259,9 +258,9 @@ impl Sequencer {
     }
 
     /// What is owed is written beside the draft's own writes: no prepared draft may hold it.
-    fn may_owe(&self, admitted: &Admitted, writes: &[SealedWrite]) -> Result<(), Fault> {
-        let owed = writes.get(admitted.draft.writes.len()..).unwrap_or_default();
-        match owed.iter().any(|write| self.holds.is_held(&write.cell, None)) {
+    fn may_owe(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
+        let mut owed = writes.iter().filter(|write| is_owed(&write.cell));
+        match owed.any(|write| self.holds.is_held(&write.cell, None)) {
             false => Ok(()),
             true => {
                 Err(Fault::new(FaultKind::Busy, "a prepared draft holds the ledger of an evolve; come back")

@@ -24,13 +24,14 @@
 //! client's `evolve`).
 
 use crate::engine::keep::system::SYSTEM_OID;
+use crate::engine::sealed_write::SealedWrite;
 use crate::engine::{Engine, faults::fault_of, note};
 use crate::storage::{Read, StoreError, Txn};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use zeolite_proto::evolve::{ChunkNote, JobRecord, Owed, StepNote, Stored, owed_cell};
+use zeolite_proto::evolve::{ChunkNote, JobRecord, Owed, StepNote, Stored, is_owed, owed_cell};
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Fault, Oid, Tid, hash};
 
@@ -73,18 +74,54 @@ struct Stepped {
 
 impl Pass {
     /// What the jobs owe when the cell is written: cells of their ledgers, and what is put there.
-    pub(crate) fn owed(&self) -> impl Iterator<Item = (Cell, Bytes)> + '_ {
+    fn owed(&self) -> impl Iterator<Item = (Cell, Bytes)> + '_ {
         self.over.iter().filter_map(|(chunk, job)| owed(*chunk, *job, &self.cell))
     }
 
     /// The same when it is a check that passes, of a draft that writes these cells. A stepped cell that is written itself is a pass
     /// of its own.
-    pub(crate) fn owed_by_check<'p>(
-        &'p self,
-        written: &'p hash::Set<&Cell>,
-    ) -> impl Iterator<Item = (Cell, Bytes)> + 'p {
+    fn owed_by_check<'p>(&'p self, written: &'p hash::Set<&Cell>) -> impl Iterator<Item = (Cell, Bytes)> + 'p {
         let owes = |step: &&Stepped| step.reads || (step.cell != self.cell && written.contains(&step.cell));
         self.steps.iter().filter(owes).filter_map(|step| owed(step.chunk, step.job, &step.cell))
+    }
+}
+
+/// All that a draft passes over and may owe for.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Passed {
+    /// Its writes go over these.
+    pub(crate) writes: Vec<Pass>,
+    /// Its checks hold in spite of these.
+    pub(crate) checks: Vec<Pass>,
+}
+
+impl Passed {
+    /// Adds to the writes what is owed for them.
+    pub(crate) fn add_owed(&self, writes: &mut Vec<SealedWrite>) {
+        let mut owed = self.owed(writes);
+        // Nobody says himself that he owes nothing.
+        for write in writes.iter_mut().filter(|write| is_owed(&write.cell)) {
+            write.record = owed.remove(&write.cell).or(write.record.take());
+        }
+        let owed = owed.into_iter().map(|(cell, record)| (cell, Some(record)));
+        writes.extend(owed.map(|(cell, record)| SealedWrite { cell, stamped: false, record, merged: false }));
+    }
+
+    /// Takes that away again; `anew`: these cells are written or read anew, or not any more.
+    pub(crate) fn take_owed(&mut self, writes: &mut Vec<SealedWrite>, anew: impl Fn(&Cell) -> bool) {
+        let owed = self.owed(writes);
+        writes.retain(|write| !owed.contains_key(&write.cell));
+        self.writes.retain(|pass| !anew(&pass.cell));
+        self.checks.retain(|pass| !anew(&pass.cell));
+    }
+
+    fn owed(&self, writes: &[SealedWrite]) -> BTreeMap<Cell, Bytes> {
+        let written: hash::Set<&Cell> = match self.checks.is_empty() {
+            true => hash::Set::default(),
+            false => writes.iter().map(|write| &write.cell).collect(),
+        };
+        let checks = self.checks.iter().flat_map(|pass| pass.owed_by_check(&written));
+        self.writes.iter().flat_map(Pass::owed).chain(checks).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::engine::caller::Caller;
 use crate::engine::pipeline::wide::WideReads;
+use crate::engine::pipeline::yields::Passed;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::{Counted, Place, Share};
 use std::collections::BTreeMap;
@@ -15,7 +16,9 @@ pub(crate) struct Prepared {
     pub(crate) priority: Priority,
     pub(crate) note: Note,
     pub(crate) caller: Caller,
+    /// What it writes, and behind that what is owed for what it passes over.
     pub(crate) writes: Vec<SealedWrite>,
+    pub(crate) passed: Passed,
     pub(crate) read_cells: Vec<Cell>,
     pub(crate) read_ranges: Vec<ReadRange>,
     /// What it had read when it was prepared, if that is very much; it is the beginning of the two lists.
@@ -73,6 +76,11 @@ impl Prepared {
         let withdrawn: hash::Set<&Cell> = amendment.withdrawn.iter().collect();
         let written = amendment.draft.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell);
         let anew: hash::Set<&Cell> = written.chain(withdrawn.iter().copied()).collect();
+        // What is looked at anew passes over nothing.
+        let (reads, ranges) = (&amendment.draft.read_cells, &amendment.draft.read_ranges);
+        let read =
+            |cell: &Cell| reads.iter().any(|read| read.cell == *cell) || ranges.iter().any(|range| range.covers(cell));
+        self.passed.take_owed(&mut self.writes, |cell| anew.contains(cell) || read(cell));
         self.writes.retain(|write| match write.stamped {
             true => !withdrawn.contains(&write.cell),
             false => !anew.contains(&write.cell),
@@ -81,6 +89,7 @@ impl Prepared {
             self.stale.remove(cell);
         }
         self.writes.extend(amendment.writes);
+        self.passed.add_owed(&mut self.writes);
         self.read_cells.extend(amendment.draft.read_cells.into_iter().map(|read| read.cell));
         self.read_ranges.extend(amendment.draft.read_ranges);
         self.stale.extend(amendment.stale.into_iter().map(|stale| (stale.cell, stale.newest)));

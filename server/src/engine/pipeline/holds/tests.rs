@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::caller::Caller;
 use crate::engine::pipeline::ranges;
+use crate::engine::pipeline::yields::Passed;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Share;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ fn prepared(writes: Vec<SealedWrite>, reads: Vec<Cell>, ranges: Vec<ReadRange>) 
         note: Note::default(),
         caller: Caller::default(),
         writes,
+        passed: Passed::default(),
         read_cells: reads,
         read_ranges: ranges,
         wide: None,

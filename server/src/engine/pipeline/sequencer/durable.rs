@@ -17,6 +17,7 @@ use crate::engine::pipeline::holds::{Durable, Prepared};
 use crate::engine::pipeline::keys::Keyed;
 use crate::engine::pipeline::ranges;
 use crate::engine::pipeline::wide::WideReads;
+use crate::engine::pipeline::yields::Passed;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Share;
 use bytes::Bytes;
@@ -81,6 +82,7 @@ impl Sequencer {
             note: kept.note,
             caller: Caller { owner: kept.owner, role: Role::Write, ..Caller::default() },
             writes: kept.writes,
+            passed: Passed::default(),
             wide_len: (kept.read_cells.len(), read_ranges.len()),
             wide,
             read_cells: kept.read_cells,

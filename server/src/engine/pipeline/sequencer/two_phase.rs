@@ -8,7 +8,7 @@ use crate::engine::caller::{Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX};
-use crate::engine::pipeline::check::Refused;
+use crate::engine::pipeline::check::{Judged, Refused};
 use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::holds::{Amendment, Prepared};
@@ -17,7 +17,7 @@ use crate::engine::pipeline::wide::WIDE_MAX;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Counted;
 use std::time::Duration;
-use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, StaleCell, Tid};
+use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, Tid};
 
 /// Drafts that are prepared at once.
 const PREPARED_MAX: usize = 1024;
@@ -34,7 +34,8 @@ enum Found {
 }
 
 impl Sequencer {
-    pub(crate) fn prepare(&mut self, ask: PrepareAsk, writes: Vec<SealedWrite>, stale: Vec<StaleCell>) {
+    pub(crate) fn prepare(&mut self, ask: PrepareAsk, judged: Judged) {
+        let Judged { writes, passed, stale } = judged;
         let PrepareAsk { admitted, how, done } = ask;
         let Admitted { draft, wide, bytes, caller, .. } = admitted;
         let (now, limit) = (self.engine.clock().steady(), Duration::from_millis(how.time_limit_ms));
@@ -46,6 +47,7 @@ impl Sequencer {
             note: draft.note,
             caller,
             writes,
+            passed,
             read_cells: draft.read_cells.into_iter().map(|read| read.cell).collect(),
             wide_len: (wide_cells, draft.read_ranges.len()),
             wide,
@@ -104,7 +106,7 @@ impl Sequencer {
         // Nobody else gets anything done meanwhile: no rounds.
         ask.admitted.rounds = ROUNDS_MAX;
         match self.amended(&ask) {
-            Ok((writes, stale)) => {
+            Ok(Judged { writes, stale, .. }) => {
                 let AmendAsk { prepared, admitted, withdrawn, done } = ask;
                 let (merged, rests_on) = (merged(&writes), self.newest);
                 let bytes = admitted.bytes + self.holds.get(prepared).map_or(0, |prepared| prepared.bytes);
@@ -120,7 +122,7 @@ impl Sequencer {
         }
     }
 
-    fn amended(&self, ask: &AmendAsk) -> Result<(Vec<SealedWrite>, Vec<StaleCell>), Refused> {
+    fn amended(&self, ask: &AmendAsk) -> Result<Judged, Refused> {
         let AmendAsk { prepared: id, admitted, .. } = ask;
         let refused = |fault: Fault| Err(Refused::Fault(fault));
         let owned = |prepared: &&Prepared| prepared.caller.owner == admitted.caller.owner;
@@ -155,9 +157,9 @@ impl Sequencer {
             let message = "the amendment needs a cell that another prepared draft holds; abort this one and come back";
             return refused(Fault::new(FaultKind::Busy, message).after_ms(50));
         }
-        let (writes, stale) = self.check(admitted, false).held(admitted)?;
-        self.allowed(&writes, false).map_err(Refused::Fault)?;
-        Ok((writes, stale))
+        let judged = self.check(admitted, false).held(admitted)?;
+        self.allowed(&judged.writes, false).map_err(Refused::Fault)?;
+        Ok(judged)
     }
 
     /// Which prepared draft is meant: by its id, or, where the id is not one of this life of the server, by its key.
