@@ -101,6 +101,11 @@ impl Resolver for Node {
         record(sides, class, data).map(Some)
     }
 
+    // A bucket that was split holds no more what it did, and the tree above knows.
+    fn is_structural(&self) -> bool {
+        true
+    }
+
     fn expensive(&self, bytes: usize) -> bool {
         bytes > CHEAP_BYTES
     }

@@ -47,6 +47,32 @@ impl Resolver for Slow {
     }
 }
 
+/// The class of [`Leaf`].
+pub const LEAF: &str = "Leaf";
+
+/// Part of a structure that is never merged.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaf;
+
+impl Resolver for Leaf {
+    fn description(&self) -> &str {
+        "part of a structure"
+    }
+
+    fn merge(
+        &self,
+        _base: Option<&Record>,
+        _theirs: Option<&Record>,
+        _ours: Option<&Record>,
+    ) -> Result<Option<Record>, Unresolved> {
+        Err(Unresolved::because("it was split"))
+    }
+
+    fn is_structural(&self) -> bool {
+        true
+    }
+}
+
 /// Makes a record as long as the operation's text says, whatever the limits are.
 #[derive(Clone, Copy, Debug)]
 pub struct Bloat;
@@ -109,5 +135,6 @@ pub fn registry() -> Registry {
     registry.judge_reads(Arc::new(Signs));
     registry.register(SLOW, Arc::new(Slow));
     registry.register(BLOAT, Arc::new(Bloat));
+    registry.register(LEAF, Arc::new(Leaf));
     registry
 }
