@@ -56,6 +56,12 @@ pub trait Resolver: Send + Sync + 'static {
         None
     }
 
+    /// True if its records make up a structure together: what this resolver refuses is a conflict also on top of what yields, since
+    /// one record gone over would not fit the others.
+    fn is_structural(&self) -> bool {
+        false
+    }
+
     /// True if records of so many bytes together are too slow to merge where commits are put in order; that is then done in
     /// parallel before.
     fn expensive(&self, bytes: usize) -> bool {

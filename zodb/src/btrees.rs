@@ -18,9 +18,8 @@ mod reason;
 pub(crate) mod state;
 
 use crate::oids::to_zeolite;
-use crate::plain::{Plain, left};
+use crate::plain::left;
 use crate::scan::{class_of, scan};
-use crate::write;
 use kinds::{KeyKind, ValueKind};
 use state::{Content, Parsed};
 use std::sync::Arc;
@@ -83,21 +82,28 @@ impl Resolver for Node {
         ours: Option<&Record>,
     ) -> Result<Option<Record>, Unresolved> {
         let sides = three(base, theirs, ours)?;
-        let [base, theirs, ours] = sides;
-        let parsed = [Parsed::of(base)?, Parsed::of(theirs)?, Parsed::of(ours)?];
-        let contents = match self.is_tree {
-            true => [parsed[0].inline()?, parsed[1].inline()?, parsed[2].inline()?],
-            false => parsed.each_ref().map(Parsed::top),
+        let parsed = [Parsed::of(sides[0])?, Parsed::of(sides[1])?, Parsed::of(sides[2])?];
+        let class = parsed[2].class_pickle();
+        let [old, first, second] = match self.is_tree {
+            true => {
+                let [old, first, second] = parsed.map(Parsed::into_inline);
+                [old?, first?, second?]
+            }
+            false => parsed.map(Parsed::into_top),
         };
-        let [old, first, second] = contents.each_ref().map(|content| Content::of(content, self));
-        let (old, first, second) = (old?, first?, second?);
+        let (old, first, second) = (Content::of(old, self)?, Content::of(first, self)?, Content::of(second, self)?);
         if old.next != first.next || old.next != second.next {
             return Err(reason::conflict(0, None));
         }
         let items = merge::merge(self, &old.items, &first.items, &second.items)?;
-        let state = Content { items: items.into_iter().cloned().collect(), next: old.next.clone() }.into_state();
-        let state = if self.is_tree { Plain::Tuple(vec![Plain::Tuple(vec![state])]) } else { state };
-        record(sides, parsed[2].class_pickle(), &state).map(Some)
+        let mut data = class.to_vec();
+        state::pickle(self, &items, old.next.as_ref(), &mut data);
+        record(sides, class, data).map(Some)
+    }
+
+    // A bucket that was split holds no more what it did, and the tree above knows.
+    fn is_structural(&self) -> bool {
+        true
     }
 
     fn expensive(&self, bytes: usize) -> bool {
@@ -123,8 +129,8 @@ pub(crate) fn three<'r>(
     Ok(sides)
 }
 
-/// The merged record: the class as ours has it, this state, and the references that are in it.
-pub(crate) fn record(sides: [&Record; 3], class: &[u8], state: &Plain<'_>) -> Result<Record, Unresolved> {
+/// The merged record of this data, which begins with the class as ours has it; with the references that are in it.
+pub(crate) fn record(sides: [&Record; 3], class: &[u8], data: Vec<u8>) -> Result<Record, Unresolved> {
     let [base, theirs, ours] = sides;
     if class_of(class).ok().as_deref() != Some(ours.class.as_str()) {
         return Err(left("the record's header names another class than its pickle"));
@@ -138,8 +144,6 @@ pub(crate) fn record(sides: [&Record; 3], class: &[u8], state: &Plain<'_>) -> Re
         _ if theirs.version == ours.version => ours.version,
         _ => return Err(Unresolved::because("both commits changed the schema version, to different ones")),
     };
-    let mut data = class.to_vec();
-    write::pickle(state, &mut data);
     let refs = references(&data)?;
     Ok(Record { class: ours.class.clone(), version, refs, data: data.into() })
 }
@@ -154,6 +158,7 @@ fn references(data: &[u8]) -> Result<Vec<Oid>, Unresolved> {
 mod tests {
     use super::*;
     use crate::made;
+    use crate::plain::Plain;
     use bytes::Bytes;
 
     const BUCKET: &str = "BTrees.OOBTree.OOBucket";

@@ -81,7 +81,7 @@ impl<'d> Judgement<'d, '_> {
             let (bucket, ours) = written_bucket(&write.change)?;
             let (ours, old) = (decoded(ours)?, self.as_of(&write.cell, write.base)?);
             let (ours, old) = (Parsed::of(&ours).ok()?, Parsed::of(&old).ok()?);
-            let (ours, old) = (Content::of(ours.top(), &bucket).ok()?, Content::of(old.top(), &bucket).ok()?);
+            let (ours, old) = (Content::of(ours.into_top(), &bucket).ok()?, Content::of(old.into_top(), &bucket).ok()?);
             let keys = changed(&bucket, &old.items, &ours.items)?;
             if keys.is_empty() || ours.items.is_empty() || ours.next != old.next {
                 return None;
@@ -158,8 +158,8 @@ struct Children<'a> {
 impl<'a> Children<'a> {
     fn of(record: &'a Record) -> Maybe<Children<'a>> {
         let tree = Node::of_class(&record.class).filter(Node::is_tree)?;
-        let parsed = Parsed::of(record).ok()?;
-        let Plain::Tuple(parts) = parsed.top() else { return None };
+        let top = Parsed::of(record).ok()?.into_top();
+        let Plain::Tuple(parts) = &top else { return None };
         let [Plain::Tuple(flat), _first_bucket] = parts.as_slice() else { return None };
         let keys = flat.iter().skip(1).step_by(2).map(|key| tree.loaded_key(key.clone()).ok());
         let children = flat.iter().step_by(2).map(|child| tree_child(&tree, child));

@@ -171,7 +171,7 @@ impl<'a> Machine<'a> {
                 Ok(())
             }
             Op::Pop | Op::Append | Op::Build => self.pop().map(drop),
-            Op::PopMark | Op::Appends | Op::SetItems | Op::AddItems => self.to_mark().map(drop),
+            Op::PopMark | Op::Appends | Op::SetItems | Op::AddItems => self.down_to_mark().map(drop),
             Op::SetItem => self.pops(2),
             Op::Dup => self.top().and_then(|top| self.push(top)),
             Op::None | Op::Bool(_) | Op::Int(_) | Op::Long(_) | Op::Digits(_) | Op::Float(_) => self.push(Seen::Other),
@@ -231,7 +231,7 @@ impl<'a> Machine<'a> {
         (0..count).try_for_each(|_| self.pop().map(drop))
     }
 
-    fn to_mark(&mut self) -> Result<Option<Seen>, BadPickle> {
+    fn down_to_mark(&mut self) -> Result<Option<Seen>, BadPickle> {
         let Some(mark) = self.marks.pop() else { return self.reader.bad("a mark is taken that is not there") };
         let first = self.stack.get(mark).copied();
         self.stack.truncate(mark);
@@ -239,7 +239,7 @@ impl<'a> Machine<'a> {
     }
 
     fn of_mark(&mut self, made: Seen) -> Result<(), BadPickle> {
-        self.to_mark()?;
+        self.down_to_mark()?;
         self.push(made)
     }
 
@@ -373,8 +373,7 @@ mod tests {
 
     #[test]
     fn whatever_the_bytes_nothing_panics_and_cuts_are_refused() {
-        let seed = fastrand::u64(..);
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut rng = fastrand::Rng::with_seed(7);
         let state = b"(C\x08\0\0\0\0\0\0\0\x02q\x02h\x01\x86Q}q\x03(X\x01\0\0\0aK\x01U\x01b]q\x04(K\x02eucm\nf\n)R}bt";
         let whole = record(state);
         scan(&whole).unwrap_or_else(|error| panic!("{error}"));
@@ -388,7 +387,7 @@ mod tests {
                 bytes[at] = rng.u8(..);
             }
             let caught = std::panic::catch_unwind(|| scan(&bytes).is_ok());
-            assert!(caught.is_ok(), "seed {seed}, round {round}: {bytes:?}");
+            assert!(caught.is_ok(), "round {round}: {bytes:?}");
         }
     }
 }

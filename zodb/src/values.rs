@@ -87,7 +87,7 @@ impl<'a> Values<'a> {
             Op::Mark => self.marks.push(self.stack.len()),
             Op::Pop if self.marks.last() == Some(&self.stack.len()) => drop(self.marks.pop()),
             Op::Pop => drop(self.pop()?),
-            Op::PopMark => drop(self.to_mark()?),
+            Op::PopMark => drop(self.down_to_mark()?),
             Op::Dup => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -133,7 +133,7 @@ impl<'a> Values<'a> {
                 self.append(vec![member])
             }
             Op::Appends => {
-                let members = self.to_mark()?;
+                let members = self.down_to_mark()?;
                 self.append(members)
             }
             Op::StackGlobal => self.stack_global(),
@@ -145,7 +145,7 @@ impl<'a> Values<'a> {
             Op::Obj => self.of_mark(|_| Value::Other("an instance")),
             Op::SetItem => self.changed(2),
             Op::SetItems | Op::AddItems => {
-                self.to_mark()?;
+                self.down_to_mark()?;
                 self.changed(0)
             }
             Op::Build => self.changed(1),
@@ -180,7 +180,7 @@ impl<'a> Values<'a> {
         Ok(top)
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>, BadPickle> {
+    fn down_to_mark(&mut self) -> Result<Vec<Id>, BadPickle> {
         match self.marks.pop() {
             Some(mark) => Ok(self.stack.split_off(mark)),
             None => self.reader.bad("a mark is taken that is not there"),
@@ -188,7 +188,7 @@ impl<'a> Values<'a> {
     }
 
     fn of_mark(&mut self, make: impl FnOnce(Vec<Id>) -> Value<'a>) -> Result<(), BadPickle> {
-        let members = self.to_mark()?;
+        let members = self.down_to_mark()?;
         self.push(make(members))
     }
 

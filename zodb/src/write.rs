@@ -14,6 +14,25 @@ pub(crate) fn pickle(value: &Plain<'_>, out: &mut Vec<u8>) {
     out.push(b'.');
 }
 
+/// Appends the pickle `((values...), next)`, or `((values...),)`, in so many tuples of one.
+pub(crate) fn state<'p, 'a: 'p>(
+    values: impl Iterator<Item = &'p Plain<'a>>,
+    next: Option<&'p Plain<'a>>,
+    wrapped: usize,
+    out: &mut Vec<u8>,
+) {
+    out.extend(b"\x80\x03(");
+    let mut writer = Writer { out, classes: HashMap::new() };
+    values.for_each(|value| writer.value(value));
+    writer.out.push(b't');
+    if let Some(next) = next {
+        writer.value(next);
+    }
+    out.push(if next.is_some() { 0x86 } else { 0x85 });
+    out.extend(std::iter::repeat_n(0x85, wrapped));
+    out.push(b'.');
+}
+
 struct Writer<'o, 'p> {
     out: &'o mut Vec<u8>,
     classes: HashMap<(&'p [u8], &'p [u8]), u32>,

@@ -1,10 +1,9 @@
-//! Owns the resolvers that only tests register: a slow one, one that makes too much.
+//! Owns what only tests register: a slow resolver, one that makes too much, and a judge of read checks.
 
 use bytes::Bytes;
 use std::sync::Arc;
-use zeolite_proto::Record;
-use zeolite_proto::Registry;
 use zeolite_proto::resolver::{Resolver, Unresolved};
+use zeolite_proto::{Change, Draft, ReadCell, ReadJudge, Record, Records, Registry, Write};
 
 /// The class of [`Slow`].
 pub const SLOW: &str = "Slow";
@@ -48,6 +47,32 @@ impl Resolver for Slow {
     }
 }
 
+/// The class of [`Leaf`].
+pub const LEAF: &str = "Leaf";
+
+/// Part of a structure that is never merged.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaf;
+
+impl Resolver for Leaf {
+    fn description(&self) -> &str {
+        "part of a structure"
+    }
+
+    fn merge(
+        &self,
+        _base: Option<&Record>,
+        _theirs: Option<&Record>,
+        _ours: Option<&Record>,
+    ) -> Result<Option<Record>, Unresolved> {
+        Err(Unresolved::because("it was split"))
+    }
+
+    fn is_structural(&self) -> bool {
+        true
+    }
+}
+
 /// Makes a record as long as the operation's text says, whatever the limits are.
 #[derive(Clone, Copy, Debug)]
 pub struct Bloat;
@@ -77,10 +102,39 @@ impl Resolver for Bloat {
     }
 }
 
-/// The built-in set and those of this file.
+/// The class of what is read for one word of it.
+pub const SIGN: &str = "Sign";
+/// The class of what is written for a word of a sign, which it names.
+pub const FOLLOWS: &str = "Follows";
+
+/// A read of a sign holds if the newest one has the words that were followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Signs;
+
+fn followed(write: &Write) -> Option<Record> {
+    let Change::Put(record) = &write.change else { return None };
+    Record::decode(record).ok().filter(|record| record.class == FOLLOWS)
+}
+
+impl ReadJudge for Signs {
+    fn may_hold(&self, draft: &Draft, _read: &ReadCell) -> bool {
+        draft.writes.iter().any(|write| followed(write).is_some())
+    }
+
+    fn holds(&self, draft: &Draft, read: &ReadCell, records: &mut dyn Records) -> bool {
+        let sign = records.newest(&read.cell).and_then(|record| Record::decode(&record).ok());
+        let Some(sign) = sign.filter(|sign| sign.class == SIGN) else { return false };
+        let has = |word: &Record| sign.data.split(|byte| *byte == b' ').any(|one| one == word.data.as_ref());
+        draft.writes.iter().filter_map(followed).all(|word| has(&word))
+    }
+}
+
+/// The built-in set and what is in this file.
 pub fn registry() -> Registry {
     let mut registry = Registry::built_in();
+    registry.judge_reads(Arc::new(Signs));
     registry.register(SLOW, Arc::new(Slow));
     registry.register(BLOAT, Arc::new(Bloat));
+    registry.register(LEAF, Arc::new(Leaf));
     registry
 }

@@ -11,6 +11,7 @@ use super::Node;
 use super::reason::conflict;
 use crate::plain::{Plain, Unfold, left};
 use crate::values::Values;
+use crate::write;
 use zeolite_proto::Record;
 use zeolite_proto::resolver::Unresolved;
 
@@ -40,21 +41,36 @@ impl<'a> Parsed<'a> {
         self.class
     }
 
-    pub(crate) fn top(&self) -> &Plain<'a> {
-        &self.state
+    pub(crate) fn into_top(self) -> Plain<'a> {
+        self.state
     }
 
     /// The state of the one bucket of a tree that holds it inline.
-    pub(super) fn inline(&self) -> Result<&Plain<'a>, Unresolved> {
-        match &self.state {
-            Plain::None => Ok(&Plain::None),
-            Plain::Tuple(parts) => match parts.as_slice() {
-                [_, _] => Err(conflict(11, None)),
-                [Plain::Tuple(inner)] if matches!(inner.as_slice(), [Plain::Tuple(_)]) => Ok(&inner[0]),
-                _ => Err(left("a state that is none of a tree")),
-            },
-            _ => Err(left("a state that is none of a tree")),
+    pub(super) fn into_inline(self) -> Result<Plain<'a>, Unresolved> {
+        let wrong = || left("a state that is none of a tree");
+        let parts = match self.state {
+            Plain::None => return Ok(Plain::None),
+            Plain::Tuple(parts) => parts,
+            _ => return Err(wrong()),
+        };
+        if parts.len() == 2 {
+            return Err(conflict(11, None));
         }
+        match only(parts).and_then(only_of) {
+            Some(bucket @ Plain::Tuple(_)) => Ok(bucket),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn only(parts: Vec<Plain<'_>>) -> Option<Plain<'_>> {
+    <[Plain<'_>; 1]>::try_from(parts).ok().map(|[only]| only)
+}
+
+fn only_of(tuple: Plain<'_>) -> Option<Plain<'_>> {
+    match tuple {
+        Plain::Tuple(parts) => only(parts),
+        _ => None,
     }
 }
 
@@ -73,31 +89,35 @@ pub(crate) struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    pub(crate) fn of(state: &Plain<'a>, node: &Node) -> Result<Content<'a>, Unresolved> {
+    pub(crate) fn of(state: Plain<'a>, node: &Node) -> Result<Content<'a>, Unresolved> {
         let wrong = || left("a state that is none of a bucket");
-        let (flat, next) = match state {
+        let mut parts = match state {
             Plain::None => return Ok(Content { items: Vec::new(), next: None }),
-            Plain::Tuple(parts) => match parts.as_slice() {
-                [Plain::Tuple(flat)] => (flat, None),
-                [Plain::Tuple(flat), next @ Plain::Reference(_)] => (flat, Some(next.clone())),
-                _ => return Err(wrong()),
-            },
+            Plain::Tuple(parts) => parts.into_iter(),
             _ => return Err(wrong()),
         };
-        let of = |key: &Plain<'a>, value: Option<&Plain<'a>>| {
-            let value = value.map(|value| node.loaded_value(value.clone())).transpose()?;
-            Ok(Item { key: node.loaded_key(key.clone())?, value })
+        let (Some(Plain::Tuple(flat)), next, None) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(wrong());
         };
-        let items: Result<Vec<_>, Unresolved> = match node.is_set() {
-            true => flat.iter().map(|key| of(key, None)).collect(),
-            false if flat.len() % 2 != 0 => return Err(wrong()),
-            false => flat.chunks_exact(2).map(|pair| of(&pair[0], Some(&pair[1]))).collect(),
-        };
-        Ok(Content { items: items?, next })
+        if next.as_ref().is_some_and(|next| !matches!(next, Plain::Reference(_))) {
+            return Err(wrong());
+        }
+        let mut items = Vec::with_capacity(flat.len());
+        let mut flat = flat.into_iter();
+        while let Some(key) = flat.next() {
+            let value = match node.is_set() {
+                true => None,
+                false => Some(node.loaded_value(flat.next().ok_or_else(wrong)?)?),
+            };
+            items.push(Item { key: node.loaded_key(key)?, value });
+        }
+        Ok(Content { items, next })
     }
+}
 
-    pub(super) fn into_state(self) -> Plain<'a> {
-        let flat = self.items.into_iter().flat_map(|item| [Some(item.key), item.value]).flatten().collect();
-        Plain::Tuple([Some(Plain::Tuple(flat)), self.next].into_iter().flatten().collect())
-    }
+/// Appends the pickle of a bucket's state; of a tree that holds it inline, if there is one above.
+pub(super) fn pickle(node: &Node, items: &[&Item<'_>], next: Option<&Plain<'_>>, out: &mut Vec<u8>) {
+    let flat = items.iter().flat_map(|item| [Some(&item.key), item.value.as_ref()]).flatten();
+    let wrapped = if node.is_tree() { 2 } else { 0 };
+    write::state(flat, next, wrapped, out);
 }

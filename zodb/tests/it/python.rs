@@ -6,6 +6,7 @@
 //!
 //! The Python that has ZODB is in `target/python/venv`, which `python/venv` makes for `./test`. Without it these tests fail and say so.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -82,7 +83,7 @@ impl Python {
 /// The seed of a run: of the environment, or a new one.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("ZEOLITE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| fastrand::u64(..1 << 32))
+    given.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32)
 }
 
 /// Text of a part.

@@ -264,11 +264,12 @@ impl Check<'_> {
                 let is_older = version(own.as_ref()) < version(self.view.newest(part, &write.cell)?.1.as_ref());
                 let owes = !pass.is_alone || is_older || !pass.raised;
                 let passes = |record| Becomes::Passes { record, merged: false, pass, owes };
-                if pass.has_more && is_older && own.is_some() {
+                let is_structural = self.is_structural(&write.change);
+                if pass.has_more && is_older && own.is_some() && !is_structural {
                     return Ok(passes(own));
                 }
                 match self.merged(admitted, position, write)? {
-                    Becomes::Conflict(_) => Ok(passes(own)),
+                    Becomes::Conflict(_) if !is_structural => Ok(passes(own)),
                     // What the step wrote elsewhere was made of what was there before.
                     Becomes::Merged(record) if pass.has_more => {
                         Ok(Becomes::Passes { record, merged: true, pass, owes: true })
@@ -317,6 +318,11 @@ impl Check<'_> {
                 },
             )),
         })
+    }
+
+    fn is_structural(&self, change: &Change) -> bool {
+        let resolver = self.engine.registry().get(merge::class_of(change, None));
+        resolver.is_some_and(|resolver| resolver.is_structural())
     }
 
     /// An operation that is refused by what its author has seen will always be; otherwise it may do something else, seeing it.
