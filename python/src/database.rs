@@ -234,7 +234,7 @@ impl Database {
     /// Moves this process's pin to what is open now; nobody has to wait for its next look.
     fn settle(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.shared(py)?;
-        runtime::wait_for(py, async move { drop(shared.pins.settle(&shared.db).await) })
+        runtime::wait_for(py, async move { shared.pins.settle(&shared.db).await }).map(|_| ())
     }
 
     /// Packs up to a tid, or to the newest one if that is older; revisions and objects that went. The pin of this process follows

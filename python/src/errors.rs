@@ -18,9 +18,18 @@ pub(crate) fn invalid(py: Python<'_>, message: impl Into<String>) -> PyErr {
     raised(py, &Fault::invalid(message).into())
 }
 
+/// For what the native half has found out by itself and has a class for.
+pub(crate) fn named(py: Python<'_>, kind: &str, message: String) -> PyErr {
+    let exception = make(py).and_then(|make| make.call1(py, (kind, "fix request", message)));
+    exception.map_or_else(|failed| failed, |exception| PyErr::from_value(exception.into_bound(py)))
+}
+
+fn make(py: Python<'_>) -> PyResult<&Py<PyAny>> {
+    MAKE.get_or_try_init(py, || PyResult::Ok(py.import("zeolite.errors")?.getattr("from_native")?.unbind()))
+}
+
 fn made(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
-    let make =
-        MAKE.get_or_try_init(py, || PyResult::Ok(py.import("zeolite.errors")?.getattr("from_native")?.unbind()))?;
+    let make = make(py)?;
     let details = PyDict::new(py);
     match error {
         Error::Fault(fault) => {

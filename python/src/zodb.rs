@@ -5,12 +5,14 @@
 //!   staging    what one transaction writes: two phases, and what has moved on in between
 //!   log        transactions as they were, forwards and backwards; the same into another database
 //!   objects    fresh oids, single revisions, all current records
-//!   oids       ZODB's numbers and Zeolite's
+//!   record     a pickle as a record
+//!   oids       ZODB's numbers, as they come from Python
 //! ```
 
 mod log;
 mod objects;
 mod oids;
+mod record;
 mod snapshot;
 mod staging;
 

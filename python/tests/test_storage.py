@@ -21,7 +21,7 @@ from ZODB.utils import p64, z64
 
 from zeolite import errors
 from zeolite.zodb import Storage
-from zeolite.zodb.errors import Forked, Gated, UnscannableRecord
+from zeolite.zodb.errors import Forked, Gated, Unscannable
 
 Connect = Callable[..., Storage]
 
@@ -74,7 +74,7 @@ def test_what_cannot_be_scanned_is_refused(connect: Connect) -> None:
     storage = connect()
     transaction_ = TransactionMetaData()
     storage.tpc_begin(transaction_)
-    with pytest.raises(UnscannableRecord, match="references"):
+    with pytest.raises(Unscannable, match="references"):
         storage.store(storage.new_oid(), z64, b"compressed, perhaps", "", transaction_)
     storage.tpc_abort(transaction_)
 

@@ -3,7 +3,7 @@
 ==================  ==========================================================================
 ``Retry``           another commit was in the way, or a prepared one was lost: run the transaction again
 ``ReopenSnapshot``  the snapshot is gone: begin a new transaction
-``FixRequest``      the request is wrong; ``Gated`` and ``Forked`` are such
+``FixRequest``      the request is wrong; ``Gated``, ``Forked`` and ``Unscannable`` are such
 ``Wait``            the same may succeed later; ``Disconnected`` and ``ReadOnly`` are such
 ``GiveUp``          an operator has to act
 ``AskOutcome``      the commit may or may not have happened
@@ -49,6 +49,10 @@ class Forked(FixRequest):
     """Begun in the parent process: begin a new transaction in this one."""
 
 
+class Unscannable(FixRequest):
+    """Class or references of a record cannot be found: stored without them, what it refers to would be collected by pack."""
+
+
 class Wait(ZeoliteError):
     """The same request may succeed later."""
 
@@ -76,6 +80,7 @@ _BY_KIND: dict[str, type[ZeoliteError]] = {
     "forked": Forked,
     "disconnected": Disconnected,
     "read only": ReadOnly,
+    "unscannable": Unscannable,
 }
 _BY_REMEDY: dict[str, type[ZeoliteError]] = {
     "retry": Retry,

@@ -3,14 +3,13 @@
 //! The server's own bookkeeping, objects of Zeolite's own classes (jobs of evolves) and entries of collections are no part of a ZODB
 //! database: they are left out.
 
-use super::oids::{Eight, is_zodb, of_zodb};
-use super::staging::record;
+use super::oids::{Eight, bytes_of};
+use super::record::{encoded, is_zodb, undone, undone_tid};
 use crate::database::Database;
 use crate::{errors, runtime};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyBytes;
 use std::collections::VecDeque;
 use tokio::sync::mpsc;
@@ -35,8 +34,8 @@ struct Walk {
     ready: VecDeque<Transaction>,
 }
 
-/// The oid, the data (none: deleted, or left out), and the length of the record.
-type Write<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, u64);
+/// The oid, the data (none: deleted, or left out), the length of the record, and from where an undo took the data.
+type Write<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, u64, Option<u64>);
 /// The tid, user, description, extension, the writes, and up to where history is packed.
 type Told<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<Write<'py>>, u64);
 
@@ -99,9 +98,18 @@ impl Walk {
 impl Log {
     /// None: there was something in it, and nothing of an application's.
     fn told<'py>(&self, py: Python<'py>, transaction: &Transaction) -> PyResult<Option<Told<'py>>> {
-        let mut writes = Vec::with_capacity(transaction.writes.len());
-        for write in &transaction.writes {
-            let Some(oid) = of_zodb(write.cell.oid).filter(|_| write.cell.key.is_empty()) else { continue };
+        let mut writes: Vec<Write<'py>> = Vec::with_capacity(transaction.writes.len());
+        for (place, write) in transaction.writes.iter().enumerate() {
+            let Some(oid) = bytes_of(py, write.cell.oid) else { continue };
+            if !write.cell.key.is_empty() {
+                // Entries follow their object.
+                let told = write.record.as_ref().and_then(|record| undone_tid(&write.cell, record));
+                let object = place.checked_sub(1).map(|before| transaction.writes[before].cell.oid);
+                if let (Some(from), true, Some(last)) = (told, object == Some(write.cell.oid), writes.last_mut()) {
+                    last.3 = Some(from.0);
+                }
+                continue;
+            }
             let data = match &write.record {
                 Some(record) => {
                     let bad = |bad| errors::invalid(py, format!("cell {}: {bad}", write.cell));
@@ -113,7 +121,7 @@ impl Log {
                 }
                 None => None,
             };
-            writes.push((PyBytes::new(py, &oid.to_be_bytes()), data, write.record_bytes));
+            writes.push((oid, data, write.record_bytes, None));
         }
         if writes.is_empty() && !transaction.writes.is_empty() && self.with_records {
             return Ok(None);
@@ -143,8 +151,8 @@ async fn packed_to(admin: &Admin) -> Result<Tid, Error> {
     Ok(newest.first().map_or(Tid::NONE, |transaction| transaction.packed_to))
 }
 
-/// What a restored write brings: the oid, the data (none: deleted), and what belongs into the header.
-type Brought = (Eight, Option<Vec<u8>>, Option<(PyBackedStr, u32, Vec<Eight>)>);
+/// What a restored write brings: the oid, the data (none: deleted), and from where an undo took the data.
+type Brought = (Eight, Option<Vec<u8>>, Option<Eight>);
 
 #[pymethods]
 impl Restoring {
@@ -163,14 +171,18 @@ impl Restoring {
     /// Sends one; it is there when `finish` returns.
     fn add(&self, py: Python<'_>, tid: Eight, note: (Vec<u8>, Vec<u8>, Vec<u8>), writes: Vec<Brought>) -> PyResult<()> {
         let mut written = Vec::with_capacity(writes.len());
-        for (oid, data, header) in writes {
-            let cell: Cell = oid.cell(py)?;
-            let record = match (&data, header) {
-                (Some(data), Some(header)) => Some(record(py, data, (&header.0, header.1, header.2))?),
-                _ => None,
-            };
+        let mut write = |cell: Cell, record: Option<Bytes>| {
             let record_bytes = record.as_ref().map_or(0, |record| record.len() as u64);
             written.push(LoggedWrite { cell, deleted: record.is_none(), record, merged: false, record_bytes });
+        };
+        for (oid, data, data_txn) in writes {
+            let cell: Cell = oid.cell(py)?;
+            let told = data.as_ref().and(data_txn).map(|from| undone(py, cell.oid, from.tid())).transpose()?;
+            let record = data.as_ref().map(|data| encoded(py, cell.oid, data)).transpose()?;
+            write(cell, record);
+            if let Some((entry, told)) = told {
+                write(entry, Some(told));
+            }
         }
         let note = Note { user: note.0.into(), description: note.1.into(), extension: note.2.into() };
         let transaction = Transaction {

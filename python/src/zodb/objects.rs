@@ -2,7 +2,8 @@
 //!
 //! A revision below what is packed is read from the object's history: pack may have left it.
 
-use super::oids::{Eight, is_zodb, of_zodb};
+use super::oids::{Eight, bytes_of};
+use super::record::is_zodb;
 use crate::database::Database;
 use crate::{errors, runtime};
 use pyo3::prelude::*;
@@ -50,8 +51,8 @@ impl Objects {
             return Ok(PyBytes::new(py, &first.to_be_bytes()));
         }
         loop {
-            if let Some(oid) = of_zodb(runtime::wait(py, shared.db.new_oid())?) {
-                return Ok(PyBytes::new(py, &oid.to_be_bytes()));
+            if let Some(oid) = bytes_of(py, runtime::wait(py, shared.db.new_oid())?) {
+                return Ok(oid);
             }
         }
     }
@@ -88,11 +89,10 @@ impl Objects {
         let last = page.last().map(|(oid, _)| oid.0);
         let mut told = Vec::with_capacity(page.len());
         for (oid, revision) in page {
-            let (Some(number), Some(record)) = (of_zodb(oid), revision.record) else { continue };
+            let (Some(number), Some(record)) = (bytes_of(py, oid), revision.record) else { continue };
             let record = Record::decode(&record).map_err(|bad| errors::invalid(py, format!("oid {oid}: {bad}")))?;
             if is_zodb(&record) {
-                let oid = PyBytes::new(py, &number.to_be_bytes());
-                told.push((oid, revision.tid.0, PyBytes::new(py, &record.data)));
+                told.push((number, revision.tid.0, PyBytes::new(py, &record.data)));
             }
         }
         Ok((told, last.filter(|_| more)))

@@ -1,16 +1,10 @@
-//! Owns the two numberings of objects. Zeolite keeps the oids 1 to 15 for itself, ZODB begins to count at 1; the root is 0 in both.
-//!
-//! ```text
-//!   ZODB       0   1   2   3 ...
-//!   Zeolite    0  16  17  18 ...        n <-> n + 15
-//! ```
+//! Owns oids and tids as ZODB has them: eight bytes, big endian. Zeolite's own numbers are told by `zeolite_zodb::oids`.
 
 use crate::errors;
 use pyo3::prelude::*;
-use zeolite_client::{Cell, Oid, Record, Tid};
-
-/// What Zeolite keeps for itself.
-const OWN: u64 = 15;
+use pyo3::types::PyBytes;
+use zeolite_client::{Cell, Oid, Tid};
+use zeolite_zodb::oids::{to_zeolite, to_zodb};
 
 /// Eight bytes as ZODB has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,23 +33,13 @@ impl Eight {
     }
 
     pub(super) fn oid(self, py: Python<'_>) -> PyResult<Oid> {
-        match self.0 {
-            0 => Ok(Oid::ROOT),
-            n if n < u64::MAX >> 1 => Ok(Oid(n + OWN)),
-            n => Err(errors::invalid(py, format!("oid {n:#x} is too large: they have 63 bits"))),
-        }
+        // The server keeps 63 bits.
+        let oid = to_zeolite(self.0.to_be_bytes()).filter(|oid| oid.0 <= u64::MAX >> 1);
+        oid.ok_or_else(|| errors::invalid(py, format!("oid {:#x} is too large: they have 63 bits", self.0)))
     }
 }
 
-/// ZODB's number of an object; none: Zeolite's own.
-pub(super) fn of_zodb(oid: Oid) -> Option<u64> {
-    match oid.0 {
-        0 => Some(0),
-        n => n.checked_sub(OWN).filter(|n| *n > 0),
-    }
-}
-
-/// Whether the object is an application's and not one of Zeolite's own (jobs of evolves, for instance).
-pub(super) fn is_zodb(record: &Record) -> bool {
-    !record.class.starts_with("zeolite.")
+/// ZODB's bytes for an object; none: it is Zeolite's own.
+pub(super) fn bytes_of(py: Python<'_>, oid: Oid) -> Option<Bound<'_, PyBytes>> {
+    to_zodb(oid).map(|oid| PyBytes::new(py, &oid))
 }

@@ -6,7 +6,7 @@
 //!   completed   the transaction is over: nothing is kept open until the next load
 //! ```
 
-use super::oids::{Eight, of_zodb};
+use super::oids::{Eight, bytes_of};
 use crate::database::{Database, Shared};
 use crate::pins::Open;
 use crate::{errors, runtime};
@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use zeolite_client::{Cell, Error, Place, Record, Tid};
+use zeolite_client::{Cell, Error, Oid, Place, Record, Tid};
 
 /// Where one of ZODB's connections reads.
 #[pyclass(module = "zeolite._zeolite", frozen)]
@@ -111,8 +111,8 @@ impl Snapshot {
         }
         let Some(commits) = shared.db.changes(former.place, place) else { return Ok(None) };
         let others = commits.iter().filter(|(tid, _)| !own.contains(tid));
-        let oids: BTreeSet<u64> = others.flat_map(|(_, oids)| oids.iter().filter_map(|oid| of_zodb(*oid))).collect();
-        Ok(Some(oids.into_iter().map(|oid| PyBytes::new(py, &oid.to_be_bytes())).collect()))
+        let oids: BTreeSet<Oid> = others.flat_map(|(_, oids)| oids.iter().copied()).collect();
+        Ok(Some(oids.into_iter().filter_map(|oid| bytes_of(py, oid)).collect()))
     }
 
     /// The tid that it reads at.

@@ -5,20 +5,20 @@
 //!                              resolved, for each   amend ──> stale, again
 //!                              finish ──> tid
 //! ```
-//! Records are made here: the pickle as it is, with class, version and references in the header.
+//! Nothing is sent before the first phase.
 
-use super::oids::{Eight, of_zodb};
+use super::oids::{Eight, bytes_of};
+use super::record;
 use super::snapshot::Snapshot;
 use crate::database::Database;
 use crate::{errors, runtime};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyBytes;
 use std::collections::HashMap;
 use std::time::Duration;
-use zeolite_client::{Cell, Db, Error, Note, Oid, Place, Prepared, RawDraft, Record, Tid};
+use zeolite_client::{Cell, Db, Error, Note, Oid, Place, Prepared, RawDraft, Tid};
 
 /// What one transaction writes.
 #[pyclass(module = "zeolite._zeolite", frozen)]
@@ -39,6 +39,8 @@ struct State {
     /// What was staged, for who resolves: the bases, and the data (none: deleted; not there: a check alone).
     bases: HashMap<Oid, Tid>,
     staged: HashMap<Oid, Option<Bytes>>,
+    /// Whose data undos have put back.
+    undone: HashMap<Oid, Tid>,
 }
 
 /// The oid, its base, its newest revision, whether it is written, and the data (none: to be deleted).
@@ -60,12 +62,14 @@ impl Staging {
 
     fn stale<'py>(py: Python<'py>, state: &State) -> Vec<Stale<'py>> {
         let Some(held) = &state.held else { return Vec::new() };
-        let told = held.stale().iter().filter_map(|stale| {
+        // What an undo tells beside an object is made anew with it.
+        let objects = held.stale().iter().filter(|stale| stale.cell.key.is_empty());
+        let told = objects.filter_map(|stale| {
             let oid = stale.cell.oid;
             let base = state.bases.get(&oid).map_or(0, |base| base.0);
             let staged = state.staged.get(&oid);
             let data = staged.and_then(|data| data.as_ref().map(|data| PyBytes::new(py, data)));
-            Some((PyBytes::new(py, &of_zodb(oid)?.to_be_bytes()), base, stale.newest.0, staged.is_some(), data))
+            Some((bytes_of(py, oid)?, base, stale.newest.0, staged.is_some(), data))
         });
         told.collect()
     }
@@ -73,13 +77,6 @@ impl Staging {
 
 fn over(py: Python<'_>) -> PyErr {
     errors::invalid(py, "this transaction was sent already; begin a new one")
-}
-
-/// An encoded record of a pickle.
-pub(super) fn record(py: Python<'_>, data: &[u8], (class, version, refs): (&str, u32, Vec<Eight>)) -> PyResult<Bytes> {
-    let refs = refs.into_iter().map(|oid| oid.oid(py)).collect::<PyResult<Vec<Oid>>>()?;
-    let record = Record { class: class.to_owned(), version, refs, data: Bytes::copy_from_slice(data) };
-    record.encode().map_err(|bad| errors::invalid(py, format!("class {class:?}: {bad}")))
 }
 
 #[pymethods]
@@ -99,6 +96,7 @@ impl Staging {
                 note: Note::default(),
                 bases: HashMap::new(),
                 staged: HashMap::new(),
+                undone: HashMap::new(),
             }),
         };
         let (db, place): (Db, Place) = (staging.database.get().db(py)?, staging.place(py)?);
@@ -112,24 +110,25 @@ impl Staging {
         self.state.lock().note = note;
     }
 
-    /// Stages a record: the base is the serial that the writer knows (0: it must never have existed).
-    fn put(
-        &self,
-        py: Python<'_>,
-        oid: Eight,
-        base: Eight,
-        data: &[u8],
-        header: (PyBackedStr, u32, Vec<Eight>),
-    ) -> PyResult<()> {
+    /// Stages a record: the base is the serial that the writer knows (0: it must never have existed); `data_txn`: an undo has taken
+    /// it from there.
+    #[pyo3(signature = (oid, base, data, data_txn=None))]
+    fn put(&self, py: Python<'_>, oid: Eight, base: Eight, data: &[u8], data_txn: Option<Eight>) -> PyResult<()> {
         self.here(py)?;
         let cell = oid.cell(py)?;
-        let record = record(py, data, (&header.0, header.1, header.2))?;
+        let record = record::encoded(py, cell.oid, data)?;
         let mut state = self.state.lock();
-        let staged = Bytes::copy_from_slice(data);
         let draft = state.draft.as_mut().ok_or_else(|| over(py))?;
-        draft.put(cell.clone(), base.tid(), record).map_err(|error| errors::raised(py, &error))?;
+        let put = draft.put(cell.clone(), base.tid(), record);
+        put.map_err(|error| errors::raised(py, &error))?;
+        if let Some(from) = data_txn {
+            let (entry, told) = record::undone(py, cell.oid, from.tid())?;
+            // Its newest revision is of the same undo as the object's, or older.
+            draft.put(entry, base.tid(), told).map_err(|error| errors::raised(py, &error))?;
+            state.undone.insert(cell.oid, from.tid());
+        }
         state.bases.entry(cell.oid).or_insert(base.tid());
-        state.staged.insert(cell.oid, Some(staged));
+        state.staged.insert(cell.oid, Some(Bytes::copy_from_slice(data)));
         Ok(())
     }
 
@@ -183,24 +182,17 @@ impl Staging {
     fn merged<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         let state = self.state.lock();
         let merged = state.held.as_ref().map_or(&[][..], |held| held.merged());
-        let oids = merged.iter().filter_map(|merged| of_zodb(merged.cell.oid));
-        oids.map(|oid| PyBytes::new(py, &oid.to_be_bytes())).collect()
+        merged.iter().filter_map(|merged| bytes_of(py, merged.cell.oid)).collect()
     }
 
     /// What a stale object is to become, made from its newest revision; sent by `amend`.
-    fn resolved(
-        &self,
-        py: Python<'_>,
-        oid: Eight,
-        base: u64,
-        data: &[u8],
-        header: (PyBackedStr, u32, Vec<Eight>),
-    ) -> PyResult<()> {
+    fn resolved(&self, py: Python<'_>, oid: Eight, base: u64, data: &[u8]) -> PyResult<()> {
         self.here(py)?;
         let cell: Cell = oid.cell(py)?;
-        let record = record(py, data, (&header.0, header.1, header.2))?;
+        let record = record::encoded(py, cell.oid, data)?;
         let (db, place) = (self.database.get().db(py)?, self.database.get().place(py)?);
         let mut state = self.state.lock();
+        let from = state.undone.get(&cell.oid).copied();
         let note = state.note.clone();
         let parts = state.parts.get_or_insert_with(|| {
             let mut parts = db.draft(place);
@@ -208,6 +200,10 @@ impl Staging {
             parts
         });
         parts.put(cell.clone(), Tid(base), record).map_err(|error| errors::raised(py, &error))?;
+        if let Some(from) = from {
+            let (entry, told) = record::undone(py, cell.oid, from)?;
+            parts.put(entry, Tid(base), told).map_err(|error| errors::raised(py, &error))?;
+        }
         state.bases.insert(cell.oid, Tid(base));
         state.staged.insert(cell.oid, Some(Bytes::copy_from_slice(data)));
         Ok(())

@@ -9,7 +9,7 @@ from ZODB.config import BaseConfig
 from .storage import Storage
 
 
-class Section(BaseConfig):  # type: ignore[misc]
+class Section(BaseConfig):
     """A section as it was read."""
 
     def open(self) -> Storage:

@@ -58,13 +58,14 @@ class OutcomeUnknown(errors.AskOutcome, StorageError):
     """Whether the transaction was committed is not known: it must not simply be run again."""
 
 
-class UnscannableRecord(errors.FixRequest, StorageError):
-    """The references of a record cannot be found: stored without them, what it refers to would be collected by pack."""
+class Unscannable(errors.Unscannable, StorageError):
+    """Class or references of a record cannot be found: it is refused."""
 
 
 _CLASSES: list[tuple[type[errors.ZeoliteError], type[errors.ZeoliteError]]] = [
     (errors.Gated, Gated),
     (errors.Forked, Forked),
+    (errors.Unscannable, Unscannable),
     (errors.Disconnected, Disconnected),
     (errors.ReadOnly, ReadOnlyNow),
     (errors.Retry, CommitLost),

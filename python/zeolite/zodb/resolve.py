@@ -66,5 +66,5 @@ def _resolve(storage: Storage, staged: Any, stale: list[Any]) -> list[bytes]:
         if committed is None:
             raise ConflictError(oid=oid, serials=(p64(newest), p64(base)), data=data)
         made = tryToResolveConflict(known, oid, p64(serial), p64(base), data, committed)
-        staged.native.resolved(oid, serial, made, storage.header(oid, made))
+        staged.native.resolved(oid, serial, made)
     return oids

@@ -12,7 +12,6 @@ from zeolite.errors import ZeoliteError
 from .errors import zodb_error
 
 if TYPE_CHECKING:
-    from .record import Header
     from .storage import Storage
 
 
@@ -36,11 +35,11 @@ class Staged:
         except ZeoliteError as error:
             raise zodb_error(error) from error
 
-    def store(self, oid: bytes, serial: bytes, data: bytes) -> None:
-        """Writes a record that was made on the revision with that serial."""
-        self._do(self.native.put, oid, serial, data, self.storage.header(oid, data))
+    def store(self, oid: bytes, serial: bytes, data: bytes, data_txn: bytes | None = None) -> None:
+        """Writes a record that was made on the revision with that serial; an undo says from where it took the data."""
+        self._do(self.native.put, oid, serial, data, data_txn)
 
-    def restore(self, oid: bytes, data: bytes | None) -> None:
+    def restore(self, oid: bytes, data: bytes | None, data_txn: bytes | None = None) -> None:
         """Only a copy restores."""
         raise StorageTransactionError("restore needs a transaction that was begun with its tid")
 
@@ -82,15 +81,15 @@ class Copied:
         self.storage = storage
         self.transaction = transaction
         self.tid = tid
-        self.writes: dict[bytes, tuple[bytes | None, Header | None]] = {}
+        self.writes: dict[bytes, tuple[bytes | None, bytes | None]] = {}
 
     def store(self, oid: bytes, serial: bytes, data: bytes) -> None:
         """The same as to restore: what was, was without a conflict."""
         self.restore(oid, data)
 
-    def restore(self, oid: bytes, data: bytes | None) -> None:
+    def restore(self, oid: bytes, data: bytes | None, data_txn: bytes | None = None) -> None:
         """A record of it; None: it was deleted."""
-        self.writes[oid] = (data, None if data is None else self.storage.header(oid, data))
+        self.writes[oid] = (data, data_txn)
 
     def check(self, oid: bytes, serial: bytes) -> None:
         """What was, was without a conflict."""
@@ -109,7 +108,7 @@ class Copied:
         restoring.add(
             self.tid,
             note(self.transaction),
-            [(oid, data, header) for oid, (data, header) in self.writes.items()],
+            [(oid, data, data_txn) for oid, (data, data_txn) in self.writes.items()],
         )
         return restoring.finish()[1]
 

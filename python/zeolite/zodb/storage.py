@@ -27,7 +27,7 @@ from zope.interface import implementer
 from zeolite import _zeolite
 from zeolite.errors import ZeoliteError
 
-from . import record, resolve, undo, walks
+from . import resolve, undo, walks
 from .errors import zodb_error
 from .staged import Copied, Staged
 
@@ -45,7 +45,7 @@ MAXTID = b"\x7f\xff\xff\xff\xff\xff\xff\xff"
     interfaces.ReadVerifyingStorage,
     interfaces.IExternalGC,
 )
-class Storage(ConflictResolvingStorage, UndoLogCompatible):  # type: ignore[misc]
+class Storage(ConflictResolvingStorage, UndoLogCompatible):
     """A ZODB storage on a database of a Zeolite server; see docs/zodb.md for the keywords."""
 
     def __init__(
@@ -263,7 +263,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):  # type: ignore[misc
         self, oid: bytes, serial: bytes, data: bytes | None, version: str, prev_txn: bytes | None, transaction: Any
     ) -> None:
         """Stages a record of a transaction as it was; None: it is deleted."""
-        self._staged(transaction).restore(oid, data)
+        self._staged(transaction).restore(oid, data, prev_txn)
 
     def checkCurrentSerialInTransaction(self, oid: bytes, serial: bytes, transaction: Any) -> None:
         """Demands that an object is current, from the vote on until the transaction ends."""
@@ -377,7 +377,3 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):  # type: ignore[misc
 
     def __bool__(self) -> bool:
         return True
-
-    def header(self, oid: bytes, data: bytes) -> record.Header:
-        """What belongs into the header of a record."""
-        return record.header(data, oid)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from persistent.TimeStamp import TimeStamp
 from ZODB.POSException import ConflictError, MultipleUndoErrors, POSKeyError, UndoError
-from ZODB.utils import p64, u64, z64
+from ZODB.utils import p64, u64
 
 from zeolite import _zeolite
 
@@ -61,7 +61,7 @@ def _entry(transaction: _zeolite.Transaction) -> dict[str, Any]:
         time=TimeStamp(p64(tid)).timeTime(),
         user_name=user,
         description=description,
-        size=sum(size for _, _, size in writes),
+        size=sum(size for _, _, size, _ in writes),
     )
     return entry
 
@@ -76,7 +76,7 @@ def stage(storage: Storage, staged: Staged, transaction_id: bytes) -> list[bytes
         raise UndoError("there is no such transaction, or it is packed")
     failures: list[tuple[bytes, UndoError]] = []
     oids = []
-    for oid, data, _ in transaction[4]:
+    for oid, data, *_ in transaction[4]:
         try:
             _stage_one(storage, staged, oid, tid, data)
             oids.append(oid)
@@ -88,27 +88,28 @@ def stage(storage: Storage, staged: Staged, transaction_id: bytes) -> list[bytes
 
 
 def _stage_one(storage: Storage, staged: Staged, oid: bytes, tid: bytes, undone: bytes | None) -> None:
-    before, _, _ = storage._objects.before(oid, tid)
+    before, from_tid, _ = storage._objects.before(oid, tid)
+    data_txn: bytes | None = p64(from_tid)
     current, serial = storage._objects.newest([oid])[0]
     is_staged, data = staged.native.staged(oid)
     if is_staged:
         current = data
     elif p64(serial) == tid:
-        return _put(staged, oid, p64(serial), before)
+        return _put(staged, oid, p64(serial), before, data_txn)
     if current != undone:
         if before is None:
             raise UndoError("Can't undo an add transaction followed by conflicting transactions.", oid)
         if current is None or undone is None:
             raise UndoError("Some data were modified by a later transaction", oid)
         try:
-            before = storage.tryToResolveConflict(oid, p64(serial), tid, before, current)
+            before, data_txn = storage.tryToResolveConflict(oid, p64(serial), tid, before, current), None
         except (ConflictError, POSKeyError):
             raise UndoError("Some data were modified by a later transaction", oid) from None
-    _put(staged, oid, p64(serial), before)
+    _put(staged, oid, p64(serial), before, data_txn)
 
 
-def _put(staged: Staged, oid: bytes, serial: bytes, data: bytes | None) -> None:
+def _put(staged: Staged, oid: bytes, serial: bytes, data: bytes | None, data_txn: bytes | None) -> None:
     if data is None:
         staged.delete(oid, serial)
     else:
-        staged.store(oid, serial or z64, data)
+        staged.store(oid, serial, data, data_txn)

@@ -16,12 +16,11 @@ from ZODB.utils import oid_repr, p64, u64, z64
 from zeolite import _zeolite
 from zeolite.errors import ZeoliteError
 
-from . import record as records
 from .errors import zodb_error
 from .staged import note
 
 
-class Transaction(TransactionRecord):  # type: ignore[misc]
+class Transaction(TransactionRecord):
     """A transaction as it was; iterating gives its records."""
 
     def __init__(self, told: _zeolite.Transaction):
@@ -30,8 +29,8 @@ class Transaction(TransactionRecord):  # type: ignore[misc]
         self._writes = writes
 
     def __iter__(self) -> Iterator[DataRecord]:
-        for oid, data, _ in self._writes:
-            yield DataRecord(oid, self.tid, data, None)
+        for oid, data, _, data_txn in self._writes:
+            yield DataRecord(oid, self.tid, data, None if data_txn is None else p64(data_txn))
 
 
 class Transactions:
@@ -101,10 +100,7 @@ def copy(source: Any, database: _zeolite.Database, verbose: bool) -> None:
     """Restores all transactions of another storage in one stream."""
     restoring = _zeolite.Restoring(database)
     for transaction in source.iterator():
-        writes = []
-        for row in transaction:
-            header = None if row.data is None else records.header(row.data, row.oid)
-            writes.append((row.oid, row.data, header))
+        writes = [(row.oid, row.data, row.data_txn) for row in transaction]
         if verbose:
             print(transaction.tid.hex(), " ".join(oid_repr(oid) for oid, _, _ in writes))
         restoring.add(transaction.tid, note(transaction), writes)

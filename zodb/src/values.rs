@@ -1,0 +1,247 @@
+//! Owns plain values: what a pickle says when nothing in it is run.
+//!
+//! Numbers, strings, tuples, lists, dicts, names of classes and persistent ids are understood; whatever is made by a call or has a
+//! state is one opaque value, of which is known only what made it. The values of a record lie in one list and name each other by their
+//! place in it, so that what is deep or knows itself needs no recursion here, and what was remembered in one pickle is there in
+//! the next: ZODB's two pickles of a record have one memo.
+//!
+//! Meant for class descriptions and for small states: there are at most [`VALUES_MAX`] of them.
+
+use crate::pickle::{BadPickle, Op, Reader};
+use std::borrow::Cow;
+
+/// How many values a record may have here.
+pub(crate) const VALUES_MAX: usize = 1 << 20;
+
+/// The place of a value.
+pub(crate) type Id = u32;
+
+/// One value.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Value<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    /// Text of any Python: UTF-8 with lone surrogates.
+    Text(Cow<'a, [u8]>),
+    Bytes(Cow<'a, [u8]>),
+    /// A string of Python 2.
+    Str(Cow<'a, [u8]>),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    /// A class or function: module and name.
+    Global(Cow<'a, [u8]>, Cow<'a, [u8]>),
+    /// A persistent id.
+    Persistent(Id),
+    /// Anything else, and what it is.
+    Other(&'static str),
+}
+
+/// The values of one record, pickle by pickle.
+#[derive(Debug)]
+pub(crate) struct Values<'a> {
+    reader: Reader<'a>,
+    values: Vec<Value<'a>>,
+    memo: Vec<Option<Id>>,
+    stack: Vec<Id>,
+    marks: Vec<usize>,
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn new(record: &'a [u8]) -> Values<'a> {
+        Values {
+            reader: Reader::new(record),
+            values: Vec::new(),
+            memo: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, id: Id) -> &Value<'a> {
+        &self.values[id as usize]
+    }
+
+    /// Reads the next pickle to its end.
+    pub(crate) fn pickle(&mut self) -> Result<Id, BadPickle> {
+        self.stack.clear();
+        self.marks.clear();
+        loop {
+            let op = self.reader.next_op()?;
+            if op == Op::Stop {
+                return self.pop();
+            }
+            self.step(op)?;
+        }
+    }
+
+    fn step(&mut self, op: Op<'a>) -> Result<(), BadPickle> {
+        match op {
+            Op::Proto(_) | Op::Frame | Op::Stop => {}
+            Op::Mark => self.marks.push(self.stack.len()),
+            Op::Pop if self.marks.last() == Some(&self.stack.len()) => drop(self.marks.pop()),
+            Op::Pop => drop(self.pop()?),
+            Op::PopMark => drop(self.to_mark()?),
+            Op::Dup => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            Op::None => self.push(Value::None)?,
+            Op::Bool(it) => self.push(Value::Bool(it))?,
+            Op::Int(it) => self.push(Value::Int(it))?,
+            Op::Long(_) | Op::Digits(_) => self.push(Value::Other("an integer of more than 64 bits"))?,
+            Op::Float(it) => self.push(Value::Float(it))?,
+            Op::Str(it) => self.push(Value::Str(it))?,
+            Op::Bytes(it) => self.push(Value::Bytes(it.into()))?,
+            Op::ByteArray(_) => self.push(Value::Other("a bytearray"))?,
+            Op::Text(it) => self.push(Value::Text(it))?,
+            Op::Global(module, name) => self.push(Value::Global(module.into(), name.into()))?,
+            Op::Ext(_) => self.push(Value::Other("a class by its extension code"))?,
+            Op::PersId(line) => {
+                self.push(Value::Str(line.into()))?;
+                self.persistent()?;
+            }
+            Op::BinPersId => self.persistent()?,
+            Op::Put(number) => self.put(number as usize)?,
+            Op::Memoize => self.put(self.memo.len())?,
+            Op::Get(number) => self.recall(number)?,
+            other => self.gather(other)?,
+        }
+        Ok(())
+    }
+
+    // What takes several values together.
+    fn gather(&mut self, op: Op<'a>) -> Result<(), BadPickle> {
+        match op {
+            Op::EmptyList => self.push(Value::List(Vec::new())),
+            Op::List => self.of_mark(Value::List),
+            Op::Tuple => self.of_mark(Value::Tuple),
+            Op::TupleOf(len) => {
+                let mut members = (0..len).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
+                members.reverse();
+                self.push(Value::Tuple(members))
+            }
+            Op::Append => {
+                let member = self.pop()?;
+                self.append(vec![member])
+            }
+            Op::Appends => {
+                let members = self.to_mark()?;
+                self.append(members)
+            }
+            Op::StackGlobal => self.stack_global(),
+            Op::EmptyDict => self.push(Value::Other("a dict")),
+            Op::EmptySet => self.push(Value::Other("a set")),
+            Op::Dict => self.of_mark(|_| Value::Other("a dict")),
+            Op::FrozenSet => self.of_mark(|_| Value::Other("a frozenset")),
+            Op::Inst(..) => self.of_mark(|_| Value::Other("an instance")),
+            Op::Obj => self.of_mark(|_| Value::Other("an instance")),
+            Op::SetItem => self.changed(2),
+            Op::SetItems | Op::AddItems => {
+                self.to_mark()?;
+                self.changed(0)
+            }
+            Op::Build => self.changed(1),
+            Op::Reduce | Op::NewObj => self.made(2),
+            _ => self.made(3),
+        }
+    }
+
+    fn push(&mut self, value: Value<'a>) -> Result<(), BadPickle> {
+        if self.values.len() >= VALUES_MAX {
+            return self.reader.bad(format!("more than {VALUES_MAX} values"));
+        }
+        self.stack.push(self.values.len() as Id);
+        self.values.push(value);
+        Ok(())
+    }
+
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn top(&self) -> Result<Id, BadPickle> {
+        match self.stack.last() {
+            Some(top) if self.stack.len() > self.floor() => Ok(*top),
+            _ => self.reader.bad("a value is taken that is not there"),
+        }
+    }
+
+    fn pop(&mut self) -> Result<Id, BadPickle> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    fn to_mark(&mut self) -> Result<Vec<Id>, BadPickle> {
+        match self.marks.pop() {
+            Some(mark) => Ok(self.stack.split_off(mark)),
+            None => self.reader.bad("a mark is taken that is not there"),
+        }
+    }
+
+    fn of_mark(&mut self, make: impl FnOnce(Vec<Id>) -> Value<'a>) -> Result<(), BadPickle> {
+        let members = self.to_mark()?;
+        self.push(make(members))
+    }
+
+    fn append(&mut self, members: Vec<Id>) -> Result<(), BadPickle> {
+        let list = self.top()?;
+        if let Value::List(already) = &mut self.values[list as usize] {
+            already.extend(members);
+        }
+        Ok(())
+    }
+
+    // The object below the topmost so many has something that is not kept here.
+    fn changed(&mut self, above: usize) -> Result<(), BadPickle> {
+        for _ in 0..above {
+            self.pop()?;
+        }
+        let object = self.top()?;
+        self.values[object as usize] = Value::Other("an object with a state");
+        Ok(())
+    }
+
+    fn made(&mut self, of: usize) -> Result<(), BadPickle> {
+        for _ in 0..of {
+            self.pop()?;
+        }
+        self.push(Value::Other("an object that is made by a call"))
+    }
+
+    fn stack_global(&mut self) -> Result<(), BadPickle> {
+        let (name, module) = (self.pop()?, self.pop()?);
+        match (self.get(module), self.get(name)) {
+            (Value::Text(module), Value::Text(name)) => self.push(Value::Global(module.clone(), name.clone())),
+            _ => self.reader.bad("a class whose name is no text"),
+        }
+    }
+
+    fn persistent(&mut self) -> Result<(), BadPickle> {
+        let id = self.pop()?;
+        self.push(Value::Persistent(id))
+    }
+
+    // Picklers count up by one, so a record has no number beyond its length.
+    fn put(&mut self, number: usize) -> Result<(), BadPickle> {
+        if number > self.reader.len() {
+            return self.reader.bad(format!("memo number {number} in a record of {} bytes", self.reader.len()));
+        }
+        let top = self.top()?;
+        if self.memo.len() <= number {
+            self.memo.resize(number + 1, None);
+        }
+        self.memo[number] = Some(top);
+        Ok(())
+    }
+
+    fn recall(&mut self, number: u32) -> Result<(), BadPickle> {
+        match self.memo.get(number as usize) {
+            Some(Some(id)) => self.stack.push(*id),
+            _ => return self.reader.bad(format!("nothing is remembered under memo number {number}")),
+        }
+        Ok(())
+    }
+}
