@@ -149,9 +149,10 @@ impl Database {
     /// Lets go of the connection; it ends with its last handle.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.shared.lock().take();
-        if let Some(shared) = shared
-            && shared.process == std::process::id()
-        {
+        let Some(shared) = shared else { return Ok(()) };
+        if shared.process != std::process::id() {
+            std::mem::forget(shared);
+        } else {
             let runtime = runtime::here(py)?;
             let _entered = runtime.enter();
             drop(shared);

@@ -87,6 +87,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
         self._name = name or f"zeolite://{','.join(addresses)}/{database}"
         self.__name__ = self._name
         self._sort_key = f"{self._database.store_id():016x}/{database}"
+        self._is_root = True
         self._snapshot: _zeolite.Snapshot | None = None
         self._under_way: dict[int, Staged | Copied] = {}
 
@@ -96,6 +97,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
         """One for another of ZODB's connections, on the same connection to the server."""
         instance = Storage.__new__(type(self))
         instance.__dict__.update(self.__dict__)
+        instance._is_root = False
         instance._snapshot = _zeolite.Snapshot(self._database)
         instance._under_way = {}
         return instance
@@ -107,9 +109,9 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
 
     def close(self) -> None:
         """Ends the connection, if nobody else in this process has it. Instances end with the storage that they are of."""
-        if self._snapshot is not None:
-            self._snapshot.completed()
-        self._database.close()
+        self.release()
+        if self._is_root:
+            self._database.close()
 
     def sync(self, force: bool = True) -> None:
         """With ``server_sync``: what anybody has been told is committed is seen by the next transaction."""
