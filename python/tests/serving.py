@@ -31,6 +31,8 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=open(self.directory / "server.log", "ab"),
             text=True,
+            # What stands in the environment as ZEOLITE_... would be a setting.
+            env={name: value for name, value in os.environ.items() if not name.startswith("ZEOLITE_")},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
