@@ -21,7 +21,7 @@ struct Opened {
     servers: Vec<String>,
     database: String,
     role: String,
-    name: String,
+    name: Option<String>,
     cache_bytes: u64,
     changed_oids_max: usize,
     wait: bool,
@@ -54,7 +54,7 @@ pub(crate) struct Database {
 impl Opened {
     fn options(&self) -> Options {
         Options {
-            name: self.name.clone(),
+            name: self.name.clone().unwrap_or_else(|| format!("python, pid {}", std::process::id())),
             role: self.role.clone(),
             database: self.database.clone(),
             cache_bytes: self.cache_bytes,
@@ -139,7 +139,6 @@ impl Database {
         if servers.is_empty() {
             return Err(errors::invalid(py, "no server was named; give host:port"));
         }
-        let name = name.unwrap_or_else(|| format!("python, pid {}", std::process::id()));
         let (database, role) = (database.to_owned(), role.to_owned());
         let opened = Opened { servers, database, role, name, cache_bytes, changed_oids_max, wait, timeout_ms };
         let shared = opened.connect(py)?;

@@ -198,8 +198,8 @@ def test_multiprocessing_by_fork(connect: Connect) -> None:
 WAITS = """
 import sys
 from zeolite.zodb import Storage
-print("waiting", flush=True)
 try:
+    print("waiting", flush=True)
     Storage(sys.argv[1], wait=True, wait_timeout=600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
@@ -213,7 +213,7 @@ def test_ctrl_c_ends_the_wait_for_a_server(server: Server) -> None:
     waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=server.directory)
     assert waiting.stdout is not None
     assert waiting.stdout.readline() == "waiting\n"
-    # One before it waits would end it as well: Python looks at signals by itself then.
+    # If it does not wait yet, Python looks at the signal by itself.
     waiting.send_signal(signal.SIGINT)
     assert waiting.stdout.readline() == "interrupted\n"
     assert waiting.wait(60) == 0

@@ -177,6 +177,42 @@ def test_a_snapshot_is_kept_from_pack_until_the_transaction_is_over(connect: Con
         elsewhere.loadSerial(z64, serial)
 
 
+def test_garbage_is_collected_from_outside(connect: Connect) -> None:
+    storage = connect(pack_gc=False)
+    db = DB(storage)
+    with db.transaction() as connection:
+        connection.root()["a"] = PersistentMapping()
+    connection = db.open()
+    oid = connection.root()["a"]._p_oid
+    del connection.root()["a"]
+    transaction.commit()
+    storage.pack(time.time() + 1, None)
+    data, serial = storage.load(oid)
+    assert len(storage) == 2, "without garbage collection it stays"
+
+    def delete(base: bytes) -> bytes:
+        meta = TransactionMetaData()
+        storage.tpc_begin(meta)
+        storage.deleteObject(oid, base, meta)
+        try:
+            storage.tpc_vote(meta)
+        except ConflictError:
+            storage.tpc_abort(meta)
+            raise
+        return storage.tpc_finish(meta)
+
+    with pytest.raises(ConflictError):
+        delete(p64(1))
+    tid = delete(serial)
+    assert tid == storage.lastTransaction()
+    with pytest.raises(POSKeyError):
+        storage.load(oid)
+    assert storage.loadBefore(oid, tid) == (data, serial, tid)
+    storage.pack(time.time() + 1, None)
+    assert len(storage) == 1
+    db.close()
+
+
 def test_errors_say_what_is_done_about_them(server: Server, connect: Connect) -> None:
     db = DB(connect())
     with db.transaction() as connection:

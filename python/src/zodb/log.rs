@@ -179,6 +179,7 @@ impl Restoring {
             let cell: Cell = oid.cell(py)?;
             let told = data.as_ref().and(data_txn).map(|from| undone(py, cell.oid, from.tid())).transpose()?;
             let record = data.as_ref().map(|data| encoded(py, cell.oid, data)).transpose()?;
+            let record = record.map(|(record, _)| record);
             write(cell, record);
             if let Some((entry, told)) = told {
                 write(entry, Some(told));

@@ -18,8 +18,8 @@ const UNDONE_CLASS: &str = "zeolite.zodb.Undone";
 
 static VERSION_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// An encoded record of a pickle.
-pub(super) fn encoded(py: Python<'_>, oid: Oid, data: &[u8]) -> PyResult<Bytes> {
+/// An encoded record of a pickle, and the pickle in it.
+pub(super) fn encoded(py: Python<'_>, oid: Oid, data: &[u8]) -> PyResult<(Bytes, Bytes)> {
     let unscannable = |why: String| {
         let message = format!(
             "object {oid}: its class or its references cannot be found: {why}; what compresses or encrypts records cannot \
@@ -34,7 +34,9 @@ pub(super) fn encoded(py: Python<'_>, oid: Oid, data: &[u8]) -> PyResult<Bytes> 
     let refs: Option<Vec<Oid>> = scanned.references.into_iter().map(to_zeolite).collect();
     let refs = refs.ok_or_else(|| unscannable("it refers to an oid of more than 63 bits".to_owned()))?;
     let record = Record { class: scanned.class, version, refs, data: Bytes::copy_from_slice(data) };
-    record.encode().map_err(|bad| unscannable(bad.to_string()))
+    let record = record.encode().map_err(|bad| unscannable(bad.to_string()))?;
+    let data = record.slice(record.len() - data.len()..);
+    Ok((record, data))
 }
 
 /// The entry that tells whose data an undo has put back, with its record.

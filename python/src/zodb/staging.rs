@@ -116,7 +116,7 @@ impl Staging {
     fn put(&self, py: Python<'_>, oid: Eight, base: Eight, data: &[u8], data_txn: Option<Eight>) -> PyResult<()> {
         self.here(py)?;
         let cell = oid.cell(py)?;
-        let record = record::encoded(py, cell.oid, data)?;
+        let (record, staged) = record::encoded(py, cell.oid, data)?;
         let mut state = self.state.lock();
         let draft = state.draft.as_mut().ok_or_else(|| over(py))?;
         let put = draft.put(cell.clone(), base.tid(), record);
@@ -128,7 +128,7 @@ impl Staging {
             state.undone.insert(cell.oid, from.tid());
         }
         state.bases.entry(cell.oid).or_insert(base.tid());
-        state.staged.insert(cell.oid, Some(Bytes::copy_from_slice(data)));
+        state.staged.insert(cell.oid, Some(staged));
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl Staging {
     fn resolved(&self, py: Python<'_>, oid: Eight, base: u64, data: &[u8]) -> PyResult<()> {
         self.here(py)?;
         let cell: Cell = oid.cell(py)?;
-        let record = record::encoded(py, cell.oid, data)?;
+        let (record, staged) = record::encoded(py, cell.oid, data)?;
         let (db, place) = (self.database.get().db(py)?, self.database.get().place(py)?);
         let mut state = self.state.lock();
         let from = state.undone.get(&cell.oid).copied();
@@ -205,7 +205,7 @@ impl Staging {
             parts.put(entry, Tid(base), told).map_err(|error| errors::raised(py, &error))?;
         }
         state.bases.insert(cell.oid, Tid(base));
-        state.staged.insert(cell.oid, Some(Bytes::copy_from_slice(data)));
+        state.staged.insert(cell.oid, Some(staged));
         Ok(())
     }
 

@@ -26,5 +26,6 @@ class Section(BaseConfig):
             read_only=section.read_only,
             read_only_fallback=section.read_only_fallback,
             server_sync=section.server_sync,
+            pack_gc=section.pack_gc,
             role=section.role,
         )

@@ -61,6 +61,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
         read_only: bool = False,
         read_only_fallback: bool = False,
         server_sync: bool = False,
+        pack_gc: bool = True,
         role: str = "",
     ):
         addresses = [servers] if isinstance(servers, str) else list(servers)
@@ -84,6 +85,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
             )
         self._objects = _zeolite.Objects(self._database)
         self._server_sync = server_sync
+        self._pack_gc = pack_gc
         self._name = name or f"zeolite://{','.join(addresses)}/{database}"
         self.__name__ = self._name
         self._sort_key = f"{self._database.store_id():016x}/{database}"
@@ -348,13 +350,13 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
 
     # The whole
 
-    def pack(self, t: float, referencesf: Any = None, gc: bool = True) -> None:
-        """Removes what was superseded before a time; and, with ``gc``, what nobody refers to any more."""
+    def pack(self, t: float, referencesf: Any = None, gc: bool | None = None) -> None:
+        """Removes what was superseded before a time; and, with ``gc`` (``pack_gc``), what nobody refers to any more."""
         if self._read_only:
             raise ReadOnlyError
         stamp = TimeStamp(*time.gmtime(t)[:5] + (t % 60,))
         try:
-            self._database.pack(u64(stamp.raw()), keep_garbage=not gc)
+            self._database.pack(u64(stamp.raw()), keep_garbage=not (self._pack_gc if gc is None else gc))
         except ZeoliteError as error:
             raise zodb_error(error) from error
 

@@ -26,6 +26,7 @@ _KEYWORDS: dict[str, Callable[[str], Any]] = {
     "cache_size": convert_bytesize,
     "client_label": str,
     "name": str,
+    "pack_gc": _boolean,
     "read_only": _boolean,
     "read_only_fallback": _boolean,
     "role": str,
