@@ -90,14 +90,14 @@ impl Opened {
 impl Database {
     /// The connection of this process; a child that was forked off makes its own.
     pub(crate) fn shared(&self, py: Python<'_>) -> PyResult<Arc<Shared>> {
-        let parents = {
-            let shared = self.shared.lock();
-            match &*shared {
-                Some(shared) if shared.process == std::process::id() => return Ok(shared.clone()),
-                Some(shared) => shared.clone(),
-                None => return Err(errors::invalid(py, "this database was closed; open it again")),
-            }
+        // No Python runs while the lock is held: another thread may wait for it with the interpreter's.
+        let known = self.shared.lock().clone();
+        let Some(parents) = known else {
+            return Err(errors::invalid(py, "this database was closed; open it again"));
         };
+        if parents.process == std::process::id() {
+            return Ok(parents);
+        }
         let own = self.opened.connect(py)?;
         std::mem::forget(parents);
         if let Some(parents) = self.shared.lock().replace(own.clone())

@@ -16,6 +16,7 @@ from serving import PROGRAM, Server
 from transaction.interfaces import TransientError
 from ZODB import DB
 from ZODB.Connection import TransactionMetaData
+from ZODB.tests.StorageTestBase import zodb_pickle
 from ZODB.POSException import ConflictError, POSKeyError, ReadConflictError, ReadOnlyError
 from ZODB.utils import p64, z64
 
@@ -106,6 +107,28 @@ def test_conflicts_are_resolved_by_the_classes(connect: Connect) -> None:
     theirs.abort()
     one.close()
     other.close()
+
+
+def test_two_that_open_a_new_database_at_once(connect: Connect) -> None:
+    one, other = connect(), connect(client_label="other")
+
+    def begin(storage: Storage, mapping: PersistentMapping) -> TransactionMetaData:
+        meta = TransactionMetaData()
+        storage.tpc_begin(meta)
+        storage.store(z64, z64, zodb_pickle(mapping), "", meta)
+        return meta
+
+    first, second = begin(one, PersistentMapping()), begin(other, PersistentMapping())
+    third = begin(other, PersistentMapping(a=1))
+    one.tpc_vote(first)
+    tid = one.tpc_finish(first)
+    assert other.tpc_vote(second) == [z64]
+    assert other.tpc_finish(second) > tid
+    # Another root than that is a conflict.
+    with pytest.raises(ConflictError):
+        other.tpc_vote(third)
+    other.tpc_abort(third)
+    assert DB(one).open().root() == {}
 
 
 def test_what_was_read_as_current_is_checked(connect: Connect) -> None:

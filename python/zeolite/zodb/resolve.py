@@ -57,7 +57,7 @@ def _resolve(storage: Storage, staged: Any, stale: list[Any]) -> list[bytes]:
         serials = (p64(newest), p64(base))
         if not written:
             raise ReadConflictError(oid=oid, serials=serials)
-        if data is None or p64(base) == z64:
+        if data is None or (p64(base) == z64 and oid != z64):
             raise ConflictError(oid=oid, serials=serials, data=data)
     oids = [oid for oid, *_ in stale]
     known = _Known(storage)
@@ -65,6 +65,12 @@ def _resolve(storage: Storage, staged: Any, stale: list[Any]) -> list[bytes]:
     for (oid, base, newest, _, data), (committed, serial) in zip(stale, states):
         if committed is None:
             raise ConflictError(oid=oid, serials=(p64(newest), p64(base)), data=data)
+        if p64(base) == z64:
+            # Two processes that open a new database at once both make its root.
+            if committed != data:
+                raise ConflictError(oid=oid, serials=(p64(serial), z64), data=data)
+            staged.native.resolved(oid, serial, data)
+            continue
         made = tryToResolveConflict(known, oid, p64(serial), p64(base), data, committed)
         staged.native.resolved(oid, serial, made)
     return oids
