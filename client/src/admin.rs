@@ -5,7 +5,7 @@
 
 use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
-use crate::revision::Transaction;
+use crate::revision::{Revision, Transaction};
 use crate::wire::{Failure, LogHow, Pages, Unary};
 use futures_util::Stream;
 use std::time::Duration;
@@ -106,6 +106,12 @@ impl Admin {
     ) -> Result<(Vec<Oid>, bool)> {
         let ask = |server: Unary| async move { server.objects(snapshot, class, version_below, after, limit).await };
         self.call(Resend::Always, ask).await
+    }
+
+    /// A page of all objects, by oid, after the given one ([`Oid::ROOT`]: from the first, itself included), each with its revision as
+    /// of the snapshot (tid 0: it is newer than that); and whether there are more.
+    pub async fn records(&self, snapshot: Tid, after: Oid, limit: u32) -> Result<(Vec<(Oid, Revision)>, bool)> {
+        self.call(Resend::Always, |server| async move { server.records(snapshot, after, limit).await }).await
     }
 
     /// Refuses objects of a class below a schema version from now on, if none are left; `job` is told to who is refused.

@@ -1,5 +1,5 @@
 //! Owns what the server answers that is neither data nor fault: what became of a commit, or of its first phase, and the grant
-//! of a lease.
+//! of a lease; and in which ways a draft is sent.
 
 use zeolite_proto::{Merged, Receipt, StaleCell, Tid};
 
@@ -25,6 +25,15 @@ pub(crate) enum How {
     Hold,
     /// On the disk.
     Durable,
+}
+
+/// What a draft says beside its content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Terms {
+    /// The life of the store that its bases are of.
+    pub(crate) timeline: u64,
+    /// Oids of its writes that nobody handed out are taken.
+    pub(crate) take_oids: bool,
 }
 
 /// What the first of two phases has come to.

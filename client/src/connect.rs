@@ -13,6 +13,7 @@
 //!
 //! The number of requests in flight is bounded; beyond it callers wait their turn.
 
+mod changes;
 mod db;
 mod oids;
 mod options;
@@ -28,6 +29,7 @@ use crate::cache::Cache;
 use crate::errors::{Error, Result};
 use crate::watch::Watchers;
 use crate::wire::{self, Ended, Failure, Hello, Inbox, Incoming, Link, Welcome};
+use changes::Changes;
 use oids::Oids;
 use parking_lot::Mutex;
 use pins::Pins;
@@ -80,6 +82,7 @@ pub(crate) struct Core {
     pub(crate) cache: Cache,
     pub(crate) position: Position,
     pub(crate) watchers: Watchers,
+    pub(crate) changes: Changes,
     pub(crate) oids: Oids,
     pub(crate) pins: Pins,
     in_flight: Semaphore,
@@ -93,6 +96,8 @@ pub(crate) struct Core {
     load_cells_max: AtomicUsize,
     /// The newest that the server has told; only sessions with the role `evolve` are told.
     pressure: Mutex<Option<Pressure>>,
+    /// Where the session's tasks run; a forked child has none of them.
+    process: u32,
 }
 
 impl Core {
@@ -101,6 +106,7 @@ impl Core {
             cache: Cache::new(options.cache_bytes),
             position: Position::default(),
             watchers: Watchers::new(options.watch_backlog),
+            changes: Changes::new(options.changed_oids_max),
             oids: Oids::default(),
             pins: Pins::default(),
             in_flight: Semaphore::new(options.in_flight_max),
@@ -110,9 +116,15 @@ impl Core {
             timeline: AtomicU64::new(0),
             load_cells_max: AtomicUsize::new(1),
             pressure: Mutex::new(None),
+            process: std::process::id(),
             url,
             options,
         }
+    }
+
+    /// Refuses in a forked child: nobody there reads answers, and the cache has no feed that keeps it right.
+    pub(crate) fn here(&self) -> Result<()> {
+        if std::process::id() == self.process { Ok(()) } else { Err(Error::Forked { made_by: self.process }) }
     }
 
     /// Waits for a connection.
@@ -156,6 +168,7 @@ impl Core {
     where
         F: Future<Output = Result<T, Failure>>,
     {
+        self.here()?;
         let deadline = Instant::now() + self.options.request_timeout;
         let _turn = match tokio::time::timeout_at(deadline, self.in_flight.acquire()).await {
             Ok(Ok(turn)) => turn,
@@ -278,6 +291,7 @@ impl Core {
             // Without a feed no invalidation will ever come, so nothing may be kept open.
             let floor = if self.options.feed { welcome.visible } else { Tid::MAX };
             self.cache.reset(generation, floor);
+            self.changes.restart(generation, floor);
             self.oids.generation(generation);
         }
         self.position.restart(Life { generation, timeline: welcome.timeline }, welcome.visible);
@@ -296,6 +310,7 @@ impl Core {
 impl Inbox for Core {
     fn changed(&self, tid: Tid, cells: Vec<Cell>) {
         self.cache.invalidate(tid, &cells);
+        self.changes.changed(tid, &cells);
         self.watchers.changed(tid, cells);
     }
 
@@ -341,12 +356,29 @@ pub(crate) fn url_of(address: String) -> String {
     if address.contains("://") { address } else { format!("http://{address}") }
 }
 
-/// Connects and says hello, within the time limit: an address that accepts and says nothing counts as not there.
+/// Connects and says hello, at the first address where that works. A refusal counts before an address that is not there.
 async fn open(core: &Core, hello: &Hello) -> Result<(Link, Incoming)> {
+    let mut failed = open_at(core, core.url.clone(), hello).await;
+    for address in &core.options.other_addresses {
+        let lost = matches!(failed, Err(Error::Disconnected { .. }));
+        match failed {
+            Ok(opened) => return Ok(opened),
+            Err(_) if lost => failed = open_at(core, url_of(address.clone()), hello).await,
+            Err(refused) => {
+                let other = open_at(core, url_of(address.clone()), hello).await;
+                failed = other.or(Err(refused));
+            }
+        }
+    }
+    failed
+}
+
+/// Connects and says hello, within the time limit: an address that accepts and says nothing counts as not there.
+async fn open_at(core: &Core, url: String, hello: &Hello) -> Result<(Link, Incoming)> {
     let limit = core.options.connect_timeout;
-    match tokio::time::timeout(limit, wire::open(&core.url, limit, hello.clone(), core)).await {
+    match tokio::time::timeout(limit, wire::open(&url, limit, hello.clone(), core)).await {
         Ok(opened) => opened,
-        Err(_) => Err(core.disconnected(&format!("no hello within {limit:?}"))),
+        Err(_) => Err(Error::Disconnected { url, reason: format!("no hello within {limit:?}") }),
     }
 }
 

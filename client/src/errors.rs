@@ -25,6 +25,12 @@ pub enum Error {
         /// The last failure.
         reason: String,
     },
+    /// The process has forked since this `Db` connected: its tasks and its connection stayed with the parent.
+    #[error("this connection was made by process {made_by}, before a fork; connect anew in this process")]
+    Forked {
+        /// The process that it works in.
+        made_by: u32,
+    },
     /// Whether a commit happened could not be learnt: the connection was lost after it was sent and did not come back within the
     /// time limit, or the server does not know either (a write or sync failed under it; its key may have been forgotten).
     #[error("the outcome of commit {key:?} is unknown: {reason}; ask for it with `Db::outcome` before doing it again")]
@@ -109,7 +115,9 @@ impl Error {
             Error::Fault(fault) => fault.kind.remedy(),
             Error::Disconnected { .. } => Remedy::Wait,
             Error::OutcomeUnknown { .. } => Remedy::AskOutcome,
-            Error::NotFound { .. } | Error::WrongClass { .. } | Error::Encode { .. } => Remedy::FixRequest,
+            Error::NotFound { .. } | Error::WrongClass { .. } | Error::Encode { .. } | Error::Forked { .. } => {
+                Remedy::FixRequest
+            }
             Error::Decode { .. } | Error::NoUpgrade { .. } | Error::Worker { .. } | Error::Application(_) => {
                 Remedy::GiveUp
             }

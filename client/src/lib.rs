@@ -57,12 +57,12 @@ pub use cache::CacheStats;
 pub use connect::{Db, Options};
 pub use errors::{Error, Result};
 pub use revision::{Entry, Range, Revision};
-pub use tx::{Isolation, Pin, Prepared, Scan, Transaction, Tx, View};
+pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Scan, Transaction, Tx, View};
 pub use typed::{Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
     Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits, Mode, ModeEnd, ModeKind,
     Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record, Reference, Registry,
-    Remedy, Resolver, ResolverInfo, Stage, Status, Tid, VerifyProgress,
+    Remedy, Resolver, ResolverInfo, Stage, StaleCell, Status, Tid, VerifyProgress,
 };

@@ -35,6 +35,11 @@ pub struct Options {
     pub backoff: (Duration, Duration),
     /// Requests that may be in flight at once; further callers wait.
     pub in_flight_max: usize,
+    /// Oids of objects that others changed lately which are remembered for [`crate::Db::changes`]; 0: none.
+    pub changed_oids_max: usize,
+    /// Further addresses of the same database, `http://host:port` or `host:port`: tried in order, each time that a connection is
+    /// made, when the first is not there.
+    pub other_addresses: Vec<String>,
     /// Changes that a watcher may be behind before it is told that it missed some.
     pub watch_backlog: usize,
     /// Resolvers that this client runs itself: for reading its own operations before they are committed, and for conflicts
@@ -55,6 +60,8 @@ impl Default for Options {
             request_timeout: Duration::from_secs(30),
             backoff: (Duration::from_millis(50), Duration::from_secs(5)),
             in_flight_max: 1024,
+            changed_oids_max: 0,
+            other_addresses: Vec::new(),
             watch_backlog: 1024,
             resolvers: Registry::built_in(),
         }

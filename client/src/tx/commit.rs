@@ -68,7 +68,7 @@ impl Tx {
     async fn send(&self, draft: &Draft) -> Result<(Receipt, u64)> {
         let commit = |attached: Arc<Attached>| async move {
             self.same_store(&attached)?;
-            attached.link.commit(draft, self.timeline()).await.map(|receipt| (receipt, attached.generation))
+            attached.link.commit(draft, self.terms()).await.map(|receipt| (receipt, attached.generation))
         };
         self.db().core().call_at(Resend::UnderKey(draft.key), self.snapshot(), commit).await
     }

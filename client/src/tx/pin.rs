@@ -21,6 +21,7 @@ struct Shared {
     db: Db,
     pin: Arc<LivePin>,
     renewal: tokio::task::AbortHandle,
+    open: bool,
 }
 
 impl Pin {
@@ -33,7 +34,7 @@ impl Pin {
         let life = if known.generation == generation { known } else { Life { generation, timeline: 0 } };
         let pin = db.core().pins.keep(&lease, life);
         let renewal = tokio::spawn(renew(db.core().clone(), lease.lease_ms, pin.clone())).abort_handle();
-        Ok(Pin { shared: Arc::new(Shared { db, pin, renewal }) })
+        Ok(Pin { shared: Arc::new(Shared { db, pin, renewal, open: true }) })
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -42,6 +43,15 @@ impl Pin {
 
     pub(super) fn life(&self) -> Life {
         self.shared.pin.life()
+    }
+
+    /// Gives it up, and waits until the server has; nothing happens while there are clones.
+    pub async fn release(self) -> Result<()> {
+        let Some(mut shared) = Arc::into_inner(self.shared) else { return Ok(()) };
+        shared.open = false;
+        shared.renewal.abort();
+        let pin = shared.pin.number();
+        shared.db.core().call(Resend::Always, |link| async move { link.unpin(pin).await }).await
     }
 
     /// The pinned tid.
@@ -86,6 +96,9 @@ async fn renew(core: Arc<Core>, mut lease_ms: u64, pin: Arc<LivePin>) {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        if !self.open || self.db.core().here().is_err() {
+            return;
+        }
         self.renewal.abort();
         // Without a runtime (the process is ending) the lease simply runs out.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

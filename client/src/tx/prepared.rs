@@ -4,11 +4,11 @@
 //! draft until [`Prepared::finish`], [`Prepared::abort`] or the time limit; whoever wants to write them gets a conflict or
 //! waits. So it is the one thing in the client that holds anything for itself: keep the time short.
 //!
-//! [`Prepared::hold`] is for an evolve that commits a whole plan at once: of so many cells some have always moved on, so the
-//! server holds them all, tells which are stale, and takes amendments.
+//! [`Prepared::hold`] is for an evolve that commits a whole plan at once, and for raw drafts: the server holds all cells, tells
+//! which have moved on, and takes amendments.
 
 use super::{Place, Tx};
-use crate::answer::{FirstPhase, How};
+use crate::answer::{FirstPhase, How, Terms};
 use crate::connect::{Attached, Db, Resend};
 use crate::errors::Result;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Prepared {
     key: CommitKey,
     key_since: Tid,
     merged: Vec<Merged>,
-    stale: Vec<StaleCell>,
+    pub(super) stale: Vec<StaleCell>,
     open: bool,
     durable: bool,
 }
@@ -38,7 +38,7 @@ impl Tx {
         let view = &self;
         let prepare = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.prepare(draft, view.timeline(), millis(limit), How::Usual).await
+            attached.link.prepare(draft, view.terms(), millis(limit), How::Usual).await
         };
         let first = self.db().core().call_at(Resend::Never, self.snapshot(), prepare).await?;
         Ok(Prepared::new(self.db(), draft, first))
@@ -55,7 +55,7 @@ impl Tx {
         let view = &self;
         let prepare = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.prepare(draft, view.timeline(), limit_ms, How::Durable).await
+            attached.link.prepare(draft, view.terms(), limit_ms, How::Durable).await
         };
         // The same draft under the same key is prepared once.
         let first = self.db().core().call_at(Resend::UnderKey(key), self.snapshot(), prepare).await?;
@@ -99,28 +99,23 @@ impl Prepared {
     }
 
     /// Lets the server hold a draft whose bases are of this place or older ones, however many of its cells have moved on.
-    pub(crate) async fn hold(db: &Db, at: Place, draft: &Draft, limit: Duration) -> Result<Prepared> {
+    pub(crate) async fn hold(db: &Db, at: Place, draft: &Draft, limit: Duration, take_oids: bool) -> Result<Prepared> {
         let view = &at.view(db);
+        let terms = Terms { take_oids, ..view.terms() };
         let hold = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.prepare(draft, view.timeline(), millis(limit), How::Hold).await
+            attached.link.prepare(draft, terms, millis(limit), How::Hold).await
         };
-        let first = db.core().call_at(Resend::Never, at.snapshot, hold).await?;
+        let first = db.core().call_at(Resend::Never, at.snapshot(), hold).await?;
         Ok(Prepared::new(db, draft, first))
-    }
-
-    /// The cells that must be amended before it can be finished, in order.
-    pub(crate) fn stale(&self) -> &[StaleCell] {
-        &self.stale
     }
 
     /// Makes parts of it anew; the draft goes under the same key.
     pub(crate) async fn amend(&mut self, at: Place, draft: &Draft, withdrawn: &[Cell]) -> Result<()> {
         let number = self.number;
-        let timeline = at.view(&self.db).timeline();
-        let amend =
-            |attached: Arc<Attached>| async move { attached.link.amend(number, draft, timeline, withdrawn).await };
-        self.stale = self.db.core().call_at(Resend::Never, at.snapshot, amend).await?.stale;
+        let terms = at.view(&self.db).terms();
+        let amend = |attached: Arc<Attached>| async move { attached.link.amend(number, draft, terms, withdrawn).await };
+        self.stale = self.db.core().call_at(Resend::Never, at.snapshot(), amend).await?.stale;
         Ok(())
     }
 
@@ -155,6 +150,7 @@ impl Drop for Prepared {
         // Without a runtime the server's time limit does it.
         if self.open
             && !self.durable
+            && self.db.core().here().is_ok()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let (db, number, key, since) = (self.db.clone(), self.number, self.key, self.key_since);

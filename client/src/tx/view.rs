@@ -10,6 +10,7 @@ pub use scan::Scan;
 use super::own::{Own, Staged, fold};
 use super::pin::Pin;
 use super::reads::Reads;
+use crate::answer::Terms;
 use crate::connect::{Attached, Db, Life, Resend};
 use crate::errors::{Error, Result};
 use crate::revision::{Entry, Page, Range, Revision};
@@ -132,6 +133,7 @@ impl View {
 
     /// Brings cells into the cache with as few frames as possible.
     pub async fn prefetch(&self, cells: &[Cell]) -> Result<()> {
+        self.db.core().here()?;
         let missing: Vec<Cell> = cells.iter().filter(|cell| self.cached(cell).is_none()).cloned().collect();
         if missing.is_empty() { Ok(()) } else { self.fetch(&missing, Keep::Yes).await.map(|_| ()) }
     }
@@ -161,6 +163,7 @@ impl View {
     }
 
     async fn stored(&self, cell: &Cell) -> Result<Revision> {
+        self.db.core().here()?;
         if let Some(reads) = &self.reads {
             reads.cell(cell);
         }
@@ -185,6 +188,7 @@ impl View {
     }
 
     async fn stored_list(&self, cells: &[Cell], keep: Keep) -> Result<Vec<Revision>> {
+        self.db.core().here()?;
         stay_fair().await;
         let mut found: Vec<Option<Revision>> = cells.iter().map(|cell| self.cached(cell)).collect();
         if found.iter().all(Option::is_none) {
@@ -274,9 +278,9 @@ impl View {
         (self.snapshot, self.life)
     }
 
-    /// The life of the store that it reads in.
-    pub(super) fn timeline(&self) -> u64 {
-        self.life.timeline
+    /// For a draft whose bases were read here.
+    pub(super) fn terms(&self) -> Terms {
+        Terms { timeline: self.life.timeline, take_oids: false }
     }
 
     pub(super) fn same_store(&self, attached: &Attached) -> Result<(), Failure> {

@@ -10,13 +10,27 @@ use crate::errors::Result;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use zeolite_proto::{Cell, Draft, ReadCell, ReadRange, Receipt, Tid};
+use zeolite_proto::{Cell, Draft, Oid, ReadCell, ReadRange, Receipt, Tid};
 
 /// A snapshot of a client, with the life of the store that it is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub struct Place {
     pub(crate) snapshot: Tid,
     life: Life,
+}
+
+impl Db {
+    /// What a transaction begun now would read at.
+    pub fn place(&self) -> Place {
+        Place::newest(self)
+    }
+
+    /// The commits behind one place of this client, up to another, with the objects that they wrote, without asking the server. None:
+    /// that is longer ago than [`crate::Options::changed_oids_max`] reaches, or the store is another one; nothing is known then.
+    pub fn changes(&self, after: Place, to: Place) -> Option<Vec<(Tid, Box<[Oid]>)>> {
+        let same = after.life.generation == to.life.generation && self.core().here().is_ok();
+        same.then(|| self.core().changes.between(to.life.generation, after.snapshot, to.snapshot)).flatten()
+    }
 }
 
 /// What one transaction would commit.
@@ -39,13 +53,18 @@ impl Place {
         Place { snapshot, life }
     }
 
+    /// Its tid.
+    pub fn snapshot(&self) -> Tid {
+        self.snapshot
+    }
+
     /// An older snapshot of the same store.
-    pub(crate) fn at(self, snapshot: Tid) -> Place {
+    pub fn at(self, snapshot: Tid) -> Place {
         Place { snapshot, ..self }
     }
 
     /// A view there.
-    pub(crate) fn view(self, db: &Db) -> View {
+    pub fn view(self, db: &Db) -> View {
         View::new(db.clone(), self.snapshot, self.life)
     }
 
@@ -54,7 +73,7 @@ impl Place {
         let view = &self.view(db);
         let commit = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.commit(draft, self.life.timeline).await
+            attached.link.commit(draft, view.terms()).await
         };
         db.core().call_at(Resend::UnderKey(draft.key), self.snapshot, commit).await
     }

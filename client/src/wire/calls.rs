@@ -1,7 +1,7 @@
 //! Owns the session's requests: each one method of [`Link`], in the crate's own types.
 
 use super::{Failure, Link, Reply, Request, unexpected, v2};
-use crate::answer::{FirstPhase, How, Outcome, PinLease};
+use crate::answer::{FirstPhase, How, Outcome, PinLease, Terms};
 use crate::revision::{Entry, Page, PastRevision, Range, Revision};
 use bytes::Bytes;
 use prost::Message;
@@ -68,12 +68,13 @@ impl Link {
     }
 
     /// Commits a draft whose bases are of a life of the store; one too large for one frame goes in parts.
-    pub(crate) async fn commit(&self, draft: &Draft, timeline: u64) -> Result<Receipt, Failure> {
-        Ok(reply!(self.send_draft(draft, timeline, None).await?, Receipt).into())
+    pub(crate) async fn commit(&self, draft: &Draft, terms: Terms) -> Result<Receipt, Failure> {
+        Ok(reply!(self.send_draft(draft, terms, None).await?, Receipt).into())
     }
 
-    async fn send_draft(&self, draft: &Draft, timeline: u64, purpose: Option<Purpose>) -> Result<Reply, Failure> {
-        let wire = v2::Draft { timeline, ..v2::Draft::from(draft) };
+    async fn send_draft(&self, draft: &Draft, terms: Terms, purpose: Option<Purpose>) -> Result<Reply, Failure> {
+        let Terms { timeline, take_oids } = terms;
+        let wire = v2::Draft { timeline, take_oids, ..v2::Draft::from(draft) };
         let (said, withdrawn) = match &purpose {
             None => (0, 0),
             Some(Purpose::Prepare(prepare)) => (prepare.encoded_len(), 0),
@@ -125,13 +126,13 @@ impl Link {
     pub(crate) async fn prepare(
         &self,
         draft: &Draft,
-        timeline: u64,
+        terms: Terms,
         limit_ms: u64,
         how: How,
     ) -> Result<FirstPhase, Failure> {
         let (hold, durable) = (how == How::Hold, how == How::Durable);
         let request = v2::PrepareRequest { draft: None, time_limit_ms: limit_ms, hold, durable };
-        Ok(first_phase(reply!(self.send_draft(draft, timeline, Some(Purpose::Prepare(request))).await?, Prepare)))
+        Ok(first_phase(reply!(self.send_draft(draft, terms, Some(Purpose::Prepare(request))).await?, Prepare)))
     }
 
     /// Makes parts of a prepared draft anew.
@@ -139,12 +140,12 @@ impl Link {
         &self,
         prepared: u64,
         draft: &Draft,
-        timeline: u64,
+        terms: Terms,
         gone: &[Cell],
     ) -> Result<FirstPhase, Failure> {
         let withdrawn = gone.iter().map(v2::Cell::from).collect();
         let request = v2::AmendRequest { prepared, draft: None, withdrawn };
-        Ok(first_phase(reply!(self.send_draft(draft, timeline, Some(Purpose::Amend(request))).await?, Prepare)))
+        Ok(first_phase(reply!(self.send_draft(draft, terms, Some(Purpose::Amend(request))).await?, Prepare)))
     }
 
     /// The second phase.

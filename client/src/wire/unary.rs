@@ -5,7 +5,7 @@
 use super::log::{Assembly, messages};
 use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, chain, fault, v2};
 use crate::errors::{Error, Result};
-use crate::revision::Transaction;
+use crate::revision::{Revision, Transaction};
 use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use std::time::Duration;
@@ -229,6 +229,21 @@ impl Unary {
         };
         let reply = self.reader().objects(request).await.map_err(|status| failure(&status))?.into_inner();
         Ok((reply.oids.into_iter().map(Oid).collect(), reply.more))
+    }
+
+    /// All objects with their revisions as of a snapshot, ascending, and whether there are more.
+    pub(crate) async fn records(
+        &self,
+        snapshot: Tid,
+        after: Oid,
+        limit: u32,
+    ) -> Result<(Vec<(Oid, Revision)>, bool), Failure> {
+        let (class, version_below) = (String::new(), 0);
+        let (snapshot, after) = (snapshot.0, after.0);
+        let request = v2::ObjectsRequest { snapshot, class, version_below, after, limit, with_records: true };
+        let reply = self.reader().objects(request).await.map_err(|status| failure(&status))?.into_inner();
+        let oids = reply.oids.into_iter().map(Oid);
+        Ok((oids.zip(reply.revisions.into_iter().map(Revision::from)).collect(), reply.more))
     }
 
     /// How often objects are written lately, in the order asked.

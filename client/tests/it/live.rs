@@ -7,5 +7,6 @@ mod lives;
 mod modes;
 mod network;
 mod objects;
+mod raw;
 mod scans;
 mod watching;

@@ -1,0 +1,123 @@
+//! Owns what the feed has told lately: which objects each commit wrote, for whoever keeps copies of objects of his own and moves
+//! from one snapshot to a later one.
+//!
+//! ```text
+//!   floor        a (he reads here)            b (he will read here)     position
+//!     |-- told ----|--------- between ----------|--------------------------|
+//! ```
+//!
+//! It is asked without a round trip. What is older than the floor has been forgotten, to stay within a number of oids; who asks
+//! for that, or for a snapshot of another life of the store, is told so and drops what he keeps.
+
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use zeolite_proto::{Cell, Oid, Tid};
+
+#[derive(Debug)]
+pub(crate) struct Changes {
+    oids_max: usize,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    generation: u64,
+    /// Commits up to here are forgotten.
+    floor: Tid,
+    oids: usize,
+    commits: VecDeque<(Tid, Box<[Oid]>)>,
+}
+
+impl Changes {
+    /// Remembers so many oids at most; 0: nothing.
+    pub(crate) fn new(oids_max: usize) -> Changes {
+        Changes { oids_max, told: Mutex::new(Told::new(0, Tid::MAX)) }
+    }
+
+    /// A commit wrote these cells. Called by the session's reader alone, in order.
+    pub(crate) fn changed(&self, tid: Tid, cells: &[Cell]) {
+        if self.oids_max == 0 {
+            return;
+        }
+        let mut oids: Vec<Oid> = cells.iter().map(|cell| cell.oid).collect();
+        oids.sort_unstable();
+        oids.dedup();
+        let mut told = self.told.lock();
+        if tid <= told.floor || told.commits.back().is_some_and(|(last, _)| *last >= tid) {
+            return;
+        }
+        // An empty commit takes room as well.
+        told.oids += oids.len() + 1;
+        told.commits.push_back((tid, oids.into()));
+        while told.oids > self.oids_max
+            && let Some((tid, oids)) = told.commits.pop_front()
+        {
+            told.oids -= oids.len() + 1;
+            told.floor = tid;
+        }
+    }
+
+    /// What follows begins behind this tid, of this generation of the store.
+    pub(crate) fn restart(&self, generation: u64, floor: Tid) {
+        // Who remembers nothing knows nothing.
+        let floor = if self.oids_max == 0 { Tid::MAX } else { floor };
+        *self.told.lock() = Told::new(generation, floor);
+    }
+
+    /// The commits above `after`, up to `to`, with the objects that they wrote; none: too long ago, or another store.
+    pub(crate) fn between(&self, generation: u64, after: Tid, to: Tid) -> Option<Vec<(Tid, Box<[Oid]>)>> {
+        let told = self.told.lock();
+        if told.generation != generation || after < told.floor {
+            return None;
+        }
+        let first = told.commits.partition_point(|(tid, _)| *tid <= after);
+        Some(told.commits.iter().skip(first).take_while(|(tid, _)| *tid <= to).cloned().collect())
+    }
+}
+
+impl Told {
+    fn new(generation: u64, floor: Tid) -> Told {
+        Told { generation, floor, oids: 0, commits: VecDeque::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(oids: &[u64]) -> Vec<Cell> {
+        oids.iter().map(|oid| Cell::object(Oid(*oid))).collect()
+    }
+
+    fn between(changes: &Changes, after: u64, to: u64) -> Option<Vec<u64>> {
+        let commits = changes.between(1, Tid(after), Tid(to))?;
+        Some(commits.iter().flat_map(|(_, oids)| oids.iter().map(|oid| oid.0)).collect())
+    }
+
+    #[test]
+    fn it_tells_what_lies_between_and_forgets_the_oldest() {
+        let changes = Changes::new(6);
+        changes.restart(1, Tid(10));
+        changes.changed(Tid(9), &cells(&[99]));
+        changes.changed(Tid(11), &cells(&[1, 2, 1]));
+        changes.changed(Tid(12), &cells(&[3]));
+        changes.changed(Tid(12), &cells(&[98]));
+        assert_eq!(between(&changes, 10, 12), Some(vec![1, 2, 3]));
+        assert_eq!(between(&changes, 11, 12), Some(vec![3]));
+        assert_eq!(between(&changes, 10, 11), Some(vec![1, 2]));
+        assert_eq!(between(&changes, 12, 12), Some(vec![]));
+        assert_eq!(between(&changes, 9, 12), None, "before it began");
+        assert_eq!(changes.between(2, Tid(11), Tid(12)), None, "another store");
+        changes.changed(Tid(13), &cells(&[4]));
+        assert_eq!(between(&changes, 10, 13), None, "there is no room for what 11 wrote");
+        assert_eq!(between(&changes, 11, 13), Some(vec![3, 4]));
+    }
+
+    #[test]
+    fn who_asks_for_nothing_keeps_nothing() {
+        let changes = Changes::new(0);
+        changes.restart(1, Tid(10));
+        changes.changed(Tid(11), &cells(&[1]));
+        assert_eq!(between(&changes, 11, 11), None);
+    }
+}

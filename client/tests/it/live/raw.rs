@@ -1,0 +1,211 @@
+//! Raw drafts, and what a binding of another language needs beside them: what has changed between two snapshots, further
+//! addresses, records by the page.
+
+use crate::support::{World, number, object, oid, value, within};
+use bytes::Bytes;
+use std::time::Duration;
+use zeolite_client::{Cell, Db, Error, FaultKind, Note, Oid, Options, Record, Tid};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn encoded(n: u64) -> Bytes {
+    number(n).encode().expect("encodes")
+}
+
+async fn put(db: &Db, n: u64, with: u64) -> Tid {
+    db.transaction().run_for_receipt(async |tx| tx.put(object(n), &number(with))).await.expect("commits").1.tid
+}
+
+fn followed() -> Options {
+    Options { changed_oids_max: 1000, ..Options::default() }
+}
+
+#[tokio::test]
+async fn a_held_draft_is_resolved_in_one_further_round_trip() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let first = put(&db, 1, 10).await;
+    let at = db.place();
+    let theirs = put(&db, 1, 15).await;
+
+    let mut draft = db.draft(at);
+    draft.put(object(1), first, encoded(11)).expect("stages");
+    draft.put(object(2), Tid::NONE, encoded(20)).expect("stages");
+    draft.set_note(Note::new("amy", "raw"));
+    assert_eq!((draft.len(), draft.written(&object(2)).flatten()), (2, Some(&encoded(20))));
+    let mut held = within(draft.hold(LIMIT)).await.expect("is held");
+    let stale: Vec<_> = held.stale().iter().map(|stale| (stale.cell.clone(), stale.newest)).collect();
+    assert_eq!(stale, [(object(1), theirs)]);
+
+    let mut again = db.draft(db.place());
+    again.put(object(1), theirs, encoded(16)).expect("stages");
+    again.set_note(Note::new("amy", "raw"));
+    within(held.replace(&again)).await.expect("is replaced");
+    assert!(held.stale().is_empty());
+    let receipt = within(held.finish()).await.expect("finishes");
+    let view = db.now();
+    assert_eq!(view.snapshot(), receipt.tid);
+    let one = view.get(&object(1)).await.expect("reads").as_ref().map(value);
+    let two = view.get(&object(2)).await.expect("reads").as_ref().map(value);
+    assert_eq!((one, two), (Some(16), Some(20)));
+}
+
+#[tokio::test]
+async fn a_check_is_held_until_the_second_phase() {
+    let world = World::start().await;
+    let (db, other) = (world.db().await, world.db().await);
+    let first = put(&db, 1, 10).await;
+    let mut draft = db.draft(db.place());
+    draft.check(object(1), first);
+    draft.put(object(2), Tid::NONE, encoded(1)).expect("stages");
+    let held = within(draft.hold(LIMIT)).await.expect("is held");
+    assert!(held.stale().is_empty());
+    // Whoever writes what was checked waits for the second phase.
+    let writing = tokio::spawn(async move { put(&other, 1, 11).await });
+    let finished = within(held.finish()).await.expect("finishes").tid;
+    assert!(within(writing).await.expect("writes") > finished);
+}
+
+#[tokio::test]
+async fn what_has_moved_on_and_is_not_replaced_is_never_committed() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let first = put(&db, 1, 10).await;
+    put(&db, 1, 11).await;
+    let mut draft = db.draft(db.place());
+    draft.check(object(1), first);
+    draft.delete(object(1), first);
+    let held = within(draft.hold(LIMIT)).await.expect("is held");
+    assert_eq!(held.stale().len(), 1);
+    let refused = within(held.finish()).await.expect_err("it is stale");
+    assert_eq!(refused.kind(), Some(FaultKind::Invalid), "{refused}");
+}
+
+#[tokio::test]
+async fn a_first_phase_that_nobody_waits_for_is_given_up() {
+    let world = World::start().await;
+    let line = world.line().await;
+    let db = Db::connect(line.url()).await.expect("connects");
+    let first = put(&db, 1, 10).await;
+    let mut draft = db.draft(db.place());
+    draft.put(object(1), first, encoded(11)).expect("stages");
+    // Its answer never comes; whoever waited for it has gone.
+    line.deafen();
+    let waiting = tokio::spawn(draft.hold(LIMIT));
+    let prepared = async || world.db().await.admin().status().await.expect("answers").prepared;
+    while prepared().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    waiting.abort();
+    assert!(waiting.await.expect_err("was ended").is_cancelled());
+    within(async {
+        while prepared().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let other = world.db().await;
+    assert!(put(&other, 1, 12).await > first);
+}
+
+#[tokio::test]
+async fn oids_that_nobody_handed_out_are_taken_when_that_is_said() {
+    let world = World::start_bare(|_| {}).await;
+    let db = world.db().await;
+    let draft = |take: bool| {
+        let mut draft = db.draft(db.place());
+        draft.put(Cell::object(Oid(7000)), Tid::NONE, encoded(1)).expect("stages");
+        if take {
+            draft.take_oids();
+        }
+        draft
+    };
+    let refused = within(draft(false).hold(LIMIT)).await.expect_err("nobody handed it out");
+    assert_eq!(refused.kind(), Some(FaultKind::Invalid), "{refused}");
+    within(within(draft(true).hold(LIMIT)).await.expect("is held").finish()).await.expect("finishes");
+    assert!(db.new_oid().await.expect("an oid") > Oid(7000));
+}
+
+#[tokio::test]
+async fn changes_between_two_places_are_told_without_asking() {
+    let mut world = World::start().await;
+    let (db, plain) = (world.db_with(followed()).await, world.db().await);
+    put(&db, 1, 1).await;
+    let before = db.place();
+    let (two, three) = (put(&plain, 2, 1).await, put(&plain, 3, 1).await);
+    assert!(db.wait_for(three, LIMIT).await);
+    let changes = db.changes(before, db.place()).expect("is remembered");
+    let told: Vec<_> = changes.iter().map(|(tid, oids)| (*tid, oids.to_vec())).collect();
+    assert_eq!(told, [(two, vec![oid(2)]), (three, vec![oid(3)])]);
+    assert_eq!(plain.changes(before, plain.place()), None, "who did not ask for it keeps nothing");
+    // Another store behind the address: nothing that was known counts.
+    world.replace().await;
+    put(&db, 1, 1).await;
+    assert_eq!(db.changes(before, db.place()), None);
+}
+
+#[tokio::test]
+async fn changes_are_told_across_a_lost_connection() {
+    let world = World::start().await;
+    let line = world.line().await;
+    let db = Db::connect_with(line.url(), followed()).await.expect("connects");
+    put(&db, 1, 1).await;
+    let before = db.place();
+    line.cut();
+    let other = world.db().await;
+    let tid = put(&other, 5, 1).await;
+    assert!(db.wait_for(tid, LIMIT).await);
+    let changes = db.changes(before, db.place()).expect("was replayed");
+    assert!(changes.iter().any(|(at, oids)| *at == tid && **oids == [oid(5)]), "{changes:?}");
+}
+
+#[tokio::test]
+async fn a_further_address_is_taken_when_the_first_is_not_there() {
+    let world = World::start().await;
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let nobody = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let options = || Options { other_addresses: vec![world.network.url()], ..Options::default() };
+    let db = Db::connect_with(nobody.clone(), options()).await.expect("the other one is there");
+    put(&db, 1, 1).await;
+    let none = Options { other_addresses: vec![nobody.clone()], ..Options::default() };
+    assert!(matches!(Db::connect_with(nobody, none).await, Err(Error::Disconnected { .. })));
+}
+
+#[tokio::test]
+async fn records_come_by_the_page_in_the_order_of_oids() {
+    let world = World::start().await;
+    let db = world.db().await;
+    for n in 0..5 {
+        put(&db, n, n).await;
+    }
+    let at = db.position();
+    let (mut after, mut found) = (Oid::ROOT, Vec::new());
+    loop {
+        let (page, more) = within(db.admin().records(at, after, 2)).await.expect("lists");
+        after = page.last().map_or(after, |(oid, _)| *oid);
+        found.extend(page.into_iter().filter(|(found, _)| *found >= oid(0)));
+        if !more {
+            break;
+        }
+    }
+    let numbers = found.iter().map(|(oid, revision)| {
+        let record = Record::decode(revision.record.as_ref().expect("is there")).expect("decodes");
+        (*oid, value(&record))
+    });
+    assert_eq!(numbers.collect::<Vec<_>>(), (0..5).map(|n| (oid(n), n)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_pin_that_is_released_is_gone_when_that_returns() {
+    let world = World::start().await;
+    let db = world.db().await;
+    put(&db, 1, 1).await;
+    let pin = db.pin().await.expect("pins");
+    let pins = async || db.admin().status().await.expect("answers").pins;
+    assert_eq!(pins().await, 1);
+    within(pin.clone().release()).await.expect("is not the last");
+    assert_eq!(pins().await, 1);
+    within(pin.release()).await.expect("is given up");
+    assert_eq!(pins().await, 0);
+}

@@ -1,0 +1,32 @@
+//! Owns the module `zeolite._zeolite`: the Zeolite client for CPython, from 3.10 on.
+//!
+//! ```text
+//!   zodb        what a ZODB storage needs: oids, snapshots of an instance, staging of a transaction, the log
+//!   database    connections that a process shares, and the operator's calls
+//!   pins        one pin for all open snapshots of a process
+//!   runtime     the runtime of a process, waiting without the interpreter's lock, signals, forks
+//!   errors      faults as Python's exceptions
+//! ```
+//! What is above may name what is below. Everything that Python's users see is in the Python part of the package; this is its
+//! native half, whose names may change with it.
+
+mod database;
+mod errors;
+mod pins;
+mod runtime;
+mod zodb;
+
+use pyo3::prelude::*;
+
+/// The native half of the package `zeolite`.
+#[pymodule]
+fn _zeolite(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<database::Database>()?;
+    module.add_class::<zodb::Snapshot>()?;
+    module.add_class::<zodb::Staging>()?;
+    module.add_class::<zodb::Objects>()?;
+    module.add_class::<zodb::Log>()?;
+    module.add_class::<zodb::Restoring>()?;
+    Ok(())
+}

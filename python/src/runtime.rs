@@ -1,0 +1,67 @@
+//! Owns the runtime of a process, and how Python waits for it.
+//!
+//! ```text
+//!   wait     polled once with the interpreter's lock: an answer from the cache costs nothing more
+//!              not ready ─> without the lock, in slices; between two of them signals are looked at (Ctrl-C)
+//!   fork     a child has none of its parent's threads: it gets a runtime of its own, and never touches the other one
+//! ```
+//! The registry's lock is taken with the interpreter's lock held, and never kept while that is given up: whoever forks holds the
+//! interpreter's lock, so a child never finds it taken.
+
+use crate::errors;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use zeolite_client::Error;
+
+/// Threads for all connections of a process.
+const THREADS: usize = 2;
+/// How long a signal waits at most.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// The runtime with the process that it lives in. It is never dropped: its tasks end with their connections.
+static HERE: Mutex<Option<(u32, Arc<Runtime>)>> = Mutex::new(None);
+
+/// The runtime of this process.
+pub(crate) fn here(_: Python<'_>) -> PyResult<Arc<Runtime>> {
+    let process = std::process::id();
+    let mut here = HERE.lock();
+    if let Some((made_by, runtime)) = &*here
+        && *made_by == process
+    {
+        return Ok(runtime.clone());
+    }
+    let built = Builder::new_multi_thread().worker_threads(THREADS).thread_name("zeolite").enable_all().build()?;
+    if let Some((_, parents)) = here.replace((process, Arc::new(built))) {
+        // Its locks may be held by threads that stayed with the parent.
+        std::mem::forget(parents);
+    }
+    Ok(here.as_ref().map(|(_, runtime)| runtime.clone()).expect("it was put there"))
+}
+
+/// The result of something of the client.
+pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
+    wait_for(py, work)?.map_err(|error| errors::raised(py, &error))
+}
+
+/// The same, with the client's error as it is.
+pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
+    let runtime = here(py)?;
+    let _entered = runtime.enter();
+    let mut work = pin!(work);
+    if let Poll::Ready(result) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return Ok(result);
+    }
+    loop {
+        let slice = py.detach(|| runtime.block_on(async { tokio::time::timeout(SLICE, work.as_mut()).await }));
+        match slice {
+            Ok(result) => return Ok(result),
+            Err(_) => py.check_signals()?,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+"""The fixtures of all tests: a server for each test, and storages on it that are closed with it."""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from serving import Server
+
+from zeolite.zodb import Storage
+
+faulthandler.enable()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def connect(server: Server) -> Iterator[Callable[..., Storage]]:
+    opened: list[Storage] = []
+
+    def storage(**keywords: object) -> Storage:
+        opened.append(Storage(server.address, **keywords))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield storage
+    for one in opened:
+        one.close()

@@ -1,0 +1,126 @@
+"""The configuration section, the URI, and read-only in its kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import transaction
+import zodburi
+from serving import Server
+from ZODB import DB
+from ZODB.config import databaseFromString, storageFromString
+from ZODB.POSException import ReadOnlyError
+
+from zeolite.errors import Disconnected
+from zeolite.zodb import Storage
+
+
+def write(storage: Storage, **values: object) -> None:
+    db = DB(storage)
+    with db.transaction() as connection:
+        connection.root().update(values)
+
+
+def test_a_section_of_zope_conf(server: Server) -> None:
+    db = databaseFromString(f"""
+        %import zeolite.zodb
+        <zodb main>
+          <zeolite>
+            server {server.address}
+            cache-size 16MB
+            wait-timeout 5
+            client-label web-1
+            server-sync on
+          </zeolite>
+        </zodb>
+    """)
+    with db.transaction() as connection:
+        connection.root()["a"] = 1
+    assert db.storage.getName() == f"zeolite://{server.address}/"
+    assert len(db.storage) == 1
+    db.close()
+
+
+def test_a_section_that_only_reads(server: Server) -> None:
+    first = Storage(server.address)
+    write(first, a=1)
+    first.close()
+    storage = storageFromString(f"""
+        %import zeolite.zodb
+        <zeolite>
+          server {server.address}
+          read-only on
+        </zeolite>
+    """)
+    assert storage.isReadOnly()
+    db = DB(storage)
+    connection = db.open()
+    assert connection.root()["a"] == 1
+    connection.root()["a"] = 2
+    with pytest.raises(ReadOnlyError):
+        transaction.commit()
+    transaction.abort()
+    db.close()
+
+
+def test_a_uri(server: Server) -> None:
+    factory, keywords = zodburi.resolve_uri(
+        f"zeolite://{server.address}/?cache_size=16MB&wait_timeout=5&server_sync=true"
+        "&connection_pool_size=3&database_name=site"
+    )
+    assert keywords["pool_size"] == 3 and keywords["database_name"] == "site"
+    db = DB(factory(), **keywords)
+    with db.transaction() as connection:
+        connection.root()["a"] = 1
+    db.close()
+
+
+@pytest.mark.parametrize("uri", ["zeolite:///main", "zeolite://h:1/?wait=perhaps"])
+def test_a_uri_that_cannot_be(uri: str) -> None:
+    with pytest.raises(ValueError):
+        zodburi.resolve_uri(uri)
+
+
+def test_another_database_of_the_server(tmp_path: Path) -> None:
+    server = Server(tmp_path, "databases.catalog.data_dir=catalog")
+    try:
+        main = Storage(server.address)
+        write(main, a=1)
+        catalog = zodburi.resolve_uri(f"zeolite://{server.address}/catalog")[0]()
+        write(catalog, b=2)
+        assert (len(main), len(catalog)) == (1, 1)
+        assert main.sortKey() != catalog.sortKey()
+        assert "b" not in DB(main).open().root()
+        catalog.close()
+        main.close()
+    finally:
+        server.stop()
+
+
+def test_the_second_address_is_taken_when_the_first_is_not_there(tmp_path: Path, server: Server) -> None:
+    gone = Server(tmp_path / "..")
+    gone.stop()
+    with pytest.raises(Disconnected):
+        Storage(gone.address, wait=False)
+    storage = Storage([gone.address, server.address], wait=False)
+    write(storage, a=1)
+    storage.close()
+
+
+def test_a_server_that_lets_nobody_write(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    storage = Storage(server.address)
+    write(storage, a=1)
+    storage.close()
+    server.stop()
+    server = Server(tmp_path, "auth.anonymous_role=read")
+    try:
+        with pytest.raises(ReadOnlyError):
+            Storage(server.address)
+        storage = Storage(server.address, read_only_fallback=True)
+        assert storage.isReadOnly()
+        assert DB(storage).open().root()["a"] == 1
+        storage.close()
+    finally:
+        server.stop()

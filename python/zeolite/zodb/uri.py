@@ -1,0 +1,53 @@
+"""Owns the URI: ``zeolite://host:port,host:port/DATABASE?cache_size=256MB&server_sync=true&connection_pool_size=20``.
+
+The keywords of the storage are those of the configuration section; all others are zodburi's own (``connection_*``,
+``database_name``), and go to the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from zodburi.datatypes import convert_bytesize
+
+from .storage import Storage
+
+
+def _boolean(text: str) -> bool:
+    known = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
+    if text.lower() not in known:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return known[text.lower()]
+
+
+_KEYWORDS: dict[str, Callable[[str], Any]] = {
+    "cache_size": convert_bytesize,
+    "client_label": str,
+    "name": str,
+    "pack_gc": _boolean,
+    "read_only": _boolean,
+    "read_only_fallback": _boolean,
+    "role": str,
+    "server_sync": _boolean,
+    "wait": _boolean,
+    "wait_timeout": float,
+}
+
+
+def resolve(uri: str) -> tuple[Callable[[], Storage], dict[str, str]]:
+    """A factory of the storage, and what is left for the database."""
+    parts = urlsplit(uri)
+    servers = [address for address in parts.netloc.split(",") if address]
+    if not servers:
+        raise ValueError(f"{uri!r} names no server; write zeolite://host:port/")
+    keywords: dict[str, Any] = {}
+    left: dict[str, str] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in _KEYWORDS:
+            keywords[name] = _KEYWORDS[name](value)
+        else:
+            left[name] = value
+    database = unquote(parts.path.strip("/"))
+    return lambda: Storage(servers, database, **keywords), left

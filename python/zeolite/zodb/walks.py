@@ -1,0 +1,107 @@
+"""Owns the walks over a database: its transactions, its current records, and copies of all of it.
+
+Each walk is one stream from the server. Objects of Zeolite's own (``zeolite.*``: jobs of evolves, for instance) are left out of all of
+them: an export has what ZODB wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ZODB.BaseStorage import DataRecord, TransactionRecord
+from ZODB.POSException import POSKeyError
+from ZODB.utils import oid_repr, p64, u64, z64
+
+from zeolite import _zeolite
+from zeolite.errors import ZeoliteError
+
+from .errors import zodb_error
+from .staged import note
+
+
+class Transaction(TransactionRecord):
+    """A transaction as it was; iterating gives its records."""
+
+    def __init__(self, told: _zeolite.Transaction):
+        tid, user, description, extension, writes, _ = told
+        super().__init__(p64(tid), " ", user, description, extension)
+        self._writes = writes
+
+    def __iter__(self) -> Iterator[DataRecord]:
+        for oid, data, _, data_txn in self._writes:
+            yield DataRecord(oid, self.tid, data, None if data_txn is None else p64(data_txn))
+
+
+class Transactions:
+    """The transactions between two tids, inclusive; it is its own iterator."""
+
+    def __init__(self, database: _zeolite.Database, start: bytes | None, stop: bytes | None):
+        try:
+            self._log: _zeolite.Log | None = _zeolite.Log(
+                database, u64(start or z64), min(u64(stop or z64), database.position())
+            )
+        except ZeoliteError as error:
+            raise zodb_error(error) from error
+
+    def __iter__(self) -> Transactions:
+        return self
+
+    def __next__(self) -> Transaction:
+        try:
+            told = None if self._log is None else self._log.next()
+        except ZeoliteError as error:
+            raise zodb_error(error) from error
+        if told is None:
+            self._log = None
+            raise StopIteration
+        return Transaction(told)
+
+    next = __next__
+
+    def close(self) -> None:
+        """Ends the stream."""
+        self._log = None
+
+
+class _Cursor:
+    """Where a walk over the current records stands: a page, a place in it, and where the next page begins."""
+
+    def __init__(self, at: int, page: list[tuple[bytes, int, bytes]], place: int, after: int | None):
+        self.at, self.page, self.place, self.after = at, page, place, after
+
+    def load(self, objects: _zeolite.Objects) -> None:
+        """Reads on until there is something, or nothing more."""
+        while self.place >= len(self.page) and self.after is not None:
+            self.page, self.after = objects.records(self.at, self.after)
+            self.place = 0
+
+    def next(self, objects: _zeolite.Objects) -> _Cursor | None:
+        """Behind this record; None: it was the last."""
+        cursor = _Cursor(self.at, self.page, self.place + 1, self.after)
+        cursor.load(objects)
+        return cursor if cursor.place < len(cursor.page) else None
+
+
+def record(
+    database: _zeolite.Database, objects: _zeolite.Objects, cursor: _Cursor | None
+) -> tuple[bytes, bytes, bytes, _Cursor | None]:
+    """One current record, and where the next one is."""
+    if cursor is None:
+        cursor = _Cursor(database.position(), [], 0, 0)
+        cursor.load(objects)
+    if cursor.place >= len(cursor.page):
+        raise POSKeyError(z64)
+    oid, tid, data = cursor.page[cursor.place]
+    return oid, p64(tid), data, cursor.next(objects)
+
+
+def copy(source: Any, database: _zeolite.Database, verbose: bool) -> None:
+    """Restores all transactions of another storage in one stream."""
+    restoring = _zeolite.Restoring(database)
+    for transaction in source.iterator():
+        writes = [(row.oid, row.data, row.data_txn) for row in transaction]
+        if verbose:
+            print(transaction.tid.hex(), " ".join(oid_repr(oid) for oid, _, _ in writes))
+        restoring.add(transaction.tid, note(transaction), writes)
+    restoring.finish()
