@@ -7,11 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import transaction
 from serving import Server
 
 from zeolite.zodb import Storage
 
 faulthandler.enable()
+
+
+@pytest.fixture(autouse=True)
+def transactions() -> None:
+    """A manager of its own for each test: connections that a former one left open are none of its business."""
+    transaction.manager.manager = transaction.TransactionManager()
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Commit:
             except BaseException as error:
                 self.ended.append(error)
 
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
         return thread
 
@@ -170,7 +170,7 @@ def test_a_server_that_is_killed_again_and_again_counts_exactly(server: Server, 
         except BaseException as error:
             unknown.append(error)
 
-    threads = [threading.Thread(target=work, args=(who,)) for who in range(8)]
+    threads = [threading.Thread(target=work, args=(who,), daemon=True) for who in range(8)]
     for thread in threads:
         thread.start()
     for kills in range(1, 5):

@@ -70,7 +70,7 @@ def assert_exact(db: DB, total: int) -> None:
 
 def test_64_threads_count_exactly(connect: Connect) -> None:
     db = prepare(connect())
-    threads = [threading.Thread(target=count, args=(db, who, 3)) for who in range(64)]
+    threads = [threading.Thread(target=count, args=(db, who, 3), daemon=True) for who in range(64)]
     for thread in threads:
         thread.start()
     for thread in threads:
