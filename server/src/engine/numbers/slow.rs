@@ -181,7 +181,7 @@ mod tests {
 
     fn txn() -> Txn {
         let write = |n: u64, class: &str| {
-            let record = Record { class: class.into(), version: 1, refs: Vec::new(), data: "12345".into() };
+            let record = Record { class: class.into(), version: 1, refs: Vec::new(), blobs: Vec::new(), data: "12345".into() };
             let record = Some(record.encode().expect("small"));
             TxnWrite { cell: Cell::object(Oid(n)), record, merged: false }
         };
