@@ -126,7 +126,7 @@ impl<'a> Header<'a> {
     }
 
     /// The blobs.
-    pub fn blobs(&self) -> impl ExactSizeIterator<Item = BlobId> + 'a {
+    pub fn blobs(&self) -> impl ExactSizeIterator<Item = BlobId> + use<'a> {
         self.blobs.as_chunks::<16>().0.iter().map(|id| BlobId(*id))
     }
 }

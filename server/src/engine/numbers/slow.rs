@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn origin() -> Origin {
-        Origin { priority: Priority::Live, queued_ns: Some(1_000_000), client: Client::new("shop web 3", None) }
+        Origin { priority: Priority::Live, queued_ns: Some(1_000_000), client: Client::new("shop web 3", None), _blobs: None }
     }
 
     fn look(log: &SlowLog, now_ms: u64) -> bool {

@@ -309,15 +309,16 @@ fn nanos(time: Duration) -> u64 {
 /// What the index is to know of a write.
 pub(crate) fn slot(kinds: &Kinds, settings: &StoreSettings, write: &TxnWrite, place: Option<Place>) -> Slot {
     let Some(record) = &write.record else {
-        return Slot { kind: KindId::NONE, has_refs: false, place: None, record: None };
+        return Slot { kind: KindId::NONE, has_refs: false, has_blobs: false, place: None, record: None };
     };
     // A record without a readable header is refused at append and named as damage by verify; here it has no class.
-    let (class, version, refs) = match Header::parse(record) {
-        Ok(header) => (header.class, header.version, header.refs().len()),
-        Err(_) => ("", 0, 0),
+    let (class, version, refs, blobs) = match Header::parse(record) {
+        Ok(header) => (header.class, header.version, header.refs().len(), header.blobs().len()),
+        Err(_) => ("", 0, 0, 0),
     };
+    let (has_refs, has_blobs) = (refs > 0, blobs > 0);
     let kept = record.len() <= settings.kept_bytes_max.max(settings.inline_bytes_max);
-    Slot { kind: kinds.id(class, version), has_refs: refs > 0, place, record: kept.then(|| record.clone()) }
+    Slot { kind: kinds.id(class, version), has_refs, has_blobs, place, record: kept.then(|| record.clone()) }
 }
 
 /// Whether an error means that there is no room.
