@@ -206,3 +206,6 @@ pub trait Gatekeeper {
     /// See [`Step`].
     fn step(&mut self, stage: &str, done: u64, all: u64) -> Result<(), StoreError>;
 }
+
+#[cfg(test)]
+mod tests;

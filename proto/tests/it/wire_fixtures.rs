@@ -235,6 +235,7 @@ fn limits() -> v2::Limits {
         oids_max: 8,
         pin_ms_max: 9,
         prepare_ms_max: 10,
+        blob_bytes_max: 11,
     }
 }
 

@@ -194,6 +194,10 @@ impl Blobs {
             registry.staged_bytes += bytes;
             registry.staged.insert(id, Staged { what, bytes, since: EARLIER });
         }
+        if !registry.staged.is_empty() {
+            // Who was killed after a renaming may not have synced it; from here on it is built upon.
+            disk.sync_dir(STAGED_DIR).map_err(|error| failed("syncing", STAGED_DIR, error))?;
+        }
         Ok(Arc::new(Blobs {
             disk,
             staged_bytes_max: settings.staged_bytes_max,
@@ -331,6 +335,3 @@ pub fn of_record(record: &[u8]) -> impl Iterator<Item = BlobId> + use<'_> {
 fn unknown(id: BlobId) -> String {
     format!("blob {id} is not here: it was never uploaded whole, or nothing named it and it was removed; upload it, then send this again")
 }
-
-#[cfg(test)]
-mod tests;

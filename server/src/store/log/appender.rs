@@ -45,7 +45,7 @@ pub struct Appender {
     timeline: u64,
     // A next segment was begun, and may be there: it must be made before anything is appended to this one.
     half_begun: bool,
-    // The end may have been cut, by opening or for want of room, and that is perhaps not synced: a crash could bring it back.
+    // The end may have been cut, for want of room, and that is perhaps not synced: a crash could bring it back.
     cut_unsynced: bool,
     buffer: Vec<u8>,
     records: Vec<Option<crate::store::frame::RecordAt>>,
@@ -72,6 +72,9 @@ impl Appender {
     pub(crate) fn new(state: Arc<State>, segment: Arc<Segment>, last: Tid) -> Result<Appender, StoreError> {
         let what = || format!("opening segment {}, which is appended to", segment.header.number);
         let file = segment.file.keep().map_err(|error| handles::failed(what(), error))?;
+        // Who was killed after a write or a new segment may not have synced it; what was found is told as durable from here on.
+        let synced = file.sync_data().and_then(|()| state.disk.sync_dir(segments::LOG_DIR));
+        synced.map_err(|error| handles::failed("syncing the end of the log".to_owned(), error))?;
         let end = segment.end();
         let timeline = state.timelines.now();
         Ok(Appender {
@@ -83,7 +86,7 @@ impl Appender {
             last,
             timeline,
             half_begun: false,
-            cut_unsynced: true,
+            cut_unsynced: false,
             buffer: Vec::new(),
             records: Vec::new(),
         })
