@@ -5,7 +5,7 @@
 //! # async fn example(db: Db, cell: Cell, file: impl tokio::io::AsyncRead + Unpin + Send) -> Result<(), Error> {
 //! let id = db.put_blob(file).await?;
 //! db.run(async |tx| tx.put(cell.clone(), &Record { blobs: vec![id], ..Record::new("File", 1, "talk.mp4") })).await?;
-//! for blob in db.view().blobs(&cell).await? {
+//! for blob in db.now().blobs(&cell).await? {
 //!     println!("{} bytes, the first of them {:?}", blob.length().await?, blob.bytes(0..100).await?);
 //! }
 //! # Ok(()) }

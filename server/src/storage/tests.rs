@@ -262,10 +262,11 @@ fn what_nobody_names_is_swept_after_a_time_also_after_a_restart_and_nothing_else
     // In the next life all begins anew, and what was named is found in the log.
     let mut again = again;
     assert_eq!(again.blobs.counts().staged, 4);
-    assert_eq!(again.sweep().expect("sweeps"), 0, "its time begins");
+    let blind = || again.upkeep.sweep_blobs(again.now, &mut || false).expect("sweeps").blobs;
+    assert_eq!(blind(), 0, "its time begins");
     again.now += KEEP;
     assert_eq!(again.upkeep.sweep_blobs(again.now, &mut || false).expect("sweeps").blobs, 1, "the half one alone");
-    assert_eq!(again.sweep().expect("sweeps"), 2);
+    assert_eq!(again.sweep().expect("sweeps"), 2, "what the log does not know");
     assert_eq!(sorted(again.files()), left);
     let counts = again.blobs.counts();
     assert_eq!((counts.blobs, counts.staged, counts.staged_bytes), (1, 0, 0));

@@ -13,7 +13,7 @@ struct Told {
 }
 
 fn len(n: u8) -> usize {
-    usize::from(n) * 40_000
+    usize::from(n) * 17_000
 }
 
 /// A life: uploads, commits, an upload that is never named, one that is cut, sweeps and packs. Ends with the first error.

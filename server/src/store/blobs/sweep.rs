@@ -85,19 +85,12 @@ pub fn sweep_staged(
         swept.add(blobs.end_old_part(id, &part, now)?);
     }
     let _noting = blobs.note_holds();
-    let (known, unknown) = blobs.old_whole(now);
-    let marks = match unknown.is_empty() || !may_look() {
-        true => None,
-        false => Some(blobs.marks(reader, settler, &mut |_, _| Ok(()))?),
-    };
-    for id in known {
-        swept.add(blobs.remove_staged(id)?);
+    if blobs.has_unknown() && may_look() {
+        let marks = blobs.marks(reader, settler, &mut |_, _| Ok(()))?;
+        blobs.learn(&marks);
     }
-    for id in marks.iter().flat_map(|_| unknown.iter().copied()) {
-        match is_named(marks.as_deref().unwrap_or_default(), id) {
-            true => blobs.find_named(id),
-            false => swept.add(blobs.remove_staged(id)?),
-        }
+    for id in blobs.old_whole(now) {
+        swept.add(blobs.remove_staged(id)?);
     }
     blobs.move_named()?;
     Ok(swept)
@@ -198,20 +191,24 @@ impl Blobs {
         Ok(bytes)
     }
 
-    // What is whole and staged for too long: nothing names it; the log knows.
-    fn old_whole(&self, now: Duration) -> (Vec<BlobId>, Vec<BlobId>) {
+    // What is whole, staged for too long, and named by nothing.
+    fn old_whole(&self, now: Duration) -> Vec<BlobId> {
         let registry = self.registry.lock();
-        let of = |wanted: Naming| {
-            let old = registry.staged.iter().filter(|(_, staged)| self.is_old(staged.since, now));
-            let naming = old.filter(|(_, staged)| matches!(staged.what, StagedAs::Whole(naming) if naming == wanted));
-            naming.map(|(id, _)| *id).collect()
-        };
-        (of(Naming::Not), of(Naming::Unknown))
+        let old = registry.staged.iter().filter(|(_, staged)| self.is_old(staged.since, now));
+        old.filter(|(_, staged)| matches!(staged.what, StagedAs::Whole(Naming::Not))).map(|(id, _)| *id).collect()
     }
 
-    fn find_named(&self, id: BlobId) {
-        if let Some(staged) = self.registry.lock().staged.get_mut(&id) {
-            staged.what = StagedAs::Whole(Naming::Named);
+    fn has_unknown(&self) -> bool {
+        let registry = self.registry.lock();
+        registry.staged.values().any(|staged| matches!(staged.what, StagedAs::Whole(Naming::Unknown)))
+    }
+
+    // What is from an earlier life is named or not, as the log says. What a commit has named meanwhile is known.
+    fn learn(&self, marks: &[Named]) {
+        for (id, staged) in &mut self.registry.lock().staged {
+            if let StagedAs::Whole(naming @ Naming::Unknown) = &mut staged.what {
+                *naming = if is_named(marks, *id) { Naming::Named } else { Naming::Not };
+            }
         }
     }
 
