@@ -213,7 +213,8 @@ impl<R: AsyncRead + Unpin + Send> Source for FromReader<R> {
         while data.len() < STRETCH_BYTES {
             let left = (STRETCH_BYTES - data.len()) as u64;
             let read = (&mut self.0).take(left).read_buf(&mut data).await;
-            let failed = |error| format!("what was to be uploaded cannot be read: {error}; mend it, and go on with the upload");
+            let failed =
+                |error| format!("what was to be uploaded cannot be read: {error}; mend it, and go on with the upload");
             if read.map_err(|error| Error::invalid(failed(error)))? == 0 {
                 break;
             }

@@ -54,8 +54,8 @@ mod connect;
 mod wire;
 
 pub use admin::Admin;
-pub use blobs::Blob;
 pub use answer::Outcome;
+pub use blobs::Blob;
 pub use cache::CacheStats;
 pub use connect::{Db, Options};
 pub use errors::{Error, Result};
@@ -65,7 +65,7 @@ pub use typed::{Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
-    BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits, Mode, ModeEnd, ModeKind,
-    Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record, Reference, Registry,
-    Remedy, Resolver, ResolverInfo, Stage, Status, Tid, VerifyProgress,
+    BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits,
+    Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record,
+    Reference, Registry, Remedy, Resolver, ResolverInfo, Stage, Status, Tid, VerifyProgress,
 };

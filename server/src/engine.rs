@@ -57,9 +57,9 @@ use zeolite_proto::{Fault, FaultKind, Limits, Oid, Registry, Tid};
 
 pub use crate::clock;
 pub use crate::storage::{BlobReader, Upload};
-pub(crate) use faults::fault_of;
 pub use answers::{Closing, Done, Outcome, PreparedReceipt, Preparing};
 pub use caller::{Caller, Client, Owner};
+pub(crate) use faults::fault_of;
 pub use keep::system::SYSTEM_OID;
 pub use loops::{Loops, Running};
 pub use numbers::histogram::{Counts, Histogram};

@@ -1,7 +1,7 @@
 //! Owns the calls of blobs: a part of an upload, how far one has come, a stream of a blob's bytes.
 
 use super::unary::failure;
-use super::{Failure, FRAME_BYTES_MAX, Unary, v2};
+use super::{FRAME_BYTES_MAX, Failure, Unary, v2};
 use bytes::Bytes;
 use futures_util::stream;
 use tonic::Streaming;

@@ -6,6 +6,7 @@
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use crate::engine::keep::keeper::Stop;
+use crate::engine::share::{Counted, Place, Share};
 use crate::engine::turn::Turn;
 use crate::storage::{BlobCounts, BlobHold, BlobReader, StoreError, Upload, blobs_of_record};
 use std::sync::Arc;
@@ -28,6 +29,11 @@ impl Engine {
     /// How far a blob has got.
     pub fn blob_standing(&self, id: BlobId) -> Result<BlobStanding, Fault> {
         self.blobs.standing(id).map_err(fault_of)
+    }
+
+    /// A place among the blobs that may be open, out of a connection's share.
+    pub(crate) fn blob_place(&self, share: &Share) -> Result<Place, Fault> {
+        share.take(Counted::OpenBlobs, 1, self.blobs.open_max())
     }
 
     /// Opens a blob to read it.

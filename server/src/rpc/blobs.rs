@@ -6,7 +6,7 @@
 use super::Rpc;
 use super::calls::Calls;
 use crate::auth::rights::Verb;
-use crate::engine::{BlobReader, Upload};
+use crate::engine::{BlobReader, Place, Upload};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -59,6 +59,10 @@ pub(super) async fn put(
     let Some(mut part) = parts.message().await? else {
         return Ok(Err(Fault::invalid("an upload without a message; say which blob in the first one")));
     };
+    let _place = match calls.engine().blob_place(calls.account().share()) {
+        Ok(place) => place,
+        Err(fault) => return Ok(Err(fault)),
+    };
     let mut putting = match Putting::begin(rpc, calls, &part).await {
         Ok(Begun::Whole(length)) => return Ok(Ok(v2::BlobStatusReply { whole: true, length })),
         Ok(Begun::At(putting)) => putting,
@@ -98,12 +102,17 @@ struct Putting {
 impl Putting {
     async fn begin(rpc: &Rpc, calls: &Calls, first: &v2::PutBlobPart) -> Result<Begun, Fault> {
         if calls.engine().limits().blob_bytes_max == 0 {
-            return Err(Fault::new(zeolite_proto::FaultKind::Unsupported, "blobs are not taken here (limits.blob_bytes_max = 0)"));
+            return Err(Fault::new(
+                zeolite_proto::FaultKind::Unsupported,
+                "blobs are not taken here (limits.blob_bytes_max = 0)",
+            ));
         }
         let (id, offset, at_work) = (id_of(&first.blob)?, first.offset, calls.clone());
         let begun = rpc.off_thread(calls.account(), move || at_work.upload(id)).await?;
         match begun {
-            (Some(upload), BlobStanding::Begun(at)) if offset <= at => Ok(Begun::At(Putting { upload, skip: at - offset })),
+            (Some(upload), BlobStanding::Begun(at)) if offset <= at => {
+                Ok(Begun::At(Putting { upload, skip: at - offset }))
+            }
             (_, BlobStanding::Whole(length)) => Ok(Begun::Whole(length)),
             (_, BlobStanding::Begun(at)) => Err(Fault::invalid(format!(
                 "{at} bytes of the blob have come, and these begin at {offset}; go on from {at}"
@@ -135,10 +144,11 @@ impl Putting {
 }
 
 /// Opens what is asked for.
-pub(super) async fn open(rpc: &Rpc, calls: &Calls, request: &v2::GetBlobRequest) -> Result<BlobReader, Fault> {
+pub(super) async fn open(rpc: &Rpc, calls: &Calls, request: &v2::GetBlobRequest) -> Result<(BlobReader, Place), Fault> {
     calls.may(Verb::Read)?;
+    let place = calls.engine().blob_place(calls.account().share())?;
     let (id, engine) = (id_of(&request.blob)?, calls.engine().clone());
-    rpc.off_thread(calls.account(), move || engine.read_blob(id)).await
+    rpc.off_thread(calls.account(), move || engine.read_blob(id)).await.map(|reader| (reader, place))
 }
 
 /// Sends the bytes asked for, the first piece also when there are none: it tells the length.
@@ -157,7 +167,8 @@ pub(super) async fn send(
     let (mut at, mut is_first) = (request.offset, true);
     while is_first || at < end {
         let (reading, left) = (reader.clone(), end.saturating_sub(at).min(PIECE_BYTES));
-        let read = rpc.off_thread(calls.account(), move || reading.read(at, left).map_err(crate::engine::fault_of)).await;
+        let read =
+            rpc.off_thread(calls.account(), move || reading.read(at, left).map_err(crate::engine::fault_of)).await;
         let data = match read {
             Ok(data) => data,
             Err(fault) => return drop(pieces.send(Err(rpc.refusal(&fault))).await),

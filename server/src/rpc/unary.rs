@@ -188,12 +188,13 @@ impl Reader for Unary {
         let calls = self.rpc.called(&request)?;
         let request = request.into_inner();
         let charge = calls.account().take_for(blobs::STREAM_BYTES).map_err(|fault| self.rpc.refusal(&fault))?;
-        let reader = blobs::open(&self.rpc, &calls, &request).await.map_err(|fault| self.rpc.refusal(&fault))?;
+        let (reader, place) =
+            blobs::open(&self.rpc, &calls, &request).await.map_err(|fault| self.rpc.refusal(&fault))?;
         let (pieces, stream) = mpsc::channel(blobs::PIECES_AHEAD);
         let sent = blobs::send(self.rpc.clone(), calls, reader, request, pieces);
         tokio::spawn(async {
             sent.await;
-            drop(charge);
+            drop((charge, place));
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }

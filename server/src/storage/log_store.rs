@@ -4,8 +4,8 @@ use super::{Append, Gatekeeper, Opened, PackPlan, Step, Times, Upkeep};
 use crate::clock::Clock;
 use crate::store::disk::Disk;
 use crate::store::{
-    self, Appended, Appender, BlobHold, Blobs, Left, Opening, Packed, Packer, Progress, Reader, Settler, Stage, Store, StoreError,
-    StoreSettings, Swept, Txn, Verified, VerifyStage,
+    self, Appended, Appender, BlobHold, Blobs, Left, Opening, Packed, Packer, Progress, Reader, Settler, Stage, Store,
+    StoreError, StoreSettings, Swept, Txn, Verified, VerifyStage,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;

@@ -5,8 +5,8 @@ mod faults;
 
 use super::*;
 use crate::clock::HandClock;
-use crate::store::disk::{Disk, SimDisk};
 use crate::store::disk::sim::SimOp;
+use crate::store::disk::{Disk, SimDisk};
 use bytes::Bytes;
 use zeolite_proto::{BlobId, BlobStanding, CommitKey, Record};
 
@@ -158,6 +158,17 @@ fn a_blob_of_any_length_is_read_from_any_place() {
 }
 
 #[test]
+fn a_file_of_format_1_stays_as_it_is() {
+    let world = World::new();
+    world.upload(BlobId([0xb1; 16]), b"hello").expect("uploads");
+    let bytes = world.disk.bytes(&format!("blobs/staged/{}", "b1".repeat(16))).expect("there");
+    let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = "5a424c4201000000b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b100000000ecd5ff3768656c6c6febbfb8\
+                    505a42454e050000000000000086a61036000000006e6e3eca";
+    assert_eq!(shown, expected);
+}
+
+#[test]
 fn an_upload_goes_on_where_it_was_cut_also_after_a_restart() {
     let (bytes, id) = (content(1, 400_000), id(1));
     for cut in [0, 1, 70_000, 131_072, 399_999, 400_000] {
@@ -243,7 +254,14 @@ fn what_nobody_names_is_swept_after_a_time_also_after_a_restart_and_nothing_else
     for n in 1..=3 {
         world.upload(id(n), &content(n, 10)).expect("uploads");
     }
-    world.blobs.upload(id(4), world.now).expect("begins").0.expect("new").append(&[1; 70_000], world.now).expect("takes");
+    world
+        .blobs
+        .upload(id(4), world.now)
+        .expect("begins")
+        .0
+        .expect("new")
+        .append(&[1; 70_000], world.now)
+        .expect("takes");
     world.commit(ROOT, &[], &[id(1)]).expect("commits");
     let hold = world.blobs.hold(vec![id(2)]).expect("whole");
     let again = World::open(world.disk.fork()).expect("opens");

@@ -34,8 +34,8 @@ use zeolite_proto::{BlobId, BlobStanding, hash};
 
 pub(crate) use marks::{Named, named};
 pub use sweep::{Swept, sweep_kept, sweep_staged};
-pub use upload::Upload;
 use upload::Part;
+pub use upload::Upload;
 
 const STAGED_DIR: &str = "blobs/staged";
 const PART: &str = ".part";
@@ -215,6 +215,11 @@ impl Blobs {
         &self.poison
     }
 
+    /// How many may be open at once.
+    pub fn open_max(&self) -> usize {
+        self.open_max
+    }
+
     /// How many there are.
     pub fn counts(&self) -> BlobCounts {
         let registry = self.registry.lock();
@@ -235,7 +240,8 @@ impl Blobs {
             match self.standing(*id)? {
                 BlobStanding::Whole(_) => {}
                 BlobStanding::Begun(at) => {
-                    let what = format!("the upload of blob {id} has come to byte {at}; go on with it, then send this again");
+                    let what =
+                        format!("the upload of blob {id} has come to byte {at}; go on with it, then send this again");
                     return Err(StoreError::NoBlob { what });
                 }
                 BlobStanding::Unknown => return Err(StoreError::NoBlob { what: unknown(*id) }),
@@ -260,7 +266,10 @@ impl Blobs {
     }
 
     /// Keeps what a batch of records names until it is published, whether it is there or not: it was looked at before.
-    pub(crate) fn keep_named<'a>(self: &Arc<Self>, records: impl Iterator<Item = &'a bytes::Bytes>) -> Option<BlobHold> {
+    pub(crate) fn keep_named<'a>(
+        self: &Arc<Self>,
+        records: impl Iterator<Item = &'a bytes::Bytes>,
+    ) -> Option<BlobHold> {
         let ids: Vec<BlobId> = records.flat_map(|record| of_record(record)).collect();
         if ids.is_empty() { None } else { self.keep(ids).ok() }
     }
@@ -333,5 +342,7 @@ pub fn of_record(record: &[u8]) -> impl Iterator<Item = BlobId> + use<'_> {
 }
 
 fn unknown(id: BlobId) -> String {
-    format!("blob {id} is not here: it was never uploaded whole, or nothing named it and it was removed; upload it, then send this again")
+    format!(
+        "blob {id} is not here: it was never uploaded whole, or nothing named it and it was removed; upload it, then send this again"
+    )
 }

@@ -90,7 +90,7 @@ impl Default for StoreSettings {
             staged_bytes_max: 256 << 30,
             staged_blobs_max: 10_000,
             staged_keep_s: 86_400,
-            open_blobs_max: 256,
+            open_blobs_max: 64,
             keys_age_s: 600,
         }
     }

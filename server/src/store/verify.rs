@@ -133,7 +133,9 @@ fn blobs(state: &State, found: &mut Verified, step: &mut VerifyStepper<'_>) -> R
     for (Named { id, by }, done) in marks.into_iter().zip(1..) {
         let read = state.blobs.open_file(id).and_then(|file| match file {
             Some(file) => file.verify(&mut |_| step(VerifyStage::Blobs, done - 1, all)),
-            None => Err(StoreError::NoBlob { what: "its file is missing; restore it from a backup or a copy".to_owned() }),
+            None => {
+                Err(StoreError::NoBlob { what: "its file is missing; restore it from a backup or a copy".to_owned() })
+            }
         });
         match read {
             Err(StoreError::Stopped) => return Err(StoreError::Stopped),

@@ -126,11 +126,10 @@ fn memory(pid: &str) -> Option<(u64, u64)> {
     Some((of("VmRSS:")?, of("VmHWM:")?))
 }
 
-/// `ZEOLITE_BLOB_MIB=4096` for a larger one.
+/// `BLOB_TEST_MIB=4096` for a larger one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "a test tells what it has measured")]
 async fn a_large_blob_takes_little_memory_on_both_sides() {
-    let mib = std::env::var("ZEOLITE_BLOB_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(256_u64);
+    let mib = std::env::var("BLOB_TEST_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(256_u64);
     let (served, read) = (Served::start(), Arc::new(watch::Sender::new(0)));
     let db = connect(&served, patient("large")).await;
     let pid = served.pid().to_string();

@@ -51,11 +51,6 @@ impl Served {
         self.child.id()
     }
 
-    /// Its data directory.
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// Ends this life and begins the next on the same directory and port.
     pub(crate) fn end_and_start_again(mut self, end: End) -> Served {
         let signal = if end == End::Term { "TERM" } else { "KILL" };

@@ -95,7 +95,9 @@ async fn a_blob_goes_up_and_comes_back_whole_and_in_ranges() {
     assert_eq!(none.length().await.expect("tells"), 0);
     assert_eq!(none.bytes(0..10).await.expect("reads"), "");
     assert_eq!(blob.bytes(0..u64::MAX).await.expect("reads"), bytes);
-    for (from, to) in [(0, 1), (65_535, 65_537), (1_000_000, 4_000_000), (9_000_000, 9_000_001), (9_000_000, 10_000_000)] {
+    for (from, to) in
+        [(0, 1), (65_535, 65_537), (1_000_000, 4_000_000), (9_000_000, 9_000_001), (9_000_000, 10_000_000)]
+    {
         let expected = bytes.slice(from..to.min(bytes.len()));
         assert_eq!(blob.bytes(from as u64..to as u64).await.expect("reads"), expected, "{from}..{to}");
     }

@@ -236,7 +236,8 @@ type Numbered = (usize, Piece, Vec<BlobId>);
 fn join(key: CommitKey, mut pieces: Vec<Numbered>) -> Result<InPieces, String> {
     pieces.sort_by_key(|(number, ..)| *number);
     let count = pieces.len();
-    let whole = pieces.iter().enumerate().all(|(at, (number, piece, _))| at == *number && piece.pieces as usize == count);
+    let whole =
+        pieces.iter().enumerate().all(|(at, (number, piece, _))| at == *number && piece.pieces as usize == count);
     if !whole {
         return Err(format!("the prepared draft {key} is not whole"));
     }

@@ -49,7 +49,8 @@ impl Restoring {
             }
             false => engine.check_own_mode().and_then(|()| admission::admit_restored(&txn, engine.limits(), end)),
         };
-        let named = txn.writes.iter().filter_map(|write| write.record.as_ref()).flat_map(|record| blobs_of_record(record));
+        let named =
+            txn.writes.iter().filter_map(|write| write.record.as_ref()).flat_map(|record| blobs_of_record(record));
         let admitted = admitted.and_then(|bytes| engine.hold_named(named.collect()).map(|hold| (bytes, hold)));
         let (bytes, hold) = match admitted {
             Ok(admitted) => admitted,

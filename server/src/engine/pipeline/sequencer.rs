@@ -236,7 +236,8 @@ impl Sequencer {
                 match draft {
                     DraftAsk::Commit(admitted) => {
                         let Admitted { draft, queued_ns, caller, blobs, .. } = admitted;
-                        let origin = Origin { priority: draft.priority, queued_ns, client: caller.client, _blobs: blobs };
+                        let origin =
+                            Origin { priority: draft.priority, queued_ns, client: caller.client, _blobs: blobs };
                         self.seal(draft.key, &draft.note, writes, Answer::Key(origin));
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, writes, stale),

@@ -1,7 +1,7 @@
 //! Owns the counting of the blobs that were named: once in a life, beside the traffic.
 
-use super::file::failed;
 use super::Blobs;
+use super::file::failed;
 use crate::store::StoreError;
 use zeolite_proto::BlobId;
 

@@ -2,11 +2,11 @@
 //!
 //! Only rows that say so are read, and of these only the header matters. Memory: 32 bytes for each naming, bounded by what is named.
 
+use crate::store::StoreError;
 use crate::store::index::rows::{Revision, Stored};
 use crate::store::index::{Table, bad_row, keys};
 use crate::store::log::Place;
 use crate::store::state::State;
-use crate::store::StoreError;
 use std::ops::Bound;
 use zeolite_proto::{BlobId, Oid};
 

@@ -45,11 +45,7 @@ pub(super) fn part_path(id: BlobId) -> String {
 
 impl Blobs {
     /// Begins an upload, or goes on with it: from where it says it stands. `None` for the upload: the blob is whole already.
-    pub fn upload(
-        self: &Arc<Self>,
-        id: BlobId,
-        now: Duration,
-    ) -> Result<(Option<Upload>, BlobStanding), StoreError> {
+    pub fn upload(self: &Arc<Self>, id: BlobId, now: Duration) -> Result<(Option<Upload>, BlobStanding), StoreError> {
         if let Some(reason) = self.poison.get() {
             return Err(StoreError::Poisoned { reason: reason.clone() });
         }
@@ -237,7 +233,8 @@ impl Upload {
     }
 
     fn lost(&self) -> StoreError {
-        let what = format!("somebody else goes on with the upload of blob {}, or it was removed; ask how far it is", self.id);
+        let what =
+            format!("somebody else goes on with the upload of blob {}, or it was removed; ask how far it is", self.id);
         StoreError::BlobsBusy { what }
     }
 }

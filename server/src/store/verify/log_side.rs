@@ -236,8 +236,9 @@ impl Comparison<'_> {
         let kind = self.state.kinds.kind(row.kind);
         let fits = kind.is_some_and(|kind| kind.class.as_ref() == header.class && kind.version == header.version);
         let names = (header.refs().len() > 0, header.blobs().len() > 0);
-        (!fits || (row.has_refs, row.has_blobs) != names)
-            .then(|| "the index has another class, version, or no references or blobs; run `zeolite reindex`".to_owned())
+        (!fits || (row.has_refs, row.has_blobs) != names).then(|| {
+            "the index has another class, version, or no references or blobs; run `zeolite reindex`".to_owned()
+        })
     }
 }
 
