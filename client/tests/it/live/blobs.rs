@@ -114,7 +114,7 @@ async fn an_upload_and_a_read_go_on_by_themselves_when_the_line_is_cut() {
     let (db, len) = (world.db().await, 12_000_000);
     let source = Made { at: 0, len, every: 1_500_000, done: &|| world.network.cut() };
     let id = within(db.put_blob(source)).await.expect("uploads");
-    assert!(world.network.connections() > 5, "{} connections", world.network.connections());
+    assert!(world.network.connections() >= 4, "{} connections", world.network.connections());
     let before = world.network.connections();
     world.network.shorten(3_000_000);
     assert!(within(db.blob(id).bytes(0..len)).await.expect("reads") == content(len));
