@@ -245,6 +245,64 @@ fn pack_takes_what_no_revision_names_and_leaves_what_one_does_or_somebody_holds(
     assert_eq!(world.blobs.counts().bytes, 32 + 70_000 + 8 + 24);
 }
 
+/// Names a blob anew while a pack is looking which are named.
+struct Meanwhile<'a> {
+    append: &'a mut dyn Append,
+    during: &'a mut dyn FnMut(&mut dyn Append, &str),
+}
+
+impl Gatekeeper for Meanwhile<'_> {
+    fn condemn(&mut self, _: RoaringTreemap) -> Result<Vec<Oid>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn roll(&mut self) -> Result<(), StoreError> {
+        self.append.roll()
+    }
+    fn step(&mut self, stage: &str, _: u64, _: u64) -> Result<(), StoreError> {
+        (self.during)(self.append, stage);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_blob_that_is_named_again_while_pack_looks_for_it_stays() {
+    for names_again in [false, true] {
+        let mut world = World::new();
+        world.upload(id(1), &content(1, 70_000)).expect("uploads");
+        world.commit(ROOT, &[], &[id(1)]).expect("commits");
+        // More rows than are read at once, so that the pass has steps.
+        for oid in ROOT..40 {
+            world.commit(oid, &[], &[]).expect("commits");
+        }
+        world.sweep().expect("moves it");
+        let (blobs, mut named) = (world.blobs.clone(), 0);
+        let record = Record { blobs: vec![id(1)], ..Record::new("File", 1, vec![1; 300]) };
+        let writes = vec![TxnWrite {
+            cell: Cell::object(Oid(ROOT)),
+            record: Some(record.encode().expect("encodes")),
+            merged: false,
+        }];
+        let (tid, key, note) = (Tid(world.tid + 1), CommitKey([9; 16]), Bytes::new());
+        let txn = Txn { tid, key, digest: 0, own: false, note, writes };
+        let mut during = |append: &mut dyn Append, stage: &str| {
+            if names_again && named == 0 && stage.contains("blobs") {
+                named += 1;
+                // Held, durable, published and let go, all within the look.
+                let hold = blobs.hold(vec![id(1)]).expect("it is there still");
+                append.append(std::slice::from_ref(&txn)).expect("appends");
+                append.publish();
+                drop(hold);
+            }
+        };
+        let plan = PackPlan { to: world.read.published(), roots: vec![], dry_run: false, keys_floor: Tid::NONE };
+        let mut meanwhile = Meanwhile { append: world.append.as_mut(), during: &mut during };
+        let packed = world.upkeep.pack(plan, &mut meanwhile).expect("packs").1;
+        assert_eq!((packed.blobs, named), if names_again { (0, 1) } else { (1, 0) });
+        assert_eq!(world.blobs.hold(vec![id(1)]).is_ok(), names_again);
+        assert_eq!(world.problems(), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn what_nobody_names_is_swept_after_a_time_also_after_a_restart_and_nothing_else() {
     let mut world = World::new();
