@@ -84,6 +84,7 @@ pub(crate) fn verify(out: &Out, dir: &Path, is_strict: bool) -> Result<()> {
             transactions: report.transactions,
             revisions: report.revisions,
             objects: report.objects,
+            blobs: report.blobs,
             problems: report.problems,
             problems_total: report.problems_total,
             dangling: report.dangling.into_iter().map(|(from, to)| Reference { from, to }).collect(),

@@ -77,6 +77,16 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
                 Some(why) => format!("{}, being made ready again: {why}", status.index),
             },
         ),
+        (
+            "blobs",
+            format!(
+                "{}, {}; {} uploads not named yet, {}",
+                count(status.blobs),
+                size(status.blob_bytes),
+                count(status.staged_blobs),
+                size(status.staged_bytes)
+            ),
+        ),
         ("free", size(status.free_bytes)),
         ("sessions", count(status.sessions)),
         ("prepared", prepared(status)),

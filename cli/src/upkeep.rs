@@ -7,7 +7,7 @@ use crate::output::{Out, count, size};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use serde_json::json;
-use zeolite_client::{Admin, Db, Note, PackOptions, Reference};
+use zeolite_client::{Admin, Db, Note, PackOptions, PackProgress, Reference};
 
 pub(crate) async fn undo(out: &Out, db: &Db, args: &UndoArgs) -> Result<()> {
     let description = match args.message.as_str() {
@@ -53,6 +53,8 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
             "objects_removed": end.objects_removed,
             "bytes_before": end.bytes_before,
             "bytes_after": end.bytes_after,
+            "blobs_removed": end.blobs_removed,
+            "blob_bytes_removed": end.blob_bytes_removed,
             "held_back": end.held_back,
         }));
     }
@@ -62,12 +64,20 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
         ("revisions", format!("{} {would}removed", count(end.revisions_removed))),
         ("objects", format!("{} {would}removed as unreachable", count(end.objects_removed))),
         ("log", format!("{} before, {} after", size(end.bytes_before), size(end.bytes_after))),
+        ("blobs", blobs_removed(&end, args.dry_run)),
     ]);
     if let Some(why) = end.held_back {
         let what = if to.is_some() { "packed less far than asked" } else { "some history is left" };
         out.remark(format_args!("{what}: {why}"));
     }
     Ok(())
+}
+
+fn blobs_removed(end: &PackProgress, dry_run: bool) -> String {
+    match dry_run {
+        true => "not looked at without packing".into(),
+        false => format!("{} removed, {}", count(end.blobs_removed), size(end.blob_bytes_removed)),
+    }
 }
 
 pub(crate) async fn verify(out: &Out, admin: &Admin, is_strict: bool) -> Result<()> {
@@ -86,6 +96,7 @@ pub(crate) async fn verify(out: &Out, admin: &Admin, is_strict: bool) -> Result<
         transactions: end.transactions,
         revisions: end.revisions,
         objects: end.objects,
+        blobs: end.blobs,
         problems: end.problems,
         problems_total: end.problems_total,
         dangling: end.dangling,
@@ -105,6 +116,7 @@ pub(crate) struct Verdict {
     pub(crate) transactions: u64,
     pub(crate) revisions: u64,
     pub(crate) objects: u64,
+    pub(crate) blobs: u64,
     pub(crate) problems: Vec<String>,
     pub(crate) problems_total: u64,
     pub(crate) dangling: Vec<Reference>,
@@ -125,6 +137,7 @@ impl Verdict {
                 "transactions": self.transactions,
                 "revisions": self.revisions,
                 "objects": self.objects,
+                "blobs": self.blobs,
                 "problems": self.problems,
                 "problems_total": self.problems_total,
                 "dangling": self.dangling,
@@ -135,10 +148,11 @@ impl Verdict {
             self.remarks.iter().for_each(|remark| out.line(format_args!("note: {remark}")));
             self.problems.iter().for_each(|problem| out.line(out.verdict(false, problem)));
             let read = format!(
-                "{} transactions, {} revisions, {} objects",
+                "{} transactions, {} revisions, {} objects, {} blobs",
                 count(self.transactions),
                 count(self.revisions),
-                count(self.objects)
+                count(self.objects),
+                count(self.blobs)
             );
             self.tell_dangling(out);
             let verdict = match (is_whole, self.dangling_total) {

@@ -21,6 +21,7 @@
 //! ```text
 //!   evolve        migrations of a live database: jobs, workers, steps
 //!   admin         the operator's calls
+//!   blobs         files and other large bytes beside the objects
 //!   collections   counter, map, index, set, queue, list: parts that many write at once
 //!   typed         your types as objects: class, version, upgrade, references
 //!   tx            View (reads at a snapshot), Tx (a View that writes), run, pins
@@ -36,6 +37,7 @@
 //! that owns what it captures (`async move`) cannot be called twice, so let it borrow.
 
 pub mod admin;
+pub mod blobs;
 pub mod collections;
 pub mod errors;
 pub mod evolve;
@@ -53,6 +55,7 @@ mod wire;
 
 pub use admin::Admin;
 pub use answer::Outcome;
+pub use blobs::Blob;
 pub use cache::CacheStats;
 pub use connect::{Db, Options};
 pub use errors::{Error, Result};
@@ -62,7 +65,7 @@ pub use typed::{Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::Pages;
 pub use zeolite_proto::{
-    Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits, Mode, ModeEnd, ModeKind,
-    Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record, Reference, Registry,
-    Remedy, Resolver, ResolverInfo, Stage, StaleCell, Status, Tid, VerifyProgress,
+    BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits,
+    Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record,
+    Reference, Registry, Remedy, Resolver, ResolverInfo, Stage, StaleCell, Status, Tid, VerifyProgress,
 };

@@ -14,11 +14,13 @@
 //!
 //! Not done here: reconnecting and resending (`connect`), deciding what a revision is good for (`cache`).
 
+mod blobs;
 mod calls;
 mod feed;
 mod log;
 mod unary;
 
+pub(crate) use blobs::{BlobBytes, BlobPart};
 pub use unary::Pages;
 pub(crate) use unary::{LogHow, Unary};
 

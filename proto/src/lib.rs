@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   ids      Oid, Tid (a point in time), Cell (oid, key), CommitKey
-//!   record   header (class, schema version, references) + opaque data
+//!   record   header (class, schema version, references, blobs) + opaque data
+//!   blob     the name of bytes too large for a record
 //!   draft    a client's uncommitted work; receipt: what a committer gets
 //!   revision what reading gives: a revision of a cell, an entry of a collection
 //!   note     who made a transaction and why
@@ -21,6 +22,7 @@
 //!
 //! Nothing here does I/O, reads a clock or rolls dice, but for the seed of the hash maps.
 
+pub mod blob;
 pub mod draft;
 pub mod evolve;
 pub mod fault;
@@ -44,6 +46,7 @@ pub mod status;
 pub mod upkeep;
 pub mod wire;
 
+pub use blob::{BlobId, BlobStanding};
 pub use draft::{Change, Draft, Merged, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
 pub use fault::{ConflictDetail, Fault, FaultKind, Remedy};
 pub use gate::{CloseAttempt, Gate};

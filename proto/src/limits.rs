@@ -26,6 +26,8 @@ pub struct Limits {
     pub pin_ms_max: u64,
     /// The longest time limit of a prepared draft, in milliseconds.
     pub prepare_ms_max: u64,
+    /// One blob, in bytes; 0: no blobs are taken.
+    pub blob_bytes_max: u64,
     /// One answer, in bytes: longer ones are cut here and continued.
     pub reply_bytes_aim: usize,
 }
@@ -43,6 +45,7 @@ impl Default for Limits {
             oids_max: 100_000,
             pin_ms_max: 3_600_000,
             prepare_ms_max: 60_000,
+            blob_bytes_max: 64 << 30,
             reply_bytes_aim: 1 << 20,
         }
     }

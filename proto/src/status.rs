@@ -60,6 +60,14 @@ pub struct Status {
     pub oldest_pin_ms: u64,
     /// Bytes of log since the oldest pinned snapshot: what pins keep from pack, at most.
     pub pinned_bytes: u64,
+    /// Blobs that were named; after a start they are counted within a moment.
+    pub blobs: u64,
+    /// Their bytes on the disk.
+    pub blob_bytes: u64,
+    /// Uploads, whole or not, that no commit has named yet.
+    pub staged_blobs: u64,
+    /// Their bytes.
+    pub staged_bytes: u64,
     /// Drafts that are prepared.
     pub prepared: u64,
     /// Those of them that outlive the server.

@@ -35,6 +35,10 @@ pub struct PackProgress {
     pub bytes_before: u64,
     /// The log's bytes after.
     pub bytes_after: u64,
+    /// Blobs removed because no revision names them any more; a dry run does not count them.
+    pub blobs_removed: u64,
+    /// Their bytes.
+    pub blob_bytes_removed: u64,
     /// Why it went less far than was asked for.
     pub held_back: Option<String>,
 }
@@ -56,6 +60,8 @@ pub struct VerifyProgress {
     pub revisions: u64,
     /// Objects read.
     pub objects: u64,
+    /// Blobs read.
+    pub blobs: u64,
     /// What is wrong, the first of it. Empty at the end: all is well.
     pub problems: Vec<String>,
     /// How many problems there are in all.

@@ -16,6 +16,7 @@
 //! takes a batch, and the mode's parts while the mode in force is set and its listeners (each session's queue) are told.
 
 mod answers;
+mod blobs;
 mod caller;
 mod faults;
 mod health;
@@ -34,7 +35,7 @@ mod work;
 
 use crate::clock::Clock;
 use crate::storage::disk::Disk;
-use crate::storage::{self, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
+use crate::storage::{self, Blobs, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
 use health::Health;
 use keep::mode::Now;
 use keep::{Keep, prepared_cell, system};
@@ -55,8 +56,10 @@ use work::Work;
 use zeolite_proto::{Fault, FaultKind, Limits, Oid, Registry, Tid};
 
 pub use crate::clock;
+pub use crate::storage::{BlobReader, Upload};
 pub use answers::{Closing, Done, Outcome, PreparedReceipt, Preparing};
 pub use caller::{Caller, Client, Owner};
+pub(crate) use faults::fault_of;
 pub use keep::system::SYSTEM_OID;
 pub use loops::{Loops, Running};
 pub use numbers::histogram::{Counts, Histogram};
@@ -79,6 +82,7 @@ pub struct Engine {
     setup: Setup,
     health: Health,
     pipeline: Pipeline,
+    blobs: Arc<Blobs>,
     reads: Reads,
     keep: Keep,
     work: Work,
@@ -126,7 +130,7 @@ impl Engine {
         let opening = Opening { new_id: ids::public(seed, "store", 0), ..opening };
         let (keys_count_max, keys_age_s, overlay_bytes_max) =
             (store.keys_count_max, store.keys_age_s, store.overlay_bytes_max);
-        let Opened { append, read, upkeep, recovered } =
+        let Opened { append, read, upkeep, blobs, recovered } =
             storage::open(disk.clone(), clock.clone(), store, opening, progress)?;
         let Recovered { last_tid, oid_max, keys, keys_floor, lived_ms, .. } = recovered;
         let last_of_others = system::last_of_others(read.as_ref(), last_tid)?;
@@ -144,6 +148,7 @@ impl Engine {
         let engine = Arc::new(Engine {
             health: Health::default(),
             pipeline: Pipeline::new(Intake::new(settings.intake_bounds()), keys, last_tid),
+            blobs,
             reads: Reads::new(read, last_tid, age, Since::new(clock.clone(), last_tid), pins),
             keep,
             work: Work::new(overlay_bytes_max / 2),

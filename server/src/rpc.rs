@@ -10,12 +10,14 @@
 //!   budget   the memory of requests and answers, by connection; meter: of messages that are not whole yet
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
+//!   blobs    bytes beside the records, in and out as streams
 //! ```
 //!
 //! What is shared by all sessions is here: the calls, the number of sessions, the bound on long calls, the memory of
 //! requests, and what the health service says. Nothing here holds data: the engine does.
 
 mod admin;
+mod blobs;
 pub(crate) mod budget;
 mod calls;
 mod decode;

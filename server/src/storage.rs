@@ -13,14 +13,15 @@ mod log_store;
 
 pub use crate::store::disk;
 pub use crate::store::{
-    Entry, IndexKind, Kind, KnownKey, Left, Opening, Packed, Progress, Range, Recovered, Revision, Stats, StoreError,
-    StoreSettings, Txn, TxnWrite, Verified,
+    BlobCounts, BlobHold, BlobReader, Blobs, Entry, IndexKind, Kind, KnownKey, Left, Opening, Packed, Progress, Range,
+    Recovered, Revision, Stats, StoreError, StoreSettings, Swept, Txn, TxnWrite, Upload, Verified, blobs_of_record,
 };
 pub use log_store::{has_index, open};
 
 use bytes::Bytes;
 use roaring::RoaringTreemap;
 use std::sync::Arc;
+use std::time::Duration;
 use zeolite_proto::{Cell, Oid, Tid};
 
 /// An open storage. Each part goes to whom it belongs.
@@ -31,6 +32,8 @@ pub struct Opened {
     pub read: Arc<dyn Read>,
     /// The settle loop's and the long works'.
     pub upkeep: Arc<dyn Upkeep>,
+    /// What is kept beside the records; everybody's.
+    pub blobs: Arc<Blobs>,
     /// What was found.
     pub recovered: Recovered,
 }
@@ -170,6 +173,9 @@ pub trait Upkeep: Send + Sync {
     fn resume_pack(&self) -> Result<(), StoreError>;
     /// Takes history and unreachable objects away, or only says what would go; to which tid, and what.
     fn pack(&self, plan: PackPlan, gatekeeper: &mut dyn Gatekeeper) -> Result<(Tid, Packed), StoreError>;
+    /// Removes uploads that are staged for too long. `may_look`: whether the index may be gone over now, if that is needed; no pack may
+    /// run beside that.
+    fn sweep_blobs(&self, now: Duration, may_look: &mut dyn FnMut() -> bool) -> Result<Swept, StoreError>;
     /// Reads everything and compares it. `step` is told a stage, how much of how much; its error ends the work.
     fn verify(&self, roots: &[Oid], step: &mut Step<'_>) -> Result<Verified, StoreError>;
 }
@@ -200,3 +206,6 @@ pub trait Gatekeeper {
     /// See [`Step`].
     fn step(&mut self, stage: &str, done: u64, all: u64) -> Result<(), StoreError>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 //! Rules: nothing is visible before its batch is durable; after a failed sync nothing is appended any more; deleting the
 //! index loses nothing.
 
+mod blobs;
 mod cache;
 pub mod disk;
 mod fill;
@@ -32,6 +33,9 @@ mod steps;
 mod timelines;
 mod verify;
 
+pub use blobs::{
+    BlobCounts, BlobHold, BlobReader, Blobs, Swept, Upload, of_record as blobs_of_record, sweep_kept, sweep_staged,
+};
 pub use log::appender::{Appended, Appender};
 pub use open::{Opened, Opening, Recovered, Store};
 pub use pack::{Packed, Packer, Stage, Stepper, resume_pack};
@@ -179,6 +183,26 @@ pub enum StoreError {
         unsettled_bytes: u64,
         /// The limit.
         bytes_max: u64,
+    },
+    /// The bytes of a blob's file are not what was written.
+    #[error("damage in {path}: {what}; restore this file from a backup or a copy, then run `zeolite verify`")]
+    DamagedBlob {
+        /// The file.
+        path: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// A blob is not here, or not whole.
+    #[error("{what}")]
+    NoBlob {
+        /// Which, and what to do.
+        what: String,
+    },
+    /// Blobs have no room at the moment.
+    #[error("{what}")]
+    BlobsBusy {
+        /// What is too many, and what to do.
+        what: String,
     },
     /// The snapshot is older than what pack has kept.
     #[error("snapshot {asked} is older than {packed_to}, up to which history was packed; open a newer snapshot")]

@@ -30,7 +30,7 @@ fn bucket(class: &str, keys: impl Iterator<Item = u16>, references: bool) -> Rec
     data.extend(b"t\x85.");
     let scanned = scan(&data).expect("a record");
     let refs = scanned.references.into_iter().map(|oid| to_zeolite(oid).expect("has one")).collect();
-    Record { class: class.into(), version: 0, refs, data: data.into() }
+    Record { class: class.into(), version: 0, refs, blobs: Vec::new(), data: data.into() }
 }
 
 /// Of the best of many rounds: what else runs on the machine is not counted.

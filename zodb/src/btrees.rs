@@ -145,7 +145,7 @@ pub(crate) fn record(sides: [&Record; 3], class: &[u8], data: Vec<u8>) -> Result
         _ => return Err(Unresolved::because("both commits changed the schema version, to different ones")),
     };
     let refs = references(&data)?;
-    Ok(Record { class: ours.class.clone(), version, refs, data: data.into() })
+    Ok(Record { class: ours.class.clone(), version, refs, blobs: ours.blobs.clone(), data: data.into() })
 }
 
 fn references(data: &[u8]) -> Result<Vec<Oid>, Unresolved> {

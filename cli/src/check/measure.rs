@@ -93,6 +93,9 @@ measures! {
     ahead_s "s" "60" "" "how far the newest commit is ahead of the server's clock" |seen| Some(seen.status.ahead_ms as f64 / 1e3), "a commit was made while the clock was ahead, or the clock is behind: set it right; until it has caught up commits have no true time, all else works";
     unsettled_bytes "B" "67108864" "134217728" "log that is not in the index yet; from 64 MiB on commits wait for it" |seen| Some(seen.status.unsettled_bytes as f64);
     log_bytes "B" "" "" "the log" |seen| Some(seen.status.log_bytes as f64);
+    blob_bytes "B" "" "" "the files of blobs" |seen| Some(seen.status.blob_bytes as f64);
+    blobs "" "" "" "blobs that were named" |seen| Some(seen.status.blobs as f64);
+    staged_bytes "B" "" "" "uploads that no commit has named yet" |seen| Some(seen.status.staged_bytes as f64);
     sessions "" "" "" "open sessions" |seen| Some(seen.status.sessions as f64);
     commits "c" "" "" "durable transactions since the start" |seen| Some(seen.status.commits as f64);
     conflicts "c" "" "" "drafts refused by a conflict since the start" |seen| Some(seen.status.conflicts as f64);

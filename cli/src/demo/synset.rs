@@ -170,7 +170,7 @@ impl WordEntry {
     }
 
     fn record(class: &str, synset: Oid) -> Record {
-        Record { class: class.to_owned(), version: 1, refs: vec![synset], data: Bytes::new() }
+        Record { class: class.to_owned(), version: 1, refs: vec![synset], blobs: Vec::new(), data: Bytes::new() }
     }
 
     /// Whatever is there, afterwards the synset is under the word.

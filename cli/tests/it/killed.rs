@@ -8,6 +8,7 @@
 //! one gives up early and asks what became of its commits; where nobody knew, the checkers allow for either, but not for both.
 //! Beside them one packs all the time. `ZEOLITE_RUNS=100` runs each test so many times.
 
+mod blobs;
 mod server;
 mod work;
 

@@ -117,7 +117,7 @@ fn failed(status: &tonic::Status) -> Error {
     }
 }
 
-fn failure(status: &tonic::Status) -> Failure {
+pub(super) fn failure(status: &tonic::Status) -> Failure {
     fault::from_status(status).map_or(Failure::Lost, Failure::Fault)
 }
 
@@ -154,6 +154,11 @@ impl Unary {
         ReaderClient::new(self.channel.clone())
             .max_decoding_message_size(FRAME_BYTES_MAX)
             .max_encoding_message_size(FRAME_BYTES_MAX)
+    }
+
+    /// The channel, for calls that are written elsewhere.
+    pub(super) fn channel(&self) -> Calls {
+        self.channel.clone()
     }
 
     fn replicator(&self) -> ReplicatorClient<Calls> {

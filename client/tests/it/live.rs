@@ -1,6 +1,7 @@
 //! The client against a real server, over a real network that can be cut.
 
 mod admin;
+mod blobs;
 mod collections;
 mod isolation;
 mod lives;

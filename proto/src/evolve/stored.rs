@@ -35,7 +35,7 @@ pub trait Stored: Serialize + DeserializeOwned {
     /// The encoded record.
     fn encode(&self) -> Result<Bytes, BadRecord> {
         let mut out = Vec::with_capacity(128);
-        Header::write(&mut out, Self::CLASS, Self::VERSION, &[])?;
+        Header::write(&mut out, (Self::CLASS, Self::VERSION), &[], &[])?;
         let out = postcard::to_extend(self, out).map_err(|_| BadRecord("not a value that can be encoded"))?;
         Ok(out.into())
     }

@@ -50,7 +50,7 @@ impl Item {
 /// A record of the class with these items; refused beyond [`BYTES_MAX`].
 pub(super) fn record(class: &str, items: &[Item]) -> Result<Record, BadRecord> {
     let (data, refs) = encode(items)?;
-    Ok(Record { class: class.to_owned(), version: super::SCHEMA_VERSION, refs, data })
+    Ok(Record { class: class.to_owned(), version: super::SCHEMA_VERSION, refs, blobs: Vec::new(), data })
 }
 
 /// Data and header references of a record with these items.

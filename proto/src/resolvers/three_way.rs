@@ -14,6 +14,7 @@ use crate::record::{BadRecord, Record};
 use crate::resolver::Unresolved;
 use bytes::Bytes;
 use std::collections::HashSet;
+use std::hash::Hash;
 
 /// Where the common rules leave a merge.
 pub(super) enum Begun<'a> {
@@ -94,20 +95,25 @@ impl Sides<'_> {
     ) -> Result<Option<Record>, Unresolved> {
         let version = pick(self.base.map(|base| base.version), self.theirs.version, self.ours.version)
             .ok_or_else(|| Unresolved::because("both commits changed the schema version, to different ones"))?;
-        Ok(Some(Record { class: self.theirs.class.clone(), version, refs, data: data.into() }))
+        let blobs = self.merged(|record| &record.blobs);
+        Ok(Some(Record { class: self.theirs.class.clone(), version, refs, blobs, data: data.into() }))
+    }
+
+    fn refs(&self) -> Vec<Oid> {
+        self.merged(|record| &record.refs)
     }
 
     /// Theirs, without what ours removed, with what ours added: in doubt a reference is kept, never lost.
-    fn refs(&self) -> Vec<Oid> {
-        let base = self.base.map_or(&[][..], |base| base.refs.as_slice());
-        let (theirs, ours) = (self.theirs.refs.as_slice(), self.ours.refs.as_slice());
-        if let Some(refs) = pick(Some(base), theirs, ours) {
-            return refs.to_vec();
+    fn merged<T: Copy + Eq + Hash>(&self, of: impl Fn(&Record) -> &[T]) -> Vec<T> {
+        let base = self.base.map_or(&[][..], &of);
+        let (theirs, ours) = (of(self.theirs), of(self.ours));
+        if let Some(named) = pick(Some(base), theirs, ours) {
+            return named.to_vec();
         }
-        let set = |refs: &[Oid]| refs.iter().copied().collect::<HashSet<_>>();
+        let set = |named: &[T]| named.iter().copied().collect::<HashSet<_>>();
         let (in_base, in_theirs, in_ours) = (set(base), set(theirs), set(ours));
-        let kept = theirs.iter().filter(|oid| in_ours.contains(oid) || !in_base.contains(oid));
-        let added = ours.iter().filter(|oid| !in_base.contains(oid) && !in_theirs.contains(oid));
+        let kept = theirs.iter().filter(|one| in_ours.contains(one) || !in_base.contains(one));
+        let added = ours.iter().filter(|one| !in_base.contains(one) && !in_theirs.contains(one));
         kept.chain(added).copied().collect()
     }
 }

@@ -19,7 +19,7 @@ pub fn record(class: &str, value: &[u8], refs: Vec<Oid>) -> Record {
     let mut data = BytesMut::with_capacity(1 + value.len());
     data.put_u8(FORMAT);
     data.put_slice(value);
-    Record { class: class.to_owned(), version: SCHEMA_VERSION, refs, data: data.freeze() }
+    Record { class: class.to_owned(), version: SCHEMA_VERSION, refs, blobs: Vec::new(), data: data.freeze() }
 }
 
 /// The value in an encoded record of this form, read in place.

@@ -59,21 +59,23 @@ translate! {
     Kind = Kind { class version objects }
     ResolverInfo = ResolverInfo { class description applies expensive }
     PackProgress = PackProgress {
-        stage done_units total_units done revisions_removed objects_removed bytes_before bytes_after
+        stage done_units total_units done revisions_removed objects_removed bytes_before bytes_after blobs_removed
+        blob_bytes_removed
     } {
         packed_to: tid, Tid;
         held_back: Option::unwrap_or_default, unless_empty;
     }
     Reference = Reference {} { from: oid, Oid; to: oid, Oid; }
     VerifyProgress = VerifyProgress {
-        stage done_units total_units done transactions revisions objects problems problems_total dangling_total
+        stage done_units total_units done transactions revisions objects problems problems_total dangling_total blobs
     } {
         dangling: all, all;
     }
     Status = StatusReply {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared prepared_durable oldest_prepared_ms commits batches conflicts merges loads queue_live
-        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms unix_ms oldest_pin_ms
+        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms unix_ms oldest_pin_ms blobs
+        blob_bytes staged_blobs staged_bytes
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
@@ -120,6 +122,10 @@ mod tests {
             unix_ms: 6,
             oldest_pin: Some(Tid(4)),
             oldest_pin_ms: 8,
+            blobs: 3,
+            blob_bytes: 9,
+            staged_blobs: 4,
+            staged_bytes: 11,
             pack: Some("copying".into()),
             sessions: 3,
             prepared: 2,

@@ -261,6 +261,7 @@ impl From<&Limits> for v2::Limits {
             oids_max: limits.oids_max,
             pin_ms_max: limits.pin_ms_max,
             prepare_ms_max: limits.prepare_ms_max,
+            blob_bytes_max: limits.blob_bytes_max,
         }
     }
 }
@@ -278,6 +279,7 @@ impl From<v2::Limits> for Limits {
             oids_max: limits.oids_max,
             pin_ms_max: limits.pin_ms_max,
             prepare_ms_max: limits.prepare_ms_max,
+            blob_bytes_max: limits.blob_bytes_max,
             reply_bytes_aim: Limits::default().reply_bytes_aim,
         }
     }

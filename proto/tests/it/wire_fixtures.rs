@@ -235,6 +235,8 @@ fn limits() -> v2::Limits {
         oids_max: 8,
         pin_ms_max: 9,
         prepare_ms_max: 10,
+        // Newer than the fixture.
+        blob_bytes_max: 0,
     }
 }
 

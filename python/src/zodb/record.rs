@@ -33,7 +33,7 @@ pub(super) fn encoded(py: Python<'_>, oid: Oid, data: &[u8]) -> PyResult<(Bytes,
     let version: u32 = version_of.call1(py, (&scanned.class,))?.extract(py)?;
     let refs: Option<Vec<Oid>> = scanned.references.into_iter().map(to_zeolite).collect();
     let refs = refs.ok_or_else(|| unscannable("it refers to an oid of more than 63 bits".to_owned()))?;
-    let record = Record { class: scanned.class, version, refs, data: Bytes::copy_from_slice(data) };
+    let record = Record { class: scanned.class, version, refs, blobs: Vec::new(), data: Bytes::copy_from_slice(data) };
     let record = record.encode().map_err(|bad| unscannable(bad.to_string()))?;
     let data = record.slice(record.len() - data.len()..);
     Ok((record, data))

@@ -7,7 +7,7 @@ use zeolite_proto::{Fault, FaultKind, Role};
 /// What is asked of a server. Each call of the protocol is one of these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Verb {
-    /// Load, Scan, History, Objects, Kinds, Heat, ping.
+    /// Load, Scan, History, Objects, Kinds, Heat, GetBlob, ping.
     Read,
     /// Pin, Renew, Unpin.
     Pin,
@@ -19,6 +19,8 @@ pub enum Verb {
     Outcome,
     /// NewOids.
     NewOids,
+    /// PutBlob, BlobStatus.
+    Upload,
     /// Log.
     Log,
     /// Restore.
@@ -37,13 +39,14 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, in the order of the table.
-    pub const ALL: [Verb; 13] = [
+    pub const ALL: [Verb; 14] = [
         Verb::Read,
         Verb::Pin,
         Verb::Commit,
         Verb::Prepare,
         Verb::Outcome,
         Verb::NewOids,
+        Verb::Upload,
         Verb::Log,
         Verb::Restore,
         Verb::Look,
@@ -62,6 +65,7 @@ impl Verb {
             Verb::Prepare => "prepare drafts",
             Verb::Outcome => "ask for outcomes",
             Verb::NewOids => "take oids",
+            Verb::Upload => "upload blobs",
             Verb::Log => "read the log",
             Verb::Restore => "restore transactions",
             Verb::Look => "look at the server",
@@ -83,6 +87,8 @@ pub fn may(role: Role, verb: Verb) -> bool {
         // Whoever writes needs the log for a list of what can be undone; a reader is not told who did what.
         Verb::Log => (false, true, true, true),
         Verb::Restore => (false, false, false, true),
+        // A copy brings the blobs with the log.
+        Verb::Upload => (false, true, true, true),
         // An evolve ends by closing its gate.
         Verb::Gate => (false, false, true, false),
         Verb::SetMode | Verb::Upkeep | Verb::OthersPrepared => (false, false, false, false),

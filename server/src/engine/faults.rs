@@ -18,12 +18,14 @@ pub(crate) fn bug_fault(reason: &str) -> Fault {
 /// A store error as the wire knows it.
 pub(crate) fn fault_of(error: StoreError) -> Fault {
     let kind = match &error {
-        StoreError::Damaged { .. } => FaultKind::Damaged,
+        StoreError::Damaged { .. } | StoreError::DamagedBlob { .. } => FaultKind::Damaged,
+        StoreError::NoBlob { .. } => FaultKind::NotFound,
         StoreError::DiskFull => FaultKind::DiskFull,
         StoreError::Behind { .. }
         | StoreError::IndexDown { .. }
         | StoreError::NoSegment { .. }
         | StoreError::NoFiles { .. }
+        | StoreError::BlobsBusy { .. }
         | StoreError::Stopped => FaultKind::Busy,
         StoreError::Refused { .. } => FaultKind::Invalid,
         StoreError::TooManyKinds { .. } => FaultKind::Refused,

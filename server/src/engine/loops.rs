@@ -1,6 +1,7 @@
-//! Owns the loops: sequencer, writer, mergers, settle loop, keeper; turned by threads in a server, by hand in a test.
+//! Owns the loops: sequencer, writer, mergers, settle loop, keeper, sweeper; turned by threads in a server, by hand in a test.
 
 use crate::engine::Engine;
+use crate::engine::blobs::Sweeper;
 use crate::engine::keep::keeper::{Keeper, Stop};
 use crate::engine::keep::prepared_cell::InPieces;
 use crate::engine::pipeline::mergers::Merger;
@@ -31,6 +32,7 @@ pub struct Loops {
     mergers: Vec<Merger>,
     settle: SettleLoop,
     keeper: Keeper,
+    sweeper: Sweeper,
     upkeep: Arc<dyn Upkeep>,
     long_work: Arc<LongWork>,
 }
@@ -41,6 +43,7 @@ pub struct Running {
     pipeline: Vec<JoinHandle<Option<()>>>,
     settle: JoinHandle<Option<()>>,
     keeper: JoinHandle<Option<()>>,
+    sweeper: JoinHandle<Option<()>>,
     stop_keeping: Arc<Stop>,
     stop_settling: Arc<std::sync::atomic::AtomicBool>,
     writer: JoinHandle<Option<Writer>>,
@@ -73,9 +76,9 @@ impl Loops {
         let txns_max = engine.settings().settle_txns_max;
         engine.long_work().connect(upkeep.clone());
         let long_work = engine.long_work().clone();
-        let keeper = Keeper::new(engine.clone());
+        let (keeper, sweeper) = (Keeper::new(engine.clone()), Sweeper::new(engine.clone()));
         let settle = SettleLoop::new(engine, upkeep.clone(), txns_max);
-        Loops { sequencer, writer, mergers, settle, keeper, upkeep, long_work }
+        Loops { sequencer, writer, mergers, settle, keeper, sweeper, upkeep, long_work }
     }
 
     /// One ask of the sequencer.
@@ -103,6 +106,11 @@ impl Loops {
         self.keeper.turn()
     }
 
+    /// One look of the sweeper at what is staged.
+    pub fn turn_sweeper(&mut self) -> Turn {
+        self.sweeper.turn()
+    }
+
     /// Turns sequencer, mergers and writer until none has anything to do.
     pub fn run_dry(&mut self) {
         loop {
@@ -123,7 +131,7 @@ impl Loops {
 
     /// Starts a thread for each loop. `died` is told the name of a loop that has panicked: the engine is poisoned then.
     pub fn spawn(self, died: impl Fn(&str) + Send + Sync + 'static) -> Running {
-        let Loops { mut sequencer, mut writer, mergers, mut settle, keeper, upkeep, long_work } = self;
+        let Loops { mut sequencer, mut writer, mergers, mut settle, keeper, sweeper, upkeep, long_work } = self;
         let stop_settling = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let guard = Guard { engine: settle.engine.clone(), died: Arc::new(died) };
         let mut pipeline = vec![guard.thread("sequencer", move || while sequencer.turn(true) != Turn::Ended {})];
@@ -143,8 +151,10 @@ impl Loops {
         let stop_keeping = Arc::new(Stop::default());
         let until = stop_keeping.clone();
         let keeper = guard.thread("keeper", move || keeper.run(&until));
+        let until = stop_keeping.clone();
+        let sweeper = guard.thread("sweeper", move || sweeper.run(&until));
         let engine = guard.engine;
-        Running { engine, pipeline, settle, keeper, stop_keeping, stop_settling, writer, upkeep, long_work }
+        Running { engine, pipeline, settle, keeper, sweeper, stop_keeping, stop_settling, writer, upkeep, long_work }
     }
 }
 
@@ -157,6 +167,7 @@ impl Running {
         });
         self.stop_keeping.stop();
         join(self.keeper);
+        join(self.sweeper);
         let writer = join(self.writer);
         // A pack ends between two portions; the upkeep is the last that touches the index.
         self.long_work.wait_for_end();

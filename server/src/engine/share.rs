@@ -25,10 +25,11 @@ pub(crate) enum Counted {
     Pins,
     PreparedDrafts,
     PreparedBytes,
+    OpenBlobs,
 }
 
 impl Counted {
-    const ALL: usize = 5;
+    const ALL: usize = 6;
 
     /// In words, and how to have less of it.
     fn words(self) -> (&'static str, &'static str) {
@@ -38,6 +39,7 @@ impl Counted {
             Counted::Pins => ("pinned snapshots", "unpin some"),
             Counted::PreparedDrafts => ("prepared drafts", "finish or abort some"),
             Counted::PreparedBytes => ("bytes of prepared drafts", "finish or abort some"),
+            Counted::OpenBlobs => ("blobs open", "end an upload or a read"),
         }
     }
 }

@@ -215,6 +215,10 @@ fn disk(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_log_bytes", "The log's segments", status.log_bytes)?;
     to.gauge("zeolite_log_segments", "How many segments the log has", status.segments)?;
     to.gauge("zeolite_index_bytes", "The index", status.index_bytes)?;
+    to.gauge("zeolite_blobs", "Blobs that were named", status.blobs)?;
+    to.gauge("zeolite_blob_bytes", "Their files", status.blob_bytes)?;
+    to.gauge("zeolite_staged_blobs", "Uploads, whole or not, that no commit has named yet", status.staged_blobs)?;
+    to.gauge("zeolite_staged_blob_bytes", "Their bytes", status.staged_bytes)?;
     to.gauge("zeolite_disk_free_bytes", "Free on the disk of the data directory", status.free_bytes)?;
     // Left out when it is not known: a part of nothing would look like a full disk.
     match status.disk_bytes {

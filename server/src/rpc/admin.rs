@@ -166,6 +166,8 @@ fn pack_report(report: &PackReport) -> v2::PackProgress {
         objects_removed: report.objects_removed,
         bytes_before: report.bytes_before,
         bytes_after: report.bytes_after,
+        blobs_removed: report.blobs_removed,
+        blob_bytes_removed: report.blob_bytes_removed,
         held_back: report.held_back.clone().unwrap_or_default(),
         ..Default::default()
     }
@@ -187,6 +189,7 @@ fn verify_report(report: VerifyReport) -> v2::VerifyProgress {
         transactions: report.transactions,
         revisions: report.revisions,
         objects: report.objects,
+        blobs: report.blobs,
         problems: report.problems,
         problems_total: report.problems_total,
         dangling: report.dangling.iter().map(|(from, to)| v2::Reference { from: from.0, to: to.0 }).collect(),

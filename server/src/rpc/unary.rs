@@ -8,7 +8,7 @@ use super::budget::{Charge, LONG_BYTES, Weight};
 use super::calls::Calls;
 use super::meter::Held;
 use super::session::Session;
-use super::{Rpc, decode, encode};
+use super::{Rpc, blobs, decode, encode};
 use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -135,6 +135,7 @@ impl Zeolite for Unary {
 #[tonic::async_trait]
 impl Reader for Unary {
     type ScanStream = Pages<v2::ScanPage>;
+    type GetBlobStream = Pages<v2::BlobPiece>;
 
     async fn load(&self, request: Request<v2::LoadRequest>) -> Answer<v2::LoadReply> {
         self.read(request, Calls::load_is_long, Calls::load).await
@@ -182,6 +183,21 @@ impl Reader for Unary {
     async fn unpin(&self, request: Request<v2::UnpinRequest>) -> Answer<v2::Done> {
         self.short(request, |calls, unpin| calls.unpin(&unpin))
     }
+
+    async fn get_blob(&self, request: Request<v2::GetBlobRequest>) -> Answer<Self::GetBlobStream> {
+        let calls = self.rpc.called(&request)?;
+        let request = request.into_inner();
+        let charge = calls.account().take_for(blobs::STREAM_BYTES).map_err(|fault| self.rpc.refusal(&fault))?;
+        let (reader, place) =
+            blobs::open(&self.rpc, &calls, &request).await.map_err(|fault| self.rpc.refusal(&fault))?;
+        let (pieces, stream) = mpsc::channel(blobs::PIECES_AHEAD);
+        let sent = blobs::send(self.rpc.clone(), calls, reader, request, pieces);
+        tokio::spawn(async {
+            sent.await;
+            drop((charge, place));
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
 }
 
 #[tonic::async_trait]
@@ -223,6 +239,18 @@ impl Writer for Unary {
 
     async fn undo(&self, request: Request<v2::UndoRequest>) -> Answer<v2::Receipt> {
         self.write(request, |calls, undo, done| calls.undo(undo, done.closure())).await
+    }
+
+    async fn put_blob(&self, request: Request<Streaming<v2::PutBlobPart>>) -> Answer<v2::BlobStatusReply> {
+        let calls = self.rpc.called(&request)?;
+        let put = blobs::put(&self.rpc, &calls, request.into_inner()).await?;
+        self.here(put)
+    }
+
+    async fn blob_status(&self, request: Request<v2::BlobStatusRequest>) -> Answer<v2::BlobStatusReply> {
+        let calls = self.rpc.called(&request)?;
+        let told = blobs::status(&self.rpc, calls, request.into_inner()).await;
+        self.here(told)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Owns the open files of the process: its limit is raised as far as the system allows, and connections get what the databases leave.
 //!
 //! ```text
-//!   limit   process | metrics | for each database: the log's segments, index, pack, locks | connections ...
-//!           <──────────────────────── kept back ────────────────────────────────────────>
+//!   limit   process | metrics | for each database: the log's segments, blobs, index, pack, locks | connections ...
+//!           <──────────────────────────── kept back ───────────────────────────────────────────>
 //! ```
 //! A connection that is accepted takes a file before anybody knows who it is; so without this, whoever can connect takes the files
 //! that the next segment of the log needs.
@@ -20,7 +20,8 @@ const CONNECTIONS_MIN: usize = 8;
 
 /// Raises the limit of open files, and says how many of the wanted connections may be accepted.
 pub(super) fn for_connections(wanted: usize, plans: &[DatabasePlan], metrics: &MetricsSettings) -> usize {
-    let databases: usize = plans.iter().map(|plan| plan.store.open_files_max.saturating_add(DATABASE_FILES)).sum();
+    let of_one = |plan: &DatabasePlan| plan.store.open_files_max.saturating_add(plan.store.open_blobs_max);
+    let databases: usize = plans.iter().map(|plan| of_one(plan).saturating_add(DATABASE_FILES)).sum();
     let readers = if metrics.listen.is_empty() { 0 } else { metrics.connections_max };
     let kept = PROCESS_FILES.saturating_add(databases).saturating_add(readers);
     let limit = raised().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));

@@ -4,11 +4,12 @@ use super::{Append, Gatekeeper, Opened, PackPlan, Step, Times, Upkeep};
 use crate::clock::Clock;
 use crate::store::disk::Disk;
 use crate::store::{
-    self, Appended, Appender, Left, Opening, Packed, Packer, Progress, Reader, Settler, Stage, Store, StoreError,
-    StoreSettings, Txn, Verified, VerifyStage,
+    self, Appended, Appender, BlobHold, Blobs, Left, Opening, Packed, Packer, Progress, Reader, Settler, Stage, Store,
+    StoreError, StoreSettings, Swept, Txn, Verified, VerifyStage,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 use zeolite_proto::{Oid, Tid};
 
 // Catching up is over when it finds no more than this; what is left the last one takes.
@@ -25,10 +26,12 @@ pub fn open(
 ) -> Result<Opened, StoreError> {
     let store::Opened { appender, reader, settler, recovered } = Store::open(disk, settings, opening, progress)?;
     let read = Arc::new(reader.clone());
-    let append = Box::new(LogAppend { appender: appender.timed_by(clock), pending: None });
+    let blobs = reader.blobs().clone();
+    let append = Box::new(LogAppend { appender: appender.timed_by(clock), blobs: blobs.clone(), pending: None });
     Ok(Opened {
         append,
         read,
+        blobs,
         upkeep: Arc::new(LogUpkeep { reader, settler: Arc::new(Mutex::new(settler)) }),
         recovered,
     })
@@ -41,20 +44,28 @@ pub fn has_index(disk: &dyn Disk, settings: &StoreSettings) -> Result<bool, Stor
 
 struct LogAppend {
     appender: Appender,
-    pending: Option<Appended>,
+    blobs: Arc<Blobs>,
+    /// With what keeps the blobs that it names.
+    pending: Option<(Appended, Option<BlobHold>)>,
 }
 
 impl Append for LogAppend {
     fn append(&mut self, txns: &[Txn]) -> Result<Times, StoreError> {
+        let records = txns.iter().flat_map(|txn| &txn.writes).filter_map(|write| write.record.as_ref());
+        let hold = self.blobs.keep_named(records);
         let appended = self.appender.append(txns)?;
+        if let Some(hold) = &hold {
+            self.blobs.set_named(hold);
+        }
         let times = Times { write_ns: appended.write_ns, sync_ns: appended.sync_ns };
-        self.pending = Some(appended);
+        self.pending = Some((appended, hold));
         Ok(times)
     }
 
     fn publish(&mut self) {
-        if let Some(appended) = self.pending.take() {
+        if let Some((appended, hold)) = self.pending.take() {
             self.appender.publish(appended);
+            drop(hold);
         }
     }
 
@@ -118,7 +129,17 @@ impl Upkeep for LogUpkeep {
             gatekeeper.roll()?;
         }
         let packed = packer.run(keys_floor, &mut |stage, done, all| told(gatekeeper, stage, done, all))?;
-        Ok((packer.to(), packed))
+        // The log first: what it names no more is not needed, and a crash before this leaves a file too much.
+        let to = packer.to();
+        drop(packer);
+        let swept = store::sweep_kept(&self.reader, &self.settler, &mut |done, all| {
+            gatekeeper.step("looking for blobs that nothing names", done, all)
+        })?;
+        Ok((to, Packed { blobs: swept.blobs, blob_bytes: swept.bytes, ..packed }))
+    }
+
+    fn sweep_blobs(&self, now: Duration, may_look: &mut dyn FnMut() -> bool) -> Result<Swept, StoreError> {
+        store::sweep_staged(&self.reader, &self.settler, now, may_look)
     }
 
     fn verify(&self, roots: &[Oid], step: &mut Step<'_>) -> Result<Verified, StoreError> {

@@ -14,6 +14,7 @@
 
 mod fit;
 
+use super::blobs::Blobs;
 use super::disk::Disk;
 use super::fill::{Filled, Filler};
 use super::frame::SegmentHeader;
@@ -169,7 +170,8 @@ impl Store {
             index_rebuilt: rebuilt,
         };
         let segments = Segments::new(chosen);
-        let state = Arc::new(State::new(settings.clone(), handles.clone(), segments, index, kinds, &facts));
+        let blobs = Blobs::open(disk.clone(), settings)?;
+        let state = Arc::new(State::new(settings.clone(), handles.clone(), segments, index, kinds, blobs, &facts));
         for prepared in waiting {
             state.overlay.publish(prepared, || ());
         }

@@ -37,6 +37,8 @@ pub(crate) struct Slot {
     pub(crate) kind: KindId,
     /// Whether the record refers to other objects.
     pub(crate) has_refs: bool,
+    /// Whether it names blobs.
+    pub(crate) has_blobs: bool,
     /// Where the record lies; `None`: deleted.
     pub(crate) place: Option<Place>,
     /// The record, when it is small enough to be kept.

@@ -111,6 +111,10 @@ pub struct Packed {
     pub bytes_before: u64,
     /// Log after; of a forecast about.
     pub bytes_after: u64,
+    /// Blobs that no revision names any more; of a forecast none.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
 }
 
 /// One pack on its way. There is at most one at a time.
@@ -200,7 +204,7 @@ impl Packer {
         let (revisions, bytes) = drops.fold((0, 0), |sum, (_, drops)| (sum.0 + drops.revisions, sum.1 + drops.bytes));
         let bytes_before = self.log_bytes();
         let bytes_after = bytes_before.saturating_sub(bytes);
-        Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after })
+        Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after, ..Packed::default() })
     }
 
     /// Whether enough goes from the segment that is appended to: it must be ended before (`Appender::roll`).
@@ -239,7 +243,8 @@ impl Packer {
             }
             before += len;
         }
-        Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after: self.log_bytes() })
+        let bytes_after = self.log_bytes();
+        Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after, ..Packed::default() })
     }
 
     fn plan(&self) -> Plan<'_> {

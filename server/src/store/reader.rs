@@ -17,6 +17,7 @@ mod scan;
 mod stretch;
 mod txns;
 
+use super::blobs::Blobs;
 use super::cache::{Newest, Ticket};
 use super::index::rows::{self, Stored};
 use super::index::{Table, View, bad_row, keys};
@@ -96,6 +97,11 @@ enum Early {
 impl Reader {
     pub(crate) fn new(state: Arc<State>) -> Reader {
         Reader { state }
+    }
+
+    /// What is kept beside the records.
+    pub(crate) fn blobs(&self) -> &Arc<Blobs> {
+        &self.state.blobs
     }
 
     /// The newest tid that readers may see. For a reply that must hold as of a tid, ask this *before* the read.

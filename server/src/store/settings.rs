@@ -59,6 +59,14 @@ pub struct StoreSettings {
     /// Different kinds (a class at a schema version) of the database; a write that would make one more is refused. A copy needs as many as
     /// its source has.
     pub kinds_max: usize,
+    /// Bytes of uploads that no commit has named yet, of all together; more get `Busy`.
+    pub staged_bytes_max: u64,
+    /// Uploads that no commit has named yet; more get `Busy`.
+    pub staged_blobs_max: usize,
+    /// An upload that is not gone on with, or that no commit names, is removed after so long, in seconds of one life of the server.
+    pub staged_keep_s: u64,
+    /// Blobs that may be open at once, to be read or uploaded; more get `Busy`.
+    pub open_blobs_max: usize,
     /// A commit key is remembered for this long, in seconds that servers have run on the database.
     pub keys_age_s: u64,
 }
@@ -79,6 +87,10 @@ impl Default for StoreSettings {
             recent_entries_max: 65_536,
             kinds_max: 65_536,
             keys_count_max: 1_000_000,
+            staged_bytes_max: 256 << 30,
+            staged_blobs_max: 10_000,
+            staged_keep_s: 86_400,
+            open_blobs_max: 64,
             keys_age_s: 600,
         }
     }

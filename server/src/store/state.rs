@@ -10,6 +10,7 @@
 //! Who may change what: the appender raises `published`; the settler raises `settled` and replaces nothing else; pack
 //! raises `packed_to` before it takes history away.
 
+use super::blobs::Blobs;
 use super::cache::Cache;
 use super::disk::Disk;
 use super::index::live::LiveIndex;
@@ -41,8 +42,10 @@ pub(crate) struct State {
     pub(crate) recent: Recent,
     /// How many cut ends of the log are kept.
     pub(crate) torn: u64,
+    /// What is kept beside the log.
+    pub(crate) blobs: Arc<Blobs>,
     /// The first failure after which nothing is appended any more.
-    pub(crate) poison: OnceLock<String>,
+    pub(crate) poison: Arc<OnceLock<String>>,
     published: AtomicU64,
     packed_said: AtomicU64,
     // A restore has said that its source was packed up to here.
@@ -74,6 +77,7 @@ impl State {
         segments: Segments,
         index: LiveIndex,
         kinds: Kinds,
+        blobs: Arc<Blobs>,
         facts: &Facts,
     ) -> State {
         State {
@@ -88,7 +92,8 @@ impl State {
             kinds,
             cache: Cache::new(settings.cache_bytes),
             recent: Recent::new(facts.settled, settings.recent_entries_max),
-            poison: OnceLock::new(),
+            poison: blobs.poison().clone(),
+            blobs,
             published: AtomicU64::new(facts.last.0),
             packed_said: AtomicU64::new(facts.packed_said.0),
             restored_to: AtomicU64::new(facts.restored_to.0),

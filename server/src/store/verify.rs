@@ -4,6 +4,7 @@
 //!   log    every batch and record: checksum, header, order of tids ──> the index has it: same place or bytes, same kind
 //!   index  every revision is one of the log's; objects and their counts follow from the revisions; keys, places
 //!   refs   from the root on, what the newest revisions refer to exists
+//!   blobs  what any revision names is there, whole, with its checksum
 //! ```
 //! Both directions without holding either in memory: each side adds up what it has in some thousand buckets by tid, and
 //! only where two buckets differ rows are looked for one by one.
@@ -18,6 +19,7 @@ mod log_side;
 mod tally;
 
 use super::StoreError;
+use super::blobs::{self, Named};
 use super::pack::{
     self,
     sieve::{Dangling, Sieve},
@@ -45,6 +47,8 @@ pub enum VerifyStage {
     Index,
     /// Following references; units: objects.
     References,
+    /// Reading the blobs; units: blobs.
+    Blobs,
 }
 
 impl VerifyStage {
@@ -55,6 +59,7 @@ impl VerifyStage {
             VerifyStage::Log => "reading the log",
             VerifyStage::Index => "going over the index",
             VerifyStage::References => "following references",
+            VerifyStage::Blobs => "reading the blobs",
         }
     }
 }
@@ -73,6 +78,8 @@ pub struct Verified {
     pub revisions: u64,
     /// Live objects now.
     pub objects: u64,
+    /// Blobs read.
+    pub blobs: u64,
     /// The first problems, in words.
     pub problems: Vec<String>,
     /// How many there are.
@@ -111,7 +118,33 @@ pub fn verify(
     let log = log_side::compare(state, published, &mut found, step)?;
     index_side::compare(reader, &log, &mut found, step)?;
     references(state, roots, &mut found, step)?;
+    blobs(state, &mut found, step)?;
     Ok(found)
+}
+
+// Each blob that a revision names is there, and as it was written.
+fn blobs(state: &State, found: &mut Verified, step: &mut VerifyStepper<'_>) -> Result<(), StoreError> {
+    let marks = match blobs::named(state, &mut |done, all| step(VerifyStage::References, done, all)) {
+        // Named already by the comparison.
+        Err(StoreError::Damaged { .. } | StoreError::Index(_)) if found.problems_total > 0 => return Ok(()),
+        other => other?,
+    };
+    let all = marks.len() as u64;
+    for (Named { id, by }, done) in marks.into_iter().zip(1..) {
+        let read = state.blobs.open_file(id).and_then(|file| match file {
+            Some(file) => file.verify(&mut |_| step(VerifyStage::Blobs, done - 1, all)),
+            None => {
+                Err(StoreError::NoBlob { what: "its file is missing; restore it from a backup or a copy".to_owned() })
+            }
+        });
+        match read {
+            Err(StoreError::Stopped) => return Err(StoreError::Stopped),
+            Err(error) => found.problem(|| format!("blob {id}, which a revision of object {by} names: {error}")),
+            Ok(()) => found.blobs += 1,
+        }
+        step(VerifyStage::Blobs, done, all)?;
+    }
+    Ok(())
 }
 
 // From the roots on, whatever is referred to exists.

@@ -12,7 +12,7 @@ const TRIPLES: usize = 100_000;
 fn record(class: &str, data: &[u8]) -> Record {
     let scanned = zeolite_zodb::scan(data).unwrap_or_else(|error| panic!("{error}: {}", data.escape_ascii()));
     assert_eq!(scanned.class, class);
-    Record { class: class.into(), version: 0, refs: refs(&scanned), data: data.to_vec().into() }
+    Record { class: class.into(), version: 0, refs: refs(&scanned), blobs: Vec::new(), data: data.to_vec().into() }
 }
 
 fn refs(scanned: &zeolite_zodb::Scanned) -> Vec<Oid> {

@@ -79,7 +79,8 @@ impl Storage {
             }
             let scanned = zeolite_zodb::scan(&part[3]).expect("a record of ZODB");
             let refs = scanned.references.iter().map(|oid| to_zeolite(*oid).expect("has one")).collect();
-            let record = Record { class: scanned.class, version: 0, refs, data: part[3].clone().into() };
+            let record =
+                Record { class: scanned.class, version: 0, refs, blobs: Vec::new(), data: part[3].clone().into() };
             let change = Change::Put(record.encode().expect("encodes"));
             draft.writes.push(Write { cell, base, change, stamped: false });
         }

@@ -139,7 +139,13 @@ mod tests {
     use zeolite_client::Oid;
 
     fn old() -> Record {
-        Record { class: "Page".into(), version: 1, refs: vec![Oid(0x2b)], data: b"a\xff".to_vec().into() }
+        Record {
+            class: "Page".into(),
+            version: 1,
+            refs: vec![Oid(0x2b)],
+            blobs: Vec::new(),
+            data: b"a\xff".to_vec().into(),
+        }
     }
 
     fn entry() -> Cell {

@@ -250,7 +250,13 @@ impl Act<'_> {
     /// A record of its own; the class may be given by what it is for.
     fn record(&self, class: &str) -> Result<Record, Wrong> {
         let Write { class: own, version, refs, data, .. } = self.write.clone();
-        let nothing = Record { class: class.to_owned(), version: 1, refs: Vec::new(), data: bytes::Bytes::new() };
+        let nothing = Record {
+            class: class.to_owned(),
+            version: 1,
+            refs: Vec::new(),
+            blobs: Vec::new(),
+            data: bytes::Bytes::new(),
+        };
         let parts = Parts { class: own, version, refs, data };
         let record = parts.over(nothing, self.names).map_err(Wrong::Rubbish)?;
         if record.class.is_empty() {

@@ -46,6 +46,11 @@ impl Served {
         self.address.to_string()
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends this life and begins the next on the same directory and port.
     pub(crate) fn end_and_start_again(mut self, end: End) -> Served {
         let signal = if end == End::Term { "TERM" } else { "KILL" };

@@ -113,6 +113,7 @@ async fn what_programs_read_has_the_same_fields_for_ever() {
     assert_eq!(
         fields(&verified),
         [
+            "blobs",
             "dangling",
             "dangling_total",
             "good",
@@ -126,7 +127,17 @@ async fn what_programs_read_has_the_same_fields_for_ever() {
     );
     assert_eq!(
         fields(&first(&["pack"])),
-        ["bytes_after", "bytes_before", "dry_run", "held_back", "objects_removed", "packed_to", "revisions_removed"]
+        [
+            "blob_bytes_removed",
+            "blobs_removed",
+            "bytes_after",
+            "bytes_before",
+            "dry_run",
+            "held_back",
+            "objects_removed",
+            "packed_to",
+            "revisions_removed"
+        ]
     );
     let refused = served.run(&["--json", "get", "deadbeef"]);
     let error: Value = serde_json::from_slice(&refused.stderr).expect("one json value");

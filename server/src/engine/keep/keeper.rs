@@ -35,10 +35,10 @@ impl Stop {
     }
 
     /// Waits for the next turn; true: there is none.
-    fn wait(&self) -> bool {
+    pub(crate) fn wait(&self, pause: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         if !*stopped {
-            self.rung.wait_for(&mut stopped, PAUSE);
+            self.rung.wait_for(&mut stopped, pause);
         }
         *stopped
     }
@@ -68,7 +68,7 @@ impl Keeper {
     pub(crate) fn run(mut self, stop: &Stop) {
         loop {
             self.turn();
-            if stop.wait() {
+            if stop.wait(PAUSE) {
                 return;
             }
         }

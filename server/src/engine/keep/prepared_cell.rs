@@ -9,10 +9,11 @@ use crate::engine::caller::Owner;
 use crate::engine::keep::system;
 use crate::engine::note;
 use crate::engine::sealed_write::SealedWrite;
-use crate::storage::{Read, StoreError, TxnWrite};
+use crate::storage::{Read, StoreError, TxnWrite, blobs_of_record};
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use zeolite_proto::blob::{BLOBS_OF_RECORD_MAX, BlobId};
 use zeolite_proto::{
     Cell, Change, CommitKey, Draft, Fault, FaultKind, Note, Oid, Priority, ReadCell, ReadRange, Record, Tid, Write,
 };
@@ -23,6 +24,8 @@ const CLASS: &str = "zeolite.Prepared";
 const NAME: &str = "prepared/";
 /// What a piece's record has beside its data.
 const PIECE_ROOM_BYTES: usize = 64;
+/// And where it names blobs.
+const BLOBS_ROOM_BYTES: usize = 2 + BLOBS_OF_RECORD_MAX * 16;
 /// A piece is not larger, however large a record may be.
 const PIECE_BYTES_MAX: usize = 4 << 20;
 /// More would not sort.
@@ -162,18 +165,28 @@ pub(crate) fn place_of(of: &Cell) -> Option<(CommitKey, usize)> {
 /// The records of a draft's pieces, in order.
 pub(crate) fn records_of(draft: &KeptDraft, record_bytes_max: usize) -> Result<Vec<Bytes>, Fault> {
     let mut rest: Bytes = stored_form(draft).encode_to_vec().into();
-    let piece_bytes = record_bytes_max.saturating_sub(PIECE_ROOM_BYTES).clamp(PIECE_ROOM_BYTES, PIECE_BYTES_MAX);
-    let pieces = rest.len().div_ceil(piece_bytes).max(1);
+    // What is to be named is named from now on: by the pieces, until their end writes it.
+    let blobs: Vec<BlobId> = named(&draft.writes).into_iter().collect();
+    let room = if blobs.is_empty() { PIECE_ROOM_BYTES } else { PIECE_ROOM_BYTES + BLOBS_ROOM_BYTES };
+    let piece_bytes = record_bytes_max.saturating_sub(room).clamp(PIECE_ROOM_BYTES, PIECE_BYTES_MAX);
+    let mut blobs = blobs.chunks(BLOBS_OF_RECORD_MAX);
+    let pieces = rest.len().div_ceil(piece_bytes).max(blobs.len()).max(1);
     if pieces > PIECES_MAX {
         return Err(Fault::too_large("pieces of a durable prepared draft", pieces, PIECES_MAX));
     }
     let mut records = Vec::with_capacity(pieces);
     for _ in 0..pieces {
         let data = rest.split_to(piece_bytes.min(rest.len()));
-        let record = Record::new(CLASS, 1, Piece { pieces: pieces as u32, data }.encode_to_vec());
+        let blobs = blobs.next().unwrap_or_default().to_vec();
+        let record = Record { blobs, ..Record::new(CLASS, 1, Piece { pieces: pieces as u32, data }.encode_to_vec()) };
         records.push(record.encode().map_err(|error| Fault::new(FaultKind::Internal, error.to_string()))?);
     }
     Ok(records)
+}
+
+fn named(writes: &[SealedWrite]) -> BTreeSet<BlobId> {
+    let records = writes.iter().filter_map(|write| write.record.as_ref());
+    records.flat_map(|record| blobs_of_record(record)).collect()
 }
 
 /// Reads a piece back.
@@ -187,14 +200,14 @@ pub(crate) type InPieces = (KeptDraft, usize);
 
 /// The prepared drafts that a transaction brings, whole, and how many pieces of which it deletes.
 pub(crate) fn of_writes(writes: &[TxnWrite]) -> Result<(Vec<InPieces>, BTreeMap<CommitKey, usize>), String> {
-    let mut brought: BTreeMap<CommitKey, Vec<(usize, Piece)>> = BTreeMap::new();
+    let mut brought: BTreeMap<CommitKey, Vec<Numbered>> = BTreeMap::new();
     let mut deleted: BTreeMap<CommitKey, usize> = BTreeMap::new();
     for write in writes.iter().filter(|write| write.cell.oid == system::SYSTEM_OID) {
         let Some((key, number)) = place_of(&write.cell) else { continue };
         match &write.record {
             Some(bytes) => {
                 let record = Record::decode(bytes).map_err(|error| error.to_string())?;
-                brought.entry(key).or_default().push((number, read(&record)?));
+                brought.entry(key).or_default().push((number, read(&record)?, record.blobs));
             }
             None => *deleted.entry(key).or_default() += 1,
         }
@@ -205,29 +218,39 @@ pub(crate) fn of_writes(writes: &[TxnWrite]) -> Result<(Vec<InPieces>, BTreeMap<
 
 /// The drafts as stored.
 pub(crate) fn stored(reader: &dyn Read, at: Tid) -> Result<Vec<InPieces>, StoreError> {
-    let mut by_key: BTreeMap<CommitKey, Vec<(usize, Piece)>> = BTreeMap::new();
+    let mut by_key: BTreeMap<CommitKey, Vec<Numbered>> = BTreeMap::new();
     for system::Stored { cell, record, .. } in system::stored_all(reader, NAME, at)? {
         let Some((key, number)) = place_of(&cell) else {
             tracing::warn!(%cell, "this is named like a piece of a prepared draft and is none; it is left alone");
             continue;
         };
-        by_key.entry(key).or_default().push((number, read(&record).map_err(StoreError::Index)?));
+        let piece = read(&record).map_err(StoreError::Index)?;
+        by_key.entry(key).or_default().push((number, piece, record.blobs));
     }
     by_key.into_iter().map(|(key, pieces)| join(key, pieces).map_err(StoreError::Index)).collect()
 }
 
-fn join(key: CommitKey, mut pieces: Vec<(usize, Piece)>) -> Result<InPieces, String> {
-    pieces.sort_by_key(|(number, _)| *number);
+/// A piece with its number, and the blobs that its record names.
+type Numbered = (usize, Piece, Vec<BlobId>);
+
+fn join(key: CommitKey, mut pieces: Vec<Numbered>) -> Result<InPieces, String> {
+    pieces.sort_by_key(|(number, ..)| *number);
     let count = pieces.len();
-    let whole = pieces.iter().enumerate().all(|(at, (number, piece))| at == *number && piece.pieces as usize == count);
+    let whole =
+        pieces.iter().enumerate().all(|(at, (number, piece, _))| at == *number && piece.pieces as usize == count);
     if !whole {
         return Err(format!("the prepared draft {key} is not whole"));
     }
-    let mut data = BytesMut::with_capacity(pieces.iter().map(|(_, piece)| piece.data.len()).sum());
-    pieces.iter().for_each(|(_, piece)| data.extend_from_slice(&piece.data));
+    let mut data = BytesMut::with_capacity(pieces.iter().map(|(_, piece, _)| piece.data.len()).sum());
+    pieces.iter().for_each(|(_, piece, _)| data.extend_from_slice(&piece.data));
     let stored = StoredDraft::decode(data.freeze())
         .map_err(|error| format!("the prepared draft {key} is unreadable: {error}"))?;
-    Ok((own_form(key, stored), count))
+    let draft = own_form(key, stored);
+    let kept: BTreeSet<BlobId> = pieces.into_iter().flat_map(|(_, _, blobs)| blobs).collect();
+    match named(&draft.writes).is_subset(&kept) {
+        true => Ok((draft, count)),
+        false => Err(format!("the prepared draft {key} names blobs that its pieces do not keep")),
+    }
 }
 
 fn stored_form(draft: &KeptDraft) -> StoredDraft {

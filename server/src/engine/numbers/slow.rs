@@ -181,7 +181,8 @@ mod tests {
 
     fn txn() -> Txn {
         let write = |n: u64, class: &str| {
-            let record = Record { class: class.into(), version: 1, refs: Vec::new(), data: "12345".into() };
+            let record =
+                Record { class: class.into(), version: 1, refs: Vec::new(), blobs: Vec::new(), data: "12345".into() };
             let record = Some(record.encode().expect("small"));
             TxnWrite { cell: Cell::object(Oid(n)), record, merged: false }
         };
@@ -191,7 +192,12 @@ mod tests {
     }
 
     fn origin() -> Origin {
-        Origin { priority: Priority::Live, queued_ns: Some(1_000_000), client: Client::new("shop web 3", None) }
+        Origin {
+            priority: Priority::Live,
+            queued_ns: Some(1_000_000),
+            client: Client::new("shop web 3", None),
+            _blobs: None,
+        }
     }
 
     fn look(log: &SlowLog, now_ms: u64) -> bool {

@@ -147,7 +147,7 @@ impl Engine {
         let store = self.reader().stats();
         let (prepared, prepared_durable) = self.stats().prepared();
         let oldest_prepared_ms = self.stats().oldest_prepared_steady_ms.load(Relaxed);
-        let steady = self.clock().steady();
+        let (steady, blobs) = (self.clock().steady(), self.blob_counts());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sessions: 0,
@@ -171,6 +171,10 @@ impl Engine {
             pins: pins as u64,
             oldest_pin,
             oldest_pin_ms: oldest_pin.map_or(0, |oldest| self.behind(oldest).as_millis() as u64),
+            blobs: blobs.blobs,
+            blob_bytes: blobs.bytes,
+            staged_blobs: blobs.staged,
+            staged_bytes: blobs.staged_bytes,
             prepared,
             prepared_durable,
             oldest_prepared_ms: match prepared {

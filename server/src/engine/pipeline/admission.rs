@@ -11,6 +11,7 @@ use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ranges;
 use crate::engine::pipeline::wide::WideReads;
+use crate::storage::BlobHold;
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::evolve::ChunkNote;
@@ -42,6 +43,8 @@ pub(crate) struct Admitted {
     pub(crate) queued_ns: Option<u64>,
     /// Whose it is.
     pub(crate) caller: Caller,
+    /// Keeps the blobs that it names.
+    pub(crate) blobs: Option<Arc<BlobHold>>,
 }
 
 impl Admitted {
@@ -58,6 +61,7 @@ impl Admitted {
             bytes,
             queued_ns: None,
             caller: Caller::default(),
+            blobs: None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::engine::caller::{Client, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::course::Course;
-use crate::storage::{StoreError, Txn};
+use crate::storage::{BlobHold, StoreError, Txn};
 use bytes::Bytes;
 use roaring::RoaringTreemap;
 use std::sync::Arc;
@@ -179,12 +179,14 @@ pub(crate) struct Origin {
     /// When it was admitted, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
     pub(crate) queued_ns: Option<u64>,
     pub(crate) client: Client,
+    /// Keeps the blobs that it names until it is told.
+    pub(crate) _blobs: Option<Arc<BlobHold>>,
 }
 
 impl Origin {
     /// The server's own bookkeeping.
     pub(crate) fn own() -> Origin {
-        Origin { priority: Priority::Live, queued_ns: None, client: Client::Inside }
+        Origin { priority: Priority::Live, queued_ns: None, client: Client::Inside, _blobs: None }
     }
 
     pub(crate) fn is_own(&self) -> bool {

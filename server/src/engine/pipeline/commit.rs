@@ -205,6 +205,7 @@ impl Engine {
     fn admit_in_any_mode(&self, draft: Draft) -> Result<Admitted, Fault> {
         let mut admitted = admission::admit(draft, self.limits(), self.keep.oids(), self.visible())?;
         admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
+        admitted.blobs = self.hold_blobs(&admitted.draft)?;
         admitted.queued_ns = Some(self.steady_ns());
         Ok(admitted)
     }

@@ -14,7 +14,7 @@ use crate::engine::answers::Done;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::ask::{Ask, RestoreAsk};
 use crate::engine::pipeline::course::Course;
-use crate::storage::Txn;
+use crate::storage::{Txn, blobs_of_record};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeolite_proto::{Fault, FaultKind, Priority, Role, Tid};
@@ -49,10 +49,17 @@ impl Restoring {
             }
             false => engine.check_own_mode().and_then(|()| admission::admit_restored(&txn, engine.limits(), end)),
         };
-        let bytes = match admitted {
-            Ok(bytes) => bytes,
+        let named =
+            txn.writes.iter().filter_map(|write| write.record.as_ref()).flat_map(|record| blobs_of_record(record));
+        let admitted = admitted.and_then(|bytes| engine.hold_named(named.collect()).map(|hold| (bytes, hold)));
+        let (bytes, hold) = match admitted {
+            Ok(admitted) => admitted,
             Err(fault) => return self.close(done, fault),
         };
+        let done = Box::new(move |result| {
+            drop(hold);
+            done(result);
+        });
         admission::own_restored(&mut txn);
         let ask = RestoreAsk { txn, packed_to, course: self.course.clone(), done };
         if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), Priority::Batch, bytes)

@@ -234,8 +234,9 @@ impl Sequencer {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftAsk::Commit(admitted) => {
-                        let Admitted { draft, queued_ns, caller, .. } = admitted;
-                        let origin = Origin { priority: draft.priority, queued_ns, client: caller.client };
+                        let Admitted { draft, queued_ns, caller, blobs, .. } = admitted;
+                        let origin =
+                            Origin { priority: draft.priority, queued_ns, client: caller.client, _blobs: blobs };
                         self.seal(draft.key, &draft.note, judged.writes, Answer::Key(origin));
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, judged),

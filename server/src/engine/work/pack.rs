@@ -40,6 +40,10 @@ pub struct PackReport {
     pub bytes_before: u64,
     /// Log after; of a dry run about.
     pub bytes_after: u64,
+    /// Blobs that no revision names any more; of a dry run none.
+    pub blobs_removed: u64,
+    /// Their bytes.
+    pub blob_bytes_removed: u64,
     /// Why it went less far than was asked for.
     pub held_back: Option<String>,
 }
@@ -70,6 +74,8 @@ impl Engine {
             objects_removed: packed.objects,
             bytes_before: packed.bytes_before,
             bytes_after: packed.bytes_after,
+            blobs_removed: packed.blobs,
+            blob_bytes_removed: packed.blob_bytes,
             held_back,
         })
     }

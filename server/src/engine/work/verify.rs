@@ -21,6 +21,8 @@ pub struct VerifyReport {
     pub revisions: u64,
     /// Live objects.
     pub objects: u64,
+    /// Blobs read.
+    pub blobs: u64,
     /// The first problems, in words; empty: all is well.
     pub problems: Vec<String>,
     /// How many there are.
@@ -103,8 +105,19 @@ fn progress_of(stage: &str, done_units: u64, total_units: u64) -> WorkProgress {
 }
 
 fn report_of(verified: Verified) -> VerifyReport {
-    let Verified { upto, transactions, revisions, objects, problems, problems_total, dangling, dangling_total } =
+    let Verified { upto, transactions, revisions, objects, blobs, problems, problems_total, dangling, dangling_total } =
         verified;
     let remarks = Vec::new();
-    VerifyReport { upto, transactions, revisions, objects, problems, problems_total, dangling, dangling_total, remarks }
+    VerifyReport {
+        upto,
+        transactions,
+        revisions,
+        objects,
+        blobs,
+        problems,
+        problems_total,
+        dangling,
+        dangling_total,
+        remarks,
+    }
 }

@@ -2,13 +2,18 @@
 
 use super::Calls;
 use crate::auth::rights::Verb;
-use crate::engine::{PreparedReceipt, Preparing};
+use crate::engine::{PreparedReceipt, Preparing, Upload};
 use crate::rpc::{decode, encode};
 use bytes::Bytes;
 use zeolite_proto::wire::{translate, v2};
-use zeolite_proto::{Cell, Draft, Fault, FaultKind, Note, Receipt, Tid};
+use zeolite_proto::{BlobId, BlobStanding, Cell, Draft, Fault, FaultKind, Note, Receipt, Tid};
 
 impl Calls {
+    /// Begins an upload, or goes on with it.
+    pub(in crate::rpc) fn upload(&self, id: BlobId) -> Result<(Option<Upload>, BlobStanding), Fault> {
+        self.engine().upload(self.caller().role, id)
+    }
+
     pub(in crate::rpc) fn commit(
         &self,
         draft: v2::Draft,

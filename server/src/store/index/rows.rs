@@ -19,12 +19,14 @@ const GENERATION: &[u8] = b"generation/";
 const DELETED: u8 = 1;
 const INLINE: u8 = 2;
 const HAS_REFS: u8 = 4;
+const HAS_BLOBS: u8 = 8;
 
 /// What the index says about a revision.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Revision {
     pub(crate) kind: KindId,
     pub(crate) has_refs: bool,
+    pub(crate) has_blobs: bool,
     pub(crate) record: Stored,
 }
 
@@ -49,7 +51,7 @@ impl Revision {
             (Some(place), None) => Stored::At(*place),
             (None, None) => Stored::Deleted,
         };
-        Revision { kind: slot.kind, has_refs: slot.has_refs, record }
+        Revision { kind: slot.kind, has_refs: slot.has_refs, has_blobs: slot.has_blobs, record }
     }
 
     /// The row's bytes: kind 4, flags 1, then the record, or place (segment 4, generation 2, offset 4, length 4, crc 4).
@@ -57,14 +59,15 @@ impl Revision {
         let mut out = Vec::with_capacity(24);
         out.put_u32_le(self.kind.0);
         let refs = if self.has_refs { HAS_REFS } else { 0 };
+        let names = if self.has_blobs { refs | HAS_BLOBS } else { refs };
         match &self.record {
             Stored::Deleted => out.put_u8(DELETED),
             Stored::Inline(record) => {
-                out.put_u8(INLINE | refs);
+                out.put_u8(INLINE | names);
                 out.put_slice(record);
             }
             Stored::At(place) => {
-                out.put_u8(refs);
+                out.put_u8(names);
                 out.put_u32_le(place.segment);
                 out.put_u16_le(place.generation);
                 out.put_u32_le(place.offset);
@@ -92,7 +95,8 @@ impl Revision {
                 crc: row.try_get_u32_le().ok()?,
             })
         };
-        Some(Revision { kind, has_refs: flags & HAS_REFS != 0, record })
+        let (has_refs, has_blobs) = (flags & HAS_REFS != 0, flags & HAS_BLOBS != 0);
+        Some(Revision { kind, has_refs, has_blobs, record })
     }
 
     /// The kind of a row's object if it is alive, without reading the rest.
@@ -104,6 +108,11 @@ impl Revision {
     /// Whether a row's record refers to other objects, without reading the rest.
     pub(crate) fn refers(row: &[u8]) -> bool {
         row.get(4).is_some_and(|flags| flags & HAS_REFS != 0)
+    }
+
+    /// Whether a row's record names blobs, without reading the rest.
+    pub(crate) fn names_blobs(row: &[u8]) -> bool {
+        row.get(4).is_some_and(|flags| flags & HAS_BLOBS != 0)
     }
 
     /// Whether a row is a deletion, without reading the rest.
@@ -266,7 +275,7 @@ mod tests {
         let place = Place { segment: 3, generation: 2, offset: 9, len: 8, crc: 7 };
         for record in [Stored::Deleted, Stored::Inline(Bytes::from_static(b"abc")), Stored::At(place)] {
             let deleted = record == Stored::Deleted;
-            let row = Revision { kind: KindId(5), has_refs: !deleted, record };
+            let row = Revision { kind: KindId(5), has_refs: !deleted, has_blobs: !deleted, record };
             let bytes = row.encode();
             assert_eq!(Revision::parse(&bytes), Some(row));
             assert_eq!(Revision::live_kind(&bytes), (!deleted).then_some(KindId(5)));

@@ -45,7 +45,7 @@ pub struct Appender {
     timeline: u64,
     // A next segment was begun, and may be there: it must be made before anything is appended to this one.
     half_begun: bool,
-    // The end may have been cut, by opening or for want of room, and that is perhaps not synced: a crash could bring it back.
+    // The end may have been cut, for want of room, and that is perhaps not synced: a crash could bring it back.
     cut_unsynced: bool,
     buffer: Vec<u8>,
     records: Vec<Option<crate::store::frame::RecordAt>>,
@@ -72,6 +72,9 @@ impl Appender {
     pub(crate) fn new(state: Arc<State>, segment: Arc<Segment>, last: Tid) -> Result<Appender, StoreError> {
         let what = || format!("opening segment {}, which is appended to", segment.header.number);
         let file = segment.file.keep().map_err(|error| handles::failed(what(), error))?;
+        // Who was killed after a write or a new segment may not have synced it; what was found is told as durable from here on.
+        let synced = file.sync_data().and_then(|()| state.disk.sync_dir(segments::LOG_DIR));
+        synced.map_err(|error| handles::failed("syncing the end of the log".to_owned(), error))?;
         let end = segment.end();
         let timeline = state.timelines.now();
         Ok(Appender {
@@ -83,7 +86,7 @@ impl Appender {
             last,
             timeline,
             half_begun: false,
-            cut_unsynced: true,
+            cut_unsynced: false,
             buffer: Vec::new(),
             records: Vec::new(),
         })
@@ -309,15 +312,16 @@ fn nanos(time: Duration) -> u64 {
 /// What the index is to know of a write.
 pub(crate) fn slot(kinds: &Kinds, settings: &StoreSettings, write: &TxnWrite, place: Option<Place>) -> Slot {
     let Some(record) = &write.record else {
-        return Slot { kind: KindId::NONE, has_refs: false, place: None, record: None };
+        return Slot { kind: KindId::NONE, has_refs: false, has_blobs: false, place: None, record: None };
     };
     // A record without a readable header is refused at append and named as damage by verify; here it has no class.
-    let (class, version, refs) = match Header::parse(record) {
-        Ok(header) => (header.class, header.version, header.refs().len()),
-        Err(_) => ("", 0, 0),
+    let (class, version, refs, blobs) = match Header::parse(record) {
+        Ok(header) => (header.class, header.version, header.refs().len(), header.blobs().len()),
+        Err(_) => ("", 0, 0, 0),
     };
+    let (has_refs, has_blobs) = (refs > 0, blobs > 0);
     let kept = record.len() <= settings.kept_bytes_max.max(settings.inline_bytes_max);
-    Slot { kind: kinds.id(class, version), has_refs: refs > 0, place, record: kept.then(|| record.clone()) }
+    Slot { kind: kinds.id(class, version), has_refs, has_blobs, place, record: kept.then(|| record.clone()) }
 }
 
 /// Whether an error means that there is no room.

@@ -80,7 +80,7 @@ fn index_rows_and_keys_decode_or_are_refused() {
         keys_floor: Tid(1),
         lived_ms: 9,
     };
-    let revision = |record| rows::Revision { kind: KindId(5), has_refs: false, record }.encode();
+    let revision = |record| rows::Revision { kind: KindId(5), has_refs: false, has_blobs: false, record }.encode();
     let known = |n: u8| KnownKey { key: CommitKey([n; 16]), digest: 5, tid: Tid(n.into()), lived_ms: 8 };
     let samples = [
         keys::revision(&Cell::entry(Oid(7), vec![0, 1, 0, 0xff]), Tid(9)),

@@ -235,8 +235,10 @@ impl Comparison<'_> {
         let header = Header::parse(write.record.as_deref()?).ok()?;
         let kind = self.state.kinds.kind(row.kind);
         let fits = kind.is_some_and(|kind| kind.class.as_ref() == header.class && kind.version == header.version);
-        (!fits || row.has_refs != (header.refs().len() > 0))
-            .then(|| "the index has another class, version or no references; run `zeolite reindex`".to_owned())
+        let names = (header.refs().len() > 0, header.blobs().len() > 0);
+        (!fits || (row.has_refs, row.has_blobs) != names).then(|| {
+            "the index has another class, version, or no references or blobs; run `zeolite reindex`".to_owned()
+        })
     }
 }
 

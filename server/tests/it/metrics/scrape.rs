@@ -81,7 +81,7 @@ pub(crate) async fn commit(server: &Server, number: u128, write: Write) -> Resul
 }
 
 fn put(oid: Oid, class: &str) -> Write {
-    let record = Record { class: class.into(), version: 1, refs: Vec::new(), data: "x".into() };
+    let record = Record { class: class.into(), version: 1, refs: Vec::new(), blobs: Vec::new(), data: "x".into() };
     let change = Change::Put(record.encode().expect("small"));
     Write { cell: Cell::object(oid), base: Tid::NONE, change, stamped: false }
 }

@@ -15,7 +15,7 @@ fn sixteen(settings: &mut Settings) {
 
 /// A write of a record whose version is a time, say.
 fn stamped(cell: v2::Cell, version: u32) -> v2::Write {
-    let record = Record { class: "Stamped".into(), version, refs: Vec::new(), data: Bytes::new() };
+    let record = Record { class: "Stamped".into(), version, refs: Vec::new(), blobs: Vec::new(), data: Bytes::new() };
     let change = Some(v2::write::Change::Put(record.encode().expect("a small header")));
     v2::Write { cell: Some(cell), change, ..Default::default() }
 }

@@ -68,6 +68,9 @@ impl Doors {
                 Ok(pages) => within(pages.into_inner().message()).await.map(|_| ()),
                 Err(status) => Err(status),
             },
+            "GetBlob" => call!(reader, get_blob, role, v2::GetBlobRequest::default()),
+            "PutBlob" => call!(writer, put_blob, role, tokio_stream::iter([v2::PutBlobPart::default()])),
+            "BlobStatus" => call!(writer, blob_status, role, v2::BlobStatusRequest::default()),
             "Commit" => call!(writer, commit, role, v2::Draft::default()),
             "Undo" => call!(writer, undo, role, v2::UndoRequest::default()),
             "Prepare" => call!(writer, prepare, role, v2::PrepareRequest::default()),
@@ -104,7 +107,7 @@ fn denied(result: &Result<(), Status>) -> bool {
 async fn every_call_is_allowed_to_the_roles_that_the_page_names_and_to_no_others() {
     let test = start().await;
     let table = documented();
-    assert_eq!(table.len(), 30, "every call of the protocol but the session: {table:?}");
+    assert_eq!(table.len(), 33, "every call of the protocol but the session: {table:?}");
     for role in Role::ALL {
         let admin = AdminClient::new(test.channel().await);
         let mut doors = Doors { unary: test.unary().await, admin, role };

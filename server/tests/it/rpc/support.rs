@@ -275,7 +275,9 @@ pub(crate) fn entry(number: u64, key: impl Into<Bytes>) -> v2::Cell {
 
 /// An encoded record of a class that has no resolver.
 pub(crate) fn record(data: impl Into<Bytes>) -> Bytes {
-    Record { class: "Plain".into(), version: 1, refs: Vec::new(), data: data.into() }.encode().expect("a small header")
+    Record { class: "Plain".into(), version: 1, refs: Vec::new(), blobs: Vec::new(), data: data.into() }
+        .encode()
+        .expect("a small header")
 }
 
 pub(crate) fn put(cell: v2::Cell, base: u64, data: impl Into<Bytes>) -> v2::Write {

@@ -5,6 +5,7 @@ use crate::engine::pipeline::wide::WideReads;
 use crate::engine::pipeline::yields::Passed;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::{Counted, Place, Share};
+use crate::storage::BlobHold;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub(crate) struct Prepared {
     pub(crate) bytes: usize,
     /// What it takes of its connection's share: one draft, and these bytes.
     pub(crate) places: (Place, Place),
+    /// Keeps the blobs that it names. One that is taken up again has none: the cells that keep it name them.
+    pub(crate) blobs: Vec<Arc<BlobHold>>,
 }
 
 /// What is known of a prepared draft that is kept in the store.
@@ -59,6 +62,7 @@ pub(crate) struct Amendment {
     pub(crate) stale: Vec<StaleCell>,
     pub(crate) rests_on: Tid,
     pub(crate) bytes: usize,
+    pub(crate) blobs: Option<Arc<BlobHold>>,
 }
 
 impl Prepared {
@@ -92,6 +96,7 @@ impl Prepared {
         self.passed.add_owed(&mut self.writes);
         self.read_cells.extend(amendment.draft.read_cells.into_iter().map(|read| read.cell));
         self.read_ranges.extend(amendment.draft.read_ranges);
+        self.blobs.extend(amendment.blobs);
         self.stale.extend(amendment.stale.into_iter().map(|stale| (stale.cell, stale.newest)));
         self.places.1.grow(amendment.bytes.saturating_sub(self.bytes));
         (self.note, self.rests_on, self.bytes) = (amendment.draft.note, amendment.rests_on, amendment.bytes);

@@ -34,6 +34,7 @@ fn prepared(writes: Vec<SealedWrite>, reads: Vec<Cell>, ranges: Vec<ReadRange>) 
         stale: BTreeMap::new(),
         bytes: 0,
         places: Prepared::places(&Share::default(), 0),
+        blobs: Vec::new(),
     }
 }
 
@@ -254,7 +255,7 @@ fn hold(holds: &mut Holds, id: u64, is_amendment: bool, draft: &Draft) {
     }
     if is_amendment {
         let (draft, withdrawn) = (draft.clone(), Vec::new());
-        let amendment = Amendment { draft, writes, withdrawn, stale, rests_on: Tid::NONE, bytes: 0 };
+        let amendment = Amendment { draft, writes, withdrawn, stale, rests_on: Tid::NONE, bytes: 0, blobs: None };
         assert!(holds.amend(id, amendment).is_some());
         return;
     }

@@ -96,6 +96,7 @@ impl Sequencer {
             stale: BTreeMap::new(),
             bytes: kept.bytes,
             places: Prepared::places(&Share::default(), kept.bytes),
+            blobs: Vec::new(),
         };
         let id = self.new_id();
         self.holds.hold(id, prepared);

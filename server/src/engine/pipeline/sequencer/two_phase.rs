@@ -37,7 +37,7 @@ impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, judged: Judged) {
         let Judged { writes, passed, stale } = judged;
         let PrepareAsk { admitted, how, done } = ask;
-        let Admitted { draft, wide, bytes, caller, .. } = admitted;
+        let Admitted { draft, wide, bytes, caller, blobs, .. } = admitted;
         let (now, limit) = (self.engine.clock().steady(), Duration::from_millis(how.time_limit_ms));
         let places = Prepared::places(&caller.share, bytes);
         let wide_cells = draft.read_cells.len();
@@ -60,6 +60,7 @@ impl Sequencer {
             stale: stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect(),
             bytes,
             places,
+            blobs: blobs.into_iter().collect(),
         };
         let id = self.new_id();
         let receipt = PreparedReceipt { prepared: id, merged: merged(&prepared.writes), stale: prepared.stale() };
@@ -109,8 +110,9 @@ impl Sequencer {
             Ok(Judged { writes, stale, .. }) => {
                 let AmendAsk { prepared, admitted, withdrawn, done } = ask;
                 let (merged, rests_on) = (merged(&writes), self.newest);
-                let bytes = admitted.bytes + self.holds.get(prepared).map_or(0, |prepared| prepared.bytes);
-                let amendment = Amendment { draft: admitted.draft, writes, withdrawn, stale, rests_on, bytes };
+                let (blobs, bytes) = (admitted.blobs, admitted.bytes);
+                let bytes = bytes + self.holds.get(prepared).map_or(0, |prepared| prepared.bytes);
+                let amendment = Amendment { draft: admitted.draft, writes, withdrawn, stale, rests_on, bytes, blobs };
                 match self.holds.amend(prepared, amendment).map(Prepared::stale) {
                     Some(stale) => self.promise(PreparedReceipt { prepared, merged, stale }, done),
                     None => done(Err(prepare_lost())),
@@ -269,7 +271,9 @@ impl Sequencer {
         self.count_prepared();
         self.engine.keys().enter_reserved(key, done);
         let queued_ns = Some(self.engine.steady_ns());
-        let origin = Origin { priority: prepared.priority, queued_ns, client: prepared.caller.client.clone() };
+        // What it names is kept by what is being ended.
+        let client = prepared.caller.client.clone();
+        let origin = Origin { priority: prepared.priority, queued_ns, client, _blobs: None };
         let writes = prepared.writes.iter().cloned().chain(durable::end_of(&prepared)).collect();
         self.seal(key, &prepared.note, writes, Answer::Finish(origin));
         self.endings.begin(Ending { tid: self.last, id, prepared });
