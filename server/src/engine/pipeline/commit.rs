@@ -205,7 +205,9 @@ impl Engine {
     fn admit_in_any_mode(&self, draft: Draft) -> Result<Admitted, Fault> {
         let mut admitted = admission::admit(draft, self.limits(), self.keep.oids(), self.visible())?;
         admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
-        admitted.queued_ns = Some(self.steady_ns());
+        let now = self.steady_ns();
+        admitted.queued_ns = Some(now);
+        self.numbers.came(admitted.draft.priority, now);
         Ok(admitted)
     }
 
