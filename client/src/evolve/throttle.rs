@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   budget   an absolute bound, or live_ratio_max times what live commits take that meet no batch draft in the same seconds;
-//!            and twice that of what they take in quiet seconds, for what is felt by all of them
+//!            and twice that of what they take in quiet seconds, for what is felt by all of them: but then never below a third of
+//!            what the worker has reached, since nobody knows that it is the reason
 //!   start    beside live traffic: slowly, then half as much again, three times a second, until it is too much or nothing binds
 //!   over     rate = rate · budget / p99, at least half of it; then the server's window, some seconds long, has to pass
 //!   under    rate = 1.25 · rate, once a second, up to near where it was too much, then 1.05 · rate; one that is not used is no
@@ -34,6 +35,8 @@ const INCREASE: f64 = 1.25;
 const INCREASE_NEAR: f64 = 1.05;
 /// So near to the rate that was too much.
 const NEAR: f64 = 0.8;
+/// What is left of the best rate where it is not sure who is the reason.
+const UNSURE: f64 = 1.0 / 3.0;
 /// Live commits may take so many budgets of quiet seconds before an evolve counts as the reason that all of them are slow.
 const FELT_BY_ALL: f64 = 2.0;
 /// Fewer live commits in the window say nothing about a 99th percentile.
@@ -72,6 +75,8 @@ pub(crate) struct Throttle {
     start: Start,
     /// The rate that was too much.
     ceiling: f64,
+    /// The most that it has reached.
+    best: f64,
     /// When the window shows nothing of before the last decrease any more.
     seen_from: Duration,
     adjusted: Option<Duration>,
@@ -121,7 +126,7 @@ impl Throttle {
 
     fn begin(&mut self, settings: &Settings, pressure: &Pressure) {
         self.start = Start::Over;
-        if is_live(pressure) && budget(settings, pressure).is_some() {
+        if is_live(pressure) && !budgets(settings, pressure).is_empty() {
             self.start = Start::Slow;
             // The first adjustment raises it to this.
             self.rate = Some(START / STARTING_INCREASE);
@@ -130,6 +135,7 @@ impl Throttle {
     }
 
     fn adjust(&mut self, now: Duration, settings: &Settings, pressure: &Pressure, achieved: f64) {
+        self.best = self.best.max(achieved);
         match over(settings, pressure) {
             None if self.start == Start::Slow => {
                 let rate = self.rate.unwrap_or(START);
@@ -141,13 +147,15 @@ impl Throttle {
                     self.why = None;
                 }
             }
-            Some((why, part)) => {
+            Some(Over { why, part, is_sure }) => {
                 self.start = Start::Over;
                 // What a worker was allowed and did not use is no measure.
                 let used = self.rate.map_or(achieved, |rate| rate.min(achieved.max(rate * DECREASE.0)));
                 self.ceiling = used;
-                self.rate = Some((used * part.clamp(DECREASE.0, DECREASE.1)).max(settings.rate_min));
-                self.at_the_floor = self.rate == Some(settings.rate_min);
+                let floor = settings.rate_min.max(if is_sure { 0.0 } else { self.best * UNSURE });
+                let slower = (used * part.clamp(DECREASE.0, DECREASE.1)).max(floor);
+                self.rate = Some(slower);
+                self.at_the_floor = slower <= floor;
                 self.seen_from = now + Duration::from_millis(pressure.window_ms);
                 self.why = Some(why);
             }
@@ -192,35 +200,50 @@ fn into_minute(tid: Tid) -> Duration {
     Duration::from_nanos(((u128::from(tid.0 & 0xffff_ffff) * 60_000_000_000) >> 32) as u64)
 }
 
-/// What is over its budget, and which part of it that leaves.
-fn over(settings: &Settings, pressure: &Pressure) -> Option<(String, f64)> {
-    if pressure.queue_live > settings.queue_live_max {
-        let why = format!("{} live drafts wait, over {}", pressure.queue_live, settings.queue_live_max);
-        return Some((why, DECREASE.0));
-    }
-    if !is_live(pressure) {
-        return None;
-    }
-    let (budget_us, by) = budget(settings, pressure)?;
-    let p99 = pressure.live_p99_us;
-    let part = budget_us as f64 / p99.max(1) as f64;
-    (p99 > budget_us).then(|| (format!("live p99 {p99} us is over {budget_us} us, {by}"), part))
+/// What is over its budget.
+struct Over {
+    why: String,
+    /// Which part of it the budget is.
+    part: f64,
+    /// Whether it is this that makes live commits slow.
+    is_sure: bool,
 }
 
-/// What live commits may take, in microseconds, and why; none: there is nothing to compare with.
-fn budget(settings: &Settings, pressure: &Pressure) -> Option<(u64, String)> {
+fn over(settings: &Settings, pressure: &Pressure) -> Option<Over> {
+    if pressure.queue_live > settings.queue_live_max {
+        let why = format!("{} live drafts wait, over {}", pressure.queue_live, settings.queue_live_max);
+        return Some(Over { why, part: DECREASE.0, is_sure: true });
+    }
+    let p99 = pressure.live_p99_us;
+    let over = |budget: &Budget| is_live(pressure) && p99 > budget.us;
+    budgets(settings, pressure).into_iter().find(over).map(|budget| Over {
+        why: format!("live p99 {p99} us is over {} us, {}", budget.us, budget.by),
+        part: budget.us as f64 / p99.max(1) as f64,
+        is_sure: budget.is_sure,
+    })
+}
+
+/// What live commits may take.
+struct Budget {
+    us: u64,
+    by: String,
+    is_sure: bool,
+}
+
+/// All that count, the surest first; none: there is nothing to compare with.
+fn budgets(settings: &Settings, pressure: &Pressure) -> Vec<Budget> {
     let (ratio, bound) = (settings.live_ratio_max, settings.live_p99_us_max);
     if bound > 0 {
-        return Some((bound, "the bound".to_owned()));
+        return vec![Budget { us: bound, by: "the bound".into(), is_sure: true }];
     }
-    let of = |us: u64, times: f64, what: &str| {
-        let budget = us as f64 * times;
-        (us > 0).then(|| (budget as u64, format!("{times} times the {us} us {what}")))
+    let of = |us: u64, times: f64, what: &str, is_sure| {
+        let by = format!("{times} times the {us} us {what}");
+        (us > 0).then(|| Budget { us: (us as f64 * times) as u64, by, is_sure })
     };
-    let apart = of(pressure.apart_p99_us, ratio, "of those that met no chunk");
-    let by_all = if apart.is_some() { ratio * FELT_BY_ALL } else { ratio };
-    let quiet = of(pressure.quiet_p99_us, by_all, "of quiet seconds");
-    [apart, quiet].into_iter().flatten().min()
+    let (apart, quiet) = (pressure.apart_p99_us, pressure.quiet_p99_us);
+    let by_all = if apart > 0 { ratio * FELT_BY_ALL } else { ratio };
+    let apart = of(apart, ratio, "of those that met no chunk", true);
+    apart.into_iter().chain(of(quiet, by_all, "of quiet seconds", false)).collect()
 }
 
 #[cfg(test)]
@@ -301,7 +324,14 @@ mod tests {
     #[test]
     fn one_window_is_not_punished_twice() {
         let (settings, mut throttle) = (Settings::default(), Throttle::default());
-        let mut at = |ms| throttle.decide(Duration::from_millis(ms), &settings, Some(&felt(9000)), 1000.0);
+        let mut at = |ms| {
+            throttle.decide(
+                Duration::from_millis(ms),
+                &settings,
+                Some(&Pressure { apart_p99_us: 1000, ..felt(9000) }),
+                1000.0,
+            )
+        };
         let first = rate(at(0));
         assert_eq!((rate(at(1000)), rate(at(4999))), (first, first), "the window still shows what it was answered for");
         assert!(rate(at(5000)) < first);

@@ -3,7 +3,7 @@
 //! ```text
 //!   slots   [ -3 s | -2 s | -1 s | now ]   live commits, fsyncs, how many batch drafts         => the window
 //!   apart   of the same live commits those in whose time no batch draft came or became durable => what the others are compared with
-//!   quiet   the last 30 slots that had live commits and no batch draft                        => the baseline
+//!   quiet   the last 10 slots that had live commits and no batch draft                        => the baseline
 //! ```
 //! A worker compares the window with what was apart in it: on a machine that is busy with other things both are slow, and neither is
 //! its doing. What it does to all commits (a disk that has much to write back) shows against the quiet seconds only. An evolve that
@@ -17,7 +17,7 @@ use std::time::Duration;
 use zeolite_proto::Pressure;
 
 const SLOTS: usize = 4;
-const QUIET_SLOTS_MAX: usize = 30;
+const QUIET_SLOTS_MAX: usize = 10;
 /// Fewer commits that were apart say nothing about a 99th percentile.
 const APART_MIN: u64 = 100;
 /// How long a slot lasts.
