@@ -12,7 +12,7 @@ pub(crate) fn record(class: &str, state: &Plain<'_>) -> Record {
     write::pickle(state, &mut data);
     let references = scan(&data).expect("is a record").references;
     let refs = references.into_iter().map(|oid| to_zeolite(oid).expect("has one")).collect();
-    Record { class: class.into(), version: 0, refs, data: data.into() }
+    Record { class: class.into(), version: 0, refs, blobs: Vec::new(), data: data.into() }
 }
 
 /// A reference to an object of a class, or of one that it does not tell.

@@ -206,7 +206,9 @@ impl Engine {
         let mut admitted = admission::admit(draft, self.limits(), self.keep.oids(), self.visible())?;
         admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
         admitted.blobs = self.hold_blobs(&admitted.draft)?;
-        admitted.queued_ns = Some(self.steady_ns());
+        let now = self.steady_ns();
+        admitted.queued_ns = Some(now);
+        self.numbers.came(admitted.draft.priority, now);
         Ok(admitted)
     }
 
