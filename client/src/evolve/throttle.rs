@@ -238,7 +238,7 @@ fn budgets(settings: &Settings, pressure: &Pressure) -> Vec<Budget> {
     }
     let of = |us: u64, times: f64, what: &str, is_sure| {
         let by = format!("{times} times the {us} us {what}");
-        (us > 0).then(|| Budget { us: (us as f64 * times) as u64, by, is_sure })
+        (us > 0).then_some(Budget { us: (us as f64 * times) as u64, by, is_sure })
     };
     let (apart, quiet) = (pressure.apart_p99_us, pressure.quiet_p99_us);
     let by_all = if apart > 0 { ratio * FELT_BY_ALL } else { ratio };

@@ -73,7 +73,9 @@ impl Names {
 
 async fn planned(db: &Db, name: &str) -> Job {
     let plan = Plan::Objects { class: "Page".into(), below_version: 0 };
-    evolve::plan(db, NewJob::new(name, plan)).await.expect("plans")
+    let mut new = NewJob::new(name, plan);
+    (new.settings.disk_pause_percent, new.settings.disk_stop_percent) = (0.0, 0.0);
+    evolve::plan(db, new).await.expect("plans")
 }
 
 async fn owes(job: &Job) -> bool {
