@@ -145,6 +145,8 @@ fn pressure(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauges("zeolite_live_commit_window_seconds", "Live commits of the last few seconds, in the server", live)?;
     let help = "The 99th percentile of live commits over recent seconds without batch drafts";
     to.gauge("zeolite_live_commit_quiet_p99_seconds", help, seconds(pressure.quiet_p99_us))?;
+    let help = "The 99th percentile of live commits of the last few seconds that met no batch draft; 0: too few";
+    to.gauge("zeolite_live_commit_apart_p99_seconds", help, seconds(pressure.apart_p99_us))?;
     let help = "The 99th percentile of syncs of the log over the last few seconds";
     to.gauge("zeolite_fsync_window_p99_seconds", help, seconds(pressure.fsync_p99_us))
 }
