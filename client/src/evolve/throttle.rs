@@ -360,6 +360,10 @@ mod tests {
             slowed.is_some_and(|rate| rate < 1000.0),
             "all of them are far slower than in quiet seconds: {slowed:?}"
         );
+        for second in 2..100 {
+            let slowed = rate(throttle.decide(Duration::from_secs(second), &settings, Some(&all), 333.0));
+            assert!(slowed.is_some_and(|rate| rate > 300.0), "nobody knows that it is the reason: {slowed:?}");
+        }
     }
 
     #[test]
