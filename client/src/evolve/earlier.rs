@@ -321,6 +321,11 @@ impl TakeBack<'_> {
             if cell == self.cell && before.tid != Tid(*former) {
                 continue;
             }
+            // What a live draft had gone over was left alone then.
+            let ledger = owed_cell(self.job, Tid(*former), cell);
+            if cell != self.cell && self.db.at(log.tid.prev()).get_encoded(&ledger).await?.is_some() {
+                continue;
+            }
             let Some(log) = self.log(Tid(*former)).await? else {
                 return Err(Stuck::Cannot(format!(
                     "the log no longer tells what its former step ({}) wrote",
@@ -394,8 +399,9 @@ pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<(has
 /// owed.
 pub(crate) async fn owed_steps(db: &Db, job: Oid) -> Result<Vec<(Cell, Tid)>> {
     let (mut steps, mut known) = (Vec::new(), hash::Set::default());
+    let view = newest_view(db).await?;
     let mut chunk: Option<(Tid, Option<ChunkLog>)> = None;
-    for owed in owed(&newest_view(db).await?, job, OWED_MAX).await? {
+    for owed in owed(&view, job, OWED_MAX).await? {
         let (tid, cell) = (Tid(owed.chunk), owed.cell());
         if chunk.as_ref().is_none_or(|(read, _)| *read != tid) {
             chunk = Some((tid, ChunkLog::read_unless_packed(db, job, tid).await?));
@@ -404,6 +410,13 @@ pub(crate) async fn owed_steps(db: &Db, job: Oid) -> Result<Vec<(Cell, Tid)>> {
         let mut stepped = log.map(|log| log.stepped_at(&cell)).unwrap_or_default();
         if stepped.is_empty() || log.is_some_and(|log| log.step_of(&cell).is_some()) {
             stepped.push(cell);
+        }
+        // One that was made anew waits for the others.
+        let paid: Vec<Cell> = stepped.iter().map(|cell| paid_cell(job, tid, cell)).collect();
+        let paid = view.get_many(&paid).await?;
+        if paid.iter().any(Option::is_none) {
+            let mut paid = paid.iter();
+            stepped.retain(|_| paid.next().is_some_and(Option::is_none));
         }
         // Of several chunks the oldest: from there on what was stepped anew is followed.
         steps.extend(stepped.into_iter().filter(|cell| known.insert(cell.clone())).map(|cell| (cell, tid)));
