@@ -13,6 +13,7 @@ pub mod pickle;
 mod plain;
 pub mod routes;
 pub mod scan;
+pub mod undone;
 mod values;
 mod write;
 
@@ -24,5 +25,6 @@ use zeolite_proto::Resolver;
 /// The classes of ZODB that a server can merge, with their resolvers.
 pub fn resolvers() -> impl Iterator<Item = (String, Arc<dyn Resolver>)> {
     let length: Arc<dyn Resolver> = Arc::new(length::Length);
-    btrees::resolvers().chain([(length::CLASS.to_owned(), length)])
+    let undone: Arc<dyn Resolver> = Arc::new(undone::Undone);
+    btrees::resolvers().chain([(length::CLASS.to_owned(), length), (undone::CLASS.to_owned(), undone)])
 }

@@ -10,7 +10,8 @@
 use super::{Place, Tx};
 use crate::answer::{FirstPhase, How, Terms};
 use crate::connect::{Attached, Db, Resend};
-use crate::errors::Result;
+use crate::errors::{Error, Result};
+use crate::wire::Link;
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Merged, Receipt, StaleCell, Tid};
@@ -129,12 +130,17 @@ impl Prepared {
         &self.merged
     }
 
-    /// Commits.
+    /// Commits. If the server refuses, it is given up, unless it is durable.
     pub async fn finish(mut self) -> Result<Receipt> {
-        self.open = false;
         let (number, key, since) = (self.number, self.key, self.key_since);
+        // Whoever drops the future has sent it: it may be committed.
+        self.open = false;
         let core = self.db.core();
-        core.call(Resend::UnderKey(key), |link| async move { link.finish(number, key, since).await }).await
+        let finish = |link: Arc<Link>| async move { link.finish(number, key, since).await };
+        let finished = core.call(Resend::UnderKey(key), finish).await;
+        // What is refused stays prepared on the server.
+        self.open = matches!(finished, Err(Error::Fault(_)));
+        finished
     }
 
     /// Gives it up.

@@ -98,7 +98,8 @@ impl RawDraft {
         let draft = self.draft(key);
         let mut asked = Asked { db: &self.db, key, since: draft.key_since, open: true };
         let held = Prepared::hold(&self.db, self.at, &draft, limit, self.take_oids).await;
-        asked.open = false;
+        // What the server has refused it does not hold. Whatever else went wrong, it may hold it, or do so later.
+        asked.open = held.as_ref().is_err_and(|error| !matches!(error, Error::Fault(_)));
         held
     }
 

@@ -5,6 +5,7 @@ use crate::support::{World, number, object, oid, value, within};
 use bytes::Bytes;
 use std::time::Duration;
 use zeolite_client::{Cell, Db, Error, FaultKind, Note, Oid, Options, Record, Tid};
+use zeolite_server::settings::Settings;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -83,7 +84,7 @@ async fn what_has_moved_on_and_is_not_replaced_is_never_committed() {
 
 #[tokio::test]
 async fn a_first_phase_that_nobody_waits_for_is_given_up() {
-    let world = World::start().await;
+    let world = World::start_with(holds_for_an_hour).await;
     let line = world.line().await;
     let db = Db::connect(line.url()).await.expect("connects");
     let first = put(&db, 1, 10).await;
@@ -146,7 +147,7 @@ async fn changes_between_two_places_are_told_without_asking() {
 
 #[tokio::test]
 async fn changes_are_told_across_a_lost_connection() {
-    let world = World::start().await;
+    let world = World::start_with(holds_for_an_hour).await;
     let line = world.line().await;
     let db = Db::connect_with(line.url(), followed()).await.expect("connects");
     put(&db, 1, 1).await;
@@ -161,7 +162,7 @@ async fn changes_are_told_across_a_lost_connection() {
 
 #[tokio::test]
 async fn a_further_address_is_taken_when_the_first_is_not_there() {
-    let world = World::start().await;
+    let world = World::start_with(holds_for_an_hour).await;
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let nobody = free.local_addr().expect("an address").to_string();
     drop(free);
@@ -174,7 +175,7 @@ async fn a_further_address_is_taken_when_the_first_is_not_there() {
 
 #[tokio::test]
 async fn records_come_by_the_page_in_the_order_of_oids() {
-    let world = World::start().await;
+    let world = World::start_with(holds_for_an_hour).await;
     let db = world.db().await;
     for n in 0..5 {
         put(&db, n, n).await;
@@ -198,7 +199,7 @@ async fn records_come_by_the_page_in_the_order_of_oids() {
 
 #[tokio::test]
 async fn a_pin_that_is_released_is_gone_when_that_returns() {
-    let world = World::start().await;
+    let world = World::start_with(holds_for_an_hour).await;
     let db = world.db().await;
     put(&db, 1, 1).await;
     let pin = db.pin().await.expect("pins");
@@ -208,4 +209,54 @@ async fn a_pin_that_is_released_is_gone_when_that_returns() {
     assert_eq!(pins().await, 1);
     within(pin.release()).await.expect("is given up");
     assert_eq!(pins().await, 0);
+}
+
+/// Longer than any test waits.
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn holds_for_an_hour(settings: &mut Settings) {
+    settings.limits.prepare_ms_max = HOUR.as_millis() as u64;
+}
+
+/// Until nobody is prepared; by the status, which is asked again and again.
+async fn nothing_is_prepared(db: &Db) {
+    let nothing = async { while db.admin().status().await.expect("answers").prepared > 0 {} };
+    within(nothing).await;
+}
+
+#[tokio::test]
+async fn a_first_phase_that_nobody_waits_for_any_more_is_not_held_when_its_turn_comes() {
+    let world = World::start_with(holds_for_an_hour).await;
+    let db = world.db().await;
+    let first = put(&db, 1, 10).await;
+    let draft = |db: &Db| {
+        let mut draft = db.draft(db.place());
+        draft.put(object(1), first, encoded(11)).expect("stages");
+        draft
+    };
+    let slow = within(draft(&db).hold(HOUR)).await.expect("is held");
+    let options = Options { request_timeout: Duration::from_millis(200), ..Options::default() };
+    let hasty = world.db_with(options).await;
+    assert!(hasty.wait_for(first, LIMIT).await);
+    // Its own time limit ends the call, while the draft waits for the slow one.
+    let ended = within(draft(&hasty).hold(HOUR)).await;
+    assert!(matches!(ended, Err(Error::Disconnected { .. })), "{ended:?}");
+    within(slow.finish()).await.expect("finishes");
+    nothing_is_prepared(&db).await;
+    put(&db, 1, 12).await;
+}
+
+#[tokio::test]
+async fn a_second_phase_that_is_refused_leaves_nothing_held() {
+    let world = World::start_with(holds_for_an_hour).await;
+    let db = world.db().await;
+    let first = put(&db, 1, 10).await;
+    put(&db, 1, 11).await;
+    let mut draft = db.draft(db.place());
+    draft.put(object(1), first, encoded(12)).expect("stages");
+    let held = within(draft.hold(HOUR)).await.expect("is held");
+    let refused = within(held.finish()).await.expect_err("it is stale");
+    assert_eq!(refused.kind(), Some(FaultKind::Invalid));
+    nothing_is_prepared(&db).await;
+    put(&db, 1, 13).await;
 }

@@ -19,6 +19,7 @@ mod spans;
 #[cfg(test)]
 mod tests;
 
+use crate::engine::caller::Whose;
 use crate::engine::pipeline::ask::DraftAsk;
 use crate::engine::pipeline::wide::WideReads;
 use held::Held;
@@ -138,6 +139,17 @@ impl Holds {
 
     pub(crate) fn park(&mut self, behind: u64, draft: DraftAsk) {
         self.parked.push(Parked { behind, draft });
+    }
+
+    /// The draft of this key that is to be prepared, if it is parked: nobody waits for its answer any more.
+    pub(crate) fn take_parked(&mut self, key: CommitKey, whose: &Whose) -> Option<DraftAsk> {
+        let is_it = |parked: &Parked| {
+            let admitted = parked.draft.admitted();
+            let prepares = matches!(parked.draft, DraftAsk::Prepare(_));
+            prepares && admitted.draft.key == key && whose.includes(&admitted.caller.owner)
+        };
+        let at = self.parked.iter().position(is_it)?;
+        Some(self.parked.remove(at).draft)
     }
 
     /// Those that have waited long enough for a durable one.

@@ -327,7 +327,16 @@ impl Sequencer {
             Found::Ending(end) => return self.ask_again_after(end, Ask::Abort { whose, prepared, key, since, done }),
             Found::OtherKey => return done(Err(other_key("abort it"))),
             Found::Anothers => return done(Ok(self.engine.visible())),
-            Found::Gone => return done(self.already_gone(&whose, key, since)),
+            Found::Gone => {
+                // It may be waiting for what others hold: then it is not prepared at all.
+                if let Some(parked) = key.and_then(|key| self.holds.take_parked(key, &whose)) {
+                    self.refuse(
+                        parked,
+                        Fault::new(FaultKind::PrepareLost, "the draft was aborted before it was prepared"),
+                    );
+                }
+                return done(self.already_gone(&whose, key, since));
+            }
         };
         if self.holds.get(id).is_some_and(|prepared| prepared.durable.is_some()) {
             return self.abort_durable(id, done);
