@@ -19,7 +19,10 @@
 //!   than Python would make it; its next writer splits it.
 //!
 //! All that the draft did to nodes must be told by its keys, or nothing is replayed: a child that has gone from a node must have been
-//! emptied. So a `clear()` stays a conflict, which leaves its buckets as they were.
+//! emptied, and each leaf that was written must be below nodes that are known. So a `clear()` stays a conflict, which leaves its buckets as they were.
+
+#[cfg(test)]
+mod tests;
 
 use crate::btrees::Node;
 use crate::btrees::state::Item;
@@ -59,6 +62,9 @@ impl Replayer for Replay {
         let mut asked = Asked { records, count: 0 };
         let sides = sides(draft, &mut asked)?;
         let forest = Forest::of(&sides)?;
+        if forest.has_strays() {
+            return None;
+        }
         let mut tops: Vec<&Cell> = conflicts.iter().filter_map(|cell| forest.top_of(cell)).collect();
         tops.sort_unstable();
         tops.dedup();
@@ -110,9 +116,15 @@ struct Sides {
 
 fn sides(draft: &Draft, asked: &mut Asked<'_>) -> Maybe<BTreeMap<Cell, Sides>> {
     let mut sides: BTreeMap<Cell, Sides> = BTreeMap::new();
+    let told_beside = draft.writes.iter().filter(|write| !write.cell.is_object());
+    let told_beside: HashSet<_> = told_beside.map(|write| write.cell.oid).collect();
     for write in draft.writes.iter().filter(|write| write.cell.is_object()) {
         let Change::Put(new) = &write.change else { continue };
         let Some(node) = node_of(new) else { continue };
+        // An undo tells beside the object where its data comes from.
+        if told_beside.contains(&write.cell.oid) {
+            return None;
+        }
         let old = if write.base == Tid::NONE { None } else { Some(decoded(&asked.as_of(&write.cell, write.base)?)?) };
         let new = decoded(new)?;
         if old.as_ref().is_some_and(|old| old.class != new.class) {
@@ -165,6 +177,13 @@ impl<'s> Forest<'s> {
             known.insert(cell, Known { node: *node, old, new });
         }
         Some(Forest { known, parents })
+    }
+
+    /// Whether a leaf was written of which nobody knows the tree. Who unlinks a bucket writes the one before it, which may be below
+    /// nodes that were not asked for: what is left out on one side must not stay on the other.
+    fn has_strays(&self) -> bool {
+        let is_leaf = |known: &Known<'_>| known.old.is_some() && known.new.is_some() && !known.node.is_tree();
+        self.known.iter().any(|(cell, known)| is_leaf(known) && self.top_of(cell).is_none())
     }
 
     /// The root of the tree that something was in.

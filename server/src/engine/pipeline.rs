@@ -27,6 +27,7 @@ pub(crate) mod mergers;
 pub(crate) mod own;
 pub(crate) mod ranges;
 pub(crate) mod recent;
+pub(crate) mod replayed;
 pub(crate) mod replays;
 pub(crate) mod restore;
 pub(crate) mod second_look;

@@ -1,5 +1,5 @@
 //! Concurrent transactions of real BTrees on a real engine: what is committed is a serial order, and the trees are sane, while read checks
-//! of nodes are judged by where they lead.
+//! of nodes are judged by where they lead, and what only a split makes a conflict is replayed.
 
 use crate::python::{Python, seed, text};
 use std::sync::Arc;
@@ -192,7 +192,7 @@ fn trees_stay_sane_and_serial_while_what_only_a_split_makes_a_conflict_is_replay
     for nodes in [MANY_LEVELS, ONE_NODE] {
         let (replayed, judged) = (run(seed, Judges::RoutesAndReplay, nodes), run(seed, Judges::Routes, nodes));
         // What is left changes one key twice, removes the least key of a bucket, empties one, or clears a tree.
-        assert!(replayed.committed > judged.committed, "seed {seed}: {replayed:?}, and judged {judged:?}");
-        assert!(replayed.read_conflicts < judged.read_conflicts, "seed {seed}: {replayed:?}, and judged {judged:?}");
+        let refused = |outcomes: &Outcomes| outcomes.conflicts + outcomes.read_conflicts;
+        assert!(refused(&replayed) * 4 < refused(&judged) * 3, "seed {seed}: {replayed:?}, and judged {judged:?}");
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::keep::oids::Oids;
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ranges;
-use crate::engine::pipeline::replays::Replays;
+use crate::engine::pipeline::replayed::Replays;
 use crate::engine::pipeline::wide::WideReads;
 use crate::storage::BlobHold;
 use bytes::Bytes;

@@ -19,28 +19,10 @@ use crate::engine::pipeline::admission;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::{DraftAsk, LOOKS_MAX, PrepareAsk};
 use crate::engine::pipeline::check::{Judged, Refused, is_conflict};
+use crate::engine::pipeline::replayed::{REPLAYS_MAX, Replays};
 use crate::engine::pipeline::second_look::AsOf;
 use std::collections::BTreeSet;
 use zeolite_proto::{Cell, Change, Draft, Fault, Merged, ReadCell, Records, Replayed, Tid, Write};
-
-/// So many times a draft is replayed.
-const REPLAYS_MAX: u8 = 3;
-
-/// What was replayed of a draft.
-#[derive(Default)]
-pub(crate) struct Replays {
-    count: u8,
-    /// As it was sent, once it was replayed.
-    sent: Option<Box<Draft>>,
-    /// The conflicts that it was replayed for.
-    asked: BTreeSet<Cell>,
-    /// What came of it: these are written anew,
-    written: BTreeSet<Cell>,
-    /// these decide where that is,
-    read: BTreeSet<Cell>,
-    /// and these are written no more.
-    pub(crate) left_out: Vec<Merged>,
-}
 
 /// What is to be done about the conflicts of a draft.
 pub(crate) enum ToReplay {
@@ -54,19 +36,15 @@ pub(crate) enum ToReplay {
 
 impl Replays {
     /// Its writes, those that were replayed marked as not what was sent.
-    pub(crate) fn told(&self, mut judged: Judged) -> Judged {
+    pub(super) fn told(&self, mut judged: Judged) -> Judged {
         judged.writes.iter_mut().for_each(|write| write.merged |= self.written.contains(&write.cell));
         judged
-    }
-
-    fn is_of(&self, cell: &Cell) -> bool {
-        self.written.contains(cell) || self.read.contains(cell)
     }
 }
 
 impl DraftAsk {
     /// Nothing of it is replayed, now and later.
-    pub(crate) fn as_sent(mut self) -> DraftAsk {
+    pub(crate) fn into_sent(mut self) -> DraftAsk {
         let admitted = self.admitted_mut();
         if let Some(sent) = admitted.replays.sent.take() {
             let asked_no_more = Replays { count: REPLAYS_MAX, ..Replays::default() };

@@ -231,7 +231,7 @@ impl Sequencer {
             ToReplay::Nothing => results.map(|judged| draft.admitted().replays.told(judged)),
             ToReplay::Ask(conflicts) => Err(Refused::Out(vec![Question::Replay(conflicts)])),
             ToReplay::Wait(newest) => Err(Refused::Wait(newest)),
-            ToReplay::Never => return self.decide(draft.as_sent()),
+            ToReplay::Never => return self.decide(draft.into_sent()),
         };
         let results = results
             .and_then(|judged| self.allowed(&judged.writes, seals).map(|()| judged).map_err(Refused::Fault))
