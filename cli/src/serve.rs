@@ -129,6 +129,9 @@ fn registry(settings: &ZodbSettings) -> Registry {
     if settings.route_read_checks {
         registry.judge_reads(Arc::new(zeolite_zodb::routes::Routes));
     }
+    if settings.replay_splits {
+        registry.replay_with(Arc::new(zeolite_zodb::replay::Replay));
+    }
     registry
 }
 
@@ -218,11 +221,13 @@ mod tests {
 
     #[test]
     fn classes_of_zodb_are_merged_and_their_read_checks_judged_unless_settings_say_no() {
-        let with = |merge, route_read_checks| registry(&ZodbSettings { merge, route_read_checks });
+        let with =
+            |merge, route_read_checks| registry(&ZodbSettings { merge, route_read_checks, replay_splits: merge });
         let serves = registry(&ZodbSettings::default());
         for class in ["BTrees.OOBTree.OOBucket", "BTrees.IIBTree.IITreeSet", "BTrees.Length.Length"] {
             assert!(serves.get(class).is_some() && with(false, true).get(class).is_none(), "{class}");
         }
         assert!(serves.read_judge().is_some() && with(true, false).read_judge().is_none());
+        assert!(serves.replayer().is_none() && with(true, false).replayer().is_some());
     }
 }

@@ -15,7 +15,7 @@
 //!   hash     hash maps with a seed
 //!   limits   the bound of every message, key, draft, lease and scan
 //!   resolver merge(base, theirs, ours) and apply(current, operation)
-//!   registry the resolvers by class
+//!   registry the resolvers by class, and who judges reads and replays drafts
 //!   resolvers  the built-in ones
 //!   wire     the generated protobuf types and their translation to and from the types above
 //! ```
@@ -38,6 +38,7 @@ pub mod pressure;
 pub mod read_judge;
 pub mod record;
 pub mod registry;
+pub mod replayer;
 pub mod resolver;
 pub mod resolvers;
 pub mod revision;
@@ -59,6 +60,7 @@ pub use pressure::Pressure;
 pub use read_judge::{ReadJudge, Records};
 pub use record::{BadRecord, Record};
 pub use registry::Registry;
+pub use replayer::{Replayed, Replayer};
 pub use resolver::Resolver;
 pub use revision::{Entry, Revision};
 pub use role::Role;

@@ -1,6 +1,7 @@
-//! Owns the registry: the resolvers by class, and the judge of read checks.
+//! Owns the registry: the resolvers by class, the judge of read checks, and who replays drafts.
 
 use crate::read_judge::ReadJudge;
+use crate::replayer::Replayer;
 use crate::resolver::Resolver;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 pub struct Registry {
     by_class: HashMap<String, Arc<dyn Resolver>>,
     read_judge: Option<Arc<dyn ReadJudge>>,
+    replayer: Option<Arc<dyn Replayer>>,
 }
 
 impl Registry {
@@ -21,7 +23,7 @@ impl Registry {
     /// The built-in resolvers under their class names; see [`crate::resolvers`].
     pub fn built_in() -> Registry {
         let by_class = crate::resolvers::built_in().map(|(class, it)| (class.to_owned(), it)).collect();
-        Registry { by_class, read_judge: None }
+        Registry { by_class, read_judge: None, replayer: None }
     }
 
     /// Registers a resolver for a class; the last one registered counts.
@@ -42,6 +44,16 @@ impl Registry {
     /// Who looks at read checks that would fail.
     pub fn read_judge(&self) -> Option<&dyn ReadJudge> {
         self.read_judge.as_deref()
+    }
+
+    /// Lets this one make anew what would be a conflict in a first phase; without one it is.
+    pub fn replay_with(&mut self, replayer: Arc<dyn Replayer>) {
+        self.replayer = Some(replayer);
+    }
+
+    /// Who makes anew what would be a conflict.
+    pub fn replayer(&self) -> Option<&dyn Replayer> {
+        self.replayer.as_deref()
     }
 
     /// All, sorted by class.

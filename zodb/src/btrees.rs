@@ -16,12 +16,13 @@ mod kinds;
 mod merge;
 mod reason;
 pub(crate) mod state;
+pub(crate) mod tree;
 
 use crate::oids::to_zeolite;
 use crate::plain::left;
 use crate::scan::{class_of, scan};
 use kinds::{KeyKind, ValueKind};
-use state::{Content, Parsed};
+use state::{Content, Item, Parsed};
 use std::sync::Arc;
 use zeolite_proto::resolver::{Resolver, Unresolved};
 use zeolite_proto::{Oid, Record};
@@ -52,6 +53,24 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// The newest record of a leaf with what was made of its keys in another one: `old` are its keys as that one had them before, and
+    /// `ours` afterwards. Key by key it is the merge that it would have been in one bucket.
+    pub(crate) fn with_changes(
+        &self,
+        newest: &Record,
+        old: &[Item<'_>],
+        ours: &[Item<'_>],
+    ) -> Result<Record, Unresolved> {
+        let parsed = Parsed::of(newest)?;
+        let mut data = parsed.class_pickle().to_vec();
+        let state = if self.is_tree { parsed.into_inline()? } else { parsed.into_top() };
+        let there = Content::of(state, self)?;
+        let items = merge::merge(self, old, &there.items, ours)?;
+        state::pickle(self, &items, there.next.as_ref(), &mut data);
+        let refs = references(&data)?;
+        Ok(Record { refs, data: data.into(), ..newest.clone() })
+    }
+
     /// The class of this name.
     pub(crate) fn of_class(class: &str) -> Option<Node> {
         let (module, name) = class.strip_prefix("BTrees.")?.split_once('.')?;

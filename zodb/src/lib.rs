@@ -1,7 +1,8 @@
 //! Owns what Zeolite knows of ZODB's records. No Python runs here: records are read by their bytes alone.
 //!
 //! A record of ZODB is two pickles, the class and the state. [`scan`] says which class it is and which objects it refers to;
-//! [`resolvers`] merge what two transactions wrote of one node of a BTree; [`routes`] judge read checks of the nodes above.
+//! [`resolvers`] merge what two transactions wrote of one node of a BTree; [`routes`] judge read checks of the nodes above;
+//! [`replay`] makes on the newest tree what only a split has refused.
 
 pub mod btrees;
 pub mod length;
@@ -11,6 +12,7 @@ pub mod oids;
 mod order;
 pub mod pickle;
 mod plain;
+pub mod replay;
 pub mod routes;
 pub mod scan;
 pub mod undone;

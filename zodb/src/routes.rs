@@ -22,8 +22,8 @@
 //! changed is not checked.
 
 use crate::btrees::Node;
-use crate::btrees::state::{Content, Item, Parsed};
-use crate::oids::to_zeolite;
+use crate::btrees::state::{Content, Parsed};
+use crate::btrees::tree::{Children, changed};
 use crate::plain::Plain;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -86,8 +86,8 @@ impl<'d> Judgement<'d, '_> {
             if keys.is_empty() || ours.items.is_empty() || ours.next != old.next {
                 return None;
             }
-            for key in keys {
-                if self.bucket_of(&read.cell, key, &mut newest)? != write.cell {
+            for change in keys {
+                if self.bucket_of(&read.cell, change.key()?, &mut newest)? != write.cell {
                     return Some(false);
                 }
             }
@@ -148,71 +148,11 @@ fn decoded(record: &Bytes) -> Maybe<Record> {
     Record::decode(record).ok().filter(|record| record.data.len() <= RECORD_BYTES_MAX)
 }
 
-/// The children of a node, and the least keys of all but the first: what is less than these is the first one's.
-struct Children<'a> {
-    tree: Node,
-    keys: Vec<Plain<'a>>,
-    children: Vec<(Cell, bool)>,
-}
-
-impl<'a> Children<'a> {
-    fn of(record: &'a Record) -> Maybe<Children<'a>> {
-        let tree = Node::of_class(&record.class).filter(Node::is_tree)?;
-        let top = Parsed::of(record).ok()?.into_top();
-        let Plain::Tuple(parts) = &top else { return None };
-        let [Plain::Tuple(flat), _first_bucket] = parts.as_slice() else { return None };
-        let keys = flat.iter().skip(1).step_by(2).map(|key| tree.loaded_key(key.clone()).ok());
-        let children = flat.iter().step_by(2).map(|child| tree_child(&tree, child));
-        let (keys, children) = (keys.collect::<Maybe<Vec<_>>>()?, children.collect::<Maybe<Vec<_>>>()?);
-        (children.len() == keys.len() + 1).then_some(Children { tree, keys, children })
-    }
-
-    fn of_key(&self, key: &Plain<'_>) -> Maybe<(Cell, bool)> {
-        let (mut low, mut high) = (0, self.keys.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.tree.compare_keys(&self.keys[middle], key).ok()?.is_gt() {
-                true => high = middle,
-                false => low = middle + 1,
-            }
-        }
-        self.children.get(low).cloned()
-    }
-}
-
-/// A child, and whether it is a node itself: its reference says of which class it is.
-fn tree_child(tree: &Node, child: &Plain<'_>) -> Maybe<(Cell, bool)> {
-    let Plain::Reference(to) = child else { return None };
-    let Some(Plain::Class(module, name)) = &to.class else { return None };
-    let class = format!("{}.{}", std::str::from_utf8(module).ok()?, std::str::from_utf8(name).ok()?);
-    let node = Node::of_class(&class).filter(|node| node == tree || tree.is_above(node))?;
-    Some((Cell::object(to_zeolite(to.oid)?), node.is_tree()))
-}
-
-/// The keys that were added, removed or given another value.
-fn changed<'k, 'a>(bucket: &Node, old: &'k [Item<'a>], new: &'k [Item<'a>]) -> Maybe<Vec<&'k Plain<'a>>> {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    let (mut was, mut is, mut keys) = (old.iter().peekable(), new.iter().peekable(), Vec::new());
-    loop {
-        let order = match (was.peek(), is.peek()) {
-            (None, None) => return Some(keys),
-            (Some(_), None) => Less,
-            (None, Some(_)) => Greater,
-            (Some(was), Some(is)) => bucket.compare_keys(&was.key, &is.key).ok()?,
-        };
-        let before = if order == Greater { None } else { was.next() };
-        let after = if order == Less { None } else { is.next() };
-        match (order, before, after) {
-            (Equal, Some(before), Some(after)) if before.value == after.value => {}
-            (_, before, after) => keys.push(&before.or(after)?.key),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::made;
+    use crate::oids::to_zeolite;
     use zeolite_proto::{CommitKey, Note, Priority};
 
     const TREE: &str = "BTrees.IIBTree.IIBTree";

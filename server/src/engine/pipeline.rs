@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   commit ── admission, keys ──> intake ──> sequencer ──> writer          undo: an ordinary draft
-//!    ask: what travels between them          │   ▲  check · head · recent · merge · yields · holds · endings · condemned · kinds
+//!    ask: what travels between them          │   ▲  check · head · recent · merge · yields · holds · endings · condemned · kinds · replays
 //!                                            ▼   │
 //!                                           mergers
 //! ```
@@ -27,6 +27,8 @@ pub(crate) mod mergers;
 pub(crate) mod own;
 pub(crate) mod ranges;
 pub(crate) mod recent;
+pub(crate) mod replayed;
+pub(crate) mod replays;
 pub(crate) mod restore;
 pub(crate) mod second_look;
 pub(crate) mod sequencer;

@@ -11,10 +11,12 @@ pub struct ZodbSettings {
     /// Lets a read check of a BTree's node hold, although the node has changed, if it still leads to the buckets that the transaction wrote;
     /// off: each such check is a read conflict.
     pub route_read_checks: bool,
+    /// Makes anew, on the newest tree, what a transaction changed of a BTree's keys, if only a split makes it a conflict; off: it is one.
+    pub replay_splits: bool,
 }
 
 impl Default for ZodbSettings {
     fn default() -> ZodbSettings {
-        ZodbSettings { merge: true, route_read_checks: true }
+        ZodbSettings { merge: true, route_read_checks: true, replay_splits: false }
     }
 }

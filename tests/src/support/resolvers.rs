@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::resolver::{Resolver, Unresolved};
-use zeolite_proto::{Change, Draft, ReadCell, ReadJudge, Record, Records, Registry, Write};
+use zeolite_proto::{Cell, Change, Draft, ReadCell, ReadJudge, Record, Records, Registry, Replayed, Replayer, Write};
 
 /// The class of [`Slow`].
 pub const SLOW: &str = "Slow";
@@ -129,10 +129,47 @@ impl ReadJudge for Signs {
     }
 }
 
+/// The class of what holds words, until they are taken to another entry of the same collection: `a to k` says that all words but a are in k.
+pub const SHELF: &str = "Shelf";
+
+/// Puts a word that was added to a shelf where the shelf's words have been taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Shelves;
+
+fn shelf(record: &Bytes) -> Option<String> {
+    let record = Record::decode(record).ok().filter(|record| record.class == SHELF)?;
+    String::from_utf8(record.data.to_vec()).ok()
+}
+
+impl Replayer for Shelves {
+    fn may_replay(&self, draft: &Draft) -> bool {
+        let is_shelf = |write: &Write| matches!(&write.change, Change::Put(record) if shelf(record).is_some());
+        draft.writes.iter().any(is_shelf)
+    }
+
+    fn replay(&self, draft: &Draft, conflicts: &[Cell], records: &mut dyn Records) -> Option<Replayed> {
+        let mut replayed = Replayed::default();
+        for write in draft.writes.iter().filter(|write| conflicts.contains(&write.cell)) {
+            let Change::Put(record) = &write.change else { continue };
+            let Some(ours) = shelf(record) else { continue };
+            let added = ours.strip_prefix(&shelf(&records.as_of(&write.cell, write.base)?)?)?.to_owned();
+            let newest = shelf(&records.newest(&write.cell)?)?;
+            let (_, key) = newest.split_once(" to ")?;
+            let there = Cell { oid: write.cell.oid, key: key.as_bytes().to_vec().into() };
+            let record = Record::new(SHELF, 1, shelf(&records.newest(&there)?)? + &added);
+            replayed.writes.push((there, record.encode().ok()?));
+            replayed.reads.push(write.cell.clone());
+            replayed.left_out_writes.insert(write.cell.clone());
+        }
+        (!replayed.writes.is_empty()).then_some(replayed)
+    }
+}
+
 /// The built-in set and what is in this file.
 pub fn registry() -> Registry {
     let mut registry = Registry::built_in();
     registry.judge_reads(Arc::new(Signs));
+    registry.replay_with(Arc::new(Shelves));
     registry.register(SLOW, Arc::new(Slow));
     registry.register(BLOAT, Arc::new(Bloat));
     registry.register(LEAF, Arc::new(Leaf));

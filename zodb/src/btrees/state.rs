@@ -46,7 +46,7 @@ impl<'a> Parsed<'a> {
     }
 
     /// The state of the one bucket of a tree that holds it inline.
-    pub(super) fn into_inline(self) -> Result<Plain<'a>, Unresolved> {
+    pub(crate) fn into_inline(self) -> Result<Plain<'a>, Unresolved> {
         let wrong = || left("a state that is none of a tree");
         let parts = match self.state {
             Plain::None => return Ok(Plain::None),

@@ -40,7 +40,7 @@ class Storage:
         self.oids = []
 
     def registerDB(self, db):
-        pass
+        self.db = db
 
     def getName(self):
         return 'test'
@@ -83,11 +83,13 @@ class Storage:
             raise ReadConflictError(answer[1].decode())
         if answer[0] != b'done':
             raise ConflictError(answer[1].decode())
-        self.tid = answer[1]
-        return answer[2:]
+        self.tid, self.merged = answer[1], answer[2:]
+        return self.merged
 
     def tpc_finish(self, transaction, f=lambda tid: None):
         f(self.tid)
+        # The other connections hear only of what was stored; a replay writes elsewhere.
+        self.db.invalidate(self.tid, self.merged)
         return self.tid
 
     def tpc_abort(self, transaction):

@@ -10,6 +10,7 @@ use crate::engine::keep::oids::Oids;
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ranges;
+use crate::engine::pipeline::replayed::Replays;
 use crate::engine::pipeline::wide::WideReads;
 use crate::storage::BlobHold;
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub(crate) struct Admitted {
     pub(crate) looked_ahead: LookedAhead,
     /// What was said of read checks that would fail, by position.
     pub(crate) judged: hash::Map<usize, Judged>,
+    /// What was made anew of it.
+    pub(crate) replays: Replays,
     /// Results of expensive resolvers, by position of the write.
     pub(crate) candidates: Vec<Candidate>,
     /// How often it went back for an expensive resolver.
@@ -55,6 +58,7 @@ impl Admitted {
             wide: None,
             looked_ahead: LookedAhead::default(),
             judged: hash::Map::default(),
+            replays: Replays::default(),
             candidates: Vec::new(),
             rounds: 0,
             looks: 0,

@@ -212,6 +212,8 @@ pub(crate) enum Question {
     Look(Part),
     /// Whether the read check of this position holds all the same.
     Judge(usize),
+    /// What the draft becomes on the newest records, with these conflicts.
+    Replay(Vec<Cell>),
 }
 
 /// A draft on its way: to be committed, to be prepared, or to take the place of parts of a prepared one.

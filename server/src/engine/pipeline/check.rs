@@ -423,6 +423,6 @@ impl Found {
     }
 }
 
-fn is_conflict(fault: &Fault) -> bool {
+pub(super) fn is_conflict(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::Conflict | FaultKind::ReadConflict)
 }

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Tid};
 
-pub(crate) use prepared::{Amendment, Durable, Prepared};
+pub(crate) use prepared::{Amendment, Durable, Prepared, merged};
 
 /// A draft that waits for a holder.
 pub(crate) struct Parked {

@@ -67,13 +67,18 @@ impl Merger {
     fn look(&self, admitted: &mut Admitted, questions: &[Question]) -> Result<(), Fault> {
         let parts = questions.iter().filter_map(|question| match question {
             Question::Look(part) => Some(*part),
-            Question::Merge { .. } | Question::Judge(_) => None,
+            Question::Merge { .. } | Question::Judge(_) | Question::Replay(_) => None,
         });
         self.engine.look(&admitted.draft, &parts.collect::<Vec<_>>(), Depth::All, &mut admitted.looked_ahead)?;
         for question in questions {
-            let Question::Judge(position) = question else { continue };
-            let judged = self.engine.judge_read(&admitted.draft, *position)?;
-            admitted.judged.extend(judged.map(|judged| (*position, judged)));
+            match question {
+                Question::Judge(position) => {
+                    let judged = self.engine.judge_read(&admitted.draft, *position)?;
+                    admitted.judged.extend(judged.map(|judged| (*position, judged)));
+                }
+                Question::Replay(conflicts) => self.engine.replay(admitted, conflicts)?,
+                Question::Look(_) | Question::Merge { .. } => {}
+            }
         }
         Ok(())
     }

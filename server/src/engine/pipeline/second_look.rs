@@ -56,12 +56,12 @@ impl Engine {
         let (Some(judge), Some(read)) = (self.registry().read_judge(), draft.read_cells.get(position)) else {
             return Ok(None);
         };
-        let at = self.visible();
-        let mut records = AsOf { reader: self.reader(), at, saw: vec![read.cell.clone()], failed: None };
+        let mut records = AsOf::now(self);
+        records.saw.push(read.cell.clone());
         let holds = judge.holds(draft, read, &mut records);
         match records.failed {
             Some(error) => Err(fault_of(error)),
-            None => Ok(Some(Judged { holds, at, saw: records.saw })),
+            None => Ok(Some(Judged { holds, at: records.at, saw: records.saw })),
         }
     }
 }
@@ -73,11 +73,20 @@ fn is_of_today(judged: &Judged, recent: &Recent) -> bool {
 }
 
 /// The records of one snapshot, and those that a draft was made on.
-struct AsOf<'a> {
+pub(super) struct AsOf<'a> {
     reader: &'a dyn Read,
-    at: Tid,
+    pub(super) at: Tid,
     saw: Vec<Cell>,
-    failed: Option<StoreError>,
+    pub(super) failed: Option<StoreError>,
+}
+
+impl<'a> AsOf<'a> {
+    /// Of what is visible now.
+    pub(super) fn now(engine: &'a Engine) -> AsOf<'a> {
+        // Asked before the reads: what becomes visible meanwhile is not seen.
+        let at = engine.visible();
+        AsOf { reader: engine.reader(), at, saw: Vec::new(), failed: None }
+    }
 }
 
 impl Records for AsOf<'_> {

@@ -38,6 +38,7 @@ use crate::engine::pipeline::intake::{Intake, Taken};
 use crate::engine::pipeline::keys::forgotten_key;
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
+use crate::engine::pipeline::replays::ToReplay;
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
@@ -226,6 +227,12 @@ impl Sequencer {
             _ => self.check(admitted, true).results(admitted),
         };
         let seals = matches!(draft, DraftAsk::Commit(_));
+        let results = match self.engine.to_replay(&draft, &results) {
+            ToReplay::Nothing => results.map(|judged| draft.admitted().replays.told(judged)),
+            ToReplay::Ask(conflicts) => Err(Refused::Out(vec![Question::Replay(conflicts)])),
+            ToReplay::Wait(newest) => Err(Refused::Wait(newest)),
+            ToReplay::Never => return self.decide(draft.into_sent()),
+        };
         let results = results
             .and_then(|judged| self.allowed(&judged.writes, seals).map(|()| judged).map_err(Refused::Fault))
             .and_then(|judged| self.may_owe(&judged.writes).map(|()| judged).map_err(Refused::Fault));
@@ -276,7 +283,7 @@ impl Sequencer {
     }
 
     fn send_out(&mut self, draft: DraftAsk, questions: Vec<Question>) {
-        let looks = questions.iter().any(|question| matches!(question, Question::Look(_) | Question::Judge(_)));
+        let looks = questions.iter().any(|question| !matches!(question, Question::Merge { .. }));
         if looks && draft.admitted().looks >= LOOKS_MAX {
             let message = "the objects of this draft change faster than they can be looked up; come back";
             return self.refuse(draft, Fault::new(FaultKind::Busy, message).after_ms(50));

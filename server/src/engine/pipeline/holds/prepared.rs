@@ -9,7 +9,7 @@ use crate::storage::BlobHold;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Note, Priority, ReadRange, StaleCell, Tid, hash};
+use zeolite_proto::{Cell, CommitKey, Draft, Merged, Note, Priority, ReadRange, StaleCell, Tid, hash};
 
 /// A draft whose promise is given.
 pub(crate) struct Prepared {
@@ -43,6 +43,8 @@ pub(crate) struct Prepared {
     pub(crate) places: (Place, Place),
     /// Keeps the blobs that it names. One that is taken up again has none: the cells that keep it name them.
     pub(crate) blobs: Vec<Arc<BlobHold>>,
+    /// Cells that it was sent with and does not write, since it was replayed, and what they are.
+    pub(crate) left_out: Vec<Merged>,
 }
 
 /// What is known of a prepared draft that is kept in the store.
@@ -65,10 +67,21 @@ pub(crate) struct Amendment {
     pub(crate) blobs: Option<Arc<BlobHold>>,
 }
 
+/// What resolvers decided.
+pub(crate) fn merged(writes: &[SealedWrite]) -> impl Iterator<Item = Merged> {
+    let by_resolver = writes.iter().filter(|write| write.merged);
+    by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() })
+}
+
 impl Prepared {
     /// What one of these bytes takes of a share.
     pub(crate) fn places(share: &Share, bytes: usize) -> (Place, Place) {
         (share.have(Counted::PreparedDrafts, 1), share.have(Counted::PreparedBytes, bytes))
+    }
+
+    /// The cells that are not as they were sent.
+    pub(crate) fn merged(&self) -> Vec<Merged> {
+        merged(&self.writes).chain(self.left_out.iter().cloned()).collect()
     }
 
     /// All stale cells, in order.

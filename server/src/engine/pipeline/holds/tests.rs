@@ -35,6 +35,7 @@ fn prepared(writes: Vec<SealedWrite>, reads: Vec<Cell>, ranges: Vec<ReadRange>) 
         bytes: 0,
         places: Prepared::places(&Share::default(), 0),
         blobs: Vec::new(),
+        left_out: Vec::new(),
     }
 }
 

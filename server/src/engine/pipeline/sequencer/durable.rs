@@ -97,6 +97,7 @@ impl Sequencer {
             bytes: kept.bytes,
             places: Prepared::places(&Share::default(), kept.bytes),
             blobs: Vec::new(),
+            left_out: Vec::new(),
         };
         let id = self.new_id();
         self.holds.hold(id, prepared);

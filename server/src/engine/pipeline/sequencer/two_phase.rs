@@ -11,13 +11,12 @@ use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Errand, Hop,
 use crate::engine::pipeline::check::{Judged, Refused};
 use crate::engine::pipeline::commit::prepare_lost;
 use crate::engine::pipeline::endings::Ending;
-use crate::engine::pipeline::holds::{Amendment, Prepared};
+use crate::engine::pipeline::holds::{Amendment, Prepared, merged};
 use crate::engine::pipeline::keys::{Keyed, Standing, forgotten_key};
 use crate::engine::pipeline::wide::WIDE_MAX;
-use crate::engine::sealed_write::SealedWrite;
 use crate::engine::share::Counted;
 use std::time::Duration;
-use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt, Tid};
+use zeolite_proto::{CommitKey, Fault, FaultKind, Receipt, Tid};
 
 /// Drafts that are prepared at once.
 const PREPARED_MAX: usize = 1024;
@@ -37,7 +36,7 @@ impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, judged: Judged) {
         let Judged { writes, passed, stale } = judged;
         let PrepareAsk { admitted, how, done } = ask;
-        let Admitted { draft, wide, bytes, caller, blobs, .. } = admitted;
+        let Admitted { draft, wide, bytes, caller, blobs, replays, .. } = admitted;
         let (now, limit) = (self.engine.clock().steady(), Duration::from_millis(how.time_limit_ms));
         let places = Prepared::places(&caller.share, bytes);
         let wide_cells = draft.read_cells.len();
@@ -61,9 +60,10 @@ impl Sequencer {
             bytes,
             places,
             blobs: blobs.into_iter().collect(),
+            left_out: replays.left_out,
         };
         let id = self.new_id();
-        let receipt = PreparedReceipt { prepared: id, merged: merged(&prepared.writes), stale: prepared.stale() };
+        let receipt = PreparedReceipt { prepared: id, merged: prepared.merged(), stale: prepared.stale() };
         if how.durable {
             let records = match self.records_to_keep(&prepared, how.time_limit_ms) {
                 Ok(records) => records,
@@ -109,7 +109,7 @@ impl Sequencer {
         match self.amended(&ask) {
             Ok(Judged { writes, stale, .. }) => {
                 let AmendAsk { prepared, admitted, withdrawn, done } = ask;
-                let (merged, rests_on) = (merged(&writes), self.newest);
+                let (merged, rests_on) = (merged(&writes).collect(), self.newest);
                 let (blobs, bytes) = (admitted.blobs, admitted.bytes);
                 let bytes = bytes + self.holds.get(prepared).map_or(0, |prepared| prepared.bytes);
                 let amendment = Amendment { draft: admitted.draft, writes, withdrawn, stale, rests_on, bytes, blobs };
@@ -189,7 +189,7 @@ impl Sequencer {
             Found::Ending(end) => self.ask_again_after(end, Ask::PrepareAgain { owner, key, how, done }),
             Found::Prepared(id) => {
                 let Some(prepared) = self.holds.get(id) else { return };
-                let (merged, stale) = (merged(&prepared.writes), prepared.stale());
+                let (merged, stale) = (prepared.merged(), prepared.stale());
                 // Its promise would be another one than that which is asked for.
                 if how.durable != prepared.durable.is_some() || (!how.hold && !stale.is_empty()) {
                     return done(Err(prepared_otherwise()));
@@ -415,10 +415,4 @@ fn prepared_otherwise() -> Fault {
 fn on_its_way() -> Fault {
     let message = "the draft of this commit key is on its way; send it again in a moment";
     Fault::new(FaultKind::Busy, message).after_ms(50)
-}
-
-/// What resolvers decided.
-fn merged(writes: &[SealedWrite]) -> Vec<Merged> {
-    let by_resolver = writes.iter().filter(|write| write.merged);
-    by_resolver.map(|write| Merged { cell: write.cell.clone(), record: write.record.clone() }).collect()
 }

@@ -1,0 +1,217 @@
+"""Owns the pain: a classic evolve (chunks of 100 with retry) beside a live site whose documents and indexes it changes.
+
+    documents    IOBTree of persistent objects: words, size
+    indexes      words: OOBTree of IITreeSets      sizes: IOBTree of IITreeSets, and IIBTrees that know what a document was indexed under
+    live         each client takes 5 documents, changes them and all their entries, and retries what conflicts
+    evolve       a new field on each document, a new index on it: 100 documents a transaction
+
+A conflict at the site is a request that a user waits for once more. Those of documents are such as both have written; those of trees are ZODB's own affair.
+A retry of the evolve is a chunk that was done for nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import persistent
+import transaction
+from BTrees.check import check
+from BTrees.IIBTree import IIBTree, IITreeSet
+from BTrees.IOBTree import IOBTree
+from BTrees.OOBTree import OOBTree
+from workers import Worker
+from ZODB.POSException import ConflictError
+
+WORDS = [f"word{number}" for number in range(500)]
+SIZES = 1_000
+CHUNK = 100
+EDITED = 5
+
+
+class Document(persistent.Persistent):
+    """One page of the site."""
+
+    def __init__(self, number: int, order: random.Random):
+        self.words = order.sample(WORDS, 3)
+        self.size = order.randrange(SIZES)
+        self.text = f"document {number} " * 20
+        self.edits = 0
+
+
+class Index(persistent.Persistent):
+    """Documents by a value, as catalogs have it."""
+
+    def __init__(self, by_value: Any):
+        self.by_value = by_value
+        self.values = IOBTree()
+
+    def put(self, number: int, values: list[Any]) -> None:
+        old = self.values.get(number, ())
+        for value in old:
+            if value not in values:
+                of_value = self.by_value[value]
+                of_value.remove(number)
+                if not of_value:
+                    del self.by_value[value]
+        for value in values:
+            if value not in old:
+                of_value = self.by_value.get(value)
+                if of_value is None:
+                    of_value = self.by_value[value] = IITreeSet()
+                of_value.insert(number)
+        if tuple(values) != old:
+            self.values[number] = tuple(values)
+
+    def wrong(self) -> str:
+        """What does not fit, for who checks."""
+        check(self.by_value)
+        check(self.values)
+        there = {(value, number) for value, numbers in self.by_value.items() for number in numbers}
+        known = {(value, number) for number, values in self.values.items() for value in values}
+        return f"{len(there ^ known)} entries that one side does not know" if there != known else ""
+
+
+def fill(db: Any, documents: int) -> None:
+    """The site, as it was before."""
+    order = random.Random(1)
+    with db.transaction() as connection:
+        root = connection.root()
+        root["documents"], root["words"], root["sizes"] = IOBTree(), Index(OOBTree()), Index(IOBTree())
+    for first in range(0, documents, 500):
+        with db.transaction() as connection:
+            root = connection.root()
+            for number in range(first, min(first + 500, documents)):
+                document = root["documents"][number] = Document(number, order)
+                root["words"].put(number, document.words)
+                root["sizes"].put(number, [document.size])
+
+
+def live(db: Any, start: Any, stop: Any, number: int, pause: float) -> list[tuple[float, float, int, int]]:
+    """Edits until it is stopped: when each was asked for, how long it took, how often it conflicted, and how often in a tree."""
+    connection = db.open()
+    root, order, told = connection.root(), random.Random(100 + number), []
+    documents = len(root["documents"])
+    next_one = start() + pause * order.random()
+    while not stop.is_set():
+        time.sleep(max(0.0, next_one - time.monotonic()))
+        began, conflicts, of_trees = time.monotonic(), 0, 0
+        edits = [(order.randrange(documents), order.sample(WORDS, 3), order.randrange(SIZES)) for _ in range(EDITED)]
+        while (error := _edited(root, edits)) is not None:
+            conflicts += 1
+            of_trees += Document.__name__ not in (error.class_name or "")
+        told.append((began, time.monotonic() - began, conflicts, of_trees))
+        next_one = max(next_one + pause, began)
+    connection.close()
+    return told
+
+
+def _edited(root: Any, edits: list[tuple[int, list[str], int]]) -> ConflictError | None:
+    try:
+        transaction.begin()
+        for number, words, size in edits:
+            document = root["documents"][number]
+            document.words, document.size = words, size
+            document.edits += 1
+            root["words"].put(number, words)
+            root["sizes"].put(number, [size])
+        transaction.commit()
+        return None
+    except ConflictError as error:
+        transaction.abort()
+        return error
+
+
+def evolve(db: Any, start: Any, stop: Any, field: str) -> tuple[float, float, int]:
+    """Gives each document a field, and the site an index on it: when it began, how long it took, how many chunks were done again."""
+    connection = db.open()
+    root, retries, began = connection.root(), 0, start()
+    documents = len(root["documents"])
+    root[field] = Index(IOBTree())
+    transaction.commit()
+    for first in range(0, documents, CHUNK):
+        while not _evolved(root, field, range(first, min(first + CHUNK, documents))):
+            retries += 1
+    took = time.monotonic() - began
+    connection.close()
+    return began, took, retries
+
+
+def _evolved(root: Any, field: str, chunk: range) -> bool:
+    try:
+        transaction.begin()
+        for number in chunk:
+            document = root["documents"][number]
+            value = number % SIZES
+            setattr(document, field, value)
+            root[field].put(number, [value])
+        transaction.commit()
+        return True
+    except ConflictError:
+        transaction.abort()
+        return False
+
+
+def _check(db: Any, fields: list[str], edits: int) -> None:
+    with db.transaction() as connection:
+        root = connection.root()
+        check(root["documents"])
+        for name in ("words", "sizes", *fields):
+            if wrong := root[name].wrong():
+                raise SystemExit(f"index {name}: {wrong}")
+        documents = list(root["documents"].items())
+        found = sum(document.edits for _, document in documents)
+        if found != edits * EDITED:
+            raise SystemExit(f"{edits * EDITED} documents were edited, {found} say so")
+        for number, document in documents:
+            indexed = (root["words"].values[number], root["sizes"].values[number])
+            if indexed != (tuple(document.words), (document.size,)):
+                raise SystemExit(f"document {number} is indexed as something else")
+        if any(len(root[field].values) != len(documents) for field in fields):
+            raise SystemExit("the evolve has left documents out")
+
+
+def _of_100(edits: list[tuple[float, float, int, int]]) -> float:
+    return sum(edit[3] for edit in edits) * 100 / max(1, len(edits))
+
+
+def _p99(times: list[float]) -> float:
+    return sorted(times)[len(times) * 99 // 100] * 1e3 if times else float("nan")
+
+
+def measure(served: tuple[str, Any], documents: int, clients: int, pause: float, quiet: float) -> dict[str, float]:
+    """One round on one empty server: the evolve alone, the site alone, both."""
+    from sides import database
+
+    db = database(*served)
+    fill(db, documents)
+    alone = Worker(served, evolve, "alone")
+    alone.start()
+    _, took_alone, _ = alone.result()
+    site = [Worker(served, live, number, pause) for number in range(clients)]
+    for worker in site:
+        worker.start()
+    time.sleep(quiet)
+    beside = Worker(served, evolve, "beside")
+    beside.start()
+    began, took, retries = beside.result()
+    for worker in site:
+        worker.stop()
+    edits = [edit for worker in site for edit in worker.result()]
+    _check(db, ["alone", "beside"], len(edits))
+    db.close()
+    before = [edit for edit in edits if edit[0] + edit[1] < began]
+    during = [edit for edit in edits if edit[0] + edit[1] >= began and edit[0] <= began + took]
+    return {
+        "edits": len(during),
+        "conflicts": sum(edit[2] for edit in during),
+        "of trees": sum(edit[3] for edit in during),
+        "of 100": _of_100(during),
+        "quiet of 100": _of_100(before),
+        "retries": retries,
+        "p99": _p99([edit[1] for edit in during]),
+        "quiet p99": _p99([edit[1] for edit in before]),
+        "evolve": took,
+        "alone": took_alone,
+    }

@@ -1,0 +1,193 @@
+//! Owns the tests of what is replayed and what is not.
+
+use super::*;
+use crate::made;
+use crate::oids::to_zeolite;
+use crate::plain::Plain;
+use zeolite_proto::{CommitKey, Note, Priority, ReadCell, Write};
+
+const TREE: &str = "BTrees.IIBTree.IIBTree";
+const BUCKET: &str = "BTrees.IIBTree.IIBucket";
+const READ: Tid = Tid(5);
+const ROOT: u64 = 20;
+
+fn cell(n: u64) -> Cell {
+    Cell::object(to_zeolite(n.to_be_bytes()).expect("has one"))
+}
+
+fn bytes(class: &str, state: &Plain<'_>) -> Bytes {
+    made::record(class, state).encode().expect("encodes")
+}
+
+/// A root: its first bucket, and the others with their least keys.
+fn root(first: u64, others: &[(i128, u64)]) -> Bytes {
+    let child = |n: u64| made::reference(n, BUCKET);
+    let others = others.iter().flat_map(|(key, n)| [Plain::Int(*key), child(*n)]);
+    let flat = Plain::Tuple([child(first)].into_iter().chain(others).collect());
+    bytes(TREE, &Plain::Tuple(vec![flat, made::reference(first, BUCKET)]))
+}
+
+fn bucket(keys: &[i128], next: u64) -> Bytes {
+    let pairs = keys.iter().map(|key| (*key, Plain::Int(0))).collect();
+    bytes(BUCKET, &made::bucket(pairs, Some(made::reference(next, BUCKET))))
+}
+
+/// The newest records, those that the draft was made on, and the draft: cells without a new record are read.
+#[derive(Default)]
+struct Scene {
+    newest: HashMap<Cell, Bytes>,
+    old: HashMap<Cell, Bytes>,
+    written: Vec<(u64, Option<Bytes>)>,
+}
+
+impl Records for Scene {
+    fn newest(&mut self, cell: &Cell) -> Option<Bytes> {
+        self.newest.get(cell).cloned()
+    }
+
+    fn as_of(&mut self, cell: &Cell, tid: Tid) -> Option<Bytes> {
+        self.old.get(cell).filter(|_| tid == READ).cloned()
+    }
+}
+
+impl Scene {
+    fn old(mut self, n: u64, record: Bytes) -> Scene {
+        self.old.insert(cell(n), record.clone());
+        self.newest.insert(cell(n), record);
+        self
+    }
+
+    fn newest(mut self, n: u64, record: Bytes) -> Scene {
+        self.newest.insert(cell(n), record);
+        self
+    }
+
+    fn reads(mut self, n: u64) -> Scene {
+        self.written.push((n, None));
+        self
+    }
+
+    fn writes(mut self, n: u64, record: Bytes) -> Scene {
+        self.written.retain(|(other, _)| *other != n);
+        self.written.push((n, Some(record)));
+        self
+    }
+
+    fn replayed(mut self, conflict: u64) -> Option<Replayed> {
+        let mut draft = Draft {
+            key: CommitKey([1; 16]),
+            key_since: Tid::NONE,
+            note: Note::new("", ""),
+            priority: Priority::Live,
+            writes: vec![],
+            read_cells: vec![],
+            read_ranges: vec![],
+        };
+        for (n, record) in self.written.clone() {
+            let base = if self.old.contains_key(&cell(n)) { READ } else { Tid::NONE };
+            match record {
+                None => draft.read_cells.push(ReadCell { cell: cell(n), base }),
+                Some(record) => {
+                    draft.writes.push(Write { cell: cell(n), base, change: Change::Put(record), stamped: false });
+                }
+            }
+        }
+        assert!(Replay.may_replay(&draft));
+        Replay.replay(&draft, &[cell(conflict)], &mut self)
+    }
+}
+
+/// Buckets 1 and 2; another has split 2 into 2 and 3.
+fn split_by_another() -> Scene {
+    Scene::default()
+        .old(ROOT, root(1, &[(40, 2)]))
+        .old(1, bucket(&[10, 20], 2))
+        .old(2, bucket(&[40, 50, 60], 9))
+        .newest(ROOT, root(1, &[(40, 2), (50, 3)]))
+        .newest(2, bucket(&[40, 42], 3))
+        .newest(3, bucket(&[50, 60], 9))
+}
+
+fn writes(replayed: &Replayed) -> BTreeMap<Cell, Bytes> {
+    replayed.writes.iter().cloned().collect()
+}
+
+#[test]
+fn keys_go_where_another_ones_split_has_taken_them() {
+    let replayed = split_by_another().reads(ROOT).writes(2, bucket(&[40, 50, 55], 9)).replayed(2).expect("replays");
+    assert_eq!(writes(&replayed), BTreeMap::from([(cell(3), bucket(&[50, 55], 9))]), "55 set, 60 removed");
+    assert_eq!(replayed.reads, [cell(ROOT)]);
+    assert_eq!(replayed.left_out_writes, [cell(2)].into());
+    assert_eq!(replayed.left_out_reads, [cell(ROOT)].into());
+}
+
+#[test]
+fn its_own_split_is_left_out() {
+    let scene = split_by_another()
+        .writes(ROOT, root(1, &[(40, 2), (55, 7)]))
+        .writes(2, bucket(&[40, 45, 50], 7))
+        .writes(7, bucket(&[60, 70], 9));
+    let replayed = scene.replayed(ROOT).expect("replays");
+    let expected = [(cell(2), bucket(&[40, 42, 45], 3)), (cell(3), bucket(&[50, 60, 70], 9))];
+    assert_eq!(writes(&replayed), expected.into());
+    assert_eq!(replayed.left_out_writes, [cell(ROOT), cell(2), cell(7)].into());
+}
+
+#[test]
+fn a_tree_that_was_small_is_replayed_on_one_that_has_grown() {
+    let small = |keys: &[i128]| {
+        let pairs = keys.iter().map(|key| (*key, Plain::Int(0))).collect();
+        bytes(TREE, &Plain::Tuple(vec![Plain::Tuple(vec![made::bucket(pairs, None)])]))
+    };
+    let grown = || Scene::default().old(ROOT, small(&[40, 50])).newest(ROOT, root(1, &[(50, 2)]));
+    let grown = || grown().newest(1, bucket(&[40, 42], 2)).newest(2, bucket(&[50, 60], 9));
+    let replayed = grown().writes(ROOT, small(&[40, 50, 55])).replayed(ROOT).expect("replays");
+    assert_eq!(writes(&replayed), [(cell(2), bucket(&[50, 55, 60], 9))].into());
+    let both = grown().writes(ROOT, root(7, &[(50, 8)]));
+    let both = both.writes(7, bucket(&[40, 45], 8)).writes(8, bucket(&[50], 9)).replayed(ROOT).expect("replays");
+    assert_eq!(writes(&both), [(cell(1), bucket(&[40, 42, 45], 2))].into());
+    assert_eq!(both.left_out_writes, [cell(ROOT), cell(7), cell(8)].into());
+}
+
+#[test]
+fn what_both_have_changed_stays_a_conflict() {
+    for (ours, what) in [
+        (&[40, 42, 50, 60][..], "42 is added by both"),
+        (&[50, 60], "40 is the least of its bucket"),
+        (&[40], "the other bucket would be empty"),
+        (&[40, 50, 60], "nothing was changed"),
+    ] {
+        assert_eq!(split_by_another().reads(ROOT).writes(2, bucket(ours, 9)).replayed(2), None, "{what}");
+    }
+    let gone = split_by_another().newest(3, bucket(&[50], 9));
+    assert_eq!(gone.reads(ROOT).writes(2, bucket(&[40, 50], 9)).replayed(2), None, "60 is removed by both");
+}
+
+#[test]
+fn what_keys_do_not_tell_is_not_replayed() {
+    let ours = || bucket(&[40, 50, 55, 60], 9);
+    let nobody_read_the_root = split_by_another().writes(2, ours());
+    assert_eq!(nobody_read_the_root.replayed(2), None);
+    let stray = split_by_another().old(30, ours()).writes(30, bucket(&[40, 50, 60], 7));
+    assert_eq!(stray.reads(ROOT).writes(2, ours()).replayed(2), None, "bucket 30 is below nodes that nobody knows");
+    let cleared = split_by_another().writes(2, ours()).writes(ROOT, bytes(TREE, &Plain::None));
+    assert_eq!(cleared.replayed(ROOT), None, "its buckets have kept their keys");
+    let unlinked = split_by_another().writes(2, ours()).writes(ROOT, root(2, &[]));
+    assert_eq!(unlinked.replayed(ROOT), None, "bucket 1 has not been emptied");
+    let foreign = split_by_another().writes(2, ours()).writes(ROOT, root(1, &[(40, 2), (80, 30)]));
+    assert_eq!(foreign.old(30, ours()).replayed(ROOT), None, "bucket 30 comes from elsewhere");
+    let another = split_by_another().reads(ROOT).writes(2, ours()).newest(ROOT, bytes("app.Tree", &Plain::None));
+    assert_eq!(another.replayed(2), None, "the root is no tree any more");
+    assert_eq!(split_by_another().reads(ROOT).writes(2, ours()).replayed(77), None, "that is no node");
+}
+
+#[test]
+fn what_was_emptied_and_unlinked_is_a_removal_of_its_keys() {
+    let scene = split_by_another()
+        .writes(ROOT, root(2, &[]))
+        .writes(1, bytes(BUCKET, &Plain::None))
+        .writes(2, bucket(&[40, 50, 60], 9))
+        .newest(1, bucket(&[5, 6, 10, 20], 2));
+    let replayed = scene.replayed(ROOT).expect("replays: two keys were added there");
+    assert_eq!(writes(&replayed), [(cell(1), bucket(&[5, 6], 2))].into());
+}
