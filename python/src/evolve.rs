@@ -10,11 +10,11 @@ mod step;
 use crate::database::Database;
 use crate::{errors, runtime};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use std::collections::HashMap;
 use step::PythonStep;
 use zeolite_client::Oid;
-use zeolite_client::evolve::{self, NewJob, Plan, Report, Worker};
+use zeolite_client::evolve::{self, DryRunOptions, NewJob, Plan, Report, Worker};
 use zeolite_zodb::oids::to_zodb;
 
 /// What is shown of a quarantine.
@@ -56,6 +56,9 @@ fn counts(py: Python<'_>, report: &Report) -> PyResult<Py<PyDict>> {
     Ok(told.unbind())
 }
 
+/// A dry run in numbers; errors with how often, and samples: oid, pickles before and after.
+type Tried = (HashMap<&'static str, u64>, Vec<(String, u64)>, Vec<(Option<u64>, Py<PyBytes>, Option<Py<PyBytes>>)>);
+
 /// An oid as ZODB has it, as a number; none: it is Zeolite's own.
 fn number(oid: u64) -> Option<u64> {
     to_zodb(Oid(oid)).map(u64::from_be_bytes)
@@ -85,6 +88,37 @@ impl Job {
         let db = database.get().db(py)?;
         let jobs = runtime::wait(py, async move { evolve::list(&db).await })?;
         Ok(jobs.into_iter().find(|job| job.name() == name).map(|job| Job { database, job }))
+    }
+
+    /// Steps objects at a snapshot, and writes nothing.
+    #[staticmethod]
+    fn dry_run(
+        py: Python<'_>,
+        database: Py<Database>,
+        class: &str,
+        below: u32,
+        steps: Py<PyAny>,
+        objects_max: u64,
+        samples: usize,
+    ) -> PyResult<Tried> {
+        let (db, new) = (database.get().db(py)?, new_job(py, "a dry run", class, below, false, &HashMap::new())?);
+        let step = PythonStep::new("a dry run".to_owned(), database, steps);
+        let options = DryRunOptions { objects_max, samples };
+        let run = runtime::wait(py, async move { evolve::dry_run(&db, &new, &step, &options).await })?;
+        let numbers = [
+            ("total", run.total),
+            ("stepped", run.stepped),
+            ("changed", run.changed),
+            ("kept", run.kept),
+            ("bad", run.bad),
+            ("other_writes", run.other_writes),
+        ];
+        let data = |record: &zeolite_client::Record| PyBytes::new(py, &record.data).unbind();
+        let samples = run.samples.iter().filter_map(|sample| {
+            Some((number(sample.cell.oid.0), sample.old.as_ref().map(data)?, sample.new.as_ref().map(data)))
+        });
+        let errors = run.errors.iter().map(|kind| (kind.error.clone(), kind.objects)).collect();
+        Ok((numbers.into_iter().collect(), errors, samples.collect()))
     }
 
     /// Works until the job ends, or a signal: then to the end of the chunk.

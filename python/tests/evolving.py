@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cms
+import transaction
 from ZODB import DB
 
 from zeolite.zodb import Storage
@@ -73,7 +74,7 @@ def live(address: str, what: str = "edit", count: int = 2, release: int = 2) -> 
 def opened(address: str) -> Iterator[Any]:
     """A connection that sees whatever anybody was told is committed."""
     database = DB(Storage(address, server_sync=True, client_label="the test"))
-    connection = database.open()
+    connection = database.open(transaction_manager=transaction.TransactionManager())
     try:
         yield connection
     finally:

@@ -423,13 +423,33 @@ pub(crate) async fn only_taken_back(view: &View, job: Oid) -> Result<u64> {
     Ok(paid.iter().filter(|paid| !paid.stands).count() as u64)
 }
 
-/// Cells of a chunk that live drafts went over, and those whose steps were taken back.
-pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<(hash::Set<Cell>, hash::Set<Cell>)> {
+/// What an undo of a chunk leaves alone.
+pub(crate) struct Alone {
+    /// Cells that live drafts went over.
+    pub(crate) owed: hash::Set<Cell>,
+    /// Cells whose steps were taken back.
+    pub(crate) paid: hash::Set<Cell>,
+    /// Cells that were stepped anew by a step that has replaced itself what it had made elsewhere: only they are left alone.
+    pub(crate) replaced: hash::Set<Cell>,
+}
+
+/// Cells of a chunk that an undo leaves alone.
+pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<Alone> {
     let told = async |what: &str| -> Result<hash::Set<Cell>> {
         let told: Vec<Owed> = entries(view, job, format!("{what}{:016x}/", chunk.0), u64::MAX).await?;
         Ok(told.iter().map(Owed::cell).collect())
     };
-    Ok((told(OWED).await?, told(PAID).await?))
+    let (owed, mut paid, mut replaced) = (told(OWED).await?, hash::Set::default(), hash::Set::default());
+    for cell in told(PAID).await? {
+        let by = view.revision(&paid_cell(job, chunk, &cell)).await?.tid;
+        let log = ChunkLog::read_unless_packed(view.db(), job, by).await?;
+        let has_replaced = |log: &ChunkLog| log.step_of(&cell).is_some_and(|step| !step.after.contains(&chunk.0));
+        match log.is_some_and(|log| has_replaced(&log)) {
+            true => replaced.insert(cell),
+            false => paid.insert(cell),
+        };
+    }
+    Ok(Alone { owed, paid, replaced })
 }
 
 /// The cells whose former steps are to be taken back before they are stepped anew, with the chunks of these; up to a limit of what is

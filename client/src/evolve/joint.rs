@@ -178,6 +178,21 @@ impl Joint<'_> {
     }
 }
 
+/// Of cells that were made together, to each its own part of the work; what several have written is the first one's.
+pub(crate) fn parted(mut made: Vec<SteppedCell>) -> Vec<SteppedCell> {
+    let works = made.iter_mut().filter_map(|made| match &mut made.made {
+        StepResult::Work { work, .. } => Some(work),
+        _ => None,
+    });
+    let mut all = BTreeMap::new();
+    for work in works {
+        all.append(&mut work.cells);
+        let share = work.share.iter().flatten();
+        work.cells = share.filter_map(|cell| all.remove_entry(cell)).collect();
+    }
+    made
+}
+
 impl Looked {
     fn object(&self) -> Option<&JointObject> {
         match self {

@@ -8,7 +8,8 @@
 """
 
 from .chunk import Tx
-from .jobs import Job, plan, run, undo
+from .jobs import Job, dry_run, plan, run, undo
 from .steps import Step, step
+from .trying import DryRun
 
-__all__ = ["Job", "Step", "Tx", "plan", "run", "step", "undo"]
+__all__ = ["DryRun", "Job", "Step", "Tx", "dry_run", "plan", "run", "step", "undo"]

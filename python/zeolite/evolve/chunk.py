@@ -143,6 +143,16 @@ class Tx:
         return self.connection.get(oid)
 
 
+def _has_changed(connection: Any) -> bool:
+    return bool(connection._registered_objects) or connection._savepoint_storage is not None
+
+
+def told(error: Exception) -> str:
+    """An exception for the quarantine: what it is, and the end of its traceback."""
+    first = traceback.format_exception_only(error)[-1][: TRACEBACK_CHARS_MAX // 4]
+    return first + traceback.format_exc()[len(first) - TRACEBACK_CHARS_MAX :]
+
+
 class Stepping:
     """Steps chunks of a job; called by the worker, on any thread."""
 
@@ -180,16 +190,17 @@ class Stepping:
                 if IPersistent.providedBy(obj):
                     obj._p_activate()
                 self._step(obj, tx)
-                # Its record is written with the new version whatever the step has changed.
-                if self._step.to:
+                # Its record is written with the new version whatever the step has changed; and with whatever it has changed elsewhere,
+                # so that a live transaction which knows the object from before is seen to go over it.
+                if self._step.to or _has_changed(connection):
                     obj._p_changed = True
             manager.commit()
         except PASSING:
             manager.abort()
             raise
-        except Exception:
+        except Exception as error:
             manager.abort()
-            return traceback.format_exc()[-TRACEBACK_CHARS_MAX:]
+            return told(error)
         return overlay.share
 
     def _as_left(self, oid: bytes, obj: Any, former: int, connection: Any) -> Any:

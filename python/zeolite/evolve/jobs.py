@@ -9,6 +9,7 @@ from zeolite import _zeolite
 
 from .chunk import Stepping
 from .steps import Step
+from .trying import DryRun, sample
 
 
 class Job:
@@ -93,6 +94,18 @@ def run(uri: str, name: str, step: Step, *, tasks: int = 1, gate: bool = False, 
     """Plans a job, unless there is one of that name, and works on it until it ends."""
     with Job.find_or_none(uri, name) or plan(uri, name, step, gate=gate, **settings) as job:
         return job.run(step, tasks=tasks)
+
+
+def dry_run(uri: str, step: Step, *, limit: int = 1000, samples: int = 5) -> DryRun:
+    """Steps up to so many objects at a snapshot, and writes nothing. What the step does outside of the database, it does."""
+    step.check()
+    database = _open(uri)
+    try:
+        stepping = Stepping(database, step)
+        numbers, errors, changed = _zeolite.Job.dry_run(database, step.class_name, step.to, stepping, limit, samples)
+    finally:
+        database.close()
+    return DryRun(**numbers, errors=errors, samples=[sample(*one) for one in changed])
 
 
 def undo(uri: str, name: str) -> dict[str, Any]:
