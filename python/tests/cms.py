@@ -1,4 +1,5 @@
-"""Owns the application of the evolve tests, in two releases: ``CMS_RELEASE=1`` is the old one. Run as a program it is the live site.
+"""Owns the application of the evolve tests, in three releases: ``CMS_RELEASE=1`` is the old one, 3 has left its last traces behind. Run
+as a program it is the live site.
 
     python cms.py ADDRESS edit|index NUMBER OF      edits every OF-th document from NUMBER on, until its input ends; says what it did
 """
@@ -45,6 +46,25 @@ class Doc(Persistent):
             self.title_lower = title.lower()
 
 
+class Note(Persistent):
+    """Something that release 2 calls a memo; release 3 does not know the old name."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+
+if RELEASE > 1:
+
+    class Memo(Persistent):
+        """What was a note."""
+
+        text: str
+
+    Note = Memo  # type: ignore[assignment,misc]  # the old name, as long as records have it
+    if RELEASE > 2:
+        del Note
+
+
 class Catalog(Persistent):
     """An index of titles, kept by the live site once it is there."""
 
@@ -69,6 +89,9 @@ def seed(address: str, count: int) -> None:
     with database.transaction() as connection:
         docs = connection.root()["docs"] = IOBTree()
         connection.root()["catalog"] = Catalog()
+        notes = connection.root()["notes"] = OOBTree()
+        for number in range(40):
+            notes[f"note {number}"] = Note(f"text {number}")
         for number in range(count):
             docs[number] = Doc(number)
     database.close()

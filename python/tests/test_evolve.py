@@ -104,18 +104,22 @@ def gone_over(connection: Any, uri: str) -> dict[str, Any]:
     doc, catalog = connection.root()["docs"][7], connection.root()["catalog"]
     doc.rename("Another")
     assert "Title 7" not in catalog.titles
-    late: list[int] = []
+    chunks: list[Any] = []
 
     @evolve.step("cms.Doc", name="index")
     def meets(doc: Any, tx: evolve.Tx) -> None:
         index(doc, tx)
-        # By then the chunk of the seventh is committed.
-        if doc.number == DOCS - 1 and not late:
-            late.append(doc.number)
+        if doc.number == 7:
+            chunks.append(tx.connection)
+        elif len(chunks) == 1 and chunks[0] is not tx.connection:
+            # The chunk of the seventh is committed.
+            chunks.append(tx.connection)
             connection.transaction_manager.commit()
 
     meets.take_back(unindex)
-    return evolve.run(uri, "index", meets, chunk_objects_start=50, chunk_objects_max=50, **ANY_DISK)
+    done = evolve.run(uri, "index", meets, chunk_objects_start=20, chunk_objects_max=20, **ANY_DISK)
+    assert len(chunks) == 3, "it was stepped, gone over, and stepped anew"
+    return done
 
 
 def test_what_a_live_edit_goes_over_is_indexed_anew(server: Server, uri: str) -> None:

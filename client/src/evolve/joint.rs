@@ -35,7 +35,7 @@ pub(crate) struct Joint<'a> {
 /// One cell before the step.
 enum Looked {
     /// The step is not asked.
-    Over(StepResult),
+    Over(Box<StepResult>),
     Asked(Box<Asked>),
 }
 
@@ -85,11 +85,11 @@ impl Joint<'_> {
     async fn look(&self, wanted: &Wanted, view: &View) -> Result<Looked> {
         let (stepping, item) = (self.stepping, &wanted.item);
         if wanted.for_later {
-            return Ok(Looked::Over(StepResult::PutOff));
+            return Ok(Looked::over(StepResult::PutOff));
         }
         let now = view.revision(&item.cell).await?;
         if wanted.bad_at == Some(now.tid) {
-            return Ok(Looked::Over(StepResult::StillBad));
+            return Ok(Looked::over(StepResult::StillBad));
         }
         let former = match item.former {
             None => None,
@@ -163,7 +163,7 @@ impl Joint<'_> {
         let mut all = Some(Work { base, cells: cells.collect(), read_cells, ..Work::default() });
         let mut told = made.objects.into_iter();
         let result = |looked| match looked {
-            Looked::Over(result) => result,
+            Looked::Over(result) => *result,
             Looked::Asked(asked) => match told.next().unwrap_or_else(|| Ok(Vec::new())) {
                 Err(why) => bad(&asked.object.cell, asked.now.record.as_ref(), asked.now.tid, &why),
                 Ok(share) => {
@@ -201,13 +201,17 @@ impl Looked {
         }
     }
 
+    fn over(result: StepResult) -> Looked {
+        Looked::Over(Box::new(result))
+    }
+
     fn bad(cell: &Cell, now: &Revision, why: &str) -> Looked {
-        Looked::Over(bad(cell, now.record.as_ref(), now.tid, why))
+        Looked::over(bad(cell, now.record.as_ref(), now.tid, why))
     }
 
     /// There is nothing to be stepped; what was owed of it is paid.
     fn found_done(place: Place, repaid: Option<Repaid>) -> Looked {
-        Looked::Over(match repaid {
+        Looked::over(match repaid {
             None => StepResult::FoundDone,
             Some(repaid) => {
                 let work = Work { base: place.snapshot(), share: Some(Vec::new()), ..Work::default() };

@@ -67,8 +67,8 @@ class Job:
         return self._native.not_undone()
 
     def close(self) -> None:
-        """Ends the connection, if nobody else in this process has it."""
-        self._database.close()
+        """Ends the connection, if nobody else in this process has it. Nothing is kept from pack any more."""
+        _close(self._database)
 
     def __enter__(self) -> Job:
         return self
@@ -104,7 +104,7 @@ def dry_run(uri: str, step: Step, *, limit: int = 1000, samples: int = 5) -> Dry
         stepping = Stepping(database, step)
         numbers, errors, changed = _zeolite.Job.dry_run(database, step.class_name, step.to, stepping, limit, samples)
     finally:
-        database.close()
+        _close(database)
     return DryRun(**numbers, errors=errors, samples=[sample(*one) for one in changed])
 
 
@@ -112,6 +112,11 @@ def undo(uri: str, name: str) -> dict[str, Any]:
     """Takes a job back."""
     with Job.find(uri, name) as job:
         return job.undo()
+
+
+def _close(database: _zeolite.Database) -> None:
+    database.settle()
+    database.close()
 
 
 def _text(value: object) -> str:
