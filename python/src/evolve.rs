@@ -56,8 +56,14 @@ fn counts(py: Python<'_>, report: &Report) -> PyResult<Py<PyDict>> {
     Ok(told.unbind())
 }
 
-/// A dry run in numbers; errors with how often, and samples: oid, pickles before and after.
-type Tried = (HashMap<&'static str, u64>, Vec<(String, u64)>, Vec<(Option<u64>, Py<PyBytes>, Option<Py<PyBytes>>)>);
+/// An object in the quarantine: its oid, class and version, and why.
+type Failed = (Option<u64>, String, u32, String);
+
+/// An object that would change: its oid, and its pickles before and after.
+type Pickles = (Option<u64>, Py<PyBytes>, Option<Py<PyBytes>>);
+
+/// A dry run: numbers, errors with how often, and samples.
+type Tried = (HashMap<&'static str, u64>, Vec<(String, u64)>, Vec<Pickles>);
 
 /// An oid as ZODB has it, as a number; none: it is Zeolite's own.
 fn number(oid: u64) -> Option<u64> {
@@ -170,7 +176,7 @@ impl Job {
     }
 
     /// The objects on which the step has failed: oid, class, version, and why.
-    fn quarantine(&self, py: Python<'_>) -> PyResult<Vec<(Option<u64>, String, u32, String)>> {
+    fn quarantine(&self, py: Python<'_>) -> PyResult<Vec<Failed>> {
         let bad = runtime::wait(py, self.job.quarantine(BAD_MAX))?;
         Ok(bad.into_iter().map(|bad| (number(bad.oid), bad.class, bad.version, bad.error)).collect())
     }
