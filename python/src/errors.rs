@@ -24,6 +24,15 @@ pub(crate) fn named(py: Python<'_>, kind: &str, message: String) -> PyErr {
     exception.map_or_else(|failed| failed, |exception| PyErr::from_value(exception.into_bound(py)))
 }
 
+/// Whether an exception is one of this package's that passes by itself.
+pub(crate) fn passes(py: Python<'_>, error: &PyErr) -> bool {
+    let is_one = |name: &str| -> PyResult<bool> {
+        let class = py.import("zeolite.errors")?.getattr(name)?;
+        Ok(error.matches(py, class)?)
+    };
+    ["Wait", "Retry", "ReopenSnapshot"].into_iter().any(|name| is_one(name).unwrap_or(false))
+}
+
 fn make(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     MAKE.get_or_try_init(py, || PyResult::Ok(py.import("zeolite.errors")?.getattr("from_native")?.unbind()))
 }

@@ -1,6 +1,7 @@
 //! Owns the module `zeolite._zeolite`: the Zeolite client for CPython, from 3.10 on.
 //!
 //! ```text
+//!   evolve      jobs whose steps are Python functions
 //!   zodb        what a ZODB storage needs: oids, snapshots of an instance, staging of a transaction, the log
 //!   database    connections that a process shares, and the operator's calls
 //!   pins        one pin for all open snapshots of a process
@@ -12,6 +13,7 @@
 
 mod database;
 mod errors;
+mod evolve;
 mod pins;
 mod runtime;
 mod zodb;
@@ -23,6 +25,7 @@ use pyo3::prelude::*;
 fn _zeolite(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<database::Database>()?;
+    module.add_class::<evolve::Job>()?;
     module.add_class::<zodb::Snapshot>()?;
     module.add_class::<zodb::Staging>()?;
     module.add_class::<zodb::Objects>()?;

@@ -65,3 +65,29 @@ pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + 
         }
     }
 }
+
+/// The same for work that ends in order when it is asked to: a signal asks it, and is raised when it has ended; a second one does not wait.
+pub(crate) fn wait_in_order<T: Send>(
+    py: Python<'_>,
+    work: impl Future<Output = Result<T, Error>> + Send,
+    stop: impl Fn(),
+) -> PyResult<T> {
+    let runtime = here(py)?;
+    let _entered = runtime.enter();
+    let (mut work, mut signal) = (pin!(work), None);
+    loop {
+        let slice = py.detach(|| runtime.block_on(async { tokio::time::timeout(SLICE, work.as_mut()).await }));
+        match (slice, signal.take()) {
+            (Ok(_), Some(signal)) => return Err(signal),
+            (Ok(result), None) => return result.map_err(|error| errors::raised(py, &error)),
+            (Err(_), before) => match py.check_signals() {
+                Ok(()) => signal = before,
+                Err(again) if before.is_some() => return Err(again),
+                Err(first) => {
+                    stop();
+                    signal = Some(first);
+                }
+            },
+        }
+    }
+}

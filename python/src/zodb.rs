@@ -18,5 +18,7 @@ mod staging;
 
 pub(crate) use log::{Log, Restoring};
 pub(crate) use objects::Objects;
+pub(crate) use oids::{Eight, bytes_of};
+pub(crate) use record::encoded;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use staging::Staging;

@@ -14,6 +14,7 @@ mod draft;
 
 use super::earlier::{last_step_before_a_write, owed_steps};
 use super::job::{JobRecord, newest_view};
+use super::joint::Joint;
 use super::lease::Lease;
 use super::ledger::{Bad, Part, bad_cell};
 use super::outcome::{Outcome, Verdict, judge};
@@ -125,6 +126,12 @@ impl<'a> Chunk<'a> {
         let items = self.with_former_steps(held, items, &ahead).await?;
         let wanted: Vec<Wanted> =
             items.into_iter().zip(bad).map(|(item, bad)| self.wanted(held, item, bad.as_ref())).collect();
+        if let Some(step) = self.stepping.step.joint() {
+            let joint = Joint { stepping: &self.stepping, step, ahead: &ahead, place };
+            let wanted = self.within(wanted, &ahead).await?;
+            let made = self.steadily(held, lease, joint.all(wanted)).await?;
+            return made.map(|made| Ok((offered, made?))).transpose();
+        }
         let (mut tries, mut bytes) = (Vec::with_capacity(offered), 0);
         let mut steps = pin!(self.stepping.all(wanted, &ahead, place.snapshot));
         loop {
@@ -144,6 +151,21 @@ impl<'a> Chunk<'a> {
             }
         }
         Ok(Some((offered, tries)))
+    }
+
+    /// As many of the first ones as have the bytes of a chunk: what is stepped together is committed together.
+    async fn within(&self, mut wanted: Vec<Wanted>, ahead: &Prefetched) -> Result<Vec<Wanted>> {
+        let (most, view) = (self.record().settings.chunk_bytes_max as usize, ahead.view(self.db()));
+        let (mut bytes, mut count) = (0, 0);
+        for wanted in &wanted {
+            bytes += view.get_encoded(&wanted.item.cell).await?.map_or(0, |record| record.len());
+            if count > 0 && bytes > most {
+                break;
+            }
+            count += 1;
+        }
+        wanted.truncate(count);
+        Ok(wanted)
     }
 
     fn wanted(&self, held: &Lease, item: Item, bad: Option<&Bad>) -> Wanted {
@@ -270,6 +292,18 @@ impl<'a> Chunk<'a> {
             stale.push(hit || changed);
         }
         let rounds_max = self.record().settings.rounds_max;
+        if let Some(step) = self.stepping.step.joint() {
+            let wanted = tries.iter().zip(&stale).map(|(made, stale)| {
+                let for_later = made.again + u32::from(*stale) > rounds_max && made.item.after.is_some() && room;
+                Wanted { item: made.item.clone(), was_bad: made.was_bad, bad_at: None, for_later }
+            });
+            let joint = Joint { stepping: &self.stepping, step, ahead: &ahead, place: newer };
+            let anew = joint.all(wanted.collect()).await?;
+            for ((made, anew), stale) in tries.iter_mut().zip(anew).zip(stale) {
+                *made = SteppedCell { again: made.again + u32::from(stale), ..anew };
+            }
+            return Ok(found);
+        }
         for (made, stale) in tries.iter_mut().zip(stale) {
             // A cell that no step rests on (a folded one, of a class that does not merge): everything is made anew.
             if !stale && found {

@@ -3,6 +3,7 @@
 
 use super::coverage::{self, Covered};
 use super::job::{JobRecord, Phase};
+use super::joint::{Joint, parted};
 use super::known;
 use super::ledger::{Part, RangeRecord};
 use super::own_records::OwnRecords;
@@ -189,6 +190,14 @@ impl Running<'_> {
             most => usize::try_from(most - self.found.stepped.min(most)).unwrap_or(usize::MAX),
         };
         let wanted = items.iter().take(left).cloned().map(Wanted::new);
+        if let Some(step) = self.step.joint() {
+            let joint = Joint { stepping: &stepping, step, ahead: &ahead, place };
+            for SteppedCell { item, made, .. } in parted(joint.all(wanted.collect()).await?) {
+                let old = view.get(&item.cell).await?;
+                self.count(&item.cell, old, made);
+            }
+            return Ok(());
+        }
         let mut steps = pin!(stepping.all(wanted, &ahead, self.pin.snapshot()));
         while let Some(stepped) = steps.next().await {
             let SteppedCell { item, made, .. } = stepped?;

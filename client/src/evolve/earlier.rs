@@ -146,6 +146,17 @@ impl From<Error> for Stuck {
     }
 }
 
+/// The step that an object had before.
+pub(crate) struct Former {
+    /// Its chunk; none: it was taken back, and not made anew.
+    pub(crate) chunk: Option<Tid>,
+    pub(crate) owed: Vec<Owing>,
+    /// It had changed the object itself.
+    pub(crate) changed: bool,
+    /// A live draft has gone over the object.
+    pub(crate) is_owed: bool,
+}
+
 /// Takes the former step of a cell back, in the transaction in which it is stepped anew.
 pub(crate) struct TakeBack<'a> {
     pub(crate) db: &'a Db,
@@ -157,22 +168,53 @@ pub(crate) struct TakeBack<'a> {
 impl TakeBack<'_> {
     /// Stages it. What a live draft has written over is left alone.
     pub(crate) async fn stage(&self, tx: &Tx, chunk: Tid) -> Result<Repaid, Stuck> {
-        let at = self.db.at(tx.snapshot());
+        let (log, owed) = self.former(&self.db.at(tx.snapshot()), chunk).await?;
+        let Some(step) = log.as_ref().and_then(|log| log.step_of(self.cell)) else {
+            return Ok(Repaid { chunk: None, changed: false, owed, staged: BTreeMap::new() });
+        };
+        let log = log.as_ref().expect("its step is of it");
+        let staged = self.staged(tx, log, step, &owed).await?;
+        Ok(Repaid { chunk: Some(log.tid), changed: matches!(step.of, SteppedNote::Written(_)), owed, staged })
+    }
+
+    /// The former step of a cell that is stepped together with others: what it wrote elsewhere is left to the step itself. With it
+    /// what the cell was before, if nobody has written it since.
+    pub(crate) async fn own(
+        &self,
+        at: &View,
+        chunk: Tid,
+        now: &Revision,
+    ) -> Result<(Former, Option<Option<Bytes>>), Stuck> {
+        let (log, owed) = self.former(at, chunk).await?;
+        let Some(step) = log.as_ref().and_then(|log| log.step_of(self.cell)) else {
+            return Ok((Former { chunk: None, owed, changed: false, is_owed: false }, None));
+        };
+        let log = log.as_ref().expect("its step is of it");
+        let ledger = owed_cell(self.job, log.tid, self.cell);
+        let is_owed = owed.iter().any(|owing| owing.cell == ledger);
+        let changed = matches!(step.of, SteppedNote::Written(_));
+        let before = match changed && now.tid == log.tid {
+            true => Some(self.db.at(log.tid.prev()).get_encoded(self.cell).await?),
+            false => None,
+        };
+        Ok((Former { chunk: Some(log.tid), owed, changed, is_owed }, before))
+    }
+
+    /// The chunk of its former step, and what is owed of it and of those before it; no chunk: what is owed is of a cell that was only
+    /// taken back, then there is no step.
+    async fn former(&self, at: &View, chunk: Tid) -> Result<(Option<Arc<ChunkLog>>, Vec<Owing>), Stuck> {
         let (mut chunk, mut owed) = (chunk, Vec::new());
         for _ in 0..CHAIN_MAX {
             let Some(log) = self.log(chunk).await? else {
                 return Err(Stuck::Cannot(format!("the log no longer tells what its former step ({chunk}) wrote")));
             };
-            owed.extend(self.owing(&log, &at).await?);
-            let Some(step) = log.step_of(self.cell) else {
-                // What is owed may be of a cell that was only taken back: then there is no step.
-                return Ok(Repaid { chunk: None, changed: false, owed, staged: BTreeMap::new() });
-            };
+            owed.extend(self.owing(&log, at).await?);
+            if log.step_of(self.cell).is_none() {
+                return Ok((None, owed));
+            }
             let paid = at.revision(&paid_cell(self.job, chunk, self.cell)).await?;
             if paid.record.is_none() {
-                let staged = self.staged(tx, &log, step, &owed).await?;
-                let changed = matches!(step.of, SteppedNote::Written(_));
-                return Ok(Repaid { chunk: Some(chunk), changed, owed, staged });
+                return Ok((Some(log), owed));
             }
             // It was stepped anew by the chunk that has noted that: so that one's step is the former one now.
             chunk = paid.tid;
@@ -386,13 +428,33 @@ pub(crate) async fn only_taken_back(view: &View, job: Oid) -> Result<u64> {
     Ok(paid.iter().filter(|paid| !paid.stands).count() as u64)
 }
 
-/// Cells of a chunk that live drafts went over, and those whose steps were taken back.
-pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<(hash::Set<Cell>, hash::Set<Cell>)> {
+/// What an undo of a chunk leaves alone.
+pub(crate) struct Alone {
+    /// Cells that live drafts went over.
+    pub(crate) owed: hash::Set<Cell>,
+    /// Cells whose steps were taken back.
+    pub(crate) paid: hash::Set<Cell>,
+    /// Cells that were stepped anew by a step that has replaced itself what it had made elsewhere: only they are left alone.
+    pub(crate) replaced: hash::Set<Cell>,
+}
+
+/// Cells of a chunk that an undo leaves alone.
+pub(crate) async fn left_alone(view: &View, job: Oid, chunk: Tid) -> Result<Alone> {
     let told = async |what: &str| -> Result<hash::Set<Cell>> {
         let told: Vec<Owed> = entries(view, job, format!("{what}{:016x}/", chunk.0), u64::MAX).await?;
         Ok(told.iter().map(Owed::cell).collect())
     };
-    Ok((told(OWED).await?, told(PAID).await?))
+    let (owed, mut paid, mut replaced) = (told(OWED).await?, hash::Set::default(), hash::Set::default());
+    for cell in told(PAID).await? {
+        let by = view.revision(&paid_cell(job, chunk, &cell)).await?.tid;
+        let log = ChunkLog::read_unless_packed(view.db(), job, by).await?;
+        let has_replaced = |log: &ChunkLog| log.step_of(&cell).is_some_and(|step| !step.after.contains(&chunk.0));
+        match log.is_some_and(|log| has_replaced(&log)) {
+            true => replaced.insert(cell),
+            false => paid.insert(cell),
+        };
+    }
+    Ok(Alone { owed, paid, replaced })
 }
 
 /// The cells whose former steps are to be taken back before they are stepped anew, with the chunks of these; up to a limit of what is

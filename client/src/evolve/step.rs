@@ -40,14 +40,17 @@
 //! # let _ = (upper, clean);
 //! ```
 
+use crate::connect::Db;
 #[expect(unused_imports, reason = "for the documentation")]
 use crate::errors::Error;
 use crate::errors::Result;
-use crate::tx::Tx;
+use crate::tx::{Place, Tx};
 use crate::typed::{Persistent, decode_record, encode_record};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use zeolite_proto::{Cell, Record};
+use zeolite_proto::{Cell, Record, Tid};
 
 /// What a step wants with the object itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,6 +80,43 @@ pub trait Step: Send + Sync + 'static {
     fn limits_itself(&self) -> bool {
         false
     }
+
+    /// It steps the objects of a chunk together: then [`Step::step`] is asked for none.
+    fn joint(&self) -> Option<&dyn JointStep> {
+        None
+    }
+}
+
+/// An object that is stepped together with others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JointObject {
+    /// Where.
+    pub cell: Cell,
+    /// What it is stepped from.
+    pub record: Bytes,
+    /// The newest revision.
+    pub tid: Tid,
+    /// The commit that stepped it before: what its step made elsewhere then is still there, and has to go or to be replaced.
+    pub former: Option<Tid>,
+    /// It is to be stepped; otherwise only what its former step made elsewhere has to go.
+    pub is_stepped: bool,
+}
+
+/// What has become of objects that were stepped together.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct JointWork {
+    /// Of each object, in their order, what its step has written; or why it failed: then it has written nothing.
+    pub objects: Vec<Result<Vec<Cell>, String>>,
+    /// All that was written; none: deleted.
+    pub records: BTreeMap<Cell, Option<Bytes>>,
+    /// What has to be current beside the objects.
+    pub checks: Vec<Cell>,
+}
+
+/// Steps objects together, one after the other: each sees what those before it have made.
+pub trait JointStep: Send + Sync {
+    /// At a place of the client. An error is no object's.
+    fn steps<'a>(&'a self, db: &'a Db, at: Place, objects: &'a [JointObject]) -> BoxFuture<'a, Result<JointWork>>;
 }
 
 /// A step whose type nobody needs to know.
@@ -92,6 +132,9 @@ pub trait AnyStep: Send + Sync + 'static {
 
     /// See [`Step::limits_itself`].
     fn limits_itself(&self) -> bool;
+
+    /// See [`Step::joint`].
+    fn joint(&self) -> Option<&dyn JointStep>;
 }
 
 impl<S: Step> AnyStep for S {
@@ -109,6 +152,10 @@ impl<S: Step> AnyStep for S {
 
     fn limits_itself(&self) -> bool {
         Step::limits_itself(self)
+    }
+
+    fn joint(&self) -> Option<&dyn JointStep> {
+        Step::joint(self)
     }
 }
 

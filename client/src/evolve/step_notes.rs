@@ -43,6 +43,9 @@ impl<'s> StepNotes<'s> {
 
     fn of(&mut self, step: usize, made: &SteppedCell) -> Option<StepNote> {
         let StepResult::Work { work, repaid, .. } = &made.made else { return None };
+        if let Some(share) = &work.share {
+            return self.of_share(&made.item.cell, share);
+        }
         let mut note = StepNote {
             of: SteppedNote::Cell(made.item.cell.oid.0, made.item.cell.key.to_vec()),
             writes: self.stamped.remove(&step).unwrap_or_default(),
@@ -72,6 +75,17 @@ impl<'s> StepNotes<'s> {
         }
         // One that was only taken back is told as well: then what is written for it yields, and no undo brings it back.
         (!note.writes.is_empty() || !note.applied.is_empty() || !note.after.is_empty()).then_some(note)
+    }
+
+    /// Of one that was made together with others.
+    fn of_share(&self, own: &Cell, share: &[Cell]) -> Option<StepNote> {
+        let writes: Vec<u32> = share.iter().filter_map(|cell| self.places.get(cell).copied()).collect();
+        let of = match self.places.get(own).filter(|_| share.contains(own)) {
+            Some(place) => SteppedNote::Written(*place),
+            None => SteppedNote::Cell(own.oid.0, own.key.to_vec()),
+        };
+        let (applied, after) = Default::default();
+        (!writes.is_empty()).then_some(StepNote { of, writes, applied, reads: false, after })
     }
 
     fn number(&mut self, class: &str, operation: &Bytes) -> u32 {

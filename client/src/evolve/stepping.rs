@@ -118,8 +118,9 @@ impl<'a> Stepping<'a> {
             (Ok(Some(version)), repaid) => {
                 let made = work_of(tx, cell, true, repaid);
                 let before = at.view(self.db);
-                let mut judged = self.reaches_the_target(&made, cell, version);
-                if let (Ok(()), StepResult::Work { work, .. }) = (&judged, &made) {
+                let StepResult::Work { work, .. } = &made else { return Ok(made) };
+                let mut judged = self.reaches_the_target(work, cell, version);
+                if judged.is_ok() {
                     judged = self.leaves_the_plan_alone(work, cell, &before).await?;
                 }
                 match judged {
@@ -181,7 +182,7 @@ impl<'a> Stepping<'a> {
     }
 
     /// Of jobs that were planned when what a class has was not listed: the index tells it as it is now. Inside: nobody knows.
-    async fn was_planned(&self, item: &Item, newest: Tid) -> Result<Result<bool, String>> {
+    pub(crate) async fn was_planned(&self, item: &Item, newest: Tid) -> Result<Result<bool, String>> {
         let planned = Tid(self.job.planned);
         let listed_by_the_index = matches!(item.after, Some(Cursor::Oid(_))) && self.job.target.is_none();
         if newest <= planned || !listed_by_the_index {
@@ -195,7 +196,12 @@ impl<'a> Stepping<'a> {
     }
 
     /// What is made below the version that all are to reach is listed again, and with it what its step makes.
-    async fn leaves_the_plan_alone(&self, work: &Work, own: &Cell, before: &View) -> Result<Result<(), String>> {
+    pub(crate) async fn leaves_the_plan_alone(
+        &self,
+        work: &Work,
+        own: &Cell,
+        before: &View,
+    ) -> Result<Result<(), String>> {
         let Some(target) = &self.job.target else { return Ok(Ok(())) };
         let is_old = |record: &bytes::Bytes| {
             Header::parse(record).is_ok_and(|header| header.class == target.class && header.version < target.version)
@@ -211,7 +217,7 @@ impl<'a> Stepping<'a> {
         Ok(Ok(()))
     }
 
-    fn needs_nothing(&self, header: &Header<'_>) -> bool {
+    pub(crate) fn needs_nothing(&self, header: &Header<'_>) -> bool {
         let of_another_class = match &self.job.plan {
             super::Plan::Objects { class, .. } => header.class != class,
             _ => false,
@@ -234,8 +240,8 @@ impl<'a> Stepping<'a> {
     }
 
     /// An object that is still below the target's version after its step would be listed again for ever.
-    fn reaches_the_target(&self, made: &StepResult, cell: &Cell, old_version: u32) -> Result<(), String> {
-        let (Some(target), StepResult::Work { work, .. }) = (&self.job.target, made) else { return Ok(()) };
+    pub(crate) fn reaches_the_target(&self, work: &Work, cell: &Cell, old_version: u32) -> Result<(), String> {
+        let Some(target) = &self.job.target else { return Ok(()) };
         let version = match work.cells.get(cell) {
             None => old_version,
             Some(Staged::Delete | Staged::Apply { .. }) => return Ok(()),
@@ -266,7 +272,7 @@ fn sums(work: &Work, staged: &BTreeMap<Cell, Staged>) -> bool {
 }
 
 /// For the quarantine.
-fn bad(cell: &Cell, record: Option<&bytes::Bytes>, tid: Tid, why: &str) -> StepResult {
+pub(crate) fn bad(cell: &Cell, record: Option<&bytes::Bytes>, tid: Tid, why: &str) -> StepResult {
     let header = record.and_then(|record| Header::parse(record).ok());
     let (class, version) = header.map_or((String::new(), 0), |header| (header.class.to_owned(), header.version));
     let error = why.chars().take(ERROR_CHARS_MAX).collect();

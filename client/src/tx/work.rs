@@ -44,6 +44,8 @@ pub(crate) struct Work {
     pub(crate) read_ranges: Vec<ReadRange>,
     /// What it puts was made of what is there: two that put the same have both to count.
     pub(crate) sums: bool,
+    /// Of a step that was made together with others: what it has written of their work.
+    pub(crate) share: Option<Vec<Cell>>,
 }
 
 impl Place {
@@ -85,6 +87,6 @@ impl Tx {
         let base = self.snapshot();
         let (cells, stamped, _) = self.own.lock().close().into_parts();
         let (read_cells, read_ranges) = self.reads().map(|reads| reads.checks(base)).unwrap_or_default();
-        Work { base, cells, stamped, read_cells, read_ranges, sums: false }
+        Work { base, cells, stamped, read_cells, read_ranges, sums: false, share: None }
     }
 }

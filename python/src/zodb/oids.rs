@@ -8,7 +8,7 @@ use zeolite_zodb::oids::{to_zeolite, to_zodb};
 
 /// Eight bytes as ZODB has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Eight(pub(super) u64);
+pub(crate) struct Eight(pub(super) u64);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Eight {
     type Error = PyErr;
@@ -28,11 +28,11 @@ impl Eight {
     }
 
     /// The object's cell; an oid so large that Zeolite has none for it is refused.
-    pub(super) fn cell(self, py: Python<'_>) -> PyResult<Cell> {
+    pub(crate) fn cell(self, py: Python<'_>) -> PyResult<Cell> {
         self.oid(py).map(Cell::object)
     }
 
-    pub(super) fn oid(self, py: Python<'_>) -> PyResult<Oid> {
+    pub(crate) fn oid(self, py: Python<'_>) -> PyResult<Oid> {
         // The server keeps 63 bits.
         let oid = to_zeolite(self.0.to_be_bytes()).filter(|oid| oid.0 <= u64::MAX >> 1);
         oid.ok_or_else(|| errors::invalid(py, format!("oid {:#x} is too large: they have 63 bits", self.0)))
@@ -40,6 +40,6 @@ impl Eight {
 }
 
 /// ZODB's bytes for an object; none: it is Zeolite's own.
-pub(super) fn bytes_of(py: Python<'_>, oid: Oid) -> Option<Bound<'_, PyBytes>> {
+pub(crate) fn bytes_of(py: Python<'_>, oid: Oid) -> Option<Bound<'_, PyBytes>> {
     to_zodb(oid).map(|oid| PyBytes::new(py, &oid))
 }

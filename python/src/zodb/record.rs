@@ -19,7 +19,7 @@ const UNDONE_CLASS: &str = "zeolite.zodb.Undone";
 static VERSION_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// An encoded record of a pickle, and the pickle in it.
-pub(super) fn encoded(py: Python<'_>, oid: Oid, data: &[u8]) -> PyResult<(Bytes, Bytes)> {
+pub(crate) fn encoded(py: Python<'_>, oid: Oid, data: &[u8]) -> PyResult<(Bytes, Bytes)> {
     let unscannable = |why: String| {
         let message = format!(
             "object {oid}: its class or its references cannot be found: {why}; what compresses or encrypts records cannot \

@@ -67,6 +67,13 @@ impl Snapshot {
         state.at.as_ref().map(|at| at.here().map(|()| at.place)).transpose().map_err(|error| errors::raised(py, &error))
     }
 
+    /// One that stays at a place.
+    pub(crate) fn at(py: Python<'_>, database: Py<Database>, place: Place) -> PyResult<Snapshot> {
+        let shared = database.get().shared(py)?;
+        let state = State { at: Some(At { shared, place, open: None }), own: Vec::new() };
+        Ok(Snapshot { database, state: Mutex::new(state) })
+    }
+
     pub(super) fn committed(&self, tid: Tid) {
         self.state.lock().own.push(tid);
     }

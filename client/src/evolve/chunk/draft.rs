@@ -2,7 +2,7 @@
 //! step wrote what.
 
 use super::Chunk;
-use crate::errors::Result;
+use crate::errors::{Error, Result};
 use crate::evolve::assembly::{Assembly, Slot, assemble};
 use crate::evolve::lease::Lease;
 use crate::evolve::ledger::{Owed, Part, RangeRecord, bad_cell, encoded, paid_cell};
@@ -21,7 +21,7 @@ impl Chunk<'_> {
         offered: usize,
         place: Place,
     ) -> Result<(Draft, RangeRecord, usize)> {
-        let (assembly, told) = self.assembled(held, tries);
+        let (assembly, told) = self.assembled(held, tries)?;
         let taken = &tries[..assembly.taken];
         let next = self.next(held, taken, offered);
         let stepped = taken.iter().filter(|made| matches!(made.made, StepResult::Work { .. })).count();
@@ -38,7 +38,7 @@ impl Chunk<'_> {
     }
 
     /// As many of the tries as go into one draft, and as its note can tell.
-    fn assembled(&self, held: &Lease, tries: &[SteppedCell]) -> (Assembly, ChunkNote) {
+    fn assembled(&self, held: &Lease, tries: &[SteppedCell]) -> Result<(Assembly, ChunkNote)> {
         let mut most = tries.len();
         loop {
             let assembly = assemble(tries[..most].iter().map(|made| match &made.made {
@@ -49,7 +49,11 @@ impl Chunk<'_> {
             let (job, range, groups) = (self.job.0, held.number, assembly.groups.clone());
             let told = ChunkNote { job, range, groups, steps, operations };
             if assembly.taken <= 1 || told.fits() {
-                return (assembly, told);
+                return Ok((assembly, told));
+            }
+            // What was made together goes together, or not at all: fewer objects then.
+            if self.stepping.step.joint().is_some() {
+                return Err(Error::invalid("its note cannot tell what so many steps have made together"));
             }
             most = assembly.taken / 2;
         }

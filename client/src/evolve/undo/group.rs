@@ -13,7 +13,7 @@
 
 use crate::connect::Db;
 use crate::errors::Result;
-use crate::evolve::earlier::{ChunkLog, Stuck, TakeBack, left_alone, written};
+use crate::evolve::earlier::{Alone, ChunkLog, Stuck, TakeBack, left_alone, written};
 use crate::evolve::undo::undo_note;
 use crate::tx::Place;
 use bytes::Bytes;
@@ -70,9 +70,6 @@ impl Past {
     }
 }
 
-/// Cells that live drafts went over, and those whose steps were taken back.
-type Alone = (hash::Set<Cell>, hash::Set<Cell>);
-
 /// Where a job's commits are.
 #[derive(Clone, Copy)]
 pub(super) struct Of<'a> {
@@ -88,7 +85,7 @@ async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote, left_alone: &Al
     let before = db.at(tid.prev()).get_many(&cells).await?;
     let after = db.at(tid).get_many(&cells).await?;
     let now = at.view(db).revisions(&cells).await?;
-    let (owed, paid) = left_alone;
+    let Alone { owed, paid, .. } = left_alone;
     // What a payment has only taken back, and what one has taken back since, is none of the commit's business any more.
     let stepped = |place: usize| {
         let mut steps = note.steps_at(place).filter_map(|step| step.cell(&cells));
@@ -116,6 +113,14 @@ async fn has_written(of: Of<'_>, cell: &Cell, tid: Tid) -> Result<bool> {
 }
 
 impl Group {
+    fn join(&mut self, more: Group) {
+        self.cells.extend(more.cells);
+        self.writes.extend(more.writes);
+        self.operations.extend(more.operations);
+        self.stay.extend(more.stay);
+        self.refused = self.refused.take().or(more.refused);
+    }
+
     /// Takes a cell's change back, unless it stays as it is; `is_stepped`: it is the object of a step, and not what followed from it.
     fn add(&mut self, past: Past, is_stepped: bool, at: Place) {
         self.cells.push(past.cell.clone());
@@ -154,11 +159,13 @@ async fn by_steps(
     at: Place,
     (tid, note): (Tid, &ChunkNote),
     all: Vec<Past>,
-    (owed, paid): &Alone,
+    Alone { owed, paid, replaced }: &Alone,
 ) -> Result<Vec<Group>> {
     let written: Vec<Cell> = all.iter().map(|past| past.cell.clone()).collect();
     let log = ChunkLog::of(tid, note.clone(), written.clone());
     let mut all: Vec<Option<Past>> = all.into_iter().map(Some).collect();
+    let all_stepped: hash::Set<Cell> = note.steps.iter().filter_map(|step| step.cell(&written)).collect();
+    let is_stepped = |cell: &Cell| all_stepped.contains(cell);
     // Of each place the group that has it.
     let (mut groups, mut has): (Vec<Group>, hash::Map<usize, usize>) = Default::default();
     for step in &note.steps {
@@ -182,15 +189,13 @@ async fn by_steps(
         if places.is_empty() && inverse.is_empty() {
             continue;
         }
-        let group = places.iter().find_map(|place| has.get(place).copied()).unwrap_or(groups.len());
-        if group == groups.len() {
-            groups.push(Group::default());
-        }
+        let group = together(&mut groups, &mut has, &places);
         groups[group].cells.extend(inverse.iter().map(|(cell, ..)| cell.clone()));
         groups[group].operations.extend(inverse);
         for place in places {
             has.insert(place, group);
-            let Some(mut past) = all[place].take().filter(|past| !owed.contains(&past.cell)) else { continue };
+            let is_its_own = |past: &Past| !owed.contains(&past.cell) && !replaced.contains(&past.cell);
+            let Some(mut past) = all[place].take().filter(is_its_own) else { continue };
             if !step.after.is_empty() {
                 match take.before(&log, step, &past.cell, 0).await {
                     Ok(before) => past.before = before.record,
@@ -198,11 +203,27 @@ async fn by_steps(
                     Err(Stuck::Cannot(why)) => groups[group].refused = Some(why),
                 }
             }
-            let is_stepped = past.cell == stepped;
+            let is_stepped = is_stepped(&past.cell);
             groups[group].add(past, is_stepped, at);
         }
     }
+    groups.retain(|group| !group.cells.is_empty() || group.refused.is_some());
     Ok(groups)
+}
+
+/// The group of a step: with all that have written a place of its; those become one.
+fn together(groups: &mut Vec<Group>, has: &mut hash::Map<usize, usize>, places: &[usize]) -> usize {
+    let first = places.iter().find_map(|place| has.get(place).copied()).unwrap_or(groups.len());
+    if first == groups.len() {
+        groups.push(Group::default());
+    }
+    for place in places {
+        let Some(other) = has.get(place).copied().filter(|other| *other != first) else { continue };
+        let more = std::mem::take(&mut groups[other]);
+        groups[first].join(more);
+        has.values_mut().filter(|group| **group == other).for_each(|group| *group = first);
+    }
+    first
 }
 
 /// What of a commit that was taken back is not in the shape that it had before, and what it is instead.

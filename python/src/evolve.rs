@@ -1,0 +1,189 @@
+//! Owns evolves for Python: planning, running and taking back jobs, with steps that are Python functions on persistent objects.
+//!
+//! ```text
+//!   run    the worker of the client, on the runtime's threads; this thread waits, and looks at signals: Ctrl-C ends it after its chunk
+//!   step   one chunk, on a thread of its own with the interpreter's lock: `zeolite.evolve` makes a connection of ZODB on the chunk
+//! ```
+
+mod step;
+
+use crate::database::Database;
+use crate::{errors, runtime};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use std::collections::HashMap;
+use step::PythonStep;
+use zeolite_client::Oid;
+use zeolite_client::evolve::{self, DryRunOptions, NewJob, Plan, Report, Worker};
+use zeolite_zodb::oids::to_zodb;
+
+/// What is shown of a quarantine.
+const BAD_MAX: u64 = 1000;
+
+/// A job, to be run and steered.
+#[pyclass(module = "zeolite._zeolite", frozen)]
+pub(crate) struct Job {
+    database: Py<Database>,
+    job: evolve::Job,
+}
+
+fn new_job(
+    py: Python<'_>,
+    name: &str,
+    class: &str,
+    below: u32,
+    gate: bool,
+    settings: &HashMap<String, String>,
+) -> PyResult<NewJob> {
+    let mut new = NewJob::new(name, Plan::below(class, below));
+    new.gate = gate;
+    for (name, value) in settings {
+        new.settings.set(name, value).map_err(|fault| errors::raised(py, &fault.into()))?;
+    }
+    Ok(new)
+}
+
+fn counts(py: Python<'_>, report: &Report) -> PyResult<Py<PyDict>> {
+    let told = PyDict::new(py);
+    let counts = &report.counts;
+    told.set_item("phase", report.phase.text())?;
+    told.set_item("done", counts.done)?;
+    told.set_item("changed", counts.changed)?;
+    told.set_item("kept", counts.kept)?;
+    told.set_item("bad", counts.bad)?;
+    told.set_item("stepped_again", counts.stepped_again)?;
+    told.set_item("chunks", counts.chunks)?;
+    Ok(told.unbind())
+}
+
+/// An object in the quarantine: its oid, class and version, and why.
+type Failed = (Option<u64>, String, u32, String);
+
+/// An object that would change: its oid, and its pickles before and after.
+type Pickles = (Option<u64>, Py<PyBytes>, Option<Py<PyBytes>>);
+
+/// A dry run: numbers, errors with how often, and samples.
+type Tried = (HashMap<&'static str, u64>, Vec<(String, u64)>, Vec<Pickles>);
+
+/// An oid as ZODB has it, as a number; none: it is Zeolite's own.
+fn number(oid: u64) -> Option<u64> {
+    to_zodb(Oid(oid)).map(u64::from_be_bytes)
+}
+
+#[pymethods]
+impl Job {
+    /// Writes a job down; nothing runs yet.
+    #[staticmethod]
+    fn plan(
+        py: Python<'_>,
+        database: Py<Database>,
+        name: &str,
+        class: &str,
+        below: u32,
+        gate: bool,
+        settings: HashMap<String, String>,
+    ) -> PyResult<Job> {
+        let (db, new) = (database.get().db(py)?, new_job(py, name, class, below, gate, &settings)?);
+        let job = runtime::wait(py, async move { evolve::plan(&db, new).await })?;
+        Ok(Job { database, job })
+    }
+
+    /// The job of a name, if there is one.
+    #[staticmethod]
+    fn find(py: Python<'_>, database: Py<Database>, name: &str) -> PyResult<Option<Job>> {
+        let db = database.get().db(py)?;
+        let jobs = runtime::wait(py, async move { evolve::list(&db).await })?;
+        Ok(jobs.into_iter().find(|job| job.name() == name).map(|job| Job { database, job }))
+    }
+
+    /// Steps objects at a snapshot, and writes nothing.
+    #[staticmethod]
+    fn dry_run(
+        py: Python<'_>,
+        database: Py<Database>,
+        class: &str,
+        below: u32,
+        steps: Py<PyAny>,
+        objects_max: u64,
+        samples: usize,
+    ) -> PyResult<Tried> {
+        let (db, new) = (database.get().db(py)?, new_job(py, "a dry run", class, below, false, &HashMap::new())?);
+        let step = PythonStep::new("a dry run".to_owned(), database, steps);
+        let options = DryRunOptions { objects_max, samples };
+        let run = runtime::wait(py, async move { evolve::dry_run(&db, &new, &step, &options).await })?;
+        let numbers = [
+            ("total", run.total),
+            ("stepped", run.stepped),
+            ("changed", run.changed),
+            ("kept", run.kept),
+            ("bad", run.bad),
+            ("other_writes", run.other_writes),
+        ];
+        let data = |record: &zeolite_client::Record| PyBytes::new(py, &record.data).unbind();
+        let samples = run.samples.iter().filter_map(|sample| {
+            Some((number(sample.cell.oid.0), sample.old.as_ref().map(data)?, sample.new.as_ref().map(data)))
+        });
+        let errors = run.errors.iter().map(|kind| (kind.error.clone(), kind.objects)).collect();
+        Ok((numbers.into_iter().collect(), errors, samples.collect()))
+    }
+
+    /// Works until the job ends, or a signal: then to the end of the chunk.
+    fn run(
+        &self,
+        py: Python<'_>,
+        step_name: String,
+        steps: Py<PyAny>,
+        tasks: usize,
+        step_changed: bool,
+    ) -> PyResult<Py<PyDict>> {
+        let worker = Worker::new(&self.job).tasks(tasks).step_changed(step_changed);
+        let stop = worker.stop_handle();
+        let step = PythonStep::new(step_name, self.database.clone_ref(py), steps);
+        let report = runtime::wait_in_order(py, worker.run(step), || stop.stop())?;
+        counts(py, &report)
+    }
+
+    /// Takes the job back.
+    fn undo(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        let worker = Worker::new(&self.job);
+        let (stop, job) = (worker.stop_handle(), self.job.clone());
+        let undo = async move {
+            job.begin_undo().await?;
+            worker.undo().await
+        };
+        let report = runtime::wait_in_order(py, undo, || stop.stop())?;
+        counts(py, &report)
+    }
+
+    /// Lets what is in the quarantine be tried again.
+    fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        runtime::wait(py, self.job.resume())
+    }
+
+    /// Phase, reason, and numbers.
+    fn show(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        let shown = runtime::wait(py, self.job.show())?;
+        let told = PyDict::new(py);
+        told.set_item("phase", shown.job.phase.text())?;
+        told.set_item("state", shown.state())?;
+        told.set_item("done", shown.done)?;
+        told.set_item("total", shown.total)?;
+        told.set_item("owed", shown.owed)?;
+        told.set_item("changed", shown.counts.changed)?;
+        told.set_item("bad", shown.counts.bad_now())?;
+        told.set_item("workers", shown.workers)?;
+        Ok(told.unbind())
+    }
+
+    /// The objects on which the step has failed: oid, class, version, and why.
+    fn quarantine(&self, py: Python<'_>) -> PyResult<Vec<Failed>> {
+        let bad = runtime::wait(py, self.job.quarantine(BAD_MAX))?;
+        Ok(bad.into_iter().map(|bad| (number(bad.oid), bad.class, bad.version, bad.error)).collect())
+    }
+
+    /// What could not be taken back, and why.
+    fn not_undone(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let left = runtime::wait(py, self.job.not_undone(BAD_MAX))?;
+        Ok(left.into_iter().map(|left| format!("{left:?}")).collect())
+    }
+}

@@ -1,0 +1,128 @@
+//! Owns the step of a Python program: a chunk goes over as oids and pickles, and comes back as what its objects have become.
+//!
+//! ```text
+//!   in     the snapshot, [oid, data, serial, former tid or None, whether it is to be stepped]
+//!   out    for each: [oids that it wrote] or the traceback;  {oid: data};  [oids that have to be current]
+//! ```
+
+use crate::database::Database;
+use crate::errors;
+use crate::zodb::{Eight, Snapshot, bytes_of, encoded};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use zeolite_client::evolve::{JointObject, JointStep, JointWork, Step, Stepped};
+use zeolite_client::{Cell, Db, Error, Place, Record, Tx};
+
+/// A step that is a Python function of whole chunks.
+pub(crate) struct PythonStep {
+    name: String,
+    made: Arc<Made>,
+}
+
+struct Made {
+    database: Py<Database>,
+    steps: Py<PyAny>,
+}
+
+/// An object as it goes over.
+type Told<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<u64>, bool);
+
+#[derive(FromPyObject)]
+enum Outcome {
+    Failed(String),
+    Wrote(Vec<Eight>),
+}
+
+/// What comes back.
+type Answer = (Vec<Outcome>, HashMap<Vec<u8>, Vec<u8>>, Vec<Eight>);
+
+impl PythonStep {
+    pub(crate) fn new(name: String, database: Py<Database>, steps: Py<PyAny>) -> PythonStep {
+        PythonStep { name, made: Arc::new(Made { database, steps }) }
+    }
+}
+
+impl Step for PythonStep {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn step(&self, _: &Tx, _: &Cell, _: Record) -> Result<Stepped, Error> {
+        Err(Error::worker("Python's steps take the objects of a chunk together; plan it without atomic"))
+    }
+
+    fn joint(&self) -> Option<&dyn JointStep> {
+        Some(self)
+    }
+}
+
+impl JointStep for PythonStep {
+    fn steps<'a>(
+        &'a self,
+        _: &'a Db,
+        at: Place,
+        objects: &'a [JointObject],
+    ) -> BoxFuture<'a, Result<JointWork, Error>> {
+        Box::pin(async move {
+            let (made, objects) = (self.made.clone(), objects.to_vec());
+            let stepped = move || Python::attach(|py| made.steps(py, at, &objects));
+            match tokio::task::spawn_blocking(stepped).await {
+                Ok(stepped) => stepped,
+                Err(error) => Err(Error::worker(format!("the step's thread ended: {error}"))),
+            }
+        })
+    }
+}
+
+impl Made {
+    fn steps(&self, py: Python<'_>, at: Place, objects: &[JointObject]) -> Result<JointWork, Error> {
+        let answer = self.answer(py, at, objects).map_err(|error| failed(py, &error))?;
+        // Of which object, fewer at once will tell.
+        work(py, answer).map_err(|error| Error::app(error.to_string()))
+    }
+
+    fn answer(&self, py: Python<'_>, at: Place, objects: &[JointObject]) -> PyResult<Answer> {
+        let snapshot = Snapshot::at(py, self.database.clone_ref(py), at)?;
+        let told = objects.iter().map(|object| told(py, object)).collect::<PyResult<Vec<Told<'_>>>>()?;
+        self.steps.call1(py, (snapshot, told))?.extract(py)
+    }
+}
+
+fn told<'py>(py: Python<'py>, object: &JointObject) -> PyResult<Told<'py>> {
+    let cell = &object.cell;
+    let oid = bytes_of(py, cell.oid).filter(|_| cell.is_object());
+    let oid = oid.ok_or_else(|| errors::invalid(py, format!("cell {cell} is no object of ZODB's")))?;
+    let record = Record::decode(&object.record).map_err(|bad| errors::invalid(py, format!("cell {cell}: {bad}")))?;
+    let serial = PyBytes::new(py, &object.tid.0.to_be_bytes());
+    Ok((oid, PyBytes::new(py, &record.data), serial, object.former.map(|tid| tid.0), object.is_stepped))
+}
+
+fn work(py: Python<'_>, (objects, records, checks): Answer) -> PyResult<JointWork> {
+    let cells = |oids: Vec<Eight>| oids.into_iter().map(|oid| oid.cell(py)).collect::<PyResult<Vec<Cell>>>();
+    let mut made = JointWork { checks: cells(checks)?, records: BTreeMap::new(), objects: Vec::new() };
+    for outcome in objects {
+        made.objects.push(match outcome {
+            Outcome::Failed(why) => Err(why),
+            Outcome::Wrote(oids) => Ok(cells(oids)?),
+        });
+    }
+    for (oid, data) in records {
+        let oid: Eight = PyBytes::new(py, &oid).extract()?;
+        let cell = oid.cell(py)?;
+        let (record, _): (Bytes, Bytes) = encoded(py, cell.oid, &data)?;
+        made.records.insert(cell, Some(record));
+    }
+    Ok(made)
+}
+
+/// An exception that is no object's: what passes is waited for; for any other one the worker ends.
+fn failed(py: Python<'_>, error: &PyErr) -> Error {
+    match errors::passes(py, error) {
+        true => Error::Disconnected { url: "of the step".to_owned(), reason: error.to_string() },
+        false => Error::worker(error.to_string()),
+    }
+}

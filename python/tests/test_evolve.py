@@ -1,0 +1,193 @@
+"""Evolves of persistent objects: beside live writers, killed, failing, taken back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import evolving
+import pytest
+from evolving import catalog_is_exact, every_edit_is_kept, live, opened, stored
+from migrations import index, lower, unindex
+from serving import Server
+
+from zeolite import evolve
+from zeolite.errors import Gated
+
+DOCS = 300
+#: Where the disk of the machine is nearly full, a job would wait.
+ANY_DISK = {"disk_pause_percent": 0, "disk_stop_percent": 0}
+
+
+@pytest.fixture
+def uri(server: Server) -> str:
+    seed = evolving.process("-c", f"import cms; cms.seed({server.address!r}, {DOCS})", release=1)
+    assert seed.wait(60) == 0
+    return f"zeolite://{server.address}/"
+
+
+def kinds(connection: Any) -> dict[int, int]:
+    return {v: n for name, v, n in connection._storage._database.kinds() if name == "cms.Doc"}
+
+
+def test_an_attribute_beside_live_writers(server: Server, uri: str) -> None:
+    with live(server.address) as site:
+        report = evolve.run(uri, "lower", lower, gate=True, **ANY_DISK)
+    assert report["phase"] == "done"
+    assert site.conflicts == []
+    with opened(server.address) as connection:
+        every_edit_is_kept(connection, site)
+        assert kinds(connection) == {2: DOCS}
+        for doc in connection.root()["docs"].values():
+            assert stored(connection, doc)["title_lower"] == doc.title.lower()
+
+
+def test_an_index_beside_live_writers(server: Server, uri: str) -> None:
+    with live(server.address, "index") as site:
+        report = evolve.run(uri, "index", index, **ANY_DISK)
+    assert report["phase"] == "done"
+    with opened(server.address) as connection:
+        every_edit_is_kept(connection, site)
+        catalog_is_exact(connection)
+    # Who inserts meets splits of nodes that others have made, evolves or not; documents and the length are never among them.
+    assert not [conflict for conflict in site.conflicts if "BTree" not in conflict and "read conflict" not in conflict]
+
+
+def test_what_fails_is_in_the_quarantine_with_its_traceback(server: Server, uri: str) -> None:
+    @evolve.step("cms.Doc", name="index")
+    def fails(doc: Any, tx: evolve.Tx) -> None:
+        tx.root()["catalog"].add(doc)
+        if doc.number % 100 == 7:
+            raise ValueError(f"no {doc.number}")
+
+    report = evolve.run(uri, "index", fails, **ANY_DISK)
+    assert (report["phase"], report["bad"], report["changed"] + report["kept"]) == ("failed", 3, DOCS - 3)
+    with evolve.Job.find(uri, "index") as job:
+        bad = job.quarantine()
+        assert len(bad) == 3
+        for _, name, version, why in bad:
+            assert (name, version) == ("cms.Doc", 0)
+            assert "in fails" in why and "ValueError: no " in why
+        with opened(server.address) as connection:
+            # Nothing of a step that failed is there.
+            assert connection.root()["catalog"].count() == DOCS - 3
+        job.resume()
+        assert job.run(index)["phase"] == "done"
+    with opened(server.address) as connection:
+        catalog_is_exact(connection)
+
+
+def worker(uri: str, name: str, step: str) -> Any:
+    """Another process that works on the job."""
+    disk = [part for key, value in ANY_DISK.items() for part in ("--set", f"{key}={value}")]
+    return evolving.process("-m", "zeolite.evolve", "run", f"migrations:{step}", uri, name, *disk)
+
+
+def test_workers_that_are_killed_and_two_at_once(server: Server, uri: str) -> None:
+    evolve.plan(uri, "index", index, chunk_objects_start=5, chunk_objects_max=5, rate_max=200, **ANY_DISK).close()
+    with live(server.address, "index") as site, evolve.Job.find(uri, "index") as job:
+        killed = worker(uri, "index", "index")
+        while job.show()["done"] < 20:
+            assert killed.poll() is None
+        killed.kill()
+        killed.wait()
+        assert job.show()["done"] < DOCS
+        both = [worker(uri, "index", "index"), worker(uri, "index", "index")]
+        ended = [(one.communicate(timeout=120), one.returncode) for one in both]
+    assert [code for _, code in ended] == [0, 0], ended
+    with opened(server.address) as connection:
+        every_edit_is_kept(connection, site)
+        catalog_is_exact(connection)
+
+
+def gone_over(connection: Any, uri: str) -> dict[str, Any]:
+    """Runs a job in which a live transaction that has read a document before its step is committed behind it."""
+    doc, catalog = connection.root()["docs"][7], connection.root()["catalog"]
+    doc.rename("Another")
+    assert "Title 7" not in catalog.titles
+    chunks: list[Any] = []
+
+    @evolve.step("cms.Doc", name="index")
+    def meets(doc: Any, tx: evolve.Tx) -> None:
+        index(doc, tx)
+        if doc.number == 7:
+            chunks.append(tx.connection)
+        elif len(chunks) == 1 and chunks[0] is not tx.connection:
+            # The chunk of the seventh is committed.
+            chunks.append(tx.connection)
+            connection.transaction_manager.commit()
+
+    meets.take_back(unindex)
+    done = evolve.run(uri, "index", meets, chunk_objects_start=20, chunk_objects_max=20, **ANY_DISK)
+    assert len(chunks) == 3, "it was stepped, gone over, and stepped anew"
+    return done
+
+
+def test_what_a_live_edit_goes_over_is_indexed_anew(server: Server, uri: str) -> None:
+    with opened(server.address) as connection:
+        done = gone_over(connection, uri)
+        assert (done["phase"], done["stepped_again"]) == ("done", 1)
+        connection.sync()
+        assert connection.root()["docs"][7].title == "Another"
+        catalog_is_exact(connection)
+
+
+@pytest.mark.parametrize("payments", [False, True])
+def test_undo(server: Server, uri: str, payments: bool) -> None:
+    with opened(server.address) as connection:
+        if payments:
+            assert gone_over(connection, uri)["phase"] == "done"
+        else:
+            assert evolve.run(uri, "index", index, **ANY_DISK)["phase"] == "done"
+        with evolve.Job.find(uri, "index") as job:
+            report = job.undo()
+            assert (report["phase"], report["bad"]) == ("undone", 0), job.not_undone()
+        connection.sync()
+        catalog = connection.root()["catalog"]
+        assert (dict(catalog.titles), catalog.count()) == ({}, 0)
+        assert connection.root()["docs"][7].title == ("Another" if payments else "Title 7")
+
+
+def test_an_attribute_is_taken_back_and_the_gate_refuses_old_code(server: Server, uri: str) -> None:
+    assert evolve.run(uri, "lower", lower, gate=True, **ANY_DISK)["phase"] == "done"
+    old = f"""
+import cms, transaction
+from ZODB import DB
+from zeolite.errors import Gated
+from zeolite.zodb import Storage
+connection = DB(Storage({server.address!r}, server_sync=True)).open()
+connection.root()["docs"][3].views += 1
+try:
+    transaction.commit()
+except Gated as error:
+    print(error)
+"""
+    refused, _ = evolving.process("-c", old, release=1).communicate(timeout=60)
+    assert "cms.Doc" in refused and Gated.__name__ == "Gated"
+    with evolve.Job.find(uri, "lower") as job:
+        assert job.undo()["phase"] == "undone"
+    with opened(server.address) as connection:
+        assert kinds(connection) == {0: DOCS}
+        for doc in connection.root()["docs"].values():
+            assert "title_lower" not in stored(connection, doc)
+    taken, _ = evolving.process("-c", old, release=1).communicate(timeout=60)
+    assert taken == ""
+
+
+def test_a_dry_run_tells_states_and_writes_nothing(server: Server, uri: str) -> None:
+    tried = evolve.dry_run(uri, lower, samples=1)
+    assert (tried.total, tried.stepped, tried.changed, tried.bad) == (DOCS, DOCS, DOCS, 0)
+    assert tried.samples[0].changes["title_lower"][0] is None
+    assert "title_lower: None -> 'title " in str(tried)
+    counted = evolve.dry_run(uri, index, limit=10)
+    assert counted.stepped == 10 and counted.other_writes >= 2
+    with opened(server.address) as connection:
+        assert kinds(connection) == {0: DOCS}
+
+
+def test_a_class_that_does_not_declare_the_version_is_refused(uri: str) -> None:
+    @evolve.step("cms.Doc", to=3)
+    def later(doc: Any, tx: evolve.Tx) -> None:
+        """Never called."""
+
+    with pytest.raises(ValueError, match="_zeolite_version_ = 2"):
+        evolve.run(uri, "later", later)
