@@ -87,7 +87,7 @@ def test_a_uri_that_cannot_be(uri: str) -> None:
 
 
 def test_another_database_of_the_server(tmp_path: Path) -> None:
-    server = Server(tmp_path, "databases.catalog.data_dir=catalog")
+    server = Server(tmp_path, f"databases.catalog.data_dir={tmp_path}/catalog")
     try:
         main = Storage(server.address)
         write(main, a=1)

@@ -114,7 +114,7 @@ def copy(source: Any, database: _zeolite.Database, blobs: _zeolite.Blobs, verbos
 
 
 def brought(source: Any, blobs: _zeolite.Blobs, transaction: Any) -> list[_zeolite.Brought]:
-    """What a transaction of another storage writes; its blobs are uploaded then."""
-    return [
-        (row.oid, row.data, row.data_txn, uploaded(source, blobs, row.oid, row.tid, row.data)) for row in transaction
-    ]
+    """What a transaction of another storage writes; its blobs are uploaded then. Of an object that it writes twice (several undos in one
+    transaction do) the last counts, as it does there."""
+    rows = {row.oid: row for row in transaction}.values()
+    return [(row.oid, row.data, row.data_txn, uploaded(source, blobs, row.oid, row.tid, row.data)) for row in rows]
