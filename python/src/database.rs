@@ -18,6 +18,9 @@ use zeolite_client::{Cell, Db, Error, FaultKind, ModeKind, Options, PackOptions,
 /// How long to wait for a commit that is told of to be shown here, before the server is asked.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// What a connection is opened with; two with the same are one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Opened {
@@ -197,6 +200,11 @@ impl Database {
         } else {
             let runtime = runtime::here(py)?;
             let _entered = runtime.enter();
+            if shared.db.server().is_some() {
+                // What nobody reads any more would be kept from pack until its lease is over.
+                let settled = tokio::time::timeout(FAREWELL, shared.pins.settle(&shared.db));
+                let _ = runtime::wait_for(py, settled);
+            }
             drop(shared);
         }
         Ok(())
