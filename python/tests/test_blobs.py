@@ -162,6 +162,20 @@ def test_the_cache_has_a_limit(connect: Connect, tmp_path: Path) -> None:
     assert read(db, "7") == bytes([7]) * 10_000
 
 
+def test_blobs_that_only_pass_through_take_no_more_than_the_limit(connect: Connect, tmp_path: Path) -> None:
+    writer = DB(connect(client_label="writer", blob_dir=str(tmp_path / "writer")))
+    for number in range(8):
+        write(writer, str(number), bytes([number]) * (100_000 if number == 5 else 10_000))
+    storage = connect(blob_dir=str(tmp_path / "passing"), blob_cache_size=30_000, server_sync=True)
+    storage._files.in_use = 0
+    db = DB(storage)
+    for number in range(8):
+        assert read(db, str(number))[:1] == bytes([number])
+        there = [path.stat().st_size for path in (tmp_path / "passing").rglob("0x*.blob")]
+        # One that is larger than the limit stays while it is the last.
+        assert sum(there) <= 30_000 or there == [100_000]
+
+
 READER = """
 import random, sys
 from ZODB import DB

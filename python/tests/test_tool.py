@@ -26,7 +26,7 @@ from ZODB.utils import p64, z64
 
 from zeolite.zodb import Storage
 
-PROGRAM = [sys.executable, "-m", "zeolite.zodb.convert"]
+PROGRAM = [str(Path(sys.executable).with_name("zeolite-zodb"))]
 
 
 @pytest.fixture

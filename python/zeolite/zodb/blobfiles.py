@@ -29,7 +29,7 @@ from zeolite import _zeolite
 
 #: The share of the limit that is given free at once, and that may come in before it is looked at again.
 _SHARE = 10
-#: Seconds for which a file that was used stays.
+#: Seconds for which a file that was used stays: whoever was told its name is about to open it.
 _IN_USE = 60
 #: Seconds after which what a process has left of an upload or a download goes.
 _LEFT = 24 * 3600
@@ -49,6 +49,8 @@ class Files:
         os.makedirs(self._incoming, exist_ok=True)
         self._native = _zeolite.Blobs(database)
         self._limit = limit
+        #: Seconds for which a file that was used stays; 0 for who uses one after the other.
+        self.in_use = _IN_USE
         #: Bytes that came in since the directory was last looked through; at first nobody knows.
         self._came = limit
 
@@ -148,8 +150,9 @@ class Files:
             if there <= self._limit:
                 return
             now = time.time()
-            for used, size, path in found:
-                if there * 100 <= self._limit * (100 - _SHARE) or used > now - _IN_USE:
+            # The last one has come just now.
+            for used, size, path in found[:-1]:
+                if there * 100 <= self._limit * (100 - _SHARE) or used > now - self.in_use:
                     return
                 self._remove(path)
                 there -= size

@@ -76,6 +76,8 @@ class OnServer(Place):
                 name, blob_dir=self._passing, blob_cache_size=64 << 20, client_label="zeolite-zodb", wait=False
             )
             super().__init__(name, factory())
+            if self.storage.temporaryDirectory().startswith(self._passing):
+                self.storage._files.in_use = 0
         except BaseException:
             shutil.rmtree(self._passing)
             raise
