@@ -177,6 +177,27 @@ def test_killed_and_resumed(run: Any, server: Server, tmp_path: Path) -> None:
     assert "the same: 402" in run("verify", "Data.fs", uri, "--a-blobs", "films").stdout
 
 
+def test_a_server_that_dies_meanwhile(run: Any, server: Server, tmp_path: Path) -> None:
+    storage = FileStorage(str(tmp_path / "Data.fs"), create=True)
+    db = DB(storage)
+    for number in range(3000):
+        with db.transaction() as connection:
+            connection.root()[number % 11] = PersistentMapping({"n": os.urandom(200)})
+    db.close()
+    uri = f"zeolite://{server.address}/?wait_timeout=1"
+    target = Storage(server.address)
+    before = target._database.newest()
+    importing = subprocess.Popen([*PROGRAM, "import", "Data.fs", uri], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while target._database.newest() == before and importing.poll() is None:
+        pass
+    server.kill()
+    told = importing.communicate(timeout=60)[1]
+    assert importing.returncode == 1 and "check that the server runs" in told, told
+    server.start_again()
+    assert "going on behind" in run("import", "Data.fs", uri).stderr
+    assert "the same: 3001" in run("verify", "Data.fs", uri).stdout
+
+
 def test_a_live_source_is_followed(run: Any, server: Server, tmp_path: Path) -> None:
     address, stop = ZEO.server(str(tmp_path / "Data.fs"), blob_dir=str(tmp_path / "films"), port=("127.0.0.1", 0))
     zeo = f"zeo://127.0.0.1:{address[1]}?blob_dir={tmp_path}/passing&wait_timeout=10"

@@ -98,10 +98,15 @@ def _bring_once(source: Place, into: Place, newest: bytes | None, progress: Prog
             restoring.add(transaction.tid, note(transaction), writes)
             newest = transaction.tid
             progress.add(sum(len(data or b"") for _, data, *_ in writes), newest)
-    finally:
-        # Also of a copy that ends here it is waited for what is on its way.
+    except ZeoliteError:
+        raise
+    except BaseException:
+        # Whatever ends the copy: what is on its way arrives.
         if restoring is not None:
             restoring.finish()
+        raise
+    if restoring is not None:
+        restoring.finish()
     return newest
 
 
