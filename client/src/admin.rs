@@ -201,16 +201,14 @@ impl Admin {
     where
         S: Stream<Item = Transaction> + Send + 'static,
     {
-        if let Door::Alone { unary, url, .. } = &self.door {
-            return alone(url, unary.restore(transactions).await);
-        }
-        let once = parking_lot::Mutex::new(Some(transactions));
-        let once = &once;
-        let ask = |server: Unary| async move {
-            let transactions = once.lock().take().ok_or(Failure::Lost)?;
-            server.restore(transactions).await
+        // The time limit is for finding the server: the answer comes when all is there, however long that takes. A server that is gone
+        // is found out by the connection.
+        let unary = self.call(Resend::Always, async |server: Unary| Ok(server)).await?;
+        let url = match &self.door {
+            Door::Session(db) => &db.core().url,
+            Door::Alone { url, .. } => url,
         };
-        self.call(Resend::Never, ask).await
+        alone(url, unary.restore(transactions).await)
     }
 }
 

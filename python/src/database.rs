@@ -10,10 +10,16 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use zeolite_client::{Db, ModeKind, Options, PackOptions, Place, Tid};
+use zeolite_client::{Cell, Db, Error, FaultKind, ModeKind, Options, PackOptions, Place, Revision, Tid};
+
+/// How long to wait for a commit that is told of to be shown here, before the server is asked.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a connection is opened with; two with the same are one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -36,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) process: u32,
     /// Oids that were made up here for the first transaction of a database.
     pub(crate) first_oids: AtomicU64,
+    /// Up to where this process has packed: what the cache still has of that is not shown.
+    pub(crate) packed_to: AtomicU64,
 }
 
 type All = HashMap<(u32, Opened), Weak<Shared>>;
@@ -78,12 +86,50 @@ impl Opened {
         if let Some(shared) = known() {
             return Ok(shared);
         }
-        let shared = Arc::new(Shared { db, pins: Arc::default(), process, first_oids: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            db,
+            pins: Arc::default(),
+            process,
+            first_oids: AtomicU64::new(0),
+            packed_to: AtomicU64::new(0),
+        });
         let mut all = ALL.lock();
         let all = all.get_or_insert_default();
         all.retain(|(of, _), shared| *of == process && shared.strong_count() > 0);
         all.insert(key, Arc::downgrade(&shared));
         Ok(shared)
+    }
+}
+
+impl Shared {
+    /// The newest revision of a cell before a tid, as pack has left it.
+    pub(crate) async fn before(&self, cell: &Cell, tid: Tid) -> Result<Revision, Error> {
+        let at = tid.prev().min(self.db.position());
+        if at.0 >= self.packed_to.load(Ordering::Relaxed) {
+            match self.db.at(at).revision(cell).await {
+                Err(Error::Fault(fault)) if fault.kind == FaultKind::SnapshotPacked => {}
+                revision => return revision,
+            }
+        }
+        self.kept(cell, tid).await
+    }
+
+    /// The same, from the object's history, which is never too old.
+    pub(crate) async fn kept(&self, cell: &Cell, before: Tid) -> Result<Revision, Error> {
+        let none = Revision { tid: Tid::NONE, end: None, record: None };
+        if before == Tid::NONE {
+            return Ok(none);
+        }
+        let (revisions, _) = self.db.history(cell, Some(before), 1, true).await?;
+        Ok(revisions.into_iter().next().map_or(none, |past| past.revision))
+    }
+
+    /// Waits until a commit that is told of is shown here; at last the server is asked.
+    pub(crate) async fn seen(&self, tid: Tid) -> Result<(), Error> {
+        if !self.db.wait_for(tid, VISIBLE_WITHIN).await {
+            self.db.newest().await?;
+        }
+        Ok(())
     }
 }
 
@@ -154,6 +200,11 @@ impl Database {
         } else {
             let runtime = runtime::here(py)?;
             let _entered = runtime.enter();
+            if shared.db.server().is_some() {
+                // What nobody reads any more would be kept from pack until its lease is over.
+                let settled = tokio::time::timeout(FAREWELL, shared.pins.settle(&shared.db));
+                let _ = runtime::wait_for(py, settled);
+            }
             drop(shared);
         }
         Ok(())
@@ -254,6 +305,7 @@ impl Database {
             while let Some(step) = progress.next().await? {
                 gone = (step.revisions_removed, step.objects_removed);
             }
+            shared.packed_to.fetch_max(to.0, Ordering::Relaxed);
             Ok(gone)
         })
     }

@@ -29,6 +29,7 @@ fn _zeolite(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<zodb::Snapshot>()?;
     module.add_class::<zodb::Staging>()?;
     module.add_class::<zodb::Objects>()?;
+    module.add_class::<zodb::Blobs>()?;
     module.add_class::<zodb::Log>()?;
     module.add_class::<zodb::Restoring>()?;
     Ok(())

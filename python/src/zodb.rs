@@ -5,10 +5,12 @@
 //!   staging    what one transaction writes: two phases, and what has moved on in between
 //!   log        transactions as they were, forwards and backwards; the same into another database
 //!   objects    fresh oids, single revisions, all current records
+//!   blobs      files up to the server and down from it
 //!   record     a pickle as a record
 //!   oids       ZODB's numbers, as they come from Python
 //! ```
 
+mod blobs;
 mod log;
 mod objects;
 mod oids;
@@ -16,6 +18,7 @@ mod record;
 mod snapshot;
 mod staging;
 
+pub(crate) use blobs::Blobs;
 pub(crate) use log::{Log, Restoring};
 pub(crate) use objects::Objects;
 pub(crate) use oids::{Eight, bytes_of};

@@ -9,6 +9,7 @@ import transaction
 import zodburi
 from serving import Server
 from ZODB import DB
+from ZODB.blob import Blob
 from ZODB.config import databaseFromString, storageFromString
 from ZODB.POSException import ReadOnlyError
 
@@ -22,7 +23,7 @@ def write(storage: Storage, **values: object) -> None:
         connection.root().update(values)
 
 
-def test_a_section_of_zope_conf(server: Server) -> None:
+def test_a_section_of_zope_conf(server: Server, tmp_path: Path) -> None:
     db = databaseFromString(f"""
         %import zeolite.zodb
         <zodb main>
@@ -32,13 +33,16 @@ def test_a_section_of_zope_conf(server: Server) -> None:
             wait-timeout 5
             client-label web-1
             server-sync on
+            blob-dir {tmp_path}/blobs
+            blob-cache-size 1MB
           </zeolite>
         </zodb>
     """)
     with db.transaction() as connection:
-        connection.root()["a"] = 1
+        connection.root()["a"] = Blob(b"data")
     assert db.storage.getName() == f"zeolite://{server.address}/"
-    assert len(db.storage) == 1
+    assert len(db.storage) == 2
+    assert len(list((tmp_path / "blobs").rglob("*.blob"))) == 1
     db.close()
 
 
@@ -64,15 +68,15 @@ def test_a_section_that_only_reads(server: Server) -> None:
     db.close()
 
 
-def test_a_uri(server: Server) -> None:
+def test_a_uri(server: Server, tmp_path: Path) -> None:
     factory, keywords = zodburi.resolve_uri(
         f"zeolite://{server.address}/?cache_size=16MB&wait_timeout=5&server_sync=true"
-        "&connection_pool_size=3&database_name=site"
+        f"&connection_pool_size=3&database_name=site&blob_dir={tmp_path}/blobs&blob_cache_size=1MB"
     )
     assert keywords["pool_size"] == 3 and keywords["database_name"] == "site"
     db = DB(factory(), **keywords)
     with db.transaction() as connection:
-        connection.root()["a"] = 1
+        connection.root()["a"] = Blob(b"data")
     db.close()
 
 
@@ -83,7 +87,7 @@ def test_a_uri_that_cannot_be(uri: str) -> None:
 
 
 def test_another_database_of_the_server(tmp_path: Path) -> None:
-    server = Server(tmp_path, "databases.catalog.data_dir=catalog")
+    server = Server(tmp_path, f"databases.catalog.data_dir={tmp_path}/catalog")
     try:
         main = Storage(server.address)
         write(main, a=1)

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use zeolite_client::evolve::{JointObject, JointStep, JointWork, Step, Stepped};
 use zeolite_client::{Cell, Db, Error, Place, Record, Tx};
 
+const BLOB_CLASS: &str = "ZODB.blob.Blob";
+
 /// A step that is a Python function of whole chunks.
 pub(crate) struct PythonStep {
     name: String,
@@ -113,7 +115,15 @@ fn work(py: Python<'_>, (objects, records, checks): Answer) -> PyResult<JointWor
     for (oid, data) in records {
         let oid: Eight = PyBytes::new(py, &oid).extract()?;
         let cell = oid.cell(py)?;
-        let (record, _): (Bytes, Bytes) = encoded(py, cell.oid, &data)?;
+        let (record, _): (Bytes, Bytes) = encoded(py, cell.oid, &data, None)?;
+        // Written without the blob that it names it would lose it, at the next pack for good.
+        if Record::decode(&record).is_ok_and(|record| record.class == BLOB_CLASS) {
+            let object = cell.oid;
+            return Err(errors::invalid(
+                py,
+                format!("the step writes blob {object}; blobs are not changed by an evolve"),
+            ));
+        }
         made.records.insert(cell, Some(record));
     }
     Ok(made)

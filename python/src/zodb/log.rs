@@ -3,6 +3,7 @@
 //! The server's own bookkeeping, objects of Zeolite's own classes (jobs of evolves) and entries of collections are no part of a ZODB
 //! database: they are left out.
 
+use super::blobs::{Id, named};
 use super::oids::{Eight, bytes_of};
 use super::record::{encoded, is_zodb, undone, undone_tid};
 use crate::database::Database;
@@ -26,6 +27,7 @@ const ON_THEIR_WAY: usize = 64;
 pub(crate) struct Log {
     state: Mutex<Walk>,
     with_records: bool,
+    with_references: bool,
 }
 
 #[derive(Default)]
@@ -34,8 +36,16 @@ struct Walk {
     ready: VecDeque<Transaction>,
 }
 
-/// The oid, the data (none: deleted, or left out), the length of the record, and from where an undo took the data.
-type Write<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, u64, Option<u64>);
+/// The oid, the data (none: deleted, or left out), the length of the record, from where an undo took the data, the blob, and the
+/// references (none: not asked for).
+type Write<'py> = (
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyBytes>>,
+    u64,
+    Option<u64>,
+    Option<Bound<'py, PyBytes>>,
+    Option<Vec<Option<Bound<'py, PyBytes>>>>,
+);
 /// The tid, user, description, extension, the writes, and up to where history is packed.
 type Told<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<Write<'py>>, u64);
 
@@ -43,13 +53,14 @@ type Told<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBy
 impl Log {
     /// Both bounds are inclusive (0: none).
     #[new]
-    #[pyo3(signature = (database, start=0, stop=0, *, with_records=true, reverse=false))]
+    #[pyo3(signature = (database, start=0, stop=0, *, with_records=true, with_references=false, reverse=false))]
     fn new(
         py: Python<'_>,
         database: &Bound<'_, Database>,
         start: u64,
         stop: u64,
         with_records: bool,
+        with_references: bool,
         reverse: bool,
     ) -> PyResult<Log> {
         let admin = database.get().db(py)?.admin();
@@ -62,7 +73,11 @@ impl Log {
                 admin.log_left(from, to, None, with_records).await
             }
         })?;
-        Ok(Log { state: Mutex::new(Walk { pages: Some(pages), ready: VecDeque::new() }), with_records })
+        Ok(Log {
+            state: Mutex::new(Walk { pages: Some(pages), ready: VecDeque::new() }),
+            with_records,
+            with_references,
+        })
     }
 
     /// The next transaction; none at the end.
@@ -110,18 +125,18 @@ impl Log {
                 }
                 continue;
             }
-            let data = match &write.record {
-                Some(record) => {
-                    let bad = |bad| errors::invalid(py, format!("cell {}: {bad}", write.cell));
-                    let record = Record::decode(record).map_err(bad)?;
-                    if !is_zodb(&record) {
-                        continue;
-                    }
-                    Some(PyBytes::new(py, &record.data))
+            let (mut data, mut blob, mut references) = (None, None, None);
+            if let Some(record) = &write.record {
+                let bad = |bad| errors::invalid(py, format!("cell {}: {bad}", write.cell));
+                let record = Record::decode(record).map_err(bad)?;
+                if !is_zodb(&record) {
+                    continue;
                 }
-                None => None,
-            };
-            writes.push((oid, data, write.record_bytes, None));
+                blob = named(py, &record);
+                references = self.with_references.then(|| record.refs.iter().map(|oid| bytes_of(py, *oid)).collect());
+                data = Some(PyBytes::new(py, &record.data));
+            }
+            writes.push((oid, data, write.record_bytes, None, blob, references));
         }
         if writes.is_empty() && !transaction.writes.is_empty() && self.with_records {
             return Ok(None);
@@ -151,8 +166,8 @@ async fn packed_to(admin: &Admin) -> Result<Tid, Error> {
     Ok(newest.first().map_or(Tid::NONE, |transaction| transaction.packed_to))
 }
 
-/// What a restored write brings: the oid, the data (none: deleted), and from where an undo took the data.
-type Brought = (Eight, Option<Vec<u8>>, Option<Eight>);
+/// What a restored write brings: the oid, the data (none: deleted), from where an undo took the data, and the blob, which is there.
+type Brought = (Eight, Option<Vec<u8>>, Option<Eight>, Option<Id>);
 
 #[pymethods]
 impl Restoring {
@@ -175,10 +190,11 @@ impl Restoring {
             let record_bytes = record.as_ref().map_or(0, |record| record.len() as u64);
             written.push(LoggedWrite { cell, deleted: record.is_none(), record, merged: false, record_bytes });
         };
-        for (oid, data, data_txn) in writes {
+        for (oid, data, data_txn, blob) in writes {
             let cell: Cell = oid.cell(py)?;
             let told = data.as_ref().and(data_txn).map(|from| undone(py, cell.oid, from.tid())).transpose()?;
-            let record = data.as_ref().map(|data| encoded(py, cell.oid, data)).transpose()?;
+            let blob = blob.map(|blob| blob.0);
+            let record = data.as_ref().map(|data| encoded(py, cell.oid, data, blob)).transpose()?;
             let record = record.map(|(record, _)| record);
             write(cell, record);
             if let Some((entry, told)) = told {

@@ -4,13 +4,13 @@
 
 use super::oids::{Eight, bytes_of};
 use super::record::is_zodb;
-use crate::database::Database;
+use crate::database::{Database, Shared};
 use crate::{errors, runtime};
+use futures_util::future::try_join_all;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use zeolite_client::{Cell, Db, Error, FaultKind, Oid, Record, Revision, Tid};
+use zeolite_client::{Cell, Db, Oid, Record, Revision, Tid};
 
 /// Data, serial, the serial of the next.
 type Told<'py> = (Option<Bound<'py, PyBytes>>, u64, Option<u64>);
@@ -25,8 +25,8 @@ type Page<'py> = (Vec<(Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>)>, Option<u
 /// Revisions that one page of history has at most, and objects of one page of current records.
 const HISTORY_PAGE: u32 = 100;
 const RECORDS_PAGE: u32 = 1000;
-/// How long to wait for a commit that is told of to be shown here, before the server is asked.
-const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
+/// Objects of which it is asked at once whether they are there.
+const ASKED_AT_ONCE: usize = 32;
 
 /// The objects of a database.
 #[pyclass(module = "zeolite._zeolite", frozen)]
@@ -59,13 +59,15 @@ impl Objects {
 
     /// The newest revision of an object before a tid: its data (none: deleted, or there is none), its serial, and that of the next.
     fn before<'py>(&self, py: Python<'py>, oid: Eight, tid: Eight) -> PyResult<Told<'py>> {
-        before(py, &self.database.get().db(py)?, &oid.cell(py)?, tid.tid())
+        let (shared, cell) = (self.database.get().shared(py)?, oid.cell(py)?);
+        let revision = runtime::wait(py, shared.before(&cell, tid.tid()))?;
+        Ok((data(py, &cell, &revision)?, revision.tid.0, revision.end.map(|end| end.0)))
     }
 
     /// The data of one revision, as pack has left it; none: there is no such revision, or it deleted the object.
     fn exact<'py>(&self, py: Python<'py>, oid: Eight, tid: Eight) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let (db, cell) = (self.database.get().db(py)?, oid.cell(py)?);
-        let revision = runtime::wait(py, kept(&db, &cell, tid.tid().next()))?;
+        let (shared, cell) = (self.database.get().shared(py)?, oid.cell(py)?);
+        let revision = runtime::wait(py, shared.kept(&cell, tid.tid().next()))?;
         if revision.tid == tid.tid() { data(py, &cell, &revision) } else { Ok(None) }
     }
 
@@ -73,7 +75,25 @@ impl Objects {
     #[pyo3(signature = (oids, at_least=0))]
     fn newest<'py>(&self, py: Python<'py>, oids: Vec<Eight>, at_least: u64) -> PyResult<Vec<Short<'py>>> {
         let cells = oids.into_iter().map(|oid| oid.cell(py)).collect::<PyResult<Vec<Cell>>>()?;
-        newest(py, &self.database.get().db(py)?, &cells, Tid(at_least))
+        let shared = self.database.get().shared(py)?;
+        newest(py, &shared, &cells, Tid(at_least))
+    }
+
+    /// Which of these objects there are, asked of the server: what a pack collects, the cache is not told.
+    fn exist(&self, py: Python<'_>, oids: Vec<Eight>) -> PyResult<Vec<bool>> {
+        let cells = oids.into_iter().map(|oid| oid.cell(py)).collect::<PyResult<Vec<Cell>>>()?;
+        let shared = self.database.get().shared(py)?;
+        runtime::wait(py, async {
+            let mut exist = Vec::with_capacity(cells.len());
+            for some in cells.chunks(ASKED_AT_ONCE) {
+                let mut asked = Vec::with_capacity(some.len());
+                for cell in some {
+                    asked.push(shared.kept(cell, Tid::MAX));
+                }
+                exist.extend(try_join_all(asked).await?.iter().map(|newest| newest.record.is_some()));
+            }
+            Ok(exist)
+        })
     }
 
     /// Revisions of an object, newest first.
@@ -105,30 +125,10 @@ fn data<'py>(py: Python<'py>, cell: &Cell, revision: &Revision) -> PyResult<Opti
     Ok(Some(PyBytes::new(py, &record.data)))
 }
 
-fn before<'py>(py: Python<'py>, db: &Db, cell: &Cell, tid: Tid) -> PyResult<Told<'py>> {
-    let revision = runtime::wait(py, async {
-        let at = tid.prev().min(db.position());
-        match db.at(at).revision(cell).await {
-            Err(Error::Fault(fault)) if fault.kind == FaultKind::SnapshotPacked => kept(db, cell, tid).await,
-            revision => revision,
-        }
-    })?;
-    Ok((data(py, cell, &revision)?, revision.tid.0, revision.end.map(|end| end.0)))
-}
-
-/// The newest one before a tid that pack has left.
-async fn kept(db: &Db, cell: &Cell, before: Tid) -> Result<Revision, Error> {
-    let (revisions, _) = db.history(cell, Some(before), 1, true).await?;
-    let kept = revisions.into_iter().next().map(|past| past.revision);
-    Ok(kept.unwrap_or(Revision { tid: Tid::NONE, end: None, record: None }))
-}
-
-fn newest<'py>(py: Python<'py>, db: &Db, cells: &[Cell], at_least: Tid) -> PyResult<Vec<Short<'py>>> {
+fn newest<'py>(py: Python<'py>, shared: &Shared, cells: &[Cell], at_least: Tid) -> PyResult<Vec<Short<'py>>> {
     let revisions = runtime::wait(py, async {
-        if !db.wait_for(at_least, VISIBLE_WITHIN).await {
-            db.newest().await?;
-        }
-        let view = db.now();
+        shared.seen(at_least).await?;
+        let view = shared.db.now();
         view.prefetch(cells).await?;
         let mut revisions = Vec::with_capacity(cells.len());
         for cell in cells {

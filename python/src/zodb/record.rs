@@ -9,7 +9,7 @@ use crate::errors;
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use zeolite_client::{Cell, Oid, Record, Tid};
+use zeolite_client::{BlobId, Cell, Oid, Record, Tid};
 use zeolite_zodb::oids::to_zeolite;
 
 /// The key and the class of the entry that an undo leaves.
@@ -18,8 +18,8 @@ const UNDONE_CLASS: &str = "zeolite.zodb.Undone";
 
 static VERSION_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// An encoded record of a pickle, and the pickle in it.
-pub(crate) fn encoded(py: Python<'_>, oid: Oid, data: &[u8]) -> PyResult<(Bytes, Bytes)> {
+/// An encoded record of a pickle with the blob that it names, and the pickle in it.
+pub(crate) fn encoded(py: Python<'_>, oid: Oid, data: &[u8], blob: Option<BlobId>) -> PyResult<(Bytes, Bytes)> {
     let unscannable = |why: String| {
         let message = format!(
             "object {oid}: its class or its references cannot be found: {why}; what compresses or encrypts records cannot \
@@ -33,7 +33,8 @@ pub(crate) fn encoded(py: Python<'_>, oid: Oid, data: &[u8]) -> PyResult<(Bytes,
     let version: u32 = version_of.call1(py, (&scanned.class,))?.extract(py)?;
     let refs: Option<Vec<Oid>> = scanned.references.into_iter().map(to_zeolite).collect();
     let refs = refs.ok_or_else(|| unscannable("it refers to an oid of more than 63 bits".to_owned()))?;
-    let record = Record { class: scanned.class, version, refs, blobs: Vec::new(), data: Bytes::copy_from_slice(data) };
+    let (blobs, data_too) = (blob.into_iter().collect(), Bytes::copy_from_slice(data));
+    let record = Record { class: scanned.class, version, refs, blobs, data: data_too };
     let record = record.encode().map_err(|bad| unscannable(bad.to_string()))?;
     let data = record.slice(record.len() - data.len()..);
     Ok((record, data))

@@ -7,6 +7,7 @@
 //! ```
 //! Nothing is sent before the first phase.
 
+use super::blobs::Id;
 use super::oids::{Eight, bytes_of};
 use super::record;
 use super::snapshot::Snapshot;
@@ -18,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::HashMap;
 use std::time::Duration;
-use zeolite_client::{Cell, Db, Error, Note, Oid, Place, Prepared, RawDraft, Tid};
+use zeolite_client::{BlobId, Cell, Db, Error, Note, Oid, Place, Prepared, RawDraft, Tid};
 
 /// What one transaction writes.
 #[pyclass(module = "zeolite._zeolite", frozen)]
@@ -39,12 +40,16 @@ struct State {
     /// What was staged, for who resolves: the bases, and the data (none: deleted; not there: a check alone).
     bases: HashMap<Oid, Tid>,
     staged: HashMap<Oid, Option<Bytes>>,
+    blobs: HashMap<Oid, BlobId>,
     /// Whose data undos have put back.
     undone: HashMap<Oid, Tid>,
 }
 
 /// The oid, its base, its newest revision, whether it is written, and the data (none: to be deleted).
 type Stale<'py> = (Bound<'py, PyBytes>, u64, u64, bool, Option<Bound<'py, PyBytes>>);
+
+/// Whether anything is staged, the data, the blob.
+type Standing<'py> = (bool, Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>);
 
 impl Staging {
     fn here(&self, py: Python<'_>) -> PyResult<()> {
@@ -96,6 +101,7 @@ impl Staging {
                 note: Note::default(),
                 bases: HashMap::new(),
                 staged: HashMap::new(),
+                blobs: HashMap::new(),
                 undone: HashMap::new(),
             }),
         };
@@ -111,12 +117,21 @@ impl Staging {
     }
 
     /// Stages a record: the base is the serial that the writer knows (0: it must never have existed); `data_txn`: an undo has taken
-    /// it from there.
-    #[pyo3(signature = (oid, base, data, data_txn=None))]
-    fn put(&self, py: Python<'_>, oid: Eight, base: Eight, data: &[u8], data_txn: Option<Eight>) -> PyResult<()> {
+    /// it from there; `blob`: it names that one.
+    #[pyo3(signature = (oid, base, data, data_txn=None, blob=None))]
+    fn put(
+        &self,
+        py: Python<'_>,
+        oid: Eight,
+        base: Eight,
+        data: &[u8],
+        data_txn: Option<Eight>,
+        blob: Option<Id>,
+    ) -> PyResult<()> {
         self.here(py)?;
         let cell = oid.cell(py)?;
-        let (record, staged) = record::encoded(py, cell.oid, data)?;
+        let blob = blob.map(|blob| blob.0);
+        let (record, staged) = record::encoded(py, cell.oid, data, blob)?;
         let mut state = self.state.lock();
         let draft = state.draft.as_mut().ok_or_else(|| over(py))?;
         let put = draft.put(cell.clone(), base.tid(), record);
@@ -129,6 +144,10 @@ impl Staging {
         }
         state.bases.entry(cell.oid).or_insert(base.tid());
         state.staged.insert(cell.oid, Some(staged));
+        match blob {
+            Some(blob) => state.blobs.insert(cell.oid, blob),
+            None => state.blobs.remove(&cell.oid),
+        };
         Ok(())
     }
 
@@ -153,12 +172,13 @@ impl Staging {
         Ok(())
     }
 
-    /// What is staged for an object so far: whether anything, and the data (none: to be deleted).
-    fn staged<'py>(&self, py: Python<'py>, oid: Eight) -> PyResult<(bool, Option<Bound<'py, PyBytes>>)> {
+    /// What is staged for an object so far: whether anything, the data (none: to be deleted), and the blob.
+    fn staged<'py>(&self, py: Python<'py>, oid: Eight) -> PyResult<Standing<'py>> {
         let (oid, state) = (oid.oid(py)?, self.state.lock());
         let staged = state.staged.get(&oid);
         let data = staged.and_then(|data| data.as_ref().map(|data| PyBytes::new(py, data)));
-        Ok((staged.is_some(), data))
+        let blob = state.blobs.get(&oid).filter(|_| data.is_some()).map(|blob| PyBytes::new(py, &blob.0));
+        Ok((staged.is_some(), data, blob))
     }
 
     /// The first phase; what is stale.
@@ -189,7 +209,8 @@ impl Staging {
     fn resolved(&self, py: Python<'_>, oid: Eight, base: u64, data: &[u8]) -> PyResult<()> {
         self.here(py)?;
         let cell: Cell = oid.cell(py)?;
-        let (record, staged) = record::encoded(py, cell.oid, data)?;
+        // What names a blob has no resolution: its pickle says nothing of it.
+        let (record, staged) = record::encoded(py, cell.oid, data, None)?;
         let (db, place) = (self.database.get().db(py)?, self.database.get().place(py)?);
         let mut state = self.state.lock();
         let from = state.undone.get(&cell.oid).copied();

@@ -28,4 +28,6 @@ class Section(BaseConfig):
             server_sync=section.server_sync,
             pack_gc=section.pack_gc,
             role=section.role,
+            blob_dir=section.blob_dir,
+            blob_cache_size=section.blob_cache_size,
         )

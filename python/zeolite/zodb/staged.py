@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ZODB.POSException import StorageTransactionError, Unsupported
+from ZODB.utils import z64
 
 from zeolite import _zeolite
 from zeolite.errors import ZeoliteError
 
+from .blobs import Taken
 from .errors import zodb_error
 
 if TYPE_CHECKING:
@@ -30,14 +32,22 @@ class Staged:
     def __init__(self, storage: Storage, transaction: Any, snapshot: _zeolite.Snapshot | None):
         self.storage = storage
         self.transaction = transaction
+        self.taken = Taken(storage._files)
         try:
             self.native = _zeolite.Staging(storage._database, snapshot)
         except ZeoliteError as error:
             raise zodb_error(error) from error
 
-    def store(self, oid: bytes, serial: bytes, data: bytes, data_txn: bytes | None = None) -> None:
-        """Writes a record that was made on the revision with that serial; an undo says from where it took the data."""
-        self._do(self.native.put, oid, serial, data, data_txn)
+    def store(
+        self, oid: bytes, serial: bytes, data: bytes, data_txn: bytes | None = None, blob: bytes | None = None
+    ) -> None:
+        """Writes a record that was made on the revision with that serial; an undo says from where it took the data, and the blob."""
+        self._do(self.native.put, oid, serial, data, data_txn, blob)
+        self.taken.forget(oid)
+
+    def store_blob(self, oid: bytes, serial: bytes, data: bytes, path: str) -> None:
+        """Takes the file of a blob, and writes its record."""
+        self._do(lambda: self.native.put(oid, serial or z64, data, None, self.taken.add(oid, path)))
 
     def restore(self, oid: bytes, data: bytes | None, data_txn: bytes | None = None) -> None:
         """Only a copy restores."""
@@ -50,6 +60,7 @@ class Staged:
     def delete(self, oid: bytes, serial: bytes) -> None:
         """Deletes an object."""
         self._do(self.native.delete, oid, serial)
+        self.taken.forget(oid)
 
     def vote(self) -> list[_zeolite.Stale]:
         """Holds everything; what has moved on."""
@@ -81,7 +92,8 @@ class Copied:
         self.storage = storage
         self.transaction = transaction
         self.tid = tid
-        self.writes: dict[bytes, tuple[bytes | None, bytes | None]] = {}
+        self.taken = Taken(storage._files)
+        self.writes: dict[bytes, _zeolite.Brought] = {}
 
     def store(self, oid: bytes, serial: bytes, data: bytes) -> None:
         """The same as to restore: what was, was without a conflict."""
@@ -89,7 +101,15 @@ class Copied:
 
     def restore(self, oid: bytes, data: bytes | None, data_txn: bytes | None = None) -> None:
         """A record of it; None: it was deleted."""
-        self.writes[oid] = (data, data_txn)
+        self.writes[oid] = (oid, data, data_txn, None)
+        self.taken.forget(oid)
+
+    def restore_blob(self, oid: bytes, data: bytes, data_txn: bytes | None, path: str) -> None:
+        """A record of it with its blob."""
+        try:
+            self.writes[oid] = (oid, data, data_txn, self.taken.add(oid, path))
+        except ZeoliteError as error:
+            raise zodb_error(error) from error
 
     def check(self, oid: bytes, serial: bytes) -> None:
         """What was, was without a conflict."""
@@ -105,11 +125,7 @@ class Copied:
     def finish(self) -> int:
         """Adds it at the end."""
         restoring = _zeolite.Restoring(self.storage._database, onto_packed=True)
-        restoring.add(
-            self.tid,
-            note(self.transaction),
-            [(oid, data, data_txn) for oid, (data, data_txn) in self.writes.items()],
-        )
+        restoring.add(self.tid, note(self.transaction), list(self.writes.values()))
         return restoring.finish()[1]
 
     def abort(self) -> None:

@@ -7,7 +7,7 @@
     tpc_vote                 one round trip: everything is held; conflicts are resolved here and sent once more (``resolve``)
     tpc_finish               one round trip: durable when it returns
 
-Not here: undo (``undo``), walks over the log and over all records (``walks``), resolving conflicts (``resolve``).
+Not here: blobs (``blobs``), undo (``undo``), walks over the log and over all records (``walks``), resolving conflicts (``resolve``).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from zeolite import _zeolite
 from zeolite.errors import ZeoliteError
 
 from . import resolve, undo, walks
+from .blobs import WithBlobs
 from .errors import zodb_error
 from .staged import Copied, Staged
 
@@ -45,7 +46,7 @@ MAXTID = b"\x7f\xff\xff\xff\xff\xff\xff\xff"
     interfaces.ReadVerifyingStorage,
     interfaces.IExternalGC,
 )
-class Storage(ConflictResolvingStorage, UndoLogCompatible):
+class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
     """A ZODB storage on a database of a Zeolite server; see docs/zodb.md for the keywords."""
 
     def __init__(
@@ -63,6 +64,8 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
         server_sync: bool = False,
         pack_gc: bool = True,
         role: str = "",
+        blob_dir: str | None = None,
+        blob_cache_size: int = 0,
     ):
         addresses = [servers] if isinstance(servers, str) else list(servers)
         try:
@@ -84,6 +87,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
                 "the server lets this client read only; say read_only or read_only_fallback if that is enough"
             )
         self._objects = _zeolite.Objects(self._database)
+        self._keep_blobs(self._database, blob_dir, blob_cache_size)
         self._server_sync = server_sync
         self._pack_gc = pack_gc
         self._name = name or f"zeolite://{','.join(addresses)}/{database}"
@@ -290,10 +294,12 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
         staged = self._staged(transaction)
         try:
             tid = p64(staged.finish())
+            staged.taken.committed(tid)
         except ZeoliteError as error:
             raise zodb_error(error) from error
         finally:
             del self._under_way[id(transaction)]
+            staged.taken.dropped()
         if f is not None:
             f(tid)
         return tid
@@ -303,6 +309,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
         staged = self._under_way.get(id(transaction))
         if staged is not None and staged.transaction is transaction:
             del self._under_way[id(transaction)]
+            staged.taken.dropped()
             staged.abort()
 
     # Undo, walks, copies
@@ -344,7 +351,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
         if self._read_only:
             raise ReadOnlyError
         try:
-            walks.copy(other, self._database, verbose)
+            walks.copy(other, self._database, self._blobs, verbose)
         except ZeoliteError as error:
             raise zodb_error(error) from error
 
@@ -357,6 +364,8 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible):
         stamp = TimeStamp(*time.gmtime(t)[:5] + (t % 60,))
         try:
             self._database.pack(u64(stamp.raw()), keep_garbage=not (self._pack_gc if gc is None else gc))
+            if self._files is not None:
+                self._files.packed(stamp.raw(), self._objects.exist)
         except ZeoliteError as error:
             raise zodb_error(error) from error
 

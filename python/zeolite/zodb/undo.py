@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .storage import Storage
 
 Filter = Callable[[dict[str, Any]], bool]
+#: The data of an object (None: deleted, or not there), and the blob that its record names.
+State = tuple[bytes | None, bytes | None]
 
 
 def log(database: _zeolite.Database, first: int, last: int, filter: Filter | None) -> list[dict[str, Any]]:
@@ -61,7 +63,7 @@ def _entry(transaction: _zeolite.Transaction) -> dict[str, Any]:
         time=TimeStamp(p64(tid)).timeTime(),
         user_name=user,
         description=description,
-        size=sum(size for _, _, size, _ in writes),
+        size=sum(size for _, _, size, *_ in writes),
     )
     return entry
 
@@ -76,9 +78,9 @@ def stage(storage: Storage, staged: Staged, transaction_id: bytes) -> list[bytes
         raise UndoError("there is no such transaction, or it is packed")
     failures: list[tuple[bytes, UndoError]] = []
     oids = []
-    for oid, data, *_ in transaction[4]:
+    for oid, data, _, _, blob, _ in transaction[4]:
         try:
-            _stage_one(storage, staged, oid, tid, data)
+            _stage_one(storage, staged, oid, tid, (data, blob))
             oids.append(oid)
         except UndoError as error:
             failures.append((oid, error))
@@ -87,29 +89,33 @@ def stage(storage: Storage, staged: Staged, transaction_id: bytes) -> list[bytes
     return oids
 
 
-def _stage_one(storage: Storage, staged: Staged, oid: bytes, tid: bytes, undone: bytes | None) -> None:
-    before, from_tid, _ = storage._objects.before(oid, tid)
-    data_txn: bytes | None = p64(from_tid)
-    current, serial = storage._objects.newest([oid])[0]
-    is_staged, data = staged.native.staged(oid)
+def _stage_one(storage: Storage, staged: Staged, oid: bytes, tid: bytes, undone: State) -> None:
+    data, from_tid, _ = storage._objects.before(oid, tid)
+    before, data_txn = (data, storage.blob_of(oid, from_tid, data)), p64(from_tid)
+    is_staged, *of_ours = staged.native.staged(oid)
+    data, serial = storage._objects.newest([oid])[0]
     if is_staged:
-        current = data
+        current = (of_ours[0], of_ours[1])
     elif p64(serial) == tid:
         return _put(staged, oid, p64(serial), before, data_txn)
-    if current != undone:
-        if before is None:
-            raise UndoError("Can't undo an add transaction followed by conflicting transactions.", oid)
-        if current is None or undone is None:
-            raise UndoError("Some data were modified by a later transaction", oid)
-        try:
-            before, data_txn = storage.tryToResolveConflict(oid, p64(serial), tid, before, current), None
-        except (ConflictError, POSKeyError):
-            raise UndoError("Some data were modified by a later transaction", oid) from None
-    _put(staged, oid, p64(serial), before, data_txn)
+    else:
+        current = (data, storage.blob_of(oid, serial, data))
+    if current == undone:
+        return _put(staged, oid, p64(serial), before, data_txn)
+    if before[0] is None:
+        raise UndoError("Can't undo an add transaction followed by conflicting transactions.", oid)
+    if current[0] is None or undone[0] is None:
+        raise UndoError("Some data were modified by a later transaction", oid)
+    try:
+        made = storage.tryToResolveConflict(oid, p64(serial), tid, before[0], current[0])
+    except (ConflictError, POSKeyError):
+        raise UndoError("Some data were modified by a later transaction", oid) from None
+    _put(staged, oid, p64(serial), (made, None), None)
 
 
-def _put(staged: Staged, oid: bytes, serial: bytes, data: bytes | None, data_txn: bytes | None) -> None:
+def _put(staged: Staged, oid: bytes, serial: bytes, state: State, data_txn: bytes | None) -> None:
+    data, blob = state
     if data is None:
         staged.delete(oid, serial)
     else:
-        staged.store(oid, serial, data, data_txn)
+        staged.store(oid, serial, data, data_txn, blob)

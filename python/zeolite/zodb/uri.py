@@ -23,6 +23,8 @@ def _boolean(text: str) -> bool:
 
 
 _KEYWORDS: dict[str, Callable[[str], Any]] = {
+    "blob_cache_size": convert_bytesize,
+    "blob_dir": str,
     "cache_size": convert_bytesize,
     "client_label": str,
     "name": str,
@@ -36,13 +38,13 @@ _KEYWORDS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def resolve(uri: str) -> tuple[Callable[[], Storage], dict[str, str]]:
-    """A factory of the storage, and what is left for the database."""
+def resolve(uri: str, **defaults: Any) -> tuple[Callable[[], Storage], dict[str, str]]:
+    """A factory of the storage, and what is left for the database. Defaults are keywords that the URI may say otherwise."""
     parts = urlsplit(uri)
     servers = [address for address in parts.netloc.split(",") if address]
     if not servers:
         raise ValueError(f"{uri!r} names no server; write zeolite://host:port/")
-    keywords: dict[str, Any] = {}
+    keywords = defaults
     left: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in _KEYWORDS:

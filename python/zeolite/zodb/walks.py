@@ -16,12 +16,13 @@ from ZODB.utils import oid_repr, p64, u64, z64
 from zeolite import _zeolite
 from zeolite.errors import ZeoliteError
 
+from .blobs import uploaded
 from .errors import zodb_error
 from .staged import note
 
 
 class Transaction(TransactionRecord):
-    """A transaction as it was; iterating gives its records."""
+    """A transaction as it was; iterating gives its records (``references``: those that the server goes by, if asked for)."""
 
     def __init__(self, told: _zeolite.Transaction):
         tid, user, description, extension, writes, _ = told
@@ -29,17 +30,22 @@ class Transaction(TransactionRecord):
         self._writes = writes
 
     def __iter__(self) -> Iterator[DataRecord]:
-        for oid, data, _, data_txn in self._writes:
-            yield DataRecord(oid, self.tid, data, None if data_txn is None else p64(data_txn))
+        for oid, data, _, data_txn, _, references in self._writes:
+            row = DataRecord(oid, self.tid, data, None if data_txn is None else p64(data_txn))
+            row.references = references
+            yield row
 
 
 class Transactions:
     """The transactions between two tids, inclusive; it is its own iterator."""
 
-    def __init__(self, database: _zeolite.Database, start: bytes | None, stop: bytes | None):
+    def __init__(
+        self, database: _zeolite.Database, start: bytes | None, stop: bytes | None, with_references: bool = False
+    ):
         try:
+            last = min(u64(stop or z64), database.position())
             self._log: _zeolite.Log | None = _zeolite.Log(
-                database, u64(start or z64), min(u64(stop or z64), database.position())
+                database, u64(start or z64), last, with_references=with_references
             )
         except ZeoliteError as error:
             raise zodb_error(error) from error
@@ -96,12 +102,19 @@ def record(
     return oid, p64(tid), data, cursor.next(objects)
 
 
-def copy(source: Any, database: _zeolite.Database, verbose: bool) -> None:
-    """Restores all transactions of another storage in one stream."""
+def copy(source: Any, database: _zeolite.Database, blobs: _zeolite.Blobs, verbose: bool) -> None:
+    """Restores all transactions of another storage in one stream, each behind its blobs."""
     restoring = _zeolite.Restoring(database)
     for transaction in source.iterator():
-        writes = [(row.oid, row.data, row.data_txn) for row in transaction]
+        writes = brought(source, blobs, transaction)
         if verbose:
-            print(transaction.tid.hex(), " ".join(oid_repr(oid) for oid, _, _ in writes))
+            print(transaction.tid.hex(), " ".join(oid_repr(oid) for oid, *_ in writes))
         restoring.add(transaction.tid, note(transaction), writes)
     restoring.finish()
+
+
+def brought(source: Any, blobs: _zeolite.Blobs, transaction: Any) -> list[_zeolite.Brought]:
+    """What a transaction of another storage writes; its blobs are uploaded then. Of an object that it writes twice (several undos in one
+    transaction do) the last counts, as it does there."""
+    rows = {row.oid: row for row in transaction}.values()
+    return [(row.oid, row.data, row.data_txn, uploaded(source, blobs, row.oid, row.tid, row.data)) for row in rows]
