@@ -57,9 +57,10 @@ async fn an_undo_takes_back_what_the_job_did_and_tells_what_it_left() {
     let mut done = Acknowledged::default();
     let new = released(&scene);
     let mut bridge = bridged(&scene, new, &mut done);
-    let said = scene.command(1, &["evolve", "undo", "customers-2"]);
-    let left = scene.of_version(2).await;
-    assert!(left > 0, "new code has made customers: {said}");
+    // It exits with 1 where something of the job stays in the new shape; on a busy machine bridges may have written all of that anew.
+    scene.says(&["evolve", "undo", "customers-2"]);
+    assert!(scene.command(0, &["evolve", "show", "customers-2"]).contains("undone"));
+    assert!(scene.of_version(2).await > 0, "new code has made customers");
     bridge.serves(20);
     scene.plan("back", &["--class", CLASS]);
     assert_eq!(work(&scene.served, "bridge", "back"), "done");
