@@ -300,3 +300,27 @@ def test_all_records_and_all_transactions(connect: Connect) -> None:
     assert [len(list(one)) for one in storage.iterator()] == [1, 2501]
     other = storage.iterator(stop=p64(1))
     assert list(other) == []
+
+
+def test_two_undos_of_one_transaction_that_the_server_merges_both_come_through(connect: Connect) -> None:
+    db = DB(connect())
+    with db.transaction() as connection:
+        connection.root()["length"] = Length(1)
+    with db.transaction() as connection:
+        connection.root()["length"].change(5)
+    tid = db.undoLog(0, 1)[0]["id"]
+    undoing = []
+    for _ in range(2):
+        storage, metadata = db.storage.new_instance(), TransactionMetaData()
+        storage.poll_invalidations()
+        storage.tpc_begin(metadata)
+        storage.undo(tid, metadata)
+        undoing.append((storage, metadata))
+    for storage, metadata in undoing:
+        storage.tpc_vote(metadata)
+        storage.tpc_finish(metadata)
+    db.storage.sync()
+    with db.transaction() as connection:
+        # Taken back twice, as merges of a length count.
+        assert connection.root()["length"]() == 1 - 5
+    db.close()
