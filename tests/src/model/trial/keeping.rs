@@ -14,7 +14,7 @@ impl Trial {
 
     /// Who would owe waits for what is prepared and owes as well.
     pub(super) fn holds_a_ledger(&self, fault: &Fault) -> bool {
-        let is_prepared = !self.durable_keys.is_empty() || self.holding.iter().any(|holding| holding.given.is_some());
+        let is_prepared = !self.durable_keys.is_empty() || !self.holding.is_empty();
         is_prepared && fault.message.contains("holds the ledger of an evolve")
     }
 
