@@ -20,6 +20,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ZODB.blob import BlobFile, FilesystemHelper, rename_or_copy_blob
@@ -35,13 +36,26 @@ _IN_USE = 60
 _LEFT = 24 * 3600
 
 
+@contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """One process at a time: ZODB makes its directories and their marker in steps, and workers start at once."""
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
 class Files:
     """The directory of the blobs of one database."""
 
     def __init__(self, directory: str, limit: int, database: _zeolite.Database):
         base = os.path.join(os.path.abspath(directory), f"zeolite-{database.store_id():016x}")
         self.helper = FilesystemHelper(base, "bushy")
-        self.helper.create()
+        os.makedirs(directory, exist_ok=True)
+        with _alone(directory):
+            self.helper.create()
         # Where ZODB makes its files, which it removes by itself.
         self.helper.temp_dir = os.path.join(os.path.abspath(directory), "tmp")
         os.makedirs(self.helper.temp_dir, exist_ok=True)
