@@ -164,6 +164,11 @@ impl Record {
         encode_with_blobs((&self.class, self.version), &self.refs, &self.blobs, &self.data)
     }
 
+    /// The data of an encoded record, and nothing else of it; it shares the given bytes.
+    pub fn data_of(bytes: &Bytes) -> Result<Bytes, BadRecord> {
+        Ok(bytes.slice(Header::parse(bytes)?.data_at..))
+    }
+
     /// Decodes a record; the data shares the given bytes.
     pub fn decode(bytes: &Bytes) -> Result<Record, BadRecord> {
         let header = Header::parse(bytes)?;

@@ -169,10 +169,9 @@ impl TakeBack<'_> {
     /// Stages it. What a live draft has written over is left alone.
     pub(crate) async fn stage(&self, tx: &Tx, chunk: Tid) -> Result<Repaid, Stuck> {
         let (log, owed) = self.former(&self.db.at(tx.snapshot()), chunk).await?;
-        let Some(step) = log.as_ref().and_then(|log| log.step_of(self.cell)) else {
+        let Some((log, step)) = log.as_ref().and_then(|log| Some((log, log.step_of(self.cell)?))) else {
             return Ok(Repaid { chunk: None, changed: false, owed, staged: BTreeMap::new() });
         };
-        let log = log.as_ref().expect("its step is of it");
         let staged = self.staged(tx, log, step, &owed).await?;
         Ok(Repaid { chunk: Some(log.tid), changed: matches!(step.of, SteppedNote::Written(_)), owed, staged })
     }
@@ -186,10 +185,9 @@ impl TakeBack<'_> {
         now: &Revision,
     ) -> Result<(Former, Option<Option<Bytes>>), Stuck> {
         let (log, owed) = self.former(at, chunk).await?;
-        let Some(step) = log.as_ref().and_then(|log| log.step_of(self.cell)) else {
+        let Some((log, step)) = log.as_ref().and_then(|log| Some((log, log.step_of(self.cell)?))) else {
             return Ok((Former { chunk: None, owed, changed: false, is_owed: false }, None));
         };
-        let log = log.as_ref().expect("its step is of it");
         let ledger = owed_cell(self.job, log.tid, self.cell);
         let is_owed = owed.iter().any(|owing| owing.cell == ledger);
         let changed = matches!(step.of, SteppedNote::Written(_));

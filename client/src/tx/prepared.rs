@@ -41,8 +41,8 @@ impl Tx {
             view.same_store(&attached)?;
             attached.link.prepare(draft, view.terms(), millis(limit), How::Usual).await
         };
-        let first = self.db().core().call_at(Resend::Never, self.snapshot(), prepare).await?;
-        Ok(Prepared::new(self.db(), draft, first))
+        let asked = self.db().core().call_at(Resend::Never, self.snapshot(), prepare);
+        Prepared::asked(self.db(), draft, asked).await
     }
 
     /// The same for a coordinator over several systems, which writes the key down first ([`Db::new_commit_key`], with
@@ -107,8 +107,23 @@ impl Prepared {
             view.same_store(&attached)?;
             attached.link.prepare(draft, terms, millis(limit), How::Hold).await
         };
-        let first = db.core().call_at(Resend::Never, at.snapshot(), hold).await?;
-        Ok(Prepared::new(db, draft, first))
+        Prepared::asked(db, draft, db.core().call_at(Resend::Never, at.snapshot(), hold)).await
+    }
+
+    /// Waits for the answer of the first phase. Whoever does not wait for it, or does not hear it, gives the draft up: it may be held, or
+    /// be held later, when its turn comes. What the server has refused it does not hold.
+    async fn asked(db: &Db, draft: &Draft, answer: impl Future<Output = Result<FirstPhase>>) -> Result<Prepared> {
+        let mut prepared = Prepared::new(db, draft, FirstPhase { prepared: 0, merged: Vec::new(), stale: Vec::new() });
+        match answer.await {
+            Ok(FirstPhase { prepared: number, merged, stale }) => {
+                (prepared.number, prepared.merged, prepared.stale) = (number, merged, stale);
+                Ok(prepared)
+            }
+            Err(error) => {
+                prepared.open = !matches!(error, Error::Fault(_));
+                Err(error)
+            }
+        }
     }
 
     /// Makes parts of it anew; the draft goes under the same key.

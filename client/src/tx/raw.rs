@@ -96,11 +96,7 @@ impl RawDraft {
         let key = self.db.new_commit_key();
         self.visible().await;
         let draft = self.draft(key);
-        let mut asked = Asked { db: &self.db, key, since: draft.key_since, open: true };
-        let held = Prepared::hold(&self.db, self.at, &draft, limit, self.take_oids).await;
-        // What the server has refused it does not hold. Whatever else went wrong, it may hold it, or do so later.
-        asked.open = held.as_ref().is_err_and(|error| !matches!(error, Error::Fault(_)));
-        held
+        Prepared::hold(&self.db, self.at, &draft, limit, self.take_oids).await
     }
 
     fn write(&mut self, cell: Cell, base: Tid, change: Change) {
@@ -128,29 +124,6 @@ impl RawDraft {
             read_ranges: Vec::new(),
             writes: self.writes.values().cloned().collect(),
             note: self.note.clone(),
-        }
-    }
-}
-
-/// A first phase whose answer is awaited.
-struct Asked<'a> {
-    db: &'a Db,
-    key: CommitKey,
-    since: Tid,
-    open: bool,
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        if self.open
-            && self.db.core().here().is_ok()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let (db, key, since) = (self.db.clone(), self.key, self.since);
-            runtime.spawn(async move {
-                let given_up = db.abort_prepared(key, since).await;
-                tracing::trace!(?key, ok = given_up.is_ok(), "nobody waits for a first phase any more");
-            });
         }
     }
 }

@@ -121,8 +121,8 @@ impl Objects {
 
 fn data<'py>(py: Python<'py>, cell: &Cell, revision: &Revision) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let Some(record) = &revision.record else { return Ok(None) };
-    let record = Record::decode(record).map_err(|bad| errors::invalid(py, format!("cell {cell}: {bad}")))?;
-    Ok(Some(PyBytes::new(py, &record.data)))
+    let data = Record::data_of(record).map_err(|bad| errors::invalid(py, format!("cell {cell}: {bad}")))?;
+    Ok(Some(PyBytes::new(py, &data)))
 }
 
 fn newest<'py>(py: Python<'py>, shared: &Shared, cells: &[Cell], at_least: Tid) -> PyResult<Vec<Short<'py>>> {

@@ -143,8 +143,8 @@ impl Snapshot {
         let view = place.view(&shared.db);
         let revision = runtime::wait(py, async { view.revision(&cell).await })?;
         let Some(record) = revision.record else { return Ok(None) };
-        let record = Record::decode(&record).map_err(|bad| errors::invalid(py, format!("cell {cell}: {bad}")))?;
-        Ok(Some((PyBytes::new(py, &record.data), PyBytes::new(py, &revision.tid.0.to_be_bytes()))))
+        let data = Record::data_of(&record).map_err(|bad| errors::invalid(py, format!("cell {cell}: {bad}")))?;
+        Ok(Some((PyBytes::new(py, &data), PyBytes::new(py, &revision.tid.0.to_be_bytes()))))
     }
 
     /// Brings objects into the cache.

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use zeolite_proto::record::Header;
+use zeolite_proto::record::{Header, RECORD_FORMAT_BLOBS};
 use zeolite_proto::{BlobId, BlobStanding, hash};
 
 pub(crate) use marks::{Named, named};
@@ -335,10 +335,12 @@ impl Blobs {
     }
 }
 
-/// The blobs that an encoded record names; none, if it cannot be read.
+/// The blobs that an encoded record names; none, if it cannot be read. Most records name none, which their first byte says: every commit
+/// comes by here.
 pub fn of_record(record: &[u8]) -> impl Iterator<Item = BlobId> + use<'_> {
-    let named = Header::parse(record).map(|header| header.blobs());
-    named.into_iter().flatten()
+    let names = record.first() == Some(&RECORD_FORMAT_BLOBS);
+    let header = names.then(|| Header::parse(record).ok()).flatten();
+    header.into_iter().flat_map(|header| header.blobs())
 }
 
 fn unknown(id: BlobId) -> String {

@@ -31,7 +31,7 @@ pub(crate) struct Admitted {
     pub(crate) wide: Option<Arc<WideReads>>,
     pub(crate) looked_ahead: LookedAhead,
     /// What was said of read checks that would fail, by position.
-    pub(crate) judged: hash::Map<usize, Judged>,
+    pub(crate) judged: hash::Map<usize, JudgedRead>,
     /// What was made anew of it.
     pub(crate) replays: Replays,
     /// Results of expensive resolvers, by position of the write.
@@ -86,7 +86,7 @@ pub(crate) struct Candidate {
 
 /// What a judge said of one read check.
 #[derive(Clone, Debug)]
-pub(crate) struct Judged {
+pub(crate) struct JudgedRead {
     pub(crate) holds: bool,
     /// It was so as of this tid,
     pub(crate) at: Tid,

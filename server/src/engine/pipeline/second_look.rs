@@ -13,7 +13,7 @@
 
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
-use crate::engine::pipeline::admission::{Admitted, Judged};
+use crate::engine::pipeline::admission::{Admitted, JudgedRead};
 use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::ask::LOOKS_MAX;
 use crate::engine::pipeline::recent::Recent;
@@ -52,7 +52,7 @@ impl Engine {
     }
 
     /// Asks the judge. Reads the store.
-    pub(crate) fn judge_read(&self, draft: &Draft, position: usize) -> Result<Option<Judged>, Fault> {
+    pub(crate) fn judge_read(&self, draft: &Draft, position: usize) -> Result<Option<JudgedRead>, Fault> {
         let (Some(judge), Some(read)) = (self.registry().read_judge(), draft.read_cells.get(position)) else {
             return Ok(None);
         };
@@ -61,13 +61,13 @@ impl Engine {
         let holds = judge.holds(draft, read, &mut records);
         match records.failed {
             Some(error) => Err(fault_of(error)),
-            None => Ok(Some(Judged { holds, at: records.at, saw: records.saw })),
+            None => Ok(Some(JudgedRead { holds, at: records.at, saw: records.saw })),
         }
     }
 }
 
 /// Whether nothing that was looked at has changed since.
-fn is_of_today(judged: &Judged, recent: &Recent) -> bool {
+fn is_of_today(judged: &JudgedRead, recent: &Recent) -> bool {
     let is_newer = |cell| recent.head(cell).is_some_and(|head| head.tid > judged.at);
     judged.at >= recent.floor() && !judged.saw.iter().any(is_newer)
 }

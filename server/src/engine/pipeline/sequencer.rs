@@ -235,7 +235,7 @@ impl Sequencer {
         };
         let results = results
             .and_then(|judged| self.allowed(&judged.writes, seals).map(|()| judged).map_err(Refused::Fault))
-            .and_then(|judged| self.may_owe(&judged.writes).map(|()| judged).map_err(Refused::Fault));
+            .and_then(|judged| self.may_owe(&judged).map(|()| judged).map_err(Refused::Fault));
         match results {
             Ok(judged) => {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
@@ -266,9 +266,9 @@ impl Sequencer {
     }
 
     /// What is owed is written beside the draft's own writes: no prepared draft may hold it.
-    fn may_owe(&self, writes: &[SealedWrite]) -> Result<(), Fault> {
-        let mut owed = writes.iter().filter(|write| is_owed(&write.cell));
-        match owed.any(|write| self.holds.is_held(&write.cell, None)) {
+    fn may_owe(&self, judged: &check::Judged) -> Result<(), Fault> {
+        let mut owed = judged.writes.iter().filter(|write| is_owed(&write.cell));
+        match !judged.passed.is_empty() && owed.any(|write| self.holds.is_held(&write.cell, None)) {
             false => Ok(()),
             true => {
                 Err(Fault::new(FaultKind::Busy, "a prepared draft holds the ledger of an evolve; come back")

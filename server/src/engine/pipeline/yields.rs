@@ -96,8 +96,16 @@ pub(crate) struct Passed {
 }
 
 impl Passed {
+    /// Most drafts pass over nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.checks.is_empty()
+    }
+
     /// Adds to the writes what is owed for them.
     pub(crate) fn add_owed(&self, writes: &mut Vec<SealedWrite>) {
+        if self.is_empty() {
+            return;
+        }
         let mut owed = self.owed(writes);
         // Nobody says himself that he owes nothing.
         for write in writes.iter_mut().filter(|write| is_owed(&write.cell)) {
