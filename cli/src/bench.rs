@@ -5,6 +5,7 @@
 //!   engine     commits without a network            against the raw log of the same bytes
 //!   commits    commits over TCP, 1 and 64 clients   against fdatasync + a round trip
 //!   counter    64 clients add to one counter        against the same clients on objects of their own
+//!   listeners  commits beside sessions that only listen   against the same commits without them
 //!   reads      loads one at a time and in lists, scans
 //!   restart    opening after kill -9
 //!   pack       live traffic beside a pack           against the same traffic alone
@@ -21,6 +22,7 @@ mod evolve;
 mod fill;
 mod growth;
 pub(crate) mod latency;
+mod listeners;
 mod machine;
 mod packing;
 mod reads;
@@ -50,6 +52,8 @@ enum Part {
     Commits,
     /// 64 clients add to one counter
     Counter,
+    /// Commits beside sessions that only listen, and of sessions that do both
+    Listeners,
     /// Loads one at a time and in lists, scans
     Reads,
     /// Opening after kill -9
@@ -191,6 +195,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Engine => tokio::task::block_in_place(|| engine::measure(setting, report)),
         Part::Commits => commits::measure(setting, report).await,
         Part::Counter => commits::counter(setting, report).await,
+        Part::Listeners => listeners::measure(setting, report).await,
         Part::Reads => reads::measure(setting, report).await,
         Part::Restart => restart::measure(setting, report).await,
         Part::Pack => packing::measure(setting, report).await,

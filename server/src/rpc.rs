@@ -6,7 +6,7 @@
 //!                                    ├──> calls: right? › decode › engine › encode       admin: status, pack, modes ...
 //!   unary, replicate ────────────────┘
 //!   outbox   one outgoing queue per session      greeting   hello, and the replay of what was missed
-//!   pump     wakes sessions for their feed, together
+//!   fan      the feed of a database, once for all its sessions, which it wakes together
 //!   budget   the memory of requests and answers, by connection; meter: of messages that are not whole yet
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
@@ -22,6 +22,7 @@ pub(crate) mod budget;
 mod calls;
 mod decode;
 mod encode;
+mod fan;
 mod greeting;
 mod health;
 mod holding;
@@ -29,7 +30,6 @@ mod meter;
 mod outbox;
 mod parts;
 mod pieces;
-mod pump;
 mod replicate;
 mod requests;
 mod restore;
@@ -42,15 +42,14 @@ use crate::engine::{Counted, Place};
 use crate::settings::SessionSettings;
 use budget::{Account, Budget, Peer};
 use calls::Calls;
+use fan::{Fan, Waking};
 use health::Health;
 use meter::Metered;
 use outbox::{Outbox, fault_reply};
 use parking_lot::Mutex;
-use pump::{Pump, Pumping};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::service::Routes;
 use tonic::{Request, Status};
@@ -89,8 +88,8 @@ pub(crate) struct Rpc {
     health: watch::Sender<Health>,
     /// What of it the health service says already.
     health_told: watch::Sender<Health>,
-    pump: Arc<Pump>,
-    _pumping: Pumping,
+    /// Of each database.
+    fans: HashMap<Arc<str>, (Arc<Fan>, Waking)>,
 }
 
 /// What the queues of all sessions hold at one moment.
@@ -120,7 +119,7 @@ struct Member {
 impl Rpc {
     /// The rpc layer over the databases; must be called inside of the runtime that serves it.
     pub(crate) fn new(databases: Arc<Databases>, settings: SessionSettings, budget: Arc<Budget>) -> Arc<Rpc> {
-        let (pump, pumping) = Pump::start(Duration::from_millis(settings.feed_delay_ms));
+        let fans = databases.names().map(|name| (name.clone(), Fan::start(&settings))).collect();
         Arc::new(Rpc {
             server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
             runtime: tokio::runtime::Handle::current(),
@@ -132,8 +131,7 @@ impl Rpc {
             budget,
             health: watch::Sender::new(Health { out: databases.names().cloned().collect(), ..Health::default() }),
             health_told: watch::Sender::default(),
-            pump,
-            _pumping: pumping,
+            fans,
             settings,
             databases,
         })
@@ -251,9 +249,9 @@ impl Rpc {
             let queued = outbox.queued();
             load.in_flight += queued.in_flight as u64;
             load.reply_bytes += queued.reply_bytes as u64;
-            load.feed_bytes += queued.feed_bytes as u64;
-            load.feed_bytes_longest = load.feed_bytes_longest.max(queued.feed_bytes as u64);
-            load.feed_batches_longest = load.feed_batches_longest.max(queued.feed_batches as u64);
+            load.feed_bytes += queued.feed.bytes as u64;
+            load.feed_bytes_longest = load.feed_bytes_longest.max(queued.feed.bytes as u64);
+            load.feed_batches_longest = load.feed_batches_longest.max(queued.feed.batches as u64);
         }
         load
     }
@@ -298,6 +296,11 @@ impl Rpc {
             Fault::new(FaultKind::Busy, message).after_ms(RETRY_AFTER_MS)
         })?;
         Ok((place, permit))
+    }
+
+    /// The feed of a database.
+    fn fan(&self, database: &Database) -> &Arc<Fan> {
+        &self.fans.get(database.name()).expect("every database has one since the start").0
     }
 
     /// The session's client has named its database.

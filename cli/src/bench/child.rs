@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+/// USER_HZ: what Linux counts processor time in for programs, on every platform that it has.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// A running `zeolite serve`.
 pub(super) struct Server {
     child: Child,
@@ -44,6 +47,16 @@ impl Server {
         let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// What it has used of the processors since its start, in user and kernel mode (proc(5), `stat`, fields 14 and 15).
+    pub(super) fn processor_time(&self) -> Result<Duration> {
+        let pid = self.child.id().context("the server has ended")?;
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The second field is the program's name in parentheses, which may hold anything.
+        let (_, fields) = text.rsplit_once(')').context("a line of /proc without a name")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
     }
 
     /// kill -9.

@@ -15,7 +15,7 @@ use zeolite_proto::{Cell, Oid};
 /// What is compared takes turns this often, so that a disk that is slow for a while is slow for both.
 const TURNS: u32 = 6;
 /// Objects of its own that each client goes over.
-const OBJECTS_PER_CLIENT: usize = 64;
+pub(super) const OBJECTS_PER_CLIENT: usize = 64;
 
 /// One client against what a commit cannot do without; many clients.
 pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Result<()> {

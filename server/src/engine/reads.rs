@@ -40,9 +40,9 @@ impl Reads {
         self.since.mark(last);
     }
 
-    /// How many subscribe the feed.
-    pub(super) fn subscribers(&self) -> usize {
-        self.feed.subscribers()
+    /// How many listen to the feed.
+    pub(super) fn listeners(&self) -> usize {
+        self.feed.listeners()
     }
 }
 
@@ -64,7 +64,12 @@ impl Engine {
 
     /// Registers a sink for the feed; gives the visible tid: everything later is pushed to it.
     pub fn subscribe(&self, sink: Arc<dyn FeedSink>) -> Tid {
-        self.reads.feed.subscribe(sink)
+        self.join_feed(|_| Some(sink))
+    }
+
+    /// The same for a sink that many share: it is asked for while nothing is published, and may be there already.
+    pub(crate) fn join_feed(&self, join: impl FnOnce(Tid) -> Option<Arc<dyn FeedSink>>) -> Tid {
+        self.reads.feed.join(join)
     }
 
     /// Pins a snapshot for a caller ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.

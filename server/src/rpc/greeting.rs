@@ -6,7 +6,7 @@
 //! ```text
 //!   hello(resume_from = t)
 //!     rounds:     log (t, visible]  ─> feed frames          not subscribed yet: a long replay fills no queue
-//!     subscribe:  everything after r will be pushed         from here on the feed collects in the outbox
+//!     subscribe:  everything after r will be pushed         from here on the fan keeps the feed for it
 //!     last round: log (.., r]       ─> feed frames          a few commits at most
 //!     hello reply(visible = r)
 //!     the outbox
@@ -18,7 +18,6 @@
 
 use super::calls::Calls;
 use super::outbox::{Outbox, fault_reply};
-use super::pump::SessionFeed;
 use super::{Rpc, pieces};
 use crate::engine::FeedItem;
 use bytes::Bytes;
@@ -125,7 +124,8 @@ impl Greeter {
                 self.stage = Stage::Replay { seen: last.tid, subscribed };
                 let items: Vec<_> = page.iter().map(FeedItem::of).collect();
                 // What the log has is of the life that goes on in it.
-                self.pieces = pieces::of(&items, self.calls.engine().timeline()).into();
+                let pieces = pieces::of(&items, self.calls.engine().timeline());
+                self.pieces = pieces.into_iter().map(|piece| piece.bytes).collect();
                 continue;
             }
             match subscribed {
@@ -152,15 +152,12 @@ impl Greeter {
         Ok(cost.is_some_and(|cost| cost <= worth))
     }
 
-    /// From here on the feed collects in the outbox. Returns the tid after which it begins.
+    /// From here on the fan keeps the feed for this session. Returns the tid after which it begins.
     fn subscribe(&self) -> Tid {
         if !self.hello.feed {
             return self.calls.engine().visible();
         }
-        let sink = SessionFeed { outbox: self.outbox.clone(), pump: self.rpc.pump.clone() };
-        let visible = self.calls.engine().subscribe(Arc::new(sink));
-        self.outbox.feed_begins_after(visible);
-        visible
+        self.rpc.fan(self.calls.database()).join(self.calls.engine(), &self.outbox)
     }
 
     fn reply(&mut self, visible: Tid, replayed: bool) -> v2::ServerFrame {

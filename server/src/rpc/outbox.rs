@@ -1,30 +1,30 @@
 //! Owns the outgoing queue of one session: the only way by which anything reaches its client.
 //!
 //! The problem is ZEO's old one: a reply that shows a commit must not overtake the invalidations of that commit, or the
-//! client caches a revision that has already ended. The rule here is one queue in one order:
+//! client caches a revision that has already ended. The rule here: before a reply is sent, all feed is sent that there was
+//! when the reply was queued.
 //!
 //! ```text
-//!   writer thread ── feed of tid t ──┐ (before t becomes visible)
-//!                                    ├──> [ feed t | receipt t | load at t ] ──> HTTP/2 stream
-//!   any thread ───── replies ────────┘ (after t became visible)
+//!   writer thread ── feed of tid t ──> fan (before t becomes visible) ──┐
+//!                                                                       ├──> feed up to t, receipt t, load at t ──> HTTP/2
+//!   any thread ───── replies ────────> queue (after t became visible) ──┘
 //! ```
 //!
-//! A reply that shows t was made after t became visible, t became visible after its feed was pushed here, so the feed
-//! stands before the reply. Nothing is ever reordered or skipped.
+//! A reply that shows t was made after t became visible, t became visible after its feed was in the fan; so who has taken all
+//! that the fan has may send all replies that are queued at that moment (`covered`). Nothing is skipped, and neither the feed nor
+//! the replies are reordered.
 //!
 //! Everything is bounded. Requests: a session whose replies pile up is not read from any more (`Popped::Empty` says
 //! whether to read), so its client is held back by HTTP/2 flow control. Feed: cannot be held back, the writer thread
-//! serves everybody; beyond the limit the session is *cut*: a last frame says up to which tid everything was pushed, and
-//! nothing follows, not even replies, because they might show later tids. Whatever comes while no feed waits is taken and counts
-//! for nothing: all sessions share its bytes, and nobody is too slow for what has just been made.
+//! serves everybody; who is behind what the fan keeps is *cut*: a last frame says up to which tid everything was sent, and
+//! nothing follows, not even replies, because they might show later tids.
 //!
-//! The lock is held for a push or a pop only, and nothing else is locked meanwhile.
+//! The lock is held for a push or a pop only; meanwhile only the fan's is taken.
 
 use super::budget::Charge;
-use super::{encode, pieces};
-use crate::engine::FeedBatch;
+use super::encode;
+use super::fan::{Cursor, Fan, Has, Untaken};
 use crate::settings::SessionSettings;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use std::collections::VecDeque;
@@ -50,18 +50,14 @@ pub(super) enum Popped {
     End,
 }
 
-/// What became of a batch that was pushed.
-pub(super) enum Pushed {
-    /// `first`: since the pump looked last.
-    Queued { first: bool },
-    /// It was beyond the limit: the session is cut.
-    Cut,
-    /// The session was over before.
-    Over,
+/// What the fan found when it looked at a session.
+pub(super) struct Due {
+    /// Up to where it has taken the feed; none: it gets none, or no more.
+    pub(super) at: Option<Cursor>,
+    pub(super) woken: bool,
 }
 
-/// One session's outgoing queue; shared by its stream, the engine's writer (as a feed sink) and the closures of its
-/// commits.
+/// One session's outgoing queue; shared by its stream, the fan of its database and the closures of its commits.
 pub(super) struct Outbox {
     lane: Mutex<Lane>,
     limits: QueueLimits,
@@ -72,16 +68,21 @@ pub(super) struct Outbox {
 pub(super) struct QueueLoad {
     pub(super) in_flight: usize,
     pub(super) reply_bytes: usize,
-    pub(super) feed_bytes: usize,
-    pub(super) feed_batches: usize,
+    pub(super) feed: Untaken,
 }
 
 struct QueueLimits {
     in_flight_max: usize,
     reply_bytes_max: usize,
-    feed_bytes_max: usize,
-    feed_batches_max: usize,
     linger: Duration,
+}
+
+/// The feed as this session sees it.
+struct Feeding {
+    fan: Arc<Fan>,
+    at: Cursor,
+    /// Everything up to here was sent.
+    sent_to: Tid,
 }
 
 struct Lane {
@@ -91,14 +92,9 @@ struct Lane {
     in_flight: hash::Map<u64, Charge>,
     replies: usize,
     reply_bytes: usize,
-    feed_batches: usize,
-    feed_bytes: usize,
-    /// Of these, what came while no feed waited.
-    free_bytes: usize,
-    /// Everything up to here was pushed.
-    pushed_to: Tid,
-    /// The pump will look at this session.
-    noted: bool,
+    feed: Option<Feeding>,
+    /// So many of the frames show nothing of which the feed is not sent.
+    covered: usize,
     waker: Option<Waker>,
 }
 
@@ -113,11 +109,6 @@ struct Queued {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QueuedKind {
     Reply,
-    /// A piece of a batch; `free`: it came while no feed waited.
-    Feed {
-        last: bool,
-        free: bool,
-    },
     Notice,
 }
 
@@ -142,18 +133,13 @@ impl Outbox {
                 in_flight: hash::Map::default(),
                 replies: 0,
                 reply_bytes: 0,
-                feed_batches: 0,
-                feed_bytes: 0,
-                free_bytes: 0,
-                pushed_to: Tid::NONE,
-                noted: false,
+                feed: None,
+                covered: 0,
                 waker: None,
             }),
             limits: QueueLimits {
                 in_flight_max: settings.in_flight_max,
                 reply_bytes_max: settings.reply_queue_bytes_max,
-                feed_bytes_max: settings.feed_queue_bytes_max,
-                feed_batches_max: settings.feed_queue_batches_max,
                 linger: Duration::from_millis(settings.cut_linger_ms),
             },
             runtime,
@@ -191,10 +177,9 @@ impl Outbox {
         self.lane.lock().push(id, fault_reply(fault), None);
     }
 
-    /// Tells the feed where it begins, so that a cut before the first batch names the right tid.
-    pub(super) fn feed_begins_after(&self, tid: Tid) {
-        let mut lane = self.lane.lock();
-        lane.pushed_to = lane.pushed_to.max(tid);
+    /// From here on the session gets the feed: what the fan has from this place on, which is what comes after this tid.
+    pub(super) fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, after: Tid) {
+        self.lane.lock().feed = Some(Feeding { fan, at, sent_to: after });
     }
 
     /// Sends something that answers no request; more may follow.
@@ -229,30 +214,31 @@ impl Outbox {
 
     /// Nobody reads any more: drops what is queued and takes nothing more.
     pub(super) fn close(&self) {
-        let waker = {
+        let (waker, feed) = {
             let mut lane = self.lane.lock();
             lane.phase = Phase::Closed;
             lane.frames = VecDeque::new();
-            lane.waker.take()
+            (lane.waker.take(), lane.feed.take())
         };
         wake(waker);
+        if let Some(feed) = feed {
+            feed.fan.leave(self);
+        }
     }
 
     /// The next frame; registers the waker when there is none.
-    pub(super) fn pop(&self, context: &Context<'_>) -> Popped {
+    pub(super) fn pop(self: &Arc<Self>, context: &Context<'_>) -> Popped {
         let mut lane = self.lane.lock();
+        match lane.next_feed() {
+            Ok(Some(frame)) => return Popped::Frame(frame),
+            Ok(None) => {}
+            Err(limit) => self.cut(&mut lane, limit),
+        }
         if let Some(queued) = lane.frames.pop_front() {
-            match queued.kind {
-                QueuedKind::Reply => {
-                    lane.replies -= 1;
-                    lane.reply_bytes -= queued.bytes;
-                }
-                QueuedKind::Feed { last, free } => {
-                    lane.feed_batches -= usize::from(last);
-                    lane.feed_bytes -= queued.bytes;
-                    lane.free_bytes -= if free { queued.bytes } else { 0 };
-                }
-                QueuedKind::Notice => {}
+            lane.covered = lane.covered.saturating_sub(1);
+            if queued.kind == QueuedKind::Reply {
+                lane.replies -= 1;
+                lane.reply_bytes -= queued.bytes;
             }
             return Popped::Frame(queued.frame);
         }
@@ -277,57 +263,40 @@ impl Outbox {
         QueueLoad {
             in_flight: lane.in_flight.len(),
             reply_bytes: lane.reply_bytes,
-            feed_bytes: lane.feed_bytes,
-            feed_batches: lane.feed_batches,
+            feed: lane.feed.as_ref().map_or_else(Untaken::default, |feed| feed.fan.untaken(feed.at)),
         }
     }
 
-    /// Drops a cut session's queue when its client has not read it in time: what it holds is memory.
-    pub(super) fn drop_later(self: &Arc<Self>) {
+    /// The feed has waited long enough for an answer to go with it.
+    pub(super) fn feed_is_due(self: &Arc<Self>) -> Due {
+        let (waker, at) = {
+            let mut lane = self.lane.lock();
+            let taken = lane.feed.as_ref().map(|feed| (feed.fan.has(feed.at), feed.at));
+            match taken {
+                None => (None, None),
+                Some((Has::Nothing, at)) => (None, Some(at)),
+                Some((Has::More, at)) => (lane.waker.take(), Some(at)),
+                Some((Has::Gone(limit), _)) => {
+                    self.cut(&mut lane, limit);
+                    (lane.waker.take(), None)
+                }
+            }
+        };
+        let woken = waker.is_some();
+        wake(waker);
+        Due { at, woken }
+    }
+
+    /// Ends a session that is too far behind. What its client has not read in time is dropped then: it is memory.
+    fn cut(self: &Arc<Self>, lane: &mut Lane, limit: &'static str) {
+        let Some(feed) = lane.feed.take() else { return };
+        feed.fan.leave(self);
+        lane.cut(feed.sent_to, limit);
         let outbox = self.clone();
         self.runtime.spawn(async move {
             tokio::time::sleep(outbox.limits.linger).await;
             outbox.close();
         });
-    }
-
-    /// The feed has waited long enough for an answer to go with it.
-    pub(super) fn feed_is_due(&self) {
-        let waker = {
-            let mut lane = self.lane.lock();
-            lane.noted = false;
-            if lane.frames.is_empty() { None } else { lane.waker.take() }
-        };
-        wake(waker);
-    }
-
-    pub(super) fn push_batch(&self, batch: &FeedBatch) -> Pushed {
-        let encoded = batch.encoded(pieces::of);
-        let bytes: usize = encoded.iter().map(Bytes::len).sum();
-        let mut lane = self.lane.lock();
-        if lane.phase == Phase::Ending || lane.phase == Phase::Closed {
-            return Pushed::Over;
-        }
-        let free = lane.feed_batches == 0;
-        let over_bytes = !free && lane.feed_bytes - lane.free_bytes + bytes > self.limits.feed_bytes_max;
-        let over_batches = lane.feed_batches + 1 > self.limits.feed_batches_max;
-        if over_bytes || over_batches {
-            let limit = if over_bytes { "feed_queue_bytes_max" } else { "feed_queue_batches_max" };
-            let reason = format!(
-                "{} batches of {} bytes wait unread, the limit is sessions.{limit}; reconnect with resume_from",
-                lane.feed_batches, lane.feed_bytes
-            );
-            let cut = v2::Cut { tid: lane.pushed_to.0, reason };
-            lane.push_notice(Reply::Cut(cut));
-            lane.phase = Phase::Ending;
-            let waker = lane.waker.take();
-            drop(lane);
-            wake(waker);
-            return Pushed::Cut;
-        }
-        lane.push_feed(encoded, free);
-        lane.pushed_to = batch.last();
-        Pushed::Queued { first: !std::mem::replace(&mut lane.noted, true) }
     }
 }
 
@@ -352,15 +321,36 @@ impl Lane {
         self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Reply, _charge: charge });
     }
 
-    fn push_feed(&mut self, pieces: &[Bytes], free: bool) {
-        self.feed_batches += 1;
-        for (at, piece) in pieces.iter().enumerate() {
-            let (bytes, last) = (piece.len(), at + 1 == pieces.len());
-            self.feed_bytes += bytes;
-            self.free_bytes += if free { bytes } else { 0 };
-            let frame = v2::ServerFrame { id: 0, reply: Some(Reply::Feed(piece.clone())) };
-            self.frames.push_back(Queued { frame, bytes, kind: QueuedKind::Feed { last, free }, _charge: None });
+    /// The feed that is to be sent before anything else; the error says by which limit it is gone.
+    fn next_feed(&mut self) -> Result<Option<v2::ServerFrame>, &'static str> {
+        let (Some(feed), 0) = (&mut self.feed, self.covered) else { return Ok(None) };
+        match feed.fan.take(feed.at) {
+            Ok(frame) => {
+                (feed.at, feed.sent_to) = (frame.next, feed.sent_to.max(frame.whole));
+                if frame.all {
+                    self.covered = self.frames.len();
+                }
+                Ok(Some(v2::ServerFrame { id: 0, reply: Some(Reply::Feed(frame.bytes)) }))
+            }
+            Err(Has::Gone(limit)) => Err(limit),
+            Err(Has::Nothing | Has::More) => {
+                self.covered = self.frames.len();
+                Ok(None)
+            }
         }
+    }
+
+    /// Nothing is sent any more whose feed is not.
+    fn cut(&mut self, sent_to: Tid, limit: &str) {
+        for queued in self.frames.drain(self.covered..).filter(|queued| queued.kind == QueuedKind::Reply) {
+            self.replies -= 1;
+            self.reply_bytes -= queued.bytes;
+        }
+        let reason = format!(
+            "more invalidations wait unread than sessions.{limit} allows, all sessions together; read faster, and reconnect with resume_from"
+        );
+        self.push_notice(Reply::Cut(v2::Cut { tid: sent_to.0, reason }));
+        self.phase = Phase::Ending;
     }
 
     fn push_notice(&mut self, reply: Reply) {

@@ -1,8 +1,8 @@
 //! Owns the cutting of the feed into pieces: a commit may have written a million cells, a message has room for fewer.
 //!
 //! A piece is an encoded `FeedBatch`. It ends between two commits where it can; within one that is larger than a piece it
-//! says `more`, and the next piece begins with the same tid. All pieces of a batch enter a session's queue at once, so that nothing
-//! stands between them.
+//! says `more`, and the next piece begins with the same tid. A session sends all pieces of a batch one behind the other, so that nothing
+//! of the feed stands between them.
 
 use crate::engine::FeedItem;
 use bytes::Bytes;
@@ -16,12 +16,22 @@ const PIECE_BYTES: usize = 1 << 20;
 /// What an item and a cell take beside the key, at most.
 const HEAD_BYTES: usize = 24;
 
-/// The feed of these commits of a life of the store, in pieces.
-pub(super) fn of(items: &[FeedItem], timeline: u64) -> Vec<Bytes> {
+/// An encoded `FeedBatch`.
+#[derive(Clone)]
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    /// Its last commit goes on in the next piece.
+    pub(super) more: bool,
+    /// The last commit that ends in it; none: it is the middle of one.
+    pub(super) whole: Tid,
+}
+
+/// The feed of these commits of a life of the store, in pieces; at least one.
+pub(super) fn of(items: &[FeedItem], timeline: u64) -> Vec<Piece> {
     cut(items, timeline, PIECE_BYTES)
 }
 
-fn cut(items: &[FeedItem], timeline: u64, piece_bytes: usize) -> Vec<Bytes> {
+fn cut(items: &[FeedItem], timeline: u64, piece_bytes: usize) -> Vec<Piece> {
     let mut cutter = Cutter { pieces: Vec::new(), open: Vec::new(), bytes: 0, timeline, piece_bytes };
     for item in items {
         if cutter.is_full() {
@@ -41,7 +51,7 @@ fn cut(items: &[FeedItem], timeline: u64, piece_bytes: usize) -> Vec<Bytes> {
 }
 
 struct Cutter {
-    pieces: Vec<Bytes>,
+    pieces: Vec<Piece>,
     open: Vec<v2::FeedItem>,
     bytes: usize,
     timeline: u64,
@@ -66,8 +76,9 @@ impl Cutter {
     }
 
     fn end(&mut self, more: bool) {
-        let piece = v2::FeedBatch { items: std::mem::take(&mut self.open), more, timeline: self.timeline };
-        self.pieces.push(piece.encode_to_vec().into());
+        let whole = self.open.iter().rev().nth(usize::from(more)).map_or(Tid::NONE, |item| Tid(item.tid));
+        let batch = v2::FeedBatch { items: std::mem::take(&mut self.open), more, timeline: self.timeline };
+        self.pieces.push(Piece { bytes: batch.encode_to_vec().into(), more, whole });
         self.bytes = 0;
     }
 }
@@ -89,8 +100,11 @@ mod tests {
         let mut joined: Vec<FeedItem> = Vec::new();
         let mut goes_on = false;
         for piece in pieces {
-            assert!(piece.len() < 1000 + 150, "{}", piece.len());
-            let batch = v2::FeedBatch::decode(piece).expect("decodes");
+            assert!(piece.bytes.len() < 1000 + 150, "{}", piece.bytes.len());
+            let batch = v2::FeedBatch::decode(piece.bytes).expect("decodes");
+            let whole = batch.items.len() - usize::from(batch.more);
+            assert_eq!(piece.more, batch.more);
+            assert_eq!(piece.whole.0, batch.items[..whole].last().map_or(0, |item| item.tid));
             for item in batch.items {
                 let cells = item.cells.into_iter().map(Cell::from);
                 match joined.last_mut() {

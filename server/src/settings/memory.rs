@@ -75,8 +75,8 @@ impl Settings {
             ),
             part(
                 "feeds",
-                "2 × `sessions.feed_queue_bytes_max`: sessions share it",
-                2 * sessions.feed_queue_bytes_max as u64,
+                "`sessions.feed_queue_bytes_max` and a largest draft: kept once for all sessions",
+                sessions.feed_queue_bytes_max as u64 + batch,
             ),
             part(
                 "what clients send ahead",

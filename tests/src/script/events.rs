@@ -27,7 +27,7 @@ pub(super) enum Event {
     /// The answer to an attempt to close a gate.
     Gate(Result<Closing, Fault>),
     /// A batch of the feed.
-    Feed(Arc<FeedBatch>),
+    Feed(FeedBatch),
 }
 
 /// Events that were not shown yet. Clones share them.
@@ -42,7 +42,7 @@ struct Sink {
 }
 
 impl FeedSink for Sink {
-    fn push(&self, batch: &Arc<FeedBatch>) -> bool {
+    fn push(&self, batch: &FeedBatch) -> bool {
         self.events.add(&self.actor, Event::Feed(batch.clone()));
         true
     }

@@ -36,7 +36,7 @@ const CELLS: u64 = 4;
 
 /// What goes down a session's line.
 enum Frame {
-    Feed(Arc<FeedBatch>),
+    Feed(FeedBatch),
     Loaded(Cell, Loaded),
 }
 
@@ -49,7 +49,7 @@ struct Session {
 }
 
 impl FeedSink for Session {
-    fn push(&self, batch: &Arc<FeedBatch>) -> bool {
+    fn push(&self, batch: &FeedBatch) -> bool {
         self.jitter.pause();
         let frame = Frame::Feed(batch.clone());
         match self.feed_is_late {

@@ -167,7 +167,7 @@ impl Engine {
             index_bytes: store.index_bytes,
             segments: store.segments,
             free_bytes: self.setup.disk.free_bytes().unwrap_or(0),
-            feeds: self.reads.subscribers() as u64,
+            feeds: self.reads.listeners() as u64,
             pins: pins as u64,
             oldest_pin,
             oldest_pin_ms: oldest_pin.map_or(0, |oldest| self.behind(oldest).as_millis() as u64),

@@ -7,10 +7,9 @@
 
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::storage::Txn;
-use bytes::Bytes;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_proto::{Cell, Tid};
 
 /// What one commit wrote.
@@ -30,49 +29,35 @@ impl FeedItem {
     }
 }
 
-/// The commits of one batch, in order. Shared by all sessions, encoded once for all of them.
-#[derive(Debug)]
+/// The commits of one batch, in order.
+#[derive(Clone, Debug)]
 pub struct FeedBatch {
     /// In tid order, never empty.
     pub items: Vec<FeedItem>,
     /// The life of the store that they are of.
     pub timeline: u64,
-    encoded: OnceLock<Vec<Bytes>>,
 }
 
-impl FeedBatch {
-    /// A batch of these items, of a life of the store.
-    pub fn new(items: Vec<FeedItem>, timeline: u64) -> FeedBatch {
-        FeedBatch { items, timeline, encoded: OnceLock::new() }
-    }
-
-    /// The encoded form, in pieces; the first caller encodes it.
-    pub fn encoded(&self, encode: impl FnOnce(&[FeedItem], u64) -> Vec<Bytes>) -> &[Bytes] {
-        self.encoded.get_or_init(|| encode(&self.items, self.timeline))
-    }
-
-    /// The last tid of the batch.
-    pub fn last(&self) -> Tid {
-        self.items.last().map_or(Tid::NONE, |item| item.tid)
-    }
-}
-
-/// Takes the feed for one session. Called by the writer's thread: it must not block.
+/// Takes the feed. Called by the writer's thread: it must not block.
 pub trait FeedSink: Send + Sync + 'static {
     /// Takes a batch; false: never again.
-    fn push(&self, batch: &Arc<FeedBatch>) -> bool;
+    fn push(&self, batch: &FeedBatch) -> bool;
+
+    /// How many listen by it.
+    fn listeners(&self) -> usize {
+        1
+    }
 }
 
 /// The visible tid and the subscribers.
 pub(crate) struct Feed {
     visible: AtomicU64,
-    subscribers: AtomicUsize,
     sinks: Mutex<Vec<Arc<dyn FeedSink>>>,
 }
 
 impl Feed {
     pub(crate) fn new(visible: Tid) -> Feed {
-        Feed { visible: AtomicU64::new(visible.0), subscribers: AtomicUsize::new(0), sinks: Mutex::default() }
+        Feed { visible: AtomicU64::new(visible.0), sinks: Mutex::default() }
     }
 
     /// The newest tid that may be read.
@@ -80,25 +65,25 @@ impl Feed {
         Tid(self.visible.load(Ordering::Acquire))
     }
 
-    /// Registers a sink; gives the visible tid: everything later is pushed.
-    pub(crate) fn subscribe(&self, sink: Arc<dyn FeedSink>) -> Tid {
+    /// Registers the sink that `join` gives, if it gives one, and gives the visible tid: everything later is pushed. Nothing is
+    /// published meanwhile.
+    pub(crate) fn join(&self, join: impl FnOnce(Tid) -> Option<Arc<dyn FeedSink>>) -> Tid {
         let mut sinks = self.sinks.lock();
-        sinks.push(sink);
-        self.subscribers.store(sinks.len(), Ordering::Release);
-        self.visible()
+        let visible = self.visible();
+        sinks.extend(join(visible));
+        visible
     }
 
-    pub(crate) fn subscribers(&self) -> usize {
-        self.subscribers.load(Ordering::Acquire)
+    pub(crate) fn listeners(&self) -> usize {
+        self.sinks.lock().iter().map(|sink| sink.listeners()).sum()
     }
 
     /// Pushes a batch to everybody, then makes its tids visible. Only the writer calls this, in order.
     pub(crate) fn publish(&self, last: Tid, timeline: u64, items: impl FnOnce() -> Vec<FeedItem>) {
         let mut sinks = self.sinks.lock();
         if !sinks.is_empty() {
-            let batch = Arc::new(FeedBatch::new(items(), timeline));
+            let batch = FeedBatch { items: items(), timeline };
             sinks.retain(|sink| sink.push(&batch));
-            self.subscribers.store(sinks.len(), Ordering::Release);
         }
         self.visible.store(last.0, Ordering::Release);
     }
@@ -115,9 +100,10 @@ mod tests {
     }
 
     impl FeedSink for Recorder {
-        fn push(&self, batch: &Arc<FeedBatch>) -> bool {
-            self.seen.lock().push((batch.last(), self.feed.visible()));
-            batch.last() < Tid(3)
+        fn push(&self, batch: &FeedBatch) -> bool {
+            let last = batch.items.last().expect("a batch is never empty").tid;
+            self.seen.lock().push((last, self.feed.visible()));
+            last < Tid(3)
         }
     }
 
@@ -125,11 +111,11 @@ mod tests {
     fn a_batch_is_pushed_before_it_is_visible_and_a_cut_sink_gets_no_more() {
         let feed = Arc::new(Feed::new(Tid(1)));
         let recorder = Arc::new(Recorder { feed: feed.clone(), seen: Mutex::default() });
-        assert_eq!(feed.subscribe(recorder.clone()), Tid(1));
+        assert_eq!(feed.join(|_| Some(recorder.clone())), Tid(1));
         for tid in [2, 3, 4] {
             feed.publish(Tid(tid), 7, || vec![FeedItem { tid: Tid(tid), cells: vec![Cell::object(Oid(1))] }]);
         }
         assert_eq!(*recorder.seen.lock(), [(Tid(2), Tid(1)), (Tid(3), Tid(2))]);
-        assert_eq!((feed.visible(), feed.subscribers()), (Tid(4), 0));
+        assert_eq!((feed.visible(), feed.listeners()), (Tid(4), 0));
     }
 }

@@ -1,0 +1,141 @@
+//! Owns the measurement of the feed: what sessions that only listen cost those that commit, and what listening costs those that do both.
+//!
+//! The server is a process of its own, so that its processor time can be told from that of the clients. A client without feed begins
+//! each transaction with a round trip; here those with feed do so too, so that nothing but the feed differs.
+
+use super::child::Server;
+use super::commits::{OBJECTS_PER_CLIENT, own_objects};
+use super::report::{Aim, Report, Row};
+use super::traffic::{self, Seen};
+use super::{Setting, fill};
+use anyhow::Result;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use zeolite_client::{Db, Options};
+use zeolite_proto::{Cell, Oid};
+
+/// Who commits while others listen.
+const COMMITTERS: usize = 8;
+const LISTENERS: usize = 248;
+/// Sessions that commit and listen.
+const BOTH: [usize; 2] = [64, 256];
+/// What is compared takes turns this often.
+const TURNS: u32 = 4;
+
+/// Traffic, and the processor time of the server meanwhile.
+struct Cost {
+    seen: Seen,
+    server: Duration,
+}
+
+impl Cost {
+    fn new() -> Cost {
+        Cost { seen: Seen::new(), server: Duration::ZERO }
+    }
+
+    fn us_per_commit(&self) -> f64 {
+        self.server.as_secs_f64() * 1e6 / self.seen.done.max(1) as f64
+    }
+}
+
+pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
+    let dir = setting.scratch()?;
+    let server = Server::start(dir.path()).await?;
+    only_listening(setting, &server, report).await?;
+    for sessions in BOTH {
+        committing_and_listening(setting, &server, sessions, report).await?;
+    }
+    server.kill().await
+}
+
+async fn only_listening(setting: &Setting<'_>, server: &Server, report: &mut Report) -> Result<()> {
+    let doing = setting.doing("sessions that only listen");
+    let committers = connect(&server.url, COMMITTERS, true).await?;
+    let oids = own_objects(&committers[0], COMMITTERS).await?;
+    let (mut alone, mut beside) = (Cost::new(), Cost::new());
+    for _ in 0..TURNS {
+        commits(setting, server, &committers, &oids, &mut alone).await?;
+        let listeners = connect(&server.url, LISTENERS, true).await?;
+        commits(setting, server, &committers, &oids, &mut beside).await?;
+        drop(listeners);
+    }
+    let name = |what: &str| setting.name(&format!("{COMMITTERS} clients beside {LISTENERS} that listen, {what}"));
+    let (with, without) = (&beside.seen, &alone.seen);
+    let row = Row::new(name("commits"), with.per_second(), "/s").against("without them", without.per_second());
+    report.add(row.aim(Aim::RatioAtLeast(0.8)));
+    let row = Row::new(name("p50"), with.latency.p50_us(), "µs").against("without them", without.latency.p50_us());
+    report.add(row.aim(Aim::RatioAtMost(1.5)));
+    report.add(Row::new(name("p99"), with.latency.p99_us(), "µs").against("without them", without.latency.p99_us()));
+    let (more, less) = (beside.us_per_commit(), alone.us_per_commit());
+    report.add(Row::new(name("server CPU a commit"), more, "µs").against("without them", less));
+    let row = Row::new(name("a listener adds"), (more - less) / LISTENERS as f64, "µs");
+    report.add(row.aim(Aim::AtMost(0.3)));
+    drop(doing);
+    Ok(())
+}
+
+async fn committing_and_listening(
+    setting: &Setting<'_>,
+    server: &Server,
+    sessions: usize,
+    report: &mut Report,
+) -> Result<()> {
+    let _doing = setting.doing(&format!("{sessions} sessions that commit and listen"));
+    let (mut with, mut without) = (Cost::new(), Cost::new());
+    let mut oids = None;
+    for _ in 0..TURNS {
+        for (feed, cost) in [(false, &mut without), (true, &mut with)] {
+            let clients = connect(&server.url, sessions, feed).await?;
+            if oids.is_none() {
+                oids = Some(own_objects(&clients[0], sessions).await?);
+            }
+            let oids = oids.as_ref().expect("just made");
+            commits(setting, server, &clients, oids, cost).await?;
+        }
+    }
+    let name = |what: &str| setting.name(&format!("{sessions} sessions that commit and listen, {what}"));
+    let row = Row::new(name("commits"), with.seen.per_second(), "/s").against("no feed", without.seen.per_second());
+    report.add(row.aim(Aim::RatioAtLeast(0.9)));
+    report
+        .add(Row::new(name("p50"), with.seen.latency.p50_us(), "µs").against("no feed", without.seen.latency.p50_us()));
+    report.add(
+        Row::new(name("server CPU a commit"), with.us_per_commit(), "µs").against("no feed", without.us_per_commit()),
+    );
+    Ok(())
+}
+
+async fn connect(url: &str, clients: usize, feed: bool) -> Result<Vec<Db>> {
+    let mut all = Vec::with_capacity(clients);
+    for number in 0..clients {
+        let options = Options { name: format!("bench-{number}"), cache_bytes: 4 << 20, feed, ..Options::default() };
+        all.push(Db::connect_with(url, options).await?);
+    }
+    Ok(all)
+}
+
+/// One turn: each client writes its own objects, one per commit, and begins with a round trip.
+async fn commits(
+    setting: &Setting<'_>,
+    server: &Server,
+    clients: &[Db],
+    oids: &Arc<Vec<Oid>>,
+    cost: &mut Cost,
+) -> Result<()> {
+    let (oids, record) = (oids.clone(), fill::record().encode()?);
+    let turns: Arc<Vec<AtomicUsize>> = Arc::new(clients.iter().map(|_| 0.into()).collect());
+    let before = server.processor_time()?;
+    let seen = traffic::run(clients, setting.time / TURNS, move |db: Db, client| {
+        let turn = turns[client].fetch_add(1, Ordering::Relaxed) % OBJECTS_PER_CLIENT;
+        let (cell, record) = (Cell::object(oids[client * OBJECTS_PER_CLIENT + turn]), record.clone());
+        async move {
+            let tx = db.transaction().fresh().begin().await?;
+            tx.put_encoded(cell, record)?;
+            tx.commit().await.map(drop)
+        }
+    })
+    .await?;
+    cost.server += server.processor_time()? - before;
+    cost.seen.take_in(&seen);
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! Owns the feed of one database on its way to its sessions: kept once for all of them, sent in as few frames as can be.
+//!
+//! Every commit is told to every session. A queue for each would cost the thread that everybody waits for one push a commit and
+//! session, and each session one frame, one wake and one write a commit; with some hundred processes that mostly listen nothing
+//! else would be done. So what is told stands here once, and a session only knows how far it has come:
+//!
+//! ```text
+//!   writer ── push ──> [ 71 | 72 | 73 | 74 | 75 ]        before 75 becomes visible
+//!                         ^              ^     ^
+//!                         slow           A     B, C      a cursor for each session, in its outbox
+//! ```
+//!
+//! A session that has something to send anyway takes what it has not sent yet with it, as one frame. Who is idle is woken
+//! a little later together with all others (`sessions.feed_delay_ms`), and the later the more had to be woken the last time: so
+//! waking takes about a tenth of a processor at most ([`WAKE_APART`]).
+//!
+//! What all have taken goes. Beyond the limits the oldest goes whether it was taken or not, the largest batch aside: nobody
+//! is too slow for what has just been made, however much it is. Whose cursor stands before the oldest is cut.
+
+use super::outbox::Outbox;
+use super::pieces::{self, Piece};
+use crate::engine::feed::FeedSink;
+use crate::engine::{Engine, FeedBatch};
+use crate::settings::SessionSettings;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use zeolite_proto::Tid;
+
+/// A wake costs about 10 µs: the session's task, a frame, a write. This is how much time each has at least.
+const WAKE_APART: Duration = Duration::from_micros(100);
+
+/// No listener is told later than this, however many there are.
+const DELAY_MAX: Duration = Duration::from_millis(20);
+
+/// Sessions woken before others get a turn of the thread.
+const WAKES_PER_TURN: usize = 32;
+
+/// A frame is ended behind the piece that reaches this.
+const FRAME_BYTES: usize = 64 << 10;
+
+/// The feed of one database.
+pub(super) struct Fan {
+    state: Mutex<State>,
+    bell: Notify,
+    bytes_max: usize,
+    batches_max: usize,
+}
+
+struct State {
+    batches: VecDeque<Batch>,
+    /// The number of the first of them.
+    first: u64,
+    /// Of each size that is larger than all behind it, the number of the batch: the front is the largest of all.
+    peaks: VecDeque<(u64, usize)>,
+    bytes: usize,
+    /// Bytes that were ever pushed.
+    pushed: u64,
+    members: Vec<Arc<Outbox>>,
+    /// The engine pushes here; it does not while nobody listens.
+    pushed_to: bool,
+    /// What went last although somebody had not taken it, went for this.
+    over: &'static str,
+}
+
+struct Batch {
+    pieces: Vec<Piece>,
+    bytes: usize,
+    timeline: u64,
+    pushed_before: u64,
+}
+
+/// How far a session has come: the next piece that it takes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Cursor {
+    batch: u64,
+    piece: usize,
+}
+
+/// Whether there is something that a session has not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Has {
+    Nothing,
+    More,
+    /// Not any more, because of this limit.
+    Gone(&'static str),
+}
+
+/// What a session sends next.
+pub(super) struct Frame {
+    pub(super) bytes: Bytes,
+    pub(super) next: Cursor,
+    /// The last commit of which everything is sent with it.
+    pub(super) whole: Tid,
+    /// Nothing is behind it.
+    pub(super) all: bool,
+}
+
+/// How much a session has not taken.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Untaken {
+    pub(super) bytes: usize,
+    pub(super) batches: usize,
+}
+
+/// The task that wakes the sessions; it ends with this.
+pub(super) struct Waking(JoinHandle<()>);
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Fan {
+    /// The feed of a database nobody listens to yet, and the task that will wake its sessions.
+    pub(super) fn start(settings: &SessionSettings) -> (Arc<Fan>, Waking) {
+        let fan = Arc::new(Fan {
+            state: Mutex::new(State {
+                batches: VecDeque::new(),
+                first: 0,
+                peaks: VecDeque::new(),
+                bytes: 0,
+                pushed: 0,
+                members: Vec::new(),
+                pushed_to: false,
+                over: "",
+            }),
+            bell: Notify::new(),
+            bytes_max: settings.feed_queue_bytes_max,
+            batches_max: settings.feed_queue_batches_max,
+        });
+        let (task, least) = (fan.clone(), Duration::from_millis(settings.feed_delay_ms));
+        let task = tokio::spawn(async move {
+            let mut woken = 0;
+            loop {
+                task.bell.notified().await;
+                if !least.is_zero() {
+                    tokio::time::sleep((WAKE_APART * woken).min(DELAY_MAX).max(least)).await;
+                }
+                woken = task.wake().await;
+            }
+        });
+        (fan, Waking(task))
+    }
+
+    /// From here on a session is told. Gives the visible tid: everything later is.
+    pub(super) fn join(self: &Arc<Fan>, engine: &Engine, outbox: &Arc<Outbox>) -> Tid {
+        engine.join_feed(|visible| {
+            let (cursor, pushed_to) = {
+                let mut state = self.state.lock();
+                state.members.push(outbox.clone());
+                (state.end(), std::mem::replace(&mut state.pushed_to, true))
+            };
+            outbox.feed_begins(self.clone(), cursor, visible);
+            (!pushed_to).then(|| self.clone() as Arc<dyn FeedSink>)
+        })
+    }
+
+    /// A session is over.
+    pub(super) fn leave(&self, outbox: &Outbox) {
+        self.state.lock().members.retain(|member| !std::ptr::eq(&raw const **member, outbox));
+    }
+
+    /// Whether there is something for a session.
+    pub(super) fn has(&self, from: Cursor) -> Has {
+        self.state.lock().has(from)
+    }
+
+    /// What comes next for a session, if it [has](Self::has) more.
+    pub(super) fn take(&self, from: Cursor) -> Result<Frame, Has> {
+        let (pieces, next, all) = {
+            let state = self.state.lock();
+            match state.has(from) {
+                Has::More => state.frame(from),
+                other => return Err(other),
+            }
+        };
+        let whole = pieces.iter().map(|piece| piece.whole).max().unwrap_or(Tid::NONE);
+        // The messages of a list, one behind the other, are the message of the whole list.
+        let bytes = match &pieces[..] {
+            [one] => one.bytes.clone(),
+            many => {
+                let mut joined = BytesMut::with_capacity(many.iter().map(|piece| piece.bytes.len()).sum());
+                many.iter().for_each(|piece| joined.extend_from_slice(&piece.bytes));
+                joined.freeze()
+            }
+        };
+        Ok(Frame { bytes, next, whole, all })
+    }
+
+    /// How much is here that a session has not taken.
+    pub(super) fn untaken(&self, from: Cursor) -> Untaken {
+        let state = self.state.lock();
+        let before = match from.batch.checked_sub(state.first).map(|at| state.batches.get(at as usize)) {
+            Some(None) => state.pushed,
+            Some(Some(batch)) => {
+                batch.pushed_before
+                    + batch.pieces[..from.piece].iter().map(|piece| piece.bytes.len() as u64).sum::<u64>()
+            }
+            None => state.pushed - state.bytes as u64,
+        };
+        Untaken {
+            bytes: (state.pushed - before) as usize,
+            batches: (state.end().batch - from.batch.max(state.first)) as usize,
+        }
+    }
+
+    /// Wakes who is idle and has not taken everything, cuts who is behind, and lets go what all have taken. How many were woken.
+    async fn wake(&self) -> u32 {
+        let (members, end) = {
+            let state = self.state.lock();
+            (state.members.clone(), state.end())
+        };
+        let (mut woken, mut all_have) = (0, end);
+        for (at, member) in members.iter().enumerate() {
+            let due = member.feed_is_due();
+            woken += u32::from(due.woken);
+            all_have = due.at.map_or(all_have, |cursor| all_have.min(cursor));
+            if at % WAKES_PER_TURN == WAKES_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let mut state = self.state.lock();
+        while state.first < all_have.batch {
+            state.pop();
+        }
+        woken
+    }
+}
+
+impl FeedSink for Fan {
+    fn push(&self, batch: &FeedBatch) -> bool {
+        let mut state = self.state.lock();
+        if state.members.is_empty() {
+            state.pushed_to = false;
+            while state.first < state.end().batch {
+                state.pop();
+            }
+            return false;
+        }
+        state.push(pieces::of(&batch.items, batch.timeline), batch.timeline);
+        while let Some(limit) = state.is_over(self.bytes_max, self.batches_max) {
+            state.over = limit;
+            state.pop();
+        }
+        drop(state);
+        self.bell.notify_one();
+        true
+    }
+
+    fn listeners(&self) -> usize {
+        self.state.lock().members.len()
+    }
+}
+
+impl State {
+    fn end(&self) -> Cursor {
+        Cursor { batch: self.first + self.batches.len() as u64, piece: 0 }
+    }
+
+    fn has(&self, from: Cursor) -> Has {
+        if from == self.end() {
+            Has::Nothing
+        } else if from.batch < self.first {
+            Has::Gone(self.over)
+        } else {
+            Has::More
+        }
+    }
+
+    fn push(&mut self, pieces: Vec<Piece>, timeline: u64) {
+        let bytes = pieces.iter().map(|piece| piece.bytes.len()).sum();
+        while self.peaks.pop_back_if(|(_, smaller)| *smaller <= bytes).is_some() {}
+        self.peaks.push_back((self.end().batch, bytes));
+        self.batches.push_back(Batch { pieces, bytes, timeline, pushed_before: self.pushed });
+        self.bytes += bytes;
+        self.pushed += bytes as u64;
+    }
+
+    fn pop(&mut self) {
+        let Some(batch) = self.batches.pop_front() else { return };
+        self.peaks.pop_front_if(|(number, _)| *number == self.first);
+        self.bytes -= batch.bytes;
+        self.first += 1;
+    }
+
+    /// The limit that it is over.
+    fn is_over(&self, bytes_max: usize, batches_max: usize) -> Option<&'static str> {
+        let largest = self.peaks.front().map_or(0, |(_, bytes)| *bytes);
+        if self.bytes - largest > bytes_max {
+            Some("feed_queue_bytes_max")
+        } else if self.batches.len() > batches_max {
+            Some("feed_queue_batches_max")
+        } else {
+            None
+        }
+    }
+
+    /// The pieces of one frame, where the next begins, and whether nothing is there. A piece that says `more` ends a frame: it
+    /// says so of the frame's last commit. So does another life of the store: a frame has one.
+    fn frame(&self, from: Cursor) -> (Vec<Piece>, Cursor, bool) {
+        let (mut pieces, mut bytes, mut next) = (Vec::new(), 0, from);
+        let mut timeline = None;
+        while let Some(batch) = self.batches.get((next.batch - self.first) as usize) {
+            if *timeline.get_or_insert(batch.timeline) != batch.timeline {
+                break;
+            }
+            let piece = &batch.pieces[next.piece];
+            next.piece += 1;
+            if next.piece == batch.pieces.len() {
+                next = Cursor { batch: next.batch + 1, piece: 0 };
+            }
+            bytes += piece.bytes.len();
+            pieces.push(piece.clone());
+            if piece.more || bytes >= FRAME_BYTES {
+                break;
+            }
+        }
+        (pieces, next, next == self.end())
+    }
+}
+
+#[cfg(test)]
+mod tests;

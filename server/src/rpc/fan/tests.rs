@@ -1,0 +1,156 @@
+use super::*;
+use prost::Message;
+use zeolite_proto::wire::v2;
+use zeolite_proto::{Cell, Oid};
+
+/// A fan with one session at its beginning, which nobody wakes.
+fn fan(bytes_max: usize, batches_max: usize) -> (Arc<Fan>, Arc<Outbox>) {
+    let settings =
+        SessionSettings { feed_queue_bytes_max: bytes_max, feed_queue_batches_max: batches_max, ..Default::default() };
+    let (fan, waking) = Fan::start(&settings);
+    drop(waking);
+    let outbox = Outbox::new(&settings, tokio::runtime::Handle::current());
+    fan.state.lock().members.push(outbox.clone());
+    (fan, outbox)
+}
+
+const BEGIN: Cursor = Cursor { batch: 0, piece: 0 };
+
+fn batch(tid: u64, keys: usize, key_bytes: usize) -> FeedBatch {
+    let cells = (0..keys).map(|_| Cell::entry(Oid(tid), vec![0; key_bytes])).collect();
+    FeedBatch { items: vec![crate::engine::FeedItem { tid: Tid(tid), cells }], timeline: 7 }
+}
+
+fn frame(fan: &Fan, from: Cursor) -> (v2::FeedBatch, Frame) {
+    let frame = fan.take(from).unwrap_or_else(|has| panic!("{has:?}"));
+    (v2::FeedBatch::decode(frame.bytes.clone()).expect("a batch"), frame)
+}
+
+fn tids(batch: &v2::FeedBatch) -> Vec<u64> {
+    batch.items.iter().map(|item| item.tid).collect()
+}
+
+#[tokio::test]
+async fn what_waits_is_one_frame() {
+    let (fan, _session) = fan(1 << 20, 100);
+    assert_eq!(fan.has(BEGIN), Has::Nothing);
+    for tid in [1, 2, 3] {
+        assert!(fan.push(&batch(tid, 1, 8)));
+    }
+    let (told, first) = frame(&fan, BEGIN);
+    assert_eq!((tids(&told), told.timeline, told.more), (vec![1, 2, 3], 7, false));
+    assert_eq!((first.whole, first.all), (Tid(3), true));
+    assert_eq!(fan.has(first.next), Has::Nothing);
+    fan.push(&FeedBatch { timeline: 8, ..batch(4, 1, 8) });
+    fan.push(&FeedBatch { timeline: 9, ..batch(5, 1, 8) });
+    let (told, second) = frame(&fan, first.next);
+    assert_eq!((tids(&told), told.timeline, second.all), (vec![4], 8, false), "a frame is of one life of the store");
+    let (told, _) = frame(&fan, second.next);
+    assert_eq!((tids(&told), told.timeline), (vec![5], 9));
+}
+
+#[tokio::test]
+async fn a_commit_in_pieces_ends_its_frames() {
+    let (fan, _session) = fan(1 << 20, 100);
+    fan.push(&batch(1, 1, 8));
+    fan.push(&batch(2, 50, 50 << 10));
+    fan.push(&batch(3, 1, 8));
+    let (mut cursor, mut frames) = (BEGIN, Vec::new());
+    while fan.has(cursor) == Has::More {
+        let (told, frame) = frame(&fan, cursor);
+        assert!(fan.untaken(frame.next).bytes < fan.untaken(cursor).bytes);
+        frames.push((tids(&told), told.more, frame.whole.0));
+        cursor = frame.next;
+    }
+    assert_eq!(frames, [(vec![1, 2], true, 1), (vec![2], true, 0), (vec![2], false, 2), (vec![3], false, 3)]);
+    assert_eq!(fan.untaken(cursor).bytes, 0);
+}
+
+#[tokio::test]
+async fn the_oldest_goes_beyond_the_limits_but_not_for_the_largest() {
+    let (fan, _session) = fan(10_000, 5);
+    fan.push(&batch(1, 1, 8));
+    fan.push(&batch(2, 100, 1000));
+    fan.push(&batch(3, 1, 8));
+    assert_eq!(fan.has(BEGIN), Has::More, "nobody is too slow for what has just been made");
+    fan.push(&batch(4, 20, 1000));
+    assert_eq!(fan.has(BEGIN), Has::Gone("feed_queue_bytes_max"), "twice is too much");
+    let (told, newest) = frame(&fan, Cursor { batch: 3, piece: 0 });
+    assert_eq!(tids(&told), [4], "it is kept until it is taken");
+    for tid in 5..=9 {
+        fan.push(&batch(tid, 1, 8));
+    }
+    assert_eq!(fan.has(Cursor { batch: 3, piece: 0 }), Has::Gone("feed_queue_batches_max"));
+    assert_eq!(fan.untaken(newest.next).batches, 5);
+}
+
+#[tokio::test]
+async fn what_all_have_taken_goes_and_so_does_everything_when_nobody_listens() {
+    let (fan, session) = fan(1 << 20, 100);
+    session.feed_begins(fan.clone(), BEGIN, Tid(0));
+    for tid in [1, 2] {
+        fan.push(&batch(tid, 1, 8));
+    }
+    let waker = std::task::Waker::noop();
+    let mut context = std::task::Context::from_waker(waker);
+    assert!(matches!(session.pop(&mut context), super::super::outbox::Popped::Frame(_)));
+    fan.push(&batch(3, 1, 8));
+    assert_eq!(fan.wake().await, 0, "it is not idle: it has not looked again");
+    assert_eq!(fan.state.lock().batches.len(), 1);
+    assert!(matches!(session.pop(&mut context), super::super::outbox::Popped::Frame(_)));
+    assert!(matches!(session.pop(&mut context), super::super::outbox::Popped::Empty { .. }));
+    fan.push(&batch(4, 1, 8));
+    assert_eq!(fan.wake().await, 1);
+    session.close();
+    assert!(!fan.push(&batch(5, 1, 8)), "the engine need not push any more");
+    assert!(fan.state.lock().batches.is_empty());
+}
+
+/// What a session sends next, in short: the tids of a feed frame, the text of a mode.
+fn sent(session: &Arc<Outbox>) -> String {
+    use super::super::outbox::Popped;
+    use v2::server_frame::Reply;
+    match session.pop(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        Popped::Frame(frame) => match frame.reply.expect("a reply") {
+            Reply::Feed(bytes) => format!("feed {:?}", tids(&v2::FeedBatch::decode(bytes).expect("a batch"))),
+            Reply::Mode(mode) => mode.banner,
+            Reply::Cut(cut) => format!("cut {}", cut.tid),
+            other => format!("{other:?}"),
+        },
+        Popped::Empty { .. } => "empty".into(),
+        Popped::End => "end".into(),
+    }
+}
+
+fn answer(session: &Outbox, text: &str) {
+    session.notice(v2::server_frame::Reply::Mode(v2::Mode { banner: text.into(), ..Default::default() }));
+}
+
+#[tokio::test]
+async fn an_answer_is_sent_behind_all_feed_that_there_was_when_it_was_made() {
+    let (fan, session) = fan(10_000, 100);
+    session.feed_begins(fan.clone(), BEGIN, Tid(0));
+    fan.push(&batch(1, 1, 8));
+    answer(&session, "shows 1");
+    answer(&session, "shows 1, too");
+    assert_eq!(sent(&session), "feed [1]");
+    fan.push(&batch(2, 1, 8));
+    answer(&session, "shows 2");
+    assert_eq!(sent(&session), "shows 1", "it need not wait for newer feed");
+    assert_eq!(sent(&session), "shows 1, too");
+    assert_eq!(sent(&session), "feed [2]");
+    assert_eq!(sent(&session), "shows 2");
+    assert_eq!(sent(&session), "empty");
+
+    answer(&session, "shows 2 again");
+    fan.push(&batch(3, 1, 8));
+    assert_eq!(sent(&session), "feed [3]");
+    for tid in [4, 5] {
+        fan.push(&batch(tid, 20, 1000));
+    }
+    fan.push(&batch(6, 1, 8));
+    answer(&session, "shows 6");
+    assert_eq!(sent(&session), "shows 2 again");
+    assert_eq!(sent(&session), "cut 3", "what shows 6 is not sent: the feed of 4 is gone");
+    assert_eq!(sent(&session), "end");
+}
