@@ -30,14 +30,15 @@ def evolve_repoze(root: Any) -> None:
     evolve.each(root["docs"].values(), step, take_back=catalog.remove)
 
 
-# zope.generations: the function evolve of a generation's module, with a context that has the connection.
+# zope.generations: the function evolve of a generation's module. It commits the transaction that it has begun itself, and so the loop
+# takes a connection of its own.
 def evolve_generation(context: Any) -> None:
-    docs = context.connection.root()["docs"]
-
     def step(doc: Any) -> None:
         doc.title_lower = doc.title.lower()
 
-    evolve.each(docs.values(), step, name="generation 2")
+    connection = context.connection.db().open(transaction.TransactionManager())
+    evolve.each(connection.root()["docs"].values(), step, name="generation 2")
+    connection.close()
 
 
 # GenericSetup: an upgrade step, with the setup tool; brains are woken in the chunk that steps them.

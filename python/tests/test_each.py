@@ -310,3 +310,40 @@ def test_a_storage_that_is_not_zeolites(tmp_path: Path) -> None:
         evolve.each([root[1]], lambda doc: (_ for _ in ()).throw(ConflictError()))
     transaction.abort()
     database.close()
+
+
+def test_repoze_evolution(server: Server, connection: Any) -> None:
+    from repoze.evolution import ZODBEvolutionManager, evolve_to_latest
+
+    manager = ZODBEvolutionManager(connection.root(), "upgrades.repoze", sw_version=2, initial_db_version=1)
+    with live(server.address, "index") as site:
+        assert evolve_to_latest(manager) == 2
+    with opened(server.address) as another:
+        every_edit_is_kept(another, site)
+        catalog_is_exact(another)
+        assert another.root()["repoze.evolution"] == {"upgrades.repoze": 2}
+        assert all("title_lower" in stored(another, doc) for doc in another.root()["docs"].values())
+
+
+def test_zope_generations(server: Server, uri: str) -> None:
+    from zope.component import provideUtility
+    from zope.component.globalregistry import base
+    from zope.generations.generations import SchemaManager, evolve as evolve_all, generations_key
+    from zope.generations.interfaces import ISchemaManager
+
+    database = DB(Storage(server.address))
+    with database.transaction() as connection:
+        connection.root()[generations_key] = OOBTree({"cms": 0})
+    manager = SchemaManager(minimum_generation=0, generation=2, package_name="upgrades.generations")
+    provideUtility(manager, ISchemaManager, name="cms")
+    try:
+        with live(server.address) as site:
+            evolve_all(database)
+        assert site.conflicts == []
+    finally:
+        base.unregisterUtility(manager, ISchemaManager, name="cms")
+        database.close()
+    with opened(server.address) as another:
+        every_edit_is_kept(another, site)
+        assert another.root()["generation 1"] and another.root()[generations_key]["cms"] == 2
+        assert all("title_lower" in stored(another, doc) for doc in another.root()["docs"].values())
