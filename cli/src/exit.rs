@@ -65,7 +65,9 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
 fn of_client(error: &zeolite_client::Error) -> Option<u8> {
     match error {
         zeolite_client::Error::Fault(_) | zeolite_client::Error::NotFound { .. } => Some(4),
-        zeolite_client::Error::Disconnected { .. } | zeolite_client::Error::OutcomeUnknown { .. } => Some(3),
+        zeolite_client::Error::Disconnected { .. }
+        | zeolite_client::Error::NoAnswer { .. }
+        | zeolite_client::Error::OutcomeUnknown { .. } => Some(3),
         _ => None,
     }
 }

@@ -186,7 +186,7 @@ impl Core {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(failure)) => failure,
                 Err(_) => {
-                    let late = self.disconnected("the server did not answer within the time limit");
+                    let late = Error::NoAnswer { url: self.url.clone(), within: self.options.request_timeout };
                     return Err(self.gave_up(resend, true, late));
                 }
             };

@@ -5,6 +5,7 @@
 //! [`Error::remedy`] sorts both kinds by the same six remedies; [`crate::Db::run`] follows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Remedy};
 
 /// The result of everything that can fail.
@@ -24,6 +25,18 @@ pub enum Error {
         url: String,
         /// The last failure.
         reason: String,
+    },
+    /// There is a connection, and the server did not answer within the time limit. What was asked for may have been done if it can be done
+    /// twice without harm; a first phase was given up.
+    #[error(
+        "{url} did not answer within {within:?}: what is asked for waits for what another transaction holds, or the server is slow; try \
+         again, or wait longer (request_timeout, in Python wait-timeout)"
+    )]
+    NoAnswer {
+        /// The server.
+        url: String,
+        /// The time limit.
+        within: Duration,
     },
     /// The process has forked since this `Db` connected: its tasks and its connection stayed with the parent.
     #[error("this connection was made by process {made_by}, before a fork; connect anew in this process")]
@@ -113,7 +126,7 @@ impl Error {
     pub fn remedy(&self) -> Remedy {
         match self {
             Error::Fault(fault) => fault.kind.remedy(),
-            Error::Disconnected { .. } => Remedy::Wait,
+            Error::Disconnected { .. } | Error::NoAnswer { .. } => Remedy::Wait,
             Error::OutcomeUnknown { .. } => Remedy::AskOutcome,
             Error::NotFound { .. } | Error::WrongClass { .. } | Error::Encode { .. } | Error::Forked { .. } => {
                 Remedy::FixRequest

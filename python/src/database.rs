@@ -191,6 +191,13 @@ impl Database {
         Ok(Database { opened, shared: Mutex::new(Some(shared)) })
     }
 
+    /// The same database over another connection, for a worker of evolves.
+    fn for_evolves(&self, py: Python<'_>) -> PyResult<Database> {
+        let opened = Opened { role: "evolve".to_owned(), name: None, ..self.opened.clone() };
+        let shared = opened.connect(py)?;
+        Ok(Database { opened, shared: Mutex::new(Some(shared)) })
+    }
+
     /// Lets go of the connection; it ends with its last handle.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.shared.lock().take();

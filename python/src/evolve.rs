@@ -3,18 +3,21 @@
 //! ```text
 //!   run    the worker of the client, on the runtime's threads; this thread waits, and looks at signals: Ctrl-C ends it after its chunk
 //!   step   one chunk, on a thread of its own with the interpreter's lock: `zeolite.evolve` makes a connection of ZODB on the chunk
+//!   each   the same for a list of objects, on the thread that waits, in the connection that it has
 //! ```
 
 mod step;
 
 use crate::database::Database;
+use crate::zodb::Eight;
 use crate::{errors, runtime};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::HashMap;
 use step::PythonStep;
 use zeolite_client::Oid;
-use zeolite_client::evolve::{self, DryRunOptions, NewJob, Plan, Report, Worker};
+use zeolite_client::evolve::{self, DryRunOptions, NewJob, Plan, Report, Stop, Worker};
 use zeolite_zodb::oids::to_zodb;
 
 /// What is shown of a quarantine.
@@ -25,17 +28,18 @@ const BAD_MAX: u64 = 1000;
 pub(crate) struct Job {
     database: Py<Database>,
     job: evolve::Job,
+    /// Of the worker that runs.
+    stop: Mutex<Option<Stop>>,
 }
 
-fn new_job(
-    py: Python<'_>,
-    name: &str,
-    class: &str,
-    below: u32,
-    gate: bool,
-    settings: &HashMap<String, String>,
-) -> PyResult<NewJob> {
-    let mut new = NewJob::new(name, Plan::below(class, below));
+impl Job {
+    fn of(database: Py<Database>, job: evolve::Job) -> Job {
+        Job { database, job, stop: Mutex::default() }
+    }
+}
+
+fn new_job(py: Python<'_>, name: &str, plan: Plan, gate: bool, settings: &HashMap<String, String>) -> PyResult<NewJob> {
+    let mut new = NewJob::new(name, plan);
     new.gate = gate;
     for (name, value) in settings {
         new.settings.set(name, value).map_err(|fault| errors::raised(py, &fault.into()))?;
@@ -83,9 +87,25 @@ impl Job {
         gate: bool,
         settings: HashMap<String, String>,
     ) -> PyResult<Job> {
-        let (db, new) = (database.get().db(py)?, new_job(py, name, class, below, gate, &settings)?);
+        let (db, new) = (database.get().db(py)?, new_job(py, name, Plan::below(class, below), gate, &settings)?);
         let job = runtime::wait(py, async move { evolve::plan(&db, new).await })?;
-        Ok(Job { database, job })
+        Ok(Job::of(database, job))
+    }
+
+    /// The same for a list of objects: their oids, one behind the other.
+    #[staticmethod]
+    fn plan_these(
+        py: Python<'_>,
+        database: Py<Database>,
+        name: &str,
+        oids: &[u8],
+        settings: HashMap<String, String>,
+    ) -> PyResult<Job> {
+        let oid = |oid: &[u8]| PyBytes::new(py, oid).extract::<Eight>()?.oid(py).map(|oid| oid.0);
+        let oids = oids.chunks(8).map(oid).collect::<PyResult<Vec<u64>>>()?;
+        let (db, new) = (database.get().db(py)?, new_job(py, name, Plan::Oids { oids }, false, &settings)?);
+        let job = runtime::wait(py, async move { evolve::plan(&db, new).await })?;
+        Ok(Job::of(database, job))
     }
 
     /// The job of a name, if there is one.
@@ -93,7 +113,7 @@ impl Job {
     fn find(py: Python<'_>, database: Py<Database>, name: &str) -> PyResult<Option<Job>> {
         let db = database.get().db(py)?;
         let jobs = runtime::wait(py, async move { evolve::list(&db).await })?;
-        Ok(jobs.into_iter().find(|job| job.name() == name).map(|job| Job { database, job }))
+        Ok(jobs.into_iter().find(|job| job.name() == name).map(|job| Job::of(database, job)))
     }
 
     /// Steps objects at a snapshot, and writes nothing.
@@ -107,7 +127,8 @@ impl Job {
         objects_max: u64,
         samples: usize,
     ) -> PyResult<Tried> {
-        let (db, new) = (database.get().db(py)?, new_job(py, "a dry run", class, below, false, &HashMap::new())?);
+        let (db, new) =
+            (database.get().db(py)?, new_job(py, "a dry run", Plan::below(class, below), false, &HashMap::new())?);
         let step = PythonStep::new("a dry run".to_owned(), database, steps);
         let options = DryRunOptions { objects_max, samples };
         let run = runtime::wait(py, async move { evolve::dry_run(&db, &new, &step, &options).await })?;
@@ -141,6 +162,36 @@ impl Job {
         let step = PythonStep::new(step_name, self.database.clone_ref(py), steps);
         let report = runtime::wait_in_order(py, worker.run(step), || stop.stop())?;
         counts(py, &report)
+    }
+
+    /// The same on this thread: it steps the chunks itself.
+    fn run_here(
+        &self,
+        py: Python<'_>,
+        step_name: String,
+        steps: Py<PyAny>,
+        step_changed: bool,
+    ) -> PyResult<Py<PyDict>> {
+        let worker = Worker::new(&self.job).step_changed(step_changed);
+        let stop = worker.stop_handle();
+        *self.stop.lock() = Some(stop.clone());
+        let (step, asked) = PythonStep::new(step_name, self.database.clone_ref(py), steps).served();
+        let report = runtime::wait_serving(py, worker.run(step), || stop.stop(), asked, |py, ask| ask.serve(py));
+        *self.stop.lock() = None;
+        counts(py, &report?)
+    }
+
+    /// The worker that runs here ends after its chunk.
+    fn stop(&self) {
+        if let Some(stop) = &*self.stop.lock() {
+            stop.stop();
+        }
+    }
+
+    /// Forgets the job, with its ledger; what it did stays.
+    fn forget(&self, py: Python<'_>) -> PyResult<()> {
+        let (db, name) = (self.database.get().db(py)?, self.job.name().to_owned());
+        runtime::wait(py, async move { evolve::forget(&db, &name).await }).map(|_| ())
     }
 
     /// Takes the job back.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use zeolite_client::Error;
 
 /// Threads for all connections of a process.
@@ -72,15 +73,44 @@ pub(crate) fn wait_in_order<T: Send>(
     work: impl Future<Output = Result<T, Error>> + Send,
     stop: impl Fn(),
 ) -> PyResult<T> {
+    let (_, asked) = unbounded_channel::<()>();
+    wait_serving(py, work, stop, asked, |_, ()| {})
+}
+
+/// The same, and this thread does meanwhile what the work asks for.
+pub(crate) fn wait_serving<T: Send, A: Send>(
+    py: Python<'_>,
+    work: impl Future<Output = Result<T, Error>> + Send,
+    stop: impl Fn(),
+    mut asked: UnboundedReceiver<A>,
+    mut serve: impl FnMut(Python<'_>, A),
+) -> PyResult<T> {
+    enum Next<T, A> {
+        Ended(T),
+        Asked(A),
+        Look,
+    }
     let runtime = here(py)?;
     let _entered = runtime.enter();
     let (mut work, mut signal) = (pin!(work), None);
     loop {
-        let slice = py.detach(|| runtime.block_on(async { tokio::time::timeout(SLICE, work.as_mut()).await }));
-        match (slice, signal.take()) {
-            (Ok(_), Some(signal)) => return Err(signal),
-            (Ok(result), None) => return result.map_err(|error| errors::raised(py, &error)),
-            (Err(_), before) => match py.check_signals() {
+        let next = py.detach(|| {
+            runtime.block_on(async {
+                tokio::select! {
+                    ended = work.as_mut() => Next::Ended(ended),
+                    Some(asked) = asked.recv() => Next::Asked(asked),
+                    () = tokio::time::sleep(SLICE) => Next::Look,
+                }
+            })
+        });
+        match (next, signal.take()) {
+            (Next::Ended(_), Some(signal)) => return Err(signal),
+            (Next::Ended(result), None) => return result.map_err(|error| errors::raised(py, &error)),
+            (Next::Asked(asked), before) => {
+                serve(py, asked);
+                signal = before;
+            }
+            (Next::Look, before) => match py.check_signals() {
                 Ok(()) => signal = before,
                 Err(again) if before.is_some() => return Err(again),
                 Err(first) => {

@@ -18,7 +18,7 @@ mod record;
 mod snapshot;
 mod staging;
 
-pub(crate) use blobs::Blobs;
+pub(crate) use blobs::{Blobs, Id};
 pub(crate) use log::{Log, Restoring};
 pub(crate) use objects::Objects;
 pub(crate) use oids::{Eight, bytes_of};

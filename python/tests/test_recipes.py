@@ -10,6 +10,7 @@ from typing import Any
 import evolving
 import migrations
 import pytest
+import scripts
 from evolving import catalog_is_exact, opened
 from serving import Server
 from test_evolve import ANY_DISK, DOCS
@@ -76,3 +77,8 @@ def test_the_page_has_the_code_that_is_tested() -> None:
     assert len(steps) >= 5
     for step in steps:
         assert step.strip() in code, step
+    section = page[page.index("\n## Your existing script\n") :]
+    blocks = re.findall(r"```python\n(#.*?)```", section[: section.index("\n## ", 5)], re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        assert block.strip() in Path(scripts.__file__).read_text(), block

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
+import types
 from collections.abc import Callable
 
 import pytest
@@ -233,6 +235,22 @@ def test_garbage_is_collected_from_outside(connect: Connect) -> None:
     assert storage.loadBefore(oid, tid) == (data, serial, tid)
     storage.pack(time.time() + 1, None)
     assert len(storage) == 1
+    db.close()
+
+
+def test_a_class_with_a_name_of_the_servers_own_is_refused(connect: Connect) -> None:
+    mine = types.ModuleType("zeolite.mine")
+    mine.Thing = type("Thing", (Persistent,), {"__module__": "zeolite.mine"})  # type: ignore[attr-defined]
+    sys.modules["zeolite.mine"] = mine
+    db = DB(connect())
+    connection = db.open()
+    connection.root()["thing"] = mine.Thing()
+    try:
+        with pytest.raises(errors.FixRequest, match="zeolite.mine.Thing.*another name"):
+            transaction.commit()
+    finally:
+        transaction.abort()
+        del sys.modules["zeolite.mine"]
     db.close()
 
 

@@ -106,8 +106,8 @@ pub struct SessionSettings {
     pub streams_max: u32,
     /// Sessions at once; one more gets `Busy`.
     pub sessions_max: usize,
-    /// How much one connection may have of what all have together, in percent: sessions, streams of the log, pins, prepared drafts and their
-    /// bytes; one of each at least. Beyond it the connection gets `Busy`, and others go on.
+    /// How much one connection may have of what all have together, in percent: sessions, streams of the log, pins, prepared drafts and staged
+    /// uploads and the bytes of both; one of each at least. Beyond it the connection gets `Busy`, and others go on.
     pub connection_share_percent: usize,
     /// Streams of the log at once; one more gets `Busy`.
     pub log_streams_max: usize,

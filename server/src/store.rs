@@ -34,7 +34,8 @@ mod timelines;
 mod verify;
 
 pub use blobs::{
-    BlobCounts, BlobHold, BlobReader, Blobs, Swept, Upload, of_record as blobs_of_record, sweep_kept, sweep_staged,
+    BlobCounts, BlobHold, BlobReader, Blobs, Swept, Upload, Uploader, of_record as blobs_of_record, sweep_kept,
+    sweep_staged,
 };
 pub use log::appender::{Appended, Appender};
 pub use open::{Opened, Opening, Recovered, Store};

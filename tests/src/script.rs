@@ -10,6 +10,7 @@
 //! rewritten instead; then read the difference, because it is the behaviour that has changed.
 
 mod actor;
+mod blobs;
 mod events;
 mod names;
 mod operator;

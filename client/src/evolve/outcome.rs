@@ -78,7 +78,7 @@ pub(crate) fn judge(error: &Error) -> Verdict {
                 Remedy::GiveUp => false,
             },
         },
-        Error::Disconnected { .. } | Error::OutcomeUnknown { .. } => return Verdict::Waits,
+        Error::Disconnected { .. } | Error::NoAnswer { .. } | Error::OutcomeUnknown { .. } => return Verdict::Waits,
         Error::Worker { .. } => return Verdict::Ends,
         _ => true,
     };

@@ -2,18 +2,22 @@
 //!
 //! ```text
 //!   in     the snapshot, [oid, data, serial, former tid or None, whether it is to be stepped]
-//!   out    for each: [oids that it wrote] or the traceback;  {oid: data};  [oids that have to be current]
+//!   out    for each: [oids that it wrote] or the traceback;  {oid: (data, blob or None)};  [oids that have to be current]
 //! ```
+//! It is called on a thread of its own, or, for `each`, on the one that waits for the job: there are the caller's connection, his
+//! transaction manager, and whatever else his program keeps for its thread.
 
 use crate::database::Database;
 use crate::errors;
-use crate::zodb::{Eight, Snapshot, bytes_of, encoded};
+use crate::zodb::{Eight, Id, Snapshot, bytes_of, encoded};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use zeolite_client::evolve::{JointObject, JointStep, JointWork, Step, Stepped};
 use zeolite_client::{Cell, Db, Error, Place, Record, Tx};
 
@@ -23,6 +27,23 @@ const BLOB_CLASS: &str = "ZODB.blob.Blob";
 pub(crate) struct PythonStep {
     name: String,
     made: Arc<Made>,
+    /// Where chunks are stepped; none: on threads of their own.
+    there: Option<UnboundedSender<Ask>>,
+}
+
+/// A chunk for the thread that waits for the job.
+pub(crate) struct Ask {
+    made: Arc<Made>,
+    at: Place,
+    objects: Vec<JointObject>,
+    answer: oneshot::Sender<Result<JointWork, Error>>,
+}
+
+impl Ask {
+    /// Steps it; whoever does not wait for it any more is not told.
+    pub(crate) fn serve(self, py: Python<'_>) {
+        drop(self.answer.send(self.made.steps(py, self.at, &self.objects)));
+    }
 }
 
 struct Made {
@@ -40,11 +61,18 @@ enum Outcome {
 }
 
 /// What comes back.
-type Answer = (Vec<Outcome>, HashMap<Vec<u8>, Vec<u8>>, Vec<Eight>);
+type Answer = (Vec<Outcome>, HashMap<Vec<u8>, (Vec<u8>, Option<Id>)>, Vec<Eight>);
 
 impl PythonStep {
     pub(crate) fn new(name: String, database: Py<Database>, steps: Py<PyAny>) -> PythonStep {
-        PythonStep { name, made: Arc::new(Made { database, steps }) }
+        PythonStep { name, made: Arc::new(Made { database, steps }), there: None }
+    }
+
+    /// The same, whose chunks are stepped by whoever receives them.
+    pub(crate) fn served(mut self) -> (PythonStep, UnboundedReceiver<Ask>) {
+        let (there, asked) = unbounded_channel();
+        self.there = Some(there);
+        (self, asked)
     }
 }
 
@@ -71,6 +99,12 @@ impl JointStep for PythonStep {
     ) -> BoxFuture<'a, Result<JointWork, Error>> {
         Box::pin(async move {
             let (made, objects) = (self.made.clone(), objects.to_vec());
+            if let Some(there) = &self.there {
+                let (answer, stepped) = oneshot::channel();
+                let gone = || Error::worker("nobody waits for the job any more");
+                there.send(Ask { made, at, objects, answer }).map_err(|_| gone())?;
+                return stepped.await.unwrap_or_else(|_| Err(gone()));
+            }
             let stepped = move || Python::attach(|py| made.steps(py, at, &objects));
             match tokio::task::spawn_blocking(stepped).await {
                 Ok(stepped) => stepped,
@@ -112,17 +146,14 @@ fn work(py: Python<'_>, (objects, records, checks): Answer) -> PyResult<JointWor
             Outcome::Wrote(oids) => Ok(cells(oids)?),
         });
     }
-    for (oid, data) in records {
+    for (oid, (data, blob)) in records {
         let oid: Eight = PyBytes::new(py, &oid).extract()?;
         let cell = oid.cell(py)?;
-        let (record, _): (Bytes, Bytes) = encoded(py, cell.oid, &data, None)?;
+        let (record, _): (Bytes, Bytes) = encoded(py, cell.oid, &data, blob.map(|blob| blob.0))?;
         // Written without the blob that it names it would lose it, at the next pack for good.
-        if Record::decode(&record).is_ok_and(|record| record.class == BLOB_CLASS) {
+        if blob.is_none() && Record::decode(&record).is_ok_and(|record| record.class == BLOB_CLASS) {
             let object = cell.oid;
-            return Err(errors::invalid(
-                py,
-                format!("the step writes blob {object}; blobs are not changed by an evolve"),
-            ));
+            return Err(errors::invalid(py, format!("the step writes blob {object} without its file")));
         }
         made.records.insert(cell, Some(record));
     }

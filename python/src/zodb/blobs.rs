@@ -17,7 +17,7 @@ use zeolite_client::{BlobId, Record};
 
 /// An id of a blob as it comes from Python.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Id(pub(super) BlobId);
+pub(crate) struct Id(pub(crate) BlobId);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Id {
     type Error = PyErr;

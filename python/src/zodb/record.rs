@@ -16,6 +16,9 @@ use zeolite_zodb::oids::to_zeolite;
 const UNDONE_KEY: &[u8] = b"undone";
 const UNDONE_CLASS: &str = "zeolite.zodb.Undone";
 
+/// Classes of the server and of the client library; nobody else stores such.
+const OWN_CLASSES: &str = "zeolite.";
+
 static VERSION_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// An encoded record of a pickle with the blob that it names, and the pickle in it.
@@ -28,6 +31,14 @@ pub(crate) fn encoded(py: Python<'_>, oid: Oid, data: &[u8], blob: Option<BlobId
         errors::named(py, "unscannable", message)
     };
     let scanned = zeolite_zodb::scan(data).map_err(|error| unscannable(error.to_string()))?;
+    if scanned.class.starts_with(OWN_CLASSES) {
+        let message = format!(
+            "object {oid} is of class {}: what begins with {OWN_CLASSES:?} is Zeolite's own, is merged as such and left out of \
+             exports; give the module another name",
+            scanned.class
+        );
+        return Err(errors::invalid(py, message));
+    }
     let version_of = VERSION_OF
         .get_or_try_init(py, || PyResult::Ok(py.import("zeolite.zodb.versions")?.getattr("version_of")?.unbind()))?;
     let version: u32 = version_of.call1(py, (&scanned.class,))?.extract(py)?;
@@ -55,5 +66,5 @@ pub(super) fn undone_tid(cell: &Cell, record: &Bytes) -> Option<Tid> {
 
 /// Whether the object is an application's and not one of Zeolite's own (jobs of evolves, for instance).
 pub(super) fn is_zodb(record: &Record) -> bool {
-    !record.class.starts_with("zeolite.")
+    !record.class.starts_with(OWN_CLASSES)
 }

@@ -10,19 +10,22 @@ So a step sees what those before it have made, and one that fails leaves nothing
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import transaction
 from persistent.interfaces import IPersistent
-from ZODB import DB, interfaces
-from ZODB.POSException import POSKeyError, ReadConflictError
+from ZODB import DB
+from ZODB.POSException import POSKeyError
 from ZODB.serialize import ObjectReader
 from ZODB.utils import p64
-from zope.interface import implementer
 
 from zeolite import _zeolite
 from zeolite.errors import ReopenSnapshot, Retry, Wait
+from zeolite.zodb.blobfiles import Files
 
+from .overlay import Overlay
 from .steps import Step
 
 #: Of a traceback, for the quarantine: its end.
@@ -32,99 +35,6 @@ PASSING = (Wait, Retry, ReopenSnapshot)
 
 #: Oid, data, serial, the commit that stepped it before, whether it is to be stepped.
 Asked = tuple[bytes, bytes, bytes, int | None, bool]
-
-
-@implementer(interfaces.IMVCCStorage)
-class Overlay:
-    """A storage that reads at a snapshot, and keeps what is written."""
-
-    def __init__(self, snapshot: _zeolite.Snapshot, objects: _zeolite.Objects, ahead: dict[bytes, tuple[bytes, bytes]]):
-        self._snapshot = snapshot
-        self._objects = objects
-        self._ahead = ahead
-        self._tid = snapshot.tid()
-        self._stored: dict[bytes, bytes] = {}
-        self._checked: set[bytes] = set()
-        #: What was committed so far: data and serial.
-        self.records: dict[bytes, tuple[bytes, bytes]] = {}
-        #: What the last commit has written.
-        self.share: list[bytes] = []
-        self.checks: set[bytes] = set()
-
-    def new_instance(self) -> Overlay:
-        return self
-
-    def release(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self._snapshot.completed()
-
-    def sync(self, force: bool = True) -> None:
-        pass
-
-    def poll_invalidations(self) -> list[bytes]:
-        return []
-
-    def load(self, oid: bytes, version: str = "") -> tuple[bytes, bytes]:
-        found = self.records.get(oid) or self._ahead.get(oid) or self._snapshot.load(oid)
-        if found is None:
-            raise POSKeyError(oid)
-        return found
-
-    def loadBefore(self, oid: bytes, tid: bytes) -> tuple[bytes, bytes, None]:
-        return (*self.load(oid), None)
-
-    def prefetch(self, oids: Any) -> None:
-        self._snapshot.prefetch([oid for oid in oids if oid not in self.records])
-
-    def new_oid(self) -> bytes:
-        return self._objects.new_oid()
-
-    def tpc_begin(self, transaction: Any, tid: bytes | None = None, status: str = " ") -> None:
-        self._stored, self._checked = {}, set()
-
-    def store(self, oid: bytes, serial: bytes, data: bytes, version: str, transaction: Any) -> None:
-        self._stored[oid] = data
-
-    def checkCurrentSerialInTransaction(self, oid: bytes, serial: bytes, transaction: Any) -> None:
-        if self.load(oid)[1] != serial:
-            raise ReadConflictError(oid=oid, serials=(self.load(oid)[1], serial))
-        self._checked.add(oid)
-
-    def tpc_vote(self, transaction: Any) -> list[bytes]:
-        return []
-
-    def tpc_finish(self, transaction: Any, f: Any = None) -> bytes:
-        self._tid += 1
-        tid = p64(self._tid)
-        self.records.update((oid, (data, tid)) for oid, data in self._stored.items())
-        self.checks |= self._checked
-        self.share = list(self._stored)
-        if f is not None:
-            f(tid)
-        return tid
-
-    def tpc_abort(self, transaction: Any) -> None:
-        self._stored, self._checked = {}, set()
-
-    def lastTransaction(self) -> bytes:
-        return p64(self._tid)
-
-    def isReadOnly(self) -> bool:
-        return False
-
-    def getName(self) -> str:
-        return "a chunk of an evolve"
-
-    def sortKey(self) -> str:
-        return f"evolve {id(self)}"
-
-    def getSize(self) -> int:
-        return 0
-
-    def __len__(self) -> int:
-        return 0
 
 
 class Tx:
@@ -156,40 +66,54 @@ def told(error: Exception) -> str:
 class Stepping:
     """Steps chunks of a job; called by the worker, on any thread."""
 
+    #: Where blobs are; none: steps meet none.
+    files: Files | None = None
+
     def __init__(self, database: _zeolite.Database, step: Step):
         self._objects = _zeolite.Objects(database)
         self._step = step
 
     def __call__(
         self, snapshot: _zeolite.Snapshot, asked: list[Asked]
-    ) -> tuple[list[list[bytes] | str], dict[bytes, bytes], list[bytes]]:
-        """What each has written, or why it failed; all that was written; what has to be current."""
+    ) -> tuple[list[list[bytes] | str], dict[bytes, tuple[bytes, bytes | None]], list[bytes]]:
+        """What each has written, or why it failed; all that was written, with the blobs; what has to be current."""
         ahead = {oid: (data, serial) for oid, data, serial, _, _ in asked}
-        overlay = Overlay(snapshot, self._objects, ahead)
+        overlay = Overlay(snapshot, self._objects, ahead, self.files)
+        with self._connected(overlay) as connection:
+            results = [self._one(one, connection, overlay) for one in asked]
+        blobs = {oid: blob for oid, (blob, _) in overlay.blobs.items()}
+        written = {oid: (data, blobs.get(oid)) for oid, (data, _) in overlay.records.items()}
+        return results, written, [oid for oid in overlay.checks if oid not in written]
+
+    @contextmanager
+    def _connected(self, overlay: Overlay) -> Iterator[Any]:
+        """A connection on the chunk; here one of its own."""
         manager = transaction.TransactionManager()
         database = DB(overlay, cache_size=10_000, pool_size=1)
         try:
             connection = database.open(transaction_manager=manager)
-            results = [self._one(one, connection, overlay, manager) for one in asked]
+            yield connection
             manager.abort()
             connection.close()
         finally:
             database.close()
-        written = {oid: data for oid, (data, _) in overlay.records.items()}
-        return results, written, [oid for oid in overlay.checks if oid not in written]
 
-    def _one(self, asked: Asked, connection: Any, overlay: Overlay, manager: Any) -> list[bytes] | str:
+    def _object(self, connection: Any, oid: bytes) -> Any:
+        """What the step is given."""
+        return connection.get(oid)
+
+    def _one(self, asked: Asked, connection: Any, overlay: Overlay) -> list[bytes] | str:
         oid, _, _, former, is_stepped = asked
-        overlay.share = []
+        manager, overlay.share = connection.transaction_manager, []
         try:
             manager.begin()
-            obj, tx = connection.get(oid), Tx(connection)
+            obj, given, tx = connection.get(oid), self._object(connection, oid), Tx(connection)
             if former is not None and self._step.taking_back is not None:
                 self._step.taking_back(self._as_left(oid, obj, former, connection), tx)
             if is_stepped:
                 if IPersistent.providedBy(obj):
                     obj._p_activate()
-                self._step(obj, tx)
+                self._step(given, tx)
                 # Its record is written with the new version whatever the step has changed; and with whatever it has changed elsewhere,
                 # so that a live transaction which knows the object from before is seen to go over it.
                 if self._step.to or _has_changed(connection):
@@ -213,5 +137,3 @@ class Stepping:
         left.__setstate__(reader.getState(data))
         left._p_oid = oid
         return left
-
-

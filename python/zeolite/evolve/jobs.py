@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from zeolite import _zeolite
 
 from .chunk import Stepping
-from .steps import Step
+from .steps import Step, texts
 from .trying import DryRun, sample
 
 
@@ -83,8 +83,7 @@ def plan(uri: str, name: str, step: Step, *, gate: bool = False, **settings: obj
     step.check()
     database = _open(uri)
     try:
-        told = {key: _text(value) for key, value in settings.items()}
-        return Job(database, _zeolite.Job.plan(database, name, step.class_name, step.to, gate, told))
+        return Job(database, _zeolite.Job.plan(database, name, step.class_name, step.to, gate, texts(settings)))
     except BaseException:
         database.close()
         raise
@@ -117,10 +116,6 @@ def undo(uri: str, name: str) -> dict[str, Any]:
 def _close(database: _zeolite.Database) -> None:
     database.settle()
     database.close()
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _open(uri: str) -> _zeolite.Database:

@@ -47,3 +47,8 @@ def step(class_name: str, *, to: int = 0, name: str = "") -> Callable[[Function]
         return Step(function, class_name, to, name or getattr(function, "__name__", "step"))
 
     return decorate
+
+
+def texts(settings: dict[str, object]) -> dict[str, str]:
+    """Settings of a job as it takes them."""
+    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in settings.items()}

@@ -27,7 +27,7 @@ class SnapshotLost(errors.ReopenSnapshot, ReadConflictError):
 
 
 class Unavailable(errors.Wait, StorageError, TransientError):
-    """The server is busy or going down, or its disk is full."""
+    """The server is busy or going down, does not answer in time, or its disk is full."""
 
 
 class Disconnected(errors.Disconnected, StorageError, TransientError):

@@ -141,6 +141,11 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         if self._snapshot is not None:
             self._snapshot.completed()
 
+    def anew(self) -> None:
+        """The next poll says that everything may be different."""
+        self.release()
+        self._snapshot = None
+
     # Reading
 
     def load(self, oid: bytes, version: str = "") -> tuple[bytes, bytes]:

@@ -4,6 +4,7 @@
 //! is never slower for the blobs that it names. From its admission until it is published, or refused, a draft holds them.
 
 use crate::engine::Engine;
+use crate::engine::caller::Caller;
 use crate::engine::faults::fault_of;
 use crate::engine::keep::keeper::Stop;
 use crate::engine::share::{Counted, Place, Share};
@@ -42,9 +43,9 @@ impl Engine {
     }
 
     /// Begins an upload, or goes on with it; the mode may refuse it. `None` for the upload: it is whole already.
-    pub fn upload(&self, role: Role, id: BlobId) -> Result<(Option<Upload>, BlobStanding), Fault> {
-        self.may_upload(role)?;
-        self.blobs.upload(id, self.clock().steady()).map_err(|error| self.upload_failed(error))
+    pub fn upload(&self, caller: &Caller, id: BlobId) -> Result<(Option<Upload>, BlobStanding), Fault> {
+        self.may_upload(caller.role)?;
+        self.blobs.upload(id, caller.share.uploader(), self.clock().steady()).map_err(|error| self.upload_failed(error))
     }
 
     /// Takes the next bytes of an upload.

@@ -10,8 +10,9 @@
 //! It is a connection's and not a principal's, since without a login everybody is the same one: who opens many connections
 //! has as many shares. That is bounded by `sessions.connections_max` alone.
 
+use crate::storage::Uploader;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zeolite_proto::{Fault, FaultKind};
 
 /// When to come back.
@@ -46,10 +47,21 @@ impl Counted {
 
 /// The share of a connection; by default, of nobody's: without a bound.
 #[derive(Clone, Debug, Default)]
-pub struct Share(Option<Arc<Counts>>);
+pub struct Share(Option<Line>);
+
+#[derive(Clone, Debug)]
+struct Line {
+    counts: Arc<Counts>,
+    // What was taken does not keep this.
+    alive: Arc<()>,
+}
+
+/// Each connection has its number.
+static LINES: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug)]
 struct Counts {
+    number: u64,
     percent: usize,
     taken: [AtomicUsize; Counted::ALL],
 }
@@ -57,7 +69,19 @@ struct Counts {
 impl Share {
     /// Of a new connection.
     pub(crate) fn new(percent: usize) -> Share {
-        Share(Some(Arc::new(Counts { percent, taken: Default::default() })))
+        let number = LINES.fetch_add(1, Ordering::Relaxed);
+        let counts = Arc::new(Counts { number, percent, taken: Default::default() });
+        Share(Some(Line { counts, alive: Arc::default() }))
+    }
+
+    /// Whose its uploads are.
+    pub(crate) fn uploader(&self) -> Uploader {
+        let line = self.0.as_ref();
+        line.map(|line| Uploader::new(line.counts.number, line.counts.percent, &line.alive)).unwrap_or_default()
+    }
+
+    fn counts(&self) -> Option<&Arc<Counts>> {
+        self.0.as_ref().map(|line| &line.counts)
     }
 
     /// Takes a part of what is `all` together, unless it has its share; the first thing fits in any case.
@@ -67,7 +91,7 @@ impl Share {
 
     /// Whether it may take that.
     pub(crate) fn room(&self, what: Counted, count: usize, all: usize) -> Result<(), Fault> {
-        let Some(counts) = &self.0 else { return Ok(()) };
+        let Some(counts) = self.counts() else { return Ok(()) };
         let (taken, most) =
             (counts.taken(what).load(Ordering::Relaxed), (all.saturating_mul(counts.percent) / 100).max(1));
         if taken == 0 || taken.saturating_add(count) <= most {
@@ -83,10 +107,11 @@ impl Share {
 
     /// Takes it, whether there is room or not.
     pub(crate) fn have(&self, what: Counted, count: usize) -> Place {
-        if let Some(counts) = &self.0 {
+        let counts = self.counts().cloned();
+        if let Some(counts) = &counts {
             counts.taken(what).fetch_add(count, Ordering::Relaxed);
         }
-        Place { share: self.clone(), what, count }
+        Place { counts, what, count }
     }
 }
 
@@ -99,7 +124,7 @@ impl Counts {
 /// Shares are those of the same connection or not.
 impl PartialEq for Share {
     fn eq(&self, other: &Share) -> bool {
-        self.0.as_ref().map(Arc::as_ptr) == other.0.as_ref().map(Arc::as_ptr)
+        self.counts().map(Arc::as_ptr) == other.counts().map(Arc::as_ptr)
     }
 }
 
@@ -108,7 +133,7 @@ impl Eq for Share {}
 /// Something that counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    share: Share,
+    counts: Option<Arc<Counts>>,
     what: Counted,
     count: usize,
 }
@@ -116,7 +141,7 @@ pub(crate) struct Place {
 impl Place {
     /// It is more now.
     pub(crate) fn grow(&mut self, count: usize) {
-        if let Some(counts) = &self.share.0 {
+        if let Some(counts) = &self.counts {
             counts.taken(self.what).fetch_add(count, Ordering::Relaxed);
             self.count += count;
         }
@@ -125,7 +150,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(counts) = &self.share.0 {
+        if let Some(counts) = &self.counts {
             counts.taken(self.what).fetch_sub(self.count, Ordering::Relaxed);
         }
     }

@@ -23,8 +23,13 @@ pub(super) const PIECES_AHEAD: usize = 2;
 pub(super) const STREAM_BYTES: usize = (PIECES_AHEAD + 2) * PIECE_BYTES as usize;
 
 fn id_of(bytes: &[u8]) -> Result<BlobId, Fault> {
-    BlobId::from_slice(bytes)
-        .ok_or_else(|| Fault::invalid(format!("the id of a blob has 16 bytes, this one has {}", bytes.len())))
+    match BlobId::from_slice(bytes) {
+        Some(id) if id == BlobId::default() => {
+            Err(Fault::invalid("the id of a blob is all zeros, which nobody has made at random; make 16 random bytes"))
+        }
+        Some(id) => Ok(id),
+        None => Err(Fault::invalid(format!("the id of a blob has 16 bytes, this one has {}", bytes.len()))),
+    }
 }
 
 fn told(standing: BlobStanding) -> v2::BlobStatusReply {
@@ -69,6 +74,13 @@ pub(super) async fn put(
         Err(fault) => return Ok(Err(fault)),
     };
     loop {
+        // It is the last one only if nothing follows: who goes on behind it means something else than a whole blob.
+        if part.done.is_some() && parts.message().await?.is_some() {
+            return Ok(Err(Fault::invalid(format!(
+                "a part came behind the one that says `done`, so the upload was not ended; go on from byte {}, and end with `done`",
+                putting.upload.rest()
+            ))));
+        }
         match putting.take(rpc, calls, part).await {
             Ok(Taken::More(more)) => putting = more,
             Ok(Taken::Whole(length)) => return Ok(Ok(v2::BlobStatusReply { whole: true, length })),

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod faults;
+mod shares;
 
 use super::*;
 use crate::clock::HandClock;
@@ -72,7 +73,9 @@ impl World {
 
     /// Uploads in pieces of odd sizes, from where it stands.
     fn upload(&self, id: BlobId, bytes: &[u8]) -> Result<(), StoreError> {
-        let (Some(upload), BlobStanding::Begun(at)) = self.blobs.upload(id, self.now)? else { return Ok(()) };
+        let (Some(upload), BlobStanding::Begun(at)) = self.blobs.upload(id, Uploader::default(), self.now)? else {
+            return Ok(());
+        };
         for piece in bytes[at as usize..].chunks(50_001) {
             upload.append(piece, self.now)?;
         }
@@ -173,7 +176,9 @@ fn an_upload_goes_on_where_it_was_cut_also_after_a_restart() {
     let (bytes, id) = (content(1, 400_000), id(1));
     for cut in [0, 1, 70_000, 131_072, 399_999, 400_000] {
         let world = World::new();
-        let (Some(upload), standing) = world.blobs.upload(id, world.now).expect("begins") else { panic!("new") };
+        let (Some(upload), standing) = world.blobs.upload(id, Uploader::default(), world.now).expect("begins") else {
+            panic!("new")
+        };
         assert_eq!(standing, BlobStanding::Begun(0));
         upload.append(&bytes[..cut], world.now).expect("takes");
         assert_eq!(upload.length().expect("tells"), cut as u64);
@@ -194,7 +199,7 @@ fn an_upload_goes_on_where_it_was_cut_also_after_a_restart() {
 #[test]
 fn only_one_goes_on_with_an_upload_and_what_was_sent_must_have_come() {
     let (world, bytes) = (World::new(), content(2, 200_000));
-    let begin = || world.blobs.upload(id(1), world.now).expect("begins").0.expect("not whole");
+    let begin = || world.blobs.upload(id(1), Uploader::default(), world.now).expect("begins").0.expect("not whole");
     let old = begin();
     old.append(&bytes[..100_000], world.now).expect("takes");
     let new = begin();
@@ -203,8 +208,15 @@ fn only_one_goes_on_with_an_upload_and_what_was_sent_must_have_come() {
     new.append(&bytes[65_536..], world.now).expect("the turn is the new one's");
     new.finish(200_000, crc32fast::hash(&bytes), world.now).expect("whole");
     assert_eq!(world.bytes(id(1), 0).expect("reads"), bytes);
-    world.blobs.upload(id(2), world.now).expect("begins").0.expect("new").append(&bytes, world.now).expect("takes");
-    let other = world.blobs.upload(id(2), world.now).expect("begins").0.expect("goes on");
+    world
+        .blobs
+        .upload(id(2), Uploader::default(), world.now)
+        .expect("begins")
+        .0
+        .expect("new")
+        .append(&bytes, world.now)
+        .expect("takes");
+    let other = world.blobs.upload(id(2), Uploader::default(), world.now).expect("begins").0.expect("goes on");
     other.append(&bytes[196_608..], world.now).expect("takes");
     let refused = other.finish(200_000, 7, world.now).expect_err("another checksum");
     assert!(matches!(&refused, StoreError::Refused { what } if what.contains("upload it anew")), "{refused}");
@@ -314,7 +326,7 @@ fn what_nobody_names_is_swept_after_a_time_also_after_a_restart_and_nothing_else
     }
     world
         .blobs
-        .upload(id(4), world.now)
+        .upload(id(4), Uploader::default(), world.now)
         .expect("begins")
         .0
         .expect("new")
@@ -354,7 +366,7 @@ fn what_nobody_names_is_swept_after_a_time_also_after_a_restart_and_nothing_else
 #[test]
 fn uploads_and_readers_have_their_limits() {
     let world = World::new();
-    let begin = |n: u8| world.blobs.upload(id(n), world.now).map(|begun| begun.0.expect("new"));
+    let begin = |n: u8| world.blobs.upload(id(n), Uploader::default(), world.now).map(|begun| begun.0.expect("new"));
     let running: Vec<_> = (1..=4).map(|n| begin(n).expect("begins")).collect();
     let busy = begin(5).map(|_| ()).expect_err("too many open");
     assert!(busy.to_string().contains("store.open_blobs_max"), "{busy}");

@@ -17,6 +17,7 @@
 mod counting;
 mod file;
 mod marks;
+mod shares;
 mod sweep;
 mod upload;
 
@@ -33,6 +34,7 @@ use zeolite_proto::record::{Header, RECORD_FORMAT_BLOBS};
 use zeolite_proto::{BlobId, BlobStanding, hash};
 
 pub(crate) use marks::{Named, named};
+pub use shares::Uploader;
 pub use sweep::{Swept, sweep_kept, sweep_staged};
 use upload::Part;
 pub use upload::Upload;
@@ -72,6 +74,8 @@ pub struct Blobs {
 struct Registry {
     staged: BTreeMap<BlobId, Staged>,
     staged_bytes: u64,
+    // What each uploader has of what is not named.
+    uploaders: hash::Map<u64, shares::Has>,
     holds: hash::Map<BlobId, usize>,
     // While somebody looks at what is named: what was held since before.
     touched: Option<hash::Set<BlobId>>,
@@ -83,6 +87,7 @@ struct Registry {
 
 struct Staged {
     what: StagedAs,
+    by: Uploader,
     bytes: u64,
     /// When it was last gone on with, in the steady time of this life.
     since: Duration,
@@ -175,6 +180,16 @@ fn staged_path(id: BlobId) -> String {
     format!("{STAGED_DIR}/{id}")
 }
 
+impl Registry {
+    fn set_named(&mut self, id: BlobId) {
+        if let Some(Staged { what: StagedAs::Whole(naming), by, bytes, .. }) = self.staged.get_mut(&id) {
+            *naming = Naming::Named;
+            let (by, bytes) = (std::mem::take(by), *bytes);
+            self.take(&by, bytes);
+        }
+    }
+}
+
 impl Blobs {
     /// Finds what is staged. Other files in the directory are nobody's here, and left alone.
     pub fn open(disk: Arc<dyn Disk>, settings: &StoreSettings) -> Result<Arc<Blobs>, StoreError> {
@@ -192,7 +207,8 @@ impl Blobs {
                 continue;
             }
             registry.staged_bytes += bytes;
-            registry.staged.insert(id, Staged { what, bytes, since: EARLIER });
+            registry.staged.insert(id, Staged { what, by: Uploader::gone(), bytes, since: EARLIER });
+            registry.give(&Uploader::gone(), 1, bytes);
         }
         if !registry.staged.is_empty() {
             // Who was killed after a renaming may not have synced it; from here on it is built upon.
@@ -278,9 +294,7 @@ impl Blobs {
     pub(crate) fn set_named(&self, hold: &BlobHold) {
         let mut registry = self.registry.lock();
         for id in &hold.ids {
-            if let Some(Staged { what: StagedAs::Whole(naming), .. }) = registry.staged.get_mut(id) {
-                *naming = Naming::Named;
-            }
+            registry.set_named(*id);
         }
     }
 

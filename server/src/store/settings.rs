@@ -88,7 +88,7 @@ impl Default for StoreSettings {
             kinds_max: 65_536,
             keys_count_max: 1_000_000,
             staged_bytes_max: 256 << 30,
-            staged_blobs_max: 10_000,
+            staged_blobs_max: 40_000,
             staged_keep_s: 86_400,
             open_blobs_max: 64,
             keys_age_s: 600,

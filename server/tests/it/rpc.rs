@@ -1,6 +1,7 @@
 //! The rpc layer through a real socket: a raw gRPC client that speaks the protocol by hand, against a real server.
 
 mod admin;
+mod blobs;
 mod copies;
 mod databases;
 mod feed;

@@ -14,12 +14,13 @@
 //!   prepare [durable] [hold] [MS] · amend NUMBER [withdraw CELL...] · finish NUMBER [KEY] · abort NUMBER [KEY] (or: key KEY) · outcome [KEY] · undo T
 //!   pin [T] [MS] · renew N [MS] · unpin N · feed · oids N
 //!   restore T+N CELL RECORD (or now+N) · restore-packed T+N T+N CELL RECORD: of a source that is packed up to the first
+//!   upload NAME TEXT · upload-part · blob               see `blobs`
 //!   role, mode, watch, gate, open, gates, heat, prepared, resolve      see `operator`
 //! ```
 
 use super::events::{Event, Events, show_fault};
 use super::names::Names;
-use super::{operator, values};
+use super::{blobs, operator, values};
 use crate::support::house::House;
 use crate::support::work::{self, Steps, Work};
 use bytes::Bytes;
@@ -122,6 +123,7 @@ impl Actor {
             "mode" | "watch" | "gate" | "gates" | "open" | "heat" | "prepared" | "resolve" => {
                 operator::run(&self.name, words, around)
             }
+            "upload" | "upload-part" | "blob" => blobs::run(&self.caller, words, around),
             "submit" if rest.first() == Some(&"gate") => operator::run(&self.name, words, around),
             "submit" | "commit" | "prepare" | "amend" | "finish" | "abort" | "undo" => {
                 self.conclude(verb, rest, around)

@@ -1,8 +1,9 @@
 //! Owns the text form of records and operations in scripts: `Page "hello"`, `Counter 5`, `Set {a, b}`.
 //!
 //! Built-in classes are written without their prefix, and their data as what it means. A class may carry a schema version
-//! (`Page.2`), a record its references (`-> leaf twig`, at the end of the line). `Blob 9000` is that many bytes.
+//! (`Page.2`), a record its references (`-> leaf twig`) and its blobs (`with talk`, at the end of the line). `Blob 9000` is that many bytes.
 
+use super::blobs;
 use super::names::Names;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -40,8 +41,12 @@ pub(super) fn short(class: &str) -> &str {
     class.strip_prefix(PREFIX).unwrap_or(class)
 }
 
-/// Reads `Class[.version] value... [-> reference...]`.
+/// Reads `Class[.version] value... [-> reference...] [with blob...]`.
 pub(super) fn record(names: &mut Names, words: &[&str]) -> Result<Record, String> {
+    let (words, blobs) = match words.iter().position(|word| *word == "with") {
+        Some(at) => (&words[..at], words[at + 1..].iter().map(|name| blobs::id(name)).collect::<Result<_, _>>()?),
+        None => (words, Vec::new()),
+    };
     let (words, refs) = match words.iter().position(|word| *word == "->") {
         Some(at) => (&words[..at], words[at + 1..].iter().map(|name| names.oid(name)).collect()),
         None => (words, Vec::new()),
@@ -73,6 +78,7 @@ pub(super) fn record(names: &mut Names, words: &[&str]) -> Result<Record, String
     };
     record.version = version;
     record.refs.extend::<Vec<Oid>>(refs);
+    record.blobs = blobs;
     Ok(record)
 }
 
@@ -111,7 +117,9 @@ pub(super) fn show(names: &Names, record: Option<&Bytes>) -> String {
     let version = if record.version == 1 { String::new() } else { format!(".{}", record.version) };
     let refs: Vec<String> = record.refs.iter().map(|oid| names.object(*oid)).collect();
     let refs = if refs.is_empty() { String::new() } else { format!(" -> {}", refs.join(" ")) };
-    format!("{}{version}{data}{refs}", short(&record.class))
+    let blobs: Vec<String> = record.blobs.iter().map(|id| blobs::name(*id)).collect();
+    let blobs = if blobs.is_empty() { String::new() } else { format!(" with {}", blobs.join(" ")) };
+    format!("{}{version}{data}{refs}{blobs}", short(&record.class))
 }
 
 fn data(record: &Record) -> Result<String, BadRecord> {

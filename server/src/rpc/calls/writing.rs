@@ -11,7 +11,7 @@ use zeolite_proto::{BlobId, BlobStanding, Cell, Draft, Fault, FaultKind, Note, R
 impl Calls {
     /// Begins an upload, or goes on with it.
     pub(in crate::rpc) fn upload(&self, id: BlobId) -> Result<(Option<Upload>, BlobStanding), Fault> {
-        self.engine().upload(self.caller().role, id)
+        self.engine().upload(&self.caller(), id)
     }
 
     pub(in crate::rpc) fn commit(

@@ -25,7 +25,7 @@ fn live(world: &mut World, told: &mut Told) -> Result<(), StoreError> {
         world.commit(u64::from(n), &[], &[id(n)])?;
         told.named.push((u64::from(n), n));
     }
-    let (Some(cut), _) = world.blobs.upload(id(9), world.now)? else { panic!("new") };
+    let (Some(cut), _) = world.blobs.upload(id(9), Uploader::default(), world.now)? else { panic!("new") };
     cut.append(&content(9, 100_000), world.now)?;
     drop(cut);
     world.sweep()?;

@@ -33,7 +33,7 @@ pub struct Swept {
 }
 
 /// As long as it lives, what is held is noted.
-struct Noting<'a>(&'a Blobs);
+pub(super) struct Noting<'a>(&'a Blobs);
 
 impl Drop for Noting<'_> {
     fn drop(&mut self) {
@@ -108,7 +108,7 @@ impl Swept {
 }
 
 impl Blobs {
-    fn note_holds(&self) -> Noting<'_> {
+    pub(super) fn note_holds(&self) -> Noting<'_> {
         let mut registry = self.registry.lock();
         let held: hash::Set<BlobId> = registry.holds.keys().copied().collect();
         registry.touched = Some(held);
@@ -145,7 +145,7 @@ impl Blobs {
         }
     }
 
-    fn remove_staged(&self, id: BlobId) -> Result<Option<u64>, StoreError> {
+    pub(super) fn remove_staged(&self, id: BlobId) -> Result<Option<u64>, StoreError> {
         let removed = self.remove_unless_held(id, &staged_path(id))?;
         if removed.is_some() {
             self.forget_staged(id);
@@ -205,11 +205,15 @@ impl Blobs {
 
     // What is from an earlier life is named or not, as the log says. What a commit has named meanwhile is known.
     fn learn(&self, marks: &[Named]) {
-        for (id, staged) in &mut self.registry.lock().staged {
+        let mut registry = self.registry.lock();
+        let mut known = Vec::new();
+        for (id, staged) in &mut registry.staged {
             if let StagedAs::Whole(naming @ Naming::Unknown) = &mut staged.what {
-                *naming = if is_named(marks, *id) { Naming::Named } else { Naming::Not };
+                *naming = Naming::Not;
+                known.extend(is_named(marks, *id).then_some(*id));
             }
         }
+        known.into_iter().for_each(|id| registry.set_named(id));
     }
 
     // Moves what was named to its place. A crash leaves it here or there, and it is found in both.

@@ -3,7 +3,7 @@
 //! Whoever goes on with an upload has its turn: an older connection that was thought dead, and is not, finds that it has lost it.
 
 use super::file::{PartFile, Stopped, failed, file_len};
-use super::{Blobs, Naming, OpenPlace, PART, STAGED_DIR, Staged, StagedAs, staged_path};
+use super::{Blobs, Naming, OpenPlace, PART, STAGED_DIR, Staged, StagedAs, Uploader, staged_path};
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub struct Upload {
     id: BlobId,
     part: Arc<Mutex<Part>>,
     turn: u64,
+    by: Uploader,
     place: OpenPlace,
 }
 
@@ -45,7 +46,12 @@ pub(super) fn part_path(id: BlobId) -> String {
 
 impl Blobs {
     /// Begins an upload, or goes on with it: from where it says it stands. `None` for the upload: the blob is whole already.
-    pub fn upload(self: &Arc<Self>, id: BlobId, now: Duration) -> Result<(Option<Upload>, BlobStanding), StoreError> {
+    pub fn upload(
+        self: &Arc<Self>,
+        id: BlobId,
+        by: Uploader,
+        now: Duration,
+    ) -> Result<(Option<Upload>, BlobStanding), StoreError> {
         if let Some(reason) = self.poison.get() {
             return Err(StoreError::Poisoned { reason: reason.clone() });
         }
@@ -54,7 +60,7 @@ impl Blobs {
                 Some(part) => part,
                 None => match self.open_file(id)? {
                     Some(file) => return Ok((None, BlobStanding::Whole(file.len()))),
-                    None => match self.begin(id, now)? {
+                    None => match self.begin(id, &by, now)? {
                         Some(part) => part,
                         None => continue,
                     },
@@ -66,11 +72,11 @@ impl Blobs {
                 continue;
             }
             let at = self.open_part(id, &mut open)?;
-            self.take_room(id, at, now)?;
+            self.take_room(id, at, &by, now)?;
             open.turn += 1;
             let turn = open.turn;
             drop(open);
-            return Ok((Some(Upload { id, part, turn, place }), BlobStanding::Begun(at)));
+            return Ok((Some(Upload { id, part, turn, by, place }), BlobStanding::Begun(at)));
         }
     }
 
@@ -87,25 +93,27 @@ impl Blobs {
     }
 
     // `None`: it is whole by now.
-    fn begin(&self, id: BlobId, now: Duration) -> Result<Option<Arc<Mutex<Part>>>, StoreError> {
+    fn begin(&self, id: BlobId, by: &Uploader, now: Duration) -> Result<Option<Arc<Mutex<Part>>>, StoreError> {
         let dir = self.disk.make_dir(STAGED_DIR);
         dir.map_err(|error| failed("making", STAGED_DIR, error))?;
-        let mut registry = self.registry.lock();
-        match registry.staged.get(&id).map(|staged| &staged.what) {
-            Some(StagedAs::Part(part)) => return Ok(Some(part.clone())),
-            Some(StagedAs::Whole(_)) => return Ok(None),
-            None => {}
-        }
-        if registry.staged.len() >= self.staged_max {
-            let what = format!(
-                "{} uploads are not named by a commit yet, the limit (store.staged_blobs_max); commit some, or come back",
-                self.staged_max
-            );
-            return Err(StoreError::BlobsBusy { what });
-        }
-        let part: Arc<Mutex<Part>> = Arc::default();
-        registry.staged.insert(id, Staged { what: StagedAs::Part(part.clone()), bytes: 0, since: now });
-        Ok(Some(part))
+        let mut begun = None;
+        self.make_room(id, by, now, |registry| {
+            match registry.staged.get(&id).map(|staged| &staged.what) {
+                Some(StagedAs::Part(part)) => begun = Some(part.clone()),
+                Some(StagedAs::Whole(_)) => {}
+                None => {
+                    self.room(registry, by)?;
+                    let part: Arc<Mutex<Part>> = Arc::default();
+                    begun = Some(part.clone());
+                    registry
+                        .staged
+                        .insert(id, Staged { what: StagedAs::Part(part), by: by.clone(), bytes: 0, since: now });
+                    registry.give(by, 1, 0);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(begun)
     }
 
     /// Where an upload stands; `None`: it is over.
@@ -146,23 +154,24 @@ impl Blobs {
         }
     }
 
-    // An upload has so many bytes from now on, if there is room.
-    fn take_room(&self, id: BlobId, bytes: u64, now: Duration) -> Result<(), StoreError> {
-        let mut registry = self.registry.lock();
-        let before = registry.staged.get(&id).map_or(0, |staged| staged.bytes);
-        let after = registry.staged_bytes - before + bytes;
-        if bytes > before && after > self.staged_bytes_max {
-            let what = format!(
-                "uploads that no commit has named yet have {} bytes, at most {} may be (store.staged_bytes_max); commit some, or come back",
-                registry.staged_bytes, self.staged_bytes_max
-            );
-            return Err(StoreError::BlobsBusy { what });
-        }
-        if let Some(staged) = registry.staged.get_mut(&id) {
-            (staged.bytes, staged.since) = (bytes, now);
-            registry.staged_bytes = after;
-        }
-        Ok(())
+    // An upload has so many bytes from now on, and this uploader, if there is room.
+    fn take_room(&self, id: BlobId, bytes: u64, by: &Uploader, now: Duration) -> Result<(), StoreError> {
+        self.make_room(id, by, now, |registry| {
+            let Some(staged) = registry.staged.get_mut(&id) else { return Ok(()) };
+            let (former, before) = (std::mem::take(&mut staged.by), staged.bytes);
+            // What it has is not counted twice.
+            registry.take(&former, before);
+            registry.staged_bytes -= before;
+            let room = if bytes > before || !former.is(by) { self.room_of(registry, by, bytes) } else { Ok(()) };
+            let (by, bytes) = if room.is_ok() { (by, bytes) } else { (&former, before) };
+            registry.give(by, 1, bytes);
+            registry.staged_bytes += bytes;
+            if let Some(staged) = registry.staged.get_mut(&id) {
+                (staged.by, staged.bytes) = (by.clone(), bytes);
+                staged.since = if room.is_ok() { now } else { staged.since };
+            }
+            room
+        })
     }
 }
 
@@ -172,7 +181,7 @@ impl Upload {
         let mut part = self.mine()?;
         let Some(file) = &mut part.file else { return Err(self.lost()) };
         let blobs = self.blobs();
-        blobs.take_room(self.id, file.len() + bytes.len() as u64, now)?;
+        blobs.take_room(self.id, file.len() + bytes.len() as u64, &self.by, now)?;
         let appended = file.append(bytes);
         if appended.is_err() {
             part.file = None;
@@ -216,9 +225,11 @@ impl Upload {
         part.is_over = true;
         let mut registry = blobs.registry.lock();
         if let Some(staged) = registry.staged.get_mut(&self.id) {
-            let (before, bytes) = (staged.bytes, file_len(len).unwrap_or(len));
-            *staged = Staged { what: StagedAs::Whole(Naming::Not), bytes, since: now };
+            let (before, bytes, by) = (staged.bytes, file_len(len).unwrap_or(len), self.by.clone());
+            *staged = Staged { what: StagedAs::Whole(Naming::Not), by, bytes, since: now };
             registry.staged_bytes = registry.staged_bytes - before + bytes;
+            registry.take(&self.by, before);
+            registry.give(&self.by, 1, bytes);
         }
         Ok(())
     }
@@ -255,6 +266,7 @@ impl Blobs {
         let mut registry = self.registry.lock();
         if let Some(staged) = registry.staged.remove(&id) {
             registry.staged_bytes -= staged.bytes;
+            registry.take(&staged.by, staged.bytes);
         }
     }
 }

@@ -1,0 +1,1 @@
+"""For zope.generations."""

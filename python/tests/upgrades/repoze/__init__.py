@@ -1,0 +1,1 @@
+"""For repoze.evolution."""
