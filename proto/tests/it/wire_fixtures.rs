@@ -284,7 +284,15 @@ fn replies() -> Vec<(&'static str, Reply)> {
             Reply::Prepare(v2::PrepareReply {
                 prepared: 9,
                 merged: vec![],
-                stale: vec![v2::StaleCell { cell: Some(entry()), newest: T2 }],
+                stale: vec![v2::StaleCell { cell: Some(entry()), newest: T2, reason: String::new() }],
+            }),
+        ),
+        (
+            "held_why",
+            Reply::Prepare(v2::PrepareReply {
+                prepared: 9,
+                merged: vec![],
+                stale: vec![v2::StaleCell { cell: Some(entry()), newest: T2, reason: "both (reason 1)".into() }],
             }),
         ),
         ("done", Reply::Done(v2::Done { tid: T2, pressure: None })),
