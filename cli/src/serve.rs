@@ -13,6 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use zeolite_proto::{Registry, Tid};
 use zeolite_server::server::{Components, Server, ServerError};
 use zeolite_server::settings::{Settings, ZodbSettings};
+use zeolite_zodb::Rules;
+use zeolite_zodb::replay::Replay;
 
 /// Read when it is in the current directory and no other file is named.
 const FILE: &str = "zeolite.toml";
@@ -123,14 +125,18 @@ pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
 /// The built-in resolvers, and those for ZODB's classes.
 fn registry(settings: &ZodbSettings) -> Registry {
     let mut registry = Registry::built_in();
+    let rules = Rules { same_changes: settings.merge_same_changes };
     if settings.merge {
-        zeolite_zodb::resolvers().for_each(|(class, resolver)| registry.register(class, resolver));
+        zeolite_zodb::resolvers(rules).for_each(|(class, resolver)| registry.register(class, resolver));
+    }
+    if settings.merge_mappings {
+        zeolite_zodb::mapping::resolvers(rules).for_each(|(class, resolver)| registry.register(class, resolver));
     }
     if settings.route_read_checks {
         registry.judge_reads(Arc::new(zeolite_zodb::routes::Routes));
     }
     if settings.replay_splits {
-        registry.replay_with(Arc::new(zeolite_zodb::replay::Replay));
+        registry.replay_with(Arc::new(Replay { rules }));
     }
     registry
 }
@@ -221,13 +227,23 @@ mod tests {
 
     #[test]
     fn classes_of_zodb_are_merged_and_their_read_checks_judged_unless_settings_say_no() {
-        let with =
-            |merge, route_read_checks| registry(&ZodbSettings { merge, route_read_checks, replay_splits: merge });
+        let with = |merge, route_read_checks| {
+            let (replay_splits, merge_mappings) = (merge, merge);
+            registry(&ZodbSettings {
+                merge,
+                route_read_checks,
+                replay_splits,
+                merge_mappings,
+                ..ZodbSettings::default()
+            })
+        };
         let serves = registry(&ZodbSettings::default());
         for class in ["BTrees.OOBTree.OOBucket", "BTrees.IIBTree.IITreeSet", "BTrees.Length.Length"] {
             assert!(serves.get(class).is_some() && with(false, true).get(class).is_none(), "{class}");
         }
         assert!(serves.read_judge().is_some() && with(true, false).read_judge().is_none());
+        let mapping = "persistent.mapping.PersistentMapping";
+        assert!(serves.get(mapping).is_none() && with(true, false).get(mapping).is_some());
         assert!(serves.replayer().is_none() && with(true, false).replayer().is_some());
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::ids::{Cell, CommitKey, Oid, Tid};
 use crate::note::Note;
+use crate::resolver::Unresolved;
 use bytes::Bytes;
 
 /// Which of the two admission queues a draft waits in.
@@ -169,6 +170,15 @@ pub struct StaleCell {
     pub cell: Cell,
     /// Its newest revision.
     pub newest: Tid,
+    /// Why it is a conflict, as a resolver or a replayer says. Empty: nobody who knows its class was asked.
+    pub reason: String,
+}
+
+impl StaleCell {
+    /// Whether the application's own classes may still come to another result than the server has.
+    pub fn is_left(&self) -> bool {
+        self.reason.is_empty() || self.reason.starts_with(Unresolved::LEFT)
+    }
 }
 
 /// A cell that a resolver decided.

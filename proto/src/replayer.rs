@@ -12,6 +12,7 @@
 //! What comes out has other writes and reads than the draft that was sent, so whoever sent it must be told. A replayer is a pure function of
 //! the draft and of the records that it asks for.
 
+use crate::resolver::Unresolved;
 use crate::{Cell, Draft, Records};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -34,6 +35,6 @@ pub trait Replayer: Send + Sync + 'static {
     /// Whether it may have anything to say of a draft: quickly.
     fn may_replay(&self, draft: &Draft) -> bool;
 
-    /// What the draft becomes as far as these conflicts are concerned. None: they stay what they are.
-    fn replay(&self, draft: &Draft, conflicts: &[Cell], records: &mut dyn Records) -> Option<Replayed>;
+    /// What the draft becomes as far as these conflicts are concerned, or why they stay what they are.
+    fn replay(&self, draft: &Draft, conflicts: &[Cell], records: &mut dyn Records) -> Result<Replayed, Unresolved>;
 }

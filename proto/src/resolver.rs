@@ -20,9 +20,17 @@ use bytes::Bytes;
 pub struct Unresolved(pub String);
 
 impl Unresolved {
+    /// How a refusal begins that does not decide: the application's own classes may know what to do.
+    pub const LEFT: &str = "left to the client";
+
     /// A refusal for this reason.
     pub fn because(reason: impl Into<String>) -> Unresolved {
         Unresolved(reason.into())
+    }
+
+    /// This is not decided here.
+    pub fn left(what: impl std::fmt::Display) -> Unresolved {
+        Unresolved(format!("{}: {what}", Unresolved::LEFT))
     }
 }
 

@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import pain
@@ -32,17 +33,33 @@ SPEEDS = [
     ("import", "import of a Data.fs", "MB/s", True, 1.0),
 ]
 PAIN = [
-    ("conflicts", "conflict errors at the site", "", False, 0.5),
-    ("of trees", "of these in trees", "", False, 0.1),
-    ("of 100", "in trees, of 100 edits beside the evolve", "", False, None),
-    ("quiet of 100", "in trees, of 100 edits while it is quiet", "", False, None),
-    ("edits", "edits beside the evolve", "", True, None),
-    ("retries", "chunks that the evolve did again", "", False, None),
-    ("p99", "live p99 beside the evolve", "ms", False, 1.0),
-    ("quiet p99", "live p99 while it is quiet", "ms", False, None),
-    ("evolve", "the evolve", "s", False, 1.0),
-    ("alone", "the evolve alone", "s", False, None),
+    ("edits", "edits beside the evolve", ""),
+    ("conflicts", "conflict errors at the site", ""),
+    ("of documents", "of these on one document that both have written", ""),
+    ("of trees", "of these in trees alone", ""),
+    ("quiet edits", "edits while it is quiet", ""),
+    ("quiet conflicts", "conflict errors while it is quiet", ""),
+    ("quiet of trees", "of these in trees alone", ""),
+    ("p50", "live p50 beside the evolve", "ms"),
+    ("quiet p50", "live p50 while it is quiet", "ms"),
+    ("p99", "live p99 beside the evolve", "ms"),
+    ("quiet p99", "live p99 while it is quiet", "ms"),
+    ("p99 to quiet", "p99 beside / quiet; aim 1.2", ""),
+    ("evolve", "the evolve beside the site", "s"),
+    ("alone", "the evolve alone", "s"),
+    ("evolve to alone", "beside / alone; aim 2", ""),
+    ("retries", "chunks done again, or objects stepped again", ""),
 ]
+#: What changes ZODB's rules, and is asked for.
+ASKED = ["zodb.replay_splits=true", "zodb.merge_same_changes=true", "zodb.merge_mappings=true"]
+#: Who is evolved in the pain: the server, its settings, whether by ``zeolite.evolve``.
+PAINED: dict[str, tuple[Any, list[str], bool]] = {
+    "zeolite": (Zeolite, [], False),
+    "asked": (Zeolite, ASKED, False),
+    "own": (Zeolite, [], True),
+    "own-asked": (Zeolite, ASKED, True),
+    "zeo": (Zeo, [], False),
+}
 
 Results = dict[str, dict[str, list[float]]]
 
@@ -56,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of the speeds [3]")
     parser.add_argument("--seconds", type=float, default=2, help="how long each measurement of commits takes [2]")
     parser.add_argument("--megabytes", type=int, default=20, help="of the Data.fs that is imported [20]")
-    parser.add_argument("--pain-rounds", type=int, default=1, help="of the evolve beside a site [1]")
+    parser.add_argument("--pained", nargs="*", choices=PAINED, default=list(PAINED), help="evolved beside a site [all]")
     parser.add_argument("--documents", type=int, default=4_000, help="of the site; 20000 is a real one [4000]")
     parser.add_argument("--clients", type=int, nargs="*", default=[2, 8], help="that edit [2 8]")
     parser.add_argument("--edits", type=float, default=10, help="of each client in a second, if it can [10]")
@@ -68,9 +85,7 @@ def main() -> None:
     if "speeds" in parts:
         table("ZODB beside ZEO", SPEEDS, rounds(args, args.rounds, _speeds))
     for clients in args.clients if "pain" in parts else []:
-        measure = _pain(clients)
-        title = f"An evolve of {args.documents:,} documents beside {clients} live clients"
-        table(title, PAIN, rounds(args, args.pain_rounds, measure))
+        _pain(args, clients)
 
 
 def _speeds(side: Any, args: Any) -> dict[str, float]:
@@ -79,20 +94,35 @@ def _speeds(side: Any, args: Any) -> dict[str, float]:
     return {**told, **empty}
 
 
-def _pain(clients: int) -> Any:
-    def measure(side: Any, args: Any) -> dict[str, float]:
-        return on_a_server(
-            side, args, lambda served, _: pain.measure(served, args.documents, clients, 1 / args.edits, args.quiet)
+def _pain(args: Any, clients: int) -> None:
+    columns = {}
+    for name in args.pained:
+        side, settings, own = PAINED[name]
+        print(f"{clients} clients: {name}", file=sys.stderr, flush=True)
+        columns[name] = on_a_server(
+            side,
+            args,
+            lambda served, _, own=own: pain.measure(
+                served, own, args.documents, clients, 1 / args.edits, args.quiet
+            ),
+            settings,
         )
+    print(f"\n## An evolve of {args.documents:,} documents beside {clients} live clients\n")
+    print(f"| measured | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+    for name, what, unit in PAIN:
+        print(f"| {what} | {' | '.join(number(numbers[name], unit) for numbers, _ in columns.values())} |")
+    for when, at in (("while it was quiet", 0), ("beside the evolve", 1)):
+        print(f"\n| conflict errors {when} | against | in | why |\n|---|---|---|---|")
+        for name, (_, told) in columns.items():
+            for (who, where, why), count in told[at].most_common():
+                print(f"| {name}: {count} | {who} | {where} | {why} |", flush=True)
 
-    return measure
 
-
-def on_a_server(side: Any, args: Any, measure: Any) -> dict[str, float]:
+def on_a_server(side: Any, args: Any, measure: Any, settings: Sequence[str] = ()) -> Any:
     """On one of its own."""
     directory = tempfile.mkdtemp(prefix="zeolite-bench-", dir=args.data)
     try:
-        server = side(directory, args.set)
+        server = side(directory, [*settings, *args.set])
         try:
             return measure((side.name, server.address), directory)
         finally:

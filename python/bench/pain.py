@@ -1,12 +1,12 @@
-"""Owns the pain: a classic evolve (chunks of 100 with retry) beside a live site whose documents and indexes it changes.
+"""Owns the pain: an evolve beside a live site whose documents and indexes it changes.
 
     documents    IOBTree of persistent objects: words, size
     indexes      words: OOBTree of IITreeSets      sizes: IOBTree of IITreeSets, and IIBTrees that know what a document was indexed under
     live         each client takes 5 documents, changes them and all their entries, and retries what conflicts
-    evolve       a new field on each document, a new index on it: 100 documents a transaction
+    evolve       a new field on each document, a new index on it: a classic script (100 documents a transaction, with retry), or ``zeolite.evolve``
 
 A conflict at the site is a request that a user waits for once more. Those of documents are such as both have written; those of trees are ZODB's own affair.
-A retry of the evolve is a chunk that was done for nothing.
+A retry of the evolve is a chunk that was done for nothing, or an object that was stepped once more.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 import time
 from typing import Any
 
+import causes
 import persistent
 import transaction
 from BTrees.check import check
@@ -34,6 +35,7 @@ class Document(persistent.Persistent):
     """One page of the site."""
 
     def __init__(self, number: int, order: random.Random):
+        self.number = number
         self.words = order.sample(WORDS, 3)
         self.size = order.randrange(SIZES)
         self.text = f"document {number} " * 20
@@ -88,30 +90,32 @@ def fill(db: Any, documents: int) -> None:
                 root["sizes"].put(number, [document.size])
 
 
-def live(db: Any, start: Any, stop: Any, number: int, pause: float) -> list[tuple[float, float, int, int]]:
-    """Edits until it is stopped: when each was asked for, how long it took, how often it conflicted, and how often in a tree."""
+def live(db: Any, start: Any, stop: Any, number: int, pause: float) -> list[tuple[float, float, list[Any]]]:
+    """Edits until it is stopped: when each was asked for, how long it took, the conflicts that it met."""
     connection = db.open()
     root, order, told = connection.root(), random.Random(100 + number), []
     documents = len(root["documents"])
     next_one = start() + pause * order.random()
     while not stop.is_set():
         time.sleep(max(0.0, next_one - time.monotonic()))
-        began, conflicts, of_trees = time.monotonic(), 0, 0
+        began, conflicts = time.monotonic(), []
         edits = [(order.randrange(documents), order.sample(WORDS, 3), order.randrange(SIZES)) for _ in range(EDITED)]
         while (error := _edited(root, edits)) is not None:
-            conflicts += 1
-            of_trees += Document.__name__ not in (error.class_name or "")
-        told.append((began, time.monotonic() - began, conflicts, of_trees))
+            conflicts.append(error)
+        told.append((began, time.monotonic() - began, conflicts))
         next_one = max(next_one + pause, began)
     connection.close()
     return told
 
 
-def _edited(root: Any, edits: list[tuple[int, list[str], int]]) -> ConflictError | None:
+def _edited(root: Any, edits: list[tuple[int, list[str], int]]) -> Any:
+    serials = {}
     try:
-        transaction.begin()
+        transaction.begin().note(causes.LIVE)
         for number, words, size in edits:
             document = root["documents"][number]
+            document._p_activate()
+            serials[document] = document._p_serial
             document.words, document.size = words, size
             document.edits += 1
             root["words"].put(number, words)
@@ -120,7 +124,8 @@ def _edited(root: Any, edits: list[tuple[int, list[str], int]]) -> ConflictError
         return None
     except ConflictError as error:
         transaction.abort()
-        return error
+        transaction.begin()
+        return causes.told(error, root._p_jar, serials)
 
 
 def evolve(db: Any, start: Any, stop: Any, field: str) -> tuple[float, float, int]:
@@ -136,6 +141,23 @@ def evolve(db: Any, start: Any, stop: Any, field: str) -> tuple[float, float, in
     took = time.monotonic() - began
     connection.close()
     return began, took, retries
+
+
+def own_evolve(db: Any, start: Any, stop: Any, field: str, address: str) -> tuple[float, float, int]:
+    """The same by ``zeolite.evolve``."""
+    from zeolite import evolve as zeolite_evolve
+
+    with db.transaction() as connection:
+        connection.root()[field] = Index(IOBTree())
+
+    def stepped(document: Document, tx: Any) -> None:
+        value = document.number % SIZES
+        setattr(document, field, value)
+        tx.root()[field].put(document.number, [value])
+
+    began = start()
+    report = zeolite_evolve.run(f"zeolite://{address}/", field, zeolite_evolve.step("pain.Document")(stepped))
+    return began, time.monotonic() - began, report["stepped_again"]
 
 
 def _evolved(root: Any, field: str, chunk: range) -> bool:
@@ -172,46 +194,56 @@ def _check(db: Any, fields: list[str], edits: int) -> None:
             raise SystemExit("the evolve has left documents out")
 
 
-def _of_100(edits: list[tuple[float, float, int, int]]) -> float:
-    return sum(edit[3] for edit in edits) * 100 / max(1, len(edits))
+def _of(times: list[float], hundredth: int) -> float:
+    return sorted(times)[len(times) * hundredth // 100] * 1e3 if times else float("nan")
 
 
-def _p99(times: list[float]) -> float:
-    return sorted(times)[len(times) * 99 // 100] * 1e3 if times else float("nan")
+def _conflicts(name: str, edits: list[tuple[float, float, list[Any]]]) -> dict[str, float]:
+    errors = [error for edit in edits for error in edit[2]]
+    times = [edit[1] for edit in edits]
+    return {
+        f"{name}edits": len(edits),
+        f"{name}conflicts": len(errors),
+        f"{name}of documents": sum(both for _, _, both, _ in errors),
+        f"{name}of trees": sum(not both for _, _, both, _ in errors),
+        f"{name}p50": _of(times, 50),
+        f"{name}p99": _of(times, 99),
+    }
 
 
-def measure(served: tuple[str, Any], documents: int, clients: int, pause: float, quiet: float) -> dict[str, float]:
-    """One round on one empty server: the evolve alone, the site alone, both."""
+def measure(served: tuple[str, Any], own: bool, documents: int, clients: int, pause: float, quiet: float) -> Any:
+    """One round on one empty server: the evolve alone, the site alone, both. Numbers, and the causes of conflicts beside the evolve and before."""
     from sides import database
 
     db = database(*served)
     fill(db, documents)
-    alone = Worker(served, evolve, "alone")
+    evolved: Any = (own_evolve, served[1]) if own else (evolve,)
+    alone = Worker(served, evolved[0], "alone", *evolved[1:])
     alone.start()
     _, took_alone, _ = alone.result()
     site = [Worker(served, live, number, pause) for number in range(clients)]
     for worker in site:
         worker.start()
     time.sleep(quiet)
-    beside = Worker(served, evolve, "beside")
+    beside = Worker(served, evolved[0], "beside", *evolved[1:])
     beside.start()
     began, took, retries = beside.result()
     for worker in site:
         worker.stop()
     edits = [edit for worker in site for edit in worker.result()]
     _check(db, ["alone", "beside"], len(edits))
-    db.close()
     before = [edit for edit in edits if edit[0] + edit[1] < began]
     during = [edit for edit in edits if edit[0] + edit[1] >= began and edit[0] <= began + took]
-    return {
-        "edits": len(during),
-        "conflicts": sum(edit[2] for edit in during),
-        "of trees": sum(edit[3] for edit in during),
-        "of 100": _of_100(during),
-        "quiet of 100": _of_100(before),
+    numbers = {
+        **_conflicts("", during),
+        **_conflicts("quiet ", before),
         "retries": retries,
-        "p99": _p99([edit[1] for edit in during]),
-        "quiet p99": _p99([edit[1] for edit in before]),
+        "p99 to quiet": _of([edit[1] for edit in during], 99) / _of([edit[1] for edit in before], 99),
         "evolve": took,
         "alone": took_alone,
+        "evolve to alone": took / took_alone,
     }
+    errors = [[error for edit in part for error in edit[2]] for part in (before, during)]
+    told = [causes.table(db.storage, some) for some in errors]
+    db.close()
+    return numbers, told

@@ -5,7 +5,7 @@ from typing import Any, final
 __version__: str
 
 #: The oid, its base, its newest revision, whether it is written (else only checked), and the data (None: to be deleted).
-Stale = tuple[bytes, int, int, bool, bytes | None]
+Stale = tuple[bytes, int, int, bool, bytes | None, str | None]
 #: Oid, data, length of the record, from where an undo took the data, the blob, references (None: not asked for, or an object of Zeolite's).
 Write = tuple[bytes, bytes | None, int, int | None, bytes | None, list[bytes | None] | None]
 #: Tid, user, description, extension, writes, up to where history is packed.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 use zeolite_proto::Record;
 use zeolite_zodb::oids::to_zeolite;
-use zeolite_zodb::{resolvers, scan};
+use zeolite_zodb::{Rules, resolvers, scan};
 
 const CALLS: u32 = 50;
 const ROUNDS: u32 = 400;
@@ -47,7 +47,7 @@ fn main() -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "class                       keys  bytes   scan µs  merge µs")?;
     for (class, references) in [("BTrees.IIBTree.IIBucket", false), ("BTrees.IOBTree.IOBucket", true)] {
-        let resolver = resolvers().find(|(name, _)| name == class).expect("is merged").1;
+        let resolver = resolvers(Rules::default()).find(|(name, _)| name == class).expect("is merged").1;
         for keys in [10, 30, 60, 120] {
             let old = bucket(class, (0..keys).map(|key| 300 + key * 10), references);
             let theirs = bucket(class, (0..keys + 1).map(|key| 300 + key * 10), references);

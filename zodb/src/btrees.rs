@@ -15,6 +15,7 @@
 mod kinds;
 mod merge;
 mod reason;
+mod replay;
 pub(crate) mod state;
 pub(crate) mod tree;
 
@@ -22,23 +23,31 @@ use crate::oids::to_zeolite;
 use crate::plain::left;
 use crate::scan::{class_of, scan};
 use kinds::{KeyKind, ValueKind};
-use state::{Content, Item, Parsed};
+use state::{Content, Parsed};
 use std::sync::Arc;
+use tree::Changed;
 use zeolite_proto::resolver::{Resolver, Unresolved};
 use zeolite_proto::{Oid, Record};
 
 /// Records of this size together are merged where commits are put in order; larger ones before that, in parallel.
-const CHEAP_BYTES: usize = 4096;
+pub(crate) const CHEAP_BYTES: usize = 4096;
+
+/// Where more is merged than BTrees' own rules allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rules {
+    /// What two transactions have done to a key in the same way is done once: the same value set, or the key removed, by both.
+    pub same_changes: bool,
+}
 
 /// The classes that are merged here, with their resolvers.
-pub fn resolvers() -> impl Iterator<Item = (String, Arc<dyn Resolver>)> {
-    kinds::FAMILIES.iter().flat_map(|family| {
+pub fn resolvers(rules: Rules) -> impl Iterator<Item = (String, Arc<dyn Resolver>)> {
+    kinds::FAMILIES.iter().flat_map(move |family| {
         let (key, value) = kinds::of(family);
-        ["BTree", "TreeSet", "Bucket", "Set"].map(|shape| {
+        ["BTree", "TreeSet", "Bucket", "Set"].map(move |shape| {
             let value = if shape.ends_with("Set") { None } else { Some(value) };
             let is_tree = matches!(shape, "BTree" | "TreeSet");
             let node = Node { key, value, is_tree };
-            (format!("BTrees.{family}BTree.{family}{shape}"), Arc::new(node) as Arc<dyn Resolver>)
+            (format!("BTrees.{family}BTree.{family}{shape}"), Arc::new(Merging { node, rules }) as Arc<dyn Resolver>)
         })
     })
 }
@@ -53,19 +62,18 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The newest record of a leaf with what was made of its keys in another one: `old` are its keys as that one had them before, and
-    /// `ours` afterwards. Key by key it is the merge that it would have been in one bucket.
+    /// The newest record of a leaf with what was made of its keys elsewhere.
     pub(crate) fn with_changes(
         &self,
         newest: &Record,
-        old: &[Item<'_>],
-        ours: &[Item<'_>],
+        changes: &[Changed<'_, '_>],
+        rules: Rules,
     ) -> Result<Record, Unresolved> {
         let parsed = Parsed::of(newest)?;
         let mut data = parsed.class_pickle().to_vec();
         let state = if self.is_tree { parsed.into_inline()? } else { parsed.into_top() };
         let there = Content::of(state, self)?;
-        let items = merge::merge(self, old, &there.items, ours)?;
+        let items = replay::replay(self, &there.items, changes, rules)?;
         state::pickle(self, &items, there.next.as_ref(), &mut data);
         let refs = references(&data)?;
         Ok(Record { refs, data: data.into(), ..newest.clone() })
@@ -86,9 +94,16 @@ impl Node {
     }
 }
 
-impl Resolver for Node {
+/// One class of nodes, and the rules by which its records are merged.
+#[derive(Clone, Copy, Debug)]
+struct Merging {
+    node: Node,
+    rules: Rules,
+}
+
+impl Resolver for Merging {
     fn description(&self) -> &str {
-        if self.is_tree {
+        if self.node.is_tree {
             return "a small BTree of ZODB: merged like its one bucket";
         }
         "a bucket of ZODB's BTrees: changes of different keys are merged"
@@ -103,20 +118,21 @@ impl Resolver for Node {
         let sides = three(base, theirs, ours)?;
         let parsed = [Parsed::of(sides[0])?, Parsed::of(sides[1])?, Parsed::of(sides[2])?];
         let class = parsed[2].class_pickle();
-        let [old, first, second] = match self.is_tree {
+        let node = &self.node;
+        let [old, first, second] = match node.is_tree {
             true => {
                 let [old, first, second] = parsed.map(Parsed::into_inline);
                 [old?, first?, second?]
             }
             false => parsed.map(Parsed::into_top),
         };
-        let (old, first, second) = (Content::of(old, self)?, Content::of(first, self)?, Content::of(second, self)?);
+        let (old, first, second) = (Content::of(old, node)?, Content::of(first, node)?, Content::of(second, node)?);
         if old.next != first.next || old.next != second.next {
             return Err(reason::conflict(0, None));
         }
-        let items = merge::merge(self, &old.items, &first.items, &second.items)?;
+        let items = merge::merge(node, &old.items, &first.items, &second.items, self.rules)?;
         let mut data = class.to_vec();
-        state::pickle(self, &items, old.next.as_ref(), &mut data);
+        state::pickle(node, &items, old.next.as_ref(), &mut data);
         record(sides, class, data).map(Some)
     }
 
@@ -128,6 +144,11 @@ impl Resolver for Node {
     fn expensive(&self, bytes: usize) -> bool {
         bytes > CHEAP_BYTES
     }
+}
+
+/// A tree that one has emptied, and another one has changed.
+pub(crate) fn emptied() -> Unresolved {
+    reason::conflict(12, None)
 }
 
 /// All three sides, or why there is nothing to merge.
@@ -195,10 +216,13 @@ mod tests {
         Plain::Tuple(vec![Plain::Tuple(vec![bucket])])
     }
 
+    fn resolver(class: &str) -> Merging {
+        Merging { node: Node::of_class(class).expect("a class of BTrees"), rules: Rules::default() }
+    }
+
     fn merged(class: &str, sides: [&Plain<'_>; 3]) -> Result<Record, Unresolved> {
         let [base, theirs, ours] = sides.map(|side| made::record(class, side));
-        let node = Node::of_class(class).expect("a class of BTrees");
-        node.merge(Some(&base), Some(&theirs), Some(&ours)).map(|merged| merged.expect("not deleted"))
+        resolver(class).merge(Some(&base), Some(&theirs), Some(&ours)).map(|merged| merged.expect("not deleted"))
     }
 
     #[test]
@@ -232,7 +256,7 @@ mod tests {
     fn what_is_not_understood_is_left_to_the_client() {
         let old = bucket(&[(1, 1)], None);
         let good = made::record(BUCKET, &old);
-        let node = Node::of_class(BUCKET).expect("a class of BTrees");
+        let node = resolver(BUCKET);
         let left = |theirs: Record| {
             let merged = node.merge(Some(&good), Some(&theirs), Some(&good));
             merged.expect_err("is refused").0
@@ -255,7 +279,7 @@ mod tests {
 
     #[test]
     fn every_family_has_its_four_classes() {
-        let all: Vec<_> = resolvers().map(|(class, _)| class).collect();
+        let all: Vec<_> = resolvers(Rules::default()).map(|(class, _)| class).collect();
         assert_eq!(all.len(), 88);
         assert!(all.iter().all(|class| Node::of_class(class).is_some()), "{all:?}");
         for class in [

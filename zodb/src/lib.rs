@@ -8,6 +8,7 @@ pub mod btrees;
 pub mod length;
 #[cfg(test)]
 mod made;
+pub mod mapping;
 pub mod oids;
 mod order;
 pub mod pickle;
@@ -19,14 +20,15 @@ pub mod undone;
 mod values;
 mod write;
 
+pub use btrees::Rules;
 pub use scan::{ScanError, Scanned, scan};
 
 use std::sync::Arc;
 use zeolite_proto::Resolver;
 
 /// The classes of ZODB that a server can merge, with their resolvers.
-pub fn resolvers() -> impl Iterator<Item = (String, Arc<dyn Resolver>)> {
+pub fn resolvers(rules: Rules) -> impl Iterator<Item = (String, Arc<dyn Resolver>)> {
     let length: Arc<dyn Resolver> = Arc::new(length::Length);
     let undone: Arc<dyn Resolver> = Arc::new(undone::Undone);
-    btrees::resolvers().chain([(length::CLASS.to_owned(), length), (undone::CLASS.to_owned(), undone)])
+    btrees::resolvers(rules).chain([(length::CLASS.to_owned(), length), (undone::CLASS.to_owned(), undone)])
 }

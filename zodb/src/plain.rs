@@ -2,10 +2,10 @@
 //!
 //! `Values` has the graph of a pickle as it stands; here it is unfolded to trees that own their members, within bounds, so
 //! that a small pickle cannot become an endless one. What two places share is told apart only for lists, which can be changed:
-//! a list at two places is refused. What is not plain is refused by its name, and so left to the client.
+//! a list at two places is refused, and so is a dict. What is not plain is refused by its name, and so left to the client.
 //!
 //! ```text
-//!   None, bool, int (128 bits), float, text, bytes, tuples, lists, classes by name, strong references
+//!   None, bool, int (128 bits), float, text, bytes, tuples, lists, dicts if they are asked for, classes by name, strong references
 //! ```
 
 use crate::values::{Id, Value, Values};
@@ -28,6 +28,7 @@ pub(crate) enum Plain<'a> {
     Bytes(Cow<'a, [u8]>),
     Tuple(Vec<Plain<'a>>),
     List(Vec<Plain<'a>>),
+    Dict(Vec<(Plain<'a>, Plain<'a>)>),
     Class(Cow<'a, [u8]>, Cow<'a, [u8]>),
     Reference(Box<Reference<'a>>),
 }
@@ -42,19 +43,26 @@ pub(crate) struct Reference<'a> {
 
 /// The server does not decide this: whoever knows Python does.
 pub(crate) fn left(what: impl std::fmt::Display) -> Unresolved {
-    Unresolved(format!("left to the client: {what}"))
+    Unresolved::left(what)
 }
 
 /// Unfolds the values of a record.
 pub(crate) struct Unfold<'v, 'a> {
     values: &'v Values<'a>,
     nodes: usize,
-    lists: HashSet<Id>,
+    /// Lists and dicts.
+    changeable: HashSet<Id>,
+    dicts: bool,
 }
 
 impl<'v, 'a> Unfold<'v, 'a> {
     pub(crate) fn of(values: &'v Values<'a>) -> Unfold<'v, 'a> {
-        Unfold { values, nodes: 0, lists: HashSet::new() }
+        Unfold { values, nodes: 0, changeable: HashSet::new(), dicts: false }
+    }
+
+    /// Dicts are plain, too. They have no order, so nothing that compares may meet one.
+    pub(crate) fn with_dicts(values: &'v Values<'a>) -> Unfold<'v, 'a> {
+        Unfold { dicts: true, ..Unfold::of(values) }
     }
 
     pub(crate) fn plain(&mut self, id: Id) -> Result<Plain<'a>, Unresolved> {
@@ -76,8 +84,15 @@ impl<'v, 'a> Unfold<'v, 'a> {
             Value::Str(it) if it.is_ascii() => Plain::Text(it.clone()),
             Value::Str(_) => return Err(left("a string of Python 2 that is not ASCII")),
             Value::Tuple(members) => Plain::Tuple(self.members(members, depth)?),
-            Value::List(_) if !self.lists.insert(id) => return Err(left("a list that is at two places")),
+            Value::List(_) if !self.changeable.insert(id) => return Err(left("a list that is at two places")),
             Value::List(members) => Plain::List(self.members(members, depth)?),
+            Value::Dict(_) if !self.dicts => return Err(left("a dict")),
+            Value::Dict(_) if !self.changeable.insert(id) => return Err(left("a dict that is at two places")),
+            Value::Dict(pairs) => {
+                let mut pair = |id: Id| self.at_depth(id, depth + 1);
+                let pairs = pairs.iter().map(|(key, value)| Ok((pair(*key)?, pair(*value)?)));
+                Plain::Dict(pairs.collect::<Result<_, Unresolved>>()?)
+            }
             Value::Global(module, name) => Plain::Class(module.clone(), name.clone()),
             Value::Persistent(id) => Plain::Reference(Box::new(self.reference(*id, depth)?)),
             Value::Other(what) => return Err(left(what)),
@@ -129,6 +144,7 @@ impl std::fmt::Display for Plain<'_> {
                 write!(f, "{})", if members.len() > 4 { "..." } else { "" })
             }
             Plain::List(_) => write!(f, "a list"),
+            Plain::Dict(_) => write!(f, "a dict"),
             Plain::Class(..) => write!(f, "a class"),
             Plain::Reference(to) => write!(f, "object {:x}", u64::from_be_bytes(to.oid)),
         }

@@ -13,8 +13,10 @@
 //! - *What it changed*: the keys of all leaves of the tree that it wrote, before and after, as one sequence. What it has split cancels out.
 //! - *Where*: each key goes down the newest tree, from the root. Whoever sets a key has read or written each node on its way, so the topmost
 //!   node of the draft is the root.
-//! - *How*: in its leaf by the rules that merge buckets. A key that the other side has changed is a conflict, and so is what empties a leaf
-//!   or takes its least key.
+//! - *How*: in its leaf. A key that the other side has changed is a conflict, and so is what empties a leaf. Its least key may go: in a merge that is
+//!   a conflict (reason 13) since nobody looks at the nodes above; here they are looked at, and held.
+//! - *Empty trees*: whoever has emptied a tree has seen that, and may have thrown it away, as indexes do; so has whoever finds one empty that had keys.
+//!   Such a tree is not replayed, whatever its keys say.
 //! - *What is left out*: all of the draft's own nodes and leaves of that tree, unless a key leads there. The newest tree is sane without them. A leaf may become longer
 //!   than Python would make it; its next writer splits it.
 //!
@@ -24,13 +26,14 @@
 #[cfg(test)]
 mod tests;
 
-use crate::btrees::Node;
 use crate::btrees::state::Item;
 use crate::btrees::tree::{Changed, Shape, changed};
+use crate::btrees::{Node, Rules, emptied};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use zeolite_proto::record::Header;
+use zeolite_proto::resolver::Unresolved;
 use zeolite_proto::{Cell, Change, Draft, Record, Records, Replayed, Replayer, Tid};
 
 /// Nodes between a root and a leaf.
@@ -45,8 +48,11 @@ const PARTS_MAX: usize = 20_000;
 type Maybe<T> = Option<T>;
 
 /// Replays changes of BTrees.
-#[derive(Clone, Copy, Debug)]
-pub struct Replay;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Replay {
+    /// The rules of each key.
+    pub rules: Rules,
+}
 
 impl Replayer for Replay {
     fn may_replay(&self, draft: &Draft) -> bool {
@@ -58,9 +64,18 @@ impl Replayer for Replay {
             && draft.writes.iter().any(|write| writes_a_node(&write.change))
     }
 
-    fn replay(&self, draft: &Draft, conflicts: &[Cell], records: &mut dyn Records) -> Option<Replayed> {
-        let mut asked = Asked { records, count: 0 };
-        let sides = sides(draft, &mut asked)?;
+    fn replay(&self, draft: &Draft, conflicts: &[Cell], records: &mut dyn Records) -> Result<Replayed, Unresolved> {
+        let mut asked = Asked { records, count: 0, why: None };
+        let made = self.of_trees(draft, conflicts, &mut asked);
+        made.ok_or_else(|| {
+            asked.why.unwrap_or_else(|| Unresolved::because("its writes do not tell what it did to the tree"))
+        })
+    }
+}
+
+impl Replay {
+    fn of_trees(&self, draft: &Draft, conflicts: &[Cell], asked: &mut Asked<'_>) -> Maybe<Replayed> {
+        let sides = sides(draft, asked)?;
         let forest = Forest::of(&sides)?;
         if forest.has_strays() {
             return None;
@@ -70,7 +85,7 @@ impl Replayer for Replay {
         tops.dedup();
         let mut made = Replayed::default();
         for top in &tops {
-            forest.replay(top, &mut asked, &mut made)?;
+            forest.replay(top, self.rules, asked, &mut made)?;
         }
         (!tops.is_empty()).then_some(made)
     }
@@ -88,6 +103,8 @@ fn decoded(record: &Bytes) -> Maybe<Record> {
 struct Asked<'r> {
     records: &'r mut dyn Records,
     count: usize,
+    /// Why nothing is replayed, where that can be said.
+    why: Option<Unresolved>,
 }
 
 impl Asked<'_> {
@@ -99,6 +116,11 @@ impl Asked<'_> {
     fn newest(&mut self, cell: &Cell) -> Maybe<Record> {
         self.one_more()?;
         decoded(&self.records.newest(cell)?)
+    }
+
+    fn refuse<T>(&mut self, why: Unresolved) -> Maybe<T> {
+        self.why = Some(why);
+        None
     }
 
     fn one_more(&mut self) -> Maybe<()> {
@@ -198,7 +220,7 @@ impl<'s> Forest<'s> {
         None
     }
 
-    fn replay(&self, top: &Cell, asked: &mut Asked<'_>, made: &mut Replayed) -> Maybe<()> {
+    fn replay(&self, top: &Cell, rules: Rules, asked: &mut Asked<'_>, made: &mut Replayed) -> Maybe<()> {
         let written = self.written(top)?;
         let node = self.known.get(top)?.node;
         let (mut old, mut new): (Vec<Item<'_>>, Vec<Item<'_>>) = (Vec::new(), Vec::new());
@@ -219,7 +241,11 @@ impl<'s> Forest<'s> {
         if changes.is_empty() {
             return None;
         }
-        let mut way = Way { node, version: version?, asked, made };
+        let (had_keys, has_keys) = (!old.is_empty() || self.is_large(top), !new.is_empty() || self.is_large_now(top));
+        if had_keys && !has_keys {
+            return asked.refuse(emptied());
+        }
+        let mut way = Way { node, version: version?, rules, had_keys, asked, made };
         way.down(top, &changes, 0)?;
         for cell in written {
             // What was led to the written one has been led to where it belongs.
@@ -231,6 +257,19 @@ impl<'s> Forest<'s> {
             made.left_out_writes.insert(cell.clone());
         }
         Some(())
+    }
+
+    /// Whether a tree had nodes: such a one has keys.
+    fn is_large(&self, top: &Cell) -> bool {
+        matches!(self.known.get(top).and_then(|known| known.old.as_ref()), Some(Shape::Nodes(_)))
+    }
+
+    /// The same as the draft leaves it.
+    fn is_large_now(&self, top: &Cell) -> bool {
+        match self.known.get(top).map(|known| &known.new) {
+            Some(Some((shape, _))) => matches!(shape, Shape::Nodes(_)),
+            _ => self.is_large(top),
+        }
     }
 
     /// What was written of a tree: all that were in it or have come into it. None: more was done to it than its keys tell.
@@ -285,6 +324,9 @@ struct Way<'w, 'r> {
     /// The class of its nodes.
     node: Node,
     version: u32,
+    rules: Rules,
+    /// Whoever changed it has seen a tree that was not empty.
+    had_keys: bool,
     asked: &'w mut Asked<'r>,
     made: &'w mut Replayed,
 }
@@ -297,7 +339,8 @@ impl Way<'_, '_> {
             return None;
         }
         let nodes = match Shape::of(&node, &record)? {
-            Shape::Leaf(there) => return self.leaf(cell, &node, &record, &there.items, changes),
+            Shape::Leaf(there) if there.items.is_empty() && self.had_keys => return self.asked.refuse(emptied()),
+            Shape::Leaf(_) => return self.leaf(cell, &node, &record, changes),
             Shape::Nodes(nodes) => nodes,
         };
         self.made.reads.push(cell.clone());
@@ -314,53 +357,14 @@ impl Way<'_, '_> {
         Some(())
     }
 
-    fn leaf<'a>(
-        &mut self,
-        cell: &Cell,
-        node: &Node,
-        record: &Record,
-        there: &[Item<'a>],
-        changes: &[Changed<'_, 'a>],
-    ) -> Maybe<()> {
-        let old = with(node, there, changes, |change| change.before.cloned())?;
-        let ours = with(node, there, changes, |change| change.after.cloned())?;
+    fn leaf(&mut self, cell: &Cell, node: &Node, record: &Record, changes: &[Changed<'_, '_>]) -> Maybe<()> {
         if record.version != self.version {
             return None;
         }
-        let merged = node.with_changes(record, &old, &ours).ok()?;
-        self.made.writes.push((cell.clone(), merged.encode().ok()?));
+        match node.with_changes(record, changes, self.rules) {
+            Ok(merged) => self.made.writes.push((cell.clone(), merged.encode().ok()?)),
+            Err(why) => return self.asked.refuse(why),
+        }
         Some(())
     }
-}
-
-/// Keys of a leaf, but the changed ones as one side has them.
-fn with<'a>(
-    node: &Node,
-    there: &[Item<'a>],
-    changes: &[Changed<'_, 'a>],
-    side: impl Fn(&Changed<'_, 'a>) -> Option<Item<'a>>,
-) -> Maybe<Vec<Item<'a>>> {
-    let mut items = Vec::with_capacity(there.len() + changes.len());
-    let mut changes = changes.iter().peekable();
-    for item in there {
-        loop {
-            let order = match changes.peek() {
-                Some(change) => node.compare_keys(change.key()?, &item.key).ok()?,
-                None => Ordering::Greater,
-            };
-            if order.is_le() {
-                items.extend(changes.next().and_then(&side));
-            }
-            match order {
-                Ordering::Less => {}
-                Ordering::Equal => break,
-                Ordering::Greater => {
-                    items.push(item.clone());
-                    break;
-                }
-            }
-        }
-    }
-    items.extend(changes.filter_map(side));
-    Some(items)
 }

@@ -30,6 +30,8 @@ pub(crate) enum Value<'a> {
     Str(Cow<'a, [u8]>),
     Tuple(Vec<Id>),
     List(Vec<Id>),
+    /// Pairs, as they were set: of a key that is there twice the last one counts.
+    Dict(Vec<(Id, Id)>),
     /// A class or function: module and name.
     Global(Cow<'a, [u8]>, Cow<'a, [u8]>),
     /// A persistent id.
@@ -137,14 +139,25 @@ impl<'a> Values<'a> {
                 self.append(members)
             }
             Op::StackGlobal => self.stack_global(),
-            Op::EmptyDict => self.push(Value::Other("a dict")),
+            Op::EmptyDict => self.push(Value::Dict(Vec::new())),
             Op::EmptySet => self.push(Value::Other("a set")),
-            Op::Dict => self.of_mark(|_| Value::Other("a dict")),
+            Op::Dict => {
+                let members = self.down_to_mark()?;
+                self.push(Value::Dict(Vec::new()))?;
+                self.set_items(&members)
+            }
             Op::FrozenSet => self.of_mark(|_| Value::Other("a frozenset")),
             Op::Inst(..) => self.of_mark(|_| Value::Other("an instance")),
             Op::Obj => self.of_mark(|_| Value::Other("an instance")),
-            Op::SetItem => self.changed(2),
-            Op::SetItems | Op::AddItems => {
+            Op::SetItem => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(&[key, value])
+            }
+            Op::SetItems => {
+                let members = self.down_to_mark()?;
+                self.set_items(&members)
+            }
+            Op::AddItems => {
                 self.down_to_mark()?;
                 self.changed(0)
             }
@@ -196,6 +209,19 @@ impl<'a> Values<'a> {
         let list = self.top()?;
         if let Value::List(already) = &mut self.values[list as usize] {
             already.extend(members);
+        }
+        Ok(())
+    }
+
+    // Of what is no dict something is not kept here.
+    fn set_items(&mut self, members: &[Id]) -> Result<(), BadPickle> {
+        if !members.len().is_multiple_of(2) {
+            return self.reader.bad("a key without a value");
+        }
+        let object = self.top()?;
+        match &mut self.values[object as usize] {
+            Value::Dict(already) => already.extend(members.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            _ => return self.changed(0),
         }
         Ok(())
     }

@@ -33,13 +33,21 @@ pub(crate) fn state<'p, 'a: 'p>(
     out.push(b'.');
 }
 
+/// Appends the pickle of a mapping's state.
+pub(crate) fn mapping<'p, 'a: 'p>(pairs: impl Iterator<Item = (&'p Plain<'a>, &'p Plain<'a>)>, out: &mut Vec<u8>) {
+    out.extend(b"\x80\x03}X\x04\0\0\0data");
+    let mut writer = Writer { out, classes: HashMap::new() };
+    writer.dict(pairs);
+    writer.out.extend(b"s.");
+}
+
 struct Writer<'o, 'p> {
     out: &'o mut Vec<u8>,
     classes: HashMap<(&'p [u8], &'p [u8]), u32>,
 }
 
 impl<'p> Writer<'_, 'p> {
-    fn value(&mut self, value: &'p Plain<'_>) {
+    fn value<'a: 'p>(&mut self, value: &'p Plain<'a>) {
         match value {
             Plain::None => self.out.push(b'N'),
             Plain::Bool(true) => self.out.push(0x88),
@@ -61,6 +69,7 @@ impl<'p> Writer<'_, 'p> {
                 members.iter().for_each(|member| self.value(member));
                 self.out.push(b'e');
             }
+            Plain::Dict(pairs) => self.dict(pairs.iter().map(|(key, value)| (key, value))),
             Plain::Class(module, name) => self.class(module, name),
             Plain::Reference(to) => {
                 self.bytes(&to.oid);
@@ -73,7 +82,16 @@ impl<'p> Writer<'_, 'p> {
         }
     }
 
-    fn tuple(&mut self, members: &'p [Plain<'_>]) {
+    fn dict<'a: 'p>(&mut self, pairs: impl Iterator<Item = (&'p Plain<'a>, &'p Plain<'a>)>) {
+        self.out.extend(b"}(");
+        pairs.for_each(|(key, value)| {
+            self.value(key);
+            self.value(value);
+        });
+        self.out.push(b'u');
+    }
+
+    fn tuple<'a: 'p>(&mut self, members: &'p [Plain<'a>]) {
         if members.len() > 3 {
             self.out.push(b'(');
         }

@@ -216,13 +216,13 @@ impl From<&Merged> for v2::MergedCell {
 
 impl From<&StaleCell> for v2::StaleCell {
     fn from(stale: &StaleCell) -> v2::StaleCell {
-        v2::StaleCell { cell: Some((&stale.cell).into()), newest: stale.newest.0 }
+        v2::StaleCell { cell: Some((&stale.cell).into()), newest: stale.newest.0, reason: stale.reason.clone() }
     }
 }
 
 impl From<v2::StaleCell> for StaleCell {
     fn from(stale: v2::StaleCell) -> StaleCell {
-        StaleCell { cell: stale.cell.unwrap_or_default().into(), newest: Tid(stale.newest) }
+        StaleCell { cell: stale.cell.unwrap_or_default().into(), newest: Tid(stale.newest), reason: stale.reason }
     }
 }
 

@@ -251,6 +251,11 @@ fn feed() -> v2::FeedBatch {
     }
 }
 
+fn held(reason: &str) -> Reply {
+    let stale = vec![v2::StaleCell { cell: Some(entry()), newest: T2, reason: reason.into() }];
+    Reply::Prepare(v2::PrepareReply { prepared: 9, merged: vec![], stale })
+}
+
 fn replies() -> Vec<(&'static str, Reply)> {
     vec![
         (
@@ -279,14 +284,8 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ),
         ("receipt", Reply::Receipt(receipt())),
         ("prepare", Reply::Prepare(v2::PrepareReply { prepared: 9, merged: receipt().merged, stale: vec![] })),
-        (
-            "held",
-            Reply::Prepare(v2::PrepareReply {
-                prepared: 9,
-                merged: vec![],
-                stale: vec![v2::StaleCell { cell: Some(entry()), newest: T2 }],
-            }),
-        ),
+        ("held", held("")),
+        ("held_why", held("both (reason 1)")),
         ("done", Reply::Done(v2::Done { tid: T2, pressure: None })),
         ("outcome", Reply::Outcome(v2::OutcomeReply { receipt: Some(receipt()), in_flight: true, forgotten: true })),
         ("new_oids", Reply::NewOids(v2::NewOidsReply { first: 1000, count: 100 })),

@@ -1,7 +1,7 @@
 //! Owns the staging of one transaction: what it writes and checks, its two phases, and what has moved on in between.
 //!
 //! ```text
-//!   put, delete, check  ...  hold ──> stale: [oid, base, newest, what is staged]
+//!   put, delete, check  ...  hold ──> stale: [oid, base, newest, what is staged, why]
 //!                              resolved, for each   amend ──> stale, again
 //!                              finish ──> tid
 //! ```
@@ -45,8 +45,8 @@ struct State {
     undone: HashMap<Oid, Tid>,
 }
 
-/// The oid, its base, its newest revision, whether it is written, and the data (none: to be deleted).
-type Stale<'py> = (Bound<'py, PyBytes>, u64, u64, bool, Option<Bound<'py, PyBytes>>);
+/// The oid, its base, its newest revision, whether it is written, the data (none: to be deleted), and if the server has decided that it is a conflict, why.
+type Stale<'py> = (Bound<'py, PyBytes>, u64, u64, bool, Option<Bound<'py, PyBytes>>, Option<String>);
 
 /// Whether anything is staged, the data, the blob.
 type Standing<'py> = (bool, Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>);
@@ -74,7 +74,8 @@ impl Staging {
             let base = state.bases.get(&oid).map_or(0, |base| base.0);
             let staged = state.staged.get(&oid);
             let data = staged.and_then(|data| data.as_ref().map(|data| PyBytes::new(py, data)));
-            Some((bytes_of(py, oid)?, base, stale.newest.0, staged.is_some(), data))
+            let why = (!stale.is_left()).then(|| stale.reason.clone());
+            Some((bytes_of(py, oid)?, base, stale.newest.0, staged.is_some(), data, why))
         });
         told.collect()
     }

@@ -5,6 +5,8 @@
       _p_resolveConflict           of their classes, here
     amend ──> stale                once more, unless a class has refused
 
+What the server itself has decided, by BTrees' rules, is not asked again: its reason is in the error (``why``).
+
 Since everything is held, nothing moves on meanwhile: one amendment is enough. What only was read (``readCurrent``) is never resolved.
 """
 
@@ -33,8 +35,21 @@ def vote(storage: Storage, staged: Any) -> list[bytes]:
             return [*resolved.union(merged)]
         resolved.update(_resolve(storage, staged, stale))
         stale = staged.native.amend()
-    oid, base, newest, _, data = stale[0]
-    raise ConflictError(oid=oid, serials=(p64(newest), p64(base)), data=data)
+    raise _conflict(stale[0])
+
+
+def _conflict(stale: Any) -> ConflictError:
+    """Of an object that moved on; its ``why`` is what the server says of it."""
+    oid, base, newest, written, data, why = stale
+    serials = (p64(newest), p64(base))
+    if written:
+        error = ConflictError(oid=oid, serials=serials, data=data)
+    else:
+        error = ReadConflictError(oid=oid, serials=serials)
+    error.why = why
+    if why:
+        error.message = f"{error.message}: {why}"
+    return error
 
 
 class _Known:
@@ -53,18 +68,18 @@ class _Known:
 
 
 def _resolve(storage: Storage, staged: Any, stale: list[Any]) -> list[bytes]:
-    for oid, base, newest, written, data in stale:
-        serials = (p64(newest), p64(base))
-        if not written:
-            raise ReadConflictError(oid=oid, serials=serials)
-        if data is None or (p64(base) == z64 and oid != z64):
-            raise ConflictError(oid=oid, serials=serials, data=data)
+    for one in stale:
+        oid, base, _, written, data, why = one
+        # What the server has refused by the rules of its class, Python would refuse after another round trip.
+        if not written or why or data is None or (p64(base) == z64 and oid != z64):
+            raise _conflict(one)
     oids = [oid for oid, *_ in stale]
     known = _Known(storage)
-    states = storage._objects.newest(oids, max(newest for _, _, newest, _, _ in stale))
-    for (oid, base, newest, _, data), (committed, serial) in zip(stale, states):
+    states = storage._objects.newest(oids, max(newest for _, _, newest, *_ in stale))
+    for one, (committed, serial) in zip(stale, states):
+        oid, base, _, _, data, _ = one
         if committed is None:
-            raise ConflictError(oid=oid, serials=(p64(newest), p64(base)), data=data)
+            raise _conflict(one)
         if p64(base) == z64:
             # Two processes that open a new database at once both make its root.
             if committed != data:

@@ -147,7 +147,13 @@ impl Replayer for Shelves {
         draft.writes.iter().any(is_shelf)
     }
 
-    fn replay(&self, draft: &Draft, conflicts: &[Cell], records: &mut dyn Records) -> Option<Replayed> {
+    fn replay(&self, draft: &Draft, conflicts: &[Cell], records: &mut dyn Records) -> Result<Replayed, Unresolved> {
+        Shelves::again(draft, conflicts, records).ok_or_else(|| Unresolved::because("a word that has no other shelf"))
+    }
+}
+
+impl Shelves {
+    fn again(draft: &Draft, conflicts: &[Cell], records: &mut dyn Records) -> Option<Replayed> {
         let mut replayed = Replayed::default();
         for write in draft.writes.iter().filter(|write| conflicts.contains(&write.cell)) {
             let Change::Put(record) = &write.change else { continue };

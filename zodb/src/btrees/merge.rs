@@ -10,11 +10,12 @@
 //! ```
 //!
 //! Both sides adding one key is a conflict even with the same value, and so is one value given
-//! to one key by both: these are the rules that there are, whatever one might wish.
+//! to one key by both: these are the rules that there are, whatever one might wish. With `same_changes` they are wished for: what both did to a key
+//! is done once, if a value is the same to the bit, and the least key of neither side is concerned.
 
-use super::Node;
 use super::reason::conflict;
 use super::state::Item;
+use super::{Node, Rules};
 use std::cmp::Ordering::{Equal, Greater, Less};
 use zeolite_proto::resolver::Unresolved;
 
@@ -24,12 +25,13 @@ pub(super) fn merge<'s, 'a>(
     old: &'s [Item<'a>],
     theirs: &'s [Item<'a>],
     ours: &'s [Item<'a>],
+    rules: Rules,
 ) -> Result<Vec<&'s Item<'a>>, Unresolved> {
     if theirs.is_empty() || ours.is_empty() {
         return Err(conflict(12, None));
     }
     let mut merge =
-        Merge { node, old: Cursor::on(old), theirs: Cursor::on(theirs), ours: Cursor::on(ours), out: vec![] };
+        Merge { node, rules, old: Cursor::on(old), theirs: Cursor::on(theirs), ours: Cursor::on(ours), out: vec![] };
     while merge.step()? {}
     if merge.out.is_empty() {
         return Err(conflict(10, None));
@@ -55,6 +57,7 @@ impl<'s, 'a> Cursor<'s, 'a> {
 
 struct Merge<'n, 's, 'a> {
     node: &'n Node,
+    rules: Rules,
     old: Cursor<'s, 'a>,
     theirs: Cursor<'s, 'a>,
     ours: Cursor<'s, 'a>,
@@ -69,7 +72,7 @@ impl<'s, 'a> Merge<'_, 's, 'a> {
             (None, Some(theirs), Some(ours)) => self.added_by_both_or_one(theirs, ours, 6)?,
             (Some(old), Some(theirs), None) => self.removed_at_the_end(old, theirs, 7)?,
             (Some(old), None, Some(ours)) => self.removed_at_the_end(old, ours, 8)?,
-            (Some(old), None, None) => return Err(conflict(9, Some(&old.key))),
+            (Some(old), None, None) => self.removed_by_both(old, 9)?,
             (None, Some(_), None) => self.take_theirs(),
             (None, None, Some(_)) => self.take_ours(),
             (None, None, None) => return Ok(false),
@@ -91,6 +94,7 @@ impl<'s, 'a> Merge<'_, 's, 'a> {
                 self.removed(old, ours, self.theirs.at, 3)?;
                 self.ours.at += 1;
             }
+            (Less, Less) if self.rules.same_changes => self.removed_by_both(old, 5)?,
             (Less, Less) => match self.node.compare_keys(&theirs.key, &ours.key)? {
                 Equal => return Err(conflict(4, Some(&ours.key))),
                 Less | Greater => return Err(conflict(5, Some(&old.key))),
@@ -114,6 +118,8 @@ impl<'s, 'a> Merge<'_, 's, 'a> {
             ours
         } else if self.same(old, ours)? {
             theirs
+        } else if self.did_the_same(theirs, ours) {
+            ours
         } else {
             return Err(conflict(1, Some(&ours.key)));
         };
@@ -136,8 +142,27 @@ impl<'s, 'a> Merge<'_, 's, 'a> {
         Ok(())
     }
 
-    fn added_by_both_or_one(&mut self, theirs: &Item<'a>, ours: &Item<'a>, reason: u8) -> Result<(), Unresolved> {
+    fn removed_by_both(&mut self, old: &Item<'a>, reason: u8) -> Result<(), Unresolved> {
+        if !self.rules.same_changes {
+            return Err(conflict(reason, Some(&old.key)));
+        }
+        if self.theirs.at == 0 || self.ours.at == 0 {
+            return Err(conflict(13, Some(&old.key)));
+        }
+        self.old.at += 1;
+        Ok(())
+    }
+
+    fn did_the_same(&self, theirs: &Item<'a>, ours: &Item<'a>) -> bool {
+        self.rules.same_changes && theirs.value == ours.value
+    }
+
+    fn added_by_both_or_one(&mut self, theirs: &Item<'a>, ours: &'s Item<'a>, reason: u8) -> Result<(), Unresolved> {
         match self.node.compare_keys(&theirs.key, &ours.key)? {
+            Equal if self.did_the_same(theirs, ours) => {
+                self.theirs.at += 1;
+                self.take_ours();
+            }
             Equal => return Err(conflict(reason, Some(&ours.key))),
             Less => self.take_theirs(),
             Greater => self.take_ours(),
@@ -156,7 +181,8 @@ impl<'s, 'a> Merge<'_, 's, 'a> {
                 let cursor = if is_theirs { &mut self.theirs } else { &mut self.ours };
                 cursor.at += 1;
             }
-            Equal | Less => return Err(conflict(reason, Some(&old.key))),
+            Less => self.removed_by_both(old, reason)?,
+            Equal => return Err(conflict(reason, Some(&old.key))),
         }
         Ok(())
     }
@@ -195,9 +221,18 @@ mod tests {
     }
 
     fn merged(old: Pairs<'_>, theirs: Pairs<'_>, ours: Pairs<'_>) -> Result<Vec<Item<'static>>, Unresolved> {
+        merged_by(Rules::default(), old, theirs, ours)
+    }
+
+    fn merged_by(
+        rules: Rules,
+        old: Pairs<'_>,
+        theirs: Pairs<'_>,
+        ours: Pairs<'_>,
+    ) -> Result<Vec<Item<'static>>, Unresolved> {
         let node = Node::of_class("BTrees.IIBTree.IIBucket").expect("a class of BTrees");
         let [old, theirs, ours] = [old, theirs, ours].map(items);
-        merge(&node, &old, &theirs, &ours).map(|items| items.into_iter().cloned().collect())
+        merge(&node, &old, &theirs, &ours, rules).map(|items| items.into_iter().cloned().collect())
     }
 
     const OLD: Pairs<'static> = &[(10, 1), (20, 2), (30, 3)];
@@ -254,6 +289,34 @@ mod tests {
         for (what, old, theirs, ours, expected) in cases {
             assert_eq!(merged(old, theirs, ours), Ok(items(expected)), "{what}");
             assert_eq!(merged(old, ours, theirs), Ok(items(expected)), "{what}, the other way");
+        }
+    }
+
+    #[test]
+    fn what_both_did_alike_is_done_once_if_it_may() {
+        let merged = |theirs, ours| merged_by(Rules { same_changes: true }, OLD, theirs, ours);
+        let cases: [(&str, Pairs<'_>, Pairs<'_>, Pairs<'_>); 7] = [
+            ("one value", &[(10, 1), (20, 8), (30, 3)], &[(10, 1), (20, 8)], &[(10, 1), (20, 8)]),
+            ("one insert", &[(10, 1), (15, 0), (20, 2)], &[(10, 1), (15, 0), (30, 3)], &[(10, 1), (15, 0)]),
+            ("one append", &[(10, 1), (30, 3), (40, 0)], &[(10, 1), (30, 3), (40, 0)], &[(10, 1), (30, 3), (40, 0)]),
+            ("one removed", &[(10, 1), (30, 3)], &[(10, 1), (30, 3)], &[(10, 1), (30, 3)]),
+            ("the last ones removed", &[(10, 1)], &[(10, 1)], &[(10, 1)]),
+            ("one removed, one more added", &[(10, 1), (30, 3)], &[(10, 1), (40, 0)], &[(10, 1), (40, 0)]),
+            ("the last one removed, more added", &[(10, 1), (20, 2)], &[(10, 1), (40, 0)], &[(10, 1), (40, 0)]),
+        ];
+        for (what, theirs, ours, expected) in cases {
+            assert_eq!(merged(theirs, ours), Ok(items(expected)), "{what}");
+            assert_eq!(merged(ours, theirs), Ok(items(expected)), "{what}, the other way");
+        }
+        let conflicts: [(&str, Pairs<'_>, Pairs<'_>, &str); 4] = [
+            ("two values", &[(10, 1), (20, 8), (30, 3)], &[(10, 1), (20, 9), (30, 3)], "reason 1, key 20"),
+            ("two inserts", &[(10, 1), (15, 0), (20, 2)], &[(10, 1), (15, 4), (20, 2)], "reason 4, key 15"),
+            ("the least key removed by both", &[(20, 2), (30, 3)], &[(20, 2), (30, 3)], "reason 13, key 10"),
+            ("emptied by both", &[], &[], "reason 12"),
+        ];
+        for (what, theirs, ours, reason) in conflicts {
+            let why = merged(theirs, ours).expect_err(what);
+            assert!(why.0.contains(&format!("({reason})")), "{what}: {why}");
         }
     }
 

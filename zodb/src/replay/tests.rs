@@ -73,7 +73,11 @@ impl Scene {
         self
     }
 
-    fn replayed(mut self, conflict: u64) -> Option<Replayed> {
+    fn replayed(self, conflict: u64) -> Option<Replayed> {
+        self.replayed_by(Rules::default(), conflict).ok()
+    }
+
+    fn replayed_by(mut self, rules: Rules, conflict: u64) -> Result<Replayed, Unresolved> {
         let mut draft = Draft {
             key: CommitKey([1; 16]),
             key_since: Tid::NONE,
@@ -92,8 +96,9 @@ impl Scene {
                 }
             }
         }
-        assert!(Replay.may_replay(&draft));
-        Replay.replay(&draft, &[cell(conflict)], &mut self)
+        let replay = Replay { rules };
+        assert!(replay.may_replay(&draft));
+        replay.replay(&draft, &[cell(conflict)], &mut self)
     }
 }
 
@@ -153,7 +158,6 @@ fn a_tree_that_was_small_is_replayed_on_one_that_has_grown() {
 fn what_both_have_changed_stays_a_conflict() {
     for (ours, what) in [
         (&[40, 42, 50, 60][..], "42 is added by both"),
-        (&[50, 60], "40 is the least of its bucket"),
         (&[40], "the other bucket would be empty"),
         (&[40, 50, 60], "nothing was changed"),
     ] {
@@ -161,6 +165,51 @@ fn what_both_have_changed_stays_a_conflict() {
     }
     let gone = split_by_another().newest(3, bucket(&[50], 9));
     assert_eq!(gone.reads(ROOT).writes(2, bucket(&[40, 50], 9)).replayed(2), None, "60 is removed by both");
+}
+
+#[test]
+fn the_least_key_of_a_bucket_may_go() {
+    let scene = split_by_another().newest(2, bucket(&[40, 42, 43], 3)).reads(ROOT).writes(2, bucket(&[50, 60], 9));
+    let replayed = scene.replayed(2).expect("replays");
+    assert_eq!(writes(&replayed), [(cell(2), bucket(&[42, 43], 3))].into(), "40 leads there still, and 42 does");
+}
+
+#[test]
+fn what_both_have_done_alike_is_done_once_if_it_may() {
+    let by = |same_changes, ours: &[i128]| {
+        let scene = split_by_another().newest(3, bucket(&[50, 55], 9)).reads(ROOT).writes(2, bucket(ours, 9));
+        scene.replayed_by(Rules { same_changes }, 2).map(|replayed| writes(&replayed)).map_err(|why| why.0)
+    };
+    let both_added = by(true, &[40, 42, 50, 60]).expect("replays");
+    assert_eq!(both_added, [(cell(2), bucket(&[40, 42], 3))].into());
+    let both_removed = by(true, &[40, 50]).expect("replays");
+    assert_eq!(both_removed, [(cell(3), bucket(&[50, 55], 9))].into());
+    assert!(by(false, &[40, 42, 50, 60]).is_err_and(|why| why.contains("(reason 4, key 42)")));
+    assert!(by(false, &[40, 50]).is_err_and(|why| why.contains("(reason 5, key 60)")));
+}
+
+#[test]
+fn whoever_has_seen_a_tree_empty_is_not_replayed() {
+    let small = |keys: &[i128]| match keys {
+        [] => bytes(TREE, &Plain::None),
+        _ => {
+            let pairs = keys.iter().map(|key| (*key, Plain::Int(0))).collect();
+            bytes(TREE, &Plain::Tuple(vec![Plain::Tuple(vec![made::bucket(pairs, None)])]))
+        }
+    };
+    let replayed = |old: &[i128], newest: &[i128], ours: &[i128]| {
+        let scene = Scene::default().old(ROOT, small(old)).newest(ROOT, small(newest)).writes(ROOT, small(ours));
+        scene.replayed_by(Rules::default(), ROOT).map(|replayed| writes(&replayed)).map_err(|why| why.0)
+    };
+    let is = |replayed: Result<BTreeMap<Cell, Bytes>, String>, reason: &str| {
+        assert!(replayed.as_ref().is_err_and(|why| why.contains(&format!("(reason {reason})"))), "{replayed:?}");
+    };
+    is(replayed(&[5], &[5, 7], &[]), "12");
+    is(replayed(&[5], &[3, 5], &[]), "12");
+    is(replayed(&[5], &[], &[5, 7]), "12");
+    is(replayed(&[5, 7], &[7], &[5]), "10");
+    assert_eq!(replayed(&[5, 7], &[5, 6, 7], &[7]), Ok([(cell(ROOT), small(&[6, 7]))].into()), "5 is the least");
+    assert_eq!(replayed(&[], &[5], &[7]), Ok([(cell(ROOT), small(&[5, 7]))].into()), "nobody has seen it emptied");
 }
 
 #[test]

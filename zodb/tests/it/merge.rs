@@ -1,12 +1,15 @@
-//! Merges of BTrees' nodes are those of BTrees' C code: on random triples of all families, and on each rule by name.
+//! Merges of BTrees' nodes are those of BTrees' C code: on random triples of all families. Those that go further are what the keys say.
 
 use crate::python::{Python, seed, text};
 use std::collections::HashMap;
 use std::sync::Arc;
 use zeolite_proto::resolver::Resolver;
 use zeolite_proto::{Oid, Record};
+use zeolite_zodb::Rules;
 
 const TRIPLES: usize = 100_000;
+
+const ALIKE: Rules = Rules { same_changes: true };
 
 /// A record as an adapter stores it: class and references in the header are those of the pickle.
 fn record(class: &str, data: &[u8]) -> Record {
@@ -33,9 +36,25 @@ fn answer(resolver: &Arc<dyn Resolver>, class: &str, sides: &[Vec<u8>]) -> Vec<u
 
 #[test]
 fn random_triples_of_all_families_are_merged_as_c_merges_them() {
-    let resolvers: HashMap<String, Arc<dyn Resolver>> = zeolite_zodb::resolvers().collect();
+    judged_by("merges.py", zeolite_zodb::resolvers(Rules::default()).collect(), false);
+}
+
+#[test]
+fn what_both_did_alike_is_done_once_where_it_may_be() {
+    judged_by("merges.py", zeolite_zodb::resolvers(ALIKE).collect(), true);
+}
+
+#[test]
+fn random_triples_of_mappings_are_merged_by_their_keys() {
+    judged_by("mappings.py", zeolite_zodb::mapping::resolvers(Rules::default()).collect(), false);
+    judged_by("mappings.py", zeolite_zodb::mapping::resolvers(ALIKE).collect(), true);
+}
+
+fn judged_by(program: &str, resolvers: HashMap<String, Arc<dyn Resolver>>, alike: bool) {
     let seed = seed();
-    let mut python = Python::run("merges.py", &[seed.to_string(), TRIPLES.to_string()]);
+    let mut args = vec![seed.to_string(), TRIPLES.to_string()];
+    args.extend(alike.then(|| "alike".to_owned()));
+    let mut python = Python::run(program, &args);
     let mut triples = 0;
     while let Some(parts) = python.hear() {
         let answers: Vec<Vec<u8>> = parts

@@ -3,8 +3,10 @@
 Several connections begin at one snapshot, set and delete keys, and commit one after the other. What was committed is replayed on
 plain dicts in the order of the commits: the trees must be the same, and sane. Arguments: seed, rounds, sizes of leaves and inner nodes.
 """
+import collections
 import logging
 import random
+import re
 import struct
 import sys
 
@@ -96,6 +98,13 @@ class Storage:
         pass
 
 
+def reason(error):
+    """The last one that is told: if there was a replay, why it was refused."""
+    numbers = re.findall('reason ([0-9]+)', str(error))
+    return numbers[-1] if numbers else str(error)[-80:]
+
+
+causes = collections.Counter()
 db = ZODB.DB(Storage())
 NAMES = ['oo', 'ii', 'set']
 
@@ -140,11 +149,13 @@ class Client:
         try:
             self.manager.commit()
             return 'committed'
-        except ReadConflictError:
+        except ReadConflictError as error:
             self.manager.abort()
+            causes[reason(error)] += 1
             return 'read conflict'
-        except ConflictError:
+        except ConflictError as error:
             self.manager.abort()
+            causes[reason(error)] += 1
             return 'conflict'
 
 
@@ -204,4 +215,4 @@ for at in range(rounds):
 judge(rounds)
 sizes = {name: len(keys) for name, keys in model.items()}
 say([b'ended'] + [b'%d' % outcomes[name] for name in ('committed', 'conflict', 'read conflict')])
-print('seed %d: %s, sizes %s' % (seed, outcomes, sizes), file=sys.stderr)
+print('seed %d: %s, sizes %s, reasons %s' % (seed, outcomes, sizes, dict(causes)), file=sys.stderr)

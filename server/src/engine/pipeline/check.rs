@@ -23,6 +23,8 @@ use zeolite_proto::{Cell, Change, ConflictDetail, Fault, FaultKind, Limits, Stal
 /// Stale cells of one held draft, and their bytes.
 const STALE_MAX: usize = 10_000;
 const STALE_BYTES_MAX: usize = 1 << 20;
+/// Characters of the reason that is told with each.
+const REASON_MAX: usize = 200;
 
 /// Cells in the way that one fault names, and the bytes of their records.
 const CONFLICTS_MAX: usize = 101;
@@ -104,11 +106,12 @@ impl Check<'_> {
             let Some(detail) = conflict.conflict.as_deref().filter(|_| is_conflict(&conflict)) else {
                 return Err(Refused::Fault(conflict));
             };
-            bytes += 32 + detail.cell.key.len();
+            let reason: String = detail.reason.chars().take(REASON_MAX).collect();
+            bytes += 32 + detail.cell.key.len() + reason.len();
             if stale.len() >= STALE_MAX || bytes > STALE_BYTES_MAX {
                 return Err(Refused::Fault(conflict));
             }
-            stale.push(StaleCell { cell: detail.cell.clone(), newest: detail.newest });
+            stale.push(StaleCell { cell: detail.cell.clone(), newest: detail.newest, reason });
             Ok(())
         })?;
         Ok(Judged { stale, ..judged })

@@ -14,6 +14,8 @@ pub(crate) struct Replays {
     pub(super) sent: Option<Box<Draft>>,
     /// The conflicts that it was replayed for.
     pub(super) asked: BTreeSet<Cell>,
+    /// Why they stay conflicts, if they do.
+    pub(super) why_not: Option<String>,
     /// What came of it: these are written anew,
     pub(super) written: BTreeSet<Cell>,
     /// these decide where that is,

@@ -35,9 +35,14 @@ pub(crate) enum ToReplay {
 }
 
 impl Replays {
-    /// Its writes, those that were replayed marked as not what was sent.
+    /// Its writes, those that were replayed marked as not what was sent; and with its first conflict why they were not.
     pub(super) fn told(&self, mut judged: Judged) -> Judged {
         judged.writes.iter_mut().for_each(|write| write.merged |= self.written.contains(&write.cell));
+        // One is enough: there is one reason.
+        let mut refused = judged.stale.iter_mut().filter(|stale| !stale.is_left() && self.asked.contains(&stale.cell));
+        if let (Some(stale), Some(why)) = (refused.next(), &self.why_not) {
+            stale.reason.extend(["; not replayed: ", why]);
+        }
         judged
     }
 }
@@ -47,7 +52,9 @@ impl DraftAsk {
     pub(crate) fn into_sent(mut self) -> DraftAsk {
         let admitted = self.admitted_mut();
         if let Some(sent) = admitted.replays.sent.take() {
-            let asked_no_more = Replays { count: REPLAYS_MAX, ..Replays::default() };
+            let why_not = Some("each time something else had moved on meanwhile".to_owned());
+            let asked = std::mem::take(&mut admitted.replays.asked);
+            let asked_no_more = Replays { count: REPLAYS_MAX, asked, why_not, ..Replays::default() };
             admitted.become_of(Admitted::new(*sent, admitted.bytes), asked_no_more);
         }
         self
@@ -103,22 +110,31 @@ impl Engine {
         let made = replayer.replay(&sent, &asked, &mut records);
         let left_out = made.as_ref().map(|made| left_out(made, &mut records)).unwrap_or_default();
         let at = records.at;
+        let why_not = made.as_ref().err().map(|why| why.0.clone());
         if let Some(error) = records.failed {
             return Err(fault_of(error));
         }
+        let made = made.ok();
         let draft = made.as_ref().map(|made| replayed(&sent, made, at));
         let anew =
             draft.and_then(|draft| admission::admit(draft, self.limits(), self.keep.oids(), self.visible()).ok());
         let (Some(made), Some(mut anew)) = (made, anew) else {
-            replays = Replays { count: REPLAYS_MAX, ..Replays::default() };
+            replays = Replays { count: REPLAYS_MAX, asked: replays.asked, why_not, ..Replays::default() };
             admitted.become_of(Admitted::new(*sent, admitted.bytes), replays);
             return self.look_again(admitted);
         };
         anew.bytes = anew.bytes.max(admitted.bytes);
         let written = made.writes.into_iter().map(|(cell, _)| cell).collect();
         let read = made.reads.into_iter().collect();
-        let replays =
-            Replays { count: replays.count + 1, sent: Some(sent), asked: replays.asked, written, read, left_out };
+        let replays = Replays {
+            count: replays.count + 1,
+            sent: Some(sent),
+            asked: replays.asked,
+            written,
+            read,
+            left_out,
+            ..Replays::default()
+        };
         admitted.become_of(anew, replays);
         self.look_again(admitted)
     }

@@ -36,7 +36,7 @@ pub(crate) struct Prepared {
     /// The newest tid sealed before it: what its check and its merges may have seen.
     pub(crate) rests_on: Tid,
     /// Cells that it has not seen the newest revision of; it cannot be finished before they are amended.
-    pub(crate) stale: BTreeMap<Cell, Tid>,
+    pub(crate) stale: BTreeMap<Cell, StaleCell>,
     /// The size of all drafts that it was made of.
     pub(crate) bytes: usize,
     /// What it takes of its connection's share: one draft, and these bytes.
@@ -86,7 +86,7 @@ impl Prepared {
 
     /// All stale cells, in order.
     pub(crate) fn stale(&self) -> Vec<StaleCell> {
-        self.stale.iter().map(|(cell, newest)| StaleCell { cell: cell.clone(), newest: *newest }).collect()
+        self.stale.values().cloned().collect()
     }
 
     pub(super) fn amend(&mut self, amendment: Amendment) {
@@ -110,7 +110,7 @@ impl Prepared {
         self.read_cells.extend(amendment.draft.read_cells.into_iter().map(|read| read.cell));
         self.read_ranges.extend(amendment.draft.read_ranges);
         self.blobs.extend(amendment.blobs);
-        self.stale.extend(amendment.stale.into_iter().map(|stale| (stale.cell, stale.newest)));
+        self.stale.extend(amendment.stale.into_iter().map(|stale| (stale.cell.clone(), stale)));
         self.places.1.grow(amendment.bytes.saturating_sub(self.bytes));
         (self.note, self.rests_on, self.bytes) = (amendment.draft.note, amendment.rests_on, amendment.bytes);
     }

@@ -251,7 +251,7 @@ fn hold(holds: &mut Holds, id: u64, is_amendment: bool, draft: &Draft) {
     for (at, write) in draft.writes.iter().enumerate() {
         match to_be_written(at, write) {
             true => writes.push(SealedWrite { stamped: write.stamped, ..sealed(write.cell.clone()) }),
-            false => stale.push(StaleCell { cell: write.cell.clone(), newest: Tid(1) }),
+            false => stale.push(StaleCell { cell: write.cell.clone(), newest: Tid(1), reason: String::new() }),
         }
     }
     if is_amendment {
@@ -265,6 +265,6 @@ fn hold(holds: &mut Holds, id: u64, is_amendment: bool, draft: &Draft) {
     let wide = WideReads::of(&draft.read_cells, &ranges).map(Arc::new);
     let wide_len = (draft.read_cells.len(), ranges.len());
     let mut prepared = Prepared { wide, wide_len, ..prepared(writes, reads, ranges) };
-    prepared.stale = stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect();
+    prepared.stale = stale.into_iter().map(|stale| (stale.cell.clone(), stale)).collect();
     holds.hold(id, prepared);
 }

@@ -56,7 +56,7 @@ impl Sequencer {
             since_steady_ms: now.as_millis() as i64,
             durable: None,
             rests_on: self.newest,
-            stale: stale.into_iter().map(|stale| (stale.cell, stale.newest)).collect(),
+            stale: stale.into_iter().map(|stale| (stale.cell.clone(), stale)).collect(),
             bytes,
             places,
             blobs: blobs.into_iter().collect(),
