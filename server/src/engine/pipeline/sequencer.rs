@@ -26,7 +26,7 @@ use crate::engine::keep::system;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
-    Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
+    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -34,7 +34,7 @@ use crate::engine::pipeline::condemned::Condemned;
 use crate::engine::pipeline::endings::Endings;
 use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::Holds;
-use crate::engine::pipeline::intake::{Intake, Taken};
+use crate::engine::pipeline::intake::{self, InFlight, Intake, Taken};
 use crate::engine::pipeline::keys::forgotten_key;
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
@@ -126,7 +126,7 @@ impl Sequencer {
             self.hand_over(sealed, wait);
             return Turn::Worked;
         }
-        match self.intake.take() {
+        match self.intake.take(wait) {
             Taken::Ask(ask) => {
                 self.work(*ask);
                 self.forget();
@@ -337,7 +337,10 @@ impl Sequencer {
             self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
         }
         let sealed_ns = self.engine.steady_ns();
-        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns }));
+        let bytes = ask::size(&txn);
+        let is_bulk = answer.is_batch() || bytes >= intake::LARGE_BYTES;
+        let in_flight = is_bulk.then(|| InFlight::new(&self.intake, bytes));
+        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns, bytes, in_flight }));
     }
 
     /// An ask makes at most one hop, and the next ask is only taken when it has been handed over.
