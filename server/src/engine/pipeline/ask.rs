@@ -12,7 +12,7 @@ use crate::engine::caller::{Client, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::course::Course;
-use crate::engine::pipeline::intake::InFlight;
+use crate::engine::pipeline::way::OnItsWay;
 use crate::storage::{BlobHold, StoreError, Txn};
 use bytes::Bytes;
 use roaring::RoaringTreemap;
@@ -153,8 +153,8 @@ pub(crate) struct Sealed {
     pub(crate) sealed_ns: u64,
     /// About what it will take in the log.
     pub(crate) bytes: usize,
-    /// Of bulk work: while it is on its way little more of that comes.
-    pub(crate) in_flight: Option<InFlight>,
+    /// Counts it while it is on its way.
+    pub(crate) on_its_way: OnItsWay,
 }
 
 /// About what a transaction takes in the log.

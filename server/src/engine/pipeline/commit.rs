@@ -8,8 +8,8 @@ use crate::engine::pipeline::admission;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering::receipt_of;
 use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
-use crate::engine::pipeline::intake::Line;
 use crate::engine::pipeline::keys::{Entered, Keyed, Reserved, Standing};
+use crate::engine::pipeline::way::Line;
 use std::sync::Arc;
 use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, PreparedDraft, Receipt, Role, Tid};
 

@@ -7,60 +7,29 @@
 //!   bulk    ──── one when live is empty, or after `live_per_batch` live ones: late, never starved ──>
 //! ```
 //! Bulk is what has batch priority, and what is large whoever sends it: to put it in order, to write and to publish it takes long, and whatever is
-//! sealed behind it waits. So little of it is on its way at once ([`IN_FLIGHT_BYTES`], or one draft), and none is let in while the index is
-//! behind by half of what it may be: the other half is for live drafts. Both are bounded: what is on its way ends, the index catches up, and
-//! where live drafts alone keep it behind, one large draft comes after [`LIVE_PER_HELD_BULK`] of them.
+//! sealed behind it waits. So
+//! - little of it is on its way at once ([`ON_ITS_WAY_BYTES`], or one draft);
+//! - none is let in while live drafts are on their way, which would share its batch, or after [`LIVE_PER_BULK_APART`] more of them;
+//! - none while the index is behind by half of what it may be: the other half is for live drafts. Where these alone keep it behind, one bulk
+//!   draft comes after [`LIVE_PER_HELD_BULK`] of them.
 //!
 //! Full means `Busy`, at once: nobody waits in front of the door. A bulk draft delays a live one by at most what is on its way.
 
 use crate::engine::faults::shutting_down;
 use crate::engine::pipeline::ask::Ask;
+use crate::engine::pipeline::way::{Line, Way};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Fault, FaultKind, Priority};
+use zeolite_proto::{Fault, FaultKind};
 
-/// A draft of so many bytes is bulk, whatever its priority.
-pub(crate) const LARGE_BYTES: usize = 256 << 10;
 /// So much of bulk work is on its way to the disk at once, or a single draft of it.
-const IN_FLIGHT_BYTES: usize = 1 << 20;
+const ON_ITS_WAY_BYTES: usize = 1 << 20;
 /// Live drafts that go before a large one for which there is no room in memory.
 const LIVE_PER_HELD_BULK: u32 = 4096;
-
-/// Where a draft waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Line {
-    Live,
-    Bulk,
-}
-
-impl Line {
-    pub(crate) fn of(priority: Priority, bytes: usize) -> Line {
-        if priority == Priority::Batch || bytes >= LARGE_BYTES { Line::Bulk } else { Line::Live }
-    }
-}
-
-/// Bulk work between the sequencer and the disk, until it is dropped.
-pub(crate) struct InFlight {
-    intake: Arc<Intake>,
-    bytes: usize,
-}
-
-impl InFlight {
-    pub(crate) fn new(intake: &Arc<Intake>, bytes: usize) -> InFlight {
-        intake.state.lock().in_flight += bytes;
-        InFlight { intake: intake.clone(), bytes }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let mut state = self.intake.state.lock();
-        state.in_flight -= self.bytes;
-        self.intake.wake_for_bulk(state);
-    }
-}
+/// Live drafts that go before bulk work while some of them are always on their way.
+const LIVE_PER_BULK_APART: u32 = 16;
 
 /// Bounds of the queues.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +44,7 @@ pub(crate) struct IntakeBounds {
 pub(crate) struct Intake {
     bounds: IntakeBounds,
     state: Mutex<State>,
+    way: Arc<Way>,
     arrived: Condvar,
 }
 
@@ -86,13 +56,11 @@ struct State {
     live: VecDeque<(Box<Ask>, usize)>,
     bulk: VecDeque<(Box<Ask>, usize)>,
     bytes: usize,
-    /// Of bulk work that is sealed and not told yet.
-    in_flight: usize,
     /// The index is too far behind for bulk work.
     no_room: bool,
     live_since_bulk: u32,
-    /// Live drafts that went before bulk work because there was no room for that.
-    live_before_held: u32,
+    /// Live drafts that went before the bulk work that waits.
+    live_before_bulk: u32,
     closed: bool,
     ended: bool,
     sleeping: bool,
@@ -103,15 +71,18 @@ impl State {
         self.control.is_empty() && self.asked.is_empty() && self.live.is_empty() && self.bulk.is_empty()
     }
 
-    /// Whether the next of the bulk work may come now; `holds`: the index is waited for.
-    fn may_bulk(&self, holds: bool) -> bool {
+    /// Whether the next of the bulk work may come now. `holds`: it waits for the index and for live drafts.
+    fn may_bulk(&self, holds: bool, way: &Way) -> bool {
         let Some((_, bytes)) = self.bulk.front() else { return false };
-        let fits = self.in_flight == 0 || self.in_flight + bytes <= IN_FLIGHT_BYTES;
-        fits && (!self.no_room || !holds || self.closed || self.live_before_held >= LIVE_PER_HELD_BULK)
+        let on_its_way = way.bulk_bytes();
+        let fits = on_its_way == 0 || on_its_way + bytes <= ON_ITS_WAY_BYTES;
+        let has_room = !self.no_room || self.live_before_bulk >= LIVE_PER_HELD_BULK;
+        let is_apart = way.has_no_live() || self.live_before_bulk >= LIVE_PER_BULK_APART;
+        fits && (!holds || self.closed || (has_room && is_apart))
     }
 
-    fn has_work(&self) -> bool {
-        !(self.control.is_empty() && self.asked.is_empty() && self.live.is_empty()) || self.may_bulk(true)
+    fn has_live(&self) -> bool {
+        !(self.control.is_empty() && self.asked.is_empty() && self.live.is_empty())
     }
 }
 
@@ -132,7 +103,7 @@ pub(crate) struct NotTaken {
 
 impl Intake {
     pub(crate) fn new(bounds: IntakeBounds) -> Intake {
-        Intake { bounds, state: Mutex::default(), arrived: Condvar::new() }
+        Intake { bounds, state: Mutex::default(), way: Arc::default(), arrived: Condvar::new() }
     }
 
     /// Queues an ask of `bytes`; gives it back with the fault when there is no room or the door is closed.
@@ -205,11 +176,18 @@ impl Intake {
         self.wake(self.state.lock());
     }
 
-    /// Whether the index is near enough for bulk work.
+    /// What is sealed is counted there.
+    pub(crate) fn way(&self) -> &Arc<Way> {
+        &self.way
+    }
+
+    /// Something has left the way, or the index has moved: `room`, whether it is near enough for bulk work.
     pub(crate) fn set_room(&self, room: bool) {
         let mut state = self.state.lock();
         state.no_room = !room;
-        self.wake_for_bulk(state);
+        if state.may_bulk(true, &self.way) {
+            self.wake(state);
+        }
     }
 
     /// No more drafts from now on.
@@ -225,7 +203,7 @@ impl Intake {
         if let Some(ask) = state.control.pop_front() {
             return Taken::Ask(ask);
         }
-        let may_bulk = state.may_bulk(holds);
+        let may_bulk = state.may_bulk(holds, &self.way);
         let drafts_wait = !state.live.is_empty() || may_bulk;
         let is_their_turn = !(state.asked_was_last && drafts_wait);
         state.asked_was_last = false;
@@ -235,14 +213,14 @@ impl Intake {
         }
         let bulk_turn = state.live.is_empty() || state.live_since_bulk >= self.bounds.live_per_batch;
         let next = if bulk_turn && may_bulk {
-            (state.live_since_bulk, state.live_before_held) = (0, 0);
+            (state.live_since_bulk, state.live_before_bulk) = (0, 0);
             state.bulk.pop_front()
         } else {
             let live = state.live.pop_front();
             let one = u32::from(live.is_some());
             state.live_since_bulk = state.live_since_bulk.saturating_add(one);
-            if state.no_room && !state.bulk.is_empty() {
-                state.live_before_held = state.live_before_held.saturating_add(one);
+            if !state.bulk.is_empty() {
+                state.live_before_bulk = state.live_before_bulk.saturating_add(one);
             }
             live
         };
@@ -259,7 +237,7 @@ impl Intake {
     /// Sleeps until something arrives, `nudge`, `close`, or at most this long.
     pub(crate) fn wait(&self, at_most: Duration) {
         let mut state = self.state.lock();
-        if !state.has_work() && !(state.closed && state.is_empty()) {
+        if !(state.has_live() || state.may_bulk(true, &self.way)) && !(state.closed && state.is_empty()) {
             state.sleeping = true;
             self.arrived.wait_for(&mut state, at_most);
             state.sleeping = false;
@@ -282,12 +260,6 @@ impl Intake {
         (state.live.len(), state.bulk.len())
     }
 
-    fn wake_for_bulk(&self, state: MutexGuard<'_, State>) {
-        if state.may_bulk(true) {
-            self.wake(state);
-        }
-    }
-
     fn wake(&self, state: MutexGuard<'_, State>) {
         let sleeping = state.sleeping;
         drop(state);
@@ -302,7 +274,8 @@ mod tests {
     use super::*;
     use crate::engine::caller::{Owner, Whose};
     use crate::engine::pipeline::admission::Admitted;
-    use zeolite_proto::{CommitKey, Draft, Note, Tid};
+    use crate::engine::pipeline::way::LARGE_BYTES;
+    use zeolite_proto::{CommitKey, Draft, Note, Priority, Tid};
 
     fn abort_of_nothing() -> Ask {
         Ask::Abort { whose: Whose::Of(Owner::anonymous()), prepared: 7, key: None, since: None, done: Box::new(|_| {}) }
@@ -319,8 +292,8 @@ mod tests {
         Ask::Commit(Admitted::new(draft(), 64))
     }
 
-    fn intake() -> Arc<Intake> {
-        Arc::new(Intake::new(IntakeBounds { live_max: 10_000, batch_max: 100, bytes_max: 1 << 30, live_per_batch: 2 }))
+    fn intake() -> Intake {
+        Intake::new(IntakeBounds { live_max: 10_000, batch_max: 100, bytes_max: 1 << 30, live_per_batch: 2 })
     }
 
     /// Queues a draft of so many bytes, which tells it from others.
@@ -352,20 +325,37 @@ mod tests {
     #[test]
     fn little_of_bulk_work_is_on_its_way_at_once_and_live_drafts_do_not_wait_for_it() {
         let intake = intake();
-        (0..3).for_each(|_| push(&intake, Priority::Batch, IN_FLIGHT_BYTES / 2));
-        push(&intake, Priority::Batch, 8 * IN_FLIGHT_BYTES);
+        (0..3).for_each(|_| push(&intake, Priority::Batch, ON_ITS_WAY_BYTES / 2));
+        push(&intake, Priority::Batch, 8 * ON_ITS_WAY_BYTES);
         let mut on_their_way = Vec::new();
         while let Some(bytes) = next(&intake) {
-            on_their_way.push(InFlight::new(&intake, bytes));
+            on_their_way.push(intake.way().enter(Line::Bulk, bytes));
         }
         assert_eq!(on_their_way.len(), 2);
         push(&intake, Priority::Live, 7);
         assert_eq!(next(&intake), Some(7));
         on_their_way.pop();
-        assert_eq!(next(&intake), Some(IN_FLIGHT_BYTES / 2));
+        assert_eq!(next(&intake), Some(ON_ITS_WAY_BYTES / 2));
         assert_eq!(next(&intake), None, "the large one waits until nothing else is on its way");
         on_their_way.clear();
-        assert_eq!(next(&intake), Some(8 * IN_FLIGHT_BYTES));
+        assert_eq!(next(&intake), Some(8 * ON_ITS_WAY_BYTES));
+    }
+
+    #[test]
+    fn bulk_work_comes_when_no_live_draft_is_on_its_way_or_some_have_gone_before_it() {
+        let intake = intake();
+        let on_its_way = intake.way().enter(Line::Live, 1);
+        push(&intake, Priority::Batch, 7);
+        assert_eq!(next(&intake), None);
+        drop(on_its_way);
+        assert_eq!(next(&intake), Some(7));
+        let _on_its_way = intake.way().enter(Line::Live, 1);
+        push(&intake, Priority::Batch, 8);
+        for _ in 0..LIVE_PER_BULK_APART {
+            push(&intake, Priority::Live, 1000);
+            assert_eq!(next(&intake), Some(1000));
+        }
+        assert_eq!(next(&intake), Some(8));
     }
 
     #[test]

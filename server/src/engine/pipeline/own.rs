@@ -5,8 +5,8 @@ use crate::engine::answers::Done;
 use crate::engine::ids::public;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::Ask;
-use crate::engine::pipeline::intake::Line;
 use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
+use crate::engine::pipeline::way::Line;
 use std::sync::Arc;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Record, Tid, Write};
 

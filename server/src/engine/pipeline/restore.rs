@@ -14,7 +14,7 @@ use crate::engine::answers::Done;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::ask::{Ask, RestoreAsk};
 use crate::engine::pipeline::course::Course;
-use crate::engine::pipeline::intake::Line;
+use crate::engine::pipeline::way::Line;
 use crate::storage::{Txn, blobs_of_record};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -34,11 +34,12 @@ use crate::engine::pipeline::condemned::Condemned;
 use crate::engine::pipeline::endings::Endings;
 use crate::engine::pipeline::head::HeadView;
 use crate::engine::pipeline::holds::Holds;
-use crate::engine::pipeline::intake::{self, InFlight, Intake, Taken};
+use crate::engine::pipeline::intake::{Intake, Taken};
 use crate::engine::pipeline::keys::forgotten_key;
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
 use crate::engine::pipeline::replays::ToReplay;
+use crate::engine::pipeline::way::{LARGE_BYTES, Line};
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
@@ -338,9 +339,9 @@ impl Sequencer {
         }
         let sealed_ns = self.engine.steady_ns();
         let bytes = ask::size(&txn);
-        let is_bulk = answer.is_batch() || bytes >= intake::LARGE_BYTES;
-        let in_flight = is_bulk.then(|| InFlight::new(&self.intake, bytes));
-        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns, bytes, in_flight }));
+        let line = if answer.is_batch() || bytes >= LARGE_BYTES { Line::Bulk } else { Line::Live };
+        let on_its_way = self.intake.way().enter(line, bytes);
+        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns, bytes, on_its_way }));
     }
 
     /// An ask makes at most one hop, and the next ask is only taken when it has been handed over.

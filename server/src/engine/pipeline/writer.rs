@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Hop, Life, Sealed};
-use crate::engine::pipeline::intake::{InFlight, LARGE_BYTES};
+use crate::engine::pipeline::way::{LARGE_BYTES, OnItsWay};
 use crate::engine::reads::feed::FeedItem;
 use crate::engine::turn::Turn;
 use crate::storage::{Append, StoreError, Txn};
@@ -50,6 +50,8 @@ impl Writer {
                 self.hold_back(wait);
                 let batch = self.drain(first);
                 self.write(batch);
+                // The batch has left the way, and the backlog has grown.
+                self.engine.tell_room();
                 Turn::Worked
             }
             Err(RecvTimeoutError::Timeout) => Turn::Idle,
@@ -87,8 +89,8 @@ impl Writer {
                 Hop::Sealed(sealed) => {
                     self.engine.stats().queue.record(now.saturating_sub(sealed.sealed_ns));
                     batch.txns.push(sealed.txn);
-                    let Sealed { answer, sealed_ns, in_flight, .. } = sealed;
-                    batch.answers.push(Told::Txn { answer, sealed_ns, in_flight });
+                    let Sealed { answer, sealed_ns, on_its_way, .. } = sealed;
+                    batch.answers.push(Told::Txn { answer, sealed_ns, on_its_way });
                 }
                 Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
                 Hop::Roll { done, .. } => done(self.append.roll()),
@@ -125,7 +127,6 @@ impl Writer {
                 }
                 self.engine.reads.publish(batch.last(), || batch.txns.iter().map(FeedItem::of).collect());
                 self.engine.backlog().grew(self.append.unsettled());
-                self.engine.tell_room();
                 self.engine.stats().batches.add(1);
                 self.engine.stats().commits.add(batch.txns.len() as u64);
                 batch.tell(&self.engine);
@@ -171,7 +172,7 @@ struct Batch {
 
 enum Told {
     /// The next transaction's committer.
-    Txn { answer: Answer, sealed_ns: u64, in_flight: Option<InFlight> },
+    Txn { answer: Answer, sealed_ns: u64, on_its_way: OnItsWay },
     /// Somebody who had to wait for what was sealed before.
     After(Tid, Box<dyn FnOnce(Option<Fault>) + Send>),
 }
@@ -193,11 +194,11 @@ impl Batch {
         let mut txns = self.txns.into_iter();
         for told in self.answers {
             match told {
-                Told::Txn { answer, sealed_ns, in_flight } => {
+                Told::Txn { answer, sealed_ns, on_its_way } => {
                     let txn = txns.next().expect("each answer was drained together with its transaction");
                     let journey = Journey { sealed_ns, ..self.times };
                     engine.answer(txn, answer, journey, refused.map_or(Ok(()), |why| Err(why.clone())));
-                    drop(in_flight);
+                    drop(on_its_way);
                 }
                 Told::After(rests_on, tell) => tell(refused.filter(|_| rests_on > engine.visible()).cloned()),
             }
