@@ -58,7 +58,11 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     let alone = write(setting.objects, WRITES_PER_COMMIT).await?;
     drop(doing);
     let doing = setting.doing("live clients alone");
-    let quiet = beside(Box::pin(async { Ok(tokio::time::sleep(time).await).map(|()| time) })).await?.0;
+    let pause = async {
+        tokio::time::sleep(time).await;
+        Ok(time)
+    };
+    let quiet = beside(Box::pin(pause)).await?.0;
     report.add(Row::new(setting.name("live p50 without bulk work"), quiet.live.p50_us(), "µs"));
     drop(doing);
     let doing = setting.doing("live clients beside a bulk writer");
@@ -153,7 +157,8 @@ fn probe(file: &std::fs::File, over: &AtomicBool) -> Result<Latency> {
         file.sync_data()?;
         latency.add(begun.elapsed());
         offset += data.len() as u64;
-        std::thread::sleep(PROBE_EVERY);
+        // A pace, not a wait: another sync right away would be a load of its own.
+        std::thread::park_timeout(PROBE_EVERY);
     }
     Ok(latency)
 }

@@ -151,8 +151,6 @@ pub(crate) struct Sealed {
     pub(crate) life: Option<Life>,
     pub(crate) answer: Answer,
     pub(crate) sealed_ns: u64,
-    /// About what it will take in the log.
-    pub(crate) bytes: usize,
     /// Counts it while it is on its way.
     pub(crate) on_its_way: OnItsWay,
 }

@@ -237,7 +237,8 @@ impl Intake {
     /// Sleeps until something arrives, `nudge`, `close`, or at most this long.
     pub(crate) fn wait(&self, at_most: Duration) {
         let mut state = self.state.lock();
-        if !(state.has_live() || state.may_bulk(true, &self.way)) && !(state.closed && state.is_empty()) {
+        let is_over = state.closed && state.is_empty();
+        if !(state.has_live() || state.may_bulk(true, &self.way) || is_over) {
             state.sleeping = true;
             self.arrived.wait_for(&mut state, at_most);
             state.sleeping = false;

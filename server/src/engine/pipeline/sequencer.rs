@@ -341,7 +341,7 @@ impl Sequencer {
         let bytes = ask::size(&txn);
         let line = if answer.is_batch() || bytes >= LARGE_BYTES { Line::Bulk } else { Line::Live };
         let on_its_way = self.intake.way().enter(line, bytes);
-        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns, bytes, on_its_way }));
+        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns, on_its_way }));
     }
 
     /// An ask makes at most one hop, and the next ask is only taken when it has been handed over.

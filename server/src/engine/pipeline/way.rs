@@ -66,6 +66,13 @@ pub(crate) struct OnItsWay {
     bytes: usize,
 }
 
+impl OnItsWay {
+    /// About what it takes in the log.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for OnItsWay {
     fn drop(&mut self) {
         let (count, by) = self.way.counted(self.line, self.bytes);

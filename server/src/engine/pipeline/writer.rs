@@ -75,7 +75,7 @@ impl Writer {
         let mut bytes = 0;
         let (mut next, mut begun) = (Some(first), false);
         while let Some(hop) = next.take() {
-            let len = if let Hop::Sealed(sealed) = &hop { sealed.bytes } else { 0 };
+            let len = if let Hop::Sealed(sealed) = &hop { sealed.on_its_way.bytes() } else { 0 };
             // What is large begins a batch: nobody before it waits for its write.
             let full = batch.txns.len() >= self.bounds.txns_max
                 || (bytes > 0 && (bytes + len > self.bounds.bytes_max || len >= LARGE_BYTES));
