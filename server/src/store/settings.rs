@@ -50,6 +50,8 @@ pub struct StoreSettings {
     pub checkpoint_log_bytes: u64,
     /// What may wait in memory for the index before `Appender::append` refuses with `StoreError::Behind`.
     pub overlay_bytes_max: u64,
+    /// Cells that are moved into the index at once, at least one batch: room in memory comes in steps of so much.
+    pub settle_cells_max: usize,
     /// Entries whose last write is remembered in memory after it reached the index, at some 150 bytes each: a check of a
     /// key range whose snapshot is not older than these does not walk the range in the index.
     pub recent_entries_max: usize,
@@ -84,6 +86,7 @@ impl Default for StoreSettings {
             kept_bytes_max: 64 << 10,
             checkpoint_log_bytes: 64 << 20,
             overlay_bytes_max: 128 << 20,
+            settle_cells_max: 16_384,
             recent_entries_max: 65_536,
             kinds_max: 65_536,
             keys_count_max: 1_000_000,
