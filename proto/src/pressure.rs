@@ -25,7 +25,7 @@ pub struct Pressure {
     pub free_bytes: u64,
     /// The size of that disk; 0: not known.
     pub disk_bytes: u64,
-    /// The 99th percentile of the window's live commits in whose time no batch draft came or became durable; 0: too few.
+    /// The 99th percentile of the window's live commits that came while no bulk work was on its way; 0: too few.
     #[serde(default)]
     pub apart_p99_us: u64,
 }

@@ -8,7 +8,7 @@
 //!   next  = target / cost, within size/2 ..= size·2 and 1 ..= objects_max
 //! ```
 //!
-//! Beside live traffic chunks stay small, at a dozen objects (more where an fsync takes long by itself): a live commit that waits for a large chunk to be put in order,
+//! Beside live traffic chunks stay small, at ten objects (more where an fsync takes long by itself): a live commit that waits for a large chunk to be put in order,
 //! written and synced is one of the slowest of its hundred. And a throttled worker makes small chunks rather than large ones with long
 //! pauses: at `rate` objects a second no chunk covers more than a twentieth of a second's worth.
 
@@ -20,7 +20,7 @@ use zeolite_proto::evolve::Settings;
 const NEWEST: f64 = 0.3;
 /// Measured with objects of 1 KiB: beside chunks of 50 the slowest of a hundred live commits took 1.9 times as long as without, of 25 1.6, of 10 0.8 to 1.2
 /// times; the evolve took 2.1, 2.1 and 2.8 times as long as without live commits.
-const OBJECTS_BESIDE_LIVE: usize = 12;
+const OBJECTS_BESIDE_LIVE: usize = 10;
 /// Where an fsync takes longer than this, and again as long, so many objects for each of these are a small part of it.
 const FSYNC_US: u64 = 5000;
 const OBJECTS_PER_SLOW_FSYNC: usize = 50;
@@ -145,11 +145,11 @@ mod tests {
         assert_eq!(sizing.objects(&settings, Some(4.0), None), 10);
         assert_eq!(sizing.objects(&settings, Some(1e9), None), 1000);
         let on = |fsync_p99_us| Pressure { fsync_p99_us, ..Pressure::default() };
-        assert_eq!(sizing.objects(&settings, None, Some(&on(300))), 12);
-        assert_eq!(sizing.objects(&settings, None, Some(&on(9_999))), 12);
+        assert_eq!(sizing.objects(&settings, None, Some(&on(300))), 10);
+        assert_eq!(sizing.objects(&settings, None, Some(&on(9_999))), 10);
         assert_eq!(sizing.objects(&settings, None, Some(&on(30_000))), 300, "a spinning disk");
         assert_eq!(sizing.objects(&settings, None, Some(&on(u64::MAX))), 1000);
-        assert_eq!(sizing.objects(&settings, Some(400.0), Some(&on(300))), 12);
+        assert_eq!(sizing.objects(&settings, Some(400.0), Some(&on(300))), 10);
         assert_eq!(sizing.objects(&settings, Some(200.0), Some(&on(300))), 10);
     }
 }

@@ -49,25 +49,18 @@ impl Numbers {
         self.gauge.fsync(sync_ns);
     }
 
-    /// A draft is let in.
-    pub(super) fn came(&self, priority: Priority, now_ns: u64) {
-        if priority == Priority::Batch {
-            self.gauge.batch_came(now_ns);
-        }
-    }
-
     /// What a durable transaction adds to the counts, the gauge and the heat.
     pub(super) fn measure(&self, txn: &Txn, origin: &Origin, journey: Journey, now: Duration) {
         for write in txn.writes.iter().filter(|write| write.merged) {
             let header = write.record.as_deref().map(Header::parse);
             self.stats.merged(header.and_then(Result::ok).map_or("", |header| header.class));
         }
-        let Some(queued_ns) = origin.queued_ns else { return };
+        let Some(came) = origin.came else { return };
         self.stats.slow_commits.add(u64::from(self.slow.look(txn, origin, journey, now)));
         if origin.priority == Priority::Batch {
-            return self.gauge.batch(now.as_nanos() as u64);
+            return self.gauge.batch();
         }
-        self.gauge.live(queued_ns, now.as_nanos() as u64);
+        self.gauge.live(came, now.as_nanos() as u64);
         let mut before = None;
         for oid in txn.writes.iter().map(|write| write.cell.oid) {
             if before.replace(oid) != Some(oid) {

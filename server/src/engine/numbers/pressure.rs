@@ -2,14 +2,19 @@
 //!
 //! ```text
 //!   slots   [ -3 s | -2 s | -1 s | now ]   live commits, fsyncs, how many batch drafts         => the window
-//!   apart   of the same live commits those in whose time no batch draft came or became durable => what the others are compared with
+//!   apart   of the same live commits those that came while no bulk work was on its way         => what the others are compared with
 //!   quiet   the last 10 slots that had live commits and no batch draft                        => the baseline
 //! ```
 //! A worker compares the window with what was apart in it: on a machine that is busy with other things both are slow, and neither is
 //! its doing. What it does to all commits (a disk that has much to write back) shows against the quiet seconds only. An evolve that
 //! never rests leaves none of these, so workers pause for one now and then; until they do, the last known ones stand.
+//!
+//! Which commits are apart is decided by the moment in which they came, not by what happens in their time: the longer a commit takes, the more
+//! surely something happens in it, so those in whose time nothing did are the quick ones, and any evolve would seem to be felt. What comes
+//! later stands behind a live draft anyway.
 
 use crate::engine::numbers::histogram::{Counts, Histogram};
+use crate::engine::pipeline::way::Came;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -35,8 +40,6 @@ struct Slot {
 pub(crate) struct Gauge {
     slots: [Slot; SLOTS],
     now: AtomicUsize,
-    /// When a batch draft came or became durable, by the steady clock.
-    batch_ns: AtomicU64,
     /// When the present slot began; by the keeper alone.
     begun: Mutex<Duration>,
     quiet: Mutex<VecDeque<Counts>>,
@@ -48,7 +51,6 @@ impl Gauge {
         Gauge {
             slots: Default::default(),
             now: AtomicUsize::new(0),
-            batch_ns: AtomicU64::new(0),
             begun: Mutex::new(now),
             quiet: Mutex::default(),
             last: Mutex::default(),
@@ -60,22 +62,16 @@ impl Gauge {
     }
 
     /// A live draft that came then is durable now.
-    pub(crate) fn live(&self, came_ns: u64, now_ns: u64) {
-        let took = now_ns.saturating_sub(came_ns);
+    pub(crate) fn live(&self, came: Came, now_ns: u64) {
+        let took = now_ns.saturating_sub(came.ns);
         self.slot().live.record(took);
-        if self.batch_ns.load(Relaxed) < came_ns {
+        if !came.beside_bulk {
             self.slot().apart.record(took);
         }
     }
 
-    /// A batch draft has come.
-    pub(crate) fn batch_came(&self, now_ns: u64) {
-        self.batch_ns.fetch_max(now_ns, Relaxed);
-    }
-
-    /// One is durable.
-    pub(crate) fn batch(&self, now_ns: u64) {
-        self.batch_came(now_ns);
+    /// A batch draft is durable.
+    pub(crate) fn batch(&self) {
         self.slot().batch.fetch_add(1, Relaxed);
     }
 
@@ -151,10 +147,14 @@ impl Gauge {
 mod tests {
     use super::*;
 
+    fn apart(ns: u64) -> Came {
+        Came { ns, beside_bulk: false }
+    }
+
     #[test]
     fn the_baseline_comes_from_seconds_without_batch_drafts_and_the_window_forgets() {
         let gauge = Gauge::new(Duration::ZERO);
-        (0..100).for_each(|_| gauge.live(1, 1_000_001));
+        (0..100).for_each(|_| gauge.live(apart(1), 1_000_001));
         gauge.turn(SLOT, (5, 10));
         let pressure = gauge.read();
         assert_eq!((pressure.live_commits, pressure.free_bytes, pressure.disk_bytes), (100, 5, 10));
@@ -162,8 +162,8 @@ mod tests {
 
         assert_eq!(pressure.apart_p99_us, pressure.live_p99_us, "nothing was in their way");
 
-        gauge.batch(500);
-        (0..100).for_each(|_| gauge.live(400, 9_000_400));
+        gauge.batch();
+        (0..100).for_each(|_| gauge.live(Came { ns: 400, beside_bulk: true }, 9_000_400));
         gauge.turn(SLOT * 2, (5, 10));
         let pressure = gauge.read();
         assert!(
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_turn_within_a_slot_only_sums_up() {
         let gauge = Gauge::new(Duration::ZERO);
-        gauge.live(0, 1_000);
+        gauge.live(apart(0), 1_000);
         gauge.turn(SLOT / 2, (0, 0));
         assert_eq!((gauge.read().live_commits, gauge.read().quiet_p99_us), (1, 0));
     }

@@ -57,7 +57,7 @@ impl SlowLog {
     /// Looks at a commit that became durable `now`; true: it was slow.
     pub(crate) fn look(&self, txn: &Txn, origin: &Origin, journey: Journey, now: Duration) -> bool {
         let now_ns = now.as_nanos() as u64;
-        let total_ns = now_ns.saturating_sub(origin.queued_ns.unwrap_or(now_ns));
+        let total_ns = now_ns.saturating_sub(origin.came.map_or(now_ns, |came| came.ns));
         let slow = self.limit_ns > 0 && total_ns >= self.limit_ns;
         if slow && self.may_tell(now) {
             tell(txn, origin, journey, total_ns);
@@ -93,7 +93,7 @@ impl SlowLog {
 }
 
 fn tell(txn: &Txn, origin: &Origin, journey: Journey, total_ns: u64) {
-    let queued_ns = origin.queued_ns.unwrap_or(journey.sealed_ns);
+    let queued_ns = origin.came.map_or(journey.sealed_ns, |came| came.ns);
     let ms = |ns: u64| (ns / 10_000) as f64 / 100.0;
     let bytes: usize = txn.writes.iter().map(|write| write.record.as_ref().map_or(0, |record| record.len())).sum();
     let note = note::decode(&txn.note);
@@ -142,6 +142,7 @@ fn classes(txn: &Txn) -> String {
 mod tests {
     use super::*;
     use crate::engine::caller::Client;
+    use crate::engine::pipeline::way::Came;
     use crate::storage::TxnWrite;
     use std::sync::Arc;
     use tracing::field::{Field, Visit};
@@ -194,7 +195,7 @@ mod tests {
     fn origin() -> Origin {
         Origin {
             priority: Priority::Live,
-            queued_ns: Some(1_000_000),
+            came: Some(Came { ns: 1_000_000, beside_bulk: false }),
             client: Client::new("shop web 3", None),
             _blobs: None,
         }

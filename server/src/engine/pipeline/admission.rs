@@ -11,6 +11,7 @@ use crate::engine::keep::system::SYSTEM_OID;
 use crate::engine::pipeline::ahead::LookedAhead;
 use crate::engine::pipeline::ranges;
 use crate::engine::pipeline::replayed::Replays;
+use crate::engine::pipeline::way::Came;
 use crate::engine::pipeline::wide::WideReads;
 use crate::storage::BlobHold;
 use bytes::Bytes;
@@ -42,8 +43,8 @@ pub(crate) struct Admitted {
     pub(crate) looks: u8,
     /// Its size, for the queue's bound.
     pub(crate) bytes: usize,
-    /// When it was queued, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
-    pub(crate) queued_ns: Option<u64>,
+    /// None for the server's own bookkeeping.
+    pub(crate) came: Option<Came>,
     /// Whose it is.
     pub(crate) caller: Caller,
     /// Keeps the blobs that it names.
@@ -63,7 +64,7 @@ impl Admitted {
             rounds: 0,
             looks: 0,
             bytes,
-            queued_ns: None,
+            came: None,
             caller: Caller::default(),
             blobs: None,
         }
@@ -71,7 +72,7 @@ impl Admitted {
 
     /// Whether it may pass over what yields: a live draft of a client's.
     pub(crate) fn may_pass(&self) -> bool {
-        self.draft.priority == Priority::Live && self.queued_ns.is_some()
+        self.draft.priority == Priority::Live && self.came.is_some()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::engine::caller::{Client, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::course::Course;
+use crate::engine::pipeline::way::Came;
 use crate::engine::pipeline::way::OnItsWay;
 use crate::storage::{BlobHold, StoreError, Txn};
 use bytes::Bytes;
@@ -194,8 +195,8 @@ impl Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) priority: Priority,
-    /// When it was admitted, by the steady clock, in nanoseconds; none for the server's own bookkeeping.
-    pub(crate) queued_ns: Option<u64>,
+    /// None for the server's own bookkeeping.
+    pub(crate) came: Option<Came>,
     pub(crate) client: Client,
     /// Keeps the blobs that it names until it is told.
     pub(crate) _blobs: Option<Arc<BlobHold>>,
@@ -204,11 +205,11 @@ pub(crate) struct Origin {
 impl Origin {
     /// The server's own bookkeeping.
     pub(crate) fn own() -> Origin {
-        Origin { priority: Priority::Live, queued_ns: None, client: Client::Inside, _blobs: None }
+        Origin { priority: Priority::Live, came: None, client: Client::Inside, _blobs: None }
     }
 
     pub(crate) fn is_own(&self) -> bool {
-        self.queued_ns.is_none()
+        self.came.is_none()
     }
 }
 

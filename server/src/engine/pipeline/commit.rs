@@ -207,9 +207,7 @@ impl Engine {
         let mut admitted = admission::admit(draft, self.limits(), self.keep.oids(), self.visible())?;
         admitted.looked_ahead = self.look_ahead(&admitted.draft)?;
         admitted.blobs = self.hold_blobs(&admitted.draft)?;
-        let now = self.steady_ns();
-        admitted.queued_ns = Some(now);
-        self.numbers.came(admitted.draft.priority, now);
+        admitted.came = Some(self.intake().way().came(self.steady_ns()));
         Ok(admitted)
     }
 

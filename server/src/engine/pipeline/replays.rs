@@ -65,9 +65,9 @@ impl Admitted {
     /// Another draft in its place, of which nothing is known yet.
     fn become_of(&mut self, other: Admitted, replays: Replays) {
         let caller = self.caller.clone();
-        let (queued_ns, blobs) = (self.queued_ns, self.blobs.take());
+        let (came, blobs) = (self.came, self.blobs.take());
         let (rounds, looks) = (self.rounds, self.looks);
-        *self = Admitted { caller, queued_ns, blobs, rounds, looks, replays, ..other };
+        *self = Admitted { caller, came, blobs, rounds, looks, replays, ..other };
     }
 }
 

@@ -218,8 +218,8 @@ impl Sequencer {
             return self.refuse(draft, fault);
         }
         let started = self.engine.clock().steady();
-        if let Some(queued_ns) = admitted.queued_ns {
-            self.engine.stats().queue.record((started.as_nanos() as u64).saturating_sub(queued_ns));
+        if let Some(came) = admitted.came {
+            self.engine.stats().queue.record((started.as_nanos() as u64).saturating_sub(came.ns));
         }
         let results = match &draft {
             DraftAsk::Prepare(PrepareAsk { how: Preparing { hold: true, .. }, .. }) => {
@@ -242,9 +242,8 @@ impl Sequencer {
                 self.engine.stats().check.record(self.engine.nanos_since(started));
                 match draft {
                     DraftAsk::Commit(admitted) => {
-                        let Admitted { draft, queued_ns, caller, blobs, .. } = admitted;
-                        let origin =
-                            Origin { priority: draft.priority, queued_ns, client: caller.client, _blobs: blobs };
+                        let Admitted { draft, came, caller, blobs, .. } = admitted;
+                        let origin = Origin { priority: draft.priority, came, client: caller.client, _blobs: blobs };
                         self.seal(draft.key, &draft.note, judged.writes, Answer::Key(origin));
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, judged),

@@ -26,6 +26,15 @@ impl Line {
     }
 }
 
+/// When a client's draft came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Came {
+    /// By the steady clock, in nanoseconds.
+    pub(crate) ns: u64,
+    /// Bulk work was on the way then.
+    pub(crate) beside_bulk: bool,
+}
+
 /// What is sealed and not told yet.
 #[derive(Default)]
 pub(crate) struct Way {
@@ -49,6 +58,11 @@ impl Way {
     /// Bytes of the bulk work on it.
     pub(crate) fn bulk_bytes(&self) -> usize {
         self.bulk_bytes.load(Ordering::Acquire)
+    }
+
+    /// What comes now.
+    pub(crate) fn came(&self, ns: u64) -> Came {
+        Came { ns, beside_bulk: self.bulk_bytes() > 0 }
     }
 
     fn counted(&self, line: Line, bytes: usize) -> (&AtomicUsize, usize) {

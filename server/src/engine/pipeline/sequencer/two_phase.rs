@@ -270,10 +270,10 @@ impl Sequencer {
         let Some((prepared, freed)) = self.holds.release(id) else { return };
         self.count_prepared();
         self.engine.keys().enter_reserved(key, done);
-        let queued_ns = Some(self.engine.steady_ns());
+        let came = Some(self.intake.way().came(self.engine.steady_ns()));
         // What it names is kept by what is being ended.
         let client = prepared.caller.client.clone();
-        let origin = Origin { priority: prepared.priority, queued_ns, client, _blobs: None };
+        let origin = Origin { priority: prepared.priority, came, client, _blobs: None };
         let writes = prepared.writes.iter().cloned().chain(durable::end_of(&prepared)).collect();
         self.seal(key, &prepared.note, writes, Answer::Finish(origin));
         self.endings.begin(Ending { tid: self.last, id, prepared });
