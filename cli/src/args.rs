@@ -31,14 +31,36 @@ pub(crate) struct Cli {
     #[arg(long, short = 't', global = true, help_heading = EVERYWHERE, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
 
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
+
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How a command proves who it is, and how it knows the server.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Credentials {
+    /// The file that holds the token of a user; also ZEOLITE_TOKEN_FILE, ZEOLITE_TOKEN, or ~/.config/zeolite/credentials.toml
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Speak TLS to a server whose certificate is of this CA (PEM); also ZEOLITE_CA
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The certificate to show to the server (PEM); also ZEOLITE_CERT
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key (PEM); also ZEOLITE_KEY
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run a server on a data directory
     Serve(crate::serve::ServeArgs),
+    /// Who may come in: users, their roles and tokens, in a file of this machine
+    User(crate::user::UserArgs),
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -224,7 +246,7 @@ pub(crate) fn is_check(arguments: impl IntoIterator<Item = String>) -> bool {
     let mut arguments = arguments.into_iter().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--server" | "--timeout" | "-t" => drop(arguments.next()),
+            "--server" | "--timeout" | "-t" | "--token-file" | "--ca" | "--cert" | "--key" => drop(arguments.next()),
             option if option.starts_with('-') => {}
             command => return command == "check",
         }

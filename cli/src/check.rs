@@ -23,11 +23,11 @@ use range::Range;
 use serde_json::json;
 use std::fmt::Write;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zeolite_client::{Mode, ModeKind};
 
-/// A check waits for an answer so long, in seconds, unless told otherwise.
-const TIMEOUT_S: u64 = 10;
+/// A check waits for an answer so long unless told otherwise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(after_help = help())]
@@ -111,18 +111,11 @@ impl Verdict {
 }
 
 /// Makes the check, prints its line.
-pub(crate) async fn check(
-    out: &Out,
-    address: &str,
-    database: &str,
-    timeout: Option<u64>,
-    args: &CheckArgs,
-) -> ExitCode {
+pub(crate) async fn check(out: &Out, server: &Server, args: &CheckArgs) -> ExitCode {
     let thresholds = match Thresholds::of(args) {
         Ok(thresholds) => thresholds,
         Err(problem) => return Verdict::without_numbers(State::Unknown, problem).tell(out),
     };
-    let server = &Server::new(address, database, timeout.or(Some(TIMEOUT_S)));
     let limit = server.timeout;
     let began = Instant::now();
     let verdict = match tokio::time::timeout(limit, look(server)).await {
@@ -134,7 +127,7 @@ pub(crate) async fn check(
         }
         Ok(Err(error)) => Verdict::without_numbers(State::Critical, format!("{error:#}")),
         Err(_) => {
-            let text = format!("no answer from {address} within {} s", limit.as_secs());
+            let text = format!("no answer from {} within {} s", server.address, limit.as_secs());
             Verdict::without_numbers(State::Critical, text)
         }
     };
@@ -210,6 +203,7 @@ fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
         let text = format!("the index has failed and is made ready again: {why}; look at the disk if this stays");
         alerts.push((State::Critical, text));
     }
+    alerts.extend(seen.status.security_problem.iter().map(|why| (State::Warning, why.clone())));
     let mode = &seen.status.mode;
     // A poisoned store is read-only because of that: one alert is enough.
     alerts.extend(of_mode(mode).filter(|_| alerts.is_empty() || mode.automatic.is_none()));

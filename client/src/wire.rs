@@ -16,6 +16,7 @@
 
 mod blobs;
 mod calls;
+mod channel;
 mod feed;
 mod log;
 mod unary;
@@ -24,6 +25,7 @@ pub(crate) use blobs::{BlobBytes, BlobPart};
 pub use unary::Pages;
 pub(crate) use unary::{LogHow, Unary};
 
+use crate::credentials::{Tls, Token};
 use crate::errors::{Error, Result};
 use feed::FeedJoiner;
 use parking_lot::Mutex;
@@ -60,11 +62,13 @@ pub(crate) trait Inbox: Send + Sync {
     fn pressed(&self, pressure: Pressure);
 }
 
-/// On which database a client works, and as what; both may be empty.
+/// On which database a client works, and as what, both may be empty; how it proves who it is, and knows the server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Acting {
     pub(crate) database: String,
     pub(crate) role: String,
+    pub(crate) token: Option<Token>,
+    pub(crate) tls: Tls,
 }
 
 /// What the client says first.
@@ -260,7 +264,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn from_status(status: &tonic::Status, url: &str) -> Error {
     match fault::from_status(status) {
         Some(fault) => fault.into(),
-        None => Error::Disconnected { url: url.to_owned(), reason: chain(status) },
+        None => channel::lost(url, status),
     }
 }
 
