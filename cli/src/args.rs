@@ -1,14 +1,12 @@
 //! Owns the command line: every command, option and help text.
 
+use crate::credentials::{Credentials, EVERYWHERE};
 use crate::exit;
 use crate::moment::At;
 use crate::place::Place;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use zeolite_proto::{Oid, Tid};
-
-/// The heading of what every command takes.
-const EVERYWHERE: &str = "Global options";
 
 /// Zeolite, a transactional object database server.
 #[derive(Parser)]
@@ -36,23 +34,6 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// How a command proves who it is, and how it knows the server.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Credentials {
-    /// The file that holds the token of a user; also ZEOLITE_TOKEN_FILE, ZEOLITE_TOKEN, or ~/.config/zeolite/credentials.toml
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
-    pub(crate) token_file: Option<PathBuf>,
-    /// Speak TLS to a server whose certificate is of this CA (PEM); also ZEOLITE_CA
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// The certificate to show to the server (PEM); also ZEOLITE_CERT
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
-    pub(crate) cert: Option<PathBuf>,
-    /// Its private key (PEM); also ZEOLITE_KEY
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

@@ -15,6 +15,7 @@
 mod args;
 mod bench;
 mod check;
+mod credentials;
 mod demo;
 mod evolve;
 mod exit;

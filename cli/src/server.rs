@@ -1,6 +1,6 @@
 //! Owns how commands reach a server: where it is, and how long they wait for each of its answers.
 
-use crate::args::Credentials;
+use crate::credentials::Credentials;
 use crate::exit::CannotConnect;
 use anyhow::Result;
 use std::net::Ipv6Addr;

@@ -216,9 +216,6 @@ impl Admin {
 fn alone<T>(url: &str, reply: Result<T, Failure>) -> Result<T> {
     reply.map_err(|failure| match failure {
         Failure::Fault(fault) => fault.into(),
-        Failure::Lost => {
-            let reason = "the connection was lost before the answer came".to_owned();
-            Error::Disconnected { url: url.to_owned(), reason }
-        }
+        Failure::Lost(reason) => Error::Disconnected { url: url.to_owned(), reason },
     })
 }

@@ -209,10 +209,10 @@ impl Core {
                     Instant::now() + wait
                 }
                 Failure::Fault(fault) => return Err(refused(resend, fault)),
-                Failure::Lost if resend == Resend::Never => {
+                Failure::Lost(_) if resend == Resend::Never => {
                     return Err(self.disconnected("the connection was lost; this request is never sent twice"));
                 }
-                Failure::Lost => {
+                Failure::Lost(_) => {
                     in_doubt = true;
                     self.leave(&attached, self.disconnected("the connection was lost"));
                     attached.dead.notify_one();

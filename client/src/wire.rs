@@ -99,10 +99,16 @@ pub(crate) struct Welcome {
 /// Why a request has no reply.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The session ended before the reply came.
-    Lost,
+    /// The connection ended before the reply came, for this reason.
+    Lost(String),
     /// The server refused.
     Fault(Fault),
+}
+
+impl Failure {
+    fn lost() -> Failure {
+        Failure::Lost("the connection was lost before the answer came".to_owned())
+    }
 }
 
 /// Who waits for which id; none once the session has ended.
@@ -122,7 +128,7 @@ impl Pending {
     /// A place to wait for the reply to a request.
     fn wait(self: &Arc<Self>, id: u64) -> Result<Waiter, Failure> {
         let (sender, reply) = oneshot::channel();
-        self.0.lock().as_mut().ok_or(Failure::Lost)?.insert(id, sender);
+        self.0.lock().as_mut().ok_or_else(Failure::lost)?.insert(id, sender);
         Ok(Waiter { id, reply, pending: Some(self.clone()) })
     }
 }
@@ -142,12 +148,12 @@ impl Waiter {
         match self.reply.try_recv() {
             Ok(reply) => self.came(reply).map(Some),
             Err(oneshot::error::TryRecvError::Empty) => Ok(None),
-            Err(oneshot::error::TryRecvError::Closed) => Err(Failure::Lost),
+            Err(oneshot::error::TryRecvError::Closed) => Err(Failure::lost()),
         }
     }
 
     async fn reply(mut self) -> Result<Reply, Failure> {
-        let reply = (&mut self.reply).await.map_err(|_| Failure::Lost)?;
+        let reply = (&mut self.reply).await.map_err(|_| Failure::lost())?;
         self.came(reply)
     }
 
@@ -344,7 +350,7 @@ impl Link {
 
     async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {
         let frame = v2::ClientFrame { id, request: Some(request) };
-        self.outbound.send(frame).await.map_err(|_| Failure::Lost)
+        self.outbound.send(frame).await.map_err(|_| Failure::lost())
     }
 
     async fn request(&self, request: Request) -> Result<Reply, Failure> {
@@ -373,6 +379,6 @@ mod tests {
         assert!(late.is_err() && waiting() == 1);
         assert!(stays.ready().expect("open").is_none());
         pending.0.lock().take();
-        assert!(matches!(stays.ready(), Err(Failure::Lost)) && pending.wait(3).is_err());
+        assert!(matches!(stays.ready(), Err(Failure::Lost(_))) && pending.wait(3).is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! server has no room for another session.
 
 use super::log::{Assembly, messages};
-use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, channel, fault, v2};
+use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, chain, channel, fault, v2};
 use crate::errors::{Error, Result};
 use crate::revision::{Revision, Transaction};
 use futures_util::{Stream, StreamExt, stream};
@@ -112,12 +112,12 @@ impl<T> Pages<Vec<T>> {
 fn failed(status: &tonic::Status) -> Error {
     match failure(status) {
         Failure::Fault(fault) => fault.into(),
-        Failure::Lost => channel::lost("the server", status),
+        Failure::Lost(reason) => Error::Disconnected { url: "the server".into(), reason },
     }
 }
 
 pub(super) fn failure(status: &tonic::Status) -> Failure {
-    fault::from_status(status).map_or(Failure::Lost, Failure::Fault)
+    fault::from_status(status).map_or_else(|| Failure::Lost(channel::explained(chain(status))), Failure::Fault)
 }
 
 impl Unary {
