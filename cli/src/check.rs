@@ -338,6 +338,26 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_ends_soon_and_a_file_that_is_wrong_are_told() {
+        const DAY_MS: u64 = 86_400_000;
+        let with = |days: u64| {
+            let (unix_ms, certificate_expires_unix_ms) = (100 * DAY_MS, (100 + days) * DAY_MS);
+            judged(Status { unix_ms, certificate_expires_unix_ms, ..well() }, &args(&[], &[]))
+        };
+        assert_eq!(
+            [90, 13, 2, 0].map(|days| with(days).state),
+            [State::Ok, State::Warning, State::Critical, State::Critical]
+        );
+        assert!(
+            with(2).text.contains("tls.cert") && with(90).performance.contains(&"certificate_days=90;14:;3:;0".into())
+        );
+        let wrong = Status { security_problem: Some("half of a file".into()), ..well() };
+        let wrong = judged(wrong, &args(&[], &[]));
+        assert!(wrong.state == State::Warning && wrong.text.contains("half of a file"), "{}", wrong.text);
+        assert!(!judged(well(), &args(&[], &[])).performance.iter().any(|datum| datum.starts_with("certificate")));
+    }
+
+    #[test]
     fn what_is_asked_for_and_not_known_is_unknown_but_hides_nothing() {
         let blind = Status::default();
         assert_eq!(judged(blind.clone(), &args(&[], &[])).state, State::Ok);

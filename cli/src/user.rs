@@ -107,7 +107,7 @@ pub(crate) fn user(out: &Out, args: &UserArgs) -> Result<()> {
     match &args.command {
         UserCommand::Add { name, rights: Rights { role, databases }, life, no_token } => {
             let token = if *no_token { None } else { Some(new_token()?) };
-            let (now, ends) = life.from_now();
+            let (now, ends) = life.begun();
             change(&|users| {
                 users.add(name, *role, databases)?;
                 token.iter().try_for_each(|token| users.keep(name, token, now, ends))
@@ -122,7 +122,7 @@ pub(crate) fn user(out: &Out, args: &UserArgs) -> Result<()> {
         UserCommand::Remove { name } => Ok(change(&|users| users.remove(name))?),
         UserCommand::Token { name, life } => {
             let token = new_token()?;
-            let (now, ends) = life.from_now();
+            let (now, ends) = life.begun();
             change(&|users| users.keep(name, &token, now, ends))?;
             show(out, name, &token, ends)
         }
@@ -132,7 +132,7 @@ pub(crate) fn user(out: &Out, args: &UserArgs) -> Result<()> {
 
 impl Life {
     /// Now, and when what is made now ends, in seconds since 1970.
-    fn from_now(&self) -> (u64, Option<u64>) {
+    fn begun(&self) -> (u64, Option<u64>) {
         let now = unix_s();
         (now, self.expires.map(|life| now.saturating_add(life.as_secs())))
     }

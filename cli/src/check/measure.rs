@@ -113,10 +113,10 @@ fn pressure(seen: &Seen) -> &Pressure {
     &seen.status.pressure
 }
 
-/// None without TLS. One that has expired is below zero.
+/// None without TLS.
 fn certificate_days(seen: &Seen) -> Option<f64> {
     let (expires, now) = (seen.status.certificate_expires_unix_ms as f64, seen.status.unix_ms as f64);
-    (expires > 0.0).then(|| (expires - now) / 86_400_000.0)
+    (expires > 0.0).then(|| ((expires - now) / 86_400_000.0).max(0.0))
 }
 
 fn free_percent(seen: &Seen) -> Option<f64> {

@@ -1,6 +1,8 @@
 //! TLS: who knows whom, what is said when one side does not speak it, and a certificate that is renewed under a running server.
 
 use super::scene::{Ca, Scene, set, until_refused};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use zeolite_client::{Admin, Db, Error, FaultKind, Options, Tls};
 use zeolite_proto::Role;
 
@@ -112,4 +114,22 @@ async fn a_renewed_certificate_is_taken_in_and_a_half_written_one_is_not() {
     options.tls.ca = Some(scene.write("next.pem", &next.pem()));
     Db::connect_with(scene.url(), options).await.expect("by the new one");
     db.newest().await.expect("who was there is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shakes_hands_slowly_holds_up_nobody_and_is_closed() {
+    let scene = Scene::start(|settings, _| settings.sessions.keepalive_timeout_ms = 1000).await;
+    let token = scene.user("shop", Role::Write, &[], None);
+    let mut silent = Vec::new();
+    for begun in [&b""[..], &[0x16], &[0x16, 3, 1, 2, 0, 1]].iter().cycle().take(30) {
+        let mut stream = TcpStream::connect(scene.server.address()).await.expect("accepted");
+        stream.write_all(begun).await.expect("taken");
+        silent.push(stream);
+    }
+    set(&scene.comes(scene.options(Some(&token))).await, 1).await.expect("commits beside them");
+    for mut stream in silent {
+        let closed = tokio::time::timeout(crate::support::GUARD, stream.read_to_end(&mut Vec::new())).await;
+        // By an end or by a reset.
+        drop(closed.expect("it is closed"));
+    }
 }

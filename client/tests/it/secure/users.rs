@@ -3,9 +3,9 @@
 use super::scene::{Scene, set, until_refused};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::SystemTime;
 use zeolite_client::{FaultKind, Options, Token};
 use zeolite_proto::Role;
+use zeolite_server::clock::{Clock, SystemClock};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_a_lesser_role_and_an_expired_token_end_open_sessions() {
@@ -30,7 +30,7 @@ async fn a_revoked_token_a_lesser_role_and_an_expired_token_end_open_sessions() 
     assert_eq!(refused.kind(), Some(FaultKind::Denied), "{refused}");
     stays.newest().await.expect("and may read");
 
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let now = (SystemClock::new().unix_nanos() / 1_000_000_000) as u64;
     let short = scene.user("short", Role::Write, &[], Some(now + 3));
     let db = scene.comes(scene.options(Some(&short))).await;
     until_refused(&db, FaultKind::Unauthenticated).await;
