@@ -28,6 +28,12 @@ const REMEDIES: &[(&str, &str)] = &[
         "UnknownCA",
         "the server does not know the CA of this client's certificate: use another, or add the CA to tls.client_ca there",
     ),
+    // What was wrong is known to the connection alone, which was over before anything was asked on it.
+    (
+        "operation was canceled: connection closed",
+        "the server has hung up at once: if it wants a certificate of the client, give cert and key (ZEOLITE_CERT, ZEOLITE_KEY); \
+         if it speaks TLS, connect to https://",
+    ),
     ("Expired", "a certificate has expired: renew it"),
 ];
 

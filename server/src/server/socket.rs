@@ -30,6 +30,7 @@ impl Socket {
         let mut first = [0];
         let said = stream.peek(&mut first).await?;
         if said == 1 && first[0] != HANDSHAKE {
+            first_call(&mut stream).await?;
             stream.write_all(&farewell(SPEAK_TLS)).await?;
             stream.shutdown().await?;
             // What it has sent is read, or the system answers it by a reset that takes the farewell away.
@@ -48,6 +49,27 @@ impl Socket {
             Socket::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
         }
     }
+}
+
+/// Reads until the client calls something: a library that has no call under way when it is told keeps the text to itself. Who speaks no HTTP/2 is
+/// not waited for.
+async fn first_call(stream: &mut TcpStream) -> io::Result<()> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const HEADERS: u8 = 1;
+    const FRAME_BYTES_MAX: usize = 16 << 10;
+    let mut preface = [0; PREFACE.len()];
+    stream.read_exact(&mut preface).await?;
+    let mut frame = [0; FRAME_BYTES_MAX];
+    while preface == *PREFACE {
+        stream.read_exact(&mut frame[..9]).await?;
+        let [_, high, low, kind, ..] = frame;
+        let length = usize::from(u16::from_be_bytes([high, low])).min(FRAME_BYTES_MAX);
+        stream.read_exact(&mut frame[..length]).await?;
+        if kind == HEADERS {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// SETTINGS, then GOAWAY with a text (RFC 9113, 6.5 and 6.8).
