@@ -59,17 +59,19 @@ async fn first_call(stream: &mut TcpStream) -> io::Result<()> {
     const FRAME_BYTES_MAX: usize = 16 << 10;
     let mut preface = [0; PREFACE.len()];
     stream.read_exact(&mut preface).await?;
+    if preface != *PREFACE {
+        return Ok(());
+    }
     let mut frame = [0; FRAME_BYTES_MAX];
-    while preface == *PREFACE {
+    loop {
         stream.read_exact(&mut frame[..9]).await?;
         let [_, high, low, kind, ..] = frame;
         let length = usize::from(u16::from_be_bytes([high, low])).min(FRAME_BYTES_MAX);
         stream.read_exact(&mut frame[..length]).await?;
         if kind == HEADERS {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// SETTINGS, then GOAWAY with a text (RFC 9113, 6.5 and 6.8).
