@@ -1,14 +1,12 @@
 //! Owns the command line: every command, option and help text.
 
+use crate::credentials::{Credentials, EVERYWHERE};
 use crate::exit;
 use crate::moment::At;
 use crate::place::Place;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use zeolite_proto::{Oid, Tid};
-
-/// The heading of what every command takes.
-const EVERYWHERE: &str = "Global options";
 
 /// Zeolite, a transactional object database server.
 #[derive(Parser)]
@@ -31,6 +29,9 @@ pub(crate) struct Cli {
     #[arg(long, short = 't', global = true, help_heading = EVERYWHERE, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
 
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -39,6 +40,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a server on a data directory
     Serve(crate::serve::ServeArgs),
+    /// Who may come in: users, their roles and tokens, in a file of this machine
+    User(crate::user::UserArgs),
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -224,7 +227,7 @@ pub(crate) fn is_check(arguments: impl IntoIterator<Item = String>) -> bool {
     let mut arguments = arguments.into_iter().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--server" | "--timeout" | "-t" => drop(arguments.next()),
+            "--server" | "--timeout" | "-t" | "--token-file" | "--ca" | "--cert" | "--key" => drop(arguments.next()),
             option if option.starts_with('-') => {}
             command => return command == "check",
         }

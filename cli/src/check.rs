@@ -23,11 +23,11 @@ use range::Range;
 use serde_json::json;
 use std::fmt::Write;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zeolite_client::{Mode, ModeKind};
 
-/// A check waits for an answer so long, in seconds, unless told otherwise.
-const TIMEOUT_S: u64 = 10;
+/// A check waits for an answer so long unless told otherwise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(after_help = help())]
@@ -111,18 +111,11 @@ impl Verdict {
 }
 
 /// Makes the check, prints its line.
-pub(crate) async fn check(
-    out: &Out,
-    address: &str,
-    database: &str,
-    timeout: Option<u64>,
-    args: &CheckArgs,
-) -> ExitCode {
+pub(crate) async fn check(out: &Out, server: &Server, args: &CheckArgs) -> ExitCode {
     let thresholds = match Thresholds::of(args) {
         Ok(thresholds) => thresholds,
         Err(problem) => return Verdict::without_numbers(State::Unknown, problem).tell(out),
     };
-    let server = &Server::new(address, database, timeout.or(Some(TIMEOUT_S)));
     let limit = server.timeout;
     let began = Instant::now();
     let verdict = match tokio::time::timeout(limit, look(server)).await {
@@ -134,7 +127,7 @@ pub(crate) async fn check(
         }
         Ok(Err(error)) => Verdict::without_numbers(State::Critical, format!("{error:#}")),
         Err(_) => {
-            let text = format!("no answer from {address} within {} s", limit.as_secs());
+            let text = format!("no answer from {} within {} s", server.address, limit.as_secs());
             Verdict::without_numbers(State::Critical, text)
         }
     };
@@ -210,6 +203,7 @@ fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
         let text = format!("the index has failed and is made ready again: {why}; look at the disk if this stays");
         alerts.push((State::Critical, text));
     }
+    alerts.extend(seen.status.security_problem.iter().map(|why| (State::Warning, why.clone())));
     let mode = &seen.status.mode;
     // A poisoned store is read-only because of that: one alert is enough.
     alerts.extend(of_mode(mode).filter(|_| alerts.is_empty() || mode.automatic.is_none()));
@@ -341,6 +335,26 @@ mod tests {
         assert_eq!(poisoned.state, State::Critical);
         let no_index = judged(Status { index_down: Some("a page".into()), ..well() }, &args(&[], &[]));
         assert!(no_index.state == State::Critical && no_index.text.contains("a page"));
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_and_a_file_that_is_wrong_are_told() {
+        const DAY_MS: u64 = 86_400_000;
+        let with = |days: u64| {
+            let (unix_ms, certificate_expires_unix_ms) = (100 * DAY_MS, (100 + days) * DAY_MS);
+            judged(Status { unix_ms, certificate_expires_unix_ms, ..well() }, &args(&[], &[]))
+        };
+        assert_eq!(
+            [90, 13, 2, 0].map(|days| with(days).state),
+            [State::Ok, State::Warning, State::Critical, State::Critical]
+        );
+        assert!(
+            with(2).text.contains("tls.cert") && with(90).performance.contains(&"certificate_days=90;14:;3:;0".into())
+        );
+        let wrong = Status { security_problem: Some("half of a file".into()), ..well() };
+        let wrong = judged(wrong, &args(&[], &[]));
+        assert!(wrong.state == State::Warning && wrong.text.contains("half of a file"), "{}", wrong.text);
+        assert!(!judged(well(), &args(&[], &[])).performance.iter().any(|datum| datum.starts_with("certificate")));
     }
 
     #[test]

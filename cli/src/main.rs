@@ -4,6 +4,7 @@
 //!   args ──> main ─┬─> show, status, upkeep   (through server: a client of the library, with a time limit on each answer)
 //!                  ├─> check, top             (the same; for monitoring systems, and for a person's eyes)
 //!                  ├─> serve                  (a server: settings, signals)
+//!                  ├─> user                   (the file of users, on this machine)
 //!                  ├─> offline                (a data directory without a server)
 //!                  ├─> evolve                 (through the client library: jobs that change all the data)
 //!                  ├─> demo                   (WordNet, and a migration beside live traffic; a server inside: host)
@@ -14,6 +15,7 @@
 mod args;
 mod bench;
 mod check;
+mod credentials;
 mod demo;
 mod evolve;
 mod exit;
@@ -34,6 +36,7 @@ mod status;
 mod tame;
 mod top;
 mod upkeep;
+mod user;
 mod values;
 
 use anyhow::{Context, Result};
@@ -52,13 +55,15 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let out = Out::new(cli.json);
+    let server = Server::new(&cli.server, &cli.database, cli.timeout, &cli.credentials);
     if let Command::Check(args) = &cli.command {
+        let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
         return match runtime() {
-            Ok(runtime) => runtime.block_on(check::check(&out, &cli.server, &cli.database, cli.timeout, args)),
+            Ok(runtime) => runtime.block_on(check::check(&out, &server, args)),
             Err(error) => check::broken(&out, &error),
         };
     }
-    match run(&out, cli) {
+    match run(&out, &server, cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out.error(&error);
@@ -67,15 +72,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(out: &Out, cli: Cli) -> Result<()> {
-    let server = Server::new(&cli.server, &cli.database, cli.timeout);
-    match cli.command {
+fn run(out: &Out, server: &Server, command: Command) -> Result<()> {
+    match command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "zeolite", &mut script);
             out.bytes(&script);
             Ok(())
         }
+        Command::User(args) => user::user(out, &args),
         Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
         Command::Config(ConfigCommand::Explain { word }) => settings_page::explain(out, word.as_deref()),
         Command::Reindex(args) => offline::reindex(out, &args),
@@ -83,12 +88,12 @@ fn run(out: &Out, cli: Cli) -> Result<()> {
         Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
         Command::Evolve(command) => {
             evolve::give_way(&command);
-            runtime()?.block_on(evolve::evolve(out, &server, &command))
+            runtime()?.block_on(evolve::evolve(out, server, &command))
         }
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
-        Command::Top(args) => runtime()?.block_on(top::top(out, &server, &args)),
+        Command::Top(args) => runtime()?.block_on(top::top(out, server, &args)),
         Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),
-        command => runtime()?.block_on(interruptible(remote(out, &server, command))),
+        command => runtime()?.block_on(interruptible(remote(out, server, command))),
     }
 }
 
@@ -119,6 +124,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
         Command::Verify(VerifyArgs { strict, .. }) => upkeep::verify(out, &server.admin().await?, strict).await,
         Command::Serve(_)
+        | Command::User(_)
         | Command::Check(_)
         | Command::Top(_)
         | Command::Config(_)

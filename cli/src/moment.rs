@@ -2,6 +2,7 @@
 
 use jiff::{Span, Timestamp, ZonedDateTime, civil};
 use std::str::FromStr;
+use std::time::Duration;
 use zeolite_proto::Tid;
 
 const WRITE_IT: &str = "write a tid of 16 hexadecimal digits, a time like 2026-05-01T12:00:00Z, 2026-05-01 12:00 or 12:00 \
@@ -33,6 +34,13 @@ impl FromStr for At {
         let then = ZonedDateTime::now().checked_sub(span.abs()).map_err(|error| error.to_string())?;
         Ok(from_timestamp(then.timestamp()))
     }
+}
+
+/// A span of time from now on, as in `30d`, `12h` or `1 month`.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let span: Span = text.parse().map_err(|_| "write a span of time like 30d or 12h".to_owned())?;
+    let span = span.to_duration(&ZonedDateTime::now()).map_err(|error| error.to_string())?;
+    Duration::try_from(span).map_err(|_| "write a span of time that is to come, like 30d".to_owned())
 }
 
 /// The tid's time, in UTC to the millisecond; `-` for no tid.
@@ -91,6 +99,13 @@ mod tests {
         for wrong in ["soon", "25:00", "2026-13-01", "03bb96997ec9ffeX", "03bb96997ec9ff"] {
             assert!(wrong.parse::<At>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn spans_are_to_come() {
+        assert_eq!(span("30d").map(|span| span.as_secs().div_ceil(3600 * 23) >= 30), Ok(true));
+        assert_eq!(span("12h"), Ok(Duration::from_secs(43_200)));
+        assert!(span("-1h").is_err() && span("soon").is_err());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) struct ServeArgs {
     /// Address and port to listen on; port 0 lets the system choose
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Allow an address that other machines can reach: there is no encryption and no login
+    /// Allow an address that other machines can reach without encryption or without users
     #[arg(long)]
     listen_publicly: bool,
     /// Address and port of an HTTP listener that tells /metrics (OpenMetrics) and /healthz; off without it
@@ -96,6 +96,12 @@ fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Settings>
     };
     Settings::load(file, std::env::vars_os().filter_map(utf8), overrides)
         .map_err(|error| Usage(error.to_string()).into())
+}
+
+/// The file of users that the settings name: of this settings file, or as `serve` would find them.
+pub(crate) fn users_file(config: Option<&Path>) -> Result<Option<PathBuf>> {
+    let settings = load(config.or_else(file_here), &[])?;
+    Ok(settings.auth.has_users().then_some(settings.auth.users_file))
 }
 
 /// The settings of a data directory, for a command that opens it without serving it: from file and environment.
@@ -163,6 +169,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     let components = Components { put_back: args.put_back, ..Components::real(&settings).map_err(usage_or_failure)? };
     let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let mut reload = signal(SignalKind::hangup()).context("signals")?;
     let registry = registry(&settings.zodb);
     let begun = Server::begin(components, settings, registry, listener).await;
     let mut server = begun.map_err(usage_or_failure)?;
@@ -192,9 +199,12 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
         out.line(format_args!("listening on {}, data in {data} ({there})", server.address()));
         metrics.iter().for_each(|address| out.line(format_args!("metrics at http://{address}/metrics")));
     }
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = reload.recv() => server.look_at_files(),
+        }
     }
     tokio::select! {
         stopped = server.stop() => Ok(stopped?),

@@ -1,10 +1,11 @@
 //! Owns how commands reach a server: where it is, and how long they wait for each of its answers.
 
+use crate::credentials::Credentials;
 use crate::exit::CannotConnect;
 use anyhow::Result;
 use std::net::Ipv6Addr;
 use std::time::Duration;
-use zeolite_client::{Admin, Db, Error, Options};
+use zeolite_client::{Admin, Db, Error, Options, Tls, Token};
 
 /// Where a server listens unless told otherwise.
 pub(crate) const ADDRESS: &str = zeolite_server::settings::LISTEN_DEFAULT;
@@ -38,27 +39,38 @@ pub(crate) struct Server {
     /// Which of its databases; empty: `main`.
     pub(crate) database: String,
     pub(crate) timeout: Duration,
+    credentials: Credentials,
 }
 
 impl Server {
     /// A database of the server at an address; without a time limit in seconds, the usual one.
-    pub(crate) fn new(address: &str, database: &str, timeout: Option<u64>) -> Server {
+    pub(crate) fn new(address: &str, database: &str, timeout: Option<u64>, credentials: &Credentials) -> Server {
         let timeout = timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.max(1)));
-        Server { address: address.to_owned(), database: database.to_owned(), timeout }
+        let (address, database, credentials) = (address.to_owned(), database.to_owned(), credentials.clone());
+        Server { address, database, timeout, credentials }
+    }
+
+    /// The same with another limit of time; none: the same.
+    pub(crate) fn within(self, timeout: Option<Duration>) -> Server {
+        Server { timeout: timeout.unwrap_or(self.timeout), ..self }
     }
 
     fn connect_within(&self) -> Duration {
         CONNECT_WITHIN.min(self.timeout)
     }
 
-    fn options(&self, options: Options) -> Options {
+    fn options(&self, options: Options) -> Result<Options> {
         let (request_timeout, connect_timeout) = (self.timeout, self.connect_within());
-        Options { database: self.database.clone(), request_timeout, connect_timeout, ..options }
+        let Credentials { token_file, ca, cert, key } = self.credentials.clone();
+        let (token, tls) = (token_file.map(Token::file), Tls { ca, cert, key, server_name: None });
+        let database = self.database.clone();
+        let options = Options { database, request_timeout, connect_timeout, token, tls, ..options };
+        Ok(options.with_credentials_for(&self.address)?)
     }
 
     /// For an operator's calls. It takes no session, so a full server answers as well.
     pub(crate) async fn admin(&self) -> Result<Admin> {
-        self.reached(Admin::connect(self.address.as_str(), &self.options(Options::default())).await)
+        self.reached(Admin::connect(self.address.as_str(), &self.options(Options::default())?).await)
     }
 
     /// For a look at what is stored: nothing is kept of it, so there is nothing to be told about.
@@ -68,7 +80,7 @@ impl Server {
 
     /// A client of its own kind; the time limits are this server's.
     pub(crate) async fn client(&self, options: Options) -> Result<Db> {
-        self.reached(Db::connect_with(self.address.as_str(), self.options(options)).await)
+        self.reached(Db::connect_with(self.address.as_str(), self.options(options)?).await)
     }
 
     /// Nobody at the address is an error of its own: it has an exit code, and a remedy that only the command line knows.

@@ -55,6 +55,7 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ("mode", crate::mode::shown(&status.mode)),
         ("store", format!("{:016x}, life {:016x}", status.store_id, status.timeline)),
         ("newest", format!("{} {}{}", status.visible, moment::shown(status.visible), ahead(status))),
+        ("security", security(out, status)),
         ("packed to", moment::shown(status.packed_to)),
         ("objects", count(status.objects)),
         (
@@ -105,6 +106,19 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ("loads", format!("{}, cache {} with {hits} hits", count(status.loads), size(status.cache_bytes))),
         ("pack", status.pack.clone().unwrap_or_else(|| "idle".into())),
     ]
+}
+
+fn security(out: &Out, status: &Status) -> String {
+    let left_ms = status.certificate_expires_unix_ms.saturating_sub(status.unix_ms);
+    let tls = match status.certificate_expires_unix_ms {
+        0 => "not encrypted".to_owned(),
+        expires if expires <= status.unix_ms => out.verdict(false, "the certificate has expired"),
+        _ => format!("TLS, the certificate ends in {} days", left_ms / 86_400_000),
+    };
+    match &status.security_problem {
+        None => tls,
+        Some(why) => format!("{tls}; {}", out.verdict(false, why)),
+    }
 }
 
 fn ahead(status: &Status) -> String {

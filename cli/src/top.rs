@@ -136,7 +136,7 @@ struct Watcher {
 
 impl Watcher {
     async fn connect(server: &Server, args: &TopArgs) -> Result<Watcher> {
-        let server = Server { timeout: ANSWER_WITHIN.min(server.timeout), ..server.clone() };
+        let server = server.clone().within(Some(ANSWER_WITHIN.min(server.timeout)));
         let admin = server.admin().await?;
         let mut ticks = interval(Duration::from_secs_f64(args.interval));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

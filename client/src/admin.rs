@@ -42,7 +42,7 @@ impl Admin {
     /// `request_timeout` has failed. A stream of progress may last longer, as
     /// long as its server lives.
     pub async fn connect(url: impl Into<String>, options: &Options) -> Result<Admin> {
-        let (url, timeout) = (url_of(url.into()), options.request_timeout);
+        let (url, timeout) = (url_of(url.into(), &options.tls), options.request_timeout);
         let unary = Unary::connect(&url, timeout.min(options.connect_timeout), &options.acting()).await?;
         Ok(Admin { door: Door::Alone { unary, url, timeout } })
     }
@@ -216,9 +216,6 @@ impl Admin {
 fn alone<T>(url: &str, reply: Result<T, Failure>) -> Result<T> {
     reply.map_err(|failure| match failure {
         Failure::Fault(fault) => fault.into(),
-        Failure::Lost => {
-            let reason = "the connection was lost before the answer came".to_owned();
-            Error::Disconnected { url: url.to_owned(), reason }
-        }
+        Failure::Lost(reason) => Error::Disconnected { url: url.to_owned(), reason },
     })
 }

@@ -193,7 +193,7 @@ impl Reading {
                 Ok(None) => return Ok(None),
                 Err(Failure::Fault(fault)) => return Err(fault.into()),
                 // Opened again where it was.
-                Err(Failure::Lost) => {}
+                Err(Failure::Lost(_)) => {}
             }
         }
     }

@@ -26,6 +26,7 @@ pub(crate) use pins::{LEASE_MS, LivePin};
 pub(crate) use position::{Life, Position};
 
 use crate::cache::Cache;
+use crate::credentials::Tls;
 use crate::errors::{Error, Result};
 use crate::watch::Watchers;
 use crate::wire::{self, Ended, Failure, Hello, Inbox, Incoming, Link, Welcome};
@@ -133,7 +134,11 @@ impl Core {
             return Ok(attached.clone());
         }
         let mut state = self.state.subscribe();
-        let ready = state.wait_for(|state| !matches!(state, State::Connecting { .. }));
+        // Who is not let in need not be waited for; the supervisor goes on trying, a token may be another one then.
+        let ready = state.wait_for(|state| match state {
+            State::Connecting { last } => last.as_ref().is_some_and(is_shut_out),
+            _ => true,
+        });
         if let Ok(Ok(state)) = tokio::time::timeout_at(deadline, ready).await
             && let State::Connected(attached) = &*state
         {
@@ -204,10 +209,10 @@ impl Core {
                     Instant::now() + wait
                 }
                 Failure::Fault(fault) => return Err(refused(resend, fault)),
-                Failure::Lost if resend == Resend::Never => {
+                Failure::Lost(_) if resend == Resend::Never => {
                     return Err(self.disconnected("the connection was lost; this request is never sent twice"));
                 }
-                Failure::Lost => {
+                Failure::Lost(_) => {
                     in_doubt = true;
                     self.leave(&attached, self.disconnected("the connection was lost"));
                     attached.dead.notify_one();
@@ -341,6 +346,11 @@ impl Inbox for Core {
     }
 }
 
+/// Whether the server knows this client, and wants it not to come.
+fn is_shut_out(error: &Error) -> bool {
+    matches!(error.kind(), Some(FaultKind::Unauthenticated | FaultKind::Denied))
+}
+
 /// A refusal that is told as one. That the outcome is not known has one shape, whoever finds it out.
 fn refused(resend: Resend, fault: Fault) -> Error {
     match resend {
@@ -352,8 +362,9 @@ fn refused(resend: Resend, fault: Fault) -> Error {
 }
 
 /// An address as the transport wants it.
-pub(crate) fn url_of(address: String) -> String {
-    if address.contains("://") { address } else { format!("http://{address}") }
+pub(crate) fn url_of(address: String, tls: &Tls) -> String {
+    let scheme = if tls.is_given() { "https" } else { "http" };
+    if address.contains("://") { address } else { format!("{scheme}://{address}") }
 }
 
 /// Connects and says hello, at the first address where that works. A refusal counts before an address that is not there.
@@ -363,9 +374,9 @@ async fn open(core: &Core, hello: &Hello) -> Result<(Link, Incoming)> {
         let lost = matches!(failed, Err(Error::Disconnected { .. }));
         match failed {
             Ok(opened) => return Ok(opened),
-            Err(_) if lost => failed = open_at(core, url_of(address.clone()), hello).await,
+            Err(_) if lost => failed = open_at(core, url_of(address.clone(), &core.options.tls), hello).await,
             Err(refused) => {
-                let other = open_at(core, url_of(address.clone()), hello).await;
+                let other = open_at(core, url_of(address.clone(), &core.options.tls), hello).await;
                 failed = other.or(Err(refused));
             }
         }

@@ -26,6 +26,7 @@
 //!   typed         your types as objects: class, version, upgrade, references
 //!   tx            View (reads at a snapshot), Tx (a View that writes), run, pins
 //!   cache         revisions with the snapshots they are right for, kept right by the server's feed
+//!   credentials   who the client is, and how it knows the server
 //!   connect       the handle `Db`; reconnecting, resending under commit keys, waiting
 //!   watch         changes as they are told
 //!   wire          frames
@@ -51,6 +52,7 @@ mod answer;
 mod cache;
 mod commit_keys;
 mod connect;
+mod credentials;
 mod wire;
 
 pub use admin::Admin;
@@ -58,6 +60,7 @@ pub use answer::Outcome;
 pub use blobs::Blob;
 pub use cache::CacheStats;
 pub use connect::{Db, Options};
+pub use credentials::{Tls, Token};
 pub use errors::{Error, Result};
 pub use revision::{Entry, Range, Revision};
 pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Scan, Transaction, Tx, View};

@@ -16,6 +16,7 @@
 
 mod blobs;
 mod calls;
+mod channel;
 mod feed;
 mod log;
 mod unary;
@@ -24,6 +25,7 @@ pub(crate) use blobs::{BlobBytes, BlobPart};
 pub use unary::Pages;
 pub(crate) use unary::{LogHow, Unary};
 
+use crate::credentials::{Tls, Token};
 use crate::errors::{Error, Result};
 use feed::FeedJoiner;
 use parking_lot::Mutex;
@@ -60,11 +62,13 @@ pub(crate) trait Inbox: Send + Sync {
     fn pressed(&self, pressure: Pressure);
 }
 
-/// On which database a client works, and as what; both may be empty.
+/// On which database a client works, and as what, both may be empty; how it proves who it is, and knows the server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Acting {
     pub(crate) database: String,
     pub(crate) role: String,
+    pub(crate) token: Option<Token>,
+    pub(crate) tls: Tls,
 }
 
 /// What the client says first.
@@ -95,10 +99,16 @@ pub(crate) struct Welcome {
 /// Why a request has no reply.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The session ended before the reply came.
-    Lost,
+    /// The connection ended before the reply came, for this reason.
+    Lost(String),
     /// The server refused.
     Fault(Fault),
+}
+
+impl Failure {
+    fn lost() -> Failure {
+        Failure::Lost("the connection was lost before the answer came".to_owned())
+    }
 }
 
 /// Who waits for which id; none once the session has ended.
@@ -118,7 +128,7 @@ impl Pending {
     /// A place to wait for the reply to a request.
     fn wait(self: &Arc<Self>, id: u64) -> Result<Waiter, Failure> {
         let (sender, reply) = oneshot::channel();
-        self.0.lock().as_mut().ok_or(Failure::Lost)?.insert(id, sender);
+        self.0.lock().as_mut().ok_or_else(Failure::lost)?.insert(id, sender);
         Ok(Waiter { id, reply, pending: Some(self.clone()) })
     }
 }
@@ -138,12 +148,12 @@ impl Waiter {
         match self.reply.try_recv() {
             Ok(reply) => self.came(reply).map(Some),
             Err(oneshot::error::TryRecvError::Empty) => Ok(None),
-            Err(oneshot::error::TryRecvError::Closed) => Err(Failure::Lost),
+            Err(oneshot::error::TryRecvError::Closed) => Err(Failure::lost()),
         }
     }
 
     async fn reply(mut self) -> Result<Reply, Failure> {
-        let reply = (&mut self.reply).await.map_err(|_| Failure::Lost)?;
+        let reply = (&mut self.reply).await.map_err(|_| Failure::lost())?;
         self.came(reply)
     }
 
@@ -260,7 +270,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn from_status(status: &tonic::Status, url: &str) -> Error {
     match fault::from_status(status) {
         Some(fault) => fault.into(),
-        None => Error::Disconnected { url: url.to_owned(), reason: chain(status) },
+        None => channel::lost(url, status),
     }
 }
 
@@ -340,7 +350,7 @@ impl Link {
 
     async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {
         let frame = v2::ClientFrame { id, request: Some(request) };
-        self.outbound.send(frame).await.map_err(|_| Failure::Lost)
+        self.outbound.send(frame).await.map_err(|_| Failure::lost())
     }
 
     async fn request(&self, request: Request) -> Result<Reply, Failure> {
@@ -369,6 +379,6 @@ mod tests {
         assert!(late.is_err() && waiting() == 1);
         assert!(stays.ready().expect("open").is_none());
         pending.0.lock().take();
-        assert!(matches!(stays.ready(), Err(Failure::Lost)) && pending.wait(3).is_err());
+        assert!(matches!(stays.ready(), Err(Failure::Lost(_))) && pending.wait(3).is_err());
     }
 }

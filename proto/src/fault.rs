@@ -6,7 +6,7 @@
 //! | reopen the snapshot | snapshot packed, snapshot ahead, pin lost |
 //! | fix the request | invalid, too large, not found, unsupported, gated, refused, undo blocked |
 //! | wait | busy, read only, disk full, shutting down |
-//! | give up, tell the operator | poisoned, damaged, internal, denied |
+//! | give up, tell the operator | poisoned, damaged, internal, denied, unauthenticated |
 //! | ask for the outcome | outcome unknown (made by the client alone) |
 
 use crate::ids::{Cell, Tid};
@@ -97,6 +97,8 @@ fault_kinds! {
     Internal => GiveUp, "internal";
     /// The caller may not do that.
     Denied => GiveUp, "denied";
+    /// Nobody knows who the caller is: no token or certificate, or a wrong one.
+    Unauthenticated => GiveUp, "unauthenticated";
     /// The connection was lost and the outcome could not be learnt.
     OutcomeUnknown => AskOutcome, "outcome unknown";
 }

@@ -36,6 +36,12 @@ pub struct Status {
     pub index_down: Option<String>,
     /// How many ends of the log, cut off at a start, are kept beside it (`*.torn`).
     pub torn: u64,
+    /// When the certificate ends that the server shows, in milliseconds since 1970; 0: it has none.
+    #[serde(default)]
+    pub certificate_expires_unix_ms: u64,
+    /// Why files of certificates or users do not count as they are now, and the former ones stay in force; `None`: they do.
+    #[serde(default)]
+    pub security_problem: Option<String>,
     /// Live objects (entries not counted).
     pub objects: u64,
     /// Bytes of all segments.

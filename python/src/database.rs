@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use zeolite_client::{Cell, Db, Error, FaultKind, ModeKind, Options, PackOptions, Place, Revision, Tid};
+use zeolite_client::{Cell, Db, Error, FaultKind, ModeKind, Options, PackOptions, Place, Revision, Tid, Tls, Token};
 
 /// How long to wait for a commit that is told of to be shown here, before the server is asked.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
@@ -32,6 +33,8 @@ struct Opened {
     changed_oids_max: usize,
     wait: bool,
     timeout_ms: u64,
+    token: Option<Token>,
+    tls: Tls,
 }
 
 /// A connection with what a process keeps beside it.
@@ -60,8 +63,9 @@ pub(crate) struct Database {
 }
 
 impl Opened {
-    fn options(&self) -> Options {
-        Options {
+    /// What is not said of token and TLS is found where the client library looks for it.
+    fn options(&self) -> Result<Options, Error> {
+        let options = Options {
             name: self.name.clone().unwrap_or_else(|| format!("python, pid {}", std::process::id())),
             role: self.role.clone(),
             database: self.database.clone(),
@@ -70,8 +74,11 @@ impl Opened {
             request_timeout: Duration::from_millis(self.timeout_ms),
             changed_oids_max: self.changed_oids_max,
             other_addresses: self.servers[1..].to_vec(),
+            token: self.token.clone(),
+            tls: self.tls.clone(),
             ..Options::default()
-        }
+        };
+        options.with_credentials_for(&self.servers[0])
     }
 
     fn connect(&self, py: Python<'_>) -> PyResult<Arc<Shared>> {
@@ -81,7 +88,8 @@ impl Opened {
         if let Some(shared) = known() {
             return Ok(shared);
         }
-        let db = runtime::wait(py, Db::connect_with(self.servers[0].clone(), self.options()))?;
+        let options = self.options().map_err(|error| errors::raised(py, &error))?;
+        let db = runtime::wait(py, Db::connect_with(self.servers[0].clone(), options))?;
         // Somebody else may have connected meanwhile: his counts.
         if let Some(shared) = known() {
             return Ok(shared);
@@ -169,7 +177,7 @@ impl Database {
     /// Connects to the first of the servers that is there.
     #[new]
     #[pyo3(signature = (servers, *, database="", role="", name=None, cache_bytes=67_108_864, changed_oids_max=1_000_000,
-                        wait=true, timeout_ms=30_000))]
+                        wait=true, timeout_ms=30_000, token=None, token_file=None, ca=None, cert=None, key=None))]
     #[expect(clippy::too_many_arguments, reason = "they are Python's keywords")]
     fn new(
         py: Python<'_>,
@@ -181,12 +189,20 @@ impl Database {
         changed_oids_max: usize,
         wait: bool,
         timeout_ms: u64,
+        token: Option<&str>,
+        token_file: Option<PathBuf>,
+        ca: Option<PathBuf>,
+        cert: Option<PathBuf>,
+        key: Option<PathBuf>,
     ) -> PyResult<Database> {
         if servers.is_empty() {
             return Err(errors::invalid(py, "no server was named; give host:port"));
         }
         let (database, role) = (database.to_owned(), role.to_owned());
-        let opened = Opened { servers, database, role, name, cache_bytes, changed_oids_max, wait, timeout_ms };
+        let token = token.map(Token::new).or_else(|| token_file.map(Token::file));
+        let tls = Tls { ca, cert, key, server_name: None };
+        let opened =
+            Opened { servers, database, role, name, cache_bytes, changed_oids_max, wait, timeout_ms, token, tls };
         let shared = opened.connect(py)?;
         Ok(Database { opened, shared: Mutex::new(Some(shared)) })
     }

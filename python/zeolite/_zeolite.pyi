@@ -26,6 +26,11 @@ class Database:
         changed_oids_max: int = ...,
         wait: bool = True,
         timeout_ms: int = 30_000,
+        token: str | None = None,
+        token_file: str | None = None,
+        ca: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
     ) -> None: ...
     def for_evolves(self) -> Database: ...
     def close(self) -> None: ...

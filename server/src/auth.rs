@@ -1,53 +1,52 @@
-//! Owns who a connection is: its principal, made once when the connection is accepted, asked before every verb.
+//! Owns who asks: the visitor of a connection, what he has proved, and his principal on a database, asked before every verb.
 //!
 //! ```text
-//!   connection ──> Authority ──> Principal (name, role) ──> every call: rights ──> engine: Caller (owner, client, evolve?)
-//!                                    └── "zeolite-role", hello.role: act as less
+//!   connection ──> Visitor: certificate, or nobody        authority: users.toml, looked at every second
+//!   request ─────> the token in its metadata, if any   ──────────┘ │
+//!   database ────> Principal (name, role there) ──> rights ──> engine: Caller (owner, client, evolve?)
+//!                     └── "zeolite-role", hello.role: act as less
 //! ```
-//! There is no authentication yet: everybody is the anonymous principal, whose role the operator sets
-//! (`auth.anonymous_role`, all rights unless told otherwise). What a principal may do is [`rights`]; what belongs to it
-//! (pins, prepared drafts) carries its [`Owner`], and nobody else can end or extend it.
+//! Who proves nothing is the anonymous principal, whose role the operator sets (`auth.anonymous_role`): all rights where there are no
+//! users, none where there are. What a principal may do is [`rights`]; what belongs to it (pins, prepared drafts) carries its
+//! [`Owner`], and nobody else can end or extend it.
 //!
 //! A principal may act as a role that its own includes: a worker of an evolve says so, and a careful program takes only
 //! what it needs. That is said in a session's hello or in the metadata of a unary call, and read here alone.
 
+pub(crate) mod audit;
+pub(crate) mod authority;
 pub mod rights;
+pub(crate) mod standing;
+pub mod token;
+pub mod users;
+pub(crate) mod visitor;
+
+pub(crate) use authority::Authority;
+pub(crate) use visitor::Visitor;
 
 use crate::engine::{Caller, Client, Owner, Share};
 use rights::Verb;
 use std::net::SocketAddr;
 use zeolite_proto::{Fault, FaultKind, Role};
 
-/// Makes the principals of a server.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Authority {
-    anonymous: Role,
-}
-
-impl Authority {
-    /// Whoever says nothing of himself has this role.
-    pub(crate) fn new(anonymous: Role) -> Authority {
-        Authority { anonymous }
-    }
-
-    /// The principal of a connection from an address.
-    pub(crate) fn anonymous(&self, address: Option<SocketAddr>) -> Principal {
-        Principal { owner: Owner::anonymous(), role: self.anonymous, client: Client::new("", address) }
-    }
-}
-
-/// Who asks.
+/// Who asks, on one database.
 #[derive(Clone, Debug)]
 pub(crate) struct Principal {
     owner: Owner,
     role: Role,
     client: Client,
+    address: Option<SocketAddr>,
 }
 
 /// What a program calls itself is cut here, in bytes.
 const CLIENT_BYTES_MAX: usize = 255;
 
 impl Principal {
+    /// In its own role, at this address.
+    pub(crate) fn new(owner: Owner, role: Role, address: Option<SocketAddr>) -> Principal {
+        Principal { owner, role, client: Client::new("", address), address }
+    }
+
     /// The same principal in a role that its own includes; empty: in its own.
     pub(crate) fn acting_as(&self, role: &str) -> Result<Principal, Fault> {
         if role.is_empty() {
@@ -88,6 +87,16 @@ impl Principal {
         &self.owner
     }
 
+    /// What it is called in the log.
+    pub(crate) fn name(&self) -> &str {
+        self.owner.name().unwrap_or("anonymous")
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
     /// How the engine knows it, on a connection with this share.
     pub(crate) fn caller(&self, share: Share) -> Caller {
         Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone(), share }
@@ -98,9 +107,13 @@ impl Principal {
 mod tests {
     use super::*;
 
+    fn anonymous(role: Role) -> Principal {
+        Principal::new(Owner::anonymous(), role, None)
+    }
+
     #[test]
     fn a_principal_acts_as_less_and_never_as_more() {
-        let writer = Authority::new(Role::Write).anonymous(None);
+        let writer = anonymous(Role::Write);
         assert!(writer.check(Verb::Commit).is_ok() && writer.acting_as("").is_ok_and(|same| same.role == Role::Write));
         let reader = writer.acting_as("read").expect("less");
         assert_eq!(reader.check(Verb::Commit).map_err(|fault| fault.kind), Err(FaultKind::Denied));
@@ -112,9 +125,6 @@ mod tests {
             );
         }
         assert_eq!(writer.acting_as("boss").map(|_| ()).map_err(|fault| fault.kind), Err(FaultKind::Invalid));
-        assert!(
-            !writer.is_evolve()
-                && Authority::new(Role::Admin).anonymous(None).acting_as("evolve").is_ok_and(|it| it.is_evolve())
-        );
+        assert!(!writer.is_evolve() && anonymous(Role::Admin).acting_as("evolve").is_ok_and(|it| it.is_evolve()));
     }
 }

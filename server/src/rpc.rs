@@ -37,6 +37,8 @@ mod session;
 mod transactions;
 mod unary;
 
+use crate::auth::Principal;
+use crate::auth::standing::Standing;
 use crate::databases::{Database, Databases};
 use crate::engine::{Counted, Place};
 use crate::settings::SessionSettings;
@@ -85,6 +87,8 @@ pub(crate) struct Rpc {
     looks: Arc<Semaphore>,
     log_streams: Arc<Semaphore>,
     budget: Arc<Budget>,
+    /// Of the files of certificates and users.
+    standing: Arc<Standing>,
     health: watch::Sender<Health>,
     /// What of it the health service says already.
     health_told: watch::Sender<Health>,
@@ -118,7 +122,12 @@ struct Member {
 
 impl Rpc {
     /// The rpc layer over the databases; must be called inside of the runtime that serves it.
-    pub(crate) fn new(databases: Arc<Databases>, settings: SessionSettings, budget: Arc<Budget>) -> Arc<Rpc> {
+    pub(crate) fn new(
+        databases: Arc<Databases>,
+        settings: SessionSettings,
+        budget: Arc<Budget>,
+        standing: Arc<Standing>,
+    ) -> Arc<Rpc> {
         let fans = databases.names().map(|name| (name.clone(), Fan::start(&settings))).collect();
         Arc::new(Rpc {
             server_name: format!("zeolite {}", env!("CARGO_PKG_VERSION")),
@@ -129,6 +138,7 @@ impl Rpc {
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             log_streams: Arc::new(Semaphore::new(settings.log_streams_max)),
             budget,
+            standing,
             health: watch::Sender::new(Health { out: databases.names().cloned().collect(), ..Health::default() }),
             health_told: watch::Sender::default(),
             fans,
@@ -161,7 +171,7 @@ impl Rpc {
     /// Who sends this request: what its connection carries.
     fn peer<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
         let of_connection = request.extensions().get::<Peer>().cloned();
-        of_connection.ok_or_else(|| self.refusal(&Fault::new(FaultKind::Internal, "a connection without a principal")))
+        of_connection.ok_or_else(|| self.refusal(&Fault::new(FaultKind::Internal, "a connection without a visitor")))
     }
 
     /// The calls that a unary request may make: on the database and in the role that its metadata name.
@@ -172,14 +182,16 @@ impl Rpc {
             Some(Err(_)) => Err(Fault::invalid(format!("the metadata {name} is not ASCII text"))),
         };
         let peer = self.peer(request)?;
-        let calls = said("zeolite-database")
-            .and_then(|name| self.databases.find(name))
-            .and_then(|database| Ok(self.calls(database, peer.acting_as(said("zeolite-role")?)?)));
+        let calls = said("zeolite-database").and_then(|database| {
+            // Who he is comes first: a stranger is not told which databases there are.
+            let who = peer.visitor.on(database)?.acting_as(said("zeolite-role")?)?;
+            Ok(self.calls(self.databases.find(database)?, who, peer.account))
+        });
         calls.map_err(|fault| self.refusal(&fault))
     }
 
-    fn calls(&self, database: &Arc<Database>, peer: Peer) -> Calls {
-        Calls::new(database.clone(), peer, self.settings.inline_cells_max)
+    fn calls(&self, database: &Arc<Database>, who: Principal, account: Account) -> Calls {
+        Calls::new(database.clone(), who, account, self.settings.inline_cells_max)
     }
 
     /// Every service of the server.
@@ -254,6 +266,17 @@ impl Rpc {
             load.feed_batches_longest = load.feed_batches_longest.max(queued.feed.batches as u64);
         }
         load
+    }
+
+    /// What a database's server says about itself: the engine's part, and what it cannot know.
+    pub(crate) fn status(&self, database: &Database) -> zeolite_proto::Status {
+        let told = self.standing.told();
+        zeolite_proto::Status {
+            sessions: self.session_load(database).sessions,
+            certificate_expires_unix_ms: told.certificate_expires_unix_ms,
+            security_problem: told.problem,
+            ..database.engine().status()
+        }
     }
 
     /// What the requests of all connections hold now, in bytes.

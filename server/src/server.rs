@@ -14,10 +14,15 @@
 //! keeps it inside of itself: a test, a demo. Time, disk and chance come in through [`Components`].
 
 mod accept;
+mod certificate;
 mod connection;
 mod files;
+mod guard;
+mod socket;
+mod tls;
 
 use crate::auth::Authority;
+use crate::auth::standing::Standing;
 use crate::clock::{Clock, SystemClock};
 use crate::databases::{Databases, MAIN, Shared};
 use crate::engine::Engine;
@@ -29,11 +34,13 @@ use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
 use crate::store::{Opening, Progress, StoreError};
 use connection::Connections;
+use guard::{Guard, Guarded};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -150,6 +157,8 @@ pub struct Server {
     stop_accepting: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     connections: Arc<Connections>,
+    /// None: there are neither certificates nor users.
+    guard: Option<Guard>,
     metrics: Option<Metrics>,
     grace: Duration,
 }
@@ -189,27 +198,29 @@ impl Server {
     ) -> Result<Server, ServerError> {
         settings.check().map_err(ServerError::Settings)?;
         let address = listener.local_addr().map_err(|error| ServerError::Listen(error.to_string()))?;
-        if !address.ip().is_loopback() && !settings.listen_publicly {
-            return Err(ServerError::Listen(format!(
-                "{address} is not a loopback address; say listen_publicly = true if other machines may connect"
-            )));
-        }
+        settings.may_listen(address).map_err(ServerError::Listen)?;
         let plans = settings.plans().map_err(|problem| ServerError::Settings(vec![problem]))?;
-        let Settings { sessions, metrics, auth, .. } = settings;
+        let Settings { sessions, metrics, auth, tls, .. } = settings;
         let connections_max = files::for_connections(sessions.connections_max, &plans, &metrics);
+        let wrong = |problem| ServerError::Settings(vec![problem]);
+        let tls = Tls::open(&tls).map_err(wrong)?;
+        let users_file = auth.has_users().then(|| auth.users_file.clone());
+        let authority = Authority::open(auth.anonymous(), users_file, components.clock.clone()).map_err(wrong)?;
         // Before a store is opened: a port that is taken is told at once.
         let metrics_listener = Metrics::bind(&metrics).await.map_err(ServerError::Listen)?;
         let databases = Arc::new(Databases::new(&plans, components.clock.clone()));
         let grace = Duration::from_millis(sessions.shutdown_grace_ms);
         let budget = Budget::new(&sessions);
-        let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone());
+        let standing = Arc::new(Standing::default());
+        let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone(), standing.clone());
         let (stop_accepting, stopped) = oneshot::channel::<()>();
         let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);
-        let authority = Authority::new(auth.anonymous_role);
-        let connections = Connections::new(connections_max, preface_within, authority, budget);
+        let connections = Connections::new(connections_max, preface_within, authority.clone(), budget);
+        let guarded = Guarded { authority, tls: tls.clone(), connections: connections.clone(), standing };
+        let guard = (tls.is_some() || auth.has_users()).then(|| Guard::start(guarded));
         let serving = tokio::spawn({
             let router = http2(&sessions).add_routes(rpc.routes().await);
-            let incoming = accept::incoming(listener, connections.clone());
+            let incoming = accept::incoming(listener, connections.clone(), tls);
             // Only the handle's drop or its `stop` ends the wait; both mean: stop.
             router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
         });
@@ -218,7 +229,7 @@ impl Server {
         let metrics = metrics.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
         tracing::info!(%address, "listening; the databases are being opened");
         let opening = Some(open(components, plans, registry, (databases.clone(), rpc.clone()))?);
-        Ok(Server { address, databases, rpc, opening, stop_accepting, serving, connections, metrics, grace })
+        Ok(Server { address, databases, rpc, opening, stop_accepting, serving, connections, guard, metrics, grace })
     }
 
     /// Waits until every database is open, or down. Without `main` it is an error, and the server is to be stopped.
@@ -243,6 +254,13 @@ impl Server {
     /// Where the numbers for monitoring are; `None`: nowhere.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(Metrics::address)
+    }
+
+    /// Looks at the files of certificates and users now; otherwise it does so every second.
+    pub fn look_at_files(&self) {
+        if let Some(guard) = &self.guard {
+            guard.look_now();
+        }
     }
 
     /// The engine of `main`, which is open, for a program that wants to reach it without a connection.

@@ -13,6 +13,7 @@
 //! the setting's name and what would be right. Settings are data: components (disk, clock, listener) are given to the
 //! server beside them.
 
+mod auth;
 mod bounds;
 mod databases;
 mod layers;
@@ -27,8 +28,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use zeolite_proto::{Limits, Role};
+use zeolite_proto::Limits;
 
+pub use auth::{AnonymousRole, AuthSettings, TlsSettings};
 pub use bounds::{bounds, shown};
 pub use databases::{DatabasePlan, DatabaseSettings};
 pub use layers::SettingsError;
@@ -40,7 +42,18 @@ pub use zodb::ZodbSettings;
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7878";
 
 /// Variables that begin like settings and are something else: for the program's own options and its log.
-pub const OTHER_VARIABLES: &[&str] = &["ZEOLITE_CONFIG", "ZEOLITE_DATABASE", "ZEOLITE_LOG", "ZEOLITE_SERVER"];
+pub const OTHER_VARIABLES: &[&str] = &[
+    "ZEOLITE_CA",
+    "ZEOLITE_CERT",
+    "ZEOLITE_CONFIG",
+    "ZEOLITE_CREDENTIALS",
+    "ZEOLITE_DATABASE",
+    "ZEOLITE_KEY",
+    "ZEOLITE_LOG",
+    "ZEOLITE_SERVER",
+    "ZEOLITE_TOKEN",
+    "ZEOLITE_TOKEN_FILE",
+];
 
 /// The settings of a server.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -48,9 +61,10 @@ pub const OTHER_VARIABLES: &[&str] = &["ZEOLITE_CONFIG", "ZEOLITE_DATABASE", "ZE
 pub struct Settings {
     /// The data directory; made when missing.
     pub data_dir: PathBuf,
-    /// Address and port to listen on. Anything but a loopback address also needs `listen_publicly = true`.
+    /// Address and port to listen on. Anything but a loopback address needs encryption and users (`tls`, `auth.users_file`), or
+    /// `listen_publicly = true`.
     pub listen: String,
-    /// Says in so many words that others than this machine may connect. There is no encryption and no login yet.
+    /// Says in so many words that others than this machine may connect although nothing is encrypted, or nobody has to say who he is.
     pub listen_publicly: bool,
     /// The log, the index and the caches.
     pub store: StoreSettings,
@@ -62,20 +76,14 @@ pub struct Settings {
     pub sessions: SessionSettings,
     /// The numbers for monitoring.
     pub metrics: MetricsSettings,
-    /// What who may.
+    /// Who may what.
     pub auth: AuthSettings,
+    /// How connections are encrypted.
+    pub tls: TlsSettings,
     /// What is done with ZODB's records.
     pub zodb: ZodbSettings,
     /// Databases beside `main`, by name; set in the file or by flags.
     pub databases: BTreeMap<String, DatabaseSettings>,
-}
-
-/// What who may. There is no login yet: everybody is anonymous.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuthSettings {
-    /// The role of whoever says nothing of himself: read, write, evolve, replicate or admin.
-    pub anonymous_role: Role,
 }
 
 impl Default for Settings {
@@ -91,6 +99,7 @@ impl Default for Settings {
             metrics: MetricsSettings::default(),
             zodb: ZodbSettings::default(),
             auth: AuthSettings::default(),
+            tls: TlsSettings::default(),
             databases: BTreeMap::new(),
         }
     }
@@ -197,16 +206,28 @@ impl Settings {
         })
     }
 
+    /// Refuses an address that other machines reach, unless they must say who they are and nobody listens, or the operator wants it so.
+    pub fn may_listen(&self, address: SocketAddr) -> Result<(), String> {
+        let is_guarded = self.tls.is_on() && (self.auth.has_users() || self.tls.knows_clients());
+        if address.ip().is_loopback() || is_guarded || self.listen_publicly {
+            return Ok(());
+        }
+        let lacks = match (self.tls.is_on(), self.auth.has_users()) {
+            (false, false) => "without encryption and without users",
+            (false, true) => "without encryption",
+            (true, _) => "and nobody has to say who he is",
+        };
+        Err(format!(
+            "listen = {address} lets other machines connect, {lacks}; set tls.cert, tls.key and auth.users_file, use a loopback \
+             address, or say listen_publicly = true if it is meant so"
+        ))
+    }
+
     /// Everything that is wrong, each problem in words with the setting's name.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
         match self.listen_addr() {
-            Ok(address) if !address.ip().is_loopback() && !self.listen_publicly => problems.push(format!(
-                "listen = {:?} lets other machines connect, without encryption or login; use a loopback address, or say \
-                 listen_publicly = true as well",
-                self.listen
-            )),
-            Ok(_) => {}
+            Ok(address) => problems.extend(self.may_listen(address).err()),
             Err(problem) => problems.push(problem),
         }
         if self.data_dir.as_os_str().is_empty() {
@@ -219,6 +240,7 @@ impl Settings {
             problems.push("sessions.connection_bytes_max must not be greater than sessions.requests_bytes_max".into());
         }
         self.metrics.check(&mut problems);
+        self.tls.check(&mut problems);
         self.check_databases(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }

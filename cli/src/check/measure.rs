@@ -105,11 +105,18 @@ measures! {
     evolve_running "" "" "" "evolves that are begun and not over, paused ones too" |seen| Some(seen.evolves?.running as f64);
     evolve_silent "" "0" "" "evolves whose workers have given no sign of life for longer than their lease" |seen| Some(seen.evolves?.silent as f64), "start a worker (zeolite evolve show), or cancel it";
     evolve_owing "" "0" "" "evolves that are done and owe steps: live transactions that began before went over what they had stepped" |seen| Some(seen.evolves?.owing as f64), "run their workers again (zeolite evolve list)";
+    certificate_days "" "14:" "3:" "until the certificate ends that the server shows" certificate_days, "write a new one to tls.cert and tls.key; the server takes it in by itself";
     uptime_s "s" "" "" "since the server was started" |seen| Some(seen.status.uptime_ms as f64 / 1e3);
 }
 
 fn pressure(seen: &Seen) -> &Pressure {
     &seen.status.pressure
+}
+
+/// None without TLS.
+fn certificate_days(seen: &Seen) -> Option<f64> {
+    let (expires, now) = (seen.status.certificate_expires_unix_ms as f64, seen.status.unix_ms as f64);
+    (expires > 0.0).then(|| ((expires - now) / 86_400_000.0).max(0.0))
 }
 
 fn free_percent(seen: &Seen) -> Option<f64> {

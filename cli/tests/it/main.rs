@@ -9,6 +9,7 @@ mod monitoring;
 mod prepared;
 mod program;
 mod recipes;
+mod secure;
 mod serve;
 mod served;
 mod silent;

@@ -5,7 +5,10 @@ use std::process::{Child, Command};
 /// The binary, whatever the environment says.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zeolite"));
-    command.env_remove("ZEOLITE_SERVER").env_remove("ZEOLITE_DATABASE");
+    for variable in ["SERVER", "DATABASE", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY"] {
+        command.env_remove(format!("ZEOLITE_{variable}"));
+    }
+    command.env("XDG_CONFIG_HOME", "/dev/null");
     command
 }
 

@@ -39,7 +39,7 @@ impl Drop for Owner {
 }
 
 impl Db {
-    /// Connects with the default [`Options`]; `url` is `http://host:port` or `host:port`.
+    /// Connects with the default [`Options`]; `url` is `http://host:port`, `https://host:port` or `host:port`.
     pub async fn connect(url: impl Into<String>) -> Result<Db> {
         Db::connect_with(url, Options::default()).await
     }
@@ -47,7 +47,7 @@ impl Db {
     /// Connects. A server that has no room keeps it trying for the request time limit; one that is not there, only with
     /// [`Options::wait_for_server`].
     pub async fn connect_with(url: impl Into<String>, options: Options) -> Result<Db> {
-        let url = url_of(url.into());
+        let url = url_of(url.into(), &options.tls);
         let deadline = Instant::now() + options.request_timeout;
         let waits = options.wait_for_server;
         let core = Arc::new(Core::new(url, options));

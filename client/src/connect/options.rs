@@ -1,6 +1,8 @@
 //! Owns the settings of a client.
 
 use super::jittered;
+use crate::credentials::{self, Tls, Token};
+use crate::errors::Result;
 use crate::wire::Acting;
 use std::time::Duration;
 use zeolite_proto::Registry;
@@ -19,6 +21,10 @@ pub struct Options {
     pub role: String,
     /// Which of the server's databases; `""`: `main`.
     pub database: String,
+    /// What proves for which user the client works; none: nothing does, beside a certificate.
+    pub token: Option<Token>,
+    /// How connections are encrypted.
+    pub tls: Tls,
     /// Whether the server pushes invalidations. Without them nothing newer than a reply is ever assumed: every
     /// transaction begins with a round trip, and the cache only helps reads at old snapshots.
     pub feed: bool,
@@ -53,6 +59,8 @@ impl Default for Options {
             name: format!("pid {}", std::process::id()),
             role: String::new(),
             database: String::new(),
+            token: None,
+            tls: Tls::default(),
             feed: true,
             cache_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(5),
@@ -70,7 +78,19 @@ impl Default for Options {
 
 impl Options {
     pub(crate) fn acting(&self) -> Acting {
-        Acting { database: self.database.clone(), role: self.role.clone() }
+        Acting {
+            database: self.database.clone(),
+            role: self.role.clone(),
+            token: self.token.clone(),
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// These, with what is not given of token and TLS from the environment (`ZEOLITE_TOKEN`, `ZEOLITE_TOKEN_FILE`, `ZEOLITE_CA`,
+    /// `ZEOLITE_CERT`, `ZEOLITE_KEY`), or else from the credentials file, by the server's address.
+    pub fn with_credentials_for(self, address: &str) -> Result<Options> {
+        let (token, tls) = credentials::found(address, self.token, self.tls)?;
+        Ok(Options { token, tls, ..self })
     }
 
     /// The pause after this many failures to connect: doubled each time, up to the longest, then jittered.

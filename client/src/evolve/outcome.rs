@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn every_fault_has_somebody_who_does_something_about_it() {
-        let fails = [FaultKind::Poisoned, FaultKind::Internal, FaultKind::Denied];
+        let fails = [FaultKind::Poisoned, FaultKind::Internal, FaultKind::Denied, FaultKind::Unauthenticated];
         for kind in FaultKind::ALL {
             let verdict = judge(&Fault::new(*kind, "m").into());
             let waits =

@@ -73,7 +73,7 @@ impl Unary {
         let request = v2::GetBlobRequest { blob: id.0.to_vec().into(), offset, length };
         let mut reader = ReaderClient::new(self.channel()).max_decoding_message_size(FRAME_BYTES_MAX);
         let mut pieces = reader.get_blob(request).await.map_err(|status| failure(&status))?.into_inner();
-        let first = pieces.message().await.map_err(|status| failure(&status))?.ok_or(Failure::Lost)?;
+        let first = pieces.message().await.map_err(|status| failure(&status))?.ok_or_else(Failure::lost)?;
         Ok(BlobBytes { length: first.length, first: Some(first.data), pieces })
     }
 }

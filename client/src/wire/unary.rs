@@ -3,7 +3,7 @@
 //! server has no room for another session.
 
 use super::log::{Assembly, messages};
-use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, chain, fault, v2};
+use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, chain, channel, fault, v2};
 use crate::errors::{Error, Result};
 use crate::revision::{Revision, Transaction};
 use futures_util::{Stream, StreamExt, stream};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use v2::admin_client::AdminClient;
 use v2::reader_client::ReaderClient;
 use v2::replicator_client::ReplicatorClient;
@@ -20,13 +20,6 @@ use zeolite_proto::{
     CloseAttempt, CommitKey, Gate, Kind, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
     Receipt, ResolverInfo, Status, Tid, VerifyProgress,
 };
-
-/// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
-/// stream of large replies.
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
-/// Between pings of an idle connection, and how long to wait for their answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A connection to a server.
 #[derive(Clone, Debug)]
@@ -36,7 +29,7 @@ pub(crate) struct Unary {
 
 pub(super) type Calls = InterceptedService<Channel, Said>;
 
-/// What each call says in its metadata: on which database, and as what.
+/// What each call says in its metadata: on which database, as what, and by which token.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said(Vec<(&'static str, AsciiMetadataValue)>);
 
@@ -59,6 +52,12 @@ impl Said {
                 let bad = |_| Error::invalid(format!("{value:?} is no name for a database or a role; see the options"));
                 said.push((name, AsciiMetadataValue::try_from(value.as_str()).map_err(bad)?));
             }
+        }
+        if let Some(token) = &acting.token {
+            let bad = |_| Error::invalid("the token is not one line of plain text; see where it comes from");
+            let mut bearer = AsciiMetadataValue::try_from(format!("Bearer {}", token.read()?)).map_err(bad)?;
+            bearer.set_sensitive(true);
+            said.push(("authorization", bearer));
         }
         Ok(Said(said))
     }
@@ -113,30 +112,19 @@ impl<T> Pages<Vec<T>> {
 fn failed(status: &tonic::Status) -> Error {
     match failure(status) {
         Failure::Fault(fault) => fault.into(),
-        Failure::Lost => Error::Disconnected { url: "the server".into(), reason: chain(status) },
+        Failure::Lost(reason) => Error::Disconnected { url: "the server".into(), reason },
     }
 }
 
 pub(super) fn failure(status: &tonic::Status) -> Failure {
-    fault::from_status(status).map_or(Failure::Lost, Failure::Fault)
+    fault::from_status(status).map_or_else(|| Failure::Lost(channel::explained(chain(status))), Failure::Fault)
 }
 
 impl Unary {
     /// Connects.
     pub(crate) async fn connect(url: &str, connect_timeout: Duration, acting: &Acting) -> Result<Unary> {
         let said = Said::of(acting)?;
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .map_err(|error| Error::invalid(format!("{url:?} is not an address: {error}; use http://host:port")))?
-            .tcp_nodelay(true)
-            .connect_timeout(connect_timeout)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_adaptive_window(false)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        let lost = |error| Error::Disconnected { url: url.to_owned(), reason: chain(&error) };
-        Ok(Unary { channel: InterceptedService::new(endpoint.connect().await.map_err(lost)?, said) })
+        Ok(Unary { channel: InterceptedService::new(channel::connect(url, connect_timeout, acting).await?, said) })
     }
 
     fn admin(&self) -> AdminClient<Calls> {

@@ -4,6 +4,7 @@ mod evolve;
 mod evolve_scripts;
 mod guide;
 mod live;
+mod secure;
 mod site;
 mod spawnable;
 mod support;

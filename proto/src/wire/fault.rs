@@ -31,6 +31,7 @@ pub const TABLE: &[(FaultKind, v2::FaultKind, Code)] = &[
     (FaultKind::OutcomeUnknown, v2::FaultKind::OutcomeUnknown, Code::Unknown),
     (FaultKind::Gated, v2::FaultKind::Gated, Code::FailedPrecondition),
     (FaultKind::Refused, v2::FaultKind::Refused, Code::FailedPrecondition),
+    (FaultKind::Unauthenticated, v2::FaultKind::Unauthenticated, Code::Unauthenticated),
 ];
 
 /// The gRPC status code of a fault kind.

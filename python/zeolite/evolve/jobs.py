@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from zeolite import _zeolite
 
@@ -123,4 +123,6 @@ def _open(uri: str) -> _zeolite.Database:
     servers = [address for address in parts.netloc.split(",") if address]
     if parts.scheme != "zeolite" or not servers:
         raise ValueError(f"{uri!r} names no server; write zeolite://host:port/")
-    return _zeolite.Database(servers, database=unquote(parts.path.strip("/")), role="evolve")
+    said = dict(parse_qsl(parts.query))
+    credentials: dict[str, Any] = {name: said[name] for name in ("token_file", "ca", "cert", "key") if name in said}
+    return _zeolite.Database(servers, database=unquote(parts.path.strip("/")), role="evolve", **credentials)

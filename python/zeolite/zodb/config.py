@@ -28,6 +28,11 @@ class Section(BaseConfig):
             server_sync=section.server_sync,
             pack_gc=section.pack_gc,
             role=section.role,
+            token=section.token,
+            token_file=section.token_file,
+            ca=section.ca,
+            cert=section.cert,
+            key=section.key,
             blob_dir=section.blob_dir,
             blob_cache_size=section.blob_cache_size,
         )

@@ -64,6 +64,11 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         server_sync: bool = False,
         pack_gc: bool = True,
         role: str = "",
+        token: str | None = None,
+        token_file: str | None = None,
+        ca: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
         blob_dir: str | None = None,
         blob_cache_size: int = 0,
     ):
@@ -77,6 +82,11 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
                 cache_bytes=cache_size,
                 wait=wait,
                 timeout_ms=max(1, int(wait_timeout * 1000)),
+                token=token,
+                token_file=token_file,
+                ca=ca,
+                cert=cert,
+                key=key,
             )
             self._read_only = read_only or not self._database.may_write()
         except ZeoliteError as error:

@@ -1,7 +1,8 @@
 """Owns the URI: ``zeolite://host:port,host:port/DATABASE?cache_size=256MB&server_sync=true&connection_pool_size=20``.
 
 The keywords of the storage are those of the configuration section; all others are zodburi's own (``connection_*``,
-``database_name``), and go to the database.
+``database_name``), and go to the database. There is no keyword for a token itself: addresses are shown in logs and errors. It comes from
+``token_file``, or from where the client library looks for it (docs/security.md).
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ def _boolean(text: str) -> bool:
 _KEYWORDS: dict[str, Callable[[str], Any]] = {
     "blob_cache_size": convert_bytesize,
     "blob_dir": str,
+    "ca": str,
     "cache_size": convert_bytesize,
+    "cert": str,
     "client_label": str,
+    "key": str,
     "name": str,
     "pack_gc": _boolean,
     "read_only": _boolean,
     "read_only_fallback": _boolean,
     "role": str,
     "server_sync": _boolean,
+    "token_file": str,
     "wait": _boolean,
     "wait_timeout": float,
 }

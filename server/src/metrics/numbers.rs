@@ -50,7 +50,7 @@ impl Numbers {
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let engine = self.database.engine();
-        let status = engine.status();
+        let status = self.rpc.status(&self.database);
         let mut to = Families::new(encoder);
         opening(false, Progress::default(), &mut to)?;
         server(&status, &mut to)?;
@@ -110,6 +110,10 @@ fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_torn_tails", help, status.torn)?;
     let help = "How far the newest commit is ahead of the server's clock: made when that was ahead, or restored";
     to.gauge("zeolite_newest_ahead_seconds", help, status.ahead_ms as f64 / 1e3)?;
+    let help = "When the certificate ends that the server shows, in seconds since 1970; 0: it has none";
+    to.gauge("zeolite_certificate_expires_seconds", help, status.certificate_expires_unix_ms as f64 / 1e3)?;
+    let help = "1: files of certificates or users do not count as they are now, the former ones are in force";
+    to.gauge("zeolite_security_problem", help, u64::from(status.security_problem.is_some()))?;
     let modes = ModeKind::ALL.map(|kind| (("mode", kind.text()), u64::from(kind == status.mode.kind)));
     to.gauges("zeolite_mode", "1 for the mode in force: who may write", modes)?;
     let help = "1: the server took that mode by itself, because of its disk or a failed write";

@@ -50,9 +50,14 @@ impl Administration {
     fn stream<T: Send + 'static>(
         &self,
         calls: Calls,
+        verb: &'static str,
         work: impl FnOnce(&Arc<Engine>, &mut dyn FnMut(T) -> bool) -> Result<T, Fault> + Send + 'static,
     ) -> Result<Response<Progress<T>>, Status> {
-        calls.may(Verb::Upkeep).map_err(|fault| self.rpc.refusal(&fault))?;
+        let noted = calls.audited(verb, |_: Result<(), Fault>| {});
+        if let Err(fault) = calls.may(Verb::Upkeep) {
+            noted(Err(fault.clone()));
+            return Err(self.rpc.refusal(&fault));
+        }
         let (messages, stream) = mpsc::channel(PROGRESS_AHEAD);
         let rpc = self.rpc.clone();
         tokio::spawn(async move {
@@ -63,7 +68,9 @@ impl Administration {
                     Err(mpsc::error::TrySendError::Closed(_)) => false,
                 })
             });
-            let last = worked.await.unwrap_or_else(|_| Err(encode::lost())).map_err(|fault| rpc.refusal(&fault));
+            let last = worked.await.unwrap_or_else(|_| Err(encode::lost()));
+            noted(last.as_ref().map(|_| ()).map_err(Fault::clone));
+            let last = last.map_err(|fault| rpc.refusal(&fault));
             // A reader that has gone away stopped the work; it wants no answer.
             drop(messages.send(last).await);
         });
@@ -86,17 +93,15 @@ impl Admin for Administration {
     async fn status(&self, request: Request<v2::StatusRequest>) -> Result<Response<v2::StatusReply>, Status> {
         // Sizes and free bytes are asked of the disk.
         let calls = self.looking(&request)?;
-        let engine = calls.engine().clone();
-        let status = self.rpc.look(move || Ok(engine.status())).await;
-        let status = status.map_err(|fault| self.rpc.refusal(&fault))?;
-        let sessions = self.rpc.session_load(calls.database()).sessions;
-        Ok(Response::new(zeolite_proto::Status { sessions, ..status }.into()))
+        let (rpc, database) = (self.rpc.clone(), calls.database().clone());
+        let status = self.rpc.look(move || Ok(rpc.status(&database))).await;
+        status.map(|status| Response::new(status.into())).map_err(|fault| self.rpc.refusal(&fault))
     }
 
     async fn pack(&self, request: Request<v2::PackRequest>) -> Result<Response<Self::PackStream>, Status> {
         let calls = self.rpc.called(&request)?;
         let request = request.into_inner();
-        self.stream(calls, move |engine, tell| {
+        self.stream(calls, "pack", move |engine, tell| {
             let to = (request.tid != 0).then_some(Tid(request.tid));
             let options = PackOptions { to, keep_garbage: request.keep_garbage, dry_run: request.dry_run };
             let report = engine.pack(options, &mut |progress| tell(pack_progress(progress)))?;
@@ -106,7 +111,7 @@ impl Admin for Administration {
 
     async fn verify(&self, request: Request<v2::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         let calls = self.rpc.called(&request)?;
-        self.stream(calls, |engine, tell| {
+        self.stream(calls, "verify", |engine, tell| {
             Ok(verify_report(engine.verify(&mut |progress| tell(verify_progress(progress)))?))
         })
     }

@@ -14,7 +14,7 @@
 //!
 //! Not counted here: what HTTP/2 buffers for a connection (its window, see docs/operations.md, Memory); what stays of a request after its answer has bounds of its own (overlay, caches, prepared drafts).
 
-use crate::auth::Principal;
+use crate::auth::Visitor;
 use crate::engine::Share;
 use crate::settings::SessionSettings;
 use parking_lot::Mutex;
@@ -188,15 +188,8 @@ impl Drop for Charge {
 /// Who is at the other end of a connection, and its share; each request of the connection carries it.
 #[derive(Clone)]
 pub(crate) struct Peer {
-    pub(crate) principal: Principal,
+    pub(crate) visitor: Visitor,
     pub(crate) account: Account,
-}
-
-impl Peer {
-    /// The same in a role that its own includes; empty: in its own.
-    pub(super) fn acting_as(&self, role: &str) -> Result<Peer, Fault> {
-        Ok(Peer { principal: self.principal.acting_as(role)?, account: self.account.clone() })
-    }
 }
 
 /// What a request takes in memory, about.

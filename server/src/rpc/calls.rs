@@ -14,10 +14,10 @@
 mod operator;
 mod writing;
 
-use super::budget::{Account, Peer};
+use super::budget::Account;
 use super::{decode, encode};
-use crate::auth::Principal;
 use crate::auth::rights::Verb;
+use crate::auth::{Principal, audit};
 use crate::databases::Database;
 use crate::engine::{Caller, Engine, Owner, SYSTEM_OID};
 use crate::store::Txn;
@@ -35,8 +35,8 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    pub(super) fn new(database: Arc<Database>, peer: Peer, inline_cells_max: usize) -> Calls {
-        Calls { database, who: peer.principal, account: peer.account, inline_cells_max }
+    pub(super) fn new(database: Arc<Database>, who: Principal, account: Account, inline_cells_max: usize) -> Calls {
+        Calls { database, who, account, inline_cells_max }
     }
 
     /// The share of the connection that these calls come from.
@@ -57,6 +57,19 @@ impl Calls {
     /// Whose pins and prepared drafts these calls make and end.
     pub(super) fn owner(&self) -> &Owner {
         self.who.owner()
+    }
+
+    /// What came of an operator's call is noted in the log before it is told.
+    pub(super) fn audited<T>(
+        &self,
+        verb: &'static str,
+        done: impl FnOnce(Result<T, Fault>) + Send + 'static,
+    ) -> impl FnOnce(Result<T, Fault>) + Send + 'static {
+        let (who, database) = (self.who.clone(), self.database.name().clone());
+        move |result| {
+            audit::call(&who, verb, &database, &result);
+            done(result);
+        }
     }
 
     fn caller(&self) -> Caller {

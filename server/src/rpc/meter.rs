@@ -12,18 +12,23 @@
 //!
 //! The answer of a unary call brings its charge along ([`Held`]). HTTP/2 takes whatever a body gives it, at once: so an answer is given in pieces,
 //! each when the client has room for it, and the charge goes with the last one.
+//!
+//! Every request of every service passes here; so here its token is looked at as well, and taken out of it.
 
 use super::budget::{Charge, Peer};
+use crate::auth::visitor::AUTHORIZATION;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
+use zeolite_proto::Fault;
 use zeolite_proto::wire::fault::to_status;
 
 /// Messages up to this size are not charged before they are whole.
@@ -71,6 +76,7 @@ impl<S> Service<http::Request<Body>> for Metered<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
+    S::Error: 'static,
 {
     type Response = http::Response<Body>;
     type Error = S::Error;
@@ -80,7 +86,10 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Err(refused) = authenticate(&mut request) {
+            return Box::pin(refused.told());
+        }
         let (peer, message_bytes_max) = (request.extensions().get::<Peer>().cloned(), self.message_bytes_max);
         let request = request.map(|body| match peer {
             Some(peer) => Body::new(Meter { body, peer, message_bytes_max, prefix: Vec::new(), left: 0, charge: None }),
@@ -95,6 +104,32 @@ where
                 None => answer,
             })
         })
+    }
+}
+
+/// Who shows a token is from here on whose it is; whatever the call is, a wrong one is refused.
+fn authenticate(request: &mut http::Request<Body>) -> Result<(), Refused> {
+    let Some(shown) = request.headers_mut().remove(AUTHORIZATION) else { return Ok(()) };
+    let Some(peer) = request.extensions_mut().get_mut::<Peer>() else { return Ok(()) };
+    match peer.visitor.showing(shown.as_bytes()) {
+        Ok(visitor) => {
+            peer.visitor = visitor;
+            Ok(())
+        }
+        Err(fault) => Err(Refused { fault, after: peer.visitor.delay() }),
+    }
+}
+
+/// A wrong token, whose answer takes its time.
+struct Refused {
+    fault: Fault,
+    after: Duration,
+}
+
+impl Refused {
+    async fn told<E>(self) -> Result<http::Response<Body>, E> {
+        tokio::time::sleep(self.after).await;
+        Ok(to_status(&self.fault).into_http())
     }
 }
 
@@ -191,7 +226,8 @@ impl HttpBody for Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Authority;
+    use crate::auth::{Authority, Visitor};
+    use crate::clock::SystemClock;
     use crate::rpc::budget::Budget;
     use crate::settings::SessionSettings;
     use zeolite_proto::Role;
@@ -208,7 +244,8 @@ mod tests {
     fn a_message_counts_from_its_length_to_its_last_byte_however_it_is_cut() {
         let connection_bytes_max = 100_000;
         let budget = Budget::new(&SessionSettings { connection_bytes_max, ..SessionSettings::default() });
-        let peer = Peer { principal: Authority::new(Role::Write).anonymous(None), account: budget.account() };
+        let authority = Authority::open(Some(Role::Write), None, Arc::new(SystemClock::new())).expect("opens");
+        let peer = Peer { visitor: Visitor::new(&authority, None, &[]), account: budget.account() };
         let meter = || {
             let (body, peer) = (Body::empty(), peer.clone());
             Meter { body, peer, message_bytes_max: MAX, prefix: Vec::new(), left: 0, charge: None }

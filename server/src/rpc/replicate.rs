@@ -37,8 +37,18 @@ impl Replicator for Unary {
 
     async fn restore(&self, request: Request<Streaming<v2::Transaction>>) -> Answer<v2::RestoreReply> {
         let calls = self.rpc.called(&request)?;
-        calls.may(Verb::Restore).map_err(|fault| self.rpc.refusal(&fault))?;
-        let restored = restore(&calls, request.into_inner()).await?;
+        let noted = calls.audited("restore", |_: Result<(), Fault>| {});
+        if let Err(fault) = calls.may(Verb::Restore) {
+            noted(Err(fault.clone()));
+            return Err(self.rpc.refusal(&fault));
+        }
+        let restored = restore(&calls, request.into_inner()).await;
+        // A client that goes away in the middle has restored what it has sent.
+        noted(match &restored {
+            Ok(restored) => restored.as_ref().map(|_| ()).map_err(Fault::clone),
+            Err(_) => Err(Fault::invalid("the client's stream has failed")),
+        });
+        let restored = restored?;
         self.here(restored)
     }
 }

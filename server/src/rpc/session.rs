@@ -103,19 +103,19 @@ impl Session {
     /// On which database, and as whom.
     fn enter(&self, hello: &v2::Hello) -> Result<Calls, Fault> {
         check_protocol(hello)?;
+        let who = self.peer.visitor.on(&hello.database)?.acting_as(&hello.role)?.called(&hello.client);
+        who.check(Verb::Read)?;
         let database = self.rpc.databases.find(&hello.database)?;
-        let mut peer = self.peer.acting_as(&hello.role)?;
-        peer.principal = peer.principal.called(&hello.client);
-        peer.principal.check(Verb::Read)?;
         tracing::debug!(
             session = self.id,
             database = &**database.name(),
+            principal = who.name(),
             client = hello.client,
             role = hello.role,
             "hello"
         );
         self.rpc.enter_session(self.id, database);
-        Ok(self.rpc.calls(database, peer))
+        Ok(self.rpc.calls(database, who, self.peer.account.clone()))
     }
 
     /// The client's stream has failed: what can be said about it.

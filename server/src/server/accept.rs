@@ -2,45 +2,87 @@
 //!
 //! Beyond the bound a connection is closed at once: its client learns that now, instead of waiting in a queue that
 //! nobody serves. An error of accepting (no file descriptors left) is waited out, because it goes away with a connection.
+//!
+//! ```text
+//!   accept ──> place? ──┬── plain ───────────────────────────────> connection
+//!                       └── TLS: a task of its own, with a limit of time ──> connection, with the names of its certificate
+//! ```
+//! A client that shakes hands slowly holds up nobody, and has its place meanwhile.
 
 use super::connection::{Connection, Connections};
+use super::tls::Tls;
 use futures_util::Stream;
 use futures_util::stream;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// How long accepting rests after an error.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
+
+struct Acceptor {
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    tls: Option<Arc<Tls>>,
+    /// Those that shake hands.
+    beginning: JoinSet<Option<Connection>>,
+}
 
 /// The connections that a listener accepts.
 pub(super) fn incoming(
     listener: TcpListener,
     connections: Arc<Connections>,
+    tls: Option<Arc<Tls>>,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    stream::unfold((listener, connections), |(listener, connections)| async {
-        loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ERROR_PAUSE).await;
-                    continue;
-                }
-            };
-            // A connection that is already gone says so at its first read.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "no nodelay");
-            }
-            let Some(connection) = connections.admit(stream) else {
-                tracing::warn!(
-                    "too many connections: one is closed; raise sessions.connections_max and the limit of open files if they \
-                     are wanted"
-                );
-                continue;
-            };
-            return Some((Ok(connection), (listener, connections)));
-        }
+    let acceptor = Acceptor { listener, connections, tls, beginning: JoinSet::new() };
+    stream::unfold(acceptor, |mut acceptor| async {
+        let connection = acceptor.next().await;
+        Some((Ok(connection), acceptor))
     })
+}
+
+impl Acceptor {
+    async fn next(&mut self) -> Connection {
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        if let Some(connection) = self.accepted(stream) {
+                            return connection;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ERROR_PAUSE).await;
+                    }
+                },
+                Some(begun) = self.beginning.join_next() => {
+                    if let Ok(Some(connection)) = begun {
+                        return connection;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection that can be used at once.
+    fn accepted(&mut self, stream: TcpStream) -> Option<Connection> {
+        // A connection that is already gone says so at its first read.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no nodelay");
+        }
+        let Some(place) = self.connections.place() else {
+            tracing::warn!(
+                "too many connections: one is closed; raise sessions.connections_max and the limit of open files if they \
+                 are wanted"
+            );
+            return None;
+        };
+        let Some(tls) = &self.tls else { return Some(self.connections.admit(stream, place)) };
+        let (connections, config) = (self.connections.clone(), tls.config());
+        self.beginning.spawn(async move { connections.admit_tls(stream, place, config).await });
+        None
+    }
 }

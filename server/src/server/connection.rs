@@ -11,12 +11,16 @@
 //! Who connects must begin to speak: HTTP/2 asks for signs of life only when its preface has come. Until then a connection has
 //! `sessions.keepalive_timeout_ms`, or silent ones would take all places.
 
-use crate::auth::Authority;
+use super::certificate;
+use super::socket::Socket;
+use crate::auth::visitor::Guests;
+use crate::auth::{Authority, Visitor};
 use crate::rpc::budget::{Budget, Peer};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -33,7 +37,7 @@ const PREFACE_BYTES: usize = 24;
 
 /// The open connections of a server.
 pub(super) struct Connections {
-    authority: Authority,
+    authority: Arc<Authority>,
     budget: Arc<Budget>,
     preface_within: Duration,
     places: Arc<Semaphore>,
@@ -46,26 +50,63 @@ impl Connections {
     pub(super) fn new(
         connections_max: usize,
         preface_within: Duration,
-        authority: Authority,
+        authority: Arc<Authority>,
         budget: Arc<Budget>,
     ) -> Arc<Connections> {
         let places = Arc::new(Semaphore::new(connections_max));
         Arc::new(Connections { authority, budget, preface_within, places, cuts: Mutex::default() })
     }
 
-    /// Takes a stream in; none: there are too many, and the stream is closed.
-    pub(super) fn admit(&self, stream: TcpStream) -> Option<Connection> {
-        let place = self.places.clone().try_acquire_owned().ok()?;
-        let cut = Arc::new(Cut::default());
+    /// A place for one more; none: there are too many.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// Begins TLS on a stream and takes it in; none: the client has failed at it, and the stream is closed.
+    pub(super) async fn admit_tls(
+        &self,
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+        config: Arc<rustls::ServerConfig>,
+    ) -> Option<Connection> {
+        let address = stream.peer_addr().ok();
+        let why = match tokio::time::timeout(self.preface_within, Socket::tls(stream, config)).await {
+            Ok(Ok(socket)) => return Some(self.admitted(socket, address, place)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it took too long".to_owned(),
+        };
+        let address = address.map_or_else(String::new, |address| address.to_string());
+        tracing::debug!(address, why, "no TLS with a client");
+        None
+    }
+
+    /// Takes a stream in.
+    pub(super) fn admit(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+        let address = stream.peer_addr().ok();
+        self.admitted(Socket::Plain(stream), address, place)
+    }
+
+    fn admitted(&self, stream: Socket, address: Option<SocketAddr>, place: OwnedSemaphorePermit) -> Connection {
+        let names = stream.certificate().map(certificate::names).unwrap_or_default();
+        let visitor = Visitor::new(&self.authority, address, &names);
+        let cut = Arc::new(Cut { guests: visitor.guests().clone(), ..Cut::default() });
         let mut cuts = self.cuts.lock();
         if cuts.len() == cuts.capacity() {
             cuts.retain(|cut| cut.strong_count() > 0);
         }
         cuts.push(Arc::downgrade(&cut));
-        let principal = self.authority.anonymous(stream.peer_addr().ok());
-        let peer = Peer { principal, account: self.budget.account() };
+        drop(cuts);
+        let peer = Peer { visitor, account: self.budget.account() };
         let preface = Some(Preface { left: PREFACE_BYTES, by: Box::pin(tokio::time::sleep(self.preface_within)) });
-        Some(Connection { stream, peer, cut, preface, _place: place })
+        Connection { stream, peer, cut, preface, _place: place }
+    }
+
+    /// Cuts those on which something was granted that does not hold any more.
+    pub(super) fn cut_revoked(&self) {
+        let open: Vec<Arc<Cut>> = self.cuts.lock().iter().filter_map(Weak::upgrade).collect();
+        for cut in open.iter().filter(|cut| !cut.guests.all_hold(&self.authority)) {
+            cut.now();
+        }
     }
 
     /// Cuts all that are open; says how many.
@@ -78,6 +119,7 @@ impl Connections {
 /// Whether a connection was cut, and the task that must hear of it: the one that reads and writes.
 #[derive(Default)]
 struct Cut {
+    guests: Arc<Guests>,
     done: AtomicBool,
     task: AtomicWaker,
 }
@@ -94,7 +136,10 @@ impl Cut {
             self.task.register(context.waker());
         }
         if self.done.load(Ordering::Acquire) {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server has stopped")));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the server has cut the connection",
+            )));
         }
         said
     }
@@ -118,7 +163,7 @@ impl Preface {
 
 /// One accepted connection; its place is free again when it is dropped.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     peer: Peer,
     cut: Arc<Cut>,
     /// None: it speaks.

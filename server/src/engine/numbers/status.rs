@@ -200,6 +200,8 @@ impl Engine {
             disk_bytes: self.setup.disk.size_bytes().unwrap_or(0),
             classes: self.stats().classes(),
             gates: self.gates(),
+            certificate_expires_unix_ms: 0,
+            security_problem: None,
         }
     }
 }

@@ -25,6 +25,7 @@ impl Calls {
         request: &v2::EndPreparedRequest,
         done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
+        let done = self.audited("finish prepared", done);
         match self.may(Verb::OthersPrepared).and_then(|()| translate::commit_key(&request.commit_key)) {
             Ok(key) => {
                 let told = move |result: Result<Receipt, Fault>| done(result.map(|receipt| (&receipt).into()));
@@ -39,6 +40,7 @@ impl Calls {
         request: &v2::EndPreparedRequest,
         done: impl FnOnce(Result<v2::Done, Fault>) + Send + 'static,
     ) {
+        let done = self.audited("abort prepared", done);
         match self.may(Verb::OthersPrepared).and_then(|()| translate::commit_key(&request.commit_key)) {
             Ok(key) => self.engine().abort_anybodys(key, Box::new(move |result| done(result.map(encode::done)))),
             Err(fault) => done(Err(fault)),
@@ -50,6 +52,7 @@ impl Calls {
         request: v2::SetModeRequest,
         done: impl FnOnce(Result<v2::Mode, Fault>) + Send + 'static,
     ) {
+        let done = self.audited("set mode", done);
         if let Err(fault) = self.may(Verb::SetMode) {
             return done(Err(fault));
         }
@@ -71,6 +74,7 @@ impl Calls {
         request: v2::CloseGateRequest,
         done: impl FnOnce(Result<v2::CloseGateReply, Fault>) + Send + 'static,
     ) {
+        let done = self.audited("close gate", done);
         if let Err(fault) = self.may(Verb::Gate) {
             return done(Err(fault));
         }
@@ -87,6 +91,7 @@ impl Calls {
         request: v2::OpenGateRequest,
         done: impl FnOnce(Result<v2::Done, Fault>) + Send + 'static,
     ) {
+        let done = self.audited("open gate", done);
         if let Err(fault) = self.may(Verb::Gate) {
             return done(Err(fault));
         }

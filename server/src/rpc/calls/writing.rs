@@ -164,6 +164,7 @@ impl Calls {
         request: v2::UndoRequest,
         done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
+        let done = self.audited("undo", done);
         if let Err(fault) = self.may(Verb::Commit) {
             return done(Err(fault));
         }

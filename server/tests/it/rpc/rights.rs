@@ -1,4 +1,5 @@
-//! Rights at the doors: every verb with every role, against the table of docs/protocol.md; who acts as less and as more.
+//! Rights at the doors: every verb with every role, against the table of docs/protocol.md, said by metadata and proved by a token; who
+//! acts as less and as more.
 
 use super::support::{Raw, TestServer, cell, draft, hello, items, kind, put, start, start_with, status_fault, within};
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use zeolite_proto::wire::v2::admin_client::AdminClient;
 use zeolite_proto::wire::v2::client_frame::Request as Client;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::{FaultKind, Role};
+use zeolite_server::auth::token::Token;
+use zeolite_server::auth::users::Users;
 
 const PROTOCOL: &str = include_str!("../../../../docs/protocol.md");
 
@@ -34,64 +37,77 @@ fn documented() -> BTreeMap<String, Vec<Role>> {
 struct Doors {
     unary: super::support::Unary,
     admin: AdminClient<Channel>,
-    role: Role,
+    /// By which the role is told.
+    says: Says,
+}
+
+/// A metadata's name and value.
+type Says = (&'static str, String);
+
+fn as_role(role: Role) -> Says {
+    ("zeolite-role", role.text().to_owned())
+}
+
+/// The message with this metadata.
+fn saying<T>((name, value): &Says, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(*name, MetadataValue::try_from(value).expect("plain text"));
+    request
 }
 
 /// The message in this role.
 fn acting<T>(role: Role, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("zeolite-role", MetadataValue::from_static(role.text()));
-    request
+    saying(&as_role(role), message)
 }
 
 macro_rules! call {
-    ($client:expr, $method:ident, $role:expr, $message:expr) => {
-        within($client.$method(acting($role, $message))).await.map(|_| ())
+    ($client:expr, $method:ident, $says:expr, $message:expr) => {
+        within($client.$method(saying($says, $message))).await.map(|_| ())
     };
 }
 
 impl Doors {
     /// What comes of a call that asks for nothing sensible.
     async fn try_call(&mut self, name: &str) -> Result<(), Status> {
-        let Doors { unary, admin, role } = self;
-        let (reader, writer, replicator, role) = (&mut unary.reader, &mut unary.writer, &mut unary.replicator, *role);
+        let Doors { unary, admin, says } = self;
+        let (reader, writer, replicator) = (&mut unary.reader, &mut unary.writer, &mut unary.replicator);
         match name {
-            "Load" => call!(reader, load, role, v2::LoadRequest::default()),
-            "History" => call!(reader, history, role, v2::HistoryRequest::default()),
-            "Objects" => call!(reader, objects, role, v2::ObjectsRequest::default()),
-            "Kinds" => call!(reader, kinds, role, v2::KindsRequest {}),
-            "Heat" => call!(reader, heat, role, v2::HeatRequest::default()),
-            "Pin" => call!(reader, pin, role, v2::PinRequest::default()),
-            "Renew" => call!(reader, renew, role, v2::RenewRequest::default()),
-            "Unpin" => call!(reader, unpin, role, v2::UnpinRequest::default()),
-            "Scan" => match within(reader.scan(acting(role, v2::ScanRequest::default()))).await {
+            "Load" => call!(reader, load, says, v2::LoadRequest::default()),
+            "History" => call!(reader, history, says, v2::HistoryRequest::default()),
+            "Objects" => call!(reader, objects, says, v2::ObjectsRequest::default()),
+            "Kinds" => call!(reader, kinds, says, v2::KindsRequest {}),
+            "Heat" => call!(reader, heat, says, v2::HeatRequest::default()),
+            "Pin" => call!(reader, pin, says, v2::PinRequest::default()),
+            "Renew" => call!(reader, renew, says, v2::RenewRequest::default()),
+            "Unpin" => call!(reader, unpin, says, v2::UnpinRequest::default()),
+            "Scan" => match within(reader.scan(saying(says, v2::ScanRequest::default()))).await {
                 Ok(pages) => within(pages.into_inner().message()).await.map(|_| ()),
                 Err(status) => Err(status),
             },
-            "GetBlob" => call!(reader, get_blob, role, v2::GetBlobRequest::default()),
-            "PutBlob" => call!(writer, put_blob, role, tokio_stream::iter([v2::PutBlobPart::default()])),
-            "BlobStatus" => call!(writer, blob_status, role, v2::BlobStatusRequest::default()),
-            "Commit" => call!(writer, commit, role, v2::Draft::default()),
-            "Undo" => call!(writer, undo, role, v2::UndoRequest::default()),
-            "Prepare" => call!(writer, prepare, role, v2::PrepareRequest::default()),
-            "Amend" => call!(writer, amend, role, v2::AmendRequest::default()),
-            "Finish" => call!(writer, finish, role, v2::FinishRequest::default()),
-            "Abort" => call!(writer, abort, role, v2::AbortRequest::default()),
-            "Outcome" => call!(writer, outcome, role, v2::OutcomeRequest::default()),
-            "NewOids" => call!(writer, new_oids, role, v2::NewOidsRequest::default()),
-            "Log" => call!(replicator, log, role, v2::LogRequest::default()),
-            "Restore" => call!(replicator, restore, role, tokio_stream::iter([v2::Transaction::default()])),
-            "Status" => call!(admin, status, role, v2::StatusRequest {}),
-            "Resolvers" => call!(admin, resolvers, role, v2::ResolversRequest {}),
-            "Gates" => call!(admin, gates, role, v2::GatesRequest {}),
-            "CloseGate" => call!(admin, close_gate, role, v2::CloseGateRequest::default()),
-            "OpenGate" => call!(admin, open_gate, role, v2::OpenGateRequest::default()),
-            "SetMode" => call!(admin, set_mode, role, v2::SetModeRequest::default()),
-            "Pack" => call!(admin, pack, role, v2::PackRequest { dry_run: true, ..Default::default() }),
-            "ListPrepared" => call!(admin, list_prepared, role, v2::ListPreparedRequest {}),
-            "FinishPrepared" => call!(admin, finish_prepared, role, v2::EndPreparedRequest::default()),
-            "AbortPrepared" => call!(admin, abort_prepared, role, v2::EndPreparedRequest::default()),
-            "Verify" => call!(admin, verify, role, v2::VerifyRequest {}),
+            "GetBlob" => call!(reader, get_blob, says, v2::GetBlobRequest::default()),
+            "PutBlob" => call!(writer, put_blob, says, tokio_stream::iter([v2::PutBlobPart::default()])),
+            "BlobStatus" => call!(writer, blob_status, says, v2::BlobStatusRequest::default()),
+            "Commit" => call!(writer, commit, says, v2::Draft::default()),
+            "Undo" => call!(writer, undo, says, v2::UndoRequest::default()),
+            "Prepare" => call!(writer, prepare, says, v2::PrepareRequest::default()),
+            "Amend" => call!(writer, amend, says, v2::AmendRequest::default()),
+            "Finish" => call!(writer, finish, says, v2::FinishRequest::default()),
+            "Abort" => call!(writer, abort, says, v2::AbortRequest::default()),
+            "Outcome" => call!(writer, outcome, says, v2::OutcomeRequest::default()),
+            "NewOids" => call!(writer, new_oids, says, v2::NewOidsRequest::default()),
+            "Log" => call!(replicator, log, says, v2::LogRequest::default()),
+            "Restore" => call!(replicator, restore, says, tokio_stream::iter([v2::Transaction::default()])),
+            "Status" => call!(admin, status, says, v2::StatusRequest {}),
+            "Resolvers" => call!(admin, resolvers, says, v2::ResolversRequest {}),
+            "Gates" => call!(admin, gates, says, v2::GatesRequest {}),
+            "CloseGate" => call!(admin, close_gate, says, v2::CloseGateRequest::default()),
+            "OpenGate" => call!(admin, open_gate, says, v2::OpenGateRequest::default()),
+            "SetMode" => call!(admin, set_mode, says, v2::SetModeRequest::default()),
+            "Pack" => call!(admin, pack, says, v2::PackRequest { dry_run: true, ..Default::default() }),
+            "ListPrepared" => call!(admin, list_prepared, says, v2::ListPreparedRequest {}),
+            "FinishPrepared" => call!(admin, finish_prepared, says, v2::EndPreparedRequest::default()),
+            "AbortPrepared" => call!(admin, abort_prepared, says, v2::EndPreparedRequest::default()),
+            "Verify" => call!(admin, verify, says, v2::VerifyRequest {}),
             other => panic!("docs/protocol.md names a call {other} that this test does not know"),
         }
     }
@@ -110,12 +126,50 @@ async fn every_call_is_allowed_to_the_roles_that_the_page_names_and_to_no_others
     assert_eq!(table.len(), 33, "every call of the protocol but the session: {table:?}");
     for role in Role::ALL {
         let admin = AdminClient::new(test.channel().await);
-        let mut doors = Doors { unary: test.unary().await, admin, role };
+        let mut doors = Doors { unary: test.unary().await, admin, says: as_role(role) };
         for (call, roles) in &table {
             let result = doors.try_call(call).await;
             assert_eq!(!denied(&result), roles.contains(&role), "{call} as {role}: {result:?}");
         }
     }
+}
+
+fn users_of_every_role(path: &std::path::Path) -> BTreeMap<&'static str, String> {
+    let mut tokens = BTreeMap::new();
+    for role in Role::ALL {
+        let token = Token::new().expect("randomness");
+        let written = Users::change(path, |users| {
+            users.add(&format!("a-{role}"), role, &["main".to_owned()])?;
+            users.keep(&format!("a-{role}"), &token, 0, None)
+        });
+        written.expect("written");
+        tokens.insert(role.text(), format!("Bearer {}", token.secret()));
+    }
+    tokens
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_is_allowed_to_the_tokens_of_these_roles_and_to_nobody_without_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let users_file = dir.path().join("users.toml");
+    let tokens = users_of_every_role(&users_file);
+    let test = start_with(|settings| settings.auth.users_file = users_file).await;
+    let table = documented();
+    for role in Role::ALL {
+        let admin = AdminClient::new(test.channel().await);
+        let says = ("authorization", tokens[role.text()].clone());
+        let mut doors = Doors { unary: test.unary().await, admin, says };
+        for (call, roles) in &table {
+            let result = doors.try_call(call).await;
+            assert_eq!(!denied(&result), roles.contains(&role), "{call} as {role}: {result:?}");
+            doors.says = ("zeolite-database", String::new());
+            let stranger = doors.try_call(call).await.expect_err("nobody");
+            assert_eq!(stranger.code(), tonic::Code::Unauthenticated, "{call}: {stranger}");
+            doors.says = ("authorization", tokens[role.text()].clone());
+        }
+    }
+    let mut raw = Raw::connect(test.channel().await).await;
+    assert_eq!(raw.refused(Client::Hello(hello())).await.kind, FaultKind::Unauthenticated);
 }
 
 /// An open session in this role.
@@ -127,7 +181,7 @@ async fn session(test: &TestServer, role: &str) -> Raw {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_has_the_rights_of_its_role_and_never_more_than_its_principal() {
-    let test = start_with(|settings| settings.auth.anonymous_role = Role::Write).await;
+    let test = start_with(|settings| settings.auth.anonymous_role = Role::Write.into()).await;
     for more in ["admin", "evolve", "replicate"] {
         let mut raw = Raw::connect(test.channel().await).await;
         let refused = raw.refused(Client::Hello(v2::Hello { role: more.into(), ..hello() })).await;

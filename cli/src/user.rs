@@ -1,0 +1,193 @@
+//! Owns `user`: the file of users, who may come in, in which role, by which tokens.
+//!
+//! It works on the file and asks no server: the first user is there before the first start, and nobody makes users over the network. A running
+//! server takes a change in within a second or two. A token is shown once, on standard output alone, so that it can be
+//! put into a file: `zeolite user token shop > token`.
+
+use crate::exit::Usage;
+use crate::moment;
+use crate::output::{Out, Table};
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use zeolite_proto::Role;
+use zeolite_server::auth::token::Token;
+use zeolite_server::auth::users::{EVERY_DATABASE, KeptToken, User, Users};
+
+const EXAMPLE: &str = "\
+Example:
+  zeolite user --file /etc/zeolite/users.toml add shop --role write --expires 90days > shop.token
+  zeolite serve --set auth.users_file=/etc/zeolite/users.toml
+  zeolite --token-file shop.token status
+
+A new token for one that may be known: `token NAME`, then `revoke ID`; connections that use the old one are cut within seconds.
+A client certificate counts for the user whose name it has (common name, or a DNS, URI or mail name): `add NAME --no-token`.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct UserArgs {
+    /// The file of users [default: auth.users_file of the settings]
+    #[arg(long, global = true, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The settings file that names it [default: zeolite.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "ZEOLITE_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// A new user with a first token
+    Add {
+        name: String,
+        #[command(flatten)]
+        rights: Rights,
+        #[command(flatten)]
+        life: Life,
+        /// Make no token: the user comes with a client certificate
+        #[arg(long, conflicts_with = "expires")]
+        no_token: bool,
+    },
+    /// Another role for a user, on some databases or on all that are not named
+    Grant {
+        name: String,
+        #[command(flatten)]
+        rights: Rights,
+    },
+    /// Take a user's role on some databases away
+    Withdraw {
+        name: String,
+        /// On which database
+        #[arg(long = "on", value_name = "DATABASE", required = true)]
+        databases: Vec<String>,
+    },
+    /// Who there is, with the short ids of their tokens
+    List,
+    /// Remove a user with all tokens
+    Remove { name: String },
+    /// One more token for a user; it is shown once
+    Token {
+        name: String,
+        #[command(flatten)]
+        life: Life,
+    },
+    /// End a token, by its short id
+    Revoke { id: String },
+}
+
+#[derive(Args)]
+struct Rights {
+    /// read, write, evolve, replicate or admin
+    #[arg(long)]
+    role: Role,
+    /// On this database; several times for several. Without it: on every one
+    #[arg(long = "on", value_name = "DATABASE")]
+    databases: Vec<String>,
+}
+
+#[derive(Args)]
+struct Life {
+    /// After how long the token ends, as in 30d or 12h; without it, never
+    #[arg(long, value_name = "TIME", value_parser = crate::moment::span)]
+    expires: Option<Duration>,
+}
+
+/// Runs the command.
+pub(crate) fn user(out: &Out, args: &UserArgs) -> Result<()> {
+    let file = match &args.file {
+        Some(file) => file.clone(),
+        None => crate::serve::users_file(args.config.as_deref())?.ok_or_else(|| {
+            Usage("no file of users is named: give --file FILE, or set auth.users_file in zeolite.toml".into())
+        })?,
+    };
+    let change = |what: &dyn Fn(&mut Users) -> Result<(), String>| Users::change(&file, what).map_err(Usage);
+    match &args.command {
+        UserCommand::Add { name, rights: Rights { role, databases }, life, no_token } => {
+            let token = if *no_token { None } else { Some(new_token()?) };
+            let (now, ends) = life.begun();
+            change(&|users| {
+                users.add(name, *role, databases)?;
+                token.iter().try_for_each(|token| users.keep(name, token, now, ends))
+            })?;
+            token.iter().try_for_each(|token| show(out, name, token, ends))
+        }
+        UserCommand::Grant { name, rights: Rights { role, databases } } => {
+            Ok(change(&|users| users.grant(name, *role, databases))?)
+        }
+        UserCommand::Withdraw { name, databases } => Ok(change(&|users| users.withdraw(name, databases))?),
+        UserCommand::List => list(out, &Users::read(&file).map_err(Usage)?),
+        UserCommand::Remove { name } => Ok(change(&|users| users.remove(name))?),
+        UserCommand::Token { name, life } => {
+            let token = new_token()?;
+            let (now, ends) = life.begun();
+            change(&|users| users.keep(name, &token, now, ends))?;
+            show(out, name, &token, ends)
+        }
+        UserCommand::Revoke { id } => Ok(change(&|users| users.revoke(id).map(drop))?),
+    }
+}
+
+impl Life {
+    /// Now, and when what is made now ends, in seconds since 1970.
+    fn begun(&self) -> (u64, Option<u64>) {
+        let now = unix_s();
+        (now, self.expires.map(|life| now.saturating_add(life.as_secs())))
+    }
+}
+
+fn new_token() -> Result<Token> {
+    Token::new().context("the operating system has no randomness")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the life of a token begins at the time of this machine")]
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn show(out: &Out, name: &str, token: &Token, ends: Option<u64>) -> Result<()> {
+    if out.is_json() {
+        return out.json(&json!({ "user": name, "id": token.id(), "token": token.secret(), "expires_unix_s": ends }));
+    }
+    out.line(token.secret());
+    Ok(())
+}
+
+fn list(out: &Out, users: &Users) -> Result<()> {
+    let now = unix_s();
+    if out.is_json() {
+        return users.users.iter().try_for_each(|(name, user)| out.json(&as_json(name, user, now)));
+    }
+    let mut table = Table::new(&["user", "roles", "tokens"]);
+    for (name, user) in &users.users {
+        let roles: Vec<String> = user.roles.iter().map(|(database, role)| on(database, *role)).collect();
+        let tokens: Vec<String> =
+            user.tokens.iter().map(|(id, token)| format!("{id} ({})", life(token, now))).collect();
+        table.add([name.clone(), roles.join(", "), tokens.join(", ")]);
+    }
+    out.table(&table);
+    Ok(())
+}
+
+fn on(database: &str, role: Role) -> String {
+    if database == EVERY_DATABASE { role.to_string() } else { format!("{role} on {database}") }
+}
+
+fn life(token: &KeptToken, now: u64) -> String {
+    match token.expires_unix_s {
+        None => "does not end".into(),
+        Some(_) if !token.is_valid(now) => "has expired".into(),
+        Some(ends) => format!("ends in {}", moment::duration((ends - now) * 1000)),
+    }
+}
+
+/// Without the sums of the tokens: nobody needs them.
+fn as_json(name: &str, user: &User, now: u64) -> serde_json::Value {
+    let token = |(id, token): (&String, &KeptToken)| {
+        json!({ "id": id, "made_unix_s": token.made_unix_s, "expires_unix_s": token.expires_unix_s,
+                "valid": token.is_valid(now) })
+    };
+    json!({ "user": name, "roles": user.roles, "tokens": user.tokens.iter().map(token).collect::<Vec<_>>() })
+}

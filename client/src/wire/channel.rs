@@ -1,0 +1,100 @@
+//! Owns the making of a connection: address, windows, signs of life, TLS; and what is said when it fails because one side speaks TLS and
+//! the other does not, or does not know the other.
+
+use super::{Acting, chain};
+use crate::credentials::{Tls, read};
+use crate::errors::{Error, Result};
+use std::time::Duration;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+/// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
+/// stream of large replies.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// Between pings of an idle connection, and how long to wait for their answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What a failure of TLS says in the words of its library, and what is to be done about it.
+const REMEDIES: &[(&str, &str)] = &[
+    ("InvalidContentType", "the server there does not speak TLS: write http://, or set tls.cert and tls.key there"),
+    ("UnknownIssuer", "its certificate is not of a CA that is known here: give the CA (ca, ZEOLITE_CA)"),
+    ("not valid for name", "its certificate is for another name: connect by that name, or give it (server_name)"),
+    ("NotValidForName", "its certificate is for another name: connect by that name, or give it (server_name)"),
+    (
+        "CertificateRequired",
+        "the server wants a certificate of the client: give cert and key (ZEOLITE_CERT, ZEOLITE_KEY)",
+    ),
+    (
+        "UnknownCA",
+        "the server does not know the CA of this client's certificate: use another, or add the CA to tls.client_ca there",
+    ),
+    // What was wrong is known to the connection alone, which was over before anything was asked on it.
+    (
+        "operation was canceled: connection closed",
+        "the server has hung up at once: if it wants a certificate of the client, give cert and key (ZEOLITE_CERT, ZEOLITE_KEY); \
+         if it speaks TLS, connect to https://",
+    ),
+    ("Expired", "a certificate has expired: renew it"),
+];
+
+/// Connects.
+pub(super) async fn connect(url: &str, connect_timeout: Duration, acting: &Acting) -> Result<Channel> {
+    let bad = |error| {
+        Error::invalid(format!("{url:?} is not an address: {error}; use http://host:port or https://host:port"))
+    };
+    let mut endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(bad)?
+        .tcp_nodelay(true)
+        .connect_timeout(connect_timeout)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_adaptive_window(false)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    if url.starts_with("https://") {
+        let failed = |error| Error::invalid(format!("TLS to {url} cannot be spoken: {}", chain(&error)));
+        endpoint = endpoint.tls_config(tls(&acting.tls)?).map_err(failed)?;
+    } else if acting.tls.is_given() {
+        let message = format!(
+            "{url} is not encrypted, and a CA or a certificate is given for it; write https://, or leave them out"
+        );
+        return Err(Error::invalid(message));
+    }
+    endpoint.connect().await.map_err(|error| lost(url, &error))
+}
+
+/// No connection, with what to do about it.
+pub(super) fn lost(url: &str, error: &dyn std::error::Error) -> Error {
+    Error::Disconnected { url: url.to_owned(), reason: explained(chain(error)) }
+}
+
+/// A reason with its remedy, if it is one of TLS.
+pub(super) fn explained(reason: String) -> String {
+    match REMEDIES.iter().find(|(words, _)| reason.contains(words)) {
+        Some((_, remedy)) => format!("{reason}; {remedy}"),
+        None => reason,
+    }
+}
+
+fn tls(tls: &Tls) -> Result<ClientTlsConfig> {
+    let config = match &tls.ca {
+        Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("the CA", ca)?)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    let config = match (&tls.cert, &tls.key) {
+        (None, None) => config,
+        (Some(cert), Some(key)) => {
+            config.identity(Identity::from_pem(read("the certificate", cert)?, read("the private key", key)?))
+        }
+        _ => {
+            return Err(Error::invalid(
+                "a client's certificate and its private key belong together; give both (cert, key)",
+            ));
+        }
+    };
+    Ok(match &tls.server_name {
+        Some(name) => config.domain_name(name),
+        None => config,
+    })
+}

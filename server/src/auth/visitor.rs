@@ -1,0 +1,164 @@
+//! Owns the visitor: who is at the other end of a connection, and what was granted there, so that it can be taken back.
+//!
+//! One connection may carry calls with different tokens. A grant is noted with the connection (`Guests`), and when one of them holds
+//! no more, the connection is cut: its streams, whatever they are, end with it.
+//!
+//! Whoever shows wrong tokens waits for the answer, the longer the more of them the connection has shown. With the bounds on calls at once
+//! (`sessions.streams_max`) that bounds what a flood of them costs.
+
+use super::Principal;
+use super::authority::{Authority, Grant, Who};
+use crate::databases::MAIN;
+use crate::engine::Owner;
+use parking_lot::Mutex;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use zeolite_proto::{Fault, FaultKind};
+
+/// Users and databases that one connection may be used for.
+const GRANTS_MAX: usize = 64;
+
+/// How much longer each further wrong token waits for its answer, and the longest.
+const DELAY_STEP: Duration = Duration::from_millis(50);
+const DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// The metadata that a token comes in, and what stands before it.
+pub(crate) const AUTHORIZATION: &str = "authorization";
+const BEARER: &str = "bearer ";
+
+/// Who is at the other end of a connection, as far as he has proved it.
+#[derive(Clone)]
+pub(crate) struct Visitor {
+    authority: Arc<Authority>,
+    who: Who,
+    address: Option<SocketAddr>,
+    guests: Arc<Guests>,
+}
+
+/// What was granted on a connection, and how often a token was wrong there.
+#[derive(Default)]
+pub(crate) struct Guests {
+    grants: Mutex<Vec<Grant>>,
+    refused: AtomicU32,
+}
+
+impl fmt::Debug for Visitor {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Visitor").field("who", &self.who).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Guests {
+    /// Whether all that was granted still holds.
+    pub(crate) fn all_hold(&self, authority: &Authority) -> bool {
+        self.grants.lock().iter().all(|grant| authority.holds(grant))
+    }
+
+    fn note(&self, grant: Grant) -> Result<(), Fault> {
+        let mut grants = self.grants.lock();
+        if grants.contains(&grant) {
+            return Ok(());
+        }
+        if grants.len() >= GRANTS_MAX {
+            let message =
+                format!("this connection was used for {GRANTS_MAX} users and databases, the limit; open another");
+            return Err(Fault::new(FaultKind::Busy, message));
+        }
+        grants.push(grant);
+        Ok(())
+    }
+}
+
+impl Visitor {
+    /// Of a new connection, with the names of its certificate.
+    pub(crate) fn new(authority: &Arc<Authority>, address: Option<SocketAddr>, names: &[String]) -> Visitor {
+        let who = authority.by_certificate(names);
+        Visitor { authority: authority.clone(), who, address, guests: Arc::default() }
+    }
+
+    /// What is granted on this connection.
+    pub(crate) fn guests(&self) -> &Arc<Guests> {
+        &self.guests
+    }
+
+    /// The same with the token that a request shows (`Bearer ...`).
+    pub(crate) fn showing(&self, authorization: &[u8]) -> Result<Visitor, Fault> {
+        let text = std::str::from_utf8(authorization).unwrap_or_default();
+        let is_bearer = text.get(..BEARER.len()).is_some_and(|word| word.eq_ignore_ascii_case(BEARER));
+        let token = if is_bearer { text[BEARER.len()..].trim() } else { "" };
+        let who = self.authority.by_token(token, self.address)?;
+        Ok(Visitor { who, ..self.clone() })
+    }
+
+    /// How long the answer to one more wrong token takes.
+    pub(crate) fn delay(&self) -> Duration {
+        let refused = self.guests.refused.fetch_add(1, Ordering::Relaxed);
+        (DELAY_STEP * refused.min(1000)).min(DELAY_MAX)
+    }
+
+    /// What he is on a database; empty: `main`.
+    pub(crate) fn on(&self, database: &str) -> Result<Principal, Fault> {
+        let database = if database.is_empty() { MAIN } else { database };
+        let role = self.authority.role(&self.who, database)?;
+        let owner = match self.who.user() {
+            None => Owner::anonymous(),
+            Some(user) => {
+                self.guests.note(Grant { who: self.who.clone(), database: database.into(), role })?;
+                Owner::named(user)
+            }
+        };
+        Ok(Principal::new(owner, role, self.address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::token::Token;
+    use crate::auth::users::Users;
+    use crate::clock::HandClock;
+    use zeolite_proto::Role;
+
+    #[test]
+    fn a_token_is_read_from_its_metadata_and_its_grant_is_noted_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("users.toml");
+        let token = Token::new().expect("randomness");
+        let written = Users::change(&path, |users| {
+            users.add("shop", Role::Write, &[])?;
+            users.keep("shop", &token, 0, None)
+        });
+        written.expect("written");
+        let authority = Authority::open(None, Some(path.clone()), Arc::new(HandClock::at(0))).expect("opens");
+        let visitor = Visitor::new(&authority, None, &[]);
+        assert_eq!(visitor.on("main").map(|_| ()).map_err(|fault| fault.kind), Err(FaultKind::Unauthenticated));
+        for said in ["Bearer ", "bearer  ", "BEARER "] {
+            let shown = visitor.showing(format!("{said}{}", token.secret()).as_bytes()).expect("his");
+            assert_eq!(shown.on("").expect("has a role").name(), "shop");
+        }
+        assert_eq!(visitor.guests.grants.lock().len(), 1);
+        for wrong in [token.secret(), "Basic x", "Bearer", "", "Bearer \u{e9}"] {
+            assert!(visitor.showing(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert!(visitor.showing(&[0xff, 0xfe]).is_err());
+        let shown = visitor.showing(format!("Bearer {}", token.secret()).as_bytes()).expect("his");
+        let refused = (0..GRANTS_MAX).map(|number| shown.on(&format!("d{number}"))).filter(Result::is_err).count();
+        assert_eq!(refused, 1, "the limit, and one was there");
+        assert!(visitor.guests.all_hold(&authority));
+        Users::change(&path, |users| users.remove("shop")).expect("written");
+        authority.look_again();
+        assert!(!visitor.guests.all_hold(&authority));
+    }
+
+    #[test]
+    fn wrong_tokens_wait_longer_and_longer() {
+        let authority = Authority::open(None, None, Arc::new(HandClock::at(0))).expect("opens");
+        let (visitor, other) = (Visitor::new(&authority, None, &[]), Visitor::new(&authority, None, &[]));
+        let delays: Vec<Duration> = (0..200).map(|_| visitor.delay()).collect();
+        assert!(delays.is_sorted() && delays[0].is_zero() && delays[199] == DELAY_MAX);
+        assert!(other.delay().is_zero(), "of each connection");
+    }
+}

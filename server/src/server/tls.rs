@@ -1,0 +1,221 @@
+//! Owns the server's certificate: read at the start, and again whenever its files change.
+//!
+//! ```text
+//!   cert, key, client_ca ── every second, when their bytes differ ──> checked as a whole ──> in force for new connections
+//!                                                       └── half written, of two different pairs: the former stay, and that is told
+//! ```
+//! Whoever renews a certificate writes two files, and for a moment they do not belong together; so a pair that is wrong is no error
+//! that ends anything. It is told in the log, in the status and by `zeolite check` for as long as it lasts.
+//!
+//! TLS 1.3 alone is spoken. Of a client's certificate its chain is checked, and the time; lists of revoked ones are not read: who shall
+//! not come any more is removed as a user.
+
+use super::certificate;
+use crate::auth::users::bytes;
+use crate::settings::TlsSettings;
+use parking_lot::{Mutex, RwLock};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What is in force.
+pub(super) struct Tls {
+    settings: TlsSettings,
+    now: RwLock<InForce>,
+    /// Why the files as they are do not count.
+    problem: Mutex<Option<String>>,
+}
+
+struct InForce {
+    files: Files,
+    config: Arc<ServerConfig>,
+    expires_unix_ms: u64,
+}
+
+/// The bytes of the files; without `client_ca` those are none.
+#[derive(PartialEq)]
+struct Files {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Vec<u8>,
+}
+
+impl Tls {
+    /// Of the files that the settings name; `None`: they name none.
+    pub(super) fn open(settings: &TlsSettings) -> Result<Option<Arc<Tls>>, String> {
+        if !settings.is_on() {
+            return Ok(None);
+        }
+        let now = in_force(settings, Files::read(settings)?)?;
+        tracing::info!(expires_unix_ms = now.expires_unix_ms, "connections are encrypted");
+        Ok(Some(Arc::new(Tls { settings: settings.clone(), now: RwLock::new(now), problem: Mutex::default() })))
+    }
+
+    /// For one more connection.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.now.read().config.clone()
+    }
+
+    /// When the certificate ends that is shown.
+    pub(super) fn expires_unix_ms(&self) -> u64 {
+        self.now.read().expires_unix_ms
+    }
+
+    /// Why the files as they are now do not count; `None`: they do.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.lock().clone()
+    }
+
+    /// Takes the files in if they have changed. Reads the disk.
+    pub(super) fn look_again(&self) {
+        let read = Files::read(&self.settings);
+        let other = match read {
+            Ok(files) if files == self.now.read().files => None,
+            Ok(files) => Some(in_force(&self.settings, files)),
+            Err(why) => Some(Err(why)),
+        };
+        let problem = match other {
+            None => None,
+            Some(Ok(other)) => {
+                tracing::info!(
+                    expires_unix_ms = other.expires_unix_ms,
+                    "another certificate is in force for new connections"
+                );
+                *self.now.write() = other;
+                None
+            }
+            Some(Err(why)) => Some(format!("{why}; the former certificate stays in force until that is put right")),
+        };
+        let mut told = self.problem.lock();
+        if *told != problem {
+            if let Some(why) = &problem {
+                tracing::error!("{why}");
+            }
+            *told = problem;
+        }
+    }
+}
+
+impl Files {
+    fn read(settings: &TlsSettings) -> Result<Files, String> {
+        let read = |name: &str, path: &Path| {
+            bytes(path).map_err(|error| {
+                format!(
+                    "tls.{name} = {} cannot be read: {error}; name a PEM file that the server may read",
+                    path.display()
+                )
+            })
+        };
+        let client_ca = match settings.client_ca.as_os_str().is_empty() {
+            true => Vec::new(),
+            false => read("client_ca", &settings.client_ca)?,
+        };
+        Ok(Files { cert: read("cert", &settings.cert)?, key: read("key", &settings.key)?, client_ca })
+    }
+}
+
+fn in_force(settings: &TlsSettings, files: Files) -> Result<InForce, String> {
+    let (cert, key) = (settings.cert.display(), settings.key.display());
+    let chain = certificates("cert", &settings.cert, &files.cert)?;
+    let private = PrivateKeyDer::from_pem_slice(&files.key)
+        .map_err(|error| format!("tls.key = {key} holds no private key ({error}); it begins with BEGIN PRIVATE KEY"))?;
+    let expires_unix_ms = certificate::expires_unix_ms(&chain[0]).map_err(|why| format!("tls.cert = {cert}: {why}"))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| format!("TLS cannot be spoken: {error}"))?
+        .with_client_cert_verifier(verifier(settings, &files.client_ca, provider)?);
+    let mut config = config.with_single_cert(chain, private).map_err(|error| {
+        format!("tls.cert = {cert} and tls.key = {key} do not go together ({error}); the key must be that of the first certificate")
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(InForce { files, config: Arc::new(config), expires_unix_ms })
+}
+
+fn verifier(
+    settings: &TlsSettings,
+    pem: &[u8],
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    if settings.client_ca.as_os_str().is_empty() {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    }
+    let wrong = |error: &dyn std::fmt::Display| {
+        format!("tls.client_ca = {} does not do: {error}", settings.client_ca.display())
+    };
+    let mut roots = RootCertStore::empty();
+    for root in certificates("client_ca", &settings.client_ca, pem)? {
+        roots.add(root).map_err(|error| wrong(&error))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if settings.client_required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| wrong(&error))
+}
+
+/// At least one.
+fn certificates(name: &str, path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong = |why: &str| {
+        format!(
+            "tls.{name} = {} holds no certificate{why}; it is a PEM file that begins with BEGIN CERTIFICATE",
+            path.display()
+        )
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(wrong("")),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(wrong(&format!(" ({error})"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    fn pair() -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn files_that_do_not_go_together_keep_the_former_in_force_and_are_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let settings = TlsSettings { cert: cert.clone(), key: key.clone(), ..TlsSettings::default() };
+        let write = |path: &Path, text: &str| std::fs::write(path, text).expect("written");
+        let refused = |told: &str| {
+            let why = Tls::open(&settings).err().expect("wrong");
+            assert!(why.contains(told), "{why}");
+        };
+        refused("tls.cert");
+        let ((one, one_key), (other, other_key)) = (pair(), pair());
+        write(&cert, &one);
+        write(&key, &other_key);
+        refused("do not go together");
+        write(&key, &one);
+        refused("holds no private key");
+        write(&key, &one_key);
+        write(&cert, &one_key);
+        refused("holds no certificate");
+        write(&cert, &one);
+        let tls = Tls::open(&settings).expect("right").expect("on");
+        let former = tls.config();
+        tls.look_again();
+        assert!(Arc::ptr_eq(&former, &tls.config()) && tls.problem().is_none(), "nothing has changed");
+        for half in [other.as_str(), &other[..other.len() / 2], ""] {
+            write(&cert, half);
+            tls.look_again();
+            assert!(Arc::ptr_eq(&former, &tls.config()) && tls.problem().is_some_and(|why| why.contains("tls.cert")));
+        }
+        write(&cert, &other);
+        write(&key, &other_key);
+        tls.look_again();
+        assert!(!Arc::ptr_eq(&former, &tls.config()) && tls.problem().is_none(), "both are there");
+    }
+}
