@@ -46,8 +46,10 @@ pub struct StoreSettings {
     pub inline_bytes_max: usize,
     /// Records up to this size stay in memory from commit until the index has them; longer ones are read from the log.
     pub kept_bytes_max: usize,
-    /// After this much log the index is made durable: at most this much is replayed at the next start.
+    /// After this much log the index is made durable: the next start reads at most this much again, and what waited in memory.
     pub checkpoint_log_bytes: u64,
+    /// So it is after this many revisions: of small ones a start takes longer than of as much log of large ones.
+    pub checkpoint_revisions: u64,
     /// What may wait in memory for the index before `Appender::append` refuses with `StoreError::Behind`.
     pub overlay_bytes_max: u64,
     /// Entries whose last write is remembered in memory after it reached the index, at some 150 bytes each: a check of a
@@ -83,6 +85,7 @@ impl Default for StoreSettings {
             inline_bytes_max: 256,
             kept_bytes_max: 64 << 10,
             checkpoint_log_bytes: 64 << 20,
+            checkpoint_revisions: 50_000,
             overlay_bytes_max: 128 << 20,
             recent_entries_max: 65_536,
             kinds_max: 65_536,
@@ -106,8 +109,12 @@ impl StoreSettings {
         if self.inline_bytes_max > 1 << 20 {
             return refused("inline_bytes_max must be at most 1 MiB");
         }
-        if self.checkpoint_log_bytes == 0 || self.overlay_bytes_max == 0 || self.keys_count_max == 0 {
-            return refused("checkpoint_log_bytes, overlay_bytes_max and keys_count_max must not be 0");
+        let positive =
+            [self.checkpoint_log_bytes, self.checkpoint_revisions, self.overlay_bytes_max, self.keys_count_max];
+        if positive.contains(&0) {
+            return refused(
+                "checkpoint_log_bytes, checkpoint_revisions, overlay_bytes_max and keys_count_max must not be 0",
+            );
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   oldest batches of the overlay ──> one index commit (not durable) ──> cache and recent told ──> overlay emptied of them
-//!                                     every 64 MiB of log: one durable commit, the checkpoint
+//!                                     every 64 MiB of log or 50,000 revisions: one durable commit, the checkpoint
 //! ```
 //! The order of these steps is what keeps readers right: see `overlay` and `cache`. Everything here can fail and be tried
 //! again; until it succeeds the overlay keeps what it has. Larger settles cost less for each revision (neighbours share
@@ -73,7 +73,7 @@ impl Settler {
         if !batches.is_empty() {
             self.commit(&batches)?;
         }
-        if self.writer.unsaved_bytes() >= self.state.settings.checkpoint_log_bytes {
+        if self.writer.is_checkpoint_due(0, 0) {
             self.checkpoint()?;
         }
         Ok(self.left())
@@ -107,11 +107,9 @@ impl Settler {
         let mut draft = self.writer.draft();
         let view = state.index.view()?;
         for batch in batches {
-            draft.batch(batch.position, batch.len, batch.first, batch.last);
+            self.writer.add_waiting(&mut draft, view.as_ref(), batch)?;
             for txn in &batch.txns {
-                draft.key(&txn.key, txn.digest, txn.tid);
                 for (cell, slot) in &txn.writes {
-                    self.writer.add(&mut draft, view.as_ref(), cell, txn.tid, slot)?;
                     let known = slot.place.is_none() || slot.record.is_some();
                     newest.insert(cell, known.then(|| Newest { tid: txn.tid, record: slot.record.clone() }));
                 }
