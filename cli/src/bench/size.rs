@@ -109,6 +109,8 @@ async fn paced(clients: &[Db], time: Duration, own: &Arc<Vec<Oid>>) -> Result<La
         let (own, record) = (own.clone(), fill::record().encode()?);
         tasks.spawn(async move {
             let mut latency = Latency::new();
+            // Another client has made its objects.
+            db.newest().await?;
             for cell in own.iter().skip(client * commits::OBJECTS_PER_CLIENT).take(commits::OBJECTS_PER_CLIENT).cycle()
             {
                 if begun.elapsed() >= time {

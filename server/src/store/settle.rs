@@ -13,6 +13,8 @@ mod remake;
 use self::remake::Remake;
 use super::StoreError;
 use super::cache::Newest;
+use super::index::Table;
+use super::index::surveyed::{SURVEYED, Surveyed};
 use super::index::writer::IndexWriter;
 use super::overlay::Unsettled;
 use super::state::State;
@@ -99,6 +101,11 @@ impl Settler {
         while self.settle(usize::MAX)?.txns > 0 {}
         self.checkpoint()?;
         self.state.index.close()
+    }
+
+    /// Says what the next pack need not look at again. A crash may lose it.
+    pub(crate) fn say_surveyed(&mut self, surveyed: &Surveyed) -> Result<(), StoreError> {
+        self.state.index.commit(&[(Table::Meta, SURVEYED.to_vec(), Some(surveyed.encode()))], false)
     }
 
     fn commit(&mut self, batches: &[Arc<Unsettled>]) -> Result<(), StoreError> {
