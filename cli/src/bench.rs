@@ -10,11 +10,13 @@
 //!   restart    opening after kill -9
 //!   pack       live traffic beside a pack           against the same traffic alone
 //!   evolve     live traffic beside an evolve          against the same traffic alone
+//!   bulk       live traffic beside a bulk writer     against the same traffic alone
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
 //!   growth     commits, loads, opening at several sizes
 //! ```
 //! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
 
+mod bulk;
 mod child;
 mod commits;
 mod disk;
@@ -64,6 +66,8 @@ enum Part {
     Pack,
     /// Live traffic beside an evolve of all objects; see `--cases`
     Evolve,
+    /// Live traffic beside a bulk writer
+    Bulk,
     /// What grows with the number of objects: a plan, packs with nothing to do, lists of loads, the disk; see `--bytes`
     Size,
 }
@@ -82,7 +86,7 @@ pub(crate) struct BenchArgs {
     /// Clients of the measurements with many
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     clients: u16,
-    /// Objects of 1 KiB to fill the database with, for reads, restart, pack and evolve
+    /// Objects of 1 KiB to fill the database with, for reads, restart, pack, evolve and bulk
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     objects: u64,
     /// The data of an object, for restart and size
@@ -221,6 +225,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Restart => restart::measure(setting, report).await,
         Part::Pack => packing::measure(setting, report).await,
         Part::Evolve => evolve::measure(setting, report).await,
+        Part::Bulk => bulk::measure(setting, report).await,
         Part::Size => size::measure(setting, report).await,
     }
 }

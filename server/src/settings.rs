@@ -16,6 +16,7 @@
 mod bounds;
 mod databases;
 mod layers;
+mod machine;
 mod memory;
 mod metrics;
 mod units;

@@ -13,9 +13,9 @@ mod log_store;
 
 pub use crate::store::disk;
 pub use crate::store::{
-    BlobCounts, BlobHold, BlobReader, Blobs, Entry, IndexKind, Kind, KnownKey, Left, Opening, Packed, Progress, Range,
-    Recovered, Revision, Stats, StoreError, StoreSettings, Swept, Txn, TxnWrite, Upload, Uploader, Verified,
-    blobs_of_record,
+    BlobCounts, BlobHold, BlobReader, Blobs, Entry, INDEX_CACHE_BYTES, IndexKind, Kind, KnownKey, Left, Opening,
+    Packed, Progress, Range, Recovered, Revision, Stats, StoreError, StoreSettings, Swept, Txn, TxnWrite, Upload,
+    Uploader, Verified, blobs_of_record,
 };
 pub use log_store::{has_index, open};
 
@@ -59,8 +59,8 @@ pub trait Append: Send {
     /// The same, and a new life of the data begins, unless the newest one is empty. `packed_to`: history up to there was packed where what is appended next comes
     /// from; it takes force with that.
     fn begin_restored(&mut self, timeline: u64, packed_to: Tid) -> Result<(), StoreError>;
-    /// Memory held by what is published and not settled.
-    fn unsettled_bytes(&self) -> u64;
+    /// What is published and not settled: its memory, and what of it counts against the limit.
+    fn unsettled(&self) -> (u64, u64);
 }
 
 /// Writes the list of reads once: as the contract, and as what the store's reader does by the same names.

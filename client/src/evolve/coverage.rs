@@ -12,7 +12,7 @@
 //!
 //! Not here: plans of more than ten million cells one by one, which are refused: their list needs memory, and nobody reads it.
 
-use super::cuts;
+use super::cuts::{self, List};
 use super::ledger::{self, KeysRecord, ListRecord, Part, RangeRecord};
 use super::own_records::OwnRecords;
 use super::quantiles::Quantiles;
@@ -127,16 +127,27 @@ impl Pages<'_> {
     }
 }
 
+/// The objects of a class below a version, for cuts.
+struct Below<'v> {
+    view: &'v View,
+    class: &'v str,
+    version: u32,
+}
+
+impl List for Below<'_> {
+    async fn behind(&self, oid: u64, limit: u32) -> Result<Vec<u64>> {
+        let (admin, at) = (self.view.db().admin(), Some(self.view.snapshot()));
+        let (page, _) = admin.objects(at, self.class, Some(self.version), Oid(oid), limit).await?;
+        Ok(page.into_iter().map(|oid| oid.0).collect())
+    }
+}
+
 /// Objects below a version.
 async fn cut_objects(view: &View, class: &str, version: u32, wanted: usize) -> Result<Vec<RangeRecord>> {
     let counted = view.db().admin().kinds().await?.below(class, version);
     if counted > CUT_EXACTLY_MAX {
-        let (admin, at) = (view.db().admin(), Some(view.snapshot()));
-        let list = async |after: u64, limit: u32| {
-            let (page, _) = admin.objects(at, class, Some(version), Oid(after), limit).await?;
-            Ok(page.into_iter().map(|oid| oid.0).collect())
-        };
-        return Ok(in_ranges(cuts::cut(&list, counted, wanted).await?));
+        let listed = Below { view, class, version };
+        return Ok(in_ranges(cuts::cut(&listed, counted, wanted).await?));
     }
     let mut quantiles = Quantiles::new(wanted);
     let mut pages = Pages { view, class, below: Some(version), after: Some(Oid(0)) };

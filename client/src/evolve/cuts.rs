@@ -11,7 +11,7 @@
 //! before it ends, so each object is in exactly one.
 
 use crate::errors::Result;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::future::try_join_all;
 use std::collections::VecDeque;
 
 /// Cells at first.
@@ -33,9 +33,11 @@ struct Cell {
     objects: f64,
 }
 
-/// Lists the oids behind one, at most so many.
-pub(crate) trait List: AsyncFn(u64, u32) -> Result<Vec<u64>> {}
-impl<F: AsyncFn(u64, u32) -> Result<Vec<u64>>> List for F {}
+/// Who lists oids.
+pub(crate) trait List: Sync {
+    /// The first oids behind one, at most so many (at least two), in order.
+    fn behind(&self, oid: u64, limit: u32) -> impl Future<Output = Result<Vec<u64>>> + Send;
+}
 
 /// The last oid of each range and about how many of the `total` objects it has; at most so many ranges. The first begins behind oid 0, which is the
 /// root's and belongs to nobody.
@@ -69,7 +71,7 @@ async fn last(list: &impl List) -> Result<u64> {
     let (mut there, mut none) = (0, u64::MAX);
     while none - there > 1 {
         let middle = there + (none - there) / 2;
-        match list(middle, 2).await?.last() {
+        match list.behind(middle, 2).await?.last() {
             Some(last) => there = *last,
             None => none = middle,
         }
@@ -85,19 +87,24 @@ fn parts(after: u64, last: u64, count: u64) -> Vec<(u64, u64)> {
 }
 
 async fn looked_at(list: &impl List, spans: Vec<(u64, u64)>) -> Result<Vec<Cell>> {
-    let look = async |(after, last): (u64, u64)| {
-        let oids = list(after, LISTED).await?;
-        let inside = oids.iter().take_while(|oid| **oid <= last).count();
-        let objects = match (oids.first(), oids.last()) {
-            // All of them are inside, and more may be behind, as close: too many are guessed where a cluster begins, and looked at again.
-            (Some(first), Some(end)) if *end < last && inside >= LISTED as usize => {
-                (inside - 1) as f64 * (last - first) as f64 / (end - first) as f64
-            }
-            _ => inside as f64,
-        };
-        Ok(Cell { after, last, objects })
+    let mut cells = Vec::with_capacity(spans.len());
+    for some in spans.chunks(AT_ONCE) {
+        cells.extend(try_join_all(some.iter().map(|(after, last)| look(list, *after, *last))).await?);
+    }
+    Ok(cells)
+}
+
+async fn look(list: &impl List, after: u64, last: u64) -> Result<Cell> {
+    let oids = list.behind(after, LISTED).await?;
+    let inside = oids.iter().take_while(|oid| **oid <= last).count();
+    let objects = match (oids.first(), oids.last()) {
+        // All of them are inside, and more may be behind, as close: too many are guessed where a cluster begins, and looked at again.
+        (Some(first), Some(end)) if *end < last && inside >= LISTED as usize => {
+            (inside - 1) as f64 * (last - first) as f64 / (end - first) as f64
+        }
+        _ => inside as f64,
     };
-    stream::iter(spans).map(look).buffered(AT_ONCE).try_collect().await
+    Ok(Cell { after, last, objects })
 }
 
 fn shared_out(cells: &[Cell], last: u64, total: u64, ranges: usize) -> Vec<(u64, u64)> {
@@ -126,17 +133,22 @@ fn shared_out(cells: &[Cell], last: u64, total: u64, ranges: usize) -> Vec<(u64,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell as Count;
     use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct There<'a>(&'a BTreeSet<u64>, AtomicUsize);
+
+    impl List for There<'_> {
+        async fn behind(&self, oid: u64, limit: u32) -> Result<Vec<u64>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Ok(self.0.range(oid.saturating_add(1)..).take(limit as usize).copied().collect())
+        }
+    }
 
     async fn ranges_of(oids: &BTreeSet<u64>, ranges: usize) -> (Vec<(u64, u64)>, usize) {
-        let asked = Count::new(0);
-        let list = async |after: u64, limit: u32| {
-            asked.set(asked.get() + 1);
-            Ok(oids.range(after.saturating_add(1)..).take(limit as usize).copied().collect())
-        };
-        let cuts = cut(&list, oids.len() as u64, ranges).await.expect("lists");
-        (cuts, asked.get())
+        let there = There(oids, AtomicUsize::new(0));
+        let cuts = cut(&there, oids.len() as u64, ranges).await.expect("lists");
+        (cuts, there.1.into_inner())
     }
 
     #[tokio::test]

@@ -8,8 +8,8 @@
 //!   next  = target / cost, within size/2 ..= size·2 and 1 ..= objects_max
 //! ```
 //!
-//! Beside live traffic chunks stay small, at fifty objects (more where an fsync takes long by itself): a live commit that shares its write and its fsync with a mebibyte of
-//! an evolve's is one of the slowest of its hundred. And a throttled worker makes small chunks rather than large ones with long
+//! Beside live traffic chunks stay small, at a dozen objects (more where an fsync takes long by itself): a live commit that waits for a large chunk to be put in order,
+//! written and synced is one of the slowest of its hundred. And a throttled worker makes small chunks rather than large ones with long
 //! pauses: at `rate` objects a second no chunk covers more than a twentieth of a second's worth.
 
 use std::time::Duration;
@@ -18,10 +18,12 @@ use zeolite_proto::evolve::Settings;
 
 /// The share of the newest measurement.
 const NEWEST: f64 = 0.3;
-/// Measured with objects of 1 KiB: at 100 live commits felt it a little, at 1000 they took twice as long.
-const OBJECTS_BESIDE_LIVE: usize = 50;
-/// Of an fsync that takes this long a chunk of so many is a small part; of a longer one a larger chunk is.
+/// Measured with objects of 1 KiB: beside chunks of 50 the slowest of a hundred live commits took 1.9 times as long as without, of 25 1.6, of 10 0.8 to 1.2
+/// times; the evolve took 2.1, 2.1 and 2.8 times as long as without live commits.
+const OBJECTS_BESIDE_LIVE: usize = 12;
+/// Where an fsync takes longer than this, and again as long, so many objects for each of these are a small part of it.
 const FSYNC_US: u64 = 5000;
+const OBJECTS_PER_SLOW_FSYNC: usize = 50;
 /// A throttled worker makes so many chunks in a second, if they can be as small.
 const THROTTLED_CHUNKS_PER_S: f64 = 20.0;
 /// A throttled chunk is not made smaller than this: below it the commit itself costs more than the objects.
@@ -74,7 +76,10 @@ impl Sizing {
 
 /// Objects of a chunk beside live traffic.
 fn beside(live: &Pressure) -> usize {
-    OBJECTS_BESIDE_LIVE * (live.fsync_p99_us / FSYNC_US).clamp(1, 20) as usize
+    match live.fsync_p99_us / FSYNC_US {
+        0 | 1 => OBJECTS_BESIDE_LIVE,
+        times => OBJECTS_PER_SLOW_FSYNC * times.min(20) as usize,
+    }
 }
 
 fn objects_max(settings: &Settings) -> usize {
@@ -140,9 +145,11 @@ mod tests {
         assert_eq!(sizing.objects(&settings, Some(4.0), None), 10);
         assert_eq!(sizing.objects(&settings, Some(1e9), None), 1000);
         let on = |fsync_p99_us| Pressure { fsync_p99_us, ..Pressure::default() };
-        assert_eq!(sizing.objects(&settings, None, Some(&on(300))), 50);
+        assert_eq!(sizing.objects(&settings, None, Some(&on(300))), 12);
+        assert_eq!(sizing.objects(&settings, None, Some(&on(9_999))), 12);
         assert_eq!(sizing.objects(&settings, None, Some(&on(30_000))), 300, "a spinning disk");
         assert_eq!(sizing.objects(&settings, None, Some(&on(u64::MAX))), 1000);
-        assert_eq!(sizing.objects(&settings, Some(400.0), Some(&on(300))), 20);
+        assert_eq!(sizing.objects(&settings, Some(400.0), Some(&on(300))), 12);
+        assert_eq!(sizing.objects(&settings, Some(200.0), Some(&on(300))), 10);
     }
 }

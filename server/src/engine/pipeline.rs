@@ -33,6 +33,7 @@ pub(crate) mod restore;
 pub(crate) mod second_look;
 pub(crate) mod sequencer;
 pub(crate) mod undo;
+pub(crate) mod way;
 pub(crate) mod wide;
 pub(crate) mod writer;
 pub(crate) mod yields;

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
-    /// Live drafts that may wait for the sequencer; more get `Busy`.
+    /// Live drafts that may wait for the sequencer, those of less than 256 KiB; more get `Busy`.
     pub live_queue_max: usize,
-    /// Batch drafts that may wait for the sequencer; more get `Busy`.
+    /// Batch drafts and large ones that may wait for the sequencer; more get `Busy`.
     pub batch_queue_max: usize,
     /// Bytes of all waiting drafts.
     pub queue_bytes_max: usize,
-    /// A waiting batch draft is let in after this many live ones.
+    /// A waiting batch draft, or a large one, is let in after this many live ones that waited too.
     pub live_per_batch: u32,
     /// Sealed drafts between sequencer and writer.
     pub hop_max: usize,

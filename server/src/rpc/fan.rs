@@ -17,7 +17,6 @@
 //! What all have taken goes. Beyond the limits the oldest goes whether it was taken or not, the largest batch aside: nobody
 //! is too slow for what has just been made, however much it is. Whose cursor stands before the oldest is cut.
 
-use super::outbox::Outbox;
 use super::pieces::{self, Piece};
 use crate::engine::feed::FeedSink;
 use crate::engine::{Engine, FeedBatch};
@@ -60,7 +59,7 @@ struct State {
     bytes: usize,
     /// Bytes that were ever pushed.
     pushed: u64,
-    members: Vec<Arc<Outbox>>,
+    members: Vec<Arc<dyn Listener>>,
     /// The engine pushes here; it does not while nobody listens.
     pushed_to: bool,
     /// What went last although somebody had not taken it, went for this.
@@ -79,6 +78,22 @@ struct Batch {
 pub(super) struct Cursor {
     batch: u64,
     piece: usize,
+}
+
+/// A session, as its feed sees it.
+pub(super) trait Listener: Send + Sync {
+    /// From here on it gets the feed: what the fan has from this place on, which is what comes after this tid.
+    fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, after: Tid);
+
+    /// The feed has waited long enough for an answer to go with it.
+    fn feed_is_due(self: Arc<Self>) -> Due;
+}
+
+/// What became of that.
+pub(super) struct Due {
+    /// Up to where it has taken the feed; none: it gets none, or no more.
+    pub(super) at: Option<Cursor>,
+    pub(super) woken: bool,
 }
 
 /// Whether there is something that a session has not taken.
@@ -149,21 +164,21 @@ impl Fan {
     }
 
     /// From here on a session is told. Gives the visible tid: everything later is.
-    pub(super) fn join(self: &Arc<Fan>, engine: &Engine, outbox: &Arc<Outbox>) -> Tid {
+    pub(super) fn join(self: &Arc<Fan>, engine: &Engine, listener: Arc<dyn Listener>) -> Tid {
         engine.join_feed(|visible| {
             let (cursor, pushed_to) = {
                 let mut state = self.state.lock();
-                state.members.push(outbox.clone());
+                state.members.push(listener.clone());
                 (state.end(), std::mem::replace(&mut state.pushed_to, true))
             };
-            outbox.feed_begins(self.clone(), cursor, visible);
+            listener.feed_begins(self.clone(), cursor, visible);
             (!pushed_to).then(|| self.clone() as Arc<dyn FeedSink>)
         })
     }
 
     /// A session is over.
-    pub(super) fn leave(&self, outbox: &Outbox) {
-        self.state.lock().members.retain(|member| !std::ptr::eq(&raw const **member, outbox));
+    pub(super) fn leave(&self, listener: &dyn Listener) {
+        self.state.lock().members.retain(|member| !std::ptr::addr_eq(Arc::as_ptr(member), listener));
     }
 
     /// Whether there is something for a session.
@@ -217,7 +232,7 @@ impl Fan {
             (state.members.clone(), state.end())
         };
         let (mut woken, mut all_have) = (0, end);
-        for (at, member) in members.iter().enumerate() {
+        for (at, member) in members.into_iter().enumerate() {
             let due = member.feed_is_due();
             woken += u32::from(due.woken);
             all_have = due.at.map_or(all_have, |cursor| all_have.min(cursor));

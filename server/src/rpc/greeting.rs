@@ -157,7 +157,7 @@ impl Greeter {
         if !self.hello.feed {
             return self.calls.engine().visible();
         }
-        self.rpc.fan(self.calls.database()).join(self.calls.engine(), &self.outbox)
+        self.rpc.fan(self.calls.database()).join(self.calls.engine(), self.outbox.clone())
     }
 
     fn reply(&mut self, visible: Tid, replayed: bool) -> v2::ServerFrame {

@@ -23,7 +23,7 @@
 
 use super::budget::Charge;
 use super::encode;
-use super::fan::{Cursor, Fan, Has, Untaken};
+use super::fan::{Cursor, Due, Fan, Has, Listener, Untaken};
 use crate::settings::SessionSettings;
 use parking_lot::Mutex;
 use prost::Message;
@@ -48,13 +48,6 @@ pub(super) enum Popped {
     Empty { may_read: bool },
     /// Nothing, and nothing will come.
     End,
-}
-
-/// What the fan found when it looked at a session.
-pub(super) struct Due {
-    /// Up to where it has taken the feed; none: it gets none, or no more.
-    pub(super) at: Option<Cursor>,
-    pub(super) woken: bool,
 }
 
 /// One session's outgoing queue; shared by its stream, the fan of its database and the closures of its commits.
@@ -177,11 +170,6 @@ impl Outbox {
         self.lane.lock().push(id, fault_reply(fault), None);
     }
 
-    /// From here on the session gets the feed: what the fan has from this place on, which is what comes after this tid.
-    pub(super) fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, after: Tid) {
-        self.lane.lock().feed = Some(Feeding { fan, at, sent_to: after });
-    }
-
     /// Sends something that answers no request; more may follow.
     pub(super) fn notice(&self, reply: Reply) {
         let waker = {
@@ -267,8 +255,25 @@ impl Outbox {
         }
     }
 
-    /// The feed has waited long enough for an answer to go with it.
-    pub(super) fn feed_is_due(self: &Arc<Self>) -> Due {
+    /// Ends a session that is too far behind. What its client has not read in time is dropped then: it is memory.
+    fn cut(self: &Arc<Self>, lane: &mut Lane, limit: &'static str) {
+        let Some(feed) = lane.feed.take() else { return };
+        feed.fan.leave(&**self);
+        lane.cut(feed.sent_to, limit);
+        let outbox = self.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(outbox.limits.linger).await;
+            outbox.close();
+        });
+    }
+}
+
+impl Listener for Outbox {
+    fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, after: Tid) {
+        self.lane.lock().feed = Some(Feeding { fan, at, sent_to: after });
+    }
+
+    fn feed_is_due(self: Arc<Self>) -> Due {
         let (waker, at) = {
             let mut lane = self.lane.lock();
             let taken = lane.feed.as_ref().map(|feed| (feed.fan.has(feed.at), feed.at));
@@ -285,18 +290,6 @@ impl Outbox {
         let woken = waker.is_some();
         wake(waker);
         Due { at, woken }
-    }
-
-    /// Ends a session that is too far behind. What its client has not read in time is dropped then: it is memory.
-    fn cut(self: &Arc<Self>, lane: &mut Lane, limit: &'static str) {
-        let Some(feed) = lane.feed.take() else { return };
-        feed.fan.leave(self);
-        lane.cut(feed.sent_to, limit);
-        let outbox = self.clone();
-        self.runtime.spawn(async move {
-            tokio::time::sleep(outbox.limits.linger).await;
-            outbox.close();
-        });
     }
 }
 

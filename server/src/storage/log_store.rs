@@ -77,8 +77,8 @@ impl Append for LogAppend {
         self.appender.begin_restored(timeline, packed_to)
     }
 
-    fn unsettled_bytes(&self) -> u64 {
-        self.appender.unsettled_bytes()
+    fn unsettled(&self) -> (u64, u64) {
+        self.appender.unsettled()
     }
 }
 

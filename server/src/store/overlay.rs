@@ -29,6 +29,8 @@ use zeolite_proto::{Cell, CommitKey, Tid};
 
 // What an entry costs beside its key and record: node, slot, the queue's part.
 const ENTRY_BYTES: u64 = 320;
+// One batch counts for at most this part of what may wait: others still find room beside it.
+const LARGEST_PART: u64 = 4;
 
 /// What the index will say about a revision, before it says it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,6 +74,12 @@ pub(crate) struct Unsettled {
     pub(crate) last: Tid,
     pub(crate) txns: Vec<UnsettledTxn>,
     bytes: u64,
+}
+
+impl Unsettled {
+    fn cells(&self) -> usize {
+        self.txns.iter().map(|txn| txn.writes.len()).sum()
+    }
 }
 
 /// A transaction of it: what the map holds too, in the order in which it is settled.
@@ -158,6 +166,9 @@ pub(crate) struct Overlay {
     map: SkipMap<RevisionKey, Slot>,
     queue: Mutex<VecDeque<Arc<Unsettled>>>,
     bytes: AtomicU64,
+    // The same with no batch counted for more than `weight_max`: what others have to wait for.
+    weight: AtomicU64,
+    weight_max: u64,
     settled: AtomicU64,
     // Held for reading by those who need the whole of overlay and index at one moment; the settler takes it for removal.
     removal: RwLock<()>,
@@ -165,15 +176,17 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    /// An empty overlay over an index that holds everything up to a tid.
-    pub(crate) fn new(settled: Tid) -> Overlay {
-        Overlay { settled: AtomicU64::new(settled.0), ..Overlay::default() }
+    /// An empty overlay over an index that holds everything up to a tid; it may hold so many bytes and a largest batch.
+    pub(crate) fn new(settled: Tid, bytes_max: u64) -> Overlay {
+        let weight_max = bytes_max / LARGEST_PART;
+        Overlay { settled: AtomicU64::new(settled.0), weight_max, ..Overlay::default() }
     }
 
     /// Adds a batch: its revisions, then `show` lets readers see them, then it may be settled. Readers that look for more
     /// than is published may see part of it at once.
     pub(crate) fn publish(&self, prepared: Prepared, show: impl FnOnce()) {
         self.bytes.fetch_add(prepared.batch.bytes, Ordering::Relaxed);
+        self.weight.fetch_add(prepared.batch.bytes.min(self.weight_max), Ordering::Relaxed);
         for (key, slot) in prepared.entries {
             self.map.insert(key, slot);
         }
@@ -191,19 +204,25 @@ impl Overlay {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// What of it counts against the limit: a batch that is larger than all the others may be is none of theirs.
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
     /// How many transactions wait for the index.
     pub(crate) fn txns(&self) -> usize {
         self.queue.lock().iter().map(|batch| batch.txns.len()).sum()
     }
 
-    /// The oldest batches, up to a number of transactions, at least one batch.
-    pub(crate) fn oldest(&self, txns_max: usize) -> Vec<Arc<Unsettled>> {
-        let mut txns = 0;
+    /// The oldest batches, up to a number of transactions and of cells, at least one batch.
+    pub(crate) fn oldest(&self, txns_max: usize, cells_max: usize) -> Vec<Arc<Unsettled>> {
+        let (mut txns, mut cells) = (0, 0);
         let queue = self.queue.lock();
         let wanted = queue.iter().take_while(|batch| {
             let first = txns == 0;
             txns += batch.txns.len();
-            first || txns <= txns_max
+            cells += batch.cells();
+            first || (txns <= txns_max && cells <= cells_max)
         });
         wanted.cloned().collect()
     }
@@ -236,6 +255,7 @@ impl Overlay {
                 self.steps.at(Step::Removing);
             }
             self.bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
+            self.weight.fetch_sub(batch.bytes.min(self.weight_max), Ordering::Relaxed);
         }
         let mut queue = self.queue.lock();
         let count = batches.len().min(queue.len());

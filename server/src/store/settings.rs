@@ -40,7 +40,8 @@ pub struct StoreSettings {
     pub index: IndexKind,
     /// Memory for records that were read lately.
     pub cache_bytes: u64,
-    /// Memory for the index engine's pages.
+    /// Memory for the index engine's pages. 0: a tenth of the machine's memory (of its control group, if that has less), at least 64 MiB and at
+    /// most 1 GiB.
     pub index_cache_bytes: usize,
     /// Records up to this size are kept in the index itself, so that a scan need not touch the log.
     pub inline_bytes_max: usize,
@@ -52,6 +53,8 @@ pub struct StoreSettings {
     pub checkpoint_revisions: u64,
     /// What may wait in memory for the index before `Appender::append` refuses with `StoreError::Behind`.
     pub overlay_bytes_max: u64,
+    /// Cells that are moved into the index at once, at least one batch: room in memory comes in steps of so much.
+    pub settle_cells_max: usize,
     /// Entries whose last write is remembered in memory after it reached the index, at some 150 bytes each: a check of a
     /// key range whose snapshot is not older than these does not walk the range in the index.
     pub recent_entries_max: usize,
@@ -81,12 +84,13 @@ impl Default for StoreSettings {
             pack_garbage_min_percent: 10,
             index: IndexKind::Redb,
             cache_bytes: 256 << 20,
-            index_cache_bytes: 64 << 20,
+            index_cache_bytes: 0,
             inline_bytes_max: 256,
             kept_bytes_max: 64 << 10,
             checkpoint_log_bytes: 64 << 20,
             checkpoint_revisions: 50_000,
             overlay_bytes_max: 128 << 20,
+            settle_cells_max: 16_384,
             recent_entries_max: 65_536,
             kinds_max: 65_536,
             keys_count_max: 1_000_000,
@@ -99,7 +103,15 @@ impl Default for StoreSettings {
     }
 }
 
+/// What the index engine's pages get at least and at most where the settings leave it open.
+pub const INDEX_CACHE_BYTES: (usize, usize) = (64 << 20, 1 << 30);
+
 impl StoreSettings {
+    /// Memory for the index engine's pages; where the settings leave it open and nobody has asked the machine, the least.
+    pub(crate) fn index_cache_bytes(&self) -> usize {
+        if self.index_cache_bytes == 0 { INDEX_CACHE_BYTES.0 } else { self.index_cache_bytes }
+    }
+
     /// Refuses what cannot work, and says what can.
     pub fn check(&self) -> Result<(), StoreError> {
         let refused = |what: &str| Err(StoreError::Refused { what: what.to_owned() });

@@ -40,6 +40,8 @@ pub struct Left {
     pub txns: usize,
     /// Memory.
     pub bytes: u64,
+    /// What of it counts against the limit: one batch for a part of that at most.
+    pub weight: u64,
     /// Why there is no index at the moment: it is on its way, and nothing is settled meanwhile.
     pub index_down: Option<String>,
 }
@@ -59,10 +61,11 @@ impl Settler {
 
     /// What waits.
     pub fn left(&self) -> Left {
-        Left { txns: self.state.overlay.txns(), bytes: self.state.overlay.bytes(), index_down: None }
+        let overlay = &self.state.overlay;
+        Left { txns: overlay.txns(), bytes: overlay.bytes(), weight: overlay.weight(), index_down: None }
     }
 
-    /// Moves the oldest batches, up to a number of transactions and at least one batch, and makes a checkpoint when it is
+    /// Moves the oldest batches, up to a number of transactions (and of cells, by the settings) and at least one batch, and makes a checkpoint when it is
     /// due. An index that has failed is made ready again first, in portions. On an error nothing is lost, and the call may be
     /// repeated.
     pub fn settle(&mut self, txns_max: usize) -> Result<Left, StoreError> {
@@ -71,7 +74,7 @@ impl Settler {
         {
             return Ok(left);
         }
-        let batches = self.state.overlay.oldest(txns_max);
+        let batches = self.state.overlay.oldest(txns_max, self.state.settings.settle_cells_max);
         if !batches.is_empty() {
             self.commit(&batches)?;
         }

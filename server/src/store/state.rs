@@ -87,7 +87,7 @@ impl State {
             handles,
             timelines: Timelines::of(&segments.current()),
             segments,
-            overlay: Overlay::new(facts.settled),
+            overlay: Overlay::new(facts.settled, settings.overlay_bytes_max),
             index,
             kinds,
             cache: Cache::new(settings.cache_bytes),

@@ -12,6 +12,7 @@ use crate::engine::caller::{Client, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::course::Course;
+use crate::engine::pipeline::way::OnItsWay;
 use crate::storage::{BlobHold, StoreError, Txn};
 use bytes::Bytes;
 use roaring::RoaringTreemap;
@@ -150,6 +151,15 @@ pub(crate) struct Sealed {
     pub(crate) life: Option<Life>,
     pub(crate) answer: Answer,
     pub(crate) sealed_ns: u64,
+    /// Counts it while it is on its way.
+    pub(crate) on_its_way: OnItsWay,
+}
+
+/// About what a transaction takes in the log.
+pub(crate) fn size(txn: &Txn) -> usize {
+    let writes =
+        txn.writes.iter().map(|write| 32 + write.cell.key.len() + write.record.as_ref().map_or(0, |r| r.len()));
+    40 + txn.note.len() + writes.sum::<usize>()
 }
 
 /// Who is told when it is durable.
@@ -166,6 +176,14 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// Whether nobody waits for it at a screen.
+    pub(crate) fn is_batch(&self) -> bool {
+        match self {
+            Answer::Key(origin) | Answer::Finish(origin) => origin.priority == Priority::Batch,
+            Answer::Restored { .. } => true,
+        }
+    }
+
     /// Whether it is the server's own bookkeeping.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self, Answer::Key(origin) if origin.is_own())

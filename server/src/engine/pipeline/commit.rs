@@ -9,8 +9,9 @@ use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering::receipt_of;
 use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
 use crate::engine::pipeline::keys::{Entered, Keyed, Reserved, Standing};
+use crate::engine::pipeline::way::Line;
 use std::sync::Arc;
-use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, PreparedDraft, Priority, Receipt, Role, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Fault, FaultKind, PreparedDraft, Receipt, Role, Tid};
 
 impl Engine {
     /// Commits a draft for anybody; see [`Engine::commit_as`].
@@ -38,8 +39,8 @@ impl Engine {
             Entered::Refused(fault, done) => done(Err(fault)),
             Entered::New => {
                 let pushed = draft().and_then(|draft| self.admit(caller, draft)).and_then(|admitted| {
-                    let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
-                    self.intake().push(Ask::Commit(admitted), priority, bytes).map_err(|not_taken| not_taken.fault)
+                    let (line, bytes) = (Line::of(admitted.draft.priority, admitted.bytes), admitted.bytes);
+                    self.intake().push(Ask::Commit(admitted), line, bytes).map_err(|not_taken| not_taken.fault)
                 });
                 if let Err(fault) = pushed {
                     self.keys().complete(keyed.key, Err(fault));
@@ -77,9 +78,9 @@ impl Engine {
             Ok(admitted) => admitted,
             Err(fault) => return refuse(fault, done),
         };
-        let (priority, bytes) = (admitted.draft.priority, admitted.bytes);
+        let (line, bytes) = (Line::of(admitted.draft.priority, admitted.bytes), admitted.bytes);
         let ask = PrepareAsk { admitted, how, done };
-        if let Err(not_taken) = self.intake().push(Ask::Prepare(ask), priority, bytes)
+        if let Err(not_taken) = self.intake().push(Ask::Prepare(ask), line, bytes)
             && let Ask::Prepare(ask) = not_taken.ask
         {
             refuse(not_taken.fault, ask.done);
@@ -121,7 +122,7 @@ impl Engine {
         admitted.caller = caller.into();
         let bytes = admitted.bytes;
         let ask = AmendAsk { prepared, admitted, withdrawn, done };
-        if let Err(not_taken) = self.intake().push(Ask::Amend(ask), Priority::Live, bytes)
+        if let Err(not_taken) = self.intake().push(Ask::Amend(ask), Line::Live, bytes)
             && let Ask::Amend(ask) = not_taken.ask
         {
             (ask.done)(Err(not_taken.fault));

@@ -6,6 +6,7 @@ use crate::engine::ids::public;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::Ask;
 use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
+use crate::engine::pipeline::way::Line;
 use std::sync::Arc;
 use zeolite_proto::{Cell, Change, CommitKey, Draft, Fault, FaultKind, Note, Priority, Receipt, Record, Tid, Write};
 
@@ -40,7 +41,7 @@ impl Engine {
         }
         let bytes = 128;
         let admitted = Admitted::new(draft, bytes);
-        if let Err(not_taken) = self.intake().push(Ask::Commit(admitted), Priority::Live, bytes) {
+        if let Err(not_taken) = self.intake().push(Ask::Commit(admitted), Line::Live, bytes) {
             self.keys().complete(key, Err(not_taken.fault));
         }
     }

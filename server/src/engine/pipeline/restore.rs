@@ -14,10 +14,11 @@ use crate::engine::answers::Done;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::ask::{Ask, RestoreAsk};
 use crate::engine::pipeline::course::Course;
+use crate::engine::pipeline::way::Line;
 use crate::storage::{Txn, blobs_of_record};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use zeolite_proto::{Fault, FaultKind, Priority, Role, Tid};
+use zeolite_proto::{Fault, FaultKind, Role, Tid};
 
 /// One restore.
 pub struct Restoring {
@@ -62,7 +63,7 @@ impl Restoring {
         });
         admission::own_restored(&mut txn);
         let ask = RestoreAsk { txn, packed_to, course: self.course.clone(), done };
-        if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), Priority::Batch, bytes)
+        if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), Line::Bulk, bytes)
             && let Ask::Restore(ask) = not_taken.ask
         {
             self.close(ask.done, not_taken.fault);

@@ -26,7 +26,7 @@ use crate::engine::keep::system;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
-    Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
+    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -39,6 +39,7 @@ use crate::engine::pipeline::keys::forgotten_key;
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::recent::{Recent, RecentBounds};
 use crate::engine::pipeline::replays::ToReplay;
+use crate::engine::pipeline::way::{LARGE_BYTES, Line};
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, note};
@@ -126,7 +127,7 @@ impl Sequencer {
             self.hand_over(sealed, wait);
             return Turn::Worked;
         }
-        match self.intake.take() {
+        match self.intake.take(wait) {
             Taken::Ask(ask) => {
                 self.work(*ask);
                 self.forget();
@@ -337,7 +338,10 @@ impl Sequencer {
             self.recent.note(txn.tid, write.cell.clone(), write.record.clone());
         }
         let sealed_ns = self.engine.steady_ns();
-        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns }));
+        let bytes = ask::size(&txn);
+        let line = if answer.is_batch() || bytes >= LARGE_BYTES { Line::Bulk } else { Line::Live };
+        let on_its_way = self.intake.way().enter(line, bytes);
+        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns, on_its_way }));
     }
 
     /// An ask makes at most one hop, and the next ask is only taken when it has been handed over.

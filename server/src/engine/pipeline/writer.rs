@@ -10,7 +10,8 @@
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use crate::engine::numbers::slow::Journey;
-use crate::engine::pipeline::ask::{Answer, Hop, Life};
+use crate::engine::pipeline::ask::{Answer, Hop, Life, Sealed};
+use crate::engine::pipeline::way::{LARGE_BYTES, OnItsWay};
 use crate::engine::reads::feed::FeedItem;
 use crate::engine::turn::Turn;
 use crate::storage::{Append, StoreError, Txn};
@@ -49,6 +50,8 @@ impl Writer {
                 self.hold_back(wait);
                 let batch = self.drain(first);
                 self.write(batch);
+                // The batch has left the way, and the backlog has grown.
+                self.engine.tell_room();
                 Turn::Worked
             }
             Err(RecvTimeoutError::Timeout) => Turn::Idle,
@@ -72,8 +75,10 @@ impl Writer {
         let mut bytes = 0;
         let (mut next, mut begun) = (Some(first), false);
         while let Some(hop) = next.take() {
-            let len = if let Hop::Sealed(sealed) = &hop { size(&sealed.txn) } else { 0 };
-            let full = batch.txns.len() >= self.bounds.txns_max || (bytes > 0 && bytes + len > self.bounds.bytes_max);
+            let len = if let Hop::Sealed(sealed) = &hop { sealed.on_its_way.bytes() } else { 0 };
+            // What is large begins a batch: nobody before it waits for its write.
+            let full = batch.txns.len() >= self.bounds.txns_max
+                || (bytes > 0 && (bytes + len > self.bounds.bytes_max || len >= LARGE_BYTES));
             if full || hop.epoch() != batch.epoch || (begun && hop.begins_segment()) {
                 self.first = Some(hop);
                 break;
@@ -84,7 +89,8 @@ impl Writer {
                 Hop::Sealed(sealed) => {
                     self.engine.stats().queue.record(now.saturating_sub(sealed.sealed_ns));
                     batch.txns.push(sealed.txn);
-                    batch.answers.push(Told::Txn { answer: sealed.answer, sealed_ns: sealed.sealed_ns });
+                    let Sealed { answer, sealed_ns, on_its_way, .. } = sealed;
+                    batch.answers.push(Told::Txn { answer, sealed_ns, on_its_way });
                 }
                 Hop::After { rests_on, tell, .. } => batch.answers.push(Told::After(rests_on, tell)),
                 Hop::Roll { done, .. } => done(self.append.roll()),
@@ -120,7 +126,7 @@ impl Writer {
                     self.engine.keys().raise_floor(unknown_to);
                 }
                 self.engine.reads.publish(batch.last(), || batch.txns.iter().map(FeedItem::of).collect());
-                self.engine.backlog().grew(self.append.unsettled_bytes());
+                self.engine.backlog().grew(self.append.unsettled());
                 self.engine.stats().batches.add(1);
                 self.engine.stats().commits.add(batch.txns.len() as u64);
                 batch.tell(&self.engine);
@@ -166,7 +172,7 @@ struct Batch {
 
 enum Told {
     /// The next transaction's committer.
-    Txn { answer: Answer, sealed_ns: u64 },
+    Txn { answer: Answer, sealed_ns: u64, on_its_way: OnItsWay },
     /// Somebody who had to wait for what was sealed before.
     After(Tid, Box<dyn FnOnce(Option<Fault>) + Send>),
 }
@@ -188,19 +194,14 @@ impl Batch {
         let mut txns = self.txns.into_iter();
         for told in self.answers {
             match told {
-                Told::Txn { answer, sealed_ns } => {
+                Told::Txn { answer, sealed_ns, on_its_way } => {
                     let txn = txns.next().expect("each answer was drained together with its transaction");
                     let journey = Journey { sealed_ns, ..self.times };
                     engine.answer(txn, answer, journey, refused.map_or(Ok(()), |why| Err(why.clone())));
+                    drop(on_its_way);
                 }
                 Told::After(rests_on, tell) => tell(refused.filter(|_| rests_on > engine.visible()).cloned()),
             }
         }
     }
-}
-
-fn size(txn: &Txn) -> usize {
-    let writes =
-        txn.writes.iter().map(|write| 32 + write.cell.key.len() + write.record.as_ref().map_or(0, |r| r.len()));
-    40 + txn.note.len() + writes.sum::<usize>()
 }

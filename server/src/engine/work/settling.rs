@@ -1,12 +1,13 @@
 //! Owns the backlog: what is durable and readable but not yet in the index, and the loop that works it off.
 //!
-//! The overlay is memory, so it has a limit. Over it the writer waits for the settler; when the settler cannot go on (the
-//! disk is full, the index has failed and is made ready again) commits are refused with its reason instead.
+//! The overlay is memory, so it has a limit. From half of it on nothing large is let in any more (`intake`), so that the other half is for
+//! live drafts. Over it the writer waits for the settler; when the settler cannot go on (the disk is full, the index has failed and is
+//! made ready again) commits are refused with its reason instead.
 
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use crate::engine::turn::Turn;
-use crate::storage::{StoreError, Upkeep};
+use crate::storage::{Left, StoreError, Upkeep};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +21,9 @@ const RESUME_MAX: Duration = Duration::from_secs(60);
 /// How far the index is behind.
 pub(crate) struct Backlog {
     bytes: AtomicU64,
-    bytes_max: u64,
+    /// What of it counts against the limit.
+    weight: AtomicU64,
+    weight_max: u64,
     /// Settling starts at once from here on; below, when a moment has passed.
     bytes_worth: u64,
     why_stuck: Mutex<Option<Fault>>,
@@ -31,11 +34,12 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    pub(crate) fn new(bytes_max: u64) -> Backlog {
+    pub(crate) fn new(weight_max: u64) -> Backlog {
         Backlog {
             bytes: AtomicU64::new(0),
-            bytes_max,
-            bytes_worth: (bytes_max / 32).min(4 << 20),
+            weight: AtomicU64::new(0),
+            weight_max,
+            bytes_worth: (weight_max / 32).min(4 << 20),
             why_stuck: Mutex::new(None),
             stuck: AtomicBool::new(false),
             state: Mutex::new(false),
@@ -49,7 +53,12 @@ impl Backlog {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.bytes() > self.bytes_max
+        self.weight.load(Ordering::Relaxed) > self.weight_max
+    }
+
+    /// Whether something large may be added. What cannot go on is no reason to wait: commits are told why, at the limit.
+    pub(crate) fn has_room_for_bulk(&self) -> bool {
+        self.bytes() <= self.weight_max / 2 || self.is_stuck()
     }
 
     pub(crate) fn is_stuck(&self) -> bool {
@@ -61,8 +70,9 @@ impl Backlog {
         why.unwrap_or_else(|| Fault::new(FaultKind::Busy, "the index is behind; come back").after_ms(200))
     }
 
-    pub(crate) fn grew(&self, bytes: u64) {
+    pub(crate) fn grew(&self, (bytes, weight): (u64, u64)) {
         self.bytes.store(bytes, Ordering::Relaxed);
+        self.weight.store(weight, Ordering::Relaxed);
         if bytes > self.bytes_worth {
             self.worth_it.notify_one();
         }
@@ -82,12 +92,20 @@ impl Backlog {
         }
     }
 
-    fn shrank(&self, bytes: u64, stuck: Option<Fault>) {
-        self.bytes.store(bytes, Ordering::Relaxed);
+    fn shrank(&self, left: &Left, stuck: Option<Fault>) {
+        self.bytes.store(left.bytes, Ordering::Relaxed);
+        self.weight.store(left.weight, Ordering::Relaxed);
         self.stuck.store(stuck.is_some(), Ordering::Release);
         *self.why_stuck.lock() = stuck;
         let _state = self.state.lock();
         self.room.notify_all();
+    }
+}
+
+impl Engine {
+    /// Whether there is room for bulk work may have changed.
+    pub(in crate::engine) fn tell_room(&self) {
+        self.intake().set_room(self.backlog().has_room_for_bulk());
     }
 }
 
@@ -139,6 +157,11 @@ impl SettleLoop {
         turn
     }
 
+    fn shrank(&self, left: &Left, stuck: Option<Fault>) {
+        self.engine.backlog().shrank(left, stuck);
+        self.engine.tell_room();
+    }
+
     fn settle(&mut self) -> Turn {
         let upkeep = &self.upkeep;
         upkeep.set_lived(self.engine.keys().lived_ms());
@@ -146,11 +169,11 @@ impl SettleLoop {
         match upkeep.settle(self.txns_max) {
             Ok(left) => {
                 self.in_steps = left.index_down.is_some();
-                let stuck = left.index_down.map(|why| fault_of(StoreError::IndexDown { why }));
+                let stuck = left.index_down.clone().map(|why| fault_of(StoreError::IndexDown { why }));
                 if stuck.is_none() {
                     self.told = None;
                 }
-                self.engine.backlog().shrank(left.bytes, stuck);
+                self.shrank(&left, stuck);
                 if before > 0 || self.in_steps { Turn::Worked } else { Turn::Idle }
             }
             Err(error) => {
@@ -160,7 +183,7 @@ impl SettleLoop {
                     tracing::error!(%error, "the index cannot take what is committed; it is kept in memory and tried again");
                     self.told = Some(why);
                 }
-                self.engine.backlog().shrank(upkeep.left().bytes, Some(fault_of(error)));
+                self.shrank(&upkeep.left(), Some(fault_of(error)));
                 Turn::Idle
             }
         }

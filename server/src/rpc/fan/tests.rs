@@ -1,3 +1,6 @@
+//! Owns the tests of the fan: what is one frame, what goes beyond the limits, and that no answer overtakes its feed.
+
+use super::super::outbox::{Outbox, Popped};
 use super::*;
 use prost::Message;
 use zeolite_proto::wire::v2;
@@ -92,13 +95,13 @@ async fn what_all_have_taken_goes_and_so_does_everything_when_nobody_listens() {
         fan.push(&batch(tid, 1, 8));
     }
     let waker = std::task::Waker::noop();
-    let mut context = std::task::Context::from_waker(waker);
-    assert!(matches!(session.pop(&mut context), super::super::outbox::Popped::Frame(_)));
+    let context = std::task::Context::from_waker(waker);
+    assert!(matches!(session.pop(&context), Popped::Frame(_)));
     fan.push(&batch(3, 1, 8));
     assert_eq!(fan.wake().await, 0, "it is not idle: it has not looked again");
     assert_eq!(fan.state.lock().batches.len(), 1);
-    assert!(matches!(session.pop(&mut context), super::super::outbox::Popped::Frame(_)));
-    assert!(matches!(session.pop(&mut context), super::super::outbox::Popped::Empty { .. }));
+    assert!(matches!(session.pop(&context), Popped::Frame(_)));
+    assert!(matches!(session.pop(&context), Popped::Empty { .. }));
     fan.push(&batch(4, 1, 8));
     assert_eq!(fan.wake().await, 1);
     session.close();
@@ -108,9 +111,8 @@ async fn what_all_have_taken_goes_and_so_does_everything_when_nobody_listens() {
 
 /// What a session sends next, in short: the tids of a feed frame, the text of a mode.
 fn sent(session: &Arc<Outbox>) -> String {
-    use super::super::outbox::Popped;
     use v2::server_frame::Reply;
-    match session.pop(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+    match session.pop(&std::task::Context::from_waker(std::task::Waker::noop())) {
         Popped::Frame(frame) => match frame.reply.expect("a reply") {
             Reply::Feed(bytes) => format!("feed {:?}", tids(&v2::FeedBatch::decode(bytes).expect("a batch"))),
             Reply::Mode(mode) => mode.banner,

@@ -107,10 +107,10 @@ impl Appender {
         self.state.poison.get().map(String::as_str)
     }
 
-    /// Memory held by what is published and not yet in the index. At `overlay_bytes_max` `append` refuses: an engine
-    /// that holds its committers back before that never sees it.
-    pub fn unsettled_bytes(&self) -> u64 {
-        self.state.overlay.bytes()
+    /// What is published and not yet in the index: its memory, and what of it counts against the limit. At `overlay_bytes_max` `append`
+    /// refuses: an engine that holds its committers back before that never sees it.
+    pub fn unsettled(&self) -> (u64, u64) {
+        (self.state.overlay.bytes(), self.state.overlay.weight())
     }
 
     /// Makes a batch durable: when this returns `Ok`, it survives everything but the loss of the disk.
@@ -186,7 +186,7 @@ impl Appender {
                 }
             }
         }
-        let (unsettled_bytes, bytes_max) = (self.unsettled_bytes(), self.state.settings.overlay_bytes_max);
+        let (unsettled_bytes, bytes_max) = (self.unsettled().1, self.state.settings.overlay_bytes_max);
         if unsettled_bytes >= bytes_max {
             return Err(StoreError::Behind { unsettled_bytes, bytes_max });
         }

@@ -18,6 +18,10 @@ fn waiting(opened: &Opened) -> usize {
     opened.reader.state.overlay.txns()
 }
 
+fn waiting_bytes(disk: &SimDisk) -> u64 {
+    open(&disk.fork(), StoreSettings::default()).expect("opens").reader.state.overlay.bytes()
+}
+
 fn all_are_there(opened: &Opened, upto: u64) {
     let cells: Vec<Cell> = (1..=upto).map(|oid| Cell::object(Oid(oid))).collect();
     let found = opened.reader.get_many(&cells, Tid::MAX, usize::MAX).expect("reads");
@@ -58,6 +62,10 @@ fn of_a_rest_that_is_too_large_for_memory_the_oldest_is_settled_at_the_opening()
     let mut opened = open(&disk, settings).expect("opens");
     let bytes = opened.reader.state.overlay.bytes();
     assert!(bytes <= (64 << 10) / 8 * 7, "{bytes}");
+    // Also of one that would fit, and leave nothing to the first commits.
+    let fits = StoreSettings { overlay_bytes_max: waiting_bytes(&disk) + 100, ..StoreSettings::default() };
+    let left = open(&disk.fork(), fits.clone()).expect("opens").reader.state.overlay.bytes();
+    assert!(left <= fits.overlay_bytes_max / 8 * 7, "{left} of {}", fits.overlay_bytes_max);
     assert!(waiting(&opened) > 10 || engine::kind() == IndexKind::Sled, "{}", waiting(&opened));
     all_are_there(&opened, 405);
     commit(&mut opened, &[simple(406, 100)]);

@@ -84,14 +84,24 @@ fn a_reference_that_is_gone_or_an_oid_that_comes_back_makes_it_go_over_everythin
 
 #[test]
 fn what_was_named_before_it_was_made_is_not_taken_for_new() {
-    let mut world = forty();
-    world.put(Cell::entry(ROOT, "later"), &[99]);
-    (world, _) = packed(world);
-    assert!(next(&world).0);
-    world.put(Cell::object(Oid(99)), &[98]);
-    world.put(Cell::object(Oid(98)), &[]);
-    (world, _) = packed(world);
-    assert!(exists(&world, 99) && exists(&world, 98));
+    // By something old, something new, and at a pack over everything.
+    for names in 0..3 {
+        let mut world = if names == 2 { World::new(2) } else { forty() };
+        if names == 2 {
+            world.put(Cell::object(ROOT), &[]);
+        }
+        let refs: &[u64] = if names == 1 { &[50] } else { &[99] };
+        world.put(Cell::entry(ROOT, "later"), refs);
+        world.put(Cell::object(Oid(50)), &[99]);
+        world.put(Cell::entry(ROOT, "also"), &[50]);
+        assert_eq!(next(&world).0, names < 2);
+        (world, _) = packed(world);
+        assert!(next(&world).0);
+        world.put(Cell::object(Oid(99)), &[98]);
+        world.put(Cell::object(Oid(98)), &[]);
+        (world, _) = packed(world);
+        assert!(exists(&world, 99) && exists(&world, 98), "{names}");
+    }
 }
 
 #[test]
