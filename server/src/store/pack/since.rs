@@ -14,7 +14,7 @@
 //! gives up, and the pack goes over everything.
 
 use super::keep::{Rule, Verdict};
-use super::survey::Survey;
+use super::survey::{Beginning, Survey};
 use super::{Stage, Stepper};
 use crate::store::StoreError;
 use crate::store::index::rows::{Revision, Stored};
@@ -36,16 +36,6 @@ const VIEW_CELLS: usize = if cfg!(test) { 3 } else { 512 };
 // More cells, or more than this part of the log: going over everything is cheaper, and needs less memory.
 const CELLS_MAX: usize = 1 << 20;
 const LOG_PART: u64 = if cfg!(test) { 1 } else { 8 };
-
-/// What the sieve begins with instead of the roots.
-pub(crate) struct Beginning {
-    /// What is referred to by what was written since and is no new object, as of what is packed to.
-    pub(crate) seen: RoaringTreemap,
-    /// The same of what is newer.
-    pub(crate) young: RoaringTreemap,
-    /// No oid that a snapshot at what is packed to has or refers to is greater, but for what new objects refer to.
-    pub(crate) oid_max: u64,
-}
 
 /// What was written.
 struct Written {

@@ -2,7 +2,6 @@
 //! there are. `since` has the one that need not go over everything.
 
 use super::keep::{Rule, Verdict};
-use super::since::Beginning;
 use super::{Stage, Stepper};
 use crate::store::StoreError;
 use crate::store::index::rows::{Revision, Stored};
@@ -26,6 +25,16 @@ pub(crate) struct Drops {
     pub(crate) bytes: u64,
     /// Something of an unreachable object is there.
     pub(crate) unreachable: bool,
+}
+
+/// What the sieve begins with instead of the roots.
+pub(crate) struct Beginning {
+    /// What is referred to by what was written since and is no new object, as of what is packed to.
+    pub(crate) seen: RoaringTreemap,
+    /// The same of what is newer.
+    pub(crate) young: RoaringTreemap,
+    /// No oid that a snapshot at what is packed to has or refers to is greater, but for what new objects refer to.
+    pub(crate) oid_max: u64,
 }
 
 /// What the pass over the index found.
