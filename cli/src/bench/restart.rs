@@ -27,7 +27,9 @@ struct First {
 pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
     let doing = setting.doing("filling for kill -9");
     let dir = setting.scratch()?;
-    let server = Server::start(setting, dir.path()).await?;
+    // With pages of the index enough for no size, so that what is resident beside them can be told.
+    let sets = ["store.index_cache_bytes=67108864"];
+    let server = Server::start_with(setting, dir.path(), &sets).await?;
     let empty_s = server.opened_in.as_secs_f64();
     let db = Db::connect(&*server.url).await?;
     let oids = fill::objects_of(&db, setting.objects, setting.bytes, |_| ()).await?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   oldest batches of the overlay ──> one index commit (not durable) ──> cache and recent told ──> overlay emptied of them
-//!                                     every 64 MiB of log or 50,000 revisions: one durable commit, the checkpoint
+//!                                     every 32 MiB of log or 50,000 revisions: one durable commit, the checkpoint
 //! ```
 //! The order of these steps is what keeps readers right: see `overlay` and `cache`. Everything here can fail and be tried
 //! again; until it succeeds the overlay keeps what it has. Larger settles cost less for each revision (neighbours share
