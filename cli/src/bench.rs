@@ -11,6 +11,7 @@
 //!   pack       live traffic beside a pack           against the same traffic alone
 //!   evolve     live traffic beside an evolve          against the same traffic alone
 //!   bulk       live traffic beside a bulk writer     against the same traffic alone
+//!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
 //!   growth     commits, loads, opening at several sizes
 //! ```
 //! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
@@ -30,6 +31,7 @@ mod packing;
 mod reads;
 mod report;
 mod restart;
+mod size;
 mod stages;
 mod traffic;
 
@@ -58,7 +60,7 @@ enum Part {
     Listeners,
     /// Loads one at a time and in lists, scans
     Reads,
-    /// Opening after kill -9
+    /// Opening after kill -9, and the first answers
     Restart,
     /// Live traffic beside a pack
     Pack,
@@ -66,6 +68,8 @@ enum Part {
     Evolve,
     /// Live traffic beside a bulk writer
     Bulk,
+    /// What grows with the number of objects: a plan, packs with nothing to do, lists of loads, the disk; see `--bytes`
+    Size,
 }
 
 #[derive(Args)]
@@ -85,6 +89,12 @@ pub(crate) struct BenchArgs {
     /// Objects of 1 KiB to fill the database with, for reads, restart, pack, evolve and bulk
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     objects: u64,
+    /// The data of an object, for restart and size
+    #[arg(long, default_value_t = fill::OBJECT_BYTES, value_parser = bytes)]
+    bytes: usize,
+    /// Another zeolite program whose servers restart, size and growth measure instead of this one's, as of a release before
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Of the part evolve, only these [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     cases: Vec<evolve::Case>,
@@ -102,6 +112,11 @@ pub(crate) struct BenchArgs {
     growth: Vec<u64>,
 }
 
+fn bytes(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|_| "write a number of bytes".to_owned())?;
+    if (1..=1 << 20).contains(&bytes) { Ok(bytes) } else { Err("from 1 to 1048576".into()) }
+}
+
 /// What every measurement needs to know.
 struct Setting<'a> {
     out: &'a Out,
@@ -109,6 +124,10 @@ struct Setting<'a> {
     time: Duration,
     clients: usize,
     objects: u64,
+    /// The data of one.
+    bytes: usize,
+    /// Another program's servers are measured.
+    program: Option<&'a Path>,
     /// Before the names of rows, where several directories are measured.
     label: String,
     /// Of the part evolve; empty: all.
@@ -160,6 +179,8 @@ pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
         time: Duration::from_secs(args.seconds),
         clients: usize::from(args.clients),
         objects: args.objects,
+        bytes: args.bytes,
+        program: args.program.as_deref(),
         label: label.to_owned(),
         cases: &args.cases,
     };
@@ -205,6 +226,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Pack => packing::measure(setting, report).await,
         Part::Evolve => evolve::measure(setting, report).await,
         Part::Bulk => bulk::measure(setting, report).await,
+        Part::Size => size::measure(setting, report).await,
     }
 }
 

@@ -34,6 +34,7 @@ mod atomic;
 mod chunk;
 mod claim;
 mod coverage;
+mod cuts;
 mod dependents;
 mod dry_run;
 mod earlier;

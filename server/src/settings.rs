@@ -17,6 +17,7 @@ mod auth;
 mod bounds;
 mod databases;
 mod layers;
+mod machine;
 mod memory;
 mod metrics;
 mod units;

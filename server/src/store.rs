@@ -41,7 +41,7 @@ pub use log::appender::{Appended, Appender};
 pub use open::{Opened, Opening, Recovered, Store};
 pub use pack::{Packed, Packer, Stage, Stepper, resume_pack};
 pub use reader::{Reader, Stats};
-pub use settings::{IndexKind, StoreSettings};
+pub use settings::{INDEX_CACHE_BYTES, IndexKind, StoreSettings};
 pub use settle::{Left, Settler};
 pub use verify::{Verified, VerifyStage, VerifyStepper, verify};
 pub use zeolite_proto::{Entry, Kind, Revision};

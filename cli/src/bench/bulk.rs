@@ -46,7 +46,7 @@ struct Felt {
 
 pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
     let dir = setting.scratch()?;
-    let server = Server::start(dir.path()).await?;
+    let server = Server::start(setting, dir.path()).await?;
     let clients = traffic::connect(&server.url, CLIENTS).await?;
     let oids = commits::own_objects(&clients[0], CLIENTS).await?;
     let time = setting.time.max(Duration::from_secs(5));

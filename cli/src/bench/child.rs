@@ -1,5 +1,6 @@
 //! Owns a server in a process of its own: what can be killed, and whose memory can be read.
 
+use super::Setting;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -15,18 +16,29 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(super) struct Server {
     child: Child,
     pub(super) url: String,
+    /// When its process was started.
+    pub(super) begun: Instant,
     /// From the start of the process until it listens.
     pub(super) opened_in: Duration,
 }
 
 impl Server {
     /// Starts on a directory and waits until it listens.
-    pub(super) async fn start(dir: &Path) -> Result<Server> {
-        let program: PathBuf = std::env::current_exe().context("this program's own file")?;
+    pub(super) async fn start(setting: &Setting<'_>, dir: &Path) -> Result<Server> {
+        Server::start_with(setting, dir, &[]).await
+    }
+
+    /// The same with some settings.
+    pub(super) async fn start_with(setting: &Setting<'_>, dir: &Path, sets: &[&str]) -> Result<Server> {
+        let program: PathBuf = match setting.program {
+            Some(program) => program.to_owned(),
+            None => std::env::current_exe().context("this program's own file")?,
+        };
         let begun = Instant::now();
         let mut child = Command::new(program)
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"])
             .arg(dir)
+            .args(sets.iter().flat_map(|set| ["--set", *set]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -38,7 +50,7 @@ impl Server {
         let Some(line) = line else { bail!("the server ended before it listened; its message is above") };
         let told: Value = serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;
         let address = told["address"].as_str().context("the server told no address")?;
-        Ok(Server { child, url: format!("http://{address}"), opened_in })
+        Ok(Server { child, url: format!("http://{address}"), begun, opened_in })
     }
 
     /// Resident memory, in bytes.

@@ -69,7 +69,7 @@ struct Alone {
 pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
     let doing = setting.doing("filling for evolves");
     let dir = setting.scratch()?;
-    let server = Server::start(dir.path()).await?;
+    let server = Server::start(setting, dir.path()).await?;
     let clients = connect(&server.url, true).await?;
     let oids: Arc<[Oid]> = fill::objects(&clients[0], setting.objects, |_| ()).await?.into();
     let options = Options { name: "bench-worker".into(), role: "evolve".into(), ..Options::default() };

@@ -1,4 +1,4 @@
-//! Owns filling a database: so many objects of 1 KiB, or a collection of so many entries.
+//! Owns filling a database: so many objects of a size, or a collection of so many entries.
 
 use super::disk::noise;
 use anyhow::Result;
@@ -14,11 +14,21 @@ const COMMITS_AT_ONCE: usize = 4;
 
 /// The record of every object.
 pub(super) fn record() -> Record {
-    Record::new("Bench", 1, noise(OBJECT_BYTES, 6))
+    record_of(OBJECT_BYTES)
 }
 
-/// Makes objects; gives their oids in order. They are entered in a collection, so that a pack does not collect them.
+/// The record of an object with so many bytes of data.
+pub(super) fn record_of(bytes: usize) -> Record {
+    Record::new("Bench", 1, noise(bytes, 6))
+}
+
+/// Makes objects of 1 KiB; gives their oids in order. They are entered in a collection, so that a pack does not collect them.
 pub(super) async fn objects(db: &Db, count: u64, told: impl Fn(u64)) -> Result<Vec<Oid>> {
+    objects_of(db, count, OBJECT_BYTES, told).await
+}
+
+/// The same of another size.
+pub(super) async fn objects_of(db: &Db, count: u64, bytes: usize, told: impl Fn(u64)) -> Result<Vec<Oid>> {
     let holder = db.new_oid().await?;
     let tx = db.begin().await?;
     let root = format!("bench-{holder}");
@@ -30,7 +40,7 @@ pub(super) async fn objects(db: &Db, count: u64, told: impl Fn(u64)) -> Result<V
     for _ in 0..count {
         oids.push(db.new_oid().await?);
     }
-    let record = record().encode()?;
+    let record = record_of(bytes).encode()?;
     for group in oids.chunks(WRITES_PER_COMMIT as usize * COMMITS_AT_ONCE) {
         let commits = group.chunks(WRITES_PER_COMMIT as usize).map(async |part| -> Result<()> {
             let tx = db.begin().await?;

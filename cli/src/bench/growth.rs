@@ -26,7 +26,7 @@ pub(super) async fn measure(setting: &Setting<'_>, sizes: &[u64], report: &mut R
     let mut points: Vec<Point> = Vec::new();
     for size in sizes {
         let doing = setting.doing(&format!("growing to {} objects", count(*size)));
-        let server = Server::start(dir.path()).await?;
+        let server = Server::start(setting, dir.path()).await?;
         let options = Options { name: "bench".into(), cache_bytes: 1, ..Options::default() };
         let db = Db::connect_with(&*server.url, options).await?;
         oids.extend(fill::objects(&db, size.saturating_sub(oids.len() as u64), |_| ()).await?);
@@ -37,7 +37,7 @@ pub(super) async fn measure(setting: &Setting<'_>, sizes: &[u64], report: &mut R
         let load_us = reads::one_by_one(&db, &oids, setting).await?.p50_us();
         drop(db);
         server.kill().await?;
-        let server = Server::start(dir.path()).await?;
+        let server = Server::start(setting, dir.path()).await?;
         let open_s = server.opened_in.as_secs_f64();
         server.kill().await?;
         points.push(Point { objects: *size, commit_us, load_us, open_s });

@@ -41,7 +41,7 @@ impl Cost {
 
 pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
     let dir = setting.scratch()?;
-    let server = Server::start(dir.path()).await?;
+    let server = Server::start(setting, dir.path()).await?;
     only_listening(setting, &server, report).await?;
     for sessions in BOTH {
         committing_and_listening(setting, &server, sessions, report).await?;

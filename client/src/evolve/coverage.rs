@@ -6,10 +6,13 @@
 //!   all else                  each oid or key is written into the ledger. Whatever is pinned anew, restarted, packed or created
 //!                             later: the job covers these, and no other; so no step can feed its own plan
 //! ```
+//! Of many objects below a version the number is counted by the index, and where they are cut is estimated (`cuts`).
+//!
 //! Steps read the newest state, so what is gone by then needs nothing. Zeolite's own records are never covered (`own_records`).
 //!
 //! Not here: plans of more than ten million cells one by one, which are refused: their list needs memory, and nobody reads it.
 
+use super::cuts::{self, List};
 use super::ledger::{self, KeysRecord, ListRecord, Part, RangeRecord};
 use super::own_records::OwnRecords;
 use super::quantiles::Quantiles;
@@ -26,6 +29,8 @@ use zeolite_proto::{Cell, Oid, hash};
 const PAGE_OIDS: u32 = 10_000;
 /// Oids or keys of one list.
 pub(crate) const LIST_CELLS: usize = 1000;
+/// More objects below a version than these are not listed to be cut.
+const CUT_EXACTLY_MAX: u64 = 50_000;
 /// Cells that a plan may name one by one.
 const LISTED_MAX: usize = 10_000_000;
 /// Bytes of all keys that a plan names.
@@ -122,20 +127,45 @@ impl Pages<'_> {
     }
 }
 
+/// The objects of a class below a version, for cuts.
+struct Below<'v> {
+    view: &'v View,
+    class: &'v str,
+    version: u32,
+}
+
+impl List for Below<'_> {
+    async fn behind(&self, oid: u64, limit: u32) -> Result<Vec<u64>> {
+        let (admin, at) = (self.view.db().admin(), Some(self.view.snapshot()));
+        let (page, _) = admin.objects(at, self.class, Some(self.version), Oid(oid), limit).await?;
+        Ok(page.into_iter().map(|oid| oid.0).collect())
+    }
+}
+
 /// Objects below a version.
 async fn cut_objects(view: &View, class: &str, version: u32, wanted: usize) -> Result<Vec<RangeRecord>> {
+    let counted = view.db().admin().kinds().await?.below(class, version);
+    if counted > CUT_EXACTLY_MAX {
+        let listed = Below { view, class, version };
+        return Ok(in_ranges(cuts::cut(&listed, counted, wanted).await?));
+    }
     let mut quantiles = Quantiles::new(wanted);
     let mut pages = Pages { view, class, below: Some(version), after: Some(Oid(0)) };
     while let Some(page) = pages.next().await? {
         page.iter().for_each(|oid| quantiles.add(oid.0));
     }
+    Ok(in_ranges(quantiles.cut()))
+}
+
+/// Each begins where the one before ends.
+fn in_ranges(cuts: Vec<(u64, u64)>) -> Vec<RangeRecord> {
     let mut after = 0;
     let range = |(last, total): (u64, u64)| {
         let range = RangeRecord::new(Part::Objects { after, last }, total);
         after = last;
         range
     };
-    Ok(quantiles.cut().into_iter().map(range).collect())
+    cuts.into_iter().map(range).collect()
 }
 
 /// All objects of a class at the snapshot.

@@ -17,6 +17,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("store.kept_bytes_max", 0, 1 << 30),
     ("store.checkpoint_log_bytes", 1, 1 << 40),
     ("store.settle_cells_max", 1, 1 << 24),
+    ("store.checkpoint_revisions", 1, 1 << 40),
     ("store.overlay_bytes_max", 1 << 10, 1 << 40),
     ("store.recent_entries_max", 0, 100_000_000),
     ("store.kinds_max", 16, 1 << 24),

@@ -10,7 +10,7 @@
 //! The caches (`store.cache_bytes`, `store.index_cache_bytes`) are a budget of the server: they are shared out evenly among
 //! the databases that do not name their own.
 
-use super::{Limits, SessionSettings, Settings, bounds};
+use super::{Limits, SessionSettings, Settings, bounds, machine};
 use crate::databases::MAIN;
 use crate::engine::EngineSettings;
 use crate::rpc::budget::PART_BYTES;
@@ -98,6 +98,9 @@ impl Settings {
         let sharers =
             |setting: &str| 1 + self.databases.values().filter(|one| !one.store.contains_key(setting)).count();
         shared.cache_bytes /= sharers("cache_bytes") as u64;
+        if shared.index_cache_bytes == 0 {
+            shared.index_cache_bytes = machine::index_cache_bytes();
+        }
         shared.index_cache_bytes /= sharers("index_cache_bytes");
         let within = |section: &str| format!("databases.{name}.{section}");
         Ok(DatabasePlan {

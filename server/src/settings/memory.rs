@@ -4,6 +4,7 @@
 //! counted where it is kept, in bytes; what is counted in numbers has a size here, measured once and rounded up.
 
 use super::Settings;
+use crate::storage::INDEX_CACHE_BYTES;
 
 const ENTRY_BYTES: u64 = 150;
 const KEY_BYTES: u64 = 80;
@@ -35,11 +36,12 @@ impl Settings {
         let draft = limits.draft_bytes_max as u64;
         let batch = draft.max(engine.batch_bytes_max as u64);
         let recent = engine.recent_bytes_max as u64 + engine.recent_cells_max as u64 * RECENT_CELL_BYTES;
+        let index_cache = if store.index_cache_bytes == 0 { INDEX_CACHE_BYTES.1 } else { store.index_cache_bytes };
         let connections = sessions.connections_max as u64;
         let streams = connections * u64::from(sessions.streams_max);
         vec![
             part("records read lately", "`store.cache_bytes`", store.cache_bytes),
-            part("pages of the index", "`store.index_cache_bytes`", store.index_cache_bytes as u64),
+            part("pages of the index", "`store.index_cache_bytes`; left open at most 1 GiB", index_cache as u64),
             part(
                 "what waits for the index",
                 "`store.overlay_bytes_max` and a largest draft",

@@ -1,12 +1,17 @@
-//! Owns bringing the index up to the end of the log at open: from where it ends, or from the beginning when it is new.
+//! Owns what becomes of the log that the index does not cover when a store is opened.
 //!
-//! It goes through the same [`IndexWriter`] as settling does, in commits of many thousands of revisions, with checkpoints,
-//! so that an interrupted rebuild goes on where it was. When the disk has no room for the index, what is missing stays in
-//! memory instead, as if it had just been published: a full disk does not keep the store from being read.
+//! ```text
+//!   log    ... covered by the index | the rest
+//!   new index                         goes into it, in commits of many thousands of revisions, with checkpoints
+//!   else                              stays in memory, as if it had just been published: the settler takes it beside the traffic;
+//!                                     of a rest that is too large for that, the oldest part goes into the index first
+//! ```
+//! What stays in memory costs a start a microsecond a revision instead of eight, and needs no room on the disk: so a full disk does not keep a store
+//! from being read either. An interrupted rebuild goes on where its last checkpoint was.
 
 use super::disk::Disk;
 use super::index::live::LiveIndex;
-use super::index::writer::IndexWriter;
+use super::index::writer::{Draft, IndexWriter};
 use super::kinds::Kinds;
 use super::log::appender::slot;
 use super::log::batches::Batch;
@@ -15,6 +20,7 @@ use super::overlay::Prepared;
 use super::recover::{LogEnd, replay};
 use super::settings::StoreSettings;
 use super::{Progress, StoreError, TxnWrite};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 // So many revisions or so much log make a commit: some 40 MiB of memory. Rows of one commit share pages, so larger ones
@@ -25,12 +31,15 @@ const COMMIT_BYTES: u64 = 32 << 20;
 // So much log between two words of how far it is.
 const SAID_BYTES: u64 = 1 << 20;
 
-/// What the replay found and what it could not put into the index.
+// This part of what may wait in memory is left to the first commits.
+const FREE_PART: u64 = 8;
+
+/// What the replay found and what it did not put into the index.
 pub(super) struct Filled {
     pub(super) end: LogEnd,
     pub(super) replayed_bytes: u64,
-    /// For the overlay: batches for which there was no room, in order.
-    pub(super) waiting: Vec<Prepared>,
+    /// For the overlay, in order.
+    pub(super) waiting: VecDeque<Prepared>,
 }
 
 /// What is needed to read batches and to put them into the index.
@@ -43,8 +52,17 @@ pub(super) struct Filler<'a> {
     pub(super) chosen: &'a [Arc<Segment>],
 }
 
+// What stays in memory so far.
+#[derive(Default)]
+struct Tail {
+    batches: VecDeque<Prepared>,
+    bytes: u64,
+    // There is no room for the index.
+    full: bool,
+}
+
 impl Filler<'_> {
-    /// Replays what the index lacks, and cuts a torn tail. `anew`: it lacks everything.
+    /// Reads what the index lacks, and cuts a torn tail. `anew`: it lacks everything.
     pub(super) fn fill(mut self, anew: bool, progress: &mut dyn FnMut(Progress)) -> Result<Filled, StoreError> {
         let from = *self.writer.covered();
         let rest = self.rest();
@@ -52,7 +70,7 @@ impl Filler<'_> {
         let told = |done_bytes| Progress { done_bytes, all_bytes, anew };
         progress(told(0));
         let (mut replayed_bytes, mut said_bytes) = (0, 0);
-        let mut full = false;
+        let mut tail = Tail::default();
         let mut draft = self.writer.draft();
         let end = replay(self.disk, &rest, from.position.offset, from.last, &mut |batch: Batch| {
             replayed_bytes += batch.len;
@@ -60,30 +78,80 @@ impl Filler<'_> {
                 said_bytes = replayed_bytes;
                 progress(told(replayed_bytes));
             }
-            if full {
-                return Ok(());
+            match anew {
+                true if tail.full => Ok(()),
+                true => self.take(&mut draft, &batch, &mut tail.full),
+                false => self.keep(&mut tail, batch),
             }
-            // Nothing is committed while a draft lasts, so each view sees what the first one did.
-            let view = self.index.view()?;
-            let slot = |write: &TxnWrite, place| slot(self.kinds, self.settings, write, place);
-            self.writer.add_batch(&mut draft, view.as_ref(), &batch, slot)?;
-            drop(view);
-            if draft.len() >= COMMIT_REVISIONS || draft.log_bytes() >= COMMIT_BYTES {
-                let done = std::mem::replace(&mut draft, self.writer.draft());
-                full = !self.commit(done)?;
-                draft = self.writer.draft();
-            }
-            Ok(())
         })?;
-        full = full || !self.commit(draft)?;
+        if anew {
+            tail.full = tail.full || !self.commit(draft)?;
+        }
         progress(told(replayed_bytes));
-        let waiting = if full { self.waiting()? } else { Vec::new() };
-        Ok(Filled { end, replayed_bytes, waiting })
+        if anew && tail.full {
+            // What is not in the index is read again.
+            let from = *self.writer.covered();
+            replay(self.disk, &self.rest(), from.position.offset, from.last, &mut |batch| self.keep(&mut tail, batch))?;
+        }
+        if tail.full {
+            tracing::warn!(tail.bytes, "the disk is full: the end of the log stays in memory until the index has room");
+        }
+        Ok(Filled { end, replayed_bytes, waiting: tail.batches })
+    }
+
+    // Into the index. Nothing is committed while a draft lasts, so each view sees what the first one did.
+    fn take(&mut self, draft: &mut Draft, batch: &Batch, full: &mut bool) -> Result<(), StoreError> {
+        let view = self.index.view()?;
+        let slot = |write: &TxnWrite, place| slot(self.kinds, self.settings, write, place);
+        self.writer.add_batch(draft, view.as_ref(), batch, slot)?;
+        drop(view);
+        if draft.len() >= COMMIT_REVISIONS || draft.log_bytes() >= COMMIT_BYTES {
+            let done = std::mem::replace(draft, self.writer.draft());
+            *full = !self.commit(done)?;
+            *draft = self.writer.draft();
+        }
+        Ok(())
+    }
+
+    // Into memory; when that is too much, the oldest into the index.
+    fn keep(&mut self, tail: &mut Tail, batch: Batch) -> Result<(), StoreError> {
+        let records: Vec<_> = batch.txns.iter().flat_map(|parsed| parsed.records.iter().copied()).collect();
+        let txns: Vec<_> = batch.txns.into_iter().map(|parsed| parsed.txn).collect();
+        let slot = |write: &TxnWrite, place| slot(self.kinds, self.settings, write, place);
+        let prepared = Prepared::new(batch.position, batch.len, &txns, &records, slot);
+        tail.bytes += prepared.bytes();
+        tail.batches.push_back(prepared);
+        let bytes_max = self.settings.overlay_bytes_max;
+        if !tail.full && tail.bytes > bytes_max - bytes_max / FREE_PART {
+            tail.full = !self.settle_oldest(tail)?;
+        }
+        if tail.full && tail.bytes > bytes_max { Err(StoreError::DiskFull) } else { Ok(()) }
+    }
+
+    // A commit's worth of what is in memory, or half of it; whether there was room.
+    fn settle_oldest(&mut self, tail: &mut Tail) -> Result<bool, StoreError> {
+        let (mut draft, view) = (self.writer.draft(), self.index.view()?);
+        let (mut count, mut bytes) = (0, 0);
+        for prepared in &tail.batches {
+            self.writer.add_waiting(&mut draft, view.as_ref(), prepared.unsettled())?;
+            count += 1;
+            bytes += prepared.bytes();
+            if draft.len() >= COMMIT_REVISIONS || draft.log_bytes() >= COMMIT_BYTES || bytes >= tail.bytes / 2 {
+                break;
+            }
+        }
+        drop(view);
+        if !self.commit(draft)? {
+            return Ok(false);
+        }
+        tail.batches.drain(..count);
+        tail.bytes -= bytes;
+        Ok(true)
     }
 
     // Whether there was room.
-    fn commit(&mut self, draft: super::index::writer::Draft) -> Result<bool, StoreError> {
-        let durable = self.writer.unsaved_bytes() + draft.log_bytes() >= self.settings.checkpoint_log_bytes;
+    fn commit(&mut self, draft: Draft) -> Result<bool, StoreError> {
+        let durable = self.writer.is_checkpoint_due(draft.log_bytes(), draft.len());
         match self.writer.commit(self.index, self.kinds, draft, durable) {
             Ok(()) => Ok(true),
             Err(StoreError::DiskFull) => Ok(false),
@@ -95,23 +163,5 @@ impl Filler<'_> {
     fn rest(&self) -> Vec<Arc<Segment>> {
         let from = self.writer.covered().position.segment;
         self.chosen.iter().filter(|segment| segment.header.number >= from).cloned().collect()
-    }
-
-    // Reads again what is not in the index, to be kept in memory, if it is not too much for that.
-    fn waiting(&self) -> Result<Vec<Prepared>, StoreError> {
-        let from = self.writer.covered();
-        let (mut waiting, mut bytes) = (Vec::new(), 0);
-        replay(self.disk, &self.rest(), from.position.offset, from.last, &mut |batch: Batch| {
-            let records: Vec<_> = batch.txns.iter().flat_map(|parsed| parsed.records.iter().copied()).collect();
-            let txns: Vec<_> = batch.txns.into_iter().map(|parsed| parsed.txn).collect();
-            let prepared = Prepared::new(batch.position, batch.len, &txns, &records, |write, place| {
-                slot(self.kinds, self.settings, write, place)
-            });
-            bytes += prepared.bytes();
-            waiting.push(prepared);
-            if bytes > self.settings.overlay_bytes_max { Err(StoreError::DiskFull) } else { Ok(()) }
-        })?;
-        tracing::warn!(bytes, "the disk is full: the end of the log stays in memory until the index has room");
-        Ok(waiting)
     }
 }

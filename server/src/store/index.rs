@@ -13,7 +13,7 @@
 //! | `Objects` | kind id, oid | nothing: the live objects of a kind |
 //! | `Places` | first tid of a batch | where it lies: one row per 64 KiB of log or so |
 //! | `Keys` | first tid of a settle | its commit keys with their tids |
-//! | `Meta` | name | what is covered, and of which store |
+//! | `Meta` | name | what is covered, and of which store; what the last pack knew |
 
 pub(super) mod engines;
 pub(super) mod files;
@@ -23,6 +23,7 @@ pub(super) mod redb;
 pub(super) mod rows;
 #[cfg(feature = "sled")]
 pub(super) mod sled;
+pub(super) mod surveyed;
 pub(super) mod writer;
 
 use super::StoreError;

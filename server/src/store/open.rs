@@ -1,8 +1,8 @@
-//! Owns opening the store: find the log, open or rebuild the index, replay what it lacks, hand out the three parts.
+//! Owns opening the store: find the log, open or rebuild the index, read what it lacks, hand out the three parts.
 //!
 //! ```text
 //!   segments ─ headers ─┐
-//!                       ├─ does the index fit the log? ── yes ─> replay from where it ends
+//!                       ├─ does the index fit the log? ── yes ─> what it lacks is read into memory, and settled beside the traffic
 //!   index ─ covered ────┘                              └─ no ──> drop it, replay everything
 //! ```
 //! An index that claims more log than there is was right when it was made durable, and the log was synced before: so
@@ -34,6 +34,7 @@ use super::{KnownKey, Progress, StoreError, pack};
 pub(in crate::store) use fit::fresh_writer;
 use fit::{Fitted, fit_index};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 use zeolite_proto::Tid;
@@ -252,7 +253,7 @@ fn keys_within(
     index: &LiveIndex,
     settings: &StoreSettings,
     covered: &Covered,
-    waiting: &[Prepared],
+    waiting: &VecDeque<Prepared>,
 ) -> Result<(Vec<KnownKey>, Tid), StoreError> {
     let mut keys: Vec<KnownKey> = Vec::new();
     let mut bad = false;

@@ -136,6 +136,11 @@ impl Prepared {
         self.batch.txns.iter().map(move |txn| KnownKey { key: txn.key, digest: txn.digest, tid: txn.tid, lived_ms })
     }
 
+    /// What the index is to take of it.
+    pub(crate) fn unsettled(&self) -> &Unsettled {
+        &self.batch
+    }
+
     /// The greatest oid in it.
     pub(crate) fn oid_max(&self) -> u64 {
         self.entries.iter().map(|(key, _)| key.cell.oid.0).max().unwrap_or(0)

@@ -1,7 +1,7 @@
 //! Owns pack: history and unreachable objects go, by rewriting segments beside the running server.
 //!
 //! ```text
-//!   survey   one pass over the index: what goes, from which segments; which objects there are
+//!   survey   what goes, from which segments; which objects there are: of what was written since the last pack, or one pass over the index
 //!   sieve    from the root along references: what is not reached is garbage
 //!   plan     which segments are written anew, and which small neighbours together as one
 //!   for each of these, the oldest first:
@@ -40,9 +40,12 @@ pub(crate) mod keep;
 pub(crate) mod plan;
 pub(crate) mod shift;
 pub(crate) mod sieve;
+pub(crate) mod since;
 pub(crate) mod survey;
 
 use super::StoreError;
+use super::index::Table;
+use super::index::surveyed::{LeftThere, SURVEYED, Surveyed};
 use super::log::segments::Segment;
 use super::reader::Reader;
 use super::settle::Settler;
@@ -53,9 +56,9 @@ use plan::Plan;
 use roaring::RoaringTreemap;
 use shift::Shift;
 use sieve::Sieve;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use survey::Survey;
+use survey::{Drops, Survey, WRITE_BYTES};
 use zeolite_proto::{Oid, Tid};
 
 // Log read at once when catching up with commits.
@@ -124,6 +127,9 @@ pub struct Packer {
     to: Tid,
     survey: Survey,
     sieve: Option<Sieve>,
+    // What the roots do not reach at the snapshot that it packs to, and the greatest oid there.
+    unreached: RoaringTreemap,
+    oid_max: u64,
     seen_to: Tid,
 }
 
@@ -139,9 +145,34 @@ impl Packer {
         let to = to.min(state.published()).max(state.packed_to());
         // A snapshot at `to` must be in the index whole.
         settle(&state, &settler, to, step)?;
-        let survey = Survey::new(&state, to, step)?;
-        let seen_to = survey.seen_to;
-        Ok(Packer { state, settler, to, survey, sieve: None, seen_to })
+        let last = state.index.view()?.get(Table::Meta, SURVEYED)?.and_then(|row| Surveyed::parse(&row));
+        let since = match &last {
+            Some(last) => since::survey(&state, last, to, step)?,
+            None => None,
+        };
+        let survey = match since {
+            Some(survey) => survey,
+            None => Survey::new(&state, to, step)?,
+        };
+        Ok(Packer::with(state, settler, to, survey))
+    }
+
+    /// The same, over everything.
+    #[cfg(test)]
+    pub(crate) fn whole(reader: &Reader, settler: Arc<Mutex<Settler>>, to: Tid) -> Result<Packer, StoreError> {
+        let survey = Survey::new(&reader.state, to, &mut |_, _, _| Ok(()))?;
+        Ok(Packer::with(reader.state.clone(), settler, to, survey))
+    }
+
+    /// Whether it looked only at what was written since the last one.
+    #[cfg(test)]
+    pub(crate) fn is_since(&self) -> bool {
+        self.survey.beginning.is_some()
+    }
+
+    fn with(state: Arc<State>, settler: Arc<Mutex<Settler>>, to: Tid, survey: Survey) -> Packer {
+        let (seen_to, unreached) = (survey.seen_to, RoaringTreemap::new());
+        Packer { state, settler, to, survey, sieve: None, unreached, oid_max: 0, seen_to }
     }
 
     /// The tid to which history goes.
@@ -152,12 +183,24 @@ impl Packer {
     /// Looks for what cannot be reached from these objects. `false`: the first of them was never written, so that nothing
     /// could be reached from it; then nothing is garbage.
     pub fn find_garbage(&mut self, roots: &[Oid], step: &mut Stepper<'_>) -> Result<bool, StoreError> {
-        if !roots.first().is_some_and(|root| self.survey.objects.contains(root.0)) {
+        let survey = &self.survey;
+        // Since the last pack: the new ones, of which the young are reached in any case.
+        let objects = if survey.beginning.is_some() { survey.seen.clone() } else { survey.objects() };
+        if survey.beginning.is_none() && !roots.first().is_some_and(|root| objects.contains(root.0)) {
             return Ok(false);
         }
-        let mut sieve = Sieve::new(self.survey.objects.clone(), self.to);
-        roots.iter().for_each(|oid| sieve.touch(*oid));
-        self.survey.young.iter().for_each(|oid| sieve.touch(Oid(oid)));
+        let young = &survey.young & &objects;
+        let mut sieve = Sieve::seen_first(objects, self.to, survey.refer.clone());
+        match &survey.beginning {
+            Some(beginning) => beginning.seen.iter().for_each(|oid| sieve.touch(Oid(oid))),
+            None => roots.iter().for_each(|oid| sieve.touch(*oid)),
+        }
+        sieve.drain(&self.state, step)?;
+        self.unreached = sieve.left() & &survey.seen;
+        let named = survey.beginning.as_ref().map_or(0, |beginning| beginning.oid_max);
+        self.oid_max = named.max(sieve.greatest()).max(survey.seen.max().unwrap_or(0));
+        sieve.follow_young(&young);
+        survey.beginning.iter().flat_map(|beginning| &beginning.young).for_each(|oid| sieve.touch(Oid(oid)));
         sieve.drain(&self.state, step)?;
         self.sieve = Some(sieve);
         Ok(true)
@@ -232,6 +275,7 @@ impl Packer {
         let goes = self.survey.drops.iter().map(|(number, drops)| (*number, drops.bytes)).collect();
         let cut = Cut { to: self.to, garbage: &garbage, goes, keys_after };
         let (mut before, mut revisions) = (0, 0);
+        let mut left = self.survey.drops.clone();
         for olds in plan {
             let mut within = |stage, done, _: u64| step(stage, before + done, all);
             let len = bytes(&olds);
@@ -239,12 +283,31 @@ impl Packer {
                 && let Some(shift) = Shift::new(olds, new.clone())
             {
                 let shifted = shift.run(&self.state, &self.settler, &mut within);
-                revisions += shifted.inspect_err(|_| self.withdraw(&new))?;
+                let gone = shifted.inspect_err(|_| self.withdraw(&new))?;
+                revisions += gone;
+                left_behind(&mut left, &new, gone);
             }
             before += len;
         }
+        self.leave(&garbage, &left)?;
         let bytes_after = self.log_bytes();
         Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after, ..Packed::default() })
+    }
+
+    // Tells the next pack what it need not look at again.
+    fn leave(&self, garbage: &RoaringTreemap, left: &BTreeMap<u32, Drops>) -> Result<(), StoreError> {
+        let all_went = !left.values().any(|drops| drops.unreachable) && self.unreached.is_subset(garbage);
+        if self.sieve.is_none() || !all_went {
+            return Ok(());
+        }
+        let current = self.state.segments.current();
+        let there = |segment: &Arc<Segment>| {
+            let Drops { revisions, bytes, .. } = *left.get(&segment.header.number)?;
+            let (segment, generation) = (segment.header.number, segment.header.generation);
+            Some(LeftThere { segment, generation, revisions, bytes })
+        };
+        let left = current.iter().filter_map(there).collect();
+        self.settler.lock().say_surveyed(&Surveyed { to: self.to, oid_max: self.oid_max, left })
     }
 
     fn plan(&self) -> Plan<'_> {
@@ -262,6 +325,16 @@ impl Packer {
 
     fn log_bytes(&self) -> u64 {
         self.state.segments.current().iter().map(|segment| segment.end()).sum()
+    }
+}
+
+// What was to go from these segments and stays, now in the one that stands for all of them: deletions of what lies elsewhere yet.
+fn left_behind(left: &mut BTreeMap<u32, Drops>, new: &Segment, gone: u64) {
+    let numbers: Vec<u32> = left.range(new.header.numbers()).map(|(number, _)| *number).collect();
+    let planned: u64 = numbers.into_iter().filter_map(|number| left.remove(&number)).map(|drops| drops.revisions).sum();
+    let revisions = planned.saturating_sub(gone);
+    if revisions > 0 {
+        left.insert(new.header.number, Drops { revisions, bytes: revisions * WRITE_BYTES, unreachable: false });
     }
 }
 

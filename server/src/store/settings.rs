@@ -40,14 +40,17 @@ pub struct StoreSettings {
     pub index: IndexKind,
     /// Memory for records that were read lately.
     pub cache_bytes: u64,
-    /// Memory for the index engine's pages.
+    /// Memory for the index engine's pages. 0: a tenth of the machine's memory (of its control group, if that has less), at least 64 MiB and at
+    /// most 1 GiB.
     pub index_cache_bytes: usize,
     /// Records up to this size are kept in the index itself, so that a scan need not touch the log.
     pub inline_bytes_max: usize,
     /// Records up to this size stay in memory from commit until the index has them; longer ones are read from the log.
     pub kept_bytes_max: usize,
-    /// After this much log the index is made durable: at most this much is replayed at the next start.
+    /// After this much log the index is made durable: the next start reads at most this much again, and what waited in memory.
     pub checkpoint_log_bytes: u64,
+    /// So it is after this many revisions: of small ones a start takes longer than of as much log of large ones.
+    pub checkpoint_revisions: u64,
     /// What may wait in memory for the index before `Appender::append` refuses with `StoreError::Behind`.
     pub overlay_bytes_max: u64,
     /// Cells that are moved into the index at once, at least one batch: room in memory comes in steps of so much.
@@ -78,13 +81,14 @@ impl Default for StoreSettings {
         StoreSettings {
             segment_bytes_max: 256 << 20,
             open_files_max: 128,
-            pack_garbage_min_percent: 10,
+            pack_garbage_min_percent: 20,
             index: IndexKind::Redb,
             cache_bytes: 256 << 20,
-            index_cache_bytes: 64 << 20,
+            index_cache_bytes: 0,
             inline_bytes_max: 256,
             kept_bytes_max: 64 << 10,
-            checkpoint_log_bytes: 64 << 20,
+            checkpoint_log_bytes: 32 << 20,
+            checkpoint_revisions: 50_000,
             overlay_bytes_max: 128 << 20,
             settle_cells_max: 16_384,
             recent_entries_max: 65_536,
@@ -99,7 +103,15 @@ impl Default for StoreSettings {
     }
 }
 
+/// What the index engine's pages get at least and at most where the settings leave it open.
+pub const INDEX_CACHE_BYTES: (usize, usize) = (64 << 20, 1 << 30);
+
 impl StoreSettings {
+    /// Memory for the index engine's pages; where the settings leave it open and nobody has asked the machine, the least.
+    pub(crate) fn index_cache_bytes(&self) -> usize {
+        if self.index_cache_bytes == 0 { INDEX_CACHE_BYTES.0 } else { self.index_cache_bytes }
+    }
+
     /// Refuses what cannot work, and says what can.
     pub fn check(&self) -> Result<(), StoreError> {
         let refused = |what: &str| Err(StoreError::Refused { what: what.to_owned() });
@@ -109,8 +121,12 @@ impl StoreSettings {
         if self.inline_bytes_max > 1 << 20 {
             return refused("inline_bytes_max must be at most 1 MiB");
         }
-        if self.checkpoint_log_bytes == 0 || self.overlay_bytes_max == 0 || self.keys_count_max == 0 {
-            return refused("checkpoint_log_bytes, overlay_bytes_max and keys_count_max must not be 0");
+        let positive =
+            [self.checkpoint_log_bytes, self.checkpoint_revisions, self.overlay_bytes_max, self.keys_count_max];
+        if positive.contains(&0) {
+            return refused(
+                "checkpoint_log_bytes, checkpoint_revisions, overlay_bytes_max and keys_count_max must not be 0",
+            );
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   oldest batches of the overlay ──> one index commit (not durable) ──> cache and recent told ──> overlay emptied of them
-//!                                     every 64 MiB of log: one durable commit, the checkpoint
+//!                                     every 32 MiB of log or 50,000 revisions: one durable commit, the checkpoint
 //! ```
 //! The order of these steps is what keeps readers right: see `overlay` and `cache`. Everything here can fail and be tried
 //! again; until it succeeds the overlay keeps what it has. Larger settles cost less for each revision (neighbours share
@@ -13,6 +13,8 @@ mod remake;
 use self::remake::Remake;
 use super::StoreError;
 use super::cache::Newest;
+use super::index::Table;
+use super::index::surveyed::{SURVEYED, Surveyed};
 use super::index::writer::IndexWriter;
 use super::overlay::Unsettled;
 use super::state::State;
@@ -76,7 +78,7 @@ impl Settler {
         if !batches.is_empty() {
             self.commit(&batches)?;
         }
-        if self.writer.unsaved_bytes() >= self.state.settings.checkpoint_log_bytes {
+        if self.writer.is_checkpoint_due(0, 0) {
             self.checkpoint()?;
         }
         Ok(self.left())
@@ -104,17 +106,20 @@ impl Settler {
         self.state.index.close()
     }
 
+    /// Says what the next pack need not look at again. A crash may lose it.
+    pub(crate) fn say_surveyed(&mut self, surveyed: &Surveyed) -> Result<(), StoreError> {
+        self.state.index.commit(&[(Table::Meta, SURVEYED.to_vec(), Some(surveyed.encode()))], false)
+    }
+
     fn commit(&mut self, batches: &[Arc<Unsettled>]) -> Result<(), StoreError> {
         let state = &self.state;
         let mut newest: hash::Map<&Cell, Option<Newest>> = hash::Map::default();
         let mut draft = self.writer.draft();
         let view = state.index.view()?;
         for batch in batches {
-            draft.batch(batch.position, batch.len, batch.first, batch.last);
+            self.writer.add_waiting(&mut draft, view.as_ref(), batch)?;
             for txn in &batch.txns {
-                draft.key(&txn.key, txn.digest, txn.tid);
                 for (cell, slot) in &txn.writes {
-                    self.writer.add(&mut draft, view.as_ref(), cell, txn.tid, slot)?;
                     let known = slot.place.is_none() || slot.record.is_some();
                     newest.insert(cell, known.then(|| Newest { tid: txn.tid, record: slot.record.clone() }));
                 }

@@ -7,6 +7,7 @@ mod fuzz;
 mod model;
 mod races;
 mod remake;
+mod rest;
 mod rot;
 #[cfg(feature = "sled")]
 mod sled;

@@ -156,11 +156,12 @@ fn references(
 ) -> Result<(), StoreError> {
     let mut within = |_, done, all| step(VerifyStage::References, done, all);
     let survey = Survey::new(state, found.upto, &mut within)?;
-    let mut sieve = Sieve::noting_dangling(survey.objects.clone(), found.upto);
-    if roots.iter().any(|root| survey.objects.contains(root.0)) {
+    let objects = survey.objects();
+    let mut sieve = Sieve::noting_dangling(objects.clone(), found.upto);
+    if roots.iter().any(|root| objects.contains(root.0)) {
         roots.iter().for_each(|root| sieve.touch(*root));
     } else {
-        survey.objects.iter().for_each(|oid| sieve.touch(Oid(oid)));
+        objects.iter().for_each(|oid| sieve.touch(Oid(oid)));
     }
     match sieve.drain(state, &mut within) {
         // Named already by the comparison.

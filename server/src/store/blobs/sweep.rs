@@ -49,9 +49,12 @@ pub fn sweep_kept(reader: &Reader, settler: &Mutex<Settler>, step: &mut Step<'_>
     let blobs = reader.state.blobs.clone();
     let _sweeping = blobs.sweeping.lock();
     blobs.move_named()?;
+    let mut swept = Swept::default();
+    if !blobs.has_kept()? {
+        return Ok(swept);
+    }
     let _noting = blobs.note_holds();
     let marks = blobs.marks(reader, settler, step)?;
-    let mut swept = Swept::default();
     for shard in 0..=255 {
         for id in blobs.kept_in(shard)? {
             if !is_named(&marks, id)
@@ -123,6 +126,15 @@ impl Blobs {
             step(0, 0)?;
         }
         named(state, step)
+    }
+
+    fn has_kept(&self) -> Result<bool, StoreError> {
+        for shard in 0..=255 {
+            if !self.kept_in(shard)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     // Removes a file, if nobody holds it or has held it meanwhile; how large it was.

@@ -16,9 +16,9 @@ const ALL: [IndexKind; 2] = [IndexKind::Redb, IndexKind::Sled];
 /// Opens the engine that the settings name, or makes it.
 pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &StoreSettings) -> Result<Arc<dyn Index>, StoreError> {
     match settings.index {
-        IndexKind::Redb => Ok(Arc::new(RedbIndex::open(disk.clone(), settings.index_cache_bytes)?)),
+        IndexKind::Redb => Ok(Arc::new(RedbIndex::open(disk.clone(), settings.index_cache_bytes())?)),
         #[cfg(feature = "sled")]
-        IndexKind::Sled => Ok(Arc::new(super::sled::SledIndex::open(disk.clone(), settings.index_cache_bytes)?)),
+        IndexKind::Sled => Ok(Arc::new(super::sled::SledIndex::open(disk.clone(), settings.index_cache_bytes())?)),
         #[cfg(not(feature = "sled"))]
         IndexKind::Sled => Err(StoreError::Refused {
             what: "this build has no sled: set index = \"redb\", or build with the cargo feature sled".to_owned(),

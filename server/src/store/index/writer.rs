@@ -12,7 +12,7 @@ use super::{Change, Table, View, bad_row, keys, live_kind};
 use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::batches::Batch;
 use crate::store::log::{Place, Position};
-use crate::store::overlay::Slot;
+use crate::store::overlay::{Slot, Unsettled};
 use crate::store::settings::StoreSettings;
 use crate::store::{KnownKey, StoreError, TxnWrite};
 use std::collections::{BTreeSet, VecDeque};
@@ -43,7 +43,10 @@ pub(crate) struct IndexWriter {
     counts: hash::Map<KindId, u64>,
     chunks: VecDeque<KeyChunk>,
     place: Option<Position>,
+    // In the index, and not durably.
     unsaved_bytes: u64,
+    unsaved_revisions: u64,
+    checkpoint: (u64, u64),
 }
 
 // A row of `Keys`.
@@ -134,6 +137,8 @@ impl IndexWriter {
             chunks: VecDeque::new(),
             place: None,
             unsaved_bytes: 0,
+            unsaved_revisions: 0,
+            checkpoint: (settings.checkpoint_log_bytes, settings.checkpoint_revisions),
         }
     }
 
@@ -166,9 +171,10 @@ impl IndexWriter {
         self.keys_forgotten = self.keys_forgotten.max(to);
     }
 
-    /// Log that is in the index, but not durably.
-    pub(crate) fn unsaved_bytes(&self) -> u64 {
-        self.unsaved_bytes
+    /// Whether enough is in the index, but not durably, together with a draft of so much log and so many revisions.
+    pub(crate) fn is_checkpoint_due(&self, log_bytes: u64, revisions: usize) -> bool {
+        let (bytes_max, revisions_max) = self.checkpoint;
+        self.unsaved_bytes + log_bytes >= bytes_max || self.unsaved_revisions + revisions as u64 >= revisions_max
     }
 
     /// An empty draft.
@@ -201,6 +207,18 @@ impl IndexWriter {
             for (write, record) in parsed.txn.writes.iter().zip(&parsed.records) {
                 let place = record.map(|record| Place::of(batch.position, record));
                 self.add(draft, view, &write.cell, parsed.txn.tid, &slot(write, place))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of a batch that waits in memory.
+    pub(crate) fn add_waiting(&self, draft: &mut Draft, view: &dyn View, batch: &Unsettled) -> Result<(), StoreError> {
+        draft.batch(batch.position, batch.len, batch.first, batch.last);
+        for txn in &batch.txns {
+            draft.key(&txn.key, txn.digest, txn.tid);
+            for (cell, slot) in &txn.writes {
+                self.add(draft, view, cell, txn.tid, slot)?;
             }
         }
         Ok(())
@@ -246,7 +264,8 @@ impl IndexWriter {
         let Draft {
             mut revisions, kinds_new, objects, places, keys, mut covered, generations, place, log_bytes, ..
         } = draft;
-        index.make_room((revisions.len() as u64 * CHANGE_BYTES).min(ROOM_BYTES_MAX))?;
+        let count = revisions.len() as u64;
+        index.make_room((count * CHANGE_BYTES).min(ROOM_BYTES_MAX))?;
         // Also a kind that no object has now: the rows of entries and of older revisions name it.
         let mut deltas: hash::Map<KindId, i64> = kinds_new.into_iter().map(|kind| (kind, 0)).collect();
         revisions.extend(places);
@@ -284,7 +303,8 @@ impl IndexWriter {
         self.generations = generations.unwrap_or_else(|| std::mem::take(&mut self.generations));
         self.generations_saved = true;
         self.place = place;
-        self.unsaved_bytes = if durable { 0 } else { self.unsaved_bytes + log_bytes };
+        let unsaved = (self.unsaved_bytes + log_bytes, self.unsaved_revisions + count);
+        (self.unsaved_bytes, self.unsaved_revisions) = if durable { (0, 0) } else { unsaved };
         Ok(())
     }
 
@@ -295,7 +315,7 @@ impl IndexWriter {
         let covered = Covered { lived_ms: self.lived_ms, keys_floor, ..self.covered };
         index.commit(&[(Table::Meta, rows::COVERED.to_vec(), Some(covered.encode()))], true)?;
         self.covered = covered;
-        self.unsaved_bytes = 0;
+        (self.unsaved_bytes, self.unsaved_revisions) = (0, 0);
         Ok(())
     }
 

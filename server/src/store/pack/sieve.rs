@@ -35,6 +35,11 @@ pub(crate) struct Sieve {
     left: RoaringTreemap,
     frontier: RoaringTreemap,
     to: Tid,
+    // What may refer to others; `None`: anything may.
+    refer: Option<RoaringTreemap>,
+    // Whether what is newer than `to` is followed, too.
+    young: bool,
+    greatest: u64,
     reached: u64,
     // What exists, for verify: references to anything else are noted.
     exists: Option<RoaringTreemap>,
@@ -64,6 +69,7 @@ struct Found {
     places: Vec<(Oid, Place)>,
     objects: usize,
     rows: usize,
+    young: bool,
     bad: bool,
 }
 
@@ -71,7 +77,34 @@ impl Sieve {
     /// All these objects, none of them reached.
     pub(crate) fn new(all: RoaringTreemap, to: Tid) -> Sieve {
         let (frontier, dangling) = (RoaringTreemap::new(), Dangling::default());
-        Sieve { left: all, frontier, to, reached: 0, exists: None, dangling }
+        let (refer, young) = (None, true);
+        Sieve { left: all, frontier, to, refer, young, greatest: 0, reached: 0, exists: None, dangling }
+    }
+
+    /// The same, of which none but these refers to others (`None`: any may); what is newer than the tid is not followed before
+    /// [`Sieve::follow_young`].
+    pub(crate) fn seen_first(all: RoaringTreemap, to: Tid, refer: Option<RoaringTreemap>) -> Sieve {
+        Sieve { refer, young: false, ..Sieve::new(all, to) }
+    }
+
+    /// These objects are reached, and from now on also what newer revisions refer to.
+    pub(crate) fn follow_young(&mut self, young: &RoaringTreemap) {
+        self.young = true;
+        for oid in young {
+            self.left.remove(oid);
+            self.enter(oid);
+        }
+    }
+
+    /// The greatest oid that was referred to.
+    pub(crate) fn greatest(&self) -> u64 {
+        self.greatest
+    }
+
+    fn enter(&mut self, oid: u64) {
+        if self.refer.as_ref().is_none_or(|refer| refer.contains(oid)) {
+            self.frontier.insert(oid);
+        }
     }
 
     /// The same for verify: what the newest revisions up to a tid refer to is one of these objects, or noted.
@@ -92,7 +125,7 @@ impl Sieve {
     /// An object is reached.
     pub(crate) fn touch(&mut self, oid: Oid) {
         if self.left.remove(oid.0) {
-            self.frontier.insert(oid.0);
+            self.enter(oid.0);
         }
     }
 
@@ -122,7 +155,7 @@ impl Sieve {
 
     // Finds the references of the next objects, under one view of the index.
     fn look(&mut self, state: &State, begun: &mut Option<Begun>) -> Result<Found, StoreError> {
-        let mut found = Found::default();
+        let mut found = Found { young: self.young, ..Found::default() };
         let view = state.index.view()?;
         while found.objects < VIEW_OBJECTS && found.rows < VIEW_ROWS {
             let Some(mut at) = begun.take().or_else(|| self.next()) else { break };
@@ -174,6 +207,7 @@ impl Sieve {
 impl Sieve {
     fn reference(&mut self, state: &State, from: Oid, to: Oid) -> Result<(), StoreError> {
         self.touch(to);
+        self.greatest = self.greatest.max(to.0);
         if let Some(exists) = &mut self.exists
             && !exists.contains(to.0)
         {
@@ -210,7 +244,7 @@ impl Found {
             self.bad = true;
             return;
         };
-        if verdict == Verdict::Past || !Revision::refers(row) {
+        if verdict == Verdict::Past || (verdict == Verdict::Young && !self.young) || !Revision::refers(row) {
             return;
         }
         match Revision::parse(row).map(|row| row.record) {

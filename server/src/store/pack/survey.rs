@@ -1,10 +1,11 @@
 //! Owns the survey before a pack: one pass over the index that tells what would go, from which segments, and which objects
-//! there are.
+//! there are. `since` has the one that need not go over everything.
 
 use super::keep::{Rule, Verdict};
 use super::{Stage, Stepper};
 use crate::store::StoreError;
 use crate::store::index::rows::{Revision, Stored};
+use crate::store::index::surveyed::LeftThere;
 use crate::store::index::{Table, bad_row, keys};
 use crate::store::state::State;
 use roaring::RoaringTreemap;
@@ -15,7 +16,7 @@ use zeolite_proto::{Oid, Tid};
 // Rows read under one view of the index; few in tests, so that they see the seams.
 const VIEW_ROWS: usize = if cfg!(test) { 7 } else { 16_384 };
 // What a write costs in the log beside its key and record.
-const WRITE_BYTES: u64 = 19;
+pub(crate) const WRITE_BYTES: u64 = 19;
 
 /// What goes from one segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,6 +27,16 @@ pub(crate) struct Drops {
     pub(crate) unreachable: bool,
 }
 
+/// What the sieve begins with instead of the roots.
+pub(crate) struct Beginning {
+    /// What is referred to by what was written since and is no new object, as of what is packed to.
+    pub(crate) seen: RoaringTreemap,
+    /// The same of what is newer.
+    pub(crate) young: RoaringTreemap,
+    /// No oid that a snapshot at what is packed to has or refers to is greater, but for what new objects refer to.
+    pub(crate) oid_max: u64,
+}
+
 /// What the pass over the index found.
 pub(crate) struct Survey {
     to: Tid,
@@ -33,27 +44,38 @@ pub(crate) struct Survey {
     bases: Vec<(Tid, u32)>,
     /// What goes, by segment.
     pub(crate) drops: BTreeMap<u32, Drops>,
-    /// Every object of which something would be kept if nothing were garbage.
-    pub(crate) objects: RoaringTreemap,
-    /// Those with a revision newer than what is packed to.
+    /// Every object of which a snapshot at what is packed to sees something; since the last pack, the new ones of these.
+    pub(crate) seen: RoaringTreemap,
+    /// Those with a revision newer than that.
     pub(crate) young: RoaringTreemap,
+    /// Those of which something that is kept refers to others; `None`: that was not looked at.
+    pub(crate) refer: Option<RoaringTreemap>,
+    /// Of a survey since the last pack.
+    pub(crate) beginning: Option<Beginning>,
     /// Everything up to here was in the index when the pass began.
     pub(crate) seen_to: Tid,
 }
 
 impl Survey {
+    /// One that has found nothing yet.
+    pub(crate) fn empty(state: &State, to: Tid, seen_to: Tid) -> Survey {
+        let current = state.segments.current();
+        Survey {
+            to,
+            bases: current.iter().map(|segment| (segment.header.base, segment.header.number)).collect(),
+            drops: BTreeMap::new(),
+            seen: RoaringTreemap::new(),
+            young: RoaringTreemap::new(),
+            refer: None,
+            beginning: None,
+            seen_to,
+        }
+    }
+
     /// Goes over the whole index.
     pub(crate) fn new(state: &State, to: Tid, step: &mut Stepper<'_>) -> Result<Survey, StoreError> {
-        let bases =
-            state.segments.current().iter().map(|segment| (segment.header.base, segment.header.number)).collect();
-        let mut survey = Survey {
-            to,
-            bases,
-            drops: BTreeMap::new(),
-            objects: RoaringTreemap::new(),
-            young: RoaringTreemap::new(),
-            seen_to: state.overlay.settled(),
-        };
+        let mut survey = Survey::empty(state, to, state.overlay.settled());
+        survey.refer = Some(RoaringTreemap::new());
         let (mut rule, mut from) = (Rule::new(to), Vec::new());
         // Objects that are made meanwhile are young: the pass must not run after them.
         let oids = state.index_oid_max();
@@ -64,6 +86,19 @@ impl Survey {
             from = next;
         }
         Ok(survey)
+    }
+
+    /// Every object of which something would be kept if nothing were garbage.
+    pub(crate) fn objects(&self) -> RoaringTreemap {
+        &self.seen | &self.young
+    }
+
+    /// Counts in what could go at the last pack and was left, as far as it is still there.
+    pub(crate) fn take_left(&mut self, left: &[LeftThere], state: &State) {
+        for there in left.iter().filter(|there| state.segments.find(there.segment, there.generation).is_some()) {
+            let drops = Drops { revisions: there.revisions, bytes: there.bytes, unreachable: false };
+            self.drops.insert(there.segment, drops);
+        }
     }
 
     /// Counts to what goes everything of these objects that is not counted yet: they are garbage.
@@ -116,30 +151,41 @@ impl Survey {
             Verdict::Past => !garbage,
             Verdict::Seen | Verdict::Young if garbage => true,
             Verdict::Seen => {
-                self.objects.insert(oid);
+                self.seen.insert(oid);
                 false
             }
             Verdict::Young => {
-                self.objects.insert(oid);
                 self.young.insert(oid);
                 false
             }
         };
+        if !goes
+            && Revision::refers(row)
+            && let Some(refer) = &mut self.refer
+        {
+            refer.insert(oid);
+        }
         if garbage {
             self.drops_at(tid).unreachable = true;
         }
         if goes {
-            let record = match Revision::parse(row)?.record {
-                Stored::Deleted => 0,
-                Stored::Inline(record) => record.len() as u64,
-                Stored::At(place) => u64::from(place.len),
-            };
-            // Oid, end mark and tid are not the key's own.
-            let bytes = WRITE_BYTES + record + (key.len() as u64).saturating_sub(18);
-            let drops = self.drops_at(tid);
-            drops.revisions += 1;
-            drops.bytes += bytes;
+            self.goes(tid, key, row)?;
         }
+        Some(())
+    }
+
+    /// Counts a revision that goes; `None`: the row cannot be read.
+    pub(crate) fn goes(&mut self, tid: Tid, key: &[u8], row: &[u8]) -> Option<()> {
+        let record = match Revision::parse(row)?.record {
+            Stored::Deleted => 0,
+            Stored::Inline(record) => record.len() as u64,
+            Stored::At(place) => u64::from(place.len),
+        };
+        // Oid, end mark and tid are not the key's own.
+        let bytes = WRITE_BYTES + record + (key.len() as u64).saturating_sub(18);
+        let drops = self.drops_at(tid);
+        drops.revisions += 1;
+        drops.bytes += bytes;
         Some(())
     }
 

@@ -2,6 +2,7 @@
 
 mod little;
 mod merging;
+mod since;
 
 use super::*;
 use crate::store::disk::{Disk, SimDisk};
@@ -201,6 +202,7 @@ fn pack_beside(
     // As the sequencer does it: from here on nothing names the garbage.
     *gone.borrow_mut() = packer.garbage();
     packer.catch_up(&mut step)?;
+    since::is_what_everything_says(&packer, &reader);
     packer.forecast(&mut step)?;
     if packer.needs_roll() {
         world.borrow_mut().appender.roll()?;
