@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 
+import pytest
 import scripts
 import transaction
 from pages import Page, seed
@@ -18,7 +20,8 @@ from zeolite.zodb import Storage
 PAGES = 300
 
 
-def test_an_upgrade_step_beside_a_visitor(server: Server) -> None:
+def test_an_upgrade_step_beside_a_visitor(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts.evolve, "each", functools.partial(scripts.evolve.each, **scripts.ANY_DISK))
     database = DB(Storage(server.address))
     with database.transaction() as connection:
         seed(connection.root(), PAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ from zeolite.errors import ReadOnly
 from zeolite.zodb import Storage
 
 
+@pytest.fixture(autouse=True)
+def any_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts are those of a site, and a site's wait where its disk is nearly full: that of this machine may be."""
+    monkeypatch.setattr(evolve, "each", functools.partial(evolve.each, **ANY_DISK))
+
+
 @pytest.fixture
 def connection(server: Server, uri: str) -> Iterator[Any]:
     """The script's, on its thread's manager; not one that asks the server at each begin."""
@@ -51,7 +58,7 @@ def jobs(connection: Any) -> list[str]:
 def test_no_live_writer_loses(server: Server, connection: Any) -> None:
     told: list[tuple[int, int]] = []
     with live(server.address) as site:
-        done = evolve.each(connection.root()["docs"].values(), lower, progress=lambda *so: told.append(so), **ANY_DISK)
+        done = evolve.each(connection.root()["docs"].values(), lower, progress=lambda *so: told.append(so))
     assert site.conflicts == []
     assert done.done == DOCS and told[-1] == (DOCS, DOCS)
     transaction.begin()
@@ -85,7 +92,7 @@ def test_an_edit_that_began_before_is_kept_and_its_object_stepped_anew(server: S
 
         docs = connection.root()["docs"].values()
         few = {"chunk_objects_start": 20, "chunk_objects_max": 20}
-        done = evolve.each(docs, step, take_back=catalog.remove, **few, **ANY_DISK)
+        done = evolve.each(docs, step, take_back=catalog.remove, **few)
     assert done.stepped_again == 1 and titles[-1] == "Another"
     transaction.begin()
     assert connection.root()["docs"][7].title == "Another"
@@ -102,7 +109,7 @@ def test_the_running_transaction(server: Server, connection: Any) -> None:
         transaction.get().addBeforeCommitHook(hooks.append, (doc.number,))
 
     docs = root["docs"]
-    evolve.each((docs[number] for number in range(10)), step, **ANY_DISK)
+    evolve.each((docs[number] for number in range(10)), step)
     with opened(server.address) as another:
         assert another.root()["begun"], "what was written before is committed"
     # The caller's transaction sees what was done, and goes on.
@@ -130,7 +137,7 @@ def test_what_fails_is_told_and_tried_again_under_its_name(server: Server, uri: 
 
     docs = connection.root()["docs"]
     with pytest.raises(evolve.Unfinished, match=r"ValueError: no \d*7") as unfinished:
-        evolve.each(docs.values(), step, name="views", **ANY_DISK)
+        evolve.each(docs.values(), step, name="views")
     failed = dict(unfinished.value.failed)
     assert failed.keys() == {docs[number]._p_oid for number in (7, 107, 207)}, failed
     assert {doc.number for doc in docs.values() if doc.views == 0} == {7, 107, 207}
@@ -155,10 +162,10 @@ def test_what_the_server_refuses_is_not_seen_by_the_script_either(tmp_path: Path
             doc.text = "x" * (100_000 if doc.number == 7 else 10)
 
         with pytest.raises(evolve.Unfinished, match="65536") as unfinished:
-            evolve.each(docs.values(), step, **ANY_DISK)
+            evolve.each(docs.values(), step)
         assert [oid for oid, _ in unfinished.value.failed] == [docs[7]._p_oid]
         with pytest.raises(evolve.Unfinished, match="65536"):
-            evolve.each([docs[7]], step, **ANY_DISK)
+            evolve.each([docs[7]], step)
         assert [number for number, doc in docs.items() if not hasattr(doc, "text")] == [7]
         transaction.abort()
         database.close()
@@ -202,7 +209,7 @@ def test_a_database_that_takes_no_writes_is_waited_for(server: Server, connectio
                 another.transaction_manager.commit()
             again.start()
 
-    assert evolve.each(docs.values(), step, **ANY_DISK).done == DOCS
+    assert evolve.each(docs.values(), step).done == DOCS
     again.join()
     assert all("title_lower" in stored(connection, doc) for doc in docs.values())
 
@@ -227,7 +234,7 @@ def test_blobs_are_read_and_written(server: Server, connection: Any) -> None:
 
     docs = root["docs"]
     with pytest.raises(evolve.Unfinished, match="no 13"):
-        evolve.each((docs[number] for number in range(20)), step, name="files", **ANY_DISK)
+        evolve.each((docs[number] for number in range(20)), step, name="files")
     # On another machine, so to speak.
     database = DB(Storage(server.address, blob_dir=str(server.directory / "others"), client_label="another"))
     with database.transaction() as another:
@@ -267,11 +274,11 @@ def test_brains_wrappers_and_oids(connection: Any, kind: str) -> None:
         reached.append(getattr(doc, "parent", None))
 
     if kind == "brains":
-        evolve.each(range(30), step, get=lambda number: Wrapper(docs[number], "a brain"), connection=connection, **ANY_DISK)
+        evolve.each(range(30), step, get=lambda number: Wrapper(docs[number], "a brain"), connection=connection)
     elif kind == "wrappers":
-        evolve.each([Wrapper(docs[number], "a brain") for number in range(30)], step, **ANY_DISK)
+        evolve.each([Wrapper(docs[number], "a brain") for number in range(30)], step)
     else:
-        evolve.each([docs[number]._p_oid for number in range(30)], step, connection=connection, **ANY_DISK)
+        evolve.each([docs[number]._p_oid for number in range(30)], step, connection=connection)
     assert set(reached) == ({None} if kind == "oids" else {"a brain"}) and len(reached) == 30
     assert sum("title_lower" in stored(connection, doc) for doc in docs.values()) == 30
 
