@@ -80,7 +80,7 @@ fn run(out: &Out, server: &Server, command: Command) -> Result<()> {
             out.bytes(&script);
             Ok(())
         }
-        Command::User(args) => user::user(out, &args),
+        Command::User(args) => user::user(out, &args, &server.database),
         Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
         Command::Config(ConfigCommand::Explain { word }) => settings_page::explain(out, word.as_deref()),
         Command::Reindex(args) => offline::reindex(out, &args),

@@ -25,6 +25,9 @@ Example:
 A new token for one that may be known: `token NAME`, then `revoke ID`; connections that use the old one are cut within seconds.
 A client certificate counts for the user whose name it has (common name, or a DNS, URI or mail name): `add NAME --no-token`.";
 
+/// What `-d` is where nobody says it.
+const DATABASE_DEFAULT: &str = "main";
+
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct UserArgs {
@@ -96,7 +99,13 @@ struct Life {
 }
 
 /// Runs the command.
-pub(crate) fn user(out: &Out, args: &UserArgs) -> Result<()> {
+pub(crate) fn user(out: &Out, args: &UserArgs, database: &str) -> Result<()> {
+    if database != DATABASE_DEFAULT {
+        let said = format!(
+            "{database}: -d and ZEOLITE_DATABASE mean nothing here, the file is of all databases; --on {database} gives a role on that one"
+        );
+        return Err(Usage(said).into());
+    }
     let file = match &args.file {
         Some(file) => file.clone(),
         None => crate::serve::users_file(args.config.as_deref())?.ok_or_else(|| {

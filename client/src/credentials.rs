@@ -21,6 +21,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// How every token begins.
+const TOKEN: &str = "zlt_";
+
 /// The secret that says for which user a client works. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Token(Source);
@@ -140,8 +143,14 @@ fn in_file(path: &Path, address: &str) -> Result<Found> {
     let wrong = |why: String| Error::invalid(format!("the credentials file {}: {why}", path.display()));
     let bytes = read("the credentials file", path)?;
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".into()))?;
-    let mut servers: BTreeMap<String, Found> =
-        toml::from_str(&text).map_err(|error| wrong(error.message().to_owned()))?;
+    let mut servers: BTreeMap<String, Found> = toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        // What the parser says quotes what it has read, and that may be a token.
+        let why = if error.message().contains(TOKEN) { "it is not as it should be" } else { error.message() };
+        wrong(format!(
+            "near line {line}: {why}; write a table [\"HOST:PORT\"] with token or token_file, ca, cert, key, server_name"
+        ))
+    })?;
     let host = address.split_once("://").map_or(address, |(_, host)| host).trim_end_matches('/');
     let found = servers.remove(host).unwrap_or_default();
     let mode = std::fs::metadata(path).map(|file| file.permissions().mode()).unwrap_or(0);
@@ -191,6 +200,13 @@ mod tests {
         chmod(0o644);
         assert!(look("db:7", None, &[]).is_err_and(|error| error.to_string().contains("chmod 600")));
         chmod(0o600);
+        for wrong in ["\"db:7\" = \"zlt_secret\"", "[\"db:7\"]\nzlt_secret = 1", "zlt_secret"] {
+            let written = std::fs::read(&file).expect("there");
+            std::fs::write(&file, wrong).expect("written");
+            let told = look("db:7", None, &[]).expect_err("not as it should be").to_string();
+            assert!(!told.contains("secret") && told.contains("near line"), "{told}");
+            std::fs::write(&file, written).expect("written");
+        }
         for address in ["db:7", "https://db:7", "https://db:7/"] {
             let (token, tls) = look(address, None, &[]).expect("reads");
             assert_eq!((token, tls.ca), (Some(Token::new("of file")), Some("file.pem".into())), "{address}");

@@ -209,7 +209,9 @@ impl Settings {
 
     /// Refuses an address that other machines reach, unless they must say who they are and nobody listens, or the operator wants it so.
     pub fn may_listen(&self, address: SocketAddr) -> Result<(), String> {
-        let is_guarded = self.tls.is_on() && (self.auth.has_users() || self.tls.knows_clients());
+        // Users count for nothing where whoever proves nothing has a role all the same.
+        let has_users_only = self.auth.has_users() && self.auth.anonymous().is_none();
+        let is_guarded = self.tls.is_on() && (has_users_only || self.tls.knows_clients());
         if address.ip().is_loopback() || is_guarded || self.listen_publicly {
             return Ok(());
         }

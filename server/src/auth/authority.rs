@@ -186,6 +186,11 @@ impl Authority {
         user.map_or(Who::Anonymous, |name| Who::Certificate { user: name.as_str().into() })
     }
 
+    /// Whether whoever proves nothing may nothing.
+    pub(crate) fn wants_proof(&self) -> bool {
+        self.anonymous.is_none()
+    }
+
     /// The role on a database.
     pub(crate) fn role(&self, who: &Who, database: &str) -> Result<Role, Fault> {
         let Some(user) = who.user() else {

@@ -11,7 +11,7 @@
 //! Writers of the file take turns by a lock on a file beside it.
 
 use super::token::{Sha256, Token};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -233,10 +233,16 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A file of a bounded length.
+/// A file of a bounded length. What is no regular file (a pipe, a device) is refused, and not waited for: who reads here looks after
+/// everything else that is revoked.
 pub(crate) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let without_waiting = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {FILE_BYTES_MAX} bytes")));
     }
@@ -291,6 +297,15 @@ mod tests {
     use super::*;
 
     const FIXTURE: &str = include_str!("../../tests/fixtures/users-1.toml");
+
+    #[test]
+    fn what_would_block_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pipe = dir.path().join("users.toml");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+        assert!(Users::read(&pipe).is_err_and(|why| why.contains("no regular file")));
+        assert!(Users::read(dir.path()).is_err());
+    }
 
     #[test]
     fn a_file_of_format_1_is_read_and_written_as_it_is() {

@@ -3,8 +3,8 @@
 //! One connection may carry calls with different tokens. A grant is noted with the connection (`Guests`), and when one of them holds
 //! no more, the connection is cut: its streams, whatever they are, end with it.
 //!
-//! Whoever shows wrong tokens waits for the answer, the longer the more of them the connection has shown. With the bounds on calls at once
-//! (`sessions.streams_max`) that bounds what a flood of them costs.
+//! Whoever shows wrong tokens waits for the answer, the longer the more of them the connection has shown, and then the connection is cut. With the
+//! bounds on calls at once (`sessions.streams_max`) that bounds what a flood of them costs; `server::connection` sees to it that it takes nobody's place.
 
 use super::Principal;
 use super::authority::{Authority, Grant, Who};
@@ -24,6 +24,9 @@ const GRANTS_MAX: usize = 64;
 /// How much longer each further wrong token waits for its answer, and the longest.
 const DELAY_STEP: Duration = Duration::from_millis(50);
 const DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// A connection that has shown so many wrong tokens is cut.
+const WRONG_MAX: u32 = 8;
 
 /// The metadata that a token comes in, and what stands before it.
 pub(crate) const AUTHORIZATION: &str = "authorization";
@@ -52,9 +55,19 @@ impl fmt::Debug for Visitor {
 }
 
 impl Guests {
-    /// Whether all that was granted still holds.
-    pub(crate) fn all_hold(&self, authority: &Authority) -> bool {
-        self.grants.lock().iter().all(|grant| authority.holds(grant))
+    /// Whether all that was granted still holds, and not too many wrong tokens were shown.
+    pub(crate) fn may_stay(&self, authority: &Authority) -> bool {
+        self.wrong() < WRONG_MAX && self.grants.lock().iter().all(|grant| authority.holds(grant))
+    }
+
+    /// Whether nobody has proved here who he is.
+    pub(crate) fn is_unproved(&self) -> bool {
+        self.grants.lock().is_empty()
+    }
+
+    /// How many wrong tokens were shown.
+    pub(crate) fn wrong(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn note(&self, grant: Grant) -> Result<(), Fault> {
@@ -147,10 +160,10 @@ mod tests {
         let shown = visitor.showing(format!("Bearer {}", token.secret()).as_bytes()).expect("his");
         let refused = (0..GRANTS_MAX).map(|number| shown.on(&format!("d{number}"))).filter(Result::is_err).count();
         assert_eq!(refused, 1, "the limit, and one was there");
-        assert!(visitor.guests.all_hold(&authority));
+        assert!(visitor.guests.may_stay(&authority));
         Users::change(&path, |users| users.remove("shop")).expect("written");
         authority.look_again();
-        assert!(!visitor.guests.all_hold(&authority));
+        assert!(!visitor.guests.may_stay(&authority));
     }
 
     #[test]
@@ -160,5 +173,6 @@ mod tests {
         let delays: Vec<Duration> = (0..200).map(|_| visitor.delay()).collect();
         assert!(delays.is_sorted() && delays[0].is_zero() && delays[199] == DELAY_MAX);
         assert!(other.delay().is_zero(), "of each connection");
+        assert!(other.guests.may_stay(&authority) && !visitor.guests.may_stay(&authority), "and in the end it is cut");
     }
 }

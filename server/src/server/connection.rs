@@ -9,7 +9,9 @@
 //! ```
 //!
 //! Who connects must begin to speak: HTTP/2 asks for signs of life only when its preface has come. Until then a connection has
-//! `sessions.keepalive_timeout_ms`, or silent ones would take all places.
+//! `sessions.keepalive_timeout_ms`, or silent ones would take all places. And where everybody must prove who he is, the last eighth of the
+//! places is for those who can: with so few left, for each that comes one of those that have proved nothing is cut, the one with most wrong
+//! tokens first, then the oldest.
 
 use super::certificate;
 use super::socket::Socket;
@@ -41,6 +43,8 @@ pub(super) struct Connections {
     budget: Arc<Budget>,
     preface_within: Duration,
     places: Arc<Semaphore>,
+    /// With fewer places left, room is made.
+    spare: usize,
     /// Those that are gone are taken out when the list would grow.
     cuts: Mutex<Vec<Weak<Cut>>>,
 }
@@ -54,11 +58,15 @@ impl Connections {
         budget: Arc<Budget>,
     ) -> Arc<Connections> {
         let places = Arc::new(Semaphore::new(connections_max));
-        Arc::new(Connections { authority, budget, preface_within, places, cuts: Mutex::default() })
+        let spare = (connections_max / 8).max(1);
+        Arc::new(Connections { authority, budget, preface_within, places, spare, cuts: Mutex::default() })
     }
 
     /// A place for one more; none: there are too many.
     pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if self.authority.wants_proof() && self.places.available_permits() < self.spare {
+            self.cut_one_unproved();
+        }
         self.places.clone().try_acquire_owned().ok()
     }
 
@@ -101,12 +109,24 @@ impl Connections {
         Connection { stream, peer, cut, preface, _place: place }
     }
 
-    /// Cuts those on which something was granted that does not hold any more.
+    /// Cuts those on which something was granted that does not hold any more, or too many wrong tokens were shown.
     pub(super) fn cut_revoked(&self) {
-        let open: Vec<Arc<Cut>> = self.cuts.lock().iter().filter_map(Weak::upgrade).collect();
-        for cut in open.iter().filter(|cut| !cut.guests.all_hold(&self.authority)) {
+        for cut in self.open().iter().filter(|cut| !cut.guests.may_stay(&self.authority)) {
             cut.now();
         }
+    }
+
+    fn cut_one_unproved(&self) {
+        let mut unproved = self.open();
+        unproved.retain(|cut| cut.guests.is_unproved() && !cut.done.load(Ordering::Acquire));
+        // Of several the last counts, which is the oldest from behind.
+        if let Some(cut) = unproved.iter().rev().max_by_key(|cut| cut.guests.wrong()) {
+            cut.now();
+        }
+    }
+
+    fn open(&self) -> Vec<Arc<Cut>> {
+        self.cuts.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Cuts all that are open; says how many.

@@ -173,6 +173,37 @@ async fn every_call_is_allowed_to_the_tokens_of_these_roles_and_to_nobody_withou
 }
 
 /// An open session in this role.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_prove_nothing_take_nobodys_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let users_file = dir.path().join("users.toml");
+    let tokens = users_of_every_role(&users_file);
+    let test = start_with(|settings| {
+        settings.auth.users_file = users_file;
+        settings.sessions.connections_max = 16;
+    })
+    .await;
+    let wrong: Says = ("authorization", "Bearer zlt_00000000_0".into());
+    let mut kept = Vec::new();
+    // Many more than there are places: each shows a wrong token and stays. Some find no place while another is being cut.
+    while kept.len() < 64 {
+        let Ok(channel) = test.endpoint().connect().await else { continue };
+        let mut admin = AdminClient::new(channel);
+        let told =
+            within(admin.status(saying(&wrong, v2::StatusRequest::default()))).await.expect_err("nobody's token");
+        if told.code() == tonic::Code::Unauthenticated {
+            kept.push(admin);
+        }
+    }
+    let mut admin = AdminClient::new(test.channel().await);
+    let right: Says = ("authorization", tokens["admin"].clone());
+    within(admin.status(saying(&right, v2::StatusRequest::default()))).await.expect("there is a place for him");
+    for _ in 0..64 {
+        let _ = test.endpoint().connect().await;
+    }
+    within(admin.status(saying(&right, v2::StatusRequest::default()))).await.expect("and he keeps it");
+}
+
 async fn session(test: &TestServer, role: &str) -> Raw {
     let mut raw = Raw::connect(test.channel().await).await;
     raw.hello(v2::Hello { role: role.into(), ..hello() }).await;
