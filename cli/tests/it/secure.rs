@@ -173,7 +173,7 @@ fn other_machines_are_let_in_by_tls_and_users_or_by_a_word() {
     let client_ca = ["tls.client_ca=ca.pem".to_owned()];
     let optional = ["tls.client_required=false".to_owned()];
     let anybody = ["auth.anonymous_role=read".to_owned()];
-    assert_eq!(check(&[&tls, &[users.clone()], &anybody]).0, Some(1), "whoever proves nothing may read");
+    assert_eq!(check(&[&tls, std::slice::from_ref(&users), &anybody]).0, Some(1), "whoever proves nothing may read");
     for settings in [&[&tls[..], &[users][..]][..], &[&public[..]], &[&tls[..], &client_ca]] {
         assert_eq!(check(settings).0, Some(0), "{settings:?}: {}", check(settings).1);
     }
