@@ -4,7 +4,7 @@ use crate::credentials::{Credentials, EVERYWHERE};
 use crate::exit;
 use crate::moment::At;
 use crate::place::Place;
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use zeolite_proto::{Oid, Tid};
 
@@ -22,7 +22,7 @@ pub(crate) struct Cli {
     pub(crate) server: String,
 
     /// Which of the server's databases
-    #[arg(long, short = 'd', global = true, help_heading = EVERYWHERE, value_name = "NAME", env = "ZEOLITE_DATABASE", default_value = "main")]
+    #[arg(long, short = 'd', global = true, help_heading = EVERYWHERE, value_name = "NAME", env = "ZEOLITE_DATABASE", default_value = crate::server::DATABASE)]
     pub(crate) database: String,
 
     /// After so many seconds without an answer the server counts as not there (30 unless told otherwise; check: 10)
@@ -224,10 +224,18 @@ pub(crate) struct ReindexArgs {
 
 /// Whether arguments that could not be read were meant for `check`, which has exit codes of its own.
 pub(crate) fn is_check(arguments: impl IntoIterator<Item = String>) -> bool {
+    let command = Cli::command();
+    let takes_value = |said: &str| {
+        let is = |option: &&Arg| {
+            let long = option.get_long().is_some_and(|long| said.strip_prefix("--") == Some(long));
+            long || option.get_short().is_some_and(|short| said.strip_prefix('-') == Some(short.to_string().as_str()))
+        };
+        command.get_arguments().find(is).is_some_and(|option| option.get_action().takes_values())
+    };
     let mut arguments = arguments.into_iter().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--server" | "--timeout" | "-t" | "--token-file" | "--ca" | "--cert" | "--key" => drop(arguments.next()),
+            option if takes_value(option) => drop(arguments.next()),
             option if option.starts_with('-') => {}
             command => return command == "check",
         }
@@ -238,7 +246,6 @@ pub(crate) fn is_check(arguments: impl IntoIterator<Item = String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -251,6 +258,7 @@ mod tests {
         assert!(
             is("zeolite check --no-such") && is("zeolite --json --server x check -w") && is("zeolite --server=x check")
         );
+        assert!(is("zeolite -d shop check") && is("zeolite --database shop --ca ca.pem check"));
         assert!(is("zeolite -t 5 check") && is("zeolite --timeout 5 check") && !is("zeolite --timeout check"));
         assert!(!is("zeolite config check --no-such") && !is("zeolite --server check") && !is("zeolite get check"));
     }

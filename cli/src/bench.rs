@@ -86,13 +86,13 @@ pub(crate) struct BenchArgs {
     /// Clients of the measurements with many
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     clients: u16,
-    /// Objects of 1 KiB to fill the database with, for reads, restart, pack, evolve and bulk
+    /// Objects to fill the database with, for reads, restart, pack, evolve and size; those that bulk writes
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     objects: u64,
     /// The data of an object, for restart and size
     #[arg(long, default_value_t = fill::OBJECT_BYTES, value_parser = bytes)]
     bytes: usize,
-    /// Another zeolite program whose servers restart, size and growth measure instead of this one's, as of a release before
+    /// Another zeolite program, of a release before: its servers are measured by the parts that start some (listeners, restart, evolve, bulk, size, growth)
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
     /// Of the part evolve, only these [default: all]

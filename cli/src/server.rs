@@ -9,6 +9,9 @@ use zeolite_client::{Admin, Db, Error, Options, Tls, Token};
 
 /// Where a server listens unless told otherwise.
 pub(crate) const ADDRESS: &str = zeolite_server::settings::LISTEN_DEFAULT;
+
+/// The database that everybody has.
+pub(crate) const DATABASE: &str = "main";
 /// An answer must come within this, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection must be there within this.

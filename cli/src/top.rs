@@ -146,7 +146,16 @@ impl Watcher {
     /// Waits for the next tick; `None`: there is nothing to compare with yet. Dropped in between it has lost nothing.
     async fn next(&mut self) -> Result<Option<Sample>> {
         self.ticks.tick().await;
-        let mut after = self.admin.status().await?;
+        let mut after = match self.admin.status().await {
+            Ok(status) => status,
+            Err(error) => {
+                // A token or a certificate that was made anew is read with a new connection.
+                if let Ok(admin) = self.server.admin().await {
+                    self.admin = admin;
+                }
+                return Err(error.into());
+            }
+        };
         // Not the one that is there only because somebody looks.
         after.sessions = after.sessions.saturating_sub(u64::from(self.glance.is_some()));
         let jobs = self.jobs().await;

@@ -7,7 +7,7 @@
 use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, Table};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
@@ -24,9 +24,6 @@ Example:
 
 A new token for one that may be known: `token NAME`, then `revoke ID`; connections that use the old one are cut within seconds.
 A client certificate counts for the user whose name it has (common name, or a DNS, URI or mail name): `add NAME --no-token`.";
-
-/// What `-d` is where nobody says it.
-const DATABASE_DEFAULT: &str = "main";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
@@ -100,7 +97,7 @@ struct Life {
 
 /// Runs the command.
 pub(crate) fn user(out: &Out, args: &UserArgs, database: &str) -> Result<()> {
-    if database != DATABASE_DEFAULT {
+    if database != crate::server::DATABASE {
         let said = format!(
             "{database}: -d and ZEOLITE_DATABASE mean nothing here, the file is of all databases; --on {database} gives a role on that one"
         );
@@ -158,9 +155,15 @@ fn unix_s() -> u64 {
 
 fn show(out: &Out, name: &str, token: &Token, ends: Option<u64>) -> Result<()> {
     if out.is_json() {
-        return out.json(&json!({ "user": name, "id": token.id(), "token": token.secret(), "expires_unix_s": ends }));
+        out.json(&json!({ "user": name, "id": token.id(), "token": token.secret(), "expires_unix_s": ends }))?;
+    } else {
+        out.line(token.secret());
     }
-    out.line(token.secret());
+    let id = token.id();
+    ensure!(
+        !out.is_closed(),
+        "the token cannot be written there and is shown once: zeolite user revoke {id}, then zeolite user token {name}"
+    );
     Ok(())
 }
 

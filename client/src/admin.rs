@@ -55,9 +55,7 @@ impl Admin {
             Door::Session(db) => db.core().call(resend, |link| ask(link.unary().clone())).await,
             Door::Alone { unary, url, timeout } => match tokio::time::timeout(*timeout, ask(unary.clone())).await {
                 Ok(reply) => alone(url, reply),
-                Err(_) => {
-                    Err(Error::Disconnected { url: url.clone(), reason: format!("no answer within {timeout:?}") })
-                }
+                Err(_) => Err(Error::NoAnswer { url: url.clone(), within: *timeout }),
             },
         }
     }

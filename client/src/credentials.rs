@@ -20,9 +20,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// How every token begins.
-const TOKEN: &str = "zlt_";
+use zeolite_proto::TOKEN_PREFIX;
 
 /// The secret that says for which user a client works. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -146,7 +144,7 @@ fn in_file(path: &Path, address: &str) -> Result<Found> {
     let mut servers: BTreeMap<String, Found> = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
         // What the parser says quotes what it has read, and that may be a token.
-        let why = if error.message().contains(TOKEN) { "it is not as it should be" } else { error.message() };
+        let why = if error.message().contains(TOKEN_PREFIX) { "it is not as it should be" } else { error.message() };
         wrong(format!(
             "near line {line}: {why}; write a table [\"HOST:PORT\"] with token or token_file, ca, cert, key, server_name"
         ))

@@ -63,6 +63,6 @@ pub use registry::Registry;
 pub use replayer::{Replayed, Replayer};
 pub use resolver::Resolver;
 pub use revision::{Entry, Revision};
-pub use role::Role;
+pub use role::{Role, TOKEN_PREFIX};
 pub use status::{ClassCounts, Kind, Kinds, ResolverInfo, Stage, Status};
 pub use upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};

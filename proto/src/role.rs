@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// How the token of a user begins.
+pub const TOKEN_PREFIX: &str = "zlt_";
+
 /// What a principal is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

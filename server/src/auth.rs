@@ -16,10 +16,12 @@
 pub(crate) mod audit;
 pub(crate) mod authority;
 pub mod rights;
+pub(crate) mod seldom;
 pub(crate) mod standing;
 pub mod token;
 pub mod users;
 pub(crate) mod visitor;
+pub(crate) mod watched;
 
 pub(crate) use authority::Authority;
 pub(crate) use visitor::Visitor;

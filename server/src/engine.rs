@@ -12,8 +12,8 @@
 //! The settle loop owns the way into the index, the keeper what needs a look at the clock.
 //! Each loop is a `turn()` that its thread repeats and a test calls by hand.
 //!
-//! Lock order: a lock is not held while another is taken, except that the feed's is held while a session's outgoing queue
-//! takes a batch, and the mode's parts while the mode in force is set and its listeners (each session's queue) are told.
+//! Lock order: a lock is not held while another is taken, except that the feed's is held while a sink takes a batch
+//! and while a session joins (feed > fan, feed > outgoing queue), a session's queue while it takes from the fan (queue > fan), and the mode's parts while the mode in force is set and its listeners (each session's queue) are told.
 
 mod answers;
 mod blobs;

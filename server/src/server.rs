@@ -215,7 +215,8 @@ impl Server {
         let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone(), standing.clone());
         let (stop_accepting, stopped) = oneshot::channel::<()>();
         let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);
-        let connections = Connections::new(connections_max, preface_within, authority.clone(), budget);
+        let connections =
+            Connections::new(connections_max, preface_within, authority.clone(), budget, components.clock.clone());
         let guarded = Guarded { authority, tls: tls.clone(), connections: connections.clone(), standing };
         let guard = (tls.is_some() || auth.has_users()).then(|| Guard::start(guarded));
         let serving = tokio::spawn({

@@ -127,6 +127,11 @@ pub(super) async fn own_objects(db: &Db, clients: usize) -> Result<Arc<Vec<Oid>>
 
 /// Each client writes its own objects, one per commit.
 pub(super) async fn disjoint(clients: &[Db], time: Duration, oids: &Arc<Vec<Oid>>) -> Result<Seen> {
+    disjoint_as(clients, time, oids, false).await
+}
+
+/// The same; `fresh`: each begins with a round trip.
+pub(super) async fn disjoint_as(clients: &[Db], time: Duration, oids: &Arc<Vec<Oid>>, fresh: bool) -> Result<Seen> {
     let oids = oids.clone();
     let record = fill::record().encode()?;
     let turns: Arc<Vec<std::sync::atomic::AtomicUsize>> = Arc::new(clients.iter().map(|_| 0.into()).collect());
@@ -134,7 +139,8 @@ pub(super) async fn disjoint(clients: &[Db], time: Duration, oids: &Arc<Vec<Oid>
         let turn = turns[client].fetch_add(1, std::sync::atomic::Ordering::Relaxed) % OBJECTS_PER_CLIENT;
         let (cell, record) = (Cell::object(oids[client * OBJECTS_PER_CLIENT + turn]), record.clone());
         async move {
-            let tx = db.begin().await?;
+            let asked = db.transaction();
+            let tx = if fresh { asked.fresh() } else { asked }.begin().await?;
             tx.put_encoded(cell, record)?;
             tx.commit().await.map(drop)
         }

@@ -36,12 +36,15 @@ pub(super) async fn objects_of(db: &Db, count: u64, bytes: usize, told: impl Fn(
     tx.put(Cell::entry(Oid::ROOT, root), &entry::record(b"", vec![holder]))?;
     tx.put(Cell::object(holder), &collection::record(class::MAP))?;
     tx.commit().await?;
-    let mut oids = Vec::with_capacity(count as usize);
-    for _ in 0..count {
-        oids.push(db.new_oid().await?);
-    }
     let record = record_of(bytes).encode()?;
-    for group in oids.chunks(WRITES_PER_COMMIT as usize * COMMITS_AT_ONCE) {
+    let mut oids = Vec::new();
+    // Oids are taken as they are needed: a fill that is cut off has written something.
+    while (oids.len() as u64) < count {
+        let begun = oids.len();
+        for _ in 0..(count - begun as u64).min(WRITES_PER_COMMIT * COMMITS_AT_ONCE as u64) {
+            oids.push(db.new_oid().await?);
+        }
+        let group = &oids[begun..];
         let commits = group.chunks(WRITES_PER_COMMIT as usize).map(async |part| -> Result<()> {
             let tx = db.begin().await?;
             for oid in part {

@@ -3,17 +3,16 @@
 //! The server is a process of its own, so that its processor time can be told from that of the clients. A client without feed begins
 //! each transaction with a round trip; here those with feed do so too, so that nothing but the feed differs.
 
+use super::Setting;
 use super::child::Server;
-use super::commits::{OBJECTS_PER_CLIENT, own_objects};
+use super::commits::{disjoint_as, own_objects};
 use super::report::{Aim, Report, Row};
-use super::traffic::{self, Seen};
-use super::{Setting, fill};
+use super::traffic::{Seen, connect_with};
 use anyhow::Result;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use zeolite_client::{Db, Options};
-use zeolite_proto::{Cell, Oid};
+use zeolite_client::Db;
+use zeolite_proto::Oid;
 
 /// Who commits while others listen.
 const COMMITTERS: usize = 8;
@@ -51,12 +50,12 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
 
 async fn only_listening(setting: &Setting<'_>, server: &Server, report: &mut Report) -> Result<()> {
     let doing = setting.doing("sessions that only listen");
-    let committers = connect(&server.url, COMMITTERS, true).await?;
+    let committers = connect_with(&server.url, COMMITTERS, true).await?;
     let oids = own_objects(&committers[0], COMMITTERS).await?;
     let (mut alone, mut beside) = (Cost::new(), Cost::new());
     for _ in 0..TURNS {
         commits(setting, server, &committers, &oids, &mut alone).await?;
-        let listeners = connect(&server.url, LISTENERS, true).await?;
+        let listeners = connect_with(&server.url, LISTENERS, true).await?;
         commits(setting, server, &committers, &oids, &mut beside).await?;
         drop(listeners);
     }
@@ -86,7 +85,7 @@ async fn committing_and_listening(
     let mut oids = None;
     for _ in 0..TURNS {
         for (feed, cost) in [(false, &mut without), (true, &mut with)] {
-            let clients = connect(&server.url, sessions, feed).await?;
+            let clients = connect_with(&server.url, sessions, feed).await?;
             if oids.is_none() {
                 oids = Some(own_objects(&clients[0], sessions).await?);
             }
@@ -105,16 +104,7 @@ async fn committing_and_listening(
     Ok(())
 }
 
-async fn connect(url: &str, clients: usize, feed: bool) -> Result<Vec<Db>> {
-    let mut all = Vec::with_capacity(clients);
-    for number in 0..clients {
-        let options = Options { name: format!("bench-{number}"), cache_bytes: 4 << 20, feed, ..Options::default() };
-        all.push(Db::connect_with(url, options).await?);
-    }
-    Ok(all)
-}
-
-/// One turn: each client writes its own objects, one per commit, and begins with a round trip.
+/// One turn: each client writes its own objects, and begins with a round trip.
 async fn commits(
     setting: &Setting<'_>,
     server: &Server,
@@ -122,19 +112,8 @@ async fn commits(
     oids: &Arc<Vec<Oid>>,
     cost: &mut Cost,
 ) -> Result<()> {
-    let (oids, record) = (oids.clone(), fill::record().encode()?);
-    let turns: Arc<Vec<AtomicUsize>> = Arc::new(clients.iter().map(|_| 0.into()).collect());
     let before = server.processor_time()?;
-    let seen = traffic::run(clients, setting.time / TURNS, move |db: Db, client| {
-        let turn = turns[client].fetch_add(1, Ordering::Relaxed) % OBJECTS_PER_CLIENT;
-        let (cell, record) = (Cell::object(oids[client * OBJECTS_PER_CLIENT + turn]), record.clone());
-        async move {
-            let tx = db.transaction().fresh().begin().await?;
-            tx.put_encoded(cell, record)?;
-            tx.commit().await.map(drop)
-        }
-    })
-    .await?;
+    let seen = disjoint_as(clients, setting.time / TURNS, oids, true).await?;
     cost.server += server.processor_time()? - before;
     cost.seen.take_in(&seen);
     Ok(())

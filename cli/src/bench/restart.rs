@@ -6,6 +6,8 @@ use super::report::{Aim, Report, Row};
 use super::{Setting, fill, traffic};
 use anyhow::{Result, ensure};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use zeolite_client::Db;
 use zeolite_proto::{Cell, Oid};
@@ -57,10 +59,15 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     let _doing = setting.doing("kill -9 in the middle of a fill");
     let filling = again.db.clone();
     let (count, bytes) = (setting.objects.max(100_000_000), setting.bytes);
-    let fill = tokio::spawn(async move { fill::objects_of(&filling, count, bytes, |_| ()).await });
+    let filled = Arc::new(AtomicU64::new(0));
+    let fill = tokio::spawn({
+        let told = filled.clone();
+        async move { fill::objects_of(&filling, count, bytes, |more| drop(told.fetch_add(more, Relaxed))).await }
+    });
     tokio::time::sleep(setting.time).await;
     again.server.kill().await?;
     fill.abort();
+    ensure!(filled.load(Relaxed) > 0, "the fill had not begun when it was cut off; give more --seconds");
     let amid = first(setting, dir.path(), last).await?;
     tell(setting, report, "after one in the middle of a fill", &amid);
     amid.server.kill().await

@@ -36,9 +36,14 @@ impl Seen {
 
 /// Connections, one per client.
 pub(super) async fn connect(url: &str, clients: usize) -> Result<Vec<Db>> {
+    connect_with(url, clients, true).await
+}
+
+/// The same with or without feed.
+pub(super) async fn connect_with(url: &str, clients: usize, feed: bool) -> Result<Vec<Db>> {
     let mut all = Vec::with_capacity(clients);
     for number in 0..clients {
-        let options = Options { name: format!("bench-{number}"), cache_bytes: 4 << 20, ..Options::default() };
+        let options = Options { name: format!("bench-{number}"), cache_bytes: 4 << 20, feed, ..Options::default() };
         all.push(Db::connect_with(url, options).await?);
     }
     Ok(all)

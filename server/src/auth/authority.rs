@@ -1,8 +1,7 @@
 //! Owns what a server knows of its users at this moment: whose a token is, who has which role where, and what was refused.
 //!
 //! ```text
-//!   users.toml ── every second, when its bytes differ ──> Known (users, whose each token is)
-//!                   └── not readable, wrong: the former users stay, and that is told (log, status, check)
+//!   users.toml ── every second, when its bytes differ (`watched`) ──> Known (users, whose each token is)
 //! ```
 //! A user who is gone from the file is gone within a second or two: whoever keeps connections asks [`Authority::holds`] then for
 //! all that was granted on them. A file that is gone takes nobody's right: then one slip of an operator would stop the site.
@@ -10,10 +9,11 @@
 //! A refusal is the same for every reason. Tries at tokens cannot succeed; what they cost is bounded elsewhere (`visitor`), and
 //! what they write into the log here.
 
+use super::seldom::Seldom;
 use super::token::{Sha256, Token};
-use super::users::{self, Users};
+use super::users::Users;
+use super::watched::Watched;
 use crate::clock::Clock;
-use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +24,9 @@ use zeolite_proto::{Fault, FaultKind, Role};
 /// Between two lines about refused tokens.
 const REFUSED_EVERY: Duration = Duration::from_secs(10);
 
+/// What is looked at, for the log.
+const WHAT: &str = "the users are";
+
 /// What somebody has proved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Who {
@@ -31,17 +34,25 @@ pub(crate) enum Who {
     Anonymous,
     /// That the token is his which has this id.
     Token { user: Arc<str>, id: Arc<str> },
-    /// That he has the key of a certificate with this user's name.
-    Certificate { user: Arc<str> },
+    /// That he has the key of a certificate with this user's name, which ends then.
+    Certificate { user: Arc<str>, until_unix_s: u64 },
 }
 
 impl Who {
     pub(crate) fn user(&self) -> Option<&str> {
         match self {
             Who::Anonymous => None,
-            Who::Token { user, .. } | Who::Certificate { user } => Some(user),
+            Who::Token { user, .. } | Who::Certificate { user, .. } => Some(user),
         }
     }
+}
+
+/// What the certificate of a client says, which was verified; none was shown: nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Certified {
+    /// The first that is a user's counts.
+    pub(crate) names: Vec<String>,
+    pub(crate) until_unix_s: u64,
 }
 
 /// That somebody works on a database in a role.
@@ -57,37 +68,26 @@ pub(crate) struct Authority {
     /// The role of whoever proves nothing.
     anonymous: Option<Role>,
     file: Option<PathBuf>,
-    known: RwLock<Arc<Known>>,
-    /// Why the file as it is now does not count.
-    problem: Mutex<Option<String>>,
+    known: Watched<Known>,
     clock: Arc<dyn Clock>,
-    refused: Mutex<Refused>,
+    refused: Seldom,
 }
 
 #[derive(Default)]
 struct Known {
-    bytes: Vec<u8>,
     users: Users,
     /// By the short ids of tokens.
     owners: HashMap<String, Arc<str>>,
 }
 
-/// What was refused since the last line about it.
-#[derive(Default)]
-struct Refused {
-    told: Option<Duration>,
-    untold: u64,
-}
-
 impl Known {
-    fn of(bytes: Vec<u8>) -> Result<Known, String> {
-        let users = Users::parse(&bytes)?;
+    fn of(users: Users) -> Known {
         let mut owners = HashMap::new();
         for (name, user) in &users.users {
             let name: Arc<str> = name.as_str().into();
             owners.extend(user.tokens.keys().map(|id| (id.clone(), name.clone())));
         }
-        Ok(Known { bytes, users, owners })
+        Known { users, owners }
     }
 }
 
@@ -100,51 +100,26 @@ impl Authority {
     ) -> Result<Arc<Authority>, String> {
         let known = match &file {
             Some(path) => {
-                // What is wrong with it is told in full by its owner.
-                Users::read(path)?;
-                users::bytes(path).map_err(|error| error.to_string()).and_then(Known::of)?
+                let bytes = Users::bytes(path)?;
+                let known = Known::of(Users::of_file(path, &bytes)?);
+                Watched::new(WHAT, vec![bytes], known)
             }
-            None => Known::default(),
+            None => Watched::new(WHAT, Vec::new(), Known::default()),
         };
-        let (known, problem, refused) = (RwLock::new(Arc::new(known)), Mutex::default(), Mutex::default());
-        Ok(Arc::new(Authority { anonymous, file, known, problem, clock, refused }))
+        Ok(Arc::new(Authority { anonymous, file, known, clock, refused: Seldom::new(REFUSED_EVERY) }))
     }
 
     /// Why the file of users as it is now does not count; `None`: it does.
     pub(crate) fn problem(&self) -> Option<String> {
-        self.problem.lock().clone()
+        self.known.problem()
     }
 
     /// Takes the file in if it has changed. Reads the disk.
     pub(crate) fn look_again(&self) {
         let Some(path) = &self.file else { return };
-        let former = self.known.read().clone();
-        let read = users::bytes(path).map_err(|error| error.to_string());
-        let known = match read {
-            Ok(bytes) if bytes == former.bytes => None,
-            Ok(bytes) => Some(Known::of(bytes)),
-            Err(why) => Some(Err(why)),
-        };
-        let problem = match known {
-            None => None,
-            Some(Ok(known)) => {
-                tell_changes(&former.users, &known.users);
-                *self.known.write() = Arc::new(known);
-                None
-            }
-            Some(Err(why)) => Some(format!(
-                "the file of users {}: {why}; the former users stay until that is put right",
-                path.display()
-            )),
-        };
-        let mut told = self.problem.lock();
-        if *told != problem {
-            match &problem {
-                Some(why) => tracing::error!("{why}"),
-                None => tracing::info!("the file of users is in order again"),
-            }
-            *told = problem;
-        }
+        let files = Users::bytes(path).map(|bytes| vec![bytes]);
+        let make = |files: &[Vec<u8>]| Users::of_file(path, &files[0]).map(Known::of);
+        self.known.look_again(files, make, |former, now| tell_changes(&former.users, &now.users));
     }
 
     /// Whose a token is. The answer to a wrong one is always the same.
@@ -164,7 +139,7 @@ impl Authority {
 
     fn find(&self, token: &Token) -> Result<Who, &'static str> {
         let sum = token.sha256();
-        let known = self.known.read().clone();
+        let known = self.known.now();
         let user = known.owners.get(token.id()).ok_or("there is no token of this id")?;
         self.check(&known, user, token.id(), Some(&sum))?;
         Ok(Who::Token { user: user.clone(), id: token.id().into() })
@@ -175,15 +150,19 @@ impl Authority {
         if sum.is_some_and(|sum| !kept.is(sum)) {
             return Err("the secret is another one");
         }
-        let unix_s = u64::try_from(self.clock.unix_nanos() / 1_000_000_000).unwrap_or(0);
-        if kept.is_valid(unix_s) { Ok(()) } else { Err("it has expired") }
+        if kept.is_valid(self.unix_s()) { Ok(()) } else { Err("it has expired") }
+    }
+
+    fn unix_s(&self) -> u64 {
+        u64::try_from(self.clock.unix_nanos() / 1_000_000_000).unwrap_or(0)
     }
 
     /// The user whom a certificate names; the first of its names that is one counts.
-    pub(crate) fn by_certificate(&self, names: &[String]) -> Who {
-        let known = self.known.read();
-        let user = names.iter().find(|name| known.users.users.contains_key(*name));
-        user.map_or(Who::Anonymous, |name| Who::Certificate { user: name.as_str().into() })
+    pub(crate) fn by_certificate(&self, certified: &Certified) -> Who {
+        let known = self.known.now();
+        let user = certified.names.iter().find(|name| known.users.users.contains_key(*name));
+        let until_unix_s = certified.until_unix_s;
+        user.map_or(Who::Anonymous, |name| Who::Certificate { user: name.as_str().into(), until_unix_s })
     }
 
     /// Whether whoever proves nothing may nothing.
@@ -200,40 +179,40 @@ impl Authority {
                 Fault::new(FaultKind::Unauthenticated, message)
             });
         };
-        self.role_of(who, database).ok_or_else(|| {
+        let known = self.known.now();
+        self.counts(&known, who).map_err(|why| {
+            let message =
+                format!("what {user} has shown here counts no more: {why}; come with another token or certificate");
+            Fault::new(FaultKind::Unauthenticated, message)
+        })?;
+        known.users.users.get(user).and_then(|user| user.role(database)).ok_or_else(|| {
             let message = format!(
-                "the user {user} has no role on the database {database}; the operator gives one: zeolite user grant {user} --role read \
-                 --on {database}"
+                "the user {user} has no role on the database {database:?}; the operator gives one: zeolite user grant {user} --role read \
+                 --on DATABASE"
             );
             Fault::new(FaultKind::Denied, message)
         })
     }
 
-    fn role_of(&self, who: &Who, database: &str) -> Option<Role> {
-        let known = self.known.read().clone();
-        if let Who::Token { user, id } = who {
-            self.check(&known, user, id, None).ok()?;
+    /// Whether what somebody has proved still counts.
+    fn counts(&self, known: &Known, who: &Who) -> Result<(), &'static str> {
+        match who {
+            Who::Token { user, id } => self.check(known, user, id, None),
+            Who::Certificate { until_unix_s, .. } if self.unix_s() >= *until_unix_s => Err("it has expired"),
+            Who::Certificate { .. } | Who::Anonymous => Ok(()),
         }
-        known.users.users.get(who.user()?)?.role(database)
     }
 
     /// Whether what was granted would be granted now.
     pub(crate) fn holds(&self, grant: &Grant) -> bool {
-        self.role_of(&grant.who, &grant.database).is_some_and(|role| role.includes(grant.role))
+        self.role(&grant.who, &grant.database).is_ok_and(|role| role.includes(grant.role))
     }
 
     fn tell_refused(&self, token: Option<&str>, why: &str, from: Option<SocketAddr>) {
-        let now = self.clock.steady();
-        let mut refused = self.refused.lock();
-        if refused.told.is_some_and(|told| now < told + REFUSED_EVERY) {
-            refused.untold += 1;
-            return;
+        if let Some(untold) = self.refused.may_tell(self.clock.steady()) {
+            let address = from.map_or_else(String::new, |from| from.to_string());
+            tracing::warn!(address, token = token.unwrap_or("-"), why, untold, "a token was refused");
         }
-        let untold = std::mem::take(&mut refused.untold);
-        refused.told = Some(now);
-        drop(refused);
-        let address = from.map_or_else(String::new, |from| from.to_string());
-        tracing::warn!(address, token = token.unwrap_or("-"), why, untold, "a token was refused");
     }
 }
 
@@ -298,8 +277,14 @@ mod tests {
         Users::change(&path, |users| users.revoke(token.id())).expect("written");
         authority.look_again();
         assert!(!authority.holds(&grant) && kind(token.secret()) == refusals[0], "it is revoked");
-        let by_name = authority.by_certificate(&["nobody".into(), "shop".into()]);
+        let by_name =
+            authority.by_certificate(&Certified { names: vec!["nobody".into(), "shop".into()], until_unix_s: 50 });
         assert_eq!(authority.role(&by_name, "main"), Ok(Role::Admin));
+        let grant = Grant { who: by_name.clone(), database: "main".into(), role: Role::Admin };
+        assert!(authority.holds(&grant));
+        clock.set_wall(50_000_000_000);
+        assert!(!authority.holds(&grant), "the certificate has ended");
+        clock.set_wall(0);
         Users::change(&path, |users| users.remove("shop")).expect("written");
         authority.look_again();
         assert!(authority.role(&by_name, "main").is_err());

@@ -12,8 +12,8 @@
 use ring::digest::{SHA256, digest};
 use std::fmt;
 use subtle::ConstantTimeEq;
+use zeolite_proto::TOKEN_PREFIX as PREFIX;
 
-const PREFIX: &str = "zlt_";
 const ID_BYTES: usize = 4;
 const SECRET_BYTES: usize = 32;
 

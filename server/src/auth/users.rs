@@ -11,11 +11,12 @@
 //! Writers of the file take turns by a lock on a file beside it.
 
 use super::token::{Sha256, Token};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use super::watched::{FILE_BYTES_MAX, bytes};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeolite_proto::Role;
@@ -23,8 +24,6 @@ use zeolite_proto::Role;
 /// The number of this form of the file.
 const FORMAT: u32 = 1;
 
-/// A longer file is refused.
-const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Tokens that one user may have; a new one wants an old one revoked.
 const TOKENS_MAX: usize = 32;
 const NAME_BYTES_MAX: usize = 64;
@@ -40,11 +39,17 @@ pub struct Users {
     /// By their names.
     #[serde(default)]
     pub users: BTreeMap<String, User>,
+    end: End,
 }
+
+/// The last table of the file, an empty one: a file that is cut off between two tables reads well, and has lost users.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {}
 
 impl Default for Users {
     fn default() -> Users {
-        Users { format: FORMAT, users: BTreeMap::new() }
+        Users { format: FORMAT, users: BTreeMap::new(), end: End {} }
     }
 }
 
@@ -93,21 +98,35 @@ impl User {
 impl Users {
     /// Those of a file.
     pub fn read(path: &Path) -> Result<Users, String> {
-        Users::parse(&bytes(path).map_err(|error| unreadable(path, &error))?).map_err(|why| wrong(path, &why))
+        Users::of_file(path, &Users::bytes(path)?)
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Users, String> {
+    /// What a file holds.
+    pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+        bytes(path).map_err(|error| unreadable(path, &error))
+    }
+
+    /// Those of what a file holds.
+    pub(crate) fn of_file(path: &Path, bytes: &[u8]) -> Result<Users, String> {
+        Users::parse(bytes).map_err(|why| wrong(path, &why))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Users, String> {
         #[derive(Deserialize)]
         struct Numbered {
             format: u32,
+            end: Option<End>,
         }
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
         let told = |error: toml::de::Error| error.message().to_owned();
-        let Numbered { format } = toml::from_str(text).map_err(told)?;
+        let Numbered { format, end } = toml::from_str(text).map_err(told)?;
         if format != FORMAT {
             return Err(format!(
                 "its format is {format}, and this program knows {FORMAT}; use the program that wrote it"
             ));
+        }
+        if end.is_none() {
+            return Err("it is not whole: its last line must be [end]".to_owned());
         }
         let users: Users = toml::from_str(text).map_err(told)?;
         users.check()?;
@@ -135,11 +154,14 @@ impl Users {
         let failed = |error: io::Error| {
             format!("{} cannot be written: {error}; run this as the user that the server runs as", path.display())
         };
+        // A link stays one: others may use the file by it.
+        let followed = path.canonicalize();
+        let path = followed.as_deref().unwrap_or(path);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(beside(path, "lock"));
         let lock = lock.map_err(failed)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
         let mut users = match bytes(path) {
-            Ok(bytes) => Users::parse(&bytes).map_err(|why| wrong(path, &why))?,
+            Ok(bytes) => Users::of_file(path, &bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Users::default(),
             Err(error) => return Err(unreadable(path, &error)),
         };
@@ -233,22 +255,6 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A file of a bounded length. What is no regular file (a pipe, a device) is refused, and not waited for: who reads here looks after
-/// everything else that is revoked.
-pub(crate) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let without_waiting = OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
-}
-
 fn unreadable(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
@@ -299,6 +305,26 @@ mod tests {
     const FIXTURE: &str = include_str!("../../tests/fixtures/users-1.toml");
 
     #[test]
+    fn a_file_that_is_cut_off_anywhere_is_known_as_one() {
+        let whole = FIXTURE.trim_end().len();
+        for cut in (0..whole).filter(|cut| FIXTURE.is_char_boundary(*cut)) {
+            assert!(Users::parse(FIXTURE[..cut].as_bytes()).is_err(), "cut at {cut}:\n{}", &FIXTURE[..cut]);
+        }
+        assert!(Users::parse(FIXTURE[..whole].as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_link_to_the_file_stays_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, link) = (dir.path().join("real.toml"), dir.path().join("users.toml"));
+        Users::change(&file, |users| users.add("one", Role::Read, &[])).expect("written");
+        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        Users::change(&link, |users| users.add("two", Role::Read, &[])).expect("written");
+        assert!(std::fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert_eq!(Users::read(&file).expect("reads").users.len(), 2);
+    }
+
+    #[test]
     fn what_would_block_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let pipe = dir.path().join("users.toml");
@@ -325,11 +351,15 @@ mod tests {
         for (text, told) in [
             ("", "format"),
             ("format = 2\n", "format is 2"),
-            ("format = 1\nmore = 1\n", "more"),
-            ("format = 1\n[users.\"a b\"]\nroles = {}\n", "\"a b\""),
-            ("format = 1\n[users.anonymous]\nroles = {}\n", "anonymous"),
-            ("format = 1\n[users.a]\nroles = { main = \"boss\" }\n", "boss"),
-            ("format = 1\n[users.a]\nroles = {}\ntokens.x = { sha256 = \"00\", made_unix_s = 1 }\n", "no SHA-256"),
+            ("format = 1\nmore = 1\n[end]\n", "more"),
+            ("format = 1\n[users.\"a b\"]\nroles = {}\n[end]\n", "\"a b\""),
+            ("format = 1\n[users.anonymous]\nroles = {}\n[end]\n", "anonymous"),
+            ("format = 1\n[users.a]\nroles = { main = \"boss\" }\n[end]\n", "boss"),
+            (
+                "format = 1\n[users.a]\nroles = {}\ntokens.x = { sha256 = \"00\", made_unix_s = 1 }\n[end]\n",
+                "no SHA-256",
+            ),
+            ("format = 1\n", "not whole"),
         ] {
             let why = Users::parse(text.as_bytes()).expect_err(text);
             assert!(why.contains(told), "{text}: {why}");

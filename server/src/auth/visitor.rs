@@ -7,7 +7,7 @@
 //! bounds on calls at once (`sessions.streams_max`) that bounds what a flood of them costs; `server::connection` sees to it that it takes nobody's place.
 
 use super::Principal;
-use super::authority::{Authority, Grant, Who};
+use super::authority::{Authority, Certified, Grant, Who};
 use crate::databases::MAIN;
 use crate::engine::Owner;
 use parking_lot::Mutex;
@@ -86,9 +86,9 @@ impl Guests {
 }
 
 impl Visitor {
-    /// Of a new connection, with the names of its certificate.
-    pub(crate) fn new(authority: &Arc<Authority>, address: Option<SocketAddr>, names: &[String]) -> Visitor {
-        let who = authority.by_certificate(names);
+    /// Of a new connection.
+    pub(crate) fn new(authority: &Arc<Authority>, address: Option<SocketAddr>, certified: &Certified) -> Visitor {
+        let who = authority.by_certificate(certified);
         Visitor { authority: authority.clone(), who, address, guests: Arc::default() }
     }
 
@@ -146,7 +146,7 @@ mod tests {
         });
         written.expect("written");
         let authority = Authority::open(None, Some(path.clone()), Arc::new(HandClock::at(0))).expect("opens");
-        let visitor = Visitor::new(&authority, None, &[]);
+        let visitor = Visitor::new(&authority, None, &Certified::default());
         assert_eq!(visitor.on("main").map(|_| ()).map_err(|fault| fault.kind), Err(FaultKind::Unauthenticated));
         for said in ["Bearer ", "bearer  ", "BEARER "] {
             let shown = visitor.showing(format!("{said}{}", token.secret()).as_bytes()).expect("his");
@@ -169,7 +169,10 @@ mod tests {
     #[test]
     fn wrong_tokens_wait_longer_and_longer() {
         let authority = Authority::open(None, None, Arc::new(HandClock::at(0))).expect("opens");
-        let (visitor, other) = (Visitor::new(&authority, None, &[]), Visitor::new(&authority, None, &[]));
+        let (visitor, other) = (
+            Visitor::new(&authority, None, &Certified::default()),
+            Visitor::new(&authority, None, &Certified::default()),
+        );
         let delays: Vec<Duration> = (0..200).map(|_| visitor.delay()).collect();
         assert!(delays.is_sorted() && delays[0].is_zero() && delays[199] == DELAY_MAX);
         assert!(other.delay().is_zero(), "of each connection");

@@ -12,7 +12,7 @@
 //!
 //! A session that has something to send anyway takes what it has not sent yet with it, as one frame. Who is idle is woken
 //! a little later together with all others (`sessions.feed_delay_ms`), and the later the more had to be woken the last time: so
-//! waking takes about a tenth of a processor at most ([`WAKE_APART`]).
+//! waking takes about a tenth of a processor at most ([`WAKE_APART`]), unless the setting is 0.
 //!
 //! What all have taken goes. Beyond the limits the oldest goes whether it was taken or not, the largest batch aside: nobody
 //! is too slow for what has just been made, however much it is. Whose cursor stands before the oldest is cut.
@@ -33,7 +33,7 @@ use zeolite_proto::Tid;
 /// A wake costs about 10 µs: the session's task, a frame, a write. This is how much time each has at least.
 const WAKE_APART: Duration = Duration::from_micros(100);
 
-/// No listener is told later than this, however many there are.
+/// However many listeners there are, none is told later for that.
 const DELAY_MAX: Duration = Duration::from_millis(20);
 
 /// Sessions woken before others get a turn of the thread.
@@ -153,7 +153,10 @@ impl Fan {
         let task = tokio::spawn(async move {
             let mut woken = 0;
             loop {
-                task.bell.notified().await;
+                // Who was woken takes what there is after that: so it is looked once more, and what all have goes.
+                if woken == 0 {
+                    task.bell.notified().await;
+                }
                 if !least.is_zero() {
                     tokio::time::sleep((WAKE_APART * woken).min(DELAY_MAX).max(least)).await;
                 }
@@ -178,7 +181,12 @@ impl Fan {
 
     /// A session is over.
     pub(super) fn leave(&self, listener: &dyn Listener) {
-        self.state.lock().members.retain(|member| !std::ptr::addr_eq(Arc::as_ptr(member), listener));
+        let mut state = self.state.lock();
+        state.members.retain(|member| !std::ptr::addr_eq(Arc::as_ptr(member), listener));
+        if state.members.is_empty() {
+            let end = state.end();
+            state.let_go(end);
+        }
     }
 
     /// Whether there is something for a session.
@@ -240,25 +248,25 @@ impl Fan {
                 tokio::task::yield_now().await;
             }
         }
-        let mut state = self.state.lock();
-        while state.first < all_have.batch {
-            state.pop();
-        }
+        self.state.lock().let_go(all_have);
         woken
     }
 }
 
 impl FeedSink for Fan {
     fn push(&self, batch: &FeedBatch) -> bool {
-        let mut state = self.state.lock();
-        if state.members.is_empty() {
-            state.pushed_to = false;
-            while state.first < state.end().batch {
-                state.pop();
+        {
+            let mut state = self.state.lock();
+            if state.members.is_empty() {
+                // Whoever joins next brings this back.
+                state.pushed_to = false;
+                return false;
             }
-            return false;
         }
-        state.push(pieces::of(&batch.items, batch.timeline), batch.timeline);
+        // It may be a million cells, and whoever sends an answer looks here.
+        let pieces = pieces::of(&batch.items, batch.timeline);
+        let mut state = self.state.lock();
+        state.push(pieces, batch.timeline);
         while let Some(limit) = state.is_over(self.bytes_max, self.batches_max) {
             state.over = limit;
             state.pop();
@@ -295,6 +303,13 @@ impl State {
         self.batches.push_back(Batch { pieces, bytes, timeline, pushed_before: self.pushed });
         self.bytes += bytes;
         self.pushed += bytes as u64;
+    }
+
+    /// All have come so far.
+    fn let_go(&mut self, all_have: Cursor) {
+        while self.first < all_have.batch {
+            self.pop();
+        }
     }
 
     fn pop(&mut self) {

@@ -226,6 +226,7 @@ impl HttpBody for Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::authority::Certified;
     use crate::auth::{Authority, Visitor};
     use crate::clock::SystemClock;
     use crate::rpc::budget::Budget;
@@ -245,7 +246,7 @@ mod tests {
         let connection_bytes_max = 100_000;
         let budget = Budget::new(&SessionSettings { connection_bytes_max, ..SessionSettings::default() });
         let authority = Authority::open(Some(Role::Write), None, Arc::new(SystemClock::new())).expect("opens");
-        let peer = Peer { visitor: Visitor::new(&authority, None, &[]), account: budget.account() };
+        let peer = Peer { visitor: Visitor::new(&authority, None, &Certified::default()), account: budget.account() };
         let meter = || {
             let (body, peer) = (Body::empty(), peer.clone());
             Meter { body, peer, message_bytes_max: MAX, prefix: Vec::new(), left: 0, charge: None }

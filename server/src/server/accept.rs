@@ -73,13 +73,7 @@ impl Acceptor {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no nodelay");
         }
-        let Some(place) = self.connections.place() else {
-            tracing::warn!(
-                "too many connections: one is closed; raise sessions.connections_max and the limit of open files if they \
-                 are wanted"
-            );
-            return None;
-        };
+        let place = self.connections.place()?;
         let Some(tls) = &self.tls else { return Some(self.connections.admit(stream, place)) };
         let (connections, config) = (self.connections.clone(), tls.config());
         self.beginning.spawn(async move { connections.admit_tls(stream, place, config).await });

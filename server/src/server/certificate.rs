@@ -1,5 +1,6 @@
 //! Owns what a certificate says of itself: when it ends, and the names in it.
 
+use crate::auth::authority::Certified;
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
@@ -16,13 +17,23 @@ const NAMES_MAX: usize = 64;
 
 /// When it ends, in milliseconds since 1970.
 pub(super) fn expires_unix_ms(certificate: &CertificateDer<'_>) -> Result<u64, String> {
-    let ends = read(certificate)?.tbs_certificate.validity.not_after.to_unix_duration();
-    Ok(u64::try_from(ends.as_millis()).unwrap_or(u64::MAX))
+    read(certificate).map(|certificate| ends(&certificate))
 }
 
-/// Its common name, then its other names (DNS, URI, mail), in their order. Call it with what was verified only.
-pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok(certificate) = read(certificate) else { return Vec::new() };
+/// Its common name, then its other names (DNS, URI, mail), in their order, and its end. Call it with what was verified only.
+pub(super) fn certified(certificate: &CertificateDer<'_>) -> Certified {
+    read(certificate).map_or_else(
+        |_| Certified::default(),
+        |certificate| Certified { names: names(&certificate), until_unix_s: ends(&certificate) / 1000 },
+    )
+}
+
+fn ends(certificate: &Certificate) -> u64 {
+    let ends = certificate.tbs_certificate.validity.not_after.to_unix_duration();
+    u64::try_from(ends.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn names(certificate: &Certificate) -> Vec<String> {
     let subject = &certificate.tbs_certificate.subject;
     let common = subject.0.iter().flat_map(|parts| parts.0.iter()).filter(|part| part.oid == COMMON_NAME);
     let common = common.filter_map(|part| {
@@ -64,9 +75,10 @@ mod tests {
         params.subject_alt_names.push(SanType::URI("spiffe://example/shop".try_into().expect("plain")));
         params.not_after = rcgen::date_time_ymd(2031, 2, 3);
         let made = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
-        assert_eq!(names(made.der()), ["shop", "web.example.org", "spiffe://example/shop"]);
-        assert_eq!(expires_unix_ms(made.der()), Ok(1_927_843_200_000));
+        let told = certified(made.der());
+        assert_eq!(told.names, ["shop", "web.example.org", "spiffe://example/shop"]);
+        assert_eq!((told.until_unix_s, expires_unix_ms(made.der())), (1_927_843_200, Ok(1_927_843_200_000)));
         let nothing = CertificateDer::from(vec![1, 2, 3]);
-        assert!(names(&nothing).is_empty() && expires_unix_ms(&nothing).is_err());
+        assert!(certified(&nothing).names.is_empty() && expires_unix_ms(&nothing).is_err());
     }
 }

@@ -15,8 +15,10 @@
 
 use super::certificate;
 use super::socket::Socket;
+use crate::auth::seldom::Seldom;
 use crate::auth::visitor::Guests;
 use crate::auth::{Authority, Visitor};
+use crate::clock::Clock;
 use crate::rpc::budget::{Budget, Peer};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -34,6 +36,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
+/// Between two lines about too many connections.
+const FULL_EVERY: Duration = Duration::from_secs(10);
+
 /// The length of what an HTTP/2 client says first (RFC 9113, 3.4).
 const PREFACE_BYTES: usize = 24;
 
@@ -41,7 +46,9 @@ const PREFACE_BYTES: usize = 24;
 pub(super) struct Connections {
     authority: Arc<Authority>,
     budget: Arc<Budget>,
+    clock: Arc<dyn Clock>,
     preface_within: Duration,
+    full: Seldom,
     places: Arc<Semaphore>,
     /// With fewer places left, room is made.
     spare: usize,
@@ -56,18 +63,30 @@ impl Connections {
         preface_within: Duration,
         authority: Arc<Authority>,
         budget: Arc<Budget>,
+        clock: Arc<dyn Clock>,
     ) -> Arc<Connections> {
+        let full = Seldom::new(FULL_EVERY);
         let places = Arc::new(Semaphore::new(connections_max));
         let spare = (connections_max / 8).max(1);
-        Arc::new(Connections { authority, budget, preface_within, places, spare, cuts: Mutex::default() })
+        Arc::new(Connections { authority, budget, clock, preface_within, full, places, spare, cuts: Mutex::default() })
     }
 
-    /// A place for one more; none: there are too many.
+    /// A place for one more; none: there are too many, which the log tells now and then.
     pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
         if self.authority.wants_proof() && self.places.available_permits() < self.spare {
             self.cut_one_unproved();
         }
-        self.places.clone().try_acquire_owned().ok()
+        let place = self.places.clone().try_acquire_owned().ok();
+        if place.is_none()
+            && let Some(untold) = self.full.may_tell(self.clock.steady())
+        {
+            tracing::warn!(
+                untold,
+                "too many connections: one is closed; raise sessions.connections_max and the limit of open files if they \
+                 are wanted"
+            );
+        }
+        place
     }
 
     /// Begins TLS on a stream and takes it in; none: the client has failed at it, and the stream is closed.
@@ -95,8 +114,8 @@ impl Connections {
     }
 
     fn admitted(&self, stream: Socket, address: Option<SocketAddr>, place: OwnedSemaphorePermit) -> Connection {
-        let names = stream.certificate().map(certificate::names).unwrap_or_default();
-        let visitor = Visitor::new(&self.authority, address, &names);
+        let certified = stream.certificate().map(certificate::certified).unwrap_or_default();
+        let visitor = Visitor::new(&self.authority, address, &certified);
         let cut = Arc::new(Cut { guests: visitor.guests().clone(), ..Cut::default() });
         let mut cuts = self.cuts.lock();
         if cuts.len() == cuts.capacity() {

@@ -11,9 +11,8 @@
 //! not come any more is removed as a user.
 
 use super::certificate;
-use crate::auth::users::bytes;
+use crate::auth::watched::{Watched, bytes};
 use crate::settings::TlsSettings;
-use parking_lot::{Mutex, RwLock};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -22,26 +21,15 @@ use rustls::{RootCertStore, ServerConfig};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What is in force.
+/// The certificate, for one connection after the other.
 pub(super) struct Tls {
     settings: TlsSettings,
-    now: RwLock<InForce>,
-    /// Why the files as they are do not count.
-    problem: Mutex<Option<String>>,
+    now: Watched<InForce>,
 }
 
 struct InForce {
-    files: Files,
     config: Arc<ServerConfig>,
     expires_unix_ms: u64,
-}
-
-/// The bytes of the files; without `client_ca` those are none.
-#[derive(PartialEq)]
-struct Files {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Vec<u8>,
 }
 
 impl Tls {
@@ -50,90 +38,69 @@ impl Tls {
         if !settings.is_on() {
             return Ok(None);
         }
-        let now = in_force(settings, Files::read(settings)?)?;
+        let files = read(settings)?;
+        let now = in_force(settings, &files)?;
         tracing::info!(expires_unix_ms = now.expires_unix_ms, "connections are encrypted");
-        Ok(Some(Arc::new(Tls { settings: settings.clone(), now: RwLock::new(now), problem: Mutex::default() })))
+        let now = Watched::new("the certificate is", files, now);
+        Ok(Some(Arc::new(Tls { settings: settings.clone(), now })))
     }
 
     /// For one more connection.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.now.read().config.clone()
+        self.now.now().config.clone()
     }
 
     /// When the certificate ends that is shown.
     pub(super) fn expires_unix_ms(&self) -> u64 {
-        self.now.read().expires_unix_ms
+        self.now.now().expires_unix_ms
     }
 
     /// Why the files as they are now do not count; `None`: they do.
     pub(super) fn problem(&self) -> Option<String> {
-        self.problem.lock().clone()
+        self.now.problem()
     }
 
     /// Takes the files in if they have changed. Reads the disk.
     pub(super) fn look_again(&self) {
-        let read = Files::read(&self.settings);
-        let other = match read {
-            Ok(files) if files == self.now.read().files => None,
-            Ok(files) => Some(in_force(&self.settings, files)),
-            Err(why) => Some(Err(why)),
-        };
-        let problem = match other {
-            None => None,
-            Some(Ok(other)) => {
-                tracing::info!(
-                    expires_unix_ms = other.expires_unix_ms,
-                    "another certificate is in force for new connections"
-                );
-                *self.now.write() = other;
-                None
-            }
-            Some(Err(why)) => Some(format!("{why}; the former certificate stays in force until that is put right")),
-        };
-        let mut told = self.problem.lock();
-        if *told != problem {
-            if let Some(why) = &problem {
-                tracing::error!("{why}");
-            }
-            *told = problem;
-        }
+        let make = |files: &[Vec<u8>]| in_force(&self.settings, files);
+        self.now.look_again(read(&self.settings), make, |_, now| {
+            tracing::info!(
+                expires_unix_ms = now.expires_unix_ms,
+                "another certificate is in force for new connections"
+            );
+        });
     }
 }
 
-impl Files {
-    fn read(settings: &TlsSettings) -> Result<Files, String> {
-        let read = |name: &str, path: &Path| {
-            bytes(path).map_err(|error| {
-                format!(
-                    "tls.{name} = {} cannot be read: {error}; name a PEM file that the server may read",
-                    path.display()
-                )
-            })
-        };
-        let client_ca = match settings.client_ca.as_os_str().is_empty() {
-            true => Vec::new(),
-            false => read("client_ca", &settings.client_ca)?,
-        };
-        Ok(Files { cert: read("cert", &settings.cert)?, key: read("key", &settings.key)?, client_ca })
-    }
+/// What the files hold: cert, key, client_ca; without the last that is nothing.
+fn read(settings: &TlsSettings) -> Result<Vec<Vec<u8>>, String> {
+    let read = |name: &str, path: &Path| match path.as_os_str().is_empty() {
+        true => Ok(Vec::new()),
+        false => bytes(path).map_err(|error| {
+            format!("tls.{name} = {} cannot be read: {error}; name a PEM file that the server may read", path.display())
+        }),
+    };
+    let files = [("cert", &settings.cert), ("key", &settings.key), ("client_ca", &settings.client_ca)];
+    files.into_iter().map(|(name, path)| read(name, path)).collect()
 }
 
-fn in_force(settings: &TlsSettings, files: Files) -> Result<InForce, String> {
+fn in_force(settings: &TlsSettings, files: &[Vec<u8>]) -> Result<InForce, String> {
+    let [cert_pem, key_pem, client_ca_pem] = files else { return Err("three files are read".into()) };
     let (cert, key) = (settings.cert.display(), settings.key.display());
-    let chain = certificates("cert", &settings.cert, &files.cert)?;
-    let private = PrivateKeyDer::from_pem_slice(&files.key)
+    let chain = certificates("cert", &settings.cert, cert_pem)?;
+    let private = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|error| format!("tls.key = {key} holds no private key ({error}); it begins with BEGIN PRIVATE KEY"))?;
     let expires_unix_ms = certificate::expires_unix_ms(&chain[0]).map_err(|why| format!("tls.cert = {cert}: {why}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| format!("TLS cannot be spoken: {error}"))?
-        .with_client_cert_verifier(verifier(settings, &files.client_ca, provider)?);
+        .with_client_cert_verifier(verifier(settings, client_ca_pem, provider)?);
     let mut config = config.with_single_cert(chain, private).map_err(|error| {
         format!("tls.cert = {cert} and tls.key = {key} do not go together ({error}); the key must be that of the first certificate")
     })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(InForce { files, config: Arc::new(config), expires_unix_ms })
+    Ok(InForce { config: Arc::new(config), expires_unix_ms })
 }
 
 fn verifier(

@@ -2,7 +2,7 @@
 //!
 //! Two orders make stale reads impossible (the family's worst bugs were loads overtaken by invalidations):
 //! - a batch is pushed to every subscriber *before* its tids become visible, so no answer can show a tid whose
-//!   invalidations are not already in the same outgoing queue;
+//!   invalidations are not already where a session takes them before it sends an answer (`rpc::fan`);
 //! - a subscriber registers under the same lock, so it gets every batch after the visible tid that it is told.
 
 use crate::engine::keep::system::SYSTEM_OID;

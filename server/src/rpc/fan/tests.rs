@@ -105,6 +105,7 @@ async fn what_all_have_taken_goes_and_so_does_everything_when_nobody_listens() {
     fan.push(&batch(4, 1, 8));
     assert_eq!(fan.wake().await, 1);
     session.close();
+    assert!(fan.state.lock().batches.is_empty(), "nobody is there who could take it");
     assert!(!fan.push(&batch(5, 1, 8)), "the engine need not push any more");
     assert!(fan.state.lock().batches.is_empty());
 }
