@@ -145,13 +145,14 @@ impl Engine {
         let bounds = PinBounds { pins_max: settings.pins_max, lease_ms_max: limits.pin_ms_max, grace };
         let pins = Pins::new(clock.clone(), bounds, seed, read.packed_to());
         let age = Age::new(clock.clone(), settings.history_min_s, last_tid);
+        let largest = limits.draft_bytes_max.max(settings.batch_bytes_max);
         let engine = Arc::new(Engine {
             health: Health::default(),
             pipeline: Pipeline::new(Intake::new(settings.intake_bounds()), keys, last_tid),
             blobs,
             reads: Reads::new(read, last_tid, age, Since::new(clock.clone(), last_tid), pins),
             keep,
-            work: Work::new(overlay_bytes_max / 2),
+            work: Work::new(overlay_bytes_max / 2, overlay_bytes_max + largest as u64),
             numbers: Numbers::new(opened_at, settings.slow_commit_ms),
             setup: Setup { limits, registry, settings, seed, clock, disk, opened_at },
             kept_to_the_end: OnceLock::new(),

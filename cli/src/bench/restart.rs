@@ -61,8 +61,11 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     let (count, bytes) = (setting.objects.max(100_000_000), setting.bytes);
     let filled = Arc::new(AtomicU64::new(0));
     let fill = tokio::spawn({
-        let told = filled.clone();
-        async move { fill::objects_of(&filling, count, bytes, |more| drop(told.fetch_add(more, Relaxed))).await }
+        let filled = filled.clone();
+        let told = move |more| {
+            filled.fetch_add(more, Relaxed);
+        };
+        async move { fill::objects_of(&filling, count, bytes, told).await }
     });
     tokio::time::sleep(setting.time).await;
     again.server.kill().await?;

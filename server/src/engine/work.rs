@@ -18,9 +18,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// `backlog_bytes_max`: so much may wait for the index.
-    pub(super) fn new(backlog_bytes_max: u64) -> Work {
-        Work { backlog: Backlog::new(backlog_bytes_max), long_work: Arc::default() }
+    /// So much may wait for the index: of what counts, and of all.
+    pub(super) fn new(weight_max: u64, bytes_max: u64) -> Work {
+        Work { backlog: Backlog::new(weight_max, bytes_max), long_work: Arc::default() }
     }
 }
 

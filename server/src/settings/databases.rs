@@ -95,17 +95,21 @@ impl Settings {
 
     fn plan(&self, name: &str, database: &DatabaseSettings) -> Result<DatabasePlan, String> {
         let mut shared = self.store.clone();
-        let sharers =
-            |setting: &str| 1 + self.databases.values().filter(|one| !one.store.contains_key(setting)).count();
+        let is_named =
+            |store: &Table, setting: &str| store.get(setting).is_some_and(|value| value.as_integer() != Some(0));
+        let sharers = |setting: &str| 1 + self.databases.values().filter(|one| !is_named(&one.store, setting)).count();
         shared.cache_bytes /= sharers("cache_bytes") as u64;
         if shared.index_cache_bytes == 0 {
             shared.index_cache_bytes = machine::index_cache_bytes();
         }
         shared.index_cache_bytes /= sharers("index_cache_bytes");
+        // 0 leaves it open here too.
+        let mut own = database.store.clone();
+        own.retain(|setting, _| setting != "index_cache_bytes" || is_named(&database.store, setting));
         let within = |section: &str| format!("databases.{name}.{section}");
         Ok(DatabasePlan {
             name: name.into(),
-            store: overlaid(&shared, &database.store, &within("store"))?,
+            store: overlaid(&shared, &own, &within("store"))?,
             engine: overlaid(&self.engine, &database.engine, &within("engine"))?,
             limits: overlaid(&self.limits, &database.limits, &within("limits"))?,
         })

@@ -44,8 +44,8 @@ impl Settings {
             part("pages of the index", "`store.index_cache_bytes`; left open at most 1 GiB", index_cache as u64),
             part(
                 "what waits for the index",
-                "`store.overlay_bytes_max` and a largest draft",
-                store.overlay_bytes_max + batch,
+                "`store.overlay_bytes_max` and two largest drafts",
+                store.overlay_bytes_max + 2 * batch,
             ),
             part(
                 "entries written lately",

@@ -289,7 +289,10 @@ impl Packer {
             }
             before += len;
         }
-        self.leave(&garbage, &left)?;
+        // The pack is done; this is for the next one.
+        if let Err(error) = self.leave(&garbage, &left) {
+            tracing::warn!(%error, "the next pack goes over everything: what this one has seen cannot be noted");
+        }
         let bytes_after = self.log_bytes();
         Ok(Packed { revisions, objects: garbage.len(), bytes_before, bytes_after, ..Packed::default() })
     }

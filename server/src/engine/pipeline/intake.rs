@@ -13,6 +13,9 @@
 //! - none while the index is behind by half of what it may be: the other half is for live drafts. Where these alone keep it behind, one bulk
 //!   draft comes after [`LIVE_PER_HELD_BULK`] of them.
 //!
+//! Not done: the second phase of a large prepared draft comes by `asked`, past all of this, since others wait for what it holds; what it writes is on the way like
+//! other bulk work and holds up the next.
+//!
 //! Full means `Busy`, at once: nobody waits in front of the door. A bulk draft delays a live one by at most what is on its way.
 
 use crate::engine::faults::shutting_down;

@@ -24,6 +24,8 @@ pub(crate) struct Backlog {
     /// What of it counts against the limit.
     weight: AtomicU64,
     weight_max: u64,
+    /// However little of it counts.
+    bytes_max: u64,
     /// Settling starts at once from here on; below, when a moment has passed.
     bytes_worth: u64,
     why_stuck: Mutex<Option<Fault>>,
@@ -34,11 +36,12 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    pub(crate) fn new(weight_max: u64) -> Backlog {
+    pub(crate) fn new(weight_max: u64, bytes_max: u64) -> Backlog {
         Backlog {
             bytes: AtomicU64::new(0),
             weight: AtomicU64::new(0),
             weight_max,
+            bytes_max,
             bytes_worth: (weight_max / 32).min(4 << 20),
             why_stuck: Mutex::new(None),
             stuck: AtomicBool::new(false),
@@ -53,7 +56,7 @@ impl Backlog {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.weight.load(Ordering::Relaxed) > self.weight_max
+        self.weight.load(Ordering::Relaxed) > self.weight_max || self.bytes() > self.bytes_max
     }
 
     /// Whether something large may be added. What cannot go on is no reason to wait: commits are told why, at the limit.

@@ -10,8 +10,6 @@
 
 use super::{Blobs, Naming, Registry, Staged, StagedAs};
 use crate::store::StoreError;
-use crate::store::blobs::upload::Part;
-use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use zeolite_proto::BlobId;
@@ -147,52 +145,66 @@ impl Blobs {
         now: Duration,
         mut has_room: impl FnMut(&mut Registry) -> Result<(), NoRoom>,
     ) -> Result<(), StoreError> {
-        for _ in 0..REMOVED_MAX {
-            let room = has_room(&mut self.registry.lock());
-            let Err(NoRoom { is_own, busy }) = room else { return Ok(()) };
-            if !self.remove_left(id, is_own.then_some(by), now)? {
-                return Err(busy);
+        let Err(NoRoom { is_own, mut busy }) = has_room(&mut self.registry.lock()) else { return Ok(()) };
+        // Not while somebody sweeps: what is held would not be noted for both.
+        let Some(_sweeping) = self.sweeping.try_lock() else { return Err(busy) };
+        let _noting = self.note_holds();
+        for left in self.left_longest(id, is_own.then_some(by), now) {
+            if !self.remove_left(left, now)? {
+                continue;
+            }
+            tracing::info!(id = %left, "removed an upload that was left and that no commit had named, to make room");
+            match has_room(&mut self.registry.lock()) {
+                Ok(()) => return Ok(()),
+                Err(full) => busy = full.busy,
             }
         }
-        has_room(&mut self.registry.lock()).map_err(|full| full.busy)
+        Err(busy)
     }
 
-    // Not while somebody sweeps: what is held would not be noted for both.
-    fn remove_left(&self, but: BlobId, of: Option<&Uploader>, now: Duration) -> Result<bool, StoreError> {
-        let Some(_sweeping) = self.sweeping.try_lock() else { return Ok(false) };
-        let _noting = self.note_holds();
-        let Some((id, part)) = self.left_longest(but, of, now) else { return Ok(false) };
-        let removed = match part {
-            None => self.remove_staged(id)?.is_some(),
-            // Whoever is at it goes on.
-            Some(part) => match part.try_lock() {
-                Some(mut part) if !part.is_over => self.end_part(id, &mut part).map(|()| true)?,
-                _ => false,
-            },
+    /// Whether it was; somebody may have gone on with it, or hold it, by now.
+    fn remove_left(&self, id: BlobId, now: Duration) -> Result<bool, StoreError> {
+        let part = {
+            let registry = self.registry.lock();
+            match registry.staged.get(&id) {
+                Some(staged) if registry.is_left(id, staged, now) => match &staged.what {
+                    StagedAs::Part(part) => Some(part.clone()),
+                    StagedAs::Whole(_) => None,
+                },
+                _ => return Ok(false),
+            }
         };
-        if removed {
-            tracing::info!(%id, "removed an upload that was left and that no commit had named, to make room");
+        let Some(part) = part else { return Ok(self.remove_staged(id)?.is_some()) };
+        // Whoever is at it goes on, and whoever was there first has said so under this lock.
+        let Some(mut part) = part.try_lock() else { return Ok(false) };
+        let is_left = {
+            let registry = self.registry.lock();
+            registry.staged.get(&id).is_some_and(|staged| registry.is_left(id, staged, now))
+        };
+        if part.is_over || !is_left {
+            return Ok(false);
         }
-        Ok(removed)
+        self.end_part(id, &mut part).map(|()| true)
     }
 
-    fn left_longest(
-        &self,
-        but: BlobId,
-        of: Option<&Uploader>,
-        now: Duration,
-    ) -> Option<(BlobId, Option<Arc<Mutex<Part>>>)> {
+    /// What was left, of one uploader or of anybody: what has been longest, first.
+    fn left_longest(&self, but: BlobId, of: Option<&Uploader>, now: Duration) -> Vec<BlobId> {
         let registry = self.registry.lock();
-        let is_left = |id: &BlobId, staged: &Staged| {
-            let is_free = *id != but && !registry.holds.contains_key(id);
-            let idle = now.checked_sub(staged.since).is_some_and(|idle| idle >= staged.by.left_after());
-            let counts = of.is_none_or(|by| staged.by.is(by));
-            is_free && idle && counts && !matches!(staged.what, StagedAs::Whole(Naming::Named | Naming::Unknown))
-        };
-        let left = registry.staged.iter().filter(|(id, staged)| is_left(id, staged));
-        left.min_by_key(|(_, staged)| staged.since).map(|(id, staged)| match &staged.what {
-            StagedAs::Part(part) => (*id, Some(part.clone())),
-            StagedAs::Whole(_) => (*id, None),
-        })
+        let counts = |staged: &Staged| of.is_none_or(|by| staged.by.is(by));
+        let left = registry
+            .staged
+            .iter()
+            .filter(|(id, staged)| **id != but && counts(staged) && registry.is_left(**id, staged, now));
+        let mut left: Vec<(Duration, BlobId)> = left.map(|(id, staged)| (staged.since, *id)).collect();
+        left.sort_unstable();
+        left.into_iter().take(REMOVED_MAX).map(|(_, id)| id).collect()
+    }
+}
+
+impl Registry {
+    fn is_left(&self, id: BlobId, staged: &Staged, now: Duration) -> bool {
+        let idle = now.checked_sub(staged.since).is_some_and(|idle| idle >= staged.by.left_after());
+        idle && !self.holds.contains_key(&id)
+            && !matches!(staged.what, StagedAs::Whole(Naming::Named | Naming::Unknown))
     }
 }

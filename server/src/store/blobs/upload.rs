@@ -56,6 +56,8 @@ impl Blobs {
             return Err(StoreError::Poisoned { reason: reason.clone() });
         }
         loop {
+            // Before anything is begun: what is refused for want of a file must not count.
+            let place = self.open_place()?;
             let part = match self.begun(id)? {
                 Some(part) => part,
                 None => match self.open_file(id)? {
@@ -66,7 +68,6 @@ impl Blobs {
                     },
                 },
             };
-            let place = self.open_place()?;
             let mut open = part.lock();
             if open.is_over {
                 continue;

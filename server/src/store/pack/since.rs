@@ -12,6 +12,9 @@
 //!
 //! **Why nothing that is garbage is missed.** If a reference is gone, or an oid came back that was deleted, an old object may be garbage: then this
 //! gives up, and the pack goes over everything.
+//!
+//! **What is not done.** An oid below the greatest one of the last pack that was free then is taken for one that came back. Clients take oids in blocks, so
+//! where several of them make objects a pack goes over everything. The row would have to name the free ones.
 
 use super::keep::{Rule, Verdict};
 use super::survey::{Beginning, Survey};
