@@ -9,13 +9,14 @@
 mod step;
 
 use crate::database::Database;
+use crate::runtime::Here;
 use crate::zodb::Eight;
 use crate::{errors, runtime};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::HashMap;
-use step::PythonStep;
+use step::{Ask, PythonStep};
 use zeolite_client::Oid;
 use zeolite_client::evolve::{self, DryRunOptions, NewJob, Plan, Report, Stop, Worker};
 use zeolite_zodb::oids::to_zodb;
@@ -92,17 +93,16 @@ impl Job {
         Ok(Job::of(database, job))
     }
 
-    /// The same for a list of objects: their oids, one behind the other.
+    /// The same for a list of objects.
     #[staticmethod]
     fn plan_these(
         py: Python<'_>,
         database: Py<Database>,
         name: &str,
-        oids: &[u8],
+        oids: Vec<Eight>,
         settings: HashMap<String, String>,
     ) -> PyResult<Job> {
-        let oid = |oid: &[u8]| PyBytes::new(py, oid).extract::<Eight>()?.oid(py).map(|oid| oid.0);
-        let oids = oids.chunks(8).map(oid).collect::<PyResult<Vec<u64>>>()?;
+        let oids = oids.into_iter().map(|oid| Ok(oid.oid(py)?.0)).collect::<PyResult<Vec<u64>>>()?;
         let (db, new) = (database.get().db(py)?, new_job(py, name, Plan::Oids { oids }, false, &settings)?);
         let job = runtime::wait(py, async move { evolve::plan(&db, new).await })?;
         Ok(Job::of(database, job))
@@ -160,24 +160,24 @@ impl Job {
         let worker = Worker::new(&self.job).tasks(tasks).step_changed(step_changed);
         let stop = worker.stop_handle();
         let step = PythonStep::new(step_name, self.database.clone_ref(py), steps);
-        let report = runtime::wait_in_order(py, worker.run(step), || stop.stop())?;
-        counts(py, &report)
+        let made = step.made();
+        let report = runtime::wait_in_order(py, worker.run(step), || stop.stop());
+        made.raised()?;
+        counts(py, &report?)
     }
 
-    /// The same on this thread: it steps the chunks itself.
-    fn run_here(
-        &self,
-        py: Python<'_>,
-        step_name: String,
-        steps: Py<PyAny>,
-        step_changed: bool,
-    ) -> PyResult<Py<PyDict>> {
-        let worker = Worker::new(&self.job).step_changed(step_changed);
+    /// The same on this thread: it steps the chunks itself, and looks at the job now and then while it waits.
+    fn run_here(&self, py: Python<'_>, step_name: String, steps: Py<PyAny>, look: Py<PyAny>) -> PyResult<Py<PyDict>> {
+        let worker = Worker::new(&self.job);
         let stop = worker.stop_handle();
         *self.stop.lock() = Some(stop.clone());
         let (step, asked) = PythonStep::new(step_name, self.database.clone_ref(py), steps).served();
-        let report = runtime::wait_serving(py, worker.run(step), || stop.stop(), asked, |py, ask| ask.serve(py));
+        let made = step.made();
+        let here =
+            Here { serve: |py: Python<'_>, ask: Ask| ask.serve(py), look: |py: Python<'_>| look.call0(py).map(drop) };
+        let report = runtime::wait_serving(py, worker.run(step), || stop.stop(), asked, here);
         *self.stop.lock() = None;
+        made.raised()?;
         counts(py, &report?)
     }
 
@@ -217,6 +217,7 @@ impl Job {
         let told = PyDict::new(py);
         told.set_item("phase", shown.job.phase.text())?;
         told.set_item("state", shown.state())?;
+        told.set_item("step", &shown.job.step)?;
         told.set_item("done", shown.done)?;
         told.set_item("total", shown.total)?;
         told.set_item("owed", shown.owed)?;

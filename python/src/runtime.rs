@@ -45,6 +45,14 @@ pub(crate) fn here(_: Python<'_>) -> PyResult<Arc<Runtime>> {
     Ok(here.as_ref().map(|(_, runtime)| runtime.clone()).expect("it was put there"))
 }
 
+/// What the thread that waits does meanwhile.
+pub(crate) struct Here<S, L> {
+    /// Does what the work asks for.
+    pub(crate) serve: S,
+    /// Called between two slices; what it raises counts like a signal.
+    pub(crate) look: L,
+}
+
 /// The result of something of the client.
 pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
     wait_for(py, work)?.map_err(|error| errors::raised(py, &error))
@@ -74,23 +82,23 @@ pub(crate) fn wait_in_order<T: Send>(
     stop: impl Fn(),
 ) -> PyResult<T> {
     let (_, asked) = unbounded_channel::<()>();
-    wait_serving(py, work, stop, asked, |_, ()| {})
+    wait_serving(py, work, stop, asked, Here { serve: |_: Python<'_>, ()| {}, look: |_: Python<'_>| Ok(()) })
 }
 
-/// The same, and this thread does meanwhile what the work asks for.
+/// The same, and this thread does something meanwhile.
 pub(crate) fn wait_serving<T: Send, A: Send>(
     py: Python<'_>,
     work: impl Future<Output = Result<T, Error>> + Send,
     stop: impl Fn(),
     mut asked: UnboundedReceiver<A>,
-    mut serve: impl FnMut(Python<'_>, A),
+    here: Here<impl Fn(Python<'_>, A), impl Fn(Python<'_>) -> PyResult<()>>,
 ) -> PyResult<T> {
     enum Next<T, A> {
         Ended(T),
         Asked(A),
         Look,
     }
-    let runtime = here(py)?;
+    let runtime = self::here(py)?;
     let _entered = runtime.enter();
     let (mut work, mut signal) = (pin!(work), None);
     loop {
@@ -107,17 +115,20 @@ pub(crate) fn wait_serving<T: Send, A: Send>(
             (Next::Ended(_), Some(signal)) => return Err(signal),
             (Next::Ended(result), None) => return result.map_err(|error| errors::raised(py, &error)),
             (Next::Asked(asked), before) => {
-                serve(py, asked);
+                (here.serve)(py, asked);
                 signal = before;
             }
-            (Next::Look, before) => match py.check_signals() {
-                Ok(()) => signal = before,
-                Err(again) if before.is_some() => return Err(again),
-                Err(first) => {
+            // It ends already: nothing but another signal counts.
+            (Next::Look, Some(before)) => {
+                py.check_signals()?;
+                signal = Some(before);
+            }
+            (Next::Look, None) => {
+                if let Err(first) = py.check_signals().and_then(|()| (here.look)(py)) {
                     stop();
                     signal = Some(first);
                 }
-            },
+            }
         }
     }
 }

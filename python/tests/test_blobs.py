@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -160,6 +161,21 @@ def test_the_cache_has_a_limit(connect: Connect, tmp_path: Path) -> None:
         with pytest.raises(POSKeyError):
             storage.loadBlob(gone._p_oid, b"\0" * 7 + b"\1")
     assert read(db, "7") == bytes([7]) * 10_000
+
+
+def test_others_may_make_room_while_it_is_looked_through(connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = connect(blob_dir=str(tmp_path / "shared"))
+    db = DB(storage)
+    for number in range(3):
+        write(db, f"film {number}", b"film")
+    helper = storage._files.helper
+    found = list(helper.listOIDs())
+    assert len(found) == 3
+    shutil.rmtree(found[1][1])
+    # It was there a moment ago.
+    monkeypatch.setattr(helper, "listOIDs", lambda: iter(found))
+    assert [oid for oid, _, _ in storage._files._all()] == [found[0][0], found[2][0]]
+    storage._files.make_room()
 
 
 def test_blobs_that_only_pass_through_take_no_more_than_the_limit(connect: Connect, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +214,98 @@ def test_a_database_that_takes_no_writes_is_waited_for(server: Server, connectio
     assert evolve.each(docs.values(), step).done == DOCS
     again.join()
     assert all("title_lower" in stored(connection, doc) for doc in docs.values())
+
+
+def test_another_step_takes_another_name(server: Server, connection: Any) -> None:
+    docs = connection.root()["docs"]
+
+    def fails(doc: Any) -> None:
+        raise ValueError("none")
+
+    with pytest.raises(evolve.Unfinished, match=f"failed on {DOCS} of {DOCS}"):
+        evolve.each(docs.values(), fails, name="titles")
+    with pytest.raises(ValueError, match="'lower'; take another name"):
+        evolve.each(docs.values(), lower, name="titles")
+    # Nobody works on it, and so it is not said to run.
+    assert "failed" in zeolite(server, "evolve", "show", "titles")
+
+
+def test_what_was_cancelled_takes_another_name(server: Server, connection: Any) -> None:
+    docs, stepped = connection.root()["docs"], []
+
+    def step(doc: Any) -> None:
+        lower(doc)
+        if not stepped:
+            zeolite(server, "evolve", "cancel", "titles")
+        stepped.append(doc.number)
+
+    advice = r"objects were done; take another name, or forget it first \(zeolite evolve forget 'titles'\)"
+    for _ in range(2):
+        with pytest.raises(evolve.Unfinished, match=advice):
+            evolve.each(docs.values(), step, name="titles")
+    zeolite(server, "evolve", "forget", "titles")
+    assert evolve.each(docs.values(), step, name="titles").done == DOCS
+
+
+@pytest.mark.parametrize("kind", ["exit", "progress", "interrupted twice"])
+def test_what_is_no_objects_fault_is_raised_as_it_is(connection: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    docs, stepped = connection.root()["docs"], []
+
+    def step(doc: Any) -> None:
+        doc.views += 1
+        stepped.append(doc.number)
+        if len(stepped) == 7 and kind == "exit":
+            sys.exit("enough")
+        if len(stepped) == 7 and kind == "interrupted twice":
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    def progress(done: int, total: int) -> None:
+        if kind == "progress" and len(stepped) < DOCS:
+            raise LookupError("no bar")
+
+    if kind == "progress":
+        monkeypatch.setattr(sys.modules["zeolite.evolve.each"], "LOOK", 0.0)
+    raised, text = {"exit": (SystemExit, "enough"), "progress": (LookupError, "no bar")}.get(kind, (KeyboardInterrupt, "^$"))
+    with pytest.raises(raised, match=text) as caught:
+        evolve.each(docs.values(), step, name="views", progress=progress)
+    assert caught.traceback[-1].name in ("step", "progress", "ask")
+    # The chunk that it was in is not there, and all goes on when it is called again.
+    before = sum(doc.views for doc in docs.values())
+    stepped[:] = range(DOCS)
+    assert evolve.each(docs.values(), step, name="views").done == DOCS - before
+    assert {doc.views for doc in docs.values()} == {1}
+
+
+def test_a_pause_is_told_at_once(server: Server, connection: Any) -> None:
+    docs, stepped, warned = connection.root()["docs"], [], threading.Event()
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno == logging.WARNING and "paused (lunch)" in record.getMessage():
+                warned.set()
+
+    def resume() -> None:
+        # Whoever is not told would wait for ever.
+        warned.wait(20)
+        zeolite(server, "evolve", "resume", "titles")
+
+    def step(doc: Any) -> None:
+        lower(doc)
+        if not stepped:
+            zeolite(server, "evolve", "pause", "titles", "-m", "lunch")
+            again.start()
+        stepped.append(doc.number)
+
+    again, ear, log = threading.Thread(target=resume), Ear(), logging.getLogger("zeolite.evolve")
+    log.addHandler(ear)
+    try:
+        few = {"chunk_objects_start": 20, "chunk_objects_max": 20}
+        assert evolve.each(docs.values(), step, name="titles", **few).done == DOCS
+    finally:
+        log.removeHandler(ear)
+        again.join()
+    assert warned.is_set()
 
 
 def test_blobs_are_read_and_written(server: Server, connection: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import evolving
@@ -74,6 +75,17 @@ def test_what_fails_is_in_the_quarantine_with_its_traceback(server: Server, uri:
         assert job.run(index)["phase"] == "done"
     with opened(server.address) as connection:
         catalog_is_exact(connection)
+
+
+def test_what_ends_a_worker_is_raised_as_it_is(server: Server, uri: str) -> None:
+    @evolve.step("cms.Doc", name="index")
+    def exits(doc: Any, tx: evolve.Tx) -> None:
+        sys.exit("enough")
+
+    with pytest.raises(SystemExit, match="enough") as caught:
+        evolve.run(uri, "index", exits, **ANY_DISK)
+    assert caught.traceback[-1].name == "exits"
+    assert evolve.run(uri, "index", index, **ANY_DISK)["phase"] == "done"
 
 
 def worker(uri: str, name: str, step: str) -> Any:

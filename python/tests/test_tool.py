@@ -140,6 +140,14 @@ def test_a_target_that_is_no_copy(run: Any, source: FileStorage, server: Server)
     assert "is no copy of Data.fs" in told and "import into an empty database" in told
 
 
+def test_verify_leaves_nothing_in_the_way(run: Any, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passing = tmp_path / "passing"
+    passing.mkdir()
+    monkeypatch.setenv("TMPDIR", str(passing))
+    assert "there is no file" in run("verify", f"zeolite://{server.address}/", "nothing", code=1).stderr
+    assert list(passing.iterdir()) == []
+
+
 def test_mistakes_are_told(run: Any, tmp_path: Path) -> None:
     assert "there is no file" in run("verify", "nothing", "nothing", code=1).stderr
     (tmp_path / "site.conf").write_text("rubbish")

@@ -12,6 +12,7 @@
 //! Only plain values are understood: numbers, text, bytes, tuples, lists, dicts, classes, references. Their writer writes them anew, so what a pickle shares by
 //! its memo need not be known, but for lists and dicts: one that is at two places is the same one there, and is left to the client. So is what is made by a
 //! call (a date), what is no text, bytes or integer as a key (Python says whether 1 is `True`), and a mapping that has attributes beside its keys.
+//! `-0.0` and `0.0` count as one value, as they do in Python: a change from one to the other is none.
 
 use crate::btrees::{Rules, record, three};
 use crate::plain::{Plain, Unfold, left};

@@ -1,8 +1,8 @@
 //! Owns the writing of plain data as a pickle of protocol 3, the one that ZODB writes.
 //!
 //! Classes are remembered under memo numbers, since a node names the class of each of its children; nothing else is, so what two
-//! places share is written twice. That is the same to whoever loads it, as nothing that is written here can be changed, but lists,
-//! and `plain` takes care of these.
+//! places share is written twice. That is the same to whoever loads it, as nothing that is written here can be changed, but lists
+//! and dicts, and `plain` takes care of these.
 
 use crate::plain::Plain;
 use std::collections::HashMap;

@@ -12,6 +12,7 @@ use crate::errors;
 use crate::zodb::{Eight, Id, Snapshot, bytes_of, encoded};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::{BTreeMap, HashMap};
@@ -46,9 +47,12 @@ impl Ask {
     }
 }
 
-struct Made {
+/// What steps the chunks, wherever that is done.
+pub(crate) struct Made {
     database: Py<Database>,
     steps: Py<PyAny>,
+    /// What was raised for which the worker ends: whoever runs it raises it, as it was.
+    raised: Mutex<Option<PyErr>>,
 }
 
 /// An object as it goes over.
@@ -65,7 +69,12 @@ type Answer = (Vec<Outcome>, HashMap<Vec<u8>, (Vec<u8>, Option<Id>)>, Vec<Eight>
 
 impl PythonStep {
     pub(crate) fn new(name: String, database: Py<Database>, steps: Py<PyAny>) -> PythonStep {
-        PythonStep { name, made: Arc::new(Made { database, steps }), there: None }
+        PythonStep { name, made: Arc::new(Made { database, steps, raised: Mutex::default() }), there: None }
+    }
+
+    /// What outlives the worker that the step is given to.
+    pub(crate) fn made(&self) -> Arc<Made> {
+        self.made.clone()
     }
 
     /// The same, whose chunks are stepped by whoever receives them.
@@ -116,9 +125,24 @@ impl JointStep for PythonStep {
 
 impl Made {
     fn steps(&self, py: Python<'_>, at: Place, objects: &[JointObject]) -> Result<JointWork, Error> {
-        let answer = self.answer(py, at, objects).map_err(|error| failed(py, &error))?;
+        let answer = self.answer(py, at, objects).map_err(|error| self.failed(py, error))?;
         // Of which object, fewer at once will tell.
         work(py, answer).map_err(|error| Error::app(error.to_string()))
+    }
+
+    /// An exception that is no object's: what passes is waited for; for any other one the worker ends.
+    fn failed(&self, py: Python<'_>, error: PyErr) -> Error {
+        let reason = error.to_string();
+        if errors::passes(py, &error) {
+            return Error::Disconnected { url: "of the step".to_owned(), reason };
+        }
+        self.raised.lock().get_or_insert(error);
+        Error::worker(reason)
+    }
+
+    /// The exception for which the worker has ended, if it was one.
+    pub(crate) fn raised(&self) -> PyResult<()> {
+        self.raised.lock().take().map_or(Ok(()), Err)
     }
 
     fn answer(&self, py: Python<'_>, at: Place, objects: &[JointObject]) -> PyResult<Answer> {
@@ -132,9 +156,9 @@ fn told<'py>(py: Python<'py>, object: &JointObject) -> PyResult<Told<'py>> {
     let cell = &object.cell;
     let oid = bytes_of(py, cell.oid).filter(|_| cell.is_object());
     let oid = oid.ok_or_else(|| errors::invalid(py, format!("cell {cell} is no object of ZODB's")))?;
-    let record = Record::decode(&object.record).map_err(|bad| errors::invalid(py, format!("cell {cell}: {bad}")))?;
+    let data = Record::data_of(&object.record).map_err(|bad| errors::invalid(py, format!("cell {cell}: {bad}")))?;
     let serial = PyBytes::new(py, &object.tid.0.to_be_bytes());
-    Ok((oid, PyBytes::new(py, &record.data), serial, object.former.map(|tid| tid.0), object.is_stepped))
+    Ok((oid, PyBytes::new(py, &data), serial, object.former.map(|tid| tid.0), object.is_stepped))
 }
 
 fn work(py: Python<'_>, (objects, records, checks): Answer) -> PyResult<JointWork> {
@@ -158,12 +182,4 @@ fn work(py: Python<'_>, (objects, records, checks): Answer) -> PyResult<JointWor
         made.records.insert(cell, Some(record));
     }
     Ok(made)
-}
-
-/// An exception that is no object's: what passes is waited for; for any other one the worker ends.
-fn failed(py: Python<'_>, error: &PyErr) -> Error {
-    match errors::passes(py, error) {
-        true => Error::Disconnected { url: "of the step".to_owned(), reason: error.to_string() },
-        false => Error::worker(error.to_string()),
-    }
 }

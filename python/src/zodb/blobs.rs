@@ -1,7 +1,7 @@
 //! Owns the way of blobs between files and the server: up before the transaction that names them, down into a file.
 //!
 //! Both stream: a file of any size passes through a few megabytes of memory. Where the files are, and for how long, is up to
-//! `zeolite.zodb.blobs`.
+//! `zeolite.zodb.blobfiles`.
 
 use super::oids::Eight;
 use crate::database::Database;

@@ -32,7 +32,7 @@ from zeolite.errors import ZeoliteError
 from zeolite.zodb import Storage
 from zeolite.zodb.errors import zodb_error
 
-from .chunk import Asked, Stepping
+from .chunk import PASSING, Asked, Stepping
 from .overlay import Overlay
 from .steps import Step, texts
 
@@ -42,6 +42,12 @@ log = logging.getLogger("zeolite.evolve")
 LOOK = 1.0
 #: Between two lines in the log.
 LINE = 10.0
+#: States that are told at once: nothing else says why so little happens.
+TOLD = ("paused", "throttled")
+#: Phases in which a job goes on no more.
+OVER = ("cancelled", "undoing", "undone")
+#: Of a step's name, what a job keeps.
+STEP_CHARS_MAX = 500
 #: Objects that are looked at between two collections of the connection's cache.
 COLLECT = 1000
 
@@ -58,8 +64,8 @@ class Report:
 
 
 class Unfinished(Exception):
-    """Not all objects were stepped. ``failed`` has the oids of those whose step raised, with the ends of their tracebacks; nothing of
-    these steps is committed."""
+    """Not all objects were stepped. ``failed`` has the oids of those whose step raised, of the first 1000, with the ends of their
+    tracebacks; nothing of these steps is committed."""
 
     def __init__(self, text: str, failed: list[tuple[bytes, str]]):
         first = f"; the first of them, {failed[0][0].hex()}: {failed[0][1]}" if failed else ""
@@ -162,14 +168,16 @@ class _Each(Stepping):
         self.files = self._storage._files
         self._progress = progress
         self._looked = self._told = time.monotonic()
+        self._word = ""
 
     def run(self, name: str | None, settings: dict[str, str]) -> Report:
         """Plans the job, unless there is one of that name, and works on it until it ends."""
         try:
             kept = name or f"each {self._step.name} {uuid.uuid4().hex[:8]}"
+            self._name = kept
             self._job = self._found(kept) or self._planned(kept, settings)
             log.info("each %r: %d objects", kept, self._job.show()["total"])
-            report = self._worked(kept, name is not None)
+            report = self._worked(name is not None)
             # The caller's next transaction sees the last chunk.
             self._storage._database.newest()
             return report
@@ -177,31 +185,31 @@ class _Each(Stepping):
             raise zodb_error(error) from error
         finally:
             self._storage.anew()
-            self._database.settle()
             self._database.close()
 
     def _found(self, name: str) -> _zeolite.Job | None:
         job = _zeolite.Job.find(self._database, name)
-        if job is not None and job.show()["phase"] == "failed":
+        if job is None:
+            return None
+        shown, own = job.show(), self._step.name[:STEP_CHARS_MAX]
+        if shown["phase"] != "done" and shown["step"] not in ("", own):
+            begun = f"each {name!r} was begun with the step {shown['step']!r}, not with {own!r}"
+            raise ValueError(f"{begun}; take another name for another step")
+        if shown["phase"] == "failed":
             job.resume()
         return job
 
     def _planned(self, name: str, settings: dict[str, str]) -> _zeolite.Job:
-        return _zeolite.Job.plan_these(self._database, name, b"".join(self._wanted.oids), settings)
+        return _zeolite.Job.plan_these(self._database, name, self._wanted.oids, settings)
 
-    def _worked(self, name: str, is_kept: bool) -> Report:
+    def _worked(self, is_kept: bool) -> Report:
+        name = self._name
         with interrupts(self._job.stop) as interrupted:
-            done = self._job.run_here(self._step.name, self, False)
+            done = self._job.run_here(self._step.name, self, self._look)
         shown = self._job.show()
         self._tell(shown)
         if shown["phase"] != "done":
-            told = f"{shown['done']} of {shown['total']} objects are done; each(..., name={name!r}) goes on with the others"
-            if interrupted and shown["phase"] != "failed":
-                raise KeyboardInterrupt(told)
-            failed = sorted((p64(oid), why) for oid, _, _, why in self._job.quarantine() if oid is not None)
-            if failed:
-                told = f"the step failed on {len(failed)} of {shown['total']}; mended, each(..., name={name!r}) tries these again"
-            raise Unfinished(f"each is {shown['state']}: {told}", failed)
+            raise self._unfinished(shown, bool(interrupted))
         if not is_kept:
             try:
                 self._job.forget()
@@ -210,18 +218,46 @@ class _Each(Stepping):
         log.info("each %r: done, %d of the %d objects again, %d chunks", name, done["stepped_again"], shown["total"], done["chunks"])
         return Report(done["changed"] + done["kept"], done["stepped_again"], done["chunks"])
 
+    def _unfinished(self, shown: dict[str, Any], is_interrupted: bool) -> BaseException:
+        """What is said of a job that is not done."""
+        name, is_over, count = self._name, shown["phase"] in OVER, f"{shown['done']} of {shown['total']} objects"
+        if is_over:
+            told = f"{count} were done; take another name, or forget it first (zeolite evolve forget {name!r})"
+        else:
+            told = f"{count} are done; each(..., name={name!r}) goes on with the others"
+        if is_interrupted and shown["phase"] != "failed":
+            return KeyboardInterrupt(told)
+        failed = sorted((p64(oid), why) for oid, _, _, why in self._job.quarantine() if oid is not None)
+        if failed and not is_over:
+            told = f"the step failed on {shown['bad']} of {shown['total']}; mended, each(..., name={name!r}) tries these again"
+        return Unfinished(f"each is {shown['state']}: {told}", failed)
+
     def __call__(self, snapshot: _zeolite.Snapshot, asked: list[Asked]) -> Any:
-        if time.monotonic() - self._looked >= LOOK:
-            self._tell(self._job.show())
+        self._look()
         return super().__call__(snapshot, asked)
 
-    def _tell(self, shown: dict[str, Any]) -> None:
+    def _look(self) -> None:
+        """Tells how far it is, about once a second: before a chunk, and while there is none."""
+        if time.monotonic() - self._looked < LOOK:
+            return
         self._looked = time.monotonic()
+        try:
+            shown = self._job.show()
+        except PASSING:
+            return
+        self._tell(shown)
+
+    def _tell(self, shown: dict[str, Any]) -> None:
+        now, before = time.monotonic(), self._word
+        # Without the reason: its figures change all the time.
+        self._word = shown["state"].partition(" ")[0]
+        if self._word in TOLD and self._word != before:
+            log.warning("each %r: %s; %d of %d objects are done", self._name, shown["state"], shown["done"], shown["total"])
+        elif now - self._told >= LINE:
+            self._told = now
+            log.info("each %r: %d of %d objects, %s", self._name, shown["done"], shown["total"], shown["state"])
         if self._progress is not None:
             self._progress(shown["done"], shown["total"])
-        if self._looked - self._told >= LINE:
-            self._told = self._looked
-            log.info("each: %d of %d objects, %s", shown["done"], shown["total"], shown["state"])
 
     @contextmanager
     def _connected(self, overlay: Overlay) -> Iterator[Any]:

@@ -68,7 +68,7 @@ class Job:
 
     def close(self) -> None:
         """Ends the connection, if nobody else in this process has it. Nothing is kept from pack any more."""
-        _close(self._database)
+        self._database.close()
 
     def __enter__(self) -> Job:
         return self
@@ -103,7 +103,7 @@ def dry_run(uri: str, step: Step, *, limit: int = 1000, samples: int = 5) -> Dry
         stepping = Stepping(database, step)
         numbers, errors, changed = _zeolite.Job.dry_run(database, step.class_name, step.to, stepping, limit, samples)
     finally:
-        _close(database)
+        database.close()
     return DryRun(**numbers, errors=errors, samples=[sample(*one) for one in changed])
 
 
@@ -111,11 +111,6 @@ def undo(uri: str, name: str) -> dict[str, Any]:
     """Takes a job back."""
     with Job.find(uri, name) as job:
         return job.undo()
-
-
-def _close(database: _zeolite.Database) -> None:
-    database.settle()
-    database.close()
 
 
 def _open(uri: str) -> _zeolite.Database:

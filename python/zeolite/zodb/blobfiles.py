@@ -188,7 +188,12 @@ class Files:
 
     def _all(self) -> Iterator[tuple[bytes, str, os.stat_result]]:
         for oid, directory in self.helper.listOIDs():
-            for name in os.listdir(directory):
+            # Another process may make room meanwhile.
+            try:
+                names = os.listdir(directory)
+            except FileNotFoundError:
+                continue
+            for name in names:
                 path = os.path.join(directory, name)
                 if name.endswith(".blob"):
                     try:

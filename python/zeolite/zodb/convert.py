@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from persistent.TimeStamp import TimeStamp
@@ -161,43 +162,31 @@ def take_out(source: Place, path: str, blobs: str | None, progress: Progress) ->
 def _import(told: argparse.Namespace, progress: Progress) -> int:
     if told.until_caught_up and not told.follow:
         raise Mistake("--until-caught-up goes with --follow")
-    into = target(told.uri)
-    try:
-        source = opened(told.source, told.blobs)
+    with closing(target(told.uri)) as into, closing(opened(told.source, told.blobs)) as source:
         try:
             bring(source, into, told.follow, told.until_caught_up, progress)
         except KeyboardInterrupt:
             if not told.follow:
                 print("interrupted; the same command goes on where it stopped", file=sys.stderr)
                 return 130
-        finally:
-            source.close()
-    finally:
-        into.close()
     print(f"imported {progress}")
     return 0
 
 
 def _export(told: argparse.Namespace, progress: Progress) -> int:
-    source = opened(told.uri)
-    try:
+    with closing(opened(told.uri)) as source:
         take_out(source, told.file, told.blobs, progress)
-    finally:
-        source.close()
     print(f"exported {progress}")
     return 0
 
 
 def _verify(told: argparse.Namespace, progress: Progress) -> int:
-    one = opened(told.one, told.one_blobs)
-    other = opened(told.other, told.other_blobs)
     found = 0
-    for difference in differences(one, other, progress.add):
-        found += 1
-        if found <= _TOLD:
-            print(difference)
-    one.close()
-    other.close()
+    with closing(opened(told.one, told.one_blobs)) as one, closing(opened(told.other, told.other_blobs)) as other:
+        for difference in differences(one, other, progress.add):
+            found += 1
+            if found <= _TOLD:
+                print(difference)
     if found:
         print(f"{found} differences in {progress.transactions} transactions that are in both")
         return 3

@@ -11,7 +11,7 @@
 //!
 //! Both sides adding one key is a conflict even with the same value, and so is one value given
 //! to one key by both: these are the rules that there are, whatever one might wish. With `same_changes` they are wished for: what both did to a key
-//! is done once, if a value is the same to the bit, and the least key of neither side is concerned.
+//! is done once, if it is the same value, and the least key of neither side is concerned.
 
 use super::reason::conflict;
 use super::state::Item;
