@@ -1,11 +1,11 @@
 //! Owns how commands reach a server: where it is, and how long they wait for each of its answers.
 
 use crate::credentials::Credentials;
-use crate::exit::CannotConnect;
+use crate::exit::{CannotConnect, Usage};
 use anyhow::Result;
 use std::net::Ipv6Addr;
 use std::time::Duration;
-use zeolite_client::{Admin, Db, Error, Options, Tls, Token};
+use zeolite_client::{Admin, Db, Error, FaultKind, Options, Tls, Token};
 
 /// Where a server listens unless told otherwise.
 pub(crate) const ADDRESS: &str = zeolite_server::settings::LISTEN_DEFAULT;
@@ -68,7 +68,7 @@ impl Server {
         let (token, tls) = (token_file.map(Token::file), Tls { ca, cert, key, server_name: None });
         let database = self.database.clone();
         let options = Options { database, request_timeout, connect_timeout, token, tls, ..options };
-        Ok(options.with_credentials_for(&self.address)?)
+        self.reached(options.with_credentials_for(&self.address))
     }
 
     /// For an operator's calls. It takes no session, so a full server answers as well.
@@ -90,6 +90,8 @@ impl Server {
     fn reached<T>(&self, connected: Result<T, Error>) -> Result<T> {
         connected.map_err(|error| match error {
             Error::Disconnected { reason, .. } => CannotConnect { address: self.address.clone(), reason }.into(),
+            // No server has said so: it is about the address, or the files that were named.
+            Error::Fault(fault) if fault.kind == FaultKind::Invalid => Usage(fault.message).into(),
             error => error.into(),
         })
     }

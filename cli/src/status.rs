@@ -3,7 +3,7 @@
 use crate::args::StatusArgs;
 use crate::exit::ProblemFound;
 use crate::moment;
-use crate::output::{Out, Table, count, nanos, size};
+use crate::output::{Out, Table, count, counted, nanos, size};
 use anyhow::Result;
 use serde::Serialize;
 use zeolite_client::{Admin, Kind, ResolverInfo, Stage, Status};
@@ -115,9 +115,15 @@ fn security(out: &Out, status: &Status) -> String {
         expires if expires <= status.unix_ms => out.verdict(false, "the certificate has expired"),
         _ => format!("TLS, the certificate ends in {} days", left_ms / 86_400_000),
     };
+    let users = match (status.users, status.anonymous_role) {
+        (None, None) => "client certificates".to_owned(),
+        (None, Some(role)) => format!("no users: everybody is {role}"),
+        (Some(users), None) => counted(users, "user"),
+        (Some(users), Some(role)) => format!("{}, whoever proves nothing is {role}", counted(users, "user")),
+    };
     match &status.security_problem {
-        None => tls,
-        Some(why) => format!("{tls}; {}", out.verdict(false, why)),
+        None => format!("{tls}, {users}"),
+        Some(why) => format!("{tls}, {users}; {}", out.verdict(false, why)),
     }
 }
 

@@ -17,10 +17,15 @@ use crate::errors::{Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeolite_proto::TOKEN_PREFIX;
+
+/// A longer file is refused: CAs of a system take some hundred kilobytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The secret that says for which user a client works. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -158,16 +163,31 @@ fn in_file(path: &Path, address: &str) -> Result<Found> {
     Ok(found)
 }
 
-/// The bytes of a file that somebody has named.
+/// The bytes of a file that somebody has named, or of a pipe.
 pub(crate) fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| {
-        Error::invalid(format!("{what} in {} cannot be read: {error}; name a file that is there", path.display()))
-    })
+    let failed = |error: &dyn fmt::Display, remedy: &str| {
+        Error::invalid(format!("{what} in {} cannot be read: {error}; {remedy}", path.display()))
+    };
+    let read = |file: File| {
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let bytes = File::open(path).and_then(read).map_err(|error| failed(&error, "name a file that is there"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(failed(&format_args!("it has more than {FILE_BYTES_MAX} bytes"), "name another file"));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let told = Token::file("/dev/zero").read().expect_err("too long").to_string();
+        assert!(told.contains("/dev/zero") && told.contains("bytes"), "{told}");
+    }
 
     #[test]
     fn a_token_is_not_shown() {

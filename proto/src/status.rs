@@ -5,6 +5,7 @@ use crate::gate::Gate;
 use crate::ids::Tid;
 use crate::mode::Mode;
 use crate::pressure::Pressure;
+use crate::role::Role;
 use serde::{Deserialize, Serialize};
 
 /// What the server says about itself. Counters begin at its start.
@@ -42,6 +43,12 @@ pub struct Status {
     /// Why files of certificates or users do not count as they are now, and the former ones stay in force; `None`: they do.
     #[serde(default)]
     pub security_problem: Option<String>,
+    /// Users in the file of users; `None`: there is no such file.
+    #[serde(default)]
+    pub users: Option<u64>,
+    /// The role of whoever proves nothing; `None`: without proof nobody may do anything.
+    #[serde(default)]
+    pub anonymous_role: Option<Role>,
     /// Live objects (entries not counted).
     pub objects: u64,
     /// Bytes of all segments.

@@ -275,6 +275,8 @@ impl Rpc {
             sessions: self.session_load(database).sessions,
             certificate_expires_unix_ms: told.certificate_expires_unix_ms,
             security_problem: told.problem,
+            users: told.users,
+            anonymous_role: told.anonymous,
             ..database.engine().status()
         }
     }

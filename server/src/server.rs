@@ -22,7 +22,7 @@ mod socket;
 mod tls;
 
 use crate::auth::Authority;
-use crate::auth::standing::Standing;
+use crate::auth::standing::{Standing, Told};
 use crate::clock::{Clock, SystemClock};
 use crate::databases::{Databases, MAIN, Shared};
 use crate::engine::Engine;
@@ -212,12 +212,15 @@ impl Server {
         let grace = Duration::from_millis(sessions.shutdown_grace_ms);
         let budget = Budget::new(&sessions);
         let standing = Arc::new(Standing::default());
+        standing.tell(Told { anonymous: auth.anonymous(), ..Told::default() });
         let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone(), standing.clone());
         let (stop_accepting, stopped) = oneshot::channel::<()>();
         let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);
         let connections =
             Connections::new(connections_max, preface_within, authority.clone(), budget, components.clock.clone());
-        let guarded = Guarded { authority, tls: tls.clone(), connections: connections.clone(), standing };
+        let (tls_shown, cuts, clock) = (tls.clone(), connections.clone(), components.clock.clone());
+        let guarded =
+            Guarded { authority, tls: tls_shown, connections: cuts, standing, clock, expiry_told: Default::default() };
         let guard = (tls.is_some() || auth.has_users()).then(|| Guard::start(guarded));
         let serving = tokio::spawn({
             let router = http2(&sessions).add_routes(rpc.routes().await);

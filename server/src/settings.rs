@@ -33,6 +33,7 @@ use zeolite_proto::Limits;
 
 pub use auth::{AnonymousRole, AuthSettings, TlsSettings};
 pub use bounds::{bounds, shown};
+pub(crate) use databases::database_name;
 pub use databases::{DatabasePlan, DatabaseSettings};
 pub use layers::SettingsError;
 pub use memory::Part;

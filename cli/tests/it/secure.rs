@@ -31,6 +31,7 @@ fn token(output: &Output) -> (String, String) {
 
 impl Guarded {
     fn start(dir: &Path, settings: &[String]) -> Guarded {
+        std::fs::create_dir_all(dir).expect("a directory");
         let mut child = program()
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--log", "trace", "--data"])
             .arg(dir.join("data"))
@@ -186,6 +187,25 @@ fn other_machines_are_let_in_by_tls_and_users_or_by_a_word() {
     missing.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.path().join("d"));
     let missing = missing.args(["--set", "auth.users_file=no-such.toml"]).output().expect("the binary starts");
     assert!(missing.status.code() == Some(2) && text(&missing.stderr).contains("zeolite user --file no-such.toml add"));
+}
+
+#[test]
+fn files_that_are_named_and_not_there_are_wrong_usage_and_the_status_says_who_may_come() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("users.toml");
+    let open = Guarded::start(&dir.path().join("open"), &[]);
+    let status = |output: Output| told(&output).remove(0);
+    let of_open = status(open.run("", &["status"]));
+    assert!(of_open["users"].is_null() && of_open["anonymous_role"] == "admin", "{of_open}");
+    for named in ["--token-file", "--ca", "--cert"] {
+        let output = open.command(&[named, "no-such-file", "status"]).output().expect("starts");
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && !said.is_empty(), "{named}: {:?} {said}", output.status.code());
+    }
+    let (admin, _) = token(&user(&file, &["add", "operator", "--role", "admin"]));
+    let guarded = Guarded::start(&dir.path().join("guarded"), &[format!("auth.users_file={}", file.display())]);
+    let of_guarded = status(guarded.run(&admin, &["status"]));
+    assert!(of_guarded["users"] == 1 && of_guarded["anonymous_role"].is_null(), "{of_guarded}");
 }
 
 #[test]

@@ -4,8 +4,11 @@
 use super::{Acting, chain};
 use crate::credentials::{Tls, read};
 use crate::errors::{Error, Result};
+use std::error::Error as _;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 /// Bytes that one HTTP/2 stream, and the whole connection, may have on the way. Small or adaptive windows stall a
 /// stream of large replies.
@@ -28,14 +31,13 @@ const REMEDIES: &[(&str, &str)] = &[
         "UnknownCA",
         "the server does not know the CA of this client's certificate: use another, or add the CA to tls.client_ca there",
     ),
-    // What was wrong is known to the connection alone, which was over before anything was asked on it.
-    (
-        "operation was canceled: connection closed",
-        "the server has hung up at once: if it wants a certificate of the client, give cert and key (ZEOLITE_CERT, ZEOLITE_KEY); \
-         if it speaks TLS, connect to https://",
-    ),
     ("Expired", "a certificate has expired: renew it"),
 ];
+
+/// With TLS 1.3 a client believes that it is in before the server has looked at its certificate, and hears of a refusal, if at all, by the end of
+/// the connection.
+const HUNG_UP: &str = "the server has hung up at once, as it does where it wants a certificate of the client and is shown none, or one \
+                       that has expired or is of a CA that it does not know: give cert and key (ZEOLITE_CERT, ZEOLITE_KEY)";
 
 /// Connects.
 pub(super) async fn connect(url: &str, connect_timeout: Duration, acting: &Acting) -> Result<Channel> {
@@ -52,7 +54,8 @@ pub(super) async fn connect(url: &str, connect_timeout: Duration, acting: &Actin
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
-    if url.starts_with("https://") {
+    let is_tls = url.starts_with("https://");
+    if is_tls {
         let failed = |error| Error::invalid(format!("TLS to {url} cannot be spoken: {}", chain(&error)));
         endpoint = endpoint.tls_config(tls(&acting.tls)?).map_err(failed)?;
     } else if acting.tls.is_given() {
@@ -61,7 +64,30 @@ pub(super) async fn connect(url: &str, connect_timeout: Duration, acting: &Actin
         );
         return Err(Error::invalid(message));
     }
-    endpoint.connect().await.map_err(|error| lost(url, &error))
+    let channel = endpoint.connect().await.map_err(|error| lost(url, &error))?;
+    if is_tls {
+        is_let_in(url, channel.clone(), connect_timeout).await?;
+    }
+    Ok(channel)
+}
+
+/// Asks for something that everybody may know: who is refused by his certificate is told so here, and not in the middle of his work.
+async fn is_let_in(url: &str, channel: Channel, within: Duration) -> Result<()> {
+    let mut health = HealthClient::new(channel);
+    let asked = tokio::time::timeout(within, health.check(HealthCheckRequest::default())).await;
+    let reason = match asked {
+        Ok(Err(status)) if status.source().is_some() => chain(&status),
+        // Whatever the server itself answers says that we are in.
+        Ok(_) => return Ok(()),
+        Err(_) => {
+            return Err(lost(
+                url,
+                &std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"),
+            ));
+        }
+    };
+    let reason = if remedy(&reason).is_some() { explained(reason) } else { format!("{reason}; {HUNG_UP}") };
+    Err(Error::Disconnected { url: url.to_owned(), reason })
 }
 
 /// No connection, with what to do about it.
@@ -71,10 +97,14 @@ pub(super) fn lost(url: &str, error: &dyn std::error::Error) -> Error {
 
 /// A reason with its remedy, if it is one of TLS.
 pub(super) fn explained(reason: String) -> String {
-    match REMEDIES.iter().find(|(words, _)| reason.contains(words)) {
-        Some((_, remedy)) => format!("{reason}; {remedy}"),
+    match remedy(&reason) {
+        Some(remedy) => format!("{reason}; {remedy}"),
         None => reason,
     }
+}
+
+fn remedy(reason: &str) -> Option<&'static str> {
+    REMEDIES.iter().find(|(words, _)| reason.contains(words)).map(|(_, remedy)| *remedy)
 }
 
 fn tls(tls: &Tls) -> Result<ClientTlsConfig> {

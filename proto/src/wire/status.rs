@@ -4,6 +4,7 @@
 use super::v2;
 use crate::gate::Gate;
 use crate::ids::{Oid, Tid};
+use crate::role::Role;
 use crate::status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
 use crate::upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};
 
@@ -75,13 +76,14 @@ translate! {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared prepared_durable oldest_prepared_ms commits batches conflicts merges loads queue_live
         queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms unix_ms oldest_pin_ms blobs
-        blob_bytes staged_blobs staged_bytes certificate_expires_unix_ms
+        blob_bytes staged_blobs staged_bytes certificate_expires_unix_ms users
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
         poisoned: Option::unwrap_or_default, unless_empty;
         index_down: Option::unwrap_or_default, unless_empty;
         security_problem: Option::unwrap_or_default, unless_empty;
+        anonymous_role: |role: Option<Role>| role.map_or("", Role::text).into(), |role: String| role.parse().ok();
         oldest_pin: tid_or_0, tid_unless_0;
         pack: |pack: Option<String>| pack.unwrap_or_else(|| IDLE.into()), |pack| unless_empty(pack).filter(|pack| pack != IDLE);
         stages: all, all;
@@ -129,6 +131,8 @@ mod tests {
             staged_bytes: 11,
             certificate_expires_unix_ms: 12,
             security_problem: Some("a file".into()),
+            users: Some(3),
+            anonymous_role: Some(Role::Read),
             pack: Some("copying".into()),
             sessions: 3,
             prepared: 2,

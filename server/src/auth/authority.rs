@@ -165,9 +165,14 @@ impl Authority {
         user.map_or(Who::Anonymous, |name| Who::Certificate { user: name.as_str().into(), until_unix_s })
     }
 
-    /// Whether whoever proves nothing may nothing.
-    pub(crate) fn wants_proof(&self) -> bool {
-        self.anonymous.is_none()
+    /// The role of whoever proves nothing; `None`: nobody may do anything without proof.
+    pub(crate) fn anonymous(&self) -> Option<Role> {
+        self.anonymous
+    }
+
+    /// How many users there are; `None`: there is no file of them.
+    pub(crate) fn users(&self) -> Option<u64> {
+        self.file.as_ref().map(|_| self.known.now().users.users.len() as u64)
     }
 
     /// The role on a database.

@@ -12,6 +12,7 @@
 
 use super::token::{Sha256, Token};
 use super::watched::{FILE_BYTES_MAX, bytes};
+use crate::settings::database_name;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,6 +104,10 @@ impl Users {
 
     /// What a file holds.
     pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+        let anybody_writes = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o002 != 0);
+        if anybody_writes {
+            return Err(wrong(path, "everybody on this machine may write it, and so make users; chmod o-w it"));
+        }
         bytes(path).map_err(|error| unreadable(path, &error))
     }
 
@@ -178,6 +183,7 @@ impl Users {
     /// A new user, who has no token yet.
     pub fn add(&mut self, name: &str, role: Role, databases: &[String]) -> Result<(), String> {
         check_name(name)?;
+        check_databases(databases)?;
         if self.users.contains_key(name) {
             return Err(format!("there is a user {name} already; `zeolite user grant` changes what it may do"));
         }
@@ -187,6 +193,7 @@ impl Users {
 
     /// The role of a user on these databases; none named: on all that are not named.
     pub fn grant(&mut self, name: &str, role: Role, databases: &[String]) -> Result<(), String> {
+        check_databases(databases)?;
         let user = self.user(name)?;
         if databases.is_empty() {
             user.roles.insert(EVERY_DATABASE.to_owned(), role);
@@ -255,6 +262,10 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn check_databases(names: &[String]) -> Result<(), String> {
+    names.iter().filter(|name| *name != EVERY_DATABASE).try_for_each(|name| database_name(name))
+}
+
 fn unreadable(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
@@ -301,6 +312,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     const FIXTURE: &str = include_str!("../../tests/fixtures/users-1.toml");
 
@@ -331,6 +343,28 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
         assert!(Users::read(&pipe).is_err_and(|why| why.contains("no regular file")));
         assert!(Users::read(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_file_that_anybody_may_write_makes_no_users() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("users.toml");
+        Users::change(&path, |users| users.add("one", Role::Read, &["main".to_owned()])).expect("written");
+        let chmod = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("ours");
+        chmod(0o662);
+        assert!(Users::read(&path).is_err_and(|why| why.contains("chmod o-w")));
+        chmod(0o664);
+        assert!(Users::read(&path).is_ok());
+    }
+
+    #[test]
+    fn a_role_is_on_what_can_be_a_database() {
+        let mut users = Users::default();
+        for wrong in ["Main", "", "a b", "../x"] {
+            assert!(users.add("one", Role::Read, &[wrong.to_owned()]).is_err_and(|why| why.contains("database")));
+            assert!(users.users.is_empty(), "nothing was changed");
+        }
+        users.add("one", Role::Read, &["main".to_owned(), EVERY_DATABASE.to_owned()]).expect("both are");
     }
 
     #[test]

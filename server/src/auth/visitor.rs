@@ -86,15 +86,15 @@ impl Guests {
 }
 
 impl Visitor {
-    /// Of a new connection.
-    pub(crate) fn new(authority: &Arc<Authority>, address: Option<SocketAddr>, certified: &Certified) -> Visitor {
+    /// Of a new connection, on which that is noted.
+    pub(crate) fn new(
+        authority: &Arc<Authority>,
+        address: Option<SocketAddr>,
+        certified: &Certified,
+        guests: &Arc<Guests>,
+    ) -> Visitor {
         let who = authority.by_certificate(certified);
-        Visitor { authority: authority.clone(), who, address, guests: Arc::default() }
-    }
-
-    /// What is granted on this connection.
-    pub(crate) fn guests(&self) -> &Arc<Guests> {
-        &self.guests
+        Visitor { authority: authority.clone(), who, address, guests: guests.clone() }
     }
 
     /// The same with the token that a request shows (`Bearer ...`).
@@ -146,7 +146,7 @@ mod tests {
         });
         written.expect("written");
         let authority = Authority::open(None, Some(path.clone()), Arc::new(HandClock::at(0))).expect("opens");
-        let visitor = Visitor::new(&authority, None, &Certified::default());
+        let visitor = Visitor::new(&authority, None, &Certified::default(), &Arc::default());
         assert_eq!(visitor.on("main").map(|_| ()).map_err(|fault| fault.kind), Err(FaultKind::Unauthenticated));
         for said in ["Bearer ", "bearer  ", "BEARER "] {
             let shown = visitor.showing(format!("{said}{}", token.secret()).as_bytes()).expect("his");
@@ -170,8 +170,8 @@ mod tests {
     fn wrong_tokens_wait_longer_and_longer() {
         let authority = Authority::open(None, None, Arc::new(HandClock::at(0))).expect("opens");
         let (visitor, other) = (
-            Visitor::new(&authority, None, &Certified::default()),
-            Visitor::new(&authority, None, &Certified::default()),
+            Visitor::new(&authority, None, &Certified::default(), &Arc::default()),
+            Visitor::new(&authority, None, &Certified::default(), &Arc::default()),
         );
         let delays: Vec<Duration> = (0..200).map(|_| visitor.delay()).collect();
         assert!(delays.is_sorted() && delays[0].is_zero() && delays[199] == DELAY_MAX);

@@ -246,7 +246,10 @@ mod tests {
         let connection_bytes_max = 100_000;
         let budget = Budget::new(&SessionSettings { connection_bytes_max, ..SessionSettings::default() });
         let authority = Authority::open(Some(Role::Write), None, Arc::new(SystemClock::new())).expect("opens");
-        let peer = Peer { visitor: Visitor::new(&authority, None, &Certified::default()), account: budget.account() };
+        let peer = Peer {
+            visitor: Visitor::new(&authority, None, &Certified::default(), &Arc::default()),
+            account: budget.account(),
+        };
         let meter = || {
             let (body, peer) = (Body::empty(), peer.clone());
             Meter { body, peer, message_bytes_max: MAX, prefix: Vec::new(), left: 0, charge: None }

@@ -11,7 +11,7 @@
 //! Who connects must begin to speak: HTTP/2 asks for signs of life only when its preface has come. Until then a connection has
 //! `sessions.keepalive_timeout_ms`, or silent ones would take all places. And where everybody must prove who he is, the last eighth of the
 //! places is for those who can: with so few left, for each that comes one of those that have proved nothing is cut, the one with most wrong
-//! tokens first, then the oldest.
+//! tokens first, then the oldest. One that still shakes hands has proved nothing.
 
 use super::certificate;
 use super::socket::Socket;
@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::rpc::budget::{Budget, Peer};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -72,8 +72,8 @@ impl Connections {
     }
 
     /// A place for one more; none: there are too many, which the log tells now and then.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if self.authority.wants_proof() && self.places.available_permits() < self.spare {
+    pub(super) fn place(&self) -> Option<Place> {
+        if self.authority.anonymous().is_none() && self.places.available_permits() < self.spare {
             self.cut_one_unproved();
         }
         let place = self.places.clone().try_acquire_owned().ok();
@@ -86,18 +86,31 @@ impl Connections {
                  are wanted"
             );
         }
-        place
+        let cut = Arc::<Cut>::default();
+        let place = Place { cut: cut.clone(), _free_when_dropped: place? };
+        let mut cuts = self.cuts.lock();
+        if cuts.len() == cuts.capacity() {
+            cuts.retain(|cut| cut.strong_count() > 0);
+        }
+        cuts.push(Arc::downgrade(&cut));
+        Some(place)
     }
 
     /// Begins TLS on a stream and takes it in; none: the client has failed at it, and the stream is closed.
     pub(super) async fn admit_tls(
         &self,
         stream: TcpStream,
-        place: OwnedSemaphorePermit,
+        place: Place,
         config: Arc<rustls::ServerConfig>,
     ) -> Option<Connection> {
         let address = stream.peer_addr().ok();
-        let why = match tokio::time::timeout(self.preface_within, Socket::tls(stream, config)).await {
+        let cut = place.cut.clone();
+        let handshake = tokio::time::timeout(self.preface_within, Socket::tls(stream, config));
+        let begun = tokio::select! {
+            begun = handshake => begun,
+            () = poll_fn(|context| cut.comes(context)) => Ok(Err(was_cut())),
+        };
+        let why = match begun {
             Ok(Ok(socket)) => return Some(self.admitted(socket, address, place)),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it took too long".to_owned(),
@@ -108,24 +121,17 @@ impl Connections {
     }
 
     /// Takes a stream in.
-    pub(super) fn admit(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+    pub(super) fn admit(&self, stream: TcpStream, place: Place) -> Connection {
         let address = stream.peer_addr().ok();
         self.admitted(Socket::Plain(stream), address, place)
     }
 
-    fn admitted(&self, stream: Socket, address: Option<SocketAddr>, place: OwnedSemaphorePermit) -> Connection {
+    fn admitted(&self, stream: Socket, address: Option<SocketAddr>, place: Place) -> Connection {
         let certified = stream.certificate().map(certificate::certified).unwrap_or_default();
-        let visitor = Visitor::new(&self.authority, address, &certified);
-        let cut = Arc::new(Cut { guests: visitor.guests().clone(), ..Cut::default() });
-        let mut cuts = self.cuts.lock();
-        if cuts.len() == cuts.capacity() {
-            cuts.retain(|cut| cut.strong_count() > 0);
-        }
-        cuts.push(Arc::downgrade(&cut));
-        drop(cuts);
+        let visitor = Visitor::new(&self.authority, address, &certified, &place.cut.guests);
         let peer = Peer { visitor, account: self.budget.account() };
         let preface = Some(Preface { left: PREFACE_BYTES, by: Box::pin(tokio::time::sleep(self.preface_within)) });
-        Connection { stream, peer, cut, preface, _place: place }
+        Connection { stream, peer, preface, place }
     }
 
     /// Cuts those on which something was granted that does not hold any more, or too many wrong tokens were shown.
@@ -155,7 +161,13 @@ impl Connections {
     }
 }
 
-/// Whether a connection was cut, and the task that must hear of it: the one that reads and writes.
+/// The place of one connection, from before it has shaken hands; free again when it is dropped.
+pub(super) struct Place {
+    cut: Arc<Cut>,
+    _free_when_dropped: OwnedSemaphorePermit,
+}
+
+/// Whether a connection was cut, and the task that must hear of it: the one that shakes hands, then the one that reads and writes.
 #[derive(Default)]
 struct Cut {
     guests: Arc<Guests>,
@@ -169,19 +181,26 @@ impl Cut {
         self.task.wake();
     }
 
+    /// Ready when it was cut.
+    fn comes(&self, context: &Context<'_>) -> Poll<()> {
+        self.task.register(context.waker());
+        if self.done.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// What the socket has to say, unless the connection was cut.
     fn or<T>(&self, context: &Context<'_>, said: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if said.is_pending() {
             self.task.register(context.waker());
         }
         if self.done.load(Ordering::Acquire) {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the server has cut the connection",
-            )));
+            return Poll::Ready(Err(was_cut()));
         }
         said
     }
+}
+
+fn was_cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the server has cut the connection")
 }
 
 /// What a client has not said yet of what it must say first.
@@ -204,10 +223,9 @@ impl Preface {
 pub(super) struct Connection {
     stream: Socket,
     peer: Peer,
-    cut: Arc<Cut>,
     /// None: it speaks.
     preface: Option<Preface>,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Connected for Connection {
@@ -234,14 +252,14 @@ impl AsyncRead for Connection {
                 self.preface = None;
             }
         }
-        self.cut.or(context, said)
+        self.place.cut.or(context, said)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.cut.or(context, said)
+        self.place.cut.or(context, said)
     }
 
     fn poll_write_vectored(
@@ -250,7 +268,7 @@ impl AsyncWrite for Connection {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.cut.or(context, said)
+        self.place.cut.or(context, said)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -259,7 +277,7 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let said = Pin::new(&mut self.stream).poll_flush(context);
-        self.cut.or(context, said)
+        self.place.cut.or(context, said)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,7 +10,9 @@ use super::connection::Connections;
 use super::tls::Tls;
 use crate::auth::Authority;
 use crate::auth::standing::{Standing, Told};
+use crate::clock::Clock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -23,6 +25,9 @@ pub(super) struct Guarded {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) connections: Arc<Connections>,
     pub(super) standing: Arc<Standing>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Whether it was told that the certificate has expired.
+    pub(super) expiry_told: AtomicBool,
 }
 
 /// The guard at work; it ends when it is dropped.
@@ -37,14 +42,29 @@ impl Guarded {
         self.authority.look_again();
         if let Some(tls) = &self.tls {
             tls.look_again();
+            self.tell_expiry(tls.expires_unix_ms());
         }
         let of_tls = self.tls.as_ref().and_then(|tls| tls.problem());
         let problems: Vec<String> = of_tls.into_iter().chain(self.authority.problem()).collect();
         self.standing.tell(Told {
+            users: self.authority.users(),
+            anonymous: self.authority.anonymous(),
             certificate_expires_unix_ms: self.tls.as_ref().map_or(0, |tls| tls.expires_unix_ms()),
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
         });
         self.connections.cut_revoked();
+    }
+}
+
+impl Guarded {
+    /// Once, when it has happened: a server with an old certificate still serves those who take it.
+    fn tell_expiry(&self, expires_unix_ms: u64) {
+        let has_expired = self.clock.unix_nanos() / 1_000_000 >= i128::from(expires_unix_ms);
+        if has_expired != self.expiry_told.swap(has_expired, Ordering::Relaxed) && has_expired {
+            tracing::error!(
+                "the certificate in tls.cert has expired, and clients refuse it; write a new one into that file, and its key"
+            );
+        }
     }
 }
 

@@ -146,14 +146,19 @@ impl Settings {
 }
 
 fn check_name(name: &str) -> Result<(), String> {
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     if name == MAIN {
         return Err(format!("databases.{MAIN}: the settings of {MAIN} stand at the top of the file, not in a section"));
     }
+    database_name(name).map_err(|problem| format!("databases: {problem}"))
+}
+
+/// Whether a database may be called so.
+pub(crate) fn database_name(name: &str) -> Result<(), String> {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     if name.is_empty() || name.len() > 64 || !name.bytes().all(letter) || !name.as_bytes()[0].is_ascii_lowercase() {
         let shown: String = name.chars().take(64).collect();
         return Err(format!(
-            "databases: {shown:?} is no name; use a letter, then letters, digits, - and _ (small, 64 at most)"
+            "{shown:?} is no name of a database; use a letter, then letters, digits, - and _ (small, 64 at most)"
         ));
     }
     Ok(())

@@ -69,6 +69,8 @@ async fn a_certificate_says_which_user_a_client_works_for() {
     assert_eq!(unknown.kind(), Some(FaultKind::Unauthenticated), "{unknown}");
     let of_strangers = scene.refused(options(Ca::new("strangers").signs("shop", &[]), "stranger")).await;
     assert!(matches!(of_strangers, Error::Disconnected { .. }), "{of_strangers}");
+    let told = of_strangers.to_string();
+    assert!(told.contains("give cert and key") || told.contains("does not know the CA"), "{told}");
     let none = scene.refused(scene.options(None)).await.to_string();
     assert!(none.contains("give cert and key"), "{none}");
 
@@ -132,4 +134,31 @@ async fn whoever_shakes_hands_slowly_holds_up_nobody_and_is_closed() {
         // By an end or by a reset.
         drop(closed.expect("it is closed"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_never_end_take_nobodys_place() {
+    let scene = Scene::start(|settings, _| {
+        settings.sessions.keepalive_timeout_ms = 600_000;
+        settings.sessions.connections_max = 16;
+    })
+    .await;
+    let token = scene.user("shop", Role::Write, &[], None);
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(scene.server.address()).await.expect("accepted");
+        // One that was closed at once takes nothing, which is as good.
+        drop(stream.write_all(&[0x16, 3, 1, 2, 0, 1]).await);
+        silent.push(stream);
+    }
+    let comes = async {
+        loop {
+            // The place of one that is being cut may not be free yet.
+            if let Ok(db) = Db::connect_with(scene.url(), scene.options(Some(&token))).await {
+                return db;
+            }
+        }
+    };
+    let db = tokio::time::timeout(crate::support::GUARD, comes).await.expect("there is a place for him");
+    set(&db, 1).await.expect("commits");
 }

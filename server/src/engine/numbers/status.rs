@@ -202,6 +202,8 @@ impl Engine {
             gates: self.gates(),
             certificate_expires_unix_ms: 0,
             security_problem: None,
+            users: None,
+            anonymous_role: None,
         }
     }
 }
