@@ -51,6 +51,8 @@ pub(crate) struct KeptDraft {
     pub(crate) since_lived_ms: u64,
     /// How long it may stay, in milliseconds; 0: until it is ended.
     pub(crate) time_limit_ms: u64,
+    /// It was prepared in the usual strength, and is kept because the server was stopped.
+    pub(crate) for_restart: bool,
 }
 
 impl KeptDraft {
@@ -109,6 +111,8 @@ struct StoredDraft {
     since_lived_ms: u64,
     #[prost(uint64, tag = "11")]
     time_limit_ms: u64,
+    #[prost(bool, tag = "12")]
+    for_restart: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -279,6 +283,7 @@ fn stored_form(draft: &KeptDraft) -> StoredDraft {
         since_unix_ms: draft.since_unix_ms,
         since_lived_ms: draft.since_lived_ms,
         time_limit_ms: draft.time_limit_ms,
+        for_restart: draft.for_restart,
     }
 }
 
@@ -304,6 +309,7 @@ fn own_form(key: CommitKey, stored: StoredDraft) -> KeptDraft {
         since_unix_ms: stored.since_unix_ms,
         since_lived_ms: stored.since_lived_ms,
         time_limit_ms: stored.time_limit_ms,
+        for_restart: stored.for_restart,
     }
 }
 
@@ -333,6 +339,7 @@ mod tests {
             since_unix_ms: 1_767_225_600_000,
             since_lived_ms: 9000,
             time_limit_ms: 60_000,
+            for_restart: false,
         }
     }
 

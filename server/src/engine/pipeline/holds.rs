@@ -180,6 +180,20 @@ impl Holds {
         self.prepared.values().map(|prepared| prepared.deadline).chain(waits).min()
     }
 
+    /// One that the store does not keep and nothing keeps from being finished.
+    pub(crate) fn one_to_keep(&self, now: Duration) -> Option<u64> {
+        let to_keep =
+            |prepared: &Prepared| prepared.durable.is_none() && prepared.stale.is_empty() && prepared.deadline > now;
+        self.prepared.iter().find(|(_, prepared)| to_keep(prepared)).map(|(id, _)| *id)
+    }
+
+    /// The store keeps it from now on.
+    pub(crate) fn is_kept(&mut self, id: u64, durable: Durable) {
+        if let Some(prepared) = self.prepared.get_mut(&id) {
+            prepared.durable = Some(durable);
+        }
+    }
+
     /// Everything prepared and parked, for the end of the server.
     pub(crate) fn drain(&mut self) -> (Vec<Prepared>, Vec<DraftAsk>) {
         self.held = Held::default();

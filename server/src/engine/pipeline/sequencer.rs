@@ -168,6 +168,9 @@ impl Sequencer {
             }
             return Turn::Idle;
         }
+        if self.keep_over_restart() {
+            return Turn::Worked;
+        }
         let (prepared, parked) = self.holds.drain();
         // A durable one is there at the next start.
         let lost = prepared.into_iter().filter(|prepared| prepared.durable.is_none());

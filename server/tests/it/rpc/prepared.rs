@@ -11,9 +11,13 @@ fn durable(draft: v2::Draft) -> Request {
     Request::Prepare(v2::PrepareRequest { draft: Some(draft), durable: true, ..Default::default() })
 }
 
-fn finish(draft: &v2::Draft) -> Request {
+fn finish_request(draft: &v2::Draft) -> v2::FinishRequest {
     let commit_key = draft.commit_key.clone();
-    Request::Finish(v2::FinishRequest { prepared: 0, commit_key, key_since: Some(draft.snapshot) })
+    v2::FinishRequest { prepared: 0, commit_key, key_since: Some(draft.snapshot) }
+}
+
+fn finish(draft: &v2::Draft) -> Request {
+    Request::Finish(finish_request(draft))
 }
 
 fn abort(draft: &v2::Draft) -> Request {
@@ -50,6 +54,50 @@ async fn a_durable_prepared_draft_outlives_its_session_and_the_server() {
     assert_eq!(raw.refused(nameless).await.kind, FaultKind::Invalid, "neither an id nor a key");
     let loaded = raw.load(vec![cell(1), cell(2)]).await.revisions;
     assert_eq!((loaded[0].tid, &loaded[0].record, loaded[1].tid), (receipt.tid, &Some(record("kept")), 0));
+}
+
+/// Prepared in the usual strength, or held.
+fn plain(draft: v2::Draft, hold: bool) -> Request {
+    Request::Prepare(v2::PrepareRequest { draft: Some(draft), hold, ..Default::default() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_in_order_keeps_what_is_prepared_for_its_next_life() {
+    let test = start().await;
+    let mut raw = test.session().await;
+    let one = |number, text| draft(0, vec![put(cell(number), 0, text)]);
+    let (ours, given_up, held) = (one(1, "ours"), one(2, "given up"), one(3, "held"));
+    let Reply::Prepare(first) = raw.ask(plain(ours.clone(), false)).await else { panic!("prepares") };
+    let Reply::Prepare(_) = raw.ask(plain(given_up.clone(), false)).await else { panic!("prepares") };
+    let Reply::Prepare(_) = raw.ask(plain(held.clone(), true)).await else { panic!("prepares") };
+    // One with a part that is stale is no promise yet.
+    let Reply::Receipt(newer) = raw.ask(Request::Commit(one(4, "newer"))).await else { panic!("commits") };
+    let Reply::Prepare(stale) = raw.ask(plain(one(4, "stale"), true)).await else { panic!("is held") };
+    assert_eq!(stale.stale.len(), 1);
+    // Its session is open until the server ends it: what is held must not go with it.
+    let stopped = test.server.stop().await;
+    stopped.expect("stops");
+
+    let again = start_in(test.directory, |_| {}).await;
+    let mut admin = AdminClient::new(again.channel().await);
+    let status = within(admin.status(v2::StatusRequest {})).await.expect("tells").into_inner();
+    assert_eq!((status.prepared, status.prepared_durable), (3, 3));
+    let mut raw = Raw::connect(again.channel().await).await;
+    raw.hello(hello()).await;
+    let Reply::Prepare(_) = raw.ask(plain(ours.clone(), false)).await else { panic!("an answer that got lost") };
+    let by_both = v2::FinishRequest { prepared: first.prepared, ..finish_request(&ours) };
+    let Reply::Receipt(receipt) = raw.ask(Request::Finish(by_both)).await else { panic!("as if nothing had been") };
+    let Reply::Done(_) = raw.ask(abort(&given_up)).await else { panic!("is given up") };
+    let Reply::Receipt(of_held) = raw.ask(finish(&held)).await else { panic!("finishes") };
+    let loaded = raw.load(vec![cell(1), cell(2), cell(3), cell(4)]).await.revisions;
+    let tids: Vec<u64> = loaded.iter().map(|revision| revision.tid).collect();
+    assert_eq!(tids, [receipt.tid, 0, of_held.tid, newer.tid]);
+    let status = within(admin.status(v2::StatusRequest {})).await.expect("tells").into_inner();
+    assert_eq!(status.prepared, 0, "and nothing is left of them");
+    let Reply::Receipt(_) = raw.ask(Request::Commit(draft(receipt.tid, vec![put(cell(1), receipt.tid, "next")]))).await
+    else {
+        panic!("nothing is held")
+    };
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -181,6 +181,7 @@ mod tests {
             since_unix_ms: 1,
             since_lived_ms: 1,
             time_limit_ms: 0,
+            for_restart: false,
         };
         change(&mut draft);
         let records = prepared_cell::records_of(&draft, limits().record_bytes_max).expect("can be kept");

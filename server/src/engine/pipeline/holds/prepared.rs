@@ -54,6 +54,8 @@ pub(crate) struct Durable {
     pub(crate) pieces: usize,
     /// Until then whoever needs its cells is parked, and refused from then on.
     pub(crate) waited_until: Duration,
+    /// Nobody asked for that: it was prepared in the usual strength when the server was restarted.
+    pub(crate) for_restart: bool,
 }
 
 /// What takes the place of parts of a prepared draft.
@@ -77,6 +79,11 @@ impl Prepared {
     /// What one of these bytes takes of a share.
     pub(crate) fn places(share: &Share, bytes: usize) -> (Place, Place) {
         (share.have(Counted::PreparedDrafts, 1), share.have(Counted::PreparedBytes, bytes))
+    }
+
+    /// Whether whoever prepared it wants it to outlive the server.
+    pub(crate) fn is_asked_durable(&self) -> bool {
+        self.durable.is_some_and(|durable| !durable.for_restart)
     }
 
     /// The cells that are not as they were sent.

@@ -3,6 +3,7 @@
 //! ```text
 //!   prepare ── its pieces, sealed ──> durable: answered          finish: its writes and the end of its pieces, in one transaction
 //!   start, restore ──> pieces read ──> held again                abort:  the end of its pieces
+//!   the server is stopped ──> the others are kept as well, for as long as their time limits last
 //! ```
 //! What keeps it are cells of the server's own, written like everything else: so they are refused, packed, copied and recovered
 //! like everything else. Whoever is in its way waits a while, and is told then whom to ask: it may take days.
@@ -10,6 +11,7 @@
 use super::Sequencer;
 use crate::engine::answers::Done;
 use crate::engine::caller::Caller;
+use crate::engine::faults::shutting_down;
 use crate::engine::keep::prepared_cell::{self, KeptDraft};
 use crate::engine::pipeline::ask::{Answer, Origin};
 use crate::engine::pipeline::endings::Ending;
@@ -24,7 +26,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Fault, FaultKind, Limits, Note, Oid, PreparedDraft, Receipt, Role, Tid};
+use zeolite_proto::{CommitKey, Fault, FaultKind, Limits, Note, Oid, PreparedDraft, Receipt, Role, Tid};
 
 /// For so long whoever needs the cells of a durable draft is parked.
 const WAIT: Duration = Duration::from_secs(10);
@@ -34,7 +36,12 @@ const RETRY: Duration = Duration::from_secs(5);
 impl Sequencer {
     /// The records that would keep a draft, or why it cannot be kept: a copy of the database has to take both of its
     /// transactions.
-    pub(super) fn records_to_keep(&self, prepared: &Prepared, time_limit_ms: u64) -> Result<Vec<Bytes>, Fault> {
+    pub(super) fn records_to_keep(
+        &self,
+        prepared: &Prepared,
+        time_limit_ms: u64,
+        for_restart: bool,
+    ) -> Result<Vec<Bytes>, Fault> {
         let kept = KeptDraft {
             key: prepared.key,
             digest: self.engine.keys().digest(prepared.key),
@@ -48,6 +55,7 @@ impl Sequencer {
             since_unix_ms: prepared.since_unix_ms,
             since_lived_ms: self.engine.keys().lived_ms(),
             time_limit_ms,
+            for_restart,
         };
         let limits = self.engine.limits();
         let records = prepared_cell::records_of(&kept, limits.record_bytes_max)?;
@@ -55,13 +63,45 @@ impl Sequencer {
     }
 
     /// A draft is prepared when what keeps it is durable. Gives what it is known by.
-    pub(super) fn keep(&mut self, prepared: &Prepared, records: Vec<Bytes>, done: Done<Receipt>) -> Durable {
-        let (key, pieces) = (prepared.key, records.len());
+    pub(super) fn keep(&mut self, key: CommitKey, records: Vec<Bytes>, done: Done<Receipt>) -> Durable {
+        let pieces = records.len();
         self.engine.keys().keep(key, 0);
         let write = |(cell, record)| SealedWrite { cell, stamped: false, record: Some(record), merged: false };
         let writes = prepared_cell::cells(key, pieces).zip(records).map(write).collect();
         self.write_own(writes, format!("prepared {key}"), done);
-        Durable { pieces, waited_until: self.engine.clock().steady() + WAIT }
+        Durable { pieces, waited_until: self.engine.clock().steady() + WAIT, for_restart: false }
+    }
+
+    /// The server is stopped in order: a draft that is prepared in the usual strength is kept for the next life, where its client finishes
+    /// it by its key as if nothing had been. One draft a turn, since each is sealed; says whether there was one.
+    pub(super) fn keep_over_restart(&mut self) -> bool {
+        let now = self.engine.clock().steady();
+        if self.engine.health.has_died() || self.engine.health.unwritable().is_some() {
+            return false;
+        }
+        let Some((id, prepared)) = self.holds.one_to_keep(now).and_then(|id| Some((id, self.holds.get(id)?))) else {
+            return false;
+        };
+        let left_ms = (prepared.deadline - now).as_millis() as u64;
+        let key = prepared.key;
+        match self.records_to_keep(prepared, left_ms.max(1), true) {
+            Ok(records) => {
+                let told = move |kept: Result<Receipt, Fault>| {
+                    if let Err(why) = kept {
+                        tracing::warn!(%key, %why, "a prepared draft is lost by the restart; its client has to begin anew");
+                    }
+                };
+                let durable = self.keep(key, records, Box::new(told));
+                self.holds.is_kept(id, Durable { for_restart: true, ..durable });
+            }
+            Err(why) => {
+                tracing::warn!(%key, %why, "a prepared draft cannot be kept over the restart; its client has to begin anew");
+                let freed = self.holds.release(id).map(|(_, freed)| freed);
+                self.lose(key, "the server went down");
+                freed.into_iter().flatten().for_each(|draft| self.engine.refuse_draft(draft, shutting_down()));
+            }
+        }
+        true
     }
 
     /// Holds what a draft holds that the store has: at the start, or because it was restored at this tid.
@@ -91,7 +131,12 @@ impl Sequencer {
             since_unix_ms: kept.since_unix_ms,
             // As old as the clock says now, and no older by what is done to it later.
             since_steady_ms: now.as_millis() as i64 - self.engine.unix_ms().saturating_sub(kept.since_unix_ms) as i64,
-            durable: Some(Durable { pieces, waited_until: now }),
+            // Its client is on its way.
+            durable: Some(Durable {
+                pieces,
+                waited_until: if kept.for_restart { now + WAIT } else { now },
+                for_restart: kept.for_restart,
+            }),
             rests_on,
             stale: BTreeMap::new(),
             bytes: kept.bytes,

@@ -65,7 +65,7 @@ impl Sequencer {
         let id = self.new_id();
         let receipt = PreparedReceipt { prepared: id, merged: prepared.merged(), stale: prepared.stale() };
         if how.durable {
-            let records = match self.records_to_keep(&prepared, how.time_limit_ms) {
+            let records = match self.records_to_keep(&prepared, how.time_limit_ms, false) {
                 Ok(records) => records,
                 Err(fault) => {
                     self.engine.keys().complete(prepared.key, Err(fault.clone()));
@@ -73,7 +73,7 @@ impl Sequencer {
                 }
             };
             let told = Box::new(move |kept: Result<Receipt, Fault>| done(kept.map(|_| receipt)));
-            prepared.durable = Some(self.keep(&prepared, records, told));
+            prepared.durable = Some(self.keep(prepared.key, records, told));
             prepared.rests_on = self.newest;
         } else {
             self.promise(receipt, done);
@@ -191,7 +191,7 @@ impl Sequencer {
                 let Some(prepared) = self.holds.get(id) else { return };
                 let (merged, stale) = (prepared.merged(), prepared.stale());
                 // Its promise would be another one than that which is asked for.
-                if how.durable != prepared.durable.is_some() || (!how.hold && !stale.is_empty()) {
+                if how.durable != prepared.is_asked_durable() || (!how.hold && !stale.is_empty()) {
                     return done(Err(prepared_otherwise()));
                 }
                 self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
