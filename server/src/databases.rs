@@ -20,7 +20,7 @@
 mod course;
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Running};
+use crate::engine::{Engine, Leaving, Running};
 use crate::settings::DatabasePlan;
 use crate::store::disk::Disk;
 use crate::store::{Opening, Progress, StoreError};
@@ -217,10 +217,10 @@ impl Databases {
     }
 
     /// Waits until all loops have ended and closes the stores; the first error is told, and no store is left out for it.
-    pub(crate) fn join(&self) -> Result<(), StoreError> {
+    pub(crate) fn join(&self, leaving: Leaving) -> Result<(), StoreError> {
         let mut first = Ok(());
         for (name, running) in std::mem::take(&mut *self.running.lock()) {
-            if let Err(error) = running.join() {
+            if let Err(error) = running.join(leaving) {
                 tracing::error!(database = &*name, %error, "the store did not close well");
                 first = first.and(Err(error));
             }

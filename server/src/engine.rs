@@ -61,7 +61,7 @@ pub use answers::{Closing, Done, Outcome, PreparedReceipt, Preparing};
 pub use caller::{Caller, Client, Owner};
 pub(crate) use faults::fault_of;
 pub use keep::system::SYSTEM_OID;
-pub use loops::{Loops, Running};
+pub use loops::{Leaving, Loops, Running};
 pub use numbers::histogram::{Counts, Histogram};
 pub use numbers::status::Stats;
 pub use pipeline::restore::Restoring;

@@ -25,7 +25,7 @@ use crate::auth::Authority;
 use crate::auth::standing::{Standing, Told};
 use crate::clock::{Clock, SystemClock};
 use crate::databases::{Databases, MAIN, Shared};
-use crate::engine::Engine;
+use crate::engine::{Engine, Leaving};
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::rpc::budget::Budget;
@@ -48,6 +48,9 @@ use zeolite_proto::{Fault, Registry};
 
 const HTTP_FRAME_BYTES: u32 = 64 << 10;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// How long connections have to close when another server waits for the store: clients come back at once, and send again.
+const MAKE_WAY_GRACE: Duration = Duration::from_millis(200);
 
 /// How long a stop waits for what still uses the engine when its connection is gone: a long call between two portions.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
@@ -92,6 +95,11 @@ impl Components {
     /// These, for one database, and nobody who wants to hear of the opening.
     pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, seed: u64) -> Components {
         Components { disk, disks: BTreeMap::new(), clock, seed, put_back: false, progress: Box::new(|_| {}) }
+    }
+
+    /// Whether another process has one of the data directories.
+    pub fn has_locked(&self) -> bool {
+        self.disks.values().any(|disk| disk.as_ref().is_err_and(|why| matches!(why, StoreError::Locked { .. })))
     }
 
     /// The machine's disk and clock.
@@ -169,6 +177,17 @@ impl Server {
         settings.check().map_err(ServerError::Settings)?;
         let components = Components::real(&settings)?;
         Server::start_with(components, settings, registry, listener).await
+    }
+
+    /// Whether a server could begin with these settings, as far as that can be known without a data directory: what they say, and the files
+    /// of certificates and users.
+    pub fn check_files(settings: &Settings) -> Result<(), ServerError> {
+        settings.check().map_err(ServerError::Settings)?;
+        let wrong = |problem| ServerError::Settings(vec![problem]);
+        Tls::open(&settings.tls).map_err(wrong)?;
+        let users_file = settings.auth.has_users().then(|| settings.auth.users_file.clone());
+        Authority::open(settings.auth.anonymous(), users_file, Arc::new(SystemClock::new())).map_err(wrong)?;
+        Ok(())
     }
 
     /// Starts on these components; gives the server when its databases are open.
@@ -260,6 +279,16 @@ impl Server {
         self.metrics.as_ref().map(Metrics::address)
     }
 
+    /// Comes back when the databases that are open decide on commits, or have stopped to and say so; not when one of them stands still.
+    pub async fn is_moving(&self) {
+        for database in self.databases.all() {
+            let (tell, told) = oneshot::channel();
+            // Whatever the answer is, and whoever still waits for it.
+            database.engine().prepared(Box::new(move |answer| drop(tell.send(answer))));
+            drop(told.await);
+        }
+    }
+
     /// Looks at the files of certificates and users now; otherwise it does so every second.
     pub fn look_at_files(&self) {
         if let Some(guard) = &self.guard {
@@ -280,6 +309,17 @@ impl Server {
     /// Stops in order: what was admitted is finished and answered, then the store is closed. Afterwards it can be opened
     /// again, unless this program keeps the engine.
     pub async fn stop(self) -> Result<(), ServerError> {
+        self.end(Leaving::Settled).await
+    }
+
+    /// The same for a server that another one takes the place of right now: nobody waits for a checkpoint, and connections
+    /// that are slow to close are cut soon.
+    pub async fn make_way(mut self) -> Result<(), ServerError> {
+        self.grace = self.grace.min(MAKE_WAY_GRACE);
+        self.end(Leaving::AtOnce).await
+    }
+
+    async fn end(self, leaving: Leaving) -> Result<(), ServerError> {
         let Server { databases, rpc, opening, stop_accepting, mut serving, connections, metrics, grace, .. } = self;
         tracing::info!("stopping");
         if stop_accepting.send(()).is_err() {
@@ -292,7 +332,7 @@ impl Server {
             drop(opening.await);
         }
         let running = databases.clone();
-        let closed = tokio::task::spawn_blocking(move || running.join()).await;
+        let closed = tokio::task::spawn_blocking(move || running.join(leaving)).await;
         rpc.end_sessions();
         if let Some(metrics) = metrics {
             metrics.stop().await;

@@ -15,7 +15,7 @@ use zeolite_proto::{
     Cell, Change, CommitKey, Draft, Fault, Limits, Note, Oid, Priority, Receipt, Record, Registry, Tid, Write,
 };
 use zeolite_server::engine::clock::SystemClock;
-use zeolite_server::engine::{Engine, EngineSettings, Running};
+use zeolite_server::engine::{Engine, EngineSettings, Leaving, Running};
 use zeolite_server::store::StoreSettings;
 use zeolite_server::store::disk::real::RealDisk;
 
@@ -134,6 +134,6 @@ impl Bench {
 
     fn close(self) -> Result<()> {
         self.engine.shut_down();
-        Ok(self.running.join()?)
+        Ok(self.running.join(Leaving::Settled)?)
     }
 }

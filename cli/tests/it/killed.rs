@@ -125,8 +125,8 @@ fn runs() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn merging_clients_lose_nothing_to_kills() {
-    let ends = &[End::Kill, End::KillTwice, End::Kill, End::Term];
-    let plan = Plan { kind: Kind::Merging, ends, times: 6, commits_per_life: 80 };
+    let ends = &[End::Kill, End::HandOver, End::KillTwice, End::HandOver, End::HandOver, End::Term];
+    let plan = Plan { kind: Kind::Merging, ends, times: 4, commits_per_life: 80 };
     for _ in 0..runs() {
         merged(&plan, &run(&plan).await).await;
     }
@@ -151,7 +151,7 @@ async fn merged(plan: &Plan, ran: &Ran) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serializable_clients_stay_serializable_across_kills() {
-    let plan = Plan { kind: Kind::Serializable, ends: &[End::Kill, End::Term], times: 6, commits_per_life: 60 };
+    let plan = Plan { kind: Kind::Serializable, ends: &[End::Kill, End::HandOver, End::Term], times: 4, commits_per_life: 60 };
     for _ in 0..runs() {
         let ran = run(&plan).await;
         let (history, rules) = judged_alone(&plan, &ran).await;

@@ -269,7 +269,7 @@ fn play(seed: u64, feed_is_late: bool) -> Result<usize, String> {
     });
     let judged = beliefs.and_then(|beliefs| stage.judge(&beliefs).map(|()| beliefs.len()));
     stage.engine.shut_down();
-    running.join().map_err(|error| error.to_string())?;
+    running.join(zeolite_server::engine::Leaving::Settled).map_err(|error| error.to_string())?;
     judged
 }
 

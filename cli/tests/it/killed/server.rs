@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 /// How a life ends.
@@ -15,11 +15,17 @@ pub(crate) enum End {
     Term,
     /// Killed, and the next life too, while it is opening the database.
     KillTwice,
+    /// Asked to let a new process take its place.
+    HandOver,
 }
 
 /// A running `zeolite serve`.
 pub(crate) struct Served {
     child: Child,
+    /// Of the child, or of a process that took its place.
+    pid: u32,
+    /// What all of them print.
+    lines: BufReader<ChildStdout>,
     address: SocketAddr,
     dir: Arc<tempfile::TempDir>,
 }
@@ -33,12 +39,10 @@ impl Served {
 
     fn start_on(dir: Arc<tempfile::TempDir>, listen: &str) -> Served {
         let mut child = spawn(dir.path(), listen);
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("its output is a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
-        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        let address = told["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
-        Served { child, address, dir }
+        let mut lines = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+        let (address, pid) = listening(&mut lines);
+        assert_eq!(pid, child.id());
+        Served { child, pid, lines, address, dir }
     }
 
     /// Where clients connect to.
@@ -48,17 +52,33 @@ impl Served {
 
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// Ends this life and begins the next on the same directory and port.
     pub(crate) fn end_and_start_again(mut self, end: End) -> Served {
-        let signal = if end == End::Term { "TERM" } else { "KILL" };
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().expect("kill runs");
-        assert!(sent.success(), "signal {signal} to {pid}");
-        let ended = self.child.wait().expect("it can be waited for");
-        assert_eq!(ended.success(), end == End::Term, "after {end:?}: {ended}");
+        let signal = match end {
+            End::Term => "TERM",
+            End::HandOver => "USR2",
+            End::Kill | End::KillTwice => "KILL",
+        };
+        let sent = send(signal, self.pid);
+        assert!(sent, "signal {signal} to {}", self.pid);
+        let next = (end == End::HandOver).then(|| listening(&mut self.lines));
+        if self.pid == self.child.id() {
+            let ended = self.child.wait().expect("it can be waited for");
+            assert_eq!(ended.success(), matches!(end, End::Term | End::HandOver), "after {end:?}: {ended}");
+        } else {
+            // A grandchild is not ours to wait for; one that has ended has no program.
+            while std::fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok() {
+                std::thread::yield_now();
+            }
+        }
+        if let Some((address, pid)) = next {
+            assert_eq!(address, self.address);
+            self.pid = pid;
+            return self;
+        }
         if end == End::KillTwice {
             let mut child = spawn(self.dir.path(), &self.url());
             while !has_opened_a_segment(child.id()) {
@@ -76,8 +96,24 @@ impl Drop for Served {
     fn drop(&mut self) {
         // One that has ended already cannot be killed, which is as good.
         let _ = self.child.kill();
+        if self.pid != self.child.id() {
+            send("KILL", self.pid);
+        }
         let _ = self.child.wait();
     }
+}
+
+/// Where a server says that it listens, and its process.
+fn listening(lines: &mut BufReader<ChildStdout>) -> (SocketAddr, u32) {
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("it says where it listens");
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+    let address = told["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
+    (address, told["pid"].as_u64().expect("a pid") as u32)
+}
+
+fn send(signal: &str, pid: u32) -> bool {
+    Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().expect("kill runs").success()
 }
 
 fn spawn(dir: &Path, listen: &str) -> Child {

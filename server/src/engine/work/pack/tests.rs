@@ -96,7 +96,7 @@ impl Site {
 
     fn close(mut self) -> SimDisk {
         self.engine.shut_down();
-        self.running.take().expect("runs").join().expect("closes");
+        self.running.take().expect("runs").join(crate::engine::Leaving::Settled).expect("closes");
         self.disk
     }
 }

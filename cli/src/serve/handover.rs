@@ -1,0 +1,134 @@
+//! Owns the hand-over: a new process takes the place of a running server, and its clients notice a moment of waiting.
+//!
+//! ```text
+//!   SIGUSR2 ──> the same program with the same arguments, as its file is now (an upgrade may have replaced it)
+//!                 │  <── listener ──                                       over a socket that is its standard input
+//!                 │  ── ready ──>    settings, certificates, users read and right
+//!   stops accepting, finishes what it has, leaves the store ── end of the socket ──> opens the store, accepts
+//! ```
+//! Who connects meanwhile waits in the listener's queue, which both processes have: nobody is refused. A new process that is not ready in time,
+//! or ends before it is, changes nothing: the old one serves on. Behind `ready` there is no way back; if the new process dies then, the old one
+//! ends with an error, and whoever watches over them starts another.
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::FdFlags;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Says to a process that its standard input is the other end of a hand-over.
+const VARIABLE: &str = "ZEOLITE_HANDOVER";
+/// The new process must be ready within this.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const LISTENER: &[u8] = b"l";
+const READY: &[u8] = b"r";
+/// An argument that is of one start alone.
+const ONCE: &str = "--put-back";
+
+/// The process that takes the place of this one.
+pub(super) struct Next {
+    child: Child,
+    /// Its end tells the other that the store is free.
+    line: UnixStream,
+}
+
+/// Starts it, and waits until it is ready.
+pub(super) fn next(program: &Path, listener: &TcpListener) -> Result<Next> {
+    let (line, theirs) = UnixStream::pair().context("a socket for the hand-over")?;
+    let mut command = Command::new(program);
+    command.args(std::env::args_os().skip(1).filter(|argument| argument != ONCE));
+    command.env(VARIABLE, "1").stdin(Stdio::from(OwnedFd::from(theirs)));
+    let mut child = super::systemd::without_listeners(&mut command)
+        .spawn()
+        .with_context(|| format!("{} cannot be started", program.display()))?;
+    // It has the other end as well, and would hide that the new process has ended.
+    drop(command);
+    match make_ready(&line, listener) {
+        Ok(()) => Ok(Next { child, line }),
+        Err(why) => {
+            // One that has ended already cannot be killed, which is as good.
+            drop(child.kill());
+            let ended = child.wait().context("the new process")?;
+            Err(why.context(format!("the new process did not become ready ({ended}); its message is above")))
+        }
+    }
+}
+
+fn make_ready(mut line: &UnixStream, listener: &TcpListener) -> Result<()> {
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut with = SendAncillaryBuffer::new(&mut room);
+    let fds = [listener.as_fd()];
+    ensure!(with.push(SendAncillaryMessage::ScmRights(&fds)), "no room for a descriptor");
+    rustix::net::sendmsg(line, &[IoSlice::new(LISTENER)], &mut with, SendFlags::empty()).context("the listener")?;
+    line.set_read_timeout(Some(READY_WITHIN))?;
+    let mut said = [0];
+    line.read_exact(&mut said).context("waiting for it")?;
+    ensure!(said == READY, "it said something else");
+    Ok(())
+}
+
+impl Next {
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The store is free: the other one goes on. Says whether there is one.
+    pub(super) fn go(mut self) -> Result<()> {
+        let ended = self.child.try_wait().context("the new process")?;
+        drop(self.line);
+        match ended {
+            None => Ok(()),
+            Some(status) => bail!("the new process has ended ({status}) and nobody serves; start the server again"),
+        }
+    }
+}
+
+/// What a process was handed that takes the place of another one.
+pub(super) struct Inherited {
+    line: UnixStream,
+    pub(super) listener: TcpListener,
+}
+
+/// None: this process was started in the ordinary way.
+pub(super) fn inherited() -> Result<Option<Inherited>> {
+    if std::env::var_os(VARIABLE).is_none() {
+        return Ok(None);
+    }
+    let line = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?);
+    let listener = received(&line).with_context(|| {
+        format!("{VARIABLE} is set, and standard input is no hand-over of a running server; unset it to start one")
+    })?;
+    Ok(Some(Inherited { line, listener }))
+}
+
+fn received(line: &UnixStream) -> Result<TcpListener> {
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut with = RecvAncillaryBuffer::new(&mut room);
+    let mut bytes = [0; LISTENER.len()];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let got = rustix::net::recvmsg(line, &mut [IoSliceMut::new(&mut bytes)], &mut with, flags)?;
+    ensure!(got.bytes == LISTENER.len() && bytes == LISTENER, "the other end has said nothing");
+    let fds = with.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    let listener = TcpListener::from(fds.context("there is no listener in it")?);
+    rustix::io::fcntl_setfd(&listener, FdFlags::CLOEXEC)?;
+    Ok(listener)
+}
+
+impl Inherited {
+    /// Tells the old process that it may leave, and waits until it has.
+    pub(super) fn take_over(mut self) -> Result<TcpListener> {
+        self.line.write_all(READY).context("the old process has gone")?;
+        // Whatever ends the line, the old process has nothing more to say.
+        drop(self.line.read(&mut [0]));
+        Ok(self.listener)
+    }
+}
