@@ -40,6 +40,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a server on a data directory
     Serve(crate::serve::ServeArgs),
+    /// Let a new process take the place of a running server, which clients hardly notice: for an upgrade, or new settings
+    Restart(crate::restart::RestartArgs),
     /// Who may come in: users, their roles and tokens, in a file of this machine
     User(crate::user::UserArgs),
     /// Look at the settings

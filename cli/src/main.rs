@@ -3,7 +3,7 @@
 //! ```text
 //!   args ──> main ─┬─> show, status, upkeep   (through server: a client of the library, with a time limit on each answer)
 //!                  ├─> check, top             (the same; for monitoring systems, and for a person's eyes)
-//!                  ├─> serve                  (a server: settings, signals)
+//!                  ├─> serve, restart         (a server: settings, signals; a process that takes its place)
 //!                  ├─> user                   (the file of users, on this machine)
 //!                  ├─> offline                (a data directory without a server)
 //!                  ├─> evolve                 (through the client library: jobs that change all the data)
@@ -28,6 +28,7 @@ mod output;
 mod place;
 mod prepared;
 mod progress;
+mod restart;
 mod serve;
 mod server;
 mod settings_page;
@@ -45,6 +46,7 @@ use clap::{CommandFactory, Parser};
 use output::Out;
 use server::Server;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
             Err(error) => check::broken(&out, &error),
         };
     }
-    match run(&out, &server, cli.command) {
+    match run(&out, &server, cli.command, cli.timeout.map(Duration::from_secs)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out.error(&error);
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(out: &Out, server: &Server, command: Command) -> Result<()> {
+fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) -> Result<()> {
     match command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -80,6 +82,7 @@ fn run(out: &Out, server: &Server, command: Command) -> Result<()> {
             out.bytes(&script);
             Ok(())
         }
+        Command::Restart(args) => runtime()?.block_on(interruptible(restart::restart(out, &args, timeout))),
         Command::User(args) => user::user(out, &args, &server.database),
         Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
         Command::Config(ConfigCommand::Explain { word }) => settings_page::explain(out, word.as_deref()),
@@ -124,6 +127,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
         Command::Verify(VerifyArgs { strict, .. }) => upkeep::verify(out, &server.admin().await?, strict).await,
         Command::Serve(_)
+        | Command::Restart(_)
         | Command::User(_)
         | Command::Check(_)
         | Command::Top(_)

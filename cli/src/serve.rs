@@ -113,6 +113,11 @@ pub(crate) fn users_file(config: Option<&Path>) -> Result<Option<PathBuf>> {
     Ok(settings.auth.has_users().then_some(settings.auth.users_file))
 }
 
+/// The data directory that `serve` would take: from file and environment.
+pub(crate) fn data_dir() -> Result<PathBuf> {
+    Ok(load(file_here(), &[])?.data_dir)
+}
+
 /// The settings of a data directory, for a command that opens it without serving it: from file and environment.
 pub(crate) fn offline(dir: &Path) -> Result<Settings> {
     let settings = Settings { data_dir: dir.to_owned(), ..load(file_here(), &[])? };

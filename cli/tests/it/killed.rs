@@ -151,7 +151,8 @@ async fn merged(plan: &Plan, ran: &Ran) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serializable_clients_stay_serializable_across_kills() {
-    let plan = Plan { kind: Kind::Serializable, ends: &[End::Kill, End::HandOver, End::Term], times: 4, commits_per_life: 60 };
+    let plan =
+        Plan { kind: Kind::Serializable, ends: &[End::Kill, End::HandOver, End::Term], times: 4, commits_per_life: 60 };
     for _ in 0..runs() {
         let ran = run(&plan).await;
         let (history, rules) = judged_alone(&plan, &ran).await;

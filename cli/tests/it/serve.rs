@@ -2,6 +2,7 @@
 
 mod databases;
 mod offline;
+mod restarts;
 mod settings;
 mod shows;
 mod upkeep;

@@ -1,0 +1,78 @@
+//! Owns `restart`: a new process takes the place of the server that has a data directory, and this waits until it has.
+//!
+//! It asks by a signal and not over the network: who restarts a server starts a program on its machine. Which process it is the lock file
+//! of the data directory says, and whether there is one the lock itself.
+
+use crate::exit::Usage;
+use crate::output::Out;
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use zeolite_server::store::disk::real::LOCK_FILE;
+
+/// The new process is there within this, or is not coming: it has 30 seconds to become ready.
+const WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+#[derive(Args)]
+#[command(after_help = "\
+The new process is started by the old one: the same program file as it is now, with the same arguments and environment; settings, certificates
+and users are read anew. If it cannot become ready, the old one serves on, and its log says why. Clients wait for a moment
+and lose nothing. The same without this command: kill -USR2 PID, or `systemctl reload` where the unit says so.")]
+pub(crate) struct RestartArgs {
+    /// The data directory of the server [default: as `serve` would find it]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// `zeolite restart`.
+pub(crate) async fn restart(out: &Out, args: &RestartArgs, within: Option<Duration>) -> Result<()> {
+    let dir = match &args.data {
+        Some(dir) => dir.clone(),
+        None => crate::serve::data_dir()?,
+    };
+    let old =
+        holder(&dir)?.ok_or_else(|| Usage(format!("no server has the data directory {}; start one", dir.display())))?;
+    kill_process(old, Signal::USR2).with_context(|| format!("process {} cannot be told", old.as_raw_nonzero()))?;
+    let (asked, within) = (Instant::now(), within.unwrap_or(WITHIN));
+    loop {
+        match holder(&dir)? {
+            Some(new) if new != old => {
+                let (old, new) = (old.as_raw_nonzero(), new.as_raw_nonzero());
+                match out.is_json() {
+                    true => out.json(&json!({ "old_pid": old, "pid": new }))?,
+                    false => out.line(format_args!("process {new} has taken the place of {old}")),
+                }
+                return Ok(());
+            }
+            _ => ensure!(
+                asked.elapsed() < within,
+                "process {} still serves: the new one did not become ready; the log of the server says why",
+                old.as_raw_nonzero()
+            ),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The process that has a data directory; none: nobody has.
+fn holder(dir: &Path) -> Result<Option<Pid>> {
+    let path = dir.join(LOCK_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => return Ok(None),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => bail!("{}: {error}", path.display()),
+    }
+    // Between the lock and the note of whose it is nothing is there.
+    let pid = std::fs::read_to_string(&path)?.trim().parse().ok();
+    Ok(pid.and_then(Pid::from_raw))
+}

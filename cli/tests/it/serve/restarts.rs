@@ -1,0 +1,182 @@
+//! A server whose process is another one a moment later: by a signal, by `restart`, and by a service manager that keeps its socket.
+
+use crate::program::{program, text};
+use crate::served::fill;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+use zeolite_client::{Cell, Db, Oid, Record};
+
+/// Nothing here takes this long.
+const GUARD: Duration = Duration::from_secs(60);
+
+/// A server in a process that ends when others have taken its place.
+struct Serving {
+    child: Child,
+    pid: u32,
+    lines: BufReader<ChildStdout>,
+    address: String,
+}
+
+fn serving(mut command: Command, dir: &Path) -> Serving {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log.txt")).expect("a log");
+    let child = command
+        .args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(dir.join("data"))
+        .args(["--config"])
+        .arg(dir.join("zeolite.toml"))
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn();
+    let mut child = child.expect("the binary starts");
+    let lines = BufReader::new(child.stdout.take().expect("has an output"));
+    let mut served = Serving { pid: child.id(), child, lines, address: String::new() };
+    served.address = served.next_life();
+    served
+}
+
+impl Serving {
+    /// Where the process listens that is there now.
+    fn next_life(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("reads");
+        let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        self.pid = told["pid"].as_u64().expect("a pid") as u32;
+        told["address"].as_str().expect("an address").to_owned()
+    }
+
+    fn send(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid.to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, which is as good.
+        let _ = Command::new("kill").args(["-KILL", &self.pid.to_string()]).stderr(Stdio::null()).status();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn restart(dir: &Path, timeout: &str) -> Output {
+    let mut command = program();
+    command.args(["--json", "--timeout", timeout, "restart", "--data"]).arg(dir.join("data"));
+    command.output().expect("the binary starts")
+}
+
+fn settings(dir: &Path, text: &str) {
+    std::fs::write(dir.join("zeolite.toml"), text).expect("written");
+}
+
+/// A commit, however long it has to wait.
+async fn commit(db: &Db, oid: Oid) {
+    let commit = db.run(async |tx| tx.put(Cell::object(oid), &Record::new("Marked", 1, "x")));
+    tokio::time::timeout(GUARD, commit).await.expect("in time").expect("commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_brings_a_new_process_and_one_that_is_not_ready_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    settings(dir.path(), "");
+    let none = restart(dir.path(), "5");
+    assert_eq!(none.status.code(), Some(2), "{}", text(&none.stderr));
+    let mut served = serving(program(), dir.path());
+    let (_, object) = fill(&served.address).await;
+    let db = Db::connect(&served.address).await.expect("connects");
+    let before = served.pid;
+    settings(dir.path(), "metrics.listen = '127.0.0.1:0'");
+    let output = restart(dir.path(), "60");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).expect("json");
+    assert_eq!(served.next_life(), served.address, "on the same socket");
+    assert_eq!((&told["old_pid"], &told["pid"]), (&before.into(), &served.pid.into()));
+    assert!(served.child.wait().expect("ends").success());
+    commit(&db, object).await;
+
+    let pid = served.pid;
+    for wrong in ["tls.cert = 'no-such.pem'\ntls.key = 'no-such.key'", "nonsense = 1"] {
+        settings(dir.path(), wrong);
+        served.send("USR2");
+        let is_told = |log: &str| log.matches("this process serves on").count();
+        let log = || std::fs::read_to_string(dir.path().join("log.txt")).expect("a log");
+        let so_far = is_told(&log());
+        tokio::time::timeout(GUARD, async {
+            while is_told(&log()) == so_far {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("it is told");
+        commit(&db, object).await;
+    }
+    settings(dir.path(), "");
+    served.send("USR2");
+    served.next_life();
+    assert_ne!(served.pid, pid);
+    commit(&db, object).await;
+}
+
+/// What a service manager hears, one message after the other.
+fn heard(manager: &UnixDatagram) -> String {
+    let mut message = [0; 4096];
+    let length = manager.recv(&mut message).expect("it is told");
+    text(&message[..length])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
+    let dir = tempfile::tempdir().expect("a directory");
+    settings(dir.path(), "");
+    let socket = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).expect("binds");
+    manager.set_read_timeout(Some(GUARD)).expect("takes it");
+    let kept = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = kept.local_addr().expect("has one").to_string();
+    let start = || {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\""])
+            .arg(program().get_program());
+        command.stdin(Stdio::from(OwnedFd::from(kept.try_clone().expect("another one"))));
+        command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "30000");
+        serving(command, dir.path())
+    };
+    let mut served = start();
+    assert_eq!(served.address, address);
+    let ready = heard(&manager);
+    assert!(ready.contains("READY=1") && ready.contains(&format!("MAINPID={}", served.pid)), "{ready}");
+    let until = |what: &str| while !heard(&manager).contains(what) {};
+    until("WATCHDOG=1");
+    served.send("HUP");
+    until("RELOADING=1");
+    until("READY=1");
+
+    let (_, object) = fill(&address).await;
+    let db = Db::connect(&address).await.expect("connects");
+    served.send("USR2");
+    let next = served.next_life();
+    assert_eq!(next, address);
+    until(&format!("MAINPID={}", served.pid));
+    until("READY=1");
+    commit(&db, object).await;
+    served.send("TERM");
+    until("STOPPING=1");
+    // The old one has ended, and who commits waits in the queue of the socket until there is another.
+    let first = served.child.wait().expect("ends");
+    assert!(first.success());
+    let commits = tokio::spawn({
+        let db = db.clone();
+        async move { commit(&db, object).await }
+    });
+    drop(served);
+    let again = start();
+    commits.await.expect("commits");
+    assert_eq!(again.address, address);
+}
