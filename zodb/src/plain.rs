@@ -64,6 +64,38 @@ pub(crate) struct Reference<'a> {
     pub(crate) class: Option<Plain<'a>>,
 }
 
+impl Plain<'_> {
+    /// The same, of its own.
+    pub(crate) fn into_owned(self) -> Plain<'static> {
+        let own = |bytes: Cow<'_, [u8]>| Cow::Owned(bytes.into_owned());
+        let all = |members: Vec<Plain<'_>>| members.into_iter().map(Plain::into_owned).collect();
+        match self {
+            Plain::None => Plain::None,
+            Plain::Bool(it) => Plain::Bool(it),
+            Plain::Int(it) => Plain::Int(it),
+            Plain::Float(it) => Plain::Float(it),
+            Plain::Text(it) => Plain::Text(own(it)),
+            Plain::Bytes(it) => Plain::Bytes(own(it)),
+            Plain::Tuple(members) => Plain::Tuple(all(members)),
+            Plain::List(members) => Plain::List(all(members)),
+            Plain::Dict(pairs) => {
+                Plain::Dict(pairs.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+            }
+            Plain::Class(module, name) => Plain::Class(own(module), own(name)),
+            Plain::Reference(to) => {
+                Plain::Reference(Box::new(Reference { oid: to.oid, class: to.class.map(Plain::into_owned) }))
+            }
+            Plain::Made(made) => Plain::Made(Box::new(Made {
+                module: own(made.module),
+                name: own(made.name),
+                args: made.args.into_owned(),
+                is_new: made.is_new,
+                state: made.state.map(Plain::into_owned),
+            })),
+        }
+    }
+}
+
 /// The server does not decide this: whoever knows Python does.
 pub(crate) fn left(what: impl std::fmt::Display) -> Unresolved {
     Unresolved::left(what)
