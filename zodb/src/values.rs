@@ -178,7 +178,9 @@ impl<'a> Values<'a> {
             Op::NewObj => self.made(true),
             // A class, arguments, keywords.
             _ => {
-                (self.pop()?, self.pop()?, self.pop()?);
+                for _ in 0..3 {
+                    self.pop()?;
+                }
                 self.push(Value::Other("an object that is made by a call"))
             }
         }
