@@ -154,6 +154,7 @@ def imported(served: tuple[str, Any], directory: str, megabytes: int) -> float:
 
 def memory(db: Any, start: Any, stop: Any, number: int, address: Any, side: str) -> float:
     """What a process takes more that has loaded all of an import, with a full cache and hardly an object: MB."""
+    start()
     small = database(side, address, FILLED)
     connection, before = small.open(), _resident()
     for part in list(connection.root()):
