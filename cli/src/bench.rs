@@ -13,6 +13,7 @@
 //!   bulk       live traffic beside a bulk writer     against the same traffic alone
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
 //!   growth     commits, loads, opening at several sizes
+//!   zodb       ZODB on Zeolite, ZEO and RelStorage        a Python program
 //! ```
 //! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
 
@@ -34,12 +35,13 @@ mod restart;
 mod size;
 mod stages;
 mod traffic;
+mod zodb;
 
 use crate::host::Host;
 use crate::output::Out;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use machine::Machine;
 use report::Report;
 use std::path::{Path, PathBuf};
@@ -72,8 +74,17 @@ enum Part {
     Size,
 }
 
+#[derive(Subcommand)]
+enum Other {
+    /// ZODB on Zeolite, beside ZEO over FileStorage and RelStorage on PostgreSQL where they are installed: speeds, and an evolve beside a live site
+    Zodb(zodb::ZodbArgs),
+}
+
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// What to measure [default: disk engine commits counter reads]
     #[arg(value_enum)]
     parts: Vec<Part>,
@@ -173,6 +184,9 @@ impl Drop for Doing {
 
 /// Runs what was asked for.
 pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
+    if let Some(Other::Zodb(args)) = &args.other {
+        return tokio::task::block_in_place(|| zodb::measure(args));
+    }
     let setting = |dir, label: &str| Setting {
         out,
         dir,

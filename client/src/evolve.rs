@@ -76,7 +76,7 @@ pub use ledger::{Bad, Counts, Cursor, NotUndone, Part, RangeRecord};
 pub use plan::{NewJob, Plan, Settings, plan};
 pub use progress::{JobWatch, Progress};
 pub use shape::merge_upgrades;
-pub use step::{AnyStep, JointObject, JointStep, JointWork, Step, Stepped, map, typed, upgrade, with};
+pub use step::{AnyStep, JointObject, JointStep, JointWork, Share, Step, Stepped, map, typed, upgrade, with};
 pub use verify::{Check, Verified, index_holds, unique_index_holds};
 pub use worker::{Report, Stop, Worker};
 pub use zeolite_proto::evolve::{LOW_DISK, State};

@@ -35,6 +35,7 @@ pub use transaction::{Isolation, Transaction};
 pub(crate) use view::damaged;
 pub use view::{Scan, View};
 pub use work::Place;
+pub use work::Share;
 pub(crate) use work::Work;
 
 use crate::errors::{Error, Result};

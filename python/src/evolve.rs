@@ -131,7 +131,10 @@ impl Job {
             (database.get().db(py)?, new_job(py, "a dry run", Plan::below(class, below), false, &HashMap::new())?);
         let step = PythonStep::new("a dry run".to_owned(), database, steps);
         let options = DryRunOptions { objects_max, samples };
-        let run = runtime::wait(py, async move { evolve::dry_run(&db, &new, &step, &options).await })?;
+        let made = step.made();
+        let run = runtime::wait(py, async move { evolve::dry_run(&db, &new, &step, &options).await });
+        made.raised()?;
+        let run = run?;
         let numbers = [
             ("total", run.total),
             ("stepped", run.stepped),

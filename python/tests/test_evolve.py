@@ -9,10 +9,14 @@ import evolving
 import pytest
 from evolving import catalog_is_exact, every_edit_is_kept, live, opened, stored
 from migrations import index, lower, unindex
+from persistent.mapping import PersistentMapping
 from serving import Server
+from ZODB import DB
+from ZODB.blob import Blob
 
 from zeolite import evolve
 from zeolite.errors import Gated
+from zeolite.zodb import Storage
 
 DOCS = 300
 #: Where the disk of the machine is nearly full, a job would wait.
@@ -88,6 +92,16 @@ def test_what_ends_a_worker_is_raised_as_it_is(server: Server, uri: str) -> None
     assert evolve.run(uri, "index", index, **ANY_DISK)["phase"] == "done"
 
 
+def test_a_dry_run_raises_what_ends_a_worker_as_it_is(uri: str) -> None:
+    @evolve.step("cms.Doc")
+    def exits(doc: Any, tx: evolve.Tx) -> None:
+        sys.exit("enough")
+
+    with pytest.raises(SystemExit, match="enough") as caught:
+        evolve.dry_run(uri, exits)
+    assert caught.traceback[-1].name == "exits"
+
+
 def worker(uri: str, name: str, step: str) -> Any:
     """Another process that works on the job."""
     disk = [part for key, value in ANY_DISK.items() for part in ("--set", f"{key}={value}")]
@@ -141,6 +155,101 @@ def test_what_a_live_edit_goes_over_is_indexed_anew(server: Server, uri: str) ->
         connection.sync()
         assert connection.root()["docs"][7].title == "Another"
         catalog_is_exact(connection)
+
+
+def test_what_a_step_read_elsewhere_counts_where_a_live_check_goes_over_it(server: Server, uri: str) -> None:
+    with opened(server.address) as connection:
+        root = connection.root()
+        root["prefix"] = PersistentMapping(text="old ")
+        connection.transaction_manager.commit()
+        # A serializable transaction: it has seen the seventh as it was, and writes what that one's step reads.
+        root["docs"][7]._p_activate()
+        connection.readCurrent(root["docs"][7])
+        root["prefix"]["text"] = "new "
+        chunks: list[Any] = []
+
+        @evolve.step("cms.Doc", name="prefixed")
+        def prefixed(doc: Any, tx: evolve.Tx) -> None:
+            if doc.number == 7:
+                chunks.append(tx.connection)
+            elif len(chunks) == 1 and chunks[0] is not tx.connection:
+                # The chunk of the seventh is committed.
+                chunks.append(tx.connection)
+                connection.transaction_manager.commit()
+            doc.prefixed = tx.root()["prefix"]["text"] + doc.title
+
+        few = {"chunk_objects_start": 20, "chunk_objects_max": 20}
+        done = evolve.run(uri, "prefixed", prefixed, **few, **ANY_DISK)
+        assert (done["phase"], done["stepped_again"], len(chunks)) == ("done", 1, 3), "as though it had been before the step"
+        connection.sync()
+        assert stored(connection, root["docs"][7])["prefixed"] == "new Title 7"
+
+
+def test_blobs_are_made_opened_and_replaced_in_steps(server: Server, uri: str) -> None:
+    @evolve.step("cms.Doc", name="attached")
+    def attached(doc: Any, tx: evolve.Tx) -> None:
+        if doc.number % 10:
+            return
+        doc.attached = Blob(f"first {doc.number}".encode())
+        if doc.number == 70:
+            raise ValueError("nothing of it")
+
+    @evolve.step("cms.Doc", name="replaced")
+    def replaced(doc: Any, tx: evolve.Tx) -> None:
+        if (blob := getattr(doc, "attached", None)) is None:
+            return
+        with blob.open() as file:
+            was = file.read()
+        with blob.open("w") as file:
+            file.write(was + b", second")
+
+    assert evolve.dry_run(uri, attached).other_writes == DOCS // 10 - 1
+    assert evolve.run(uri, "attached", attached, **ANY_DISK)["bad"] == 1
+    directory = server.directory / "kept"
+    done = evolve.run(f"{uri}?blob_dir={directory}", "replaced", replaced, **ANY_DISK)
+    assert (done["phase"], done["bad"]) == ("done", 0)
+    left = [path for path in directory.rglob("*") if path.is_file() and path.parent.name == "incoming"]
+    assert [path for path in left if path.name != ".lock"] == []
+    database = DB(Storage(server.address, blob_dir=str(server.directory / "blobs")))
+    docs = database.open().root()["docs"]
+    for number in range(0, DOCS, 10):
+        if number == 70:
+            assert not hasattr(docs[number], "attached")
+            continue
+        with docs[number].attached.open() as file:
+            assert file.read() == f"first {number}, second".encode()
+    database.close()
+
+
+@pytest.mark.parametrize("what", ["edit", "index"])
+def test_a_whole_plan_in_one_commit_beside_live_writers(server: Server, uri: str, what: str) -> None:
+    step = lower if what == "edit" else index
+    with live(server.address, what) as site:
+        report = evolve.run(uri, "whole", step, atomic=True, **ANY_DISK)
+    assert (report["phase"], report["chunks"]) == ("done", 1)
+    with opened(server.address) as connection:
+        every_edit_is_kept(connection, site)
+        if what == "index":
+            catalog_is_exact(connection)
+        else:
+            assert kinds(connection) == {2: DOCS}
+            assert all(stored(connection, doc)["title_lower"] for doc in connection.root()["docs"].values())
+        with evolve.Job.find(uri, "whole") as job:
+            assert job.undo()["phase"] in ("undone",), job.not_undone()
+
+
+def test_a_whole_plan_fails_as_a_whole(server: Server, uri: str) -> None:
+    @evolve.step("cms.Doc", name="whole")
+    def fails(doc: Any, tx: evolve.Tx) -> None:
+        tx.root()["catalog"].add(doc)
+        if doc.number == 299:
+            raise ValueError("the last one")
+
+    assert evolve.run(uri, "whole", fails, atomic=True, **ANY_DISK)["phase"] == "failed"
+    with opened(server.address) as connection:
+        assert connection.root()["catalog"].count() == 0
+    with evolve.Job.find(uri, "whole") as job:
+        assert "the last one" in job.show()["state"]
 
 
 @pytest.mark.parametrize("payments", [False, True])

@@ -20,7 +20,7 @@ pub(crate) mod state;
 pub(crate) mod tree;
 
 use crate::oids::to_zeolite;
-use crate::plain::left;
+use crate::plain::{Plain, left};
 use crate::scan::{class_of, scan};
 use kinds::{KeyKind, ValueKind};
 use state::{Content, Parsed};
@@ -62,21 +62,36 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The newest record of a leaf with what was made of its keys elsewhere.
+    /// The newest record of a leaf with what was made of its keys elsewhere. A tree that holds its bucket inline is not left empty.
     pub(crate) fn with_changes(
         &self,
         newest: &Record,
         changes: &[Changed<'_, '_>],
         rules: Rules,
-    ) -> Result<Record, Unresolved> {
+    ) -> Result<Leaf, Unresolved> {
         let parsed = Parsed::of(newest)?;
         let mut data = parsed.class_pickle().to_vec();
         let state = if self.is_tree { parsed.into_inline()? } else { parsed.into_top() };
         let there = Content::of(state, self)?;
         let items = replay::replay(self, &there.items, changes, rules)?;
+        if items.is_empty() && self.is_tree {
+            return Err(reason::conflict(10, None));
+        }
         state::pickle(self, &items, there.next.as_ref(), &mut data);
-        let refs = references(&data)?;
-        Ok(Record { refs, data: data.into(), ..newest.clone() })
+        let record = with_data(newest, data)?;
+        Ok(match items.is_empty() {
+            true => Leaf::Empty(record, there.next.map(Plain::into_owned)),
+            false => Leaf::Holds(record),
+        })
+    }
+
+    /// A bucket that leads to another one.
+    pub(crate) fn with_next(&self, bucket: &Record, next: Option<&Plain<'_>>) -> Result<Record, Unresolved> {
+        let parsed = Parsed::of(bucket)?;
+        let mut data = parsed.class_pickle().to_vec();
+        let there = Content::of(parsed.into_top(), self)?;
+        state::pickle(self, &there.items.iter().collect::<Vec<_>>(), next, &mut data);
+        with_data(bucket, data)
     }
 
     /// The class of this name.
@@ -92,6 +107,19 @@ impl Node {
             _ => None,
         }
     }
+}
+
+/// What a leaf has become.
+pub(crate) enum Leaf {
+    Holds(Record),
+    /// It has no key any more; what is behind it.
+    Empty(Record, Option<Plain<'static>>),
+}
+
+/// A record with other data, and the references that are in it.
+fn with_data(record: &Record, data: Vec<u8>) -> Result<Record, Unresolved> {
+    let refs = references(&data)?;
+    Ok(Record { refs, data: data.into(), ..record.clone() })
 }
 
 /// One class of nodes, and the rules by which its records are merged.
@@ -198,7 +226,6 @@ fn references(data: &[u8]) -> Result<Vec<Oid>, Unresolved> {
 mod tests {
     use super::*;
     use crate::made;
-    use crate::plain::Plain;
     use bytes::Bytes;
 
     const BUCKET: &str = "BTrees.OOBTree.OOBucket";

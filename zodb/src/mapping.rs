@@ -9,9 +9,9 @@
 //! ZODB has no rule for these: two that write one mapping conflict, whatever they wrote. So this is opt-in, and careful. A key of both is a conflict,
 //! and so is a mapping that one side has emptied, or that both together empty: whoever sees that it is empty may throw it away.
 //!
-//! Only plain values are understood: numbers, text, bytes, tuples, lists, dicts, classes, references. Their writer writes them anew, so what a pickle shares by
-//! its memo need not be known, but for lists and dicts: one that is at two places is the same one there, and is left to the client. So is what is made by a
-//! call (a date), what is no text, bytes or integer as a key (Python says whether 1 is `True`), and a mapping that has attributes beside its keys.
+//! Only plain values are understood: numbers, text, bytes, tuples, lists, dicts, classes, references, and what a call makes of such (dates, sets). Their writer
+//! writes them anew, so what a pickle shares by its memo need not be known, but for what can be changed: a list that is at two places is the same one there,
+//! and is left to the client. So is what is no text, bytes or integer as a key (Python says whether 1 is `True`), and a mapping that has attributes beside its keys.
 //! `-0.0` and `0.0` count as one value, as they do in Python: a change from one to the other is none.
 
 use crate::btrees::{Rules, record, three};
@@ -73,7 +73,7 @@ fn read(record: &Record) -> Result<(&[u8], Vec<Pair<'_>>), Unresolved> {
     if values.at() != record.data.len() {
         return Err(left("a record with something behind its two pickles"));
     }
-    match Unfold::with_dicts(&values).plain(data_of(&values, top)?)? {
+    match Unfold::of_mappings(&values).plain(data_of(&values, top)?)? {
         Plain::Dict(pairs) => Ok((class, pairs)),
         other => Err(left(format!("{other} in the place of a mapping's keys"))),
     }

@@ -2,17 +2,19 @@
 //!
 //! `Values` has the graph of a pickle as it stands; here it is unfolded to trees that own their members, within bounds, so
 //! that a small pickle cannot become an endless one. What two places share is told apart only for lists, which can be changed:
-//! a list at two places is refused, and so is a dict. What is not plain is refused by its name, and so left to the client.
+//! a list at two places is refused, and so is a dict, or what a call makes, unless it is known that it cannot be changed. What is not plain is refused by its name, and so left to the client.
 //!
 //! ```text
-//!   None, bool, int (128 bits), float, text, bytes, tuples, lists, dicts if they are asked for, classes by name, strong references
+//!   None, bool, int (128 bits), float, text, bytes, tuples, lists, classes by name, strong references
+//!   if they are asked for: dicts, and what a call makes (a date), as the call
 //! ```
 
-use crate::values::{Id, Value, Values};
+use crate::values::{Call, Id, Value, Values};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use zeolite_proto::resolver::Unresolved;
 
+const MADE: &str = "an object that is made by a call";
 const NODES_MAX: usize = 200_000;
 const DEPTH_MAX: usize = 32;
 
@@ -31,6 +33,27 @@ pub(crate) enum Plain<'a> {
     Dict(Vec<(Plain<'a>, Plain<'a>)>),
     Class(Cow<'a, [u8]>, Cow<'a, [u8]>),
     Reference(Box<Reference<'a>>),
+    Made(Box<Made<'a>>),
+}
+
+/// What a call makes: the same call makes the same.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Made<'a> {
+    pub(crate) module: Cow<'a, [u8]>,
+    pub(crate) name: Cow<'a, [u8]>,
+    pub(crate) args: Plain<'a>,
+    /// `cls.__new__(cls, *args)`, not `callable(*args)`.
+    pub(crate) is_new: bool,
+    pub(crate) state: Option<Plain<'a>>,
+}
+
+/// Whether what these calls make cannot be changed, so that two places may have one, or one each.
+fn is_unchangeable(module: &[u8], name: &[u8]) -> bool {
+    match module {
+        b"datetime" | b"decimal" | b"pytz" | b"_codecs" => true,
+        b"builtins" | b"__builtin__" => matches!(name, b"bytes" | b"complex"),
+        _ => false,
+    }
 }
 
 /// A strong reference to an object of the same database.
@@ -39,6 +62,38 @@ pub(crate) struct Reference<'a> {
     pub(crate) oid: [u8; 8],
     /// What the persistent id says of the object's class.
     pub(crate) class: Option<Plain<'a>>,
+}
+
+impl Plain<'_> {
+    /// The same, of its own.
+    pub(crate) fn into_owned(self) -> Plain<'static> {
+        let own = |bytes: Cow<'_, [u8]>| Cow::Owned(bytes.into_owned());
+        let all = |members: Vec<Plain<'_>>| members.into_iter().map(Plain::into_owned).collect();
+        match self {
+            Plain::None => Plain::None,
+            Plain::Bool(it) => Plain::Bool(it),
+            Plain::Int(it) => Plain::Int(it),
+            Plain::Float(it) => Plain::Float(it),
+            Plain::Text(it) => Plain::Text(own(it)),
+            Plain::Bytes(it) => Plain::Bytes(own(it)),
+            Plain::Tuple(members) => Plain::Tuple(all(members)),
+            Plain::List(members) => Plain::List(all(members)),
+            Plain::Dict(pairs) => {
+                Plain::Dict(pairs.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+            }
+            Plain::Class(module, name) => Plain::Class(own(module), own(name)),
+            Plain::Reference(to) => {
+                Plain::Reference(Box::new(Reference { oid: to.oid, class: to.class.map(Plain::into_owned) }))
+            }
+            Plain::Made(made) => Plain::Made(Box::new(Made {
+                module: own(made.module),
+                name: own(made.name),
+                args: made.args.into_owned(),
+                is_new: made.is_new,
+                state: made.state.map(Plain::into_owned),
+            })),
+        }
+    }
 }
 
 /// The server does not decide this: whoever knows Python does.
@@ -50,19 +105,19 @@ pub(crate) fn left(what: impl std::fmt::Display) -> Unresolved {
 pub(crate) struct Unfold<'v, 'a> {
     values: &'v Values<'a>,
     nodes: usize,
-    /// Lists and dicts.
+    /// Lists, dicts, what calls make.
     changeable: HashSet<Id>,
-    dicts: bool,
+    of_mappings: bool,
 }
 
 impl<'v, 'a> Unfold<'v, 'a> {
     pub(crate) fn of(values: &'v Values<'a>) -> Unfold<'v, 'a> {
-        Unfold { values, nodes: 0, changeable: HashSet::new(), dicts: false }
+        Unfold { values, nodes: 0, changeable: HashSet::new(), of_mappings: false }
     }
 
-    /// Dicts are plain, too. They have no order, so nothing that compares may meet one.
-    pub(crate) fn with_dicts(values: &'v Values<'a>) -> Unfold<'v, 'a> {
-        Unfold { dicts: true, ..Unfold::of(values) }
+    /// Dicts are plain, too, and what calls make. They have no order here, so nothing that compares more than equality may meet one.
+    pub(crate) fn of_mappings(values: &'v Values<'a>) -> Unfold<'v, 'a> {
+        Unfold { of_mappings: true, ..Unfold::of(values) }
     }
 
     pub(crate) fn plain(&mut self, id: Id) -> Result<Plain<'a>, Unresolved> {
@@ -86,7 +141,7 @@ impl<'v, 'a> Unfold<'v, 'a> {
             Value::Tuple(members) => Plain::Tuple(self.members(members, depth)?),
             Value::List(_) if !self.changeable.insert(id) => return Err(left("a list that is at two places")),
             Value::List(members) => Plain::List(self.members(members, depth)?),
-            Value::Dict(_) if !self.dicts => return Err(left("a dict")),
+            Value::Dict(_) if !self.of_mappings => return Err(left("a dict")),
             Value::Dict(_) if !self.changeable.insert(id) => return Err(left("a dict that is at two places")),
             Value::Dict(pairs) => {
                 let mut pair = |id: Id| self.at_depth(id, depth + 1);
@@ -95,8 +150,23 @@ impl<'v, 'a> Unfold<'v, 'a> {
             }
             Value::Global(module, name) => Plain::Class(module.clone(), name.clone()),
             Value::Persistent(id) => Plain::Reference(Box::new(self.reference(*id, depth)?)),
+            Value::Made(_) if !self.of_mappings => return Err(left(MADE)),
+            Value::Made(call) => Plain::Made(Box::new(self.made(id, *call, depth)?)),
             Value::Other(what) => return Err(left(what)),
         })
+    }
+
+    fn made(&mut self, id: Id, call: Call, depth: usize) -> Result<Made<'a>, Unresolved> {
+        let Value::Global(module, name) = self.values.get(call.callable).clone() else { return Err(left(MADE)) };
+        if !is_unchangeable(&module, &name) && !self.changeable.insert(id) {
+            return Err(left(format!("{MADE} and is at two places")));
+        }
+        let args = self.at_depth(call.args, depth + 1)?;
+        if !matches!(args, Plain::Tuple(_)) {
+            return Err(left(MADE));
+        }
+        let state = call.state.map(|state| self.at_depth(state, depth + 1)).transpose()?;
+        Ok(Made { module, name, args, is_new: call.is_new, state })
     }
 
     fn members(&mut self, ids: &[Id], depth: usize) -> Result<Vec<Plain<'a>>, Unresolved> {
@@ -146,6 +216,7 @@ impl std::fmt::Display for Plain<'_> {
             Plain::List(_) => write!(f, "a list"),
             Plain::Dict(_) => write!(f, "a dict"),
             Plain::Class(..) => write!(f, "a class"),
+            Plain::Made(_) => write!(f, "{MADE}"),
             Plain::Reference(to) => write!(f, "object {:x}", u64::from_be_bytes(to.oid)),
         }
     }

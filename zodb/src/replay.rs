@@ -13,8 +13,8 @@
 //! - *What it changed*: the keys of all leaves of the tree that it wrote, before and after, as one sequence. What it has split cancels out.
 //! - *Where*: each key goes down the newest tree, from the root. Whoever sets a key has read or written each node on its way, so the topmost
 //!   node of the draft is the root.
-//! - *How*: in its leaf. A key that the other side has changed is a conflict, and so is what empties a leaf. Its least key may go: in a merge that is
-//!   a conflict (reason 13) since nobody looks at the nodes above; here they are looked at, and held.
+//! - *How*: in its leaf. A key that the other side has changed is a conflict. Its least key may go, and its last one: in a merge these are
+//!   conflicts (reasons 13 and 10) since nobody looks at the nodes above; here they are looked at, held, and written where a leaf goes (`way`).
 //! - *Empty trees*: whoever has emptied a tree has seen that, and may have thrown it away, as indexes do; so has whoever finds one empty that had keys.
 //!   Such a tree is not replayed, whatever its keys say.
 //! - *What is left out*: all of the draft's own nodes and leaves of that tree, unless a key leads there. The newest tree is sane without them. A leaf may become longer
@@ -25,13 +25,17 @@
 
 #[cfg(test)]
 mod tests;
+mod way;
 
 use crate::btrees::state::Item;
-use crate::btrees::tree::{Changed, Shape, changed};
+use crate::btrees::tree::{Shape, changed};
 use crate::btrees::{Node, Rules, emptied};
+use crate::oids::to_zeolite;
+use crate::plain::Plain;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use way::Way;
 use zeolite_proto::record::Header;
 use zeolite_proto::resolver::Unresolved;
 use zeolite_proto::{Cell, Change, Draft, Record, Records, Replayed, Replayer, Tid};
@@ -201,11 +205,25 @@ impl<'s> Forest<'s> {
         Some(Forest { known, parents })
     }
 
-    /// Whether a leaf was written of which nobody knows the tree. Who unlinks a bucket writes the one before it, which may be below
-    /// nodes that were not asked for: what is left out on one side must not stay on the other.
+    /// Whether a leaf was written of which nobody knows the tree: what is left out on one side must not stay on the other.
     fn has_strays(&self) -> bool {
         let is_leaf = |known: &Known<'_>| known.old.is_some() && known.new.is_some() && !known.node.is_tree();
-        self.known.iter().any(|(cell, known)| is_leaf(known) && self.top_of(cell).is_none())
+        self.known.iter().any(|(cell, known)| is_leaf(known) && self.tree_of(cell).is_none())
+    }
+
+    /// The root of the tree that something was in, also if it was written only to lead past a leaf of that tree.
+    fn tree_of(&self, cell: &Cell) -> Maybe<&'s Cell> {
+        self.top_of(cell).or_else(|| self.top_of(&self.unlinked_by(cell)?))
+    }
+
+    /// Who unlinks a bucket writes the one before it, which may be below nodes that were not asked for.
+    fn unlinked_by(&self, cell: &Cell) -> Maybe<Cell> {
+        let known = self.known.get(cell)?;
+        let (Some(Shape::Leaf(old)), Some((Shape::Leaf(new), _))) = (&known.old, &known.new) else { return None };
+        let Some(Plain::Reference(to)) = old.next.as_ref().filter(|_| old.items == new.items) else { return None };
+        let unlinked = Cell::object(to_zeolite(to.oid)?);
+        let is_empty = |known: &Known<'_>| matches!(&known.new, Some((Shape::Leaf(leaf), _)) if leaf.items.is_empty());
+        (old.next != new.next && self.known.get(&unlinked).is_some_and(is_empty)).then_some(unlinked)
     }
 
     /// The root of the tree that something was in.
@@ -245,8 +263,7 @@ impl<'s> Forest<'s> {
         if had_keys && !has_keys {
             return asked.refuse(emptied());
         }
-        let mut way = Way { node, version: version?, rules, had_keys, asked, made };
-        way.down(top, &changes, 0)?;
+        Way::new((node, version?, rules, had_keys), asked, made).make(top, &changes)?;
         for cell in written {
             // What was led to the written one has been led to where it belongs.
             let mut above = self.parents.get(cell);
@@ -276,7 +293,7 @@ impl<'s> Forest<'s> {
     fn written(&self, top: &Cell) -> Maybe<Vec<&'s Cell>> {
         let mut written: Vec<&'s Cell> = Vec::new();
         for (cell, known) in &self.known {
-            if known.new.is_some() && self.top_of(cell) == Some(top) {
+            if known.new.is_some() && self.tree_of(cell) == Some(top) {
                 written.push(cell);
             }
         }
@@ -317,54 +334,4 @@ fn in_order<'a>(node: &Node, mut items: Vec<Item<'a>>) -> Maybe<Vec<Item<'a>>> {
     items.sort_by(|a, b| node.compare_keys(&a.key, &b.key).unwrap_or(Ordering::Equal));
     let ascend = |pair: &[Item<'a>]| node.compare_keys(&pair[0].key, &pair[1].key).is_ok_and(Ordering::is_lt);
     items.windows(2).all(ascend).then_some(items)
-}
-
-/// The way of changes down the newest tree.
-struct Way<'w, 'r> {
-    /// The class of its nodes.
-    node: Node,
-    version: u32,
-    rules: Rules,
-    /// Whoever changed it has seen a tree that was not empty.
-    had_keys: bool,
-    asked: &'w mut Asked<'r>,
-    made: &'w mut Replayed,
-}
-
-impl Way<'_, '_> {
-    fn down(&mut self, cell: &Cell, changes: &[Changed<'_, '_>], depth: usize) -> Maybe<()> {
-        let record = self.asked.newest(cell)?;
-        let node = Node::of_class(&record.class)?;
-        if depth > DEPTH_MAX || !(node == self.node || self.node.is_above(&node)) {
-            return None;
-        }
-        let nodes = match Shape::of(&node, &record)? {
-            Shape::Leaf(there) if there.items.is_empty() && self.had_keys => return self.asked.refuse(emptied()),
-            Shape::Leaf(_) => return self.leaf(cell, &node, &record, changes),
-            Shape::Nodes(nodes) => nodes,
-        };
-        self.made.reads.push(cell.clone());
-        let mut rest = changes;
-        while let Some(first) = rest.first() {
-            let child = nodes.of_key(first.key()?)?;
-            let is_there = |change: &&Changed<'_, '_>| {
-                change.key().and_then(|key| nodes.of_key(key)).is_some_and(|other| other == child)
-            };
-            let (there, behind) = rest.split_at(rest.iter().take_while(is_there).count());
-            self.down(&child.0, there, depth + 1)?;
-            rest = behind;
-        }
-        Some(())
-    }
-
-    fn leaf(&mut self, cell: &Cell, node: &Node, record: &Record, changes: &[Changed<'_, '_>]) -> Maybe<()> {
-        if record.version != self.version {
-            return None;
-        }
-        match node.with_changes(record, changes, self.rules) {
-            Ok(merged) => self.made.writes.push((cell.clone(), merged.encode().ok()?)),
-            Err(why) => return self.asked.refuse(why),
-        }
-        Some(())
-    }
 }

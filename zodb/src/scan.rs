@@ -78,6 +78,7 @@ pub fn class_of(record: &[u8]) -> Result<String, ScanError> {
                 _ => Err(ScanError::Class("a tuple that is no pair of module and name".into())),
             }
         }
+        (_, Value::Made(_)) => Err(ScanError::Class("an object that is made by a call".into())),
         (_, Value::Other(what)) => Err(ScanError::Class((*what).into())),
         _ => Err(ScanError::Class("plain data".into())),
     }

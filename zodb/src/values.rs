@@ -1,7 +1,7 @@
 //! Owns plain values: what a pickle says when nothing in it is run.
 //!
-//! Numbers, strings, tuples, lists, dicts, names of classes and persistent ids are understood; whatever is made by a call or has a
-//! state is one opaque value, of which is known only what made it. The values of a record lie in one list and name each other by their
+//! Numbers, strings, tuples, lists, dicts, names of classes and persistent ids are understood; of what is made by a call is known what is
+//! called with what, and which state it is given then. Everything else is one opaque value. The values of a record lie in one list and name each other by their
 //! place in it, so that what is deep or knows itself needs no recursion here, and what was remembered in one pickle is there in
 //! the next: ZODB's two pickles of a record have one memo.
 //!
@@ -36,8 +36,20 @@ pub(crate) enum Value<'a> {
     Global(Cow<'a, [u8]>, Cow<'a, [u8]>),
     /// A persistent id.
     Persistent(Id),
+    /// What a call has made.
+    Made(Call),
     /// Anything else, and what it is.
     Other(&'static str),
+}
+
+/// A call, with what was done to its result.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Call {
+    pub(crate) callable: Id,
+    pub(crate) args: Id,
+    /// `cls.__new__(cls, *args)`, not `callable(*args)`.
+    pub(crate) is_new: bool,
+    pub(crate) state: Option<Id>,
 }
 
 /// The values of one record, pickle by pickle.
@@ -159,11 +171,18 @@ impl<'a> Values<'a> {
             }
             Op::AddItems => {
                 self.down_to_mark()?;
-                self.changed(0)
+                self.changed()
             }
-            Op::Build => self.changed(1),
-            Op::Reduce | Op::NewObj => self.made(2),
-            _ => self.made(3),
+            Op::Build => self.build(),
+            Op::Reduce => self.made(false),
+            Op::NewObj => self.made(true),
+            // A class, arguments, keywords.
+            _ => {
+                for _ in 0..3 {
+                    self.pop()?;
+                }
+                self.push(Value::Other("an object that is made by a call"))
+            }
         }
     }
 
@@ -207,8 +226,9 @@ impl<'a> Values<'a> {
 
     fn append(&mut self, members: Vec<Id>) -> Result<(), BadPickle> {
         let list = self.top()?;
-        if let Value::List(already) = &mut self.values[list as usize] {
-            already.extend(members);
+        match &mut self.values[list as usize] {
+            Value::List(already) => already.extend(members),
+            _ => return self.changed(),
         }
         Ok(())
     }
@@ -221,26 +241,31 @@ impl<'a> Values<'a> {
         let object = self.top()?;
         match &mut self.values[object as usize] {
             Value::Dict(already) => already.extend(members.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
-            _ => return self.changed(0),
+            _ => return self.changed(),
         }
         Ok(())
     }
 
-    // The object below the topmost so many has something that is not kept here.
-    fn changed(&mut self, above: usize) -> Result<(), BadPickle> {
-        for _ in 0..above {
-            self.pop()?;
-        }
+    // The topmost object has something that is not kept here.
+    fn changed(&mut self) -> Result<(), BadPickle> {
         let object = self.top()?;
         self.values[object as usize] = Value::Other("an object with a state");
         Ok(())
     }
 
-    fn made(&mut self, of: usize) -> Result<(), BadPickle> {
-        for _ in 0..of {
-            self.pop()?;
+    fn made(&mut self, is_new: bool) -> Result<(), BadPickle> {
+        let (args, callable) = (self.pop()?, self.pop()?);
+        self.push(Value::Made(Call { callable, args, is_new, state: None }))
+    }
+
+    fn build(&mut self) -> Result<(), BadPickle> {
+        let state = self.pop()?;
+        let object = self.top()?;
+        match &mut self.values[object as usize] {
+            Value::Made(call) if call.state.is_none() => call.state = Some(state),
+            _ => return self.changed(),
         }
-        self.push(Value::Other("an object that is made by a call"))
+        Ok(())
     }
 
     fn stack_global(&mut self) -> Result<(), BadPickle> {

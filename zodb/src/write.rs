@@ -71,6 +71,15 @@ impl<'p> Writer<'_, 'p> {
             }
             Plain::Dict(pairs) => self.dict(pairs.iter().map(|(key, value)| (key, value))),
             Plain::Class(module, name) => self.class(module, name),
+            Plain::Made(made) => {
+                self.class(&made.module, &made.name);
+                self.value(&made.args);
+                self.out.push(if made.is_new { 0x81 } else { b'R' });
+                if let Some(state) = &made.state {
+                    self.value(state);
+                    self.out.push(b'b');
+                }
+            }
             Plain::Reference(to) => {
                 self.bytes(&to.oid);
                 if let Some(class) = &to.class {

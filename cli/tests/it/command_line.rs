@@ -77,3 +77,22 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
 }
+
+#[test]
+fn the_benchmark_of_zodb_says_which_interpreter_lacks_what() {
+    let dir = tempfile::tempdir().expect("makes one");
+    let bare = dir.path().join("python");
+    std::fs::write(&bare, "#!/bin/sh\necho \"ModuleNotFoundError: No module named 'ZODB'\" >&2\nexit 1\n")
+        .expect("writes");
+    std::fs::set_permissions(&bare, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("may");
+    let told = |python: &str| {
+        let output = zeolite(&["bench", "zodb", "--python", python, "speeds", "--rounds", "1"]);
+        assert_eq!(output.status.code(), Some(5));
+        text(&output.stderr)
+    };
+    let lacks = told(&bare.display().to_string());
+    for part in ["No module named 'ZODB'", "pip install 'zeolite[bench]'", "--python"] {
+        assert!(lacks.contains(part), "{lacks}");
+    }
+    assert!(told("/nowhere/python").contains("name an interpreter with --python"));
+}

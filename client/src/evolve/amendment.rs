@@ -3,12 +3,13 @@
 use super::assembly::{Assembly, Slot};
 use crate::tx::Staged;
 use std::collections::BTreeMap;
-use zeolite_proto::{Cell, ReadCell, ReadRange, hash};
+use zeolite_proto::{Cell, ReadCell, ReadRange, Tid, hash};
 
 /// What the server holds.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
-    cells: hash::Map<Cell, Staged>,
+    /// With what they were made on: bytes that are the same mean something else on another base, where they are merged.
+    cells: hash::Map<Cell, (Tid, Staged)>,
     /// Of stamped writes of one collection, all that there are.
     stamped: BTreeMap<Cell, Vec<Staged>>,
     reads: hash::Set<Cell>,
@@ -39,7 +40,7 @@ impl Sent {
         for slot in &assembly.slots {
             match slot.stamped {
                 true => now.stamped.entry(slot.cell.clone()).or_default().push(slot.staged.clone()),
-                false => drop(now.cells.insert(slot.cell.clone(), slot.staged.clone())),
+                false => drop(now.cells.insert(slot.cell.clone(), (slot.base, slot.staged.clone()))),
             }
         }
         now.reads.extend(assembly.read_cells.iter().map(|read| read.cell.clone()));
@@ -54,7 +55,10 @@ impl Sent {
         let anew = |slot: &&Slot| {
             let changed = match slot.stamped {
                 true => !self.stamped.contains_key(&slot.cell),
-                false => stale.contains(&slot.cell) || self.cells.get(&slot.cell) != Some(&slot.staged),
+                false => {
+                    let held = self.cells.get(&slot.cell);
+                    stale.contains(&slot.cell) || held != Some(&(slot.base, slot.staged.clone()))
+                }
             };
             changed || withdrawn.contains(&slot.cell)
         };
@@ -109,6 +113,9 @@ mod tests {
         assert_eq!(amendment.read_cells.iter().map(|read| read.cell.oid.0).collect::<Vec<_>>(), [1, 8]);
         assert_eq!(amendment.withdrawn, [cell(3), cell(9)]);
         assert_eq!(sent.amend(&now, &stale(&[])), Amendment::default(), "it is held as it is now");
+        let mut newer = now.clone();
+        newer.slots[0].base = Tid(6);
+        assert_eq!(sent.amend(&newer, &stale(&[])).slots, newer.slots[..1], "another base is another merge");
     }
 
     #[test]

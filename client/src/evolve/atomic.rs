@@ -12,17 +12,24 @@
 //! be too short, everything is tried again with a longer one. The live writers that waited find a newer revision, which
 //! their classes' resolvers merge, or for which they repeat their work: as behind any other commit.
 //!
+//! Steps that are made together (`joint`) are one piece of work; what of it is made again for what has changed, `joined` says.
+//!
 //! Not here: less memory than the whole draft takes, on both sides.
 
+mod joined;
+
+use self::joined::Joined;
 use super::amendment::Sent;
 use super::assembly::{Assembly, assemble};
 use super::chunk::{Chunk, VISIBLE_WITHIN};
 use super::dependents::Dependents;
 use super::job::newest_view;
+use super::joint::Joint;
 use super::lease::Lease;
 use super::ledger::RangeRecord;
 use super::outcome::{Outcome, Verdict, judge};
 use super::source::Item;
+use super::step::JointStep;
 use super::stepping::{StepResult, SteppedCell, Wanted};
 use crate::errors::{Error, Result};
 use crate::tx::{Place, Prefetched, Prepared};
@@ -54,6 +61,8 @@ pub(crate) struct AtomicPlan<'c, 'a> {
 struct Steps {
     tries: Vec<SteppedCell>,
     dependents: Dependents,
+    /// Made together: what they have read beside their own objects.
+    read: hash::Set<Cell>,
     /// They are right as of this snapshot.
     place: Place,
 }
@@ -95,7 +104,13 @@ impl AtomicPlan<'_, '_> {
     /// None: the range was lost.
     async fn step_all(&self, held: &mut Lease, items: Vec<Item>) -> Result<Option<Steps>> {
         let place = Place::newest(self.chunk.db());
-        let mut steps = Steps { tries: Vec::with_capacity(items.len()), dependents: Dependents::default(), place };
+        let (tries, dependents, read) = (Vec::with_capacity(items.len()), Dependents::default(), hash::Set::default());
+        let mut steps = Steps { tries, dependents, read, place };
+        if let Some(step) = self.chunk.stepping.step.joint() {
+            let made = self.step_together(step, &mut steps.read, &items, place);
+            let made = self.chunk.steadily(held, self.lease(), made).await?;
+            return made.map(|made| made.map(|tries| Steps { tries, ..steps })).transpose();
+        }
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             let slice: Vec<Item> = items.by_ref().take(SLICE).collect();
@@ -123,8 +138,9 @@ impl AtomicPlan<'_, '_> {
         for _ in 0..CATCH_UP_ROUNDS_MAX {
             let newest = Place::newest(self.chunk.db());
             let changed = self.changed(steps.place.snapshot, newest.snapshot).await?;
-            let again = steps.dependents.on(&changed);
-            self.step_again(steps, &again, newest).await?;
+            let again = self.again(steps, &changed, false);
+            let made = self.chunk.steadily(held, self.lease(), self.step_again(steps, &again, newest)).await?;
+            let Some(()) = made.transpose()? else { return Ok(false) };
             if !held.beat(self.lease(), self.chunk.waits_for).await? {
                 return Ok(false);
             }
@@ -148,8 +164,61 @@ impl AtomicPlan<'_, '_> {
         Ok(cells)
     }
 
+    /// The steps that have to be made again for cells that have changed; what the server may still merge does not count before it has
+    /// said that it cannot.
+    fn again(&self, steps: &Steps, changed: &hash::Set<Cell>, is_told: bool) -> Vec<usize> {
+        match (self.chunk.stepping.step.joint(), is_told) {
+            (None, _) => steps.dependents.on(changed),
+            (Some(_), true) => Joined::new(&steps.tries, &steps.read).on(changed),
+            (Some(_), false) => Joined::new(&steps.tries, &steps.read).on_objects(changed),
+        }
+    }
+
+    /// Steps these objects together; what they have read is added.
+    async fn step_together(
+        &self,
+        step: &dyn JointStep,
+        read: &mut hash::Set<Cell>,
+        items: &[Item],
+        place: Place,
+    ) -> Result<Vec<SteppedCell>> {
+        let cells: Vec<Cell> = items.iter().map(|item| item.cell.clone()).collect();
+        let ahead = Prefetched::read(self.chunk.db(), place, &cells).await?;
+        let joint = Joint { stepping: &self.chunk.stepping, step, ahead: &ahead, place };
+        let (made, others) = joint.all_and_read(items.iter().cloned().map(Wanted::new).collect()).await?;
+        read.extend(others);
+        Ok(joined::parted(made))
+    }
+
+    /// Makes some of them again; all, where what comes out has to do with the others.
+    async fn step_together_again(
+        &self,
+        step: &dyn JointStep,
+        steps: &mut Steps,
+        again: &[usize],
+        place: Place,
+    ) -> Result<()> {
+        let items: Vec<Item> = again.iter().map(|at| steps.tries[*at].item.clone()).collect();
+        let made = self.step_together(step, &mut steps.read, &items, place).await?;
+        for (at, made) in again.iter().zip(made) {
+            steps.tries[*at] = SteppedCell { again: steps.tries[*at].again + 1, ..made };
+        }
+        if Joined::new(&steps.tries, &steps.read).is_apart(again) {
+            return Ok(());
+        }
+        let items: Vec<Item> = steps.tries.iter().map(|made| made.item.clone()).collect();
+        steps.read.clear();
+        steps.tries = self.step_together(step, &mut steps.read, &items, place).await?;
+        Ok(())
+    }
+
     /// Makes these steps again at a newer place, as of which all are right then.
     async fn step_again(&self, steps: &mut Steps, again: &[usize], place: Place) -> Result<()> {
+        if let (Some(step), false) = (self.chunk.stepping.step.joint(), again.is_empty()) {
+            self.step_together_again(step, steps, again, place).await?;
+            steps.place = place;
+            return Ok(());
+        }
         for slice in again.chunks(SLICE) {
             let cells: Vec<Cell> = slice.iter().map(|at| steps.tries[*at].item.cell.clone()).collect();
             let ahead = Prefetched::read(self.chunk.db(), place, &cells).await?;
@@ -172,6 +241,9 @@ impl AtomicPlan<'_, '_> {
         });
         if let Some(why) = bad {
             return Err(why);
+        }
+        if self.chunk.stepping.step.joint().is_some() {
+            return Ok(joined::assemble(&steps.tries));
         }
         let assembly = assemble(steps.tries.iter().map(|made| match &made.made {
             StepResult::Work { work, .. } => Some(work),
@@ -258,7 +330,7 @@ impl AtomicPlan<'_, '_> {
         if !self.chunk.db().wait_for(newest, VISIBLE_WITHIN).await {
             newest_view(self.chunk.db()).await?;
         }
-        let again = steps.dependents.on(&stale);
+        let again = self.again(steps, &stale, true);
         self.step_again(steps, &again, Place::newest(self.chunk.db())).await?;
         let assembly = match self.assembled(steps) {
             Ok(assembly) => assembly,

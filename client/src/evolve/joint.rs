@@ -19,7 +19,7 @@ use super::step::{JointObject, JointStep, JointWork};
 use super::stepping::{StepResult, SteppedCell, Stepping, Wanted, bad};
 use crate::errors::{Error, Result};
 use crate::revision::Revision;
-use crate::tx::{Place, Prefetched, Staged, View, Work, damaged};
+use crate::tx::{Place, Prefetched, Share, Staged, View, Work, damaged};
 use std::collections::BTreeMap;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, ReadCell};
@@ -50,16 +50,21 @@ struct Asked {
 impl Joint<'_> {
     /// All of them; `again` says how often each was made before.
     pub(crate) async fn all(&self, wanted: Vec<Wanted>) -> Result<Vec<SteppedCell>> {
-        let made = self.make(&wanted).await?;
+        Ok(self.all_and_read(wanted).await?.0)
+    }
+
+    /// The same, with what they have read beside their own objects.
+    pub(crate) async fn all_and_read(&self, wanted: Vec<Wanted>) -> Result<(Vec<SteppedCell>, Vec<Cell>)> {
+        let (made, read) = self.make(&wanted).await?;
         let base = self.place.snapshot();
         let cell = |(wanted, made): (Wanted, StepResult)| {
             let Wanted { item, was_bad, .. } = wanted;
             SteppedCell { item, made, base, again: 0, was_bad }
         };
-        Ok(wanted.into_iter().zip(made).map(cell).collect())
+        Ok((wanted.into_iter().zip(made).map(cell).collect(), read))
     }
 
-    async fn make(&self, wanted: &[Wanted]) -> Result<Vec<StepResult>> {
+    async fn make(&self, wanted: &[Wanted]) -> Result<(Vec<StepResult>, Vec<Cell>)> {
         let view = self.ahead.view(self.stepping.db);
         let mut looked = Vec::with_capacity(wanted.len());
         for wanted in wanted {
@@ -68,7 +73,7 @@ impl Joint<'_> {
         // What the plan does not take goes to the quarantine, and the others are stepped without it.
         loop {
             let objects: Vec<JointObject> = looked.iter().filter_map(Looked::object).cloned().collect();
-            let made = match objects.is_empty() {
+            let mut made = match objects.is_empty() {
                 true => JointWork::default(),
                 false => self.step.steps(self.stepping.db, self.place, &objects).await?,
             };
@@ -77,7 +82,8 @@ impl Joint<'_> {
                 return Err(Error::worker(format!("it was asked to step {asked} objects, and told of {told}")));
             }
             if self.all_are_taken(&mut looked, &made, &view).await? {
-                return Ok(self.results(looked, made));
+                let read = std::mem::take(&mut made.read);
+                return Ok((self.results(looked, made), read));
             }
         }
     }
@@ -140,7 +146,7 @@ impl Joint<'_> {
             if !asked.object.is_stepped {
                 continue;
             }
-            let work = made.part(share);
+            let work = made.part(&share.wrote);
             let mut judged = self.stepping.reaches_the_target(&work, cell, asked.version);
             if judged.is_ok() {
                 judged = self.stepping.leaves_the_plan_alone(&work, cell, view).await?;
@@ -164,10 +170,10 @@ impl Joint<'_> {
         let mut told = made.objects.into_iter();
         let result = |looked| match looked {
             Looked::Over(result) => *result,
-            Looked::Asked(asked) => match told.next().unwrap_or_else(|| Ok(Vec::new())) {
+            Looked::Asked(asked) => match told.next().unwrap_or_else(|| Ok(Share::default())) {
                 Err(why) => bad(&asked.object.cell, asked.now.record.as_ref(), asked.now.tid, &why),
                 Ok(share) => {
-                    let changed = share.contains(&asked.object.cell);
+                    let changed = share.wrote.contains(&asked.object.cell);
                     let work = all.take().unwrap_or_else(|| Work { base, ..Work::default() });
                     let work = Work { share: Some(share), ..work };
                     StepResult::Work { work, stepped: asked.object.is_stepped, changed, repaid: asked.repaid }
@@ -187,7 +193,7 @@ pub(crate) fn parted(mut made: Vec<SteppedCell>) -> Vec<SteppedCell> {
     let mut all = BTreeMap::new();
     for work in works {
         all.append(&mut work.cells);
-        let share = work.share.iter().flatten();
+        let share = work.share.iter().flat_map(|share| &share.wrote);
         work.cells = share.filter_map(|cell| all.remove_entry(cell)).collect();
     }
     made
@@ -214,7 +220,7 @@ impl Looked {
         Looked::over(match repaid {
             None => StepResult::FoundDone,
             Some(repaid) => {
-                let work = Work { base: place.snapshot(), share: Some(Vec::new()), ..Work::default() };
+                let work = Work { base: place.snapshot(), share: Some(Share::default()), ..Work::default() };
                 StepResult::Work { work, stepped: false, changed: false, repaid: Some(repaid) }
             }
         })

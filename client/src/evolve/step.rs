@@ -44,6 +44,7 @@ use crate::connect::Db;
 #[expect(unused_imports, reason = "for the documentation")]
 use crate::errors::Error;
 use crate::errors::Result;
+pub use crate::tx::Share;
 use crate::tx::{Place, Tx};
 use crate::typed::{Persistent, decode_record, encode_record};
 use bytes::Bytes;
@@ -105,12 +106,14 @@ pub struct JointObject {
 /// What has become of objects that were stepped together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct JointWork {
-    /// Of each object, in their order, what its step has written; or why it failed: then it has written nothing.
-    pub objects: Vec<Result<Vec<Cell>, String>>,
+    /// Of each object, in their order, what its step has done; or why it failed: then it has written nothing.
+    pub objects: Vec<Result<Share, String>>,
     /// All that was written; none: deleted.
     pub records: BTreeMap<Cell, Option<Bytes>>,
     /// What has to be current beside the objects.
     pub checks: Vec<Cell>,
+    /// What steps have read beside their own objects. It is not checked; but where one of them has written it, all are one work.
+    pub read: Vec<Cell>,
 }
 
 /// Steps objects together, one after the other: each sees what those before it have made.

@@ -2,7 +2,7 @@
 
 use super::assembly::Slot;
 use super::stepping::{StepResult, SteppedCell};
-use crate::tx::{Staged, Work};
+use crate::tx::{Share, Staged, Work};
 use bytes::Bytes;
 use zeolite_proto::evolve::{OperationNote, StepNote, SteppedNote};
 use zeolite_proto::{Cell, hash};
@@ -78,14 +78,14 @@ impl<'s> StepNotes<'s> {
     }
 
     /// Of one that was made together with others.
-    fn of_share(&self, own: &Cell, share: &[Cell]) -> Option<StepNote> {
-        let writes: Vec<u32> = share.iter().filter_map(|cell| self.places.get(cell).copied()).collect();
-        let of = match self.places.get(own).filter(|_| share.contains(own)) {
+    fn of_share(&self, own: &Cell, share: &Share) -> Option<StepNote> {
+        let writes: Vec<u32> = share.wrote.iter().filter_map(|cell| self.places.get(cell).copied()).collect();
+        let of = match self.places.get(own).filter(|_| share.wrote.contains(own)) {
             Some(place) => SteppedNote::Written(*place),
             None => SteppedNote::Cell(own.oid.0, own.key.to_vec()),
         };
         let (applied, after) = Default::default();
-        (!writes.is_empty()).then_some(StepNote { of, writes, applied, reads: false, after })
+        (!writes.is_empty()).then_some(StepNote { of, writes, applied, reads: share.reads, after })
     }
 
     fn number(&mut self, class: &str, operation: &Bytes) -> u32 {

@@ -33,6 +33,15 @@ impl Db {
     }
 }
 
+/// Of a step that was made together with others: what is its own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Share {
+    /// What it has written.
+    pub wrote: Vec<Cell>,
+    /// It has read, or may know, more than its object and what it wrote.
+    pub reads: bool,
+}
+
 /// What one transaction would commit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Work {
@@ -44,8 +53,8 @@ pub(crate) struct Work {
     pub(crate) read_ranges: Vec<ReadRange>,
     /// What it puts was made of what is there: two that put the same have both to count.
     pub(crate) sums: bool,
-    /// Of a step that was made together with others: what it has written of their work.
-    pub(crate) share: Option<Vec<Cell>>,
+    /// Of a step that was made together with others: its part of their work.
+    pub(crate) share: Option<Share>,
 }
 
 impl Place {

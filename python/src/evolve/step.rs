@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   in     the snapshot, [oid, data, serial, former tid or None, whether it is to be stepped]
-//!   out    for each: [oids that it wrote] or the traceback;  {oid: (data, blob or None)};  [oids that have to be current]
+//!   out    for each: ([oids that it wrote], whether it may know more) or the traceback;  {oid: (data, blob or None)};
+//!          [oids that have to be current];  [oids that were read beside the objects themselves]
 //! ```
 //! It is called on a thread of its own, or, for `each`, on the one that waits for the job: there are the caller's connection, his
 //! transaction manager, and whatever else his program keeps for its thread.
@@ -15,11 +16,11 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use zeolite_client::evolve::{JointObject, JointStep, JointWork, Step, Stepped};
+use zeolite_client::evolve::{JointObject, JointStep, JointWork, Share, Step, Stepped};
 use zeolite_client::{Cell, Db, Error, Place, Record, Tx};
 
 const BLOB_CLASS: &str = "ZODB.blob.Blob";
@@ -61,11 +62,11 @@ type Told<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>,
 #[derive(FromPyObject)]
 enum Outcome {
     Failed(String),
-    Wrote(Vec<Eight>),
+    Wrote(Vec<Eight>, bool),
 }
 
 /// What comes back.
-type Answer = (Vec<Outcome>, HashMap<Vec<u8>, (Vec<u8>, Option<Id>)>, Vec<Eight>);
+type Answer = (Vec<Outcome>, HashMap<Vec<u8>, (Vec<u8>, Option<Id>)>, Vec<Eight>, Vec<Eight>);
 
 impl PythonStep {
     pub(crate) fn new(name: String, database: Py<Database>, steps: Py<PyAny>) -> PythonStep {
@@ -91,7 +92,7 @@ impl Step for PythonStep {
     }
 
     async fn step(&self, _: &Tx, _: &Cell, _: Record) -> Result<Stepped, Error> {
-        Err(Error::worker("Python's steps take the objects of a chunk together; plan it without atomic"))
+        Err(Error::worker("Python's steps take objects together"))
     }
 
     fn joint(&self) -> Option<&dyn JointStep> {
@@ -161,13 +162,14 @@ fn told<'py>(py: Python<'py>, object: &JointObject) -> PyResult<Told<'py>> {
     Ok((oid, PyBytes::new(py, &data), serial, object.former.map(|tid| tid.0), object.is_stepped))
 }
 
-fn work(py: Python<'_>, (objects, records, checks): Answer) -> PyResult<JointWork> {
+fn work(py: Python<'_>, (objects, records, checks, read): Answer) -> PyResult<JointWork> {
     let cells = |oids: Vec<Eight>| oids.into_iter().map(|oid| oid.cell(py)).collect::<PyResult<Vec<Cell>>>();
-    let mut made = JointWork { checks: cells(checks)?, records: BTreeMap::new(), objects: Vec::new() };
+    let (checks, read) = (cells(checks)?, cells(read)?);
+    let mut made = JointWork { checks, read, ..JointWork::default() };
     for outcome in objects {
         made.objects.push(match outcome {
             Outcome::Failed(why) => Err(why),
-            Outcome::Wrote(oids) => Ok(cells(oids)?),
+            Outcome::Wrote(oids, reads) => Ok(Share { wrote: cells(oids)?, reads }),
         });
     }
     for (oid, (data, blob)) in records {

@@ -35,6 +35,10 @@ PASSING = (Wait, Retry, ReopenSnapshot)
 
 #: Oid, data, serial, the commit that stepped it before, whether it is to be stepped.
 Asked = tuple[bytes, bytes, bytes, int | None, bool]
+#: Of one: the oids that its step wrote, and whether it may know more than its object and these; or why it failed.
+Told = tuple[list[bytes], bool] | str
+#: Objects that are stepped between two collections of the connection's cache.
+COLLECT = 1000
 
 
 class Tx:
@@ -66,24 +70,30 @@ def told(error: Exception) -> str:
 class Stepping:
     """Steps chunks of a job; called by the worker, on any thread."""
 
-    #: Where blobs are; none: steps meet none.
-    files: Files | None = None
-
-    def __init__(self, database: _zeolite.Database, step: Step):
+    def __init__(self, database: _zeolite.Database, step: Step, files: Files | None):
         self._objects = _zeolite.Objects(database)
         self._step = step
+        #: Where blobs are; none: steps meet none.
+        self._files = files
 
     def __call__(
         self, snapshot: _zeolite.Snapshot, asked: list[Asked]
-    ) -> tuple[list[list[bytes] | str], dict[bytes, tuple[bytes, bytes | None]], list[bytes]]:
-        """What each has written, or why it failed; all that was written, with the blobs; what has to be current."""
+    ) -> tuple[list[Told], dict[bytes, tuple[bytes, bytes | None]], list[bytes], list[bytes]]:
+        """What each has done; all that was written, with the blobs; what has to be current; what was read beside the objects."""
         ahead = {oid: (data, serial) for oid, data, serial, _, _ in asked}
-        overlay = Overlay(snapshot, self._objects, ahead, self.files)
-        with self._connected(overlay) as connection:
-            results = [self._one(one, connection, overlay) for one in asked]
+        overlay = Overlay(snapshot, self._objects, ahead, self._files)
+        try:
+            with self._connected(overlay) as connection:
+                results = []
+                for one in asked:
+                    results.append(self._one(one, connection, overlay))
+                    if len(results) % COLLECT == 0:
+                        connection.cacheGC()
+        finally:
+            overlay.drop_files()
         blobs = {oid: blob for oid, (blob, _) in overlay.blobs.items()}
         written = {oid: (data, blobs.get(oid)) for oid, (data, _) in overlay.records.items()}
-        return results, written, [oid for oid in overlay.checks if oid not in written]
+        return results, written, [oid for oid in overlay.checks if oid not in written], list(overlay.read)
 
     @contextmanager
     def _connected(self, overlay: Overlay) -> Iterator[Any]:
@@ -102,9 +112,9 @@ class Stepping:
         """What the step is given."""
         return connection.get(oid)
 
-    def _one(self, asked: Asked, connection: Any, overlay: Overlay) -> list[bytes] | str:
+    def _one(self, asked: Asked, connection: Any, overlay: Overlay) -> Told:
         oid, _, _, former, is_stepped = asked
-        manager, overlay.share = connection.transaction_manager, []
+        manager, overlay.share, overlay.own = connection.transaction_manager, [], oid
         try:
             manager.begin()
             obj, given, tx = connection.get(oid), self._object(connection, oid), Tx(connection)
@@ -119,13 +129,16 @@ class Stepping:
                 if self._step.to or _has_changed(connection):
                     obj._p_changed = True
             manager.commit()
+            # Another step that reads it loads it again, and that is seen.
+            if IPersistent.providedBy(obj):
+                obj._p_deactivate()
         except PASSING:
             manager.abort()
             raise
         except Exception as error:
             manager.abort()
             return told(error)
-        return overlay.share
+        return overlay.share, overlay.may_know_more()
 
     def _as_left(self, oid: bytes, obj: Any, former: int, connection: Any) -> Any:
         """The object as the commit had left it: one beside the connection's, with the same oid."""

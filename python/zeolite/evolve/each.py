@@ -32,7 +32,7 @@ from zeolite.errors import ZeoliteError
 from zeolite.zodb import Storage
 from zeolite.zodb.errors import zodb_error
 
-from .chunk import PASSING, Asked, Stepping
+from .chunk import COLLECT, PASSING, Asked, Stepping
 from .overlay import Overlay
 from .steps import Step, texts
 
@@ -48,8 +48,6 @@ TOLD = ("paused", "throttled")
 OVER = ("cancelled", "undoing", "undone")
 #: Of a step's name, what a job keeps.
 STEP_CHARS_MAX = 500
-#: Objects that are looked at between two collections of the connection's cache.
-COLLECT = 1000
 
 Progress = Callable[[int, int], object]
 
@@ -164,8 +162,7 @@ class _Each(Stepping):
             self._database = self._storage._database.for_evolves()
         except ZeoliteError as error:
             raise zodb_error(error) from error
-        super().__init__(self._database, made)
-        self.files = self._storage._files
+        super().__init__(self._database, made, self._storage._files)
         self._progress = progress
         self._looked = self._told = time.monotonic()
         self._word = ""
@@ -270,7 +267,6 @@ class _Each(Stepping):
         finally:
             ended(connection.transaction_manager)
             connection._storage = connection._normal_storage = self._storage
-            overlay.drop_files()
 
     def _object(self, connection: Any, oid: bytes) -> Any:
         return self._wanted.object(oid)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from zeolite import _zeolite
+from zeolite.zodb.blobfiles import Files
+from zeolite.zodb.uri import connected
 
 from .chunk import Stepping
 from .steps import Step, texts
-from .trying import DryRun, sample
+from .trying import DryRun, TriedFiles, sample
+
+#: Who evolves, unless the URI says otherwise.
+ROLE = "evolve"
+#: Of a directory that is there for one job alone, how much it may have.
+BYTES_MAX = 1 << 30
 
 
 class Job:
     """A job on a database; close it, or use it in a ``with``."""
 
-    def __init__(self, database: _zeolite.Database, native: _zeolite.Job):
+    def __init__(self, database: _zeolite.Database, native: _zeolite.Job, keywords: dict[str, Any]):
         self._database = database
         self._native = native
+        self._keywords = keywords
 
     @classmethod
     def find(cls, uri: str, name: str) -> Job:
@@ -30,11 +40,11 @@ class Job:
     @classmethod
     def find_or_none(cls, uri: str, name: str) -> Job | None:
         """The same; None: there is none."""
-        database = _open(uri)
+        database, keywords = connected(uri, ROLE)
         try:
             native = _zeolite.Job.find(database, name)
             if native is not None:
-                return cls(database, native)
+                return cls(database, native, keywords)
         except BaseException:
             database.close()
             raise
@@ -44,7 +54,8 @@ class Job:
     def run(self, step: Step, *, tasks: int = 1, step_changed: bool = False) -> dict[str, Any]:
         """Works on it until it ends, and says what this worker did. Ctrl-C ends it after its chunk; another worker goes on there."""
         step.check()
-        return self._native.run(step.name, Stepping(self._database, step), tasks, step_changed)
+        with _blobs(Files, self._database, self._keywords) as files:
+            return self._native.run(step.name, Stepping(self._database, step, files), tasks, step_changed)
 
     def undo(self) -> dict[str, Any]:
         """Takes the job back, beside the live site."""
@@ -81,9 +92,10 @@ def plan(uri: str, name: str, step: Step, *, gate: bool = False, **settings: obj
     """Writes a job down: what the step is for, counted; with a gate the class refuses older versions when it is done. The keywords are
     settings of a job."""
     step.check()
-    database = _open(uri)
+    database, keywords = connected(uri, ROLE)
     try:
-        return Job(database, _zeolite.Job.plan(database, name, step.class_name, step.to, gate, texts(settings)))
+        native = _zeolite.Job.plan(database, name, step.class_name, step.to, gate, texts(settings))
+        return Job(database, native, keywords)
     except BaseException:
         database.close()
         raise
@@ -98,12 +110,14 @@ def run(uri: str, name: str, step: Step, *, tasks: int = 1, gate: bool = False, 
 def dry_run(uri: str, step: Step, *, limit: int = 1000, samples: int = 5) -> DryRun:
     """Steps up to so many objects at a snapshot, and writes nothing. What the step does outside of the database, it does."""
     step.check()
-    database = _open(uri)
+    database, keywords = connected(uri, ROLE)
     try:
-        stepping = Stepping(database, step)
-        numbers, errors, changed = _zeolite.Job.dry_run(database, step.class_name, step.to, stepping, limit, samples)
+        with _blobs(TriedFiles, database, keywords) as files:
+            stepping = Stepping(database, step, files)
+            tried = _zeolite.Job.dry_run(database, step.class_name, step.to, stepping, limit, samples)
     finally:
         database.close()
+    numbers, errors, changed = tried
     return DryRun(**numbers, errors=errors, samples=[sample(*one) for one in changed])
 
 
@@ -113,11 +127,12 @@ def undo(uri: str, name: str) -> dict[str, Any]:
         return job.undo()
 
 
-def _open(uri: str) -> _zeolite.Database:
-    parts = urlsplit(uri)
-    servers = [address for address in parts.netloc.split(",") if address]
-    if parts.scheme != "zeolite" or not servers:
-        raise ValueError(f"{uri!r} names no server; write zeolite://host:port/")
-    said = dict(parse_qsl(parts.query))
-    credentials: dict[str, Any] = {name: said[name] for name in ("token_file", "ca", "cert", "key") if name in said}
-    return _zeolite.Database(servers, database=unquote(parts.path.strip("/")), role="evolve", **credentials)
+@contextmanager
+def _blobs(kind: type[Files], database: _zeolite.Database, keywords: dict[str, Any]) -> Iterator[Files]:
+    """Where the blobs are that steps meet: the directory that the URI says, or one for this time."""
+    limit = keywords.get("blob_cache_size", 0)
+    if "blob_dir" in keywords:
+        yield kind(keywords["blob_dir"], limit, database)
+        return
+    with tempfile.TemporaryDirectory(prefix="zeolite-evolve-") as directory:
+        yield kind(directory, limit or BYTES_MAX, database)

@@ -3,7 +3,7 @@
     load       what a step has written ── else what came with the chunk ── else the snapshot
     commit     of a step: kept here, under a serial of its own that nobody else sees
 
-Blobs are uploaded as they are stored, if the caller's storage has a directory for them; what no commit names is removed by the server.
+Blobs are uploaded as they are stored, if there is a directory for them; what no commit names is removed by the server.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ class Overlay:
         #: What the last commit has written.
         self.share: list[bytes] = []
         self.checks: set[bytes] = set()
+        #: The object that is stepped, and what was loaded beside it, by any step so far: the connection remembers it for all.
+        self.own = b""
+        self.read: set[bytes] = set()
         # Its connection may remember another snapshot.
         self._is_new = True
         self._files = files
@@ -69,6 +72,11 @@ class Overlay:
         return None if is_new else []
 
     def load(self, oid: bytes, version: str = "") -> tuple[bytes, bytes]:
+        if oid != self.own:
+            self.read.add(oid)
+        return self._load(oid)
+
+    def _load(self, oid: bytes) -> tuple[bytes, bytes]:
         found = self.records.get(oid) or self._ahead.get(oid) or self._snapshot.load(oid)
         if found is None:
             raise POSKeyError(oid)
@@ -76,6 +84,11 @@ class Overlay:
 
     def loadBefore(self, oid: bytes, tid: bytes) -> tuple[bytes, bytes, None]:
         return (*self.load(oid), None)
+
+    def may_know_more(self) -> bool:
+        """Whether the step that was committed last may have read more than its object and what it wrote."""
+        own = {self.own, *self.share}
+        return any(oid not in own for oid in self.read)
 
     def prefetch(self, oids: Any) -> None:
         self._snapshot.prefetch([oid for oid in oids if oid not in self.records])
@@ -90,8 +103,9 @@ class Overlay:
         self._stored[oid] = data
 
     def checkCurrentSerialInTransaction(self, oid: bytes, serial: bytes, transaction: Any) -> None:
-        if self.load(oid)[1] != serial:
-            raise ReadConflictError(oid=oid, serials=(self.load(oid)[1], serial))
+        newest = self._load(oid)[1]
+        if newest != serial:
+            raise ReadConflictError(oid=oid, serials=(newest, serial))
         self._checked.add(oid)
 
     def tpc_vote(self, transaction: Any) -> list[bytes]:
@@ -122,7 +136,7 @@ class Overlay:
 
     def _with_files(self) -> Files:
         if self._files is None:
-            raise Unsupported("blobs need a storage with a directory for them (blob-dir), and a step of evolve.each")
+            raise Unsupported("blobs need a storage with a directory for them (blob-dir)")
         return self._files
 
     def temporaryDirectory(self) -> str:

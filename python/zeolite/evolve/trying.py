@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from typing import Any
 
+from ZODB.blob import rename_or_copy_blob
 from zodbpickle.slowpickle import Unpickler
+
+from zeolite.zodb.blobfiles import Files
 
 #: Of one value's text.
 CHARS_MAX = 200
+
+
+class TriedFiles(Files):
+    """Of blobs that steps make and nobody commits: they stay in the directory, under ids of no blob."""
+
+    def take(self, path: str) -> tuple[bytes, str]:
+        taken = self._fresh()
+        rename_or_copy_blob(path, taken)
+        return os.urandom(16), taken
 
 
 @dataclass

@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from zodburi.datatypes import convert_bytesize
 
+from zeolite import _zeolite
+
 from .storage import Storage
 
 
@@ -43,11 +45,23 @@ _KEYWORDS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def resolve(uri: str, **defaults: Any) -> tuple[Callable[[], Storage], dict[str, str]]:
-    """A factory of the storage, and what is left for the database. Defaults are keywords that the URI may say otherwise."""
+#: Of these, what a connection without a storage needs, as it calls them.
+_OF_A_CONNECTION = {
+    "ca": "ca",
+    "cache_size": "cache_bytes",
+    "cert": "cert",
+    "client_label": "name",
+    "key": "key",
+    "token_file": "token_file",
+    "wait": "wait",
+}
+
+
+def parsed(uri: str, **defaults: Any) -> tuple[list[str], str, dict[str, Any], dict[str, str]]:
+    """The servers, the database, the keywords of the storage, and what is left. Defaults are keywords that the URI may say otherwise."""
     parts = urlsplit(uri)
     servers = [address for address in parts.netloc.split(",") if address]
-    if not servers:
+    if parts.scheme != "zeolite" or not servers:
         raise ValueError(f"{uri!r} names no server; write zeolite://host:port/")
     keywords = defaults
     left: dict[str, str] = {}
@@ -56,5 +70,21 @@ def resolve(uri: str, **defaults: Any) -> tuple[Callable[[], Storage], dict[str,
             keywords[name] = _KEYWORDS[name](value)
         else:
             left[name] = value
-    database = unquote(parts.path.strip("/"))
+    return servers, unquote(parts.path.strip("/")), keywords, left
+
+
+def resolve(uri: str, **defaults: Any) -> tuple[Callable[[], Storage], dict[str, str]]:
+    """A factory of the storage, and what is left for the database."""
+    servers, database, keywords, left = parsed(uri, **defaults)
     return lambda: Storage(servers, database, **keywords), left
+
+
+def connected(uri: str, role: str) -> tuple[_zeolite.Database, dict[str, Any]]:
+    """A connection without a storage, for who acts as ``role`` unless the URI says otherwise; and the keywords."""
+    servers, database, keywords, _ = parsed(uri, role=role)
+    if keywords.get("read_only"):
+        raise ValueError(f"{uri!r} only reads; leave read_only out where a job is to be run")
+    said = {theirs: keywords[ours] for ours, theirs in _OF_A_CONNECTION.items() if ours in keywords}
+    if "wait_timeout" in keywords:
+        said["timeout_ms"] = max(1, int(keywords["wait_timeout"] * 1000))
+    return _zeolite.Database(servers, database=database, role=keywords["role"], **said), keywords

@@ -48,10 +48,7 @@ pub(super) fn replay<'s, 'a>(
         }
     }
     out.extend(rest);
-    match out.is_empty() {
-        true => Err(conflict(10, None)),
-        false => Ok(out),
-    }
+    Ok(out)
 }
 
 fn is_same(node: &Node, a: Option<&Item<'_>>, b: Option<&Item<'_>>) -> Result<bool, Unresolved> {

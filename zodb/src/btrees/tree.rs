@@ -4,6 +4,7 @@ use super::Node;
 use super::state::{Content, Item, Parsed};
 use crate::oids::to_zeolite;
 use crate::plain::Plain;
+use zeolite_proto::resolver::Unresolved;
 use zeolite_proto::{Cell, Record};
 
 /// No answer: then nothing is concluded.
@@ -35,21 +36,51 @@ pub(crate) struct Children<'a> {
     keys: Vec<Plain<'a>>,
     /// And whether each is a node itself.
     pub(crate) children: Vec<(Cell, bool)>,
+    /// The first leaf below.
+    pub(crate) first: Plain<'a>,
+    /// Children and keys in turn, as they stand.
+    flat: Vec<Plain<'a>>,
 }
 
 impl<'a> Children<'a> {
     pub(crate) fn of(record: &'a Record) -> Maybe<Children<'a>> {
         let tree = Node::of_class(&record.class).filter(Node::is_tree)?;
         let top = Parsed::of(record).ok()?.into_top();
-        let Plain::Tuple(parts) = &top else { return None };
-        let [Plain::Tuple(flat), _first_bucket] = parts.as_slice() else { return None };
+        let Plain::Tuple(parts) = top else { return None };
+        let Ok([Plain::Tuple(flat), first]) = <[Plain<'a>; 2]>::try_from(parts) else { return None };
         let keys = flat.iter().skip(1).step_by(2).map(|key| tree.loaded_key(key.clone()).ok());
         let children = flat.iter().step_by(2).map(|child| tree_child(&tree, child));
         let (keys, children) = (keys.collect::<Maybe<Vec<_>>>()?, children.collect::<Maybe<Vec<_>>>()?);
-        (children.len() == keys.len() + 1).then_some(Children { tree, keys, children })
+        (children.len() == keys.len() + 1).then_some(Children { tree, keys, children, first, flat })
+    }
+
+    /// The reference to a child.
+    pub(crate) fn reference(&self, at: usize) -> Maybe<Plain<'static>> {
+        self.flat.get(2 * at).cloned().map(Plain::into_owned)
+    }
+
+    /// The node with some of its children, and another first leaf; with none it is as BTrees leaves it.
+    pub(crate) fn with(&self, record: &Record, left: &[usize], first: &Plain<'_>) -> Result<Record, Unresolved> {
+        let keyed = |(place, at): (usize, &usize)| {
+            let key = at.checked_sub(1).filter(|_| place > 0).and_then(|at| self.flat.get(2 * at + 1));
+            [key, self.flat.get(2 * at)].into_iter().flatten().cloned()
+        };
+        let flat: Vec<Plain<'_>> = left.iter().enumerate().flat_map(keyed).collect();
+        let state = match flat.is_empty() {
+            true => Plain::None,
+            false => Plain::Tuple(vec![Plain::Tuple(flat), first.clone()]),
+        };
+        let mut data = Parsed::of(record)?.class_pickle().to_vec();
+        crate::write::pickle(&state, &mut data);
+        super::with_data(record, data)
     }
 
     pub(crate) fn of_key(&self, key: &Plain<'_>) -> Maybe<(Cell, bool)> {
+        self.children.get(self.place_of(key)?).cloned()
+    }
+
+    /// The same, as its place among the children.
+    pub(crate) fn place_of(&self, key: &Plain<'_>) -> Maybe<usize> {
         let (mut low, mut high) = (0, self.keys.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -58,7 +89,7 @@ impl<'a> Children<'a> {
                 false => low = middle + 1,
             }
         }
-        self.children.get(low).cloned()
+        Some(low)
     }
 }
 

@@ -156,15 +156,47 @@ fn a_tree_that_was_small_is_replayed_on_one_that_has_grown() {
 
 #[test]
 fn what_both_have_changed_stays_a_conflict() {
-    for (ours, what) in [
-        (&[40, 42, 50, 60][..], "42 is added by both"),
-        (&[40], "the other bucket would be empty"),
-        (&[40, 50, 60], "nothing was changed"),
-    ] {
+    for (ours, what) in [(&[40, 42, 50, 60][..], "42 is added by both"), (&[40, 50, 60], "nothing was changed")] {
         assert_eq!(split_by_another().reads(ROOT).writes(2, bucket(ours, 9)).replayed(2), None, "{what}");
     }
     let gone = split_by_another().newest(3, bucket(&[50], 9));
     assert_eq!(gone.reads(ROOT).writes(2, bucket(&[40, 50], 9)).replayed(2), None, "60 is removed by both");
+}
+
+#[test]
+fn a_bucket_that_becomes_empty_goes_out_of_its_tree() {
+    let scene = || split_by_another().newest(2, bucket(&[40, 41, 42], 3));
+    // Written as a tuple of any length is.
+    let empty = |next| {
+        let short = made::record(BUCKET, &made::bucket(vec![], Some(made::reference(next, BUCKET))));
+        let at = short.data.windows(2).position(|two| two == b")C").expect("an empty tuple");
+        let data = [&short.data[..at], b"(t", &short.data[at + 1..]].concat();
+        zeolite_proto::Record { data: data.into(), ..short }.encode().expect("encodes")
+    };
+    let behind = scene().reads(ROOT).writes(2, bucket(&[40], 9)).replayed(2).expect("50 and 60 go");
+    let expected = [(cell(ROOT), root(1, &[(40, 2)])), (cell(2), bucket(&[40, 41, 42], 9)), (cell(3), empty(9))];
+    assert_eq!((writes(&behind), behind.reads.len()), (expected.into(), 0), "what is written is not only read");
+    let scene = || split_by_another().newest(1, bucket(&[10, 20], 2)).newest(2, bucket(&[40, 42], 3));
+    let first = scene().reads(ROOT).writes(1, bytes(BUCKET, &made::bucket(vec![], Some(made::reference(2, BUCKET)))));
+    let first = first.replayed(1).expect("10 and 20 go");
+    assert_eq!(writes(&first), [(cell(ROOT), root(2, &[(50, 3)])), (cell(1), empty(2))].into());
+    let all = scene().newest(2, bucket(&[40], 3)).newest(3, bucket(&[50, 60], 9)).newest(1, bucket(&[10, 20], 2));
+    let ours = |n, next| (n, bytes(BUCKET, &made::bucket(vec![], Some(made::reference(next, BUCKET)))));
+    let all = [ours(1, 2), ours(2, 9)].into_iter().fold(all.reads(ROOT), |all, (n, record)| all.writes(n, record));
+    assert!(
+        all.replayed_by(Rules::default(), 2).is_err_and(|why| why.0.contains("reason 12")),
+        "nothing would be left"
+    );
+}
+
+#[test]
+fn who_leads_past_an_emptied_bucket_is_left_out_also_if_nobody_knows_where_it_is() {
+    let other = |next| bucket(&[1, 2], next);
+    let scene = split_by_another().old(30, other(1)).reads(ROOT);
+    let scene = scene.writes(30, other(2)).writes(1, bytes(BUCKET, &Plain::None)).writes(ROOT, root(2, &[]));
+    let replayed = scene.newest(1, bucket(&[5, 6, 10, 20], 2)).replayed(ROOT).expect("replays");
+    assert_eq!(writes(&replayed), [(cell(1), bucket(&[5, 6], 2))].into());
+    assert!(replayed.left_out_writes.contains(&cell(30)));
 }
 
 #[test]

@@ -15,15 +15,17 @@ import random
 import time
 from typing import Any
 
-import causes
 import persistent
 import transaction
 from BTrees.check import check
 from BTrees.IIBTree import IIBTree, IITreeSet
 from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
-from workers import Worker
 from ZODB.POSException import ConflictError
+
+from . import causes
+from .sides import database
+from .workers import Worker
 
 WORDS = [f"word{number}" for number in range(500)]
 SIZES = 1_000
@@ -156,7 +158,7 @@ def own_evolve(db: Any, start: Any, stop: Any, field: str, address: str) -> tupl
         tx.root()[field].put(document.number, [value])
 
     began = start()
-    report = zeolite_evolve.run(f"zeolite://{address}/", field, zeolite_evolve.step("pain.Document")(stepped))
+    report = zeolite_evolve.run(f"zeolite://{address}/", field, zeolite_evolve.step(f"{Document.__module__}.{Document.__qualname__}")(stepped))
     return began, time.monotonic() - began, report["stepped_again"]
 
 
@@ -204,7 +206,6 @@ def _conflicts(name: str, edits: list[tuple[float, float, list[Any]]]) -> dict[s
     return {
         f"{name}edits": len(edits),
         f"{name}conflicts": len(errors),
-        f"{name}of documents": sum(both for _, _, both, _ in errors),
         f"{name}of trees": sum(not both for _, _, both, _ in errors),
         f"{name}p50": _of(times, 50),
         f"{name}p99": _of(times, 99),
@@ -213,8 +214,6 @@ def _conflicts(name: str, edits: list[tuple[float, float, list[Any]]]) -> dict[s
 
 def measure(served: tuple[str, Any], own: bool, documents: int, clients: int, pause: float, quiet: float) -> Any:
     """One round on one empty server: the evolve alone, the site alone, both. Numbers, and the causes of conflicts beside the evolve and before."""
-    from sides import database
-
     db = database(*served)
     fill(db, documents)
     evolved: Any = (own_evolve, served[1]) if own else (evolve,)
@@ -245,5 +244,7 @@ def measure(served: tuple[str, Any], own: bool, documents: int, clients: int, pa
     }
     errors = [[error for edit in part for error in edit[2]] for part in (before, during)]
     told = [causes.table(db.storage, some) for some in errors]
+    for who, name in ((causes.LIVE, "of live"), (causes.EVOLVE, "of evolve")):
+        numbers[name] = sum(count for (against, where, _), count in told[1].items() if (against, where) == (who, causes.DOCUMENT))
     db.close()
     return numbers, told

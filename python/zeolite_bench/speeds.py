@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import resource
 import statistics
 import time
 from pathlib import Path
@@ -13,10 +15,11 @@ import transaction
 import ZODB
 from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree
-from sides import storage
-from workers import together
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError
+
+from .sides import database, storage
+from .workers import together
 
 #: Objects that are committed and loaded together.
 MANY = 1_000
@@ -24,6 +27,8 @@ MANY = 1_000
 PAYLOAD = 300
 CLIENTS = 8
 HOT = 4
+#: The cache of the process whose memory is measured, in bytes.
+FILLED = 8 << 20
 
 
 class Thing(persistent.Persistent):
@@ -147,10 +152,35 @@ def imported(served: tuple[str, Any], directory: str, megabytes: int) -> float:
     return size / 1e6 / took
 
 
+def memory(db: Any, start: Any, stop: Any, number: int, address: Any, side: str) -> float:
+    """What a process takes more that has loaded all of an import, with a full cache and hardly an object: MB."""
+    start()
+    small = database(side, address, FILLED)
+    connection, before = small.open(), _resident()
+    for part in list(connection.root()):
+        for thing in connection.root()[part]:
+            thing.count
+        connection.cacheMinimize()
+    took = _resident() - before
+    connection.close()
+    small.close()
+    return took
+
+
+def _resident() -> float:
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def measure_copies(served: tuple[str, Any], directory: str, megabytes: int) -> dict[str, float]:
+    """What wants an empty database."""
+    speed = imported(served, directory, megabytes)
+    return {"import": speed, "memory": together(served, 1, memory, served[1], served[0])[0]}
+
+
 def measure(served: tuple[str, Any], seconds: float) -> dict[str, float]:
     """One round on one server: everything but the import, which wants an empty one."""
-    from sides import database
-
     db = database(*served)
     fill(db)
     one = [took for part in together(served, 1, commits, seconds) for took in part]

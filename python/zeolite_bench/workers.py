@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sides import database
+from .sides import database
 
 CONTEXT = multiprocessing.get_context("spawn")
 #: Longer no measurement takes.

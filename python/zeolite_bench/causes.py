@@ -16,6 +16,10 @@ from ZODB.POSException import ConflictError, ReadConflictError
 
 #: The notes of live transactions.
 LIVE = "live"
+#: Whoever else was faster.
+EVOLVE = "the evolve"
+#: What both have written.
+DOCUMENT = "one document of both"
 
 
 def told(error: ConflictError, connection: Any, serials: dict[Any, bytes]) -> tuple[str, str, bool, bytes | None]:
@@ -44,6 +48,6 @@ def table(storage: Any, errors: list[tuple[str, str, bool, bytes | None]]) -> Co
     for name, reason, both, tid in errors:
         if tid not in notes:
             found = [transaction.description for transaction in storage.iterator(tid, tid)]
-            notes[tid] = "live" if found and LIVE in str(found[0]) else "the evolve"
-        causes[(notes[tid], "one document of both" if both else f"a tree: {name}", "" if both else reason)] += 1
+            notes[tid] = LIVE if found and LIVE in str(found[0]) else EVOLVE
+        causes[(notes[tid], DOCUMENT if both else f"a tree: {name}", "" if both else reason)] += 1
     return causes
