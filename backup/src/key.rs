@@ -50,7 +50,10 @@ impl Key {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| Error::Key(format!("no randomness: {error}")))?;
         let wrong = |error: std::io::Error| {
-            Error::Key(format!("the key cannot be written to {}: {error}; name a file that is not there", path.display()))
+            Error::Key(format!(
+                "the key cannot be written to {}: {error}; name a file that is not there",
+                path.display()
+            ))
         };
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut options = std::fs::OpenOptions::new();

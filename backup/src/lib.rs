@@ -31,3 +31,4 @@ pub use shelf::{Backup, Chain, Shelf, databases};
 pub use taking::{Course, How, Taken, take};
 pub use tidying::{Tidied, tidy};
 pub use verifying::{Verified, verify};
+pub use writer::OBJECT_BYTES;

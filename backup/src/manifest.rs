@@ -1,13 +1,13 @@
 //! Owns what is said of a backup: the manifest, the list of its objects, the lists of its blobs. docs/backup.md has the format.
 //!
 //! ```text
-//!   main/20261129T211500Z-3fc2/            a chain: one full backup and what follows it
+//!   main/000001-20261129T211500Z-3fc28a01/ a chain: one full backup and what follows it
 //!     0001.manifest                        the full one: written last, with it the backup is there
-//!     0001-9a41/objects-000012             which objects it has, with their sums
-//!     0001-9a41/000001.log                 transactions, in order
-//!     0001-9a41/000001.blobs               the blobs that these are the first to name
-//!     0001-9a41/blobs/3f0c.../000001       their bytes, in parts
-//!     0002.manifest, 0002-b7e0/...         what came since: an incremental one
+//!     0001-9a41c0de/objects-000012             which objects it has, with their sums
+//!     0001-9a41c0de/000001.log                 transactions, in order
+//!     0001-9a41c0de/000001.blobs               the blobs that these are the first to name
+//!     0001-9a41c0de/blobs/3f0c.../000001       their bytes, in parts
+//!     0002.manifest, 0002-b7e0.../         what came since: an incremental one
 //!     0003-11d2.progress                   one that is not whole: how far it has come
 //! ```
 //! A manifest has the sum of the one before it, and the sums of its objects by way of the list: so the last manifest of a chain
@@ -180,7 +180,9 @@ impl Manifest {
         let manifest: Manifest = decoded(name, &plain)?;
         match manifest.format {
             FORMAT => Ok(manifest),
-            format => Err(Error::Refused(format!("{name} is of format {format}, and this program reads {FORMAT}; use a newer one"))),
+            format => Err(Error::Refused(format!(
+                "{name} is of format {format}, and this program reads {FORMAT}; use a newer one"
+            ))),
         }
     }
 

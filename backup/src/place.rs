@@ -57,7 +57,9 @@ impl Place {
             None => {
                 let dir = Path::new(at);
                 if dir.join("log").is_dir() && (dir.join("lock").exists() || dir.join("index.redb").exists()) {
-                    return Err(Error::Usage(format!("{at} is the data directory of a database; name another one for backups")));
+                    return Err(Error::Usage(format!(
+                        "{at} is the data directory of a database; name another one for backups"
+                    )));
                 }
                 std::fs::create_dir_all(dir).map_err(|error| failed(&format!("making {at}"), error))?;
                 Place::look(at, reach)
@@ -71,7 +73,8 @@ impl Place {
             return bucket(at, url, reach);
         }
         let dir = Path::new(at).canonicalize().map_err(|error| failed(&format!("looking at {at}"), error))?;
-        let store = LocalFileSystem::new_with_prefix(&dir).map_err(|error| failed(&format!("looking at {at}"), error))?;
+        let store =
+            LocalFileSystem::new_with_prefix(&dir).map_err(|error| failed(&format!("looking at {at}"), error))?;
         let (store, prefix) = (Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), Name::default());
         Ok(Place { store, prefix, key: reach.key, shown: at.to_owned(), dir: Some(dir) })
     }
@@ -108,6 +111,10 @@ impl Place {
 
     /// Puts an object where there is none; false: there is one.
     pub(crate) async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool> {
+        // Not every server knows the condition; this leaves it the moment between the two.
+        if self.get(name).await?.is_some() {
+            return Ok(false);
+        }
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&self.whole(name), bytes.into(), options).await {
             Ok(_) => Ok(true),
@@ -223,5 +230,7 @@ fn bucket(at: &str, url: &str, reach: Reach) -> Result<Place> {
 
 #[cfg(not(feature = "s3"))]
 fn bucket(at: &str, _url: &str, _reach: Reach) -> Result<Place> {
-    Err(Error::Usage(format!("{at}: this program was built without object stores (cargo feature s3); name a directory")))
+    Err(Error::Usage(format!(
+        "{at}: this program was built without object stores (cargo feature s3); name a directory"
+    )))
 }

@@ -45,13 +45,18 @@ pub struct Restored {
 /// Finds the newest chain that has a moment; none: the newest of all.
 pub fn choose(shelf: &Shelf, to: Option<Tid>) -> Result<Chosen> {
     let good = shelf.chains.iter().rev().filter(|chain| !chain.backups.is_empty());
-    let newest = good.clone().next().ok_or_else(|| Error::Refused(format!("there is no whole backup of {} here", shelf.database)))?;
+    let newest = good
+        .clone()
+        .next()
+        .ok_or_else(|| Error::Refused(format!("there is no whole backup of {} here", shelf.database)))?;
     let Some(to) = to else { return Ok(Chosen { chain: newest.clone(), to: Tid(u64::MAX) }) };
     let has = |chain: &&Chain| chain.since() <= to && to <= chain.covers();
     match good.clone().find(has) {
         Some(chain) => Ok(Chosen { chain: chain.clone(), to }),
         None => {
-            let spans = good.map(|chain| format!("{} ({}) to {} ({})", chain.since(), chain.since().utc(), chain.covers(), chain.covers().utc()));
+            let spans = good.map(|chain| {
+                format!("{} ({}) to {} ({})", chain.since(), chain.since().utc(), chain.covers(), chain.covers().utc())
+            });
             let spans: Vec<String> = spans.collect();
             Err(Error::Refused(format!("no backup here has {to} ({}); there are: {}", to.utc(), spans.join("; "))))
         }
@@ -72,7 +77,13 @@ impl Chosen {
 }
 
 /// Restores into a database that is empty, or (`resume`) that has the beginning of it; `tell` gets the bytes so far.
-pub async fn restore(place: &Place, chosen: &Chosen, db: &Db, resume: bool, tell: Arc<dyn Fn(u64) + Send + Sync>) -> Result<Restored> {
+pub async fn restore(
+    place: &Place,
+    chosen: &Chosen,
+    db: &Db,
+    resume: bool,
+    tell: Arc<dyn Fn(u64) + Send + Sync>,
+) -> Result<Restored> {
     let status = db.admin().status().await?;
     let mut objects = Vec::new();
     for backup in chosen.backups() {
@@ -83,7 +94,8 @@ pub async fn restore(place: &Place, chosen: &Chosen, db: &Db, resume: bool, tell
     let behind = resumed.unwrap_or(Tid::NONE);
     objects.retain(|object| object.last > behind);
     let shared = Arc::new(Shared { wrong: Mutex::default(), bytes: AtomicU64::new(0), tell });
-    let source = Fetching { place: place.clone(), dir: chosen.chain.dir.clone(), db: db.clone(), shared: shared.clone() };
+    let source =
+        Fetching { place: place.clone(), dir: chosen.chain.dir.clone(), db: db.clone(), shared: shared.clone() };
     let stream = transactions(source, objects, behind, chosen.to);
     let sent = db.admin().restore_pieces(stream).await;
     // What went wrong here says why the stream ended.
@@ -103,13 +115,24 @@ struct Shared {
 }
 
 /// Behind which transaction it goes on, if the database has some: only where they are those of the backup.
-async fn there(place: &Place, chosen: &Chosen, objects: &[LogObject], db: &Db, status: &Status, resume: bool) -> Result<Option<Tid>> {
+async fn there(
+    place: &Place,
+    chosen: &Chosen,
+    objects: &[LogObject],
+    db: &Db,
+    status: &Status,
+    resume: bool,
+) -> Result<Option<Tid>> {
     // The server's own bookkeeping takes no time: a database that has nothing else is empty.
     if status.objects == 0 && status.visible.unix_nanos() < 0 {
         return Ok(None);
     }
     let newest = status.visible;
-    let holds = format!("the database is not empty: it has {} objects, the newest commit is {newest} ({})", status.objects, newest.utc());
+    let holds = format!(
+        "the database is not empty: it has {} objects, the newest commit is {newest} ({})",
+        status.objects,
+        newest.utc()
+    );
     if !resume {
         return Err(Error::Refused(format!(
             "{holds}; restore into a new one, or say --resume if this is what a restore has left that was cut"
@@ -129,7 +152,9 @@ async fn there(place: &Place, chosen: &Chosen, objects: &[LogObject], db: &Db, s
         here.extend(page);
     }
     if stored.is_empty() || !LogPiece::tell_the_same(&stored, &here) {
-        return Err(Error::Refused(format!("{holds}, and that is not what this backup has there; restore into a new one")));
+        return Err(Error::Refused(format!(
+            "{holds}, and that is not what this backup has there; restore into a new one"
+        )));
     }
     Ok(Some(newest))
 }
@@ -192,7 +217,12 @@ impl Fetching {
 }
 
 /// The transactions of these objects, behind one and up to one. What goes wrong ends the stream, and is noted.
-fn transactions(source: Fetching, objects: Vec<LogObject>, behind: Tid, to: Tid) -> impl Stream<Item = LogPiece> + Send + 'static {
+fn transactions(
+    source: Fetching,
+    objects: Vec<LogObject>,
+    behind: Tid,
+    to: Tid,
+) -> impl Stream<Item = LogPiece> + Send + 'static {
     let shared = source.shared.clone();
     let fetched = stream::iter(objects).map(move |object| {
         let source = source.clone();
@@ -201,6 +231,8 @@ fn transactions(source: Fetching, objects: Vec<LogObject>, behind: Tid, to: Tid)
     let pieces = fetched.buffered(AHEAD).map_ok(|pieces| stream::iter(pieces).map(Ok::<_, Error>)).try_flatten();
     let wanted = pieces.try_filter(move |piece| std::future::ready(piece.tid() > behind && piece.tid() <= to));
     wanted.scan(shared, |shared, piece| {
-        std::future::ready(piece.map_err(|error| shared.wrong.lock().expect("nobody panics with it").replace(error)).ok())
+        std::future::ready(
+            piece.map_err(|error| shared.wrong.lock().expect("nobody panics with it").replace(error)).ok(),
+        )
     })
 }

@@ -25,7 +25,9 @@ impl FromStr for Keep {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Keep, String> {
-        let wrong = || format!("{text:?} says nothing of what to keep; write a number of backups, a time like 7d or 12h, or all");
+        let wrong = || {
+            format!("{text:?} says nothing of what to keep; write a number of backups, a time like 7d or 12h, or all")
+        };
         if text == "all" {
             return Ok(Keep::All);
         }
@@ -82,7 +84,9 @@ mod tests {
         assert_eq!("7d".parse(), Ok(Keep::For(Duration::from_secs(604_800))));
         assert_eq!("36h".parse(), Ok(Keep::For(Duration::from_secs(129_600))));
         assert_eq!("all".parse(), Ok(Keep::All));
-        for wrong in ["", "0", "0d", "d", "7", "-1", "7 years", "99999999999999999999d"].into_iter().filter(|it| *it != "7") {
+        for wrong in
+            ["", "0", "0d", "d", "7", "-1", "7 years", "99999999999999999999d"].into_iter().filter(|it| *it != "7")
+        {
             assert!(wrong.parse::<Keep>().is_err(), "{wrong}");
         }
     }
@@ -96,7 +100,14 @@ mod tests {
         for _ in 0..3000 {
             let mut now = 1_000;
             let chains: Vec<Times> = (0..dice.usize(0..6))
-                .map(|_| (0..dice.usize(0..5)).map(|_| { now += dice.u64(1..100); now }).collect())
+                .map(|_| {
+                    (0..dice.usize(0..5))
+                        .map(|_| {
+                            now += dice.u64(1..100);
+                            now
+                        })
+                        .collect()
+                })
                 .collect();
             let now = now + dice.u64(0..200);
             let keep = match dice.u8(0..3) {
@@ -104,15 +115,25 @@ mod tests {
                 1 => Keep::Backups(dice.u32(1..12)),
                 _ => Keep::For(Duration::from_millis(dice.u64(1..800))),
             };
-            let mut all: Vec<(usize, u64)> = chains.iter().enumerate().flat_map(|(chain, times)| times.iter().map(move |made| (chain, *made))).collect();
+            let mut all: Vec<(usize, u64)> = chains
+                .iter()
+                .enumerate()
+                .flat_map(|(chain, times)| times.iter().map(move |made| (chain, *made)))
+                .collect();
             all.sort_unstable_by_key(|(_, made)| std::cmp::Reverse(*made));
             let wanted = |place: usize, made: u64| match keep {
                 Keep::All => true,
                 Keep::Backups(count) => place < count as usize,
                 Keep::For(time) => made + time.as_millis() as u64 >= now,
             };
-            let kept: Vec<usize> = all.iter().enumerate().filter(|(place, (_, made))| *place == 0 || wanted(*place, *made)).map(|(_, (chain, _))| *chain).collect();
-            let expected: Vec<usize> = (0..chains.len()).filter(|at| !chains[*at].is_empty() && !kept.contains(at)).collect();
+            let kept: Vec<usize> = all
+                .iter()
+                .enumerate()
+                .filter(|(place, (_, made))| *place == 0 || wanted(*place, *made))
+                .map(|(_, (chain, _))| *chain)
+                .collect();
+            let expected: Vec<usize> =
+                (0..chains.len()).filter(|at| !chains[*at].is_empty() && !kept.contains(at)).collect();
             assert_eq!(to_remove(&chains, keep, now), expected, "{chains:?} {keep:?} {now}");
         }
     }

@@ -206,7 +206,10 @@ mod tests {
                 assert!(matches!(open("a/b", Kind::Manifest, &bytes, key), Err(Error::Damaged { .. })));
                 assert!(matches!(open("a/b", Kind::Log, &bytes, Some(&other)), Err(Error::Key(_))));
                 if key.is_some() {
-                    assert!(open("a/b", Kind::Log, &bytes, None).is_err_and(|error| error.to_string().contains("--key-file")));
+                    assert!(
+                        open("a/b", Kind::Log, &bytes, None)
+                            .is_err_and(|error| error.to_string().contains("--key-file"))
+                    );
                 }
             }
         }
@@ -216,7 +219,8 @@ mod tests {
     fn a_flipped_bit_anywhere_and_a_lost_end_are_noticed() {
         let key = Key::of([7; 32]);
         for key in [None, Some(&key)] {
-            let Sealed { bytes, .. } = seal("n", Kind::Log, b"some words, some words, some words", key).expect("sealed");
+            let Sealed { bytes, .. } =
+                seal("n", Kind::Log, b"some words, some words, some words", key).expect("sealed");
             for at in 0..bytes.len() {
                 let mut wrong = bytes.to_vec();
                 wrong[at] ^= 1 << (at % 8);

@@ -21,7 +21,7 @@ pub struct Backup {
 /// A full backup and what follows it, in order.
 #[derive(Clone, Debug)]
 pub struct Chain {
-    /// Its name, which begins with the time.
+    /// Its name: number, time, and eight digits that no other has.
     pub name: String,
     /// The backups up to the first that is missing or damaged.
     pub backups: Vec<Backup>,
@@ -67,7 +67,7 @@ impl Shelf {
     pub async fn look(place: &Place, database: &str) -> Result<Shelf> {
         let (_, names) = place.listing(database).await?;
         let mut chains = Vec::new();
-        for name in names.into_iter().filter(|name| is_chain(name)) {
+        for name in names.into_iter().filter(|name| number(name).is_some()) {
             chains.push(chain(place, database, name).await?);
         }
         Ok(Shelf { database: database.to_owned(), chains })
@@ -91,18 +91,20 @@ impl Chain {
     }
 }
 
-/// The name that a chain would have which is begun now.
-pub(crate) fn new_chain(now_unix_ms: u64, dice: &str) -> String {
+/// The name of a chain that is begun now: numbered, since clocks are set; the time in it is for people.
+pub(crate) fn new_chain(shelf: &Shelf, now_unix_ms: u64, dice: &str) -> String {
+    let last = shelf.chains.last().and_then(|chain| number(&chain.name)).unwrap_or(0);
     let time = Tid::from_unix_nanos(i128::from(now_unix_ms) * 1_000_000).utc();
-    // 2026-11-29T21:15:00.000Z, without what no file name should have.
     let digits: String = time.chars().filter(char::is_ascii_digit).take(14).collect();
     let (day, hour) = digits.split_at(digits.len().min(8));
-    format!("{day}T{hour}Z-{dice}")
+    format!("{:06}-{day}T{hour}Z-{dice}", last + 1)
 }
 
-fn is_chain(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    bytes.len() > 17 && bytes[8] == b'T' && bytes[15] == b'Z' && bytes[..8].iter().all(u8::is_ascii_digit)
+/// The number of a chain; none: it is no name of one.
+fn number(name: &str) -> Option<u32> {
+    let (number, rest) = name.split_once('-')?;
+    let is_one = number.len() == 6 && rest.as_bytes().get(8) == Some(&b'T') && rest.as_bytes().get(15) == Some(&b'Z');
+    number.parse().ok().filter(|_| is_one)
 }
 
 async fn chain(place: &Place, database: &str, name: String) -> Result<Chain> {
@@ -147,7 +149,12 @@ async fn progress(place: &Place, dir: &str, run: &str, file: &Found) -> Result<O
     let manifest = match Manifest::opened(place, &format!("{run}.progress"), &bytes) {
         Ok(manifest) => Some(manifest),
         Err(Error::Damaged { name, why }) => {
-            tracing::warn!(dir, name, why, "what says how far a cut backup has come is damaged: it is not gone on with");
+            tracing::warn!(
+                dir,
+                name,
+                why,
+                "what says how far a cut backup has come is damaged: it is not gone on with"
+            );
             None
         }
         Err(error) => return Err(error),

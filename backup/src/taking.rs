@@ -37,6 +37,8 @@ pub struct How {
     pub full_every: Duration,
     /// The 99th percentile of live commits may be this many times what it is without.
     pub live_ratio_max: f64,
+    /// Bytes of one stored object, about, before they are compressed.
+    pub object_bytes: usize,
     /// The machine's clock, in milliseconds since 1970.
     pub now_unix_ms: fn() -> u64,
 }
@@ -142,7 +144,7 @@ impl Taking<'_> {
         let run = format!("{:04}-{run}", goal.number());
         let mut known = known;
         known.extend(self.blobs_of(&chain, &begun.0).await?);
-        let mut writer = Writer::new(self.place, &chain, run.clone(), known, begun);
+        let mut writer = Writer::new((self.place, &chain), run.clone(), self.how.object_bytes, known, begun);
         let from = self.course.resumed.unwrap_or_else(|| goal.from());
         // What it reads is neither packed meanwhile, nor is what it goes on behind.
         let pinned = from.max(self.status.packed_to).max(Tid(1));
@@ -174,9 +176,11 @@ impl Taking<'_> {
         let begun = shelf.chains.iter().rev().filter(|chain| chain.backups.is_empty() && chain.broken.is_none());
         let begun = begun.filter_map(|chain| Some((chain, further(chain, 1, &self.status)?))).next();
         match begun {
-            Some((chain, begun)) => Goal { chain: chain.name.clone(), behind: None, begun: Some(begun), run: run.to_owned() },
+            Some((chain, begun)) => {
+                Goal { chain: chain.name.clone(), behind: None, begun: Some(begun), run: run.to_owned() }
+            }
             None => {
-                let chain = new_chain((self.how.now_unix_ms)(), run);
+                let chain = new_chain(shelf, (self.how.now_unix_ms)(), run);
                 Goal { chain, behind: None, begun: None, run: run.to_owned() }
             }
         }
@@ -311,7 +315,9 @@ impl Taking<'_> {
         while let Some(page) = pages.next().await? {
             for piece in page {
                 if piece.timeline() != self.status.timeline {
-                    return Err(Error::Refused("the database was restored or put back meanwhile; take the backup again".into()));
+                    return Err(Error::Refused(
+                        "the database was restored or put back meanwhile; take the backup again".into(),
+                    ));
                 }
                 let bytes = writer.add(self.db, &piece).await?;
                 self.course.bytes += bytes as u64;
@@ -349,7 +355,14 @@ impl Taking<'_> {
     }
 
     /// Makes it a backup: with its manifest it is there.
-    async fn finish(&self, goal: &Goal<'_>, chain: &str, run: &str, writer: Writer<'_>, draft: Manifest) -> Result<Manifest> {
+    async fn finish(
+        &self,
+        goal: &Goal<'_>,
+        chain: &str,
+        run: &str,
+        writer: Writer<'_>,
+        draft: Manifest,
+    ) -> Result<Manifest> {
         let filled = self.filled(&writer, draft, run).await?;
         let covers = filled.covers.max(filled.to);
         let manifest = Manifest { covers, done_unix_ms: (self.how.now_unix_ms)(), ..filled };
@@ -358,10 +371,14 @@ impl Taking<'_> {
         if let Some(first) = writer.objects.iter().find(|object| object.stored.name.starts_with(run))
             && self.place.get(&format!("{chain}/{}", first.stored.name)).await?.is_none()
         {
-            return Err(Error::Refused("what was stored of this backup is gone: it stood still for too long; take it again".into()));
+            return Err(Error::Refused(
+                "what was stored of this backup is gone: it stood still for too long; take it again".into(),
+            ));
         }
         if !self.place.put_new(&format!("{chain}/{name}"), manifest.sealed(self.place, &name)?).await? {
-            return Err(Error::Refused(format!("another backup has finished {chain}/{name} meanwhile; this one is left out")));
+            return Err(Error::Refused(format!(
+                "another backup has finished {chain}/{name} meanwhile; this one is left out"
+            )));
         }
         let begun = goal.begun.map(|begun| begun.run.as_str());
         for run in [Some(run), begun].into_iter().flatten() {

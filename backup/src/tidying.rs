@@ -110,7 +110,8 @@ fn remove_staged(place: &Place, dir: &str) {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let is_staged = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(|(before, number)| {
-                before.starts_with(|letter: char| letter.is_ascii_digit() || letter == 'o') && number.bytes().all(|byte| byte.is_ascii_digit())
+                before.starts_with(|letter: char| letter.is_ascii_digit() || letter == 'o')
+                    && number.bytes().all(|byte| byte.is_ascii_digit())
             });
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => dirs.push(entry.path()),

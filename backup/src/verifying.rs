@@ -68,7 +68,13 @@ pub async fn verify(place: &Place, shelf: &Shelf, tell: &mut (dyn FnMut(u64) + S
     Ok(verified)
 }
 
-async fn one(place: &Place, chain: &Chain, manifest: &Manifest, verified: &mut Verified, tell: &mut (dyn FnMut(u64) + Send)) -> Result<()> {
+async fn one(
+    place: &Place,
+    chain: &Chain,
+    manifest: &Manifest,
+    verified: &mut Verified,
+    tell: &mut (dyn FnMut(u64) + Send),
+) -> Result<()> {
     let Some(objects) = verified.noted(manifest.objects(place, &chain.dir).await)? else { return Ok(()) };
     let named = format!("{}/{:04}", chain.dir, manifest.number);
     let (mut last, mut transactions, mut blobs) = (manifest.from, 0, 0);
@@ -121,7 +127,10 @@ async fn look(place: &Place, dir: &str, object: &LogObject) -> Result<Looked> {
                 looked.bytes += part.bytes;
             }
             if length != blob.length {
-                return Err(Error::damaged(&list.name, format!("blob {} has {length} bytes, not {}", blob.id, blob.length)));
+                return Err(Error::damaged(
+                    &list.name,
+                    format!("blob {} has {length} bytes, not {}", blob.id, blob.length),
+                ));
             }
             looked.blobs += 1;
         }

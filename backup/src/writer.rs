@@ -14,9 +14,9 @@ use futures_util::StreamExt;
 use std::collections::HashSet;
 use zeolite_client::{BlobId, Db, LogPiece, Naming, Tid};
 
-/// An object of transactions is closed at the end of the one with which it is as long as this; a part of a blob is so long.
-pub(crate) const OBJECT_BYTES: usize = 16 << 20;
-/// It is also closed when it is the first to name so many blobs.
+/// How long objects are, about, unless somebody wants them otherwise.
+pub const OBJECT_BYTES: usize = 16 << 20;
+/// An object of transactions is also closed when it is the first to name so many blobs.
 const BLOBS_MAX: usize = 10_000;
 
 /// What is written of one backup.
@@ -25,6 +25,8 @@ pub(crate) struct Writer<'a> {
     chain: &'a str,
     /// The directory of this run in the chain.
     run: String,
+    /// An object of transactions is closed at the end of the one with which it is as long as this; a part of a blob is so long.
+    object_bytes: usize,
     naming: Naming,
     /// Blobs that the chain has.
     known: HashSet<BlobId>,
@@ -62,14 +64,25 @@ struct Open {
 impl<'a> Writer<'a> {
     /// Goes on behind these objects, which have these numbers; the chain has these blobs.
     pub(crate) fn new(
-        place: &'a Place,
-        chain: &'a str,
+        (place, chain): (&'a Place, &'a str),
         run: String,
+        object_bytes: usize,
         known: HashSet<BlobId>,
         (objects, numbers): (Vec<LogObject>, Numbers),
     ) -> Writer<'a> {
         let next = objects.len() as u64 + 1;
-        Writer { place, chain, run, naming: Naming::default(), known, open: Open::default(), objects, numbers, next }
+        Writer {
+            place,
+            chain,
+            run,
+            object_bytes,
+            naming: Naming::default(),
+            known,
+            open: Open::default(),
+            objects,
+            numbers,
+            next,
+        }
     }
 
     /// The newest transaction that is whole here.
@@ -104,7 +117,7 @@ impl<'a> Writer<'a> {
         self.open.revisions += piece.writes();
         if !piece.goes_on() {
             self.open.ends(piece.tid());
-            if self.open.plain.len() >= OBJECT_BYTES || self.open.blobs.len() >= BLOBS_MAX {
+            if self.open.plain.len() >= self.object_bytes || self.open.blobs.len() >= BLOBS_MAX {
                 self.close().await?;
             }
         }
@@ -151,8 +164,8 @@ impl<'a> Writer<'a> {
             let is_end = piece.is_none();
             let mut piece = piece.unwrap_or_default();
             length += piece.len() as u64;
-            while part.len() + piece.len() >= OBJECT_BYTES {
-                part.extend_from_slice(&piece.split_to(OBJECT_BYTES - part.len()));
+            while part.len() + piece.len() >= self.object_bytes {
+                part.extend_from_slice(&piece.split_to(self.object_bytes - part.len()));
                 parts.push(self.part(id, parts.len(), &part.split()).await?);
             }
             part.extend_from_slice(&piece);

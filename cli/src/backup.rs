@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
-use zeolite_backup::{Course, Extent, How, Keep, Key, Place, Reach, Taken, Tidied, take, tidy};
+use zeolite_backup::{Course, Extent, How, Keep, Key, OBJECT_BYTES, Place, Reach, Taken, Tidied, take, tidy};
 use zeolite_client::Options;
 
 #[derive(Args)]
@@ -45,6 +45,9 @@ struct TakingArgs {
     /// Live commits may take this many times what they take without the backup (99th percentile)
     #[arg(long, value_name = "TIMES", default_value_t = 1.2, value_parser = ratio)]
     live_ratio_max: f64,
+    /// Bytes of one stored object, about, before they are compressed
+    #[arg(long, value_name = "BYTES", default_value_t = OBJECT_BYTES as u64, value_parser = clap::value_parser!(u64).range(4096..=1 << 30))]
+    object_bytes: u64,
 }
 
 /// How a place of backups is reached.
@@ -136,9 +139,21 @@ pub(crate) async fn backup(out: &Out, server: &Server, args: &BackupArgs) -> Res
 async fn taking(out: &Out, server: &Server, args: &TakingArgs) -> Result<()> {
     let to = args.to.as_deref().ok_or_else(|| Usage("name a directory, or s3://BUCKET/PREFIX".to_owned()))?;
     let place = Place::open(to, args.reach.reach()?)?;
-    let options = Options { name: "zeolite backup".to_owned(), role: "replicate".to_owned(), feed: false, cache_bytes: 0, ..Options::default() };
+    let options = Options {
+        name: "zeolite backup".to_owned(),
+        role: "replicate".to_owned(),
+        feed: false,
+        cache_bytes: 0,
+        ..Options::default()
+    };
     let db = server.client(options).await?;
-    let how = How { full: args.full, full_every: args.full_every, live_ratio_max: args.live_ratio_max, now_unix_ms };
+    let how = How {
+        full: args.full,
+        full_every: args.full_every,
+        live_ratio_max: args.live_ratio_max,
+        object_bytes: args.object_bytes as usize,
+        now_unix_ms,
+    };
     let progress = Progress::new(out);
     let bar = progress.bar("backup", "bytes", 0);
     let mut tell = |course: &Course| {
@@ -175,7 +190,15 @@ fn tell_taken(out: &Out, taken: &Taken, tidied: &Tidied) -> Result<()> {
     out.facts(&[
         ("backup", format!("{}/{:04}: {kind}", taken.chain, manifest.number)),
         ("newest", format!("{} {}", manifest.to, moment::shown(manifest.to))),
-        ("has", format!("{} transactions, {} blobs, in {}", count(manifest.transactions), count(manifest.blobs), size(manifest.stored_bytes))),
+        (
+            "has",
+            format!(
+                "{} transactions, {} blobs, in {}",
+                count(manifest.transactions),
+                count(manifest.blobs),
+                size(manifest.stored_bytes)
+            ),
+        ),
     ]);
     if let Some(behind) = taken.resumed {
         out.line(format_args!("a backup that was cut was gone on with, behind {behind}"));

@@ -68,7 +68,13 @@ pub(crate) async fn restore(out: &Out, server: &Server, args: &RestoreArgs) -> R
 }
 
 fn options() -> Options {
-    Options { name: "zeolite restore".to_owned(), role: "replicate".to_owned(), feed: false, cache_bytes: 0, ..Options::default() }
+    Options {
+        name: "zeolite restore".to_owned(),
+        role: "replicate".to_owned(),
+        feed: false,
+        cache_bytes: 0,
+        ..Options::default()
+    }
 }
 
 /// Restores into a data directory, by a server inside of this process.

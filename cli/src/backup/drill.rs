@@ -71,7 +71,8 @@ fn problems(chosen: &Chosen, restored: &Restored, report: &VerifyReport) -> Vec<
     let newest = chosen.chain.backups.last().map(|backup| backup.manifest.to).unwrap_or_default();
     if (restored.transactions, report.transactions) != (transactions, transactions) {
         let (came, there) = (restored.transactions, report.transactions);
-        problems.push(format!("the backup says that it has {transactions} transactions; {came} came, {there} are there"));
+        problems
+            .push(format!("the backup says that it has {transactions} transactions; {came} came, {there} are there"));
     }
     if restored.newest != newest {
         problems.push(format!("the backup says that its newest transaction is {newest}; it is {}", restored.newest));

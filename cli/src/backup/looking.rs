@@ -10,7 +10,8 @@ use zeolite_backup::{Chain, Extent, Place, Shelf, databases, verify as verify_al
 
 /// `zeolite backup list`.
 pub(super) async fn list(out: &Out, place: &Place) -> Result<()> {
-    let mut table = Table::new(&["database", "backup", "", "made", "restores from", "up to", "transactions", "blobs", "bytes"]);
+    let mut table =
+        Table::new(&["database", "backup", "", "made", "restores from", "up to", "transactions", "blobs", "bytes"]);
     for database in databases(place).await? {
         let shelf = Shelf::look(place, &database).await?;
         for chain in &shelf.chains {

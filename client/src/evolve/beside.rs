@@ -46,7 +46,8 @@ pub struct Beside {
 impl Beside {
     /// A reader beside which the 99th percentile of live commits may be this many times what it is without.
     pub fn new(ratio_max: f64) -> Beside {
-        let settings = Settings { rate_min: LEAST, disk_pause_percent: 0.0, disk_stop_percent: 0.0, ..Settings::default() };
+        let settings =
+            Settings { rate_min: LEAST, disk_pause_percent: 0.0, disk_stop_percent: 0.0, ..Settings::default() };
         let (throttle, now) = (Throttle::default(), Instant::now());
         let (asked, alone, rate, units, why) = (None, None, None, 0.0, String::new());
         Beside { ratio_max, settings, throttle, begun: now, asked, alone, rate, units, free_at: now, why }
@@ -65,7 +66,8 @@ impl Beside {
             self.ask(admin).await?;
         }
         if let Some(rate) = self.rate {
-            self.free_at = self.free_at.max(Instant::now()) + Duration::from_secs_f64((units / rate.max(1.0)).min(60.0));
+            self.free_at =
+                self.free_at.max(Instant::now()) + Duration::from_secs_f64((units / rate.max(1.0)).min(60.0));
             tokio::time::sleep_until(self.free_at).await;
         }
         Ok(())
@@ -113,7 +115,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_felt_slows_down_and_one_that_nobody_feels_does_not() {
-        let felt = |live_p99_us, live_commits| Pressure { live_p99_us, live_commits, window_ms: 1000, ..Pressure::default() };
+        let felt =
+            |live_p99_us, live_commits| Pressure { live_p99_us, live_commits, window_ms: 1000, ..Pressure::default() };
         let run = |after: u64, commits| {
             let mut reader = Beside::new(1.2);
             if commits > 100 {
