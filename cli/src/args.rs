@@ -75,6 +75,10 @@ pub(crate) enum Command {
     Pack(PackArgs),
     /// Read everything and check it: every checksum, every reference, index against log
     Verify(VerifyArgs),
+    /// Back up a running database: all of it, or what is new; list, verify and try backups
+    Backup(crate::backup::BackupArgs),
+    /// Make a database of a backup, as of any moment that it has
+    Restore(crate::restore::RestoreArgs),
     /// Delete the index of a data directory and build it again from the log
     Reindex(ReindexArgs),
     /// Change all the data of a live site: plan, run, steer, look at, undo

@@ -7,11 +7,11 @@ use zeolite_proto::Fault;
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done, nothing wrong
-  1    a problem was found (verify, config check, an invariant of the demo; evolve ensure, run, watch: the job is not
+  1    a problem was found (verify, backup verify, backup drill, config check, an invariant of the demo; evolve ensure, run, watch: the job is not
        done; evolve plan --dry-run: the step fails on objects; evolve undo: something could not be taken back)
   2    wrong usage: arguments, environment or settings file
   3    the server cannot be reached
-  4    the server refused: the message begins with the kind of the fault
+  4    the server refused: the message begins with the kind of the fault; or a restore is not to be, since the database is not empty
   5    something on this machine failed: data directory, file, terminal
   130  interrupted
 `zeolite check` has those of monitoring plugins instead: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
@@ -52,6 +52,8 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             Some(4)
         } else if let Some(error) = cause.downcast_ref::<zeolite_client::Error>() {
             of_client(error)
+        } else if let Some(error) = cause.downcast_ref::<zeolite_backup::Error>() {
+            of_backup(error)
         } else if cause.is::<Interrupted>() {
             Some(130)
         } else {
@@ -69,6 +71,17 @@ fn of_client(error: &zeolite_client::Error) -> Option<u8> {
         | zeolite_client::Error::NoAnswer { .. }
         | zeolite_client::Error::OutcomeUnknown { .. } => Some(3),
         _ => None,
+    }
+}
+
+/// The same for what the backup library says.
+fn of_backup(error: &zeolite_backup::Error) -> Option<u8> {
+    match error {
+        zeolite_backup::Error::Damaged { .. } => Some(1),
+        zeolite_backup::Error::Usage(_) | zeolite_backup::Error::Key(_) => Some(2),
+        zeolite_backup::Error::Client(error) => of_client(error),
+        zeolite_backup::Error::Refused(_) => Some(4),
+        zeolite_backup::Error::Place { .. } => None,
     }
 }
 

@@ -6,6 +6,7 @@
 //!                  ├─> serve, restart         (a server: settings, signals; a process that takes its place)
 //!                  ├─> user                   (the file of users, on this machine)
 //!                  ├─> offline                (a data directory without a server)
+//!                  ├─> backup, restore        (through zeolite-backup: a client on one side, a directory or an object store on the other)
 //!                  ├─> evolve                 (through the client library: jobs that change all the data)
 //!                  ├─> demo                   (WordNet, and a migration beside live traffic; a server inside: host)
 //!                  └─> bench                  (measurements; servers inside, or in processes that are killed)
@@ -13,6 +14,7 @@
 //! ```
 
 mod args;
+mod backup;
 mod bench;
 mod check;
 mod credentials;
@@ -29,6 +31,7 @@ mod place;
 mod prepared;
 mod progress;
 mod restart;
+mod restore;
 mod serve;
 mod server;
 mod settings_page;
@@ -94,6 +97,8 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
             runtime()?.block_on(evolve::evolve(out, server, &command))
         }
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
+        Command::Backup(args) => runtime()?.block_on(interruptible(backup::backup(out, server, &args))),
+        Command::Restore(args) => runtime()?.block_on(interruptible(restore::restore(out, server, &args))),
         Command::Top(args) => runtime()?.block_on(top::top(out, server, &args)),
         Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),
         command => runtime()?.block_on(interruptible(remote(out, server, command))),
@@ -130,6 +135,8 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         | Command::Restart(_)
         | Command::User(_)
         | Command::Check(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
         | Command::Top(_)
         | Command::Config(_)
         | Command::Reindex(_)

@@ -6,7 +6,7 @@
 use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
 use crate::revision::{Revision, Transaction};
-use crate::wire::{Failure, LogHow, Pages, Unary};
+use crate::wire::{Failure, LogHow, LogPiece, Pages, Unary};
 use futures_util::Stream;
 use std::time::Duration;
 use zeolite_proto::{
@@ -193,6 +193,17 @@ impl Admin {
         self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, how).await }).await
     }
 
+    /// The whole log from a tid on, up to what is visible now, in the pieces in which it comes: for copies that keep it as it is. Of
+    /// packed history it is refused, unless it begins at the beginning of all ([`Tid::NONE`]).
+    pub async fn log_pieces(&self, from: Tid) -> Result<Pages<Vec<LogPiece>>> {
+        self.call(Resend::Always, |server| async move { server.log_pieces(from, LogHow::Whole).await }).await
+    }
+
+    /// The same of what pack has left.
+    pub async fn log_pieces_left(&self, from: Tid) -> Result<Pages<Vec<LogPiece>>> {
+        self.call(Resend::Always, |server| async move { server.log_pieces(from, LogHow::Left).await }).await
+    }
+
     /// Writes transactions with their own tids into a database whose newest tid is older; gives how many, and the last.
     /// Not resent: after a lost connection look at [`Status::visible`] and go on from there.
     pub async fn restore<S>(&self, transactions: S) -> Result<(u64, Tid)>
@@ -202,11 +213,23 @@ impl Admin {
         // The time limit is for finding the server: the answer comes when all is there, however long that takes. A server that is gone
         // is found out by the connection.
         let unary = self.call(Resend::Always, async |server: Unary| Ok(server)).await?;
-        let url = match &self.door {
+        alone(self.url(), unary.restore(transactions).await)
+    }
+
+    /// The same of pieces that a log came in.
+    pub async fn restore_pieces<S>(&self, pieces: S) -> Result<(u64, Tid)>
+    where
+        S: Stream<Item = LogPiece> + Send + 'static,
+    {
+        let unary = self.call(Resend::Always, async |server: Unary| Ok(server)).await?;
+        alone(self.url(), unary.restore_pieces(pieces).await)
+    }
+
+    fn url(&self) -> &str {
+        match &self.door {
             Door::Session(db) => &db.core().url,
             Door::Alone { url, .. } => url,
-        };
-        alone(url, unary.restore(transactions).await)
+        }
     }
 }
 

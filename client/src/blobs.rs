@@ -23,7 +23,7 @@ use crate::revision::Transaction;
 use crate::tx::View;
 use crate::wire::{BlobBytes, BlobPart, Failure, Link};
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -55,6 +55,14 @@ impl Db {
     /// Uploads all that a reader gives, from its beginning, under an id; what is there already is read and not sent again.
     pub async fn put_blob_as(&self, id: BlobId, reader: impl AsyncRead + Unpin + Send) -> Result<()> {
         self.put_source(id, FromReader(reader)).await
+    }
+
+    /// The same of a stream's bytes; an error of it ends the upload, which may be gone on with.
+    pub async fn put_blob_of<S>(&self, id: BlobId, stream: S) -> Result<()>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Unpin + Send,
+    {
+        self.put_source(id, FromStream { stream, left: Bytes::new() }).await
     }
 
     async fn put_source(&self, id: BlobId, mut source: impl Source) -> Result<()> {
@@ -213,14 +221,38 @@ impl<R: AsyncRead + Unpin + Send> Source for FromReader<R> {
         while data.len() < STRETCH_BYTES {
             let left = (STRETCH_BYTES - data.len()) as u64;
             let read = (&mut self.0).take(left).read_buf(&mut data).await;
-            let failed =
-                |error| format!("what was to be uploaded cannot be read: {error}; mend it, and go on with the upload");
-            if read.map_err(|error| Error::invalid(failed(error)))? == 0 {
+            if read.map_err(unreadable)? == 0 {
                 break;
             }
         }
         Ok(data.freeze())
     }
+}
+
+struct FromStream<S> {
+    stream: S,
+    /// What the next stretch begins with.
+    left: Bytes,
+}
+
+impl<S: Stream<Item = std::io::Result<Bytes>> + Unpin + Send> Source for FromStream<S> {
+    async fn stretch(&mut self) -> Result<Bytes> {
+        let mut data = BytesMut::with_capacity(STRETCH_BYTES);
+        while data.len() < STRETCH_BYTES {
+            if self.left.is_empty() {
+                match self.stream.next().await {
+                    Some(next) => self.left = next.map_err(unreadable)?,
+                    None => break,
+                }
+            }
+            data.extend_from_slice(&self.left.split_to(self.left.len().min(STRETCH_BYTES - data.len())));
+        }
+        Ok(data.freeze())
+    }
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::invalid(format!("what was to be uploaded cannot be read: {error}; mend it, and go on with the upload"))
 }
 
 impl Source for Reading {

@@ -31,6 +31,7 @@
 mod amendment;
 mod assembly;
 mod atomic;
+mod beside;
 mod chunk;
 mod claim;
 mod coverage;
@@ -67,6 +68,7 @@ mod undo;
 mod verify;
 mod worker;
 
+pub use beside::Beside;
 pub use dry_run::{DryRun, DryRunOptions, ErrorKind, Sample, dry_run};
 pub use earlier::OWED_MAX;
 pub use eta::Eta;

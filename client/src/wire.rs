@@ -19,9 +19,11 @@ mod calls;
 mod channel;
 mod feed;
 mod log;
+mod pieces;
 mod unary;
 
 pub(crate) use blobs::{BlobBytes, BlobPart};
+pub use pieces::{BadPiece, LogPiece, Naming};
 pub use unary::Pages;
 pub(crate) use unary::{LogHow, Unary};
 

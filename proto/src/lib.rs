@@ -28,7 +28,7 @@ pub mod evolve;
 pub mod fault;
 pub mod gate;
 pub mod hash;
-mod hex;
+pub mod hex;
 pub mod ids;
 pub mod limits;
 pub mod mode;

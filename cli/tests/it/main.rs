@@ -1,5 +1,6 @@
 //! The real binary, one program for all of its tests: a test program costs more to link than to run.
 
+mod backups;
 mod command_line;
 mod demo;
 mod evolve;

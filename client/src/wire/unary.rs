@@ -84,7 +84,7 @@ impl<T> std::fmt::Debug for Pages<T> {
 }
 
 impl<T: Send + 'static> Pages<T> {
-    fn new<W: Send + 'static>(
+    pub(super) fn new<W: Send + 'static>(
         stream: tonic::Streaming<W>,
         mut translate: impl FnMut(W) -> T + Send + 'static,
     ) -> Pages<T> {
@@ -149,7 +149,7 @@ impl Unary {
         self.channel.clone()
     }
 
-    fn replicator(&self) -> ReplicatorClient<Calls> {
+    pub(super) fn replicator(&self) -> ReplicatorClient<Calls> {
         ReplicatorClient::new(self.channel.clone())
             .max_decoding_message_size(FRAME_BYTES_MAX)
             .max_encoding_message_size(FRAME_BYTES_MAX)

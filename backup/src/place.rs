@@ -1,0 +1,236 @@
+//! Owns the place where backups lie: a directory, or a bucket of an object store, behind one small door.
+//!
+//! ```text
+//!   /srv/backup            a directory, made when missing; each file is written beside, synced, and renamed
+//!   s3://bucket/prefix     whatever speaks S3; the endpoint by `endpoint`, who one is by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or
+//!                          by what AWS gives a machine
+//! ```
+//! An object is put whole or not at all, and is never changed after that. So nobody meets half of one, and a cut leaves at most
+//! objects that nothing names, and (in a directory) a file `NAME#NUMBER` that was being written.
+
+use crate::errors::{Error, Result};
+use crate::key::Key;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Name;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a place is reached, beside its name.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// The URL of a server that speaks S3; none: AWS, or AWS_ENDPOINT_URL.
+    pub endpoint: Option<String>,
+    /// The region; none: AWS_REGION, or `us-east-1`.
+    pub region: Option<String>,
+    /// What everything there is encrypted with; none: it is not.
+    pub key: Option<Key>,
+}
+
+/// A place of backups.
+#[derive(Clone, Debug)]
+pub struct Place {
+    store: Arc<dyn ObjectStore>,
+    prefix: Name,
+    key: Option<Key>,
+    shown: String,
+    dir: Option<PathBuf>,
+}
+
+/// An object that is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    /// Below the place.
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    /// By the store's clock, in milliseconds since 1970.
+    pub(crate) modified_unix_ms: u64,
+}
+
+impl Place {
+    /// Opens a place to put backups into; a directory is made when it is missing.
+    pub fn open(at: &str, reach: Reach) -> Result<Place> {
+        match url(at) {
+            Some(url) => bucket(at, url, reach),
+            None => {
+                let dir = Path::new(at);
+                if dir.join("log").is_dir() && (dir.join("lock").exists() || dir.join("index.redb").exists()) {
+                    return Err(Error::Usage(format!(
+                        "{at} is the data directory of a database; name another one for backups"
+                    )));
+                }
+                std::fs::create_dir_all(dir).map_err(|error| failed(&format!("making {at}"), error))?;
+                Place::look(at, reach)
+            }
+        }
+    }
+
+    /// Opens a place that should be there.
+    pub fn look(at: &str, reach: Reach) -> Result<Place> {
+        if let Some(url) = url(at) {
+            return bucket(at, url, reach);
+        }
+        let dir = Path::new(at).canonicalize().map_err(|error| failed(&format!("looking at {at}"), error))?;
+        let store =
+            LocalFileSystem::new_with_prefix(&dir).map_err(|error| failed(&format!("looking at {at}"), error))?;
+        let (store, prefix) = (Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), Name::default());
+        Ok(Place { store, prefix, key: reach.key, shown: at.to_owned(), dir: Some(dir) })
+    }
+
+    /// What everything is encrypted with.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    /// The directory, if it is one.
+    pub(crate) fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    /// As it was named.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    fn whole(&self, name: &str) -> Name {
+        self.prefix.parts().chain(Name::from(name).parts()).collect()
+    }
+
+    fn below(&self, whole: &Name) -> Option<String> {
+        let rest: Vec<String> = whole.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()).collect();
+        Some(rest.join("/"))
+    }
+
+    /// Puts an object, over one of the same name.
+    pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        let put = self.store.put(&self.whole(name), bytes.into()).await;
+        put.map(drop).map_err(|error| self.failed("writing", name, error))
+    }
+
+    /// Puts an object where there is none; false: there is one.
+    pub(crate) async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool> {
+        // Not every server knows the condition; this leaves it the moment between the two.
+        if self.get(name).await?.is_some() {
+            return Ok(false);
+        }
+        let options = PutOptions::from(PutMode::Create);
+        match self.store.put_opts(&self.whole(name), bytes.into(), options).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(error) => Err(self.failed("writing", name, error)),
+        }
+    }
+
+    /// An object's bytes; none: it is not there.
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        let got = match self.store.get(&self.whole(name)).await {
+            Ok(got) => got.bytes().await,
+            Err(error) => Err(error),
+        };
+        match got {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("reading", name, error)),
+        }
+    }
+
+    /// What lies directly in a directory: the objects, and the names of directories.
+    pub(crate) async fn listing(&self, dir: &str) -> Result<(Vec<Found>, Vec<String>)> {
+        let prefix = self.whole(dir);
+        let listed = self.store.list_with_delimiter(Some(&prefix)).await;
+        let listed = listed.map_err(|error| self.failed("listing", dir, error))?;
+        let last = |name: &Name| name.filename().map(str::to_owned);
+        let mut dirs: Vec<String> = listed.common_prefixes.iter().filter_map(last).collect();
+        let mut found: Vec<Found> = listed.objects.into_iter().filter_map(|meta| self.found(meta)).collect();
+        dirs.sort_unstable();
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok((found, dirs))
+    }
+
+    fn found(&self, meta: object_store::ObjectMeta) -> Option<Found> {
+        let modified_unix_ms = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0);
+        Some(Found { name: self.below(&meta.location)?, bytes: meta.size, modified_unix_ms })
+    }
+
+    /// Removes an object; one that is not there is gone.
+    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+        match self.store.delete(&self.whole(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("removing", name, error)),
+        }
+    }
+
+    /// Removes all objects below a directory; says how many, and their bytes.
+    pub(crate) async fn remove_below(&self, dir: &str) -> Result<(u64, u64)> {
+        let mut all = self.store.list(Some(&self.whole(dir)));
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(meta) = all.next().await {
+            let meta = meta.map_err(|error| self.failed("listing", dir, error))?;
+            if let Some(found) = self.found(meta) {
+                self.remove(&found.name).await?;
+                count += 1;
+                bytes += found.bytes;
+            }
+        }
+        Ok((count, bytes))
+    }
+
+    /// When any object below a directory was written last; 0: there is none.
+    pub(crate) async fn newest_below(&self, dir: &str) -> Result<u64> {
+        let all = self.store.list(Some(&self.whole(dir))).map_ok(|meta| meta.last_modified.timestamp_millis());
+        let newest = all.try_fold(0, |newest, at| async move { Ok(newest.max(at)) }).await;
+        newest.map(|at| u64::try_from(at).unwrap_or(0)).map_err(|error| self.failed("listing", dir, error))
+    }
+
+    fn failed(&self, what: &str, name: &str, error: object_store::Error) -> Error {
+        failed(&format!("{what} {}/{name}", self.shown), error)
+    }
+}
+
+fn failed(what: &str, error: impl std::error::Error) -> Error {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !why.contains(&next_text) {
+            why = format!("{why}: {next_text}");
+        }
+        cause = next.source();
+    }
+    Error::Place { what: what.to_owned(), why }
+}
+
+/// Bucket and prefix of a URL; none: it is a directory.
+fn url(at: &str) -> Option<&str> {
+    at.contains("://").then_some(at)
+}
+
+#[cfg(feature = "s3")]
+fn bucket(at: &str, url: &str, reach: Reach) -> Result<Place> {
+    use object_store::aws::AmazonS3Builder;
+    let Some(rest) = url.strip_prefix("s3://") else {
+        return Err(Error::Usage(format!("{at} is no place that is known; name a directory, or s3://BUCKET/PREFIX")));
+    };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    // reqwest takes the process's provider; one that is set already is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    if let Some(endpoint) = reach.endpoint {
+        builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
+    }
+    if let Some(region) = reach.region {
+        builder = builder.with_region(region);
+    }
+    let store = builder.build().map_err(|error| failed(&format!("opening {at}"), error))?;
+    let prefix = Name::parse(prefix.trim_matches('/')).map_err(|error| failed(&format!("opening {at}"), error))?;
+    Ok(Place { store: Arc::new(store), prefix, key: reach.key, shown: at.trim_end_matches('/').to_owned(), dir: None })
+}
+
+#[cfg(not(feature = "s3"))]
+fn bucket(at: &str, _url: &str, _reach: Reach) -> Result<Place> {
+    Err(Error::Usage(format!(
+        "{at}: this program was built without object stores (cargo feature s3); name a directory"
+    )))
+}
