@@ -72,6 +72,7 @@ pub use settings::EngineSettings;
 pub use share::Share;
 pub(crate) use share::{Counted, Place};
 pub use turn::Turn;
+pub(crate) use work::giving_way::beside_the_traffic;
 pub use work::long_work::WorkProgress;
 pub use work::pack::PackReport;
 pub use work::verify::{VerifyReport, verify_offline};

@@ -37,7 +37,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     report.add(
         Row::new(setting.name("commit of 1 KiB, 1 client, p50"), one.p50_us(), "µs")
             .against("fdatasync + round trip", least)
-            .aim(Aim::RatioAtMost(2.0)),
+            .aim(Aim::RatioAtMost(1.3)),
     );
     report.add(Row::new(setting.name("commit of 1 KiB, 1 client, p99"), one.p99_us(), "µs"));
 

@@ -8,16 +8,13 @@ use crate::engine::pipeline::mergers::Merger;
 use crate::engine::pipeline::sequencer::Sequencer;
 use crate::engine::pipeline::writer::Writer;
 use crate::engine::turn::Turn;
+use crate::engine::work::giving_way::{SETTLE_NICE, give_way};
 use crate::engine::work::long_work::LongWork;
 use crate::engine::work::settling::SettleLoop;
 use crate::storage::{Append, StoreError, Upkeep};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use zeolite_proto::Tid;
-
-/// By so much the settle loop gives way.
-#[cfg(target_os = "linux")]
-const SETTLE_NICE: i32 = 5;
 
 /// What the loops are made of; see [`Loops`].
 pub(crate) struct Parts {
@@ -148,7 +145,7 @@ impl Loops {
         });
         let stop = stop_settling.clone();
         let settle = guard.thread("settle loop", move || {
-            give_way();
+            give_way(SETTLE_NICE);
             while !stop.load(std::sync::atomic::Ordering::Acquire) {
                 settle.turn(true);
             }
@@ -189,15 +186,6 @@ impl Running {
         drop(writer);
         // What has died has half changed something, perhaps: the next start makes it whole from the log.
         if self.engine.health.has_died() || leaving == Leaving::AtOnce { Ok(()) } else { self.upkeep.close() }
-    }
-}
-
-/// Whoever waits for a commit goes first where processors are short; the index follows in its own time.
-fn give_way() {
-    // Of this thread alone, as Linux counts; elsewhere, and where it may not be, it goes on as it is.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(SETTLE_NICE) {
-        tracing::debug!(%error, "the settle loop cannot give way");
     }
 }
 

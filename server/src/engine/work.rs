@@ -1,5 +1,6 @@
 //! The work beside the traffic: settling what is committed into the index, packing, verifying.
 
+pub(crate) mod giving_way;
 pub(crate) mod long_work;
 pub(crate) mod owed;
 pub(crate) mod pack;

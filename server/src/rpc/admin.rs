@@ -1,12 +1,12 @@
 //! Owns the operator's door: status, pack, verify, modes, gates, prepared drafts, resolvers.
 //!
-//! Pack and verify work on the blocking pool and stream their progress. A reader that goes away stops them; one that is
+//! Pack and verify work on threads of their own that give way to the traffic, and stream their progress. A reader that goes away stops them; one that is
 //! slow misses progress, never the last message.
 
 use super::calls::Calls;
 use super::{Rpc, encode};
 use crate::auth::rights::Verb;
-use crate::engine::{Engine, PackReport, VerifyReport, WorkProgress};
+use crate::engine::{Engine, PackReport, VerifyReport, WorkProgress, beside_the_traffic};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::admin_server::Admin;
-use zeolite_proto::{Fault, PackOptions, Tid};
+use zeolite_proto::{Fault, FaultKind, PackOptions, Tid};
 
 /// Progress messages that wait for their reader.
 const PROGRESS_AHEAD: usize = 16;
@@ -46,7 +46,7 @@ impl Administration {
         answer.map(Response::new).map_err(|fault| self.rpc.refusal(&fault))
     }
 
-    /// Runs `work` on the blocking pool; what it tells goes to the reader while there is room, its result always.
+    /// Runs `work` beside the traffic; what it tells goes to the reader while there is room, its result always.
     fn stream<T: Send + 'static>(
         &self,
         calls: Calls,
@@ -62,13 +62,21 @@ impl Administration {
         let rpc = self.rpc.clone();
         tokio::spawn(async move {
             let (told, engine) = (messages.clone(), calls.engine().clone());
-            let worked = tokio::task::spawn_blocking(move || {
-                work(&engine, &mut |progress| match told.try_send(Ok(progress)) {
+            let (done, worked) = oneshot::channel();
+            let begun = beside_the_traffic(move || {
+                let result = work(&engine, &mut |progress| match told.try_send(Ok(progress)) {
                     Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
                     Err(mpsc::error::TrySendError::Closed(_)) => false,
-                })
+                });
+                drop(done.send(result));
             });
-            let last = worked.await.unwrap_or_else(|_| Err(encode::lost()));
+            let last = match begun {
+                Ok(()) => worked.await.unwrap_or_else(|_| Err(encode::lost())),
+                Err(error) => {
+                    let message = format!("the system has no thread left for it ({error}); try again later");
+                    Err(Fault::new(FaultKind::Busy, message).after_ms(1000))
+                }
+            };
             noted(last.as_ref().map(|_| ()).map_err(Fault::clone));
             let last = last.map_err(|fault| rpc.refusal(&fault));
             // A reader that has gone away stopped the work; it wants no answer.

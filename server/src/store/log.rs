@@ -1,5 +1,6 @@
 //! Owns the words of the log: where a batch and a record lie. Its parts: `segments` (the files), `batches` (reading one in
-//! order), `walk` (reading on from one to the next), `appender` (the one writer), `handles` (how many files are open).
+//! order), `walk` (reading on from one to the next), `appender` (the one writer), `room` (the zeros behind the end), `handles` (how many files
+//! are open).
 //!
 //! ```text
 //!   log/0000000001.0000.seg   number 1, generation 0: appended to until it is full, then never again
@@ -12,6 +13,7 @@
 pub(super) mod appender;
 pub(super) mod batches;
 pub(super) mod handles;
+pub(super) mod room;
 pub(super) mod segments;
 pub(super) mod walk;
 

@@ -127,9 +127,9 @@ pub struct Packer {
     to: Tid,
     survey: Survey,
     sieve: Option<Sieve>,
-    // What the roots do not reach at the snapshot that it packs to, and the greatest oid there.
+    // What the roots do not reach at the snapshot that it packs to, and what is referred to in it and not there.
     unreached: RoaringTreemap,
-    oid_max: u64,
+    dangling: RoaringTreemap,
     seen_to: Tid,
 }
 
@@ -171,8 +171,8 @@ impl Packer {
     }
 
     fn with(state: Arc<State>, settler: Arc<Mutex<Settler>>, to: Tid, survey: Survey) -> Packer {
-        let (seen_to, unreached) = (survey.seen_to, RoaringTreemap::new());
-        Packer { state, settler, to, survey, sieve: None, unreached, oid_max: 0, seen_to }
+        let (seen_to, unreached, dangling) = (survey.seen_to, RoaringTreemap::new(), RoaringTreemap::new());
+        Packer { state, settler, to, survey, sieve: None, unreached, dangling, seen_to }
     }
 
     /// The tid to which history goes.
@@ -190,15 +190,18 @@ impl Packer {
             return Ok(false);
         }
         let young = &survey.young & &objects;
-        let mut sieve = Sieve::seen_first(objects, self.to, survey.refer.clone());
-        match &survey.beginning {
-            Some(beginning) => beginning.seen.iter().for_each(|oid| sieve.touch(Oid(oid))),
-            None => roots.iter().for_each(|oid| sieve.touch(*oid)),
-        }
+        let mut sieve = Sieve::seen_first(survey, objects, self.to);
+        roots.iter().for_each(|oid| sieve.touch(*oid));
+        survey.beginning.iter().flat_map(|beginning| &beginning.seen).for_each(|oid| sieve.touch(Oid(oid)));
         sieve.drain(&self.state, step)?;
         self.unreached = sieve.left() & &survey.seen;
-        let named = survey.beginning.as_ref().map_or(0, |beginning| beginning.oid_max);
-        self.oid_max = named.max(sieve.greatest()).max(survey.seen.max().unwrap_or(0));
+        self.dangling = match &survey.beginning {
+            Some(beginning) => {
+                let named = (&beginning.named | sieve.unseen()) - &survey.seen;
+                since::absent(&self.state, &named, self.to)? | &beginning.dangling
+            }
+            None => sieve.unseen().clone(),
+        };
         sieve.follow_young(&young);
         survey.beginning.iter().flat_map(|beginning| &beginning.young).for_each(|oid| sieve.touch(Oid(oid)));
         sieve.drain(&self.state, step)?;
@@ -310,7 +313,8 @@ impl Packer {
             Some(LeftThere { segment, generation, revisions, bytes })
         };
         let left = current.iter().filter_map(there).collect();
-        self.settler.lock().say_surveyed(&Surveyed { to: self.to, oid_max: self.oid_max, left })
+        let named_from = self.survey.beginning.as_ref().map_or(0, |beginning| beginning.named_from);
+        self.settler.lock().say_surveyed(&Surveyed::new(self.to, named_from, &self.dangling, left))
     }
 
     fn plan(&self) -> Plan<'_> {

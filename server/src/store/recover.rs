@@ -7,6 +7,8 @@
 //!   ... | batch | bad | batch | ...                      no crash does that: damage, named, nothing is cut
 //!   ... | batch | bad ~~~   in a segment before the last damage
 //! ```
+//! Zeros up to the end of the file are neither: that is room which was never written over (`log::room`); a torn batch ends with its last byte that is none.
+//!
 //! A segment that is last and has no whole header was being made: it is removed. Every number is stood for by a segment, and
 //! each names the last tid before it, so a missing file or a missing end of one is noticed as well.
 
@@ -17,6 +19,7 @@ use super::disk::Disk;
 use super::frame::{BATCH_HEADER_LEN, BATCH_MAGIC, BadFrame, BatchHeader, SEGMENT_HEADER_LEN, SegmentHeader};
 use super::log::batches::{Batch, Batches, Stop};
 use super::log::handles::{self, Handles};
+use super::log::room::zeros_from;
 use super::log::segments::{self, LOG_DIR, PART, Segment, segment_path};
 use super::log::walk::follows;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +73,7 @@ impl Found {
         }
         let found = Found { all };
         found.check()?;
+        found.see_room()?;
         Ok(found)
     }
 
@@ -133,6 +137,21 @@ impl Found {
         }
         // Durably: one that came back would count as the newest if the index were lost, and it lacks what was written since.
         disk.sync_dir(LOG_DIR).map_err(|error| StoreError::Io { what: format!("syncing {LOG_DIR}"), error })
+    }
+
+    // A last segment of room alone holds nothing yet.
+    fn see_room(&self) -> Result<(), StoreError> {
+        let last = self.all.values().next_back().into_iter().flat_map(BTreeMap::values);
+        for segment in last.filter(|segment| segment.header.generation == 0) {
+            let begin = SEGMENT_HEADER_LEN as u64;
+            let first = segment.end().min(begin + BATCH_HEADER_LEN as u64);
+            let mut bytes = vec![0; (first - begin) as usize];
+            segment.read(&mut bytes, begin)?;
+            if bytes.iter().all(|byte| *byte == 0) && zeros_from(segment, begin)? == begin {
+                segment.set_end(begin);
+            }
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -230,7 +249,12 @@ fn cut_tail(disk: &dyn Disk, segment: &Segment, offset: u64, last: Tid, what: &'
     if let Some(valid) = valid_batch_after(segment, offset, last)? {
         return Err(segment.damaged(offset, format!("{what}, and a good batch follows at {valid}")));
     }
-    let torn = segment.end() - offset;
+    let bytes_end = zeros_from(segment, offset)?;
+    segment.set_end(bytes_end);
+    if bytes_end == offset {
+        return Ok(0);
+    }
+    let torn = bytes_end - offset;
     tracing::warn!(segment = segment.header.number, offset, torn, "cutting the end of the log that a crash tore");
     if let Err(error) = torn::keep(disk, segment, offset) {
         tracing::warn!(%error, "what is cut off the log could not be kept");

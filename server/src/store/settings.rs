@@ -30,6 +30,9 @@ impl IndexKind {
 pub struct StoreSettings {
     /// A segment that has reached this size is followed by a new one. At most 2 GiB.
     pub segment_bytes_max: u64,
+    /// The segment that is appended to is kept longer than what is in it by so much, in zeros: a small commit that is written over them is durable sooner than one
+    /// that makes the file longer. 0: never.
+    pub log_room_bytes: u64,
     /// Segments of the log that may be open at once for reading; others are opened when they are read. The one that is appended
     /// to is open besides.
     pub open_files_max: usize,
@@ -80,6 +83,7 @@ impl Default for StoreSettings {
     fn default() -> Self {
         StoreSettings {
             segment_bytes_max: 256 << 20,
+            log_room_bytes: 256 << 10,
             open_files_max: 128,
             pack_garbage_min_percent: 20,
             index: IndexKind::Redb,

@@ -8,6 +8,7 @@ mod model;
 mod races;
 mod remake;
 mod rest;
+mod room;
 mod rot;
 #[cfg(feature = "sled")]
 mod sled;

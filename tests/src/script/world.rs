@@ -32,13 +32,21 @@ const OIDS: u32 = 1000;
 type Lines = Result<Vec<String>, String>;
 
 /// Everything that a script's commands work on.
-#[derive(Default)]
 pub struct World {
     settings: HouseSettings,
     house: Option<House>,
     names: Names,
     actors: BTreeMap<String, Actor>,
     events: Events,
+}
+
+impl Default for World {
+    /// When a script says that the disk is full there is no room in the log either.
+    fn default() -> Self {
+        let mut settings = HouseSettings::default();
+        settings.store.log_room_bytes = 0;
+        World { settings, house: None, names: Names::default(), actors: BTreeMap::new(), events: Events::default() }
+    }
 }
 
 impl World {

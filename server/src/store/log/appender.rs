@@ -17,6 +17,7 @@ use crate::store::disk::DiskFile;
 use crate::store::frame::{LOG_FORMAT, SEGMENT_HEADER_LEN, SegmentHeader, batch_len, encode_batch};
 use crate::store::kinds::{KindId, Kinds};
 use crate::store::log::handles;
+use crate::store::log::room::Room;
 use crate::store::log::segments::{self, Segment, segment_path};
 use crate::store::log::{Place, Position};
 use crate::store::overlay::{Prepared, Slot};
@@ -40,6 +41,7 @@ pub struct Appender {
     // Of the segment, which stays open.
     file: Arc<dyn DiskFile>,
     end: u64,
+    room: Room,
     last: Tid,
     // What the next segments are on. The current one is on another when there was no room to begin one.
     timeline: u64,
@@ -75,6 +77,8 @@ impl Appender {
         // Who was killed after a write or a new segment may not have synced it; what was found is told as durable from here on.
         let synced = file.sync_data().and_then(|()| state.disk.sync_dir(segments::LOG_DIR));
         synced.map_err(|error| handles::failed("syncing the end of the log".to_owned(), error))?;
+        let file_end = file.len().map_err(|error| handles::failed(what(), error))?;
+        let room = Room::new(state.settings.log_room_bytes, state.settings.segment_bytes_max, file_end);
         let end = segment.end();
         let timeline = state.timelines.now();
         Ok(Appender {
@@ -83,6 +87,7 @@ impl Appender {
             segment,
             file,
             end,
+            room,
             last,
             timeline,
             half_begun: false,
@@ -251,7 +256,10 @@ impl Appender {
         let Some(number) = self.segment.header.number.checked_add(1) else {
             return Err(StoreError::Refused { what: "the log has 2^32 segments".to_owned() });
         };
-        // Behind a next segment a torn end would be damage.
+        // Behind a next segment a torn end would be damage, and so would room.
+        if self.room.is_behind(self.end) {
+            self.cut()?;
+        }
         if std::mem::take(&mut self.cut_unsynced)
             && let Err(error) = self.file.sync_data()
         {
@@ -266,6 +274,7 @@ impl Appender {
                 self.file = file;
                 before.file.let_go();
                 self.end = SEGMENT_HEADER_LEN as u64;
+                self.room.cut(self.end);
                 self.state.segments.register(self.segment.clone());
                 self.state.segments.make_current(&header);
                 Ok(())
@@ -289,13 +298,35 @@ impl Appender {
         Ok((segment, file))
     }
 
+    // Writes what is encoded, and room behind it: without, when there is not so much.
     fn write(&mut self) -> Result<(), StoreError> {
-        let Err(error) = self.file.write_all_at(&self.buffer, self.end) else { return Ok(()) };
-        if is_full(&error) && self.file.set_len(self.end).is_ok() {
-            self.cut_unsynced = true;
-            return Err(StoreError::DiskFull);
+        let len = self.buffer.len();
+        let zeros = self.room.behind(self.end, len as u64) as usize;
+        self.buffer.resize(len + zeros, 0);
+        let mut written = self.file.write_all_at(&self.buffer, self.end);
+        if zeros > 0 && written.as_ref().is_err_and(is_full) {
+            self.cut()?;
+            self.buffer.truncate(len);
+            written = self.file.write_all_at(&self.buffer, self.end);
         }
-        Err(self.poisoned("writing the log", &error))
+        match written {
+            Ok(()) => {
+                self.room.grew(self.end + self.buffer.len() as u64);
+                Ok(())
+            }
+            Err(error) if is_full(&error) => self.cut().and(Err(StoreError::DiskFull)),
+            Err(error) => Err(self.poisoned("writing the log", &error)),
+        }
+    }
+
+    // Cuts off what lies behind the end.
+    fn cut(&mut self) -> Result<(), StoreError> {
+        if let Err(error) = self.file.set_len(self.end) {
+            return Err(self.poisoned("cutting the log", &error));
+        }
+        self.room.cut(self.end);
+        self.cut_unsynced = true;
+        Ok(())
     }
 
     fn poisoned(&self, what: &str, error: &io::Error) -> StoreError {

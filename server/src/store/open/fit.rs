@@ -11,7 +11,8 @@ use crate::store::index::writer::IndexWriter;
 use crate::store::index::{Table, engines};
 use crate::store::kinds::Kinds;
 use crate::store::log::Position;
-use crate::store::log::batches::Batches;
+use crate::store::log::batches::{Batches, Stop};
+use crate::store::log::room::zeros_from;
 use crate::store::log::segments::Segment;
 use crate::store::recover::{self, Found};
 use crate::store::settings::StoreSettings;
@@ -210,6 +211,10 @@ fn fits(index: &LiveIndex, covered: &Covered, chosen: &[Arc<Segment>]) -> Result
     while batches.at() < at.offset {
         match batches.next() {
             Ok(Some(_)) => {}
+            // Room that was never written over, where the end of a batch should be.
+            Err(Stop::Bad { offset, .. }) if zeros_from(segment, offset)? < at.offset => {
+                return Ok(Fits::Short(offset));
+            }
             // Bad bytes are not judged here: whoever reads them names them.
             Ok(None) | Err(_) => return Ok(Fits::Yes),
         }

@@ -4,13 +4,14 @@
 //! a kept revision of a reached object refers to, of the object itself or of any of its entries. What is left in the end is
 //! garbage. The index knows which records have references, so only those are read, in the order of the log.
 //!
-//! Memory: two bitmaps of oids, whatever the graph looks like; the frontier is one of them, worked off from the smallest oid
+//! Memory: bitmaps of oids, whatever the graph looks like; the frontier is one of them, worked off from the smallest oid
 //! on, because neighbours lie together in the index and often in the log.
 //!
 //! Commits go on meanwhile. What is packed to stands still, so what is kept only grows, and so does what is reached: it
 //! is enough to touch what every later transaction wrote and refers to (see `pack`).
 
 use super::keep::{Rule, Verdict};
+use super::survey::Survey;
 use super::{Stage, Stepper};
 use crate::store::index::rows::{Revision, Stored};
 use crate::store::index::{Table, bad_row, keys};
@@ -39,7 +40,9 @@ pub(crate) struct Sieve {
     refer: Option<RoaringTreemap>,
     // Whether what is newer than `to` is followed, too.
     young: bool,
-    greatest: u64,
+    // What a snapshot at `to` has, and what is referred to in it beside that.
+    seen: RoaringTreemap,
+    unseen: RoaringTreemap,
     reached: u64,
     // What exists, for verify: references to anything else are noted.
     exists: Option<RoaringTreemap>,
@@ -76,15 +79,14 @@ struct Found {
 impl Sieve {
     /// All these objects, none of them reached.
     pub(crate) fn new(all: RoaringTreemap, to: Tid) -> Sieve {
-        let (frontier, dangling) = (RoaringTreemap::new(), Dangling::default());
-        let (refer, young) = (None, true);
-        Sieve { left: all, frontier, to, refer, young, greatest: 0, reached: 0, exists: None, dangling }
+        let (seen, unseen, frontier) = (RoaringTreemap::new(), RoaringTreemap::new(), RoaringTreemap::new());
+        let (refer, young, dangling) = (None, true, Dangling::default());
+        Sieve { left: all, frontier, to, refer, young, seen, unseen, reached: 0, exists: None, dangling }
     }
 
-    /// The same, of which none but these refers to others (`None`: any may); what is newer than the tid is not followed before
-    /// [`Sieve::follow_young`].
-    pub(crate) fn seen_first(all: RoaringTreemap, to: Tid, refer: Option<RoaringTreemap>) -> Sieve {
-        Sieve { refer, young: false, ..Sieve::new(all, to) }
+    /// The same of what a survey has found; what is newer than the tid is not followed before [`Sieve::follow_young`].
+    pub(crate) fn seen_first(survey: &Survey, all: RoaringTreemap, to: Tid) -> Sieve {
+        Sieve { refer: survey.refer.clone(), young: false, seen: survey.seen.clone(), ..Sieve::new(all, to) }
     }
 
     /// These objects are reached, and from now on also what newer revisions refer to.
@@ -96,9 +98,9 @@ impl Sieve {
         }
     }
 
-    /// The greatest oid that was referred to.
-    pub(crate) fn greatest(&self) -> u64 {
-        self.greatest
+    /// What is referred to at the tid and is none of the objects that the survey has seen there.
+    pub(crate) fn unseen(&self) -> &RoaringTreemap {
+        &self.unseen
     }
 
     fn enter(&mut self, oid: u64) {
@@ -207,7 +209,9 @@ impl Sieve {
 impl Sieve {
     fn reference(&mut self, state: &State, from: Oid, to: Oid) -> Result<(), StoreError> {
         self.touch(to);
-        self.greatest = self.greatest.max(to.0);
+        if !self.young && !self.seen.contains(to.0) {
+            self.unseen.insert(to.0);
+        }
         if let Some(exists) = &mut self.exists
             && !exists.contains(to.0)
         {

@@ -4,17 +4,17 @@
 //!   the last pack's end    every object of the snapshot at its tid F is reached from the roots in it; what could go and was left, by segment
 //!   written since F        read from the log; of each cell the rows are looked at
 //!     what is past now and was not at F                  goes, beside what was left
-//!     an object with an oid that nothing had or named at F   is new: the sieve looks for it from what else was written
+//!     an object of which F had nothing and which nothing named there   is new: the sieve looks for it from what else was written
 //!     every other object                                 is still reached, if nothing that referred to anything does so no more
 //! ```
 //! **Why nothing that is reached is taken.** Only new objects are ever taken for garbage. What refers to one of them was written after F, and so is
 //! looked at here or caught up with: all of it counts as reached, but for the new objects themselves.
 //!
-//! **Why nothing that is garbage is missed.** If a reference is gone, or an oid came back that was deleted, an old object may be garbage: then this
-//! gives up, and the pack goes over everything.
+//! **Which objects are new.** The index tells of which F had nothing, and the last pack has named the oids that were referred to there all the same. To
+//! name these to the next one, what is referred to for the first time is looked up, and so is what was deleted: others may refer to that.
 //!
-//! **What is not done.** An oid below the greatest one of the last pack that was free then is taken for one that came back. Clients take oids in blocks, so
-//! where several of them make objects a pack goes over everything. The row would have to name the free ones.
+//! **Why nothing that is garbage is missed.** If a reference is gone, or an object comes that was named before, an old object may be garbage: then this
+//! gives up, and the pack goes over everything.
 
 use super::keep::{Rule, Verdict};
 use super::survey::{Beginning, Survey};
@@ -70,7 +70,9 @@ pub(crate) fn survey(
     let mut survey = Survey::empty(state, to, seen_to);
     survey.young = young;
     survey.take_left(&last.left, state);
-    let beginning = Beginning { seen: RoaringTreemap::new(), young: young_refs, oid_max: last.oid_max };
+    let dangling = last.dangling.iter().copied().collect();
+    let (seen, named, named_from) = (RoaringTreemap::new(), RoaringTreemap::new(), last.named_from);
+    let beginning = Beginning { seen, young: young_refs, dangling, named, named_from };
     let mut looker = Looker { state, last, to, survey, beginning, known: None };
     let cells: Vec<Cell> = cells.into_iter().collect();
     let mut done = 0;
@@ -133,8 +135,8 @@ struct Looker<'a> {
     to: Tid,
     survey: Survey,
     beginning: Beginning,
-    // The object that was there at the last pack, of those asked about the latest.
-    known: Option<Oid>,
+    // The object that was asked about the latest, and whether it was there at the last pack.
+    known: Option<(Oid, bool)>,
 }
 
 impl Looker<'_> {
@@ -142,22 +144,29 @@ impl Looker<'_> {
     fn look(&mut self, view: &dyn View, cell: &Cell) -> Result<bool, StoreError> {
         let (before, now) = self.judge(view, cell)?;
         let oid = cell.oid;
-        let is_new = oid.0 > self.last.oid_max;
-        self.beginning.oid_max = self.beginning.oid_max.max(oid.0);
         let gone = before
             .as_ref()
             .is_some_and(|before| !before.iter().all(|to| now.as_ref().is_some_and(|now| now.contains(to))));
-        let came_back = !is_new && before.is_none() && now.is_some() && !self.was_there(view, oid)?;
-        if gone || came_back {
+        if gone {
             return Ok(false);
         }
-        if let Some(now) = now {
-            if is_new {
-                self.survey.seen.insert(oid.0);
-            } else {
-                self.beginning.seen.extend(now.iter().map(|oid| oid.0));
+        let Some(now) = now else {
+            // All of it may be gone, and others may refer to it.
+            if before.is_some() {
+                self.beginning.named.insert(oid.0);
             }
-            self.beginning.oid_max = now.last().map_or(0, |oid| oid.0).max(self.beginning.oid_max);
+            return Ok(true);
+        };
+        let is_new = before.is_none() && !self.was_there(view, oid)?;
+        if is_new && !self.last.is_unnamed(oid) {
+            return Ok(false);
+        }
+        if is_new {
+            self.survey.seen.insert(oid.0);
+        } else {
+            self.beginning.seen.extend(now.iter().map(|oid| oid.0));
+            let before = before.unwrap_or_default();
+            self.beginning.named.extend(now.difference(&before).map(|oid| oid.0));
         }
         Ok(true)
     }
@@ -208,17 +217,41 @@ impl Looker<'_> {
 
     // Whether a snapshot at the last pack had anything of an object.
     fn was_there(&mut self, view: &dyn View, oid: Oid) -> Result<bool, StoreError> {
-        if self.known == Some(oid) {
-            return Ok(true);
+        if let Some((_, there)) = self.known.filter(|(known, _)| *known == oid) {
+            return Ok(there);
         }
-        let (from, end) = (keys::from_entry(oid, b""), keys::after_object(oid));
-        let (mut rule, mut there) = (Rule::new(self.last.to), false);
-        view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&end), false, &mut |key, row| {
-            let judged = rule.judge(key, Revision::is_deleted(row));
-            there = judged.is_some_and(|(_, verdict)| verdict == Verdict::Seen);
-            !there
-        })?;
-        self.known = there.then_some(oid);
+        let there = has(view, oid, self.last.to)?;
+        self.known = Some((oid, there));
         Ok(there)
     }
+}
+
+/// Those of these objects of which a snapshot has nothing.
+pub(crate) fn absent(state: &State, oids: &RoaringTreemap, at: Tid) -> Result<RoaringTreemap, StoreError> {
+    let (mut absent, mut view) = (RoaringTreemap::new(), None);
+    for (count, oid) in oids.iter().enumerate() {
+        if count % VIEW_CELLS == 0 {
+            view = None;
+        }
+        let view = match &mut view {
+            Some(view) => view,
+            none => none.insert(state.index.view()?),
+        };
+        if !has(view.as_ref(), Oid(oid), at)? {
+            absent.insert(oid);
+        }
+    }
+    Ok(absent)
+}
+
+// Whether a snapshot has anything of an object.
+fn has(view: &dyn View, oid: Oid, at: Tid) -> Result<bool, StoreError> {
+    let (from, end) = (keys::from_entry(oid, b""), keys::after_object(oid));
+    let (mut rule, mut there) = (Rule::new(at), false);
+    view.range(Table::Revisions, Bound::Included(&from), Bound::Excluded(&end), false, &mut |key, row| {
+        let judged = rule.judge(key, Revision::is_deleted(row));
+        there = judged.is_some_and(|(_, verdict)| verdict == Verdict::Seen);
+        !there
+    })?;
+    Ok(there)
 }

@@ -33,8 +33,11 @@ pub(crate) struct Beginning {
     pub(crate) seen: RoaringTreemap,
     /// The same of what is newer.
     pub(crate) young: RoaringTreemap,
-    /// No oid that a snapshot at what is packed to has or refers to is greater, but for what new objects refer to.
-    pub(crate) oid_max: u64,
+    /// What the snapshot at the last pack referred to and did not have, from an oid on.
+    pub(crate) dangling: RoaringTreemap,
+    pub(crate) named_from: u64,
+    /// What was referred to since by what is no new object, and what was deleted: it may not be there.
+    pub(crate) named: RoaringTreemap,
 }
 
 /// What the pass over the index found.

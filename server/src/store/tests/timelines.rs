@@ -41,10 +41,11 @@ fn a_life_goes_on_through_restarts_and_segments_and_ends_with_the_index() {
 #[test]
 fn without_room_for_its_segment_a_new_life_begins_with_the_next_commit() {
     let disk = SimDisk::new();
-    let mut opened = open_as(&disk, small(), 5.into()).expect("opens");
+    let mut opened = open_as(&disk, StoreSettings { log_room_bytes: 0, ..small() }, 5.into()).expect("opens");
     commit(&mut opened, &[simple(1, 10)]);
     closed(opened);
-    let mut opened = open_as(&disk, small(), 5.into()).expect("opens");
+    // Room that is cut off would be room for a segment.
+    let mut opened = open_as(&disk, StoreSettings { log_room_bytes: 0, ..small() }, 5.into()).expect("opens");
     disk.set_room(Some(0));
     opened.appender.begin_timeline(9, Tid::NONE).expect("waits for room");
     assert_eq!((opened.reader.timeline(), disk.bytes(&segment_path(2, 0))), (9, None));

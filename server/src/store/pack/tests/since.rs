@@ -83,6 +83,55 @@ fn a_reference_that_is_gone_or_an_oid_that_comes_back_makes_it_go_over_everythin
 }
 
 #[test]
+fn where_several_clients_make_objects_the_next_pack_still_looks_only_at_what_was_written() {
+    let mut world = World::new(2);
+    // Each takes its oids from a block of its own; the second has come further.
+    world.put(Cell::object(ROOT), &[100, 200, 201, 260]);
+    for oid in [100, 200, 201] {
+        world.put(Cell::object(Oid(oid)), &[]);
+    }
+    (world, _) = packed(world);
+    world.put(Cell::entry(ROOT, "one"), &[101]);
+    world.put(Cell::object(Oid(101)), &[102]);
+    world.put(Cell::object(Oid(102)), &[]);
+    world.put(Cell::object(Oid(103)), &[104]);
+    world.put(Cell::object(Oid(202)), &[]);
+    world.put(Cell::entry(Oid(104), "only"), &[]);
+    let (since, views) = next(&world);
+    assert!(since && views < 20, "{views} views");
+    let (mut world, took) = packed(world);
+    assert_eq!(took.objects, 3, "103, 104 and 202");
+    assert!(exists(&world, 101) && exists(&world, 102) && !exists(&world, 103) && !exists(&world, 202));
+    // One that was deleted and named by nobody is as new as one that never was; one that the root names is not.
+    world.put(Cell::object(Oid(103)), &[]);
+    assert!(next(&world).0);
+    world.put(Cell::object(Oid(260)), &[]);
+    assert!(!next(&world).0);
+    let (world, took) = packed(world);
+    assert!(took.objects == 1 && exists(&world, 260) && !exists(&world, 103));
+}
+
+#[test]
+fn what_was_deleted_since_and_may_be_named_is_not_taken_for_new_by_the_pack_after() {
+    for entries in [false, true] {
+        let mut world = forty();
+        if entries {
+            // What has an entry left is still there.
+            world.put(Cell::entry(Oid(7), "left"), &[]);
+            (world, _) = packed(world);
+        }
+        world.delete(Cell::object(Oid(7)));
+        assert!(next(&world).0);
+        (world, _) = packed(world);
+        world.put(Cell::object(Oid(7)), &[50]);
+        world.put(Cell::object(Oid(50)), &[]);
+        assert_eq!(next(&world).0, entries);
+        (world, _) = packed(world);
+        assert!(exists(&world, 7) && exists(&world, 50));
+    }
+}
+
+#[test]
 fn what_was_named_before_it_was_made_is_not_taken_for_new() {
     // By something old, something new, and at a pack over everything.
     for names in 0..3 {
@@ -189,23 +238,32 @@ fn next_to(world: &World, to: Tid) -> bool {
 }
 
 impl World {
-    // New objects with or without somebody who refers to them, and records that refer to all that they did before and more.
+    // New objects with or without somebody who refers to them, from anywhere among the oids; records that refer to all that they did before and more,
+    // also to what is not there; deletions of what refers to nothing.
     fn adding_commit(&mut self, gone: &RoaringTreemap) {
         let oids: Vec<u64> = self.model.oids().iter().map(|oid| oid.0).filter(|oid| !gone.contains(*oid)).collect();
-        let next = self.model.oids().last().map_or(1, |oid| oid.0 + 1).max(gone.max().map_or(0, |oid| oid + 1));
+        let is_there = |oid: u64| oids.binary_search(&oid).is_ok() || gone.contains(oid);
+        let free: Vec<u64> = (1..400).filter(|oid| !is_there(*oid)).collect();
+        let next = free[self.dice.usize(0..free.len())];
         let at = oids[self.dice.usize(0..oids.len())];
         let key = if self.dice.bool() { Bytes::new() } else { Bytes::copy_from_slice(&[self.dice.u8(0..3)]) };
         let cell = Cell { oid: Oid(at), key };
         let before = self.model.at(&cell, Tid::MAX).map(|record| Record::decode(&record).expect("decodes").refs);
         let mut refs: Vec<u64> = before.iter().flatten().map(|oid| oid.0).collect();
         let mut writes = Vec::new();
-        match self.dice.u8(0..4) {
+        match self.dice.u8(0..16) {
             // Nobody refers to it.
-            0 => {
+            0..4 => {
                 self.put(Cell::object(Oid(next)), &[next]);
                 return;
             }
-            1 => {}
+            4 if at != 0 && refs.is_empty() => {
+                self.delete(cell);
+                return;
+            }
+            // It is not made, or later, and then the pack goes over everything.
+            5 => refs.push(next),
+            6..8 => {}
             _ => {
                 refs.push(next);
                 let own: Vec<u64> = if self.dice.bool() { vec![at] } else { Vec::new() };
