@@ -8,6 +8,7 @@
 //!   listeners  commits beside sessions that only listen   against the same commits without them
 //!   reads      loads one at a time and in lists, scans
 //!   restart    opening after kill -9
+//!   handover   clients that commit while the process of the server becomes another one
 //!   pack       live traffic beside a pack           against the same traffic alone
 //!   evolve     live traffic beside an evolve          against the same traffic alone
 //!   bulk       live traffic beside a bulk writer     against the same traffic alone
@@ -25,6 +26,7 @@ mod engine;
 mod evolve;
 mod fill;
 mod growth;
+mod handover;
 pub(crate) mod latency;
 mod listeners;
 mod machine;
@@ -64,6 +66,8 @@ enum Part {
     Reads,
     /// Opening after kill -9, and the first answers
     Restart,
+    /// Clients that commit while the server's process is replaced: handed over, stopped, killed
+    Handover,
     /// Live traffic beside a pack
     Pack,
     /// Live traffic beside an evolve of all objects; see `--cases`
@@ -237,6 +241,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Listeners => listeners::measure(setting, report).await,
         Part::Reads => reads::measure(setting, report).await,
         Part::Restart => restart::measure(setting, report).await,
+        Part::Handover => handover::measure(setting, report).await,
         Part::Pack => packing::measure(setting, report).await,
         Part::Evolve => evolve::measure(setting, report).await,
         Part::Bulk => bulk::measure(setting, report).await,

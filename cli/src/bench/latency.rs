@@ -42,7 +42,8 @@ impl Latency {
         self.histogram.max() as f64 / 1e3
     }
 
-    fn us(&self, quantile: f64) -> f64 {
+    /// In microseconds: this share of all took at most so long.
+    pub(crate) fn us(&self, quantile: f64) -> f64 {
         self.histogram.value_at_quantile(quantile) as f64 / 1e3
     }
 }
