@@ -27,13 +27,16 @@ pub(crate) struct RestartArgs {
     /// The data directory of the server [default: as `serve` would find it]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The settings file that names it [default: zeolite.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "ZEOLITE_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 /// `zeolite restart`.
 pub(crate) async fn restart(out: &Out, args: &RestartArgs, within: Option<Duration>) -> Result<()> {
     let dir = match &args.data {
         Some(dir) => dir.clone(),
-        None => crate::serve::data_dir()?,
+        None => crate::serve::data_dir(args.config.as_deref())?,
     };
     let old =
         holder(&dir)?.ok_or_else(|| Usage(format!("no server has the data directory {}; start one", dir.display())))?;

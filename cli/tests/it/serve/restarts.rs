@@ -50,6 +50,13 @@ impl Serving {
         told["address"].as_str().expect("an address").to_owned()
     }
 
+    /// A grandchild is not ours to wait for; one that has ended has no program.
+    fn wait_until_gone(&self) {
+        while std::fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok() {
+            std::thread::yield_now();
+        }
+    }
+
     fn send(&self, signal: &str) {
         let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid.to_string()]).status();
         assert!(sent.expect("kill runs").success());
@@ -123,6 +130,22 @@ async fn restart_brings_a_new_process_and_one_that_is_not_ready_changes_nothing(
     commit(&db, object).await;
 }
 
+#[test]
+fn the_units_of_systemd_call_commands_that_there_are() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    let unit = std::fs::read_to_string(units.join("zeolite.service")).expect("the unit");
+    let calls: Vec<&str> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("Exec")?.split_once("/usr/bin/zeolite "))
+        .map(|(_, call)| call)
+        .collect();
+    assert_eq!(calls.len(), 2, "a start and a reload");
+    for call in calls {
+        let output = program().args(call.split_whitespace()).arg("--help").output().expect("the binary starts");
+        assert_eq!(output.status.code(), Some(0), "{call}: {}", text(&output.stderr));
+    }
+}
+
 /// What a service manager hears, one message after the other.
 fn heard(manager: &UnixDatagram) -> String {
     let mut message = [0; 4096];
@@ -168,6 +191,7 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     commit(&db, object).await;
     served.send("TERM");
     until("STOPPING=1");
+    served.wait_until_gone();
     // The old one has ended, and who commits waits in the queue of the socket until there is another.
     let first = served.child.wait().expect("ends");
     assert!(first.success());
