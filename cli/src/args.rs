@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Transactions that are prepared and wait for their second phase: list them, or end one
     #[command(subcommand)]
     Prepared(crate::prepared::PreparedCommand),
+    /// Who works with the database now: list the sessions, or cut one
+    #[command(subcommand)]
+    Sessions(crate::sessions::SessionsCommand),
     /// The gates of classes: schema versions below which nothing is taken any more
     #[command(subcommand)]
     Gate(crate::gate::GateCommand),

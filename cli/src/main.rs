@@ -34,6 +34,7 @@ mod restart;
 mod restore;
 mod serve;
 mod server;
+mod sessions;
 mod settings_page;
 mod show;
 mod status;
@@ -128,6 +129,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         Command::Undo(args) => upkeep::undo(out, &server.reader().await?, &args).await,
         Command::Mode(args) => mode::mode(out, &server.admin().await?, &args).await,
         Command::Prepared(command) => prepared::prepared(out, &server.admin().await?, &command).await,
+        Command::Sessions(command) => sessions::sessions(out, &server.admin().await?, &command).await,
         Command::Gate(command) => gate::gate(out, &server.admin().await?, &command).await,
         Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
         Command::Verify(VerifyArgs { strict, .. }) => upkeep::verify(out, &server.admin().await?, strict).await,

@@ -11,7 +11,7 @@ use futures_util::Stream;
 use std::time::Duration;
 use zeolite_proto::{
     CloseAttempt, CommitKey, Gate, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
-    Receipt, ResolverInfo, Status, Tid, VerifyProgress,
+    Receipt, ResolverInfo, SessionInfo, Status, Tid, VerifyProgress,
 };
 
 /// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own
@@ -126,6 +126,16 @@ impl Admin {
     /// The closed gates.
     pub async fn gates(&self) -> Result<Vec<Gate>> {
         self.call(Resend::Always, |server| async move { server.gates().await }).await
+    }
+
+    /// The open sessions of the database, the oldest first.
+    pub async fn sessions(&self) -> Result<Vec<SessionInfo>> {
+        self.call(Resend::Always, |server| async move { server.sessions().await }).await
+    }
+
+    /// Ends a session by its number. Its client is told, and may come again.
+    pub async fn cut_session(&self, id: u64) -> Result<()> {
+        self.call(Resend::Never, |server| async move { server.cut_session(id).await }).await
     }
 
     /// Everybody's prepared drafts, the oldest first.

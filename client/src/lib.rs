@@ -70,5 +70,5 @@ pub use wire::{BadPiece, LogPiece, Naming, Pages};
 pub use zeolite_proto::{
     BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits,
     Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record,
-    Reference, Registry, Remedy, Resolver, ResolverInfo, Stage, StaleCell, Status, Tid, VerifyProgress,
+    Reference, Registry, Remedy, Resolver, ResolverInfo, SessionInfo, Stage, StaleCell, Status, Tid, VerifyProgress,
 };

@@ -89,6 +89,16 @@ impl Principal {
         &self.owner
     }
 
+    /// As what it acts.
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The name that its program gives itself.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// What it is called in the log.
     pub(crate) fn name(&self) -> &str {
         self.owner.name().unwrap_or("anonymous")

@@ -63,7 +63,7 @@ use zeolite_proto::wire::v2::replicator_server::ReplicatorServer;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::wire::v2::writer_server::WriterServer;
 use zeolite_proto::wire::v2::zeolite_server::ZeoliteServer;
-use zeolite_proto::{Fault, FaultKind, Mode};
+use zeolite_proto::{Fault, FaultKind, Mode, SessionInfo};
 
 /// Room for what surrounds a record in a message.
 const FRAME_ROOM_BYTES: usize = 1 << 20;
@@ -117,7 +117,27 @@ pub(crate) struct SessionLoad {
 struct Member {
     outbox: Arc<Outbox>,
     database: Option<Arc<str>>,
+    /// Who it is; since its hello.
+    who: Option<Principal>,
+    since_unix_ms: u64,
     _place: Place,
+}
+
+impl Member {
+    fn told(&self, id: u64) -> Option<SessionInfo> {
+        let (who, queued) = (self.who.as_ref()?, self.outbox.queued());
+        Some(SessionInfo {
+            id,
+            client: who.client().to_string(),
+            principal: who.owner().name().map(str::to_owned),
+            address: who.address().map_or_else(String::new, |address| address.to_string()),
+            role: Some(who.role()),
+            since_unix_ms: self.since_unix_ms,
+            in_flight: queued.in_flight as u64,
+            reply_bytes: queued.reply_bytes as u64,
+            feed_bytes: queued.feed.bytes as u64,
+        })
+    }
 }
 
 impl Rpc {
@@ -307,7 +327,8 @@ impl Rpc {
         let place = account.share().take(Counted::Sessions, 1, self.settings.sessions_max)?;
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
         let outbox = Outbox::new(&self.settings, self.runtime.clone());
-        sessions.insert(id, Member { outbox: outbox.clone(), database: None, _place: place });
+        let member = Member { outbox: outbox.clone(), database: None, who: None, since_unix_ms: 0, _place: place };
+        sessions.insert(id, member);
         Ok((id, outbox))
     }
 
@@ -329,10 +350,32 @@ impl Rpc {
     }
 
     /// The session's client has named its database.
-    fn enter_session(&self, id: u64, database: &Database) {
+    fn enter_session(&self, id: u64, database: &Database, who: &Principal) {
         if let Some(member) = self.sessions.lock().get_mut(&id) {
-            member.database = Some(database.name().clone());
+            (member.database, member.who) = (Some(database.name().clone()), Some(who.clone()));
+            member.since_unix_ms = database.engine().unix_ms();
         }
+    }
+
+    /// The open sessions of a database, the oldest first.
+    fn list_sessions(&self, database: &Database) -> Vec<SessionInfo> {
+        let sessions = self.sessions.lock();
+        let of_it = sessions.iter().filter(|(_, member)| member.database.as_ref() == Some(database.name()));
+        let mut all: Vec<SessionInfo> = of_it.filter_map(|(id, member)| member.told(*id)).collect();
+        all.sort_by_key(|session| session.id);
+        all
+    }
+
+    /// Ends a session of a database. Its client is told, and may come again.
+    fn cut_session(&self, database: &Database, id: u64) -> Result<(), Fault> {
+        let sessions = self.sessions.lock();
+        let member = sessions.get(&id).filter(|member| member.database.as_ref() == Some(database.name()));
+        let member = member.ok_or_else(|| {
+            let message = format!("there is no session {id} of this database; `zeolite sessions list` shows them");
+            Fault::new(FaultKind::NotFound, message)
+        })?;
+        member.outbox.cut_by_operator();
+        Ok(())
     }
 
     /// A result as the answer of a session.

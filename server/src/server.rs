@@ -234,6 +234,7 @@ impl Server {
         standing.tell(Told { anonymous: auth.anonymous(), ..Told::default() });
         let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone(), standing.clone());
         let (stop_accepting, stopped) = oneshot::channel::<()>();
+        let (opening_lasts, open_now) = oneshot::channel::<()>();
         let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);
         let connections =
             Connections::new(connections_max, preface_within, authority.clone(), budget, components.clock.clone());
@@ -243,7 +244,7 @@ impl Server {
         let guard = (tls.is_some() || auth.has_users()).then(|| Guard::start(guarded));
         let serving = tokio::spawn({
             let router = http2(&sessions).add_routes(rpc.routes().await);
-            let incoming = accept::incoming(listener, connections.clone(), tls);
+            let incoming = accept::incoming(listener, connections.clone(), tls, open_now);
             // Only the handle's drop or its `stop` ends the wait; both mean: stop.
             router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
         });
@@ -251,7 +252,7 @@ impl Server {
             metrics_listener.map(|listener| Metrics::start(listener, metrics, databases.clone(), rpc.clone()));
         let metrics = metrics.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
         tracing::info!(%address, "listening; the databases are being opened");
-        let opening = Some(open(components, plans, registry, (databases.clone(), rpc.clone()))?);
+        let opening = Some(open(components, plans, registry, (databases.clone(), rpc.clone()), opening_lasts)?);
         Ok(Server { address, databases, rpc, opening, stop_accepting, serving, connections, guard, metrics, grace })
     }
 
@@ -375,6 +376,7 @@ fn open(
     plans: Vec<DatabasePlan>,
     registry: Registry,
     (databases, rpc): (Arc<Databases>, Arc<Rpc>),
+    lasts: oneshot::Sender<()>,
 ) -> Result<oneshot::Receiver<Result<(), StoreError>>, ServerError> {
     let Components { disk, mut disks, seed, put_back, progress, .. } = components;
     disks.insert(MAIN.into(), Ok(disk));
@@ -388,7 +390,7 @@ fn open(
     let work = move || {
         let opened = databases.open(on_disks, shared, |name, opened| rpc.opened(name, opened));
         // Before it is told: who stops the server then waits for nobody but its clients.
-        drop((databases, rpc));
+        drop((databases, rpc, lasts));
         drop(tell.send(opened));
     };
     let thread = std::thread::Builder::new().name("zeolite-open".to_owned()).spawn(work);

@@ -18,7 +18,7 @@ use v2::reader_client::ReaderClient;
 use v2::replicator_client::ReplicatorClient;
 use zeolite_proto::{
     CloseAttempt, CommitKey, Gate, Kind, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
-    Receipt, ResolverInfo, Status, Tid, VerifyProgress,
+    Receipt, ResolverInfo, SessionInfo, Status, Tid, VerifyProgress,
 };
 
 /// A connection to a server.
@@ -269,6 +269,18 @@ impl Unary {
     pub(crate) async fn prepared(&self) -> Result<Vec<PreparedDraft>, Failure> {
         let reply = self.admin().list_prepared(v2::ListPreparedRequest {}).await.map_err(|status| failure(&status))?;
         Ok(reply.into_inner().prepared.into_iter().map(PreparedDraft::from).collect())
+    }
+
+    /// The open sessions.
+    pub(crate) async fn sessions(&self) -> Result<Vec<SessionInfo>, Failure> {
+        let reply = self.admin().list_sessions(v2::ListSessionsRequest {}).await.map_err(|status| failure(&status))?;
+        Ok(reply.into_inner().sessions.into_iter().map(SessionInfo::from).collect())
+    }
+
+    /// Ends one.
+    pub(crate) async fn cut_session(&self, id: u64) -> Result<(), Failure> {
+        self.admin().cut_session(v2::CutSessionRequest { id }).await.map_err(|status| failure(&status))?;
+        Ok(())
     }
 
     /// Finishes anybody's prepared draft.

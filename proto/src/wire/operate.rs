@@ -6,6 +6,8 @@ use crate::ids::{CommitKey, Tid};
 use crate::mode::{Mode, ModeKind};
 use crate::prepared::PreparedDraft;
 use crate::pressure::Pressure;
+use crate::role::Role;
+use crate::session_info::SessionInfo;
 
 impl From<ModeKind> for v2::ModeKind {
     fn from(kind: ModeKind) -> v2::ModeKind {
@@ -57,6 +59,24 @@ impl From<PreparedDraft> for v2::PreparedDraft {
         let PreparedDraft { key, owner, since_unix_ms, cells, bytes, durable } = prepared;
         let (commit_key, owner) = (key.0.to_vec().into(), owner.unwrap_or_default());
         v2::PreparedDraft { commit_key, owner, since_unix_ms, cells, bytes, durable }
+    }
+}
+
+impl From<SessionInfo> for v2::SessionInfo {
+    fn from(session: SessionInfo) -> v2::SessionInfo {
+        let SessionInfo { id, client, principal, address, role, since_unix_ms, in_flight, reply_bytes, feed_bytes } =
+            session;
+        let (principal, role) = (principal.unwrap_or_default(), role.map_or("", Role::text).into());
+        v2::SessionInfo { id, client, principal, address, role, since_unix_ms, in_flight, reply_bytes, feed_bytes }
+    }
+}
+
+impl From<v2::SessionInfo> for SessionInfo {
+    fn from(wire: v2::SessionInfo) -> SessionInfo {
+        let v2::SessionInfo { id, client, principal, address, role, since_unix_ms, in_flight, reply_bytes, feed_bytes } =
+            wire;
+        let (principal, role) = (Some(principal).filter(|name| !name.is_empty()), role.parse().ok());
+        SessionInfo { id, client, principal, address, role, since_unix_ms, in_flight, reply_bytes, feed_bytes }
     }
 }
 

@@ -35,11 +35,13 @@ pub enum Verb {
     Upkeep,
     /// ListPrepared, FinishPrepared, AbortPrepared: of anybody's drafts.
     OthersPrepared,
+    /// ListSessions, CutSession.
+    Sessions,
 }
 
 impl Verb {
     /// Every verb, in the order of the table.
-    pub const ALL: [Verb; 14] = [
+    pub const ALL: [Verb; 15] = [
         Verb::Read,
         Verb::Pin,
         Verb::Commit,
@@ -54,6 +56,7 @@ impl Verb {
         Verb::SetMode,
         Verb::Upkeep,
         Verb::OthersPrepared,
+        Verb::Sessions,
     ];
 
     /// What it is called in a refusal.
@@ -73,6 +76,7 @@ impl Verb {
             Verb::SetMode => "switch the mode",
             Verb::Upkeep => "pack or verify",
             Verb::OthersPrepared => "see or end what others have prepared",
+            Verb::Sessions => "see or cut sessions",
         }
     }
 }
@@ -91,7 +95,7 @@ pub fn may(role: Role, verb: Verb) -> bool {
         Verb::Upload => (false, true, true, true),
         // An evolve ends by closing its gate.
         Verb::Gate => (false, false, true, false),
-        Verb::SetMode | Verb::Upkeep | Verb::OthersPrepared => (false, false, false, false),
+        Verb::SetMode | Verb::Upkeep | Verb::OthersPrepared | Verb::Sessions => (false, false, false, false),
     };
     match role {
         Role::Read => read,

@@ -85,6 +85,13 @@ impl Administration {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
+    /// The calls of a request about sessions.
+    fn of_sessions<Q>(&self, request: &Request<Q>) -> Result<Calls, Status> {
+        let calls = self.rpc.called(request)?;
+        calls.may(Verb::Sessions).map_err(|fault| self.rpc.refusal(&fault))?;
+        Ok(calls)
+    }
+
     /// The calls of a request that only looks.
     fn looking<Q>(&self, request: &Request<Q>) -> Result<Calls, Status> {
         let calls = self.rpc.called(request)?;
@@ -154,6 +161,23 @@ impl Admin for Administration {
 
     async fn abort_prepared(&self, request: Request<v2::EndPreparedRequest>) -> Result<Response<v2::Done>, Status> {
         self.written(request, |calls, request, done| calls.abort_prepared(&request, done)).await
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v2::ListSessionsRequest>,
+    ) -> Result<Response<v2::ListSessionsReply>, Status> {
+        let calls = self.of_sessions(&request)?;
+        let sessions = self.rpc.list_sessions(calls.database()).into_iter().map(Into::into).collect();
+        Ok(Response::new(v2::ListSessionsReply { sessions }))
+    }
+
+    async fn cut_session(&self, request: Request<v2::CutSessionRequest>) -> Result<Response<v2::Done>, Status> {
+        let calls = self.rpc.called(&request)?;
+        let id = request.into_inner().id;
+        let cut = calls.may(Verb::Sessions).and_then(|()| self.rpc.cut_session(calls.database(), id));
+        calls.audited("cut session", |_| ())(cut.clone());
+        cut.map(|()| Response::new(v2::Done::default())).map_err(|fault| self.rpc.refusal(&fault))
     }
 
     async fn resolvers(&self, request: Request<v2::ResolversRequest>) -> Result<Response<v2::ResolversReply>, Status> {

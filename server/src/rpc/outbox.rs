@@ -192,6 +192,19 @@ impl Outbox {
         wake(waker);
     }
 
+    /// An operator ends the session. A client that reads does so at once, any other in time.
+    pub(super) fn cut_by_operator(self: &Arc<Self>) {
+        let newest = self.lane.lock().feed.as_ref().map_or(Tid::NONE, |feed| feed.sent_to);
+        let reason = "an operator has cut this session; connect again, unless you were told not to".to_owned();
+        self.notice(Reply::Cut(v2::Cut { tid: newest.0, reason }));
+        self.end();
+        let outbox = self.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(outbox.limits.linger).await;
+            outbox.close();
+        });
+    }
+
     /// The client asks nothing more: the stream ends when all is answered.
     pub(super) fn finish(&self) {
         let mut lane = self.lane.lock();

@@ -8,6 +8,9 @@
 //!                       └── TLS: a task of its own, with a limit of time ──> connection, with the names of its certificate
 //! ```
 //! A client that shakes hands slowly holds up nobody, and has its place meanwhile.
+//!
+//! While the databases are being opened, which takes a moment mostly, who connects waits in the queue of the listener; when it takes longer, he
+//! is let in and told how far it is.
 
 use super::connection::{Connection, Connections};
 use super::tls::Tls;
@@ -17,10 +20,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// How long accepting rests after an error.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
+
+/// For so long whoever connects waits for the databases.
+const OPENING_WAITED: Duration = Duration::from_millis(500);
 
 struct Acceptor {
     listener: TcpListener,
@@ -35,11 +42,16 @@ pub(super) fn incoming(
     listener: TcpListener,
     connections: Arc<Connections>,
     tls: Option<Arc<Tls>>,
+    open: oneshot::Receiver<()>,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let acceptor = Acceptor { listener, connections, tls, beginning: JoinSet::new() };
-    stream::unfold(acceptor, |mut acceptor| async {
+    stream::unfold((acceptor, Some(open)), |(mut acceptor, mut open)| async move {
+        if let Some(open) = open.take() {
+            // Open, down, or late.
+            drop(tokio::time::timeout(OPENING_WAITED, open).await);
+        }
         let connection = acceptor.next().await;
-        Some((Ok(connection), acceptor))
+        Some((Ok(connection), (acceptor, open)))
     })
 }
 

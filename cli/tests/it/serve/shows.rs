@@ -2,6 +2,32 @@
 
 use crate::served::{Served, fill, text};
 use serde_json::Value;
+use zeolite_client::Db;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_and_one_is_cut_and_comes_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    assert!(served.json(&["sessions", "list"]).is_empty(), "an operator takes none");
+    let options = zeolite_client::Options { name: "the shop".into(), ..Default::default() };
+    let db = Db::connect_with(&*served.address, options).await.expect("connects");
+    let told = served.json(&["sessions", "list"]).remove(0);
+    assert_eq!((&told["client"], &told["role"], &told["in_flight"]), (&"the shop".into(), &"admin".into(), &0.into()));
+    assert!(told["principal"].is_null() && told["address"].as_str().is_some_and(|from| from.starts_with("127.0.0.1:")));
+    let first = told["id"].as_u64().expect("a number");
+    assert!(text(&served.run(&["sessions", "list"]).stdout).contains("the shop"));
+    served.json(&["sessions", "cut", &first.to_string()]);
+    let again = loop {
+        // It comes again by itself, under another number.
+        db.newest().await.expect("answers");
+        match served.json(&["sessions", "list"]).iter().find_map(|session| session["id"].as_u64()) {
+            Some(id) if id != first => break id,
+            _ => {}
+        }
+    };
+    assert!(again > first);
+    assert_eq!(served.code(&["sessions", "cut", &first.to_string()]), Some(4), "there is none any more");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_shows_what_is_stored() {
