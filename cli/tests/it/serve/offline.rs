@@ -55,6 +55,14 @@ fn edit(dir: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::write(segment(dir), bytes).expect("writes");
 }
 
+/// Lets the log end with fifty bytes of a batch, the last of which is no zero: zeros would be room.
+fn tear(dir: &Path) {
+    edit(dir, |bytes| {
+        bytes.extend_from_within(64..64 + 49);
+        bytes.push(1);
+    });
+}
+
 fn problems(output: &Output) -> String {
     let told: Value = serde_json::from_slice(&output.stdout).expect("one json value");
     assert_eq!(told["good"], false);
@@ -114,7 +122,7 @@ async fn a_torn_end_is_cut_and_nothing_else() {
     let only = segment(dir.path());
     let whole = std::fs::read(&only).expect("reads");
     // The beginning of a batch, as a crash in the middle of a write leaves it.
-    edit(dir.path(), |bytes| bytes.extend_from_within(64..64 + 50));
+    tear(dir.path());
     let torn = told("verify", dir.path());
     assert!(torn["good"] == true && torn["remarks"].to_string().contains("the last 50 bytes of the log"), "{torn}");
     assert_eq!(std::fs::read(&only).expect("reads").len(), whole.len() + 50, "who looks cuts nothing");
@@ -167,7 +175,7 @@ async fn a_verify_changes_nothing_needs_no_permission_to_and_not_more_than_the_l
     assert!(text(&refused.stderr).contains("in use"), "{}", text(&refused.stderr));
     // Killed: the index is behind the log, and the end of the log is torn.
     drop(served);
-    edit(dir.path(), |bytes| bytes.extend_from_within(64..64 + 50));
+    tear(dir.path());
     copy_log(dir.path(), copy.path());
     for dir in [dir.path(), copy.path()] {
         let before = files(dir);
