@@ -15,6 +15,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("store.cache_bytes", 0, 1 << 44),
     ("store.index_cache_bytes", 0, 1 << 44),
     ("store.inline_bytes_max", 0, 1 << 20),
+    ("store.inline_object_bytes_max", 0, 1 << 20),
     ("store.kept_bytes_max", 0, 1 << 30),
     ("store.checkpoint_log_bytes", 1, 1 << 40),
     ("store.settle_cells_max", 1, 1 << 24),

@@ -46,8 +46,11 @@ pub struct StoreSettings {
     /// Memory for the index engine's pages. 0: a tenth of the machine's memory (of its control group, if that has less), at least 64 MiB and at
     /// most 1 GiB.
     pub index_cache_bytes: usize,
-    /// Records up to this size are kept in the index itself, so that a scan need not touch the log.
+    /// Records up to this size are kept in the index itself, so that a scan of entries need not touch the log.
     pub inline_bytes_max: usize,
+    /// The same of plain objects, which nobody scans: the index has less to write and to hold, and a load reads the log. Not above
+    /// `inline_bytes_max`.
+    pub inline_object_bytes_max: usize,
     /// Records up to this size stay in memory from commit until the index has them; longer ones are read from the log.
     pub kept_bytes_max: usize,
     /// After this much log the index is made durable: the next start reads at most this much again, and what waited in memory.
@@ -90,6 +93,7 @@ impl Default for StoreSettings {
             cache_bytes: 256 << 20,
             index_cache_bytes: 0,
             inline_bytes_max: 256,
+            inline_object_bytes_max: 64,
             kept_bytes_max: 64 << 10,
             checkpoint_log_bytes: 32 << 20,
             checkpoint_revisions: 50_000,

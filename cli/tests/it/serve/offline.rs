@@ -20,9 +20,12 @@ fn told(command: &str, dir: &Path) -> Value {
     serde_json::from_slice(&output.stdout).expect("one json value")
 }
 
+/// So the log ends with its last batch.
+const NO_ROOM: [&str; 1] = ["store.log_room_bytes=0"];
+
 /// A database that a server has left in order.
 async fn stopped(dir: &Path) -> Oid {
-    let served = Served::start(dir);
+    let served = Served::start_with(dir, &NO_ROOM);
     let (_, object) = fill(&served.address).await;
     assert_eq!(served.stop(), Some(0));
     object
@@ -50,6 +53,14 @@ fn edit(dir: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(segment(dir)).expect("reads");
     change(&mut bytes);
     std::fs::write(segment(dir), bytes).expect("writes");
+}
+
+/// Lets the log end with fifty bytes of a batch, the last of which is no zero: zeros would be room.
+fn tear(dir: &Path) {
+    edit(dir, |bytes| {
+        bytes.extend_from_within(64..64 + 49);
+        bytes.push(1);
+    });
 }
 
 fn problems(output: &Output) -> String {
@@ -111,7 +122,7 @@ async fn a_torn_end_is_cut_and_nothing_else() {
     let only = segment(dir.path());
     let whole = std::fs::read(&only).expect("reads");
     // The beginning of a batch, as a crash in the middle of a write leaves it.
-    edit(dir.path(), |bytes| bytes.extend_from_within(64..64 + 50));
+    tear(dir.path());
     let torn = told("verify", dir.path());
     assert!(torn["good"] == true && torn["remarks"].to_string().contains("the last 50 bytes of the log"), "{torn}");
     assert_eq!(std::fs::read(&only).expect("reads").len(), whole.len() + 50, "who looks cuts nothing");
@@ -157,14 +168,14 @@ fn may_write(path: &Path, may: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verify_changes_nothing_needs_no_permission_to_and_not_more_than_the_log() {
     let [dir, copy] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
-    let served = Served::start(dir.path());
+    let served = Served::start_with(dir.path(), &NO_ROOM);
     fill(&served.address).await;
     let refused = offline("verify", dir.path());
     assert_eq!(refused.status.code(), CANNOT_OPEN_IS);
     assert!(text(&refused.stderr).contains("in use"), "{}", text(&refused.stderr));
     // Killed: the index is behind the log, and the end of the log is torn.
     drop(served);
-    edit(dir.path(), |bytes| bytes.extend_from_within(64..64 + 50));
+    tear(dir.path());
     copy_log(dir.path(), copy.path());
     for dir in [dir.path(), copy.path()] {
         let before = files(dir);

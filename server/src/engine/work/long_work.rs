@@ -7,11 +7,14 @@ use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use zeolite_proto::{Fault, FaultKind};
+use zeolite_proto::{Fault, FaultKind, Tid};
 
 // After each portion, while live drafts wait: so long, so often.
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSES_MAX: u32 = 3;
+// Beside commits it rests for as long as the portion took, and no longer than this: so they have the disk and the processors for half of the time.
+const REST_MAX: Duration = Duration::from_millis(10);
+
 /// How far a long work has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WorkProgress {
@@ -30,6 +33,8 @@ pub(crate) struct LongWork {
     /// What runs, in words; `None`: nothing.
     running: Mutex<Option<String>>,
     changed: Condvar,
+    /// When the present portion was begun, by the steady clock, and what was visible then.
+    portion: Mutex<(Duration, Tid)>,
     stopping: AtomicBool,
 }
 
@@ -94,13 +99,16 @@ impl LongWork {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Says how far it is, and waits a moment while live drafts wait.
+    /// Says how far it is, waits a moment while live drafts wait, and rests beside commits.
     pub(crate) fn step(
         &self,
         engine: &Engine,
         progress: WorkProgress,
         tell: &mut dyn FnMut(WorkProgress) -> bool,
     ) -> Result<(), StoreError> {
+        let (begun, visible) = *self.portion.lock();
+        let took = engine.clock().steady().saturating_sub(begun);
+        let is_beside_commits = engine.visible() > visible;
         {
             let mut running = self.running.lock();
             *running = Some(format!("{}: {} of {}", progress.stage, progress.done_units, progress.total_units));
@@ -110,7 +118,11 @@ impl LongWork {
                 }
                 self.changed.wait_for(&mut running, PAUSE);
             }
+            if is_beside_commits && !took.is_zero() && !self.is_stopping() {
+                self.changed.wait_for(&mut running, took.min(REST_MAX));
+            }
         }
+        *self.portion.lock() = (engine.clock().steady(), engine.visible());
         if self.is_stopping() || !tell(progress) { Err(StoreError::Stopped) } else { Ok(()) }
     }
 }

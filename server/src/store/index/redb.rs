@@ -118,6 +118,11 @@ impl Index for RedbIndex {
         if free < bytes.saturating_add(RESERVE_BYTES) { Err(StoreError::DiskFull) } else { Ok(()) }
     }
 
+    fn write_back(&self) -> Result<(), StoreError> {
+        let io = |error| StoreError::Io { what: format!("syncing {REDB_FILE}"), error };
+        self.file.write_back().map_err(io)
+    }
+
     fn compact(&mut self) -> Result<(), StoreError> {
         let size = self.size_bytes();
         if size < COMPACT_BYTES_MIN || self.make_room(size).is_err() {

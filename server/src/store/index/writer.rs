@@ -28,7 +28,8 @@ const ROOM_BYTES_MAX: u64 = 32 << 20;
 
 /// Knows what the index holds, and what is to be written next. There is one per open index.
 pub(crate) struct IndexWriter {
-    inline_max: usize,
+    // Of entries, and of plain objects.
+    inline_max: (usize, usize),
     keys_count_max: u64,
     keys_age_ms: u64,
     covered: Covered,
@@ -125,7 +126,7 @@ impl IndexWriter {
     /// A writer of an index that holds nothing but says where it begins.
     pub(crate) fn new(covered: Covered, generations: BTreeSet<(u32, u16)>, settings: &StoreSettings) -> IndexWriter {
         IndexWriter {
-            inline_max: settings.inline_bytes_max,
+            inline_max: (settings.inline_bytes_max, settings.inline_object_bytes_max.min(settings.inline_bytes_max)),
             keys_count_max: settings.keys_count_max,
             keys_age_ms: settings.keys_age_s.saturating_mul(1000),
             lived_ms: covered.lived_ms,
@@ -233,7 +234,8 @@ impl IndexWriter {
         tid: Tid,
         slot: &Slot,
     ) -> Result<(), StoreError> {
-        let row = Revision::of(slot, self.inline_max).encode();
+        let inline_max = if cell.is_object() { self.inline_max.1 } else { self.inline_max.0 };
+        let row = Revision::of(slot, inline_max).encode();
         draft.revisions.push((Table::Revisions, keys::revision(cell, tid), Some(row)));
         if slot.kind != KindId::NONE && !self.counts.contains_key(&slot.kind) {
             draft.kinds_new.insert(slot.kind);

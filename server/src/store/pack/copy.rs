@@ -32,8 +32,8 @@ use zeolite_proto::Tid;
 // Transactions are gathered into batches of about this size; smaller in tests, so that they see the seams.
 const BATCH_BYTES: u64 = if cfg!(test) { 1024 } else { 256 << 10 };
 const BATCH_TXNS: usize = 1024;
-// After so many bytes they are synced: a live commit's fdatasync never waits for more of ours.
-const SYNC_BYTES: u64 = 4 << 20;
+// After so many bytes they are synced: a live commit's fdatasync never waits for more of ours. It takes as long as these bytes take.
+const SYNC_BYTES: u64 = 512 << 10;
 // Room that must be left for commits while what stays of a segment is on the disk twice.
 const ROOM_LEFT_BYTES: u64 = 64 << 20;
 

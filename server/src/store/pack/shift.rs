@@ -13,8 +13,8 @@
 //! again. A failure can leave it half-way; then the index names all of them, and whoever runs the pack keeps the
 //! garbage from being named until it has been done again.
 //!
-//! It is done in portions, each one commit of the index under the settler's lock. Between two of them readers find
-//! records in the old files and in the new one. The last portion is durable; after that nothing points to the old files, and
+//! It is done in portions, each one commit of the index under the settler's lock, whose pages are brought to the disk right then: all of them at the
+//! end would be in the way of live commits for as long as they take. Between two of them readers find records in the old files and in the new one. The last portion is durable; after that nothing points to the old files, and
 //! they are removed.
 
 use super::{Stage, Stepper};
@@ -30,8 +30,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use zeolite_proto::{Cell, Tid};
 
-// One portion: so many writes that its commit takes about as long as one settle; few in tests, so that they see the seams.
-const PORTION_WRITES: usize = if cfg!(test) { 4 } else { 2048 };
+// One portion: so many writes that its commit, and bringing that to the disk, takes a millisecond or some; few in tests, so that they see the seams.
+const PORTION_WRITES: usize = if cfg!(test) { 4 } else { 1024 };
 // Batches of the new file get a row in `Places` when they are this far from the last one that has.
 const PLACE_EVERY_BYTES: u64 = 64 << 10;
 
@@ -141,6 +141,7 @@ impl Shift {
             if portion.last {
                 break;
             }
+            state.index.write_back()?;
             if wanted.is_ok() {
                 wanted = step(Stage::Shift, self.from.at(), all);
             }

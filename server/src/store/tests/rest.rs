@@ -89,3 +89,38 @@ fn so_many_revisions_make_a_checkpoint_however_small_they_are() {
         assert_eq!(waiting(&open(&disk.crash(3), settings).expect("opens")), left, "{revisions}");
     }
 }
+
+#[test]
+fn small_records_are_in_the_index_those_of_entries_longer_than_those_of_objects() {
+    use crate::store::index::rows::{Revision, Stored};
+    use crate::store::index::{Table, keys};
+    let disk = SimDisk::new();
+    let lens = [1, 20, 60, 150, 300];
+    for (objects, settings) in [
+        (64, StoreSettings::default()),
+        (150, StoreSettings { inline_object_bytes_max: 150, ..StoreSettings::default() }),
+        (60, StoreSettings { inline_bytes_max: 60, ..StoreSettings::default() }),
+    ] {
+        let disk = disk.fork();
+        let entries = settings.inline_bytes_max;
+        let mut opened = open(&disk, settings.clone()).expect("opens");
+        let cells: Vec<Cell> =
+            (0..lens.len() as u64).flat_map(|oid| [Cell::object(Oid(oid)), Cell::entry(Oid(oid), "key")]).collect();
+        let records: Vec<Bytes> = lens.iter().map(|len| record("Page", 1, *len)).collect();
+        let of = |cell: &Cell| records[cell.oid.0 as usize].clone();
+        commit(&mut opened, &[txn(5, cells.iter().map(|cell| put(cell.clone(), of(cell))).collect())]);
+        opened.settler.settle(usize::MAX).expect("settles");
+        let view = opened.reader.state.index.view().expect("views");
+        for cell in &cells {
+            let row = view.get(Table::Revisions, &keys::revision(cell, Tid(5))).expect("reads").expect("there");
+            let is_inline = matches!(Revision::parse(&row).expect("parses").record, Stored::Inline(_));
+            let max = if cell.is_object() { objects } else { entries };
+            assert_eq!(is_inline, of(cell).len() <= max, "{cell} of {} with {max}", of(cell).len());
+        }
+        drop(opened);
+        let opened = open(&disk, settings).expect("opens again");
+        let found = opened.reader.get_many(&cells, Tid::MAX, usize::MAX).expect("reads");
+        let found: Vec<_> = found.into_iter().map(|revision| revision.expect("there").record.expect("there")).collect();
+        assert_eq!(found, cells.iter().map(of).collect::<Vec<_>>());
+    }
+}

@@ -143,6 +143,11 @@ impl IndexFile {
         Ok(())
     }
 
+    /// Brings what was written to the disk. The system may do so at any time: what the last checkpoint needs is not written over.
+    pub(super) fn write_back(&self) -> io::Result<()> {
+        self.kept(|| self.file.sync_data())
+    }
+
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if !self.has_spilled() {
             self.file.read_exact_at(out, offset)?;
