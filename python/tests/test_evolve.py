@@ -136,10 +136,10 @@ def gone_over(connection: Any, uri: str) -> dict[str, Any]:
     def meets(doc: Any, tx: evolve.Tx) -> None:
         index(doc, tx)
         if doc.number == 7:
-            chunks.append(tx.connection)
-        elif len(chunks) == 1 and chunks[0] is not tx.connection:
+            chunks.append(tx.connection._storage)
+        elif len(chunks) == 1 and chunks[0] is not tx.connection._storage:
             # The chunk of the seventh is committed.
-            chunks.append(tx.connection)
+            chunks.append(tx.connection._storage)
             connection.transaction_manager.commit()
 
     meets.take_back(unindex)
@@ -171,10 +171,10 @@ def test_what_a_step_read_elsewhere_counts_where_a_live_check_goes_over_it(serve
         @evolve.step("cms.Doc", name="prefixed")
         def prefixed(doc: Any, tx: evolve.Tx) -> None:
             if doc.number == 7:
-                chunks.append(tx.connection)
-            elif len(chunks) == 1 and chunks[0] is not tx.connection:
+                chunks.append(tx.connection._storage)
+            elif len(chunks) == 1 and chunks[0] is not tx.connection._storage:
                 # The chunk of the seventh is committed.
-                chunks.append(tx.connection)
+                chunks.append(tx.connection._storage)
                 connection.transaction_manager.commit()
             doc.prefixed = tx.root()["prefix"]["text"] + doc.title
 

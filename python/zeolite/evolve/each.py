@@ -166,18 +166,17 @@ class _Each(Stepping):
         self._progress = progress
         self._looked = self._told = time.monotonic()
         self._word = ""
-        self._is_atomic = False
-        self._last: tuple[_zeolite.Snapshot, list[bytes]] | None = None
+        self._last: Overlay | None = None
 
     def run(self, name: str | None, settings: dict[str, str]) -> Report:
         """Plans the job, unless there is one of that name, and works on it until it ends."""
         try:
             kept = name or f"each {self._step.name} {uuid.uuid4().hex[:8]}"
             self._name = kept
-            # What such steps read has to be known: then nothing is remembered.
-            self._is_atomic = settings.get("atomic") == "true"
             self._job = self._found(kept) or self._planned(kept, settings)
-            log.info("each %r: %d objects", kept, self._job.show()["total"])
+            shown = self._job.show()
+            self._remembers = not shown["atomic"]
+            log.info("each %r: %d objects", kept, shown["total"])
             report = self._worked(name is not None)
             # The caller's next transaction sees the last chunk.
             self._storage._database.newest()
@@ -265,11 +264,7 @@ class _Each(Stepping):
         """The caller's, lent to the chunk as ZODB lends it to a savepoint. It keeps what it remembers, but for what has changed since, and
         what the last chunk has made of it."""
         connection = self._wanted.connection
-        if self._last is not None:
-            snapshot, made = self._last
-            since = overlay.snapshot.since(snapshot)
-            overlay.is_warm = since is not None
-            overlay.stale = None if since is None else [*since, *made]
+        self._remind(overlay, self._last)
         ended(connection.transaction_manager)
         connection._storage = connection._normal_storage = overlay
         try:
@@ -277,7 +272,7 @@ class _Each(Stepping):
         finally:
             ended(connection.transaction_manager)
             connection._storage = connection._normal_storage = self._storage
-            self._last = None if self._is_atomic else (overlay.snapshot, list(overlay.records))
+            self._last = overlay
 
     def _object(self, connection: Any, oid: bytes) -> Any:
         return self._wanted.object(oid)

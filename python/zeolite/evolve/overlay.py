@@ -156,8 +156,10 @@ class Overlay:
         path = self.loadBlob(oid, serial)
         return open(path, "rb") if blob is None else BlobFile(path, "r", blob)
 
-    def drop_files(self) -> None:
-        """The chunk's connection is not used any more: whoever needs its blobs downloads them."""
+    def ended(self) -> None:
+        """The chunk is made: nothing is kept from pack, and whoever needs its blobs downloads them."""
+        self.snapshot.completed()
+        self._ahead = {}
         self._drop(self.blobs.values())
 
     def _drop(self, blobs: Iterable[tuple[bytes, str]]) -> None:
