@@ -126,7 +126,7 @@ impl Blobs {
         let (Some(line), has) = (&by.0, registry.has(by)) else { return Ok(()) };
         let of = |all: u64| (u128::from(all) * line.percent as u128 / 100) as u64;
         let (blobs_max, bytes_max) = (of(self.staged_max as u64).max(1) as usize, of(most));
-        if (has.blobs != 0 || true) && (has.blobs < blobs_max && has.bytes + bytes <= bytes_max) {
+        if has.blobs == 0 || (has.blobs < blobs_max && has.bytes + bytes <= bytes_max) {
             return Ok(());
         }
         let what = format!(
