@@ -238,6 +238,36 @@ def test_a_whole_plan_in_one_commit_beside_live_writers(server: Server, uri: str
             assert job.undo()["phase"] in ("undone",), job.not_undone()
 
 
+def test_a_whole_plan_whose_worker_is_killed_has_changed_nothing(server: Server, uri: str) -> None:
+    told = server.directory / "stepped"
+    step = f"""
+import os, signal, cms
+from zeolite import evolve
+from ZODB.blob import Blob
+
+@evolve.step("cms.Doc", name="whole")
+def whole(doc, tx):
+    tx.root()["catalog"].add(doc)
+    doc.attached = Blob(b"%d" % doc.number)
+    if doc.number == {DOCS - 1} and not os.path.exists({str(told)!r}):
+        open({str(told)!r}, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+done = evolve.run({uri!r}, "whole", whole, atomic=True, lease_ms=1000, disk_pause_percent=0, disk_stop_percent=0)
+print(done["phase"], done["chunks"])
+"""
+    killed = evolving.process("-c", step)
+    assert killed.wait(60) == -9 and told.exists()
+    with opened(server.address) as connection:
+        assert connection.root()["catalog"].count() == 0
+        assert not any("attached" in stored(connection, doc) for doc in connection.root()["docs"].values())
+    again, _ = evolving.process("-c", step).communicate(timeout=100)
+    assert again == "done 1\n"
+    with opened(server.address) as connection:
+        catalog_is_exact(connection)
+        assert all("attached" in stored(connection, doc) for doc in connection.root()["docs"].values())
+
+
 def test_a_whole_plan_fails_as_a_whole(server: Server, uri: str) -> None:
     @evolve.step("cms.Doc", name="whole")
     def fails(doc: Any, tx: evolve.Tx) -> None:
