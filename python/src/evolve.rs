@@ -227,6 +227,7 @@ impl Job {
         told.set_item("changed", shown.counts.changed)?;
         told.set_item("bad", shown.counts.bad_now())?;
         told.set_item("workers", shown.workers)?;
+        told.set_item("atomic", shown.job.settings.atomic)?;
         Ok(told.unbind())
     }
 

@@ -18,6 +18,7 @@ import scripts
 import transaction
 from BTrees.OOBTree import OOBTree
 from evolving import catalog_is_exact, every_edit_is_kept, live, opened, stored
+from persistent.mapping import PersistentMapping
 from scripts import ANY_DISK
 from serving import Server
 from test_evolve import DOCS
@@ -99,6 +100,38 @@ def test_an_edit_that_began_before_is_kept_and_its_object_stepped_anew(server: S
     transaction.begin()
     assert connection.root()["docs"][7].title == "Another"
     catalog_is_exact(connection)
+
+
+def test_a_chunk_sees_what_others_have_changed_since_the_last_one_and_keeps_the_rest(server: Server, connection: Any) -> None:
+    root = connection.root()
+    root["prefix"], root["kept"] = PersistentMapping(text="old "), PersistentMapping(text="kept")
+    transaction.commit()
+    with opened(server.address) as editor:
+        seen: list[tuple[str, bool]] = []
+
+        def step(doc: Any) -> None:
+            if len(seen) == 50:
+                editor.root()["prefix"]["text"] = "new "
+                editor.transaction_manager.commit()
+            was_loaded = root["kept"]._p_changed is not None
+            seen.append((root["prefix"]["text"], was_loaded))
+            doc.prefixed = root["prefix"]["text"] + root["kept"]["text"]
+
+        few = {"chunk_objects_start": 20, "chunk_objects_max": 20}
+        evolve.each(root["docs"].values(), step, **few)
+    assert seen[0][0] == "old " and seen[-1][0] == "new "
+    assert [was_loaded for _, was_loaded in seen].count(False) == 1, "it is loaded once"
+    transaction.begin()
+    assert {doc.prefixed for doc in root["docs"].values()} == {"old kept", "new kept"}
+
+
+def test_a_whole_plan_in_one_commit(server: Server, connection: Any) -> None:
+    with live(server.address, "index") as site:
+        done = evolve.each(connection.root()["docs"].values(), connection.root()["catalog"].add, atomic=True)
+    assert (done.done, done.chunks) == (DOCS, 1)
+    with opened(server.address) as another:
+        every_edit_is_kept(another, site)
+        catalog_is_exact(another)
 
 
 def test_the_running_transaction(server: Server, connection: Any) -> None:

@@ -136,10 +136,10 @@ def gone_over(connection: Any, uri: str) -> dict[str, Any]:
     def meets(doc: Any, tx: evolve.Tx) -> None:
         index(doc, tx)
         if doc.number == 7:
-            chunks.append(tx.connection)
-        elif len(chunks) == 1 and chunks[0] is not tx.connection:
+            chunks.append(tx.connection._storage)
+        elif len(chunks) == 1 and chunks[0] is not tx.connection._storage:
             # The chunk of the seventh is committed.
-            chunks.append(tx.connection)
+            chunks.append(tx.connection._storage)
             connection.transaction_manager.commit()
 
     meets.take_back(unindex)
@@ -171,10 +171,10 @@ def test_what_a_step_read_elsewhere_counts_where_a_live_check_goes_over_it(serve
         @evolve.step("cms.Doc", name="prefixed")
         def prefixed(doc: Any, tx: evolve.Tx) -> None:
             if doc.number == 7:
-                chunks.append(tx.connection)
-            elif len(chunks) == 1 and chunks[0] is not tx.connection:
+                chunks.append(tx.connection._storage)
+            elif len(chunks) == 1 and chunks[0] is not tx.connection._storage:
                 # The chunk of the seventh is committed.
-                chunks.append(tx.connection)
+                chunks.append(tx.connection._storage)
                 connection.transaction_manager.commit()
             doc.prefixed = tx.root()["prefix"]["text"] + doc.title
 
@@ -236,6 +236,36 @@ def test_a_whole_plan_in_one_commit_beside_live_writers(server: Server, uri: str
             assert all(stored(connection, doc)["title_lower"] for doc in connection.root()["docs"].values())
         with evolve.Job.find(uri, "whole") as job:
             assert job.undo()["phase"] in ("undone",), job.not_undone()
+
+
+def test_a_whole_plan_whose_worker_is_killed_has_changed_nothing(server: Server, uri: str) -> None:
+    told = server.directory / "stepped"
+    step = f"""
+import os, signal, cms
+from zeolite import evolve
+from ZODB.blob import Blob
+
+@evolve.step("cms.Doc", name="whole")
+def whole(doc, tx):
+    tx.root()["catalog"].add(doc)
+    doc.attached = Blob(b"%d" % doc.number)
+    if doc.number == {DOCS - 1} and not os.path.exists({str(told)!r}):
+        open({str(told)!r}, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+done = evolve.run({uri!r}, "whole", whole, atomic=True, lease_ms=1000, disk_pause_percent=0, disk_stop_percent=0)
+print(done["phase"], done["chunks"])
+"""
+    killed = evolving.process("-c", step)
+    assert killed.wait(60) == -9 and told.exists()
+    with opened(server.address) as connection:
+        assert connection.root()["catalog"].count() == 0
+        assert not any("attached" in stored(connection, doc) for doc in connection.root()["docs"].values())
+    again, _ = evolving.process("-c", step).communicate(timeout=100)
+    assert again == "done 1\n"
+    with opened(server.address) as connection:
+        catalog_is_exact(connection)
+        assert all("attached" in stored(connection, doc) for doc in connection.root()["docs"].values())
 
 
 def test_a_whole_plan_fails_as_a_whole(server: Server, uri: str) -> None:

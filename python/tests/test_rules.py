@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transaction
 import ZODB
+from BTrees.check import check
 from BTrees.IIBTree import IITreeSet
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
@@ -113,3 +116,33 @@ def test_a_least_key_may_go_but_no_tree_that_was_emptied(db: ZODB.DB, allowed: b
     assert error is not None and "(reason 12)" in error.why
     there, error = both(db, "numbers", lambda numbers: numbers.clear(), lambda numbers: numbers.insert(2))
     assert error is not None and "(reason 12)" in error.why and list(there) == []
+
+
+def test_a_bucket_may_become_empty_beside_a_split(db: ZODB.DB, allowed: bool) -> None:
+    with db.transaction() as connection:
+        tree = connection.root()["tree"]
+        keys = list(tree)
+        of_the_second = list(tree._firstbucket._next)
+    more = [f"{keys[-1]}.{number:03}" for number in range(40)]
+
+    def empties(tree: Any) -> None:
+        for key in of_the_second:
+            del tree[key]
+
+    there, error = both(db, "tree", lambda tree: tree.update({key: 1 for key in more}), empties)
+    assert (error is None) == allowed
+    assert list(there) == [*(key for key in keys if not allowed or key not in of_the_second), *more]
+    there._check()
+    check(there)
+
+
+def test_what_a_call_makes_is_a_value_of_a_mapping(db: ZODB.DB, allowed: bool) -> None:
+    day = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+    with db.transaction() as connection:
+        connection.root()["mapping"].update(day=day, price=Decimal("1.5"), tags={"a"})
+    there, error = both(
+        db, "mapping", lambda mapping: mapping.update(title="c"), lambda mapping: mapping.update(day=day.replace(day=3))
+    )
+    assert (error is None) == allowed
+    assert (there["title"], there["price"], there["tags"]) == ("c", Decimal("1.5"), {"a"})
+    assert there["day"] == (day.replace(day=3) if allowed else day)

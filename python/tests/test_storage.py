@@ -19,7 +19,7 @@ from transaction.interfaces import TransientError
 from ZODB import DB
 from ZODB.Connection import TransactionMetaData
 from ZODB.tests.StorageTestBase import zodb_pickle
-from ZODB.POSException import ConflictError, POSKeyError, ReadConflictError, ReadOnlyError
+from ZODB.POSException import ConflictError, POSKeyError, ReadConflictError, ReadOnlyError, Unsupported
 from ZODB.utils import p64, z64
 
 from zeolite import errors
@@ -342,3 +342,16 @@ def test_two_undos_of_one_transaction_that_the_server_merges_both_come_through(c
         # Taken back twice, as merges of a length count.
         assert connection.root()["length"]() == 1 - 5
     db.close()
+
+
+def test_a_transaction_that_is_copied_undoes_nothing(server: Server) -> None:
+    storage = Storage(server.address)
+    database = DB(storage)
+    with database.transaction() as connection:
+        connection.root()["a"] = 1
+    copied = TransactionMetaData()
+    storage.tpc_begin(copied, storage.lastTransaction()[:-1] + b"\xff")
+    with pytest.raises(Unsupported, match="copied"):
+        storage.undo(storage.undoLog()[0]["id"], copied)
+    storage.tpc_abort(copied)
+    database.close()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from . import pain, speeds
+from . import pain, shootout, speeds
 from .sides import SIDES, Missing, Zeo, Zeolite
 
 #: What is measured: its name, its unit, whether more is better, and the ratio to ZEO that it should have.
@@ -62,6 +64,9 @@ PAINED: dict[str, tuple[Any, list[str], bool]] = {
     "zeo": (Zeo, [], False),
 }
 
+#: Of zodbshootout: few values, since its defaults take an hour.
+SHOOT = "--fast --quiet --processes 1 --values 2 --warmups 0 --loops 1 --concurrency 2 --object-counts 100"
+
 Results = dict[str, dict[str, list[float]]]
 
 
@@ -69,8 +74,10 @@ def main() -> None:
     """Runs what was asked for."""
     # ZEO tells of each lock, in the client and in its server, which inherits this.
     logging.disable(logging.CRITICAL)
+    # Who ends it ends its servers as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="zeolite bench zodb", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["speeds", "pain", []], help="what to measure [default: both]")
+    parser.add_argument("parts", nargs="*", choices=["speeds", "pain", "shootout", []], help="what to measure [default: the first two]")
     parser.add_argument("--sides", nargs="*", choices=SIDES, help="of the speeds [those that are installed]")
     parser.add_argument("--rounds", type=int, default=3, help="of the speeds [3]")
     parser.add_argument("--seconds", type=float, default=2, help="how long each measurement of commits takes [2]")
@@ -80,6 +87,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[2, 8], help="that edit [2 8]")
     parser.add_argument("--edits", type=float, default=10, help="of each client in a second, if it can [10]")
     parser.add_argument("--quiet", type=float, default=5, help="seconds of the site without the evolve [5]")
+    parser.add_argument("--shoot", default=SHOOT, help="options of zodbshootout, in quotation marks [%(default)s]")
     parser.add_argument("--data", help="where to put the data; it matters which disk that is [the system's]")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of Zeolite's server")
     args = parser.parse_args()
@@ -89,10 +97,14 @@ def main() -> None:
         sides = [SIDES[name] for name in args.sides] if args.sides else installed()
         for side in {*sides, *painted}:
             side.check()
+        if "shootout" in parts:
+            shootout.check()
     except Missing as error:
         raise SystemExit(str(error)) from None
     if "speeds" in parts:
         table(SPEEDS, sides, rounds(args, sides, _speeds))
+    if "shootout" in parts and (code := shootout.run(sides, args.data, shlex.split(args.shoot))):
+        raise SystemExit(code)
     for clients in args.clients if "pain" in parts else []:
         _pain(args, clients)
 

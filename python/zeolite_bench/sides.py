@@ -106,7 +106,7 @@ class RelStorage:
         for module in ("relstorage", "psycopg2"):
             if importlib.util.find_spec(module) is None:
                 raise Missing(f"{module} is not installed here: pip install RelStorage psycopg2-binary, or leave it out with --sides")
-        if _postgres("initdb") is None:
+        if not _postgres("initdb"):
             raise Missing("PostgreSQL is not installed here: install the package postgresql, or leave it out with --sides")
 
     def __init__(self, directory: str, settings: list[str]):
@@ -149,10 +149,10 @@ class RelStorage:
         self._log.close()
 
 
-def _postgres(program: str) -> str | None:
-    """A program of the newest PostgreSQL that is there; Debian has them beside the PATH."""
+def _postgres(program: str) -> str:
+    """A program of the newest PostgreSQL that is there, or "". Debian has them beside the PATH."""
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: float(place.parent.name), reverse=True)
-    return shutil.which(program) or next((str(place / program) for place in places if (place / program).exists()), None)
+    return shutil.which(program) or next((str(place / program) for place in places if (place / program).exists()), "")
 
 
 SIDES: dict[str, Any] = {"zeolite": Zeolite, "zeo": Zeo, "relstorage": RelStorage}

@@ -53,7 +53,7 @@ def commits(db: Any, start: Any, stop: Any, number: int, seconds: float) -> list
     connection = db.open()
     thing = connection.root()["own"][number]
     thing.count
-    end, took = start() + seconds, []
+    end, took = start() + seconds, list[float]()
     while (began := time.monotonic()) < end:
         thing.count += 1
         transaction.commit()
@@ -68,7 +68,7 @@ def large_commits(db: Any, start: Any, stop: Any, number: int, seconds: float) -
     things = list(connection.root()["many"])
     for thing in things:
         thing.count
-    end, took = start() + seconds, []
+    end, took = start() + seconds, list[float]()
     while (began := time.monotonic()) < end or len(took) < 3:
         for thing in things:
             thing.count += 1
@@ -82,7 +82,7 @@ def loads(db: Any, start: Any, stop: Any, number: int, prefetched: bool) -> tupl
     """All of the many, once with nothing in any cache of the client and once from the client's cache: objects a second."""
     connection = db.open()
     oids = [thing._p_oid for thing in connection.root()["many"]]
-    rates, began = [], start()
+    rates, began = list[float](), start()
     for _ in ("cold", "warm"):
         if prefetched and not rates:
             connection.prefetch(oids)

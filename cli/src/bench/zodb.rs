@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,7 +24,7 @@ pub(crate) struct ZodbArgs {
     arguments: Vec<OsString>,
 }
 
-/// Runs it; it tells for itself.
+/// Becomes it; it tells for itself.
 pub(super) fn measure(args: &ZodbArgs) -> Result<()> {
     let python = interpreter(args.python.as_deref(), std::env::var_os("VIRTUAL_ENV").as_deref());
     has_the_package(&python)?;
@@ -32,12 +33,8 @@ pub(super) fn measure(args: &ZodbArgs) -> Result<()> {
     if std::env::var_os("ZEOLITE_PROGRAM").is_none() {
         command.env("ZEOLITE_PROGRAM", std::env::current_exe().context("this program's own file is not known")?);
     }
-    let status = command.status().with_context(|| format!("{} cannot be run", python.display()))?;
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(code) => bail!("the benchmark ended with {code}; it says above what was wrong"),
-        None => bail!("the benchmark was ended: {status}"),
-    }
+    // In this process's place: who ends it ends the benchmark, and that its servers.
+    Err(command.exec()).with_context(|| format!("{} cannot be run", python.display()))
 }
 
 fn interpreter(named: Option<&Path>, environment: Option<&OsStr>) -> PathBuf {

@@ -94,6 +94,22 @@ impl Snapshot {
     }
 }
 
+/// What was written on the way from one place to another, but for these commits.
+fn changed<'py>(
+    py: Python<'py>,
+    shared: &Shared,
+    (former, place): (Place, Place),
+    own: &[Tid],
+) -> Option<Vec<Bound<'py, PyBytes>>> {
+    if former == place {
+        return Some(Vec::new());
+    }
+    let commits = shared.db.changes(former, place)?;
+    let others = commits.iter().filter(|(tid, _)| !own.contains(tid));
+    let oids: BTreeSet<Oid> = others.flat_map(|(_, oids)| oids.iter().copied()).collect();
+    Some(oids.into_iter().filter_map(|oid| bytes_of(py, oid)).collect())
+}
+
 #[pymethods]
 impl Snapshot {
     #[new]
@@ -113,13 +129,14 @@ impl Snapshot {
         if former.here().is_err() || !Arc::ptr_eq(&former.shared, &shared) {
             return Ok(None);
         }
-        if former.place == place {
-            return Ok(Some(Vec::new()));
-        }
-        let Some(commits) = shared.db.changes(former.place, place) else { return Ok(None) };
-        let others = commits.iter().filter(|(tid, _)| !own.contains(tid));
-        let oids: BTreeSet<Oid> = others.flat_map(|(_, oids)| oids.iter().copied()).collect();
-        Ok(Some(oids.into_iter().filter_map(|oid| bytes_of(py, oid)).collect()))
+        Ok(changed(py, &shared, (former.place, place), &own))
+    }
+
+    /// The oids that were written behind another snapshot of the same connection; none where that is not known any more.
+    fn since<'py>(&self, py: Python<'py>, former: &Snapshot) -> Option<Vec<Bound<'py, PyBytes>>> {
+        let (former, state) = (former.state.lock().at.as_ref().map(|at| at.place)?, self.state.lock());
+        let at = state.at.as_ref().filter(|at| at.here().is_ok() && former.snapshot() <= at.place.snapshot())?;
+        changed(py, &at.shared, (former, at.place), &[])
     }
 
     /// The tid that it reads at.

@@ -4,7 +4,8 @@ in this process.
     snapshot of the server  <──  Overlay  <──  connection   step 1, commit;  step 2, commit;  step 3 fails, abort
                                     └──> what all of them have written, for one commit of the worker
 
-So a step sees what those before it have made, and one that fails leaves nothing.
+So a step sees what those before it have made, and one that fails leaves nothing. A connection is used for one chunk after the other, and
+remembers the objects that nobody has changed since: a chunk may be ten objects.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ Asked = tuple[bytes, bytes, bytes, int | None, bool]
 Told = tuple[list[bytes], bool] | str
 #: Objects that are stepped between two collections of the connection's cache.
 COLLECT = 1000
+#: Objects that a connection of its own remembers.
+CACHED = 10_000
 
 
 class Tx:
@@ -70,11 +73,15 @@ def told(error: Exception) -> str:
 class Stepping:
     """Steps chunks of a job; called by the worker, on any thread."""
 
-    def __init__(self, database: _zeolite.Database, step: Step, files: Files | None):
+    def __init__(self, database: _zeolite.Database, step: Step, files: Files | None, remembers: bool = True):
         self._objects = _zeolite.Objects(database)
         self._step = step
         #: Where blobs are; none: steps meet none.
         self._files = files
+        #: Connections that no chunk uses, each with the overlay of the last one.
+        self._idle: list[tuple[Any, Overlay]] = []
+        #: Of a whole plan in one commit it has to be known what steps read: then nothing is remembered.
+        self._remembers = remembers
 
     def __call__(
         self, snapshot: _zeolite.Snapshot, asked: list[Asked]
@@ -90,23 +97,51 @@ class Stepping:
                     if len(results) % COLLECT == 0:
                         connection.cacheGC()
         finally:
-            overlay.drop_files()
+            overlay.ended()
         blobs = {oid: blob for oid, (blob, _) in overlay.blobs.items()}
         written = {oid: (data, blobs.get(oid)) for oid, (data, _) in overlay.records.items()}
         return results, written, [oid for oid in overlay.checks if oid not in written], list(overlay.read)
 
     @contextmanager
     def _connected(self, overlay: Overlay) -> Iterator[Any]:
-        """A connection on the chunk; here one of its own."""
-        manager = transaction.TransactionManager()
-        database = DB(overlay, cache_size=10_000, pool_size=1)
+        """A connection on the chunk; here one that nobody else uses. What fails beside the steps ends it."""
         try:
-            connection = database.open(transaction_manager=manager)
+            connection, last = self._idle.pop()
+        except IndexError:
+            database = DB(overlay, cache_size=CACHED, pool_size=1)
+            connection = database.open(transaction_manager=transaction.TransactionManager())
+            # What it looks at to begin with no step has seen.
+            overlay.read.clear()
+        else:
+            self._remind(overlay, last)
+            connection._storage = connection._normal_storage = overlay
+        try:
             yield connection
-            manager.abort()
-            connection.close()
-        finally:
-            database.close()
+            connection.transaction_manager.abort()
+            connection.cacheGC()
+        except BaseException:
+            self._end(connection)
+            raise
+        self._idle.append((connection, overlay))
+
+    def _remind(self, overlay: Overlay, last: Overlay | None) -> None:
+        """Tells the connection of the last chunk what it must not remember."""
+        since = overlay.snapshot.since(last.snapshot) if last is not None and self._remembers else None
+        if last is not None and since is not None:
+            overlay.stale = [*since, *last.records]
+            overlay.is_warm = True
+
+    def close(self) -> None:
+        """No chunk comes any more."""
+        while self._idle:
+            self._end(self._idle.pop()[0])
+
+    @staticmethod
+    def _end(connection: Any) -> None:
+        connection.transaction_manager.abort()
+        database = connection.db()
+        connection.close()
+        database.close()
 
     def _object(self, connection: Any, oid: bytes) -> Any:
         """What the step is given."""

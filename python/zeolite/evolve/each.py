@@ -166,6 +166,7 @@ class _Each(Stepping):
         self._progress = progress
         self._looked = self._told = time.monotonic()
         self._word = ""
+        self._last: Overlay | None = None
 
     def run(self, name: str | None, settings: dict[str, str]) -> Report:
         """Plans the job, unless there is one of that name, and works on it until it ends."""
@@ -173,7 +174,9 @@ class _Each(Stepping):
             kept = name or f"each {self._step.name} {uuid.uuid4().hex[:8]}"
             self._name = kept
             self._job = self._found(kept) or self._planned(kept, settings)
-            log.info("each %r: %d objects", kept, self._job.show()["total"])
+            shown = self._job.show()
+            self._remembers = not shown["atomic"]
+            log.info("each %r: %d objects", kept, shown["total"])
             report = self._worked(name is not None)
             # The caller's next transaction sees the last chunk.
             self._storage._database.newest()
@@ -258,8 +261,10 @@ class _Each(Stepping):
 
     @contextmanager
     def _connected(self, overlay: Overlay) -> Iterator[Any]:
-        """The caller's, lent to the chunk as ZODB lends it to a savepoint."""
+        """The caller's, lent to the chunk as ZODB lends it to a savepoint. It keeps what it remembers, but for what has changed since, and
+        what the last chunk has made of it."""
         connection = self._wanted.connection
+        self._remind(overlay, self._last)
         ended(connection.transaction_manager)
         connection._storage = connection._normal_storage = overlay
         try:
@@ -267,6 +272,7 @@ class _Each(Stepping):
         finally:
             ended(connection.transaction_manager)
             connection._storage = connection._normal_storage = self._storage
+            self._last = overlay
 
     def _object(self, connection: Any, oid: bytes) -> Any:
         return self._wanted.object(oid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from zeolite import _zeolite
@@ -55,7 +55,8 @@ class Job:
         """Works on it until it ends, and says what this worker did. Ctrl-C ends it after its chunk; another worker goes on there."""
         step.check()
         with _blobs(Files, self._database, self._keywords) as files:
-            return self._native.run(step.name, Stepping(self._database, step, files), tasks, step_changed)
+            with closing(Stepping(self._database, step, files, not self.show()["atomic"])) as stepping:
+                return self._native.run(step.name, stepping, tasks, step_changed)
 
     def undo(self) -> dict[str, Any]:
         """Takes the job back, beside the live site."""
@@ -113,8 +114,8 @@ def dry_run(uri: str, step: Step, *, limit: int = 1000, samples: int = 5) -> Dry
     database, keywords = connected(uri, ROLE)
     try:
         with _blobs(TriedFiles, database, keywords) as files:
-            stepping = Stepping(database, step, files)
-            tried = _zeolite.Job.dry_run(database, step.class_name, step.to, stepping, limit, samples)
+            with closing(Stepping(database, step, files)) as stepping:
+                tried = _zeolite.Job.dry_run(database, step.class_name, step.to, stepping, limit, samples)
     finally:
         database.close()
     numbers, errors, changed = tried

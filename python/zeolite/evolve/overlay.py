@@ -32,7 +32,7 @@ class Overlay:
         ahead: dict[bytes, tuple[bytes, bytes]],
         files: Files | None = None,
     ):
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._objects = objects
         self._ahead = ahead
         self._tid = snapshot.tid()
@@ -46,8 +46,10 @@ class Overlay:
         #: The object that is stepped, and what was loaded beside it, by any step so far: the connection remembers it for all.
         self.own = b""
         self.read: set[bytes] = set()
-        # Its connection may remember another snapshot.
-        self._is_new = True
+        #: What its connection remembers of another snapshot and must not any more; None: everything.
+        self.stale: list[bytes] | None = None
+        #: Its connection remembers more than what is loaded here.
+        self.is_warm = False
         self._files = files
         if files is not None:
             alsoProvides(self, interfaces.IBlobStorage)
@@ -62,14 +64,14 @@ class Overlay:
         pass
 
     def close(self) -> None:
-        self._snapshot.completed()
+        self.snapshot.completed()
 
     def sync(self, force: bool = True) -> None:
         pass
 
     def poll_invalidations(self) -> list[bytes] | None:
-        is_new, self._is_new = self._is_new, False
-        return None if is_new else []
+        stale, self.stale = self.stale, []
+        return stale
 
     def load(self, oid: bytes, version: str = "") -> tuple[bytes, bytes]:
         if oid != self.own:
@@ -77,7 +79,7 @@ class Overlay:
         return self._load(oid)
 
     def _load(self, oid: bytes) -> tuple[bytes, bytes]:
-        found = self.records.get(oid) or self._ahead.get(oid) or self._snapshot.load(oid)
+        found = self.records.get(oid) or self._ahead.get(oid) or self.snapshot.load(oid)
         if found is None:
             raise POSKeyError(oid)
         return found
@@ -88,10 +90,10 @@ class Overlay:
     def may_know_more(self) -> bool:
         """Whether the step that was committed last may have read more than its object and what it wrote."""
         own = {self.own, *self.share}
-        return any(oid not in own for oid in self.read)
+        return self.is_warm or any(oid not in own for oid in self.read)
 
     def prefetch(self, oids: Any) -> None:
-        self._snapshot.prefetch([oid for oid in oids if oid not in self.records])
+        self.snapshot.prefetch([oid for oid in oids if oid not in self.records])
 
     def new_oid(self) -> bytes:
         return self._objects.new_oid()
@@ -154,8 +156,10 @@ class Overlay:
         path = self.loadBlob(oid, serial)
         return open(path, "rb") if blob is None else BlobFile(path, "r", blob)
 
-    def drop_files(self) -> None:
-        """The chunk's connection is not used any more: whoever needs its blobs downloads them."""
+    def ended(self) -> None:
+        """The chunk is made: nothing is kept from pack, and whoever needs its blobs downloads them."""
+        self.snapshot.completed()
+        self._ahead = {}
         self._drop(self.blobs.values())
 
     def _drop(self, blobs: Iterable[tuple[bytes, str]]) -> None:

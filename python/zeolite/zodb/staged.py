@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ZODB.POSException import StorageTransactionError, Unsupported
+from ZODB.POSException import StorageTransactionError
 from ZODB.utils import z64
 
 from zeolite import _zeolite
@@ -130,7 +130,3 @@ class Copied:
 
     def abort(self) -> None:
         """Nothing was sent."""
-
-    def staged(self, oid: bytes) -> tuple[bool, bytes | None]:
-        """Copies undo nothing."""
-        raise Unsupported("a transaction that is copied cannot undo another one")

@@ -336,6 +336,8 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
     def undo(self, transaction_id: bytes, transaction: Any) -> tuple[bytes | None, list[bytes]]:
         """Stages what takes a transaction back; the tid is not known before it is committed."""
         staged = self._staged(transaction)
+        if isinstance(staged, Copied):
+            raise Unsupported("a transaction that is copied, with its tid, cannot undo another one")
         try:
             return None, undo.stage(self, staged, transaction_id)
         except ZeoliteError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from zodburi.datatypes import convert_bytesize
+from ZConfig.datatypes import stock_datatypes
 
 from zeolite import _zeolite
 
@@ -25,11 +25,14 @@ def _boolean(text: str) -> bool:
     return known[text.lower()]
 
 
+#: As in the configuration section.
+_bytes = stock_datatypes["byte-size"]
+
 _KEYWORDS: dict[str, Callable[[str], Any]] = {
-    "blob_cache_size": convert_bytesize,
+    "blob_cache_size": _bytes,
     "blob_dir": str,
     "ca": str,
-    "cache_size": convert_bytesize,
+    "cache_size": _bytes,
     "cert": str,
     "client_label": str,
     "key": str,

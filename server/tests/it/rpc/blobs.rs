@@ -1,10 +1,13 @@
 //! Uploads over the wire: what is refused, and the share of one connection.
 
 use super::support::{start_with, status_fault};
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use zeolite_proto::wire::v2;
+use zeolite_proto::wire::v2::reader_client::ReaderClient;
 use zeolite_proto::wire::v2::writer_client::WriterClient;
 use zeolite_proto::{Fault, FaultKind};
+use zeolite_server::settings::{DatabaseSettings, Settings};
 
 fn part(id: u8, offset: u64, data: &[u8], done: bool) -> v2::PutBlobPart {
     let done = done.then(|| v2::BlobEnd { length: offset + data.len() as u64, crc: crc32fast::hash(data) });
@@ -48,4 +51,23 @@ async fn a_connection_stages_its_share_of_uploads() {
     // Whoever goes on with an upload has it from then on.
     put(&test.channel().await, vec![part(1, 0, b"abandoned", true)]).await.expect("goes on");
     put(&bad, vec![part(4, 0, b"one more", true)]).await.expect("there is room again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_is_read_only_in_the_database_that_it_is_of() {
+    let shop = |settings: &mut Settings| drop(settings.databases.insert("shop".into(), DatabaseSettings::default()));
+    let test = start_with(shop).await;
+    let channel = test.channel().await;
+    put(&channel, vec![part(1, 0, b"of main", true)]).await.expect("is whole");
+    let read = async |database: &'static str| {
+        let mut asked = tonic::Request::new(v2::GetBlobRequest { blob: vec![1; 16].into(), offset: 0, length: 0 });
+        asked.metadata_mut().insert("zeolite-database", MetadataValue::from_static(database));
+        let mut pieces = match ReaderClient::new(channel.clone()).get_blob(asked).await {
+            Ok(pieces) => pieces.into_inner(),
+            Err(status) => return Err(status_fault(&status)),
+        };
+        pieces.message().await.map(|piece| piece.expect("a piece").data).map_err(|status| status_fault(&status))
+    };
+    assert_eq!(read("main").await.expect("is there"), b"of main"[..]);
+    assert_eq!(read("shop").await.expect_err("is of another one").kind, FaultKind::NotFound);
 }
