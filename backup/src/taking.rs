@@ -80,7 +80,7 @@ struct Taking<'a> {
     status: Status,
     pace: Beside,
     course: Course,
-    tell: &'a mut (dyn FnMut(&Course) + Send),
+    tell: &'a mut (dyn FnMut(&Course) + Send + Sync),
 }
 
 /// What is to be taken.
@@ -109,7 +109,7 @@ pub async fn take(
     place: &Place,
     database: &str,
     how: &How,
-    tell: &mut (dyn FnMut(&Course) + Send),
+    tell: &mut (dyn FnMut(&Course) + Send + Sync),
 ) -> Result<Taken> {
     let status = db.admin().status().await?;
     let pace = Beside::new(how.live_ratio_max);

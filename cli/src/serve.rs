@@ -1,5 +1,7 @@
 //! Owns `serve` and `config check`: a server's settings from file, environment and flags, and its life.
 
+mod schedules;
+
 use crate::exit::{ProblemFound, Usage};
 use crate::moment;
 use crate::output::{Out, counted};
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use zeolite_backup::Keep;
 use zeolite_proto::{Registry, Tid};
 use zeolite_server::server::{Components, Server, ServerError};
 use zeolite_server::settings::{Settings, ZodbSettings};
@@ -114,7 +117,8 @@ pub(crate) fn offline(dir: &Path) -> Result<Settings> {
 /// `zeolite config check`.
 pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
     let settings = args.settings()?;
-    let problems = settings.check().err().unwrap_or_default();
+    let mut problems = settings.check().err().unwrap_or_default();
+    problems.extend(keep_of(&settings).err());
     if out.is_json() {
         out.json(&json!({ "settings": settings, "problems": problems }))?;
     } else {
@@ -126,6 +130,11 @@ pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
         1 => Err(ProblemFound("1 setting is wrong".to_owned()).into()),
         count => Err(ProblemFound(format!("{count} settings are wrong")).into()),
     }
+}
+
+/// What `backup.keep` says, which the server itself does not read.
+fn keep_of(settings: &Settings) -> Result<Keep, String> {
+    settings.backup.keep.parse().map_err(|problem| format!("backup.keep: {problem}"))
 }
 
 /// The built-in resolvers, and those for ZODB's classes.
@@ -152,6 +161,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     log_to_stderr(&args.log, args.log_format)?;
     let settings = args.settings()?;
     settings.check().map_err(|problems| Usage(problems.join("; ")))?;
+    keep_of(&settings).map_err(Usage)?;
     if settings.data_dir.exists() && !settings.data_dir.is_dir() {
         let data = settings.data_dir.display();
         return Err(Usage(format!(
@@ -171,7 +181,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
     let mut reload = signal(SignalKind::hangup()).context("signals")?;
     let registry = registry(&settings.zodb);
-    let begun = Server::begin(components, settings, registry, listener).await;
+    let begun = Server::begin(components, settings.clone(), registry, listener).await;
     let mut server = begun.map_err(usage_or_failure)?;
     // It listens: whoever asks meanwhile is told how far the opening is.
     let opened = tokio::select! {
@@ -184,6 +194,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
         drop(server.stop().await);
         return Err(usage_or_failure(why));
     }
+    let schedules = schedules::start(&server, &settings);
     let metrics = server.metrics_address().map(|address| address.to_string());
     if out.is_json() {
         let (address, pid) = (server.address().to_string(), std::process::id());
@@ -206,6 +217,8 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
             _ = reload.recv() => server.look_at_files(),
         }
     }
+    // What was under way is gone on with after the next start.
+    drop(schedules);
     tokio::select! {
         stopped = server.stop() => Ok(stopped?),
         _ = interrupt.recv() => Err(crate::exit::Interrupted(" before the store was closed; nothing is lost").into()),

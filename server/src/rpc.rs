@@ -41,6 +41,7 @@ use crate::auth::Principal;
 use crate::auth::standing::Standing;
 use crate::databases::{Database, Databases};
 use crate::engine::{Counted, Place};
+use crate::schedules::Board;
 use crate::settings::SessionSettings;
 use budget::{Account, Budget, Peer};
 use calls::Calls;
@@ -89,6 +90,7 @@ pub(crate) struct Rpc {
     budget: Arc<Budget>,
     /// Of the files of certificates and users.
     standing: Arc<Standing>,
+    board: Arc<Board>,
     health: watch::Sender<Health>,
     /// What of it the health service says already.
     health_told: watch::Sender<Health>,
@@ -126,7 +128,7 @@ impl Rpc {
         databases: Arc<Databases>,
         settings: SessionSettings,
         budget: Arc<Budget>,
-        standing: Arc<Standing>,
+        (standing, board): (Arc<Standing>, Arc<Board>),
     ) -> Arc<Rpc> {
         let fans = databases.names().map(|name| (name.clone(), Fan::start(&settings))).collect();
         Arc::new(Rpc {
@@ -139,6 +141,7 @@ impl Rpc {
             log_streams: Arc::new(Semaphore::new(settings.log_streams_max)),
             budget,
             standing,
+            board,
             health: watch::Sender::new(Health { out: databases.names().cloned().collect(), ..Health::default() }),
             health_told: watch::Sender::default(),
             fans,
@@ -188,6 +191,12 @@ impl Rpc {
             Ok(self.calls(self.databases.find(database)?, who, peer.account))
         });
         calls.map_err(|fault| self.refusal(&fault))
+    }
+
+    /// The databases on which whoever asks has a role.
+    fn databases_of<T>(&self, request: &Request<T>) -> Vec<String> {
+        let Ok(peer) = self.peer(request) else { return Vec::new() };
+        self.databases.names().filter(|name| peer.visitor.has_a_role_on(name)).map(|name| name.to_string()).collect()
     }
 
     fn calls(&self, database: &Arc<Database>, who: Principal, account: Account) -> Calls {
@@ -275,6 +284,7 @@ impl Rpc {
             sessions: self.session_load(database).sessions,
             certificate_expires_unix_ms: told.certificate_expires_unix_ms,
             security_problem: told.problem,
+            schedules: self.board.of(database.name()),
             ..database.engine().status()
         }
     }

@@ -4,3 +4,4 @@ mod cut;
 mod kept;
 mod restored;
 mod scene;
+mod scheduled;

@@ -61,7 +61,11 @@ pub(super) async fn connect(url: &str, connect_timeout: Duration, acting: &Actin
         );
         return Err(Error::invalid(message));
     }
-    endpoint.connect().await.map_err(|error| lost(url, &error))
+    let connected = match &acting.inside {
+        Some(inside) => endpoint.connect_with_connector(inside.clone()).await,
+        None => endpoint.connect().await,
+    };
+    connected.map_err(|error| lost(url, &error))
 }
 
 /// No connection, with what to do about it.

@@ -92,6 +92,11 @@ impl Visitor {
         Visitor { authority: authority.clone(), who, address, guests: Arc::default() }
     }
 
+    /// Of a connection that this very process has opened.
+    pub(crate) fn inside(authority: &Arc<Authority>) -> Visitor {
+        Visitor { authority: authority.clone(), who: Who::Inside, address: None, guests: Arc::default() }
+    }
+
     /// What is granted on this connection.
     pub(crate) fn guests(&self) -> &Arc<Guests> {
         &self.guests
@@ -110,6 +115,11 @@ impl Visitor {
     pub(crate) fn delay(&self) -> Duration {
         let refused = self.guests.refused.fetch_add(1, Ordering::Relaxed);
         (DELAY_STEP * refused.min(1000)).min(DELAY_MAX)
+    }
+
+    /// Whether he is anything on a database.
+    pub(crate) fn has_a_role_on(&self, database: &str) -> bool {
+        self.authority.role(&self.who, database).is_ok()
     }
 
     /// What he is on a database; empty: `main`.

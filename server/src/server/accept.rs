@@ -16,7 +16,9 @@ use futures_util::stream;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// How long accepting rests after an error.
@@ -26,6 +28,7 @@ struct Acceptor {
     listener: TcpListener,
     connections: Arc<Connections>,
     tls: Option<Arc<Tls>>,
+    inside: mpsc::Receiver<DuplexStream>,
     /// Those that shake hands.
     beginning: JoinSet<Option<Connection>>,
 }
@@ -33,10 +36,11 @@ struct Acceptor {
 /// The connections that a listener accepts.
 pub(super) fn incoming(
     listener: TcpListener,
+    inside: mpsc::Receiver<DuplexStream>,
     connections: Arc<Connections>,
     tls: Option<Arc<Tls>>,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let acceptor = Acceptor { listener, connections, tls, beginning: JoinSet::new() };
+    let acceptor = Acceptor { listener, connections, tls, inside, beginning: JoinSet::new() };
     stream::unfold(acceptor, |mut acceptor| async {
         let connection = acceptor.next().await;
         Some((Ok(connection), acceptor))
@@ -58,6 +62,11 @@ impl Acceptor {
                         tokio::time::sleep(ERROR_PAUSE).await;
                     }
                 },
+                Some(stream) = self.inside.recv() => {
+                    if let Some(place) = self.connections.place() {
+                        return self.connections.admit_inside(stream, place);
+                    }
+                }
                 Some(begun) = self.beginning.join_next() => {
                     if let Ok(Some(connection)) = begun {
                         return connection;

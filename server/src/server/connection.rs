@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
@@ -113,9 +113,18 @@ impl Connections {
         self.admitted(Socket::Plain(stream), address, place)
     }
 
+    /// Takes a stream of this very process in: who opens it need prove nothing.
+    pub(super) fn admit_inside(&self, stream: DuplexStream, place: OwnedSemaphorePermit) -> Connection {
+        self.visited(Socket::Inside(stream), Visitor::inside(&self.authority), place)
+    }
+
     fn admitted(&self, stream: Socket, address: Option<SocketAddr>, place: OwnedSemaphorePermit) -> Connection {
         let certified = stream.certificate().map(certificate::certified).unwrap_or_default();
         let visitor = Visitor::new(&self.authority, address, &certified);
+        self.visited(stream, visitor, place)
+    }
+
+    fn visited(&self, stream: Socket, visitor: Visitor, place: OwnedSemaphorePermit) -> Connection {
         let cut = Arc::new(Cut { guests: visitor.guests().clone(), ..Cut::default() });
         let mut cuts = self.cuts.lock();
         if cuts.len() == cuts.capacity() {

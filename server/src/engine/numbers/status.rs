@@ -202,6 +202,8 @@ impl Engine {
             gates: self.gates(),
             certificate_expires_unix_ms: 0,
             security_problem: None,
+            schedules: Vec::new(),
+            databases: Vec::new(),
         }
     }
 }
