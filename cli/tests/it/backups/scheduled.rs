@@ -28,10 +28,12 @@ async fn a_server_backs_up_and_packs_every_database_by_itself_and_knows_it_after
     let thing = scene.object("thing", 5, 100).await;
     let before = log(&scene.db, None).await;
     let (data, to) = (scene.dir.path().join("data"), format!("backup.to={}", scene.path("backup")));
-    assert_eq!(scene.served.stop(), Some(0));
-    let shop = format!("databases.shop.data_dir={}", scene.dir.path().join("shop").display());
+    let Scene { dir, served, .. } = scene;
+    assert_eq!(served.stop(), Some(0));
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let shop = format!("databases.shop.data_dir={}", path("shop"));
     // Everybody but the server itself is nobody here.
-    let users = scene.dir.path().join("users.toml");
+    let users = dir.path().join("users.toml");
     let made = crate::program::program()
         .args(["user", "--file"])
         .arg(&users)
@@ -72,10 +74,10 @@ async fn a_server_backs_up_and_packs_every_database_by_itself_and_knows_it_after
         first["next_unix_ms"].as_u64().map(|next| next / 10_000),
         "it is not due again"
     );
-    let from = scene.path("backup");
+    let from = path("backup");
     let listed = crate::program::program().args(["--json", "backup", "list", &from]).output().expect("starts");
     assert_eq!(text(&listed.stdout).lines().count(), 2, "{}", text(&listed.stdout));
-    let into = scene.path("restored");
+    let into = path("restored");
     let restored = crate::program::program().args(["restore", &from, "--into", &into]).output().expect("starts");
     assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
     let copy = Served::start(std::path::Path::new(&into));
@@ -108,17 +110,19 @@ async fn a_backup_that_fails_is_told_and_warned_of() {
 async fn all_databases_are_backed_up_by_one_command() {
     let scene = Scene::start().await;
     let data = scene.dir.path().join("data");
-    assert_eq!(scene.served.stop(), Some(0));
-    let shop = format!("databases.shop.data_dir={}", scene.dir.path().join("shop").display());
+    let Scene { dir, served, .. } = scene;
+    assert_eq!(served.stop(), Some(0));
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let shop = format!("databases.shop.data_dir={}", path("shop"));
     let served = Served::start_with(&data, &[&shop]);
     for database in ["main", "shop"] {
         let options = Options { database: database.into(), ..Options::default() };
         let db = Db::connect_with(served.address.clone(), options).await.expect("connects");
         db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &Record::new("Thing", 1, database))).await.expect("commits");
     }
-    let to = scene.dir.path().join("backup").display().to_string();
+    let to = path("backup");
     assert_eq!(served.json(&["backup", &to, "--all"]).len(), 2);
-    let into = scene.path("restored");
+    let into = path("restored");
     let output =
         crate::program::program().args(["-d", "shop", "restore", &to, "--into", &into]).output().expect("starts");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
