@@ -25,6 +25,8 @@ use zeolite_client::{BlobId, Db, FaultKind, Status, Tid};
 const BEGUN_ANEW_MAX: u32 = 3;
 /// A commit may be so long on its way before it is visible: what was not seen of a moment that is older was not there.
 const ON_ITS_WAY_MS: u64 = 10_000;
+/// How often it is looked whether that pack has ended.
+const PACK_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So often in a row a lost connection may bring nothing new.
 const LOST_MAX: u32 = 3;
 
@@ -119,16 +121,29 @@ pub async fn take(
         match taking.once().await {
             Err(Error::Client(error)) if is_packed(&error) && anew < BEGUN_ANEW_MAX => {
                 anew += 1;
-                tracing::info!(%error, "a pack has overtaken the backup; it begins anew");
-                taking.status = db.admin().status().await?;
+                tracing::info!(%error, "a pack has overtaken the backup, which begins anew behind it");
+                taking.status = unpacking(db).await?;
             }
             done => return done,
         }
     }
 }
 
+/// Overtaken by a pack, or one is at work in what is to be read.
 fn is_packed(error: &zeolite_client::Error) -> bool {
-    matches!(error, zeolite_client::Error::Fault(fault) if fault.kind == FaultKind::SnapshotPacked)
+    let kinds = [FaultKind::SnapshotPacked, FaultKind::Busy];
+    matches!(error, zeolite_client::Error::Fault(fault) if kinds.contains(&fault.kind))
+}
+
+/// The status when no pack is at work.
+async fn unpacking(db: &Db) -> Result<Status> {
+    loop {
+        let status = db.admin().status().await?;
+        if status.pack.is_none() {
+            return Ok(status);
+        }
+        tokio::time::sleep(PACK_LOOK_EVERY).await;
+    }
 }
 
 impl Taking<'_> {
