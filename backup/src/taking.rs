@@ -1,7 +1,7 @@
 //! Owns the taking of a backup: full or incremental, from the log as the wire gives it, beside live traffic.
 //!
 //! ```text
-//!   what is there ─> full or incremental ─> pin ─> log, piece by piece ─> objects ─> list ─> manifest ─> what is too old goes
+//!   what is there ─> full or incremental ─> pin ─> log, piece by piece ─> objects ─> list ─> manifest ─> old ones go
 //!                                            └── what is not whole is gone on with
 //! ```
 //! The log has one order, so a backup is what the database was at its newest transaction, whatever is written meanwhile. A pack
