@@ -209,14 +209,18 @@ fn url(at: &str) -> Option<&str> {
 
 #[cfg(feature = "s3")]
 fn bucket(at: &str, url: &str, reach: Reach) -> Result<Place> {
-    use object_store::aws::AmazonS3Builder;
+    use object_store::ClientConfigKey;
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+    const REQUEST_WITHIN: &str = "5min";
     let Some(rest) = url.strip_prefix("s3://") else {
         return Err(Error::Usage(format!("{at} is no place that is known; name a directory, or s3://BUCKET/PREFIX")));
     };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     // reqwest takes the process's provider; one that is set already is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    // An object has to get through a slow line.
+    let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_config(timeout, REQUEST_WITHIN);
     if let Some(endpoint) = reach.endpoint {
         builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
     }

@@ -84,9 +84,7 @@ mod tests {
         assert_eq!("7d".parse(), Ok(Keep::For(Duration::from_secs(604_800))));
         assert_eq!("36h".parse(), Ok(Keep::For(Duration::from_secs(129_600))));
         assert_eq!("all".parse(), Ok(Keep::All));
-        for wrong in
-            ["", "0", "0d", "d", "7", "-1", "7 years", "99999999999999999999d"].into_iter().filter(|it| *it != "7")
-        {
+        for wrong in ["", "0", "0d", "d", "-1", "7 years", "99999999999999999999d"] {
             assert!(wrong.parse::<Keep>().is_err(), "{wrong}");
         }
     }
@@ -94,10 +92,8 @@ mod tests {
     /// Against a model that says for each backup, one by one, whether it is kept or needed.
     #[test]
     fn the_newest_stays_and_so_does_all_that_a_kept_one_needs() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut dice = fastrand::Rng::with_seed(seed);
-        for _ in 0..3000 {
+        for seed in 0..3000 {
+            let mut dice = fastrand::Rng::with_seed(seed);
             let mut now = 1_000;
             let chains: Vec<Times> = (0..dice.usize(0..6))
                 .map(|_| {
@@ -134,7 +130,7 @@ mod tests {
                 .collect();
             let expected: Vec<usize> =
                 (0..chains.len()).filter(|at| !chains[*at].is_empty() && !kept.contains(at)).collect();
-            assert_eq!(to_remove(&chains, keep, now), expected, "{chains:?} {keep:?} {now}");
+            assert_eq!(to_remove(&chains, keep, now), expected, "seed {seed}: {chains:?} {keep:?} {now}");
         }
     }
 }

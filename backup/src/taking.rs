@@ -1,7 +1,7 @@
 //! Owns the taking of a backup: full or incremental, from the log as the wire gives it, beside live traffic.
 //!
 //! ```text
-//!   what is there ─> full or incremental ─> pin ─> log, piece by piece ─> objects ─> list ─> manifest ─> what is too old goes
+//!   what is there ─> full or incremental ─> pin ─> log, piece by piece ─> objects ─> list ─> manifest ─> old ones go
 //!                                            └── what is not whole is gone on with
 //! ```
 //! The log has one order, so a backup is what the database was at its newest transaction, whatever is written meanwhile. A pack
@@ -25,6 +25,8 @@ use zeolite_client::{BlobId, Db, FaultKind, Status, Tid};
 const BEGUN_ANEW_MAX: u32 = 3;
 /// A commit may be so long on its way before it is visible: what was not seen of a moment that is older was not there.
 const ON_ITS_WAY_MS: u64 = 10_000;
+/// How often it is looked whether that pack has ended.
+const PACK_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So often in a row a lost connection may bring nothing new.
 const LOST_MAX: u32 = 3;
 
@@ -80,7 +82,7 @@ struct Taking<'a> {
     status: Status,
     pace: Beside,
     course: Course,
-    tell: &'a mut (dyn FnMut(&Course) + Send),
+    tell: &'a mut (dyn FnMut(&Course) + Send + Sync),
 }
 
 /// What is to be taken.
@@ -109,7 +111,7 @@ pub async fn take(
     place: &Place,
     database: &str,
     how: &How,
-    tell: &mut (dyn FnMut(&Course) + Send),
+    tell: &mut (dyn FnMut(&Course) + Send + Sync),
 ) -> Result<Taken> {
     let status = db.admin().status().await?;
     let pace = Beside::new(how.live_ratio_max);
@@ -119,16 +121,29 @@ pub async fn take(
         match taking.once().await {
             Err(Error::Client(error)) if is_packed(&error) && anew < BEGUN_ANEW_MAX => {
                 anew += 1;
-                tracing::info!(%error, "a pack has overtaken the backup; it begins anew");
-                taking.status = db.admin().status().await?;
+                tracing::info!(%error, "a pack has overtaken the backup, which begins anew behind it");
+                taking.status = unpacking(db).await?;
             }
             done => return done,
         }
     }
 }
 
+/// Overtaken by a pack, or one is at work in what is to be read.
 fn is_packed(error: &zeolite_client::Error) -> bool {
-    matches!(error, zeolite_client::Error::Fault(fault) if fault.kind == FaultKind::SnapshotPacked)
+    let kinds = [FaultKind::SnapshotPacked, FaultKind::Busy];
+    matches!(error, zeolite_client::Error::Fault(fault) if kinds.contains(&fault.kind))
+}
+
+/// The status when no pack is at work.
+async fn unpacking(db: &Db) -> Result<Status> {
+    loop {
+        let status = db.admin().status().await?;
+        if status.pack.is_none() {
+            return Ok(status);
+        }
+        tokio::time::sleep(PACK_LOOK_EVERY).await;
+    }
 }
 
 impl Taking<'_> {

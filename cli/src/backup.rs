@@ -36,6 +36,9 @@ struct TakingArgs {
     /// Remove what is older: 7d, 36h, 4w; or a number of backups; what these need and the newest one always stay
     #[arg(long, value_name = "TIME|COUNT", default_value = "all")]
     keep: Keep,
+    /// Every database of the server that one has a role on
+    #[arg(long)]
+    all: bool,
     /// A full one, not only what is new
     #[arg(long)]
     full: bool,
@@ -139,6 +142,17 @@ pub(crate) async fn backup(out: &Out, server: &Server, args: &BackupArgs) -> Res
 async fn taking(out: &Out, server: &Server, args: &TakingArgs) -> Result<()> {
     let to = args.to.as_deref().ok_or_else(|| Usage("name a directory, or s3://BUCKET/PREFIX".to_owned()))?;
     let place = Place::open(to, args.reach.reach()?)?;
+    if args.all {
+        let databases = server.admin().await?.status().await?.databases;
+        for database in databases {
+            taking_one(out, &server.of(&database), &place, args).await?;
+        }
+        return Ok(());
+    }
+    taking_one(out, server, &place, args).await
+}
+
+async fn taking_one(out: &Out, server: &Server, place: &Place, args: &TakingArgs) -> Result<()> {
     let options = Options {
         name: "zeolite backup".to_owned(),
         role: "replicate".to_owned(),
@@ -160,9 +174,9 @@ async fn taking(out: &Out, server: &Server, args: &TakingArgs) -> Result<()> {
         bar.set(course.bytes, 0);
         bar.remark(course.slowed.clone());
     };
-    let taken = take(&db, &place, &server.database, &how, &mut tell).await?;
+    let taken = take(&db, place, &server.database, &how, &mut tell).await?;
     bar.clear();
-    let tidied = tidy(&place, &server.database, args.keep, now_unix_ms()).await?;
+    let tidied = tidy(place, &server.database, args.keep, now_unix_ms()).await?;
     tell_taken(out, &taken, &tidied)
 }
 

@@ -12,12 +12,14 @@
 //!   pack       live traffic beside a pack           against the same traffic alone
 //!   evolve     live traffic beside an evolve          against the same traffic alone
 //!   bulk       live traffic beside a bulk writer     against the same traffic alone
+//!   backup     live traffic beside a backup          against the same traffic alone; its restore
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
 //!   growth     commits, loads, opening at several sizes
 //!   zodb       ZODB on Zeolite, ZEO and RelStorage        a Python program
 //! ```
 //! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
 
+mod backup;
 mod bulk;
 mod child;
 mod commits;
@@ -74,6 +76,8 @@ enum Part {
     Evolve,
     /// Live traffic beside a bulk writer
     Bulk,
+    /// Live traffic beside a backup; how fast that is, and its restore
+    Backup,
     /// What grows with the number of objects: a plan, packs with nothing to do, lists of loads, the disk; see `--bytes`
     Size,
 }
@@ -101,10 +105,10 @@ pub(crate) struct BenchArgs {
     /// Clients of the measurements with many
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     clients: u16,
-    /// Objects to fill the database with, for reads, restart, pack, evolve and size; those that bulk writes
+    /// Objects to fill the database with, for reads, restart, pack, evolve, backup and size; those that bulk writes
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     objects: u64,
-    /// The data of an object, for restart and size
+    /// The data of an object, for restart, backup and size
     #[arg(long, default_value_t = fill::OBJECT_BYTES, value_parser = bytes)]
     bytes: usize,
     /// Another zeolite program, of a release before: its servers are measured by the parts that start some (listeners, restart, evolve, bulk, size, growth)
@@ -245,6 +249,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Pack => packing::measure(setting, report).await,
         Part::Evolve => evolve::measure(setting, report).await,
         Part::Bulk => bulk::measure(setting, report).await,
+        Part::Backup => backup::measure(setting, report).await,
         Part::Size => size::measure(setting, report).await,
     }
 }

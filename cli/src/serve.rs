@@ -2,6 +2,7 @@
 
 mod handover;
 mod life;
+mod schedules;
 mod systemd;
 
 use crate::exit::{ProblemFound, Usage};
@@ -11,6 +12,7 @@ use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use zeolite_backup::Keep;
 use zeolite_proto::Registry;
 use zeolite_server::settings::{Settings, ZodbSettings};
 use zeolite_zodb::Rules;
@@ -121,7 +123,8 @@ pub(crate) fn offline(dir: &Path) -> Result<Settings> {
 /// `zeolite config check`.
 pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
     let settings = args.settings()?;
-    let problems = settings.check().err().unwrap_or_default();
+    let mut problems = settings.check().err().unwrap_or_default();
+    problems.extend(keep_of(&settings).err());
     if out.is_json() {
         out.json(&json!({ "settings": settings, "problems": problems }))?;
     } else {
@@ -133,6 +136,11 @@ pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
         1 => Err(ProblemFound("1 setting is wrong".to_owned()).into()),
         count => Err(ProblemFound(format!("{count} settings are wrong")).into()),
     }
+}
+
+/// What `backup.keep` says, which the server itself does not read.
+fn keep_of(settings: &Settings) -> Result<Keep, String> {
+    settings.backup.keep.parse().map_err(|problem| format!("backup.keep: {problem}"))
 }
 
 /// The built-in resolvers, and those for ZODB's classes.

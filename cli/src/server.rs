@@ -58,6 +58,11 @@ impl Server {
         Server { timeout: timeout.unwrap_or(self.timeout), ..self }
     }
 
+    /// Another database of it.
+    pub(crate) fn of(&self, database: &str) -> Server {
+        Server { database: database.to_owned(), ..self.clone() }
+    }
+
     fn connect_within(&self) -> Duration {
         CONNECT_WITHIN.min(self.timeout)
     }

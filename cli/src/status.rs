@@ -6,7 +6,7 @@ use crate::moment;
 use crate::output::{Out, Table, count, counted, nanos, size};
 use anyhow::Result;
 use serde::Serialize;
-use zeolite_client::{Admin, Kind, ResolverInfo, Stage, Status};
+use zeolite_client::{Admin, Kind, ResolverInfo, Schedule, Stage, Status};
 
 /// All of it, as programs read it.
 #[derive(Serialize)]
@@ -104,6 +104,7 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ),
         ("waiting", format!("{} live, {} batch", status.queue_live, status.queue_batch)),
         ("loads", format!("{}, cache {} with {hits} hits", count(status.loads), size(status.cache_bytes))),
+        ("schedules", schedules(out, status)),
         ("pack", status.pack.clone().unwrap_or_else(|| "idle".into())),
     ]
 }
@@ -124,6 +125,26 @@ fn security(out: &Out, status: &Status) -> String {
     match &status.security_problem {
         None => format!("{tls}, {users}"),
         Some(why) => format!("{tls}, {users}; {}", out.verdict(false, why)),
+    }
+}
+
+fn schedules(out: &Out, status: &Status) -> String {
+    let one = |schedule: &Schedule| {
+        let done = match schedule.done_unix_ms {
+            0 => "never yet".to_owned(),
+            done => format!("{} ago", moment::duration(status.unix_ms.saturating_sub(done))),
+        };
+        let every = moment::duration(schedule.every_ms);
+        let failed = match schedule.has_failed() {
+            true => format!(", {}", out.verdict(false, &format!("failed: {}", schedule.error))),
+            false => String::new(),
+        };
+        let now = if schedule.running { ", at it now" } else { "" };
+        format!("{} every {every}: {done}{now}{failed}", schedule.work)
+    };
+    match status.schedules.is_empty() {
+        true => "none".to_owned(),
+        false => status.schedules.iter().map(one).collect::<Vec<_>>().join("; "),
     }
 }
 

@@ -18,11 +18,13 @@ mod blobs;
 mod calls;
 mod channel;
 mod feed;
+mod inside;
 mod log;
 mod pieces;
 mod unary;
 
 pub(crate) use blobs::{BlobBytes, BlobPart};
+pub use inside::Inside;
 pub use pieces::{BadPiece, LogPiece, Naming};
 pub use unary::Pages;
 pub(crate) use unary::{LogHow, Unary};
@@ -71,6 +73,8 @@ pub(crate) struct Acting {
     pub(crate) role: String,
     pub(crate) token: Option<Token>,
     pub(crate) tls: Tls,
+    /// None: over the network.
+    pub(crate) inside: Option<Inside>,
 }
 
 /// What the client says first.

@@ -66,5 +66,5 @@ pub use resolver::Resolver;
 pub use revision::{Entry, Revision};
 pub use role::{Role, TOKEN_PREFIX};
 pub use session_info::SessionInfo;
-pub use status::{ClassCounts, Kind, Kinds, ResolverInfo, Stage, Status};
+pub use status::{ClassCounts, Kind, Kinds, ResolverInfo, Schedule, Stage, Status};
 pub use upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};

@@ -121,6 +121,46 @@ pub struct Status {
     pub classes: Vec<ClassCounts>,
     /// The closed gates.
     pub gates: Vec<Gate>,
+    /// What the server does by itself from time to time on this database.
+    #[serde(default)]
+    pub schedules: Vec<Schedule>,
+    /// The databases of the server that the asker has a role on.
+    #[serde(default)]
+    pub databases: Vec<String>,
+}
+
+/// What a server does by itself from time to time, and how that has gone.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Schedule {
+    /// `backup` or `pack`.
+    pub work: String,
+    /// How often.
+    pub every_ms: u64,
+    /// It is at it.
+    pub running: bool,
+    /// When it was last done, in milliseconds since 1970; 0: never yet.
+    pub done_unix_ms: u64,
+    /// When it last failed; 0: never.
+    pub failed_unix_ms: u64,
+    /// Why.
+    pub error: String,
+    /// When it is due.
+    pub next_unix_ms: u64,
+    /// Since when the server has this schedule: as long as it was never done, its age counts from here.
+    pub since_unix_ms: u64,
+}
+
+impl Schedule {
+    /// How long ago it was last done, in its intervals; `now_unix_ms` by the server's clock.
+    pub fn age_in_intervals(&self, now_unix_ms: u64) -> f64 {
+        let from = if self.done_unix_ms == 0 { self.since_unix_ms } else { self.done_unix_ms };
+        now_unix_ms.saturating_sub(from) as f64 / self.every_ms.max(1) as f64
+    }
+
+    /// Whether it has failed since it was last done.
+    pub fn has_failed(&self) -> bool {
+        self.failed_unix_ms > self.done_unix_ms
+    }
 }
 
 /// A stage in the life of a commit: how often it was passed, and how long that took.

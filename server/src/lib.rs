@@ -12,6 +12,7 @@ pub(crate) mod databases;
 pub mod engine;
 pub(crate) mod metrics;
 pub(crate) mod rpc;
+pub mod schedules;
 pub mod server;
 pub mod settings;
 pub mod storage;

@@ -41,6 +41,7 @@ use crate::auth::Principal;
 use crate::auth::standing::Standing;
 use crate::databases::{Database, Databases};
 use crate::engine::{Counted, Place};
+use crate::schedules::Board;
 use crate::settings::SessionSettings;
 use budget::{Account, Budget, Peer};
 use calls::Calls;
@@ -89,6 +90,7 @@ pub(crate) struct Rpc {
     budget: Arc<Budget>,
     /// Of the files of certificates and users.
     standing: Arc<Standing>,
+    board: Arc<Board>,
     health: watch::Sender<Health>,
     /// What of it the health service says already.
     health_told: watch::Sender<Health>,
@@ -146,7 +148,7 @@ impl Rpc {
         databases: Arc<Databases>,
         settings: SessionSettings,
         budget: Arc<Budget>,
-        standing: Arc<Standing>,
+        (standing, board): (Arc<Standing>, Arc<Board>),
     ) -> Arc<Rpc> {
         let fans = databases.names().map(|name| (name.clone(), Fan::start(&settings))).collect();
         Arc::new(Rpc {
@@ -159,6 +161,7 @@ impl Rpc {
             log_streams: Arc::new(Semaphore::new(settings.log_streams_max)),
             budget,
             standing,
+            board,
             health: watch::Sender::new(Health { out: databases.names().cloned().collect(), ..Health::default() }),
             health_told: watch::Sender::default(),
             fans,
@@ -208,6 +211,12 @@ impl Rpc {
             Ok(self.calls(self.databases.find(database)?, who, peer.account))
         });
         calls.map_err(|fault| self.refusal(&fault))
+    }
+
+    /// The databases on which whoever asks has a role.
+    fn databases_of<T>(&self, request: &Request<T>) -> Vec<String> {
+        let Ok(peer) = self.peer(request) else { return Vec::new() };
+        self.databases.names().filter(|name| peer.visitor.has_a_role_on(name)).map(|name| name.to_string()).collect()
     }
 
     fn calls(&self, database: &Arc<Database>, who: Principal, account: Account) -> Calls {
@@ -297,6 +306,7 @@ impl Rpc {
             security_problem: told.problem,
             users: told.users,
             anonymous_role: told.anonymous,
+            schedules: self.board.of(database.name()),
             ..database.engine().status()
         }
     }

@@ -18,6 +18,7 @@ mod certificate;
 mod connection;
 mod files;
 mod guard;
+mod inside;
 mod socket;
 mod tls;
 
@@ -29,12 +30,14 @@ use crate::engine::{Engine, Leaving};
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::rpc::budget::Budget;
+use crate::schedules::Board;
 use crate::settings::{DatabasePlan, SessionSettings, Settings};
 use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
 use crate::store::{Opening, Progress, StoreError};
 use connection::Connections;
 use guard::{Guard, Guarded};
+pub use inside::Inside;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -168,6 +171,8 @@ pub struct Server {
     /// None: there are neither certificates nor users.
     guard: Option<Guard>,
     metrics: Option<Metrics>,
+    inside: Inside,
+    board: Arc<Board>,
     grace: Duration,
 }
 
@@ -232,7 +237,8 @@ impl Server {
         let budget = Budget::new(&sessions);
         let standing = Arc::new(Standing::default());
         standing.tell(Told { anonymous: auth.anonymous(), ..Told::default() });
-        let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone(), standing.clone());
+        let board = Arc::new(Board::default());
+        let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone(), (standing.clone(), board.clone()));
         let (stop_accepting, stopped) = oneshot::channel::<()>();
         let (opening_lasts, open_now) = oneshot::channel::<()>();
         let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);
@@ -242,9 +248,10 @@ impl Server {
         let guarded =
             Guarded { authority, tls: tls_shown, connections: cuts, standing, clock, expiry_told: Default::default() };
         let guard = (tls.is_some() || auth.has_users()).then(|| Guard::start(guarded));
+        let (inside, from_inside) = inside::door();
         let serving = tokio::spawn({
             let router = http2(&sessions).add_routes(rpc.routes().await);
-            let incoming = accept::incoming(listener, connections.clone(), tls, open_now);
+            let incoming = accept::incoming((listener, from_inside), connections.clone(), tls, open_now);
             // Only the handle's drop or its `stop` ends the wait; both mean: stop.
             router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
         });
@@ -253,7 +260,20 @@ impl Server {
         let metrics = metrics.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
         tracing::info!(%address, "listening; the databases are being opened");
         let opening = Some(open(components, plans, registry, (databases.clone(), rpc.clone()), opening_lasts)?);
-        Ok(Server { address, databases, rpc, opening, stop_accepting, serving, connections, guard, metrics, grace })
+        Ok(Server {
+            address,
+            databases,
+            rpc,
+            opening,
+            stop_accepting,
+            serving,
+            connections,
+            guard,
+            metrics,
+            inside,
+            board,
+            grace,
+        })
     }
 
     /// Waits until every database is open, or down. Without `main` it is an error, and the server is to be stopped.
@@ -295,6 +315,16 @@ impl Server {
         if let Some(guard) = &self.guard {
             guard.look_now();
         }
+    }
+
+    /// A way in for this program as a client that is an admin: what a schedule does.
+    pub fn inside(&self) -> Inside {
+        self.inside.clone()
+    }
+
+    /// Where whoever does what is scheduled tells how that goes.
+    pub fn board(&self) -> Arc<Board> {
+        self.board.clone()
     }
 
     /// The engine of `main`, which is open, for a program that wants to reach it without a connection.

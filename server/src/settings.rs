@@ -20,6 +20,7 @@ mod layers;
 mod machine;
 mod memory;
 mod metrics;
+mod schedules;
 mod units;
 mod zodb;
 
@@ -38,6 +39,7 @@ pub use databases::{DatabasePlan, DatabaseSettings};
 pub use layers::SettingsError;
 pub use memory::Part;
 pub use metrics::MetricsSettings;
+pub use schedules::{BackupSettings, PackSettings};
 pub use zodb::ZodbSettings;
 
 /// Where a server listens unless told otherwise.
@@ -85,6 +87,10 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// What is done with ZODB's records.
     pub zodb: ZodbSettings,
+    /// Backups that the server takes by itself.
+    pub backup: BackupSettings,
+    /// Packs that it does by itself.
+    pub pack: PackSettings,
     /// Databases beside `main`, by name; set in the file or by flags.
     pub databases: BTreeMap<String, DatabaseSettings>,
 }
@@ -101,6 +107,8 @@ impl Default for Settings {
             sessions: SessionSettings::default(),
             metrics: MetricsSettings::default(),
             zodb: ZodbSettings::default(),
+            backup: BackupSettings::default(),
+            pack: PackSettings::default(),
             auth: AuthSettings::default(),
             tls: TlsSettings::default(),
             databases: BTreeMap::new(),
@@ -244,6 +252,9 @@ impl Settings {
         if self.sessions.connection_bytes_max > self.sessions.requests_bytes_max {
             problems.push("sessions.connection_bytes_max must not be greater than sessions.requests_bytes_max".into());
         }
+        bounds::check("backup", &self.backup, &mut problems);
+        bounds::check("pack", &self.pack, &mut problems);
+        self.backup.check(&mut problems);
         self.metrics.check(&mut problems);
         self.tls.check(&mut problems);
         self.check_databases(&mut problems);

@@ -38,7 +38,7 @@ const LONGEST_US_MAX: f64 = 100_000.0;
 const RATE_RATIO_MIN: f64 = 0.98;
 
 /// What the clients felt, and the disk.
-struct Felt {
+pub(super) struct Felt {
     live: Latency,
     time: Duration,
     disk: Latency,
@@ -83,10 +83,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
 
 fn tell(setting: &Setting<'_>, what: &str, quiet: &Felt, felt: &Felt, report: &mut Report) {
     let row = |name: &str, value, unit| Row::new(setting.name(&format!("{what}: {name}")), value, unit);
-    let p99 = row("live p99", felt.live.p99_us(), "µs").against("without", quiet.live.p99_us());
-    report.add(p99.aim(Aim::RatioAtMost(LIVE_RATIO_MAX)));
-    report.add(row("live p50", felt.live.p50_us(), "µs").against("without", quiet.live.p50_us()));
-    report.add(row("the disk's own p99", felt.disk.p99_us(), "µs").against("without", quiet.disk.p99_us()));
+    told_beside(setting, what, LIVE_RATIO_MAX, (quiet, felt), report);
     let longest = row("longest live commit", felt.live.max_us(), "µs").against("the disk's", felt.disk.max_us());
     report.add(longest.aim(Aim::AtMost(felt.disk.max_us() + LONGEST_US_MAX)));
     let rate = row("live rate", felt.live.count() as f64 / felt.time.as_secs_f64(), "commits/s");
@@ -94,10 +91,30 @@ fn tell(setting: &Setting<'_>, what: &str, quiet: &Felt, felt: &Felt, report: &m
     report.add(rate.against("its pace", pace).aim(Aim::RatioAtLeast(RATE_RATIO_MIN)));
 }
 
-type Work<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Duration>> + 'a>>;
+/// What the clients felt beside something, against what they feel without it.
+pub(super) fn told_beside(
+    setting: &Setting<'_>,
+    what: &str,
+    ratio_max: f64,
+    (quiet, felt): (&Felt, &Felt),
+    report: &mut Report,
+) {
+    let row = |name: &str, value, unit| Row::new(setting.name(&format!("{what}: {name}")), value, unit);
+    let p99 = row("live p99", felt.live.p99_us(), "µs").against("without", quiet.live.p99_us());
+    report.add(p99.aim(Aim::RatioAtMost(ratio_max)));
+    report.add(row("live p50", felt.live.p50_us(), "µs").against("without", quiet.live.p50_us()));
+    report.add(row("the disk's own p99", felt.disk.p99_us(), "µs").against("without", quiet.disk.p99_us()));
+}
+
+pub(super) type Work<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Duration>> + 'a>>;
 
 /// Lets the clients commit at their pace, and the probe, while there is work.
-async fn beside(dir: &Path, clients: &[Db], oids: &Arc<Vec<Oid>>, work: Work<'_>) -> Result<(Felt, Duration)> {
+pub(super) async fn beside(
+    dir: &Path,
+    clients: &[Db],
+    oids: &Arc<Vec<Oid>>,
+    work: Work<'_>,
+) -> Result<(Felt, Duration)> {
     let over = Arc::new(AtomicBool::new(false));
     let probe = {
         let (file, over) = (tempfile::tempfile_in(dir)?, over.clone());

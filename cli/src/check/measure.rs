@@ -2,7 +2,7 @@
 
 use super::range::Range;
 use crate::evolve::JobCounts;
-use zeolite_client::{Pressure, Status};
+use zeolite_client::{Pressure, Schedule, Status};
 
 /// One number that can have thresholds.
 pub(crate) struct Measure {
@@ -106,11 +106,29 @@ measures! {
     evolve_silent "" "0" "" "evolves whose workers have given no sign of life for longer than their lease" |seen| Some(seen.evolves?.silent as f64), "start a worker (zeolite evolve show), or cancel it";
     evolve_owing "" "0" "" "evolves that are done and owe steps: live transactions that began before went over what they had stepped" |seen| Some(seen.evolves?.owing as f64), "run their workers again (zeolite evolve list)";
     certificate_days "" "14:" "3:" "until the certificate ends that the server shows" certificate_days, "write a new one to tls.cert and tls.key; the server takes it in by itself";
+    backup_intervals "" "2" "4" "how long ago the last backup that the server took by itself was whole, in its intervals" |seen| intervals(seen, "backup"), "zeolite status says why; see docs/backup.md";
+    backup_failed "" "0" "" "1: the last of these has failed" |seen| failed(seen, "backup"), "zeolite status says why";
+    pack_intervals "" "2" "4" "the same of packs" |seen| intervals(seen, "pack"), "zeolite status says why";
+    pack_failed "" "0" "" "1: the last of these has failed" |seen| failed(seen, "pack"), "zeolite status says why";
     uptime_s "s" "" "" "since the server was started" |seen| Some(seen.status.uptime_ms as f64 / 1e3);
 }
 
 fn pressure(seen: &Seen) -> &Pressure {
     &seen.status.pressure
+}
+
+fn scheduled<'a>(seen: &'a Seen, work: &str) -> Option<&'a Schedule> {
+    seen.status.schedules.iter().find(|schedule| schedule.work == work)
+}
+
+/// None without such a schedule.
+fn intervals(seen: &Seen, work: &str) -> Option<f64> {
+    Some(scheduled(seen, work)?.age_in_intervals(seen.status.unix_ms))
+}
+
+/// None without such a schedule.
+fn failed(seen: &Seen, work: &str) -> Option<f64> {
+    Some(f64::from(u8::from(scheduled(seen, work)?.has_failed())))
 }
 
 /// None without TLS.

@@ -1,7 +1,7 @@
 //! Owns the life of `serve`: it begins on a listener of its own, of a service manager, or of the process before it; and ends, or lets the
 //! next process take its place.
 
-use super::{ServeArgs, handover, registry, systemd};
+use super::{ServeArgs, handover, keep_of, registry, schedules, systemd};
 use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, counted};
@@ -26,7 +26,8 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     let program = std::env::current_exe().context("this program's own file")?;
     log_to_stderr(&args.log, args.log_format)?;
     let settings = args.settings()?;
-    let Begun { mut server, listener, data } = begin(args, settings).await?;
+    keep_of(&settings).map_err(Usage)?;
+    let Begun { mut server, listener, data } = begin(args, settings.clone()).await?;
     let mut signals = Signals::new()?;
     // It listens: whoever asks meanwhile is told how far the opening is.
     let opened = tokio::select! {
@@ -38,9 +39,12 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
         drop(server.stop().await);
         return Err(usage_or_failure(why));
     }
+    let schedules = schedules::start(&server, &settings);
     tell_started(out, &server, &data)?;
     systemd::tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     let next = live(&server, &mut signals, || handover::next(&program, &listener)).await;
+    // What was under way is gone on with after the next start.
+    drop(schedules);
     let ends = async {
         match next {
             None => {

@@ -3,4 +3,6 @@
 mod cut;
 mod kept;
 mod restored;
+mod s3;
 mod scene;
+mod scheduled;

@@ -3,7 +3,7 @@
 use super::jittered;
 use crate::credentials::{self, Tls, Token};
 use crate::errors::Result;
-use crate::wire::Acting;
+use crate::wire::{Acting, Inside};
 use std::time::Duration;
 use zeolite_proto::Registry;
 
@@ -25,6 +25,8 @@ pub struct Options {
     pub token: Option<Token>,
     /// How connections are encrypted.
     pub tls: Tls,
+    /// The way to a server in this process, whatever the address says; none: over the network.
+    pub inside: Option<Inside>,
     /// Whether the server pushes invalidations. Without them nothing newer than a reply is ever assumed: every
     /// transaction begins with a round trip, and the cache only helps reads at old snapshots.
     pub feed: bool,
@@ -61,6 +63,7 @@ impl Default for Options {
             database: String::new(),
             token: None,
             tls: Tls::default(),
+            inside: None,
             feed: true,
             cache_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(5),
@@ -83,6 +86,7 @@ impl Options {
             role: self.role.clone(),
             token: self.token.clone(),
             tls: self.tls.clone(),
+            inside: self.inside.clone(),
         }
     }
 

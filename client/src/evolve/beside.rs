@@ -23,7 +23,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(120);
 /// A window of the server's is not waited for longer.
 const WINDOW_MAX: Duration = Duration::from_secs(15);
 /// What live commits may take more before it counts, in microseconds: faster ones are noise.
-const NOISE_US: u64 = 200;
+const NOISE_US: u64 = 50;
 
 /// The pace of one reader.
 #[derive(Debug)]

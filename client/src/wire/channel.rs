@@ -64,7 +64,11 @@ pub(super) async fn connect(url: &str, connect_timeout: Duration, acting: &Actin
         );
         return Err(Error::invalid(message));
     }
-    let channel = endpoint.connect().await.map_err(|error| lost(url, &error))?;
+    let connected = match &acting.inside {
+        Some(inside) => endpoint.connect_with_connector(inside.clone()).await,
+        None => endpoint.connect().await,
+    };
+    let channel = connected.map_err(|error| lost(url, &error))?;
     if is_tls {
         is_let_in(url, channel.clone(), connect_timeout).await?;
     }

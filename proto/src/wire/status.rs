@@ -5,7 +5,7 @@ use super::v2;
 use crate::gate::Gate;
 use crate::ids::{Oid, Tid};
 use crate::role::Role;
-use crate::status::{ClassCounts, Kind, ResolverInfo, Stage, Status};
+use crate::status::{ClassCounts, Kind, ResolverInfo, Schedule, Stage, Status};
 use crate::upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};
 
 /// Both directions of a message whose fields are the same on both sides, but for a few that are written out.
@@ -58,6 +58,7 @@ translate! {
     Stage = Stage { name count total_ns p50_ns p99_ns }
     ClassCounts = ClassCounts { class conflicts merges }
     Kind = Kind { class version objects }
+    Schedule = Schedule { work every_ms running done_unix_ms failed_unix_ms error next_unix_ms since_unix_ms }
     ResolverInfo = ResolverInfo { class description applies expensive }
     PackProgress = PackProgress {
         stage done_units total_units done revisions_removed objects_removed bytes_before bytes_after blobs_removed
@@ -76,7 +77,7 @@ translate! {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared prepared_durable oldest_prepared_ms commits batches conflicts merges loads queue_live
         queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms unix_ms oldest_pin_ms blobs
-        blob_bytes staged_blobs staged_bytes certificate_expires_unix_ms users
+        blob_bytes staged_blobs staged_bytes certificate_expires_unix_ms users databases
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
@@ -90,6 +91,7 @@ translate! {
         mode: |mode: crate::Mode| Some((&mode).into()), |mode: Option<v2::Mode>| mode.unwrap_or_default().into();
         pressure: |pressure: crate::Pressure| Some(pressure.into()), |it: Option<v2::Pressure>| it.unwrap_or_default().into();
         classes: all, all;
+        schedules: all, all;
         gates: |gates: Vec<Gate>| gates.iter().map(v2::Gate::from).collect(), all;
     }
 }
@@ -143,6 +145,17 @@ mod tests {
             mode: Mode { banner: "back at five".into(), ..Mode::default() },
             pressure: Pressure { live_p99_us: 7, ..Pressure::default() },
             classes: vec![ClassCounts { class: "C".into(), conflicts: 1, merges: 2 }],
+            schedules: vec![Schedule {
+                work: "backup".into(),
+                every_ms: 1,
+                running: true,
+                done_unix_ms: 2,
+                failed_unix_ms: 3,
+                error: "no room".into(),
+                next_unix_ms: 4,
+                since_unix_ms: 5,
+            }],
+            databases: vec!["main".into()],
             gates: vec![Gate { class: "C".into(), min_version: 2, job: "j".into(), tid: Tid(8) }],
             ..Status::default()
         };

@@ -24,6 +24,9 @@ use zeolite_proto::{Fault, FaultKind, Role};
 /// Between two lines about refused tokens.
 const REFUSED_EVERY: Duration = Duration::from_secs(10);
 
+/// What this process is called where it is a client of its own; no user can be.
+const INSIDE: &str = "(the server)";
+
 /// What is looked at, for the log.
 const WHAT: &str = "the users are";
 
@@ -32,6 +35,8 @@ const WHAT: &str = "the users are";
 pub(crate) enum Who {
     /// Nothing.
     Anonymous,
+    /// Nothing, and need not: it is this very process, doing what is scheduled.
+    Inside,
     /// That the token is his which has this id.
     Token { user: Arc<str>, id: Arc<str> },
     /// That he has the key of a certificate with this user's name, which ends then.
@@ -42,6 +47,7 @@ impl Who {
     pub(crate) fn user(&self) -> Option<&str> {
         match self {
             Who::Anonymous => None,
+            Who::Inside => Some(INSIDE),
             Who::Token { user, .. } | Who::Certificate { user, .. } => Some(user),
         }
     }
@@ -177,6 +183,9 @@ impl Authority {
 
     /// The role on a database.
     pub(crate) fn role(&self, who: &Who, database: &str) -> Result<Role, Fault> {
+        if *who == Who::Inside {
+            return Ok(Role::Admin);
+        }
         let Some(user) = who.user() else {
             return self.anonymous.ok_or_else(|| {
                 let message = "this server takes nobody without a token or a certificate of a user; give one (token-file, \
@@ -204,7 +213,7 @@ impl Authority {
         match who {
             Who::Token { user, id } => self.check(known, user, id, None),
             Who::Certificate { until_unix_s, .. } if self.unix_s() >= *until_unix_s => Err("it has expired"),
-            Who::Certificate { .. } | Who::Anonymous => Ok(()),
+            Who::Certificate { .. } | Who::Anonymous | Who::Inside => Ok(()),
         }
     }
 

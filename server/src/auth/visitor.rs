@@ -97,6 +97,11 @@ impl Visitor {
         Visitor { authority: authority.clone(), who, address, guests: guests.clone() }
     }
 
+    /// Of a connection that this very process has opened.
+    pub(crate) fn inside(authority: &Arc<Authority>, guests: &Arc<Guests>) -> Visitor {
+        Visitor { authority: authority.clone(), who: Who::Inside, address: None, guests: guests.clone() }
+    }
+
     /// The same with the token that a request shows (`Bearer ...`).
     pub(crate) fn showing(&self, authorization: &[u8]) -> Result<Visitor, Fault> {
         let text = std::str::from_utf8(authorization).unwrap_or_default();
@@ -110,6 +115,11 @@ impl Visitor {
     pub(crate) fn delay(&self) -> Duration {
         let refused = self.guests.refused.fetch_add(1, Ordering::Relaxed);
         (DELAY_STEP * refused.min(1000)).min(DELAY_MAX)
+    }
+
+    /// Whether he is anything on a database.
+    pub(crate) fn has_a_role_on(&self, database: &str) -> bool {
+        self.authority.role(&self.who, database).is_ok()
     }
 
     /// What he is on a database; empty: `main`.

@@ -114,6 +114,17 @@ fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_certificate_expires_seconds", help, status.certificate_expires_unix_ms as f64 / 1e3)?;
     let help = "1: files of certificates or users do not count as they are now, the former ones are in force";
     to.gauge("zeolite_security_problem", help, u64::from(status.security_problem.is_some()))?;
+    let of = |value: fn(&zeolite_proto::Schedule) -> f64| {
+        status.schedules.iter().map(move |one| (("work", one.work.as_str()), value(one))).collect::<Vec<_>>()
+    };
+    let help = "When the server last did by itself what is scheduled, in seconds since 1970; 0: never yet";
+    to.gauges("zeolite_schedule_done_seconds", help, of(|one| one.done_unix_ms as f64 / 1e3))?;
+    let help = "When that last failed, in seconds since 1970; 0: never";
+    to.gauges("zeolite_schedule_failed_seconds", help, of(|one| one.failed_unix_ms as f64 / 1e3))?;
+    let help = "How often it is to be done";
+    to.gauges("zeolite_schedule_every_seconds", help, of(|one| one.every_ms as f64 / 1e3))?;
+    let help = "1: it is at it";
+    to.gauges("zeolite_schedule_running", help, of(|one| f64::from(u8::from(one.running))))?;
     let modes = ModeKind::ALL.map(|kind| (("mode", kind.text()), u64::from(kind == status.mode.kind)));
     to.gauges("zeolite_mode", "1 for the mode in force: who may write", modes)?;
     let help = "1: the server took that mode by itself, because of its disk or a failed write";

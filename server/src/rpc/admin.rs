@@ -109,7 +109,8 @@ impl Admin for Administration {
         // Sizes and free bytes are asked of the disk.
         let calls = self.looking(&request)?;
         let (rpc, database) = (self.rpc.clone(), calls.database().clone());
-        let status = self.rpc.look(move || Ok(rpc.status(&database))).await;
+        let databases = self.rpc.databases_of(&request);
+        let status = self.rpc.look(move || Ok(zeolite_proto::Status { databases, ..rpc.status(&database) })).await;
         status.map(|status| Response::new(status.into())).map_err(|fault| self.rpc.refusal(&fault))
     }
 

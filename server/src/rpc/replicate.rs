@@ -66,6 +66,11 @@ async fn send_log(
     // Who reads from the beginning lacks nothing that was packed before; who goes on behind what he has must lack nothing.
     let is_copy = !request.reverse && !request.as_left;
     let mut known = (request.from > 1).then_some(Tid::NONE);
+    // Behind what is packed already a pack goes on removing: a deletion in one page, what it deleted not in another one before.
+    let packs = calls.engine().packs();
+    if is_copy && from <= calls.engine().packed_to() && packs % 2 == 1 {
+        return drop(pages.send(Err(rpc.refusal(&at_work()))).await);
+    }
     let mut left = if request.limit == 0 { usize::MAX } else { request.limit as usize };
     while left > 0 && from <= to {
         let (paging, reverse) = (calls.clone(), request.reverse);
@@ -77,7 +82,8 @@ async fn send_log(
         };
         // Asked when it was read: what a pack takes meanwhile may be missing in it.
         let (packed_to, timeline) = (calls.engine().packed_to(), calls.engine().timeline());
-        if is_copy && from <= packed_to && packed_to > *known.get_or_insert(packed_to) {
+        let was_packed = packed_to > *known.get_or_insert(packed_to) || calls.engine().packs() != packs;
+        if is_copy && from <= packed_to && was_packed {
             return drop(pages.send(Err(rpc.refusal(&packed(from, packed_to)))).await);
         }
         let Some(last) = page.last() else { return };
@@ -101,6 +107,12 @@ async fn send_log(
             }
         }
     }
+}
+
+fn at_work() -> Fault {
+    let message =
+        "a pack is at work in the history that is to be copied; copy it when the pack is done (zeolite status)";
+    Fault::new(FaultKind::Busy, message).after_ms(1000)
 }
 
 fn packed(from: Tid, packed_to: Tid) -> Fault {

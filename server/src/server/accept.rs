@@ -19,8 +19,9 @@ use futures_util::stream;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// How long accepting rests after an error.
@@ -33,18 +34,19 @@ struct Acceptor {
     listener: TcpListener,
     connections: Arc<Connections>,
     tls: Option<Arc<Tls>>,
+    inside: mpsc::Receiver<DuplexStream>,
     /// Those that shake hands.
     beginning: JoinSet<Option<Connection>>,
 }
 
 /// The connections that a listener accepts.
 pub(super) fn incoming(
-    listener: TcpListener,
+    (listener, inside): (TcpListener, mpsc::Receiver<DuplexStream>),
     connections: Arc<Connections>,
     tls: Option<Arc<Tls>>,
     open: oneshot::Receiver<()>,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let acceptor = Acceptor { listener, connections, tls, beginning: JoinSet::new() };
+    let acceptor = Acceptor { listener, inside, connections, tls, beginning: JoinSet::new() };
     stream::unfold((acceptor, Some(open)), |(mut acceptor, mut open)| async move {
         if let Some(open) = open.take() {
             // Open, down, or late.
@@ -70,6 +72,11 @@ impl Acceptor {
                         tokio::time::sleep(ERROR_PAUSE).await;
                     }
                 },
+                Some(stream) = self.inside.recv() => {
+                    if let Some(place) = self.connections.place() {
+                        return self.connections.admit_inside(stream, place);
+                    }
+                }
                 Some(begun) = self.beginning.join_next() => {
                     if let Ok(Some(connection)) = begun {
                         return connection;

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
@@ -126,9 +126,19 @@ impl Connections {
         self.admitted(Socket::Plain(stream), address, place)
     }
 
+    /// Takes a stream of this very process in: who opens it need prove nothing.
+    pub(super) fn admit_inside(&self, stream: DuplexStream, place: Place) -> Connection {
+        let visitor = Visitor::inside(&self.authority, &place.cut.guests);
+        self.visited(Socket::Inside(stream), visitor, place)
+    }
+
     fn admitted(&self, stream: Socket, address: Option<SocketAddr>, place: Place) -> Connection {
         let certified = stream.certificate().map(certificate::certified).unwrap_or_default();
         let visitor = Visitor::new(&self.authority, address, &certified, &place.cut.guests);
+        self.visited(stream, visitor, place)
+    }
+
+    fn visited(&self, stream: Socket, visitor: Visitor, place: Place) -> Connection {
         let peer = Peer { visitor, account: self.budget.account() };
         let preface = Some(Preface { left: PREFACE_BYTES, by: Box::pin(tokio::time::sleep(self.preface_within)) });
         Connection { stream, peer, preface, place }

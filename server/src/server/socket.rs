@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -22,6 +22,7 @@ const SPEAK_TLS: &[u8] = b"this server speaks TLS: connect to https:// (and give
 pub(super) enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Inside(DuplexStream),
 }
 
 impl Socket {
@@ -45,7 +46,7 @@ impl Socket {
     /// The certificate that the client has shown, which was verified.
     pub(super) fn certificate(&self) -> Option<&rustls::pki_types::CertificateDer<'static>> {
         match self {
-            Socket::Plain(_) => None,
+            Socket::Plain(_) | Socket::Inside(_) => None,
             Socket::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
         }
     }
@@ -100,6 +101,10 @@ macro_rules! either {
                 let $stream = Pin::new(&mut **$stream);
                 $call
             }
+            Socket::Inside($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
         }
     };
 }
@@ -127,6 +132,7 @@ impl AsyncWrite for Socket {
         match self {
             Socket::Plain(stream) => stream.is_write_vectored(),
             Socket::Tls(stream) => stream.is_write_vectored(),
+            Socket::Inside(stream) => stream.is_write_vectored(),
         }
     }
 

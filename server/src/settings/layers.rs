@@ -11,7 +11,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// The tables of the file; everything else stands at its top.
-const SECTIONS: &[&str] = &["store", "engine", "limits", "sessions", "metrics", "auth", "tls", "zodb"];
+const SECTIONS: &[&str] =
+    &["store", "engine", "limits", "sessions", "metrics", "auth", "tls", "zodb", "backup", "pack"];
 
 /// What begins an environment variable that is a setting.
 const PREFIX: &str = "ZEOLITE_";

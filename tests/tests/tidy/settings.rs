@@ -6,7 +6,7 @@ use crate::root;
 use zeolite_server::settings::{Settings, bounds, shown};
 
 /// Where the fields of each section stand.
-const SECTIONS: [(&str, &str, &str); 9] = [
+const SECTIONS: [(&str, &str, &str); 11] = [
     ("", "server/src/settings.rs", "Settings"),
     ("store", "server/src/store/settings.rs", "StoreSettings"),
     ("engine", "server/src/engine/settings.rs", "EngineSettings"),
@@ -16,6 +16,8 @@ const SECTIONS: [(&str, &str, &str); 9] = [
     ("auth", "server/src/settings/auth.rs", "AuthSettings"),
     ("tls", "server/src/settings/auth.rs", "TlsSettings"),
     ("zodb", "server/src/settings/zodb.rs", "ZodbSettings"),
+    ("backup", "server/src/settings/schedules.rs", "BackupSettings"),
+    ("pack", "server/src/settings/schedules.rs", "PackSettings"),
 ];
 
 const HEAD: &str = "# Settings

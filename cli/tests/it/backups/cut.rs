@@ -1,8 +1,9 @@
 //! Backups that are cut: killed at any object, beside a server that is killed, without room.
 
 use super::scene::{Scene, files, log};
-use crate::served::text;
+use crate::served::{Served, program, text};
 use std::path::Path;
+use std::process::Stdio;
 use zeolite_client::Db;
 
 fn stored(scene: &Scene, ending: &str) -> usize {
@@ -99,4 +100,39 @@ async fn a_place_without_room_or_rights_says_so_and_the_last_backup_stays_good()
     let data = scene.served.run(&["backup", &scene.path("data")]);
     assert!(data.status.code() == Some(2) && text(&data.stderr).contains("data directory"), "{}", text(&data.stderr));
     assert!(Path::new(&scene.path("data")).join("log").is_dir());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_beside_a_backup_costs_nothing_but_time() {
+    let scene = Scene::start().await;
+    scene.root().await;
+    for name in 0..8 {
+        scene.object(&format!("thing {name}"), 12, 3000).await;
+    }
+    let Scene { dir, served, db } = scene;
+    let (data, to, address) = (dir.path().join("data"), dir.path().join("backup"), served.address.clone());
+    let before = log(&db, None).await;
+    drop(db);
+    let to = to.to_str().expect("plain");
+    let mut child = program()
+        .args(["--server", &address, "backup", to, "--object-bytes", "4096"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let begun = || files(Path::new(to)).iter().any(|file| file.extension().is_some_and(|extension| extension == "log"));
+    while !begun() && child.try_wait().expect("can be asked").is_none() {
+        std::thread::yield_now();
+    }
+    // Dropped, it is killed.
+    drop(served);
+    let served = Served::start_at(&data, &address);
+    let ended = child.wait().expect("ends");
+    assert!(ended.success(), "it goes on in another connection: {ended}");
+    let into = dir.path().join("restored");
+    let restored = served.run(&["restore", to, "--into", into.to_str().expect("plain")]);
+    assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
+    let copy = Served::start(&into);
+    let copy = Db::connect(&copy.address).await.expect("connects");
+    assert_eq!(log(&copy, None).await, before);
 }

@@ -204,6 +204,8 @@ impl Engine {
             security_problem: None,
             users: None,
             anonymous_role: None,
+            schedules: Vec::new(),
+            databases: Vec::new(),
         }
     }
 }

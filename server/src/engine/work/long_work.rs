@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::engine::faults::shutting_down;
 use crate::storage::{StoreError, Upkeep};
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind, Tid};
@@ -36,6 +36,17 @@ pub(crate) struct LongWork {
     /// When the present portion was begun, by the steady clock, and what was visible then.
     portion: Mutex<(Duration, Tid)>,
     stopping: AtomicBool,
+    /// Each pack that may remove something counts when it begins and when it has ended: so it is odd while one does.
+    packs: AtomicU64,
+}
+
+/// A pack that may remove something; it ends with this.
+pub(crate) struct Packing<'a>(&'a LongWork);
+
+impl Drop for Packing<'_> {
+    fn drop(&mut self) {
+        self.0.packs.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// Its registration; ends with it.
@@ -73,6 +84,17 @@ impl LongWork {
         }
         *running = Some(what.to_owned());
         Ok(Registered(self))
+    }
+
+    /// Notes that a pack begins which may remove something.
+    pub(crate) fn packing(&self) -> Packing<'_> {
+        self.packs.fetch_add(1, Ordering::AcqRel);
+        Packing(self)
+    }
+
+    /// Differs when a pack was at work in between; odd: one is.
+    pub(crate) fn packs(&self) -> u64 {
+        self.packs.load(Ordering::Acquire)
     }
 
     /// What runs.

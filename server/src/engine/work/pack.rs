@@ -64,6 +64,7 @@ impl Engine {
     ) -> Result<PackReport, Fault> {
         let _registered = self.long_work().begin("pack")?;
         let Reach { to, held_back } = self.reach(options.to, options.dry_run)?;
+        let _packing = (!options.dry_run).then(|| self.long_work().packing());
         let result = self.run_pack(to, options, progress);
         self.lift_condemned();
         self.pins().pack_ended(self.reader().packed_to());
@@ -79,6 +80,11 @@ impl Engine {
             blob_bytes_removed: packed.blob_bytes,
             held_back,
         })
+    }
+
+    /// Differs when a pack was at work in between; odd: one is.
+    pub(crate) fn packs(&self) -> u64 {
+        self.long_work().packs()
     }
 
     // From here on no older snapshot is pinned.

@@ -1,0 +1,132 @@
+//! Backups and packs that a server does by itself: also of several databases, over a restart, and where that fails.
+
+use super::scene::{Scene, log};
+use crate::served::{Served, text};
+use serde_json::Value;
+use zeolite_client::{Cell, Db, Oid, Options, Record};
+
+/// Asks until the schedule of a work is as wanted.
+fn until(served: &Served, database: &str, work: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let status = served.json(&["-d", database, "status"]).remove(0);
+        let schedules = status["schedules"].as_array().expect("a list").clone();
+        let found = schedules.into_iter().find(|schedule| schedule["work"] == work);
+        if let Some(found) = found.filter(|schedule| wanted(schedule)) {
+            return found;
+        }
+    }
+}
+
+fn is_done(schedule: &Value) -> bool {
+    schedule["done_unix_ms"].as_u64().is_some_and(|done| done > 0) && schedule["running"] == false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_backs_up_and_packs_every_database_by_itself_and_knows_it_after_a_restart() {
+    let scene = Scene::start().await;
+    scene.root().await;
+    let thing = scene.object("thing", 5, 100).await;
+    let before = log(&scene.db, None).await;
+    let (data, to) = (scene.dir.path().join("data"), format!("backup.to={}", scene.path("backup")));
+    let Scene { dir, served, .. } = scene;
+    assert_eq!(served.stop(), Some(0));
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let shop = format!("databases.shop.data_dir={}", path("shop"));
+    // Everybody but the server itself is nobody here.
+    let users = dir.path().join("users.toml");
+    let made = crate::program::program()
+        .args(["user", "--file"])
+        .arg(&users)
+        .args(["add", "looker", "--role", "read"])
+        .output();
+    assert!(made.expect("starts").status.success());
+    let users = format!("auth.users_file={}", users.display());
+    let settings = [
+        to.as_str(),
+        "backup.every_s=1h",
+        "pack.every_s=1h",
+        "pack.keep_s=0",
+        &shop,
+        &users,
+        "auth.anonymous_role=write",
+    ];
+    let served = Served::start_with(&data, &settings);
+    for database in ["main", "shop"] {
+        for work in ["backup", "pack"] {
+            let done = until(&served, database, work, is_done);
+            assert!(done["error"] == "" && done["next_unix_ms"].as_u64() > done["done_unix_ms"].as_u64(), "{done}");
+        }
+    }
+    assert_eq!(served.json(&["history", &thing.to_string()]).len(), 1, "it is packed");
+    let checked = served.run(&["check"]);
+    assert!(
+        text(&checked.stdout).contains("backup_intervals=0") && text(&checked.stdout).contains("pack_failed=0"),
+        "{}",
+        text(&checked.stdout)
+    );
+    let first = until(&served, "main", "backup", is_done);
+    assert_eq!(served.stop(), Some(0));
+
+    let served = Served::start_with(&data, &settings);
+    let again = until(&served, "main", "backup", |_| true);
+    assert_eq!(
+        again["next_unix_ms"].as_u64().map(|next| next / 10_000),
+        first["next_unix_ms"].as_u64().map(|next| next / 10_000),
+        "it is not due again"
+    );
+    let from = path("backup");
+    let listed = crate::program::program().args(["--json", "backup", "list", &from]).output().expect("starts");
+    assert_eq!(text(&listed.stdout).lines().count(), 2, "{}", text(&listed.stdout));
+    let into = path("restored");
+    let restored = crate::program::program().args(["restore", &from, "--into", &into]).output().expect("starts");
+    assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
+    let copy = Served::start(std::path::Path::new(&into));
+    let copy = Db::connect(&copy.address).await.expect("connects");
+    assert_eq!(log(&copy, None).await, before, "what it was before the pack");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_fails_is_told_and_warned_of() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("file"), "no directory").expect("writes");
+    let to = format!("backup.to={}", dir.path().join("file").join("below").display());
+    let served = Served::start_with(&dir.path().join("data"), &[&to]);
+    let failed =
+        until(&served, "main", "backup", |schedule| schedule["failed_unix_ms"].as_u64().is_some_and(|at| at > 0));
+    assert!(failed["error"].as_str().is_some_and(|error| error.contains("below")), "{failed}");
+    let checked = served.run(&["check"]);
+    assert_eq!(checked.status.code(), Some(1), "{}", text(&checked.stdout));
+    assert!(text(&checked.stdout).contains("backup_failed"), "{}", text(&checked.stdout));
+    let db = Db::connect(&served.address).await.expect("connects");
+    db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &Record::new("Thing", 1, "works"))).await.expect("commits");
+    let wrong = Served::code(&served, &["backup", &dir.path().join("file").join("below").display().to_string()]);
+    assert_eq!(wrong, Some(5));
+    let bad =
+        crate::program::program().args(["config", "check", "--set", "backup.keep=sometimes"]).output().expect("starts");
+    assert!(bad.status.code() == Some(1) && text(&bad.stdout).contains("backup.keep"), "{}", text(&bad.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_databases_are_backed_up_by_one_command() {
+    let scene = Scene::start().await;
+    let data = scene.dir.path().join("data");
+    let Scene { dir, served, .. } = scene;
+    assert_eq!(served.stop(), Some(0));
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let shop = format!("databases.shop.data_dir={}", path("shop"));
+    let served = Served::start_with(&data, &[&shop]);
+    for database in ["main", "shop"] {
+        let options = Options { database: database.into(), ..Options::default() };
+        let db = Db::connect_with(served.address.clone(), options).await.expect("connects");
+        db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &Record::new("Thing", 1, database))).await.expect("commits");
+    }
+    let to = path("backup");
+    assert_eq!(served.json(&["backup", &to, "--all"]).len(), 2);
+    let into = path("restored");
+    let output =
+        crate::program::program().args(["-d", "shop", "restore", &to, "--into", &into]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let copy = Served::start(std::path::Path::new(&into));
+    let got = copy.json(&["get", "0"]).remove(0);
+    assert!(got.to_string().contains("shop") || got["record"]["class"] == "Thing", "{got}");
+}
