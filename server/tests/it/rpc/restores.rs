@@ -168,39 +168,6 @@ async fn a_copy_goes_on_behind_a_pack_of_its_source_only_if_nothing_is_missing()
     assert_eq!(load(&mut anew, 0, cells()).await, load(&mut there, 0, cells()).await);
 }
 
-/// A pack to where it is packed already removes what an earlier one has left: nothing tells it but that it was at work.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_whole_copy_is_not_begun_beside_a_pack_that_removes_what_it_reads() {
-    let source = start_with(|settings| settings.engine.history_min_s = 0).await;
-    let mut there = source.unary().await;
-    let newest = commit(&mut there, vec![put(cell(1), 0, "a"), put(cell(2), 0, "a")], 0).await;
-    pack(&source).await;
-    // So that there is something to do.
-    commit(&mut there, vec![put(cell(1), newest, "b")], 0).await;
-    let all = log(&mut there, v2::LogRequest::default()).await.expect("a log");
-    let engine = source.server.engine().clone();
-    let (at_work, is_at_work) = tokio::sync::oneshot::channel();
-    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
-    let packing = tokio::task::spawn_blocking(move || {
-        let mut at_work = Some(at_work);
-        engine.pack(zeolite_proto::PackOptions::default(), &mut |_| {
-            if let Some(at_work) = at_work.take() {
-                at_work.send(()).expect("somebody waits");
-                goes_on.recv().expect("is told");
-            }
-            true
-        })
-    });
-    within(is_at_work).await.expect("it is at work");
-    let status = log(&mut there, v2::LogRequest::default()).await.expect_err("not now");
-    assert_eq!(status_fault(&status).kind, FaultKind::Busy, "{status}");
-    let left = log(&mut there, v2::LogRequest { as_left: true, ..Default::default() }).await.expect("to look at");
-    assert_eq!(left.len(), all.len());
-    go_on.send(()).expect("it waits");
-    packing.await.expect("ends").expect("packs");
-    assert!(log(&mut there, v2::LogRequest::default()).await.is_ok(), "the pack is done");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_begins_a_segment_when_it_brings_something() {
     let test = start().await;
