@@ -1,5 +1,7 @@
 //! Owns the program under test: the binary, signals to it, what it printed.
 
+use std::fs::{File, TryLockError};
+use std::path::Path;
 use std::process::{Child, Command};
 
 /// The binary, whatever the environment says.
@@ -16,6 +18,14 @@ pub(crate) fn program() -> Command {
 pub(crate) fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
     assert!(status.success());
+}
+
+/// Waits until nobody has a data directory: a process that is not our child is not ours to wait for.
+pub(crate) fn wait_until_free(dir: &Path) {
+    let lock = File::open(dir.join("lock")).expect("a server has made it");
+    while matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        std::thread::yield_now();
+    }
 }
 
 /// What a command printed.

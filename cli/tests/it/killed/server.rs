@@ -1,5 +1,6 @@
 //! Owns the served database: the real binary on a data directory, ended in one way or another and started again.
 
+use crate::program::wait_until_free;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -69,10 +70,7 @@ impl Served {
             let ended = self.child.wait().expect("it can be waited for");
             assert_eq!(ended.success(), matches!(end, End::Term | End::HandOver), "after {end:?}: {ended}");
         } else {
-            // A grandchild is not ours to wait for; one that has ended has no program.
-            while std::fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok() {
-                std::thread::yield_now();
-            }
+            wait_until_free(self.dir.path());
         }
         if let Some((address, pid)) = next {
             assert_eq!(address, self.address);

@@ -1,6 +1,6 @@
 //! A server whose process is another one a moment later: by a signal, by `restart`, and by a service manager that keeps its socket.
 
-use crate::program::{program, text};
+use crate::program::{program, text, wait_until_free};
 use crate::served::fill;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -48,13 +48,6 @@ impl Serving {
         let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
         self.pid = told["pid"].as_u64().expect("a pid") as u32;
         told["address"].as_str().expect("an address").to_owned()
-    }
-
-    /// A grandchild is not ours to wait for; one that has ended has no program.
-    fn wait_until_gone(&self) {
-        while std::fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok() {
-            std::thread::yield_now();
-        }
     }
 
     fn send(&self, signal: &str) {
@@ -191,7 +184,7 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     commit(&db, object).await;
     served.send("TERM");
     until("STOPPING=1");
-    served.wait_until_gone();
+    wait_until_free(&dir.path().join("data"));
     // The old one has ended, and who commits waits in the queue of the socket until there is another.
     let first = served.child.wait().expect("ends");
     assert!(first.success());
