@@ -69,7 +69,7 @@ impl Served {
         if self.pid == self.child.id() {
             let ended = self.child.wait().expect("it can be waited for");
             assert_eq!(ended.success(), matches!(end, End::Term | End::HandOver), "after {end:?}: {ended}");
-        } else {
+        } else if next.is_none() {
             wait_until_free(self.dir.path());
         }
         if let Some((address, pid)) = next {
