@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from serving import Server
 from zeolite.zodb import Storage
 
 faulthandler.enable()
+# A shell that runs the tests in the background has told them to ignore Ctrl-C, and what they start would ignore it with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -150,6 +150,7 @@ class Stepping:
     def _one(self, asked: Asked, connection: Any, overlay: Overlay) -> Told:
         oid, _, _, former, is_stepped = asked
         manager, overlay.share, overlay.own = connection.transaction_manager, [], oid
+        obj: Any = None
         try:
             manager.begin()
             obj, given, tx = connection.get(oid), self._object(connection, oid), Tx(connection)
@@ -164,15 +165,16 @@ class Stepping:
                 if self._step.to or _has_changed(connection):
                     obj._p_changed = True
             manager.commit()
-            # Another step that reads it loads it again, and that is seen.
-            if IPersistent.providedBy(obj):
-                obj._p_deactivate()
         except PASSING:
             manager.abort()
             raise
         except Exception as error:
             manager.abort()
             return told(error)
+        finally:
+            # Another step that reads it loads it again, and that is seen.
+            if IPersistent.providedBy(obj):
+                obj._p_deactivate()
         return overlay.share, overlay.may_know_more()
 
     def _as_left(self, oid: bytes, obj: Any, former: int, connection: Any) -> Any:

@@ -166,6 +166,7 @@ class _Each(Stepping):
         self._progress = progress
         self._looked = self._told = time.monotonic()
         self._word = ""
+        #: What the connection remembers is of this one; none: of whatever.
         self._last: Overlay | None = None
 
     def run(self, name: str | None, settings: dict[str, str]) -> Report:
@@ -257,17 +258,22 @@ class _Each(Stepping):
             self._told = now
             log.info("each %r: %d of %d objects, %s", self._name, shown["done"], shown["total"], shown["state"])
         if self._progress is not None:
+            # It is the caller's code: it sees what is committed now, and what it has loaded is for no chunk, which reads at a snapshot.
+            self._last = None
+            self._storage.anew()
+            ended(self._wanted.connection.transaction_manager)
             self._progress(shown["done"], shown["total"])
 
     @contextmanager
     def _connected(self, overlay: Overlay) -> Iterator[Any]:
         """The caller's, lent to the chunk as ZODB lends it to a savepoint. It keeps what it remembers, but for what has changed since, and
-        what the last chunk has made of it."""
+        what the last chunk has made of it; nothing where ``progress`` was called in between."""
         connection = self._wanted.connection
         self._remind(overlay, self._last)
-        ended(connection.transaction_manager)
         connection._storage = connection._normal_storage = overlay
         try:
+            # Behind the lending: what hooks of the program load as a transaction ends is of this snapshot.
+            ended(connection.transaction_manager)
             yield connection
         finally:
             ended(connection.transaction_manager)

@@ -13,8 +13,8 @@ from typing import Any
 
 from ZODB import interfaces
 from ZODB.blob import BlobFile
-from ZODB.POSException import POSKeyError, ReadConflictError, Unsupported
-from ZODB.utils import p64
+from ZODB.POSException import ConflictError, POSKeyError, ReadConflictError, Unsupported
+from ZODB.utils import p64, z64
 from zope.interface import alsoProvides, implementer
 
 from zeolite import _zeolite
@@ -78,8 +78,11 @@ class Overlay:
             self.read.add(oid)
         return self._load(oid)
 
+    def _found(self, oid: bytes) -> tuple[bytes, bytes] | None:
+        return self.records.get(oid) or self._ahead.get(oid) or self.snapshot.load(oid)
+
     def _load(self, oid: bytes) -> tuple[bytes, bytes]:
-        found = self.records.get(oid) or self._ahead.get(oid) or self.snapshot.load(oid)
+        found = self._found(oid)
         if found is None:
             raise POSKeyError(oid)
         return found
@@ -102,7 +105,15 @@ class Overlay:
         self._forget()
 
     def store(self, oid: bytes, serial: bytes, data: bytes, version: str, transaction: Any) -> None:
+        self._of_this_snapshot(oid, serial)
         self._stored[oid] = data
+
+    def _of_this_snapshot(self, oid: bytes, serial: bytes) -> None:
+        """What a step has made of another revision would go over this one, and nobody would see it."""
+        here = self._found(oid)
+        if serial != (here[1] if here is not None else z64):
+            told = "the step knows this object from outside its chunk; let it load what it changes, and let nobody else use its connection"
+            raise ConflictError(told, oid=oid, serials=(here[1] if here is not None else z64, serial))
 
     def checkCurrentSerialInTransaction(self, oid: bytes, serial: bytes, transaction: Any) -> None:
         newest = self._load(oid)[1]
@@ -145,6 +156,7 @@ class Overlay:
         return str(self._with_files().helper.temp_dir)
 
     def storeBlob(self, oid: bytes, serial: bytes, data: bytes, path: str, version: str, transaction: Any) -> None:
+        self._of_this_snapshot(oid, serial)
         self._stored[oid] = data
         self._coming[oid] = self._with_files().take(path)
 
