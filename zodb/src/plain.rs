@@ -2,7 +2,8 @@
 //!
 //! `Values` has the graph of a pickle as it stands; here it is unfolded to trees that own their members, within bounds, so
 //! that a small pickle cannot become an endless one. What two places share is told apart only for lists, which can be changed:
-//! a list at two places is refused, and so is a dict, or what a call makes, unless it is known that it cannot be changed. What is not plain is refused by its name, and so left to the client.
+//! a list at two places is refused, and so is a dict, or what a call makes, unless it is known that it cannot be changed. What is
+//! not plain is refused by its name, and so left to the client.
 //!
 //! ```text
 //!   None, bool, int (128 bits), float, text, bytes, tuples, lists, classes by name, strong references
@@ -47,11 +48,16 @@ pub(crate) struct Made<'a> {
     pub(crate) state: Option<Plain<'a>>,
 }
 
-/// Whether what these calls make cannot be changed, so that two places may have one, or one each.
+/// Whether what these calls make cannot be changed, so that two places may have one, or one each. Named one by one: beside `Decimal` there
+/// is a `Context`.
 fn is_unchangeable(module: &[u8], name: &[u8]) -> bool {
     match module {
-        b"datetime" | b"decimal" | b"pytz" | b"_codecs" => true,
         b"builtins" | b"__builtin__" => matches!(name, b"bytes" | b"complex"),
+        b"_codecs" => name == b"encode",
+        b"datetime" => matches!(name, b"date" | b"datetime" | b"time" | b"timedelta" | b"timezone"),
+        b"decimal" => name == b"Decimal",
+        // A zone that has a name, UTC, and one that is minutes away from it.
+        b"pytz" => matches!(name, b"_p" | b"_UTC" | b"FixedOffset"),
         _ => false,
     }
 }
@@ -218,6 +224,42 @@ impl std::fmt::Display for Plain<'_> {
             Plain::Class(..) => write!(f, "a class"),
             Plain::Made(_) => write!(f, "{MADE}"),
             Plain::Reference(to) => write!(f, "object {:x}", u64::from_be_bytes(to.oid)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two places of a dict have what one call makes: Python 2's `c`, a call without arguments, put down and got again.
+    fn shared(class: &str) -> Result<(), Unresolved> {
+        let pickle = format!("(dS'a'\nc{}\n(tRp1\nsS'b'\ng1\ns.", class.replace(' ', "\n"));
+        let mut values = Values::new(pickle.as_bytes());
+        let top = values.pickle().unwrap_or_else(|bad| panic!("{bad}: {pickle}"));
+        let plain = Unfold::of_mappings(&values).plain(top)?;
+        assert!(matches!(&plain, Plain::Dict(pairs) if pairs.len() == 2 && pairs[0].1 == pairs[1].1), "{plain:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_call_makes_is_at_two_places_only_where_it_cannot_be_changed() {
+        let same = ["date", "datetime", "time", "timedelta", "timezone"].map(|name| format!("datetime {name}"));
+        let others =
+            ["decimal Decimal", "_codecs encode", "pytz _p", "pytz _UTC", "pytz FixedOffset", "__builtin__ complex"];
+        for class in same.iter().map(String::as_str).chain(others) {
+            shared(class).unwrap_or_else(|why| panic!("{class}: {}", why.0));
+        }
+        for class in [
+            "decimal Context",
+            "pytz LazyDict",
+            "datetime tzinfo",
+            "_codecs lookup",
+            "__builtin__ set",
+            "app.kinds Decimal",
+        ] {
+            let why = shared(class).expect_err(class);
+            assert!(why.0.contains("two places"), "{class}: {}", why.0);
         }
     }
 }
