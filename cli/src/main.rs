@@ -52,6 +52,9 @@ use server::Server;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// What still runs when a server has ended has so long.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -92,7 +95,13 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
         Command::Config(ConfigCommand::Explain { word }) => settings_page::explain(out, word.as_deref()),
         Command::Reindex(args) => offline::reindex(out, &args),
         Command::Verify(VerifyArgs { data: Some(dir), strict }) => offline::verify(out, &dir, strict),
-        Command::Serve(args) => runtime()?.block_on(serve::serve(out, &args)),
+        Command::Serve(args) => {
+            let runtime = runtime()?;
+            let served = runtime.block_on(serve::serve(out, &args));
+            // A call that does not come to its end would keep the process, and by it the store, for ever.
+            runtime.shutdown_timeout(LAST_CALLS);
+            served
+        }
         Command::Evolve(command) => {
             evolve::give_way(&command);
             runtime()?.block_on(evolve::evolve(out, server, &command))

@@ -5,14 +5,14 @@
 
 use crate::exit::Usage;
 use crate::output::Out;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use zeolite_server::store::disk::real::LOCK_FILE;
+use zeolite_server::store::disk::real::{LOCK_FILE, SERVED};
 
 /// The new process is there within this, or is not coming: it has 30 seconds to become ready.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -38,32 +38,43 @@ pub(crate) async fn restart(out: &Out, args: &RestartArgs, within: Option<Durati
         Some(dir) => dir.clone(),
         None => crate::serve::data_dir(args.config.as_deref())?,
     };
+    let old = holder(&dir)?.filter(|holder| holder.serves);
     let old =
-        holder(&dir)?.ok_or_else(|| Usage(format!("no server has the data directory {}; start one", dir.display())))?;
+        old.ok_or_else(|| Usage(format!("no server serves the data directory {}; start one", dir.display())))?.pid;
     kill_process(old, Signal::USR2).with_context(|| format!("process {} cannot be told", old.as_raw_nonzero()))?;
     let (asked, within) = (Instant::now(), within.unwrap_or(WITHIN));
     loop {
         match holder(&dir)? {
-            Some(new) if new != old => {
-                let (old, new) = (old.as_raw_nonzero(), new.as_raw_nonzero());
+            Some(Holder { pid, serves: true }) if pid != old => {
+                let (old, new) = (old.as_raw_nonzero(), pid.as_raw_nonzero());
                 match out.is_json() {
                     true => out.json(&json!({ "old_pid": old, "pid": new }))?,
                     false => out.line(format_args!("process {new} has taken the place of {old}")),
                 }
                 return Ok(());
             }
-            _ => ensure!(
-                asked.elapsed() < within,
+            _ if asked.elapsed() < within => tokio::time::sleep(LOOK_EVERY).await,
+            Some(Holder { pid, .. }) if pid == old => bail!(
                 "process {} still serves: the new one did not become ready; the log of the server says why",
                 old.as_raw_nonzero()
             ),
+            Some(_) => {
+                bail!("a new process has the data directory and does not serve yet; the log of the server says why")
+            }
+            None => bail!("nobody serves {} any more; the log of the server says why: start it again", dir.display()),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
+/// Who has a data directory.
+struct Holder {
+    pid: Pid,
+    /// It is a server, and answers.
+    serves: bool,
+}
+
 /// The process that has a data directory; none: nobody has.
-fn holder(dir: &Path) -> Result<Option<Pid>> {
+fn holder(dir: &Path) -> Result<Option<Holder>> {
     let path = dir.join(LOCK_FILE);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -76,6 +87,7 @@ fn holder(dir: &Path) -> Result<Option<Pid>> {
         Err(TryLockError::Error(error)) => bail!("{}: {error}", path.display()),
     }
     // Between the lock and the note of whose it is nothing is there.
-    let pid = std::fs::read_to_string(&path)?.trim().parse().ok();
-    Ok(pid.and_then(Pid::from_raw))
+    let noted = std::fs::read_to_string(&path)?;
+    let pid = noted.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    Ok(pid.map(|pid| Holder { pid, serves: noted.ends_with(SERVED) }))
 }

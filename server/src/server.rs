@@ -25,7 +25,7 @@ mod tls;
 use crate::auth::Authority;
 use crate::auth::standing::{Standing, Told};
 use crate::clock::{Clock, SystemClock};
-use crate::databases::{Databases, MAIN, Shared};
+use crate::databases::{Database, Databases, MAIN, Shared};
 use crate::engine::{Engine, Leaving};
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
@@ -41,7 +41,7 @@ pub use inside::Inside;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tls::Tls;
 use tokio::net::TcpListener;
@@ -184,10 +184,11 @@ impl Server {
         Server::start_with(components, settings, registry, listener).await
     }
 
-    /// Whether a server could begin with these settings, as far as that can be known without a data directory: what they say, and the files
-    /// of certificates and users.
-    pub fn check_files(settings: &Settings) -> Result<(), ServerError> {
+    /// Whether a server could begin with these settings on this listener, as far as that can be known without a data directory: what they
+    /// say, and the files of certificates and users.
+    pub fn check_files(settings: &Settings, address: SocketAddr) -> Result<(), ServerError> {
         settings.check().map_err(ServerError::Settings)?;
+        settings.may_listen(address).map_err(ServerError::Listen)?;
         let wrong = |problem| ServerError::Settings(vec![problem]);
         Tls::open(&settings.tls).map_err(wrong)?;
         let users_file = settings.auth.has_users().then(|| settings.auth.users_file.clone());
@@ -300,14 +301,9 @@ impl Server {
         self.metrics.as_ref().map(Metrics::address)
     }
 
-    /// Comes back when the databases that are open decide on commits, or have stopped to and say so; not when one of them stands still.
-    pub async fn is_moving(&self) {
-        for database in self.databases.all() {
-            let (tell, told) = oneshot::channel();
-            // Whatever the answer is, and whoever still waits for it.
-            database.engine().prepared(Box::new(move |answer| drop(tell.send(answer))));
-            drop(told.await);
-        }
+    /// What tells whether it moves.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::downgrade(&self.databases))
     }
 
     /// Looks at the files of certificates and users now; otherwise it does so every second.
@@ -397,6 +393,28 @@ impl Server {
         closed.map_err(|_| ServerError::Died("loops"))??;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Tells whether a server moves; it keeps nothing of it.
+pub struct Pulse(Weak<Databases>);
+
+impl Pulse {
+    /// Comes back when the databases that are open decide on commits, or have stopped to and say so, or are gone; not when one of them stands
+    /// still.
+    pub async fn beats(&self) {
+        let ask = |databases: Arc<Databases>| -> Vec<oneshot::Receiver<Result<_, Fault>>> {
+            let ask = |database: &Arc<Database>| {
+                let (tell, told) = oneshot::channel();
+                // Whatever the answer is, and whoever still waits for it.
+                database.engine().prepared(Box::new(move |answer| drop(tell.send(answer))));
+                told
+            };
+            databases.all().map(ask).collect()
+        };
+        for told in self.0.upgrade().map(ask).unwrap_or_default() {
+            drop(told.await);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   SIGUSR2 ──> the same program with the same arguments, as its file is now (an upgrade may have replaced it)
-//!                 │  <── listener ──                                       over a socket that is its standard input
-//!                 │  ── ready ──>    settings, certificates, users read and right
+//!                 │  <── listener, addresses, directory ──                 over a socket that is its standard input
+//!                 │  ── ready ──>    settings, certificates, users read and right, addresses free, the directory the same
 //!   stops accepting, finishes what it has, leaves the store ── end of the socket ──> opens the store, accepts
 //! ```
 //! Who connects meanwhile waits in the listener's queue, which both processes have: nobody is refused. A new process that is not ready in time,
@@ -15,9 +15,10 @@ use rustix::io::FdFlags;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
+use serde::{Deserialize, Serialize};
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -28,10 +29,19 @@ use std::time::Duration;
 const VARIABLE: &str = "ZEOLITE_HANDOVER";
 /// The new process must be ready within this.
 const READY_WITHIN: Duration = Duration::from_secs(30);
-const LISTENER: &[u8] = b"l";
 const READY: &[u8] = b"r";
+/// What is sent with the listener has at most this.
+const MESSAGE_BYTES_MAX: usize = 8 << 10;
 /// An argument that is of one start alone.
 const ONCE: &str = "--put-back";
+
+/// What the old process has, and the new one has to fit.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Old {
+    /// Where it tells its numbers.
+    pub(super) metrics: Option<SocketAddr>,
+    pub(super) data: String,
+}
 
 /// The process that takes the place of this one.
 pub(super) struct Next {
@@ -41,17 +51,17 @@ pub(super) struct Next {
 }
 
 /// Starts it, and waits until it is ready.
-pub(super) fn next(program: &Path, listener: &TcpListener) -> Result<Next> {
+pub(super) fn next(program: &Path, listener: &TcpListener, old: &Old) -> Result<Next> {
     let (line, theirs) = UnixStream::pair().context("a socket for the hand-over")?;
     let mut command = Command::new(program);
     command.args(std::env::args_os().skip(1).filter(|argument| argument != ONCE));
     command.env(VARIABLE, "1").stdin(Stdio::from(OwnedFd::from(theirs)));
-    let mut child = super::systemd::without_listeners(&mut command)
+    let mut child = super::systemd::of_another_process(&mut command)
         .spawn()
         .with_context(|| format!("{} cannot be started", program.display()))?;
     // It has the other end as well, and would hide that the new process has ended.
     drop(command);
-    match make_ready(&line, listener) {
+    match make_ready(&line, listener, old) {
         Ok(()) => Ok(Next { child, line }),
         Err(why) => {
             // One that has ended already cannot be killed, which is as good.
@@ -62,12 +72,14 @@ pub(super) fn next(program: &Path, listener: &TcpListener) -> Result<Next> {
     }
 }
 
-fn make_ready(mut line: &UnixStream, listener: &TcpListener) -> Result<()> {
+fn make_ready(mut line: &UnixStream, listener: &TcpListener, old: &Old) -> Result<()> {
+    let message = serde_json::to_vec(old)?;
+    ensure!(message.len() <= MESSAGE_BYTES_MAX, "the name of the data directory is too long to hand it over");
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut with = SendAncillaryBuffer::new(&mut room);
     let fds = [listener.as_fd()];
     ensure!(with.push(SendAncillaryMessage::ScmRights(&fds)), "no room for a descriptor");
-    rustix::net::sendmsg(line, &[IoSlice::new(LISTENER)], &mut with, SendFlags::empty()).context("the listener")?;
+    rustix::net::sendmsg(line, &[IoSlice::new(&message)], &mut with, SendFlags::empty()).context("the listener")?;
     line.set_read_timeout(Some(READY_WITHIN))?;
     let mut said = [0];
     line.read_exact(&mut said).context("waiting for it")?;
@@ -78,6 +90,13 @@ fn make_ready(mut line: &UnixStream, listener: &TcpListener) -> Result<()> {
 impl Next {
     pub(super) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// It is not to take over after all.
+    pub(super) fn give_up(mut self) {
+        // One that has ended already cannot be killed, which is as good.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 
     /// The store is free: the other one goes on. Says whether there is one.
@@ -95,6 +114,7 @@ impl Next {
 pub(super) struct Inherited {
     line: UnixStream,
     pub(super) listener: TcpListener,
+    pub(super) old: Old,
 }
 
 /// None: this process was started in the ordinary way.
@@ -103,26 +123,26 @@ pub(super) fn inherited() -> Result<Option<Inherited>> {
         return Ok(None);
     }
     let line = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?);
-    let listener = received(&line).with_context(|| {
+    let (listener, old) = received(&line).with_context(|| {
         format!("{VARIABLE} is set, and standard input is no hand-over of a running server; unset it to start one")
     })?;
-    Ok(Some(Inherited { line, listener }))
+    Ok(Some(Inherited { line, listener, old }))
 }
 
-fn received(line: &UnixStream) -> Result<TcpListener> {
+fn received(line: &UnixStream) -> Result<(TcpListener, Old)> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut with = RecvAncillaryBuffer::new(&mut room);
-    let mut bytes = [0; LISTENER.len()];
+    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
     let flags = RecvFlags::CMSG_CLOEXEC;
     let got = rustix::net::recvmsg(line, &mut [IoSliceMut::new(&mut bytes)], &mut with, flags)?;
-    ensure!(got.bytes == LISTENER.len() && bytes == LISTENER, "the other end has said nothing");
+    let old = serde_json::from_slice(&bytes[..got.bytes]).context("what the other end has said")?;
     let fds = with.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
     let listener = TcpListener::from(fds.context("there is no listener in it")?);
     rustix::io::fcntl_setfd(&listener, FdFlags::CLOEXEC)?;
-    Ok(listener)
+    Ok((listener, old))
 }
 
 impl Inherited {

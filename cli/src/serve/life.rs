@@ -5,9 +5,10 @@ use super::{ServeArgs, handover, keep_of, registry, schedules, systemd};
 use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, counted};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sd_notify::NotifyState;
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,54 +16,74 @@ use zeolite_proto::Tid;
 use zeolite_server::server::{Components, Server, ServerError};
 use zeolite_server::settings::Settings;
 use zeolite_server::store::StoreError;
+use zeolite_server::store::disk::real::note_served;
 
 /// A new process waits so long for the store that the old one has left.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
+/// And so long for other databases, when it has `main`.
+const OTHERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// `zeolite serve`: until SIGINT or SIGTERM; a second one ends the process at once, which loses nothing acknowledged. SIGHUP: files of
 /// users and certificates are read now. SIGUSR2: a new process takes the place of this one.
 pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
-    // Now: an upgrade may put another file in its place.
-    let program = std::env::current_exe().context("this program's own file")?;
+    // Before anything else: a signal without somebody who takes it ends the process.
+    let mut signals = Signals::new()?;
+    let program = program()?;
     log_to_stderr(&args.log, args.log_format)?;
+    let watchdog = systemd::Watchdog::start();
     let settings = args.settings()?;
     keep_of(&settings).map_err(Usage)?;
-    let Begun { mut server, listener, data } = begin(args, settings.clone()).await?;
-    let mut signals = Signals::new()?;
+    let interrupted = || crate::exit::Interrupted(" while opening the store");
+    let begun = tokio::select! {
+        begun = begin(args, settings.clone()) => begun?,
+        () = signals.end() => return Err(interrupted().into()),
+    };
+    let Begun { mut server, listener, data } = begun;
+    watchdog.of(&server);
     // It listens: whoever asks meanwhile is told how far the opening is.
     let opened = tokio::select! {
         opened = server.opened() => opened,
-        () = signals.end() => return Err(crate::exit::Interrupted(" while opening the store").into()),
+        () = signals.end() => return Err(interrupted().into()),
     };
     if let Err(why) = opened {
         // Why there is no server is told; how it stops says nothing.
         drop(server.stop().await);
         return Err(usage_or_failure(why));
     }
+    if let Err(error) = note_served(&settings.data_dir) {
+        tracing::warn!(%error, "the lock file cannot be written; `zeolite restart` will not learn that this server is there");
+    }
     let schedules = schedules::start(&server, &settings);
     tell_started(out, &server, &data)?;
     systemd::tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
-    let next = live(&server, &mut signals, || handover::next(&program, &listener)).await;
+    let old = handover::Old { metrics: server.metrics_address(), data };
+    let next = live(&server, &mut signals, || handover::next(&program, &listener, &old)).await;
     // What was under way is gone on with after the next start.
     drop(schedules);
-    let ends = async {
-        match next {
-            None => {
-                systemd::tell(&[NotifyState::Stopping]);
-                Ok(server.stop().await?)
-            }
-            Some(next) => {
-                tracing::info!(pid = next.id(), "a new process takes over");
-                systemd::tell(&[NotifyState::MainPid(next.id())]);
-                let left = server.make_way().await;
-                next.go()?;
-                Ok(left?)
-            }
-        }
-    };
     tokio::select! {
-        ended = ends => ended,
+        ended = end(server, next) => ended,
         () = signals.end() => Err(crate::exit::Interrupted(" before the store was closed; nothing is lost").into()),
+    }
+}
+
+async fn end(server: Server, next: Option<handover::Next>) -> Result<()> {
+    let Some(next) = next else {
+        systemd::tell(&[NotifyState::Stopping]);
+        return Ok(server.stop().await?);
+    };
+    tracing::info!(pid = next.id(), "a new process takes over");
+    systemd::tell(&[NotifyState::MainPid(next.id())]);
+    let left = server.make_way().await;
+    next.go()?;
+    Ok(left?)
+}
+
+/// This program's file, by the name that it was started by: an upgrade may put another file there, or lead a link elsewhere.
+fn program() -> Result<PathBuf> {
+    let by_name = std::env::args_os().next().map(PathBuf::from).filter(|name| name.components().count() > 1);
+    match by_name {
+        Some(name) => std::path::absolute(name).context("this program's own file"),
+        None => std::env::current_exe().context("this program's own file"),
     }
 }
 
@@ -89,7 +110,7 @@ async fn begin(args: &ServeArgs, settings: Settings) -> Result<Begun> {
     let is_next = inherited.is_some();
     let listener = match inherited {
         Some(inherited) => {
-            Server::check_files(&settings).map_err(usage_or_failure)?;
+            fits(&settings, &data, &inherited)?;
             tokio::task::spawn_blocking(|| inherited.take_over()).await.context("the hand-over")??
         }
         None => listen(&settings).await?,
@@ -101,6 +122,26 @@ async fn begin(args: &ServeArgs, settings: Settings) -> Result<Begun> {
     let accepting = TcpListener::from_std(listener.try_clone().context("the listener")?).context("the listener")?;
     let server = Server::begin(components, settings, registry, accepting).await.map_err(usage_or_failure)?;
     Ok(Begun { server, listener, data })
+}
+
+/// Whatever can be known before the old process has left anything.
+fn fits(settings: &Settings, data: &str, inherited: &handover::Inherited) -> Result<()> {
+    let address = inherited.listener.local_addr().context("the listener")?;
+    Server::check_files(settings, address).map_err(usage_or_failure)?;
+    let old = &inherited.old;
+    ensure!(
+        old.data == data,
+        "the data directory is {data} now and was {}: stop the server and start it again",
+        old.data
+    );
+    if let Some(metrics) = settings.metrics.listen_addr().map_err(Usage)?
+        && metrics.port() != 0
+        && old.metrics != Some(metrics)
+    {
+        // Bound again when the old one has gone.
+        drop(std::net::TcpListener::bind(metrics).with_context(|| format!("metrics.listen = {metrics}"))?);
+    }
+    Ok(())
 }
 
 /// On the socket of a service manager, or one of its own.
@@ -116,12 +157,13 @@ async fn listen(settings: &Settings) -> Result<std::net::TcpListener> {
     Ok(listener.into_std()?)
 }
 
-/// The machine's disk and clock; for the process after another one, as soon as that has let the store go.
+/// The machine's disk and clock; for the process after another one, as soon as that has let the store go. Other databases may be others' for
+/// good.
 async fn components(settings: &Settings, is_next: bool) -> Result<Components, ServerError> {
     let begun = Instant::now();
     loop {
         match Components::real(settings) {
-            Ok(components) if is_next && components.has_locked() && begun.elapsed() < STORE_WITHIN => drop(components),
+            Ok(components) if is_next && components.has_locked() && begun.elapsed() < OTHERS_WITHIN => drop(components),
             Err(ServerError::Store(StoreError::Locked { .. })) if is_next && begun.elapsed() < STORE_WITHIN => {}
             made => return made,
         }
@@ -153,10 +195,7 @@ async fn live(
     signals: &mut Signals,
     next: impl Fn() -> Result<handover::Next>,
 ) -> Option<handover::Next> {
-    let every = systemd::watchdog();
     loop {
-        // Whoever has no watchdog looks at nothing.
-        let sign = async { tokio::time::sleep(every.unwrap_or(Duration::MAX)).await };
         tokio::select! {
             biased;
             _ = signals.interrupt.recv() => return None,
@@ -167,14 +206,14 @@ async fn live(
                 systemd::tell(&[NotifyState::Ready]);
             }
             _ = signals.hand_over.recv() => match tokio::task::block_in_place(|| can_be_followed().and_then(|()| next())) {
+                // Who was told to end meanwhile ends.
+                Ok(next) if signals.has_ended().await => {
+                    next.give_up();
+                    return None;
+                }
                 Ok(next) => return Some(next),
                 Err(why) => tracing::error!("{why:#}; this process serves on"),
             },
-            () = sign => {
-                // What stands still tells nothing, and is started anew.
-                server.is_moving().await;
-                systemd::tell(&[NotifyState::Watchdog]);
-            }
         }
     }
 }
@@ -199,6 +238,15 @@ impl Signals {
         let (interrupt, terminate) = (of(SignalKind::interrupt())?, of(SignalKind::terminate())?);
         let (reload, hand_over) = (of(SignalKind::hangup())?, of(SignalKind::user_defined2())?);
         Ok(Signals { interrupt, terminate, reload, hand_over })
+    }
+
+    /// Whether the end was asked for already.
+    async fn has_ended(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.end() => true,
+            () = std::future::ready(()) => false,
+        }
     }
 
     async fn end(&mut self) {

@@ -6,6 +6,9 @@
 //! When something is due follows from what has been, so a restart neither forgets nor repeats it. What has failed is tried again
 //! after an eighth of its interval, a minute at least and an hour at most. The work itself goes through the server's own door as a
 //! client's would, with the same limits; what stops with the server is gone on with later.
+//!
+//! Clocks are set: what was done in the future says nothing, and nothing is due later than an interval from now. A directory for
+//! backups is never made here: one that is missing is a disk that is not mounted.
 
 use crate::backup::now_unix_ms;
 use anyhow::{Context, Result};
@@ -89,7 +92,7 @@ impl Runner {
             let been = self.been(&self.items[at]).await;
             let Item { work, database, state } = &mut self.items[at];
             match been {
-                Ok(been) => state.done_unix_ms = been,
+                Ok(been) => state.done_unix_ms = if been > now_unix_ms() { 0 } else { been },
                 Err(error) => tracing::warn!(
                     database,
                     work = state.work,
@@ -103,9 +106,21 @@ impl Runner {
                 earliest.max(if state.done_unix_ms == 0 { 0 } else { state.done_unix_ms + state.every_ms });
             self.board.tell(database, state.clone());
         }
+        let grace_ms = grace.as_millis() as u64 + 1000;
         loop {
+            let now = now_unix_ms();
+            for Item { database, state, .. } in &mut self.items {
+                if is_set_right(state, now, grace_ms) {
+                    tracing::warn!(
+                        database,
+                        work = state.work,
+                        "the clock was ahead when this was last done, and was set"
+                    );
+                    self.board.tell(database, state.clone());
+                }
+            }
             let Some(at) = (0..self.items.len()).min_by_key(|at| self.items[*at].state.next_unix_ms) else { return };
-            let wait = self.items[at].state.next_unix_ms.saturating_sub(now_unix_ms());
+            let wait = self.items[at].state.next_unix_ms.saturating_sub(now);
             if wait > 0 {
                 tokio::time::sleep(LOOK_EVERY.min(Duration::from_millis(wait))).await;
                 continue;
@@ -164,7 +179,7 @@ impl Runner {
         let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let key =
             (!self.backup.key_file.as_os_str().is_empty()).then(|| Key::read(&self.backup.key_file)).transpose()?;
-        Ok(Place::open(
+        Ok(Place::open_there(
             &self.backup.to,
             Reach { endpoint: said(&self.backup.endpoint), region: said(&self.backup.region), key },
         )?)
@@ -193,10 +208,17 @@ impl Runner {
             now_unix_ms,
         };
         let taken = take(&db, &place, database, &how, &mut |_| {}).await?;
-        let tidied = tidy(&place, database, keep, now_unix_ms()).await?;
         let backup = format!("{}/{:04}", taken.chain, taken.manifest.number);
-        let (transactions, bytes, removed) = (taken.manifest.transactions, taken.manifest.stored_bytes, tidied.backups);
-        tracing::info!(database, backup, transactions, bytes, removed, "a backup was taken");
+        let (transactions, bytes) = (taken.manifest.transactions, taken.manifest.stored_bytes);
+        tracing::info!(database, backup, transactions, bytes, "a backup was taken");
+        // The backup is there, whatever becomes of old ones; the next one tries again to remove them.
+        match tidy(&place, database, keep, now_unix_ms()).await {
+            Ok(tidied) if tidied.backups > 0 => {
+                tracing::info!(database, removed = tidied.backups, "old backups were removed")
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(database, %error, "old backups could not be removed"),
+        }
         Ok(())
     }
 
@@ -216,5 +238,27 @@ impl Runner {
         }
         last.filter(|message| message.done).context("the pack has ended without its result")?;
         Ok(())
+    }
+}
+
+/// Takes back what a clock has said that was ahead; false: it has said nothing. `grace_ms`: the first pack waits for so long.
+fn is_set_right(state: &mut Schedule, now: u64, grace_ms: u64) -> bool {
+    let (done, next) = (state.done_unix_ms.min(now), state.next_unix_ms.min(now + state.every_ms.max(grace_ms)));
+    let is_set = (done, next) != (state.done_unix_ms, state.next_unix_ms);
+    (state.done_unix_ms, state.next_unix_ms) = (done, next);
+    is_set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_ahead_stops_nothing() {
+        let mut state = Schedule { every_ms: 50, done_unix_ms: 900, next_unix_ms: 950, ..Schedule::default() };
+        assert!(is_set_right(&mut state, 100, 10));
+        assert_eq!((state.done_unix_ms, state.next_unix_ms), (100, 150));
+        assert!(!is_set_right(&mut state, 101, 10), "once");
+        assert_eq!((state.done_unix_ms, state.next_unix_ms), (100, 150), "what is due does not move away");
     }
 }

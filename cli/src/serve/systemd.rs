@@ -2,33 +2,41 @@
 //!
 //! ```text
 //!   zeolite.socket ── listener ──> serve          it stays open while no process is there: who connects waits
-//!   serve ── READY, RELOADING, STOPPING, STATUS, MAINPID, WATCHDOG ──> the manager
+//!   serve ── READY, RELOADING, STOPPING, MAINPID, WATCHDOG ──> the manager
 //! ```
 //! Without a manager nothing of this does anything.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use listenfd::ListenFd;
 use rustix::io::FdFlags;
 use sd_notify::NotifyState;
 use std::net::TcpListener;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use tokio::task::JoinHandle;
+use zeolite_server::server::{Pulse, Server};
 
-/// By these a listener is handed over.
-const OF_LISTENERS: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// By these a listener is handed over, and said whose signs of life are wanted: of this process alone.
+const OF_THIS_PROCESS: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
 /// The listener that the manager keeps for this process; none: it keeps none.
 pub(super) fn listener() -> Result<Option<TcpListener>> {
-    let listener = ListenFd::from_env().take_tcp_listener(0).context("the socket of the service manager")?;
+    let mut all = ListenFd::from_env();
+    ensure!(
+        all.len() <= 1,
+        "the service manager hands over {} sockets, and this server accepts on one: name one ListenStream=, [::]:7878 for both IPv4 and IPv6",
+        all.len()
+    );
+    let listener = all.take_tcp_listener(0).context("the socket of the service manager")?;
     if let Some(listener) = &listener {
         rustix::io::fcntl_setfd(listener, FdFlags::CLOEXEC)?;
     }
     Ok(listener)
 }
 
-/// A command that is handed nothing in this way.
-pub(super) fn without_listeners(command: &mut Command) -> &mut Command {
-    OF_LISTENERS.iter().fold(command, |command, variable| command.env_remove(variable))
+/// A command that is not taken for this process.
+pub(super) fn of_another_process(command: &mut Command) -> &mut Command {
+    OF_THIS_PROCESS.iter().fold(command, |command, variable| command.env_remove(variable))
 }
 
 /// Tells the manager how it stands.
@@ -46,7 +54,42 @@ pub(super) fn reloading() {
     }
 }
 
-/// Between two signs of life that the manager wants; none: it wants none.
-pub(super) fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|longest| longest / 3)
+/// Gives the manager the signs of life that it wants, until this is dropped. Once there is a server, only as long as its databases move:
+/// what stands still is to be started anew. Before, and when it has gone, as long as there is a process.
+pub(super) struct Watchdog {
+    pulse: Arc<OnceLock<Pulse>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    pub(super) fn start() -> Watchdog {
+        let pulse = Arc::new(OnceLock::<Pulse>::new());
+        let of = pulse.clone();
+        let task = sd_notify::watchdog_enabled().map(|longest| {
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(longest / 3).await;
+                    if let Some(pulse) = of.get() {
+                        pulse.beats().await;
+                    }
+                    tell(&[NotifyState::Watchdog]);
+                }
+            })
+        });
+        Watchdog { pulse, task }
+    }
+
+    /// There is a server.
+    pub(super) fn of(&self, server: &Server) {
+        // There is one in the life of a process.
+        drop(self.pulse.set(server.pulse()));
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
 }

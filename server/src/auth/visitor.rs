@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind};
 
@@ -45,6 +45,8 @@ pub(crate) struct Visitor {
 #[derive(Default)]
 pub(crate) struct Guests {
     grants: Mutex<Vec<Grant>>,
+    /// Whoever it is need not prove it.
+    proved: AtomicBool,
     refused: AtomicU32,
 }
 
@@ -62,7 +64,12 @@ impl Guests {
 
     /// Whether nobody has proved here who he is.
     pub(crate) fn is_unproved(&self) -> bool {
-        self.grants.lock().is_empty()
+        !self.proved.load(Ordering::Relaxed) && self.grants.lock().is_empty()
+    }
+
+    /// Nobody has to.
+    pub(crate) fn are_proved(&self) {
+        self.proved.store(true, Ordering::Relaxed);
     }
 
     /// How many wrong tokens were shown.

@@ -129,6 +129,7 @@ impl Connections {
     /// Takes a stream of this very process in: who opens it need prove nothing.
     pub(super) fn admit_inside(&self, stream: DuplexStream, place: Place) -> Connection {
         let visitor = Visitor::inside(&self.authority, &place.cut.guests);
+        place.cut.guests.are_proved();
         self.visited(Socket::Inside(stream), visitor, place)
     }
 

@@ -101,7 +101,9 @@ async fn restart_brings_a_new_process_and_one_that_is_not_ready_changes_nothing(
     commit(&db, object).await;
 
     let pid = served.pid;
-    for wrong in ["tls.cert = 'no-such.pem'\ntls.key = 'no-such.key'", "nonsense = 1"] {
+    let other = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let taken = format!("metrics.listen = '{}'", other.local_addr().expect("has one"));
+    for wrong in ["tls.cert = 'no-such.pem'\ntls.key = 'no-such.key'", "nonsense = 1", &taken] {
         settings(dir.path(), wrong);
         served.send("USR2");
         let is_told = |log: &str| log.matches("this process serves on").count();
@@ -158,7 +160,7 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     let start = || {
         let mut command = Command::new("sh");
         command
-            .args(["-c", "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\""])
+            .args(["-c", "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ WATCHDOG_PID=$$ exec \"$0\" \"$@\""])
             .arg(program().get_program());
         command.stdin(Stdio::from(OwnedFd::from(kept.try_clone().expect("another one"))));
         command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "30000");
@@ -166,9 +168,14 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     };
     let mut served = start();
     assert_eq!(served.address, address);
-    let ready = heard(&manager);
-    assert!(ready.contains("READY=1") && ready.contains(&format!("MAINPID={}", served.pid)), "{ready}");
-    let until = |what: &str| while !heard(&manager).contains(what) {};
+    let until = |what: &str| loop {
+        let message = heard(&manager);
+        if message.contains(what) {
+            return message;
+        }
+    };
+    let ready = until("READY=1");
+    assert!(ready.contains(&format!("MAINPID={}", served.pid)), "{ready}");
     until("WATCHDOG=1");
     served.send("HUP");
     until("RELOADING=1");
@@ -181,6 +188,12 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     assert_eq!(next, address);
     until(&format!("MAINPID={}", served.pid));
     until("READY=1");
+    // The old one has ended: this is of the new one.
+    assert!(served.child.wait().expect("ends").success());
+    manager.set_nonblocking(true).expect("takes it");
+    while manager.recv(&mut [0; 64]).is_ok() {}
+    manager.set_nonblocking(false).expect("takes it");
+    until("WATCHDOG=1");
     commit(&db, object).await;
     served.send("TERM");
     until("STOPPING=1");

@@ -182,8 +182,9 @@ impl Holds {
 
     /// One that the store does not keep and nothing keeps from being finished.
     pub(crate) fn one_to_keep(&self, now: Duration) -> Option<u64> {
-        let to_keep =
-            |prepared: &Prepared| prepared.durable.is_none() && prepared.stale.is_empty() && prepared.deadline > now;
+        // What was left out of a replayed one has no place in what is kept.
+        let is_whole = |prepared: &Prepared| prepared.stale.is_empty() && prepared.left_out.is_empty();
+        let to_keep = |prepared: &Prepared| prepared.durable.is_none() && is_whole(prepared) && prepared.deadline > now;
         self.prepared.iter().find(|(_, prepared)| to_keep(prepared)).map(|(id, _)| *id)
     }
 

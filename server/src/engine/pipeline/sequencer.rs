@@ -81,6 +81,8 @@ pub(crate) struct Sequencer {
     /// Sealed, but the writer's hop was full.
     stuck: Option<Hop>,
     ahead: AheadOfClock,
+    /// In this epoch drafts were kept for the next life of the server.
+    kept_in: Option<u64>,
 }
 
 impl Sequencer {
@@ -109,6 +111,7 @@ impl Sequencer {
             to_mergers,
             stuck: None,
             ahead: AheadOfClock::default(),
+            kept_in: None,
             engine,
         }
     }
@@ -170,6 +173,14 @@ impl Sequencer {
         }
         if self.keep_over_restart() {
             return Turn::Worked;
+        }
+        // Until the store has it, or has refused it, the blobs that it names are held by the draft alone.
+        let is_on_its_way = self.kept_in == Some(self.epoch) && self.newest > self.engine.visible();
+        if is_on_its_way && !self.engine.health.has_died() && self.engine.health.unwritable().is_none() {
+            if wait {
+                self.intake.wait_for_the_last(Duration::from_millis(1));
+            }
+            return Turn::Idle;
         }
         let (prepared, parked) = self.holds.drain();
         // A durable one is there at the next start.

@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// The name of the lock file in the data directory; it holds the pid of who has it.
 pub const LOCK_FILE: &str = "lock";
 
+/// Behind the pid: the databases are open, and a server answers.
+pub const SERVED: &str = " served";
+
 /// A data directory on a real file system. It is locked as long as this value lives; the operating system frees the lock
 /// when the process ends, however it ends, so a left-over lock file means nothing.
 #[derive(Debug)]
@@ -90,12 +93,18 @@ impl RealDisk {
     }
 }
 
+/// Notes in the lock file of a data directory, which this process has, that it is served.
+pub fn note_served(root: &Path) -> std::io::Result<()> {
+    let mut lock = OpenOptions::new().append(true).open(root.join(LOCK_FILE))?;
+    lock.write_all(SERVED.as_bytes())
+}
+
 // Who has the lock, as the file says; nothing of the directory.
 fn holder(lock: &File) -> String {
-    let mut pid = String::new();
-    let read = lock.take(20).read_to_string(&mut pid);
-    let known = read.is_ok() && pid.trim().parse::<u32>().is_ok();
-    if known { format!(" (pid {})", pid.trim()) } else { String::new() }
+    let mut noted = String::new();
+    let read = lock.take(20).read_to_string(&mut noted);
+    let pid = noted.split_whitespace().next().and_then(|pid| pid.parse::<u32>().ok()).filter(|_| read.is_ok());
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }
 
 // Makes a directory and its parents, each durable in the one above.

@@ -92,6 +92,7 @@ impl Sequencer {
                     }
                 };
                 let durable = self.keep(key, records, Box::new(told));
+                self.kept_in = Some(self.epoch);
                 self.holds.is_kept(id, Durable { for_restart: true, ..durable });
             }
             Err(why) => {

@@ -129,6 +129,10 @@ impl Sequencer {
         let refused = |fault: Fault| Err(Refused::Fault(fault));
         let owned = |prepared: &&Prepared| prepared.caller.owner == admitted.caller.owner;
         let Some(prepared) = self.holds.get(*id).filter(owned) else { return refused(prepare_lost()) };
+        if prepared.durable.is_some_and(|durable| durable.for_restart) {
+            // Its hold has ended with its session.
+            return refused(prepare_lost());
+        }
         if prepared.durable.is_some() {
             return refused(Fault::invalid(
                 "a durable prepared draft stays as it is; abort it and prepare another one",
