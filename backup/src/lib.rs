@@ -17,6 +17,8 @@ mod retention;
 mod sealed;
 mod shelf;
 mod taking;
+#[cfg(test)]
+mod tests;
 mod tidying;
 mod verifying;
 mod writer;

@@ -151,9 +151,9 @@ pub(crate) async fn load(place: &Place, chain: &str, stored: &Stored, kind: Kind
         return Err(Error::damaged(&whole, "it is not there"));
     };
     if !stored.sum.fits(&bytes) {
-        // What is wrong with it says more than that something is.
-        open(&stored.name, kind, &bytes, place.key())?;
-        return Err(Error::damaged(&whole, "it is not what was written"));
+        // What is wrong with it says more than that something is; whatever that is, it is damage.
+        let why = open(&stored.name, kind, &bytes, place.key()).err().map(|error| format!(": {error}"));
+        return Err(Error::damaged(&whole, format!("it is not what was written{}", why.unwrap_or_default())));
     }
     open(&stored.name, kind, &bytes, place.key())
 }

@@ -45,26 +45,29 @@ pub(crate) struct Found {
     /// Below the place.
     pub(crate) name: String,
     pub(crate) bytes: u64,
-    /// By the store's clock, in milliseconds since 1970.
-    pub(crate) modified_unix_ms: u64,
 }
 
 impl Place {
     /// Opens a place to put backups into; a directory is made when it is missing.
     pub fn open(at: &str, reach: Reach) -> Result<Place> {
-        match url(at) {
-            Some(url) => bucket(at, url, reach),
-            None => {
-                let dir = Path::new(at);
-                if dir.join("log").is_dir() && (dir.join("lock").exists() || dir.join("index.redb").exists()) {
-                    return Err(Error::Usage(format!(
-                        "{at} is the data directory of a database; name another one for backups"
-                    )));
-                }
-                std::fs::create_dir_all(dir).map_err(|error| failed(&format!("making {at}"), error))?;
-                Place::look(at, reach)
+        if url(at).is_none() {
+            no_data_directory(at)?;
+            std::fs::create_dir_all(at).map_err(|error| failed(&format!("making {at}"), error))?;
+        }
+        Place::look(at, reach)
+    }
+
+    /// Opens a place to put backups into while nobody looks: a directory has to be there. One that is missing is a disk that is not
+    /// mounted, and would be made on another one.
+    pub fn open_there(at: &str, reach: Reach) -> Result<Place> {
+        if url(at).is_none() {
+            no_data_directory(at)?;
+            if !Path::new(at).is_dir() {
+                let why = "there is no such directory, and a schedule makes none: mount its disk, or make it (mkdir)";
+                return Err(Error::Place { what: format!("looking at {at}"), why: why.to_owned() });
             }
         }
+        Place::look(at, reach)
     }
 
     /// Opens a place that should be there.
@@ -150,8 +153,7 @@ impl Place {
     }
 
     fn found(&self, meta: object_store::ObjectMeta) -> Option<Found> {
-        let modified_unix_ms = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0);
-        Some(Found { name: self.below(&meta.location)?, bytes: meta.size, modified_unix_ms })
+        Some(Found { name: self.below(&meta.location)?, bytes: meta.size })
     }
 
     /// Removes an object; one that is not there is gone.
@@ -162,19 +164,18 @@ impl Place {
         }
     }
 
-    /// Removes all objects below a directory; says how many, and their bytes.
-    pub(crate) async fn remove_below(&self, dir: &str) -> Result<(u64, u64)> {
+    /// Removes the objects below a directory that are wanted gone, by their names in the place; says how many bytes.
+    pub(crate) async fn remove_below(&self, dir: &str, goes: impl Fn(&str) -> bool) -> Result<u64> {
         let mut all = self.store.list(Some(&self.whole(dir)));
-        let (mut count, mut bytes) = (0, 0);
+        let mut bytes = 0;
         while let Some(meta) = all.next().await {
             let meta = meta.map_err(|error| self.failed("listing", dir, error))?;
-            if let Some(found) = self.found(meta) {
+            if let Some(found) = self.found(meta).filter(|found| goes(&found.name)) {
                 self.remove(&found.name).await?;
-                count += 1;
                 bytes += found.bytes;
             }
         }
-        Ok((count, bytes))
+        Ok(bytes)
     }
 
     /// When any object below a directory was written last; 0: there is none.
@@ -200,6 +201,14 @@ fn failed(what: &str, error: impl std::error::Error) -> Error {
         cause = next.source();
     }
     Error::Place { what: what.to_owned(), why }
+}
+
+fn no_data_directory(at: &str) -> Result<()> {
+    let dir = Path::new(at);
+    if dir.join("log").is_dir() && (dir.join("lock").exists() || dir.join("index.redb").exists()) {
+        return Err(Error::Usage(format!("{at} is the data directory of a database; name another one for backups")));
+    }
+    Ok(())
 }
 
 /// Bucket and prefix of a URL; none: it is a directory.

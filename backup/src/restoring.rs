@@ -27,6 +27,8 @@ pub struct Chosen {
     pub chain: Chain,
     /// Up to this transaction, inclusive.
     pub to: Tid,
+    /// The newest was asked for, and this is damaged: something newer may have been there.
+    pub damage: Vec<String>,
 }
 
 /// What was restored.
@@ -45,14 +47,17 @@ pub struct Restored {
 /// Finds the newest chain that has a moment; none: the newest of all.
 pub fn choose(shelf: &Shelf, to: Option<Tid>) -> Result<Chosen> {
     let good = shelf.chains.iter().rev().filter(|chain| !chain.backups.is_empty());
-    let newest = good
-        .clone()
-        .next()
-        .ok_or_else(|| Error::Refused(format!("there is no whole backup of {} here", shelf.database)))?;
-    let Some(to) = to else { return Ok(Chosen { chain: newest.clone(), to: Tid(u64::MAX) }) };
+    let newest = good.clone().next().ok_or_else(|| {
+        let damage: Vec<String> = shelf.chains.iter().filter_map(|chain| chain.broken.clone()).collect();
+        let damage = if damage.is_empty() { String::new() } else { format!("; damaged: {}", damage.join("; ")) };
+        Error::Refused(format!("there is no whole backup of {} here{damage}", shelf.database))
+    })?;
+    let Some(to) = to else {
+        return Ok(Chosen { chain: newest.clone(), to: Tid(u64::MAX), damage: shelf.damage_from(newest) });
+    };
     let has = |chain: &&Chain| chain.since() <= to && to <= chain.covers();
     match good.clone().find(has) {
-        Some(chain) => Ok(Chosen { chain: chain.clone(), to }),
+        Some(chain) => Ok(Chosen { chain: chain.clone(), to, damage: Vec::new() }),
         None => {
             let spans = good.map(|chain| {
                 format!("{} ({}) to {} ({})", chain.since(), chain.since().utc(), chain.covers(), chain.covers().utc())
@@ -64,7 +69,7 @@ pub fn choose(shelf: &Shelf, to: Option<Tid>) -> Result<Chosen> {
 }
 
 impl Chosen {
-    /// The newest transaction that the backups say they have, as far as that is not after the moment.
+    /// The backups that have something up to the moment.
     fn backups(&self) -> impl Iterator<Item = &Backup> {
         let to = self.to;
         self.chain.backups.iter().filter(move |backup| backup.manifest.from < to)

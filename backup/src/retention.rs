@@ -6,7 +6,12 @@
 //! ```
 //! A chain stays or goes as a whole: each of its backups needs those before it, and those behind it are newer. The newest chain that
 //! has a backup stays whatever is said.
+//!
+//! Each life of a database (store and timeline) is judged by itself, so the newest chain of a former life stays until somebody removes
+//! it: a server that began anew with nothing in it must not push out what it had. By time nothing goes when the newest backup and
+//! the one before it are further from each other than what is kept: then the clock was set, or nothing was backed up for long.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -48,10 +53,49 @@ impl FromStr for Keep {
 }
 
 /// When each backup of a chain was whole, in milliseconds since 1970, in order.
-pub(crate) type Times = Vec<u64>;
+type Times = Vec<u64>;
+
+/// What is to know of a chain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Kept {
+    /// Of which store and timeline it is.
+    pub(crate) life: (u64, u64),
+    pub(crate) times: Times,
+}
 
 /// The chains that may go, by their places in the list, the oldest first.
-pub(crate) fn to_remove(chains: &[Times], keep: Keep, now_unix_ms: u64) -> Vec<usize> {
+pub(crate) fn to_remove(chains: &[Kept], keep: Keep, now_unix_ms: u64) -> Vec<usize> {
+    let lives: BTreeSet<(u64, u64)> = chains.iter().map(|chain| chain.life).collect();
+    let mut going = Vec::new();
+    for life in lives {
+        let (places, times): (Vec<usize>, Vec<Times>) = chains
+            .iter()
+            .enumerate()
+            .filter(|(_, chain)| chain.life == life)
+            .map(|(place, chain)| (place, chain.times.clone()))
+            .unzip();
+        going.extend(of_one_life(&times, keep, now_unix_ms).into_iter().map(|at| places[at]));
+    }
+    going.sort_unstable();
+    going
+}
+
+/// Whether the clock seems to have been set before the newest backup was made.
+fn is_far_from_the_rest(chains: &[Times], time_ms: u64) -> bool {
+    let mut newest_first = chains.iter().rev().flat_map(|times| times.iter().rev());
+    let (newest, before) = (newest_first.next(), newest_first.next());
+    newest.zip(before).is_some_and(|(newest, before)| newest.abs_diff(*before) > time_ms)
+}
+
+fn of_one_life(chains: &[Times], keep: Keep, now_unix_ms: u64) -> Vec<usize> {
+    if let Keep::For(time) = keep
+        && is_far_from_the_rest(chains, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    {
+        tracing::warn!(
+            "the newest backup and the one before it are further from each other than what is kept: nothing is removed this time; look at the clock"
+        );
+        return Vec::new();
+    }
     let Some(newest) = chains.iter().rposition(|times| !times.is_empty()) else { return Vec::new() };
     let mut newer = 0;
     let mut going = Vec::new();
@@ -117,8 +161,10 @@ mod tests {
                 .flat_map(|(chain, times)| times.iter().map(move |made| (chain, *made)))
                 .collect();
             all.sort_unstable_by_key(|(_, made)| std::cmp::Reverse(*made));
+            let set = |time: Duration| all.len() > 1 && all[0].1 - all[1].1 > time.as_millis() as u64;
             let wanted = |place: usize, made: u64| match keep {
                 Keep::All => true,
+                Keep::For(time) if set(time) => true,
                 Keep::Backups(count) => place < count as usize,
                 Keep::For(time) => made + time.as_millis() as u64 >= now,
             };
@@ -130,7 +176,33 @@ mod tests {
                 .collect();
             let expected: Vec<usize> =
                 (0..chains.len()).filter(|at| !chains[*at].is_empty() && !kept.contains(at)).collect();
-            assert_eq!(to_remove(&chains, keep, now), expected, "seed {seed}: {chains:?} {keep:?} {now}");
+            let kept: Vec<Kept> = chains.iter().map(|times| Kept { life: (1, 1), times: times.clone() }).collect();
+            assert_eq!(to_remove(&kept, keep, now), expected, "seed {seed}: {chains:?} {keep:?} {now}");
         }
+    }
+
+    const DAY: u64 = 86_400_000;
+    const WEEK: Keep = Keep::For(Duration::from_secs(604_800));
+
+    fn daily(life: u64, days: std::ops::Range<u64>) -> Vec<Kept> {
+        days.map(|day| Kept { life: (7, life), times: vec![day * DAY] }).collect()
+    }
+
+    #[test]
+    fn a_former_life_keeps_its_newest_chain() {
+        let chains = [daily(1, 100..103), daily(2, 103..140)].concat();
+        assert_eq!(to_remove(&chains, Keep::Backups(2), 140 * DAY), [vec![0], (3..38).collect()].concat());
+        assert_eq!(to_remove(&chains, WEEK, 140 * DAY), [vec![0, 1], (3..33).collect()].concat());
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_removes_nothing() {
+        let mut chains = daily(1, 100..120);
+        chains.extend(daily(1, 1500..1501));
+        assert_eq!(to_remove(&chains, WEEK, 1500 * DAY), Vec::<usize>::new());
+        chains.extend(daily(1, 120..121));
+        assert_eq!(to_remove(&chains, WEEK, 120 * DAY), Vec::<usize>::new(), "set right again");
+        chains.extend(daily(1, 121..122));
+        assert_eq!(to_remove(&chains, WEEK, 121 * DAY), (0..14).collect::<Vec<_>>(), "then as ever");
     }
 }

@@ -13,8 +13,8 @@
 //!  end  4   CRC-32 of all before, of what is not encrypted
 //! ```
 //! Encrypted, the head and the object's name are authenticated as well: an object that was put in another one's place does not open.
-//! Not encrypted, the name is part of the CRC. An object is at most some 16 MiB (larger where one transaction is), so each is made
-//! in memory, put at once, and looked at whole before a byte of it is believed.
+//! Not encrypted, the name is part of the CRC. An object is about as long as the backup was told to make them (16 MiB, at most 1 GiB;
+//! longer where one transaction is), so each is made in memory, put at once, and looked at whole before a byte of it is believed.
 
 use crate::errors::{Error, Result};
 use crate::key::Key;
@@ -91,6 +91,25 @@ pub(crate) fn seal(name: &str, kind: Kind, plain: &[u8], key: Option<&Key>) -> R
 
 /// What is stored under a name, checked.
 pub(crate) fn open(name: &str, kind: Kind, bytes: &[u8], key: Option<&Key>) -> Result<Bytes> {
+    match opened(name, kind, bytes, key) {
+        // Its head says that it is not for us. If it opens with a head that is, that head was changed: it is damage.
+        Err(error @ (Error::Refused(_) | Error::Key(_))) if opened(name, kind, &as_ours(bytes, key), key).is_ok() => {
+            Err(Error::damaged(name, format!("its head was changed, and says now: {error}")))
+        }
+        done => done,
+    }
+}
+
+/// These bytes with the format and the key in their head that this program would write.
+fn as_ours(bytes: &[u8], key: Option<&Key>) -> Vec<u8> {
+    let mut ours = bytes.to_vec();
+    ours[4] = FORMAT;
+    ours[6] = if key.is_some() { ours[6] | ENCRYPTED } else { ours[6] & !ENCRYPTED };
+    ours[16..24].copy_from_slice(&key.map_or([0; 8], Key::mark));
+    ours
+}
+
+fn opened(name: &str, kind: Kind, bytes: &[u8], key: Option<&Key>) -> Result<Bytes> {
     let bad = |why: &str| Error::damaged(name, why);
     if bytes.len() < HEAD_BYTES || !bytes.starts_with(MAGIC) {
         return Err(bad("it is no part of a backup, or its beginning is gone"));
@@ -224,8 +243,10 @@ mod tests {
             for at in 0..bytes.len() {
                 let mut wrong = bytes.to_vec();
                 wrong[at] ^= 1 << (at % 8);
-                assert!(open("n", Kind::Log, &wrong, key).is_err(), "byte {at}");
-                assert!(open("n", Kind::Log, &bytes[..at], key).is_err(), "cut at {at}");
+                for (wrong, what) in [(&wrong[..], "byte"), (&bytes[..at], "cut at")] {
+                    let found = open("n", Kind::Log, wrong, key);
+                    assert!(matches!(found, Err(Error::Damaged { .. })), "{what} {at}: {found:?}");
+                }
             }
         }
     }

@@ -1,4 +1,10 @@
 //! Owns what there is of a database in a place: its chains, their backups, and what a cut run has left.
+//!
+//! ```text
+//!   0001 whole, 0002 whole, 0003 damaged, 0004     a chain counts up to what is damaged, and says what that is
+//! ```
+//! What does not open makes its own chain a broken one, and no other; only where nothing opens at all it is told as what it is: that
+//! is a wrong key, or a program that is too old.
 
 use crate::errors::{Error, Result};
 use crate::manifest::{Extent, Manifest, Sum};
@@ -29,7 +35,7 @@ pub struct Chain {
     pub broken: Option<String>,
     /// Those that are not whole.
     pub(crate) begun: Vec<Progress>,
-    /// Everything directly in it, to be looked through for leavings.
+    /// The directories in it, by their names: runs, those that a manifest names and leavings.
     pub(crate) runs: Vec<String>,
     pub(crate) dir: String,
 }
@@ -66,11 +72,21 @@ impl Shelf {
     /// Looks at everything of a database.
     pub async fn look(place: &Place, database: &str) -> Result<Shelf> {
         let (_, names) = place.listing(database).await?;
-        let mut chains = Vec::new();
+        let (mut chains, mut refused) = (Vec::new(), None);
         for name in names.into_iter().filter(|name| number(name).is_some()) {
-            chains.push(chain(place, database, name).await?);
+            chains.push(chain(place, database, name, &mut refused).await?);
         }
-        Ok(Shelf { database: database.to_owned(), chains })
+        let opens = |chain: &Chain| !chain.backups.is_empty() || chain.begun.iter().any(|cut| cut.manifest.is_some());
+        match refused {
+            Some(refused) if !chains.iter().any(opens) => Err(refused),
+            _ => Ok(Shelf { database: database.to_owned(), chains }),
+        }
+    }
+
+    /// What is damaged in a chain and in those behind it: something newer than its backups may have been there.
+    pub fn damage_from(&self, chain: &Chain) -> Vec<String> {
+        let behind = self.chains.iter().skip_while(|other| other.name != chain.name);
+        behind.filter_map(|chain| chain.broken.clone()).collect()
     }
 
     /// The newest backup that is whole, with its chain.
@@ -107,18 +123,23 @@ fn number(name: &str) -> Option<u32> {
     number.parse().ok().filter(|_| is_one)
 }
 
-async fn chain(place: &Place, database: &str, name: String) -> Result<Chain> {
+/// `refused` gets why the first manifest was refused that was.
+async fn chain(place: &Place, database: &str, name: String, refused: &mut Option<Error>) -> Result<Chain> {
     let dir = format!("{database}/{name}");
     let (files, runs) = place.listing(&dir).await?;
     let (mut backups, mut broken, mut begun): (Vec<Backup>, _, _) = (Vec::new(), None, Vec::new());
     for file in files {
         let Some((_, short)) = file.name.rsplit_once('/') else { continue };
         if let Some(run) = short.strip_suffix(".progress") {
-            begun.extend(progress(place, &dir, run, &file).await?);
+            begun.extend(progress(place, database, &dir, run, &file).await?);
         } else if short.ends_with(".manifest") && broken.is_none() {
-            match next(place, &dir, short, backups.last()).await {
+            match next(place, database, &dir, short, backups.last()).await {
                 Ok(backup) => backups.push(backup),
                 Err(Error::Damaged { name, why }) => broken = Some(format!("{name}: {why}")),
+                Err(error @ (Error::Refused(_) | Error::Key(_))) => {
+                    broken = Some(format!("{}: {error}", file.name));
+                    refused.get_or_insert(error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -127,14 +148,24 @@ async fn chain(place: &Place, database: &str, name: String) -> Result<Chain> {
 }
 
 /// The next backup of a chain, if it is that.
-async fn next(place: &Place, dir: &str, short: &str, last: Option<&Backup>) -> Result<Backup> {
+async fn next(place: &Place, database: &str, dir: &str, short: &str, last: Option<&Backup>) -> Result<Backup> {
     let whole = format!("{dir}/{short}");
     let number = last.map_or(0, |last| last.manifest.number) + 1;
     if short != manifest_name(number) {
         return Err(Error::damaged(&format!("{dir}/{}", manifest_name(number)), "it is not there"));
     }
     let Some(bytes) = place.get(&whole).await? else { return Err(Error::damaged(&whole, "it is not there")) };
-    let manifest = Manifest::opened(place, short, &bytes)?;
+    let manifest = Manifest::opened(place, short, &bytes).map_err(|error| match error {
+        Error::Damaged { why, .. } => Error::damaged(&whole, why),
+        error => error,
+    })?;
+    if manifest.database != database {
+        let of = &manifest.database;
+        return Err(Error::damaged(
+            &whole,
+            format!("it is of the database {of}, and lies where {database} has its own"),
+        ));
+    }
     let before = last.map(|last| &last.sum);
     let extent = if last.is_none() { Extent::Full } else { Extent::Incremental };
     if manifest.before.as_ref() != before || manifest.number != number || manifest.extent != extent {
@@ -143,21 +174,15 @@ async fn next(place: &Place, dir: &str, short: &str, last: Option<&Backup>) -> R
     Ok(Backup { manifest, sum: Sum::of(&sum_of(&bytes)) })
 }
 
-async fn progress(place: &Place, dir: &str, run: &str, file: &Found) -> Result<Option<Progress>> {
+async fn progress(place: &Place, database: &str, dir: &str, run: &str, file: &Found) -> Result<Option<Progress>> {
     let Some(number) = run.split_once('-').and_then(|(number, _)| number.parse().ok()) else { return Ok(None) };
     let Some(bytes) = place.get(&file.name).await? else { return Ok(None) };
     let manifest = match Manifest::opened(place, &format!("{run}.progress"), &bytes) {
-        Ok(manifest) => Some(manifest),
-        Err(Error::Damaged { name, why }) => {
-            tracing::warn!(
-                dir,
-                name,
-                why,
-                "what says how far a cut backup has come is damaged: it is not gone on with"
-            );
+        Ok(manifest) => Some(manifest).filter(|manifest| manifest.database == database),
+        Err(error) => {
+            tracing::warn!(dir, run, %error, "what says how far a cut backup has come does not open: it is not gone on with");
             None
         }
-        Err(error) => return Err(error),
     };
     Ok(Some(Progress { number, run: run.to_owned(), manifest }))
 }

@@ -1,7 +1,7 @@
 //! Owns the taking of a backup: full or incremental, from the log as the wire gives it, beside live traffic.
 //!
 //! ```text
-//!   what is there ─> full or incremental ─> pin ─> log, piece by piece ─> objects ─> list ─> manifest ─> old ones go
+//!   what is there ─> full or incremental ─> pin ─> log, piece by piece ─> objects ─> list ─> manifest
 //!                                            └── what is not whole is gone on with
 //! ```
 //! The log has one order, so a backup is what the database was at its newest transaction, whatever is written meanwhile. A pack
@@ -188,7 +188,10 @@ impl Taking<'_> {
             let begun = further(chain, last.manifest.number + 1, &self.status);
             return Goal { chain: chain.name.clone(), behind: Some(last), begun, run: run.to_owned() };
         }
-        let begun = shelf.chains.iter().rev().filter(|chain| chain.backups.is_empty() && chain.broken.is_none());
+        // One that was begun before the newest would come before it in the order of chains.
+        let behind =
+            shelf.chains.iter().rev().take_while(|chain| newest.is_none_or(|(newest, _)| newest.name != chain.name));
+        let begun = behind.filter(|chain| chain.backups.is_empty() && chain.broken.is_none());
         let begun = begun.filter_map(|chain| Some((chain, further(chain, 1, &self.status)?))).next();
         match begun {
             Some((chain, begun)) => {
@@ -204,12 +207,13 @@ impl Taking<'_> {
     fn why_full(&self, shelf: &Shelf, newest: Option<(&Chain, &Backup)>) -> Option<String> {
         let (status, Some((chain, last))) = (&self.status, newest) else { return Some("it is the first one".into()) };
         let (full, last) = (&chain.backups[0].manifest, &last.manifest);
-        let age_ms = (self.how.now_unix_ms)().saturating_sub(full.done_unix_ms);
-        let broken = shelf.chains.last().and_then(|chain| chain.broken.as_ref());
+        // The clock may have been ahead when it was made: what is of a far future is as good as old.
+        let age_ms = (self.how.now_unix_ms)().abs_diff(full.done_unix_ms);
+        let damage = shelf.damage_from(chain);
         if self.how.full {
             Some("it was asked for".into())
-        } else if let Some(broken) = broken {
-            Some(format!("the chain is damaged: {broken}"))
+        } else if let Some(broken) = damage.first() {
+            Some(format!("there is damage: {broken}"))
         } else if status.store_id != last.store_id || status.timeline != last.timeline {
             Some("the database has another life since the last backup: it was restored or put back".into())
         } else if status.visible < last.to {
@@ -299,7 +303,7 @@ impl Taking<'_> {
         self.pace.took(0, &self.db.admin()).await?;
         while reached < self.course.to {
             let error = match self.read_on(writer, reached, draft, run, &mut told).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return has_ended(writer.last().max(from), self.course.to, self.status.packed_to),
                 Err(Error::Client(error @ zeolite_client::Error::Disconnected { .. })) => error,
                 Err(error) => return Err(error),
             };
@@ -404,6 +408,16 @@ impl Taking<'_> {
     }
 }
 
+/// The log has ended without an error: it has to have what was visible before it was read. Of what is packed the newest may be gone.
+fn has_ended(last: Tid, visible: Tid, packed_to: Tid) -> Result<()> {
+    if last >= visible || visible <= packed_to {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "the server ended its log at {last}, and there is a commit {visible} already; take the backup again, and verify the database if this is told again"
+    )))
+}
+
 /// The backup of this number that was cut and has come the furthest, in the life that the database has.
 fn further<'s>(chain: &'s Chain, number: u32, status: &Status) -> Option<&'s Progress> {
     let is_its = |begun: &&Progress| {
@@ -417,4 +431,18 @@ fn further<'s>(chain: &'s Chain, number: u32, status: &Status) -> Option<&'s Pro
 fn dice() -> Result<String> {
     let thrown = getrandom::u32().map_err(|error| Error::Refused(format!("no randomness: {error}")))?;
     Ok(format!("{thrown:08x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_ends_early_is_not_believed() {
+        assert!(
+            has_ended(Tid(8), Tid(9), Tid(3)).is_err_and(|error| error.to_string().contains("take the backup again"))
+        );
+        assert!(has_ended(Tid(9), Tid(9), Tid(3)).is_ok() && has_ended(Tid(12), Tid(9), Tid(3)).is_ok());
+        assert!(has_ended(Tid(8), Tid(9), Tid(9)).is_ok(), "what was the newest is packed");
+    }
 }

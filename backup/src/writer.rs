@@ -131,12 +131,13 @@ impl<'a> Writer<'a> {
         self.naming = Naming::default();
     }
 
-    /// Puts what was gathered.
+    /// Puts what was gathered, up to the end of the last whole transaction.
     pub(crate) async fn close(&mut self) -> Result<()> {
         if self.open.transactions == 0 {
             return Ok(());
         }
-        let open = std::mem::take(&mut self.open);
+        let mut open = std::mem::take(&mut self.open);
+        open.plain.truncate(open.whole);
         let name = format!("{}/{:06}", self.run, self.next);
         self.next += 1;
         let blobs = match open.blobs.is_empty() {
@@ -148,7 +149,7 @@ impl<'a> Writer<'a> {
         let parts = open.blobs.iter().flat_map(|blob| &blob.parts).map(|part| part.bytes).sum::<u64>();
         self.numbers.stored_bytes += stored.bytes + of_blobs + parts;
         self.numbers.transactions += open.transactions;
-        self.numbers.revisions += open.revisions;
+        self.numbers.revisions += open.revisions_whole;
         self.numbers.blobs += open.blobs.len() as u64;
         self.numbers.blob_bytes += open.blobs.iter().map(|blob| blob.length).sum::<u64>();
         let Open { first, last, transactions, .. } = open;

@@ -13,7 +13,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use zeolite_backup::{Chosen, Place, Restored, Shelf, choose, restore as restore_all};
+use zeolite_backup::{Chosen, Error, Place, Restored, Shelf, choose, restore as restore_all};
 use zeolite_client::{Db, Options};
 use zeolite_proto::Registry;
 
@@ -39,6 +39,9 @@ pub(crate) struct RestoreArgs {
     /// Go on with a restore that was cut
     #[arg(long)]
     resume: bool,
+    /// Without --to: the newest that is whole, although something newer is damaged
+    #[arg(long, conflicts_with = "to")]
+    despite_damage: bool,
 }
 
 /// `zeolite restore`.
@@ -46,6 +49,7 @@ pub(crate) async fn restore(out: &Out, server: &Server, args: &RestoreArgs) -> R
     let place = Place::look(&args.from, args.reach.reach()?)?;
     let of = args.of.as_deref().unwrap_or(&server.database);
     let chosen = choose(&Shelf::look(&place, of).await?, args.to.map(|at| at.0))?;
+    refuse_older(&chosen, args.despite_damage)?;
     let begun = Instant::now();
     let restored = match &args.into {
         Some(dir) => {
@@ -65,6 +69,19 @@ pub(crate) async fn restore(out: &Out, server: &Server, args: &RestoreArgs) -> R
         }
     };
     tell(out, &chosen, &restored, begun.elapsed().as_secs_f64())
+}
+
+/// Nobody gets an older state who asks for the newest one, unless they say so.
+fn refuse_older(chosen: &Chosen, despite_damage: bool) -> Result<()> {
+    if chosen.damage.is_empty() || despite_damage {
+        return Ok(());
+    }
+    let (damage, covers) = (chosen.damage.join("; "), chosen.chain.covers());
+    Err(Error::Refused(format!(
+        "the newest backup is damaged: {damage}. What is whole goes up to {covers} ({}): name a moment (--to), or say --despite-damage to restore that",
+        covers.utc()
+    ))
+    .into())
 }
 
 fn options() -> Options {

@@ -151,10 +151,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// How long ago it was last done, in its intervals; `now_unix_ms` by the server's clock.
+    /// How long ago it was last done, in its intervals; `now_unix_ms` by the server's clock. What was done in the future was done by a
+    /// clock that was ahead: it is as far away as it looks, and warned of like what is old.
     pub fn age_in_intervals(&self, now_unix_ms: u64) -> f64 {
         let from = if self.done_unix_ms == 0 { self.since_unix_ms } else { self.done_unix_ms };
-        now_unix_ms.saturating_sub(from) as f64 / self.every_ms.max(1) as f64
+        now_unix_ms.abs_diff(from) as f64 / self.every_ms.max(1) as f64
     }
 
     /// Whether it has failed since it was last done.
@@ -236,4 +237,16 @@ pub struct ResolverInfo {
     pub applies: bool,
     /// Whether it runs beside the ordering of commits.
     pub expensive: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_in_the_future_is_no_better_than_what_is_old() {
+        let schedule = |done_unix_ms| Schedule { every_ms: 10, done_unix_ms, since_unix_ms: 60, ..Schedule::default() };
+        let age = |done| schedule(done).age_in_intervals(100);
+        assert_eq!((age(90), age(50), age(900), age(0)), (1.0, 5.0, 80.0, 4.0));
+    }
 }

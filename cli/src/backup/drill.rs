@@ -66,7 +66,8 @@ pub(super) async fn drill(out: &Out, place: &Place, database: &str, scratch: Opt
 }
 
 fn problems(chosen: &Chosen, restored: &Restored, report: &VerifyReport) -> Vec<String> {
-    let mut problems = report.problems.clone();
+    let damaged = chosen.damage.iter().map(|damage| format!("something newer may be lost to damage: {damage}"));
+    let mut problems: Vec<String> = damaged.chain(report.problems.iter().cloned()).collect();
     let transactions: u64 = chosen.chain.backups.iter().map(|backup| backup.manifest.transactions).sum();
     let newest = chosen.chain.backups.last().map(|backup| backup.manifest.to).unwrap_or_default();
     if (restored.transactions, report.transactions) != (transactions, transactions) {
