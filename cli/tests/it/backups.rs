@@ -1,6 +1,7 @@
 //! Backups of the real binary: taken from a running server, restored, and compared with where they came from.
 
 mod cut;
+mod damaged;
 mod kept;
 mod restored;
 mod s3;

@@ -30,6 +30,7 @@ async fn a_server_backs_up_and_packs_every_database_by_itself_and_knows_it_after
     let (data, to) = (scene.dir.path().join("data"), format!("backup.to={}", scene.path("backup")));
     let Scene { dir, served, .. } = scene;
     assert_eq!(served.stop(), Some(0));
+    std::fs::create_dir(dir.path().join("backup")).expect("made");
     let path = |name: &str| dir.path().join(name).display().to_string();
     let shop = format!("databases.shop.data_dir={}", path("shop"));
     // Everybody but the server itself is nobody here.
@@ -104,6 +105,19 @@ async fn a_backup_that_fails_is_told_and_warned_of() {
     let bad =
         crate::program::program().args(["config", "check", "--set", "backup.keep=sometimes"]).output().expect("starts");
     assert!(bad.status.code() == Some(1) && text(&bad.stdout).contains("backup.keep"), "{}", text(&bad.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_makes_no_directory_where_a_disk_is_not_mounted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let to = dir.path().join("disk");
+    let served = Served::start_with(&dir.path().join("data"), &[&format!("backup.to={}", to.display())]);
+    let failed = until(&served, "main", "backup", |schedule| {
+        assert_eq!(schedule["done_unix_ms"], 0, "{schedule}");
+        schedule["failed_unix_ms"].as_u64().is_some_and(|at| at > 0)
+    });
+    assert!(failed["error"].as_str().is_some_and(|error| error.contains("mount its disk")), "{failed}");
+    assert!(!to.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
