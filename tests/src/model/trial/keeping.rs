@@ -38,10 +38,9 @@ impl Trial {
         Ok(())
     }
 
-    /// Shut down in order: what is durable stays, unless it was never prepared.
+    /// Shut down in order: what is prepared stays, unless a part of it is stale or its time is over; what is durable in any case.
     pub(super) fn keep_the_durable(&mut self) {
-        let mut durable: Vec<Holding> = self.holding.extract_if(.., |holding| holding.durable).collect();
-        self.holding.clear();
+        let mut all: Vec<Holding> = self.holding.drain(..).collect();
         let refused = |holding: &mut Holding| match holding.told.take() {
             Some(Err(fault)) => fault.kind == FaultKind::ShuttingDown,
             Some(Ok(receipt)) => {
@@ -50,8 +49,23 @@ impl Trial {
             }
             None => false,
         };
-        durable.retain_mut(|holding| !refused(holding));
-        self.holding = durable;
+        all.retain_mut(|holding| !refused(holding));
+        for mut holding in all {
+            if !holding.durable {
+                let is_whole = holding.given.as_ref().is_some_and(|given| given.stale.is_empty());
+                if !is_whole || self.steady >= holding.until {
+                    continue;
+                }
+                holding.durable = true;
+                self.durable_keys.push(holding.draft.key);
+                self.count("kept over a restart");
+                if self.harm.log {
+                    // What is not written is not kept.
+                    holding.given = None;
+                }
+            }
+            self.holding.push(holding);
+        }
     }
 
     /// Another life has begun: what it has prepared is what was promised, and nothing that nobody asked for.
@@ -72,6 +86,8 @@ impl Trial {
                     holding.given = Some(PreparedReceipt { prepared: 0, merged, stale: Vec::new() });
                     self.holding.push(holding);
                 }
+                // One in the usual strength that was kept over a restart has its time limit still.
+                (None, Some(_)) if self.steady >= holding.until => {}
                 (None, Some(_)) => return Err(format!("{key} was prepared durably, and is gone")),
                 (None, None) => {}
             }

@@ -72,7 +72,7 @@ impl Trial {
         self.reborn()
     }
 
-    /// Shut down in order: whoever is still waiting is told, prepared drafts are lost but for the durable ones.
+    /// Shut down in order: whoever is still waiting is told, prepared drafts are kept.
     fn collect_at_the_end(&mut self) -> Result<(), String> {
         self.keep_the_durable();
         let (mut left, mut told) = (Vec::new(), Vec::new());
