@@ -12,7 +12,7 @@ use serde_json::json;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use zeolite_server::store::disk::real::{LOCK_FILE, SERVED};
+use zeolite_server::store::disk::real::{LOCK_FILE, NOT_FOLLOWED, SERVED};
 
 /// The new process is there within this, or is not coming: it has 30 seconds to become ready.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -38,14 +38,17 @@ pub(crate) async fn restart(out: &Out, args: &RestartArgs, within: Option<Durati
         Some(dir) => dir.clone(),
         None => crate::serve::data_dir(args.config.as_deref())?,
     };
-    let old = holder(&dir)?.filter(|holder| holder.serves);
-    let old =
-        old.ok_or_else(|| Usage(format!("no server serves the data directory {}; start one", dir.display())))?.pid;
+    let asked_of = holder(&dir)?.filter(|holder| holder.serves);
+    let Holder { pid: old, not_followed, .. } =
+        asked_of.ok_or_else(|| Usage(format!("no server serves the data directory {}; start one", dir.display())))?;
     kill_process(old, Signal::USR2).with_context(|| format!("process {} cannot be told", old.as_raw_nonzero()))?;
     let (asked, within) = (Instant::now(), within.unwrap_or(WITHIN));
     loop {
         match holder(&dir)? {
-            Some(Holder { pid, serves: true }) if pid != old => {
+            Some(now) if now.pid == old && now.not_followed > not_followed => {
+                bail!("the new process did not become ready, and {} serves on; its log says why", old.as_raw_nonzero())
+            }
+            Some(Holder { pid, serves: true, .. }) if pid != old => {
                 let (old, new) = (old.as_raw_nonzero(), pid.as_raw_nonzero());
                 match out.is_json() {
                     true => out.json(&json!({ "old_pid": old, "pid": new }))?,
@@ -54,13 +57,11 @@ pub(crate) async fn restart(out: &Out, args: &RestartArgs, within: Option<Durati
                 return Ok(());
             }
             _ if asked.elapsed() < within => tokio::time::sleep(LOOK_EVERY).await,
-            Some(Holder { pid, .. }) if pid == old => bail!(
-                "process {} still serves: the new one did not become ready; the log of the server says why",
+            Some(now) if now.pid == old => bail!(
+                "process {} still serves, and its log does not say yet what becomes of the new one; look at it",
                 old.as_raw_nonzero()
             ),
-            Some(_) => {
-                bail!("a new process has the data directory and does not serve yet; the log of the server says why")
-            }
+            Some(_) => bail!("a new process has the data directory and does not serve yet; its log says why"),
             None => bail!("nobody serves {} any more; the log of the server says why: start it again", dir.display()),
         }
     }
@@ -71,6 +72,8 @@ struct Holder {
     pid: Pid,
     /// It is a server, and answers.
     serves: bool,
+    /// How often a process that was to follow it did not become ready.
+    not_followed: usize,
 }
 
 /// The process that has a data directory; none: nobody has.
@@ -89,5 +92,6 @@ fn holder(dir: &Path) -> Result<Option<Holder>> {
     // Between the lock and the note of whose it is nothing is there.
     let noted = std::fs::read_to_string(&path)?;
     let pid = noted.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-    Ok(pid.map(|pid| Holder { pid, serves: noted.ends_with(SERVED) }))
+    let (serves, not_followed) = (noted.contains(SERVED), noted.matches(NOT_FOLLOWED).count());
+    Ok(pid.map(|pid| Holder { pid, serves, not_followed }))
 }

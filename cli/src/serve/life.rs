@@ -8,7 +8,7 @@ use crate::output::{Out, counted};
 use anyhow::{Context, Result, ensure};
 use sd_notify::NotifyState;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +16,7 @@ use zeolite_proto::Tid;
 use zeolite_server::server::{Components, Server, ServerError};
 use zeolite_server::settings::Settings;
 use zeolite_server::store::StoreError;
-use zeolite_server::store::disk::real::note_served;
+use zeolite_server::store::disk::real::{NOT_FOLLOWED, SERVED, note};
 
 /// A new process waits so long for the store that the old one has left.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
@@ -50,19 +50,31 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
         drop(server.stop().await);
         return Err(usage_or_failure(why));
     }
-    if let Err(error) = note_served(&settings.data_dir) {
-        tracing::warn!(%error, "the lock file cannot be written; `zeolite restart` will not learn that this server is there");
-    }
+    tell_restart(&settings.data_dir, SERVED);
     let schedules = schedules::start(&server, &settings);
     tell_started(out, &server, &data)?;
     systemd::tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     let old = handover::Old { metrics: server.metrics_address(), data };
-    let next = live(&server, &mut signals, || handover::next(&program, &listener, &old)).await;
+    let next = || {
+        let next = handover::next(&program, &listener, &old);
+        if next.is_err() {
+            tell_restart(&settings.data_dir, NOT_FOLLOWED);
+        }
+        next
+    };
+    let next = live(&server, &mut signals, next).await;
     // What was under way is gone on with after the next start.
     drop(schedules);
     tokio::select! {
         ended = end(server, next) => ended,
         () = signals.end() => Err(crate::exit::Interrupted(" before the store was closed; nothing is lost").into()),
+    }
+}
+
+/// What `zeolite restart` waits for.
+fn tell_restart(dir: &Path, word: &str) {
+    if let Err(error) = note(dir, word) {
+        tracing::warn!(%error, "the lock file cannot be written, and `zeolite restart` does not learn how this server stands");
     }
 }
 

@@ -100,22 +100,23 @@ async fn restart_brings_a_new_process_and_one_that_is_not_ready_changes_nothing(
     assert!(served.child.wait().expect("ends").success());
     commit(&db, object).await;
 
+    for _ in 0..6 {
+        let output = restart(dir.path(), "60");
+        assert_eq!(output.status.code(), Some(0), "one right behind the other: {}", text(&output.stderr));
+        served.next_life();
+        commit(&db, object).await;
+    }
+
     let pid = served.pid;
     let other = TcpListener::bind("127.0.0.1:0").expect("binds");
     let taken = format!("metrics.listen = '{}'", other.local_addr().expect("has one"));
     for wrong in ["tls.cert = 'no-such.pem'\ntls.key = 'no-such.key'", "nonsense = 1", &taken] {
         settings(dir.path(), wrong);
-        served.send("USR2");
-        let is_told = |log: &str| log.matches("this process serves on").count();
-        let log = || std::fs::read_to_string(dir.path().join("log.txt")).expect("a log");
-        let so_far = is_told(&log());
-        tokio::time::timeout(GUARD, async {
-            while is_told(&log()) == so_far {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .expect("it is told");
+        let refused = restart(dir.path(), "60");
+        let said = text(&refused.stderr);
+        assert!(refused.status.code() == Some(5) && said.contains("serves on"), "{wrong}: {said}");
+        let log = std::fs::read_to_string(dir.path().join("log.txt")).expect("a log");
+        assert!(log.contains("this process serves on"), "{log}");
         commit(&db, object).await;
     }
     settings(dir.path(), "");

@@ -14,6 +14,9 @@ pub const LOCK_FILE: &str = "lock";
 /// Behind the pid: the databases are open, and a server answers.
 pub const SERVED: &str = " served";
 
+/// Behind that, once for each time: a process that was to follow did not become ready.
+pub const NOT_FOLLOWED: &str = " !";
+
 /// A data directory on a real file system. It is locked as long as this value lives; the operating system frees the lock
 /// when the process ends, however it ends, so a left-over lock file means nothing.
 #[derive(Debug)]
@@ -93,10 +96,10 @@ impl RealDisk {
     }
 }
 
-/// Notes in the lock file of a data directory, which this process has, that it is served.
-pub fn note_served(root: &Path) -> std::io::Result<()> {
+/// Notes a word in the lock file of a data directory, which this process has: [`SERVED`], [`NOT_FOLLOWED`].
+pub fn note(root: &Path, word: &str) -> std::io::Result<()> {
     let mut lock = OpenOptions::new().append(true).open(root.join(LOCK_FILE))?;
-    lock.write_all(SERVED.as_bytes())
+    lock.write_all(word.as_bytes())
 }
 
 // Who has the lock, as the file says; nothing of the directory.
