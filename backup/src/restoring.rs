@@ -29,6 +29,8 @@ pub struct Chosen {
     pub to: Tid,
     /// The newest was asked for, and this is damaged: something newer may have been there.
     pub damage: Vec<String>,
+    /// Chains of other lives of the database that have the moment as well: what it was then is another thing in each.
+    pub others: Vec<String>,
 }
 
 /// What was restored.
@@ -53,11 +55,20 @@ pub fn choose(shelf: &Shelf, to: Option<Tid>) -> Result<Chosen> {
         Error::Refused(format!("there is no whole backup of {} here{damage}", shelf.database))
     })?;
     let Some(to) = to else {
-        return Ok(Chosen { chain: newest.clone(), to: Tid(u64::MAX), damage: shelf.damage_from(newest) });
+        return Ok(Chosen {
+            chain: newest.clone(),
+            to: Tid(u64::MAX),
+            damage: shelf.damage_from(newest),
+            others: Vec::new(),
+        });
     };
     let has = |chain: &&Chain| chain.since() <= to && to <= chain.covers();
     match good.clone().find(has) {
-        Some(chain) => Ok(Chosen { chain: chain.clone(), to, damage: Vec::new() }),
+        Some(chain) => {
+            let others = good.filter(|other| has(other) && other.life() != chain.life());
+            let others = others.map(|other| other.name.clone()).collect();
+            Ok(Chosen { chain: chain.clone(), to, damage: Vec::new(), others })
+        }
         None => {
             let spans = good.map(|chain| {
                 format!("{} ({}) to {} ({})", chain.since(), chain.since().utc(), chain.covers(), chain.covers().utc())

@@ -83,6 +83,18 @@ impl Shelf {
         }
     }
 
+    /// The same with one of its chains alone.
+    pub fn only(self, name: &str) -> Result<Shelf> {
+        let Shelf { database, chains } = self;
+        let names: Vec<String> = chains.iter().map(|chain| chain.name.clone()).collect();
+        let chains: Vec<Chain> = chains.into_iter().filter(|chain| chain.name == name).collect();
+        if chains.is_empty() {
+            let names = names.join(", ");
+            return Err(Error::Refused(format!("there is no chain {name} of {database} here; there are: {names}")));
+        }
+        Ok(Shelf { database, chains })
+    }
+
     /// What is damaged in a chain and in those behind it: something newer than its backups may have been there.
     pub fn damage_from(&self, chain: &Chain) -> Vec<String> {
         let behind = self.chains.iter().skip_while(|other| other.name != chain.name);
@@ -99,6 +111,11 @@ impl Chain {
     /// From when on any moment can be restored from it.
     pub fn since(&self) -> Tid {
         self.backups.first().map_or(Tid::NONE, |full| full.manifest.packed_to)
+    }
+
+    /// Of which store and life it is; none: it has no backup.
+    pub(crate) fn life(&self) -> Option<(u64, u64)> {
+        self.backups.first().map(|full| (full.manifest.store_id, full.manifest.timeline))
     }
 
     /// Up to when.

@@ -51,9 +51,8 @@ pub async fn tidy(place: &Place, database: &str, keep: Keep, now_unix_ms: u64) -
 
 /// What is damaged stays, and does not count as something that is kept.
 fn kept(chain: &Chain) -> Kept {
-    let first = chain.backups.first().map(|full| (full.manifest.store_id, full.manifest.timeline));
     let whole = chain.backups.iter().filter(|_| chain.broken.is_none());
-    Kept { life: first.unwrap_or_default(), times: whole.map(|backup| backup.manifest.done_unix_ms).collect() }
+    Kept { life: chain.life().unwrap_or_default(), times: whole.map(|backup| backup.manifest.done_unix_ms).collect() }
 }
 
 async fn remove_chain(place: &Place, chain: &Chain, tidied: &mut Tidied) -> Result<()> {

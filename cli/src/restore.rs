@@ -36,6 +36,9 @@ pub(crate) struct RestoreArgs {
     /// Of which database the backup is, when it is not the one that -d names
     #[arg(long, value_name = "NAME")]
     of: Option<String>,
+    /// From this chain of backups, as `backup list` names it; without it the newest that has the moment
+    #[arg(long, value_name = "NAME")]
+    chain: Option<String>,
     /// Go on with a restore that was cut
     #[arg(long)]
     resume: bool,
@@ -48,7 +51,15 @@ pub(crate) struct RestoreArgs {
 pub(crate) async fn restore(out: &Out, server: &Server, args: &RestoreArgs) -> Result<()> {
     let place = Place::look(&args.from, args.reach.reach()?)?;
     let of = args.of.as_deref().unwrap_or(&server.database);
-    let chosen = choose(&Shelf::look(&place, of).await?, args.to.map(|at| at.0))?;
+    let shelf = Shelf::look(&place, of).await?;
+    let shelf = if let Some(chain) = &args.chain { shelf.only(chain)? } else { shelf };
+    let chosen = choose(&shelf, args.to.map(|at| at.0))?;
+    if !chosen.others.is_empty() {
+        let (chain, others) = (&chosen.chain.name, chosen.others.join(", "));
+        out.complain(format_args!(
+            "{chain} is taken; other lives of {of} have that moment as well ({others}): name one with --chain"
+        ));
+    }
     refuse_older(&chosen, args.despite_damage)?;
     let begun = Instant::now();
     let restored = match &args.into {

@@ -86,6 +86,44 @@ async fn a_pack_that_takes_what_no_backup_has_begins_a_new_chain_and_another_doe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_bookkeeping_can_be_the_newest_and_so_can_what_is_packed() {
+    let scene = Scene::start().await;
+    scene.root().await;
+    let newest = scene.db.newest().await.expect("told");
+    scene.db.new_oid().await.expect("an oid");
+    assert!(scene.db.admin().status().await.expect("told").visible > newest, "it is a transaction");
+    assert_eq!(scene.backup(&[])["full"], true);
+    scene.db.run(async |tx| tx.delete(Cell::object(Oid::ROOT))).await.expect("deletes");
+    scene.served.json(&["pack"]);
+    assert_eq!(scene.backup(&["--full"])["full"], true);
+    assert_eq!(scene.backup(&[])["full"], false);
+    let drill = scene.alone(&["backup", "drill", &scene.path("backup")]);
+    assert_eq!(drill.status.code(), Some(0), "{}{}", text(&drill.stdout), text(&drill.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_says_from_which_life_when_several_have_the_moment() {
+    let scene = Scene::start().await;
+    scene.root().await;
+    scene.object("thing", 3, 100).await;
+    let first = scene.backup(&[]);
+    let (from, moment) = (scene.path("backup"), scene.db.newest().await.expect("told").to_string());
+    let lost = log(&scene.db, None).await;
+    let other = scene.restored("other", &[]);
+    let copy = Db::connect(&other.address).await.expect("connects");
+    copy.run(async |tx| tx.delete(Cell::object(Oid::ROOT))).await.expect("deletes");
+    other.json(&["backup", &from]);
+    let told = scene.alone(&["restore", &from, "--into", &scene.path("newer"), "--to", &moment]);
+    let chain = first["backup"].as_str().and_then(|name| name.split_once('/')).expect("a name").0;
+    assert!(text(&told.stderr).contains(chain) && text(&told.stderr).contains("--chain"), "{}", text(&told.stderr));
+    let old = scene.restored("old", &["--chain", chain]);
+    let old = Db::connect(&old.address).await.expect("connects");
+    assert_eq!(log(&old, None).await, lost);
+    let unknown = scene.alone(&["restore", &from, "--into", &scene.path("none"), "--chain", "000009"]);
+    assert!(unknown.status.code() == Some(4) && text(&unknown.stderr).contains(chain), "{}", text(&unknown.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_encrypted_backup_opens_with_its_key_alone_and_shows_nothing() {
     let scene = Scene::start().await;
     scene.root().await;

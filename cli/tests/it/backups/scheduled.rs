@@ -1,6 +1,6 @@
 //! Backups and packs that a server does by itself: also of several databases, over a restart, and where that fails.
 
-use super::scene::{Scene, log};
+use super::scene::{Scene, files, log};
 use crate::served::{Served, text};
 use serde_json::Value;
 use zeolite_client::{Cell, Db, Oid, Options, Record};
@@ -118,6 +118,32 @@ async fn a_schedule_makes_no_directory_where_a_disk_is_not_mounted() {
     });
     assert!(failed["error"].as_str().is_some_and(|error| error.contains("mount its disk")), "{failed}");
     assert!(!to.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_done_where_old_ones_cannot_be_removed() {
+    let scene = Scene::start().await;
+    scene.root().await;
+    let first = scene.backup(&[]);
+    scene.backup(&["--full"]);
+    // What a cut run has left there cannot be told from what is needed without the list of the first backup.
+    let name = first["backup"].as_str().and_then(|name| name.split_once('/')).expect("a name").0;
+    let chain = scene.dir.path().join("backup/main").join(name);
+    let list = files(&chain).into_iter().find(|file| file.ends_with("objects-000001")).expect("a list");
+    std::fs::write(list, "words").expect("writes");
+    std::fs::create_dir(chain.join("0001-cafecafe")).expect("made");
+    std::fs::write(chain.join("0001-cafecafe/000001.log"), "words").expect("writes");
+    assert_eq!(scene.served.code(&["backup", &scene.path("backup")]), Some(1), "it cannot be tidied");
+
+    let settings = [format!("backup.to={}", scene.path("backup")), "backup.every_s=1".to_owned()];
+    let Scene { dir, served, .. } = scene;
+    assert_eq!(served.stop(), Some(0));
+    let before = files(&dir.path().join("backup")).len();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let served = Served::start_with(&dir.path().join("data"), &settings);
+    let is_made = |_: &Value| files(&dir.path().join("backup")).len() > before;
+    let done = until(&served, "main", "backup", |schedule| is_made(schedule) && is_done(schedule));
+    assert!(done["failed_unix_ms"] == 0 && done["error"] == "", "{done}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
