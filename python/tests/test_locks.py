@@ -82,12 +82,15 @@ def opened(connect: Connect) -> Connect:
 @pytest.fixture
 def three(connect: Connect) -> list[bytes]:
     """Objects that count from zero."""
-    with DB(connect(client_label="seed")).transaction() as connection:
+    database = DB(connect(client_label="seed"))
+    with database.transaction() as connection:
         made = [PersistentMapping(count=0) for _ in range(3)]
         connection.root()["three"] = PersistentMapping(enumerate(made))
         for one in made:
             connection.add(one)
-        return [bytes(one._p_oid) for one in made]
+        oids = [bytes(one._p_oid) for one in made]
+    database.close()
+    return oids
 
 
 def begun(work: Callable[[], Any]) -> Future[Any]:

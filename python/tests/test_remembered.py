@@ -25,7 +25,7 @@ from zeolite.zodb import Storage
 
 #: Of which each call of ``progress`` changes one.
 PAIRS = 100
-FEW = {"chunk_objects_start": 20, "chunk_objects_max": 20, **ANY_DISK}
+FEW: dict[str, Any] = {"chunk_objects_start": 20, "chunk_objects_max": 20, **ANY_DISK}
 
 
 @pytest.fixture(params=[False, True], ids=["implicit", "explicit"])
