@@ -273,10 +273,18 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Why there is no answer: what lies beneath the status, if anything does; what it says itself is for programs.
+fn why(status: &tonic::Status) -> String {
+    match std::error::Error::source(status) {
+        Some(beneath) => chain(beneath),
+        None => chain(status),
+    }
+}
+
 fn from_status(status: &tonic::Status, url: &str) -> Error {
     match fault::from_status(status) {
         Some(fault) => fault.into(),
-        None => channel::lost(url, status),
+        None => Error::Disconnected { url: url.to_owned(), reason: channel::explained(why(status)) },
     }
 }
 
@@ -288,7 +296,7 @@ impl Incoming {
             let frame = match self.frames.message().await {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break "the server ended the session".to_owned(),
-                Err(status) => break chain(&status),
+                Err(status) => break why(&status),
             };
             match frame.reply {
                 Some(Reply::Fault(refusal)) if frame.id == 0 => {

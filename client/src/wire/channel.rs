@@ -1,7 +1,7 @@
 //! Owns the making of a connection: address, windows, signs of life, TLS; and what is said when it fails because one side speaks TLS and
 //! the other does not, or does not know the other.
 
-use super::{Acting, chain};
+use super::{Acting, chain, why};
 use crate::credentials::{Tls, read};
 use crate::errors::{Error, Result};
 use std::error::Error as _;
@@ -80,7 +80,7 @@ async fn is_let_in(url: &str, channel: Channel, within: Duration) -> Result<()> 
     let mut health = HealthClient::new(channel);
     let asked = tokio::time::timeout(within, health.check(HealthCheckRequest::default())).await;
     let reason = match asked {
-        Ok(Err(status)) if status.source().is_some() => chain(&status),
+        Ok(Err(status)) if status.source().is_some() => why(&status),
         // Whatever the server itself answers says that we are in.
         Ok(_) => return Ok(()),
         Err(_) => {

@@ -3,7 +3,7 @@
 //! server has no room for another session.
 
 use super::log::{Assembly, messages};
-use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, chain, channel, fault, v2};
+use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, channel, fault, v2, why};
 use crate::errors::{Error, Result};
 use crate::revision::{Revision, Transaction};
 use futures_util::{Stream, StreamExt, stream};
@@ -117,7 +117,7 @@ fn failed(status: &tonic::Status) -> Error {
 }
 
 pub(super) fn failure(status: &tonic::Status) -> Failure {
-    fault::from_status(status).map_or_else(|| Failure::Lost(channel::explained(chain(status))), Failure::Fault)
+    fault::from_status(status).map_or_else(|| Failure::Lost(channel::explained(why(status))), Failure::Fault)
 }
 
 impl Unary {
