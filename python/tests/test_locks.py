@@ -230,11 +230,11 @@ def test_what_a_client_holds_ends_with_it(server: Server, opened: Connect, three
     with pytest.raises(errors.Wait):
         waiting.vote()
     waiting.abort()
-    storage = opened("other")
+    storage = opened("other", wait_timeout=15)
     voting = begun(Commit(storage, y, x).whole)
     client.send_signal(signal.SIGKILL)
     client.communicate()
-    # It waits 30 s for an answer, and the time limit of what is held is 60 s (limits.prepare_ms_max): that is not what lets go.
+    # What is held has a time limit, 30 s, and he does not wait for so long: that is not what lets go.
     voting.result(60)
     assert counts(storage, [x, y]) == [1, 1]
 
