@@ -9,7 +9,8 @@
 //!
 //! Each life of a database (store and timeline) is judged by itself, so the newest chain of a former life stays until somebody removes
 //! it: a server that began anew with nothing in it must not push out what it had. By time nothing goes when the newest backup and
-//! the one before it are further from each other than what is kept: then the clock was set, or nothing was backed up for long.
+//! the one before it are further from each other than what is kept, and that is not how far backups are from each other here: then the
+//! clock was set, or nothing was backed up for long.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -83,8 +84,10 @@ pub(crate) fn to_remove(chains: &[Kept], keep: Keep, now_unix_ms: u64) -> Vec<us
 /// Whether the clock seems to have been set before the newest backup was made.
 fn is_far_from_the_rest(chains: &[Times], time_ms: u64) -> bool {
     let mut newest_first = chains.iter().rev().flat_map(|times| times.iter().rev());
-    let (newest, before) = (newest_first.next(), newest_first.next());
-    newest.zip(before).is_some_and(|(newest, before)| newest.abs_diff(*before) > time_ms)
+    let (newest, before, third) = (newest_first.next(), newest_first.next(), newest_first.next());
+    let between = |a: Option<&u64>, b: Option<&u64>| a.zip(b).map_or(0, |(a, b)| a.abs_diff(*b));
+    let (last, usual) = (between(newest, before), between(before, third));
+    last > time_ms && last > usual.saturating_mul(2)
 }
 
 fn of_one_life(chains: &[Times], keep: Keep, now_unix_ms: u64) -> Vec<usize> {
@@ -92,7 +95,7 @@ fn of_one_life(chains: &[Times], keep: Keep, now_unix_ms: u64) -> Vec<usize> {
         && is_far_from_the_rest(chains, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     {
         tracing::warn!(
-            "the newest backup and the one before it are further from each other than what is kept: nothing is removed this time; look at the clock"
+            "the newest backup and the one before it are unusually far from each other: nothing is removed this time; look at the clock"
         );
         return Vec::new();
     }
@@ -161,7 +164,8 @@ mod tests {
                 .flat_map(|(chain, times)| times.iter().map(move |made| (chain, *made)))
                 .collect();
             all.sort_unstable_by_key(|(_, made)| std::cmp::Reverse(*made));
-            let set = |time: Duration| all.len() > 1 && all[0].1 - all[1].1 > time.as_millis() as u64;
+            let gap = |at: usize| if all.len() > at + 1 { all[at].1 - all[at + 1].1 } else { 0 };
+            let set = |time: Duration| gap(0) > time.as_millis() as u64 && gap(0) > 2 * gap(1);
             let wanted = |place: usize, made: u64| match keep {
                 Keep::All => true,
                 Keep::For(time) if set(time) => true,
@@ -201,8 +205,14 @@ mod tests {
         chains.extend(daily(1, 1500..1501));
         assert_eq!(to_remove(&chains, WEEK, 1500 * DAY), Vec::<usize>::new());
         chains.extend(daily(1, 120..121));
-        assert_eq!(to_remove(&chains, WEEK, 120 * DAY), Vec::<usize>::new(), "set right again");
+        assert_eq!(to_remove(&chains, WEEK, 120 * DAY), (0..13).collect::<Vec<_>>(), "set right again");
         chains.extend(daily(1, 121..122));
-        assert_eq!(to_remove(&chains, WEEK, 121 * DAY), (0..14).collect::<Vec<_>>(), "then as ever");
+        assert_eq!(to_remove(&chains, WEEK, 121 * DAY), (0..14).collect::<Vec<_>>(), "and as ever");
+    }
+
+    #[test]
+    fn what_is_kept_may_be_shorter_than_it_is_between_two_backups() {
+        let half_a_day = Keep::For(Duration::from_secs(43_200));
+        assert_eq!(to_remove(&daily(1, 100..105), half_a_day, 104 * DAY), [0, 1, 2, 3]);
     }
 }

@@ -78,6 +78,31 @@ async fn what_a_cut_backup_has_is_not_stored_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_before_the_newest_backup_is_not_gone_on_with() {
+    let scene = Scene::start().await;
+    scene.root().await;
+    for name in 0..8 {
+        scene.object(&format!("thing {name}"), 12, 3000).await;
+    }
+    let mut child = scene.begin_backup(&["--object-bytes", "4096"]);
+    while stored(&scene, "progress") == 0 && child.try_wait().expect("can be asked").is_none() {
+        std::thread::yield_now();
+    }
+    let _ = child.kill();
+    child.wait().expect("ends");
+    assert_eq!(stored(&scene, "manifest"), 0, "it was not whole");
+    let other = Scene::start().await;
+    other.root().await;
+    let name = |taken: &serde_json::Value| taken["backup"].as_str().expect("a name")[..6].to_owned();
+    let between = other.served.json(&["backup", &scene.path("backup")]).remove(0);
+    let taken = scene.backup(&[]);
+    assert_eq!((name(&between), name(&taken)), ("000002".to_owned(), "000003".to_owned()), "{taken}");
+    let restored = scene.restored("whole", &[]);
+    let copy = Db::connect(&restored.address).await.expect("connects");
+    assert_eq!(log(&copy, None).await, log(&scene.db, None).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_without_room_or_rights_says_so_and_the_last_backup_stays_good() {
     let scene = Scene::start().await;
     scene.root().await;
