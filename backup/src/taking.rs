@@ -207,8 +207,6 @@ impl Taking<'_> {
     fn why_full(&self, shelf: &Shelf, newest: Option<(&Chain, &Backup)>) -> Option<String> {
         let (status, Some((chain, last))) = (&self.status, newest) else { return Some("it is the first one".into()) };
         let (full, last) = (&chain.backups[0].manifest, &last.manifest);
-        // The clock may have been ahead when it was made: what is of a far future is as good as old.
-        let age_ms = (self.how.now_unix_ms)().abs_diff(full.done_unix_ms);
         let damage = shelf.damage_from(chain);
         if self.how.full {
             Some("it was asked for".into())
@@ -220,7 +218,7 @@ impl Taking<'_> {
             Some("the database is behind the last backup".into())
         } else if status.packed_to > last.to {
             Some(format!("history is packed up to {}, and the last backup ends at {}", status.packed_to, last.to))
-        } else if u128::from(age_ms) > self.how.full_every.as_millis() {
+        } else if is_old(full.done_unix_ms, (self.how.now_unix_ms)(), self.how.full_every) {
             Some("the last full one is old enough".into())
         } else if last.number >= NUMBER_MAX {
             Some(format!("the chain has {NUMBER_MAX} backups"))
@@ -408,6 +406,11 @@ impl Taking<'_> {
     }
 }
 
+/// Whether a full backup is older than that. The clock may have been ahead when it was made: of a far future is as good as old.
+fn is_old(done_unix_ms: u64, now_unix_ms: u64, than: Duration) -> bool {
+    u128::from(now_unix_ms.abs_diff(done_unix_ms)) > than.as_millis()
+}
+
 /// The log has ended without an error: it has to have what was visible before it was read. Of what is packed the newest may be gone.
 fn has_ended(last: Tid, visible: Tid, packed_to: Tid) -> Result<()> {
     if last >= visible || visible <= packed_to {
@@ -436,6 +439,15 @@ fn dice() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_backup_of_the_future_is_followed_by_another() {
+        let than = Duration::from_millis(10);
+        assert_eq!(
+            [80, 89, 90, 100, 110, 111, 9000].map(|done| is_old(done, 100, than)),
+            [true, true, false, false, false, true, true]
+        );
+    }
 
     #[test]
     fn a_log_that_ends_early_is_not_believed() {

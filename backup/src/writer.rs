@@ -212,3 +212,28 @@ pub(crate) fn pieces(name: &str, mut plain: Bytes) -> Result<Vec<LogPiece>> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::load;
+    use crate::place::Reach;
+
+    #[tokio::test]
+    async fn the_beginning_of_a_transaction_whose_rest_did_not_come_is_not_stored() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::open(dir.path().to_str().expect("plain"), Reach::default()).expect("a place");
+        let mut writer = Writer::new((&place, "chain"), "run".to_owned(), 4096, HashSet::new(), Default::default());
+        for (bytes, revisions) in [(&b"whole"[..], 2), (b"half of one", 1)] {
+            if writer.open.revisions > 0 {
+                writer.open.ends(Tid(5));
+            }
+            writer.open.plain.extend_from_slice(bytes);
+            writer.open.revisions += revisions;
+        }
+        writer.close().await.expect("is put");
+        let object = &writer.objects[0];
+        assert_eq!((object.last, object.transactions, writer.numbers.revisions), (Tid(5), 1, 2));
+        assert_eq!(load(&place, "chain", &object.stored, Kind::Log).await.expect("reads"), &b"whole"[..]);
+    }
+}
