@@ -286,7 +286,7 @@ impl Database {
         Ok((stats.bytes, stats.hits, stats.misses))
     }
 
-    /// Bytes of the log, pinned snapshots, prepared drafts, sessions.
+    /// Bytes of the log, pinned snapshots, prepared drafts, sessions; databases of the server that this user has a role on.
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let db = self.db(py)?;
         let status = runtime::wait(py, async move { db.admin().status().await })?;
@@ -295,6 +295,7 @@ impl Database {
         told.set_item("pins", status.pins)?;
         told.set_item("prepared", status.prepared)?;
         told.set_item("sessions", status.sessions)?;
+        told.set_item("databases", status.databases.len())?;
         Ok(told)
     }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 import transaction
 import zodburi
+from persistent.mapping import PersistentMapping
 from serving import Server
 from ZODB import DB
 from ZODB.blob import Blob
@@ -98,6 +100,32 @@ def test_another_database_of_the_server(tmp_path: Path) -> None:
         assert "b" not in DB(main).open().root()
         catalog.close()
         main.close()
+    finally:
+        server.stop()
+
+
+def test_what_another_database_refers_to_outlives_a_pack(tmp_path: Path) -> None:
+    server = Server(tmp_path, f"databases.catalog.data_dir={tmp_path}/catalog")
+    try:
+        databases: dict[str, DB] = {}
+        main = DB(Storage(server.address), databases=databases, database_name="main")
+        catalog = DB(Storage(server.address, "catalog"), databases=databases, database_name="catalog")
+        connection = main.open()
+        there = connection.get_connection("catalog")
+        page = PersistentMapping(a=1)
+        there.add(page)
+        connection.root()["page"] = page
+        transaction.commit()
+        catalog.storage.pack(time.time() + 1, None)
+        there.cacheMinimize()
+        assert page["a"] == 1, "nothing in its own database refers to it"
+        transaction.abort()
+        connection.close()
+        assert len(catalog.storage) == 2
+        catalog.storage.pack(time.time() + 1, None, gc=True)
+        assert len(catalog.storage) == 1, "unless it is said"
+        main.close()
+        catalog.close()
     finally:
         server.stop()
 

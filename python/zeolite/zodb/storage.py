@@ -62,7 +62,7 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         read_only: bool = False,
         read_only_fallback: bool = False,
         server_sync: bool = False,
-        pack_gc: bool = True,
+        pack_gc: bool | None = None,
         role: str = "",
         token: str | None = None,
         token_file: str | None = None,
@@ -375,12 +375,18 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
     # The whole
 
     def pack(self, t: float, referencesf: Any = None, gc: bool | None = None) -> None:
-        """Removes what was superseded before a time; and, with ``gc`` (``pack_gc``), what nobody refers to any more."""
+        """Removes what was superseded before a time; and, with ``gc`` (``pack_gc``), what nobody refers to any more.
+
+        Where neither says so, what nobody refers to stays if the server has other databases: they may refer into this one.
+        """
         if self._read_only:
             raise ReadOnlyError
+        collect = self._pack_gc if gc is None else gc
         stamp = TimeStamp(*time.gmtime(t)[:5] + (t % 60,))
         try:
-            self._database.pack(u64(stamp.raw()), keep_garbage=not (self._pack_gc if gc is None else gc))
+            if collect is None:
+                collect = self._database.status()["databases"] <= 1
+            self._database.pack(u64(stamp.raw()), keep_garbage=not collect)
             if self._files is not None:
                 self._files.packed(stamp.raw(), self._objects.exist)
         except ZeoliteError as error:
