@@ -30,7 +30,7 @@ pub(crate) struct RestoreArgs {
     /// Into the empty database of a running server (--server, -d)
     #[arg(long, group = "target")]
     into_server: bool,
-    /// As of this tid or time, inclusive; without it the newest
+    /// As of this tid or time, inclusive; without it the newest. A time without a zone is of this machine's (write 2026-11-29T03:00Z for UTC)
     #[arg(long, value_name = "TID|TIME")]
     to: Option<At>,
     /// Of which database the backup is, when it is not the one that -d names
