@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use zeolite_backup::{Chosen, Error, Place, Restored, Shelf, choose, restore as restore_all};
 use zeolite_client::{Db, Options};
-use zeolite_proto::Registry;
+use zeolite_proto::{Registry, Tid};
 
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("target").required(true)))]
@@ -79,6 +79,11 @@ pub(crate) async fn restore(out: &Out, server: &Server, args: &RestoreArgs) -> R
             into_db(out, &place, &chosen, &db, args.resume).await?
         }
     };
+    if args.to.is_some() && restored.newest == Tid::NONE {
+        out.complain(
+            "nothing had been committed then, and the database is empty: is the time of this machine's zone meant?",
+        );
+    }
     tell(out, &chosen, &restored, begun.elapsed().as_secs_f64())
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackupSettings {
-    /// Where to: a directory, or `s3://BUCKET/PREFIX`; empty: nowhere.
+    /// Where to: a directory that there is (one on a disk that is not mounted must not be made), or `s3://BUCKET/PREFIX`; empty: nowhere.
     pub to: String,
     /// How often, in seconds; 0: never.
     pub every_s: u64,
