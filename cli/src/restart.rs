@@ -9,10 +9,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use zeolite_server::store::disk::real::{LOCK_FILE, NOT_FOLLOWED, SERVED};
+use zeolite_server::store::disk::holder::Holder;
 
 /// The new process is there within this, or is not coming: it has 30 seconds to become ready.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -38,60 +37,30 @@ pub(crate) async fn restart(out: &Out, args: &RestartArgs, within: Option<Durati
         Some(dir) => dir.clone(),
         None => crate::serve::data_dir(args.config.as_deref())?,
     };
-    let asked_of = holder(&dir)?.filter(|holder| holder.serves);
+    let asked_of = Holder::of(&dir)?.filter(|holder| holder.serves);
     let Holder { pid: old, not_followed, .. } =
         asked_of.ok_or_else(|| Usage(format!("no server serves the data directory {}; start one", dir.display())))?;
-    kill_process(old, Signal::USR2).with_context(|| format!("process {} cannot be told", old.as_raw_nonzero()))?;
+    let process = i32::try_from(old).ok().and_then(Pid::from_raw).context("the lock file names no process")?;
+    kill_process(process, Signal::USR2).with_context(|| format!("process {old} cannot be told"))?;
     let (asked, within) = (Instant::now(), within.unwrap_or(WITHIN));
     loop {
-        match holder(&dir)? {
+        match Holder::of(&dir)? {
             Some(now) if now.pid == old && now.not_followed > not_followed => {
-                bail!("the new process did not become ready, and {} serves on; its log says why", old.as_raw_nonzero())
+                bail!("the new process did not become ready, and {old} serves on; its log says why")
             }
             Some(Holder { pid, serves: true, .. }) if pid != old => {
-                let (old, new) = (old.as_raw_nonzero(), pid.as_raw_nonzero());
                 match out.is_json() {
-                    true => out.json(&json!({ "old_pid": old, "pid": new }))?,
-                    false => out.line(format_args!("process {new} has taken the place of {old}")),
+                    true => out.json(&json!({ "old_pid": old, "pid": pid }))?,
+                    false => out.line(format_args!("process {pid} has taken the place of {old}")),
                 }
                 return Ok(());
             }
             _ if asked.elapsed() < within => tokio::time::sleep(LOOK_EVERY).await,
             Some(now) if now.pid == old => bail!(
-                "process {} still serves, and its log does not say yet what becomes of the new one; look at it",
-                old.as_raw_nonzero()
+                "process {old} still serves, and its log does not say yet what becomes of the new one; look at it"
             ),
             Some(_) => bail!("a new process has the data directory and does not serve yet; its log says why"),
             None => bail!("nobody serves {} any more; the log of the server says why: start it again", dir.display()),
         }
     }
-}
-
-/// Who has a data directory.
-struct Holder {
-    pid: Pid,
-    /// It is a server, and answers.
-    serves: bool,
-    /// How often a process that was to follow it did not become ready.
-    not_followed: usize,
-}
-
-/// The process that has a data directory; none: nobody has.
-fn holder(dir: &Path) -> Result<Option<Holder>> {
-    let path = dir.join(LOCK_FILE);
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
-    match file.try_lock_shared() {
-        Ok(()) => return Ok(None),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => bail!("{}: {error}", path.display()),
-    }
-    // Between the lock and the note of whose it is nothing is there.
-    let noted = std::fs::read_to_string(&path)?;
-    let pid = noted.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-    let (serves, not_followed) = (noted.contains(SERVED), noted.matches(NOT_FOLLOWED).count());
-    Ok(pid.map(|pid| Holder { pid, serves, not_followed }))
 }

@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::rpc::budget::Budget;
 use crate::schedules::Board;
-use crate::settings::{DatabasePlan, SessionSettings, Settings};
+use crate::settings::{AuthSettings, DatabasePlan, SessionSettings, Settings, TlsSettings};
 use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
 use crate::store::{Opening, Progress, StoreError};
@@ -189,11 +189,7 @@ impl Server {
     pub fn check_files(settings: &Settings, address: SocketAddr) -> Result<(), ServerError> {
         settings.check().map_err(ServerError::Settings)?;
         settings.may_listen(address).map_err(ServerError::Listen)?;
-        let wrong = |problem| ServerError::Settings(vec![problem]);
-        Tls::open(&settings.tls).map_err(wrong)?;
-        let users_file = settings.auth.has_users().then(|| settings.auth.users_file.clone());
-        Authority::open(settings.auth.anonymous(), users_file, Arc::new(SystemClock::new())).map_err(wrong)?;
-        Ok(())
+        who_comes(&settings.auth, &settings.tls, Arc::new(SystemClock::new())).map(drop)
     }
 
     /// Starts on these components; gives the server when its databases are open.
@@ -227,10 +223,7 @@ impl Server {
         let plans = settings.plans().map_err(|problem| ServerError::Settings(vec![problem]))?;
         let Settings { sessions, metrics, auth, tls, .. } = settings;
         let connections_max = files::for_connections(sessions.connections_max, &plans, &metrics);
-        let wrong = |problem| ServerError::Settings(vec![problem]);
-        let tls = Tls::open(&tls).map_err(wrong)?;
-        let users_file = auth.has_users().then(|| auth.users_file.clone());
-        let authority = Authority::open(auth.anonymous(), users_file, components.clock.clone()).map_err(wrong)?;
+        let (tls, authority) = who_comes(&auth, &tls, components.clock.clone())?;
         // Before a store is opened: a port that is taken is told at once.
         let metrics_listener = Metrics::bind(&metrics).await.map_err(ServerError::Listen)?;
         let databases = Arc::new(Databases::new(&plans, components.clock.clone()));
@@ -394,6 +387,18 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The files of certificates and users.
+fn who_comes(
+    auth: &AuthSettings,
+    tls: &TlsSettings,
+    clock: Arc<dyn Clock>,
+) -> Result<(Option<Arc<Tls>>, Arc<Authority>), ServerError> {
+    let wrong = |problem| ServerError::Settings(vec![problem]);
+    let users_file = auth.has_users().then(|| auth.users_file.clone());
+    let tls = Tls::open(tls).map_err(wrong)?;
+    Ok((tls, Authority::open(auth.anonymous(), users_file, clock).map_err(wrong)?))
 }
 
 /// Tells whether a server moves; it keeps nothing of it.

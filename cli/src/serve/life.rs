@@ -16,7 +16,7 @@ use zeolite_proto::Tid;
 use zeolite_server::server::{Components, Server, ServerError};
 use zeolite_server::settings::Settings;
 use zeolite_server::store::StoreError;
-use zeolite_server::store::disk::real::{NOT_FOLLOWED, SERVED, note};
+use zeolite_server::store::disk::holder::{Holder, NOT_FOLLOWED, SERVED};
 
 /// A new process waits so long for the store that the old one has left.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
 
 /// What `zeolite restart` waits for.
 fn tell_restart(dir: &Path, word: &str) {
-    if let Err(error) = note(dir, word) {
+    if let Err(error) = Holder::note(dir, word) {
         tracing::warn!(%error, "the lock file cannot be written, and `zeolite restart` does not learn how this server stands");
     }
 }

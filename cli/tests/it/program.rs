@@ -1,6 +1,7 @@
 //! Owns the program under test: the binary, signals to it, what it printed.
 
 use std::fs::{File, TryLockError};
+use std::io::BufRead;
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -18,6 +19,14 @@ pub(crate) fn program() -> Command {
 pub(crate) fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
     assert!(status.success());
+}
+
+/// Where a server says that it listens, as JSON, and its process: the line of the next one, if several print there.
+pub(crate) fn listening(lines: &mut impl BufRead) -> (String, u32) {
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("it says where it listens");
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+    (told["address"].as_str().expect("an address").to_owned(), told["pid"].as_u64().expect("a pid") as u32)
 }
 
 /// Waits until nobody has a data directory: a process that is not our child is not ours to wait for.

@@ -1,8 +1,8 @@
 //! Users and TLS as an operator has them: `zeolite user`, servers that are killed, refusals at the start, what the log says and what it never says.
 
-use crate::program::{program, signal, text};
+use crate::program::{listening, program, signal, text};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -40,10 +40,9 @@ impl Guarded {
             .stderr(std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("a log"))
             .spawn()
             .expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("has an output")).read_line(&mut line).expect("reads");
-        let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        Guarded { child, address: told["address"].as_str().expect("an address").to_owned() }
+        let stdout = child.stdout.take().expect("has an output");
+        let (address, _) = listening(&mut BufReader::new(stdout));
+        Guarded { child, address }
     }
 
     fn run(&self, token: &str, args: &[&str]) -> Output {

@@ -1,8 +1,9 @@
 //! Owns the served database: the real binary on a data directory, and what the commands say about it.
 
+use crate::program::listening;
 pub(crate) use crate::program::{program, signal, text};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use zeolite_client::{Cell, Db, Oid, Record};
@@ -57,10 +58,8 @@ impl Served {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("has an output")).read_line(&mut line).expect("reads");
-        let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        let address = told["address"].as_str().expect("an address").to_owned();
+        let stdout = child.stdout.take().expect("has an output");
+        let (address, _) = listening(&mut BufReader::new(stdout));
         Served { child, address }
     }
 

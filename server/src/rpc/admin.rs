@@ -85,17 +85,10 @@ impl Administration {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    /// The calls of a request about sessions.
-    fn of_sessions<Q>(&self, request: &Request<Q>) -> Result<Calls, Status> {
+    /// The calls of a request, if its principal may do that.
+    fn allowed<Q>(&self, request: &Request<Q>, verb: Verb) -> Result<Calls, Status> {
         let calls = self.rpc.called(request)?;
-        calls.may(Verb::Sessions).map_err(|fault| self.rpc.refusal(&fault))?;
-        Ok(calls)
-    }
-
-    /// The calls of a request that only looks.
-    fn looking<Q>(&self, request: &Request<Q>) -> Result<Calls, Status> {
-        let calls = self.rpc.called(request)?;
-        calls.may(Verb::Look).map_err(|fault| self.rpc.refusal(&fault))?;
+        calls.may(verb).map_err(|fault| self.rpc.refusal(&fault))?;
         Ok(calls)
     }
 }
@@ -107,7 +100,7 @@ impl Admin for Administration {
 
     async fn status(&self, request: Request<v2::StatusRequest>) -> Result<Response<v2::StatusReply>, Status> {
         // Sizes and free bytes are asked of the disk.
-        let calls = self.looking(&request)?;
+        let calls = self.allowed(&request, Verb::Look)?;
         let (rpc, database) = (self.rpc.clone(), calls.database().clone());
         let databases = self.rpc.databases_of(&request);
         let status = self.rpc.look(move || Ok(zeolite_proto::Status { databases, ..rpc.status(&database) })).await;
@@ -168,7 +161,7 @@ impl Admin for Administration {
         &self,
         request: Request<v2::ListSessionsRequest>,
     ) -> Result<Response<v2::ListSessionsReply>, Status> {
-        let calls = self.of_sessions(&request)?;
+        let calls = self.allowed(&request, Verb::Sessions)?;
         let sessions = self.rpc.list_sessions(calls.database()).into_iter().map(Into::into).collect();
         Ok(Response::new(v2::ListSessionsReply { sessions }))
     }
@@ -182,7 +175,7 @@ impl Admin for Administration {
     }
 
     async fn resolvers(&self, request: Request<v2::ResolversRequest>) -> Result<Response<v2::ResolversReply>, Status> {
-        Ok(Response::new(encode::resolvers(self.looking(&request)?.engine().registry())))
+        Ok(Response::new(encode::resolvers(self.allowed(&request, Verb::Look)?.engine().registry())))
     }
 }
 

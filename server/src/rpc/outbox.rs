@@ -198,6 +198,11 @@ impl Outbox {
         let reason = "an operator has cut this session; connect again, unless you were told not to".to_owned();
         self.notice(Reply::Cut(v2::Cut { tid: newest.0, reason }));
         self.end();
+        self.close_in_time();
+    }
+
+    /// What its client has not read by then is dropped: it is memory.
+    fn close_in_time(self: &Arc<Self>) {
         let outbox = self.clone();
         self.runtime.spawn(async move {
             tokio::time::sleep(outbox.limits.linger).await;
@@ -268,16 +273,12 @@ impl Outbox {
         }
     }
 
-    /// Ends a session that is too far behind. What its client has not read in time is dropped then: it is memory.
+    /// Ends a session that is too far behind.
     fn cut(self: &Arc<Self>, lane: &mut Lane, limit: &'static str) {
         let Some(feed) = lane.feed.take() else { return };
         feed.fan.leave(&**self);
         lane.cut(feed.sent_to, limit);
-        let outbox = self.clone();
-        self.runtime.spawn(async move {
-            tokio::time::sleep(outbox.limits.linger).await;
-            outbox.close();
-        });
+        self.close_in_time();
     }
 }
 

@@ -54,9 +54,7 @@ impl Guarded {
         });
         self.connections.cut_revoked();
     }
-}
 
-impl Guarded {
     /// Once, when it has happened: a server with an old certificate still serves those who take it.
     fn tell_expiry(&self, expires_unix_ms: u64) {
         let has_expired = self.clock.unix_nanos() / 1_000_000 >= i128::from(expires_unix_ms);

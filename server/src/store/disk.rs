@@ -4,6 +4,7 @@
 //! fails its n-th call. Paths are relative to the data directory, with `/`.
 
 pub mod apart;
+pub mod holder;
 pub mod real;
 pub mod sim;
 pub mod watched;

@@ -1,7 +1,7 @@
 //! Owns the served database: the real binary on a data directory, ended in one way or another and started again.
 
-use crate::program::wait_until_free;
-use std::io::{BufRead, BufReader};
+use crate::program::{listening, wait_until_free};
+use std::io::BufReader;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -42,6 +42,7 @@ impl Served {
         let mut child = spawn(dir.path(), listen);
         let mut lines = BufReader::new(child.stdout.take().expect("its output is a pipe"));
         let (address, pid) = listening(&mut lines);
+        let address = address.parse().expect("an address");
         assert_eq!(pid, child.id());
         Served { child, pid, lines, address, dir }
     }
@@ -73,7 +74,7 @@ impl Served {
             wait_until_free(self.dir.path());
         }
         if let Some((address, pid)) = next {
-            assert_eq!(address, self.address);
+            assert_eq!(address, self.url());
             self.pid = pid;
             return self;
         }
@@ -99,15 +100,6 @@ impl Drop for Served {
         }
         let _ = self.child.wait();
     }
-}
-
-/// Where a server says that it listens, and its process.
-fn listening(lines: &mut BufReader<ChildStdout>) -> (SocketAddr, u32) {
-    let mut line = String::new();
-    lines.read_line(&mut line).expect("it says where it listens");
-    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-    let address = told["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
-    (address, told["pid"].as_u64().expect("a pid") as u32)
 }
 
 fn send(signal: &str, pid: u32) -> bool {

@@ -1,9 +1,9 @@
 //! A server whose process is another one a moment later: by a signal, by `restart`, and by a service manager that keeps its socket.
 
-use crate::program::{program, text, wait_until_free};
+use crate::program::{listening, program, text, wait_until_free};
 use crate::served::fill;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -43,11 +43,9 @@ fn serving(mut command: Command, dir: &Path) -> Serving {
 impl Serving {
     /// Where the process listens that is there now.
     fn next_life(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("reads");
-        let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        self.pid = told["pid"].as_u64().expect("a pid") as u32;
-        told["address"].as_str().expect("an address").to_owned()
+        let (address, pid) = listening(&mut self.lines);
+        self.pid = pid;
+        address
     }
 
     fn send(&self, signal: &str) {

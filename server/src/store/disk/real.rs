@@ -1,21 +1,13 @@
 //! Owns the real data directory: files of the operating system, under a lock that keeps a second process out.
 
+use super::holder::{Holder, LOCK_FILE};
 use super::{Disk, DiskFile};
 use crate::store::StoreError;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The name of the lock file in the data directory; it holds the pid of who has it.
-pub const LOCK_FILE: &str = "lock";
-
-/// Behind the pid: the databases are open, and a server answers.
-pub const SERVED: &str = " served";
-
-/// Behind that, once for each time: a process that was to follow did not become ready.
-pub const NOT_FOLLOWED: &str = " !";
 
 /// A data directory on a real file system. It is locked as long as this value lives; the operating system frees the lock
 /// when the process ends, however it ends, so a left-over lock file means nothing.
@@ -96,18 +88,10 @@ impl RealDisk {
     }
 }
 
-/// Notes a word in the lock file of a data directory, which this process has: [`SERVED`], [`NOT_FOLLOWED`].
-pub fn note(root: &Path, word: &str) -> std::io::Result<()> {
-    let mut lock = OpenOptions::new().append(true).open(root.join(LOCK_FILE))?;
-    lock.write_all(word.as_bytes())
-}
-
 // Who has the lock, as the file says; nothing of the directory.
 fn holder(lock: &File) -> String {
-    let mut noted = String::new();
-    let read = lock.take(20).read_to_string(&mut noted);
-    let pid = noted.split_whitespace().next().and_then(|pid| pid.parse::<u32>().ok()).filter(|_| read.is_ok());
-    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+    let holder = Holder::noted(lock).ok().flatten();
+    holder.map_or_else(String::new, |holder| format!(" (pid {})", holder.pid))
 }
 
 // Makes a directory and its parents, each durable in the one above.
