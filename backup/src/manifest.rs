@@ -169,7 +169,7 @@ pub(crate) async fn load_list<T: DeserializeOwned>(place: &Place, chain: &str, s
 }
 
 impl Manifest {
-    /// The bytes to be stored under a name, and their sum.
+    /// The bytes to be stored under a name.
     pub(crate) fn sealed(&self, place: &Place, name: &str) -> Result<Bytes> {
         Ok(seal(name, Kind::Manifest, &encoded(self), place.key())?.bytes)
     }

@@ -115,7 +115,7 @@ impl Place {
     /// Puts an object where there is none; false: there is one.
     pub(crate) async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool> {
         // Not every server knows the condition; this leaves it the moment between the two.
-        if self.get(name).await?.is_some() {
+        if self.is_there(name).await? {
             return Ok(false);
         }
         let options = PutOptions::from(PutMode::Create);
@@ -123,6 +123,15 @@ impl Place {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
             Err(error) => Err(self.failed("writing", name, error)),
+        }
+    }
+
+    /// Whether there is an object of that name.
+    pub(crate) async fn is_there(&self, name: &str) -> Result<bool> {
+        match self.store.head(&self.whole(name)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.failed("looking for", name, error)),
         }
     }
 
@@ -211,7 +220,7 @@ fn no_data_directory(at: &str) -> Result<()> {
     Ok(())
 }
 
-/// Bucket and prefix of a URL; none: it is a directory.
+/// The same, if it is a URL; none: it is a directory.
 fn url(at: &str) -> Option<&str> {
     at.contains("://").then_some(at)
 }

@@ -85,11 +85,6 @@ impl Chosen {
         let to = self.to;
         self.chain.backups.iter().filter(move |backup| backup.manifest.from < to)
     }
-
-    /// Bytes that are to be read, about.
-    pub fn bytes(&self) -> u64 {
-        self.backups().map(|backup| backup.manifest.stored_bytes).sum()
-    }
 }
 
 /// Restores into a database that is empty, or (`resume`) that has the beginning of it; `tell` gets the bytes so far.

@@ -232,7 +232,8 @@ impl Taking<'_> {
         let mut known = HashSet::new();
         if goal.behind.is_some() {
             let chain = shelf.chains.iter().find(|chain| chain.name == goal.chain);
-            for backup in chain.iter().flat_map(|chain| &chain.backups) {
+            let backups = chain.iter().flat_map(|chain| &chain.backups);
+            for backup in backups.filter(|backup| backup.manifest.blobs > 0) {
                 let objects = backup.manifest.objects(self.place, dir).await?;
                 known.extend(self.blobs_of(dir, &objects).await?);
             }
@@ -386,7 +387,7 @@ impl Taking<'_> {
         let name = manifest_name(goal.number());
         // Somebody who took this run for a dead one has removed it.
         if let Some(first) = writer.objects.iter().find(|object| object.stored.name.starts_with(run))
-            && self.place.get(&format!("{chain}/{}", first.stored.name)).await?.is_none()
+            && !self.place.is_there(&format!("{chain}/{}", first.stored.name)).await?
         {
             return Err(Error::Refused(
                 "what was stored of this backup is gone: it stood still for too long; take it again".into(),

@@ -231,7 +231,9 @@ impl Runner {
         if to <= status.packed_to {
             return Ok(());
         }
-        let mut messages = db.admin().pack(PackOptions { to: Some(to), keep_garbage: false, dry_run: false }).await?;
+        // Of several databases one may refer into another, and no server sees that.
+        let keep_garbage = self.items.iter().filter(|item| item.work == Work::Pack).count() > 1;
+        let mut messages = db.admin().pack(PackOptions { to: Some(to), keep_garbage, dry_run: false }).await?;
         let mut last = None;
         while let Some(message) = messages.next().await? {
             last = Some(message);

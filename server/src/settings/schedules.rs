@@ -59,6 +59,7 @@ impl BackupSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct PackSettings {
     /// How often, in seconds; 0: only when somebody asks.
+    /// With several databases what nobody refers to stays: one may refer into another.
     pub every_s: u64,
     /// How much history stays, in seconds.
     pub keep_s: u64,
