@@ -110,9 +110,7 @@ class Overlay:
 
     def _of_this_snapshot(self, oid: bytes, serial: bytes) -> None:
         """What a step has made of another revision would go over this one, and nobody would see it."""
-        is_new = serial == z64
-        # One that is new is in no snapshot, and asking for it would be a call of the server.
-        here = self.records.get(oid) or self._ahead.get(oid) if is_new else self._found(oid)
+        here = self._found(oid)
         if serial != (here[1] if here is not None else z64):
             told = "the step knows this object from outside its chunk; let it load what it changes, and let nobody else use its connection"
             raise ConflictError(told, oid=oid, serials=(here[1] if here is not None else z64, serial))
