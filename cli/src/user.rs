@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeolite_proto::Role;
 use zeolite_server::auth::token::Token;
-use zeolite_server::auth::users::{EVERY_DATABASE, KeptToken, User, Users};
+use zeolite_server::auth::users::{EVERY_DATABASE, KeptToken, Limits, User, Users};
 
 const EXAMPLE: &str = "\
 Example:
@@ -64,7 +64,13 @@ enum UserCommand {
         #[arg(long = "on", value_name = "DATABASE", required = true)]
         databases: Vec<String>,
     },
-    /// Who there is, with the short ids of their tokens
+    /// Bound what a user may have at once, and write in a second, over all connections
+    Limit {
+        name: String,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
+    /// Who there is, with the short ids of their tokens, and their limits
     List,
     /// Remove a user with all tokens
     Remove { name: String },
@@ -86,6 +92,68 @@ struct Rights {
     /// On this database; several times for several. Without it: on every one
     #[arg(long = "on", value_name = "DATABASE")]
     databases: Vec<String>,
+}
+
+/// A number, or `none` to lift a limit.
+#[derive(Clone, Copy)]
+struct Most(Option<u64>);
+
+impl std::str::FromStr for Most {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Most, String> {
+        match text {
+            "none" => Ok(Most(None)),
+            text => text.parse().map(|most| Most(Some(most))).map_err(|_| "write a number, or none".to_owned()),
+        }
+    }
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+struct LimitArgs {
+    /// Open sessions
+    #[arg(long, value_name = "NUMBER|none")]
+    sessions: Option<Most>,
+    /// Pinned snapshots
+    #[arg(long, value_name = "NUMBER|none")]
+    pins: Option<Most>,
+    /// Prepared drafts
+    #[arg(long, value_name = "NUMBER|none")]
+    prepared_drafts: Option<Most>,
+    /// Bytes of prepared drafts
+    #[arg(long, value_name = "BYTES|none")]
+    prepared_bytes: Option<Most>,
+    /// Blobs on their way up or down
+    #[arg(long, value_name = "NUMBER|none")]
+    open_blobs: Option<Most>,
+    /// Streams of the log: backups, copies, followers
+    #[arg(long, value_name = "NUMBER|none")]
+    log_streams: Option<Most>,
+    /// Commits in a second; as many may come at once
+    #[arg(long, value_name = "NUMBER|none")]
+    commits_per_s: Option<Most>,
+    /// Bytes written in a second, in drafts and blobs
+    #[arg(long, value_name = "BYTES|none")]
+    written_bytes_per_s: Option<Most>,
+}
+
+impl LimitArgs {
+    fn change(&self, limits: &mut Limits) {
+        let pairs = [
+            (&mut limits.sessions, self.sessions),
+            (&mut limits.pins, self.pins),
+            (&mut limits.prepared_drafts, self.prepared_drafts),
+            (&mut limits.prepared_bytes, self.prepared_bytes),
+            (&mut limits.open_blobs, self.open_blobs),
+            (&mut limits.log_streams, self.log_streams),
+            (&mut limits.commits_per_s, self.commits_per_s),
+            (&mut limits.written_bytes_per_s, self.written_bytes_per_s),
+        ];
+        for (limit, said) in pairs {
+            *limit = said.map_or(*limit, |Most(most)| most);
+        }
+    }
 }
 
 #[derive(Args)]
@@ -124,6 +192,7 @@ pub(crate) fn user(out: &Out, args: &UserArgs, database: &str) -> Result<()> {
             Ok(change(&|users| users.grant(name, *role, databases))?)
         }
         UserCommand::Withdraw { name, databases } => Ok(change(&|users| users.withdraw(name, databases))?),
+        UserCommand::Limit { name, limits } => Ok(change(&|users| users.limit(name, |kept| limits.change(kept)))?),
         UserCommand::List => list(out, &Users::read(&file).map_err(Usage)?),
         UserCommand::Remove { name } => Ok(change(&|users| users.remove(name))?),
         UserCommand::Token { name, life } => {
@@ -172,15 +241,21 @@ fn list(out: &Out, users: &Users) -> Result<()> {
     if out.is_json() {
         return users.users.iter().try_for_each(|(name, user)| out.json(&as_json(name, user, now)));
     }
-    let mut table = Table::new(&["user", "roles", "tokens"]);
+    let mut table = Table::new(&["user", "roles", "tokens", "limits"]);
     for (name, user) in &users.users {
         let roles: Vec<String> = user.roles.iter().map(|(database, role)| on(database, *role)).collect();
         let tokens: Vec<String> =
             user.tokens.iter().map(|(id, token)| format!("{id} ({})", life(token, now))).collect();
-        table.add([name.clone(), roles.join(", "), tokens.join(", ")]);
+        let limits: Vec<String> = limits(&user.limits).map(|(limit, most)| format!("{limit} {most}")).collect();
+        table.add([name.clone(), roles.join(", "), tokens.join(", "), limits.join(", ")]);
     }
     out.table(&table);
     Ok(())
+}
+
+/// Those that there are.
+fn limits(limits: &Limits) -> impl Iterator<Item = (&'static str, u64)> {
+    limits.named().into_iter().filter_map(|(name, most)| Some((name, most?)))
 }
 
 fn on(database: &str, role: Role) -> String {
@@ -201,5 +276,6 @@ fn as_json(name: &str, user: &User, now: u64) -> serde_json::Value {
         json!({ "id": id, "made_unix_s": token.made_unix_s, "expires_unix_s": token.expires_unix_s,
                 "valid": token.is_valid(now) })
     };
-    json!({ "user": name, "roles": user.roles, "tokens": user.tokens.iter().map(token).collect::<Vec<_>>() })
+    json!({ "user": name, "roles": user.roles, "tokens": user.tokens.iter().map(token).collect::<Vec<_>>(),
+            "limits": limits(&user.limits).collect::<std::collections::BTreeMap<_, _>>() })
 }

@@ -15,6 +15,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod authority;
+pub(crate) mod quota;
 pub mod rights;
 pub(crate) mod seldom;
 pub(crate) mod standing;
@@ -27,8 +28,11 @@ pub(crate) use authority::Authority;
 pub(crate) use visitor::Visitor;
 
 use crate::engine::{Caller, Client, Owner, Share};
+use quota::Quota;
 use rights::Verb;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind, Role};
 
 /// Who asks, on one database.
@@ -38,6 +42,8 @@ pub(crate) struct Principal {
     role: Role,
     client: Client,
     address: Option<SocketAddr>,
+    /// Of the user, if it is one.
+    quota: Option<Arc<Quota>>,
 }
 
 /// What a program calls itself is cut here, in bytes.
@@ -46,7 +52,12 @@ const CLIENT_BYTES_MAX: usize = 255;
 impl Principal {
     /// In its own role, at this address.
     pub(crate) fn new(owner: Owner, role: Role, address: Option<SocketAddr>) -> Principal {
-        Principal { owner, role, client: Client::new("", address), address }
+        Principal { owner, role, client: Client::new("", address), address, quota: None }
+    }
+
+    /// The same within what its user may have and do.
+    pub(crate) fn within(self, quota: Option<Arc<Quota>>) -> Principal {
+        Principal { quota, ..self }
     }
 
     /// The same principal in a role that its own includes; empty: in its own.
@@ -109,8 +120,31 @@ impl Principal {
         self.address
     }
 
+    /// The share of a connection where it acts.
+    pub(crate) fn share(&self, of_connection: &Share) -> Share {
+        of_connection.of_user(self.quota.as_ref().map(|quota| quota.share()))
+    }
+
+    /// Refuses a commit of so many bytes to whom writes too fast.
+    pub(crate) fn spend_commit(&self, bytes: usize) -> Result<(), Fault> {
+        self.quota.as_ref().map_or(Ok(()), |quota| quota.commit(bytes))
+    }
+
+    /// An upload has brought so many bytes.
+    pub(crate) fn uploaded(&self, bytes: usize) {
+        if let Some(quota) = &self.quota {
+            quota.uploaded(bytes);
+        }
+    }
+
+    /// How long its uploads must rest before they go on.
+    pub(crate) fn rest(&self) -> Option<Duration> {
+        self.quota.as_ref().and_then(|quota| quota.rest())
+    }
+
     /// How the engine knows it, on a connection with this share.
-    pub(crate) fn caller(&self, share: Share) -> Caller {
+    pub(crate) fn caller(&self, of_connection: &Share) -> Caller {
+        let share = self.share(of_connection);
         Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone(), share }
     }
 }

@@ -70,6 +70,7 @@ pub use reads::pins::PinInfo;
 pub use reads::read::{Loaded, ObjectsPage, Page};
 pub use settings::EngineSettings;
 pub use share::Share;
+pub(crate) use share::UserShare;
 pub(crate) use share::{Counted, Place};
 pub use turn::Turn;
 pub(crate) use work::giving_way::beside_the_traffic;

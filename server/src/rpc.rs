@@ -40,7 +40,7 @@ mod unary;
 use crate::auth::Principal;
 use crate::auth::standing::Standing;
 use crate::databases::{Database, Databases};
-use crate::engine::{Counted, Place};
+use crate::engine::{Counted, Place, Share};
 use crate::schedules::Board;
 use crate::settings::SessionSettings;
 use budget::{Account, Budget, Peer};
@@ -122,7 +122,8 @@ struct Member {
     /// Who it is; since its hello.
     who: Option<Principal>,
     since_unix_ms: u64,
-    _place: Place,
+    /// Of its connection; since its hello, of its user too.
+    place: Place,
 }
 
 impl Member {
@@ -337,15 +338,15 @@ impl Rpc {
         let place = account.share().take(Counted::Sessions, 1, self.settings.sessions_max)?;
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
         let outbox = Outbox::new(&self.settings, self.runtime.clone());
-        let member = Member { outbox: outbox.clone(), database: None, who: None, since_unix_ms: 0, _place: place };
+        let member = Member { outbox: outbox.clone(), database: None, who: None, since_unix_ms: 0, place };
         sessions.insert(id, member);
         Ok((id, outbox))
     }
 
     /// A place for a stream of the log, for as long as it is sent.
-    fn log_stream(&self, account: &Account) -> Result<(Place, OwnedSemaphorePermit), Fault> {
+    fn log_stream(&self, share: &Share) -> Result<(Place, OwnedSemaphorePermit), Fault> {
         let limit = self.settings.log_streams_max;
-        let place = account.share().take(Counted::LogStreams, 1, limit)?;
+        let place = share.take(Counted::LogStreams, 1, limit)?;
         let permit = self.log_streams.clone().try_acquire_owned().map_err(|_| {
             let message =
                 format!("{limit} streams of the log are open, the limit; come back, or raise sessions.log_streams_max");
@@ -359,12 +360,14 @@ impl Rpc {
         &self.fans.get(database.name()).expect("every database has one since the start").0
     }
 
-    /// The session's client has named its database.
-    fn enter_session(&self, id: u64, database: &Database, who: &Principal) {
-        if let Some(member) = self.sessions.lock().get_mut(&id) {
-            (member.database, member.who) = (Some(database.name().clone()), Some(who.clone()));
-            member.since_unix_ms = database.engine().unix_ms();
-        }
+    /// The session's client has named its database and shown who it is: from here on it counts as one of its user's too.
+    fn enter_session(&self, id: u64, database: &Database, who: &Principal) -> Result<(), Fault> {
+        let mut sessions = self.sessions.lock();
+        let Some(member) = sessions.get_mut(&id) else { return Ok(()) };
+        member.place.also(&who.share(&Share::default()))?;
+        (member.database, member.who) = (Some(database.name().clone()), Some(who.clone()));
+        member.since_unix_ms = database.engine().unix_ms();
+        Ok(())
     }
 
     /// The open sessions of a database, the oldest first.

@@ -119,6 +119,16 @@ fn users_are_made_come_in_survive_a_kill_and_are_removed() {
     server.until(&second, &["status"], 4);
     told(&user(&file, &["grant", "reader", "--role", "admin", "--on", "main"]));
     server.until(&reader, &["mode", "normal"], 0);
+    told(&user(&file, &["limit", "reader", "--pins", "7", "--commits-per-s", "100"]));
+    told(&user(&file, &["limit", "reader", "--pins", "none", "--sessions", "2"]));
+    let of_reader = |list: Vec<serde_json::Value>| list.into_iter().find(|user| user["user"] == "reader");
+    let limits = of_reader(told(&user(&file, &["list"]))).expect("is there")["limits"].clone();
+    assert_eq!(limits, serde_json::json!({ "commits_per_s": 100, "sessions": 2 }));
+    for wrong in
+        [&["limit", "reader"][..], &["limit", "reader", "--pins", "x"], &["limit", "reader", "--commits-per-s", "0"]]
+    {
+        assert_eq!(user(&file, wrong).status.code(), Some(2), "{wrong:?}");
+    }
     told(&user(&file, &["remove", "reader"]));
     server.until(&reader, &["status"], 4);
     let left = told(&user(&file, &["list"]));

@@ -9,6 +9,7 @@
 //! A refusal is the same for every reason. Tries at tokens cannot succeed; what they cost is bounded elsewhere (`visitor`), and
 //! what they write into the log here.
 
+use super::quota::{Quota, Quotas};
 use super::seldom::Seldom;
 use super::token::{Sha256, Token};
 use super::users::Users;
@@ -75,6 +76,7 @@ pub(crate) struct Authority {
     anonymous: Option<Role>,
     file: Option<PathBuf>,
     known: Watched<Known>,
+    quotas: Quotas,
     clock: Arc<dyn Clock>,
     refused: Seldom,
 }
@@ -112,7 +114,8 @@ impl Authority {
             }
             None => Watched::new(WHAT, Vec::new(), Known::default()),
         };
-        Ok(Arc::new(Authority { anonymous, file, known, clock, refused: Seldom::new(REFUSED_EVERY) }))
+        let (quotas, refused) = (Quotas::new(clock.clone()), Seldom::new(REFUSED_EVERY));
+        Ok(Arc::new(Authority { anonymous, file, known, quotas, clock, refused }))
     }
 
     /// Why the file of users as it is now does not count; `None`: it does.
@@ -125,7 +128,10 @@ impl Authority {
         let Some(path) = &self.file else { return };
         let files = Users::bytes(path).map(|bytes| vec![bytes]);
         let make = |files: &[Vec<u8>]| Users::of_file(path, &files[0]).map(Known::of);
-        self.known.look_again(files, make, |former, now| tell_changes(&former.users, &now.users));
+        self.known.look_again(files, make, |former, now| {
+            tell_changes(&former.users, &now.users);
+            self.quotas.look_again(&now.users.users);
+        });
     }
 
     /// Whose a token is. The answer to a wrong one is always the same.
@@ -208,6 +214,13 @@ impl Authority {
         })
     }
 
+    /// What somebody may have and do at most; `None`: he is no user.
+    pub(crate) fn quota(&self, who: &Who) -> Option<Arc<Quota>> {
+        let known = self.known.now();
+        let name = who.user()?;
+        known.users.users.get(name).map(|user| self.quotas.of(name, &user.limits))
+    }
+
     /// Whether what somebody has proved still counts.
     fn counts(&self, known: &Known, who: &Who) -> Result<(), &'static str> {
         match who {
@@ -239,6 +252,7 @@ fn tell_changes(former: &Users, now: &Users) {
             (_, None) => "removed",
             (Some(former), Some(now)) if former.roles != now.roles => "roles changed",
             (Some(former), Some(now)) if former.tokens != now.tokens => "tokens changed",
+            (Some(former), Some(now)) if former.limits != now.limits => "limits changed",
             _ => continue,
         };
         super::audit::user(user, change);

@@ -12,6 +12,7 @@
 
 use super::token::{Sha256, Token};
 use super::watched::{FILE_BYTES_MAX, bytes};
+use crate::engine::Counted;
 use crate::settings::database_name;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeolite_proto::Role;
 
-/// The number of this form of the file.
-const FORMAT: u32 = 1;
+/// The number of this form of the file. It is written when a user has limits, so that programs which know none refuse the file then alone.
+const FORMAT: u32 = 2;
+
+/// The same without limits.
+const FORMAT_WITHOUT_LIMITS: u32 = 1;
 
 /// Tokens that one user may have; a new one wants an old one revoked.
 const TOKENS_MAX: usize = 32;
@@ -50,7 +54,7 @@ struct End {}
 
 impl Default for Users {
     fn default() -> Users {
-        Users { format: FORMAT, users: BTreeMap::new(), end: End {} }
+        Users { format: FORMAT_WITHOUT_LIMITS, users: BTreeMap::new(), end: End {} }
     }
 }
 
@@ -63,6 +67,71 @@ pub struct User {
     /// By their short ids.
     #[serde(default)]
     pub tokens: BTreeMap<String, KeptToken>,
+    /// Over all connections and databases.
+    #[serde(default, skip_serializing_if = "Limits::are_none")]
+    pub limits: Limits,
+}
+
+/// What a user may have at once, and do in a second; what is not named is bounded for all users together alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Open sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u64>,
+    /// Pinned snapshots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pins: Option<u64>,
+    /// Prepared drafts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prepared_drafts: Option<u64>,
+    /// The bytes of all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prepared_bytes: Option<u64>,
+    /// Blobs on their way up or down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_blobs: Option<u64>,
+    /// Streams of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_streams: Option<u64>,
+    /// Commits, drafts to prepare, and undos, in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commits_per_s: Option<u64>,
+    /// Bytes of drafts and of uploads, in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_bytes_per_s: Option<u64>,
+}
+
+impl Limits {
+    fn are_none(&self) -> bool {
+        *self == Limits::default()
+    }
+
+    /// By name, for lists.
+    pub fn named(&self) -> [(&'static str, Option<u64>); 8] {
+        [
+            ("sessions", self.sessions),
+            ("pins", self.pins),
+            ("prepared_drafts", self.prepared_drafts),
+            ("prepared_bytes", self.prepared_bytes),
+            ("open_blobs", self.open_blobs),
+            ("log_streams", self.log_streams),
+            ("commits_per_s", self.commits_per_s),
+            ("written_bytes_per_s", self.written_bytes_per_s),
+        ]
+    }
+
+    /// What is counted.
+    pub(crate) fn counted(&self) -> [(Counted, Option<u64>); Counted::ALL] {
+        [
+            (Counted::Sessions, self.sessions),
+            (Counted::Pins, self.pins),
+            (Counted::PreparedDrafts, self.prepared_drafts),
+            (Counted::PreparedBytes, self.prepared_bytes),
+            (Counted::OpenBlobs, self.open_blobs),
+            (Counted::LogStreams, self.log_streams),
+        ]
+    }
 }
 
 /// What is kept of a token.
@@ -125,9 +194,9 @@ impl Users {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
         let told = |error: toml::de::Error| error.message().to_owned();
         let Numbered { format, end } = toml::from_str(text).map_err(told)?;
-        if format != FORMAT {
+        if !(FORMAT_WITHOUT_LIMITS..=FORMAT).contains(&format) {
             return Err(format!(
-                "its format is {format}, and this program knows {FORMAT}; use the program that wrote it"
+                "its format is {format}, and this program knows up to {FORMAT}; use the program that wrote it"
             ));
         }
         if end.is_none() {
@@ -142,6 +211,12 @@ impl Users {
         let mut ids = BTreeMap::new();
         for (name, user) in &self.users {
             check_name(name)?;
+            if self.format < FORMAT && !user.limits.are_none() {
+                return Err(format!("{name} has limits, which format {FORMAT} has first; write format = {FORMAT}"));
+            }
+            if user.limits.commits_per_s == Some(0) || user.limits.written_bytes_per_s == Some(0) {
+                return Err(format!("{name} may write nothing in a second; take the role read for that"));
+            }
             for (id, token) in &user.tokens {
                 if let Some(other) = ids.insert(id, name) {
                     return Err(format!("the token {id} is there twice, of {other} and of {name}; remove one"));
@@ -171,6 +246,8 @@ impl Users {
             Err(error) => return Err(unreadable(path, &error)),
         };
         let told = change(&mut users)?;
+        let have_limits = users.users.values().any(|user| !user.limits.are_none());
+        users.format = if have_limits { FORMAT } else { FORMAT_WITHOUT_LIMITS };
         users.check()?;
         let text = toml::to_string(&users).map_err(|error| format!("the users cannot be written as TOML: {error}"))?;
         if text.len() as u64 > FILE_BYTES_MAX {
@@ -209,6 +286,12 @@ impl Users {
             let gone = user.roles.remove(database);
             gone.ok_or_else(|| format!("{name} has no role of its own on {database:?}; see `zeolite user list`"))?;
         }
+        Ok(())
+    }
+
+    /// Other limits for a user.
+    pub fn limit(&mut self, name: &str, change: impl FnOnce(&mut Limits)) -> Result<(), String> {
+        change(&mut self.user(name)?.limits);
         Ok(())
     }
 
@@ -381,10 +464,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_format_2_has_limits_and_without_them_it_is_of_format_1() {
+        const LIMITED: &str = include_str!("../../tests/fixtures/users-2.toml");
+        let users = Users::parse(LIMITED.as_bytes()).expect("the fixture");
+        assert_eq!(toml::to_string(&users).expect("plain data"), LIMITED);
+        let limits = users.users["shop"].limits;
+        assert_eq!((limits.sessions, limits.commits_per_s, limits.pins), (Some(50), Some(200), None));
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("users.toml");
+        std::fs::write(&path, LIMITED).expect("written");
+        let format = || std::fs::read_to_string(&path).expect("reads").lines().next().map(str::to_owned);
+        Users::change(&path, |users| users.limit("shop", |limits| limits.pins = Some(3))).expect("written");
+        assert_eq!(format().as_deref(), Some("format = 2"));
+        Users::change(&path, |users| users.limit("shop", |limits| *limits = Limits::default())).expect("written");
+        assert_eq!(format().as_deref(), Some("format = 1"), "a former program reads it again");
+    }
+
+    #[test]
     fn what_is_wrong_is_told() {
         for (text, told) in [
             ("", "format"),
-            ("format = 2\n", "format is 2"),
+            ("format = 3\n", "format is 3"),
+            ("format = 1\n[users.a]\nroles = {}\nlimits = { pins = 1 }\n[end]\n", "format = 2"),
+            ("format = 2\n[users.a]\nroles = {}\nlimits = { commits_per_s = 0 }\n[end]\n", "role read"),
+            ("format = 2\n[users.a]\nroles = {}\nlimits = { pens = 1 }\n[end]\n", "pens"),
             ("format = 1\nmore = 1\n[end]\n", "more"),
             ("format = 1\n[users.\"a b\"]\nroles = {}\n[end]\n", "\"a b\""),
             ("format = 1\n[users.anonymous]\nroles = {}\n[end]\n", "anonymous"),

@@ -140,7 +140,7 @@ impl Visitor {
                 Owner::named(user)
             }
         };
-        Ok(Principal::new(owner, role, self.address))
+        Ok(Principal::new(owner, role, self.address).within(self.authority.quota(&self.who)))
     }
 }
 

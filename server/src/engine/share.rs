@@ -1,14 +1,16 @@
-//! Owns the share of one connection: how much it may have of what is counted for all together.
+//! Owns shares: how much one connection, and one user over all of his connections, may have of what is counted for all together.
 //!
 //! ```text
 //!   all of it ├──────────────────────────────────────────┤  sessions.sessions_max, engine.pins_max ...
 //!   one conn. ├─────────┤                                   sessions.connection_share_percent of each, one at least
+//!   one user  ├─────────────────┤                           what the operator says (`zeolite user limit`), or all of it
 //! ```
-//! Without it a client that forgets to let go has everything, and everybody else gets `Busy`. What is taken counts until it is gone, also
-//! when its connection has gone before: pins and prepared drafts outlive it. What is not taken over a connection has no share to keep to.
+//! Without them a client that forgets to let go has everything, and everybody else gets `Busy`. What is taken counts until it is gone, also
+//! when its connection has gone before: pins and prepared drafts outlive it. What is not taken over a connection has no share to keep to, and
+//! neither has what was kept over a restart.
 //!
-//! It is a connection's and not a principal's, since without a login everybody is the same one: who opens many connections
-//! has as many shares. That is bounded by `sessions.connections_max` alone.
+//! Who opens many connections has as many shares of the first kind: without a login everybody is the same one, so a user's bound is what
+//! holds him, and `sessions.connections_max` alone whoever is nobody.
 
 use crate::storage::Uploader;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ pub(crate) enum Counted {
 }
 
 impl Counted {
-    const ALL: usize = 6;
+    pub(crate) const ALL: usize = 6;
 
     /// In words, and how to have less of it.
     fn words(self) -> (&'static str, &'static str) {
@@ -45,13 +47,16 @@ impl Counted {
     }
 }
 
-/// The share of a connection; by default, of nobody's: without a bound.
+/// The share of a connection, and of the user who acts on it; by default, of nobody's: without a bound.
 #[derive(Clone, Debug, Default)]
-pub struct Share(Option<Line>);
+pub struct Share {
+    line: Option<Line>,
+    user: Option<Arc<UserShare>>,
+}
 
 #[derive(Clone, Debug)]
 struct Line {
-    counts: Arc<Counts>,
+    counts: Arc<LineCounts>,
     // What was taken does not keep this.
     alive: Arc<()>,
 }
@@ -59,72 +64,116 @@ struct Line {
 /// Each connection has its number.
 static LINES: AtomicU64 = AtomicU64::new(1);
 
+type Taken = [AtomicUsize; Counted::ALL];
+
 #[derive(Debug)]
-struct Counts {
+struct LineCounts {
     number: u64,
     percent: usize,
-    taken: [AtomicUsize; Counted::ALL],
+    taken: Arc<Taken>,
+}
+
+/// What a user has over all of his connections, and may have; the bounds may change meanwhile.
+#[derive(Debug)]
+pub(crate) struct UserShare {
+    name: Arc<str>,
+    taken: Arc<Taken>,
+    most: [AtomicUsize; Counted::ALL],
+}
+
+impl UserShare {
+    /// Of a user who has nothing yet, and may have everything.
+    pub(crate) fn new(name: &Arc<str>) -> UserShare {
+        UserShare {
+            name: name.clone(),
+            taken: Arc::default(),
+            most: std::array::from_fn(|_| AtomicUsize::new(usize::MAX)),
+        }
+    }
+
+    /// So much from now on; `None`: everything. What he has already he keeps.
+    pub(crate) fn bound(&self, what: Counted, most: Option<u64>) {
+        let most = most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        self.most[what as usize].store(most, Ordering::Relaxed);
+    }
+
+    fn room(&self, what: Counted, count: usize) -> Result<(), Fault> {
+        let (taken, most) =
+            (self.taken[what as usize].load(Ordering::Relaxed), self.most[what as usize].load(Ordering::Relaxed));
+        if taken.saturating_add(count) <= most {
+            return Ok(());
+        }
+        let ((things, less), user) = (what.words(), &self.name);
+        let message = format!(
+            "the user {user} has {taken} {things} over all connections, and may have {most}; {less}, or come back; \
+             the operator gives more: zeolite user limit {user}"
+        );
+        Err(Fault::new(FaultKind::Busy, message).after_ms(RETRY_AFTER_MS))
+    }
+}
+
+impl LineCounts {
+    fn room(&self, what: Counted, count: usize, all: usize) -> Result<(), Fault> {
+        let (taken, most) =
+            (self.taken[what as usize].load(Ordering::Relaxed), (all.saturating_mul(self.percent) / 100).max(1));
+        if taken == 0 || taken.saturating_add(count) <= most {
+            return Ok(());
+        }
+        let ((things, less), percent) = (what.words(), self.percent);
+        let message = format!(
+            "this connection has {taken} {things}, and may have {most}: {percent} % of what all may have together \
+             (sessions.connection_share_percent); {less}, or come back"
+        );
+        Err(Fault::new(FaultKind::Busy, message).after_ms(RETRY_AFTER_MS))
+    }
 }
 
 impl Share {
     /// Of a new connection.
     pub(crate) fn new(percent: usize) -> Share {
         let number = LINES.fetch_add(1, Ordering::Relaxed);
-        let counts = Arc::new(Counts { number, percent, taken: Default::default() });
-        Share(Some(Line { counts, alive: Arc::default() }))
+        let counts = Arc::new(LineCounts { number, percent, taken: Arc::default() });
+        Share { line: Some(Line { counts, alive: Arc::default() }), user: None }
+    }
+
+    /// The same where this user acts.
+    pub(crate) fn of_user(&self, user: Option<&Arc<UserShare>>) -> Share {
+        Share { user: user.cloned(), ..self.clone() }
     }
 
     /// Whose its uploads are.
     pub(crate) fn uploader(&self) -> Uploader {
-        let line = self.0.as_ref();
+        let line = self.line.as_ref();
         line.map(|line| Uploader::new(line.counts.number, line.counts.percent, &line.alive)).unwrap_or_default()
     }
 
-    fn counts(&self) -> Option<&Arc<Counts>> {
-        self.0.as_ref().map(|line| &line.counts)
-    }
-
-    /// Takes a part of what is `all` together, unless it has its share; the first thing fits in any case.
+    /// Takes a part of what is `all` together, unless it has its share; the first thing of a connection fits in any case.
     pub(crate) fn take(&self, what: Counted, count: usize, all: usize) -> Result<Place, Fault> {
         self.room(what, count, all).map(|()| self.have(what, count))
     }
 
     /// Whether it may take that.
     pub(crate) fn room(&self, what: Counted, count: usize, all: usize) -> Result<(), Fault> {
-        let Some(counts) = self.counts() else { return Ok(()) };
-        let (taken, most) =
-            (counts.taken(what).load(Ordering::Relaxed), (all.saturating_mul(counts.percent) / 100).max(1));
-        if taken == 0 || taken.saturating_add(count) <= most {
-            return Ok(());
-        }
-        let ((name, less), percent) = (what.words(), counts.percent);
-        let message = format!(
-            "this connection has {taken} {name}, and may have {most}: {percent} % of what all may have together \
-             (sessions.connection_share_percent); {less}, or come back"
-        );
-        Err(Fault::new(FaultKind::Busy, message).after_ms(RETRY_AFTER_MS))
+        let of_line = self.line.as_ref().map_or(Ok(()), |line| line.counts.room(what, count, all));
+        of_line.and_then(|()| self.user.as_ref().map_or(Ok(()), |user| user.room(what, count)))
     }
 
     /// Takes it, whether there is room or not.
     pub(crate) fn have(&self, what: Counted, count: usize) -> Place {
-        let counts = self.counts().cloned();
-        if let Some(counts) = &counts {
-            counts.taken(what).fetch_add(count, Ordering::Relaxed);
-        }
-        Place { counts, what, count }
+        let line = self.line.as_ref().map(|line| line.counts.taken.clone());
+        let place = Place { of: [line, self.user.as_ref().map(|user| user.taken.clone())], what, count };
+        place.add(count);
+        place
     }
 }
 
-impl Counts {
-    fn taken(&self, what: Counted) -> &AtomicUsize {
-        &self.taken[what as usize]
-    }
-}
-
-/// Shares are those of the same connection or not.
+/// Shares are those of the same connection and user or not.
 impl PartialEq for Share {
     fn eq(&self, other: &Share) -> bool {
-        self.counts().map(Arc::as_ptr) == other.counts().map(Arc::as_ptr)
+        let of = |share: &Share| {
+            (share.line.as_ref().map(|line| Arc::as_ptr(&line.counts)), share.user.as_ref().map(Arc::as_ptr))
+        };
+        of(self) == of(other)
     }
 }
 
@@ -133,25 +182,42 @@ impl Eq for Share {}
 /// Something that counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    counts: Option<Arc<Counts>>,
+    of: [Option<Arc<Taken>>; 2],
     what: Counted,
     count: usize,
 }
 
 impl Place {
+    fn counters(&self) -> impl Iterator<Item = &AtomicUsize> {
+        self.of.iter().flatten().map(|taken| &taken[self.what as usize])
+    }
+
+    fn add(&self, count: usize) {
+        for counter in self.counters() {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// It is of this share's user as well.
+    pub(crate) fn also(&mut self, share: &Share) -> Result<(), Fault> {
+        let Some(user) = &share.user else { return Ok(()) };
+        user.room(self.what, self.count)?;
+        user.taken[self.what as usize].fetch_add(self.count, Ordering::Relaxed);
+        self.of[1] = Some(user.taken.clone());
+        Ok(())
+    }
+
     /// It is more now.
     pub(crate) fn grow(&mut self, count: usize) {
-        if let Some(counts) = &self.counts {
-            counts.taken(self.what).fetch_add(count, Ordering::Relaxed);
-            self.count += count;
-        }
+        self.add(count);
+        self.count += count;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(counts) = &self.counts {
-            counts.taken(self.what).fetch_sub(self.count, Ordering::Relaxed);
+        for counter in self.counters() {
+            counter.fetch_sub(self.count, Ordering::Relaxed);
         }
     }
 }
@@ -177,5 +243,24 @@ mod tests {
         assert!(share.room(Counted::PreparedBytes, 250, 1000).is_ok());
         let nobodys = Share::default();
         assert!((0..100).all(|_| nobodys.take(Counted::Pins, 1, 12).is_ok()));
+    }
+    #[test]
+    fn a_user_has_his_bound_over_all_connections_and_it_may_change() {
+        let user = Arc::new(UserShare::new(&"shop".into()));
+        let shares: Vec<Share> = (0..3).map(|_| Share::new(100).of_user(Some(&user))).collect();
+        let take = |line: usize| shares[line].take(Counted::Pins, 1, 100);
+        let kept = take(0).expect("no bound yet");
+        user.bound(Counted::Pins, Some(2));
+        let second = take(1).expect("the second");
+        let fault = take(2).map(|_| ()).expect_err("two, whichever the connection");
+        assert!(fault.kind == FaultKind::Busy && fault.retry_after_ms > 0, "{fault}");
+        assert!(fault.message.contains("shop has 2 pinned") && fault.message.contains("user limit shop"), "{fault}");
+        assert!(shares[2].take(Counted::Sessions, 1, 100).is_ok(), "others are counted apart");
+        assert!(Share::new(100).take(Counted::Pins, 1, 100).is_ok(), "and so is who is somebody else");
+        user.bound(Counted::Pins, Some(0));
+        drop((kept, second));
+        assert!(take(0).is_err(), "none at all");
+        user.bound(Counted::Pins, None);
+        assert!((0..50).map(|_| take(0)).collect::<Result<Vec<_>, _>>().is_ok());
     }
 }

@@ -64,7 +64,7 @@ pub(super) async fn put(
     let Some(mut part) = parts.message().await? else {
         return Ok(Err(Fault::invalid("an upload without a message; say which blob in the first one")));
     };
-    let _place = match calls.engine().blob_place(calls.account().share()) {
+    let _place = match calls.engine().blob_place(&calls.share()) {
         Ok(place) => place,
         Err(fault) => return Ok(Err(fault)),
     };
@@ -139,6 +139,7 @@ impl Putting {
         self.skip -= skipped;
         let data = data.split_off(skipped as usize);
         let _charge = calls.account().take_for(data.len())?;
+        calls.rest_after(data.len()).await;
         let (engine, done) = (calls.engine().clone(), part.done);
         rpc.off_thread(calls.account(), move || {
             if !data.is_empty() {
@@ -158,7 +159,7 @@ impl Putting {
 /// Opens what is asked for.
 pub(super) async fn open(rpc: &Rpc, calls: &Calls, request: &v2::GetBlobRequest) -> Result<(BlobReader, Place), Fault> {
     calls.may(Verb::Read)?;
-    let place = calls.engine().blob_place(calls.account().share())?;
+    let place = calls.engine().blob_place(&calls.share())?;
     let (id, engine) = (id_of(&request.blob)?, calls.engine().clone());
     rpc.off_thread(calls.account(), move || engine.read_blob(id)).await.map(|reader| (reader, place))
 }

@@ -19,7 +19,7 @@ use super::{decode, encode};
 use crate::auth::rights::Verb;
 use crate::auth::{Principal, audit};
 use crate::databases::Database;
-use crate::engine::{Caller, Engine, Owner, SYSTEM_OID};
+use crate::engine::{Caller, Engine, Owner, SYSTEM_OID, Share};
 use crate::store::Txn;
 use std::sync::Arc;
 use zeolite_proto::wire::{translate, v2};
@@ -42,6 +42,19 @@ impl Calls {
     /// The share of the connection that these calls come from.
     pub(super) fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// How much its connection and its user may have.
+    pub(super) fn share(&self) -> Share {
+        self.who.share(self.account.share())
+    }
+
+    /// Waits, after so many bytes of an upload, as long as its user must.
+    pub(super) async fn rest_after(&self, bytes: usize) {
+        self.who.uploaded(bytes);
+        while let Some(rest) = self.who.rest() {
+            tokio::time::sleep(rest).await;
+        }
     }
 
     /// The engine, for what was allowed already.
@@ -73,7 +86,7 @@ impl Calls {
     }
 
     fn caller(&self) -> Caller {
-        self.who.caller(self.account.share().clone())
+        self.who.caller(self.account.share())
     }
 
     /// Refuses what the principal may not do.

@@ -25,7 +25,7 @@ impl Replicator for Unary {
     async fn log(&self, request: Request<v2::LogRequest>) -> Answer<Self::LogStream> {
         let calls = self.rpc.called(&request)?;
         calls.may(Verb::Log).map_err(|fault| self.rpc.refusal(&fault))?;
-        let place = self.rpc.log_stream(calls.account()).map_err(|fault| self.rpc.refusal(&fault))?;
+        let place = self.rpc.log_stream(&calls.share()).map_err(|fault| self.rpc.refusal(&fault))?;
         let (pages, stream) = mpsc::channel(PAGES_AHEAD);
         let sent = send_log(self.rpc.clone(), calls, request.into_inner(), pages);
         tokio::spawn(async {

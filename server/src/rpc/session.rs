@@ -114,7 +114,7 @@ impl Session {
             role = hello.role,
             "hello"
         );
-        self.rpc.enter_session(self.id, database, &who);
+        self.rpc.enter_session(self.id, database, &who)?;
         Ok(self.rpc.calls(database, who, self.peer.account.clone()))
     }
 

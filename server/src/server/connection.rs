@@ -15,6 +15,7 @@
 
 use super::certificate;
 use super::socket::Socket;
+use super::tls::Tls;
 use crate::auth::seldom::Seldom;
 use crate::auth::visitor::Guests;
 use crate::auth::{Authority, Visitor};
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::rpc::budget::{Budget, Peer};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -104,14 +106,18 @@ impl Connections {
         config: Arc<rustls::ServerConfig>,
     ) -> Option<Connection> {
         let address = stream.peer_addr().ok();
-        let cut = place.cut.clone();
+        let (cut, judged_by) = (place.cut.clone(), config.clone());
         let handshake = tokio::time::timeout(self.preface_within, Socket::tls(stream, config));
         let begun = tokio::select! {
             begun = handshake => begun,
             () = poll_fn(|context| cut.comes(context)) => Ok(Err(was_cut())),
         };
         let why = match begun {
-            Ok(Ok(socket)) => return Some(self.admitted(socket, address, place)),
+            Ok(Ok(socket)) => {
+                let shown = socket.certificates().to_vec();
+                *place.cut.shown.lock() = Some(Shown { certificates: shown, judged_by });
+                return Some(self.admitted(socket, address, place));
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it took too long".to_owned(),
         };
@@ -134,7 +140,7 @@ impl Connections {
     }
 
     fn admitted(&self, stream: Socket, address: Option<SocketAddr>, place: Place) -> Connection {
-        let certified = stream.certificate().map(certificate::certified).unwrap_or_default();
+        let certified = stream.certificates().first().map(certificate::certified).unwrap_or_default();
         let visitor = Visitor::new(&self.authority, address, &certified, &place.cut.guests);
         self.visited(stream, visitor, place)
     }
@@ -149,6 +155,22 @@ impl Connections {
     pub(super) fn cut_revoked(&self) {
         for cut in self.open().iter().filter(|cut| !cut.guests.may_stay(&self.authority)) {
             cut.now();
+        }
+    }
+
+    /// Cuts those who came in under former files of certificates and would not now.
+    pub(super) fn cut_untrusted(&self, tls: &Tls) {
+        let now = u64::try_from(self.clock.unix_nanos() / 1_000_000_000).unwrap_or(0);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        let config = tls.config();
+        for cut in self.open() {
+            let mut shown = cut.shown.lock();
+            let Some(shown) = shown.as_mut().filter(|shown| !Arc::ptr_eq(&shown.judged_by, &config)) else { continue };
+            if tls.trusts(&shown.certificates, now) {
+                shown.judged_by = config.clone();
+            } else {
+                cut.now();
+            }
         }
     }
 
@@ -182,8 +204,15 @@ pub(super) struct Place {
 #[derive(Default)]
 struct Cut {
     guests: Arc<Guests>,
+    shown: Mutex<Option<Shown>>,
     done: AtomicBool,
     task: AtomicWaker,
+}
+
+/// The certificates that a client has shown, perhaps none, and by which configuration they were judged last.
+struct Shown {
+    certificates: Vec<CertificateDer<'static>>,
+    judged_by: Arc<rustls::ServerConfig>,
 }
 
 impl Cut {

@@ -53,6 +53,9 @@ impl Guarded {
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
         });
         self.connections.cut_revoked();
+        if let Some(tls) = &self.tls {
+            self.connections.cut_untrusted(tls);
+        }
     }
 
     /// Once, when it has happened: a server with an old certificate still serves those who take it.

@@ -43,11 +43,11 @@ impl Socket {
         Ok(Socket::Tls(Box::new(stream)))
     }
 
-    /// The certificate that the client has shown, which was verified.
-    pub(super) fn certificate(&self) -> Option<&rustls::pki_types::CertificateDer<'static>> {
+    /// The certificates that the client has shown, its own first, which was verified.
+    pub(super) fn certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
         match self {
-            Socket::Plain(_) | Socket::Inside(_) => None,
-            Socket::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
+            Socket::Plain(_) | Socket::Inside(_) => &[],
+            Socket::Tls(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default(),
         }
     }
 }

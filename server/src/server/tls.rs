@@ -1,20 +1,21 @@
 //! Owns the server's certificate: read at the start, and again whenever its files change.
 //!
 //! ```text
-//!   cert, key, client_ca ── every second, when their bytes differ ──> checked as a whole ──> in force for new connections
+//!   cert, key, client_ca, client_crl ── every second, when their bytes differ ──> checked as a whole ──> in force for new connections
 //!                                                       └── half written, of two different pairs: the former stay, and that is told
 //! ```
 //! Whoever renews a certificate writes two files, and for a moment they do not belong together; so a pair that is wrong is no error
 //! that ends anything. It is told in the log, in the status and by `zeolite check` for as long as it lasts.
 //!
-//! TLS 1.3 alone is spoken. Of a client's certificate its chain is checked, and the time; lists of revoked ones are not read: who shall
-//! not come any more is removed as a user.
+//! TLS 1.3 alone is spoken. Of a client's certificate its chain is checked, the time, and whether a list of its CA has revoked it, when there is
+//! one (`client_crl`). A list whose next one is overdue counts still: a CA that is late with it must not stop the site. Who came in before
+//! the list had his certificate is judged anew (`trusts`), and cut.
 
 use super::certificate;
 use crate::auth::watched::{Watched, bytes};
 use crate::settings::TlsSettings;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -29,6 +30,7 @@ pub(super) struct Tls {
 
 struct InForce {
     config: Arc<ServerConfig>,
+    clients: Arc<dyn ClientCertVerifier>,
     expires_unix_ms: u64,
 }
 
@@ -48,6 +50,12 @@ impl Tls {
     /// For one more connection.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         self.now.now().config.clone()
+    }
+
+    /// Whether a client that has shown these certificates might come in now.
+    pub(super) fn trusts(&self, shown: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        let Some((own, others)) = shown.split_first() else { return true };
+        self.now.now().clients.verify_client_cert(own, others, now).is_ok()
     }
 
     /// When the certificate ends that is shown.
@@ -72,7 +80,7 @@ impl Tls {
     }
 }
 
-/// What the files hold: cert, key, client_ca; without the last that is nothing.
+/// What the files hold: cert, key, client_ca, client_crl; without a name that is nothing.
 fn read(settings: &TlsSettings) -> Result<Vec<Vec<u8>>, String> {
     let read = |name: &str, path: &Path| match path.as_os_str().is_empty() {
         true => Ok(Vec::new()),
@@ -80,32 +88,35 @@ fn read(settings: &TlsSettings) -> Result<Vec<Vec<u8>>, String> {
             format!("tls.{name} = {} cannot be read: {error}; name a PEM file that the server may read", path.display())
         }),
     };
-    let files = [("cert", &settings.cert), ("key", &settings.key), ("client_ca", &settings.client_ca)];
+    let TlsSettings { cert, key, client_ca, client_crl, .. } = settings;
+    let files = [("cert", cert), ("key", key), ("client_ca", client_ca), ("client_crl", client_crl)];
     files.into_iter().map(|(name, path)| read(name, path)).collect()
 }
 
 fn in_force(settings: &TlsSettings, files: &[Vec<u8>]) -> Result<InForce, String> {
-    let [cert_pem, key_pem, client_ca_pem] = files else { return Err("three files are read".into()) };
+    let [cert_pem, key_pem, client_ca_pem, client_crl_pem] = files else { return Err("four files are read".into()) };
     let (cert, key) = (settings.cert.display(), settings.key.display());
     let chain = certificates("cert", &settings.cert, cert_pem)?;
     let private = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|error| format!("tls.key = {key} holds no private key ({error}); it begins with BEGIN PRIVATE KEY"))?;
     let expires_unix_ms = certificate::expires_unix_ms(&chain[0]).map_err(|why| format!("tls.cert = {cert}: {why}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider.clone())
+    let clients = verifier(settings, client_ca_pem, client_crl_pem, provider.clone())?;
+    let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| format!("TLS cannot be spoken: {error}"))?
-        .with_client_cert_verifier(verifier(settings, client_ca_pem, provider)?);
+        .with_client_cert_verifier(clients.clone());
     let mut config = config.with_single_cert(chain, private).map_err(|error| {
         format!("tls.cert = {cert} and tls.key = {key} do not go together ({error}); the key must be that of the first certificate")
     })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(InForce { config: Arc::new(config), expires_unix_ms })
+    Ok(InForce { config: Arc::new(config), clients, expires_unix_ms })
 }
 
 fn verifier(
     settings: &TlsSettings,
-    pem: &[u8],
+    ca_pem: &[u8],
+    crl_pem: &[u8],
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     if settings.client_ca.as_os_str().is_empty() {
@@ -115,12 +126,31 @@ fn verifier(
         format!("tls.client_ca = {} does not do: {error}", settings.client_ca.display())
     };
     let mut roots = RootCertStore::empty();
-    for root in certificates("client_ca", &settings.client_ca, pem)? {
+    for root in certificates("client_ca", &settings.client_ca, ca_pem)? {
         roots.add(root).map_err(|error| wrong(&error))?;
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    // One of several CAs may have a list and the others none.
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .with_crls(revocations(&settings.client_crl, crl_pem)?)
+        .allow_unknown_revocation_status();
     let builder = if settings.client_required { builder } else { builder.allow_unauthenticated() };
     builder.build().map_err(|error| wrong(&error))
+}
+
+/// The lists of a file, at least one if a file is named.
+fn revocations(path: &Path, pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let wrong = |why: &str| {
+        let path = path.display();
+        format!(
+            "tls.client_crl = {path} holds no list of revoked certificates{why}; it is a PEM file that begins with BEGIN X509 CRL"
+        )
+    };
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    match lists {
+        Ok(lists) if lists.is_empty() && !path.as_os_str().is_empty() => Err(wrong("")),
+        Ok(lists) => Ok(lists),
+        Err(error) => Err(wrong(&format!(" ({error})"))),
+    }
 }
 
 /// At least one.

@@ -100,13 +100,16 @@ pub struct TlsSettings {
     pub key: PathBuf,
     /// The certificates of the CAs whose clients are known by their certificates, in PEM; empty: no client is asked for one.
     pub client_ca: PathBuf,
+    /// Lists of certificates that these CAs have revoked (CRLs), in PEM; empty: none is looked at.
+    pub client_crl: PathBuf,
     /// Whether a client must show a certificate where `tls.client_ca` is set.
     pub client_required: bool,
 }
 
 impl Default for TlsSettings {
     fn default() -> TlsSettings {
-        TlsSettings { cert: PathBuf::new(), key: PathBuf::new(), client_ca: PathBuf::new(), client_required: true }
+        let none = PathBuf::new;
+        TlsSettings { cert: none(), key: none(), client_ca: none(), client_crl: none(), client_required: true }
     }
 }
 
@@ -128,6 +131,11 @@ impl TlsSettings {
         }
         if is_empty(&self.cert) && !is_empty(&self.client_ca) {
             problems.push("tls.client_ca has no meaning without tls.cert and tls.key; name these files too".into());
+        }
+        if is_empty(&self.client_ca) && !is_empty(&self.client_crl) {
+            problems.push(
+                "tls.client_crl has no meaning without tls.client_ca, whose lists they are; name that too".into(),
+            );
         }
     }
 }

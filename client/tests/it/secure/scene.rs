@@ -1,6 +1,9 @@
 //! Owns a server with certificates and users: the files, what is written into them, and how a client comes with them.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -33,10 +36,35 @@ impl Ca {
 
     /// A certificate and its key, in PEM: with a common name, and names of hosts.
     pub(super) fn signs(&self, name: &str, hosts: &[&str]) -> (String, String) {
+        self.signs_numbered(name, hosts, None)
+    }
+
+    /// The list that says these certificates count no more, in PEM. Its next one is long overdue.
+    pub(super) fn revokes(&self, serials: &[u64]) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(2020, 2, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
+    }
+
+    /// The same with a serial number.
+    pub(super) fn signs_numbered(&self, name: &str, hosts: &[&str], serial: Option<u64>) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).expect("names");
         params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = serial.map(SerialNumber::from);
         (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
     }
 }

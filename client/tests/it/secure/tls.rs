@@ -1,6 +1,7 @@
 //! TLS: who knows whom, what is said when one side does not speak it, and a certificate that is renewed under a running server.
 
 use super::scene::{Ca, Scene, set, until_refused};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use zeolite_client::{Admin, Db, Error, FaultKind, Options, Tls};
@@ -76,6 +77,42 @@ async fn a_certificate_says_which_user_a_client_works_for() {
 
     scene.change(|users| users.remove("shop"));
     until_refused(&shop, FaultKind::Unauthenticated).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_ends_its_connections_and_comes_in_no_more() {
+    let scene = Scene::start(|settings, dir| {
+        settings.tls.client_ca = dir.join("ca.pem");
+        settings.tls.client_crl = dir.join("crl.pem");
+        std::fs::write(dir.join("crl.pem"), Ca::new("another").revokes(&[1])).expect("written");
+    })
+    .await;
+    scene.change(|users| {
+        users.add("lost", Role::Write, &[])?;
+        users.add("kept", Role::Write, &[])
+    });
+    let options = |name: &str, serial: u64| {
+        let (cert, key) = scene.ca.signs_numbered(name, &[], Some(serial));
+        let cert = Some(scene.write(&format!("{name}.pem"), &cert));
+        let key = Some(scene.write(&format!("{name}.key"), &key));
+        Options { tls: Tls { cert, key, ..scene.options(None).tls }, ..scene.options(None) }
+    };
+    let hasty = Duration::from_secs(1);
+    let (lost, kept) = (Options { request_timeout: hasty, ..options("lost", 1) }, options("kept", 2));
+    let (of_lost, of_kept) = (scene.comes(lost.clone()).await, scene.comes(kept.clone()).await);
+    set(&of_lost, 1).await.expect("the list of another CA says nothing of it");
+
+    scene.write("crl.pem", "no list");
+    scene.server.look_at_files();
+    scene.comes(lost.clone()).await;
+    scene.write("crl.pem", &scene.ca.revokes(&[1, 7]));
+    scene.server.look_at_files();
+    let ended = async { while of_lost.newest().await.is_ok() {} };
+    tokio::time::timeout(crate::support::GUARD, ended).await.expect("its connection is cut");
+    let refused = scene.refused(lost).await;
+    assert!(matches!(refused, Error::Disconnected { .. }), "{refused}");
+    set(&of_kept, 2).await.expect("another one is not the worse for it");
+    scene.comes(kept).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,11 @@
 use super::scene::{Scene, set, until_refused};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use zeolite_client::{FaultKind, Options, Token};
+use std::time::Duration;
+use zeolite_client::{Cell, Db, FaultKind, Oid, Options, Record, Token};
 use zeolite_proto::Role;
+use zeolite_server::auth::token::Token as Made;
+use zeolite_server::auth::users::Limits;
 use zeolite_server::clock::{Clock, SystemClock};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,6 +66,45 @@ async fn a_role_counts_on_its_database() {
     }
     let refused = scene.refused(scene.options(None)).await;
     assert_eq!(refused.kind(), Some(FaultKind::Unauthenticated), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_his_limits_over_all_connections_and_the_operator_lifts_them() {
+    let scene = Scene::start(|_, _| {}).await;
+    let (token, other) = (Made::new().expect("randomness"), scene.user("other", Role::Write, &[], None));
+    // A commit of 10,000 bytes is paid off in hours.
+    let limits = Limits { sessions: Some(3), pins: Some(1), written_bytes_per_s: Some(1), ..Limits::default() };
+    scene.change(|users| {
+        users.add("shop", Role::Write, &[])?;
+        users.keep("shop", &token, 0, None)?;
+        users.limit("shop", |kept| *kept = limits)
+    });
+    let hasty = Options { request_timeout: Duration::from_secs(1), ..scene.options(Some(&token)) };
+    let comes = || scene.comes(hasty.clone());
+    let (first, second, third) = (comes().await, comes().await, comes().await);
+    let refused = scene.refused(hasty.clone()).await;
+    assert!(refused.to_string().contains("the user shop has 3 open sessions"), "{refused}");
+    let pinned = first.pin().await.expect("one");
+    let refused = second.pin().await.map(drop).expect_err("one over both");
+    assert!(refused.to_string().contains("the user shop has 1 pinned snapshots"), "{refused}");
+    drop(pinned);
+    let pins = async { while second.pin().await.is_err() {} };
+    tokio::time::timeout(crate::support::GUARD, pins).await.expect("it is free again");
+
+    let large = async |db: &Db| {
+        let record = Record::new("Thing", 1, vec![7; 10_000]);
+        db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &record)).await
+    };
+    large(&first).await.expect("one thing of any size goes");
+    for refused in [large(&second).await, set(&third, 1).await] {
+        let refused = refused.expect_err("whichever the connection");
+        assert!(refused.kind() == Some(FaultKind::Busy) && refused.to_string().contains("writes faster"), "{refused}");
+    }
+    second.newest().await.expect("reads are not bounded");
+    set(&scene.comes(scene.options(Some(&other))).await, 2).await.expect("and others are not the worse for it");
+    scene.change(|users| users.limit("shop", |kept| *kept = Limits::default()));
+    let lifted = async { while large(&second).await.is_err() {} };
+    tokio::time::timeout(crate::support::GUARD, lifted).await.expect("as soon as the server has looked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

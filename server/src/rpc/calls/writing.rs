@@ -6,7 +6,7 @@ use crate::engine::{PreparedReceipt, Preparing, Upload};
 use crate::rpc::{decode, encode};
 use bytes::Bytes;
 use zeolite_proto::wire::{translate, v2};
-use zeolite_proto::{BlobId, BlobStanding, Cell, Draft, Fault, FaultKind, Note, Receipt, Tid};
+use zeolite_proto::{BlobId, BlobStanding, Cell, Change, Draft, Fault, FaultKind, Note, Receipt, Tid, Write};
 
 impl Calls {
     /// Begins an upload, or goes on with it.
@@ -61,7 +61,7 @@ impl Calls {
         if let Err(fault) = self.may(Verb::Commit) {
             return done(Err(fault));
         }
-        match draft {
+        match self.within_rate(draft) {
             Ok(draft) => {
                 let calls = self.clone();
                 let told = move |result: Result<Receipt, Fault>| {
@@ -83,7 +83,7 @@ impl Calls {
         if let Err(fault) = self.may(Verb::Prepare) {
             return done(Err(fault));
         }
-        match draft {
+        match self.within_rate(draft) {
             Ok(draft) => {
                 let told = move |result: Result<PreparedReceipt, Fault>| {
                     done(result.map(|prepared| encode::prepared(&prepared)));
@@ -165,7 +165,8 @@ impl Calls {
         done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
         let done = self.audited("undo", done);
-        if let Err(fault) = self.may(Verb::Commit) {
+        // What it will write is not known yet.
+        if let Err(fault) = self.may(Verb::Commit).and_then(|()| self.who.spend_commit(0)) {
             return done(Err(fault));
         }
         let since = self.since(request.key_since).map(|since| since.unwrap_or(Tid(request.tid)));
@@ -213,6 +214,17 @@ impl Calls {
             "key_since {since} is newer than anything here ({newest}); say the newest tid that was known when the key was made"
         );
         Err(Fault::new(FaultKind::SnapshotAhead, message))
+    }
+
+    /// A draft, unless its user has written too much for now.
+    fn within_rate(&self, draft: Result<Draft, Fault>) -> Result<Draft, Fault> {
+        let draft = draft?;
+        let bytes = |write: &Write| match &write.change {
+            Change::Put(record) | Change::Apply { operation: record, .. } => write.cell.key.len() + record.len(),
+            _ => write.cell.key.len(),
+        };
+        self.who.spend_commit(draft.writes.iter().map(bytes).sum())?;
+        Ok(draft)
     }
 
     /// Decodes a draft, and says how long that took.
