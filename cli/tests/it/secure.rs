@@ -22,6 +22,20 @@ fn told(output: &Output) -> Vec<Value> {
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("json")).collect()
 }
 
+/// The limits of `reader`.
+fn limits_are_said_and_lifted(file: &Path) {
+    told(&user(file, &["limit", "reader", "--pins", "7", "--commits-per-s", "100"]));
+    told(&user(file, &["limit", "reader", "--pins", "none", "--sessions", "2"]));
+    let of_reader = |list: Vec<serde_json::Value>| list.into_iter().find(|user| user["user"] == "reader");
+    let limits = of_reader(told(&user(file, &["list"]))).expect("is there")["limits"].clone();
+    assert_eq!(limits, serde_json::json!({ "commits_per_s": 100, "sessions": 2 }));
+    for wrong in
+        [&["limit", "reader"][..], &["limit", "reader", "--pins", "x"], &["limit", "reader", "--commits-per-s", "0"]]
+    {
+        assert_eq!(user(file, wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
 /// The secret of a token that was made just now, and its id.
 fn token(output: &Output) -> (String, String) {
     let told = told(output);
@@ -119,16 +133,7 @@ fn users_are_made_come_in_survive_a_kill_and_are_removed() {
     server.until(&second, &["status"], 4);
     told(&user(&file, &["grant", "reader", "--role", "admin", "--on", "main"]));
     server.until(&reader, &["mode", "normal"], 0);
-    told(&user(&file, &["limit", "reader", "--pins", "7", "--commits-per-s", "100"]));
-    told(&user(&file, &["limit", "reader", "--pins", "none", "--sessions", "2"]));
-    let of_reader = |list: Vec<serde_json::Value>| list.into_iter().find(|user| user["user"] == "reader");
-    let limits = of_reader(told(&user(&file, &["list"]))).expect("is there")["limits"].clone();
-    assert_eq!(limits, serde_json::json!({ "commits_per_s": 100, "sessions": 2 }));
-    for wrong in
-        [&["limit", "reader"][..], &["limit", "reader", "--pins", "x"], &["limit", "reader", "--commits-per-s", "0"]]
-    {
-        assert_eq!(user(&file, wrong).status.code(), Some(2), "{wrong:?}");
-    }
+    limits_are_said_and_lifted(&file);
     told(&user(&file, &["remove", "reader"]));
     server.until(&reader, &["status"], 4);
     let left = told(&user(&file, &["list"]));
