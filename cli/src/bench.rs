@@ -13,6 +13,7 @@
 //!   evolve     live traffic beside an evolve          against the same traffic alone
 //!   bulk       live traffic beside a bulk writer     against the same traffic alone
 //!   backup     live traffic beside a backup          against the same traffic alone; its restore
+//!   tls        commits and loads over TLS           against the same without it
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
 //!   growth     commits, loads, opening at several sizes
 //!   zodb       ZODB on Zeolite, ZEO and RelStorage        a Python program
@@ -38,6 +39,7 @@ mod report;
 mod restart;
 mod size;
 mod stages;
+mod tls;
 mod traffic;
 mod zodb;
 
@@ -78,6 +80,8 @@ enum Part {
     Bulk,
     /// Live traffic beside a backup; how fast that is, and its restore
     Backup,
+    /// Commits and loads over TLS, and without it
+    Tls,
     /// What grows with the number of objects: a plan, packs with nothing to do, lists of loads, the disk; see `--bytes`
     Size,
 }
@@ -250,6 +254,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Evolve => evolve::measure(setting, report).await,
         Part::Bulk => bulk::measure(setting, report).await,
         Part::Backup => backup::measure(setting, report).await,
+        Part::Tls => tls::measure(setting, report).await,
         Part::Size => size::measure(setting, report).await,
     }
 }

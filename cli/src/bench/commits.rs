@@ -13,7 +13,7 @@ use zeolite_proto::resolvers::{class, counter as number};
 use zeolite_proto::{Cell, Oid};
 
 /// What is compared takes turns this often, so that a disk that is slow for a while is slow for both.
-const TURNS: u32 = 6;
+pub(super) const TURNS: u32 = 6;
 /// Objects of its own that each client goes over.
 pub(super) const OBJECTS_PER_CLIENT: usize = 64;
 

@@ -34,7 +34,7 @@ pub(super) async fn measure(setting: &Setting<'_>, sizes: &[u64], report: &mut R
         let _doing = setting.doing(&format!("measuring at {} objects", count(*size)));
         let own = Arc::new(spread(&oids));
         let commit_us = commits::disjoint(std::slice::from_ref(&db), setting.time, &own).await?.latency.p50_us();
-        let load_us = reads::one_by_one(&db, &oids, setting).await?.p50_us();
+        let load_us = reads::one_by_one(&db, &oids, setting.time).await?.p50_us();
         drop(db);
         server.kill().await?;
         let server = Server::start(setting, dir.path()).await?;

@@ -5,7 +5,7 @@ use super::report::{Aim, Report, Row};
 use super::{Setting, fill};
 use crate::bench::latency::Latency;
 use anyhow::{Result, ensure};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zeolite_client::{Db, Options, Range};
 use zeolite_proto::{Cell, Oid};
 
@@ -25,7 +25,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
 
     let doing = setting.doing("reads");
     let round_trip = round_trips(&db, setting.time / 2).await?;
-    let single = one_by_one(&db, &oids, setting).await?;
+    let single = one_by_one(&db, &oids, setting.time).await?;
     report.add(
         Row::new(setting.name("load of 1 KiB, one at a time, p50"), single.p50_us(), "µs")
             .against("round trip", round_trip.p50_us())
@@ -44,12 +44,12 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
 }
 
 /// Loads of random objects, each waited for.
-pub(super) async fn one_by_one(db: &Db, oids: &[Oid], setting: &Setting<'_>) -> Result<Latency> {
+pub(super) async fn one_by_one(db: &Db, oids: &[Oid], time: Duration) -> Result<Latency> {
     let mut random = fastrand::Rng::with_seed(8);
     let mut latency = Latency::new();
     let view = db.begin().await?;
     let start = Instant::now();
-    while start.elapsed() < setting.time {
+    while start.elapsed() < time {
         let cell = Cell::object(oids[random.usize(0..oids.len())]);
         let one = Instant::now();
         let record = view.get_encoded(&cell).await?;
