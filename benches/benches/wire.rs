@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p zeolite-benches --bench wire -- [directory] [seconds] [only]
 //! ```
+//! Loads are also asked of a bare echo of the same bytes, turn and turn about: `echo-1 load-1`, `echo-128 load-128`.
 //! The directory (default: a temporary one) is on the disk to be measured; `only` names one row. Server and clients share
 //! the machine, so that the numbers are those of both. A commit writes one record of 1 KiB.
 
@@ -64,11 +65,15 @@ const ROWS: &[Row] = &[
     row("commit-8x8", Work::Commit, 8, 8, true),
     row("hot-64-sessions", Work::Hot, 64, 1, true),
     row("hot-64-in-flight", Work::Hot, 1, 64, true),
-    row("load-1", Work::Load(1), 1, 1, true),
-    row("load-128-in-flight", Work::Load(1), 1, 128, true),
     row("load-batched", Work::Load(LOAD_BATCH), 1, 4, true),
     row("scan", Work::Scan, 1, 1, true),
 ];
+
+/// Those that are compared with the echo.
+const LOADS: [Row; 2] = [row("load-1", Work::Load(1), 1, 1, true), row("load-128", Work::Load(1), 1, 128, true)];
+
+/// A disturbance of the machine hits both.
+const TURNS: u32 = 10;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
@@ -84,7 +89,24 @@ fn main() -> Result<(), Failure> {
         let address = server.address().to_string();
         fill(&address).await?;
         for row in ROWS.iter().filter(|row| only.is_none_or(|only| row.name == only)) {
-            measure(&address, row, Duration::from_secs(seconds)).await?;
+            let seen = measure(&address, row, Duration::from_secs(seconds)).await?;
+            seen.tell(row.name);
+        }
+        let echo = zeolite_benches::echo(one_reply(&address).await?).await?.to_string();
+        for row in LOADS.iter().filter(|row| only.is_none_or(|only| row.name == only)) {
+            let (mut ours, mut bare) = (Seen::default(), Seen::default());
+            for _ in 0..TURNS {
+                bare.take_in(measure(&echo, row, Duration::from_secs(seconds) / TURNS).await?);
+                ours.take_in(measure(&address, row, Duration::from_secs(seconds) / TURNS).await?);
+            }
+            bare.tell(&row.name.replace("load", "echo"));
+            ours.tell(row.name);
+            println!(
+                "{:<28} p50 {:.2} x, rate {:.2} x the echo's",
+                row.name,
+                ours.at(0.5) / bare.at(0.5),
+                ours.rate() / bare.rate()
+            );
         }
         server.stop().await?;
         Ok::<(), Failure>(())
@@ -183,7 +205,57 @@ struct Done {
     units: u64,
 }
 
-async fn measure(address: &str, row: &Row, time: Duration) -> Result<(), Failure> {
+/// What was seen in some time.
+#[derive(Default)]
+struct Seen {
+    done: Done,
+    time: Duration,
+    cpu_us: u64,
+}
+
+impl Seen {
+    fn take_in(&mut self, other: Seen) {
+        self.done.latencies_ns.extend(other.done.latencies_ns);
+        self.done.latencies_ns.sort_unstable();
+        self.done.units += other.done.units;
+        self.time += other.time;
+        self.cpu_us += other.cpu_us;
+    }
+
+    fn rate(&self) -> f64 {
+        self.done.latencies_ns.len() as f64 / self.time.as_secs_f64()
+    }
+
+    /// In microseconds.
+    fn at(&self, part: f64) -> f64 {
+        let all = &self.done.latencies_ns;
+        let index = ((all.len() as f64 * part) as usize).min(all.len().saturating_sub(1));
+        all.get(index).copied().unwrap_or_default() as f64 / 1000.0
+    }
+
+    fn tell(&self, name: &str) {
+        let units = self.done.units as f64 / self.time.as_secs_f64();
+        let cpu_us = self.cpu_us as f64 / self.done.latencies_ns.len().max(1) as f64;
+        println!(
+            "{name:<28} {:>9.0} requests/s  {units:>10.0} units/s   p50 {:>8.0} us   p99 {:>8.0} us   cpu {cpu_us:>7.1} us",
+            self.rate(),
+            self.at(0.5),
+            self.at(0.99)
+        );
+    }
+}
+
+/// The answer to a load of one object.
+async fn one_reply(address: &str) -> Result<v2::LoadReply, Failure> {
+    let mut session = Session::open(address, false).await?;
+    let cells = vec![v2::Cell { oid: FIRST_OID, key: Bytes::new() }];
+    match session.ask(Request::Load(v2::LoadRequest { cells, ..Default::default() })).await? {
+        Reply::Load(reply) => Ok(reply),
+        other => Err(format!("no load: {other:?}").into()),
+    }
+}
+
+async fn measure(address: &str, row: &Row, time: Duration) -> Result<Seen, Failure> {
     let mut tasks = Vec::new();
     let mut sessions = Vec::new();
     for _ in 0..row.sessions {
@@ -200,22 +272,8 @@ async fn measure(address: &str, row: &Row, time: Duration) -> Result<(), Failure
         all.latencies_ns.extend(done.latencies_ns);
         all.units += done.units;
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    let cpu = (cpu_us()? - cpu) as f64 / all.latencies_ns.len().max(1) as f64;
     all.latencies_ns.sort_unstable();
-    let at = |part: f64| {
-        let index = ((all.latencies_ns.len() as f64 * part) as usize).min(all.latencies_ns.len().saturating_sub(1));
-        all.latencies_ns.get(index).copied().unwrap_or_default() as f64 / 1000.0
-    };
-    println!(
-        "{:<28} {:>9.0} requests/s  {:>10.0} units/s   p50 {:>8.0} us   p99 {:>8.0} us   cpu {cpu:>7.1} us",
-        row.name,
-        all.latencies_ns.len() as f64 / seconds,
-        all.units as f64 / seconds,
-        at(0.5),
-        at(0.99)
-    );
-    Ok(())
+    Ok(Seen { done: all, time: begun.elapsed(), cpu_us: cpu_us()? - cpu })
 }
 
 /// What this process (server and clients) has used of the processors; says more than time on a machine that is shared.
