@@ -215,7 +215,12 @@ fn entry_json(entry: &Entry, keys_only: bool) -> Result<Value> {
 fn record_json(encoded: &Bytes) -> Result<Value> {
     let record = Record::decode(encoded).context("a stored record cannot be decoded; run `zeolite verify`")?;
     let refs: Vec<String> = record.refs.iter().map(ToString::to_string).collect();
-    Ok(json!({ "class": record.class, "version": record.version, "refs": refs, "data_hex": hex(&record.data) }))
+    let mut told =
+        json!({ "class": record.class, "version": record.version, "refs": refs, "data_hex": hex(&record.data) });
+    if let Some(value) = values::json(&record) {
+        told["value"] = value;
+    }
+    Ok(told)
 }
 
 /// A part that is no UTF-8 is told as hex under another name: `user_hex`, `description_hex`.

@@ -1,14 +1,22 @@
-//! Owns what people are shown of the records of the built-in classes: their values, not their bytes.
+//! Owns what people and programs are shown of records: the values of the built-in classes, and of classes whose data is in CBOR; not their bytes.
 //!
-//! The data of an application's own classes is the application's: it is shown as it is.
+//! CBOR is known by its tag 55799 in front and shown in its diagnostic notation (RFC 8949, 8). Any other data of an application's own classes
+//! is the application's: it is shown as it is.
 
 use crate::tame;
+use serde_json::{Value, json};
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{bounded, class, counter, extreme, list, set, value};
 use zeolite_proto::{Oid, Record};
 
 /// Members of a list or a set that are shown.
 const ITEMS_SHOWN: usize = 20;
+
+/// Characters of a value in CBOR that are shown.
+const CBOR_CHARS_SHOWN: usize = 400;
+
+/// The tag of self-described CBOR.
+const CBOR_TAG: [u8; 3] = [0xd9, 0xd9, 0xf7];
 
 /// The value of a record; `None`: its class is none of the built-in ones that have one, or it cannot be read.
 pub(crate) fn told(record: &Record) -> Option<String> {
@@ -27,8 +35,36 @@ pub(crate) fn told(record: &Record) -> Option<String> {
             // A name in the root says of which class the object is.
             Some(named(&bytes, oid).unwrap_or_else(|| bytes.escape_ascii().to_string()))
         }
-        _ => None,
+        _ => {
+            let text = tame::value(&cbor(&record.data)?);
+            let mut shown: String = text.chars().take(CBOR_CHARS_SHOWN).collect();
+            if shown.len() < text.len() {
+                shown += " …";
+            }
+            Some(shown)
+        }
     }
+}
+
+/// The same for programs: whole, and numbers as numbers. CBOR is given in its diagnostic notation, as one text: it has more than JSON has words for.
+pub(crate) fn json(record: &Record) -> Option<Value> {
+    match record.class.as_str() {
+        class::COUNTER => counter::value(record).ok().map(Value::from),
+        class::MIN | class::MAX => extreme::value(record).ok().map(Value::from),
+        class::BOUNDED => {
+            let bounded::Bounded { value, low, high } = bounded::read(record).ok()?;
+            Some(json!({ "value": value, "low": low, "high": high }))
+        }
+        _ => cbor(&record.data).map(Value::from),
+    }
+}
+
+/// One whole value in CBOR, in diagnostic notation.
+fn cbor(data: &[u8]) -> Option<String> {
+    let value = data.strip_prefix(&CBOR_TAG)?;
+    let mut read = minicbor::Decoder::new(value);
+    read.skip().ok()?;
+    (read.position() == value.len()).then(|| minicbor::display(value).to_string())
 }
 
 fn items<'a>(all: impl ExactSizeIterator<Item = &'a Item>) -> String {
@@ -54,6 +90,24 @@ fn named(bytes: &[u8], oid: Oid) -> Option<String> {
 mod tests {
     use super::*;
     use zeolite_proto::resolvers::{entry, items::BYTES_MAX};
+
+    #[test]
+    fn cbor_is_told_by_its_value_and_what_only_begins_like_it_is_not() {
+        let of = |data: &[u8]| Record::new("wiki.Page", 1, data.to_vec());
+        // {"title": "a\n", "n": -2}
+        let map = b"\xd9\xd9\xf7\xa2\x65title\x62a\n\x61n\x21";
+        assert_eq!(told(&of(map)).as_deref(), Some("{\"title\": \"a\\n\", \"n\": -2}"));
+        assert_eq!(json(&of(map)), Some(Value::from("{\"title\": \"a\n\", \"n\": -2}")));
+        let bytes = of(b"\xd9\xd9\xf7\x42\x01\xff");
+        assert_eq!(told(&bytes).as_deref(), Some("h'01 ff'"));
+        for cut in 0..map.len() {
+            assert_eq!((told(&of(&map[..cut])), json(&of(&map[..cut]))), (None, None), "{cut}");
+        }
+        assert_eq!(told(&of(&[&map[..], b"!"].concat())), None, "more than one value");
+        let nested = [&CBOR_TAG[..], &[0x81; 200_000], &[0]].concat();
+        assert!(told(&of(&nested)).is_some_and(|text| text.chars().count() <= CBOR_CHARS_SHOWN + 2), "any depth");
+        assert_eq!(json(&counter::record(7)), Some(json!(7)));
+    }
 
     #[test]
     fn built_in_classes_are_told_by_their_values() {

@@ -64,7 +64,7 @@ pub use credentials::{Tls, Token};
 pub use errors::{Error, Result};
 pub use revision::{Entry, Range, Revision};
 pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Scan, Transaction, Tx, View};
-pub use typed::{Handle, Persistent, Ref};
+pub use typed::{Codec, Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::{BadPiece, Inside, LogPiece, Naming, Pages};
 pub use zeolite_proto::{

@@ -2,9 +2,9 @@
 //! values of the type as it is now.
 //!
 //! ```text
-//!   value ── serde, postcard ──> data ┐
-//!         ── references found ──> refs ├─ record: class, schema version, refs, data
-//!         ── CLASS, VERSION ─────────> ┘
+//!   value ── serde, CODEC ───────> data ┐
+//!         ── references found ───> refs ├─ record: class, schema version, refs, data
+//!         ── CLASS, VERSION ──────────> ┘
 //! ```
 //!
 //! *References are found while encoding*: each [`Ref`] and each collection handle inside a value reports itself, so the
@@ -13,13 +13,15 @@
 //!
 //! *Two versions of code live side by side*: a record of an older version is upgraded as it is loaded, and stored in the
 //! new shape when it is next written. Postcard does not describe itself, so a change of the type without a change of
-//! `VERSION` gives wrong values or a decode error: raise it, and keep the old shape in `upgrade`.
+//! `VERSION` gives wrong values or a decode error: raise it, and keep the old shape in `upgrade`. CBOR does describe itself: any
+//! language reads it, at two to three times the bytes. Which of them is a class's own choice ([`Codec`]).
 
 mod codec;
 mod objects;
 mod reference;
 
-pub use codec::{decode_record, encode_record, value_of};
+use codec::decode_as;
+pub use codec::{Codec, decode_record, encode_record, value_of};
 pub(crate) use codec::{decode_value, encode_value};
 pub use reference::{Handle, Ref};
 pub(crate) use reference::{found, handle};
@@ -72,6 +74,14 @@ pub trait Persistent: Serialize + DeserializeOwned {
     const CLASS: &str;
     /// The schema version that this type writes. Raise it when the type's shape changes.
     const VERSION: u32 = 1;
+    /// How its data is written. Another codec is another shape: raise the version, and say in `codec_of` what the old ones had.
+    const CODEC: Codec = Codec::Postcard;
+
+    /// The codec of a former version's data.
+    fn codec_of(version: u32) -> Codec {
+        let _ = version;
+        Self::CODEC
+    }
 
     /// References that serde does not see. [`Ref`]s and collections inside the value are found without this.
     fn refs(&self) -> Vec<Oid> {
@@ -91,7 +101,7 @@ pub trait Persistent: Serialize + DeserializeOwned {
 
     /// Decodes the data of an older version as the type that it had then; for use in `upgrade`.
     fn old_shape<Old: DeserializeOwned>(version: u32, data: &[u8]) -> Result<Old> {
-        decode_value(Self::CLASS, version, data)
+        decode_as(Self::codec_of(version), Self::CLASS, version, data)
     }
 }
 

@@ -88,3 +88,52 @@ fn many_references_are_each_found_once() {
     let refs = Record::decode(&record).expect("a record").refs;
     assert_eq!(refs, (0..1000).map(Oid).collect::<Vec<_>>());
 }
+
+/// A page as former code had it, in postcard, and as it is now, in CBOR.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Note {
+    text: String,
+    of: Option<Ref<Page>>,
+    marks: std::collections::BTreeMap<String, i64>,
+}
+
+impl Persistent for Note {
+    const CLASS: &str = "Note";
+    const VERSION: u32 = 3;
+    const CODEC: Codec = Codec::Cbor;
+
+    fn codec_of(version: u32) -> Codec {
+        if version < 3 { Codec::Postcard } else { Codec::Cbor }
+    }
+
+    fn upgrade(version: u32, data: &[u8]) -> Result<Note> {
+        let (text, of) = Note::old_shape(version, data)?;
+        Ok(Note { text, of, marks: Default::default() })
+    }
+}
+
+#[test]
+fn cbor_describes_itself_finds_references_and_follows_on_postcard() {
+    let note = Note { text: "é".into(), of: Some(Ref::new(Oid(300))), marks: [("a".to_owned(), -1)].into() };
+    let encoded = encode_record(&note).expect("encodes");
+    let record = Record::decode(&encoded).expect("a record");
+    assert_eq!(record.refs, [Oid(300)]);
+    let bytes = b"\xd9\xd9\xf7\xa3\x64text\x62\xc3\xa9\x62of\x19\x01\x2c\x65marks\xa1\x61a\x20";
+    assert_eq!(record.data.escape_ascii().to_string(), bytes.escape_ascii().to_string());
+    assert_eq!(decode_record::<Note>(&cell(), &encoded).expect("decodes"), note);
+    // Another program may write the fields in another order, and a map without its length. Texts have theirs.
+    let other = b"\xd9\xd9\xf7\xbf\x65marks\xa0\x62of\xf6\x64text\x62xy\xff";
+    let other = Record::new("Note", 3, other.to_vec()).encode().expect("encodes");
+    let read: Note = decode_record(&cell(), &other).expect("decodes");
+    assert_eq!((read.text.as_str(), read.of, read.marks.len()), ("xy", None, 0));
+    let old = postcard::to_stdvec(&("old", Some(7u64))).expect("encodes");
+    let old = Record::new("Note", 2, old).encode().expect("encodes");
+    assert_eq!(decode_record::<Note>(&cell(), &old).expect("upgrades").of, Some(Ref::new(Oid(7))));
+    for cut in 1..encoded.len() {
+        assert!(decode_record::<Note>(&cell(), &encoded.slice(..cut)).is_err(), "{cut}");
+    }
+    let longer = [&encoded[..], b"!"].concat().into();
+    assert!(matches!(decode_record::<Note>(&cell(), &longer), Err(Error::Decode { .. })));
+    let untagged = Record::new("Note", 3, record.data.slice(3..)).encode().expect("encodes");
+    assert!(decode_record::<Note>(&cell(), &untagged).is_err_and(|error| error.to_string().contains("d9 d9 f7")));
+}
