@@ -171,7 +171,7 @@ fn put(oid: u64, key: Bytes, record: Bytes) -> v2::Write {
 
 fn draft(number: u64, writes: Vec<v2::Write>) -> v2::Draft {
     let commit_key = u128::from(number).to_be_bytes().to_vec().into();
-    v2::Draft { commit_key, key_since: Some(u64::MAX), writes, ..Default::default() }
+    v2::Draft { commit_key, key_since: Some(0), writes, ..Default::default() }
 }
 
 /// Objects to load and a collection to scan.

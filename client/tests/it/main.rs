@@ -8,3 +8,4 @@ mod secure;
 mod site;
 mod spawnable;
 mod support;
+mod vectors;
