@@ -21,6 +21,7 @@ mod blobs;
 pub(crate) mod budget;
 mod calls;
 mod decode;
+pub(crate) mod desk;
 mod encode;
 mod fan;
 mod greeting;

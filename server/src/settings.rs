@@ -79,7 +79,7 @@ pub struct Settings {
     pub limits: Limits,
     /// Connections, sessions and their queues.
     pub sessions: SessionSettings,
-    /// The numbers for monitoring.
+    /// The page and the numbers for monitoring.
     pub metrics: MetricsSettings,
     /// Who may what.
     pub auth: AuthSettings,
@@ -255,7 +255,7 @@ impl Settings {
         bounds::check("backup", &self.backup, &mut problems);
         bounds::check("pack", &self.pack, &mut problems);
         self.backup.check(&mut problems);
-        self.metrics.check(&mut problems);
+        self.metrics.check(&self.tls, &self.auth, &mut problems);
         self.tls.check(&mut problems);
         self.check_databases(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
