@@ -43,7 +43,8 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
     let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
         fault(Fault::new(FaultKind::TooLarge, format!("the body is over {BODY_BYTES_MAX} bytes, or was cut off")))
     })?;
-    serde_json::from_slice(&bytes).map_err(|error| fault(Fault::invalid(format!("the body is not what it should be: {error}"))))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| fault(Fault::invalid(format!("the body is not what it should be: {error}"))))
 }
 
 /// `GET /api/who`
@@ -110,7 +111,12 @@ struct Switch {
 }
 
 /// `POST /api/mode`
-pub(super) async fn mode(State(site): Whole, Extension(of): Of, headers: HeaderMap, request: Request) -> Response<Body> {
+pub(super) async fn mode(
+    State(site): Whole,
+    Extension(of): Of,
+    headers: HeaderMap,
+    request: Request,
+) -> Response<Body> {
     answer(switch(&site, &of, headers, request).await)
 }
 
@@ -161,7 +167,12 @@ enum Way {
 }
 
 /// `POST /api/evolve`
-pub(super) async fn evolve(State(site): Whole, Extension(of): Of, headers: HeaderMap, request: Request) -> Response<Body> {
+pub(super) async fn evolve(
+    State(site): Whole,
+    Extension(of): Of,
+    headers: HeaderMap,
+    request: Request,
+) -> Response<Body> {
     answer(steer(&site, &of, headers, request).await)
 }
 

@@ -43,7 +43,10 @@ pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Fault> {
     if is_own && is_of_here && origin_is_here {
         return Ok(());
     }
-    Err(Fault::new(FaultKind::Denied, "only the page itself changes anything: send the header x-zeolite, from this origin"))
+    Err(Fault::new(
+        FaultKind::Denied,
+        "only the page itself changes anything: send the header x-zeolite, from this origin",
+    ))
 }
 
 /// The host of `host:port`; addresses of version 6 stand in brackets.
@@ -69,7 +72,9 @@ mod tests {
         for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "127.0.0.1", "[::1]:9464", "[::1]"] {
             assert!(taken(host, ""), "{host}");
         }
-        for host in ["evil.example", "evil.example:9464", "localhost.evil.example", "", "127.0.0.1.evil.example", "[evil]"] {
+        for host in
+            ["evil.example", "evil.example:9464", "localhost.evil.example", "", "127.0.0.1.evil.example", "[evil]"]
+        {
             assert!(!taken(host, ""), "{host}");
         }
         assert!(taken("db.example:443", "db.example") && !taken("evil.example", "db.example"));
@@ -81,7 +86,12 @@ mod tests {
         let taken = |pairs: &[(&'static str, &'static str)]| check_origin(&headers(pairs)).is_ok();
         let host = ("host", "localhost:9464");
         assert!(taken(&[host, ("x-zeolite", "page")]));
-        assert!(taken(&[host, ("x-zeolite", "page"), ("origin", "http://localhost:9464"), ("sec-fetch-site", "same-origin")]));
+        assert!(taken(&[
+            host,
+            ("x-zeolite", "page"),
+            ("origin", "http://localhost:9464"),
+            ("sec-fetch-site", "same-origin")
+        ]));
         assert!(!taken(&[host]), "a form of another site");
         assert!(!taken(&[host, ("origin", "http://localhost:9464")]));
         for origin in ["http://evil.example", "http://localhost:1", "null", "localhost:9464"] {

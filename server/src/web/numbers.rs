@@ -15,7 +15,12 @@ use std::sync::Arc;
 
 impl Site {
     /// The numbers of a database. Sizes and free bytes are asked of the disk: off the tasks that serve clients.
-    pub(super) async fn metrics(self: Arc<Self>, of_connection: &Visitor, headers: &HeaderMap, name: &str) -> Response<Body> {
+    pub(super) async fn metrics(
+        self: Arc<Self>,
+        of_connection: &Visitor,
+        headers: &HeaderMap,
+        name: &str,
+    ) -> Response<Body> {
         let name = if name.is_empty() { MAIN } else { name }.to_owned();
         let visitor = match self.visitor(of_connection, headers).await {
             Ok(visitor) => visitor,

@@ -52,7 +52,12 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .with_state(site)
 }
 
-async fn metrics(State(site): Whole, Extension(of): Of, Path(name): Path<String>, headers: HeaderMap) -> Response<Body> {
+async fn metrics(
+    State(site): Whole,
+    Extension(of): Of,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
     site.metrics(&of, &headers, &name).await
 }
 

@@ -31,6 +31,9 @@ use zeolite_proto::{Fault, FaultKind};
 /// The state is told with every so many-th sample.
 const STATE_EVERY: u64 = 2;
 
+/// Something comes each second, so a shorter one would cut everybody.
+const LEASH_MIN: Duration = Duration::from_secs(2);
+
 /// One that looks.
 struct Viewer {
     site: Arc<Site>,
@@ -82,7 +85,9 @@ pub(super) async fn open(
         _place: place,
     };
     viewer.waiting.push_back(event("about", &viewer.about(&samples)));
-    let events = stream::unfold(viewer, |mut viewer| async move { viewer.next().await.map(|event| (Ok::<_, Infallible>(event), viewer)) });
+    let events = stream::unfold(viewer, |mut viewer| async move {
+        viewer.next().await.map(|event| (Ok::<_, Infallible>(event), viewer))
+    });
     let mut response = Sse::new(events).into_response();
     // Proxies pass it on as it comes.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -96,7 +101,7 @@ fn event(name: &str, value: &Value) -> Event {
 impl Viewer {
     async fn next(&mut self) -> Option<Event> {
         // Asked for more: it has read what was there.
-        self.leash.is_now(Duration::from_millis(self.site.settings.request_timeout_ms.max(2 * 1000)));
+        self.leash.is_now(Duration::from_millis(self.site.settings.request_timeout_ms).max(LEASH_MIN));
         while self.waiting.is_empty() {
             if self.is_over || self.rounds.changed().await.is_err() {
                 return None;

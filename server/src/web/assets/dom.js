@@ -21,9 +21,10 @@ export function say(node, text) {
 /** Makes the content of a node anew when what it is made of has changed, and never under somebody's hands. */
 export function renew(node, from, make) {
   const text = JSON.stringify(from);
-  const isOpen = document.activeElement !== document.body && node.contains(document.activeElement);
-  if (node.dataset.from === text || (isOpen && document.activeElement.tagName !== "BUTTON")) return;
-  const focused = isOpen ? document.activeElement.dataset.key : undefined;
+  const active = document.activeElement;
+  const isIn = active !== document.body && node.contains(active);
+  if (node.dataset.from === text || (isIn && active.form)) return;
+  const focused = isIn ? active.dataset.key : undefined;
   node.dataset.from = text;
   node.replaceChildren(...make());
   if (focused) [...node.querySelectorAll("button")].find((button) => button.dataset.key === focused)?.focus();

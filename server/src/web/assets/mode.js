@@ -33,7 +33,7 @@ function form(mode, about) {
       el("span", { className: "muted" }, says));
   const spans = SPANS.map(([label, value]) => el("option", { value }, label));
   const made = el("form", {},
-    el("fieldset", {}, el("legend", { className: "muted" }, "Switch to"), ...MODES.map(choice)),
+    el("fieldset", {}, el("legend", { className: "unseen" }, "Which"), ...MODES.map(choice)),
     el("label", {}, "Banner, for the users of the site", el("input", { type: "text", name: "banner", maxLength: 300, autocomplete: "off" })),
     el("label", {}, "How long ", el("select", { name: "for" }, ...spans)),
     el("button", { type: "submit" }, "Switch"));
@@ -52,6 +52,6 @@ export function show(state, about) {
     if (mode.until_unix_ms) pairs.push(["Until", clock(mode.until_unix_ms)]);
     if (mode.banner) pairs.push(["Banner", mode.banner]);
     if (mode.automatic) pairs.push(["Taken by the server", mode.automatic]);
-    return [facts(pairs), about.may.mode ? el("div", { className: "form" }, form(mode, about)) : null].filter(Boolean);
+    return [facts(pairs), about.may.mode ? el("details", {}, el("summary", {}, "Switch the mode"), form(mode, about)) : null].filter(Boolean);
   });
 }
