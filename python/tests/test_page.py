@@ -64,7 +64,7 @@ def browser() -> Iterator[Any]:
 
 def opened(browser: Any, url: str, **options: Any) -> Any:
     """A page that must not complain, and must ask nobody else."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+    context = browser.new_context(**{"viewport": {"width": 1120, "height": 800}, **options})
     page = context.new_page()
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))

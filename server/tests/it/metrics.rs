@@ -3,3 +3,4 @@
 mod evolves;
 mod openmetrics;
 mod scrape;
+mod watched;

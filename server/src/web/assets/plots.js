@@ -11,8 +11,8 @@ const HOLE_S = 3.5;
 
 const PLOTS = [
   { title: "Commits a second", lines: [["", "commits", rate]] },
-  { title: "Commit time, p99", lines: [["now", "live_p99_ms", ms], ["in quiet", "quiet_p99_ms", ms]] },
-  { title: "A second", lines: [["conflicts", "conflicts", rate], ["merges", "merges", rate]] },
+  { title: "Commit time, p99", lines: [["now", "live_p99_ms", ms], ["quiet", "quiet_p99_ms", ms]] },
+  { title: "Per second", lines: [["conflicts", "conflicts", rate], ["merges", "merges", rate]] },
   { title: "Sync of the log, p99", lines: [["", "fsync_p99_ms", ms]] },
   { title: "Feed lag, batches", lines: [["", "feed_batches", count]] },
   { title: "Free disk", lines: [["", "free_percent", (value) => (value === null ? "–" : `${value.toFixed(1)} %`)]], top: 100 },
