@@ -207,7 +207,7 @@ pub(crate) async fn open(
     let lost = |reason: String| Error::Disconnected { url: url.to_owned(), reason };
     let unary = Unary::connect(url, connect_timeout, &hello.acting).await?;
     let (outbound, requests) = mpsc::channel(OUTBOUND_FRAMES);
-    let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))) };
+    let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))), ..Default::default() };
     outbound.send(first).await.map_err(|_| lost("the session ended at once".into()))?;
     let mut frames = unary
         .client()
@@ -363,7 +363,7 @@ impl Link {
     }
 
     async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {
-        let frame = v2::ClientFrame { id, request: Some(request) };
+        let frame = v2::ClientFrame { id, request: Some(request), ..Default::default() };
         self.outbound.send(frame).await.map_err(|_| Failure::lost())
     }
 

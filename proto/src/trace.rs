@@ -37,7 +37,8 @@ impl TraceContext {
 
 /// Digits in small letters, exactly so many.
 fn hex(text: &str, digits: usize) -> Option<u128> {
-    let is_hex = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let is_hex =
+        text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
 
@@ -57,7 +58,8 @@ mod tests {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let context = TraceContext::parse(text).expect("the standard's example");
         assert_eq!((context.sampled, context.to_string().as_str()), (true, text));
-        let later = TraceContext::parse(&text.replacen("00", "01", 1).replace("-01", "-03-more")).expect("a later version");
+        let later =
+            TraceContext::parse(&text.replacen("00", "01", 1).replace("-01", "-03-more")).expect("a later version");
         assert_eq!(later, context);
         assert!(TraceContext::parse(&text.replace("b7-01", "b7-00")).is_some_and(|context| !context.sampled));
         for wrong in [

@@ -156,12 +156,16 @@ def modes(page: Any, served: Shown) -> None:
 def test_a_session_is_cut(served: Shown, browser: Any) -> None:
     seeded(served)
     page = opened(browser, served.page)
-    with live(served.address, count=1):
-        row = page.get_by_role("button", name=re.compile("Cut session")).first
-        name = row.get_attribute("aria-label")
-        row.click()
+    with evolving.opened(served.address):
+        row = page.get_by_role("row", name="the test")
+        expect(row).to_have_count(1, timeout=15000)
+        button = row.get_by_role("button", name=re.compile("Cut session"))
+        name = button.get_attribute("aria-label")
+        button.click()
         confirm(page)
         expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0, timeout=10000)
+        # Its client comes again by itself.
+        expect(row).to_have_count(1, timeout=15000)
     is_clean(page)
 
 

@@ -26,7 +26,7 @@ pub(crate) mod watched;
 pub(crate) use authority::Authority;
 pub(crate) use visitor::Visitor;
 
-use crate::engine::{Caller, Client, Owner, Share};
+use crate::engine::{Caller, Client, Mark, Owner, Share};
 use rights::Verb;
 use std::net::SocketAddr;
 use zeolite_proto::{Fault, FaultKind, Role};
@@ -110,8 +110,8 @@ impl Principal {
     }
 
     /// How the engine knows it, on a connection with this share.
-    pub(crate) fn caller(&self, share: Share) -> Caller {
-        Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone(), share }
+    pub(crate) fn caller(&self, share: Share, mark: Mark) -> Caller {
+        Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone(), share, mark }
     }
 }
 

@@ -34,6 +34,7 @@ use crate::settings::{AuthSettings, DatabasePlan, SessionSettings, Settings, Tls
 use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
 use crate::store::{Opening, Progress, StoreError};
+use crate::traces::Traces;
 use crate::web::{Encryption, Shown, Steering, Web};
 use connection::Connections;
 use guard::{Guard, Guarded};
@@ -221,7 +222,7 @@ impl Server {
         let address = listener.local_addr().map_err(|error| ServerError::Listen(error.to_string()))?;
         settings.may_listen(address).map_err(ServerError::Listen)?;
         let plans = settings.plans().map_err(|problem| ServerError::Settings(vec![problem]))?;
-        let Settings { sessions, metrics, auth, tls, .. } = settings;
+        let Settings { sessions, metrics, auth, tls, traces, .. } = settings;
         let connections_max = files::for_connections(sessions.connections_max, &plans, &metrics);
         let (tls, authority) = who_comes(&auth, &tls, components.clock.clone())?;
         // Before a store is opened: a port that is taken is told at once.
@@ -232,7 +233,9 @@ impl Server {
         let standing = Arc::new(Standing::default());
         standing.tell(Told { anonymous: auth.anonymous(), ..Told::default() });
         let board = Arc::new(Board::default());
-        let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone(), (standing.clone(), board.clone()));
+        let traces = Traces::start(&traces, components.clock.clone()).map_err(ServerError::Listen)?;
+        let rpc =
+            Rpc::new(databases.clone(), sessions.clone(), budget.clone(), (standing.clone(), board.clone()), traces);
         let (stop_accepting, stopped) = oneshot::channel::<()>();
         let (opening_lasts, open_now) = oneshot::channel::<()>();
         let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);

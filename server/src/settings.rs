@@ -21,6 +21,7 @@ mod machine;
 mod memory;
 mod metrics;
 mod schedules;
+mod traces;
 mod units;
 mod zodb;
 
@@ -40,6 +41,7 @@ pub use layers::SettingsError;
 pub use memory::Part;
 pub use metrics::MetricsSettings;
 pub use schedules::{BackupSettings, PackSettings};
+pub use traces::TracesSettings;
 pub use zodb::ZodbSettings;
 
 /// Where a server listens unless told otherwise.
@@ -81,6 +83,8 @@ pub struct Settings {
     pub sessions: SessionSettings,
     /// The page and the numbers for monitoring.
     pub metrics: MetricsSettings,
+    /// Where the spans of requests are sent that somebody follows.
+    pub traces: TracesSettings,
     /// Who may what.
     pub auth: AuthSettings,
     /// How connections are encrypted.
@@ -106,6 +110,7 @@ impl Default for Settings {
             limits: Limits::default(),
             sessions: SessionSettings::default(),
             metrics: MetricsSettings::default(),
+            traces: TracesSettings::default(),
             zodb: ZodbSettings::default(),
             backup: BackupSettings::default(),
             pack: PackSettings::default(),
@@ -249,6 +254,8 @@ impl Settings {
         problems.extend(self.plan_of_main().check(&self.sessions));
         bounds::check("sessions", &self.sessions, &mut problems);
         bounds::check("metrics", &self.metrics, &mut problems);
+        bounds::check("traces", &self.traces, &mut problems);
+        self.traces.check(&mut problems);
         if self.sessions.connection_bytes_max > self.sessions.requests_bytes_max {
             problems.push("sessions.connection_bytes_max must not be greater than sessions.requests_bytes_max".into());
         }

@@ -91,6 +91,9 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("metrics.viewers_max", 0, 1000),
     ("metrics.history_s", 10, 86_400),
     ("metrics.login_s", 10, 30 * 86_400),
+    ("traces.one_in", 0, 1 << 40),
+    ("traces.queue_max", 1, 1 << 20),
+    ("traces.timeout_ms", 10, 60_000),
 ];
 
 /// The least and the greatest value of a setting, by its dotted name; `None`: it is no number.

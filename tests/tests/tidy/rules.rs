@@ -116,7 +116,15 @@ const DIRECTION: &[Ban] = &[
     (&["client/src/"], &["zeolite_server"], "the client knows the server by the protocol only"),
     (
         &["server/src/store"],
-        &["crate::storage", "crate::engine", "crate::rpc", "crate::metrics", "crate::web", "crate::server", "crate::settings"],
+        &[
+            "crate::storage",
+            "crate::engine",
+            "crate::rpc",
+            "crate::metrics",
+            "crate::web",
+            "crate::server",
+            "crate::settings",
+        ],
         "store is below storage, engine, rpc and server",
     ),
     (

@@ -45,11 +45,7 @@ async fn every_path_is_for_the_roles_of_the_table_by_token_and_by_login() {
     let scene = Scene::guarded().await;
     let documented = documented();
     for role in Role::ALL {
-        let token = scene.user(role.text(), role);
-        // The file is looked at every second, or when it is said.
-        while scene.get("/api/who", &bearer(&token)).await.status != 200 {
-            scene.server.look_at_files();
-        }
+        let token = scene.user(role.text(), role).await;
         for who in [bearer(&token), scene.log_in(&token).await] {
             for (path, body, verb) in PATHS {
                 let (status, allowed) = (ask(&scene, path, body, &who).await, may(role, verb));
@@ -66,10 +62,8 @@ async fn every_path_is_for_the_roles_of_the_table_by_token_and_by_login() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_on_another_database_is_none_here_and_names_nothing() {
     let scene = Scene::guarded().await;
-    let token = scene.user_on("elsewhere", Role::Admin, &["other".to_owned()]);
-    while scene.get("/api/who", &bearer(&token)).await.status != 200 {
-        scene.server.look_at_files();
-    }
+    let token = scene.written("elsewhere", Role::Admin, &["other".to_owned()]);
+    scene.knows(&token).await;
     let asks = || scene.get("/metrics/main", "");
     assert_eq!(asks().await.status, 401);
     for database in ["main", "no-such"] {

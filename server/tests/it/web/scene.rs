@@ -63,13 +63,22 @@ impl Scene {
         self.server.metrics_address().expect("it listens")
     }
 
-    /// A user with this role on every database.
-    pub(crate) fn user(&self, name: &str, role: Role) -> Token {
-        self.user_on(name, role, &[])
+    /// A user with this role on every database, known to the server.
+    pub(crate) async fn user(&self, name: &str, role: Role) -> Token {
+        let token = self.written(name, role, &[]);
+        self.knows(&token).await;
+        token
     }
 
-    /// A user with this role on some.
-    pub(crate) fn user_on(&self, name: &str, role: Role, databases: &[String]) -> Token {
+    /// Waits until the server has looked at the file.
+    pub(crate) async fn knows(&self, token: &Token) {
+        while self.get("/api/who", &bearer(token)).await.status != 200 {
+            self.server.look_at_files();
+        }
+    }
+
+    /// A user of the file.
+    pub(crate) fn written(&self, name: &str, role: Role, databases: &[String]) -> Token {
         let token = Token::new().expect("randomness");
         self.change(|users| {
             users.add(name, role, databases)?;

@@ -23,7 +23,7 @@ async fn with_tls_a_scraper_shows_its_token_over_it_and_nothing_is_told_without(
         settings.metrics.tls = true;
     })
     .await;
-    let token = scene.user("prometheus", Role::Read);
+    let token = scene.written("prometheus", Role::Read, &[]);
     let over = |request: String| {
         let (address, trusted) = (scene.address(), CertificateDer::from(certificate.der().to_vec()));
         async move {
