@@ -142,7 +142,7 @@ impl Session {
     }
 
     async fn send(&mut self, id: u64, request: Request) -> Result<(), Failure> {
-        Ok(self.to.send(v2::ClientFrame { id, request: Some(request) }).await?)
+        Ok(self.to.send(v2::ClientFrame { id, request: Some(request), ..Default::default() }).await?)
     }
 
     /// The next answer; the feed is read and dropped.

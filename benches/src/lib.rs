@@ -28,7 +28,7 @@ impl Zeolite for Echo {
     async fn session(&self, request: Request<Streaming<v2::ClientFrame>>) -> Result<Response<Frames>, Status> {
         let reply = self.reply.clone();
         let answered = request.into_inner().map(move |frame| {
-            let v2::ClientFrame { id, request } = frame?;
+            let v2::ClientFrame { id, request, .. } = frame?;
             let answer = match request {
                 Some(Asked::Hello(_)) => Reply::Hello(v2::HelloReply::default()),
                 _ => Reply::Load(reply.clone()),

@@ -3,6 +3,7 @@
 mod handover;
 mod life;
 mod schedules;
+mod steering;
 mod systemd;
 
 use crate::exit::{ProblemFound, Usage};
@@ -41,7 +42,7 @@ pub(crate) struct ServeArgs {
     /// Allow an address that other machines can reach without encryption or without users
     #[arg(long)]
     listen_publicly: bool,
-    /// Address and port of an HTTP listener that tells /metrics (OpenMetrics) and /healthz; off without it
+    /// Address and port of the page for people and the numbers for monitoring (/metrics, /healthz), over HTTP; off without it
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<String>,
     /// Say that log and index were both put back from a copy: clients then drop what they know of the life that was lost

@@ -18,12 +18,14 @@ mod blobs;
 mod calls;
 mod channel;
 mod feed;
+mod following;
 mod inside;
 mod log;
 mod pieces;
 mod unary;
 
 pub(crate) use blobs::{BlobBytes, BlobPart};
+pub use following::Following;
 pub use inside::Inside;
 pub use pieces::{BadPiece, LogPiece, Naming};
 pub use unary::Pages;
@@ -75,6 +77,8 @@ pub(crate) struct Acting {
     pub(crate) tls: Tls,
     /// None: over the network.
     pub(crate) inside: Option<Inside>,
+    /// None: nobody follows what it does.
+    pub(crate) following: Option<Following>,
 }
 
 /// What the client says first.
@@ -180,6 +184,7 @@ pub(crate) struct Link {
     last_id: AtomicU64,
     unary: Unary,
     welcome: Welcome,
+    following: Option<Following>,
 }
 
 /// How a session ended.
@@ -206,8 +211,9 @@ pub(crate) async fn open(
 ) -> Result<(Link, Incoming)> {
     let lost = |reason: String| Error::Disconnected { url: url.to_owned(), reason };
     let unary = Unary::connect(url, connect_timeout, &hello.acting).await?;
+    let following = hello.acting.following.clone();
     let (outbound, requests) = mpsc::channel(OUTBOUND_FRAMES);
-    let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))) };
+    let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))), ..Default::default() };
     outbound.send(first).await.map_err(|_| lost("the session ended at once".into()))?;
     let mut frames = unary
         .client()
@@ -231,7 +237,8 @@ pub(crate) async fn open(
         }
     };
     let pending = Arc::new(Pending(Mutex::new(Some(hash::Map::default()))));
-    let link = Link { outbound, pending: pending.clone(), last_id: AtomicU64::new(HELLO_ID), unary, welcome };
+    let last_id = AtomicU64::new(HELLO_ID);
+    let link = Link { outbound, pending: pending.clone(), last_id, unary, welcome, following };
     Ok((link, Incoming { frames, feed, pending }))
 }
 
@@ -363,7 +370,8 @@ impl Link {
     }
 
     async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {
-        let frame = v2::ClientFrame { id, request: Some(request) };
+        let traceparent = self.following.as_ref().map(Following::header).unwrap_or_default();
+        let frame = v2::ClientFrame { id, request: Some(request), traceparent, ..Default::default() };
         self.outbound.send(frame).await.map_err(|_| Failure::lost())
     }
 

@@ -116,6 +116,8 @@ pub struct Fault {
     pub conflict: Option<Box<ConflictDetail>>,
     /// More cells in the way; bounded, so perhaps not all.
     pub others: Vec<ConflictDetail>,
+    /// What the refused request is called in the server's log; empty: not told.
+    pub request: String,
 }
 
 /// Where a draft was refused.
@@ -146,7 +148,14 @@ impl fmt::Display for Fault {
 impl Fault {
     /// A fault without further detail.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault { kind, message: message.into(), retry_after_ms: 0, conflict: None, others: Vec::new() }
+        Fault {
+            kind,
+            message: message.into(),
+            retry_after_ms: 0,
+            conflict: None,
+            others: Vec::new(),
+            request: String::new(),
+        }
     }
 
     /// The request does not make sense.
@@ -189,6 +198,13 @@ impl Fault {
                 detail.cell, detail.class, detail.base, detail.newest
             ),
         };
-        Fault { kind, message, retry_after_ms: 0, conflict: Some(Box::new(detail)), others: Vec::new() }
+        Fault {
+            kind,
+            message,
+            retry_after_ms: 0,
+            conflict: Some(Box::new(detail)),
+            others: Vec::new(),
+            request: String::new(),
+        }
     }
 }

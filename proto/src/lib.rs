@@ -45,6 +45,7 @@ pub mod revision;
 pub mod role;
 mod session_info;
 pub mod status;
+pub mod trace;
 pub mod upkeep;
 pub mod wire;
 
@@ -67,4 +68,5 @@ pub use revision::{Entry, Revision};
 pub use role::{Role, TOKEN_PREFIX};
 pub use session_info::SessionInfo;
 pub use status::{ClassCounts, Kind, Kinds, ResolverInfo, Schedule, Stage, Status};
+pub use trace::TraceContext;
 pub use upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};

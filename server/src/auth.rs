@@ -27,7 +27,7 @@ pub(crate) mod watched;
 pub(crate) use authority::Authority;
 pub(crate) use visitor::Visitor;
 
-use crate::engine::{Caller, Client, Owner, Share};
+use crate::engine::{Caller, Client, Mark, Owner, Share};
 use quota::Quota;
 use rights::Verb;
 use std::net::SocketAddr;
@@ -143,9 +143,9 @@ impl Principal {
     }
 
     /// How the engine knows it, on a connection with this share.
-    pub(crate) fn caller(&self, of_connection: &Share) -> Caller {
+    pub(crate) fn caller(&self, of_connection: &Share, mark: Mark) -> Caller {
         let share = self.share(of_connection);
-        Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone(), share }
+        Caller { owner: self.owner.clone(), role: self.role, client: self.client.clone(), share, mark }
     }
 }
 

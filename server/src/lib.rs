@@ -1,7 +1,7 @@
 //! The Zeolite server.
 //!
 //! ```text
-//!   server (composition, shutdown) > metrics > rpc > auth, databases > engine > storage > store > disk        clock: for all of them
+//!   server (composition, shutdown) > web > metrics > rpc > auth, databases, traces > engine > storage > store > disk        clock: for all of them
 //! ```
 //! Left may name right; right never names left. Only `rpc` names generated types; tonic is named there, and by `server`, which
 //! accepts the connections.
@@ -17,3 +17,5 @@ pub mod server;
 pub mod settings;
 pub mod storage;
 pub mod store;
+pub(crate) mod traces;
+pub mod web;

@@ -21,6 +21,7 @@ mod blobs;
 pub(crate) mod budget;
 mod calls;
 mod decode;
+pub(crate) mod desk;
 mod encode;
 mod fan;
 mod greeting;
@@ -40,9 +41,10 @@ mod unary;
 use crate::auth::Principal;
 use crate::auth::standing::Standing;
 use crate::databases::{Database, Databases};
-use crate::engine::{Counted, Place, Share};
+use crate::engine::{Counted, Mark, Place, RequestId, Share};
 use crate::schedules::Board;
 use crate::settings::SessionSettings;
+use crate::traces::Traces;
 use budget::{Account, Budget, Peer};
 use calls::Calls;
 use fan::{Fan, Waking};
@@ -64,7 +66,7 @@ use zeolite_proto::wire::v2::replicator_server::ReplicatorServer;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::wire::v2::writer_server::WriterServer;
 use zeolite_proto::wire::v2::zeolite_server::ZeoliteServer;
-use zeolite_proto::{Fault, FaultKind, Mode, SessionInfo};
+use zeolite_proto::{Fault, FaultKind, Mode, SessionInfo, TraceContext};
 
 /// Room for what surrounds a record in a message.
 const FRAME_ROOM_BYTES: usize = 1 << 20;
@@ -91,6 +93,9 @@ pub(crate) struct Rpc {
     /// Of the files of certificates and users.
     standing: Arc<Standing>,
     board: Arc<Board>,
+    traces: Option<Arc<Traces>>,
+    /// Calls without a session, for their names.
+    next_call: AtomicU64,
     health: watch::Sender<Health>,
     /// What of it the health service says already.
     health_told: watch::Sender<Health>,
@@ -150,6 +155,7 @@ impl Rpc {
         settings: SessionSettings,
         budget: Arc<Budget>,
         (standing, board): (Arc<Standing>, Arc<Board>),
+        traces: Option<Arc<Traces>>,
     ) -> Arc<Rpc> {
         let fans = databases.names().map(|name| (name.clone(), Fan::start(&settings))).collect();
         Arc::new(Rpc {
@@ -163,6 +169,8 @@ impl Rpc {
             budget,
             standing,
             board,
+            traces,
+            next_call: AtomicU64::new(1),
             health: watch::Sender::new(Health { out: databases.names().cloned().collect(), ..Health::default() }),
             health_told: watch::Sender::default(),
             fans,
@@ -180,6 +188,9 @@ impl Rpc {
                 rpc.push_mode(&of, mode);
             }
         });
+        if let Some(traces) = self.traces.clone() {
+            database.engine().on_followed(move |followed| traces.commit(followed));
+        }
         self.health.send_if_modified(|health| health.out.remove(name));
         // It may have met a failed write already.
         self.look_at_health();
@@ -209,9 +220,24 @@ impl Rpc {
         let calls = said("zeolite-database").and_then(|database| {
             // Who he is comes first: a stranger is not told which databases there are.
             let who = peer.visitor.on(database)?.acting_as(said("zeolite-role")?)?;
-            Ok(self.calls(self.databases.find(database)?, who, peer.account))
+            let mut calls = self.calls(self.databases.find(database)?, who, peer.account);
+            calls.mark(self.mark_of_call(said("traceparent"), said("x-request-id")));
+            Ok(calls)
         });
         calls.map_err(|fault| self.refusal(&fault))
+    }
+
+    /// What a call without a session is called, and who follows it; what is said wrongly is as good as not said.
+    fn mark_of_call(&self, traceparent: Result<&str, Fault>, id: Result<&str, Fault>) -> Mark {
+        let number = || RequestId::Numbered { session: 0, id: self.next_call.fetch_add(1, Ordering::Relaxed) };
+        let id = id.ok().and_then(RequestId::given).unwrap_or_else(number);
+        let trace = traceparent.ok().and_then(TraceContext::parse).filter(|trace| trace.sampled);
+        Mark { id, trace: trace.filter(|_| self.traces.is_some()) }
+    }
+
+    /// Spans that were kept, and those that were dropped.
+    pub(crate) fn spans(&self) -> (u64, u64) {
+        self.traces.as_ref().map_or((0, 0), |traces| traces.counts())
     }
 
     /// The databases on which whoever asks has a role.

@@ -1,9 +1,9 @@
 //! The server: what it is made of, and in which order it starts and stops.
 //!
 //! ```text
-//!   start   settings checked › open files › listener, metrics › each store opened, engine › loops
+//!   start   settings checked › open files › listener, page and metrics › each store opened, engine › loops
 //!   stop    listener closed › sessions told › engine: no new drafts, those in flight finish › loops end, checkpoint
-//!           › sessions ended, after their last receipts › metrics closed › connections closed, after the grace cut
+//!           › sessions ended, after their last receipts › page and metrics closed › connections closed, after the grace cut
 //!           › engine and store gone, the data directory's lock is free
 //! ```
 //!
@@ -27,7 +27,6 @@ use crate::auth::standing::{Standing, Told};
 use crate::clock::{Clock, SystemClock};
 use crate::databases::{Database, Databases, MAIN, Shared};
 use crate::engine::{Engine, Leaving};
-use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::rpc::budget::Budget;
 use crate::schedules::Board;
@@ -35,6 +34,8 @@ use crate::settings::{AuthSettings, DatabasePlan, SessionSettings, Settings, Tls
 use crate::store::disk::Disk;
 use crate::store::disk::real::RealDisk;
 use crate::store::{Opening, Progress, StoreError};
+use crate::traces::Traces;
+use crate::web::{Encryption, Shown, Steering, Web};
 use connection::Connections;
 use guard::{Guard, Guarded};
 pub use inside::Inside;
@@ -170,7 +171,7 @@ pub struct Server {
     connections: Arc<Connections>,
     /// None: there are neither certificates nor users.
     guard: Option<Guard>,
-    metrics: Option<Metrics>,
+    web: Option<Web>,
     inside: Inside,
     board: Arc<Board>,
     grace: Duration,
@@ -221,23 +222,33 @@ impl Server {
         let address = listener.local_addr().map_err(|error| ServerError::Listen(error.to_string()))?;
         settings.may_listen(address).map_err(ServerError::Listen)?;
         let plans = settings.plans().map_err(|problem| ServerError::Settings(vec![problem]))?;
-        let Settings { sessions, metrics, auth, tls, .. } = settings;
+        let Settings { sessions, metrics, auth, tls, traces, .. } = settings;
         let connections_max = files::for_connections(sessions.connections_max, &plans, &metrics);
         let (tls, authority) = who_comes(&auth, &tls, components.clock.clone())?;
         // Before a store is opened: a port that is taken is told at once.
-        let metrics_listener = Metrics::bind(&metrics).await.map_err(ServerError::Listen)?;
+        let web_listener = Web::bind(&metrics).await.map_err(ServerError::Listen)?;
         let databases = Arc::new(Databases::new(&plans, components.clock.clone()));
         let grace = Duration::from_millis(sessions.shutdown_grace_ms);
         let budget = Budget::new(&sessions);
         let standing = Arc::new(Standing::default());
         standing.tell(Told { anonymous: auth.anonymous(), ..Told::default() });
         let board = Arc::new(Board::default());
-        let rpc = Rpc::new(databases.clone(), sessions.clone(), budget.clone(), (standing.clone(), board.clone()));
+        let traces = Traces::start(&traces, components.clock.clone()).map_err(ServerError::Listen)?;
+        let rpc =
+            Rpc::new(databases.clone(), sessions.clone(), budget.clone(), (standing.clone(), board.clone()), traces);
         let (stop_accepting, stopped) = oneshot::channel::<()>();
         let (opening_lasts, open_now) = oneshot::channel::<()>();
         let preface_within = Duration::from_millis(sessions.keepalive_timeout_ms);
         let connections =
             Connections::new(connections_max, preface_within, authority.clone(), budget, components.clock.clone());
+        let encryption = tls.as_ref().filter(|_| metrics.tls).map(encryption);
+        let shown = Shown {
+            databases: databases.clone(),
+            rpc: rpc.clone(),
+            authority: authority.clone(),
+            clock: components.clock.clone(),
+            encryption,
+        };
         let (tls_shown, cuts, clock) = (tls.clone(), connections.clone(), components.clock.clone());
         let guarded =
             Guarded { authority, tls: tls_shown, connections: cuts, standing, clock, expiry_told: Default::default() };
@@ -249,9 +260,8 @@ impl Server {
             // Only the handle's drop or its `stop` ends the wait; both mean: stop.
             router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
         });
-        let metrics =
-            metrics_listener.map(|listener| Metrics::start(listener, metrics, databases.clone(), rpc.clone()));
-        let metrics = metrics.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
+        let web = web_listener.map(|listener| Web::start(listener, metrics, shown));
+        let web = web.transpose().map_err(|error| ServerError::Listen(error.to_string()))?;
         tracing::info!(%address, "listening; the databases are being opened");
         let opening = Some(open(components, plans, registry, (databases.clone(), rpc.clone()), opening_lasts)?);
         Ok(Server {
@@ -263,7 +273,7 @@ impl Server {
             serving,
             connections,
             guard,
-            metrics,
+            web,
             inside,
             board,
             grace,
@@ -289,9 +299,16 @@ impl Server {
         self.address
     }
 
-    /// Where the numbers for monitoring are; `None`: nowhere.
+    /// Where the page and the numbers for monitoring are; `None`: nowhere.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(Metrics::address)
+        self.web.as_ref().map(Web::address)
+    }
+
+    /// How evolves are steered from the page: by the program that keeps the server, as a client.
+    pub fn steered_by(&self, steering: Steering) {
+        if let Some(web) = &self.web {
+            web.steered_by(steering);
+        }
     }
 
     /// What tells whether it moves.
@@ -340,7 +357,7 @@ impl Server {
     }
 
     async fn end(self, leaving: Leaving) -> Result<(), ServerError> {
-        let Server { databases, rpc, opening, stop_accepting, mut serving, connections, metrics, grace, .. } = self;
+        let Server { databases, rpc, opening, stop_accepting, mut serving, connections, web, grace, .. } = self;
         tracing::info!("stopping");
         if stop_accepting.send(()).is_err() {
             tracing::warn!("the listener had died before");
@@ -354,8 +371,8 @@ impl Server {
         let running = databases.clone();
         let closed = tokio::task::spawn_blocking(move || running.join(leaving)).await;
         rpc.end_sessions();
-        if let Some(metrics) = metrics {
-            metrics.stop().await;
+        if let Some(web) = web {
+            web.stop().await;
         }
         let in_time = tokio::time::timeout(grace, &mut serving).await.is_ok();
         if !in_time {
@@ -387,6 +404,12 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The certificates of the database's own port, for the listener for monitoring.
+fn encryption(tls: &Arc<Tls>) -> Encryption {
+    let tls = tls.clone();
+    Encryption { config: Arc::new(move || tls.http1_config()), certified: certificate::certified }
 }
 
 /// The files of certificates and users.

@@ -21,6 +21,7 @@ mod machine;
 mod memory;
 mod metrics;
 mod schedules;
+mod traces;
 mod units;
 mod zodb;
 
@@ -40,6 +41,7 @@ pub use layers::SettingsError;
 pub use memory::Part;
 pub use metrics::MetricsSettings;
 pub use schedules::{BackupSettings, PackSettings};
+pub use traces::TracesSettings;
 pub use zodb::ZodbSettings;
 
 /// Where a server listens unless told otherwise.
@@ -79,8 +81,10 @@ pub struct Settings {
     pub limits: Limits,
     /// Connections, sessions and their queues.
     pub sessions: SessionSettings,
-    /// The numbers for monitoring.
+    /// The page and the numbers for monitoring.
     pub metrics: MetricsSettings,
+    /// Where the spans of requests are sent that somebody follows.
+    pub traces: TracesSettings,
     /// Who may what.
     pub auth: AuthSettings,
     /// How connections are encrypted.
@@ -106,6 +110,7 @@ impl Default for Settings {
             limits: Limits::default(),
             sessions: SessionSettings::default(),
             metrics: MetricsSettings::default(),
+            traces: TracesSettings::default(),
             zodb: ZodbSettings::default(),
             backup: BackupSettings::default(),
             pack: PackSettings::default(),
@@ -249,13 +254,15 @@ impl Settings {
         problems.extend(self.plan_of_main().check(&self.sessions));
         bounds::check("sessions", &self.sessions, &mut problems);
         bounds::check("metrics", &self.metrics, &mut problems);
+        bounds::check("traces", &self.traces, &mut problems);
+        self.traces.check(&mut problems);
         if self.sessions.connection_bytes_max > self.sessions.requests_bytes_max {
             problems.push("sessions.connection_bytes_max must not be greater than sessions.requests_bytes_max".into());
         }
         bounds::check("backup", &self.backup, &mut problems);
         bounds::check("pack", &self.pack, &mut problems);
         self.backup.check(&mut problems);
-        self.metrics.check(&mut problems);
+        self.metrics.check(&self.tls, &self.auth, &mut problems);
         self.tls.check(&mut problems);
         self.check_databases(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(problems) }

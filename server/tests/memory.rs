@@ -197,7 +197,7 @@ async fn answers_that_nobody_reads(site: &Site) {
         raw.hello(v2::Hello { feed: true, ..hello() }).await;
         for _ in 0..200 {
             let request = Some(Request::Load(load.clone()));
-            if raw.to.try_send(v2::ClientFrame { id: raw.next_id, request }).is_err() {
+            if raw.to.try_send(v2::ClientFrame { id: raw.next_id, request, ..Default::default() }).is_err() {
                 tokio::task::yield_now().await;
             }
             raw.next_id += 1;

@@ -201,7 +201,7 @@ fn client_frames() -> Vec<Bytes> {
         }),
         Request::Ping(v2::Ping {}),
     ];
-    let frame = |request| v2::ClientFrame { id: 300, request: Some(request) };
+    let frame = |request| v2::ClientFrame { id: 300, request: Some(request), ..Default::default() };
     requests.into_iter().map(|request| frame(request).encode_to_vec().into()).collect()
 }
 

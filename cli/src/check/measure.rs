@@ -151,6 +151,17 @@ pub(crate) fn oldest_pin_s(status: &Status) -> f64 {
 mod tests {
     use super::*;
 
+    /// What Prometheus alerts on.
+    const RULES: &str = include_str!("../../../packaging/prometheus/zeolite.rules.yml");
+
+    #[test]
+    fn whatever_is_warned_of_here_prometheus_alerts_on() {
+        let alerts = |measure: &&Measure| RULES.contains(&format!("{{ check: {}, ", measure.name));
+        let missing: Vec<&str> =
+            ALL.iter().filter(|it| !it.warning.is_empty() && !alerts(it)).map(|it| it.name).collect();
+        assert!(missing.is_empty(), "packaging/prometheus/zeolite.rules.yml has no alert for {missing:?}");
+    }
+
     #[test]
     fn every_default_is_a_range() {
         for measure in ALL {

@@ -1,7 +1,7 @@
 //! Owns the life of `serve`: it begins on a listener of its own, of a service manager, or of the process before it; and ends, or lets the
 //! next process take its place.
 
-use super::{ServeArgs, handover, keep_of, registry, schedules, systemd};
+use super::{ServeArgs, handover, keep_of, registry, schedules, steering, systemd};
 use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, counted};
@@ -52,6 +52,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     }
     tell_restart(&settings.data_dir, SERVED);
     let schedules = schedules::start(&server, &settings);
+    steering::begin(&server);
     tell_started(out, &server, &data)?;
     systemd::tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     let old = handover::Old { metrics: server.metrics_address(), data };

@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn framed(request: Request) -> Vec<u8> {
-        v2::ClientFrame { id: 1, request: Some(request) }.encode_to_vec()
+        v2::ClientFrame { id: 1, request: Some(request), ..Default::default() }.encode_to_vec()
     }
 
     #[test]

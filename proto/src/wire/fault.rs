@@ -104,6 +104,7 @@ impl From<&Fault> for v2::Fault {
             retry_after_ms: fault.retry_after_ms,
             conflict: fault.conflict.as_deref().map(v2::ConflictDetail::from),
             others: fault.others.iter().map(v2::ConflictDetail::from).collect(),
+            request_id: fault.request.clone(),
         }
     }
 }
@@ -121,6 +122,7 @@ impl From<v2::Fault> for Fault {
             retry_after_ms: fault.retry_after_ms,
             conflict: fault.conflict.map(|detail| Box::new(detail.into())),
             others: fault.others.into_iter().map(ConflictDetail::from).collect(),
+            request: fault.request_id,
         }
     }
 }

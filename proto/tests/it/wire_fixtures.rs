@@ -220,6 +220,7 @@ fn fault() -> v2::Fault {
             newest_record: Some(bytes("newest")),
         }),
         others: vec![v2::ConflictDetail { cell: Some(entry()), newest: T1, ..Default::default() }],
+        ..Default::default()
     }
 }
 
@@ -365,7 +366,7 @@ fn transaction() -> v2::Transaction {
 #[test]
 fn every_frame_is_as_it_was() {
     for (name, request) in all_requests() {
-        check(&format!("client-{name}"), &v2::ClientFrame { id: 300, request: Some(request) });
+        check(&format!("client-{name}"), &v2::ClientFrame { id: 300, request: Some(request), ..Default::default() });
     }
     for (name, reply) in replies() {
         check(&format!("server-{name}"), &v2::ServerFrame { id: 300, reply: Some(reply) });

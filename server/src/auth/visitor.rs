@@ -25,6 +25,11 @@ const GRANTS_MAX: usize = 64;
 const DELAY_STEP: Duration = Duration::from_millis(50);
 const DELAY_MAX: Duration = Duration::from_secs(5);
 
+/// How long the answer to a wrong token takes after so many others.
+pub(crate) fn delay_after(wrong: u32) -> Duration {
+    (DELAY_STEP * wrong.min(1000)).min(DELAY_MAX)
+}
+
 /// A connection that has shown so many wrong tokens is cut.
 const WRONG_MAX: u32 = 8;
 
@@ -118,10 +123,24 @@ impl Visitor {
         Ok(Visitor { who, ..self.clone() })
     }
 
+    /// The same as somebody who has proved it before.
+    pub(crate) fn known_as(&self, who: Who) -> Visitor {
+        Visitor { who, ..self.clone() }
+    }
+
+    /// What he has proved.
+    pub(crate) fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Where he is.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
     /// How long the answer to one more wrong token takes.
     pub(crate) fn delay(&self) -> Duration {
-        let refused = self.guests.refused.fetch_add(1, Ordering::Relaxed);
-        (DELAY_STEP * refused.min(1000)).min(DELAY_MAX)
+        delay_after(self.guests.refused.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Whether he is anything on a database.

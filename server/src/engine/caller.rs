@@ -6,10 +6,12 @@ use crate::engine::share::Share;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use zeolite_proto::Role;
+use zeolite_proto::{Role, TraceContext};
 
 /// Characters kept of a client's name.
 const NAME_CHARS_MAX: usize = 100;
+/// Of what a client calls a request.
+const REQUEST_BYTES_MAX: usize = 64;
 
 /// To whom pins and prepared drafts belong: nobody else can end or extend them. Not a connection: whoever lost the line
 /// goes on in the next one.
@@ -62,6 +64,53 @@ pub struct Caller {
     pub client: Client,
     /// How much it may have of what all have together.
     pub share: Share,
+    /// By what its request is known beside that.
+    pub mark: Mark,
+}
+
+/// By what a request is known, for logs and traces.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Mark {
+    /// What it is called.
+    pub id: RequestId,
+    /// Who follows it, if it is to be kept: the span is that of which the commit's stages are parts.
+    pub trace: Option<TraceContext>,
+}
+
+/// What a request is called in logs and faults.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum RequestId {
+    /// Nothing: the server's own, or the program's that has it inside.
+    #[default]
+    None,
+    /// By its session and the frame's id; session 0: the so-many-th call without one.
+    Numbered {
+        /// The session's number.
+        session: u64,
+        /// Unique in it among those in flight.
+        id: u64,
+    },
+    /// As its client says.
+    Given(Arc<str>),
+}
+
+impl RequestId {
+    /// What a client may call its request: nothing that a line of a log would stumble over.
+    pub fn given(text: &str) -> Option<RequestId> {
+        let is_good = (1..=REQUEST_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_good.then(|| RequestId::Given(text.into()))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestId::None => Ok(()),
+            RequestId::Numbered { session: 0, id } => write!(to, "call-{id}"),
+            RequestId::Numbered { session, id } => write!(to, "{session}-{id}"),
+            RequestId::Given(text) => to.write_str(text),
+        }
+    }
 }
 
 /// Which client asks for a write.
@@ -107,6 +156,16 @@ impl From<Role> for Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_called_what_its_client_says_or_by_its_numbers() {
+        assert_eq!(RequestId::given("checkout/7").map(|id| id.to_string()).as_deref(), Some("checkout/7"));
+        for odd in ["", "a b", "a\nb", "\u{e9}", &"x".repeat(65)] {
+            assert_eq!(RequestId::given(odd), None, "{odd:?}");
+        }
+        let numbered = |session| RequestId::Numbered { session, id: 7 }.to_string();
+        assert_eq!((numbered(0), numbered(12)), ("call-7".to_owned(), "12-7".to_owned()));
+    }
 
     #[test]
     fn a_client_is_told_by_its_name_or_else_by_its_address() {

@@ -1,5 +1,6 @@
 //! The numbers: counters, stage times, pressure, heat, the log of slow commits, and the status made of them.
 
+pub(crate) mod followed;
 pub(crate) mod heat;
 pub(crate) mod histogram;
 pub(crate) mod pressure;
@@ -9,6 +10,7 @@ pub(crate) mod status;
 use super::Engine;
 use crate::engine::pipeline::ask::Origin;
 use crate::storage::Txn;
+use followed::{Followed, Follower};
 use heat::Heat;
 use pressure::Gauge;
 use slow::{Journey, SlowLog};
@@ -23,12 +25,13 @@ pub(super) struct Numbers {
     gauge: Gauge,
     heat: Heat,
     slow: SlowLog,
+    follower: Follower,
 }
 
 impl Numbers {
     pub(super) fn new(now: Duration, slow_commit_ms: u64) -> Numbers {
         let (gauge, slow) = (Gauge::new(now), SlowLog::new(slow_commit_ms));
-        Numbers { stats: Stats::default(), gauge, heat: Heat::new(), slow }
+        Numbers { stats: Stats::default(), gauge, heat: Heat::new(), slow, follower: Follower::default() }
     }
 
     /// The keeper's turn.
@@ -56,6 +59,9 @@ impl Numbers {
             self.stats.merged(header.and_then(Result::ok).map_or("", |header| header.class));
         }
         let Some(came) = origin.came else { return };
+        if let Some(trace) = origin.mark.trace {
+            self.follower.tell(&Followed::of(trace, txn, came, journey, now));
+        }
         self.stats.slow_commits.add(u64::from(self.slow.look(txn, origin, journey, now)));
         if origin.priority == Priority::Batch {
             return self.gauge.batch();
@@ -71,6 +77,11 @@ impl Numbers {
 }
 
 impl Engine {
+    /// Tells of each durable commit that somebody follows, from the thread that writes: it must not wait. Said once.
+    pub fn on_followed(&self, told: impl Fn(&Followed) + Send + Sync + 'static) {
+        self.numbers.follower.is(Box::new(told));
+    }
+
     /// Counters and stage times.
     pub fn stats(&self) -> &Stats {
         &self.numbers.stats

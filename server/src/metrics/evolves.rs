@@ -11,6 +11,7 @@ use super::families::{Families, Label};
 use crate::engine::Engine;
 use crate::store::Range;
 use bytes::Bytes;
+use serde::Serialize;
 use std::cmp::Reverse;
 use std::fmt::Error;
 use zeolite_proto::evolve::{
@@ -34,7 +35,7 @@ const RANGES_MAX: usize = 10_000;
 
 /// All jobs as of one tid.
 #[derive(Default)]
-pub(super) struct Evolves {
+pub(crate) struct Evolves {
     told: Vec<Told>,
     /// How many are in each state, of those that were read, in the order of [`State::ALL`].
     states: [u64; State::ALL.len()],
@@ -42,6 +43,29 @@ pub(super) struct Evolves {
     left_out: u64,
     /// Records that are not what they should be.
     unreadable: u64,
+}
+
+/// One evolve, for whoever looks at it.
+#[derive(Serialize)]
+pub(crate) struct EvolveTold<'a> {
+    name: &'a str,
+    state: &'static str,
+    /// Why it is in that state: what it waits for, or who holds it; empty: nothing to say.
+    why: &'a str,
+    until_unix_ms: u64,
+    is_over: bool,
+    done: u64,
+    total: u64,
+    changed: u64,
+    bad: u64,
+    stepped_again: u64,
+    owed: u64,
+    workers: u64,
+    per_second: f64,
+    /// At that rate; none: nobody can say.
+    left_s: Option<f64>,
+    /// Whether its ranges were read: without them only the state is known.
+    in_full: bool,
 }
 
 struct Told {
@@ -55,7 +79,7 @@ struct Told {
 
 impl Evolves {
     /// Reads them.
-    pub(super) fn read(engine: &Engine) -> Evolves {
+    pub(crate) fn read(engine: &Engine) -> Evolves {
         let mut reading =
             Reading { engine, at: engine.visible(), ranges_left: RANGES_MAX, evolves: Evolves::default() };
         if let Err(fault) = reading.all() {
@@ -63,6 +87,13 @@ impl Evolves {
             reading.evolves.unreadable += 1;
         }
         reading.evolves
+    }
+
+    /// One by one, those that are not over first; the newest ones if there are too many, then also how many are left out.
+    pub(crate) fn each(&self) -> (Vec<EvolveTold<'_>>, u64) {
+        let mut each: Vec<EvolveTold<'_>> = self.told.iter().map(Told::shown).collect();
+        each.sort_by_key(|told| told.is_over);
+        (each, self.left_out + self.unreadable)
     }
 
     /// Tells them.
@@ -103,6 +134,31 @@ impl Evolves {
 
     fn number(&self, to: &mut Families<'_>, name: &str, help: &str, of: fn(&Standing) -> u64) -> Result<(), Error> {
         to.gauges(name, help, self.in_full().map(|(job, standing)| (job, of(standing))))
+    }
+}
+
+impl Told {
+    fn shown(&self) -> EvolveTold<'_> {
+        let Standing { state, why, until_unix_ms, counts, done, total, rate, workers, .. } = &self.standing;
+        let is_over = matches!(state, State::In(phase) if phase.is_over());
+        let moves = *rate > 0.0 && !is_over && *state != State::In(Phase::Undoing);
+        EvolveTold {
+            name: &self.name,
+            state: state.text(),
+            why,
+            until_unix_ms: *until_unix_ms,
+            is_over,
+            done: *done,
+            total: *total,
+            changed: counts.changed,
+            bad: counts.bad_now(),
+            stepped_again: counts.stepped_again,
+            owed: self.owed,
+            workers: *workers,
+            per_second: *rate,
+            left_s: moves.then(|| total.saturating_sub(*done) as f64 / rate),
+            in_full: self.in_full,
+        }
     }
 }
 

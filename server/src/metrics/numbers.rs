@@ -20,9 +20,9 @@ use zeolite_proto::{ClassCounts, ModeKind, Status};
 const BUCKET_POWERS: RangeInclusive<u32> = 12..=34;
 
 /// Where the numbers come from.
-pub(super) struct Numbers {
-    pub(super) database: Arc<Database>,
-    pub(super) rpc: Arc<Rpc>,
+pub(crate) struct Numbers {
+    pub(crate) database: Arc<Database>,
+    pub(crate) rpc: Arc<Rpc>,
 }
 
 impl fmt::Debug for Numbers {
@@ -33,7 +33,7 @@ impl fmt::Debug for Numbers {
 
 impl Numbers {
     /// Why the server should not be sent anybody; `None`: it is well.
-    pub(super) fn sick(&self) -> Option<String> {
+    pub(crate) fn sick(&self) -> Option<String> {
         if let Some(reason) = self.database.engine().poisoned() {
             return Some(format!("poisoned: {reason} (database {})", self.database.name()));
         }
@@ -59,6 +59,9 @@ impl Collector for Numbers {
         stages(engine, &mut to)?;
         queues(&status, &mut to)?;
         sessions(&self.rpc.session_load(&self.database), &status, &mut to)?;
+        let (kept, dropped) = self.rpc.spans();
+        to.counter("zeolite_spans", "Spans of requests that somebody follows, of all databases", kept)?;
+        to.counter("zeolite_spans_dropped", "Those that no collector has got: it was slow or gone", dropped)?;
         let requests = self.rpc.requests_bytes();
         to.gauge("zeolite_requests_bytes", "What requests hold that are not answered yet, of all databases", requests)?;
         snapshots(&status, &mut to)?;
@@ -71,8 +74,8 @@ impl Collector for Numbers {
 
 /// What there is to tell of a database that is being opened.
 #[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) progress: Progress,
+pub(crate) struct Opening {
+    pub(crate) progress: Progress,
 }
 
 impl Collector for Opening {

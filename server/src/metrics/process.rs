@@ -7,15 +7,15 @@ use std::fmt::Error;
 
 /// The process, at one moment.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(super) struct Process {
-    resident_bytes: Option<u64>,
-    cpu_seconds: Option<f64>,
+pub(crate) struct Process {
+    pub(crate) resident_bytes: Option<u64>,
+    pub(crate) cpu_seconds: Option<f64>,
     open_files: Option<u64>,
 }
 
 impl Process {
     /// Asks the system.
-    pub(super) fn now() -> Process {
+    pub(crate) fn now() -> Process {
         let read = |path| std::fs::read_to_string(path).ok();
         Process {
             resident_bytes: read("/proc/self/status").as_deref().and_then(resident_bytes),

@@ -19,7 +19,7 @@ use super::{decode, encode};
 use crate::auth::rights::Verb;
 use crate::auth::{Principal, audit};
 use crate::databases::Database;
-use crate::engine::{Caller, Engine, Owner, SYSTEM_OID, Share};
+use crate::engine::{Caller, Engine, Mark, Owner, RequestId, SYSTEM_OID, Share};
 use crate::store::Txn;
 use std::sync::Arc;
 use zeolite_proto::wire::{translate, v2};
@@ -32,11 +32,22 @@ pub(super) struct Calls {
     who: Principal,
     account: Account,
     inline_cells_max: usize,
+    mark: Mark,
 }
 
 impl Calls {
     pub(super) fn new(database: Arc<Database>, who: Principal, account: Account, inline_cells_max: usize) -> Calls {
-        Calls { database, who, account, inline_cells_max }
+        Calls { database, who, account, inline_cells_max, mark: Mark::default() }
+    }
+
+    /// From now on the calls of this request.
+    pub(super) fn mark(&mut self, mark: Mark) {
+        self.mark = mark;
+    }
+
+    /// What the request is called.
+    pub(super) fn request(&self) -> &RequestId {
+        &self.mark.id
     }
 
     /// The share of the connection that these calls come from.
@@ -86,7 +97,7 @@ impl Calls {
     }
 
     fn caller(&self) -> Caller {
-        self.who.caller(self.account.share())
+        self.who.caller(self.account.share(), self.mark.clone())
     }
 
     /// Refuses what the principal may not do.

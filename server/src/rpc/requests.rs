@@ -10,13 +10,15 @@ use super::holding::Holding;
 use super::outbox::{Outbox, Promised, fault_reply};
 use super::parts::{Added, Parts};
 use super::{decode, encode};
+use crate::engine::{Mark, RequestId};
+use crate::traces::{Open, Traces};
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::wire::v2::client_frame::Request;
 use zeolite_proto::wire::v2::draft_part::Purpose;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::wire::{count, v2};
-use zeolite_proto::{Fault, FaultKind};
+use zeolite_proto::{Fault, FaultKind, TraceContext};
 
 /// A draft in parts of more bytes than this is decoded on the blocking pool.
 const INLINE_DRAFT_BYTES_MAX: usize = 64 << 10;
@@ -28,10 +30,13 @@ pub(super) struct Requests {
     calls: Calls,
     parts: Parts,
     holding: Arc<Holding>,
+    session: u64,
+    /// The request that is begun now, if somebody follows it.
+    open: Option<Arc<Open>>,
 }
 
 impl Requests {
-    pub(super) fn new(rpc: Arc<Rpc>, outbox: Arc<Outbox>, calls: Calls) -> Requests {
+    pub(super) fn new(rpc: Arc<Rpc>, outbox: Arc<Outbox>, calls: Calls, session: u64) -> Requests {
         let draft_bytes_max = calls.engine().limits().draft_bytes_max;
         Requests {
             parts: Parts::new(rpc.settings.open_drafts_max, draft_bytes_max, calls.account().clone()),
@@ -39,6 +44,8 @@ impl Requests {
             rpc,
             outbox,
             calls,
+            session,
+            open: None,
         }
     }
 
@@ -57,6 +64,7 @@ impl Requests {
             return self
                 .refuse(id, &Fault::invalid("the frame has no request that this server knows; see the protocol"));
         };
+        self.mark(id, &frame.request_id, &frame.traceparent, &request);
         let begun = match request {
             Request::Part(part) => self.part(id, part),
             request => self.calls.account().take(request.weight()).map(|charge| {
@@ -68,6 +76,17 @@ impl Requests {
         if let Err(fault) = begun {
             self.refuse(id, &fault);
         }
+    }
+
+    /// What the request is called, and who follows it.
+    fn mark(&mut self, id: u64, given: &str, traceparent: &str, request: &Request) {
+        let numbered = RequestId::Numbered { session: self.session, id };
+        let name = if given.is_empty() { numbered } else { RequestId::given(given).unwrap_or(numbered) };
+        let begin = |traces: &Arc<Traces>| {
+            traces.begin(TraceContext::parse(traceparent), name_of(request), || name.to_string())
+        };
+        self.open = self.rpc.traces.as_ref().and_then(begin).map(Arc::new);
+        self.calls.mark(Mark { id: name, trace: self.open.as_ref().map(|open| open.context()) });
     }
 
     fn part(&mut self, id: u64, mut part: v2::DraftPart) -> Result<(), Fault> {
@@ -101,7 +120,8 @@ impl Requests {
     }
 
     fn refuse(&self, id: u64, fault: &Fault) {
-        self.outbox.refuse_here(id, fault);
+        let named = Fault { request: self.calls.request().to_string(), ..fault.clone() };
+        self.outbox.refuse_here(id, &named);
     }
 
     fn call(&self, id: u64, request: Request) {
@@ -228,7 +248,8 @@ impl Requests {
 
     /// Answers in place.
     fn here<T>(&self, id: u64, result: Result<T, Fault>, wrap: fn(T) -> Reply) {
-        self.outbox.reply_here(id, self.rpc.answer(result, wrap));
+        let reply = self.rpc.answer(named(result, self.calls.request(), self.open.as_deref()), wrap);
+        self.outbox.reply_here(id, reply);
     }
 
     /// Answers when the engine calls back.
@@ -238,7 +259,8 @@ impl Requests {
         wrap: fn(T) -> Reply,
     ) -> impl FnOnce(Result<T, Fault>) + Send + use<T> + 'static {
         let (rpc, promised) = (self.rpc.clone(), Promised::new(self.outbox.clone(), id));
-        move |result| promised.keep(rpc.answer(result, wrap))
+        let (name, open) = (self.calls.request().clone(), self.open.clone());
+        move |result| promised.keep(rpc.answer(named(result, &name, open.as_deref()), wrap))
     }
 
     /// Answers from the blocking pool.
@@ -250,5 +272,43 @@ impl Requests {
     ) {
         let (calls, done) = (self.calls.clone(), self.later(id, wrap));
         self.rpc.detach(self.calls.account(), move || done(call(&calls)));
+    }
+}
+
+/// The same result; a refusal says what the request is called, and is told in the log. Whoever follows it learns that it is answered.
+fn named<T>(result: Result<T, Fault>, name: &RequestId, open: Option<&Open>) -> Result<T, Fault> {
+    if let Some(open) = open {
+        open.end(result.as_ref().err().map(|fault| fault.kind));
+    }
+    result.map_err(|fault| {
+        let request = name.to_string();
+        tracing::debug!(request, %fault, "refused");
+        Fault { request, ..fault }
+    })
+}
+
+/// What a request asks for, for whoever follows it.
+fn name_of(request: &Request) -> &'static str {
+    match request {
+        Request::Hello(_) => "hello",
+        Request::Load(_) => "load",
+        Request::Scan(_) => "scan",
+        Request::Commit(_) => "commit",
+        Request::Prepare(_) => "prepare",
+        Request::Finish(_) => "finish",
+        Request::Abort(_) => "abort",
+        Request::Outcome(_) => "outcome",
+        Request::NewOids(_) => "new oids",
+        Request::Pin(_) => "pin",
+        Request::Renew(_) => "renew",
+        Request::Unpin(_) => "unpin",
+        Request::History(_) => "history",
+        Request::Undo(_) => "undo",
+        Request::Objects(_) => "objects",
+        Request::Kinds(_) => "kinds",
+        Request::Part(_) => "commit in parts",
+        Request::Ping(_) => "ping",
+        Request::Heat(_) => "heat",
+        Request::Amend(_) => "amend",
     }
 }

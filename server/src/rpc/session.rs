@@ -90,7 +90,7 @@ impl Session {
             Some(Request::Hello(_)) if frame.id == 0 => last(0, &encode::id_zero()),
             Some(Request::Hello(hello)) => match self.enter(&hello) {
                 Ok(calls) => {
-                    self.requests = Some(Requests::new(self.rpc.clone(), self.outbox.clone(), calls.clone()));
+                    self.requests = Some(Requests::new(self.rpc.clone(), self.outbox.clone(), calls.clone(), self.id));
                     let (rpc, outbox) = (self.rpc.clone(), self.outbox.clone());
                     Phase::Greeting(greeting(rpc, calls, outbox, self.id, frame.id, hello))
                 }

@@ -31,6 +31,7 @@ pub(super) struct Tls {
 struct InForce {
     config: Arc<ServerConfig>,
     clients: Arc<dyn ClientCertVerifier>,
+    http1: Arc<ServerConfig>,
     expires_unix_ms: u64,
 }
 
@@ -56,6 +57,11 @@ impl Tls {
     pub(super) fn trusts(&self, shown: &[CertificateDer<'_>], now: UnixTime) -> bool {
         let Some((own, others)) = shown.split_first() else { return true };
         self.now.now().clients.verify_client_cert(own, others, now).is_ok()
+    }
+
+    /// The same for a connection on which HTTP/1 is spoken.
+    pub(super) fn http1_config(&self) -> Arc<ServerConfig> {
+        self.now.now().http1.clone()
     }
 
     /// When the certificate ends that is shown.
@@ -109,8 +115,10 @@ fn in_force(settings: &TlsSettings, files: &[Vec<u8>]) -> Result<InForce, String
     let mut config = config.with_single_cert(chain, private).map_err(|error| {
         format!("tls.cert = {cert} and tls.key = {key} do not go together ({error}); the key must be that of the first certificate")
     })?;
+    let mut http1 = config.clone();
+    http1.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(InForce { config: Arc::new(config), clients, expires_unix_ms })
+    Ok(InForce { config: Arc::new(config), http1: Arc::new(http1), clients, expires_unix_ms })
 }
 
 fn verifier(

@@ -88,6 +88,12 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("metrics.connections_max", 1, 1000),
     ("metrics.header_bytes_max", 8 << 10, 1 << 20),
     ("metrics.request_timeout_ms", 10, 600_000),
+    ("metrics.viewers_max", 0, 1000),
+    ("metrics.history_s", 10, 86_400),
+    ("metrics.login_s", 10, 30 * 86_400),
+    ("traces.one_in", 0, 1 << 40),
+    ("traces.queue_max", 1, 1 << 20),
+    ("traces.timeout_ms", 10, 60_000),
 ];
 
 /// The least and the greatest value of a setting, by its dotted name; `None`: it is no number.

@@ -2,3 +2,5 @@
 
 mod metrics;
 mod rpc;
+mod traces;
+mod web;

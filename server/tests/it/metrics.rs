@@ -2,4 +2,5 @@
 
 mod evolves;
 mod openmetrics;
-mod scrape;
+pub(crate) mod scrape;
+mod watched;

@@ -17,5 +17,5 @@ mod rights;
 mod session;
 mod slow;
 mod stop;
-mod support;
+pub(crate) mod support;
 mod unary;

@@ -3,7 +3,7 @@
 //! ```text
 //!   size         a file has at most 600 lines (aim at 400), a function 70
 //!   header       every file begins with a header that says what it owns
-//!   direction    left may name right: server > metrics > rpc > engine > store > disk;
+//!   direction    left may name right: server > web > metrics > rpc > engine > store > disk;
 //!                evolve > collections > typed > tx, admin > connect > wire; crates: cli > server, client > proto
 //!   ring         among files no imports lead back to where they began (in `rings`)
 //!   doors        only rpc and wire name the generated types; store has no threads, no channels, no tokio;
@@ -116,18 +116,27 @@ const DIRECTION: &[Ban] = &[
     (&["client/src/"], &["zeolite_server"], "the client knows the server by the protocol only"),
     (
         &["server/src/store"],
-        &["crate::storage", "crate::engine", "crate::rpc", "crate::metrics", "crate::server", "crate::settings"],
+        &[
+            "crate::storage",
+            "crate::engine",
+            "crate::rpc",
+            "crate::metrics",
+            "crate::web",
+            "crate::server",
+            "crate::settings",
+        ],
         "store is below storage, engine, rpc and server",
     ),
     (
         &["server/src/engine"],
-        &["crate::rpc", "crate::metrics", "crate::server", "crate::settings"],
+        &["crate::rpc", "crate::metrics", "crate::web", "crate::server", "crate::settings"],
         "engine is below rpc and server",
     ),
     (&["server/src/engine"], &["crate::store"], "engine knows what keeps its data by the contracts of storage only"),
     (&["server/src/storage"], &["crate::engine", "crate::rpc", "crate::server"], "storage is below engine"),
-    (&["server/src/rpc"], &["crate::server", "crate::metrics"], "rpc is below server and metrics"),
-    (&["server/src/metrics"], &["crate::server"], "metrics are below server"),
+    (&["server/src/rpc"], &["crate::server", "crate::web", "crate::metrics"], "rpc is below server, web and metrics"),
+    (&["server/src/metrics"], &["crate::server", "crate::web"], "metrics are below server and web"),
+    (&["server/src/web"], &["crate::server"], "web is below server"),
     (
         &["client/src/wire"],
         &[

@@ -6,13 +6,14 @@ use crate::root;
 use zeolite_server::settings::{Settings, bounds, shown};
 
 /// Where the fields of each section stand.
-const SECTIONS: [(&str, &str, &str); 11] = [
+const SECTIONS: [(&str, &str, &str); 12] = [
     ("", "server/src/settings.rs", "Settings"),
     ("store", "server/src/store/settings.rs", "StoreSettings"),
     ("engine", "server/src/engine/settings.rs", "EngineSettings"),
     ("limits", "proto/src/limits.rs", "Limits"),
     ("sessions", "server/src/settings.rs", "SessionSettings"),
     ("metrics", "server/src/settings/metrics.rs", "MetricsSettings"),
+    ("traces", "server/src/settings/traces.rs", "TracesSettings"),
     ("auth", "server/src/settings/auth.rs", "AuthSettings"),
     ("tls", "server/src/settings/auth.rs", "TlsSettings"),
     ("zodb", "server/src/settings/zodb.rs", "ZodbSettings"),

@@ -9,7 +9,7 @@ fn metrics_are_where_serve_says() {
     let served = Served::start(&["--metrics", "127.0.0.1:0"]);
     let address = served.metrics.clone().expect("an address");
     let mut stream = TcpStream::connect(&address).expect("it listens");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an orderly end");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");

@@ -70,7 +70,7 @@ async fn with_metrics(disk: Option<SimDisk>) -> World {
 async fn scrape(site: &Site) -> String {
     let address = site.world.server.as_ref().and_then(Server::metrics_address).expect("metrics are on");
     let mut stream = TcpStream::connect(address).await.expect("it listens");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").await.expect("sent");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an orderly end");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -111,6 +111,7 @@ fn tell(txn: &Txn, origin: &Origin, journey: Journey, total_ns: u64) {
         bytes,
         classes = classes(txn),
         client = origin.client.to_string(),
+        request = origin.mark.id.to_string(),
         user = short(note.user_text()),
         description = short(note.description_text()),
         "slow commit"
@@ -141,7 +142,7 @@ fn classes(txn: &Txn) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::caller::Client;
+    use crate::engine::caller::{Client, Mark, RequestId};
     use crate::engine::pipeline::way::Came;
     use crate::storage::TxnWrite;
     use std::sync::Arc;
@@ -197,6 +198,7 @@ mod tests {
             priority: Priority::Live,
             came: Some(Came { ns: 1_000_000, beside_bulk: false }),
             client: Client::new("shop web 3", None),
+            mark: Mark { id: RequestId::Numbered { session: 3, id: 9 }, trace: None },
             _blobs: None,
         }
     }
@@ -231,6 +233,7 @@ mod tests {
             "user=\"amy\"",
             "priority=Live",
             "client=\"shop web 3\"",
+            "request=\"3-9\"",
         ] {
             assert!(told[0].contains(part), "no {part} in {}", told[0]);
         }

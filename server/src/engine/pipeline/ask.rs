@@ -8,7 +8,7 @@
 //! Stages are types, so that the illegal order does not compile: only a sealed draft can be written.
 
 use crate::engine::answers::{Closing, Done, PreparedReceipt, Preparing};
-use crate::engine::caller::{Client, Owner, Whose};
+use crate::engine::caller::{Client, Mark, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ahead::Part;
 use crate::engine::pipeline::course::Course;
@@ -198,6 +198,7 @@ pub(crate) struct Origin {
     /// None for the server's own bookkeeping.
     pub(crate) came: Option<Came>,
     pub(crate) client: Client,
+    pub(crate) mark: Mark,
     /// Keeps the blobs that it names until it is told.
     pub(crate) _blobs: Option<Arc<BlobHold>>,
 }
@@ -205,7 +206,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// The server's own bookkeeping.
     pub(crate) fn own() -> Origin {
-        Origin { priority: Priority::Live, came: None, client: Client::Inside, _blobs: None }
+        Origin { priority: Priority::Live, came: None, client: Client::Inside, mark: Mark::default(), _blobs: None }
     }
 
     pub(crate) fn is_own(&self) -> bool {

@@ -42,7 +42,7 @@ use crate::engine::pipeline::replays::ToReplay;
 use crate::engine::pipeline::way::{LARGE_BYTES, Line};
 use crate::engine::sealed_write::SealedWrite;
 use crate::engine::turn::Turn;
-use crate::engine::{Engine, note};
+use crate::engine::{Caller, Engine, note};
 use crate::storage::{Txn, TxnWrite};
 use crossbeam_channel::{Sender, TrySendError};
 use roaring::RoaringTreemap;
@@ -257,7 +257,8 @@ impl Sequencer {
                 match draft {
                     DraftAsk::Commit(admitted) => {
                         let Admitted { draft, came, caller, blobs, .. } = admitted;
-                        let origin = Origin { priority: draft.priority, came, client: caller.client, _blobs: blobs };
+                        let Caller { client, mark, .. } = caller;
+                        let origin = Origin { priority: draft.priority, came, client, mark, _blobs: blobs };
                         self.seal(draft.key, &draft.note, judged.writes, Answer::Key(origin));
                     }
                     DraftAsk::Prepare(ask) => self.prepare(ask, judged),

@@ -5,7 +5,7 @@ use crate::auth::rights::Verb;
 use crate::engine::Closing;
 use crate::rpc::encode;
 use zeolite_proto::wire::{translate, v2};
-use zeolite_proto::{Fault, Mode, ModeEnd, PreparedDraft, Receipt};
+use zeolite_proto::{Fault, Mode, ModeEnd, ModeKind, PreparedDraft, Receipt};
 
 impl Calls {
     pub(in crate::rpc) fn list_prepared(
@@ -52,21 +52,32 @@ impl Calls {
         request: v2::SetModeRequest,
         done: impl FnOnce(Result<v2::Mode, Fault>) + Send + 'static,
     ) {
-        let done = self.audited("set mode", done);
-        if let Err(fault) = self.may(Verb::SetMode) {
-            return done(Err(fault));
-        }
+        let told = move |result: Result<Mode, Fault>| done(result.map(|mode| (&mode).into()));
         let Ok(kind) = v2::ModeKind::try_from(request.kind) else {
-            return done(Err(Fault::invalid(format!("mode {} is not known; see the protocol", request.kind))));
+            let unknown = Fault::invalid(format!("mode {} is not known; see the protocol", request.kind));
+            return self.audited("set mode", told)(self.may(Verb::SetMode).and(Err(unknown)));
         };
         let end = match (request.until_unix_ms, request.for_ms) {
-            (0, 0) => ModeEnd::Never,
-            (until, 0) => ModeEnd::At(until),
-            (0, span) => ModeEnd::After(span),
-            _ => return done(Err(Fault::invalid("the mode ends at a time or after a span; send one of the two"))),
+            (0, 0) => Ok(ModeEnd::Never),
+            (until, 0) => Ok(ModeEnd::At(until)),
+            (0, span) => Ok(ModeEnd::After(span)),
+            _ => Err(Fault::invalid("the mode ends at a time or after a span; send one of the two")),
         };
-        let told = move |result: Result<Mode, Fault>| done(result.map(|mode| (&mode).into()));
-        self.engine().set_mode(kind.into(), request.banner, end, Box::new(told));
+        self.switch_mode(kind.into(), request.banner, end, told);
+    }
+
+    pub(in crate::rpc) fn switch_mode(
+        &self,
+        kind: ModeKind,
+        banner: String,
+        end: Result<ModeEnd, Fault>,
+        done: impl FnOnce(Result<Mode, Fault>) + Send + 'static,
+    ) {
+        let done = self.audited("set mode", done);
+        match self.may(Verb::SetMode).and(end) {
+            Ok(end) => self.engine().set_mode(kind, banner, end, Box::new(done)),
+            Err(fault) => done(Err(fault)),
+        }
     }
 
     pub(in crate::rpc) fn close_gate(

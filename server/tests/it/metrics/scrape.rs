@@ -46,7 +46,7 @@ async fn tried(address: SocketAddr, request: &str) -> std::io::Result<String> {
 
 /// Head and body of a GET.
 async fn get(address: SocketAddr, path: &str) -> (String, String) {
-    let answer = exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
+    let answer = exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     (head.to_ascii_lowercase(), body.to_owned())
 }
@@ -163,11 +163,13 @@ async fn a_poisoned_store_is_told_by_the_numbers_and_by_healthz() {
 async fn other_paths_and_methods_are_refused_by_name() {
     let server = start(SimDisk::new(), |_| {}).await;
     let address = address(&server);
-    let (head, body) = get(address, "/").await;
+    let (head, body) = get(address, "/other").await;
     assert!(head.starts_with("http/1.1 404") && body.contains("/metrics"), "{head} {body}");
-    let answer = exchange(address, "POST /metrics HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 405") && answer.to_ascii_lowercase().contains("allow: get, head"), "{answer}");
-    let answer = exchange(address, "HEAD /metrics HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    let answer =
+        exchange(address, "POST /metrics HTTP/1.1\r\nHost: localhost\r\nX-Zeolite: t\r\nContent-Length: 0\r\n\r\n")
+            .await;
+    assert!(answer.starts_with("HTTP/1.1 405") && answer.to_ascii_lowercase().contains("allow: get,head"), "{answer}");
+    let answer = exchange(address, "HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "a head alone: {answer}");
     let answer = exchange(address, "no http at all\r\n\r\n").await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
@@ -207,13 +209,13 @@ async fn one_reader_too_many_is_closed_and_a_place_is_free_again() {
     let mut nothing = Vec::new();
     let end = tokio::time::timeout(GUARD, second.read_to_end(&mut nothing)).await.expect("it is closed");
     assert!(end.is_err() || nothing.is_empty(), "closed without an answer");
-    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").await.expect("sent");
+    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
     first.read_to_string(&mut answer).await.expect("an orderly end");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     // The place is free when the server has seen the end of the first connection.
     let again = async {
-        let ask = || tried(address, "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n");
+        let ask = || tried(address, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         while !ask().await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
             tokio::task::yield_now().await;
         }

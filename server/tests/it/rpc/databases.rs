@@ -169,7 +169,7 @@ fn held_up(disk: SimDisk) -> (WatchedDisk, impl FnOnce()) {
 
 async fn http(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await.expect("sent");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.expect("sent");
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await.expect("an orderly end");
     answer

@@ -198,7 +198,7 @@ impl Raw {
     }
 
     pub(crate) async fn send_as(&mut self, id: u64, request: Option<Request>) {
-        let sent = within(self.to.send(v2::ClientFrame { id, request })).await;
+        let sent = within(self.to.send(v2::ClientFrame { id, request, ..Default::default() })).await;
         assert!(sent.is_ok(), "the session is open");
     }
 

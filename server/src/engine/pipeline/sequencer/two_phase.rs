@@ -4,7 +4,7 @@
 
 use super::{Sequencer, durable};
 use crate::engine::answers::{Done, PreparedReceipt, Preparing};
-use crate::engine::caller::{Owner, Whose};
+use crate::engine::caller::{Caller, Owner, Whose};
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering;
 use crate::engine::pipeline::ask::{AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, Origin, PrepareAsk, ROUNDS_MAX};
@@ -276,8 +276,8 @@ impl Sequencer {
         self.engine.keys().enter_reserved(key, done);
         let came = Some(self.intake.way().came(self.engine.steady_ns()));
         // What it names is kept by what is being ended.
-        let client = prepared.caller.client.clone();
-        let origin = Origin { priority: prepared.priority, came, client, _blobs: None };
+        let Caller { client, mark, .. } = prepared.caller.clone();
+        let origin = Origin { priority: prepared.priority, came, client, mark, _blobs: None };
         let writes = prepared.writes.iter().cloned().chain(durable::end_of(&prepared)).collect();
         self.seal(key, &prepared.note, writes, Answer::Finish(origin));
         self.endings.begin(Ending { tid: self.last, id, prepared });

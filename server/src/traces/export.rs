@@ -1,0 +1,62 @@
+//! Owns the sending of spans: in batches, each within a limit of time, none of them twice. A collector that does not answer is told in the log
+//! now and then.
+
+use crate::settings::TracesSettings;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Spans in one message.
+const BATCH_MAX: usize = 512;
+/// So long they are collected.
+const COLLECTED: Duration = Duration::from_millis(500);
+/// Batches that fail between two lines of the log.
+const TOLD_EVERY: u64 = 100;
+
+/// Begins; it ends when the queue is closed and empty.
+pub(super) fn start(
+    settings: &TracesSettings,
+    spans: mpsc::Receiver<SpanData>,
+    dropped: Arc<AtomicU64>,
+) -> Result<(), String> {
+    let timeout = Duration::from_millis(settings.timeout_ms);
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(&settings.endpoint).with_timeout(timeout).build();
+    let mut exporter =
+        exporter.map_err(|error| format!("traces.endpoint = {:?} does not do: {error}", settings.endpoint))?;
+    exporter.set_resource(&Resource::builder_empty().with_service_name(settings.service.clone()).build());
+    tracing::info!(endpoint = settings.endpoint, one_in = settings.one_in, "traces are sent");
+    tokio::spawn(send(exporter, spans, dropped, timeout));
+    Ok(())
+}
+
+async fn send(exporter: SpanExporter, mut spans: mpsc::Receiver<SpanData>, dropped: Arc<AtomicU64>, timeout: Duration) {
+    let mut failed = 0u64;
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while spans.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        if batch.len() < BATCH_MAX && !spans.is_closed() {
+            tokio::time::sleep(COLLECTED).await;
+            while let (true, Ok(span)) = (batch.len() < BATCH_MAX, spans.try_recv()) {
+                batch.push(span);
+            }
+        }
+        let count = batch.len() as u64;
+        let sent = tokio::time::timeout(timeout, exporter.export(std::mem::take(&mut batch))).await;
+        let why = match sent {
+            Ok(Ok(())) => {
+                failed = 0;
+                continue;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it did not answer in time".to_owned(),
+        };
+        dropped.fetch_add(count, Ordering::Relaxed);
+        if failed.is_multiple_of(TOLD_EVERY) {
+            tracing::warn!(why, failed, "a collector does not take traces; they are dropped");
+        }
+        failed += 1;
+    }
+}

@@ -1,0 +1,87 @@
+// Owns what is only shown: schedules, what is kept from pack, the store, classes, followers.
+
+import { $, el, facts, part, renew, table } from "./dom.js";
+import { ago, bytes, clock, count, many, span } from "./words.js";
+
+const CLASSES_SHOWN = 25;
+const none = (text) => [el("p", { className: "muted" }, text)];
+
+function schedules({ status }) {
+  const now = status.unix_ms;
+  renew(part("schedules"), [status.schedules, Math.floor(now / 30000)], () => {
+    if (!status.schedules.length) return none("The server does none by itself ([backup], [pack] in its settings).");
+    return status.schedules.flatMap((one) => {
+      const pairs = [["Last success", ago(one.done_unix_ms, now)], ["Every", span(one.every_ms / 1000)]];
+      pairs.push(one.running ? ["Now", "it is at it"] : ["Next", one.next_unix_ms <= now ? "now" : clock(one.next_unix_ms)]);
+      if (one.failed_unix_ms > one.done_unix_ms) pairs.push(["Failed", `${ago(one.failed_unix_ms, now)}: ${one.error}`]);
+      return [el("h3", {}, one.work[0].toUpperCase() + one.work.slice(1)), facts(pairs)];
+    });
+  });
+}
+
+function kept({ status }) {
+  const pairs = [["Pins", count(status.pins)]];
+  if (status.pins) pairs.push(["Oldest pin", `${span(status.oldest_pin_ms / 1000)} of history`], ["Kept from pack", bytes(status.pinned_bytes)]);
+  pairs.push(["Prepared", `${count(status.prepared)} (${count(status.prepared_durable)} durable)`]);
+  if (status.prepared) pairs.push(["Oldest prepared", span(status.oldest_prepared_ms / 1000)]);
+  pairs.push(["Drafts waiting", `${count(status.queue_live)} live, ${count(status.queue_batch)} batch`]);
+  for (const gate of status.gates) pairs.push([`Gate of ${gate.class}`, `below version ${gate.min_version}`]);
+  if (!status.gates.length) pairs.push(["Gates", "none"]);
+  renew(part("kept"), pairs, () => [facts(pairs)]);
+}
+
+function store({ status, memory_bytes: memory }) {
+  const pairs = [
+    ["Objects", count(status.objects)],
+    ["Log", `${bytes(status.log_bytes)} in ${many(status.segments, "segment")}`],
+    ["Index", `${status.index}, ${bytes(status.index_bytes)}`],
+    ["Blobs", `${count(status.blobs)}, ${bytes(status.blob_bytes)}`],
+    ["Cache", `${bytes(status.cache_bytes)}, ${hits(status)}`],
+    ["Disk", `${bytes(status.free_bytes)} free of ${bytes(status.disk_bytes)}`],
+    ["Commits", `${count(status.commits)} since the start`],
+    ["Pack", status.pack ?? "rests"],
+  ];
+  if (memory) pairs.push(["Memory", bytes(memory)]);
+  renew(part("store"), pairs, () => [facts(pairs)]);
+}
+
+function hits({ cache_hits: hit, cache_misses: missed }) {
+  return hit + missed ? `${Math.round((hit * 100) / (hit + missed))} % found` : "not used yet";
+}
+
+function classes({ status }) {
+  const all = [...status.classes].sort((one, other) => other.conflicts - one.conflicts || other.merges - one.merges);
+  const columns = [
+    ["Class", (one) => one.class || "all others", "text"],
+    ["Conflicts", (one) => count(one.conflicts), "number"],
+    ["Merges", (one) => count(one.merges), "number"],
+  ];
+  renew(part("classes"), all, () => {
+    if (!all.length) return none("None since the start.");
+    const shown = [table("Conflicts and merges by class", columns, all.slice(0, CLASSES_SHOWN))];
+    if (all.length > CLASSES_SHOWN) shown.push(el("p", { className: "muted" }, `${many(all.length - CLASSES_SHOWN, "other class")}.`));
+    return shown;
+  });
+}
+
+/** Whatever the status says of copies: its words are shown as they are, so that nothing here has to know them. */
+function followers({ status }) {
+  const told = Object.entries(status).filter(([key, value]) => /^(follow|leader|replica|upstream)/.test(key) && value !== null && !(Array.isArray(value) && !value.length));
+  $("followers").hidden = !told.length;
+  renew(part("followers"), told, () => told.flatMap(([key, value]) => {
+    const many = Array.isArray(value) ? value : [value];
+    return many.map((one) => facts(typeof one === "object" ? Object.entries(one).map(words) : [words([key, one])]));
+  }));
+}
+
+function words([key, value]) {
+  const name = key.replace(/_(ms|bytes|unix)/g, "").replaceAll("_", " ");
+  if (typeof value === "number" && key.endsWith("_unix_ms")) return [name, value ? clock(value) : "never"];
+  if (typeof value === "number" && key.endsWith("_ms")) return [name, span(value / 1000)];
+  if (typeof value === "number" && key.endsWith("_bytes")) return [name, bytes(value)];
+  return [name, typeof value === "object" ? JSON.stringify(value) : String(value)];
+}
+
+export function show(state) {
+  for (const one of [schedules, kept, store, classes, followers]) one(state);
+}

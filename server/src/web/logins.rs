@@ -1,0 +1,130 @@
+//! Owns the logins: who has shown a token to the page, and what his browser shows instead of it since.
+//!
+//! ```text
+//!   token ── POST /api/login ──> cookie: 256 new random bits, HttpOnly, SameSite=Strict; kept: their SHA-256, whose they are, until when
+//! ```
+//! A login ends after `metrics.login_s`, when somebody logs out, with the server, and at once when the token behind it counts no more: whose it
+//! is is asked again with each request and each event. Scripts cannot read the cookie, and other sites' requests do not carry it.
+
+use crate::auth::authority::Who;
+use crate::auth::token::{Sha256, Token};
+use hyper::HeaderMap;
+use hyper::header::COOKIE;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::time::Duration;
+use zeolite_proto::{Fault, FaultKind};
+
+/// Only holders of tokens make one; the oldest makes room.
+const LOGINS_MAX: usize = 256;
+
+const NAME: &str = "zeolite_page";
+
+pub(super) struct Logins {
+    lasts_s: u64,
+    /// By the short ids of what browsers show.
+    by_id: Mutex<HashMap<String, Login>>,
+}
+
+struct Login {
+    sum: Sha256,
+    who: Who,
+    /// By the steady clock.
+    until: Duration,
+}
+
+impl Logins {
+    pub(super) fn new(lasts_s: u64) -> Logins {
+        Logins { lasts_s, by_id: Mutex::default() }
+    }
+
+    /// A new one; gives the cookie.
+    pub(super) fn begin(&self, who: Who, now: Duration, is_encrypted: bool) -> Result<String, Fault> {
+        let shown = Token::new().map_err(|error| {
+            Fault::new(FaultKind::Internal, format!("the operating system has no randomness: {error}"))
+        })?;
+        let until = now + Duration::from_secs(self.lasts_s);
+        let mut by_id = self.by_id.lock();
+        by_id.retain(|_, login| now < login.until);
+        if by_id.len() >= LOGINS_MAX {
+            let oldest = by_id.iter().min_by_key(|(_, login)| login.until).map(|(id, _)| id.clone());
+            oldest.map(|id| by_id.remove(&id));
+        }
+        by_id.insert(shown.id().to_owned(), Login { sum: shown.sha256(), who, until });
+        Ok(cookie(shown.secret(), self.lasts_s, is_encrypted))
+    }
+
+    /// Whose the login is that a request shows.
+    pub(super) fn find(&self, headers: &HeaderMap, now: Duration) -> Option<Who> {
+        let shown = shown(headers)?;
+        let by_id = self.by_id.lock();
+        let login = by_id.get(shown.id()).filter(|login| login.sum == shown.sha256() && now < login.until)?;
+        Some(login.who.clone())
+    }
+
+    /// Ends it; gives the cookie that takes the other away.
+    pub(super) fn end(&self, headers: &HeaderMap, is_encrypted: bool) -> String {
+        if let Some(shown) = shown(headers) {
+            let mut by_id = self.by_id.lock();
+            if by_id.get(shown.id()).is_some_and(|login| login.sum == shown.sha256()) {
+                by_id.remove(shown.id());
+            }
+        }
+        cookie("", 0, is_encrypted)
+    }
+}
+
+fn cookie(value: &str, lasts_s: u64, is_encrypted: bool) -> String {
+    let secure = if is_encrypted { "; Secure" } else { "" };
+    format!("{NAME}={value}; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Strict{secure}")
+}
+
+fn shown(headers: &HeaderMap) -> Option<Token> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
+    let mut named = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    Token::of(named.find(|(name, _)| *name == NAME)?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    fn who(name: &str) -> Who {
+        Who::Token { user: name.into(), id: "1".into() }
+    }
+
+    fn showing(cookie: &str) -> HeaderMap {
+        let pair = cookie.split(';').next().expect("a pair");
+        HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&format!("a=b; {pair}")).expect("ASCII"))])
+    }
+
+    #[test]
+    fn a_login_lasts_its_time_ends_when_it_is_ended_and_is_no_others() {
+        let (logins, at) = (Logins::new(10), Duration::from_secs);
+        let cookie = logins.begin(who("amy"), at(0), true).expect("randomness");
+        for part in ["HttpOnly", "SameSite=Strict", "Secure", "Max-Age=10"] {
+            assert!(cookie.contains(part), "{cookie}");
+        }
+        assert_eq!(logins.find(&showing(&cookie), at(9)), Some(who("amy")));
+        assert_eq!(logins.find(&showing(&cookie), at(10)), None, "its time is over");
+        let at_end = cookie.find(';').expect("a pair");
+        let last = if cookie.as_bytes()[at_end - 1] == b'0' { "1" } else { "0" };
+        let forged = format!("{}{last}{}", &cookie[..at_end - 1], &cookie[at_end..]);
+        assert_eq!(logins.find(&showing(&forged), at(1)), None);
+        logins.end(&showing(&forged), true);
+        assert!(logins.find(&showing(&cookie), at(1)).is_some(), "who forges it ends nothing");
+        logins.end(&showing(&cookie), true);
+        assert_eq!(logins.find(&showing(&cookie), at(1)), None);
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let logins = Logins::new(1000);
+        let begin = |second| logins.begin(who("amy"), Duration::from_secs(second), false).expect("randomness");
+        let cookies: Vec<String> = (0..=LOGINS_MAX as u64).map(begin).collect();
+        let lives = |cookie: &String| logins.find(&showing(cookie), Duration::from_secs(500)).is_some();
+        assert_eq!(cookies.iter().filter(|cookie| lives(cookie)).count(), LOGINS_MAX);
+        assert!(!lives(&cookies[0]));
+    }
+}

@@ -1,0 +1,53 @@
+//! Open pages: what they are told, how many there may be, and one that does not read.
+
+use super::scene::{GUARD, Scene};
+use zeolite_proto::Schedule;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_page_is_told_the_past_then_each_second_and_how_things_are() {
+    let scene = Scene::open().await;
+    let mut first = scene.events("").await;
+    first.until("event: sample").await;
+    let text = first.until("event: state").await;
+    assert!(
+        text.contains("event: about") && text.contains(r#""may":{"evolves":true,"mode":true,"sessions":true}"#),
+        "{text}"
+    );
+    // The past is there at once for whoever comes later.
+    let mut second = scene.events("").await;
+    let about = second.until("\n\n").await.to_owned();
+    assert!(about.contains(r#""samples":[{"at":"#), "{about}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_page_too_many_is_told_to_come_back_and_a_place_is_free_again() {
+    let scene = Scene::start(|settings, _| settings.metrics.viewers_max = 1).await;
+    let mut first = scene.events("").await;
+    first.until("event: about").await;
+    let full = scene.get("/api/events", "").await;
+    assert!(full.status == 503 && full.head.contains("retry-after") && full.body.contains("viewers_max"), "{full:?}");
+    assert_eq!(scene.get("/metrics", "").await.status, 200, "others are not the worse for it");
+    drop(first);
+    becomes_free(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_does_not_read_is_cut() {
+    let scene = Scene::start(|settings, _| {
+        settings.metrics.viewers_max = 1;
+        settings.metrics.request_timeout_ms = 1000;
+    })
+    .await;
+    // More than the system takes for a reader that stands still.
+    let error = "x".repeat(16 << 20);
+    scene.server.board().tell("main", Schedule { work: "backup".into(), every_ms: 1, error, ..Schedule::default() });
+    let _never_read = scene.events("").await;
+    let is_full = async { while !scene.events("").await.until("\r\n").await.contains(" 503 ") {} };
+    tokio::time::timeout(GUARD, is_full).await.expect("it has come in");
+    becomes_free(&scene).await;
+}
+
+async fn becomes_free(scene: &Scene) {
+    let again = async { while !scene.events("").await.until("\r\n").await.contains(" 200 ") {} };
+    tokio::time::timeout(GUARD, again).await.expect("a place becomes free");
+}
