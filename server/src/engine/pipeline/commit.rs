@@ -185,7 +185,8 @@ impl Engine {
         match (self.keys().standing(&Keyed { key, digest: 0, since }), self.health.unwritable()) {
             // The batch that poisoned the store may be on the disk or not.
             (Standing::Unknown, Some(fault)) => Err(fault),
-            (Standing::Unknown, None) => Ok(Outcome::Unknown),
+            // A copy may not have it yet.
+            (Standing::Unknown, None) => self.check_seat().map(|()| Outcome::Unknown),
             (Standing::Forgotten, _) => Ok(Outcome::Forgotten),
             (Standing::InFlight, _) => Ok(Outcome::InFlight),
             (Standing::Committed(tid), _) => self.tell_again(tid).map(Outcome::Committed),
