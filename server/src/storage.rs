@@ -98,6 +98,8 @@ reads! {
     fn knows(&self, tid: Tid) -> Result<bool, StoreError>;
     /// Whether a tid of another life is of ours too.
     fn shares(&self, timeline: u64, tid: Tid) -> bool;
+    /// The life that a tid is of.
+    fn timeline_of(&self, tid: Tid) -> u64;
     /// The newest tid of another copy's life, up to one, that is the same here.
     fn shared_to(&self, timeline: u64, tid: Tid) -> Tid;
     /// Numbers for status pages.

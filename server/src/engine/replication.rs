@@ -190,6 +190,11 @@ impl Engine {
         self.reader().shared_to(timeline, tid)
     }
 
+    /// The life of the store that a transaction is of.
+    pub(crate) fn timeline_of(&self, tid: Tid) -> u64 {
+        self.reader().timeline_of(tid)
+    }
+
     /// History is said to be packed up to here where this copy began.
     pub(crate) fn packed_said(&self) -> Tid {
         self.reader().packed_said()

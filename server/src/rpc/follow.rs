@@ -210,9 +210,15 @@ impl Following {
 }
 
 fn messages(engine: &Engine, txns: Vec<Txn>, aim: usize) -> Vec<Bytes> {
-    let (packed_to, timeline) = (engine.packed_to(), engine.timeline());
-    let pages = transactions::cut(txns, true, packed_to, aim).into_iter();
-    pages.map(|page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }.encode_to_vec().into()).collect()
+    let packed_to = engine.packed_to();
+    let (mut all, mut rest) = (Vec::new(), txns);
+    // Each page is of one life of the store, so that the copy has the same.
+    while let Some(timeline) = rest.first().map(|txn| engine.timeline_of(txn.tid)) {
+        let behind = rest.split_off(rest.partition_point(|txn| engine.timeline_of(txn.tid) == timeline));
+        let pages = transactions::cut(std::mem::replace(&mut rest, behind), true, packed_to, aim).into_iter();
+        all.extend(pages.map(|page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }.encode_to_vec().into()));
+    }
+    all
 }
 
 /// How a primary and its follower stand.

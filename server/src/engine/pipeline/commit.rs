@@ -180,6 +180,11 @@ impl Engine {
         self.push_asked(Ask::ListPrepared(done));
     }
 
+    /// Whether the key of a draft says already what becomes of it.
+    pub(crate) fn knows_key(&self, draft: &Draft) -> bool {
+        matches!(self.keys().standing(&Keyed::of(draft)), Standing::Committed(_) | Standing::InFlight)
+    }
+
     /// Where a commit key stands. `since`: a tid that was committed before the key was made, if that is known.
     pub fn outcome(&self, key: CommitKey, since: Option<Tid>) -> Result<Outcome, Fault> {
         match (self.keys().standing(&Keyed { key, digest: 0, since }), self.health.unwritable()) {
