@@ -186,6 +186,12 @@ impl Rpc {
                 rpc.push_mode(&of, mode);
             }
         });
+        let (told, of) = (Arc::downgrade(self), name.clone());
+        database.engine().on_seat_change(move || {
+            if let Some(rpc) = told.upgrade() {
+                rpc.end_sessions_of(&of);
+            }
+        });
         self.health.send_if_modified(|health| health.out.remove(name));
         // It may have met a failed write already.
         self.look_at_health();
@@ -274,6 +280,15 @@ impl Rpc {
         let fault = Fault::new(FaultKind::ShuttingDown, "the server is going down; connect again and resend");
         for member in self.sessions.lock().values() {
             member.outbox.notice(fault_reply(&fault));
+        }
+    }
+
+    /// Another server takes writes now, or this one: clients come again, and are told so by its hello. What they had in flight they send again.
+    fn end_sessions_of(&self, database: &Arc<str>) {
+        let fault = Fault::new(FaultKind::ShuttingDown, "another copy is the primary now; connect again and resend");
+        for member in self.sessions.lock().values().filter(|member| member.database.as_ref() == Some(database)) {
+            member.outbox.notice(fault_reply(&fault));
+            member.outbox.end();
         }
     }
 

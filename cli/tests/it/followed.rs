@@ -77,7 +77,8 @@ async fn fail_over(nodes: &mut [Node], primary: usize, discarded: &mut usize) ->
     let peers = others(nodes, primary);
     nodes[primary].follow(&peers, &[]);
     let stands = |now: &zeolite_client::Replication| {
-        now.connected && now.seat == Seat::Follower || now.problem.as_ref().is_some_and(|why| why.contains("--discard-own"))
+        now.connected && now.seat == Seat::Follower
+            || now.problem.as_ref().is_some_and(|why| why.contains("--discard-own"))
     };
     let back = nodes[primary].until("back", stands).await;
     if !back.connected {
@@ -134,7 +135,9 @@ async fn fails_over(servers: usize, times: usize) {
     let sums = counter::check(&history, &counters).unwrap_or_else(|violations| panic!("{violations}"));
     sets::check(&history).unwrap_or_else(|violations| panic!("{violations}"));
     let asked = shared.asked.load(Ordering::SeqCst);
-    println!("seed {seed}, {servers} servers, {times} fail-overs: {summary:?}, {asked} asked for, {discarded} old primaries had more");
+    println!(
+        "seed {seed}, {servers} servers, {times} fail-overs: {summary:?}, {asked} asked for, {discarded} old primaries had more"
+    );
     assert_eq!(sums.committed, summary.committed);
     for node in nodes.iter().filter(|node| node.runs()) {
         let db = Db::connect(node.address.to_string()).await.expect("connects");

@@ -34,7 +34,12 @@ async fn same(one: &Node, other: &Node) {
         all
     };
     let (ours, theirs) = (log(one).await, log(other).await);
-    assert!(!ours.is_empty() && zeolite_client::LogPiece::tell_the_same(&ours, &theirs), "{} {}", ours.len(), theirs.len());
+    assert!(
+        !ours.is_empty() && zeolite_client::LogPiece::tell_the_same(&ours, &theirs),
+        "{} {}",
+        ours.len(),
+        theirs.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -230,7 +235,9 @@ async fn a_planned_switch_loses_nothing_and_refuses_nobody() {
                 while !*stopped.borrow() {
                     let add = zeolite_proto::resolvers::counter::add(1);
                     let class = zeolite_proto::resolvers::class::COUNTER;
-                    db.run(async |tx| tx.apply(Cell::object(oid), class, add.clone())).await.expect("nobody is refused");
+                    db.run(async |tx| tx.apply(Cell::object(oid), class, add.clone()))
+                        .await
+                        .expect("nobody is refused");
                     done += 1;
                 }
                 done

@@ -55,7 +55,14 @@ impl Node {
             .args(["--log", "error", "--listen", &self.address.to_string()])
             // Small segments and checkpoints, so that kills fall into their changes too; pack goes up to what is newest.
             .args(["--set", "store.segment_bytes_max=65536", "--set", "store.checkpoint_log_bytes=30000"])
-            .args(["--set", "engine.history_min_s=0", "--set", "engine.pin_grace_s=0", "--set", "store.log_room_bytes=0"])
+            .args([
+                "--set",
+                "engine.history_min_s=0",
+                "--set",
+                "engine.pin_grace_s=0",
+                "--set",
+                "store.log_room_bytes=0",
+            ])
             .args(self.settings.iter().flat_map(|setting| ["--set", setting]))
             .arg("--data")
             .arg(self.dir.path())
