@@ -40,6 +40,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a server on a data directory
     Serve(crate::serve::ServeArgs),
+    /// Run a server that keeps a warm, read-only copy of another one
+    Follow(crate::serve::FollowArgs),
+    /// Make a follower the primary: it stops following and takes writes
+    Promote(crate::promote::PromoteArgs),
     /// Let a new process take the place of a running server, which clients hardly notice: for an upgrade, or new settings
     Restart(crate::restart::RestartArgs),
     /// Who may come in: users, their roles and tokens, in a file of this machine

@@ -30,6 +30,7 @@ mod output;
 mod place;
 mod prepared;
 mod progress;
+mod promote;
 mod restart;
 mod restore;
 mod serve;
@@ -102,6 +103,12 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
             runtime.shutdown_timeout(LAST_CALLS);
             served
         }
+        Command::Follow(args) => {
+            let runtime = runtime()?;
+            let served = runtime.block_on(serve::follow(out, &args));
+            runtime.shutdown_timeout(LAST_CALLS);
+            served
+        }
         Command::Evolve(command) => {
             evolve::give_way(&command);
             runtime()?.block_on(evolve::evolve(out, server, &command))
@@ -142,7 +149,9 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         Command::Gate(command) => gate::gate(out, &server.admin().await?, &command).await,
         Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
         Command::Verify(VerifyArgs { strict, .. }) => upkeep::verify(out, &server.admin().await?, strict).await,
+        Command::Promote(args) => promote::promote(out, server, &args).await,
         Command::Serve(_)
+        | Command::Follow(_)
         | Command::Restart(_)
         | Command::User(_)
         | Command::Check(_)

@@ -1,5 +1,6 @@
 //! Owns the settings of a server, from file, environment and flags: for `serve`, whose life is told in `life`, and `config check`.
 
+mod follow;
 mod handover;
 mod life;
 mod schedules;
@@ -19,7 +20,7 @@ use zeolite_server::settings::{Settings, ZodbSettings};
 use zeolite_zodb::Rules;
 use zeolite_zodb::replay::Replay;
 
-pub(crate) use life::serve;
+pub(crate) use life::{follow, serve};
 
 /// Read when it is in the current directory and no other file is named.
 const FILE: &str = "zeolite.toml";
@@ -45,6 +46,9 @@ pub(crate) struct ServeArgs {
     /// Address and port of the page for people and the numbers for monitoring (/metrics, /healthz), over HTTP; off without it
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<String>,
+    /// Commits are acknowledged when so many followers have them on their disks
+    #[arg(long, value_name = "N")]
+    sync: Option<u64>,
     /// Say that log and index were both put back from a copy: clients then drop what they know of the life that was lost
     #[arg(long)]
     put_back: bool,
@@ -57,6 +61,18 @@ pub(crate) struct ServeArgs {
     /// In which form
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+}
+
+#[derive(Args)]
+pub(crate) struct FollowArgs {
+    /// The primary, and the other copies: HOST:PORT, with commas between; without it, `follow.primary` of the settings
+    #[arg(value_name = "PRIMARY")]
+    primary: Option<String>,
+    /// Once: move what is in the data directory aside, into a directory in it, and copy anew
+    #[arg(long)]
+    discard_own: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 /// The form of the log.
@@ -74,15 +90,17 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 impl ServeArgs {
-    fn settings(&self) -> Result<Settings> {
+    fn settings(&self, primary: Option<&str>) -> Result<Settings> {
         let file = self.config.as_deref().or_else(file_here);
         let mut overrides = self.set.clone();
         if let Some(dir) = &self.data {
             let dir = dir.to_str().ok_or_else(|| Usage("the data directory's name is not utf-8; rename it".into()))?;
             overrides.push(("data_dir".into(), dir.into()));
         }
+        overrides.extend(primary.iter().map(|primary| ("follow.primary".into(), (*primary).to_owned())));
         overrides.extend(self.listen.iter().map(|listen| ("listen".into(), listen.clone())));
         overrides.extend(self.metrics.iter().map(|listen| ("metrics.listen".into(), listen.clone())));
+        overrides.extend(self.sync.iter().map(|sync| ("replication.sync".into(), sync.to_string())));
         if self.listen_publicly {
             overrides.push(("listen_publicly".into(), "true".into()));
         }
@@ -123,7 +141,7 @@ pub(crate) fn offline(dir: &Path) -> Result<Settings> {
 
 /// `zeolite config check`.
 pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
-    let settings = args.settings()?;
+    let settings = args.settings(None)?;
     let mut problems = settings.check().err().unwrap_or_default();
     problems.extend(keep_of(&settings).err());
     if out.is_json() {

@@ -6,12 +6,14 @@
 use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
 use crate::revision::{Revision, Transaction};
-use crate::wire::{Failure, LogHow, LogPiece, Pages, Unary};
+use crate::wire::{
+    Failure, FollowHello, FollowPage, FollowWelcome, Followed, LogHow, LogPiece, Pages, Promoted, Unary,
+};
 use futures_util::Stream;
 use std::time::Duration;
 use zeolite_proto::{
     CloseAttempt, CommitKey, Gate, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
-    Receipt, ResolverInfo, SessionInfo, Status, Tid, VerifyProgress,
+    Receipt, Replication, ResolverInfo, SessionInfo, Status, Tid, VerifyProgress,
 };
 
 /// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own
@@ -69,6 +71,33 @@ impl Admin {
     /// every client.
     pub async fn set_mode(&self, kind: ModeKind, banner: &str, end: ModeEnd) -> Result<Mode> {
         self.call(Resend::Always, |server| async move { server.set_mode(kind, banner, end).await }).await
+    }
+
+    /// Begins to follow this server's log, with the role `replicate`.
+    pub async fn follow(&self, hello: &FollowHello) -> Result<(FollowWelcome, Followed)> {
+        self.call(Resend::Never, |server| async move { server.follow(hello.clone()).await }).await
+    }
+
+    /// How this server stands among its copies; with the role `replicate`.
+    pub async fn standing(&self, store_id: u64) -> Result<Replication> {
+        self.call(Resend::Always, |server| async move { server.fence(store_id, 0, None, false).await }).await
+    }
+
+    /// Tells this server that another one was promoted, in a term of a store: it takes no writes any more if its own is older. Gives how it
+    /// stands now.
+    pub async fn fence(&self, store_id: u64, term: u64, by: &str) -> Result<Replication> {
+        self.call(Resend::Always, |server| async move { server.fence(store_id, term, Some(by), false).await }).await
+    }
+
+    /// The same of a primary that hands over: it finishes what it has admitted, and answers when all of that is on its disk.
+    pub async fn hand_over(&self, store_id: u64, term: u64, by: &str) -> Result<Replication> {
+        self.call(Resend::Never, |server| async move { server.fence(store_id, term, Some(by), true).await }).await
+    }
+
+    /// Makes this copy the primary. `anyway`: also where the primary is there or another copy has more; `hand_over`: the primary stops taking
+    /// writes first, and gives all that it has.
+    pub async fn promote(&self, anyway: bool, hand_over: bool) -> Result<Promoted> {
+        self.call(Resend::Never, |server| async move { server.promote(anyway, hand_over).await }).await
     }
 
     /// Packs, with progress; the last message has `done`.
@@ -249,4 +278,14 @@ fn alone<T>(url: &str, reply: Result<T, Failure>) -> Result<T> {
         Failure::Fault(fault) => fault.into(),
         Failure::Lost(reason) => Error::Disconnected { url: url.to_owned(), reason },
     })
+}
+
+impl Followed {
+    /// The next page; none: the primary has ended the stream.
+    pub async fn page(&mut self) -> Result<Option<FollowPage>> {
+        self.next().await.map_err(|failure| match failure {
+            Failure::Fault(fault) => fault.into(),
+            Failure::Lost(reason) => Error::Disconnected { url: "the primary".into(), reason },
+        })
+    }
 }

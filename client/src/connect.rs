@@ -3,7 +3,7 @@
 //! ```text
 //!   supervisor (one task)    connect ─> hello ─> run the reader until the session ends ─> back off, again
 //!   Core::call (any task)    wait for a link ─> send ─┬─ reply                      => done
-//!                                                     ├─ busy                       => wait as told, again
+//!                                                     ├─ busy, not the primary      => wait as told, again
 //!                                                     └─ session lost, server down  => again on the next link
 //! ```
 //!
@@ -13,6 +13,7 @@
 //!
 //! The number of requests in flight is bounded; beyond it callers wait their turn.
 
+mod address;
 mod changes;
 mod db;
 mod oids;
@@ -29,7 +30,7 @@ use crate::cache::Cache;
 use crate::credentials::Tls;
 use crate::errors::{Error, Result};
 use crate::watch::Watchers;
-use crate::wire::{self, Ended, Failure, Hello, Inbox, Incoming, Link, Welcome};
+use crate::wire::{Ended, Failure, Hello, Inbox, Incoming, Link, Welcome};
 use changes::Changes;
 use oids::Oids;
 use parking_lot::Mutex;
@@ -93,6 +94,8 @@ pub(crate) struct Core {
     /// The store of the last hello, and its life then; 0: none yet.
     store_id: AtomicU64,
     timeline: AtomicU64,
+    /// The newest term of that store that was met.
+    term: AtomicU64,
     /// The server's limit.
     load_cells_max: AtomicUsize,
     /// The newest that the server has told; only sessions with the role `evolve` are told.
@@ -115,6 +118,7 @@ impl Core {
             mode: watch::Sender::new(Mode::default()),
             store_id: AtomicU64::new(0),
             timeline: AtomicU64::new(0),
+            term: AtomicU64::new(0),
             load_cells_max: AtomicUsize::new(1),
             pressure: Mutex::new(None),
             process: std::process::id(),
@@ -200,6 +204,18 @@ impl Core {
                     self.leave(&attached, fault.into());
                     continue;
                 }
+                Failure::Fault(fault) if fault.kind == FaultKind::NotPrimary && self.has_choice() => {
+                    if self.is_primary(attached.link.welcome()) {
+                        // It was, until just now.
+                        self.leave(&attached, fault.clone().into());
+                        attached.dead.notify_one();
+                    }
+                    let wait = self.options.wait(fault.retry_after_ms, 1);
+                    if Instant::now() + wait >= deadline {
+                        return Err(self.gave_up(resend, in_doubt, fault.into()));
+                    }
+                    Instant::now() + wait
+                }
                 Failure::Fault(fault) if fault.kind == FaultKind::Busy => {
                     waits += 1;
                     let wait = self.options.wait(fault.retry_after_ms, waits);
@@ -282,6 +298,7 @@ impl Core {
                 0 => self.timeline.load(Ordering::Acquire),
                 fed => fed,
             },
+            term: self.term.load(Ordering::Acquire),
         }
     }
 
@@ -305,7 +322,10 @@ impl Core {
             tracing::info!(url = self.url, same_store, "the feed could not be resumed; the cache starts anew");
             self.watchers.missed(welcome.visible);
         }
-        self.store_id.store(welcome.store_id, Ordering::Release);
+        match self.store_id.swap(welcome.store_id, Ordering::AcqRel) == welcome.store_id {
+            true => self.term.fetch_max(welcome.term, Ordering::AcqRel),
+            false => self.term.swap(welcome.term, Ordering::AcqRel),
+        };
         self.timeline.store(welcome.timeline, Ordering::Release);
         self.load_cells_max.store(welcome.limits.load_cells_max.max(1), Ordering::Relaxed);
         generation
@@ -367,32 +387,6 @@ pub(crate) fn url_of(address: String, tls: &Tls) -> String {
     if address.contains("://") { address } else { format!("{scheme}://{address}") }
 }
 
-/// Connects and says hello, at the first address where that works. A refusal counts before an address that is not there.
-async fn open(core: &Core, hello: &Hello) -> Result<(Link, Incoming)> {
-    let mut failed = open_at(core, core.url.clone(), hello).await;
-    for address in &core.options.other_addresses {
-        let lost = matches!(failed, Err(Error::Disconnected { .. }));
-        match failed {
-            Ok(opened) => return Ok(opened),
-            Err(_) if lost => failed = open_at(core, url_of(address.clone(), &core.options.tls), hello).await,
-            Err(refused) => {
-                let other = open_at(core, url_of(address.clone(), &core.options.tls), hello).await;
-                failed = other.or(Err(refused));
-            }
-        }
-    }
-    failed
-}
-
-/// Connects and says hello, within the time limit: an address that accepts and says nothing counts as not there.
-async fn open_at(core: &Core, url: String, hello: &Hello) -> Result<(Link, Incoming)> {
-    let limit = core.options.connect_timeout;
-    match tokio::time::timeout(limit, wire::open(&url, limit, hello.clone(), core)).await {
-        Ok(opened) => opened,
-        Err(_) => Err(Error::Disconnected { url, reason: format!("no hello within {limit:?}") }),
-    }
-}
-
 /// Lives a session to its end, and tells why it ended. It is given out once the pins are there.
 async fn attend(core: &Arc<Core>, link: Link, incoming: Incoming, generation: u64) -> Ended {
     let attached = Arc::new(Attached { link: Arc::new(link), generation, dead: Notify::new() });
@@ -406,6 +400,9 @@ async fn attend(core: &Arc<Core>, link: Link, incoming: Incoming, generation: u6
     core.state.send_replace(State::Connected(attached.clone()));
     tokio::select! {
         ended = reading => ended,
+        () = address::found_primary(core), if core.looks_on(attached.link.welcome()) => {
+            Ended { why: "the primary was found at another address".to_owned(), goes_down: true }
+        }
         () = attached.dead.notified() => Ended { why: "the connection is dead".to_owned(), goes_down: false },
     }
 }
@@ -416,7 +413,7 @@ async fn supervise(core: Arc<Core>) {
     loop {
         let hello = core.hello();
         let mut at_once = false;
-        let last = match open(&core, &hello).await {
+        let last = match address::open(&core, &hello).await {
             Ok((link, incoming)) => {
                 let generation = core.adopt(&hello, link.welcome());
                 tracing::debug!(url = core.url, session = link.welcome().session_id, "connected");

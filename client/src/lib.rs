@@ -67,9 +67,10 @@ pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Scan, Transaction, Tx, V
 pub use typed::{Codec, Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::{BadPiece, Following, Inside, LogPiece, Naming, Pages};
+pub use wire::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed, Promoted};
 pub use zeolite_proto::{
-    BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits,
-    Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record,
-    Reference, Registry, Remedy, Resolver, ResolverInfo, Schedule, SessionInfo, Stage, StaleCell, Status, Tid,
-    VerifyProgress,
+    Behind, BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, FollowerInfo, Gate,
+    Kind, Kinds, Limits, Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure,
+    Priority, Receipt, Record, Reference, Registry, Remedy, Replication, Resolver, ResolverInfo, Schedule, Seat,
+    SessionInfo, Stage, StaleCell, Status, Tid, VerifyProgress,
 };

@@ -18,6 +18,7 @@ mod blobs;
 mod calls;
 mod channel;
 mod feed;
+mod follow;
 mod following;
 mod inside;
 mod log;
@@ -25,6 +26,7 @@ mod pieces;
 mod unary;
 
 pub(crate) use blobs::{BlobBytes, BlobPart};
+pub use follow::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed, Promoted};
 pub use following::Following;
 pub use inside::Inside;
 pub use pieces::{BadPiece, LogPiece, Naming};
@@ -45,7 +47,7 @@ use v2::client_frame::Request;
 use v2::server_frame::Reply;
 use v2::zeolite_client::ZeoliteClient;
 use zeolite_proto::wire::{PROTOCOL, fault, v2};
-use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Pressure, Tid, hash};
+use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Pressure, Seat, Tid, hash};
 
 /// Frames that wait for the transport; beyond it callers wait.
 const OUTBOUND_FRAMES: usize = 1024;
@@ -91,6 +93,8 @@ pub(crate) struct Hello {
     pub(crate) cached_bytes: u64,
     pub(crate) store_id: u64,
     pub(crate) timeline: u64,
+    /// The newest term that was met.
+    pub(crate) term: u64,
 }
 
 /// What the server answers.
@@ -104,6 +108,8 @@ pub(crate) struct Welcome {
     pub(crate) replayed: bool,
     pub(crate) limits: Limits,
     pub(crate) mode: Mode,
+    pub(crate) seat: Seat,
+    pub(crate) term: u64,
 }
 
 /// Why a request has no reply.
@@ -253,11 +259,14 @@ fn greeting(hello: Hello) -> v2::Hello {
         store_id: hello.store_id,
         database: hello.acting.database,
         timeline: hello.timeline,
+        term: hello.term,
     }
 }
 
 fn welcome(reply: v2::HelloReply) -> Welcome {
     Welcome {
+        seat: reply.seat().into(),
+        term: reply.term,
         server: reply.server,
         store_id: reply.store_id,
         timeline: reply.timeline,

@@ -5,7 +5,7 @@
 //! | retry on a new snapshot | conflict, read conflict, prepare lost |
 //! | reopen the snapshot | snapshot packed, snapshot ahead, pin lost |
 //! | fix the request | invalid, too large, not found, unsupported, gated, refused, undo blocked |
-//! | wait | busy, read only, disk full, shutting down |
+//! | wait | busy, read only, disk full, shutting down, not primary |
 //! | give up, tell the operator | poisoned, damaged, internal, denied, unauthenticated |
 //! | ask for the outcome | outcome unknown (made by the client alone) |
 
@@ -89,6 +89,8 @@ fault_kinds! {
     DiskFull => Wait, "disk full";
     /// The server is going down; another will be there.
     ShuttingDown => Wait, "shutting down";
+    /// A copy that takes no writes: another server does.
+    NotPrimary => Wait, "not primary";
     /// A write or sync has failed: nothing more is acknowledged until a restart.
     Poisoned => GiveUp, "poisoned";
     /// Stored bytes are not what was written.

@@ -11,6 +11,7 @@
 //!   role     what a principal is for
 //!   mode, gate, pressure, prepared  who may write, how old a shape may be, what live traffic feels, what waits for its second phase
 //!   status, upkeep  what a server says about itself; pack and verification, as far as they are
+//!   replication  a database among its copies: seat, term, how far behind
 //!   evolve   what an evolve stores: its job and ledger
 //!   hash     hash maps with a seed
 //!   limits   the bound of every message, key, draft, lease and scan
@@ -39,6 +40,7 @@ pub mod read_judge;
 pub mod record;
 pub mod registry;
 pub mod replayer;
+pub mod replication;
 pub mod resolver;
 pub mod resolvers;
 pub mod revision;
@@ -63,6 +65,7 @@ pub use read_judge::{ReadJudge, Records};
 pub use record::{BadRecord, Record};
 pub use registry::Registry;
 pub use replayer::{Replayed, Replayer};
+pub use replication::{Behind, FollowerInfo, Replication, Seat};
 pub use resolver::Resolver;
 pub use revision::{Entry, Revision};
 pub use role::{Role, TOKEN_PREFIX};

@@ -5,6 +5,7 @@ use crate::gate::Gate;
 use crate::ids::Tid;
 use crate::mode::Mode;
 use crate::pressure::Pressure;
+use crate::replication::Replication;
 use crate::role::Role;
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +128,9 @@ pub struct Status {
     /// The databases of the server that the asker has a role on.
     #[serde(default)]
     pub databases: Vec<String>,
+    /// How it stands among its copies.
+    #[serde(default)]
+    pub replication: Replication,
 }
 
 /// What a server does by itself from time to time, and how that has gone.

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     /// The number of `main`; those of the others follow it.
     pub(crate) opening: Opening,
+    /// Of stores that are made as copies, by database.
+    pub(crate) store_ids: BTreeMap<String, u64>,
     pub(crate) progress: Box<dyn FnMut(Progress) + Send>,
 }
 
@@ -102,7 +104,7 @@ impl Databases {
         shared: Shared,
         opened: impl Fn(&Arc<str>, &Result<Arc<Database>, Fault>) + Sync,
     ) -> Result<(), StoreError> {
-        let Shared { registry, opening, progress } = shared;
+        let Shared { registry, opening, store_ids, progress } = shared;
         let living = Arc::new(AtomicUsize::new(plans.len()));
         let at_once = OPENED_AT_ONCE.min(plans.len());
         let waiting: Mutex<VecDeque<(usize, OnDisk)>> = Mutex::new(plans.into_iter().enumerate().collect());
@@ -111,7 +113,8 @@ impl Databases {
             let DatabasePlan { name, store, engine, limits } = plan;
             let Some((name, place)) = self.by_name.get_key_value(name.as_str()) else { return };
             // Two databases have different ids, pins and keys of their own.
-            let opening = Opening { new_id: opening.new_id.wrapping_add(at as u64), ..opening };
+            let (new_id, store_id) = (opening.new_id.wrapping_add(at as u64), store_ids.get(&**name).copied());
+            let opening = Opening { new_id, store_id, ..opening };
             let mut told = |step: Progress| {
                 place.course.reached(step);
                 progress.lock()(step);

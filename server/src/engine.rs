@@ -27,6 +27,7 @@ pub mod note;
 mod numbers;
 mod pipeline;
 mod reads;
+mod replication;
 mod sealed_write;
 mod settings;
 mod share;
@@ -38,7 +39,7 @@ use crate::storage::disk::Disk;
 use crate::storage::{self, Blobs, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
 use health::Health;
 use keep::mode::Now;
-use keep::{Keep, prepared_cell, system};
+use keep::{Keep, prepared_cell, system, term_cell};
 use loops::Parts;
 use numbers::Numbers;
 use pipeline::Pipeline;
@@ -49,6 +50,8 @@ use reads::Reads;
 use reads::age::Age;
 use reads::pins::{PinBounds, Pins};
 use reads::since::Since;
+use replication::Copies;
+use replication::seat::Seats;
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -69,6 +72,9 @@ pub use pipeline::restore::Restoring;
 pub use reads::feed::{self, FeedBatch, FeedItem};
 pub use reads::pins::PinInfo;
 pub use reads::read::{Loaded, ObjectsPage, Page};
+pub use replication::ReplicationSettings;
+pub use replication::seat::Course;
+pub(crate) use replication::tail::After;
 pub use settings::EngineSettings;
 pub use share::Share;
 pub(crate) use share::UserShare;
@@ -90,6 +96,7 @@ pub struct Engine {
     keep: Keep,
     work: Work,
     numbers: Numbers,
+    copies: Copies,
     /// The last field: dropped after all that uses the store.
     kept_to_the_end: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -149,6 +156,9 @@ impl Engine {
         let pins = Pins::new(clock.clone(), bounds, seed, read.packed_to());
         let age = Age::new(clock.clone(), settings.history_min_s, last_tid);
         let largest = limits.draft_bytes_max.max(settings.batch_bytes_max);
+        let term = term_cell::stored(read.as_ref(), last_tid)?;
+        let seats = Seats::open(disk.clone(), clock.clone(), term, settings.replication.follows, seed)?;
+        let copies = Copies::new(settings.replication.clone(), seats, clock.clone(), last_tid);
         let engine = Arc::new(Engine {
             health: Health::default(),
             pipeline: Pipeline::new(Intake::new(settings.intake_bounds()), keys, last_tid),
@@ -157,6 +167,7 @@ impl Engine {
             keep,
             work: Work::new(overlay_bytes_max / 2, overlay_bytes_max + largest as u64),
             numbers: Numbers::new(opened_at, settings.slow_commit_ms),
+            copies,
             setup: Setup { limits, registry, settings, seed, clock, disk, opened_at },
             kept_to_the_end: OnceLock::new(),
         });

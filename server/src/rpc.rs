@@ -10,6 +10,7 @@
 //!   budget   the memory of requests and answers, by connection; meter: of messages that are not whole yet
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
+//!   follow, following       the log as it grows: to a follower, and from a primary
 //!   blobs    bytes beside the records, in and out as streams
 //! ```
 //!
@@ -24,6 +25,8 @@ mod decode;
 pub(crate) mod desk;
 mod encode;
 mod fan;
+mod follow;
+pub(crate) mod following;
 mod greeting;
 mod health;
 mod holding;
@@ -48,6 +51,7 @@ use crate::traces::Traces;
 use budget::{Account, Budget, Peer};
 use calls::Calls;
 use fan::{Fan, Waking};
+use following::{Promoted, Promotion};
 use health::Health;
 use meter::Metered;
 use outbox::{Outbox, fault_reply};
@@ -55,7 +59,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tonic::service::Routes;
 use tonic::{Request, Status};
 use zeolite_proto::wire::DESCRIPTORS;
@@ -66,7 +70,7 @@ use zeolite_proto::wire::v2::replicator_server::ReplicatorServer;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::wire::v2::writer_server::WriterServer;
 use zeolite_proto::wire::v2::zeolite_server::ZeoliteServer;
-use zeolite_proto::{Fault, FaultKind, Mode, SessionInfo, TraceContext};
+use zeolite_proto::{Fault, FaultKind, Mode, Seat, SessionInfo, TraceContext};
 
 /// Room for what surrounds a record in a message.
 const FRAME_ROOM_BYTES: usize = 1 << 20;
@@ -96,6 +100,8 @@ pub(crate) struct Rpc {
     traces: Option<Arc<Traces>>,
     /// Calls without a session, for their names.
     next_call: AtomicU64,
+    /// Of each database, whoever follows with it: he is told to stop.
+    promoters: Mutex<HashMap<Arc<str>, mpsc::Sender<Promotion>>>,
     health: watch::Sender<Health>,
     /// What of it the health service says already.
     health_told: watch::Sender<Health>,
@@ -171,6 +177,7 @@ impl Rpc {
             board,
             traces,
             next_call: AtomicU64::new(1),
+            promoters: Mutex::default(),
             health: watch::Sender::new(Health { out: databases.names().cloned().collect(), ..Health::default() }),
             health_told: watch::Sender::default(),
             fans,
@@ -191,6 +198,12 @@ impl Rpc {
         if let Some(traces) = self.traces.clone() {
             database.engine().on_followed(move |followed| traces.commit(followed));
         }
+        let (told, of) = (Arc::downgrade(self), name.clone());
+        database.engine().on_seat_change(move || {
+            if let Some(rpc) = told.upgrade() {
+                rpc.end_sessions_of(&of);
+            }
+        });
         self.health.send_if_modified(|health| health.out.remove(name));
         // It may have met a failed write already.
         self.look_at_health();
@@ -211,6 +224,13 @@ impl Rpc {
 
     /// The calls that a unary request may make: on the database and in the role that its metadata name.
     fn called<T>(&self, request: &Request<T>) -> Result<Calls, Status> {
+        let calls = self.called_at_start(request)?;
+        calls.engine().check_confirmed().map_err(|fault| self.refusal(&fault))?;
+        Ok(calls)
+    }
+
+    /// The same, also while a primary waits for its followers after its start.
+    fn called_at_start<T>(&self, request: &Request<T>) -> Result<Calls, Status> {
         let said = |name: &str| match request.metadata().get(name).map(|value| value.to_str()) {
             None => Ok(""),
             Some(Ok(text)) => Ok(text),
@@ -290,6 +310,15 @@ impl Rpc {
         }
     }
 
+    /// Another server takes writes now, or this one: clients come again, and are told so by its hello. What they had in flight they send again.
+    fn end_sessions_of(&self, database: &Arc<str>) {
+        let fault = Fault::new(FaultKind::ShuttingDown, "another copy is the primary now; connect again and resend");
+        for member in self.sessions.lock().values().filter(|member| member.database.as_ref() == Some(database)) {
+            member.outbox.notice(fault_reply(&fault));
+            member.outbox.end();
+        }
+    }
+
     /// Tells the sessions of a database its mode. One that is being opened meanwhile is told by its hello as well.
     fn push_mode(&self, database: &Arc<str>, mode: &Mode) {
         // A poisoned store changes the mode, by the engine's own hand.
@@ -299,8 +328,26 @@ impl Rpc {
         }
     }
 
-    /// Ends every session after what is queued for it.
+    /// A copy becomes the primary: by whoever follows with it, or, where nobody does, right here.
+    async fn promote(&self, calls: &Calls, anyway: bool, hand_over: bool) -> Result<Promoted, Fault> {
+        let engine = calls.engine();
+        if engine.seat() == Seat::Primary && !engine.is_returning() {
+            return Err(Fault::invalid("this server is the primary already"));
+        }
+        let promoter = self.promoters.lock().get(calls.database().name()).cloned();
+        if let Some(promoter) = promoter.filter(|promoter| !promoter.is_closed()) {
+            let (done, answer) = oneshot::channel();
+            let full = |_| Fault::new(FaultKind::Busy, "a promotion is at work already; come back").after_ms(1000);
+            promoter.try_send(Promotion { anyway, hand_over, done }).map_err(full)?;
+            return answer.await.unwrap_or_else(|_| Err(encode::lost()));
+        }
+        let (term, tid) = following::promote(engine).await?;
+        Ok(Promoted { term, tid, ..Promoted::default() })
+    }
+
+    /// Ends every session after what is queued for it, and every follower's stream.
     pub(crate) fn end_sessions(&self) {
+        self.databases.all().for_each(|database| database.engine().end_followers());
         for member in self.sessions.lock().values() {
             member.outbox.end();
         }

@@ -29,6 +29,7 @@ use crate::databases::{Database, Databases, MAIN, Shared};
 use crate::engine::{Engine, Leaving};
 use crate::rpc::Rpc;
 use crate::rpc::budget::Budget;
+pub use crate::rpc::following::{CopyStanding, Following, Page, Promoted, Promotion, Taking};
 use crate::schedules::Board;
 use crate::settings::{AuthSettings, DatabasePlan, SessionSettings, Settings, TlsSettings};
 use crate::store::disk::Disk;
@@ -89,6 +90,8 @@ pub struct Components {
     pub clock: Arc<dyn Clock>,
     /// Makes what must differ between two lives of a server: a new store's id, pin numbers.
     pub seed: u64,
+    /// The ids of stores that are made, by database: of those that they are to be copies of.
+    pub store_ids: BTreeMap<String, u64>,
     /// An operator's word that the data directory was put back from a copy.
     pub put_back: bool,
     /// Told how far opening is.
@@ -98,7 +101,15 @@ pub struct Components {
 impl Components {
     /// These, for one database, and nobody who wants to hear of the opening.
     pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, seed: u64) -> Components {
-        Components { disk, disks: BTreeMap::new(), clock, seed, put_back: false, progress: Box::new(|_| {}) }
+        Components {
+            disk,
+            disks: BTreeMap::new(),
+            clock,
+            seed,
+            store_ids: BTreeMap::new(),
+            put_back: false,
+            progress: Box::new(|_| {}),
+        }
     }
 
     /// Whether another process has one of the data directories.
@@ -121,6 +132,7 @@ impl Components {
             disks,
             clock: Arc::new(SystemClock::new()),
             seed: seed()?,
+            store_ids: BTreeMap::new(),
             put_back: false,
             progress: Box::new(logged()),
         })
@@ -333,6 +345,11 @@ impl Server {
         self.board.clone()
     }
 
+    /// The way in for whoever follows a primary with a database.
+    pub fn following(&self, database: &str) -> Result<Following, Fault> {
+        Ok(Following::new(&self.rpc, self.databases.find(database)?.clone()))
+    }
+
     /// The engine of `main`, which is open, for a program that wants to reach it without a connection.
     pub fn engine(&self) -> &Arc<Engine> {
         self.databases.find(MAIN).expect("who asks has waited until it is open").engine()
@@ -454,14 +471,14 @@ fn open(
     (databases, rpc): (Arc<Databases>, Arc<Rpc>),
     lasts: oneshot::Sender<()>,
 ) -> Result<oneshot::Receiver<Result<(), StoreError>>, ServerError> {
-    let Components { disk, mut disks, seed, put_back, progress, .. } = components;
+    let Components { disk, mut disks, seed, store_ids, put_back, progress, .. } = components;
     disks.insert(MAIN.into(), Ok(disk));
     let on_disks = plans.into_iter().map(|plan| match disks.remove(&plan.name) {
         Some(disk) => Ok((plan, disk)),
         None => Err(ServerError::Settings(vec![format!("the database {} was given no disk", plan.name)])),
     });
     let on_disks = on_disks.collect::<Result<Vec<_>, _>>()?;
-    let shared = Shared { registry, opening: Opening { new_id: seed, put_back }, progress };
+    let shared = Shared { registry, opening: Opening { put_back, ..Opening::from(seed) }, store_ids, progress };
     let (tell, told) = oneshot::channel();
     let work = move || {
         let opened = databases.open(on_disks, shared, |name, opened| rpc.opened(name, opened));

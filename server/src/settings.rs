@@ -16,6 +16,7 @@
 mod auth;
 mod bounds;
 mod databases;
+mod follow;
 mod layers;
 mod machine;
 mod memory;
@@ -25,7 +26,7 @@ mod traces;
 mod units;
 mod zodb;
 
-use crate::engine::EngineSettings;
+use crate::engine::{EngineSettings, ReplicationSettings};
 use crate::store::StoreSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub use auth::{AnonymousRole, AuthSettings, TlsSettings};
 pub use bounds::{bounds, shown};
 pub(crate) use databases::database_name;
 pub use databases::{DatabasePlan, DatabaseSettings};
+pub use follow::FollowSettings;
 pub use layers::SettingsError;
 pub use memory::Part;
 pub use metrics::MetricsSettings;
@@ -95,6 +97,10 @@ pub struct Settings {
     pub backup: BackupSettings,
     /// Packs that it does by itself.
     pub pack: PackSettings,
+    /// What it does for copies that follow it.
+    pub replication: ReplicationSettings,
+    /// Whom it follows itself.
+    pub follow: FollowSettings,
     /// Databases beside `main`, by name; set in the file or by flags.
     pub databases: BTreeMap<String, DatabaseSettings>,
 }
@@ -114,6 +120,8 @@ impl Default for Settings {
             zodb: ZodbSettings::default(),
             backup: BackupSettings::default(),
             pack: PackSettings::default(),
+            replication: ReplicationSettings::default(),
+            follow: FollowSettings::default(),
             auth: AuthSettings::default(),
             tls: TlsSettings::default(),
             databases: BTreeMap::new(),
@@ -261,6 +269,7 @@ impl Settings {
         }
         bounds::check("backup", &self.backup, &mut problems);
         bounds::check("pack", &self.pack, &mut problems);
+        bounds::check("replication", &self.replication, &mut problems);
         self.backup.check(&mut problems);
         self.metrics.check(&self.tls, &self.auth, &mut problems);
         self.tls.check(&mut problems);

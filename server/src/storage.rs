@@ -52,8 +52,10 @@ pub struct Times {
 pub trait Append: Send {
     /// Makes a batch durable. On an error nothing of it is, unless the error is that nobody can tell.
     fn append(&mut self, txns: &[Txn]) -> Result<Times, StoreError>;
-    /// Lets readers see the batch that was appended last.
+    /// Lets readers see the oldest batch that was appended and is not published.
     fn publish(&mut self);
+    /// Whether these can be appended although something is not published: nothing new is begun behind that.
+    fn fits_behind(&self, txns: &[Txn]) -> bool;
     /// What is appended from now on is apart from what was: what was may be rewritten.
     fn roll(&mut self) -> Result<(), StoreError>;
     /// The same, and a new life of the data begins, unless the newest one is empty. `packed_to`: history up to there was packed where what is appended next comes
@@ -96,6 +98,10 @@ reads! {
     fn knows(&self, tid: Tid) -> Result<bool, StoreError>;
     /// Whether a tid of another life is of ours too.
     fn shares(&self, timeline: u64, tid: Tid) -> bool;
+    /// The life that a tid is of.
+    fn timeline_of(&self, tid: Tid) -> u64;
+    /// The newest tid of another copy's life, up to one, that is the same here.
+    fn shared_to(&self, timeline: u64, tid: Tid) -> Tid;
     /// Numbers for status pages.
     fn stats(&self) -> Stats;
     /// Of each cell the newest revision's tid, if it is newer than the base; in the order asked.

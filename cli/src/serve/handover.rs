@@ -32,8 +32,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const READY: &[u8] = b"r";
 /// What is sent with the listener has at most this.
 const MESSAGE_BYTES_MAX: usize = 8 << 10;
-/// An argument that is of one start alone.
-const ONCE: &str = "--put-back";
+/// Arguments that are of one start alone.
+const ONCE: [&str; 2] = ["--put-back", "--discard-own"];
 
 /// What the old process has, and the new one has to fit.
 #[derive(Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub(super) struct Next {
 pub(super) fn next(program: &Path, listener: &TcpListener, old: &Old) -> Result<Next> {
     let (line, theirs) = UnixStream::pair().context("a socket for the hand-over")?;
     let mut command = Command::new(program);
-    command.args(std::env::args_os().skip(1).filter(|argument| argument != ONCE));
+    command.args(std::env::args_os().skip(1).filter(|argument| !ONCE.iter().any(|once| argument == once)));
     command.env(VARIABLE, "1").stdin(Stdio::from(OwnedFd::from(theirs)));
     let mut child = super::systemd::of_another_process(&mut command)
         .spawn()

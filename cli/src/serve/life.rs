@@ -1,13 +1,15 @@
 //! Owns the life of `serve`: it begins on a listener of its own, of a service manager, or of the process before it; and ends, or lets the
 //! next process take its place.
 
-use super::{ServeArgs, handover, keep_of, registry, schedules, steering, systemd};
+use super::follow::{self as following, find_stores, move_aside};
+use super::{FollowArgs, ServeArgs, handover, keep_of, registry, schedules, steering, systemd};
 use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, counted};
 use anyhow::{Context, Result, ensure};
 use sd_notify::NotifyState;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -26,13 +28,38 @@ const OTHERS_WITHIN: Duration = Duration::from_secs(1);
 /// `zeolite serve`: until SIGINT or SIGTERM; a second one ends the process at once, which loses nothing acknowledged. SIGHUP: files of
 /// users and certificates are read now. SIGUSR2: a new process takes the place of this one.
 pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
+    run(out, args, &How { primary: None, discard_own: false, must_follow: false }).await
+}
+
+/// `zeolite follow`: the same, and what it has is a warm copy of another server.
+pub(crate) async fn follow(out: &Out, args: &FollowArgs) -> Result<()> {
+    let FollowArgs { primary, discard_own, serve } = args;
+    run(out, serve, &How { primary: primary.as_deref(), discard_own: *discard_own, must_follow: true }).await
+}
+
+/// What tells the two apart.
+struct How<'a> {
+    primary: Option<&'a str>,
+    discard_own: bool,
+    must_follow: bool,
+}
+
+async fn run(out: &Out, args: &ServeArgs, how: &How<'_>) -> Result<()> {
     // Before anything else: a signal without somebody who takes it ends the process.
     let mut signals = Signals::new()?;
     let program = program()?;
     log_to_stderr(&args.log, args.log_format)?;
     let watchdog = systemd::Watchdog::start();
-    let settings = args.settings()?;
+    let settings = args.settings(how.primary)?;
     keep_of(&settings).map_err(Usage)?;
+    if how.must_follow && !settings.follow.is_on() {
+        return Err(
+            Usage("nobody is named to follow; write zeolite follow PRIMARY, or set follow.primary".into()).into()
+        );
+    }
+    if how.discard_own {
+        discard_own(&settings)?;
+    }
     let interrupted = || crate::exit::Interrupted(" while opening the store");
     let begun = tokio::select! {
         begun = begin(args, settings.clone()) => begun?,
@@ -53,6 +80,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     tell_restart(&settings.data_dir, SERVED);
     let schedules = schedules::start(&server, &settings);
     steering::begin(&server);
+    let follows = following::start(&server, &settings)?;
     tell_started(out, &server, &data)?;
     systemd::tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     let old = handover::Old { metrics: server.metrics_address(), data };
@@ -65,7 +93,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     };
     let next = live(&server, &mut signals, next).await;
     // What was under way is gone on with after the next start.
-    drop(schedules);
+    drop((schedules, follows));
     tokio::select! {
         ended = end(server, next) => ended,
         () = signals.end() => Err(crate::exit::Interrupted(" before the store was closed; nothing is lost").into()),
@@ -130,11 +158,26 @@ async fn begin(args: &ServeArgs, settings: Settings) -> Result<Begun> {
     };
     listener.set_nonblocking(true).context("the listener")?;
     let components = components(&settings, is_next).await.map_err(usage_or_failure)?;
-    let components = Components { put_back: args.put_back, ..components };
+    let store_ids = match settings.follow.is_on() {
+        true => find_stores(&settings, listener.local_addr().context("the listener")?).await,
+        false => BTreeMap::new(),
+    };
+    let components = Components { put_back: args.put_back, store_ids, ..components };
     let registry = registry(&settings.zodb);
     let accepting = TcpListener::from_std(listener.try_clone().context("the listener")?).context("the listener")?;
     let server = Server::begin(components, settings, registry, accepting).await.map_err(usage_or_failure)?;
     Ok(Begun { server, listener, data })
+}
+
+/// Moves aside what is in the data directories, also of the databases that lie elsewhere.
+fn discard_own(settings: &Settings) -> Result<()> {
+    let others = settings.databases.iter().map(|(name, one)| one.data_dir(name, &settings.data_dir));
+    for dir in std::iter::once(settings.data_dir.clone()).chain(others) {
+        if let Some(aside) = move_aside(&dir)? {
+            tracing::warn!(aside = %aside.display(), "what was in the data directory was moved aside; remove it when you need it no more");
+        }
+    }
+    Ok(())
 }
 
 /// Whatever can be known before the old process has left anything.

@@ -10,7 +10,7 @@
 
 mod blobs;
 mod server;
-mod work;
+pub(crate) mod work;
 
 use server::{End, Served};
 use std::collections::BTreeMap;

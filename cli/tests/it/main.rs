@@ -5,6 +5,7 @@ mod command_line;
 mod demo;
 mod evolve;
 mod files;
+mod followed;
 mod killed;
 mod monitoring;
 mod prepared;

@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 /// The binary, whatever the environment says.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zeolite"));
-    for variable in ["SERVER", "DATABASE", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY"] {
+    for variable in ["SERVER", "DATABASE", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY", "FAILOVERS", "SEED"] {
         command.env_remove(format!("ZEOLITE_{variable}"));
     }
     command.env("XDG_CONFIG_HOME", "/dev/null");

@@ -127,7 +127,7 @@ impl Unary {
         Ok(Unary { channel: InterceptedService::new(channel::connect(url, connect_timeout, acting).await?, said) })
     }
 
-    fn admin(&self) -> AdminClient<Calls> {
+    pub(super) fn admin(&self) -> AdminClient<Calls> {
         AdminClient::new(self.channel.clone()).max_decoding_message_size(FRAME_BYTES_MAX)
     }
 

@@ -32,6 +32,7 @@ pub const TABLE: &[(FaultKind, v2::FaultKind, Code)] = &[
     (FaultKind::Gated, v2::FaultKind::Gated, Code::FailedPrecondition),
     (FaultKind::Refused, v2::FaultKind::Refused, Code::FailedPrecondition),
     (FaultKind::Unauthenticated, v2::FaultKind::Unauthenticated, Code::Unauthenticated),
+    (FaultKind::NotPrimary, v2::FaultKind::NotPrimary, Code::Unavailable),
 ];
 
 /// The gRPC status code of a fault kind.

@@ -4,6 +4,7 @@
 use super::v2;
 use crate::gate::Gate;
 use crate::ids::{Oid, Tid};
+use crate::replication::{Behind, FollowerInfo, Replication, Seat};
 use crate::role::Role;
 use crate::status::{ClassCounts, Kind, ResolverInfo, Schedule, Stage, Status};
 use crate::upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};
@@ -92,7 +93,104 @@ translate! {
         pressure: |pressure: crate::Pressure| Some(pressure.into()), |it: Option<v2::Pressure>| it.unwrap_or_default().into();
         classes: all, all;
         schedules: all, all;
+        replication: |it: Replication| Some(it.into()), |it: Option<v2::Replication>| it.unwrap_or_default().into();
         gates: |gates: Vec<Gate>| gates.iter().map(v2::Gate::from).collect(), all;
+    }
+}
+
+impl From<Seat> for v2::Seat {
+    fn from(seat: Seat) -> v2::Seat {
+        match seat {
+            Seat::Primary => v2::Seat::Primary,
+            Seat::Follower => v2::Seat::Follower,
+            Seat::Fenced => v2::Seat::Fenced,
+        }
+    }
+}
+
+impl From<v2::Seat> for Seat {
+    fn from(seat: v2::Seat) -> Seat {
+        match seat {
+            v2::Seat::Primary => Seat::Primary,
+            v2::Seat::Follower => Seat::Follower,
+            v2::Seat::Fenced => Seat::Fenced,
+        }
+    }
+}
+
+impl From<Replication> for v2::Replication {
+    fn from(own: Replication) -> v2::Replication {
+        v2::Replication {
+            seat: v2::Seat::from(own.seat).into(),
+            term: own.term,
+            store_id: own.store_id,
+            newest: own.newest.0,
+            primary: own.primary,
+            problem: own.problem.unwrap_or_default(),
+            connected: own.connected,
+            behind_transactions: own.behind.transactions,
+            behind_more: own.behind.more,
+            behind_bytes: own.behind.bytes,
+            behind_ms: own.behind_ms,
+            sync: own.sync,
+            keep_s: own.keep_s,
+            followers: all(own.followers),
+            waiting: own.waiting,
+            waiting_ms: own.waiting_ms,
+        }
+    }
+}
+
+impl From<v2::Replication> for Replication {
+    fn from(wire: v2::Replication) -> Replication {
+        Replication {
+            seat: wire.seat().into(),
+            term: wire.term,
+            store_id: wire.store_id,
+            newest: Tid(wire.newest),
+            primary: wire.primary,
+            problem: unless_empty(wire.problem),
+            connected: wire.connected,
+            behind: behind(wire.behind_transactions, wire.behind_more, wire.behind_bytes),
+            behind_ms: wire.behind_ms,
+            sync: wire.sync,
+            keep_s: wire.keep_s,
+            followers: all(wire.followers),
+            waiting: wire.waiting,
+            waiting_ms: wire.waiting_ms,
+        }
+    }
+}
+
+fn behind(transactions: u64, more: bool, bytes: u64) -> Behind {
+    Behind { transactions, more, bytes }
+}
+
+impl From<FollowerInfo> for v2::FollowerInfo {
+    fn from(own: FollowerInfo) -> v2::FollowerInfo {
+        v2::FollowerInfo {
+            id: own.id,
+            name: own.name,
+            connected: own.connected,
+            have: own.have.0,
+            behind_transactions: own.behind.transactions,
+            behind_more: own.behind.more,
+            behind_bytes: own.behind.bytes,
+            seen_ms: own.seen_ms,
+        }
+    }
+}
+
+impl From<v2::FollowerInfo> for FollowerInfo {
+    fn from(wire: v2::FollowerInfo) -> FollowerInfo {
+        FollowerInfo {
+            id: wire.id,
+            name: wire.name,
+            connected: wire.connected,
+            have: Tid(wire.have),
+            behind: behind(wire.behind_transactions, wire.behind_more, wire.behind_bytes),
+            seen_ms: wire.seen_ms,
+        }
     }
 }
 

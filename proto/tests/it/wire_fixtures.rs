@@ -126,6 +126,7 @@ fn requests() -> Vec<(&'static str, Request)> {
                 store_id: u64::MAX - 1,
                 database: String::new(),
                 timeline: u64::MAX - 2,
+                term: 0,
             }),
         ),
         (
@@ -271,6 +272,8 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 limits: Some(limits()),
                 mode: None,
                 timeline: u64::MAX - 2,
+                seat: 0,
+                term: 0,
             }),
         ),
         ("load", Reply::Load(v2::LoadReply { snapshot: T2, revisions: vec![revision(), v2::Revision::default()] })),

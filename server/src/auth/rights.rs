@@ -25,6 +25,8 @@ pub enum Verb {
     Log,
     /// Restore.
     Restore,
+    /// Follow, Fence.
+    Follow,
     /// Status, Resolvers, Gates.
     Look,
     /// CloseGate, OpenGate.
@@ -37,11 +39,13 @@ pub enum Verb {
     OthersPrepared,
     /// ListSessions, CutSession.
     Sessions,
+    /// Promote.
+    Promote,
 }
 
 impl Verb {
     /// Every verb, in the order of the table.
-    pub const ALL: [Verb; 15] = [
+    pub const ALL: [Verb; 17] = [
         Verb::Read,
         Verb::Pin,
         Verb::Commit,
@@ -51,12 +55,14 @@ impl Verb {
         Verb::Upload,
         Verb::Log,
         Verb::Restore,
+        Verb::Follow,
         Verb::Look,
         Verb::Gate,
         Verb::SetMode,
         Verb::Upkeep,
         Verb::OthersPrepared,
         Verb::Sessions,
+        Verb::Promote,
     ];
 
     /// What it is called in a refusal.
@@ -71,12 +77,14 @@ impl Verb {
             Verb::Upload => "upload blobs",
             Verb::Log => "read the log",
             Verb::Restore => "restore transactions",
+            Verb::Follow => "follow a primary",
             Verb::Look => "look at the server",
             Verb::Gate => "move gates",
             Verb::SetMode => "switch the mode",
             Verb::Upkeep => "pack or verify",
             Verb::OthersPrepared => "see or end what others have prepared",
             Verb::Sessions => "see or cut sessions",
+            Verb::Promote => "promote a copy",
         }
     }
 }
@@ -90,12 +98,14 @@ pub fn may(role: Role, verb: Verb) -> bool {
         Verb::Outcome | Verb::NewOids => (false, true, true, false),
         // Whoever writes needs the log for a list of what can be undone; a reader is not told who did what.
         Verb::Log => (false, true, true, true),
-        Verb::Restore => (false, false, false, true),
+        Verb::Restore | Verb::Follow => (false, false, false, true),
         // A copy brings the blobs with the log.
         Verb::Upload => (false, true, true, true),
         // An evolve ends by closing its gate.
         Verb::Gate => (false, false, true, false),
-        Verb::SetMode | Verb::Upkeep | Verb::OthersPrepared | Verb::Sessions => (false, false, false, false),
+        Verb::SetMode | Verb::Upkeep | Verb::OthersPrepared | Verb::Sessions | Verb::Promote => {
+            (false, false, false, false)
+        }
     };
     match role {
         Role::Read => read,

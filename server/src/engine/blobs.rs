@@ -97,7 +97,7 @@ impl Engine {
     }
 
     /// Keeps these blobs, if they are whole.
-    pub(super) fn hold_named(&self, mut ids: Vec<BlobId>) -> Result<Option<Arc<BlobHold>>, Fault> {
+    pub(crate) fn hold_named(&self, mut ids: Vec<BlobId>) -> Result<Option<Arc<BlobHold>>, Fault> {
         ids.sort_unstable();
         ids.dedup();
         if ids.is_empty() {

@@ -9,6 +9,7 @@ pub(crate) mod oids;
 pub(crate) mod own_cells;
 pub(crate) mod prepared_cell;
 pub(crate) mod system;
+pub(crate) mod term_cell;
 
 use super::Engine;
 use crate::storage::{Read, StoreError, Txn};
@@ -64,6 +65,7 @@ impl Engine {
                 Ok(OwnCell::Ceiling(ceiling)) => self.keep.oids.stored_ceiling(ceiling),
                 Ok(OwnCell::Mode(mode)) => self.keep.modes.stored(mode, self.now()),
                 Ok(OwnCell::Gate(class, gate)) => self.keep.gates.stored(&class, gate),
+                Ok(OwnCell::Term(term)) => self.copies().seats.took(term),
                 Ok(OwnCell::Prepared) => {}
                 Err(what) => {
                     tracing::error!(tid = %txn.tid, cell = %write.cell, what, "a cell of the server's own is unreadable")

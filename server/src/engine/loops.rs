@@ -64,13 +64,7 @@ impl Loops {
             to_mergers,
         );
         parts.prepared.into_iter().for_each(|draft| sequencer.take_up(draft, Tid::NONE));
-        let writer = Writer {
-            engine: engine.clone(),
-            append: parts.append,
-            from_sequencer,
-            bounds: engine.settings().batch_bounds(),
-            first: None,
-        };
+        let writer = Writer::new(engine.clone(), parts.append, from_sequencer);
         let merger = || Merger { engine: engine.clone(), from_sequencer: questions.clone() };
         let mergers = (0..engine.settings().mergers.max(1)).map(|_| merger()).collect();
         let upkeep = parts.upkeep;

@@ -3,6 +3,7 @@
 use crate::engine::pipeline::intake::IntakeBounds;
 use crate::engine::pipeline::recent::RecentBounds;
 use crate::engine::pipeline::writer::BatchBounds;
+use crate::engine::replication::ReplicationSettings;
 use serde::{Deserialize, Serialize};
 
 /// Bounds of the engine's queues, batches and memories.
@@ -46,6 +47,9 @@ pub struct EngineSettings {
     pub restore_ahead_max_s: u64,
     /// The database is made read-only when fewer bytes than this are free on its disk; 0: never.
     pub read_only_below_free_bytes: u64,
+    /// What stands in a section of its own.
+    #[serde(skip)]
+    pub replication: ReplicationSettings,
 }
 
 impl Default for EngineSettings {
@@ -69,6 +73,7 @@ impl Default for EngineSettings {
             slow_commit_ms: 1000,
             restore_ahead_max_s: 86_400,
             read_only_below_free_bytes: 256 << 20,
+            replication: ReplicationSettings::default(),
         }
     }
 }

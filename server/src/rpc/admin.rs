@@ -111,6 +111,10 @@ impl Admin for Administration {
         let calls = self.rpc.called(&request)?;
         let request = request.into_inner();
         self.stream(calls, "pack", move |engine, tell| {
+            // A copy takes history away as its primary does, and nothing else.
+            if !request.keep_garbage {
+                engine.check_seat()?;
+            }
             let to = (request.tid != 0).then_some(Tid(request.tid));
             let options = PackOptions { to, keep_garbage: request.keep_garbage, dry_run: request.dry_run };
             let report = engine.pack(options, &mut |progress| tell(pack_progress(progress)))?;
@@ -123,6 +127,20 @@ impl Admin for Administration {
         self.stream(calls, "verify", |engine, tell| {
             Ok(verify_report(engine.verify(&mut |progress| tell(verify_progress(progress)))?))
         })
+    }
+
+    async fn promote(&self, request: Request<v2::PromoteRequest>) -> Result<Response<v2::PromoteReply>, Status> {
+        let calls = self.rpc.called_at_start(&request)?;
+        let (noted, answer) = oneshot::channel();
+        let done = calls.audited("promote", move |result| drop(noted.send(result)));
+        if let Err(fault) = calls.may(Verb::Promote) {
+            done(Err(fault.clone()));
+            return Err(self.rpc.refusal(&fault));
+        }
+        let v2::PromoteRequest { anyway, hand_over } = request.into_inner();
+        done(self.rpc.promote(&calls, anyway, hand_over).await);
+        let promoted = answer.await.unwrap_or_else(|_| Err(encode::lost()));
+        promoted.map(|it| Response::new(it.into())).map_err(|fault| self.rpc.refusal(&fault))
     }
 
     async fn set_mode(&self, request: Request<v2::SetModeRequest>) -> Result<Response<v2::Mode>, Status> {

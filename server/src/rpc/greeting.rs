@@ -172,6 +172,8 @@ impl Greeter {
             replayed,
             limits: Some(self.calls.engine().limits().into()),
             mode: Some((&*self.calls.engine().mode()).into()),
+            seat: v2::Seat::from(self.calls.engine().seat()).into(),
+            term: self.calls.engine().term(),
         };
         v2::ServerFrame { id: self.request_id, reply: Some(Reply::Hello(reply)) }
     }

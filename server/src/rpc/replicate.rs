@@ -1,6 +1,7 @@
 //! Owns the door of followers and copiers: the log out, transactions with their own tids in.
 
 use super::calls::Calls;
+use super::follow::{fence, follow};
 use super::restore::{restore, weight};
 use super::unary::{Answer, PAGES_AHEAD, Pages, Unary};
 use super::{Rpc, transactions};
@@ -17,9 +18,12 @@ use zeolite_proto::{Fault, FaultKind, Tid};
 
 /// Transactions asked from the log at once; the engine's page may be smaller.
 const LOG_PAGE: usize = 1000;
+/// Pages on their way to a follower.
+const FOLLOW_PAGES_AHEAD: usize = 8;
 
 #[tonic::async_trait]
 impl Replicator for Unary {
+    type FollowStream = Pages<v2::FollowPage>;
     type LogStream = Pages<v2::LogPage>;
 
     async fn log(&self, request: Request<v2::LogRequest>) -> Answer<Self::LogStream> {
@@ -50,6 +54,26 @@ impl Replicator for Unary {
         });
         let restored = restored?;
         self.here(restored)
+    }
+
+    async fn follow(&self, request: Request<Streaming<v2::FollowRequest>>) -> Answer<Self::FollowStream> {
+        let calls = self.rpc.called_at_start(&request)?;
+        calls.may(Verb::Follow).map_err(|fault| self.rpc.refusal(&fault))?;
+        let place = self.rpc.log_stream(&calls.share()).map_err(|fault| self.rpc.refusal(&fault))?;
+        let (pages, stream) = mpsc::channel(FOLLOW_PAGES_AHEAD);
+        let followed = follow(self.rpc.clone(), calls, request.into_inner(), pages);
+        tokio::spawn(async {
+            followed.await;
+            drop(place);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn fence(&self, request: Request<v2::FenceRequest>) -> Answer<v2::Replication> {
+        let calls = self.rpc.called_at_start(&request)?;
+        calls.may(Verb::Follow).map_err(|fault| self.rpc.refusal(&fault))?;
+        let told = fence(&self.rpc, &calls, request.into_inner()).await;
+        self.here(told)
     }
 }
 

@@ -106,6 +106,10 @@ impl Session {
         let who = self.peer.visitor.on(&hello.database)?.acting_as(&hello.role)?.called(&hello.client);
         who.check(Verb::Read)?;
         let database = self.rpc.databases.find(&hello.database)?;
+        if who.check(Verb::Commit).is_ok() {
+            super::follow::meets(database.engine(), hello.store_id, hello.term, &who.client().to_string());
+        }
+        database.engine().check_confirmed()?;
         tracing::debug!(
             session = self.id,
             database = &**database.name(),

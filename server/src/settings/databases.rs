@@ -12,7 +12,7 @@
 
 use super::{Limits, SessionSettings, Settings, bounds, machine};
 use crate::databases::MAIN;
-use crate::engine::EngineSettings;
+use crate::engine::{EngineSettings, ReplicationSettings};
 use crate::rpc::budget::PART_BYTES;
 use crate::store::StoreSettings;
 use serde::de::DeserializeOwned;
@@ -110,7 +110,10 @@ impl Settings {
         Ok(DatabasePlan {
             name: name.into(),
             store: overlaid(&shared, &own, &within("store"))?,
-            engine: overlaid(&self.engine, &database.engine, &within("engine"))?,
+            engine: EngineSettings {
+                replication: ReplicationSettings { follows: self.follow.is_on(), ..self.replication.clone() },
+                ..overlaid(&self.engine, &database.engine, &within("engine"))?
+            },
             limits: overlaid(&self.limits, &database.limits, &within("limits"))?,
         })
     }

@@ -11,8 +11,20 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// The tables of the file; everything else stands at its top.
-const SECTIONS: &[&str] =
-    &["store", "engine", "limits", "sessions", "metrics", "auth", "tls", "zodb", "backup", "pack"];
+const SECTIONS: &[&str] = &[
+    "store",
+    "engine",
+    "limits",
+    "sessions",
+    "metrics",
+    "auth",
+    "tls",
+    "zodb",
+    "backup",
+    "pack",
+    "replication",
+    "follow",
+];
 
 /// What begins an environment variable that is a setting.
 const PREFIX: &str = "ZEOLITE_";

@@ -8,6 +8,7 @@ use crate::store::{
     StoreError, StoreSettings, Swept, Txn, Verified, VerifyStage,
 };
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Oid, Tid};
@@ -27,7 +28,8 @@ pub fn open(
     let store::Opened { appender, reader, settler, recovered } = Store::open(disk, settings, opening, progress)?;
     let read = Arc::new(reader.clone());
     let blobs = reader.blobs().clone();
-    let append = Box::new(LogAppend { appender: appender.timed_by(clock), blobs: blobs.clone(), pending: None });
+    let append =
+        Box::new(LogAppend { appender: appender.timed_by(clock), blobs: blobs.clone(), pending: VecDeque::new() });
     Ok(Opened {
         append,
         read,
@@ -45,8 +47,8 @@ pub fn has_index(disk: &dyn Disk, settings: &StoreSettings) -> Result<bool, Stor
 struct LogAppend {
     appender: Appender,
     blobs: Arc<Blobs>,
-    /// With what keeps the blobs that it names.
-    pending: Option<(Appended, Option<BlobHold>)>,
+    /// Each with what keeps the blobs that it names.
+    pending: VecDeque<(Appended, Option<BlobHold>)>,
 }
 
 impl Append for LogAppend {
@@ -58,15 +60,19 @@ impl Append for LogAppend {
             self.blobs.set_named(hold);
         }
         let times = Times { write_ns: appended.write_ns, sync_ns: appended.sync_ns };
-        self.pending = Some((appended, hold));
+        self.pending.push_back((appended, hold));
         Ok(times)
     }
 
     fn publish(&mut self) {
-        if let Some((appended, hold)) = self.pending.take() {
+        if let Some((appended, hold)) = self.pending.pop_front() {
             self.appender.publish(appended);
             drop(hold);
         }
+    }
+
+    fn fits_behind(&self, txns: &[Txn]) -> bool {
+        self.appender.fits(txns)
     }
 
     fn roll(&mut self) -> Result<(), StoreError> {

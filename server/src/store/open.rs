@@ -47,6 +47,8 @@ pub struct Store;
 pub struct Opening {
     /// A random number: the id of a store that is made, the timeline of a life that begins.
     pub new_id: u64,
+    /// The id of a store that is made: that of the one which it is to be a copy of.
+    pub store_id: Option<u64>,
     /// An operator's word that the directory was put back from a copy: a new timeline begins, and a log that is shorter than
     /// the index has seen it is taken as it is.
     pub put_back: bool,
@@ -54,7 +56,7 @@ pub struct Opening {
 
 impl From<u64> for Opening {
     fn from(new_id: u64) -> Opening {
-        Opening { new_id, put_back: false }
+        Opening { new_id, store_id: None, put_back: false }
     }
 }
 
@@ -110,7 +112,7 @@ impl Store {
         let handles = Handles::new(disk.clone(), settings.open_files_max);
         let mut found = Found::find(&handles)?;
         if found.is_empty() {
-            begin(&handles, opening.new_id)?;
+            begin(&handles, opening.store_id.unwrap_or(opening.new_id))?;
             found = Found::find(&handles)?;
         }
         let opened = match Store::attempt(&handles, &settings, &found, opening, progress) {

@@ -140,6 +140,16 @@ impl Reader {
         Ok(tid == self.packed_to() || ends(tid) || self.txn(tid)?.is_some())
     }
 
+    /// The life that a tid is of.
+    pub fn timeline_of(&self, tid: Tid) -> u64 {
+        self.state.timelines.of_tid(tid)
+    }
+
+    /// The newest tid of another copy's life, up to one, that is the same here.
+    pub fn shared_to(&self, timeline: u64, tid: Tid) -> Tid {
+        self.state.timelines.shared_to(timeline, tid)
+    }
+
     /// Whether what was so in a timeline as of a tid is so here.
     pub fn shares(&self, timeline: u64, tid: Tid) -> bool {
         self.state.timelines.share(timeline, tid)

@@ -47,6 +47,19 @@ impl Timelines {
         self.all.write().push((timeline, base));
     }
 
+    /// The one that a tid is of.
+    pub(crate) fn of_tid(&self, tid: Tid) -> u64 {
+        let all = self.all.read();
+        all.iter().rfind(|(_, base)| *base < tid).or(all.first()).map_or(0, |(timeline, _)| *timeline)
+    }
+
+    /// The newest tid of a timeline, up to one, as of which all was as here; none where the timeline is not known.
+    pub(crate) fn shared_to(&self, timeline: u64, tid: Tid) -> Tid {
+        let all = self.all.read();
+        let Some(at) = all.iter().rposition(|(one, _)| *one == timeline) else { return Tid::NONE };
+        all.get(at + 1).map_or(tid, |(_, end)| tid.min(*end))
+    }
+
     /// Whether what was so in a timeline as of a tid is so here.
     pub(crate) fn share(&self, timeline: u64, tid: Tid) -> bool {
         let all = self.all.read();
@@ -67,5 +80,8 @@ mod tests {
         assert_eq!(all.now(), 9);
         assert!(all.share(7, Tid(40)) && !all.share(7, Tid(41)));
         assert!(all.share(9, Tid(41)) && !all.share(8, Tid(1)));
+        assert_eq!((all.of_tid(Tid(1)), all.of_tid(Tid(40)), all.of_tid(Tid(41))), (7, 7, 9));
+        let shared = |timeline, tid| all.shared_to(timeline, Tid(tid)).0;
+        assert_eq!((shared(7, 30), shared(7, 50), shared(9, 50), shared(8, 5)), (30, 40, 50, 0));
     }
 }

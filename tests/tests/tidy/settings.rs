@@ -6,7 +6,7 @@ use crate::root;
 use zeolite_server::settings::{Settings, bounds, shown};
 
 /// Where the fields of each section stand.
-const SECTIONS: [(&str, &str, &str); 12] = [
+const SECTIONS: [(&str, &str, &str); 14] = [
     ("", "server/src/settings.rs", "Settings"),
     ("store", "server/src/store/settings.rs", "StoreSettings"),
     ("engine", "server/src/engine/settings.rs", "EngineSettings"),
@@ -19,6 +19,8 @@ const SECTIONS: [(&str, &str, &str); 12] = [
     ("zodb", "server/src/settings/zodb.rs", "ZodbSettings"),
     ("backup", "server/src/settings/schedules.rs", "BackupSettings"),
     ("pack", "server/src/settings/schedules.rs", "PackSettings"),
+    ("replication", "server/src/engine/replication/settings.rs", "ReplicationSettings"),
+    ("follow", "server/src/settings/follow.rs", "FollowSettings"),
 ];
 
 const HEAD: &str = "# Settings

@@ -228,11 +228,16 @@ impl Engine {
     /// Refuses a write that the server's own caution does not allow.
     pub(crate) fn check_own_mode(&self) -> Result<(), Fault> {
         let automatic = self.keep.modes.in_force.read().automatic.is_some();
-        if automatic { self.check_mode(Role::Write) } else { Ok(()) }
+        if automatic { self.check_modes(Role::Write) } else { Ok(()) }
     }
 
     /// Refuses a write that the mode does not allow.
     pub(crate) fn check_mode(&self, role: Role) -> Result<(), Fault> {
+        self.check_seat()?;
+        self.check_modes(role)
+    }
+
+    fn check_modes(&self, role: Role) -> Result<(), Fault> {
         let mode = self.mode();
         if mode.lets_write(role == Role::Evolve) {
             return Ok(());

@@ -69,6 +69,9 @@ pub(crate) fn stored(reader: &dyn Read, at: Tid) -> Result<u64, StoreError> {
 impl Engine {
     /// Hands out `count` consecutive oids; gives the first.
     pub fn new_oids(self: &Arc<Self>, count: u32, done: Done<Oid>) {
+        if let Err(fault) = self.check_seat() {
+            return done(Err(fault));
+        }
         if count == 0 || count > self.limits().oids_max {
             let message = format!("ask for 1 to {} oids at once, not {count}", self.limits().oids_max);
             return done(Err(Fault::invalid(message)));

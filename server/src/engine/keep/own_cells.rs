@@ -1,7 +1,7 @@
 //! Owns what the server's own cells may hold: one reading of them, for opening, for what takes force, and for refusing what
 //! could not take force.
 
-use crate::engine::keep::{gate_cell, mode, oids, prepared_cell, system};
+use crate::engine::keep::{gate_cell, mode, oids, prepared_cell, system, term_cell};
 use crate::storage::TxnWrite;
 use bytes::Bytes;
 use zeolite_proto::{Cell, Fault, Gate, Record, Tid};
@@ -15,6 +15,8 @@ pub(crate) enum OwnCell {
     Mode(Option<mode::OperatorMode>),
     /// The gate of a class; `None`: it is open.
     Gate(String, Option<Gate>),
+    /// A promotion.
+    Term(term_cell::Term),
     /// A piece of a prepared draft. The sequencer holds what that one holds from the turn on in which it is sealed.
     Prepared,
 }
@@ -29,6 +31,10 @@ impl OwnCell {
         }
         if *cell == mode::cell() {
             return Ok(OwnCell::Mode(record.as_ref().map(mode::read).transpose()?));
+        }
+        if *cell == term_cell::cell() {
+            let record = record.ok_or("the term cannot be deleted")?;
+            return term_cell::read(&record).map(OwnCell::Term);
         }
         if prepared_cell::place_of(cell).is_some() {
             record.as_ref().map(prepared_cell::read).transpose()?;
@@ -47,7 +53,11 @@ impl OwnCell {
         match self {
             OwnCell::Mode(Some(mode)) => mode::check_banner(&mode.mode.banner).map_err(|fault| fault.message),
             OwnCell::Gate(class, Some(gate)) => gate_cell::check_names(class, &gate.job).map_err(|fault| fault.message),
-            OwnCell::Ceiling(_) | OwnCell::Mode(None) | OwnCell::Gate(_, None) | OwnCell::Prepared => Ok(()),
+            OwnCell::Ceiling(_)
+            | OwnCell::Mode(None)
+            | OwnCell::Gate(_, None)
+            | OwnCell::Term(_)
+            | OwnCell::Prepared => Ok(()),
         }
     }
 }

@@ -206,6 +206,7 @@ impl Engine {
             anonymous_role: None,
             schedules: Vec::new(),
             databases: Vec::new(),
+            replication: self.replication(),
         }
     }
 }

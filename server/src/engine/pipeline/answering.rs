@@ -40,7 +40,7 @@ impl Engine {
         self.intake().end().into_iter().for_each(|ask| self.refuse_ask(ask, &why));
     }
 
-    fn refuse_ask(&self, ask: Ask, why: &Fault) {
+    pub(super) fn refuse_ask(&self, ask: Ask, why: &Fault) {
         match ask {
             Ask::Commit(admitted) => self.refuse_draft(DraftAsk::Commit(admitted), why.clone()),
             Ask::Prepare(ask) => self.refuse_draft(DraftAsk::Prepare(ask), why.clone()),
@@ -53,6 +53,7 @@ impl Engine {
             Ask::Abort { done, .. } => done(Err(why.clone())),
             Ask::ListPrepared(done) => done(Err(why.clone())),
             Ask::Restore(ask) => ask.refuse(why.clone()),
+            Ask::Promote { done, .. } => done(Err(why.clone())),
             Ask::TryGate { done, .. } | Ask::CountGate { done, .. } | Ask::CloseGate { done, .. } => {
                 done(Err(why.clone()));
             }

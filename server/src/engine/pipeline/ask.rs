@@ -79,6 +79,11 @@ pub(crate) enum Ask {
     },
     /// A transaction with a tid of its own.
     Restore(RestoreAsk),
+    /// A new term begins with this number, and with it a new life of the store.
+    Promote {
+        term: u64,
+        done: Done<Receipt>,
+    },
 }
 
 /// A new life of the store.
@@ -109,6 +114,8 @@ pub(crate) struct RestoreAsk {
     pub(crate) txn: Txn,
     /// History up to here was packed where it comes from.
     pub(crate) packed_to: Tid,
+    /// It is followed, in this life of the primary's; none: it is restored, and a new life begins.
+    pub(crate) life: Option<u64>,
     /// The restore that it belongs to.
     pub(crate) course: Arc<Course>,
     pub(crate) done: Done<Tid>,

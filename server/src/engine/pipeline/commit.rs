@@ -180,12 +180,18 @@ impl Engine {
         self.push_asked(Ask::ListPrepared(done));
     }
 
+    /// Whether the key of a draft says already what becomes of it.
+    pub(crate) fn knows_key(&self, draft: &Draft) -> bool {
+        matches!(self.keys().standing(&Keyed::of(draft)), Standing::Committed(_) | Standing::InFlight)
+    }
+
     /// Where a commit key stands. `since`: a tid that was committed before the key was made, if that is known.
     pub fn outcome(&self, key: CommitKey, since: Option<Tid>) -> Result<Outcome, Fault> {
         match (self.keys().standing(&Keyed { key, digest: 0, since }), self.health.unwritable()) {
             // The batch that poisoned the store may be on the disk or not.
             (Standing::Unknown, Some(fault)) => Err(fault),
-            (Standing::Unknown, None) => Ok(Outcome::Unknown),
+            // A copy may not have it yet.
+            (Standing::Unknown, None) => self.check_seat().map(|()| Outcome::Unknown),
             (Standing::Forgotten, _) => Ok(Outcome::Forgotten),
             (Standing::InFlight, _) => Ok(Outcome::InFlight),
             (Standing::Committed(tid), _) => self.tell_again(tid).map(Outcome::Committed),

@@ -24,6 +24,8 @@ use zeolite_proto::{Fault, FaultKind, Role, Tid};
 pub struct Restoring {
     engine: Arc<Engine>,
     course: Arc<Course>,
+    /// It follows, in this life of the primary's.
+    life: Option<u64>,
     /// One was refused before it was queued: those before it go on, none follows.
     closed: AtomicBool,
 }
@@ -32,7 +34,12 @@ impl Engine {
     /// Begins a restore, if the mode lets it.
     pub fn restoring(self: &Arc<Self>) -> Result<Restoring, Fault> {
         self.check_mode(Role::Write)?;
-        Ok(Restoring { engine: self.clone(), course: Arc::default(), closed: AtomicBool::new(false) })
+        Ok(Restoring { engine: self.clone(), course: Arc::default(), life: None, closed: AtomicBool::new(false) })
+    }
+
+    /// Begins to take what a primary writes, in its life of the store, whatever the mode is that it copies.
+    pub(crate) fn following(self: &Arc<Self>, life: u64) -> Restoring {
+        Restoring { engine: self.clone(), course: Arc::default(), life: Some(life), closed: AtomicBool::new(false) }
     }
 }
 
@@ -62,8 +69,10 @@ impl Restoring {
             done(result);
         });
         admission::own_restored(&mut txn);
-        let ask = RestoreAsk { txn, packed_to, course: self.course.clone(), done };
-        if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), Line::Bulk, bytes)
+        // A follower has nobody else's drafts to give way to.
+        let line = if self.life.is_some() { Line::Live } else { Line::Bulk };
+        let ask = RestoreAsk { txn, packed_to, life: self.life, course: self.course.clone(), done };
+        if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), line, bytes)
             && let Ask::Restore(ask) = not_taken.ask
         {
             self.close(ask.done, not_taken.fault);

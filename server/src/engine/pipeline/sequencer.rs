@@ -16,6 +16,7 @@
 
 mod closing;
 mod durable;
+mod promoting;
 mod restoring;
 mod two_phase;
 
@@ -81,6 +82,8 @@ pub(crate) struct Sequencer {
     /// Sealed, but the writer's hop was full.
     stuck: Option<Hop>,
     ahead: AheadOfClock,
+    /// In this epoch it was promoted: what it followed is over.
+    promoted_in: Option<u64>,
     /// In this epoch drafts were kept for the next life of the server.
     kept_in: Option<u64>,
 }
@@ -111,6 +114,7 @@ impl Sequencer {
             to_mergers,
             stuck: None,
             ahead: AheadOfClock::default(),
+            promoted_in: None,
             kept_in: None,
             engine,
         }
@@ -192,6 +196,10 @@ impl Sequencer {
     }
 
     fn work(&mut self, ask: Ask) {
+        // Whatever was admitted before: what is decided is decided here.
+        if let Some(why) = self.engine.copies().refuses(&ask) {
+            return self.engine.refuse_ask(ask, &why);
+        }
         match ask {
             Ask::Commit(admitted) => self.decide(DraftAsk::Commit(admitted)),
             Ask::Prepare(ask) => self.decide(DraftAsk::Prepare(ask)),
@@ -205,6 +213,7 @@ impl Sequencer {
             Ask::TryGate { gate, done } => self.try_gate(gate, done),
             Ask::CountGate { gate, done } => self.count_gate(gate, done),
             Ask::CloseGate { gate, done } => self.close_gate(&gate, done),
+            Ask::Promote { term, done } => self.promote(term, done),
             Ask::Roll(done) => self.send_on(Hop::Roll { epoch: self.epoch, done }),
         }
     }

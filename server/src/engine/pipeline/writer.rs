@@ -3,22 +3,31 @@
 //! ```text
 //!   sealed drafts ──> wait for one, drain the rest ──> one write, one fdatasync ──> overlay, feed, visible, receipts
 //! ```
-//! While batch n syncs, the sequencer seals n+1: the batch is as large as the disk is slow, without a timer.
+//! While batch n syncs, the sequencer seals n+1: the batch is as large as the disk is slow, without a timer. With `replication.sync` what is
+//! on this disk is held until enough followers have it (`held`), and the next batches are written meanwhile.
 //! Rules: nothing is told before it is durable; a refused batch (disk full) takes its whole epoch with it; after a failed
 //! write or sync nothing is acknowledged any more.
+
+mod batch;
+mod held;
 
 use crate::engine::Engine;
 use crate::engine::faults::fault_of;
 use crate::engine::numbers::slow::Journey;
-use crate::engine::pipeline::ask::{Answer, Hop, Life, Sealed};
-use crate::engine::pipeline::way::{LARGE_BYTES, OnItsWay};
+use crate::engine::pipeline::ask::{self, Hop, Sealed};
+use crate::engine::pipeline::way::LARGE_BYTES;
 use crate::engine::reads::feed::FeedItem;
 use crate::engine::turn::Turn;
-use crate::storage::{Append, StoreError, Txn};
+use crate::storage::{Append, StoreError};
+use batch::{Batch, Told};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use held::HeldBack;
 use std::sync::Arc;
 use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind, Tid};
+
+/// Between two looks, at most.
+const SLEEP: Duration = Duration::from_millis(500);
 
 /// Bounds of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -29,23 +38,64 @@ pub(crate) struct BatchBounds {
 
 /// The writer's state; nobody else has the end of the data.
 pub(crate) struct Writer {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) append: Box<dyn Append>,
-    pub(crate) from_sequencer: Receiver<Hop>,
-    pub(crate) bounds: BatchBounds,
+    engine: Arc<Engine>,
+    append: Box<dyn Append>,
+    from_sequencer: Receiver<Hop>,
+    bounds: BatchBounds,
     /// Taken out of the hop, but over the last batch's bound.
-    pub(crate) first: Option<Hop>,
+    first: Option<Hop>,
+    /// On the disk, and not on enough of the followers'.
+    held: HeldBack,
+    /// Drained, and to be appended when nothing is held.
+    next: Option<Batch>,
+    /// Was refused; the sequencer is told when nothing is held, for it goes back to what is visible then.
+    failed: Option<(u64, Fault)>,
+    /// Until then followers are waited for when the server stops.
+    end_by: Option<Duration>,
+    /// Rings when followers have more.
+    ring: Receiver<()>,
 }
 
 impl Writer {
+    pub(crate) fn new(engine: Arc<Engine>, append: Box<dyn Append>, from_sequencer: Receiver<Hop>) -> Writer {
+        Writer {
+            append,
+            from_sequencer,
+            bounds: engine.settings().batch_bounds(),
+            first: None,
+            held: HeldBack::default(),
+            next: None,
+            failed: None,
+            end_by: None,
+            ring: engine.copies().followers.ring(),
+            engine,
+        }
+    }
+
     /// One batch.
     pub(crate) fn turn(&mut self, wait: bool) -> Turn {
-        let at_most = if wait { Duration::from_millis(500) } else { Duration::ZERO };
+        let released = self.release();
+        if self.held.is_empty() {
+            if let Some((epoch, why)) = self.failed.take() {
+                self.engine.refuse_epoch(epoch, why);
+            }
+            if let Some(next) = self.next.take() {
+                self.write(next);
+                return Turn::Worked;
+            }
+        }
         let first = match self.first.take() {
             Some(first) => Ok(first),
-            None => self.from_sequencer.recv_timeout(at_most),
+            None if self.is_full() => Err(self.wait_for_ring(wait)),
+            None => self.receive(wait),
         };
         match first {
+            Ok(first) if first.begins_segment() && !self.held.is_empty() => {
+                // What is appended must be published before something is begun behind it.
+                self.first = Some(first);
+                self.wait_for_ring(wait);
+                if released { Turn::Worked } else { Turn::Idle }
+            }
             Ok(first) => {
                 self.hold_back(wait);
                 let batch = self.drain(first);
@@ -54,9 +104,68 @@ impl Writer {
                 self.engine.tell_room();
                 Turn::Worked
             }
+            Err(RecvTimeoutError::Disconnected) if self.held.is_empty() => Turn::Ended,
+            Err(RecvTimeoutError::Disconnected) => self.end(wait),
+            Err(RecvTimeoutError::Timeout) if released => Turn::Worked,
             Err(RecvTimeoutError::Timeout) => Turn::Idle,
-            Err(RecvTimeoutError::Disconnected) => Turn::Ended,
         }
+    }
+
+    /// The next hop; while something is held, or the ring.
+    fn receive(&mut self, wait: bool) -> Result<Hop, RecvTimeoutError> {
+        let at_most = if wait { self.sleep_for() } else { Duration::ZERO };
+        if self.held.is_empty() {
+            return self.from_sequencer.recv_timeout(at_most);
+        }
+        crossbeam_channel::select! {
+            recv(self.from_sequencer) -> hop => hop.map_err(|_| RecvTimeoutError::Disconnected),
+            recv(self.ring) -> _ => Err(RecvTimeoutError::Timeout),
+            default(at_most) => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    fn wait_for_ring(&self, wait: bool) -> RecvTimeoutError {
+        let at_most = if wait { self.sleep_for() } else { Duration::ZERO };
+        // Whether it rings or the time is over, the next turn looks.
+        self.ring.recv_timeout(at_most).ok();
+        RecvTimeoutError::Timeout
+    }
+
+    fn sleep_for(&self) -> Duration {
+        let now = self.engine.clock().steady();
+        self.held.oldest().map_or(SLEEP, |oldest| oldest.saturating_sub(now).min(SLEEP))
+    }
+
+    /// Nothing more is taken in: there is as much as may wait for followers.
+    fn is_full(&self) -> bool {
+        self.next.is_some() || self.held.bytes() >= self.engine.settings().replication.held_bytes_max
+    }
+
+    /// Publishes what enough followers have; whoever has waited too long for the others is told.
+    fn release(&mut self) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let confirmed = self.engine.copies().followers.confirmed();
+        let mut released = false;
+        while let Some(batch) = self.held.next(confirmed, &self.engine) {
+            self.publish(batch);
+            released = true;
+        }
+        self.held.let_go(&self.engine);
+        released
+    }
+
+    /// The server stops: followers have until whoever waits is let go.
+    fn end(&mut self, wait: bool) -> Turn {
+        let now = self.engine.clock().steady();
+        let end_by = *self.end_by.get_or_insert(self.held.oldest().unwrap_or(now));
+        if !wait || self.engine.check_seat().is_err() || end_by <= now {
+            self.held.give_up(&self.engine);
+            return Turn::Ended;
+        }
+        self.wait_for_ring(true);
+        Turn::Worked
     }
 
     /// Waits while the index is too far behind; the overlay is memory.
@@ -101,38 +210,73 @@ impl Writer {
     }
 
     fn write(&mut self, mut batch: Batch) {
+        if let Some((_, why)) = self.failed.as_ref().filter(|(epoch, _)| batch.epoch <= *epoch) {
+            return batch.refuse(&self.engine, why);
+        }
         if batch.epoch <= self.engine.health.refused_epoch() {
             let why = self.engine.health.why_refused();
             return batch.refuse(&self.engine, &why);
         }
         if self.engine.backlog().is_over() && self.engine.backlog().is_stuck() {
             let why = self.engine.backlog().why_stuck();
-            self.engine.refuse_epoch(batch.epoch, why.clone());
+            self.refuse_epoch(batch.epoch, why.clone());
             return batch.refuse(&self.engine, &why);
         }
         if batch.txns.is_empty() {
-            return batch.tell(&self.engine);
+            return if self.held.is_empty() {
+                batch.tell(&self.engine)
+            } else {
+                self.held.push(batch, 0, &self.engine)
+            };
+        }
+        if !self.held.is_empty() && !self.append.fits_behind(&batch.txns) {
+            self.next = Some(batch);
+            return;
         }
         let begun = batch.life.map_or(Ok(()), |life| self.append.begin_restored(life.timeline, life.packed_to));
         match begun.and_then(|()| self.append.append(&batch.txns)) {
             Ok(times) => {
                 self.engine.numbers.written(batch.txns.len() as u64, times.write_ns, times.sync_ns);
                 (batch.times.write_ns, batch.times.sync_ns) = (times.write_ns, times.sync_ns);
-                let started = self.engine.clock().steady();
-                batch.txns.iter().for_each(|txn| self.engine.take_force(txn));
-                self.append.publish();
-                // Before it is visible: whoever asks from there on is told that he may have been forgotten.
-                if let unknown_to @ Tid(1..) = self.engine.reader().keys_unknown_to() {
-                    self.engine.keys().raise_floor(unknown_to);
+                // With a new life a copy becomes the primary: what is behind it waits, and not it.
+                let waits = self.engine.copies().waits() && batch.life.is_none();
+                self.engine.copies().written(&batch.txns, self.engine.visible());
+                if waits || !self.held.is_empty() {
+                    let bytes = batch.txns.iter().map(ask::size).sum();
+                    self.held.push(batch, bytes, &self.engine);
+                    self.release();
+                } else {
+                    self.publish(batch);
                 }
-                self.engine.reads.publish(batch.last(), || batch.txns.iter().map(FeedItem::of).collect());
-                self.engine.backlog().grew(self.append.unsettled());
-                self.engine.stats().batches.add(1);
-                self.engine.stats().commits.add(batch.txns.len() as u64);
-                batch.tell(&self.engine);
-                self.engine.stats().publish.record(self.engine.nanos_since(started));
             }
             Err(error) => self.fail(error, batch),
+        }
+    }
+
+    fn publish(&mut self, batch: Batch) {
+        if batch.txns.is_empty() {
+            return batch.tell(&self.engine);
+        }
+        let started = self.engine.clock().steady();
+        batch.txns.iter().for_each(|txn| self.engine.take_force(txn));
+        self.append.publish();
+        // Before it is visible: whoever asks from there on is told that he may have been forgotten.
+        if let unknown_to @ Tid(1..) = self.engine.reader().keys_unknown_to() {
+            self.engine.keys().raise_floor(unknown_to);
+        }
+        self.engine.reads.publish(batch.last(), || batch.txns.iter().map(FeedItem::of).collect());
+        self.engine.backlog().grew(self.append.unsettled());
+        self.engine.stats().batches.add(1);
+        self.engine.stats().commits.add(batch.txns.len() as u64);
+        batch.tell(&self.engine);
+        self.engine.stats().publish.record(self.engine.nanos_since(started));
+    }
+
+    /// What was sealed with this is refused, and the sequencer goes back to what is visible: what is held has to be, first.
+    fn refuse_epoch(&mut self, epoch: u64, why: Fault) {
+        match self.held.is_empty() {
+            true => self.engine.refuse_epoch(epoch, why),
+            false => self.failed = Some((epoch, why)),
         }
     }
 
@@ -154,54 +298,7 @@ impl Writer {
             // What reached the disk of this batch, only the next start can tell.
             fault.kind = FaultKind::OutcomeUnknown;
         }
-        self.engine.refuse_epoch(batch.epoch, later);
+        self.refuse_epoch(batch.epoch, later);
         batch.refuse(&self.engine, &fault);
-    }
-}
-
-/// What one fsync covers, and who is told after it.
-struct Batch {
-    epoch: u64,
-    /// The new life of the store that begins with it.
-    life: Option<Life>,
-    txns: Vec<Txn>,
-    answers: Vec<Told>,
-    /// For what is slow; the same for all of them but the time of sealing.
-    times: Journey,
-}
-
-enum Told {
-    /// The next transaction's committer.
-    Txn { answer: Answer, sealed_ns: u64, on_its_way: OnItsWay },
-    /// Somebody who had to wait for what was sealed before.
-    After(Tid, Box<dyn FnOnce(Option<Fault>) + Send>),
-}
-
-impl Batch {
-    fn last(&self) -> Tid {
-        self.txns.last().map_or(Tid::NONE, |txn| txn.tid)
-    }
-
-    fn tell(self, engine: &Engine) {
-        self.conclude(engine, None);
-    }
-
-    fn refuse(self, engine: &Engine, why: &Fault) {
-        self.conclude(engine, Some(why));
-    }
-
-    fn conclude(self, engine: &Engine, refused: Option<&Fault>) {
-        let mut txns = self.txns.into_iter();
-        for told in self.answers {
-            match told {
-                Told::Txn { answer, sealed_ns, on_its_way } => {
-                    let txn = txns.next().expect("each answer was drained together with its transaction");
-                    let journey = Journey { sealed_ns, ..self.times };
-                    engine.answer(txn, answer, journey, refused.map_or(Ok(()), |why| Err(why.clone())));
-                    drop(on_its_way);
-                }
-                Told::After(rests_on, tell) => tell(refused.filter(|_| rests_on > engine.visible()).cloned()),
-            }
-        }
     }
 }

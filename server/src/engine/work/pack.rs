@@ -99,11 +99,16 @@ impl Engine {
         let wanted = asked.max(packed_to);
         let grace = self.pins().grace_left();
         let old = if grace.is_some() { packed_to } else { self.age().old().clamp(packed_to, wanted) };
+        let needed =
+            self.copies().followers.needed().map(|needed| needed.max(packed_to)).filter(|needed| *needed < old);
+        let old = needed.unwrap_or(old);
         let owed = self.owed_from()?.map(|owed| owed.max(packed_to)).filter(|owed| *owed < old);
         let (old, is_owed) = (owed.unwrap_or(old), owed.is_some());
         let pinned = |to: Tid| self.pins().oldest().1.map_or(to, |oldest| oldest.min(to));
         let to = if dry_run { pinned(old) } else { self.pins().allow_pack(old) };
-        let held_back = if to < old {
+        let held_back = if needed == Some(to) {
+            Some("a follower has not all of it yet (see zeolite status; replication.keep_s)".to_owned())
+        } else if to < old {
             Some("a pinned snapshot holds it back (see zeolite status)".to_owned())
         } else if is_owed {
             Some("an evolve owes steps, and needs what was there before them: run its workers again (see zeolite evolve list)".to_owned())

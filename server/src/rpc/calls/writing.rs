@@ -42,6 +42,12 @@ impl Calls {
     fn of_this_life(&self, draft: v2::Draft) -> Result<Draft, Fault> {
         let (timeline, take_oids) = (draft.timeline, draft.take_oids);
         let draft = Draft::try_from(draft)?;
+        // What its key says comes first: it may be committed, in a life that has ended since.
+        if self.engine().knows_key(&draft) {
+            return Ok(draft);
+        }
+        // A copy may only not have it yet: it decides nothing.
+        self.engine().check_seat()?;
         let read = draft.read_cells.iter().map(|read| read.base);
         let bases = read.chain(draft.read_ranges.iter().map(|range| range.base));
         let newest = bases.chain(draft.writes.iter().map(|write| write.base)).max();

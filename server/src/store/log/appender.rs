@@ -237,15 +237,24 @@ impl Appender {
         }
     }
 
-    // Begins a new segment when the current one is full, of the older format or of another life.
-    fn make_room(&mut self, len: u64) -> Result<(), StoreError> {
+    /// Whether a batch is appended to the current segment.
+    pub fn fits(&self, txns: &[Txn]) -> bool {
+        batch_len(txns).is_ok_and(|len| !self.begins_segment(len))
+    }
+
+    fn begins_segment(&self, len: u64) -> bool {
         let header = &self.segment.header;
         if header.format != LOG_FORMAT || header.timeline != self.timeline || self.half_begun {
-            return self.begin_segment();
+            return true;
         }
         let empty = self.end == SEGMENT_HEADER_LEN as u64;
         let fits = self.end < self.state.settings.segment_bytes_max && self.end + len <= u64::from(u32::MAX);
-        if empty || fits { Ok(()) } else { self.begin_segment() }
+        !empty && !fits
+    }
+
+    // Begins a new segment when the current one is full, of the older format or of another life.
+    fn make_room(&mut self, len: u64) -> Result<(), StoreError> {
+        if self.begins_segment(len) { self.begin_segment() } else { Ok(()) }
     }
 
     fn begin_segment(&mut self) -> Result<(), StoreError> {

@@ -108,7 +108,7 @@ fn an_older_log_is_refused_until_somebody_says_that_it_was_put_back() {
                 Ok(_) => panic!("an older log was taken without a word"),
             }
         }
-        let opening = Opening { new_id: 6, put_back: true };
+        let opening = Opening { put_back: true, ..Opening::from(6) };
         let mut opened = open_as(&disk, small(), opening).expect("opens");
         assert_eq!((opened.recovered.last_tid, opened.recovered.timeline), (Tid(25), 6));
         commit(&mut opened, &[simple(26, 10)]);

@@ -76,7 +76,8 @@ impl Sequencer {
     /// it by its key as if nothing had been. One draft a turn, since each is sealed; says whether there was one.
     pub(super) fn keep_over_restart(&mut self) -> bool {
         let now = self.engine.clock().steady();
-        if self.engine.health.has_died() || self.engine.health.unwritable().is_some() {
+        let is_copy = self.engine.check_seat().is_err();
+        if is_copy || self.engine.health.has_died() || self.engine.health.unwritable().is_some() {
             return false;
         }
         let Some((id, prepared)) = self.holds.one_to_keep(now).and_then(|id| Some((id, self.holds.get(id)?))) else {

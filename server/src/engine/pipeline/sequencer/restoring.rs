@@ -9,6 +9,7 @@ use crate::engine::pipeline::endings::Ending;
 use crate::engine::pipeline::keys::{Keyed, NO_KEY, Standing};
 use crate::engine::pipeline::kinds;
 use crate::engine::pipeline::restore;
+use crate::engine::replication::was_promoted;
 use crate::storage::TxnWrite;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Oid, Tid, hash};
 
@@ -35,16 +36,15 @@ impl Change {
 
 impl Sequencer {
     pub(super) fn restore(&mut self, mut ask: RestoreAsk) {
+        if ask.life.is_some() && self.promoted_in == Some(self.epoch) {
+            return ask.refuse(was_promoted());
+        }
         let begins = ask.course.is_new();
         let Change { brings, ends, packs } = match self.may_restore(&mut ask, begins) {
             Ok(change) => change,
             Err(fault) => return ask.refuse(fault),
         };
-        // Every life of the server has another seed, and every life of the store in it another beginning.
-        let timeline = public(self.engine.setup.seed, "timeline", self.engine.steady_ns());
-        // Behind another restore nobody needs to be told apart, and a file for each of many small ones would be too many.
-        let goes_on = self.last == self.last_restored && packs == Tid::NONE;
-        let life = (begins && !goes_on).then_some(Life { timeline, packed_to: packs });
+        let life = self.life_of(&ask, packs).filter(|_| begins);
         self.packed_said = self.packed_said.max(packs);
         let greatest = ask.txn.writes.iter().map(|write| write.cell.oid).max();
         self.engine.keep.oids().observe(greatest.unwrap_or(Oid::ROOT));
@@ -65,6 +65,19 @@ impl Sequencer {
         for draft in brings {
             self.take_up(draft, self.last);
         }
+    }
+
+    /// The life of the store that begins with a restore; none: the one that there is goes on.
+    fn life_of(&self, ask: &RestoreAsk, packs: Tid) -> Option<Life> {
+        let goes_on = match ask.life {
+            Some(life) => life == self.engine.timeline(),
+            // Behind another restore nobody needs to be told apart, and a file for each of many small ones would be too many.
+            None => self.last == self.last_restored,
+        };
+        // Every life of the server has another seed, and every life of the store in it another beginning.
+        let new = || public(self.engine.setup.seed, "timeline", self.engine.steady_ns());
+        let timeline = ask.life.unwrap_or_else(new);
+        (!goes_on || packs != Tid::NONE).then_some(Life { timeline, packed_to: packs })
     }
 
     fn too_old(&self, tid: Tid) -> Fault {

@@ -369,7 +369,8 @@ impl Sequencer {
     }
 
     pub(crate) fn expire_prepared(&mut self) {
-        if self.holds.len() == 0 {
+        // What a copy holds ends when its primary ends it.
+        if self.holds.len() == 0 || self.engine.check_seat().is_err() {
             return;
         }
         let now = self.engine.clock().steady();

@@ -1,0 +1,200 @@
+//! Owns the other servers of a follower's list: how they stand, and that they learn of a newer term.
+
+use crate::server::address;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+use zeolite_client::{Admin, Db, Options, Replication, Seat, Tls, Token};
+use zeolite_server::server::Following;
+use zeolite_server::settings::{FollowSettings, Settings};
+
+/// A server has so long to answer.
+const WITHIN: Duration = Duration::from_secs(2);
+/// One that hands over has so long for what it has admitted.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(30);
+/// Between two rounds for a store that is to be copied.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The others, for one database.
+pub(in crate::serve) struct Peers {
+    follow: FollowSettings,
+    database: String,
+    /// Where this server is reached, for what others are told.
+    pub(super) me: String,
+}
+
+/// One of them, that has answered.
+pub(super) struct Peer {
+    pub(super) address: String,
+    pub(super) admin: Admin,
+    pub(super) standing: Replication,
+}
+
+impl Peers {
+    pub(in crate::serve) fn new(settings: &Settings, listens: SocketAddr, database: &str) -> Peers {
+        let follow = settings.follow.clone();
+        let me = if follow.address.is_empty() { listens.to_string() } else { follow.address.clone() };
+        Peers { follow, database: database.to_owned(), me }
+    }
+
+    fn options(&self, within: Duration) -> Options {
+        let said = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+        let FollowSettings { token_file, ca, cert, key, .. } = &self.follow;
+        Options {
+            name: format!("follower {}", self.me),
+            database: self.database.clone(),
+            token: said(token_file).map(Token::file),
+            tls: Tls { ca: said(ca), cert: said(cert), key: said(key), server_name: None },
+            feed: false,
+            cache_bytes: 0,
+            connect_timeout: WITHIN,
+            request_timeout: within,
+            ..Options::default()
+        }
+    }
+
+    async fn admin(&self, at: &str, within: Duration) -> Result<Admin> {
+        let at = address(at).map_err(anyhow::Error::msg)?;
+        Ok(Admin::connect(at.as_str(), &self.options(within).with_credentials_for(&at)?).await?)
+    }
+
+    /// A client of a server, for its blobs.
+    pub(super) async fn client(&self, at: &str) -> Result<Db> {
+        let at = address(at).map_err(anyhow::Error::msg)?;
+        let options = self.options(Duration::from_secs(30)).with_credentials_for(&at)?;
+        Ok(Db::connect_with(at.as_str(), options).await?)
+    }
+
+    /// One of them.
+    pub(super) async fn at(&self, at: &str, store_id: u64) -> Result<Peer> {
+        let admin = self.admin(at, WITHIN).await?;
+        let standing = admin.standing(store_id).await?;
+        Ok(Peer { address: at.to_owned(), admin, standing })
+    }
+
+    /// How each one stands, or why it does not say.
+    pub(super) async fn ask(&self, store_id: u64) -> Vec<(String, Result<Peer>)> {
+        let ask = |at: String| async move {
+            let asked = match tokio::time::timeout(WITHIN, self.at(&at, store_id)).await {
+                Ok(asked) => asked,
+                Err(_) => Err(anyhow::anyhow!("no answer within {} s", WITHIN.as_secs())),
+            };
+            (at, asked)
+        };
+        let all: Vec<String> = self.follow.addresses().map(str::to_owned).filter(|at| *at != self.me).collect();
+        futures_util::future::join_all(all.into_iter().map(ask)).await
+    }
+
+    /// The one that takes writes, of the newest term; an older one is told of that.
+    pub(super) async fn primary(&self, following: &Following) -> Result<Peer> {
+        let standing = following.standing();
+        let (mut newest, mut others): (Option<Peer>, Vec<String>) = (None, Vec::new());
+        for (at, asked) in self.ask(following.store_id()).await {
+            let peer = match asked {
+                Ok(peer) => peer,
+                Err(error) => {
+                    others.push(format!("{at}: {error:#}"));
+                    continue;
+                }
+            };
+            if peer.standing.seat != Seat::Primary {
+                others.push(format!("{at} is {}", peer.standing.seat));
+            } else if peer.standing.term < standing.term {
+                others.push(format!("{at} is of the older term {}", peer.standing.term));
+                if peer.standing.store_id == following.store_id()
+                    && let Err(error) = peer.admin.fence(following.store_id(), standing.term, "").await
+                {
+                    tracing::warn!(at, %error, "could not be told that another one was promoted");
+                }
+            } else if newest.as_ref().is_none_or(|it| it.standing.term < peer.standing.term) {
+                newest = Some(peer);
+            }
+        }
+        match newest {
+            Some(peer) => Ok(peer),
+            None => bail!("no primary is there: {}", others.join("; ")),
+        }
+    }
+
+    /// Tells those that do not know it of this server's term, and learns of a newer one.
+    pub(super) async fn tell_term(&self, following: &Following) {
+        let (store_id, term) = (following.store_id(), following.standing().term);
+        for (at, asked) in self.ask(store_id).await {
+            let Ok(Peer { admin, standing, .. }) = asked else { continue };
+            if standing.store_id != store_id {
+                continue;
+            }
+            if standing.seat == Seat::Primary && standing.term > term {
+                if let Err(fault) = following.fence(standing.term, &at) {
+                    tracing::error!(%fault, "this server is fenced, and that is not kept over a restart");
+                }
+            } else if standing.seat == Seat::Primary && standing.term < term {
+                match admin.fence(store_id, term, &self.me).await {
+                    Ok(_) => tracing::info!(at, term, "was told that it is not the primary any more"),
+                    Err(error) => tracing::warn!(at, %error, "could not be told that it is not the primary any more"),
+                }
+            }
+        }
+    }
+
+    /// Tells everybody of a term that has just begun; who was told, and who was not.
+    pub(super) async fn tell_all(&self, store_id: u64, term: u64) -> (Vec<String>, Vec<String>) {
+        let (mut told, mut not_told) = (Vec::new(), Vec::new());
+        for (at, asked) in self.ask(store_id).await {
+            let fenced = match asked {
+                Ok(peer) => peer.admin.fence(store_id, term, &self.me).await.context("it refuses"),
+                Err(error) => Err(error),
+            };
+            match fenced {
+                Ok(_) => told.push(at),
+                Err(error) => not_told.push(format!("{at}: {error:#}")),
+            }
+        }
+        (told, not_told)
+    }
+
+    /// The primary finishes what it has admitted, and takes nothing more.
+    pub(super) async fn hand_over(&self, at: &str, store_id: u64, term: u64) -> Result<Replication> {
+        Ok(self.admin(at, HAND_OVER_WITHIN).await?.hand_over(store_id, term, &self.me).await?)
+    }
+}
+
+/// The stores that are to be copied into data directories in which there is nothing: waits until a primary is there that tells.
+pub(in crate::serve) async fn find_stores(settings: &Settings, listens: SocketAddr) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    let main = (String::from("main"), settings.data_dir.clone());
+    let others = settings.databases.iter().map(|(name, one)| (name.clone(), one.data_dir(name, &settings.data_dir)));
+    for (name, dir) in std::iter::once(main).chain(others) {
+        // A log that is there says itself of which store it is.
+        if dir.join("log").exists() {
+            continue;
+        }
+        let peers = Peers::new(settings, listens, &name);
+        let mut told = false;
+        loop {
+            let asked = peers.ask(0).await;
+            let primary = asked.iter().filter_map(|(_, peer)| peer.as_ref().ok());
+            let primary =
+                primary.filter(|peer| peer.standing.seat == Seat::Primary).max_by_key(|peer| peer.standing.term);
+            if let Some(peer) = primary {
+                tracing::info!(database = name, primary = peer.address, "a copy is begun");
+                found.insert(name, peer.standing.store_id);
+                break;
+            }
+            if !told {
+                told = true;
+                let why = asked.iter().filter_map(|(at, peer)| Some(format!("{at}: {:#}", peer.as_ref().err()?)));
+                let why: Vec<String> = why.collect();
+                tracing::warn!(
+                    database = name,
+                    why = why.join("; "),
+                    "there is nothing here yet, and no primary to copy; waiting for it"
+                );
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+    found
+}

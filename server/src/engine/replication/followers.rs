@@ -1,0 +1,286 @@
+//! Owns the followers of a primary: who there is, what each has on its disk, and up to where enough of them have it.
+//!
+//! A follower is known by the id of its copy, so that one that comes back on a second connection, while the first seems to live still,
+//! counts once. What it has said to have it has, whether it is there now or not: so what enough followers have never runs back. History that
+//! one of them needs stays for `replication.keep_s` after it was last heard of.
+//!
+//! After a start a primary with `replication.sync` does not know what of its log was acknowledged: until enough followers have all
+//! of it, nothing is told at all.
+
+use super::settings::ReplicationSettings;
+use crate::clock::Clock;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use zeolite_proto::{Behind, Fault, FaultKind, FollowerInfo, Tid};
+
+/// More copies are not followed with.
+const FOLLOWERS_MAX: usize = 32;
+
+type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The followers of a database.
+pub(crate) struct Followers {
+    sync: usize,
+    keep: Duration,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Enough of them have everything up to here.
+    confirmed: AtomicU64,
+    /// Until they have this, nothing is told.
+    start: AtomicU64,
+    connected: AtomicU64,
+    waiting: AtomicU64,
+    waiting_since_ms: AtomicU64,
+    /// Wakes the writer.
+    ring: (Sender<()>, Receiver<()>),
+    is_ending: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    all: HashMap<[u8; 16], Follower>,
+    next: u64,
+}
+
+struct Follower {
+    name: String,
+    have: Tid,
+    /// Of its newest connection; 0: none.
+    connection: u64,
+    wake: Option<Wake>,
+    seen: Duration,
+}
+
+impl Followers {
+    pub(crate) fn new(settings: &ReplicationSettings, clock: Arc<dyn Clock>, start: Tid) -> Followers {
+        Followers {
+            sync: settings.sync as usize,
+            keep: Duration::from_secs(settings.keep_s),
+            clock,
+            state: Mutex::default(),
+            confirmed: AtomicU64::new(0),
+            start: AtomicU64::new(if settings.sync > 0 { start.0 } else { 0 }),
+            connected: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            waiting_since_ms: AtomicU64::new(0),
+            ring: bounded(1),
+            is_ending: AtomicBool::new(false),
+        }
+    }
+
+    /// A follower is there, and has everything up to a tid. An older connection of the same one ends. Gives the number of this one, for
+    /// `has` and `left`.
+    pub(crate) fn join(&self, id: [u8; 16], (name, have): (&str, Tid), wake: Wake) -> Result<u64, Fault> {
+        let now = self.clock.steady();
+        let mut state = self.state.lock();
+        let keep = self.keep;
+        if state.all.len() >= FOLLOWERS_MAX && !state.all.contains_key(&id) {
+            state.all.retain(|_, one| one.connection != 0 || now.saturating_sub(one.seen) < keep);
+            if state.all.len() >= FOLLOWERS_MAX {
+                let message = format!(
+                    "{FOLLOWERS_MAX} copies follow this server or did lately, and no more may; follow another one"
+                );
+                return Err(Fault::new(FaultKind::Busy, message).after_ms(1000));
+            }
+        }
+        state.next += 1;
+        let number = state.next;
+        let name: String = name.chars().take(64).collect();
+        let follower = Follower { name, have, connection: number, wake: Some(wake), seen: now };
+        let before = state.all.insert(id, follower);
+        self.count(&state);
+        drop(state);
+        if let Some(Follower { wake: Some(wake), .. }) = before {
+            wake();
+        }
+        self.confirm();
+        Ok(number)
+    }
+
+    /// A connection has ended.
+    pub(crate) fn left(&self, id: [u8; 16], number: u64) {
+        let mut state = self.state.lock();
+        if let Some(one) = state.all.get_mut(&id).filter(|one| one.connection == number) {
+            (one.connection, one.wake, one.seen) = (0, None, self.clock.steady());
+        }
+        self.count(&state);
+    }
+
+    /// It says what it has; false: it has come anew since.
+    pub(crate) fn has(&self, id: [u8; 16], number: u64, have: Tid) -> bool {
+        let mut state = self.state.lock();
+        let Some(one) = state.all.get_mut(&id).filter(|one| one.connection == number) else { return false };
+        (one.have, one.seen) = (one.have.max(have), self.clock.steady());
+        drop(state);
+        self.confirm();
+        true
+    }
+
+    /// What one has said to have, as long as the connection is its newest.
+    pub(crate) fn have(&self, id: [u8; 16], number: u64) -> Option<Tid> {
+        self.state.lock().all.get(&id).filter(|one| one.connection == number).map(|one| one.have)
+    }
+
+    fn count(&self, state: &State) {
+        let connected = state.all.values().filter(|one| one.connection != 0).count() as u64;
+        self.connected.store(connected, Ordering::Release);
+    }
+
+    fn confirm(&self) {
+        if self.sync == 0 {
+            return;
+        }
+        let mut have: Vec<Tid> = self.state.lock().all.values().map(|one| one.have).collect();
+        have.sort_by(|a, b| b.cmp(a));
+        let Some(enough) = have.get(self.sync - 1) else { return };
+        self.confirmed.fetch_max(enough.0, Ordering::AcqRel);
+        if self.confirmed() >= Tid(self.start.load(Ordering::Acquire)) {
+            self.start.store(0, Ordering::Release);
+        }
+        self.wake_writer();
+    }
+
+    /// Enough followers have everything up to here; without `replication.sync`, everything there is.
+    pub(crate) fn confirmed(&self) -> Tid {
+        if self.sync == 0 { Tid::MAX } else { Tid(self.confirmed.load(Ordering::Acquire)) }
+    }
+
+    /// They have not said yet that they have what the log had at the start.
+    pub(crate) fn awaits_start(&self) -> bool {
+        self.start.load(Ordering::Acquire) != 0
+    }
+
+    /// There is somebody to send to.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.connected.load(Ordering::Acquire) > 0
+    }
+
+    /// Everybody looks whether there is something new.
+    pub(crate) fn wake(&self) {
+        if !self.is_followed() {
+            return;
+        }
+        let wakes: Vec<Wake> = self.state.lock().all.values().filter_map(|one| one.wake.clone()).collect();
+        wakes.iter().for_each(|wake| wake());
+    }
+
+    /// The writer looks at what it holds.
+    pub(crate) fn wake_writer(&self) {
+        // One that is there already is enough.
+        self.ring.0.try_send(()).ok();
+    }
+
+    /// What wakes the writer.
+    pub(crate) fn ring(&self) -> Receiver<()> {
+        self.ring.1.clone()
+    }
+
+    /// How many commits wait for followers, and since when, as the writer tells.
+    pub(crate) fn wait(&self, commits: u64, since: Option<Duration>) {
+        self.waiting.store(commits, Ordering::Release);
+        self.waiting_since_ms.store(since.map_or(0, |since| since.as_millis() as u64), Ordering::Release);
+    }
+
+    /// The same, and for how long the oldest has waited.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let waiting = self.waiting.load(Ordering::Acquire);
+        let since = Duration::from_millis(self.waiting_since_ms.load(Ordering::Acquire));
+        let waited = self.clock.steady().saturating_sub(since).as_millis() as u64;
+        (waiting, if waiting == 0 { 0 } else { waited })
+    }
+
+    /// History from here on is needed by one of them.
+    pub(crate) fn needed(&self) -> Option<Tid> {
+        let now = self.clock.steady();
+        let state = self.state.lock();
+        let known = state.all.values().filter(|one| one.connection != 0 || now.saturating_sub(one.seen) < self.keep);
+        known.map(|one| one.have).min()
+    }
+
+    /// All of them, by name; `behind`: how far one is that has everything up to a tid.
+    pub(crate) fn told(&self, behind: &dyn Fn(Tid) -> Behind) -> Vec<FollowerInfo> {
+        let now = self.clock.steady();
+        let state = self.state.lock();
+        let one = |(id, one): (&[u8; 16], &Follower)| FollowerInfo {
+            id: super::seat_file::hex(id),
+            name: one.name.clone(),
+            connected: one.connection != 0,
+            have: one.have,
+            behind: Behind::default(),
+            seen_ms: now.saturating_sub(one.seen).as_millis() as u64,
+        };
+        let mut all: Vec<FollowerInfo> = state.all.iter().map(one).collect();
+        drop(state);
+        all.iter_mut().for_each(|one| one.behind = behind(one.have));
+        all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        all
+    }
+
+    /// The server stops: streams end.
+    pub(crate) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.wake();
+        self.wake_writer();
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::HandClock;
+
+    fn followers(sync: u64, start: u64) -> (Followers, Arc<HandClock>) {
+        let clock = Arc::new(HandClock::at(0));
+        let settings = ReplicationSettings { sync, keep_s: 10, ..ReplicationSettings::default() };
+        (Followers::new(&settings, clock.clone(), Tid(start)), clock)
+    }
+
+    fn join(followers: &Followers, id: u8, have: u64) -> u64 {
+        followers.join([id; 16], ("f", Tid(have)), Arc::new(|| ())).expect("joins")
+    }
+
+    #[test]
+    fn enough_is_counted_by_copies_and_never_runs_back() {
+        let (followers, _) = followers(2, 5);
+        assert_eq!((followers.confirmed(), followers.awaits_start()), (Tid(0), true));
+        let first = join(&followers, 1, 9);
+        // The same copy on another connection, while the first seems to live.
+        let again = join(&followers, 1, 9);
+        assert_eq!(followers.confirmed(), Tid(0), "one copy on two connections is one copy");
+        assert!(!followers.has([1; 16], first, Tid(20)), "the first is over");
+        let other = join(&followers, 2, 4);
+        assert_eq!((followers.confirmed(), followers.awaits_start()), (Tid(4), true));
+        assert!(followers.has([2; 16], other, Tid(7)));
+        assert_eq!((followers.confirmed(), followers.awaits_start()), (Tid(7), false));
+        followers.left([1; 16], first);
+        followers.left([2; 16], other);
+        assert!(followers.has([1; 16], again, Tid(12)));
+        assert_eq!(followers.confirmed(), Tid(7), "what it had said to have it has");
+        assert!(followers.is_followed());
+        followers.left([1; 16], again);
+        assert!(!followers.is_followed());
+    }
+
+    #[test]
+    fn history_stays_for_one_that_is_away_but_not_for_ever() {
+        let (followers, clock) = followers(0, 0);
+        assert_eq!((followers.needed(), followers.confirmed()), (None, Tid::MAX));
+        let connection = join(&followers, 1, 9);
+        clock.advance(Duration::from_secs(100));
+        assert_eq!(followers.needed(), Some(Tid(9)), "as long as it is there");
+        followers.left([1; 16], connection);
+        clock.advance(Duration::from_secs(9));
+        assert_eq!(followers.needed(), Some(Tid(9)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(followers.needed(), None);
+    }
+}

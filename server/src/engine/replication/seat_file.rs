@@ -1,0 +1,134 @@
+//! Owns the file `seat` of a data directory: what its server has to remember of its place among the copies, and may not write into the
+//! log, which is another one's then.
+//!
+//! ```text
+//!   format = 1
+//!   id = "9f…"                     which copy this is: 16 random bytes
+//!   follows = true                 it was made a follower; only the log says when it was promoted
+//!   fenced_term = 3                it has met this term, which is not its own
+//!   fenced_by = "10.0.0.2:7878"
+//!   check = "1c291ca3"             CRC-32 of the lines before
+//! ```
+//! There is none where a database never had to do with copies. It is written beside, synced, and renamed.
+
+use crate::storage::StoreError;
+use crate::storage::disk::Disk;
+use serde::{Deserialize, Serialize};
+use std::io;
+
+const NAME: &str = "seat";
+const BESIDE: &str = "seat.new";
+const FORMAT: u64 = 1;
+const BYTES_MAX: u64 = 4096;
+
+/// What it says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SeatFile {
+    format: u64,
+    #[serde(with = "id")]
+    pub(super) id: [u8; 16],
+    pub(super) follows: bool,
+    /// 0: none.
+    #[serde(default)]
+    pub(super) fenced_term: u64,
+    #[serde(default)]
+    pub(super) fenced_by: String,
+}
+
+impl SeatFile {
+    pub(super) fn new(id: [u8; 16]) -> SeatFile {
+        SeatFile { format: FORMAT, id, follows: false, fenced_term: 0, fenced_by: String::new() }
+    }
+
+    /// What there is in a data directory.
+    pub(super) fn read(disk: &dyn Disk) -> Result<Option<SeatFile>, StoreError> {
+        if !disk.list("").map_err(failed)?.iter().any(|name| name == NAME) {
+            return Ok(None);
+        }
+        let file = disk.open(NAME, false).map_err(failed)?;
+        let mut bytes = vec![0; file.len().map_err(failed)?.min(BYTES_MAX) as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+        parsed(&bytes).map(Some).map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidData, why)))
+    }
+
+    /// Durable when this returns.
+    pub(super) fn write(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let put = || {
+            disk.remove(BESIDE)?;
+            let file = disk.open(BESIDE, true)?;
+            file.write_all_at(self.text().as_bytes(), 0)?;
+            file.sync_data()?;
+            disk.rename(BESIDE, NAME)?;
+            disk.sync_dir("")
+        };
+        put().map_err(failed)
+    }
+
+    fn text(&self) -> String {
+        let lines = toml::to_string(self).unwrap_or_default();
+        let check = crc32fast::hash(lines.as_bytes());
+        format!("{lines}check = \"{check:08x}\"\n")
+    }
+}
+
+fn parsed(bytes: &[u8]) -> Result<SeatFile, String> {
+    let told = "it says whether this copy may take writes: restore it, or remove it if this is the only copy";
+    let text = std::str::from_utf8(bytes).map_err(|_| format!("it is not text; {told}"))?;
+    let at = text.rfind("check = ").ok_or_else(|| format!("it is not whole; {told}"))?;
+    let (lines, check) = text.split_at(at);
+    if check != format!("check = \"{:08x}\"\n", crc32fast::hash(lines.as_bytes())) {
+        return Err(format!("its bytes are not what was written; {told}"));
+    }
+    let file: SeatFile = toml::from_str(lines).map_err(|error| format!("{}; {told}", error.message()))?;
+    match file.format {
+        FORMAT => Ok(file),
+        other => Err(format!("it has the format {other}, and this program knows {FORMAT}; use a newer program")),
+    }
+}
+
+fn failed(error: io::Error) -> StoreError {
+    StoreError::Io { what: format!("the file `{NAME}` of the data directory"), error }
+}
+
+mod id {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(id: &[u8; 16], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::hex(id))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 16], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let number = u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
+        Ok(number.to_be_bytes())
+    }
+}
+
+pub(super) fn hex(id: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::disk::SimDisk;
+
+    #[test]
+    fn what_is_written_is_read_and_every_flipped_bit_is_named() {
+        let disk = SimDisk::new();
+        assert_eq!(SeatFile::read(&disk).expect("reads"), None);
+        let said = SeatFile { follows: true, fenced_term: 3, fenced_by: "b:1".into(), ..SeatFile::new([7; 16]) };
+        said.write(&disk).expect("writes");
+        assert_eq!(SeatFile::read(&disk).expect("reads"), Some(said.clone()));
+        let text = said.text().into_bytes();
+        for at in 0..text.len() {
+            let mut flipped = text.clone();
+            flipped[at] ^= 1;
+            assert!(parsed(&flipped).is_err(), "{}", String::from_utf8_lossy(&flipped));
+        }
+        for len in 0..text.len() {
+            assert!(parsed(&text[..len]).is_err(), "{len}");
+        }
+    }
+}

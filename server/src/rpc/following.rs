@@ -1,0 +1,311 @@
+//! Owns the follower's way in: what its primary sends is decoded, joined, and given to the engine, which takes it as it came.
+//!
+//! Whoever runs the server keeps the connection to the primary (`zeolite follow`), and has one of these for each database. It sees the log
+//! as bytes, so that it is decoded once: here.
+//!
+//! ```text
+//!   page of bytes ──> transactions, missing blobs ──> blobs are brought ──> engine ──> on the disk: `have` moves
+//! ```
+
+use super::restore::weight;
+use super::transactions::Joiner;
+use super::{Rpc, encode};
+use crate::databases::Database;
+use crate::engine::{Course, Engine, Restoring};
+use crate::storage::{Txn, blobs_of_record};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use zeolite_proto::wire::v2;
+use zeolite_proto::{BlobId, Fault, FaultKind, Replication, Seat, Tid};
+
+/// Transactions that are on their way at once, and their bytes.
+const IN_FLIGHT_MAX: usize = 1024;
+const IN_FLIGHT_KIB_MAX: usize = 64 << 10;
+
+/// An operator's word that a follower is to be the primary.
+pub struct Promotion {
+    /// Also where another copy has more, or cannot be asked.
+    pub anyway: bool,
+    /// The primary gives all it has first.
+    pub hand_over: bool,
+    /// To be told how it went.
+    pub done: oneshot::Sender<Result<Promoted, Fault>>,
+}
+
+impl Promotion {
+    /// It is not done.
+    pub fn refuse(self, why: &str) {
+        // Who has gone away wants no answer.
+        drop(self.done.send(Err(Fault::invalid(why))));
+    }
+}
+
+/// How a promotion went.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Promoted {
+    /// The new term.
+    pub term: u64,
+    /// Its first transaction.
+    pub tid: Tid,
+    /// Who was told.
+    pub told: Vec<String>,
+    /// Who could not be told, and why.
+    pub not_told: Vec<String>,
+}
+
+impl From<Promoted> for v2::PromoteReply {
+    fn from(promoted: Promoted) -> v2::PromoteReply {
+        let Promoted { term, tid, told, not_told } = promoted;
+        v2::PromoteReply { term, tid: tid.0, told, not_told }
+    }
+}
+
+/// What a follower says of itself to its primary.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyStanding {
+    /// Which copy.
+    pub id: [u8; 16],
+    /// 0: it has nothing.
+    pub store_id: u64,
+    /// The life of the store.
+    pub timeline: u64,
+    /// Everything up to here is on the disk.
+    pub have: Tid,
+    /// The newest term that it has met.
+    pub term: u64,
+    /// History is packed up to here where its copy began.
+    pub packed_said: Tid,
+}
+
+/// One database, for whoever follows with it.
+pub struct Following {
+    database: Arc<Database>,
+    promotions: Mutex<Option<mpsc::Receiver<Promotion>>>,
+    seat: watch::Receiver<Seat>,
+    places: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+}
+
+impl Following {
+    pub(crate) fn new(rpc: &Rpc, database: Arc<Database>) -> Following {
+        let (sender, promotions) = mpsc::channel(1);
+        rpc.promoters.lock().insert(database.name().clone(), sender);
+        let (told, seat) = watch::channel(database.engine().seat());
+        let engine = Arc::downgrade(database.engine());
+        database.engine().on_seat_change(move || {
+            if let Some(engine) = engine.upgrade() {
+                told.send_replace(engine.seat());
+            }
+        });
+        Following {
+            database,
+            promotions: Mutex::new(Some(promotions)),
+            seat,
+            places: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+            room: Arc::new(Semaphore::new(IN_FLIGHT_KIB_MAX)),
+        }
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.database.engine()
+    }
+
+    /// Which database.
+    pub fn database(&self) -> &str {
+        self.database.name()
+    }
+
+    /// What it is, as it changes.
+    pub fn seat(&self) -> watch::Receiver<Seat> {
+        self.seat.clone()
+    }
+
+    /// What it says of itself.
+    pub fn standing(&self) -> CopyStanding {
+        let engine = self.engine();
+        let have = engine.written();
+        CopyStanding {
+            id: engine.copy_id(),
+            store_id: if have == Tid::NONE { 0 } else { engine.store_id() },
+            timeline: engine.timeline(),
+            have,
+            term: engine.met_term(),
+            packed_said: engine.packed_said(),
+        }
+    }
+
+    /// The store's identity.
+    pub fn store_id(&self) -> u64 {
+        self.engine().store_id()
+    }
+
+    /// How it stands among its copies.
+    pub fn replication(&self) -> Replication {
+        self.engine().replication()
+    }
+
+    /// History is packed up to here.
+    pub fn packed_to(&self) -> Tid {
+        self.engine().packed_to()
+    }
+
+    /// Its transactions behind a tid, the oldest first: a few, and how many there are in all, up to a thousand.
+    pub fn own_behind(&self, tid: Tid) -> (Vec<Tid>, usize) {
+        let engine = self.engine();
+        let page = engine.log_page(tid.next(), Tid::NONE, 1000).unwrap_or_default();
+        (page.iter().map(|txn| txn.tid).take(5).collect(), page.len())
+    }
+
+    /// Tells how it goes, for status, metrics and check.
+    pub fn tell(&self, change: impl FnOnce(&mut Course)) {
+        self.engine().course(change);
+    }
+
+    /// Another copy was promoted.
+    pub fn fence(&self, term: u64, by: &str) -> Result<bool, Fault> {
+        self.engine().fence(term, by)
+    }
+
+    /// It was promoted before its start, and asks whether somebody else was since.
+    pub fn is_returning(&self) -> bool {
+        self.engine().is_returning()
+    }
+
+    /// Nobody was.
+    pub fn resume(&self) {
+        self.engine().resume_seat();
+    }
+
+    /// Begins a new term: durable when this returns.
+    pub async fn promote(&self) -> Result<(u64, Tid), Fault> {
+        promote(self.engine()).await
+    }
+
+    /// An operator's words that it is to be promoted; for one who listens.
+    pub fn promotions(&self) -> Option<mpsc::Receiver<Promotion>> {
+        self.promotions.lock().take()
+    }
+
+    /// Waits until nothing that was taken is on its way.
+    pub async fn settled(&self) {
+        drop(self.places.acquire_many(IN_FLIGHT_MAX as u32).await);
+    }
+
+    /// Begins to take what a primary sends.
+    pub fn begin(&self) -> Taking {
+        let (have, _) = watch::channel(self.engine().written());
+        Taking {
+            engine: self.engine().clone(),
+            restoring: None,
+            joiner: Joiner::default(),
+            packed_to: Tid::NONE,
+            have: Arc::new(have),
+            failed: Arc::default(),
+            places: self.places.clone(),
+            room: self.room.clone(),
+        }
+    }
+}
+
+/// Begins a new term, whoever asks for it.
+pub(super) async fn promote(engine: &Arc<Engine>) -> Result<(u64, Tid), Fault> {
+    let term = engine.met_term() + 1;
+    let (done, answer) = oneshot::channel();
+    engine.promote(term, Box::new(move |result| drop(done.send(result))));
+    let receipt = answer.await.unwrap_or_else(|_| Err(encode::lost()))?;
+    Ok((term, receipt.tid))
+}
+
+/// One connection to a primary, as far as it is taken.
+pub struct Taking {
+    engine: Arc<Engine>,
+    restoring: Option<(u64, Restoring)>,
+    joiner: Joiner,
+    packed_to: Tid,
+    have: Arc<watch::Sender<Tid>>,
+    failed: Arc<Mutex<Option<Fault>>>,
+    places: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+}
+
+/// What a page has brought.
+pub struct Page {
+    timeline: u64,
+    txns: Vec<(Txn, Tid)>,
+    /// Blobs that these name, and that are not whole here.
+    pub missing: Vec<BlobId>,
+}
+
+impl Taking {
+    /// What is on the disk, as it moves.
+    pub fn have(&self) -> watch::Receiver<Tid> {
+        self.have.subscribe()
+    }
+
+    /// Why the engine has refused one: none behind it is taken.
+    pub fn failed(&self) -> Option<Fault> {
+        self.failed.lock().clone()
+    }
+
+    /// Reads a page.
+    pub fn read(&mut self, log: Bytes) -> Result<Page, Fault> {
+        let page = v2::LogPage::decode(log).map_err(|error| Fault::invalid(format!("a page of the log: {error}")))?;
+        let (mut txns, mut missing) = (Vec::new(), Vec::new());
+        for message in page.transactions {
+            self.packed_to = self.packed_to.max(Tid(message.packed_to));
+            if let Some(txn) = self.joiner.add(message, self.engine.limits()).map_err(larger_here)? {
+                let records = txn.writes.iter().filter_map(|write| write.record.as_ref());
+                missing.extend(records.flat_map(|record| blobs_of_record(record)));
+                txns.push((txn, std::mem::take(&mut self.packed_to)));
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        missing.retain(|id| self.engine.hold_named(vec![*id]).is_err());
+        Ok(Page { timeline: page.timeline, txns, missing })
+    }
+
+    /// Gives what a page has brought to the engine, as fast as that takes it.
+    pub async fn add(&mut self, page: Page) {
+        if self.restoring.as_ref().is_none_or(|(timeline, _)| *timeline != page.timeline) {
+            self.restoring = Some((page.timeline, self.engine.following(page.timeline)));
+        }
+        let Some((_, restoring)) = &self.restoring else { return };
+        for (txn, packed_to) in page.txns {
+            let permits = self.permits(&txn).await;
+            let (have, failed) = (self.have.clone(), self.failed.clone());
+            let done = move |result: Result<Tid, Fault>| {
+                drop(permits);
+                match result {
+                    // Who waits for it is this connection's, which may be over.
+                    Ok(tid) => drop(have.send_replace(tid)),
+                    Err(fault) => {
+                        failed.lock().get_or_insert(fault);
+                        have.send_modify(|_| {});
+                    }
+                }
+            };
+            restoring.add(txn, packed_to, Box::new(done));
+        }
+    }
+
+    async fn permits(&self, txn: &Txn) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let kib = (weight(txn) / 1024 + 1).min(IN_FLIGHT_KIB_MAX) as u32;
+        let place = self.places.clone().acquire_owned().await.ok()?;
+        Some((place, self.room.clone().acquire_many_owned(kib).await.ok()?))
+    }
+}
+
+fn larger_here(fault: Fault) -> Fault {
+    match fault.kind {
+        FaultKind::TooLarge => {
+            let message =
+                format!("{}; a follower needs the limits of its primary ([limits] in its settings)", fault.message);
+            Fault { message, ..fault }
+        }
+        _ => fault,
+    }
+}
