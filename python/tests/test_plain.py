@@ -144,3 +144,18 @@ def test_a_program_without_our_client(server: Server, stubs: Path) -> None:
     oid = json.loads(shown("--json", "get", "titles/Start"))["record"]["refs"][0]
     assert '"text": "Welcome"' in shown("get", oid)
     shown("verify")
+
+
+def test_the_server_of_the_page_on_testing() -> None:
+    """As it stands there, with the program that was built."""
+    page = (REPOSITORY / "docs/testing.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0].replace('"zeolite"', repr(PROGRAM))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    process, address = names["server"]()
+    try:
+        answered = subprocess.run([PROGRAM, "--server", address, "status"], capture_output=True, text=True, timeout=60)
+        assert answered.returncode == 0, answered.stderr
+    finally:
+        process.kill()
+        process.wait()

@@ -5,10 +5,14 @@
 use crate::support::{World, within};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tokio::net::TcpListener;
 use zeolite_client::collections::{Counter, Index, Map};
 use zeolite_client::evolve::{self, NewJob, Phase, Plan, Stepped, index_holds};
 use zeolite_client::typed::value_of;
 use zeolite_client::{Db, Error, Options, Persistent, Ref};
+use zeolite_proto::Registry;
+use zeolite_server::server::Server;
+use zeolite_server::settings::Settings;
 
 const OWN: &str = include_str!("guide.rs");
 
@@ -85,6 +89,18 @@ async fn title_index(job: &evolve::Job, titles: Index<String, Page>) -> Result<e
     evolve::Worker::new(job).run(step).await
 }
 
+/// docs/testing.md, "In Rust".
+async fn own_server() -> Result<(), Box<dyn std::error::Error>> {
+    let directory = tempfile::tempdir()?;
+    let settings = Settings { data_dir: directory.path().to_owned(), ..Settings::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await?; // 0: any free port
+    let server = Server::start(settings, Registry::built_in(), listener).await?;
+    let db = Db::connect(format!("http://{}", server.address())).await?;
+    db.run(async |tx| tx.root_or_create::<Counter>("visits").await?.add(&tx, 1)).await?;
+    drop(db);
+    Ok(server.stop().await?)
+}
+
 fn job(name: &str, plan: Plan) -> NewJob {
     let mut new = NewJob::new(name, plan);
     // The disk of whoever runs the tests is nobody's business.
@@ -116,6 +132,7 @@ async fn the_code_of_the_pages_does_what_they_say() {
     let report = within(title_index(&indexed, titles)).await.expect("runs");
     assert_eq!((report.phase, report.counts.kept), (Phase::Done, 30));
     let holds = index_holds(titles, |page: &Page| vec![page.title.clone()]);
+    within(own_server()).await.expect("runs");
     let verified = indexed.verify(&[&holds]).await.expect("verifies");
     assert_eq!((verified.objects, verified.problems), (30, Vec::new()));
 }

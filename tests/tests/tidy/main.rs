@@ -2,6 +2,7 @@
 //!
 //! The rules are in `rules`; each of them is shown here to catch a bad example and to let a good one pass.
 
+mod pages;
 mod rings;
 mod rules;
 mod settings;

@@ -122,6 +122,10 @@ pub(crate) struct RestoreAsk {
 }
 
 /// What goes from the sequencer to the writer, in order.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all of them are sealed drafts: a box each would cost more than the room"
+)]
 pub(crate) enum Hop {
     /// To be written.
     Sealed(Sealed),
