@@ -12,6 +12,7 @@
 //!   pack       live traffic beside a pack           against the same traffic alone
 //!   evolve     live traffic beside an evolve          against the same traffic alone
 //!   bulk       live traffic beside a bulk writer     against the same traffic alone
+//!   follower   commits beside a copy that follows, and with those that wait for it; how far it is behind
 //!   backup     live traffic beside a backup          against the same traffic alone; its restore
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
 //!   growth     commits, loads, opening at several sizes
@@ -27,6 +28,7 @@ mod disk;
 mod engine;
 mod evolve;
 mod fill;
+mod follower;
 mod growth;
 mod handover;
 pub(crate) mod latency;
@@ -78,6 +80,8 @@ enum Part {
     Bulk,
     /// Live traffic beside a backup; how fast that is, and its restore
     Backup,
+    /// Commits beside a follower, and with a follower that is waited for; what it costs, how far it is behind
+    Follower,
     /// What grows with the number of objects: a plan, packs with nothing to do, lists of loads, the disk; see `--bytes`
     Size,
 }
@@ -250,6 +254,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Evolve => evolve::measure(setting, report).await,
         Part::Bulk => bulk::measure(setting, report).await,
         Part::Backup => backup::measure(setting, report).await,
+        Part::Follower => follower::measure(setting, report).await,
         Part::Size => size::measure(setting, report).await,
     }
 }

@@ -16,6 +16,7 @@ mod families;
 mod http;
 mod numbers;
 mod process;
+mod replication;
 
 use crate::databases::Databases;
 use crate::rpc::Rpc;

@@ -1,5 +1,5 @@
 //! Owns the HTTP side of the numbers: the listener, its limits, and the pages: `/metrics` (of `main`), `/metrics/NAME` (of
-//! any database), `/healthz` (of all).
+//! any database), `/healthz` (of all; `/healthz?seat=primary` is well only there).
 //!
 //! One request per connection, HTTP/1 without encryption. Beyond `connections_max` a connection is closed as soon as it is
 //! accepted; a head over `header_bytes_max` gets 431; what takes longer than `request_timeout_ms`, from the first byte to
@@ -47,7 +47,7 @@ impl Pages {
         match (request.method(), self.database(path).map(str::to_owned)) {
             (&Method::GET | &Method::HEAD, Some(name)) => self.metrics(name).await,
             (&Method::GET | &Method::HEAD, None) => match self.sick() {
-                None => page(StatusCode::OK, TEXT, "ok\n".into()),
+                None => self.seats(request.uri().query().unwrap_or_default()),
                 Some(why) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
             },
             _ => {
@@ -56,6 +56,19 @@ impl Pages {
                 refused
             }
         }
+    }
+
+    /// What each database is among its copies; `seat=primary` (or another) asked for: whether all are that.
+    fn seats(&self, query: &str) -> Response<Full<Bytes>> {
+        let asked = query.split('&').find_map(|part| part.strip_prefix("seat="));
+        let (mut text, mut all) = ("ok\n".to_owned(), true);
+        for database in self.databases.all() {
+            let seat = database.engine().seat();
+            all &= asked.is_none_or(|asked| asked == seat.text());
+            text += &format!("{} {seat}\n", database.name());
+        }
+        let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        page(status, TEXT, if all { text } else { text.replacen("ok", "another seat is asked for", 1) })
     }
 
     fn sick(&self) -> Option<String> {
