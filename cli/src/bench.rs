@@ -12,6 +12,7 @@
 //!   pack       live traffic beside a pack           against the same traffic alone
 //!   evolve     live traffic beside an evolve          against the same traffic alone
 //!   bulk       live traffic beside a bulk writer     against the same traffic alone
+//!   follower   commits beside a copy that follows, and with those that wait for it; how far it is behind
 //!   backup     live traffic beside a backup          against the same traffic alone; its restore
 //!   tls        commits and loads over TLS           against the same without it
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
@@ -28,6 +29,7 @@ mod disk;
 mod engine;
 mod evolve;
 mod fill;
+mod follower;
 mod growth;
 mod handover;
 pub(crate) mod latency;
@@ -80,6 +82,8 @@ enum Part {
     Bulk,
     /// Live traffic beside a backup; how fast that is, and its restore
     Backup,
+    /// Commits beside a follower, and with a follower that is waited for; what it costs, how far it is behind
+    Follower,
     /// Commits and loads over TLS, and without it
     Tls,
     /// What grows with the number of objects: a plan, packs with nothing to do, lists of loads, the disk; see `--bytes`
@@ -254,6 +258,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Evolve => evolve::measure(setting, report).await,
         Part::Bulk => bulk::measure(setting, report).await,
         Part::Backup => backup::measure(setting, report).await,
+        Part::Follower => follower::measure(setting, report).await,
         Part::Tls => tls::measure(setting, report).await,
         Part::Size => size::measure(setting, report).await,
     }

@@ -24,7 +24,7 @@ use serde_json::json;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use zeolite_client::{Mode, ModeKind};
+use zeolite_client::{Mode, ModeKind, Replication, Seat};
 
 /// A check waits for an answer so long unless told otherwise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +38,9 @@ pub(crate) struct CheckArgs {
     /// A range outside of which it is critical; NAME= for none
     #[arg(short, long = "critical", visible_alias = "crit", value_name = "NAME=RANGE")]
     critical: Vec<String>,
+    /// What it is to be: primary or follower; anything else is critical. For what elects or routes: exit code 0 or 1 says that it is that
+    #[arg(long, value_name = "SEAT", value_parser = seat)]
+    seat: Option<Seat>,
 }
 
 fn help() -> String {
@@ -123,7 +126,7 @@ pub(crate) async fn check(out: &Out, server: &Server, args: &CheckArgs) -> ExitC
             // What is left of the time: the server has answered, and no evolve makes it one that has not.
             let rest = limit.saturating_sub(began.elapsed());
             seen.evolves = tokio::time::timeout(rest, evolves(server)).await.ok().and_then(Result::ok);
-            judge(&seen, &thresholds)
+            judge(&seen, &thresholds, args.seat)
         }
         Ok(Err(error)) => Verdict::without_numbers(State::Critical, format!("{error:#}")),
         Err(_) => {
@@ -192,7 +195,11 @@ impl Thresholds {
     }
 }
 
-fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
+fn seat(text: &str) -> Result<Seat, String> {
+    Seat::ALL.into_iter().find(|seat| seat.text() == text).ok_or_else(|| "write primary, follower or fenced".to_owned())
+}
+
+fn judge(seen: &Seen, thresholds: &Thresholds, wanted: Option<Seat>) -> Verdict {
     let mut alerts: Vec<(State, String)> = Vec::new();
     let mut performance = Vec::new();
     if let Some(why) = &seen.status.poisoned {
@@ -204,6 +211,7 @@ fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
         alerts.push((State::Critical, text));
     }
     alerts.extend(seen.status.security_problem.iter().map(|why| (State::Warning, why.clone())));
+    alerts.extend(of_copies(&seen.status.replication, wanted));
     let mode = &seen.status.mode;
     // A poisoned store is read-only because of that: one alert is enough.
     alerts.extend(of_mode(mode).filter(|_| alerts.is_empty() || mode.automatic.is_none()));
@@ -241,6 +249,25 @@ fn of_mode(mode: &Mode) -> Option<(State, String)> {
     Some((if mode.automatic.is_some() { State::Critical } else { State::Warning }, text))
 }
 
+/// How the database stands among its copies. What was asked for is said first.
+fn of_copies(now: &Replication, wanted: Option<Seat>) -> Vec<(State, String)> {
+    let mut alerts = Vec::new();
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != now.seat) {
+        alerts.push((State::Critical, format!("it is {} and not {wanted}", now.seat)));
+    }
+    alerts.extend(now.problem.iter().map(|problem| (State::Critical, problem.clone())));
+    if now.seat == Seat::Follower && !now.connected && now.problem.is_none() {
+        alerts.push((State::Critical, format!("it does not hear its primary {}", now.primary)));
+    }
+    let there = now.followers.iter().filter(|one| one.connected).count() as u64;
+    if now.seat == Seat::Primary && there < now.sync {
+        let text =
+            format!("{there} followers are there, and commits wait for {} (replication.sync): start one", now.sync);
+        alerts.push((State::Critical, text));
+    }
+    alerts
+}
+
 fn of_measure(measure: &Measure, threshold: &Threshold, value: f64) -> Option<(State, String)> {
     let alert = |range: &Option<Range>, state: State| {
         let range = range.as_ref().filter(|range| range.alerts(value))?;
@@ -263,6 +290,9 @@ fn datum(measure: &Measure, threshold: &Threshold, value: f64) -> String {
 /// The few numbers that are worth a look when all is well.
 fn summary(seen: &Seen, mode: &Mode) -> String {
     let mut text = String::new();
+    if seen.status.replication.seat != Seat::Primary || seen.status.replication.term > 0 {
+        text += &format!("{}, ", seen.status.replication.seat);
+    }
     if mode.kind == ModeKind::Normal {
         text += "mode normal, ";
     }
@@ -283,7 +313,7 @@ mod tests {
 
     fn args(warning: &[&str], critical: &[&str]) -> CheckArgs {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        CheckArgs { warning: owned(warning), critical: owned(critical) }
+        CheckArgs { warning: owned(warning), critical: owned(critical), seat: None }
     }
 
     fn well() -> Status {
@@ -291,7 +321,7 @@ mod tests {
     }
 
     fn judged(status: Status, args: &CheckArgs) -> Verdict {
-        judge(&Seen { status, answer_ms: 1.0, evolves: None }, &Thresholds::of(args).expect("thresholds"))
+        judge(&Seen { status, answer_ms: 1.0, evolves: None }, &Thresholds::of(args).expect("thresholds"), args.seat)
     }
 
     #[test]
@@ -338,6 +368,32 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_does_not_follow_and_commits_that_wait_are_critical() {
+        let with = |replication, seat| {
+            let args = CheckArgs { seat, ..args(&[], &[]) };
+            judged(Status { replication, ..well() }, &args)
+        };
+        let follower = |connected| Replication { seat: Seat::Follower, connected, ..Replication::default() };
+        assert_eq!(with(follower(true), None).state, State::Ok);
+        assert_eq!(with(follower(true), Some(Seat::Follower)).state, State::Ok);
+        let other = with(follower(true), Some(Seat::Primary));
+        assert!(
+            other.state == State::Critical && other.text.starts_with("it is follower and not primary;"),
+            "{}",
+            other.text
+        );
+        assert_eq!(with(follower(false), None).state, State::Critical);
+        let behind = Replication { behind_ms: 400_000, ..follower(true) };
+        let behind = with(behind, None);
+        assert!(behind.state == State::Critical && behind.text.starts_with("behind_s is 400s"), "{}", behind.text);
+        let fenced = Replication { seat: Seat::Fenced, problem: Some("follow b".into()), ..Replication::default() };
+        assert!(with(fenced, None).text.starts_with("follow b;"));
+        assert_eq!(with(Replication { sync: 1, ..Replication::default() }, None).state, State::Critical);
+        let waits = Replication { waiting: 3, waiting_ms: 20_000, ..Replication::default() };
+        assert_eq!(with(waits, None).state, State::Critical);
+    }
+
+    #[test]
     fn a_certificate_that_ends_soon_and_a_file_that_is_wrong_are_told() {
         const DAY_MS: u64 = 86_400_000;
         let with = |days: u64| {
@@ -372,7 +428,7 @@ mod tests {
         let with = |failed, running| {
             let evolves = Some(JobCounts { failed, running, silent: 0, owing: 0 });
             let seen = Seen { status: well(), answer_ms: 1.0, evolves };
-            judge(&seen, &Thresholds::of(&args(&[], &[])).expect("thresholds"))
+            judge(&seen, &Thresholds::of(&args(&[], &[])).expect("thresholds"), None)
         };
         assert_eq!(with(0, 3).state, State::Ok);
         let failed = with(1, 0);

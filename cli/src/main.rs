@@ -17,6 +17,7 @@ mod args;
 mod backup;
 mod bench;
 mod check;
+mod copies;
 mod credentials;
 mod demo;
 mod evolve;

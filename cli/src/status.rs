@@ -41,18 +41,11 @@ pub(crate) async fn status(out: &Out, admin: &Admin, args: &StatusArgs) -> Resul
 fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
     let lookups = status.cache_hits + status.cache_misses;
     let hits = (status.cache_hits * 100).checked_div(lookups).map_or("-".into(), |percent| format!("{percent}%"));
-    let pins = match status.pins {
-        0 => "none".into(),
-        pins => format!(
-            "{pins}, the oldest at {}; they keep up to {} from pack",
-            status.oldest_pin.map_or_else(|| "-".into(), moment::shown),
-            size(status.pinned_bytes)
-        ),
-    };
     vec![
         ("server", format!("zeolite {}, up {}", status.version, moment::duration(status.uptime_ms))),
         ("health", out.verdict(status.poisoned.is_none(), status.poisoned.as_deref().unwrap_or("good"))),
         ("mode", crate::mode::shown(&status.mode)),
+        ("copies", crate::copies::shown(out, status)),
         ("store", format!("{:016x}, life {:016x}", status.store_id, status.timeline)),
         ("newest", format!("{} {}{}", status.visible, moment::shown(status.visible), ahead(status))),
         ("security", security(out, status)),
@@ -91,7 +84,7 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ("free", size(status.free_bytes)),
         ("sessions", count(status.sessions)),
         ("prepared", prepared(status)),
-        ("pins", pins),
+        ("pins", pins(status)),
         (
             "commits",
             format!(
@@ -107,6 +100,17 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
         ("schedules", schedules(out, status)),
         ("pack", status.pack.clone().unwrap_or_else(|| "idle".into())),
     ]
+}
+
+fn pins(status: &Status) -> String {
+    match status.pins {
+        0 => "none".into(),
+        pins => format!(
+            "{pins}, the oldest at {}; they keep up to {} from pack",
+            status.oldest_pin.map_or_else(|| "-".into(), moment::shown),
+            size(status.pinned_bytes)
+        ),
+    }
 }
 
 fn security(out: &Out, status: &Status) -> String {

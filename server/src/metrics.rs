@@ -12,6 +12,7 @@ mod evolves;
 mod families;
 mod numbers;
 mod process;
+mod replication;
 
 pub(crate) use evolves::Evolves;
 pub(crate) use numbers::{Numbers, Opening};

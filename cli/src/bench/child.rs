@@ -34,17 +34,30 @@ impl Server {
 
     /// The same with some settings.
     pub(super) async fn start_with(setting: &Setting<'_>, dir: &Path, sets: &[&str]) -> Result<Server> {
-        Server::start_at(setting, dir, "127.0.0.1:0", sets).await
+        Server::start_at(setting, dir, ("127.0.0.1:0", &["serve"]), sets).await
     }
 
-    async fn start_at(setting: &Setting<'_>, dir: &Path, listen: &str, sets: &[&str]) -> Result<Server> {
+    /// A follower of another one.
+    pub(super) async fn follow(setting: &Setting<'_>, dir: &Path, primary: &str) -> Result<Server> {
+        let primary = primary.trim_start_matches("http://");
+        Server::start_at(setting, dir, ("127.0.0.1:0", &["follow", primary]), &[]).await
+    }
+
+    async fn start_at(
+        setting: &Setting<'_>,
+        dir: &Path,
+        (listen, command): (&str, &[&str]),
+        sets: &[&str],
+    ) -> Result<Server> {
         let program: PathBuf = match setting.program {
             Some(program) => program.to_owned(),
             None => std::env::current_exe().context("this program's own file")?,
         };
         let begun = Instant::now();
         let mut child = Command::new(program)
-            .args(["--json", "serve", "--listen", listen, "--log", "error", "--data"])
+            .arg("--json")
+            .args(command)
+            .args(["--listen", listen, "--log", "error", "--data"])
             .arg(dir)
             .args(sets.iter().flat_map(|set| ["--set", *set]))
             .stdin(Stdio::null())
@@ -81,7 +94,7 @@ impl Server {
     async fn next(mut self, setting: &Setting<'_>, dir: &Path) -> Result<Server> {
         // It ends its output when it ends, or whoever took its place does.
         while self.lines.next_line().await?.is_some() {}
-        Server::start_at(setting, dir, self.url.trim_start_matches("http://"), &[]).await
+        Server::start_at(setting, dir, (self.url.trim_start_matches("http://"), &["serve"]), &[]).await
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

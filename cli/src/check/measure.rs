@@ -2,7 +2,7 @@
 
 use super::range::Range;
 use crate::evolve::JobCounts;
-use zeolite_client::{Pressure, Schedule, Status};
+use zeolite_client::{Pressure, Replication, Schedule, Seat, Status};
 
 /// One number that can have thresholds.
 pub(crate) struct Measure {
@@ -110,11 +110,26 @@ measures! {
     backup_failed "" "0" "" "1: the last of these has failed" |seen| failed(seen, "backup"), "zeolite status says why";
     pack_intervals "" "2" "4" "the same of packs" |seen| intervals(seen, "pack"), "zeolite status says why";
     pack_failed "" "0" "" "1: the last of these has failed" |seen| failed(seen, "pack"), "zeolite status says why";
+    behind_s "s" "30" "300" "for how long a follower has not had all that its primary had" |seen| follower(seen).map(|it| it.behind_ms as f64 / 1e3), "see zeolite status";
+    behind_bytes "B" "" "" "log that the primary has and the follower has not" |seen| follower(seen).map(|it| it.behind.bytes as f64);
+    behind_transactions "" "" "" "the same in transactions" |seen| follower(seen).map(|it| it.behind.transactions as f64);
+    followers "" "" "" "followers of a primary that are there" followers;
+    waiting_s "s" "1" "10" "for how long the oldest commit has waited for followers (replication.sync)" |seen| Some(seen.status.replication.waiting_ms as f64 / 1e3), "a follower is slow or gone: see zeolite status";
     uptime_s "s" "" "" "since the server was started" |seen| Some(seen.status.uptime_ms as f64 / 1e3);
 }
 
 fn pressure(seen: &Seen) -> &Pressure {
     &seen.status.pressure
+}
+
+fn follower(seen: &Seen) -> Option<&Replication> {
+    Some(&seen.status.replication).filter(|it| it.seat == Seat::Follower)
+}
+
+/// None without any, ever.
+fn followers(seen: &Seen) -> Option<f64> {
+    let all = &seen.status.replication.followers;
+    (!all.is_empty()).then(|| all.iter().filter(|one| one.connected).count() as f64)
 }
 
 fn scheduled<'a>(seen: &'a Seen, work: &str) -> Option<&'a Schedule> {

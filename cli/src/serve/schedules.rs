@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use zeolite_backup::{How, Keep, Key, OBJECT_BYTES, Place, Reach, Shelf, take, tidy};
-use zeolite_client::{Db, Inside, Options, PackOptions, Schedule, Tid};
+use zeolite_client::{Db, Inside, Options, PackOptions, Schedule, Seat, Tid};
 use zeolite_server::schedules::Board;
 use zeolite_server::server::Server;
 use zeolite_server::settings::{BackupSettings, PackSettings, Settings};
@@ -225,6 +225,10 @@ impl Runner {
     async fn pack(&self, database: &str) -> Result<()> {
         let db = self.client(database).await?;
         let status = db.admin().status().await?;
+        // A copy takes history away when its primary has.
+        if status.replication.seat != Seat::Primary {
+            return Ok(());
+        }
         let keep_ms = self.pack.keep_s.saturating_mul(1000);
         let then = Tid::from_unix_nanos(i128::from(status.unix_ms.saturating_sub(keep_ms)) * 1_000_000);
         let to = then.min(status.visible);

@@ -243,7 +243,11 @@ impl Engine {
         told.sync = self.copies.settings.sync;
         told.keep_s = self.copies.settings.keep_s;
         (told.waiting, told.waiting_ms) = self.copies.followers.waiting();
+        told.problem = told.problem.or_else(|| self.check_confirmed().err().map(|fault| fault.message));
         told.followers = self.copies.followers.told(&|have| self.behind_of(have));
         told
     }
 }
+
+#[cfg(test)]
+mod tests;

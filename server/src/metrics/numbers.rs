@@ -5,6 +5,7 @@
 use super::evolves::Evolves;
 use super::families::Families;
 use super::process::Process;
+use super::replication::replication;
 use crate::databases::Database;
 use crate::engine::{Engine, Histogram};
 use crate::rpc::{Rpc, SessionLoad};
@@ -67,6 +68,7 @@ impl Collector for Numbers {
         snapshots(&status, &mut to)?;
         reads(&status, &mut to)?;
         disk(&status, &mut to)?;
+        replication(&status.replication, &mut to)?;
         Evolves::read(engine).write(&mut to)?;
         Process::now().write(&mut to)
     }

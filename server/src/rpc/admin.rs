@@ -100,7 +100,8 @@ impl Admin for Administration {
 
     async fn status(&self, request: Request<v2::StatusRequest>) -> Result<Response<v2::StatusReply>, Status> {
         // Sizes and free bytes are asked of the disk.
-        let calls = self.allowed(&request, Verb::Look)?;
+        let calls = self.rpc.called_at_start(&request)?;
+        calls.may(Verb::Look).map_err(|fault| self.rpc.refusal(&fault))?;
         let (rpc, database) = (self.rpc.clone(), calls.database().clone());
         let databases = self.rpc.databases_of(&request);
         let status = self.rpc.look(move || Ok(zeolite_proto::Status { databases, ..rpc.status(&database) })).await;

@@ -1,8 +1,8 @@
 //! Owns `/metrics` (of `main`), `/metrics/NAME` (of any database) and `/healthz` (of all).
 //!
 //! Where there are users, numbers want a token with the role `read` on that database, unless `metrics.open` says otherwise: names of classes and
-//! of evolves are in them. `/healthz` is for balancers, which have none: it says to everybody whether the server is well, and why not
-//! to those alone who may look.
+//! of evolves are in them. `/healthz` is for balancers, which have none: it says to everybody whether the server is well (with
+//! `?seat=primary`, also whether it takes the writes), and to those alone who may look why not, and what each database is among its copies.
 
 use super::{Site, reply};
 use crate::auth::Visitor;
@@ -45,15 +45,27 @@ impl Site {
         }
     }
 
-    /// Whether the server is well.
-    pub(super) async fn health(&self, of_connection: &Visitor, headers: &HeaderMap) -> Response<Body> {
-        let Some(why) = self.sick() else { return reply::text(StatusCode::OK, "ok") };
+    /// Whether the server is well, and, if a seat is asked for, whether all databases have it.
+    pub(super) async fn health(&self, of_connection: &Visitor, headers: &HeaderMap, query: &str) -> Response<Body> {
         let may_look = match self.visitor(of_connection, headers).await {
             Ok(visitor) => self.settings.open || visitor.on(MAIN).is_ok(),
             Err(_) => false,
         };
-        let why = if may_look { why } else { "not well; show a token to be told why".to_owned() };
-        reply::text(StatusCode::SERVICE_UNAVAILABLE, &why)
+        if let Some(why) = self.sick() {
+            let why = if may_look { why } else { "not well; show a token to be told why".to_owned() };
+            return reply::text(StatusCode::SERVICE_UNAVAILABLE, &why);
+        }
+        let asked = query.split('&').find_map(|part| part.strip_prefix("seat="));
+        let all: Vec<_> = self.shown.databases.all().map(|it| (it.name().clone(), it.engine().seat())).collect();
+        let fits = all.iter().all(|(_, seat)| asked.is_none_or(|asked| asked == seat.text()));
+        let (status, mut text) = match fits {
+            true => (StatusCode::OK, "ok".to_owned()),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "another seat is asked for".to_owned()),
+        };
+        if may_look {
+            text.extend(all.iter().map(|(name, seat)| format!("\n{name} {seat}")));
+        }
+        reply::text(status, &text)
     }
 
     fn sick(&self) -> Option<String> {

@@ -14,7 +14,7 @@ use super::leash::Leash;
 use super::{Site, actions, assets, forgery, reply, stream};
 use crate::auth::Visitor;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -37,14 +37,22 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .route("/api/mode", post(actions::mode))
         .route("/api/session/cut", post(actions::cut))
         .route("/api/evolve", post(actions::evolve))
-        .route("/metrics", get(|State(site): Whole, Extension(of): Of, headers: HeaderMap| async move {
-            site.metrics(&of, &headers, "").await
-        }))
+        .route(
+            "/metrics",
+            get(|State(site): Whole, Extension(of): Of, headers: HeaderMap| async move {
+                site.metrics(&of, &headers, "").await
+            }),
+        )
         .route("/metrics/{name}", get(metrics))
-        .route("/healthz", get(|State(site): Whole, Extension(of): Of, headers: HeaderMap| async move {
-            site.health(&of, &headers).await
-        }))
-        .fallback(|| async { reply::text(StatusCode::NOT_FOUND, "there are /, /metrics, /metrics/DATABASE and /healthz") })
+        .route(
+            "/healthz",
+            get(|State(site): Whole, Extension(of): Of, RawQuery(query): RawQuery, headers: HeaderMap| async move {
+                site.health(&of, &headers, query.as_deref().unwrap_or_default()).await
+            }),
+        )
+        .fallback(|| async {
+            reply::text(StatusCode::NOT_FOUND, "there are /, /metrics, /metrics/DATABASE and /healthz")
+        })
         .method_not_allowed_fallback(|| async {
             reply::text(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
         })
