@@ -71,5 +71,5 @@ pub use zeolite_proto::{
     BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits,
     Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record,
     Reference, Registry, Remedy, Resolver, ResolverInfo, Schedule, SessionInfo, Stage, StaleCell, Status, Tid,
-    VerifyProgress,
+    TraceContext, VerifyProgress,
 };

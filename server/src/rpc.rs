@@ -231,7 +231,7 @@ impl Rpc {
         let number = || RequestId::Numbered { session: 0, id: self.next_call.fetch_add(1, Ordering::Relaxed) };
         let id = id.ok().and_then(RequestId::given).unwrap_or_else(number);
         let trace = traceparent.ok().and_then(TraceContext::parse).filter(|trace| trace.sampled);
-        Mark { id, trace: trace.filter(|_| self.traces.is_some()) }
+        Mark { id, trace: trace.filter(|_| self.traces.is_some()).map(Box::new) }
     }
 
     /// Spans that were kept, and those that were dropped.

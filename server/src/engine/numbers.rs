@@ -59,8 +59,8 @@ impl Numbers {
             self.stats.merged(header.and_then(Result::ok).map_or("", |header| header.class));
         }
         let Some(came) = origin.came else { return };
-        if let Some(trace) = origin.mark.trace {
-            self.follower.tell(&Followed::of(trace, txn, came, journey, now));
+        if let Some(trace) = &origin.mark.trace {
+            self.follower.tell(&Followed::of(**trace, txn, came, journey, now));
         }
         self.stats.slow_commits.add(u64::from(self.slow.look(txn, origin, journey, now)));
         if origin.priority == Priority::Batch {

@@ -86,7 +86,7 @@ impl Requests {
             traces.begin(TraceContext::parse(traceparent), name_of(request), || name.to_string())
         };
         self.open = self.rpc.traces.as_ref().and_then(begin).map(Arc::new);
-        self.calls.mark(Mark { id: name, trace: self.open.as_ref().map(|open| open.context()) });
+        self.calls.mark(Mark { id: name, trace: self.open.as_ref().map(|open| Box::new(open.context())) });
     }
 
     fn part(&mut self, id: u64, mut part: v2::DraftPart) -> Result<(), Fault> {
