@@ -66,7 +66,7 @@ pub use revision::{Entry, Range, Revision};
 pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Scan, Transaction, Tx, View};
 pub use typed::{Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
-pub use wire::{BadPiece, Following, Inside, LogPiece, Naming, Pages};
+pub use wire::{BadPiece, Inside, LogPiece, Naming, Pages, TracedBy};
 pub use zeolite_proto::{
     BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, Gate, Kind, Kinds, Limits,
     Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure, Priority, Receipt, Record,

@@ -3,7 +3,6 @@
 mod admin;
 mod blobs;
 mod collections;
-mod following;
 mod isolation;
 mod lives;
 mod modes;
@@ -11,4 +10,5 @@ mod network;
 mod objects;
 mod raw;
 mod scans;
+mod traced;
 mod watching;

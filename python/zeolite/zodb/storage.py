@@ -30,8 +30,8 @@ from zeolite.errors import ZeoliteError
 from . import resolve, undo, walks
 from .blobs import WithBlobs
 from .errors import zodb_error
-from .following import followed
 from .staged import Copied, Staged
+from .traced import traced
 
 MAXTID = b"\x7f\xff\xff\xff\xff\xff\xff\xff"
 
@@ -301,7 +301,7 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         """From here on it cannot fail; the oids whose records are not what was stored."""
         staged = self._staged(transaction)
         try:
-            with followed():
+            with traced():
                 return resolve.vote(self, staged)
         except ZeoliteError as error:
             raise zodb_error(error) from error
@@ -310,7 +310,7 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         """Commits; the tid."""
         staged = self._staged(transaction)
         try:
-            with followed():
+            with traced():
                 tid = p64(staged.finish())
             staged.taken.committed(tid)
         except ZeoliteError as error:

@@ -73,7 +73,7 @@ pub struct Caller {
 pub struct Mark {
     /// What it is called.
     pub id: RequestId,
-    /// Who follows it, if it is to be kept: the span is that of which the commit's stages are parts. Boxed: every draft
+    /// Who traces it, if it is to be kept: the span is that of which the commit's stages are parts. Boxed: every draft
     /// carries it, and few have it.
     pub trace: Option<Box<TraceContext>>,
 }

@@ -1,4 +1,4 @@
-"""Commits that an application follows with OpenTelemetry are followed by the server; others are not."""
+"""Commits that an application traces with OpenTelemetry are traced by the server; others are not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def spans(page: str) -> int:
     return int(found.group(1))
 
 
-def test_a_followed_commit_is_followed_by_the_server(tmp_path: Path) -> None:
+def test_a_traced_commit_is_traced_by_the_server(tmp_path: Path) -> None:
     server = Server(tmp_path, "traces.endpoint=http://127.0.0.1:9", "metrics.listen=127.0.0.1:0")
     assert server.process.stdout is not None
     found = re.search(r"(http://\S+)/metrics", server.process.stdout.readline())

@@ -1,4 +1,4 @@
-"""Owns whether somebody follows what a thread does: OpenTelemetry's context, where the application uses OpenTelemetry. The server then tells
+"""Owns whether somebody traces what a thread does: OpenTelemetry's context, where the application uses OpenTelemetry. The server then tells
 its part of a commit to its own collector (docs/operations.md)."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from zeolite import _zeolite
 
 
 @contextmanager
-def followed() -> Iterator[None]:
+def traced() -> Iterator[None]:
     """What is asked of the server meanwhile is a part of the span that is current."""
     # An application that traces has loaded it; nobody else pays for it.
     if "opentelemetry.trace" not in sys.modules:
@@ -21,8 +21,8 @@ def followed() -> Iterator[None]:
 
     headers: dict[str, str] = {}
     propagate.inject(headers)
-    _zeolite.follow(headers.get("traceparent", ""))
+    _zeolite.trace(headers.get("traceparent", ""))
     try:
         yield
     finally:
-        _zeolite.follow("")
+        _zeolite.trace("")

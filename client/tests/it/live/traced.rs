@@ -1,11 +1,11 @@
-//! What a program follows is followed by the server, and nothing else.
+//! What a program traces is traced by the server, and nothing else.
 
 use crate::support::{World, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use zeolite_client::{Cell, Db, Following, Options, Record, Registry, TraceContext};
+use zeolite_client::{Cell, Db, Options, Record, Registry, TraceContext, TracedBy};
 use zeolite_server::server::Server;
 
 /// Spans that the server has kept; nobody takes them, which is of no matter here.
@@ -27,7 +27,7 @@ async fn commit(db: &Db) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_program_follows_is_followed_by_the_server_and_nothing_else() {
+async fn what_a_program_traces_is_traced_by_the_server_and_nothing_else() {
     let world = World::start_of(
         |settings| {
             settings.metrics.listen = "127.0.0.1:0".into();
@@ -40,15 +40,15 @@ async fn what_a_program_follows_is_followed_by_the_server_and_nothing_else() {
     let is_on = Arc::new(AtomicBool::new(false));
     let asked = is_on.clone();
     let context = TraceContext { trace: 7, span: 9, sampled: true };
-    let following = Following::new(move || asked.load(Ordering::Relaxed).then_some(context));
-    let db = world.db_with(Options { following: Some(following), ..Options::default() }).await;
+    let traced_by = TracedBy::new(move || asked.load(Ordering::Relaxed).then_some(context));
+    let db = world.db_with(Options { traced_by: Some(traced_by), ..Options::default() }).await;
     commit(&db).await;
     assert_eq!(spans(&world).await, 0);
     is_on.store(true, Ordering::Relaxed);
     commit(&db).await;
-    let followed = spans(&world).await;
-    assert!(followed >= 6, "the commit and its five stages, perhaps an oid: {followed}");
+    let traced = spans(&world).await;
+    assert!(traced >= 6, "the commit and its five stages, perhaps an oid: {traced}");
     is_on.store(false, Ordering::Relaxed);
     commit(&db).await;
-    assert_eq!(spans(&world).await, followed);
+    assert_eq!(spans(&world).await, traced);
 }
