@@ -19,17 +19,17 @@ mod calls;
 mod channel;
 mod feed;
 mod follow;
-mod following;
 mod inside;
 mod log;
 mod pieces;
+mod traced;
 mod unary;
 
 pub(crate) use blobs::{BlobBytes, BlobPart};
 pub use follow::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed, Promoted};
-pub use following::Following;
 pub use inside::Inside;
 pub use pieces::{BadPiece, LogPiece, Naming};
+pub use traced::TracedBy;
 pub use unary::Pages;
 pub(crate) use unary::{LogHow, Unary};
 
@@ -79,8 +79,8 @@ pub(crate) struct Acting {
     pub(crate) tls: Tls,
     /// None: over the network.
     pub(crate) inside: Option<Inside>,
-    /// None: nobody follows what it does.
-    pub(crate) following: Option<Following>,
+    /// None: nobody traces what it does.
+    pub(crate) traced_by: Option<TracedBy>,
 }
 
 /// What the client says first.
@@ -190,7 +190,7 @@ pub(crate) struct Link {
     last_id: AtomicU64,
     unary: Unary,
     welcome: Welcome,
-    following: Option<Following>,
+    traced_by: Option<TracedBy>,
 }
 
 /// How a session ended.
@@ -217,7 +217,7 @@ pub(crate) async fn open(
 ) -> Result<(Link, Incoming)> {
     let lost = |reason: String| Error::Disconnected { url: url.to_owned(), reason };
     let unary = Unary::connect(url, connect_timeout, &hello.acting).await?;
-    let following = hello.acting.following.clone();
+    let traced_by = hello.acting.traced_by.clone();
     let (outbound, requests) = mpsc::channel(OUTBOUND_FRAMES);
     let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))), ..Default::default() };
     outbound.send(first).await.map_err(|_| lost("the session ended at once".into()))?;
@@ -244,7 +244,7 @@ pub(crate) async fn open(
     };
     let pending = Arc::new(Pending(Mutex::new(Some(hash::Map::default()))));
     let last_id = AtomicU64::new(HELLO_ID);
-    let link = Link { outbound, pending: pending.clone(), last_id, unary, welcome, following };
+    let link = Link { outbound, pending: pending.clone(), last_id, unary, welcome, traced_by };
     Ok((link, Incoming { frames, feed, pending }))
 }
 
@@ -379,7 +379,7 @@ impl Link {
     }
 
     async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {
-        let traceparent = self.following.as_ref().map(Following::header).unwrap_or_default();
+        let traceparent = self.traced_by.as_ref().map(TracedBy::header).unwrap_or_default();
         let frame = v2::ClientFrame { id, request: Some(request), traceparent, ..Default::default() };
         self.outbound.send(frame).await.map_err(|_| Failure::lost())
     }

@@ -1,4 +1,4 @@
-//! Owns the trace context: the name under which somebody follows a request through several programs (W3C Trace Context, version 00).
+//! Owns the trace context: the name under which somebody traces a request through several programs (W3C Trace Context, version 00).
 //!
 //! ```text
 //!   00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-/// Who follows a request.
+/// Who traces a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TraceContext {
     /// The whole way; not 0.

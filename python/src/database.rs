@@ -76,6 +76,7 @@ impl Opened {
             other_addresses: self.servers[1..].to_vec(),
             token: self.token.clone(),
             tls: self.tls.clone(),
+            traced_by: Some(crate::traced::traced_by()),
             ..Options::default()
         };
         options.with_credentials_for(&self.servers[0])

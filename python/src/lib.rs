@@ -4,6 +4,7 @@
 //!   evolve      jobs whose steps are Python functions
 //!   zodb        what a ZODB storage needs: oids, snapshots of an instance, staging of a transaction, the log
 //!   database    connections that a process shares, and the operator's calls
+//!   traced      who traces what a thread does
 //!   pins        one pin for all open snapshots of a process
 //!   runtime     the runtime of a process, waiting without the interpreter's lock, signals, forks
 //!   errors      faults as Python's exceptions
@@ -16,6 +17,7 @@ mod errors;
 mod evolve;
 mod pins;
 mod runtime;
+mod traced;
 mod zodb;
 
 use pyo3::prelude::*;
@@ -24,6 +26,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _zeolite(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(traced::trace, module)?)?;
     module.add_class::<database::Database>()?;
     module.add_class::<evolve::Job>()?;
     module.add_class::<zodb::Snapshot>()?;

@@ -14,6 +14,8 @@ Transaction = tuple[int, bytes, bytes, bytes, list[Write], int]
 #: What a restored transaction writes: oid, data, from where an undo took the data, the blob, which was uploaded.
 Brought = tuple[bytes, bytes | None, bytes | None, bytes | None]
 
+def trace(traceparent: str) -> None: ...
+
 @final
 class Database:
     def __init__(

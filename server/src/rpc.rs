@@ -196,7 +196,7 @@ impl Rpc {
             }
         });
         if let Some(traces) = self.traces.clone() {
-            database.engine().on_followed(move |followed| traces.commit(followed));
+            database.engine().on_traced(move |traced| traces.commit(traced));
         }
         let (told, of) = (Arc::downgrade(self), name.clone());
         database.engine().on_seat_change(move || {
@@ -247,12 +247,12 @@ impl Rpc {
         calls.map_err(|fault| self.refusal(&fault))
     }
 
-    /// What a call without a session is called, and who follows it; what is said wrongly is as good as not said.
+    /// What a call without a session is called, and who traces it; what is said wrongly is as good as not said.
     fn mark_of_call(&self, traceparent: Result<&str, Fault>, id: Result<&str, Fault>) -> Mark {
         let number = || RequestId::Numbered { session: 0, id: self.next_call.fetch_add(1, Ordering::Relaxed) };
         let id = id.ok().and_then(RequestId::given).unwrap_or_else(number);
         let trace = traceparent.ok().and_then(TraceContext::parse).filter(|trace| trace.sampled);
-        Mark { id, trace: trace.filter(|_| self.traces.is_some()) }
+        Mark { id, trace: trace.filter(|_| self.traces.is_some()).map(Box::new) }
     }
 
     /// Spans that were kept, and those that were dropped.

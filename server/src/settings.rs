@@ -85,7 +85,7 @@ pub struct Settings {
     pub sessions: SessionSettings,
     /// The page and the numbers for monitoring.
     pub metrics: MetricsSettings,
-    /// Where the spans of requests are sent that somebody follows.
+    /// Where the spans of requests are sent that somebody traces.
     pub traces: TracesSettings,
     /// Who may what.
     pub auth: AuthSettings,

@@ -1,17 +1,17 @@
-//! Owns traces: the spans of requests that somebody follows, sent to a collector over OTLP.
+//! Owns traces: the spans of requests that somebody traces, sent to a collector over OTLP.
 //!
 //! ```text
 //!   client's span ── traceparent ──> request (rpc) ──┬─ load, scan ...
-//!                                                    └─ commit: queue › hop › write › fsync › publish (engine: `Followed`)
+//!                                                    └─ commit: queue › hop › write › fsync › publish (engine: `Traced`)
 //!                     spans ──> bounded queue ──> `export`: batches, with a limit of time ──> collector
 //! ```
-//! Nothing is measured for it that is not measured anyway, and a request that nobody follows costs one comparison. A queue that is full, a
+//! Nothing is measured for it that is not measured anyway, and a request that nobody traces costs one comparison. A queue that is full, a
 //! collector that is slow or gone: spans are dropped and counted (`zeolite_spans_dropped_total`), and nobody waits.
 
 mod export;
 
 use crate::clock::Clock;
-use crate::engine::Followed;
+use crate::engine::Traced;
 use crate::settings::TracesSettings;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
@@ -33,7 +33,7 @@ pub(crate) struct Traces {
     scope: InstrumentationScope,
 }
 
-/// A request that is followed, until it is answered.
+/// A request that is traced, until it is answered.
 pub(crate) struct Open {
     traces: Arc<Traces>,
     /// Its own span, of which others are parts.
@@ -59,7 +59,7 @@ impl Traces {
         Ok(Some(Arc::new(Traces { to, clock, one_in, seen, kept, dropped, scope })))
     }
 
-    /// A request has come; none: nobody follows it.
+    /// A request has come; none: nobody traces it.
     pub(crate) fn begin(
         self: &Arc<Self>,
         given: Option<TraceContext>,
@@ -77,15 +77,15 @@ impl Traces {
         Some(Open { traces: self.clone(), own, parent, name, request: request(), began })
     }
 
-    /// The trace of a request that is followed from here on.
+    /// The trace of a request that is traced from here on.
     fn chosen(&self) -> Option<u128> {
         let is_one = self.one_in > 0 && self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in);
         is_one.then(|| Some(u128::from(id()?) << 64 | u128::from(id()?))).flatten()
     }
 
     /// The stages of a durable commit.
-    pub(crate) fn commit(&self, followed: &Followed) {
-        let Followed { trace, came_ns, sealed_ns, taken_ns, write_ns, sync_ns, told_ns, .. } = *followed;
+    pub(crate) fn commit(&self, traced: &Traced) {
+        let Traced { trace, came_ns, sealed_ns, taken_ns, write_ns, sync_ns, told_ns, .. } = *traced;
         let (written, synced) = (taken_ns + write_ns, taken_ns + write_ns + sync_ns);
         let stages = [
             ("queue", came_ns, sealed_ns),
@@ -97,8 +97,8 @@ impl Traces {
         for (name, from, to) in stages {
             let mut attributes = Vec::new();
             if name == "publish" {
-                attributes.push(KeyValue::new("zeolite.tid", followed.tid.to_string()));
-                attributes.push(KeyValue::new("zeolite.cells", i64::try_from(followed.cells).unwrap_or(i64::MAX)));
+                attributes.push(KeyValue::new("zeolite.tid", traced.tid.to_string()));
+                attributes.push(KeyValue::new("zeolite.cells", i64::try_from(traced.cells).unwrap_or(i64::MAX)));
             }
             let own = TraceContext { span: id().unwrap_or(trace.span), ..trace };
             let (from, to) = (Duration::from_nanos(from), Duration::from_nanos(to.max(from)));

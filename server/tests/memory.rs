@@ -111,7 +111,7 @@ impl Site {
     async fn number(&self, name: &str) -> u64 {
         let address = self.test.server.metrics_address().expect("metrics are on");
         let mut stream = TcpStream::connect(address).await.expect("it listens");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await.expect("sent");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("sent");
         let mut answer = String::new();
         within(stream.read_to_string(&mut answer)).await.expect("an answer");
         let line = answer.lines().find_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{'])));

@@ -3,7 +3,7 @@
 use super::jittered;
 use crate::credentials::{self, Tls, Token};
 use crate::errors::Result;
-use crate::wire::{Acting, Following, Inside};
+use crate::wire::{Acting, Inside, TracedBy};
 use std::time::Duration;
 use zeolite_proto::Registry;
 
@@ -27,8 +27,8 @@ pub struct Options {
     pub tls: Tls,
     /// The way to a server in this process, whatever the address says; none: over the network.
     pub inside: Option<Inside>,
-    /// Who follows what the program does: told to the server with each request of the session, for traces; none: nobody.
-    pub following: Option<Following>,
+    /// Who traces what the program does: told to the server with each request of the session, for traces; none: nobody.
+    pub traced_by: Option<TracedBy>,
     /// Whether the server pushes invalidations. Without them nothing newer than a reply is ever assumed: every
     /// transaction begins with a round trip, and the cache only helps reads at old snapshots.
     pub feed: bool,
@@ -66,7 +66,7 @@ impl Default for Options {
             token: None,
             tls: Tls::default(),
             inside: None,
-            following: None,
+            traced_by: None,
             feed: true,
             cache_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(5),
@@ -90,7 +90,7 @@ impl Options {
             token: self.token.clone(),
             tls: self.tls.clone(),
             inside: self.inside.clone(),
-            following: self.following.clone(),
+            traced_by: self.traced_by.clone(),
         }
     }
 

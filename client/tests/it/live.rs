@@ -10,4 +10,5 @@ mod network;
 mod objects;
 mod raw;
 mod scans;
+mod traced;
 mod watching;

@@ -31,6 +31,7 @@ from . import resolve, undo, walks
 from .blobs import WithBlobs
 from .errors import zodb_error
 from .staged import Copied, Staged
+from .traced import traced
 
 MAXTID = b"\x7f\xff\xff\xff\xff\xff\xff\xff"
 
@@ -300,7 +301,8 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         """From here on it cannot fail; the oids whose records are not what was stored."""
         staged = self._staged(transaction)
         try:
-            return resolve.vote(self, staged)
+            with traced():
+                return resolve.vote(self, staged)
         except ZeoliteError as error:
             raise zodb_error(error) from error
 
@@ -308,7 +310,8 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
         """Commits; the tid."""
         staged = self._staged(transaction)
         try:
-            tid = p64(staged.finish())
+            with traced():
+                tid = p64(staged.finish())
             staged.taken.committed(tid)
         except ZeoliteError as error:
             raise zodb_error(error) from error

@@ -73,8 +73,9 @@ pub struct Caller {
 pub struct Mark {
     /// What it is called.
     pub id: RequestId,
-    /// Who follows it, if it is to be kept: the span is that of which the commit's stages are parts.
-    pub trace: Option<TraceContext>,
+    /// Who traces it, if it is to be kept: the span is that of which the commit's stages are parts. Boxed: every draft
+    /// carries it, and few have it.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// What a request is called in logs and faults.

@@ -1,21 +1,21 @@
 //! The numbers: counters, stage times, pressure, heat, the log of slow commits, and the status made of them.
 
-pub(crate) mod followed;
 pub(crate) mod heat;
 pub(crate) mod histogram;
 pub(crate) mod pressure;
 pub(crate) mod slow;
 pub(crate) mod status;
+pub(crate) mod traced;
 
 use super::Engine;
 use crate::engine::pipeline::ask::Origin;
 use crate::storage::Txn;
-use followed::{Followed, Follower};
 use heat::Heat;
 use pressure::Gauge;
 use slow::{Journey, SlowLog};
 use status::Stats;
 use std::time::Duration;
+use traced::{Traced, Tracer};
 use zeolite_proto::record::Header;
 use zeolite_proto::{Oid, Pressure, Priority};
 
@@ -25,13 +25,13 @@ pub(super) struct Numbers {
     gauge: Gauge,
     heat: Heat,
     slow: SlowLog,
-    follower: Follower,
+    tracer: Tracer,
 }
 
 impl Numbers {
     pub(super) fn new(now: Duration, slow_commit_ms: u64) -> Numbers {
         let (gauge, slow) = (Gauge::new(now), SlowLog::new(slow_commit_ms));
-        Numbers { stats: Stats::default(), gauge, heat: Heat::new(), slow, follower: Follower::default() }
+        Numbers { stats: Stats::default(), gauge, heat: Heat::new(), slow, tracer: Tracer::default() }
     }
 
     /// The keeper's turn.
@@ -59,8 +59,8 @@ impl Numbers {
             self.stats.merged(header.and_then(Result::ok).map_or("", |header| header.class));
         }
         let Some(came) = origin.came else { return };
-        if let Some(trace) = origin.mark.trace {
-            self.follower.tell(&Followed::of(trace, txn, came, journey, now));
+        if let Some(trace) = &origin.mark.trace {
+            self.tracer.tell(&Traced::of(**trace, txn, came, journey, now));
         }
         self.stats.slow_commits.add(u64::from(self.slow.look(txn, origin, journey, now)));
         if origin.priority == Priority::Batch {
@@ -77,9 +77,9 @@ impl Numbers {
 }
 
 impl Engine {
-    /// Tells of each durable commit that somebody follows, from the thread that writes: it must not wait. Said once.
-    pub fn on_followed(&self, told: impl Fn(&Followed) + Send + Sync + 'static) {
-        self.numbers.follower.is(Box::new(told));
+    /// Tells of each durable commit that somebody traces, from the thread that writes: it must not wait. Said once.
+    pub fn on_traced(&self, told: impl Fn(&Traced) + Send + Sync + 'static) {
+        self.numbers.tracer.is(Box::new(told));
     }
 
     /// Counters and stage times.

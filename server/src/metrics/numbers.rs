@@ -61,7 +61,7 @@ impl Collector for Numbers {
         queues(&status, &mut to)?;
         sessions(&self.rpc.session_load(&self.database), &status, &mut to)?;
         let (kept, dropped) = self.rpc.spans();
-        to.counter("zeolite_spans", "Spans of requests that somebody follows, of all databases", kept)?;
+        to.counter("zeolite_spans", "Spans of requests that somebody traces, of all databases", kept)?;
         to.counter("zeolite_spans_dropped", "Those that no collector has got: it was slow or gone", dropped)?;
         let requests = self.rpc.requests_bytes();
         to.gauge("zeolite_requests_bytes", "What requests hold that are not answered yet, of all databases", requests)?;

@@ -31,7 +31,7 @@ pub(super) struct Requests {
     parts: Parts,
     holding: Arc<Holding>,
     session: u64,
-    /// The request that is begun now, if somebody follows it.
+    /// The request that is begun now, if somebody traces it.
     open: Option<Arc<Open>>,
 }
 
@@ -78,7 +78,7 @@ impl Requests {
         }
     }
 
-    /// What the request is called, and who follows it.
+    /// What the request is called, and who traces it.
     fn mark(&mut self, id: u64, given: &str, traceparent: &str, request: &Request) {
         let numbered = RequestId::Numbered { session: self.session, id };
         let name = if given.is_empty() { numbered } else { RequestId::given(given).unwrap_or(numbered) };
@@ -86,7 +86,7 @@ impl Requests {
             traces.begin(TraceContext::parse(traceparent), name_of(request), || name.to_string())
         };
         self.open = self.rpc.traces.as_ref().and_then(begin).map(Arc::new);
-        self.calls.mark(Mark { id: name, trace: self.open.as_ref().map(|open| open.context()) });
+        self.calls.mark(Mark { id: name, trace: self.open.as_ref().map(|open| Box::new(open.context())) });
     }
 
     fn part(&mut self, id: u64, mut part: v2::DraftPart) -> Result<(), Fault> {
@@ -275,7 +275,7 @@ impl Requests {
     }
 }
 
-/// The same result; a refusal says what the request is called, and is told in the log. Whoever follows it learns that it is answered.
+/// The same result; a refusal says what the request is called, and is told in the log. Whoever traces it learns that it is answered.
 fn named<T>(result: Result<T, Fault>, name: &RequestId, open: Option<&Open>) -> Result<T, Fault> {
     if let Some(open) = open {
         open.end(result.as_ref().err().map(|fault| fault.kind));
@@ -287,7 +287,7 @@ fn named<T>(result: Result<T, Fault>, name: &RequestId, open: Option<&Open>) -> 
     })
 }
 
-/// What a request asks for, for whoever follows it.
+/// What a request asks for, for whoever traces it.
 fn name_of(request: &Request) -> &'static str {
     match request {
         Request::Hello(_) => "hello",

@@ -1,4 +1,4 @@
-//! Owns the settings of traces: where spans are sent, and which requests are followed that nobody follows yet.
+//! Owns the settings of traces: where spans are sent, and which requests are traced that nobody traces yet.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ pub struct TracesSettings {
     pub endpoint: String,
     /// By what name the server is known there (`service.name`).
     pub service: String,
-    /// Of the requests that nobody follows, one in so many is followed from here on; 0: none. What a client follows (`traceparent`, sampled)
+    /// Of the requests that nobody traces, one in so many is traced from here on; 0: none. What a client traces (`traceparent`, sampled)
     /// is always kept.
     pub one_in: u64,
     /// Spans that wait to be sent; further ones are dropped and counted.

@@ -124,7 +124,7 @@ pub(crate) struct RestoreAsk {
 /// What goes from the sequencer to the writer, in order.
 #[expect(
     clippy::large_enum_variant,
-    reason = "nearly all of them are sealed drafts: a box each would cost more than the room"
+    reason = "nearly all are sealed drafts: a box would cost each commit an allocation"
 )]
 pub(crate) enum Hop {
     /// To be written.

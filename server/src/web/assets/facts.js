@@ -1,4 +1,4 @@
-// Owns what is only shown: schedules, what is kept from pack, the store, classes, followers.
+// Owns what is only shown: schedules, what is kept from pack, the store, classes, copies.
 
 import { $, el, facts, part, renew, table } from "./dom.js";
 import { ago, bytes, clock, count, many, span } from "./words.js";
@@ -64,24 +64,37 @@ function classes({ status }) {
   });
 }
 
-/** Whatever the status says of copies: its words are shown as they are, so that nothing here has to know them. */
-function followers({ status }) {
-  const told = Object.entries(status).filter(([key, value]) => /^(follow|leader|replica|upstream)/.test(key) && value !== null && !(Array.isArray(value) && !value.length));
-  $("followers").hidden = !told.length;
-  renew(part("followers"), told, () => told.flatMap(([key, value]) => {
-    const many = Array.isArray(value) ? value : [value];
-    return many.map((one) => facts(typeof one === "object" ? Object.entries(one).map(words) : [words([key, one])]));
-  }));
+/** A database among its copies; a server that knows of none says nothing worth a place. */
+function copies({ status }) {
+  const told = status.replication;
+  const isAlone = !told || (told.seat === "primary" && !told.followers?.length && !told.problem);
+  $("copies").hidden = isAlone;
+  if (isAlone) return;
+  const { followers = [], behind = {}, ...others } = told;
+  const pairs = Object.entries(others).filter(([, value]) => value !== null && value !== "" && value !== 0).map(words);
+  if (told.seat === "follower") pairs.push(["behind", far(behind)]);
+  const columns = [
+    ["Follower", (one) => one.name || one.id, "text"],
+    ["There", (one) => (one.connected ? "yes" : "no")],
+    ["Behind", (one) => far(one.behind)],
+    ["Heard", (one) => `${span(one.seen_ms / 1000)} ago`],
+  ];
+  renew(part("copies"), told, () => [facts(pairs), followers.length ? table("Followers", columns, followers) : null].filter(Boolean));
 }
 
+function far({ transactions = 0, more, bytes: length = 0 }) {
+  return transactions ? `${more ? "more than " : ""}${many(transactions, "transaction")}, ${bytes(length)}` : "nothing";
+}
+
+/** Whatever else is said of copies is shown in its own words, so that nothing here has to know them. */
 function words([key, value]) {
-  const name = key.replace(/_(ms|bytes|unix)/g, "").replaceAll("_", " ");
-  if (typeof value === "number" && key.endsWith("_unix_ms")) return [name, value ? clock(value) : "never"];
+  const name = key.replace(/_(ms|bytes|s)$/, "").replaceAll("_", " ");
   if (typeof value === "number" && key.endsWith("_ms")) return [name, span(value / 1000)];
+  if (typeof value === "number" && key.endsWith("_s")) return [name, span(value)];
   if (typeof value === "number" && key.endsWith("_bytes")) return [name, bytes(value)];
   return [name, typeof value === "object" ? JSON.stringify(value) : String(value)];
 }
 
 export function show(state) {
-  for (const one of [schedules, kept, store, classes, followers]) one(state);
+  for (const one of [schedules, kept, store, classes, copies]) one(state);
 }

@@ -22,6 +22,10 @@ export function reasons(status) {
     add("warn", certificate >= 3 * DAY_MS && certificate < 14 * DAY_MS, text);
   }
   add("warn", status.ahead_ms > 10000, `The newest commit is ${span(status.ahead_ms / 1000)} ahead of the server's clock`);
+  const copies = status.replication;
+  add("bad", copies?.seat === "fenced", `Another server took its place${copies?.primary ? `: ${copies.primary}` : ""}`);
+  add("warn", copies?.problem, `It does not follow: ${copies?.problem}`);
+  for (const one of copies?.followers ?? []) add("warn", !one.connected, `The follower ${one.name || one.id} is not there`);
   for (const one of status.schedules) {
     const since = status.unix_ms - (one.done_unix_ms || one.since_unix_ms);
     add("bad", since > 4 * one.every_ms, `The last ${one.work} is ${span(since / 1000)} old`);

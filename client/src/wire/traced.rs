@@ -1,4 +1,4 @@
-//! Owns how a client learns who follows what its program does at the moment, so that the server's part of it is told with the rest.
+//! Owns how a client learns who traces what its program does at the moment, so that the server's part of it is told with the rest.
 //!
 //! No tracing library is asked for: the program gives a closure that is called for each request, in the task that makes it. With
 //! `tracing-opentelemetry` that is `Span::current().context()`, with OpenTelemetry alone `Context::current()`.
@@ -7,14 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 use zeolite_proto::TraceContext;
 
-/// Tells the trace context of what is done now; none: nobody follows it.
+/// Tells the trace context of what is done now; none: nobody traces it.
 #[derive(Clone)]
-pub struct Following(Arc<dyn Fn() -> Option<TraceContext> + Send + Sync>);
+pub struct TracedBy(Arc<dyn Fn() -> Option<TraceContext> + Send + Sync>);
 
-impl Following {
+impl TracedBy {
     /// By whatever knows it. It must not wait.
-    pub fn new(now: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Following {
-        Following(Arc::new(now))
+    pub fn new(now: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> TracedBy {
+        TracedBy(Arc::new(now))
     }
 
     /// As a request carries it.
@@ -23,8 +23,8 @@ impl Following {
     }
 }
 
-impl fmt::Debug for Following {
+impl fmt::Debug for TracedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Following")
+        f.write_str("TracedBy")
     }
 }

@@ -1,4 +1,4 @@
-//! Owns what is told of a commit that somebody follows: when it reached which stage.
+//! Owns what is told of a commit that somebody traces: when it reached which stage.
 //!
 //! Nothing is measured for it: these are the times of the stages that every commit has.
 
@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use zeolite_proto::{Tid, TraceContext};
 
-/// A durable commit that somebody follows. Times by the steady clock, in nanoseconds.
+/// A durable commit that somebody traces. Times by the steady clock, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub struct Followed {
+pub struct Traced {
     /// Who; the span is that of the request.
     pub trace: TraceContext,
     /// Its tid.
@@ -32,30 +32,30 @@ pub struct Followed {
     pub told_ns: u64,
 }
 
-impl Followed {
-    pub(super) fn of(trace: TraceContext, txn: &Txn, came: Came, journey: Journey, now: Duration) -> Followed {
+impl Traced {
+    pub(super) fn of(trace: TraceContext, txn: &Txn, came: Came, journey: Journey, now: Duration) -> Traced {
         let Journey { sealed_ns, taken_ns, write_ns, sync_ns } = journey;
         let (tid, cells, told_ns) = (txn.tid, txn.writes.len(), now.as_nanos() as u64);
-        Followed { trace, tid, cells, came_ns: came.ns, sealed_ns, taken_ns, write_ns, sync_ns, told_ns }
+        Traced { trace, tid, cells, came_ns: came.ns, sealed_ns, taken_ns, write_ns, sync_ns, told_ns }
     }
 }
 
-type Told = Box<dyn Fn(&Followed) + Send + Sync>;
+type Told = Box<dyn Fn(&Traced) + Send + Sync>;
 
 /// Whoever is told; nobody, unless somebody asked for it.
 #[derive(Default)]
-pub(super) struct Follower(OnceLock<Told>);
+pub(super) struct Tracer(OnceLock<Told>);
 
-impl Follower {
+impl Tracer {
     pub(super) fn is(&self, told: Told) {
         if self.0.set(told).is_err() {
-            tracing::debug!("who follows commits was said before");
+            tracing::debug!("who traces commits was said before");
         }
     }
 
-    pub(super) fn tell(&self, followed: &Followed) {
+    pub(super) fn tell(&self, traced: &Traced) {
         if let Some(told) = self.0.get() {
-            told(followed);
+            told(traced);
         }
     }
 }
