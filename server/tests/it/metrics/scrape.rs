@@ -152,6 +152,10 @@ async fn a_poisoned_store_is_told_by_the_numbers_and_by_healthz() {
     let oid = new_oid(&server).await;
     let (head, body) = get(address(&server), "/healthz").await;
     assert!(head.starts_with("http/1.1 200") && body == "ok\nmain primary\n", "{head} {body}");
+    for (seat, code) in [("primary", 200), ("follower", 503), ("nonsense", 503)] {
+        let (head, body) = get(address(&server), &format!("/healthz?seat={seat}")).await;
+        assert!(head.starts_with(&format!("http/1.1 {code}")), "{seat}: {head} {body}");
+    }
     disk.fail(SimOp::Sync, "log/", 0, std::io::ErrorKind::Other);
     commit(&server, 1, put(oid, "Plain")).await.expect_err("the sync fails");
     let (head, body) = get(address(&server), "/healthz").await;
