@@ -210,6 +210,11 @@ impl Engine {
         self.copies.seats.met()
     }
 
+    /// Begins to follow a primary of a term.
+    pub(crate) fn meet_term(&self, term: u64) -> Result<(), Fault> {
+        self.copies.seats.meet(term).map_err(super::fault_of)
+    }
+
     /// Calls back whenever the seat changes: it must not block.
     pub(crate) fn on_seat_change(&self, listener: impl Fn() + Send + Sync + 'static) {
         self.copies.seats.on_change(listener);

@@ -194,6 +194,11 @@ impl Following {
         drop(self.places.acquire_many(IN_FLIGHT_MAX as u32).await);
     }
 
+    /// Begins to follow a primary of a term; kept before anything of it is taken.
+    pub fn meet(&self, term: u64) -> Result<(), Fault> {
+        self.engine().meet_term(term)
+    }
+
     /// Begins to take what a primary sends.
     pub fn begin(&self) -> Taking {
         let (have, _) = watch::channel(self.engine().written());

@@ -78,6 +78,7 @@ async fn follow(copy: &Copy, hands_over: Option<&str>) -> Result<()> {
     if welcome.shared_to < standing.have {
         return Err(diverged(following, &primary, welcome.shared_to).into());
     }
+    following.meet(welcome.term).map_err(Error::from)?;
     tracing::info!(database = following.database(), primary = primary.address, have = %standing.have, "follows");
     let mut run = Run { copy, primary, taking: following.begin(), source: None, newest: Tid::NONE, packing: None };
     let told = tokio::spawn(tell(run.taking.have(), followed.words()));

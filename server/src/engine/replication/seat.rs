@@ -133,7 +133,17 @@ impl Seats {
 
     /// The newest that it has met, in the log or not.
     pub(crate) fn met(&self) -> u64 {
-        self.term().max(self.state.lock().file.fenced_term)
+        let state = self.state.lock();
+        self.term().max(state.file.fenced_term).max(state.file.met_term)
+    }
+
+    /// Begins to follow a primary of a term: kept before anything of it is taken, so that a promotion here is never of the same number.
+    pub(crate) fn meet(&self, term: u64) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        match term > self.term().max(state.file.met_term) {
+            true => state.keep(self.disk.as_ref(), |file| file.met_term = term),
+            false => Ok(()),
+        }
     }
 
     /// Which copy this is.
@@ -328,20 +338,22 @@ mod tests {
         let follower = open(&disk, Term::default(), true);
         assert_eq!(follower.seat(), Seat::Follower);
         assert_eq!(open(&disk, Term::default(), false).seat(), Seat::Follower, "whoever starts it without saying so");
-        let mine = Term { number: 1, by: follower.id() };
+        follower.meet(4).expect("kept");
+        assert_eq!((open(&disk, Term::default(), true).met(), follower.seat()), (4, Seat::Follower));
+        let mine = Term { number: 5, by: follower.id() };
         follower.took(mine);
-        assert_eq!((follower.seat(), follower.term()), (Seat::Primary, 1));
+        assert_eq!((follower.seat(), follower.term()), (Seat::Primary, 5));
         assert_eq!(open(&disk, mine, false).seat(), Seat::Primary);
         let returning = open(&disk, mine, true);
         assert_eq!((returning.seat(), returning.is_returning()), (Seat::Follower, true), "it asks first");
         returning.resume();
         assert_eq!(returning.seat(), Seat::Primary);
-        assert!(returning.fence(2, "b").expect("kept"));
-        assert!(!returning.fence(2, "c").expect("known"));
+        assert!(returning.fence(6, "b").expect("kept"));
+        assert!(!returning.fence(6, "c").expect("known"));
         assert_eq!(open(&disk, mine, false).seat(), Seat::Fenced);
         let back = open(&disk, mine, true);
         assert_eq!(back.seat(), Seat::Fenced, "until its log has the term");
-        back.took(Term { number: 2, by: [9; 16] });
+        back.took(Term { number: 6, by: [9; 16] });
         assert_eq!(back.seat(), Seat::Follower);
     }
 }

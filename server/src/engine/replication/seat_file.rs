@@ -5,6 +5,7 @@
 //!   format = 1
 //!   id = "9f…"                     which copy this is: 16 random bytes
 //!   follows = true                 it was made a follower; only the log says when it was promoted
+//!   met_term = 2                   the newest term of a primary that it has followed
 //!   fenced_term = 3                it has met this term, which is not its own
 //!   fenced_by = "10.0.0.2:7878"
 //!   check = "1c291ca3"             CRC-32 of the lines before
@@ -29,6 +30,9 @@ pub(super) struct SeatFile {
     #[serde(with = "id")]
     pub(super) id: [u8; 16],
     pub(super) follows: bool,
+    /// Of a primary that it has followed, which may not be in its log yet: its own promotion is a later one.
+    #[serde(default)]
+    pub(super) met_term: u64,
     /// 0: none.
     #[serde(default)]
     pub(super) fenced_term: u64,
@@ -38,7 +42,7 @@ pub(super) struct SeatFile {
 
 impl SeatFile {
     pub(super) fn new(id: [u8; 16]) -> SeatFile {
-        SeatFile { format: FORMAT, id, follows: false, fenced_term: 0, fenced_by: String::new() }
+        SeatFile { format: FORMAT, id, follows: false, met_term: 0, fenced_term: 0, fenced_by: String::new() }
     }
 
     /// What there is in a data directory.

@@ -45,6 +45,16 @@ impl Batch {
         self.txns.last().map_or(Tid::NONE, |txn| txn.tid)
     }
 
+    /// What of it is behind a tid: a follower's own batches end elsewhere, and it may have a part.
+    fn behind(self: &Arc<Batch>, tid: Tid) -> Arc<Batch> {
+        let had = self.txns.partition_point(|txn| txn.tid <= tid);
+        if had == 0 {
+            return self.clone();
+        }
+        let (txns, before) = (self.txns[had..].to_vec(), self.before + had as u64);
+        Arc::new(Batch { txns, before, bytes: 0, messages: OnceLock::new() })
+    }
+
     /// What is sent of it, made once.
     pub(crate) fn messages(&self, make: impl FnOnce(&[Txn]) -> Vec<Bytes>) -> &[Bytes] {
         self.messages.get_or_init(|| make(&self.txns))
@@ -105,7 +115,7 @@ impl Tail {
             return After::OnDisk(state.base);
         }
         let at = state.batches.partition_point(|batch| batch.last() <= tid);
-        state.batches.get(at).map_or(After::Nothing, |batch| After::Batch(batch.clone()))
+        state.batches.get(at).map_or(After::Nothing, |batch| After::Batch(batch.behind(tid)))
     }
 
     /// How many transactions there are behind a tid, and whether there are more than could be counted.
@@ -163,5 +173,9 @@ mod tests {
             "no more than is visible goes"
         );
         assert_eq!(tail.newest(), Tid(100));
+        let tail = Tail::new(1000, Tid(5));
+        tail.push(&[txn(6), txn(7), txn(8)], true, Tid(5));
+        let After::Batch(rest) = tail.after(Tid(6)) else { panic!("it is here") };
+        assert_eq!(rest.txns.iter().map(|txn| txn.tid.0).collect::<Vec<_>>(), [7, 8], "nothing comes twice");
     }
 }
