@@ -70,8 +70,8 @@ function copies({ status }) {
   const isAlone = !told || (told.seat === "primary" && !told.followers?.length && !told.problem);
   $("copies").hidden = isAlone;
   if (isAlone) return;
-  const { followers = [], behind = {}, ...others } = told;
-  const pairs = Object.entries(others).filter(([, value]) => value !== null && value !== "" && value !== 0).map(words);
+  const { followers = [], behind = {}, store_id: _, ...others } = told;
+  const pairs = Object.entries(others).filter(([, value]) => value).map(words);
   if (told.seat === "follower") pairs.push(["behind", far(behind)]);
   const columns = [
     ["Follower", (one) => one.name || one.id, "text"],

@@ -11,9 +11,9 @@ const HOLE_S = 3.5;
 
 const PLOTS = [
   { title: "Commits a second", lines: [["", "commits", rate]] },
-  { title: "Commit time, p99", lines: [["now", "live_p99_ms", ms], ["quiet", "quiet_p99_ms", ms]] },
+  { title: "Commit p99", lines: [["", "live_p99_ms", ms], ["quiet", "quiet_p99_ms", ms]] },
   { title: "Per second", lines: [["conflicts", "conflicts", rate], ["merges", "merges", rate]] },
-  { title: "Sync of the log, p99", lines: [["", "fsync_p99_ms", ms]] },
+  { title: "Sync of the log p99", lines: [["", "fsync_p99_ms", ms]] },
   { title: "Feed lag, batches", lines: [["", "feed_batches", count]] },
   { title: "Free disk", lines: [["", "free_percent", (value) => (value === null ? "–" : `${value.toFixed(1)} %`)]], top: 100 },
 ];
@@ -33,13 +33,19 @@ function options(plot, width, tell) {
   }));
   const top = (_, __, most) => [0, plot.top ?? Math.max(most * 1.15, 1)];
   return {
-    width, height: HEIGHT, legend: { show: false },
+    width, height: HEIGHT, legend: { show: false }, padding: [8, 14, 0, 0],
     cursor: { sync: { key: "plots" }, y: false, drag: { x: false, y: false } },
     scales: { x: { time: true, range: () => range() }, y: { range: top } },
-    axes: [{ ...axis, size: 22, space: 70 }, { ...axis, size: 44, space: 30, values: (_, all) => all.map(short) }],
+    axes: [{ ...axis, size: 22, space: 70, values: times }, { ...axis, size: 44, space: 30, values: (_, all) => all.map(short) }],
     series: [{}, ...lines],
     hooks: { setCursor: [(u) => tell(u.cursor.idx)] },
   };
+}
+
+/** The hour of the day, with seconds where the lines are closer than a minute. */
+function times(_, all, __, ___, stepS) {
+  const parts = { hour: "2-digit", minute: "2-digit", hour12: false, ...(stepS < 60 && { second: "2-digit" }) };
+  return all.map((at) => new Date(at * 1000).toLocaleTimeString([], parts));
 }
 
 const short = (value) => (value >= 1000 ? `${value / 1000}k` : String(value));

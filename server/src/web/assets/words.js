@@ -18,6 +18,7 @@ export function bytes(number) {
 export function ms(number) {
   if (number === null || number === undefined) return "–";
   if (number >= 1000) return `${(number / 1000).toFixed(1)} s`;
+  if (number < 1) return `${Math.round(number * 1000)} µs`;
   return `${number >= 100 ? Math.round(number) : number.toFixed(1)} ms`;
 }
 
