@@ -57,7 +57,7 @@ fn help() -> String {
 
 /// How it is, the worse the greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum State {
+pub(crate) enum State {
     Ok,
     Warning,
     Critical,
@@ -65,7 +65,7 @@ enum State {
 }
 
 impl State {
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             State::Ok => "OK",
             State::Warning => "WARNING",
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             State::Ok => 0,
             State::Warning => 1,

@@ -3,6 +3,7 @@
 //! ```text
 //!   args ──> main ─┬─> show, status, upkeep   (through server: a client of the library, with a time limit on each answer)
 //!                  ├─> check, top             (the same; for monitoring systems, and for a person's eyes)
+//!                  ├─> doctor                 (the machine, the settings and the files, before or while a server runs)
 //!                  ├─> serve, restart         (a server: settings, signals; a process that takes its place)
 //!                  ├─> user                   (the file of users, on this machine)
 //!                  ├─> offline                (a data directory without a server)
@@ -19,6 +20,7 @@ mod bench;
 mod check;
 mod credentials;
 mod demo;
+mod doctor;
 mod evolve;
 mod exit;
 mod gate;
@@ -58,7 +60,7 @@ const LAST_CALLS: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && args::is_check(std::env::args()) => {
+        Err(error) if error.use_stderr() && args::has_codes_of_plugins(std::env::args()) => {
             return check::usage(&Out::new(false), &error);
         }
         Err(error) => error.exit(),
@@ -69,6 +71,13 @@ fn main() -> ExitCode {
         let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
         return match runtime() {
             Ok(runtime) => runtime.block_on(check::check(&out, &server, args)),
+            Err(error) => check::broken(&out, &error),
+        };
+    }
+    if let Command::Doctor(args) = &cli.command {
+        let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
+        return match runtime() {
+            Ok(runtime) => runtime.block_on(doctor::doctor(&out, &server, args)),
             Err(error) => check::broken(&out, &error),
         };
     }
@@ -146,6 +155,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         | Command::Restart(_)
         | Command::User(_)
         | Command::Check(_)
+        | Command::Doctor(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Top(_)

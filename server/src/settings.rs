@@ -37,6 +37,7 @@ pub use bounds::{bounds, shown};
 pub(crate) use databases::database_name;
 pub use databases::{DatabasePlan, DatabaseSettings};
 pub use layers::SettingsError;
+pub use machine::memory_bytes as machine_memory_bytes;
 pub use memory::Part;
 pub use metrics::MetricsSettings;
 pub use schedules::{BackupSettings, PackSettings};

@@ -1,7 +1,7 @@
 //! Owns the life of `serve`: it begins on a listener of its own, of a service manager, or of the process before it; and ends, or lets the
 //! next process take its place.
 
-use super::{ServeArgs, handover, keep_of, registry, schedules, systemd};
+use super::{ServeArgs, apart, handover, keep_of, registry, schedules, systemd};
 use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, counted};
@@ -20,6 +20,8 @@ use zeolite_server::store::disk::holder::{Holder, NOT_FOLLOWED, SERVED};
 
 /// A new process waits so long for the store that the old one has left.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
+/// Any process waits so long: whoever asks who has a directory holds its lock for a moment.
+const LOOKS_WITHIN: Duration = Duration::from_millis(100);
 /// And so long for other databases, when it has `main`.
 const OTHERS_WITHIN: Duration = Duration::from_secs(1);
 
@@ -32,7 +34,7 @@ pub(crate) async fn serve(out: &Out, args: &ServeArgs) -> Result<()> {
     log_to_stderr(&args.log, args.log_format)?;
     let watchdog = systemd::Watchdog::start();
     let settings = args.settings()?;
-    keep_of(&settings).map_err(Usage)?;
+    keep_of(&settings).and_then(|_| apart(&settings)).map_err(Usage)?;
     let interrupted = || crate::exit::Interrupted(" while opening the store");
     let begun = tokio::select! {
         begun = begin(args, settings.clone()) => begun?,
@@ -173,10 +175,11 @@ async fn listen(settings: &Settings) -> Result<std::net::TcpListener> {
 /// good.
 async fn components(settings: &Settings, is_next: bool) -> Result<Components, ServerError> {
     let begun = Instant::now();
+    let store_within = if is_next { STORE_WITHIN } else { LOOKS_WITHIN };
     loop {
         match Components::real(settings) {
             Ok(components) if is_next && components.has_locked() && begun.elapsed() < OTHERS_WITHIN => drop(components),
-            Err(ServerError::Store(StoreError::Locked { .. })) if is_next && begun.elapsed() < STORE_WITHIN => {}
+            Err(ServerError::Store(StoreError::Locked { .. })) if begun.elapsed() < store_within => {}
             made => return made,
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

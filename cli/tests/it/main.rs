@@ -3,6 +3,7 @@
 mod backups;
 mod command_line;
 mod demo;
+mod doctor;
 mod evolve;
 mod files;
 mod killed;
