@@ -203,6 +203,14 @@ fn judge(seen: &Seen, thresholds: &Thresholds) -> Verdict {
         let text = format!("the index has failed and is made ready again: {why}; look at the disk if this stays");
         alerts.push((State::Critical, text));
     }
+    // Where it has brought something down, that is told already.
+    if let Some(what) = seen.status.disk_error.as_ref().filter(|_| alerts.is_empty()) {
+        let text = format!(
+            "the disk has failed ({} times since the start), and the server goes on: {what}; look at the disk",
+            seen.status.disk_errors
+        );
+        alerts.push((State::Warning, text));
+    }
     alerts.extend(seen.status.security_problem.iter().map(|why| (State::Warning, why.clone())));
     let mode = &seen.status.mode;
     // A poisoned store is read-only because of that: one alert is enough.
@@ -333,6 +341,9 @@ mod tests {
         assert!(own.text.contains("set by the server: low disk"), "{}", own.text);
         let poisoned = judged(Status { poisoned: Some("a sync failed".into()), ..well() }, &args(&[], &[]));
         assert_eq!(poisoned.state, State::Critical);
+        let (disk_errors, disk_error) = (3, Some("Read of log/a at 3: x".to_owned()));
+        let failing = judged(Status { disk_errors, disk_error, ..well() }, &args(&[], &[]));
+        assert!(failing.state == State::Warning && failing.text.contains("3 times"), "{}", failing.text);
         let no_index = judged(Status { index_down: Some("a page".into()), ..well() }, &args(&[], &[]));
         assert!(no_index.state == State::Critical && no_index.text.contains("a page"));
     }

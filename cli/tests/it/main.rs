@@ -5,6 +5,7 @@ mod command_line;
 mod demo;
 mod doctor;
 mod evolve;
+mod faults;
 mod files;
 mod killed;
 mod monitoring;
