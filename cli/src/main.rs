@@ -25,6 +25,7 @@ mod evolve;
 mod exit;
 mod gate;
 mod host;
+mod man;
 mod mode;
 mod moment;
 mod offline;
@@ -98,6 +99,7 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
             out.bytes(&script);
             Ok(())
         }
+        Command::Man { dir } => man::man(&dir),
         Command::Restart(args) => runtime()?.block_on(interruptible(restart::restart(out, &args, timeout))),
         Command::User(args) => user::user(out, &args, &server.database),
         Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
@@ -164,7 +166,8 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         | Command::Evolve(_)
         | Command::Demo(_)
         | Command::Bench(_)
-        | Command::Completions { .. } => {
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
             unreachable!("these do not ask a server")
         }
     }

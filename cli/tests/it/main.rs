@@ -1,6 +1,7 @@
 //! The real binary, one program for all of its tests: a test program costs more to link than to run.
 
 mod backups;
+mod capacity;
 mod command_line;
 mod demo;
 mod doctor;
@@ -9,6 +10,7 @@ mod faults;
 mod files;
 mod killed;
 mod monitoring;
+mod packaging;
 mod prepared;
 mod program;
 mod recipes;
