@@ -5,9 +5,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
 use zeolite_client::{Cell, Db, Options, Record};
 
-const SESSIONS: usize = 500;
-const PINS: usize = 5000;
-const PREPARED: usize = 1000;
+const SESSIONS: usize = 300;
+const PINS: usize = 1000;
+const PREPARED: usize = 300;
 
 fn resident(served: &Served) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", served.pid())).expect("Linux tells");

@@ -124,15 +124,13 @@ async fn a_log_that_fails_is_poisoned_until_a_restart_and_nothing_acknowledged_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_fails_is_made_ready_again_beside_the_commits() {
-    for op in [Op::Write, Op::Sync, Op::Read] {
+    // Its reads are of pages that are in memory; store/tests/remake.rs has a disk that fails at them.
+    for op in [Op::Write, Op::Sync] {
         let scene = Scene::start(&[&FROM_THE_DISK[..], &["store.checkpoint_revisions=1"]].concat()).await;
         let mut acknowledged = Acknowledged::some(&scene, 5).await;
         scene.faults.fail(&[op], "/index", EIO);
         let down = loop {
-            if op == Op::Read {
-                // Otherwise its pages are in memory.
-                scene.served().run(&["verify"]);
-            }
+            // What is in memory waits for it.
             acknowledged.one(&scene, 7).await.expect("commits go on");
             let status = scene.status();
             if status["index_down"].is_string() {
