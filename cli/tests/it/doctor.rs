@@ -1,6 +1,6 @@
 //! The real binary looks at a machine that is made wrong in one way at a time: each line says so, with a remedy, and nothing is left behind.
 
-use crate::program::{program, signal, text};
+use crate::program::{program, text};
 use crate::served::Served;
 use serde_json::Value;
 use std::net::TcpListener;
