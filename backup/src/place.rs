@@ -88,7 +88,7 @@ impl Place {
     }
 
     /// The directory, if it is one.
-    pub(crate) fn dir(&self) -> Option<&Path> {
+    pub fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
     }
 
@@ -212,12 +212,34 @@ fn failed(what: &str, error: impl std::error::Error) -> Error {
     Error::Place { what: what.to_owned(), why }
 }
 
+/// Neither a data directory nor below one: what is done to that would be done to its backups.
 fn no_data_directory(at: &str) -> Result<()> {
-    let dir = Path::new(at);
-    if dir.join("log").is_dir() && (dir.join("lock").exists() || dir.join("index.redb").exists()) {
-        return Err(Error::Usage(format!("{at} is the data directory of a database; name another one for backups")));
+    let whole = real_path(Path::new(at));
+    match whole.ancestors().find(|dir| is_data_directory(dir)) {
+        None => Ok(()),
+        Some(dir) if dir == whole => {
+            Err(Error::Usage(format!("{at} is the data directory of a database; name another one for backups")))
+        }
+        Some(dir) => Err(Error::Usage(format!(
+            "{at} lies in the data directory {}, and would be lost with it; name a directory elsewhere for backups, on another disk if there is one",
+            dir.display()
+        ))),
     }
-    Ok(())
+}
+
+/// A path from the root on, links followed as far as there is something.
+pub fn real_path(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = whole.ancestors().find_map(|dir| Some((dir, dir.canonicalize().ok()?)));
+    match there {
+        Some((dir, real)) if dir != whole => real.join(whole.strip_prefix(dir).unwrap_or(Path::new(""))),
+        Some((_, real)) => real,
+        None => whole,
+    }
+}
+
+fn is_data_directory(dir: &Path) -> bool {
+    dir.join("log").is_dir() && (dir.join("lock").exists() || dir.join("index.redb").exists())
 }
 
 /// The same, if it is a URL; none: it is a directory.

@@ -8,13 +8,14 @@
 //! between two backups takes history that the chain has already; one that has gone further than the last backup has taken what nobody
 //! told the chain of, and a new one begins. While a backup reads, its pin keeps packs from overtaking it.
 //!
-//! The manifest is put last, and only where there is none: so of two that run at once one is told that the other was first, and what a
-//! cut leaves is never taken for a backup. How far it has come is said now and then (`.progress`), after an eighth more each time.
+//! One at a time is taken ([`Turn`]). The manifest is put last, and only where there is none: so if two run at once all the same, one is
+//! told that the other was first, and what a cut leaves is never taken for a backup. How far it has come is said now and then (`.progress`), after an eighth more each time.
 
 use crate::errors::{Error, Result};
 use crate::manifest::{Extent, FORMAT, LogObject, Manifest, load_list, store_list};
 use crate::place::Place;
 use crate::shelf::{Backup, Chain, NUMBER_MAX, Progress, Shelf, manifest_name, new_chain};
+use crate::turn::Turn;
 use crate::writer::{Numbers, Writer};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -107,6 +108,19 @@ impl Goal<'_> {
 
 /// Takes a backup of the database that a client is connected to, with the role `replicate`.
 pub async fn take(
+    db: &Db,
+    place: &Place,
+    database: &str,
+    how: &How,
+    tell: &mut (dyn FnMut(&Course) + Send + Sync),
+) -> Result<Taken> {
+    let turn = Turn::take(place, database, &dice()?, how.now_unix_ms).await?;
+    let taken = take_now(db, place, database, how, tell).await;
+    turn.end().await;
+    taken
+}
+
+async fn take_now(
     db: &Db,
     place: &Place,
     database: &str,

@@ -55,6 +55,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Look once, for a monitoring system: Nagios, Zenoss and others that read the monitoring plugins' format
     Check(crate::check::CheckArgs),
+    /// Look at the machine, the settings and the files that a server has or is to have: what is wrong, and what to do
+    #[command(after_help = crate::doctor::HELP)]
+    Doctor(crate::serve::ServeArgs),
     /// Watch a server: rates, latencies, queues, conflicts, every second
     Top(crate::top::TopArgs),
     /// Show one cell: an object, or one entry of a collection
@@ -99,6 +102,12 @@ pub(crate) enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+    /// Write the pages of the manual into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        dir: PathBuf,
     },
 }
 
@@ -235,8 +244,8 @@ pub(crate) struct ReindexArgs {
     pub(crate) data: PathBuf,
 }
 
-/// Whether arguments that could not be read were meant for `check`, which has exit codes of its own.
-pub(crate) fn is_check(arguments: impl IntoIterator<Item = String>) -> bool {
+/// Whether arguments that could not be read were meant for `check` or `doctor`, which have the exit codes of monitoring plugins.
+pub(crate) fn has_codes_of_plugins(arguments: impl IntoIterator<Item = String>) -> bool {
     let command = Cli::command();
     let takes_value = |said: &str| {
         let is = |option: &&Arg| {
@@ -250,7 +259,7 @@ pub(crate) fn is_check(arguments: impl IntoIterator<Item = String>) -> bool {
         match argument.as_str() {
             option if takes_value(option) => drop(arguments.next()),
             option if option.starts_with('-') => {}
-            command => return command == "check",
+            command => return matches!(command, "check" | "doctor"),
         }
     }
     false
@@ -267,12 +276,13 @@ mod tests {
 
     #[test]
     fn check_is_told_from_other_commands() {
-        let is = |line: &str| is_check(line.split(' ').map(str::to_owned));
+        let is = |line: &str| has_codes_of_plugins(line.split(' ').map(str::to_owned));
         assert!(
             is("zeolite check --no-such") && is("zeolite --json --server x check -w") && is("zeolite --server=x check")
         );
         assert!(is("zeolite -d shop check") && is("zeolite --database shop --ca ca.pem check"));
         assert!(is("zeolite -t 5 check") && is("zeolite --timeout 5 check") && !is("zeolite --timeout check"));
+        assert!(is("zeolite doctor --no-such"));
         assert!(!is("zeolite config check --no-such") && !is("zeolite --server check") && !is("zeolite get check"));
     }
 

@@ -2,6 +2,7 @@
 
 mod drill;
 mod looking;
+mod scratch;
 
 use crate::exit::Usage;
 use crate::moment;

@@ -60,7 +60,7 @@ fn help() -> String {
 
 /// How it is, the worse the greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum State {
+pub(crate) enum State {
     Ok,
     Warning,
     Critical,
@@ -68,7 +68,7 @@ enum State {
 }
 
 impl State {
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             State::Ok => "OK",
             State::Warning => "WARNING",
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             State::Ok => 0,
             State::Warning => 1,
@@ -209,6 +209,14 @@ fn judge(seen: &Seen, thresholds: &Thresholds, wanted: Option<Seat>) -> Verdict 
     if let Some(why) = &seen.status.index_down {
         let text = format!("the index has failed and is made ready again: {why}; look at the disk if this stays");
         alerts.push((State::Critical, text));
+    }
+    // Where it has brought something down, that is told already.
+    if let Some(what) = seen.status.disk_error.as_ref().filter(|_| alerts.is_empty()) {
+        let text = format!(
+            "the disk has failed ({} times since the start), and the server goes on: {what}; look at the disk",
+            seen.status.disk_errors
+        );
+        alerts.push((State::Warning, text));
     }
     alerts.extend(seen.status.security_problem.iter().map(|why| (State::Warning, why.clone())));
     alerts.extend(of_copies(&seen.status.replication, wanted));
@@ -363,6 +371,9 @@ mod tests {
         assert!(own.text.contains("set by the server: low disk"), "{}", own.text);
         let poisoned = judged(Status { poisoned: Some("a sync failed".into()), ..well() }, &args(&[], &[]));
         assert_eq!(poisoned.state, State::Critical);
+        let (disk_errors, disk_error) = (3, Some("Read of log/a at 3: x".to_owned()));
+        let failing = judged(Status { disk_errors, disk_error, ..well() }, &args(&[], &[]));
+        assert!(failing.state == State::Warning && failing.text.contains("3 times"), "{}", failing.text);
         let no_index = judged(Status { index_down: Some("a page".into()), ..well() }, &args(&[], &[]));
         assert!(no_index.state == State::Critical && no_index.text.contains("a page"));
     }

@@ -14,7 +14,7 @@ Exit codes:
   4    the server refused: the message begins with the kind of the fault; or a restore is not to be, since the database is not empty
   5    something on this machine failed: data directory, file, terminal
   130  interrupted
-`zeolite check` has those of monitoring plugins instead: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
+`zeolite check` and `zeolite doctor` have those of monitoring plugins instead: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 /// A command did its work and found something wrong.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 //! ```text
 //!   args ──> main ─┬─> show, status, upkeep   (through server: a client of the library, with a time limit on each answer)
 //!                  ├─> check, top             (the same; for monitoring systems, and for a person's eyes)
+//!                  ├─> doctor                 (the machine, the settings and the files, before or while a server runs)
 //!                  ├─> serve, restart         (a server: settings, signals; a process that takes its place)
 //!                  ├─> user                   (the file of users, on this machine)
 //!                  ├─> offline                (a data directory without a server)
@@ -20,10 +21,12 @@ mod check;
 mod copies;
 mod credentials;
 mod demo;
+mod doctor;
 mod evolve;
 mod exit;
 mod gate;
 mod host;
+mod man;
 mod mode;
 mod moment;
 mod offline;
@@ -60,7 +63,7 @@ const LAST_CALLS: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && args::is_check(std::env::args()) => {
+        Err(error) if error.use_stderr() && args::has_codes_of_plugins(std::env::args()) => {
             return check::usage(&Out::new(false), &error);
         }
         Err(error) => error.exit(),
@@ -71,6 +74,13 @@ fn main() -> ExitCode {
         let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
         return match runtime() {
             Ok(runtime) => runtime.block_on(check::check(&out, &server, args)),
+            Err(error) => check::broken(&out, &error),
+        };
+    }
+    if let Command::Doctor(args) = &cli.command {
+        let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
+        return match runtime() {
+            Ok(runtime) => runtime.block_on(doctor::doctor(&out, &server, args)),
             Err(error) => check::broken(&out, &error),
         };
     }
@@ -91,6 +101,7 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
             out.bytes(&script);
             Ok(())
         }
+        Command::Man { dir } => man::man(&dir),
         Command::Restart(args) => runtime()?.block_on(interruptible(restart::restart(out, &args, timeout))),
         Command::User(args) => user::user(out, &args, &server.database),
         Command::Config(ConfigCommand::Check(args)) => serve::check(out, &args),
@@ -156,6 +167,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         | Command::Restart(_)
         | Command::User(_)
         | Command::Check(_)
+        | Command::Doctor(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Top(_)
@@ -164,7 +176,8 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         | Command::Evolve(_)
         | Command::Demo(_)
         | Command::Bench(_)
-        | Command::Completions { .. } => {
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
             unreachable!("these do not ask a server")
         }
     }

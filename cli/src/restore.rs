@@ -13,7 +13,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use zeolite_backup::{Chosen, Error, Place, Restored, Shelf, choose, restore as restore_all};
+use zeolite_backup::{Chosen, Error, Place, Restored, Shelf, choose, real_path, restore as restore_all};
 use zeolite_client::{Db, Options};
 use zeolite_proto::{Registry, Tid};
 
@@ -72,6 +72,7 @@ pub(crate) async fn restore(out: &Out, server: &Server, args: &RestoreArgs) -> R
                 ))
                 .into());
             }
+            apart(place.dir(), dir)?;
             into_dir(out, &place, &chosen, dir, args.resume).await?
         }
         None => {
@@ -85,6 +86,20 @@ pub(crate) async fn restore(out: &Out, server: &Server, args: &RestoreArgs) -> R
         );
     }
     tell(out, &chosen, &restored, begun.elapsed().as_secs_f64())
+}
+
+/// A database in the place of its backups, or around it, would take them for its own.
+fn apart(place: Option<&Path>, dir: &Path) -> Result<()> {
+    let real = real_path(dir);
+    match place {
+        Some(place) if real.starts_with(place) || place.starts_with(&real) => Err(Usage(format!(
+            "{} and the backups in {} lie in one another; name a directory elsewhere",
+            dir.display(),
+            place.display()
+        ))
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Nobody gets an older state who asks for the newest one, unless they say so.

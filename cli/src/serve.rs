@@ -14,9 +14,9 @@ use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use zeolite_backup::Keep;
+use zeolite_backup::{Keep, Key, Place, Reach, real_path};
 use zeolite_proto::Registry;
-use zeolite_server::settings::{Settings, ZodbSettings};
+use zeolite_server::settings::{BackupSettings, Settings, ZodbSettings};
 use zeolite_zodb::Rules;
 use zeolite_zodb::replay::Replay;
 
@@ -90,7 +90,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 impl ServeArgs {
-    fn settings(&self, primary: Option<&str>) -> Result<Settings> {
+    pub(crate) fn settings(&self, primary: Option<&str>) -> Result<Settings> {
         let file = self.config.as_deref().or_else(file_here);
         let mut overrides = self.set.clone();
         if let Some(dir) = &self.data {
@@ -142,8 +142,7 @@ pub(crate) fn offline(dir: &Path) -> Result<Settings> {
 /// `zeolite config check`.
 pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
     let settings = args.settings(None)?;
-    let mut problems = settings.check().err().unwrap_or_default();
-    problems.extend(keep_of(&settings).err());
+    let problems = problems(&settings);
     if out.is_json() {
         out.json(&json!({ "settings": settings, "problems": problems }))?;
     } else {
@@ -155,6 +154,43 @@ pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
         1 => Err(ProblemFound("1 setting is wrong".to_owned()).into()),
         count => Err(ProblemFound(format!("{count} settings are wrong")).into()),
     }
+}
+
+/// Everything that is wrong with settings, those included that the server itself does not read.
+pub(crate) fn problems(settings: &Settings) -> Vec<String> {
+    let mut problems = settings.check().err().unwrap_or_default();
+    problems.extend(keep_of(settings).err());
+    problems.extend(apart(settings).err());
+    if settings.backup.is_on() {
+        problems.extend(place(&settings.backup).err().map(|error| format!("backup.to: {error:#}")));
+    }
+    problems
+}
+
+/// Backups in a data directory would be lost with it.
+fn apart(settings: &Settings) -> Result<(), String> {
+    let to = &settings.backup.to;
+    if to.is_empty() || to.contains("://") {
+        return Ok(());
+    }
+    let of_others = settings.databases.iter().map(|(name, database)| database.data_dir(name, &settings.data_dir));
+    let mut dirs = std::iter::once(settings.data_dir.clone()).chain(of_others);
+    let place = real_path(Path::new(to));
+    match dirs.find(|dir| place.starts_with(real_path(dir))) {
+        None => Ok(()),
+        Some(dir) => Err(format!(
+            "backup.to = {to} lies in the data directory {}, and would be lost with it; name a directory elsewhere",
+            dir.display()
+        )),
+    }
+}
+
+/// Where scheduled backups go.
+pub(crate) fn place(backup: &BackupSettings) -> Result<Place> {
+    let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let key = (!backup.key_file.as_os_str().is_empty()).then(|| Key::read(&backup.key_file)).transpose()?;
+    let reach = Reach { endpoint: said(&backup.endpoint), region: said(&backup.region), key };
+    Ok(Place::open_there(&backup.to, reach)?)
 }
 
 /// What `backup.keep` says, which the server itself does not read.
@@ -184,6 +220,24 @@ fn registry(settings: &ZodbSettings) -> Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_of_backups_in_a_data_directory_is_refused_however_it_is_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data_dir = dir.path().join("data");
+        std::fs::create_dir(&data_dir).expect("makes");
+        std::os::unix::fs::symlink(&data_dir, dir.path().join("link")).expect("links");
+        let wrong = |to: &str| {
+            let to = dir.path().join(to).to_str().expect("plain").to_owned();
+            let backup = BackupSettings { to, ..BackupSettings::default() };
+            apart(&Settings { data_dir: data_dir.clone(), backup, ..Settings::default() }).is_err()
+        };
+        assert!(
+            ["data", "data/backup", "link/backup", "data/not/there/yet", "link"].map(wrong).iter().all(|wrong| *wrong)
+        );
+        assert!(!["", "database", "backup", "elsewhere/data"].map(wrong).iter().any(|wrong| *wrong));
+        assert!(apart(&Settings::default()).is_ok());
+    }
 
     #[test]
     fn classes_of_zodb_are_merged_and_their_read_checks_judged_unless_settings_say_no() {

@@ -58,6 +58,11 @@ impl Server {
         Server { timeout: timeout.unwrap_or(self.timeout), ..self }
     }
 
+    /// Another address, with the same credentials.
+    pub(crate) fn at(&self, address: &str) -> Server {
+        Server { address: address.to_owned(), ..self.clone() }
+    }
+
     /// Another database of it.
     pub(crate) fn of(&self, database: &str) -> Server {
         Server { database: database.to_owned(), ..self.clone() }

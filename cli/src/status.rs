@@ -6,22 +6,29 @@ use crate::moment;
 use crate::output::{Out, Table, count, counted, nanos, size};
 use anyhow::Result;
 use serde::Serialize;
-use zeolite_client::{Admin, Kind, ResolverInfo, Schedule, Stage, Status};
+use zeolite_client::{Admin, Error, Fault, Kind, ResolverInfo, Schedule, Stage, Status};
 
 /// All of it, as programs read it.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
     status: Status,
-    kinds: Vec<Kind>,
+    /// None: they cannot be counted now.
+    kinds: Option<Vec<Kind>>,
     resolvers: Vec<ResolverInfo>,
 }
 
 pub(crate) async fn status(out: &Out, admin: &Admin, args: &StatusArgs) -> Result<()> {
-    let (status, kinds, resolvers) = (admin.status().await?, admin.kinds().await?.kinds, admin.resolvers().await?);
+    let (status, resolvers) = (admin.status().await?, admin.resolvers().await?);
+    // They are counted in the index: when that is down, all else can be told.
+    let kinds = match admin.kinds().await {
+        Ok(kinds) => Ok(kinds.kinds),
+        Err(Error::Fault(fault)) => Err(fault),
+        Err(error) => return Err(error.into()),
+    };
     let poisoned = status.poisoned.clone();
     if out.is_json() {
-        out.json(&Report { status, kinds, resolvers })?;
+        out.json(&Report { status, kinds: kinds.ok(), resolvers })?;
     } else {
         out.facts(&facts(out, &status));
         out.line("");
@@ -82,6 +89,7 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
             ),
         ),
         ("free", size(status.free_bytes)),
+        ("disk", out.verdict(status.disk_error.is_none(), status.disk_error.as_deref().unwrap_or("good"))),
         ("sessions", count(status.sessions)),
         ("prepared", prepared(status)),
         ("pins", pins(status)),
@@ -184,13 +192,16 @@ fn stages(stages: &[Stage]) -> Table {
     table
 }
 
-fn show_all(out: &Out, kinds: &[Kind], resolvers: &[ResolverInfo]) {
+fn show_all(out: &Out, kinds: &Result<Vec<Kind>, Fault>, resolvers: &[ResolverInfo]) {
     let mut table = Table::new(&["class", ">version", ">objects"]);
-    for kind in kinds {
+    for kind in kinds.iter().flatten() {
         table.add([kind.class.clone(), kind.version.to_string(), count(kind.objects)]);
     }
     out.line("");
-    out.table(&table);
+    match kinds {
+        Ok(_) => out.table(&table),
+        Err(fault) => out.line(format_args!("objects by class: {fault}")),
+    }
     let mut table = Table::new(&["resolver of class", "", ""]);
     for resolver in resolvers {
         let applies = if resolver.applies { "applies" } else { "" };

@@ -38,6 +38,12 @@ pub struct Status {
     pub index_down: Option<String>,
     /// How many ends of the log, cut off at a start, are kept beside it (`*.torn`).
     pub torn: u64,
+    /// Calls to the disk that have failed since the start, a full one aside.
+    #[serde(default)]
+    pub disk_errors: u64,
+    /// The newest of them, if it was in the last hour.
+    #[serde(default)]
+    pub disk_error: Option<String>,
     /// When the certificate ends that the server shows, in milliseconds since 1970; 0: it has none.
     #[serde(default)]
     pub certificate_expires_unix_ms: u64,

@@ -18,6 +18,7 @@
 mod answers;
 mod blobs;
 mod caller;
+mod disk_errors;
 mod faults;
 mod health;
 mod ids;
@@ -35,8 +36,9 @@ mod turn;
 mod work;
 
 use crate::clock::Clock;
-use crate::storage::disk::Disk;
+use crate::storage::disk::{Disk, WatchedDisk};
 use crate::storage::{self, Blobs, Opened, Opening, Progress, Recovered, StoreError, StoreSettings};
+use disk_errors::{DiskErrors, Looks};
 use health::Health;
 use keep::mode::Now;
 use keep::{Keep, prepared_cell, system, term_cell};
@@ -109,6 +111,7 @@ struct Setup {
     seed: u64,
     clock: Arc<dyn Clock>,
     disk: Arc<dyn Disk>,
+    disk_errors: Arc<DiskErrors>,
     opened_at: Duration,
 }
 
@@ -135,6 +138,8 @@ impl Engine {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Arc<Engine>, Loops), StoreError> {
         let opening = opening.into();
+        let disk_errors = DiskErrors::new(clock.clone());
+        let disk: Arc<dyn Disk> = Arc::new(WatchedDisk::new(disk, Looks(disk_errors.clone())));
         // The number itself is the secret of this life: what is told to everybody is made of it.
         let seed = opening.new_id;
         let opening = Opening { new_id: ids::public(seed, "store", 0), ..opening };
@@ -168,7 +173,7 @@ impl Engine {
             work: Work::new(overlay_bytes_max / 2, overlay_bytes_max + largest as u64),
             numbers: Numbers::new(opened_at, settings.slow_commit_ms),
             copies,
-            setup: Setup { limits, registry, settings, seed, clock, disk, opened_at },
+            setup: Setup { limits, registry, settings, seed, clock, disk, disk_errors, opened_at },
             kept_to_the_end: OnceLock::new(),
         });
         let loops = Loops::new(engine.clone(), Parts { append, upkeep, last: last_tid, last_of_others, prepared });

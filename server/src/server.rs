@@ -19,6 +19,7 @@ mod connection;
 mod files;
 mod guard;
 mod inside;
+mod looked;
 mod socket;
 mod tls;
 

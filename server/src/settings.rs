@@ -40,6 +40,7 @@ pub(crate) use databases::database_name;
 pub use databases::{DatabasePlan, DatabaseSettings};
 pub use follow::FollowSettings;
 pub use layers::SettingsError;
+pub use machine::memory_bytes as machine_memory_bytes;
 pub use memory::Part;
 pub use metrics::MetricsSettings;
 pub use schedules::{BackupSettings, PackSettings};

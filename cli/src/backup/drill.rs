@@ -4,6 +4,7 @@
 //!   newest backup ──> temporary directory, a server inside of this process ──> stopped ──> verified ──> counts compared ──> verdict
 //! ```
 
+use super::scratch::{self, Scratch};
 use crate::exit::ProblemFound;
 use crate::moment;
 use crate::output::{Out, count, size};
@@ -20,13 +21,20 @@ use zeolite_server::store::disk::real::RealDisk;
 /// `zeolite backup drill`.
 pub(super) async fn drill(out: &Out, place: &Place, database: &str, scratch: Option<&Path>) -> Result<()> {
     let begun = Instant::now();
-    let chosen = choose(&Shelf::look(place, database).await?, None)?;
-    let scratch = scratch.map_or_else(std::env::temp_dir, Path::to_owned);
-    let dir = tempfile::Builder::new().prefix("zeolite-drill-").tempdir_in(&scratch);
-    let dir = dir.with_context(|| format!("no temporary directory can be made in {}", scratch.display()))?;
-    let restored = into_dir(out, place, &chosen, dir.path(), false).await?;
-    let settings = crate::serve::offline(dir.path())?;
-    let disk = Arc::new(RealDisk::look(dir.path())?);
+    let shelf = Shelf::look(place, database).await?;
+    if shelf.newest().is_none() {
+        return Err(super::looking::none(place, database));
+    }
+    let chosen = choose(&shelf, None)?;
+    let within = scratch.map_or_else(std::env::temp_dir, Path::to_owned);
+    for left in scratch::sweep(&within) {
+        out.complain(format_args!("{} was left by a drill that was killed, and is removed", left.display()));
+    }
+    let scratch = Scratch::make(&within)?;
+    let dir = scratch.data();
+    let restored = into_dir(out, place, &chosen, &dir, false).await?;
+    let settings = crate::serve::offline(&dir)?;
+    let disk = Arc::new(RealDisk::look(&dir)?);
     let report = verify_offline(disk, settings.store, zeolite_server::server::seed()?, &mut |_| true)?;
     let problems = problems(&chosen, &restored, &report);
     let newest = &chosen.chain.backups.last().context("a chosen chain has backups")?.manifest;

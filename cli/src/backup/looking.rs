@@ -101,7 +101,12 @@ pub(super) async fn verify(out: &Out, place: &Place, database: &str) -> Result<(
         return Err(ProblemFound(format!("{total} problems; take a full backup (--full), and look at the disk")).into());
     }
     if found.backups == 0 {
-        return Err(ProblemFound(format!("there is no whole backup of {database} in {}", place.shown())).into());
+        return Err(none(place, database));
     }
     Ok(())
+}
+
+/// Nothing is there that could be verified or tried.
+pub(super) fn none(place: &Place, database: &str) -> anyhow::Error {
+    ProblemFound(format!("there is no whole backup of {database} in {}", place.shown())).into()
 }

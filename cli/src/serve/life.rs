@@ -2,7 +2,7 @@
 //! next process take its place.
 
 use super::follow::{self as following, find_stores, move_aside};
-use super::{FollowArgs, ServeArgs, handover, keep_of, registry, schedules, steering, systemd};
+use super::{FollowArgs, ServeArgs, apart, handover, keep_of, registry, schedules, steering, systemd};
 use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, counted};
@@ -22,6 +22,8 @@ use zeolite_server::store::disk::holder::{Holder, NOT_FOLLOWED, SERVED};
 
 /// A new process waits so long for the store that the old one has left.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
+/// Any process waits so long: whoever asks who has a directory holds its lock for a moment.
+const LOOKS_WITHIN: Duration = Duration::from_millis(100);
 /// And so long for other databases, when it has `main`.
 const OTHERS_WITHIN: Duration = Duration::from_secs(1);
 
@@ -51,7 +53,7 @@ async fn run(out: &Out, args: &ServeArgs, how: &How<'_>) -> Result<()> {
     log_to_stderr(&args.log, args.log_format)?;
     let watchdog = systemd::Watchdog::start();
     let settings = args.settings(how.primary)?;
-    keep_of(&settings).map_err(Usage)?;
+    keep_of(&settings).and_then(|_| apart(&settings)).map_err(Usage)?;
     if how.must_follow && !settings.follow.is_on() {
         return Err(
             Usage("nobody is named to follow; write zeolite follow PRIMARY, or set follow.primary".into()).into()
@@ -217,10 +219,11 @@ async fn listen(settings: &Settings) -> Result<std::net::TcpListener> {
 /// good.
 async fn components(settings: &Settings, is_next: bool) -> Result<Components, ServerError> {
     let begun = Instant::now();
+    let store_within = if is_next { STORE_WITHIN } else { LOOKS_WITHIN };
     loop {
         match Components::real(settings) {
             Ok(components) if is_next && components.has_locked() && begun.elapsed() < OTHERS_WITHIN => drop(components),
-            Err(ServerError::Store(StoreError::Locked { .. })) if is_next && begun.elapsed() < STORE_WITHIN => {}
+            Err(ServerError::Store(StoreError::Locked { .. })) if begun.elapsed() < store_within => {}
             made => return made,
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

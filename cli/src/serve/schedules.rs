@@ -10,12 +10,13 @@
 //! Clocks are set: what was done in the future says nothing, and nothing is due later than an interval from now. A directory for
 //! backups is never made here: one that is missing is a disk that is not mounted.
 
+use super::place;
 use crate::backup::now_unix_ms;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use zeolite_backup::{How, Keep, Key, OBJECT_BYTES, Place, Reach, Shelf, take, tidy};
+use zeolite_backup::{How, Keep, OBJECT_BYTES, Shelf, take, tidy};
 use zeolite_client::{Db, Inside, Options, PackOptions, Schedule, Seat, Tid};
 use zeolite_server::schedules::Board;
 use zeolite_server::server::Server;
@@ -164,7 +165,7 @@ impl Runner {
     async fn been(&self, item: &Item) -> Result<u64> {
         match item.work {
             Work::Backup => {
-                let shelf = Shelf::look(&self.place()?, &item.database).await?;
+                let shelf = Shelf::look(&place(&self.backup)?, &item.database).await?;
                 Ok(shelf.newest().map_or(0, |(_, newest)| newest.manifest.done_unix_ms))
             }
             Work::Pack => {
@@ -173,16 +174,6 @@ impl Runner {
                 Ok(if unix_ms == 0 { 0 } else { unix_ms + self.pack.keep_s * 1000 })
             }
         }
-    }
-
-    fn place(&self) -> Result<Place> {
-        let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let key =
-            (!self.backup.key_file.as_os_str().is_empty()).then(|| Key::read(&self.backup.key_file)).transpose()?;
-        Ok(Place::open_there(
-            &self.backup.to,
-            Reach { endpoint: said(&self.backup.endpoint), region: said(&self.backup.region), key },
-        )?)
     }
 
     async fn client(&self, database: &str) -> Result<Db> {
@@ -199,7 +190,7 @@ impl Runner {
 
     async fn backup(&self, database: &str) -> Result<()> {
         let keep: Keep = self.backup.keep.parse().map_err(anyhow::Error::msg).context("backup.keep")?;
-        let (place, db) = (self.place()?, self.client(database).await?);
+        let (to, db) = (place(&self.backup)?, self.client(database).await?);
         let how = How {
             full: false,
             full_every: Duration::from_secs(self.backup.full_every_s),
@@ -207,12 +198,12 @@ impl Runner {
             object_bytes: OBJECT_BYTES,
             now_unix_ms,
         };
-        let taken = take(&db, &place, database, &how, &mut |_| {}).await?;
+        let taken = take(&db, &to, database, &how, &mut |_| {}).await?;
         let backup = format!("{}/{:04}", taken.chain, taken.manifest.number);
         let (transactions, bytes) = (taken.manifest.transactions, taken.manifest.stored_bytes);
         tracing::info!(database, backup, transactions, bytes, "a backup was taken");
         // The backup is there, whatever becomes of old ones; the next one tries again to remove them.
-        match tidy(&place, database, keep, now_unix_ms()).await {
+        match tidy(&to, database, keep, now_unix_ms()).await {
             Ok(tidied) if tidied.backups > 0 => {
                 tracing::info!(database, removed = tidied.backups, "old backups were removed")
             }

@@ -1,5 +1,6 @@
 //! Backups of the real binary: taken from a running server, restored, and compared with where they came from.
 
+mod apart;
 mod cut;
 mod damaged;
 mod kept;

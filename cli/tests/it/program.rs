@@ -23,10 +23,15 @@ pub(crate) fn signal(child: &Child, name: &str) {
 
 /// Where a server says that it listens, as JSON, and its process: the line of the next one, if several print there.
 pub(crate) fn listening(lines: &mut impl BufRead) -> (String, u32) {
+    let told = told(lines);
+    (told["address"].as_str().expect("an address").to_owned(), told["pid"].as_u64().expect("a pid") as u32)
+}
+
+/// All that a server says when it listens.
+pub(crate) fn told(lines: &mut impl BufRead) -> serde_json::Value {
     let mut line = String::new();
     lines.read_line(&mut line).expect("it says where it listens");
-    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-    (told["address"].as_str().expect("an address").to_owned(), told["pid"].as_u64().expect("a pid") as u32)
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
 }
 
 /// Waits until nobody has a data directory: a process that is not our child is not ours to wait for.

@@ -1,6 +1,6 @@
 //! Owns the served database: the real binary on a data directory, and what the commands say about it.
 
-use crate::program::listening;
+use crate::program::told;
 pub(crate) use crate::program::{program, signal, text};
 use serde_json::Value;
 use std::io::BufReader;
@@ -13,6 +13,8 @@ use zeolite_proto::resolvers::{class, collection, entry};
 pub(crate) struct Served {
     child: Child,
     pub(crate) address: String,
+    /// Where its numbers are, if a setting asks for them.
+    pub(crate) metrics: Option<String>,
 }
 
 impl Served {
@@ -48,7 +50,8 @@ impl Served {
         Served::start_by(program(), dir, address, settings)
     }
 
-    fn start_by(mut command: Command, dir: &Path, address: &str, settings: &[&str]) -> Served {
+    /// By a command that ends in the program, and takes its arguments.
+    pub(crate) fn start_by(mut command: Command, dir: &Path, address: &str, settings: &[&str]) -> Served {
         let mut child = command
             .args(["--json", "serve", "--listen", address, "--log", "warn"])
             // Pack may go up to now.
@@ -59,8 +62,9 @@ impl Served {
             .spawn()
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("has an output");
-        let (address, _) = listening(&mut BufReader::new(stdout));
-        Served { child, address }
+        let told = told(&mut BufReader::new(stdout));
+        let text = |name: &str| told[name].as_str().map(str::to_owned);
+        Served { child, address: text("address").expect("an address"), metrics: text("metrics") }
     }
 
     /// A command on it.
@@ -78,6 +82,12 @@ impl Served {
     /// The exit code of a command.
     pub(crate) fn code(&self, args: &[&str]) -> Option<i32> {
         self.run(args).status.code()
+    }
+
+    /// Ends it without a word.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("ends");
     }
 
     /// Asks it to stop; its exit code.

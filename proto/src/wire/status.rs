@@ -77,13 +77,14 @@ translate! {
     Status = StatusReply {
         version store_id timeline uptime_ms index objects log_bytes index_bytes segments free_bytes disk_bytes sessions feeds pins
         pinned_bytes prepared prepared_durable oldest_prepared_ms commits batches conflicts merges loads queue_live
-        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn ahead_ms unix_ms oldest_pin_ms blobs
+        queue_batch cache_bytes cache_hits cache_misses unsettled_bytes torn disk_errors ahead_ms unix_ms oldest_pin_ms blobs
         blob_bytes staged_blobs staged_bytes certificate_expires_unix_ms users databases
     } {
         visible: tid, Tid;
         packed_to: tid, Tid;
         poisoned: Option::unwrap_or_default, unless_empty;
         index_down: Option::unwrap_or_default, unless_empty;
+        disk_error: Option::unwrap_or_default, unless_empty;
         security_problem: Option::unwrap_or_default, unless_empty;
         anonymous_role: |role: Option<Role>| role.map_or("", Role::text).into(), |role: String| role.parse().ok();
         oldest_pin: tid_or_0, tid_unless_0;
@@ -221,6 +222,8 @@ mod tests {
             poisoned: Some("disk".into()),
             index_down: Some("a page".into()),
             torn: 2,
+            disk_errors: 13,
+            disk_error: Some("a read".into()),
             ahead_ms: 5,
             unix_ms: 6,
             oldest_pin: Some(Tid(4)),

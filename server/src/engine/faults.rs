@@ -42,7 +42,11 @@ pub(crate) fn fault_of(error: StoreError) -> Fault {
         FaultKind::Busy => 50,
         _ => 0,
     };
-    Fault::new(kind, error.to_string()).after_ms(retry_after_ms)
+    let mut message = error.to_string();
+    if matches!(error, StoreError::Io { .. }) {
+        message += "; nothing that was acknowledged is lost by it: look at the disk";
+    }
+    Fault::new(kind, message).after_ms(retry_after_ms)
 }
 
 /// The fault of a server that takes no new work.

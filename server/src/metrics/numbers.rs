@@ -111,6 +111,8 @@ fn server(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {
     to.gauge("zeolite_poisoned", help, u64::from(status.poisoned.is_some()))?;
     let help = "1: the index has failed and is made ready again; commits go on, most reads wait";
     to.gauge("zeolite_index_down", help, u64::from(status.index_down.is_some()))?;
+    let help = "Calls to the disk that have failed, a full one aside";
+    to.counter("zeolite_disk_errors", help, status.disk_errors)?;
     let help = "Ends of the log that were cut off at a start and are kept beside it";
     to.gauge("zeolite_torn_tails", help, status.torn)?;
     let help = "How far the newest commit is ahead of the server's clock: made when that was ahead, or restored";

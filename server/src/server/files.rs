@@ -20,10 +20,7 @@ const CONNECTIONS_MIN: usize = 8;
 
 /// Raises the limit of open files, and says how many of the wanted connections may be accepted.
 pub(super) fn for_connections(wanted: usize, plans: &[DatabasePlan], metrics: &MetricsSettings) -> usize {
-    let of_one = |plan: &DatabasePlan| plan.store.open_files_max.saturating_add(plan.store.open_blobs_max);
-    let databases: usize = plans.iter().map(|plan| of_one(plan).saturating_add(DATABASE_FILES)).sum();
-    let readers = if metrics.listen.is_empty() { 0 } else { metrics.connections_max };
-    let kept = PROCESS_FILES.saturating_add(databases).saturating_add(readers);
+    let kept = kept(plans, metrics);
     let limit = raised().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let places = left(limit, kept, wanted);
     if places < wanted {
@@ -35,6 +32,19 @@ pub(super) fn for_connections(wanted: usize, plans: &[DatabasePlan], metrics: &M
         );
     }
     places
+}
+
+/// Those that connections do not get.
+pub(super) fn kept(plans: &[DatabasePlan], metrics: &MetricsSettings) -> usize {
+    let of_one = |plan: &DatabasePlan| plan.store.open_files_max.saturating_add(plan.store.open_blobs_max);
+    let databases: usize = plans.iter().map(|plan| of_one(plan).saturating_add(DATABASE_FILES)).sum();
+    let readers = if metrics.listen.is_empty() { 0 } else { metrics.connections_max };
+    PROCESS_FILES.saturating_add(databases).saturating_add(readers)
+}
+
+/// What the limit can be raised to; `None`: there is none.
+pub(super) fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
 }
 
 fn left(limit: usize, kept: usize, wanted: usize) -> usize {

@@ -21,7 +21,8 @@ fn share_of(memory: Option<u64>) -> usize {
     usize::try_from(share).unwrap_or(usize::MAX).clamp(least, most)
 }
 
-fn memory_bytes() -> Option<u64> {
+/// The memory that this process may use, of the machine or of its control groups; none: nobody knows.
+pub fn memory_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = limits(&groups).into_iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());

@@ -162,6 +162,8 @@ impl Engine {
             index: store.index.to_owned(),
             index_down: store.index_down,
             torn: store.torn,
+            disk_errors: self.setup.disk_errors.count(),
+            disk_error: self.setup.disk_errors.newest(),
             objects: self.reader().kinds().map_or(0, |kinds| kinds.iter().map(|kind| kind.objects).sum()),
             log_bytes: store.log_bytes,
             index_bytes: store.index_bytes,

@@ -9,6 +9,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The name of the lock file in the data directory.
@@ -55,6 +56,25 @@ impl Holder {
         let pid = noted.split_whitespace().next().and_then(|pid| pid.parse().ok());
         let (serves, not_followed) = (noted.contains(SERVED), noted.matches(NOT_FOLLOWED).count());
         Ok(pid.map(|pid| Holder { pid, serves, not_followed }))
+    }
+
+    /// The numbers of all processes that have locked a file, as the system tells them (proc(5), `/proc/locks`); those of other containers are
+    /// not told.
+    pub(super) fn all(file: &File) -> Vec<String> {
+        let Ok(data) = file.metadata() else { return Vec::new() };
+        let device = (rustix::fs::major(data.dev()), rustix::fs::minor(data.dev()));
+        let place = format!("{:02x}:{:02x}:{}", device.0, device.1, data.ino());
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        let of_it = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        // Who waits for one has an arrow before his kind, and so another number of words.
+        let mut pids: Vec<String> = of_it
+            .filter(|words| words.len() == 8 && words[5] == place)
+            .filter_map(|words| words[4].parse::<u32>().ok().filter(|pid| *pid != 0))
+            .map(|pid| pid.to_string())
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
     }
 
     /// Adds a word about this process, which has the directory: [`SERVED`], [`NOT_FOLLOWED`].

@@ -3,9 +3,9 @@
 use super::holder::{Holder, LOCK_FILE};
 use super::{Disk, DiskFile};
 use crate::store::StoreError;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,14 +39,14 @@ impl RealDisk {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked { path: root.display().to_string(), holder: holder(&lock) });
+                return Err(StoreError::Locked { path: root.display().to_string(), holder: holder(&lock, &lock) });
             }
             Err(TryLockError::Error(error)) => return Err(failed("locking")(error)),
         }
         let dir = File::open(&root).map_err(failed("opening"))?;
         // A file system that cannot lock a directory has the file alone.
         if matches!(dir.try_lock(), Err(TryLockError::WouldBlock)) {
-            return Err(StoreError::Locked { path: root.display().to_string(), holder: String::new() });
+            return Err(StoreError::Locked { path: root.display().to_string(), holder: holder(&dir, &lock) });
         }
         let noted = lock.set_len(0).and_then(|()| lock.rewind());
         noted
@@ -68,7 +68,7 @@ impl RealDisk {
         let locks: Vec<File> = lock.into_iter().chain([dir]).collect();
         for lock in &locks {
             if matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) {
-                return Err(StoreError::Locked { path: root.display().to_string(), holder: holder(lock) });
+                return Err(StoreError::Locked { path: root.display().to_string(), holder: holder(lock, lock) });
             }
         }
         Ok(RealDisk { root, may_write: false, locks })
@@ -88,16 +88,21 @@ impl RealDisk {
     }
 }
 
-// Who has the lock, as the file says; nothing of the directory.
-fn holder(lock: &File) -> String {
-    let holder = Holder::noted(lock).ok().flatten();
-    holder.map_or_else(String::new, |holder| format!(" (pid {})", holder.pid))
+// Who has the lock of this file, as the lock file says if a server has it, or the system.
+fn holder(held: &File, lock: &File) -> String {
+    if let Some(holder) = Holder::noted(lock).ok().flatten() {
+        return format!(" (pid {})", holder.pid);
+    }
+    match Holder::all(held).as_slice() {
+        [] => String::new(),
+        pids => format!(" (pid {}, which is no server: it looks at the directory, or has locked it)", pids.join(", ")),
+    }
 }
 
-// Makes a directory and its parents, each durable in the one above.
+// Makes a directory and its parents, each durable in the one above. What is in there is its owner's alone.
 fn make_dirs(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()).collect();
-    std::fs::create_dir_all(path)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     for parent in missing.into_iter().filter_map(Path::parent) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         File::open(parent)?.sync_all()?;
@@ -258,7 +263,8 @@ mod tests {
         drop(server);
         let looks = [RealDisk::look(dir.path()).expect("opens"), RealDisk::look(dir.path()).expect("beside it")];
         let Err(StoreError::Locked { holder, .. }) = RealDisk::open(dir.path()) else { panic!("it is looked at") };
-        assert_eq!(holder, "", "the server that was there has ended");
+        let me = format!(" (pid {}, which is no server", std::process::id());
+        assert!(holder.starts_with(&me), "the server that was there has ended: {holder}");
         let file = looks[0].open("a", false).expect("opens");
         assert!(file.write_all_at(b"y", 0).is_err() && looks[0].open("b", true).is_err());
         assert!(looks[0].remove("a").is_err() && looks[0].rename("a", "b").is_err() && looks[0].make_dir("d").is_err());

@@ -26,6 +26,8 @@ pub trait Watch: Send + Sync + 'static {
     fn before(&self, call: Call<'_>) -> io::Result<()>;
     /// It was made and succeeded.
     fn after(&self, _call: Call<'_>) {}
+    /// It was made and failed.
+    fn failed(&self, _call: Call<'_>, _error: &io::Error) {}
 }
 
 impl<F: Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static> Watch for F {
@@ -49,9 +51,12 @@ impl WatchedDisk {
 
 fn told<T>(watch: &dyn Watch, call: Call<'_>, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     watch.before(call)?;
-    let made = make()?;
-    watch.after(call);
-    Ok(made)
+    let made = make();
+    match &made {
+        Ok(_) => watch.after(call),
+        Err(error) => watch.failed(call, error),
+    }
+    made
 }
 
 fn of(op: SimOp, path: &str) -> Call<'_> {
