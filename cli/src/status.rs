@@ -78,16 +78,7 @@ fn facts(out: &Out, status: &Status) -> Vec<(&'static str, String)> {
                 Some(why) => format!("{}, being made ready again: {why}", status.index),
             },
         ),
-        (
-            "blobs",
-            format!(
-                "{}, {}; {} uploads not named yet, {}",
-                count(status.blobs),
-                size(status.blob_bytes),
-                count(status.staged_blobs),
-                size(status.staged_bytes)
-            ),
-        ),
+        ("blobs", blobs(status)),
         ("free", size(status.free_bytes)),
         ("disk", out.verdict(status.disk_error.is_none(), status.disk_error.as_deref().unwrap_or("good"))),
         ("sessions", count(status.sessions)),
@@ -190,6 +181,16 @@ fn stages(stages: &[Stage]) -> Table {
         ]);
     }
     table
+}
+
+fn blobs(status: &Status) -> String {
+    format!(
+        "{}, {}; {} uploads not named yet, {}",
+        count(status.blobs),
+        size(status.blob_bytes),
+        count(status.staged_blobs),
+        size(status.staged_bytes)
+    )
 }
 
 fn show_all(out: &Out, kinds: &Result<Vec<Kind>, Fault>, resolvers: &[ResolverInfo]) {

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 use zeolite_client::{Cell, Db, Oid, Record};
 
@@ -140,11 +141,18 @@ fn the_units_of_systemd_call_commands_that_there_are() {
     }
 }
 
-/// What a service manager hears, one message after the other.
-fn heard(manager: &UnixDatagram) -> String {
-    let mut message = [0; 4096];
-    let length = manager.recv(&mut message).expect("it is told");
-    text(&message[..length])
+/// What a service manager hears. It takes everything at once: who tells it something when ten messages wait would wait too.
+fn heard(manager: UnixDatagram) -> mpsc::Receiver<String> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut message = [0; 4096];
+        while let Ok(length) = manager.recv(&mut message) {
+            if tell.send(text(&message[..length])).is_err() {
+                return;
+            }
+        }
+    });
+    told
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,6 +162,7 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     let socket = dir.path().join("notify");
     let manager = UnixDatagram::bind(&socket).expect("binds");
     manager.set_read_timeout(Some(GUARD)).expect("takes it");
+    let heard = heard(manager);
     let kept = TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = kept.local_addr().expect("has one").to_string();
     let start = || {
@@ -168,7 +177,7 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     let mut served = start();
     assert_eq!(served.address, address);
     let until = |what: &str| loop {
-        let message = heard(&manager);
+        let message = heard.recv_timeout(GUARD).expect("it is told");
         if message.contains(what) {
             return message;
         }
@@ -189,9 +198,7 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     until("READY=1");
     // The old one has ended: this is of the new one.
     assert!(served.child.wait().expect("ends").success());
-    manager.set_nonblocking(true).expect("takes it");
-    while manager.recv(&mut [0; 64]).is_ok() {}
-    manager.set_nonblocking(false).expect("takes it");
+    while heard.try_recv().is_ok() {}
     until("WATCHDOG=1");
     commit(&db, object).await;
     served.send("TERM");
