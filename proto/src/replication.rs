@@ -53,7 +53,7 @@ pub struct Behind {
 pub struct Replication {
     /// What it is.
     pub seat: Seat,
-    /// Of how many promotions it knows.
+    /// The newest promotion that it knows; 0: there was none.
     pub term: u64,
     /// The store's identity, which all copies have.
     #[serde(with = "crate::hex")]

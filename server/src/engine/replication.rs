@@ -20,6 +20,7 @@ pub use settings::ReplicationSettings;
 use super::Engine;
 use crate::clock::Clock;
 use crate::engine::answers::Done;
+use crate::engine::keep::term_cell::Term;
 use crate::engine::pipeline::ask::Ask;
 use crate::storage::Txn;
 use followers::Followers;
@@ -82,7 +83,7 @@ impl Engine {
         self.copies.seats.seat()
     }
 
-    /// Of how many promotions it knows.
+    /// The newest promotion that it knows; 0: there was none.
     pub fn term(&self) -> u64 {
         self.copies.seats.term()
     }
@@ -213,6 +214,11 @@ impl Engine {
     /// Begins to follow a primary of a term.
     pub(crate) fn meet_term(&self, term: u64) -> Result<(), Fault> {
         self.copies.seats.meet(term).map_err(super::fault_of)
+    }
+
+    /// Of a promotion of this copy now.
+    pub(crate) fn next_term(&self) -> u64 {
+        Term::after(self.met_term(), self.copy_id())
     }
 
     /// Calls back whenever the seat changes: it must not block.

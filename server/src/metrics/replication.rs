@@ -8,7 +8,7 @@ use zeolite_proto::{FollowerInfo, Replication, Seat};
 pub(super) fn replication(now: &Replication, to: &mut Families<'_>) -> Result<(), Error> {
     let seats = Seat::ALL.map(|seat| (("seat", seat.text()), u64::from(seat == now.seat)));
     to.gauges("zeolite_seat", "1 for what the database is among its copies: only a primary takes writes", seats)?;
-    to.gauge("zeolite_term", "Of how many promotions it knows", now.term)?;
+    to.gauge("zeolite_term", "The newest promotion that it knows; greater with each", now.term)?;
     let help = "1: something is to be done about it, which zeolite status says";
     to.gauge("zeolite_replication_problem", help, u64::from(now.problem.is_some()))?;
     if now.seat == Seat::Follower {

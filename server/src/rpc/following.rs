@@ -217,7 +217,7 @@ impl Following {
 
 /// Begins a new term, whoever asks for it.
 pub(super) async fn promote(engine: &Arc<Engine>) -> Result<(u64, Tid), Fault> {
-    let term = engine.met_term() + 1;
+    let term = engine.next_term();
     let (done, answer) = oneshot::channel();
     engine.promote(term, Box::new(move |result| drop(done.send(result))));
     let receipt = answer.await.unwrap_or_else(|_| Err(encode::lost()))?;

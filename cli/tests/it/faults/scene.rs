@@ -222,7 +222,7 @@ pub(super) fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> FaultKind {
 fn get(served: &Served, path: &str) -> String {
     let address = served.metrics.as_deref().expect("it has an address");
     let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).expect("sent");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an orderly end");
     answer

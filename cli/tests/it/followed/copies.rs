@@ -181,7 +181,7 @@ async fn an_old_primary_with_commits_of_its_own_is_fenced_and_says_which() {
     // The primary cannot be reached, and goes on taking writes.
     old.kill();
     let promoted = new.admin().await.expect("connects").promote(false, false).await.expect("promotes");
-    assert_eq!((promoted.term, promoted.not_told.len()), (1, 1), "{promoted:?}");
+    assert!(promoted.term > 0 && promoted.not_told.len() == 1, "{promoted:?}");
     old.start_as(&["serve", "--sync", "0"]);
     let fenced = old.until("fenced", |now| now.seat == Seat::Fenced).await;
     assert!(fenced.problem.expect("a remedy").contains("zeolite follow"));

@@ -6,7 +6,7 @@
 //! | `oids` | oids handed out up to here (`oids`) |
 //! | `mode` | the operator's mode (`mode`) |
 //! | `gate/` + class | the oldest schema version that may be written (`gates`) |
-//! | `term` | of how many promotions it knows (`term_cell`) |
+//! | `term` | the newest promotion that it knows (`term_cell`) |
 //! | `prepared/` + commit key | a prepared draft that outlives the server (`prepared_cell`) |
 
 use crate::storage::{Range, Read, StoreError, Txn};

@@ -1,4 +1,4 @@
-//! Owns the cell in which the term is kept: of how many promotions the database knows, and which copy was promoted last.
+//! Owns the cell in which the term is kept: the newest promotion that the database knows, and which copy it was of.
 //!
 //! It is a cell of the log, so the copies learn it as they learn everything: in its place in the order. With the transaction that writes
 //! it a new life of the store begins.
@@ -14,7 +14,7 @@ const CLASS: &str = "zeolite.Term";
 /// A promotion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Term {
-    /// The how many-th it is.
+    /// Greater than all that its copy had met; see [`Term::after`].
     pub(crate) number: u64,
     /// The copy that was promoted; zeros: none was.
     pub(crate) by: [u8; 16],
@@ -28,6 +28,18 @@ struct StoredTerm {
     by: Vec<u8>,
     #[prost(uint64, tag = "3")]
     unix_ms: u64,
+}
+
+/// The terms of one promotion and the next are so far apart.
+const ROUND: u64 = 1_000_000;
+
+impl Term {
+    /// The number of the next one, begun by a copy that has met this one. Of two copies that are promoted at the same time each has its own, so that
+    /// the smaller is fenced when they meet: a round for each promotion, and within it a place that a copy's id says.
+    pub(crate) fn after(met: u64, id: [u8; 16]) -> u64 {
+        let place = (u128::from_be_bytes(id) % u128::from(ROUND)) as u64;
+        (met / ROUND + 1) * ROUND + place
+    }
 }
 
 /// The cell that holds it.
@@ -53,4 +65,19 @@ pub(crate) fn read(record: &Record) -> Result<Term, String> {
 pub(crate) fn stored(reader: &dyn Read, at: Tid) -> Result<Term, StoreError> {
     let record = system::stored(reader, &cell(), at)?;
     record.map_or(Ok(Term::default()), |record| read(&record).map_err(StoreError::Index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_promotions_at_once_one_is_the_newer() {
+        let (one, other) = (Term::after(0, [1; 16]), Term::after(0, [2; 16]));
+        assert!(one != other && one.abs_diff(other) < ROUND, "{one} {other}");
+        for met in [one, other, one + 1, one.max(other)] {
+            assert!(Term::after(met, [3; 16]) > one.max(other), "the next one is after both: {met}");
+        }
+        assert!(Term::after(Term::after(5, [255; 16]), [0; 16]) > Term::after(5, [255; 16]));
+    }
 }

@@ -191,7 +191,7 @@ impl World {
         }
         (self.line, self.taking) = (None, None);
         self.follower.loops.run_dry();
-        let term = self.follower.engine.met_term() + 1;
+        let term = self.follower.engine.next_term();
         let told = Told::default();
         let tell = told.clone();
         self.follower.engine.promote(term, Box::new(move |result| *tell.lock() = Some(result)));
