@@ -85,7 +85,7 @@ pub use credentials::{Tls, Token};
 pub use errors::{Error, Result};
 pub use keys::Key;
 pub use revision::{Entry, Range, Revision};
-pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Scan, Transaction, Tx, View};
+pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Savepoint, Scan, Transaction, Tx, View};
 pub use typed::{Codec, Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::{BadPiece, Inside, LogPiece, Naming, Pages, TracedBy};
