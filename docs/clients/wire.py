@@ -54,8 +54,10 @@ PARTS = {"time": ["i64", "u32"], "day": ["i16", "u8", "u8"]}
 
 
 def encode_key(kind: Any, value: Any, last: bool = True) -> bytes:
-    """A key of a type: ``"u64"``, ``"i32"``, ``"bool"``, ``"oid"``, ``"str"``, ``"bytes"``, ``"char"``, ``"f64"``, ``"fixed"`` (bytes of one
-    length, a UUID), ``"time"`` (a pair of seconds and nanoseconds), ``"day"`` (year, month, day), ``"option<u64>"``; a list of these is a tuple.
+    """A key of a type; a list of types is a tuple.
+
+    ``"u64"``, ``"i32"``, ``"bool"``, ``"oid"``, ``"str"``, ``"bytes"``, ``"char"``, ``"f64"``, ``"option<u64>"``, ``"fixed"`` (bytes of
+    one length, a UUID), ``"time"`` (seconds and nanoseconds), ``"day"`` (year, month, day).
     """
     if isinstance(kind, list):
         parts = [encode_key(one, part, last=False) for one, part in zip(kind[:-1], value[:-1])]
