@@ -4,16 +4,23 @@
 //!   unsigned integer     big endian, its full width
 //!   signed integer       the same with the sign bit turned
 //!   bool                 one byte, 0 or 1
+//!   option               0 for none; 1, and then what is there
 //!   string, bytes        as they are; one zero byte in front if they are empty or begin with a zero byte
 //!   tuple                its parts one after the other; strings and bytes in all places but the last are closed by
 //!                        00 00, and a zero byte within them is written 00 01
+//!   struct               with `#[derive(Key)]`: the tuple of its fields
+//!   others               of a fixed width: `fixed`
 //! ```
 //!
 //! So a plain string key is readable in tools and can be scanned by prefix, no key is empty (the empty key is the object
 //! itself), and `("ab", 1)` lies between `("a", 9)` and `("b", 0)`. A collection does not store its key's type: whoever opens it
 //! must use the same one.
 
+mod composed;
+mod fixed;
+
 use bytes::Bytes;
+pub use zeolite_derive::Key;
 use zeolite_proto::Oid;
 
 /// Bytes that are not a key of the type.
@@ -40,10 +47,38 @@ pub trait AsKey {
     }
 }
 
-/// A key of a collection.
+/// A key of a collection. A struct becomes one by a derive, and is then stored as the tuple of its fields:
+///
+/// ```
+/// use zeolite_client::keys::{self, Key};
+///
+/// #[derive(Key, PartialEq, Debug)]
+/// struct Place {
+///     shelf: String,
+///     row: u16,
+/// }
+///
+/// #[derive(Key, PartialEq, Debug)]
+/// struct Login(String);
+///
+/// let place = Place { shelf: "poems".into(), row: 3 };
+/// assert_eq!(keys::encode(&place), keys::encode(&("poems", 3u16)));
+/// assert_eq!(keys::decode::<Place>(&keys::encode(&place)), Ok(place));
+/// assert_eq!(keys::encode(&Login("ada".into())), keys::encode("ada"));
+/// ```
+///
+/// What is no key itself cannot be a part of one:
+///
+/// ```compile_fail
+/// #[derive(zeolite_client::Key)]
+/// struct Place {
+///     shelves: Vec<String>,
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a collection",
-    note = "keys are integers, `bool`, `String`, `Bytes`, `Oid`, `Ref<T>` and tuples of these"
+    note = "keys are integers, floats, `bool`, `char`, `String`, `Bytes`, `[u8; N]`, `Oid`, `Ref<T>`, options and tuples of these; a \
+            struct of such fields has `#[derive(Key)]`; `Uuid` and jiff's times have the features `uuid` and `jiff`"
 )]
 pub trait Key: AsKey + Sized {
     /// Reads the last (or only) part of a key, to the end of the input.
@@ -247,45 +282,12 @@ impl<Q: AsKey + ?Sized> AsKey for &Q {
     }
 }
 
-macro_rules! tuples {
-    ($(($($inner:ident)+; $last:ident))*) => {$(
-        #[expect(non_snake_case, reason = "the parts are named like their types")]
-        impl<$($inner: AsKey,)+ $last: AsKey> AsKey for ($($inner,)+ $last) {
-            fn put_last(&self, out: &mut Vec<u8>) {
-                let ($($inner,)+ $last) = self;
-                $($inner.put_inner(out);)+
-                $last.put_last(out);
-            }
-            fn put_inner(&self, out: &mut Vec<u8>) {
-                let ($($inner,)+ $last) = self;
-                $($inner.put_inner(out);)+
-                $last.put_inner(out);
-            }
-            fn put_refs(&self, refs: &mut Vec<Oid>) {
-                let ($($inner,)+ $last) = self;
-                $($inner.put_refs(refs);)+
-                $last.put_refs(refs);
-            }
-        }
-        impl<$($inner: Key,)+ $last: Key> Key for ($($inner,)+ $last) {
-            fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
-                Ok(($($inner::take_inner(input)?,)+ $last::take_last(input)?))
-            }
-            fn take_inner(input: &mut &[u8]) -> Result<Self, BadKey> {
-                Ok(($($inner::take_inner(input)?,)+ $last::take_inner(input)?))
-            }
-        }
-    )*};
-}
-
-tuples! { (A; B) (A B; C) (A B C; D) }
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fmt::Debug;
 
-    fn keeps_order<K: Key + Ord + Clone + Debug>(mut keys: Vec<K>) {
+    pub(super) fn keeps_order<K: Key + Ord + Clone + Debug>(mut keys: Vec<K>) {
         keys.sort();
         keys.dedup();
         let encoded: Vec<Bytes> = keys.iter().map(|key| encode(key)).collect();

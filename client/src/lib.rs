@@ -15,6 +15,27 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Types of your own become objects by a derive ([`Persistent`]), structs become keys by another ([`Key`]):
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use zeolite_client::{Key, Persistent, Ref, collections::Map};
+//!
+//! #[derive(Serialize, Deserialize, Persistent)]
+//! #[persistent(class = "wiki.Page")]
+//! struct Page {
+//!     title: String,
+//!     parent: Option<Ref<Page>>,
+//!     notes: Map<Place, String>,
+//! }
+//!
+//! #[derive(Key)]
+//! struct Place {
+//!     line: u32,
+//!     column: u32,
+//! }
+//! ```
+//!
 //! A transaction reads one snapshot and commits all of its writes or none. [`Db::run`] runs it again when another commit
 //! was in the way; writers of a counter, of different keys of a map, or of other mergeable things never are.
 //!
@@ -62,8 +83,9 @@ pub use cache::CacheStats;
 pub use connect::{Db, Options};
 pub use credentials::{Tls, Token};
 pub use errors::{Error, Result};
+pub use keys::Key;
 pub use revision::{Entry, Range, Revision};
-pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Scan, Transaction, Tx, View};
+pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Savepoint, Scan, Transaction, Tx, View};
 pub use typed::{Codec, Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::{BadPiece, Inside, LogPiece, Naming, Pages, TracedBy};

@@ -4,6 +4,7 @@
 //!   View   reads: own writes, then the shared cache, then the server; all at one snapshot
 //!   Tx     a View whose own writes can grow, and be committed
 //!   run    begin, work, commit; again on a new snapshot when another commit was in the way
+//!   Savepoint   what was written so far, to go back to
 //!   Pin    keeps a snapshot from being packed while somebody reads at it
 //! ```
 //!
@@ -11,7 +12,7 @@
 //! [`Tx`] derefs to [`View`], so that whatever reads takes a `&View` and works in both. Reads and writes take `&self`, so
 //! that a transaction can be lent to any number of futures at once, and `run` can take plain closures and async ones.
 //!
-//! Not here: typed values (`typed`, `collections`), savepoints.
+//! Not here: typed values (`typed`, `collections`).
 
 mod begin;
 mod commit;
@@ -21,6 +22,7 @@ mod prefetched;
 mod prepared;
 mod raw;
 mod reads;
+mod savepoint;
 mod transaction;
 mod view;
 mod work;
@@ -31,6 +33,7 @@ pub use pin::Pin;
 pub(crate) use prefetched::Prefetched;
 pub use prepared::Prepared;
 pub use raw::RawDraft;
+pub use savepoint::Savepoint;
 pub use transaction::{Isolation, Transaction};
 pub(crate) use view::damaged;
 pub use view::{Scan, View};

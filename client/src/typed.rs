@@ -13,18 +13,22 @@
 //!
 //! *Two versions of code live side by side*: a record of an older version is upgraded as it is loaded, and stored in the
 //! new shape when it is next written. Postcard does not describe itself, so a change of the type without a change of
-//! `VERSION` gives wrong values or a decode error: raise it, and keep the old shape in `upgrade`. CBOR does describe itself: any
+//! `VERSION` gives wrong values or a decode error: raise it, and keep the old shape in `upgrade` (the derive does it by
+//! `from`, and its `shape` makes a forgotten version a compile error). CBOR does describe itself: any
 //! language reads it, at two to three times the bytes. Which of them is a class's own choice ([`Codec`]).
 
+mod chain;
 mod codec;
 mod objects;
 mod reference;
 
+pub use chain::{follows, upgrade_from};
 use codec::decode_as;
 pub use codec::{Codec, decode_record, encode_record, value_of};
 pub(crate) use codec::{decode_value, encode_value};
 pub use reference::{Handle, Ref};
 pub(crate) use reference::{found, handle};
+pub use zeolite_derive::Persistent;
 
 use crate::errors::{Error, Result};
 use serde::Serialize;
@@ -35,19 +39,41 @@ use zeolite_proto::Oid;
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
-/// use zeolite_client::{Error, Persistent, Ref};
+/// use zeolite_client::{Persistent, Ref};
 ///
-/// #[derive(Serialize, Deserialize)]
+/// /// As it was: kept for as long as there may be records of it.
+/// #[derive(Serialize, Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page")]
+/// struct PageV1 {
+///     title: String,
+///     parent: Option<Ref<Page>>,
+/// }
+///
+/// #[derive(Serialize, Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2, from = PageV1)]
 /// struct Page {
 ///     title: String,
 ///     parent: Option<Ref<Page>>,
 ///     views_allowed: bool,
 /// }
 ///
-/// #[derive(Deserialize)]
-/// struct PageV1 {
+/// impl From<PageV1> for Page {
+///     fn from(old: PageV1) -> Page {
+///         Page { title: old.title, parent: old.parent, views_allowed: true }
+///     }
+/// }
+/// ```
+///
+/// By hand, for an upgrade that can fail, or that is no chain of types:
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// use zeolite_client::{Error, Persistent};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Page {
 ///     title: String,
-///     parent: Option<Ref<Page>>,
+///     length: u64,
 /// }
 ///
 /// impl Persistent for Page {
@@ -57,8 +83,8 @@ use zeolite_proto::Oid;
 ///     fn upgrade(version: u32, data: &[u8]) -> Result<Page, Error> {
 ///         match version {
 ///             1 => {
-///                 let old: PageV1 = Page::old_shape(version, data)?;
-///                 Ok(Page { title: old.title, parent: old.parent, views_allowed: true })
+///                 let title: String = Page::old_shape(version, data)?;
+///                 Ok(Page { length: title.len() as u64, title })
 ///             }
 ///             _ => Err(Page::no_upgrade(version)),
 ///         }
@@ -67,7 +93,7 @@ use zeolite_proto::Oid;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no class in the database",
-    note = "`impl Persistent for {Self} {{ const CLASS: &str = \"app.Name\"; }}` gives it one; it also needs serde's `Serialize` and `Deserialize`"
+    note = "`#[derive(Serialize, Deserialize, Persistent)]` with `#[persistent(class = \"app.Name\")]` gives it one; so does an `impl Persistent`"
 )]
 pub trait Persistent: Serialize + DeserializeOwned {
     /// The class name in the record's header, at most 255 bytes. It also chooses the resolver.

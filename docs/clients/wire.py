@@ -50,10 +50,15 @@ def decode_record(encoded: bytes) -> Record:
 # ---------------------------------------------------------------- keys: the order of the bytes is the order of the values
 
 WIDTHS = {"8": 1, "16": 2, "32": 4, "64": 8, "128": 16}
+PARTS = {"time": ["i64", "u32"], "day": ["i16", "u8", "u8"]}
 
 
 def encode_key(kind: Any, value: Any, last: bool = True) -> bytes:
-    """A key of a type (``"u64"``, ``"i32"``, ``"bool"``, ``"oid"``, ``"str"``, ``"bytes"``, or a list of these for a tuple)."""
+    """A key of a type; a list of types is a tuple.
+
+    ``"u64"``, ``"i32"``, ``"bool"``, ``"oid"``, ``"str"``, ``"bytes"``, ``"char"``, ``"f64"``, ``"option<u64>"``, ``"fixed"`` (bytes of
+    one length, a UUID), ``"time"`` (seconds and nanoseconds), ``"day"`` (year, month, day).
+    """
     if isinstance(kind, list):
         parts = [encode_key(one, part, last=False) for one, part in zip(kind[:-1], value[:-1])]
         return b"".join(parts) + encode_key(kind[-1], value[-1], last)
@@ -64,6 +69,18 @@ def encode_key(kind: Any, value: Any, last: bool = True) -> bytes:
         return data if data and data[0] else b"\0" + data  # never empty: the empty key is the object itself
     if kind == "bool":
         return bytes([value])
+    if kind == "fixed":
+        return value
+    if kind == "char":
+        return encode_key("u32", ord(value))
+    if kind in PARTS:
+        return encode_key(PARTS[kind], value, last)
+    if kind.startswith("option<"):
+        return b"\0" if value is None else b"\1" + encode_key(kind[7:-1], value, last)
+    if kind in ("f32", "f64"):
+        bits = struct.pack(">f" if kind == "f32" else ">d", value)
+        turned = [byte ^ 0xFF for byte in bits] if bits[0] & 0x80 else [bits[0] ^ 0x80, *bits[1:]]
+        return bytes(turned)
     width = WIDTHS["64" if kind == "oid" else kind[1:]]
     if kind[0] == "i":
         value += 1 << (8 * width - 1)  # the sign bit is turned

@@ -89,6 +89,13 @@ impl Own {
         Ok(())
     }
 
+    /// As it was at a moment before; the note stays.
+    pub(crate) fn back_to(&mut self, then: Own) -> Result<()> {
+        self.check_open()?;
+        *self = Own { note: std::mem::take(&mut self.note), ..then };
+        Ok(())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.cells.is_empty() && self.stamped.is_empty()
     }

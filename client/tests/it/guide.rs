@@ -8,8 +8,8 @@ use std::path::Path;
 use tokio::net::TcpListener;
 use zeolite_client::collections::{Counter, Index, Map};
 use zeolite_client::evolve::{self, NewJob, Phase, Plan, Stepped, index_holds};
-use zeolite_client::typed::value_of;
-use zeolite_client::{Db, Error, Options, Persistent, Ref};
+use zeolite_client::typed::{decode_record, encode_record, value_of};
+use zeolite_client::{Cell, Db, Error, Key, Oid, Options, Persistent, Ref, keys};
 use zeolite_proto::Registry;
 use zeolite_server::server::Server;
 use zeolite_server::settings::Settings;
@@ -54,6 +54,32 @@ impl Persistent for Page {
         let Old { title } = Page::old_shape(version, data)?;
         Ok(Page { length: title.len() as u64, title })
     }
+}
+
+// docs/modelling.md, "Change comes".
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Topic")]
+struct TopicV1 {
+    name: String,
+}
+
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Topic", version = 2, from = TopicV1, shape = "54e79f3c")]
+struct Topic {
+    name: String,
+    pinned: bool,
+}
+
+impl From<TopicV1> for Topic {
+    fn from(old: TopicV1) -> Topic {
+        Topic { name: old.name, pinned: false }
+    }
+}
+
+#[derive(Key)]
+struct Shelf {
+    room: String,
+    row: u16,
 }
 
 /// README.md, "A client".
@@ -135,6 +161,17 @@ async fn the_code_of_the_pages_does_what_they_say() {
     within(own_server()).await.expect("runs");
     let verified = indexed.verify(&[&holds]).await.expect("verifies");
     assert_eq!((verified.objects, verified.problems), (30, Vec::new()));
+}
+
+#[test]
+fn the_types_of_the_pages_do_what_they_say() {
+    let old = encode_record(&TopicV1 { name: "Minerals".into() }).expect("encodes");
+    let topic: Topic = decode_record(&Cell::object(Oid(1)), &old).expect("is upgraded");
+    assert_eq!((topic.name.as_str(), topic.pinned), ("Minerals", false));
+    let shelf = Shelf { room: "east".into(), row: 3 };
+    assert_eq!(keys::encode(&shelf), keys::encode(&("east", 3u16)));
+    let read: Shelf = keys::decode(&keys::encode(&shelf)).expect("a key");
+    assert_eq!((read.room.as_str(), read.row), ("east", 3));
 }
 
 #[test]

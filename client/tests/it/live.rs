@@ -9,6 +9,7 @@ mod modes;
 mod network;
 mod objects;
 mod raw;
+mod savepoints;
 mod scans;
 mod traced;
 mod watching;

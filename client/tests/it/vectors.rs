@@ -5,9 +5,12 @@
 
 use crate::support::World;
 use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::Path;
+use uuid::Uuid;
 use zeolite_client::collections::{Counter, Index, List, Map, Set, SmallSet, UniqueIndex};
 use zeolite_client::keys::Key;
 use zeolite_client::{Cell, Codec, Entry, Oid, Persistent, Range, Record, Ref, Tx, keys};
@@ -63,6 +66,19 @@ fn keys_are_those_of_the_vectors() {
         key(json!(["str", "u8"]), json!(["word", 7]), &("word".to_owned(), 7u8)),
         key(json!(["str", "str"]), json!(["a\0b", ""]), &("a\0b".to_owned(), String::new())),
         key(json!(["str", "i64", "oid"]), json!(["", -2, 5]), &(String::new(), -2i64, Oid(5))),
+        key(json!("char"), json!("é"), &'é'),
+        key(json!("f64"), json!(-1.5), &-1.5f64),
+        key(json!("f64"), json!(0.0), &0.0f64),
+        key(json!("f64"), json!(-0.0), &-0.0f64),
+        key(json!("f32"), json!(2.5), &2.5f32),
+        key(json!("fixed"), json!("00ff"), &[0u8, 0xff]),
+        key(json!("option<str>"), json!(null), &None::<String>),
+        key(json!("option<str>"), json!(""), &Some(String::new())),
+        key(json!("option<u16>"), json!(300), &Some(300u16)),
+        key(json!(["option<str>", "u8"]), json!(["a", 7]), &(Some("a".to_owned()), 7u8)),
+        key(json!("time"), json!([-2, 500_000_000]), &Timestamp::from_millisecond(-1500).expect("a time")),
+        key(json!("day"), json!([2026, 11, 30]), &Date::new(2026, 11, 30).expect("a day")),
+        key(json!("fixed"), json!(format!("{:032x}", 5)), &Uuid::from_u128(5)),
     ];
     held("keys.json", &json!(all));
 }

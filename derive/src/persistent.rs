@@ -1,0 +1,196 @@
+//! Owns `#[derive(Persistent)]`: the attribute `#[persistent(...)]`, and the impl that it stands for.
+//!
+//! Every mistake in the attribute is told where it stands, with what to write instead. What only the compiler knows (the class and the
+//! version of the type in `from`) is asked of it by a constant beside the impl.
+
+use crate::shape;
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Attribute, Data, DeriveInput, Error, LitInt, LitStr, Result, Type};
+
+/// The longest name that a record's header takes.
+const CLASS_BYTES_MAX: usize = 255;
+
+const WORDS: &str = "class = \"app.Name\", version = 2, from = Old, codec = \"cbor\", shape = \"\"";
+
+/// What the attribute says.
+#[derive(Default)]
+struct Said {
+    class: Option<LitStr>,
+    version: Option<LitInt>,
+    from: Option<Type>,
+    codec: Option<LitStr>,
+    shape: Option<LitStr>,
+}
+
+impl Said {
+    fn read(attributes: &[Attribute]) -> Result<Said> {
+        let mut said = Said::default();
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("persistent")) {
+            attribute.parse_nested_meta(|word| {
+                let name = word.path.get_ident().map(ToString::to_string).unwrap_or_default();
+                let twice = match name.as_str() {
+                    "class" => said.class.replace(word.value()?.parse()?).is_some(),
+                    "version" => said.version.replace(word.value()?.parse()?).is_some(),
+                    "from" => said.from.replace(word.value()?.parse()?).is_some(),
+                    "codec" => said.codec.replace(word.value()?.parse()?).is_some(),
+                    "shape" => said.shape.replace(word.value()?.parse()?).is_some(),
+                    _ => return Err(word.error(format!("this says nothing about a class; what does: {WORDS}"))),
+                };
+                if twice { Err(word.error(format!("`{name}` is said twice; leave one of them out"))) } else { Ok(()) }
+            })?;
+        }
+        Ok(said)
+    }
+
+    fn class(&self) -> Result<&LitStr> {
+        let missing = || Error::new(Span::call_site(), "say which class this is: #[persistent(class = \"app.Name\")]");
+        let class = self.class.as_ref().ok_or_else(missing)?;
+        match class.value().len() {
+            1..=CLASS_BYTES_MAX => Ok(class),
+            length => Err(Error::new(class.span(), format!("a class name has 1 to 255 bytes, this has {length}"))),
+        }
+    }
+
+    fn version(&self) -> Result<u32> {
+        let Some(written) = &self.version else { return Ok(1) };
+        let version: u32 = written.base10_parse()?;
+        match version {
+            0 => Err(Error::new(written.span(), "versions begin with 1")),
+            version => Ok(version),
+        }
+    }
+
+    fn codec(&self) -> Result<TokenStream> {
+        let Some(written) = &self.codec else { return Ok(quote!(Postcard)) };
+        match written.value().as_str() {
+            "postcard" => Ok(quote!(Postcard)),
+            "cbor" => Ok(quote!(Cbor)),
+            other => {
+                Err(Error::new(written.span(), format!("there is no codec {other:?}; write \"postcard\" or \"cbor\"")))
+            }
+        }
+    }
+
+    fn check_shape(&self, input: &DeriveInput) -> Result<()> {
+        let Some(written) = &self.shape else { return Ok(()) };
+        let now = shape::fingerprint(input);
+        let message = match written.value() {
+            said if said == now => return Ok(()),
+            said if said.is_empty() => format!("write shape = \"{now}\""),
+            _ => format!(
+                "the shape has changed: raise `version`, keep the old type as `from`, and write shape = \"{now}\" (values of the old \
+                 shape would be misread; if none was ever stored, write the new shape alone)"
+            ),
+        };
+        Err(Error::new(written.span(), message))
+    }
+}
+
+pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
+    if let Data::Union(union) = &input.data {
+        return Err(Error::new(union.union_token.span, "a union cannot be stored; make it an enum"));
+    }
+    if !input.generics.params.is_empty() {
+        let message = "a class is one type: derive `Persistent` for a type without parameters";
+        return Err(Error::new(input.generics.span(), message));
+    }
+    let said = Said::read(&input.attrs)?;
+    let (class, version, codec) = (said.class()?, said.version()?, said.codec()?);
+    // Beside the impl: without it, each use of the type would be an error as well.
+    let shape = said.check_shape(input).err().map(Error::into_compile_error);
+    let name = &input.ident;
+    let upgrade = said.from.as_ref().map(upgrade).unwrap_or_default();
+    let follows = said.from.as_ref().map(|from| {
+        quote_spanned! {from.span()=> const _: () = ::zeolite_client::typed::follows::<#from, #name>(); }
+    });
+    Ok(quote! {
+        #[automatically_derived]
+        impl ::zeolite_client::Persistent for #name {
+            const CLASS: &'static str = #class;
+            const VERSION: u32 = #version;
+            const CODEC: ::zeolite_client::Codec = ::zeolite_client::Codec::#codec;
+            #upgrade
+        }
+        #follows
+        #shape
+    })
+}
+
+/// The part of the impl that knows the former type.
+fn upgrade(from: &Type) -> TokenStream {
+    quote_spanned! {from.span()=>
+        fn codec_of(version: u32) -> ::zeolite_client::Codec {
+            match version {
+                <Self as ::zeolite_client::Persistent>::VERSION => <Self as ::zeolite_client::Persistent>::CODEC,
+                older => <#from as ::zeolite_client::Persistent>::codec_of(older),
+            }
+        }
+
+        fn upgrade(version: u32, data: &[u8]) -> ::zeolite_client::Result<Self> {
+            ::zeolite_client::typed::upgrade_from::<#from, Self>(version, data)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    /// The compile error, alone or beside the impl.
+    fn refusal(input: &DeriveInput) -> String {
+        match derive(input) {
+            Err(refused) => refused.to_string(),
+            Ok(impls) => impls
+                .to_string()
+                .split_once("compile_error")
+                .map(|(_, told)| told.replace('\\', ""))
+                .unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn each_mistake_in_the_attribute_is_told_with_what_to_write() {
+        let refused: [(DeriveInput, &str); 12] = [
+            (parse_quote! { struct P { a: u8 } }, "say which class this is"),
+            (
+                parse_quote! { #[persistent(class = "")] struct P { a: u8 } },
+                "a class name has 1 to 255 bytes, this has 0",
+            ),
+            (parse_quote! { #[persistent(class = "P", version = 0)] struct P { a: u8 } }, "versions begin with 1"),
+            (parse_quote! { #[persistent(class = "P", version = "2")] struct P { a: u8 } }, "expected integer"),
+            (
+                parse_quote! { #[persistent(klass = "P")] struct P { a: u8 } },
+                "this says nothing about a class; what does: class =",
+            ),
+            (parse_quote! { #[persistent(class = "P", class = "Q")] struct P { a: u8 } }, "`class` is said twice"),
+            (
+                parse_quote! { #[persistent(class = "P", codec = "json")] struct P { a: u8 } },
+                "there is no codec \"json\"",
+            ),
+            (parse_quote! { #[persistent(class = "P", shape = "")] struct P { a: u8 } }, "write shape = \""),
+            (
+                parse_quote! { #[persistent(class = "P", shape = "0")] struct P { a: u8 } },
+                "the shape has changed: raise `version`",
+            ),
+            (parse_quote! { #[persistent(class = "P")] struct P<T> { a: T } }, "a class is one type"),
+            (parse_quote! { #[persistent(class = "P")] union P { a: u8 } }, "a union cannot be stored"),
+            (parse_quote! { #[persistent] struct P { a: u8 } }, "expected attribute arguments"),
+        ];
+        for (input, message) in refused {
+            let told = refusal(&input);
+            assert!(told.contains(message), "{told:?} does not say {message:?}");
+        }
+    }
+
+    #[test]
+    fn the_shape_that_is_told_is_the_one_that_is_taken() {
+        let told = refusal(&parse_quote! { #[persistent(class = "P", shape = "")] struct P { a: u8 } });
+        let (_, shape) = told.split_once("shape = \"").expect("the shape is told");
+        let shape = LitStr::new(&shape[..8], Span::call_site());
+        assert_eq!(refusal(&parse_quote! { #[persistent(class = "P", shape = #shape)] struct P { a: u8 } }), "");
+        assert_ne!(refusal(&parse_quote! { #[persistent(class = "P", shape = #shape)] struct P { a: u16 } }), "");
+    }
+}
