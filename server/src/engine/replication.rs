@@ -110,6 +110,7 @@ impl Engine {
 
     /// Meets a newer term: from now on this is not the primary any more, and after a restart neither. False: it is not newer.
     pub fn fence(&self, term: u64, by: &str) -> Result<bool, Fault> {
+        Term::check(term, self.met_term())?;
         let fenced = self.copies.seats.fence(term, by).map_err(super::fault_of)?;
         if fenced {
             self.copies.followers.wake_writer();
@@ -122,6 +123,7 @@ impl Engine {
     /// called when that is on the disk, and visible.
     pub(crate) fn hand_over(&self, term: u64, by: &str, done: Box<dyn FnOnce(Vec<Oid>) + Send>) -> Result<(), Fault> {
         self.check_seat()?;
+        Term::check(term, self.met_term())?;
         self.copies.seats.hand_over();
         self.fence(term, by)?;
         // Whatever was sealed is before this.
@@ -213,6 +215,7 @@ impl Engine {
 
     /// Begins to follow a primary of a term.
     pub(crate) fn meet_term(&self, term: u64) -> Result<(), Fault> {
+        Term::check(term, self.met_term())?;
         self.copies.seats.meet(term).map_err(super::fault_of)
     }
 

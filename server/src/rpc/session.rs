@@ -106,7 +106,8 @@ impl Session {
         let who = self.peer.visitor.on(&hello.database)?.acting_as(&hello.role)?.called(&hello.client);
         who.check(Verb::Read)?;
         let database = self.rpc.databases.find(&hello.database)?;
-        if who.check(Verb::Commit).is_ok() {
+        // A writer's word must not stop a server for all others; he himself leaves one of an older term than he has met.
+        if who.check(Verb::Follow).is_ok() {
             super::follow::meets(database.engine(), hello.store_id, hello.term, &who.client().to_string());
         }
         database.engine().check_confirmed()?;

@@ -6,7 +6,7 @@
 use crate::engine::keep::system;
 use crate::storage::{Read, StoreError};
 use prost::Message;
-use zeolite_proto::{Cell, Record, Tid};
+use zeolite_proto::{Cell, Fault, Record, Tid};
 
 /// The class of its record.
 const CLASS: &str = "zeolite.Term";
@@ -33,12 +33,25 @@ struct StoredTerm {
 /// The terms of one promotion and the next are so far apart.
 const ROUND: u64 = 1_000_000;
 
+/// So many promotions at most are missed.
+const ROUNDS_AHEAD_MAX: u64 = 100_000;
+
 impl Term {
     /// The number of the next one, begun by a copy that has met this one. Of two copies that are promoted at the same time each has its own, so that
     /// the smaller is fenced when they meet: a round for each promotion, and within it a place that a copy's id says.
     pub(crate) fn after(met: u64, id: [u8; 16]) -> u64 {
         let place = (u128::from_be_bytes(id) % u128::from(ROUND)) as u64;
-        (met / ROUND + 1) * ROUND + place
+        (met / ROUND).saturating_add(1).saturating_mul(ROUND).saturating_add(place)
+    }
+
+    /// Refuses a number that promotions do not come to: behind it there might be none for the next one.
+    pub(crate) fn check(number: u64, met: u64) -> Result<(), Fault> {
+        if number <= met.saturating_add(ROUNDS_AHEAD_MAX * ROUND) {
+            return Ok(());
+        }
+        Err(Fault::invalid(format!(
+            "there is no term {number}: the newest that is known here is {met}; nothing was changed"
+        )))
     }
 }
 
@@ -78,6 +91,8 @@ mod tests {
         for met in [one, other, one + 1, one.max(other)] {
             assert!(Term::after(met, [3; 16]) > one.max(other), "the next one is after both: {met}");
         }
+        assert!(Term::check(one, 0).is_ok() && Term::check(one.max(other), one).is_ok() && Term::check(3, one).is_ok());
+        assert!(Term::check(u64::MAX, one).is_err_and(|fault| fault.message.contains("nothing was changed")));
         assert!(Term::after(Term::after(5, [255; 16]), [0; 16]) > Term::after(5, [255; 16]));
     }
 }

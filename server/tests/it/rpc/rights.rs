@@ -97,6 +97,15 @@ impl Doors {
             "NewOids" => call!(writer, new_oids, says, v2::NewOidsRequest::default()),
             "Log" => call!(replicator, log, says, v2::LogRequest::default()),
             "Restore" => call!(replicator, restore, says, tokio_stream::iter([v2::Transaction::default()])),
+            "Follow" => {
+                match within(replicator.follow(saying(says, tokio_stream::iter([v2::FollowRequest::default()])))).await
+                {
+                    Ok(pages) => within(pages.into_inner().message()).await.map(|_| ()),
+                    Err(status) => Err(status),
+                }
+            }
+            "Fence" => call!(replicator, fence, says, v2::FenceRequest::default()),
+            "Promote" => call!(admin, promote, says, v2::PromoteRequest::default()),
             "Status" => call!(admin, status, says, v2::StatusRequest {}),
             "Resolvers" => call!(admin, resolvers, says, v2::ResolversRequest {}),
             "Gates" => call!(admin, gates, says, v2::GatesRequest {}),
@@ -125,7 +134,7 @@ fn denied(result: &Result<(), Status>) -> bool {
 async fn every_call_is_allowed_to_the_roles_that_the_page_names_and_to_no_others() {
     let test = start().await;
     let table = documented();
-    assert_eq!(table.len(), 35, "every call of the protocol but the session: {table:?}");
+    assert_eq!(table.len(), 38, "every call of the protocol but the session: {table:?}");
     for role in Role::ALL {
         let admin = AdminClient::new(test.channel().await);
         let mut doors = Doors { unary: test.unary().await, admin, says: as_role(role) };

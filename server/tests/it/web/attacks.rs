@@ -144,7 +144,7 @@ async fn what_is_no_request_is_refused_and_the_server_goes_on() {
         assert!(answer.status < 500, "{shown}: {answer:?}");
     }
     assert_eq!(mode(&scene), ModeKind::Normal);
-    assert_eq!(scene.get("/healthz", "").await.body, "ok\n");
+    assert_eq!(scene.get("/healthz", "").await.body, "ok\nmain primary\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
