@@ -27,7 +27,7 @@ pub(crate) mod watched;
 pub(crate) use authority::Authority;
 pub(crate) use visitor::Visitor;
 
-use crate::engine::{Caller, Client, Mark, Owner, Share};
+use crate::engine::{Caller, Client, Counted, Mark, Owner, Share};
 use quota::Quota;
 use rights::Verb;
 use std::net::SocketAddr;
@@ -128,6 +128,16 @@ impl Principal {
     /// Refuses a commit of so many bytes to whom writes too fast.
     pub(crate) fn spend_commit(&self, bytes: usize) -> Result<(), Fault> {
         self.quota.as_ref().map_or(Ok(()), |quota| quota.commit(bytes))
+    }
+
+    /// Whether what it has prepared may become larger by so many bytes.
+    pub(crate) fn prepared_room(&self, bytes: usize) -> Result<(), Fault> {
+        self.quota.as_ref().map_or(Ok(()), |quota| quota.share().room(Counted::PreparedBytes, bytes))
+    }
+
+    /// Whether the bytes that it writes count for anything.
+    pub(crate) fn counts_bytes(&self) -> bool {
+        self.quota.as_ref().is_some_and(|quota| quota.counts_bytes())
     }
 
     /// An upload has brought so many bytes.

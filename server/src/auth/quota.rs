@@ -111,6 +111,11 @@ impl Quota {
         Ok(())
     }
 
+    /// Whether bytes that are written count for anything.
+    pub(crate) fn counts_bytes(&self) -> bool {
+        self.written_bytes.0.lock().per_s.is_some()
+    }
+
     /// Bytes of an upload, which have come already.
     pub(crate) fn uploaded(&self, bytes: usize) {
         self.written_bytes.add(self.clock.steady(), bytes as u64);

@@ -94,7 +94,7 @@ pub struct Limits {
     /// Streams of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_streams: Option<u64>,
-    /// Commits, drafts to prepare, and undos, in a second.
+    /// Commits, drafts to prepare, amendments, and undos, in a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commits_per_s: Option<u64>,
     /// Bytes of drafts and of uploads, in a second.

@@ -97,11 +97,16 @@ impl UserShare {
         self.most[what as usize].store(most, Ordering::Relaxed);
     }
 
-    fn room(&self, what: Counted, count: usize) -> Result<(), Fault> {
-        let (taken, most) =
-            (self.taken[what as usize].load(Ordering::Relaxed), self.most[what as usize].load(Ordering::Relaxed));
+    /// Whether he may have so much more.
+    pub(crate) fn room(&self, what: Counted, count: usize) -> Result<(), Fault> {
+        let of = |all: &[AtomicUsize; Counted::ALL]| all[what as usize].load(Ordering::Relaxed);
+        let (taken, most) = (of(&self.taken), of(&self.most));
         if taken.saturating_add(count) <= most {
             return Ok(());
+        }
+        if what == Counted::PreparedBytes && count > most {
+            // To come back would not help.
+            return Err(Fault::too_large("size of a prepared draft of this user (zeolite user limit)", count, most));
         }
         let ((things, less), user) = (what.words(), &self.name);
         let message = format!(
@@ -260,6 +265,9 @@ mod tests {
         user.bound(Counted::Pins, Some(0));
         drop((kept, second));
         assert!(take(0).is_err(), "none at all");
+        user.bound(Counted::PreparedBytes, Some(100));
+        let kind = |bytes| shares[0].room(Counted::PreparedBytes, bytes, 1000).map_err(|fault| fault.kind);
+        assert_eq!((kind(100), kind(101)), (Ok(()), Err(FaultKind::TooLarge)), "waiting would not help");
         user.bound(Counted::Pins, None);
         assert!((0..50).map(|_| take(0)).collect::<Result<Vec<_>, _>>().is_ok());
     }

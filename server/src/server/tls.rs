@@ -11,7 +11,7 @@
 //! one (`client_crl`). A list whose next one is overdue counts still: a CA that is late with it must not stop the site. Who came in before
 //! the list had his certificate is judged anew (`trusts`), and cut.
 
-use super::certificate;
+use super::{certificate, revoked};
 use crate::auth::watched::{Watched, bytes};
 use crate::settings::TlsSettings;
 use rustls::pki_types::pem::PemObject;
@@ -134,12 +134,16 @@ fn verifier(
         format!("tls.client_ca = {} does not do: {error}", settings.client_ca.display())
     };
     let mut roots = RootCertStore::empty();
-    for root in certificates("client_ca", &settings.client_ca, ca_pem)? {
+    let cas = certificates("client_ca", &settings.client_ca, ca_pem)?;
+    let lists = revocations(&settings.client_crl, crl_pem)?;
+    revoked::check(&lists, &cas, &provider.signature_verification_algorithms)
+        .map_err(|why| format!("tls.client_crl = {} does not do: {why}", settings.client_crl.display()))?;
+    for root in cas {
         roots.add(root).map_err(|error| wrong(&error))?;
     }
     // One of several CAs may have a list and the others none.
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .with_crls(revocations(&settings.client_crl, crl_pem)?)
+        .with_crls(lists)
         .allow_unknown_revocation_status();
     let builder = if settings.client_required { builder } else { builder.allow_unauthenticated() };
     builder.build().map_err(|error| wrong(&error))

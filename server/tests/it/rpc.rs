@@ -12,6 +12,7 @@ mod kinds;
 mod limits;
 mod pins;
 mod prepared;
+mod quotas;
 mod restores;
 mod rights;
 mod session;

@@ -82,9 +82,12 @@ async fn a_certificate_says_which_user_a_client_works_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_certificate_ends_its_connections_and_comes_in_no_more() {
     let scene = Scene::start(|settings, dir| {
-        settings.tls.client_ca = dir.join("ca.pem");
+        settings.tls.client_ca = dir.join("cas.pem");
         settings.tls.client_crl = dir.join("crl.pem");
-        std::fs::write(dir.join("crl.pem"), Ca::new("another").revokes(&[1])).expect("written");
+        let another = Ca::new("another");
+        std::fs::write(dir.join("crl.pem"), another.revokes(&[1])).expect("written");
+        let own = std::fs::read_to_string(dir.join("ca.pem")).expect("reads");
+        std::fs::write(dir.join("cas.pem"), own + &another.pem()).expect("written");
     })
     .await;
     scene.change(|users| {
@@ -102,9 +105,23 @@ async fn a_revoked_certificate_ends_its_connections_and_comes_in_no_more() {
     let (of_lost, of_kept) = (scene.comes(lost.clone()).await, scene.comes(kept.clone()).await);
     set(&of_lost, 1).await.expect("the list of another CA says nothing of it");
 
-    scene.write("crl.pem", "no list");
-    scene.server.look_at_files();
-    scene.comes(lost.clone()).await;
+    // Of a CA with the same name and another key, of a stranger, and none at all: no client is refused for such a one.
+    for wrong in [Ca::new("ca").revokes(&[9]), Ca::new("stranger").revokes(&[9]), "no list".to_owned()] {
+        scene.write("crl.pem", &wrong);
+        let admin = of_kept.admin();
+        let told = async {
+            while !admin
+                .status()
+                .await
+                .is_ok_and(|it| it.security_problem.is_some_and(|why| why.contains("client_crl")))
+            {
+                scene.server.look_at_files();
+            }
+        };
+        tokio::time::timeout(crate::support::GUARD, told).await.expect("it is told");
+        scene.comes(lost.clone()).await;
+        set(&of_lost, 1).await.expect("and nobody is cut");
+    }
     scene.write("crl.pem", &scene.ca.revokes(&[1, 7]));
     scene.server.look_at_files();
     let ended = async { while of_lost.newest().await.is_ok() {} };

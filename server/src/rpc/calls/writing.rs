@@ -4,6 +4,7 @@ use super::Calls;
 use crate::auth::rights::Verb;
 use crate::engine::{PreparedReceipt, Preparing, Upload};
 use crate::rpc::{decode, encode};
+use crate::store::TxnWrite;
 use bytes::Bytes;
 use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{BlobId, BlobStanding, Cell, Change, Draft, Fault, FaultKind, Note, Receipt, Tid, Write};
@@ -110,6 +111,10 @@ impl Calls {
         if let Err(fault) = self.may(Verb::Prepare) {
             return done(Err(fault));
         }
+        let draft = self.within_rate(draft).and_then(|draft| {
+            self.who.prepared_room(written(&draft))?;
+            Ok(draft)
+        });
         match draft {
             Ok(draft) => {
                 let withdrawn = withdrawn.into_iter().map(Cell::from).collect();
@@ -171,8 +176,8 @@ impl Calls {
         done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
         let done = self.audited("undo", done);
-        // What it will write is not known yet.
-        if let Err(fault) = self.may(Verb::Commit).and_then(|()| self.who.spend_commit(0)) {
+        let spent = || self.who.spend_commit(self.undone_bytes(Tid(request.tid)));
+        if let Err(fault) = self.may(Verb::Commit).and_then(|()| spent()) {
             return done(Err(fault));
         }
         let since = self.since(request.key_since).map(|since| since.unwrap_or(Tid(request.tid)));
@@ -225,12 +230,18 @@ impl Calls {
     /// A draft, unless its user has written too much for now.
     fn within_rate(&self, draft: Result<Draft, Fault>) -> Result<Draft, Fault> {
         let draft = draft?;
-        let bytes = |write: &Write| match &write.change {
-            Change::Put(record) | Change::Apply { operation: record, .. } => write.cell.key.len() + record.len(),
-            _ => write.cell.key.len(),
-        };
-        self.who.spend_commit(draft.writes.iter().map(bytes).sum())?;
+        self.who.spend_commit(written(&draft))?;
         Ok(draft)
+    }
+
+    /// About what the undo of a transaction writes: as much as that has written. Asked only where it counts.
+    fn undone_bytes(&self, tid: Tid) -> usize {
+        if !self.who.counts_bytes() {
+            return 0;
+        }
+        let found = self.engine().log_page(tid, tid, 1).unwrap_or_default();
+        let record = |write: &TxnWrite| write.cell.key.len() + write.record.as_ref().map_or(0, Bytes::len);
+        found.iter().flat_map(|txn| txn.writes.iter().map(record)).sum()
     }
 
     /// Decodes a draft, and says how long that took.
@@ -240,4 +251,13 @@ impl Calls {
         self.engine().stats().decode.record(self.engine().clock().steady().saturating_sub(begun).as_nanos() as u64);
         draft
     }
+}
+
+/// The bytes of a draft's keys, records and operations.
+fn written(draft: &Draft) -> usize {
+    let bytes = |write: &Write| match &write.change {
+        Change::Put(record) | Change::Apply { operation: record, .. } => write.cell.key.len() + record.len(),
+        _ => write.cell.key.len(),
+    };
+    draft.writes.iter().map(bytes).sum()
 }
