@@ -6,7 +6,8 @@
 //!                     spans ──> bounded queue ──> `export`: batches, with a limit of time ──> collector
 //! ```
 //! Nothing is measured for it that is not measured anyway, and a request that nobody traces costs one comparison. A queue that is full, a
-//! collector that is slow or gone: spans are dropped and counted (`zeolite_spans_dropped_total`), and nobody waits.
+//! collector that is slow or gone: spans are dropped and counted, and nobody waits:
+//! `zeolite_spans_total` less `zeolite_spans_dropped_total` has been sent, but for what waits.
 
 mod export;
 
@@ -28,7 +29,7 @@ pub(crate) struct Traces {
     clock: Arc<dyn Clock>,
     one_in: u64,
     seen: AtomicU64,
-    kept: AtomicU64,
+    made: AtomicU64,
     dropped: Arc<AtomicU64>,
     scope: InstrumentationScope,
 }
@@ -55,8 +56,8 @@ impl Traces {
         let dropped = Arc::new(AtomicU64::new(0));
         export::start(settings, spans, dropped.clone())?;
         let scope = InstrumentationScope::builder("zeolite").with_version(env!("CARGO_PKG_VERSION")).build();
-        let (one_in, seen, kept) = (settings.one_in, AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Some(Arc::new(Traces { to, clock, one_in, seen, kept, dropped, scope })))
+        let (one_in, seen, made) = (settings.one_in, AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Some(Arc::new(Traces { to, clock, one_in, seen, made, dropped, scope })))
     }
 
     /// A request has come; none: nobody traces it.
@@ -106,9 +107,9 @@ impl Traces {
         }
     }
 
-    /// Spans that were kept, and those that were dropped.
+    /// Spans that were made, and those of them that were dropped: the others were sent, or wait.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.kept.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
+        (self.made.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a span, each with its own type")]
@@ -138,8 +139,10 @@ impl Traces {
             status,
             instrumentation_scope: self.scope.clone(),
         };
-        let count = if self.to.try_send(span).is_ok() { &self.kept } else { &*self.dropped };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        if self.to.try_send(span).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// When that was, by the wall's clock as it is now.

@@ -2,6 +2,7 @@
 //! came of it.
 
 use super::entry::Refusal;
+use super::leash::Leash;
 use super::{Site, Steer, reply};
 use crate::auth::Visitor;
 use crate::auth::rights::Verb;
@@ -40,9 +41,11 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
     if !is_json {
         return Err(fault(Fault::invalid("the body is application/json")));
     }
+    let leash = request.extensions().get::<Leash>().cloned();
     let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
         fault(Fault::new(FaultKind::TooLarge, format!("the body is over {BODY_BYTES_MAX} bytes, or was cut off")))
     })?;
+    leash.iter().for_each(Leash::is_asked);
     serde_json::from_slice(&bytes)
         .map_err(|error| fault(Fault::invalid(format!("the body is not what it should be: {error}"))))
 }

@@ -1,46 +1,72 @@
 //! Owns the connections of the listener: accepted, encrypted if the settings say so, bounded in number and in time.
 //!
-//! One request per connection, HTTP/1. Beyond `connections_max` a connection is closed as soon as it is accepted; a head over
-//! `header_bytes_max` gets 431; what takes longer than `request_timeout_ms`, from the first byte to the last, is closed. An open page is
-//! one long answer, and lives as long as it reads (`leash`).
+//! One request per connection, HTTP/1. A head over `header_bytes_max` gets 431; what takes longer than `request_timeout_ms`, from the first
+//! byte to the last, is closed. An open page is one long answer, and lives as long as it reads (`leash`).
+//!
+//! ```text
+//!   all `connections_max` places taken ──> the oldest that has not asked yet (half a handshake, head or body) is closed for the one that comes
+//!                                     └──> all have asked: the one that comes is closed, and the log tells now and then
+//! ```
+//! So who says half a thing on every place keeps nobody out. The system's buffer for what is sent is small, and one whose machine does not say
+//! in time that it has come is closed: an answer that nobody reads would wait there otherwise, and look taken.
 
 use super::leash::Leash;
 use super::{Site, routes};
 use crate::auth::Visitor;
 use crate::auth::authority::Certified;
+use crate::auth::seldom::Seldom;
 use axum::Router;
 use axum::body::Body;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 /// How long accepting rests after an error: it goes away with a connection.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
+/// Between two lines about connections that had no place, or could not be accepted.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// What the system keeps of what is sent; it takes twice as much for its own accounts.
+const SEND_BUFFER_BYTES: usize = 32 << 10;
+
 /// Accepts and answers until it is dropped, which closes every connection as well.
 pub(super) async fn serve(listener: TcpListener, site: Arc<Site>) {
-    let mut connections = JoinSet::new();
+    let mut places = Places::default();
+    let (full, failed) = (Seldom::new(TOLD_EVERY), Seldom::new(TOLD_EVERY));
     let router = routes::router(site.clone());
     loop {
         tokio::select! {
-            Some(_) = connections.join_next() => {}
+            Some(_) = places.connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) if connections.len() < site.settings.connections_max => {
-                    connections.spawn(connection(stream, address, site.clone(), router.clone()));
+                Ok((stream, address)) if places.has_room(site.settings.connections_max).await => {
+                    let leash = Leash::new(Duration::from_millis(site.settings.request_timeout_ms));
+                    places.take(leash.clone(), connection(stream, address, site.clone(), router.clone(), leash));
                 }
-                Ok(_) => tracing::warn!("too many readers of page and metrics: one is closed; see metrics.connections_max"),
+                Ok(_) => {
+                    if let Some(untold) = full.may_tell(site.shown.clock.steady()) {
+                        tracing::warn!(
+                            untold,
+                            "too many readers of page and metrics: one is closed; see metrics.connections_max"
+                        );
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "a reader of page and metrics could not be accepted");
+                    if let Some(untold) = failed.may_tell(site.shown.clock.steady()) {
+                        tracing::warn!(%error, untold, "a reader of page and metrics could not be accepted");
+                    }
                     tokio::time::sleep(ERROR_PAUSE).await;
                 }
             },
@@ -48,10 +74,40 @@ pub(super) async fn serve(listener: TcpListener, site: Arc<Site>) {
     }
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, site: Arc<Site>, router: Router) {
-    let leash = Leash::new(Duration::from_millis(site.settings.request_timeout_ms));
+/// Who is connected.
+#[derive(Default)]
+struct Places {
+    connections: JoinSet<()>,
+    /// Those that have not asked yet, the oldest first; one that has is taken out when the next comes.
+    beginning: VecDeque<(AbortHandle, Leash)>,
+}
+
+impl Places {
+    /// Whether there is a place for one more, if need be that of one that has not asked yet.
+    async fn has_room(&mut self, most: usize) -> bool {
+        self.beginning.retain(|(task, leash)| !task.is_finished() && !leash.has_asked());
+        if self.connections.len() < most {
+            return true;
+        }
+        let Some((oldest, _)) = self.beginning.pop_front() else { return false };
+        oldest.abort();
+        // It ends as soon as it waits for anything.
+        while self.connections.len() >= most && self.connections.join_next().await.is_some() {}
+        true
+    }
+
+    fn take(&mut self, leash: Leash, connection: impl Future<Output = ()> + Send + 'static) {
+        let task = self.connections.spawn(connection);
+        self.beginning.push_back((task, leash));
+    }
+}
+
+async fn connection(stream: TcpStream, address: SocketAddr, site: Arc<Site>, router: Router, leash: Leash) {
     // Small events go out at once. One that is gone already says so at its first read.
     let _ = stream.set_nodelay(true);
+    let unread_ms = u32::try_from(site.settings.request_timeout_ms).unwrap_or(u32::MAX);
+    let _ = sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+    let _ = sockopt::set_tcp_user_timeout(&stream, unread_ms);
     let served = async {
         let Some(encryption) = &site.shown.encryption else {
             return answered(stream, &site, router, visitor(&site, address, &Certified::default()), &leash).await;
@@ -83,6 +139,9 @@ async fn answered(
     leash: &Leash,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
+        if request.body().is_end_stream() {
+            leash.is_asked();
+        }
         request.extensions_mut().insert(visitor.clone());
         request.extensions_mut().insert(leash.clone());
         router.clone().call(request.map(Body::new))

@@ -5,6 +5,9 @@
 //! ```
 //! A login ends after `metrics.login_s`, when somebody logs out, with the server, and at once when the token behind it counts no more: whose it
 //! is is asked again with each request and each event. Scripts cannot read the cookie, and other sites' requests do not carry it.
+//!
+//! A user has so many: his oldest makes room for one more. When there are too many of all users, the one with most of them gives his oldest,
+//! so whoever logs in again and again pushes nobody out but himself.
 
 use crate::auth::authority::Who;
 use crate::auth::token::{Sha256, Token};
@@ -15,8 +18,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind};
 
-/// Only holders of tokens make one; the oldest makes room.
+/// Only holders of tokens make one.
 const LOGINS_MAX: usize = 256;
+/// Those of one user.
+const LOGINS_OF_A_USER: usize = 16;
 
 const NAME: &str = "zeolite_page";
 
@@ -46,9 +51,12 @@ impl Logins {
         let until = now + Duration::from_secs(self.lasts_s);
         let mut by_id = self.by_id.lock();
         by_id.retain(|_, login| now < login.until);
-        if by_id.len() >= LOGINS_MAX {
-            let oldest = by_id.iter().min_by_key(|(_, login)| login.until).map(|(id, _)| id.clone());
-            oldest.map(|id| by_id.remove(&id));
+        if of_user(&by_id, who.user()) >= LOGINS_OF_A_USER {
+            remove_oldest(&mut by_id, who.user());
+        } else if by_id.len() >= LOGINS_MAX {
+            let most = by_id.values().max_by_key(|login| of_user(&by_id, login.who.user()));
+            let most = most.map(|login| login.who.clone());
+            remove_oldest(&mut by_id, most.as_ref().and_then(Who::user));
         }
         by_id.insert(shown.id().to_owned(), Login { sum: shown.sha256(), who, until });
         Ok(cookie(shown.secret(), self.lasts_s, is_encrypted))
@@ -72,6 +80,16 @@ impl Logins {
         }
         cookie("", 0, is_encrypted)
     }
+}
+
+fn of_user(by_id: &HashMap<String, Login>, user: Option<&str>) -> usize {
+    by_id.values().filter(|login| login.who.user() == user).count()
+}
+
+fn remove_oldest(by_id: &mut HashMap<String, Login>, user: Option<&str>) {
+    let his = by_id.iter().filter(|(_, login)| login.who.user() == user);
+    let oldest = his.min_by_key(|(_, login)| login.until).map(|(id, _)| id.clone());
+    oldest.map(|id| by_id.remove(&id));
 }
 
 fn cookie(value: &str, lasts_s: u64, is_encrypted: bool) -> String {
@@ -119,12 +137,19 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_makes_room() {
+    fn his_own_oldest_makes_room_and_of_all_that_of_the_one_with_most() {
         let logins = Logins::new(1000);
-        let begin = |second| logins.begin(who("amy"), Duration::from_secs(second), false).expect("randomness");
-        let cookies: Vec<String> = (0..=LOGINS_MAX as u64).map(begin).collect();
+        let begin =
+            |name: &str, second| logins.begin(who(name), Duration::from_secs(second), false).expect("randomness");
         let lives = |cookie: &String| logins.find(&showing(cookie), Duration::from_secs(500)).is_some();
-        assert_eq!(cookies.iter().filter(|cookie| lives(cookie)).count(), LOGINS_MAX);
-        assert!(!lives(&cookies[0]));
+        let admin = begin("admin", 0);
+        let cookies: Vec<String> = (1..=300).map(|second| begin("amy", second)).collect();
+        assert!(cookies.iter().rev().take(LOGINS_OF_A_USER).all(lives), "his newest");
+        assert_eq!(cookies.iter().filter(|cookie| lives(cookie)).count(), LOGINS_OF_A_USER);
+        for second in 0..400 {
+            begin(&format!("user {}", second % 40), 301);
+        }
+        assert!(lives(&admin), "he has one alone");
+        assert_eq!(logins.by_id.lock().len(), LOGINS_MAX);
     }
 }

@@ -1,6 +1,8 @@
 //! Open pages: what they are told, how many there may be, and one that does not read.
 
 use super::scene::{GUARD, Scene};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use zeolite_proto::Schedule;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,10 +43,40 @@ async fn a_page_that_does_not_read_is_cut() {
     // More than the system takes for a reader that stands still.
     let error = "x".repeat(16 << 20);
     scene.server.board().tell("main", Schedule { work: "backup".into(), every_ms: 1, error, ..Schedule::default() });
-    let _never_read = scene.events("").await;
+    let mut unread = scene.events("").await;
     let is_full = async { while !scene.events("").await.until("\r\n").await.contains(" 503 ") {} };
     tokio::time::timeout(GUARD, is_full).await.expect("it has come in");
     becomes_free(&scene).await;
+    let taken = unread.until("").await.len();
+    assert!(taken < 1 << 20, "what was on its way: {taken} bytes of the 16 MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_said_half_makes_room_and_who_has_asked_does_not() {
+    let scene = Scene::start(|settings, _| settings.metrics.connections_max = 3).await;
+    let mut page = scene.events("").await;
+    page.until("event: about").await;
+    let half = [
+        "GET /hea",
+        "POST /api/login HTTP/1.1\r\nHost: localhost\r\nx-zeolite: page\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
+    ];
+    let mut kept = Vec::new();
+    for words in half.into_iter().cycle().take(6) {
+        let mut stream = TcpStream::connect(scene.address()).await.expect("it listens");
+        stream.write_all(words.as_bytes()).await.expect("sent");
+        kept.push(stream);
+    }
+    assert_eq!(scene.get("/healthz", "").await.status, 200);
+    let mut rest = Vec::new();
+    // The first is closed; cut off or in order, as the system says it.
+    drop(tokio::time::timeout(GUARD, kept[0].read_to_end(&mut rest)).await.expect("it is closed"));
+    assert!(rest.is_empty(), "{rest:?}");
+    page.until("event: state").await;
+    let one = Scene::start(|settings, _| settings.metrics.connections_max = 1).await;
+    let mut page = one.events("").await;
+    page.until("event: about").await;
+    assert_eq!(one.get("/healthz", "").await.status, 0, "who has asked keeps the place");
+    page.until("event: state").await;
 }
 
 async fn becomes_free(scene: &Scene) {
