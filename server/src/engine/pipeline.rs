@@ -41,8 +41,9 @@ pub(crate) mod yields;
 use super::Engine;
 use intake::Intake;
 use keys::Keys;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use yields::Yields;
 use zeolite_proto::Tid;
 
@@ -55,12 +56,21 @@ pub(super) struct Pipeline {
     /// Drafts that the mergers have.
     merging: AtomicUsize,
     yields: Yields,
+    /// Until then followers are waited for when the server stops.
+    end_by: OnceLock<Duration>,
 }
 
 impl Pipeline {
     pub(super) fn new(intake: Intake, keys: Keys, last: Tid) -> Pipeline {
         let (recent_floor, merging) = (AtomicU64::new(last.0), AtomicUsize::new(0));
-        Pipeline { intake: Arc::new(intake), keys, recent_floor, merging, yields: Yields::new(last) }
+        Pipeline {
+            intake: Arc::new(intake),
+            keys,
+            recent_floor,
+            merging,
+            yields: Yields::new(last),
+            end_by: OnceLock::new(),
+        }
     }
 
     fn recent_floor(&self) -> Tid {
@@ -91,5 +101,16 @@ impl Engine {
 
     pub(super) fn keys(&self) -> &Keys {
         &self.pipeline.keys
+    }
+
+    /// Whether the server stops and has waited for followers as long as anybody does: what is only on this disk stays there, and is, or
+    /// is not, at the next start, as whoever was let go was told.
+    fn has_waited_to_the_end(&self) -> bool {
+        if self.settings().replication.sync == 0 || !self.intake().is_closed() {
+            return false;
+        }
+        let now = self.clock().steady();
+        let wait = Duration::from_millis(self.settings().replication.wait_ms);
+        *self.pipeline.end_by.get_or_init(|| now + wait) <= now
     }
 }

@@ -193,6 +193,10 @@ impl Intake {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// No more drafts from now on.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();

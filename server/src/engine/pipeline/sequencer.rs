@@ -166,25 +166,16 @@ impl Sequencer {
     }
 
     fn end(&mut self, wait: bool) -> Turn {
-        // Mergers hold a way back into the intake: while one of them works, its draft counts as queued; and what is being
-        // finished may be refused. A loop that has panicked brings nothing back.
-        let is_out = self.engine.pipeline.out_merging() > 0 || self.endings.len() > 0;
-        if is_out && !self.engine.health.has_died() {
-            if wait {
-                self.intake.wait_for_the_last(Duration::from_millis(1));
-            }
-            return Turn::Idle;
+        // Mergers hold a way back into the intake: while one of them works, its draft counts as queued. A loop that has panicked
+        // brings nothing back.
+        if self.engine.pipeline.out_merging() > 0 && !self.engine.health.has_died() {
+            return self.wait_for_the_last(wait);
         }
         if self.keep_over_restart() {
             return Turn::Worked;
         }
-        // Until the store has it, or has refused it, the blobs that it names are held by the draft alone.
-        let is_on_its_way = self.kept_in == Some(self.epoch) && self.newest > self.engine.visible();
-        if is_on_its_way && !self.engine.health.has_died() && self.engine.health.unwritable().is_none() {
-            if wait {
-                self.intake.wait_for_the_last(Duration::from_millis(1));
-            }
-            return Turn::Idle;
+        if self.is_in_doubt() && !self.engine.health.has_died() && !self.engine.has_waited_to_the_end() {
+            return self.wait_for_the_last(wait);
         }
         let (prepared, parked) = self.holds.drain();
         // A durable one is there at the next start.
@@ -193,6 +184,20 @@ impl Sequencer {
         parked.into_iter().for_each(|draft| self.engine.refuse_draft(draft, shutting_down()));
         self.engine.end_intake();
         Turn::Ended
+    }
+
+    /// What is being finished may be refused, and is kept then; and until the store has what keeps a draft, or has refused it, the blobs
+    /// that it names are held by the draft alone.
+    fn is_in_doubt(&self) -> bool {
+        let is_on_its_way = self.kept_in == Some(self.epoch) && self.newest > self.engine.visible();
+        self.endings.len() > 0 || (is_on_its_way && self.engine.health.unwritable().is_none())
+    }
+
+    fn wait_for_the_last(&self, wait: bool) -> Turn {
+        if wait {
+            self.intake.wait_for_the_last(Duration::from_millis(1));
+        }
+        Turn::Idle
     }
 
     fn work(&mut self, ask: Ask) {

@@ -12,7 +12,7 @@ mod batch;
 mod held;
 
 use crate::engine::Engine;
-use crate::engine::faults::fault_of;
+use crate::engine::faults::{fault_of, shutting_down};
 use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{self, Hop, Sealed};
 use crate::engine::pipeline::way::LARGE_BYTES;
@@ -50,8 +50,8 @@ pub(crate) struct Writer {
     next: Option<Batch>,
     /// Was refused; the sequencer is told when nothing is held, for it goes back to what is visible then.
     failed: Option<(u64, Fault)>,
-    /// Until then followers are waited for when the server stops.
-    end_by: Option<Duration>,
+    /// The server stops, and what followers did not take is in the way of all that comes: nothing more is written.
+    gave_up: bool,
     /// Rings when followers have more.
     ring: Receiver<()>,
 }
@@ -66,7 +66,7 @@ impl Writer {
             held: HeldBack::default(),
             next: None,
             failed: None,
-            end_by: None,
+            gave_up: false,
             ring: engine.copies().followers.ring(),
             engine,
         }
@@ -75,6 +75,9 @@ impl Writer {
     /// One batch.
     pub(crate) fn turn(&mut self, wait: bool) -> Turn {
         let released = self.release();
+        if self.gave_up || (self.is_blocked() && self.engine.has_waited_to_the_end()) {
+            return self.refuse_the_rest(wait);
+        }
         if self.held.is_empty() {
             if let Some((epoch, why)) = self.failed.take() {
                 self.engine.refuse_epoch(epoch, why);
@@ -156,11 +159,34 @@ impl Writer {
         released
     }
 
-    /// The server stops: followers have until whoever waits is let go.
+    /// What is held has to be published before anything else is written.
+    fn is_blocked(&self) -> bool {
+        let begins = self.first.as_ref().is_some_and(Hop::begins_segment);
+        !self.held.is_empty() && (self.is_full() || begins)
+    }
+
+    /// The server stops: what is held stays on this disk alone, and what is behind it is not written.
+    fn refuse_the_rest(&mut self, wait: bool) -> Turn {
+        self.gave_up = true;
+        self.held.give_up(&self.engine);
+        if let Some(batch) = self.next.take() {
+            batch.refuse(&self.engine, &shutting_down());
+        }
+        let hop = match self.first.take() {
+            Some(first) => Ok(first),
+            None => self.receive(wait),
+        };
+        match hop {
+            Ok(hop) => self.engine.refuse_hop(hop, shutting_down()),
+            Err(RecvTimeoutError::Disconnected) => return Turn::Ended,
+            Err(RecvTimeoutError::Timeout) => return Turn::Idle,
+        }
+        Turn::Worked
+    }
+
+    /// The server stops: followers have until the stop has waited for them as long as whoever waits for a commit does.
     fn end(&mut self, wait: bool) -> Turn {
-        let now = self.engine.clock().steady();
-        let end_by = *self.end_by.get_or_insert(self.held.oldest().unwrap_or(now));
-        if !wait || self.engine.check_seat().is_err() || end_by <= now {
+        if !wait || self.engine.check_seat().is_err() || self.engine.has_waited_to_the_end() {
             self.held.give_up(&self.engine);
             return Turn::Ended;
         }

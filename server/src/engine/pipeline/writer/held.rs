@@ -67,6 +67,8 @@ impl HeldBack {
     /// The server stops: nobody is waited for any more.
     pub(super) fn give_up(&mut self, engine: &Engine) {
         for held in self.batches.drain(..) {
+            // Also whoever waits for the end of a prepared draft, which would come back to be tried again if the server went on.
+            held.batch.let_go(engine, &unknown(engine));
             held.batch.refuse(engine, &unknown(engine));
         }
         (self.bytes, self.commits) = (0, 0);
