@@ -137,11 +137,19 @@ pub(crate) async fn check(out: &Out, server: &Server, args: &CheckArgs) -> ExitC
     verdict.tell(out)
 }
 
-/// The command line does not make sense: for this command that is UNKNOWN, in the format.
+/// The line could not be written: whoever reads the exit code alone is not told that all is well.
+pub(crate) fn unsaid() -> ExitCode {
+    ExitCode::from(State::Unknown.code())
+}
+
+/// The command line does not make sense: for this command and for `doctor` that is UNKNOWN, in the format.
 pub(crate) fn usage(out: &Out, error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    Verdict::without_numbers(State::Unknown, format!("{first}; see zeolite check --help")).tell(out)
+    let words = std::env::args().skip(1);
+    let command = words.into_iter().find(|word| matches!(word.as_str(), "check" | "doctor"));
+    let command = command.as_deref().unwrap_or("check");
+    Verdict::without_numbers(State::Unknown, format!("{first}; see zeolite {command} --help")).tell(out)
 }
 
 /// The check could not even begin.

@@ -20,6 +20,7 @@ use crate::check::State;
 use crate::output::Out;
 use crate::serve::ServeArgs;
 use crate::server::Server;
+use crate::tame;
 use serde_json::json;
 use std::process::ExitCode;
 use zeolite_server::settings::Settings;
@@ -29,6 +30,8 @@ use zeolite_server::store::disk::holder::Holder;
 pub(crate) const HELP: &str = "\
 Takes the settings as `serve` does. Changes nothing, and may look beside a running server.
 Exit codes: 0 all is well, 1 warnings, 2 something is critical, 3 it could not be looked";
+
+const SETTINGS: &str = "settings";
 
 /// One line.
 struct Finding {
@@ -60,7 +63,7 @@ pub(crate) async fn doctor(out: &Out, server: &Server, args: &ServeArgs) -> Exit
         Err(error) => {
             let remedy =
                 "put it right; `zeolite config explain WORD` shows what a setting may be. Nothing else was looked at";
-            vec![Finding::critical("settings", format!("{error:#}"), remedy)]
+            vec![Finding::critical(SETTINGS, format!("{error:#}"), remedy)]
         }
     };
     tell(out, &findings)
@@ -84,10 +87,12 @@ async fn look(server: &Server, settings: &Settings) -> Vec<Finding> {
 
 fn of_settings(settings: &Settings) -> Finding {
     match crate::serve::problems(settings) {
-        problems if problems.is_empty() => Finding::ok("settings", "they can be served on"),
-        problems => {
-            Finding::critical("settings", problems.join("; "), "put them right; `zeolite config check` shows all")
-        }
+        problems if problems.is_empty() => Finding::ok(SETTINGS, "they can be served on"),
+        problems => Finding::critical(
+            SETTINGS,
+            tame::value(&problems.join("; ")),
+            "put them right; `zeolite config check` shows all",
+        ),
     }
 }
 
@@ -98,9 +103,11 @@ fn tell(out: &Out, findings: &[Finding]) -> ExitCode {
             continue;
         }
         let word = format!("{:<8}", state.text().to_ascii_lowercase());
+        // One line each, whatever a path has in it; the place in a file of settings is shown on several.
+        let seen = if *what == SETTINGS { seen.trim_end().to_owned() } else { tame::value(seen) };
         out.line(format_args!("{} {what:<15} {seen}", out.verdict(*state == State::Ok, &word)));
         if !remedy.is_empty() {
-            out.line(format_args!("{:24} -> {remedy}", ""));
+            out.line(format_args!("{:24} -> {}", "", tame::value(remedy)));
         }
     }
     let worst = findings.iter().map(|finding| finding.state).max().unwrap_or(State::Unknown);

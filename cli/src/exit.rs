@@ -16,6 +16,9 @@ Exit codes:
   130  interrupted
 `zeolite check` and `zeolite doctor` have those of monitoring plugins instead: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
+/// Something on this machine failed.
+pub(crate) const OF_THIS_MACHINE: u8 = 5;
+
 /// A command did its work and found something wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -60,7 +63,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             None
         }
     };
-    error.chain().find_map(of).unwrap_or(5)
+    error.chain().find_map(of).unwrap_or(OF_THIS_MACHINE)
 }
 
 /// The same for what the client library says.

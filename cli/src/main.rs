@@ -72,19 +72,23 @@ fn main() -> ExitCode {
     let server = Server::new(&cli.server, &cli.database, cli.timeout, &cli.credentials);
     if let Command::Check(args) = &cli.command {
         let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
-        return match runtime() {
+        let code = match runtime() {
             Ok(runtime) => runtime.block_on(check::check(&out, &server, args)),
             Err(error) => check::broken(&out, &error),
         };
+        return if out.has_failed() { check::unsaid() } else { code };
     }
     if let Command::Doctor(args) = &cli.command {
         let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
-        return match runtime() {
+        let code = match runtime() {
             Ok(runtime) => runtime.block_on(doctor::doctor(&out, &server, args)),
             Err(error) => check::broken(&out, &error),
         };
+        return if out.has_failed() { check::unsaid() } else { code };
     }
     match run(&out, &server, cli.command, cli.timeout.map(Duration::from_secs)) {
+        // It has been told.
+        Ok(()) if out.has_failed() => exit::OF_THIS_MACHINE.into(),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out.error(&error);

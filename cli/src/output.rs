@@ -2,13 +2,14 @@
 //!
 //! Two readers, two forms: people get aligned text, programs (`--json`) get one JSON value per line. A pipe that its
 //! reader has closed (`zeolite log | head`) is no error: the output falls silent, the command ends with the code that its
-//! work deserves, and long listings ask [`Out::is_closed`] to stop early.
+//! work deserves, and long listings ask [`Out::is_closed`] to stop early. What cannot be written for another reason (a disk that is full) is
+//! told at once on standard error, and in the end by the exit code ([`Out::has_failed`]).
 
 use crate::tame;
 use serde::Serialize;
 use std::cell::Cell;
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 /// Where the program prints.
 pub(crate) struct Out {
@@ -16,6 +17,7 @@ pub(crate) struct Out {
     terminal: bool,
     color: bool,
     closed: Cell<bool>,
+    failed: Cell<bool>,
 }
 
 impl Out {
@@ -25,7 +27,7 @@ impl Out {
         let color = std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Out { json, terminal, color, closed: Cell::new(false) }
+        Out { json, terminal, color, closed: Cell::new(false), failed: Cell::new(false) }
     }
 
     /// Whether a program reads.
@@ -43,6 +45,11 @@ impl Out {
         self.closed.get()
     }
 
+    /// Whether something that was to be on standard output is not there, and somebody wanted it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
     /// One line on standard output.
     pub(crate) fn line(&self, line: impl Display) {
         self.bytes(format!("{}\n", tame::lines(&line.to_string())).as_bytes());
@@ -54,8 +61,12 @@ impl Out {
             return;
         }
         let mut out = std::io::stdout().lock();
-        if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+        if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
             self.closed.set(true);
+            if error.kind() != ErrorKind::BrokenPipe {
+                self.failed.set(true);
+                self.error(&anyhow::anyhow!("standard output cannot be written: {error}"));
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use crate::exit::Usage;
 use crate::moment;
 use crate::output::{Out, Table};
 use anyhow::{Context, Result, ensure};
+use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub(crate) struct UserArgs {
 enum UserCommand {
     /// A new user with a first token
     Add {
+        /// What he is called, in the roles, the audit and the log
         name: String,
         #[command(flatten)]
         rights: Rights,
@@ -53,12 +55,14 @@ enum UserCommand {
     },
     /// Another role for a user, on some databases or on all that are not named
     Grant {
+        /// Who is in the file
         name: String,
         #[command(flatten)]
         rights: Rights,
     },
     /// Take a user's role on some databases away
     Withdraw {
+        /// Who is in the file
         name: String,
         /// On which database
         #[arg(long = "on", value_name = "DATABASE", required = true)]
@@ -66,6 +70,7 @@ enum UserCommand {
     },
     /// Bound what a user may have at once, and write in a second, over all connections
     Limit {
+        /// Who is in the file
         name: String,
         #[command(flatten)]
         limits: LimitArgs,
@@ -73,9 +78,13 @@ enum UserCommand {
     /// Who there is, with the short ids of their tokens, and their limits
     List,
     /// Remove a user with all tokens
-    Remove { name: String },
+    Remove {
+        /// Who is in the file
+        name: String,
+    },
     /// One more token for a user; it is shown once
     Token {
+        /// Who is in the file
         name: String,
         #[command(flatten)]
         life: Life,
@@ -109,6 +118,16 @@ impl std::str::FromStr for Most {
     }
 }
 
+/// The same of bytes, which may have a unit, as in settings.
+fn most_bytes(text: &str) -> Result<Most, String> {
+    if text == "none" {
+        return Ok(Most(None));
+    }
+    let size = text.parse::<ByteSize>();
+    size.map(|size| Most(Some(size.as_u64())))
+        .map_err(|_| "write a number of bytes, a size like 10MiB, or none".to_owned())
+}
+
 #[derive(Args)]
 #[group(required = true, multiple = true)]
 struct LimitArgs {
@@ -122,7 +141,7 @@ struct LimitArgs {
     #[arg(long, value_name = "NUMBER|none")]
     prepared_drafts: Option<Most>,
     /// Bytes of prepared drafts
-    #[arg(long, value_name = "BYTES|none")]
+    #[arg(long, value_name = "SIZE|none", value_parser = most_bytes)]
     prepared_bytes: Option<Most>,
     /// Blobs on their way up or down
     #[arg(long, value_name = "NUMBER|none")]
@@ -134,7 +153,7 @@ struct LimitArgs {
     #[arg(long, value_name = "NUMBER|none")]
     commits_per_s: Option<Most>,
     /// Bytes written in a second, in drafts and blobs
-    #[arg(long, value_name = "BYTES|none")]
+    #[arg(long, value_name = "SIZE|none", value_parser = most_bytes)]
     written_bytes_per_s: Option<Most>,
 }
 
@@ -278,4 +297,16 @@ fn as_json(name: &str, user: &User, now: u64) -> serde_json::Value {
     };
     json!({ "user": name, "roles": user.roles, "tokens": user.tokens.iter().map(token).collect::<Vec<_>>(),
             "limits": limits(&user.limits).collect::<std::collections::BTreeMap<_, _>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_said_as_in_settings() {
+        let of = |text| most_bytes(text).ok().map(|Most(most)| most);
+        let said = ["10MiB", "1.5 kB", "7", "none", "many", "-1"].map(of);
+        assert_eq!(said, [Some(Some(10 << 20)), Some(Some(1500)), Some(Some(7)), Some(None), None, None]);
+    }
 }

@@ -4,6 +4,7 @@
 //! is the application's: it is shown as it is.
 
 use crate::tame;
+use minicbor::data::Token;
 use serde_json::{Value, json};
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{bounded, class, counter, extreme, list, set, value};
@@ -62,9 +63,47 @@ pub(crate) fn json(record: &Record) -> Option<Value> {
 /// One whole value in CBOR, in diagnostic notation.
 fn cbor(data: &[u8]) -> Option<String> {
     let value = data.strip_prefix(&CBOR_TAG)?;
-    let mut read = minicbor::Decoder::new(value);
-    read.skip().ok()?;
-    (read.position() == value.len()).then(|| minicbor::display(value).to_string())
+    is_one_value(value).then(|| minicbor::display(value).to_string())
+}
+
+/// Whether these bytes are that. A break counts where something of indefinite length ends, and nowhere else (RFC 8949, 3.2.1).
+fn is_one_value(bytes: &[u8]) -> bool {
+    let mut tokens = minicbor::decode::Tokenizer::new(bytes);
+    // What has begun: the values that it wants still; of indefinite length: how many it has, and whether it wants pairs.
+    enum Open {
+        Definite(u64),
+        Indefinite { has: u64, pairs: bool },
+    }
+    let mut open = vec![Open::Definite(1)];
+    loop {
+        while let Some(Open::Definite(0)) = open.last() {
+            open.pop();
+        }
+        let Some(innermost) = open.last_mut() else { return tokens.next().is_none() };
+        let Some(Ok(token)) = tokens.next() else { return false };
+        match (&token, innermost) {
+            (Token::Break, Open::Indefinite { has, pairs }) if !*pairs || has.is_multiple_of(2) => {
+                open.pop();
+                continue;
+            }
+            (Token::Break, _) => return false,
+            (_, Open::Definite(wants)) => *wants -= 1,
+            (_, Open::Indefinite { has, .. }) => *has += 1,
+        }
+        match token {
+            Token::Tag(_) => open.push(Open::Definite(1)),
+            Token::Array(length) => open.push(Open::Definite(length)),
+            Token::Map(length) => match length.checked_mul(2) {
+                Some(values) => open.push(Open::Definite(values)),
+                None => return false,
+            },
+            Token::BeginMap => open.push(Open::Indefinite { has: 0, pairs: true }),
+            Token::BeginArray | Token::BeginBytes | Token::BeginString => {
+                open.push(Open::Indefinite { has: 0, pairs: false });
+            }
+            _ => {}
+        }
+    }
 }
 
 fn items<'a>(all: impl ExactSizeIterator<Item = &'a Item>) -> String {
@@ -104,6 +143,22 @@ mod tests {
             assert_eq!((told(&of(&map[..cut])), json(&of(&map[..cut]))), (None, None), "{cut}");
         }
         assert_eq!(told(&of(&[&map[..], b"!"].concat())), None, "more than one value");
+        let rest = |rest: &[u8]| told(&of(&[&CBOR_TAG[..], rest].concat()));
+        for stray in
+            [&b"\xff"[..], b"\x81\xff", b"\xc1\xff", b"\xbf\x01\xff", b"\x82\x01\xff", b"\xa1\x01\xff", b"\xc1"]
+        {
+            assert_eq!(rest(stray), None, "{stray:x?}");
+        }
+        for whole in [
+            &b"\x9f\x01\xff"[..],
+            b"\xbf\x01\x02\xff",
+            b"\xc1\x01",
+            b"\x80",
+            b"\x5f\x41\x01\xff",
+            b"\xc1\x9f\xc1\x80\xff",
+        ] {
+            assert!(rest(whole).is_some(), "{whole:x?}");
+        }
         let nested = [&CBOR_TAG[..], &[0x81; 200_000], &[0]].concat();
         assert!(told(&of(&nested)).is_some_and(|text| text.chars().count() <= CBOR_CHARS_SHOWN + 2), "any depth");
         assert_eq!(json(&counter::record(7)), Some(json!(7)));

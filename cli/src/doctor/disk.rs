@@ -51,7 +51,8 @@ pub(super) fn directories(settings: &Settings, holder: Option<Holder>) -> Vec<Fi
 /// The directory, or the nearest above it that there is.
 pub(super) fn there(dir: &Path) -> PathBuf {
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/")).to_owned()
+    // A link that leads nowhere, or to itself, is there: nothing can be made in its place.
+    dir.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(Path::new("/")).to_owned()
 }
 
 fn directory(name: &str, dir: &Path, holder: Option<Holder>) -> Finding {

@@ -4,6 +4,7 @@ use crate::program::{program, text};
 use crate::served::Served;
 use serde_json::Value;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -210,6 +211,37 @@ fn now_s() -> u64 {
     let dir = TempDir::new().expect("a directory");
     let made = dir.path().metadata().and_then(|data| data.modified()).expect("told");
     made.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_no_directory_and_odd_names_are_shown_as_they_are_written() {
+    let dir = TempDir::new().expect("a directory");
+    let (circle, nowhere) = (dir.path().join("circle"), dir.path().join("nowhere"));
+    symlink(&circle, &circle).expect("links");
+    symlink(dir.path().join("gone"), &nowhere).expect("links");
+    for wrong in [&circle, &nowhere, &circle.join("below")] {
+        doctor(wrong, &[]).says("data directory", "CRITICAL", "is no directory");
+    }
+    let told = |data: &str| {
+        let mut told = program();
+        let told = told.args(["doctor", "--listen", "127.0.0.1:0", "--data", data]).current_dir("/").output();
+        text(&told.expect("runs").stdout).to_owned()
+    };
+    let odd = told(&format!("{}/a\nok       x\x1b[2J", dir.path().display()));
+    assert!(odd.contains("a\\nok       x\\u{1b}[2J") && !odd.contains('\x1b'), "{odd}");
+    let none = told("");
+    assert!(none.contains("see zeolite doctor --help"), "{none}");
+}
+
+#[test]
+fn what_cannot_be_written_is_told_and_is_not_well() {
+    let dir = TempDir::new().expect("a directory");
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let explained = program().args(["config", "explain"]).stdout(full()).output().expect("runs");
+    assert_eq!(explained.status.code(), Some(5));
+    assert!(text(&explained.stderr).contains("standard output cannot be written"), "{}", text(&explained.stderr));
+    let looked = command(dir.path(), &[]).stdout(full()).output().expect("runs");
+    assert_eq!(looked.status.code(), Some(3));
 }
 
 #[test]
