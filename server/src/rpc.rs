@@ -341,6 +341,18 @@ impl Rpc {
             promoter.try_send(Promotion { anyway, hand_over, done }).map_err(full)?;
             return answer.await.unwrap_or_else(|_| Err(encode::lost()));
         }
+        if hand_over {
+            return Err(Fault::invalid(
+                "this server follows nobody, so that nothing can be handed over to it: start it with zeolite follow PRIMARY first",
+            ));
+        }
+        if engine.seat() == Seat::Fenced && !anyway {
+            let fenced = engine.check_seat().err().map(|fault| fault.message).unwrap_or_default();
+            return Err(Fault::invalid(format!(
+                "{fenced}; nobody is followed here, so that nobody can be asked who has more: say --anyway to take the place of that \
+                 one all the same, and lose what this one has not"
+            )));
+        }
         let (term, tid) = following::promote(engine).await?;
         Ok(Promoted { term, tid, ..Promoted::default() })
     }

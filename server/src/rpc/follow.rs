@@ -8,8 +8,9 @@
 //!     have ───>                          one message for many transactions
 //!                                   <─── nothing new, once a second: how far it is behind
 //! ```
-//! A primary that is told of a newer term is fenced by that, whoever tells. History that the follower needs is kept from packs as long
-//! as it is known (`engine.replication`); one that is in packed history all the same is told so, since nothing tells what was deleted there.
+//! A primary that is told of a newer term is fenced by that, whichever copy of the same store tells. History that the follower needs is
+//! kept from packs as long as it is known (`engine.replication`); one that is in packed history all the same is told so, since nothing
+//! tells what was deleted there.
 
 use super::calls::Calls;
 use super::restore::weight;
@@ -88,10 +89,6 @@ async fn welcome(
     let engine = calls.engine();
     let id: [u8; 16] =
         hello.follower.as_ref().try_into().map_err(|_| Fault::invalid("a follower is named by 16 bytes"))?;
-    if hello.term > engine.term() {
-        engine.fence(hello.term, &hello.name)?;
-    }
-    engine.check_followed()?;
     if hello.store_id != 0 && hello.store_id != engine.store_id() {
         let message = format!(
             "the copy is of another store ({:016x}) than this ({:016x}); begin with an empty data directory",
@@ -100,6 +97,11 @@ async fn welcome(
         );
         return Err(Fault::invalid(message));
     }
+    // Only a copy of this store knows of its terms.
+    if hello.store_id != 0 && hello.term > engine.term() {
+        engine.fence(hello.term, &hello.name)?;
+    }
+    engine.check_followed()?;
     let (have, written) = (Tid(hello.have), engine.written());
     let shared_to = engine.shared_to(hello.timeline, have).min(written);
     let welcome = v2::FollowWelcome {

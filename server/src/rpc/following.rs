@@ -68,7 +68,7 @@ impl From<Promoted> for v2::PromoteReply {
 pub struct CopyStanding {
     /// Which copy.
     pub id: [u8; 16],
-    /// 0: it has nothing.
+    /// That it was begun with, also while it has nothing.
     pub store_id: u64,
     /// The life of the store.
     pub timeline: u64,
@@ -129,7 +129,7 @@ impl Following {
         let have = engine.written();
         CopyStanding {
             id: engine.copy_id(),
-            store_id: if have == Tid::NONE { 0 } else { engine.store_id() },
+            store_id: engine.store_id(),
             timeline: engine.timeline(),
             have,
             term: engine.met_term(),
@@ -199,6 +199,11 @@ impl Following {
         self.engine().meet_term(term)
     }
 
+    /// Asks at any time whether the primary of a term is still to be followed.
+    pub fn of_term(&self, term: u64) -> OfTerm {
+        OfTerm { engine: self.engine().clone(), term }
+    }
+
     /// Begins to take what a primary sends.
     pub fn begin(&self) -> Taking {
         let (have, _) = watch::channel(self.engine().written());
@@ -222,6 +227,26 @@ pub(super) async fn promote(engine: &Arc<Engine>) -> Result<(u64, Tid), Fault> {
     engine.promote(term, Box::new(move |result| drop(done.send(result))));
     let receipt = answer.await.unwrap_or_else(|_| Err(encode::lost()))?;
     Ok((term, receipt.tid))
+}
+
+/// The term of the primary that a connection is to.
+#[derive(Clone)]
+pub struct OfTerm {
+    engine: Arc<Engine>,
+    term: u64,
+}
+
+impl OfTerm {
+    /// Why that primary is not followed any more, and nothing is confirmed to it; none: it is.
+    pub fn is_over(&self) -> Option<String> {
+        let (met, term) = (self.engine.met_term(), self.term);
+        if met > term {
+            return Some(format!(
+                "the primary of term {term} was followed, and term {met} has begun: its primary is looked for"
+            ));
+        }
+        (self.engine.seat() == Seat::Primary).then(|| "this server is the primary itself now".to_owned())
+    }
 }
 
 /// One connection to a primary, as far as it is taken.

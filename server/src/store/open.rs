@@ -131,6 +131,19 @@ impl Store {
         Ok(opened)
     }
 
+    /// The id of the store in a data directory, as the headers of its log say it; nothing is changed. None: there is no log.
+    pub fn id_in(disk: Arc<dyn Disk>) -> Result<Option<u64>, StoreError> {
+        let handles = Handles::new(disk, 1);
+        let io = |error| StoreError::Io { what: "listing the log".to_owned(), error };
+        let names = handles.disk().list(LOG_DIR).map_err(io)?;
+        for (number, generation) in names.iter().filter_map(|name| segments::parse_name(name)) {
+            if let Some(segment) = segments::find(&handles, number, generation)? {
+                return Ok(Some(segment.header.store_id));
+            }
+        }
+        Ok(None)
+    }
+
     fn attempt(
         handles: &Arc<Handles>,
         settings: &StoreSettings,
