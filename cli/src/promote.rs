@@ -1,11 +1,13 @@
-//! Owns `promote`: a follower becomes the primary, for every database that it has.
+//! Owns `promote`: a follower becomes the primary, for every database that it has, or the one that is named.
 
+use crate::args::Cli;
 use crate::output::Out;
 use crate::server::Server;
 use anyhow::Result;
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory};
 use serde_json::json;
-use zeolite_client::Promoted;
+use zeolite_client::{Promoted, Seat};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -23,17 +25,54 @@ pub(crate) struct PromoteArgs {
 
 /// `zeolite promote`.
 pub(crate) async fn promote(out: &Out, server: &Server, args: &PromoteArgs) -> Result<()> {
-    let databases = server.admin().await?.status().await?.databases;
+    let databases = match is_one_named() {
+        true => vec![server.database.clone()],
+        false => server.admin().await?.status().await?.databases,
+    };
+    let (count, mut refused) = (databases.len(), Vec::new());
     for database in databases {
-        let promoted = server.of(&database).admin().await?.promote(args.anyway, args.hand_over).await?;
-        let Promoted { term, tid, told, not_told } = promoted;
-        if out.is_json() {
-            out.json(&json!({ "database": database, "term": term, "tid": tid, "told": told, "not_told": not_told }))?;
-            continue;
+        if let Err(error) = promote_one(out, &server.of(&database), args).await {
+            if count > 1 {
+                out.complain(format_args!("{database}: was not promoted: {error:#}"));
+            }
+            refused.push((database, error));
         }
-        out.line(format_args!("{database}: the primary of term {term}, from {tid} on"));
-        told.iter().for_each(|other| out.line(format_args!("  {other} was told")));
-        not_told.iter().for_each(|other| out.line(format_args!("  could not be told, and is tried again: {other}")));
     }
+    let failed = refused.len();
+    match refused.into_iter().next() {
+        None => Ok(()),
+        Some((_, error)) if count == 1 => Err(error),
+        Some((database, error)) => {
+            Err(error.context(format!("{failed} of {count} databases were not promoted; {database}")))
+        }
+    }
+}
+
+/// Whether a database is named, be it `main`.
+fn is_one_named() -> bool {
+    let given = Cli::command().try_get_matches();
+    given.is_ok_and(|given| given.value_source("database") != Some(ValueSource::DefaultValue))
+}
+
+async fn promote_one(out: &Out, server: &Server, args: &PromoteArgs) -> Result<()> {
+    let (admin, database) = (server.admin().await?, &server.database);
+    let now = admin.status().await?.replication;
+    if now.seat == Seat::Primary {
+        if out.is_json() {
+            let (term, tid) = (now.term, now.newest);
+            return out.json(&json!({ "database": database, "term": term, "tid": tid, "told": [], "not_told": [], "was_primary": true }));
+        }
+        out.line(format_args!("{database}: is the primary of term {} already", now.term));
+        return Ok(());
+    }
+    let Promoted { term, tid, told, not_told } = admin.promote(args.anyway, args.hand_over).await?;
+    if out.is_json() {
+        return out.json(
+            &json!({ "database": database, "term": term, "tid": tid, "told": told, "not_told": not_told, "was_primary": false }),
+        );
+    }
+    out.line(format_args!("{database}: the primary of term {term}, from {tid} on"));
+    told.iter().for_each(|other| out.line(format_args!("  {other} was told")));
+    not_told.iter().for_each(|other| out.line(format_args!("  could not be told, and is tried again: {other}")));
     Ok(())
 }

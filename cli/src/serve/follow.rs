@@ -9,24 +9,27 @@
 //! door inside. Nothing here decides what is true: a primary says up to where it has what the copy has, and a copy that has more stops.
 
 mod aside;
+mod heard;
 mod peers;
 mod promoting;
 mod stream;
 
-pub(super) use aside::move_aside;
+pub(super) use aside::discard_own;
 pub(super) use peers::{Peers, find_stores};
 
 use anyhow::Result;
+use heard::Heard;
 use promoting::promote;
 use std::sync::Arc;
 use std::time::Duration;
-use stream::follow_once;
+use stream::{Problem, follow_once};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use zeolite_client::{Inside, Seat};
+use zeolite_client::{Behind, Inside, Seat, Tid};
 use zeolite_server::server::{Following, Server};
 use zeolite_server::settings::Settings;
 
-/// After a connection that was lost, and after a refusal.
+/// After a connection that was lost, longer each time; and after a refusal.
 const AGAIN: Duration = Duration::from_millis(200);
 const AGAIN_REFUSED: Duration = Duration::from_secs(2);
 /// A primary tells those that follow an older term so often.
@@ -47,6 +50,8 @@ struct Copy {
     peers: Peers,
     /// To its own server.
     door: Inside,
+    /// What the primary has said to have.
+    heard: watch::Sender<Heard>,
 }
 
 /// Begins; none: nobody is to be followed.
@@ -65,7 +70,12 @@ pub(super) fn start(server: &Server, settings: &Settings) -> Result<Option<Follo
             let inside = inside.clone();
             async move { inside.open().await }
         });
-        let copy = Copy { following, peers: Peers::new(settings, server.address(), database), door };
+        let copy = Copy {
+            following,
+            peers: Peers::new(settings, server.address(), database),
+            door,
+            heard: watch::Sender::default(),
+        };
         tasks.push(tokio::spawn(live(Arc::new(copy))));
     }
     Ok(Some(Follows(tasks)))
@@ -78,6 +88,7 @@ async fn live(copy: Arc<Copy>) {
         // Unless somebody was promoted since.
         copy.following.resume();
     }
+    let mut pause = AGAIN;
     loop {
         let mut seat = copy.following.seat();
         if *seat.borrow_and_update() == Seat::Primary {
@@ -91,16 +102,37 @@ async fn live(copy: Arc<Copy>) {
         }
         tokio::select! {
             problem = follow_once(&copy, None) => {
-                let pause = if problem.is_lost { AGAIN } else { AGAIN_REFUSED };
-                let database = copy.following.database();
-                tracing::warn!(database, problem = problem.text, "does not follow; it is tried again");
-                copy.following.tell(|course| {
-                    course.connected = false;
-                    course.problem = Some(problem.text);
-                });
-                tokio::time::sleep(pause).await;
+                pause = copy.lost(problem, pause);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    Ok(()) = seat.changed() => {}
+                    Some(promotion) = promotions.recv() => promote(&copy, promotion).await,
+                }
             }
             Some(promotion) = promotions.recv() => promote(&copy, promotion).await,
         }
+    }
+}
+
+impl Copy {
+    /// A connection has ended, or none came to be: tells so, and for how long to wait; one without a primary looks for it less and less often.
+    fn lost(&self, problem: Problem, waited: Duration) -> Duration {
+        let database = self.following.database();
+        tracing::warn!(database, problem = problem.text, "does not follow; it is tried again");
+        let was_connected = self.following.replication().connected;
+        self.following.tell(|course| {
+            course.connected = false;
+            course.problem = Some(problem.text);
+        });
+        match (problem.is_lost, was_connected) {
+            (true, true) => AGAIN,
+            (true, false) => (waited * 2).min(AGAIN_REFUSED),
+            (false, _) => AGAIN_REFUSED,
+        }
+    }
+
+    /// The primary says what it has.
+    fn hears(&self, has: Tid, newest: Tid, behind: Option<Behind>) {
+        self.heard.send_modify(|heard| heard.hears(has, newest, behind));
     }
 }

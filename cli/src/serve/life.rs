@@ -1,7 +1,7 @@
 //! Owns the life of `serve`: it begins on a listener of its own, of a service manager, or of the process before it; and ends, or lets the
 //! next process take its place.
 
-use super::follow::{self as following, find_stores, move_aside};
+use super::follow::{self as following, discard_own, find_stores};
 use super::{FollowArgs, ServeArgs, apart, handover, keep_of, registry, schedules, steering, systemd};
 use crate::exit::Usage;
 use crate::moment;
@@ -60,7 +60,7 @@ async fn run(out: &Out, args: &ServeArgs, how: &How<'_>) -> Result<()> {
         );
     }
     if how.discard_own {
-        discard_own(&settings)?;
+        discard_own(&settings).await?;
     }
     let interrupted = || crate::exit::Interrupted(" while opening the store");
     let begun = tokio::select! {
@@ -169,17 +169,6 @@ async fn begin(args: &ServeArgs, settings: Settings) -> Result<Begun> {
     let accepting = TcpListener::from_std(listener.try_clone().context("the listener")?).context("the listener")?;
     let server = Server::begin(components, settings, registry, accepting).await.map_err(usage_or_failure)?;
     Ok(Begun { server, listener, data })
-}
-
-/// Moves aside what is in the data directories, also of the databases that lie elsewhere.
-fn discard_own(settings: &Settings) -> Result<()> {
-    let others = settings.databases.iter().map(|(name, one)| one.data_dir(name, &settings.data_dir));
-    for dir in std::iter::once(settings.data_dir.clone()).chain(others) {
-        if let Some(aside) = move_aside(&dir)? {
-            tracing::warn!(aside = %aside.display(), "what was in the data directory was moved aside; remove it when you need it no more");
-        }
-    }
-    Ok(())
 }
 
 /// Whatever can be known before the old process has left anything.

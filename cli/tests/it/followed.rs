@@ -8,6 +8,7 @@
 
 mod copies;
 mod fleet;
+mod promotions;
 
 use crate::killed::work::{self, Kind, Objects, Shared};
 use fleet::{GUARD, Node, others};

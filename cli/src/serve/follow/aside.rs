@@ -1,19 +1,72 @@
-//! Owns the moving aside of a data directory's content, for a copy that begins anew: nothing is deleted.
+//! Owns the moving aside of a data directory's content, for a copy that begins anew: nothing is deleted, and nothing
+//! is moved before a primary of the same store is there, from which the copy can be made.
 //!
 //! ```text
 //!   DATA/{log,index,blobs,seat,...}  ──>  DATA/aside-20260501T120000Z/{log,index,...}
 //! ```
 
-use anyhow::{Context, Result};
+use super::Peers;
+use crate::exit::Usage;
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeolite_client::Seat;
+use zeolite_server::settings::Settings;
+use zeolite_server::store::Store;
 use zeolite_server::store::disk::RealDisk;
 use zeolite_server::store::disk::holder::LOCK_FILE;
 
 const NAME: &str = "aside-";
 
+/// Moves aside what is in the data directories, also of the databases that lie elsewhere; all of them, or none.
+pub(in crate::serve) async fn discard_own(settings: &Settings) -> Result<()> {
+    let main = (String::from("main"), settings.data_dir.clone());
+    let others = settings.databases.iter().map(|(name, one)| (name.clone(), one.data_dir(name, &settings.data_dir)));
+    let all: Vec<_> = std::iter::once(main).chain(others).collect();
+    let listens = settings.listen_addr().map_err(Usage)?;
+    for (name, dir) in &all {
+        if dir.join("log").exists() {
+            check(&Peers::new(settings, listens, name), name, dir).await?;
+        }
+    }
+    for (_, dir) in all {
+        if let Some(aside) = move_aside(&dir)? {
+            tracing::warn!(aside = %aside.display(), "what was in the data directory was moved aside; remove it when you need it no more");
+        }
+    }
+    Ok(())
+}
+
+/// Refuses unless a primary is there that has the same store.
+async fn check(peers: &Peers, name: &str, dir: &Path) -> Result<()> {
+    let disk = RealDisk::open(dir)?;
+    // A log whose id cannot be read is as good as that of any store.
+    let ours = Store::id_in(Arc::new(disk)).unwrap_or_else(|error| {
+        tracing::warn!(%error, dir = %dir.display(), "of which store this is cannot be read");
+        None
+    });
+    let mut why = Vec::new();
+    for (at, asked) in peers.ask(ours.unwrap_or(0)).await {
+        match asked {
+            Ok(peer) if peer.standing.seat != Seat::Primary => why.push(format!("{at} is {}", peer.standing.seat)),
+            Ok(peer) if ours.is_some_and(|ours| ours != peer.standing.store_id) => why.push(format!(
+                "{at} is the primary of another store ({:016x}) than this ({:016x}); if that is what you want, begin with an empty directory",
+                peer.standing.store_id,
+                ours.unwrap_or(0)
+            )),
+            Ok(_) => return Ok(()),
+            Err(error) => why.push(format!("{at}: {error:#}")),
+        }
+    }
+    bail!(
+        "no primary is there from which the database {name} could be copied anew, so nothing was moved aside: {}",
+        why.join("; ")
+    )
+}
+
 /// Moves everything that is there into a directory of its own in it; none: nothing was there.
-pub(in crate::serve) fn move_aside(dir: &Path) -> Result<Option<PathBuf>> {
+fn move_aside(dir: &Path) -> Result<Option<PathBuf>> {
     if !dir.exists() {
         return Ok(None);
     }

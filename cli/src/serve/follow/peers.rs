@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
-use zeolite_client::{Admin, Db, Options, Replication, Seat, Tls, Token};
+use zeolite_client::{Admin, Db, Error, FaultKind, Options, Replication, Seat, Tls, Token};
 use zeolite_server::server::Following;
 use zeolite_server::settings::{FollowSettings, Settings};
 
@@ -87,6 +87,12 @@ impl Peers {
         futures_util::future::join_all(all.into_iter().map(ask)).await
     }
 
+    /// Whether one that could not be asked is there all the same, and only refuses.
+    pub(super) fn is_there(error: &anyhow::Error) -> bool {
+        // One that has no such database is no copy of it.
+        matches!(error.downcast_ref::<Error>(), Some(Error::Fault(fault)) if fault.kind != FaultKind::NotFound)
+    }
+
     /// The one that takes writes, of the newest term; an older one is told of that.
     pub(super) async fn primary(&self, following: &Following) -> Result<Peer> {
         let standing = following.standing();
@@ -114,6 +120,9 @@ impl Peers {
         }
         match newest {
             Some(peer) => Ok(peer),
+            None if others.is_empty() => {
+                bail!("no primary is there: nobody is named but this server itself (follow.primary)")
+            }
             None => bail!("no primary is there: {}", others.join("; ")),
         }
     }
@@ -185,7 +194,10 @@ pub(in crate::serve) async fn find_stores(settings: &Settings, listens: SocketAd
             }
             if !told {
                 told = true;
-                let why = asked.iter().filter_map(|(at, peer)| Some(format!("{at}: {:#}", peer.as_ref().err()?)));
+                let why = asked.iter().map(|(at, peer)| match peer {
+                    Ok(peer) => format!("{at} is {}", peer.standing.seat),
+                    Err(error) => format!("{at}: {error:#}"),
+                });
                 let why: Vec<String> = why.collect();
                 tracing::warn!(
                     database = name,
@@ -197,4 +209,23 @@ pub(in crate::serve) async fn find_stores(settings: &Settings, listens: SocketAd
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeolite_client::Fault;
+
+    #[test]
+    fn one_that_refuses_is_there() {
+        let fault = |kind| anyhow::Error::from(Error::Fault(Fault::new(kind, "no")));
+        assert!(
+            [FaultKind::Denied, FaultKind::Unauthenticated, FaultKind::Busy]
+                .into_iter()
+                .all(|kind| Peers::is_there(&fault(kind)))
+        );
+        assert!(!Peers::is_there(&fault(FaultKind::NotFound)), "it has no such database");
+        let gone = Error::Disconnected { url: "db1".into(), reason: "refused".into() };
+        assert!(!Peers::is_there(&gone.into()) && !Peers::is_there(&anyhow::anyhow!("no answer within 2 s")));
+    }
 }

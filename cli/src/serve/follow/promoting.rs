@@ -5,11 +5,11 @@
 //! ```
 
 use super::Copy;
-use super::peers::Peer;
+use super::peers::{Peer, Peers};
 use super::stream::follow_once;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
-use zeolite_client::{Error, Fault, FaultKind, Seat, Tid};
+use zeolite_client::{Behind, Error, Fault, FaultKind, Seat, Tid};
 use zeolite_server::server::{Promoted, Promotion};
 
 /// A follower has so long to get what the primary had when it handed over.
@@ -36,39 +36,86 @@ pub(super) async fn promote(copy: &Copy, promotion: Promotion) {
 
 async fn promoted(copy: &Copy, anyway: bool, hand_over: bool) -> Result<Promoted> {
     let (following, peers) = (&copy.following, &copy.peers);
-    let (store_id, standing) = (following.store_id(), following.standing());
-    let there: Vec<Peer> = peers.ask(store_id).await.into_iter().filter_map(|(_, peer)| peer.ok()).collect();
-    let there = there.iter().filter(|peer| peer.standing.store_id == store_id);
-    let primary =
-        there.clone().filter(|peer| peer.standing.seat == Seat::Primary).max_by_key(|peer| peer.standing.term);
+    let store_id = following.store_id();
+    let asked = peers.ask(store_id).await;
+    let there = asked.iter().filter_map(|(_, peer)| peer.as_ref().ok());
+    let there: Vec<&Peer> = there.filter(|peer| peer.standing.store_id == store_id).collect();
     if hand_over {
-        let primary = primary.context("no primary is there that could hand over; promote without --hand-over")?;
-        let newest =
-            peers.hand_over(&primary.address, store_id, standing.term.max(primary.standing.term) + 1).await?.newest;
-        wait_for(copy, newest, &primary.address).await?;
+        hands_over(copy, &there).await?;
     } else if !anyway {
-        if let Some(primary) = primary.filter(|primary| primary.standing.term >= standing.term) {
+        if let Some((at, Err(error))) = asked.iter().find(|(_, peer)| peer.as_ref().is_err_and(Peers::is_there)) {
             bail!(
-                "{} is the primary, and it is there: say --hand-over to switch without a loss, or --anyway to take its place at once",
-                primary.address
+                "{at} is there and does not say how it stands ({error:#}): it may be the primary, or have more; let this server ask it \
+                 (follow.token_file), or say --anyway to promote this one all the same"
             );
         }
-        if let Some(more) =
-            there.max_by_key(|peer| peer.standing.newest).filter(|peer| peer.standing.newest > standing.have)
-        {
-            bail!(
-                "{} ({}) has everything up to {}, and this copy up to {} only: promote that one, or say --anyway to lose what is in between",
-                more.address,
-                more.standing.seat,
-                more.standing.newest,
-                standing.have
-            );
-        }
+        check(copy, &there)?;
     }
     following.settled().await;
     let (term, tid) = following.promote().await.map_err(Error::from)?;
     let (told, not_told) = peers.tell_all(store_id, term).await;
     Ok(Promoted { term, tid, told, not_told })
+}
+
+fn primary_of<'a>(there: &[&'a Peer]) -> Option<&'a Peer> {
+    let primaries = there.iter().copied().filter(|peer| peer.standing.seat == Seat::Primary);
+    primaries.max_by_key(|peer| peer.standing.term)
+}
+
+/// Refuses where something would be lost that is known to be.
+fn check(copy: &Copy, there: &[&Peer]) -> Result<()> {
+    let standing = copy.following.standing();
+    if let Some(primary) = primary_of(there).filter(|primary| primary.standing.term >= standing.term) {
+        bail!(
+            "{} is the primary, and it is there: say --hand-over to switch without a loss, or --anyway to take its place at once",
+            primary.address
+        );
+    }
+    let most = there.iter().max_by_key(|peer| peer.standing.newest);
+    if let Some(more) = most.filter(|peer| peer.standing.newest > standing.have) {
+        bail!(
+            "{} ({}) has everything up to {}, and this copy up to {} only: promote that one, or say --anyway to lose what is in between",
+            more.address,
+            more.standing.seat,
+            more.standing.newest,
+            standing.have
+        );
+    }
+    let lacking = copy.heard.borrow().lacking(standing.have, copy.following.replication().sync);
+    if let Some(lacking) = lacking {
+        bail!("{lacking}; promote another copy, bring the primary back, or say --anyway to lose that");
+    }
+    Ok(())
+}
+
+/// The primary gives all it has to this copy: asked only when this one can take it, so that a primary is not stopped for nothing.
+async fn hands_over(copy: &Copy, there: &[&Peer]) -> Result<()> {
+    let (standing, now) = (copy.following.standing(), copy.following.replication());
+    let primary = primary_of(there).context("no primary is there that could hand over; promote without --hand-over")?;
+    let (at, term) = (&primary.address, primary.standing.term);
+    if term < standing.term {
+        bail!(
+            "{at} is of the older term {term}, and {} has begun: it has nothing to hand over, and nothing was changed",
+            standing.term
+        );
+    }
+    if !now.connected || now.primary != *at {
+        let why = now.problem.unwrap_or_else(|| "it has just begun".to_owned());
+        bail!(
+            "this copy does not follow {at} now, which goes on as the primary ({why}): let it follow first, then say it again"
+        );
+    }
+    let heard = *copy.heard.borrow();
+    if !heard.is_nearly_whole() {
+        let Behind { transactions, more, bytes } = heard.behind();
+        let least = if more { "at least " } else { "" };
+        bail!(
+            "this copy is {least}{transactions} transactions and {bytes} bytes behind {at}, which goes on as the primary: say it again when it \
+             has nearly all (zeolite status)"
+        );
+    }
+    let newest = copy.peers.hand_over(at, standing.store_id, standing.term.max(term) + 1).await?.newest;
+    wait_for(copy, newest, at).await
 }
 
 /// Follows on until everything that the primary had is here.

@@ -10,7 +10,7 @@ use zeolite_client::{
     Behind, BlobId, BlobStanding, Db, Error, FaultKind, FollowHello, FollowPage, FollowWords, Options, PackOptions,
     Remedy, Tid,
 };
-use zeolite_server::server::{Following, Page, Taking};
+use zeolite_server::server::{Following, OfTerm, Page, Taking};
 
 /// A primary says something every second.
 const SILENT_MAX: Duration = Duration::from_secs(10);
@@ -79,9 +79,11 @@ async fn follow(copy: &Copy, hands_over: Option<&str>) -> Result<()> {
         return Err(diverged(following, &primary, welcome.shared_to).into());
     }
     following.meet(welcome.term).map_err(Error::from)?;
+    let of_term = following.of_term(welcome.term);
     tracing::info!(database = following.database(), primary = primary.address, have = %standing.have, "follows");
-    let mut run = Run { copy, primary, taking: following.begin(), source: None, newest: Tid::NONE, packing: None };
-    let told = tokio::spawn(tell(run.taking.have(), followed.words()));
+    let taking = following.begin();
+    let told = tokio::spawn(tell(taking.have(), followed.words(), of_term.clone()));
+    let mut run = Run { copy, primary, of_term, taking, source: None, newest: Tid::NONE, packing: None };
     let ended = run.take(&mut followed).await;
     told.abort();
     ended
@@ -95,11 +97,12 @@ fn diverged(following: &Following, primary: &Peer, shared: Tid) -> Diverged {
     Diverged { primary: primary.address.clone(), count, shared, tids: tids.join(", ") + more }
 }
 
-/// Tells the primary what is on the disk: the newest, as often as it can be sent.
-async fn tell(mut have: watch::Receiver<Tid>, words: FollowWords) {
+/// Tells the primary what is on the disk: the newest, as often as it can be sent. One whose term is over must not learn it: it would
+/// acknowledge what the primary of the new term has not.
+async fn tell(mut have: watch::Receiver<Tid>, words: FollowWords, of_term: OfTerm) {
     while have.changed().await.is_ok() {
         let now = *have.borrow_and_update();
-        if !words.have(now).await {
+        if of_term.is_over().is_some() || !words.have(now).await {
             return;
         }
     }
@@ -109,6 +112,7 @@ async fn tell(mut have: watch::Receiver<Tid>, words: FollowWords) {
 struct Run<'a> {
     copy: &'a Copy,
     primary: Peer,
+    of_term: OfTerm,
     taking: Taking,
     /// For blobs, once there are some.
     source: Option<(Db, Db)>,
@@ -118,9 +122,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn take(&mut self, followed: &mut zeolite_client::Followed) -> Result<()> {
-        let mut have = self.taking.have();
+        let (mut have, mut seat) = (self.taking.have(), self.copy.following.seat());
         loop {
+            self.check_term()?;
             let page = tokio::select! {
+                Ok(()) = seat.changed() => continue,
                 page = tokio::time::timeout(SILENT_MAX, followed.page()) => {
                     page.with_context(|| format!("{} says nothing", self.primary.address))??
                 }
@@ -138,6 +144,7 @@ impl Run<'_> {
             self.newest = self.newest.max(newest);
             let has = *have.borrow();
             self.told(has, behind);
+            self.check_term()?;
             if !log.is_empty() {
                 let page = self.taking.read(log).map_err(Error::from)?;
                 self.bring(&page).await?;
@@ -148,8 +155,14 @@ impl Run<'_> {
         }
     }
 
+    /// Nothing more is taken of a primary whose term is over.
+    fn check_term(&self) -> Result<()> {
+        self.of_term.is_over().map_or(Ok(()), |why| Err(anyhow!(why)))
+    }
+
     fn told(&self, has: Tid, behind: Option<Behind>) {
         let newest = self.newest;
+        self.copy.hears(has, newest, behind);
         self.copy.following.tell(|course| {
             course.connected = true;
             course.problem = None;

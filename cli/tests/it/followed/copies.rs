@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use zeolite_client::{Cell, Db, FaultKind, Oid, Options, PackOptions, Record, Replication, Seat, Tid};
 
-async fn client(node: &Node) -> Db {
+pub(super) async fn client(node: &Node) -> Db {
     Db::connect_with(node.address.to_string(), Options { request_timeout: GUARD, ..Options::default() })
         .await
         .expect("connects")
 }
 
 /// Puts so many objects, each in a commit of its own.
-async fn fill(db: &Db, count: usize, bytes: usize) -> Vec<Oid> {
+pub(super) async fn fill(db: &Db, count: usize, bytes: usize) -> Vec<Oid> {
     let mut oids = Vec::new();
     for n in 0..count {
         let oid = db.new_oid().await.expect("an oid");

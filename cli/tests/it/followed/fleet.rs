@@ -79,6 +79,13 @@ impl Node {
         self.start_as(&[&["follow", peers.as_str()], more].concat());
     }
 
+    /// Starts it again as this, which it refuses.
+    pub(crate) fn fails(&mut self, command: &[&str]) {
+        self.begin(command);
+        let (mut child, _) = self.process.take().expect("it has begun");
+        assert!(!child.wait().expect("it can be waited for").success());
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         if let Some((mut child, _)) = self.process.take() {

@@ -1,0 +1,133 @@
+//! Owns the tests of promotions that would lose something: a stream of a term that is over, a fenced server, a copy that lacks data, a store
+//! that is another one.
+
+use super::copies::{client, fill};
+use super::fleet::Node;
+use crate::program::program;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use zeolite_client::{Cell, Oid, Record, Seat};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_has_met_a_newer_term_confirms_nothing_to_the_old_primary() {
+    let old = Node::primary(&["replication.sync=1", "replication.wait_ms=500"]);
+    let follower = Node::follower(&[old.address], &[]);
+    let db = client(&old).await;
+    fill(&db, 3, 100).await;
+    let store_id = follower.until_whole().await.store_id;
+    // As the one that was promoted tells it; the old one cannot be reached by that.
+    let told = follower.admin().await.expect("connects").fence(store_id, 1_000_000, "db9").await.expect("is told");
+    assert_eq!(told.seat, Seat::Fenced);
+    let lost = db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &Record::new("X", 1, "y"))).await;
+    lost.expect_err("nobody of the new term has it");
+    old.until("fenced", |now| now.seat == Seat::Fenced).await;
+    assert!(!follower.status().await.replication.connected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fenced_server_that_follows_nobody_is_promoted_by_a_word_only() {
+    let mut old = Node::primary(&[]);
+    let new = Node::follower(&[old.address], &[]);
+    fill(&client(&old).await, 3, 100).await;
+    new.until_whole().await;
+    old.kill();
+    new.admin().await.expect("connects").promote(false, false).await.expect("promotes");
+    old.start_as(&["serve"]);
+    old.until("fenced", |now| now.seat == Seat::Fenced).await;
+    let admin = old.admin().await.expect("connects");
+    let refused = admin.promote(false, false).await.expect_err("it is fenced").to_string();
+    assert!(refused.contains(&new.address.to_string()) && refused.contains("--anyway"), "{refused}");
+    let refused = admin.promote(false, true).await.expect_err("nobody can hand over").to_string();
+    assert!(refused.contains("zeolite follow"), "{refused}");
+    assert_eq!(old.status().await.replication.seat, Seat::Fenced);
+    assert!(admin.promote(true, false).await.expect("by a word").term > new.status().await.replication.term);
+    // A server that is the primary has nothing to do, and says so.
+    let address = old.address.to_string();
+    let again = program().args(["--server", &address, "promote"]).output().expect("runs");
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("already"), "{again:?}");
+}
+
+/// Lets so many bytes through to whoever connects, and nothing behind them.
+async fn leaky(to: std::net::SocketAddr, bytes: usize) -> std::net::SocketAddr {
+    let between = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (at, left) = (between.local_addr().expect("an address"), Arc::new(AtomicUsize::new(bytes)));
+    tokio::spawn(async move {
+        while left.load(Ordering::SeqCst) > 0 {
+            let (mut inside, _) = between.accept().await.expect("accepts");
+            let (mut outside, left) = (TcpStream::connect(to).await.expect("connects"), left.clone());
+            tokio::spawn(async move {
+                let (mut from_follower, mut to_follower) = inside.split();
+                let (mut from_primary, mut to_primary) = outside.split();
+                let some = async {
+                    let mut page = vec![0; 16 << 10];
+                    while let Ok(count @ 1..) = from_primary.read(&mut page).await {
+                        let before =
+                            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| Some(it.saturating_sub(count)));
+                        if before.unwrap_or(0) == 0 || to_follower.write_all(&page[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    _ = tokio::io::copy(&mut from_follower, &mut to_primary) => {}
+                    () = some => {}
+                }
+            });
+        }
+    });
+    at
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_not_whole_is_promoted_by_a_word_only() {
+    let mut primary = Node::primary(&[]);
+    fill(&client(&primary).await, 120, 100_000).await;
+    let follower = Node::follower(&[leaky(primary.address, 6_000_000).await], &[]);
+    follower.until("cut off", |now| !now.connected && now.problem.is_some()).await;
+    let has = follower.status().await.replication;
+    assert!(has.behind.transactions > 0 && has.newest < primary.status().await.replication.newest, "{has:?}");
+    primary.kill();
+    let admin = follower.admin().await.expect("connects");
+    let refused = admin.promote(false, false).await.expect_err("it is not whole").to_string();
+    assert!(refused.contains("lacking") && refused.contains("--anyway"), "{refused}");
+    assert!(admin.promote(true, false).await.expect("by a word").term > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_is_not_stopped_for_a_copy_that_cannot_take_over() {
+    let mut old = Node::primary(&[]);
+    let mut new = Node::follower(&[old.address], &[]);
+    let db = client(&old).await;
+    fill(&db, 3, 100).await;
+    new.until_whole().await;
+    new.kill();
+    fill(&db, 1, 100).await;
+    old.kill();
+    new.follow(&[old.address], &[]);
+    new.admin().await.expect("connects").promote(false, false).await.expect("promotes");
+    old.follow(&[new.address], &[]);
+    old.until("apart", |now| now.problem.as_ref().is_some_and(|why| why.contains("--discard-own"))).await;
+    let refused =
+        old.admin().await.expect("connects").promote(false, true).await.expect_err("it lacks much").to_string();
+    assert!(refused.contains("goes on as the primary"), "{refused}");
+    assert_eq!(new.status().await.replication.seat, Seat::Primary);
+    fill(&client(&new).await, 1, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_moved_aside_for_a_primary_of_another_store() {
+    let (one, another) = (Node::primary(&[]), Node::primary(&[]));
+    fill(&client(&one).await, 3, 100).await;
+    fill(&client(&another).await, 3, 100).await;
+    let mut follower = Node::follower(&[one.address], &[]);
+    follower.until_whole().await;
+    follower.stop();
+    let of_another = another.address.to_string();
+    follower.fails(&["follow", &of_another, "--discard-own"]);
+    let names: Vec<_> = std::fs::read_dir(follower.dir()).expect("there").flatten().map(|it| it.file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().starts_with("aside-")), "{names:?}");
+    follower.follow(&[one.address], &[]);
+    follower.until_whole().await;
+}
