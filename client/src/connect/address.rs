@@ -1,24 +1,39 @@
 //! Owns the choice among several addresses: the server that takes writes, or one that can be read at least.
 //!
 //! ```text
-//!   in order:  primary ──────────────────────────────────────> taken
-//!              follower, or fenced, or of an older term than was met ──> kept in mind; read from when no primary is found
-//!              follower that is behind what this client has seen ──────> not taken: time would run back
+//!   all asked at once:  primary of the newest term that any of them tells ────────> taken; of equals the first
+//!                       follower, or fenced, or of an older term than was met ────> read from when no primary is found
+//!                       follower that is behind what this client has seen ────────> not taken: time would run back
 //! ```
-//! A client that only reads (role `read`) takes a follower as it finds it. One that writes and has found none but copies reads there,
+//! Once a primary has answered, the others have [`NEWER_WITHIN`] to tell of a newer term: one that is not there is not waited for longer.
+//! A client that only reads (role `read`) asks in order, and takes a follower as it finds it. One that writes and has found none but copies reads there,
 //! and goes on looking for the primary; its commits wait for that. With a single address whoever is there is taken.
 
 use super::{Core, url_of};
 use crate::errors::{Error, Result};
 use crate::wire::{self, Hello, Incoming, Link, Welcome};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 use zeolite_proto::{Seat, Tid};
 
 /// Between two rounds in which a primary is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
+/// A primary has answered: so long the others may take to tell of a newer one.
+const NEWER_WITHIN: Duration = Duration::from_secs(1);
+
 type Opened = (Link, Incoming);
+
+/// What is at an address.
+struct Found {
+    url: String,
+    store_id: u64,
+    term: u64,
+    takes_writes: bool,
+}
 
 impl Core {
     /// Whether there is a choice.
@@ -58,34 +73,102 @@ pub(super) async fn open(core: &Core, hello: &Hello) -> Result<Opened> {
     if !core.has_choice() {
         return open_at(core, core.url.clone(), hello).await;
     }
-    let mut failed: Option<Error> = None;
-    let mut readable: Option<String> = None;
-    for url in core.urls() {
-        match ask(core, url.clone()).await {
-            Ok(welcome) if core.is_primary(&welcome) => match open_at(core, url, hello).await {
-                Ok(opened) if core.is_primary(opened.0.welcome()) => return Ok(opened),
-                Ok(_) => {}
-                Err(error) => keep(&mut failed, error),
-            },
-            Ok(welcome) if core.can_be_read(hello, &welcome) => {
-                readable.get_or_insert(url);
-                if core.only_reads() {
-                    break;
-                }
-            }
-            Ok(Welcome { visible, .. }) => {
-                let seen = core.position.get();
-                let reason = format!("it is a copy that has all up to {visible} only, and this client has seen {seen}");
-                keep(&mut failed, Error::Disconnected { url, reason });
-            }
+    if core.only_reads() {
+        return open_first(core, hello).await;
+    }
+    let (found, mut failed) = look(core, hello).await;
+    let (newest, older) = by_term(found);
+    let (primaries, copies): (Vec<_>, Vec<_>) = newest.into_iter().partition(|found| found.takes_writes);
+    for Found { url, .. } in primaries {
+        match open_at(core, url, hello).await {
+            Ok(opened) if core.is_primary(opened.0.welcome()) => return Ok(opened),
+            Ok(_) => {}
             Err(error) => keep(&mut failed, error),
         }
     }
-    match (readable, failed) {
-        (Some(url), _) => open_at(core, url, hello).await,
+    match (copies.into_iter().chain(older).next(), failed) {
+        (Some(Found { url, .. }), _) => open_at(core, url, hello).await,
         (None, Some(failed)) => Err(failed),
         (None, None) => Err(Error::Disconnected { url: core.url.clone(), reason: "it is not the primary".to_owned() }),
     }
+}
+
+/// The first that can be read.
+async fn open_first(core: &Core, hello: &Hello) -> Result<Opened> {
+    let mut failed = None;
+    for url in core.urls() {
+        let opened = match ask(core, url.clone()).await {
+            Ok(welcome) if core.is_primary(&welcome) || core.can_be_read(hello, &welcome) => {
+                open_at(core, url, hello).await
+            }
+            Ok(welcome) => Err(is_behind(core, url, &welcome)),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(opened) => return Ok(opened),
+            Err(error) => keep(&mut failed, error),
+        }
+    }
+    Err(failed.expect("there is an address"))
+}
+
+/// What is there, in order, and why the others do not count.
+async fn look(core: &Core, hello: &Hello) -> (Vec<Found>, Option<Error>) {
+    let (mut found, mut failed) = (Vec::new(), None);
+    let answers = ask_all(core).await;
+    for welcome in answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()) {
+        if welcome.store_id == core.store_id.load(Ordering::Acquire) {
+            core.term.fetch_max(welcome.term, Ordering::AcqRel);
+        }
+    }
+    for (url, answer) in answers {
+        match answer {
+            Ok(welcome) if core.is_primary(&welcome) || core.can_be_read(hello, &welcome) => {
+                let (takes_writes, Welcome { store_id, term, .. }) = (core.is_primary(&welcome), welcome);
+                found.push(Found { url, store_id, term, takes_writes });
+            }
+            Ok(welcome) => keep(&mut failed, is_behind(core, url, &welcome)),
+            Err(error) => keep(&mut failed, error),
+        }
+    }
+    (found, failed)
+}
+
+/// Asks at all addresses at the same time. In their order: who has answered in time.
+async fn ask_all(core: &Core) -> Vec<(String, Result<Welcome>)> {
+    let one = async |(n, url): (usize, String)| (n, (url.clone(), ask(core, url).await));
+    let mut asked: FuturesUnordered<_> = core.urls().enumerate().map(one).collect();
+    let mut answers = Vec::new();
+    let mut until = None;
+    loop {
+        let next = match until {
+            // Each has a time limit of its own.
+            None => asked.next().await,
+            Some(until) => tokio::time::timeout_at(until, asked.next()).await.ok().flatten(),
+        };
+        let Some(answer) = next else { break };
+        if answer.1.1.as_ref().is_ok_and(|welcome| core.is_primary(welcome)) {
+            until.get_or_insert_with(|| Instant::now() + NEWER_WITHIN);
+        }
+        answers.push(answer);
+    }
+    answers.sort_by_key(|(n, _)| *n);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// Those that nobody of the same store tells a newer term than, and the others; both in order.
+fn by_term(found: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
+    let newest = |store_id| found.iter().filter(|other| other.store_id == store_id).map(|other| other.term).max();
+    let is_newest: Vec<bool> = found.iter().map(|one| newest(one.store_id) == Some(one.term)).collect();
+    let (newest, older): (Vec<_>, Vec<_>) = found.into_iter().zip(is_newest).partition(|(_, is_newest)| *is_newest);
+    let only = |found: Vec<(Found, bool)>| found.into_iter().map(|(found, _)| found).collect();
+    (only(newest), only(older))
+}
+
+fn is_behind(core: &Core, url: String, Welcome { visible, .. }: &Welcome) -> Error {
+    let seen = core.position.get();
+    let reason = format!("it is a copy that has all up to {visible} only, and this client has seen {seen}");
+    Error::Disconnected { url, reason }
 }
 
 fn keep(failed: &mut Option<Error>, error: Error) {
@@ -119,5 +202,31 @@ async fn open_at(core: &Core, url: String, hello: &Hello) -> Result<Opened> {
     match tokio::time::timeout(limit, wire::open(&url, limit, hello.clone(), core)).await {
         Ok(opened) => opened,
         Err(_) => Err(Error::Disconnected { url, reason: format!("no hello within {limit:?}") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_primaries_the_one_of_the_newer_term_is_taken_and_of_equals_the_first() {
+        let found = |(url, store_id, term, takes_writes): (&str, u64, u64, bool)| Found {
+            url: url.into(),
+            store_id,
+            term,
+            takes_writes,
+        };
+        let split = |all: &[(&str, u64, u64, bool)]| {
+            let (newest, older) = by_term(all.iter().copied().map(found).collect());
+            let urls = |found: Vec<Found>| found.into_iter().map(|one| one.url).collect::<Vec<_>>().join(" ");
+            (urls(newest), urls(older))
+        };
+        let told = |newest: &str, older: &str| (newest.to_owned(), older.to_owned());
+        assert_eq!(split(&[("old", 1, 3, true), ("new", 1, 4, true)]), told("new", "old"));
+        assert_eq!(split(&[("first", 1, 3, true), ("copy", 1, 3, false)]), told("first copy", ""));
+        assert_eq!(split(&[("old", 1, 3, true), ("knows", 1, 4, false)]), told("knows", "old"));
+        assert_eq!(split(&[("one", 1, 3, true), ("another store", 2, 9, true)]), told("one another store", ""));
+        assert_eq!(split(&[]), told("", ""));
     }
 }
