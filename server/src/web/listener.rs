@@ -11,6 +11,7 @@
 //! in time that it has come is closed: an answer that nobody reads would wait there otherwise, and look taken.
 
 use super::leash::Leash;
+use super::stream::LEASH_MIN;
 use super::{Site, routes};
 use crate::auth::Visitor;
 use crate::auth::authority::Certified;
@@ -105,7 +106,8 @@ impl Places {
 async fn connection(stream: TcpStream, address: SocketAddr, site: Arc<Site>, router: Router, leash: Leash) {
     // Small events go out at once. One that is gone already says so at its first read.
     let _ = stream.set_nodelay(true);
-    let unread_ms = u32::try_from(site.settings.request_timeout_ms).unwrap_or(u32::MAX);
+    let unread = Duration::from_millis(site.settings.request_timeout_ms).max(LEASH_MIN);
+    let unread_ms = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
     let _ = sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let _ = sockopt::set_tcp_user_timeout(&stream, unread_ms);
     let served = async {

@@ -32,7 +32,7 @@ use zeolite_proto::{Fault, FaultKind};
 const STATE_EVERY: u64 = 2;
 
 /// Something comes each second, so a shorter one would cut everybody.
-const LEASH_MIN: Duration = Duration::from_secs(2);
+pub(super) const LEASH_MIN: Duration = Duration::from_secs(2);
 
 /// One that looks.
 struct Viewer {

@@ -44,10 +44,11 @@ async fn a_page_that_does_not_read_is_cut() {
     let error = "x".repeat(16 << 20);
     scene.server.board().tell("main", Schedule { work: "backup".into(), every_ms: 1, error, ..Schedule::default() });
     let mut unread = scene.events("").await;
-    let is_full = async { while !scene.events("").await.until("\r\n").await.contains(" 503 ") {} };
-    tokio::time::timeout(GUARD, is_full).await.expect("it has come in");
+    unread.until("event: about").await;
+    assert_eq!(scene.get("/api/events?database=main", "").await.status, 503, "it has the place");
     becomes_free(&scene).await;
     let taken = unread.until("").await.len();
+    assert!(unread.text.contains("event: state"), "it is under way");
     assert!(taken < 1 << 20, "what was on its way: {taken} bytes of the 16 MiB");
 }
 
