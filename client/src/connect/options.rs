@@ -47,8 +47,8 @@ pub struct Options {
     pub in_flight_max: usize,
     /// Oids of objects that others changed lately which are remembered for [`crate::Db::changes`]; 0: none.
     pub changed_oids_max: usize,
-    /// Further addresses of the same database, `http://host:port` or `host:port`: tried in order, each time that a connection is
-    /// made, when the first is not there.
+    /// Further addresses of the same database, `http://host:port` or `host:port`: all are asked each time that a connection is made, and
+    /// the primary of the newest term is taken; of equals the first.
     pub other_addresses: Vec<String>,
     /// Changes that a watcher may be behind before it is told that it missed some.
     pub watch_backlog: usize,
