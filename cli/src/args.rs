@@ -4,6 +4,7 @@ use crate::credentials::{Credentials, EVERYWHERE};
 use crate::exit;
 use crate::moment::At;
 use crate::place::Place;
+use clap::parser::ValueSource;
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use zeolite_proto::{Oid, Tid};
@@ -34,6 +35,12 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Whether a database is named, on the command line or in the environment, be it `main`.
+pub(crate) fn is_database_named() -> bool {
+    let given = Cli::command().try_get_matches();
+    given.is_ok_and(|given| given.value_source("database") != Some(ValueSource::DefaultValue))
 }
 
 #[derive(Subcommand)]

@@ -165,7 +165,7 @@ async fn remote(out: &Out, server: &Server, command: Command) -> Result<()> {
         Command::Gate(command) => gate::gate(out, &server.admin().await?, &command).await,
         Command::Pack(args) => upkeep::pack(out, &server.admin().await?, &args).await,
         Command::Verify(VerifyArgs { strict, .. }) => upkeep::verify(out, &server.admin().await?, strict).await,
-        Command::Promote(args) => promote::promote(out, server, &args).await,
+        Command::Promote(args) => promote::promote(out, server, &args, args::is_database_named()).await,
         Command::Serve(_)
         | Command::Follow(_)
         | Command::Restart(_)

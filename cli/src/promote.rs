@@ -1,11 +1,9 @@
 //! Owns `promote`: a follower becomes the primary, for every database that it has, or the one that is named.
 
-use crate::args::Cli;
 use crate::output::Out;
 use crate::server::Server;
 use anyhow::Result;
-use clap::parser::ValueSource;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use serde_json::json;
 use zeolite_client::{Promoted, Seat};
 
@@ -24,8 +22,10 @@ pub(crate) struct PromoteArgs {
 }
 
 /// `zeolite promote`.
-pub(crate) async fn promote(out: &Out, server: &Server, args: &PromoteArgs) -> Result<()> {
-    let databases = match is_one_named() {
+///
+/// `named`: one database is named, be it `main`.
+pub(crate) async fn promote(out: &Out, server: &Server, args: &PromoteArgs, named: bool) -> Result<()> {
+    let databases = match named {
         true => vec![server.database.clone()],
         false => server.admin().await?.status().await?.databases,
     };
@@ -46,12 +46,6 @@ pub(crate) async fn promote(out: &Out, server: &Server, args: &PromoteArgs) -> R
             Err(error.context(format!("{failed} of {count} databases were not promoted; {database}")))
         }
     }
-}
-
-/// Whether a database is named, be it `main`.
-fn is_one_named() -> bool {
-    let given = Cli::command().try_get_matches();
-    given.is_ok_and(|given| given.value_source("database") != Some(ValueSource::DefaultValue))
 }
 
 async fn promote_one(out: &Out, server: &Server, args: &PromoteArgs) -> Result<()> {

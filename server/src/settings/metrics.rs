@@ -23,7 +23,7 @@ pub struct MetricsSettings {
     pub open: bool,
     /// The name by which browsers reach it, if that is neither an address nor localhost: behind a proxy. On loopback any other name is refused.
     pub host_name: String,
-    /// Readers at once; one more is closed as soon as it is accepted.
+    /// Readers at once; for one more, the oldest that has not sent a whole request is closed, or else the new one.
     pub connections_max: usize,
     /// The head of one request, in bytes; a longer one gets 431.
     pub header_bytes_max: usize,

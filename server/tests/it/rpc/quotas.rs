@@ -11,7 +11,7 @@ use zeolite_proto::{FaultKind, Role};
 use zeolite_server::auth::token::Token;
 use zeolite_server::auth::users::{Limits, Users};
 
-const LARGE: [u8; 20_000] = [7; 20_000];
+static LARGE: [u8; 20_000] = [7; 20_000];
 
 /// A writer with these limits, as the value of his metadata.
 fn user(file: &Path, name: &str, limits: Limits) -> String {
