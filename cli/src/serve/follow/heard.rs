@@ -42,10 +42,10 @@ impl Heard {
         (self.newest > have && !is_told_elsewhere).then(|| {
             let Behind { transactions, more, bytes } = self.behind;
             let least = if more { "at least " } else { "" };
-            let begun = if self.was_whole { "" } else { ", and has not been whole since it was started" };
+            let begun = if self.was_whole { "" } else { ", and has not been whole since its start" };
             format!(
-                "the primary had everything up to {} when it was last heard, and this copy has up to {have}: {least}{} transactions, {bytes} \
-                 bytes, are lacking{begun}",
+                "the primary had everything up to {} when it was last heard, and this copy has up to {have}: it lacks {least}{} \
+                 transactions ({bytes} bytes){begun}",
                 self.newest,
                 transactions.max(1)
             )
@@ -83,7 +83,7 @@ mod tests {
         heard.hears(Tid(9), Tid(9), None);
         assert!(heard.is_nearly_whole() && heard.lacking(Tid(9), 0).is_none());
         heard.hears(Tid(9), Tid(11), None);
-        assert!(heard.lacking(Tid(9), 0).is_some_and(|why| why.contains(": 1 transactions")));
+        assert!(heard.lacking(Tid(9), 0).is_some_and(|why| why.contains("lacks 1 transactions")));
         assert_eq!(heard.lacking(Tid(9), 1), None, "nobody was told of it");
         assert_eq!(heard.lacking(Tid(11), 0), None);
     }

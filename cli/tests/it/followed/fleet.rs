@@ -82,8 +82,12 @@ impl Node {
     /// Starts it again as this, which it refuses.
     pub(crate) fn fails(&mut self, command: &[&str]) {
         self.begin(command);
-        let (mut child, _) = self.process.take().expect("it has begun");
+        let (child, lines) = self.process.as_mut().expect("it has begun");
+        let mut said = String::new();
+        // One that starts all the same says where it listens.
+        assert_eq!(lines.read_line(&mut said).expect("reads"), 0, "{said}");
         assert!(!child.wait().expect("it can be waited for").success());
+        self.process = None;
     }
 
     /// kill -9.

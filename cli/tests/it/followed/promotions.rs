@@ -91,7 +91,7 @@ async fn a_copy_that_is_not_whole_is_promoted_by_a_word_only() {
     primary.kill();
     let admin = follower.admin().await.expect("connects");
     let refused = admin.promote(false, false).await.expect_err("it is not whole").to_string();
-    assert!(refused.contains("lacking") && refused.contains("--anyway"), "{refused}");
+    assert!(refused.contains("it lacks at least") && refused.contains("--anyway"), "{refused}");
     assert!(admin.promote(true, false).await.expect("by a word").term > 0);
 }
 
