@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use zeolite_client::{Cell, Oid, Record, Seat};
+use zeolite_client::{Cell, Oid, Record, Replication, Seat, Tid};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_has_met_a_newer_term_confirms_nothing_to_the_old_primary() {
@@ -85,9 +85,9 @@ async fn a_copy_that_is_not_whole_is_promoted_by_a_word_only() {
     let mut primary = Node::primary(&[]);
     fill(&client(&primary).await, 120, 100_000).await;
     let follower = Node::follower(&[leaky(primary.address, 6_000_000).await], &[]);
-    follower.until("cut off", |now| !now.connected && now.problem.is_some()).await;
-    let has = follower.status().await.replication;
-    assert!(has.behind.transactions > 0 && has.newest < primary.status().await.replication.newest, "{has:?}");
+    let cut = |now: &Replication| !now.connected && now.newest != Tid::NONE && now.behind.transactions > 0;
+    let has = follower.until("cut off", cut).await;
+    assert!(has.newest < primary.status().await.replication.newest, "{has:?}");
     primary.kill();
     let admin = follower.admin().await.expect("connects");
     let refused = admin.promote(false, false).await.expect_err("it is not whole").to_string();
