@@ -199,7 +199,7 @@ async fn a_reader_that_says_nothing_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_reader_too_many_is_closed_and_a_place_is_free_again() {
+async fn for_one_reader_too_many_the_one_that_has_said_nothing_goes_and_a_place_is_free_again() {
     let one = |settings: &mut Settings| {
         settings.metrics.connections_max = 1;
         // The first one says nothing for as long as the test takes.
@@ -207,17 +207,17 @@ async fn one_reader_too_many_is_closed_and_a_place_is_free_again() {
     };
     let server = start(SimDisk::new(), one).await;
     let address = address(&server);
+    // They are accepted in this order.
     let mut first = TcpStream::connect(address).await.expect("it listens");
-    // Its place is taken once the connection was accepted: before, the second one might be first.
     let mut second = TcpStream::connect(address).await.expect("it listens");
-    let mut nothing = Vec::new();
-    let end = tokio::time::timeout(GUARD, second.read_to_end(&mut nothing)).await.expect("it is closed");
-    assert!(end.is_err() || nothing.is_empty(), "closed without an answer");
-    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    second.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
-    first.read_to_string(&mut answer).await.expect("an orderly end");
+    tokio::time::timeout(GUARD, second.read_to_string(&mut answer)).await.expect("in time").expect("an orderly end");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    // The place is free when the server has seen the end of the first connection.
+    let mut nothing = Vec::new();
+    let end = tokio::time::timeout(GUARD, first.read_to_end(&mut nothing)).await.expect("it is closed");
+    assert!(end.is_err() || nothing.is_empty(), "closed without an answer");
+    // The place is free when the server has seen the end of the second connection.
     let again = async {
         let ask = || tried(address, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         while !ask().await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
