@@ -6,14 +6,12 @@
 use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
 use crate::revision::{Revision, Transaction};
-use crate::wire::{
-    Failure, FollowHello, FollowPage, FollowWelcome, Followed, LogHow, LogPiece, Pages, Promoted, Unary,
-};
+use crate::wire::{Failure, FollowHello, FollowPage, FollowWelcome, Followed, LogHow, LogPiece, Pages, Unary};
 use futures_util::Stream;
 use std::time::Duration;
 use zeolite_proto::{
     CloseAttempt, CommitKey, Gate, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
-    Receipt, Replication, ResolverInfo, SessionInfo, Status, Tid, VerifyProgress,
+    Promoted, Receipt, Replication, ResolverInfo, SessionInfo, Status, Tid, VerifyProgress,
 };
 
 /// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own

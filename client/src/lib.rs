@@ -89,10 +89,10 @@ pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Savepoint, Scan, Transac
 pub use typed::{Codec, Handle, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::{BadPiece, Inside, LogPiece, Naming, Pages, TracedBy};
-pub use wire::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed, Promoted};
+pub use wire::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed};
 pub use zeolite_proto::{
     Behind, BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, FollowerInfo, Gate,
     Kind, Kinds, Limits, Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure,
-    Priority, Receipt, Record, Reference, Registry, Remedy, Replication, Resolver, ResolverInfo, Schedule, Seat,
-    SessionInfo, Stage, StaleCell, Status, Tid, TraceContext, VerifyProgress,
+    Priority, Promoted, Receipt, Record, Reference, Registry, Remedy, Replication, Resolver, ResolverInfo, Schedule,
+    Seat, SessionInfo, Stage, StaleCell, Status, Tid, TraceContext, VerifyProgress,
 };

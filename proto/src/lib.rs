@@ -65,7 +65,7 @@ pub use read_judge::{ReadJudge, Records};
 pub use record::{BadRecord, Record};
 pub use registry::Registry;
 pub use replayer::{Replayed, Replayer};
-pub use replication::{Behind, FollowerInfo, Replication, Seat};
+pub use replication::{Behind, FollowerInfo, Promoted, Replication, Seat};
 pub use resolver::Resolver;
 pub use revision::{Entry, Revision};
 pub use role::{Role, TOKEN_PREFIX};

@@ -98,3 +98,16 @@ pub struct FollowerInfo {
     /// How long ago it said something, in milliseconds.
     pub seen_ms: u64,
 }
+
+/// How a promotion went.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Promoted {
+    /// The new term.
+    pub term: u64,
+    /// Its first transaction.
+    pub tid: Tid,
+    /// Who was told that it is not the primary any more.
+    pub told: Vec<String>,
+    /// Who could not be told, and why.
+    pub not_told: Vec<String>,
+}

@@ -126,8 +126,8 @@ impl Principal {
     }
 
     /// Refuses a commit of so many bytes to whom writes too fast.
-    pub(crate) fn spend_commit(&self, bytes: usize) -> Result<(), Fault> {
-        self.quota.as_ref().map_or(Ok(()), |quota| quota.commit(bytes))
+    pub(crate) fn spend_commit(&self, bytes: impl FnOnce() -> usize) -> Result<(), Fault> {
+        self.quota.as_ref().map_or(Ok(()), |quota| quota.commit(bytes()))
     }
 
     /// Whether what it has prepared may become larger by so many bytes.

@@ -51,7 +51,7 @@ use crate::traces::Traces;
 use budget::{Account, Budget, Peer};
 use calls::Calls;
 use fan::{Fan, Waking};
-use following::{Promoted, Promotion};
+use following::Promotion;
 use health::Health;
 use meter::Metered;
 use outbox::{Outbox, fault_reply};
@@ -70,7 +70,7 @@ use zeolite_proto::wire::v2::replicator_server::ReplicatorServer;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::wire::v2::writer_server::WriterServer;
 use zeolite_proto::wire::v2::zeolite_server::ZeoliteServer;
-use zeolite_proto::{Fault, FaultKind, Mode, Seat, SessionInfo, TraceContext};
+use zeolite_proto::{Fault, FaultKind, Mode, Promoted, Seat, SessionInfo, TraceContext};
 
 /// Room for what surrounds a record in a message.
 const FRAME_ROOM_BYTES: usize = 1 << 20;

@@ -31,7 +31,7 @@ use crate::databases::{Database, Databases, MAIN, Shared};
 use crate::engine::{Engine, Leaving};
 use crate::rpc::Rpc;
 use crate::rpc::budget::Budget;
-pub use crate::rpc::following::{CopyStanding, Following, OfTerm, Page, Promoted, Promotion, Taking};
+pub use crate::rpc::following::{CopyStanding, Following, OfTerm, Page, Promotion, Taking};
 use crate::schedules::Board;
 use crate::settings::{AuthSettings, DatabasePlan, SessionSettings, Settings, TlsSettings};
 use crate::store::disk::Disk;

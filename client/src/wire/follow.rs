@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use zeolite_proto::{Behind, Replication, Tid};
+use zeolite_proto::{Behind, Promoted, Replication, Tid};
 
 /// What a follower may say before the transport takes it; more is not needed, since the newest counts.
 const WORDS_AHEAD: usize = 4;
@@ -140,19 +140,6 @@ impl Unary {
     pub(crate) async fn promote(&self, anyway: bool, hand_over: bool) -> Result<Promoted, Failure> {
         let request = v2::PromoteRequest { anyway, hand_over };
         let reply = self.admin().promote(request).await.map_err(|status| failure(&status))?.into_inner();
-        Ok(Promoted { term: reply.term, tid: Tid(reply.tid), told: reply.told, not_told: reply.not_told })
+        Ok(reply.into())
     }
-}
-
-/// How a promotion went.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Promoted {
-    /// The new term.
-    pub term: u64,
-    /// Its first transaction.
-    pub tid: Tid,
-    /// Who was told that it is not the primary any more.
-    pub told: Vec<String>,
-    /// Who could not be told, and why.
-    pub not_told: Vec<String>,
 }

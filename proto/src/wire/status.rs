@@ -4,7 +4,7 @@
 use super::v2;
 use crate::gate::Gate;
 use crate::ids::{Oid, Tid};
-use crate::replication::{Behind, FollowerInfo, Replication, Seat};
+use crate::replication::{Behind, FollowerInfo, Promoted, Replication, Seat};
 use crate::role::Role;
 use crate::status::{ClassCounts, Kind, ResolverInfo, Schedule, Stage, Status};
 use crate::upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};
@@ -165,6 +165,18 @@ impl From<v2::Replication> for Replication {
 
 fn behind(transactions: u64, more: bool, bytes: u64) -> Behind {
     Behind { transactions, more, bytes }
+}
+
+impl From<Promoted> for v2::PromoteReply {
+    fn from(own: Promoted) -> v2::PromoteReply {
+        v2::PromoteReply { term: own.term, tid: own.tid.0, told: own.told, not_told: own.not_told }
+    }
+}
+
+impl From<v2::PromoteReply> for Promoted {
+    fn from(wire: v2::PromoteReply) -> Promoted {
+        Promoted { term: wire.term, tid: Tid(wire.tid), told: wire.told, not_told: wire.not_told }
+    }
 }
 
 impl From<FollowerInfo> for v2::FollowerInfo {

@@ -19,7 +19,7 @@ use prost::Message;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use zeolite_proto::wire::v2;
-use zeolite_proto::{BlobId, Fault, FaultKind, Replication, Seat, Tid};
+use zeolite_proto::{BlobId, Fault, FaultKind, Promoted, Replication, Seat, Tid};
 
 /// Transactions that are on their way at once, and their bytes.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -40,26 +40,6 @@ impl Promotion {
     pub fn refuse(self, why: &str) {
         // Who has gone away wants no answer.
         drop(self.done.send(Err(Fault::invalid(why))));
-    }
-}
-
-/// How a promotion went.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Promoted {
-    /// The new term.
-    pub term: u64,
-    /// Its first transaction.
-    pub tid: Tid,
-    /// Who was told.
-    pub told: Vec<String>,
-    /// Who could not be told, and why.
-    pub not_told: Vec<String>,
-}
-
-impl From<Promoted> for v2::PromoteReply {
-    fn from(promoted: Promoted) -> v2::PromoteReply {
-        let Promoted { term, tid, told, not_told } = promoted;
-        v2::PromoteReply { term, tid: tid.0, told, not_told }
     }
 }
 

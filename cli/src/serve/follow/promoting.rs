@@ -9,8 +9,8 @@ use super::peers::{Peer, Peers};
 use super::stream::follow_once;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
-use zeolite_client::{Behind, Error, Fault, FaultKind, Seat, Tid};
-use zeolite_server::server::{Promoted, Promotion};
+use zeolite_client::{Behind, Error, Fault, FaultKind, Promoted, Seat, Tid};
+use zeolite_server::server::Promotion;
 
 /// A follower has so long to get what the primary had when it handed over.
 const ALL_WITHIN: Duration = Duration::from_secs(30);

@@ -176,7 +176,7 @@ impl Calls {
         done: impl FnOnce(Result<v2::Receipt, Fault>) + Send + 'static,
     ) {
         let done = self.audited("undo", done);
-        let spent = || self.who.spend_commit(self.undone_bytes(Tid(request.tid)));
+        let spent = || self.who.spend_commit(|| self.undone_bytes(Tid(request.tid)));
         if let Err(fault) = self.may(Verb::Commit).and_then(|()| spent()) {
             return done(Err(fault));
         }
@@ -230,7 +230,7 @@ impl Calls {
     /// A draft, unless its user has written too much for now.
     fn within_rate(&self, draft: Result<Draft, Fault>) -> Result<Draft, Fault> {
         let draft = draft?;
-        self.who.spend_commit(written(&draft))?;
+        self.who.spend_commit(|| written(&draft))?;
         Ok(draft)
     }
 
