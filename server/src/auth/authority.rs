@@ -128,10 +128,9 @@ impl Authority {
         let Some(path) = &self.file else { return };
         let files = Users::bytes(path).map(|bytes| vec![bytes]);
         let make = |files: &[Vec<u8>]| Users::of_file(path, &files[0]).map(Known::of);
-        self.known.look_again(files, make, |former, now| {
-            tell_changes(&former.users, &now.users);
-            self.quotas.look_again(&now.users.users);
-        });
+        self.known.look_again(files, make, |former, now| tell_changes(&former.users, &now.users));
+        // Behind it: whoever comes in between has the new limits, or is given them here.
+        self.quotas.look_again(&self.known.now().users.users);
     }
 
     /// Whose a token is. The answer to a wrong one is always the same.

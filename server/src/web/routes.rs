@@ -47,7 +47,7 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .route(
             "/healthz",
             get(|State(site): Whole, Extension(of): Of, RawQuery(query): RawQuery, headers: HeaderMap| async move {
-                site.health(&of, &headers, query.as_deref().unwrap_or_default()).await
+                site.health(&of, &headers, query.as_deref().unwrap_or_default())
             }),
         )
         .fallback(|| async {
