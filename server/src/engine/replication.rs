@@ -124,8 +124,11 @@ impl Engine {
     pub(crate) fn hand_over(&self, term: u64, by: &str, done: Box<dyn FnOnce(Vec<Oid>) + Send>) -> Result<(), Fault> {
         self.check_seat()?;
         Term::check(term, self.met_term())?;
-        self.copies.seats.hand_over();
-        self.fence(term, by)?;
+        self.copies.seats.hand_over(true);
+        if !self.fence(term, by)? {
+            self.copies.seats.hand_over(false);
+            return Err(Fault::invalid(format!("term {term} is not newer than what this primary knows; it goes on")));
+        }
         // Whatever was sealed is before this.
         self.push_control(Ask::Condemn { oids: None, done });
         Ok(())

@@ -60,7 +60,8 @@ pub(super) async fn follow(rpc: Arc<Rpc>, calls: Calls, mut requests: Streaming<
         let (engine, id, number) = (calls.engine().clone(), following.id, following.number);
         let heard = async {
             while let Ok(Some(request)) = requests.message().await {
-                if !engine.follower_has(id, number, Tid(request.have)) {
+                // No copy has what is not written here yet.
+                if !engine.follower_has(id, number, Tid(request.have).min(engine.written())) {
                     break;
                 }
             }

@@ -182,7 +182,8 @@ impl Engine {
 
     /// Whether the key of a draft says already what becomes of it.
     pub(crate) fn knows_key(&self, draft: &Draft) -> bool {
-        matches!(self.keys().standing(&Keyed::of(draft)), Standing::Committed(_) | Standing::InFlight)
+        // Its bytes are not asked for here, so they are not summed.
+        matches!(self.keys().standing(&Keyed::new(draft.key)), Standing::Committed(_) | Standing::InFlight)
     }
 
     /// Where a commit key stands. `since`: a tid that was committed before the key was made, if that is known.

@@ -157,8 +157,8 @@ impl Seats {
     }
 
     /// What fences it next is a follower that it gives its place to.
-    pub(crate) fn hand_over(&self) {
-        self.state.lock().hands_over = true;
+    pub(crate) fn hand_over(&self, begins: bool) {
+        self.state.lock().hands_over = begins;
     }
 
     /// Whether that is so.
