@@ -5,6 +5,7 @@
 //!                    ├─> working    run, undo: a worker in this process, and how Ctrl-C ends it
 //!                    ├─> watching   watch                                  board   a job that is drawn while it runs
 //!                    ├─> looking    list, show, ensure, verify             shown   a job in words, and as JSON
+//!                    ├─> report     report: how a job went, as a page with charts
 //!                    └─> steering   pause, resume, cancel, set, forget
 //! ```
 //! `glance` is for `check` and `top`: which jobs there are, beside all else that a server does.
@@ -18,6 +19,7 @@ mod exec;
 mod glance;
 mod looking;
 mod planning;
+mod report;
 mod shown;
 mod steering;
 mod step;
@@ -59,6 +61,7 @@ pub(crate) async fn evolve(out: &Out, server: &Server, command: &EvolveCommand) 
             EvolveCommand::Set(args) => steering::set(out, &db, args).await,
             EvolveCommand::Verify(args) => looking::verify(out, &db, args).await,
             EvolveCommand::Watch(args) => watching::watch(out, &db, &args.name).await,
+            EvolveCommand::Report(args) => report::report(out, &db, args).await,
             EvolveCommand::Ensure(args) => looking::ensure(out, &db, args).await,
             EvolveCommand::Forget(args) => steering::forget(out, &db, args).await,
             EvolveCommand::Run(_) | EvolveCommand::Undo(_) => unreachable!("they end by themselves"),

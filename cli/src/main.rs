@@ -17,6 +17,7 @@
 mod args;
 mod backup;
 mod bench;
+mod chart;
 mod check;
 mod copies;
 mod credentials;

@@ -34,6 +34,7 @@ mod atomic;
 mod beside;
 mod chunk;
 mod claim;
+mod course;
 mod coverage;
 mod cuts;
 mod dependents;
@@ -69,6 +70,7 @@ mod verify;
 mod worker;
 
 pub use beside::Beside;
+pub use course::{Course, CoursePoint};
 pub use dry_run::{DryRun, DryRunOptions, ErrorKind, Sample, dry_run};
 pub use earlier::OWED_MAX;
 pub use eta::Eta;

@@ -9,12 +9,14 @@
 //!     owed/TID/OID[/KEY] Owed         a live draft was committed over this write of a chunk: to be stepped anew
 //!     paid/TID/OID[/KEY] Owed         the step of this cell in that chunk was taken back
 //!     undo/TID/NNNNNN   NotUndone     what could not be taken back
+//!     course/NNNN       CourseRecord  how the numbers of a range went over time
 //! ```
 //!
 //! Workers and operators write these records with the client library; the server reads them to tell how jobs are. Only data
 //! and sums of it are here: what a worker does is the client's. docs/format.md has the bytes; those of a version do not change.
 
 mod chunk_note;
+mod course;
 mod job;
 mod ledger;
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod stored;
 mod tests;
 
 pub use chunk_note::{ChunkNote, OperationNote, StepNote, SteppedNote};
+pub use course::{CourseRecord, CourseSample, SAMPLES_MAX as COURSE_SAMPLES_MAX, course_cell};
 pub use job::{Certificate, JobRecord, Pause, Phase, Plan, ROOT_NAME, Target};
 pub use ledger::{
     Bad, Counts, Cursor, KeysRecord, ListRecord, NotUndone, OWED, Owed, PAID, Part, RangeRecord, UNDO_RANGE, bad_cell,

@@ -28,6 +28,9 @@ pub struct Pressure {
     /// The 99th percentile of the window's live commits that came while no bulk work was on its way; 0: too few.
     #[serde(default)]
     pub apart_p99_us: u64,
+    /// How many live drafts were refused for a conflict in the window.
+    #[serde(default)]
+    pub live_conflicts: u64,
 }
 
 impl Pressure {

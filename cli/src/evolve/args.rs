@@ -64,6 +64,8 @@ pub(crate) enum EvolveCommand {
     Undo(UndoArgs),
     /// Follow a job until it is over
     Watch(NameArgs),
+    /// How a job went, as one HTML page with charts: rate, what live commits took, conflicts, what slowed it down
+    Report(ReportArgs),
     /// Succeed only if a job is done: for deployment scripts; prints the certificate
     Ensure(NameArgs),
     /// Delete the record of a job that is over; what it did stays, and can no longer be undone as a whole
@@ -74,6 +76,15 @@ pub(crate) enum EvolveCommand {
 pub(crate) struct NameArgs {
     /// The job
     pub(crate) name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// The job
+    pub(crate) name: String,
+    /// Where to write it; `-` is standard output. Without it, `evolve-NAME.html` here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 #[derive(Args)]

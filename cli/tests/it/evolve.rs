@@ -7,6 +7,7 @@ mod gone;
 mod jobs;
 mod owed;
 mod programs;
+mod report;
 mod scene;
 mod stopped;
 mod writes;

@@ -10,6 +10,7 @@
 
 mod range_work;
 
+use super::course::Recorder;
 use super::earlier::oldest_owed;
 use super::finisher::Finisher;
 use super::job::{Job, JobRecord, Pause, Phase, newest_view, now_unix_ms};
@@ -46,6 +47,7 @@ pub(crate) struct Task {
     stop: watch::Receiver<bool>,
     stale: Stale,
     pace: Pace,
+    recorder: Recorder,
     /// Of the job's snapshot, so that pack leaves alone what the plan covers.
     pin: Option<Pin>,
     /// While it waits; one that nobody reads would pile up what the worker itself writes.
@@ -66,6 +68,7 @@ impl Task {
             stop,
             stale: Stale::default(),
             pace: Pace::default(),
+            recorder: Recorder::default(),
             pin: None,
             changes: None,
             counts: Counts::default(),

@@ -17,6 +17,7 @@ mod commits;
 mod group;
 
 use super::chunk::VISIBLE_WITHIN;
+use super::course::Recorder;
 use super::job::{Job, JobRecord, Phase, newest_view, now_unix_ms};
 use super::lease::{Lease, Stale};
 use super::ledger::{
@@ -58,11 +59,12 @@ pub(crate) struct Undo {
     job: Job,
     stop: watch::Receiver<bool>,
     pace: Pace,
+    recorder: Recorder,
 }
 
 impl Undo {
     pub(crate) fn new(job: &Job, stop: watch::Receiver<bool>) -> Undo {
-        Undo { db: job.db.clone(), job: job.clone(), stop, pace: Pace::default() }
+        Undo { db: job.db.clone(), job: job.clone(), stop, pace: Pace::default(), recorder: Recorder::default() }
     }
 
     /// Takes commits back until none is left, or somebody wants something else. An error that does not pass is told in the job,
@@ -155,6 +157,7 @@ impl Undo {
                 return Ok(Outcome::Lost);
             }
             self.pace.done(&job.record.settings, began, note.groups.len());
+            self.recorder.note(&self.db, self.job.oid(), held, &self.pace).await;
         }
     }
 

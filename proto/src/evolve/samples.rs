@@ -1,8 +1,8 @@
 //! Owns the records that the tests of the stored form encode: every variant and every field with a value of its own.
 
 use super::{
-    Bad, Certificate, Counts, Cursor, JobRecord, KeysRecord, ListRecord, NotUndone, Owed, Part, Pause, Phase, Plan,
-    RangeRecord, Settings, Target,
+    Bad, Certificate, Counts, CourseRecord, CourseSample, Cursor, JobRecord, KeysRecord, ListRecord, NotUndone, Owed,
+    Part, Pause, Phase, Plan, RangeRecord, Settings, Target,
 };
 
 fn settings() -> Settings {
@@ -142,4 +142,17 @@ pub(super) fn owed() -> Owed {
 
 pub(super) fn keys() -> KeysRecord {
     KeysRecord { keys: vec![b"a".to_vec(), vec![0, 255]] }
+}
+
+pub(super) fn course() -> CourseRecord {
+    let sample = CourseSample {
+        tid: 0x040d_370e_0000_0007,
+        counts: ranges()[0].counts,
+        live_p99_us: 40_000,
+        quiet_p99_us: 20_000,
+        live_rate: 55.5,
+        conflict_rate: 0.25,
+        why: "live p99".into(),
+    };
+    CourseRecord { every_ms: 2000, samples: vec![CourseSample::default(), sample] }
 }

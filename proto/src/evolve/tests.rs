@@ -52,6 +52,7 @@ fn every_record_has_the_bytes_that_it_always_had() {
     same(FIRST, "list", &[samples::list()]);
     same(SECOND, "keys", &[samples::keys()]);
     same(SECOND, "owed", &[samples::owed()]);
+    same(SECOND, "course", &[samples::course()]);
 }
 
 #[test]

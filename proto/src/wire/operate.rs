@@ -120,7 +120,7 @@ macro_rules! same_fields {
 
 same_fields! {
     live_p50_us live_p99_us live_commits window_ms quiet_p99_us queue_live queue_batch fsync_p99_us free_bytes disk_bytes
-    apart_p99_us
+    apart_p99_us live_conflicts
 }
 
 #[cfg(test)]

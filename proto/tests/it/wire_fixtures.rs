@@ -343,6 +343,7 @@ fn pressure() -> v2::Pressure {
         free_bytes: 9,
         disk_bytes: 10,
         apart_p99_us: 0,
+        live_conflicts: 0,
     }
 }
 

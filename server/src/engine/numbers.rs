@@ -52,6 +52,14 @@ impl Numbers {
         self.gauge.fsync(sync_ns);
     }
 
+    /// A draft is refused for a conflict in a cell of this class.
+    pub(super) fn conflict(&self, class: &str, priority: Priority) {
+        self.stats.conflict(class);
+        if priority != Priority::Batch {
+            self.gauge.conflict();
+        }
+    }
+
     /// What a durable transaction adds to the counts, the gauge and the heat.
     pub(super) fn measure(&self, txn: &Txn, origin: &Origin, journey: Journey, now: Duration) {
         for write in txn.writes.iter().filter(|write| write.merged) {

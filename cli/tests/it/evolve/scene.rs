@@ -99,6 +99,14 @@ impl Scene {
         said
     }
 
+    /// `evolve …` for people, with its code; all that it said.
+    pub(crate) fn said(&self, code: i32, args: &[&str]) -> String {
+        let output = self.served.run(&[&["evolve"], args].concat());
+        let said = [crate::served::text(&output.stdout), crate::served::text(&output.stderr)].concat();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        said
+    }
+
     /// `evolve …`, however it ends; what it printed.
     pub(crate) fn refused_or_done(&self, args: &[&str]) -> String {
         crate::served::text(&self.served.run(&[&["evolve"], args].concat()).stdout)

@@ -184,6 +184,7 @@ impl<'t> RangeWork<'t> {
                 // A whole plan at once says nothing about chunks, and at their rate what comes after it would wait for an hour.
                 if !atomic {
                     self.task.pace.done(&job.record.settings, began, done);
+                    self.task.recorder.note(&self.task.db, self.task.job.oid(), self.held, &self.task.pace).await;
                 }
                 if self.held.record.counts.bad_now() > bad_before
                     && let Some(why) = self.too_many_bad(&job.record).await?

@@ -34,6 +34,7 @@ struct Slot {
     apart: Histogram,
     fsync: Histogram,
     batch: AtomicU64,
+    conflicts: AtomicU64,
 }
 
 /// What live commits feel.
@@ -75,6 +76,11 @@ impl Gauge {
         self.slot().batch.fetch_add(1, Relaxed);
     }
 
+    /// A live draft is refused for a conflict.
+    pub(crate) fn conflict(&self) {
+        self.slot().conflicts.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn fsync(&self, ns: u64) {
         self.slot().fsync.record(ns);
     }
@@ -114,6 +120,7 @@ impl Gauge {
             free_bytes: disk.0,
             disk_bytes: disk.1,
             apart_p99_us: us(apart_p99),
+            live_conflicts: self.slots.iter().map(|slot| slot.conflicts.load(Relaxed)).sum(),
         };
     }
 
@@ -134,6 +141,7 @@ impl Gauge {
         slot.apart.clear();
         slot.fsync.clear();
         slot.batch.store(0, Relaxed);
+        slot.conflicts.store(0, Relaxed);
         self.now.store(next, Relaxed);
     }
 
@@ -155,9 +163,11 @@ mod tests {
     fn the_baseline_comes_from_seconds_without_batch_drafts_and_the_window_forgets() {
         let gauge = Gauge::new(Duration::ZERO);
         (0..100).for_each(|_| gauge.live(apart(1), 1_000_001));
+        gauge.conflict();
         gauge.turn(SLOT, (5, 10));
         let pressure = gauge.read();
         assert_eq!((pressure.live_commits, pressure.free_bytes, pressure.disk_bytes), (100, 5, 10));
+        assert_eq!(pressure.live_conflicts, 1);
         assert!((1000..1100).contains(&pressure.quiet_p99_us), "{pressure:?}");
 
         assert_eq!(pressure.apart_p99_us, pressure.live_p99_us, "nothing was in their way");
@@ -178,6 +188,7 @@ mod tests {
         }
         let pressure = gauge.read();
         assert_eq!((pressure.live_commits, pressure.live_p99_us), (0, 0), "the window has moved on");
+        assert_eq!(pressure.live_conflicts, 0);
         assert_eq!(pressure.apart_p99_us, 0, "too few to say");
         assert!(pressure.quiet_p99_us > 0, "the baseline stands");
     }

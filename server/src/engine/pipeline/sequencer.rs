@@ -410,7 +410,7 @@ impl Sequencer {
     fn refuse(&mut self, draft: DraftAsk, fault: Fault) {
         if matches!(fault.kind, FaultKind::Conflict | FaultKind::ReadConflict) {
             let class = fault.conflict.as_ref().map_or("", |at| at.class.as_str());
-            self.engine.stats().conflict(class);
+            self.engine.numbers.conflict(class, draft.admitted().draft.priority);
         }
         let rests_on = fault.in_the_way().map(|at| at.newest).max().unwrap_or(Tid::NONE);
         if rests_on <= self.engine.visible() {

@@ -1,0 +1,177 @@
+//! Owns how a job's course is written while it runs, and read afterwards: a report for people, on which nothing rests.
+//!
+//! The holder of a range adds a sample when it has committed a chunk and it is time for one (`zeolite_proto::evolve::course`), in a
+//! commit of its own: what the chunks do never depends on it. It conflicts when the range was taken over; then the other one goes on
+//! with the course, and this sample is left out, as after any other fault.
+
+use super::job::Job;
+use super::lease::Lease;
+use super::ledger::{Counts, UNDO_RANGE, encoded, kept};
+use super::pace::Pace;
+use crate::connect::Db;
+use crate::errors::Result;
+use crate::revision::Range;
+use crate::tx::{Place, View};
+use crate::typed::{Persistent, decode_record};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use zeolite_proto::evolve::{CourseRecord, CourseSample, Kept, Stored, course_cell};
+use zeolite_proto::{Cell, Change, Draft, Note, Oid, Pressure, Priority, Tid, Write};
+
+impl Persistent for CourseRecord {
+    const CLASS: &str = <CourseRecord as Stored>::CLASS;
+}
+
+/// Writes the course of the ranges that one worker holds, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    /// The range, and its course as stored.
+    known: Option<(u32, Kept<CourseRecord>)>,
+}
+
+impl Recorder {
+    /// A chunk of the range is committed.
+    pub(crate) async fn note(&mut self, db: &Db, job: Oid, held: &Lease, pace: &Pace) {
+        let is_due =
+            self.known.as_ref().is_none_or(|(range, course)| *range != held.number || course.record.is_due(held.tid));
+        if !is_due {
+            return;
+        }
+        if let Err(error) = self.write(db, job, held, pace).await {
+            tracing::debug!(%error, range = held.number, "a sample of the course is left out");
+            self.known = None;
+        }
+    }
+
+    async fn write(&mut self, db: &Db, job: Oid, held: &Lease, pace: &Pace) -> Result<()> {
+        let cell = course_cell(job, held.number);
+        let known = self.known.take().filter(|(range, _)| *range == held.number).map(|(_, course)| course);
+        let mut course = match known {
+            Some(course) => course,
+            None => kept(&db.now(), &cell).await?.unwrap_or(Kept { tid: Tid::NONE, record: CourseRecord::default() }),
+        };
+        if course.record.is_due(held.tid) {
+            course.record.add(sample(held, pace, &db.pressure().unwrap_or_default()));
+            course.tid = send(db, &cell, &course).await?;
+        }
+        self.known = Some((held.number, course));
+        Ok(())
+    }
+}
+
+fn sample(held: &Lease, pace: &Pace, felt: &Pressure) -> CourseSample {
+    let seconds = felt.window_ms.max(1) as f64 / 1000.0;
+    CourseSample {
+        tid: held.tid.0,
+        counts: held.record.counts,
+        live_p99_us: felt.live_p99_us,
+        quiet_p99_us: felt.quiet_p99_us,
+        live_rate: felt.live_commits as f64 / seconds,
+        conflict_rate: felt.live_conflicts as f64 / seconds,
+        why: pace.why.clone(),
+    }
+}
+
+async fn send(db: &Db, cell: &Cell, course: &Kept<CourseRecord>) -> Result<Tid> {
+    let at = Place::newest(db);
+    let change = Change::Put(encoded(&course.record)?);
+    let draft = Draft {
+        key: db.new_commit_key(),
+        key_since: at.snapshot,
+        priority: Priority::Batch,
+        read_cells: Vec::new(),
+        read_ranges: Vec::new(),
+        writes: vec![Write { cell: cell.clone(), base: course.tid, change, stamped: false }],
+        note: Note { user: "evolve".into(), ..Note::default() },
+    };
+    Ok(at.at(at.snapshot.max(course.tid)).send(db, &draft).await?.tid)
+}
+
+/// How a job went, the oldest first: a point for every sample of any range.
+#[derive(Clone, PartialEq, Debug, Default)]
+#[non_exhaustive]
+pub struct Course {
+    /// Its steps. Empty for jobs of programs that kept none, for those that took less than a second, and for a whole plan in one commit.
+    pub work: Vec<CoursePoint>,
+    /// How it was taken back.
+    pub undo: Vec<CoursePoint>,
+}
+
+/// A job at one moment: the sums of its ranges.
+#[derive(Clone, PartialEq, Debug, Default)]
+#[non_exhaustive]
+pub struct CoursePoint {
+    /// In milliseconds since 1970, by the server's clock.
+    pub unix_ms: u64,
+    /// What has become of objects so far; of an undo, what was taken back.
+    pub counts: Counts,
+    /// The 99th percentile of live commits in the seconds before, in microseconds; 0: there were none.
+    pub live_p99_us: u64,
+    /// The same of quiet seconds; 0: not known.
+    pub quiet_p99_us: u64,
+    /// Live commits a second.
+    pub live_rate: f64,
+    /// Live drafts that were refused for a conflict, a second.
+    pub conflict_rate: f64,
+    /// What slowed the worker down; empty: nothing.
+    pub why: String,
+}
+
+impl Job {
+    /// How it went so far.
+    pub async fn course(&self) -> Result<Course> {
+        let view = super::job::newest_view(&self.db).await?;
+        let mut work = courses(&view, self.oid()).await?;
+        let undo = work.remove(&course_cell(self.oid(), UNDO_RANGE).key);
+        Ok(Course { work: summed(work.into_values()), undo: summed(undo.into_iter()) })
+    }
+}
+
+async fn courses(view: &View, job: Oid) -> Result<BTreeMap<Bytes, CourseRecord>> {
+    let mut scan = view.scan(job, Range::prefix("course/"));
+    let mut all = BTreeMap::new();
+    while let Some(entry) = scan.next().await? {
+        let course = decode_record(&Cell::entry(job, entry.key.clone()), &entry.record)?;
+        all.insert(entry.key, course);
+    }
+    Ok(all)
+}
+
+/// The samples of all ranges in the order of time, each with the sum of what every range had done until then.
+fn summed(courses: impl Iterator<Item = CourseRecord>) -> Vec<CoursePoint> {
+    let mut samples: Vec<(usize, CourseSample)> = courses
+        .enumerate()
+        .flat_map(|(range, course)| course.samples.into_iter().map(move |sample| (range, sample)))
+        .collect();
+    samples.sort_by_key(|(_, sample)| sample.tid);
+    let mut newest: BTreeMap<usize, Counts> = BTreeMap::new();
+    let mut sum = |range, counts| {
+        newest.insert(range, counts);
+        newest.values().fold(Counts::default(), |sum, counts| sum.plus(*counts))
+    };
+    let point = |(range, sample): (usize, CourseSample)| CoursePoint {
+        unix_ms: sample.unix_ms(),
+        counts: sum(range, sample.counts),
+        live_p99_us: sample.live_p99_us,
+        quiet_p99_us: sample.quiet_p99_us,
+        live_rate: sample.live_rate,
+        conflict_rate: sample.conflict_rate,
+        why: sample.why,
+    };
+    samples.into_iter().map(point).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_summed_as_they_were_at_each_moment() {
+        let sample =
+            |tid, done| CourseSample { tid, counts: Counts { done, ..Counts::default() }, ..CourseSample::default() };
+        let course = |samples: &[CourseSample]| CourseRecord { samples: samples.to_vec(), ..CourseRecord::default() };
+        let courses = [course(&[sample(1, 10), sample(5, 20)]), course(&[sample(3, 7), sample(6, 9)])];
+        let done: Vec<u64> = summed(courses.into_iter()).iter().map(|point| point.counts.done).collect();
+        assert_eq!(done, [10, 17, 27, 29]);
+    }
+}
