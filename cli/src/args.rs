@@ -198,12 +198,15 @@ pub(crate) struct LogArgs {
     /// Up to this tid or time, inclusive
     #[arg(long, value_name = "TID|TIME")]
     pub(crate) to: Option<At>,
-    /// At most so many transactions; 0 for all
-    #[arg(long, short = 'n', default_value_t = 100)]
-    pub(crate) limit: u32,
+    /// At most so many transactions; 0 for all. 100 unless told otherwise; with --follow: so many of the past, 10, or all since --from
+    #[arg(long, short = 'n')]
+    pub(crate) limit: Option<u32>,
     /// The oldest first
     #[arg(long)]
     pub(crate) oldest_first: bool,
+    /// Then go on with each transaction as it is committed, until Ctrl-C; the newest comes last
+    #[arg(long, short = 'f', conflicts_with_all = ["to", "oldest_first"])]
+    pub(crate) follow: bool,
     /// Also list the cells that each transaction wrote
     #[arg(long)]
     pub(crate) cells: bool,

@@ -15,7 +15,7 @@ pub(crate) use measure::oldest_pin_s;
 
 use crate::evolve::{Glance, JobCounts};
 use crate::moment;
-use crate::output::Out;
+use crate::output::{Out, wrapped};
 use crate::server::Server;
 use clap::Args;
 use measure::{ALL, Measure, Seen, number};
@@ -43,6 +43,9 @@ pub(crate) struct CheckArgs {
     seat: Option<Seat>,
 }
 
+/// The column in which a measure is explained.
+const HELP_AT: usize = 43;
+
 fn help() -> String {
     let mut text = String::from(
         "Prints one line in the format of the monitoring plugins.\n\n\
@@ -53,7 +56,10 @@ fn help() -> String {
     for measure in ALL {
         let or_none = |text: &'static str| if text.is_empty() { "-" } else { text };
         let (warning, critical) = (or_none(measure.warning), or_none(measure.critical));
-        text += &format!("  {:<16} {warning:>11} {critical:>10}  {}\n", measure.name, measure.help);
+        let mut help = wrapped(measure.help, 80 - HELP_AT).into_iter();
+        let first = help.next().unwrap_or_default();
+        text += &format!("  {:<16} {warning:>11} {critical:>10}  {first}\n", measure.name);
+        help.for_each(|line| text += &format!("{:HELP_AT$}{line}\n", ""));
     }
     text
 }

@@ -7,14 +7,18 @@ use zeolite_proto::Fault;
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    done, nothing wrong
-  1    a problem was found (verify, backup verify, backup drill, config check, an invariant of the demo; evolve ensure, run, watch: the job is not
-       done; evolve plan --dry-run: the step fails on objects; evolve undo: something could not be taken back)
+  1    a problem was found (verify, backup verify, backup drill, config check,
+       an invariant of the demo; evolve ensure, run, watch: the job is not done;
+       evolve plan --dry-run: the step fails on objects; evolve undo: something
+       could not be taken back)
   2    wrong usage: arguments, environment or settings file
   3    the server cannot be reached
-  4    the server refused: the message begins with the kind of the fault; or a restore is not to be, since the database is not empty
+  4    the server refused: the message begins with the kind of the fault; or a
+       restore is not to be, since the database is not empty
   5    something on this machine failed: data directory, file, terminal
   130  interrupted
-`zeolite check` and `zeolite doctor` have those of monitoring plugins instead: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
+`zeolite check` and `zeolite doctor` have those of monitoring plugins instead:
+0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 /// Something on this machine failed.
 pub(crate) const OF_THIS_MACHINE: u8 = 5;

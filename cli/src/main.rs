@@ -24,6 +24,7 @@ mod credentials;
 mod demo;
 mod doctor;
 mod evolve;
+mod examples;
 mod exit;
 mod gate;
 mod host;
@@ -52,7 +53,7 @@ mod values;
 
 use anyhow::{Context, Result};
 use args::{Cli, Command, ConfigCommand, VerifyArgs};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use output::Out;
 use server::Server;
 use std::process::ExitCode;
@@ -62,7 +63,8 @@ use std::time::Duration;
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = examples::command().try_get_matches().and_then(|given| Cli::from_arg_matches(&given));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && args::has_codes_of_plugins(std::env::args()) => {
             return check::usage(&Out::new(false), &error);

@@ -9,8 +9,8 @@ use zeolite_client::{Promoted, Seat};
 
 #[derive(Args)]
 #[command(after_help = "\
-Ask the follower that is to be the primary: zeolite --server THAT promote. Whether the old primary is lost is yours to know: with --hand-over
-it gives all that it has and steps back, without it is told of the new one as soon as it can be reached, and until then may take writes of
+Ask the follower that is to be the primary: zeolite --server THAT promote. Whether the old primary is lost is yours to know: with --hand-over \
+it gives all that it has and steps back, without it is told of the new one as soon as it can be reached, and until then may take writes of \
 clients that know of no other.")]
 pub(crate) struct PromoteArgs {
     /// The primary is there, finishes what it has and gives it over: nothing is lost, and no client is refused

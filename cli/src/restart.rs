@@ -19,8 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Args)]
 #[command(after_help = "\
-The new process is started by the old one: the same program file as it is now, with the same arguments and environment; settings, certificates
-and users are read anew. If it cannot become ready, the old one serves on, and its log says why. Clients wait for a moment
+The new process is started by the old one: the same program file as it is now, with the same arguments and environment; settings, certificates \
+and users are read anew. If it cannot become ready, the old one serves on, and its log says why. Clients wait for a moment \
 and lose nothing. The same without this command: kill -USR2 PID, or `systemctl reload` where the unit says so.")]
 pub(crate) struct RestartArgs {
     /// The data directory of the server [default: as `serve` would find it]

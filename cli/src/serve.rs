@@ -27,8 +27,8 @@ const FILE: &str = "zeolite.toml";
 
 #[derive(Args)]
 #[command(after_help = "\
-Settings come from zeolite.toml, then from the environment, then from flags; the later wins. Every setting can be given
-in each of the three: `[store] cache_bytes = '1 GiB'`, ZEOLITE_STORE_CACHE_BYTES=1GiB, --set store.cache_bytes=1GiB.
+Settings come from zeolite.toml, then from the environment, then from flags; the later wins. Every setting can be given \
+in each of the three: `[store] cache_bytes = '1 GiB'`, ZEOLITE_STORE_CACHE_BYTES=1GiB, --set store.cache_bytes=1GiB. \
 `zeolite config check` shows all settings with their values, `zeolite config explain` what they mean.")]
 pub(crate) struct ServeArgs {
     /// The settings file [default: zeolite.toml, if there is one]

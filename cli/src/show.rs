@@ -6,12 +6,15 @@ use crate::{moment, place, tame, values};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 use zeolite_client::revision::{PastRevision, Transaction};
 use zeolite_client::{Admin, Cell, Db, Entry, Fault, FaultKind, Note, Range, Record, Revision, Tid, View};
 
 /// People see so many bytes of a record's data; `--raw` and `--json` show all.
 const DATA_BYTES_SHOWN: usize = 400;
 const DATA_BYTES_IN_LIST: usize = 48;
+/// Between two looks at the log.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
     let view = view(db, args.at);
@@ -105,7 +108,10 @@ pub(crate) async fn history(out: &Out, db: &Db, args: &HistoryArgs) -> Result<()
 }
 
 pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> {
-    let limit = (args.limit > 0).then_some(args.limit);
+    if args.follow {
+        return follow(out, admin, args).await;
+    }
+    let limit = Some(args.limit.unwrap_or(100)).filter(|limit| *limit > 0);
     let (from, to) = (at(args.from), at(args.to));
     let mut pages = match args.oldest_first {
         true => admin.log_left(from, to, limit, false).await?,
@@ -115,11 +121,7 @@ pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> 
     while let Some(page) = pages.next().await? {
         for transaction in page {
             shown += 1;
-            if out.is_json() {
-                out.json(&transaction_json(&transaction))?;
-            } else {
-                show_transaction(out, &transaction, args.cells);
-            }
+            tell_transaction(out, &transaction, args.cells)?;
         }
         if out.is_closed() {
             return Ok(());
@@ -129,6 +131,45 @@ pub(crate) async fn log(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> 
         let bound = if args.oldest_first { "--from" } else { "--to" };
         out.remark(format_args!("{}; go on with {bound}, or list all with --limit 0", counted(shown, "transaction")));
     }
+    Ok(())
+}
+
+/// The last ones of the past, then each as it is committed.
+async fn follow(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> {
+    let from_then_on = if args.from.is_some() { 0 } else { 10 };
+    let limit = Some(args.limit.unwrap_or(from_then_on)).filter(|limit| *limit > 0);
+    let mut past = Vec::new();
+    // Without a limit they come in their order below.
+    if limit.is_some() {
+        let mut pages = admin.log_back(at(args.from), None, limit, false).await?;
+        while let Some(page) = pages.next().await? {
+            past.extend(page);
+        }
+    }
+    let mut next = past.first().map(|newest| newest.tid.next()).or(at(args.from));
+    for transaction in past.iter().rev() {
+        tell_transaction(out, transaction, args.cells)?;
+    }
+    loop {
+        let mut pages = admin.log_left(next, None, None, false).await?;
+        while let Some(page) = pages.next().await? {
+            for transaction in page {
+                next = Some(transaction.tid.next());
+                tell_transaction(out, &transaction, args.cells)?;
+            }
+            if out.is_closed() {
+                return Ok(());
+            }
+        }
+        tokio::time::sleep(FOLLOW_EVERY).await;
+    }
+}
+
+fn tell_transaction(out: &Out, transaction: &Transaction, cells: bool) -> Result<()> {
+    if out.is_json() {
+        return out.json(&transaction_json(transaction));
+    }
+    show_transaction(out, transaction, cells);
     Ok(())
 }
 

@@ -18,8 +18,8 @@ use zeolite_server::auth::token::Token;
 use zeolite_server::auth::users::{EVERY_DATABASE, KeptToken, Limits, User, Users};
 
 const EXAMPLE: &str = "\
-Example:
-  zeolite user --file /etc/zeolite/users.toml add shop --role write --expires 90days > shop.token
+From nothing:
+  zeolite user --file /etc/zeolite/users.toml add shop --role write > shop.token
   zeolite serve --set auth.users_file=/etc/zeolite/users.toml
   zeolite --token-file shop.token status
 

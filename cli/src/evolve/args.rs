@@ -9,36 +9,41 @@ use zeolite_proto::Oid;
 
 /// Shown below the help of `evolve run` and `evolve plan`.
 const STEP_HELP: &str = "\
-The program of --exec gets one line of JSON for each object on its standard input:
-  {\"oid\":\"2a\",\"key\":\"\",\"class\":\"wiki.Page\",\"version\":1,\"refs\":[\"2b\"],\"data\":\"<base64>\"}
-and answers with one line, which repeats the oid, and the key of an entry, and says one of
+The program of --exec gets one line of JSON for each object on standard input:
+  {\"oid\":\"2a\",\"key\":\"\",\"class\":\"wiki.Page\",\"version\":1,\"refs\":[\"2b\"],
+   \"data\":\"<base64>\"}
+and answers with one line, which repeats the oid, and the key of an entry, and
+says one of
   {\"oid\":\"2a\",\"data\":\"<base64>\",\"version\":2}
-                                     the new record; what is not given stays as it is
+                                    the new record; what is not given stays
   {\"oid\":\"2a\",\"keep\":true}          the object stays as it is
   {\"oid\":\"2a\",\"delete\":true}        the object goes
-  {\"oid\":\"2a\",\"error\":\"why not\"}  to the quarantine with it; the job goes on
-With --batch N a line is a list of up to N such objects, and the answer a list with an
-answer for each, in any order: several times as fast.
+  {\"oid\":\"2a\",\"error\":\"why not\"}    to the quarantine with it; the job goes on
+With --batch N a line is a list of up to N such objects, and the answer a list
+with an answer for each, in any order: several times as fast.
 
-An answer but an error may have further writes, committed with the object or not at all:
-  \"writes\":[{\"index\":\"2f\",\"insert\":\"Home\"},      in an index, for the object (or \"of\": OID)
-            {\"unique\":\"30\",\"insert\":{\"u64\":7}},  in a unique one: refused if it is another's
-            {\"add\":\"31\",\"by\":1},                 to a counter
-            {\"create\":\"$a\",\"class\":\"wiki.Note\",\"version\":1,\"refs\":[],\"data\":\"<base64>\"},
-                                               a new object; \"$a\" is its oid in refs and writes
-            {\"set\":\"2f\",\"key\":\"k\",\"class\":\"c\",\"data\":\"<base64>\"},  an entry, or an object
-            {\"delete\":\"2f\",\"key\":\"k\"}]            an entry, or without a key an object
-Keys of an index are text, or {\"u64\":7}, also u32, i32, i64, bool; \"remove\" is the
-opposite of \"insert\".
+An answer but an error may have further writes, committed with the object or
+not at all, \"writes\":[...] of
+  {\"index\":\"2f\",\"insert\":\"Home\"}       in an index, for the object, or \"of\": OID
+  {\"unique\":\"30\",\"insert\":{\"u64\":7}}   in a unique one: refused if another's
+  {\"add\":\"31\",\"by\":1}                  to a counter
+  {\"create\":\"$a\",\"class\":\"wiki.Note\",\"version\":1,\"refs\":[],\"data\":\"<base64>\"}
+                        a new object; \"$a\" is its oid in refs and writes
+  {\"set\":\"2f\",\"key\":\"k\",\"class\":\"c\",\"data\":\"<base64>\"}
+                        an entry, or without a key an object
+  {\"delete\":\"2f\",\"key\":\"k\"}           an entry, or without a key an object
+Keys of an index are text, or {\"u64\":7}, also u32, i32, i64, bool; \"remove\" is
+the opposite of \"insert\".
 
-Anything else on standard output is no answer, and ends this worker with the reason. If
-the program dies or is silent it is started anew; an object with which it fails three times
-while others are answered goes to the quarantine. An object is asked for again when a live
-write came between. Each task has a process of its own, which is to end when its input
-does; its environment has the job's name in ZEOLITE_EVOLVE.
+Anything else on standard output is no answer, and ends this worker with the \
+reason. If the program dies or is silent it is started anew; an object with \
+which it fails three times while others are answered goes to the quarantine. \
+An object is asked for again when a live write came between. Each task has a \
+process of its own, which is to end when its input does; its environment has \
+the job's name in ZEOLITE_EVOLVE.
 
-An application may embed its workers with `zeolite_client::evolve`. Any number of these
-and of those may work on one job, with one step.";
+An application may embed its workers with `zeolite_client::evolve`. Any number \
+of these and of those may work on one job, with one step.";
 
 #[derive(Subcommand)]
 pub(crate) enum EvolveCommand {

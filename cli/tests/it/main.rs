@@ -10,6 +10,7 @@ mod faults;
 mod files;
 mod followed;
 mod killed;
+mod logged;
 mod monitoring;
 mod packaging;
 mod prepared;

@@ -13,12 +13,13 @@ fn a_server_that_says_nothing_counts_as_not_there() {
     // The kernel accepts for it, as it does for a stopped process.
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = listener.local_addr().expect("has an address").to_string();
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 14] = [
         &["status"],
         &["get", "0"],
         &["scan", "0"],
         &["history", "0"],
         &["log"],
+        &["log", "-f"],
         &["undo", "0000000000000001"],
         &["mode"],
         &["mode", "read-only"],
