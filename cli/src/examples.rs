@@ -27,7 +27,13 @@ const ALL: &[Examples] = &[
     ("user remove", &[("zeolite user remove site", "its connections are cut")]),
     ("user token", &[("zeolite user token site", "a second one, before the first is revoked")]),
     ("user revoke", &[("zeolite user revoke 1f3a9c", "the short id is in `zeolite user list`")]),
-    ("config check", &[("zeolite config check --config zeolite.toml", "exits 1 when something is wrong")]),
+    (
+        "config check",
+        &[
+            ("zeolite config check --config zeolite.toml", "exits 1 when something is wrong"),
+            ("zeolite config check --explain > zeolite.toml", "a settings file to begin from"),
+        ],
+    ),
     ("config explain", &[("zeolite config explain cache", "settings that have to do with caches")]),
     ("status", &[("zeolite status --all", "with objects by class and version")]),
     ("check", &[("zeolite check -w p99=200ms -c p99=1s", "as Nagios calls it")]),

@@ -7,8 +7,10 @@ mod schedules;
 mod steering;
 mod systemd;
 
+use crate::args::ConfigCheckArgs;
 use crate::exit::{ProblemFound, Usage};
 use crate::output::Out;
+use crate::settings_page;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
@@ -140,13 +142,15 @@ pub(crate) fn offline(dir: &Path) -> Result<Settings> {
 }
 
 /// `zeolite config check`.
-pub(crate) fn check(out: &Out, args: &ServeArgs) -> Result<()> {
-    let settings = args.settings(None)?;
+pub(crate) fn check(out: &Out, args: &ConfigCheckArgs) -> Result<()> {
+    let settings = args.serve.settings(None)?;
     let problems = problems(&settings);
     if out.is_json() {
         out.json(&json!({ "settings": settings, "problems": problems }))?;
     } else {
-        out.line(toml::to_string(&settings).context("the settings cannot be shown as toml")?.trim_end());
+        let shown = toml::to_string(&settings).context("the settings cannot be shown as toml")?;
+        let shown = if args.explain { settings_page::with_meanings(&shown) } else { shown };
+        out.line(shown.trim_end());
         problems.iter().for_each(|problem| out.line(out.verdict(false, problem)));
     }
     match problems.len() {

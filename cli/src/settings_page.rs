@@ -1,7 +1,7 @@
 //! Owns `config explain`: what each setting means, from the page of settings that the tests keep true.
 
 use crate::exit::Usage;
-use crate::output::Out;
+use crate::output::{Out, wrapped};
 use anyhow::Result;
 use serde_json::json;
 
@@ -44,9 +44,47 @@ pub(crate) fn explain(out: &Out, word: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Settings as `config check` shows them, each below what it means.
+pub(crate) fn with_meanings(toml: &str) -> String {
+    let (mut section, mut text) = (String::new(), String::new());
+    for line in toml.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = format!("{name}.");
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            // A database of its own has the settings of the store that all have.
+            let name = format!("{section}{name}");
+            let is = |one: &Explained<'_>| one.name == name || one.name.ends_with(&format!(".{name}"));
+            if let Some(Explained { default, bounds, meaning, .. }) = explained().find(is) {
+                let bounds = if bounds.is_empty() { String::new() } else { format!("; {bounds}") };
+                let told = format!("{meaning} Default: {default}{bounds}");
+                wrapped(&told, 78).iter().for_each(|line| text += &format!("# {line}\n"));
+            }
+        }
+        text += line;
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_is_shown_with_its_meaning_and_the_file_means_the_same() {
+        let settings = zeolite_server::settings::Settings::default();
+        let plain = toml::to_string(&settings).expect("is toml");
+        let told = with_meanings(&plain);
+        let mut before = "";
+        for line in told.lines() {
+            assert!(
+                !line.contains(" = ") || line.starts_with('#') || before.starts_with("# "),
+                "{line} is not explained"
+            );
+            before = line;
+        }
+        assert_eq!(toml::from_str::<toml::Table>(&told), toml::from_str::<toml::Table>(&plain));
+    }
 
     #[test]
     fn every_row_of_the_page_is_read() {
