@@ -157,6 +157,7 @@ fn text(lines: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::error::ErrorKind::{ArgumentConflict, DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument};
 
     /// The commands that have none below them, and those that work without one, with their paths.
     fn commands(command: &Command, path: &str) -> Vec<String> {
@@ -171,10 +172,11 @@ mod tests {
         all
     }
 
-    /// Words as a shell makes them of these lines: quotes keep a word together, what is behind `&&`, `>` is the shell's.
+    /// Words as a shell makes them of these lines: quotes keep a word together, what is behind `&&`, `>` and the like is the shell's.
     fn words(line: &str) -> Vec<String> {
-        let line = line.split(" && ").next().unwrap_or(line).split(" > ").next().unwrap_or(line);
-        let parts = line.split('"').enumerate();
+        let shells = [" && ", " || ", " > ", " >> ", " 2> ", " | ", " # ", " &", "; "];
+        let end = shells.iter().filter_map(|mark| line.find(mark)).min().unwrap_or(line.len());
+        let parts = line[..end].split(['"', '\'']).enumerate();
         let words = parts.flat_map(|(number, part)| match number % 2 {
             0 => part.split_whitespace().map(str::to_owned).collect(),
             _ => vec![part.to_owned()],
@@ -218,5 +220,52 @@ mod tests {
         let mut wide = Vec::new();
         look(&command(), &mut wide);
         assert!(wide.is_empty(), "{}", wide.join("\n"));
+    }
+
+    /// README.md and the pages below docs/.
+    fn pages() -> Vec<std::path::PathBuf> {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let docs = std::fs::read_dir(root.join("docs")).expect("lists").map(|entry| entry.expect("an entry").path());
+        let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+        std::iter::once(root.join("README.md")).chain(pages).collect()
+    }
+
+    /// The command lines of a page: what begins with the program in a block that a shell would read.
+    fn lines(page: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        let blocks = page.split("```").skip(1).step_by(2);
+        for block in blocks.filter(|block| ["sh\n", "text\n", "console\n"].iter().any(|kind| block.starts_with(kind))) {
+            for line in block.replace("\\\n", " ").lines() {
+                let line = line.trim_start().trim_start_matches("$ ");
+                let line = line.replacen("cargo run --release -- ", "zeolite ", 1);
+                if line.starts_with("zeolite ") && !line.starts_with("zeolite  ") && !line.contains('…') {
+                    lines.push(line);
+                }
+            }
+        }
+        let text: String = page.split("```").step_by(2).collect();
+        let inline =
+            text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("zeolite ") && !code.contains('…'));
+        lines.extend(inline.map(|code| code.replace('\n', " ")));
+        lines
+    }
+
+    #[test]
+    fn every_command_of_the_pages_can_be_typed() {
+        let (mut wrong, mut read) = (Vec::new(), 0);
+        for path in pages() {
+            for line in lines(&std::fs::read_to_string(&path).expect("reads")) {
+                read += 1;
+                // A sentence names commands without what they need, and marks of files that begin like one.
+                let named = [MissingRequiredArgument, DisplayHelpOnMissingArgumentOrSubcommand, ArgumentConflict];
+                if let Err(error) = command().try_get_matches_from(words(&line))
+                    && !named.contains(&error.kind())
+                    && error.use_stderr()
+                {
+                    wrong.push(format!("{}: {line}: {error}", path.display()));
+                }
+            }
+        }
+        assert!(wrong.is_empty() && read > 150, "{read} lines\n{}", wrong.join("\n"));
     }
 }
