@@ -157,7 +157,10 @@ fn text(lines: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::error::ErrorKind::{ArgumentConflict, DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument};
+    use clap::error::ErrorKind::{
+        ArgumentConflict, DisplayHelpOnMissingArgumentOrSubcommand, InvalidValue, MissingRequiredArgument,
+        ValueValidation,
+    };
 
     /// The commands that have none below them, and those that work without one, with their paths.
     fn commands(command: &Command, path: &str) -> Vec<String> {
@@ -244,8 +247,11 @@ mod tests {
             }
         }
         let text: String = page.split("```").step_by(2).collect();
-        let inline =
-            text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("zeolite ") && !code.contains('…'));
+        let inline = text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.starts_with("zeolite ") && !code.contains('…') && !code.ends_with(" 1"));
         lines.extend(inline.map(|code| code.replace('\n', " ")));
         lines
     }
@@ -257,7 +263,13 @@ mod tests {
             for line in lines(&std::fs::read_to_string(&path).expect("reads")) {
                 read += 1;
                 // A sentence names commands without what they need, and marks of files that begin like one.
-                let named = [MissingRequiredArgument, DisplayHelpOnMissingArgumentOrSubcommand, ArgumentConflict];
+                let named = [
+                    MissingRequiredArgument,
+                    DisplayHelpOnMissingArgumentOrSubcommand,
+                    ArgumentConflict,
+                    InvalidValue,
+                    ValueValidation,
+                ];
                 if let Err(error) = command().try_get_matches_from(words(&line))
                     && !named.contains(&error.kind())
                     && error.use_stderr()
