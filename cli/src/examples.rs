@@ -251,7 +251,7 @@ mod tests {
             .split('`')
             .skip(1)
             .step_by(2)
-            .filter(|code| code.starts_with("zeolite ") && !code.contains('…') && !code.ends_with(" 1"));
+            .filter(|code| code.starts_with("zeolite ") && !code.contains(['…', '|']) && !code.ends_with(" 1"));
         lines.extend(inline.map(|code| code.replace('\n', " ")));
         lines
     }
