@@ -1,12 +1,15 @@
 //! Owns progress of long work: bars in a terminal, a plain line now and then elsewhere, nothing for programs.
 
-use crate::output::{Out, count};
+use crate::output::{Out, count, wrapped};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Without a terminal, one line per bar at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// The column in which words begin.
+const WORDS_AT: usize = 2;
 
 /// A group of bars that are drawn together.
 pub(crate) struct Progress {
@@ -34,6 +37,13 @@ impl Progress {
         Progress { how, bars: MultiProgress::with_draw_target(target), columns }
     }
 
+    /// Words that belong to the bars above them.
+    pub(crate) fn words(&self) -> Words {
+        let bar = self.bars.add(ProgressBar::no_length());
+        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Words { bar, columns: self.columns }
+    }
+
     /// A bar towards a total; a total of 0 is not known yet.
     pub(crate) fn bar(&self, what: &str, unit: &'static str, total: u64) -> Bar {
         let bar = self.bars.add(ProgressBar::new(total));
@@ -49,6 +59,28 @@ impl Progress {
             told: Mutex::new(None),
             remark: Mutex::new(String::new()),
         }
+    }
+}
+
+/// A line of words below the bars that were made before it.
+pub(crate) struct Words {
+    bar: ProgressBar,
+    columns: u16,
+}
+
+impl Words {
+    /// Says this from now on, in two lines at most; nothing: the line goes.
+    pub(crate) fn say(&self, text: &str) {
+        let width = usize::from(self.columns).saturating_sub(WORDS_AT + 1).max(20);
+        let lines = wrapped(text, width);
+        let shown: Vec<String> = lines.iter().take(2).map(|line| format!("{:WORDS_AT$}{line}", "")).collect();
+        self.bar.set_message(shown.join("\n"));
+        self.bar.tick();
+    }
+
+    /// It is over.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -79,6 +111,8 @@ fn style(total: u64, unit: &str, columns: u16) -> ProgressStyle {
 /// The same without a forecast, for work that has a better one of its own.
 fn style_without_forecast(total: u64, unit: &str, columns: u16) -> ProgressStyle {
     let bar = bar_width(columns);
+    // The remark needs the room.
+    let unit = if columns < 100 { "" } else { unit };
     let template = match total {
         0 => format!("{{prefix}} {{spinner}} {{human_pos}} {unit} {{wide_msg}}"),
         _ => format!("{{prefix}} {{bar:{bar}}} {{percent:>3}}% {{human_pos}}/{{human_len}} {unit} {{wide_msg}}"),

@@ -3,9 +3,9 @@
 
 use super::shown;
 use crate::output::Out;
-use crate::progress::{Bar, Progress};
+use crate::progress::{Bar, Progress, Words};
 use std::collections::BTreeMap;
-use zeolite_client::evolve::{self, Phase, RangeRecord};
+use zeolite_client::evolve::{self, Phase, RangeRecord, State};
 
 /// Held ranges that are drawn; the others are told by `evolve show`.
 const WORKERS_MAX: usize = 16;
@@ -13,6 +13,8 @@ const WORKERS_MAX: usize = 16;
 pub(super) struct Board {
     progress: Progress,
     job: Bar,
+    /// Why it is as it is.
+    why: Words,
     workers: BTreeMap<usize, Bar>,
     draws: bool,
 }
@@ -23,15 +25,21 @@ impl Board {
         let progress = Progress::new(out);
         let unit = if matches!(phase, Phase::Undoing | Phase::Undone) { "commits" } else { "objects" };
         let job = progress.bar(name, unit, 0).without_forecast();
-        Board { progress, job, workers: BTreeMap::new(), draws: out.draws() }
+        let why = progress.words();
+        Board { progress, job, why, workers: BTreeMap::new(), draws: out.draws() }
     }
 
     pub(super) fn show(&mut self, now: &evolve::Progress) {
         let owed = shown::owed(now).map(|owed| format!(", {owed} owed")).unwrap_or_default();
-        let state = shown::Line::of(now).text() + &owed;
-        let forecast = format!("{}, {} left", shown::rate(now.rate), shown::left(now.left));
-        let none = now.job.phase.is_over() || now.silent.is_some();
-        self.job.remark(if none { state } else { format!("{state} · {forecast}") });
+        let mut line = shown::Line::of(now);
+        if self.draws {
+            self.why.say(&std::mem::take(&mut line.why));
+        }
+        let state = line.text() + &owed;
+        self.job.remark(match forecast(now) {
+            Some(forecast) => format!("{state} · {forecast}"),
+            None => state,
+        });
         self.job.set(now.done, now.total);
         if !self.draws {
             return;
@@ -59,6 +67,18 @@ impl Board {
     /// The last state stays.
     pub(super) fn end(self) {
         self.workers.values().for_each(Bar::clear);
+        self.why.clear();
         self.job.finish();
+    }
+}
+
+/// How fast it is and how long it still takes; none where nobody is at work.
+fn forecast(now: &evolve::Progress) -> Option<String> {
+    let rests = now.job.phase.is_over() || now.silent.is_some() || now.word == State::Paused;
+    let rate = shown::rate(now.rate);
+    match now.left {
+        _ if rests => None,
+        Some(left) => Some(format!("{rate}, {} left", shown::left(Some(left)))),
+        None => Some(format!("{rate}, finding its speed")),
     }
 }

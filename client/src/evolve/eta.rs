@@ -1,7 +1,8 @@
 //! Owns the forecast: the rate over a window of recent samples, and when the work will be over. Pure.
 //!
 //! Honest in two ways: the rate is what really happened lately, pauses included, and the total may move (live writers add
-//! and remove what is to be done), so a forecast is for the total as it is now. Without a rate there is no forecast.
+//! and remove what is to be done), so a forecast is for the total as it is now. Without a rate there is no forecast, nor while the rate is
+//! still being found: an evolve begins slowly beside live traffic, and what it would take at that pace frightens for nothing.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,6 +12,9 @@ const WINDOW: Duration = Duration::from_secs(60);
 const SAMPLES_MAX: usize = 240;
 /// A shorter time says nothing.
 const LEAST: Duration = Duration::from_millis(200);
+/// A forecast needs samples over so long, of which the newer half may not be faster or slower than all by more than this.
+const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED_RATIO: f64 = 1.5;
 
 /// Forecasts from samples of progress.
 #[derive(Clone, Debug, Default)]
@@ -38,13 +42,25 @@ impl Eta {
         (took >= LEAST).then(|| (to - from) as f64 / took.as_secs_f64())
     }
 
-    /// How long it takes from the last sample on, for the total as it is now.
+    /// Whether the rate is found: the newer half of the window went about as fast as all of it.
+    fn is_settled(&self) -> bool {
+        let (Some((first, from)), Some((last, to))) = (self.samples.front(), self.samples.back()) else { return false };
+        let took = last.saturating_sub(*first);
+        let half = *first + took / 2;
+        let middle = self.samples.iter().find(|(then, _)| *then >= half).filter(|(then, _)| then < last);
+        let Some((then, done)) = middle.filter(|_| took >= SETTLED) else { return false };
+        let all = (to - from) as f64 / took.as_secs_f64();
+        let newer = (to - done) as f64 / (*last - *then).as_secs_f64();
+        newer <= all * SETTLED_RATIO && all <= newer * SETTLED_RATIO
+    }
+
+    /// How long it takes from the last sample on, for the total as it is now; none while the rate is still being found.
     pub fn left(&self, total: u64) -> Option<Duration> {
         let left = total.saturating_sub(self.samples.back()?.1);
         if left == 0 {
             return Some(Duration::ZERO);
         }
-        let rate = self.rate().filter(|rate| *rate > 0.0)?;
+        let rate = self.rate().filter(|rate| *rate > 0.0 && self.is_settled())?;
         Duration::try_from_secs_f64(left as f64 / rate).ok()
     }
 }
@@ -75,5 +91,18 @@ mod tests {
         assert_eq!(eta.left(12_000), Some(Duration::ZERO));
         eta.sample(Duration::from_secs(301), 5);
         assert_eq!(eta.rate(), None, "another job, or an undo");
+    }
+
+    /// Slowly at first, then three times as fast every second: nothing is forecast until it has found its speed.
+    #[test]
+    fn there_is_no_forecast_while_the_speed_is_being_found() {
+        let (mut eta, mut done, mut told) = (Eta::default(), 0, Vec::new());
+        for second in 0..90 {
+            eta.sample(Duration::from_secs(second), done);
+            done += 3_u64.pow(second.min(6) as u32);
+            told.push(eta.left(100_000).is_some());
+        }
+        let first = told.iter().position(|told| *told).expect("some time");
+        assert!((7..60).contains(&first) && told[first..].iter().all(|told| *told), "{told:?}");
     }
 }

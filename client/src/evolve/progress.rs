@@ -99,8 +99,9 @@ impl JobWatch {
         let mut progress = self.job.show().await?;
         // From samples of its own: what a worker tells is its own rate only.
         self.eta.sample(self.began.elapsed(), progress.done);
-        if let Some(rate) = self.eta.rate().filter(|_| progress.silent.is_none()) {
-            (progress.rate, progress.left) = (rate, self.eta.left(progress.total));
+        if progress.silent.is_none() {
+            progress.rate = self.eta.rate().unwrap_or(progress.rate);
+            progress.left = self.eta.left(progress.total);
         }
         Ok(Some(progress))
     }
