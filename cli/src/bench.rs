@@ -17,6 +17,7 @@
 //!   tls        commits and loads over TLS           against the same without it
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
 //!   growth     commits, loads, opening at several sizes
+//!   site       250 sessions while a bulk import, a pack, an evolve and a crash come over them: a picture over time
 //!   zodb       ZODB on Zeolite, ZEO and RelStorage        a Python program
 //! ```
 //! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
@@ -39,6 +40,7 @@ mod packing;
 mod reads;
 mod report;
 mod restart;
+mod site;
 mod size;
 mod stages;
 mod tls;
@@ -88,6 +90,8 @@ enum Part {
     Tls,
     /// What grows with the number of objects: a plan, packs with nothing to do, lists of loads, the disk; see `--bytes`
     Size,
+    /// A site of 250 sessions while a bulk import, a pack, an evolve and a crash come over it: a picture over time; see `--picture`
+    Site,
 }
 
 #[derive(Subcommand)]
@@ -119,12 +123,15 @@ pub(crate) struct BenchArgs {
     /// The data of an object, for restart, backup and size
     #[arg(long, default_value_t = fill::OBJECT_BYTES, value_parser = bytes)]
     bytes: usize,
-    /// Another zeolite program, of a release before: its servers are measured by the parts that start some (listeners, restart, evolve, bulk, size, growth)
+    /// Another zeolite program, of a release before: its servers are measured by the parts that start some (listeners, restart, handover, evolve, bulk, follower, size, site)
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
     /// Of the part evolve, only these [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     cases: Vec<evolve::Case>,
+    /// Where the part site draws its picture (SVG)
+    #[arg(long, value_name = "FILE", default_value = "zeolite-bench-site.svg")]
+    picture: PathBuf,
     /// Only: where the time of a commit goes, stage by stage, and which is the bottleneck
     #[arg(long, conflicts_with_all = ["parts", "disk", "compare", "growth"])]
     stages: bool,
@@ -159,6 +166,8 @@ struct Setting<'a> {
     label: String,
     /// Of the part evolve; empty: all.
     cases: &'a [evolve::Case],
+    /// Of the part site.
+    picture: &'a Path,
 }
 
 impl Setting<'_> {
@@ -213,6 +222,7 @@ pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
         program: args.program.as_deref(),
         label: label.to_owned(),
         cases: &args.cases,
+        picture: &args.picture,
     };
     let mut report = Report::new(Machine::of(args.compare.first().unwrap_or(&args.data)));
     if let [a, b] = &args.compare[..] {
@@ -261,6 +271,7 @@ async fn one(setting: &Setting<'_>, part: Part, report: &mut Report) -> Result<(
         Part::Follower => follower::measure(setting, report).await,
         Part::Tls => tls::measure(setting, report).await,
         Part::Size => size::measure(setting, report).await,
+        Part::Site => site::measure(setting, setting.picture, report).await,
     }
 }
 

@@ -6,9 +6,11 @@
 //! Time runs from the left, in seconds; values begin at zero. Who makes a chart says how its values are written.
 
 use crate::moment;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use plotters::prelude::*;
 use plotters::style::FontFamily;
+use std::io::Read;
+use std::path::Path;
 
 const SIZE: (u32, u32) = (860, 240);
 /// Told apart by people who see few colours, on white.
@@ -22,10 +24,20 @@ pub(crate) struct Chart<'a> {
     /// To the right end, in seconds.
     pub(crate) seconds: f64,
     pub(crate) lines: Vec<Line<'a>>,
-    /// Spans that are shaded, from and to, in seconds.
-    pub(crate) marked: Vec<(f64, f64)>,
+    /// Spans that are shaded.
+    pub(crate) marked: Vec<Mark>,
+    /// The least value that is shown.
+    pub(crate) from: f64,
     /// How a value is written at the axis.
     pub(crate) value: fn(f64) -> String,
+}
+
+/// A span of a chart, from and to in seconds, with a name or none.
+#[derive(Clone)]
+pub(crate) struct Mark {
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) name: String,
 }
 
 /// A line of a chart: points of seconds and value. A gap where a value is not a number.
@@ -53,8 +65,8 @@ impl Chart<'_> {
             .margin_right(24)
             .x_label_area_size(24)
             .y_label_area_size(76)
-            .build_cartesian_2d(0.0..seconds, 0.0..top)?;
-        let mark = |(from, to): &(f64, f64)| Rectangle::new([(*from, 0.0), (*to, top)], MARK.filled());
+            .build_cartesian_2d(0.0..self.right(seconds), self.from..top)?;
+        let mark = |mark: &Mark| Rectangle::new([(mark.from, self.from), (mark.to, top)], MARK.filled());
         chart.draw_series(self.marked.iter().map(mark))?;
         chart
             .configure_mesh()
@@ -67,6 +79,8 @@ impl Chart<'_> {
             .x_label_formatter(&|second| clock(*second))
             .y_label_formatter(&|value| (self.value)(*value))
             .draw()?;
+        let name = |mark: &Mark| Text::new(mark.name.clone(), (mark.from, top), font(11));
+        chart.draw_series(self.marked.iter().filter(|mark| !mark.name.is_empty()).map(name))?;
         for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
             let whole = line.points.split(|(_, value)| value.is_nan());
             for (number, points) in whole.filter(|points| !points.is_empty()).enumerate() {
@@ -80,19 +94,54 @@ impl Chart<'_> {
         }
         if self.lines.len() > 1 {
             let labels = &mut chart.configure_series_labels();
-            let labels = labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.8));
+            let labels = labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE);
             labels.label_font(font(12)).draw()?;
         }
         area.present()?;
         Ok(())
     }
 
+    /// The names of several lines stand to the right of what they did.
+    fn right(&self, seconds: f64) -> f64 {
+        if self.lines.len() > 1 { seconds * 1.2 } else { seconds }
+    }
+
     /// A little more than the greatest value.
     fn top(&self) -> f64 {
         let values = self.lines.iter().flat_map(|line| &line.points).map(|(_, value)| *value);
-        let most = values.filter(|value| !value.is_nan()).fold(0.0, f64::max);
-        if most > 0.0 { most * 1.15 } else { 1.0 }
+        let most = values.filter(|value| !value.is_nan()).fold(self.from, f64::max);
+        if most > self.from { most + (most - self.from) * 0.15 } else { self.from + 1.0 }
     }
+}
+
+/// Charts below each other, as one picture.
+pub(crate) fn picture(charts: &[Chart<'_>]) -> Result<String> {
+    let (width, height) = SIZE;
+    let all = height as usize * charts.len();
+    let mut text = format!("<svg width=\"{width}\" height=\"{all}\" xmlns=\"http://www.w3.org/2000/svg\">\n");
+    for (number, chart) in charts.iter().enumerate() {
+        let y = height as usize * number;
+        text += &chart.svg()?.replacen("<svg ", &format!("<svg y=\"{y}\" "), 1);
+    }
+    text += "</svg>\n";
+    Ok(text)
+}
+
+/// Writes a file that begins with a mark, over one that does so as well; any other stays as it is.
+pub(crate) fn write_over_own(to: &Path, mark: &str, text: &str) -> Result<()> {
+    let shown = to.display();
+    match std::fs::File::open(to) {
+        Ok(file) => {
+            let mut head = Vec::new();
+            file.take(mark.len() as u64).read_to_end(&mut head).with_context(|| format!("reading {shown}"))?;
+            if head != mark.as_bytes() {
+                bail!("{shown} is there and was not made by this command; choose another file, or remove it");
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("reading {shown}")),
+    }
+    std::fs::write(to, format!("{mark}{text}")).with_context(|| format!("writing {shown}"))
 }
 
 /// A moment at the axis: no parts of a second where they tell nothing.
@@ -115,7 +164,8 @@ mod tests {
             title: "a < b & \"c\"",
             seconds: 50.0,
             lines: vec![line("grows", gap), line("nothing", |_| 0.0)],
-            marked: vec![(10.0, 20.0)],
+            marked: vec![Mark { from: 10.0, to: 20.0, name: "a mark".into() }],
+            from: 0.0,
             value: |value| format!("{value:.0}/s"),
         };
         let svg = chart.svg().expect("draws");

@@ -116,6 +116,7 @@ const ALL: &[Examples] = &[
         &[
             ("zeolite bench --data /mnt/ssd disk commits", "what this disk can do, and what Zeolite makes of it"),
             ("zeolite bench evolve --objects 200000", ""),
+            ("zeolite bench site --objects 200000 --seconds 10", "draws zeolite-bench-site.svg"),
         ],
     ),
     ("bench zodb", &[("zeolite bench zodb speeds", "beside ZEO, where it is installed")]),

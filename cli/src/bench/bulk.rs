@@ -181,7 +181,7 @@ fn probe(file: &std::fs::File, over: &AtomicBool) -> Result<Latency> {
 }
 
 /// Makes so many objects in commits of `each`, on a thread of its own; gives how long the commits took.
-async fn writer(url: String, objects: u64, each: u64) -> Result<Duration> {
+pub(super) async fn writer(url: String, objects: u64, each: u64) -> Result<Duration> {
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {

@@ -14,7 +14,7 @@
 
 mod site;
 mod thinking;
-mod versions;
+pub(super) mod versions;
 
 use super::child::Server;
 use super::report::{Aim, Report, Row};

@@ -11,13 +11,13 @@
 
 use super::args::ReportArgs;
 use super::shown;
-use crate::chart::{Chart, Line};
+use crate::chart::{Chart, Line, Mark, write_over_own};
 use crate::moment;
 use crate::output::{Out, count};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::io::{Read, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use zeolite_client::evolve::{self, CoursePoint, JobRecord, Progress};
 use zeolite_client::{Db, Tid};
@@ -85,22 +85,10 @@ fn file_of(name: &str) -> PathBuf {
 }
 
 fn write(to: &Path, page: &str) -> Result<()> {
-    if to == Path::new("-") {
-        return std::io::stdout().write_all(page.as_bytes()).context("writing the report");
+    match to == Path::new("-") {
+        true => std::io::stdout().write_all(format!("{MARK}{page}").as_bytes()).context("writing the report"),
+        false => write_over_own(to, MARK, page),
     }
-    let shown = to.display();
-    match std::fs::File::open(to) {
-        Ok(file) => {
-            let mut head = Vec::new();
-            file.take(MARK.len() as u64).read_to_end(&mut head).with_context(|| format!("reading {shown}"))?;
-            if head != MARK.as_bytes() {
-                bail!("{shown} is there and is no report of an evolve; choose another file with --to");
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("reading {shown}")),
-    }
-    std::fs::write(to, page).with_context(|| format!("writing {shown}"))
 }
 
 /// The page while it is made.
@@ -111,7 +99,7 @@ impl Page {
         let title = escaped(title);
         let head = "<meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">";
         Page(format!(
-            "{MARK}<html lang=\"en\"><head>{head}<title>{title}</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n"
+            "<html lang=\"en\"><head>{head}<title>{title}</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n"
         ))
     }
 
@@ -205,7 +193,7 @@ struct Buckets {
     quiet: Vec<(f64, f64)>,
     live: Vec<(f64, f64)>,
     conflicts: Vec<(f64, f64)>,
-    slowed: Vec<(f64, f64)>,
+    slowed: Vec<Mark>,
 }
 
 impl Buckets {
@@ -252,15 +240,21 @@ impl Buckets {
 
     fn slow(&mut self, from: f64, to: f64) {
         match self.slowed.last_mut() {
-            Some(last) if (last.1 - from).abs() < 1e-9 => last.1 = to,
-            _ => self.slowed.push((from, to)),
+            Some(last) if (last.to - from).abs() < 1e-9 => last.to = to,
+            _ => self.slowed.push(Mark { from, to, name: String::new() }),
         }
     }
 
     fn charts(&self) -> [Chart<'_>; 3] {
         let line = |name, points: &[(f64, f64)]| Line { name, points: points.to_vec() };
-        let chart =
-            |title, lines, value| Chart { title, seconds: self.seconds, lines, marked: self.slowed.clone(), value };
+        let chart = |title, lines, value| Chart {
+            title,
+            seconds: self.seconds,
+            lines,
+            marked: self.slowed.clone(),
+            from: 0.0,
+            value,
+        };
         let a_second = |value: f64| {
             if value < 10.0 { format!("{value:.1}/s") } else { format!("{}/s", count(value.round() as u64)) }
         };

@@ -25,7 +25,7 @@ pub(super) async fn has_python() -> bool {
 }
 
 /// Evolves, each to the next schema version.
-pub(super) struct Versions<'a> {
+pub(in crate::bench) struct Versions<'a> {
     worker: &'a Db,
     url: &'a str,
     next: u32,
@@ -33,7 +33,7 @@ pub(super) struct Versions<'a> {
 
 /// How an evolve is to be done.
 #[derive(Clone, Copy, Default)]
-pub(super) struct How {
+pub(in crate::bench) struct How {
     /// Tasks of the worker; 0: one.
     pub(super) tasks: usize,
     /// All in one commit.
@@ -43,7 +43,7 @@ pub(super) struct How {
 }
 
 impl<'a> Versions<'a> {
-    pub(super) fn new(worker: &'a Db, url: &'a str) -> Versions<'a> {
+    pub(in crate::bench) fn new(worker: &'a Db, url: &'a str) -> Versions<'a> {
         Versions { worker, url, next: 2 }
     }
 
@@ -66,7 +66,7 @@ impl<'a> Versions<'a> {
     }
 
     /// Plans and runs one; gives how long the running took, and the objects that were stepped again.
-    pub(super) async fn evolve(&mut self, how: How) -> Result<(Duration, u64)> {
+    pub(in crate::bench) async fn evolve(&mut self, how: How) -> Result<(Duration, u64)> {
         let (job, version) = self.plan(how, |version| Plan::below(CLASS, version)).await?;
         let (took, again) = match how.rounds {
             0 => {

@@ -27,7 +27,7 @@ async fn a_report_tells_how_a_job_went_and_was_taken_back() {
     assert!(!course["undo"].as_array().expect("a list").is_empty(), "{course}");
 
     let file = scene.script("report.html", "mine").display().to_string();
-    assert!(scene.said(5, &["report", "a<b>", "--to", &file]).contains("no report of an evolve"));
+    assert!(scene.said(5, &["report", "a<b>", "--to", &file]).contains("was not made by this command"));
     assert_eq!(std::fs::read_to_string(&file).expect("reads"), "mine", "nothing that it has not made is written over");
     std::fs::remove_file(&file).expect("removes");
     for _ in 0..2 {
