@@ -16,12 +16,14 @@
 //!   backup     live traffic beside a backup          against the same traffic alone; its restore
 //!   tls        commits and loads over TLS           against the same without it
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
+//!   against    commits beside PostgreSQL or Redis, with their own clients
 //!   growth     commits, loads, opening at several sizes
 //!   site       250 sessions while a bulk import, a pack, an evolve and a crash come over them: a picture over time
 //!   zodb       ZODB on Zeolite, ZEO and RelStorage        a Python program
 //! ```
 //! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
 
+mod against;
 mod backup;
 mod bulk;
 mod child;
@@ -129,6 +131,9 @@ pub(crate) struct BenchArgs {
     /// Of the part evolve, only these [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     cases: Vec<evolve::Case>,
+    /// Only: commits beside another database, with its own client, where it is installed
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PEER", conflicts_with = "parts")]
+    against: Vec<against::Peer>,
     /// Where the part site draws its picture (SVG)
     #[arg(long, value_name = "FILE", default_value = "zeolite-bench-site.svg")]
     picture: PathBuf,
@@ -212,6 +217,9 @@ pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
     if let Some(Other::Zodb(args)) = &args.other {
         return tokio::task::block_in_place(|| zodb::measure(args));
     }
+    if args.against == [against::Peer::Zeo] {
+        return tokio::task::block_in_place(|| zodb::measure(&zodb::ZodbArgs::speeds()));
+    }
     let setting = |dir, label: &str| Setting {
         out,
         dir,
@@ -233,6 +241,10 @@ pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
         report.pair_up("A: ", "B: ");
     } else if !args.growth.is_empty() {
         growth::measure(&setting(&args.data, ""), &args.growth, &mut report).await?;
+    } else if !args.against.is_empty() {
+        for peer in &args.against {
+            against::measure(&setting(&args.data, ""), *peer, &mut report).await?;
+        }
     } else if args.stages {
         return stages::measure(out, &setting(&args.data, "")).await;
     } else {

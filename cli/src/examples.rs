@@ -116,6 +116,7 @@ const ALL: &[Examples] = &[
         &[
             ("zeolite bench --data /mnt/ssd disk commits", "what this disk can do, and what Zeolite makes of it"),
             ("zeolite bench evolve --objects 200000", ""),
+            ("zeolite bench --against postgres", "commits of both on this disk"),
             ("zeolite bench site --objects 200000 --seconds 10", "draws zeolite-bench-site.svg"),
         ],
     ),

@@ -24,6 +24,13 @@ pub(crate) struct ZodbArgs {
     arguments: Vec<OsString>,
 }
 
+impl ZodbArgs {
+    /// The speeds, beside whatever is installed.
+    pub(super) fn speeds() -> ZodbArgs {
+        ZodbArgs { python: None, arguments: vec!["speeds".into()] }
+    }
+}
+
 /// Becomes it; it tells for itself.
 pub(super) fn measure(args: &ZodbArgs) -> Result<()> {
     let python = interpreter(args.python.as_deref(), std::env::var_os("VIRTUAL_ENV").as_deref());
