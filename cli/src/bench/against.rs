@@ -16,6 +16,7 @@ use super::report::{Report, Row};
 use super::{Setting, commits, traffic};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -54,11 +55,13 @@ trait Running {
 }
 
 pub(super) async fn measure(setting: &Setting<'_>, peer: Peer, report: &mut Report) -> Result<()> {
-    let dir = setting.scratch()?;
+    let scratch = setting.scratch()?;
+    // Peers have working directories of their own.
+    let dir = scratch.path().canonicalize().context("the directory of the peer")?;
     match peer {
         Peer::Zeo => bail!("ZEO is measured with ZODB on top of it, so alone: zeolite bench zodb speeds"),
-        Peer::Postgres => beside(setting, postgres::Postgres::start(dir.path(), setting.clients)?, report).await,
-        Peer::Redis => beside(setting, redis::Redis::start(dir.path())?, report).await,
+        Peer::Postgres => beside(setting, postgres::Postgres::start(&dir, setting.clients)?, report).await,
+        Peer::Redis => beside(setting, redis::Redis::start(&dir)?, report).await,
     }
 }
 
@@ -96,7 +99,11 @@ struct Ends(Child);
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        drop(self.0.kill());
+        // As Ctrl-C does: at once, with what it has started.
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, Signal::INT);
+        }
         drop(self.0.wait());
     }
 }

@@ -15,15 +15,16 @@ const USER: &str = "postgres";
 pub(super) struct Postgres {
     /// Of its socket and scripts.
     dir: PathBuf,
-    bin: PathBuf,
+    pgbench: PathBuf,
     _server: Ends,
 }
 
 impl Postgres {
     pub(super) fn start(dir: &Path, clients: usize) -> Result<Postgres> {
-        let initdb = program("initdb", &debian(), "postgresql")?;
-        program("pgbench", &debian(), "postgresql-contrib")?;
-        let bin = initdb.parent().unwrap_or(Path::new("/")).to_owned();
+        let places = debian();
+        let of_server = |name| program(name, &places, "postgresql");
+        let (initdb, server, ready) = (of_server("initdb")?, of_server("postgres")?, of_server("pg_isready")?);
+        let pgbench = program("pgbench", &places, "postgresql-contrib")?;
         let user = if rustix::process::getuid().is_root() { Some(user()?) } else { None };
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(dir, Some(uid), Some(gid)).context("giving the directory to PostgreSQL's user")?;
@@ -31,28 +32,27 @@ impl Postgres {
         let data = dir.join("data");
         let mut made = as_user(&initdb, user);
         run(made.args(["--auth=trust", "--username=bench", "--encoding=UTF8", "--locale=C", "-D"]).arg(&data))?;
-        let mut server = as_user(&bin.join("postgres"), user);
-        server.arg("-D").arg(&data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut server = as_user(&server, user);
+        server.arg("-D").arg(&data).stdin(Stdio::null()).stdout(Stdio::null());
         let said = format!("unix_socket_directories={}", dir.display());
         let connections = format!("max_connections={}", clients + 10);
         for setting in ["listen_addresses=", &said, "fsync=on", "synchronous_commit=on", &connections] {
             server.args(["-c", setting]);
         }
         let mut server = Ends(server.spawn().context("postgres does not start")?);
-        let ready = bin.join("pg_isready");
         wait_until("PostgreSQL", &mut server, || {
             let asked = Command::new(&ready).arg("-q").arg("-h").arg(dir).stdin(Stdio::null()).status();
             asked.is_ok_and(|status| status.success())
         })?;
-        let postgres = Postgres { dir: below(dir, "scripts")?, bin, _server: server };
+        let postgres = Postgres { dir: below(dir, "scripts")?, pgbench, _server: server };
         postgres.fill(clients)?;
         Ok(postgres)
     }
 
-    fn pgbench(&self) -> Result<Command> {
-        let mut command = Command::new(program("pgbench", std::slice::from_ref(&self.bin), "postgresql-contrib")?);
+    fn pgbench(&self) -> Command {
+        let mut command = Command::new(&self.pgbench);
         command.args(["-n", "-U", "bench", "-h"]).arg(self.dir.parent().unwrap_or(&self.dir)).arg("-d").arg("postgres");
-        Ok(command)
+        command
     }
 
     fn fill(&self, clients: usize) -> Result<()> {
@@ -65,7 +65,7 @@ impl Postgres {
             rows - 1
         );
         std::fs::write(&script, text)?;
-        run(self.pgbench()?.args(["-t", "1", "-f"]).arg(script)).map(drop)
+        run(self.pgbench().args(["-t", "1", "-f"]).arg(script)).map(drop)
     }
 }
 
@@ -81,7 +81,7 @@ impl Running for Postgres {
         );
         std::fs::write(&script, text)?;
         let logs = tempfile::tempdir_in(&self.dir)?;
-        let mut command = self.pgbench()?;
+        let mut command = self.pgbench();
         let (clients, threads) = (clients.to_string(), clients.min(4).to_string());
         let seconds = time.as_secs().max(1);
         command
