@@ -24,6 +24,7 @@ use crate::engine::keep::term_cell::Term;
 use crate::engine::pipeline::ask::Ask;
 use crate::storage::Txn;
 use followers::Followers;
+use parking_lot::{Mutex, MutexGuard};
 use seat::{Course, Seats};
 use std::sync::Arc;
 use tail::{After, Tail};
@@ -35,13 +36,21 @@ pub(super) struct Copies {
     pub(super) followers: Followers,
     pub(super) tail: Tail,
     settings: ReplicationSettings,
+    /// Held while a batch is written: whoever is not the primary any more knows then what it has.
+    writing: Mutex<()>,
 }
 
 impl Copies {
     pub(super) fn new(settings: ReplicationSettings, seats: Seats, clock: Arc<dyn Clock>, last: Tid) -> Copies {
         let is_primary = seats.seat() == Seat::Primary;
         let followers = Followers::new(&settings, clock, if is_primary { last } else { Tid::NONE });
-        Copies { tail: Tail::new(settings.tail_bytes_max, last), seats, followers, settings }
+        let tail = Tail::new(settings.tail_bytes_max, last);
+        Copies { tail, seats, followers, settings, writing: Mutex::new(()) }
+    }
+
+    /// A batch is about to be written, if this is still who may.
+    pub(super) fn write(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock()
     }
 
     /// A batch is on the disk: whoever follows is to have it.
@@ -149,6 +158,17 @@ impl Engine {
     /// The newest transaction on the disk; readers may not be told of it yet.
     pub fn written(&self) -> Tid {
         self.copies.tail.newest()
+    }
+
+    /// The same, when what a primary that is one no more was about to write is written: from then on nothing comes but what it follows.
+    pub(crate) fn written_at_last(&self) -> Tid {
+        drop(self.copies.write());
+        self.written()
+    }
+
+    /// The primary has all of this as well, or there is none and this copy is to be it: what was held back is told.
+    pub(crate) fn is_shared(&self, tid: Tid) {
+        self.copies.followers.need_not_confirm(tid);
     }
 
     /// What comes behind a tid, for a follower.

@@ -169,9 +169,15 @@ impl Following {
         self.promotions.lock().take()
     }
 
-    /// Waits until nothing that was taken is on its way.
+    /// Waits until nothing that was taken, or was written as the primary, is on its way.
     pub async fn settled(&self) {
         drop(self.places.acquire_many(IN_FLIGHT_MAX as u32).await);
+        written_at_last(self.engine()).await;
+    }
+
+    /// The primary has everything that this copy has up to a tid, also what was held back here when this was the primary.
+    pub fn is_shared(&self, tid: Tid) {
+        self.engine().is_shared(tid);
     }
 
     /// Begins to follow a primary of a term; kept before anything of it is taken.
@@ -202,11 +208,22 @@ impl Following {
 
 /// Begins a new term, whoever asks for it.
 pub(super) async fn promote(engine: &Arc<Engine>) -> Result<(u64, Tid), Fault> {
+    if engine.seat() != Seat::Primary {
+        // What was held back while it was the primary goes along.
+        let has = written_at_last(engine).await;
+        engine.is_shared(has);
+    }
     let term = engine.next_term();
     let (done, answer) = oneshot::channel();
     engine.promote(term, Box::new(move |result| drop(done.send(result))));
     let receipt = answer.await.unwrap_or_else(|_| Err(encode::lost()))?;
     Ok((term, receipt.tid))
+}
+
+/// What is on the disk, when the write that there may be is over.
+async fn written_at_last(engine: &Arc<Engine>) -> Tid {
+    let writing = engine.clone();
+    tokio::task::spawn_blocking(move || writing.written_at_last()).await.unwrap_or_else(|_| engine.written())
 }
 
 /// The term of the primary that a connection is to.

@@ -79,6 +79,7 @@ async fn follow(copy: &Copy, hands_over: Option<&str>) -> Result<()> {
         return Err(diverged(following, &primary, welcome.shared_to).into());
     }
     following.meet(welcome.term).map_err(Error::from)?;
+    following.is_shared(standing.have);
     let of_term = following.of_term(welcome.term);
     tracing::info!(database = following.database(), primary = primary.address, have = %standing.have, "follows");
     let taking = following.begin();

@@ -153,6 +153,12 @@ impl Node {
         }
     }
 
+    /// Waits until it follows this one.
+    pub(crate) async fn until_follows(&self, primary: SocketAddr) -> Replication {
+        let primary = primary.to_string();
+        self.until("a follower of the primary", |now| now.connected && now.primary == primary).await
+    }
+
     /// Waits until it follows, and has everything.
     pub(crate) async fn until_whole(&self) -> Replication {
         let whole = |now: &Replication| now.seat == Seat::Follower && now.connected && now.behind.transactions == 0;

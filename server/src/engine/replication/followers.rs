@@ -136,8 +136,14 @@ impl Followers {
         }
         let mut have: Vec<Tid> = self.state.lock().all.values().map(|one| one.have).collect();
         have.sort_by(|a, b| b.cmp(a));
-        let Some(enough) = have.get(self.sync - 1) else { return };
-        self.confirmed.fetch_max(enough.0, Ordering::AcqRel);
+        if let Some(enough) = have.get(self.sync - 1) {
+            self.need_not_confirm(*enough);
+        }
+    }
+
+    /// Nobody is waited for any more up to here.
+    pub(crate) fn need_not_confirm(&self, tid: Tid) {
+        self.confirmed.fetch_max(tid.0, Ordering::AcqRel);
         if self.confirmed() >= Tid(self.start.load(Ordering::Acquire)) {
             self.start.store(0, Ordering::Release);
         }

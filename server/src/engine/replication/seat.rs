@@ -216,14 +216,22 @@ impl Seats {
             );
         }
         self.tell(changed);
+        if !changed {
+            // Whoever looks for the primary of an older term has a newer one to look for.
+            self.wake();
+        }
         kept.map(|()| true)
     }
 
     fn tell(&self, changed: bool) {
         if changed {
             tracing::info!(seat = %self.seat(), term = self.term(), "the seat has changed");
-            self.listeners.lock().iter().for_each(|listener| listener());
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        self.listeners.lock().iter().for_each(|listener| listener());
     }
 
     /// Refuses what only a primary may do.

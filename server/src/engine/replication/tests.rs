@@ -140,6 +140,9 @@ impl World {
         }
         let have = self.follower.engine.written();
         self.follower.engine.meet_term(self.primary.engine.term()).expect("is kept");
+        // What it held back when it was the primary itself.
+        self.follower.engine.is_shared(have);
+        self.follower.loops.run_dry();
         let number = self.primary.engine.follower_joins(ID, ("f", have), Arc::new(|| ())).expect("joins");
         (self.line, self.taking) = (Some((number, have)), None);
     }
@@ -201,6 +204,7 @@ impl World {
         }
         (self.line, self.taking) = (None, None);
         self.follower.loops.run_dry();
+        self.follower.engine.is_shared(there);
         let term = self.follower.engine.next_term();
         let told = Told::default();
         let tell = told.clone();
@@ -208,12 +212,16 @@ impl World {
         self.follower.loops.run_dry();
         assert!(matches!(*told.lock(), Some(Ok(_))), "nobody is waited for");
         assert_eq!((self.follower.engine.seat(), self.follower.engine.term()), (Seat::Primary, term));
-        let (disk, seed) = (self.primary.disk.crash(self.dice.u64(..)), self.life());
-        let old = Node::open(disk, &self.clock, true, seed, None);
         self.promoted_at = self.follower.engine.written();
-        // It is told, or asks: a copy that was promoted once takes itself for the primary until then.
-        old.engine.fence(term, "the new one").expect("is kept");
-        self.primary = std::mem::replace(&mut self.follower, old);
+        std::mem::swap(&mut self.primary, &mut self.follower);
+        // One that never was a follower is started anew to be one.
+        if self.fail_overs == 0 || self.dice.bool() {
+            let (disk, seed) = (self.follower.disk.crash(self.dice.u64(..)), self.life());
+            self.follower = Node::open(disk, &self.clock, true, seed, None);
+        }
+        // It is told, or asks: a copy that was promoted once takes itself for the primary until then. One that has not crashed has
+        // drafts on their way.
+        self.follower.engine.fence(term, "the new one").expect("is kept");
         assert_ne!(self.follower.engine.seat(), Seat::Primary);
         self.fail_overs += 1;
         self.nothing_is_lost();
