@@ -386,6 +386,56 @@ fn a_stop_refuses_what_cannot_be_written_behind_what_is_held() {
     assert_eq!(asked.iter().map(told).collect::<Vec<_>>(), [FaultKind::OutcomeUnknown, FaultKind::ShuttingDown]);
 }
 
+/// A primary that lives on when its follower is promoted: one commit is on both disks and not confirmed, one is on its way to the disk.
+#[test]
+fn a_primary_that_lives_on_follows_and_tells_what_it_held_back() {
+    let mut world = World::new(10);
+    world.primary = Node::open(world.primary.disk.crash(1), &world.clock, true, 11, None);
+    let term = world.primary.engine.next_term();
+    world.primary.engine.promote(term, Box::new(|told| drop(told.expect("is promoted"))));
+    world.primary.loops.run_dry();
+    world.connect();
+    for _ in 0..10 {
+        world.deliver();
+        world.follower.loops.run_dry();
+        world.acknowledge();
+    }
+    let commit = |world: &mut World| {
+        let (draft, told) = (world.draft(), Told::default());
+        let (key, tell) = (draft.key, told.clone());
+        world.primary.engine.commit(draft, Box::new(move |result| *tell.lock() = Some(result)));
+        (key, told)
+    };
+    let (held, is_told) = commit(&mut world);
+    world.primary.loops.run_dry();
+    world.deliver();
+    world.follower.loops.run_dry();
+    let (late, is_refused) = commit(&mut world);
+    while world.primary.loops.turn_sequencer() == Turn::Worked {}
+    world.cut();
+    let term = world.follower.engine.next_term();
+    world.follower.engine.promote(term, Box::new(|told| drop(told.expect("is promoted"))));
+    world.follower.loops.run_dry();
+    world.primary.engine.fence(term, "the new one").expect("is kept");
+    world.primary.loops.run_dry();
+    std::mem::swap(&mut world.primary, &mut world.follower);
+    world.connect();
+    assert_ne!(world.follower.engine.written(), Tid::NONE, "it is not begun anew");
+    world.promoted_at = world.primary.engine.written();
+    world.end();
+    assert_eq!(world.follower.engine.seat(), Seat::Follower);
+    assert_eq!(world.follower.engine.visible(), world.primary.engine.visible());
+    let in_doubt = is_told.lock().take().expect("is told").expect_err("nobody had said to have it");
+    assert_eq!(in_doubt.kind, FaultKind::OutcomeUnknown);
+    let outcome = |node: &Node, key| node.engine.outcome(key, None);
+    for node in [&world.primary, &world.follower] {
+        assert!(matches!(outcome(node, held), Ok(Outcome::Committed(_))));
+        assert!(!matches!(outcome(node, late), Ok(Outcome::Committed(_))));
+    }
+    let refused = is_refused.lock().take().expect("is told").expect_err("nothing is written by one that is fenced");
+    assert_eq!(refused.kind, FaultKind::NotPrimary);
+}
+
 #[test]
 fn what_is_acknowledged_outlives_every_crash_and_fail_over() {
     let seeds = std::env::var("ZEOLITE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(150);
