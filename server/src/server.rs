@@ -28,6 +28,7 @@ use crate::auth::Authority;
 use crate::auth::standing::{Standing, Told};
 use crate::clock::{Clock, SystemClock};
 use crate::databases::{Database, Databases, MAIN, Shared};
+pub use crate::engine::Heard;
 use crate::engine::{Engine, Leaving};
 use crate::rpc::Rpc;
 use crate::rpc::budget::Budget;

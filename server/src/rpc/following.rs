@@ -11,7 +11,7 @@ use super::restore::weight;
 use super::transactions::Joiner;
 use super::{Rpc, encode};
 use crate::databases::Database;
-use crate::engine::{Course, Engine, Restoring};
+use crate::engine::{Course, Engine, Heard, Restoring};
 use crate::storage::{Txn, blobs_of_record};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -58,6 +58,8 @@ pub struct CopyStanding {
     pub term: u64,
     /// History is packed up to here where its copy began.
     pub packed_said: Tid,
+    /// Which life of this server.
+    pub life: u64,
 }
 
 /// One database, for whoever follows with it.
@@ -114,7 +116,25 @@ impl Following {
             have,
             term: engine.met_term(),
             packed_said: engine.packed_said(),
+            life: engine.copy_life(),
         }
+    }
+
+    /// What the primary had when it was last heard, perhaps in a life of this server before this one.
+    pub fn heard(&self) -> Heard {
+        self.engine().heard()
+    }
+
+    /// Keeps that for the next one; durable when this returns.
+    pub async fn keep_heard(&self, heard: Heard) -> Result<(), Fault> {
+        let engine = self.engine().clone();
+        tokio::task::spawn_blocking(move || engine.keep_heard(heard)).await.unwrap_or_else(|_| Err(encode::lost()))
+    }
+
+    /// Another server is the same copy: this one becomes another.
+    pub async fn renew_id(&self) -> Result<(), Fault> {
+        let engine = self.engine().clone();
+        tokio::task::spawn_blocking(move || engine.renew_copy_id()).await.unwrap_or_else(|_| Err(encode::lost()))
     }
 
     /// The store's identity.

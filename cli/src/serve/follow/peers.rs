@@ -135,7 +135,16 @@ impl Peers {
             if standing.store_id != store_id {
                 continue;
             }
-            if standing.seat == Seat::Primary && standing.term > term {
+            if standing.seat == Seat::Primary && standing.term == term && following.is_returning() {
+                tracing::error!(
+                    at,
+                    term,
+                    "is the primary of the term that this server was promoted for: its data directory, or this one, was copied; this one becomes another copy, and follows"
+                );
+                if let Err(fault) = following.renew_id().await {
+                    tracing::error!(%fault, "that is not kept over a restart");
+                }
+            } else if standing.seat == Seat::Primary && standing.term > term {
                 if let Err(fault) = following.fence(standing.term, &at) {
                     tracing::error!(%fault, "this server is fenced, and that is not kept over a restart");
                 }

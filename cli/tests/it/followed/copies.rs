@@ -68,7 +68,7 @@ async fn a_follower_that_is_killed_again_and_again_becomes_the_same() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_of_a_packed_primary_begins_properly_and_packs_as_it_does() {
-    let primary = Node::primary(&[]);
+    let mut primary = Node::primary(&[]);
     let db = client(&primary).await;
     let oids = fill(&db, 20, 100).await;
     let blob = db.put_blob(&[7_u8; 300_000][..]).await.expect("a blob");
@@ -90,6 +90,10 @@ async fn a_follower_of_a_packed_primary_begins_properly_and_packs_as_it_does() {
     // Another pack, while the follower is away: what it needs stays.
     let had = follower.status().await.visible;
     follower.kill();
+    until_known(&primary).await;
+    primary.kill();
+    // Who follows it a primary knows after a restart, too.
+    primary.start_as(&["serve"]);
     for oid in &oids[1..] {
         db.run(async |tx| tx.put(Cell::object(*oid), &Record::new("Page", 1, "new"))).await.expect("commits");
     }
@@ -107,6 +111,18 @@ async fn a_follower_of_a_packed_primary_begins_properly_and_packs_as_it_does() {
         }
     };
     tokio::time::timeout(GUARD, waited).await.expect("the follower takes the same history away");
+}
+
+/// Waits until a primary has kept who follows it.
+async fn until_known(primary: &Node) {
+    let known = async {
+        let is_known =
+            || std::fs::read_to_string(primary.dir().join("seat")).is_ok_and(|seat| seat.contains("[[followers]]"));
+        while !is_known() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(GUARD, known).await.expect("it is kept");
 }
 
 async fn pack(db: &Db) {

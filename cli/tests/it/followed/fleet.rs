@@ -29,8 +29,16 @@ impl Node {
         Node::start(&["follow", &list(of)], settings)
     }
 
+    /// A follower of these, on a data directory that is there.
+    pub(crate) fn follower_in(dir: tempfile::TempDir, of: &[SocketAddr]) -> Node {
+        Node::start_in(dir, &["follow", &list(of)], &[])
+    }
+
     fn start(command: &[&str], settings: &[&str]) -> Node {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        Node::start_in(tempfile::tempdir().expect("a temporary directory"), command, settings)
+    }
+
+    fn start_in(dir: tempfile::TempDir, command: &[&str], settings: &[&str]) -> Node {
         let address = "127.0.0.1:0".parse().expect("an address");
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
         let mut node = Node { process: None, address, dir, settings };
@@ -174,6 +182,15 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
+}
+
+/// A copy of the data directory of one that does not run.
+pub(crate) fn copied(node: &Node) -> tempfile::TempDir {
+    assert!(!node.runs(), "a copy of what changes is none");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let copied = std::process::Command::new("cp").arg("-a").arg(node.dir().join(".")).arg(dir.path()).status();
+    assert!(copied.expect("runs").success());
+    dir
 }
 
 /// Addresses as an option takes them.

@@ -143,7 +143,8 @@ impl World {
         // What it held back when it was the primary itself.
         self.follower.engine.is_shared(have);
         self.follower.loops.run_dry();
-        let number = self.primary.engine.follower_joins(ID, ("f", have), Arc::new(|| ())).expect("joins");
+        let number = self.primary.engine.follower_joins((ID, 0), ("f", have), Arc::new(|| ()));
+        let number = number.expect("joins").expect("one server");
         (self.line, self.taking) = (Some((number, have)), None);
     }
 
