@@ -34,6 +34,12 @@ impl Node {
         Node::start_in(dir, &["follow", &list(of)], &[])
     }
 
+    /// One that does not run yet, with a port of its own.
+    pub(crate) fn idle(settings: &[&str]) -> Node {
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        Node { process: None, address: free(), dir: tempfile::tempdir().expect("a temporary directory"), settings }
+    }
+
     fn start(command: &[&str], settings: &[&str]) -> Node {
         Node::start_in(tempfile::tempdir().expect("a temporary directory"), command, settings)
     }
@@ -191,6 +197,12 @@ pub(crate) fn copied(node: &Node) -> tempfile::TempDir {
     let copied = std::process::Command::new("cp").arg("-a").arg(node.dir().join(".")).arg(dir.path()).status();
     assert!(copied.expect("runs").success());
     dir
+}
+
+/// A port at which nobody listens.
+pub(crate) fn free() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address")
 }
 
 /// Addresses as an option takes them.

@@ -2,13 +2,13 @@
 //! that is another one.
 
 use super::copies::{client, fill};
-use super::fleet::{Node, copied};
+use super::fleet::{GUARD, Node, copied};
 use crate::program::program;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use zeolite_client::{Cell, Oid, Record, Replication, Seat, Tid};
+use zeolite_client::{Cell, Db, Oid, Options, Record, Replication, Seat, Tid};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_has_met_a_newer_term_confirms_nothing_to_the_old_primary() {
@@ -47,6 +47,31 @@ async fn a_fenced_server_that_follows_nobody_is_promoted_by_a_word_only() {
     let address = old.address.to_string();
     let again = program().args(["--server", &address, "promote"]).output().expect("runs");
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("already"), "{again:?}");
+}
+
+/// A machine that has lost its power refuses nobody: whoever connects waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_finds_the_new_primary_past_an_address_that_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut old = Node::primary(&[]);
+    let new = Node::follower(&[old.address], &[]);
+    fill(&client(&old).await, 3, 100).await;
+    new.until_whole().await;
+    let options = Options {
+        other_addresses: vec![old.address.to_string(), new.address.to_string()],
+        connect_timeout: GUARD,
+        request_timeout: GUARD / 2,
+        ..Options::default()
+    };
+    let at = silent.local_addr().expect("an address").to_string();
+    let db = Db::connect_with(at, options).await.expect("connects");
+    fill(&db, 1, 10).await;
+    new.until_whole().await;
+    old.kill();
+    // It reads from the copy, and goes on looking for a primary.
+    db.run(async |tx| tx.get(&Cell::object(Oid::ROOT)).await).await.expect("reads");
+    new.admin().await.expect("connects").promote(false, false).await.expect("promotes");
+    fill(&db, 1, 10).await;
 }
 
 /// Lets so many bytes through to whoever connects, and nothing behind them.
