@@ -76,10 +76,13 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     /// The number of `main`; those of the others follow it.
     pub(crate) opening: Opening,
-    /// Of stores that are made as copies, by database.
-    pub(crate) store_ids: BTreeMap<String, u64>,
+    /// Which store a database is to be a copy of.
+    pub(crate) copies: Option<CopyOf>,
     pub(crate) progress: Box<dyn FnMut(Progress) + Send>,
 }
+
+/// Says of which store a database is to be made a copy, if it has none; waits until that is known, and tells why meanwhile.
+pub type CopyOf = Box<dyn Fn(&str, &dyn Fn(String)) -> Option<u64> + Send + Sync>;
 
 /// What a database is to be, and its disk, or why there is none.
 pub(crate) type OnDisk = (DatabasePlan, Result<Arc<dyn Disk>, StoreError>);
@@ -104,7 +107,7 @@ impl Databases {
         shared: Shared,
         opened: impl Fn(&Arc<str>, &Result<Arc<Database>, Fault>) + Sync,
     ) -> Result<(), StoreError> {
-        let Shared { registry, opening, store_ids, progress } = shared;
+        let Shared { registry, opening, copies, progress } = shared;
         let living = Arc::new(AtomicUsize::new(plans.len()));
         let at_once = OPENED_AT_ONCE.min(plans.len());
         let waiting: Mutex<VecDeque<(usize, OnDisk)>> = Mutex::new(plans.into_iter().enumerate().collect());
@@ -113,8 +116,8 @@ impl Databases {
             let DatabasePlan { name, store, engine, limits } = plan;
             let Some((name, place)) = self.by_name.get_key_value(name.as_str()) else { return };
             // Two databases have different ids, pins and keys of their own.
-            let (new_id, store_id) = (opening.new_id.wrapping_add(at as u64), store_ids.get(&**name).copied());
-            let opening = Opening { new_id, store_id, ..opening };
+            let store_id = copies.as_ref().and_then(|copy_of| copy_of(name, &|why| place.course.waits(why)));
+            let opening = Opening { new_id: opening.new_id.wrapping_add(at as u64), store_id, ..opening };
             let mut told = |step: Progress| {
                 place.course.reached(step);
                 progress.lock()(step);

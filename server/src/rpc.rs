@@ -353,6 +353,12 @@ impl Rpc {
                  one all the same, and lose what this one has not"
             )));
         }
+        if !anyway {
+            return Err(Fault::invalid(
+                "this server is a follower that was started to follow nobody, so that nobody can be asked who has more: start it with zeolite \
+                 follow PRIMARY,COPY and promote it then, or say --anyway to promote it without asking",
+            ));
+        }
         let (term, tid) = following::promote(engine).await?;
         Ok(Promoted { term, tid, ..Promoted::default() })
     }

@@ -27,7 +27,9 @@ mod tls;
 use crate::auth::Authority;
 use crate::auth::standing::{Standing, Told};
 use crate::clock::{Clock, SystemClock};
+pub use crate::databases::CopyOf;
 use crate::databases::{Database, Databases, MAIN, Shared};
+pub use crate::engine::Heard;
 use crate::engine::{Engine, Leaving};
 use crate::rpc::Rpc;
 use crate::rpc::budget::Budget;
@@ -92,8 +94,8 @@ pub struct Components {
     pub clock: Arc<dyn Clock>,
     /// Makes what must differ between two lives of a server: a new store's id, pin numbers.
     pub seed: u64,
-    /// The ids of stores that are made, by database: of those that they are to be copies of.
-    pub store_ids: BTreeMap<String, u64>,
+    /// Which stores they are to be copies of; none: of no others.
+    pub copies: Option<CopyOf>,
     /// An operator's word that the data directory was put back from a copy.
     pub put_back: bool,
     /// Told how far opening is.
@@ -108,7 +110,7 @@ impl Components {
             disks: BTreeMap::new(),
             clock,
             seed,
-            store_ids: BTreeMap::new(),
+            copies: None,
             put_back: false,
             progress: Box::new(|_| {}),
         }
@@ -134,7 +136,7 @@ impl Components {
             disks,
             clock: Arc::new(SystemClock::new()),
             seed: seed()?,
-            store_ids: BTreeMap::new(),
+            copies: None,
             put_back: false,
             progress: Box::new(logged()),
         })
@@ -473,14 +475,14 @@ fn open(
     (databases, rpc): (Arc<Databases>, Arc<Rpc>),
     lasts: oneshot::Sender<()>,
 ) -> Result<oneshot::Receiver<Result<(), StoreError>>, ServerError> {
-    let Components { disk, mut disks, seed, store_ids, put_back, progress, .. } = components;
+    let Components { disk, mut disks, seed, copies, put_back, progress, .. } = components;
     disks.insert(MAIN.into(), Ok(disk));
     let on_disks = plans.into_iter().map(|plan| match disks.remove(&plan.name) {
         Some(disk) => Ok((plan, disk)),
         None => Err(ServerError::Settings(vec![format!("the database {} was given no disk", plan.name)])),
     });
     let on_disks = on_disks.collect::<Result<Vec<_>, _>>()?;
-    let shared = Shared { registry, opening: Opening { put_back, ..Opening::from(seed) }, store_ids, progress };
+    let shared = Shared { registry, opening: Opening { put_back, ..Opening::from(seed) }, copies, progress };
     let (tell, told) = oneshot::channel();
     let work = move || {
         let opened = databases.open(on_disks, shared, |name, opened| rpc.opened(name, opened));

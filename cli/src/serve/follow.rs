@@ -21,7 +21,7 @@ use anyhow::Result;
 use heard::Heard;
 use promoting::promote;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stream::{Problem, follow_once};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -70,12 +70,8 @@ pub(super) fn start(server: &Server, settings: &Settings) -> Result<Option<Follo
             let inside = inside.clone();
             async move { inside.open().await }
         });
-        let copy = Copy {
-            following,
-            peers: Peers::new(settings, server.address(), database),
-            door,
-            heard: watch::Sender::default(),
-        };
+        let heard = watch::Sender::new(Heard::of(following.heard()));
+        let copy = Copy { following, peers: Peers::new(settings, server.address(), database), door, heard };
         tasks.push(tokio::spawn(live(Arc::new(copy))));
     }
     Ok(Some(Follows(tasks)))
@@ -102,6 +98,7 @@ async fn live(copy: Arc<Copy>) {
         }
         tokio::select! {
             problem = follow_once(&copy, None) => {
+                copy.keep_heard(copy.following.standing().have, true).await;
                 pause = copy.lost(problem, pause);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -128,6 +125,20 @@ impl Copy {
             (true, true) => AGAIN,
             (true, false) => (waited * 2).min(AGAIN_REFUSED),
             (false, _) => AGAIN_REFUSED,
+        }
+    }
+
+    /// Keeps what was heard of the primary for the next life, if that is to be.
+    async fn keep_heard(&self, has: Tid, lost: bool) {
+        let mut said = None;
+        self.heard.send_if_modified(|heard| {
+            said = heard.take_due(has, lost, Instant::now());
+            false
+        });
+        if let Some(said) = said
+            && let Err(error) = self.following.keep_heard(said).await
+        {
+            tracing::warn!(%error, "what the primary had is not kept: after a restart this copy does not know what it lacks");
         }
     }
 

@@ -9,7 +9,6 @@ use crate::output::{Out, counted};
 use anyhow::{Context, Result, ensure};
 use sd_notify::NotifyState;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -160,11 +159,9 @@ async fn begin(args: &ServeArgs, settings: Settings) -> Result<Begun> {
     };
     listener.set_nonblocking(true).context("the listener")?;
     let components = components(&settings, is_next).await.map_err(usage_or_failure)?;
-    let store_ids = match settings.follow.is_on() {
-        true => find_stores(&settings, listener.local_addr().context("the listener")?).await,
-        false => BTreeMap::new(),
-    };
-    let components = Components { put_back: args.put_back, store_ids, ..components };
+    let listens = listener.local_addr().context("the listener")?;
+    let copies = settings.follow.is_on().then(|| find_stores(settings.clone(), listens));
+    let components = Components { put_back: args.put_back, copies, ..components };
     let registry = registry(&settings.zodb);
     let accepting = TcpListener::from_std(listener.try_clone().context("the listener")?).context("the listener")?;
     let server = Server::begin(components, settings, registry, accepting).await.map_err(usage_or_failure)?;

@@ -4,7 +4,7 @@
 //!   clients ──> primary (sync = 1) ──> follower, follower        kill -9 the primary, promote the follower that has most, go on
 //!      └── what they saw and were told ──> history ──> checkers of snapshot isolation, sums, sets (as in `killed`)
 //! ```
-//! No acknowledged commit is lost, and none is done twice. `ZEOLITE_FAILOVERS=200` for more of them.
+//! The same with a primary that stays alive and is pushed aside, or hands over. No acknowledged commit is lost, and none is done twice. `ZEOLITE_FAILOVERS=200` for more of them.
 
 mod copies;
 mod fleet;
@@ -73,6 +73,24 @@ async fn fail_over(nodes: &mut [Node], primary: usize, discarded: &mut usize) ->
     assert!(promoted.expect("promoted").term > 0);
     let peers = others(nodes, primary);
     nodes[primary].follow(&peers, &[]);
+    comes_back(nodes, primary, discarded).await;
+    next
+}
+
+/// Makes a follower the next primary while the old one lives and has commits on their way: by a word, or the old one hands over. Gives the
+/// new one.
+async fn push_aside(nodes: &mut [Node], primary: usize, hand_over: bool, discarded: &mut usize) -> usize {
+    let next = (primary + 1) % nodes.len();
+    nodes[next].until_follows(nodes[primary].address).await;
+    let promoted = nodes[next].admin().await.expect("connects").promote(!hand_over, hand_over).await;
+    assert!(promoted.expect("promoted").term > 0);
+    comes_back(nodes, primary, discarded).await;
+    next
+}
+
+/// Waits until an old primary follows the new one; if it has commits of its own, begins it anew.
+async fn comes_back(nodes: &mut [Node], primary: usize, discarded: &mut usize) {
+    let peers = others(nodes, primary);
     let stands = |now: &zeolite_client::Replication| {
         now.connected && now.seat == Seat::Follower
             || now.problem.as_ref().is_some_and(|why| why.contains("--discard-own"))
@@ -88,11 +106,18 @@ async fn fail_over(nodes: &mut [Node], primary: usize, discarded: &mut usize) ->
         aside.iter().for_each(|entry| std::fs::remove_dir_all(entry.path()).expect("this test's own"));
         *discarded += 1;
     }
-    next
+}
+
+/// What becomes of the primary.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum How {
+    Killed,
+    PushedAside,
+    HandsOver,
 }
 
 #[expect(clippy::print_stdout, reason = "a test tells what it has done")]
-async fn fails_over(servers: usize, times: usize) {
+async fn fails_over(servers: usize, times: usize, how: How) {
     let mut nodes = fleet(servers).await;
     let (recorder, shared) = (Recorder::new(), Arc::new(Shared::default()));
     let maker = connect(&nodes, "maker").await;
@@ -116,7 +141,11 @@ async fn fails_over(servers: usize, times: usize) {
             tokio::time::timeout(GUARD, watch.next()).await.expect("commits go on").expect("the watch goes on");
         }
         if time < times {
-            primary = fail_over(&mut nodes, primary, &mut discarded).await;
+            // The first one was started to follow nobody.
+            primary = match if time == 0 { How::Killed } else { how } {
+                How::Killed => fail_over(&mut nodes, primary, &mut discarded).await,
+                how => push_aside(&mut nodes, primary, how == How::HandsOver, &mut discarded).await,
+            };
         }
     }
     shared.done.store(true, Ordering::SeqCst);
@@ -133,7 +162,7 @@ async fn fails_over(servers: usize, times: usize) {
     sets::check(&history).unwrap_or_else(|violations| panic!("{violations}"));
     let asked = shared.asked.load(Ordering::SeqCst);
     println!(
-        "seed {seed}, {servers} servers, {times} fail-overs: {summary:?}, {asked} asked for, {discarded} old primaries had more"
+        "seed {seed}, {servers} servers, {times} fail-overs ({how:?}): {summary:?}, {asked} asked for, {discarded} old primaries had more"
     );
     assert_eq!(sums.committed, summary.committed);
     for node in nodes.iter().filter(|node| node.runs()) {
@@ -145,10 +174,20 @@ async fn fails_over(servers: usize, times: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_over_fail_overs_of_two_servers() {
-    fails_over(2, fail_overs()).await;
+    fails_over(2, fail_overs(), How::Killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_over_fail_overs_of_three_servers() {
-    fails_over(3, fail_overs()).await;
+    fails_over(3, fail_overs(), How::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_a_living_primary_is_pushed_aside() {
+    fails_over(2, fail_overs(), How::PushedAside).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_primary_hands_over_under_load() {
+    fails_over(3, fail_overs(), How::HandsOver).await;
 }

@@ -5,7 +5,8 @@
 //!                       follower, or fenced, or of an older term than was met ────> read from when no primary is found
 //!                       follower that is behind what this client has seen ────────> not taken: time would run back
 //! ```
-//! Once a primary has answered, the others have [`NEWER_WITHIN`] to tell of a newer term: one that is not there is not waited for longer.
+//! Once one has answered that can be taken, the others have [`OTHERS_WITHIN`] to tell of a newer term: one that is not there is not waited for
+//! longer.
 //! A client that only reads (role `read`) asks in order, and takes a follower as it finds it. One that writes and has found none but copies reads there,
 //! and goes on looking for the primary; its commits wait for that. With a single address whoever is there is taken.
 
@@ -22,8 +23,8 @@ use zeolite_proto::{Seat, Tid};
 /// Between two rounds in which a primary is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// A primary has answered: so long the others may take to tell of a newer one.
-const NEWER_WITHIN: Duration = Duration::from_secs(1);
+/// One has answered: so long the others may take to tell of a newer one.
+const OTHERS_WITHIN: Duration = Duration::from_secs(1);
 
 type Opened = (Link, Incoming);
 
@@ -115,7 +116,7 @@ async fn open_first(core: &Core, hello: &Hello) -> Result<Opened> {
 /// What is there, in order, and why the others do not count.
 async fn look(core: &Core, hello: &Hello) -> (Vec<Found>, Option<Error>) {
     let (mut found, mut failed) = (Vec::new(), None);
-    let answers = ask_all(core).await;
+    let answers = ask_all(core, hello).await;
     for welcome in answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()) {
         if welcome.store_id == core.store_id.load(Ordering::Acquire) {
             core.term.fetch_max(welcome.term, Ordering::AcqRel);
@@ -135,7 +136,7 @@ async fn look(core: &Core, hello: &Hello) -> (Vec<Found>, Option<Error>) {
 }
 
 /// Asks at all addresses at the same time. In their order: who has answered in time.
-async fn ask_all(core: &Core) -> Vec<(String, Result<Welcome>)> {
+async fn ask_all(core: &Core, hello: &Hello) -> Vec<(String, Result<Welcome>)> {
     let one = async |(n, url): (usize, String)| (n, (url.clone(), ask(core, url).await));
     let mut asked: FuturesUnordered<_> = core.urls().enumerate().map(one).collect();
     let mut answers = Vec::new();
@@ -147,8 +148,8 @@ async fn ask_all(core: &Core) -> Vec<(String, Result<Welcome>)> {
             Some(until) => tokio::time::timeout_at(until, asked.next()).await.ok().flatten(),
         };
         let Some(answer) = next else { break };
-        if answer.1.1.as_ref().is_ok_and(|welcome| core.is_primary(welcome)) {
-            until.get_or_insert_with(|| Instant::now() + NEWER_WITHIN);
+        if answer.1.1.as_ref().is_ok_and(|it| core.is_primary(it) || core.can_be_read(hello, it)) {
+            until.get_or_insert_with(|| Instant::now() + OTHERS_WITHIN);
         }
         answers.push(answer);
     }
@@ -178,16 +179,18 @@ fn keep(failed: &mut Option<Error>, error: Error) {
     }
 }
 
-/// Comes back when a primary was found at one of the addresses.
+/// Comes back when a primary was found at one of the addresses; each is asked by itself, for one that says nothing keeps none of the others.
 pub(super) async fn found_primary(core: &Core) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        for url in core.urls() {
-            if ask(core, url).await.is_ok_and(|welcome| core.is_primary(&welcome)) {
+    let found_at = async |url: String| {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if ask(core, url.clone()).await.is_ok_and(|welcome| core.is_primary(&welcome)) {
                 return;
             }
         }
-    }
+    };
+    let mut looked_for: FuturesUnordered<_> = core.urls().map(found_at).collect();
+    looked_for.next().await;
 }
 
 /// Only asks what is there: what a copy would tell of what was missed is not to be taken in before it is chosen.

@@ -30,6 +30,8 @@ pub struct FollowHello {
     pub term: u64,
     /// History is packed up to here where its copy began.
     pub packed_said: Tid,
+    /// Of its process.
+    pub life: u64,
 }
 
 /// What the primary answers.
@@ -43,6 +45,8 @@ pub struct FollowWelcome {
     pub term: u64,
     /// What the follower has up to here the primary has too.
     pub shared_to: Tid,
+    /// Another server follows as the same copy, under this name; empty: none does.
+    pub twice: String,
 }
 
 /// A part of the primary's log, or a sign of life.
@@ -101,7 +105,7 @@ impl Unary {
     /// Begins to follow.
     pub(crate) async fn follow(&self, hello: FollowHello) -> Result<(FollowWelcome, Followed), Failure> {
         let (words, requests) = mpsc::channel(WORDS_AHEAD);
-        let FollowHello { follower, name, store_id, timeline, have, term, packed_said } = hello;
+        let FollowHello { follower, name, store_id, timeline, have, term, packed_said, life } = hello;
         let hello = v2::FollowHello {
             follower: follower.to_vec().into(),
             name,
@@ -110,6 +114,7 @@ impl Unary {
             have: have.0,
             term,
             packed_said: packed_said.0,
+            life,
         };
         let first = v2::FollowRequest { hello: Some(hello), have: have.0 };
         // Nothing is in the channel yet.
@@ -118,8 +123,9 @@ impl Unary {
         let mut pages = pages.into_inner();
         let first = pages.message().await.map_err(|status| failure(&status))?;
         let welcome = first.and_then(|page| page.welcome).ok_or_else(Failure::lost)?;
-        let v2::FollowWelcome { store_id, timeline, term, shared_to, .. } = welcome;
-        Ok((FollowWelcome { store_id, timeline, term, shared_to: Tid(shared_to) }, Followed { pages, words }))
+        let v2::FollowWelcome { store_id, timeline, term, shared_to, twice, .. } = welcome;
+        let welcome = FollowWelcome { store_id, timeline, term, shared_to: Tid(shared_to), twice };
+        Ok((welcome, Followed { pages, words }))
     }
 
     /// Tells a server of a newer term, or only asks how it stands (`by` none).

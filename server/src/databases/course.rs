@@ -22,6 +22,8 @@ struct State {
     /// The first step that was told, and when: from there on the speed is known.
     first: Option<(Duration, Progress)>,
     now: Progress,
+    /// It has not begun, since there is nothing to copy yet: why.
+    waits: Option<String>,
 }
 
 impl Course {
@@ -29,9 +31,15 @@ impl Course {
         Course { name: name.to_owned(), clock, state: Mutex::default() }
     }
 
+    /// It is to be a copy, and there is nothing yet that it could be copied from.
+    pub(super) fn waits(&self, why: String) {
+        self.state.lock().waits = Some(why);
+    }
+
     /// It has come so far.
     pub(super) fn reached(&self, step: Progress) {
         let mut state = self.state.lock();
+        state.waits = None;
         state.now = step;
         state.first.get_or_insert((self.clock.steady(), step));
     }
@@ -43,6 +51,13 @@ impl Course {
 
     /// What it does, how far it is and how long it takes yet, as a fault that passes.
     pub(super) fn fault(&self) -> Fault {
+        if let Some(why) = &self.state.lock().waits {
+            let message = format!(
+                "the database {} has nothing yet and is waiting for its first primary: {why}; start that, or name it in follow.primary",
+                self.name
+            );
+            return Fault::new(FaultKind::Busy, message).after_ms(AGAIN_MS);
+        }
         let message = format!("the database {} is being opened{}; come back in a moment", self.name, self.doing());
         Fault::new(FaultKind::Busy, message).after_ms(AGAIN_MS)
     }
@@ -76,6 +91,8 @@ mod tests {
         let clock = Arc::new(HandClock::at(0));
         let course = Course::new("shop", clock.clone());
         assert_eq!(course.fault().message, "the database shop is being opened; come back in a moment");
+        course.waits("db1 does not answer".into());
+        assert!(course.fault().message.contains("waiting for its first primary: db1 does not answer"));
         let step = |done_bytes, anew| course.reached(Progress { done_bytes, all_bytes: 1000, anew });
         step(0, true);
         assert!(course.fault().message.contains("its index is made anew from the log, 0 %; come"));

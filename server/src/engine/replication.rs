@@ -15,6 +15,7 @@ mod seat_file;
 mod settings;
 pub(crate) mod tail;
 
+pub use seat_file::Heard;
 pub use settings::ReplicationSettings;
 
 use super::Engine;
@@ -24,6 +25,8 @@ use crate::engine::keep::term_cell::Term;
 use crate::engine::pipeline::ask::Ask;
 use crate::storage::Txn;
 use followers::Followers;
+pub(crate) use followers::Twice;
+use parking_lot::{Mutex, MutexGuard};
 use seat::{Course, Seats};
 use std::sync::Arc;
 use tail::{After, Tail};
@@ -35,13 +38,23 @@ pub(super) struct Copies {
     pub(super) followers: Followers,
     pub(super) tail: Tail,
     settings: ReplicationSettings,
+    /// Held while a batch is written: whoever is not the primary any more knows then what it has.
+    writing: Mutex<()>,
 }
 
 impl Copies {
     pub(super) fn new(settings: ReplicationSettings, seats: Seats, clock: Arc<dyn Clock>, last: Tid) -> Copies {
         let is_primary = seats.seat() == Seat::Primary;
+        let unix_ms = unix_ms(clock.as_ref());
         let followers = Followers::new(&settings, clock, if is_primary { last } else { Tid::NONE });
-        Copies { tail: Tail::new(settings.tail_bytes_max, last), seats, followers, settings }
+        followers.take_up(seats.followers(), unix_ms);
+        let tail = Tail::new(settings.tail_bytes_max, last);
+        Copies { tail, seats, followers, settings, writing: Mutex::new(()) }
+    }
+
+    /// A batch is about to be written, if this is still who may.
+    pub(super) fn write(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock()
     }
 
     /// A batch is on the disk: whoever follows is to have it.
@@ -71,6 +84,10 @@ impl Copies {
 /// The fault of what comes from a primary that is followed no more.
 pub(crate) fn was_promoted() -> Fault {
     Fault::invalid("this copy was promoted, and follows nobody any more")
+}
+
+fn unix_ms(clock: &dyn Clock) -> u64 {
+    (clock.unix_nanos() / 1_000_000).max(0) as u64
 }
 
 impl Engine {
@@ -151,6 +168,17 @@ impl Engine {
         self.copies.tail.newest()
     }
 
+    /// The same, when what a primary that is one no more was about to write is written: from then on nothing comes but what it follows.
+    pub(crate) fn written_at_last(&self) -> Tid {
+        drop(self.copies.write());
+        self.written()
+    }
+
+    /// The primary has all of this as well, or there is none and this copy is to be it: what was held back is told.
+    pub(crate) fn is_shared(&self, tid: Tid) {
+        self.copies.followers.need_not_confirm(tid);
+    }
+
     /// What comes behind a tid, for a follower.
     pub(crate) fn after(&self, tid: Tid) -> After {
         self.copies.tail.after(tid)
@@ -159,11 +187,19 @@ impl Engine {
     /// A follower is there; see [`Followers::join`].
     pub(crate) fn follower_joins(
         &self,
-        id: [u8; 16],
+        who: ([u8; 16], u64),
         about: (&str, Tid),
         wake: Arc<dyn Fn() + Send + Sync>,
-    ) -> Result<u64, Fault> {
-        self.copies.followers.join(id, about, wake)
+    ) -> Result<Result<u64, Twice>, Fault> {
+        self.copies.followers.join(who, about, wake)
+    }
+
+    /// Keeps who follows for the next life of the server, if there is news of it.
+    pub(super) fn keep_followers(&self, at_once: bool) {
+        let Some(known) = self.copies.followers.to_keep(unix_ms(self.clock()), at_once) else { return };
+        if let Err(error) = self.copies.seats.keep_followers(known) {
+            tracing::warn!(%error, "who follows is not kept: after a restart a pack does not wait for one that is away");
+        }
     }
 
     /// It says what it has; false: it has come anew since.
@@ -204,6 +240,26 @@ impl Engine {
     /// History is said to be packed up to here where this copy began.
     pub(crate) fn packed_said(&self) -> Tid {
         self.reader().packed_said()
+    }
+
+    /// What its primary had when it was last heard, perhaps in a life before this one.
+    pub(crate) fn heard(&self) -> Heard {
+        self.copies.seats.heard()
+    }
+
+    /// Keeps that for the next one.
+    pub(crate) fn keep_heard(&self, heard: Heard) -> Result<(), Fault> {
+        self.copies.seats.keep_heard(heard).map_err(super::fault_of)
+    }
+
+    /// Which life of the server this is, for the primary that it follows.
+    pub(crate) fn copy_life(&self) -> u64 {
+        self.copies.seats.life()
+    }
+
+    /// Another server has this one's copy id: it takes a new one.
+    pub(crate) fn renew_copy_id(&self) -> Result<(), Fault> {
+        self.copies.seats.renew_id().map_err(super::fault_of)
     }
 
     /// Which copy this is.

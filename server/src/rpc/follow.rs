@@ -15,7 +15,7 @@
 use super::calls::Calls;
 use super::restore::weight;
 use super::{Rpc, transactions};
-use crate::engine::{After, Engine};
+use crate::engine::{After, Engine, Twice};
 use crate::storage::Txn;
 use bytes::Bytes;
 use prost::Message;
@@ -111,9 +111,11 @@ async fn welcome(
         term: engine.term(),
         shared_to: shared_to.0,
         server: rpc.server_name.clone(),
+        twice: String::new(),
     };
-    let first = v2::FollowPage { welcome: Some(welcome), newest: written.0, ..beat(engine, have) };
-    if pages.send(Ok(first)).await.is_err() || shared_to < have {
+    let first = |welcome| v2::FollowPage { welcome: Some(welcome), newest: written.0, ..beat(engine, have) };
+    if shared_to < have {
+        drop(pages.send(Ok(first(welcome))).await);
         return Ok(None);
     }
     if have < engine.packed_to() && engine.packs() % 2 == 1 {
@@ -122,7 +124,19 @@ async fn welcome(
     }
     let news = Arc::new(Notify::new());
     let wake = news.clone();
-    let number = engine.follower_joins(id, (&hello.name, have), Arc::new(move || wake.notify_one()))?;
+    let joined = engine.follower_joins((id, hello.life), (&hello.name, have), Arc::new(move || wake.notify_one()))?;
+    let number = match joined {
+        Ok(number) => number,
+        Err(Twice(other)) => {
+            tracing::warn!(name = hello.name, other, copy = %hex(&id), "two servers follow as one copy; this one is to take another id");
+            drop(pages.send(Ok(first(v2::FollowWelcome { twice: other, ..welcome }))).await);
+            return Ok(None);
+        }
+    };
+    if pages.send(Ok(first(welcome))).await.is_err() {
+        engine.follower_left(id, number);
+        return Ok(None);
+    }
     tracing::info!(database = &**calls.database().name(), name = hello.name, copy = %hex(&id), %have, "a follower is there");
     let (rpc, calls, packed_said) = (rpc.clone(), calls.clone(), Tid(hello.packed_said));
     Ok(Some(Following { rpc, calls, id, number, packed_said, sent: have, told: Duration::ZERO, news }))

@@ -11,7 +11,7 @@ use super::restore::weight;
 use super::transactions::Joiner;
 use super::{Rpc, encode};
 use crate::databases::Database;
-use crate::engine::{Course, Engine, Restoring};
+use crate::engine::{Course, Engine, Heard, Restoring};
 use crate::storage::{Txn, blobs_of_record};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -58,6 +58,8 @@ pub struct CopyStanding {
     pub term: u64,
     /// History is packed up to here where its copy began.
     pub packed_said: Tid,
+    /// Which life of this server.
+    pub life: u64,
 }
 
 /// One database, for whoever follows with it.
@@ -114,7 +116,25 @@ impl Following {
             have,
             term: engine.met_term(),
             packed_said: engine.packed_said(),
+            life: engine.copy_life(),
         }
+    }
+
+    /// What the primary had when it was last heard, perhaps in a life of this server before this one.
+    pub fn heard(&self) -> Heard {
+        self.engine().heard()
+    }
+
+    /// Keeps that for the next one; durable when this returns.
+    pub async fn keep_heard(&self, heard: Heard) -> Result<(), Fault> {
+        let engine = self.engine().clone();
+        tokio::task::spawn_blocking(move || engine.keep_heard(heard)).await.unwrap_or_else(|_| Err(encode::lost()))
+    }
+
+    /// Another server is the same copy: this one becomes another.
+    pub async fn renew_id(&self) -> Result<(), Fault> {
+        let engine = self.engine().clone();
+        tokio::task::spawn_blocking(move || engine.renew_copy_id()).await.unwrap_or_else(|_| Err(encode::lost()))
     }
 
     /// The store's identity.
@@ -169,9 +189,15 @@ impl Following {
         self.promotions.lock().take()
     }
 
-    /// Waits until nothing that was taken is on its way.
+    /// Waits until nothing that was taken, or was written as the primary, is on its way.
     pub async fn settled(&self) {
         drop(self.places.acquire_many(IN_FLIGHT_MAX as u32).await);
+        written_at_last(self.engine()).await;
+    }
+
+    /// The primary has everything that this copy has up to a tid, also what was held back here when this was the primary.
+    pub fn is_shared(&self, tid: Tid) {
+        self.engine().is_shared(tid);
     }
 
     /// Begins to follow a primary of a term; kept before anything of it is taken.
@@ -202,11 +228,22 @@ impl Following {
 
 /// Begins a new term, whoever asks for it.
 pub(super) async fn promote(engine: &Arc<Engine>) -> Result<(u64, Tid), Fault> {
+    if engine.seat() != Seat::Primary {
+        // What was held back while it was the primary goes along.
+        let has = written_at_last(engine).await;
+        engine.is_shared(has);
+    }
     let term = engine.next_term();
     let (done, answer) = oneshot::channel();
     engine.promote(term, Box::new(move |result| drop(done.send(result))));
     let receipt = answer.await.unwrap_or_else(|_| Err(encode::lost()))?;
     Ok((term, receipt.tid))
+}
+
+/// What is on the disk, when the write that there may be is over.
+async fn written_at_last(engine: &Arc<Engine>) -> Tid {
+    let writing = engine.clone();
+    tokio::task::spawn_blocking(move || writing.written_at_last()).await.unwrap_or_else(|_| engine.written())
 }
 
 /// The term of the primary that a connection is to.

@@ -2,12 +2,11 @@
 
 use crate::server::address;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use zeolite_client::{Admin, Db, Error, FaultKind, Options, Replication, Seat, Tls, Token};
-use zeolite_server::server::Following;
+use zeolite_server::server::{CopyOf, Following};
 use zeolite_server::settings::{FollowSettings, Settings};
 
 /// A server has so long to answer.
@@ -135,7 +134,16 @@ impl Peers {
             if standing.store_id != store_id {
                 continue;
             }
-            if standing.seat == Seat::Primary && standing.term > term {
+            if standing.seat == Seat::Primary && standing.term == term && following.is_returning() {
+                tracing::error!(
+                    at,
+                    term,
+                    "is the primary of the term that this server was promoted for: its data directory, or this one, was copied; this one becomes another copy, and follows"
+                );
+                if let Err(fault) = following.renew_id().await {
+                    tracing::error!(%fault, "that is not kept over a restart");
+                }
+            } else if standing.seat == Seat::Primary && standing.term > term {
                 if let Err(fault) = following.fence(standing.term, &at) {
                     tracing::error!(%fault, "this server is fenced, and that is not kept over a restart");
                 }
@@ -170,45 +178,51 @@ impl Peers {
     }
 }
 
-/// The stores that are to be copied into data directories in which there is nothing: waits until a primary is there that tells.
-pub(in crate::serve) async fn find_stores(settings: &Settings, listens: SocketAddr) -> BTreeMap<String, u64> {
-    let mut found = BTreeMap::new();
-    let main = (String::from("main"), settings.data_dir.clone());
-    let others = settings.databases.iter().map(|(name, one)| (name.clone(), one.data_dir(name, &settings.data_dir)));
-    for (name, dir) in std::iter::once(main).chain(others) {
+/// Finds the store that a database is to be a copy of, if there is nothing in its data directory: waits until a primary is there that tells.
+pub(in crate::serve) fn find_stores(settings: Settings, listens: SocketAddr) -> CopyOf {
+    Box::new(move |name, waits| {
+        let dir = match settings.databases.get(name) {
+            Some(database) => database.data_dir(name, &settings.data_dir),
+            None => settings.data_dir.clone(),
+        };
         // A log that is there says itself of which store it is.
         if dir.join("log").exists() {
-            continue;
+            return None;
         }
-        let peers = Peers::new(settings, listens, &name);
-        let mut told = false;
-        loop {
-            let asked = peers.ask(0).await;
-            let primary = asked.iter().filter_map(|(_, peer)| peer.as_ref().ok());
-            let primary =
-                primary.filter(|peer| peer.standing.seat == Seat::Primary).max_by_key(|peer| peer.standing.term);
-            if let Some(peer) = primary {
-                tracing::info!(database = name, primary = peer.address, "a copy is begun");
-                found.insert(name, peer.standing.store_id);
-                break;
+        // Of its own, on the thread that opens the database: it ends with the process, whatever it waits for.
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(database = name, %error, "the primary cannot be asked of which store it is");
+                return None;
             }
-            if !told {
-                told = true;
-                let why = asked.iter().map(|(at, peer)| match peer {
-                    Ok(peer) => format!("{at} is {}", peer.standing.seat),
-                    Err(error) => format!("{at}: {error:#}"),
-                });
-                let why: Vec<String> = why.collect();
-                tracing::warn!(
-                    database = name,
-                    why = why.join("; "),
-                    "there is nothing here yet, and no primary to copy; waiting for it"
-                );
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        Some(runtime.block_on(find_store(&Peers::new(&settings, listens, name), name, waits)))
+    })
+}
+
+async fn find_store(peers: &Peers, name: &str, waits: &dyn Fn(String)) -> u64 {
+    let mut told = String::new();
+    loop {
+        let asked = peers.ask(0).await;
+        let there = asked.iter().filter_map(|(_, peer)| peer.as_ref().ok());
+        let primaries = there.filter(|peer| peer.standing.seat == Seat::Primary);
+        if let Some(peer) = primaries.max_by_key(|peer| peer.standing.term) {
+            tracing::info!(database = name, primary = peer.address, "a copy is begun");
+            return peer.standing.store_id;
         }
+        let why = asked.iter().map(|(at, peer)| match peer {
+            Ok(peer) => format!("{at} is {}", peer.standing.seat),
+            Err(error) => format!("{at}: {error:#}"),
+        });
+        let why = why.collect::<Vec<_>>().join("; ");
+        if told != why {
+            tracing::warn!(database = name, why, "there is nothing here yet, and no primary to copy; waiting for it");
+            waits(why.clone());
+            told = why;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-    found
 }
 
 #[cfg(test)]

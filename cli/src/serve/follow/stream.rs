@@ -73,12 +73,22 @@ async fn follow(copy: &Copy, hands_over: Option<&str>) -> Result<()> {
         have: standing.have,
         term: standing.term,
         packed_said: standing.packed_said,
+        life: standing.life,
     };
     let (welcome, mut followed) = primary.admin.follow(&hello).await?;
+    if !welcome.twice.is_empty() {
+        tracing::warn!(
+            other = welcome.twice,
+            "another server is the same copy, since its data directory or this one was copied: this one becomes another"
+        );
+        following.renew_id().await.map_err(Error::from)?;
+        bail!("{} follows as the same copy as this server did; this one is another copy from now on", welcome.twice);
+    }
     if welcome.shared_to < standing.have {
         return Err(diverged(following, &primary, welcome.shared_to).into());
     }
     following.meet(welcome.term).map_err(Error::from)?;
+    following.is_shared(standing.have);
     let of_term = following.of_term(welcome.term);
     tracing::info!(database = following.database(), primary = primary.address, have = %standing.have, "follows");
     let taking = following.begin();
@@ -144,6 +154,7 @@ impl Run<'_> {
             self.newest = self.newest.max(newest);
             let has = *have.borrow();
             self.told(has, behind);
+            self.copy.keep_heard(has, false).await;
             self.check_term()?;
             if !log.is_empty() {
                 let page = self.taking.read(log).map_err(Error::from)?;

@@ -1,7 +1,9 @@
 //! Owns the tests of a copy that is kept, left and come back to: kills of the follower, packs and blobs at the primary, cut connections.
 
-use super::fleet::{GUARD, Node};
+use super::fleet::{GUARD, Node, free};
+use crate::program::program;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use zeolite_client::{Cell, Db, FaultKind, Oid, Options, PackOptions, Record, Replication, Seat, Tid};
 
@@ -68,7 +70,7 @@ async fn a_follower_that_is_killed_again_and_again_becomes_the_same() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_of_a_packed_primary_begins_properly_and_packs_as_it_does() {
-    let primary = Node::primary(&[]);
+    let mut primary = Node::primary(&[]);
     let db = client(&primary).await;
     let oids = fill(&db, 20, 100).await;
     let blob = db.put_blob(&[7_u8; 300_000][..]).await.expect("a blob");
@@ -90,6 +92,10 @@ async fn a_follower_of_a_packed_primary_begins_properly_and_packs_as_it_does() {
     // Another pack, while the follower is away: what it needs stays.
     let had = follower.status().await.visible;
     follower.kill();
+    until_known(&primary).await;
+    primary.kill();
+    // Who follows it a primary knows after a restart, too.
+    primary.start_as(&["serve"]);
     for oid in &oids[1..] {
         db.run(async |tx| tx.put(Cell::object(*oid), &Record::new("Page", 1, "new"))).await.expect("commits");
     }
@@ -109,9 +115,53 @@ async fn a_follower_of_a_packed_primary_begins_properly_and_packs_as_it_does() {
     tokio::time::timeout(GUARD, waited).await.expect("the follower takes the same history away");
 }
 
+/// Waits until a primary has kept who follows it.
+async fn until_known(primary: &Node) {
+    let known = async {
+        let is_known =
+            || std::fs::read_to_string(primary.dir().join("seat")).is_ok_and(|seat| seat.contains("[[followers]]"));
+        while !is_known() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(GUARD, known).await.expect("it is kept");
+}
+
 async fn pack(db: &Db) {
     let mut pages = db.admin().pack(PackOptions::default()).await.expect("packs");
     while pages.next().await.expect("packs").is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_waits_for_its_first_primary_says_so() {
+    let mut primary = Node::idle(&[]);
+    let numbers = free();
+    let mut follower = Node::idle(&[&format!("metrics.listen={numbers}")]);
+    follower.begin(&["follow", &primary.address.to_string()]);
+    let waits = "is waiting for its first primary";
+    let health = async {
+        loop {
+            let mut told = String::new();
+            if let Ok(mut stream) = TcpStream::connect(numbers).await {
+                let ask = format!("GET /healthz HTTP/1.1\r\nhost: {numbers}\r\nconnection: close\r\n\r\n");
+                stream.write_all(ask.as_bytes()).await.expect("is sent");
+                stream.read_to_string(&mut told).await.expect("is read");
+            }
+            if told.contains(waits) {
+                return told;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let told = tokio::time::timeout(GUARD, health).await.expect("it says so");
+    assert!(told.starts_with("HTTP/1.1 503"), "{told}");
+    let status = program().args(["--server", &follower.address.to_string(), "--timeout", "2", "status"]).output();
+    let status = status.expect("runs");
+    let told = String::from_utf8_lossy(&status.stderr);
+    assert!(!status.status.success() && told.contains(waits) && told.contains(&primary.address.to_string()), "{told}");
+    primary.start_as(&["serve"]);
+    fill(&client(&primary).await, 1, 10).await;
+    follower.until_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

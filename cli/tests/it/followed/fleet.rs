@@ -29,8 +29,22 @@ impl Node {
         Node::start(&["follow", &list(of)], settings)
     }
 
+    /// A follower of these, on a data directory that is there.
+    pub(crate) fn follower_in(dir: tempfile::TempDir, of: &[SocketAddr]) -> Node {
+        Node::start_in(dir, &["follow", &list(of)], &[])
+    }
+
+    /// One that does not run yet, with a port of its own.
+    pub(crate) fn idle(settings: &[&str]) -> Node {
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        Node { process: None, address: free(), dir: tempfile::tempdir().expect("a temporary directory"), settings }
+    }
+
     fn start(command: &[&str], settings: &[&str]) -> Node {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        Node::start_in(tempfile::tempdir().expect("a temporary directory"), command, settings)
+    }
+
+    fn start_in(dir: tempfile::TempDir, command: &[&str], settings: &[&str]) -> Node {
         let address = "127.0.0.1:0".parse().expect("an address");
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
         let mut node = Node { process: None, address, dir, settings };
@@ -153,6 +167,12 @@ impl Node {
         }
     }
 
+    /// Waits until it follows this one.
+    pub(crate) async fn until_follows(&self, primary: SocketAddr) -> Replication {
+        let primary = primary.to_string();
+        self.until("a follower of the primary", |now| now.connected && now.primary == primary).await
+    }
+
     /// Waits until it follows, and has everything.
     pub(crate) async fn until_whole(&self) -> Replication {
         let whole = |now: &Replication| now.seat == Seat::Follower && now.connected && now.behind.transactions == 0;
@@ -168,6 +188,21 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
+}
+
+/// A copy of the data directory of one that does not run.
+pub(crate) fn copied(node: &Node) -> tempfile::TempDir {
+    assert!(!node.runs(), "a copy of what changes is none");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let copied = std::process::Command::new("cp").arg("-a").arg(node.dir().join(".")).arg(dir.path()).status();
+    assert!(copied.expect("runs").success());
+    dir
+}
+
+/// A port at which nobody listens.
+pub(crate) fn free() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address")
 }
 
 /// Addresses as an option takes them.

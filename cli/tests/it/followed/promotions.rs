@@ -2,13 +2,13 @@
 //! that is another one.
 
 use super::copies::{client, fill};
-use super::fleet::Node;
+use super::fleet::{GUARD, Node, copied};
 use crate::program::program;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use zeolite_client::{Cell, Oid, Record, Replication, Seat, Tid};
+use zeolite_client::{Cell, Db, Oid, Options, Record, Replication, Seat, Tid};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_has_met_a_newer_term_confirms_nothing_to_the_old_primary() {
@@ -49,6 +49,31 @@ async fn a_fenced_server_that_follows_nobody_is_promoted_by_a_word_only() {
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("already"), "{again:?}");
 }
 
+/// A machine that has lost its power refuses nobody: whoever connects waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_finds_the_new_primary_past_an_address_that_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut old = Node::primary(&[]);
+    let new = Node::follower(&[old.address], &[]);
+    fill(&client(&old).await, 3, 100).await;
+    new.until_whole().await;
+    let options = Options {
+        other_addresses: vec![old.address.to_string(), new.address.to_string()],
+        connect_timeout: GUARD,
+        request_timeout: GUARD / 2,
+        ..Options::default()
+    };
+    let at = silent.local_addr().expect("an address").to_string();
+    let db = Db::connect_with(at, options).await.expect("connects");
+    fill(&db, 1, 10).await;
+    new.until_whole().await;
+    old.kill();
+    // It reads from the copy, and goes on looking for a primary.
+    db.run(async |tx| tx.get(&Cell::object(Oid::ROOT)).await).await.expect("reads");
+    new.admin().await.expect("connects").promote(false, false).await.expect("promotes");
+    fill(&db, 1, 10).await;
+}
+
 /// Lets so many bytes through to whoever connects, and nothing behind them.
 async fn leaky(to: std::net::SocketAddr, bytes: usize) -> std::net::SocketAddr {
     let between = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -84,11 +109,16 @@ async fn leaky(to: std::net::SocketAddr, bytes: usize) -> std::net::SocketAddr {
 async fn a_copy_that_is_not_whole_is_promoted_by_a_word_only() {
     let mut primary = Node::primary(&[]);
     fill(&client(&primary).await, 120, 100_000).await;
-    let follower = Node::follower(&[leaky(primary.address, 6_000_000).await], &[]);
+    let mut follower = Node::follower(&[leaky(primary.address, 6_000_000).await], &[]);
     let cut = |now: &Replication| !now.connected && now.newest != Tid::NONE && now.behind.transactions > 0;
     let has = follower.until("cut off", cut).await;
     assert!(has.newest < primary.status().await.replication.newest, "{has:?}");
     primary.kill();
+    let refused = follower.admin().await.expect("connects").promote(false, false).await.expect_err("it is not whole");
+    assert!(refused.to_string().contains("it lacks at least"), "{refused}");
+    // What it has heard it knows after a restart, too.
+    follower.kill();
+    follower.follow(&[primary.address], &[]);
     let admin = follower.admin().await.expect("connects");
     let refused = admin.promote(false, false).await.expect_err("it is not whole").to_string();
     assert!(refused.contains("it lacks at least") && refused.contains("--anyway"), "{refused}");
@@ -114,6 +144,57 @@ async fn a_primary_is_not_stopped_for_a_copy_that_cannot_take_over() {
     assert!(refused.contains("goes on as the primary"), "{refused}");
     assert_eq!(new.status().await.replication.seat, Seat::Primary);
     fill(&client(&new).await, 1, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_was_started_to_follow_nobody_is_promoted_by_a_word_only() {
+    let mut primary = Node::primary(&[]);
+    let mut follower = Node::follower(&[primary.address], &[]);
+    fill(&client(&primary).await, 3, 100).await;
+    follower.until_whole().await;
+    primary.stop();
+    follower.stop();
+    follower.start_as(&["serve"]);
+    let admin = follower.admin().await.expect("connects");
+    let refused = admin.promote(false, false).await.expect_err("nobody can be asked").to_string();
+    assert!(refused.contains("zeolite follow PRIMARY") && refused.contains("--anyway"), "{refused}");
+    assert_eq!(follower.status().await.replication.seat, Seat::Follower);
+    assert!(admin.promote(true, false).await.expect("by a word").term > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copied_data_directory_is_a_copy_of_its_own() {
+    let primary = Node::primary(&[]);
+    let mut one = Node::follower(&[primary.address], &[]);
+    fill(&client(&primary).await, 3, 100).await;
+    one.until_whole().await;
+    one.stop();
+    let another = Node::follower_in(copied(&one), &[primary.address]);
+    one.follow(&[primary.address], &[]);
+    let two = |now: &Replication| now.followers.iter().filter(|it| it.connected).count() == 2;
+    primary.until("followed by both", two).await;
+    fill(&client(&primary).await, 1, 100).await;
+    one.until_whole().await;
+    another.until_whole().await;
+}
+
+/// As somebody does it who wants a follower without copying the log over the network.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copied_directory_of_a_promoted_primary_makes_no_second_primary() {
+    let mut old = Node::primary(&[]);
+    let mut new = Node::follower(&[old.address], &[]);
+    fill(&client(&old).await, 3, 100).await;
+    new.until_whole().await;
+    old.kill();
+    let promoted = new.admin().await.expect("connects").promote(false, false).await.expect("promotes");
+    new.stop();
+    let copy = copied(&new);
+    new.follow(&[old.address], &[]);
+    new.until("the primary", |now| now.seat == Seat::Primary).await;
+    let copy = Node::follower_in(copy, &[new.address]);
+    copy.until_whole().await;
+    let now = new.status().await.replication;
+    assert_eq!((now.seat, now.term), (Seat::Primary, promoted.term));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

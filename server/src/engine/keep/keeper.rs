@@ -1,7 +1,7 @@
 //! Owns the keeper: the loop that looks at the clock and the disk on behalf of everybody else.
 //!
 //! A few times a second it ends a mode whose time is over, makes the database read-only when the disk is nearly full or
-//! the store is poisoned, begins a new second of the pressure gauge and lets the heat cool. Nothing waits for it.
+//! the store is poisoned, keeps who follows, begins a new second of the pressure gauge and lets the heat cool. Nothing waits for it.
 
 use crate::engine::Engine;
 use crate::engine::keep::mode::DiskRoom;
@@ -57,6 +57,7 @@ impl Keeper {
         let (free, size) = (engine.setup.disk.free_bytes().ok(), engine.setup.disk.size_bytes().unwrap_or(0));
         self.room = room(self.room, free, engine.settings().read_only_below_free_bytes);
         engine.keep_mode(self.room);
+        engine.keep_followers(false);
         engine.numbers.turn(now, (free.unwrap_or(0), size));
         if now.saturating_sub(self.cooled) >= HALF_LIFE {
             self.cooled = now;
@@ -69,6 +70,7 @@ impl Keeper {
         loop {
             self.turn();
             if stop.wait(PAUSE) {
+                self.engine.keep_followers(true);
                 return;
             }
         }

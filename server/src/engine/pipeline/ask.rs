@@ -161,6 +161,8 @@ pub(crate) struct Sealed {
     pub(crate) epoch: u64,
     /// With it a new life of the store begins.
     pub(crate) life: Option<Life>,
+    /// Only a primary may write it, and its followers have a say in when it is told.
+    pub(crate) of_primary: bool,
     pub(crate) answer: Answer,
     pub(crate) sealed_ns: u64,
     /// Counts it while it is on its way.

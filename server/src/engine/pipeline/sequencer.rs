@@ -82,8 +82,8 @@ pub(crate) struct Sequencer {
     /// Sealed, but the writer's hop was full.
     stuck: Option<Hop>,
     ahead: AheadOfClock,
-    /// In this epoch it was promoted: what it followed is over.
-    promoted_in: Option<u64>,
+    /// In this epoch it was promoted, with this tid: until that is in force, what it followed is over.
+    promoted: Option<(u64, Tid)>,
     /// In this epoch drafts were kept for the next life of the server.
     kept_in: Option<u64>,
 }
@@ -114,7 +114,7 @@ impl Sequencer {
             to_mergers,
             stuck: None,
             ahead: AheadOfClock::default(),
-            promoted_in: None,
+            promoted: None,
             kept_in: None,
             engine,
         }
@@ -353,10 +353,10 @@ impl Sequencer {
         let writes = writes.into_iter().enumerate().map(|(position, write)| stamped(position, write)).collect();
         let digest = self.engine.keys().digest(key);
         let txn = Txn { tid, key, digest, own, note: note::encode(note), writes };
-        self.pass_on(txn, None, answer);
+        self.pass_on(txn, (None, true), answer);
     }
 
-    fn pass_on(&mut self, txn: Txn, life: Option<Life>, answer: Answer) {
+    fn pass_on(&mut self, txn: Txn, (life, of_primary): (Option<Life>, bool), answer: Answer) {
         (self.last, self.newest) = (txn.tid, txn.tid);
         if !system::is_own(&txn) {
             self.last_of_others = txn.tid;
@@ -369,7 +369,7 @@ impl Sequencer {
         let bytes = ask::size(&txn);
         let line = if answer.is_batch() || bytes >= LARGE_BYTES { Line::Bulk } else { Line::Live };
         let on_its_way = self.intake.way().enter(line, bytes);
-        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, answer, sealed_ns, on_its_way }));
+        self.send_on(Hop::Sealed(Sealed { txn, epoch: self.epoch, life, of_primary, answer, sealed_ns, on_its_way }));
     }
 
     /// An ask makes at most one hop, and the next ask is only taken when it has been handed over.
@@ -439,6 +439,10 @@ impl Sequencer {
         self.packed_said = self.engine.reader().packed_said();
         (self.last_restored, self.keys_unknown_to) = (Tid::MAX, Tid::NONE);
         (self.epoch, self.newest) = (refused + 1, visible);
+        if self.engine.check_seat().is_err() {
+            // Nobody has seen the tids that are refused, and those of the new primary may be as old.
+            (self.last, self.last_of_others) = (visible, self.last_of_others.min(visible));
+        }
     }
 }
 

@@ -206,7 +206,8 @@ impl Writer {
         let times = Journey { taken_ns: now, ..Journey::default() };
         // Only the first begins a segment: behind other hops such a one begins the next batch.
         let life = if let Hop::Sealed(sealed) = &first { sealed.life } else { None };
-        let mut batch = Batch { epoch: first.epoch(), life, txns: Vec::new(), answers: Vec::new(), times };
+        let mut batch =
+            Batch { epoch: first.epoch(), life, of_primary: false, txns: Vec::new(), answers: Vec::new(), times };
         let mut bytes = 0;
         let (mut next, mut begun) = (Some(first), false);
         while let Some(hop) = next.take() {
@@ -223,6 +224,7 @@ impl Writer {
             match hop {
                 Hop::Sealed(sealed) => {
                     self.engine.stats().queue.record(now.saturating_sub(sealed.sealed_ns));
+                    batch.of_primary |= sealed.of_primary;
                     batch.txns.push(sealed.txn);
                     let Sealed { answer, sealed_ns, on_its_way, .. } = sealed;
                     batch.answers.push(Told::Txn { answer, sealed_ns, on_its_way });
@@ -259,14 +261,25 @@ impl Writer {
             self.next = Some(batch);
             return;
         }
+        let engine = self.engine.clone();
+        let turn = engine.copies().write();
+        if let Some(why) = engine.check_followed().err().filter(|_| batch.of_primary) {
+            drop(turn);
+            self.refuse_epoch(batch.epoch, why.clone());
+            return batch.refuse(&engine, &why);
+        }
         let begun = batch.life.map_or(Ok(()), |life| self.append.begin_restored(life.timeline, life.packed_to));
-        match begun.and_then(|()| self.append.append(&batch.txns)) {
+        let appended = begun.and_then(|()| self.append.append(&batch.txns));
+        if appended.is_ok() {
+            engine.copies().written(&batch.txns, engine.visible());
+        }
+        drop(turn);
+        match appended {
             Ok(times) => {
                 self.engine.numbers.written(batch.txns.len() as u64, times.write_ns, times.sync_ns);
                 (batch.times.write_ns, batch.times.sync_ns) = (times.write_ns, times.sync_ns);
                 // With a new life a copy becomes the primary: what is behind it waits, and not it.
-                let waits = self.engine.copies().waits() && batch.life.is_none();
-                self.engine.copies().written(&batch.txns, self.engine.visible());
+                let waits = batch.of_primary && batch.life.is_none() && self.engine.settings().replication.sync > 0;
                 if waits || !self.held.is_empty() {
                     let bytes = batch.txns.iter().map(ask::size).sum();
                     self.held.push(batch, bytes, &self.engine);

@@ -5,8 +5,10 @@
 //! one of them needs stays for `replication.keep_s` after it was last heard of.
 //!
 //! After a start a primary with `replication.sync` does not know what of its log was acknowledged: until enough followers have all
-//! of it, nothing is told at all.
+//! of it, nothing is told at all. Who they were and what they had it knows from the file `seat`, so that a pack leaves them what they need;
+//! what they had then counts for nothing else.
 
+use super::seat_file::Known;
 use super::settings::ReplicationSettings;
 use crate::clock::Clock;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -19,6 +21,8 @@ use zeolite_proto::{Behind, Fault, FaultKind, FollowerInfo, Tid};
 
 /// More copies are not followed with.
 const FOLLOWERS_MAX: usize = 32;
+/// What they have is kept for the next life of the server so often, and who they are at once.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
@@ -44,6 +48,9 @@ pub(crate) struct Followers {
 struct State {
     all: HashMap<[u8; 16], Follower>,
     next: u64,
+    /// One has come or gone since they were kept.
+    is_new: bool,
+    kept: Duration,
 }
 
 struct Follower {
@@ -53,7 +60,25 @@ struct Follower {
     connection: u64,
     wake: Option<Wake>,
     seen: Duration,
+    /// How long it had been away when this life of the primary began.
+    away_before: Duration,
+    /// The life of its process, and the one before it.
+    life: u64,
+    life_before: u64,
+    /// It has said what it has, to this life of the primary.
+    has_said: bool,
 }
+
+impl Follower {
+    /// For how long nothing was heard of it.
+    fn away(&self, now: Duration) -> Duration {
+        self.away_before + now.saturating_sub(self.seen)
+    }
+}
+
+/// Two servers follow under the id of one copy: this one is there already, under this name.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Twice(pub(crate) String);
 
 impl Followers {
     pub(crate) fn new(settings: &ReplicationSettings, clock: Arc<dyn Clock>, start: Tid) -> Followers {
@@ -74,12 +99,23 @@ impl Followers {
 
     /// A follower is there, and has everything up to a tid. An older connection of the same one ends. Gives the number of this one, for
     /// `has` and `left`.
-    pub(crate) fn join(&self, id: [u8; 16], (name, have): (&str, Tid), wake: Wake) -> Result<u64, Fault> {
+    pub(crate) fn join(
+        &self,
+        (id, life): ([u8; 16], u64),
+        (name, have): (&str, Tid),
+        wake: Wake,
+    ) -> Result<Result<u64, Twice>, Fault> {
         let now = self.clock.steady();
         let mut state = self.state.lock();
         let keep = self.keep;
+        // A process that has ended does not come back: if the one before the newest does, both are there.
+        let before = state.all.get(&id);
+        if let Some(other) = before.filter(|it| life != 0 && it.life != life && it.life_before == life) {
+            return Ok(Err(Twice(other.name.clone())));
+        }
+        let life_before = before.map_or(0, |it| if it.life == life { it.life_before } else { it.life });
         if state.all.len() >= FOLLOWERS_MAX && !state.all.contains_key(&id) {
-            state.all.retain(|_, one| one.connection != 0 || now.saturating_sub(one.seen) < keep);
+            state.all.retain(|_, one| one.connection != 0 || one.away(now) < keep);
             if state.all.len() >= FOLLOWERS_MAX {
                 let message = format!(
                     "{FOLLOWERS_MAX} copies follow this server or did lately, and no more may; follow another one"
@@ -90,15 +126,18 @@ impl Followers {
         state.next += 1;
         let number = state.next;
         let name: String = name.chars().take(64).collect();
-        let follower = Follower { name, have, connection: number, wake: Some(wake), seen: now };
+        let (wake, away_before) = (Some(wake), Duration::ZERO);
+        let (connection, seen, has_said) = (number, now, true);
+        let follower = Follower { name, have, connection, wake, seen, away_before, life, life_before, has_said };
         let before = state.all.insert(id, follower);
+        state.is_new = true;
         self.count(&state);
         drop(state);
         if let Some(Follower { wake: Some(wake), .. }) = before {
             wake();
         }
         self.confirm();
-        Ok(number)
+        Ok(Ok(number))
     }
 
     /// A connection has ended.
@@ -106,6 +145,8 @@ impl Followers {
         let mut state = self.state.lock();
         if let Some(one) = state.all.get_mut(&id).filter(|one| one.connection == number) {
             (one.connection, one.wake, one.seen) = (0, None, self.clock.steady());
+            one.away_before = Duration::ZERO;
+            state.is_new = true;
         }
         self.count(&state);
     }
@@ -134,10 +175,17 @@ impl Followers {
         if self.sync == 0 {
             return;
         }
-        let mut have: Vec<Tid> = self.state.lock().all.values().map(|one| one.have).collect();
+        let mut have: Vec<Tid> =
+            self.state.lock().all.values().filter(|one| one.has_said).map(|one| one.have).collect();
         have.sort_by(|a, b| b.cmp(a));
-        let Some(enough) = have.get(self.sync - 1) else { return };
-        self.confirmed.fetch_max(enough.0, Ordering::AcqRel);
+        if let Some(enough) = have.get(self.sync - 1) {
+            self.need_not_confirm(*enough);
+        }
+    }
+
+    /// Nobody is waited for any more up to here.
+    pub(crate) fn need_not_confirm(&self, tid: Tid) {
+        self.confirmed.fetch_max(tid.0, Ordering::AcqRel);
         if self.confirmed() >= Tid(self.start.load(Ordering::Acquire)) {
             self.start.store(0, Ordering::Release);
         }
@@ -197,8 +245,42 @@ impl Followers {
     pub(crate) fn needed(&self) -> Option<Tid> {
         let now = self.clock.steady();
         let state = self.state.lock();
-        let known = state.all.values().filter(|one| one.connection != 0 || now.saturating_sub(one.seen) < self.keep);
+        let known = state.all.values().filter(|one| one.connection != 0 || one.away(now) < self.keep);
         known.map(|one| one.have).min()
+    }
+
+    /// Takes up those that the life before this one knew.
+    pub(super) fn take_up(&self, known: Vec<Known>, unix_ms: u64) {
+        let now = self.clock.steady();
+        let mut state = self.state.lock();
+        for Known { id, name, have, seen_unix_ms } in known.into_iter().take(FOLLOWERS_MAX) {
+            let away_before = Duration::from_millis(unix_ms.saturating_sub(seen_unix_ms));
+            let (connection, wake, seen, has_said) = (0, None, now, false);
+            let (life, life_before) = (0, 0);
+            let one = Follower { name, have, connection, wake, seen, away_before, life, life_before, has_said };
+            state.all.insert(id, one);
+        }
+    }
+
+    /// Those that the next life should know, if that is not what was kept last.
+    pub(super) fn to_keep(&self, unix_ms: u64, at_once: bool) -> Option<Vec<Known>> {
+        let now = self.clock.steady();
+        let mut state = self.state.lock();
+        let is_due = self.is_followed() && (at_once || now.saturating_sub(state.kept) >= KEEP_EVERY);
+        if !state.is_new && !is_due {
+            return None;
+        }
+        (state.is_new, state.kept) = (false, now);
+        let keep = self.keep;
+        let all = state.all.iter().filter(|(_, one)| one.connection != 0 || one.away(now) < keep);
+        let known = |(id, one): (&[u8; 16], &Follower)| {
+            let away = if one.connection == 0 { one.away(now) } else { Duration::ZERO };
+            let seen_unix_ms = unix_ms.saturating_sub(away.as_millis() as u64);
+            Known { id: *id, name: one.name.clone(), have: one.have, seen_unix_ms }
+        };
+        let mut all: Vec<Known> = all.map(known).collect();
+        all.sort_by_key(|one| one.id);
+        Some(all)
     }
 
     /// All of them, by name; `behind`: how far one is that has everything up to a tid.
@@ -211,7 +293,7 @@ impl Followers {
             connected: one.connection != 0,
             have: one.have,
             behind: Behind::default(),
-            seen_ms: now.saturating_sub(one.seen).as_millis() as u64,
+            seen_ms: one.away(now).as_millis() as u64,
         };
         let mut all: Vec<FollowerInfo> = state.all.iter().map(one).collect();
         drop(state);
@@ -244,8 +326,12 @@ mod tests {
         (Followers::new(&settings, clock.clone(), Tid(start)), clock)
     }
 
+    fn join_as(followers: &Followers, id: u8, life: u64, have: u64) -> Result<u64, Twice> {
+        followers.join(([id; 16], life), ("f", Tid(have)), Arc::new(|| ())).expect("joins")
+    }
+
     fn join(followers: &Followers, id: u8, have: u64) -> u64 {
-        followers.join([id; 16], ("f", Tid(have)), Arc::new(|| ())).expect("joins")
+        join_as(followers, id, 0, have).expect("one server")
     }
 
     #[test]
@@ -282,5 +368,41 @@ mod tests {
         assert_eq!(followers.needed(), Some(Tid(9)));
         clock.advance(Duration::from_secs(1));
         assert_eq!(followers.needed(), None);
+    }
+
+    #[test]
+    fn the_next_life_keeps_history_for_as_long_and_waits_for_what_they_have_then() {
+        let (before, clock) = followers(1, 0);
+        assert_eq!(before.to_keep(0, true), None, "there is nobody");
+        let connection = join(&before, 1, 9);
+        assert!(before.has([1; 16], connection, Tid(12)));
+        assert_eq!(before.to_keep(1000, false).expect("one has come")[0].have, Tid(12));
+        assert_eq!(before.to_keep(1000, false), None);
+        clock.advance(KEEP_EVERY);
+        let known = before.to_keep(2000, false).expect("once in a while");
+        assert_eq!(known[0].seen_unix_ms, 2000, "it is there");
+        before.left([1; 16], connection);
+        clock.advance(Duration::from_secs(4));
+        let known = before.to_keep(6000, false).expect("one has gone");
+        assert_eq!(known[0].seen_unix_ms, 2000);
+        clock.advance(KEEP_EVERY);
+        assert_eq!(before.to_keep(7000, true), None, "of one that is away there is nothing new");
+        let (now, clock) = followers(1, 12);
+        now.take_up(known, 7000);
+        assert_eq!((now.needed(), now.confirmed(), now.awaits_start()), (Some(Tid(12)), Tid(0), true));
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(now.needed(), None, "ten seconds, of which five were in the life before");
+        join(&now, 1, 12);
+        assert_eq!((now.confirmed(), now.awaits_start()), (Tid(12), false));
+    }
+
+    #[test]
+    fn a_copied_data_directory_is_told_from_a_restart() {
+        let (followers, _) = followers(0, 0);
+        for life in [5, 5, 6, 6, 7] {
+            join_as(&followers, 1, life, 9).expect("it connects again, or was started again");
+        }
+        assert_eq!(join_as(&followers, 1, 6, 9), Err(Twice("f".into())), "the one before is there still");
+        join_as(&followers, 2, 6, 9).expect("it has got an id of its own");
     }
 }

@@ -9,7 +9,7 @@
 //! has is the primary of that term. A follower that was promoted and is told to follow when it starts again waits until it has asked
 //! whether somebody else was promoted since (*returning*).
 
-use super::seat_file::SeatFile;
+use super::seat_file::{Heard, Known, SeatFile};
 use crate::clock::Clock;
 use crate::engine::ids;
 use crate::engine::keep::term_cell::Term;
@@ -30,6 +30,7 @@ type Listener = Box<dyn Fn() + Send + Sync>;
 pub(crate) struct Seats {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
+    seed: u64,
     /// A copy of what is decided under the lock.
     seat: AtomicU8,
     term: AtomicU64,
@@ -74,10 +75,7 @@ impl Seats {
     ) -> Result<Seats, StoreError> {
         let found = SeatFile::read(disk.as_ref())?;
         let kept = found.is_some();
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&ids::public(seed, "copy", 0).to_be_bytes());
-        id[8..].copy_from_slice(&ids::public(seed, "copy", 1).to_be_bytes());
-        let file = found.unwrap_or_else(|| SeatFile::new(id));
+        let file = found.unwrap_or_else(|| SeatFile::new(new_id(seed, 0)));
         let promoted = kept && term.by == file.id;
         let whole_at = clock.steady();
         let state = State {
@@ -92,6 +90,7 @@ impl Seats {
         let seats = Seats {
             disk,
             clock,
+            seed,
             seat: AtomicU8::new(0),
             term: AtomicU64::new(term.number),
             state: Mutex::new(state),
@@ -149,6 +148,42 @@ impl Seats {
     /// Which copy this is.
     pub(crate) fn id(&self) -> [u8; 16] {
         self.state.lock().file.id
+    }
+
+    /// Becomes another copy: the one of this id is a different server, of whose data directory this one's is a copy.
+    pub(crate) fn renew_id(&self) -> Result<(), StoreError> {
+        let id = new_id(self.seed, self.clock.steady().as_nanos() as u64 | 1);
+        let mut state = self.state.lock();
+        let kept = state.keep(self.disk.as_ref(), |file| (file.id, file.follows) = (id, true));
+        let changed = self.decide(&state);
+        drop(state);
+        self.tell(changed);
+        kept
+    }
+
+    /// Which life of the process this is.
+    pub(crate) fn life(&self) -> u64 {
+        ids::public(self.seed, "life", 0)
+    }
+
+    /// What its primary had when it was last heard.
+    pub(crate) fn heard(&self) -> Heard {
+        self.state.lock().file.heard
+    }
+
+    /// The same, for the next life of the process.
+    pub(crate) fn keep_heard(&self, heard: Heard) -> Result<(), StoreError> {
+        self.state.lock().keep(self.disk.as_ref(), |file| file.heard = heard)
+    }
+
+    /// The followers that it knew as a primary.
+    pub(super) fn followers(&self) -> Vec<Known> {
+        self.state.lock().file.followers.clone()
+    }
+
+    /// The same, for the next life of the process.
+    pub(super) fn keep_followers(&self, followers: Vec<Known>) -> Result<(), StoreError> {
+        self.state.lock().keep(self.disk.as_ref(), |file| file.followers = followers)
     }
 
     /// Calls back whenever the seat changes: it must not block.
@@ -216,14 +251,22 @@ impl Seats {
             );
         }
         self.tell(changed);
+        if !changed {
+            // Whoever looks for the primary of an older term has a newer one to look for.
+            self.wake();
+        }
         kept.map(|()| true)
     }
 
     fn tell(&self, changed: bool) {
         if changed {
             tracing::info!(seat = %self.seat(), term = self.term(), "the seat has changed");
-            self.listeners.lock().iter().for_each(|listener| listener());
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        self.listeners.lock().iter().for_each(|listener| listener());
     }
 
     /// Refuses what only a primary may do.
@@ -310,6 +353,11 @@ impl Seats {
             ..Replication::default()
         }
     }
+}
+
+fn new_id(seed: u64, count: u64) -> [u8; 16] {
+    let half = |which| u128::from(ids::public(seed, which, count));
+    (half("copy") << 64 | half("copy's other half")).to_be_bytes()
 }
 
 impl State {

@@ -2,25 +2,32 @@
 //! log, which is another one's then.
 //!
 //! ```text
-//!   format = 1
+//!   format = 2
 //!   id = "9f…"                     which copy this is: 16 random bytes
 //!   follows = true                 it was made a follower; only the log says when it was promoted
 //!   met_term = 2                   the newest term of a primary that it has followed
 //!   fenced_term = 3                it has met this term, which is not its own
 //!   fenced_by = "10.0.0.2:7878"
+//!   [heard]                        what its primary had when it was last heard, and whether this copy ever had it all
+//!   [[followers]]                  of a primary: who follows it, what they have, when they were last heard of
 //!   check = "1c291ca3"             CRC-32 of the lines before
 //! ```
-//! There is none where a database never had to do with copies. It is written beside, synced, and renamed.
+//! There is none where a database never had to do with copies. It is written beside, synced, and renamed. Format 1 had neither of the last
+//! two.
 
 use crate::storage::StoreError;
 use crate::storage::disk::Disk;
 use serde::{Deserialize, Serialize};
 use std::io;
+use zeolite_proto::{Behind, Tid};
 
 const NAME: &str = "seat";
 const BESIDE: &str = "seat.new";
-const FORMAT: u64 = 1;
-const BYTES_MAX: u64 = 4096;
+const FORMAT: u64 = 2;
+/// The oldest that is read.
+const FORMAT_MIN: u64 = 1;
+/// Of as many followers as there may be, with names as long as they may be.
+const BYTES_MAX: u64 = 32 << 10;
 
 /// What it says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -38,11 +45,51 @@ pub(super) struct SeatFile {
     pub(super) fenced_term: u64,
     #[serde(default)]
     pub(super) fenced_by: String,
+    #[serde(default)]
+    pub(super) heard: Heard,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) followers: Vec<Known>,
+}
+
+/// What a copy has heard its primary say to have: for the day on which that is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heard {
+    /// The newest transaction there.
+    #[serde(with = "tid")]
+    pub newest: Tid,
+    /// The copy had everything once.
+    pub was_whole: bool,
+    /// How far behind it was.
+    #[serde(with = "behind")]
+    pub behind: Behind,
+}
+
+/// A follower that a primary knows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Known {
+    #[serde(with = "id")]
+    pub(super) id: [u8; 16],
+    pub(super) name: String,
+    #[serde(with = "tid")]
+    pub(super) have: Tid,
+    /// When it was last heard of, in milliseconds since 1970.
+    pub(super) seen_unix_ms: u64,
 }
 
 impl SeatFile {
     pub(super) fn new(id: [u8; 16]) -> SeatFile {
-        SeatFile { format: FORMAT, id, follows: false, met_term: 0, fenced_term: 0, fenced_by: String::new() }
+        SeatFile {
+            format: FORMAT,
+            id,
+            follows: false,
+            met_term: 0,
+            fenced_term: 0,
+            fenced_by: String::new(),
+            heard: Heard::default(),
+            followers: Vec::new(),
+        }
     }
 
     /// What there is in a data directory.
@@ -86,7 +133,7 @@ fn parsed(bytes: &[u8]) -> Result<SeatFile, String> {
     }
     let file: SeatFile = toml::from_str(lines).map_err(|error| format!("{}; {told}", error.message()))?;
     match file.format {
-        FORMAT => Ok(file),
+        FORMAT_MIN..=FORMAT => Ok(SeatFile { format: FORMAT, ..file }),
         other => Err(format!("it has the format {other}, and this program knows {FORMAT}; use a newer program")),
     }
 }
@@ -109,6 +156,43 @@ mod id {
     }
 }
 
+mod tid {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeolite_proto::Tid;
+
+    pub(super) fn serialize<S: Serializer>(tid: &Tid, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{:016x}", tid.0))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tid, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map(Tid).map_err(serde::de::Error::custom)
+    }
+}
+
+mod behind {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use zeolite_proto::Behind;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Kept {
+        transactions: u64,
+        more: bool,
+        bytes: u64,
+    }
+
+    pub(super) fn serialize<S: Serializer>(behind: &Behind, serializer: S) -> Result<S::Ok, S::Error> {
+        let Behind { transactions, more, bytes } = *behind;
+        Kept { transactions, more, bytes }.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Behind, D::Error> {
+        let Kept { transactions, more, bytes } = Kept::deserialize(deserializer)?;
+        Ok(Behind { transactions, more, bytes })
+    }
+}
+
 pub(super) fn hex(id: &[u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(*id))
 }
@@ -117,6 +201,24 @@ pub(super) fn hex(id: &[u8; 16]) -> String {
 mod tests {
     use super::*;
     use crate::storage::disk::SimDisk;
+
+    #[test]
+    fn the_formats_that_there_have_been_are_read_and_the_newest_is_written() {
+        let (one, two) =
+            (include_str!("../../../tests/fixtures/seat-1.toml"), include_str!("../../../tests/fixtures/seat-2.toml"));
+        let id = 0x75bb_8b44_de36_4b79_50d4_8f16_efc1_d959_u128.to_be_bytes();
+        let file =
+            SeatFile { follows: true, met_term: 2, fenced_term: 3, fenced_by: "db2:7878".into(), ..SeatFile::new(id) };
+        assert_eq!(parsed(one.as_bytes()), Ok(file.clone()));
+        let behind = Behind { transactions: 30, more: true, bytes: 1 << 30 };
+        let heard = Heard { newest: Tid(0x040d_5ab7_e57a_07ec), was_whole: true, behind };
+        let id = 7_u128.to_be_bytes();
+        let (name, have, seen_unix_ms) = ("db3:7878".into(), Tid(0x040d_5ab7_e57a_07eb), 1_764_460_800_000);
+        let file = SeatFile { heard, followers: vec![Known { id, name, have, seen_unix_ms }], ..file };
+        assert_eq!((parsed(two.as_bytes()), file.text().as_str()), (Ok(file.clone()), two));
+        let most = vec![Known { id, name: "\u{1F600}".repeat(64), have, seen_unix_ms }; 32];
+        assert!(SeatFile { followers: most, ..file }.text().len() < BYTES_MAX as usize);
+    }
 
     #[test]
     fn what_is_written_is_read_and_every_flipped_bit_is_named() {

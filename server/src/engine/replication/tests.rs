@@ -140,7 +140,11 @@ impl World {
         }
         let have = self.follower.engine.written();
         self.follower.engine.meet_term(self.primary.engine.term()).expect("is kept");
-        let number = self.primary.engine.follower_joins(ID, ("f", have), Arc::new(|| ())).expect("joins");
+        // What it held back when it was the primary itself.
+        self.follower.engine.is_shared(have);
+        self.follower.loops.run_dry();
+        let number = self.primary.engine.follower_joins((ID, 0), ("f", have), Arc::new(|| ()));
+        let number = number.expect("joins").expect("one server");
         (self.line, self.taking) = (Some((number, have)), None);
     }
 
@@ -201,6 +205,7 @@ impl World {
         }
         (self.line, self.taking) = (None, None);
         self.follower.loops.run_dry();
+        self.follower.engine.is_shared(there);
         let term = self.follower.engine.next_term();
         let told = Told::default();
         let tell = told.clone();
@@ -208,12 +213,16 @@ impl World {
         self.follower.loops.run_dry();
         assert!(matches!(*told.lock(), Some(Ok(_))), "nobody is waited for");
         assert_eq!((self.follower.engine.seat(), self.follower.engine.term()), (Seat::Primary, term));
-        let (disk, seed) = (self.primary.disk.crash(self.dice.u64(..)), self.life());
-        let old = Node::open(disk, &self.clock, true, seed, None);
         self.promoted_at = self.follower.engine.written();
-        // It is told, or asks: a copy that was promoted once takes itself for the primary until then.
-        old.engine.fence(term, "the new one").expect("is kept");
-        self.primary = std::mem::replace(&mut self.follower, old);
+        std::mem::swap(&mut self.primary, &mut self.follower);
+        // One that never was a follower is started anew to be one.
+        if self.fail_overs == 0 || self.dice.bool() {
+            let (disk, seed) = (self.follower.disk.crash(self.dice.u64(..)), self.life());
+            self.follower = Node::open(disk, &self.clock, true, seed, None);
+        }
+        // It is told, or asks: a copy that was promoted once takes itself for the primary until then. One that has not crashed has
+        // drafts on their way.
+        self.follower.engine.fence(term, "the new one").expect("is kept");
         assert_ne!(self.follower.engine.seat(), Seat::Primary);
         self.fail_overs += 1;
         self.nothing_is_lost();
@@ -376,6 +385,56 @@ fn a_stop_refuses_what_cannot_be_written_behind_what_is_held() {
     world.primary.loops.run_dry();
     let told = |told: &Told| told.lock().take().expect("is told").expect_err("is not told as committed").kind;
     assert_eq!(asked.iter().map(told).collect::<Vec<_>>(), [FaultKind::OutcomeUnknown, FaultKind::ShuttingDown]);
+}
+
+/// A primary that lives on when its follower is promoted: one commit is on both disks and not confirmed, one is on its way to the disk.
+#[test]
+fn a_primary_that_lives_on_follows_and_tells_what_it_held_back() {
+    let mut world = World::new(10);
+    world.primary = Node::open(world.primary.disk.crash(1), &world.clock, true, 11, None);
+    let term = world.primary.engine.next_term();
+    world.primary.engine.promote(term, Box::new(|told| drop(told.expect("is promoted"))));
+    world.primary.loops.run_dry();
+    world.connect();
+    for _ in 0..10 {
+        world.deliver();
+        world.follower.loops.run_dry();
+        world.acknowledge();
+    }
+    let commit = |world: &mut World| {
+        let (draft, told) = (world.draft(), Told::default());
+        let (key, tell) = (draft.key, told.clone());
+        world.primary.engine.commit(draft, Box::new(move |result| *tell.lock() = Some(result)));
+        (key, told)
+    };
+    let (held, is_told) = commit(&mut world);
+    world.primary.loops.run_dry();
+    world.deliver();
+    world.follower.loops.run_dry();
+    let (late, is_refused) = commit(&mut world);
+    while world.primary.loops.turn_sequencer() == Turn::Worked {}
+    world.cut();
+    let term = world.follower.engine.next_term();
+    world.follower.engine.promote(term, Box::new(|told| drop(told.expect("is promoted"))));
+    world.follower.loops.run_dry();
+    world.primary.engine.fence(term, "the new one").expect("is kept");
+    world.primary.loops.run_dry();
+    std::mem::swap(&mut world.primary, &mut world.follower);
+    world.connect();
+    assert_ne!(world.follower.engine.written(), Tid::NONE, "it is not begun anew");
+    world.promoted_at = world.primary.engine.written();
+    world.end();
+    assert_eq!(world.follower.engine.seat(), Seat::Follower);
+    assert_eq!(world.follower.engine.visible(), world.primary.engine.visible());
+    let in_doubt = is_told.lock().take().expect("is told").expect_err("nobody had said to have it");
+    assert_eq!(in_doubt.kind, FaultKind::OutcomeUnknown);
+    let outcome = |node: &Node, key| node.engine.outcome(key, None);
+    for node in [&world.primary, &world.follower] {
+        assert!(matches!(outcome(node, held), Ok(Outcome::Committed(_))));
+        assert!(!matches!(outcome(node, late), Ok(Outcome::Committed(_))));
+    }
+    let refused = is_refused.lock().take().expect("is told").expect_err("nothing is written by one that is fenced");
+    assert_eq!(refused.kind, FaultKind::NotPrimary);
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Sequencer {
         let note = Note { description: format!("promoted: term {term}").into(), ..Note::default() };
         let txn =
             Txn { tid: self.last.next(), key, digest: 0, own: true, note: note::encode(&note), writes: vec![write] };
-        self.promoted_in = Some(self.epoch);
-        self.pass_on(txn, Some(Life { timeline, packed_to: Tid::NONE }), Answer::Key(Origin::own()));
+        self.promoted = Some((self.epoch, txn.tid));
+        self.pass_on(txn, (Some(Life { timeline, packed_to: Tid::NONE }), false), Answer::Key(Origin::own()));
     }
 }

@@ -36,7 +36,8 @@ impl Change {
 
 impl Sequencer {
     pub(super) fn restore(&mut self, mut ask: RestoreAsk) {
-        if ask.life.is_some() && self.promoted_in == Some(self.epoch) {
+        let is_being_promoted = |(epoch, tid)| epoch == self.epoch && self.engine.visible() < tid;
+        if ask.life.is_some() && self.promoted.is_some_and(is_being_promoted) {
             return ask.refuse(was_promoted());
         }
         let begins = ask.course.is_new();
@@ -48,9 +49,10 @@ impl Sequencer {
         self.packed_said = self.packed_said.max(packs);
         let greatest = ask.txn.writes.iter().map(|write| write.cell.oid).max();
         self.engine.keep.oids().observe(greatest.unwrap_or(Oid::ROOT));
+        let of_primary = ask.life.is_none();
         let RestoreAsk { txn, done, .. } = ask;
         let is_packed_there = self.packed_said > self.last;
-        self.pass_on(txn, life, Answer::Restored { ends: ends.map(|(_, key)| key), done });
+        self.pass_on(txn, (life, of_primary), Answer::Restored { ends: ends.map(|(_, key)| key), done });
         self.last_restored = self.last;
         if is_packed_there {
             self.keys_unknown_to = self.packed_said.min(self.last);

@@ -12,6 +12,8 @@ pub(super) struct Batch {
     pub(super) epoch: u64,
     /// The new life of the store that begins with it.
     pub(super) life: Option<Life>,
+    /// Something in it may be written by a primary only.
+    pub(super) of_primary: bool,
     pub(super) txns: Vec<Txn>,
     pub(super) answers: Vec<Told>,
     /// For what is slow; the same for all of them but the time of sealing.
