@@ -38,6 +38,7 @@
 mod counters;
 mod entries;
 mod index;
+pub(crate) mod kept;
 mod map;
 mod queue;
 mod roots;
@@ -46,6 +47,7 @@ mod small;
 pub use counters::{BoundedCounter, Counter, Greatest, Least};
 pub use entries::Entries;
 pub use index::{Index, UniqueIndex};
+pub use kept::{IndexBy, UniqueBy};
 pub use map::{Map, Set};
 pub use queue::{Item, List, Queue};
 pub use roots::Named;
