@@ -3,8 +3,9 @@
 use super::{Note, OldNote, made, note, said};
 use crate::site::job;
 use crate::support::{World, within};
+use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_client::evolve::{self, NewJob, Phase, Plan, Report, Step, verify_indexes};
-use zeolite_client::{Db, KeptIndex, Oid, Options, Persistent, Record, Ref};
+use zeolite_client::{Db, KeptIndex, Oid, Options, Persistent, Record, Ref, Registry};
 
 async fn worker_db(world: &World) -> Db {
     world.db_with(Options { role: "evolve".into(), ..Options::default() }).await
@@ -95,4 +96,41 @@ async fn two_objects_with_one_unique_key_are_told() {
     let report = within(evolve::Worker::new(&job).run(evolve::upgrade::<Note>())).await.expect("runs");
     assert_eq!(report.phase, Phase::Done);
     assert_eq!(verify_indexes::<Note>(&worker).await.expect("looks").problems, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_an_upgrade_overtakes_leaves_nothing_behind() {
+    // The server itself merges the edit and the upgrade of the record; the indexes must be those of what comes out.
+    for merging in [false, true] {
+        let mut resolvers = Registry::built_in();
+        if merging {
+            evolve::merge_upgrades::<Note>(&mut resolvers);
+        }
+        let world = World::start_of(|_| {}, resolvers, None).await;
+        let (db, worker) = (world.db().await, worker_db(&world).await);
+        let old = OldNote { slug: "a".into(), author: "ada".into() };
+        let old = db.run(async |tx| tx.create(&old).await).await.expect("creates");
+        let at = Ref::<Note>::new(old.oid());
+        let attempts = AtomicU64::new(0);
+        let edited = db.run(async |tx| {
+            tx.update(at, |note| (note.author, note.slug) = ("bob".into(), "b".into())).await?;
+            if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                let upgrade = evolve::upgrade::<Note>();
+                let report = stepped(&worker, "notes-2", Plan::below("wiki.Note", 2), upgrade).await;
+                assert_eq!(report.counts.changed, 1);
+            }
+            Ok(())
+        });
+        within(edited).await.expect("commits");
+        // What the job owes now, it pays.
+        let job = evolve::find(&worker, "notes-2").await.expect("is there");
+        if job.ensure_done().await.is_err() {
+            job.resume().await.expect("resumes");
+            within(evolve::Worker::new(&job).run(evolve::upgrade::<Note>())).await.expect("runs");
+        }
+        worker.newest().await.expect("answers");
+        assert_eq!(verify_indexes::<Note>(&worker).await.expect("looks").problems, Vec::<String>::new(), "{merging}");
+        let now = ["b=b", "bob:b", "an:b", "note:b", "old:b"];
+        assert_eq!(said(&worker.now()).await.expect("reads"), now, "{merging}");
+    }
 }
