@@ -125,7 +125,6 @@ async fn an_edit_that_an_upgrade_overtakes_leaves_nothing_behind() {
         // What the job owes now, it pays.
         let job = evolve::find(&worker, "notes-2").await.expect("is there");
         if job.ensure_done().await.is_err() {
-            job.resume().await.expect("resumes");
             within(evolve::Worker::new(&job).run(evolve::upgrade::<Note>())).await.expect("runs");
         }
         worker.newest().await.expect("answers");
