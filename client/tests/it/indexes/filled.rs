@@ -141,6 +141,6 @@ async fn overtake(db: &Db, at: Ref<Note>, evolves: bool) {
         let report = stepped(db, "notes-2", Plan::below("wiki.Note", 2), evolve::upgrade::<Note>()).await;
         assert_eq!(report.counts.changed, 1);
     } else {
-        db.run(async |tx| tx.update(at, |_| ()).await).await.expect("upgrades");
+        db.transaction().fresh().run(async |tx| tx.update(at, |_| ()).await).await.expect("upgrades");
     }
 }
