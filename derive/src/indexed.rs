@@ -6,7 +6,7 @@
 //!   #[persistent(index(name = "word", key = String, by = words))]    BY_WORD; `words(&page)` gives any number of keys
 //! ```
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;
@@ -56,6 +56,11 @@ impl Index {
             return Err(Error::new(name.span(), message));
         }
         Ok(Index { name: name.value(), unique, key, keys: Keys::By(by), span })
+    }
+
+    /// The constant by which it is read.
+    fn constant(&self) -> Ident {
+        format_ident!("BY_{}", self.name.to_uppercase(), span = self.span)
     }
 
     /// What the parentheses of the type's attribute say, for its fingerprint.
@@ -166,8 +171,8 @@ pub(crate) fn readers(input: &DeriveInput, indexes: &[Index]) -> TokenStream {
         return TokenStream::new();
     }
     let (name, visible) = (&input.ident, &input.vis);
-    let reader = |Index { name: index, unique, key, span, .. }: &Index| {
-        let constant = format_ident!("BY_{}", index.to_uppercase(), span = *span);
+    let reader = |each: &Index| {
+        let (constant, Index { name: index, unique, key, .. }) = (each.constant(), each);
         let kind = if *unique { format_ident!("UniqueBy") } else { format_ident!("IndexBy") };
         let doc = format!("The index `{index}`, which is kept with the objects.");
         quote! {
@@ -177,9 +182,67 @@ pub(crate) fn readers(input: &DeriveInput, indexes: &[Index]) -> TokenStream {
         }
     };
     let readers = indexes.iter().map(reader);
+    let constants = indexes.iter().map(Index::constant);
     quote! {
         #[automatically_derived]
-        #[allow(dead_code)]
         impl #name { #(#readers)* }
+        // Nobody has to read an index.
+        const _: () = { #(let _ = #name::#constants;)* };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    #[test]
+    fn what_cannot_be_an_index_is_told_why() {
+        let refusal = |input: DeriveInput| match crate::persistent::derive(&input) {
+            Err(refused) => refused.to_string(),
+            Ok(_) => "none".into(),
+        };
+        let refused: [(DeriveInput, &str); 6] = [
+            (
+                parse_quote! { #[persistent(class = "P")] enum P { A { #[persistent(index)] a: u8 } } },
+                "not every value has this field: say on the type",
+            ),
+            (parse_quote! { #[persistent(class = "P")] struct P(#[persistent(unique)] u8); }, "a field without a name"),
+            (
+                parse_quote! { #[persistent(class = "P")] struct P { #[persistent(indexed)] a: u8 } },
+                "this says nothing about a field; what does: `index`, `unique`",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", index(name = "a", key = u8))] struct P { a: u8 } },
+                "an index of the type has a name, a key and what gives its keys: index(name =",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", index(name = "a b", key = u8, by = f))] struct P { a: u8 } },
+                "the name of an index is a word",
+            ),
+            (
+                parse_quote! {
+                    #[persistent(class = "P", unique(name = "a", key = u8, by = f))]
+                    struct P { #[persistent(index)] a: u8 }
+                },
+                "there are two indexes \"a\"",
+            ),
+        ];
+        for (input, message) in refused {
+            let told = refusal(input);
+            assert!(told.contains(message), "{told:?} does not say {message:?}");
+        }
+    }
+
+    #[test]
+    fn another_index_is_another_shape() {
+        let shape = |input: DeriveInput| {
+            let indexes = all(&input, Vec::new()).expect("are read");
+            crate::shape::fingerprint(&input, &indexes)
+        };
+        let bare = shape(parse_quote! { struct P { a: u8 } });
+        let indexed = shape(parse_quote! { struct P { #[persistent(index)] a: u8 } });
+        let unique = shape(parse_quote! { struct P { #[persistent(unique)] a: u8 } });
+        assert!(bare != indexed && indexed != unique && unique != bare);
     }
 }

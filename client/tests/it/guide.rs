@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use zeolite_client::collections::{Counter, Index, Map};
 use zeolite_client::evolve::{self, NewJob, Phase, Plan, Stepped, index_holds};
 use zeolite_client::typed::{decode_record, encode_record, value_of};
-use zeolite_client::{Cell, Db, Error, Key, Oid, Options, Persistent, Ref, keys};
+use zeolite_client::{Cell, Db, Error, Key, Oid, Options, Persistent, Ref, Tx, keys};
 use zeolite_proto::Registry;
 use zeolite_server::server::Server;
 use zeolite_server::settings::Settings;
@@ -76,10 +76,39 @@ impl From<TopicV1> for Topic {
     }
 }
 
+// docs/modelling.md, "Indexes that are kept for you".
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Note", index(name = "word", key = String, by = Note::words))]
+struct Note {
+    #[persistent(unique)]
+    slug: String,
+    #[persistent(index)]
+    author: String,
+    text: String,
+}
+
+impl Note {
+    fn words(&self) -> Vec<String> {
+        self.text.split_whitespace().map(str::to_lowercase).collect()
+    }
+}
+
 #[derive(Key)]
 struct Shelf {
     room: String,
     row: u16,
+}
+
+/// The same.
+async fn kept(tx: Tx) -> Result<(), Error> {
+    let note = Note { slug: "home".into(), author: "ada".into(), text: "Hello world".into() };
+    let home = tx.create(&note).await?;
+    let hers: Vec<(Ref<Note>, Note)> = Note::BY_AUTHOR.load(&tx, "ada").await?;
+    let by_slug: Option<Ref<Note>> = Note::BY_SLUG.find(&tx, "home").await?;
+    let with_h = Note::BY_WORD.range(&tx, "h".to_owned().."i".to_owned()).await?.collect().await?;
+    assert_eq!((hers.len(), hers[0].0, by_slug), (1, home, Some(home)));
+    assert_eq!(with_h, [("hello".to_owned(), home)]);
+    Ok(())
 }
 
 /// README.md, "A client".
@@ -142,6 +171,7 @@ async fn the_code_of_the_pages_does_what_they_say() {
     let said = words.get(&db.now(), "zeolite").await.expect("reads");
     assert_eq!(said.as_deref(), Some("a mineral that exchanges ions"));
 
+    within(db.run(async |tx| kept(tx).await)).await.expect("runs");
     let make = db.run(async |tx| {
         for number in 0..30 {
             tx.create(&Old { title: format!("title {}", number % 10) }).await?;
