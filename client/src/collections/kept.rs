@@ -10,9 +10,10 @@
 //! Not here: when entries are written (`objects`).
 
 use super::entries::{self, Entries};
-use super::{Index, UniqueIndex};
+use super::{Index, UniqueIndex, index};
 use crate::errors::Result;
-use crate::keys::{AsKey, Key};
+use crate::keys::{AsKey, Key, Prefixed};
+use crate::revision::Range;
 use crate::tx::{IndexKey, View};
 use crate::typed::{Handle, Persistent, Ref};
 use bytes::Bytes;
@@ -89,8 +90,22 @@ impl<K: Key, T: Persistent> IndexBy<K, T> {
     }
 
     /// Keys and objects of a range of keys, in their order.
-    pub async fn range<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Result<Entries<'v, (K, Ref<T>)>> {
-        Ok(self.collection(view).await?.unwrap_or(Index::new(NOWHERE)).range(view, range))
+    pub fn range<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Entries<'v, (K, Ref<T>)> {
+        self.walk(view, index::bounds(range))
+    }
+
+    /// Keys and objects whose keys begin so; see [`Prefixed`].
+    pub fn prefix<'v, Q: AsKey + ?Sized>(&self, view: &'v View, part: &Q) -> Entries<'v, (K, Ref<T>)>
+    where
+        K: Prefixed<Q>,
+    {
+        self.walk(view, index::inner_prefix::<K, Q>(part))
+    }
+
+    fn walk<'v>(&self, view: &'v View, range: Range) -> Entries<'v, (K, Ref<T>)> {
+        let name = self.name;
+        let oid = async move { Ok(root::<Index<K, T>>(view, T::CLASS, name).await?.map(|index| index.oid())) };
+        Entries::looked_up(view, oid, range.keys_only(), |oid, entry| entries::key(oid, &entry.key))
     }
 }
 
@@ -121,13 +136,25 @@ impl<K: Key, T: Persistent> UniqueBy<K, T> {
     }
 
     /// Keys and objects of a range of keys, in their order.
-    pub async fn range<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Result<Entries<'v, (K, Ref<T>)>> {
-        Ok(self.collection(view).await?.unwrap_or(UniqueIndex::new(NOWHERE)).range(view, range))
+    pub fn range<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Entries<'v, (K, Ref<T>)> {
+        self.walk(view, entries::bounds(range))
+    }
+
+    /// Keys and objects whose keys begin so; see [`Prefixed`].
+    pub fn prefix<'v, Q: AsKey + ?Sized>(&self, view: &'v View, part: &Q) -> Entries<'v, (K, Ref<T>)>
+    where
+        K: Prefixed<Q>,
+    {
+        self.walk(view, entries::prefix::<K, Q>(part))
+    }
+
+    fn walk<'v>(&self, view: &'v View, range: Range) -> Entries<'v, (K, Ref<T>)> {
+        let name = self.name;
+        let oid =
+            async move { Ok(root::<UniqueIndex<K, Ref<T>>>(view, T::CLASS, name).await?.map(|index| index.oid())) };
+        Entries::looked_up(view, oid, range, index::pair)
     }
 }
-
-/// No object has this number, and so it has no entries.
-const NOWHERE: Oid = Oid(u64::MAX);
 
 async fn root<H: Handle>(view: &View, class: &str, name: &str) -> Result<Option<H>> {
     view.settle(true).await?;

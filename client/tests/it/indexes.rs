@@ -47,12 +47,12 @@ pub(crate) fn note(slug: &str, author: &str, text: &str) -> Note {
 /// What all indexes say of notes: slugs, authors, words, each with the notes under it.
 async fn said(view: &View) -> Result<Vec<String>> {
     let mut said = Vec::new();
-    let mut slugs = Note::BY_SLUG.range(view, ..).await?;
+    let mut slugs = Note::BY_SLUG.range(view, ..);
     while let Some((key, note)) = slugs.next().await? {
         said.push(format!("{key}={}", view.load(note).await?.slug));
     }
     for index in [Note::BY_AUTHOR, Note::BY_WORD] {
-        let mut entries = index.range(view, ..).await?;
+        let mut entries = index.range(view, ..);
         while let Some((key, note)) = entries.next().await? {
             said.push(format!("{key}:{}", view.load(note).await?.slug));
         }

@@ -40,10 +40,10 @@ async fn found(db: &Db) -> Entries {
     let view = db.now();
     let mut all = Entries::new();
     for (name, index) in [("author", Note::BY_AUTHOR), ("word", Note::BY_WORD)] {
-        let entries = index.range(&view, ..).await.expect("reads").collect().await.expect("reads");
+        let entries = index.range(&view, ..).collect().await.expect("reads");
         all.extend(entries.into_iter().map(|(key, at)| (name, key, at.oid())));
     }
-    let slugs = Note::BY_SLUG.range(&view, ..).await.expect("reads").collect().await.expect("reads");
+    let slugs = Note::BY_SLUG.range(&view, ..).collect().await.expect("reads");
     all.extend(slugs.into_iter().map(|(key, at)| ("slug", key, at.oid())));
     all
 }
