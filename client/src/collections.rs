@@ -31,21 +31,34 @@
 //! # Ok(()) }
 //! ```
 //!
+//! One rule for all of them:
+//!
+//! | what a method does | it is | and gives |
+//! |---|---|---|
+//! | reads (`get`, `find`, `contains`, `first`) | `async`, with a view or a transaction | what is there: `Option`, `Vec` |
+//! | writes without looking (`insert`, `remove`, `add`, `push`) | plain, with a transaction | nothing but the error; it is sent at the commit |
+//! | looks, and then writes (`UniqueIndex::insert`, `Queue::take`) | `async`, with a transaction | what it has found; look at it, or the compiler warns |
+//! | walks (`range`, `prefix`, `iter`, `walk`) | plain, with a view or a transaction | [`Entries`]: nothing is read before the first is asked for |
+//!
 //! Entries are cells of their own: there are no buckets, so nothing splits, and a reader loads only what it asks for.
 //! No collection keeps a count of its entries, because that would be a cell that all writers share; where a count is
 //! needed all the time, keep a [`Counter`] beside it.
 
 mod counters;
+mod cursor;
 mod entries;
 mod index;
+pub(crate) mod kept;
 mod map;
 mod queue;
 mod roots;
 mod small;
 
 pub use counters::{BoundedCounter, Counter, Greatest, Least};
+pub use cursor::{BadCursor, Cursor};
 pub use entries::Entries;
 pub use index::{Index, UniqueIndex};
+pub use kept::{IndexBy, UniqueBy};
 pub use map::{Map, Set};
 pub use queue::{Item, List, Queue};
 pub use roots::Named;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Remedy};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Oid, Remedy};
 
 /// The result of everything that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,6 +69,20 @@ pub enum Error {
         /// The class in the record.
         found: String,
     },
+    /// A unique index of a class has the key for another object; see [`crate::objects`].
+    #[error(
+        "object {object} cannot have the key of cell {cell} in the unique index {index:?}: it is object {owner}'s; choose another key"
+    )]
+    UniqueTaken {
+        /// The index, by its name in the root.
+        index: String,
+        /// The entry.
+        cell: Cell,
+        /// Who has the key.
+        owner: Oid,
+        /// Who was to get it.
+        object: Oid,
+    },
     /// The record's bytes are not a value of the type.
     #[error(
         "version {version} of class {class:?} cannot be decoded: {reason}; was VERSION raised when the type changed?"
@@ -128,9 +142,11 @@ impl Error {
             Error::Fault(fault) => fault.kind.remedy(),
             Error::Disconnected { .. } | Error::NoAnswer { .. } => Remedy::Wait,
             Error::OutcomeUnknown { .. } => Remedy::AskOutcome,
-            Error::NotFound { .. } | Error::WrongClass { .. } | Error::Encode { .. } | Error::Forked { .. } => {
-                Remedy::FixRequest
-            }
+            Error::NotFound { .. }
+            | Error::WrongClass { .. }
+            | Error::UniqueTaken { .. }
+            | Error::Encode { .. }
+            | Error::Forked { .. } => Remedy::FixRequest,
             Error::Decode { .. } | Error::NoUpgrade { .. } | Error::Worker { .. } | Error::Application(_) => {
                 Remedy::GiveUp
             }

@@ -18,8 +18,10 @@
 
 mod composed;
 mod fixed;
+mod prefix;
 
 use bytes::Bytes;
+pub use prefix::Prefixed;
 pub use zeolite_derive::Key;
 use zeolite_proto::Oid;
 

@@ -43,6 +43,7 @@
 //!   evolve        migrations of a live database: jobs, workers, steps
 //!   admin         the operator's calls
 //!   blobs         files and other large bytes beside the objects
+//!   objects       creating, changing, removing objects; the indexes that are kept with them
 //!   collections   counter, map, index, set, queue, list: parts that many write at once
 //!   typed         your types as objects: class, version, upgrade, references
 //!   tx            View (reads at a snapshot), Tx (a View that writes), run, pins
@@ -64,6 +65,7 @@ pub mod collections;
 pub mod errors;
 pub mod evolve;
 pub mod keys;
+pub mod objects;
 pub mod revision;
 pub mod tx;
 pub mod typed;
@@ -86,7 +88,7 @@ pub use errors::{Error, Result};
 pub use keys::Key;
 pub use revision::{Entry, Range, Revision};
 pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Savepoint, Scan, Transaction, Tx, View};
-pub use typed::{Codec, Handle, Persistent, Ref};
+pub use typed::{Codec, Handle, KeptIndex, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::{BadPiece, Inside, LogPiece, Naming, Pages, TracedBy};
 pub use wire::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed};

@@ -16,6 +16,7 @@
 
 mod begin;
 mod commit;
+mod kept;
 mod own;
 mod pin;
 mod prefetched;
@@ -27,7 +28,9 @@ mod transaction;
 mod view;
 mod work;
 
-use own::Own;
+pub use kept::KeptIndex;
+pub(crate) use kept::{IndexKey, KeptClass, KeptObject, RecordKeys};
+pub(crate) use own::Own;
 pub(crate) use own::{Staged, fold};
 pub use pin::Pin;
 pub(crate) use prefetched::Prefetched;

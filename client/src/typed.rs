@@ -19,18 +19,21 @@
 
 mod chain;
 mod codec;
-mod objects;
+mod indexed;
 mod reference;
 
 pub use chain::{follows, upgrade_from};
 use codec::decode_as;
 pub use codec::{Codec, decode_record, encode_record, value_of};
 pub(crate) use codec::{decode_value, encode_value};
+pub use indexed::{Keys, index_former};
+pub(crate) use indexed::{keys_of, keys_of_value};
 pub use reference::{Handle, Ref};
 pub(crate) use reference::{found, handle};
 pub use zeolite_derive::Persistent;
 
 use crate::errors::{Error, Result};
+pub use crate::tx::KeptIndex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeolite_proto::Oid;
@@ -102,6 +105,9 @@ pub trait Persistent: Serialize + DeserializeOwned {
     const VERSION: u32 = 1;
     /// How its data is written. Another codec is another shape: raise the version, and say in `codec_of` what the old ones had.
     const CODEC: Codec = Codec::Postcard;
+    /// The indexes that are kept with the objects: whatever creates, changes or removes one keeps its entries ([`crate::objects`]).
+    /// Raise the version when one is added.
+    const INDEXES: &'static [KeptIndex] = &[];
 
     /// The codec of a former version's data.
     fn codec_of(version: u32) -> Codec {
@@ -118,6 +124,18 @@ pub trait Persistent: Serialize + DeserializeOwned {
     fn upgrade(version: u32, data: &[u8]) -> Result<Self> {
         let _ = data;
         Err(Self::no_upgrade(version))
+    }
+
+    /// Under which keys this object is to be found in [`Persistent::INDEXES`].
+    fn index(&self, keys: &mut Keys) {
+        let _ = keys;
+    }
+
+    /// Under which keys a record of a former version may be found: those that its type gave it. Unless told otherwise, the keys that it
+    /// has after the upgrade.
+    fn index_former(version: u32, data: &[u8], keys: &mut Keys) -> Result<()> {
+        Self::upgrade(version, data)?.index(keys);
+        Ok(())
     }
 
     /// The error for a version that `upgrade` does not know: names class and versions.

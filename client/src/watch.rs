@@ -3,10 +3,14 @@
 //! A watcher has a bounded backlog. One that falls behind by more is told so ([`Change::Missed`]) and goes on from what is
 //! still there; nobody waits for it. The same is told when the connection was away too long for the feed to be replayed.
 
+use futures_util::{Stream, StreamExt};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::watch;
+use std::task::{Context, Poll, ready};
+use tokio::sync::{broadcast, watch};
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use zeolite_proto::{Cell, Mode, Oid, Tid, hash};
 
 /// What a watcher is told.
@@ -27,21 +31,28 @@ pub enum Change {
     },
 }
 
-/// Changes of the server's mode; see [`crate::Db::on_mode_change`].
+/// Changes of the server's mode; see [`crate::Db::on_mode_change`]. It is a [`Stream`] too.
 #[derive(Debug)]
 pub struct ModeWatch {
-    told: watch::Receiver<Mode>,
+    told: WatchStream<Mode>,
 }
 
 impl ModeWatch {
     pub(crate) fn new(told: watch::Receiver<Mode>) -> ModeWatch {
-        ModeWatch { told }
+        ModeWatch { told: WatchStream::from_changes(told) }
     }
 
     /// Waits for the next change; only the newest is told when several came meanwhile. `None`: the `Db` is gone.
     pub async fn next(&mut self) -> Option<Mode> {
-        self.told.changed().await.ok()?;
-        Some(self.told.borrow_and_update().clone())
+        self.told.next().await
+    }
+}
+
+impl Stream for ModeWatch {
+    type Item = Mode;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Mode>> {
+        self.told.poll_next_unpin(cx)
     }
 }
 
@@ -58,10 +69,10 @@ pub(crate) struct Watchers {
     newest: Arc<AtomicU64>,
 }
 
-/// A stream of changes; see [`crate::Db::watch`].
+/// A stream of changes; see [`crate::Db::watch`]. It is a [`Stream`] too.
 #[derive(Debug)]
 pub struct Watch {
-    told: broadcast::Receiver<Notice>,
+    told: BroadcastStream<Notice>,
     /// None: everything.
     oids: Option<hash::Set<Oid>>,
     newest: Arc<AtomicU64>,
@@ -88,28 +99,45 @@ impl Watchers {
     }
 
     pub(crate) fn watch(&self, oids: Option<hash::Set<Oid>>) -> Watch {
-        Watch { told: self.told.subscribe(), oids, newest: self.newest.clone() }
+        Watch { told: BroadcastStream::new(self.told.subscribe()), oids, newest: self.newest.clone() }
     }
 }
 
 impl Watch {
     /// The next change; none once the `Db` is gone.
     pub async fn next(&mut self) -> Option<Change> {
+        StreamExt::next(self).await
+    }
+
+    /// What a notice is for this watcher; none: nothing that it watches.
+    fn heard(&self, notice: Result<Notice, BroadcastStreamRecvError>) -> Option<Change> {
+        match notice {
+            Ok(Notice::Written(tid, cells)) => {
+                let watched = |cell: &&Cell| self.oids.as_ref().is_none_or(|oids| oids.contains(&cell.oid));
+                let cells: Vec<Cell> = cells.iter().filter(watched).cloned().collect();
+                (!cells.is_empty()).then_some(Change::Written { tid, cells })
+            }
+            Ok(Notice::Missed(tid)) => Some(Change::Missed { tid }),
+            // What pushed them out may be told already: that is not before any of them.
+            Err(BroadcastStreamRecvError::Lagged(_)) => {
+                Some(Change::Missed { tid: Tid(self.newest.load(Ordering::Acquire)) })
+            }
+        }
+    }
+}
+
+impl Stream for Watch {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         loop {
-            match self.told.recv().await {
-                Ok(Notice::Written(tid, cells)) => {
-                    let watched = |cell: &&Cell| self.oids.as_ref().is_none_or(|oids| oids.contains(&cell.oid));
-                    let cells: Vec<Cell> = cells.iter().filter(watched).cloned().collect();
-                    if !cells.is_empty() {
-                        return Some(Change::Written { tid, cells });
+            match ready!(self.told.poll_next_unpin(cx)) {
+                None => return Poll::Ready(None),
+                Some(notice) => {
+                    if let Some(change) = self.heard(notice) {
+                        return Poll::Ready(Some(change));
                     }
                 }
-                Ok(Notice::Missed(tid)) => return Some(Change::Missed { tid }),
-                // What pushed them out may be told already: that is not before any of them.
-                Err(RecvError::Lagged(_)) => {
-                    return Some(Change::Missed { tid: Tid(self.newest.load(Ordering::Acquire)) });
-                }
-                Err(RecvError::Closed) => return None,
             }
         }
     }

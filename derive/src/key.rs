@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Field, Fields, Index, Member, Result, parse_quote};
+use syn::{Data, DeriveInput, Error, Field, Fields, Index, Member, Result, Type, parse_quote};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Struct(data) = &input.data else {
@@ -46,6 +46,7 @@ fn impls(input: &DeriveInput, inner: &[(Member, &Field)], last: &(Member, &Field
         bounded(input, &parse_quote!(::zeolite_client::keys::Key)),
     );
     let (of, types, _) = input.generics.split_for_impl();
+    let prefixed = inner.first().map(|(_, first)| prefixed(input, &first.ty));
     let (as_key_where, key_where) = (&as_key.where_clause, &key.where_clause);
     quote! {
         #[automatically_derived]
@@ -63,6 +64,21 @@ fn impls(input: &DeriveInput, inner: &[(Member, &Field)], last: &(Member, &Field
                 ::std::result::Result::Ok(Self { #(#takes)* #take_inner })
             }
         }
+        #prefixed
+    }
+}
+
+/// That its keys can be asked for by their first part.
+fn prefixed(input: &DeriveInput, first: &Type) -> TokenStream {
+    let mut generics = bounded(input, &parse_quote!(::zeolite_client::keys::Key));
+    let name = &input.ident;
+    generics.params.push(parse_quote!(__Part: ::zeolite_client::keys::AsKey + ?::std::marker::Sized));
+    generics.make_where_clause().predicates.push(parse_quote!(#first: ::std::borrow::Borrow<__Part>));
+    let (of, _, bounds) = generics.split_for_impl();
+    let (_, types, _) = input.generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #of ::zeolite_client::keys::Prefixed<__Part> for #name #types #bounds {}
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns the derives of the client: what a Rust type says about itself in attributes, as the traits of `zeolite-client`.
 //!
 //! ```text
-//!   #[derive(Persistent)]  class, version, from, codec, shape  ──> impl Persistent   (persistent, shape)
+//!   #[derive(Persistent)]  class, version, from, codec, shape  ──> impl Persistent   (persistent, indexed, shape)
 //!   #[derive(Key)]         the fields, in their order          ──> impl AsKey, Key   (key)
 //! ```
 //!
@@ -12,6 +12,7 @@
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
+mod indexed;
 mod key;
 mod persistent;
 mod shape;
@@ -24,7 +25,11 @@ mod shape;
 /// | `version = 2` | 1 if it is left out | the schema version that the type writes |
 /// | `from = Old` | | the type as it was before: persistent itself, of the same class and a lower version; `impl From<Old>` is the upgrade |
 /// | `codec = "cbor"` | `"postcard"` if it is left out | how the data is written |
-/// | `shape = "1f0c3a55"` | | a fingerprint of the fields: a change without a new version no longer compiles. Write `""` to be told it |
+/// | `index(name = "word", key = String, by = words)` | | an index that is kept with the objects, under the keys that `words(&value)` gives; `unique(..)`: each key is one object's |
+/// | `shape = "1f0c3a55"` | | a fingerprint of fields and indexes: a change without a new version no longer compiles. Write `""` to be told it |
+///
+/// On a field `#[persistent(index)]` or `#[persistent(unique)]`: an index of the field's name, under the field's value. Each index is read by a
+/// constant of the type: `Page::BY_AUTHOR`.
 #[proc_macro_derive(Persistent, attributes(persistent))]
 pub fn persistent(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -3,6 +3,7 @@
 //! Every mistake in the attribute is told where it stands, with what to write instead. What only the compiler knows (the class and the
 //! version of the type in `from`) is asked of it by a constant beside the impl.
 
+use crate::indexed::{self, Index};
 use crate::shape;
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -12,7 +13,8 @@ use syn::{Attribute, Data, DeriveInput, Error, LitInt, LitStr, Result, Type};
 /// The longest name that a record's header takes.
 const CLASS_BYTES_MAX: usize = 255;
 
-const WORDS: &str = "class = \"app.Name\", version = 2, from = Old, codec = \"cbor\", shape = \"\"";
+const WORDS: &str =
+    "class = \"app.Name\", version = 2, from = Old, codec = \"cbor\", shape = \"\", index(..), unique(..)";
 
 /// What the attribute says.
 #[derive(Default)]
@@ -22,6 +24,7 @@ struct Said {
     from: Option<Type>,
     codec: Option<LitStr>,
     shape: Option<LitStr>,
+    indexes: Vec<Index>,
 }
 
 impl Said {
@@ -36,6 +39,10 @@ impl Said {
                     "from" => said.from.replace(word.value()?.parse()?).is_some(),
                     "codec" => said.codec.replace(word.value()?.parse()?).is_some(),
                     "shape" => said.shape.replace(word.value()?.parse()?).is_some(),
+                    "index" | "unique" => {
+                        said.indexes.push(Index::read(&word, name == "unique")?);
+                        false
+                    }
                     _ => return Err(word.error(format!("this says nothing about a class; what does: {WORDS}"))),
                 };
                 if twice { Err(word.error(format!("`{name}` is said twice; leave one of them out"))) } else { Ok(()) }
@@ -73,9 +80,9 @@ impl Said {
         }
     }
 
-    fn check_shape(&self, input: &DeriveInput) -> Result<()> {
+    fn check_shape(&self, input: &DeriveInput, indexes: &[Index]) -> Result<()> {
         let Some(written) = &self.shape else { return Ok(()) };
-        let now = shape::fingerprint(input);
+        let now = shape::fingerprint(input, indexes);
         let message = match written.value() {
             said if said == now => return Ok(()),
             said if said.is_empty() => format!("write shape = \"{now}\""),
@@ -96,12 +103,14 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         let message = "a class is one type: derive `Persistent` for a type without parameters";
         return Err(Error::new(input.generics.span(), message));
     }
-    let said = Said::read(&input.attrs)?;
+    let mut said = Said::read(&input.attrs)?;
+    let indexes = indexed::all(input, std::mem::take(&mut said.indexes))?;
     let (class, version, codec) = (said.class()?, said.version()?, said.codec()?);
     // Beside the impl: without it, each use of the type would be an error as well.
-    let shape = said.check_shape(input).err().map(Error::into_compile_error);
+    let shape = said.check_shape(input, &indexes).err().map(Error::into_compile_error);
     let name = &input.ident;
     let upgrade = said.from.as_ref().map(upgrade).unwrap_or_default();
+    let (index, readers) = (indexed::items(&indexes, said.from.as_ref()), indexed::readers(input, &indexes));
     let follows = said.from.as_ref().map(|from| {
         quote_spanned! {from.span()=> const _: () = ::zeolite_client::typed::follows::<#from, #name>(); }
     });
@@ -112,7 +121,9 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             const VERSION: u32 = #version;
             const CODEC: ::zeolite_client::Codec = ::zeolite_client::Codec::#codec;
             #upgrade
+            #index
         }
+        #readers
         #follows
         #shape
     })

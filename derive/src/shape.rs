@@ -1,16 +1,17 @@
 //! Owns the fingerprint of a type's shape: what stands in its declaration and changes how its values are written.
 //!
-//! Names and types of fields, names of variants, and serde's attributes count, in their order; the type's own name, documentation and
+//! Names and types of fields, names of variants, serde's attributes, and the indexes count, in their order; the type's own name, documentation and
 //! visibility do not. The types of fields count by what is written there: a change *inside* a type that is named there is not seen.
 //! The fingerprint is FNV-1a over the tokens, 32 bits, as hex: it is compared with itself only, and a miss of one in four thousand
 //! million is no danger to a reviewer's aid.
 
+use crate::indexed::Index;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Attribute, Data, DeriveInput, Fields};
 
 /// Eight hex digits.
-pub(crate) fn fingerprint(input: &DeriveInput) -> String {
+pub(crate) fn fingerprint(input: &DeriveInput, indexes: &[Index]) -> String {
     let mut sum = Sum(0x811c_9dc5);
     sum.serde(&input.attrs);
     match &input.data {
@@ -25,6 +26,7 @@ pub(crate) fn fingerprint(input: &DeriveInput) -> String {
         }
         Data::Union(_) => {}
     }
+    indexes.iter().flat_map(Index::says).for_each(|word| sum.word(word));
     format!("{:08x}", sum.0)
 }
 
@@ -95,8 +97,12 @@ mod tests {
             /// Documented.
             pub struct Another { pub title: String, #[doc = "x"] parent: Option < Ref < Page >> }
         };
-        assert_eq!(fingerprint(&page), fingerprint(&same));
-        assert_eq!(fingerprint(&page), "f8c80158", "attributes that stand in programs hold this: it never changes");
+        assert_eq!(fingerprint(&page, &[]), fingerprint(&same, &[]));
+        assert_eq!(
+            fingerprint(&page, &[]),
+            "f8c80158",
+            "attributes that stand in programs hold this: it never changes"
+        );
         let others: Vec<DeriveInput> = vec![
             parse_quote! { struct Page { name: String, parent: Option<Ref<Page>> } },
             parse_quote! { struct Page { parent: Option<Ref<Page>>, title: String } },
@@ -110,7 +116,7 @@ mod tests {
             parse_quote! { enum Page { B, A } },
             parse_quote! { enum Page { A, B(u8) } },
         ];
-        let mut sums: Vec<String> = others.iter().chain([&page]).map(fingerprint).collect();
+        let mut sums: Vec<String> = others.iter().chain([&page]).map(|shape| fingerprint(shape, &[])).collect();
         sums.sort();
         sums.dedup();
         assert_eq!(sums.len(), others.len() + 1);

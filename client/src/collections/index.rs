@@ -3,7 +3,7 @@
 use super::entries::{self, Entries};
 use super::{Create, create_entries};
 use crate::errors::Result;
-use crate::keys::{self, AsKey, Key};
+use crate::keys::{self, AsKey, Key, Prefixed};
 use crate::revision::{Entry, Range};
 use crate::tx::{Tx, View};
 use crate::typed::{Persistent, Ref, handle};
@@ -67,8 +67,15 @@ fn inner<Q: AsKey + ?Sized>(key: &Q) -> Bytes {
     out.into()
 }
 
+/// All (key, object) whose keys begin so.
+pub(super) fn inner_prefix<K: Prefixed<Q>, Q: AsKey + ?Sized>(part: &Q) -> Range {
+    let mut bytes = Vec::with_capacity(24);
+    K::put_inner_prefix(part, &mut bytes);
+    Range::prefix(bytes)
+}
+
 /// Bounds on keys as bounds on the bytes of (key, object).
-fn bounds<Q: AsKey>(range: impl RangeBounds<Q>) -> Range {
+pub(super) fn bounds<Q: AsKey>(range: impl RangeBounds<Q>) -> Range {
     let from = match range.start_bound() {
         Bound::Included(key) => Some(inner(key)),
         Bound::Excluded(key) => keys::after_prefix(&inner(key)),
@@ -160,6 +167,14 @@ impl<K: Key, T: Persistent> Index<K, T> {
         self.walk(view, bounds(range))
     }
 
+    /// The entries whose keys begin so; see [`Prefixed`].
+    pub fn prefix<'v, Q: AsKey + ?Sized>(&self, view: &'v View, part: &Q) -> Entries<'v, (K, Ref<T>)>
+    where
+        K: Prefixed<Q>,
+    {
+        self.walk(view, inner_prefix::<K, Q>(part))
+    }
+
     /// The same from the last to the first.
     pub fn range_back<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Entries<'v, (K, Ref<T>)> {
         self.walk(view, bounds(range).reversed())
@@ -239,6 +254,14 @@ impl<K: Key, V: Serialize + DeserializeOwned> UniqueIndex<K, V> {
         self.walk(view, entries::bounds(range))
     }
 
+    /// The entries whose keys begin so; see [`Prefixed`].
+    pub fn prefix<'v, Q: AsKey + ?Sized>(&self, view: &'v View, part: &Q) -> Entries<'v, (K, V)>
+    where
+        K: Prefixed<Q>,
+    {
+        self.walk(view, entries::prefix::<K, Q>(part))
+    }
+
     /// All entries.
     pub fn iter<'v>(&self, view: &'v View) -> Entries<'v, (K, V)> {
         self.walk(view, Range::all())
@@ -250,7 +273,7 @@ impl<K: Key, V: Serialize + DeserializeOwned> UniqueIndex<K, V> {
     }
 }
 
-fn pair<K: Key, V: DeserializeOwned>(oid: Oid, entry: Entry) -> Result<(K, V)> {
+pub(super) fn pair<K: Key, V: DeserializeOwned>(oid: Oid, entry: Entry) -> Result<(K, V)> {
     let key = entries::key(oid, &entry.key)?;
     Ok((key, entries::read(&Cell { oid, key: entry.key }, class::UNIQUE, &entry.record)?))
 }

@@ -3,7 +3,7 @@
 use super::entries::{self, Entries};
 use super::{Create, create_entries};
 use crate::errors::Result;
-use crate::keys::{self, AsKey, Key};
+use crate::keys::{self, AsKey, Key, Prefixed};
 use crate::revision::{Entry, Range};
 use crate::tx::{Tx, View};
 use crate::typed::handle;
@@ -98,6 +98,14 @@ impl<K: Key, V: Serialize + DeserializeOwned> Map<K, V> {
         self.walk(view, entries::bounds(range))
     }
 
+    /// The entries whose keys begin so; see [`Prefixed`].
+    pub fn prefix<'v, Q: AsKey + ?Sized>(&self, view: &'v View, part: &Q) -> Entries<'v, (K, V)>
+    where
+        K: Prefixed<Q>,
+    {
+        self.walk(view, entries::prefix::<K, Q>(part))
+    }
+
     /// The same from the last to the first.
     pub fn range_back<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Entries<'v, (K, V)> {
         self.walk(view, entries::bounds(range).reversed())
@@ -184,6 +192,14 @@ impl<K: Key> Set<K> {
     /// The members of a range, in their order.
     pub fn range<'v>(&self, view: &'v View, range: impl RangeBounds<K>) -> Entries<'v, K> {
         self.walk(view, entries::bounds(range))
+    }
+
+    /// The members that begin so; see [`Prefixed`].
+    pub fn prefix<'v, Q: AsKey + ?Sized>(&self, view: &'v View, part: &Q) -> Entries<'v, K>
+    where
+        K: Prefixed<Q>,
+    {
+        self.walk(view, entries::prefix::<K, Q>(part))
     }
 
     /// The members of a range of encoded keys: backwards, with a limit, by prefix.

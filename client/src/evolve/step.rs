@@ -46,7 +46,7 @@ use crate::errors::Error;
 use crate::errors::Result;
 pub use crate::tx::Share;
 use crate::tx::{Place, Tx};
-use crate::typed::{Persistent, decode_record, encode_record};
+use crate::typed::{Persistent, decode_record};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -244,7 +244,7 @@ where
         // The bytes come from the cache: the worker has read them for this very call.
         if let Some(record) = tx.get_encoded(cell).await? {
             let value = (self.make)(decode_record::<T>(cell, &record)?)?;
-            tx.put_unchecked(cell.clone(), encode_record(&value)?)?;
+            tx.write_cell(cell, &value)?;
         }
         Ok(Stepped::Keep)
     }

@@ -155,7 +155,10 @@ impl<'a> Stepping<'a> {
             Ok(true) => {
                 let old = Record::decode(&encoded).map_err(|bad| damaged(cell, &bad))?;
                 let stepped = self.stepped(tx, cell, old).await?;
-                stepped.and_then(|stepped| self.staged(tx, cell, stepped, &encoded))
+                match stepped.and_then(|stepped| self.staged(tx, cell, stepped, &encoded)) {
+                    Ok(()) => self.settled(tx).await?,
+                    Err(why) => Err(why),
+                }
             }
         };
         Ok(match outcome {
@@ -179,6 +182,14 @@ impl<'a> Stepping<'a> {
             Ok(Err(panic)) => Err(format!("the step panicked: {}", said(&*panic))),
             Err(_) => Err(format!("the step took longer than {limit:?}, which is its limit (step_timeout_ms)")),
         })
+    }
+
+    /// The indexes of the objects that were written; a dry run makes none.
+    async fn settled(&self, tx: &Tx) -> Result<Result<(), String>> {
+        match tx.settle(self.job_oid != Oid::ROOT).await {
+            Err(error) if judge_step(&error) != Verdict::Refused => Err(error),
+            settled => Ok(settled.map_err(|error| error.to_string())),
+        }
     }
 
     /// Of jobs that were planned when what a class has was not listed: the index tells it as it is now. Inside: nobody knows.

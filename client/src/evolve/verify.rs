@@ -37,7 +37,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    fn problem(&mut self, problem: String) {
+    pub(super) fn problem(&mut self, problem: String) {
         self.problems_total += 1;
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
@@ -96,7 +96,7 @@ impl Job {
     }
 }
 
-async fn check_cells(
+pub(super) async fn check_cells(
     view: &View,
     cells: &[Cell],
     target: Option<u32>,

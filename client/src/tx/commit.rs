@@ -39,7 +39,9 @@ impl Tx {
     /// ([`Db::position`] of that moment): so that after a crash of the client [`Db::outcome`] tells whether it happened. The
     /// same key with other writes is refused, and one that the server may have forgotten is `OutcomeUnknown`.
     pub async fn commit_as(self, key: CommitKey, since: Tid) -> Result<Receipt> {
+        self.settle(true).await?;
         let own = self.close()?;
+        let unmerged = own.kept.cells();
         if own.is_empty() {
             return Ok(Receipt { tid: self.snapshot(), merged: Vec::new() });
         }
@@ -53,7 +55,7 @@ impl Tx {
                     }
                     return Ok(receipt);
                 }
-                Err(Error::Fault(fault)) if resolved < RESOLUTIONS_MAX => {
+                Err(Error::Fault(fault)) if resolved < RESOLUTIONS_MAX && !is_of(&fault, &unmerged) => {
                     self.resolve(&mut draft, fault).await?;
                     resolved += 1;
                     if resolved > 8 {
@@ -142,6 +144,11 @@ impl Tx {
         self.db().core().position.wait_for(at, Instant::now() + VISIBLE_WITHIN).await;
         self.db().at(at).get_encoded(&detail.cell).await
     }
+}
+
+/// Whether the conflict is one of these cells': what is made of two records there would not be what its indexes were told.
+fn is_of(fault: &Fault, cells: &[Cell]) -> bool {
+    fault.conflict.as_ref().is_some_and(|detail| cells.contains(&detail.cell))
 }
 
 /// Puts what the commit has written into the cache: the next transaction finds it there.

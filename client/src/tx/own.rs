@@ -1,6 +1,7 @@
 //! Owns a transaction's own writes: at most one change per cell, in the order of cells, so that a scan can be merged
 //! with them. Pure.
 
+use super::kept::Kept;
 use crate::errors::{Error, Result};
 use crate::revision::Range;
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub(crate) struct Own {
     cells: BTreeMap<Cell, Staged>,
     /// Entries whose keys the server completes.
     stamped: Vec<(Cell, Bytes)>,
+    /// Objects with indexes.
+    pub(crate) kept: Kept,
     /// For the log.
     pub(crate) note: Note,
     /// Committed or given up: whoever still holds a half of the transaction is told.
@@ -35,7 +38,7 @@ impl Own {
         self.cells.get(cell)
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         if self.over {
             return Err(Error::invalid("this transaction is over; begin a new one"));
         }
@@ -92,7 +95,9 @@ impl Own {
     /// As it was at a moment before; the note stays.
     pub(crate) fn back_to(&mut self, then: Own) -> Result<()> {
         self.check_open()?;
-        *self = Own { note: std::mem::take(&mut self.note), ..then };
+        let kept = self.kept_of(then.kept);
+        *self =
+            Own { note: std::mem::take(&mut self.note), kept, cells: then.cells, stamped: then.stamped, over: false };
         Ok(())
     }
 

@@ -40,7 +40,7 @@ pub struct View {
     snapshot: Tid,
     life: Life,
     /// Never locked across an await.
-    pub(super) own: Mutex<Own>,
+    pub(crate) own: Mutex<Own>,
     /// Kept only for a serializable transaction.
     reads: Option<Reads>,
     /// Keeps the snapshot from being packed, where somebody asked for that.

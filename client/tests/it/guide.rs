@@ -6,10 +6,10 @@ use crate::support::{World, within};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tokio::net::TcpListener;
-use zeolite_client::collections::{Counter, Index, Map};
+use zeolite_client::collections::{Counter, Cursor, Index, Map};
 use zeolite_client::evolve::{self, NewJob, Phase, Plan, Stepped, index_holds};
 use zeolite_client::typed::{decode_record, encode_record, value_of};
-use zeolite_client::{Cell, Db, Error, Key, Oid, Options, Persistent, Ref, keys};
+use zeolite_client::{Cell, Db, Error, Key, Oid, Options, Persistent, Ref, Tx, keys};
 use zeolite_proto::Registry;
 use zeolite_server::server::Server;
 use zeolite_server::settings::Settings;
@@ -76,10 +76,54 @@ impl From<TopicV1> for Topic {
     }
 }
 
+// docs/modelling.md, "Indexes that are kept for you".
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Note", index(name = "word", key = String, by = Note::words))]
+struct Note {
+    #[persistent(unique)]
+    slug: String,
+    #[persistent(index)]
+    author: String,
+    text: String,
+}
+
+impl Note {
+    fn words(&self) -> Vec<String> {
+        self.text.split_whitespace().map(str::to_lowercase).collect()
+    }
+}
+
 #[derive(Key)]
 struct Shelf {
     room: String,
     row: u16,
+}
+
+/// docs/modelling.md, "Reading a part of a collection".
+async fn parts(
+    tx: Tx,
+    books: Map<Shelf, String>,
+    behind: Option<Cursor>,
+) -> Result<(Vec<String>, Option<String>), Error> {
+    let mut shown = Vec::new();
+    let mut page = books.prefix(&tx, "poems").limit(20).after(behind); // keys are (shelf, row); behind: Option<Cursor>
+    while let Some((shelf, title)) = page.next().await? {
+        shown.push(format!("{}: {title}", shelf.row));
+    }
+    let next_page = page.cursor().map(|cursor| cursor.to_string()); // and back by `.parse()`
+    Ok((shown, next_page))
+}
+
+/// docs/modelling.md, "Indexes that are kept for you".
+async fn kept(tx: Tx) -> Result<(), Error> {
+    let note = Note { slug: "home".into(), author: "ada".into(), text: "Hello world".into() };
+    let home = tx.create(&note).await?;
+    let hers: Vec<(Ref<Note>, Note)> = Note::BY_AUTHOR.load(&tx, "ada").await?;
+    let by_slug: Option<Ref<Note>> = Note::BY_SLUG.find(&tx, "home").await?;
+    let with_h = Note::BY_WORD.prefix(&tx, "h").limit(20).collect().await?;
+    assert_eq!((hers.len(), hers[0].0, by_slug), (1, home, Some(home)));
+    assert_eq!(with_h, [("hello".to_owned(), home)]);
+    Ok(())
 }
 
 /// README.md, "A client".
@@ -142,6 +186,16 @@ async fn the_code_of_the_pages_does_what_they_say() {
     let said = words.get(&db.now(), "zeolite").await.expect("reads");
     assert_eq!(said.as_deref(), Some("a mineral that exchanges ions"));
 
+    let read = db.run(async |tx| {
+        let books: Map<Shelf, String> = tx.root_or_create("books").await?;
+        for row in 0..30 {
+            books.insert(&tx, &Shelf { room: "poems".into(), row }, &format!("volume {row}"))?;
+        }
+        parts(tx, books, None).await
+    });
+    let (shown, next) = within(read).await.expect("reads");
+    assert_eq!((shown.len(), shown[19].as_str(), next.is_some()), (20, "19: volume 19", true));
+    within(db.run(async |tx| kept(tx).await)).await.expect("runs");
     let make = db.run(async |tx| {
         for number in 0..30 {
             tx.create(&Old { title: format!("title {}", number % 10) }).await?;

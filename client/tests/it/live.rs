@@ -12,4 +12,5 @@ mod raw;
 mod savepoints;
 mod scans;
 mod traced;
+mod walks;
 mod watching;

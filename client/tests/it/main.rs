@@ -4,6 +4,7 @@ mod derive;
 mod evolve;
 mod evolve_scripts;
 mod guide;
+mod indexes;
 mod live;
 mod secure;
 mod site;

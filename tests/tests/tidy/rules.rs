@@ -4,7 +4,7 @@
 //!   size         a file has at most 600 lines (aim at 400), a function 70
 //!   header       every file begins with a header that says what it owns
 //!   direction    left may name right: server > web > metrics > rpc > engine > store > disk;
-//!                evolve > collections > typed > tx, admin > connect > wire; crates: cli > server, client > proto
+//!                evolve > objects > collections > typed > tx, admin > connect > wire; crates: cli > server, client > proto
 //!   ring         among files no imports lead back to where they began (in `rings`)
 //!   doors        only rpc and wire name the generated types; store has no threads, no channels, no tokio;
 //!                the command line speaks through the client
@@ -158,15 +158,16 @@ const DIRECTION: &[Ban] = &[
     ),
     (
         &["client/src/tx"],
-        &["crate::typed", "crate::collections", "crate::evolve", "crate::admin"],
+        &["crate::typed", "crate::collections", "crate::objects", "crate::evolve", "crate::admin"],
         "transactions are below typed objects, collections and evolves",
     ),
     (
         &["client/src/typed"],
-        &["crate::collections", "crate::evolve"],
+        &["crate::collections", "crate::objects", "crate::evolve"],
         "typed objects are below collections and evolves",
     ),
-    (&["client/src/collections"], &["crate::evolve"], "collections are below evolves"),
+    (&["client/src/collections"], &["crate::objects", "crate::evolve"], "collections are below objects and evolves"),
+    (&["client/src/objects"], &["crate::evolve"], "objects are below evolves"),
 ];
 
 fn direction(source: &Source, findings: &mut Findings<'_>) {

@@ -62,7 +62,7 @@ impl<T: Customer> Shop<T> {
         let whole = Whole { name: format!("First Last{unique}"), email: format!("{unique}@shop"), edits: 1 };
         let customer = tx.create(&T::from(whole.clone())).await?;
         self.names.insert(tx, &whole.name, customer)?;
-        if T::INDEXES {
+        if T::KEEPS_INDEXES {
             self.lasts.insert(tx, &last_name(&whole.name), customer)?;
             self.emails.insert(tx, &whole.email, &customer).await?.or_refuse()?;
         }
@@ -74,12 +74,12 @@ impl<T: Customer> Shop<T> {
         if before.name != after.name {
             self.names.remove(tx, &before.name, customer)?;
             self.names.insert(tx, &after.name, customer)?;
-            if T::INDEXES {
+            if T::KEEPS_INDEXES {
                 self.lasts.remove(tx, &last_name(&before.name), customer)?;
                 self.lasts.insert(tx, &last_name(&after.name), customer)?;
             }
         }
-        if T::INDEXES && before.email != after.email {
+        if T::KEEPS_INDEXES && before.email != after.email {
             // It may be in nobody's index yet, or there for another.
             self.emails.release(tx, &before.email, customer).await?;
             self.emails.insert(tx, &after.email, &customer).await?.or_refuse()?;

@@ -47,7 +47,7 @@ impl From<Apart> for Whole {
 /// A customer, whatever a release makes of one.
 pub(crate) trait Customer: Persistent + From<Whole> + Into<Whole> + Clone + Send + Sync + 'static {
     /// Keeps the indexes by last name and by email.
-    const INDEXES: bool = false;
+    const KEEPS_INDEXES: bool = false;
 
     fn whole(&self) -> Whole {
         self.clone().into()
@@ -97,7 +97,7 @@ impl Customer for Bridge {}
 impl Customer for New {}
 impl Customer for Last {}
 impl Customer for Indexing {
-    const INDEXES: bool = true;
+    const KEEPS_INDEXES: bool = true;
 }
 
 /// What has a name in the root.
@@ -192,14 +192,14 @@ impl Scene {
             let whole = view.load(*customer).await.expect("this release can read it").whole();
             assert_eq!(&whole.name, name, "{customer:?} in the index by name");
             sum += whole.edits;
-            if T::INDEXES {
+            if T::KEEPS_INDEXES {
                 let has = shop.lasts.contains(&view, &last_name(name), *customer).await.expect("reads");
                 assert!(has, "{name} in the index by last name");
                 let email = shop.emails.get(&view, &whole.email).await.expect("reads");
                 assert_eq!(email, Some(*customer), "{} in the index by email", whole.email);
             }
         }
-        if T::INDEXES {
+        if T::KEEPS_INDEXES {
             let entries = shop.lasts.iter(&view).collect().await.expect("reads").len();
             let emails = shop.emails.iter(&view).collect().await.expect("reads").len();
             assert_eq!((entries, emails), (all.len(), all.len()), "no entry is of what was");

@@ -8,11 +8,17 @@ use crate::errors::Result;
 use crate::revision::{Entry, Page, Range};
 use crate::tx::own::Staged;
 use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use zeolite_proto::{Cell, Fault, FaultKind, Oid, Tid};
 
-/// A walk over entries; see [`View::scan`]. It sees the own writes that were made before it began. Dropping it ends it.
-#[derive(Debug)]
+/// A walk over entries; see [`View::scan`]. It sees the own writes that were made before it began. Dropping it ends it. It is a
+/// [`Stream`] too; after an error it is at its end.
+#[must_use = "a walk reads nothing until it is asked for an entry"]
 pub struct Scan<'v> {
     view: &'v View,
     oid: Oid,
@@ -20,6 +26,8 @@ pub struct Scan<'v> {
     /// What the server has not been asked for yet; none: nothing is left there.
     rest: Option<Range>,
     ahead: Option<NextPage>,
+    /// What the server is asked for now.
+    asked: Option<(Range, BoxFuture<'static, Result<Page>>)>,
     /// Own changes in the range that have not been merged yet, in the scan's direction.
     own: VecDeque<(Cell, Staged)>,
     /// Entries to return; none: no limit.
@@ -29,6 +37,18 @@ pub struct Scan<'v> {
     /// The number of the range among the transaction's reads.
     covered: Option<usize>,
     pages: u64,
+}
+
+impl std::fmt::Debug for Scan<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Scan { oid, whole, left, pages, .. } = self;
+        f.debug_struct("Scan")
+            .field("oid", oid)
+            .field("range", whole)
+            .field("left", left)
+            .field("pages", pages)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A page that is on its way; given up with the scan.
@@ -52,6 +72,7 @@ impl<'v> Scan<'v> {
             oid,
             rest: (!range.is_nothing()).then(|| range.clone()),
             ahead: None,
+            asked: None,
             own,
             left: range.limit,
             page: VecDeque::new(),
@@ -63,50 +84,79 @@ impl<'v> Scan<'v> {
 
     /// The next entry.
     pub async fn next(&mut self) -> Result<Option<Entry>> {
-        loop {
-            if let Some(entry) = self.page.pop_front() {
-                return Ok(Some(entry));
-            }
-            match self.next_page().await? {
-                Some(page) => self.page = page.into(),
-                None => return Ok(None),
-            }
-        }
+        poll_fn(|cx| self.poll_entry(cx)).await
     }
 
     /// The next entries, as many as are at hand; faster than one by one. Never empty.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Entry>>> {
+        poll_fn(|cx| self.poll_page(cx)).await
+    }
+
+    fn poll_entry(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Entry>>> {
         loop {
-            if self.left == Some(0) || (self.rest.is_none() && self.own.is_empty()) {
-                return Ok(None);
+            if let Some(entry) = self.page.pop_front() {
+                return Poll::Ready(Ok(Some(entry)));
             }
-            let entries = match self.rest.take() {
-                Some(range) => {
-                    let page = self.fetch(range).await?;
-                    self.read_ahead();
-                    self.merge(page)?
-                }
-                None => self.merge(Page::default())?,
-            };
-            let entries = self.limited(entries);
-            if !entries.is_empty() {
-                return Ok(Some(entries));
+            match ready!(self.poll_page(cx))? {
+                Some(page) => self.page = page.into(),
+                None => return Poll::Ready(Ok(None)),
             }
         }
     }
 
-    async fn fetch(&mut self, range: Range) -> Result<Page> {
-        let page = match self.ahead.take() {
-            Some(mut ahead) => match (&mut ahead.0).await {
-                Ok(page) => page?,
-                Err(_) => View::page(self.view.db(), self.view.place(), self.oid, &range, 0).await?,
-            },
-            None => View::page(self.view.db(), self.view.place(), self.oid, &range, self.page_limit()).await?,
-        };
+    /// The same as `next_page`. Whoever asks again after he has not waited for it loses nothing.
+    pub(crate) fn poll_page(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<Entry>>>> {
+        loop {
+            let entries = match &mut self.asked {
+                Some((_, page)) => {
+                    let page = ready!(page.as_mut().poll(cx));
+                    let range = self.asked.take().map(|(range, _)| range).unwrap_or_default();
+                    let page = page?;
+                    self.came(range, &page)?;
+                    self.read_ahead();
+                    self.merge(page)?
+                }
+                None if self.left == Some(0) || (self.rest.is_none() && self.own.is_empty()) => {
+                    return Poll::Ready(Ok(None));
+                }
+                None => match self.rest.take() {
+                    Some(range) => {
+                        let page = self.ask(&range);
+                        self.asked = Some((range, page));
+                        continue;
+                    }
+                    None => self.merge(Page::default())?,
+                },
+            };
+            let entries = self.limited(entries);
+            if !entries.is_empty() {
+                return Poll::Ready(Ok(Some(entries)));
+            }
+        }
+    }
+
+    fn ask(&mut self, range: &Range) -> BoxFuture<'static, Result<Page>> {
+        let (db, at, oid, range) = (self.view.db().clone(), self.view.place(), self.oid, range.clone());
+        match self.ahead.take() {
+            Some(mut ahead) => Box::pin(async move {
+                match (&mut ahead.0).await {
+                    Ok(page) => page,
+                    Err(_) => View::page(&db, at, oid, &range, 0).await,
+                }
+            }),
+            None => {
+                let limit = self.page_limit();
+                Box::pin(async move { View::page(&db, at, oid, &range, limit).await })
+            }
+        }
+    }
+
+    /// A page has come; its entries are still to be merged.
+    fn came(&mut self, range: Range, page: &Page) -> Result<()> {
         self.pages += 1;
         self.rest = page.next.clone().map(|next| self.go_on(range, next)).transpose()?;
         self.cover(page.next.as_ref());
-        Ok(page)
+        Ok(())
     }
 
     /// The range that is left after a page.
@@ -204,5 +254,13 @@ impl<'v> Scan<'v> {
             *left -= entries.len() as u64;
         }
         entries
+    }
+}
+
+impl Stream for Scan<'_> {
+    type Item = Result<Entry>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Entry>>> {
+        self.poll_entry(cx).map(Result::transpose)
     }
 }

@@ -1,0 +1,213 @@
+//! Owns the difference between the keys that an object has in the indexes and those that it has now, as writes of the transaction.
+//!
+//! ```text
+//!   keys of the record that is there ──┐                          gone: deletes, of a unique key if it is the object's own
+//!   keys of the record as written  ────┴─ compared, by object ──> new:  puts, of a unique key if it is free
+//! ```
+//! All that goes is taken out before anything is put in, so two objects can change keys with each other. What is taken out is deleted also
+//! where nothing is: somebody who fills the index meanwhile (the step of an evolve) is then in the way, or gives way.
+//!
+//! An index that is not there is made in a transaction of its own: then the first two objects of a class are no conflict.
+
+use crate::collections::kept::{cell, owner, record, root_name};
+use crate::collections::{Index, UniqueIndex};
+use crate::errors::{Error, Result};
+use crate::tx::{IndexKey, KeptObject, RecordKeys, Staged, View};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use zeolite_proto::{Cell, Oid, hash};
+
+/// See [`crate::tx`]'s `Settle`.
+pub(super) fn settle(view: &View, make: bool) -> BoxFuture<'_, Result<()>> {
+    Box::pin(async move {
+        loop {
+            let (seen, due) = {
+                let own = view.own.lock();
+                own.check_open()?;
+                (own.kept.changes, own.kept.due())
+            };
+            if due.is_empty() {
+                return Ok(());
+            }
+            let difference = Difference::read(view, due, make).await?;
+            let writes = difference.writes(view).await?;
+            let mut own = view.own.lock();
+            // What was written while this has read is compared as well.
+            if own.kept.changes == seen {
+                return difference.stage(&mut own, writes);
+            }
+        }
+    })
+}
+
+/// One object's.
+struct Changed {
+    object: Cell,
+    class: &'static str,
+    gone: Vec<IndexKey>,
+    new: Vec<IndexKey>,
+    now: Vec<IndexKey>,
+    /// What is there of its new entries is left: the transaction checks what it reads.
+    leaves: bool,
+}
+
+/// What is in the indexes, own writes included.
+#[derive(Default)]
+struct Found {
+    owners: hash::Map<Cell, Option<Oid>>,
+    entries: hash::Set<Cell>,
+}
+
+struct Difference {
+    objects: Vec<Changed>,
+    /// The indexes by their names in the root.
+    roots: BTreeMap<String, Oid>,
+}
+
+impl Difference {
+    async fn read(view: &View, due: Vec<(Cell, KeptObject)>, make: bool) -> Result<Difference> {
+        let cells: Vec<Cell> = due.iter().map(|(cell, _)| cell.clone()).collect();
+        let unknown = |(_, object): &&(Cell, KeptObject)| !object.is_new && object.settled.is_none();
+        let asked: Vec<Cell> = due.iter().filter(unknown).map(|(cell, _)| cell.clone()).collect();
+        let stored = view.revisions(&asked).await?.into_iter().map(|revision| revision.record);
+        let mut stored: hash::Map<Cell, Option<Bytes>> = asked.into_iter().zip(stored).collect();
+        let now = view.get_many(&cells).await?;
+        let mut found = Difference { objects: Vec::new(), roots: BTreeMap::new() };
+        for ((cell, object), now) in due.into_iter().zip(now) {
+            let keys = |record: Option<Bytes>| match record {
+                Some(record) => (object.class.keys)(&cell, &record),
+                None => Ok(RecordKeys::default()),
+            };
+            let before = match object.settled.clone() {
+                Some(keys) => RecordKeys { keys, are_there: true },
+                None => keys(stored.remove(&cell).flatten())?,
+            };
+            let now = keys(now)?.keys;
+            let is_in = |keys: &[IndexKey], key: &IndexKey| keys.iter().any(|known| known.is_same(key));
+            let gone = before.keys.iter().filter(|key| !is_in(&now, key)).cloned().collect();
+            let all = object.whole || !before.are_there;
+            let new = now.iter().filter(|key| all || !is_in(&before.keys, key)).cloned().collect();
+            found.objects.push(Changed {
+                object: cell,
+                class: object.class.class,
+                gone,
+                new,
+                now,
+                leaves: object.whole,
+            });
+        }
+        found.find_roots(view, make).await?;
+        Ok(found)
+    }
+
+    async fn find_roots(&mut self, view: &View, make: bool) -> Result<()> {
+        for changed in &self.objects {
+            let new = changed.new.iter().map(|key| (key, make));
+            for (key, make) in new.chain(changed.gone.iter().map(|key| (key, false))) {
+                let name = root_name(changed.class, key.index.name);
+                if self.roots.contains_key(&name) {
+                    continue;
+                }
+                let known = view.own.lock().kept.roots.get(&name).copied();
+                let found = match known {
+                    Some(oid) => Some(oid),
+                    None if key.index.unique => root::<UniqueIndex<(), ()>>(view, &name, make).await?,
+                    None => root::<Index<(), ()>>(view, &name, make).await?,
+                };
+                self.roots.extend(found.map(|oid| (name, oid)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an object's entry under a key is; none: there is no index.
+    fn cell(&self, changed: &Changed, key: &IndexKey) -> Option<Cell> {
+        let index = self.roots.get(&root_name(changed.class, key.index.name))?;
+        Some(cell(*index, key, changed.object.oid))
+    }
+
+    /// What is to be written.
+    async fn writes(&self, view: &View) -> Result<BTreeMap<Cell, Staged>> {
+        let Found { mut owners, entries } = self.there(view).await?;
+        let mut writes = BTreeMap::new();
+        for changed in &self.objects {
+            for (key, cell) in changed.gone.iter().filter_map(|key| Some((key, self.cell(changed, key)?))) {
+                if key.index.unique {
+                    let owner = owners.entry(cell.clone()).or_default();
+                    if owner.is_some_and(|owner| owner != changed.object.oid) {
+                        continue;
+                    }
+                    *owner = None;
+                }
+                writes.insert(cell, Staged::Delete);
+            }
+        }
+        for changed in &self.objects {
+            for (key, cell) in changed.new.iter().filter_map(|key| Some((key, self.cell(changed, key)?))) {
+                let object = changed.object.oid;
+                if key.index.unique {
+                    match owners.entry(cell.clone()).or_default() {
+                        // Its own, or free.
+                        owner if owner.is_none_or(|owner| owner == object) => *owner = Some(object),
+                        owner => {
+                            let index = root_name(changed.class, key.index.name);
+                            let owner = owner.unwrap_or_default();
+                            return Err(Error::UniqueTaken { index, cell, owner, object });
+                        }
+                    }
+                }
+                if !(changed.leaves && entries.contains(&cell)) {
+                    writes.insert(cell, Staged::Put(record(key, object)?));
+                }
+            }
+        }
+        Ok(writes)
+    }
+
+    /// Whose the unique keys are that come and go, and what else is asked for.
+    async fn there(&self, view: &View) -> Result<Found> {
+        let mut asked = Vec::new();
+        for changed in &self.objects {
+            let looked_at = |key: &&IndexKey| key.index.unique || changed.leaves;
+            let keys = changed.gone.iter().chain(&changed.new).filter(looked_at);
+            asked.extend(keys.filter_map(|key| Some((self.cell(changed, key)?, key.index.unique))));
+        }
+        let cells: Vec<Cell> = asked.iter().map(|(cell, _)| cell.clone()).collect();
+        let mut found = Found::default();
+        for ((cell, is_unique), record) in asked.into_iter().zip(view.get_many(&cells).await?) {
+            let Some(record) = record else { continue };
+            if is_unique {
+                found.owners.insert(cell.clone(), Some(owner(&cell, &record)?));
+            }
+            found.entries.insert(cell);
+        }
+        Ok(found)
+    }
+
+    fn stage(self, own: &mut crate::tx::Own, writes: BTreeMap<Cell, Staged>) -> Result<()> {
+        for (cell, staged) in writes {
+            match staged {
+                Staged::Put(record) => own.put(cell, record)?,
+                _ => own.delete(cell)?,
+            }
+        }
+        own.kept.roots.extend(self.roots);
+        for changed in self.objects {
+            own.kept.settled(&changed.object, changed.now);
+        }
+        Ok(())
+    }
+}
+
+/// An index by its name: as of the snapshot, or as it was made since.
+async fn root<H: crate::collections::Create + Send>(view: &View, name: &str, make: bool) -> Result<Option<Oid>> {
+    if let Some(index) = view.root::<H>(name).await? {
+        return Ok(Some(index.oid()));
+    }
+    if !make {
+        return Ok(None);
+    }
+    let make = view.db().transaction().run(async |tx| tx.root_or_create::<H>(name).await);
+    Ok(Some(make.await?.oid()))
+}

@@ -1,0 +1,160 @@
+//! Owns what a transaction knows of the indexes that are kept with the objects it writes: which objects were written, and which of
+//! their keys are among its own writes already.
+//!
+//! ```text
+//!   set, remove      the object is named here; nothing is read
+//!   settle           before a commit, and before an index is read: what is there and what was written are compared, and the
+//!                    difference goes among the own writes
+//! ```
+//! So an object that is written ten times in one transaction costs one comparison, and what a savepoint takes back was never there.
+//! How they are compared is told by `objects`, which is above: it hands the function over with the first object.
+
+use super::{Own, View};
+use crate::errors::Result;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use zeolite_proto::{Cell, Oid};
+
+/// An index that is kept with the objects of a class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeptIndex {
+    pub(crate) name: &'static str,
+    pub(crate) unique: bool,
+}
+
+impl KeptIndex {
+    /// From a key to any number of objects.
+    pub const fn many(name: &'static str) -> KeptIndex {
+        KeptIndex { name, unique: false }
+    }
+
+    /// From a key to the one object that may have it.
+    pub const fn unique(name: &'static str) -> KeptIndex {
+        KeptIndex { name, unique: true }
+    }
+
+    /// Its name within the class.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether a key is one object's.
+    pub const fn is_unique(&self) -> bool {
+        self.unique
+    }
+}
+
+/// A key under which an object is to be found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct IndexKey {
+    pub(crate) index: KeptIndex,
+    /// As a part that the object follows; of a unique index, as the whole key.
+    pub(crate) key: Bytes,
+    /// Objects that the key refers to.
+    pub(crate) refs: Vec<Oid>,
+}
+
+impl IndexKey {
+    pub(crate) fn is_same(&self, other: &IndexKey) -> bool {
+        self.index.name == other.index.name && self.key == other.key
+    }
+}
+
+/// The keys of one record.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecordKeys {
+    pub(crate) keys: Vec<IndexKey>,
+    /// They are in the indexes; not so of a record in a former shape, which may have been written before there were such indexes.
+    pub(crate) are_there: bool,
+}
+
+/// The keys of a record.
+pub(crate) type KeysOf = fn(&Cell, &Bytes) -> Result<RecordKeys>;
+
+/// Writes what is missing in the indexes, and takes out what is too much; `make`: also makes an index that is not there.
+pub(crate) type Settle = fn(&View, bool) -> BoxFuture<'_, Result<()>>;
+
+/// A class with indexes, as `objects` knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeptClass {
+    pub(crate) class: &'static str,
+    pub(crate) keys: KeysOf,
+    pub(crate) settle: Settle,
+}
+
+/// One object.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptObject {
+    pub(crate) class: KeptClass,
+    /// It was made in this transaction: nothing is there.
+    pub(crate) is_new: bool,
+    /// All its keys are written, also those that are there as far as anybody knows.
+    pub(crate) whole: bool,
+    /// The keys that are in the indexes with the own writes; none: those of the record that is there.
+    pub(crate) settled: Option<Vec<IndexKey>>,
+    is_due: bool,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    objects: BTreeMap<Cell, KeptObject>,
+    /// Indexes that were made since the snapshot, or looked up.
+    pub(crate) roots: BTreeMap<String, Oid>,
+    /// Counts the changes: whoever has read sees whether something came between.
+    pub(crate) changes: u64,
+}
+
+impl Kept {
+    /// An object was written, is new, or is to have all its keys written.
+    pub(crate) fn written(&mut self, cell: Cell, class: KeptClass, is_new: bool, whole: bool) {
+        self.changes += 1;
+        let new = KeptObject { class, is_new, whole: false, settled: None, is_due: true };
+        let object = self.objects.entry(cell).or_insert(new);
+        object.class = class;
+        object.whole |= whole;
+        object.is_due = true;
+    }
+
+    /// Those that were written since they were settled.
+    pub(crate) fn due(&self) -> Vec<(Cell, KeptObject)> {
+        let due = self.objects.iter().filter(|(_, object)| object.is_due);
+        due.map(|(cell, object)| (cell.clone(), object.clone())).collect()
+    }
+
+    pub(super) fn cells(&self) -> Vec<Cell> {
+        self.objects.keys().cloned().collect()
+    }
+
+    fn settle(&self) -> Option<Settle> {
+        self.objects.values().find(|object| object.is_due).map(|object| object.class.settle)
+    }
+
+    /// The keys of an object are among the own writes.
+    pub(crate) fn settled(&mut self, cell: &Cell, keys: Vec<IndexKey>) {
+        self.changes += 1;
+        if let Some(object) = self.objects.get_mut(cell) {
+            (object.settled, object.is_due, object.whole) = (Some(keys), false, false);
+        }
+    }
+}
+
+impl Own {
+    /// As it was at a moment before, seen from now: whoever is about to write what he has compared is told, and what was looked up stays.
+    pub(super) fn kept_of(&mut self, then: Kept) -> Kept {
+        let now = std::mem::take(&mut self.kept);
+        Kept { roots: now.roots, changes: now.changes + 1, ..then }
+    }
+}
+
+impl View {
+    /// Brings the indexes of what was written here among the own writes.
+    pub(crate) async fn settle(&self, make: bool) -> Result<()> {
+        let settle = self.own.lock().kept.settle();
+        match settle {
+            Some(settle) => settle(self, make).await,
+            None => Ok(()),
+        }
+    }
+}

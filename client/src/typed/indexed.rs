@@ -1,0 +1,96 @@
+//! Owns what an object says of the indexes that are kept with it: under which keys it is to be found. Pure.
+//!
+//! ```text
+//!   record of this version     its value's keys                               they are in the indexes
+//!   record of a former one     the keys that the former type gave it, if any  they may be there; those of the new shape are not
+//! ```
+//! So an index belongs to a schema version: whoever adds one raises `VERSION`, objects below have no entries in it, and an evolve to
+//! the version fills it. Without a new version, `evolve::reindex` does.
+
+use super::Persistent;
+use super::codec::{decode_as, decode_record};
+use crate::errors::{Error, Result};
+use crate::keys::AsKey;
+use crate::tx::{IndexKey, KeptIndex, RecordKeys, damaged};
+use bytes::Bytes;
+use zeolite_proto::Cell;
+use zeolite_proto::record::Header;
+
+/// The keys of an object, as [`Persistent::index`] gives them.
+#[derive(Debug)]
+pub struct Keys {
+    class: &'static str,
+    indexes: &'static [KeptIndex],
+    found: Vec<IndexKey>,
+    unknown: Option<String>,
+}
+
+impl Keys {
+    fn of<T: Persistent>() -> Keys {
+        Keys { class: T::CLASS, indexes: T::INDEXES, found: Vec::new(), unknown: None }
+    }
+
+    /// The object is in the index of that name under this key; under as many as you like, and under each once.
+    pub fn add<Q: AsKey + ?Sized>(&mut self, index: &str, key: &Q) {
+        let Some(index) = self.indexes.iter().find(|known| known.name == index) else {
+            self.unknown.get_or_insert_with(|| index.to_owned());
+            return;
+        };
+        let (mut encoded, mut refs) = (Vec::with_capacity(24), Vec::new());
+        match index.unique {
+            true => key.put_last(&mut encoded),
+            false => key.put_inner(&mut encoded),
+        }
+        key.put_refs(&mut refs);
+        let found = IndexKey { index: *index, key: encoded.into(), refs };
+        if !self.found.iter().any(|known| known.is_same(&found)) {
+            self.found.push(found);
+        }
+    }
+
+    fn end(self) -> Result<Vec<IndexKey>> {
+        match self.unknown {
+            None => Ok(self.found),
+            Some(index) => Err(Error::invalid(format!(
+                "class {:?} has no index {index:?}; name it in `Persistent::INDEXES`",
+                self.class
+            ))),
+        }
+    }
+}
+
+/// The keys of a record that a former type of the class has written, as that type gives them. What `#[persistent(from = Old)]` makes of
+/// [`Persistent::index_former`].
+pub fn index_former<Old: Persistent>(version: u32, data: &[u8], keys: &mut Keys) -> Result<()> {
+    let mut former = Keys::of::<Old>();
+    if !Old::INDEXES.is_empty() && version == Old::VERSION {
+        decode_as::<Old>(Old::CODEC, Old::CLASS, version, data)?.index(&mut former);
+    } else if version < Old::VERSION {
+        Old::index_former(version, data, &mut former)?;
+    }
+    keys.found.extend(former.end()?);
+    Ok(())
+}
+
+/// Where the keys of a value are to be found.
+pub(crate) fn keys_of_value<T: Persistent>(value: &T) -> Result<Vec<IndexKey>> {
+    let mut keys = Keys::of::<T>();
+    value.index(&mut keys);
+    keys.end()
+}
+
+/// The keys of a record. One of another class has none that are known here.
+pub(crate) fn keys_of<T: Persistent>(cell: &Cell, record: &Bytes) -> Result<RecordKeys> {
+    let header = Header::parse(record).map_err(|bad| damaged(cell, &bad))?;
+    if header.class != T::CLASS {
+        return Ok(RecordKeys::default());
+    }
+    if header.version == T::VERSION {
+        return Ok(RecordKeys { keys: keys_of_value(&decode_record::<T>(cell, record)?)?, are_there: true });
+    }
+    let (mut keys, data) = (Keys::of::<T>(), &record[header.data_at..]);
+    T::index_former(header.version, data, &mut keys)?;
+    // And those that somebody gives it who brings it to this version at the same time.
+    T::upgrade(header.version, data)?.index(&mut keys);
+    Ok(RecordKeys { keys: keys.end()?, are_there: false })
+}
