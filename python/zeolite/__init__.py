@@ -21,7 +21,9 @@ from .typed.annotations import I8, I16, I32, I64, U8, U16, U32, U64
 from .typed.collections import Counter, Index, Map, Set, Unique
 from .typed.lines import List, Queue
 from .typed.objects import Object, upgrade
-from .typed.space import Snapshot, Transaction
+from .typed.space import Snapshot, Space, Transaction
+
+from . import evolve as evolve  # isort: skip
 
 __all__ = [
     "I8",
@@ -41,11 +43,13 @@ __all__ = [
     "Queue",
     "Set",
     "Snapshot",
+    "Space",
     "Transaction",
     "Transactions",
     "Unique",
     "__version__",
     "connect",
     "errors",
+    "evolve",
     "upgrade",
 ]

@@ -76,6 +76,11 @@ def connect(*address: Any, **options: Any) -> Database:
     return Database(native(*address, **options))
 
 
+def now() -> datetime:
+    """What ages are counted from."""
+    return datetime.now(timezone.utc)
+
+
 def moment(at: str | int | datetime | timedelta | None) -> tuple[int | None, int | None]:
     """A tid, or a time in nanoseconds since 1970, of what a snapshot is opened with."""
     if at is None:
@@ -88,7 +93,7 @@ def moment(at: str | int | datetime | timedelta | None) -> tuple[int | None, int
             raise BadValue(f'{at!r} is no age like "90s", "30m", "2h", "1d"; for a time give a datetime, for a commit its tid')
         at = timedelta(seconds=float(found[1]) * _AGES[found[2]])
     if isinstance(at, timedelta):
-        at = datetime.now(timezone.utc) - at
+        at = now() - at
     if not isinstance(at, datetime):
         raise BadValue(f"{at!r} is neither an age, a datetime nor a tid")
     since = at.astimezone(timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -45,7 +45,7 @@ fn called(py: Python<'_>, made: &Made, lent: zeolite_client::Tx, cell: &Cell, ol
         let (class, version, refs, blobs, data) = parts(py, old);
         let called = made.steps.call1(py, (tx.clone_ref(py), cell.oid.0, class, version, refs, blobs, data));
         tx.get().close(py)?;
-        called?.extract(py).map_err(Into::into)
+        called?.extract(py)
     };
     match call() {
         Ok(None) => Ok(()),

@@ -276,7 +276,7 @@ impl Tx {
     fn caught_up(&self, py: Python<'_>, database: &Database, newest: u64) -> PyResult<Py<PyAny>> {
         let db = database.db(py)?;
         let seen = async move { Ok(db.wait_for(Tid(newest), CATCH_UP).await) };
-        self.waiting.ask(py, seen, |py, seen| object(py, seen))
+        self.waiting.ask(py, seen, |py, seen: bool| seen.into_py_any(py))
     }
 
     /// It is over; what it wrote and did not commit is given up.

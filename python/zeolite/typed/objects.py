@@ -116,7 +116,7 @@ class Object:
     _z_version: ClassVar[int] = 1
     _z_upgrades: ClassVar[dict[int, Callable[[Old], Old]]] = {}
     _z_known: ClassVar[dict[str, Field] | None] = None
-    _z_around: ClassVar[dict[str, Any]] = {}
+    _z_around: ClassVar[tuple[dict[str, Any], dict[str, Any]]] = ({}, {})
 
     _z_space: Any
     _z_oid: int | None
@@ -137,7 +137,7 @@ class Object:
         subclass._z_upgrades = {**subclass._z_upgrades, **own}
         # Annotations of a class within a function may name what is there.
         around = sys._getframe(1)
-        subclass._z_around = dict(around.f_locals) if around.f_locals is not around.f_globals else {}
+        subclass._z_around = (around.f_globals, dict(around.f_locals) if around.f_locals is not around.f_globals else {})
         _NAMES[subclass.__name__] = subclass
         if cls:
             _CLASSES[cls] = subclass
@@ -148,8 +148,9 @@ class Object:
         if cls._z_known is None:
             fields: dict[str, Field] = {}
             for above in reversed([one for one in cls.__mro__ if issubclass(one, Object) and one is not Object]):
-                names, own = {**_NAMES, **above._z_around, above.__name__: above}, inspect.get_annotations(above)
-                hints = typing.get_type_hints(_bearer(above, own), localns=names, include_extras=True)
+                (around, local), own = above._z_around, inspect.get_annotations(above)
+                names = {**{name: one for name, one in _NAMES.items() if name not in around}, **local, above.__name__: above}
+                hints = typing.get_type_hints(_bearer(above, own), around, names, include_extras=True)
                 for name in own:
                     if typing.get_origin(hints[name]) is ClassVar or name.startswith("_"):
                         continue
