@@ -75,8 +75,9 @@ impl Tx {
         Tx { view: Arc::new(view), priority, lent: false }
     }
 
-    /// The half for the work of `run`.
-    fn half(&self) -> Tx {
+    /// Another handle on this transaction, which reads and writes in it and cannot commit it: for bindings, whose callers keep what they are
+    /// given. Once the transaction is over, every write by the handle is refused.
+    pub fn lend(&self) -> Tx {
         Tx { view: self.view.clone(), priority: self.priority, lent: true }
     }
 
@@ -85,7 +86,7 @@ impl Tx {
     fn close(&self) -> Result<Own> {
         if self.lent {
             return Err(Error::invalid(
-                "`run` commits this transaction when its work returns; return instead of committing",
+                "whoever lent this transaction commits it (`run`, when its work returns); return instead of committing",
             ));
         }
         Ok(self.view.own.lock().close())

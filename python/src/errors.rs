@@ -20,8 +20,23 @@ pub(crate) fn invalid(py: Python<'_>, message: impl Into<String>) -> PyErr {
 
 /// For what the native half has found out by itself and has a class for.
 pub(crate) fn named(py: Python<'_>, kind: &str, message: String) -> PyErr {
-    let exception = make(py).and_then(|make| make.call1(py, (kind, "fix request", message)));
+    found(py, kind, "fix request", message)
+}
+
+fn found(py: Python<'_>, kind: &str, remedy: &str, message: String) -> PyErr {
+    let exception = make(py).and_then(|make| make.call1(py, (kind, remedy, message)));
     exception.map_or_else(|failed| failed, |exception| PyErr::from_value(exception.into_bound(py)))
+}
+
+/// For what comes after a transaction's time.
+pub(crate) fn late(py: Python<'_>) -> PyErr {
+    let text = "the transaction's time (deadline) was over before this was read; nothing of it was committed: give it more, or run it later";
+    found(py, "deadline", "wait", text.to_owned())
+}
+
+/// For a transaction that was committed or given up, or a snapshot that was closed.
+pub(crate) fn over(py: Python<'_>) -> PyErr {
+    named(py, "over", "this transaction is over; begin a new one, and get its objects there (tx.get)".to_owned())
 }
 
 /// Whether an exception is one of this package's that passes by itself.

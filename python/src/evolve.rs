@@ -1,24 +1,27 @@
 //! Owns evolves for Python: planning, running and taking back jobs, with steps that are Python functions on persistent objects.
 //!
 //! ```text
+//!   step   of ZODB's objects: one chunk, on a thread of its own with the interpreter's lock: `zeolite.evolve` makes a connection of ZODB on it
+//!   object of typed objects: one of them, in a transaction of the worker's
 //!   run    the worker of the client, on the runtime's threads; this thread waits, and looks at signals: Ctrl-C ends it after its chunk
-//!   step   one chunk, on a thread of its own with the interpreter's lock: `zeolite.evolve` makes a connection of ZODB on the chunk
 //!   each   the same for a list of objects, on the thread that waits, in the connection that it has
 //! ```
 
+mod object;
 mod step;
 
 use crate::database::Database;
 use crate::runtime::Here;
 use crate::zodb::Eight;
 use crate::{errors, runtime};
+use object::ObjectStep;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::HashMap;
-use step::{Ask, PythonStep};
+use step::{Ask, Made, PythonStep};
 use zeolite_client::Oid;
-use zeolite_client::evolve::{self, DryRunOptions, NewJob, Plan, Report, Stop, Worker};
+use zeolite_client::evolve::{self, AnyStep, DryRunOptions, NewJob, Plan, Report, Stop, Worker};
 use zeolite_zodb::oids::to_zodb;
 
 /// What is shown of a quarantine.
@@ -29,13 +32,15 @@ const BAD_MAX: u64 = 1000;
 pub(crate) struct Job {
     database: Py<Database>,
     job: evolve::Job,
+    /// Its objects are typed ones, not ZODB's.
+    typed: bool,
     /// Of the worker that runs.
     stop: Mutex<Option<Stop>>,
 }
 
 impl Job {
-    fn of(database: Py<Database>, job: evolve::Job) -> Job {
-        Job { database, job, stop: Mutex::default() }
+    fn of(database: Py<Database>, job: evolve::Job, typed: bool) -> Job {
+        Job { database, job, typed, stop: Mutex::default() }
     }
 }
 
@@ -70,15 +75,17 @@ type Pickles = (Option<u64>, Py<PyBytes>, Option<Py<PyBytes>>);
 /// A dry run: numbers, errors with how often, and samples.
 type Tried = (HashMap<&'static str, u64>, Vec<(String, u64)>, Vec<Pickles>);
 
-/// An oid as ZODB has it, as a number; none: it is Zeolite's own.
-fn number(oid: u64) -> Option<u64> {
-    to_zodb(Oid(oid)).map(u64::from_be_bytes)
+/// An oid as the program has it, as a number; none: it is Zeolite's own.
+fn number(oid: u64, typed: bool) -> Option<u64> {
+    if typed { Some(oid) } else { to_zodb(Oid(oid)).map(u64::from_be_bytes) }
 }
 
 #[pymethods]
 impl Job {
     /// Writes a job down; nothing runs yet.
     #[staticmethod]
+    #[pyo3(signature = (database, name, class, below, gate, settings, typed=false))]
+    #[expect(clippy::too_many_arguments, reason = "they are Python's arguments")]
     fn plan(
         py: Python<'_>,
         database: Py<Database>,
@@ -87,10 +94,11 @@ impl Job {
         below: u32,
         gate: bool,
         settings: HashMap<String, String>,
+        typed: bool,
     ) -> PyResult<Job> {
         let (db, new) = (database.get().db(py)?, new_job(py, name, Plan::below(class, below), gate, &settings)?);
         let job = runtime::wait(py, async move { evolve::plan(&db, new).await })?;
-        Ok(Job::of(database, job))
+        Ok(Job::of(database, job, typed))
     }
 
     /// The same for a list of objects.
@@ -105,19 +113,22 @@ impl Job {
         let oids = oids.into_iter().map(|oid| Ok(oid.oid(py)?.0)).collect::<PyResult<Vec<u64>>>()?;
         let (db, new) = (database.get().db(py)?, new_job(py, name, Plan::Oids { oids }, false, &settings)?);
         let job = runtime::wait(py, async move { evolve::plan(&db, new).await })?;
-        Ok(Job::of(database, job))
+        Ok(Job::of(database, job, false))
     }
 
     /// The job of a name, if there is one.
     #[staticmethod]
-    fn find(py: Python<'_>, database: Py<Database>, name: &str) -> PyResult<Option<Job>> {
+    #[pyo3(signature = (database, name, typed=false))]
+    fn find(py: Python<'_>, database: Py<Database>, name: &str, typed: bool) -> PyResult<Option<Job>> {
         let db = database.get().db(py)?;
         let jobs = runtime::wait(py, async move { evolve::list(&db).await })?;
-        Ok(jobs.into_iter().find(|job| job.name() == name).map(|job| Job::of(database, job)))
+        Ok(jobs.into_iter().find(|job| job.name() == name).map(|job| Job::of(database, job, typed)))
     }
 
     /// Steps objects at a snapshot, and writes nothing.
     #[staticmethod]
+    #[pyo3(signature = (database, class, below, steps, objects_max, samples, typed=false))]
+    #[expect(clippy::too_many_arguments, reason = "they are Python's arguments")]
     fn dry_run(
         py: Python<'_>,
         database: Py<Database>,
@@ -126,13 +137,17 @@ impl Job {
         steps: Py<PyAny>,
         objects_max: u64,
         samples: usize,
+        typed: bool,
     ) -> PyResult<Tried> {
         let (db, new) =
             (database.get().db(py)?, new_job(py, "a dry run", Plan::below(class, below), false, &HashMap::new())?);
-        let step = PythonStep::new("a dry run".to_owned(), database, steps);
+        let (name, made) = ("a dry run".to_owned(), Made::new(database, steps));
         let options = DryRunOptions { objects_max, samples };
-        let made = step.made();
-        let run = runtime::wait(py, async move { evolve::dry_run(&db, &new, &step, &options).await });
+        let step: Box<dyn AnyStep> = match typed {
+            true => Box::new(ObjectStep::new(name, made.clone())),
+            false => Box::new(PythonStep::new(name, made.clone())),
+        };
+        let run = runtime::wait(py, async move { evolve::dry_run(&db, &new, &*step, &options).await });
         made.raised()?;
         let run = run?;
         let numbers = [
@@ -145,7 +160,7 @@ impl Job {
         ];
         let data = |record: &zeolite_client::Record| PyBytes::new(py, &record.data).unbind();
         let samples = run.samples.iter().filter_map(|sample| {
-            Some((number(sample.cell.oid.0), sample.old.as_ref().map(data)?, sample.new.as_ref().map(data)))
+            Some((number(sample.cell.oid.0, typed), sample.old.as_ref().map(data)?, sample.new.as_ref().map(data)))
         });
         let errors = run.errors.iter().map(|kind| (kind.error.clone(), kind.objects)).collect();
         Ok((numbers.into_iter().collect(), errors, samples.collect()))
@@ -162,9 +177,11 @@ impl Job {
     ) -> PyResult<Py<PyDict>> {
         let worker = Worker::new(&self.job).tasks(tasks).step_changed(step_changed);
         let stop = worker.stop_handle();
-        let step = PythonStep::new(step_name, self.database.clone_ref(py), steps);
-        let made = step.made();
-        let report = runtime::wait_in_order(py, worker.run(step), || stop.stop());
+        let made = Made::new(self.database.clone_ref(py), steps);
+        let report = match self.typed {
+            true => runtime::wait_in_order(py, worker.run(ObjectStep::new(step_name, made.clone())), || stop.stop()),
+            false => runtime::wait_in_order(py, worker.run(PythonStep::new(step_name, made.clone())), || stop.stop()),
+        };
         made.raised()?;
         counts(py, &report?)
     }
@@ -174,8 +191,8 @@ impl Job {
         let worker = Worker::new(&self.job);
         let stop = worker.stop_handle();
         *self.stop.lock() = Some(stop.clone());
-        let (step, asked) = PythonStep::new(step_name, self.database.clone_ref(py), steps).served();
-        let made = step.made();
+        let made = Made::new(self.database.clone_ref(py), steps);
+        let (step, asked) = PythonStep::new(step_name, made.clone()).served();
         let here =
             Here { serve: |py: Python<'_>, ask: Ask| ask.serve(py), look: |py: Python<'_>| look.call0(py).map(drop) };
         let report = runtime::wait_serving(py, worker.run(step), || stop.stop(), asked, here);
@@ -234,7 +251,7 @@ impl Job {
     /// The objects on which the step has failed: oid, class, version, and why.
     fn quarantine(&self, py: Python<'_>) -> PyResult<Vec<Failed>> {
         let bad = runtime::wait(py, self.job.quarantine(BAD_MAX))?;
-        Ok(bad.into_iter().map(|bad| (number(bad.oid), bad.class, bad.version, bad.error)).collect())
+        Ok(bad.into_iter().map(|bad| (number(bad.oid, self.typed), bad.class, bad.version, bad.error)).collect())
     }
 
     /// What could not be taken back, and why.

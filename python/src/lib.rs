@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   evolve      jobs whose steps are Python functions
+//!   typed       what Python's typed objects need: cells in a transaction or at a snapshot, answers that an event loop waits for
 //!   zodb        what a ZODB storage needs: oids, snapshots of an instance, staging of a transaction, the log
 //!   database    connections that a process shares, and the operator's calls
 //!   traced      who traces what a thread does
@@ -18,6 +19,7 @@ mod evolve;
 mod pins;
 mod runtime;
 mod traced;
+mod typed;
 mod zodb;
 
 use pyo3::prelude::*;
@@ -29,6 +31,9 @@ fn _zeolite(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(traced::trace, module)?)?;
     module.add_class::<database::Database>()?;
     module.add_class::<evolve::Job>()?;
+    module.add_class::<typed::Tx>()?;
+    module.add_class::<typed::Bridge>()?;
+    module.add_class::<typed::Pending>()?;
     module.add_class::<zodb::Snapshot>()?;
     module.add_class::<zodb::Staging>()?;
     module.add_class::<zodb::Objects>()?;

@@ -11,7 +11,6 @@ from zeolite import errors
 from zeolite.zodb.errors import zodb_error
 
 TABLE = [
-    ("conflict", "retry", errors.Retry, StorageError, True),
     ("prepare lost", "retry", errors.Retry, StorageError, True),
     ("snapshot packed", "reopen snapshot", errors.ReopenSnapshot, ReadConflictError, True),
     ("pin lost", "reopen snapshot", errors.ReopenSnapshot, ReadConflictError, True),
@@ -43,6 +42,7 @@ def test_by_remedy(kind: str, remedy: str, ours: type, zodbs: type, transient: b
 @pytest.mark.parametrize(("kind", "zodbs"), [("conflict", ConflictError), ("read conflict", ReadConflictError)])
 def test_a_conflict_tells_its_place(kind: str, zodbs: type) -> None:
     native = errors.from_native(kind, "retry", "text", oid=16, class_name="C", base=3, newest=4)
+    assert type(native) is errors.Conflict
     made = zodb_error(native)
     assert type(made) is zodbs and isinstance(made, TransientError)
     assert (made.oid, made.serials) == (p64(1), (p64(4), p64(3)))

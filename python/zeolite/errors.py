@@ -1,11 +1,11 @@
 """Owns the exceptions: one class for each remedy, so that an ``except`` clause says what is done about it.
 
 ==================  ==========================================================================
-``Retry``           another commit was in the way, or a prepared one was lost: run the transaction again
+``Retry``           another commit was in the way (``Conflict``), or a prepared one was lost: run the transaction again
 ``ReopenSnapshot``  the snapshot is gone: begin a new transaction
-``FixRequest``      the request is wrong; ``Gated``, ``Forked`` and ``Unscannable`` are such
-``Wait``            the same may succeed later; ``Disconnected`` and ``ReadOnly`` are such
-``GiveUp``          an operator has to act
+``FixRequest``      the request, the data or the program is wrong; all that are not named here are such
+``Wait``            the same may succeed later; ``Disconnected``, ``ReadOnly`` and ``Deadline`` are such
+``GiveUp``          somebody has to act; ``NoUpgrade`` and ``Undecodable`` are such
 ``AskOutcome``      the commit may or may not have happened
 ==================  ==========================================================================
 """
@@ -33,6 +33,10 @@ class Retry(ZeoliteError):
     newest = 0
 
 
+class Conflict(Retry):
+    """Another commit has written what this one writes, or relies on having read."""
+
+
 class ReopenSnapshot(ZeoliteError):
     """Take a new snapshot: begin a new transaction."""
 
@@ -53,6 +57,44 @@ class Unscannable(FixRequest):
     """Class or references of a record cannot be found: stored without them, what it refers to would be collected by pack."""
 
 
+class Over(FixRequest):
+    """The transaction was committed or given up, or the snapshot was closed: begin a new one, and get its objects there."""
+
+
+class WrongThread(FixRequest):
+    """A transaction belongs to the thread, or the task, that began it; so do its objects."""
+
+
+class Nested(FixRequest):
+    """This thread, or task, has a transaction open on this database: hand that one on instead."""
+
+
+class WouldWait(FixRequest):
+    """In an event loop nothing waits on its own: use the verb of ``zeolite.aio``, or ``await tx.run(function)``."""
+
+
+class BadValue(FixRequest, TypeError):
+    """A value that its field, or its collection, cannot hold."""
+
+
+class NotFound(FixRequest, LookupError):
+    """Nothing is stored there at this snapshot."""
+
+
+class WrongClass(FixRequest, TypeError):
+    """What is stored there is of another class."""
+
+
+class NewerVersion(FixRequest):
+    """Written by a newer version of the program than this one: deploy that one here, too."""
+
+
+class Taken(FixRequest, KeyError):
+    """The key of a unique index is another's."""
+
+    __str__ = Exception.__str__
+
+
 class Wait(ZeoliteError):
     """The same request may succeed later."""
 
@@ -65,8 +107,20 @@ class ReadOnly(Wait):
     """The database takes no writes now; the text has the operator's banner."""
 
 
+class Deadline(Wait):
+    """The transaction's time was over; nothing of it was committed."""
+
+
 class GiveUp(ZeoliteError):
     """An operator has to act."""
+
+
+class NoUpgrade(GiveUp):
+    """The class has no upgrade for the version that is stored."""
+
+
+class Undecodable(GiveUp):
+    """The stored data is not what the class says it is."""
 
 
 class AskOutcome(ZeoliteError):
@@ -76,6 +130,10 @@ class AskOutcome(ZeoliteError):
 
 
 _BY_KIND: dict[str, type[ZeoliteError]] = {
+    "conflict": Conflict,
+    "read conflict": Conflict,
+    "over": Over,
+    "deadline": Deadline,
     "gated": Gated,
     "forked": Forked,
     "disconnected": Disconnected,

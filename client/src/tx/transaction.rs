@@ -135,7 +135,7 @@ impl Transaction {
         let mut attempt = 1;
         loop {
             let tx = self.begin_from(fresh).await?;
-            let error = match work(tx.half()).await {
+            let error = match work(tx.lend()).await {
                 Ok(value) => match tx.commit().await {
                     Ok(receipt) => return Ok((value, receipt)),
                     Err(error) => error,

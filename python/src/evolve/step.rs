@@ -48,10 +48,10 @@ impl Ask {
     }
 }
 
-/// What steps the chunks, wherever that is done.
+/// What steps chunks or objects, wherever that is done; it outlives the worker that the step is given to.
 pub(crate) struct Made {
     database: Py<Database>,
-    steps: Py<PyAny>,
+    pub(crate) steps: Py<PyAny>,
     /// What was raised for which the worker ends: whoever runs it raises it, as it was.
     raised: Mutex<Option<PyErr>>,
 }
@@ -69,13 +69,8 @@ enum Outcome {
 type Answer = (Vec<Outcome>, HashMap<Vec<u8>, (Vec<u8>, Option<Id>)>, Vec<Eight>, Vec<Eight>);
 
 impl PythonStep {
-    pub(crate) fn new(name: String, database: Py<Database>, steps: Py<PyAny>) -> PythonStep {
-        PythonStep { name, made: Arc::new(Made { database, steps, raised: Mutex::default() }), there: None }
-    }
-
-    /// What outlives the worker that the step is given to.
-    pub(crate) fn made(&self) -> Arc<Made> {
-        self.made.clone()
+    pub(crate) fn new(name: String, made: Arc<Made>) -> PythonStep {
+        PythonStep { name, made, there: None }
     }
 
     /// The same, whose chunks are stepped by whoever receives them.
@@ -125,6 +120,10 @@ impl JointStep for PythonStep {
 }
 
 impl Made {
+    pub(crate) fn new(database: Py<Database>, steps: Py<PyAny>) -> Arc<Made> {
+        Arc::new(Made { database, steps, raised: Mutex::default() })
+    }
+
     fn steps(&self, py: Python<'_>, at: Place, objects: &[JointObject]) -> Result<JointWork, Error> {
         let answer = self.answer(py, at, objects).map_err(|error| self.failed(py, error))?;
         // Of which object, fewer at once will tell.
@@ -132,7 +131,7 @@ impl Made {
     }
 
     /// An exception that is no object's: what passes is waited for; for any other one the worker ends.
-    fn failed(&self, py: Python<'_>, error: PyErr) -> Error {
+    pub(crate) fn failed(&self, py: Python<'_>, error: PyErr) -> Error {
         let reason = error.to_string();
         if errors::passes(py, &error) {
             return Error::Disconnected { url: "of the step".to_owned(), reason };

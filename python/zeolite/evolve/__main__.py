@@ -1,4 +1,4 @@
-"""Owns the command line: ``python -m zeolite.evolve plan|run|undo|try MODULE:STEP URI NAME``.
+"""Owns the command line: ``python -m zeolite.evolve plan|run|undo|try MODULE:STEP URI NAME``; a class may stand in the place of a step.
 
 Looking at jobs and steering them is the business of the program ``zeolite evolve``.
 """
@@ -10,6 +10,8 @@ import importlib
 import sys
 
 from . import jobs
+from zeolite.typed.objects import Object
+
 from .steps import Step
 
 
@@ -43,13 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if report["phase"] in ("done", "undone") and not report["bad"] else 1
 
 
-def named(path: str) -> Step:
-    """The step of that name."""
+def named(path: str) -> jobs.What:
+    """The step, or the class, of that name."""
     module, _, name = path.partition(":")
     found = getattr(importlib.import_module(module), name or "step", None)
-    if not isinstance(found, Step):
-        raise SystemExit(f"{path} is no step; name what evolve.step has decorated, as MODULE:NAME")
-    return found
+    if isinstance(found, Step) or (isinstance(found, type) and issubclass(found, Object)):
+        return found
+    raise SystemExit(f"{path} is no step; name what evolve.step has decorated, or a class of objects, as MODULE:NAME")
 
 
 if __name__ == "__main__":

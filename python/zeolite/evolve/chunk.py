@@ -10,7 +10,6 @@ remembers the objects that nobody has changed since: a chunk may be ten objects.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,16 +22,10 @@ from ZODB.serialize import ObjectReader
 from ZODB.utils import p64
 
 from zeolite import _zeolite
-from zeolite.errors import ReopenSnapshot, Retry, Wait
 from zeolite.zodb.blobfiles import Files
 
 from .overlay import Overlay
-from .steps import Step
-
-#: Of a traceback, for the quarantine: its end.
-TRACEBACK_CHARS_MAX = 2000
-#: What passes by itself is no object's fault.
-PASSING = (Wait, Retry, ReopenSnapshot)
+from .steps import PASSING, Step, told
 
 #: Oid, data, serial, the commit that stepped it before, whether it is to be stepped.
 Asked = tuple[bytes, bytes, bytes, int | None, bool]
@@ -62,12 +55,6 @@ class Tx:
 
 def _has_changed(connection: Any) -> bool:
     return bool(connection._registered_objects) or connection._savepoint_storage is not None
-
-
-def told(error: Exception) -> str:
-    """An exception for the quarantine: what it is, and the end of its traceback."""
-    first = traceback.format_exception_only(error)[-1][: TRACEBACK_CHARS_MAX // 4]
-    return first + traceback.format_exc()[len(first) - TRACEBACK_CHARS_MAX :]
 
 
 class Stepping:

@@ -1,62 +1,77 @@
-"""Owns jobs as a program has them: planned, run by as many processes as one likes, taken back. docs/evolve.md says what they are."""
+"""Owns jobs as a program has them: planned, run by as many processes as one likes, taken back. docs/evolve.md says what they are.
+
+What the objects of a job are is its *side*'s: ZODB's (``pickled``), for who names the database by a URI; Python's own classes
+(``objects``), for who has a ``zeolite.Database``, or a step for such a class.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from typing import Any
 
 from zeolite import _zeolite
-from zeolite.zodb.blobfiles import Files
-from zeolite.zodb.uri import connected
+from zeolite.database import Database
+from zeolite.typed.objects import Object
 
-from .chunk import Stepping
-from .steps import Step, texts
-from .trying import DryRun, TriedFiles, sample
+from .objects import ObjectSide, ObjectStep
+from .steps import Side, Step, texts
+from .tried import DryRun
 
-#: Who evolves, unless the URI says otherwise.
-ROLE = "evolve"
-#: Of a directory that is there for one job alone, how much it may have.
-BYTES_MAX = 1 << 30
+#: A database, or its URI.
+Where = str | Database
+#: A step, or a class whose objects its upgrades bring to its version.
+What = Step | type[Object]
+
+
+def _step(what: What) -> Step:
+    step = what if isinstance(what, Step) else ObjectStep.upgrading(what)
+    step.check()
+    return step
+
+
+def _side(where: Where, step: Step | None = None) -> Side:
+    if isinstance(where, Database) or isinstance(step, ObjectStep):
+        if step is not None and not isinstance(step, ObjectStep):
+            raise TypeError(f"the step {step.name} is for ZODB's objects: name the database by its URI, zeolite://host:port/")
+        return ObjectSide(where)
+    from .pickled import PickledSide
+
+    return PickledSide(where)
 
 
 class Job:
     """A job on a database; close it, or use it in a ``with``."""
 
-    def __init__(self, database: _zeolite.Database, native: _zeolite.Job, keywords: dict[str, Any]):
-        self._database = database
+    def __init__(self, side: Side, native: _zeolite.Job):
+        self._side = side
         self._native = native
-        self._keywords = keywords
 
     @classmethod
-    def find(cls, uri: str, name: str) -> Job:
+    def find(cls, where: Where, name: str) -> Job:
         """The job of a name."""
-        job = cls.find_or_none(uri, name)
+        job = cls.find_or_none(where, name)
         if job is None:
-            raise LookupError(f"there is no evolve {name!r} at {uri}; plan it")
+            raise LookupError(f"there is no evolve {name!r} at {where}; plan it")
         return job
 
     @classmethod
-    def find_or_none(cls, uri: str, name: str) -> Job | None:
+    def find_or_none(cls, where: Where, name: str, what: What | None = None) -> Job | None:
         """The same; None: there is none."""
-        database, keywords = connected(uri, ROLE)
+        side = _side(where, None if what is None else _step(what))
         try:
-            native = _zeolite.Job.find(database, name)
+            native = _zeolite.Job.find(side.database, name, side.is_typed)
             if native is not None:
-                return cls(database, native, keywords)
+                return cls(side, native)
         except BaseException:
-            database.close()
+            side.close()
             raise
-        database.close()
+        side.close()
         return None
 
-    def run(self, step: Step, *, tasks: int = 1, step_changed: bool = False) -> dict[str, Any]:
+    def run(self, step: What, *, tasks: int = 1, step_changed: bool = False) -> dict[str, Any]:
         """Works on it until it ends, and says what this worker did. Ctrl-C ends it after its chunk; another worker goes on there."""
-        step.check()
-        with _blobs(Files, self._database, self._keywords) as files:
-            with closing(Stepping(self._database, step, files, not self.show()["atomic"])) as stepping:
-                return self._native.run(step.name, stepping, tasks, step_changed)
+        step = _step(step)
+        with self._side.stepping(step, remembers=not self.show()["atomic"]) as stepping:
+            return self._native.run(step.name, stepping, tasks, step_changed)
 
     def undo(self) -> dict[str, Any]:
         """Takes the job back, beside the live site."""
@@ -80,7 +95,7 @@ class Job:
 
     def close(self) -> None:
         """Ends the connection, if nobody else in this process has it. Nothing is kept from pack any more."""
-        self._database.close()
+        self._side.close()
 
     def __enter__(self) -> Job:
         return self
@@ -89,51 +104,39 @@ class Job:
         self.close()
 
 
-def plan(uri: str, name: str, step: Step, *, gate: bool = False, **settings: object) -> Job:
+def plan(where: Where, name: str, what: What, *, gate: bool = False, **settings: object) -> Job:
     """Writes a job down: what the step is for, counted; with a gate the class refuses older versions when it is done. The keywords are
     settings of a job."""
-    step.check()
-    database, keywords = connected(uri, ROLE)
+    step = _step(what)
+    side = _side(where, step)
     try:
-        native = _zeolite.Job.plan(database, name, step.class_name, step.to, gate, texts(settings))
-        return Job(database, native, keywords)
+        native = _zeolite.Job.plan(side.database, name, step.class_name, step.to, gate, texts(settings), side.is_typed)
+        return Job(side, native)
     except BaseException:
-        database.close()
+        side.close()
         raise
 
 
-def run(uri: str, name: str, step: Step, *, tasks: int = 1, gate: bool = False, **settings: object) -> dict[str, Any]:
+def run(where: Where, name: str, what: What, *, tasks: int = 1, gate: bool = False, **settings: object) -> dict[str, Any]:
     """Plans a job, unless there is one of that name, and works on it until it ends."""
-    with Job.find_or_none(uri, name) or plan(uri, name, step, gate=gate, **settings) as job:
-        return job.run(step, tasks=tasks)
+    with Job.find_or_none(where, name, what) or plan(where, name, what, gate=gate, **settings) as job:
+        return job.run(what, tasks=tasks)
 
 
-def dry_run(uri: str, step: Step, *, limit: int = 1000, samples: int = 5) -> DryRun:
+def dry_run(where: Where, what: What, *, limit: int = 1000, samples: int = 5) -> DryRun:
     """Steps up to so many objects at a snapshot, and writes nothing. What the step does outside of the database, it does."""
-    step.check()
-    database, keywords = connected(uri, ROLE)
+    step = _step(what)
+    side = _side(where, step)
     try:
-        with _blobs(TriedFiles, database, keywords) as files:
-            with closing(Stepping(database, step, files)) as stepping:
-                tried = _zeolite.Job.dry_run(database, step.class_name, step.to, stepping, limit, samples)
+        with side.stepping(step, tried=True) as stepping:
+            tried = _zeolite.Job.dry_run(side.database, step.class_name, step.to, stepping, limit, samples, side.is_typed)
     finally:
-        database.close()
+        side.close()
     numbers, errors, changed = tried
-    return DryRun(**numbers, errors=errors, samples=[sample(*one) for one in changed])
+    return DryRun(**numbers, errors=errors, samples=[side.sample(*one) for one in changed])
 
 
-def undo(uri: str, name: str) -> dict[str, Any]:
+def undo(where: Where, name: str) -> dict[str, Any]:
     """Takes a job back."""
-    with Job.find(uri, name) as job:
+    with Job.find(where, name) as job:
         return job.undo()
-
-
-@contextmanager
-def _blobs(kind: type[Files], database: _zeolite.Database, keywords: dict[str, Any]) -> Iterator[Files]:
-    """Where the blobs are that steps meet: the directory that the URI says, or one for this time."""
-    limit = keywords.get("blob_cache_size", 0)
-    if "blob_dir" in keywords:
-        yield kind(keywords["blob_dir"], limit, database)
-        return
-    with tempfile.TemporaryDirectory(prefix="zeolite-evolve-") as directory:
-        yield kind(directory, limit or BYTES_MAX, database)

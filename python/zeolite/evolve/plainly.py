@@ -13,8 +13,8 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
-from .chunk import told
-from .each import LOOK, Progress, Report, Unfinished, Wanted, ended, interrupts
+from .looping import LOOK, Progress, Report, Unfinished, Wanted, ended, interrupts
+from .steps import told
 
 #: Objects of the first chunk, and of any.
 START, MOST = 50, 1000

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-from zeolite.zodb.versions import version_of
+from zeolite import _zeolite
+from zeolite.errors import ReopenSnapshot, Retry, Wait
+
+from .tried import Sample
 
 Function = Callable[[Any, Any], Any]
+#: Who evolves, unless the URI says otherwise.
+ROLE = "evolve"
+#: Of a traceback, for the quarantine: its end.
+TRACEBACK_CHARS_MAX = 2000
+#: What passes by itself is no object's fault.
+PASSING = (Wait, Retry, ReopenSnapshot)
+
+
+def told(error: Exception) -> str:
+    """An exception for the quarantine: what it is, and the end of its traceback."""
+    first = traceback.format_exception_only(error)[-1][: TRACEBACK_CHARS_MAX // 4]
+    return first + traceback.format_exc()[len(first) - TRACEBACK_CHARS_MAX :]
+
+
+class Side(Protocol):
+    """What the objects of a job are."""
+
+    is_typed: bool
+    database: _zeolite.Database
+
+    def stepping(self, step: Step, *, tried: bool = False, remembers: bool = True) -> AbstractContextManager[Any]:
+        """What the worker calls; for a dry run nothing of it is to stay."""
+
+    def sample(self, oid: int | None, old: bytes, new: bytes | None) -> Sample:
+        """What is different, of the data of a record."""
+
+    def close(self) -> None:
+        """Lets go of the connection."""
 
 
 class Step:
@@ -32,21 +65,14 @@ class Step:
 
     def check(self) -> None:
         """Refuses a step that cannot come to its end here."""
+        from zeolite.zodb.versions import version_of
+
         declared = version_of(self.class_name)
         if self.to and declared < self.to:
             raise ValueError(
                 f"the step {self.name} is to bring {self.class_name} to version {self.to}, but the class that is imported here "
                 f"declares _zeolite_version_ = {declared}; import the new code, and let it declare {self.to}"
             )
-
-
-def step(class_name: str, *, to: int = 0, name: str = "") -> Callable[[Function], Step]:
-    """Decorates a step for the objects of a class: all below version ``to``; without it every one once."""
-
-    def decorate(function: Function) -> Step:
-        return Step(function, class_name, to, name or getattr(function, "__name__", "step"))
-
-    return decorate
 
 
 def texts(settings: dict[str, object]) -> dict[str, str]:

@@ -32,9 +32,9 @@ from zeolite.errors import ZeoliteError
 from zeolite.zodb import Storage
 from zeolite.zodb.errors import zodb_error
 
-from .chunk import COLLECT, PASSING, Asked, Stepping
+from .chunk import COLLECT, Asked, Stepping
 from .overlay import Overlay
-from .steps import Step, texts
+from .steps import PASSING, Step, texts
 
 log = logging.getLogger("zeolite.evolve")
 

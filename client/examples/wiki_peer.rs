@@ -1,0 +1,168 @@
+//! A program beside another one, in any language, on the same database: a wiki's pages, with every collection. Commands come as lines,
+//! each is a transaction, and the answer is a line of JSON. The tests of the Python package hold their objects against it.
+//!
+//! ```text
+//!   add TITLE BODY      a page, under its title          show TITLE          all of a page
+//!   hit TITLE N         its counter                      remark TITLE TEXT   its list
+//!   size KEY N          a map of numbers; `size KEY` takes it out
+//!   tag WORD, untag WORD                                 a set
+//!   by AUTHOR TITLE     an index                         push N, take N      a queue of numbers
+//!   all                 all collections
+//! ```
+//!
+//! `cargo run -p zeolite-client --example wiki_peer -- 127.0.0.1:7878`
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use zeolite_client::collections::{Counter, Create, Index, List, Map, Queue, Set, UniqueIndex};
+use zeolite_client::{Db, Error, Persistent, Ref, Tx};
+
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Page", version = 2, codec = "cbor")]
+struct Page {
+    title: String,
+    body: String,
+    parent: Option<Ref<Page>>,
+    /// A point in time as its text.
+    written: String,
+    rating: f64,
+    is_public: bool,
+    tags: Vec<String>,
+    sizes: BTreeMap<String, i64>,
+    place: Place,
+    hits: Counter,
+    remarks: List<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Place {
+    shelf: String,
+    row: u16,
+}
+
+struct Wiki {
+    titles: UniqueIndex<String, Ref<Page>>,
+    sizes: Map<String, i64>,
+    tags: Set<String>,
+    authors: Index<String, Page>,
+    jobs: Queue<i64>,
+    edits: Counter,
+}
+
+impl Wiki {
+    async fn open(tx: &Tx) -> Result<Wiki, Error> {
+        Ok(Wiki {
+            titles: tx.root_or_create("titles").await?,
+            sizes: tx.root_or_create("sizes").await?,
+            tags: tx.root_or_create("tags").await?,
+            authors: tx.root_or_create("authors").await?,
+            jobs: tx.root_or_create("jobs").await?,
+            edits: tx.root_or_create("edits").await?,
+        })
+    }
+
+    async fn page(&self, tx: &Tx, title: &str) -> Result<(Ref<Page>, Page), Error> {
+        let found = self.titles.get(tx, title).await?;
+        let page = found.ok_or_else(|| Error::app(format!("there is no page {title}")))?;
+        Ok((page, tx.load(page).await?))
+    }
+
+    async fn add(&self, tx: &Tx, title: &str, body: &str) -> Result<Value, Error> {
+        let page = Page {
+            title: title.to_owned(),
+            body: body.to_owned(),
+            parent: None,
+            written: "2026-11-30T12:00:00.25Z".to_owned(),
+            rating: 4.0,
+            is_public: true,
+            tags: vec!["rust".to_owned()],
+            sizes: [("a".to_owned(), -1)].into(),
+            place: Place { shelf: "poems".to_owned(), row: 3 },
+            hits: Counter::create(tx).await?,
+            remarks: List::create(tx).await?,
+        };
+        let made = tx.create(&page).await?;
+        Ok(json!(self.titles.insert(tx, title, &made).await?.is_new()))
+    }
+
+    async fn show(&self, tx: &Tx, title: &str) -> Result<Value, Error> {
+        let (_, page) = self.page(tx, title).await?;
+        let parent = match page.parent {
+            Some(parent) => Some(tx.load(parent).await?.title),
+            None => None,
+        };
+        let remarks = page.remarks.iter(tx).collect().await?.into_iter().map(|item| item.value);
+        Ok(json!({
+            "title": page.title, "body": page.body, "parent": parent, "written": page.written, "rating": page.rating,
+            "is_public": page.is_public, "tags": page.tags, "sizes": page.sizes, "shelf": page.place.shelf,
+            "row": page.place.row, "hits": page.hits.get(tx).await?, "remarks": remarks.collect::<Vec<String>>(),
+        }))
+    }
+
+    async fn all(&self, tx: &Tx) -> Result<Value, Error> {
+        let mut authors = Vec::new();
+        for (author, page) in self.authors.iter(tx).collect().await? {
+            authors.push((author, tx.load(page).await?.title));
+        }
+        let titles = self.titles.iter(tx).collect().await?.into_iter().map(|(title, _)| title);
+        Ok(json!({
+            "titles": titles.collect::<Vec<String>>(), "sizes": self.sizes.iter(tx).collect().await?,
+            "tags": self.tags.iter(tx).collect().await?, "authors": authors,
+            "jobs": self.jobs.peek(tx, 1000).await?.into_iter().map(|item| item.value).collect::<Vec<i64>>(),
+            "edits": self.edits.get(tx).await?,
+        }))
+    }
+
+    async fn change(&self, tx: &Tx, words: &[&str]) -> Result<Value, Error> {
+        let number = |text: &str| text.parse::<i64>().map_err(Error::app);
+        self.edits.add(tx, 1)?;
+        match words {
+            ["add", title, body] => return self.add(tx, title, body).await,
+            ["hit", title, by] => self.page(tx, title).await?.1.hits.add(tx, number(by)?)?,
+            ["remark", title, text] => self.page(tx, title).await?.1.remarks.push(tx, &(*text).to_owned())?,
+            ["size", key, value] => self.sizes.insert(tx, *key, &number(value)?)?,
+            ["size", key] => self.sizes.remove(tx, *key)?,
+            ["tag", word] => self.tags.insert(tx, *word)?,
+            ["untag", word] => self.tags.remove(tx, *word)?,
+            ["by", author, title] => self.authors.insert(tx, *author, self.page(tx, title).await?.0)?,
+            ["push", value] => self.jobs.push(tx, &number(value)?)?,
+            ["take", count] => return Ok(json!(self.jobs.take(tx, number(count)?.unsigned_abs()).await?)),
+            _ => return Err(Error::app(format!("no such command: {words:?}"))),
+        }
+        Ok(json!(true))
+    }
+}
+
+async fn answer(db: &Db, line: &str) -> Result<Value, Error> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    // What another process was told is committed is there.
+    let transaction = db.transaction().fresh();
+    transaction
+        .run(async |tx| {
+            let wiki = Wiki::open(&tx).await?;
+            match words[..] {
+                ["show", title] => wiki.show(&tx, title).await,
+                ["all"] => wiki.all(&tx).await,
+                _ => wiki.change(&tx, &words).await,
+            }
+        })
+        .await
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address = std::env::args().nth(1).ok_or("say where the server is: host:port")?;
+    let db = Db::connect(address).await?;
+    let mut out = std::io::stdout();
+    for line in std::io::stdin().lock().lines() {
+        let told = match answer(&db, &line?).await {
+            Ok(value) => value,
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        writeln!(out, "{told}")?;
+        out.flush()?;
+    }
+    Ok(())
+}

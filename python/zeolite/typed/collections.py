@@ -1,0 +1,359 @@
+"""Owns the collections: objects whose parts are written by many at once, with the layouts that Rust's client has (docs/clients.md).
+
+    Counter        a number; to add is an operation, which never conflicts
+    Map[K, V]      an entry for each key, in the order of keys
+    Set[K]         an entry for each member, in their order
+    Index[K, T]    objects by a key that several may have
+    Unique[K, V]   values, most often objects, by a key that only one may have
+
+Lists and queues are in ``lines``.
+
+A collection is named in the root, or is a field of an object; what was never written to is empty, and is made by the first write. Walks
+come in pages, and see what their transaction has written so far.
+"""
+
+from __future__ import annotations
+
+import struct
+import typing
+from collections.abc import Iterator
+from typing import Any, ClassVar, Generic, TypeVar
+
+from zeolite.errors import BadValue, FixRequest, Taken, Undecodable, WrongClass
+
+from . import keys
+from .annotations import key_of, shape_of
+from .encoding import Out, Source
+from .objects import Object
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T", bound=Object)
+Self = TypeVar("Self", bound="Collection")
+
+#: In front of the data of each built-in class.
+FORMAT = b"\1"
+ENTRY, UNIQUE = "zeolite.Entry", "zeolite.Unique"
+
+
+class Collection:
+    """What all have in common: their place, made when it is needed."""
+
+    _z_collection: ClassVar[str] = ""
+    #: What the types in the brackets are where none are said.
+    _z_default: ClassVar[tuple[Any, ...]] = ()
+    #: The data of a new one.
+    _z_empty: ClassVar[bytes] = FORMAT
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise FixRequest(
+            f"a {type(self).__name__} is a field of an object, or has a name in the root (tx.root); it is made by its first write"
+        )
+
+    @classmethod
+    def _z_open(cls: type[Self], annotation: Any, owner: Any, oid: int | None) -> Self:
+        """A collection at its place; ``owner`` has the space, and is told when an oid is made."""
+        made = cls.__new__(cls)
+        made._z_owner, made._z_oid = owner, oid
+        made._z_bound(*(typing.get_args(annotation) or cls._z_default))
+        return made
+
+    _z_owner: Any
+    _z_oid: int | None
+
+    def _z_bound(self, *types: Any) -> None:
+        """The types in the brackets are known."""
+
+    @property
+    def _z_space(self) -> Any:
+        space = self._z_owner._z_space
+        if space is None:
+            raise FixRequest(f"{self._z_owner!r} has no place yet; make it with tx.create")
+        return space
+
+    def _z_place(self) -> int:
+        """The oid, made if there is none."""
+        space = self._z_space
+        space.check_writing()
+        if self._z_oid is None:
+            oid = space.new_oid()
+            space.put(oid, b"", self._z_collection, [], self._z_empty)
+            self._z_oid = oid
+            self._z_owner._z_write()
+        return self._z_oid
+
+    def _z_oid_for_use(self, out: Out) -> int:
+        oid = self._z_place() if self._z_oid is None else self._z_oid
+        out.refs[oid] = None
+        return oid
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'empty' if self._z_oid is None else f'{self._z_oid:x}'}>"
+
+    # Entries, for those that have them
+
+    def _z_read(self, key: bytes) -> tuple[str, bytes] | None:
+        """Class and data of an entry."""
+        if self._z_oid is None:
+            self._z_space.check()
+            return None
+        found = self._z_space.get_record(self._z_oid, key)
+        return None if found is None else (found[0], found[4])
+
+    def _z_walk(
+        self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False, keys_only: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[bytes, str, bytes]]:
+        """Key, class and data of entries."""
+        if self._z_oid is None:
+            self._z_space.check()
+            return
+        while limit is None or limit > 0:
+            page = self._z_space.page(self._z_oid, start, stop, reverse, keys_only, limit)
+            if page is None:
+                return
+            yield from page
+            limit = None if limit is None else limit - len(page)
+            if reverse:
+                stop = page[-1][0]
+            else:
+                start = keys.after(page[-1][0])
+
+    def _z_value(self, shape: Any, cls: str, found: tuple[str, bytes]) -> Any:
+        """The value in an entry's data."""
+        if found[0] != cls:
+            raise WrongClass(f"an entry of {self!r} is of class {found[0]!r}, and not {cls!r}; open it as what it is")
+        source = Source(found[1])
+        try:
+            if source.raw(1) != FORMAT:
+                raise ValueError("its format is not 1")
+            value = shape.take(source, self._z_space)
+            if source.at != len(source.data):
+                raise ValueError(f"{len(source.data) - source.at} bytes are left over")
+        except (ValueError, struct.error, BadValue) as error:
+            raise Undecodable(f"an entry of {self!r} is no {shape.name}: {error}; open it with the types that it was made with") from error
+        return value
+
+    def _z_put(self, key: bytes, cls: str, refs: dict[int, None], data: bytes) -> None:
+        oid = self._z_place()
+        self._z_space.put(oid, key, cls, list(refs), FORMAT + data)
+
+    def _z_delete(self, key: bytes) -> None:
+        self._z_space.check_writing()
+        if self._z_oid is not None:
+            self._z_space.delete_cell(self._z_oid, key)
+
+
+class Counter(Collection):
+    """A number that many change at once: ``page.hits += 1``, ``page.hits.value``."""
+
+    _z_collection = "zeolite.Counter"
+    _z_empty = FORMAT + struct.pack("<q", 0)
+
+    @property
+    def value(self) -> int:
+        """The number, with what this transaction has added."""
+        found = self._z_read(b"")
+        if found is None:
+            return 0
+        if found[0] != self._z_collection or len(found[1]) != 9:
+            raise WrongClass(f"{self!r} holds class {found[0]!r}, and not {self._z_collection!r}")
+        number: int = struct.unpack("<q", found[1][1:])[0]
+        return number
+
+    def add(self, difference: int) -> None:
+        """Adds, without reading it."""
+        try:
+            operation = FORMAT + struct.pack("<q", difference)
+        except struct.error:
+            raise BadValue(f"{difference!r} is no integer of 64 bits") from None
+        oid = self._z_place()
+        self._z_space.apply(oid, self._z_collection, operation)
+
+    def __iadd__(self, difference: int) -> Counter:
+        self.add(difference)
+        return self
+
+    def __isub__(self, difference: int) -> Counter:
+        self.add(-difference)
+        return self
+
+    def __int__(self) -> int:
+        return self.value
+
+
+class _Keyed(Collection, Generic[K]):
+    """What has a key in front of each entry."""
+
+    _z_key: keys.KeyKind
+
+    def _z_between(self, start: Any, stop: Any, prefix: Any) -> tuple[bytes, bytes | None]:
+        if prefix is not None:
+            if start is not None or stop is not None:
+                raise BadValue("a prefix, or a start and a stop, not both")
+            if not isinstance(prefix, str | bytes) or not isinstance(self._z_key, keys.Bytes):
+                raise BadValue("a prefix is of keys that are text or bytes")
+            first = prefix.encode() if isinstance(prefix, str) else prefix
+            return first, keys.after_prefix(first)
+        return (b"" if start is None else self._z_key.put(start)), (None if stop is None else self._z_key.put(stop))
+
+    def _z_refs(self, key: Any) -> dict[int, None]:
+        return {self._z_space.oid_of(obj): None for obj in self._z_key.refs(key)}
+
+    def __contains__(self, key: object) -> bool:
+        return self._z_read(self._z_key.put(key)) is not None
+
+    def __len__(self) -> int:
+        """Counted by going over all keys: where it is wanted often, keep a Counter beside it."""
+        return sum(1 for _ in self._z_walk(keys_only=True))
+
+    def __bool__(self) -> bool:
+        return next(self._z_walk(keys_only=True, limit=1), None) is not None
+
+    def keys(
+        self, start: K | None = None, stop: K | None = None, *, prefix: K | None = None, reverse: bool = False, limit: int | None = None
+    ) -> Iterator[K]:
+        """The keys in their order, from ``start`` to before ``stop``, or those that begin with ``prefix``."""
+        first, end = self._z_between(start, stop, prefix)
+        for key, _, _ in self._z_walk(first, end, reverse=reverse, keys_only=True, limit=limit):
+            yield self._z_key.read(key, self._z_space)
+
+    def __iter__(self) -> Iterator[K]:
+        return self.keys()
+
+
+class _Valued(_Keyed[K], Generic[K, V]):
+    """What has a value in each entry."""
+
+    _z_default = (str, Object)
+    _z_entry: ClassVar[str] = ENTRY
+    _z_shape: Any
+
+    def _z_bound(self, *types: Any) -> None:
+        self._z_key, self._z_shape = key_of(types[0]), shape_of(types[1])
+
+    def _z_set(self, key: K, value: V) -> None:
+        encoded, out = self._z_key.put(key), Out(self._z_space)
+        out.refs.update(self._z_refs(key))
+        data = self._z_shape.put(value, out)
+        self._z_put(encoded, self._z_entry, out.refs, data)
+
+    def __getitem__(self, key: K) -> V:
+        found = self._z_read(self._z_key.put(key))
+        if found is None:
+            raise KeyError(key)
+        value: V = self._z_value(self._z_shape, self._z_entry, found)
+        return value
+
+    def get(self, key: K, default: V | None = None) -> V | None:
+        """The value of a key, or the default."""
+        found = self._z_read(self._z_key.put(key))
+        return default if found is None else self._z_value(self._z_shape, self._z_entry, found)
+
+    def __delitem__(self, key: K) -> None:
+        encoded = self._z_key.put(key)
+        if self._z_read(encoded) is None:
+            raise KeyError(key)
+        self._z_delete(encoded)
+
+    def items(
+        self, start: K | None = None, stop: K | None = None, *, prefix: K | None = None, reverse: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[K, V]]:
+        """Keys and values in the order of keys, from ``start`` to before ``stop``, or those that begin with ``prefix``."""
+        first, end = self._z_between(start, stop, prefix)
+        for key, cls, data in self._z_walk(first, end, reverse=reverse, limit=limit):
+            yield self._z_key.read(key, self._z_space), self._z_value(self._z_shape, self._z_entry, (cls, data))
+
+    def values(self) -> Iterator[V]:
+        """The values in the order of their keys."""
+        return (value for _, value in self.items())
+
+
+class Map(_Valued[K, V]):
+    """An ordered map with an entry for each key: writers of different keys never conflict."""
+
+    _z_collection = "zeolite.Map"
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._z_set(key, value)
+
+    def pop(self, key: K, default: V | None = None) -> V | None:
+        """Takes a key out, and gives its value."""
+        value = self.get(key)
+        if value is None:
+            return default
+        self._z_delete(self._z_key.put(key))
+        return value
+
+
+class Unique(_Valued[K, V]):
+    """A value for each key, which only one may have: KeyError (``Taken``) for the second one."""
+
+    _z_collection = "zeolite.UniqueIndex"
+    _z_entry = UNIQUE
+
+    def __setitem__(self, key: K, value: V) -> None:
+        """Takes the key; for the object that has it already it stays as it is."""
+        owner = self.get(key)
+        if owner is None:
+            self._z_set(key, value)
+        elif not (isinstance(owner, Object) and isinstance(value, Object) and owner._z_oid == value._z_oid):
+            raise Taken(f"{key!r} is taken in {self!r}; choose another key")
+
+    def replace(self, key: K, value: V) -> None:
+        """Takes the key, whoever has it."""
+        self._z_set(key, value)
+
+
+class Set(_Keyed[K]):
+    """An ordered set with an entry for each member."""
+
+    _z_collection = "zeolite.Members"
+    _z_default = (str,)
+
+    def _z_bound(self, *types: Any) -> None:
+        self._z_key = key_of(types[0])
+
+    def add(self, member: K) -> None:
+        """Puts a member in, without reading."""
+        encoded = self._z_key.put(member)
+        self._z_put(encoded, ENTRY, self._z_refs(member), b"")
+
+    def discard(self, member: K) -> None:
+        """Takes a member out, without reading."""
+        self._z_delete(self._z_key.put(member))
+
+
+class Index(_Keyed[tuple[K, T]], Generic[K, T]):
+    """Objects by a key that several may have: any number of writers add to one key at once. Its keys are pairs of key and object."""
+
+    _z_collection = "zeolite.Index"
+    _z_default = (str, Object)
+    _z_inner: keys.KeyKind
+
+    def _z_bound(self, *types: Any) -> None:
+        self._z_inner = key_of(types[0])
+        self._z_key = keys.Tuple([self._z_inner, keys.Reference(types[1])])
+
+    def add(self, key: K, obj: T) -> None:
+        """Puts an object under a key, without reading."""
+        refs = self._z_refs((key, obj))
+        self._z_put(self._z_key.put((key, obj)), ENTRY, refs, b"")
+
+    def discard(self, key: K, obj: T) -> None:
+        """Takes an object away from a key, without reading."""
+        self._z_delete(self._z_key.put((key, obj)))
+
+    def find(self, key: K) -> list[T]:
+        """The objects of a key."""
+        first = self._z_inner.put(key, last=False)
+        walk = self._z_walk(first, keys.after_prefix(first), keys_only=True)
+        return [self._z_key.read(encoded, self._z_space)[1] for encoded, _, _ in walk]
+
+    def between(
+        self, start: K | None = None, stop: K | None = None, *, reverse: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[K, T]]:
+        """Keys and their objects in the order of keys, from ``start`` to before ``stop``."""
+        first = b"" if start is None else self._z_inner.put(start, last=False)
+        end = None if stop is None else self._z_inner.put(stop, last=False)
+        for encoded, _, _ in self._z_walk(first, end, reverse=reverse, keys_only=True, limit=limit):
+            yield self._z_key.read(encoded, self._z_space)

@@ -1,0 +1,294 @@
+"""Owns objects: classes with annotated fields, each object a record of its own in the database.
+
+    class Page(zeolite.Object, cls="wiki.Page", version=2):
+        title: str
+        parent: Page | None = None          another object, loaded when it is looked at
+        hits: zeolite.Counter               a collection: an object of its own, made with the page
+
+    free ── tx.create ──> new ── commit ──> stored          known ── looked at ──> loaded ── assigned to ──> changed
+
+An object belongs to the transaction, or the snapshot, that it was got in. What is in it can be looked at when that is over; what would
+have to be loaded, or written, is refused then. What a record has beside the fields of the class is kept and written again.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from zeolite.errors import BadValue, FixRequest, NewerVersion, NoUpgrade, Undecodable, WrongClass
+
+from .annotations import is_collection, shape_of
+from .encoding import Out, dumped, loaded
+from .shapes import Shape
+
+#: A field that has no default.
+MISSING: Any = object()
+#: A version's number has 32 bits, a class's name 255 bytes.
+VERSION_MAX = (1 << 32) - 1
+CLASS_BYTES_MAX = 255
+
+Old = dict[str, Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+#: What a record has: class, version, references, blobs, data.
+Parts = tuple[str, int, list[int], list[bytes], bytes]
+
+_CLASSES: dict[str, type[Object]] = {}
+_NAMES: dict[str, Any] = {}
+
+
+def upgrade(version: int) -> Callable[[Function], Function]:
+    """Decorates, in a class, what makes of the fields of that version those of the next one: from a dict, a dict. References and
+    collections are numbers in it."""
+
+    def decorate(function: Function) -> Function:
+        inner: Any = function.__func__ if isinstance(function, staticmethod) else function
+        inner._z_upgrade = version
+        return function
+
+    return decorate
+
+
+class Field:
+    """One field, as a descriptor."""
+
+    def __init__(self, name: str, annotation: Any, default: Any):
+        self.name = name
+        self.default = default
+        self.is_collection = is_collection(annotation)
+        self.collection = annotation
+        self.shape: Shape | None = None if self.is_collection else shape_of(annotation)
+        self.is_mutable = self.shape is not None and self.shape.mutable
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        if obj is None:
+            return self
+        values = obj._z_values
+        if values is None:
+            values = obj._z_load()
+        if self.is_mutable and obj._z_oid is not None:
+            obj._z_look(self)
+        return values[self.name]
+
+    def __set__(self, obj: Any, value: Any) -> None:
+        if self.is_collection:
+            if obj._z_values is not None and obj._z_values.get(self.name) is value:
+                return  # `page.hits += 1` ends here
+            raise BadValue(f"{self.name} is a collection: change what is in it, it cannot be replaced by {value!r:.100}")
+        self.plain(value, Out())
+        if obj._z_oid is not None:
+            obj._z_write()
+        obj._z_values[self.name] = value
+
+    def plain(self, value: Any, out: Out) -> Any:
+        """The value for CBOR; what cannot be one is told with the field's name."""
+        if self.shape is None:
+            return value._z_oid_for_use(out)
+        try:
+            return self.shape.plain(value, out)
+        except BadValue as error:
+            raise BadValue(f"field {self.name}: {error}") from None
+
+    def value(self, plain: Any, obj: Any) -> Any:
+        """The value of what CBOR had."""
+        if self.shape is None:
+            return self.made(obj, plain)
+        return self.shape.value(plain, obj._z_space)
+
+    def made(self, obj: Any, oid: int | None = None) -> Any:
+        """A collection of the object; without an oid it is made when it is written to."""
+        return (typing.get_origin(self.collection) or self.collection)._z_open(self.collection, obj, oid)
+
+    def initial(self, obj: Any) -> Any:
+        """What it is where nothing was said."""
+        return self.made(obj) if self.is_collection else copy.deepcopy(self.default)
+
+
+class Object:
+    """An object of the database. Classes that derive from it say ``cls``, their name in the database, and their fields."""
+
+    #: The name in the database; empty: it has no objects of its own, only classes below it have.
+    _z_class: ClassVar[str] = ""
+    _z_version: ClassVar[int] = 1
+    _z_upgrades: ClassVar[dict[int, Callable[[Old], Old]]] = {}
+    _z_known: ClassVar[dict[str, Field] | None] = None
+    _z_around: ClassVar[tuple[dict[str, Any], dict[str, Any]]] = ({}, {})
+
+    _z_space: Any
+    _z_oid: int | None
+    _z_values: dict[str, Any] | None
+    _z_extra: dict[str, Any]
+    _z_kept: tuple[list[int], list[bytes]]
+    _z_seen: dict[str, bytes]
+
+    def __init_subclass__(subclass, /, *, cls: str = "", version: int = 1, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if len(cls.encode()) > CLASS_BYTES_MAX or cls.startswith("zeolite."):
+            raise BadValue(f"{cls!r} is no name for a class: it has more than {CLASS_BYTES_MAX} bytes, or begins with zeolite.")
+        if not isinstance(version, int) or not 0 <= version <= VERSION_MAX:
+            raise BadValue(f"version {version!r} of {subclass.__name__} is no number from 0 to {VERSION_MAX}")
+        subclass._z_class, subclass._z_version, subclass._z_known = cls, version, None
+        found = [getattr(one, "__func__", one) for one in vars(subclass).values()]
+        own = {one._z_upgrade: one for one in found if hasattr(one, "_z_upgrade")}
+        subclass._z_upgrades = {**subclass._z_upgrades, **own}
+        # Annotations of a class within a function may name what is there.
+        around = sys._getframe(1)
+        subclass._z_around = (around.f_globals, dict(around.f_locals) if around.f_locals is not around.f_globals else {})
+        _NAMES[subclass.__name__] = subclass
+        if cls:
+            _CLASSES[cls] = subclass
+
+    @classmethod
+    def _z_fields(cls) -> dict[str, Field]:
+        """The fields, with those of the classes above; annotations may name classes that come later, so they are looked at here."""
+        if cls._z_known is None:
+            fields: dict[str, Field] = {}
+            for above in reversed([one for one in cls.__mro__ if issubclass(one, Object) and one is not Object]):
+                (around, local), own = above._z_around, inspect.get_annotations(above)
+                names = {**{name: one for name, one in _NAMES.items() if name not in around}, **local, above.__name__: above}
+                hints = typing.get_type_hints(_bearer(above, own), around, names, include_extras=True)
+                for name in own:
+                    if typing.get_origin(hints[name]) is ClassVar or name.startswith("_"):
+                        continue
+                    former = vars(above).get(name, MISSING)
+                    if not isinstance(former, Field):
+                        former = Field(name, hints[name], former)
+                        setattr(above, name, former)
+                    fields[name] = former
+            cls._z_known = fields
+        return cls._z_known
+
+    def __init__(self, **fields: Any) -> None:
+        known = type(self)._z_fields()
+        _bare(self, None, None)
+        self._z_values = values = {}
+        for name, field in known.items():
+            if name in fields:
+                if field.is_collection:
+                    raise BadValue(f"{name} is a collection: it is made with the object, and filled in the transaction")
+                field.__set__(self, fields.pop(name))
+            elif field.default is MISSING and not field.is_collection:
+                raise BadValue(f"{type(self).__name__} needs {name}")
+            else:
+                values[name] = field.initial(self)
+        if fields:
+            raise BadValue(f"{type(self).__name__} has no field {', '.join(fields)}; it has {', '.join(known)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in type(self)._z_fields() and not hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__} has no field {name}; annotate it in the class, and raise its version")
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        where = "not in a database" if self._z_oid is None else f"{self._z_oid:x}"
+        return f"<{type(self).__name__} {where}>"
+
+    def _z_collections(self) -> list[Any]:
+        """Its collections."""
+        return [(self._z_values or {})[name] for name, field in type(self)._z_fields().items() if field.is_collection]
+
+    def _z_oid_for_use(self, out: Out | None = None) -> int:
+        """The oid, for a reference from elsewhere."""
+        if self._z_oid is None:
+            raise FixRequest(f"{self!r} has no place yet; make it with tx.create")
+        return self._z_oid
+
+    def _z_load(self) -> dict[str, Any]:
+        self._z_space.load_object(self)
+        assert self._z_values is not None
+        return self._z_values
+
+    def _z_look(self, field: Field) -> None:
+        """Keeps what a value that can change looks like: at the commit that tells whether it has."""
+        if field.name not in self._z_seen and self._z_values is not None:
+            self._z_seen[field.name] = dumped(field.plain(self._z_values[field.name], Out()))
+            self._z_space.looked_at(self)
+
+    def _z_write(self) -> None:
+        self._z_space.will_write(self)
+        if self._z_values is None:
+            self._z_load()
+
+    def _z_has_changed(self) -> bool:
+        fields, values = type(self)._z_fields(), self._z_values or {}
+        return any(dumped(fields[name].plain(values[name], Out())) != seen for name, seen in self._z_seen.items())
+
+    def _z_record(self, space: Any) -> Parts:
+        """As it is stored."""
+        assert self._z_values is not None
+        out = Out(space)
+        plain = {name: field.plain(self._z_values[name], out) for name, field in type(self)._z_fields().items()}
+        plain.update(self._z_extra)
+        refs, blobs = self._z_kept
+        out.refs.update(dict.fromkeys(refs if self._z_extra else []))
+        return self._z_class, self._z_version, list(out.refs), blobs, dumped(plain)
+
+    def _z_fill(self, parts: Parts) -> None:
+        """What is stored becomes its values, upgraded where it is of an older version."""
+        class_name, version, refs, blobs, data = parts
+        if class_name != self._z_class:
+            other = _CLASSES.get(class_name)
+            if other is None or not issubclass(other, type(self)):
+                raise WrongClass(f"{self!r} is of class {class_name!r}; {type(self).__name__} is {self._z_class!r}")
+            self.__class__ = other
+        what = f"{class_name} (version {version}), {self._z_oid:x}"
+        plain = upgraded(type(self), version, what, data)
+        values: dict[str, Any] = {}
+        for name, field in type(self)._z_fields().items():
+            try:
+                values[name] = field.value(plain.pop(name), self) if name in plain else field.initial(self)
+            except (BadValue, ValueError, TypeError) as error:
+                raise Undecodable(f"field {name} of {what}: {error}; was the version raised when the class changed?") from error
+            if values[name] is MISSING:
+                raise Undecodable(f"{what} has no {name}; give the field a default, or raise the version and upgrade")
+        self._z_values, self._z_extra, self._z_kept, self._z_seen = values, plain, (refs, blobs), {}
+
+
+def _bearer(above: type, annotations: dict[str, Any]) -> Any:
+    """What bears a class's own annotations alone, in its module."""
+    return type("bearer", (), {"__annotations__": annotations, "__module__": above.__module__})
+
+
+def _bare(obj: Object, space: Any, oid: int | None) -> None:
+    state: Mapping[str, Any] = {
+        "_z_space": space, "_z_oid": oid, "_z_values": None, "_z_extra": {}, "_z_kept": ([], []), "_z_seen": {},
+    }  # fmt: skip
+    obj.__dict__.update(state)
+
+
+def known(of: type[Object], space: Any, oid: int) -> Object:
+    """An object that is not loaded yet."""
+    of._z_fields()
+    obj: Object = of.__new__(of)
+    _bare(obj, space, oid)
+    return obj
+
+
+def class_of(name: str, above: type[Object] = Object) -> type[Object]:
+    """The class of that name in the database."""
+    found = above if above._z_class == name else _CLASSES.get(name)
+    if found is None:
+        raise WrongClass(f"no class is {name!r} here; import the module that says cls={name!r}")
+    if not issubclass(found, above):
+        raise WrongClass(f"what is stored is of class {name!r}, and not a {above.__name__}")
+    return found
+
+
+def upgraded(of: type[Object], version: int, what: str, data: bytes) -> dict[str, Any]:
+    """The fields of a record as the class has them now."""
+    if version > of._z_version:
+        raise NewerVersion(f"{what} was written by a newer version of the program; this one knows {of._z_version}: deploy the newer one")
+    fields = loaded(data, what)
+    while version < of._z_version:
+        step = of._z_upgrades.get(version)
+        if step is None:
+            raise NoUpgrade(f"{what}: {of.__name__} has no upgrade from version {version}; decorate one with zeolite.upgrade({version})")
+        fields = step(fields)
+        version += 1
+    if not isinstance(fields, dict):
+        raise Undecodable(f"{what} is no map of fields")
+    return dict(fields)

@@ -1,0 +1,345 @@
+"""Owns transactions and snapshots as programs have them: objects and collections at one state of the database, and what is written there.
+
+    Space         objects by their oids, each once; loaded when they are looked at
+      Snapshot      an older state, or the newest: read only, kept from pack until it is closed
+      Transaction   reads and writes; what changed is written at the commit
+
+A space belongs to a *keeper*: the thread that began it, or the task of an event loop (``zeolite.aio``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar, overload
+
+from zeolite import _zeolite
+from zeolite.errors import BadValue, FixRequest, NotFound, Over, WrongClass, WrongThread
+
+from .objects import Object, Parts, known
+from .root import Root
+
+Obj = TypeVar("Obj", bound=Object)
+Answer = Any
+
+
+class Keeper(Protocol):
+    """Who uses a space, and how he waits."""
+
+    #: Where answers are told; none: he waits for each.
+    bridge: _zeolite.Bridge | None
+
+    def here(self) -> object:
+        """Who asks now."""
+
+    def may_wait(self) -> None:
+        """Refuses what could wait where nothing may."""
+
+    def wait(self, answer: _zeolite.Pending, to_the_end: bool = False) -> Any:
+        """The answer, when it has come. To the end: also when nobody wants it any more."""
+
+    def sleep(self, seconds: float) -> None:
+        """Later."""
+
+
+class Thread:
+    """The keeper of plain programs: a thread, which waits for each answer, without the interpreter's lock."""
+
+    bridge: _zeolite.Bridge | None = None
+
+    def here(self) -> object:
+        return threading.get_ident()
+
+    def may_wait(self) -> None:
+        """It may."""
+
+    def wait(self, answer: _zeolite.Pending, to_the_end: bool = False) -> Any:
+        raise AssertionError("nothing is told to a thread")
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Space:
+    """Objects and collections at one state of the database."""
+
+    def __init__(self, native: _zeolite.Tx, keeper: Keeper):
+        self._native = native
+        self._keeper = keeper
+        self._by = keeper.here()
+        self._objects: dict[int, Object] = {}
+        self._open = True
+        #: The state that it reads: the number of the newest commit in it.
+        self.tid = native.snapshot()
+        #: The names of the database: ``space.root.unique("titles")``.
+        self.root = Root(self)
+
+    @overload
+    def get(self, of: Obj) -> Obj: ...
+    @overload
+    def get(self, of: type[Obj], oid: int) -> Obj: ...
+    def get(self, of: Any, oid: int | None = None) -> Any:
+        """An object by its class and oid; or one that was got elsewhere, as it is here. NotFound where there is none."""
+        if oid is None:
+            if not isinstance(of, Object) or of._z_oid is None:
+                raise BadValue(f"{of!r:.100} is no object of the database; get it by class and oid")
+            of, oid = type(of), of._z_oid
+        obj = self.reference(of, oid)
+        if obj._z_values is None:
+            self.load_object(obj)
+        return obj
+
+    def load(self, objects: Iterable[Obj]) -> list[Obj]:
+        """Loads objects of this space together, with one request, before they are looked at one by one."""
+        objects = list(objects)
+        wanted = list({obj._z_oid: obj for obj in objects if obj._z_values is None and obj._z_oid is not None}.values())
+        if wanted:
+            self.check()
+            self._keeper.may_wait()
+            records = self._answer(self._native.get_many([obj._z_oid or 0 for obj in wanted]))
+            for obj, record in zip(wanted, records, strict=True):
+                self._fill(obj, record)
+        return objects
+
+    # What objects and collections ask for
+
+    def check(self) -> None:
+        """Refuses whoever has not begun it, and what comes after its end."""
+        if self._by != self._keeper.here():
+            raise WrongThread(
+                f"this {type(self).__name__.lower()} was begun by another thread or task; begin one here, and get its objects there (get)"
+            )
+        if not self._open:
+            raise Over(f"this {type(self).__name__.lower()} is over; begin a new one, and get its objects there (get)")
+
+    def check_writing(self) -> None:
+        """Refuses what cannot be written here."""
+        self.check()
+        raise FixRequest("a snapshot is only read; write in a transaction")
+
+    def _answer(self, answer: Answer) -> Any:
+        return self._keeper.wait(answer) if type(answer) is _zeolite.Pending else answer
+
+    def reference(self, of: type[Object], oid: int) -> Any:
+        """The object of an oid; one of a class that only its record says is loaded."""
+        obj = self._objects.get(oid)
+        if obj is None:
+            obj = self._objects[oid] = known(of, self, oid)
+        if not type(obj)._z_class:
+            self.load_object(obj)
+        if not isinstance(obj, of):
+            if obj._z_values is not None or not issubclass(of, type(obj)):
+                raise WrongClass(f"{obj!r} is no {of.__name__}")
+            obj.__class__ = of
+        return obj
+
+    def load_object(self, obj: Object) -> None:
+        """Fills an object with what is stored."""
+        assert obj._z_oid is not None
+        self._fill(obj, self.get_record(obj._z_oid, b""))
+
+    def _fill(self, obj: Object, record: Parts | None) -> None:
+        if record is None:
+            raise NotFound(f"{obj!r} is not in this state of the database; it was deleted, or is newer")
+        obj._z_fill(record)
+
+    def looked_at(self, obj: Object) -> None:
+        """A value that can change was looked at."""
+
+    def will_write(self, obj: Object) -> None:
+        """An object is about to change."""
+        self.check_writing()
+
+    def get_record(self, oid: int, key: bytes) -> Parts | None:
+        """What is in a cell."""
+        self.check()
+        self._keeper.may_wait()
+        record: Parts | None = self._answer(self._native.get(oid, key))
+        return record
+
+    def page(
+        self, oid: int, start: bytes, stop: bytes | None, reverse: bool, keys_only: bool, limit: int | None
+    ) -> list[tuple[bytes, str, bytes]] | None:
+        """Entries of a collection, as many as are at hand; None: there are no more."""
+        self.check()
+        self._keeper.may_wait()
+        page: list[tuple[bytes, str, bytes]] | None = self._answer(self._native.page(oid, start, stop, reverse, keys_only, limit))
+        return page
+
+    def appended(self, oid: int | None) -> list[Any]:
+        """What this transaction has put at the end of a list."""
+        return []
+
+    def oid_of(self, obj: Object) -> int:
+        """The oid of an object for a reference to it."""
+        return obj._z_oid_for_use()
+
+
+class Snapshot(Space):
+    """The database as it was; use it in a ``with``, or close it."""
+
+    def close(self) -> None:
+        """Nothing is kept from pack for it any more. What was loaded can still be looked at."""
+        self._open = False
+        self._native.close()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Transaction(Space):
+    """Reads and writes, committed together or not at all; see ``Database.transaction``."""
+
+    def __init__(self, native: _zeolite.Tx, keeper: Keeper):
+        super().__init__(native, keeper)
+        self._written: dict[int, Object] = {}
+        self._looked: dict[int, Object] = {}
+        self._new: list[Object] = []
+        self._deleted: set[int] = set()
+        self._appended: dict[int, list[Any]] = {}
+        self._rolled_back = False
+
+    @property
+    def committed(self) -> int | None:
+        """The tid of its commit; None: it is not committed, or that is not known."""
+        return self._native.committed()
+
+    def create(self, obj: Obj) -> Obj:
+        """Gives a new object its place. It stays only if something that can be reached from the root refers to it."""
+        self.check_writing()
+        if not isinstance(obj, Object) or not type(obj)._z_class:
+            raise BadValue(f"{obj!r:.100} is no object of a class with a name in the database (cls=...)")
+        if obj._z_oid is not None:
+            raise FixRequest(f"{obj!r} has its place already")
+        oid = self.new_oid()
+        obj._z_space, obj._z_oid = self, oid
+        self._objects[oid] = self._written[oid] = obj
+        self._new.append(obj)
+        for collection in obj._z_collections():
+            collection._z_place()
+        return obj
+
+    def rollback(self) -> None:
+        """Gives up all that it wrote, without an error; it is over then."""
+        self.check()
+        self._rolled_back = True
+        self.give_up()
+
+    def delete(self, obj: Object) -> None:
+        """Deletes an object. References to it stay, and find nothing."""
+        self.check_writing()
+        oid = self.get_here(obj)._z_oid
+        assert oid is not None
+        self._native.delete(oid, b"")
+        self._deleted.add(oid)
+        self._written.pop(oid, None)
+        self._looked.pop(oid, None)
+
+    def get_here(self, obj: Obj) -> Obj:
+        """Refuses an object of another transaction."""
+        if obj._z_space is not self:
+            raise FixRequest(f"{obj!r} was got in another transaction; get it in this one (tx.get)")
+        return obj
+
+    def check_writing(self) -> None:
+        self.check()
+
+    def looked_at(self, obj: Object) -> None:
+        if self._open and obj._z_oid is not None:
+            self._looked[obj._z_oid] = obj
+
+    def will_write(self, obj: Object) -> None:
+        self.check_writing()
+        oid = obj._z_oid
+        assert oid is not None
+        if oid in self._deleted:
+            raise FixRequest(f"{obj!r} was deleted in this transaction")
+        self._written[oid] = obj
+
+    def new_oid(self) -> int:
+        """A fresh oid."""
+        self._keeper.may_wait()
+        oid: int = self._answer(self._native.new_oid())
+        return oid
+
+    def put(self, oid: int, key: bytes, cls: str, refs: list[int], data: bytes) -> None:
+        """Writes a record of a built-in class."""
+        self._native.put(oid, key, cls, 1, refs, [], data)
+
+    def put_stamped(self, oid: int, cls: str, refs: list[int], data: bytes, value: Any) -> None:
+        """Puts an item at the end of a collection."""
+        self._native.put_stamped(oid, cls, refs, data)
+        self._appended.setdefault(oid, []).append(value)
+
+    def appended(self, oid: int | None) -> list[Any]:
+        return self._appended.get(oid, []) if oid is not None else []
+
+    def apply(self, oid: int, cls: str, operation: bytes) -> None:
+        """Changes a record of a built-in class by an operation."""
+        self._native.apply(oid, cls, operation)
+
+    def delete_cell(self, oid: int, key: bytes) -> None:
+        """Deletes an entry."""
+        self._native.delete(oid, key)
+
+    def oid_of(self, obj: Object) -> int:
+        if obj._z_oid is None:
+            self.create(obj)
+        elif obj._z_space is not self and getattr(obj._z_space, "_open", False) and obj in getattr(obj._z_space, "_new", ()):
+            raise FixRequest(f"{obj!r} is new in a transaction that has not been committed yet")
+        return obj._z_oid_for_use()
+
+    # Of a worker of evolves
+
+    def filled(self, of: type[Object], oid: int, parts: Parts) -> Object:
+        """An object whose record is known already."""
+        obj = self._objects[oid] = known(of, self, oid)
+        obj._z_fill(parts)
+        return obj
+
+    def will_be_written(self, obj: Object) -> None:
+        """Also where nothing of it has changed; unless it was deleted."""
+        if obj._z_oid is not None and obj._z_oid not in self._deleted:
+            self._written[obj._z_oid] = obj
+
+    def is_over(self) -> None:
+        """Nothing is looked at or written any more: what becomes of it is another's business."""
+        self._open = False
+
+    # Its end
+
+    def flush(self) -> None:
+        """Hands over what has changed, and what that refers to."""
+        self.check()
+        for oid, obj in self._looked.items():
+            if oid not in self._written and obj._z_has_changed():
+                self._written[oid] = obj
+        done: set[int] = set()
+        while waiting := [oid for oid in self._written if oid not in done]:
+            for oid in waiting:
+                self._native.put(oid, b"", *self._written[oid]._z_record(self))
+                done.add(oid)
+
+    def end(self) -> None:
+        """Commits, unless it was rolled back."""
+        if self._rolled_back:
+            return
+        self.flush()
+        self._open = False
+        answer = self._native.commit()
+        if type(answer) is _zeolite.Pending:
+            self._keeper.wait(answer, to_the_end=True)
+
+    def give_up(self) -> None:
+        """Nothing of it happens. Objects that were new in it have no place any more."""
+        self._open = False
+        self._native.close()
+        for obj in self._new:
+            for collection in obj._z_collections():
+                collection._z_oid = None
+            obj._z_space = obj._z_oid = None
+        self._new = []
