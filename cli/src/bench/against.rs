@@ -118,7 +118,8 @@ fn wait_until(what: &str, child: &mut Ends, mut answers: impl FnMut() -> bool) -
         if Instant::now() > end {
             bail!("{what} does not answer within {} s", START.as_secs());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        // Another program's server has nothing to wait on.
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     Ok(())
 }

@@ -156,7 +156,14 @@ impl Site {
         for (number, db) in clients.into_iter().enumerate() {
             let writes = number < WRITERS;
             let every = if writes { WRITES_EVERY } else { READS_EVERY };
-            let session = Session { db, number, oids: oids.clone(), record: writes.then(|| record.clone()), begun };
+            let session = Session {
+                db,
+                number,
+                dice: fastrand::Rng::with_seed(number as u64),
+                oids: oids.clone(),
+                record: writes.then(|| record.clone()),
+                begun,
+            };
             sessions.spawn(session.run(every, over.clone()));
         }
         Ok(Site { sessions, over, begun })
@@ -180,13 +187,15 @@ struct Session {
     db: Db,
     number: usize,
     oids: Arc<[Oid]>,
+    /// Which objects come next.
+    dice: fastrand::Rng,
     /// What it writes; none: it only reads.
     record: Option<Record>,
     begun: Instant,
 }
 
 impl Session {
-    async fn run(self, every: Duration, over: Arc<AtomicBool>) -> Seen {
+    async fn run(mut self, every: Duration, over: Arc<AtomicBool>) -> Seen {
         let mut seen = Seen::default();
         // Evenly apart, so that not all of them come at once.
         let first = tokio::time::Instant::now() + every.mul_f64(self.number as f64 / SESSIONS as f64);
@@ -211,8 +220,8 @@ impl Session {
         seen
     }
 
-    async fn once(&self) -> Result<(), Error> {
-        let cell = Cell::object(self.oids[fastrand::usize(..self.oids.len())]);
+    async fn once(&mut self) -> Result<(), Error> {
+        let cell = Cell::object(self.oids[self.dice.usize(..self.oids.len())]);
         let tx = self.db.begin().await?;
         let old = tx.get(&cell).await?;
         let (Some(new), Some(old)) = (&self.record, old) else { return Ok(()) };
