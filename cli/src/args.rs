@@ -121,21 +121,12 @@ pub(crate) enum Command {
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Read settings file, environment and flags as `serve` would, and show what comes out
-    Check(ConfigCheckArgs),
+    Check(crate::serve::ConfigCheckArgs),
     /// What each setting means, with its default and its bounds
     Explain {
         /// Only settings whose name or meaning has this in it
         word: Option<String>,
     },
-}
-
-#[derive(Args)]
-pub(crate) struct ConfigCheckArgs {
-    /// With what each setting means, its default and its bounds: to begin a settings file from
-    #[arg(long)]
-    pub(crate) explain: bool,
-    #[command(flatten)]
-    pub(crate) serve: crate::serve::ServeArgs,
 }
 
 #[derive(Args)]

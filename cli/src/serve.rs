@@ -7,7 +7,6 @@ mod schedules;
 mod steering;
 mod systemd;
 
-use crate::args::ConfigCheckArgs;
 use crate::exit::{ProblemFound, Usage};
 use crate::output::Out;
 use crate::settings_page;
@@ -139,6 +138,15 @@ pub(crate) fn offline(dir: &Path) -> Result<Settings> {
     let settings = Settings { data_dir: dir.to_owned(), ..load(file_here(), &[])? };
     settings.check().map_err(|problems| Usage(problems.join("; ")))?;
     Ok(settings)
+}
+
+#[derive(Args)]
+pub(crate) struct ConfigCheckArgs {
+    /// With what each setting means, its default and its bounds: to begin a settings file from
+    #[arg(long)]
+    pub(crate) explain: bool,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
 }
 
 /// `zeolite config check`.
