@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 import unittest
 from unittest import mock
 
@@ -57,9 +58,10 @@ class OnServer(StorageTestBase.StorageTestBase):  # type: ignore[misc]
         self._storage = self.connect()
 
     def connect(self, **keywords: object) -> Storage:
-        # A label of its own: a connection of its own, as of another process.
+        # A label of its own: a connection of its own, as of another process, also if an earlier server has had this one's port.
         self.clients += 1
-        storage = Storage(self.server.address, client_label=f"client {self.clients}", **keywords)  # type: ignore[arg-type]
+        label = f"client {self.clients} of {Path(self.directory).name}"
+        storage = Storage(self.server.address, client_label=label, **keywords)  # type: ignore[arg-type]
         storage.registerDB(DummyDB())
         return storage
 
