@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from pathlib import Path
 import unittest
+from pathlib import Path
 from unittest import mock
 
 from serving import Server
