@@ -103,7 +103,7 @@ impl Chart<'_> {
 
     /// The names of several lines stand to the right of what they did.
     fn right(&self, seconds: f64) -> f64 {
-        if self.lines.len() > 1 { seconds * 1.2 } else { seconds }
+        if self.lines.len() > 1 { seconds * 1.28 } else { seconds }
     }
 
     /// A little more than the greatest value.
