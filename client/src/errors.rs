@@ -38,6 +38,14 @@ pub enum Error {
         /// The time limit.
         within: Duration,
     },
+    /// A transaction did not come to its end within the time that it was given; see [`crate::Transaction::timeout`]. Nothing was committed.
+    #[error(
+        "the transaction did not come to its end within {within:?}; nothing was committed: try again, or give it more time"
+    )]
+    TimeLimit {
+        /// The time limit.
+        within: Duration,
+    },
     /// The process has forked since this `Db` connected: its tasks and its connection stayed with the parent.
     #[error("this connection was made by process {made_by}, before a fork; connect anew in this process")]
     Forked {
@@ -140,7 +148,7 @@ impl Error {
     pub fn remedy(&self) -> Remedy {
         match self {
             Error::Fault(fault) => fault.kind.remedy(),
-            Error::Disconnected { .. } | Error::NoAnswer { .. } => Remedy::Wait,
+            Error::Disconnected { .. } | Error::NoAnswer { .. } | Error::TimeLimit { .. } => Remedy::Wait,
             Error::OutcomeUnknown { .. } => Remedy::AskOutcome,
             Error::NotFound { .. }
             | Error::WrongClass { .. }
