@@ -46,6 +46,11 @@ pub enum Error {
         /// The time limit.
         within: Duration,
     },
+    /// A call of [`crate::blocking`] inside of an asynchronous runtime, whose other tasks it would hold up.
+    #[error(
+        "a call that waits cannot be made inside of an asynchronous runtime; use `zeolite_client::Db` there, or a thread of its own"
+    )]
+    InsideRuntime,
     /// The process has forked since this `Db` connected: its tasks and its connection stayed with the parent.
     #[error("this connection was made by process {made_by}, before a fork; connect anew in this process")]
     Forked {
@@ -154,6 +159,7 @@ impl Error {
             | Error::WrongClass { .. }
             | Error::UniqueTaken { .. }
             | Error::Encode { .. }
+            | Error::InsideRuntime
             | Error::Forked { .. } => Remedy::FixRequest,
             Error::Decode { .. } | Error::NoUpgrade { .. } | Error::Worker { .. } | Error::Application(_) => {
                 Remedy::GiveUp
