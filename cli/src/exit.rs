@@ -76,6 +76,7 @@ fn of_client(error: &zeolite_client::Error) -> Option<u8> {
         zeolite_client::Error::Fault(_) | zeolite_client::Error::NotFound { .. } => Some(4),
         zeolite_client::Error::Disconnected { .. }
         | zeolite_client::Error::NoAnswer { .. }
+        | zeolite_client::Error::TimeLimit { .. }
         | zeolite_client::Error::OutcomeUnknown { .. } => Some(3),
         _ => None,
     }

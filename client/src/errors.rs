@@ -38,6 +38,19 @@ pub enum Error {
         /// The time limit.
         within: Duration,
     },
+    /// A transaction did not come to its end within the time that it was given; see [`crate::Transaction::timeout`]. Nothing was committed.
+    #[error(
+        "the transaction did not come to its end within {within:?}; nothing was committed: try again, or give it more time"
+    )]
+    TimeLimit {
+        /// The time limit.
+        within: Duration,
+    },
+    /// A call of [`crate::blocking`] inside of an asynchronous runtime, whose other tasks it would hold up.
+    #[error(
+        "a call that waits cannot be made inside of an asynchronous runtime; use `zeolite_client::Db` there, or a thread of its own"
+    )]
+    InsideRuntime,
     /// The process has forked since this `Db` connected: its tasks and its connection stayed with the parent.
     #[error("this connection was made by process {made_by}, before a fork; connect anew in this process")]
     Forked {
@@ -140,12 +153,13 @@ impl Error {
     pub fn remedy(&self) -> Remedy {
         match self {
             Error::Fault(fault) => fault.kind.remedy(),
-            Error::Disconnected { .. } | Error::NoAnswer { .. } => Remedy::Wait,
+            Error::Disconnected { .. } | Error::NoAnswer { .. } | Error::TimeLimit { .. } => Remedy::Wait,
             Error::OutcomeUnknown { .. } => Remedy::AskOutcome,
             Error::NotFound { .. }
             | Error::WrongClass { .. }
             | Error::UniqueTaken { .. }
             | Error::Encode { .. }
+            | Error::InsideRuntime
             | Error::Forked { .. } => Remedy::FixRequest,
             Error::Decode { .. } | Error::NoUpgrade { .. } | Error::Worker { .. } | Error::Application(_) => {
                 Remedy::GiveUp

@@ -40,6 +40,7 @@
 //! was in the way; writers of a counter, of different keys of a map, or of other mergeable things never are.
 //!
 //! ```text
+//!   blocking      the same without `async`
 //!   evolve        migrations of a live database: jobs, workers, steps
 //!   admin         the operator's calls
 //!   blobs         files and other large bytes beside the objects
@@ -61,6 +62,7 @@
 
 pub mod admin;
 pub mod blobs;
+pub mod blocking;
 pub mod collections;
 pub mod errors;
 pub mod evolve;

@@ -23,6 +23,7 @@ mod prefetched;
 mod prepared;
 mod raw;
 mod reads;
+mod run;
 mod savepoint;
 mod transaction;
 mod view;

@@ -76,6 +76,7 @@ fn kind(error: &Error) -> String {
     match error {
         Error::Disconnected { .. } => "disconnected".to_owned(),
         Error::NoAnswer { .. } => "no answer".to_owned(),
+        Error::TimeLimit { .. } => "time limit".to_owned(),
         Error::Forked { .. } => "forked".to_owned(),
         other => other.kind().map_or_else(|| "application".to_owned(), |kind| kind.text().to_owned()),
     }

@@ -1,20 +1,15 @@
-//! Owns the settings of a transaction, and `run`: the loop that repeats a transaction when another commit was in the way.
+//! Owns the settings of a transaction. How `run` follows them is told by `run`.
 
 use super::Tx;
 use super::pin::Pin;
 use super::view::View;
-use crate::connect::{Db, jittered};
-use crate::errors::{Error, Result};
+use crate::connect::Db;
+use crate::errors::Result;
 use std::time::Duration;
-use tokio::time::Instant;
-use zeolite_proto::{Note, Priority, Receipt, Remedy, Tid};
+use zeolite_proto::{CommitKey, Note, Priority, Tid};
 
 /// Attempts of `run` unless told otherwise. With jittered pauses between them, 64 writers of one cell all come through.
 const ATTEMPTS: u32 = 100;
-/// The longest pause between two attempts.
-const PAUSE_MS_MAX: u64 = 200;
-/// How long to wait for the invalidation of a commit that was in the way, before the server is asked instead.
-const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// What is checked at the commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,19 +35,31 @@ pub enum Isolation {
 #[derive(Clone, Debug)]
 #[must_use = "settings do nothing until begin or run"]
 pub struct Transaction {
-    db: Db,
+    pub(super) db: Db,
     isolation: Isolation,
-    fresh: bool,
-    pinned: Option<Pin>,
+    pub(super) fresh: bool,
+    pub(super) pinned: Option<Pin>,
     priority: Priority,
-    note: Note,
-    attempts: u32,
+    pub(super) note: Note,
+    pub(super) attempts: u32,
+    pub(super) within: Option<Duration>,
+    pub(super) key: Option<(CommitKey, Tid)>,
 }
 
 impl Transaction {
     pub(crate) fn new(db: Db) -> Transaction {
         let (isolation, priority, note) = Default::default();
-        Transaction { db, isolation, fresh: false, pinned: None, priority, note, attempts: ATTEMPTS }
+        Transaction {
+            db,
+            isolation,
+            fresh: false,
+            pinned: None,
+            priority,
+            note,
+            attempts: ATTEMPTS,
+            within: None,
+            key: None,
+        }
     }
 
     /// Checks what was read as well.
@@ -97,12 +104,43 @@ impl Transaction {
         self
     }
 
+    /// How long `run` may take with all its attempts. Then it ends with [`crate::Error::TimeLimit`], and nothing was committed; or, in the middle of
+    /// a commit, with [`crate::Error::OutcomeUnknown`], whose key tells what became of it.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use zeolite_client::{Db, Error, Outcome, collections::Counter};
+    /// # async fn example(db: Db, orders: Counter) -> Result<(), Error> {
+    /// let (key, since) = (db.new_commit_key(), db.position()); // known before anything happens
+    /// let order = db.transaction().timeout(Duration::from_secs(2)).key(key, since);
+    /// match order.run(async |tx| orders.add(&tx, 1)).await {
+    ///     Err(Error::OutcomeUnknown { key, .. }) => {
+    ///         let ordered = matches!(db.outcome(key, since).await?, Outcome::Committed(_));
+    /// #       let _ = ordered;
+    ///     }
+    ///     done => done?,
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn timeout(mut self, within: Duration) -> Transaction {
+        self.within = Some(within);
+        self
+    }
+
+    /// The key that `run` commits under ([`Db::new_commit_key`], with [`Db::position`] of that moment), so that whoever loses the future of
+    /// `run` in the middle of a commit can ask [`Db::outcome`] what became of it. Of one key only one commit ever happens: `run` with the key
+    /// of another commit is refused.
+    pub fn key(mut self, key: CommitKey, since: Tid) -> Transaction {
+        self.key = Some((key, since));
+        self
+    }
+
     /// Begins.
     pub async fn begin(&self) -> Result<Tx> {
         self.begin_from(self.fresh).await
     }
 
-    async fn begin_from(&self, fresh: bool) -> Result<Tx> {
+    pub(super) async fn begin_from(&self, fresh: bool) -> Result<Tx> {
         let core = self.db.core();
         let view = match &self.pinned {
             Some(pin) => View::new(self.db.clone(), pin.snapshot(), pin.life()).pinned(Some(pin.clone())),
@@ -116,51 +154,5 @@ impl Transaction {
         };
         let view = if self.isolation == Isolation::Serializable { view.serializable() } else { view };
         Ok(Tx::new(view, self.priority, self.note.clone()))
-    }
-
-    /// Begins, works, commits; again on a new snapshot when another commit was in the way. See [`Db::run`].
-    pub async fn run<T, F>(self, work: impl FnMut(Tx) -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        self.run_for_receipt(work).await.map(|(value, _)| value)
-    }
-
-    /// Like `run`, and gives the receipt as well.
-    pub async fn run_for_receipt<T, F>(self, mut work: impl FnMut(Tx) -> F) -> Result<(T, Receipt)>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        let mut fresh = self.fresh;
-        let mut attempt = 1;
-        loop {
-            let tx = self.begin_from(fresh).await?;
-            let error = match work(tx.lend()).await {
-                Ok(value) => match tx.commit().await {
-                    Ok(receipt) => return Ok((value, receipt)),
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            let again = matches!(error.remedy(), Remedy::Retry | Remedy::ReopenSnapshot);
-            if !again || attempt >= self.attempts || self.pinned.is_some() {
-                return Err(error);
-            }
-            fresh = self.fresh || !self.caught_up(&error).await;
-            // The first repetition comes at once: most conflicts are with one other commit, which is over.
-            if attempt > 1 {
-                tokio::time::sleep(jittered((1u64 << attempt.min(16)).min(PAUSE_MS_MAX))).await;
-            }
-            attempt += 1;
-        }
-    }
-
-    /// Waits until this client has seen the commit that was in the way.
-    async fn caught_up(&self, error: &Error) -> bool {
-        let newest = match error {
-            Error::Fault(fault) => fault.conflict.as_ref().map_or(Tid::NONE, |detail| detail.newest),
-            _ => Tid::NONE,
-        };
-        self.db.core().position.wait_for(newest, Instant::now() + CATCH_UP).await
     }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod blobs;
 mod collections;
+mod deadlines;
 mod isolation;
 mod lives;
 mod modes;

@@ -1,5 +1,6 @@
 //! The client against real servers, one program for all of it: a test program costs more to link than to run.
 
+mod blocking;
 mod derive;
 mod evolve;
 mod evolve_scripts;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const CRATES: [&str; 10] =
-    ["proto", "zodb", "server", "derive", "client", "backup", "cli", "tests", "benches", "python"];
+    ["proto", "zodb", "server", "derive", "client", "testing", "backup", "cli", "tests", "benches", "python"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate is in the workspace").to_owned()

@@ -1,0 +1,208 @@
+//! Owns the client for programs without `async`: scripts, tools, a plain `fn main`.
+//!
+//! ```no_run
+//! use zeolite_client::{Error, blocking, collections::{Counter, Map}};
+//!
+//! fn main() -> Result<(), Error> {
+//!     let db = blocking::Db::connect("127.0.0.1:7878")?;
+//!     let count = db.run(|tx| {
+//!         let words: Map<String, u64> = tx.root_or_create("words")?;
+//!         let edits: Counter = tx.root_or_create("edits")?;
+//!         words.insert(tx, "zeolite", &1)?; // what is plain stays as it is
+//!         edits.add(tx, 1)?;
+//!         tx.wait(words.count(tx)) // what is async is waited for
+//!     })?;
+//!     println!("{count} words");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! It is the same client, on a runtime of its own with one thread: everything of the crate is there, by `wait`. The work of `run` is done in
+//! the caller's thread, and so need not be `Send`.
+//!
+//! Inside of an asynchronous runtime a thread that waits holds up whatever else is to run on it, so each call there is refused with
+//! [`Error::InsideRuntime`]; also on the threads of `spawn_blocking`, which cannot be told apart.
+
+use crate::collections::{Create, Entries};
+use crate::connect::Options;
+use crate::errors::{Error, Result};
+use crate::tx;
+use crate::typed::{Handle, Persistent, Ref};
+use std::ops::Deref;
+use std::sync::Arc;
+use tokio::runtime::{Builder, Handle as Current, Runtime};
+use tokio::sync::{mpsc, oneshot};
+
+/// The runtime; it ends without waiting, so that it may be dropped anywhere.
+#[derive(Debug)]
+struct Own(Option<Runtime>);
+
+impl Own {
+    fn start() -> Result<Own> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("zeolite-client").enable_all().build();
+        let runtime =
+            runtime.map_err(|error| Error::invalid(format!("no thread for the client can be started: {error}")))?;
+        Ok(Own(Some(runtime)))
+    }
+
+    fn here(&self) -> Result<&Runtime> {
+        match &self.0 {
+            Some(runtime) if Current::try_current().is_err() => Ok(runtime),
+            _ => Err(Error::InsideRuntime),
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A connection to a database: [`crate::Db`], waited for. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Db {
+    // Dropped before its runtime.
+    db: crate::Db,
+    own: Arc<Own>,
+}
+
+/// A transaction of [`Db::run`]: [`crate::Tx`], with what is asynchronous waited for.
+#[derive(Debug)]
+pub struct Tx {
+    tx: tx::Tx,
+    own: Arc<Own>,
+}
+
+impl Db {
+    /// See [`crate::Db::connect`].
+    pub fn connect(url: impl Into<String>) -> Result<Db> {
+        Db::connect_with(url, Options::default())
+    }
+
+    /// See [`crate::Db::connect_with`].
+    pub fn connect_with(url: impl Into<String>, options: Options) -> Result<Db> {
+        let own = Arc::new(Own::start()?);
+        let db = own.here()?.block_on(crate::Db::connect_with(url, options))?;
+        Ok(Db { db, own })
+    }
+
+    /// Waits for what is asynchronous: `db.wait(db.pin())`.
+    pub fn wait<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        self.own.here()?.block_on(future)
+    }
+
+    /// A walk over entries as an iterator; at its end after an error.
+    pub fn each<'e, T: 'e>(&'e self, entries: Entries<'e, T>) -> impl Iterator<Item = Result<T>> + 'e {
+        each(&self.own, entries)
+    }
+
+    /// See [`crate::Db::run`].
+    pub fn run<T>(&self, work: impl FnMut(&Tx) -> Result<T>) -> Result<T> {
+        self.run_as(self.db.transaction(), work)
+    }
+
+    /// The same with settings: `db.run_as(db.transaction().serializable(), ..)`.
+    pub fn run_as<T>(&self, settings: tx::Transaction, mut work: impl FnMut(&Tx) -> Result<T>) -> Result<T> {
+        let runtime = self.own.here()?;
+        // Each attempt comes over to this thread, and what the work says goes back; its value stays here.
+        let (attempts, mut begun) = mpsc::channel::<(tx::Tx, oneshot::Sender<Result<()>>)>(1);
+        let running = runtime.spawn(settings.run(move |tx| {
+            let (said, says) = oneshot::channel();
+            let attempts = attempts.clone();
+            async move {
+                // Who begins an attempt waits for it.
+                let _ = attempts.send((tx, said)).await;
+                says.await.unwrap_or_else(|_| Err(Error::invalid("the work of this transaction panicked")))
+            }
+        }));
+        let mut value = None;
+        while let Some((tx, said)) = begun.blocking_recv() {
+            let tx = Tx { tx, own: self.own.clone() };
+            let done = work(&tx).map(|made| value = Some(made));
+            drop(tx);
+            let _ = said.send(done);
+        }
+        match runtime.block_on(running) {
+            Ok(Ok(())) => {
+                value.ok_or_else(|| Error::invalid("the transaction was committed without its work; report this"))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+        }
+    }
+}
+
+impl Deref for Db {
+    type Target = crate::Db;
+
+    fn deref(&self) -> &crate::Db {
+        &self.db
+    }
+}
+
+impl Tx {
+    /// Waits for what is asynchronous: `tx.wait(words.get(tx, "zeolite"))`.
+    pub fn wait<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        self.own.here()?.block_on(future)
+    }
+
+    /// A walk over entries as an iterator; at its end after an error.
+    pub fn each<'e, T: 'e>(&'e self, entries: Entries<'e, T>) -> impl Iterator<Item = Result<T>> + 'e {
+        each(&self.own, entries)
+    }
+
+    /// See [`crate::Tx::create`].
+    pub fn create<T: Persistent>(&self, value: &T) -> Result<Ref<T>> {
+        self.wait(self.tx.create(value))
+    }
+
+    /// See [`crate::Tx::update`].
+    pub fn update<T: Persistent, R>(&self, reference: Ref<T>, change: impl FnOnce(&mut T) -> R) -> Result<R> {
+        self.wait(self.tx.update(reference, change))
+    }
+
+    /// See [`crate::View::load`].
+    pub fn load<T: Persistent>(&self, reference: Ref<T>) -> Result<T> {
+        self.wait(self.tx.load(reference))
+    }
+
+    /// See [`crate::View::find`].
+    pub fn find<T: Persistent>(&self, reference: Ref<T>) -> Result<Option<T>> {
+        self.wait(self.tx.find(reference))
+    }
+
+    /// See [`crate::View::root`].
+    pub fn root<H: Handle>(&self, name: &str) -> Result<Option<H>> {
+        self.wait(self.tx.root(name))
+    }
+
+    /// See [`crate::Tx::root_or_create`].
+    pub fn root_or_create<H: Create>(&self, name: &str) -> Result<H> {
+        self.wait(self.tx.root_or_create(name))
+    }
+}
+
+impl Deref for Tx {
+    type Target = tx::Tx;
+
+    fn deref(&self) -> &tx::Tx {
+        &self.tx
+    }
+}
+
+fn each<'e, T: 'e>(own: &'e Own, entries: Entries<'e, T>) -> impl Iterator<Item = Result<T>> + 'e {
+    let mut left = Some(entries);
+    std::iter::from_fn(move || {
+        let next = match (own.here(), left.as_mut()?) {
+            (Ok(runtime), entries) => runtime.block_on(entries.next()).transpose(),
+            (Err(error), _) => Some(Err(error)),
+        };
+        if !matches!(next, Some(Ok(_))) {
+            left = None;
+        }
+        next
+    })
+}

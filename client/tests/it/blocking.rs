@@ -1,0 +1,85 @@
+//! The client without `async`, against a real server that runs elsewhere.
+
+use crate::support::World;
+use std::sync::atomic::{AtomicU32, Ordering};
+use zeolite_client::collections::{Counter, Map};
+use zeolite_client::{Error, Result, blocking};
+
+/// A server on a runtime of its own, whose context this thread is not in.
+fn with_server(test: impl FnOnce(&str)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let world = runtime.block_on(World::start());
+    test(&world.network.url());
+    runtime.block_on(async move { drop(world) });
+}
+
+#[test]
+fn a_plain_program_reads_and_writes() {
+    with_server(|url| {
+        let db = blocking::Db::connect(url).expect("connects");
+        let words = db
+            .run(|tx| {
+                let words: Map<u32, String> = tx.root_or_create("words")?;
+                (0..100).try_for_each(|n| words.insert(tx, &n, &n.to_string()))?;
+                assert_eq!(tx.wait(words.get(tx, &7))?.as_deref(), Some("7"));
+                assert_eq!(tx.each(words.range(tx, 10..).limit(3)).collect::<Result<Vec<_>>>()?.len(), 3);
+                Ok(words)
+            })
+            .expect("commits");
+        let view = db.now();
+        let back: Result<Vec<u32>> = db.each(words.iter(&view).reverse().limit(2)).map(|entry| Ok(entry?.0)).collect();
+        assert_eq!(back.expect("reads"), [99, 98]);
+        assert_eq!(db.wait(words.count(&view)).expect("reads"), 100);
+        let refused = db.run(|tx| words.remove(tx, &1).and_then(|()| Err::<(), _>(Error::app("no"))));
+        assert!(matches!(refused, Err(Error::Application(_))));
+        assert_eq!(db.wait(words.count(&db.now())).expect("reads"), 100);
+    });
+}
+
+#[test]
+fn the_work_is_run_again_in_the_callers_thread() {
+    with_server(|url| {
+        let (db, other) =
+            (blocking::Db::connect(url).expect("connects"), blocking::Db::connect(url).expect("connects"));
+        let rows: Map<u8, u8> = db.run(|tx| tx.root_or_create("rows")).expect("creates");
+        // What the work holds cannot be sent to another thread.
+        let attempts = std::rc::Rc::new(std::cell::Cell::new(0));
+        let value = db.run(|tx| {
+            attempts.set(attempts.get() + 1);
+            let before = tx.wait(rows.get(tx, &1))?;
+            if attempts.get() == 1 {
+                other.run(|tx| rows.insert(tx, &1, &5))?;
+            }
+            rows.insert(tx, &1, &7)?;
+            Ok(before)
+        });
+        assert_eq!((value.expect("commits"), attempts.get()), (Some(5), 2));
+        let hits: Counter = db.run(|tx| tx.root_or_create("hits")).expect("creates");
+        let tried = AtomicU32::new(0);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            db.run(|tx| {
+                hits.add(tx, 1)?;
+                tried.fetch_add(1, Ordering::Relaxed);
+                if tried.load(Ordering::Relaxed) == 1 {
+                    panic!("in the work")
+                }
+                Ok(())
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(db.run(|tx| tx.wait(hits.get(tx))).expect("reads"), 0, "nothing of it is committed");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inside_a_runtime_it_is_refused() {
+    let world = World::start().await;
+    let error = blocking::Db::connect(world.network.url()).expect_err("is refused");
+    assert!(matches!(error, Error::InsideRuntime), "{error}");
+    let url = world.network.url();
+    let made = std::thread::spawn(move || blocking::Db::connect(url)).join().expect("no panic");
+    let db = made.expect("connects on a thread of its own");
+    assert!(matches!(db.run(|_| Ok(())), Err(Error::InsideRuntime)));
+    assert!(matches!(db.wait(db.newest()), Err(Error::InsideRuntime)));
+    drop(db);
+}
