@@ -457,3 +457,45 @@ def test_a_map_of_more_than_a_page_is_walked_to_its_end(db: zeolite.Database) ->
         numbers = now.root.map("numbers", str, int)
         assert list(numbers) == list(range(5000)) and len(numbers) == 5000
         assert [key for key, _ in numbers.items(reverse=True)] == list(range(4999, -1, -1))
+
+
+def test_what_is_finer_than_python_knows_stays_until_it_is_assigned(db: zeolite.Database) -> None:
+    class Text(zeolite.Object, cls="t.Moment"):
+        when: str
+        name: str
+        more: list[str]
+
+    class Moment(zeolite.Object, cls="t.Moment"):
+        when: datetime
+        name: str
+        more: list[datetime]
+
+    fine = "2026-11-30T12:00:00.123456789Z"
+    with db.transaction() as tx:
+        tx.root["it"] = made = tx.create(Text(when=fine, name="a", more=[fine]))
+    assert made._z_oid is not None
+    with db.transaction() as tx:
+        moment = tx.get(Moment, made._z_oid)
+        assert moment.when.microsecond == 123456 == moment.more[0].microsecond
+        moment.name = "b"
+    with db.snapshot() as now:
+        text = now.get(Text, made._z_oid)
+        assert (text.when, text.name, text.more) == (fine, "b", [fine])
+    with db.transaction() as tx:
+        moment = tx.get(Moment, made._z_oid)
+        moment.when = moment.when.replace(microsecond=1)
+        moment.more.append(NOW)
+    with db.snapshot() as now:
+        text = now.get(Text, made._z_oid)
+        assert (text.when, len(text.more)) == ("2026-11-30T12:00:00.000001Z", 2)
+
+
+def test_nothing_as_a_value_has_its_key(db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        names = tx.root.open("names", zeolite.Unique[str, int | None])
+        names["a"] = None
+        with pytest.raises(errors.Taken):
+            names["a"] = 1
+        sizes = tx.root.open("sizes", zeolite.Map[str, int | None])
+        sizes["a"] = None
+        assert "a" in sizes and sizes.pop("a", 5) is None and "a" not in sizes
