@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from transaction.interfaces import TransientError
 from ZODB.POSException import ConflictError, ReadConflictError, ReadOnlyError, StorageError, UndoError
@@ -48,6 +50,13 @@ def test_a_conflict_tells_its_place(kind: str, zodbs: type) -> None:
     assert (made.oid, made.serials) == (p64(1), (p64(4), p64(3)))
     root = zodb_error(errors.from_native(kind, "retry", "text", oid=0, class_name="C", base=3, newest=4))
     assert isinstance(root, zodbs) and root.oid == z64  # type: ignore[attr-defined]
+
+
+def test_each_is_on_the_page_of_errors() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+    known = [name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.ZeoliteError)]
+    assert len(known) > 20
+    assert [name for name in known if f"`{name}`" not in page and f"`zeolite.errors.{name}`" not in page] == ["ZeoliteError"]
 
 
 def test_an_undo_that_is_blocked() -> None:

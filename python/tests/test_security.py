@@ -14,6 +14,7 @@ from ZODB import DB
 from ZODB.config import databaseFromString
 from ZODB.POSException import ReadOnlyError
 
+import zeolite
 from zeolite import _zeolite
 from zeolite.errors import Disconnected, GiveUp
 from zeolite.zodb import Storage
@@ -97,6 +98,18 @@ def test_without_them_nobody_comes_in(guarded: Guarded, monkeypatch: pytest.Monk
     monkeypatch.setenv("ZEOLITE_CA", ca)
     monkeypatch.setenv("ZEOLITE_TOKEN_FILE", str(guarded.token_file))
     works(DB(Storage(address)))
+
+
+def test_objects_of_pythons_own_with_tls_and_a_token(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, ca = guarded.server.address, guarded.ca
+    with zeolite.connect(address, ca=ca, token=guarded.token) as db, db.transaction() as tx:
+        tx.root.counter("edits").add(2)
+    with pytest.raises(GiveUp, match="takes nobody without a token"):
+        zeolite.connect(address, ca=ca)
+    monkeypatch.setenv("ZEOLITE_CA", ca)
+    monkeypatch.setenv("ZEOLITE_TOKEN_FILE", str(guarded.token_file))
+    with zeolite.connect(address) as db, db.snapshot() as now:
+        assert now.root.counter("edits").value == 2
 
 
 def test_a_user_who_may_only_read(guarded: Guarded) -> None:

@@ -305,10 +305,52 @@ def test_what_a_class_does_not_know_is_kept(db: zeolite.Database) -> None:
     with db.snapshot() as now:
         again = now.get(Wide, ada._z_oid)
         assert again.name == "Ada L." and again.friend is not None and again.friend.name == "Grace"
-    # The reference is in the record's header as well: a pack leaves the friend alone.
-    db._native.pack(db._native.newest())
+        # In the record's header as well: a pack leaves the friend alone.
+        assert header(now, ada._z_oid) == [friend._z_oid]
+
+
+def header(space: zeolite.Space, oid: int, key: bytes = b"") -> list[int]:
+    """What a record says that it refers to."""
+    record = space.get_record(oid, key)
+    assert record is not None
+    return sorted(record[2])
+
+
+def test_every_reference_is_in_a_header(db: zeolite.Database) -> None:
+    @dataclass
+    class Pair:
+        one: Page
+        other: Page | None
+
+    class Holder(zeolite.Object, cls="t.Holder"):
+        deep: dict[str, list[Page]]
+        pair: Pair
+        hits: zeolite.Counter
+
+    with db.transaction() as tx:
+        a, b, c = (tx.create(Page(title=title, body="", written=NOW)) for title in "abc")
+        tx.root["holder"] = holder = tx.create(Holder(deep={"x": [a, b]}, pair=Pair(c, None)))
+        tx.root.map("map", Page, Page)[a] = b
+        tx.root.open("deep", zeolite.Map[str, list[Page]])["x"] = [a, c]
+        tx.root.set("set", tuple[str, Page]).add(("x", a))
+        tx.root.index("index", Page, Page).add(a, b)
+        tx.root.unique("unique", Page)["x"] = c
+        tx.root.list("list", Page).append(a)
+        tx.root.queue("queue", Page).push(b)
+    first, second, third, here = (obj._z_oid or 0 for obj in (a, b, c, holder))
     with db.snapshot() as now:
-        assert now.get(Wide, friend._z_oid).name == "Grace"
+        hits = now.get(Holder, here).hits._z_oid or 0
+        assert header(now, here) == sorted([first, second, third, hits])
+        expected = {
+            "map": [first, second], "deep": [first, third], "set": [first], "index": [first, second], "unique": [third], "list": [first],
+            "queue": [second],
+        }  # fmt: skip
+        for name, refs in expected.items():
+            (oid,) = header(now, 0, name.encode())
+            page = now.page(oid, b"", None, False, True, None)
+            assert page is not None and header(now, oid, page[0][0]) == sorted(refs), name
+        assert list(now.root.map("map", Page, Page).items()) == [(now.get(a), now.get(b))]
+        assert now.root.queue("queue", Page).peek()[0].title == "b"
 
 
 def test_objects_are_found_by_what_refers_to_them(db: zeolite.Database) -> None:
@@ -457,3 +499,45 @@ def test_a_map_of_more_than_a_page_is_walked_to_its_end(db: zeolite.Database) ->
         numbers = now.root.map("numbers", str, int)
         assert list(numbers) == list(range(5000)) and len(numbers) == 5000
         assert [key for key, _ in numbers.items(reverse=True)] == list(range(4999, -1, -1))
+
+
+def test_what_is_finer_than_python_knows_stays_until_it_is_assigned(db: zeolite.Database) -> None:
+    class Text(zeolite.Object, cls="t.Moment"):
+        when: str
+        name: str
+        more: list[str]
+
+    class Moment(zeolite.Object, cls="t.Moment"):
+        when: datetime
+        name: str
+        more: list[datetime]
+
+    fine = "2026-11-30T12:00:00.123456789Z"
+    with db.transaction() as tx:
+        tx.root["it"] = made = tx.create(Text(when=fine, name="a", more=[fine]))
+    assert made._z_oid is not None
+    with db.transaction() as tx:
+        moment = tx.get(Moment, made._z_oid)
+        assert moment.when.microsecond == 123456 == moment.more[0].microsecond
+        moment.name = "b"
+    with db.snapshot() as now:
+        text = now.get(Text, made._z_oid)
+        assert (text.when, text.name, text.more) == (fine, "b", [fine])
+    with db.transaction() as tx:
+        moment = tx.get(Moment, made._z_oid)
+        moment.when = moment.when.replace(microsecond=1)
+        moment.more.append(NOW)
+    with db.snapshot() as now:
+        text = now.get(Text, made._z_oid)
+        assert (text.when, len(text.more)) == ("2026-11-30T12:00:00.000001Z", 2)
+
+
+def test_nothing_as_a_value_has_its_key(db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        names = tx.root.open("names", zeolite.Unique[str, int | None])
+        names["a"] = None
+        with pytest.raises(errors.Taken):
+            names["a"] = 1
+        sizes = tx.root.open("sizes", zeolite.Map[str, int | None])
+        sizes["a"] = None
+        assert "a" in sizes and sizes.pop("a", 5) is None and "a" not in sizes

@@ -278,10 +278,12 @@ class Map(_Valued[K, V]):
 
     def pop(self, key: K, default: V | None = None) -> V | None:
         """Takes a key out, and gives its value."""
-        value = self.get(key)
-        if value is None:
+        encoded = self._z_key.put(key)
+        found = self._z_read(encoded)
+        if found is None:
             return default
-        self._z_delete(self._z_key.put(key))
+        self._z_delete(encoded)
+        value: V = self._z_value(self._z_shape, self._z_entry, found)
         return value
 
 
@@ -293,10 +295,12 @@ class Unique(_Valued[K, V]):
 
     def __setitem__(self, key: K, value: V) -> None:
         """Takes the key; for the object that has it already it stays as it is."""
-        owner = self.get(key)
-        if owner is None:
+        found = self._z_read(self._z_key.put(key))
+        if found is None:
             self._z_set(key, value)
-        elif not (isinstance(owner, Object) and isinstance(value, Object) and owner._z_oid == value._z_oid):
+            return
+        owner = self._z_value(self._z_shape, self._z_entry, found)
+        if not (isinstance(owner, Object) and isinstance(value, Object) and owner._z_oid == value._z_oid):
             raise Taken(f"{key!r} is taken in {self!r}; choose another key")
 
     def replace(self, key: K, value: V) -> None:

@@ -83,6 +83,7 @@ class Field:
         if obj._z_oid is not None:
             obj._z_write()
         obj._z_values[self.name] = value
+        obj._z_stored.pop(self.name, None)
 
     def plain(self, value: Any, out: Out) -> Any:
         """The value for CBOR; what cannot be one is told with the field's name."""
@@ -124,6 +125,8 @@ class Object:
     _z_extra: dict[str, Any]
     _z_kept: tuple[list[int], list[bytes]]
     _z_seen: dict[str, bytes]
+    #: Of fields that nobody has assigned: what CBOR had, to be written again as it was.
+    _z_stored: dict[str, Any]
 
     def __init_subclass__(subclass, /, *, cls: str = "", version: int = 1, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -213,15 +216,18 @@ class Object:
         if self._z_values is None:
             self._z_load()
 
-    def _z_has_changed(self) -> bool:
+    def _z_changed(self) -> set[str]:
+        """The fields whose values have changed in place."""
         fields, values = type(self)._z_fields(), self._z_values or {}
-        return any(dumped(fields[name].plain(values[name], Out())) != seen for name, seen in self._z_seen.items())
+        return {name for name, seen in self._z_seen.items() if dumped(fields[name].plain(values[name], Out())) != seen}
 
     def _z_record(self, space: Any) -> Parts:
         """As it is stored."""
         assert self._z_values is not None
         out = Out(space)
         plain = {name: field.plain(self._z_values[name], out) for name, field in type(self)._z_fields().items()}
+        changed = self._z_changed()
+        plain.update({name: stored for name, stored in self._z_stored.items() if name not in changed})
         plain.update(self._z_extra)
         refs, blobs = self._z_kept
         out.refs.update(dict.fromkeys(refs if self._z_extra else []))
@@ -238,6 +244,7 @@ class Object:
         what = f"{class_name} (version {version}), {self._z_oid:x}"
         plain = upgraded(type(self), version, what, data)
         values: dict[str, Any] = {}
+        stored = {name: plain[name] for name, field in type(self)._z_fields().items() if name in plain and not field.is_collection}
         for name, field in type(self)._z_fields().items():
             try:
                 values[name] = field.value(plain.pop(name), self) if name in plain else field.initial(self)
@@ -245,7 +252,8 @@ class Object:
                 raise Undecodable(f"field {name} of {what}: {error}; was the version raised when the class changed?") from error
             if values[name] is MISSING:
                 raise Undecodable(f"{what} has no {name}; give the field a default, or raise the version and upgrade")
-        self._z_values, self._z_extra, self._z_kept, self._z_seen = values, plain, (refs, blobs), {}
+        self._z_values, self._z_extra, self._z_kept = values, plain, (refs, blobs)
+        self._z_seen, self._z_stored = {}, stored
 
 
 def _bearer(above: type, annotations: dict[str, Any]) -> Any:
@@ -256,6 +264,7 @@ def _bearer(above: type, annotations: dict[str, Any]) -> Any:
 def _bare(obj: Object, space: Any, oid: int | None) -> None:
     state: Mapping[str, Any] = {
         "_z_space": space, "_z_oid": oid, "_z_values": None, "_z_extra": {}, "_z_kept": ([], []), "_z_seen": {},
+        "_z_stored": {},
     }  # fmt: skip
     obj.__dict__.update(state)
 

@@ -9,13 +9,14 @@ A space belongs to a *keeper*: the thread that began it, or the task of an event
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar, overload
 
 from zeolite import _zeolite
-from zeolite.errors import BadValue, FixRequest, NotFound, Over, WrongClass, WrongThread
+from zeolite.errors import BadValue, FixRequest, Forked, NotFound, Over, WrongClass, WrongThread
 
 from .objects import Object, Parts, known
 from .root import Root
@@ -49,7 +50,7 @@ class Thread:
     bridge: _zeolite.Bridge | None = None
 
     def here(self) -> object:
-        return threading.get_ident()
+        return os.getpid(), threading.get_ident()
 
     def may_wait(self) -> None:
         """It may."""
@@ -81,6 +82,7 @@ class Space:
     def get(self, of: type[Obj], oid: int) -> Obj: ...
     def get(self, of: Any, oid: int | None = None) -> Any:
         """An object by its class and oid; or one that was got elsewhere, as it is here. NotFound where there is none."""
+        self.check()
         if oid is None:
             if not isinstance(of, Object) or of._z_oid is None:
                 raise BadValue(f"{of!r:.100} is no object of the database; get it by class and oid")
@@ -106,7 +108,10 @@ class Space:
 
     def check(self) -> None:
         """Refuses whoever has not begun it, and what comes after its end."""
-        if self._by != self._keeper.here():
+        here = self._keeper.here()
+        if self._by != here:
+            if isinstance(self._by, tuple) and isinstance(here, tuple) and self._by[0] != here[0]:
+                raise Forked(f"this {type(self).__name__.lower()} was begun in process {self._by[0]}, before a fork; begin one here")
             raise WrongThread(
                 f"this {type(self).__name__.lower()} was begun by another thread or task; begin one here, and get its objects there (get)"
             )
@@ -238,6 +243,7 @@ class Transaction(Space):
         self._deleted.add(oid)
         self._written.pop(oid, None)
         self._looked.pop(oid, None)
+        self._objects.pop(oid, None)
 
     def get_here(self, obj: Obj) -> Obj:
         """Refuses an object of another transaction."""
@@ -316,7 +322,7 @@ class Transaction(Space):
         """Hands over what has changed, and what that refers to."""
         self.check()
         for oid, obj in self._looked.items():
-            if oid not in self._written and obj._z_has_changed():
+            if oid not in self._written and obj._z_changed():
                 self._written[oid] = obj
         done: set[int] = set()
         while waiting := [oid for oid in self._written if oid not in done]:
@@ -338,6 +344,8 @@ class Transaction(Space):
         """Nothing of it happens. Objects that were new in it have no place any more."""
         self._open = False
         self._native.close()
+        if self.committed is not None:
+            return  # it was interrupted when it had happened
         for obj in self._new:
             for collection in obj._z_collections():
                 collection._z_oid = None

@@ -55,3 +55,18 @@ async fn work_that_is_rolled_back_gives_its_answer_and_commits_nothing() {
     assert_eq!((told, receipt.tid), ("full", before), "no commit was made");
     assert_eq!(read(&db.now(), 7).await.expect("reads"), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_lent_a_transaction_writes_in_it_and_commits_nothing() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let tx = db.begin().await.expect("begins");
+    let (lent, late) = (tx.lend(), tx.lend());
+    lent.put(object(9), &number(4)).expect("writes");
+    assert_eq!(read(&tx, 9).await.expect("reads"), 4);
+    let refused = lent.commit().await.expect_err("is refused").to_string();
+    assert!(refused.contains("whoever lent this transaction commits it"), "{refused}");
+    tx.commit().await.expect("commits");
+    assert!(late.put(object(9), &number(5)).expect_err("is refused").to_string().contains("is over"));
+    assert_eq!(read(&db.now(), 9).await.expect("reads"), 4);
+}
