@@ -2,6 +2,7 @@
 
 use crate::server::address;
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(in crate::serve) struct Peers {
     database: String,
     /// Where this server is reached, for what others are told.
     pub(super) me: String,
+    /// Connections that a primary keeps to those that it looks at again and again.
+    kept: tokio::sync::Mutex<BTreeMap<String, Admin>>,
 }
 
 /// One of them, that has answered.
@@ -35,7 +38,7 @@ impl Peers {
     pub(in crate::serve) fn new(settings: &Settings, listens: SocketAddr, database: &str) -> Peers {
         let follow = settings.follow.clone();
         let me = if follow.address.is_empty() { listens.to_string() } else { follow.address.clone() };
-        Peers { follow, database: database.to_owned(), me }
+        Peers { follow, database: database.to_owned(), me, kept: Default::default() }
     }
 
     fn options(&self, within: Duration) -> Options {
@@ -73,17 +76,26 @@ impl Peers {
         Ok(Peer { address: at.to_owned(), admin, standing })
     }
 
+    /// The same by the connection that is there since the last time, if it is.
+    async fn at_again(&self, at: &str, store_id: u64) -> Result<Peer> {
+        let kept = self.kept.lock().await.remove(at);
+        let admin = match kept {
+            Some(admin) => admin,
+            None => self.admin(at, WITHIN).await?,
+        };
+        let standing = admin.standing(store_id).await?;
+        self.kept.lock().await.insert(at.to_owned(), admin.clone());
+        Ok(Peer { address: at.to_owned(), admin, standing })
+    }
+
+    /// The addresses of the list, but for this server's own.
+    fn others(&self) -> Vec<String> {
+        self.follow.addresses().map(str::to_owned).filter(|at| *at != self.me).collect()
+    }
+
     /// How each one stands, or why it does not say.
     pub(super) async fn ask(&self, store_id: u64) -> Vec<(String, Result<Peer>)> {
-        let ask = |at: String| async move {
-            let asked = match tokio::time::timeout(WITHIN, self.at(&at, store_id)).await {
-                Ok(asked) => asked,
-                Err(_) => Err(anyhow::anyhow!("no answer within {} s", WITHIN.as_secs())),
-            };
-            (at, asked)
-        };
-        let all: Vec<String> = self.follow.addresses().map(str::to_owned).filter(|at| *at != self.me).collect();
-        futures_util::future::join_all(all.into_iter().map(ask)).await
+        ask_all(self.others(), |at| async move { self.at(&at, store_id).await }).await
     }
 
     /// Whether one that could not be asked is there all the same, and only refuses.
@@ -129,7 +141,7 @@ impl Peers {
     /// Tells those that do not know it of this server's term, and learns of a newer one.
     pub(super) async fn tell_term(&self, following: &Following) {
         let (store_id, term) = (following.store_id(), following.standing().term);
-        for (at, asked) in self.ask(store_id).await {
+        for (at, asked) in ask_all(self.others(), |at| async move { self.at_again(&at, store_id).await }).await {
             let Ok(Peer { admin, standing, .. }) = asked else { continue };
             if standing.store_id != store_id {
                 continue;
@@ -156,10 +168,22 @@ impl Peers {
         }
     }
 
-    /// Tells everybody of a term that has just begun; who was told, and who was not.
-    pub(super) async fn tell_all(&self, store_id: u64, term: u64) -> (Vec<String>, Vec<String>) {
+    /// Tells everybody of a term that has just begun, also those that followed the old primary and are not in the list, which go on
+    /// confirming to it else; who was told, and who was not.
+    pub(super) async fn tell_all(
+        &self,
+        store_id: u64,
+        term: u64,
+        followed: impl Iterator<Item = String>,
+    ) -> (Vec<String>, Vec<String>) {
+        let mut all = self.others();
+        for at in followed {
+            if at != self.me && !all.contains(&at) {
+                all.push(at);
+            }
+        }
         let (mut told, mut not_told) = (Vec::new(), Vec::new());
-        for (at, asked) in self.ask(store_id).await {
+        for (at, asked) in ask_all(all, |at| async move { self.at(&at, store_id).await }).await {
             let fenced = match asked {
                 Ok(peer) => peer.admin.fence(store_id, term, &self.me).await.context("it refuses"),
                 Err(error) => Err(error),
@@ -176,6 +200,21 @@ impl Peers {
     pub(super) async fn hand_over(&self, at: &str, store_id: u64, term: u64) -> Result<Replication> {
         Ok(self.admin(at, HAND_OVER_WITHIN).await?.hand_over(store_id, term, &self.me).await?)
     }
+}
+
+/// Asks all of them at once, each within its time.
+async fn ask_all<F: Future<Output = Result<Peer>>>(
+    all: Vec<String>,
+    ask: impl Fn(String) -> F,
+) -> Vec<(String, Result<Peer>)> {
+    let one = |at: String| {
+        let asked = tokio::time::timeout(WITHIN, ask(at.clone()));
+        async move {
+            let late = || Err(anyhow::anyhow!("no answer within {} s", WITHIN.as_secs()));
+            (at, asked.await.unwrap_or_else(|_| late()))
+        }
+    };
+    futures_util::future::join_all(all.into_iter().map(one)).await
 }
 
 /// Finds the store that a database is to be a copy of, if there is nothing in its data directory: waits until a primary is there that tells.

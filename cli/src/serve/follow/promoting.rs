@@ -53,7 +53,8 @@ async fn promoted(copy: &Copy, anyway: bool, hand_over: bool) -> Result<Promoted
     }
     following.settled().await;
     let (term, tid) = following.promote().await.map_err(Error::from)?;
-    let (told, not_told) = peers.tell_all(store_id, term).await;
+    let followed = there.iter().flat_map(|peer| &peer.standing.followers).filter(|it| it.connected);
+    let (told, not_told) = peers.tell_all(store_id, term, followed.map(|it| it.name.clone())).await;
     Ok(Promoted { term, tid, told, not_told })
 }
 

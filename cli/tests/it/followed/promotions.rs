@@ -6,6 +6,7 @@ use super::fleet::{GUARD, Node, copied};
 use crate::program::program;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use zeolite_client::{Cell, Db, Oid, Options, Record, Replication, Seat, Tid};
@@ -60,7 +61,8 @@ async fn a_client_finds_the_new_primary_past_an_address_that_says_nothing() {
     let options = Options {
         other_addresses: vec![old.address.to_string(), new.address.to_string()],
         connect_timeout: GUARD,
-        request_timeout: GUARD / 2,
+        // An address that says nothing is given up by the transport after 20 s.
+        request_timeout: Duration::from_secs(15),
         ..Options::default()
     };
     let at = silent.local_addr().expect("an address").to_string();
@@ -72,6 +74,55 @@ async fn a_client_finds_the_new_primary_past_an_address_that_says_nothing() {
     db.run(async |tx| tx.get(&Cell::object(Oid::ROOT)).await).await.expect("reads");
     new.admin().await.expect("connects").promote(false, false).await.expect("promotes");
     fill(&db, 1, 10).await;
+}
+
+/// A primary that knows other copies looks at them every two seconds: once more is not once more a connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_keeps_its_connections_to_the_copies_that_it_looks_at() {
+    let (connections, pieces) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut old = Node::primary(&[]);
+    let other = Node::follower(&[old.address], &[]);
+    let between = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (at, to) = (between.local_addr().expect("an address"), other.address);
+    let counts = (connections.clone(), pieces.clone());
+    tokio::spawn(async move {
+        loop {
+            let (mut inside, _) = between.accept().await.expect("accepts");
+            counts.0.fetch_add(1, Ordering::SeqCst);
+            let (mut outside, pieces) = (TcpStream::connect(to).await.expect("connects"), counts.1.clone());
+            tokio::spawn(async move {
+                let (mut from_primary, mut to_primary) = inside.split();
+                let (mut from_copy, mut to_copy) = outside.split();
+                let asked = async {
+                    let mut page = vec![0; 16 << 10];
+                    while let Ok(count @ 1..) = from_primary.read(&mut page).await {
+                        pieces.fetch_add(1, Ordering::SeqCst);
+                        if to_copy.write_all(&page[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    _ = tokio::io::copy(&mut from_copy, &mut to_primary) => {}
+                    () = asked => {}
+                }
+            });
+        }
+    });
+    let new = Node::follower(&[old.address, at], &[]);
+    fill(&client(&old).await, 3, 100).await;
+    new.until_whole().await;
+    old.kill();
+    new.admin().await.expect("connects").promote(true, false).await.expect("promotes");
+    let before = (connections.load(Ordering::SeqCst), pieces.load(Ordering::SeqCst));
+    let looks = async {
+        while pieces.load(Ordering::SeqCst) < before.1 + 12 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(GUARD, looks).await.expect("it looks at them");
+    let more = connections.load(Ordering::SeqCst) - before.0;
+    assert!(more <= 1, "{more} connections");
 }
 
 /// Lets so many bytes through to whoever connects, and nothing behind them.
@@ -160,6 +211,20 @@ async fn a_follower_that_was_started_to_follow_nobody_is_promoted_by_a_word_only
     assert!(refused.contains("zeolite follow PRIMARY") && refused.contains("--anyway"), "{refused}");
     assert_eq!(follower.status().await.replication.seat, Seat::Follower);
     assert!(admin.promote(true, false).await.expect("by a word").term > 0);
+}
+
+/// A follower that the new primary does not have in its list would go on confirming to the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_follows_a_primary_that_is_pushed_aside_is_told() {
+    let old = Node::primary(&["replication.sync=1"]);
+    let (new, other) = (Node::follower(&[old.address], &[]), Node::follower(&[old.address], &[]));
+    fill(&client(&old).await, 3, 100).await;
+    new.until_whole().await;
+    other.until_whole().await;
+    old.until("followed by both", |now| now.followers.len() == 2).await;
+    let promoted = new.admin().await.expect("connects").promote(true, false).await.expect("promotes");
+    assert!(promoted.told.contains(&other.address.to_string()), "{promoted:?}");
+    other.until("fenced", |now| now.seat == Seat::Fenced).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
