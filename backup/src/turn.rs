@@ -66,6 +66,7 @@ impl Said {
 pub(crate) struct Turn {
     place: Place,
     name: String,
+    run: String,
     /// Dropped, it ends the other one.
     stop: oneshot::Sender<()>,
     saying: JoinHandle<()>,
@@ -87,7 +88,7 @@ impl Turn {
         }
         let (stop, stopped) = oneshot::channel();
         let saying = tokio::spawn(say(place.clone(), name.clone(), mine, clock, stopped));
-        Ok(Turn { place: place.clone(), name, stop, saying })
+        Ok(Turn { place: place.clone(), name, run: run.to_owned(), stop, saying })
     }
 
     /// Gives it back.
@@ -95,10 +96,19 @@ impl Turn {
         // It must not be said again behind its removal.
         drop(self.stop);
         drop(self.saying.await);
+        if is_others(&self.place, &self.name, &self.run).await {
+            return;
+        }
         if let Err(error) = self.place.remove(&self.name).await {
             tracing::warn!(%error, "that a backup is over cannot be said; the next one gets over it");
         }
     }
+}
+
+/// Another one has taken the turn, because this one had said nothing for too long: what is there is its.
+async fn is_others(place: &Place, name: &str, run: &str) -> bool {
+    let there = place.get(name).await.ok().flatten();
+    there.and_then(|bytes| serde_json::from_slice::<Said>(&bytes).ok()).is_some_and(|said| said.run != run)
 }
 
 async fn get_over(place: &Place, name: &str, mine: &Said) -> Result<()> {
@@ -135,6 +145,12 @@ fn remove_staged(place: &Place, database: &str) {
 
 async fn say(place: Place, name: String, mut mine: Said, clock: fn() -> u64, mut stopped: oneshot::Receiver<()>) {
     while tokio::time::timeout(SAID_EVERY, &mut stopped).await.is_err() {
+        if is_others(&place, &name, &mine.run).await {
+            tracing::warn!(
+                "this backup had said nothing for too long, and another one was begun; both go on, each in files of its own"
+            );
+            return;
+        }
         mine.at_unix_ms = clock();
         let said = match mine.bytes() {
             Ok(bytes) => place.put(&name, bytes).await,
@@ -180,6 +196,12 @@ mod tests {
                 _ => panic!("{said:?}"),
             }
         }
+        // One that had said nothing for too long leaves the turn to the one that has taken it.
+        let late = take("g").await.expect("free");
+        let taker = Said::now("h", NOW).bytes().expect("written");
+        place.put("main/taking", taker.clone()).await.expect("puts");
+        late.end().await;
+        assert_eq!(place.get("main/taking").await.expect("reads"), Some(taker));
         place.put("main/taking", Bytes::from_static(b"half")).await.expect("puts");
         take("f").await.expect("what is nonsense is written anew").end().await;
         let left = std::fs::read_dir(dir.path().join("main")).into_iter().flatten().count();

@@ -16,6 +16,7 @@ mod settings;
 pub(crate) mod tail;
 
 pub use seat_file::Heard;
+pub(crate) use seat_file::hex;
 pub use settings::ReplicationSettings;
 
 use super::Engine;

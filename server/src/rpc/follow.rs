@@ -15,7 +15,7 @@
 use super::calls::Calls;
 use super::restore::weight;
 use super::{Rpc, transactions};
-use crate::engine::{After, Engine, Twice};
+use crate::engine::{After, Engine, Twice, hex};
 use crate::storage::Txn;
 use bytes::Bytes;
 use prost::Message;
@@ -258,10 +258,6 @@ fn packed(have: Tid, packed_to: Tid) -> Fault {
          more; the copy has to begin anew (zeolite follow --discard-own moves its data aside)"
     );
     Fault::new(FaultKind::SnapshotPacked, message)
-}
-
-fn hex(id: &[u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(*id))
 }
 
 /// What a fence is answered with: how this server stands.

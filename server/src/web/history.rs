@@ -27,9 +27,16 @@ pub(super) struct Sample {
     pub(super) free_percent: Option<f64>,
 }
 
+#[derive(Default)]
+struct Past {
+    samples: VecDeque<Sample>,
+    /// Samples in all: the number of the newest. Whoever goes on goes on from a number, since clocks are set back.
+    taken: u64,
+}
+
 /// The samples of all databases.
 pub(super) struct Histories {
-    of: HashMap<Arc<str>, Mutex<VecDeque<Sample>>>,
+    of: HashMap<Arc<str>, Mutex<Past>>,
     samples_max: usize,
     /// Counts the rounds of samples.
     rounds: watch::Sender<u64>,
@@ -46,12 +53,13 @@ impl Histories {
 
     /// One more.
     pub(super) fn add(&self, database: &str, sample: Sample) {
-        let Some(samples) = self.of.get(database) else { return };
-        let mut samples = samples.lock();
-        while samples.len() >= self.samples_max {
-            samples.pop_front();
+        let Some(past) = self.of.get(database) else { return };
+        let mut past = past.lock();
+        while past.samples.len() >= self.samples_max {
+            past.samples.pop_front();
         }
-        samples.push_back(sample);
+        past.samples.push_back(sample);
+        past.taken += 1;
     }
 
     /// A round is over: whoever waits for it looks.
@@ -64,12 +72,12 @@ impl Histories {
         self.rounds.subscribe()
     }
 
-    /// What is newer than a time, the oldest first.
-    pub(super) fn since(&self, database: &str, after: f64) -> Vec<Sample> {
-        let Some(samples) = self.of.get(database) else { return Vec::new() };
-        let samples = samples.lock();
-        let newer = samples.iter().rev().take_while(|sample| sample.at > after).count();
-        samples.iter().skip(samples.len() - newer).copied().collect()
+    /// What was taken behind the sample of a number, the oldest first, and the number of the newest.
+    pub(super) fn since(&self, database: &str, number: u64) -> (Vec<Sample>, u64) {
+        let Some(past) = self.of.get(database) else { return (Vec::new(), 0) };
+        let past = past.lock();
+        let newer = past.taken.saturating_sub(number).min(past.samples.len() as u64) as usize;
+        (past.samples.iter().skip(past.samples.len() - newer).copied().collect(), past.taken)
     }
 }
 
@@ -78,12 +86,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_past_is_bounded_and_told_from_a_time_on() {
+    fn the_past_is_bounded_and_told_from_a_sample_on_whatever_the_clock_does() {
         let name: Arc<str> = "main".into();
         let histories = Histories::new([&name].into_iter(), 10);
         for second in 0..25 {
             let sample = Sample {
-                at: f64::from(second),
+                // The clock is set back in the middle.
+                at: f64::from(if second < 23 { second } else { second - 20 }),
                 commits: 1.0,
                 loads: 0.0,
                 conflicts: 0.0,
@@ -96,9 +105,9 @@ mod tests {
             };
             histories.add("main", sample);
         }
-        let times = |after| histories.since("main", after).iter().map(|sample| sample.at).collect::<Vec<_>>();
-        assert_eq!(times(f64::MIN).len(), 10);
-        assert_eq!(times(22.0), [23.0, 24.0]);
-        assert!(times(24.0).is_empty() && histories.since("other", 0.0).is_empty());
+        let times = |number| histories.since("main", number).0.iter().map(|sample| sample.at).collect::<Vec<_>>();
+        assert_eq!((times(0).len(), histories.since("main", 0).1), (10, 25));
+        assert_eq!(times(22), [22.0, 3.0, 4.0]);
+        assert!(times(25).is_empty() && histories.since("other", 0).0.is_empty());
     }
 }

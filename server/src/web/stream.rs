@@ -44,8 +44,8 @@ struct Viewer {
     leash: Leash,
     rounds: watch::Receiver<u64>,
     seen: u64,
-    /// The time of the newest sample that it was told.
-    told: f64,
+    /// The number of the newest sample that it was told.
+    told: u64,
     waiting: VecDeque<Event>,
     is_over: bool,
     _place: OwnedSemaphorePermit,
@@ -69,8 +69,7 @@ pub(super) async fn open(
         full.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
         return full;
     };
-    let samples = site.histories.since(desk.database(), f64::MIN);
-    let told = samples.last().map_or(f64::MIN, |sample| sample.at);
+    let (samples, told) = site.histories.since(desk.database(), 0);
     let mut viewer = Viewer {
         rounds: site.histories.rounds(),
         has_login: site.login(headers).is_some(),
@@ -118,9 +117,9 @@ impl Viewer {
             self.is_over = true;
             return self.waiting.push_back(event("over", &json!({ "message": why.message })));
         }
-        let samples = self.site.histories.since(self.desk.database(), self.told);
-        if let Some(last) = samples.last() {
-            self.told = last.at;
+        let (samples, told) = self.site.histories.since(self.desk.database(), self.told);
+        self.told = told;
+        if !samples.is_empty() {
             self.waiting.push_back(event("sample", &json!(samples)));
         }
         // The first one at once.

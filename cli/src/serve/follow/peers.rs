@@ -117,7 +117,13 @@ impl Peers {
                 }
             };
             if peer.standing.seat != Seat::Primary {
-                others.push(format!("{at} is {}", peer.standing.seat));
+                others.push(match (peer.standing.seat, peer.standing.primary.as_str()) {
+                    (seat, "") => format!("{at} is {seat}"),
+                    (Seat::Follower, of) => {
+                        format!("{at} is a follower of {of}, and is not followed itself: follow {of}")
+                    }
+                    (seat, by) => format!("{at} is {seat} ({by})"),
+                });
             } else if peer.standing.term < standing.term {
                 others.push(format!("{at} is of the older term {}", peer.standing.term));
                 if peer.standing.store_id == following.store_id()
@@ -141,15 +147,17 @@ impl Peers {
     /// Tells those that do not know it of this server's term, and learns of a newer one.
     pub(super) async fn tell_term(&self, following: &Following) {
         let (store_id, term) = (following.store_id(), following.standing().term);
+        // What it was promoted for itself: it may have met a newer one since.
+        let own = following.replication().term;
         for (at, asked) in ask_all(self.others(), |at| async move { self.at_again(&at, store_id).await }).await {
             let Ok(Peer { admin, standing, .. }) = asked else { continue };
             if standing.store_id != store_id {
                 continue;
             }
-            if standing.seat == Seat::Primary && standing.term == term && following.is_returning() {
+            if standing.seat == Seat::Primary && standing.term == own && following.is_returning() {
                 tracing::error!(
                     at,
-                    term,
+                    term = own,
                     "is the primary of the term that this server was promoted for: its data directory, or this one, was copied; this one becomes another copy, and follows"
                 );
                 if let Err(fault) = following.renew_id().await {

@@ -133,6 +133,70 @@ async fn pack(db: &Db) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_follower_is_restored_and_is_the_same() {
+    let primary = Node::primary(&[]);
+    let db = client(&primary).await;
+    fill(&db, 5, 1000).await;
+    let blob = db.put_blob(&[7_u8; 300_000][..]).await.expect("a blob");
+    let with_blob = Record { blobs: vec![blob], ..Record::new("File", 1, "f") };
+    db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &with_blob)).await.expect("commits");
+    let follower = Node::follower(&[primary.address], &[]);
+    follower.until_whole().await;
+    let place = tempfile::tempdir().expect("a directory");
+    let to = place.path().join("backup");
+    let at = follower.address.to_string();
+    let taken = program().args(["--server", &at, "backup"]).arg(&to).output().expect("runs");
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    let mut restored = Node::idle(&[]);
+    let made = program().arg("restore").arg(&to).arg("--into").arg(restored.dir()).output().expect("runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    restored.start_as(&["serve"]);
+    same(&primary, &restored).await;
+    let copy = client(&restored).await;
+    assert_eq!(copy.blob(blob).bytes(0..300_000).await.expect("it was kept"), vec![7; 300_000]);
+    fill(&copy, 1, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_are_there_after_a_fail_over_and_new_ones_are_taken() {
+    let mut old = Node::primary(&["replication.sync=1"]);
+    let new = Node::follower(&[old.address], &[]);
+    let options =
+        Options { request_timeout: GUARD, other_addresses: vec![new.address.to_string()], ..Options::default() };
+    let db = Db::connect_with(old.address.to_string(), options).await.expect("connects");
+    let put = async |byte: u8| {
+        let blob = db.put_blob(&vec![byte; 400_000][..]).await.expect("a blob");
+        let oid = db.new_oid().await.expect("an oid");
+        let record = Record { blobs: vec![blob], ..Record::new("File", 1, "f") };
+        db.run(async |tx| tx.put(Cell::object(oid), &record)).await.expect("commits");
+        blob
+    };
+    let before = [put(1).await, put(2).await];
+    old.kill();
+    new.admin().await.expect("connects").promote(false, false).await.expect("promotes");
+    let after = put(3).await;
+    let copy = client(&new).await;
+    for (byte, blob) in (1_u8..).zip(before.into_iter().chain([after])) {
+        assert_eq!(copy.blob(blob).bytes(0..400_000).await.expect("it is there"), vec![byte; 400_000]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_is_not_followed_and_says_whom_to_follow() {
+    let primary = Node::primary(&[]);
+    fill(&client(&primary).await, 3, 100).await;
+    let follower = Node::follower(&[primary.address], &[]);
+    follower.until_whole().await;
+    let mut second = Node::follower(&[primary.address], &[]);
+    second.until_whole().await;
+    second.kill();
+    second.begin(&["follow", &follower.address.to_string()]);
+    let refused = |now: &Replication| now.problem.as_ref().is_some_and(|why| why.contains("is a follower of"));
+    let told = second.until("told", refused).await;
+    assert!(!told.connected && told.problem.expect("a reason").contains(&primary.address.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_waits_for_its_first_primary_says_so() {
     let mut primary = Node::idle(&[]);
     let numbers = free();
@@ -306,6 +370,10 @@ async fn a_planned_switch_loses_nothing_and_refuses_nobody() {
         (primary, follower) = (follower, primary);
         // The next one is asked about whom it can reach.
         nodes[follower].until_whole().await;
+    }
+    for node in &nodes {
+        let known = node.status().await.replication.followers;
+        assert!(known.len() <= 1, "there is one other copy, whatever it was: {known:?}");
     }
     stop.send(true).expect("they listen");
     let mut done = 0;

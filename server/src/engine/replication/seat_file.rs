@@ -193,7 +193,8 @@ mod behind {
     }
 }
 
-pub(super) fn hex(id: &[u8; 16]) -> String {
+/// A copy's id, for people.
+pub(crate) fn hex(id: &[u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(*id))
 }
 
