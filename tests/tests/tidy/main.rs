@@ -13,7 +13,7 @@ use source::Source;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 10] =
+const CRATES: [&str; 11] =
     ["proto", "zodb", "server", "derive", "client", "testing", "backup", "cli", "tests", "benches", "python"];
 
 fn root() -> PathBuf {
