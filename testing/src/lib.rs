@@ -62,7 +62,10 @@ struct Running {
 ///
 /// If it does not start: there is nothing to test then. [`Server::start`] gives the reason instead.
 pub fn server() -> Server {
-    match Server::start(Settings::default(), Registry::built_in()) {
+    let mut settings = Settings::default();
+    // A client that is still connected at the end is the test's own.
+    settings.sessions.shutdown_grace_ms = 50;
+    match Server::start(settings, Registry::built_in()) {
         Ok(server) => server,
         Err(error) => panic!("no server for the test: {error}"),
     }

@@ -36,6 +36,20 @@ async fn an_asynchronous_test_too_and_clients_outlive_a_restart() {
     assert_eq!(words.count(&db.now()).await.expect("reads"), 3);
 }
 
+/// docs/testing.md, "In Rust".
+async fn visited() -> Result<i64, Error> {
+    let server = zeolite_testing::server();
+    let db = server.db().await?; // in a plain #[test]: blocking::Db::connect(server.address())?
+    db.run(async |tx| tx.root_or_create::<Counter>("visits").await?.add(&tx, 1)).await?;
+    let visits: Option<Counter> = db.now().root("visits").await?;
+    visits.expect("was made").get(&db.now()).await
+}
+
+#[tokio::test]
+async fn the_code_of_the_page_runs() {
+    assert_eq!(visited().await.expect("runs"), 1);
+}
+
 #[test]
 fn one_that_does_not_start_says_why() {
     let mut wrong = Settings::default();

@@ -1,4 +1,5 @@
-//! The Rust of the pages, as it stands there: each block of README.md and of docs/*.md is code of this file, which is compiled and run.
+//! The Rust of the pages, as it stands there: each block of README.md and of docs/*.md is code of this file, which is compiled and run
+//! (or of the tests of `zeolite-testing`).
 //!
 //! Space and a comma before a closing bracket aside, since a block is not as deep as the code here.
 
@@ -14,7 +15,8 @@ use zeolite_proto::Registry;
 use zeolite_server::server::Server;
 use zeolite_server::settings::Settings;
 
-const OWN: &str = include_str!("guide.rs");
+/// The last: what needs a crate above this one.
+const OWN: &str = concat!(include_str!("guide.rs"), include_str!("../../../testing/tests/it.rs"));
 
 /// Code without what depends on how deep it stands.
 fn bare(code: &str) -> String {
@@ -247,7 +249,11 @@ fn every_block_of_the_pages_is_code_that_runs() {
         let text = std::fs::read_to_string(&page).expect("a page can be read");
         for block in blocks(&text) {
             found += 1;
-            assert!(own.contains(&bare(block)), "{}: is not in client/tests/it/guide.rs:\n{block}", page.display());
+            assert!(
+                own.contains(&bare(block)),
+                "{}: is not in client/tests/it/guide.rs or testing/tests/it.rs:\n{block}",
+                page.display()
+            );
         }
     }
     assert!(found >= 3, "only {found} blocks were found");

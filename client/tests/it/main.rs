@@ -4,6 +4,7 @@ mod blocking;
 mod derive;
 mod evolve;
 mod evolve_scripts;
+mod examples;
 mod guide;
 mod indexes;
 mod live;

@@ -1,0 +1,43 @@
+//! The worker of an evolve: brings all pages of the wiki to their second version, and into its indexes, beside the site. Run as many as you
+//! like, and stop them at any time.
+//!
+//! `cargo run -p zeolite-client --example evolve_worker -- 127.0.0.1:7878`
+
+#![expect(clippy::print_stderr, reason = "a program that says what it has done")]
+
+// A program would name its own crate of types here.
+#[path = "wiki.rs"]
+#[expect(dead_code, reason = "only its types are needed")]
+pub(crate) mod wiki;
+
+use wiki::Page;
+use zeolite_client::evolve::{self, NewJob, Plan, Settings, Worker};
+use zeolite_client::{Db, Error, Options, Persistent};
+
+/// Plans the job, if nobody has, and works until it is done. Gives how many objects were looked at, and what is wrong with the indexes.
+pub(crate) async fn run(address: &str, name: &str, settings: Settings) -> Result<(u64, Vec<String>), Error> {
+    let db = Db::connect_with(address, Options { role: "evolve".into(), ..Options::default() }).await?;
+    let job = match evolve::find(&db, name).await {
+        Ok(job) => job,
+        Err(_) => {
+            let plan = Plan::below(Page::CLASS, Page::VERSION);
+            let mut new = NewJob::new(name, plan);
+            // Also where there is no old page: a new site has its gate from the beginning.
+            (new.gate, new.allow_empty, new.settings) = (true, true, settings);
+            evolve::plan(&db, new).await?
+        }
+    };
+    Worker::new(&job).tasks(2).run(evolve::upgrade::<Page>()).await?;
+    job.ensure_done().await?;
+    let verified = evolve::verify_indexes::<Page>(&db).await?;
+    Ok((verified.objects, verified.problems))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7878".into());
+    let (pages, problems) = run(&address, "pages-2", Settings::default()).await?;
+    eprintln!("{pages} pages, {} problems", problems.len());
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    Ok(())
+}
