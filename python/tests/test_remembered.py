@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +30,7 @@ FEW: dict[str, Any] = {"chunk_objects_start": 20, "chunk_objects_max": 20, **ANY
 @pytest.fixture(params=[False, True], ids=["implicit", "explicit"])
 def root(server: Server, uri: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Of a connection with either kind of manager; ``progress`` is called before each chunk."""
-    monkeypatch.setattr(sys.modules["zeolite.evolve.looping"], "LOOK", 0.0)
+    monkeypatch.setattr("zeolite.evolve.looping.LOOK", 0.0)
     manager = transaction.TransactionManager(explicit=request.param)
     database = DB(Storage(server.address))
     connection = database.open(manager)
