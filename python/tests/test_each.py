@@ -298,7 +298,7 @@ def test_what_is_no_objects_fault_is_raised_as_it_is(connection: Any, monkeypatc
             raise LookupError("no bar")
 
     if kind == "progress":
-        monkeypatch.setattr(sys.modules["zeolite.evolve.looping"], "LOOK", 0.0)
+        monkeypatch.setattr("zeolite.evolve.looping.LOOK", 0.0)
     raised, text = {"exit": (SystemExit, "enough"), "progress": (LookupError, "no bar")}.get(kind, (KeyboardInterrupt, "^$"))
     with pytest.raises(raised, match=text) as caught:
         evolve.each(docs.values(), step, name="views", progress=progress)
