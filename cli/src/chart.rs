@@ -127,8 +127,8 @@ pub(crate) fn picture(charts: &[Chart<'_>]) -> Result<String> {
     Ok(text)
 }
 
-/// Writes a file that begins with a mark, over one that does so as well; any other stays as it is.
-pub(crate) fn write_over_own(to: &Path, mark: &str, text: &str) -> Result<()> {
+/// Refuses a file that is there and does not begin with the mark: it is somebody else's.
+pub(crate) fn is_own(to: &Path, mark: &str) -> Result<()> {
     let shown = to.display();
     match std::fs::File::open(to) {
         Ok(file) => {
@@ -137,11 +137,17 @@ pub(crate) fn write_over_own(to: &Path, mark: &str, text: &str) -> Result<()> {
             if head != mark.as_bytes() {
                 bail!("{shown} is there and was not made by this command; choose another file, or remove it");
             }
+            Ok(())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("reading {shown}")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("reading {shown}")),
     }
-    std::fs::write(to, format!("{mark}{text}")).with_context(|| format!("writing {shown}"))
+}
+
+/// Writes a file that begins with a mark, over one that does so as well; any other stays as it is.
+pub(crate) fn write_over_own(to: &Path, mark: &str, text: &str) -> Result<()> {
+    is_own(to, mark)?;
+    std::fs::write(to, format!("{mark}{text}")).with_context(|| format!("writing {}", to.display()))
 }
 
 /// A moment at the axis: no parts of a second where they tell nothing.

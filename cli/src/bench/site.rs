@@ -14,7 +14,7 @@ use super::evolve::versions::{How, Versions};
 use super::latency::Latency;
 use super::report::{Aim, Report, Row};
 use super::{Setting, bulk, fill, traffic};
-use crate::chart::{Chart, Line, Mark, picture, write_over_own};
+use crate::chart::{Chart, Line, Mark, is_own, picture, write_over_own};
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -62,6 +62,7 @@ struct Phase {
 }
 
 pub(super) async fn measure(setting: &Setting<'_>, picture_to: &Path, report: &mut Report) -> Result<()> {
+    is_own(picture_to, PICTURE_MARK)?;
     let doing = setting.doing("filling for a site");
     let dir = setting.scratch()?;
     // All history but the newest may go: so the pack has something to do.
