@@ -75,18 +75,17 @@ pub fn main() -> ExitCode {
     };
     let out = Out::new(cli.json);
     let server = Server::new(&cli.server, &cli.database, cli.timeout, &cli.credentials);
-    if let Command::Check(args) = &cli.command {
+    if let Command::Check(_) | Command::Doctor(_) = &cli.command {
         let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
-        let code = match runtime() {
-            Ok(runtime) => runtime.block_on(check::check(&out, &server, args)),
-            Err(error) => check::broken(&out, &error),
+        let look = async {
+            match &cli.command {
+                Command::Doctor(args) => doctor::doctor(&out, &server, args).await,
+                Command::Check(args) => check::check(&out, &server, args).await,
+                _ => unreachable!("these two have codes of their own"),
+            }
         };
-        return if out.has_failed() { check::unsaid() } else { code };
-    }
-    if let Command::Doctor(args) = &cli.command {
-        let server = server.within(cli.timeout.is_none().then_some(check::TIMEOUT));
         let code = match runtime() {
-            Ok(runtime) => runtime.block_on(doctor::doctor(&out, &server, args)),
+            Ok(runtime) => runtime.block_on(look),
             Err(error) => check::broken(&out, &error),
         };
         return if out.has_failed() { check::unsaid() } else { code };

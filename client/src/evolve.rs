@@ -71,7 +71,7 @@ mod verify;
 mod worker;
 
 pub use beside::Beside;
-pub use course::{Course, CoursePoint};
+pub use course::{Course, CourseSample};
 pub use dry_run::{DryRun, DryRunOptions, ErrorKind, Sample, dry_run};
 pub use earlier::OWED_MAX;
 pub use eta::Eta;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use zeolite_client::evolve::{self, CoursePoint, JobRecord, Progress};
+use zeolite_client::evolve::{self, CourseSample, JobRecord, Progress};
 use zeolite_client::{Db, Tid};
 
 /// What a report begins with: only such a file is written over.
@@ -38,7 +38,7 @@ pub(super) async fn report(out: &Out, db: &Db, args: &ReportArgs) -> Result<()> 
     let job = evolve::find(db, &args.name).await?;
     let (progress, course) = (job.show().await?, job.course().await?);
     if out.is_json() {
-        let points = |points: &[CoursePoint]| points.iter().map(point_json).collect::<Vec<Value>>();
+        let points = |points: &[CourseSample]| points.iter().map(point_json).collect::<Vec<Value>>();
         return out.json(&json!({ "job": args.name, "work": points(&course.work), "undo": points(&course.undo) }));
     }
     let mut page = Page::new(&format!("evolve {}", args.name));
@@ -49,7 +49,7 @@ pub(super) async fn report(out: &Out, db: &Db, args: &ReportArgs) -> Result<()> 
     }
     page.course("How it went", &course.work, started_unix_ms(&progress.job))?;
     if !course.undo.is_empty() {
-        page.course("How it was taken back", &course.undo, course.undo[0].unix_ms)?;
+        page.course("How it was taken back", &course.undo, course.undo[0].unix_ms())?;
     }
     page.left_over(&job, &progress).await?;
     let to = args.to.clone().unwrap_or_else(|| file_of(&args.name));
@@ -65,9 +65,9 @@ fn started_unix_ms(job: &JobRecord) -> u64 {
     u64::try_from(Tid(job.started).unix_nanos() / 1_000_000).unwrap_or(0)
 }
 
-fn point_json(point: &CoursePoint) -> Value {
+fn point_json(point: &CourseSample) -> Value {
     json!({
-        "unix_ms": point.unix_ms,
+        "unix_ms": point.unix_ms(),
         "counts": shown::counts_json(point.counts),
         "live_p99_us": point.live_p99_us,
         "quiet_p99_us": point.quiet_p99_us,
@@ -133,14 +133,14 @@ impl Page {
         self.0 += &format!("<table>\n{head}{rows}</table>\n");
     }
 
-    fn course(&mut self, title: &str, points: &[CoursePoint], began_ms: u64) -> Result<()> {
+    fn course(&mut self, title: &str, points: &[CourseSample], began_ms: u64) -> Result<()> {
         self.heading(title);
         let Some(last) = points.last() else {
             self.paragraph("No course is kept: it took less than a second, or was one commit, or its workers were of an older version.");
             return Ok(());
         };
-        let began = began_ms.min(points[0].unix_ms);
-        let course = Buckets::of(points, began, last.unix_ms);
+        let began = began_ms.min(points[0].unix_ms());
+        let course = Buckets::of(points, began, last.unix_ms());
         for chart in course.charts() {
             self.0 += &chart.svg()?;
         }
@@ -197,8 +197,8 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn of(points: &[CoursePoint], began: u64, ended: u64) -> Buckets {
-        let at = |point: &CoursePoint| point.unix_ms.saturating_sub(began) as f64 / 1000.0;
+    fn of(points: &[CourseSample], began: u64, ended: u64) -> Buckets {
+        let at = |point: &CourseSample| point.unix_ms().saturating_sub(began) as f64 / 1000.0;
         let seconds = (ended.saturating_sub(began) as f64 / 1000.0).max(1.0);
         let columns = BUCKETS.min(points.len().max(2));
         let width = seconds / columns as f64;
@@ -223,9 +223,9 @@ impl Buckets {
             let first = points.partition_point(|point| at(point) <= from);
             let end = points.partition_point(|point| at(point) <= to).max(first + 1).min(points.len());
             let within = &points[first.min(points.len() - 1)..end];
-            let most = |value: fn(&CoursePoint) -> u64| within.iter().map(value).max().unwrap_or(0) as f64 / 1000.0;
+            let most = |value: fn(&CourseSample) -> u64| within.iter().map(value).max().unwrap_or(0) as f64 / 1000.0;
             let mean =
-                |value: fn(&CoursePoint) -> f64| within.iter().map(value).sum::<f64>() / within.len().max(1) as f64;
+                |value: fn(&CourseSample) -> f64| within.iter().map(value).sum::<f64>() / within.len().max(1) as f64;
             let known = |value: f64| if value > 0.0 { value } else { f64::NAN };
             buckets.p99.push((middle, known(most(|point| point.live_p99_us))));
             buckets.quiet.push((middle, known(most(|point| point.quiet_p99_us))));
@@ -280,12 +280,12 @@ fn between(points: &[(f64, f64)], at: f64) -> f64 {
 }
 
 /// What slowed it down and for how long in milliseconds, the longest first; the numbers of a reason are left out.
-fn reasons(points: &[CoursePoint], began: u64) -> Vec<(String, u64)> {
+fn reasons(points: &[CourseSample], began: u64) -> Vec<(String, u64)> {
     let mut before = began;
     let mut reasons: Vec<(String, u64)> = Vec::new();
     for point in points {
-        let took = point.unix_ms.saturating_sub(before);
-        before = before.max(point.unix_ms);
+        let took = point.unix_ms().saturating_sub(before);
+        before = before.max(point.unix_ms());
         if point.why.is_empty() {
             continue;
         }

@@ -6,7 +6,7 @@
 
 use super::job::Job;
 use super::lease::Lease;
-use super::ledger::{Counts, UNDO_RANGE, encoded, kept};
+use super::ledger::{Counts, UNDO_RANGE, alone, encoded, kept};
 use super::pace::Pace;
 use crate::connect::Db;
 use crate::errors::Result;
@@ -15,8 +15,9 @@ use crate::tx::{Place, View};
 use crate::typed::{Persistent, decode_record};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use zeolite_proto::evolve::{CourseRecord, CourseSample, Kept, Stored, course_cell};
-use zeolite_proto::{Cell, Change, Draft, Note, Oid, Pressure, Priority, Tid, Write};
+pub use zeolite_proto::evolve::CourseSample;
+use zeolite_proto::evolve::{CourseRecord, Kept, Stored, course_cell};
+use zeolite_proto::{Cell, Change, Oid, Pressure, Tid, Write};
 
 impl Persistent for CourseRecord {
     const CLASS: &str = <CourseRecord as Stored>::CLASS;
@@ -75,46 +76,18 @@ fn sample(held: &Lease, pace: &Pace, felt: &Pressure) -> CourseSample {
 async fn send(db: &Db, cell: &Cell, course: &Kept<CourseRecord>) -> Result<Tid> {
     let at = Place::newest(db);
     let change = Change::Put(encoded(&course.record)?);
-    let draft = Draft {
-        key: db.new_commit_key(),
-        key_since: at.snapshot,
-        priority: Priority::Batch,
-        read_cells: Vec::new(),
-        read_ranges: Vec::new(),
-        writes: vec![Write { cell: cell.clone(), base: course.tid, change, stamped: false }],
-        note: Note { user: "evolve".into(), ..Note::default() },
-    };
+    let draft = alone(db, at, Write { cell: cell.clone(), base: course.tid, change, stamped: false });
     Ok(at.at(at.snapshot.max(course.tid)).send(db, &draft).await?.tid)
 }
 
-/// How a job went, the oldest first: a point for every sample of any range.
+/// How a job went, the oldest first: for every sample of any range what all of them had done until then.
 #[derive(Clone, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct Course {
     /// Its steps. Empty for jobs of programs that kept none, for those that took less than a second, and for a whole plan in one commit.
-    pub work: Vec<CoursePoint>,
+    pub work: Vec<CourseSample>,
     /// How it was taken back.
-    pub undo: Vec<CoursePoint>,
-}
-
-/// A job at one moment: the sums of its ranges.
-#[derive(Clone, PartialEq, Debug, Default)]
-#[non_exhaustive]
-pub struct CoursePoint {
-    /// In milliseconds since 1970, by the server's clock.
-    pub unix_ms: u64,
-    /// What has become of objects so far; of an undo, what was taken back.
-    pub counts: Counts,
-    /// The 99th percentile of live commits in the seconds before, in microseconds; 0: there were none.
-    pub live_p99_us: u64,
-    /// The same of quiet seconds; 0: not known.
-    pub quiet_p99_us: u64,
-    /// Live commits a second.
-    pub live_rate: f64,
-    /// Live drafts that were refused for a conflict, a second.
-    pub conflict_rate: f64,
-    /// What slowed the worker down; empty: nothing.
-    pub why: String,
+    pub undo: Vec<CourseSample>,
 }
 
 impl Job {
@@ -138,27 +111,19 @@ async fn courses(view: &View, job: Oid) -> Result<BTreeMap<Bytes, CourseRecord>>
 }
 
 /// The samples of all ranges in the order of time, each with the sum of what every range had done until then.
-fn summed(courses: impl Iterator<Item = CourseRecord>) -> Vec<CoursePoint> {
+fn summed(courses: impl Iterator<Item = CourseRecord>) -> Vec<CourseSample> {
     let mut samples: Vec<(usize, CourseSample)> = courses
         .enumerate()
-        .flat_map(|(range, course)| course.samples.into_iter().map(move |sample| (range, sample)))
+        .flat_map(|(range, course)| course.samples.into_iter().map(move |one| (range, one)))
         .collect();
     samples.sort_by_key(|(_, sample)| sample.tid);
     let mut newest: BTreeMap<usize, Counts> = BTreeMap::new();
-    let mut sum = |range, counts| {
-        newest.insert(range, counts);
-        newest.values().fold(Counts::default(), |sum, counts| sum.plus(*counts))
+    let mut sum = |(range, sample): (usize, CourseSample)| {
+        newest.insert(range, sample.counts);
+        let counts = newest.values().fold(Counts::default(), |sum, counts| sum.plus(*counts));
+        CourseSample { counts, ..sample }
     };
-    let point = |(range, sample): (usize, CourseSample)| CoursePoint {
-        unix_ms: sample.unix_ms(),
-        counts: sum(range, sample.counts),
-        live_p99_us: sample.live_p99_us,
-        quiet_p99_us: sample.quiet_p99_us,
-        live_rate: sample.live_rate,
-        conflict_rate: sample.conflict_rate,
-        why: sample.why,
-    };
-    samples.into_iter().map(point).collect()
+    samples.into_iter().map(&mut sum).collect()
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Owns the lease on a range: claiming it, keeping it, giving it back, and finding out that it was lost.
 
 use super::job::newest_view;
-use super::ledger::{Kept, RangeRecord, encoded, kept, range_cell};
+use super::ledger::{Kept, RangeRecord, alone, encoded, kept, range_cell};
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::tx::Place;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_proto::{Cell, Change, Draft, Note, Oid, Priority, Tid, Write, hash};
+use zeolite_proto::{Cell, Change, Oid, Tid, Write, hash};
 
 /// The lease on a range that this worker holds.
 #[derive(Clone, Debug)]
@@ -63,15 +63,7 @@ impl Lease {
             change(&mut next);
             next.beat += 1;
             let at = Place::newest(&self.db);
-            let draft = Draft {
-                key: self.db.new_commit_key(),
-                key_since: at.snapshot,
-                priority: Priority::Batch,
-                read_cells: Vec::new(),
-                read_ranges: Vec::new(),
-                writes: vec![self.write(&next)?],
-                note: Note { user: "evolve".into(), ..Note::default() },
-            };
+            let draft = alone(&self.db, at, self.write(&next)?);
             let error = match at.at(at.snapshot.max(self.tid)).send(&self.db, &draft).await {
                 Ok(receipt) => {
                     self.written(next, receipt.tid);

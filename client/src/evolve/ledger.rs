@@ -9,9 +9,10 @@
 //!
 //! Not here: who does so (`lease`), what a chunk is (`chunk`), the records themselves (`zeolite_proto::evolve`).
 
+use crate::connect::Db;
 use crate::errors::Result;
 use crate::revision::Range;
-use crate::tx::View;
+use crate::tx::{Place, View};
 use crate::typed::{Persistent, decode_record, encode_record};
 use bytes::Bytes;
 use zeolite_proto::evolve::Stored;
@@ -20,7 +21,7 @@ pub(crate) use zeolite_proto::evolve::{
     Kept, KeysRecord, ListRecord, OWED, Owed, PAID, UNDO_RANGE, bad_cell, counts, list_cell, not_undone_cell,
     owed_cell, paid_cell, range_cell,
 };
-use zeolite_proto::{Cell, Oid, Tid};
+use zeolite_proto::{Cell, Draft, Note, Oid, Priority, Tid, Write};
 
 macro_rules! persistent {
     ($($record:ty),*) => {
@@ -89,4 +90,17 @@ pub(crate) async fn entries<T: Persistent>(
 /// The encoded record.
 pub(crate) fn encoded<T: Persistent>(record: &T) -> Result<Bytes> {
     encode_record(record)
+}
+
+/// One write of the ledger in a commit of its own, as batch work.
+pub(crate) fn alone(db: &Db, at: Place, write: Write) -> Draft {
+    Draft {
+        key: db.new_commit_key(),
+        key_since: at.snapshot,
+        priority: Priority::Batch,
+        read_cells: Vec::new(),
+        read_ranges: Vec::new(),
+        writes: vec![write],
+        note: Note { user: "evolve".into(), ..Note::default() },
+    }
 }
