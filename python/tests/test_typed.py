@@ -541,3 +541,63 @@ def test_nothing_as_a_value_has_its_key(db: zeolite.Database) -> None:
         sizes = tx.root.open("sizes", zeolite.Map[str, int | None])
         sizes["a"] = None
         assert "a" in sizes and sizes.pop("a", 5) is None and "a" not in sizes
+
+
+def test_what_is_missing_deleted_or_of_another_class_is_told(db: zeolite.Database) -> None:
+    class Before(zeolite.Object, cls="test.Grows"):
+        name: str
+
+    with db.transaction() as tx:
+        tx.root["grows"] = tx.create(Before(name="a"))
+
+    class Grown(zeolite.Object, cls="test.Grows"):
+        name: str
+        size: int
+
+    with db.transaction() as tx:
+        grown = tx.root.get("grows", Grown)
+        assert grown is not None
+        with pytest.raises(errors.Undecodable, match="has no size"):
+            _ = grown.size
+
+    class Tagged(zeolite.Object, cls="test.Tagged"):
+        tags: list[str]
+
+    with db.transaction() as tx:
+        tagged = tx.root["tagged"] = tx.create(Tagged(tags=[]))
+    with db.transaction() as tx:
+        again = tx.get(tagged)
+        again.tags.append("a")
+        tx.delete(again)
+        again.tags.append("b")
+    with db.transaction(fresh=True) as tx, pytest.raises(errors.NotFound):
+        _ = tx.get(tagged).tags
+
+
+def test_a_dataclass_below_the_one_of_a_field_is_refused() -> None:
+    @dataclass
+    class Point:
+        x: int
+
+    @dataclass
+    class Deep(Point):
+        z: int = 0
+
+    class Placed(zeolite.Object, cls="test.Placed"):
+        at: Point
+
+    with pytest.raises(errors.BadValue):
+        Placed(at=Deep(1, 2))
+    assert Placed(at=Point(1)).at == Point(1)
+
+
+def test_a_new_object_is_a_member_of_a_set(db: zeolite.Database) -> None:
+    class Thing(zeolite.Object, cls="test.Thing"):
+        name: str
+
+    with db.transaction() as tx:
+        things = tx.root.set("things", Thing)
+        things.add(tx.create(Thing(name="a")))
+        things.add(Thing(name="b"))
+    with db.transaction(fresh=True) as tx:
+        assert sorted(thing.name for thing in tx.root.set("things", Thing)) == ["a", "b"]

@@ -136,7 +136,7 @@ impl Page {
     fn course(&mut self, title: &str, points: &[CourseSample], began_ms: u64) -> Result<()> {
         self.heading(title);
         let Some(last) = points.last() else {
-            self.paragraph("No course is kept: it took less than a second, or was one commit, or its workers were of an older version.");
+            self.paragraph("No course is kept: nothing was done yet, or it was one commit, or its workers were of an older version.");
             return Ok(());
         };
         let began = began_ms.min(points[0].unix_ms());

@@ -1,8 +1,8 @@
 //! Owns the indexes that are kept with the objects of a class, as they are read and as they are stored.
 //!
 //! ```text
-//!   root ── "wiki.Page:author" ──> Index         (key, object)     Page::BY_AUTHOR reads it
-//!   root ── "wiki.Page:slug"   ──> UniqueIndex    key -> object    Page::BY_SLUG
+//!   root ── "wiki.Page:author"      ──> Index         (key, object)     Page::BY_AUTHOR reads it
+//!   root ── "wiki.Page:unique:slug" ──> UniqueIndex    key -> object    Page::BY_SLUG
 //! ```
 //! Each is a collection with a name in the root, made when the first object gets an entry; its entries are those that `insert` would
 //! write, so any tool and any language reads them. What the transaction has written is settled before it reads.
@@ -14,7 +14,7 @@ use super::{Index, UniqueIndex, index};
 use crate::errors::Result;
 use crate::keys::{AsKey, Key, Prefixed};
 use crate::revision::Range;
-use crate::tx::{IndexKey, View};
+use crate::tx::{IndexKey, KeptIndex, View};
 use crate::typed::{Handle, Persistent, Ref};
 use bytes::Bytes;
 use std::borrow::Borrow;
@@ -64,7 +64,7 @@ reads_by_name!(UniqueBy);
 impl<K: Key, T: Persistent> IndexBy<K, T> {
     /// The collection that it is; none: no object has had an entry yet.
     pub async fn collection(&self, view: &View) -> Result<Option<Index<K, T>>> {
-        root(view, T::CLASS, self.name).await
+        root(view, T::CLASS, KeptIndex::many(self.name)).await
     }
 
     /// The objects under a key.
@@ -104,7 +104,9 @@ impl<K: Key, T: Persistent> IndexBy<K, T> {
 
     fn walk<'v>(&self, view: &'v View, range: Range) -> Entries<'v, (K, Ref<T>)> {
         let name = self.name;
-        let oid = async move { Ok(root::<Index<K, T>>(view, T::CLASS, name).await?.map(|index| index.oid())) };
+        let oid = async move {
+            Ok(root::<Index<K, T>>(view, T::CLASS, KeptIndex::many(name)).await?.map(|index| index.oid()))
+        };
         Entries::looked_up(view, oid, range.keys_only(), |oid, entry| entries::key(oid, &entry.key))
     }
 }
@@ -112,7 +114,7 @@ impl<K: Key, T: Persistent> IndexBy<K, T> {
 impl<K: Key, T: Persistent> UniqueBy<K, T> {
     /// The collection that it is; none: no object has had an entry yet.
     pub async fn collection(&self, view: &View) -> Result<Option<UniqueIndex<K, Ref<T>>>> {
-        root(view, T::CLASS, self.name).await
+        root(view, T::CLASS, KeptIndex::unique(self.name)).await
     }
 
     /// The object under a key.
@@ -150,15 +152,16 @@ impl<K: Key, T: Persistent> UniqueBy<K, T> {
 
     fn walk<'v>(&self, view: &'v View, range: Range) -> Entries<'v, (K, Ref<T>)> {
         let name = self.name;
-        let oid =
-            async move { Ok(root::<UniqueIndex<K, Ref<T>>>(view, T::CLASS, name).await?.map(|index| index.oid())) };
+        let oid = async move {
+            Ok(root::<UniqueIndex<K, Ref<T>>>(view, T::CLASS, KeptIndex::unique(name)).await?.map(|index| index.oid()))
+        };
         Entries::looked_up(view, oid, range, index::pair)
     }
 }
 
-async fn root<H: Handle>(view: &View, class: &str, name: &str) -> Result<Option<H>> {
+async fn root<H: Handle>(view: &View, class: &str, index: KeptIndex) -> Result<Option<H>> {
     view.settle(true).await?;
-    let name = root_name(class, name);
+    let name = root_name(class, index);
     let known = view.own.lock().kept.roots.get(&name).copied();
     match known {
         Some(oid) => Ok(Some(H::from_oid(oid))),
@@ -166,9 +169,11 @@ async fn root<H: Handle>(view: &View, class: &str, name: &str) -> Result<Option<
     }
 }
 
-/// The name in the root.
-pub(crate) fn root_name(class: &str, index: &str) -> String {
-    format!("{class}:{index}")
+/// The name in the root. A field whose index becomes a unique one, or the other way round, has another one: both are collections of
+/// different classes, and records of either version are in their own.
+pub(crate) fn root_name(class: &str, index: KeptIndex) -> String {
+    let kind = if index.unique { "unique:" } else { "" };
+    format!("{class}:{kind}{}", index.name)
 }
 
 /// Where the entry of an object under a key is.

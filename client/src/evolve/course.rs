@@ -33,8 +33,8 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// A chunk of the range is committed.
     pub(crate) async fn note(&mut self, db: &Db, job: Oid, held: &Lease, pace: &Pace) {
-        let is_due =
-            self.known.as_ref().is_none_or(|(range, course)| *range != held.number || course.record.is_due(held.tid));
+        let known = self.known.as_ref().filter(|(range, _)| *range == held.number);
+        let is_due = known.is_none_or(|(_, course)| course.record.is_due(held.tid));
         if !is_due {
             return;
         }
@@ -84,7 +84,7 @@ async fn send(db: &Db, cell: &Cell, course: &Kept<CourseRecord>) -> Result<Tid> 
 #[derive(Clone, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct Course {
-    /// Its steps. Empty for jobs of programs that kept none, for those that took less than a second, and for a whole plan in one commit.
+    /// Its steps. Empty for jobs of programs that kept none, and for a whole plan in one commit.
     pub work: Vec<CourseSample>,
     /// How it was taken back.
     pub undo: Vec<CourseSample>,

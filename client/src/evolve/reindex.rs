@@ -84,7 +84,7 @@ async fn is_right<T: Persistent>(view: &View, cell: &Cell, record: &Bytes) -> Re
 }
 
 async fn root<T: Persistent>(view: &View, index: &KeptIndex) -> Result<Option<Oid>> {
-    let name = kept::root_name(T::CLASS, index.name);
+    let name = kept::root_name(T::CLASS, *index);
     Ok(match index.unique {
         true => view.root::<UniqueIndex<(), ()>>(&name).await?.map(|index| index.oid()),
         false => view.root::<Index<(), ()>>(&name).await?.map(|index| index.oid()),

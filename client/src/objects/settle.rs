@@ -84,7 +84,8 @@ impl Difference {
                 None => keys(stored.remove(&cell).flatten())?,
             };
             let now = keys(now)?.keys;
-            let is_in = |keys: &[IndexKey], key: &IndexKey| keys.iter().any(|known| known.is_same(key));
+            // Both are in order.
+            let is_in = |keys: &[IndexKey], key: &IndexKey| keys.binary_search_by(|known| known.order(key)).is_ok();
             let gone = before.keys.iter().filter(|key| !is_in(&now, key)).cloned().collect();
             let all = object.whole || !before.are_there;
             let new = now.iter().filter(|key| all || !is_in(&before.keys, key)).cloned().collect();
@@ -105,7 +106,7 @@ impl Difference {
         for changed in &self.objects {
             let new = changed.new.iter().map(|key| (key, make));
             for (key, make) in new.chain(changed.gone.iter().map(|key| (key, false))) {
-                let name = root_name(changed.class, key.index.name);
+                let name = root_name(changed.class, key.index);
                 if self.roots.contains_key(&name) {
                     continue;
                 }
@@ -123,7 +124,7 @@ impl Difference {
 
     /// Where an object's entry under a key is; none: there is no index.
     fn cell(&self, changed: &Changed, key: &IndexKey) -> Option<Cell> {
-        let index = self.roots.get(&root_name(changed.class, key.index.name))?;
+        let index = self.roots.get(&root_name(changed.class, key.index))?;
         Some(cell(*index, key, changed.object.oid))
     }
 
@@ -151,7 +152,7 @@ impl Difference {
                         // Its own, or free.
                         owner if owner.is_none_or(|owner| owner == object) => *owner = Some(object),
                         owner => {
-                            let index = root_name(changed.class, key.index.name);
+                            let index = root_name(changed.class, key.index);
                             let owner = owner.unwrap_or_default();
                             return Err(Error::UniqueTaken { index, cell, owner, object });
                         }

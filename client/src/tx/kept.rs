@@ -13,6 +13,7 @@ use super::{Own, View};
 use crate::errors::Result;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use zeolite_proto::{Cell, Oid};
 
@@ -56,14 +57,17 @@ pub(crate) struct IndexKey {
 }
 
 impl IndexKey {
-    pub(crate) fn is_same(&self, other: &IndexKey) -> bool {
-        self.index.name == other.index.name && self.key == other.key
+    /// The order in which the keys of a record stand.
+    pub(crate) fn order(&self, other: &IndexKey) -> Ordering {
+        let place = |key: &IndexKey| (key.index.name, key.index.unique);
+        place(self).cmp(&place(other)).then_with(|| self.key.cmp(&other.key))
     }
 }
 
 /// The keys of one record.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordKeys {
+    /// In order.
     pub(crate) keys: Vec<IndexKey>,
     /// They are in the indexes; not so of a record in a former shape, which may have been written before there were such indexes.
     pub(crate) are_there: bool,

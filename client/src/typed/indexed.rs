@@ -30,7 +30,7 @@ impl Keys {
         Keys { class: T::CLASS, indexes: T::INDEXES, found: Vec::new(), unknown: None }
     }
 
-    /// The object is in the index of that name under this key; under as many as you like, and under each once.
+    /// The object is in the index of that name under this key; under as many as you like, each of which counts once.
     pub fn add<Q: AsKey + ?Sized>(&mut self, index: &str, key: &Q) {
         let Some(index) = self.indexes.iter().find(|known| known.name == index) else {
             self.unknown.get_or_insert_with(|| index.to_owned());
@@ -42,13 +42,13 @@ impl Keys {
             false => key.put_inner(&mut encoded),
         }
         key.put_refs(&mut refs);
-        let found = IndexKey { index: *index, key: encoded.into(), refs };
-        if !self.found.iter().any(|known| known.is_same(&found)) {
-            self.found.push(found);
-        }
+        self.found.push(IndexKey { index: *index, key: encoded.into(), refs });
     }
 
-    fn end(self) -> Result<Vec<IndexKey>> {
+    /// In order, each once: an object may have thousands of keys.
+    fn end(mut self) -> Result<Vec<IndexKey>> {
+        self.found.sort_by(IndexKey::order);
+        self.found.dedup_by(|one, other| one.order(other).is_eq());
         match self.unknown {
             None => Ok(self.found),
             Some(index) => Err(Error::invalid(format!(

@@ -138,7 +138,7 @@ async fn a_unique_key_is_one_objects() {
     assert_eq!((error.remedy(), tries.into_inner()), (Remedy::FixRequest, 1), "{error}");
     match error {
         Error::UniqueTaken { index, owner, object, .. } => {
-            assert_eq!((index.as_str(), owner, object), ("wiki.Note:slug", one.oid(), two.oid()));
+            assert_eq!((index.as_str(), owner, object), ("wiki.Note:unique:slug", one.oid(), two.oid()));
         }
         other => panic!("{other}"),
     }
@@ -200,7 +200,8 @@ async fn an_entry_is_what_a_collection_would_have_written() {
     let (authors, slugs) = by_hand.await.expect("commits");
     let view = db.now();
     let kept: Index<String, Note> = view.root("wiki.Note:author").await.expect("reads").expect("has a name");
-    let unique: UniqueIndex<String, Ref<Note>> = view.root("wiki.Note:slug").await.expect("reads").expect("has a name");
+    let unique: UniqueIndex<String, Ref<Note>> =
+        view.root("wiki.Note:unique:slug").await.expect("reads").expect("has a name");
     for (kept, by_hand) in
         [(zeolite_client::Handle::oid(&kept), authors), (zeolite_client::Handle::oid(&unique), slugs)]
     {

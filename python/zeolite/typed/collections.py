@@ -232,8 +232,9 @@ class _Valued(_Keyed[K], Generic[K, V]):
         self._z_key, self._z_shape = key_of(types[0]), shape_of(types[1])
 
     def _z_set(self, key: K, value: V) -> None:
-        encoded, out = self._z_key.put(key), Out(self._z_space)
-        out.refs.update(self._z_refs(key))
+        out = Out(self._z_space)
+        out.refs.update(self._z_refs(key))  # a new object is placed before it is a key
+        encoded = self._z_key.put(key)
         data = self._z_shape.put(value, out)
         self._z_put(encoded, self._z_entry, out.refs, data)
 
@@ -319,8 +320,8 @@ class Set(_Keyed[K]):
 
     def add(self, member: K) -> None:
         """Puts a member in, without reading."""
-        encoded = self._z_key.put(member)
-        self._z_put(encoded, ENTRY, self._z_refs(member), b"")
+        refs = self._z_refs(member)  # a new object is placed before it is a key
+        self._z_put(self._z_key.put(member), ENTRY, refs, b"")
 
     def discard(self, member: K) -> None:
         """Takes a member out, without reading."""

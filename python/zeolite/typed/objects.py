@@ -106,7 +106,10 @@ class Field:
 
     def initial(self, obj: Any) -> Any:
         """What it is where nothing was said."""
-        return self.made(obj) if self.is_collection else copy.deepcopy(self.default)
+        if self.is_collection:
+            return self.made(obj)
+        # A copy of what stands for nothing would be something.
+        return MISSING if self.default is MISSING else copy.deepcopy(self.default)
 
 
 class Object:
@@ -212,9 +215,10 @@ class Object:
             self._z_space.looked_at(self)
 
     def _z_write(self) -> None:
-        self._z_space.will_write(self)
+        self._z_space.check_writing()
         if self._z_values is None:
             self._z_load()
+        self._z_space.will_write(self)
 
     def _z_changed(self) -> set[str]:
         """The fields whose values have changed in place."""
@@ -248,7 +252,7 @@ class Object:
         for name, field in type(self)._z_fields().items():
             try:
                 values[name] = field.value(plain.pop(name), self) if name in plain else field.initial(self)
-            except (BadValue, ValueError, TypeError) as error:
+            except (BadValue, ValueError, TypeError, AttributeError) as error:
                 raise Undecodable(f"field {name} of {what}: {error}; was the version raised when the class changed?") from error
             if values[name] is MISSING:
                 raise Undecodable(f"{what} has no {name}; give the field a default, or raise the version and upgrade")

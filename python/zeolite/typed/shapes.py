@@ -218,7 +218,9 @@ class Parts(Shape):
         self.mutable = not frozen or any(part.mutable for part in parts.values())
 
     def _values(self, value: Any) -> list[Any]:
-        if not isinstance(value, self.type) or (self.type is tuple and len(value) != len(self.parts)):
+        # Of a class below it only what this one has would be stored.
+        is_one = isinstance(value, tuple) and len(value) == len(self.parts) if self.type is tuple else type(value) is self.type
+        if not is_one:
             raise self.wrong(value)
         return list(value) if self.type is tuple else [getattr(value, name) for name in self.parts]
 

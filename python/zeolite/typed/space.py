@@ -136,6 +136,7 @@ class Space:
         if not isinstance(obj, of):
             if obj._z_values is not None or not issubclass(of, type(obj)):
                 raise WrongClass(f"{obj!r} is no {of.__name__}")
+            of._z_fields()  # its fields are there from then on
             obj.__class__ = of
         return obj
 
@@ -255,7 +256,7 @@ class Transaction(Space):
         self.check()
 
     def looked_at(self, obj: Object) -> None:
-        if self._open and obj._z_oid is not None:
+        if self._open and obj._z_oid is not None and obj._z_oid not in self._deleted:
             self._looked[obj._z_oid] = obj
 
     def will_write(self, obj: Object) -> None:

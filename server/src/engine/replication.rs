@@ -199,6 +199,7 @@ impl Engine {
     pub(super) fn keep_followers(&self, at_once: bool) {
         let Some(known) = self.copies.followers.to_keep(unix_ms(self.clock()), at_once) else { return };
         if let Err(error) = self.copies.seats.keep_followers(known) {
+            self.copies.followers.not_kept();
             tracing::warn!(%error, "who follows is not kept: after a restart a pack does not wait for one that is away");
         }
     }

@@ -111,10 +111,13 @@ impl<'v> Scan<'v> {
                 Some((_, page)) => {
                     let page = ready!(page.as_mut().poll(cx));
                     let range = self.asked.take().map(|(range, _)| range).unwrap_or_default();
-                    let page = page?;
-                    self.came(range, &page)?;
-                    self.read_ahead();
-                    self.merge(page)?
+                    let came = page.and_then(|page| {
+                        self.came(range, &page)?;
+                        self.read_ahead();
+                        self.merge(page)
+                    });
+                    // What is left is nothing, also of the own writes: they would look like all that there is.
+                    came.inspect_err(|_| self.left = Some(0))?
                 }
                 None if self.left == Some(0) || (self.rest.is_none() && self.own.is_empty()) => {
                     return Poll::Ready(Ok(None));

@@ -3,6 +3,7 @@
 use super::{Note, OldNote, made, note, said};
 use crate::site::job;
 use crate::support::{World, within};
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_client::evolve::{self, NewJob, Phase, Plan, Report, Step, verify_indexes};
 use zeolite_client::{Db, KeptIndex, Oid, Options, Persistent, Record, Ref, Registry};
@@ -66,7 +67,7 @@ async fn what_others_have_left_is_found_and_mended() {
     assert_eq!((report.phase, report.counts.kept), (Phase::Done, 2));
     for name in Note::INDEXES.iter().map(KeptIndex::name) {
         let oid = worker.now().roots().collect().await.expect("reads");
-        let (_, named) = oid.into_iter().find(|(root, _)| *root == format!("wiki.Note:{name}")).expect("has a name");
+        let (_, named) = oid.into_iter().find(|(root, _)| root.ends_with(&format!(":{name}"))).expect("has a name");
         stepped(&worker, name, Plan::entries(named.oid()), evolve::reindex::<Note>()).await;
     }
     let verified = verify_indexes::<Note>(&worker).await.expect("looks");
@@ -86,7 +87,7 @@ async fn two_objects_with_one_unique_key_are_told() {
     assert_eq!((report.phase, report.counts.changed, report.counts.bad), (Phase::Failed, 1, 1));
     let job = evolve::find(&worker, "notes-2").await.expect("is there");
     let bad = job.quarantine(10).await.expect("reads");
-    assert!(bad[0].error.contains("unique index \"wiki.Note:slug\""), "{}", bad[0].error);
+    assert!(bad[0].error.contains("unique index \"wiki.Note:unique:slug\""), "{}", bad[0].error);
     assert!([first.oid().0, second.oid().0].contains(&bad[0].oid));
     // Live code gives one of them another key; then the job goes on.
     db.run(async |tx| tx.update(Ref::<Note>::new(Oid(bad[0].oid)), |note| note.slug = "other".into()).await)
@@ -143,4 +144,49 @@ async fn overtake(db: &Db, at: Ref<Note>, evolves: bool) {
     } else {
         db.transaction().fresh().run(async |tx| tx.update(at, |_| ()).await).await.expect("upgrades");
     }
+}
+
+#[derive(Serialize, Deserialize, Persistent, Clone)]
+#[persistent(class = "wiki.Tag")]
+struct OldTag {
+    #[persistent(index)]
+    label: String,
+}
+
+#[derive(Serialize, Deserialize, Persistent, Clone)]
+#[persistent(class = "wiki.Tag", version = 2, from = OldTag)]
+struct Tag {
+    #[persistent(unique)]
+    label: String,
+}
+
+impl From<OldTag> for Tag {
+    fn from(old: OldTag) -> Tag {
+        Tag { label: old.label }
+    }
+}
+
+/// Both have a collection of their own: entries move from the one to the other with their object, by an edit or by the evolve.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_becomes_a_unique_one_with_a_new_version() {
+    let world = World::start().await;
+    let (db, worker) = (world.db().await, worker_db(&world).await);
+    let tag = |label: &str| OldTag { label: label.into() };
+    let made =
+        db.run(async |tx| Ok([tx.create(&tag("a")).await?, tx.create(&tag("b")).await?, tx.create(&tag("c")).await?]));
+    let [a, b, c] = made.await.expect("creates").map(|tag| Ref::<Tag>::new(tag.oid()));
+    db.run(async |tx| tx.update(b, |tag| tag.label = "d".into()).await).await.expect("an edit brings it over");
+    db.run(async |tx| tx.remove(c)).await.expect("one that is still in the former index goes");
+    let report = stepped(&worker, "tags-2", Plan::below("wiki.Tag", 2), evolve::upgrade::<Tag>()).await;
+    assert_eq!((report.phase, report.counts.changed), (Phase::Done, 1));
+    let view = worker.now();
+    assert_eq!(
+        Tag::BY_LABEL.range(&view, ..).collect().await.expect("reads"),
+        [("a".to_owned(), a), ("d".to_owned(), b)]
+    );
+    assert!(
+        OldTag::BY_LABEL.range(&view, ..).collect().await.expect("reads").is_empty(),
+        "nothing is left of the former"
+    );
+    assert!(verify_indexes::<Tag>(&worker).await.expect("looks").problems.is_empty());
 }

@@ -51,6 +51,8 @@ struct State {
     /// One has come or gone since they were kept.
     is_new: bool,
     kept: Duration,
+    /// What was to be kept was not: to be tried again after a while, also if nobody follows any more.
+    is_owed: bool,
 }
 
 struct Follower {
@@ -266,11 +268,12 @@ impl Followers {
     pub(super) fn to_keep(&self, unix_ms: u64, at_once: bool) -> Option<Vec<Known>> {
         let now = self.clock.steady();
         let mut state = self.state.lock();
-        let is_due = self.is_followed() && (at_once || now.saturating_sub(state.kept) >= KEEP_EVERY);
+        let is_wanted = self.is_followed() || state.is_owed;
+        let is_due = is_wanted && (at_once || now.saturating_sub(state.kept) >= KEEP_EVERY);
         if !state.is_new && !is_due {
             return None;
         }
-        (state.is_new, state.kept) = (false, now);
+        (state.is_new, state.is_owed, state.kept) = (false, false, now);
         let keep = self.keep;
         let all = state.all.iter().filter(|(_, one)| one.connection != 0 || one.away(now) < keep);
         let known = |(id, one): (&[u8; 16], &Follower)| {
@@ -281,6 +284,11 @@ impl Followers {
         let mut all: Vec<Known> = all.map(known).collect();
         all.sort_by_key(|one| one.id);
         Some(all)
+    }
+
+    /// They could not be kept.
+    pub(super) fn not_kept(&self) {
+        self.state.lock().is_owed = true;
     }
 
     /// All of them, by name; `behind`: how far one is that has everything up to a tid.
