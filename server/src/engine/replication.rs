@@ -59,7 +59,7 @@ impl Copies {
     }
 
     /// A batch is on the disk: whoever follows is to have it.
-    pub(super) fn written(&self, txns: &[Txn], visible: Tid) {
+    pub(super) fn written(&self, txns: &Arc<Vec<Txn>>, visible: Tid) {
         let wanted = self.settings.sync > 0 || self.followers.is_followed();
         self.tail.push(txns, wanted, visible);
         self.followers.wake();

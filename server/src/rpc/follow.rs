@@ -157,7 +157,7 @@ impl Following {
             let is_sent = match engine.after(self.sent) {
                 After::Batch(batch) => {
                     let aim = engine.limits().reply_bytes_aim;
-                    let messages = batch.messages(|txns| messages(&engine, txns.to_vec(), aim)).to_vec();
+                    let messages = batch.messages(|txns| messages(&engine, txns, aim)).to_vec();
                     self.sent = batch.last();
                     self.pages(messages, have, pages).await
                 }
@@ -222,17 +222,18 @@ impl Following {
         };
         let _charge = self.calls.account().take_for(txns.iter().map(weight).sum())?;
         self.sent = last;
-        Ok(Some(messages(engine, txns, engine.limits().reply_bytes_aim)))
+        Ok(Some(messages(engine, &txns, engine.limits().reply_bytes_aim)))
     }
 }
 
-fn messages(engine: &Engine, txns: Vec<Txn>, aim: usize) -> Vec<Bytes> {
+fn messages(engine: &Engine, txns: &[Txn], aim: usize) -> Vec<Bytes> {
     let packed_to = engine.packed_to();
     let (mut all, mut rest) = (Vec::new(), txns);
     // Each page is of one life of the store, so that the copy has the same.
     while let Some(timeline) = rest.first().map(|txn| engine.timeline_of(txn.tid)) {
-        let behind = rest.split_off(rest.partition_point(|txn| engine.timeline_of(txn.tid) == timeline));
-        let pages = transactions::cut(std::mem::replace(&mut rest, behind), true, packed_to, aim).into_iter();
+        let (life, behind) = rest.split_at(rest.partition_point(|txn| engine.timeline_of(txn.tid) == timeline));
+        let pages = transactions::cut(life, true, packed_to, aim).into_iter();
+        rest = behind;
         all.extend(pages.map(|page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }.encode_to_vec().into()));
     }
     all

@@ -124,7 +124,7 @@ async fn send_log(
         }
         left -= page.len();
         let aim = calls.engine().limits().reply_bytes_aim;
-        for cut in transactions::cut(page, request.with_records, packed_to, aim) {
+        for cut in transactions::cut(&page, request.with_records, packed_to, aim) {
             let cut = v2::LogPage { packed_to: packed_to.0, timeline, ..cut };
             if pages.send(Ok(cut)).await.is_err() {
                 return;

@@ -21,7 +21,7 @@ const PAGE_BYTES_MAX: usize = MESSAGE_PARTS_MAX * WRITE_ROOM_BYTES;
 const PIECE_BYTES_MIN: usize = 4096;
 
 /// Transactions as pages of about `page_bytes` each. Each says up to where history is packed here: who restores it as it came has said so.
-pub(super) fn cut(txns: Vec<Txn>, with_records: bool, packed_to: Tid, page_bytes: usize) -> Vec<v2::LogPage> {
+pub(super) fn cut(txns: &[Txn], with_records: bool, packed_to: Tid, page_bytes: usize) -> Vec<v2::LogPage> {
     let page_bytes = page_bytes.clamp(2 * PIECE_BYTES_MIN, PAGE_BYTES_MAX);
     let mut cutter = Cutter { pages: vec![v2::LogPage::default()], left: page_bytes, page_bytes };
     for txn in txns {
@@ -34,7 +34,7 @@ pub(super) fn cut(txns: Vec<Txn>, with_records: bool, packed_to: Tid, page_bytes
             packed_to: packed_to.0,
             ..Default::default()
         });
-        for write in txn.writes {
+        for write in &txn.writes {
             cutter.write(txn.tid, write, with_records);
         }
     }
@@ -70,7 +70,7 @@ impl Cutter {
         self.left = self.page_bytes;
     }
 
-    fn write(&mut self, tid: Tid, write: TxnWrite, with_records: bool) {
+    fn write(&mut self, tid: Tid, write: &TxnWrite, with_records: bool) {
         let head = WRITE_ROOM_BYTES + write.cell.key.len();
         let mut wire = v2::LoggedWrite {
             cell: Some((&write.cell).into()),
@@ -80,7 +80,7 @@ impl Cutter {
             deleted: write.record.is_none(),
             record_more: false,
         };
-        let mut rest = write.record.filter(|_| with_records);
+        let mut rest = write.record.clone().filter(|_| with_records);
         loop {
             let record_bytes = rest.as_ref().map_or(0, Bytes::len);
             if self.left < head + record_bytes.min(PIECE_BYTES_MIN) {
@@ -226,7 +226,7 @@ mod tests {
             txn(4, &vec![Some(100); 500]),
         ];
         let page_bytes = 16 << 10;
-        let pages = cut(txns.clone(), true, Tid(9), page_bytes);
+        let pages = cut(&txns, true, Tid(9), page_bytes);
         let mut joiner = Joiner::default();
         let mut joined = Vec::new();
         for page in pages {

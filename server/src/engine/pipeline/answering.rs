@@ -12,7 +12,7 @@ use zeolite_proto::{CommitKey, Fault, FaultKind, Merged, Receipt};
 impl Engine {
     pub(super) fn refuse_hop(&self, hop: Hop, why: Fault) {
         match hop {
-            Hop::Sealed(sealed) => self.answer(sealed.txn, sealed.answer, Journey::default(), Err(why)),
+            Hop::Sealed(sealed) => self.answer(&sealed.txn, sealed.answer, Journey::default(), Err(why)),
             Hop::After { tell, .. } => tell(Some(why)),
             // A new segment may begin at any time.
             Hop::Roll { done, .. } => done(Err(StoreError::Stopped)),
@@ -91,20 +91,20 @@ impl Engine {
     }
 
     /// Tells the committer of a transaction: durable, or why not.
-    pub(super) fn answer(&self, txn: Txn, answer: Answer, journey: Journey, result: Result<(), Fault>) {
+    pub(super) fn answer(&self, txn: &Txn, answer: Answer, journey: Journey, result: Result<(), Fault>) {
         match answer {
             Answer::Finish(_) if result.as_ref().is_err_and(|why| self.may_come_again(why)) => {}
             Answer::Key(origin) | Answer::Finish(origin) => {
                 if result.is_ok() {
-                    self.numbers.measure(&txn, &origin, journey, self.clock().steady());
+                    self.numbers.measure(txn, &origin, journey, self.clock().steady());
                 }
-                self.keys().complete(txn.key, result.map(|()| receipt_of(&txn)));
+                self.keys().complete(txn.key, result.map(|()| receipt_of(txn)));
             }
             Answer::Restored { ends, done } => {
                 // What was to end is prepared again, and so its key stays in flight.
                 let stays = ends == Some(txn.key) && result.as_ref().is_err_and(|why| self.may_come_again(why));
                 if txn.key != NO_KEY && !stays {
-                    self.keys().complete(txn.key, result.clone().map(|()| receipt_of(&txn)));
+                    self.keys().complete(txn.key, result.clone().map(|()| receipt_of(txn)));
                 }
                 if let Some(key) = ends {
                     // Ignored if that was its own transaction.

@@ -207,13 +207,13 @@ impl Writer {
         // Only the first begins a segment: behind other hops such a one begins the next batch.
         let life = if let Hop::Sealed(sealed) = &first { sealed.life } else { None };
         let mut batch =
-            Batch { epoch: first.epoch(), life, of_primary: false, txns: Vec::new(), answers: Vec::new(), times };
-        let mut bytes = 0;
+            Batch { epoch: first.epoch(), life, of_primary: false, txns: Arc::default(), answers: Vec::new(), times };
+        let (mut txns, mut bytes) = (Vec::new(), 0);
         let (mut next, mut begun) = (Some(first), false);
         while let Some(hop) = next.take() {
             let len = if let Hop::Sealed(sealed) = &hop { sealed.on_its_way.bytes() } else { 0 };
             // What is large begins a batch: nobody before it waits for its write.
-            let full = batch.txns.len() >= self.bounds.txns_max
+            let full = txns.len() >= self.bounds.txns_max
                 || (bytes > 0 && (bytes + len > self.bounds.bytes_max || len >= LARGE_BYTES));
             if full || hop.epoch() != batch.epoch || (begun && hop.begins_segment()) {
                 self.first = Some(hop);
@@ -225,7 +225,7 @@ impl Writer {
                 Hop::Sealed(sealed) => {
                     self.engine.stats().queue.record(now.saturating_sub(sealed.sealed_ns));
                     batch.of_primary |= sealed.of_primary;
-                    batch.txns.push(sealed.txn);
+                    txns.push(sealed.txn);
                     let Sealed { answer, sealed_ns, on_its_way, .. } = sealed;
                     batch.answers.push(Told::Txn { answer, sealed_ns, on_its_way });
                 }
@@ -234,6 +234,7 @@ impl Writer {
             }
             next = self.from_sequencer.try_recv().ok();
         }
+        batch.txns = Arc::new(txns);
         batch
     }
 

@@ -33,7 +33,7 @@ struct State {
 
 /// What one sync has covered.
 pub(crate) struct Batch {
-    pub(crate) txns: Vec<Txn>,
+    pub(crate) txns: Arc<Vec<Txn>>,
     /// Transactions before it.
     before: u64,
     bytes: usize,
@@ -51,7 +51,7 @@ impl Batch {
         if had == 0 {
             return self.clone();
         }
-        let (txns, before) = (self.txns[had..].to_vec(), self.before + had as u64);
+        let (txns, before) = (Arc::new(self.txns[had..].to_vec()), self.before + had as u64);
         Arc::new(Batch { txns, before, bytes: 0, messages: OnceLock::new() })
     }
 
@@ -78,7 +78,7 @@ impl Tail {
     }
 
     /// A batch is on the disk. `wanted`: somebody follows, or is waited for.
-    pub(crate) fn push(&self, txns: &[Txn], wanted: bool, visible: Tid) {
+    pub(crate) fn push(&self, txns: &Arc<Vec<Txn>>, wanted: bool, visible: Tid) {
         let Some(last) = txns.last().map(|txn| txn.tid) else { return };
         let mut state = self.state.lock();
         let (before, count) = (state.written, txns.len() as u64);
@@ -89,7 +89,7 @@ impl Tail {
             return;
         }
         let bytes = txns.iter().map(ask::size).sum();
-        state.batches.push_back(Arc::new(Batch { txns: txns.to_vec(), before, bytes, messages: OnceLock::new() }));
+        state.batches.push_back(Arc::new(Batch { txns: txns.clone(), before, bytes, messages: OnceLock::new() }));
         state.bytes += bytes;
         while state.bytes > self.bytes_max
             && let Some(oldest) = state.batches.front().filter(|oldest| oldest.last() <= visible).cloned()
@@ -153,10 +153,10 @@ mod tests {
     fn what_is_not_visible_stays_and_what_is_goes_when_there_is_too_much() {
         let tail = Tail::new(250, Tid(5));
         assert_eq!((after(&tail, 5), after(&tail, 4)), (Ok(None), Err(Tid(5))));
-        tail.push(&[txn(6)], false, Tid(6));
+        tail.push(&Arc::new(vec![txn(6)]), false, Tid(6));
         assert_eq!((after(&tail, 5), after(&tail, 6)), (Err(Tid(6)), Ok(None)), "nobody wanted it");
         for tid in [7, 8, 9] {
-            tail.push(&[txn(tid), txn(tid * 10)], true, Tid(6));
+            tail.push(&Arc::new(vec![txn(tid), txn(tid * 10)]), true, Tid(6));
         }
         assert_eq!(
             (after(&tail, 6), after(&tail, 7), after(&tail, 70)),
@@ -166,7 +166,7 @@ mod tests {
             (tail.count_after(Tid(7)), tail.count_after(Tid(5)), tail.count_after(Tid(90))),
             ((5, false), (6, true), (0, false))
         );
-        tail.push(&[txn(100)], true, Tid(80));
+        tail.push(&Arc::new(vec![txn(100)]), true, Tid(80));
         assert_eq!(
             (after(&tail, 70), after(&tail, 80)),
             (Err(Tid(80)), Ok(Some(Tid(90)))),
@@ -174,7 +174,7 @@ mod tests {
         );
         assert_eq!(tail.newest(), Tid(100));
         let tail = Tail::new(1000, Tid(5));
-        tail.push(&[txn(6), txn(7), txn(8)], true, Tid(5));
+        tail.push(&Arc::new(vec![txn(6), txn(7), txn(8)]), true, Tid(5));
         let After::Batch(rest) = tail.after(Tid(6)) else { panic!("it is here") };
         assert_eq!(rest.txns.iter().map(|txn| txn.tid.0).collect::<Vec<_>>(), [7, 8], "nothing comes twice");
     }

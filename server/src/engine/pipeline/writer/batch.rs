@@ -5,6 +5,7 @@ use crate::engine::numbers::slow::Journey;
 use crate::engine::pipeline::ask::{Answer, Life};
 use crate::engine::pipeline::way::OnItsWay;
 use crate::storage::Txn;
+use std::sync::Arc;
 use zeolite_proto::{Fault, Tid};
 
 /// What one fsync covers, and who is told after it.
@@ -14,7 +15,8 @@ pub(super) struct Batch {
     pub(super) life: Option<Life>,
     /// Something in it may be written by a primary only.
     pub(super) of_primary: bool,
-    pub(super) txns: Vec<Txn>,
+    /// Followers are sent the same.
+    pub(super) txns: Arc<Vec<Txn>>,
     pub(super) answers: Vec<Told>,
     /// For what is slow; the same for all of them but the time of sealing.
     pub(super) times: Journey,
@@ -46,7 +48,7 @@ impl Batch {
     }
 
     fn conclude(self, engine: &Engine, refused: Option<&Fault>) {
-        let mut txns = self.txns.into_iter();
+        let mut txns = self.txns.iter();
         for told in self.answers {
             match told {
                 Told::Txn { answer, sealed_ns, on_its_way } => {
