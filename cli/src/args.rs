@@ -7,7 +7,7 @@ use crate::place::Place;
 use clap::parser::ValueSource;
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
-use zeolite_proto::{Oid, Tid};
+use zeolite_proto::Tid;
 
 /// Zeolite, a transactional object database server.
 #[derive(Parser)]
@@ -150,8 +150,9 @@ pub(crate) struct GetArgs {
 
 #[derive(Args)]
 pub(crate) struct ScanArgs {
-    /// The collection, in hexadecimal; 0 is the root
-    pub(crate) oid: Oid,
+    /// The collection: its oid in hexadecimal, or its name in the root; 0 is the root
+    #[arg(value_name = "COLLECTION")]
+    pub(crate) collection: Place,
     /// First key, inclusive
     #[arg(long, value_name = "KEY", value_parser = crate::place::key)]
     pub(crate) from: Option<bytes::Bytes>,
@@ -298,10 +299,10 @@ mod tests {
 
     #[test]
     fn cells_times_and_keys_are_read() {
-        let cli = Cli::try_parse_from(["zeolite", "get", "2a/k\\x00y", "--at", "2h", "--json"]).expect("parses");
+        let cli = Cli::try_parse_from(["zeolite", "get", "0x2a/k\\x00y", "--at", "2h", "--json"]).expect("parses");
         let Command::Get(args) = cli.command else { panic!("not get") };
         assert!(cli.json && args.at.is_some());
-        assert_eq!(args.cell, Place::Cell(zeolite_proto::Cell::entry(Oid(0x2a), &b"k\0y"[..])));
+        assert_eq!(Ok(args.cell), "0x2a/k\\0y".parse());
         assert!(Cli::try_parse_from(["zeolite", "get", "1", "--at", "yesterday-ish"]).is_err());
     }
 }

@@ -139,7 +139,13 @@ pub(crate) fn is_own(to: &Path, mark: &str) -> Result<()> {
             }
             Ok(())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // Before hours of work, and not after them.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match to.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => {
+                bail!("{shown} cannot be written: there is no directory {}; make it, or choose another", dir.display())
+            }
+            _ => Ok(()),
+        },
         Err(error) => Err(error).with_context(|| format!("reading {shown}")),
     }
 }
@@ -160,6 +166,14 @@ fn clock(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_told_before_the_work() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(is_own(&dir.path().join("new.svg"), "<!-- -->").is_ok() && is_own(Path::new("new.svg"), "x").is_ok());
+        let told = is_own(&dir.path().join("none/new.svg"), "<!-- -->").expect_err("no such directory");
+        assert!(told.to_string().contains("there is no directory"), "{told}");
+    }
 
     #[test]
     fn a_chart_is_text_that_stands_alone_whatever_its_title() {

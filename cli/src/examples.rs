@@ -46,7 +46,14 @@ const ALL: &[Examples] = &[
             ("zeolite get 2a --at 2h", "an object as it was two hours ago"),
         ],
     ),
-    ("scan", &[("zeolite scan 0", "the root"), ("zeolite scan 2f --prefix A -n 20", "")]),
+    (
+        "scan",
+        &[
+            ("zeolite scan 0", "the root"),
+            ("zeolite scan titles", "a collection, by its name in the root"),
+            ("zeolite scan 2f --prefix A -n 20", ""),
+        ],
+    ),
     ("history", &[("zeolite history titles/Home --records", "who wrote what, the newest first")]),
     (
         "log",

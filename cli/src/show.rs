@@ -59,7 +59,8 @@ pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
     let limit = (args.limit > 0).then_some(u64::from(args.limit));
     let range = limit.map_or_else(|| range.clone(), |limit| range.clone().limited(limit + 1));
     let view = view(db, args.at);
-    let mut entries = view.scan(args.oid, range);
+    let collection = args.collection.collection(&view).await?;
+    let mut entries = view.scan(collection, range);
     let mut shown = 0u64;
     while let Some(entry) = entries.next().await? {
         if limit == Some(shown) {
@@ -77,7 +78,7 @@ pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
         }
     }
     if shown == 0 {
-        out.remark(format_args!("no entries in {} as of {}", args.oid, moment::shown(view.snapshot())));
+        out.remark(format_args!("no entries in {collection} as of {}", moment::shown(view.snapshot())));
     }
     Ok(())
 }
@@ -150,18 +151,43 @@ async fn follow(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> {
     for transaction in past.iter().rev() {
         tell_transaction(out, transaction, args.cells)?;
     }
-    loop {
-        let mut pages = admin.log_left(next, None, None, false).await?;
-        while let Some(page) = pages.next().await? {
-            for transaction in page {
-                next = Some(transaction.tid.next());
-                tell_transaction(out, &transaction, args.cells)?;
+    let mut away = false;
+    while !out.is_closed() {
+        match go_on(out, admin, &mut next, args.cells).await {
+            Ok(()) => away = false,
+            Err(error) if is_away(&error) => {
+                if !std::mem::replace(&mut away, true) {
+                    out.remark(format_args!("{error}; it goes on when the server is back (Ctrl-C ends it)"));
+                }
             }
-            if out.is_closed() {
-                return Ok(());
-            }
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(FOLLOW_EVERY).await;
+    }
+    Ok(())
+}
+
+/// What was committed meanwhile. Cut off in the middle, the next time goes on behind what was told.
+async fn go_on(out: &Out, admin: &Admin, next: &mut Option<Tid>, cells: bool) -> Result<()> {
+    let mut pages = admin.log_left(*next, None, None, false).await?;
+    while let Some(page) = pages.next().await? {
+        for transaction in page {
+            *next = Some(transaction.tid.next());
+            tell_transaction(out, &transaction, cells)?;
+        }
+        if out.is_closed() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the server is restarted, or cannot be reached for now.
+fn is_away(error: &anyhow::Error) -> bool {
+    let is_shutting = |fault: &Fault| matches!(fault.kind, FaultKind::ShuttingDown | FaultKind::Busy);
+    match error.downcast_ref::<zeolite_client::Error>() {
+        Some(zeolite_client::Error::Fault(fault)) => is_shutting(fault),
+        _ => crate::exit::number(error) == 3,
     }
 }
 
@@ -221,7 +247,9 @@ fn record_line(encoded: &Bytes) -> String {
         Ok(record) => {
             let refs: String = record.refs.iter().map(|oid| format!(" ->{oid}")).collect();
             let value = values::told(&record).unwrap_or_else(|| preview(&record.data, DATA_BYTES_IN_LIST));
-            format!("{} v{}{refs}  {value}", tame::value(&record.class), record.version)
+            // A reference alone is said once.
+            let value = Some(value).filter(|value| *value != refs.trim_start()).unwrap_or_default();
+            format!("{} v{}{refs}  {value}", tame::value(&record.class), record.version).trim_end().to_owned()
         }
     }
 }

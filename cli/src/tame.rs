@@ -18,7 +18,7 @@ pub(crate) fn lines(text: &str) -> String {
 }
 
 fn tamed(text: &str, with_lines: bool) -> String {
-    if !text.chars().any(|letter| letter.is_control() || turns_direction(letter)) {
+    if text.chars().all(is_tame) {
         return text.to_owned();
     }
     let mut tame = String::with_capacity(text.len());
@@ -30,12 +30,17 @@ fn tamed(text: &str, with_lines: bool) -> String {
             _ if paint.is_some() => tame.push_str(&rest[..len]),
             '\n' if with_lines => tame.push(next),
             '\t' if with_lines => tame.push(next),
-            _ if next.is_control() || turns_direction(next) => tame.extend(next.escape_default()),
+            _ if !is_tame(next) => tame.extend(next.escape_default()),
             _ => tame.push(next),
         }
         rest = &rest[len..];
     }
     tame
+}
+
+/// Whether a terminal only shows it.
+pub(crate) fn is_tame(letter: char) -> bool {
+    !letter.is_control() && !turns_direction(letter)
 }
 
 fn turns_direction(letter: char) -> bool {

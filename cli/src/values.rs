@@ -34,7 +34,11 @@ pub(crate) fn told(record: &Record) -> Option<String> {
             let bytes = value::read(record).ok()?;
             let [oid] = record.refs[..] else { return Some(bytes.escape_ascii().to_string()) };
             // A name in the root says of which class the object is.
-            Some(named(&bytes, oid).unwrap_or_else(|| bytes.escape_ascii().to_string()))
+            Some(
+                named(&bytes, oid)
+                    .or_else(|| reference(&bytes, oid))
+                    .unwrap_or_else(|| bytes.escape_ascii().to_string()),
+            )
         }
         _ => {
             let text = tame::value(&cbor(&record.data)?);
@@ -125,6 +129,12 @@ fn named(bytes: &[u8], oid: Oid) -> Option<String> {
     (number == oid.0 && !class.is_empty() && rest.is_empty()).then(|| tame::value(class))
 }
 
+/// What a client library writes for a reference alone: the oid as a varint.
+fn reference(bytes: &[u8], oid: Oid) -> Option<String> {
+    let (number, rest) = postcard::take_from_bytes::<u64>(bytes).ok()?;
+    (number == oid.0 && rest.is_empty()).then(|| format!("->{oid}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +188,8 @@ mod tests {
             (entry::record(b"x\0", vec![]), Some("x\\x00")),
             (entry::record(b"\x99\t\x0fzeolite.Counter", vec![Oid(0x499)]), Some("zeolite.Counter")),
             (entry::record(b"\x98\t\x0fzeolite.Counter", vec![Oid(0x499)]), Some("\\x98\\t\\x0fzeolite.Counter")),
+            (entry::record(b"h", vec![Oid(0x68)]), Some("->68")),
+            (entry::record(b"h", vec![Oid(0x69)]), Some("h")),
             (Record::new("wiki.Page", 1, "x"), None),
             (Record::new(class::COUNTER, 1, "?"), None),
         ] {

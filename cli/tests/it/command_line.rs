@@ -23,7 +23,7 @@ fn nobody() -> String {
 #[test]
 fn wrong_usage_is_2_and_says_so_on_standard_error() {
     for args in
-        [&["frobnicate"][..], &["get"], &["scan", "not-hex"], &["scan", "0", "--at", "someday"], &["undo", "xyz"]]
+        [&["frobnicate"][..], &["get"], &["scan", r"titles/\q"], &["scan", "0", "--at", "someday"], &["undo", "xyz"]]
     {
         let output = zeolite(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");

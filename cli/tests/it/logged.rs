@@ -6,11 +6,13 @@ use std::process::Stdio;
 use zeolite_client::Db;
 use zeolite_client::collections::Counter;
 
-/// `log -f` tells the last transactions, then each as it is committed, in order and once.
+/// `log -f` tells the last transactions, then each as it is committed, in order and once, also over a restart of the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_followed() {
     let dir = tempfile::tempdir().expect("a directory");
-    let served = Served::start(&dir.path().join("data"));
+    let data = dir.path().join("data");
+    let served = Served::start(&data);
+    let address = served.address.clone();
     let db = Db::connect(&served.address).await.expect("connects");
     let say = async |what: &str| {
         let work =
@@ -33,6 +35,12 @@ async fn a_log_is_followed() {
     };
     assert_eq!([next(), next()], ["b", "c"]);
     for what in ["d", "e"] {
+        say(what).await;
+        assert_eq!(next(), what);
+    }
+    served.kill();
+    let _served = Served::start_at(&data, &address);
+    for what in ["f", "g"] {
         say(what).await;
         assert_eq!(next(), what);
     }

@@ -109,7 +109,7 @@ mod tests {
     fn draft(reads: usize, writes: usize) -> Vec<u8> {
         let draft = v2::Draft {
             commit_key: vec![7; 16].into(),
-            snapshot: u64::MAX,
+            snapshot: Some(u64::MAX),
             read_cells: vec![v2::ReadCell::default(); reads],
             writes: vec![v2::Write { base: Some(300), ..Default::default() }; writes],
             note: Some(v2::Note { user: "u".repeat(500).into(), ..Default::default() }),

@@ -90,7 +90,7 @@ impl From<&Draft> for v2::Draft {
             key_since: Some(draft.key_since.0),
             timeline: 0,
             take_oids: false,
-            snapshot: 0,
+            snapshot: None,
             priority: match draft.priority {
                 Priority::Live => v2::Priority::Live.into(),
                 Priority::Batch => v2::Priority::Batch.into(),
@@ -139,22 +139,22 @@ impl TryFrom<v2::Draft> for Draft {
         let snapshot = draft.snapshot;
         let base = |base: Option<u64>| match (base, snapshot) {
             (Some(base), _) => Ok(Tid(base)),
-            (None, 0) => Err(Fault::invalid(
+            (None, None) => Err(Fault::invalid(
                 "a write or a read check without a base in a draft without a snapshot; say either, or that the cell is absent",
             )),
-            (None, snapshot) => Ok(Tid(snapshot)),
+            (None, Some(snapshot)) => Ok(Tid(snapshot)),
         };
         Ok(Draft {
             key: commit_key(&draft.commit_key)?,
             key_since: match (draft.key_since, snapshot) {
                 (Some(since), _) => Tid(since),
-                (None, 0) => {
+                (None, None) => {
                     return Err(Fault::invalid(
                         "a draft says neither since when its commit key exists nor its snapshot; set key_since to the \
                          newest tid that you know",
                     ));
                 }
-                (None, snapshot) => Tid(snapshot),
+                (None, Some(snapshot)) => Tid(snapshot),
             },
             priority: match v2::Priority::try_from(draft.priority) {
                 Ok(v2::Priority::Live) => Priority::Live,
@@ -191,7 +191,7 @@ impl TryFrom<v2::Draft> for Draft {
                         Some(1..) if write.absent => {
                             return Err(Fault::invalid("a write with a base of a cell that is to be absent; say one"));
                         }
-                        None if needs_none && (write.absent || snapshot == 0) => Tid::NONE,
+                        None if needs_none && (write.absent || snapshot.is_none()) => Tid::NONE,
                         said => base(said)?,
                     };
                     Ok(Write { cell: named(write.cell)?, base, change, stamped: write.stamped })

@@ -56,7 +56,7 @@ fn draft() -> v2::Draft {
     };
     v2::Draft {
         commit_key: bytes("0123456789abcdef"),
-        snapshot: T1,
+        snapshot: Some(T1),
         priority: v2::Priority::Batch.into(),
         read_cells: vec![v2::ReadCell { cell: Some(object()), base: Some(0) }],
         read_ranges: vec![v2::ReadRange { oid: 7, from: bytes("a"), to: bytes("b"), base: Some(T1) }],

@@ -3,6 +3,7 @@
 use crate::served::{Served, fill, text};
 use serde_json::Value;
 use zeolite_client::Db;
+use zeolite_client::collections::{Counter, Map};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_listed_and_one_is_cut_and_comes_again() {
@@ -87,8 +88,11 @@ async fn built_in_values_are_read_and_objects_found_by_their_names() {
     let (map, _) = fill(&served.address).await;
     let db = zeolite_client::Db::connect(&served.address).await.expect("connects");
     let tx = db.begin().await.expect("begins");
-    let hits: zeolite_client::collections::Counter = tx.root_or_create("hits").await.expect("makes");
+    let hits: Counter = tx.root_or_create("hits").await.expect("makes");
     hits.add(&tx, 180).expect("adds");
+    let cafe: Map<String, String> = tx.root_or_create("cafe").await.expect("makes");
+    cafe.insert(&tx, "Ünï", &"x".to_owned()).expect("inserts");
+    tx.root_or_create::<Map<String, String>>("a/b").await.expect("makes");
     tx.commit().await.expect("commits");
 
     let people = |args: &[&str]| text(&served.run(args).stdout);
@@ -102,6 +106,12 @@ async fn built_in_values_are_read_and_objects_found_by_their_names() {
     assert!(text(&none.stderr).contains("nothing has that name in the root"), "{}", text(&none.stderr));
     assert_eq!(none.status.code(), Some(4));
     assert!(text(&served.run(&["scan", "deadbeef"]).stderr).contains("no entries in"));
+    // What looks like an oid is a name where no such object is.
+    assert_eq!(people(&["scan", "cafe", "--keys-only"]), "Ünï\n");
+    assert!(people(&["get", "cafe/Ünï"]).contains("zeolite.Entry"));
+    assert_eq!(served.code(&["get", "0xcafe"]), Some(4));
+    assert!(people(&["get", r"a\x2fb"]).contains("zeolite.Map"));
+    assert!(text(&served.run(&["scan", "cafe/Ünï"]).stderr).contains("--prefix"));
     let normal = served.run(&["mode", "normal", "--for", "5m"]);
     assert!(normal.status.code() == Some(2) && text(&normal.stderr).contains("does not end"));
     let help = people(&["undo", "--help"]);

@@ -13,7 +13,7 @@ fn durable(draft: v2::Draft) -> Request {
 
 fn finish_request(draft: &v2::Draft) -> v2::FinishRequest {
     let commit_key = draft.commit_key.clone();
-    v2::FinishRequest { prepared: 0, commit_key, key_since: Some(draft.snapshot) }
+    v2::FinishRequest { prepared: 0, commit_key, key_since: draft.snapshot }
 }
 
 fn finish(draft: &v2::Draft) -> Request {

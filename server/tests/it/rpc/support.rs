@@ -292,7 +292,7 @@ pub(crate) fn draft(snapshot: u64, writes: Vec<v2::Write>) -> v2::Draft {
     let key_since = Some(snapshot);
     let absent = |write: v2::Write| v2::Write { absent: snapshot == 0 && write.base.is_none(), ..write };
     let writes = writes.into_iter().map(absent).collect();
-    v2::Draft { commit_key: key.to_vec().into(), key_since, snapshot, writes, ..Default::default() }
+    v2::Draft { commit_key: key.to_vec().into(), key_since, snapshot: Some(snapshot), writes, ..Default::default() }
 }
 
 pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultKind {

@@ -214,21 +214,33 @@ async fn a_write_says_its_base_or_that_the_cell_is_absent() {
     let test = start().await;
     let mut unary = test.unary().await;
     let write = |base, absent| v2::Write { base, absent, ..put(cell(1), 0, "x") };
-    let one = |write| v2::Draft { writes: vec![write], ..draft(0, Vec::new()) };
+    let one = |write| v2::Draft { writes: vec![write], snapshot: None, ..draft(0, Vec::new()) };
     let mut refused = async |draft| status_fault(&unary.writer.commit(draft).await.expect_err("refused")).kind;
     assert_eq!(refused(one(write(None, false))).await, FaultKind::Invalid, "neither base nor snapshot");
     assert_eq!(refused(one(write(Some(1), true))).await, FaultKind::Invalid, "both");
     let first = test.unary().await.writer.commit(one(write(None, true))).await.expect("it is absent").into_inner().tid;
     for (base, absent) in [(None, true), (Some(0), false)] {
-        let of_new = v2::Draft { snapshot: first, ..one(write(base, absent)) };
+        let of_new = v2::Draft { snapshot: Some(first), ..one(write(base, absent)) };
         assert_eq!(refused(of_new).await, FaultKind::Conflict, "it is there, whatever the snapshot is");
     }
     test.unary()
         .await
         .writer
-        .commit(v2::Draft { snapshot: first, ..one(write(None, false)) })
+        .commit(v2::Draft { snapshot: Some(first), ..one(write(None, false)) })
         .await
         .expect("of the snapshot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_snapshot_of_an_empty_database_is_one_if_it_is_said() {
+    let test = start().await;
+    let mut unary = test.unary().await;
+    let write = v2::Write { base: None, absent: false, ..put(cell(1), 0, "x") };
+    let of_empty = || v2::Draft { key_since: None, snapshot: Some(0), ..draft(0, vec![write.clone()]) };
+    unary.writer.commit(of_empty()).await.expect("nothing is there");
+    let again = v2::Draft { commit_key: vec![9; 16].into(), ..of_empty() };
+    let fault = status_fault(&unary.writer.commit(again).await.expect_err("it is there"));
+    assert_eq!(fault.kind, FaultKind::Conflict, "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
