@@ -200,8 +200,8 @@ impl Reading {
                 }
                 Ok(None) => return Ok(None),
                 Err(Failure::Fault(fault)) => return Err(fault.into()),
-                // Opened again where it was.
-                Err(Failure::Lost(_)) => {}
+                // Opened again where it was; elsewhere that is refused.
+                Err(Failure::Lost(_) | Failure::Elsewhere) => {}
             }
         }
     }

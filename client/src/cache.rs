@@ -71,6 +71,11 @@ impl Cache {
         found
     }
 
+    /// The same for who only looks: it is not counted.
+    pub(crate) fn peek(&self, cell: &Cell, at: Tid, generation: u64) -> Option<Known> {
+        self.shard(hash(cell)).lock().find(cell, at, generation)
+    }
+
     /// Takes in a revision that was read at the snapshot, from a connection of that generation.
     pub(crate) fn insert(&self, cell: &Cell, revision: &Revision, at: Tid, generation: u64) {
         let hash = hash(cell);

@@ -76,6 +76,13 @@ pub(crate) struct Attached {
     dead: Notify,
 }
 
+impl Attached {
+    /// Refuses what is about another store, or another life of it, than the one behind the link.
+    pub(crate) fn is_of(&self, life: Life) -> Result<(), Failure> {
+        if self.generation == life.generation { Ok(()) } else { Err(Failure::Elsewhere) }
+    }
+}
+
 /// What all handles of one `Db` share.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -225,6 +232,8 @@ impl Core {
                     Instant::now() + wait
                 }
                 Failure::Fault(fault) => return Err(refused(resend, fault)),
+                // In doubt, it may have happened where nobody can ask any more, or be a part of what was put back.
+                Failure::Elsewhere => return Err(self.gave_up(resend, in_doubt, elsewhere().into())),
                 Failure::Lost(_) if resend == Resend::Never => {
                     return Err(self.disconnected("the connection was lost; this request is never sent twice"));
                 }
@@ -316,6 +325,9 @@ impl Core {
             self.changes.restart(generation, floor);
             self.oids.generation(generation);
         }
+        if !same_store {
+            *self.pressure.lock() = None;
+        }
         self.position.restart(Life { generation, timeline: welcome.timeline }, welcome.visible);
         self.mode(welcome.mode.clone());
         // Who was here when nothing had been committed has missed whatever there is now.
@@ -381,6 +393,12 @@ fn refused(resend: Resend, fault: Fault) -> Error {
         }
         _ => fault.into(),
     }
+}
+
+/// The refusal of what is about another store than the one that is there.
+pub(crate) fn elsewhere() -> Fault {
+    let message = "the database behind this address is not the one that was read; begin a new transaction";
+    Fault::new(FaultKind::SnapshotPacked, message)
 }
 
 /// An address as the transport wants it.

@@ -36,17 +36,23 @@
 //! *Who does not know the indexes does not keep them*: raw writes ([`Tx::put`], [`Tx::delete`]), other languages, and code of a former
 //! version that removes an object. What it writes in a former shape has no entries until it is written in the newest one: an evolve to the
 //! new version with a gate ends that, and [`crate::evolve::reindex`] mends all else.
+//!
+//! *An object that becomes one of another class* (its cell is set by a [`Ref`] of another type) takes its former entries out if the transaction
+//! knows both types: [`Tx::remove`] it as the former, then set it. Else it is refused, if the former class has indexes and this client has read
+//! the object; a blind write of what was never read is not noticed.
 
 mod settle;
 
 use crate::errors::{Error, Result};
 use crate::tx::{KeptClass, Tx, View};
-use crate::typed::{Persistent, Ref, decode_record, encode_record, keys_of};
+use crate::typed::{Persistent, Ref, decode_record, encode_record, keys_of, keys_of_value};
+use bytes::Bytes;
 use zeolite_proto::Cell;
+use zeolite_proto::record::Header;
 
 /// What a transaction is told of a class with indexes.
 fn kept<T: Persistent>() -> KeptClass {
-    KeptClass { class: T::CLASS, keys: keys_of::<T>, settle: settle::settle }
+    KeptClass { class: T::CLASS, has_indexes: !T::INDEXES.is_empty(), keys: keys_of::<T>, settle: settle::settle }
 }
 
 impl View {
@@ -106,15 +112,22 @@ impl Tx {
 
     /// Deletes an object. References to it stay, and find nothing; its entries in the indexes of its class go with it.
     pub fn remove<T: Persistent>(&self, reference: Ref<T>) -> Result<()> {
-        self.delete(reference.cell())?;
-        self.keeps::<T>(reference.cell(), false, false);
-        Ok(())
+        let cell = reference.cell();
+        if self.is_kept::<T>(&cell) {
+            self.own.lock().kept.touched(cell.clone(), kept::<T>(), false).written = None;
+        }
+        self.delete(cell)
     }
 
     fn write<T: Persistent>(&self, reference: Ref<T>, value: &T, is_new: bool) -> Result<()> {
-        self.put_unchecked(reference.cell(), encode_record(value)?)?;
-        self.keeps::<T>(reference.cell(), is_new, false);
-        Ok(())
+        let (cell, record) = (reference.cell(), encode_record(value)?);
+        if self.is_kept::<T>(&cell) {
+            let keys = keys_of_value(value)?;
+            let mut own = self.own.lock();
+            own.check_open()?;
+            own.kept.touched(cell.clone(), kept::<T>(), is_new).written = Some((record.clone(), keys));
+        }
+        self.put_unchecked(cell, record)
     }
 
     /// Replaces a value wherever it is; only objects are in indexes.
@@ -127,12 +140,14 @@ impl Tx {
 
     /// Writes whatever entries of an object are missing. The transaction must be serializable: what is there is only read.
     pub(crate) fn reindex<T: Persistent>(&self, cell: &Cell) {
-        self.keeps::<T>(cell.clone(), false, true);
+        if !T::INDEXES.is_empty() {
+            self.own.lock().kept.touched(cell.clone(), kept::<T>(), false).whole = true;
+        }
     }
 
-    fn keeps<T: Persistent>(&self, cell: Cell, is_new: bool, whole: bool) {
-        if !T::INDEXES.is_empty() {
-            self.own.lock().kept.written(cell, kept::<T>(), is_new, whole);
-        }
+    /// Whether there may be entries of the object: its class has indexes, or it is known to have been of another one.
+    fn is_kept<T: Persistent>(&self, cell: &Cell) -> bool {
+        let was_another = |record: Bytes| Header::parse(&record).is_ok_and(|header| header.class != T::CLASS);
+        !T::INDEXES.is_empty() || self.own.lock().kept.knows(cell) || self.known(cell).is_some_and(was_another)
     }
 }

@@ -94,7 +94,9 @@ impl Watchers {
         }
     }
 
+    /// All up to this one may have been missed; of another store it may be an older one than what was told.
     pub(crate) fn missed(&self, tid: Tid) {
+        self.newest.store(tid.0, Ordering::Release);
         let _ = self.told.send(Notice::Missed(tid));
     }
 

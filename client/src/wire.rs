@@ -119,6 +119,8 @@ pub(crate) enum Failure {
     Lost(String),
     /// The server refused.
     Fault(Fault),
+    /// Behind the address is another store, or another life of it, than the request is about: it was not sent.
+    Elsewhere,
 }
 
 impl Failure {

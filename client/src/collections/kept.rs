@@ -159,13 +159,12 @@ impl<K: Key, T: Persistent> UniqueBy<K, T> {
     }
 }
 
-async fn root<H: Handle>(view: &View, class: &str, index: KeptIndex) -> Result<Option<H>> {
+async fn root<H: Handle>(view: &View, class: &'static str, index: KeptIndex) -> Result<Option<H>> {
     view.settle(true).await?;
-    let name = root_name(class, index);
-    let known = view.own.lock().kept.roots.get(&name).copied();
+    let known = view.own.lock().kept.roots.get(&(class, index)).copied();
     match known {
         Some(oid) => Ok(Some(H::from_oid(oid))),
-        None => view.root(&name).await,
+        None => view.root(&root_name(class, index)).await,
     }
 }
 

@@ -52,6 +52,11 @@ impl View {
         }
     }
 
+    /// The names in the root that are not before this one.
+    pub(crate) fn roots_from(&self, name: &str) -> Entries<'_, (String, Named)> {
+        ROOT.range(self, name.to_owned()..)
+    }
+
     /// All names in the root.
     pub fn roots(&self) -> Entries<'_, (String, Named)> {
         ROOT.iter(self)

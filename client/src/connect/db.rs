@@ -1,6 +1,6 @@
 //! Owns the handle that applications hold: [`Db`]. How transactions begin is told by `tx`, the operator's calls by `admin`.
 
-use super::{Core, Options, Resend, State, supervise, url_of};
+use super::{Attached, Core, Options, Resend, State, supervise, url_of};
 use crate::answer::Outcome;
 use crate::cache::CacheStats;
 use crate::errors::{Error, Result};
@@ -142,10 +142,15 @@ impl Db {
     }
 
     /// Undoes a transaction: a new commit that puts back what was before it. Refused where later writes stand in the way
-    /// and no resolver merges.
+    /// and no resolver merges; and where another store has taken the address over meanwhile, in which the tid is another commit's.
     pub async fn undo(&self, tid: Tid, note: Note) -> Result<Receipt> {
-        let (key, since, note) = (crate::commit_keys::new(), self.position(), &note);
-        self.core().call(Resend::UnderKey(key), |link| async move { link.undo(tid, key, since, note).await }).await
+        let (core, key, note) = (self.core(), crate::commit_keys::new(), &note);
+        let (since, life) = core.position.snapshot();
+        let undo = |attached: Arc<Attached>| async move {
+            attached.is_of(life)?;
+            attached.link.undo(tid, key, since, note).await
+        };
+        core.call_attached(Resend::UnderKey(key), undo).await
     }
 
     /// What live traffic feels, as the server has told it last: with each receipt and each answer of `newest`, to a client

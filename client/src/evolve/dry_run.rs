@@ -10,21 +10,25 @@ use super::own_records::OwnRecords;
 use super::plan::NewJob;
 use super::source::{Item, Source};
 use super::step::AnyStep;
-use super::stepping::{StepResult, SteppedCell, Stepping, Wanted};
+use super::stepping::{StepResult, SteppedCell, Stepping, Wanted, bad};
+use crate::collections::kept::root_name;
 use crate::connect::Db;
 use crate::errors::Result;
-use crate::tx::{Pin, Place, Prefetched, Staged};
+use crate::tx::{IndexKey, KeptIndex, Pin, Place, Prefetched, Staged};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_proto::{Cell, Oid, Record};
+use zeolite_proto::{Cell, Oid, Record, hash};
 
 /// Objects that are read at once.
 const BATCH: usize = 500;
 /// Different errors that are told apart.
 const ERRORS_MAX: usize = 50;
+/// Unique keys of the steps that are remembered.
+const CLAIMS_MAX: usize = if cfg!(test) { 3 } else { 5_000_000 };
 /// How much of an error tells its kind.
 const ERROR_CHARS: usize = 160;
 
@@ -88,6 +92,8 @@ pub struct DryRun {
     pub other_writes: u64,
     /// Bytes that would be written.
     pub bytes: u64,
+    /// Unique keys that were not held against those of the other objects: there are too many of them to remember.
+    pub keys_unlooked: u64,
     /// Errors by class and text, the most frequent first.
     pub errors: Vec<ErrorKind>,
     /// Objects before and after.
@@ -118,6 +124,7 @@ pub async fn dry_run(db: &Db, new: &NewJob, step: &dyn AnyStep, options: &DryRun
         options,
         found: DryRun { total: job.total, ..DryRun::default() },
         errors: BTreeMap::new(),
+        claims: Claims::default(),
     };
     let began = Instant::now();
     for range in ranges.iter().filter(|range| !matches!(range.part, Part::Lists { .. })) {
@@ -132,6 +139,7 @@ pub async fn dry_run(db: &Db, new: &NewJob, step: &dyn AnyStep, options: &DryRun
     }
     let took = began.elapsed();
     let (errors, mut found) = (run.errors, run.found);
+    found.keys_unlooked = run.claims.unlooked;
     found.errors = errors.into_values().collect();
     found.errors.sort_by_key(|kind| std::cmp::Reverse(kind.objects));
     found.rate = found.stepped as f64 / took.as_secs_f64().max(1e-6);
@@ -159,6 +167,36 @@ struct Running<'a> {
     options: &'a DryRunOptions,
     found: DryRun,
     errors: BTreeMap<(String, String), ErrorKind>,
+    claims: Claims,
+}
+
+/// Whose the unique keys are that the steps give their objects: of the dry run's transactions none sees what another one writes.
+#[derive(Default)]
+struct Claims {
+    owners: hash::Map<(&'static str, KeptIndex, Bytes), Oid>,
+    unlooked: u64,
+}
+
+impl Claims {
+    /// Takes the keys of one step; the error says which is another object's.
+    fn take(&mut self, claims: &[(IndexKey, Oid)]) -> Result<(), String> {
+        for (key, object) in claims {
+            let place = (key.class, key.index, key.key.clone());
+            if let Some(owner) = self.owners.get(&place).filter(|owner| *owner != object) {
+                let (index, key) = (root_name(key.class, key.index), String::from_utf8_lossy(&key.key).into_owned());
+                return Err(format!(
+                    "object {object} cannot have the key {key:?} in the unique index {index:?}: the step gives it to object {owner}; \
+                     choose another key"
+                ));
+            }
+            if self.owners.len() < CLAIMS_MAX {
+                self.owners.insert(place, *object);
+            } else {
+                self.unlooked += 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Running<'_> {
@@ -201,8 +239,15 @@ impl Running<'_> {
         let mut steps = pin!(stepping.all(wanted, &ahead, self.pin.snapshot()));
         while let Some(stepped) = steps.next().await {
             let SteppedCell { item, made, .. } = stepped?;
-            let old = view.get(&item.cell).await?;
-            self.count(&item.cell, old, made);
+            let old = view.revision(&item.cell).await?;
+            let made = match &made {
+                StepResult::Work { work, .. } => match self.claims.take(&work.claims) {
+                    Ok(()) => made,
+                    Err(why) => bad(&item.cell, old.record.as_ref(), old.tid, &why),
+                },
+                _ => made,
+            };
+            self.count(&item.cell, old.record.and_then(|record| Record::decode(&record).ok()), made);
         }
         Ok(())
     }

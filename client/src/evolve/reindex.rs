@@ -9,17 +9,15 @@
 
 use super::Verified;
 use super::job::newest_view;
+use super::keys_hold::{kept_indexes_hold, object_of, root_of};
 use super::step::{Step, Stepped};
 use super::verify::{Check, check_cells};
 use crate::collections::kept;
-use crate::collections::{Index, UniqueIndex};
 use crate::connect::Db;
 use crate::errors::Result;
-use crate::revision::{Entry, Range};
-use crate::tx::{IndexKey, KeptIndex, Tx, View};
-use crate::typed::{Handle, Persistent, decode_record, keys_of, keys_of_value};
+use crate::tx::{IndexKey, Tx, View};
+use crate::typed::{Persistent, decode_record, keys_of};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use std::marker::PhantomData;
 use zeolite_proto::{Cell, Oid, Record};
 
@@ -58,93 +56,19 @@ impl<T: Persistent + Send + 'static> Step for Reindex<T> {
     }
 }
 
-/// The index of an entry, and its object.
-async fn entry_of<T: Persistent>(view: &View, cell: &Cell, record: &Bytes) -> Result<Option<(KeptIndex, Oid)>> {
-    for index in T::INDEXES {
-        if root::<T>(view, index).await? != Some(cell.oid) {
-            continue;
-        }
-        let object = match index.unique {
-            true => Some(kept::owner(cell, record)?),
-            false => cell.key.last_chunk().map(|oid| Oid(u64::from_be_bytes(*oid))),
-        };
-        return Ok(object.map(|object| (*index, object)));
-    }
-    Ok(None)
-}
-
 /// Whether an entry's object is to be found under its key. An entry of an index that the class does not have is nobody's business here.
 async fn is_right<T: Persistent>(view: &View, cell: &Cell, record: &Bytes) -> Result<bool> {
-    let Some((index, object)) = entry_of::<T>(view, cell, record).await? else { return Ok(true) };
-    let at = Cell::object(object);
-    let Some(found) = view.get_encoded(&at).await? else { return Ok(false) };
-    let keys = keys_of::<T>(&at, &found)?.keys;
-    let is_this = |key: &IndexKey| key.index.name == index.name && kept::cell(cell.oid, key, object) == *cell;
-    Ok(keys.iter().any(is_this))
-}
-
-async fn root<T: Persistent>(view: &View, index: &KeptIndex) -> Result<Option<Oid>> {
-    let name = kept::root_name(T::CLASS, *index);
-    Ok(match index.unique {
-        true => view.root::<UniqueIndex<(), ()>>(&name).await?.map(|index| index.oid()),
-        false => view.root::<Index<(), ()>>(&name).await?.map(|index| index.oid()),
-    })
-}
-
-struct Holds<T> {
-    class: PhantomData<fn() -> T>,
-}
-
-/// The indexes that are kept with a class have every object under each of its keys, and nothing else. For [`super::Job::verify`].
-pub fn kept_indexes_hold<T: Persistent + 'static>() -> impl Check {
-    Holds::<T> { class: PhantomData }
-}
-
-impl<T: Persistent + 'static> Check for Holds<T> {
-    fn object<'a>(&'a self, view: &'a View, cell: &'a Cell, record: &'a Bytes) -> BoxFuture<'a, Result<Vec<String>>> {
-        // What borrows the value must not live over an await: a type need not be `Sync`.
-        let keys = decode_record::<T>(cell, record).and_then(|value| keys_of_value(&value));
-        Box::pin(async move {
-            let mut missing = Vec::new();
-            for key in keys? {
-                let index = root::<T>(view, &key.index).await?;
-                let entry = index.map(|index| kept::cell(index, &key, cell.oid));
-                let found = match &entry {
-                    Some(entry) => view.get_encoded(entry).await?.map(|record| (entry, record)),
-                    None => None,
-                };
-                let name = key.index.name;
-                match found {
-                    None => missing.push(format!("is not in the index {name:?} under {}", shown(&key.key))),
-                    Some((at, record)) if key.index.unique && kept::owner(at, &record)? != cell.oid => {
-                        missing.push(format!("has {} of the index {name:?} in common with another", shown(&key.key)));
-                    }
-                    Some(_) => {}
-                }
-            }
-            Ok(missing)
-        })
+    for index in T::INDEXES {
+        if root_of::<T>(view, *index).await? != Some(cell.oid) {
+            continue;
+        }
+        let Some(object) = object_of(*index, cell, record)? else { return Ok(false) };
+        let at = Cell::object(object);
+        let Some(found) = view.get_encoded(&at).await? else { return Ok(false) };
+        let is_this = |key: &IndexKey| key.index == *index && kept::cell(cell.oid, key, object) == *cell;
+        return Ok(keys_of::<T>(&at, &found)?.keys.iter().any(is_this));
     }
-
-    fn whole<'a>(&'a self, view: &'a View, problem: &'a mut (dyn FnMut(String) + Send)) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            for index in T::INDEXES {
-                let Some(oid) = root::<T>(view, index).await? else { continue };
-                let mut scan = view.scan(oid, Range::all());
-                while let Some(Entry { key, record, .. }) = scan.next().await? {
-                    let cell = Cell { oid, key };
-                    if !is_right::<T>(view, &cell, &record).await? {
-                        problem(format!("the index {:?} has {cell}, whose object is not to be found so", index.name));
-                    }
-                }
-            }
-            Ok(())
-        })
-    }
-}
-
-fn shown(key: &Bytes) -> String {
-    String::from_utf8_lossy(key).escape_debug().to_string()
+    Ok(true)
 }
 
 /// Looks at every object of a class and at every entry of its kept indexes, at the newest snapshot: what is missing, and what is too much.

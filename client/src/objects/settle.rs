@@ -12,10 +12,12 @@
 use crate::collections::kept::{cell, owner, record, root_name};
 use crate::collections::{Index, UniqueIndex};
 use crate::errors::{Error, Result};
-use crate::tx::{IndexKey, KeptObject, RecordKeys, Staged, View};
+use crate::tx::{IndexKey, KeptIndex, KeptObject, RecordKeys, Staged, View, damaged};
+use crate::typed::Handle;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
+use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid, hash};
 
 /// See [`crate::tx`]'s `Settle`.
@@ -44,7 +46,6 @@ pub(super) fn settle(view: &View, make: bool) -> BoxFuture<'_, Result<()>> {
 /// One object's.
 struct Changed {
     object: Cell,
-    class: &'static str,
     gone: Vec<IndexKey>,
     new: Vec<IndexKey>,
     now: Vec<IndexKey>,
@@ -59,11 +60,16 @@ struct Found {
     entries: hash::Set<Cell>,
 }
 
+/// The indexes of classes.
+type Roots = BTreeMap<(&'static str, KeptIndex), Oid>;
+
 struct Difference {
     objects: Vec<Changed>,
-    /// The indexes by their names in the root.
-    roots: BTreeMap<String, Oid>,
+    roots: Roots,
 }
+
+/// Classes whose indexes nobody here knows, each with an object of it that is written as one of another.
+type Foreign = BTreeMap<String, (Cell, &'static str)>;
 
 impl Difference {
     async fn read(view: &View, due: Vec<(Cell, KeptObject)>, make: bool) -> Result<Difference> {
@@ -73,31 +79,32 @@ impl Difference {
         let stored = view.revisions(&asked).await?.into_iter().map(|revision| revision.record);
         let mut stored: hash::Map<Cell, Option<Bytes>> = asked.into_iter().zip(stored).collect();
         let now = view.get_many(&cells).await?;
-        let mut found = Difference { objects: Vec::new(), roots: BTreeMap::new() };
+        let (mut found, mut foreign) = (Difference { objects: Vec::new(), roots: Roots::new() }, Foreign::new());
         for ((cell, object), now) in due.into_iter().zip(now) {
             let keys = |record: Option<Bytes>| match record {
-                Some(record) => (object.class.keys)(&cell, &record),
-                None => Ok(RecordKeys::default()),
+                Some(record) => object.keys(&cell, &record).map(|keys| (keys, Some(record))),
+                None => Ok((Some(RecordKeys::default()), None)),
             };
             let before = match object.settled.clone() {
                 Some(keys) => RecordKeys { keys, are_there: true },
-                None => keys(stored.remove(&cell).flatten())?,
+                None => match keys(stored.remove(&cell).flatten())? {
+                    (None, Some(record)) => {
+                        let header = Header::parse(&record).map_err(|bad| damaged(&cell, &bad))?;
+                        foreign.insert(header.class.to_owned(), (cell.clone(), object.class()));
+                        RecordKeys::default()
+                    }
+                    (keys, _) => keys.unwrap_or_default(),
+                },
             };
-            let now = keys(now)?.keys;
+            let now = keys(now)?.0.unwrap_or_default().keys;
             // Both are in order.
             let is_in = |keys: &[IndexKey], key: &IndexKey| keys.binary_search_by(|known| known.order(key)).is_ok();
             let gone = before.keys.iter().filter(|key| !is_in(&now, key)).cloned().collect();
             let all = object.whole || !before.are_there;
             let new = now.iter().filter(|key| all || !is_in(&before.keys, key)).cloned().collect();
-            found.objects.push(Changed {
-                object: cell,
-                class: object.class.class,
-                gone,
-                new,
-                now,
-                leaves: object.whole,
-            });
+            found.objects.push(Changed { object: cell, gone, new, now, leaves: object.whole });
         }
+        refuse_foreign(view, foreign).await?;
         found.find_roots(view, make).await?;
         Ok(found)
     }
@@ -106,17 +113,18 @@ impl Difference {
         for changed in &self.objects {
             let new = changed.new.iter().map(|key| (key, make));
             for (key, make) in new.chain(changed.gone.iter().map(|key| (key, false))) {
-                let name = root_name(changed.class, key.index);
-                if self.roots.contains_key(&name) {
+                let index = (key.class, key.index);
+                if self.roots.contains_key(&index) {
                     continue;
                 }
-                let known = view.own.lock().kept.roots.get(&name).copied();
+                let known = view.own.lock().kept.roots.get(&index).copied();
+                let name = || root_name(key.class, key.index);
                 let found = match known {
                     Some(oid) => Some(oid),
-                    None if key.index.unique => root::<UniqueIndex<(), ()>>(view, &name, make).await?,
-                    None => root::<Index<(), ()>>(view, &name, make).await?,
+                    None if key.index.unique => root::<UniqueIndex<(), ()>>(view, &name(), make).await?,
+                    None => root::<Index<(), ()>>(view, &name(), make).await?,
                 };
-                self.roots.extend(found.map(|oid| (name, oid)));
+                self.roots.extend(found.map(|oid| (index, oid)));
             }
         }
         Ok(())
@@ -124,7 +132,7 @@ impl Difference {
 
     /// Where an object's entry under a key is; none: there is no index.
     fn cell(&self, changed: &Changed, key: &IndexKey) -> Option<Cell> {
-        let index = self.roots.get(&root_name(changed.class, key.index))?;
+        let index = self.roots.get(&(key.class, key.index))?;
         Some(cell(*index, key, changed.object.oid))
     }
 
@@ -152,7 +160,7 @@ impl Difference {
                         // Its own, or free.
                         owner if owner.is_none_or(|owner| owner == object) => *owner = Some(object),
                         owner => {
-                            let index = root_name(changed.class, key.index);
+                            let index = root_name(key.class, key.index);
                             let owner = owner.unwrap_or_default();
                             return Err(Error::UniqueTaken { index, cell, owner, object });
                         }
@@ -199,6 +207,23 @@ impl Difference {
         }
         Ok(())
     }
+}
+
+/// An object that was of a class with indexes is not made one of another class by who does not know them: its entries would stay.
+async fn refuse_foreign(view: &View, foreign: Foreign) -> Result<()> {
+    for (class, (cell, expected)) in foreign {
+        let prefix = format!("{class}:");
+        let mut names = view.roots_from(&prefix);
+        while let Some((name, stands_for)) = names.next().await?.filter(|(name, _)| name.starts_with(&prefix)) {
+            if [Index::<(), ()>::CLASS, UniqueIndex::<(), ()>::CLASS].contains(&stands_for.class()) {
+                return Err(Error::invalid(format!(
+                    "cell {cell} holds class {class:?}, which has the index {name:?}; before it becomes one of class {expected:?}, \
+                     remove it as what it is, in the same transaction"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An index by its name: as of the snapshot, or as it was made since.

@@ -77,6 +77,8 @@ impl Tx {
 
     pub(super) async fn draft(&self, own: Own, key: CommitKey, key_since: Tid) -> Result<Draft> {
         let base = self.snapshot();
+        // A key that was made with an older store in mind is as new to this one as this one is to the client.
+        let key_since = key_since.min(self.db().position());
         let mut writes = Vec::with_capacity(own.len());
         let (cells, stamped, note) = own.into_parts();
         for (cell, staged) in cells {

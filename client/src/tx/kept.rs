@@ -9,16 +9,18 @@
 //! So an object that is written ten times in one transaction costs one comparison, and what a savepoint takes back was never there.
 //! How they are compared is told by `objects`, which is above: it hands the function over with the first object.
 
-use super::{Own, View};
+use super::{Own, View, damaged};
 use crate::errors::Result;
+use crate::keys::AsKey;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid};
 
 /// An index that is kept with the objects of a class.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeptIndex {
     pub(crate) name: &'static str,
     pub(crate) unique: bool,
@@ -49,6 +51,7 @@ impl KeptIndex {
 /// A key under which an object is to be found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct IndexKey {
+    pub(crate) class: &'static str,
     pub(crate) index: KeptIndex,
     /// As a part that the object follows; of a unique index, as the whole key.
     pub(crate) key: Bytes,
@@ -57,9 +60,19 @@ pub(crate) struct IndexKey {
 }
 
 impl IndexKey {
+    pub(crate) fn new<Q: AsKey + ?Sized>(class: &'static str, index: KeptIndex, key: &Q) -> IndexKey {
+        let (mut encoded, mut refs) = (Vec::with_capacity(24), Vec::new());
+        match index.unique {
+            true => key.put_last(&mut encoded),
+            false => key.put_inner(&mut encoded),
+        }
+        key.put_refs(&mut refs);
+        IndexKey { class, index, key: encoded.into(), refs }
+    }
+
     /// The order in which the keys of a record stand.
     pub(crate) fn order(&self, other: &IndexKey) -> Ordering {
-        let place = |key: &IndexKey| (key.index.name, key.index.unique);
+        let place = |key: &IndexKey| (key.class, key.index);
         place(self).cmp(&place(other)).then_with(|| self.key.cmp(&other.key))
     }
 }
@@ -83,6 +96,7 @@ pub(crate) type Settle = fn(&View, bool) -> BoxFuture<'_, Result<()>>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeptClass {
     pub(crate) class: &'static str,
+    pub(crate) has_indexes: bool,
     pub(crate) keys: KeysOf,
     pub(crate) settle: Settle,
 }
@@ -90,14 +104,34 @@ pub(crate) struct KeptClass {
 /// One object.
 #[derive(Clone, Debug)]
 pub(crate) struct KeptObject {
-    pub(crate) class: KeptClass,
+    /// What the transaction knows it as: most often one.
+    classes: Vec<KeptClass>,
     /// It was made in this transaction: nothing is there.
     pub(crate) is_new: bool,
     /// All its keys are written, also those that are there as far as anybody knows.
     pub(crate) whole: bool,
     /// The keys that are in the indexes with the own writes; none: those of the record that is there.
     pub(crate) settled: Option<Vec<IndexKey>>,
+    /// The record that was written last, with its keys.
+    pub(crate) written: Option<(Bytes, Vec<IndexKey>)>,
     is_due: bool,
+}
+
+impl KeptObject {
+    /// The keys of a record of it; none: it is of a class that nobody here has named.
+    pub(crate) fn keys(&self, cell: &Cell, record: &Bytes) -> Result<Option<RecordKeys>> {
+        if let Some((_, keys)) = self.written.as_ref().filter(|(written, _)| written == record) {
+            return Ok(Some(RecordKeys { keys: keys.clone(), are_there: true }));
+        }
+        let header = Header::parse(record).map_err(|bad| damaged(cell, &bad))?;
+        let known = self.classes.iter().find(|class| class.class == header.class);
+        known.map(|class| (class.keys)(cell, record)).transpose()
+    }
+
+    /// As what it was written last.
+    pub(crate) fn class(&self) -> &'static str {
+        self.classes.last().map_or("", |class| class.class)
+    }
 }
 
 /// All of them.
@@ -105,20 +139,30 @@ pub(crate) struct KeptObject {
 pub(crate) struct Kept {
     objects: BTreeMap<Cell, KeptObject>,
     /// Indexes that were made since the snapshot, or looked up.
-    pub(crate) roots: BTreeMap<String, Oid>,
+    pub(crate) roots: BTreeMap<(&'static str, KeptIndex), Oid>,
     /// Counts the changes: whoever has read sees whether something came between.
     pub(crate) changes: u64,
 }
 
 impl Kept {
-    /// An object was written, is new, or is to have all its keys written.
-    pub(crate) fn written(&mut self, cell: Cell, class: KeptClass, is_new: bool, whole: bool) {
+    /// An object is written as one of a class.
+    pub(crate) fn touched(&mut self, cell: Cell, class: KeptClass, is_new: bool) -> &mut KeptObject {
         self.changes += 1;
-        let new = KeptObject { class, is_new, whole: false, settled: None, is_due: true };
+        let (classes, settled, written) = Default::default();
+        let new = KeptObject { classes, is_new, whole: false, settled, written, is_due: true };
         let object = self.objects.entry(cell).or_insert(new);
-        object.class = class;
-        object.whole |= whole;
+        // A former type of a class, without indexes, does not know what the newer one has.
+        if class.has_indexes || object.classes.iter().all(|known| known.class != class.class) {
+            object.classes.retain(|known| known.class != class.class);
+            object.classes.push(class);
+        }
         object.is_due = true;
+        object
+    }
+
+    /// Whether it was written as one of a class with indexes.
+    pub(crate) fn knows(&self, cell: &Cell) -> bool {
+        self.objects.contains_key(cell)
     }
 
     /// Those that were written since they were settled.
@@ -127,12 +171,21 @@ impl Kept {
         due.map(|(cell, object)| (cell.clone(), object.clone())).collect()
     }
 
+    /// The unique keys of what was written, each with its object; to be asked when they are settled.
+    pub(super) fn claims(&self) -> Vec<(IndexKey, Oid)> {
+        let keys = |(cell, object): (&Cell, &KeptObject)| {
+            let unique = object.settled.iter().flatten().filter(|key| key.index.unique);
+            unique.map(|key| (key.clone(), cell.oid)).collect::<Vec<_>>()
+        };
+        self.objects.iter().flat_map(keys).collect()
+    }
+
     pub(super) fn cells(&self) -> Vec<Cell> {
         self.objects.keys().cloned().collect()
     }
 
     fn settle(&self) -> Option<Settle> {
-        self.objects.values().find(|object| object.is_due).map(|object| object.class.settle)
+        self.objects.values().find(|object| object.is_due)?.classes.last().map(|class| class.settle)
     }
 
     /// The keys of an object are among the own writes.

@@ -217,6 +217,21 @@ impl View {
         Some(Revision { tid: known.tid, end: (known.to != Tid::MAX).then(|| known.to.next()), record: known.record })
     }
 
+    /// The record in a cell, own writes included, if it is known here without asking.
+    pub(crate) fn known(&self, cell: &Cell) -> Option<Bytes> {
+        match self.own.lock().get(cell) {
+            Some(Staged::Put(record)) => return Some(record.clone()),
+            Some(_) => return None,
+            None => {}
+        }
+        if let Some(revision) = self.ahead.as_ref().and_then(|ahead| ahead.get(cell)) {
+            return revision.record.clone();
+        }
+        let core = self.db.core();
+        let is_told = self.snapshot <= core.position.get();
+        is_told.then(|| core.cache.peek(cell, self.snapshot, self.life.generation)?.record).flatten()
+    }
+
     /// Asks the server.
     async fn fetch(&self, cells: &[Cell], keep: Keep) -> Result<Vec<Revision>> {
         if self.snapshot == Tid::NONE {
@@ -244,7 +259,7 @@ impl View {
         while all.len() < cells.len() {
             let from = all.len();
             let load = |attached: Arc<Attached>| async move {
-                self.same_store(&attached)?;
+                attached.is_of(self.life)?;
                 attached.link.load((self.snapshot, self.life.timeline), &cells[from..]).await
             };
             let got = core.call_at(Resend::Always, self.snapshot, load).await?;
@@ -267,7 +282,7 @@ impl View {
             return Ok(Page::default());
         }
         let scan = |attached: Arc<Attached>| async move {
-            same_store(at.1, &attached)?;
+            attached.is_of(at.1)?;
             attached.link.scan((at.0, at.1.timeline), oid, range, limit).await
         };
         db.core().call_at(Resend::Always, at.0, scan).await
@@ -284,21 +299,13 @@ impl View {
     }
 
     pub(super) fn same_store(&self, attached: &Attached) -> Result<(), Failure> {
-        same_store(self.life, attached)
+        attached.is_of(self.life)
     }
 }
 
 /// An answer from the cache waits for nothing: a loop of such reads would never give its thread to another task.
 async fn stay_fair() {
     tokio::task::coop::consume_budget().await;
-}
-
-fn same_store(life: Life, attached: &Attached) -> Result<(), Failure> {
-    if attached.generation == life.generation {
-        return Ok(());
-    }
-    let message = "the database behind this address is not the one that was read; begin a new transaction";
-    Err(Failure::Fault(Fault::new(FaultKind::SnapshotPacked, message)))
 }
 
 fn short() -> Error {

@@ -3,6 +3,7 @@
 //! A work keeps the snapshot that its transaction read at as the base of its writes and read checks; works of different
 //! snapshots go into one draft side by side. Not here: putting them together (`evolve`).
 
+use super::IndexKey;
 use super::own::Staged;
 use super::{Tx, View};
 use crate::connect::{Attached, Db, Life, Resend};
@@ -51,6 +52,8 @@ pub(crate) struct Work {
     pub(crate) stamped: Vec<(Cell, Bytes)>,
     pub(crate) read_cells: Vec<ReadCell>,
     pub(crate) read_ranges: Vec<ReadRange>,
+    /// The unique keys that its objects have in the indexes of their classes.
+    pub(crate) claims: Vec<(IndexKey, Oid)>,
     /// What it puts was made of what is there: two that put the same have both to count.
     pub(crate) sums: bool,
     /// Of a step that was made together with others: its part of their work.
@@ -83,7 +86,7 @@ impl Place {
     pub(crate) async fn send(self, db: &Db, draft: &Draft) -> Result<Receipt> {
         let view = &self.view(db);
         let commit = |attached: Arc<Attached>| async move {
-            view.same_store(&attached)?;
+            attached.is_of(self.life)?;
             attached.link.commit(draft, view.terms()).await
         };
         db.core().call_at(Resend::UnderKey(draft.key), self.snapshot, commit).await
@@ -94,8 +97,10 @@ impl Tx {
     /// What it would commit. Nothing can be written in it any more.
     pub(crate) fn into_work(self) -> Work {
         let base = self.snapshot();
-        let (cells, stamped, _) = self.own.lock().close().into_parts();
+        let own = self.own.lock().close();
+        let claims = own.kept.claims();
+        let (cells, stamped, _) = own.into_parts();
         let (read_cells, read_ranges) = self.reads().map(|reads| reads.checks(base)).unwrap_or_default();
-        Work { base, cells, stamped, read_cells, read_ranges, sums: false, share: None }
+        Work { base, cells, stamped, read_cells, read_ranges, claims, sums: false, share: None }
     }
 }

@@ -36,13 +36,7 @@ impl Keys {
             self.unknown.get_or_insert_with(|| index.to_owned());
             return;
         };
-        let (mut encoded, mut refs) = (Vec::with_capacity(24), Vec::new());
-        match index.unique {
-            true => key.put_last(&mut encoded),
-            false => key.put_inner(&mut encoded),
-        }
-        key.put_refs(&mut refs);
-        self.found.push(IndexKey { index: *index, key: encoded.into(), refs });
+        self.found.push(IndexKey::new(self.class, *index, key));
     }
 
     /// In order, each once: an object may have thousands of keys.
@@ -82,7 +76,7 @@ pub(crate) fn keys_of_value<T: Persistent>(value: &T) -> Result<Vec<IndexKey>> {
 /// The keys of a record. One of another class has none that are known here.
 pub(crate) fn keys_of<T: Persistent>(cell: &Cell, record: &Bytes) -> Result<RecordKeys> {
     let header = Header::parse(record).map_err(|bad| damaged(cell, &bad))?;
-    if header.class != T::CLASS {
+    if header.class != T::CLASS || T::INDEXES.is_empty() {
         return Ok(RecordKeys::default());
     }
     if header.version == T::VERSION {

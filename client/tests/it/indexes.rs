@@ -214,3 +214,60 @@ async fn an_entry_is_what_a_collection_would_have_written() {
     }
     assert!(view.get(&Cell::object(one.oid())).await.expect("reads").is_some());
 }
+
+/// What a note may become: a class without an index, and one with an index of its own.
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Stub")]
+struct Stub {
+    slug: String,
+}
+
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Essay")]
+struct Essay {
+    #[persistent(index)]
+    author: String,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_becomes_one_of_another_class_leaves_no_entry_behind() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let (one, two) = (made(&db, &note("one", "ada", "a")).await, made(&db, &note("two", "bob", "b")).await);
+    let (stub, essay) = (Stub { slug: "one".into() }, Essay { author: "ada".into() });
+    // Who does not know what it was is told.
+    for at in [one, two] {
+        let refused = [
+            db.run(async |tx| tx.set(Ref::<Essay>::new(at.oid()), &essay)).await,
+            db.run(async |tx| tx.load(at).await.map(drop).and_then(|()| tx.set(Ref::<Stub>::new(at.oid()), &stub)))
+                .await,
+            db.run(async |tx| tx.load(at).await.map(drop).and_then(|()| tx.remove(Ref::<Stub>::new(at.oid())))).await,
+        ];
+        for refused in refused {
+            let error = refused.expect_err("its entries would stay");
+            assert!(error.to_string().contains("holds class \"wiki.Note\""), "{error}");
+        }
+    }
+    // Who knows both takes the entries along.
+    db.run(async |tx| {
+        tx.remove(one)?;
+        tx.set(Ref::<Essay>::new(one.oid()), &essay)?;
+        assert_eq!(said(&tx).await?, ["two=two", "bob:two", "b:two"]);
+        tx.remove(two)?;
+        tx.set(Ref::<Stub>::new(two.oid()), &stub)
+    })
+    .await
+    .expect("commits");
+    assert!(said(&db.now()).await.expect("reads").is_empty());
+    assert_eq!(Essay::BY_AUTHOR.find(&db.now(), "ada").await.expect("reads"), [Ref::new(one.oid())]);
+    // And one that was without an index becomes whatever one likes.
+    db.run(async |tx| {
+        tx.set(Ref::<Essay>::new(two.oid()), &essay)?;
+        let new = tx.create(&note("new", "ada", "")).await?;
+        tx.set(Ref::<Stub>::new(new.oid()), &stub)
+    })
+    .await
+    .expect("commits");
+    assert_eq!(Essay::BY_AUTHOR.find(&db.now(), "ada").await.expect("reads").len(), 2);
+    assert!(said(&db.now()).await.expect("reads").is_empty());
+}

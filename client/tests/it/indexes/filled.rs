@@ -4,16 +4,18 @@ use super::{Note, OldNote, made, note, said};
 use crate::site::job;
 use crate::support::{World, within};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use zeolite_client::evolve::{self, NewJob, Phase, Plan, Report, Step, verify_indexes};
-use zeolite_client::{Db, KeptIndex, Oid, Options, Persistent, Record, Ref, Registry};
+use zeolite_client::evolve::{self, DryRunOptions, KeptIndexes, Phase, Plan, Report, Step, verify_indexes};
+use zeolite_client::{Db, KeptIndex, Oid, Options, Persistent, Record, Ref, Registry, TracedBy};
 
 async fn worker_db(world: &World) -> Db {
     world.db_with(Options { role: "evolve".into(), ..Options::default() }).await
 }
 
 async fn stepped(db: &Db, name: &str, plan: Plan, step: impl Step) -> Report {
-    let new = NewJob { plan, gate: false, ..NewJob { name: name.into(), ..job(name) } };
+    let mut new = job(name);
+    (new.plan, new.gate) = (plan, false);
     let job = evolve::plan(db, new).await.expect("plans");
     within(evolve::Worker::new(&job).run(step)).await.expect("runs")
 }
@@ -189,4 +191,89 @@ async fn an_index_becomes_a_unique_one_with_a_new_version() {
         "nothing is left of the former"
     );
     assert!(verify_indexes::<Tag>(&worker).await.expect("looks").problems.is_empty());
+}
+
+/// Neither in a dry run nor in any other does a transaction see what the step of another object has claimed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_of_two_objects_with_one_key_of_a_new_unique_index() {
+    let world = World::start().await;
+    let (db, worker) = (world.db().await, worker_db(&world).await);
+    let old = |slug: &str| OldNote { slug: slug.into(), author: "ada".into() };
+    let (first, second) = db
+        .run(async |tx| {
+            let both = (tx.create(&old("same")).await?, tx.create(&old("same")).await?);
+            tx.create(&old("other")).await.map(|_| both)
+        })
+        .await
+        .expect("creates");
+    let mut new = job("notes-2");
+    new.plan = Plan::below("wiki.Note", 2);
+    let found = evolve::dry_run(&worker, &new, &evolve::upgrade::<Note>(), &DryRunOptions::default()).await;
+    let found = found.expect("runs");
+    assert_eq!((found.stepped, found.changed, found.bad, found.keys_unlooked), (3, 2, 1, 0));
+    let told = &found.errors[0].error;
+    assert!(told.contains("\"same\"") && told.contains("wiki.Note:unique:slug"), "{told}");
+    assert!([first, second].iter().any(|note| told.contains(&note.oid().to_string())), "{told}");
+}
+
+/// A page of objects, and one of entries, costs a few requests and not one for each.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_look_at_all_indexes_asks_for_many_at_once() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let make = db.run(async |tx| {
+        for number in 0..300 {
+            tx.create(&note(&format!("note {number}"), "ada", "some words")).await?;
+        }
+        Ok(())
+    });
+    make.await.expect("creates");
+    let frames = Arc::new(AtomicU64::new(0));
+    let counting = TracedBy::new({
+        let frames = frames.clone();
+        move || {
+            frames.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    });
+    let looking = world.db_with(Options { traced_by: Some(counting), ..Options::default() }).await;
+    let verified = verify_indexes::<Note>(&looking).await.expect("looks");
+    assert_eq!((verified.objects, verified.problems), (300, Vec::new()));
+    let frames = frames.load(Ordering::Relaxed);
+    assert!(frames < 60, "{frames} requests for 300 objects and 1200 entries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_looks_at_the_indexes_and_makes_them_right() {
+    let world = World::start().await;
+    let (db, worker) = (world.db().await, worker_db(&world).await);
+    let indexes = || KeptIndexes::new(&worker).class::<Note>().class::<Tag>().settings(job("").settings);
+    let told = async |word: &str| {
+        let told = within(indexes().command(word)).await;
+        (told.exit_code(), told.to_string())
+    };
+    assert_eq!(told("verify").await.0, 0);
+    let (one, two) = (made(&db, &note("one", "ada", "w")).await, made(&db, &note("two", "ada", "")).await);
+    let raw = |note: &Note| {
+        let record = zeolite_client::typed::encode_record(note).expect("encodes");
+        Record::decode(&record).expect("decodes")
+    };
+    let write = async |at: Ref<Note>, note: Note| {
+        db.run(async |tx| tx.put(at.cell(), &raw(&note))).await.expect("commits");
+    };
+    write(one, note("uno", "cyd", "w")).await;
+    let (code, text) = told("verify").await;
+    assert!(code == 2 && text.contains("wiki.Note: 2 objects, 4 problems"), "{text}");
+    let (code, text) = told("reindex").await;
+    assert!(code == 0 && text.contains("all indexes hold"), "{text}");
+    assert_eq!(said(&worker.now()).await.expect("reads"), ["two=two", "uno=uno", "ada:two", "cyd:uno", "w:uno"]);
+    // One that cannot be mended by anybody but a person is told, and is mended when it can be.
+    write(two, note("uno", "ada", "")).await;
+    let (code, text) = told("reindex").await;
+    assert!(code == 2 && text.contains("unique index \"wiki.Note:unique:slug\""), "{text}");
+    write(two, note("two", "ada", "")).await;
+    assert_eq!(told("reindex").await.0, 0);
+    assert_eq!(evolve::list(&worker).await.expect("reads").len(), 0, "what is done is forgotten");
+    let (code, text) = told("mend").await;
+    assert!(code == 3 && text.contains("there are verify and reindex"), "{text}");
 }

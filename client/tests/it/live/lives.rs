@@ -3,7 +3,8 @@
 use crate::support::{World, add_one, number, object, read, within};
 use futures_util::stream;
 use std::time::Duration;
-use zeolite_client::{Change, Error, Remedy};
+use zeolite_client::collections::Counter;
+use zeolite_client::{Change, Error, Handle, Options, Outcome, Remedy};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_read_before_a_copy_was_put_back_is_not_written_after_it() {
@@ -69,4 +70,80 @@ async fn a_client_goes_on_while_its_store_is_restored_into() {
     operator.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
     let change = within(changes.next()).await;
     assert!(matches!(&change, Some(Change::Written { cells, .. }) if *cells == [object(1)]), "{change:?}");
+}
+
+/// Another store takes the address over, and nothing in it is as new as what was known of the first one.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_store_that_is_gone_nothing_is_said_to_the_next() {
+    let older = World::start().await;
+    let first = older.db().await.run(async |tx| tx.put(object(1), &number(1))).await;
+    first.expect("puts");
+    let world = World::start().await;
+    let line = world.line().await;
+    let options = Options { changed_oids_max: 100, watch_backlog: 1, ..Options::default() };
+    let db = zeolite_client::Db::connect_with(line.url(), options).await.expect("connects");
+    db.run(async |tx| tx.put(object(1), &number(5))).await.expect("puts");
+    let (pin, place, position) = (db.pin().await.expect("pins"), db.place(), db.position());
+    let (key, since) = (db.new_commit_key(), db.position());
+    let mut changes = db.watch_all();
+
+    line.point_to(&older);
+    line.cut();
+    assert!(matches!(within(changes.next()).await, Some(Change::Missed { tid }) if tid < position));
+    assert!(within(db.newest()).await.expect("reconnects") < position && db.position() < position);
+    assert_eq!(read(&db.now(), 1).await.expect("reads"), 1);
+    assert!(pin.is_lost() && db.changes(place, db.place()).is_none());
+    // The key is as new to this store as the store is to this client.
+    let under_key = db.transaction().attempts(3).key(key, since).run(async |tx| add_one(&tx, 1).await);
+    assert_eq!(within(under_key).await.expect("commits"), 2);
+    assert!(matches!(db.outcome(key, db.position()).await.expect("answers"), Outcome::Committed(_)));
+    assert_eq!(read(&db.now(), 1).await.expect("reads"), 2);
+    // Whoever falls behind is told a commit of this store.
+    for _ in 0..4 {
+        db.run(async |tx| add_one(&tx, 2).await).await.expect("commits");
+    }
+    assert!(matches!(within(changes.next()).await, Some(Change::Missed { tid }) if tid <= db.position()));
+}
+
+/// What was to be undone was in the store that is gone: in the next one the same tid is somebody else's commit, or nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waits_for_the_next_store_is_refused_there() {
+    let (older, world) = (World::start().await, World::start().await);
+    let line = world.line().await;
+    let db = zeolite_client::Db::connect(line.url()).await.expect("connects");
+    let receipt = db.transaction().run_for_receipt(async |tx| tx.put(object(1), &number(5))).await.expect("puts").1;
+    line.point_to(&older);
+    line.deafen();
+    let undone = db.undo(receipt.tid, zeolite_client::Note::default());
+    let cut = async {
+        assert!(line.is_deaf());
+        line.cut();
+    };
+    let (undone, ()) = within(async { tokio::join!(undone, cut) }).await;
+    let error = undone.expect_err("another store");
+    assert!(matches!(error.remedy(), Remedy::ReopenSnapshot | Remedy::AskOutcome), "{error}");
+    assert!(error.to_string().contains("is not the one"), "{error}");
+}
+
+/// A commit was sent, and before its answer came another store took the place of the first: it has happened where nobody can ask any more, and
+/// is not made again here as if it had not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_on_its_way_into_a_store_that_is_gone_is_in_doubt() {
+    let (older, world) = (World::start().await, World::start().await);
+    let line = world.line().await;
+    let (db, other) = (zeolite_client::Db::connect(line.url()).await.expect("connects"), world.db().await);
+    let visits: Counter = db.run(async |tx| tx.root_or_create("visits").await).await.expect("makes");
+    let mut told = other.watch([visits.oid()]);
+    within(other.newest()).await.expect("answers");
+    line.deafen();
+    let adding = tokio::spawn({
+        let db = db.clone();
+        async move { db.run(async |tx| visits.add(&tx, 1)).await }
+    });
+    within(told.next()).await.expect("it has happened");
+    line.point_to(&older);
+    line.cut();
+    let error = within(adding).await.expect("does not panic").expect_err("nobody can know");
+    assert_eq!(error.remedy(), Remedy::AskOutcome, "{error}");
+    assert_eq!(visits.get(&other.now()).await.expect("reads"), 1);
 }
