@@ -7,6 +7,7 @@
 //!   size KEY N          a map of numbers; `size KEY` takes it out
 //!   tag WORD, untag WORD                                 a set
 //!   by AUTHOR TITLE     an index                         push N, take N      a queue of numbers
+//!   note SLUG AUTHOR    an object with indexes that are kept with it; `notes AUTHOR`
 //!   all                 all collections
 //! ```
 //!
@@ -40,6 +41,15 @@ struct Page {
 struct Place {
     shelf: String,
     row: u16,
+}
+
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Note", codec = "cbor")]
+struct Note {
+    #[persistent(unique)]
+    slug: String,
+    #[persistent(index)]
+    author: String,
 }
 
 struct Wiki {
@@ -128,6 +138,13 @@ impl Wiki {
             ["untag", word] => self.tags.remove(tx, *word)?,
             ["by", author, title] => self.authors.insert(tx, *author, self.page(tx, title).await?.0)?,
             ["push", value] => self.jobs.push(tx, &number(value)?)?,
+            ["note", slug, author] => {
+                tx.create(&Note { slug: (*slug).to_owned(), author: (*author).to_owned() }).await?;
+            }
+            ["notes", author] => {
+                let found = Note::BY_AUTHOR.load(tx, *author).await?.into_iter().map(|(_, note)| note.slug);
+                return Ok(json!(found.collect::<Vec<String>>()));
+            }
             ["take", count] => return Ok(json!(self.jobs.take(tx, number(count)?.unsigned_abs()).await?)),
             _ => return Err(Error::app(format!("no such command: {words:?}"))),
         }

@@ -134,6 +134,11 @@ impl Core {
         }
     }
 
+    /// Of the store behind the address; 0: nobody has answered yet.
+    pub(crate) fn store_id(&self) -> u64 {
+        self.store_id.load(Ordering::Acquire)
+    }
+
     /// Refuses in a forked child: nobody there reads answers, and the cache has no feed that keeps it right.
     pub(crate) fn here(&self) -> Result<()> {
         if std::process::id() == self.process { Ok(()) } else { Err(Error::Forked { made_by: self.process }) }
@@ -302,7 +307,7 @@ impl Core {
             feed: self.options.feed,
             resume_from: if self.options.feed { self.position.get() } else { Tid::NONE },
             cached_bytes: self.cache.stats().bytes,
-            store_id: self.store_id.load(Ordering::Acquire),
+            store_id: self.store_id(),
             timeline: match self.position.timeline() {
                 0 => self.timeline.load(Ordering::Acquire),
                 fed => fed,

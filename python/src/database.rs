@@ -5,6 +5,7 @@
 //! (a snapshot, a staged transaction) is refused there by name.
 
 use crate::pins::Pins;
+use crate::typed::Indexes;
 use crate::{errors, runtime};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) first_oids: AtomicU64,
     /// Up to where this process has packed: what the cache still has of that is not shown.
     pub(crate) packed_to: AtomicU64,
+    /// The indexes that are kept with objects here.
+    pub(crate) indexes: Arc<Indexes>,
 }
 
 type All = HashMap<(u32, Opened), Weak<Shared>>;
@@ -101,6 +104,7 @@ impl Opened {
             process,
             first_oids: AtomicU64::new(0),
             packed_to: AtomicU64::new(0),
+            indexes: Arc::default(),
         });
         let mut all = ALL.lock();
         let all = all.get_or_insert_default();

@@ -32,6 +32,8 @@ fn _zeolite(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<database::Database>()?;
     module.add_class::<evolve::Job>()?;
     module.add_class::<typed::Tx>()?;
+    module.add_class::<typed::Savepoint>()?;
+    module.add_class::<typed::TypedBlobs>()?;
     module.add_class::<typed::Bridge>()?;
     module.add_class::<typed::Pending>()?;
     module.add_class::<zodb::Snapshot>()?;

@@ -47,6 +47,15 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self._ended()
 
+    def freeze(self) -> None:
+        """It answers nothing until it is told to go on."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def go_on(self) -> None:
+        """After ``freeze``."""
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """In order."""
         if self.process.poll() is None:

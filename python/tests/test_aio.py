@@ -185,11 +185,72 @@ def test_a_task_that_is_cancelled_while_it_works_leaves_nothing(server: Server) 
     in_a_loop(server, work)
 
 
+@pytest.mark.parametrize("is_patient", [True, False])
+def test_who_closes_waits_for_the_commits_that_are_on_their_way(server: Server, is_patient: bool) -> None:
+    async def main() -> None:
+        loop, committing, kept = asyncio.get_running_loop(), asyncio.Event(), []
+        db = await aio.connect(server.address, client_label=f"closed while it commits, {is_patient}")
+        home = await add(db, "Home")
+        async with db.transaction(fresh=True) as tx:
+            (await tx.get(home)).body = "first"  # from here on all that is asked at the end of a transaction is known
+
+        @db.transaction(fresh=True)
+        async def last(tx: aio.Transaction) -> None:
+            (await tx.get(home)).body = "last"
+            kept.append(tx)
+            # The server answers nothing from here on; what follows is the commit.
+            server.freeze()
+            loop.call_soon(committing.set)
+
+        task = asyncio.create_task(last())
+        await committing.wait()
+        closing = asyncio.create_task(db.close())
+        # Behind the begin of the closing.
+        loop.call_soon(server.go_on) if is_patient else loop.call_soon(closing.cancel)
+        done, left = await asyncio.wait([task, closing], timeout=30)
+        server.go_on()
+        assert not left, "nobody waits for ever"
+        if is_patient:
+            task.result()
+            assert kept[0].committed is not None
+        else:
+            assert isinstance(task.exception(), errors.AskOutcome) and closing.cancelled()
+
+    asyncio.run(main(), debug=True)
+
+
+def test_who_reads_when_the_database_is_closed_is_told(server: Server) -> None:
+    async def main() -> None:
+        loop, reading = asyncio.get_running_loop(), asyncio.Event()
+        db = await aio.connect(server.address, client_label="closed while it reads")
+        home = await add(db, "Home")
+
+        async def read() -> None:
+            async with db.snapshot() as now:
+                server.freeze()
+                loop.call_soon(reading.set)
+                await now.root.names()  # which no cache knows
+
+        task = asyncio.create_task(read())
+        await reading.wait()
+        closing = asyncio.create_task(db.close())
+        loop.call_soon(server.go_on)
+        _, left = await asyncio.wait([task, closing], timeout=30)
+        assert not left and isinstance(task.exception(), errors.Closed)
+        with pytest.raises(errors.Closed):
+            async with db.transaction() as tx:
+                await tx.get(home)
+
+    asyncio.run(main(), debug=True)
+
+
 def test_a_commit_that_is_cancelled_comes_to_its_end_and_says_so(server: Server) -> None:
     async def work(db: aio.Database) -> None:
         home, kept = await add(db, "Home"), []
+        async with db.transaction(fresh=True) as tx:
+            (await tx.get(home)).body = "first"  # from here on all that is asked at the end of a transaction is known
 
-        @db.transaction()
+        @db.transaction(fresh=True)
         async def last(tx: aio.Transaction) -> None:
             (await tx.get(home)).body = "committed"
             kept.append(tx)

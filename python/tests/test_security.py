@@ -15,8 +15,8 @@ from ZODB.config import databaseFromString
 from ZODB.POSException import ReadOnlyError
 
 import zeolite
-from zeolite import _zeolite
-from zeolite.errors import Disconnected, GiveUp
+from zeolite import _zeolite, evolve
+from zeolite.errors import Disconnected, FixRequest, GiveUp
 from zeolite.zodb import Storage
 from zeolite.zodb.errors import Broken
 
@@ -126,3 +126,18 @@ def test_a_user_who_may_only_read(guarded: Guarded) -> None:
     with pytest.raises(ReadOnlyError):
         Storage(guarded.server.address, **keywords)
     storage.close()
+
+
+class Noted(zeolite.Object, cls="t.Noted"):
+    text: str
+
+
+def test_a_uri_says_everything_that_a_connection_is_opened_with_also_for_objects_of_pythons_own(guarded: Guarded) -> None:
+    address, ca = guarded.server.address, guarded.ca
+    with zeolite.connect(address, ca=ca, token=guarded.token) as db, db.transaction() as tx:
+        tx.root["noted"] = Noted(text="a")
+    uri = f"zeolite://{address}/?ca={ca}&token_file={guarded.token_file}&role=write&cache_size=1MB&wait=false&wait_timeout=5"
+    louder = evolve.step(Noted, to=0)(lambda noted, tx: setattr(noted, "text", noted.text + "!"))
+    assert evolve.dry_run(uri, louder).changed == 1
+    with pytest.raises(FixRequest, match="token_fiel in .* is nothing that a connection is opened with; that are ca"):
+        evolve.dry_run(uri.replace("token_file", "token_fiel"), louder)

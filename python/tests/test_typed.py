@@ -347,8 +347,8 @@ def test_every_reference_is_in_a_header(db: zeolite.Database) -> None:
         }  # fmt: skip
         for name, refs in expected.items():
             (oid,) = header(now, 0, name.encode())
-            page = now.page(oid, b"", None, False, True, None)
-            assert page is not None and header(now, oid, page[0][0]) == sorted(refs), name
+            page, _ = now.page(oid, b"", None, False, True, None)
+            assert header(now, oid, page[0][0]) == sorted(refs), name
         assert list(now.root.map("map", Page, Page).items()) == [(now.get(a), now.get(b))]
         assert now.root.queue("queue", Page).peek()[0].title == "b"
 

@@ -76,7 +76,7 @@ def test_ctrl_c_ends_a_wait(server: Server) -> None:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=server.directory)
     assert process.stdout is not None and process.stdin is not None and process.stdout.readline() == "begun\n"
     # The server stands still: whatever is asked for does not come.
-    server.process.send_signal(signal.SIGSTOP)
+    server.freeze()
     try:
         process.stdin.write("go\n")
         process.stdin.flush()
@@ -85,7 +85,7 @@ def test_ctrl_c_ends_a_wait(server: Server) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
     finally:
-        server.process.send_signal(signal.SIGCONT)
+        server.go_on()
     process.communicate(timeout=60)
 
 
@@ -96,6 +96,9 @@ from wiki import Page
 with zeolite.connect({address!r}) as db:
     try:
         with db.transaction() as tx:
+            # Then all that is asked before a commit is known.
+            tx.root["other"] = tx.create(Page(title="Other", body="", written=tx.root.unique("titles", Page)["Home"].written))
+            tx.flush()
             page = tx.root.unique("titles", Page)["Home"]
             page.body = "committed"
             tx.root["other"] = other = tx.create(Page(title="Other", body="", written=page.written))
@@ -114,7 +117,7 @@ def test_ctrl_c_waits_for_the_end_of_a_commit(server: Server) -> None:
         command = [sys.executable, "-c", program]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=server.directory)
         assert process.stdout is not None and process.stdin is not None and process.stdout.readline() == "begun\n"
-        server.process.send_signal(signal.SIGSTOP)
+        server.freeze()
         process.stdin.write("go\n")
         process.stdin.flush()
         assert process.stdout.readline() == "committing\n"
@@ -122,7 +125,7 @@ def test_ctrl_c_waits_for_the_end_of_a_commit(server: Server) -> None:
         while sleeping.read_text().rpartition(")")[2].split()[0] != "S":
             pass  # it waits for the commit, and looks at signals now and then
         process.send_signal(signal.SIGINT)
-        server.process.send_signal(signal.SIGCONT)
+        server.go_on()
         assert process.stdout.readline() == "interrupted True True\n"
         process.communicate(timeout=60)
         with db.transaction(fresh=True) as tx:
@@ -138,13 +141,13 @@ def test_other_threads_run_while_one_waits(server: Server) -> None:
                 tx.get(page).body = "x"
             done.set()
 
-        server.process.send_signal(signal.SIGSTOP)
+        server.freeze()
         thread = threading.Thread(target=wait)
         thread.start()
         while counted[0] < 100_000:
             counted[0] += 1
         assert not done.is_set()
-        server.process.send_signal(signal.SIGCONT)
+        server.go_on()
         thread.join()
         assert done.is_set()
 

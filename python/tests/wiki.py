@@ -49,6 +49,12 @@ class Peer:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """It ends with its input."""
         assert self._process.stdin is not None and self._process.stdout is not None

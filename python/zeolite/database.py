@@ -11,11 +11,12 @@ import functools
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from . import _zeolite
+from .address import native
 from .errors import BadValue, Deadline, Nested, ReopenSnapshot, Retry
 from .typed.space import Keeper, Snapshot, Thread, Transaction
 
@@ -28,39 +29,6 @@ ATTEMPTS = 100
 PAUSE_MAX = 0.2
 
 _AGES = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def native(
-    address: str | Sequence[str],
-    *,
-    database: str = "",
-    role: str = "",
-    client_label: str | None = None,
-    cache_size: int = 64 << 20,
-    wait: bool = True,
-    wait_timeout: float = 30,
-    token: str | None = None,
-    token_file: str | None = None,
-    ca: str | None = None,
-    cert: str | None = None,
-    key: str | None = None,
-) -> _zeolite.Database:
-    """The connection that a process shares."""
-    addresses = [one for one in re.split(r"[\s,]+", address) if one] if isinstance(address, str) else list(address)
-    return _zeolite.Database(
-        addresses,
-        database=database,
-        role=role,
-        name=client_label,
-        cache_bytes=cache_size,
-        wait=wait,
-        timeout_ms=max(1, int(wait_timeout * 1000)),
-        token=token,
-        token_file=token_file,
-        ca=ca,
-        cert=cert,
-        key=key,
-    )
 
 
 def options_of(options: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
@@ -163,6 +131,7 @@ class Database:
         self._begun.pop(tx._by, None)
 
     def _caught_up(self, tx: Transaction, newest: int) -> bool:
+        self._keeper.may_wait()
         return bool(self._waited(tx._native.caught_up(self._native, newest)))
 
 

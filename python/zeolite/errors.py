@@ -61,6 +61,18 @@ class Over(FixRequest):
     """The transaction was committed or given up, or the snapshot was closed: begin a new one, and get its objects there."""
 
 
+class Closed(FixRequest):
+    """The database was closed: connect again."""
+
+
+class WrongDatabase(FixRequest):
+    """An object of another database: a reference never leads from one into another."""
+
+
+class KeptElsewhere(FixRequest):
+    """The class has indexes that a program in Rust keeps, and this one does not: write its objects there."""
+
+
 class WrongThread(FixRequest):
     """A transaction belongs to the thread, or the task, that began it; so do its objects."""
 

@@ -164,6 +164,12 @@ impl Db {
         self.core().cache.stats()
     }
 
+    /// The id of the store that was last behind the address: the same for everybody, and for the followers of its server. 0: nobody has
+    /// answered yet.
+    pub fn store_id(&self) -> u64 {
+        self.core().store_id()
+    }
+
     /// The server's name and version, and its store's id, as of the last hello; none while there is no connection.
     pub fn server(&self) -> Option<(String, u64)> {
         match &*self.core().state.borrow() {

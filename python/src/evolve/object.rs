@@ -41,7 +41,8 @@ impl Step for ObjectStep {
 
 fn called(py: Python<'_>, made: &Made, lent: zeolite_client::Tx, cell: &Cell, old: &Record) -> Result<(), Error> {
     let call = || -> PyResult<Option<String>> {
-        let tx = Py::new(py, Tx::lent(lent))?;
+        let indexes = made.database.get().shared(py)?.indexes.clone();
+        let tx = Py::new(py, Tx::lent(lent, indexes))?;
         let (class, version, refs, blobs, data) = parts(py, old);
         let called = made.steps.call1(py, (tx.clone_ref(py), cell.oid.0, class, version, refs, blobs, data));
         tx.get().close(py)?;

@@ -50,7 +50,7 @@ impl Ask {
 
 /// What steps chunks or objects, wherever that is done; it outlives the worker that the step is given to.
 pub(crate) struct Made {
-    database: Py<Database>,
+    pub(crate) database: Py<Database>,
     pub(crate) steps: Py<PyAny>,
     /// What was raised for which the worker ends: whoever runs it raises it, as it was.
     raised: Mutex<Option<PyErr>>,

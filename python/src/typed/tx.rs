@@ -7,6 +7,8 @@
 //! ```
 //! Who may use it is said in Python: a thread, or a task. Here it only holds that what was begun before a fork is not touched after it.
 
+use super::blobs::TypedBlobs;
+use super::indexes::Indexes;
 use super::pending::{Bridge, Waiting};
 use crate::database::Database;
 use crate::zodb::Id;
@@ -32,6 +34,7 @@ pub(crate) struct Tx {
     /// None: it is over.
     held: Mutex<Option<Held>>,
     waiting: Waiting,
+    indexes: Arc<Indexes>,
     /// The tid of its commit; none: not committed, or not known to be.
     committed: Arc<Mutex<Option<Tid>>>,
 }
@@ -53,6 +56,10 @@ impl Deref for Held {
     }
 }
 
+/// What a transaction had written at a moment.
+#[pyclass(module = "zeolite._zeolite", frozen)]
+pub(crate) struct Savepoint(zeolite_client::Savepoint);
+
 /// Class, version, references, blobs, data.
 type Parts<'py> = (String, u32, Vec<u64>, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>);
 
@@ -72,13 +79,14 @@ fn cell(oid: u64, key: &[u8]) -> Cell {
 }
 
 impl Tx {
-    fn new(held: Held, waiting: Waiting) -> Tx {
-        Tx { process: std::process::id(), held: Mutex::new(Some(held)), waiting, committed: Arc::default() }
+    fn new(held: Held, waiting: Waiting, indexes: Arc<Indexes>) -> Tx {
+        let held = Mutex::new(Some(held));
+        Tx { process: std::process::id(), held, waiting, indexes, committed: Arc::default() }
     }
 
     /// For a step, whose worker commits it.
-    pub(crate) fn lent(tx: zeolite_client::Tx) -> Tx {
-        Tx::new(Held::Write(Arc::new(tx)), Waiting::default())
+    pub(crate) fn lent(tx: zeolite_client::Tx, indexes: Arc<Indexes>) -> Tx {
+        Tx::new(Held::Write(Arc::new(tx)), Waiting::default(), indexes)
     }
 
     fn held(&self, py: Python<'_>) -> PyResult<Held> {
@@ -114,7 +122,8 @@ impl Tx {
     /// Begins a transaction.
     #[staticmethod]
     fn begin(py: Python<'_>, database: &Database, options: Begin, bridge: Option<Py<Bridge>>) -> PyResult<Py<PyAny>> {
-        let db = database.db(py)?;
+        let shared = database.shared(py)?;
+        let (db, indexes) = (shared.db.clone(), shared.indexes.clone());
         let Begin(serializable, fresh, batch, user, note, limit_ms) = options;
         let (waiting, mut begun) = (waiting(bridge, limit_ms), db.transaction().note(user, note));
         begun = if serializable { begun.serializable() } else { begun };
@@ -122,7 +131,7 @@ impl Tx {
         begun = if batch { begun.batch() } else { begun };
         let kept = waiting.clone();
         waiting.ask(py, async move { begun.begin().await }, move |py, tx| {
-            object(py, Tx::new(Held::Write(Arc::new(tx)), kept))
+            object(py, Tx::new(Held::Write(Arc::new(tx)), kept, indexes))
         })
     }
 
@@ -135,17 +144,44 @@ impl Tx {
         time: Option<i128>,
         bridge: Option<Py<Bridge>>,
     ) -> PyResult<Py<PyAny>> {
-        let (db, waiting) = (database.db(py)?, waiting(bridge, None));
+        let (shared, waiting) = (database.shared(py)?, waiting(bridge, None));
+        let (db, indexes) = (shared.db.clone(), shared.indexes.clone());
         let wanted = tid.map(Tid).or_else(|| time.map(Tid::from_unix_nanos));
         let kept = waiting.clone();
         waiting.ask(py, async move { snapshot(&db, wanted).await }, move |py, view| {
-            object(py, Tx::new(Held::Read(Arc::new(view)), kept))
+            object(py, Tx::new(Held::Read(Arc::new(view)), kept, indexes))
         })
     }
 
     /// The tid that it reads at.
     fn snapshot(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.held(py)?.snapshot().0)
+    }
+
+    /// Of which store it is; 0: not known.
+    fn store_id(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.held(py)?.db().store_id())
+    }
+
+    /// The names of the indexes that are kept with the objects of a class.
+    fn kept_indexes(&self, py: Python<'_>, class: String) -> PyResult<Py<PyAny>> {
+        let (db, indexes) = (self.held(py)?.db().clone(), self.indexes.clone());
+        self.waiting.ask(py, async move { indexes.of(&db, &class).await }, |py, names| object(py, names))
+    }
+
+    /// Its blobs.
+    fn blobs(&self, py: Python<'_>) -> PyResult<TypedBlobs> {
+        Ok(TypedBlobs { db: self.held(py)?.db().clone(), waiting: self.waiting.clone() })
+    }
+
+    /// What has been written so far, to go back to.
+    fn savepoint(&self, py: Python<'_>) -> PyResult<Savepoint> {
+        Ok(Savepoint(self.writing(py)?.savepoint()))
+    }
+
+    /// Takes back what was written since.
+    fn back_to(&self, py: Python<'_>, savepoint: &Savepoint) -> PyResult<()> {
+        Tx::wrote(py, self.writing(py)?.back_to(&savepoint.0))
     }
 
     /// A fresh oid.
@@ -176,8 +212,8 @@ impl Tx {
         })
     }
 
-    /// Entries of a collection, from one key to before another, as many as are at hand: key, class, data. None: there are no more. Without
-    /// records class and data are empty.
+    /// Entries of a collection, from one key to before another, as many as are at hand: key, class, data; and whether there may be more.
+    /// Without records class and data are empty.
     #[expect(clippy::too_many_arguments, reason = "they are a range")]
     fn page(
         &self,
@@ -195,7 +231,8 @@ impl Tx {
         range = if keys_only { range.keys_only() } else { range };
         range = limit.map_or(range.clone(), |limit| range.limited(limit));
         let got = async move {
-            let Some(page) = held.scan(Oid(oid), range).next_page().await? else { return Ok(None) };
+            let mut scan = held.scan(Oid(oid), range);
+            let page = scan.next_page().await?.unwrap_or_default();
             let decode = |entry: zeolite_client::Entry| {
                 let record = match keys_only {
                     true => Record::default(),
@@ -203,12 +240,13 @@ impl Tx {
                 };
                 Ok((entry.key, record))
             };
-            page.into_iter().map(decode).collect::<Result<Vec<(Bytes, Record)>, Error>>().map(Some)
+            let entries = page.into_iter().map(decode).collect::<Result<Vec<(Bytes, Record)>, Error>>()?;
+            Ok((entries, !scan.is_at_end()))
         };
-        self.waiting.ask(py, got, |py, page| {
+        self.waiting.ask(py, got, |py, (page, more)| {
             let entry =
                 |(key, record): (Bytes, Record)| (PyBytes::new(py, &key), record.class, PyBytes::new(py, &record.data));
-            object(py, page.map(|page| page.into_iter().map(entry).collect::<Vec<_>>()))
+            object(py, (page.into_iter().map(entry).collect::<Vec<_>>(), more))
         })
     }
 
@@ -230,8 +268,16 @@ impl Tx {
     }
 
     /// Adds an entry at the end, whose key the server completes.
-    fn put_stamped(&self, py: Python<'_>, oid: u64, class: String, refs: Vec<u64>, data: &[u8]) -> PyResult<()> {
-        let encoded = record(class, 1, refs, Vec::new(), data).encode();
+    fn put_stamped(
+        &self,
+        py: Python<'_>,
+        oid: u64,
+        class: String,
+        refs: Vec<u64>,
+        blobs: Vec<Id>,
+        data: &[u8],
+    ) -> PyResult<()> {
+        let encoded = record(class, 1, refs, blobs, data).encode();
         let encoded = encoded.map_err(|bad| errors::invalid(py, bad.to_string()))?;
         Tx::wrote(py, self.writing(py)?.put_stamped(Oid(oid), Bytes::new(), encoded))
     }

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import zeolite
-from zeolite.database import ATTEMPTS, native, options_of
+from zeolite.address import native
+from zeolite.database import ATTEMPTS, options_of
 from zeolite.typed.objects import Object
 from zeolite.typed.root import Root as PlainRoot
 
@@ -64,9 +65,11 @@ class Database:
         return Snapshots(self._plain, at)
 
     async def close(self) -> None:
-        """Lets go of the connection."""
-        self._keeper.close()
-        await asyncio.to_thread(self._plain.close)
+        """Lets go of the connection, when the commits that are on their way have come to their end. Who still reads is told (``Closed``)."""
+        try:
+            await self._keeper.close()
+        finally:
+            await asyncio.to_thread(self._plain.close)
 
     async def __aenter__(self) -> Database:
         return self

@@ -6,6 +6,9 @@
 
 So there is one implementation of objects and collections, and no thread stands still. What has come a bridge tells: one file that the loop
 watches. Whoever cancels a task cancels what it waits for; a commit alone is waited for to its end, so that nobody has to guess.
+
+When the database is closed, who reads is told so (``Closed``), and commits that are on their way are waited for. Who does not wait for
+that either leaves them with ``AskOutcome``: no task waits for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 from greenlet import getcurrent, greenlet
 
 from zeolite import _zeolite
-from zeolite.errors import WouldWait
+from zeolite.errors import AskOutcome, Closed, WouldWait, ZeoliteError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,17 +62,31 @@ class Task:
         self.bridge: _zeolite.Bridge | None = _zeolite.Bridge()
         self._loop = loop
         self._fileno = self.bridge.fileno()
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        #: Those that wait, each with whether it is to the end.
+        self._waiting: dict[int, tuple[asyncio.Future[None], bool]] = {}
+        self._closed = False
         loop.add_reader(self._fileno, self._told)
 
-    def close(self) -> None:
-        """Nothing is told any more."""
-        self._loop.remove_reader(self._fileno)
+    async def close(self) -> None:
+        """Nothing is asked any more; what is on its way to be committed comes to its end."""
+        self._closed = True
+        self._give_up(False, Closed("the database was closed while this waited for it; connect again"))
+        try:
+            while commits := [future for future, to_the_end in self._waiting.values() if to_the_end and not future.done()]:
+                await asyncio.wait(commits)
+        finally:
+            self._loop.remove_reader(self._fileno)
+            self._give_up(True, AskOutcome("the database was closed while this was committed: look at the data before it is done again"))
+
+    def _give_up(self, to_the_end: bool, why: ZeoliteError) -> None:
+        for future, is_commit in self._waiting.values():
+            if is_commit == to_the_end and not future.done():
+                future.set_exception(why)
 
     def _told(self) -> None:
         assert self.bridge is not None
         for number in self.bridge.finished():
-            future = self._waiting.get(number)
+            future, _ = self._waiting.get(number, (None, False))
             if future is not None and not future.done():
                 future.set_result(None)
 
@@ -82,9 +99,12 @@ class Task:
     def may_wait(self) -> None:
         if not isinstance(getcurrent(), _Stack):
             raise WouldWait("in an event loop this may wait for the server: use the verb with `await`, or `await tx.run(function)`")
+        if self._closed:
+            raise Closed("the database was closed; connect again")
 
     def wait(self, answer: _zeolite.Pending, to_the_end: bool = False) -> Any:
-        future = self._waiting[answer.number] = self._loop.create_future()
+        future = self._loop.create_future()
+        self._waiting[answer.number] = future, to_the_end
         cancelled: asyncio.CancelledError | None = None
         try:
             while not future.done():
@@ -96,11 +116,12 @@ class Task:
                     cancelled = error
         finally:
             del self._waiting[answer.number]
-            if not future.done() or future.cancelled():
+            if not to_the_end and (not future.done() or future.cancelled() or future.exception() is not None):
                 answer.cancel()
         if cancelled is None:
             return answer.result()
         try:
+            future.result()
             answer.result()
         except Exception as error:
             raise cancelled from error

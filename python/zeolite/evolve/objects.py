@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from zeolite import _zeolite
-from zeolite.database import Database, native
+from zeolite.address import opened
+from zeolite.database import Database
 from zeolite.errors import BadValue
 from zeolite.typed.encoding import loaded
 from zeolite.typed.objects import Object
@@ -88,8 +88,7 @@ class ObjectSide:
         if isinstance(where, Database):
             self.database = where._native.for_evolves()
         else:
-            parts = urlsplit(where if "://" in where else f"zeolite://{where}")
-            self.database = native(parts.netloc, database=unquote(parts.path.strip("/")), role=ROLE)
+            self.database = opened(where, ROLE)
 
     @contextmanager
     def stepping(self, step: Step, *, tried: bool = False, remembers: bool = True) -> Iterator[Any]:

@@ -17,13 +17,14 @@ from __future__ import annotations
 import struct
 import typing
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, ClassVar, Generic, TypeVar
 
 from zeolite.errors import BadValue, FixRequest, Taken, Undecodable, WrongClass
 
 from . import keys
 from .annotations import key_of, shape_of
-from .encoding import Out, Source
+from .encoding import Out, Source, Unknown
 from .objects import Object
 
 K = TypeVar("K")
@@ -60,6 +61,8 @@ class Collection:
 
     _z_owner: Any
     _z_oid: int | None
+    #: There may be objects in it of which only their records say what they are.
+    _z_is_open = False
 
     def _z_bound(self, *types: Any) -> None:
         """The types in the brackets are known."""
@@ -107,26 +110,42 @@ class Collection:
         if self._z_oid is None:
             self._z_space.check()
             return
-        while limit is None or limit > 0:
-            page = self._z_space.page(self._z_oid, start, stop, reverse, keys_only, limit)
-            if page is None:
-                return
+        more = limit is None or limit > 0
+        while more:
+            page, more = self._z_space.page(self._z_oid, start, stop, reverse, keys_only, limit)
+            held = self._z_space.know(self._z_unknown(page)) if self._z_is_open else []
             yield from page
+            del held
             limit = None if limit is None else limit - len(page)
-            if reverse:
+            if page and reverse:
                 stop = page[-1][0]
-            else:
+            elif page:
                 start = keys.after(page[-1][0])
+
+    def _z_unknown(self, page: list[tuple[bytes, str, bytes]]) -> list[int]:
+        """The objects in entries of which only their records say what they are: to be loaded together. What cannot be read is told when it
+        is looked at."""
+        found = Unknown()
+        for entry in page:
+            with suppress(Exception):
+                self._z_look_at(entry, found)
+        return found.oids
+
+    def _z_look_at(self, entry: tuple[bytes, str, bytes], space: Any) -> None:
+        """Reads an entry in a space."""
 
     def _z_value(self, shape: Any, cls: str, found: tuple[str, bytes]) -> Any:
         """The value in an entry's data."""
+        return self._z_value_in(shape, cls, found, self._z_space)
+
+    def _z_value_in(self, shape: Any, cls: str, found: tuple[str, bytes], space: Any) -> Any:
         if found[0] != cls:
             raise WrongClass(f"an entry of {self!r} is of class {found[0]!r}, and not {cls!r}; open it as what it is")
         source = Source(found[1])
         try:
             if source.raw(1) != FORMAT:
                 raise ValueError("its format is not 1")
-            value = shape.take(source, self._z_space)
+            value = shape.take(source, space)
             if source.at != len(source.data):
                 raise ValueError(f"{len(source.data) - source.at} bytes are left over")
         except (ValueError, struct.error, BadValue) as error:
@@ -194,13 +213,23 @@ class _Keyed(Collection, Generic[K]):
                 raise BadValue("a prefix is of keys that are text or bytes")
             first = prefix.encode() if isinstance(prefix, str) else prefix
             return first, keys.after_prefix(first)
-        return (b"" if start is None else self._z_key.put(start)), (None if stop is None else self._z_key.put(stop))
+        return (b"" if start is None else self._z_encoded(start)), (None if stop is None else self._z_encoded(stop))
 
     def _z_refs(self, key: Any) -> dict[int, None]:
         return {self._z_space.oid_of(obj): None for obj in self._z_key.refs(key)}
 
+    def _z_encoded(self, key: Any) -> bytes:
+        """The bytes of a key, whose objects are of this database."""
+        encoded = self._z_key.put(key)
+        for obj in self._z_key.refs(key):
+            self._z_space.check_database(obj)
+        return encoded
+
+    def _z_look_at(self, entry: tuple[bytes, str, bytes], space: Any) -> None:
+        self._z_key.read(entry[0], space)
+
     def __contains__(self, key: object) -> bool:
-        return self._z_read(self._z_key.put(key)) is not None
+        return self._z_read(self._z_encoded(key)) is not None
 
     def __len__(self) -> int:
         """Counted by going over all keys: where it is wanted often, keep a Counter beside it."""
@@ -230,16 +259,22 @@ class _Valued(_Keyed[K], Generic[K, V]):
 
     def _z_bound(self, *types: Any) -> None:
         self._z_key, self._z_shape = key_of(types[0]), shape_of(types[1])
+        self._z_is_open = self._z_key.is_open or self._z_shape.is_open
+
+    def _z_look_at(self, entry: tuple[bytes, str, bytes], space: Any) -> None:
+        super()._z_look_at(entry, space)
+        if entry[1]:
+            self._z_value_in(self._z_shape, self._z_entry, entry[1:], space)
 
     def _z_set(self, key: K, value: V) -> None:
         out = Out(self._z_space)
         out.refs.update(self._z_refs(key))  # a new object is placed before it is a key
-        encoded = self._z_key.put(key)
+        encoded = self._z_encoded(key)
         data = self._z_shape.put(value, out)
         self._z_put(encoded, self._z_entry, out.refs, data)
 
     def __getitem__(self, key: K) -> V:
-        found = self._z_read(self._z_key.put(key))
+        found = self._z_read(self._z_encoded(key))
         if found is None:
             raise KeyError(key)
         value: V = self._z_value(self._z_shape, self._z_entry, found)
@@ -247,11 +282,11 @@ class _Valued(_Keyed[K], Generic[K, V]):
 
     def get(self, key: K, default: V | None = None) -> V | None:
         """The value of a key, or the default."""
-        found = self._z_read(self._z_key.put(key))
+        found = self._z_read(self._z_encoded(key))
         return default if found is None else self._z_value(self._z_shape, self._z_entry, found)
 
     def __delitem__(self, key: K) -> None:
-        encoded = self._z_key.put(key)
+        encoded = self._z_encoded(key)
         if self._z_read(encoded) is None:
             raise KeyError(key)
         self._z_delete(encoded)
@@ -279,7 +314,7 @@ class Map(_Valued[K, V]):
 
     def pop(self, key: K, default: V | None = None) -> V | None:
         """Takes a key out, and gives its value."""
-        encoded = self._z_key.put(key)
+        encoded = self._z_encoded(key)
         found = self._z_read(encoded)
         if found is None:
             return default
@@ -296,7 +331,7 @@ class Unique(_Valued[K, V]):
 
     def __setitem__(self, key: K, value: V) -> None:
         """Takes the key; for the object that has it already it stays as it is."""
-        found = self._z_read(self._z_key.put(key))
+        found = self._z_read(self._z_encoded(key))
         if found is None:
             self._z_set(key, value)
             return
@@ -317,15 +352,16 @@ class Set(_Keyed[K]):
 
     def _z_bound(self, *types: Any) -> None:
         self._z_key = key_of(types[0])
+        self._z_is_open = self._z_key.is_open
 
     def add(self, member: K) -> None:
         """Puts a member in, without reading."""
         refs = self._z_refs(member)  # a new object is placed before it is a key
-        self._z_put(self._z_key.put(member), ENTRY, refs, b"")
+        self._z_put(self._z_encoded(member), ENTRY, refs, b"")
 
     def discard(self, member: K) -> None:
         """Takes a member out, without reading."""
-        self._z_delete(self._z_key.put(member))
+        self._z_delete(self._z_encoded(member))
 
 
 class Index(_Keyed[tuple[K, T]], Generic[K, T]):
@@ -338,19 +374,27 @@ class Index(_Keyed[tuple[K, T]], Generic[K, T]):
     def _z_bound(self, *types: Any) -> None:
         self._z_inner = key_of(types[0])
         self._z_key = keys.Tuple([self._z_inner, keys.Reference(types[1])])
+        self._z_is_open = self._z_key.is_open
+
+    def _z_first(self, key: K) -> bytes:
+        """What all entries of a key begin with."""
+        encoded = self._z_inner.put(key, last=False)
+        for obj in self._z_inner.refs(key):
+            self._z_space.check_database(obj)
+        return encoded
 
     def add(self, key: K, obj: T) -> None:
         """Puts an object under a key, without reading."""
         refs = self._z_refs((key, obj))
-        self._z_put(self._z_key.put((key, obj)), ENTRY, refs, b"")
+        self._z_put(self._z_encoded((key, obj)), ENTRY, refs, b"")
 
     def discard(self, key: K, obj: T) -> None:
         """Takes an object away from a key, without reading."""
-        self._z_delete(self._z_key.put((key, obj)))
+        self._z_delete(self._z_encoded((key, obj)))
 
     def find(self, key: K) -> list[T]:
         """The objects of a key."""
-        first = self._z_inner.put(key, last=False)
+        first = self._z_first(key)
         walk = self._z_walk(first, keys.after_prefix(first), keys_only=True)
         return [self._z_key.read(encoded, self._z_space)[1] for encoded, _, _ in walk]
 
@@ -358,7 +402,7 @@ class Index(_Keyed[tuple[K, T]], Generic[K, T]):
         self, start: K | None = None, stop: K | None = None, *, reverse: bool = False, limit: int | None = None
     ) -> Iterator[tuple[K, T]]:
         """Keys and their objects in the order of keys, from ``start`` to before ``stop``."""
-        first = b"" if start is None else self._z_inner.put(start, last=False)
-        end = None if stop is None else self._z_inner.put(stop, last=False)
+        first = b"" if start is None else self._z_first(start)
+        end = None if stop is None else self._z_first(stop)
         for encoded, _, _ in self._z_walk(first, end, reverse=reverse, keys_only=True, limit=limit):
             yield self._z_key.read(encoded, self._z_space)

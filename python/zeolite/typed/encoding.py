@@ -28,6 +28,18 @@ class Out:
         return oid
 
 
+class Unknown:
+    """In the place of a space, while a value is read: finds the objects of which only their records say what they are."""
+
+    def __init__(self) -> None:
+        self.oids: list[int] = []
+
+    def reference(self, of: Any, oid: int) -> None:
+        """An object was met."""
+        if not of._z_class:
+            self.oids.append(oid)
+
+
 class Source:
     """Bytes in postcard, read from the front."""
 

@@ -24,6 +24,8 @@ class KeyKind:
     """How keys of one type are written. ``last``: nothing follows."""
 
     name = ""
+    #: There may be objects in it of which only their records say what they are.
+    is_open = False
 
     def put(self, value: Any, last: bool = True) -> bytes:
         """The bytes of a key."""
@@ -151,7 +153,7 @@ class Optional(KeyKind):
     """Nothing, which is before everything else, or a key."""
 
     def __init__(self, inner: KeyKind):
-        self.inner, self.name = inner, f"{inner.name} | None"
+        self.inner, self.name, self.is_open = inner, f"{inner.name} | None", inner.is_open
 
     def put(self, value: Any, last: bool = True) -> bytes:
         return b"\0" if value is None else b"\1" + self.inner.put(value, last)
@@ -170,6 +172,7 @@ class Tuple(KeyKind):
 
     def __init__(self, parts: list[KeyKind]):
         self.parts, self.name = parts, f"tuple[{', '.join(part.name for part in parts)}]"
+        self.is_open = any(part.is_open for part in parts)
 
     def put(self, value: Any, last: bool = True) -> bytes:
         if not isinstance(value, tuple) or len(value) != len(self.parts):
@@ -191,13 +194,13 @@ class Tuple(KeyKind):
 class Reference(KeyKind):
     """An object, by its oid."""
 
-    def __init__(self, of: type):
-        self.of, self.name = of, of.__name__
+    def __init__(self, of: Any):
+        self.of, self.name, self.is_open = of, of.__name__, not of._z_class
 
     def put(self, value: Any, last: bool = True) -> bytes:
         if not isinstance(value, self.of):
             raise self.wrong(value)
-        oid: int = value._z_oid_for_use()  # type: ignore[attr-defined]
+        oid: int = value._z_oid_for_use()
         return oid.to_bytes(8, "big")
 
     def take(self, data: bytes, at: int, space: Any, last: bool = True) -> tuple[Any, int]:

@@ -25,6 +25,11 @@ class _Line(Collection, Generic[V]):
 
     def _z_bound(self, *types: Any) -> None:
         self._z_shape = shape_of(types[0])
+        self._z_is_open = self._z_shape.is_open
+
+    def _z_look_at(self, entry: tuple[bytes, str, bytes], space: Any) -> None:
+        if entry[1]:
+            self._z_value_in(self._z_shape, self._z_item, entry[1:], space)
 
     def _z_append(self, value: V) -> None:
         oid, out = self._z_place(), Out(self._z_space)

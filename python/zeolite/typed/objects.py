@@ -17,13 +17,14 @@ import copy
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from zeolite.errors import BadValue, FixRequest, NewerVersion, NoUpgrade, Undecodable, WrongClass
 
 from .annotations import is_collection, shape_of
-from .encoding import Out, dumped, loaded
+from .encoding import Out, Unknown, dumped, loaded
 from .shapes import Shape
 
 #: A field that has no default.
@@ -120,6 +121,8 @@ class Object:
     _z_version: ClassVar[int] = 1
     _z_upgrades: ClassVar[dict[int, Callable[[Old], Old]]] = {}
     _z_known: ClassVar[dict[str, Field] | None] = None
+    #: Indexes of Rust's client whose entries this program writes.
+    _z_indexes: ClassVar[frozenset[str]] = frozenset()
     _z_around: ClassVar[tuple[dict[str, Any], dict[str, Any]]] = ({}, {})
 
     _z_space: Any
@@ -131,13 +134,13 @@ class Object:
     #: Of fields that nobody has assigned: what CBOR had, to be written again as it was.
     _z_stored: dict[str, Any]
 
-    def __init_subclass__(subclass, /, *, cls: str = "", version: int = 1, **keywords: Any) -> None:
+    def __init_subclass__(subclass, /, *, cls: str = "", version: int = 1, indexes: Iterable[str] = (), **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if len(cls.encode()) > CLASS_BYTES_MAX or cls.startswith("zeolite."):
             raise BadValue(f"{cls!r} is no name for a class: it has more than {CLASS_BYTES_MAX} bytes, or begins with zeolite.")
         if not isinstance(version, int) or not 0 <= version <= VERSION_MAX:
             raise BadValue(f"version {version!r} of {subclass.__name__} is no number from 0 to {VERSION_MAX}")
-        subclass._z_class, subclass._z_version, subclass._z_known = cls, version, None
+        subclass._z_class, subclass._z_version, subclass._z_known, subclass._z_indexes = cls, version, None, frozenset(indexes)
         found = [getattr(one, "__func__", one) for one in vars(subclass).values()]
         own = {one._z_upgrade: one for one in found if hasattr(one, "_z_upgrade")}
         subclass._z_upgrades = {**subclass._z_upgrades, **own}
@@ -249,6 +252,7 @@ class Object:
         plain = upgraded(type(self), version, what, data)
         values: dict[str, Any] = {}
         stored = {name: plain[name] for name, field in type(self)._z_fields().items() if name in plain and not field.is_collection}
+        held = self._z_know(plain)
         for name, field in type(self)._z_fields().items():
             try:
                 values[name] = field.value(plain.pop(name), self) if name in plain else field.initial(self)
@@ -256,8 +260,19 @@ class Object:
                 raise Undecodable(f"field {name} of {what}: {error}; was the version raised when the class changed?") from error
             if values[name] is MISSING:
                 raise Undecodable(f"{what} has no {name}; give the field a default, or raise the version and upgrade")
+        del held
         self._z_values, self._z_extra, self._z_kept = values, plain, (refs, blobs)
         self._z_seen, self._z_stored = {}, stored
+
+    def _z_know(self, plain: dict[str, Any]) -> list[Object]:
+        """The objects in the fields of which only their records say what they are, loaded together."""
+        found = Unknown()
+        for name, field in type(self)._z_fields().items():
+            if field.shape is not None and field.shape.is_open and name in plain:
+                with suppress(Exception):  # told where it is looked at
+                    field.shape.value(plain[name], found)
+        known: list[Object] = self._z_space.know(found.oids) if found.oids else []
+        return known
 
 
 def _bearer(above: type, annotations: dict[str, Any]) -> Any:

@@ -173,7 +173,8 @@ class Root:
 
     def __iter__(self) -> Iterator[str]:
         """The names, in their order."""
-        start = b""
-        while page := self._space.page(ROOT, start, None, False, True, None):
+        start, more = b"", True
+        while more:
+            page, more = self._space.page(ROOT, start, None, False, True, None)
             yield from (_NAME.read(key, self._space) for key, _, _ in page)
-            start = keys.after(page[-1][0])
+            start = keys.after(page[-1][0]) if page else start

@@ -27,6 +27,8 @@ class Shape:
     name = ""
     #: A value can change without being assigned anew.
     mutable = False
+    #: There may be objects in it of which only their records say what they are.
+    is_open = False
 
     def plain(self, value: Any, out: Out) -> Any:
         """The value for CBOR."""
@@ -138,7 +140,7 @@ class Optional(Shape):
     """Nothing, or a value."""
 
     def __init__(self, inner: Shape):
-        self.inner, self.name, self.mutable = inner, f"{inner.name} | None", inner.mutable
+        self.inner, self.name, self.mutable, self.is_open = inner, f"{inner.name} | None", inner.mutable, inner.is_open
 
     def plain(self, value: Any, out: Out) -> Any:
         return None if value is None else self.inner.plain(value, out)
@@ -158,7 +160,7 @@ class Many(Shape):
 
     def __init__(self, type_: type, inner: Shape):
         self.type: Any = type_
-        self.inner = inner
+        self.inner, self.is_open = inner, inner.is_open
         self.name, self.mutable = f"{type_.__name__}[{inner.name}]", type_ in (list, set) or inner.mutable
 
     def _parts(self, value: Any) -> Any:
@@ -188,6 +190,7 @@ class Dict(Shape):
 
     def __init__(self, key: Shape, inner: Shape):
         self.key, self.inner, self.name = key, inner, f"dict[{key.name}, {inner.name}]"
+        self.is_open = key.is_open or inner.is_open
 
     def plain(self, value: Any, out: Out) -> Any:
         if not isinstance(value, dict):
@@ -216,6 +219,7 @@ class Parts(Shape):
         self.parts, self.name = parts, type_.__name__
         frozen = type_ is tuple or type_.__dataclass_params__.frozen  # type: ignore[attr-defined]
         self.mutable = not frozen or any(part.mutable for part in parts.values())
+        self.is_open = any(part.is_open for part in parts.values())
 
     def _values(self, value: Any) -> list[Any]:
         # Of a class below it only what this one has would be stored.
@@ -252,8 +256,8 @@ class Parts(Shape):
 class Reference(Shape):
     """An object of the database."""
 
-    def __init__(self, of: type):
-        self.of, self.name = of, of.__name__
+    def __init__(self, of: Any):
+        self.of, self.name, self.is_open = of, of.__name__, not of._z_class
 
     def plain(self, value: Any, out: Out) -> Any:
         if not isinstance(value, self.of):

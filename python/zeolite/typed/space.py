@@ -4,7 +4,8 @@
       Snapshot      an older state, or the newest: read only, kept from pack until it is closed
       Transaction   reads and writes; what changed is written at the commit
 
-A space belongs to a *keeper*: the thread that began it, or the task of an event loop (``zeolite.aio``).
+A space belongs to a *keeper*: the thread that began it, or the task of an event loop (``zeolite.aio``). It holds what was changed or looked
+at in it; everything else goes when the program lets go of it, and is read again, from the cache.
 """
 
 from __future__ import annotations
@@ -14,9 +15,21 @@ import threading
 import time
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar, overload
+from weakref import WeakValueDictionary
 
 from zeolite import _zeolite
-from zeolite.errors import BadValue, FixRequest, Forked, NotFound, Over, WrongClass, WrongThread
+from zeolite.errors import (
+    BadValue,
+    FixRequest,
+    Forked,
+    KeptElsewhere,
+    NotFound,
+    Over,
+    WrongClass,
+    WrongDatabase,
+    WrongThread,
+    ZeoliteError,
+)
 
 from .objects import Object, Parts, known
 from .root import Root
@@ -69,7 +82,8 @@ class Space:
         self._native = native
         self._keeper = keeper
         self._by = keeper.here()
-        self._objects: dict[int, Object] = {}
+        self._objects: WeakValueDictionary[int, Object] = WeakValueDictionary()
+        self._store = native.store_id()
         self._open = True
         #: The state that it reads: the number of the newest commit in it.
         self.tid = native.snapshot()
@@ -86,6 +100,7 @@ class Space:
         if oid is None:
             if not isinstance(of, Object) or of._z_oid is None:
                 raise BadValue(f"{of!r:.100} is no object of the database; get it by class and oid")
+            self.check_database(of)
             of, oid = type(of), of._z_oid
         obj = self.reference(of, oid)
         if obj._z_values is None:
@@ -118,6 +133,14 @@ class Space:
         if not self._open:
             raise Over(f"this {type(self).__name__.lower()} is over; begin a new one, and get its objects there (get)")
 
+    def check_database(self, obj: Object) -> None:
+        """Refuses an object of another database."""
+        there = obj._z_space
+        if there is not None and there._store != self._store:
+            raise WrongDatabase(
+                f"{obj!r} is of another database, and its number means something else here; make an object here that is like it"
+            )
+
     def check_writing(self) -> None:
         """Refuses what cannot be written here."""
         self.check()
@@ -139,6 +162,25 @@ class Space:
             of._z_fields()  # its fields are there from then on
             obj.__class__ = of
         return obj
+
+    def know(self, oids: list[int]) -> list[Object]:
+        """Loads objects of which only their records say what they are, with one request. Hold them until they are referred to. What cannot
+        be loaded is left to whoever looks at it."""
+        made = []
+        for oid in dict.fromkeys(oids):
+            if oid not in self._objects:
+                made.append(known(Object, self, oid))
+                self._objects[oid] = made[-1]
+        if not made:
+            return made
+        self.check()
+        self._keeper.may_wait()
+        for obj, record in zip(made, self._answer(self._native.get_many([obj._z_oid or 0 for obj in made])), strict=True):
+            try:
+                self._fill(obj, record)
+            except ZeoliteError:
+                del self._objects[obj._z_oid or 0]
+        return made
 
     def load_object(self, obj: Object) -> None:
         """Fills an object with what is stored."""
@@ -166,11 +208,11 @@ class Space:
 
     def page(
         self, oid: int, start: bytes, stop: bytes | None, reverse: bool, keys_only: bool, limit: int | None
-    ) -> list[tuple[bytes, str, bytes]] | None:
-        """Entries of a collection, as many as are at hand; None: there are no more."""
+    ) -> tuple[list[tuple[bytes, str, bytes]], bool]:
+        """Entries of a collection, as many as are at hand; and whether there may be more."""
         self.check()
         self._keeper.may_wait()
-        page: list[tuple[bytes, str, bytes]] | None = self._answer(self._native.page(oid, start, stop, reverse, keys_only, limit))
+        page: tuple[list[tuple[bytes, str, bytes]], bool] = self._answer(self._native.page(oid, start, stop, reverse, keys_only, limit))
         return page
 
     def appended(self, oid: int | None) -> list[Any]:
@@ -179,6 +221,7 @@ class Space:
 
     def oid_of(self, obj: Object) -> int:
         """The oid of an object for a reference to it."""
+        self.check_database(obj)
         return obj._z_oid_for_use()
 
 
@@ -205,7 +248,7 @@ class Transaction(Space):
         self._written: dict[int, Object] = {}
         self._looked: dict[int, Object] = {}
         self._new: list[Object] = []
-        self._deleted: set[int] = set()
+        self._deleted: dict[int, type[Object]] = {}
         self._appended: dict[int, list[Any]] = {}
         self._rolled_back = False
 
@@ -241,13 +284,14 @@ class Transaction(Space):
         oid = self.get_here(obj)._z_oid
         assert oid is not None
         self._native.delete(oid, b"")
-        self._deleted.add(oid)
+        self._deleted[oid] = type(obj)
         self._written.pop(oid, None)
         self._looked.pop(oid, None)
         self._objects.pop(oid, None)
 
     def get_here(self, obj: Obj) -> Obj:
         """Refuses an object of another transaction."""
+        self.check_database(obj)
         if obj._z_space is not self:
             raise FixRequest(f"{obj!r} was got in another transaction; get it in this one (tx.get)")
         return obj
@@ -279,7 +323,7 @@ class Transaction(Space):
 
     def put_stamped(self, oid: int, cls: str, refs: list[int], data: bytes, value: Any) -> None:
         """Puts an item at the end of a collection."""
-        self._native.put_stamped(oid, cls, refs, data)
+        self._native.put_stamped(oid, cls, refs, [], data)
         self._appended.setdefault(oid, []).append(value)
 
     def appended(self, oid: int | None) -> list[Any]:
@@ -298,6 +342,7 @@ class Transaction(Space):
             self.create(obj)
         elif obj._z_space is not self and getattr(obj._z_space, "_open", False) and obj in getattr(obj._z_space, "_new", ()):
             raise FixRequest(f"{obj!r} is new in a transaction that has not been committed yet")
+        self.check_database(obj)
         return obj._z_oid_for_use()
 
     # Of a worker of evolves
@@ -330,12 +375,26 @@ class Transaction(Space):
             for oid in waiting:
                 self._native.put(oid, b"", *self._written[oid]._z_record(self))
                 done.add(oid)
+        self._check_indexes()
+
+    def _check_indexes(self) -> None:
+        """Refuses to write objects that are in indexes which are kept elsewhere: nobody would write their entries."""
+        written = dict.fromkeys([type(obj) for obj in self._written.values()] + list(self._deleted.values()))
+        for of in written:
+            self._keeper.may_wait()
+            names = [name for name in self._answer(self._native.kept_indexes(of._z_class)) if name not in of._z_indexes]
+            if names:
+                raise KeptElsewhere(
+                    f"objects of {of._z_class} are in indexes that a program in Rust keeps ({', '.join(names)}): written here, they would "
+                    f"not be found there. Write them in Rust; or write the entries too, and say so: indexes={names}"
+                )
 
     def end(self) -> None:
         """Commits, unless it was rolled back."""
         if self._rolled_back:
             return
         self.flush()
+        self._keeper.may_wait()
         self._open = False
         answer = self._native.commit()
         if type(answer) is _zeolite.Pending:

@@ -25,6 +25,7 @@ from ZODB.utils import p64, u64, z64
 from zope.interface import implementer
 
 from zeolite import _zeolite
+from zeolite.address import native
 from zeolite.errors import ZeoliteError
 
 from . import resolve, undo, walks
@@ -75,14 +76,14 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
     ):
         addresses = [servers] if isinstance(servers, str) else list(servers)
         try:
-            self._database = _zeolite.Database(
+            self._database = native(
                 addresses,
                 database=database,
                 role="read" if read_only else role,
-                name=client_label,
-                cache_bytes=cache_size,
+                client_label=client_label,
+                cache_size=cache_size,
                 wait=wait,
-                timeout_ms=max(1, int(wait_timeout * 1000)),
+                wait_timeout=wait_timeout,
                 token=token,
                 token_file=token_file,
                 ca=ca,

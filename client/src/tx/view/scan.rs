@@ -92,6 +92,12 @@ impl<'v> Scan<'v> {
         poll_fn(|cx| self.poll_page(cx)).await
     }
 
+    /// Whether there is nothing more, as far as that is known without asking: after the last page it is.
+    pub fn is_at_end(&self) -> bool {
+        let nothing_to_come = self.rest.is_none() && self.asked.is_none() && self.own.is_empty();
+        self.page.is_empty() && (self.left == Some(0) || nothing_to_come)
+    }
+
     fn poll_entry(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Entry>>> {
         loop {
             if let Some(entry) = self.page.pop_front() {
