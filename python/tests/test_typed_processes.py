@@ -168,6 +168,21 @@ def test_a_server_that_comes_back_is_found_again(server: Server) -> None:
             assert now.get(page).hits.value == 2
 
 
+def test_the_time_of_a_transaction_ends_the_waiting_for_its_commit(server: Server) -> None:
+    with zeolite.connect(server.address) as db:
+        page = home(db)
+        # What is asked once about the root is known from then on.
+        with db.transaction() as tx:
+            tx.get(page).body = ""
+        with pytest.raises(errors.AskOutcome, match="deadline") as asked, db.transaction(deadline=0.3) as tx:
+            tx.get(page).body = "x"
+            server.freeze()
+        assert len(asked.value.commit_key) == 16
+        server.go_on()
+        with db.transaction(fresh=True) as tx:
+            assert tx.get(page).body in ("", "x")
+
+
 def test_what_connect_is_told(server: Server) -> None:
     with pytest.raises(errors.Disconnected, match="127.0.0.1:1"):
         zeolite.connect("127.0.0.1:1", wait=False)

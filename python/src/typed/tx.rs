@@ -22,7 +22,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use zeolite_client::{Cell, Db, Error, Oid, Range, Record, Tid, View};
+use zeolite_client::{Cell, CommitKey, Db, Error, Oid, Range, Record, Tid, View};
 
 /// How long to wait for a commit that was in the way to be told of here.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -76,6 +76,10 @@ fn object<'py>(py: Python<'py>, value: impl IntoPyObjectExt<'py>) -> PyResult<Py
 
 fn cell(oid: u64, key: &[u8]) -> Cell {
     Cell { oid: Oid(oid), key: Bytes::copy_from_slice(key) }
+}
+
+fn out_of_time(key: CommitKey) -> Error {
+    Error::OutcomeUnknown { key, reason: "the time of the transaction (deadline) ran out meanwhile".to_owned() }
 }
 
 impl Tx {
@@ -294,17 +298,22 @@ impl Tx {
     }
 
     /// Commits. A signal does not end the waiting for what has become of it, and whoever does not wait any more has not taken it back:
-    /// `committed` tells.
+    /// `committed` tells. When the transaction's time is over meanwhile, its key does.
     fn commit(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let held = self.writing(py)?;
         *self.held.lock() = None;
         let tx = Arc::into_inner(held);
         let tx =
             tx.ok_or_else(|| errors::invalid(py, "something of this transaction is still being read; wait for it"))?;
-        let committed = self.committed.clone();
+        let (committed, until) = (self.committed.clone(), self.waiting.until);
         let commit = async move {
-            let tid = tx.commit().await?.tid;
-            *committed.lock() = Some(tid);
+            let (key, since) = (tx.db().new_commit_key(), tx.snapshot());
+            let sent = tx.commit_as(key, since);
+            let told = match until {
+                Some(until) => tokio::time::timeout_at(until, sent).await.unwrap_or_else(|_| Err(out_of_time(key))),
+                None => sent.await,
+            };
+            *committed.lock() = Some(told?.tid);
             Ok(())
         };
         match self.waiting.bridge {
