@@ -44,6 +44,8 @@ use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Mode, Pressure, Tid};
 
 /// How often a request is sent again that was ahead of the server by a commit which the feed has told already.
 const AHEAD_TRIES_MAX: u32 = 100;
+/// While somebody waits for a connection no pause between two attempts is longer.
+const EAGER_MS: u64 = 250;
 
 /// Whether a request may be sent again after the session was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +98,8 @@ pub(crate) struct Core {
     pub(crate) pins: Pins,
     in_flight: Semaphore,
     state: watch::Sender<State>,
+    /// Requests that wait for a connection.
+    waiting: watch::Sender<usize>,
     /// The server's mode, as of the last hello or push.
     pub(crate) mode: watch::Sender<Mode>,
     /// The store of the last hello, and its life then; 0: none yet.
@@ -122,6 +126,7 @@ impl Core {
             pins: Pins::default(),
             in_flight: Semaphore::new(options.in_flight_max),
             state: watch::Sender::new(State::Connecting { last: None }),
+            waiting: watch::Sender::default(),
             mode: watch::Sender::new(Mode::default()),
             store_id: AtomicU64::new(0),
             timeline: AtomicU64::new(0),
@@ -150,6 +155,7 @@ impl Core {
             return Ok(attached.clone());
         }
         let mut state = self.state.subscribe();
+        let _waits = Waits::new(&self.waiting);
         // Who is not let in need not be waited for; the supervisor goes on trying, a token may be another one then.
         let ready = state.wait_for(|state| match state {
             State::Connecting { last } => last.as_ref().is_some_and(is_shut_out),
@@ -461,8 +467,31 @@ async fn supervise(core: Arc<Core>) {
             Error::Fault(fault) => core.options.backoff(failures).max(Duration::from_millis(fault.retry_after_ms)),
             _ => core.options.backoff(failures),
         };
+        // A busy server says when to come again; one that is not there may be back at any moment.
+        let eager = if matches!(last, Error::Fault(_)) { pause } else { pause.min(jittered(EAGER_MS)) };
         core.state.send_replace(State::Connecting { last: Some(last) });
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(eager).await;
+        let mut waiting = core.waiting.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(pause.saturating_sub(eager)) => {}
+            _ = waiting.wait_for(|waiting| *waiting > 0) => {}
+        }
+    }
+}
+
+/// A request that waits for a connection.
+struct Waits<'a>(&'a watch::Sender<usize>);
+
+impl Waits<'_> {
+    fn new(waiting: &watch::Sender<usize>) -> Waits<'_> {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Waits(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
     }
 }
 

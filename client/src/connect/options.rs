@@ -41,7 +41,8 @@ pub struct Options {
     pub wait_for_server: bool,
     /// For a request with all its repetitions; it includes waiting for a connection and for a busy server.
     pub request_timeout: Duration,
-    /// The first and the longest pause between two attempts to connect.
+    /// The first and the longest pause between two attempts to connect; while a request waits for the connection, none to a server
+    /// that is not there is longer than a quarter of a second.
     pub backoff: (Duration, Duration),
     /// Requests that may be in flight at once; further callers wait.
     pub in_flight_max: usize,
