@@ -104,11 +104,11 @@ impl Peers {
         matches!(error.downcast_ref::<Error>(), Some(Error::Fault(fault)) if fault.kind != FaultKind::NotFound)
     }
 
-    /// The one that takes writes, of the newest term; an older one is told of that.
+    /// The one that takes writes, of the newest term; older ones are told of that.
     pub(super) async fn primary(&self, following: &Following) -> Result<Peer> {
-        let standing = following.standing();
-        let (mut newest, mut others): (Option<Peer>, Vec<String>) = (None, Vec::new());
-        for (at, asked) in self.ask(following.store_id()).await {
+        let (store_id, mut term) = (following.store_id(), following.standing().term);
+        let (mut primaries, mut others): (Vec<Peer>, Vec<String>) = (Vec::new(), Vec::new());
+        for (at, asked) in self.ask(store_id).await {
             let peer = match asked {
                 Ok(peer) => peer,
                 Err(error) => {
@@ -116,7 +116,9 @@ impl Peers {
                     continue;
                 }
             };
-            if peer.standing.seat != Seat::Primary {
+            if peer.standing.seat == Seat::Primary {
+                primaries.push(peer);
+            } else {
                 others.push(match (peer.standing.seat, peer.standing.primary.as_str()) {
                     (seat, "") => format!("{at} is {seat}"),
                     (Seat::Follower, of) => {
@@ -124,15 +126,22 @@ impl Peers {
                     }
                     (seat, by) => format!("{at} is {seat} ({by})"),
                 });
-            } else if peer.standing.term < standing.term {
-                others.push(format!("{at} is of the older term {}", peer.standing.term));
-                if peer.standing.store_id == following.store_id()
-                    && let Err(error) = peer.admin.fence(following.store_id(), standing.term, "").await
-                {
-                    tracing::warn!(at, %error, "could not be told that another one was promoted");
-                }
-            } else if newest.as_ref().is_none_or(|it| it.standing.term < peer.standing.term) {
-                newest = Some(peer);
+            }
+        }
+        // Of equals the first.
+        primaries.sort_by_key(|peer| std::cmp::Reverse(peer.standing.term));
+        let mut primaries = primaries.into_iter().peekable();
+        let newest = primaries.next_if(|peer| peer.standing.term >= term);
+        let mut by = "";
+        if let Some(newest) = newest.as_ref().filter(|newest| newest.standing.store_id == store_id) {
+            (term, by) = (newest.standing.term, &newest.address);
+        }
+        for Peer { address: at, admin, standing } in primaries.filter(|peer| peer.standing.term < term) {
+            others.push(format!("{at} is of the older term {}", standing.term));
+            if standing.store_id == store_id
+                && let Err(error) = admin.fence(store_id, term, by).await
+            {
+                tracing::warn!(at, %error, "could not be told that another one was promoted");
             }
         }
         match newest {

@@ -227,6 +227,26 @@ async fn whoever_follows_a_primary_that_is_pushed_aside_is_told() {
     other.until("fenced", |now| now.seat == Seat::Fenced).await;
 }
 
+/// Two primaries, of which neither knows the other: whoever has both in its list tells the older one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_primary_is_told_by_a_follower_that_comes_back_and_finds_both() {
+    let old = Node::primary(&[]);
+    let (mut new, mut other) = (Node::follower(&[old.address], &[]), Node::follower(&[old.address], &[]));
+    fill(&client(&old).await, 3, 100).await;
+    new.until_whole().await;
+    other.until_whole().await;
+    new.stop();
+    other.stop();
+    new.start_as(&["serve"]);
+    let promoted = new.admin().await.expect("connects").promote(true, false).await.expect("by a word");
+    assert_eq!(old.status().await.replication.seat, Seat::Primary, "nobody has told it");
+    other.follow(&[old.address, new.address], &[]);
+    other.until_follows(new.address).await;
+    let fenced = old.until("fenced", |now| now.seat == Seat::Fenced).await;
+    assert!(fenced.problem.is_some_and(|why| why.contains(&new.address.to_string())), "it says by whom");
+    assert_eq!(new.status().await.replication.term, promoted.term);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copied_data_directory_is_a_copy_of_its_own() {
     let primary = Node::primary(&[]);
