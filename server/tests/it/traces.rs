@@ -189,6 +189,24 @@ async fn frames_that_are_no_requests_are_not_told_and_every_refusal_is() {
     }
 }
 
+/// One in two is traced from here on: the draft is the first, whatever it came in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_in_parts_counts_once_where_one_in_so_many_is_traced() {
+    let (server, mut spans) = traced(2).await;
+    let mut raw = server.session().await;
+    let whole = draft(0, vec![put(cell(1), 0, "x")]);
+    let encoded = prost::bytes::Bytes::from(prost::Message::encode_to_vec(&whole));
+    let half = encoded.len() / 2;
+    for (data, last) in [(encoded.slice(..half), false), (encoded.slice(half..), true)] {
+        let part = v2::DraftPart { commit_key: whole.commit_key.clone(), data, last, purpose: None };
+        let frame = v2::ClientFrame { id: 90, request: Some(Asked::Part(part)), ..Default::default() };
+        within(raw.to.send(frame)).await.expect("the session is open");
+    }
+    assert!(matches!(raw.answer(90).await, Reply::Receipt(_)));
+    let all = next(&mut spans, 6).await;
+    assert!(all.iter().any(|span| span.name == "commit in parts"), "{all:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_without_a_session_is_traced_too_and_one_in_so_many_from_here_on() {
     let (server, mut spans) = traced(1).await;
