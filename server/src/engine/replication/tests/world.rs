@@ -155,7 +155,7 @@ impl World {
         let engine = &self.primary.engine;
         let txns = match engine.after(sent) {
             After::Nothing => return,
-            After::Batch(batch) => batch.txns.clone(),
+            After::Batch(batch) => batch.txns.to_vec(),
             After::OnDisk(to) => engine.log_page(sent.next(), to, 3).expect("reads"),
         };
         for txn in txns {
