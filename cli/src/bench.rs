@@ -60,6 +60,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeolite_proto::Registry;
 
+/// What is compared takes turns, this often, so that a machine that is slower for a while is so for both.
+const TURNS: u32 = 6;
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// fsync and random reads of the data directory; says SSD or spinning disk

@@ -185,16 +185,17 @@ struct Threshold {
     asked_for: bool,
 }
 
+impl Threshold {
+    /// Unless told otherwise.
+    fn of(measure: &Measure) -> Threshold {
+        let (warning, critical) = (measure::default(measure.warning), measure::default(measure.critical));
+        Threshold { warning, critical, asked_for: false }
+    }
+}
+
 impl Thresholds {
     fn of(args: &CheckArgs) -> Result<Thresholds, String> {
-        let mut all: Vec<Threshold> = ALL
-            .iter()
-            .map(|measure| Threshold {
-                warning: measure::default(measure.warning),
-                critical: measure::default(measure.critical),
-                asked_for: false,
-            })
-            .collect();
+        let mut all: Vec<Threshold> = ALL.iter().map(Threshold::of).collect();
         for (texts, is_critical) in [(&args.warning, false), (&args.critical, true)] {
             for text in texts {
                 let (name, range) = text.split_once('=').ok_or_else(|| format!("write NAME=RANGE, not {text:?}"))?;
@@ -298,6 +299,13 @@ fn of_measure(measure: &Measure, threshold: &Threshold, value: f64) -> Option<(S
         Some((state, format!("{} is {} ({name} {range}){advice}", measure.name, measure.shown(value))))
     };
     alert(&threshold.critical, State::Critical).or_else(|| alert(&threshold.warning, State::Warning))
+}
+
+/// What a value of a measure is worth, by the thresholds that `check` has unless told otherwise: how bad it is, and in which words. None: it
+/// is no alert.
+pub(crate) fn standing(name: &str, value: f64) -> Option<(State, String)> {
+    let measure = ALL.iter().find(|measure| measure.name == name)?;
+    of_measure(measure, &Threshold::of(measure), value)
 }
 
 /// `label=value[UOM];warn;crit;min;max`

@@ -80,7 +80,7 @@ async fn look(server: &Server, settings: &Settings) -> Vec<Finding> {
     findings.extend(doors::ports(settings, holder));
     findings.extend(doors::certificate(settings));
     findings.push(doors::users(settings));
-    findings.push(around::backups(settings).await);
+    findings.extend(around::backups(settings).await);
     findings.push(around::running(server, settings, holder).await);
     findings
 }

@@ -185,8 +185,7 @@ fn apart(settings: &Settings) -> Result<(), String> {
     if to.is_empty() || to.contains("://") {
         return Ok(());
     }
-    let of_others = settings.databases.iter().map(|(name, database)| database.data_dir(name, &settings.data_dir));
-    let mut dirs = std::iter::once(settings.data_dir.clone()).chain(of_others);
+    let mut dirs = settings.data_dirs().map(|(_, dir)| dir);
     let place = real_path(Path::new(to));
     match dirs.find(|dir| place.starts_with(real_path(dir))) {
         None => Ok(()),

@@ -6,6 +6,7 @@
 use crate::tame;
 use minicbor::data::Token;
 use serde_json::{Value, json};
+use zeolite_proto::record::CBOR_TAG;
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{bounded, class, counter, extreme, list, set, value};
 use zeolite_proto::{Oid, Record};
@@ -15,9 +16,6 @@ const ITEMS_SHOWN: usize = 20;
 
 /// Characters of a value in CBOR that are shown.
 const CBOR_CHARS_SHOWN: usize = 400;
-
-/// The tag of self-described CBOR.
-const CBOR_TAG: [u8; 3] = [0xd9, 0xd9, 0xf7];
 
 /// The value of a record; `None`: its class is none of the built-in ones that have one, or it cannot be read.
 pub(crate) fn told(record: &Record) -> Option<String> {

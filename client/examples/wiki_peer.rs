@@ -8,6 +8,9 @@
 //!   tag WORD, untag WORD                                 a set
 //!   by AUTHOR TITLE     an index                         push N, take N      a queue of numbers
 //!   note SLUG AUTHOR    an object with indexes that are kept with it; `notes AUTHOR`
+//!   stock N             a number from 0 to 100 that begins at 10        offer N      to a greatest and a least number
+//!   label WORD, unlabel WORD, sign WORD N                a small set, a small list of pairs; `shop` shows these
+//!   photo TITLE TEXT    an object that names a blob; `photo TITLE` shows it
 //!   all                 all collections
 //! ```
 //!
@@ -17,8 +20,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
-use zeolite_client::collections::{Counter, Create, Index, List, Map, Queue, Set, UniqueIndex};
-use zeolite_client::{Db, Error, Persistent, Ref, Tx};
+use zeolite_client::collections::{
+    BoundedCounter, Counter, Create, Greatest, Index, Least, List, Map, Queue, Set, SmallList, SmallSet, UniqueIndex,
+};
+use zeolite_client::{BlobId, Cell, Db, Error, Persistent, Record, Ref, Tx};
+use zeolite_proto::resolvers::bounded::Bounded;
 
 #[derive(Serialize, Deserialize, Persistent)]
 #[persistent(class = "wiki.Page", version = 2, codec = "cbor")]
@@ -50,6 +56,87 @@ struct Note {
     slug: String,
     #[persistent(index)]
     author: String,
+}
+
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Photo", codec = "cbor")]
+struct Photo {
+    title: String,
+    image: BlobId,
+}
+
+/// What is kept in one record each.
+struct Shop {
+    stock: BoundedCounter,
+    high: Greatest,
+    low: Least,
+    labels: SmallSet<String>,
+    signs: SmallList<(String, i64)>,
+}
+
+impl Shop {
+    async fn open(tx: &Tx) -> Result<Shop, Error> {
+        let stock = match tx.root("stock").await? {
+            Some(stock) => stock,
+            None => {
+                let made = BoundedCounter::create(tx, Bounded { value: 10, low: 0, high: 100 }).await?;
+                tx.set_root("stock", &made).await?;
+                made
+            }
+        };
+        Ok(Shop {
+            stock,
+            high: tx.root_or_create("high").await?,
+            low: tx.root_or_create("low").await?,
+            labels: tx.root_or_create("labels").await?,
+            signs: tx.root_or_create("signs").await?,
+        })
+    }
+
+    async fn show(&self, tx: &Tx) -> Result<Value, Error> {
+        let Bounded { value, low, high } = self.stock.get(tx).await?;
+        Ok(json!({
+            "stock": [value, low, high], "high": self.high.get(tx).await?, "low": self.low.get(tx).await?,
+            "labels": self.labels.get(tx).await?, "signs": self.signs.get(tx).await?,
+        }))
+    }
+
+    async fn change(&self, tx: &Tx, words: &[&str]) -> Result<Value, Error> {
+        let number = |text: &str| text.parse::<i64>().map_err(Error::app);
+        match words {
+            ["stock", by] => self.stock.add(tx, number(by)?)?,
+            ["offer", value] => {
+                self.high.offer(tx, number(value)?)?;
+                self.low.offer(tx, number(value)?)?;
+            }
+            ["label", word] => self.labels.insert(tx, &(*word).to_owned())?,
+            ["unlabel", word] => self.labels.remove(tx, &(*word).to_owned())?,
+            ["sign", word, value] => self.signs.push(tx, &((*word).to_owned(), number(value)?))?,
+            _ => return self.show(tx).await,
+        }
+        Ok(json!(true))
+    }
+}
+
+/// A record that names a blob is put with its header: the derive knows references only.
+async fn photo(tx: &Tx, words: &[&str]) -> Result<Value, Error> {
+    let photos: Map<String, Ref<Photo>> = tx.root_or_create("photos").await?;
+    if let ["photo", title, text] = words {
+        let image = tx.db().put_blob(text.as_bytes()).await?;
+        let made = tx.create(&Photo { title: (*title).to_owned(), image }).await?;
+        let cell = Cell::object(made.oid());
+        let record = tx.get(&cell).await?.unwrap_or_default();
+        tx.put(cell, &Record { blobs: vec![image], ..record })?;
+        photos.insert(tx, *title, &made)?;
+        return Ok(json!(true));
+    }
+    let found = photos.get(tx, words[1]).await?.ok_or_else(|| Error::app("there is no such photo"))?;
+    let (photo, named) = (tx.load(found).await?, tx.blobs(&Cell::object(found.oid())).await?);
+    let mut texts = Vec::new();
+    for blob in &named {
+        texts.push(String::from_utf8_lossy(&blob.bytes(0..1000).await?).into_owned());
+    }
+    Ok(json!({ "title": photo.title, "image": photo.image, "named": named.len(), "texts": texts }))
 }
 
 struct Wiki {
@@ -158,6 +245,12 @@ async fn answer(db: &Db, line: &str) -> Result<Value, Error> {
     let transaction = db.transaction().fresh();
     transaction
         .run(async |tx| {
+            if let ["stock" | "offer" | "label" | "unlabel" | "sign" | "shop", ..] = words[..] {
+                return Shop::open(&tx).await?.change(&tx, &words).await;
+            }
+            if let ["photo", ..] = words[..] {
+                return photo(&tx, &words).await;
+            }
             let wiki = Wiki::open(&tx).await?;
             match words[..] {
                 ["show", title] => wiki.show(&tx, title).await,

@@ -33,6 +33,9 @@ pub const RECORD_FORMAT: u8 = 1;
 /// The format of a record that names blobs.
 pub const RECORD_FORMAT_BLOBS: u8 = 2;
 
+/// What data in CBOR begins with, so that whoever reads it knows: the tag of self-described CBOR.
+pub const CBOR_TAG: [u8; 3] = [0xd9, 0xd9, 0xf7];
+
 /// A decoded record. Cloning is cheap: class and data share their bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {

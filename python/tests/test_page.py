@@ -5,6 +5,7 @@ It needs Chromium (Debian: ``chromium``); where there is none the tests say that
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -98,6 +99,31 @@ def confirm(page: Any, reason: str = "") -> None:
 def seeded(server: Shown) -> None:
     seed = evolving.process("-c", f"import cms; cms.seed({server.address!r}, {DOCS})", release=1)
     assert seed.wait(60) == 0
+
+
+REPLICATION = {"seat": "primary", "connected": True, "sync": 0, "followers": [], "problem": None, "primary": ""}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"sync": 1, "followers": [{"id": "f", "connected": True}]}, None),
+        ({"sync": 1, "followers": [{"id": "f", "connected": False}]}, "Commits wait for 1 followers, and 0 are there"),
+        ({"seat": "follower", "primary": "db1:7878"}, None),
+        ({"seat": "follower", "primary": "db1:7878", "connected": False}, "It does not hear its primary db1:7878"),
+        ({"seat": "follower", "problem": "it was packed away"}, "It does not follow: it was packed away"),
+        ({"seat": "fenced", "primary": "db2:7878", "problem": "its disk has not taken that"}, "Another server took its place: its disk"),
+    ],
+)
+def test_a_server_among_copies_is_red_where_check_is_critical(served: Shown, browser: Any, changed: dict[str, Any], said: str | None) -> None:
+    status = json.loads(served.run("--json", "status"))
+    page = opened(browser, served.page)
+    told = {**status, "free_bytes": 50, "disk_bytes": 100, "replication": {**REPLICATION, **changed}}
+    found = page.evaluate("async (status) => (await import('/health.js')).reasons(status)", told)
+    bad = [reason["text"] for reason in found if reason["level"] == "bad"]
+    assert (bad == []) if said is None else (len(bad) == 1 and said in bad[0]), found
+    is_clean(page)
 
 
 def test_a_live_site_with_an_evolve_is_shown_and_steered(served: Shown, browser: Any) -> None:

@@ -18,9 +18,13 @@ from . import errors as errors
 from ._zeolite import __version__
 from .database import Database, Transactions, connect
 from .typed.annotations import I8, I16, I32, I64, U8, U16, U32, U64
-from .typed.collections import Counter, Index, Map, Set, Unique
+from .typed.blobs import Blob
+from .typed.collections import Index, Map, Set, Unique
 from .typed.lines import List, Queue
+from .typed.numbers import BoundedCounter, Counter, Greatest, Least, bounds
 from .typed.objects import Object, upgrade
+from .typed.savepoints import Savepoint
+from .typed.small import SmallList, SmallSet
 from .typed.space import Snapshot, Space, Transaction
 
 from . import evolve as evolve  # isort: skip
@@ -34,20 +38,28 @@ __all__ = [
     "U16",
     "U32",
     "U64",
+    "Blob",
+    "BoundedCounter",
     "Counter",
     "Database",
+    "Greatest",
     "Index",
+    "Least",
     "List",
     "Map",
     "Object",
     "Queue",
+    "Savepoint",
     "Set",
+    "SmallList",
+    "SmallSet",
     "Snapshot",
     "Space",
     "Transaction",
     "Transactions",
     "Unique",
     "__version__",
+    "bounds",
     "connect",
     "errors",
     "evolve",

@@ -18,7 +18,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from . import _zeolite
 from .address import native
 from .errors import BadValue, Deadline, Nested, ReopenSnapshot, Retry
-from .typed.space import Keeper, Snapshot, Thread, Transaction
+from .typed.keepers import Keeper, Thread
+from .typed.space import Snapshot, Transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")

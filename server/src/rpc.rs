@@ -255,9 +255,9 @@ impl Rpc {
         Mark { id, trace: trace.filter(|_| self.traces.is_some()).map(Box::new) }
     }
 
-    /// Spans that were kept, and those that were dropped.
-    pub(crate) fn spans(&self) -> (u64, u64) {
-        self.traces.as_ref().map_or((0, 0), |traces| traces.counts())
+    /// Spans that wait, that were sent, and that were dropped.
+    pub(crate) fn spans(&self) -> [u64; 3] {
+        self.traces.as_ref().map_or([0; 3], |traces| traces.counted().told())
     }
 
     /// The databases on which whoever asks has a role.

@@ -6,8 +6,8 @@
 //!                     spans ──> bounded queue ──> `export`: batches, with a limit of time ──> collector
 //! ```
 //! Nothing is measured for it that is not measured anyway, and a request that nobody traces costs one comparison. A queue that is full, a
-//! collector that is slow or gone: spans are dropped and counted, and nobody waits:
-//! `zeolite_spans_total` less `zeolite_spans_dropped_total` has been sent, but for what waits.
+//! collector that is slow or gone: spans are dropped and counted, and nobody waits. Each is counted once: as one that waits, that a collector
+//! has taken (`zeolite_spans_sent_total`), or that was dropped (`zeolite_spans_dropped_total`).
 
 mod export;
 
@@ -29,9 +29,25 @@ pub(crate) struct Traces {
     clock: Arc<dyn Clock>,
     one_in: u64,
     seen: AtomicU64,
-    made: AtomicU64,
-    dropped: Arc<AtomicU64>,
+    counted: Arc<Counted>,
     scope: InstrumentationScope,
+}
+
+/// What became of spans.
+#[derive(Default)]
+pub(crate) struct Counted {
+    made: AtomicU64,
+    sent: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Counted {
+    /// Those that wait, that were sent, and that were dropped.
+    pub(crate) fn told(&self) -> [u64; 3] {
+        // Made is read last, and so is never less than what became of them.
+        let (sent, dropped) = (self.sent.load(Ordering::Acquire), self.dropped.load(Ordering::Acquire));
+        [self.made.load(Ordering::Acquire) - sent - dropped, sent, dropped]
+    }
 }
 
 /// A request that is traced, until it is answered.
@@ -53,11 +69,11 @@ impl Traces {
             return Ok(None);
         }
         let (to, spans) = mpsc::channel(settings.queue_max);
-        let dropped = Arc::new(AtomicU64::new(0));
-        export::start(settings, spans, dropped.clone())?;
+        let counted = Arc::<Counted>::default();
+        export::start(settings, spans, counted.clone())?;
         let scope = InstrumentationScope::builder("zeolite").with_version(env!("CARGO_PKG_VERSION")).build();
-        let (one_in, seen, made) = (settings.one_in, AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Some(Arc::new(Traces { to, clock, one_in, seen, made, dropped, scope })))
+        let (one_in, seen) = (settings.one_in, AtomicU64::new(0));
+        Ok(Some(Arc::new(Traces { to, clock, one_in, seen, counted, scope })))
     }
 
     /// A request has come; none: nobody traces it.
@@ -107,9 +123,9 @@ impl Traces {
         }
     }
 
-    /// Spans that were made, and those of them that were dropped: the others were sent, or wait.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.made.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
+    /// What became of them.
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.counted
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a span, each with its own type")]
@@ -139,9 +155,9 @@ impl Traces {
             status,
             instrumentation_scope: self.scope.clone(),
         };
-        self.made.fetch_add(1, Ordering::Relaxed);
+        self.counted.made.fetch_add(1, Ordering::Release);
         if self.to.try_send(span).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counted.dropped.fetch_add(1, Ordering::Release);
         }
     }
 

@@ -19,6 +19,7 @@ mod assets;
 mod entry;
 mod forgery;
 mod history;
+mod jobs;
 mod leash;
 mod listener;
 mod logins;
@@ -39,6 +40,7 @@ use crate::databases::Databases;
 use crate::rpc::Rpc;
 use crate::settings::MetricsSettings;
 use history::Histories;
+use jobs::Jobs;
 use logins::Logins;
 use rustls::pki_types::CertificateDer;
 use std::io;
@@ -75,6 +77,7 @@ struct Site {
     logins: Logins,
     strangers: Strangers,
     histories: Histories,
+    jobs: Jobs,
     viewers: Arc<Semaphore>,
     /// What the program that keeps the server can do with evolves.
     steering: OnceLock<Steering>,
@@ -102,9 +105,10 @@ impl Web {
         let address = listener.local_addr()?;
         let site = Arc::new(Site {
             is_loopback: address.ip().is_loopback(),
-            logins: Logins::new(settings.login_s),
+            logins: Logins::new(settings.login_s, address.port()),
             strangers: Strangers::new(settings.connections_max),
             histories: Histories::new(shown.databases.names(), settings.history_s),
+            jobs: Jobs::new(shown.databases.names(), stream::STATE_EVERY),
             viewers: Arc::new(Semaphore::new(settings.viewers_max)),
             steering: OnceLock::new(),
             shown,

@@ -22,7 +22,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Of each measurement.
-const TURNS: u32 = 3;
+const ROUNDS: u32 = 3;
 /// How long a peer may take to start.
 const START: Duration = Duration::from_secs(30);
 /// Rows or values that each client goes over, as [`commits::OBJECTS_PER_CLIENT`].
@@ -71,11 +71,11 @@ async fn beside<R: Running>(setting: &Setting<'_>, peer: R, report: &mut Report)
     let host = setting.host(dir.path()).await?;
     let clients = traffic::connect(&host.url(), setting.clients).await?;
     let oids = commits::own_objects(&clients[0], setting.clients).await?;
-    let turn = setting.time.div_f64(f64::from(TURNS)).max(Duration::from_secs(1));
+    let turn = setting.time.div_f64(f64::from(ROUNDS)).max(Duration::from_secs(1));
     for count in [1, setting.clients] {
         let mut ours = traffic::Seen::new();
         let mut theirs = Told { latency: Latency::new(), done: 0, time: Duration::ZERO };
-        for _ in 0..TURNS {
+        for _ in 0..ROUNDS {
             ours.take_in(&commits::disjoint(&clients[..count], turn, &oids).await?);
             let told = tokio::task::block_in_place(|| peer.commits(count, turn))?;
             theirs.latency.merge(&told.latency);

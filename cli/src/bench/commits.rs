@@ -1,6 +1,7 @@
 //! Owns the measurements of commits over TCP: one client, many clients, one hot counter.
 
 use super::Setting;
+use super::TURNS;
 use super::disk::syncs;
 use super::report::{Aim, Report, Row};
 use super::traffic::{self, Seen};
@@ -12,8 +13,6 @@ use zeolite_client::Db;
 use zeolite_proto::resolvers::{class, counter as number};
 use zeolite_proto::{Cell, Oid};
 
-/// What is compared takes turns this often, so that a disk that is slow for a while is slow for both.
-pub(super) const TURNS: u32 = 6;
 /// Objects of its own that each client goes over.
 pub(super) const OBJECTS_PER_CLIENT: usize = 64;
 

@@ -4,6 +4,7 @@
 //! drafts in flight as a batch may hold: one batch syncs while the next is put in order.
 
 use super::Setting;
+use super::TURNS;
 use super::disk::{RawLog, noise, written_bytes};
 use super::report::{Aim, Report, Row};
 use anyhow::{Context, Result, anyhow};
@@ -23,8 +24,6 @@ const RECORDS: u64 = 4;
 const RECORD_BYTES: usize = 1024;
 /// What a log needs beside the records: cell, lengths, checksums.
 const FRAME_BYTES: usize = 160;
-/// Raw log and engine take turns this often.
-const TURNS: u32 = 6;
 const OIDS_AT_ONCE: u32 = 100_000;
 
 /// Batches of 1, 8 and 64.

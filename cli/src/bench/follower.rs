@@ -9,6 +9,7 @@
 //! on a machine of its own takes nothing of either, so the primary's processor time is told apart.
 
 use super::Setting;
+use super::TURNS;
 use super::child::Server;
 use super::commits::{disjoint, own_objects};
 use super::report::{Aim, Report, Row};
@@ -19,8 +20,6 @@ use std::time::Duration;
 use zeolite_client::{Admin, Db, Options, Replication};
 use zeolite_proto::Oid;
 
-/// What is compared takes turns this often.
-const TURNS: u32 = 6;
 /// Between two looks at how far a follower is behind.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 

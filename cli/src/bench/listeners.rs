@@ -4,6 +4,7 @@
 //! each transaction with a round trip; here those with feed do so too, so that nothing but the feed differs.
 
 use super::Setting;
+use super::TURNS;
 use super::child::Server;
 use super::commits::{disjoint_as, own_objects};
 use super::report::{Aim, Report, Row};
@@ -19,9 +20,6 @@ const COMMITTERS: usize = 8;
 const LISTENERS: usize = 248;
 /// Sessions that commit and listen.
 const BOTH: [usize; 2] = [64, 256];
-/// What is compared takes turns this often.
-const TURNS: u32 = 4;
-
 /// Traffic, and the processor time of the server meanwhile.
 struct Cost {
     seen: Seen,

@@ -9,7 +9,8 @@
 //! is paid once for a connection.
 
 use super::Setting;
-use super::commits::{TURNS, disjoint, own_objects};
+use super::TURNS;
+use super::commits::{disjoint, own_objects};
 use super::latency::Latency;
 use super::reads::one_by_one;
 use super::report::{Aim, Report, Row};

@@ -3,6 +3,7 @@
 use super::Finding;
 use super::disk::there;
 use crate::backup::now_unix_ms;
+use crate::check::State;
 use crate::exit::CannotConnect;
 use crate::moment;
 use crate::serve;
@@ -16,48 +17,57 @@ use zeolite_client::Status;
 use zeolite_server::settings::Settings;
 use zeolite_server::store::disk::holder::Holder;
 
-pub(super) async fn backups(settings: &Settings) -> Finding {
-    const WHAT: &str = "backups";
+const BACKUPS: &str = "backups";
+const OVERDUE: &str = "`zeolite status` says why none came since; see that a server runs that takes them";
+
+pub(super) async fn backups(settings: &Settings) -> Vec<Finding> {
     let backup = &settings.backup;
     if !backup.is_on() {
-        return Finding::ok(WHAT, "this server takes none by itself (backup.to); see that somebody does");
+        return vec![Finding::ok(BACKUPS, "this server takes none by itself (backup.to); see that somebody does")];
     }
     let place = match serve::place(backup) {
         Ok(place) => place,
-        Err(error) => return Finding::critical(WHAT, format!("{error:#}"), "put backup.to, or what it names, right"),
+        Err(error) => {
+            let remedy = "put backup.to, or what it names, right";
+            return vec![Finding::critical(BACKUPS, format!("{error:#}"), remedy)];
+        }
     };
-    if let Some(finding) = directory(settings) {
-        return finding;
+    let mut findings: Vec<Finding> = directory(settings).into_iter().collect();
+    if findings.iter().all(|finding| finding.state != State::Critical) {
+        for database in settings.database_names() {
+            findings.push(newest(settings, &place, database).await);
+        }
     }
-    let newest = match tokio::time::timeout(crate::check::TIMEOUT, newest_unix_ms(&place)).await {
-        Ok(Ok(newest)) => newest,
+    findings
+}
+
+/// What there is of a database, and whether it is older than `check` would be content with.
+async fn newest(settings: &Settings, place: &Place, database: &str) -> Finding {
+    let backup = &settings.backup;
+    let made = match tokio::time::timeout(crate::check::TIMEOUT, newest_unix_ms(place, database)).await {
+        Ok(Ok(Some(made))) => made,
+        Ok(Ok(None)) => {
+            let seen = format!("{} can be reached, and has no backup of {database} yet", backup.to);
+            return Finding::ok(BACKUPS, seen);
+        }
         Ok(Err(error)) => {
-            return Finding::critical(WHAT, format!("{error}"), "see that this machine reaches it, and may");
+            return Finding::critical(BACKUPS, format!("{error}"), "see that this machine reaches it, and may");
         }
         Err(_) => {
             let seen = format!("{} does not answer within {} s", backup.to, crate::check::TIMEOUT.as_secs());
-            return Finding::critical(WHAT, seen, "see that this machine reaches it");
+            return Finding::critical(BACKUPS, seen, "see that this machine reaches it");
         }
     };
-    match newest {
-        None => Finding::ok(WHAT, format!("{} can be reached, and has no backup of main yet", backup.to)),
-        Some(made) => {
-            let seen = format!("{} has one of main, made {}", backup.to, moment::shown_unix_ms(made));
-            match now_unix_ms().saturating_sub(made) / 1000 > 2 * backup.every_s {
-                true => Finding::warning(
-                    WHAT,
-                    format!("{seen}: two intervals ago or more"),
-                    "`zeolite status` says why none came since",
-                ),
-                false => Finding::ok(WHAT, seen),
-            }
-        }
+    let seen = format!("{} has one of {database}, made {}", backup.to, moment::shown_unix_ms(made));
+    let age_ms = now_unix_ms().abs_diff(made) as f64;
+    match crate::check::standing("backup_intervals", age_ms / (backup.every_s * 1000) as f64) {
+        None => Finding::ok(BACKUPS, seen),
+        Some((state, why)) => Finding { what: BACKUPS, state, seen: format!("{seen}; {why}"), remedy: OVERDUE.into() },
     }
 }
 
 /// What can be wrong with a directory; none: nothing, or it is none.
 fn directory(settings: &Settings) -> Option<Finding> {
-    const WHAT: &str = "backups";
     let to = &settings.backup.to;
     if to.contains("://") {
         return None;
@@ -65,7 +75,7 @@ fn directory(settings: &Settings) -> Option<Finding> {
     let dir = Path::new(to);
     if let Err(error) = rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK) {
         return Some(Finding::critical(
-            WHAT,
+            BACKUPS,
             format!("this user may not write in {to}: {error}"),
             "give it to the user of the server (chown), and name it in ReadWritePaths= of a unit",
         ));
@@ -75,13 +85,17 @@ fn directory(settings: &Settings) -> Option<Finding> {
         let seen = format!(
             "{to} is on the same file system as the data: they are lost together (or its own disk is not mounted)"
         );
-        return Some(Finding::warning(WHAT, seen, "mount another disk there, or name another machine's place (s3://)"));
+        return Some(Finding::warning(
+            BACKUPS,
+            seen,
+            "mount another disk there, or name another machine's place (s3://)",
+        ));
     }
     None
 }
 
-async fn newest_unix_ms(place: &Place) -> zeolite_backup::Result<Option<u64>> {
-    let shelf = Shelf::look(place, crate::server::DATABASE).await?;
+async fn newest_unix_ms(place: &Place, database: &str) -> zeolite_backup::Result<Option<u64>> {
+    let shelf = Shelf::look(place, database).await?;
     Ok(shelf.newest().map(|(_, newest)| newest.manifest.done_unix_ms))
 }
 

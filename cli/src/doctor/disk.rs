@@ -29,10 +29,7 @@ const FREE_PERCENT_WARNING: u64 = 15;
 pub(super) fn directories(settings: &Settings, holder: Option<Holder>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut devices = Vec::new();
-    let of_main = ("main", settings.data_dir.clone());
-    let others =
-        settings.databases.iter().map(|(name, database)| (name.as_str(), database.data_dir(name, &settings.data_dir)));
-    for (name, dir) in std::iter::once(of_main).chain(others) {
+    for (name, dir) in settings.data_dirs() {
         findings.push(directory(name, &dir, holder.filter(|_| name == "main")));
         let there = there(&dir);
         let device = there.metadata().map(|data| data.dev()).unwrap_or(0);

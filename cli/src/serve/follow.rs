@@ -60,7 +60,7 @@ pub(super) fn start(server: &Server, settings: &Settings) -> Result<Option<Follo
         return Ok(None);
     }
     let mut tasks = Vec::new();
-    for database in std::iter::once("main").chain(settings.databases.keys().map(String::as_str)) {
+    for database in settings.database_names() {
         let Ok(following) = server.following(database) else {
             tracing::error!(database, "is not open, and follows nobody");
             continue;

@@ -65,7 +65,7 @@ pub(super) fn start(server: &Server, settings: &Settings) -> Option<Schedules> {
     });
     let (backup, pack) = (settings.backup.clone(), settings.pack.clone());
     let mut items = Vec::new();
-    for database in std::iter::once("main").chain(settings.databases.keys().map(String::as_str)) {
+    for database in settings.database_names() {
         let mut add = |work, name: &str, every_s: u64| {
             let state = Schedule {
                 work: name.to_owned(),

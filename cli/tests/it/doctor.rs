@@ -317,6 +317,31 @@ fn the_place_of_backups_is_reached_apart_from_the_data_and_used() {
     with(elsewhere.path().to_str().expect("plain"), &[]).says("backups", "OK", "has no backup of main yet");
 }
 
+/// The place is on the disk of the data, which is told; and that the newest backup is too old, too, as `check` would tell it.
+#[test]
+fn a_backup_that_is_overdue_is_told_whatever_else_is() {
+    let dir = TempDir::new().expect("a directory");
+    let (data, place) = (dir.path().join("data"), dir.path().join("backup"));
+    let served = Served::start(&data);
+    served.json(&["backup", place.to_str().expect("plain")]);
+    let to = format!("backup.to={}", place.display());
+    let look = |every_s: u32| doctor(&data, &["--set", &to, "--set", &format!("backup.every_s={every_s}")]);
+    let fresh = look(86_400);
+    fresh.says("backups", "WARNING", "the same file system");
+    fresh.says("backups", "OK", "has one of main");
+    let old = loop {
+        let found = look(1);
+        if found.lines("backups").any(|line| line["seen"].as_str().expect("text").contains("backup_intervals")) {
+            break found;
+        }
+    };
+    old.says("backups", "WARNING", "the same file system");
+    let state = old.lines("backups").filter(|line| line["state"] != "OK").count();
+    assert_eq!(state, 2, "both: {:#?}", old.lines);
+    // Then it is critical, at the same number of intervals as for `check`.
+    while !look(1).lines("backups").any(|line| line["state"] == "CRITICAL") {}
+}
+
 #[test]
 fn a_look_that_is_killed_leaves_no_file() {
     let dir = TempDir::new().expect("a directory");

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
-use zeolite_proto::record::{self, Header};
+use zeolite_proto::record::{self, CBOR_TAG, Header};
 use zeolite_proto::{Cell, Oid, Record};
 
 thread_local! {
@@ -38,9 +38,6 @@ pub enum Codec {
     /// write it.
     Cbor,
 }
-
-/// The tag of self-described CBOR.
-const CBOR_TAG: [u8; 3] = [0xd9, 0xd9, 0xf7];
 
 /// The encoded record of a value.
 pub fn encode_record<T: Persistent>(value: &T) -> Result<Bytes> {

@@ -55,7 +55,7 @@ impl TypedBlobs {
     }
 
     /// A range of its bytes; shorter where it ends.
-    fn bytes(&self, py: Python<'_>, id: Id, start: u64, stop: u64) -> PyResult<Py<PyAny>> {
+    fn read(&self, py: Python<'_>, id: Id, start: u64, stop: u64) -> PyResult<Py<PyAny>> {
         let blob = self.db.blob(id.0);
         let read = async move { blob.bytes(start..stop).await };
         self.waiting.ask(py, read, |py, bytes| PyBytes::new(py, &bytes).into_py_any(py))

@@ -14,7 +14,41 @@
 A transaction belongs to the task that began it. docs/python.md has more; ``loop`` says how it waits.
 """
 
-from .collections import Counter, Index, List, Map, Queue, Set, Unique, of
+from .collections import (
+    Blob,
+    BoundedCounter,
+    Counter,
+    Greatest,
+    Index,
+    Least,
+    List,
+    Map,
+    Queue,
+    Set,
+    SmallList,
+    SmallSet,
+    Unique,
+    of,
+)
 from .database import Database, Snapshot, Transaction, connect
 
-__all__ = ["Counter", "Database", "Index", "List", "Map", "Queue", "Set", "Snapshot", "Transaction", "Unique", "connect", "of"]
+__all__ = [
+    "Blob",
+    "BoundedCounter",
+    "Counter",
+    "Database",
+    "Greatest",
+    "Index",
+    "Least",
+    "List",
+    "Map",
+    "Queue",
+    "Set",
+    "SmallList",
+    "SmallSet",
+    "Snapshot",
+    "Transaction",
+    "Unique",
+    "connect",
+    "of",
+]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
@@ -42,7 +43,7 @@ async def _walk(walk: Iterator[V]) -> AsyncIterator[V]:
 
 
 class _Around:
-    def __init__(self, plain: Collection):
+    def __init__(self, plain: Collection | zeolite.Blob):
         self.plain: Any = plain
 
     def __repr__(self) -> str:
@@ -60,6 +61,79 @@ class Counter(_Around):
     async def add(self, difference: int) -> None:
         """Adds, without reading it."""
         await run(self.plain.add, difference)
+
+
+class BoundedCounter(Counter):
+    """See ``zeolite.BoundedCounter``."""
+
+    async def bounds(self) -> tuple[int, int]:
+        """The least and the greatest that it may be."""
+        low, high = await run(lambda: (self.plain.low, self.plain.high))
+        return low, high
+
+
+class _Offered(_Around):
+    async def value(self) -> int | None:
+        """The number; None if none was ever offered."""
+        number: int | None = await run(lambda: self.plain.value)
+        return number
+
+    async def offer(self, number: int) -> None:
+        """Offers a number, without reading what is there."""
+        await run(self.plain.offer, number)
+
+
+class Greatest(_Offered):
+    """See ``zeolite.Greatest``."""
+
+
+class Least(_Offered):
+    """See ``zeolite.Least``."""
+
+
+class Blob(_Around):
+    """See ``zeolite.Blob``."""
+
+    async def length(self) -> int:
+        """How many bytes it has."""
+        length: int = await run(lambda: self.plain.length)
+        return length
+
+    async def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """A range of its bytes, in memory."""
+        data: bytes = await run(self.plain.read, start, stop)
+        return data
+
+    async def save(self, path: str | os.PathLike[str]) -> int:
+        """Writes it into a file that is not there yet; its length."""
+        length: int = await run(self.plain.save, path)
+        return length
+
+
+class _Small(_Around, Generic[V]):
+    async def values(self) -> list[V]:
+        """All of it; objects are loaded."""
+        return await run(lambda: with_objects(list(self.plain)))
+
+
+class SmallSet(_Small[V]):
+    """See ``zeolite.SmallSet``."""
+
+    async def add(self, member: V) -> None:
+        """Puts a member in."""
+        await run(self.plain.add, member)
+
+    async def discard(self, member: V) -> None:
+        """Takes a member out."""
+        await run(self.plain.discard, member)
+
+
+class SmallList(_Small[V]):
+    """See ``zeolite.SmallList``."""
+
+    async def append(self, value: V) -> None:
+        """Puts an item at the end."""
+        await run(self.plain.append, value)
 
 
 class _Counted(_Around):
@@ -186,6 +260,18 @@ class Queue(_Counted, Generic[V]):
 @overload
 def of(plain: zeolite.Counter) -> Counter: ...
 @overload
+def of(plain: zeolite.BoundedCounter) -> BoundedCounter: ...
+@overload
+def of(plain: zeolite.Greatest) -> Greatest: ...
+@overload
+def of(plain: zeolite.Least) -> Least: ...
+@overload
+def of(plain: zeolite.Blob) -> Blob: ...
+@overload
+def of(plain: zeolite.SmallSet[V]) -> SmallSet[V]: ...
+@overload
+def of(plain: zeolite.SmallList[V]) -> SmallList[V]: ...
+@overload
 def of(plain: zeolite.Map[K, V]) -> Map[K, V]: ...
 @overload
 def of(plain: zeolite.Unique[K, V]) -> Unique[K, V]: ...
@@ -198,5 +284,5 @@ def of(plain: zeolite.List[V]) -> List[V]: ...
 @overload
 def of(plain: zeolite.Queue[V]) -> Queue[V]: ...
 def of(plain: Any) -> Any:
-    """The collection of an object's field, with ``await``."""
+    """The collection, or the blob, of an object's field, with ``await``."""
     return globals()[type(plain).__name__](plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -14,7 +15,22 @@ from zeolite.database import ATTEMPTS, options_of
 from zeolite.typed.objects import Object
 from zeolite.typed.root import Root as PlainRoot
 
-from .collections import Counter, Index, List, Map, Queue, Set, Unique, of
+from .collections import (
+    Blob,
+    BoundedCounter,
+    Counter,
+    Greatest,
+    Index,
+    Least,
+    List,
+    Map,
+    Queue,
+    Set,
+    SmallList,
+    SmallSet,
+    Unique,
+    of,
+)
 from .loop import Task, run, waited
 
 P = ParamSpec("P")
@@ -103,6 +119,26 @@ class Root:
     async def counter(self, name: str) -> Counter:
         """A number that many change at once."""
         return of(await run(self._plain.counter, name))
+
+    async def bounded(self, name: str, initial: zeolite.BoundedCounter | None = None) -> BoundedCounter:
+        """A number that many change at once, and that stays within bounds; ``zeolite.bounds`` says what a new one begins with."""
+        return of(await run(self._plain.bounded, name, initial))
+
+    async def greatest(self, name: str) -> Greatest:
+        """The greatest number that was ever offered."""
+        return of(await run(self._plain.greatest, name))
+
+    async def least(self, name: str) -> Least:
+        """The least number that was ever offered."""
+        return of(await run(self._plain.least, name))
+
+    async def small_set(self, name: str, members: type[V]) -> SmallSet[V]:
+        """A set in one record."""
+        return of(await run(lambda: self._plain.small_set(name, members)))
+
+    async def small_list(self, name: str, items: type[V]) -> SmallList[V]:
+        """A list in one record."""
+        return of(await run(lambda: self._plain.small_list(name, items)))
 
     @overload
     async def map(self, name: str) -> Map[str, Any]: ...
@@ -199,9 +235,35 @@ class Transaction(_Space[zeolite.Transaction]):
         """Deletes an object."""
         await run(self.plain.delete, obj)
 
+    async def upload(self, source: bytes | str | os.PathLike[str]) -> Blob:
+        """A new blob, of bytes or of a file; ``plain`` of it is what a field takes."""
+        return of(await run(self.plain.upload, source))
+
+    def savepoint(self) -> Savepoints:
+        """What has been written so far, to go back to when what stands in the ``async with`` raises."""
+        return Savepoints(self.plain)
+
     async def rollback(self) -> None:
         """Gives up all that it wrote, without an error; it is over then."""
         self.plain.rollback()
+
+
+class Savepoints:
+    """A savepoint to enter."""
+
+    def __init__(self, plain: zeolite.Transaction):
+        self._plain = plain
+
+    async def __aenter__(self) -> Savepoints:
+        self._entered = await run(self._plain.savepoint)
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        await run(self._entered.__exit__, *raised)
+
+    async def rollback(self) -> None:
+        """Takes back what was written since it was entered."""
+        await run(self._entered.rollback)
 
 
 class Snapshots:

@@ -19,7 +19,8 @@ from zeolite.database import Database
 from zeolite.errors import BadValue
 from zeolite.typed.encoding import loaded
 from zeolite.typed.objects import Object
-from zeolite.typed.space import Thread, Transaction
+from zeolite.typed.keepers import Thread
+from zeolite.typed.space import Transaction
 
 from .steps import PASSING, ROLE, Function, Step, told
 from .tried import Sample, differing

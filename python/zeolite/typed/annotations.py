@@ -1,6 +1,6 @@
 """Owns which shape an annotation has, as a value and as a key; and the names for integers that are no i64 in Rust.
 
-    str  bytes  bool  int  float  datetime  date  UUID  Any           U8 ... U64, I8 ... I64: integers of Rust's widths
+    str  bytes  bool  int  float  datetime  date  UUID  Blob  Any           U8 ... U64, I8 ... I64: integers of Rust's widths
     X | None   list[X]   set[X]   tuple[X, Y]   tuple[X, ...]   dict[K, X]   a dataclass   an Object   a collection
 """
 
@@ -33,7 +33,7 @@ I16 = Annotated[int, Width("i16")]
 I32 = Annotated[int, Width("i32")]
 I64 = Annotated[int, Width("i64")]
 
-KNOWN = "str, bytes, bool, int, float, datetime, date, UUID, Any, X | None, list, set, tuple, dict, dataclasses, Objects and collections"
+KNOWN = "str, bytes, bool, int, float, datetime, date, UUID, Blob, Any, X | None, list, set, tuple, dict, dataclasses, Objects and collections"
 KNOWN_KEYS = "str, bytes, int, float, bool, datetime, date, UUID, Objects, X | None and tuples of these"
 
 

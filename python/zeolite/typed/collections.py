@@ -1,12 +1,11 @@
 """Owns the collections: objects whose parts are written by many at once, with the layouts that Rust's client has (docs/clients.md).
 
-    Counter        a number; to add is an operation, which never conflicts
     Map[K, V]      an entry for each key, in the order of keys
     Set[K]         an entry for each member, in their order
     Index[K, T]    objects by a key that several may have
     Unique[K, V]   values, most often objects, by a key that only one may have
 
-Lists and queues are in ``lines``.
+Lists and queues are in ``lines``, what is kept in one record in ``numbers`` and ``small``.
 
 A collection is named in the root, or is a field of an object; what was never written to is empty, and is made by the first write. Walks
 come in pages, and see what their transaction has written so far.
@@ -43,8 +42,8 @@ class Collection:
     _z_collection: ClassVar[str] = ""
     #: What the types in the brackets are where none are said.
     _z_default: ClassVar[tuple[Any, ...]] = ()
-    #: The data of a new one.
-    _z_empty: ClassVar[bytes] = FORMAT
+    #: The data of a new one; none: its record comes with what is first done to it.
+    _z_empty: ClassVar[bytes | None] = FORMAT
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise FixRequest(
@@ -79,11 +78,21 @@ class Collection:
         space = self._z_space
         space.check_writing()
         if self._z_oid is None:
-            oid = space.new_oid()
-            space.put(oid, b"", self._z_collection, [], self._z_empty)
+            empty, oid = self._z_initial(), space.new_oid()
+            if empty is not None:
+                space.put(oid, b"", self._z_collection, Out(), empty)
             self._z_oid = oid
+            space._placed.append(self)
             self._z_owner._z_write()
         return self._z_oid
+
+    def _z_initial(self) -> bytes | None:
+        """The data of a new one."""
+        return self._z_empty
+
+    def _z_begin(self, initial: Any) -> bool:
+        """What a new one begins with; False: that is not to be said of such a collection."""
+        return False
 
     def _z_oid_for_use(self, out: Out) -> int:
         oid = self._z_place() if self._z_oid is None else self._z_oid
@@ -152,52 +161,14 @@ class Collection:
             raise Undecodable(f"an entry of {self!r} is no {shape.name}: {error}; open it with the types that it was made with") from error
         return value
 
-    def _z_put(self, key: bytes, cls: str, refs: dict[int, None], data: bytes) -> None:
+    def _z_put(self, key: bytes, cls: str, out: Out, data: bytes) -> None:
         oid = self._z_place()
-        self._z_space.put(oid, key, cls, list(refs), FORMAT + data)
+        self._z_space.put(oid, key, cls, out, FORMAT + data)
 
     def _z_delete(self, key: bytes) -> None:
         self._z_space.check_writing()
         if self._z_oid is not None:
             self._z_space.delete_cell(self._z_oid, key)
-
-
-class Counter(Collection):
-    """A number that many change at once: ``page.hits += 1``, ``page.hits.value``."""
-
-    _z_collection = "zeolite.Counter"
-    _z_empty = FORMAT + struct.pack("<q", 0)
-
-    @property
-    def value(self) -> int:
-        """The number, with what this transaction has added."""
-        found = self._z_read(b"")
-        if found is None:
-            return 0
-        if found[0] != self._z_collection or len(found[1]) != 9:
-            raise WrongClass(f"{self!r} holds class {found[0]!r}, and not {self._z_collection!r}")
-        number: int = struct.unpack("<q", found[1][1:])[0]
-        return number
-
-    def add(self, difference: int) -> None:
-        """Adds, without reading it."""
-        try:
-            operation = FORMAT + struct.pack("<q", difference)
-        except struct.error:
-            raise BadValue(f"{difference!r} is no integer of 64 bits") from None
-        oid = self._z_place()
-        self._z_space.apply(oid, self._z_collection, operation)
-
-    def __iadd__(self, difference: int) -> Counter:
-        self.add(difference)
-        return self
-
-    def __isub__(self, difference: int) -> Counter:
-        self.add(-difference)
-        return self
-
-    def __int__(self) -> int:
-        return self.value
 
 
 class _Keyed(Collection, Generic[K]):
@@ -215,8 +186,12 @@ class _Keyed(Collection, Generic[K]):
             return first, keys.after_prefix(first)
         return (b"" if start is None else self._z_encoded(start)), (None if stop is None else self._z_encoded(stop))
 
-    def _z_refs(self, key: Any) -> dict[int, None]:
-        return {self._z_space.oid_of(obj): None for obj in self._z_key.refs(key)}
+    def _z_out(self, key: Any) -> Out:
+        """With what the key refers to."""
+        out = Out(self._z_space)
+        for obj in self._z_key.refs(key):
+            out.oid(obj)
+        return out
 
     def _z_encoded(self, key: Any) -> bytes:
         """The bytes of a key, whose objects are of this database."""
@@ -267,11 +242,10 @@ class _Valued(_Keyed[K], Generic[K, V]):
             self._z_value_in(self._z_shape, self._z_entry, entry[1:], space)
 
     def _z_set(self, key: K, value: V) -> None:
-        out = Out(self._z_space)
-        out.refs.update(self._z_refs(key))  # a new object is placed before it is a key
+        out = self._z_out(key)  # a new object is placed before it is a key
         encoded = self._z_encoded(key)
         data = self._z_shape.put(value, out)
-        self._z_put(encoded, self._z_entry, out.refs, data)
+        self._z_put(encoded, self._z_entry, out, data)
 
     def __getitem__(self, key: K) -> V:
         found = self._z_read(self._z_encoded(key))
@@ -356,8 +330,8 @@ class Set(_Keyed[K]):
 
     def add(self, member: K) -> None:
         """Puts a member in, without reading."""
-        refs = self._z_refs(member)  # a new object is placed before it is a key
-        self._z_put(self._z_encoded(member), ENTRY, refs, b"")
+        out = self._z_out(member)  # a new object is placed before it is a key
+        self._z_put(self._z_encoded(member), ENTRY, out, b"")
 
     def discard(self, member: K) -> None:
         """Takes a member out, without reading."""
@@ -385,8 +359,8 @@ class Index(_Keyed[tuple[K, T]], Generic[K, T]):
 
     def add(self, key: K, obj: T) -> None:
         """Puts an object under a key, without reading."""
-        refs = self._z_refs((key, obj))
-        self._z_put(self._z_encoded((key, obj)), ENTRY, refs, b"")
+        out = self._z_out((key, obj))
+        self._z_put(self._z_encoded((key, obj)), ENTRY, out, b"")
 
     def discard(self, key: K, obj: T) -> None:
         """Takes an object away from a key, without reading."""

@@ -13,11 +13,20 @@ CBOR_TAG = b"\xd9\xd9\xf7"
 
 
 class Out:
-    """What is found while a value is written: the oids that it refers to. Without a space objects are only looked at."""
+    """What is found while a value is written: the oids and the blobs that it refers to. Without a space objects are only looked at."""
 
     def __init__(self, space: Any = None):
         self.space = space
         self.refs: dict[int, None] = {}
+        self.blobs: dict[bytes, None] = {}
+
+    def blob(self, blob: Any) -> str:
+        """The id of a blob, as it is written."""
+        if self.space is not None:
+            self.space.check_database(blob)
+        self.blobs[blob.id] = None
+        text: str = blob.id.hex()
+        return text
 
     def oid(self, obj: Any) -> int:
         """The oid of an object; one that is in no database yet gets one."""

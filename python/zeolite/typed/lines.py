@@ -34,7 +34,7 @@ class _Line(Collection, Generic[V]):
     def _z_append(self, value: V) -> None:
         oid, out = self._z_place(), Out(self._z_space)
         data = self._z_shape.put(value, out)
-        self._z_space.put_stamped(oid, self._z_item, list(out.refs), FORMAT + data, value)
+        self._z_space.put_stamped(oid, self._z_item, out, FORMAT + data, value)
 
     def _z_items(self, reverse: bool = False, limit: int | None = None) -> Iterator[tuple[bytes, V]]:
         for key, cls, data in self._z_walk(reverse=reverse, limit=limit):
@@ -78,7 +78,7 @@ class List(_Line[V]):
         """Another item at the place of a key."""
         out = Out(self._z_space)
         data = self._z_shape.put(value, out)
-        self._z_put(key, ENTRY, out.refs, data)
+        self._z_put(key, ENTRY, out, data)
 
     def remove(self, key: bytes) -> None:
         """Takes the item of a key out."""

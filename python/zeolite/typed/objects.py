@@ -108,7 +108,10 @@ class Field:
     def initial(self, obj: Any) -> Any:
         """What it is where nothing was said."""
         if self.is_collection:
-            return self.made(obj)
+            made = self.made(obj)
+            if self.default is not MISSING:
+                made._z_begin(self.default)
+            return made
         # A copy of what stands for nothing would be something.
         return MISSING if self.default is MISSING else copy.deepcopy(self.default)
 
@@ -178,6 +181,10 @@ class Object:
         for name, field in known.items():
             if name in fields:
                 if field.is_collection:
+                    values[name] = field.initial(self)
+                    if values[name]._z_begin(fields.get(name)):
+                        del fields[name]
+                        continue
                     raise BadValue(f"{name} is a collection: it is made with the object, and filled in the transaction")
                 field.__set__(self, fields.pop(name))
             elif field.default is MISSING and not field.is_collection:
@@ -198,13 +205,30 @@ class Object:
 
     def _z_collections(self) -> list[Any]:
         """Its collections."""
-        return [(self._z_values or {})[name] for name, field in type(self)._z_fields().items() if field.is_collection]
+        if self._z_values is None:
+            return []
+        return [self._z_values[name] for name, field in type(self)._z_fields().items() if field.is_collection]
+
+    def _z_take_collections(self, collections: list[Any]) -> None:
+        """These, in the order of the fields, are its collections."""
+        names = [name for name, field in type(self)._z_fields().items() if field.is_collection]
+        (self._z_values or {}).update(zip(names, collections, strict=True))
 
     def _z_oid_for_use(self, out: Out | None = None) -> int:
         """The oid, for a reference from elsewhere."""
         if self._z_oid is None:
             raise FixRequest(f"{self!r} has no place yet; make it with tx.create")
         return self._z_oid
+
+    def _z_displace(self) -> None:
+        """It has no place any more: what gave it one does not happen."""
+        for collection in self._z_collections():
+            collection._z_oid = None
+        self._z_space = self._z_oid = None
+
+    def _z_forget(self) -> None:
+        """It is read again when it is next looked at."""
+        _bare(self, self._z_space, self._z_oid)
 
     def _z_load(self) -> dict[str, Any]:
         self._z_space.load_object(self)
@@ -238,7 +262,8 @@ class Object:
         plain.update(self._z_extra)
         refs, blobs = self._z_kept
         out.refs.update(dict.fromkeys(refs if self._z_extra else []))
-        return self._z_class, self._z_version, list(out.refs), blobs, dumped(plain)
+        out.blobs.update(dict.fromkeys(blobs))
+        return self._z_class, self._z_version, list(out.refs), list(out.blobs), dumped(plain)
 
     def _z_fill(self, parts: Parts) -> None:
         """What is stored becomes its values, upgraded where it is of an older version."""
@@ -261,6 +286,13 @@ class Object:
             if values[name] is MISSING:
                 raise Undecodable(f"{what} has no {name}; give the field a default, or raise the version and upgrade")
         del held
+        if blobs:
+            # Those that no field names are kept as they are.
+            found = Out()
+            for name, field in type(self)._z_fields().items():
+                if not field.is_collection:
+                    field.plain(values[name], found)
+            blobs = [blob for blob in blobs if blob not in found.blobs]
         self._z_values, self._z_extra, self._z_kept = values, plain, (refs, blobs)
         self._z_seen, self._z_stored = {}, stored
 

@@ -14,10 +14,12 @@ from typing import Any, TypeVar, overload
 from zeolite.errors import WrongClass
 
 from . import keys
-from .collections import ENTRY, FORMAT, Collection, Counter, Index, Map, Set, Unique
-from .encoding import Source, varint
+from .collections import ENTRY, FORMAT, Collection, Index, Map, Set, Unique
+from .encoding import Out, Source, varint
 from .lines import List, Queue
+from .numbers import BoundedCounter, Counter, Greatest, Least
 from .objects import Object, class_of
+from .small import SmallList, SmallSet
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -63,9 +65,11 @@ class Root:
     def _name(self, name: str, oid: int, cls: str) -> None:
         space = self._space
         if space.get_record(ROOT, b"") is None:
-            space.put(ROOT, b"", Map._z_collection, [], FORMAT)
+            space.put(ROOT, b"", Map._z_collection, Out(), FORMAT)
         named = cls.encode()
-        space.put(ROOT, _NAME.put(name), ENTRY, [oid], FORMAT + varint(oid) + varint(len(named)) + named)
+        out = Out()
+        out.refs[oid] = None
+        space.put(ROOT, _NAME.put(name), ENTRY, out, FORMAT + varint(oid) + varint(len(named)) + named)
 
     def open(self, name: str, kind: type[C]) -> C:
         """The collection of that name."""
@@ -84,6 +88,21 @@ class Root:
     def counter(self, name: str) -> Counter:
         """A number that many change at once."""
         return self.open(name, Counter)
+
+    def bounded(self, name: str, initial: BoundedCounter | None = None) -> BoundedCounter:
+        """A number that many change at once, and that stays within bounds; ``zeolite.bounds`` says what a new one begins with."""
+        opened = self.open(name, BoundedCounter)
+        if initial is not None:
+            opened._z_begin(initial)
+        return opened
+
+    def greatest(self, name: str) -> Greatest:
+        """The greatest number that was ever offered."""
+        return self.open(name, Greatest)
+
+    def least(self, name: str) -> Least:
+        """The least number that was ever offered."""
+        return self.open(name, Least)
 
     @overload
     def map(self, name: str) -> Map[str, Any]: ...
@@ -122,6 +141,22 @@ class Root:
     def set(self, name: str, of: Any = str) -> Set[Any]:
         """An ordered set."""
         return self.open(name, Set[of])
+
+    @overload
+    def small_set(self, name: str) -> SmallSet[str]: ...
+    @overload
+    def small_set(self, name: str, of: type[V]) -> SmallSet[V]: ...
+    def small_set(self, name: str, of: Any = str) -> SmallSet[Any]:
+        """A set in one record."""
+        return self.open(name, SmallSet[of])
+
+    @overload
+    def small_list(self, name: str) -> SmallList[str]: ...
+    @overload
+    def small_list(self, name: str, of: type[V]) -> SmallList[V]: ...
+    def small_list(self, name: str, of: Any = str) -> SmallList[Any]:
+        """A list in one record."""
+        return self.open(name, SmallList[of])
 
     @overload
     def list(self, name: str) -> List[str]: ...

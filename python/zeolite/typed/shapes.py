@@ -19,6 +19,7 @@ from typing import Any
 
 from zeolite.errors import BadValue
 
+from .blobs import Blob
 from .encoding import Out, Source, dumped, loaded, varint
 
 class Shape:
@@ -276,6 +277,29 @@ class Reference(Shape):
         return space.reference(self.of, source.varint())
 
 
+class OfBlob(Shape):
+    """A blob, by the digits of its id."""
+
+    name = "Blob"
+
+    def plain(self, value: Any, out: Out) -> Any:
+        if not isinstance(value, Blob):
+            raise self.wrong(value)
+        return out.blob(value)
+
+    def value(self, plain: Any, space: Any) -> Any:
+        id = bytes.fromhex(plain)
+        if len(id) != 16:
+            raise self.wrong(plain)
+        return Blob(space, id)
+
+    def put(self, value: Any, out: Out) -> bytes:
+        return _counted(self.plain(value, out).encode())
+
+    def take(self, source: Source, space: Any) -> Any:
+        return self.value(_text(source), space)
+
+
 class Anything(Shape):
     """Whatever CBOR has; in postcard as bytes that hold CBOR."""
 
@@ -324,6 +348,7 @@ SCALARS: dict[Any, Shape] = {
     bool: Scalar(bool, lambda value: bytes([value]), lambda source: source.raw(1) != b"\0"),
     int: Int("i64", "int"),
     float: Float(),
+    Blob: OfBlob(),
     datetime: Scalar(
         datetime, lambda value: _counted(_moment(value).encode()), lambda source: _read_moment(_text(source)), _moment, _read_moment
     ),

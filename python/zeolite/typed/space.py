@@ -11,10 +11,8 @@ at in it; everything else goes when the program lets go of it, and is read again
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from zeolite import _zeolite
@@ -31,48 +29,15 @@ from zeolite.errors import (
     ZeoliteError,
 )
 
+from .blobs import Blob
+from .encoding import Out
+from .keepers import Keeper
 from .objects import Object, Parts, known
 from .root import Root
+from .savepoints import Savepoint
 
 Obj = TypeVar("Obj", bound=Object)
 Answer = Any
-
-
-class Keeper(Protocol):
-    """Who uses a space, and how he waits."""
-
-    #: Where answers are told; none: he waits for each.
-    bridge: _zeolite.Bridge | None
-
-    def here(self) -> object:
-        """Who asks now."""
-
-    def may_wait(self) -> None:
-        """Refuses what could wait where nothing may."""
-
-    def wait(self, answer: _zeolite.Pending, to_the_end: bool = False) -> Any:
-        """The answer, when it has come. To the end: also when nobody wants it any more."""
-
-    def sleep(self, seconds: float) -> None:
-        """Later."""
-
-
-class Thread:
-    """The keeper of plain programs: a thread, which waits for each answer, without the interpreter's lock."""
-
-    bridge: _zeolite.Bridge | None = None
-
-    def here(self) -> object:
-        return os.getpid(), threading.get_ident()
-
-    def may_wait(self) -> None:
-        """It may."""
-
-    def wait(self, answer: _zeolite.Pending, to_the_end: bool = False) -> Any:
-        raise AssertionError("nothing is told to a thread")
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 class Space:
@@ -133,8 +98,8 @@ class Space:
         if not self._open:
             raise Over(f"this {type(self).__name__.lower()} is over; begin a new one, and get its objects there (get)")
 
-    def check_database(self, obj: Object) -> None:
-        """Refuses an object of another database."""
+    def check_database(self, obj: Object | Blob) -> None:
+        """Refuses what is of another database."""
         there = obj._z_space
         if there is not None and there._store != self._store:
             raise WrongDatabase(
@@ -219,6 +184,12 @@ class Space:
         """What this transaction has put at the end of a list."""
         return []
 
+    def of_blobs(self, ask: Callable[[_zeolite.TypedBlobs], Any]) -> Any:
+        """An answer about blobs."""
+        self.check()
+        self._keeper.may_wait()
+        return self._answer(ask(self._native.blobs()))
+
     def oid_of(self, obj: Object) -> int:
         """The oid of an object for a reference to it."""
         self.check_database(obj)
@@ -248,8 +219,10 @@ class Transaction(Space):
         self._written: dict[int, Object] = {}
         self._looked: dict[int, Object] = {}
         self._new: list[Object] = []
-        self._deleted: dict[int, type[Object]] = {}
+        self._deleted: dict[int, Object] = {}
         self._appended: dict[int, list[Any]] = {}
+        self._placed: list[Any] = []
+        self._savepoints: list[Savepoint] = []
         self._rolled_back = False
 
     @property
@@ -272,6 +245,20 @@ class Transaction(Space):
             collection._z_place()
         return obj
 
+    def upload(self, source: bytes | str | os.PathLike[str]) -> Blob:
+        """A new blob, of bytes or of a file. It is on the server's disk when this returns, and stays if what is committed names it."""
+        self.check_writing()
+        if isinstance(source, bytes | bytearray | memoryview):
+            data = bytes(source)
+            return Blob(self, self.of_blobs(lambda blobs: blobs.put(data)))
+        path = os.fspath(source)
+        return Blob(self, self.of_blobs(lambda blobs: blobs.upload(path)))
+
+    def savepoint(self) -> Savepoint:
+        """What has been written so far, to go back to: in a ``with`` when it raises, or by ``rollback`` of what this returns."""
+        self.flush()
+        return Savepoint(self)
+
     def rollback(self) -> None:
         """Gives up all that it wrote, without an error; it is over then."""
         self.check()
@@ -284,7 +271,7 @@ class Transaction(Space):
         oid = self.get_here(obj)._z_oid
         assert oid is not None
         self._native.delete(oid, b"")
-        self._deleted[oid] = type(obj)
+        self._deleted[oid] = obj
         self._written.pop(oid, None)
         self._looked.pop(oid, None)
         self._objects.pop(oid, None)
@@ -317,13 +304,13 @@ class Transaction(Space):
         oid: int = self._answer(self._native.new_oid())
         return oid
 
-    def put(self, oid: int, key: bytes, cls: str, refs: list[int], data: bytes) -> None:
+    def put(self, oid: int, key: bytes, cls: str, out: Out, data: bytes) -> None:
         """Writes a record of a built-in class."""
-        self._native.put(oid, key, cls, 1, refs, [], data)
+        self._native.put(oid, key, cls, 1, list(out.refs), list(out.blobs), data)
 
-    def put_stamped(self, oid: int, cls: str, refs: list[int], data: bytes, value: Any) -> None:
+    def put_stamped(self, oid: int, cls: str, out: Out, data: bytes, value: Any) -> None:
         """Puts an item at the end of a collection."""
-        self._native.put_stamped(oid, cls, refs, [], data)
+        self._native.put_stamped(oid, cls, list(out.refs), list(out.blobs), data)
         self._appended.setdefault(oid, []).append(value)
 
     def appended(self, oid: int | None) -> list[Any]:
@@ -373,13 +360,15 @@ class Transaction(Space):
         done: set[int] = set()
         while waiting := [oid for oid in self._written if oid not in done]:
             for oid in waiting:
-                self._native.put(oid, b"", *self._written[oid]._z_record(self))
+                # What a savepoint has taken back is as it was handed over before.
+                if self._written[oid]._z_values is not None:
+                    self._native.put(oid, b"", *self._written[oid]._z_record(self))
                 done.add(oid)
         self._check_indexes()
 
     def _check_indexes(self) -> None:
         """Refuses to write objects that are in indexes which are kept elsewhere: nobody would write their entries."""
-        written = dict.fromkeys([type(obj) for obj in self._written.values()] + list(self._deleted.values()))
+        written = dict.fromkeys([type(obj) for obj in (*self._written.values(), *self._deleted.values())])
         for of in written:
             self._keeper.may_wait()
             names = [name for name in self._answer(self._native.kept_indexes(of._z_class)) if name not in of._z_indexes]
@@ -407,7 +396,7 @@ class Transaction(Space):
         if self.committed is not None:
             return  # it was interrupted when it had happened
         for obj in self._new:
-            for collection in obj._z_collections():
-                collection._z_oid = None
-            obj._z_space = obj._z_oid = None
-        self._new = []
+            obj._z_displace()
+        for collection in self._placed:
+            collection._z_oid = None
+        self._new, self._placed = [], []

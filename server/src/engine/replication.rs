@@ -129,12 +129,13 @@ impl Engine {
     /// Meets a newer term: from now on this is not the primary any more, and after a restart neither. False: it is not newer.
     pub fn fence(&self, term: u64, by: &str) -> Result<bool, Fault> {
         Term::check(term, self.met_term())?;
-        let fenced = self.copies.seats.fence(term, by).map_err(super::fault_of)?;
-        if fenced {
+        let fenced = self.copies.seats.fence(term, by);
+        // Also where the disk has not taken it: nothing is written here any more, and whoever waits is told so.
+        if !matches!(fenced, Ok(false)) {
             self.copies.followers.wake_writer();
             self.intake().nudge();
         }
-        Ok(fenced)
+        fenced.map_err(super::fault_of)
     }
 
     /// The same for one that gives its place to a follower: what was admitted is finished, and its followers are given all of it. `done` is
@@ -143,8 +144,11 @@ impl Engine {
         self.check_seat()?;
         Term::check(term, self.met_term())?;
         self.copies.seats.hand_over(true);
-        if !self.fence(term, by)? {
+        let fenced = self.fence(term, by);
+        if !matches!(fenced, Ok(true)) {
             self.copies.seats.hand_over(false);
+        }
+        if !fenced? {
             return Err(Fault::invalid(format!("term {term} is not newer than what this primary knows; it goes on")));
         }
         // Whatever was sealed is before this.

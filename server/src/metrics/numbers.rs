@@ -60,9 +60,14 @@ impl Collector for Numbers {
         stages(engine, &mut to)?;
         queues(&status, &mut to)?;
         sessions(&self.rpc.session_load(&self.database), &status, &mut to)?;
-        let (kept, dropped) = self.rpc.spans();
-        to.counter("zeolite_spans", "Spans of requests that somebody traces, of all databases", kept)?;
-        to.counter("zeolite_spans_dropped", "Those that no collector has got: it was slow or gone", dropped)?;
+        let [waiting, sent, dropped] = self.rpc.spans();
+        to.gauge(
+            "zeolite_spans_waiting",
+            "Spans of requests that somebody traces, not sent yet, of all databases",
+            waiting,
+        )?;
+        to.counter("zeolite_spans_sent", "Those that a collector has taken", sent)?;
+        to.counter("zeolite_spans_dropped", "Those that none has got: it was slow or gone", dropped)?;
         let requests = self.rpc.requests_bytes();
         to.gauge("zeolite_requests_bytes", "What requests hold that are not answered yet, of all databases", requests)?;
         snapshots(&status, &mut to)?;

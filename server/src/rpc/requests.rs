@@ -55,16 +55,18 @@ impl Requests {
     }
 
     /// One request of an open session.
-    pub(super) fn handle(&mut self, frame: v2::ClientFrame) {
+    pub(super) fn handle(&mut self, mut frame: v2::ClientFrame) {
+        self.open = None;
         let id = frame.id;
         if id == 0 {
             return self.outbox.notice(fault_reply(&encode::id_zero()));
         }
-        let Some(request) = frame.request else {
+        let Some(request) = frame.request.take() else {
             return self
                 .refuse(id, &Fault::invalid("the frame has no request that this server knows; see the protocol"));
         };
-        self.mark(id, &frame.request_id, &frame.traceparent, &request);
+        let (name, is_begun) = (name_of(&request), is_whole(&request));
+        self.mark(id, &frame, name, is_begun);
         let begun = match request {
             Request::Part(part) => self.part(id, part),
             request => self.calls.account().take(request.weight()).map(|charge| {
@@ -74,18 +76,22 @@ impl Requests {
             }),
         };
         if let Err(fault) = begun {
+            if !is_begun {
+                // The answer to the draft comes with this part.
+                self.mark(id, &frame, name, true);
+            }
             self.refuse(id, &fault);
         }
     }
 
-    /// What the request is called, and who traces it.
-    fn mark(&mut self, id: u64, given: &str, traceparent: &str, request: &Request) {
+    /// What the request is called, and who traces it: of a draft in parts, its last one.
+    fn mark(&mut self, id: u64, frame: &v2::ClientFrame, what: &'static str, is_begun: bool) {
         let numbered = RequestId::Numbered { session: self.session, id };
+        let given = &frame.request_id;
         let name = if given.is_empty() { numbered } else { RequestId::given(given).unwrap_or(numbered) };
-        let begin = |traces: &Arc<Traces>| {
-            traces.begin(TraceContext::parse(traceparent), name_of(request), || name.to_string())
-        };
-        self.open = self.rpc.traces.as_ref().and_then(begin).map(Arc::new);
+        let begin =
+            |traces: &Arc<Traces>| traces.begin(TraceContext::parse(&frame.traceparent), what, || name.to_string());
+        self.open = self.rpc.traces.as_ref().filter(|_| is_begun).and_then(begin).map(Arc::new);
         self.calls.mark(Mark { id: name, trace: self.open.as_ref().map(|open| Box::new(open.context())) });
     }
 
@@ -120,6 +126,9 @@ impl Requests {
     }
 
     fn refuse(&self, id: u64, fault: &Fault) {
+        if let Some(open) = &self.open {
+            open.end(Some(fault.kind));
+        }
         let named = Fault { request: self.calls.request().to_string(), ..fault.clone() };
         self.outbox.refuse_here(id, &named);
     }
@@ -285,6 +294,11 @@ fn named<T>(result: Result<T, Fault>, name: &RequestId, open: Option<&Open>) -> 
         tracing::debug!(request, %fault, "refused");
         Fault { request, ..fault }
     })
+}
+
+/// Whether a request is begun with this frame: of a draft in parts, with the last one.
+fn is_whole(request: &Request) -> bool {
+    !matches!(request, Request::Part(part) if !part.last)
 }
 
 /// What a request asks for, for whoever traces it.

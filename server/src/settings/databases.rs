@@ -80,6 +80,17 @@ impl DatabasePlan {
 }
 
 impl Settings {
+    /// The names of all databases and where each is, `main` first.
+    pub fn data_dirs(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        let others = self.databases.iter().map(|(name, one)| (name.as_str(), one.data_dir(name, &self.data_dir)));
+        std::iter::once((MAIN, self.data_dir.clone())).chain(others)
+    }
+
+    /// Their names.
+    pub fn database_names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(MAIN).chain(self.databases.keys().map(String::as_str))
+    }
+
     /// Every database with its settings, `main` first; or what is wrong with one of them.
     pub fn plans(&self) -> Result<Vec<DatabasePlan>, String> {
         let main = DatabaseSettings::default();

@@ -1,12 +1,13 @@
 //! Owns the sending of spans: in batches, each within a limit of time, none of them twice. A collector that does not answer is told in the log
 //! now and then.
 
+use super::Counted;
 use crate::settings::TracesSettings;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -21,7 +22,7 @@ const TOLD_EVERY: u64 = 100;
 pub(super) fn start(
     settings: &TracesSettings,
     spans: mpsc::Receiver<SpanData>,
-    dropped: Arc<AtomicU64>,
+    counted: Arc<Counted>,
 ) -> Result<(), String> {
     let timeout = Duration::from_millis(settings.timeout_ms);
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(&settings.endpoint).with_timeout(timeout).build();
@@ -29,11 +30,11 @@ pub(super) fn start(
         exporter.map_err(|error| format!("traces.endpoint = {:?} does not do: {error}", settings.endpoint))?;
     exporter.set_resource(&Resource::builder_empty().with_service_name(settings.service.clone()).build());
     tracing::info!(endpoint = settings.endpoint, one_in = settings.one_in, "traces are sent");
-    tokio::spawn(send(exporter, spans, dropped, timeout));
+    tokio::spawn(send(exporter, spans, counted, timeout));
     Ok(())
 }
 
-async fn send(exporter: SpanExporter, mut spans: mpsc::Receiver<SpanData>, dropped: Arc<AtomicU64>, timeout: Duration) {
+async fn send(exporter: SpanExporter, mut spans: mpsc::Receiver<SpanData>, counted: Arc<Counted>, timeout: Duration) {
     let mut failed = 0u64;
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while spans.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -48,12 +49,13 @@ async fn send(exporter: SpanExporter, mut spans: mpsc::Receiver<SpanData>, dropp
         let why = match sent {
             Ok(Ok(())) => {
                 failed = 0;
+                counted.sent.fetch_add(count, Ordering::Release);
                 continue;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it did not answer in time".to_owned(),
         };
-        dropped.fetch_add(count, Ordering::Relaxed);
+        counted.dropped.fetch_add(count, Ordering::Release);
         if failed.is_multiple_of(TOLD_EVERY) {
             tracing::warn!(why, failed, "a collector does not take traces; they are dropped");
         }

@@ -75,10 +75,12 @@ pub(super) async fn login(State(site): Whole, Extension(of): Of, request: Reques
 }
 
 async fn log_in(site: &Site, of: &Visitor, request: Request) -> Answer {
+    let headers = request.headers().clone();
     let Login { token } = body(request).await?;
     let visitor = site.showing(of, format!("bearer {}", token.trim()).as_bytes()).await?;
     let is_encrypted = site.shown.encryption.is_some();
-    let cookie = site.logins.begin(visitor.who().clone(), site.shown.clock.steady(), is_encrypted).map_err(fault)?;
+    let cookie =
+        site.logins.begin(visitor.who().clone(), &headers, site.shown.clock.steady(), is_encrypted).map_err(fault)?;
     let user = visitor.who().user().unwrap_or_default();
     tracing::info!(target: "zeolite::audit", principal = user, address = address(of), verb = "log in", result = "done");
     Ok(with_cookie(&cookie))

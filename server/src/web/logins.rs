@@ -6,13 +6,16 @@
 //! A login ends after `metrics.login_s`, when somebody logs out, with the server, and at once when the token behind it counts no more: whose it
 //! is is asked again with each request and each event. Scripts cannot read the cookie, and other sites' requests do not carry it.
 //!
+//! Browsers keep one jar for all ports of a host. So the cookie has the port in its name, as the browser knows it (`Host`): two servers on
+//! one host do not log each other out.
+//!
 //! A user has so many: his oldest makes room for one more. When there are too many of all users, the one with most of them gives his oldest,
 //! so whoever logs in again and again pushes nobody out but himself.
 
 use crate::auth::authority::Who;
 use crate::auth::token::{Sha256, Token};
 use hyper::HeaderMap;
-use hyper::header::COOKIE;
+use hyper::header::{COOKIE, HOST};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -27,6 +30,8 @@ const NAME: &str = "zeolite_page";
 
 pub(super) struct Logins {
     lasts_s: u64,
+    /// Of the listener, for who names none.
+    port: u16,
     /// By the short ids of what browsers show.
     by_id: Mutex<HashMap<String, Login>>,
 }
@@ -39,12 +44,18 @@ struct Login {
 }
 
 impl Logins {
-    pub(super) fn new(lasts_s: u64) -> Logins {
-        Logins { lasts_s, by_id: Mutex::default() }
+    pub(super) fn new(lasts_s: u64, port: u16) -> Logins {
+        Logins { lasts_s, port, by_id: Mutex::default() }
     }
 
     /// A new one; gives the cookie.
-    pub(super) fn begin(&self, who: Who, now: Duration, is_encrypted: bool) -> Result<String, Fault> {
+    pub(super) fn begin(
+        &self,
+        who: Who,
+        headers: &HeaderMap,
+        now: Duration,
+        is_encrypted: bool,
+    ) -> Result<String, Fault> {
         let shown = Token::new().map_err(|error| {
             Fault::new(FaultKind::Internal, format!("the operating system has no randomness: {error}"))
         })?;
@@ -59,12 +70,12 @@ impl Logins {
             remove_oldest(&mut by_id, most.as_ref().and_then(Who::user));
         }
         by_id.insert(shown.id().to_owned(), Login { sum: shown.sha256(), who, until });
-        Ok(cookie(shown.secret(), self.lasts_s, is_encrypted))
+        Ok(cookie(&self.name(headers), shown.secret(), self.lasts_s, is_encrypted))
     }
 
     /// Whose the login is that a request shows.
     pub(super) fn find(&self, headers: &HeaderMap, now: Duration) -> Option<Who> {
-        let shown = shown(headers)?;
+        let shown = self.shown(headers)?;
         let by_id = self.by_id.lock();
         let login = by_id.get(shown.id()).filter(|login| login.sum == shown.sha256() && now < login.until)?;
         Some(login.who.clone())
@@ -72,13 +83,27 @@ impl Logins {
 
     /// Ends it; gives the cookie that takes the other away.
     pub(super) fn end(&self, headers: &HeaderMap, is_encrypted: bool) -> String {
-        if let Some(shown) = shown(headers) {
+        if let Some(shown) = self.shown(headers) {
             let mut by_id = self.by_id.lock();
             if by_id.get(shown.id()).is_some_and(|login| login.sum == shown.sha256()) {
                 by_id.remove(shown.id());
             }
         }
-        cookie("", 0, is_encrypted)
+        cookie(&self.name(headers), "", 0, is_encrypted)
+    }
+
+    fn name(&self, headers: &HeaderMap) -> String {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let port = host.and_then(|host| host.rsplit_once(':')?.1.parse::<u16>().ok());
+        format!("{NAME}_{}", port.unwrap_or(self.port))
+    }
+
+    fn shown(&self, headers: &HeaderMap) -> Option<Token> {
+        let wanted = self.name(headers);
+        let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
+        let mut named =
+            cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+        Token::of(named.find(|(name, _)| *name == wanted)?.1)
     }
 }
 
@@ -92,15 +117,9 @@ fn remove_oldest(by_id: &mut HashMap<String, Login>, user: Option<&str>) {
     oldest.map(|id| by_id.remove(&id));
 }
 
-fn cookie(value: &str, lasts_s: u64, is_encrypted: bool) -> String {
+fn cookie(name: &str, value: &str, lasts_s: u64, is_encrypted: bool) -> String {
     let secure = if is_encrypted { "; Secure" } else { "" };
-    format!("{NAME}={value}; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Strict{secure}")
-}
-
-fn shown(headers: &HeaderMap) -> Option<Token> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
-    let mut named = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    Token::of(named.find(|(name, _)| *name == NAME)?.1)
+    format!("{name}={value}; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Strict{secure}")
 }
 
 #[cfg(test)]
@@ -119,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_login_lasts_its_time_ends_when_it_is_ended_and_is_no_others() {
-        let (logins, at) = (Logins::new(10), Duration::from_secs);
-        let cookie = logins.begin(who("amy"), at(0), true).expect("randomness");
+        let (logins, at) = (Logins::new(10, 9464), Duration::from_secs);
+        let cookie = logins.begin(who("amy"), &HeaderMap::new(), at(0), true).expect("randomness");
         for part in ["HttpOnly", "SameSite=Strict", "Secure", "Max-Age=10"] {
             assert!(cookie.contains(part), "{cookie}");
         }
@@ -136,11 +155,35 @@ mod tests {
         assert_eq!(logins.find(&showing(&cookie), at(1)), None);
     }
 
+    /// A browser sends the cookies of a host to all of its ports, and keeps one of each name.
+    #[test]
+    fn two_servers_of_one_host_do_not_log_each_other_out() {
+        let servers = [Logins::new(10, 9464), Logins::new(10, 9465)];
+        let hosted = |host: &'static str| HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+        // Their own ports; the ports that a container's are led to; names without a port.
+        for hosts in [["localhost:9464", "localhost:9465"], ["box:8001", "box:8002"], ["localhost", "localhost"]] {
+            let mut jar = HashMap::new();
+            for (server, host) in servers.iter().zip(hosts) {
+                let cookie = server.begin(who(host), &hosted(host), Duration::ZERO, false).expect("randomness");
+                let (name, value) = cookie.split(';').next().and_then(|pair| pair.split_once('=')).expect("a pair");
+                jar.insert(name.to_owned(), value.to_owned());
+            }
+            let cookies: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            for (server, host) in servers.iter().zip(hosts) {
+                let mut headers = hosted(host);
+                headers.insert(COOKIE, HeaderValue::from_str(&cookies.join("; ")).expect("ASCII"));
+                assert_eq!(server.find(&headers, Duration::ZERO), Some(who(host)), "{host}");
+            }
+        }
+    }
+
     #[test]
     fn his_own_oldest_makes_room_and_of_all_that_of_the_one_with_most() {
-        let logins = Logins::new(1000);
-        let begin =
-            |name: &str, second| logins.begin(who(name), Duration::from_secs(second), false).expect("randomness");
+        let logins = Logins::new(1000, 9464);
+        let begin = |name: &str, second| {
+            let begun = logins.begin(who(name), &HeaderMap::new(), Duration::from_secs(second), false);
+            begun.expect("randomness")
+        };
         let lives = |cookie: &String| logins.find(&showing(cookie), Duration::from_secs(500)).is_some();
         let admin = begin("admin", 0);
         let cookies: Vec<String> = (1..=300).map(|second| begin("amy", second)).collect();

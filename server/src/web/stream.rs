@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use zeolite_proto::{Fault, FaultKind};
 
 /// The state is told with every so many-th sample.
-const STATE_EVERY: u64 = 2;
+pub(super) const STATE_EVERY: u64 = 2;
 
 /// Something comes each second, so a shorter one would cut everybody.
 pub(super) const LEASH_MIN: Duration = Duration::from_secs(2);
@@ -124,7 +124,8 @@ impl Viewer {
         }
         // The first one at once.
         if self.seen % STATE_EVERY == 1 {
-            match self.desk.look(state).await {
+            let (site, round) = (self.site.clone(), *self.rounds.borrow());
+            match self.desk.look(move |desk| state(desk, &site, round)).await {
                 Ok(state) => self.waiting.push_back(event("state", &state)),
                 Err(fault) => tracing::warn!(%fault, "an open page could not be told how things are"),
             }
@@ -158,8 +159,8 @@ impl Viewer {
 }
 
 /// All but the plots. Reads the disk.
-fn state(desk: &Desk) -> Value {
-    let evolves = Evolves::read(desk.engine());
+fn state(desk: &Desk, site: &Site, round: u64) -> Value {
+    let evolves = site.jobs.at(desk.database(), round, || Evolves::read(desk.engine()));
     let (each, left_out) = evolves.each();
     let process = Process::now();
     json!({

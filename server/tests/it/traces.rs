@@ -144,6 +144,69 @@ async fn what_nobody_traces_is_not_told_and_a_refusal_is_told_with_its_fault_and
     assert_eq!(told, ["second-hello", &odd.request, "last"].map(|name| Some(name.to_owned())));
 }
 
+/// A draft in parts is one request, and what is refused before it is begun is one as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_are_no_requests_are_not_told_and_every_refusal_is() {
+    let (endpoint, mut spans) = collector().await;
+    let server = start_with(|settings| {
+        settings.traces.endpoint = endpoint;
+        settings.metrics.listen = "127.0.0.1:0".into();
+    })
+    .await;
+    let mut raw = server.session().await;
+    let whole = draft(0, vec![put(cell(1), 0, "x")]);
+    let encoded = prost::bytes::Bytes::from(prost::Message::encode_to_vec(&whole));
+    let half = encoded.len() / 2;
+    let part = |data: prost::bytes::Bytes, last| {
+        Asked::Part(v2::DraftPart { commit_key: whole.commit_key.clone(), data, last, purpose: None })
+    };
+    let send =
+        |id, request| v2::ClientFrame { id, request: Some(request), traceparent: context(true), ..Default::default() };
+    for frame in [send(90, part(encoded.slice(..half), false)), send(90, part(encoded.slice(half..), true))] {
+        within(raw.to.send(frame)).await.expect("the session is open");
+    }
+    assert!(matches!(raw.answer(90).await, Reply::Receipt(_)));
+    // Refused where it comes, before it is a request: a part without a key, and no request at all.
+    let keyless = Asked::Part(v2::DraftPart { commit_key: vec![7; 3].into(), ..Default::default() });
+    within(raw.to.send(send(91, keyless))).await.expect("the session is open");
+    fault(raw.answer(91).await);
+    let nothing = v2::ClientFrame { id: 92, traceparent: context(true), ..Default::default() };
+    within(raw.to.send(nothing)).await.expect("the session is open");
+    fault(raw.answer(92).await);
+    fault(ask(&mut raw, "last", &context(true), Asked::Hello(hello())).await);
+    let all = next(&mut spans, 8).await;
+    let named = |name: &str| all.iter().filter(|span| span.name == name).count();
+    assert_eq!((named("commit in parts"), named("publish"), named("hello")), (2, 1, 1), "{all:?}");
+    let refused = all.iter().filter(|span| text(span, "zeolite.fault").is_some()).count();
+    assert_eq!(refused, 2, "the part and the hello: {all:?}");
+    loop {
+        let told = crate::metrics::scrape::scrape(&server.server).await;
+        if told.value("zeolite_spans_waiting") == 0.0 {
+            assert_eq!(told.value("zeolite_spans_sent_total"), 8.0);
+            assert_eq!(told.value("zeolite_spans_dropped_total"), 0.0);
+            break;
+        }
+    }
+}
+
+/// One in two is traced from here on: the draft is the first, whatever it came in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_in_parts_counts_once_where_one_in_so_many_is_traced() {
+    let (server, mut spans) = traced(2).await;
+    let mut raw = server.session().await;
+    let whole = draft(0, vec![put(cell(1), 0, "x")]);
+    let encoded = prost::bytes::Bytes::from(prost::Message::encode_to_vec(&whole));
+    let half = encoded.len() / 2;
+    for (data, last) in [(encoded.slice(..half), false), (encoded.slice(half..), true)] {
+        let part = v2::DraftPart { commit_key: whole.commit_key.clone(), data, last, purpose: None };
+        let frame = v2::ClientFrame { id: 90, request: Some(Asked::Part(part)), ..Default::default() };
+        within(raw.to.send(frame)).await.expect("the session is open");
+    }
+    assert!(matches!(raw.answer(90).await, Reply::Receipt(_)));
+    let all = next(&mut spans, 6).await;
+    assert!(all.iter().any(|span| span.name == "commit in parts"), "{all:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_without_a_session_is_traced_too_and_one_in_so_many_from_here_on() {
     let (server, mut spans) = traced(1).await;
@@ -177,5 +240,6 @@ async fn a_collector_that_is_gone_costs_spans_and_nothing_else() {
     }
     let told = crate::metrics::scrape::scrape(&server.server).await;
     assert!(told.value("zeolite_spans_dropped_total") >= 200.0, "what did not fit");
+    assert_eq!(told.value("zeolite_spans_sent_total"), 0.0, "nobody has got one");
     server.server.stop().await.expect("and the server stops as ever");
 }

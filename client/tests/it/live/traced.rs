@@ -8,15 +8,19 @@ use tokio::net::TcpStream;
 use zeolite_client::{Cell, Db, Options, Record, Registry, TraceContext, TracedBy};
 use zeolite_server::server::Server;
 
-/// Spans that the server has kept; nobody takes them, which is of no matter here.
+/// Spans that the server has made; nobody takes them, so each waits or was dropped.
 async fn spans(world: &World) -> u64 {
     let address = world.server.as_ref().and_then(Server::metrics_address).expect("metrics are on");
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await.expect("an orderly end");
-    let value = answer.lines().find_map(|line| line.strip_prefix("zeolite_spans_total ")).expect("it is told");
-    value.parse().expect("a number")
+    let value = |name: &str| -> u64 {
+        let value = answer.lines().find_map(|line| line.strip_prefix(name)).expect("it is told");
+        value.trim().parse().expect("a number")
+    };
+    assert_eq!(value("zeolite_spans_sent_total "), 0);
+    value("zeolite_spans_waiting ") + value("zeolite_spans_dropped_total ")
 }
 
 async fn commit(db: &Db) {

@@ -46,6 +46,8 @@ struct State {
     returning: bool,
     /// It was fenced by a follower that is given all there is.
     hands_over: bool,
+    /// Why the fence in force is not on the disk; none: it is.
+    not_kept: Option<String>,
     course: Course,
     /// When it last had all that its primary had.
     whole_at: Duration,
@@ -84,6 +86,7 @@ impl Seats {
             by: term.by,
             returning: follows && promoted,
             hands_over: false,
+            not_kept: None,
             course: Course::default(),
             whole_at,
         };
@@ -229,16 +232,22 @@ impl Seats {
         self.state.lock().returning
     }
 
-    /// Meets a term; true: it is newer than any before.
+    /// Meets a term; true: it is newer than any before. Where the disk does not take that, it is fenced all the same, says so, and tries
+    /// again when it is told again.
     pub(crate) fn fence(&self, term: u64, by: &str) -> Result<bool, StoreError> {
         let mut state = self.state.lock();
         if term <= self.term().max(state.file.fenced_term) {
-            return Ok(false);
+            return if state.not_kept.is_some() {
+                state.keep(self.disk.as_ref(), |_| ()).map(|()| false)
+            } else {
+                Ok(false)
+            };
         }
         let by: String = by.chars().take(200).collect();
         // Whether the disk takes it or not, this server takes no writes any more.
         let kept = state.keep(self.disk.as_ref(), |file| (file.fenced_term, file.fenced_by) = (term, by.clone()));
         let before = self.seat();
+        state.not_kept = kept.as_ref().err().map(ToString::to_string);
         state.returning = false;
         let changed = self.decide(&state);
         drop(state);
@@ -330,7 +339,13 @@ impl Seats {
             Seat::Primary => None,
             Seat::Follower => state.course.problem.clone().or_else(|| if primary.is_empty() { alone() } else { None }),
             Seat::Fenced => {
-                let problem = state.course.problem.clone();
+                let not_kept = state.not_kept.as_ref().map(|why| {
+                    format!(
+                        "it is fenced, and its disk has not taken that ({why}): started again as it is it would take itself for the \
+                         primary; see to the disk, then make it a follower (zeolite follow)"
+                    )
+                });
+                let problem = not_kept.or(state.course.problem.clone());
                 drop(state);
                 return Replication {
                     seat,
@@ -364,7 +379,7 @@ impl State {
     fn keep(&mut self, disk: &dyn Disk, change: impl FnOnce(&mut SeatFile)) -> Result<(), StoreError> {
         change(&mut self.file);
         self.file.write(disk)?;
-        self.kept = true;
+        (self.kept, self.not_kept) = (true, None);
         Ok(())
     }
 }

@@ -21,18 +21,23 @@ export function reasons(status) {
     add("bad", certificate < 3 * DAY_MS, text);
     add("warn", certificate >= 3 * DAY_MS && certificate < 14 * DAY_MS, text);
   }
-  add("warn", status.ahead_ms > 10000, `The newest commit is ${span(status.ahead_ms / 1000)} ahead of the server's clock`);
+  add("warn", status.ahead_ms > 60000, `The newest commit is ${span(status.ahead_ms / 1000)} ahead of the server's clock`);
   const copies = status.replication;
-  add("bad", copies?.seat === "fenced", `Another server took its place${copies?.primary ? `: ${copies.primary}` : ""}`);
-  add("warn", copies?.problem, `It does not follow: ${copies?.problem}`);
-  for (const one of copies?.followers ?? []) add("warn", !one.connected, `The follower ${one.name || one.id} is not there`);
+  const followers = copies?.followers ?? [];
+  const there = followers.filter((one) => one.connected).length;
+  const isFenced = copies?.seat === "fenced";
+  add("bad", isFenced, `Another server took its place: ${copies?.problem || copies?.primary}`);
+  add("bad", !isFenced && copies?.problem, `It does not follow: ${copies?.problem}`);
+  add("bad", copies?.seat === "follower" && !copies.connected && !copies.problem, `It does not hear its primary ${copies?.primary}`);
+  add("bad", copies?.seat === "primary" && there < copies.sync, `Commits wait for ${copies?.sync} followers, and ${there} are there`);
+  for (const one of followers) add("warn", !one.connected, `The follower ${one.name || one.id} is not there`);
   for (const one of status.schedules) {
     const since = status.unix_ms - (one.done_unix_ms || one.since_unix_ms);
     add("bad", since > 4 * one.every_ms, `The last ${one.work} is ${span(since / 1000)} old`);
     add("warn", since > 2 * one.every_ms && since <= 4 * one.every_ms, `The last ${one.work} is ${span(since / 1000)} old`);
     add("warn", one.failed_unix_ms > one.done_unix_ms, `The last ${one.work} has failed: ${one.error}`);
   }
-  add("warn", status.oldest_prepared_ms > 60000, `A prepared transaction has waited for ${span(status.oldest_prepared_ms / 1000)}`);
+  add("warn", status.oldest_prepared_ms > 300000, `A prepared transaction has waited for ${span(status.oldest_prepared_ms / 1000)}`);
   return found.sort((one, other) => (one.level === other.level ? 0 : one.level === "bad" ? -1 : 1));
 }
 

@@ -135,7 +135,7 @@ async fn what_is_no_request_is_refused_and_the_server_goes_on() {
         format!("CONNECT evil.example:1 HTTP/1.1\r\n{own}\r\n").into(),
         format!("POST /api/mode HTTP/1.1\r\n{own}content-length: 1\r\ncontent-length: 2\r\n\r\n{{}}").into(),
         format!("POST /api/mode HTTP/1.1\r\n{own}transfer-encoding: chunked\r\n\r\nzz\r\n").into(),
-        format!("GET / HTTP/1.1\r\n{own}cookie: zeolite_page=\u{e9}; =; zeolite_page\r\n\r\n").into(),
+        format!("GET / HTTP/1.1\r\n{own}cookie: zeolite_page_1=\u{e9}; =; zeolite_page_1\r\n\r\n").into(),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
     ];
     for request in broken {
