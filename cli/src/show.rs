@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
-use zeolite_client::revision::{PastRevision, Transaction};
+use zeolite_client::revision::{Listing, LoggedTransaction, PastRevision};
 use zeolite_client::{Admin, Cell, Db, Entry, Fault, FaultKind, Note, Range, Record, Revision, Tid, View};
 
 /// People see so many bytes of a record's data; `--raw` and `--json` show all.
@@ -85,11 +85,11 @@ pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
 pub(crate) async fn history(out: &Out, db: &Db, args: &HistoryArgs) -> Result<()> {
     let cell = &args.cell.cell(&db.now()).await?;
     let with_records = args.records || out.is_json();
-    let (revisions, more) = db.history(cell, at(args.before), args.limit, with_records).await?;
+    let Listing { items: revisions, more, .. } = db.history(cell, at(args.before), args.limit, with_records).await?;
     if revisions.is_empty() && args.before.is_none() {
         bail!(Fault::new(FaultKind::NotFound, format!("cell {cell} never existed; check the oid and the key")));
     }
-    for PastRevision { revision, note } in &revisions {
+    for PastRevision { revision, note, .. } in &revisions {
         if out.is_json() {
             let mut value = revision_json(cell, revision)?;
             value["note"] = note_json(note);
@@ -165,7 +165,7 @@ async fn follow(out: &Out, admin: &Admin, args: &LogArgs) -> Result<()> {
     }
 }
 
-fn tell_transaction(out: &Out, transaction: &Transaction, cells: bool) -> Result<()> {
+fn tell_transaction(out: &Out, transaction: &LoggedTransaction, cells: bool) -> Result<()> {
     if out.is_json() {
         return out.json(&transaction_json(transaction));
     }
@@ -173,7 +173,7 @@ fn tell_transaction(out: &Out, transaction: &Transaction, cells: bool) -> Result
     Ok(())
 }
 
-fn show_transaction(out: &Out, transaction: &Transaction, cells: bool) {
+fn show_transaction(out: &Out, transaction: &LoggedTransaction, cells: bool) {
     let bytes: u64 = transaction.writes.iter().map(|write| write.record_bytes).sum();
     let writes = format!("{}, {}", counted(transaction.writes.len() as u64, "cell"), size(bytes));
     out.line(format_args!("{}  {writes}  {}", out.bold(&tid_and_time(transaction.tid)), note_line(&transaction.note)));
@@ -278,7 +278,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn transaction_json(transaction: &Transaction) -> Value {
+fn transaction_json(transaction: &LoggedTransaction) -> Value {
     let writes: Vec<Value> = transaction
         .writes
         .iter()

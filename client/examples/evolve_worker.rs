@@ -16,7 +16,7 @@ use zeolite_client::{Db, Error, Options, Persistent};
 
 /// Plans the job, if nobody has, and works until it is done. Gives how many objects were looked at, and what is wrong with the indexes.
 pub(crate) async fn run(address: &str, name: &str, settings: Settings) -> Result<(u64, Vec<String>), Error> {
-    let db = Db::connect_with(address, Options { role: "evolve".into(), ..Options::default() }).await?;
+    let db = Db::connect_with(address, Options::new().role("evolve")).await?;
     let job = match evolve::find(&db, name).await {
         Ok(job) => job,
         Err(_) => {

@@ -16,6 +16,16 @@ pub enum Outcome {
     Forgotten,
 }
 
+/// What a restore has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Restored {
+    /// How many transactions there were.
+    pub transactions: u64,
+    /// The last of them.
+    pub last: Tid,
+}
+
 /// How a draft is prepared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum How {

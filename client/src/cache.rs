@@ -38,6 +38,7 @@ pub(crate) struct Cache {
 
 /// How the cache has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct CacheStats {
     /// Bytes held.
     pub bytes: u64,

@@ -28,9 +28,17 @@ use zeolite_proto::Oid;
 /// Bytes that are not a key of the type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the bytes are not a key of the type {wanted}; open the collection with the key type that it was made with")]
+#[non_exhaustive]
 pub struct BadKey {
     /// The type.
     pub wanted: &'static str,
+}
+
+impl BadKey {
+    /// They are not one of this type: for who implements [`Key`] by hand.
+    pub fn new(wanted: &'static str) -> BadKey {
+        BadKey { wanted }
+    }
 }
 
 /// What can be looked up: the borrowed forms of keys, too.

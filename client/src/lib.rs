@@ -81,22 +81,24 @@ mod credentials;
 mod wire;
 
 pub use admin::Admin;
-pub use answer::Outcome;
+pub use answer::{Outcome, Restored};
 pub use blobs::Blob;
 pub use cache::CacheStats;
-pub use connect::{Db, Options};
+pub use connect::{Db, Options, ServerInfo};
 pub use credentials::{Tls, Token};
 pub use errors::{Error, Result};
 pub use keys::Key;
-pub use revision::{Entry, Range, Revision};
+pub use revision::{Entry, Listing, Range, Revision};
 pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Savepoint, Scan, Transaction, Tx, View};
 pub use typed::{Codec, Handle, KeptIndex, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::{BadPiece, Inside, LogPiece, Naming, Pages, TracedBy};
 pub use wire::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed};
+#[doc(inline)]
+pub use zeolite_proto::Registry as Resolvers;
 pub use zeolite_proto::{
     Behind, BlobId, BlobStanding, Cell, ClassCounts, CloseAttempt, CommitKey, Fault, FaultKind, FollowerInfo, Gate,
     Kind, Kinds, Limits, Mode, ModeEnd, ModeKind, Note, Oid, PackOptions, PackProgress, PreparedDraft, Pressure,
-    Priority, Promoted, Receipt, Record, Reference, Registry, Remedy, Replication, Resolver, ResolverInfo, Schedule,
-    Seat, SessionInfo, Stage, StaleCell, Status, Tid, TraceContext, VerifyProgress,
+    Priority, Promoted, Receipt, Record, Reference, Remedy, Replication, Resolver, ResolverInfo, Schedule, Seat,
+    SessionInfo, Stage, StaleCell, Status, Tid, TraceContext, VerifyProgress,
 };

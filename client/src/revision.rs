@@ -7,6 +7,7 @@ pub use zeolite_proto::{Entry, Revision};
 
 /// A revision with the note of the transaction that wrote it.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct PastRevision {
     /// The revision; its record is empty unless it was asked for.
     pub revision: Revision,
@@ -88,10 +89,27 @@ pub(crate) struct Page {
     pub(crate) next: Option<Bytes>,
 }
 
+/// A part of what was asked for, and whether there is more of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Listing<T> {
+    /// What was found, in order.
+    pub items: Vec<T>,
+    /// There is more: ask again, behind the last of these.
+    pub more: bool,
+}
+
+impl<T> From<(Vec<T>, bool)> for Listing<T> {
+    fn from((items, more): (Vec<T>, bool)) -> Listing<T> {
+        Listing { items, more }
+    }
+}
+
 /// What one commit wrote, as the log tells it: records may have been left out of it. (The store's own transaction has all of them, and
 /// its note encoded.)
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Transaction {
+#[non_exhaustive]
+pub struct LoggedTransaction {
     /// The commit.
     pub tid: Tid,
     /// Its exactly-once key.
@@ -110,6 +128,7 @@ pub struct Transaction {
 
 /// One write of a transaction in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct LoggedWrite {
     /// The cell.
     pub cell: Cell,
@@ -121,4 +140,20 @@ pub struct LoggedWrite {
     pub record_bytes: u64,
     /// Whether the write deleted the cell.
     pub deleted: bool,
+}
+
+impl LoggedTransaction {
+    /// One that comes from elsewhere, to be restored: without a key, of no draft.
+    pub fn new(tid: Tid, note: Note, writes: Vec<LoggedWrite>) -> LoggedTransaction {
+        let commit_key = Bytes::from_static(&[0; 16]);
+        LoggedTransaction { tid, commit_key, note, writes, draft_digest: 0, own: false, packed_to: Tid::NONE }
+    }
+}
+
+impl LoggedWrite {
+    /// An encoded record that is written into a cell; none: the cell is deleted.
+    pub fn new(cell: Cell, record: Option<Bytes>) -> LoggedWrite {
+        let record_bytes = record.as_ref().map_or(0, |record| record.len() as u64);
+        LoggedWrite { cell, deleted: record.is_none(), record, merged: false, record_bytes }
+    }
 }

@@ -22,7 +22,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use zeolite_client::{Db, Options, Registry};
+use zeolite_client::{Db, Options, Resolvers};
 use zeolite_server::server::ServerError;
 pub use zeolite_server::settings::Settings;
 
@@ -45,7 +45,7 @@ pub enum StartError {
 pub struct Server {
     running: Option<Running>,
     settings: Settings,
-    resolvers: Registry,
+    resolvers: Resolvers,
     directory: tempfile::TempDir,
 }
 
@@ -65,7 +65,7 @@ pub fn server() -> Server {
     let mut settings = Settings::default();
     // A client that is still connected at the end is the test's own.
     settings.sessions.shutdown_grace_ms = 50;
-    match Server::start(settings, Registry::built_in()) {
+    match Server::start(settings, Resolvers::built_in()) {
         Ok(server) => server,
         Err(error) => panic!("no server for the test: {error}"),
     }
@@ -73,7 +73,7 @@ pub fn server() -> Server {
 
 impl Server {
     /// A server with these settings, but for the data directory and where it listens, and with these resolvers.
-    pub fn start(settings: Settings, resolvers: Registry) -> Result<Server, StartError> {
+    pub fn start(settings: Settings, resolvers: Resolvers) -> Result<Server, StartError> {
         let directory = tempfile::tempdir()?;
         let settings = Settings { data_dir: directory.path().join("data"), ..settings };
         let running = Some(Running::start(settings.clone(), resolvers.clone(), "127.0.0.1:0".into())?);
@@ -129,7 +129,7 @@ impl Drop for Server {
 }
 
 impl Running {
-    fn start(settings: Settings, resolvers: Registry, listen: String) -> Result<Running, StartError> {
+    fn start(settings: Settings, resolvers: Resolvers, listen: String) -> Result<Running, StartError> {
         let (stop, stopped) = oneshot::channel();
         let (said, says) = mpsc::channel();
         let serve = move || {

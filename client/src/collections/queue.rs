@@ -33,6 +33,7 @@ handle!(List<V>, class::SEQUENCE);
 
 /// An item with its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Item<V> {
     /// Its key: names it for as long as it is there, and orders it among the others.
     pub key: Bytes,

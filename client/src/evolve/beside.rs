@@ -46,8 +46,7 @@ pub struct Beside {
 impl Beside {
     /// A reader beside which the 99th percentile of live commits may be this many times what it is without.
     pub fn new(ratio_max: f64) -> Beside {
-        let settings =
-            Settings { rate_min: LEAST, disk_pause_percent: 0.0, disk_stop_percent: 0.0, ..Settings::default() };
+        let settings = Settings::default().rate_min(LEAST).disk_pause_percent(0.0).disk_stop_percent(0.0);
         let (throttle, now) = (Throttle::default(), Instant::now());
         let (asked, alone, rate, units, why) = (None, None, None, 0.0, String::new());
         Beside { ratio_max, settings, throttle, begun: now, asked, alone, rate, units, free_at: now, why }

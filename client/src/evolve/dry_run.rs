@@ -34,6 +34,7 @@ const ERROR_CHARS: usize = 160;
 
 /// How a dry run is made.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct DryRunOptions {
     /// Objects to step, at most; 0: all.
     pub objects_max: u64,
@@ -47,8 +48,18 @@ impl Default for DryRunOptions {
     }
 }
 
+impl DryRunOptions {
+    /// All objects, five samples of each kind.
+    pub fn new() -> DryRunOptions {
+        DryRunOptions::default()
+    }
+}
+
+zeolite_proto::setters! { DryRunOptions { objects_max: u64, samples: usize, } }
+
 /// One object before and after.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Sample {
     /// Where.
     pub cell: Cell,
@@ -60,6 +71,7 @@ pub struct Sample {
 
 /// An error that the step gave.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ErrorKind {
     /// The class of the objects.
     pub class: String,
@@ -73,6 +85,7 @@ pub struct ErrorKind {
 
 /// What a dry run has found.
 #[derive(Clone, PartialEq, Debug, Default)]
+#[non_exhaustive]
 pub struct DryRun {
     /// Objects in the plan.
     pub total: u64,

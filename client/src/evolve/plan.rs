@@ -22,6 +22,7 @@ const CLASS_BYTES_MAX: usize = 255;
 
 /// A job to be planned.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NewJob {
     /// Its name: unique.
     pub name: String,
@@ -36,6 +37,15 @@ pub struct NewJob {
     /// Also if another job works on the same class or collection: then each of them meets what the other one has made.
     pub beside: bool,
 }
+
+zeolite_proto::setters! { NewJob {
+    name: impl Into<String>,
+    plan: Plan,
+    gate: bool,
+    settings: Settings,
+    allow_empty: bool,
+    beside: bool,
+} }
 
 impl NewJob {
     /// With the default settings and without a gate.

@@ -15,6 +15,7 @@ use zeolite_proto::{Gate, Tid};
 
 /// A job as of one snapshot.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub struct Progress {
     /// Its record.
     pub job: JobRecord,

@@ -55,6 +55,7 @@ use zeolite_proto::{Cell, Record, Tid};
 
 /// What a step wants with the object itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Stepped {
     /// It stays as it is (or the step has written it in its transaction).
     Keep,
@@ -90,6 +91,7 @@ pub trait Step: Send + Sync + 'static {
 
 /// An object that is stepped together with others.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct JointObject {
     /// Where.
     pub cell: Cell,
@@ -105,6 +107,7 @@ pub struct JointObject {
 
 /// What has become of objects that were stepped together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct JointWork {
     /// Of each object, in their order, what its step has done; or why it failed: then it has written nothing.
     pub objects: Vec<Result<Share, String>>,
@@ -120,6 +123,20 @@ pub struct JointWork {
 pub trait JointStep: Send + Sync {
     /// At a place of the client. An error is no object's.
     fn steps<'a>(&'a self, db: &'a Db, at: Place, objects: &'a [JointObject]) -> BoxFuture<'a, Result<JointWork>>;
+}
+
+zeolite_proto::setters! { JointWork {
+    records: BTreeMap<Cell, Option<Bytes>>,
+    checks: Vec<Cell>,
+    read: Vec<Cell>,
+    objects: Vec<Result<Share, String>>,
+} }
+
+impl JointWork {
+    /// Nothing was done.
+    pub fn new() -> JointWork {
+        JointWork::default()
+    }
 }
 
 /// A step whose type nobody needs to know.

@@ -20,6 +20,7 @@ const BATCH: usize = 1000;
 
 /// What a scrub has found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Verified {
     /// The snapshot that was looked at.
     pub tid: Tid,

@@ -39,6 +39,7 @@ impl Stop {
 
 /// What a worker has done.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// How far the job was when the worker ended.
     pub phase: Phase,

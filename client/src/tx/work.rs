@@ -36,11 +36,19 @@ impl Db {
 
 /// Of a step that was made together with others: what is its own.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Share {
     /// What it has written.
     pub wrote: Vec<Cell>,
     /// It has read, or may know, more than its object and what it wrote.
     pub reads: bool,
+}
+
+impl Share {
+    /// What one step has written, and whether it has read, or may know, more than its object and that.
+    pub fn new(wrote: Vec<Cell>, reads: bool) -> Share {
+        Share { wrote, reads }
+    }
 }
 
 /// What one transaction would commit.

@@ -45,7 +45,7 @@ async fn the_wiki_is_evolved_beside_its_pages() {
     });
     make.await.expect("creates");
     // The disk of whoever runs the tests is nobody's business.
-    let settings = Settings { disk_pause_percent: 0.0, disk_stop_percent: 0.0, ..Settings::default() };
+    let settings = Settings::default().disk_pause_percent(0.0).disk_stop_percent(0.0);
     let (pages, problems) = within(evolve_worker::run(&world.network.url(), "pages-2", settings)).await.expect("runs");
     assert_eq!((pages, problems), (22, Vec::new()));
     db.newest().await.expect("answers");
