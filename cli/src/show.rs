@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+use zeolite_client::collections::api_name;
 use zeolite_client::revision::{Listing, LoggedTransaction, PastRevision};
 use zeolite_client::{Admin, Cell, Db, Entry, Fault, FaultKind, Note, Range, Record, Revision, Tid, View};
 
@@ -34,7 +35,7 @@ pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
         let refs: Vec<String> = record.refs.iter().map(ToString::to_string).collect();
         out.facts(&[
             ("cell", cell.to_string()),
-            ("class", format!("{} (version {})", record.class, record.version)),
+            ("class", class_told(&record)),
             ("written", tid_and_time(revision.tid)),
             ("ended", revision.end.map_or_else(|| "-".into(), tid_and_time)),
             ("refs", if refs.is_empty() { "-".into() } else { refs.join(" ") }),
@@ -46,6 +47,15 @@ pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With the name that programs use, where it is another one.
+fn class_told(record: &Record) -> String {
+    let (class, version) = (&record.class, record.version);
+    match api_name(class) {
+        Some(name) => format!("{class} (version {version}; in programs: {name})"),
+        None => format!("{class} (version {version})"),
+    }
 }
 
 pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {

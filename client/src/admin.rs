@@ -18,6 +18,15 @@ use zeolite_proto::{
 
 /// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own
 /// ([`Admin::connect`]).
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let status = db.admin().status().await?;
+/// assert!(status.commits < 100);
+/// let kinds = db.admin().kinds().await?;
+/// assert!(kinds.tid <= db.newest().await?);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Admin {
     door: Door,

@@ -34,6 +34,19 @@ use zeolite_proto::{BlobId, BlobStanding, Cell};
 const STRETCH_BYTES: usize = 4 << 20;
 
 /// A blob of the database, to be read.
+///
+/// ```
+/// use zeolite_client::{Cell, Record};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let id = db.put_blob(&b"an image"[..]).await?;
+/// let mut file = Record::new("File", 1, "");
+/// file.blobs.push(id); // which keeps it
+/// let cell = Cell::object(db.new_oid().await?);
+/// db.run(async |tx| tx.put(cell.clone(), &file)).await?;
+/// assert_eq!(db.blob(id).bytes(3..8).await?, "image");
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Blob {
     db: Db,

@@ -28,6 +28,14 @@ use zeolite_proto::TOKEN_PREFIX;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The secret that says for which user a client works. Its `Debug` does not show it.
+///
+/// ```
+/// use zeolite_client::{Options, Token};
+///
+/// let options = Options::new().token(Token::file("/run/secrets/zeolite"));
+/// assert!(format!("{:?}", Token::new("zlt_secret")).contains("not shown"));
+/// # let _ = options;
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Token(Source);
 

@@ -27,7 +27,17 @@ use zeolite_server::server::ServerError;
 pub use zeolite_server::settings::Settings;
 
 /// Why there is no server.
+///
+/// ```
+/// use zeolite_testing::{Server, Settings, StartError};
+///
+/// let mut settings = Settings::default();
+/// settings.limits.record_bytes_max = 0;
+/// let refused = Server::start(settings, zeolite_client::Resolvers::built_in());
+/// assert!(matches!(refused, Err(StartError::Server(_))));
+/// ```
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// No directory, port or thread is to be had.
     #[error("the machine has no room for a test's server: {0}")]
@@ -41,6 +51,19 @@ pub enum StartError {
 }
 
 /// A server that is stopped, and its data removed, when it is dropped.
+///
+/// ```
+/// use zeolite_client::{Error, blocking, collections::Counter};
+///
+/// # fn main() -> Result<(), Error> {
+/// let mut server = zeolite_testing::server();
+/// let db = blocking::Db::connect(server.address())?;
+/// let hits: Counter = db.run(|tx| tx.root_or_create("hits"))?;
+/// db.run(|tx| hits.add(tx, 1))?;
+/// server.restart().expect("stops in order, and starts again");
+/// assert_eq!(db.wait(hits.get(&db.now()))?, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Server {
     running: Option<Running>,
@@ -68,6 +91,32 @@ pub fn server() -> Server {
     match Server::start(settings, Resolvers::built_in()) {
         Ok(server) => server,
         Err(error) => panic!("no server for the test: {error}"),
+    }
+}
+
+/// Does a test's work with a client of a server of its own; both are gone afterwards. What goes wrong makes the test fail.
+///
+/// ```
+/// use zeolite_client::collections::Counter;
+///
+/// zeolite_testing::with_db(async |db| {
+///     let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+///     db.run(async |tx| hits.add(&tx, 1)).await?;
+///     assert_eq!(hits.get(&db.now()).await?, 1);
+///     Ok(())
+/// });
+/// ```
+///
+/// # Panics
+///
+/// If the server does not start, or the work ends with an error.
+pub fn with_db<T>(work: impl AsyncFnOnce(Db) -> zeolite_client::Result<T>) -> T {
+    let server = server();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.expect("a runtime for the test").block_on(async { work(server.db().await?).await });
+    match done {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
     }
 }
 

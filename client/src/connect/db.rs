@@ -15,12 +15,30 @@ use zeolite_proto::{Cell, CommitKey, Mode, Note, Oid, Pressure, Receipt, Remedy,
 /// A connection to a database, with its cache. Cheap to clone; all clones share one session, so an application has one.
 ///
 /// The last clone that is dropped closes the session; transactions, views and pins count as clones.
+///
+/// ```
+/// use zeolite_client::collections::Counter;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+/// let same = db.clone(); // for another task: one session, one cache
+/// same.run(async |tx| hits.add(&tx, 1)).await?;
+/// assert_eq!(hits.get(&db.now()).await?, 1);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Db {
     owner: Arc<Owner>,
 }
 
 /// A server and its store.
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let server = db.server().expect("there is a connection");
+/// assert!(server.name.contains("zeolite") && server.store_id != 0);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ServerInfo {

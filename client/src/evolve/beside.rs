@@ -26,6 +26,18 @@ const WINDOW_MAX: Duration = Duration::from_secs(15);
 const NOISE_US: u64 = 50;
 
 /// The pace of one reader.
+///
+/// ```
+/// use zeolite_client::evolve::Beside;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let mut pace = Beside::new(1.5); // live commits may take one and a half times as long
+/// for bytes in [0, 4096] {
+///     pace.took(bytes, &db.admin()).await?; // then the next page is read
+/// }
+/// assert_eq!(pace.why(), "");
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Beside {
     ratio_max: f64,

@@ -33,6 +33,11 @@ const CLAIMS_MAX: usize = if cfg!(test) { 3 } else { 5_000_000 };
 const ERROR_CHARS: usize = 160;
 
 /// How a dry run is made.
+///
+/// ```
+/// let options = zeolite_client::evolve::DryRunOptions::new().objects_max(1000);
+/// assert_eq!((options.objects_max, options.samples), (1000, 5));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct DryRunOptions {
@@ -58,6 +63,24 @@ impl DryRunOptions {
 zeolite_proto::setters! { DryRunOptions { objects_max: u64, samples: usize, } }
 
 /// One object before and after.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let found = evolve::dry_run(&db, &new, &evolve::upgrade::<Page>(), &evolve::DryRunOptions::new().samples(1)).await?;
+/// for sample in &found.samples {
+///     println!("{}: {:?} becomes {:?}", sample.cell, sample.old, sample.new);
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Sample {
@@ -70,6 +93,24 @@ pub struct Sample {
 }
 
 /// An error that the step gave.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let found = evolve::dry_run(&db, &new, &evolve::upgrade::<Page>(), &evolve::DryRunOptions::new().samples(1)).await?;
+/// for kind in &found.errors {
+///     println!("{} objects of {}: {}", kind.objects, kind.class, kind.error);
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ErrorKind {
@@ -84,6 +125,22 @@ pub struct ErrorKind {
 }
 
 /// What a dry run has found.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let found = evolve::dry_run(&db, &new, &evolve::upgrade::<Page>(), &evolve::DryRunOptions::new().samples(1)).await?;
+/// assert_eq!((found.total, found.bad), (0, 0));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct DryRun {

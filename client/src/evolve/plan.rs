@@ -21,6 +21,13 @@ const LIST_BYTES_AT_ONCE: usize = 4 << 20;
 const CLASS_BYTES_MAX: usize = 255;
 
 /// A job to be planned.
+///
+/// ```
+/// use zeolite_client::evolve::{NewJob, Plan, Settings};
+///
+/// let new = NewJob::new("pages-2", Plan::below("wiki.Page", 2)).gate(true).settings(Settings::default().workers(4));
+/// assert!(new.gate && !new.allow_empty);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewJob {

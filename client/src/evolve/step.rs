@@ -54,6 +54,15 @@ use std::marker::PhantomData;
 use zeolite_proto::{Cell, Record, Tid};
 
 /// What a step wants with the object itself.
+///
+/// ```
+/// use zeolite_client::evolve::{self, Stepped};
+///
+/// let tidy = evolve::with("no empty texts", |_tx, _cell, old| {
+///     Box::pin(async move { Ok(if old.data.is_empty() { Stepped::Delete } else { Stepped::Keep }) })
+/// });
+/// # let _ = tidy;
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Stepped {
@@ -66,6 +75,31 @@ pub enum Stepped {
 }
 
 /// What the application makes of one object.
+///
+/// ```
+/// use zeolite_client::evolve::{Step, Stepped};
+/// use zeolite_client::{Cell, Record, Result, Tx};
+///
+/// /// With what a closure has no place for.
+/// struct Retitle {
+///     suffix: String,
+/// }
+///
+/// impl Step for Retitle {
+///     fn name(&self) -> String {
+///         format!("titles with {}", self.suffix)
+///     }
+///
+///     async fn step(&self, _tx: &Tx, _cell: &Cell, mut old: Record) -> Result<Stepped> {
+///         old.data = [&old.data[..], self.suffix.as_bytes()].concat().into();
+///         Ok(Stepped::Replace(old))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no step of an evolve",
+    note = "steps are made by `evolve::upgrade::<T>()`, `evolve::typed`, `evolve::map` and `evolve::with`; or implement `Step`"
+)]
 pub trait Step: Send + Sync + 'static {
     /// Its name: a job is bound to the one that it was first run with.
     fn name(&self) -> String;

@@ -14,6 +14,13 @@ use std::sync::Arc;
 use zeolite_proto::{Cell, Draft, Oid, ReadCell, ReadRange, Receipt, Tid};
 
 /// A snapshot of a client, with the life of the store that it is of.
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let place = db.place();
+/// assert_eq!(place.view(&db).snapshot(), place.snapshot());
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
     pub(crate) snapshot: Tid,

@@ -74,6 +74,15 @@ impl Interceptor for Said {
 }
 
 /// A stream of a long call's messages. Dropping it ends the call.
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let mut pages = db.admin().verify().await?;
+/// while let Some(progress) = pages.next().await? {
+///     println!("{}: {}", progress.stage, progress.done_units);
+/// }
+/// # Ok(()) });
+/// ```
 pub struct Pages<T> {
     messages: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
 }
