@@ -113,7 +113,8 @@ pub async fn restore(
     if let Some(wrong) = shared.wrong.lock().expect("nobody panics with it").take() {
         return Err(wrong);
     }
-    let (transactions, newest) = sent?;
+    let sent = sent?;
+    let (transactions, newest) = (sent.transactions, sent.last);
     let newest = if transactions == 0 { behind } else { newest };
     Ok(Restored { transactions, newest, resumed, bytes: shared.bytes.load(Ordering::Relaxed) })
 }

@@ -154,13 +154,7 @@ async fn taking(out: &Out, server: &Server, args: &TakingArgs) -> Result<()> {
 }
 
 async fn taking_one(out: &Out, server: &Server, place: &Place, args: &TakingArgs) -> Result<()> {
-    let options = Options {
-        name: "zeolite backup".to_owned(),
-        role: "replicate".to_owned(),
-        feed: false,
-        cache_bytes: 0,
-        ..Options::default()
-    };
+    let options = Options::new().name("zeolite backup").role("replicate").feed(false).cache_bytes(0);
     let db = server.client(options).await?;
     let how = How {
         full: args.full,

@@ -71,7 +71,7 @@ fn registry() -> Registry {
 
 /// A client of the demo's server.
 async fn connect(url: &str, name: &str, role: &str) -> Result<Db> {
-    let options = Options { name: name.to_owned(), role: role.to_owned(), resolvers: registry(), ..Options::default() };
+    let options = Options::new().name(name).role(role).resolvers(registry());
     Ok(Db::connect_with(url, options).await?)
 }
 

@@ -77,7 +77,7 @@ pub(crate) async fn evolve(out: &Out, server: &Server, command: &EvolveCommand) 
 /// A client with the role `evolve`.
 async fn connect(server: &Server) -> Result<Db> {
     let (name, role) = (format!("evolve {}", here()), "evolve".to_owned());
-    server.client(Options { name, role, cache_bytes: CACHE_BYTES, ..Options::default() }).await
+    server.client(Options::new().name(name).role(role).cache_bytes(CACHE_BYTES)).await
 }
 
 /// This process, for whoever looks at the ledger.

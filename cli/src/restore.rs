@@ -116,13 +116,7 @@ fn refuse_older(chosen: &Chosen, despite_damage: bool) -> Result<()> {
 }
 
 fn options() -> Options {
-    Options {
-        name: "zeolite restore".to_owned(),
-        role: "replicate".to_owned(),
-        feed: false,
-        cache_bytes: 0,
-        ..Options::default()
-    }
+    Options::new().name("zeolite restore").role("replicate").feed(false).cache_bytes(0)
 }
 
 /// Restores into a data directory, by a server inside of this process.

@@ -75,9 +75,14 @@ impl Server {
     fn options(&self, options: Options) -> Result<Options> {
         let (request_timeout, connect_timeout) = (self.timeout, self.connect_within());
         let Credentials { token_file, ca, cert, key } = self.credentials.clone();
-        let (token, tls) = (token_file.map(Token::file), Tls { ca, cert, key, server_name: None });
+        let (token, tls) = (token_file.map(Token::file), Tls::new().ca(ca).cert(cert).key(key).server_name(None));
         let database = self.database.clone();
-        let options = Options { database, request_timeout, connect_timeout, token, tls, ..options };
+        let options = options
+            .database(database)
+            .request_timeout(request_timeout)
+            .connect_timeout(connect_timeout)
+            .token(token)
+            .tls(tls);
         self.reached(options.with_credentials_for(&self.address))
     }
 
@@ -88,7 +93,7 @@ impl Server {
 
     /// For a look at what is stored: nothing is kept of it, so there is nothing to be told about.
     pub(crate) async fn reader(&self) -> Result<Db> {
-        self.client(Options { name: "zeolite".to_owned(), feed: false, cache_bytes: 0, ..Options::default() }).await
+        self.client(Options::new().name("zeolite").feed(false).cache_bytes(0)).await
     }
 
     /// A client of its own kind; the time limits are this server's.

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
-use zeolite_client::revision::{PastRevision, Transaction};
+use zeolite_client::collections::api_name;
+use zeolite_client::revision::{Listing, LoggedTransaction, PastRevision};
 use zeolite_client::{Admin, Cell, Db, Entry, Fault, FaultKind, Note, Range, Record, Revision, Tid, View};
 
 /// People see so many bytes of a record's data; `--raw` and `--json` show all.
@@ -34,7 +35,7 @@ pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
         let refs: Vec<String> = record.refs.iter().map(ToString::to_string).collect();
         out.facts(&[
             ("cell", cell.to_string()),
-            ("class", format!("{} (version {})", record.class, record.version)),
+            ("class", class_told(&record)),
             ("written", tid_and_time(revision.tid)),
             ("ended", revision.end.map_or_else(|| "-".into(), tid_and_time)),
             ("refs", if refs.is_empty() { "-".into() } else { refs.join(" ") }),
@@ -46,6 +47,15 @@ pub(crate) async fn get(out: &Out, db: &Db, args: &GetArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With the name that programs use, where it is another one.
+fn class_told(record: &Record) -> String {
+    let (class, version) = (&record.class, record.version);
+    match api_name(class) {
+        Some(name) => format!("{class} (version {version}; in programs: {name})"),
+        None => format!("{class} (version {version})"),
+    }
 }
 
 pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
@@ -86,11 +96,11 @@ pub(crate) async fn scan(out: &Out, db: &Db, args: &ScanArgs) -> Result<()> {
 pub(crate) async fn history(out: &Out, db: &Db, args: &HistoryArgs) -> Result<()> {
     let cell = &args.cell.cell(&db.now()).await?;
     let with_records = args.records || out.is_json();
-    let (revisions, more) = db.history(cell, at(args.before), args.limit, with_records).await?;
+    let Listing { items: revisions, more, .. } = db.history(cell, at(args.before), args.limit, with_records).await?;
     if revisions.is_empty() && args.before.is_none() {
         bail!(Fault::new(FaultKind::NotFound, format!("cell {cell} never existed; check the oid and the key")));
     }
-    for PastRevision { revision, note } in &revisions {
+    for PastRevision { revision, note, .. } in &revisions {
         if out.is_json() {
             let mut value = revision_json(cell, revision)?;
             value["note"] = note_json(note);
@@ -191,7 +201,7 @@ fn is_away(error: &anyhow::Error) -> bool {
     }
 }
 
-fn tell_transaction(out: &Out, transaction: &Transaction, cells: bool) -> Result<()> {
+fn tell_transaction(out: &Out, transaction: &LoggedTransaction, cells: bool) -> Result<()> {
     if out.is_json() {
         return out.json(&transaction_json(transaction));
     }
@@ -199,7 +209,7 @@ fn tell_transaction(out: &Out, transaction: &Transaction, cells: bool) -> Result
     Ok(())
 }
 
-fn show_transaction(out: &Out, transaction: &Transaction, cells: bool) {
+fn show_transaction(out: &Out, transaction: &LoggedTransaction, cells: bool) {
     let bytes: u64 = transaction.writes.iter().map(|write| write.record_bytes).sum();
     let writes = format!("{}, {}", counted(transaction.writes.len() as u64, "cell"), size(bytes));
     out.line(format_args!("{}  {writes}  {}", out.bold(&tid_and_time(transaction.tid)), note_line(&transaction.note)));
@@ -306,7 +316,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn transaction_json(transaction: &Transaction) -> Value {
+fn transaction_json(transaction: &LoggedTransaction) -> Value {
     let writes: Vec<Value> = transaction
         .writes
         .iter()

@@ -32,7 +32,7 @@ pub(crate) async fn undo(out: &Out, db: &Db, args: &UndoArgs) -> Result<()> {
 
 pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()> {
     let to = args.to.map(|at| at.0);
-    let options = PackOptions { to, keep_garbage: args.keep_garbage, dry_run: args.dry_run };
+    let options = PackOptions::new().to(to).keep_garbage(args.keep_garbage).dry_run(args.dry_run);
     let mut messages = admin.pack(options).await?;
     let progress = Progress::new(out);
     let bar = progress.bar("pack", "", 0);

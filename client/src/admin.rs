@@ -3,10 +3,11 @@
 //!
 //! Everything here is a plain call on the running server; none of it goes through the cache.
 
+use crate::answer::Restored;
 use crate::connect::elsewhere;
 use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
-use crate::revision::{Revision, Transaction};
+use crate::revision::{Listing, LoggedTransaction, Revision};
 use crate::wire::{Failure, FollowHello, FollowPage, FollowWelcome, Followed, LogHow, LogPiece, Pages, Unary};
 use futures_util::Stream;
 use std::time::Duration;
@@ -17,6 +18,15 @@ use zeolite_proto::{
 
 /// The operator's calls: beside the session of a [`Db`] ([`Db::admin`]), or over a connection of their own
 /// ([`Admin::connect`]).
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let status = db.admin().status().await?;
+/// assert!(status.commits < 100);
+/// let kinds = db.admin().kinds().await?;
+/// assert!(kinds.tid <= db.newest().await?);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Admin {
     door: Door,
@@ -120,8 +130,7 @@ impl Admin {
     }
 
     /// A page of the oids of a class, ascending, after the given one, with a schema version below the given one
-    /// (none: any), as of now; the snapshot (none: the newest) only has to be readable. The second value tells whether there are
-    /// more.
+    /// (none: any), as of now; the snapshot (none: the newest) only has to be readable.
     pub async fn objects(
         &self,
         snapshot: Option<Tid>,
@@ -129,15 +138,16 @@ impl Admin {
         version_below: Option<u32>,
         after: Oid,
         limit: u32,
-    ) -> Result<(Vec<Oid>, bool)> {
+    ) -> Result<Listing<Oid>> {
         let ask = |server: Unary| async move { server.objects(snapshot, class, version_below, after, limit).await };
-        self.call(Resend::Always, ask).await
+        self.call(Resend::Always, ask).await.map(Listing::from)
     }
 
     /// A page of all objects, by oid, after the given one ([`Oid::ROOT`]: from the first, itself included), each with its revision as
-    /// of the snapshot (tid 0: it is newer than that); and whether there are more.
-    pub async fn records(&self, snapshot: Tid, after: Oid, limit: u32) -> Result<(Vec<(Oid, Revision)>, bool)> {
-        self.call(Resend::Always, |server| async move { server.records(snapshot, after, limit).await }).await
+    /// of the snapshot (tid 0: it is newer than that).
+    pub async fn records(&self, snapshot: Tid, after: Oid, limit: u32) -> Result<Listing<(Oid, Revision)>> {
+        let ask = |server: Unary| async move { server.records(snapshot, after, limit).await };
+        self.call(Resend::Always, ask).await.map(Listing::from)
     }
 
     /// Refuses objects of a class below a schema version from now on, if none are left; `job` is told to who is refused.
@@ -195,7 +205,7 @@ impl Admin {
         to: Option<Tid>,
         limit: Option<u32>,
         with_records: bool,
-    ) -> Result<Pages<Vec<Transaction>>> {
+    ) -> Result<Pages<Vec<LoggedTransaction>>> {
         self.read_log((from, to), limit, with_records, LogHow::Whole).await
     }
 
@@ -206,7 +216,7 @@ impl Admin {
         to: Option<Tid>,
         limit: Option<u32>,
         with_records: bool,
-    ) -> Result<Pages<Vec<Transaction>>> {
+    ) -> Result<Pages<Vec<LoggedTransaction>>> {
         self.read_log((from, to), limit, with_records, LogHow::Left).await
     }
 
@@ -217,7 +227,7 @@ impl Admin {
         to: Option<Tid>,
         limit: Option<u32>,
         with_records: bool,
-    ) -> Result<Pages<Vec<Transaction>>> {
+    ) -> Result<Pages<Vec<LoggedTransaction>>> {
         self.read_log((from, to), limit, with_records, LogHow::Backwards).await
     }
 
@@ -227,7 +237,7 @@ impl Admin {
         limit: Option<u32>,
         with_records: bool,
         how: LogHow,
-    ) -> Result<Pages<Vec<Transaction>>> {
+    ) -> Result<Pages<Vec<LoggedTransaction>>> {
         self.call(Resend::Always, |server| async move { server.log(from, to, limit, with_records, how).await }).await
     }
 
@@ -244,9 +254,9 @@ impl Admin {
 
     /// Writes transactions with their own tids into a database whose newest tid is older; gives how many, and the last.
     /// Not resent: after a lost connection look at [`Status::visible`] and go on from there.
-    pub async fn restore<S>(&self, transactions: S) -> Result<(u64, Tid)>
+    pub async fn restore<S>(&self, transactions: S) -> Result<Restored>
     where
-        S: Stream<Item = Transaction> + Send + 'static,
+        S: Stream<Item = LoggedTransaction> + Send + 'static,
     {
         // The time limit is for finding the server: the answer comes when all is there, however long that takes. A server that is gone
         // is found out by the connection.
@@ -255,7 +265,7 @@ impl Admin {
     }
 
     /// The same of pieces that a log came in.
-    pub async fn restore_pieces<S>(&self, pieces: S) -> Result<(u64, Tid)>
+    pub async fn restore_pieces<S>(&self, pieces: S) -> Result<Restored>
     where
         S: Stream<Item = LogPiece> + Send + 'static,
     {

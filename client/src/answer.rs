@@ -4,6 +4,18 @@
 use zeolite_proto::{Merged, Receipt, StaleCell, Tid};
 
 /// What became of a commit.
+///
+/// ```
+/// use zeolite_client::{Cell, Outcome, Record};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let (key, since) = (db.new_commit_key(), db.position());
+/// let tx = db.begin().await?;
+/// tx.put(Cell::object(db.new_oid().await?), &Record::new("Text", 1, "hello"))?;
+/// let receipt = tx.commit_as(key, since).await?;
+/// assert_eq!(db.outcome(key, since).await?, Outcome::Committed(receipt));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// It happened.
@@ -14,6 +26,27 @@ pub enum Outcome {
     Unknown,
     /// It may have happened: the server has forgotten keys as old as this one.
     Forgotten,
+}
+
+/// What a restore has brought.
+///
+/// ```
+/// use futures_util::stream;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let log = db.admin().log(None, None, None, true).await?.collect().await?;
+/// let copy = zeolite_testing::server();
+/// let restored = copy.db().await?.admin().restore(stream::iter(log.clone())).await?;
+/// assert_eq!(restored.transactions, log.len() as u64);
+/// # Ok(()) });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Restored {
+    /// How many transactions there were.
+    pub transactions: u64,
+    /// The last of them.
+    pub last: Tid,
 }
 
 /// How a draft is prepared.

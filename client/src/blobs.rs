@@ -19,7 +19,7 @@
 
 use crate::connect::{Db, Resend};
 use crate::errors::{Error, Result};
-use crate::revision::Transaction;
+use crate::revision::LoggedTransaction;
 use crate::tx::View;
 use crate::wire::{BlobBytes, BlobPart, Failure, Link};
 use bytes::{Bytes, BytesMut};
@@ -34,6 +34,19 @@ use zeolite_proto::{BlobId, BlobStanding, Cell};
 const STRETCH_BYTES: usize = 4 << 20;
 
 /// A blob of the database, to be read.
+///
+/// ```
+/// use zeolite_client::{Cell, Record};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let id = db.put_blob(&b"an image"[..]).await?;
+/// let mut file = Record::new("File", 1, "");
+/// file.blobs.push(id); // which keeps it
+/// let cell = Cell::object(db.new_oid().await?);
+/// db.run(async |tx| tx.put(cell.clone(), &file)).await?;
+/// assert_eq!(db.blob(id).bytes(3..8).await?, "image");
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Blob {
     db: Db,
@@ -104,7 +117,7 @@ impl Db {
 
     /// Brings what a transaction of another database's log names and this one lacks: before it is restored here, which a blob that is
     /// not here refuses. Gives how many came.
-    pub async fn bring_blobs(&self, from: &Db, transaction: &Transaction) -> Result<u64> {
+    pub async fn bring_blobs(&self, from: &Db, transaction: &LoggedTransaction) -> Result<u64> {
         let mut came = 0;
         for id in named_by(transaction) {
             if !matches!(self.blob_standing(id).await?, BlobStanding::Whole(_)) {
@@ -117,7 +130,7 @@ impl Db {
 }
 
 /// The blobs that the records of a transaction name, each once.
-pub fn named_by(transaction: &Transaction) -> Vec<BlobId> {
+pub fn named_by(transaction: &LoggedTransaction) -> Vec<BlobId> {
     let records = transaction.writes.iter().filter_map(|write| write.record.as_ref());
     let headers = records.filter_map(|record| Header::parse(record).ok());
     let mut named: Vec<BlobId> = headers.flat_map(|header| header.blobs().collect::<Vec<_>>()).collect();

@@ -62,6 +62,18 @@ impl Drop for Own {
 }
 
 /// A connection to a database: [`crate::Db`], waited for. Cheap to clone.
+///
+/// ```
+/// use zeolite_client::{Error, blocking, collections::Counter};
+///
+/// # fn main() -> Result<(), Error> {
+/// # let server = zeolite_testing::server();
+/// let db = blocking::Db::connect(server.address())?;
+/// let hits: Counter = db.run(|tx| tx.root_or_create("hits"))?;
+/// db.run(|tx| hits.add(tx, 1))?;
+/// assert_eq!(db.wait(hits.get(&db.now()))?, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Db {
     // Dropped before its runtime.
@@ -70,6 +82,21 @@ pub struct Db {
 }
 
 /// A transaction of [`Db::run`]: [`crate::Tx`], with what is asynchronous waited for.
+///
+/// ```
+/// use zeolite_client::{Error, blocking, collections::Map};
+///
+/// # fn main() -> Result<(), Error> {
+/// # let server = zeolite_testing::server();
+/// let db = blocking::Db::connect(server.address())?;
+/// let words = db.run(|tx: &blocking::Tx| {
+///     let words: Map<String, u64> = tx.root_or_create("words")?;
+///     words.insert(tx, "zeolite", &1)?; // what is plain stays as it is
+///     tx.wait(words.count(tx)) // what is async is waited for
+/// })?;
+/// assert_eq!(words, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Tx {
     tx: tx::Tx,

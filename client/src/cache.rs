@@ -37,7 +37,22 @@ pub(crate) struct Cache {
 }
 
 /// How the cache has done.
+///
+/// ```
+/// use zeolite_client::{Cell, Oid};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let cell = Cell::object(Oid(1));
+/// let view = db.now();
+/// for _ in 0..3 {
+///     view.get(&cell).await?;
+/// }
+/// let stats = db.cache_stats();
+/// assert!(stats.hits <= 2 && stats.bytes < 1 << 20);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct CacheStats {
     /// Bytes held.
     pub bytes: u64,

@@ -31,6 +31,16 @@
 //! # Ok(()) }
 //! ```
 //!
+//! What is stored has names of its own, which tools show and other languages use (`zeolite get` tells both):
+//!
+//! | here | class of its record | | here | class of its record |
+//! |---|---|---|---|---|
+//! | [`Counter`] | `zeolite.Counter` | | [`Set`] | `zeolite.Members` |
+//! | [`BoundedCounter`] | `zeolite.Bounded` | | [`List`] | `zeolite.Sequence` |
+//! | [`Greatest`], [`Least`] | `zeolite.Max`, `zeolite.Min` | | [`SmallSet`] | `zeolite.Set` |
+//! | [`Map`], [`Queue`] | `zeolite.Map`, `zeolite.Queue` | | [`SmallList`] | `zeolite.List` |
+//! | [`Index`], [`UniqueIndex`] | `zeolite.Index`, `zeolite.UniqueIndex` | | | |
+//!
 //! One rule for all of them:
 //!
 //! | what a method does | it is | and gives |
@@ -64,6 +74,7 @@ pub use queue::{Item, List, Queue};
 pub use roots::Named;
 pub use small::{SmallList, SmallSet};
 pub use zeolite_proto::resolvers::bounded::Bounded;
+pub use zeolite_proto::resolvers::class::api_name;
 
 use crate::errors::Result;
 use crate::tx::Tx;
@@ -72,6 +83,16 @@ use zeolite_proto::Cell;
 use zeolite_proto::resolvers::collection;
 
 /// A collection that can be made without further arguments.
+///
+/// ```
+/// use zeolite_client::collections::{Create, Map};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// // Any collection, by the type that is asked for.
+/// let words: Map<String, u64> = db.run(async |tx| Map::create(&tx).await).await?;
+/// assert_eq!(words.count(&db.now()).await?, 0);
+/// # Ok(()) });
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no collection that can be made without further arguments",
     label = "say which: `let map: Map<String, u64> = tx.root_or_create(\"name\").await?`",

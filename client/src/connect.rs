@@ -21,7 +21,7 @@ mod options;
 mod pins;
 mod position;
 
-pub use db::Db;
+pub use db::{Db, ServerInfo};
 pub use options::Options;
 pub(crate) use pins::{LEASE_MS, LivePin};
 pub(crate) use position::{Life, Position};

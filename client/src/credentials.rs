@@ -28,6 +28,14 @@ use zeolite_proto::TOKEN_PREFIX;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The secret that says for which user a client works. Its `Debug` does not show it.
+///
+/// ```
+/// use zeolite_client::{Options, Token};
+///
+/// let options = Options::new().token(Token::file("/run/secrets/zeolite"));
+/// assert!(format!("{:?}", Token::new("zlt_secret")).contains("not shown"));
+/// # let _ = options;
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Token(Source);
 
@@ -68,7 +76,15 @@ impl fmt::Debug for Token {
 }
 
 /// How connections are encrypted, and to whom. An address with `https://` is; one without a scheme is where one of these is given.
+///
+/// ```
+/// use zeolite_client::{Options, Tls};
+///
+/// let options = Options::new().tls(Tls::new().ca(std::path::PathBuf::from("/etc/zeolite/ca.pem")));
+/// assert!(options.tls.cert.is_none());
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub struct Tls {
     /// The certificate of the CA that the server's is of, in PEM; none: those of the system.
     pub ca: Option<PathBuf>,
@@ -81,11 +97,23 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// Nothing is given.
+    pub fn new() -> Tls {
+        Tls::default()
+    }
+
     /// Whether anything is said of it.
     pub(crate) fn is_given(&self) -> bool {
         *self != Tls::default()
     }
 }
+
+zeolite_proto::setters! { Tls {
+    ca: impl Into<Option<PathBuf>>,
+    cert: impl Into<Option<PathBuf>>,
+    key: impl Into<Option<PathBuf>>,
+    server_name: impl Into<Option<String>>,
+} }
 
 /// What was found for an address.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -193,7 +221,7 @@ mod tests {
     fn a_token_is_not_shown() {
         let token = Token::new("zlt_secret\n");
         assert_eq!(token.read().expect("given"), "zlt_secret");
-        let options = crate::Options { token: Some(token), ..Default::default() };
+        let options = crate::Options::new().token(Some(token));
         let shown = format!("{options:?} {:?}", options.acting());
         assert!(!shown.contains("secret"), "{shown}");
     }

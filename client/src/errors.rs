@@ -12,6 +12,13 @@ use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Oid, Remedy};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong. Cheap to clone.
+///
+/// ```
+/// use zeolite_client::{Error, Remedy};
+///
+/// let error = Error::app("the cart is empty"); // from the work of a transaction: nothing is committed
+/// assert_eq!(error.remedy(), Remedy::GiveUp);
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

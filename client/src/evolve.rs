@@ -21,7 +21,7 @@
 //! # #[derive(Serialize, Deserialize)] struct Page;
 //! # impl zeolite_client::Persistent for Page { const CLASS: &str = "wiki.Page"; const VERSION: u32 = 2; }
 //! # async fn example() -> Result<(), Error> {
-//! let db = Db::connect_with("127.0.0.1:7878", Options { role: "evolve".into(), ..Options::default() }).await?;
+//! let db = Db::connect_with("127.0.0.1:7878", Options::new().role("evolve")).await?;
 //! let job = evolve::plan(&db, evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2))).await?;
 //! let report = evolve::Worker::new(&job).tasks(4).run(evolve::upgrade::<Page>()).await?;
 //! println!("{} after {} objects", report.phase.text(), report.counts.done);

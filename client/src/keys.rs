@@ -26,14 +26,41 @@ pub use zeolite_derive::Key;
 use zeolite_proto::Oid;
 
 /// Bytes that are not a key of the type.
+///
+/// ```
+/// use zeolite_client::keys;
+///
+/// let bad = keys::decode::<u64>(b"four").expect_err("a u64 has eight bytes");
+/// assert!(bad.to_string().contains("u64"));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the bytes are not a key of the type {wanted}; open the collection with the key type that it was made with")]
+#[non_exhaustive]
 pub struct BadKey {
     /// The type.
     pub wanted: &'static str,
 }
 
+impl BadKey {
+    /// They are not one of this type: for who implements [`Key`] by hand.
+    pub fn new(wanted: &'static str) -> BadKey {
+        BadKey { wanted }
+    }
+}
+
 /// What can be looked up: the borrowed forms of keys, too.
+///
+/// ```
+/// use zeolite_client::keys;
+///
+/// // What is looked up need not be owned.
+/// assert_eq!(keys::encode("ada"), keys::encode(&"ada".to_owned()));
+/// assert!(keys::encode(&2u32) < keys::encode(&10u32), "in the order of their values");
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "nothing can be looked up by a `{Self}`",
+    note = "what can are keys (see `Key`), and `str` and `[u8]` for `String` and `Bytes`; a struct of such fields has `#[derive(Key)]`"
+)]
 pub trait AsKey {
     /// Appends the encoded form as the last (or only) part of a key.
     fn put_last(&self, out: &mut Vec<u8>);

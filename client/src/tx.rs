@@ -53,6 +53,18 @@ use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Note, Oid, Priority, Record};
 
 /// A transaction. Reads are those of [`View`]; dropping it without a commit gives everything up.
+///
+/// ```
+/// use zeolite_client::collections::Counter;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let tx = db.begin().await?;
+/// let hits: Counter = tx.root_or_create("hits").await?;
+/// hits.add(&tx, 1)?;
+/// assert_eq!(hits.get(&tx).await?, 1, "its own writes are there");
+/// tx.commit().await?; // dropped before this, it never happened
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Tx {
     /// Shared with nobody but `run`, which commits after the work has let go of its half.

@@ -14,6 +14,20 @@ use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use zeolite_proto::{Cell, Mode, Oid, Tid, hash};
 
 /// What a watcher is told.
+///
+/// ```
+/// use zeolite_client::{Cell, Change, Record};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let cell = Cell::object(db.new_oid().await?);
+/// let mut watch = db.watch([cell.oid]);
+/// db.run(async |tx| tx.put(cell.clone(), &Record::new("Text", 1, "hello"))).await?;
+/// match watch.next().await {
+///     Some(Change::Written { cells, .. }) => assert_eq!(cells, [cell]),
+///     missed => println!("read again: {missed:?}"),
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Change {
@@ -32,6 +46,16 @@ pub enum Change {
 }
 
 /// Changes of the server's mode; see [`crate::Db::on_mode_change`]. It is a [`Stream`] too.
+///
+/// ```
+/// use zeolite_client::{ModeEnd, ModeKind};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let mut modes = db.on_mode_change();
+/// db.admin().set_mode(ModeKind::ReadOnly, "back at five", ModeEnd::Never).await?;
+/// assert_eq!(modes.next().await.expect("is told").banner, "back at five");
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct ModeWatch {
     told: WatchStream<Mode>,
@@ -70,6 +94,20 @@ pub(crate) struct Watchers {
 }
 
 /// A stream of changes; see [`crate::Db::watch`]. It is a [`Stream`] too.
+///
+/// ```
+/// use zeolite_client::{Cell, Change, Record};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let cell = Cell::object(db.new_oid().await?);
+/// let mut watch = db.watch([cell.oid]);
+/// db.run(async |tx| tx.put(cell.clone(), &Record::new("Text", 1, "hello"))).await?;
+/// match watch.next().await {
+///     Some(Change::Written { cells, .. }) => assert_eq!(cells, [cell]),
+///     missed => println!("read again: {missed:?}"),
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Watch {
     told: BroadcastStream<Notice>,

@@ -1,19 +1,23 @@
 //! Owns `#[derive(Key)]`: a struct as the tuple of its fields.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Field, Fields, Index, Member, Result, Type, parse_quote};
 
+const NO_STRUCT: &str =
+    "keys are structs: derive `Key` for a struct that has the parts, or implement `AsKey` and `Key`";
+
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
-    let Data::Struct(data) = &input.data else {
-        let message = "keys are structs: derive `Key` for a struct that has the parts, or implement `AsKey` and `Key`";
-        return Err(Error::new(Span::call_site(), message));
+    let data = match &input.data {
+        Data::Struct(data) => data,
+        Data::Enum(of) => return Err(Error::new(of.enum_token.span, NO_STRUCT)),
+        Data::Union(of) => return Err(Error::new(of.union_token.span, NO_STRUCT)),
     };
     let Some((last, inner)) = named(&data.fields).split_last().map(|(last, inner)| (last.clone(), inner.to_vec()))
     else {
         let message = "a key without a field has no bytes, and the empty key is the object itself; give it a field";
-        return Err(Error::new(Span::call_site(), message));
+        return Err(Error::new(input.ident.span(), message));
     };
     Ok(impls(input, &inner, &last))
 }

@@ -5,7 +5,7 @@
 
 use crate::indexed::{self, Index};
 use crate::shape;
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Data, DeriveInput, Error, LitInt, LitStr, Result, Type};
@@ -51,8 +51,8 @@ impl Said {
         Ok(said)
     }
 
-    fn class(&self) -> Result<&LitStr> {
-        let missing = || Error::new(Span::call_site(), "say which class this is: #[persistent(class = \"app.Name\")]");
+    fn class(&self, of: &Ident) -> Result<&LitStr> {
+        let missing = || Error::new(of.span(), "say which class this is: #[persistent(class = \"app.Name\")]");
         let class = self.class.as_ref().ok_or_else(missing)?;
         match class.value().len() {
             1..=CLASS_BYTES_MAX => Ok(class),
@@ -105,7 +105,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     }
     let mut said = Said::read(&input.attrs)?;
     let indexes = indexed::all(input, std::mem::take(&mut said.indexes))?;
-    let (class, version, codec) = (said.class()?, said.version()?, said.codec()?);
+    let (class, version, codec) = (said.class(&input.ident)?, said.version()?, said.codec()?);
     // Beside the impl: without it, each use of the type would be an error as well.
     let shape = said.check_shape(input, &indexes).err().map(Error::into_compile_error);
     let name = &input.ident;
@@ -148,6 +148,7 @@ fn upgrade(from: &Type) -> TokenStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proc_macro2::Span;
     use syn::parse_quote;
 
     /// The compile error, alone or beside the impl.

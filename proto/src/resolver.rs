@@ -35,6 +35,10 @@ impl Unresolved {
 }
 
 /// Merges concurrent writes of one cell. `None` stands for "does not exist" on each of the three sides.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` merges nothing",
+    note = "implement `Resolver` for it; the built-in ones are in `Resolvers::built_in()` already"
+)]
 pub trait Resolver: Send + Sync + 'static {
     /// One line for people.
     fn description(&self) -> &str;

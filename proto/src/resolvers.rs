@@ -83,6 +83,21 @@ pub mod class {
     /// The own record of a list with an entry per item; see [`super::collection`].
     pub const SEQUENCE: &str = "zeolite.Sequence";
 
+    /// What Rust's and Python's API call the handle of a class, where that is another word than the class's own. Class names are stored, and
+    /// older than these words: the collections with an entry for each part came second, and got the plain names.
+    pub fn api_name(class: &str) -> Option<&'static str> {
+        match class {
+            BOUNDED => Some("BoundedCounter"),
+            MAX => Some("Greatest"),
+            MIN => Some("Least"),
+            SET => Some("SmallSet"),
+            LIST => Some("SmallList"),
+            MEMBERS => Some("Set"),
+            SEQUENCE => Some("List"),
+            _ => None,
+        }
+    }
+
     /// The classes of collections' own records.
     pub const COLLECTIONS: [&str; 6] = [MAP, INDEX, UNIQUE_INDEX, QUEUE, MEMBERS, SEQUENCE];
 }

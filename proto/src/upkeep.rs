@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// What to pack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct PackOptions {
     /// Keep what is visible at this tid and later; `None`: now.
     pub to: Option<Tid>,
@@ -12,6 +13,15 @@ pub struct PackOptions {
     pub keep_garbage: bool,
     /// Only count.
     pub dry_run: bool,
+}
+
+crate::setters! { PackOptions { to: impl Into<Option<Tid>>, keep_garbage: bool, dry_run: bool, } }
+
+impl PackOptions {
+    /// All history up to now, and what nothing refers to.
+    pub fn new() -> PackOptions {
+        PackOptions::default()
+    }
 }
 
 /// How far a pack is; what it has come to, once it is done.

@@ -68,20 +68,18 @@ pub(crate) struct Database {
 impl Opened {
     /// What is not said of token and TLS is found where the client library looks for it.
     fn options(&self) -> Result<Options, Error> {
-        let options = Options {
-            name: self.name.clone().unwrap_or_else(|| format!("python, pid {}", std::process::id())),
-            role: self.role.clone(),
-            database: self.database.clone(),
-            cache_bytes: self.cache_bytes,
-            wait_for_server: self.wait,
-            request_timeout: Duration::from_millis(self.timeout_ms),
-            changed_oids_max: self.changed_oids_max,
-            other_addresses: self.servers[1..].to_vec(),
-            token: self.token.clone(),
-            tls: self.tls.clone(),
-            traced_by: Some(crate::traced::traced_by()),
-            ..Options::default()
-        };
+        let options = Options::new()
+            .name(self.name.clone().unwrap_or_else(|| format!("python, pid {}", std::process::id())))
+            .role(self.role.clone())
+            .database(self.database.clone())
+            .cache_bytes(self.cache_bytes)
+            .wait_for_server(self.wait)
+            .request_timeout(Duration::from_millis(self.timeout_ms))
+            .changed_oids_max(self.changed_oids_max)
+            .other_addresses(self.servers[1..].to_vec())
+            .token(self.token.clone())
+            .tls(self.tls.clone())
+            .traced_by(Some(crate::traced::traced_by()));
         options.with_credentials_for(&self.servers[0])
     }
 
@@ -133,7 +131,7 @@ impl Shared {
         if before == Tid::NONE {
             return Ok(none);
         }
-        let (revisions, _) = self.db.history(cell, Some(before), 1, true).await?;
+        let revisions = self.db.history(cell, Some(before), 1, true).await?.items;
         Ok(revisions.into_iter().next().map_or(none, |past| past.revision))
     }
 
@@ -205,7 +203,7 @@ impl Database {
         }
         let (database, role) = (database.to_owned(), role.to_owned());
         let token = token.map(Token::new).or_else(|| token_file.map(Token::file));
-        let tls = Tls { ca, cert, key, server_name: None };
+        let tls = Tls::new().ca(ca).cert(cert).key(key).server_name(None);
         let opened =
             Opened { servers, database, role, name, cache_bytes, changed_oids_max, wait, timeout_ms, token, tls };
         let shared = opened.connect(py)?;
@@ -278,10 +276,9 @@ impl Database {
         let db = self.db(py)?;
         let connected = db.server();
         match connected {
-            Some((_, id)) => Ok(id),
-            None => {
-                Ok(runtime::wait(py, async move { db.newest().await.map(|_| db.server()) })?.map_or(0, |(_, id)| id))
-            }
+            Some(server) => Ok(server.store_id),
+            None => Ok(runtime::wait(py, async move { db.newest().await.map(|_| db.server()) })?
+                .map_or(0, |server| server.store_id)),
         }
     }
 
@@ -328,7 +325,7 @@ impl Database {
             if to == Tid::NONE {
                 return Ok((0, 0));
             }
-            let options = PackOptions { to: Some(to), keep_garbage, dry_run: false };
+            let options = PackOptions::new().to(Some(to)).keep_garbage(keep_garbage).dry_run(false);
             let mut progress = shared.db.admin().pack(options).await?;
             let mut gone = (0, 0);
             while let Some(step) = progress.next().await? {

@@ -142,7 +142,7 @@ impl Job {
         let (db, new) =
             (database.get().db(py)?, new_job(py, "a dry run", Plan::below(class, below), false, &HashMap::new())?);
         let (name, made) = ("a dry run".to_owned(), Made::new(database, steps));
-        let options = DryRunOptions { objects_max, samples };
+        let options = DryRunOptions::new().objects_max(objects_max).samples(samples);
         let step: Box<dyn AnyStep> = match typed {
             true => Box::new(ObjectStep::new(name, made.clone())),
             false => Box::new(PythonStep::new(name, made.clone())),

@@ -22,12 +22,22 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use zeolite_client::{Db, Options, Registry};
+use zeolite_client::{Db, Options, Resolvers};
 use zeolite_server::server::ServerError;
 pub use zeolite_server::settings::Settings;
 
 /// Why there is no server.
+///
+/// ```
+/// use zeolite_testing::{Server, Settings, StartError};
+///
+/// let mut settings = Settings::default();
+/// settings.limits.record_bytes_max = 0;
+/// let refused = Server::start(settings, zeolite_client::Resolvers::built_in());
+/// assert!(matches!(refused, Err(StartError::Server(_))));
+/// ```
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// No directory, port or thread is to be had.
     #[error("the machine has no room for a test's server: {0}")]
@@ -41,11 +51,24 @@ pub enum StartError {
 }
 
 /// A server that is stopped, and its data removed, when it is dropped.
+///
+/// ```
+/// use zeolite_client::{Error, blocking, collections::Counter};
+///
+/// # fn main() -> Result<(), Error> {
+/// let mut server = zeolite_testing::server();
+/// let db = blocking::Db::connect(server.address())?;
+/// let hits: Counter = db.run(|tx| tx.root_or_create("hits"))?;
+/// db.run(|tx| hits.add(tx, 1))?;
+/// server.restart().expect("stops in order, and starts again");
+/// assert_eq!(db.wait(hits.get(&db.now()))?, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Server {
     running: Option<Running>,
     settings: Settings,
-    resolvers: Registry,
+    resolvers: Resolvers,
     directory: tempfile::TempDir,
 }
 
@@ -65,15 +88,41 @@ pub fn server() -> Server {
     let mut settings = Settings::default();
     // A client that is still connected at the end is the test's own.
     settings.sessions.shutdown_grace_ms = 50;
-    match Server::start(settings, Registry::built_in()) {
+    match Server::start(settings, Resolvers::built_in()) {
         Ok(server) => server,
         Err(error) => panic!("no server for the test: {error}"),
     }
 }
 
+/// Does a test's work with a client of a server of its own; both are gone afterwards. What goes wrong makes the test fail.
+///
+/// ```
+/// use zeolite_client::collections::Counter;
+///
+/// zeolite_testing::with_db(async |db| {
+///     let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+///     db.run(async |tx| hits.add(&tx, 1)).await?;
+///     assert_eq!(hits.get(&db.now()).await?, 1);
+///     Ok(())
+/// });
+/// ```
+///
+/// # Panics
+///
+/// If the server does not start, or the work ends with an error.
+pub fn with_db<T>(work: impl AsyncFnOnce(Db) -> zeolite_client::Result<T>) -> T {
+    let server = server();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.expect("a runtime for the test").block_on(async { work(server.db().await?).await });
+    match done {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 impl Server {
     /// A server with these settings, but for the data directory and where it listens, and with these resolvers.
-    pub fn start(settings: Settings, resolvers: Registry) -> Result<Server, StartError> {
+    pub fn start(settings: Settings, resolvers: Resolvers) -> Result<Server, StartError> {
         let directory = tempfile::tempdir()?;
         let settings = Settings { data_dir: directory.path().join("data"), ..settings };
         let running = Some(Running::start(settings.clone(), resolvers.clone(), "127.0.0.1:0".into())?);
@@ -129,7 +178,7 @@ impl Drop for Server {
 }
 
 impl Running {
-    fn start(settings: Settings, resolvers: Registry, listen: String) -> Result<Running, StartError> {
+    fn start(settings: Settings, resolvers: Resolvers, listen: String) -> Result<Running, StartError> {
         let (stop, stopped) = oneshot::channel();
         let (said, says) = mpsc::channel();
         let serve = move || {

@@ -1,7 +1,7 @@
 //! The server for tests, from tests as users have them.
 
 use zeolite_client::collections::{Counter, Map};
-use zeolite_client::{Error, Registry, blocking};
+use zeolite_client::{Error, Resolvers, blocking};
 use zeolite_testing::{Server, Settings, StartError, server};
 
 #[test]
@@ -54,7 +54,7 @@ async fn the_code_of_the_page_runs() {
 fn one_that_does_not_start_says_why() {
     let mut wrong = Settings::default();
     wrong.limits.record_bytes_max = 0;
-    let error = Server::start(wrong, Registry::built_in()).expect_err("is refused");
+    let error = Server::start(wrong, Resolvers::built_in()).expect_err("is refused");
     assert!(matches!(&error, StartError::Server(_)) && error.to_string().contains("record_bytes_max"), "{error}");
     let gone = blocking::Db::connect("127.0.0.1:1").expect_err("nobody is there");
     assert!(matches!(gone, Error::Disconnected { .. }), "{gone}");

@@ -185,7 +185,7 @@ pub(super) async fn writer(url: String, objects: u64, each: u64) -> Result<Durat
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let db = Db::connect_with(&*url, Options { name: "bench-bulk".into(), ..Options::default() }).await?;
+            let db = Db::connect_with(&*url, Options::new().name("bench-bulk")).await?;
             let mut oids = Vec::with_capacity(objects as usize);
             for _ in 0..objects {
                 oids.push(db.new_oid().await?);

@@ -72,7 +72,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     let server = Server::start(setting, dir.path()).await?;
     let clients = connect(&server.url, true).await?;
     let oids: Arc<[Oid]> = fill::objects(&clients[0], setting.objects, |_| ()).await?.into();
-    let options = Options { name: "bench-worker".into(), role: "evolve".into(), ..Options::default() };
+    let options = Options::new().name("bench-worker").role("evolve");
     let worker = Db::connect_with(&*server.url, options).await?;
     let site = Site { clients, oids };
     drop(doing);

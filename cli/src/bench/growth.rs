@@ -27,7 +27,7 @@ pub(super) async fn measure(setting: &Setting<'_>, sizes: &[u64], report: &mut R
     for size in sizes {
         let doing = setting.doing(&format!("growing to {} objects", count(*size)));
         let server = Server::start(setting, dir.path()).await?;
-        let options = Options { name: "bench".into(), cache_bytes: 1, ..Options::default() };
+        let options = Options::new().name("bench").cache_bytes(1);
         let db = Db::connect_with(&*server.url, options).await?;
         oids.extend(fill::objects(&db, size.saturating_sub(oids.len() as u64), |_| ()).await?);
         drop(doing);

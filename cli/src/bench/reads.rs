@@ -17,7 +17,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     let dir = setting.scratch()?;
     let host = setting.host(dir.path()).await?;
     // A cache this small holds nothing for long.
-    let options = Options { name: "bench".into(), cache_bytes: 1, ..Options::default() };
+    let options = Options::new().name("bench").cache_bytes(1);
     let db = Db::connect_with(host.url(), options).await?;
     let oids = fill::objects(&db, setting.objects, |_| ()).await?;
     let collection = fill::entries(&db, setting.objects.max(200_000)).await?;

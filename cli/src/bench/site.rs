@@ -118,7 +118,7 @@ async fn phases(setting: &Setting<'_>, server: Server, dir: &Path, begun: Instan
     phase("quiet", rest()).await?;
     phase("pack", Box::pin(pack(&url))).await?;
     phase("quiet", rest()).await?;
-    let options = Options { name: "bench-worker".into(), role: "evolve".into(), ..Options::default() };
+    let options = Options::new().name("bench-worker").role("evolve");
     let worker = Db::connect_with(&*url, options).await?;
     let mut versions = Versions::new(&worker, &url);
     phase("evolve", Box::pin(async { Ok(versions.evolve(How::default()).await?.0) })).await?;

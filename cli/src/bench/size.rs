@@ -35,7 +35,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
     // All history but the newest may go, at once.
     let server = Server::start_with(setting, dir.path(), &["engine.history_min_s=0", "engine.pin_grace_s=0"]).await?;
     // A cache this small holds nothing for long.
-    let options = Options { name: "bench".into(), cache_bytes: 1, ..Options::default() };
+    let options = Options::new().name("bench").cache_bytes(1);
     let db = Db::connect_with(&*server.url, options).await?;
     let begun = Instant::now();
     let oids = fill::objects_of(&db, setting.objects, setting.bytes, |_| ()).await?;

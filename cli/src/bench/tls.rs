@@ -89,7 +89,7 @@ impl Side {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", host.address());
         let ca = tls.map(|(_, cert)| cert.clone());
-        let options = Options { cache_bytes: 1, tls: Tls { ca, ..Tls::default() }, ..Options::default() };
+        let options = Options::new().cache_bytes(1).tls(Tls::new().ca(ca));
         let mut clients = Vec::new();
         for _ in 0..setting.clients {
             clients.push(Db::connect_with(&*url, options.clone()).await?);

@@ -43,7 +43,7 @@ pub(super) async fn connect(url: &str, clients: usize) -> Result<Vec<Db>> {
 pub(super) async fn connect_with(url: &str, clients: usize, feed: bool) -> Result<Vec<Db>> {
     let mut all = Vec::with_capacity(clients);
     for number in 0..clients {
-        let options = Options { name: format!("bench-{number}"), cache_bytes: 4 << 20, feed, ..Options::default() };
+        let options = Options::new().name(format!("bench-{number}")).cache_bytes(4 << 20).feed(feed);
         all.push(Db::connect_with(url, options).await?);
     }
     Ok(all)

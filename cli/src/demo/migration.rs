@@ -77,7 +77,7 @@ pub(crate) async fn is_done(db: &Db) -> Result<bool> {
 
 /// What the step would do with some of the synsets.
 pub(crate) async fn try_out(db: &Db, step: &ToVersion2) -> Result<DryRun> {
-    let options = DryRunOptions { objects_max: DRY_RUN_OBJECTS, samples: 1 };
+    let options = DryRunOptions::new().objects_max(DRY_RUN_OBJECTS).samples(1);
     Ok(evolve::dry_run(db, &new_job(1), step, &options).await?)
 }
 

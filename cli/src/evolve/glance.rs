@@ -65,7 +65,7 @@ pub(crate) struct JobLine {
 impl Glance {
     /// Opens the session; `name` is what the server shows it as.
     pub(crate) async fn connect(server: &Server, name: &str) -> Result<Glance> {
-        let options = Options { name: name.to_owned(), feed: false, ..Options::default() };
+        let options = Options::new().name(name).feed(false);
         let connected = timeout(WITHIN, server.client(options)).await;
         Ok(Glance(connected.context("no session for a look at the evolves")??))
     }

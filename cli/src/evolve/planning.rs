@@ -84,7 +84,7 @@ fn read(lines: impl BufRead, name: &str) -> Result<Vec<Oid>> {
 async fn dry_run(out: &Out, db: &Db, args: &PlanArgs, new: &NewJob) -> Result<()> {
     step::fits(&args.step, args.below)?;
     let chosen = step::chosen(out, &args.step, &args.name, 1)?;
-    let options = DryRunOptions { objects_max: args.limit, samples: args.samples };
+    let options = DryRunOptions::new().objects_max(args.limit).samples(args.samples);
     let found = evolve::dry_run(db, new, &*chosen.step, &options).await;
     chosen.end().await;
     let found = found.map_err(step::told).context("the dry run")?;

@@ -177,14 +177,12 @@ impl Runner {
     }
 
     async fn client(&self, database: &str) -> Result<Db> {
-        let options = Options {
-            name: "zeolite schedule".to_owned(),
-            database: database.to_owned(),
-            inside: Some(self.door.clone()),
-            feed: false,
-            cache_bytes: 0,
-            ..Options::default()
-        };
+        let options = Options::new()
+            .name("zeolite schedule")
+            .database(database)
+            .inside(Some(self.door.clone()))
+            .feed(false)
+            .cache_bytes(0);
         Ok(Db::connect_with("http://inside", options).await?)
     }
 
@@ -228,7 +226,8 @@ impl Runner {
         }
         // Of several databases one may refer into another, and no server sees that.
         let keep_garbage = self.items.iter().filter(|item| item.work == Work::Pack).count() > 1;
-        let mut messages = db.admin().pack(PackOptions { to: Some(to), keep_garbage, dry_run: false }).await?;
+        let mut messages =
+            db.admin().pack(PackOptions::new().to(Some(to)).keep_garbage(keep_garbage).dry_run(false)).await?;
         let mut last = None;
         while let Some(message) = messages.next().await? {
             last = Some(message);

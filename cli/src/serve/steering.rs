@@ -26,16 +26,14 @@ pub(super) fn begin(server: &Server) {
 }
 
 async fn steer(door: Inside, database: String, name: &str, what: Steer) -> Result<(), Error> {
-    let options = Options {
-        name: "zeolite page".to_owned(),
-        database,
-        inside: Some(door),
-        role: Role::Evolve.text().to_owned(),
-        request_timeout: ANSWER_WITHIN,
-        feed: false,
-        cache_bytes: 0,
-        ..Options::default()
-    };
+    let options = Options::new()
+        .name("zeolite page")
+        .database(database)
+        .inside(Some(door))
+        .role(Role::Evolve.text())
+        .request_timeout(ANSWER_WITHIN)
+        .feed(false)
+        .cache_bytes(0);
     let db = Db::connect_with("http://inside", options).await?;
     let job = evolve::find(&db, name).await?;
     match what {

@@ -25,7 +25,7 @@ async fn what_is_kept_for_each_session_pin_and_prepared_draft_is_what_the_page_s
         &["engine.pins_max=20000", "sessions.connection_share_percent=100", "sessions.sessions_max=2000"],
     );
     let idle = resident(&served);
-    let options = || Options { cache_bytes: 0, ..Options::default() };
+    let options = || Options::new().cache_bytes(0);
     let mut sessions = Vec::new();
     for _ in 0..SESSIONS {
         sessions.push(Db::connect_with(&served.address, options()).await.expect("connects"));

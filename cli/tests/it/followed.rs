@@ -23,18 +23,17 @@ const CLIENTS: usize = 4;
 const COMMITS_MAX: usize = 60;
 
 fn options(nodes: &[Node], name: &str, request_timeout: Duration) -> Options {
-    Options {
-        name: name.into(),
-        request_timeout,
-        connect_timeout: Duration::from_secs(5),
-        backoff: (Duration::from_millis(1), Duration::from_millis(20)),
-        other_addresses: nodes[1..].iter().map(|node| node.address.to_string()).collect(),
-        ..Options::default()
-    }
+    Options::new()
+        .name(name)
+        .request_timeout(request_timeout)
+        .connect_timeout(Duration::from_secs(5))
+        .backoff_min(Duration::from_millis(1))
+        .backoff_max(Duration::from_millis(20))
+        .other_addresses(nodes[1..].iter().map(|node| node.address.to_string()).collect::<Vec<_>>())
 }
 
 async fn connect(nodes: &[Node], name: &str) -> Db {
-    let options = Options { wait_for_server: true, ..options(nodes, name, GUARD) };
+    let options = options(nodes, name, GUARD).wait_for_server(true);
     Db::connect_with(nodes[0].address.to_string(), options).await.expect("connects")
 }
 

@@ -45,16 +45,15 @@ struct Ran {
 }
 
 fn patient(name: &str) -> Options {
-    Options {
-        name: name.into(),
-        request_timeout: GUARD,
-        backoff: (Duration::from_millis(1), Duration::from_millis(20)),
-        ..Options::default()
-    }
+    Options::new()
+        .name(name)
+        .request_timeout(GUARD)
+        .backoff_min(Duration::from_millis(1))
+        .backoff_max(Duration::from_millis(20))
 }
 
 fn hasty(name: &str) -> Options {
-    Options { request_timeout: Duration::from_millis(4), ..patient(name) }
+    patient(name).request_timeout(Duration::from_millis(4))
 }
 
 /// Connects, also who gives up early.

@@ -11,11 +11,34 @@ use zeolite_proto::resolvers::{class, counter, extreme};
 use zeolite_proto::{BadRecord, Cell, Oid, Record};
 
 /// A number that is added to, by any number of writers, without conflict.
+///
+/// ```
+/// use zeolite_client::collections::Counter;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+/// db.run(async |tx| hits.add(&tx, 2)).await?;
+/// assert_eq!(hits.get(&db.now()).await?, 2);
+/// # Ok(()) });
+/// ```
 pub struct Counter {
     oid: Oid,
 }
 
 /// A number that is added to and stays within bounds: a writer that would leave them gets a conflict with the reason.
+///
+/// ```
+/// use zeolite_client::FaultKind;
+/// use zeolite_client::collections::{Bounded, BoundedCounter};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let bounds = Bounded { value: 3, low: 0, high: 10 };
+/// let stock = db.run(async |tx| BoundedCounter::create(&tx, bounds).await).await?;
+/// db.run(async |tx| stock.add(&tx, -3)).await?;
+/// let refused = db.run(async |tx| stock.add(&tx, -1)).await.expect_err("there is none left");
+/// assert_eq!(refused.kind(), Some(FaultKind::Refused));
+/// # Ok(()) });
+/// ```
 pub struct BoundedCounter {
     oid: Oid,
 }

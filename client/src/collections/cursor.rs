@@ -15,12 +15,25 @@ use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
 /// A place behind an entry of a collection; see [`super::Entries::cursor`]. As text, and in serde, hexadecimal digits.
+///
+/// ```
+/// use zeolite_client::collections::Cursor;
+///
+/// let behind: Cursor = "6262".parse().expect("what a link said");
+/// assert_eq!((behind.to_string().as_str(), &behind.as_bytes()[..]), ("6262", &b"bb"[..]));
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
     key: Bytes,
 }
 
 /// A text that is no cursor.
+///
+/// ```
+/// use zeolite_client::collections::{BadCursor, Cursor};
+///
+/// assert_eq!("page 2".parse::<Cursor>(), Err(BadCursor));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a cursor is an even number of hexadecimal digits; take it as `Entries::cursor` gave it, or begin without one")]
 pub struct BadCursor;

@@ -18,6 +18,28 @@ use zeolite_proto::{Cell, Fault, FaultKind, Oid};
 
 /// From a key to any number of objects, in the order of keys. Writers never conflict, not even on one key, unless one takes out
 /// what another puts in.
+///
+/// ```
+/// use zeolite_client::{Persistent, collections::Index};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page")]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let by_author: Index<String, Page> = db.run(async |tx| tx.root_or_create("pages by author").await).await?;
+/// let home = db
+///     .run(async |tx| {
+///         let home = tx.create(&Page { title: "Home".into() }).await?;
+///         by_author.insert(&tx, "ada", home)?;
+///         Ok(home)
+///     })
+///     .await?;
+/// assert_eq!(by_author.find(&db.now(), "ada").await?, [home]);
+/// # Ok(()) });
+/// ```
 pub struct Index<K, T> {
     oid: Oid,
     types: PhantomData<fn() -> (K, T)>,
@@ -25,12 +47,34 @@ pub struct Index<K, T> {
 
 /// From a key to one value: two writers that insert one key conflict, even with equal values, so that each of them knows
 /// whether the key is its own.
+///
+/// ```
+/// use zeolite_client::collections::UniqueIndex;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let logins: UniqueIndex<String, u32> = db.run(async |tx| tx.root_or_create("logins").await).await?;
+/// let take = async |number: u32| db.run(async |tx| logins.insert(&tx, "ada", &number).await?.or_refuse()).await;
+/// take(1).await?;
+/// assert!(take(2).await.is_err(), "the name is taken");
+/// assert_eq!(logins.get(&db.now(), "ada").await?, Some(1));
+/// # Ok(()) });
+/// ```
 pub struct UniqueIndex<K, V> {
     oid: Oid,
     types: PhantomData<fn() -> (K, V)>,
 }
 
 /// Whether a unique key was free.
+///
+/// ```
+/// use zeolite_client::collections::UniqueIndex;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let logins: UniqueIndex<String, u32> = db.run(async |tx| tx.root_or_create("logins").await).await?;
+/// let is_new = db.run(async |tx| Ok(logins.insert(&tx, "ada", &1).await?.is_new())).await?;
+/// assert!(is_new);
+/// # Ok(()) });
+/// ```
 #[must_use = "the key may be another's: look whether it `is_new`, or end with `or_refuse`"]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inserted {

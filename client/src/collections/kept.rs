@@ -25,12 +25,50 @@ use zeolite_proto::{Cell, Oid};
 
 /// Reads an index that is kept with the objects of class `T`: from a key to any number of objects. The derive of [`Persistent`] makes
 /// one for each (`Page::BY_AUTHOR`).
+///
+/// ```
+/// use zeolite_client::Persistent;
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page")]
+/// struct Page {
+///     #[persistent(unique)]
+///     slug: String,
+///     #[persistent(index)]
+///     author: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let page = Page { slug: "home".into(), author: "ada".into() };
+/// let home = db.run(async |tx| tx.create(&page).await).await?;
+/// assert_eq!(Page::BY_AUTHOR.find(&db.now(), "ada").await?, [home]);
+/// # Ok(()) });
+/// ```
 pub struct IndexBy<K, T> {
     name: &'static str,
     types: PhantomData<fn() -> (K, T)>,
 }
 
 /// Reads a unique index that is kept with the objects of class `T`: from a key to the one object that has it.
+///
+/// ```
+/// use zeolite_client::Persistent;
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page")]
+/// struct Page {
+///     #[persistent(unique)]
+///     slug: String,
+///     #[persistent(index)]
+///     author: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let page = Page { slug: "home".into(), author: "ada".into() };
+/// let home = db.run(async |tx| tx.create(&page).await).await?;
+/// assert_eq!(Page::BY_SLUG.find(&db.now(), "home").await?, Some(home));
+/// # Ok(()) });
+/// ```
 pub struct UniqueBy<K, T> {
     name: &'static str,
     types: PhantomData<fn() -> (K, T)>,

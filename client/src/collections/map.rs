@@ -16,12 +16,32 @@ use zeolite_proto::resolvers::{class, entry};
 use zeolite_proto::{Cell, Oid};
 
 /// An ordered map. Writers of different keys never conflict; writers of one key do, unless they write the same.
+///
+/// ```
+/// use zeolite_client::collections::Map;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let words: Map<String, u64> = db.run(async |tx| tx.root_or_create("words").await).await?;
+/// db.run(async |tx| words.insert(&tx, "zeolite", &7)).await?;
+/// assert_eq!(words.get(&db.now(), "zeolite").await?, Some(7));
+/// # Ok(()) });
+/// ```
 pub struct Map<K, V> {
     oid: Oid,
     types: PhantomData<fn() -> (K, V)>,
 }
 
 /// An ordered set with an entry per member. Writers never conflict, unless one takes out what another puts in.
+///
+/// ```
+/// use zeolite_client::collections::Set;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let tags: Set<String> = db.run(async |tx| tx.root_or_create("tags").await).await?;
+/// db.run(async |tx| tags.insert(&tx, "mineral")).await?;
+/// assert!(tags.contains(&db.now(), "mineral").await?);
+/// # Ok(()) });
+/// ```
 pub struct Set<K> {
     oid: Oid,
     types: PhantomData<fn() -> K>,

@@ -17,12 +17,33 @@ use zeolite_proto::resolvers::{class, entry, queue};
 use zeolite_proto::{Cell, Oid};
 
 /// Many producers, many consumers; each item is taken by exactly one.
+///
+/// ```
+/// use zeolite_client::collections::Queue;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let mails: Queue<String> = db.run(async |tx| tx.root_or_create("mails").await).await?;
+/// db.run(async |tx| mails.push(&tx, &"welcome".to_owned())).await?;
+/// let taken = db.run(async |tx| mails.take(&tx, 10).await).await?; // by nobody else
+/// assert_eq!(taken, ["welcome"]);
+/// # Ok(()) });
+/// ```
 pub struct Queue<V> {
     oid: Oid,
     types: PhantomData<fn() -> V>,
 }
 
 /// An append-only sequence; items can be changed and removed, but not moved.
+///
+/// ```
+/// use zeolite_client::collections::List;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let trail: List<String> = db.run(async |tx| tx.root_or_create("trail").await).await?;
+/// db.run(async |tx| trail.push(&tx, &"ada logged in".to_owned())).await?;
+/// assert_eq!(trail.iter(&db.now()).collect().await?[0].value, "ada logged in");
+/// # Ok(()) });
+/// ```
 pub struct List<V> {
     oid: Oid,
     types: PhantomData<fn() -> V>,
@@ -32,7 +53,19 @@ handle!(Queue<V>, class::QUEUE);
 handle!(List<V>, class::SEQUENCE);
 
 /// An item with its place.
+///
+/// ```
+/// use zeolite_client::collections::{Item, Queue};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let mails: Queue<String> = db.run(async |tx| tx.root_or_create("mails").await).await?;
+/// db.run(async |tx| mails.push(&tx, &"welcome".to_owned())).await?;
+/// let first: Vec<Item<String>> = mails.peek(&db.now(), 1).await?;
+/// db.run(async |tx| mails.remove(&tx, &first[0])).await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Item<V> {
     /// Its key: names it for as long as it is there, and orders it among the others.
     pub key: Bytes,

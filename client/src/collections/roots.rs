@@ -14,6 +14,16 @@ use zeolite_proto::{Cell, Oid};
 const ROOT: Map<String, Named> = Map::new(Oid::ROOT);
 
 /// What a name in the root stands for.
+///
+/// ```
+/// use zeolite_client::collections::Counter;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// db.run(async |tx| tx.root_or_create::<Counter>("hits").await.map(drop)).await?;
+/// let names = db.now().roots().collect().await?;
+/// assert!(names.iter().any(|(name, named)| name == "hits" && named.class() == "zeolite.Counter"));
+/// # Ok(()) });
+/// ```
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Named {
     #[serde(serialize_with = "as_reference")]

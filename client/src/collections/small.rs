@@ -15,12 +15,32 @@ use zeolite_proto::resolvers::{SCHEMA_VERSION, class, items, list, set};
 use zeolite_proto::{BadRecord, Cell, Oid, Record};
 
 /// A set in one record.
+///
+/// ```
+/// use zeolite_client::collections::SmallSet;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let tags: SmallSet<String> = db.run(async |tx| tx.root_or_create("tags").await).await?;
+/// db.run(async |tx| tags.insert(&tx, &"mineral".to_owned())).await?;
+/// assert_eq!(tags.get(&db.now()).await?, ["mineral"]);
+/// # Ok(()) });
+/// ```
 pub struct SmallSet<V> {
     oid: Oid,
     types: PhantomData<fn() -> V>,
 }
 
 /// An append-only list in one record, in the order of commits.
+///
+/// ```
+/// use zeolite_client::collections::SmallList;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let remarks: SmallList<String> = db.run(async |tx| tx.root_or_create("remarks").await).await?;
+/// db.run(async |tx| remarks.push(&tx, &"well done".to_owned())).await?;
+/// assert_eq!(remarks.get(&db.now()).await?, ["well done"]);
+/// # Ok(()) });
+/// ```
 pub struct SmallList<V> {
     oid: Oid,
     types: PhantomData<fn() -> V>,

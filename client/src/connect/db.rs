@@ -4,8 +4,9 @@ use super::{Attached, Core, Options, Resend, State, supervise, url_of};
 use crate::answer::Outcome;
 use crate::cache::CacheStats;
 use crate::errors::{Error, Result};
-use crate::revision::PastRevision;
+use crate::revision::{Listing, PastRevision};
 use crate::watch::{ModeWatch, Watch};
+use crate::wire::Link;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -14,9 +15,37 @@ use zeolite_proto::{Cell, CommitKey, Mode, Note, Oid, Pressure, Receipt, Remedy,
 /// A connection to a database, with its cache. Cheap to clone; all clones share one session, so an application has one.
 ///
 /// The last clone that is dropped closes the session; transactions, views and pins count as clones.
+///
+/// ```
+/// use zeolite_client::collections::Counter;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+/// let same = db.clone(); // for another task: one session, one cache
+/// same.run(async |tx| hits.add(&tx, 1)).await?;
+/// assert_eq!(hits.get(&db.now()).await?, 1);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Db {
     owner: Arc<Owner>,
+}
+
+/// A server and its store.
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let server = db.server().expect("there is a connection");
+/// assert!(server.name.contains("zeolite") && server.store_id != 0);
+/// # Ok(()) });
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// The server's name and version.
+    pub name: String,
+    /// Tells its store from any other.
+    pub store_id: u64,
 }
 
 /// Ends the supervisor with the last handle.
@@ -128,7 +157,7 @@ impl Db {
         self.core().call(Resend::Always, |link| async move { link.outcome(key, since).await }).await
     }
 
-    /// Revisions of a cell older than `before` (none: from the newest), newest first, and whether there are more; at most
+    /// Revisions of a cell older than `before` (none: from the newest), newest first; at most
     /// `limit`, and fewer where they are large: a reply has about a megabyte.
     pub async fn history(
         &self,
@@ -136,9 +165,9 @@ impl Db {
         before: Option<Tid>,
         limit: u32,
         with_records: bool,
-    ) -> Result<(Vec<PastRevision>, bool)> {
-        let core = self.core();
-        core.call(Resend::Always, |link| async move { link.history(cell, before, limit, with_records).await }).await
+    ) -> Result<Listing<PastRevision>> {
+        let ask = |link: Arc<Link>| async move { link.history(cell, before, limit, with_records).await };
+        self.core().call(Resend::Always, ask).await.map(Listing::from)
     }
 
     /// Undoes a transaction: a new commit that puts back what was before it. Refused where later writes stand in the way
@@ -170,12 +199,12 @@ impl Db {
         self.core().store_id()
     }
 
-    /// The server's name and version, and its store's id, as of the last hello; none while there is no connection.
-    pub fn server(&self) -> Option<(String, u64)> {
+    /// Who is at the other end, as of the last hello; none while there is no connection.
+    pub fn server(&self) -> Option<ServerInfo> {
         match &*self.core().state.borrow() {
             State::Connected(attached) => {
                 let welcome = attached.link.welcome();
-                Some((welcome.server.clone(), welcome.store_id))
+                Some(ServerInfo { name: welcome.server.clone(), store_id: welcome.store_id })
             }
             _ => None,
         }

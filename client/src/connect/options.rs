@@ -10,9 +10,11 @@ use zeolite_proto::Registry;
 /// The settings of a client. Take the defaults and change what differs:
 ///
 /// ```
-/// let options = zeolite_client::Options { name: "web-3".into(), ..Default::default() };
+/// let options = zeolite_client::Options::new().name("web-3").cache_bytes(256 << 20);
+/// assert!(options.feed && !options.wait_for_server);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// Shown in the server's status and logs.
     pub name: String,
@@ -41,9 +43,11 @@ pub struct Options {
     pub wait_for_server: bool,
     /// For a request with all its repetitions; it includes waiting for a connection and for a busy server.
     pub request_timeout: Duration,
-    /// The first and the longest pause between two attempts to connect; while a request waits for the connection, none to a server
-    /// that is not there is longer than a quarter of a second.
-    pub backoff: (Duration, Duration),
+    /// The first pause between two attempts to connect; each further one is twice as long.
+    pub backoff_min: Duration,
+    /// The longest pause between two attempts to connect; while a request waits for the connection, none to a server that is not there
+    /// is longer than a quarter of a second.
+    pub backoff_max: Duration,
     /// Requests that may be in flight at once; further callers wait.
     pub in_flight_max: usize,
     /// Oids of objects that others changed lately which are remembered for [`crate::Db::changes`]; 0: none.
@@ -73,7 +77,8 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             wait_for_server: false,
             request_timeout: Duration::from_secs(30),
-            backoff: (Duration::from_millis(50), Duration::from_secs(5)),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(5),
             in_flight_max: 1024,
             changed_oids_max: 0,
             other_addresses: Vec::new(),
@@ -83,7 +88,34 @@ impl Default for Options {
     }
 }
 
+zeolite_proto::setters! { Options {
+    name: impl Into<String>,
+    role: impl Into<String>,
+    database: impl Into<String>,
+    token: impl Into<Option<Token>>,
+    tls: Tls,
+    inside: impl Into<Option<Inside>>,
+    traced_by: impl Into<Option<TracedBy>>,
+    feed: bool,
+    cache_bytes: u64,
+    connect_timeout: Duration,
+    wait_for_server: bool,
+    request_timeout: Duration,
+    backoff_min: Duration,
+    backoff_max: Duration,
+    in_flight_max: usize,
+    changed_oids_max: usize,
+    other_addresses: impl Into<Vec<String>>,
+    watch_backlog: usize,
+    resolvers: Registry,
+} }
+
 impl Options {
+    /// The defaults.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
     pub(crate) fn acting(&self) -> Acting {
         Acting {
             database: self.database.clone(),
@@ -104,7 +136,7 @@ impl Options {
 
     /// The pause after this many failures to connect: doubled each time, up to the longest, then jittered.
     pub(super) fn backoff(&self, failures: u32) -> Duration {
-        let (first, longest) = (self.backoff.0.as_millis() as u64, self.backoff.1.as_millis() as u64);
+        let (first, longest) = (self.backoff_min.as_millis() as u64, self.backoff_max.as_millis() as u64);
         jittered((first << failures.saturating_sub(1).min(16)).clamp(1, longest.max(1)))
     }
 
@@ -131,11 +163,11 @@ mod tests {
         let mut last = Duration::ZERO;
         for failures in 1..100 {
             let pause = options.backoff(failures);
-            assert!(pause <= options.backoff.1, "{pause:?}");
+            assert!(pause <= options.backoff_max, "{pause:?}");
             assert!(pause >= Duration::from_millis(25) && pause >= last / 4, "{failures}: {pause:?}");
             last = pause;
         }
-        assert!(last >= options.backoff.1 / 2);
+        assert!(last >= options.backoff_max / 2);
     }
 
     #[test]

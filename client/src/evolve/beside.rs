@@ -26,6 +26,18 @@ const WINDOW_MAX: Duration = Duration::from_secs(15);
 const NOISE_US: u64 = 50;
 
 /// The pace of one reader.
+///
+/// ```
+/// use zeolite_client::evolve::Beside;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let mut pace = Beside::new(1.5); // live commits may take one and a half times as long
+/// for bytes in [0, 4096] {
+///     pace.took(bytes, &db.admin()).await?; // then the next page is read
+/// }
+/// assert_eq!(pace.why(), "");
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Beside {
     ratio_max: f64,
@@ -46,8 +58,7 @@ pub struct Beside {
 impl Beside {
     /// A reader beside which the 99th percentile of live commits may be this many times what it is without.
     pub fn new(ratio_max: f64) -> Beside {
-        let settings =
-            Settings { rate_min: LEAST, disk_pause_percent: 0.0, disk_stop_percent: 0.0, ..Settings::default() };
+        let settings = Settings::default().rate_min(LEAST).disk_pause_percent(0.0).disk_stop_percent(0.0);
         let (throttle, now) = (Throttle::default(), Instant::now());
         let (asked, alone, rate, units, why) = (None, None, None, 0.0, String::new());
         Beside { ratio_max, settings, throttle, begun: now, asked, alone, rate, units, free_at: now, why }

@@ -81,6 +81,24 @@ async fn send(db: &Db, cell: &Cell, course: &Kept<CourseRecord>) -> Result<Tid> 
 }
 
 /// How a job went, the oldest first: for every sample of any range what all of them had done until then.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let job = evolve::plan(&db, new).await?;
+/// evolve::Worker::new(&job).run(evolve::upgrade::<Page>()).await?;
+/// let course = job.course().await?;
+/// assert!(course.undo.is_empty(), "it was not taken back");
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct Course {

@@ -17,7 +17,7 @@ use super::ledger::{self, KeysRecord, ListRecord, Part, RangeRecord};
 use super::own_records::OwnRecords;
 use super::quantiles::Quantiles;
 use crate::errors::{Error, Result};
-use crate::revision::Range;
+use crate::revision::{Listing, Range};
 use crate::tx::View;
 use bytes::Bytes;
 use zeolite_proto::evolve::Plan;
@@ -121,7 +121,7 @@ impl Pages<'_> {
     async fn next(&mut self) -> Result<Option<Vec<Oid>>> {
         let Some(after) = self.after else { return Ok(None) };
         let (admin, at) = (self.view.db().admin(), Some(self.view.snapshot()));
-        let (page, more) = admin.objects(at, self.class, self.below, after, PAGE_OIDS).await?;
+        let Listing { items: page, more } = admin.objects(at, self.class, self.below, after, PAGE_OIDS).await?;
         self.after = page.last().copied().filter(|_| more);
         Ok(Some(page))
     }
@@ -137,7 +137,7 @@ struct Below<'v> {
 impl List for Below<'_> {
     async fn behind(&self, oid: u64, limit: u32) -> Result<Vec<u64>> {
         let (admin, at) = (self.view.db().admin(), Some(self.view.snapshot()));
-        let (page, _) = admin.objects(at, self.class, Some(self.version), Oid(oid), limit).await?;
+        let page = admin.objects(at, self.class, Some(self.version), Oid(oid), limit).await?.items;
         Ok(page.into_iter().map(|oid| oid.0).collect())
     }
 }

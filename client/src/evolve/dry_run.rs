@@ -33,7 +33,13 @@ const CLAIMS_MAX: usize = if cfg!(test) { 3 } else { 5_000_000 };
 const ERROR_CHARS: usize = 160;
 
 /// How a dry run is made.
+///
+/// ```
+/// let options = zeolite_client::evolve::DryRunOptions::new().objects_max(1000);
+/// assert_eq!((options.objects_max, options.samples), (1000, 5));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct DryRunOptions {
     /// Objects to step, at most; 0: all.
     pub objects_max: u64,
@@ -47,8 +53,36 @@ impl Default for DryRunOptions {
     }
 }
 
+impl DryRunOptions {
+    /// All objects, five samples of each kind.
+    pub fn new() -> DryRunOptions {
+        DryRunOptions::default()
+    }
+}
+
+zeolite_proto::setters! { DryRunOptions { objects_max: u64, samples: usize, } }
+
 /// One object before and after.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let found = evolve::dry_run(&db, &new, &evolve::upgrade::<Page>(), &evolve::DryRunOptions::new().samples(1)).await?;
+/// for sample in &found.samples {
+///     println!("{}: {:?} becomes {:?}", sample.cell, sample.old, sample.new);
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Sample {
     /// Where.
     pub cell: Cell,
@@ -59,7 +93,26 @@ pub struct Sample {
 }
 
 /// An error that the step gave.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let found = evolve::dry_run(&db, &new, &evolve::upgrade::<Page>(), &evolve::DryRunOptions::new().samples(1)).await?;
+/// for kind in &found.errors {
+///     println!("{} objects of {}: {}", kind.objects, kind.class, kind.error);
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ErrorKind {
     /// The class of the objects.
     pub class: String,
@@ -72,7 +125,24 @@ pub struct ErrorKind {
 }
 
 /// What a dry run has found.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let found = evolve::dry_run(&db, &new, &evolve::upgrade::<Page>(), &evolve::DryRunOptions::new().samples(1)).await?;
+/// assert_eq!((found.total, found.bad), (0, 0));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Debug, Default)]
+#[non_exhaustive]
 pub struct DryRun {
     /// Objects in the plan.
     pub total: u64,

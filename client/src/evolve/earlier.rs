@@ -95,7 +95,7 @@ pub(crate) async fn written(db: &Db, job: Oid, tid: Tid) -> Result<Option<(Note,
 
 /// The newest chunk of a job that has stepped an object, by the object's own revisions, if somebody has written it since.
 pub(crate) async fn last_step_before_a_write(db: &Db, job: Oid, cell: &Cell) -> Result<Option<Tid>> {
-    let (past, _) = db.history(cell, None, REVISIONS_MAX, false).await?;
+    let past = db.history(cell, None, REVISIONS_MAX, false).await?.items;
     let newest = past.first().map_or(Tid::NONE, |past| past.revision.tid);
     for past in past {
         let yields = ChunkNote::of(&past.note.extension, job).is_some_and(|note| !note.steps.is_empty());

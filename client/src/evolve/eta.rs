@@ -17,6 +17,17 @@ const SETTLED: Duration = Duration::from_secs(5);
 const SETTLED_RATIO: f64 = 1.5;
 
 /// Forecasts from samples of progress.
+///
+/// ```
+/// use std::time::Duration;
+/// use zeolite_client::evolve::Eta;
+///
+/// let mut eta = Eta::default();
+/// for second in 0..20 {
+///     eta.sample(Duration::from_secs(second), 100 * second);
+/// }
+/// assert_eq!(eta.rate(), Some(100.0));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Eta {
     samples: VecDeque<(Duration, u64)>,

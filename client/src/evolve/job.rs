@@ -31,6 +31,24 @@ impl Persistent for JobRecord {
 }
 
 /// A job, to be looked at and steered.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// evolve::plan(&db, new).await?;
+/// let job = evolve::find(&db, "pages-2").await?;
+/// job.pause("until the backup is done", 0).await?;
+/// assert!(job.record().await?.pause.is_some());
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Job {
     pub(crate) db: Db,

@@ -21,7 +21,15 @@ const LIST_BYTES_AT_ONCE: usize = 4 << 20;
 const CLASS_BYTES_MAX: usize = 255;
 
 /// A job to be planned.
+///
+/// ```
+/// use zeolite_client::evolve::{NewJob, Plan, Settings};
+///
+/// let new = NewJob::new("pages-2", Plan::below("wiki.Page", 2)).gate(true).settings(Settings::default().workers(4));
+/// assert!(new.gate && !new.allow_empty);
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NewJob {
     /// Its name: unique.
     pub name: String,
@@ -36,6 +44,15 @@ pub struct NewJob {
     /// Also if another job works on the same class or collection: then each of them meets what the other one has made.
     pub beside: bool,
 }
+
+zeolite_proto::setters! { NewJob {
+    name: impl Into<String>,
+    plan: Plan,
+    gate: bool,
+    settings: Settings,
+    allow_empty: bool,
+    beside: bool,
+} }
 
 impl NewJob {
     /// With the default settings and without a gate.

@@ -14,7 +14,25 @@ use zeolite_proto::evolve::{Kept, Standing, State, silent};
 use zeolite_proto::{Gate, Tid};
 
 /// A job as of one snapshot.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let job = evolve::plan(&db, new).await?;
+/// let progress = job.show().await?;
+/// assert_eq!((progress.done, progress.total), (0, 0));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub struct Progress {
     /// Its record.
     pub job: JobRecord,
@@ -76,6 +94,25 @@ impl Progress {
 }
 
 /// A job's progress whenever it changes.
+///
+/// ```
+/// use std::time::Duration;
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let job = evolve::plan(&db, new).await?;
+/// let mut watch = job.watch();
+/// let now = watch.next(Duration::ZERO).await?; // at once, and then whenever something has changed
+/// assert_eq!(now.expect("it is there").done, 0);
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct JobWatch {
     job: Job,

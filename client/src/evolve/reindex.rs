@@ -15,6 +15,7 @@ use super::verify::{Check, check_cells};
 use crate::collections::kept;
 use crate::connect::Db;
 use crate::errors::Result;
+use crate::revision::Listing;
 use crate::tx::{IndexKey, Tx, View};
 use crate::typed::{Persistent, decode_record, keys_of};
 use bytes::Bytes;
@@ -80,7 +81,8 @@ pub async fn verify_indexes<T: Persistent + 'static>(db: &Db) -> Result<Verified
     verified.tid = view.snapshot();
     let mut after = Oid::ROOT;
     loop {
-        let (page, more) = db.admin().objects(Some(view.snapshot()), T::CLASS, None, after, PAGE).await?;
+        let Listing { items: page, more } =
+            db.admin().objects(Some(view.snapshot()), T::CLASS, None, after, PAGE).await?;
         let cells: Vec<Cell> = page.iter().map(|oid| Cell::object(*oid)).collect();
         check_cells(&view, &cells, None, &[&holds], &mut verified).await?;
         match page.last() {

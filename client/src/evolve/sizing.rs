@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn chunks_find_their_size_from_either_side() {
         for start in [1, 100, 1000] {
-            let settings = Settings { chunk_objects_start: start, ..Settings::default() };
+            let settings = Settings::default().chunk_objects_start(start);
             let mut sizing = Sizing::new(&settings);
             for _ in 0..40 {
                 let size = sizing.objects(&settings, None, None);
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn one_odd_chunk_changes_little() {
-        let settings = Settings { chunk_objects_start: 250, ..Settings::default() };
+        let settings = Settings::default().chunk_objects_start(250);
         let mut sizing = Sizing::new(&settings);
         for _ in 0..10 {
             sizing.took(&settings, 250, Duration::from_millis(250));
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_throttled_worker_makes_small_chunks() {
-        let settings = Settings { chunk_objects_start: 1000, ..Settings::default() };
+        let settings = Settings::default().chunk_objects_start(1000);
         let sizing = Sizing::new(&settings);
         assert_eq!(sizing.objects(&settings, Some(2000.0), None), 100);
         assert_eq!(sizing.objects(&settings, Some(4.0), None), 10);

@@ -7,6 +7,7 @@ use super::ledger::{Cursor, KeysRecord, ListRecord, Part, RangeRecord, kept, lis
 use super::plan::Plan;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
+use crate::revision::Listing;
 use crate::revision::Range;
 use std::collections::VecDeque;
 use zeolite_proto::{Cell, FaultKind, Oid, Remedy, Tid, hash};
@@ -91,7 +92,7 @@ impl Source {
             Part::Objects { after, last } => {
                 let Plan::Objects { class, below_version } = &job.plan else { return self.nothing() };
                 let from = if let Cursor::Oid(oid) = self.next { oid } else { after };
-                let (oids, more) = db
+                let Listing { items: oids, more } = db
                     .admin()
                     .objects(Some(Tid(job.snapshot)), class, coverage::below(*below_version), Oid(from), PAGE)
                     .await?;
@@ -108,7 +109,7 @@ impl Source {
             Part::Finish => {
                 let Some(target) = &job.target else { return self.nothing() };
                 let from = if let Cursor::Oid(oid) = self.next { oid } else { 0 };
-                let (oids, more) =
+                let Listing { items: oids, more } =
                     db.admin().objects(None, &target.class, Some(target.version), Oid(from), PAGE).await?;
                 self.read = !more;
                 // What is owed comes first, and but once.

@@ -54,7 +54,17 @@ use std::marker::PhantomData;
 use zeolite_proto::{Cell, Record, Tid};
 
 /// What a step wants with the object itself.
+///
+/// ```
+/// use zeolite_client::evolve::{self, Stepped};
+///
+/// let tidy = evolve::with("no empty texts", |_tx, _cell, old| {
+///     Box::pin(async move { Ok(if old.data.is_empty() { Stepped::Delete } else { Stepped::Keep }) })
+/// });
+/// # let _ = tidy;
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Stepped {
     /// It stays as it is (or the step has written it in its transaction).
     Keep,
@@ -65,6 +75,31 @@ pub enum Stepped {
 }
 
 /// What the application makes of one object.
+///
+/// ```
+/// use zeolite_client::evolve::{Step, Stepped};
+/// use zeolite_client::{Cell, Record, Result, Tx};
+///
+/// /// With what a closure has no place for.
+/// struct Retitle {
+///     suffix: String,
+/// }
+///
+/// impl Step for Retitle {
+///     fn name(&self) -> String {
+///         format!("titles with {}", self.suffix)
+///     }
+///
+///     async fn step(&self, _tx: &Tx, _cell: &Cell, mut old: Record) -> Result<Stepped> {
+///         old.data = [&old.data[..], self.suffix.as_bytes()].concat().into();
+///         Ok(Stepped::Replace(old))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no step of an evolve",
+    note = "steps are made by `evolve::upgrade::<T>()`, `evolve::typed`, `evolve::map` and `evolve::with`; or implement `Step`"
+)]
 pub trait Step: Send + Sync + 'static {
     /// Its name: a job is bound to the one that it was first run with.
     fn name(&self) -> String;
@@ -90,6 +125,7 @@ pub trait Step: Send + Sync + 'static {
 
 /// An object that is stepped together with others.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct JointObject {
     /// Where.
     pub cell: Cell,
@@ -105,6 +141,7 @@ pub struct JointObject {
 
 /// What has become of objects that were stepped together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct JointWork {
     /// Of each object, in their order, what its step has done; or why it failed: then it has written nothing.
     pub objects: Vec<Result<Share, String>>,
@@ -120,6 +157,20 @@ pub struct JointWork {
 pub trait JointStep: Send + Sync {
     /// At a place of the client. An error is no object's.
     fn steps<'a>(&'a self, db: &'a Db, at: Place, objects: &'a [JointObject]) -> BoxFuture<'a, Result<JointWork>>;
+}
+
+zeolite_proto::setters! { JointWork {
+    records: BTreeMap<Cell, Option<Bytes>>,
+    checks: Vec<Cell>,
+    read: Vec<Cell>,
+    objects: Vec<Result<Share, String>>,
+} }
+
+impl JointWork {
+    /// Nothing was done.
+    pub fn new() -> JointWork {
+        JointWork::default()
+    }
 }
 
 /// A step whose type nobody needs to know.

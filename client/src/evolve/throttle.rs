@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn an_absolute_bound_and_the_queue_count_without_a_baseline() {
-        let settings = Settings { live_p99_us_max: 5000, ..Settings::default() };
+        let settings = Settings::default().live_p99_us_max(5000);
         let blind = Pressure { quiet_p99_us: 0, ..felt(6000) };
         let decide = |settings: &Settings, pressure: &Pressure| {
             rate(Throttle::default().decide(Duration::ZERO, settings, Some(pressure), 100.0))
@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(decide(&Settings::default(), &blind), None, "nothing to compare with");
         assert!(decide(&Settings::default(), &Pressure { queue_live: 65, ..blind }).is_some());
         assert_eq!(decide(&settings, &Pressure { live_commits: 3, ..blind }), None, "too few to judge");
-        let settings = Settings { rate_max: 50.0, ..settings };
+        let settings = settings.rate_max(50.0);
         assert_eq!(decide(&settings, &blind), Some(50.0));
         assert_eq!(decide(&settings, &felt(0)), Some(50.0));
     }
@@ -414,7 +414,7 @@ mod tests {
         assert!(throttle.quiet(Duration::from_secs(20), tid(10, 32_000), Some(&blind)).is_some());
 
         // As slow as it gets, and the site is still over the budget: it may be slower by itself.
-        let settings = Settings { rate_min: 1000.0, ..Settings::default() };
+        let settings = Settings::default().rate_min(1000.0);
         let mut throttle = Throttle::default();
         throttle.decide(Duration::ZERO, &settings, Some(&felt(9000)), 0.0);
         throttle.decide(Duration::from_secs(1), &settings, Some(&felt(9000)), 1000.0);

@@ -36,7 +36,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use zeolite_proto::evolve::{ChunkNote, Settings};
+use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Tid, Write};
 
 /// A commit of which live writers write something between each look and its draft is looked at so often; then that is left.
@@ -164,7 +164,7 @@ impl Undo {
     /// Waits for its turn; breaks off when an operator wants something else, there was no room, or the range is lost.
     async fn go_slowly(&mut self, held: &mut Lease, job: &JobRecord, lease: Duration) -> Result<ControlFlow<Outcome>> {
         // Little room on the disk: taking back writes as well, so it waits, however little that is.
-        let settings = Settings { disk_stop_percent: 0.0, ..job.settings.clone() };
+        let settings = job.settings.clone().disk_stop_percent(0.0);
         let (pause, waited) = match self.pace.next(&self.db, &settings) {
             Before::Chunk { pause, .. } => (pause, ControlFlow::Continue(())),
             Before::Wait(_) | Before::Fail(_) => {

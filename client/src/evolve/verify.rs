@@ -19,7 +19,23 @@ const PROBLEMS_MAX: usize = 100;
 const BATCH: usize = 1000;
 
 /// What a scrub has found.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let verified = evolve::verify_indexes::<Page>(&db).await?;
+/// assert_eq!((verified.objects, verified.problems_total), (0, 0));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Verified {
     /// The snapshot that was looked at.
     pub tid: Tid,
@@ -44,6 +60,27 @@ impl Verified {
 pub type Problems = Vec<(usize, String)>;
 
 /// What must hold for every object, and for the whole.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let job = evolve::plan(&db, new).await?;
+/// let verified = job.verify(&[&evolve::kept_indexes_hold::<Page>()]).await?; // and checks of your own
+/// assert!(verified.problems.is_empty());
+/// # Ok(()) });
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no check of a job's result",
+    note = "checks are made by `evolve::index_holds`, `evolve::unique_index_holds` and `evolve::kept_indexes_hold`; or implement `Check`"
+)]
 pub trait Check: Send + Sync {
     /// What is wrong with one object.
     fn object<'a>(&'a self, view: &'a View, cell: &'a Cell, record: &'a Bytes) -> BoxFuture<'a, Result<Vec<String>>>;

@@ -15,6 +15,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Runs a job's steps; see [`Worker::run`].
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let job = evolve::plan(&db, new).await?;
+/// let report = evolve::Worker::new(&job).tasks(2).run(evolve::upgrade::<Page>()).await?;
+/// assert_eq!(report.phase, evolve::Phase::Done);
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Worker {
     job: Job,
@@ -25,6 +42,25 @@ pub struct Worker {
 }
 
 /// Ends a worker in order: it finishes its chunk and gives its range back.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let job = evolve::plan(&db, new).await?;
+/// let worker = evolve::Worker::new(&job);
+/// let stop = worker.stop_handle(); // for the handler of a signal
+/// stop.stop();
+/// worker.run(evolve::upgrade::<Page>()).await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Stop {
     stop: watch::Sender<bool>,
@@ -38,7 +74,25 @@ impl Stop {
 }
 
 /// What a worker has done.
+///
+/// ```
+/// use zeolite_client::{Persistent, evolve};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", version = 2)]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let new = evolve::NewJob::new("pages-2", evolve::Plan::below("wiki.Page", 2)).allow_empty(true);
+/// let job = evolve::plan(&db, new).await?;
+/// let report = evolve::Worker::new(&job).run(evolve::upgrade::<Page>()).await?;
+/// println!("{} after {} objects", report.phase.text(), report.counts.done);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// How far the job was when the worker ended.
     pub phase: Phase,

@@ -20,6 +20,13 @@ use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid};
 
 /// An index that is kept with the objects of a class.
+///
+/// ```
+/// use zeolite_client::KeptIndex;
+///
+/// const INDEXES: [KeptIndex; 2] = [KeptIndex::many("author"), KeptIndex::unique("slug")];
+/// assert!(INDEXES[1].is_unique());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeptIndex {
     pub(crate) name: &'static str,

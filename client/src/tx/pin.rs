@@ -11,6 +11,15 @@ use std::time::Duration;
 use zeolite_proto::Tid;
 
 /// A pinned snapshot. Clones share the pin; the last one that is dropped gives it up.
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let pin = db.pin().await?;
+/// let then = pin.view(); // whatever is packed meanwhile
+/// assert_eq!(then.snapshot(), pin.snapshot());
+/// pin.release().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pin {
     shared: Arc<Shared>,

@@ -17,6 +17,20 @@ use std::time::Duration;
 use zeolite_proto::{Cell, CommitKey, Draft, Merged, Receipt, StaleCell, Tid};
 
 /// A prepared transaction. Dropping it aborts it, unless it is durable: that one stays until somebody ends it.
+///
+/// ```
+/// use std::time::Duration;
+/// use zeolite_client::collections::Counter;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+/// let tx = db.begin().await?;
+/// hits.add(&tx, 1)?;
+/// let prepared = tx.prepare(Duration::from_secs(5)).await?; // it cannot be refused any more
+/// prepared.finish().await?;
+/// assert_eq!(hits.get(&db.now()).await?, 1);
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Prepared {
     db: Db,

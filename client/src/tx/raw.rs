@@ -24,6 +24,19 @@ use zeolite_proto::{Cell, Change, CommitKey, Draft, Note, Priority, ReadCell, St
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A draft with a base for each write; see [`Db::draft`].
+///
+/// ```
+/// use std::time::Duration;
+/// use zeolite_client::{Cell, Record, Tid};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let cell = Cell::object(db.new_oid().await?);
+/// let mut draft = db.draft(db.place());
+/// draft.put(cell.clone(), Tid::NONE, Record::new("Text", 1, "hello").encode().expect("is small"))?;
+/// draft.hold(Duration::from_secs(5)).await?.finish().await?;
+/// assert!(db.now().get(&cell).await?.is_some());
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct RawDraft {
     db: Db,

@@ -9,6 +9,19 @@ use crate::errors::{Error, Result};
 use std::sync::{Arc, Weak};
 
 /// What a transaction had written when [`Tx::savepoint`] was called.
+///
+/// ```
+/// use zeolite_client::collections::Map;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let words: Map<String, u64> = db.run(async |tx| tx.root_or_create("words").await).await?;
+/// let tx = db.begin().await?;
+/// let before = tx.savepoint();
+/// words.insert(&tx, "zeolite", &1)?;
+/// tx.back_to(&before)?;
+/// assert!(!words.contains(&tx, "zeolite").await?);
+/// # Ok(()) });
+/// ```
 #[must_use = "a savepoint does nothing until `Tx::back_to`"]
 #[derive(Clone, Debug)]
 pub struct Savepoint {

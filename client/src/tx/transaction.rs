@@ -12,6 +12,15 @@ use zeolite_proto::{CommitKey, Note, Priority, Tid};
 const ATTEMPTS: u32 = 100;
 
 /// What is checked at the commit.
+///
+/// ```
+/// use zeolite_client::Isolation;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let transaction = db.transaction().isolation(Isolation::Serializable);
+/// transaction.run(async |tx| Ok(tx.snapshot())).await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Isolation {

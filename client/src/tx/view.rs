@@ -34,6 +34,17 @@ enum Keep {
 }
 
 /// The database as of one snapshot. Reads take `&self`, so that several may run at once.
+///
+/// ```
+/// use zeolite_client::collections::Counter;
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let before = db.now();
+/// let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+/// assert_eq!(before.root::<Counter>("hits").await?, None, "a view stays where it is");
+/// assert_eq!(db.now().root("hits").await?, Some(hits));
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct View {
     db: Db,

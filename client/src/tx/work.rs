@@ -14,6 +14,13 @@ use std::sync::Arc;
 use zeolite_proto::{Cell, Draft, Oid, ReadCell, ReadRange, Receipt, Tid};
 
 /// A snapshot of a client, with the life of the store that it is of.
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let place = db.place();
+/// assert_eq!(place.view(&db).snapshot(), place.snapshot());
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
     pub(crate) snapshot: Tid,
@@ -36,11 +43,19 @@ impl Db {
 
 /// Of a step that was made together with others: what is its own.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Share {
     /// What it has written.
     pub wrote: Vec<Cell>,
     /// It has read, or may know, more than its object and what it wrote.
     pub reads: bool,
+}
+
+impl Share {
+    /// What one step has written, and whether it has read, or may know, more than its object and that.
+    pub fn new(wrote: Vec<Cell>, reads: bool) -> Share {
+        Share { wrote, reads }
+    }
 }
 
 /// What one transaction would commit.

@@ -28,6 +28,18 @@ thread_local! {
 const SCRATCH_BYTES_MAX: usize = 1 << 20;
 
 /// How the data of a class is written.
+///
+/// ```
+/// use zeolite_client::{Codec, Persistent};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page", codec = "cbor")]
+/// struct Page {
+///     title: String,
+/// }
+///
+/// assert_eq!(Page::CODEC, Codec::Cbor);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 #[non_exhaustive]
 pub enum Codec {

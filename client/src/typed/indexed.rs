@@ -17,6 +17,25 @@ use zeolite_proto::Cell;
 use zeolite_proto::record::Header;
 
 /// The keys of an object, as [`Persistent::index`] gives them.
+///
+/// ```
+/// use zeolite_client::typed::Keys;
+/// use zeolite_client::{KeptIndex, Persistent};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Page {
+///     text: String,
+/// }
+///
+/// impl Persistent for Page {
+///     const CLASS: &str = "wiki.Page";
+///     const INDEXES: &'static [KeptIndex] = &[KeptIndex::many("word")];
+///
+///     fn index(&self, keys: &mut Keys) {
+///         self.text.split_whitespace().for_each(|word| keys.add("word", word));
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Keys {
     class: &'static str,

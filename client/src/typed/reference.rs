@@ -58,6 +58,21 @@ pub(crate) fn found(oid: Oid) {
 
 /// Something that stands for an object: a [`Ref`] or a collection. It can be a field of a persistent value, and it can
 /// have a name in the root.
+///
+/// ```
+/// use zeolite_client::{Handle, collections::Counter};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+/// let same = Counter::from_oid(hits.oid());
+/// assert_eq!((same, Counter::CLASS), (hits, "zeolite.Counter"));
+/// # Ok(()) });
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` stands for no object",
+    label = "a name in the root, and a place in the database, is an object's",
+    note = "what does is a collection (`Map<String, u64>`, `Counter`) or a reference: `Ref<T>` of a type with `#[derive(Persistent)]`"
+)]
 pub trait Handle: Sized {
     /// The class of the object's own record.
     const CLASS: &str;
@@ -70,6 +85,29 @@ pub trait Handle: Sized {
 }
 
 /// A reference to an object of class `T`: copied freely, loaded when wanted.
+///
+/// ```
+/// use zeolite_client::{Persistent, Ref};
+///
+/// #[derive(serde::Serialize, serde::Deserialize, Persistent)]
+/// #[persistent(class = "wiki.Page")]
+/// struct Page {
+///     title: String,
+///     parent: Option<Ref<Page>>, // found by itself, and kept from being collected
+/// }
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let leaf = db
+///     .run(async |tx| {
+///         let home = tx.create(&Page { title: "Home".into(), parent: None }).await?;
+///         tx.create(&Page { title: "Leaf".into(), parent: Some(home) }).await
+///     })
+///     .await?;
+/// let view = db.now();
+/// let parent = view.load(leaf).await?.parent.expect("it has one");
+/// assert_eq!(view.load(parent).await?.title, "Home");
+/// # Ok(()) });
+/// ```
 pub struct Ref<T> {
     oid: Oid,
     // Not T itself: a reference can be sent and shared whatever T is.

@@ -36,6 +36,7 @@ pub struct FollowHello {
 
 /// What the primary answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FollowWelcome {
     /// Of which store it is.
     pub store_id: u64,
@@ -51,6 +52,7 @@ pub struct FollowWelcome {
 
 /// A part of the primary's log, or a sign of life.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FollowPage {
     /// Encoded transactions; empty: none.
     pub log: Bytes,

@@ -7,7 +7,7 @@
 //! ```
 
 use super::v2;
-use crate::revision::{LoggedWrite, Transaction};
+use crate::revision::{LoggedTransaction, LoggedWrite};
 use bytes::{Bytes, BytesMut};
 use zeolite_proto::{Cell, Note, Oid, Tid};
 
@@ -19,15 +19,15 @@ const WRITE_BYTES: usize = 32;
 /// Puts transactions together again.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
-    open: Option<Transaction>,
+    open: Option<LoggedTransaction>,
     /// The pieces so far of the record that goes on in the next message.
     record: Option<BytesMut>,
 }
 
 impl Assembly {
     /// Takes the next message; gives the transaction once it is whole.
-    pub(super) fn add(&mut self, message: v2::Transaction) -> Option<Transaction> {
-        let transaction = self.open.get_or_insert_with(|| Transaction {
+    pub(super) fn add(&mut self, message: v2::Transaction) -> Option<LoggedTransaction> {
+        let transaction = self.open.get_or_insert_with(|| LoggedTransaction {
             tid: Tid(message.tid),
             commit_key: message.commit_key,
             note: message.note.map(Note::from).unwrap_or_default(),
@@ -66,7 +66,7 @@ fn logged(write: v2::LoggedWrite) -> LoggedWrite {
 }
 
 /// The messages that carry a transaction.
-pub(super) fn messages(transaction: Transaction) -> Vec<v2::Transaction> {
+pub(super) fn messages(transaction: LoggedTransaction) -> Vec<v2::Transaction> {
     let part = || v2::Transaction {
         tid: transaction.tid.0,
         commit_key: transaction.commit_key.clone(),
@@ -131,14 +131,21 @@ mod tests {
         let writes: Vec<_> = sizes.into_iter().zip(1..).map(|(size, n)| write(n, size)).collect();
         let note = Note { user: "amy".into(), ..Note::default() };
         let key = Bytes::from_static(&[7; 16]);
-        let whole =
-            Transaction { tid: Tid(9), commit_key: key, note, writes, draft_digest: 5, own: true, packed_to: Tid(3) };
+        let whole = LoggedTransaction {
+            tid: Tid(9),
+            commit_key: key,
+            note,
+            writes,
+            draft_digest: 5,
+            own: true,
+            packed_to: Tid(3),
+        };
         let messages = messages(whole.clone());
         assert!(messages.len() > 4);
         let bytes = |message: &v2::Transaction| prost::Message::encoded_len(message);
         assert!(messages.iter().all(|message| bytes(message) < 2 * MESSAGE_BYTES_AIM + 4096));
         let mut assembly = Assembly::default();
-        let empty = Transaction { writes: vec![], tid: Tid(10), ..whole.clone() };
+        let empty = LoggedTransaction { writes: vec![], tid: Tid(10), ..whole.clone() };
         let all = messages.into_iter().chain(super::messages(empty.clone()));
         let back: Vec<_> = all.filter_map(|message| assembly.add(message)).collect();
         assert_eq!(back, [whole, empty]);

@@ -7,7 +7,8 @@
 use super::log::Assembly;
 use super::unary::{Pages, failure};
 use super::{Failure, LogHow, Unary, v2};
-use crate::revision::Transaction;
+use crate::answer::Restored;
+use crate::revision::LoggedTransaction;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use prost::Message;
@@ -62,7 +63,7 @@ impl LogPiece {
         let whole = |pieces: &[LogPiece]| {
             let mut assembly = Assembly::default();
             let added = pieces.iter().filter_map(|piece| assembly.add(piece.message.clone()));
-            added.map(|transaction| Transaction { packed_to: Tid::NONE, ..transaction }).collect::<Vec<_>>()
+            added.map(|transaction| LoggedTransaction { packed_to: Tid::NONE, ..transaction }).collect::<Vec<_>>()
         };
         whole(one) == whole(other)
     }
@@ -122,13 +123,13 @@ impl Unary {
     }
 
     /// Writes transactions from their pieces; gives their number and the last tid.
-    pub(crate) async fn restore_pieces<S>(&self, pieces: S) -> Result<(u64, Tid), Failure>
+    pub(crate) async fn restore_pieces<S>(&self, pieces: S) -> Result<Restored, Failure>
     where
         S: Stream<Item = LogPiece> + Send + 'static,
     {
         let reply = self.replicator().restore(pieces.map(|piece| piece.message)).await;
         let reply = reply.map_err(|status| failure(&status))?.into_inner();
-        Ok((reply.transactions, Tid(reply.tid)))
+        Ok(Restored { transactions: reply.transactions, last: Tid(reply.tid) })
     }
 }
 

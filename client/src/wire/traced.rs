@@ -8,6 +8,14 @@ use std::sync::Arc;
 use zeolite_proto::TraceContext;
 
 /// Tells the trace context of what is done now; none: nobody traces it.
+///
+/// ```
+/// use zeolite_client::{Options, TraceContext, TracedBy};
+///
+/// // By whatever your program traces with; here nobody does.
+/// let options = Options::new().traced_by(TracedBy::new(|| None::<TraceContext>));
+/// assert!(options.traced_by.is_some());
+/// ```
 #[derive(Clone)]
 pub struct TracedBy(Arc<dyn Fn() -> Option<TraceContext> + Send + Sync>);
 

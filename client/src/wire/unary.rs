@@ -4,8 +4,9 @@
 
 use super::log::{Assembly, messages};
 use super::{Acting, FRAME_BYTES_MAX, Failure, ZeoliteClient, channel, fault, v2, why};
+use crate::answer::Restored;
 use crate::errors::{Error, Result};
-use crate::revision::{Revision, Transaction};
+use crate::revision::{LoggedTransaction, Revision};
 use futures_util::{Stream, StreamExt, stream};
 use std::pin::Pin;
 use std::time::Duration;
@@ -73,6 +74,15 @@ impl Interceptor for Said {
 }
 
 /// A stream of a long call's messages. Dropping it ends the call.
+///
+/// ```
+/// # zeolite_testing::with_db(async |db| {
+/// let mut pages = db.admin().verify().await?;
+/// while let Some(progress) = pages.next().await? {
+///     println!("{}: {}", progress.stage, progress.done_units);
+/// }
+/// # Ok(()) });
+/// ```
 pub struct Pages<T> {
     messages: Pin<Box<dyn Stream<Item = Result<T>> + Send>>,
 }
@@ -306,7 +316,7 @@ impl Unary {
         limit: Option<u32>,
         with_records: bool,
         how: LogHow,
-    ) -> Result<Pages<Vec<Transaction>>, Failure> {
+    ) -> Result<Pages<Vec<LoggedTransaction>>, Failure> {
         let (from, to) = (from.map_or(0, |tid| tid.0), to.map_or(0, |tid| tid.0));
         let limit = limit.unwrap_or(0);
         let (reverse, as_left) = (how == LogHow::Backwards, how != LogHow::Whole);
@@ -322,9 +332,9 @@ impl Unary {
     }
 
     /// Writes transactions with their own tids; gives their number and the last tid.
-    pub(crate) async fn restore<S>(&self, transactions: S) -> Result<(u64, Tid), Failure>
+    pub(crate) async fn restore<S>(&self, transactions: S) -> Result<Restored, Failure>
     where
-        S: Stream<Item = Transaction> + Send + 'static,
+        S: Stream<Item = LoggedTransaction> + Send + 'static,
     {
         let reply = self
             .replicator()
@@ -332,6 +342,6 @@ impl Unary {
             .await
             .map_err(|status| failure(&status))?;
         let reply = reply.into_inner();
-        Ok((reply.transactions, Tid(reply.tid)))
+        Ok(Restored { transactions: reply.transactions, last: Tid(reply.tid) })
     }
 }

@@ -45,13 +45,20 @@ async fn the_wiki_is_evolved_beside_its_pages() {
     });
     make.await.expect("creates");
     // The disk of whoever runs the tests is nobody's business.
-    let settings = Settings { disk_pause_percent: 0.0, disk_stop_percent: 0.0, ..Settings::default() };
-    let (pages, problems) = within(evolve_worker::run(&world.network.url(), "pages-2", settings)).await.expect("runs");
+    let settings = Settings::default().disk_pause_percent(0.0).disk_stop_percent(0.0);
+    let url = world.network.url();
+    let (pages, problems) = within(evolve_worker::run(&url, "pages-2", settings.clone())).await.expect("runs");
     assert_eq!((pages, problems), (22, Vec::new()));
     db.newest().await.expect("answers");
     assert_eq!(wiki::titles_of(&db, "nobody").await.expect("reads").len(), 20);
     let refused = db.run(async |tx| tx.create(&old(99)).await).await.expect_err("the gate is closed");
     assert_eq!(refused.kind(), Some(FaultKind::Gated));
+    let told = async |word| within(evolve_worker::indexes(&url, word, settings.clone())).await.expect("answers");
+    assert_eq!(told("verify").await.exit_code(), 0);
+    let home = Page::BY_TITLE.find(&db.now(), "Home").await.expect("reads").expect("is there");
+    db.run(async |tx| tx.delete(home.cell())).await.expect("what is raw keeps no index");
+    let (looked, mended) = (told("verify").await, told("reindex").await);
+    assert_eq!((looked.exit_code(), mended.exit_code()), (2, 0), "{looked}\n{mended}");
 }
 
 async fn asked(address: std::net::SocketAddr, method: &str) -> String {

@@ -143,7 +143,7 @@ async fn client(address: String) -> Result<Db, Error> {
 
 /// docs/evolve.md, "In one minute".
 async fn program(address: String) -> Result<Db, Error> {
-    let db = Db::connect_with(address, Options { role: "evolve".into(), ..Options::default() }).await?;
+    let db = Db::connect_with(address, Options::new().role("evolve")).await?;
     let job = evolve::find(&db, "pages-2").await?;
     evolve::Worker::new(&job).tasks(2).run(evolve::upgrade::<Page>()).await?;
     Ok(db)

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod derive;
+mod diagnostics;
 mod evolve;
 mod evolve_scripts;
 mod examples;

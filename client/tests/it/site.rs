@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zeolite_client::collections::Counter;
 use zeolite_client::evolve::{self, NewJob, Plan, Step};
-use zeolite_client::{Db, Error, Options, Persistent, Record, Ref, Registry, Tx};
+use zeolite_client::{Db, Error, Options, Persistent, Record, Ref, Resolvers, Tx};
 use zeolite_server::settings::Settings;
 
 /// A page as new code knows it.
@@ -58,7 +58,7 @@ impl Site {
 
     /// The same on a server that merges edits and upgrades of pages itself.
     pub(crate) async fn merging(count: usize) -> Site {
-        let mut resolvers = Registry::built_in();
+        let mut resolvers = Resolvers::built_in();
         evolve::merge_upgrades::<Page>(&mut resolvers);
         Site::on(World::start_of(stops_soon, resolvers, None).await, count).await
     }
@@ -82,15 +82,15 @@ impl Site {
     }
 
     pub(crate) async fn worker_db(&self) -> Db {
-        let options = Options { name: "worker".into(), role: "evolve".into(), ..Options::default() };
+        let options = Options::new().name("worker").role("evolve");
         self.world.db_with(options).await
     }
 
     /// A client of the site: new code, for which an edit and an upgrade are no conflict.
     pub(crate) async fn live_db(&self) -> Db {
-        let mut resolvers = Registry::built_in();
+        let mut resolvers = Resolvers::built_in();
         evolve::merge_upgrades::<Page>(&mut resolvers);
-        self.world.db_with(Options { resolvers, ..Options::default() }).await
+        self.world.db_with(Options::new().resolvers(resolvers)).await
     }
 
     /// How often pages have been stepped, as the counter says.

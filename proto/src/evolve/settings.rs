@@ -28,6 +28,7 @@ macro_rules! settings {
     (all $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $least:expr => $most:expr;)*) => {
         /// How a job is run. Workers read it again before each chunk.
         #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+        #[non_exhaustive]
         pub struct Settings {
             $($(#[doc = $doc])+ pub $name: $type,)*
         }
@@ -37,6 +38,8 @@ macro_rules! settings {
                 Settings { $($name: $default,)* }
             }
         }
+
+        crate::setters! { Settings { $($name: $type,)* } }
 
         impl Settings {
             /// The names, in order.

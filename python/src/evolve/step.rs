@@ -164,11 +164,11 @@ fn told<'py>(py: Python<'py>, object: &JointObject) -> PyResult<Told<'py>> {
 fn work(py: Python<'_>, (objects, records, checks, read): Answer) -> PyResult<JointWork> {
     let cells = |oids: Vec<Eight>| oids.into_iter().map(|oid| oid.cell(py)).collect::<PyResult<Vec<Cell>>>();
     let (checks, read) = (cells(checks)?, cells(read)?);
-    let mut made = JointWork { checks, read, ..JointWork::default() };
+    let mut made = JointWork::new().checks(checks).read(read);
     for outcome in objects {
         made.objects.push(match outcome {
             Outcome::Failed(why) => Err(why),
-            Outcome::Wrote(oids, reads) => Ok(Share { wrote: cells(oids)?, reads }),
+            Outcome::Wrote(oids, reads) => Ok(Share::new(cells(oids)?, reads)),
         });
     }
     for (oid, (data, blob)) in records {

@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use zeolite_client::revision::{LoggedWrite, Transaction};
-use zeolite_client::{Admin, Cell, Error, Note, Pages, Record, Tid};
+use zeolite_client::revision::{LoggedTransaction, LoggedWrite};
+use zeolite_client::{Admin, Cell, Error, Note, Pages, Record, Restored, Tid};
 
 /// Transactions on their way into a restore.
 const ON_THEIR_WAY: usize = 64;
@@ -32,8 +32,8 @@ pub(crate) struct Log {
 
 #[derive(Default)]
 struct Walk {
-    pages: Option<Pages<Vec<Transaction>>>,
-    ready: VecDeque<Transaction>,
+    pages: Option<Pages<Vec<LoggedTransaction>>>,
+    ready: VecDeque<LoggedTransaction>,
 }
 
 /// The oid, the data (none: deleted, or left out), the length of the record, from where an undo took the data, the blob, and the
@@ -98,7 +98,7 @@ impl Log {
 }
 
 impl Walk {
-    fn take(&mut self, py: Python<'_>) -> PyResult<Option<Transaction>> {
+    fn take(&mut self, py: Python<'_>) -> PyResult<Option<LoggedTransaction>> {
         while self.ready.is_empty() {
             let Some(pages) = &mut self.pages else { return Ok(None) };
             match runtime::wait(py, pages.next())? {
@@ -112,7 +112,7 @@ impl Walk {
 
 impl Log {
     /// None: there was something in it, and nothing of an application's.
-    fn told<'py>(&self, py: Python<'py>, transaction: &Transaction) -> PyResult<Option<Told<'py>>> {
+    fn told<'py>(&self, py: Python<'py>, transaction: &LoggedTransaction) -> PyResult<Option<Told<'py>>> {
         let mut writes: Vec<Write<'py>> = Vec::with_capacity(transaction.writes.len());
         for (place, write) in transaction.writes.iter().enumerate() {
             let Some(oid) = bytes_of(py, write.cell.oid) else { continue };
@@ -150,12 +150,12 @@ impl Log {
 }
 
 /// What was restored so far: how many, and the last tid.
-type Restored = Result<(u64, Tid), Error>;
+type Ended = Result<Restored, Error>;
 
 /// Transactions that are written with their own tids.
 #[pyclass(module = "zeolite._zeolite", frozen)]
 pub(crate) struct Restoring {
-    state: Mutex<Option<(mpsc::Sender<Transaction>, JoinHandle<Restored>)>>,
+    state: Mutex<Option<(mpsc::Sender<LoggedTransaction>, JoinHandle<Ended>)>>,
     /// What is said to be packed where they come from.
     packed_to: Tid,
 }
@@ -187,8 +187,7 @@ impl Restoring {
     fn add(&self, py: Python<'_>, tid: Eight, note: (Vec<u8>, Vec<u8>, Vec<u8>), writes: Vec<Brought>) -> PyResult<()> {
         let mut written = Vec::with_capacity(writes.len());
         let mut write = |cell: Cell, record: Option<Bytes>| {
-            let record_bytes = record.as_ref().map_or(0, |record| record.len() as u64);
-            written.push(LoggedWrite { cell, deleted: record.is_none(), record, merged: false, record_bytes });
+            written.push(LoggedWrite::new(cell, record));
         };
         for (oid, data, data_txn, blob) in writes {
             let cell: Cell = oid.cell(py)?;
@@ -202,15 +201,8 @@ impl Restoring {
             }
         }
         let note = Note { user: note.0.into(), description: note.1.into(), extension: note.2.into() };
-        let transaction = Transaction {
-            tid: tid.tid(),
-            commit_key: Bytes::from_static(&[0; 16]),
-            note,
-            writes: written,
-            draft_digest: 0,
-            own: false,
-            packed_to: self.packed_to,
-        };
+        let mut transaction = LoggedTransaction::new(tid.tid(), note, written);
+        transaction.packed_to = self.packed_to;
         let sender = self.state.lock().as_ref().map(|(sender, _)| sender.clone());
         let Some(sender) = sender else { return Err(errors::invalid(py, "this restore is over; begin a new one")) };
         match runtime::wait_for(py, async move { sender.send(transaction).await })? {
@@ -228,7 +220,7 @@ impl Restoring {
         drop(sender);
         let ended = runtime::wait_for(py, task)?;
         let ended = ended.map_err(|failed| errors::invalid(py, format!("the restore did not end: {failed}")))?;
-        let (count, tid) = ended.map_err(|error| errors::raised(py, &error))?;
-        Ok((count, tid.0))
+        let restored = ended.map_err(|error| errors::raised(py, &error))?;
+        Ok((restored.transactions, restored.last.0))
     }
 }

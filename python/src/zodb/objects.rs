@@ -105,7 +105,8 @@ impl Objects {
     fn records<'py>(&self, py: Python<'py>, at: u64, after: u64) -> PyResult<Page<'py>> {
         let admin = self.database.get().db(py)?.admin();
         let ask = async move { admin.records(Tid(at), Oid(after), RECORDS_PAGE).await };
-        let (page, more) = runtime::wait(py, ask)?;
+        let page = runtime::wait(py, ask)?;
+        let (page, more) = (page.items, page.more);
         let last = page.last().map(|(oid, _)| oid.0);
         let mut told = Vec::with_capacity(page.len());
         for (oid, revision) in page {
@@ -144,10 +145,10 @@ fn history<'py>(py: Python<'py>, db: &Db, cell: &Cell, count: usize) -> PyResult
         let (mut all, mut before) = (Vec::new(), None);
         while all.len() < count {
             let wanted = u32::try_from(count - all.len()).unwrap_or(u32::MAX).min(HISTORY_PAGE);
-            let (page, more) = db.history(cell, before, wanted, true).await?;
-            before = page.last().map(|past| past.revision.tid);
-            all.extend(page);
-            if !more || before.is_none() {
+            let page = db.history(cell, before, wanted, true).await?;
+            before = page.items.last().map(|past| past.revision.tid);
+            all.extend(page.items);
+            if !page.more || before.is_none() {
                 break;
             }
         }

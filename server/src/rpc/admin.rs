@@ -117,7 +117,7 @@ impl Admin for Administration {
                 engine.check_seat()?;
             }
             let to = (request.tid != 0).then_some(Tid(request.tid));
-            let options = PackOptions { to, keep_garbage: request.keep_garbage, dry_run: request.dry_run };
+            let options = PackOptions::new().to(to).keep_garbage(request.keep_garbage).dry_run(request.dry_run);
             let report = engine.pack(options, &mut |progress| tell(pack_progress(progress)))?;
             Ok(pack_report(&report))
         })

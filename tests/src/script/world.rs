@@ -221,7 +221,7 @@ impl World {
         let to = to.first().map(|to| self.names.tid(to)).transpose()?;
         let house = self.house()?;
         let engine = house.engine().clone();
-        let work = std::thread::spawn(move || engine.pack(PackOptions { to, ..PackOptions::default() }, &mut |_| true));
+        let work = std::thread::spawn(move || engine.pack(PackOptions::new().to(to), &mut |_| true));
         while !work.is_finished() {
             house.run_dry();
             std::thread::yield_now();

@@ -2,6 +2,7 @@
 //!
 //! The rules are in `rules`; each of them is shown here to catch a bad example and to let a good one pass.
 
+mod api;
 mod pages;
 mod rings;
 mod rules;
@@ -55,6 +56,7 @@ fn the_house_is_tidy() {
     let asserting = asserting(&sources);
     let mut findings: Vec<Finding> = sources.iter().flat_map(|source| judge(source, &asserting)).collect();
     findings.extend(rings::rings(&sources));
+    findings.extend(api::api(&sources));
     let shown: Vec<String> =
         findings.iter().map(|f| format!("{}:{}: {}: {}", f.path, f.line, f.rule, f.text)).collect();
     assert!(shown.is_empty(), "{} findings\n{}", shown.len(), shown.join("\n"));

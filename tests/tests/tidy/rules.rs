@@ -11,6 +11,7 @@
 //!   time         the server's time comes from its clock
 //!   unfinished   nothing is left to do later
 //!   allow        lints are expected with a reason, never allowed
+//!   api          what users of the client see has examples, and may grow (in `api`)
 //!   tests        no sleep, none ignored, no assertion that cannot fail, none without one
 //! ```
 

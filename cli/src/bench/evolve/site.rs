@@ -146,7 +146,7 @@ pub(super) async fn connect(url: &str, merging: bool) -> Result<Vec<Db>> {
     let mut clients = Vec::with_capacity(CLIENTS);
     for number in 0..CLIENTS {
         let name = format!("bench-{number}");
-        let options = Options { name, cache_bytes: 4 << 20, resolvers: resolvers.clone(), ..Options::default() };
+        let options = Options::new().name(name).cache_bytes(4 << 20).resolvers(resolvers.clone());
         clients.push(Db::connect_with(url, options).await?);
     }
     Ok(clients)

@@ -99,8 +99,7 @@ fn edits(record: &Record) -> u32 {
 }
 
 pub(super) async fn measure(url: &str) -> Result<Met> {
-    let db =
-        Db::connect_with(url, Options { name: "bench-worker".into(), role: "evolve".into(), ..Options::default() });
+    let db = Db::connect_with(url, Options::new().name("bench-worker").role("evolve"));
     let db = db.await?;
     let oids = fill(&db).await?;
     let shapes = Shapes::make(&db).await?;
@@ -108,7 +107,7 @@ pub(super) async fn measure(url: &str) -> Result<Met> {
     let over = Arc::new(AtomicBool::new(false));
     let mut clients: JoinSet<Result<(u64, u64), Error>> = JoinSet::new();
     for number in 0..CLIENTS {
-        let db = Db::connect_with(url, Options { name: format!("thinking-{number}"), ..Options::default() }).await?;
+        let db = Db::connect_with(url, Options::new().name(format!("thinking-{number}"))).await?;
         clients.spawn(client(db, number, oids.clone(), shapes.clone(), over.clone()));
     }
     let mut met = Met::default();
@@ -168,8 +167,7 @@ async fn client(
 /// Plans the evolve to the version, and runs it to its end.
 async fn run(db: &Db, shapes: &Shapes, version: u32) -> Result<evolve::Job> {
     let mut job = evolve::NewJob::new(format!("thinking-{version}"), Plan::below(CLASS, version));
-    job.settings =
-        Settings { disk_pause_percent: 0.0, disk_stop_percent: 0.0, chunk_objects_max: 20, ..Settings::default() };
+    job.settings = Settings::default().disk_pause_percent(0.0).disk_stop_percent(0.0).chunk_objects_max(20);
     let job = evolve::plan(db, job).await?;
     work(db, &job, shapes, version).await?;
     Ok(job)

@@ -52,16 +52,14 @@ impl<'a> Versions<'a> {
         let version = self.next;
         self.next += 1;
         let mut job = evolve::NewJob::new(format!("to-{version}"), plan(version));
-        job.settings = evolve::Settings {
-            workers: how.tasks.max(1) as u32,
-            atomic: how.whole,
+        job.settings = evolve::Settings::default()
+            .workers(how.tasks.max(1) as u32)
+            .atomic(how.whole)
             // What is measured is the work, not this disk's fill.
-            disk_pause_percent: 0.0,
-            disk_stop_percent: 0.0,
+            .disk_pause_percent(0.0)
+            .disk_stop_percent(0.0)
             // As tight as the aim.
-            live_ratio_max: LIVE_RATIO_MAX,
-            ..evolve::Settings::default()
-        };
+            .live_ratio_max(LIVE_RATIO_MAX);
         Ok((evolve::plan(self.worker, job).await?, version))
     }
 

@@ -44,17 +44,15 @@ impl Peers {
     fn options(&self, within: Duration) -> Options {
         let said = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
         let FollowSettings { token_file, ca, cert, key, .. } = &self.follow;
-        Options {
-            name: format!("follower {}", self.me),
-            database: self.database.clone(),
-            token: said(token_file).map(Token::file),
-            tls: Tls { ca: said(ca), cert: said(cert), key: said(key), server_name: None },
-            feed: false,
-            cache_bytes: 0,
-            connect_timeout: WITHIN,
-            request_timeout: within,
-            ..Options::default()
-        }
+        Options::new()
+            .name(format!("follower {}", self.me))
+            .database(self.database.clone())
+            .token(said(token_file).map(Token::file))
+            .tls(Tls::new().ca(said(ca)).cert(said(cert)).key(said(key)).server_name(None))
+            .feed(false)
+            .cache_bytes(0)
+            .connect_timeout(WITHIN)
+            .request_timeout(within)
     }
 
     async fn admin(&self, at: &str, within: Duration) -> Result<Admin> {

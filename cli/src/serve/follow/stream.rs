@@ -150,7 +150,7 @@ impl Run<'_> {
                     continue;
                 }
             };
-            let Some(FollowPage { log, newest, behind, packed_to }) = page else { return Ok(()) };
+            let Some(FollowPage { log, newest, behind, packed_to, .. }) = page else { return Ok(()) };
             self.newest = self.newest.max(newest);
             let has = *have.borrow();
             self.told(has, behind);
@@ -194,14 +194,12 @@ impl Run<'_> {
             Some(pair) => pair.clone(),
             None => {
                 let from = self.copy.peers.client(&self.primary.address).await?;
-                let options = Options {
-                    name: "zeolite follow".to_owned(),
-                    database: self.copy.following.database().to_owned(),
-                    inside: Some(self.copy.door.clone()),
-                    feed: false,
-                    cache_bytes: 0,
-                    ..Options::default()
-                };
+                let options = Options::new()
+                    .name("zeolite follow")
+                    .database(self.copy.following.database())
+                    .inside(Some(self.copy.door.clone()))
+                    .feed(false)
+                    .cache_bytes(0);
                 let to = Db::connect_with("http://inside", options).await?;
                 self.source.insert((from, to)).clone()
             }
@@ -230,9 +228,9 @@ impl Run<'_> {
         }
         let (door, database) = (self.copy.door.clone(), self.copy.following.database().to_owned());
         self.packing = Some(tokio::spawn(async move {
-            let options = Options { database, inside: Some(door), feed: false, cache_bytes: 0, ..Options::default() };
+            let options = Options::new().database(database).inside(Some(door)).feed(false).cache_bytes(0);
             let db = Db::connect_with("http://inside", options).await?;
-            let options = PackOptions { to: Some(to), keep_garbage: true, dry_run: false };
+            let options = PackOptions::new().to(Some(to)).keep_garbage(true).dry_run(false);
             let mut messages = db.admin().pack(options).await?;
             while messages.next().await?.is_some() {}
             Ok(())

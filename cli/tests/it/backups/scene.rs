@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use tempfile::TempDir;
-use zeolite_client::revision::Transaction;
+use zeolite_client::revision::LoggedTransaction;
 use zeolite_client::{BlobId, Cell, Db, Oid, Record, Tid};
 use zeolite_proto::resolvers::entry;
 
@@ -102,10 +102,11 @@ pub(super) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
 }
 
 /// The whole log of a database, as it is there; up to a tid.
-pub(super) async fn log(db: &Db, to: Option<Tid>) -> Vec<Transaction> {
+pub(super) async fn log(db: &Db, to: Option<Tid>) -> Vec<LoggedTransaction> {
     let pages = db.admin().log_left(None, to, None, true).await.expect("reads");
-    let all = pages.collect().await.expect("reads");
-    all.into_iter().map(|transaction| Transaction { packed_to: Tid::NONE, ..transaction }).collect()
+    let mut all = pages.collect().await.expect("reads");
+    all.iter_mut().for_each(|transaction| transaction.packed_to = Tid::NONE);
+    all
 }
 
 /// All files below a directory.

@@ -156,7 +156,7 @@ async fn all_databases_are_backed_up_by_one_command() {
     let shop = format!("databases.shop.data_dir={}", path("shop"));
     let served = Served::start_with(&data, &[&shop]);
     for database in ["main", "shop"] {
-        let options = Options { database: database.into(), ..Options::default() };
+        let options = Options::new().database(database);
         let db = Db::connect_with(served.address.clone(), options).await.expect("connects");
         db.run(async |tx| tx.put(Cell::object(Oid::ROOT), &Record::new("Thing", 1, database))).await.expect("commits");
     }

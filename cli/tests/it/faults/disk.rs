@@ -237,7 +237,7 @@ async fn a_pack_that_the_disk_ends_loses_nothing_and_the_next_one_packs() {
 }
 
 async fn pack(db: &Db) -> Result<u64, Error> {
-    let mut told = db.admin().pack(PackOptions { to: None, keep_garbage: false, dry_run: false }).await?;
+    let mut told = db.admin().pack(PackOptions::new().to(None).keep_garbage(false).dry_run(false)).await?;
     let mut removed = 0;
     while let Some(progress) = told.next().await? {
         removed = progress.revisions_removed;

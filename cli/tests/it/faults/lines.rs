@@ -10,12 +10,11 @@ use zeolite_client::{BlobId, Cell, Db, Error, FaultKind, Oid, Options, Range, Re
 const CUTS: [usize; 14] = [0, 1, 8, 20, 50, 100, 200, 500, 1000, 2000, 5000, 20_000, 80_000, 320_000];
 
 fn options(request_ms: u64) -> Options {
-    Options {
-        request_timeout: Duration::from_millis(request_ms),
-        backoff: (Duration::from_millis(1), Duration::from_millis(20)),
-        cache_bytes: 0,
-        ..Options::default()
-    }
+    Options::new()
+        .request_timeout(Duration::from_millis(request_ms))
+        .backoff_min(Duration::from_millis(1))
+        .backoff_max(Duration::from_millis(20))
+        .cache_bytes(0)
 }
 
 async fn connect(proxy: &Proxy, request_ms: u64) -> Db {

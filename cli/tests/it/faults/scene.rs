@@ -196,7 +196,7 @@ fn serve(faults: &Faults, data: &Path, settings: &[String]) -> Served {
 }
 
 async fn connect(served: &Served) -> Db {
-    Db::connect_with(&served.address, Options { cache_bytes: 0, ..Options::default() }).await.expect("connects")
+    Db::connect_with(&served.address, Options::new().cache_bytes(0)).await.expect("connects")
 }
 
 /// One commit, and no second try.

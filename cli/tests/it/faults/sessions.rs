@@ -20,7 +20,7 @@ fn resident_kib(pid: u32) -> u64 {
 }
 
 fn idle() -> Options {
-    Options { cache_bytes: 0, request_timeout: Duration::from_secs(60), ..Options::default() }
+    Options::new().cache_bytes(0).request_timeout(Duration::from_secs(60))
 }
 
 #[tokio::test(flavor = "multi_thread")]

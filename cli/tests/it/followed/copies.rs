@@ -8,9 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use zeolite_client::{Cell, Db, FaultKind, Oid, Options, PackOptions, Record, Replication, Seat, Tid};
 
 pub(super) async fn client(node: &Node) -> Db {
-    Db::connect_with(node.address.to_string(), Options { request_timeout: GUARD, ..Options::default() })
-        .await
-        .expect("connects")
+    Db::connect_with(node.address.to_string(), Options::new().request_timeout(GUARD)).await.expect("connects")
 }
 
 /// Puts so many objects, each in a commit of its own.
@@ -161,8 +159,7 @@ async fn a_backup_of_a_follower_is_restored_and_is_the_same() {
 async fn blobs_are_there_after_a_fail_over_and_new_ones_are_taken() {
     let mut old = Node::primary(&["replication.sync=1"]);
     let new = Node::follower(&[old.address], &[]);
-    let options =
-        Options { request_timeout: GUARD, other_addresses: vec![new.address.to_string()], ..Options::default() };
+    let options = Options::new().request_timeout(GUARD).other_addresses(vec![new.address.to_string()]);
     let db = Db::connect_with(old.address.to_string(), options).await.expect("connects");
     let put = async |byte: u8| {
         let blob = db.put_blob(&vec![byte; 400_000][..]).await.expect("a blob");
@@ -314,12 +311,11 @@ async fn an_old_primary_with_commits_of_its_own_is_fenced_and_says_which() {
 async fn a_client_that_has_met_the_newer_term_fences_the_old_primary() {
     let mut old = Node::primary(&[]);
     let mut new = Node::follower(&[old.address], &[]);
-    let options = Options {
-        request_timeout: GUARD,
-        other_addresses: vec![old.address.to_string()],
-        backoff: (Duration::from_millis(1), Duration::from_millis(20)),
-        ..Options::default()
-    };
+    let options = Options::new()
+        .request_timeout(GUARD)
+        .other_addresses(vec![old.address.to_string()])
+        .backoff_min(Duration::from_millis(1))
+        .backoff_max(Duration::from_millis(20));
     let db = Db::connect_with(new.address.to_string(), options).await.expect("connects");
     fill(&db, 1, 10).await;
     new.until_whole().await;
@@ -337,7 +333,7 @@ async fn a_client_that_has_met_the_newer_term_fences_the_old_primary() {
 async fn a_planned_switch_loses_nothing_and_refuses_nobody() {
     let mut nodes = vec![Node::primary(&[])];
     nodes.push(Node::follower(&[nodes[0].address], &[]));
-    let options = Options { request_timeout: GUARD, ..super::options(&nodes, "switch", GUARD) };
+    let options = super::options(&nodes, "switch", GUARD).request_timeout(GUARD);
     let db = Db::connect_with(nodes[0].address.to_string(), options).await.expect("connects");
     let oid = db.new_oid().await.expect("an oid");
     let (stop, stopped) = tokio::sync::watch::channel(false);

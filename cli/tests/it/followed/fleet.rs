@@ -133,7 +133,7 @@ impl Node {
 
     /// An operator's calls.
     pub(crate) async fn admin(&self) -> Result<Admin, Error> {
-        Admin::connect(self.address.to_string(), &Options { request_timeout: GUARD, ..Options::default() }).await
+        Admin::connect(self.address.to_string(), &Options::new().request_timeout(GUARD)).await
     }
 
     /// How it is.

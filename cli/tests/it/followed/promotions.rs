@@ -58,13 +58,10 @@ async fn a_client_finds_the_new_primary_past_an_address_that_says_nothing() {
     let new = Node::follower(&[old.address], &[]);
     fill(&client(&old).await, 3, 100).await;
     new.until_whole().await;
-    let options = Options {
-        other_addresses: vec![old.address.to_string(), new.address.to_string()],
-        connect_timeout: GUARD,
-        // An address that says nothing is given up by the transport after 20 s.
-        request_timeout: Duration::from_secs(15),
-        ..Options::default()
-    };
+    let options = Options::new()
+        .other_addresses(vec![old.address.to_string(), new.address.to_string()])
+        .connect_timeout(GUARD)
+        .request_timeout(Duration::from_secs(15));
     let at = silent.local_addr().expect("an address").to_string();
     let db = Db::connect_with(at, options).await.expect("connects");
     fill(&db, 1, 10).await;

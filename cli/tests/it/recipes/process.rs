@@ -171,7 +171,7 @@ async fn this_program_is_a_release_when_it_is_asked_to_be_one() {
 
 async fn be<T: Customer>(address: &str, job: Option<&str>, step: impl Step) -> Result<(), Error> {
     let Some(job) = job else { return serve::<T>(address).await };
-    let db = Db::connect_with(address, Options { role: "evolve".into(), ..Options::default() }).await?;
+    let db = Db::connect_with(address, Options::new().role("evolve")).await?;
     let job = evolve::find(&db, job).await?;
     let report = Worker::new(&job).tasks(2).run(step).await?;
     say(report.phase.text());

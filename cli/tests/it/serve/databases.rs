@@ -4,7 +4,7 @@ use crate::served::{Served, text};
 use zeolite_client::{Cell, Db, Options, Record};
 
 async fn write(address: &str, database: &str, data: &'static str) {
-    let options = Options { database: database.into(), ..Options::default() };
+    let options = Options::new().database(database);
     let db = Db::connect_with(address, options).await.expect("connects");
     let oid = db.new_oid().await.expect("an oid");
     let tx = db.begin().await.expect("begins");

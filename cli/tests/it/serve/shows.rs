@@ -10,7 +10,7 @@ async fn sessions_are_listed_and_one_is_cut_and_comes_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let served = Served::start(dir.path());
     assert!(served.json(&["sessions", "list"]).is_empty(), "an operator takes none");
-    let options = zeolite_client::Options { name: "the shop".into(), ..Default::default() };
+    let options = zeolite_client::Options::new().name("the shop");
     let db = Db::connect_with(&*served.address, options).await.expect("connects");
     let told = served.json(&["sessions", "list"]).remove(0);
     assert_eq!((&told["client"], &told["role"], &told["in_flight"]), (&"the shop".into(), &"admin".into(), &0.into()));

@@ -3,6 +3,7 @@
 use crate::errors::Result;
 use crate::evolve::job::{Job, JobRecord};
 use crate::evolve::ledger::range_cell;
+use crate::revision::Listing;
 use std::collections::VecDeque;
 use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::{Cell, Tid};
@@ -34,7 +35,8 @@ impl Commits {
     pub(super) async fn next(&mut self, job: &Job) -> Result<Option<(Tid, ChunkNote)>> {
         for range in &mut self.ranges {
             while range.page.is_empty() && range.more {
-                let (past, more) = job.db.history(&range.cell, range.before, HISTORY_PAGE, false).await?;
+                let Listing { items: past, more } =
+                    job.db.history(&range.cell, range.before, HISTORY_PAGE, false).await?;
                 range.more = more && !past.is_empty();
                 for past in past {
                     range.before = Some(past.revision.tid);

@@ -106,7 +106,7 @@ async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote, left_alone: &Al
 
 /// Whether a revision was written by the undo of this job.
 async fn has_written(of: Of<'_>, cell: &Cell, tid: Tid) -> Result<bool> {
-    let (newest, _) = of.db.history(cell, Some(tid.next()), 1, false).await?;
+    let newest = of.db.history(cell, Some(tid.next()), 1, false).await?.items;
     let ours = undo_note(of.name, "");
     let is_ours = |note: &Note| note.user == ours.user && note.description.starts_with(&ours.description);
     Ok(newest.first().is_some_and(|past| past.revision.tid == tid && is_ours(&past.note)))

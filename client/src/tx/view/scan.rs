@@ -18,6 +18,18 @@ use zeolite_proto::{Cell, Fault, FaultKind, Oid, Tid};
 
 /// A walk over entries; see [`View::scan`]. It sees the own writes that were made before it began. Dropping it ends it. It is a
 /// [`Stream`] too; after an error it is at its end.
+///
+/// ```
+/// use zeolite_client::{Handle, Range, collections::Map};
+///
+/// # zeolite_testing::with_db(async |db| {
+/// let words: Map<String, u64> = db.run(async |tx| tx.root_or_create("words").await).await?;
+/// db.run(async |tx| words.insert(&tx, "zeolite", &1)).await?;
+/// let view = db.now();
+/// let mut scan = view.scan(words.oid(), Range::all()); // as stored; `words.iter` gives them decoded
+/// assert_eq!(scan.next().await?.expect("an entry").key, "zeolite");
+/// # Ok(()) });
+/// ```
 #[must_use = "a walk reads nothing until it is asked for an entry"]
 pub struct Scan<'v> {
     view: &'v View,

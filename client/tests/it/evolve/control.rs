@@ -6,7 +6,7 @@ use crate::support::{GUARD, within};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use zeolite_client::evolve::{self, NewJob, Phase, Step, Worker};
+use zeolite_client::evolve::{self, Phase, Step, Worker};
 use zeolite_client::{Change, FaultKind, Ref};
 
 /// The gate closes in the end, is told to old code, and opens for an undo.
@@ -14,7 +14,7 @@ use zeolite_client::{Change, FaultKind, Ref};
 async fn the_gate_closes_behind_the_last_old_page() {
     let site = Site::with_pages(300).await;
     let db = site.worker_db().await;
-    let planned = evolve::plan(&db, NewJob { gate: true, ..job("pages") }).await.expect("plans");
+    let planned = evolve::plan(&db, job("pages").gate(true)).await.expect("plans");
     let old_code = site.world.db().await;
     let write_old = async |page: Ref<Page>| {
         let old: Ref<OldPage> = Ref::new(page.oid());

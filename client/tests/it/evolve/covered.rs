@@ -13,7 +13,7 @@ use zeolite_client::{Cell, Error, FaultKind, Handle, Oid, PackOptions, Persisten
 use zeolite_server::settings::Settings;
 
 fn plan_of(name: &str, plan: Plan) -> NewJob {
-    let mut new = NewJob { plan, ..job(name) };
+    let mut new = job(name).plan(plan);
     (new.settings.chunk_objects_start, new.settings.chunk_objects_max) = (5, 5);
     new
 }
@@ -38,7 +38,7 @@ async fn until_pinned_anew(site: &Site, planned: &Job, permits: &Semaphore) {
         permits.add_permits(1);
         within(watch.next(Duration::from_millis(50))).await.expect("tells");
     }
-    let options = PackOptions { keep_garbage: true, ..PackOptions::default() };
+    let options = PackOptions::new().keep_garbage(true);
     let mut pack = site.world.db().await.admin().pack(options).await.expect("answers");
     while let Some(progress) = within(pack.next()).await.expect("packs") {
         assert_eq!(progress.held_back, None);
@@ -237,7 +237,7 @@ async fn two_jobs_over_one_class_are_not_run_at_once_unless_told() {
     let other = evolve::plan(&db, plan_of("other", Plan::oids([site.pages[0].oid()]))).await.expect("plans");
     assert_eq!(other.record().await.expect("reads").total, 1);
 
-    let beside = evolve::plan(&db, NewJob { beside: true, ..plan_of("beside", Plan::class("Page")) }).await;
+    let beside = evolve::plan(&db, plan_of("beside", Plan::class("Page")).beside(true)).await;
     permits.add_permits(1000);
     let report = within(Worker::new(&beside.expect("plans")).run(touch(permits.clone()))).await.expect("runs");
     assert_eq!(report.phase, Phase::Done);

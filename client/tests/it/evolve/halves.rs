@@ -2,7 +2,7 @@
 
 use crate::site::{Site, Upgrade, job};
 use crate::support::within;
-use zeolite_client::evolve::{self, JobRecord, NewJob, Phase, Plan, Worker};
+use zeolite_client::evolve::{self, JobRecord, Phase, Plan, Worker};
 use zeolite_client::{Cell, FaultKind, ModeEnd, ModeKind, PackOptions, Ref};
 
 /// A plan writes down what it covers before its job is there.
@@ -10,7 +10,7 @@ use zeolite_client::{Cell, FaultKind, ModeEnd, ModeKind, PackOptions, Ref};
 async fn a_plan_that_was_cut_off_behind_its_lists_leaves_nothing_that_anybody_sees() {
     let site = Site::with_pages(20).await;
     let db = site.worker_db().await;
-    let whole = evolve::plan(&db, NewJob { plan: Plan::class("Page"), ..job("whole") }).await.expect("plans");
+    let whole = evolve::plan(&db, job("whole").plan(Plan::class("Page"))).await.expect("plans");
     db.newest().await.expect("answers");
     let list = db.now().get(&Cell::entry(whole.oid(), "list/000000")).await.expect("reads").expect("is there");
     let half = db.new_oid().await.expect("an oid");
@@ -23,7 +23,7 @@ async fn a_plan_that_was_cut_off_behind_its_lists_leaves_nothing_that_anybody_se
     }
     let names: Vec<String> = evolve::list(&db).await.expect("lists").iter().map(|job| job.name().to_owned()).collect();
     assert_eq!(names, ["whole"]);
-    let other = evolve::plan(&db, NewJob { plan: Plan::class("Page"), ..job("half") }).await.expect("plans again");
+    let other = evolve::plan(&db, job("half").plan(Plan::class("Page"))).await.expect("plans again");
     assert_eq!(other.record().await.expect("reads").total, 20);
     let mut pack = admin.pack(PackOptions::default()).await.expect("answers");
     while within(pack.next()).await.expect("packs").is_some() {}

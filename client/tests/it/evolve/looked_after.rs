@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use zeolite_client::collections::Counter;
 use zeolite_client::evolve::{self, Job, Phase, Progress, Report, Step, Stepped, Worker};
-use zeolite_client::{Cell, Db, Error, Persistent, Record, Registry, Tx};
+use zeolite_client::{Cell, Db, Error, Persistent, Record, Resolvers, Tx};
 use zeolite_server::server::Server;
 use zeolite_server::store::disk::sim::SimDisk;
 
@@ -64,7 +64,7 @@ async fn free_percent(db: &Db, wanted: impl Fn(f64) -> bool) {
 }
 
 async fn with_metrics(disk: Option<SimDisk>) -> World {
-    World::start_of(|settings| settings.metrics.listen = "127.0.0.1:0".into(), Registry::built_in(), disk).await
+    World::start_of(|settings| settings.metrics.listen = "127.0.0.1:0".into(), Resolvers::built_in(), disk).await
 }
 
 async fn scrape(site: &Site) -> String {

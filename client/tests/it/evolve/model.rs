@@ -179,7 +179,7 @@ impl Model {
 
     /// The commit that made a page.
     async fn made(&self, page: Ref<Page>) -> Tid {
-        let (history, _) = self.db.history(&page.cell(), None, 100, false).await.expect("reads");
+        let history = self.db.history(&page.cell(), None, 100, false).await.expect("reads").items;
         history.last().expect("was made").revision.tid
     }
 

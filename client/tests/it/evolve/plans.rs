@@ -9,7 +9,7 @@ use zeolite_client::evolve::{self, DryRunOptions, NewJob, Phase, Plan, Stepped, 
 use zeolite_client::{Error, Oid, Persistent, Record, Ref};
 
 fn plan_of(name: &str, plan: Plan) -> NewJob {
-    NewJob { plan, ..job(name) }
+    job(name).plan(plan)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +173,7 @@ async fn a_dry_run_changes_nothing_and_tells_what_would_happen() {
     assert!(found.rate > 0.0 && found.predicted.as_nanos() > 0, "{found:?}");
     assert_eq!(db.newest().await.expect("answers"), before, "nothing was committed");
     assert!(evolve::list(&db).await.expect("lists").is_empty());
-    let few = DryRunOptions { objects_max: 50, samples: 1 };
+    let few = DryRunOptions::new().objects_max(50).samples(1);
     let step = Upgrade { counter };
     let found = evolve::dry_run(&db, &job("pages"), &step, &few).await.expect("runs");
     assert_eq!((found.total, found.stepped, found.changed, found.samples.len()), (700, 50, 50, 1));

@@ -13,7 +13,7 @@ use crate::site::{OldPage, Page};
 use crate::support::World;
 use std::time::Duration;
 use zeolite_client::collections::Counter;
-use zeolite_client::{Db, Error, Options, Prepared, Receipt, Ref, Registry, Tx, evolve};
+use zeolite_client::{Db, Error, Options, Prepared, Receipt, Ref, Resolvers, Tx, evolve};
 
 /// Longer than any script.
 const PREPARED_FOR: Duration = Duration::from_secs(60);
@@ -27,11 +27,11 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) async fn connect(world: &World, name: &str) -> Live {
-        let mut resolvers = Registry::built_in();
+        let mut resolvers = Resolvers::built_in();
         if name.starts_with("live") {
             evolve::merge_upgrades::<Page>(&mut resolvers);
         }
-        let db = world.db_with(Options { name: name.into(), resolvers, ..Options::default() }).await;
+        let db = world.db_with(Options::new().name(name).resolvers(resolvers)).await;
         Live { db, is_old: name.starts_with("old"), tx: None, prepared: None }
     }
 

@@ -102,7 +102,7 @@ impl Operator<'_> {
         let (new, kind) = new_job(kind, kind)?;
         let before = self.db.newest().await.map_err(|error| error.to_string())?;
         let step = Stepwise { lane: Arc::new(Lane::new(usize::MAX)), kind, counter: self.counter };
-        let options = DryRunOptions { samples: 1, ..DryRunOptions::default() };
+        let options = DryRunOptions::new().samples(1);
         let found = match evolve::dry_run(self.db, &new, &step, &options).await {
             Ok(found) => found,
             Err(error) => return Ok(vec![self.said(&error)]),

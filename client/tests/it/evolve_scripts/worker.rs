@@ -37,7 +37,7 @@ pub(crate) struct Task<'a> {
 impl Worker {
     pub(crate) async fn start(world: &World, name: &str, task: Task<'_>) -> Result<Worker, Error> {
         let network = world.line().await;
-        let options = Options { name: name.into(), role: "evolve".into(), ..Options::default() };
+        let options = Options::new().name(name).role("evolve");
         let db = Db::connect_with(network.url(), options).await?;
         let job = evolve::find(&db, task.job).await?;
         let lane = Arc::new(Lane::new(0));

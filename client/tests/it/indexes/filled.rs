@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_client::evolve::{self, DryRunOptions, KeptIndexes, Phase, Plan, Report, Step, verify_indexes};
-use zeolite_client::{Db, KeptIndex, Oid, Options, Persistent, Record, Ref, Registry, TracedBy};
+use zeolite_client::{Db, KeptIndex, Oid, Options, Persistent, Record, Ref, Resolvers, TracedBy};
 
 async fn worker_db(world: &World) -> Db {
-    world.db_with(Options { role: "evolve".into(), ..Options::default() }).await
+    world.db_with(Options::new().role("evolve")).await
 }
 
 async fn stepped(db: &Db, name: &str, plan: Plan, step: impl Step) -> Report {
@@ -105,7 +105,7 @@ async fn two_objects_with_one_unique_key_are_told() {
 async fn an_edit_that_an_upgrade_overtakes_leaves_nothing_behind() {
     // The server itself merges the edit and the upgrade of the record; the indexes must be those of what comes out.
     for (merging, evolves) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut resolvers = Registry::built_in();
+        let mut resolvers = Resolvers::built_in();
         if merging {
             evolve::merge_upgrades::<Note>(&mut resolvers);
         }
@@ -236,7 +236,7 @@ async fn the_look_at_all_indexes_asks_for_many_at_once() {
             None
         }
     });
-    let looking = world.db_with(Options { traced_by: Some(counting), ..Options::default() }).await;
+    let looking = world.db_with(Options::new().traced_by(Some(counting))).await;
     let verified = verify_indexes::<Note>(&looking).await.expect("looks");
     assert_eq!((verified.objects, verified.problems), (300, Vec::new()));
     let frames = frames.load(Ordering::Relaxed);

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zeolite_client::evolve::{self, NewJob, Phase, Plan, Worker, verify_indexes};
+use zeolite_client::revision::Listing;
 use zeolite_client::{Db, Error, Oid, Options, Ref, Result, Tx};
 
 const WRITERS: u64 = 3;
@@ -23,7 +24,8 @@ type Entries = BTreeSet<(&'static str, String, Oid)>;
 
 /// What the objects say.
 async fn expected(db: &Db) -> Entries {
-    let (oids, more) = db.admin().objects(None, "wiki.Note", None, Oid::ROOT, 10_000).await.expect("lists");
+    let Listing { items: oids, more, .. } =
+        db.admin().objects(None, "wiki.Note", None, Oid::ROOT, 10_000).await.expect("lists");
     assert!(!more);
     let refs: Vec<Ref<Note>> = oids.into_iter().map(Ref::new).collect();
     let notes = db.now().find_many(&refs).await.expect("loads");
@@ -121,7 +123,7 @@ async fn exchange(tx: &Tx, one: Ref<Note>, two: Ref<Note>) -> Result<Option<Ref<
 }
 
 async fn worker_db(world: &World) -> Db {
-    world.db_with(Options { role: "evolve".into(), ..Options::default() }).await
+    world.db_with(Options::new().role("evolve")).await
 }
 
 /// Workers that are killed; the next one may go on to the end.
@@ -183,7 +185,7 @@ async fn schedule(seed: u64) {
     new.settings.chunk_objects_start = dice.u32(5..20);
     new.settings.chunk_objects_max = dice.u32(5..40);
     new.settings.ranges = dice.u32(1..4);
-    let again = NewJob { name: "again".into(), plan: Plan::class("wiki.Note"), ..new.clone() };
+    let again = new.clone().name("again").plan(Plan::class("wiki.Note"));
     within(evolved(&world, again, true, &mut dice)).await;
     over.store(true, Ordering::Release);
     for writer in writers {

@@ -4,6 +4,7 @@ use crate::support::{World, add_one, number, object, oid, read, value, within};
 use futures_util::stream;
 use std::time::SystemTime;
 use zeolite_client::PackOptions;
+use zeolite_client::revision::Listing;
 use zeolite_client::{FaultKind, Note, Oid, Tid};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +49,7 @@ async fn a_pin_is_there_before_a_pack_that_follows_a_restart() {
     }
     world.restart().await;
     within(db.newest()).await.expect("is there again");
-    let mut pack = db.admin().pack(PackOptions { keep_garbage: true, ..Default::default() }).await.expect("answers");
+    let mut pack = db.admin().pack(PackOptions::new().keep_garbage(true)).await.expect("answers");
     let mut packed_to = None;
     while let Some(progress) = pack.next().await.expect("packs") {
         packed_to = progress.done.then_some(progress.packed_to);
@@ -76,7 +77,7 @@ async fn a_pin_outlives_a_restart_and_a_pack_that_was_there_first() {
     world.restart().await;
     let other = world.db().await;
     let pack = async || {
-        let options = PackOptions { keep_garbage: true, ..Default::default() };
+        let options = PackOptions::new().keep_garbage(true);
         let mut pack = other.admin().pack(options).await.expect("answers");
         loop {
             let message = pack.next().await.expect("packs").expect("a last message");
@@ -111,11 +112,11 @@ async fn history_is_told_and_a_transaction_can_be_undone() {
         let work = settings.run_for_receipt(async |tx| tx.put(object(1), &number(n)));
         tids.push(work.await.expect("commits").1.tid);
     }
-    let (past, more) = db.history(&object(1), None, 3, true).await.expect("answers");
+    let Listing { items: past, more, .. } = db.history(&object(1), None, 3, true).await.expect("answers");
     assert!(more);
     assert_eq!(past.iter().map(|past| past.revision.tid).collect::<Vec<_>>(), [tids[4], tids[3], tids[2]]);
     assert_eq!(past[0].note.description, "step 5");
-    let (older, more) = db.history(&object(1), Some(tids[2]), 3, false).await.expect("answers");
+    let Listing { items: older, more, .. } = db.history(&object(1), Some(tids[2]), 3, false).await.expect("answers");
     assert!(!more && older.len() == 2, "{older:?}");
     assert_eq!(older[0].revision.record.as_deref(), Some(&b""[..]), "there, but not asked for");
     let blocked = db.undo(tids[1], Note::default()).await.expect_err("written since");
@@ -151,7 +152,8 @@ async fn classes_are_counted_and_listed() {
     );
     let (mut all, mut after) = (Vec::new(), Oid::ROOT);
     loop {
-        let (oids, more) = db.admin().objects(None, "Number", Some(2), after, 7).await.expect("answers");
+        let Listing { items: oids, more, .. } =
+            db.admin().objects(None, "Number", Some(2), after, 7).await.expect("answers");
         all.extend(oids);
         after = *all.last().expect("some");
         if !more {
@@ -180,7 +182,8 @@ async fn a_database_is_copied_by_its_log() {
     let log = all().await;
     let expected = log.len() as u64;
     let last = log.last().expect("some").tid;
-    assert_eq!(copy.admin().restore(stream::iter(log.clone())).await.expect("restores"), (expected, last));
+    let restored = copy.admin().restore(stream::iter(log.clone())).await.expect("restores");
+    assert_eq!((restored.transactions, restored.last), (expected, last));
     let copied = copy.admin().log(None, None, None, true).await.expect("answers").collect().await.expect("reads");
     assert_eq!(copied.len(), log.len());
     for (copied, original) in copied.iter().zip(&log) {
@@ -195,7 +198,7 @@ async fn pack_and_verify_tell_their_progress() {
     for n in 0..50 {
         db.run(async |tx| tx.put(object(1), &number(n))).await.expect("puts");
     }
-    let mut pack = db.admin().pack(PackOptions { keep_garbage: true, ..Default::default() }).await.expect("answers");
+    let mut pack = db.admin().pack(PackOptions::new().keep_garbage(true)).await.expect("answers");
     let mut last = None;
     while let Some(progress) = pack.next().await.expect("packs") {
         last = Some(progress);

@@ -65,7 +65,7 @@ fn fault(error: &Error) -> FaultKind {
 }
 
 async fn pack(db: &Db) -> u64 {
-    let mut pack = db.admin().pack(PackOptions { keep_garbage: true, ..Default::default() }).await.expect("answers");
+    let mut pack = db.admin().pack(PackOptions::new().keep_garbage(true)).await.expect("answers");
     let mut last = None;
     while let Some(progress) = pack.next().await.expect("packs") {
         last = Some(progress);
@@ -157,7 +157,7 @@ async fn an_undo_names_the_earlier_blob_again_and_pack_takes_what_no_revision_na
         ids.push(id);
     }
     let named = async || db.now().blobs(&object(1)).await.expect("reads")[0].id();
-    let newest = db.history(&object(1), None, 1, false).await.expect("answers").0[0].revision.tid;
+    let newest = db.history(&object(1), None, 1, false).await.expect("answers").items[0].revision.tid;
     let receipt = db.undo(newest, Note::default()).await.expect("undoes");
     assert!(db.wait_for(receipt.tid, crate::support::GUARD).await);
     assert_eq!(named().await, ids[1], "the one before");
@@ -208,8 +208,8 @@ async fn a_server_says_what_it_does_not_take() {
     assert!(fault(&large) == FaultKind::TooLarge && large.to_string().contains("1000000"), "{large}");
     db.put_blob(&content(1_000_000)[..]).await.expect("just fits");
     db.admin().set_mode(ModeKind::ReadOnly, "", ModeEnd::Never).await.expect("switches");
-    let writer = world.db_with(zeolite_client::Options { role: "write".into(), ..Default::default() }).await;
+    let writer = world.db_with(zeolite_client::Options::new().role("write")).await;
     assert_eq!(fault(&writer.put_blob(&b"x"[..]).await.expect_err("read-only")), FaultKind::ReadOnly);
-    let reader = world.db_with(zeolite_client::Options { role: "read".into(), ..Default::default() }).await;
+    let reader = world.db_with(zeolite_client::Options::new().role("read")).await;
     assert_eq!(fault(&reader.put_blob(&b"x"[..]).await.expect_err("may not")), FaultKind::Denied);
 }

@@ -3,7 +3,7 @@
 use crate::support::{World, add_one, number, object, oid, read, value, within};
 use bytes::Bytes;
 use std::sync::Arc;
-use zeolite_client::{Cell, Error, FaultKind, Options, Range, Record, Registry, Resolver, Tid};
+use zeolite_client::{Cell, Error, FaultKind, Options, Range, Record, Resolver, Resolvers, Tid};
 use zeolite_proto::resolver::Unresolved;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,9 +137,9 @@ impl Resolver for Digits {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conflict_of_a_class_that_only_the_client_knows_is_resolved_there() {
     let world = World::start().await;
-    let mut resolvers = Registry::built_in();
+    let mut resolvers = Resolvers::built_in();
     resolvers.register("Digits", Arc::new(Digits));
-    let (plain, knows) = (world.db().await, world.db_with(Options { resolvers, ..Default::default() }).await);
+    let (plain, knows) = (world.db().await, world.db_with(Options::new().resolvers(resolvers)).await);
     let digits = |digits: &'static str| Record::new("Digits", 1, Bytes::from_static(digits.as_bytes()));
     let first = plain.run(async |tx| tx.put(object(9), &digits("1"))).await;
     first.expect("commits");

@@ -57,7 +57,7 @@ async fn a_client_goes_on_while_its_store_is_restored_into() {
     let begun = reader.begin().await.expect("begins");
     source.run(async |tx| tx.put(object(1), &number(7))).await.expect("puts");
     let log = source.admin().log(None, None, None, true).await.expect("answers").collect().await.expect("reads");
-    let (_, last) = operator.admin().restore(stream::iter(log)).await.expect("restores");
+    let last = operator.admin().restore(stream::iter(log)).await.expect("restores").last;
     assert!(reader.wait_for(last, crate::support::GUARD).await, "it is told what was restored");
     assert_eq!(read(&reader.now(), 1).await.expect("reads"), 7);
     let added = reader.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
@@ -80,7 +80,7 @@ async fn of_a_store_that_is_gone_nothing_is_said_to_the_next() {
     first.expect("puts");
     let world = World::start().await;
     let line = world.line().await;
-    let options = Options { changed_oids_max: 100, watch_backlog: 1, ..Options::default() };
+    let options = Options::new().changed_oids_max(100).watch_backlog(1);
     let db = zeolite_client::Db::connect_with(line.url(), options).await.expect("connects");
     db.run(async |tx| tx.put(object(1), &number(5))).await.expect("puts");
     let (pin, place, position) = (db.pin().await.expect("pins"), db.place(), db.position());
@@ -133,8 +133,8 @@ async fn a_commit_that_was_on_its_way_into_a_store_that_is_gone_is_in_doubt() {
     let line = world.line().await;
     let (db, other) = (zeolite_client::Db::connect(line.url()).await.expect("connects"), world.db().await);
     let visits: Counter = db.run(async |tx| tx.root_or_create("visits").await).await.expect("makes");
-    let mut told = other.watch([visits.oid()]);
     within(other.newest()).await.expect("answers");
+    let mut told = other.watch([visits.oid()]);
     line.deafen();
     let adding = tokio::spawn({
         let db = db.clone();

@@ -55,7 +55,7 @@ async fn in_evolve_only_the_workers_write_and_are_told_the_pressure() {
     let world = World::start().await;
     let site = world.db().await;
     add(&site).await.expect("normal");
-    let worker = world.db_with(Options { role: "evolve".into(), ..Options::default() }).await;
+    let worker = world.db_with(Options::new().role("evolve")).await;
     site.admin().set_mode(ModeKind::EvolveOnly, "", ModeEnd::Never).await.expect("switches");
     assert_eq!(refused(add(&site).await).0, FaultKind::ReadOnly);
     add(&worker).await.expect("a worker may");

@@ -9,11 +9,10 @@ use zeolite_proto::Registry;
 use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 
 fn hasty(request_ms: u64) -> Options {
-    Options {
-        request_timeout: Duration::from_millis(request_ms),
-        backoff: (Duration::from_millis(1), Duration::from_millis(20)),
-        ..Default::default()
-    }
+    Options::new()
+        .request_timeout(Duration::from_millis(request_ms))
+        .backoff_min(Duration::from_millis(1))
+        .backoff_max(Duration::from_millis(20))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +120,7 @@ async fn no_server_is_said_within_the_time_limit() {
     assert!(matches!(gone, Error::Disconnected { .. }), "{gone}");
     let nonsense = Db::connect_with("http://", hasty(60_000)).await.expect_err("no address");
     assert_eq!(nonsense.remedy(), Remedy::FixRequest, "{nonsense}");
-    let waits = Options { wait_for_server: true, ..hasty(60_000) };
+    let waits = hasty(60_000).wait_for_server(true);
     let waiting = tokio::spawn(Db::connect_with(world.network.url(), waits));
     world.start_again().await;
     within(async { while db.newest().await.is_err() {} }).await;
@@ -179,13 +178,13 @@ async fn a_server_that_goes_down_in_order_is_left_at_once() {
     let line = first.line().await;
     // A pause between two attempts would be longer than this test may take.
     let hour = Duration::from_secs(3600);
-    let options = Options { backoff: (hour, hour), request_timeout: hour, ..Default::default() };
+    let options = Options::new().backoff_min(hour).backoff_max(hour).request_timeout(hour);
     let db = Db::connect_with(line.url(), options).await.expect("connects");
-    let before = db.server().expect("connected").1;
+    let before = db.server().expect("connected").store_id;
     line.point_to(&second);
     first.stop().await;
     let reached = async {
-        while db.server().is_none_or(|(_, store_id)| store_id == before) {
+        while db.server().is_none_or(|server| server.store_id == before) {
             // Nobody asks: who does would end the pause.
             tokio::task::yield_now().await;
         }
@@ -199,7 +198,7 @@ async fn whoever_asks_does_not_wait_for_the_end_of_a_long_pause() {
     let world = World::start().await;
     let line = world.line().await;
     let hour = Duration::from_secs(3600);
-    let options = Options { backoff: (hour, hour), request_timeout: hour, ..Default::default() };
+    let options = Options::new().backoff_min(hour).backoff_max(hour).request_timeout(hour);
     let db = Db::connect_with(line.url(), options).await.expect("connects");
     for n in 1..=2 {
         line.cut();
@@ -231,12 +230,12 @@ async fn another_store_behind_the_address_is_not_mixed_with_the_first() {
     db.run(async |tx| tx.put(object(1), &number(1))).await.expect("puts");
     let old = db.begin().await.expect("begins");
     assert_eq!(read(&old, 1).await.expect("reads"), 1);
-    let (_, first) = db.server().expect("connected");
+    let first = db.server().expect("connected").store_id;
     let mut changes = db.watch_all();
     world.replace().await;
     assert!(matches!(within(changes.next()).await, Some(Change::Missed { .. })));
     within(db.newest()).await.expect("reconnects");
-    assert_ne!(db.server().expect("connected").1, first);
+    assert_ne!(db.server().expect("connected").store_id, first);
     let error = read(&old, 1).await.expect_err("the store is another one");
     assert_eq!(error.remedy(), Remedy::ReopenSnapshot, "{error}");
     old.put(object(1), &number(2)).expect("puts");

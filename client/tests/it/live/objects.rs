@@ -86,7 +86,7 @@ async fn long_lists_and_large_records_come_in_pieces() {
         settings.limits.load_cells_max = 700;
     })
     .await;
-    let db = world.db_with(Options { cache_bytes: 1 << 20, ..Default::default() }).await;
+    let db = world.db_with(Options::new().cache_bytes(1 << 20)).await;
     let pages: Vec<Ref<Page>> = db
         .run(async |tx| {
             let mut pages = Vec::new();

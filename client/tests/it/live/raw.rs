@@ -4,6 +4,7 @@
 use crate::support::{World, number, object, oid, value, within};
 use bytes::Bytes;
 use std::time::Duration;
+use zeolite_client::revision::Listing;
 use zeolite_client::{Cell, Db, Error, FaultKind, Note, Oid, Options, Record, Tid};
 use zeolite_server::settings::Settings;
 
@@ -18,7 +19,7 @@ async fn put(db: &Db, n: u64, with: u64) -> Tid {
 }
 
 fn followed() -> Options {
-    Options { changed_oids_max: 1000, ..Options::default() }
+    Options::new().changed_oids_max(1000)
 }
 
 #[tokio::test]
@@ -166,10 +167,10 @@ async fn a_further_address_is_taken_when_the_first_is_not_there() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let nobody = free.local_addr().expect("an address").to_string();
     drop(free);
-    let options = || Options { other_addresses: vec![world.network.url()], ..Options::default() };
+    let options = || Options::new().other_addresses(vec![world.network.url()]);
     let db = Db::connect_with(nobody.clone(), options()).await.expect("the other one is there");
     put(&db, 1, 1).await;
-    let none = Options { other_addresses: vec![nobody.clone()], ..Options::default() };
+    let none = Options::new().other_addresses(vec![nobody.clone()]);
     assert!(matches!(Db::connect_with(nobody, none).await, Err(Error::Disconnected { .. })));
 }
 
@@ -183,7 +184,7 @@ async fn records_come_by_the_page_in_the_order_of_oids() {
     let at = db.position();
     let (mut after, mut found) = (Oid::ROOT, Vec::new());
     loop {
-        let (page, more) = within(db.admin().records(at, after, 2)).await.expect("lists");
+        let Listing { items: page, more, .. } = within(db.admin().records(at, after, 2)).await.expect("lists");
         after = page.last().map_or(after, |(oid, _)| *oid);
         found.extend(page.into_iter().filter(|(found, _)| *found >= oid(0)));
         if !more {
@@ -235,7 +236,7 @@ async fn a_first_phase_that_nobody_waits_for_any_more_is_not_held_when_its_turn_
         draft
     };
     let slow = within(draft(&db).hold(HOUR)).await.expect("is held");
-    let options = Options { request_timeout: Duration::from_millis(200), ..Options::default() };
+    let options = Options::new().request_timeout(Duration::from_millis(200));
     let hasty = world.db_with(options).await;
     assert!(hasty.wait_for(first, LIMIT).await);
     // Its own time limit ends the call, while the draft waits for the slow one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use zeolite_client::{Cell, Db, Options, Record, Registry, TraceContext, TracedBy};
+use zeolite_client::{Cell, Db, Options, Record, Resolvers, TraceContext, TracedBy};
 use zeolite_server::server::Server;
 
 /// Spans that the server has made; nobody takes them, so each waits or was dropped.
@@ -37,7 +37,7 @@ async fn what_a_program_traces_is_traced_by_the_server_and_nothing_else() {
             settings.metrics.listen = "127.0.0.1:0".into();
             settings.traces.endpoint = "http://127.0.0.1:9".into();
         },
-        Registry::built_in(),
+        Resolvers::built_in(),
         None,
     )
     .await;
@@ -45,7 +45,7 @@ async fn what_a_program_traces_is_traced_by_the_server_and_nothing_else() {
     let asked = is_on.clone();
     let context = TraceContext { trace: 7, span: 9, sampled: true };
     let traced_by = TracedBy::new(move || asked.load(Ordering::Relaxed).then_some(context));
-    let db = world.db_with(Options { traced_by: Some(traced_by), ..Options::default() }).await;
+    let db = world.db_with(Options::new().traced_by(Some(traced_by))).await;
     commit(&db).await;
     assert_eq!(spans(&world).await, 0);
     is_on.store(true, Ordering::Relaxed);

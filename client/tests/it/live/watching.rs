@@ -68,7 +68,7 @@ async fn a_commit_in_pieces_is_heard_whole_or_not_at_all() {
 async fn every_snapshot_is_whole_under_load() {
     const OBJECTS: u64 = 12;
     let world = World::start().await;
-    let options = |cache_bytes| Options { cache_bytes, ..Default::default() };
+    let options = |cache_bytes| Options::new().cache_bytes(cache_bytes);
     let clients = [world.db_with(options(4 << 10)).await, world.db().await, world.db_with(options(64 << 10)).await];
     clients[0]
         .run(async |tx| (0..OBJECTS).try_for_each(|oid| tx.put(object(oid + 1), &number(100))))
@@ -130,7 +130,7 @@ async fn every_snapshot_is_whole_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_feed_a_transaction_asks_first() {
     let world = World::start().await;
-    let (with, without) = (world.db().await, world.db_with(Options { feed: false, ..Default::default() }).await);
+    let (with, without) = (world.db().await, world.db_with(Options::new().feed(false)).await);
     for n in 1..20 {
         with.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
         let tx = without.begin().await.expect("begins");

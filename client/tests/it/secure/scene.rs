@@ -129,13 +129,12 @@ impl Scene {
 
     /// Those of a client that knows the server's CA.
     pub(super) fn options(&self, token: Option<&Made>) -> Options {
-        Options {
-            token: token.map(|token| Token::new(token.secret())),
-            tls: Tls { ca: Some(self.path("ca.pem")), ..Tls::default() },
-            request_timeout: Duration::from_secs(10),
-            backoff: (Duration::from_millis(10), Duration::from_millis(50)),
-            ..Options::default()
-        }
+        Options::new()
+            .token(token.map(|token| Token::new(token.secret())))
+            .tls(Tls::new().ca(Some(self.path("ca.pem"))))
+            .request_timeout(Duration::from_secs(10))
+            .backoff_min(Duration::from_millis(10))
+            .backoff_max(Duration::from_millis(50))
     }
 
     /// A connection, as soon as the server knows the user.

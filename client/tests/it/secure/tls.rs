@@ -4,7 +4,7 @@ use super::scene::{Ca, Scene, set, until_refused};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use zeolite_client::{Admin, Db, Error, FaultKind, Options, Tls};
+use zeolite_client::{Admin, Db, Error, FaultKind, Options};
 use zeolite_proto::Role;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +59,7 @@ async fn a_certificate_says_which_user_a_client_works_for() {
     let options = |(cert, key): (String, String), name: &str| {
         let cert = Some(scene.write(&format!("{name}.pem"), &cert));
         let key = Some(scene.write(&format!("{name}.key"), &key));
-        Options { tls: Tls { cert, key, ..scene.options(None).tls }, ..scene.options(None) }
+        scene.options(None).tls(scene.options(None).tls.cert(cert).key(key))
     };
     let shop = scene.comes(options(scene.ca.signs("shop", &[]), "shop")).await;
     let refused = set(&shop, 1).await.expect_err("a reader");
@@ -98,10 +98,10 @@ async fn a_revoked_certificate_ends_its_connections_and_comes_in_no_more() {
         let (cert, key) = scene.ca.signs_numbered(name, &[], Some(serial));
         let cert = Some(scene.write(&format!("{name}.pem"), &cert));
         let key = Some(scene.write(&format!("{name}.key"), &key));
-        Options { tls: Tls { cert, key, ..scene.options(None).tls }, ..scene.options(None) }
+        scene.options(None).tls(scene.options(None).tls.cert(cert).key(key))
     };
     let hasty = Duration::from_secs(1);
-    let (lost, kept) = (Options { request_timeout: hasty, ..options("lost", 1) }, options("kept", 2));
+    let (lost, kept) = (options("lost", 1).request_timeout(hasty), options("kept", 2));
     let (of_lost, of_kept) = (scene.comes(lost.clone()).await, scene.comes(kept.clone()).await);
     set(&of_lost, 1).await.expect("the list of another CA says nothing of it");
 

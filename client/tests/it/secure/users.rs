@@ -4,7 +4,7 @@ use super::scene::{Scene, set, until_refused};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use zeolite_client::{Cell, Db, FaultKind, Oid, Options, Record, Token};
+use zeolite_client::{Cell, Db, FaultKind, Oid, Record, Token};
 use zeolite_proto::Role;
 use zeolite_server::auth::token::Token as Made;
 use zeolite_server::auth::users::Limits;
@@ -44,7 +44,7 @@ async fn a_token_in_a_file_is_read_with_each_connection() {
     let scene = Scene::start(|_, _| {}).await;
     let first = scene.user("shop", Role::Write, &[], None);
     let file = scene.write("token", first.secret());
-    let options = Options { token: Some(Token::file(&file)), ..scene.options(None) };
+    let options = scene.options(None).token(Some(Token::file(&file)));
     let db = scene.comes(options).await;
     let second = scene.user("shop-2", Role::Write, &[], None);
     scene.write("token", &format!("{}\n", second.secret()));
@@ -58,7 +58,7 @@ async fn a_role_counts_on_its_database() {
     let scene = Scene::start(|_, _| {}).await;
     let token = scene.user("shop", Role::Write, &["main"], None);
     scene.comes(scene.options(Some(&token))).await;
-    let on = |database: &str| Options { database: database.into(), ..scene.options(Some(&token)) };
+    let on = |database: &str| scene.options(Some(&token)).database(database);
     for database in ["other", "no-such"] {
         let refused = scene.refused(on(database)).await;
         assert_eq!(refused.kind(), Some(FaultKind::Denied), "whether there is one is not told: {refused}");
@@ -79,7 +79,7 @@ async fn a_user_has_his_limits_over_all_connections_and_the_operator_lifts_them(
         users.keep("shop", &token, 0, None)?;
         users.limit("shop", |kept| *kept = limits)
     });
-    let hasty = Options { request_timeout: Duration::from_secs(1), ..scene.options(Some(&token)) };
+    let hasty = scene.options(Some(&token)).request_timeout(Duration::from_secs(1));
     let comes = || scene.comes(hasty.clone());
     let (first, second, third) = (comes().await, comes().await, comes().await);
     let refused = scene.refused(hasty.clone()).await;
@@ -117,7 +117,7 @@ async fn wrong_tokens_are_refused_alike_while_a_good_client_works() {
     let floods: Vec<_> = (0..16)
         .map(|number: usize| {
             let (scene, over, refused) = (scene.clone(), over.clone(), refused.clone());
-            let options = Options { token: Some(Token::new(&wrong[number % wrong.len()])), ..scene.options(None) };
+            let options = scene.options(None).token(Some(Token::new(&wrong[number % wrong.len()])));
             tokio::spawn(async move {
                 let mut told = std::collections::BTreeSet::new();
                 while !over.load(Ordering::Relaxed) {

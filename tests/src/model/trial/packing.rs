@@ -20,7 +20,7 @@ impl Trial {
             portions = portions.saturating_sub(1);
             portions > 0
         };
-        let options = PackOptions { to, keep_garbage: true, dry_run: false };
+        let options = PackOptions::new().to(to).keep_garbage(true).dry_run(false);
         let patient = self.dice.chance(60);
         let pack = move || engine.pack(options, &mut |_| patient || goes_on());
         let packing = std::thread::spawn(pack);

@@ -86,7 +86,7 @@ impl Site {
 
     fn pack(&self, tid: Tid) -> Result<PackReport, Fault> {
         let to = (tid != Tid::NONE).then_some(tid);
-        self.engine.pack(PackOptions { to, ..PackOptions::default() }, &mut |_| true)
+        self.engine.pack(PackOptions::new().to(to), &mut |_| true)
     }
 
     fn load(&self, oid: u64, at: Tid) -> Result<Option<Tid>, Fault> {
@@ -118,7 +118,7 @@ fn a_pinned_snapshot_holds_pack_back_and_reads_as_before_until_the_pin_ends() {
     assert_eq!(report.packed_to, first);
     assert_eq!(site.load(20, first), Ok(Some(first)));
     site.engine.unpin(&Owner::anonymous(), pin.pin);
-    let dry = site.engine.pack(PackOptions { dry_run: true, ..PackOptions::default() }, &mut |_| true);
+    let dry = site.engine.pack(PackOptions::new().dry_run(true), &mut |_| true);
     assert_eq!((dry.expect("tells").revisions_removed, site.load(20, first)), (2, Ok(Some(first))));
     let report = site.pack(Tid::NONE).expect("packs");
     assert_eq!((report.packed_to, report.revisions_removed), (third, 2));
@@ -227,8 +227,7 @@ fn pack_beside_a_prepared_draft(durable: bool) {
         }
         true
     };
-    let report =
-        site.engine.pack(PackOptions { to: Some(packed_to), ..PackOptions::default() }, &mut name_it).expect("packs");
+    let report = site.engine.pack(PackOptions::new().to(Some(packed_to)), &mut name_it).expect("packs");
     assert_eq!((report.objects_removed, site.load(30, Tid::NONE)), (1, Ok(None)));
     assert!(refused.get() > 0);
     let (told, finished) = mpsc::channel();
