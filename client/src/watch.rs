@@ -2,13 +2,23 @@
 //!
 //! A watcher has a bounded backlog. One that falls behind by more is told so ([`Change::Missed`]) and goes on from what is
 //! still there; nobody waits for it. The same is told when the connection was away too long for the feed to be replayed.
+//!
+//! A session is told only of what it may hold, until somebody watches: then it asks to be told everything, and the watch begins with
+//! the answer.
+//!
+//! ```text
+//!   watch() ............ answer(t) ──> everything behind t
+//!      └── what is committed here is told in part: instead of it, that something was missed
+//! ```
+//!
+//! So it stays until the session ends. The next one says in its hello whether somebody watches.
 
 use futures_util::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use zeolite_proto::{Cell, Mode, Oid, Tid, hash};
@@ -67,6 +77,9 @@ pub(crate) struct Watchers {
     told: broadcast::Sender<Notice>,
     /// The newest commit that was told.
     newest: Arc<AtomicU64>,
+    /// All commits behind this one are told, by this session and those that follow; none: only what is held.
+    whole: watch::Sender<Option<Tid>>,
+    wanted: Notify,
 }
 
 /// A stream of changes; see [`crate::Db::watch`]. It is a [`Stream`] too.
@@ -76,11 +89,25 @@ pub struct Watch {
     /// None: everything.
     oids: Option<hash::Set<Oid>>,
     newest: Arc<AtomicU64>,
+    start: Start,
+}
+
+#[derive(Debug)]
+enum Start {
+    /// It waits for the session to be told everything; where the client was when it was made.
+    Waits { whole: WatchStream<Option<Tid>>, at: Tid },
+    /// It has begun behind this commit. What it was not told before that it is told first.
+    Begun { behind: Tid, missed: bool },
 }
 
 impl Watchers {
     pub(crate) fn new(backlog: usize) -> Watchers {
-        Watchers { told: broadcast::Sender::new(backlog.max(1)), newest: Arc::default() }
+        Watchers {
+            told: broadcast::Sender::new(backlog.max(1)),
+            newest: Arc::default(),
+            whole: watch::Sender::new(None),
+            wanted: Notify::new(),
+        }
     }
 
     pub(crate) fn changed(&self, tid: Tid, cells: Vec<Cell>) {
@@ -98,8 +125,47 @@ impl Watchers {
         let _ = self.told.send(Notice::Missed(tid));
     }
 
-    pub(crate) fn watch(&self, oids: Option<hash::Set<Oid>>) -> Watch {
-        Watch { told: BroadcastStream::new(self.told.subscribe()), oids, newest: self.newest.clone() }
+    /// A watch of these objects, none: of everything, for a client that is at this tid.
+    pub(crate) fn watch(&self, oids: Option<hash::Set<Oid>>, at: Tid) -> Watch {
+        let mut told = None;
+        // Together with the question whether nobody watches.
+        self.whole.send_if_modified(|_| {
+            told = Some(self.told.subscribe());
+            false
+        });
+        let told = BroadcastStream::new(told.unwrap_or_else(|| self.told.subscribe()));
+        let start = match *self.whole.borrow() {
+            Some(_) => Start::Begun { behind: Tid::NONE, missed: false },
+            None => Start::Waits { whole: WatchStream::new(self.whole.subscribe()), at },
+        };
+        self.wanted.notify_one();
+        Watch { told, oids, newest: self.newest.clone(), start }
+    }
+
+    /// All commits behind this one are told.
+    pub(crate) fn whole_behind(&self, tid: Tid) {
+        self.whole.send_if_modified(|whole| {
+            let is_new = whole.is_none();
+            whole.get_or_insert(tid);
+            is_new
+        });
+    }
+
+    /// Whether nobody watches: then a new session need not be told everything.
+    pub(crate) fn are_none(&self) -> bool {
+        let mut none = false;
+        self.whole.send_if_modified(|whole| {
+            none = self.told.receiver_count() == 0;
+            none && whole.take().is_some()
+        });
+        none
+    }
+
+    /// Comes back while somebody watches and not everything is told.
+    pub(crate) async fn are_wanting(&self) {
+        while self.whole.borrow().is_some() || self.told.receiver_count() == 0 {
+            self.wanted.notified().await;
+        }
     }
 }
 
@@ -109,9 +175,26 @@ impl Watch {
         StreamExt::next(self).await
     }
 
+    /// Waits until everything that is committed from then on is told; false when the `Db` is gone.
+    pub async fn begun(&mut self) -> bool {
+        std::future::poll_fn(|cx| self.poll_start(cx)).await
+    }
+
+    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        while let Start::Waits { whole, at } = &mut self.start {
+            match ready!(whole.poll_next_unpin(cx)) {
+                None => return Poll::Ready(false),
+                Some(None) => {}
+                Some(Some(behind)) => self.start = Start::Begun { behind, missed: behind > *at },
+            }
+        }
+        Poll::Ready(true)
+    }
+
     /// What a notice is for this watcher; none: nothing that it watches.
-    fn heard(&self, notice: Result<Notice, BroadcastStreamRecvError>) -> Option<Change> {
+    fn heard(&self, notice: Result<Notice, BroadcastStreamRecvError>, behind: Tid) -> Option<Change> {
         match notice {
+            Ok(Notice::Written(tid, _) | Notice::Missed(tid)) if tid <= behind => None,
             Ok(Notice::Written(tid, cells)) => {
                 let watched = |cell: &&Cell| self.oids.as_ref().is_none_or(|oids| oids.contains(&cell.oid));
                 let cells: Vec<Cell> = cells.iter().filter(watched).cloned().collect();
@@ -130,11 +213,23 @@ impl Stream for Watch {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        if !ready!(self.poll_start(cx)) {
+            return Poll::Ready(None);
+        }
+        let behind = match &mut self.start {
+            Start::Begun { behind, missed: true } => {
+                let tid = *behind;
+                self.start = Start::Begun { behind: tid, missed: false };
+                return Poll::Ready(Some(Change::Missed { tid }));
+            }
+            Start::Begun { behind, .. } => *behind,
+            Start::Waits { at, .. } => *at,
+        };
         loop {
             match ready!(self.told.poll_next_unpin(cx)) {
                 None => return Poll::Ready(None),
                 Some(notice) => {
-                    if let Some(change) = self.heard(notice) {
+                    if let Some(change) = self.heard(notice, behind) {
                         return Poll::Ready(Some(change));
                     }
                 }
@@ -150,8 +245,9 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_hears_its_oids_and_is_told_what_it_missed() {
         let watchers = Watchers::new(2);
-        let mut one = watchers.watch(Some([Oid(1)].into_iter().collect()));
-        let mut all = watchers.watch(None);
+        watchers.whole_behind(Tid(3));
+        let mut one = watchers.watch(Some([Oid(1)].into_iter().collect()), Tid(4));
+        let mut all = watchers.watch(None, Tid(4));
         let cells = |oid| vec![Cell::object(Oid(oid))];
         watchers.changed(Tid(5), cells(2));
         watchers.changed(Tid(6), cells(1));
@@ -166,5 +262,32 @@ mod tests {
         assert_eq!(all.next().await, Some(Change::Written { tid: Tid(11), cells: cells(1) }));
         assert_eq!(all.next().await, Some(Change::Missed { tid: Tid(20) }));
         assert_eq!(all.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_watch_begins_where_everything_is_told() {
+        let watchers = Watchers::new(10);
+        let cells = |oid| vec![Cell::object(Oid(oid))];
+        assert!(watchers.are_none());
+        let (mut early, mut late) = (watchers.watch(None, Tid(4)), watchers.watch(None, Tid(6)));
+        assert!(!watchers.are_none(), "a new session would be told everything");
+        watchers.are_wanting().await;
+        watchers.changed(Tid(5), cells(1));
+        assert!(futures_util::poll!(std::pin::pin!(early.next())).is_pending(), "5 is told in part");
+        watchers.whole_behind(Tid(6));
+        watchers.changed(Tid(6), cells(2));
+        watchers.changed(Tid(7), cells(3));
+        assert!(early.begun().await && late.begun().await);
+        assert_eq!(early.next().await, Some(Change::Missed { tid: Tid(6) }));
+        assert_eq!(early.next().await, Some(Change::Written { tid: Tid(7), cells: cells(3) }));
+        assert_eq!(late.next().await, Some(Change::Written { tid: Tid(7), cells: cells(3) }), "it has missed nothing");
+        let mut third = watchers.watch(None, Tid(7));
+        watchers.changed(Tid(8), cells(4));
+        assert_eq!(third.next().await, Some(Change::Written { tid: Tid(8), cells: cells(4) }), "it begins at once");
+        drop((early, late, third));
+        assert!(watchers.are_none() && watchers.whole.borrow().is_none(), "the next session is told what it holds");
+        let mut gone = watchers.watch(None, Tid(8));
+        drop(watchers);
+        assert_eq!((gone.begun().await, gone.next().await), (false, None));
     }
 }
