@@ -340,14 +340,14 @@ impl Core {
         }
         self.position.restart(Life { generation, timeline: welcome.timeline }, welcome.visible);
         self.mode(welcome.mode.clone());
-        if !welcome.interest {
-            self.watchers.whole_behind(welcome.visible);
-        }
         // Who was here when nothing had been committed has missed whatever there is now.
         let is_behind_nothing = self.options.feed && hello.store_id != 0 && welcome.visible > Tid::NONE;
         if !kept && (hello.resume_from != Tid::NONE || is_behind_nothing) {
             tracing::info!(url = self.url, same_store, "the feed could not be resumed; the cache starts anew");
             self.watchers.missed(welcome.visible);
+        }
+        if !welcome.interest {
+            self.watchers.whole_behind(welcome.visible);
         }
         match self.store_id.swap(welcome.store_id, Ordering::AcqRel) == welcome.store_id {
             true => self.term.fetch_max(welcome.term, Ordering::AcqRel),

@@ -68,8 +68,16 @@ impl Stream for ModeWatch {
 
 #[derive(Clone, Debug)]
 enum Notice {
-    Written(Tid, Arc<[Cell]>),
+    /// With how often something had been missed before.
+    Written(Tid, u64, Arc<[Cell]>),
     Missed(Tid),
+}
+
+/// Behind which commit everything is told. What comes behind something missed may be of another store, whose tids mean something else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+struct Behind {
+    misses: u64,
+    tid: Tid,
 }
 
 #[derive(Debug)]
@@ -77,8 +85,10 @@ pub(crate) struct Watchers {
     told: broadcast::Sender<Notice>,
     /// The newest commit that was told.
     newest: Arc<AtomicU64>,
+    /// How often something was missed.
+    misses: AtomicU64,
     /// All commits behind this one are told, by this session and those that follow; none: only what is held.
-    whole: watch::Sender<Option<Tid>>,
+    whole: watch::Sender<Option<Behind>>,
     wanted: Notify,
 }
 
@@ -95,9 +105,9 @@ pub struct Watch {
 #[derive(Debug)]
 enum Start {
     /// It waits for the session to be told everything; where the client was when it was made.
-    Waits { whole: WatchStream<Option<Tid>>, at: Tid },
+    Waits { whole: WatchStream<Option<Behind>>, at: Behind },
     /// It has begun behind this commit. What it was not told before that it is told first.
-    Begun { behind: Tid, missed: bool },
+    Begun { behind: Behind, missed: bool },
 }
 
 impl Watchers {
@@ -105,6 +115,7 @@ impl Watchers {
         Watchers {
             told: broadcast::Sender::new(backlog.max(1)),
             newest: Arc::default(),
+            misses: AtomicU64::new(0),
             whole: watch::Sender::new(None),
             wanted: Notify::new(),
         }
@@ -117,11 +128,13 @@ impl Watchers {
             let own = |cell: Cell| Cell { key: bytes::Bytes::copy_from_slice(&cell.key), ..cell };
             let cells: Vec<Cell> = cells.into_iter().map(own).collect();
             // Somebody may just have left: then nobody hears it, which is right.
-            let _ = self.told.send(Notice::Written(tid, cells.into()));
+            let misses = self.misses.load(Ordering::Acquire);
+            let _ = self.told.send(Notice::Written(tid, misses, cells.into()));
         }
     }
 
     pub(crate) fn missed(&self, tid: Tid) {
+        self.misses.fetch_add(1, Ordering::AcqRel);
         let _ = self.told.send(Notice::Missed(tid));
     }
 
@@ -135,8 +148,11 @@ impl Watchers {
         });
         let told = BroadcastStream::new(told.unwrap_or_else(|| self.told.subscribe()));
         let start = match *self.whole.borrow() {
-            Some(_) => Start::Begun { behind: Tid::NONE, missed: false },
-            None => Start::Waits { whole: WatchStream::new(self.whole.subscribe()), at },
+            Some(_) => Start::Begun { behind: Behind::default(), missed: false },
+            None => {
+                let at = Behind { misses: self.misses.load(Ordering::Acquire), tid: at };
+                Start::Waits { whole: WatchStream::new(self.whole.subscribe()), at }
+            }
         };
         self.wanted.notify_one();
         Watch { told, oids, newest: self.newest.clone(), start }
@@ -146,7 +162,7 @@ impl Watchers {
     pub(crate) fn whole_behind(&self, tid: Tid) {
         self.whole.send_if_modified(|whole| {
             let is_new = whole.is_none();
-            whole.get_or_insert(tid);
+            whole.get_or_insert(Behind { misses: self.misses.load(Ordering::Acquire), tid });
             is_new
         });
     }
@@ -185,17 +201,21 @@ impl Watch {
             match ready!(whole.poll_next_unpin(cx)) {
                 None => return Poll::Ready(false),
                 Some(None) => {}
-                Some(Some(behind)) => self.start = Start::Begun { behind, missed: behind > *at },
+                Some(Some(behind)) => {
+                    // Of what the connection has missed meanwhile there is a notice.
+                    let missed = behind.misses == at.misses && behind.tid > at.tid;
+                    self.start = Start::Begun { behind, missed };
+                }
             }
         }
         Poll::Ready(true)
     }
 
     /// What a notice is for this watcher; none: nothing that it watches.
-    fn heard(&self, notice: Result<Notice, BroadcastStreamRecvError>, behind: Tid) -> Option<Change> {
+    fn heard(&self, notice: Result<Notice, BroadcastStreamRecvError>, behind: Behind) -> Option<Change> {
         match notice {
-            Ok(Notice::Written(tid, _) | Notice::Missed(tid)) if tid <= behind => None,
-            Ok(Notice::Written(tid, cells)) => {
+            Ok(Notice::Written(tid, misses, _)) if (Behind { misses, tid }) <= behind => None,
+            Ok(Notice::Written(tid, _, cells)) => {
                 let watched = |cell: &&Cell| self.oids.as_ref().is_none_or(|oids| oids.contains(&cell.oid));
                 let cells: Vec<Cell> = cells.iter().filter(watched).cloned().collect();
                 (!cells.is_empty()).then_some(Change::Written { tid, cells })
@@ -218,9 +238,9 @@ impl Stream for Watch {
         }
         let behind = match &mut self.start {
             Start::Begun { behind, missed: true } => {
-                let tid = *behind;
-                self.start = Start::Begun { behind: tid, missed: false };
-                return Poll::Ready(Some(Change::Missed { tid }));
+                let behind = *behind;
+                self.start = Start::Begun { behind, missed: false };
+                return Poll::Ready(Some(Change::Missed { tid: behind.tid }));
             }
             Start::Begun { behind, .. } => *behind,
             Start::Waits { at, .. } => *at,
@@ -286,6 +306,16 @@ mod tests {
         assert_eq!(third.next().await, Some(Change::Written { tid: Tid(8), cells: cells(4) }), "it begins at once");
         drop((early, late, third));
         assert!(watchers.are_none() && watchers.whole.borrow().is_none(), "the next session is told what it holds");
+        // Another store: its tids are smaller.
+        let mut moved = watchers.watch(None, Tid(8));
+        watchers.changed(Tid(9), cells(1));
+        watchers.missed(Tid(2));
+        watchers.whole_behind(Tid(2));
+        watchers.changed(Tid(3), cells(5));
+        assert_eq!(moved.next().await, Some(Change::Missed { tid: Tid(2) }));
+        assert_eq!(moved.next().await, Some(Change::Written { tid: Tid(3), cells: cells(5) }));
+        drop(moved);
+        assert!(watchers.are_none());
         let mut gone = watchers.watch(None, Tid(8));
         drop(watchers);
         assert_eq!((gone.begun().await, gone.next().await), (false, None));
