@@ -260,7 +260,7 @@ pub(crate) async fn open(
 }
 
 fn greeting(hello: Hello) -> v2::Hello {
-    let held = if hello.interest { hello.held.lock().told() } else { None };
+    let held = if hello.interest { hello.held.lock().told().map(v2::Held::from) } else { None };
     v2::Hello {
         // Who cannot say what he holds is told everything.
         interest: held.is_some(),

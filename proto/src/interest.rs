@@ -16,7 +16,6 @@
 //! A [`Held`] is the filter that a client keeps of itself and says in its hello. The server's, of many sessions at once, is its own.
 //! Nothing is ever taken out: a filter becomes too full at some time, and then its session is told everything.
 
-use crate::wire::v2;
 use crate::{Cell, Fault};
 use bytes::Bytes;
 use siphasher::sip::SipHasher24;
@@ -105,30 +104,26 @@ impl Held {
     }
 
     /// As a hello says it; none: it would not say which cells.
-    pub fn told(&self) -> Option<v2::Held> {
+    pub fn told(&self) -> Option<Rows> {
         if self.is_everything() {
             return None;
         }
-        let rows: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Some(v2::Held { rows_log2: SIZES[self.size], rows: rows.into(), cells: self.cells })
+        let bits: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        Some(Rows { rows_log2: SIZES[self.size], bits: bits.into(), cells: self.cells })
     }
 }
 
 /// The rows that a hello names.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rows {
-    /// How many there are, set or not.
-    pub rows_log2: u32,
-    /// About how many cells were noted.
-    pub cells: u32,
+    rows_log2: u32,
     bits: Bytes,
+    cells: u32,
 }
 
-impl TryFrom<v2::Held> for Rows {
-    type Error = Fault;
-
-    fn try_from(held: v2::Held) -> Result<Rows, Fault> {
-        let v2::Held { rows_log2, rows: bits, cells } = held;
+impl Rows {
+    /// As a client says them.
+    pub fn new(rows_log2: u32, bits: Bytes, cells: u32) -> Result<Rows, Fault> {
         if !(ROWS_LOG2_MIN..=SIZES[SIZES.len() - 1]).contains(&rows_log2) || bits.len() != 1 << (rows_log2 - 3) {
             let message = format!(
                 "held has {} bytes for 2^{rows_log2} rows; there are 2^{ROWS_LOG2_MIN} to 2^{} of them, eight in a byte",
@@ -137,11 +132,24 @@ impl TryFrom<v2::Held> for Rows {
             );
             return Err(Fault::invalid(message));
         }
-        Ok(Rows { rows_log2, cells, bits })
+        Ok(Rows { rows_log2, bits, cells })
     }
-}
 
-impl Rows {
+    /// How many there are, set or not, as a power of two.
+    pub fn rows_log2(&self) -> u32 {
+        self.rows_log2
+    }
+
+    /// About how many cells were noted.
+    pub fn cells(&self) -> u32 {
+        self.cells
+    }
+
+    /// Eight rows in a byte, the first in the lowest bit.
+    pub fn bits(&self) -> &Bytes {
+        &self.bits
+    }
+
     /// Those that are set.
     pub fn set(&self) -> impl Iterator<Item = usize> {
         let bits = |(at, byte): (usize, &u8)| {
@@ -195,17 +203,12 @@ mod tests {
     fn what_a_hello_tells_are_the_rows_that_are_set() {
         let mut held = Held::default();
         (0..3000).for_each(|n| held.note(&cell(n)));
-        let told = held.told().expect("few");
-        let rows = Rows::try_from(told.clone()).expect("right");
+        let rows = held.told().expect("few");
         assert_eq!((rows.rows_log2, rows.cells, rows.set().count()), (18, held.cells, held.set as usize));
         assert!(rows.set().all(|row| held.words[row / 64] & (1 << (row % 64)) != 0));
-        for wrong in [
-            v2::Held { rows_log2: 5, rows: vec![0; 4].into(), cells: 0 },
-            v2::Held { rows_log2: 21, rows: vec![0; 1 << 18].into(), cells: 0 },
-            v2::Held { rows_log2: 64, ..told.clone() },
-            v2::Held { rows_log2: 15, ..told },
-        ] {
-            assert!(Rows::try_from(wrong).is_err());
+        assert_eq!(Rows::new(18, rows.bits().clone(), rows.cells()), Ok(rows.clone()));
+        for (rows_log2, bytes) in [(5, 4), (21, 1 << 18), (64, 1 << 15), (15, 1 << 15), (15, 0)] {
+            assert!(Rows::new(rows_log2, vec![0; bytes].into(), 0).is_err(), "{rows_log2} {bytes}");
         }
     }
 }

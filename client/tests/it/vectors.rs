@@ -14,7 +14,7 @@ use uuid::Uuid;
 use zeolite_client::collections::{Counter, Index, List, Map, Set, SmallSet, UniqueIndex};
 use zeolite_client::keys::Key;
 use zeolite_client::{Cell, Codec, Entry, Oid, Persistent, Range, Record, Ref, Tx, keys};
-use zeolite_proto::interest::{self, Held, Rows, SIZES};
+use zeolite_proto::interest::{self, Held, SIZES};
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{bounded, class, counter, extreme, last, list, queue, set, unique};
 
@@ -242,7 +242,7 @@ fn rows_of_interest_are_those_of_the_vectors() {
     };
     let all: Vec<Value> = cells.iter().map(of).collect();
     let told = noted.told().expect("six cells");
-    let set: Vec<usize> = Rows::try_from(told.clone()).expect("right").set().collect();
-    let held_now = json!({ "rows_log2": told.rows_log2, "cells": told.cells, "set": set });
+    let set: Vec<usize> = told.set().collect();
+    let held_now = json!({ "rows_log2": told.rows_log2(), "cells": told.cells(), "set": set });
     held("interest.json", &json!({ "cells": all, "held": held_now }));
 }

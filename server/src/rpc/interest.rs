@@ -182,7 +182,7 @@ impl Interest {
 
     /// What its client holds since earlier sessions. It is not told yet.
     fn hold(&self, rows: &Rows) {
-        let least = SIZES.iter().position(|size| *size >= rows.rows_log2).unwrap_or(SIZES.len() - 1);
+        let least = SIZES.iter().position(|size| *size >= rows.rows_log2()).unwrap_or(SIZES.len() - 1);
         self.grow_to(least);
         self.feed.between(|| self.column.hold(rows));
     }
@@ -257,7 +257,7 @@ impl Column {
 
     fn hold(&self, told: &Rows) {
         let (rows, size) = self.table.rows();
-        let (bit, apart) = (self.place().bit, 1usize << told.rows_log2);
+        let (bit, apart) = (self.place().bit, 1usize << told.rows_log2());
         let mut set = 0;
         for row in told.set() {
             // A row of a smaller filter is each of these of the larger one.
@@ -267,7 +267,7 @@ impl Column {
         }
         let fill = &self.table.fill[self.number];
         fill.set.fetch_add(set, Ordering::Relaxed);
-        fill.cells.fetch_add(told.cells.min(1 << told.rows_log2), Ordering::Relaxed);
+        fill.cells.fetch_add(told.cells().min(1 << told.rows_log2()), Ordering::Relaxed);
         if interest::is_too_full(fill.set.load(Ordering::Relaxed)) {
             self.be_told_everything();
         }

@@ -31,7 +31,7 @@ impl World {
     }
 
     fn session(&self, held: Option<&Held>) -> (Interest, Place) {
-        let rows = held.and_then(Held::told).map(|told| Rows::try_from(told).expect("right"));
+        let rows = held.and_then(Held::told);
         let interest = self.interests.begin(self.feed.clone(), rows.as_ref());
         let place = interest.listens();
         (interest, place)

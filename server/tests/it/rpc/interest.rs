@@ -72,15 +72,15 @@ async fn a_session_hears_of_what_it_has_loaded_or_written_alone() {
 async fn what_came_after_an_old_snapshot_is_in_the_answer() {
     let test = start().await;
     let mut writer = writer(&test).await;
-    let first = write(&mut writer, [1]).await;
-    let second = write(&mut writer, [1, 2]).await;
+    let first = write(&mut writer, [101]).await;
+    let second = write(&mut writer, [101, 102]).await;
     let mut reader = Raw::connect(test.channel().await).await;
     reader.hello(interested()).await;
-    let cells = vec![cell(1), cell(2), cell(3)];
+    let cells = vec![cell(101), cell(102), cell(103)];
     let load = v2::LoadRequest { snapshot: first, cells, ..Default::default() };
     let Reply::Load(loaded) = reader.ask(Request::Load(load)).await else { panic!("not loaded") };
     let told: Vec<_> = loaded.revisions.iter().map(|revision| (revision.tid, revision.end)).collect();
-    assert_eq!(told, [(first, second), (0, first + 1), (0, 0)], "2 was not there, and is now; 3 is not there yet");
+    assert_eq!(told, [(first, second), (0, first + 1), (0, 0)], "102 was not there, and is now; 103 is not there yet");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +98,7 @@ async fn whoever_comes_back_says_what_it_holds() {
         cached_bytes: 1 << 20,
         store_id: begun.store_id,
         timeline: begun.timeline,
-        held: held.told(),
+        held: held.told().map(v2::Held::from),
         ..interested()
     };
     let mut reader = Raw::connect(test.channel().await).await;

@@ -28,10 +28,12 @@ fn large(commits: &[u64], sessions: &[u32]) -> (FeedBatch, Vec<HeldCell>) {
     (FeedBatch { items, timeline: 7 }, held)
 }
 
+/// A commit's tid, and its cells.
+type Told = (u64, Vec<v2::Cell>);
+
 /// What the client makes of it: commits that wrote something, and how far it is at the end. As `FeedJoiner` of the client's does.
-fn joined(frames: impl Iterator<Item = Bytes>) -> (Vec<(u64, Vec<v2::Cell>)>, u64) {
-    let (mut told, mut open, mut at): (Vec<(u64, Vec<v2::Cell>)>, Option<(u64, Vec<v2::Cell>)>, u64) =
-        (Vec::new(), None, 0);
+fn joined(frames: impl Iterator<Item = Bytes>) -> (Vec<Told>, u64) {
+    let (mut told, mut open, mut at): (Vec<Told>, Option<Told>, u64) = (Vec::new(), None, 0);
     for frame in frames {
         let batch = v2::FeedBatch::decode(frame).expect("a batch");
         let count = batch.items.len();
@@ -72,7 +74,7 @@ fn of_a_large_batch_each_session_takes_its_cells_in_order() {
             for session in sessions {
                 let (told, at) = joined(parts.iter().map(|part| part.encode(place(session))));
                 let mut number = 0;
-                let mut expected: Vec<(u64, Vec<v2::Cell>)> = Vec::new();
+                let mut expected: Vec<Told> = Vec::new();
                 for item in &batch.items {
                     let mut cells = Vec::new();
                     for cell in &item.cells {
