@@ -29,23 +29,29 @@ pub(crate) use position::{Life, Position};
 use crate::cache::Cache;
 use crate::credentials::Tls;
 use crate::errors::{Error, Result};
+use crate::revision::Revision;
 use crate::watch::Watchers;
 use crate::wire::{Ended, Failure, Hello, Inbox, Incoming, Link, Welcome};
-use changes::Changes;
+pub(crate) use changes::Changes;
 use oids::Oids;
 use parking_lot::Mutex;
 use pins::Pins;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
+use zeolite_proto::interest::Held;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Mode, Pressure, Tid};
 
 /// How often a request is sent again that was ahead of the server by a commit which the feed has told already.
 const AHEAD_TRIES_MAX: u32 = 100;
 /// While somebody waits for a connection no pause between two attempts is longer.
 const EAGER_MS: u64 = 250;
+
+/// Whoever wants to be told everything and is not heard asks again after about this time.
+const ASKS_AGAIN_MS: u64 = 100;
 
 /// Whether a request may be sent again after the session was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +100,8 @@ pub(crate) struct Core {
     pub(crate) position: Position,
     pub(crate) watchers: Watchers,
     pub(crate) changes: Changes,
+    /// What its answers have told of, or may: whoever says hello names it, and is told of that alone.
+    held: Arc<Mutex<Held>>,
     pub(crate) oids: Oids,
     pub(crate) pins: Pins,
     in_flight: Semaphore,
@@ -122,6 +130,7 @@ impl Core {
             position: Position::default(),
             watchers: Watchers::new(options.watch_backlog),
             changes: Changes::new(options.changed_oids_max),
+            held: Arc::default(),
             oids: Oids::default(),
             pins: Pins::default(),
             in_flight: Semaphore::new(options.in_flight_max),
@@ -295,6 +304,17 @@ impl Core {
         }
     }
 
+    /// Takes in what a load told of a cell at a snapshot of a generation of the store: for the cache, if it is to keep it.
+    pub(crate) fn loaded(&self, cell: &Cell, revision: &Revision, (at, generation): (Tid, u64), keep: bool) {
+        if let Some(end) = revision.end {
+            // The feed may have told that before anybody asked for the cell: then it has not.
+            self.changes.ended(generation, end, cell.oid);
+        }
+        if keep {
+            self.cache.insert(cell, revision, at, generation);
+        }
+    }
+
     /// A request found that this link takes no more: nobody else needs to try it.
     fn leave(&self, link: &Arc<Attached>, why: Error) {
         self.state.send_if_modified(|state| match state {
@@ -319,6 +339,8 @@ impl Core {
                 fed => fed,
             },
             term: self.term.load(Ordering::Acquire),
+            interest: false,
+            held: self.held.clone(),
         }
     }
 
@@ -346,6 +368,9 @@ impl Core {
         if !kept && (hello.resume_from != Tid::NONE || is_behind_nothing) {
             tracing::info!(url = self.url, same_store, "the feed could not be resumed; the cache starts anew");
             self.watchers.missed(welcome.visible);
+        }
+        if !welcome.interest {
+            self.watchers.whole_behind(welcome.visible);
         }
         match self.store_id.swap(welcome.store_id, Ordering::AcqRel) == welcome.store_id {
             true => self.term.fetch_max(welcome.term, Ordering::AcqRel),
@@ -434,7 +459,20 @@ async fn attend(core: &Arc<Core>, link: Link, incoming: Incoming, generation: u6
         () = address::found_primary(core), if core.looks_on(attached.link.welcome()) => {
             Ended { why: "the primary was found at another address".to_owned(), goes_down: true }
         }
+        never = tell_watchers(core, &attached.link) => match never {},
         () = attached.dead.notified() => Ended { why: "the connection is dead".to_owned(), goes_down: false },
+    }
+}
+
+/// Asks to be told everything when somebody watches.
+async fn tell_watchers(core: &Core, link: &Link) -> Infallible {
+    loop {
+        core.watchers.are_wanting().await;
+        match link.everything().await {
+            Ok(newest) => core.watchers.whole_behind(newest),
+            // It has no room, or is about to end.
+            Err(_) => tokio::time::sleep(jittered(ASKS_AGAIN_MS)).await,
+        }
     }
 }
 
@@ -442,7 +480,7 @@ async fn attend(core: &Arc<Core>, link: Link, incoming: Incoming, generation: u6
 async fn supervise(core: Arc<Core>) {
     let mut failures = 0;
     loop {
-        let hello = core.hello();
+        let hello = Hello { interest: core.options.feed && core.watchers.are_none(), ..core.hello() };
         let mut at_once = false;
         let last = match address::open(&core, &hello).await {
             Ok((link, incoming)) => {

@@ -46,6 +46,7 @@ use tonic::Streaming;
 use v2::client_frame::Request;
 use v2::server_frame::Reply;
 use v2::zeolite_client::ZeoliteClient;
+use zeolite_proto::interest::Held;
 use zeolite_proto::wire::{PROTOCOL, fault, v2};
 use zeolite_proto::{Cell, Fault, FaultKind, Limits, Mode, Pressure, Seat, Tid, hash};
 
@@ -95,6 +96,11 @@ pub(crate) struct Hello {
     pub(crate) timeline: u64,
     /// The newest term that was met.
     pub(crate) term: u64,
+    /// To be told only of cells that are noted in `held`, or will be.
+    pub(crate) interest: bool,
+    /// What was ever asked for. It is noted before the request is sent, so that whoever says the next hello names all of which an answer may
+    /// have come; nothing is ever taken out.
+    pub(crate) held: Arc<Mutex<Held>>,
 }
 
 /// What the server answers.
@@ -110,6 +116,8 @@ pub(crate) struct Welcome {
     pub(crate) mode: Mode,
     pub(crate) seat: Seat,
     pub(crate) term: u64,
+    /// Not everything is told in this session.
+    pub(crate) interest: bool,
 }
 
 /// Why a request has no reply.
@@ -193,6 +201,8 @@ pub(crate) struct Link {
     unary: Unary,
     welcome: Welcome,
     traced_by: Option<TracedBy>,
+    /// None: without a feed nobody is told anything.
+    held: Option<Arc<Mutex<Held>>>,
 }
 
 /// How a session ended.
@@ -220,6 +230,7 @@ pub(crate) async fn open(
     let lost = |reason: String| Error::Disconnected { url: url.to_owned(), reason };
     let unary = Unary::connect(url, connect_timeout, &hello.acting).await?;
     let traced_by = hello.acting.traced_by.clone();
+    let held = hello.feed.then(|| hello.held.clone());
     let (outbound, requests) = mpsc::channel(OUTBOUND_FRAMES);
     let first = v2::ClientFrame { id: HELLO_ID, request: Some(Request::Hello(greeting(hello))), ..Default::default() };
     outbound.send(first).await.map_err(|_| lost("the session ended at once".into()))?;
@@ -246,12 +257,16 @@ pub(crate) async fn open(
     };
     let pending = Arc::new(Pending(Mutex::new(Some(hash::Map::default()))));
     let last_id = AtomicU64::new(HELLO_ID);
-    let link = Link { outbound, pending: pending.clone(), last_id, unary, welcome, traced_by };
+    let link = Link { outbound, pending: pending.clone(), last_id, unary, welcome, traced_by, held };
     Ok((link, Incoming { frames, feed, pending }))
 }
 
 fn greeting(hello: Hello) -> v2::Hello {
+    let held = if hello.interest { hello.held.lock().told().map(v2::Held::from) } else { None };
     v2::Hello {
+        // Who cannot say what he holds is told everything.
+        interest: held.is_some(),
+        held,
         protocol: PROTOCOL,
         client: hello.client,
         role: hello.acting.role,
@@ -269,6 +284,7 @@ fn welcome(reply: v2::HelloReply) -> Welcome {
     Welcome {
         seat: reply.seat().into(),
         term: reply.term,
+        interest: reply.interest,
         server: reply.server,
         store_id: reply.store_id,
         timeline: reply.timeline,
@@ -378,6 +394,14 @@ impl Link {
     /// A place to wait, with a new id.
     fn expect(&self) -> Result<Waiter, Failure> {
         self.pending.wait(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// From here on the client may hold these cells.
+    fn note<'c>(&self, cells: impl IntoIterator<Item = &'c Cell>) {
+        if let Some(held) = &self.held {
+            let mut held = held.lock();
+            cells.into_iter().for_each(|cell| held.note(cell));
+        }
     }
 
     async fn send(&self, id: u64, request: Request) -> Result<(), Failure> {

@@ -14,6 +14,7 @@
 //!   replication  a database among its copies: seat, term, how far behind
 //!   evolve   what an evolve stores: its job and ledger
 //!   hash     hash maps with a seed
+//!   interest which cells a session may hold, in a few bits
 //!   limits   the bound of every message, key, draft, lease and scan
 //!   resolver merge(base, theirs, ours) and apply(current, operation)
 //!   registry the resolvers by class, and who judges reads and replays drafts
@@ -31,6 +32,7 @@ pub mod gate;
 pub mod hash;
 pub mod hex;
 pub mod ids;
+pub mod interest;
 pub mod limits;
 pub mod mode;
 pub mod note;

@@ -13,7 +13,7 @@
 //! Each loop is a `turn()` that its thread repeats and a test calls by hand.
 //!
 //! Lock order: a lock is not held while another is taken, except that the feed's is held while a sink takes a batch
-//! and while a session joins (feed > fan, feed > outgoing queue), a session's queue while it takes from the fan (queue > fan), and the mode's parts while the mode in force is set and its listeners (each session's queue) are told.
+//! and while a session joins (feed > fan, feed > outgoing queue, feed > a table of interest), a session's queue while it takes from the fan (queue > fan), and the mode's parts while the mode in force is set and its listeners (each session's queue) are told.
 
 mod answers;
 mod blobs;

@@ -7,6 +7,7 @@
 //!   unary, replicate ────────────────┘
 //!   outbox   one outgoing queue per session      greeting   hello, and the replay of what was missed
 //!   fan      the feed of a database, once for all its sessions, which it wakes together
+//!   interest which of them may hold a cell, so that it is told to those
 //!   budget   the memory of requests and answers, by connection; meter: of messages that are not whole yet
 //!   parts    drafts larger than a frame          health NOT_SERVING when poisoned or going down
 //!   transactions, restore   the log as messages, both ways
@@ -30,6 +31,7 @@ pub(crate) mod following;
 mod greeting;
 mod health;
 mod holding;
+mod interest;
 mod meter;
 mod outbox;
 mod parts;
@@ -124,6 +126,11 @@ pub(crate) struct SessionLoad {
     pub(crate) feed_bytes_longest: u64,
     /// Batches of them in the session that has most.
     pub(crate) feed_batches_longest: u64,
+    /// Written cells that sessions were told of, and that were left out; each counts once for each session.
+    pub(crate) feed_cells_told: u64,
+    pub(crate) feed_cells_left_out: u64,
+    /// Sessions that are told everything.
+    pub(crate) feed_everything: u64,
 }
 
 /// An open session; none of a database before its hello.
@@ -377,7 +384,14 @@ impl Rpc {
         // Each queue has a lock of its own: the list's is let go first.
         let outboxes: Vec<Arc<Outbox>> =
             self.sessions.lock().values().filter(of_it).map(|member| member.outbox.clone()).collect();
-        let mut load = SessionLoad { sessions: outboxes.len() as u64, ..SessionLoad::default() };
+        let cost = self.fan(database).cost();
+        let mut load = SessionLoad {
+            sessions: outboxes.len() as u64,
+            feed_cells_told: cost.cells_told,
+            feed_cells_left_out: cost.cells_left_out,
+            feed_everything: cost.told_everything,
+            ..SessionLoad::default()
+        };
         for outbox in outboxes {
             let queued = outbox.queued();
             load.in_flight += queued.in_flight as u64;

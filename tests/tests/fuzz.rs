@@ -224,7 +224,7 @@ fn server_frames() -> Vec<Bytes> {
     let revision = v2::Revision { tid: 5, end: 9, record: record.clone() };
     let merged = v2::MergedCell { cell: Some(cell.clone()), record };
     let item = v2::FeedItem { tid: 12, cells: vec![cell] };
-    let feed = v2::FeedBatch { items: vec![item.clone(), item], more: true, timeline: 7 }.encode_to_vec();
+    let feed = v2::FeedBatch { items: vec![item.clone(), item], more: true, timeline: 7, up_to: 0 }.encode_to_vec();
     let replies = [
         Reply::Hello(v2::HelloReply { limits: Some((&Limits::default()).into()), ..Default::default() }),
         Reply::Load(v2::LoadReply { snapshot: 9, revisions: vec![revision.clone(); 3] }),

@@ -6,6 +6,10 @@
 //!     |-- told ----|--------- between ----------|--------------------------|
 //! ```
 //!
+//! Of cells that nobody here has ever asked for the feed tells nothing, and nobody has copies of them. Whoever loads one at an older
+//! snapshot learns from the answer when it was written next ([`Changes::ended`]); what came after that he is told by the feed, or by
+//! the answer to his next load.
+//!
 //! It is asked without a round trip. What is older than the floor has been forgotten, to stay within a number of oids; who asks
 //! for that, or for a snapshot of another life of the store, is told so and drops what he keeps.
 
@@ -24,6 +28,8 @@ struct Told {
     generation: u64,
     /// Commits up to here are forgotten.
     floor: Tid,
+    /// The newest commit that the feed has told.
+    newest: Tid,
     oids: usize,
     commits: VecDeque<(Tid, Box<[Oid]>)>,
 }
@@ -43,17 +49,17 @@ impl Changes {
         oids.sort_unstable();
         oids.dedup();
         let mut told = self.told.lock();
-        if tid <= told.floor || told.commits.back().is_some_and(|(last, _)| *last >= tid) {
-            return;
+        if tid > told.newest {
+            told.newest = tid;
+            told.add(tid, oids, self.oids_max);
         }
-        // An empty commit takes room as well.
-        told.oids += oids.len() + 1;
-        told.commits.push_back((tid, oids.into()));
-        while told.oids > self.oids_max
-            && let Some((tid, oids)) = told.commits.pop_front()
-        {
-            told.oids -= oids.len() + 1;
-            told.floor = tid;
+    }
+
+    /// A load told that this commit wrote an object of that generation of the store. Called before anybody sees what was loaded.
+    pub(crate) fn ended(&self, generation: u64, tid: Tid, oid: Oid) {
+        let mut told = self.told.lock();
+        if self.oids_max > 0 && told.generation == generation {
+            told.add(tid, vec![oid], self.oids_max);
         }
     }
 
@@ -77,7 +83,34 @@ impl Changes {
 
 impl Told {
     fn new(generation: u64, floor: Tid) -> Told {
-        Told { generation, floor, oids: 0, commits: VecDeque::new() }
+        Told { generation, floor, newest: floor, oids: 0, commits: VecDeque::new() }
+    }
+
+    /// Notes what a commit wrote, in its place.
+    fn add(&mut self, tid: Tid, oids: Vec<Oid>, oids_max: usize) {
+        if tid <= self.floor {
+            return;
+        }
+        let at = self.commits.partition_point(|(other, _)| *other < tid);
+        match self.commits.get_mut(at).filter(|(other, _)| *other == tid) {
+            Some((_, there)) => {
+                let mut all = there.to_vec();
+                all.extend(oids.into_iter().filter(|oid| !there.contains(oid)));
+                self.oids += all.len() - there.len();
+                *there = all.into();
+            }
+            None => {
+                // An empty commit takes room as well.
+                self.oids += oids.len() + 1;
+                self.commits.insert(at, (tid, oids.into()));
+            }
+        }
+        while self.oids > oids_max
+            && let Some((tid, oids)) = self.commits.pop_front()
+        {
+            self.oids -= oids.len() + 1;
+            self.floor = tid;
+        }
     }
 }
 
@@ -111,6 +144,26 @@ mod tests {
         changes.changed(Tid(13), &cells(&[4]));
         assert_eq!(between(&changes, 10, 13), None, "there is no room for what 11 wrote");
         assert_eq!(between(&changes, 11, 13), Some(vec![3, 4]));
+    }
+
+    #[test]
+    fn what_a_load_tells_late_is_put_where_it_was() {
+        let changes = Changes::new(100);
+        changes.restart(1, Tid(10));
+        changes.changed(Tid(20), &cells(&[1]));
+        changes.changed(Tid(30), &cells(&[2]));
+        changes.ended(1, Tid(25), Oid(7));
+        changes.ended(1, Tid(30), Oid(8));
+        changes.ended(1, Tid(30), Oid(2));
+        changes.ended(1, Tid(9), Oid(9));
+        changes.ended(2, Tid(25), Oid(9));
+        assert_eq!(between(&changes, 10, 30), Some(vec![1, 7, 2, 8]));
+        assert_eq!(between(&changes, 25, 30), Some(vec![2, 8]));
+        // Ahead of the feed: what that tells is added.
+        changes.ended(1, Tid(40), Oid(7));
+        changes.changed(Tid(40), &cells(&[3, 7]));
+        changes.changed(Tid(40), &cells(&[98]));
+        assert_eq!(between(&changes, 30, 40), Some(vec![7, 3]));
     }
 
     #[test]

@@ -122,14 +122,15 @@ impl Db {
         self.core().position.wait_for(tid, Instant::now() + limit).await
     }
 
-    /// Watches all commits from now on.
+    /// Watches all commits from now on. The server tells a client only of what it may hold, until somebody watches: what is committed before it
+    /// has heard of that is told as [`crate::Change::Missed`]; [`Watch::begun`] waits for it.
     pub fn watch_all(&self) -> Watch {
-        self.core().watchers.watch(None)
+        self.core().watchers.watch(None, self.position())
     }
 
-    /// Watches commits that write one of these objects or their entries, from now on.
+    /// Watches commits that write one of these objects or their entries, from now on; as [`Db::watch_all`].
     pub fn watch(&self, oids: impl IntoIterator<Item = Oid>) -> Watch {
-        self.core().watchers.watch(Some(oids.into_iter().collect()))
+        self.core().watchers.watch(Some(oids.into_iter().collect()), self.position())
     }
 
     /// The server's mode, as it was told last: at the hello, and at every change since, within moments.

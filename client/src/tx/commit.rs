@@ -14,7 +14,7 @@ use super::own::{Own, Staged, fold};
 use crate::connect::{Attached, Db, Resend, jittered};
 use crate::errors::{Error, Result};
 use crate::revision::Revision;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -161,24 +161,13 @@ fn remember(db: &Db, draft: &Draft, receipt: &Receipt, generation: u64) {
         cache.insert(cell, &Revision { tid, end: None, record }, tid, generation);
     };
     let merged = |cell: &Cell| receipt.merged.iter().any(|merged| merged.cell == *cell);
-    for (place, write) in draft.writes.iter().enumerate() {
+    // What a stamped write became has a cell that nobody could note before the commit: the feed may not tell of it.
+    for write in draft.writes.iter().filter(|write| !write.stamped) {
         match &write.change {
-            Change::Put(record) if write.stamped => {
-                insert(&stamped(&write.cell, tid, place), Some(record.clone()));
-            }
             Change::Put(record) if !merged(&write.cell) => insert(&write.cell, Some(record.clone())),
             Change::Delete if !merged(&write.cell) => insert(&write.cell, None),
             _ => {}
         }
     }
     receipt.merged.iter().for_each(|merged| insert(&merged.cell, merged.record.clone()));
-}
-
-/// The cell that a stamped write became.
-pub(crate) fn stamped(cell: &Cell, tid: Tid, place: usize) -> Cell {
-    let mut key = BytesMut::with_capacity(cell.key.len() + 12);
-    key.put_slice(&cell.key);
-    key.put_u64(tid.0);
-    key.put_u32(place as u32);
-    Cell { oid: cell.oid, key: key.freeze() }
 }

@@ -277,10 +277,8 @@ impl View {
             if got.is_empty() || got.len() > cells.len() - from {
                 return Err(short());
             }
-            if keep == Keep::Yes {
-                for (cell, revision) in cells[from..].iter().zip(&got) {
-                    core.cache.insert(cell, revision, self.snapshot, self.life.generation);
-                }
+            for (cell, revision) in cells[from..].iter().zip(&got) {
+                core.loaded(cell, revision, (self.snapshot, self.life.generation), keep == Keep::Yes);
             }
             all.extend(got);
         }

@@ -33,7 +33,8 @@ impl Db {
         Place::newest(self)
     }
 
-    /// The commits behind one place of this client, up to another, with the objects that they wrote, without asking the server. None:
+    /// The commits behind one place of this client, up to another, with the objects that they wrote, without asking the server: those of
+    /// which it may have copies, since it has loaded or written them, and a few others. None:
     /// that is longer ago than [`crate::Options::changed_oids_max`] reaches, or the store is another one; nothing is known then.
     pub fn changes(&self, after: Place, to: Place) -> Option<Vec<(Tid, Box<[Oid]>)>> {
         let same = after.life.generation == to.life.generation && self.core().here().is_ok();

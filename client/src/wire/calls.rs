@@ -32,6 +32,7 @@ impl Link {
         (snapshot, timeline): (Tid, u64),
         cells: &[Cell],
     ) -> Result<Vec<Revision>, Failure> {
+        self.note(cells);
         let request = v2::LoadRequest {
             snapshot: snapshot.0,
             timeline,
@@ -74,6 +75,7 @@ impl Link {
 
     async fn send_draft(&self, draft: &Draft, terms: Terms, purpose: Option<Purpose>) -> Result<Reply, Failure> {
         let Terms { timeline, take_oids } = terms;
+        self.note(draft.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell));
         let wire = v2::Draft { timeline, take_oids, ..v2::Draft::from(draft) };
         let (said, withdrawn) = match &purpose {
             None => (0, 0),
@@ -217,6 +219,11 @@ impl Link {
         let (note, key_since) = (Some(note.into()), Some(since.0));
         let request = v2::UndoRequest { tid: tid.0, commit_key: key_bytes(key), note, key_since };
         Ok(reply!(self.request(Request::Undo(request)).await?, Receipt).into())
+    }
+
+    /// From the answer on every cell of the commits behind the tid that it gives is told.
+    pub(crate) async fn everything(&self) -> Result<Tid, Failure> {
+        Ok(Tid(reply!(self.request(Request::Everything(v2::Everything {})).await?, Done).tid))
     }
 
     /// The newest visible tid.

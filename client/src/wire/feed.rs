@@ -2,7 +2,8 @@
 //!
 //! A commit is handed to the inbox when all of its pieces are there, and the position moves after that: so nobody reads at
 //! a tid whose invalidations are not all applied, and a session that ends between two pieces resumes before that commit. What is
-//! kept meanwhile is bounded by what a server takes as one draft.
+//! kept meanwhile is bounded by what a server takes as one draft. Of commits that wrote nothing that this client may hold, only how far
+//! they have come is told.
 
 use super::Inbox;
 use bytes::Bytes;
@@ -40,7 +41,7 @@ impl FeedJoiner {
                 inbox.changed(tid, cells);
             }
         }
-        inbox.reached(newest, batch.timeline);
+        inbox.reached(newest.max(Tid(batch.up_to)), batch.timeline);
         Ok(())
     }
 }
@@ -70,7 +71,7 @@ mod tests {
     fn batch(items: &[(u64, &[u64])], more: bool) -> Bytes {
         let cells = |oids: &[u64]| oids.iter().map(|oid| v2::Cell::from(&Cell::object(Oid(*oid)))).collect();
         let items = items.iter().map(|(tid, oids)| v2::FeedItem { tid: *tid, cells: cells(oids) }).collect();
-        v2::FeedBatch { items, more, timeline: 9 }.encode_to_vec().into()
+        v2::FeedBatch { items, more, timeline: 9, up_to: 0 }.encode_to_vec().into()
     }
 
     #[test]
@@ -85,5 +86,9 @@ mod tests {
         );
         assert_eq!(take(batch(&[(4, &[1])], true)), Ok(vec!["at 0 of 9".into()]));
         assert!(take(batch(&[(5, &[1])], false)).is_err(), "the rest of 4 is missing");
+        let up_to = |up_to, items| v2::FeedBatch { items, up_to, timeline: 9, more: false }.encode_to_vec().into();
+        assert_eq!(take(up_to(8, vec![])), Ok(vec!["at 8 of 9".into()]));
+        let item = v2::FeedItem { tid: 9, cells: vec![] };
+        assert_eq!(take(up_to(12, vec![item])), Ok(vec!["9 []".into(), "at 12 of 9".into()]));
     }
 }

@@ -4,6 +4,7 @@ mod admin;
 mod blobs;
 mod collections;
 mod deadlines;
+mod interest;
 mod isolation;
 mod lives;
 mod modes;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use zeolite_client::collections::{Counter, Index, List, Map, Set, SmallSet, UniqueIndex};
 use zeolite_client::keys::Key;
 use zeolite_client::{Cell, Codec, Entry, Oid, Persistent, Range, Record, Ref, Tx, keys};
+use zeolite_proto::interest::{self, Held, SIZES};
 use zeolite_proto::resolvers::items::Item;
 use zeolite_proto::resolvers::{bounded, class, counter, extreme, last, list, queue, set, unique};
 
@@ -219,4 +220,29 @@ async fn cells_of_collections_are_those_of_the_vectors() {
         }
     }
     held("cells.json", &json!(all));
+}
+
+#[test]
+fn rows_of_interest_are_those_of_the_vectors() {
+    let cells = [
+        Cell::object(Oid(0)),
+        Cell::object(Oid(20)),
+        Cell::object(Oid(u64::MAX)),
+        Cell::entry(Oid(0), "by_title"),
+        Cell::entry(Oid(20), [0, 255, 10].to_vec()),
+        Cell::entry(Oid(20), "Start".repeat(20)),
+    ];
+    let mut noted = Held::default();
+    let of = |cell: &Cell| {
+        noted.note(cell);
+        let hash = interest::hash(cell);
+        let rows: Vec<Value> =
+            SIZES.map(|size| json!({ "rows_log2": size, "rows": interest::rows(hash, size) })).to_vec();
+        json!({ "oid": cell.oid.0, "key": hex(&cell.key), "hash": format!("{hash:016x}"), "rows": rows })
+    };
+    let all: Vec<Value> = cells.iter().map(of).collect();
+    let told = noted.told().expect("six cells");
+    let set: Vec<usize> = told.set().collect();
+    let held_now = json!({ "rows_log2": told.rows_log2(), "cells": told.cells(), "set": set });
+    held("interest.json", &json!({ "cells": all, "held": held_now }));
 }

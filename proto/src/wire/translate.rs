@@ -7,6 +7,7 @@ use super::v2;
 use crate::draft::{Change, Draft, Merged, Priority, ReadCell, ReadRange, Receipt, StaleCell, Write};
 use crate::fault::Fault;
 use crate::ids::{Cell, CommitKey, Oid, Tid};
+use crate::interest::Rows;
 use crate::limits::Limits;
 use crate::note::Note;
 use crate::revision::{Entry, Revision};
@@ -206,6 +207,20 @@ impl TryFrom<v2::Draft> for Draft {
 pub fn decode_draft(encoded: Bytes, limits: &Limits) -> Result<v2::Draft, Fault> {
     super::count::check_draft(&encoded, limits)?;
     v2::Draft::decode(encoded).map_err(|error| Fault::invalid(format!("a draft cannot be decoded: {error}")))
+}
+
+impl From<Rows> for v2::Held {
+    fn from(rows: Rows) -> v2::Held {
+        v2::Held { rows_log2: rows.rows_log2(), rows: rows.bits().clone(), cells: rows.cells() }
+    }
+}
+
+impl TryFrom<v2::Held> for Rows {
+    type Error = Fault;
+
+    fn try_from(held: v2::Held) -> Result<Rows, Fault> {
+        Rows::new(held.rows_log2, held.rows, held.cells)
+    }
 }
 
 impl From<&Merged> for v2::MergedCell {

@@ -127,8 +127,22 @@ fn requests() -> Vec<(&'static str, Request)> {
                 database: String::new(),
                 timeline: u64::MAX - 2,
                 term: 0,
+                // Newer than the fixture.
+                interest: false,
+                held: None,
             }),
         ),
+        (
+            "hello_interest",
+            Request::Hello(v2::Hello {
+                protocol: 2,
+                feed: true,
+                interest: true,
+                held: Some(v2::Held { rows_log2: 6, rows: bytes("01234567"), cells: 12 }),
+                ..Default::default()
+            }),
+        ),
+        ("everything", Request::Everything(v2::Everything {})),
         (
             "load",
             Request::Load(v2::LoadRequest {
@@ -250,6 +264,7 @@ fn feed() -> v2::FeedBatch {
         ],
         more: false,
         timeline: 0,
+        up_to: 0,
     }
 }
 
@@ -274,8 +289,10 @@ fn replies() -> Vec<(&'static str, Reply)> {
                 timeline: u64::MAX - 2,
                 seat: 0,
                 term: 0,
+                interest: false,
             }),
         ),
+        ("hello_interest", Reply::Hello(v2::HelloReply { protocol: 2, interest: true, ..Default::default() })),
         ("load", Reply::Load(v2::LoadReply { snapshot: T2, revisions: vec![revision(), v2::Revision::default()] })),
         (
             "scan",
@@ -377,6 +394,7 @@ fn every_frame_is_as_it_was() {
     }
     check("feed-batch", &feed());
     check("feed-piece", &v2::FeedBatch { more: true, timeline: 0x0123_4567_89ab_cdef, ..feed() });
+    check("feed-up_to", &v2::FeedBatch { items: vec![], timeline: 5, up_to: T2, ..feed() });
     check("log-page", &v2::LogPage { transactions: vec![transaction()], packed_to: T2, timeline: 5 });
 }
 
@@ -386,7 +404,7 @@ fn there_is_a_sample_for_every_file_and_for_every_kind_of_fault() {
     let replies = replies().into_iter().map(|(name, _)| format!("server-{name}.bin"));
     let samples: BTreeSet<String> = requests
         .chain(replies)
-        .chain(["feed-batch.bin", "feed-piece.bin", "log-page.bin", "faults.bin"].map(String::from))
+        .chain(["feed-batch.bin", "feed-piece.bin", "feed-up_to.bin", "log-page.bin", "faults.bin"].map(String::from))
         .collect();
     let files = std::fs::read_dir(directory()).expect("the fixtures are there");
     let files: BTreeSet<String> =

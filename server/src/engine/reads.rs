@@ -22,7 +22,7 @@ use zeolite_proto::{Fault, Tid};
 /// What is read from, and what of it is visible.
 pub(super) struct Reads {
     reader: Arc<dyn Read>,
-    feed: Feed,
+    feed: Arc<Feed>,
     age: Age,
     since: Since,
     pins: Pins,
@@ -30,7 +30,7 @@ pub(super) struct Reads {
 
 impl Reads {
     pub(super) fn new(reader: Arc<dyn Read>, visible: Tid, age: Age, since: Since, pins: Pins) -> Reads {
-        Reads { reader, feed: Feed::new(visible), age, since, pins }
+        Reads { reader, feed: Arc::new(Feed::new(visible)), age, since, pins }
     }
 
     /// Pushes a batch to every subscriber, then makes its tids visible. Only the writer calls this, in order.
@@ -64,12 +64,12 @@ impl Engine {
 
     /// Registers a sink for the feed; gives the visible tid: everything later is pushed to it.
     pub fn subscribe(&self, sink: Arc<dyn FeedSink>) -> Tid {
-        self.join_feed(|_| Some(sink))
+        self.feed().join(|_| Some(sink))
     }
 
-    /// The same for a sink that many share: it is asked for while nothing is published, and may be there already.
-    pub(crate) fn join_feed(&self, join: impl FnOnce(Tid) -> Option<Arc<dyn FeedSink>>) -> Tid {
-        self.reads.feed.join(join)
+    /// The feed, for whoever joins it with a sink that many share, or notes what every later commit must find.
+    pub(crate) fn feed(&self) -> &Arc<Feed> {
+        &self.reads.feed
     }
 
     /// Pins a snapshot for a caller ([`Tid::NONE`]: the newest) for a lease (0: the default), so that pack keeps what it sees.

@@ -223,7 +223,12 @@ fn sessions(load: &SessionLoad, status: &Status, to: &mut Families<'_>) -> Resul
     let help = "The same of the session that is furthest behind; at the limit it is cut";
     to.gauge("zeolite_session_feed_queue_longest_bytes", help, load.feed_bytes_longest)?;
     let help = "Batches of invalidations that wait in the session that is furthest behind";
-    to.gauge("zeolite_session_feed_queue_longest_batches", help, load.feed_batches_longest)
+    to.gauge("zeolite_session_feed_queue_longest_batches", help, load.feed_batches_longest)?;
+    let help = "Written cells that sessions were told of, each once for each session";
+    to.counter("zeolite_session_feed_cells_told", help, load.feed_cells_told)?;
+    let help = "Written cells that sessions were not told of, since they cannot hold them";
+    to.counter("zeolite_session_feed_cells_left_out", help, load.feed_cells_left_out)?;
+    to.gauge("zeolite_session_feed_told_everything", "Sessions that are told of every cell", load.feed_everything)
 }
 
 fn snapshots(status: &Status, to: &mut Families<'_>) -> Result<(), Error> {

@@ -15,12 +15,13 @@ mod operator;
 mod writing;
 
 use super::budget::Account;
+use super::interest::Interest;
 use super::{decode, encode};
 use crate::auth::rights::Verb;
 use crate::auth::{Principal, audit};
 use crate::databases::Database;
-use crate::engine::{Caller, Engine, Mark, Owner, RequestId, SYSTEM_OID, Share};
-use crate::store::Txn;
+use crate::engine::{Caller, Engine, Loaded, Mark, Owner, RequestId, SYSTEM_OID, Share};
+use crate::store::{Revision, Txn};
 use std::sync::Arc;
 use zeolite_proto::wire::{translate, v2};
 use zeolite_proto::{Cell, Fault, FaultKind, Oid, Tid};
@@ -33,11 +34,23 @@ pub(super) struct Calls {
     account: Account,
     inline_cells_max: usize,
     mark: Mark,
+    /// Of a session that is told only of what it may hold.
+    interest: Option<Arc<Interest>>,
 }
 
 impl Calls {
     pub(super) fn new(database: Arc<Database>, who: Principal, account: Account, inline_cells_max: usize) -> Calls {
-        Calls { database, who, account, inline_cells_max, mark: Mark::default() }
+        Calls { database, who, account, inline_cells_max, mark: Mark::default(), interest: None }
+    }
+
+    /// The calls of a session that is told only of what it may hold.
+    pub(super) fn told_of(self, interest: Option<Arc<Interest>>) -> Calls {
+        Calls { interest, ..self }
+    }
+
+    /// What the session may hold; none: it is told everything.
+    pub(super) fn interest(&self) -> Option<&Arc<Interest>> {
+        self.interest.as_ref()
     }
 
     /// From now on the calls of this request.
@@ -144,7 +157,37 @@ impl Calls {
         self.engine().same_life(request.timeline, snapshot)?;
         let cells = decode::load_cells(request, self.engine().limits())?;
         cells.iter().try_for_each(|cell| self.may_see(cell.oid))?;
-        self.engine().load(snapshot, &cells).map(encode::loaded)
+        let Some(interest) = &self.interest else { return self.engine().load(snapshot, &cells).map(encode::loaded) };
+        // Before it is looked what is visible.
+        interest.note(cells.iter());
+        let mut loaded = self.engine().load(snapshot, &cells)?;
+        self.end_what_came_later(&mut loaded, &cells)?;
+        Ok(encode::loaded(loaded))
+    }
+
+    /// Of a cell that was not there yet the store tells no end. Whoever was not told of its first commit must not take it for one
+    /// that is still not there.
+    fn end_what_came_later(&self, loaded: &mut Loaded, cells: &[Cell]) -> Result<(), Fault> {
+        let snapshot = loaded.snapshot;
+        if snapshot >= self.engine().visible() {
+            return Ok(());
+        }
+        for (revision, cell) in loaded.revisions.iter_mut().zip(cells).filter(|(revision, _)| revision.is_none()) {
+            let now = self.engine().peek(Tid::NONE, std::slice::from_ref(cell))?.revisions;
+            if now.into_iter().flatten().next().is_some() {
+                *revision = Some(Revision { tid: Tid::NONE, end: Some(snapshot.next()), record: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// From the answer on the session is told everything.
+    pub(super) fn everything(&self) -> Result<v2::Done, Fault> {
+        self.may(Verb::Read)?;
+        if let Some(interest) = &self.interest {
+            interest.everything();
+        }
+        Ok(encode::done(self.engine().visible()))
     }
 
     /// One page of a scan.

@@ -1,6 +1,6 @@
 //! Owns the feed of one database on its way to its sessions: kept once for all of them, sent in as few frames as can be.
 //!
-//! Every commit is told to every session. A queue for each would cost the thread that everybody waits for one push a commit and
+//! Every commit is told to every session: its cells, or that the order has come so far (`batch`). A queue for each would cost the thread that everybody waits for one push a commit and
 //! session, and each session one frame, one wake and one write a commit; with some hundred processes that mostly listen nothing
 //! else would be done. So what is told stands here once, and a session only knows how far it has come:
 //!
@@ -17,14 +17,20 @@
 //! What all have taken goes. Beyond the limits the oldest goes whether it was taken or not, the largest batch aside: nobody
 //! is too slow for what has just been made, however much it is. Whose cursor stands before the oldest is cut.
 
-use super::pieces::{self, Piece};
-use crate::engine::feed::FeedSink;
-use crate::engine::{Engine, FeedBatch};
+mod batch;
+mod frame;
+
+use super::interest::{Concern, Interest, Interests, Place};
+use crate::engine::FeedBatch;
+use crate::engine::feed::{Feed, FeedSink};
 use crate::settings::SessionSettings;
-use bytes::{Bytes, BytesMut};
+use batch::{Batch, Share};
+use bytes::Bytes;
+use frame::{Taken, Taking};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -45,6 +51,9 @@ const FRAME_BYTES: usize = 64 << 10;
 /// The feed of one database.
 pub(super) struct Fan {
     state: Mutex<State>,
+    interests: Interests,
+    told: AtomicU64,
+    left_out: AtomicU64,
     bell: Notify,
     bytes_max: usize,
     batches_max: usize,
@@ -59,18 +68,26 @@ struct State {
     bytes: usize,
     /// Bytes that were ever pushed.
     pushed: u64,
-    members: Vec<Arc<dyn Listener>>,
+    members: Vec<Member>,
     /// The engine pushes here; it does not while nobody listens.
     pushed_to: bool,
     /// What went last although somebody had not taken it, went for this.
     over: &'static str,
 }
 
-struct Batch {
-    pieces: Vec<Piece>,
-    bytes: usize,
-    timeline: u64,
-    pushed_before: u64,
+struct Member {
+    listener: Arc<dyn Listener>,
+    /// None: it is told everything.
+    interest: Option<Arc<Interest>>,
+}
+
+/// What the feed has cost: a cell counts once for each session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Cost {
+    pub(super) cells_told: u64,
+    pub(super) cells_left_out: u64,
+    /// Sessions that are told everything now.
+    pub(super) told_everything: u64,
 }
 
 /// How far a session has come: the next piece that it takes.
@@ -82,8 +99,8 @@ pub(super) struct Cursor {
 
 /// A session, as its feed sees it.
 pub(super) trait Listener: Send + Sync {
-    /// From here on it gets the feed: what the fan has from this place on, which is what comes after this tid.
-    fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, after: Tid);
+    /// From here on it gets the feed: what the fan has for its column from this place on, which is what comes after this tid.
+    fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, place: Option<Place>, after: Tid);
 
     /// The feed has waited long enough for an answer to go with it.
     fn feed_is_due(self: Arc<Self>) -> Due;
@@ -145,6 +162,9 @@ impl Fan {
                 pushed_to: false,
                 over: "",
             }),
+            interests: Interests::default(),
+            told: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
             bell: Notify::new(),
             bytes_max: settings.feed_queue_bytes_max,
             batches_max: settings.feed_queue_batches_max,
@@ -166,15 +186,26 @@ impl Fan {
         (fan, Waking(task))
     }
 
-    /// From here on a session is told. Gives the visible tid: everything later is.
-    pub(super) fn join(self: &Arc<Fan>, engine: &Engine, listener: Arc<dyn Listener>) -> Tid {
-        engine.join_feed(|visible| {
+    /// The columns of its sessions.
+    pub(super) fn interests(&self) -> &Interests {
+        &self.interests
+    }
+
+    /// From here on a session is told, of what its interest holds or everything. Gives the visible tid: everything later is.
+    pub(super) fn join(
+        self: &Arc<Fan>,
+        feed: &Feed,
+        listener: Arc<dyn Listener>,
+        interest: Option<Arc<Interest>>,
+    ) -> Tid {
+        feed.join(|visible| {
+            let place = interest.as_ref().map(|interest| interest.listens());
             let (cursor, pushed_to) = {
                 let mut state = self.state.lock();
-                state.members.push(listener.clone());
+                state.members.push(Member { listener: listener.clone(), interest });
                 (state.end(), std::mem::replace(&mut state.pushed_to, true))
             };
-            listener.feed_begins(self.clone(), cursor, visible);
+            listener.feed_begins(self.clone(), cursor, place, visible);
             (!pushed_to).then(|| self.clone() as Arc<dyn FeedSink>)
         })
     }
@@ -182,11 +213,15 @@ impl Fan {
     /// A session is over.
     pub(super) fn leave(&self, listener: &dyn Listener) {
         let mut state = self.state.lock();
-        state.members.retain(|member| !std::ptr::addr_eq(Arc::as_ptr(member), listener));
+        let is_it = |member: &mut Member| std::ptr::addr_eq(Arc::as_ptr(&member.listener), listener);
+        // They go when the lock is free again.
+        let gone: Vec<Member> = state.members.extract_if(.., is_it).collect();
+        gone.iter().filter_map(|member| member.interest.as_ref()).for_each(|interest| interest.leaves());
         if state.members.is_empty() {
             let end = state.end();
             state.let_go(end);
         }
+        drop(state);
     }
 
     /// Whether there is something for a session.
@@ -195,36 +230,23 @@ impl Fan {
     }
 
     /// What comes next for a session, if it [has](Self::has) more.
-    pub(super) fn take(&self, from: Cursor) -> Result<Frame, Has> {
-        let (pieces, next, all) = {
+    pub(super) fn take(&self, from: Cursor, place: Option<Place>) -> Result<Frame, Has> {
+        let taking = {
             let state = self.state.lock();
             match state.has(from) {
-                Has::More => state.frame(from),
+                Has::More => state.frame(from, place),
                 other => return Err(other),
             }
         };
-        let whole = pieces.iter().map(|piece| piece.whole).max().unwrap_or(Tid::NONE);
-        // The messages of a list, one behind the other, are the message of the whole list.
-        let bytes = match &pieces[..] {
-            [one] => one.bytes.clone(),
-            many => {
-                let mut joined = BytesMut::with_capacity(many.iter().map(|piece| piece.bytes.len()).sum());
-                many.iter().for_each(|piece| joined.extend_from_slice(&piece.bytes));
-                joined.freeze()
-            }
-        };
-        Ok(Frame { bytes, next, whole, all })
+        Ok(taking.frame())
     }
 
     /// How much is here that a session has not taken.
-    pub(super) fn untaken(&self, from: Cursor) -> Untaken {
+    pub(super) fn untaken(&self, from: Cursor, place: Option<Place>) -> Untaken {
         let state = self.state.lock();
         let before = match from.batch.checked_sub(state.first).map(|at| state.batches.get(at as usize)) {
             Some(None) => state.pushed,
-            Some(Some(batch)) => {
-                batch.pushed_before
-                    + batch.pieces[..from.piece].iter().map(|piece| piece.bytes.len() as u64).sum::<u64>()
-            }
+            Some(Some(batch)) => batch.pushed_before + batch.bytes_before(place, from.piece) as u64,
             None => state.pushed - state.bytes as u64,
         };
         Untaken {
@@ -233,11 +255,34 @@ impl Fan {
         }
     }
 
+    /// What telling has cost so far.
+    pub(super) fn cost(&self) -> Cost {
+        let everything = |member: &&Member| member.interest.as_ref().is_none_or(|own| own.is_everything());
+        Cost {
+            cells_told: self.told.load(Ordering::Relaxed),
+            cells_left_out: self.left_out.load(Ordering::Relaxed),
+            told_everything: self.state.lock().members.iter().filter(everything).count() as u64,
+        }
+    }
+
+    /// Counts what a batch costs with so many members, some of which are told everything and have no column.
+    fn count(&self, batch: &FeedBatch, concern: &Concern, members: usize, plain: usize) {
+        let cells = batch.items.iter().map(|item| item.cells.len() as u64).sum::<u64>();
+        let sum = |masks: &[u64]| masks.iter().map(|mask| u64::from(mask.count_ones())).sum::<u64>();
+        let told = cells * plain as u64
+            + match &concern.held {
+                None => cells * sum(&concern.who),
+                Some(held) => cells * sum(&concern.everything) + held.iter().map(|held| sum(&held.who)).sum::<u64>(),
+            };
+        self.told.fetch_add(told, Ordering::Relaxed);
+        self.left_out.fetch_add((cells * members as u64).saturating_sub(told), Ordering::Relaxed);
+    }
+
     /// Wakes who is idle and has not taken everything, cuts who is behind, and lets go what all have taken. How many were woken.
     async fn wake(&self) -> u32 {
         let (members, end) = {
             let state = self.state.lock();
-            (state.members.clone(), state.end())
+            (state.members.iter().map(|member| member.listener.clone()).collect::<Vec<_>>(), state.end())
         };
         let (mut woken, mut all_have) = (0, end);
         for (at, member) in members.into_iter().enumerate() {
@@ -255,18 +300,21 @@ impl Fan {
 
 impl FeedSink for Fan {
     fn push(&self, batch: &FeedBatch) -> bool {
-        {
+        let (members, plain) = {
             let mut state = self.state.lock();
             if state.members.is_empty() {
                 // Whoever joins next brings this back.
                 state.pushed_to = false;
                 return false;
             }
-        }
+            (state.members.len(), state.members.iter().filter(|member| member.interest.is_none()).count())
+        };
         // It may be a million cells, and whoever sends an answer looks here.
-        let pieces = pieces::of(&batch.items, batch.timeline);
+        let concern = self.interests.of(&batch.items);
+        self.count(batch, &concern, members, plain);
+        let batch = Batch::of(batch, concern, plain > 0);
         let mut state = self.state.lock();
-        state.push(pieces, batch.timeline);
+        state.push(batch);
         while let Some(limit) = state.is_over(self.bytes_max, self.batches_max) {
             state.over = limit;
             state.pop();
@@ -296,11 +344,12 @@ impl State {
         }
     }
 
-    fn push(&mut self, pieces: Vec<Piece>, timeline: u64) {
-        let bytes = pieces.iter().map(|piece| piece.bytes.len()).sum();
+    fn push(&mut self, mut batch: Batch) {
+        let bytes = batch.bytes;
         while self.peaks.pop_back_if(|(_, smaller)| *smaller <= bytes).is_some() {}
         self.peaks.push_back((self.end().batch, bytes));
-        self.batches.push_back(Batch { pieces, bytes, timeline, pushed_before: self.pushed });
+        batch.pushed_before = self.pushed;
+        self.batches.push_back(batch);
         self.bytes += bytes;
         self.pushed += bytes as u64;
     }
@@ -331,27 +380,37 @@ impl State {
         }
     }
 
-    /// The pieces of one frame, where the next begins, and whether nothing is there. A piece that says `more` ends a frame: it
-    /// says so of the frame's last commit. So does another life of the store: a frame has one.
-    fn frame(&self, from: Cursor) -> (Vec<Piece>, Cursor, bool) {
-        let (mut pieces, mut bytes, mut next) = (Vec::new(), 0, from);
-        let mut timeline = None;
+    /// What one frame has. A piece that says `more` ends a frame: it says so of the frame's last commit. So does another life of the
+    /// store: a frame has one.
+    fn frame(&self, from: Cursor, place: Option<Place>) -> Taking {
+        let (mut taken, mut bytes, mut next) = (Vec::new(), 0, from);
+        let (mut timeline, mut passed) = (None, None);
         while let Some(batch) = self.batches.get((next.batch - self.first) as usize) {
             if *timeline.get_or_insert(batch.timeline) != batch.timeline {
                 break;
             }
-            let piece = &batch.pieces[next.piece];
+            let (one, pieces) = match (batch.share(place), place) {
+                (Share::Pieces(pieces), _) => (pieces.get(next.piece).cloned().map(Taken::Piece), pieces.len()),
+                (Share::Parts(parts), Some(place)) => {
+                    (parts.get(next.piece).map(|part| Taken::Part(part.clone(), place)), parts.len())
+                }
+                _ => (None, 0),
+            };
             next.piece += 1;
-            if next.piece == batch.pieces.len() {
+            if next.piece >= pieces {
                 next = Cursor { batch: next.batch + 1, piece: 0 };
             }
-            bytes += piece.bytes.len();
-            pieces.push(piece.clone());
-            if piece.more || bytes >= FRAME_BYTES {
+            passed = one.is_none().then_some((batch.last, batch.timeline));
+            let Some(one) = one else { continue };
+            let (more, size) = one.more_and_bytes();
+            bytes += size;
+            taken.push(one);
+            if more || bytes >= FRAME_BYTES {
                 break;
             }
         }
-        (pieces, next, next == self.end())
+        taken.extend(passed.map(|(last, timeline)| Taken::UpTo(last, timeline)));
+        Taking { taken, next, all: next == self.end() }
     }
 }
 

@@ -157,7 +157,11 @@ impl Greeter {
         if !self.hello.feed {
             return self.calls.engine().visible();
         }
-        self.rpc.fan(self.calls.database()).join(self.calls.engine(), self.outbox.clone())
+        self.rpc.fan(self.calls.database()).join(
+            self.calls.engine().feed(),
+            self.outbox.clone(),
+            self.calls.interest().cloned(),
+        )
     }
 
     fn reply(&mut self, visible: Tid, replayed: bool) -> v2::ServerFrame {
@@ -174,6 +178,7 @@ impl Greeter {
             mode: Some((&*self.calls.engine().mode()).into()),
             seat: v2::Seat::from(self.calls.engine().seat()).into(),
             term: self.calls.engine().term(),
+            interest: self.calls.interest().is_some(),
         };
         v2::ServerFrame { id: self.request_id, reply: Some(Reply::Hello(reply)) }
     }

@@ -24,6 +24,7 @@
 use super::budget::Charge;
 use super::encode;
 use super::fan::{Cursor, Due, Fan, Has, Listener, Untaken};
+use super::interest::Place;
 use crate::settings::SessionSettings;
 use parking_lot::Mutex;
 use prost::Message;
@@ -74,6 +75,8 @@ struct QueueLimits {
 struct Feeding {
     fan: Arc<Fan>,
     at: Cursor,
+    /// Its column; none: it is told everything.
+    place: Option<Place>,
     /// Everything up to here was sent.
     sent_to: Tid,
 }
@@ -269,7 +272,7 @@ impl Outbox {
         QueueLoad {
             in_flight: lane.in_flight.len(),
             reply_bytes: lane.reply_bytes,
-            feed: lane.feed.as_ref().map_or_else(Untaken::default, |feed| feed.fan.untaken(feed.at)),
+            feed: lane.feed.as_ref().map_or_else(Untaken::default, |feed| feed.fan.untaken(feed.at, feed.place)),
         }
     }
 
@@ -283,8 +286,8 @@ impl Outbox {
 }
 
 impl Listener for Outbox {
-    fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, after: Tid) {
-        self.lane.lock().feed = Some(Feeding { fan, at, sent_to: after });
+    fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, place: Option<Place>, after: Tid) {
+        self.lane.lock().feed = Some(Feeding { fan, at, place, sent_to: after });
     }
 
     fn feed_is_due(self: Arc<Self>) -> Due {
@@ -331,7 +334,7 @@ impl Lane {
     /// The feed that is to be sent before anything else; the error says by which limit it is gone.
     fn next_feed(&mut self) -> Result<Option<v2::ServerFrame>, &'static str> {
         let (Some(feed), 0) = (&mut self.feed, self.covered) else { return Ok(None) };
-        match feed.fan.take(feed.at) {
+        match feed.fan.take(feed.at, feed.place) {
             Ok(frame) => {
                 (feed.at, feed.sent_to) = (frame.next, feed.sent_to.max(frame.whole));
                 if frame.all {

@@ -11,10 +11,10 @@ use zeolite_proto::wire::v2;
 use zeolite_proto::{Cell, Tid};
 
 /// A piece ends behind the cell that reaches this: far below what gRPC libraries take by default, 4 MiB.
-const PIECE_BYTES: usize = 1 << 20;
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// What an item and a cell take beside the key, at most.
-const HEAD_BYTES: usize = 24;
+pub(super) const HEAD_BYTES: usize = 24;
 
 /// An encoded `FeedBatch`.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ impl Cutter {
 
     fn end(&mut self, more: bool) {
         let whole = self.open.iter().rev().nth(usize::from(more)).map_or(Tid::NONE, |item| Tid(item.tid));
-        let batch = v2::FeedBatch { items: std::mem::take(&mut self.open), more, timeline: self.timeline };
+        let batch = v2::FeedBatch { items: std::mem::take(&mut self.open), more, timeline: self.timeline, up_to: 0 };
         self.pieces.push(Piece { bytes: batch.encode_to_vec().into(), more, whole });
         self.bytes = 0;
     }

@@ -160,6 +160,7 @@ impl Requests {
             Request::Renew(renew) => self.here(id, calls.renew(&renew), Reply::Pin),
             Request::Unpin(unpin) => self.here(id, calls.unpin(&unpin), Reply::Done),
             Request::Ping(_) => self.here(id, calls.ping(), Reply::Done),
+            Request::Everything(_) => self.here(id, calls.everything(), Reply::Done),
             request => self.write(id, request),
         }
     }
@@ -322,6 +323,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::Kinds(_) => "kinds",
         Request::Part(_) => "commit in parts",
         Request::Ping(_) => "ping",
+        Request::Everything(_) => "everything",
         Request::Heat(_) => "heat",
         Request::Amend(_) => "amend",
     }

@@ -21,15 +21,18 @@ use super::budget::Peer;
 use super::calls::Calls;
 use super::encode;
 use super::greeting::{Greeting, check_protocol, greeting};
+use super::interest::Interest;
 use super::outbox::{Outbox, Popped, fault_reply};
 use super::requests::Requests;
 use crate::auth::rights::Verb;
+use crate::databases::Database;
 use futures_util::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tonic::{Code, Status, Streaming};
+use zeolite_proto::interest::Rows;
 use zeolite_proto::wire::fault::from_status;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::client_frame::Request;
@@ -120,7 +123,18 @@ impl Session {
             "hello"
         );
         self.rpc.enter_session(self.id, database, &who)?;
-        Ok(self.rpc.calls(database, who, self.peer.account.clone()))
+        let interest = self.interest(database, hello)?;
+        Ok(self.rpc.calls(database, who, self.peer.account.clone()).told_of(interest))
+    }
+
+    /// What it may hold, if it wants to be told of that alone.
+    fn interest(&self, database: &Arc<Database>, hello: &v2::Hello) -> Result<Option<Arc<Interest>>, Fault> {
+        if !hello.feed || !hello.interest {
+            return Ok(None);
+        }
+        let held = hello.held.clone().map(Rows::try_from).transpose()?;
+        let interests = self.rpc.fan(database).interests();
+        Ok(Some(Arc::new(interests.begin(database.engine().feed().clone(), held.as_ref()))))
     }
 
     /// The client's stream has failed: what can be said about it.

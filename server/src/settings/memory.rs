@@ -14,6 +14,8 @@ const RECENT_CELL_BYTES: u64 = 256;
 const RECENT_TIMES: u64 = 4;
 /// What each connection has of its own, beside what all share.
 const OWN_BYTES: u64 = 64 << 10;
+/// A table of what 64 sessions may hold, with the smaller ones that it has grown from.
+const INTEREST_BYTES: u64 = ((1 << 15) + (1 << 18) + (1 << 20)) * 8;
 /// What a stream of HTTP/2 takes with a small message on its way in and a piece of an answer on its way out.
 const STREAM_BYTES: u64 = 32 << 10;
 
@@ -79,6 +81,11 @@ impl Settings {
                 "feeds",
                 "`sessions.feed_queue_bytes_max` and a largest draft: kept once for all sessions",
                 sessions.feed_queue_bytes_max as u64 + batch,
+            ),
+            part(
+                "what sessions may hold",
+                "`sessions.sessions_max` / 64 × 10.3 MiB: as large as that after many thousands of cells for one of them",
+                sessions.sessions_max.div_ceil(64) as u64 * INTEREST_BYTES,
             ),
             part(
                 "what clients send ahead",

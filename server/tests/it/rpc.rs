@@ -8,6 +8,7 @@ mod feed;
 mod hello;
 mod holds;
 mod hostile;
+mod interest;
 mod kinds;
 mod limits;
 mod pins;

@@ -77,6 +77,7 @@ async fn a_client_that_never_reads_its_feed_is_cut_and_nobody_waits_for_it() {
     // Nothing has ever been committed when it begins to listen.
     let deaf = Db::connect_with(&proxy.address, idle()).await.expect("connects");
     let mut news = deaf.watch_all();
+    assert!(news.begun().await);
     let cell = scene.cell().await;
     proxy.hold(&[Way::ToClient]);
     let mut longest = 0.0_f64;

@@ -66,6 +66,7 @@ async fn a_client_goes_on_while_its_store_is_restored_into() {
     begun.commit().await.expect("the new life has all of the old one");
     // And comes back as one of the new life: nothing that it knows is lost.
     let mut changes = reader.watch_all();
+    assert!(within(changes.begun()).await);
     line.cut();
     operator.run(async |tx| add_one(&tx, 1).await).await.expect("commits");
     let change = within(changes.next()).await;

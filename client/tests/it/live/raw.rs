@@ -133,9 +133,13 @@ async fn changes_between_two_places_are_told_without_asking() {
     let mut world = World::start().await;
     let (db, plain) = (world.db_with(followed()).await, world.db().await);
     put(&db, 1, 1).await;
+    for number in [2, 3] {
+        assert_eq!(db.now().get(&object(number)).await.expect("reads"), None);
+    }
     let before = db.place();
     let (two, three) = (put(&plain, 2, 1).await, put(&plain, 3, 1).await);
-    assert!(db.wait_for(three, LIMIT).await);
+    let never_asked_for = put(&plain, 4, 1).await;
+    assert!(db.wait_for(never_asked_for, LIMIT).await);
     let changes = db.changes(before, db.place()).expect("is remembered");
     let told: Vec<_> = changes.iter().map(|(tid, oids)| (*tid, oids.to_vec())).collect();
     assert_eq!(told, [(two, vec![oid(2)]), (three, vec![oid(3)])]);

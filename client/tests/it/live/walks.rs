@@ -153,7 +153,8 @@ async fn what_is_watched_is_a_stream() {
     let world = World::start().await;
     let db = world.db().await;
     let books = books(&db, &["a"], 1).await;
-    let (watch, modes) = (db.watch([books.oid()]), db.on_mode_change());
+    let (mut watch, modes) = (db.watch([books.oid()]), db.on_mode_change());
+    assert!(within(watch.begun()).await);
     for row in 1..3 {
         db.run(async |tx| books.insert(&tx, &place("a", row), &row)).await.expect("commits");
     }

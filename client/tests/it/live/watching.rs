@@ -10,6 +10,7 @@ async fn watchers_hear_every_commit_in_order() {
     let world = World::start().await;
     let (a, b) = (world.db().await, world.db().await);
     let (mut all, mut one) = (b.watch_all(), b.watch([oid(2)]));
+    assert!(within(all.begun()).await && within(one.begun()).await);
     let mut receipts = Vec::new();
     for n in 0..20 {
         let work = a.transaction().run_for_receipt(async |tx| tx.put(object(1 + n % 2), &number(n)));
@@ -43,6 +44,7 @@ async fn a_commit_in_pieces_is_heard_whole_or_not_at_all() {
     assert_eq!(fresh.get(&object(3)).await.expect("reads"), Some(large.clone()));
     let connections = line.connections();
     let mut changes = reader.watch_all();
+    assert!(within(changes.begun()).await);
     // The feed of the next commit has 4 MB: the connection ends between two of its pieces, and so does the one after it.
     line.shorten(2_500_000);
     let entry = |n: u64| Cell::entry(oid(2), format!("{n:0100}"));

@@ -1,13 +1,16 @@
 //! Owns what is visible, and the feed that tells it: one ordered stream of (tid, cells) to every subscriber.
 //!
-//! Two orders make stale reads impossible (the family's worst bugs were loads overtaken by invalidations):
+//! Three orders make stale reads impossible (the family's worst bugs were loads overtaken by invalidations):
 //! - a batch is pushed to every subscriber *before* its tids become visible, so no answer can show a tid whose
 //!   invalidations are not already where a session takes them before it sends an answer (`rpc::fan`);
-//! - a subscriber registers under the same lock, so it gets every batch after the visible tid that it is told.
+//! - a subscriber registers under the same lock, so it gets every batch after the visible tid that it is told;
+//! - whoever notes that a session may hold a cell (`rpc::interest`) does so *between* two batches, before what is visible is looked at.
+//!   So a commit was visible when the cell was noted, and the read sees it, or it is pushed later and finds the note. There is no third
+//!   case: nothing is noted from when a batch is looked at until it is visible.
 
 use crate::engine::keep::system::SYSTEM_OID;
 use crate::storage::Txn;
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeolite_proto::{Cell, Tid};
@@ -52,12 +55,13 @@ pub trait FeedSink: Send + Sync + 'static {
 /// The visible tid and the subscribers.
 pub(crate) struct Feed {
     visible: AtomicU64,
-    sinks: Mutex<Vec<Arc<dyn FeedSink>>>,
+    /// Shared by those who note, alone by who pushes or joins.
+    sinks: RwLock<Vec<Arc<dyn FeedSink>>>,
 }
 
 impl Feed {
     pub(crate) fn new(visible: Tid) -> Feed {
-        Feed { visible: AtomicU64::new(visible.0), sinks: Mutex::default() }
+        Feed { visible: AtomicU64::new(visible.0), sinks: RwLock::default() }
     }
 
     /// The newest tid that may be read.
@@ -68,21 +72,33 @@ impl Feed {
     /// Registers the sink that `join` gives, if it gives one, and gives the visible tid: everything later is pushed. Nothing is
     /// published meanwhile.
     pub(crate) fn join(&self, join: impl FnOnce(Tid) -> Option<Arc<dyn FeedSink>>) -> Tid {
-        let mut sinks = self.sinks.lock();
+        let mut sinks = self.sinks.write();
         let visible = self.visible();
         sinks.extend(join(visible));
         visible
     }
 
+    /// Notes what the next batch must find: no batch is between being looked at and being visible meanwhile. It is short.
+    pub(crate) fn between(&self, note: impl FnOnce()) {
+        let _between = self.sinks.read();
+        note();
+    }
+
     pub(crate) fn listeners(&self) -> usize {
-        self.sinks.lock().iter().map(|sink| sink.listeners()).sum()
+        self.sinks.read().iter().map(|sink| sink.listeners()).sum()
     }
 
     /// Pushes a batch to everybody, then makes its tids visible. Only the writer calls this, in order.
     pub(crate) fn publish(&self, last: Tid, timeline: u64, items: impl FnOnce() -> Vec<FeedItem>) {
-        let mut sinks = self.sinks.lock();
+        // Only who joins meanwhile makes others wait until it is made.
+        let (mut made, mut items) = (None, Some(items));
+        if !self.sinks.read().is_empty() {
+            made = items.take().map(|items| items());
+        }
+        let mut sinks = self.sinks.write();
         if !sinks.is_empty() {
-            let batch = FeedBatch { items: items(), timeline };
+            let items = made.or_else(|| items.map(|items| items())).unwrap_or_default();
+            let batch = FeedBatch { items, timeline };
             sinks.retain(|sink| sink.push(&batch));
         }
         self.visible.store(last.0, Ordering::Release);
@@ -92,6 +108,7 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parking_lot::Mutex;
     use zeolite_proto::Oid;
 
     struct Recorder {

@@ -43,6 +43,10 @@ impl Calls {
     fn of_this_life(&self, draft: v2::Draft) -> Result<Draft, Fault> {
         let (timeline, take_oids) = (draft.timeline, draft.take_oids);
         let draft = Draft::try_from(draft)?;
+        // Before it is put in order. What a stamped write becomes is known to nobody yet: no client keeps it for newer snapshots.
+        if let Some(interest) = self.interest() {
+            interest.note(draft.writes.iter().filter(|write| !write.stamped).map(|write| &write.cell));
+        }
         // What its key says comes first: it may be committed, in a life that has ended since.
         if self.engine().knows_key(&draft) {
             return Ok(draft);

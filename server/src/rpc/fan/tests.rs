@@ -13,7 +13,7 @@ fn fan(bytes_max: usize, batches_max: usize) -> (Arc<Fan>, Arc<Outbox>) {
     let (fan, waking) = Fan::start(&settings);
     drop(waking);
     let outbox = Outbox::new(&settings, tokio::runtime::Handle::current());
-    fan.state.lock().members.push(outbox.clone());
+    fan.state.lock().members.push(Member { listener: outbox.clone(), interest: None });
     (fan, outbox)
 }
 
@@ -25,7 +25,7 @@ fn batch(tid: u64, keys: usize, key_bytes: usize) -> FeedBatch {
 }
 
 fn frame(fan: &Fan, from: Cursor) -> (v2::FeedBatch, Frame) {
-    let frame = fan.take(from).unwrap_or_else(|has| panic!("{has:?}"));
+    let frame = fan.take(from, None).unwrap_or_else(|has| panic!("{has:?}"));
     (v2::FeedBatch::decode(frame.bytes.clone()).expect("a batch"), frame)
 }
 
@@ -61,12 +61,12 @@ async fn a_commit_in_pieces_ends_its_frames() {
     let (mut cursor, mut frames) = (BEGIN, Vec::new());
     while fan.has(cursor) == Has::More {
         let (told, frame) = frame(&fan, cursor);
-        assert!(fan.untaken(frame.next).bytes < fan.untaken(cursor).bytes);
+        assert!(fan.untaken(frame.next, None).bytes < fan.untaken(cursor, None).bytes);
         frames.push((tids(&told), told.more, frame.whole.0));
         cursor = frame.next;
     }
     assert_eq!(frames, [(vec![1, 2], true, 1), (vec![2], true, 0), (vec![2], false, 2), (vec![3], false, 3)]);
-    assert_eq!(fan.untaken(cursor).bytes, 0);
+    assert_eq!(fan.untaken(cursor, None).bytes, 0);
 }
 
 #[tokio::test]
@@ -84,13 +84,13 @@ async fn the_oldest_goes_beyond_the_limits_but_not_for_the_largest() {
         fan.push(&batch(tid, 1, 8));
     }
     assert_eq!(fan.has(Cursor { batch: 3, piece: 0 }), Has::Gone("feed_queue_batches_max"));
-    assert_eq!(fan.untaken(newest.next).batches, 5);
+    assert_eq!(fan.untaken(newest.next, None).batches, 5);
 }
 
 #[tokio::test]
 async fn what_all_have_taken_goes_and_so_does_everything_when_nobody_listens() {
     let (fan, session) = fan(1 << 20, 100);
-    session.feed_begins(fan.clone(), BEGIN, Tid(0));
+    session.feed_begins(fan.clone(), BEGIN, None, Tid(0));
     for tid in [1, 2] {
         fan.push(&batch(tid, 1, 8));
     }
@@ -132,7 +132,7 @@ fn answer(session: &Outbox, text: &str) {
 #[tokio::test]
 async fn an_answer_is_sent_behind_all_feed_that_there_was_when_it_was_made() {
     let (fan, session) = fan(10_000, 100);
-    session.feed_begins(fan.clone(), BEGIN, Tid(0));
+    session.feed_begins(fan.clone(), BEGIN, None, Tid(0));
     fan.push(&batch(1, 1, 8));
     answer(&session, "shows 1");
     answer(&session, "shows 1, too");
@@ -156,4 +156,69 @@ async fn an_answer_is_sent_behind_all_feed_that_there_was_when_it_was_made() {
     assert_eq!(sent(&session), "shows 2 again");
     assert_eq!(sent(&session), "cut 3", "what shows 6 is not sent: the feed of 4 is gone");
     assert_eq!(sent(&session), "end");
+}
+
+/// A session that is told of these cells.
+fn interested(fan: &Arc<Fan>, cells: &[Cell]) -> (Arc<Interest>, Place) {
+    let feed = Arc::new(Feed::new(Tid(0)));
+    let interest = Arc::new(fan.interests().begin(feed.clone(), None));
+    interest.note(cells.iter());
+    let outbox = Outbox::new(&SessionSettings::default(), tokio::runtime::Handle::current());
+    fan.join(&feed, outbox, Some(interest.clone()));
+    let place = interest.listens();
+    (interest, place)
+}
+
+fn take(fan: &Fan, from: Cursor, place: Place) -> (Vec<u64>, u64, Frame) {
+    let frame = fan.take(from, Some(place)).unwrap_or_else(|has| panic!("{has:?}"));
+    let told = v2::FeedBatch::decode(frame.bytes.clone()).expect("a batch");
+    assert!(!told.more && told.timeline == 7);
+    (tids(&told), told.up_to, frame)
+}
+
+#[tokio::test]
+async fn who_holds_nothing_of_it_is_told_how_far_the_order_has_come() {
+    let (fan, _plain) = fan(1 << 20, 1000);
+    let cell = |tid| Cell::entry(Oid(tid), vec![0; 8]);
+    let ((_one, of_two), (all, of_all)) = (interested(&fan, &[cell(2)]), interested(&fan, &[]));
+    for tid in [1, 2, 3] {
+        fan.push(&batch(tid, 1, 8));
+    }
+    let (told, up_to, frame) = take(&fan, BEGIN, of_two);
+    assert_eq!((told, up_to, frame.whole, frame.all), (vec![2], 3, Tid(3), true));
+    let (told, up_to, nothing) = take(&fan, BEGIN, of_all);
+    assert_eq!((told, up_to, nothing.whole, nothing.all), (vec![], 3, Tid(3), true));
+    assert!(nothing.bytes.len() < 16, "{} bytes for three commits", nothing.bytes.len());
+    assert_eq!((fan.untaken(nothing.next, Some(of_all)).bytes, fan.has(nothing.next)), (0, Has::Nothing));
+    assert_eq!(fan.cost(), Cost { cells_told: 4, cells_left_out: 5, told_everything: 1 });
+    all.everything();
+    fan.push(&batch(4, 1, 8));
+    fan.push(&batch(5, 200, 1000));
+    let (told, up_to, frame) = take(&fan, nothing.next, of_all);
+    assert_eq!((told, up_to, frame.whole), (vec![4, 5], 0, Tid(5)), "from then on everything");
+    assert_eq!(fan.cost().told_everything, 2);
+    // The batch before is kept for others, and is still not told.
+    let (told, up_to, _) = take(&fan, BEGIN, of_all);
+    assert_eq!((told, up_to), (vec![4, 5], 0));
+    let (told, up_to, _) = take(&fan, BEGIN, of_two);
+    assert_eq!((told, up_to), (vec![2], 5));
+}
+
+#[tokio::test]
+async fn an_import_is_kept_for_nobody_and_told_to_nobody() {
+    let (fan, plain) = fan(1 << 20, 1000);
+    fan.leave(&*plain);
+    let held: Vec<Cell> = (0..40).map(|n| Cell::entry(Oid(3), vec![n; 8])).collect();
+    let ((_one, of_three), (_none, of_none)) = (interested(&fan, &held), interested(&fan, &[]));
+    fan.push(&batch(1, 10_000, 100));
+    fan.push(&batch(2, 10_000, 100));
+    assert!(fan.state.lock().bytes < 200, "{}", fan.state.lock().bytes);
+    let cells = (0..100).map(|n| Cell::entry(Oid(3), vec![n; 8])).collect();
+    fan.push(&FeedBatch { items: vec![crate::engine::FeedItem { tid: Tid(3), cells }], timeline: 7 });
+    let (told, up_to, frame) = take(&fan, BEGIN, of_three);
+    let told_cells = v2::FeedBatch::decode(frame.bytes).expect("a batch").items[0].cells.len();
+    assert_eq!((told, up_to, told_cells, frame.whole), (vec![3], 3, 40, Tid(3)));
+    let (told, up_to, _) = take(&fan, BEGIN, of_none);
+    assert_eq!((told, up_to), (vec![], 3));
+    assert_eq!(fan.cost(), Cost { cells_told: 40, cells_left_out: 40_000 + 160, told_everything: 0 });
 }
