@@ -4,7 +4,6 @@
 //! Everything here is a plain call on the running server; none of it goes through the cache.
 
 use crate::answer::Restored;
-use crate::connect::elsewhere;
 use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
 use crate::revision::{Listing, LoggedTransaction, Revision};
@@ -285,7 +284,7 @@ impl Admin {
 fn alone<T>(url: &str, reply: Result<T, Failure>) -> Result<T> {
     reply.map_err(|failure| match failure {
         Failure::Fault(fault) => fault.into(),
-        Failure::Elsewhere => elsewhere().into(),
+        Failure::Elsewhere => Failure::elsewhere().into(),
         Failure::Lost(reason) => Error::Disconnected { url: url.to_owned(), reason },
     })
 }
@@ -295,7 +294,7 @@ impl Followed {
     pub async fn page(&mut self) -> Result<Option<FollowPage>> {
         self.next().await.map_err(|failure| match failure {
             Failure::Fault(fault) => fault.into(),
-            Failure::Elsewhere => elsewhere().into(),
+            Failure::Elsewhere => Failure::elsewhere().into(),
             Failure::Lost(reason) => Error::Disconnected { url: "the primary".into(), reason },
         })
     }

@@ -253,7 +253,7 @@ impl Core {
                 }
                 Failure::Fault(fault) => return Err(refused(resend, fault)),
                 // In doubt, it may have happened where nobody can ask any more, or be a part of what was put back.
-                Failure::Elsewhere => return Err(self.gave_up(resend, in_doubt, elsewhere().into())),
+                Failure::Elsewhere => return Err(self.gave_up(resend, in_doubt, Failure::elsewhere().into())),
                 Failure::Lost(_) if resend == Resend::Never => {
                     return Err(self.disconnected("the connection was lost; this request is never sent twice"));
                 }
@@ -429,12 +429,6 @@ fn refused(resend: Resend, fault: Fault) -> Error {
         }
         _ => fault.into(),
     }
-}
-
-/// The refusal of what is about another store than the one that is there.
-pub(crate) fn elsewhere() -> Fault {
-    let message = "the database behind this address is not the one that was read; begin a new transaction";
-    Fault::new(FaultKind::SnapshotPacked, message)
 }
 
 /// An address as the transport wants it.

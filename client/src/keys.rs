@@ -58,8 +58,9 @@ impl BadKey {
 /// assert!(keys::encode(&2u32) < keys::encode(&10u32), "in the order of their values");
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "nothing can be looked up by a `{Self}`",
-    note = "what can are keys (see `Key`), and `str` and `[u8]` for `String` and `Bytes`; a struct of such fields has `#[derive(Key)]`"
+    message = "`{Self}` cannot be the key of a collection, nor be looked up as one",
+    note = "keys are integers, floats, `bool`, `char`, `String`, `Bytes`, `[u8; N]`, `Oid`, `Ref<T>`, options and tuples of these, and what they \
+            are borrowed as (`str`, `[u8]`); a struct of such fields has `#[derive(Key)]`"
 )]
 pub trait AsKey {
     /// Appends the encoded form as the last (or only) part of a key.

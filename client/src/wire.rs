@@ -132,6 +132,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// The refusal of what is about another store than the one that is there.
+    pub(crate) fn elsewhere() -> Fault {
+        let message = "the database behind this address is not the one that was read; begin a new transaction";
+        Fault::new(FaultKind::SnapshotPacked, message)
+    }
+
     fn lost() -> Failure {
         Failure::Lost("the connection was lost before the answer came".to_owned())
     }

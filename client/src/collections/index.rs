@@ -235,7 +235,7 @@ impl<K: Key, T: Persistent> Index<K, T> {
     }
 }
 
-impl<K, T> Create for Index<K, T> {
+impl<K: Key, T> Create for Index<K, T> {
     async fn create(tx: &Tx) -> Result<Self> {
         create_entries(tx).await
     }
@@ -322,7 +322,7 @@ pub(super) fn pair<K: Key, V: DeserializeOwned>(oid: Oid, entry: Entry) -> Resul
     Ok((key, entries::read(&Cell { oid, key: entry.key }, class::UNIQUE, &entry.record)?))
 }
 
-impl<K, V> Create for UniqueIndex<K, V> {
+impl<K: Key, V> Create for UniqueIndex<K, V> {
     async fn create(tx: &Tx) -> Result<Self> {
         create_entries(tx).await
     }

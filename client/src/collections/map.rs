@@ -167,7 +167,7 @@ fn pair<K: Key, V: DeserializeOwned>(oid: Oid, entry: Entry) -> Result<(K, V)> {
     Ok((key, entries::read(&Cell { oid, key: entry.key }, class::ENTRY, &entry.record)?))
 }
 
-impl<K, V> Create for Map<K, V> {
+impl<K: Key, V> Create for Map<K, V> {
     async fn create(tx: &Tx) -> Result<Self> {
         create_entries(tx).await
     }
@@ -238,7 +238,7 @@ impl<K: Key> Set<K> {
     }
 }
 
-impl<K> Create for Set<K> {
+impl<K: Key> Create for Set<K> {
     async fn create(tx: &Tx) -> Result<Self> {
         create_entries(tx).await
     }

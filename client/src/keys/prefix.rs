@@ -19,7 +19,7 @@ use std::borrow::Borrow;
 /// # let _ = (poems, with_ze); Ok(()) }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "no key `{Self}` begins with a `{Q}`",
+    message = "`{Self}` is no key that begins with such a part",
     note = "the first part of a tuple, or of a struct with `#[derive(Key)]` and more than one field; or a `str` of a `String`"
 )]
 pub trait Prefixed<Q: AsKey + ?Sized>: Key {

@@ -121,8 +121,8 @@ impl Difference {
                 let name = || root_name(key.class, key.index);
                 let found = match known {
                     Some(oid) => Some(oid),
-                    None if key.index.unique => root::<UniqueIndex<(), ()>>(view, &name(), make).await?,
-                    None => root::<Index<(), ()>>(view, &name(), make).await?,
+                    None if key.index.unique => root::<UniqueIndex<Oid, ()>>(view, &name(), make).await?,
+                    None => root::<Index<Oid, ()>>(view, &name(), make).await?,
                 };
                 self.roots.extend(found.map(|oid| (index, oid)));
             }
@@ -215,7 +215,7 @@ async fn refuse_foreign(view: &View, foreign: Foreign) -> Result<()> {
         let prefix = format!("{class}:");
         let mut names = view.roots_from(&prefix);
         while let Some((name, stands_for)) = names.next().await?.filter(|(name, _)| name.starts_with(&prefix)) {
-            if [Index::<(), ()>::CLASS, UniqueIndex::<(), ()>::CLASS].contains(&stands_for.class()) {
+            if [Index::<Oid, ()>::CLASS, UniqueIndex::<Oid, ()>::CLASS].contains(&stands_for.class()) {
                 return Err(Error::invalid(format!(
                     "cell {cell} holds class {class:?}, which has the index {name:?}; before it becomes one of class {expected:?}, \
                      remove it as what it is, in the same transaction"

@@ -122,7 +122,7 @@ impl<T> Pages<Vec<T>> {
 fn failed(status: &tonic::Status) -> Error {
     match failure(status) {
         Failure::Fault(fault) => fault.into(),
-        Failure::Elsewhere => crate::connect::elsewhere().into(),
+        Failure::Elsewhere => Failure::elsewhere().into(),
         Failure::Lost(reason) => Error::Disconnected { url: "the server".into(), reason },
     }
 }

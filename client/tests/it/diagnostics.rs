@@ -49,8 +49,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["`Page` has no class in the database", "#[persistent(class = \"app.Name\")]", "LINE"],
     ),
     (
-        "async fn f(tx: &Tx) { let _: Result<Map<Vec<String>, u64>> = async { let m: Map<Vec<String>, u64> = Map::new(Oid(1));\n\
-         m.insert(tx, &Vec::new(), &1)?; Ok(m) }.await; } //!",
+        "async fn f(tx: &Tx) {\nlet _ = tx.root_or_create::<Map<Vec<String>, u64>>(\"words\").await; } //!",
         &["`Vec<String>` cannot be the key of a collection", "`#[derive(Key)]`", "LINE"],
     ),
     (
@@ -66,8 +65,8 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["`u64` stands for no object", "`Ref<T>` of a type with `#[derive(Persistent)]`", "LINE"],
     ),
     (
-        "async fn f(view: &View, words: Map<String, u64>) {\nlet _ = words.prefix(view, &7u32); } //!",
-        &["no key `String` begins with a `u32`", "or a `str` of a `String`", "LINE"],
+        "async fn f(view: &View, words: Map<u64, u64>) {\nlet _ = words.prefix(view, &7u32); } //!",
+        &["`u64` is no key that begins with such a part", "or a `str` of a `String`", "LINE"],
     ),
     (
         "async fn f(worker: evolve::Worker) {\nlet _ = worker.run(|old: Record| old).await; } //!",
@@ -77,7 +76,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "struct Mine;\nfn f(resolvers: &mut Resolvers) { resolvers.register(\"app.Mine\", std::sync::Arc::new(Mine)); } //!",
         &["`Mine` merges nothing", "implement `Resolver` for it", "LINE"],
     ),
-    ("fn f() {\nlet _ = keys::encode(&1.5f32..2.5); } //!", &["nothing can be looked up by a `", "see `Key`", "LINE"]),
+    (
+        "fn f() {\nlet _ = keys::encode(&(1.5f32..2.5)); } //!",
+        &["cannot be the key of a collection, nor be looked up as one", "`#[derive(Key)]`", "LINE"],
+    ),
     (
         "#[derive(Serialize, Deserialize, Persistent)] struct Page { title: String } //!",
         &["say which class this is: #[persistent(class = \"app.Name\")]", "LINE"],
