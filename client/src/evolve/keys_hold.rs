@@ -9,7 +9,7 @@
 //! ([`kept_indexes_hold`]); what differs is where the keys come from, and how one is shown.
 
 use super::verify::{Check, Problems};
-use crate::collections::kept::{self, root_name};
+use crate::collections::kept;
 use crate::collections::{Index, UniqueIndex};
 use crate::errors::Result;
 use crate::keys::Key;
@@ -29,8 +29,8 @@ trait Keyed: Send + Sync {
     fn wanted(&self, cell: &Cell, record: &Bytes) -> Result<Vec<IndexKey>>;
     /// Under which keys it may be.
     fn allowed(&self, cell: &Cell, record: &Bytes) -> Result<Vec<IndexKey>>;
-    /// A key, for people.
-    fn shown(&self, key: &Bytes) -> String;
+    /// A key of an index, for people.
+    fn shown(&self, index: KeptIndex, key: &Bytes) -> String;
     /// An index, for people.
     fn named(&self, index: KeptIndex) -> String;
 }
@@ -52,7 +52,7 @@ impl<K: Keyed> KeysHold<K> {
         let mut problems = Problems::new();
         for (place, entry, key) in asked {
             let record = entry.as_ref().and_then(|_| found.next().flatten());
-            let (name, shown) = (self.0.named(key.index), self.0.shown(&key.key));
+            let (name, shown) = (self.0.named(key.index), self.0.shown(key.index, &key.key));
             match (entry, record) {
                 (Some(at), Some(record)) if key.index.is_unique() => {
                     if kept::owner(&at, &record)? != objects[place].0.oid {
@@ -88,8 +88,8 @@ impl<K: Keyed> KeysHold<K> {
                 Some(_) => continue,
             };
             let key = if index.is_unique() { cell.key.clone() } else { cell.key.slice(..cell.key.len() - OID_BYTES) };
-            let (name, shown) = (self.0.named(index), self.0.shown(&key));
-            problems.push(format!("the {name} has {shown} for object {object}, {why}"));
+            let (name, shown) = (self.0.named(index), self.0.shown(index, &key));
+            problems.push(format!("the {name} has under {shown} object {object}, {why}"));
         }
         Ok(problems)
     }
@@ -159,7 +159,7 @@ where
         self.wanted(cell, record)
     }
 
-    fn shown(&self, key: &Bytes) -> String {
+    fn shown(&self, _: KeptIndex, key: &Bytes) -> String {
         let mut rest = &key[..];
         let read = if self.index.is_unique() { K::take_last(&mut rest) } else { K::take_inner(&mut rest) };
         read.map_or_else(|_| escaped(key), |key| format!("{key:?}"))
@@ -212,8 +212,8 @@ impl<T: Persistent> Keyed for OfClass<T> {
         Ok(keys_of::<T>(cell, record)?.keys)
     }
 
-    fn shown(&self, key: &Bytes) -> String {
-        escaped(key)
+    fn shown(&self, index: KeptIndex, key: &Bytes) -> String {
+        index.shown(key)
     }
 
     fn named(&self, index: KeptIndex) -> String {
@@ -223,10 +223,9 @@ impl<T: Persistent> Keyed for OfClass<T> {
 
 /// Where an index of a class is; none: no object has had an entry yet.
 pub(super) async fn root_of<T: Persistent>(view: &View, index: KeptIndex) -> Result<Option<Oid>> {
-    let name = root_name(T::CLASS, index);
     Ok(match index.is_unique() {
-        true => view.root::<UniqueIndex<(), ()>>(&name).await?.map(|index| index.oid()),
-        false => view.root::<Index<(), ()>>(&name).await?.map(|index| index.oid()),
+        true => kept::find_root::<UniqueIndex<(), ()>>(view, T::CLASS, index).await?.map(|index| index.oid()),
+        false => kept::find_root::<Index<(), ()>>(view, T::CLASS, index).await?.map(|index| index.oid()),
     })
 }
 

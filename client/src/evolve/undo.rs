@@ -14,6 +14,7 @@
 
 mod begin;
 mod commits;
+mod entries;
 mod group;
 
 use super::chunk::VISIBLE_WITHIN;

@@ -6,11 +6,13 @@
 //!                                             back already, brought it to the new shape again): it stays as it is
 //!   a live draft has gone over it              it stays as well: whoever wrote it knew nothing of the commit
 //!   a payment has taken the step back          it is none any more
+//!   an index entry of a stepped object         goes the way of that object (`entries`)
 //!   otherwise                                 the server merges, where its class can. What is in another shape than before then is
 //!                                             told: whoever rolls a release back has code that cannot read it
 //! ```
 //! The shape is class and version, or that nothing is there.
 
+use super::entries::{Way, Ways};
 use crate::connect::Db;
 use crate::errors::Result;
 use crate::evolve::earlier::{Alone, ChunkLog, Stuck, TakeBack, left_alone, written};
@@ -41,17 +43,17 @@ impl Group {
 }
 
 /// What a cell was, and is.
-struct Past {
-    cell: Cell,
-    before: Option<Bytes>,
+pub(super) struct Past {
+    pub(super) cell: Cell,
+    pub(super) before: Option<Bytes>,
     /// What the commit made of it.
-    after: Option<Bytes>,
+    pub(super) after: Option<Bytes>,
     now: Option<Bytes>,
-    is_touched: bool,
+    pub(super) is_touched: bool,
     /// It is none of the job's business any more.
     is_left_alone: bool,
     /// As of when it is known.
-    base: Tid,
+    pub(super) base: Tid,
 }
 
 /// Class and version; none: there is nothing.
@@ -67,6 +69,20 @@ impl Past {
 
     fn is_back(&self) -> bool {
         shape(self.before.as_ref()) == shape(self.now.as_ref())
+    }
+
+    /// Somebody has brought it back already.
+    fn stays(&self) -> bool {
+        self.is_touched && self.has_another_shape_since() && self.is_back()
+    }
+
+    /// Which way it goes, as the object of a step.
+    pub(super) fn way(&self) -> Way {
+        match () {
+            () if self.stays() => Way::Stays,
+            () if self.is_touched && self.now != self.after => Way::Neither,
+            () => Way::Back,
+        }
     }
 }
 
@@ -122,12 +138,13 @@ impl Group {
     }
 
     /// Takes a cell's change back, unless it stays as it is; `is_stepped`: it is the object of a step, and not what followed from it.
-    fn add(&mut self, past: Past, is_stepped: bool, at: Place) {
+    pub(super) fn add(&mut self, past: Past, is_stepped: bool, at: Place) {
         self.cells.push(past.cell.clone());
-        let is_back = past.has_another_shape_since() && past.is_back();
+        // All entries of an index have one shape: another object's is not the one that was there.
+        let is_same = is_stepped || past.cell.is_object() || past.now == past.before;
         // Somebody has written the same since: that is his.
-        let is_anothers = !is_stepped && past.now == past.after;
-        if past.is_touched && (is_back || is_anothers) {
+        let is_anothers = !is_stepped && past.is_touched && past.now == past.after;
+        if past.stays() && is_same || is_anothers {
             self.stay.push(ReadCell { cell: past.cell, base: at.snapshot });
         } else {
             let change = past.before.map_or(Change::Delete, Change::Put);
@@ -164,10 +181,9 @@ async fn by_steps(
     let written: Vec<Cell> = all.iter().map(|past| past.cell.clone()).collect();
     let log = ChunkLog::of(tid, note.clone(), written.clone());
     let mut all: Vec<Option<Past>> = all.into_iter().map(Some).collect();
-    let all_stepped: hash::Set<Cell> = note.steps.iter().filter_map(|step| step.cell(&written)).collect();
-    let is_stepped = |cell: &Cell| all_stepped.contains(cell);
-    // Of each place the group that has it.
+    // Of each place the group that has it, and what was there.
     let (mut groups, mut has): (Vec<Group>, hash::Map<usize, usize>) = Default::default();
+    let mut pasts = Vec::with_capacity(all.len());
     for step in &note.steps {
         let Some(stepped) = step.cell(&written) else { continue };
         if paid.contains(&stepped) {
@@ -203,8 +219,16 @@ async fn by_steps(
                     Err(Stuck::Cannot(why)) => groups[group].refused = Some(why),
                 }
             }
-            let is_stepped = is_stepped(&past.cell);
-            groups[group].add(past, is_stepped, at);
+            pasts.push((place, past));
+        }
+    }
+    let stepped: hash::Set<Cell> = note.steps.iter().filter_map(|step| step.cell(&written)).collect();
+    let ways = Ways::of(pasts.iter().map(|(_, past)| past).filter(|past| stepped.contains(&past.cell)));
+    for (place, past) in pasts {
+        let group = &mut groups[has[&place]];
+        match stepped.contains(&past.cell) {
+            true => group.add(past, true, at),
+            false => group.add_entry(past, &ways, at),
         }
     }
     groups.retain(|group| !group.cells.is_empty() || group.refused.is_some());
