@@ -6,7 +6,7 @@
 //!   #[persistent(index(name = "word", key = String, by = words))]    BY_WORD; `words(&page)` gives any number of keys
 //! ```
 
-use crate::persistent::Others;
+use crate::others::Others;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;

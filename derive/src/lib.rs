@@ -14,6 +14,7 @@ use syn::{DeriveInput, parse_macro_input};
 
 mod indexed;
 mod key;
+mod others;
 mod persistent;
 mod shape;
 

@@ -4,6 +4,7 @@
 //! version of the type in `from`) is asked of it by a constant beside the impl.
 
 use crate::indexed::{self, Index};
+use crate::others::Others;
 use crate::shape;
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -134,13 +135,6 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         #precedes
         #shape
     })
-}
-
-/// The other types of the class that a type knows.
-#[derive(Clone, Copy)]
-pub(crate) struct Others<'a> {
-    pub(crate) from: Option<&'a Type>,
-    pub(crate) newer: Option<&'a Type>,
 }
 
 /// The part of the impl that reads what they have written.

@@ -16,6 +16,7 @@ mod begin;
 mod commits;
 mod entries;
 mod group;
+mod past;
 
 use super::chunk::VISIBLE_WITHIN;
 use super::course::Recorder;
@@ -31,7 +32,8 @@ use crate::errors::{Error, Result};
 use crate::tx::{Place, fold};
 use bytes::Bytes;
 use commits::Commits;
-use group::{Group, Of};
+use group::Group;
+use past::Of;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;

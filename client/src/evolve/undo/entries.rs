@@ -9,19 +9,10 @@
 //! Whose an entry is, its record says: it refers to the object. An entry that two objects have had, of which one stays and one goes
 //! back, is left as well.
 
-use super::group::{Group, Past};
-use crate::tx::Place;
+use super::past::{Past, Way};
 use bytes::Bytes;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Change, Oid, ReadCell, Write, hash};
-
-/// Which way an object goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    Back,
-    Stays,
-    Neither,
-}
+use zeolite_proto::{Oid, hash};
 
 /// Those of the objects that the steps of a commit have stepped and written.
 pub(super) struct Ways(hash::Map<Oid, Way>);
@@ -45,22 +36,32 @@ fn refs(record: &Bytes) -> Vec<Oid> {
     Header::parse(record).map(|header| header.refs().collect()).unwrap_or_default()
 }
 
-impl Group {
-    /// Takes an entry's change back, or leaves it, as its object's is.
-    pub(super) fn add_entry(&mut self, past: Past, ways: &Ways, at: Place) {
-        let of = ways.of_entry(&past);
-        if of.is_empty() || of.iter().all(|way| *way == Way::Back) {
-            return self.add(past, false, at);
-        }
-        self.cells.push(past.cell.clone());
-        if !of.iter().all(|way| *way == Way::Stays) {
-            let why =
-                "live code has changed the object since, and its entries in indexes with it; both are left as they are";
-            self.refused.get_or_insert_with(|| why.to_owned());
-        } else if past.before.is_none() && !past.is_touched {
-            self.writes.push(Write { cell: past.cell, base: past.base, change: Change::Delete, stamped: false });
-        } else {
-            self.stay.push(ReadCell { cell: past.cell, base: at.snapshot });
+/// What becomes of an entry's change.
+pub(super) enum Fate {
+    /// It is taken back as any other.
+    Back,
+    /// It stays.
+    Stays,
+    /// Only the step has put it: it goes.
+    Goes,
+    /// It is left with all of its group, for this reason.
+    Left(&'static str),
+}
+
+impl Ways {
+    /// What becomes of what a step has written beside its object.
+    pub(super) fn fate(&self, past: &Past) -> Fate {
+        let of = self.of_entry(past);
+        match () {
+            () if of.iter().all(|way| *way == Way::Back) => Fate::Back,
+            () if of.contains(&Way::Neither) => {
+                Fate::Left("live code has changed the object since, and its entries in indexes with it")
+            }
+            () if of.contains(&Way::Back) => {
+                Fate::Left("two objects have had an entry of it, and one of them stays as it is")
+            }
+            () if past.before.is_none() && !past.is_touched => Fate::Goes,
+            () => Fate::Stays,
         }
     }
 }

@@ -12,16 +12,14 @@
 //! ```
 //! The shape is class and version, or that nothing is there.
 
-use super::entries::{Way, Ways};
-use crate::connect::Db;
+use super::entries::{Fate, Ways};
+use super::past::{Of, Past, past, shape};
 use crate::errors::Result;
-use crate::evolve::earlier::{Alone, ChunkLog, Stuck, TakeBack, left_alone, written};
-use crate::evolve::undo::undo_note;
+use crate::evolve::earlier::{Alone, ChunkLog, Stuck, TakeBack, left_alone};
 use crate::tx::Place;
 use bytes::Bytes;
 use zeolite_proto::evolve::ChunkNote;
-use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Change, Note, Oid, ReadCell, Tid, Write, hash};
+use zeolite_proto::{Cell, Change, ReadCell, Tid, Write, hash};
 
 /// Steps that are taken back together or not at all.
 #[derive(Default)]
@@ -40,92 +38,6 @@ impl Group {
     pub(super) fn refused(reason: String) -> Group {
         Group { refused: Some(reason), ..Group::default() }
     }
-}
-
-/// What a cell was, and is.
-pub(super) struct Past {
-    pub(super) cell: Cell,
-    pub(super) before: Option<Bytes>,
-    /// What the commit made of it.
-    pub(super) after: Option<Bytes>,
-    now: Option<Bytes>,
-    pub(super) is_touched: bool,
-    /// It is none of the job's business any more.
-    is_left_alone: bool,
-    /// As of when it is known.
-    pub(super) base: Tid,
-}
-
-/// Class and version; none: there is nothing.
-fn shape(record: Option<&Bytes>) -> Option<(&str, u32)> {
-    let header = Header::parse(record?).ok()?;
-    Some((header.class, header.version))
-}
-
-impl Past {
-    fn has_another_shape_since(&self) -> bool {
-        shape(self.before.as_ref()) != shape(self.after.as_ref())
-    }
-
-    fn is_back(&self) -> bool {
-        shape(self.before.as_ref()) == shape(self.now.as_ref())
-    }
-
-    /// Somebody has brought it back already.
-    fn stays(&self) -> bool {
-        self.is_touched && self.has_another_shape_since() && self.is_back()
-    }
-
-    /// Which way it goes, as the object of a step.
-    pub(super) fn way(&self) -> Way {
-        match () {
-            () if self.stays() => Way::Stays,
-            () if self.is_touched && self.now != self.after => Way::Neither,
-            () => Way::Back,
-        }
-    }
-}
-
-/// Where a job's commits are.
-#[derive(Clone, Copy)]
-pub(super) struct Of<'a> {
-    pub(super) db: &'a Db,
-    pub(super) job: Oid,
-    pub(super) name: &'a str,
-}
-
-async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote, left_alone: &Alone) -> Result<Vec<Past>> {
-    let Of { db, job, .. } = of;
-    let mut cells = written(db, job, tid).await?.map(|(_, cells)| cells).unwrap_or_default();
-    cells.truncate(note.groups.iter().map(|group| *group as usize).sum());
-    let before = db.at(tid.prev()).get_many(&cells).await?;
-    let after = db.at(tid).get_many(&cells).await?;
-    let now = at.view(db).revisions(&cells).await?;
-    let Alone { owed, paid, .. } = left_alone;
-    // What a payment has only taken back, and what one has taken back since, is none of the commit's business any more.
-    let stepped = |place: usize| {
-        let mut steps = note.steps_at(place).filter_map(|step| step.cell(&cells));
-        note.steps.is_empty() || steps.any(|cell| !paid.contains(&cell))
-    };
-    let mine: Vec<bool> =
-        cells.iter().enumerate().map(|(place, cell)| stepped(place) && !owed.contains(cell)).collect();
-    let mut past = Vec::with_capacity(cells.len());
-    for ((((cell, before), after), now), mine) in cells.into_iter().zip(before).zip(after).zip(now).zip(mine) {
-        let is_left_alone = !mine;
-        let is_ours = now.tid > tid && now.record == after && has_written(of, &cell, now.tid).await?;
-        let base = if is_ours { at.snapshot } else { tid };
-        let is_touched = now.tid != tid && !is_ours;
-        past.push(Past { cell, before, after, now: now.record, is_touched, is_left_alone, base });
-    }
-    Ok(past)
-}
-
-/// Whether a revision was written by the undo of this job.
-async fn has_written(of: Of<'_>, cell: &Cell, tid: Tid) -> Result<bool> {
-    let (newest, _) = of.db.history(cell, Some(tid.next()), 1, false).await?;
-    let ours = undo_note(of.name, "");
-    let is_ours = |note: &Note| note.user == ours.user && note.description.starts_with(&ours.description);
-    Ok(newest.first().is_some_and(|past| past.revision.tid == tid && is_ours(&past.note)))
 }
 
 impl Group {
@@ -149,6 +61,22 @@ impl Group {
         } else {
             let change = past.before.map_or(Change::Delete, Change::Put);
             self.writes.push(Write { cell: past.cell, base: past.base, change, stamped: false });
+        }
+    }
+
+    /// The same of what a step has written beside its object.
+    fn add_beside(&mut self, past: Past, ways: &Ways, at: Place) {
+        let fate = ways.fate(&past);
+        if matches!(fate, Fate::Back) {
+            return self.add(past, false, at);
+        }
+        self.cells.push(past.cell.clone());
+        let (cell, base) = (past.cell, past.base);
+        match fate {
+            Fate::Back => {}
+            Fate::Stays => self.stay.push(ReadCell { cell, base: at.snapshot }),
+            Fate::Goes => self.writes.push(Write { cell, base, change: Change::Delete, stamped: false }),
+            Fate::Left(why) => drop(self.refused.get_or_insert_with(|| why.to_owned())),
         }
     }
 }
@@ -228,7 +156,7 @@ async fn by_steps(
         let group = &mut groups[has[&place]];
         match stepped.contains(&past.cell) {
             true => group.add(past, true, at),
-            false => group.add_entry(past, &ways, at),
+            false => group.add_beside(past, &ways, at),
         }
     }
     groups.retain(|group| !group.cells.is_empty() || group.refused.is_some());

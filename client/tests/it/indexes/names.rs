@@ -62,7 +62,9 @@ async fn keys_of_another_kind_are_in_another_index() {
     let bytes = u64::from_be_bytes(*b"11111111");
     assert_eq!(Item::BY_NUMBER.find(&view, &bytes).await.expect("reads"), None);
     db.run(async |tx| tx.create(&Item { code: 1, number: bytes }).await).await.expect("it is free");
-    let worker = world.db_with(Options { role: "evolve".into(), ..Options::default() }).await;
+    let mut options = Options::default();
+    options.role = "evolve".into();
+    let worker = world.db_with(options).await;
     let mut new = job("items-2");
     (new.plan, new.gate) = (Plan::below("shop.Item", 2), false);
     let planned = evolve::plan(&worker, new).await.expect("plans");
@@ -121,15 +123,9 @@ async fn a_class_whose_name_looks_like_an_index_has_its_own() {
 /// The commits that made indexes, by what the log says of them.
 async fn makings(db: &Db) -> Vec<(zeolite_client::Tid, String)> {
     db.newest().await.expect("answers");
-    let mut log = db.admin().log(None, None, None, false).await.expect("reads");
-    let mut found = Vec::new();
-    while let Some(page) = log.next().await.expect("reads") {
-        for told in page {
-            let said = String::from_utf8_lossy(&told.note.description).into_owned();
-            found.extend(said.starts_with("index ").then_some((told.tid, said)));
-        }
-    }
-    found
+    let log = db.admin().log(None, None, None, false).await.expect("answers").collect().await.expect("reads");
+    let told = log.into_iter().map(|told| (told.tid, String::from_utf8_lossy(&told.note.description).into_owned()));
+    told.filter(|(_, said)| said.starts_with("index ")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeolite_client::evolve::{self, Job, Phase, Plan, Report, Step, Verified, Worker, verify_indexes};
-use zeolite_client::{Db, Error, Options, Persistent, Record, Ref, Registry, Result};
+use zeolite_client::{Db, Error, Options, Persistent, Record, Ref, Result};
 
 /// The first release, as a bridge.
 #[derive(Serialize, Deserialize, Persistent, Clone, Debug)]
@@ -53,7 +53,9 @@ fn old(slug: &str, author: &str) -> OldPost {
 }
 
 async fn worker_db(world: &World) -> Db {
-    world.db_with(Options { role: "evolve".into(), ..Options::default() }).await
+    let mut options = Options::default();
+    options.role = "evolve".into();
+    world.db_with(options).await
 }
 
 async fn evolved(db: &Db, name: &str, plan: Plan, step: impl Step) -> (Job, Report) {
@@ -144,7 +146,7 @@ async fn an_undo_leaves_the_entries_of_an_object_that_it_leaves() {
 /// An edit of the new shape that a server merges with the undo would keep the object, and lose its entries.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_would_be_merged_is_left_whole_with_its_entries() {
-    let mut resolvers = Registry::built_in();
+    let mut resolvers = Default::default();
     evolve::merge_upgrades::<Post>(&mut resolvers);
     let world = World::start_of(|_| {}, resolvers, None).await;
     let (db, worker) = (world.db().await, worker_db(&world).await);
