@@ -146,7 +146,7 @@ async fn an_undo_leaves_the_entries_of_an_object_that_it_leaves() {
 /// An edit of the new shape that a server merges with the undo would keep the object, and lose its entries.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_would_be_merged_is_left_whole_with_its_entries() {
-    let mut resolvers = Default::default();
+    let mut resolvers = zeolite_proto::Registry::built_in();
     evolve::merge_upgrades::<Post>(&mut resolvers);
     let world = World::start_of(|_| {}, resolvers, None).await;
     let (db, worker) = (world.db().await, worker_db(&world).await);
