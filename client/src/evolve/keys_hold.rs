@@ -39,12 +39,14 @@ struct KeysHold<K>(K);
 
 impl<K: Keyed> KeysHold<K> {
     async fn missing(&self, view: &View, objects: &[(Cell, Bytes)]) -> Result<Problems> {
-        let indexes = self.0.indexes(view).await?;
+        let (indexes, longest) = (self.0.indexes(view).await?, view.db().core().key_bytes_max());
         let mut asked = Vec::new();
         for (place, (cell, record)) in objects.iter().enumerate() {
             for key in self.0.wanted(cell, record)? {
                 let index = indexes.iter().find(|(index, _)| *index == key.index).and_then(|(_, oid)| *oid);
-                asked.push((place, index.map(|index| kept::cell(index, &key, cell.oid)), key));
+                // No server has one that is too long.
+                let at = index.map(|index| kept::cell(index, &key, cell.oid)).filter(|at| at.key.len() <= longest);
+                asked.push((place, at, key));
             }
         }
         let cells: Vec<Cell> = asked.iter().filter_map(|(_, entry, _)| entry.clone()).collect();
@@ -67,14 +69,17 @@ impl<K: Keyed> KeysHold<K> {
     }
 
     /// What is wrong with the entries of a page.
-    async fn astray(&self, view: &View, index: (KeptIndex, Oid), page: Vec<Entry>) -> Result<Vec<String>> {
+    async fn astray(&self, view: &View, index: (KeptIndex, Oid), page: Vec<Entry>) -> Result<Vec<(Cell, String)>> {
         let (index, oid) = index;
         let (mut entries, mut problems) = (Vec::with_capacity(page.len()), Vec::new());
         for Entry { key, record, .. } in page {
             let cell = Cell { oid, key };
             match object_of(index, &cell, &record)? {
                 Some(object) => entries.push((object, cell)),
-                None => problems.push(format!("the {} has {cell}, which is no key of it", self.0.named(index))),
+                None => {
+                    let problem = format!("the {} has {cell}, which is no key of it", self.0.named(index));
+                    problems.push((cell, problem));
+                }
             }
         }
         let objects: Vec<Cell> = entries.iter().map(|(object, _)| Cell::object(*object)).collect();
@@ -89,7 +94,8 @@ impl<K: Keyed> KeysHold<K> {
             };
             let key = if index.is_unique() { cell.key.clone() } else { cell.key.slice(..cell.key.len() - OID_BYTES) };
             let (name, shown) = (self.0.named(index), self.0.shown(index, &key));
-            problems.push(format!("the {name} has under {shown} object {object}, {why}"));
+            let problem = format!("the {name} has under {shown} object {object}, {why}");
+            problems.push((cell, problem));
         }
         Ok(problems)
     }
@@ -124,7 +130,8 @@ impl<K: Keyed> Check for KeysHold<K> {
                 let Some(oid) = oid else { continue };
                 let mut scan = view.scan(oid, Range::all());
                 while let Some(page) = scan.next_page().await? {
-                    self.astray(view, (index, oid), page).await?.into_iter().for_each(&mut *problem);
+                    let astray = self.astray(view, (index, oid), page).await?;
+                    astray.into_iter().for_each(|(_, told)| problem(told));
                 }
             }
             Ok(())
@@ -219,6 +226,16 @@ impl<T: Persistent> Keyed for OfClass<T> {
     fn named(&self, index: KeptIndex) -> String {
         format!("index {:?}", index.name())
     }
+}
+
+/// The entries of a page of an index whose objects are not to be found under their keys.
+pub(super) async fn entries_astray<T: Persistent>(
+    view: &View,
+    index: (KeptIndex, Oid),
+    page: Vec<Entry>,
+) -> Result<Vec<Cell>> {
+    let astray = KeysHold(OfClass::<T>(PhantomData)).astray(view, index, page).await?;
+    Ok(astray.into_iter().map(|(cell, _)| cell).collect())
 }
 
 /// Where an index of a class is; none: no object has had an entry yet.

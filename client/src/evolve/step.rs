@@ -40,6 +40,7 @@
 //! # let _ = (upper, clean);
 //! ```
 
+use super::sweep::sweep;
 use crate::connect::Db;
 #[expect(unused_imports, reason = "for the documentation")]
 use crate::errors::Error;
@@ -85,6 +86,13 @@ pub trait Step: Send + Sync + 'static {
     /// It steps the objects of a chunk together: then [`Step::step`] is asked for none.
     fn joint(&self) -> Option<&dyn JointStep> {
         None
+    }
+
+    /// A last look, once everything is stepped and the gate has closed: nothing of the old shape can come any more. It may be asked for
+    /// several times; says how much it has mended.
+    fn sweep(&self, db: &Db) -> impl Future<Output = Result<u64>> + Send {
+        let _ = db;
+        std::future::ready(Ok(0))
     }
 }
 
@@ -138,6 +146,9 @@ pub trait AnyStep: Send + Sync + 'static {
 
     /// See [`Step::joint`].
     fn joint(&self) -> Option<&dyn JointStep>;
+
+    /// See [`Step::sweep`].
+    fn sweep<'a>(&'a self, db: &'a Db) -> BoxFuture<'a, Result<u64>>;
 }
 
 impl<S: Step> AnyStep for S {
@@ -159,6 +170,10 @@ impl<S: Step> AnyStep for S {
 
     fn joint(&self) -> Option<&dyn JointStep> {
         Step::joint(self)
+    }
+
+    fn sweep<'a>(&'a self, db: &'a Db) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(Step::sweep(self, db))
     }
 }
 
@@ -250,5 +265,9 @@ where
             }
         }
         Ok(Stepped::Keep)
+    }
+
+    async fn sweep(&self, db: &Db) -> Result<u64> {
+        sweep::<T>(db).await
     }
 }

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use std::fmt;
 use zeolite_proto::Oid;
 
+/// Of a key, in messages.
+const CHARS_SHOWN: usize = 80;
+
 /// What the keys of a type are, as they are stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
@@ -30,9 +33,13 @@ impl KeyKind {
     /// A key for people: `"Bob"`, `7`, `("poems", 3)`. `is_inner`: others follow it.
     pub(crate) fn shown(self, key: &[u8], is_inner: bool) -> String {
         let mut rest = key;
-        match self.take(&mut rest, is_inner).filter(|_| rest.is_empty()) {
+        let shown = match self.take(&mut rest, is_inner).filter(|_| rest.is_empty()) {
             Some(shown) => shown,
             None => format!("\"{}\"", key.escape_ascii()),
+        };
+        match shown.char_indices().nth(CHARS_SHOWN) {
+            Some((at, _)) => format!("{}... ({} bytes)", &shown[..at], key.len()),
+            None => shown,
         }
     }
 

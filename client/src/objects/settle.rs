@@ -12,7 +12,7 @@
 //! not written again.
 
 use super::making::root;
-use crate::collections::kept::{cell, owner, record, root_name};
+use crate::collections::kept::{cell, index_in_name, owner, record, root_name};
 use crate::collections::{Index, UniqueIndex};
 use crate::errors::{Error, Result};
 use crate::tx::{IndexKey, KeptIndex, KeptObject, RecordKeys, Staged, View, damaged};
@@ -238,7 +238,8 @@ async fn refuse_foreign(view: &View, foreign: Foreign) -> Result<()> {
         let prefix = format!("{class}:");
         let mut names = view.roots_from(&prefix);
         while let Some((name, stands_for)) = names.next().await?.filter(|(name, _)| name.starts_with(&prefix)) {
-            if [Index::<(), ()>::CLASS, UniqueIndex::<(), ()>::CLASS].contains(&stands_for.class()) {
+            let is_index = [Index::<(), ()>::CLASS, UniqueIndex::<(), ()>::CLASS].contains(&stands_for.class());
+            if is_index && index_in_name(&name, &class).is_some() {
                 return Err(Error::invalid(format!(
                     "cell {cell} holds class {class:?}, which has the index {name:?}; before it becomes one of class {expected:?}, \
                      remove it as what it is, in the same transaction"
