@@ -17,6 +17,7 @@ mod args;
 mod board;
 mod exec;
 mod glance;
+mod left;
 mod looking;
 mod planning;
 mod report;

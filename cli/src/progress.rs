@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// Without a terminal, one line per bar at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// A line that says the same as the one before it: at most this often.
+const SAME_EVERY: Duration = Duration::from_secs(300);
+
 /// The column in which words begin.
 const WORDS_AT: usize = 2;
 
@@ -120,6 +123,22 @@ fn style_without_forecast(total: u64, unit: &str, columns: u16) -> ProgressStyle
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
+/// The line that was told last.
+struct Told {
+    at: Instant,
+    line: String,
+    done: u64,
+}
+
+impl Told {
+    /// A line is due. One in which only numbers differ (the room on a disk) says the same, unless the work has gone on.
+    fn is_due(&self, line: &str, done: u64) -> bool {
+        let bare = |line: &str| line.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+        let is_same = self.done == done && bare(&self.line) == bare(line);
+        self.at.elapsed() >= if is_same { SAME_EVERY } else { LINE_EVERY }
+    }
+}
+
 /// One bar. All methods may be called from any task.
 pub(crate) struct Bar {
     how: How,
@@ -128,7 +147,7 @@ pub(crate) struct Bar {
     bar: ProgressBar,
     columns: u16,
     forecasts: bool,
-    told: Mutex<Option<Instant>>,
+    told: Mutex<Option<Told>>,
     remark: Mutex<String>,
 }
 
@@ -175,10 +194,6 @@ impl Bar {
             return;
         }
         let Ok(mut told) = self.told.lock() else { return };
-        if !now && told.is_some_and(|at| at.elapsed() < LINE_EVERY) {
-            return;
-        }
-        *told = Some(Instant::now());
         let remark = self.remark.lock().map(|text| text.clone()).unwrap_or_default();
         let (done, total) = (count(self.bar.position()), self.bar.length().unwrap_or(0));
         let numbers = match (total, self.unit) {
@@ -187,6 +202,28 @@ impl Bar {
             (total, unit) => format!("{done} of {} {unit} ", count(total)),
         };
         let line = format!("{}: {numbers}{remark}", self.what);
-        Out::new(false).complain(line.trim_end());
+        let (line, done) = (line.trim_end().to_owned(), self.bar.position());
+        if now || told.as_ref().is_none_or(|told| told.is_due(&line, done)) {
+            Out::new(false).complain(&line);
+            *told = Some(Told { at: Instant::now(), line, done });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_when_it_changes_and_then_seldom() {
+        let told = |seconds: u64| Told {
+            at: Instant::now().checked_sub(Duration::from_secs(seconds)).expect("the machine has run so long"),
+            line: "undo: 7 of 9 commits paused: low disk (14.6 % free)".into(),
+            done: 7,
+        };
+        let same = "undo: 7 of 9 commits paused: low disk (14.4 % free)";
+        assert!(!told(6).is_due(same, 7) && !told(200).is_due(same, 7) && told(301).is_due(same, 7));
+        assert!(told(6).is_due("undo: 7 of 9 commits running", 7) && told(6).is_due(same, 8), "something else");
+        assert!(!told(4).is_due("undo: 7 of 9 commits running", 7), "not faster than a person reads");
     }
 }

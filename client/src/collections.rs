@@ -68,7 +68,7 @@ pub use counters::{BoundedCounter, Counter, Greatest, Least};
 pub use cursor::{BadCursor, Cursor};
 pub use entries::Entries;
 pub use index::{Index, UniqueIndex};
-pub use kept::{IndexBy, UniqueBy};
+pub use kept::{IndexBy, UniqueBy, index_in_name};
 pub use map::{Map, Set};
 pub use queue::{Item, List, Queue};
 pub use roots::Named;

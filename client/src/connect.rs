@@ -117,6 +117,7 @@ pub(crate) struct Core {
     term: AtomicU64,
     /// The server's limit.
     load_cells_max: AtomicUsize,
+    key_bytes_max: AtomicUsize,
     /// The newest that the server has told; only sessions with the role `evolve` are told.
     pressure: Mutex<Option<Pressure>>,
     /// Where the session's tasks run; a forked child has none of them.
@@ -141,6 +142,7 @@ impl Core {
             timeline: AtomicU64::new(0),
             term: AtomicU64::new(0),
             load_cells_max: AtomicUsize::new(1),
+            key_bytes_max: AtomicUsize::new(usize::MAX),
             pressure: Mutex::new(None),
             process: std::process::id(),
             url,
@@ -180,6 +182,11 @@ impl Core {
             State::Closed => self.disconnected("this Db was closed"),
             _ => self.disconnected("no answer within the time limit"),
         })
+    }
+
+    /// How long a key may be.
+    pub(crate) fn key_bytes_max(&self) -> usize {
+        self.key_bytes_max.load(Ordering::Relaxed)
     }
 
     /// How many cells one load may name.
@@ -378,6 +385,7 @@ impl Core {
         };
         self.timeline.store(welcome.timeline, Ordering::Release);
         self.load_cells_max.store(welcome.limits.load_cells_max.max(1), Ordering::Relaxed);
+        self.key_bytes_max.store(welcome.limits.key_bytes_max, Ordering::Relaxed);
         generation
     }
 }

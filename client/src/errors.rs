@@ -124,7 +124,7 @@ pub enum Error {
         reason: String,
     },
     /// The record has another schema version, and the type cannot upgrade it.
-    #[error("class {class:?} has no upgrade from version {found} to {wanted}; implement `Persistent::upgrade` for it")]
+    #[error("{}", no_upgrade(class, *found, *wanted))]
     NoUpgrade {
         /// The class.
         class: String,
@@ -142,6 +142,16 @@ pub enum Error {
     /// The operation's own error, from the closure of [`crate::Db::run`]; see [`Error::app`].
     #[error("{0}")]
     Application(Arc<dyn std::error::Error + Send + Sync>),
+}
+
+fn no_upgrade(class: &str, found: u32, wanted: u32) -> String {
+    if found > wanted {
+        return format!(
+            "class {class:?}: a newer program wrote version {found}, and this one reads up to {wanted}; deploy the newer release, or a \
+             bridge that reads both (`newer` in the derive; evolve.md, \"Two releases side by side\")"
+        );
+    }
+    format!("class {class:?} has no upgrade from version {found} to {wanted}; implement `Persistent::upgrade` for it")
 }
 
 impl Error {

@@ -65,6 +65,7 @@ mod staged_samples;
 mod step;
 mod step_notes;
 mod stepping;
+mod sweep;
 mod task;
 mod throttle;
 mod together;

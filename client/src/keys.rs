@@ -18,9 +18,11 @@
 
 mod composed;
 mod fixed;
+mod kind;
 mod prefix;
 
 use bytes::Bytes;
+pub use kind::KeyKind;
 pub use prefix::Prefixed;
 pub use zeolite_derive::Key;
 use zeolite_proto::Oid;
@@ -111,6 +113,10 @@ pub trait AsKey {
             struct of such fields has `#[derive(Key)]`; `Uuid` and jiff's times have the features `uuid` and `jiff`"
 )]
 pub trait Key: AsKey + Sized {
+    /// What its keys are. Another kind of key is another collection where a class has an index of them; so a key type of your own has a
+    /// name here, and another one when what it writes changes.
+    const KIND: KeyKind = KeyKind::Named("own");
+
     /// Reads the last (or only) part of a key, to the end of the input.
     fn take_last(input: &mut &[u8]) -> Result<Self, BadKey>;
 
@@ -163,6 +169,8 @@ macro_rules! integers {
             }
         }
         impl Key for $type {
+            const KIND: KeyKind = KeyKind::Named(stringify!($type));
+
             fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
                 Ok(($unsigned::from_be_bytes(split(input, stringify!($type))?) ^ $turn) as $type)
             }
@@ -195,6 +203,8 @@ impl AsKey for bool {
 }
 
 impl Key for bool {
+    const KIND: KeyKind = KeyKind::Named("bool");
+
     fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
         match split::<1>(input, "bool")? {
             [0] => Ok(false),
@@ -211,6 +221,8 @@ impl AsKey for Oid {
 }
 
 impl Key for Oid {
+    const KIND: KeyKind = KeyKind::Named("oid");
+
     fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
         u64::take_last(input).map(Oid)
     }
@@ -260,7 +272,7 @@ fn bytes_inner(input: &mut &[u8], wanted: &'static str) -> Result<Vec<u8>, BadKe
 }
 
 macro_rules! byte_strings {
-    ($($type:ty, $name:literal, $as:expr, $from:expr;)*) => {$(
+    ($($type:ty, $kind:expr, $name:literal, $as:expr, $from:expr;)*) => {$(
         impl AsKey for $type {
             fn put_last(&self, out: &mut Vec<u8>) {
                 let bytes: &[u8] = $as(self);
@@ -272,6 +284,8 @@ macro_rules! byte_strings {
             }
         }
         impl Key for $type {
+            const KIND: KeyKind = $kind;
+
             fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
                 $from(bytes_last(input, $name)?).map_err(|_| BadKey { wanted: $name })
             }
@@ -283,9 +297,9 @@ macro_rules! byte_strings {
 }
 
 byte_strings! {
-    String, "string", String::as_bytes, String::from_utf8;
-    Vec<u8>, "bytes", Vec::as_slice, Ok::<Vec<u8>, BadKey>;
-    Bytes, "bytes", AsRef::as_ref, |bytes: Vec<u8>| Ok::<Bytes, BadKey>(bytes.into());
+    String, KeyKind::Text, "string", String::as_bytes, String::from_utf8;
+    Vec<u8>, KeyKind::Named("bytes"), "bytes", Vec::as_slice, Ok::<Vec<u8>, BadKey>;
+    Bytes, KeyKind::Named("bytes"), "bytes", AsRef::as_ref, |bytes: Vec<u8>| Ok::<Bytes, BadKey>(bytes.into());
 }
 
 impl AsKey for str {

@@ -41,18 +41,19 @@
 //! knows both types: [`Tx::remove`] it as the former, then set it. Else it is refused, if the former class has indexes and this client has read
 //! the object; a blind write of what was never read is not noticed.
 
+mod making;
 mod settle;
 
 use crate::errors::{Error, Result};
 use crate::tx::{KeptClass, Tx, View};
-use crate::typed::{Persistent, Ref, decode_record, encode_record, keys_of, keys_of_value};
+use crate::typed::{Persistent, Ref, decode_record, encode_record, is_indexed, keys_of, keys_of_value};
 use bytes::Bytes;
 use zeolite_proto::Cell;
 use zeolite_proto::record::Header;
 
 /// What a transaction is told of a class with indexes.
 fn kept<T: Persistent>() -> KeptClass {
-    KeptClass { class: T::CLASS, has_indexes: !T::INDEXES.is_empty(), keys: keys_of::<T>, settle: settle::settle }
+    KeptClass { class: T::CLASS, has_indexes: is_indexed::<T>(), keys: keys_of::<T>, settle: settle::settle }
 }
 
 impl View {
@@ -148,6 +149,6 @@ impl Tx {
     /// Whether there may be entries of the object: its class has indexes, or it is known to have been of another one.
     fn is_kept<T: Persistent>(&self, cell: &Cell) -> bool {
         let was_another = |record: Bytes| Header::parse(&record).is_ok_and(|header| header.class != T::CLASS);
-        !T::INDEXES.is_empty() || self.own.lock().kept.knows(cell) || self.known(cell).is_some_and(was_another)
+        is_indexed::<T>() || self.own.lock().kept.knows(cell) || self.known(cell).is_some_and(was_another)
     }
 }

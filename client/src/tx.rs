@@ -30,6 +30,7 @@ mod view;
 mod work;
 
 pub use kept::KeptIndex;
+pub(crate) use kept::same;
 pub(crate) use kept::{IndexKey, KeptClass, KeptObject, RecordKeys};
 pub(crate) use own::Own;
 pub(crate) use own::{Staged, fold};

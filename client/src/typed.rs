@@ -22,12 +22,12 @@ mod codec;
 mod indexed;
 mod reference;
 
-pub use chain::{follows, upgrade_from};
+pub use chain::{codec_of_former, codec_of_newer, downgrade_from, follows, precedes, upgrade_from};
 use codec::decode_as;
 pub use codec::{Codec, decode_record, encode_record, value_of};
 pub(crate) use codec::{decode_value, encode_value};
-pub use indexed::{Keys, index_former};
-pub(crate) use indexed::{keys_of, keys_of_value};
+pub use indexed::{Keys, index_former, index_newer};
+pub(crate) use indexed::{is_indexed, keys_of, keys_of_value};
 pub use reference::{Handle, Ref};
 pub(crate) use reference::{found, handle};
 pub use zeolite_derive::Persistent;
@@ -109,7 +109,12 @@ pub trait Persistent: Serialize + DeserializeOwned {
     /// Raise the version when one is added.
     const INDEXES: &'static [KeptIndex] = &[];
 
-    /// The codec of a former version's data.
+    /// Whether a former version of the type has indexes, in which its records may still be.
+    const FORMERLY_INDEXED: bool = false;
+    /// Whether a newer version of the type has, which a bridge reads ([`Persistent::upgrade`] is asked for newer versions as well).
+    const LATER_INDEXED: bool = false;
+
+    /// The codec of another version's data.
     fn codec_of(version: u32) -> Codec {
         let _ = version;
         Self::CODEC
@@ -131,7 +136,7 @@ pub trait Persistent: Serialize + DeserializeOwned {
         let _ = keys;
     }
 
-    /// Under which keys a record of a former version may be found: those that its type gave it. Unless told otherwise, the keys that it
+    /// Under which keys a record of another version may be found: those that its type gave it. Unless told otherwise, the keys that it
     /// has after the upgrade.
     fn index_former(version: u32, data: &[u8], keys: &mut Keys) -> Result<()> {
         Self::upgrade(version, data)?.index(keys);

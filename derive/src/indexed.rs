@@ -6,6 +6,7 @@
 //!   #[persistent(index(name = "word", key = String, by = words))]    BY_WORD; `words(&page)` gives any number of keys
 //! ```
 
+use crate::others::Others;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
@@ -125,13 +126,11 @@ fn marks(attributes: &[Attribute]) -> Result<Vec<(bool, Span)>> {
 }
 
 /// The parts of `impl Persistent`.
-pub(crate) fn items(indexes: &[Index], from: Option<&Type>) -> TokenStream {
-    if indexes.is_empty() && from.is_none() {
-        return TokenStream::new();
-    }
-    let named = indexes.iter().map(|Index { name, unique, .. }| {
+pub(crate) fn items(indexes: &[Index], others: Others<'_>) -> TokenStream {
+    let named = indexes.iter().map(|Index { name, unique, key, span, .. }| {
         let make = if *unique { format_ident!("unique") } else { format_ident!("many") };
-        quote! { ::zeolite_client::KeptIndex::#make(#name) }
+        let after = others.from.map(|from| quote! { .after(<#from as ::zeolite_client::Persistent>::INDEXES) });
+        quote_spanned! {*span=> ::zeolite_client::KeptIndex::#make(#name).keyed::<#key>() #after }
     });
     let adds = indexes.iter().map(|Index { name, key, keys, span, .. }| match keys {
         Keys::Field(field) => quote_spanned! {*span=> keys.add::<#key>(#name, &self.#field); },
@@ -142,17 +141,6 @@ pub(crate) fn items(indexes: &[Index], from: Option<&Type>) -> TokenStream {
             }
         },
     });
-    let former = from.map(|from| {
-        quote_spanned! {from.span()=>
-            fn index_former(
-                version: u32,
-                data: &[u8],
-                keys: &mut ::zeolite_client::typed::Keys,
-            ) -> ::zeolite_client::Result<()> {
-                ::zeolite_client::typed::index_former::<#from>(version, data, keys)
-            }
-        }
-    });
     let own = (!indexes.is_empty()).then(|| {
         quote! {
             const INDEXES: &'static [::zeolite_client::KeptIndex] = &[#(#named),*];
@@ -162,7 +150,51 @@ pub(crate) fn items(indexes: &[Index], from: Option<&Type>) -> TokenStream {
             }
         }
     });
-    quote! { #own #former }
+    let of_others = of_others(others);
+    quote! { #own #of_others }
+}
+
+/// Under which keys the records of the others are.
+fn of_others(Others { from, newer }: Others<'_>) -> TokenStream {
+    if from.is_none() && newer.is_none() {
+        return TokenStream::new();
+    }
+    let formerly = from.map(|from| {
+        quote_spanned! {from.span()=>
+            const FORMERLY_INDEXED: bool = !<#from as ::zeolite_client::Persistent>::INDEXES.is_empty()
+                || <#from as ::zeolite_client::Persistent>::FORMERLY_INDEXED;
+        }
+    });
+    let later = newer.map(|newer| {
+        quote_spanned! {newer.span()=>
+            const LATER_INDEXED: bool = !<#newer as ::zeolite_client::Persistent>::INDEXES.is_empty()
+                || <#newer as ::zeolite_client::Persistent>::LATER_INDEXED;
+        }
+    });
+    let of_newer = newer.map(|newer| {
+        quote_spanned! {newer.span()=>
+            if version > <Self as ::zeolite_client::Persistent>::VERSION {
+                return ::zeolite_client::typed::index_newer::<#newer>(version, data, keys);
+            }
+        }
+    });
+    let of_former = from.map(|from| {
+        quote_spanned! {from.span()=> ::zeolite_client::typed::index_former::<#from>(version, data, keys)?; }
+    });
+    quote! {
+        #formerly
+        #later
+
+        fn index_former(
+            version: u32,
+            data: &[u8],
+            keys: &mut ::zeolite_client::typed::Keys,
+        ) -> ::zeolite_client::Result<()> {
+            #of_newer
+            #of_former
+            ::zeolite_client::Result::Ok(())
+        }
+    }
 }
 
 /// The constants by which the indexes are read.

@@ -51,6 +51,7 @@ fn impls(input: &DeriveInput, inner: &[(Member, &Field)], last: &(Member, &Field
     );
     let (of, types, _) = input.generics.split_for_impl();
     let prefixed = inner.first().map(|(_, first)| prefixed(input, &first.ty));
+    let kind = kind(inner, last);
     let (as_key_where, key_where) = (&as_key.where_clause, &key.where_clause);
     quote! {
         #[automatically_derived]
@@ -61,6 +62,8 @@ fn impls(input: &DeriveInput, inner: &[(Member, &Field)], last: &(Member, &Field
         }
         #[automatically_derived]
         impl #of ::zeolite_client::keys::Key for #name #types #key_where {
+            const KIND: ::zeolite_client::keys::KeyKind = #kind;
+
             fn take_last(input: &mut &[u8]) -> ::std::result::Result<Self, ::zeolite_client::keys::BadKey> {
                 ::std::result::Result::Ok(Self { #(#takes)* #take_last })
             }
@@ -70,6 +73,20 @@ fn impls(input: &DeriveInput, inner: &[(Member, &Field)], last: &(Member, &Field
         }
         #prefixed
     }
+}
+
+/// What its keys are: those of the only field, or of all, one after the other.
+fn kind(inner: &[(Member, &Field)], last: &(Member, &Field)) -> TokenStream {
+    let of = |(_, field): &(Member, &Field)| {
+        let kind = &field.ty;
+        quote_spanned! {kind.span()=> <#kind as ::zeolite_client::keys::Key>::KIND }
+    };
+    let last = of(last);
+    if inner.is_empty() {
+        return last;
+    }
+    let inner = inner.iter().map(of);
+    quote! { ::zeolite_client::keys::KeyKind::Parts(&[#(#inner,)* #last]) }
 }
 
 /// That its keys can be asked for by their first part.

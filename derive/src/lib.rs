@@ -14,6 +14,7 @@ use syn::{DeriveInput, parse_macro_input};
 
 mod indexed;
 mod key;
+mod others;
 mod persistent;
 mod shape;
 
@@ -24,6 +25,7 @@ mod shape;
 /// | `class = "app.Name"` | needed | the name in the record's header |
 /// | `version = 2` | 1 if it is left out | the schema version that the type writes |
 /// | `from = Old` | | the type as it was before: persistent itself, of the same class and a lower version; `impl From<Old>` is the upgrade |
+/// | `newer = New` | | a *bridge*: the type also reads what the newer type of the class has written, by `impl From<New>`, and writes its own shape |
 /// | `codec = "cbor"` | `"postcard"` if it is left out | how the data is written |
 /// | `index(name = "word", key = String, by = words)` | | an index that is kept with the objects, under the keys that `words(&value)` gives; `unique(..)`: each key is one object's |
 /// | `shape = "1f0c3a55"` | | a fingerprint of fields and indexes: a change without a new version no longer compiles. Write `""` to be told it |

@@ -4,6 +4,7 @@
 //! version of the type in `from`) is asked of it by a constant beside the impl.
 
 use crate::indexed::{self, Index};
+use crate::others::Others;
 use crate::shape;
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
@@ -14,7 +15,7 @@ use syn::{Attribute, Data, DeriveInput, Error, LitInt, LitStr, Result, Type};
 const CLASS_BYTES_MAX: usize = 255;
 
 const WORDS: &str =
-    "class = \"app.Name\", version = 2, from = Old, codec = \"cbor\", shape = \"\", index(..), unique(..)";
+    "class = \"app.Name\", version = 2, from = Old, newer = New, codec = \"cbor\", shape = \"\", index(..), unique(..)";
 
 /// What the attribute says.
 #[derive(Default)]
@@ -22,6 +23,7 @@ struct Said {
     class: Option<LitStr>,
     version: Option<LitInt>,
     from: Option<Type>,
+    newer: Option<Type>,
     codec: Option<LitStr>,
     shape: Option<LitStr>,
     indexes: Vec<Index>,
@@ -37,6 +39,7 @@ impl Said {
                     "class" => said.class.replace(word.value()?.parse()?).is_some(),
                     "version" => said.version.replace(word.value()?.parse()?).is_some(),
                     "from" => said.from.replace(word.value()?.parse()?).is_some(),
+                    "newer" => said.newer.replace(word.value()?.parse()?).is_some(),
                     "codec" => said.codec.replace(word.value()?.parse()?).is_some(),
                     "shape" => said.shape.replace(word.value()?.parse()?).is_some(),
                     "index" | "unique" => {
@@ -109,10 +112,14 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     // Beside the impl: without it, each use of the type would be an error as well.
     let shape = said.check_shape(input, &indexes).err().map(Error::into_compile_error);
     let name = &input.ident;
-    let upgrade = said.from.as_ref().map(upgrade).unwrap_or_default();
-    let (index, readers) = (indexed::items(&indexes, said.from.as_ref()), indexed::readers(input, &indexes));
+    let others = Others { from: said.from.as_ref(), newer: said.newer.as_ref() };
+    let upgrade = upgrade(others);
+    let (index, readers) = (indexed::items(&indexes, others), indexed::readers(input, &indexes));
     let follows = said.from.as_ref().map(|from| {
         quote_spanned! {from.span()=> const _: () = ::zeolite_client::typed::follows::<#from, #name>(); }
+    });
+    let precedes = said.newer.as_ref().map(|newer| {
+        quote_spanned! {newer.span()=> const _: () = ::zeolite_client::typed::precedes::<#name, #newer>(); }
     });
     Ok(quote! {
         #[automatically_derived]
@@ -125,22 +132,51 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         }
         #readers
         #follows
+        #precedes
         #shape
     })
 }
 
-/// The part of the impl that knows the former type.
-fn upgrade(from: &Type) -> TokenStream {
-    quote_spanned! {from.span()=>
+/// The part of the impl that reads what they have written.
+fn upgrade(Others { from, newer }: Others<'_>) -> TokenStream {
+    if from.is_none() && newer.is_none() {
+        return TokenStream::new();
+    }
+    let codec_of_newer = newer.map(|newer| {
+        quote_spanned! {newer.span()=>
+            newer if newer > <Self as ::zeolite_client::Persistent>::VERSION => ::zeolite_client::typed::codec_of_newer::<#newer>(newer),
+        }
+    });
+    let codec_of_former = from.map(|from| {
+        quote_spanned! {from.span()=>
+            older if older < <Self as ::zeolite_client::Persistent>::VERSION => ::zeolite_client::typed::codec_of_former::<#from>(older),
+        }
+    });
+    let downgrade = newer.map(|newer| {
+        quote_spanned! {newer.span()=>
+            newer if newer > <Self as ::zeolite_client::Persistent>::VERSION => ::zeolite_client::typed::downgrade_from::<#newer, Self>(version, data),
+        }
+    });
+    let upgrade = from.map(|from| {
+        quote_spanned! {from.span()=>
+            older if older < <Self as ::zeolite_client::Persistent>::VERSION => ::zeolite_client::typed::upgrade_from::<#from, Self>(version, data),
+        }
+    });
+    quote! {
         fn codec_of(version: u32) -> ::zeolite_client::Codec {
             match version {
-                <Self as ::zeolite_client::Persistent>::VERSION => <Self as ::zeolite_client::Persistent>::CODEC,
-                older => <#from as ::zeolite_client::Persistent>::codec_of(older),
+                #codec_of_newer
+                #codec_of_former
+                _ => <Self as ::zeolite_client::Persistent>::CODEC,
             }
         }
 
         fn upgrade(version: u32, data: &[u8]) -> ::zeolite_client::Result<Self> {
-            ::zeolite_client::typed::upgrade_from::<#from, Self>(version, data)
+            match version {
+                #downgrade
+                #upgrade
+                _ => ::zeolite_client::Result::Err(<Self as ::zeolite_client::Persistent>::no_upgrade(version)),
+            }
         }
     }
 }

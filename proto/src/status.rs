@@ -231,6 +231,11 @@ impl Kinds {
         self.count(|kind| kind.class == class && kind.version < version)
     }
 
+    /// Objects of a class above a schema version.
+    pub fn above(&self, class: &str, version: u32) -> u64 {
+        self.count(|kind| kind.class == class && kind.version > version)
+    }
+
     fn count(&self, is: impl Fn(&Kind) -> bool) -> u64 {
         self.kinds.iter().filter(|kind| is(kind)).map(|kind| kind.objects).sum()
     }

@@ -72,7 +72,7 @@ pub(crate) enum EvolveCommand {
     /// How a job went, as one HTML page with charts: rate, what live commits took, conflicts, what slowed it down
     Report(ReportArgs),
     /// Succeed only if a job is done: for deployment scripts; prints the certificate
-    Ensure(NameArgs),
+    Ensure(EnsureArgs),
     /// Delete the record of a job that is over; what it did stays, and can no longer be undone as a whole
     Forget(NameArgs),
 }
@@ -81,6 +81,15 @@ pub(crate) enum EvolveCommand {
 pub(crate) struct NameArgs {
     /// The job
     pub(crate) name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct EnsureArgs {
+    /// The job
+    pub(crate) name: String,
+    /// Also that no object of its class is above this version: of a job that brings objects back to a former release's
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) none_above: Option<u32>,
 }
 
 #[derive(Args)]

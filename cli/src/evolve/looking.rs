@@ -1,7 +1,7 @@
 //! Owns the commands that look at jobs: list, show, ensure, verify.
 
-use super::args::{NameArgs, ShowArgs, VerifyArgs};
-use super::shown;
+use super::args::{EnsureArgs, ShowArgs, VerifyArgs};
+use super::{left, shown};
 use crate::exit::ProblemFound;
 use crate::moment;
 use crate::output::{Out, Table, count, size};
@@ -10,8 +10,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use std::collections::BTreeMap;
 use zeolite_client::evolve::{self, Check};
 use zeolite_client::{Cell, Db, Error, Oid, Range, Record, View};
+
+/// What an undo has left is counted up to here.
+const LEFT_MAX: u64 = 100_000;
+/// Names in the root that are looked at, for what collections are called.
+const NAMES_MAX: u64 = 10_000;
 
 pub(super) async fn list(out: &Out, db: &Db) -> Result<()> {
     let mut table = Table::new(&["job", "state", ">progress", ">rate", ">left", "plan"]);
@@ -43,12 +49,12 @@ pub(super) async fn show(out: &Out, db: &Db, args: &ShowArgs) -> Result<()> {
     let job = evolve::find(db, &args.name).await?;
     let progress = job.show().await?;
     let limit = if args.quarantine == 0 { u64::MAX } else { args.quarantine };
-    let (bad, left) = (job.quarantine(limit).await?, job.not_undone(limit).await?);
+    let (bad, not_undone) = (job.quarantine(limit).await?, job.not_undone(LEFT_MAX).await?);
     let pinned_bytes = db.admin().status().await?.pinned_bytes;
     if out.is_json() {
         let mut value = shown::progress_json(&progress);
         value["quarantine"] = bad.iter().map(shown::bad_json).collect();
-        value["not_undone"] = left.iter().map(shown::not_undone_json).collect();
+        value["not_undone"] = not_undone.iter().take(usize::try_from(limit)?).map(left::json).collect();
         value["pinned_bytes"] = pinned_bytes.into();
         value["settings"] = progress.job.settings.list().into_iter().collect();
         return out.json(&value);
@@ -61,9 +67,10 @@ pub(super) async fn show(out: &Out, db: &Db, args: &ShowArgs) -> Result<()> {
             out.remark("there are more: --quarantine 0 shows all");
         }
     }
-    if !left.is_empty() {
+    if !not_undone.is_empty() {
         out.line("");
-        out.table(&shown::not_undone(&left));
+        let named = if args.quarantine == 0 { LEFT_MAX as usize } else { 0 };
+        out.table(&left::table(&not_undone, &collections(db).await?, named));
     }
     if args.all {
         out.line("");
@@ -72,6 +79,13 @@ pub(super) async fn show(out: &Out, db: &Db, args: &ShowArgs) -> Result<()> {
         out.table(&settings(&progress.job.settings));
     }
     Ok(())
+}
+
+/// What collections are called in the root.
+async fn collections(db: &Db) -> Result<BTreeMap<u64, String>> {
+    let view = db.now();
+    let names = view.roots().limit(NAMES_MAX).collect().await?;
+    Ok(names.into_iter().map(|(name, named)| (named.oid().0, name)).collect())
 }
 
 /// All settings with their values.
@@ -83,9 +97,12 @@ pub(super) fn settings(settings: &evolve::Settings) -> Table {
     table
 }
 
-pub(super) async fn ensure(out: &Out, db: &Db, args: &NameArgs) -> Result<()> {
+pub(super) async fn ensure(out: &Out, db: &Db, args: &EnsureArgs) -> Result<()> {
     let job = evolve::find(db, &args.name).await?;
     let progress = job.show().await?;
+    if let Some(version) = args.none_above {
+        none_above(db, &progress.job, version).await?;
+    }
     let problem = match (&progress.job.certificate, progress.missing()) {
         (Some(certificate), missing) if missing.is_empty() => {
             if out.is_json() {
@@ -96,6 +113,9 @@ pub(super) async fn ensure(out: &Out, db: &Db, args: &NameArgs) -> Result<()> {
             }
             out.facts(&shown::certificate_facts(&progress.job, certificate));
             out.facts(&[("now", shown::now(&progress))]);
+            if let Some(target) = progress.job.target.as_ref().filter(|target| !target.gate) {
+                out.facts(&[("no gate", shown::without_a_gate(target))]);
+            }
             return Ok(());
         }
         (Some(_), missing) if progress.job.phase == evolve::Phase::Done => {
@@ -104,6 +124,21 @@ pub(super) async fn ensure(out: &Out, db: &Db, args: &NameArgs) -> Result<()> {
         _ => format!("is not done: {}; {}", shown::Line::of(&progress).text(), shown::done(&progress)),
     };
     Err(ProblemFound(format!("evolve {:?} {problem}", args.name)).into())
+}
+
+/// Refuses while there are objects of a job's class above a version: it was to bring them down.
+async fn none_above(db: &Db, job: &evolve::JobRecord, version: u32) -> Result<()> {
+    let evolve::Plan::Objects { class, .. } = &job.plan else {
+        anyhow::bail!("evolve {:?} is over {}, and no class; leave --none-above out", job.name, job.plan.text());
+    };
+    match db.admin().kinds().await?.above(class, version) {
+        0 => Ok(()),
+        left => {
+            let left = count(left);
+            let problem = format!("evolve {:?}: {left} objects of class {class} are above version {version}", job.name);
+            Err(ProblemFound(format!("{problem}; run it again, and stop the code that writes them")).into())
+        }
+    }
 }
 
 pub(super) async fn verify(out: &Out, db: &Db, args: &VerifyArgs) -> Result<()> {

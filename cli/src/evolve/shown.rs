@@ -4,10 +4,10 @@ use crate::moment;
 use crate::output::{Out, Table, count};
 use serde_json::{Value, json};
 use std::time::Duration;
+use zeolite_client::{Oid, Tid};
 use zeolite_client::evolve::{
-    Bad, Certificate, Counts, JobRecord, NotUndone, OWED_MAX, Part, Phase, Progress, RangeRecord,
+    Bad, Certificate, Counts, JobRecord, OWED_MAX, Part, Phase, Progress, RangeRecord, Target,
 };
-use zeolite_client::{Cell, Oid, Tid};
 
 /// The state of a job: one word, and what there is to say about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -234,18 +234,12 @@ pub(super) fn quarantine(bad: &[Bad]) -> Table {
     table
 }
 
-/// What an undo has left.
-pub(super) fn not_undone(left: &[NotUndone]) -> Table {
-    let mut table = Table::new(&["not as before", "commit", "why"]);
-    for left in left {
-        let cells: Vec<String> = left.cells.iter().map(cell).collect();
-        table.add([cells.join(" "), format!("{:016x}", left.tid), left.reason.clone()]);
-    }
-    table
-}
-
-fn cell((oid, key): &(u64, Vec<u8>)) -> String {
-    Cell::entry(Oid(*oid), key.clone()).to_string()
+/// What nobody can promise of a job that closes no gate.
+pub(super) fn without_a_gate(target: &Target) -> String {
+    format!(
+        "older code may still write versions below {}, and leave entries in indexes that it does not know; --gate ends that",
+        target.version
+    )
 }
 
 /// The certificate, line by line: what was so when it was made.
@@ -347,11 +341,6 @@ pub(super) fn bad_json(bad: &Bad) -> Value {
         "tid": format!("{:016x}", bad.tid),
         "error": bad.error,
     })
-}
-
-pub(super) fn not_undone_json(left: &NotUndone) -> Value {
-    let cells: Vec<String> = left.cells.iter().map(cell).collect();
-    json!({ "tid": format!("{:016x}", left.tid), "cells": cells, "reason": left.reason })
 }
 
 /// Prints a job: everything that `show` shows but ranges and settings.

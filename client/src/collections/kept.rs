@@ -3,7 +3,12 @@
 //! ```text
 //!   root ── "wiki.Page:author"      ──> Index         (key, object)     Page::BY_AUTHOR reads it
 //!   root ── "wiki.Page:unique:slug" ──> UniqueIndex    key -> object    Page::BY_SLUG
+//!   root ── "wiki.Page:length(u64)" ──> an index whose keys are not of text says what they are
 //! ```
+//! So keys of another type, or of a unique index where there was none, are in another collection, and the records of each version of the
+//! class are in their own. A name without the kind of its keys is one of text, or one that was made before names told the kind: that is
+//! looked for as well, unless a former version of the class had an index of text of that name.
+//!
 //! Each is a collection with a name in the root, made when the first object gets an entry; its entries are those that `insert` would
 //! write, so any tool and any language reads them. What the transaction has written is settled before it reads.
 //!
@@ -17,7 +22,7 @@ use crate::revision::Range;
 use crate::tx::{IndexKey, KeptIndex, View};
 use crate::typed::{Handle, Persistent, Ref};
 use bytes::Bytes;
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 use zeolite_proto::resolvers::{class, entry, unique};
@@ -102,7 +107,7 @@ reads_by_name!(UniqueBy);
 impl<K: Key, T: Persistent> IndexBy<K, T> {
     /// The collection that it is; none: no object has had an entry yet.
     pub async fn collection(&self, view: &View) -> Result<Option<Index<K, T>>> {
-        root(view, T::CLASS, KeptIndex::many(self.name)).await
+        root(view, T::CLASS, declared::<K, T>(KeptIndex::many(self.name))).await
     }
 
     /// The objects under a key.
@@ -143,7 +148,9 @@ impl<K: Key, T: Persistent> IndexBy<K, T> {
     fn walk<'v>(&self, view: &'v View, range: Range) -> Entries<'v, (K, Ref<T>)> {
         let name = self.name;
         let oid = async move {
-            Ok(root::<Index<K, T>>(view, T::CLASS, KeptIndex::many(name)).await?.map(|index| index.oid()))
+            Ok(root::<Index<K, T>>(view, T::CLASS, declared::<K, T>(KeptIndex::many(name)))
+                .await?
+                .map(|index| index.oid()))
         };
         Entries::looked_up(view, oid, range.keys_only(), |oid, entry| entries::key(oid, &entry.key))
     }
@@ -152,7 +159,7 @@ impl<K: Key, T: Persistent> IndexBy<K, T> {
 impl<K: Key, T: Persistent> UniqueBy<K, T> {
     /// The collection that it is; none: no object has had an entry yet.
     pub async fn collection(&self, view: &View) -> Result<Option<UniqueIndex<K, Ref<T>>>> {
-        root(view, T::CLASS, KeptIndex::unique(self.name)).await
+        root(view, T::CLASS, declared::<K, T>(KeptIndex::unique(self.name))).await
     }
 
     /// The object under a key.
@@ -191,10 +198,18 @@ impl<K: Key, T: Persistent> UniqueBy<K, T> {
     fn walk<'v>(&self, view: &'v View, range: Range) -> Entries<'v, (K, Ref<T>)> {
         let name = self.name;
         let oid = async move {
-            Ok(root::<UniqueIndex<K, Ref<T>>>(view, T::CLASS, KeptIndex::unique(name)).await?.map(|index| index.oid()))
+            Ok(root::<UniqueIndex<K, Ref<T>>>(view, T::CLASS, declared::<K, T>(KeptIndex::unique(name)))
+                .await?
+                .map(|index| index.oid()))
         };
         Entries::looked_up(view, oid, range, index::pair)
     }
+}
+
+/// The index as its class declares it.
+fn declared<K: Key, T: Persistent>(index: KeptIndex) -> KeptIndex {
+    let is_it = |of: &&KeptIndex| of.name == index.name && of.unique == index.unique;
+    T::INDEXES.iter().find(is_it).copied().unwrap_or_else(|| index.keyed::<K>())
 }
 
 async fn root<H: Handle>(view: &View, class: &'static str, index: KeptIndex) -> Result<Option<H>> {
@@ -202,15 +217,46 @@ async fn root<H: Handle>(view: &View, class: &'static str, index: KeptIndex) -> 
     let known = view.own.lock().kept.roots.get(&(class, index)).copied();
     match known {
         Some(oid) => Ok(Some(H::from_oid(oid))),
-        None => view.root(&root_name(class, index)).await,
+        None => find_root(view, class, index).await,
     }
 }
 
-/// The name in the root. A field whose index becomes a unique one, or the other way round, has another one: both are collections of
-/// different classes, and records of either version are in their own.
+/// What the name of an index stands for.
+pub(crate) async fn find_root<H: Handle>(view: &View, class: &str, index: KeptIndex) -> Result<Option<H>> {
+    let found = view.root(&root_name(class, index)).await?;
+    if found.is_some() || index.is_text() || index.was_text {
+        return Ok(found);
+    }
+    view.root(&root_name(class, KeptIndex { kind: None, ..index })).await
+}
+
+/// The name in the root. A field whose index becomes a unique one, or the other way round, has another one, and so has one with another
+/// kind of keys: these are other collections, and records of either version are in their own.
 pub(crate) fn root_name(class: &str, index: KeptIndex) -> String {
-    let kind = if index.unique { "unique:" } else { "" };
-    format!("{class}:{kind}{}", index.name)
+    let unique = if index.unique { UNIQUE } else { "" };
+    let kind = match index.kind {
+        Some(kind) if !kind.is_text() => format!("({kind})"),
+        _ => String::new(),
+    };
+    format!("{}:{unique}{}{kind}", escaped(class), index.name)
+}
+
+const UNIQUE: &str = "unique:";
+
+/// A class whose own name ends like the beginning of a unique index's has a colon more: it is not to meet that index.
+fn escaped(class: &str) -> Cow<'_, str> {
+    match class.trim_end_matches(':').ends_with(":unique") {
+        true => format!("{class}:").into(),
+        false => class.into(),
+    }
+}
+
+/// Which index of a class a name in the root stands for, as it is named there without the class: `author`, `unique:slug`, `length(u64)`.
+/// None: it is no index of that class.
+pub fn index_in_name<'n>(name: &'n str, class: &str) -> Option<&'n str> {
+    let index = name.strip_prefix(&*escaped(class))?.strip_prefix(':')?;
+    let bare = index.strip_prefix(UNIQUE).unwrap_or(index);
+    (!bare.is_empty() && !bare.contains(':')).then_some(index)
 }
 
 /// Where the entry of an object under a key is.
@@ -252,4 +298,40 @@ pub(crate) fn record(key: &IndexKey, object: Oid) -> Result<Bytes> {
 /// Whose a unique key is.
 pub(crate) fn owner(cell: &Cell, record: &Bytes) -> Result<Oid> {
     entries::read::<Ref<()>>(cell, class::UNIQUE, record).map(|owner| owner.oid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_indexes_have_one_name() {
+        let (slug, unique) = (KeptIndex::many("slug"), KeptIndex::unique("slug"));
+        let (text, number, pair) = (slug.keyed::<String>(), slug.keyed::<u64>(), unique.keyed::<(String, u16)>());
+        let mut names: Vec<String> = ["a.Doc", "a.Doc:unique", "a.Doc:unique:", "a.Doc:", "a:b"]
+            .iter()
+            .flat_map(|class| [slug, unique, number, pair].map(|index| root_name(class, index)))
+            .collect();
+        assert_eq!(names[..4], ["a.Doc:slug", "a.Doc:unique:slug", "a.Doc:slug(u64)", "a.Doc:unique:slug(text,u16)"]);
+        assert_eq!(root_name("a.Doc", text), "a.Doc:slug", "as it was before names told the kind");
+        assert_eq!(names[4], "a.Doc:unique::slug");
+        names.sort();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn a_name_tells_its_index_to_its_class_only() {
+        for (name, class, index) in [
+            ("a.Doc:slug", "a.Doc", Some("slug")),
+            ("a.Doc:unique:slug(u64)", "a.Doc", Some("unique:slug(u64)")),
+            ("a.Doc:unique::slug", "a.Doc", None),
+            ("a.Doc:unique::slug", "a.Doc:unique", Some("slug")),
+            ("a.Doc:part:slug", "a.Doc", None),
+            ("a.Docs:slug", "a.Doc", None),
+        ] {
+            assert_eq!(index_in_name(name, class), index, "{name} {class}");
+        }
+    }
 }

@@ -253,9 +253,9 @@ impl Claims {
         for (key, object) in claims {
             let place = (key.class, key.index, key.key.clone());
             if let Some(owner) = self.owners.get(&place).filter(|owner| *owner != object) {
-                let (index, key) = (root_name(key.class, key.index), String::from_utf8_lossy(&key.key).into_owned());
+                let (index, key) = (root_name(key.class, key.index), key.index.shown(&key.key));
                 return Err(format!(
-                    "object {object} cannot have the key {key:?} in the unique index {index:?}: the step gives it to object {owner}; \
+                    "object {object} cannot have the key {key} in the unique index {index:?}: the step gives it to object {owner}; \
                      choose another key"
                 ));
             }

@@ -7,6 +7,7 @@
 //!   only the quarantine is left  what live writers have changed since is tried again; otherwise the job fails with that list, and
 //!                                can be resumed
 //!   live traffic                 a moment's wait first: what has read before the last chunk may still commit
+//!   the gate is closed           the step's last look (`Step::sweep`): entries that older code has left go
 //!   otherwise                    done: a snapshot at which nothing of the old shape is there
 //! ```
 
@@ -16,6 +17,7 @@ use super::job::{Certificate, Job, JobRecord, Phase, newest_view};
 use super::lease::Lease;
 use super::ledger::{self, Bad, Cursor, Part};
 use super::outcome::Outcome;
+use super::step::AnyStep;
 use super::throttle::is_live;
 use crate::connect::Db;
 use crate::errors::Result;
@@ -32,6 +34,7 @@ const PASS_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Finisher<'a> {
     pub(crate) db: &'a Db,
     pub(crate) job: &'a Job,
+    pub(crate) step: &'a dyn AnyStep,
 }
 
 impl Finisher<'_> {
@@ -90,9 +93,33 @@ impl Finisher<'_> {
         if owed_left(self.db, self.job.oid()).await? > 0 {
             return Ok(again(held));
         }
+        if gate_tid != 0 && !self.sweep(held, job).await? {
+            return Ok(Outcome::Lost);
+        }
         match self.certificate(job, gate_tid).await? {
             Some(certificate) => self.done(held, certificate).await,
             None => Ok(again(held)),
+        }
+    }
+
+    /// The step's last look; false: the range was lost.
+    async fn sweep(&self, held: &mut Lease, job: &JobRecord) -> Result<bool> {
+        newest_view(self.db).await?;
+        let beat_every = Duration::from_millis(job.settings.lease_ms) / 4;
+        let mut sweep = self.step.sweep(self.db);
+        loop {
+            tokio::select! {
+                swept = &mut sweep => {
+                    let gone = swept?;
+                    tracing::debug!(job = self.job.name(), gone, "the last look is over");
+                    return Ok(true);
+                }
+                () = tokio::time::sleep(beat_every) => {
+                    if !held.beat(Duration::from_millis(job.settings.lease_ms), "the last look at what belongs to it").await? {
+                        return Ok(false);
+                    }
+                }
+            }
         }
     }
 

@@ -9,7 +9,7 @@
 //! ([`kept_indexes_hold`]); what differs is where the keys come from, and how one is shown.
 
 use super::verify::{Check, Problems};
-use crate::collections::kept::{self, root_name};
+use crate::collections::kept;
 use crate::collections::{Index, UniqueIndex};
 use crate::errors::Result;
 use crate::keys::Key;
@@ -32,8 +32,8 @@ trait Keyed: Send + Sync {
     fn wanted(&self, cell: &Cell, record: &Bytes) -> Result<Vec<IndexKey>>;
     /// Under which keys it may be.
     fn allowed(&self, cell: &Cell, record: &Bytes) -> Result<Vec<IndexKey>>;
-    /// A key, for people.
-    fn shown(&self, key: &Bytes) -> String;
+    /// A key of an index, for people.
+    fn shown(&self, index: KeptIndex, key: &Bytes) -> String;
     /// An index, for people.
     fn named(&self, index: KeptIndex) -> String;
 }
@@ -42,12 +42,14 @@ struct KeysHold<K>(K);
 
 impl<K: Keyed> KeysHold<K> {
     async fn missing(&self, view: &View, objects: &[(Cell, Bytes)]) -> Result<Problems> {
-        let indexes = self.0.indexes(view).await?;
+        let (indexes, longest) = (self.0.indexes(view).await?, view.db().core().key_bytes_max());
         let mut asked = Vec::new();
         for (place, (cell, record)) in objects.iter().enumerate() {
             for key in self.0.wanted(cell, record)? {
                 let index = indexes.iter().find(|(index, _)| *index == key.index).and_then(|(_, oid)| *oid);
-                asked.push((place, index.map(|index| kept::cell(index, &key, cell.oid)), key));
+                // No server has one that is too long.
+                let at = index.map(|index| kept::cell(index, &key, cell.oid)).filter(|at| at.key.len() <= longest);
+                asked.push((place, at, key));
             }
         }
         let cells: Vec<Cell> = asked.iter().filter_map(|(_, entry, _)| entry.clone()).collect();
@@ -55,7 +57,7 @@ impl<K: Keyed> KeysHold<K> {
         let mut problems = Problems::new();
         for (place, entry, key) in asked {
             let record = entry.as_ref().and_then(|_| found.next().flatten());
-            let (name, shown) = (self.0.named(key.index), self.0.shown(&key.key));
+            let (name, shown) = (self.0.named(key.index), self.0.shown(key.index, &key.key));
             match (entry, record) {
                 (Some(at), Some(record)) if key.index.is_unique() => {
                     if kept::owner(&at, &record)? != objects[place].0.oid {
@@ -70,14 +72,17 @@ impl<K: Keyed> KeysHold<K> {
     }
 
     /// What is wrong with the entries of a page.
-    async fn astray(&self, view: &View, index: (KeptIndex, Oid), page: Vec<Entry>) -> Result<Vec<String>> {
+    async fn astray(&self, view: &View, index: (KeptIndex, Oid), page: Vec<Entry>) -> Result<Vec<(Cell, String)>> {
         let (index, oid) = index;
         let (mut entries, mut problems) = (Vec::with_capacity(page.len()), Vec::new());
         for Entry { key, record, .. } in page {
             let cell = Cell { oid, key };
             match object_of(index, &cell, &record)? {
                 Some(object) => entries.push((object, cell)),
-                None => problems.push(format!("the {} has {cell}, which is no key of it", self.0.named(index))),
+                None => {
+                    let problem = format!("the {} has {cell}, which is no key of it", self.0.named(index));
+                    problems.push((cell, problem));
+                }
             }
         }
         let objects: Vec<Cell> = entries.iter().map(|(object, _)| Cell::object(*object)).collect();
@@ -91,8 +96,9 @@ impl<K: Keyed> KeysHold<K> {
                 Some(_) => continue,
             };
             let key = if index.is_unique() { cell.key.clone() } else { cell.key.slice(..cell.key.len() - OID_BYTES) };
-            let (name, shown) = (self.0.named(index), self.0.shown(&key));
-            problems.push(format!("the {name} has {shown} for object {object}, {why}"));
+            let (name, shown) = (self.0.named(index), self.0.shown(index, &key));
+            let problem = format!("the {name} has under {shown} object {object}, {why}");
+            problems.push((cell, problem));
         }
         Ok(problems)
     }
@@ -127,7 +133,8 @@ impl<K: Keyed> Check for KeysHold<K> {
                 let Some(oid) = oid else { continue };
                 let mut scan = view.scan(oid, Range::all());
                 while let Some(page) = scan.next_page().await? {
-                    self.astray(view, (index, oid), page).await?.into_iter().for_each(&mut *problem);
+                    let astray = self.astray(view, (index, oid), page).await?;
+                    astray.into_iter().for_each(|(_, told)| problem(told));
                 }
             }
             Ok(())
@@ -162,7 +169,7 @@ where
         self.wanted(cell, record)
     }
 
-    fn shown(&self, key: &Bytes) -> String {
+    fn shown(&self, _: KeptIndex, key: &Bytes) -> String {
         let mut rest = &key[..];
         let read = if self.index.is_unique() { K::take_last(&mut rest) } else { K::take_inner(&mut rest) };
         read.map_or_else(|_| escaped(key), |key| format!("{key:?}"))
@@ -215,8 +222,8 @@ impl<T: Persistent> Keyed for OfClass<T> {
         Ok(keys_of::<T>(cell, record)?.keys)
     }
 
-    fn shown(&self, key: &Bytes) -> String {
-        escaped(key)
+    fn shown(&self, index: KeptIndex, key: &Bytes) -> String {
+        index.shown(key)
     }
 
     fn named(&self, index: KeptIndex) -> String {
@@ -224,12 +231,21 @@ impl<T: Persistent> Keyed for OfClass<T> {
     }
 }
 
+/// The entries of a page of an index whose objects are not to be found under their keys.
+pub(super) async fn entries_astray<T: Persistent>(
+    view: &View,
+    index: (KeptIndex, Oid),
+    page: Vec<Entry>,
+) -> Result<Vec<Cell>> {
+    let astray = KeysHold(OfClass::<T>(PhantomData)).astray(view, index, page).await?;
+    Ok(astray.into_iter().map(|(cell, _)| cell).collect())
+}
+
 /// Where an index of a class is; none: no object has had an entry yet.
 pub(super) async fn root_of<T: Persistent>(view: &View, index: KeptIndex) -> Result<Option<Oid>> {
-    let name = root_name(T::CLASS, index);
     Ok(match index.is_unique() {
-        true => view.root::<UniqueIndex<(), ()>>(&name).await?.map(|index| index.oid()),
-        false => view.root::<Index<(), ()>>(&name).await?.map(|index| index.oid()),
+        true => kept::find_root::<UniqueIndex<(), ()>>(view, T::CLASS, index).await?.map(|index| index.oid()),
+        false => kept::find_root::<Index<(), ()>>(view, T::CLASS, index).await?.map(|index| index.oid()),
     })
 }
 

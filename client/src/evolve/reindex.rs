@@ -9,16 +9,15 @@
 
 use super::Verified;
 use super::job::newest_view;
-use super::keys_hold::{kept_indexes_hold, object_of, root_of};
+use super::keys_hold::kept_indexes_hold;
 use super::step::{Step, Stepped};
+use super::sweep::is_right;
 use super::verify::{Check, check_cells};
-use crate::collections::kept;
 use crate::connect::Db;
 use crate::errors::Result;
 use crate::revision::Listing;
-use crate::tx::{IndexKey, Tx, View};
-use crate::typed::{Persistent, decode_record, keys_of};
-use bytes::Bytes;
+use crate::tx::Tx;
+use crate::typed::{Persistent, decode_record};
 use std::marker::PhantomData;
 use zeolite_proto::{Cell, Oid, Record};
 
@@ -55,21 +54,6 @@ impl<T: Persistent + Send + 'static> Step for Reindex<T> {
         }
         Ok(Stepped::Keep)
     }
-}
-
-/// Whether an entry's object is to be found under its key. An entry of an index that the class does not have is nobody's business here.
-async fn is_right<T: Persistent>(view: &View, cell: &Cell, record: &Bytes) -> Result<bool> {
-    for index in T::INDEXES {
-        if root_of::<T>(view, *index).await? != Some(cell.oid) {
-            continue;
-        }
-        let Some(object) = object_of(*index, cell, record)? else { return Ok(false) };
-        let at = Cell::object(object);
-        let Some(found) = view.get_encoded(&at).await? else { return Ok(false) };
-        let is_this = |key: &IndexKey| key.index == *index && kept::cell(cell.oid, key, object) == *cell;
-        return Ok(keys_of::<T>(&at, &found)?.keys.iter().any(is_this));
-    }
-    Ok(true)
 }
 
 /// Looks at every object of a class and at every entry of its kept indexes, at the newest snapshot: what is missing, and what is too much.

@@ -40,13 +40,14 @@
 //! # let _ = (upper, clean);
 //! ```
 
+use super::sweep::sweep;
 use crate::connect::Db;
 #[expect(unused_imports, reason = "for the documentation")]
 use crate::errors::Error;
 use crate::errors::Result;
 pub use crate::tx::Share;
 use crate::tx::{Place, Tx};
-use crate::typed::{Persistent, decode_record};
+use crate::typed::{Persistent, decode_record, encode_record};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -121,6 +122,13 @@ pub trait Step: Send + Sync + 'static {
     fn joint(&self) -> Option<&dyn JointStep> {
         None
     }
+
+    /// A last look, once everything is stepped and the gate has closed: nothing of the old shape can come any more. It may be asked for
+    /// several times; says how much it has mended.
+    fn sweep(&self, db: &Db) -> impl Future<Output = Result<u64>> + Send {
+        let _ = db;
+        std::future::ready(Ok(0))
+    }
 }
 
 /// An object that is stepped together with others.
@@ -189,6 +197,9 @@ pub trait AnyStep: Send + Sync + 'static {
 
     /// See [`Step::joint`].
     fn joint(&self) -> Option<&dyn JointStep>;
+
+    /// See [`Step::sweep`].
+    fn sweep<'a>(&'a self, db: &'a Db) -> BoxFuture<'a, Result<u64>>;
 }
 
 impl<S: Step> AnyStep for S {
@@ -210,6 +221,10 @@ impl<S: Step> AnyStep for S {
 
     fn joint(&self) -> Option<&dyn JointStep> {
         Step::joint(self)
+    }
+
+    fn sweep<'a>(&'a self, db: &'a Db) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(Step::sweep(self, db))
     }
 }
 
@@ -291,12 +306,19 @@ where
         self.name.clone()
     }
 
-    async fn step(&self, tx: &Tx, cell: &Cell, _: Record) -> Result<Stepped> {
+    async fn step(&self, tx: &Tx, cell: &Cell, old: Record) -> Result<Stepped> {
         // The bytes come from the cache: the worker has read them for this very call.
         if let Some(record) = tx.get_encoded(cell).await? {
             let value = (self.make)(decode_record::<T>(cell, &record)?)?;
-            tx.write_cell(cell, &value)?;
+            // What comes out as it went in needs nothing.
+            if old.version != T::VERSION || encode_record(&value)? != record {
+                tx.write_cell(cell, &value)?;
+            }
         }
         Ok(Stepped::Keep)
+    }
+
+    async fn sweep(&self, db: &Db) -> Result<u64> {
+        sweep::<T>(db).await
     }
 }

@@ -310,7 +310,7 @@ impl Task {
     }
 
     fn finisher(&self) -> Finisher<'_> {
-        Finisher { db: &self.db, job: &self.job }
+        Finisher { db: &self.db, job: &self.job, step: &*self.step }
     }
 }
 

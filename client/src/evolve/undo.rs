@@ -14,7 +14,9 @@
 
 mod begin;
 mod commits;
+mod entries;
 mod group;
+mod past;
 
 use super::chunk::VISIBLE_WITHIN;
 use super::course::Recorder;
@@ -30,14 +32,15 @@ use crate::errors::{Error, Result};
 use crate::tx::{Place, fold};
 use bytes::Bytes;
 use commits::Commits;
-use group::{Group, Of};
+use group::Group;
+use past::Of;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use zeolite_proto::evolve::ChunkNote;
-use zeolite_proto::{Cell, Change, Draft, FaultKind, Note, Priority, ReadCell, Tid, Write};
+use zeolite_proto::{Cell, Change, ConflictDetail, Draft, FaultKind, Note, Priority, ReadCell, Tid, Write};
 
 /// A commit of which live writers write something between each look and its draft is looked at so often; then that is left.
 const LOOKS_MAX: u32 = 50;
@@ -46,6 +49,14 @@ const LOOKS_MAX: u32 = 50;
 fn refuse_operations(groups: &mut [Group], error: &Error) -> bool {
     let with = groups.iter_mut().filter(|group| group.refused.is_none() && !group.operations.is_empty());
     with.map(|group| group.refused = Some(error.to_string())).count() > 0
+}
+
+/// Why a change cannot be taken back. Without the cell: it stands beside it, and reasons that are alike are counted.
+fn why_not(of: &ConflictDetail) -> String {
+    match of.reason.as_str() {
+        "" => "live code has changed it since".to_owned(),
+        reason => format!("live code has changed it since, and the two cannot be merged: {reason}"),
+    }
 }
 
 /// What the log says about a commit of an undo.
@@ -278,7 +289,7 @@ impl Undo {
                 Err(error) => error,
             };
             let conflict = match &error {
-                Error::Fault(fault) => fault.conflict.as_deref().map(|detail| (detail.clone(), fault.to_string())),
+                Error::Fault(fault) => fault.conflict.as_deref().map(|detail| (detail.clone(), why_not(detail))),
                 Error::OutcomeUnknown { .. } => None,
                 _ => return Err(error),
             };

@@ -1,6 +1,6 @@
 //! Owns the keys that are made of other keys: options and tuples. A derived key is the tuple of its fields.
 
-use super::{AsKey, BadKey, Key};
+use super::{AsKey, BadKey, Key, KeyKind};
 use zeolite_proto::Oid;
 
 impl<Q: AsKey> AsKey for Option<Q> {
@@ -26,6 +26,8 @@ impl<Q: AsKey> AsKey for Option<Q> {
 }
 
 impl<K: Key> Key for Option<K> {
+    const KIND: KeyKind = KeyKind::Maybe(&K::KIND);
+
     fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
         bool::take_last(input)?.then(|| K::take_last(input)).transpose()
     }
@@ -56,6 +58,8 @@ macro_rules! tuples {
             }
         }
         impl<$($inner: Key,)+ $last: Key> Key for ($($inner,)+ $last) {
+            const KIND: KeyKind = KeyKind::Parts(&[$($inner::KIND,)+ $last::KIND]);
+
             fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
                 Ok(($($inner::take_inner(input)?,)+ $last::take_last(input)?))
             }

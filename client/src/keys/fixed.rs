@@ -11,7 +11,7 @@
 //!
 //! Floating point is in total order: `-0.0` is another key than `0.0`, and before it; a NaN is a key like others, beyond the infinities.
 
-use super::{AsKey, BadKey, Key, split};
+use super::{AsKey, BadKey, Key, KeyKind, split};
 
 impl<const N: usize> AsKey for [u8; N] {
     fn put_last(&self, out: &mut Vec<u8>) {
@@ -21,6 +21,8 @@ impl<const N: usize> AsKey for [u8; N] {
 }
 
 impl<const N: usize> Key for [u8; N] {
+    const KIND: KeyKind = KeyKind::Bytes(N);
+
     fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
         split(input, "array of bytes")
     }
@@ -33,6 +35,8 @@ impl AsKey for char {
 }
 
 impl Key for char {
+    const KIND: KeyKind = KeyKind::Named("char");
+
     fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
         char::from_u32(u32::take_last(input)?).ok_or(BadKey { wanted: "char" })
     }
@@ -48,6 +52,8 @@ macro_rules! floats {
             }
         }
         impl Key for $type {
+            const KIND: KeyKind = KeyKind::Named(stringify!($type));
+
             fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
                 let turned = $bits::take_last(input)?;
                 let positive = turned >> ($bits::BITS - 1) == 1;
@@ -71,6 +77,8 @@ impl AsKey for uuid::Uuid {
 
 #[cfg(feature = "uuid")]
 impl Key for uuid::Uuid {
+    const KIND: KeyKind = KeyKind::Named("uuid");
+
     fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
         split(input, "uuid").map(uuid::Uuid::from_bytes)
     }
@@ -78,7 +86,7 @@ impl Key for uuid::Uuid {
 
 #[cfg(feature = "jiff")]
 mod times {
-    use super::{AsKey, BadKey, Key};
+    use super::{AsKey, BadKey, Key, KeyKind};
     use jiff::Timestamp;
     use jiff::civil::Date;
 
@@ -93,6 +101,8 @@ mod times {
     }
 
     impl Key for Timestamp {
+        const KIND: KeyKind = KeyKind::Named("timestamp");
+
         fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
             const BAD: BadKey = BadKey { wanted: "timestamp" };
             let (seconds, nanos) = <(i64, u32)>::take_last(input)?;
@@ -110,6 +120,8 @@ mod times {
     }
 
     impl Key for Date {
+        const KIND: KeyKind = KeyKind::Named("date");
+
         fn take_last(input: &mut &[u8]) -> Result<Self, BadKey> {
             const BAD: BadKey = BadKey { wanted: "date" };
             let (year, month, day) = <(i16, u8, u8)>::take_last(input)?;

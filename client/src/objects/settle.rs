@@ -7,9 +7,12 @@
 //! All that goes is taken out before anything is put in, so two objects can change keys with each other. What is taken out is deleted also
 //! where nothing is: somebody who fills the index meanwhile (the step of an evolve) is then in the way, or gives way.
 //!
-//! An index that is not there is made in a transaction of its own: then the first two objects of a class are no conflict.
+//! An index that is not there is made in a transaction of its own: then the first two objects of a class are no conflict. One that has lost
+//! its name (the transaction that made it was undone) gets it back, with all that is in it: an empty one would hide every object that is
+//! not written again.
 
-use crate::collections::kept::{cell, owner, record, root_name};
+use super::making::root;
+use crate::collections::kept::{cell, index_in_name, owner, record, root_name};
 use crate::collections::{Index, UniqueIndex};
 use crate::errors::{Error, Result};
 use crate::tx::{IndexKey, KeptIndex, KeptObject, RecordKeys, Staged, View, damaged};
@@ -49,6 +52,8 @@ struct Changed {
     gone: Vec<IndexKey>,
     new: Vec<IndexKey>,
     now: Vec<IndexKey>,
+    /// What goes is in the indexes, as far as anybody knows.
+    was_there: bool,
     /// What is there of its new entries is left: the transaction checks what it reads.
     leaves: bool,
 }
@@ -102,30 +107,48 @@ impl Difference {
             let gone = before.keys.iter().filter(|key| !is_in(&now, key)).cloned().collect();
             let all = object.whole || !before.are_there;
             let new = now.iter().filter(|key| all || !is_in(&before.keys, key)).cloned().collect();
-            found.objects.push(Changed { object: cell, gone, new, now, leaves: object.whole });
+            let (was_there, leaves) = (before.are_there, object.whole);
+            found.objects.push(Changed { object: cell, gone, new, now, was_there, leaves });
         }
         refuse_foreign(view, foreign).await?;
         found.find_roots(view, make).await?;
+        found.check_lengths(view.db().core().key_bytes_max())?;
         Ok(found)
     }
 
     async fn find_roots(&mut self, view: &View, make: bool) -> Result<()> {
         for changed in &self.objects {
             let new = changed.new.iter().map(|key| (key, make));
-            for (key, make) in new.chain(changed.gone.iter().map(|key| (key, false))) {
+            let gone = changed.gone.iter().map(|key| (key, make && changed.was_there));
+            for (key, make) in new.chain(gone) {
                 let index = (key.class, key.index);
                 if self.roots.contains_key(&index) {
                     continue;
                 }
                 let known = view.own.lock().kept.roots.get(&index).copied();
-                let name = || root_name(key.class, key.index);
                 let found = match known {
                     Some(oid) => Some(oid),
-                    None if key.index.unique => root::<UniqueIndex<Oid, ()>>(view, &name(), make).await?,
-                    None => root::<Index<Oid, ()>>(view, &name(), make).await?,
+                    None if key.index.unique => root::<UniqueIndex<Oid, ()>>(view, index, make).await?,
+                    None => root::<Index<Oid, ()>>(view, index, make).await?,
                 };
                 self.roots.extend(found.map(|oid| (index, oid)));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses a key that is longer than a server takes; such a one is in no index either.
+    fn check_lengths(&mut self, max: usize) -> Result<()> {
+        let length = |index: &IndexKey| index.key.len() + if index.index.unique { 0 } else { size_of::<Oid>() };
+        for changed in &mut self.objects {
+            if let Some(key) = changed.new.iter().find(|key| length(key) > max) {
+                let (class, index, object, length) = (key.class, key.index.name, changed.object.oid, length(key));
+                return Err(Error::invalid(format!(
+                    "class {class:?}: object {object} has a key of {length} bytes in the index {index:?}, and a server takes {max}; shorten \
+                     what is indexed, or index a part of it: index(name = {index:?}, key = .., by = a function that gives the part)"
+                )));
+            }
+            changed.gone.retain(|key| length(key) <= max);
         }
         Ok(())
     }
@@ -215,7 +238,8 @@ async fn refuse_foreign(view: &View, foreign: Foreign) -> Result<()> {
         let prefix = format!("{class}:");
         let mut names = view.roots_from(&prefix);
         while let Some((name, stands_for)) = names.next().await?.filter(|(name, _)| name.starts_with(&prefix)) {
-            if [Index::<Oid, ()>::CLASS, UniqueIndex::<Oid, ()>::CLASS].contains(&stands_for.class()) {
+            let is_index = [Index::<Oid, ()>::CLASS, UniqueIndex::<Oid, ()>::CLASS].contains(&stands_for.class());
+            if is_index && index_in_name(&name, &class).is_some() {
                 return Err(Error::invalid(format!(
                     "cell {cell} holds class {class:?}, which has the index {name:?}; before it becomes one of class {expected:?}, \
                      remove it as what it is, in the same transaction"
@@ -224,16 +248,4 @@ async fn refuse_foreign(view: &View, foreign: Foreign) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// An index by its name: as of the snapshot, or as it was made since.
-async fn root<H: crate::collections::Create + Send>(view: &View, name: &str, make: bool) -> Result<Option<Oid>> {
-    if let Some(index) = view.root::<H>(name).await? {
-        return Ok(Some(index.oid()));
-    }
-    if !make {
-        return Ok(None);
-    }
-    let make = view.db().transaction().run(async |tx| tx.root_or_create::<H>(name).await);
-    Ok(Some(make.await?.oid()))
 }

@@ -11,7 +11,7 @@
 
 use super::{Own, View, damaged};
 use crate::errors::Result;
-use crate::keys::AsKey;
+use crate::keys::{AsKey, Key, KeyKind};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::cmp::Ordering;
@@ -31,17 +31,62 @@ use zeolite_proto::{Cell, Oid};
 pub struct KeptIndex {
     pub(crate) name: &'static str,
     pub(crate) unique: bool,
+    /// None: nobody has said so; then it is where one of text is.
+    pub(crate) kind: Option<KeyKind>,
+    /// Under this name a former version had one with keys of text.
+    pub(crate) was_text: bool,
 }
 
 impl KeptIndex {
     /// From a key to any number of objects.
     pub const fn many(name: &'static str) -> KeptIndex {
-        KeptIndex { name, unique: false }
+        KeptIndex::new(name, false)
     }
 
     /// From a key to the one object that may have it.
     pub const fn unique(name: &'static str) -> KeptIndex {
-        KeptIndex { name, unique: true }
+        KeptIndex::new(name, true)
+    }
+
+    const fn new(name: &'static str, unique: bool) -> KeptIndex {
+        let (bytes, mut at) = (name.as_bytes(), 0);
+        while at < bytes.len() {
+            assert!(bytes[at] != b':' && bytes[at] != b'(', "the name of an index has neither `:` nor `(`");
+            at += 1;
+        }
+        KeptIndex { name, unique, kind: None, was_text: false }
+    }
+
+    /// With keys of this type. Say it of all that are not of text: where a new version of the class has another type of keys, its index
+    /// is another collection.
+    pub const fn keyed<K: Key>(mut self) -> KeptIndex {
+        self.kind = Some(K::KIND);
+        self
+    }
+
+    /// Of a class that had these indexes in its former version.
+    pub const fn after(mut self, former: &[KeptIndex]) -> KeptIndex {
+        let mut at = 0;
+        while at < former.len() {
+            let of = former[at];
+            if of.unique == self.unique && same(of.name.as_bytes(), self.name.as_bytes()) {
+                self.was_text = of.was_text || of.is_text() && !self.is_text();
+            }
+            at += 1;
+        }
+        self
+    }
+
+    /// A key for people, as an entry of it begins.
+    pub(crate) fn shown(&self, key: &[u8]) -> String {
+        self.kind.unwrap_or(KeyKind::Text).shown(key, !self.unique)
+    }
+
+    pub(crate) const fn is_text(&self) -> bool {
+        match self.kind {
+            Some(kind) => kind.is_text(),
+            None => true,
+        }
     }
 
     /// Its name within the class.
@@ -53,6 +98,21 @@ impl KeptIndex {
     pub const fn is_unique(&self) -> bool {
         self.unique
     }
+}
+
+/// Whether two names are the same, for constants.
+pub(crate) const fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
 }
 
 /// A key under which an object is to be found.

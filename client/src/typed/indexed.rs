@@ -3,6 +3,7 @@
 //! ```text
 //!   record of this version     its value's keys                               they are in the indexes
 //!   record of a former one     the keys that the former type gave it, if any  they may be there; those of the new shape are not
+//!   record of a newer one      the keys that the newer type gave it           a bridge takes them out: the shape that it writes has none
 //! ```
 //! So an index belongs to a schema version: whoever adds one raises `VERSION`, objects below have no entries in it, and an evolve to
 //! the version fills it. Without a new version, `evolve::reindex` does.
@@ -85,6 +86,24 @@ pub fn index_former<Old: Persistent>(version: u32, data: &[u8], keys: &mut Keys)
     Ok(())
 }
 
+/// The keys of a record that a newer type of the class has written, as that type gives them. What `#[persistent(newer = New)]` makes of
+/// [`Persistent::index_former`].
+pub fn index_newer<New: Persistent>(version: u32, data: &[u8], keys: &mut Keys) -> Result<()> {
+    let mut newer = Keys::of::<New>();
+    match version == New::VERSION {
+        true if New::INDEXES.is_empty() => {}
+        true => decode_as::<New>(New::CODEC, New::CLASS, version, data)?.index(&mut newer),
+        false => New::index_former(version, data, &mut newer)?,
+    }
+    keys.found.extend(newer.end()?);
+    Ok(())
+}
+
+/// Whether records of the class may be in an index, whichever version wrote them.
+pub(crate) const fn is_indexed<T: Persistent>() -> bool {
+    !T::INDEXES.is_empty() || T::FORMERLY_INDEXED || T::LATER_INDEXED
+}
+
 /// Where the keys of a value are to be found.
 pub(crate) fn keys_of_value<T: Persistent>(value: &T) -> Result<Vec<IndexKey>> {
     let mut keys = Keys::of::<T>();
@@ -95,7 +114,7 @@ pub(crate) fn keys_of_value<T: Persistent>(value: &T) -> Result<Vec<IndexKey>> {
 /// The keys of a record. One of another class has none that are known here.
 pub(crate) fn keys_of<T: Persistent>(cell: &Cell, record: &Bytes) -> Result<RecordKeys> {
     let header = Header::parse(record).map_err(|bad| damaged(cell, &bad))?;
-    if header.class != T::CLASS || T::INDEXES.is_empty() {
+    if header.class != T::CLASS || !is_indexed::<T>() {
         return Ok(RecordKeys::default());
     }
     if header.version == T::VERSION {

@@ -154,6 +154,8 @@ impl<T> crate::keys::AsKey for Ref<T> {
 }
 
 impl<T> crate::keys::Key for Ref<T> {
+    const KIND: crate::keys::KeyKind = crate::keys::KeyKind::Named("ref");
+
     fn take_last(input: &mut &[u8]) -> Result<Self, crate::keys::BadKey> {
         Oid::take_last(input).map(Ref::new)
     }

@@ -1,5 +1,8 @@
 //! The examples, run against a real server.
 
+#[path = "../../examples/bridge.rs"]
+#[expect(dead_code, reason = "its main is the program's")]
+mod bridge;
 #[path = "../../examples/counter.rs"]
 #[expect(dead_code, reason = "its main is the program's")]
 mod counter;
@@ -59,6 +62,15 @@ async fn the_wiki_is_evolved_beside_its_pages() {
     db.run(async |tx| tx.delete(home.cell())).await.expect("what is raw keeps no index");
     let (looked, mended) = (told("verify").await, told("reindex").await);
     assert_eq!((looked.exit_code(), mended.exit_code()), (2, 0), "{looked}\n{mended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_releases_run_side_by_side() {
+    let world = World::start().await;
+    let mut settings = Settings::default();
+    (settings.disk_pause_percent, settings.disk_stop_percent) = (0.0, 0.0);
+    let found = within(bridge::run(&world.network.url(), settings)).await.expect("runs");
+    assert_eq!(found, ["the bridge: Home by Countess <ada@x.org>", "release 2: Home by Bob"]);
 }
 
 async fn asked(address: std::net::SocketAddr, method: &str) -> String {

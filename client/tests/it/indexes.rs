@@ -1,7 +1,10 @@
-//! Indexes that are kept with a class: one transaction at a time. At random, beside an evolve, in `model`; filled and scrubbed in `filled`.
+//! Indexes that are kept with a class: one transaction at a time. At random, beside an evolve, in `model`; filled and scrubbed in `filled`;
+//! over two releases in `releases`; what they are called in `names`.
 
 mod filled;
 mod model;
+mod names;
+mod releases;
 
 use crate::support::{World, within};
 use serde::{Deserialize, Serialize};

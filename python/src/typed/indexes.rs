@@ -9,7 +9,7 @@
 
 use parking_lot::Mutex;
 use std::sync::Arc;
-use zeolite_client::collections::{Index, UniqueIndex};
+use zeolite_client::collections::{Index, UniqueIndex, index_in_name};
 use zeolite_client::{Db, Error, Handle, Oid, Place};
 
 /// The names of all of them, as they were at a place.
@@ -28,7 +28,7 @@ impl Indexes {
             _ => read(db, to).await?,
         };
         *self.known.lock() = Some((to, names.clone()));
-        let own = |name: &String| name.strip_prefix(class)?.strip_prefix(':').map(str::to_owned);
+        let own = |name: &String| index_in_name(name, class).map(str::to_owned);
         Ok(names.iter().filter_map(own).collect())
     }
 }

@@ -45,7 +45,8 @@ async fn a_release_goes_back_by_an_evolve_with_the_bridge() {
     scene.plan("back", &["--class", CLASS]);
     assert_eq!(work(&scene.served, "bridge", "back"), "done");
     bridge.serves(20);
-    scene.command(0, &["evolve", "ensure", "back"]);
+    scene.command(0, &["evolve", "ensure", "back", "--none-above", "1"]);
+    scene.command(1, &["evolve", "ensure", "back", "--none-above", "0"]);
     assert_eq!(scene.of_version(2).await, 0, "nothing is left of the new shape");
     the_old_release_runs(&scene, bridge, done).await;
 }

@@ -6,20 +6,20 @@
 //!                                             back already, brought it to the new shape again): it stays as it is
 //!   a live draft has gone over it              it stays as well: whoever wrote it knew nothing of the commit
 //!   a payment has taken the step back          it is none any more
+//!   an index entry of a stepped object         goes the way of that object (`entries`)
 //!   otherwise                                 the server merges, where its class can. What is in another shape than before then is
 //!                                             told: whoever rolls a release back has code that cannot read it
 //! ```
 //! The shape is class and version, or that nothing is there.
 
-use crate::connect::Db;
+use super::entries::{Fate, Ways};
+use super::past::{Of, Past, past, shape};
 use crate::errors::Result;
-use crate::evolve::earlier::{Alone, ChunkLog, Stuck, TakeBack, left_alone, written};
-use crate::evolve::undo::undo_note;
+use crate::evolve::earlier::{Alone, ChunkLog, Stuck, TakeBack, left_alone};
 use crate::tx::Place;
 use bytes::Bytes;
 use zeolite_proto::evolve::ChunkNote;
-use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Change, Note, Oid, ReadCell, Tid, Write, hash};
+use zeolite_proto::{Cell, Change, ReadCell, Tid, Write, hash};
 
 /// Steps that are taken back together or not at all.
 #[derive(Default)]
@@ -40,78 +40,6 @@ impl Group {
     }
 }
 
-/// What a cell was, and is.
-struct Past {
-    cell: Cell,
-    before: Option<Bytes>,
-    /// What the commit made of it.
-    after: Option<Bytes>,
-    now: Option<Bytes>,
-    is_touched: bool,
-    /// It is none of the job's business any more.
-    is_left_alone: bool,
-    /// As of when it is known.
-    base: Tid,
-}
-
-/// Class and version; none: there is nothing.
-fn shape(record: Option<&Bytes>) -> Option<(&str, u32)> {
-    let header = Header::parse(record?).ok()?;
-    Some((header.class, header.version))
-}
-
-impl Past {
-    fn has_another_shape_since(&self) -> bool {
-        shape(self.before.as_ref()) != shape(self.after.as_ref())
-    }
-
-    fn is_back(&self) -> bool {
-        shape(self.before.as_ref()) == shape(self.now.as_ref())
-    }
-}
-
-/// Where a job's commits are.
-#[derive(Clone, Copy)]
-pub(super) struct Of<'a> {
-    pub(super) db: &'a Db,
-    pub(super) job: Oid,
-    pub(super) name: &'a str,
-}
-
-async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote, left_alone: &Alone) -> Result<Vec<Past>> {
-    let Of { db, job, .. } = of;
-    let mut cells = written(db, job, tid).await?.map(|(_, cells)| cells).unwrap_or_default();
-    cells.truncate(note.groups.iter().map(|group| *group as usize).sum());
-    let before = db.at(tid.prev()).get_many(&cells).await?;
-    let after = db.at(tid).get_many(&cells).await?;
-    let now = at.view(db).revisions(&cells).await?;
-    let Alone { owed, paid, .. } = left_alone;
-    // What a payment has only taken back, and what one has taken back since, is none of the commit's business any more.
-    let stepped = |place: usize| {
-        let mut steps = note.steps_at(place).filter_map(|step| step.cell(&cells));
-        note.steps.is_empty() || steps.any(|cell| !paid.contains(&cell))
-    };
-    let mine: Vec<bool> =
-        cells.iter().enumerate().map(|(place, cell)| stepped(place) && !owed.contains(cell)).collect();
-    let mut past = Vec::with_capacity(cells.len());
-    for ((((cell, before), after), now), mine) in cells.into_iter().zip(before).zip(after).zip(now).zip(mine) {
-        let is_left_alone = !mine;
-        let is_ours = now.tid > tid && now.record == after && has_written(of, &cell, now.tid).await?;
-        let base = if is_ours { at.snapshot } else { tid };
-        let is_touched = now.tid != tid && !is_ours;
-        past.push(Past { cell, before, after, now: now.record, is_touched, is_left_alone, base });
-    }
-    Ok(past)
-}
-
-/// Whether a revision was written by the undo of this job.
-async fn has_written(of: Of<'_>, cell: &Cell, tid: Tid) -> Result<bool> {
-    let newest = of.db.history(cell, Some(tid.next()), 1, false).await?.items;
-    let ours = undo_note(of.name, "");
-    let is_ours = |note: &Note| note.user == ours.user && note.description.starts_with(&ours.description);
-    Ok(newest.first().is_some_and(|past| past.revision.tid == tid && is_ours(&past.note)))
-}
-
 impl Group {
     fn join(&mut self, more: Group) {
         self.cells.extend(more.cells);
@@ -122,16 +50,33 @@ impl Group {
     }
 
     /// Takes a cell's change back, unless it stays as it is; `is_stepped`: it is the object of a step, and not what followed from it.
-    fn add(&mut self, past: Past, is_stepped: bool, at: Place) {
+    pub(super) fn add(&mut self, past: Past, is_stepped: bool, at: Place) {
         self.cells.push(past.cell.clone());
-        let is_back = past.has_another_shape_since() && past.is_back();
+        // All entries of an index have one shape: another object's is not the one that was there.
+        let is_same = is_stepped || past.cell.is_object() || past.now == past.before;
         // Somebody has written the same since: that is his.
-        let is_anothers = !is_stepped && past.now == past.after;
-        if past.is_touched && (is_back || is_anothers) {
+        let is_anothers = !is_stepped && past.is_touched && past.now == past.after;
+        if past.stays() && is_same || is_anothers {
             self.stay.push(ReadCell { cell: past.cell, base: at.snapshot });
         } else {
             let change = past.before.map_or(Change::Delete, Change::Put);
             self.writes.push(Write { cell: past.cell, base: past.base, change, stamped: false });
+        }
+    }
+
+    /// The same of what a step has written beside its object.
+    fn add_beside(&mut self, past: Past, ways: &Ways, at: Place) {
+        let fate = ways.fate(&past);
+        if matches!(fate, Fate::Back) {
+            return self.add(past, false, at);
+        }
+        self.cells.push(past.cell.clone());
+        let (cell, base) = (past.cell, past.base);
+        match fate {
+            Fate::Back => {}
+            Fate::Stays => self.stay.push(ReadCell { cell, base: at.snapshot }),
+            Fate::Goes => self.writes.push(Write { cell, base, change: Change::Delete, stamped: false }),
+            Fate::Left(why) => drop(self.refused.get_or_insert_with(|| why.to_owned())),
         }
     }
 }
@@ -164,10 +109,9 @@ async fn by_steps(
     let written: Vec<Cell> = all.iter().map(|past| past.cell.clone()).collect();
     let log = ChunkLog::of(tid, note.clone(), written.clone());
     let mut all: Vec<Option<Past>> = all.into_iter().map(Some).collect();
-    let all_stepped: hash::Set<Cell> = note.steps.iter().filter_map(|step| step.cell(&written)).collect();
-    let is_stepped = |cell: &Cell| all_stepped.contains(cell);
-    // Of each place the group that has it.
+    // Of each place the group that has it, and what was there.
     let (mut groups, mut has): (Vec<Group>, hash::Map<usize, usize>) = Default::default();
+    let mut pasts = Vec::with_capacity(all.len());
     for step in &note.steps {
         let Some(stepped) = step.cell(&written) else { continue };
         if paid.contains(&stepped) {
@@ -203,8 +147,16 @@ async fn by_steps(
                     Err(Stuck::Cannot(why)) => groups[group].refused = Some(why),
                 }
             }
-            let is_stepped = is_stepped(&past.cell);
-            groups[group].add(past, is_stepped, at);
+            pasts.push((place, past));
+        }
+    }
+    let stepped: hash::Set<Cell> = note.steps.iter().filter_map(|step| step.cell(&written)).collect();
+    let ways = Ways::of(pasts.iter().map(|(_, past)| past).filter(|past| stepped.contains(&past.cell)));
+    for (place, past) in pasts {
+        let group = &mut groups[has[&place]];
+        match stepped.contains(&past.cell) {
+            true => group.add(past, true, at),
+            false => group.add_beside(past, &ways, at),
         }
     }
     groups.retain(|group| !group.cells.is_empty() || group.refused.is_some());
