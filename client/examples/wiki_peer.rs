@@ -7,7 +7,8 @@
 //!   size KEY N          a map of numbers; `size KEY` takes it out
 //!   tag WORD, untag WORD                                 a set
 //!   by AUTHOR TITLE     an index                         push N, take N      a queue of numbers
-//!   note SLUG AUTHOR    an object with indexes that are kept with it; `notes AUTHOR`
+//!   note SLUG AUTHOR TEXT                                an object with indexes that are kept with it
+//!   edit SLUG NEW AUTHOR TEXT, unnote SLUG               the same, changed or removed; `notes AUTHOR`, `word WORD`, `verify`
 //!   stock N             a number from 0 to 100 that begins at 10        offer N      to a greatest and a least number
 //!   label WORD, unlabel WORD, sign WORD N                a small set, a small list of pairs; `shop` shows these
 //!   photo TITLE TEXT    an object that names a blob; `photo TITLE` shows it
@@ -23,6 +24,7 @@ use std::io::{BufRead, Write};
 use zeolite_client::collections::{
     BoundedCounter, Counter, Create, Greatest, Index, Least, List, Map, Queue, Set, SmallList, SmallSet, UniqueIndex,
 };
+use zeolite_client::evolve::verify_indexes;
 use zeolite_client::{BlobId, Cell, Db, Error, Persistent, Record, Ref, Tx};
 use zeolite_proto::resolvers::bounded::Bounded;
 
@@ -50,12 +52,40 @@ struct Place {
 }
 
 #[derive(Serialize, Deserialize, Persistent)]
-#[persistent(class = "wiki.Note", codec = "cbor")]
+#[persistent(class = "wiki.Note", codec = "cbor", index(name = "words", key = String, by = Note::words))]
 struct Note {
     #[persistent(unique)]
     slug: String,
     #[persistent(index)]
     author: String,
+    text: String,
+}
+
+impl Note {
+    fn new(slug: &str, author: &str, text: &str) -> Note {
+        Note { slug: slug.to_owned(), author: author.to_owned(), text: text.to_owned() }
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.text.split('-').filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+    }
+}
+
+async fn note(tx: &Tx, words: &[&str]) -> Result<Value, Error> {
+    let found = async |slug: &str| {
+        let found = Note::BY_SLUG.find(tx, slug).await?;
+        found.ok_or_else(|| Error::app(format!("there is no note {slug}")))
+    };
+    let slugs = |notes: Vec<(Ref<Note>, Note)>| json!(notes.into_iter().map(|(_, note)| note.slug).collect::<Vec<_>>());
+    match words {
+        ["note", slug, author, text] => drop(tx.create(&Note::new(slug, author, text)).await?),
+        ["edit", slug, new, author, text] => tx.set(found(slug).await?, &Note::new(new, author, text))?,
+        ["unnote", slug] => tx.remove(found(slug).await?)?,
+        ["notes", author] => return Ok(slugs(Note::BY_AUTHOR.load(tx, *author).await?)),
+        ["word", word] => return Ok(slugs(Note::BY_WORDS.load(tx, *word).await?)),
+        _ => return Err(Error::app(format!("no such command: {words:?}"))),
+    }
+    Ok(json!(true))
 }
 
 #[derive(Serialize, Deserialize, Persistent)]
@@ -225,13 +255,6 @@ impl Wiki {
             ["untag", word] => self.tags.remove(tx, *word)?,
             ["by", author, title] => self.authors.insert(tx, *author, self.page(tx, title).await?.0)?,
             ["push", value] => self.jobs.push(tx, &number(value)?)?,
-            ["note", slug, author] => {
-                tx.create(&Note { slug: (*slug).to_owned(), author: (*author).to_owned() }).await?;
-            }
-            ["notes", author] => {
-                let found = Note::BY_AUTHOR.load(tx, *author).await?.into_iter().map(|(_, note)| note.slug);
-                return Ok(json!(found.collect::<Vec<String>>()));
-            }
             ["take", count] => return Ok(json!(self.jobs.take(tx, number(count)?.unsigned_abs()).await?)),
             _ => return Err(Error::app(format!("no such command: {words:?}"))),
         }
@@ -241,6 +264,12 @@ impl Wiki {
 
 async fn answer(db: &Db, line: &str) -> Result<Value, Error> {
     let words: Vec<&str> = line.split_whitespace().collect();
+    if words == ["verify"] {
+        let found = verify_indexes::<Note>(db).await?;
+        return Ok(
+            json!({ "objects": found.objects, "problems_total": found.problems_total, "problems": found.problems }),
+        );
+    }
     // What another process was told is committed is there.
     let transaction = db.transaction().fresh();
     transaction
@@ -250,6 +279,9 @@ async fn answer(db: &Db, line: &str) -> Result<Value, Error> {
             }
             if let ["photo", ..] = words[..] {
                 return photo(&tx, &words).await;
+            }
+            if let ["note" | "edit" | "unnote" | "notes" | "word", ..] = words[..] {
+                return note(&tx, &words).await;
             }
             let wiki = Wiki::open(&tx).await?;
             match words[..] {

@@ -120,7 +120,7 @@ def test_a_server_among_copies_is_red_where_check_is_critical(served: Shown, bro
     status = json.loads(served.run("--json", "status"))
     page = opened(browser, served.page)
     told = {**status, "free_bytes": 50, "disk_bytes": 100, "replication": {**REPLICATION, **changed}}
-    found = page.evaluate("async (status) => (await import('/health.js')).reasons(status)", told)
+    found = page.evaluate("async (status) => (await import('/page/health.js')).reasons(status)", told)
     bad = [reason["text"] for reason in found if reason["level"] == "bad"]
     assert (bad == []) if said is None else (len(bad) == 1 and said in bad[0]), found
     is_clean(page)

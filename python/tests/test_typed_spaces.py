@@ -198,7 +198,7 @@ class Kept(zeolite.Object, cls="wiki.Note"):
     author: str
 
 
-class KeptByHand(zeolite.Object, cls="wiki.Note", indexes=["author", "unique:slug"]):
+class KeptByHand(zeolite.Object, cls="wiki.Note", indexes=["author", "unique:slug", "words"]):
     slug: str
     author: str
 
@@ -208,7 +208,7 @@ def test_objects_whose_indexes_a_program_in_rust_keeps_are_not_written_here(serv
         tx.root["leaf"] = leaf = Leaf(name="a")
         tx.root["before"] = Kept(slug="before", author="ada")  # no index is known yet
     with Peer(server.address) as peer:
-        assert peer("note", "home", "ada") is True
+        assert peer("note", "home", "ada", "hello") is True
     with db.transaction(fresh=True) as tx:
         found = tx.root.unique("wiki.Note:unique:slug", Kept)["home"]
         assert [note.slug for note in tx.root.index("wiki.Note:author", Kept).find("ada")] == ["home"]
@@ -218,7 +218,7 @@ def test_objects_whose_indexes_a_program_in_rust_keeps_are_not_written_here(serv
 
     refused: list[Any] = [change, lambda tx: tx.delete(tx.get(found)), lambda tx: tx.create(Kept(slug="new", author="ada"))]
     for write in refused:
-        with pytest.raises(errors.KeptElsewhere, match=r"author.*unique:slug.*indexes="), db.transaction() as tx:
+        with pytest.raises(errors.KeptElsewhere, match=r"author.*unique:slug.*words.*indexes="), db.transaction() as tx:
             write(tx)
     with db.transaction() as tx:
         tx.get(leaf).name = "others are"

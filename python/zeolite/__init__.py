@@ -20,12 +20,14 @@ from .database import Database, Transactions, connect
 from .typed.annotations import I8, I16, I32, I64, U8, U16, U32, U64
 from .typed.blobs import Blob
 from .typed.collections import Index, Map, Set, Unique
+from .typed.kept import indexed, indexed_by, unique
 from .typed.lines import List, Queue
 from .typed.numbers import BoundedCounter, Counter, Greatest, Least, bounds
 from .typed.objects import Object, upgrade
 from .typed.savepoints import Savepoint
 from .typed.small import SmallList, SmallSet
-from .typed.space import Snapshot, Space, Transaction
+from .typed.space import Snapshot, Space
+from .typed.transaction import Transaction
 
 from . import evolve as evolve  # isort: skip
 
@@ -63,5 +65,8 @@ __all__ = [
     "connect",
     "errors",
     "evolve",
+    "indexed",
+    "indexed_by",
+    "unique",
     "upgrade",
 ]

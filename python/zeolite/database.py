@@ -19,7 +19,8 @@ from . import _zeolite
 from .address import native
 from .errors import BadValue, Deadline, Nested, ReopenSnapshot, Retry
 from .typed.keepers import Keeper, Thread
-from .typed.space import Snapshot, Transaction
+from .typed.space import Snapshot
+from .typed.transaction import Transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")

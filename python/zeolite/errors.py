@@ -70,7 +70,7 @@ class WrongDatabase(FixRequest):
 
 
 class KeptElsewhere(FixRequest):
-    """The class has indexes that a program in Rust keeps, and this one does not: write its objects there."""
+    """The class has indexes that this program does not know: declare them (``zeolite.indexed``), or write their entries."""
 
 
 class WrongThread(FixRequest):

@@ -22,8 +22,6 @@ const TURNING_MAX: f64 = 300.0;
 /// More than flash without a protected cache does.
 const FLASH_MAX: f64 = 20_000.0;
 const SLOW: Duration = Duration::from_millis(50);
-/// Below it evolves pause.
-const FREE_PERCENT_WARNING: u64 = 15;
 
 /// Each directory of a database, and the disk under it; a disk is measured once.
 pub(super) fn directories(settings: &Settings, holder: Option<Holder>) -> Vec<Finding> {
@@ -156,8 +154,8 @@ fn room(dir: &Path, settings: &Settings) -> Finding {
     };
     let StatVfs { f_bavail, f_blocks, f_frsize, f_files, f_favail, .. } = stat;
     let (free, all) = (f_bavail.saturating_mul(f_frsize), f_blocks.saturating_mul(f_frsize).max(1));
-    let percent = u64::try_from(u128::from(free) * 100 / u128::from(all)).unwrap_or(100);
-    let seen = format!("{} free of {} ({percent} %) at {}", size(free), size(all), dir.display());
+    let percent = free as f64 * 100.0 / all as f64;
+    let seen = format!("{} free of {} ({percent:.0} %) at {}", size(free), size(all), dir.display());
     let least = settings.engine.read_only_below_free_bytes;
     if free < least {
         return Finding::critical(
@@ -173,14 +171,15 @@ fn room(dir: &Path, settings: &Settings) -> Finding {
             "remove files, or make the file system anew with more",
         );
     }
-    if percent < FREE_PERCENT_WARNING {
-        return Finding::warning(
-            WHAT,
-            format!("{seen}; evolves pause below {FREE_PERCENT_WARNING} %, stop below 5 %"),
-            "free some, or use a larger disk",
-        );
+    match crate::check::standing("free_percent", percent) {
+        None => Finding::ok(WHAT, seen),
+        Some((state, why)) => Finding {
+            what: WHAT,
+            state,
+            seen: format!("{seen}; {why}, and evolves pause, or stop, for room"),
+            remedy: "free some, or use a larger disk".to_owned(),
+        },
     }
-    Finding::ok(WHAT, seen)
 }
 
 /// What the kernel says of the device.

@@ -168,7 +168,7 @@ fn memory_and_layers_are_no_disks_and_a_small_one_has_no_room() {
     small.says("syncs", "OK", "nothing to sync");
     let used = format!("mount -t tmpfs -o size=64m doctor {at}; head -c 60000000 /dev/zero > {at}/zeros; exec \"$@\"");
     let few = in_own_mounts(&used, &data, &["--set", "engine.read_only_below_free_bytes=1MiB"]);
-    few.says("room", "WARNING", "evolves pause");
+    few.says("room", "WARNING", "free_percent is");
     let full = format!("mount -t tmpfs -o size=64m,nr_inodes=2 doctor {at}; touch {at}/last; exec \"$@\"");
     in_own_mounts(&full, &data, &["--set", "engine.read_only_below_free_bytes=1MiB"])
         .says("room", "CRITICAL", "inodes");

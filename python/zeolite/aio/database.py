@@ -33,6 +33,7 @@ from .collections import (
 )
 from .loop import Task, run, waited
 
+of_ = of  # where a class is called so
 P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K")
@@ -209,6 +210,14 @@ class _Space(Generic[S]):
     async def load(self, objects: Iterable[T]) -> list[T]:
         """Loads objects together, with one request: then they can be looked at without ``await``."""
         return await run(self.plain.load, objects)
+
+    async def index(self, of: type[T], name: str) -> Index[Any, T]:
+        """The index of that name that is kept with the objects of a class."""
+        return of_(await run(self.plain.index, of, name))
+
+    async def unique(self, of: type[T], name: str) -> Unique[Any, T]:
+        """The same of a unique one."""
+        return of_(await run(self.plain.unique, of, name))
 
     async def run(self, function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
         """Calls plain code, which uses the plain objects and ``plain``; where it waits, the task does."""

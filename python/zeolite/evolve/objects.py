@@ -20,7 +20,7 @@ from zeolite.errors import BadValue
 from zeolite.typed.encoding import loaded
 from zeolite.typed.objects import Object
 from zeolite.typed.keepers import Thread
-from zeolite.typed.space import Transaction
+from zeolite.typed.transaction import Transaction
 
 from .steps import PASSING, ROLE, Function, Step, told
 from .tried import Sample, differing

@@ -79,6 +79,8 @@ def shape_of(annotation: Any) -> shapes.Shape:
     width = _width(annotation)
     if width is not None:
         return shapes.Int(width)
+    if typing.get_origin(annotation) is Annotated:
+        return shape_of(typing.get_args(annotation)[0])
     if annotation in (Any, object):
         return shapes.Anything()
     if is_object(annotation):
@@ -115,6 +117,8 @@ def key_of(annotation: Any) -> keys.KeyKind:
     width = _width(annotation)
     if width is not None:
         return keys.Number(width)
+    if typing.get_origin(annotation) is Annotated:
+        return key_of(typing.get_args(annotation)[0])
     if is_object(annotation):
         return keys.Reference(annotation)
     if typing.get_origin(annotation) is tuple and Ellipsis not in typing.get_args(annotation):

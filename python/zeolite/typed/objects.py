@@ -25,6 +25,7 @@ from zeolite.errors import BadValue, FixRequest, NewerVersion, NoUpgrade, Undeco
 
 from .annotations import is_collection, shape_of
 from .encoding import Out, Unknown, dumped, loaded
+from .kept import Kept, Keys, former_keys, kept_by_field, kept_by_methods, keys_of
 from .shapes import Shape
 
 #: A field that has no default.
@@ -61,6 +62,7 @@ class Field:
         self.name = name
         self.default = default
         self.is_collection = is_collection(annotation)
+        self.kept = None if self.is_collection else kept_by_field(name, annotation)
         self.collection = annotation
         self.shape: Shape | None = None if self.is_collection else shape_of(annotation)
         self.is_mutable = self.shape is not None and self.shape.mutable
@@ -124,8 +126,9 @@ class Object:
     _z_version: ClassVar[int] = 1
     _z_upgrades: ClassVar[dict[int, Callable[[Old], Old]]] = {}
     _z_known: ClassVar[dict[str, Field] | None] = None
-    #: Indexes of Rust's client whose entries this program writes.
+    #: Indexes that are kept elsewhere, whose entries this program writes by itself.
     _z_indexes: ClassVar[frozenset[str]] = frozenset()
+    _z_kept_known: ClassVar[list[Kept] | None] = None
     _z_around: ClassVar[tuple[dict[str, Any], dict[str, Any]]] = ({}, {})
 
     _z_space: Any
@@ -134,6 +137,9 @@ class Object:
     _z_extra: dict[str, Any]
     _z_kept: tuple[list[int], list[bytes]]
     _z_seen: dict[str, bytes]
+    #: The keys that it has in the kept indexes, or may have: those of its record.
+    _z_keys: Keys
+    _z_keys_there: bool
     #: Of fields that nobody has assigned: what CBOR had, to be written again as it was.
     _z_stored: dict[str, Any]
 
@@ -144,6 +150,7 @@ class Object:
         if not isinstance(version, int) or not 0 <= version <= VERSION_MAX:
             raise BadValue(f"version {version!r} of {subclass.__name__} is no number from 0 to {VERSION_MAX}")
         subclass._z_class, subclass._z_version, subclass._z_known, subclass._z_indexes = cls, version, None, frozenset(indexes)
+        subclass._z_kept_known = None
         found = [getattr(one, "__func__", one) for one in vars(subclass).values()]
         own = {one._z_upgrade: one for one in found if hasattr(one, "_z_upgrade")}
         subclass._z_upgrades = {**subclass._z_upgrades, **own}
@@ -173,6 +180,14 @@ class Object:
                     fields[name] = former
             cls._z_known = fields
         return cls._z_known
+
+    @classmethod
+    def _z_kept_indexes(cls) -> list[Kept]:
+        """The indexes that are kept with its objects."""
+        if cls._z_kept_known is None:
+            by_fields = [field.kept for field in cls._z_fields().values() if field.kept is not None]
+            cls._z_kept_known = by_fields + kept_by_methods(cls)
+        return cls._z_kept_known
 
     def __init__(self, **fields: Any) -> None:
         known = type(self)._z_fields()
@@ -225,6 +240,7 @@ class Object:
         for collection in self._z_collections():
             collection._z_oid = None
         self._z_space = self._z_oid = None
+        self._z_keys, self._z_keys_there = {}, True
 
     def _z_forget(self) -> None:
         """It is read again when it is next looked at."""
@@ -275,6 +291,7 @@ class Object:
             self.__class__ = other
         what = f"{class_name} (version {version}), {self._z_oid:x}"
         plain = upgraded(type(self), version, what, data)
+        former = loaded(data, what) if version < self._z_version and type(self)._z_kept_indexes() else None
         values: dict[str, Any] = {}
         stored = {name: plain[name] for name, field in type(self)._z_fields().items() if name in plain and not field.is_collection}
         held = self._z_know(plain)
@@ -295,6 +312,13 @@ class Object:
             blobs = [blob for blob in blobs if blob not in found.blobs]
         self._z_values, self._z_extra, self._z_kept = values, plain, (refs, blobs)
         self._z_seen, self._z_stored = {}, stored
+        if type(self)._z_kept_indexes():
+            self._z_keys_there = former is None
+            try:
+                self._z_keys = keys_of(self) if former is None else former_keys(self, former if isinstance(former, dict) else {})
+            except BadValue:
+                # Somebody has written what is no key: it is told to whoever writes it again.
+                self._z_keys, self._z_keys_there = {}, False
 
     def _z_know(self, plain: dict[str, Any]) -> list[Object]:
         """The objects in the fields of which only their records say what they are, loaded together."""
@@ -315,7 +339,7 @@ def _bearer(above: type, annotations: dict[str, Any]) -> Any:
 def _bare(obj: Object, space: Any, oid: int | None) -> None:
     state: Mapping[str, Any] = {
         "_z_space": space, "_z_oid": oid, "_z_values": None, "_z_extra": {}, "_z_kept": ([], []), "_z_seen": {},
-        "_z_stored": {},
+        "_z_stored": {}, "_z_keys": {}, "_z_keys_there": True,
     }  # fmt: skip
     obj.__dict__.update(state)
 

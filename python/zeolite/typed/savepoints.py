@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from zeolite.errors import FixRequest
 
 if TYPE_CHECKING:
-    from .space import Transaction
+    from .transaction import Transaction
 
 
 class Savepoint:

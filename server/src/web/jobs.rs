@@ -12,9 +12,12 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// What was read, and as of which round.
+type Kept = Option<(u64, Arc<Evolves>)>;
+
 /// The evolves of all databases.
 pub(super) struct Jobs {
-    of: HashMap<Arc<str>, Mutex<Option<(u64, Arc<Evolves>)>>>,
+    of: HashMap<Arc<str>, Mutex<Kept>>,
     /// Rounds for which what was read is told.
     rounds: u64,
 }
