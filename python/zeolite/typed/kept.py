@@ -15,6 +15,7 @@ be there under the keys that it had then, or not at all. When entries are writte
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -53,9 +54,19 @@ class Kept:
 
     def __init__(self, field: str, key: Any, is_unique: bool, keys: Callable[[Any], Iterable[Any]]):
         self.field, self.key, self.is_unique = field, key, is_unique
-        #: Behind the class, in the root.
-        self.name = f"unique:{field}" if is_unique else field
         self._keys = keys
+
+    @functools.cached_property
+    def name(self) -> str:
+        """Behind the class, in the root: keys of another kind are in another index."""
+        label = key_of(self.key).label
+        kind = "" if label == "text" else f"({label})"
+        return f"unique:{self.field}{kind}" if self.is_unique else f"{self.field}{kind}"
+
+    def root_name(self, cls: str) -> str:
+        """The name in the root. A class that ends like the beginning of a unique index's name has a colon more."""
+        more = ":" if cls.rstrip(":").endswith(":unique") else ""
+        return f"{cls}{more}:{self.name}"
 
     def keys(self, obj: Any) -> dict[bytes, Any]:
         """The keys of an object, each once."""

@@ -24,6 +24,8 @@ class KeyKind:
     """How keys of one type are written. ``last``: nothing follows."""
 
     name = ""
+    #: What it is called in the name of an index that is kept (``KeyKind`` in Rust's client): ``text``, ``u64``, ``text,u16``.
+    label = ""
     #: There may be objects in it of which only their records say what they are.
     is_open = False
 
@@ -63,7 +65,7 @@ class Bytes(KeyKind):
 
     def __init__(self, type_: type):
         self.type: Any = type_
-        self.name = type_.__name__
+        self.name, self.label = type_.__name__, "text" if type_ is str else "bytes"
 
     def put(self, value: Any, last: bool = True) -> bytes:
         if not isinstance(value, self.type):
@@ -95,7 +97,7 @@ class Number(KeyKind):
     """An integer of a width."""
 
     def __init__(self, name: str):
-        self.name, self.bytes = name, int(name[1:]) // 8
+        self.name, self.label, self.bytes = name, name, int(name[1:]) // 8
         self.turned = 1 << (8 * self.bytes - 1) if name[0] == "i" else 0
 
     def put(self, value: Any, last: bool = True) -> bytes:
@@ -116,7 +118,7 @@ class Number(KeyKind):
 class Float(KeyKind):
     """A float, in total order: -0.0 is before 0.0, and another key."""
 
-    name = "float"
+    name, label = "float", "f64"
 
     def put(self, value: Any, last: bool = True) -> bytes:
         if not isinstance(value, float | int) or isinstance(value, bool):
@@ -133,8 +135,8 @@ class Float(KeyKind):
 class Fixed(KeyKind):
     """What has a fixed number of bytes, by two functions."""
 
-    def __init__(self, type_: type, size: int, put: Callable[[Any], bytes], take: Callable[[bytes], Any]):
-        self.type, self.size, self.name = type_, size, type_.__name__
+    def __init__(self, type_: type, label: str, size: int, put: Callable[[Any], bytes], take: Callable[[bytes], Any]):
+        self.type, self.label, self.size, self.name = type_, label, size, type_.__name__
         self._put, self._take = put, take
 
     def put(self, value: Any, last: bool = True) -> bytes:
@@ -154,6 +156,7 @@ class Optional(KeyKind):
 
     def __init__(self, inner: KeyKind):
         self.inner, self.name, self.is_open = inner, f"{inner.name} | None", inner.is_open
+        self.label = f"{_inner(inner)}?"
 
     def put(self, value: Any, last: bool = True) -> bytes:
         return b"\0" if value is None else b"\1" + self.inner.put(value, last)
@@ -172,6 +175,7 @@ class Tuple(KeyKind):
 
     def __init__(self, parts: list[KeyKind]):
         self.parts, self.name = parts, f"tuple[{', '.join(part.name for part in parts)}]"
+        self.label = ",".join(map(_inner, parts))
         self.is_open = any(part.is_open for part in parts)
 
     def put(self, value: Any, last: bool = True) -> bytes:
@@ -194,6 +198,8 @@ class Tuple(KeyKind):
 class Reference(KeyKind):
     """An object, by its oid."""
 
+    label = "ref"
+
     def __init__(self, of: Any):
         self.of, self.name, self.is_open = of, of.__name__, not of._z_class
 
@@ -210,6 +216,10 @@ class Reference(KeyKind):
 
     def refs(self, value: Any) -> list[Any]:
         return [value]
+
+
+def _inner(kind: KeyKind) -> str:
+    return f"({kind.label})" if isinstance(kind, Tuple) else kind.label
 
 
 def _time(value: datetime) -> bytes:
@@ -244,10 +254,10 @@ KINDS: dict[Any, KeyKind] = {
     bytes: Bytes(bytes),
     int: Number("i64"),
     float: Float(),
-    bool: Fixed(bool, 1, lambda value: bytes([value]), _bool),
-    datetime: Fixed(datetime, 12, _time, _read_time),
-    date: Fixed(date, 4, _day, _read_day),
-    uuid.UUID: Fixed(uuid.UUID, 16, lambda value: bytes(value.bytes), lambda data: uuid.UUID(bytes=data)),
+    bool: Fixed(bool, "bool", 1, lambda value: bytes([value]), _bool),
+    datetime: Fixed(datetime, "timestamp", 12, _time, _read_time),
+    date: Fixed(date, "date", 4, _day, _read_day),
+    uuid.UUID: Fixed(uuid.UUID, "uuid", 16, lambda value: bytes(value.bytes), lambda data: uuid.UUID(bytes=data)),
 }
 
 

@@ -24,7 +24,7 @@ def opened(space: Any, of: type[Object], name: str) -> Any:
     for kept in of._z_kept_indexes():
         if kept.field == name:
             kind: Any = Unique if kept.is_unique else Index
-            return space.root.open(f"{of._z_class}:{kept.name}", kind[kept.key, of])
+            return space.root.open(kept.root_name(of._z_class), kind[kept.key, of])
     raise LookupError(f"{of.__name__} has no index {name!r}; it has {', '.join(kept.field for kept in of._z_kept_indexes()) or 'none'}")
 
 
