@@ -14,12 +14,13 @@ import dataclasses
 import struct
 import uuid
 from collections.abc import Callable
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from typing import Any
 
 from zeolite.errors import BadValue
 
-from .encoding import Out, Source, dumped, loaded, varint
+from .encoding import Out, Source, dumped, encoded, exact, in_utc, loaded, readable, varint
+
 
 class Shape:
     """How values of one type are written."""
@@ -29,6 +30,16 @@ class Shape:
     mutable = False
     #: There may be objects in it of which only their records say what they are.
     is_open = False
+    #: There may be objects in it.
+    refers = False
+    #: There may be whatever CBOR has in it.
+    has_any = False
+
+    def _like(self, *parts: Shape) -> None:
+        """What is so of a part is so of the whole."""
+        self.is_open = any(part.is_open for part in parts)
+        self.refers = any(part.refers for part in parts)
+        self.has_any = any(part.has_any for part in parts)
 
     def plain(self, value: Any, out: Out) -> Any:
         """The value for CBOR."""
@@ -117,14 +128,14 @@ class Int(Shape):
 
 
 class Float(Shape):
-    """A float; an integer is taken for one."""
+    """A float; an integer that is one is taken."""
 
     name = "float"
 
     def plain(self, value: Any, out: Out) -> Any:
         if not isinstance(value, float | int) or isinstance(value, bool):
             raise self.wrong(value)
-        return float(value)
+        return exact(value)
 
     def value(self, plain: Any, space: Any) -> Any:
         return self.plain(plain, Out())
@@ -140,7 +151,8 @@ class Optional(Shape):
     """Nothing, or a value."""
 
     def __init__(self, inner: Shape):
-        self.inner, self.name, self.mutable, self.is_open = inner, f"{inner.name} | None", inner.mutable, inner.is_open
+        self.inner, self.name, self.mutable = inner, f"{inner.name} | None", inner.mutable
+        self._like(inner)
 
     def plain(self, value: Any, out: Out) -> Any:
         return None if value is None else self.inner.plain(value, out)
@@ -160,7 +172,8 @@ class Many(Shape):
 
     def __init__(self, type_: type, inner: Shape):
         self.type: Any = type_
-        self.inner, self.is_open = inner, inner.is_open
+        self.inner = inner
+        self._like(inner)
         self.name, self.mutable = f"{type_.__name__}[{inner.name}]", type_ in (list, set) or inner.mutable
 
     def _parts(self, value: Any) -> Any:
@@ -190,7 +203,7 @@ class Dict(Shape):
 
     def __init__(self, key: Shape, inner: Shape):
         self.key, self.inner, self.name = key, inner, f"dict[{key.name}, {inner.name}]"
-        self.is_open = key.is_open or inner.is_open
+        self._like(key, inner)
 
     def plain(self, value: Any, out: Out) -> Any:
         if not isinstance(value, dict):
@@ -219,7 +232,7 @@ class Parts(Shape):
         self.parts, self.name = parts, type_.__name__
         frozen = type_ is tuple or type_.__dataclass_params__.frozen  # type: ignore[attr-defined]
         self.mutable = not frozen or any(part.mutable for part in parts.values())
-        self.is_open = any(part.is_open for part in parts.values())
+        self._like(*parts.values())
 
     def _values(self, value: Any) -> list[Any]:
         # Of a class below it only what this one has would be stored.
@@ -256,6 +269,8 @@ class Parts(Shape):
 class Reference(Shape):
     """An object of the database."""
 
+    refers = True
+
     def __init__(self, of: Any):
         self.of, self.name, self.is_open = of, of.__name__, not of._z_class
 
@@ -279,20 +294,26 @@ class Reference(Shape):
 class Anything(Shape):
     """Whatever CBOR has; in postcard as bytes that hold CBOR."""
 
-    name, mutable = "value of CBOR", True
+    name, mutable, has_any = "value of CBOR", True, True
 
     def plain(self, value: Any, out: Out) -> Any:
-        return value
+        return readable(value)
 
     def value(self, plain: Any, space: Any) -> Any:
         return plain
 
     def put(self, value: Any, out: Out) -> bytes:
-        data = dumped(value)
+        data = dumped(readable(value))
         return varint(len(data)) + data
 
     def take(self, source: Source, space: Any) -> Any:
         return loaded(source.raw(source.varint()), "a value of a collection")
+
+
+def _text_of(value: str) -> str:
+    if not value.isascii():
+        encoded(value)
+    return value
 
 
 def _counted(data: bytes) -> bytes:
@@ -302,7 +323,7 @@ def _counted(data: bytes) -> bytes:
 def _moment(value: datetime) -> str:
     if value.tzinfo is None:
         return value.isoformat()
-    return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    return in_utc(value).isoformat().replace("+00:00", "Z")
 
 
 def _read_moment(text: str) -> datetime:
@@ -319,7 +340,7 @@ def _text(source: Source) -> str:
 
 
 SCALARS: dict[Any, Shape] = {
-    str: Scalar(str, lambda value: _counted(value.encode()), _text),
+    str: Scalar(str, lambda value: _counted(encoded(value)), _text, _text_of),
     bytes: Scalar(bytes, lambda value: _counted(value), lambda source: source.raw(source.varint())),
     bool: Scalar(bool, lambda value: bytes([value]), lambda source: source.raw(1) != b"\0"),
     int: Int("i64", "int"),

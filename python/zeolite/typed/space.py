@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 
 from zeolite import _zeolite
 from zeolite.errors import (
+    AskOutcome,
     BadValue,
     FixRequest,
     Forked,
@@ -135,6 +136,9 @@ class Space:
 
     def check_database(self, obj: Object) -> None:
         """Refuses an object of another database."""
+        if not isinstance(obj, Object):
+            told = f"the class {obj.__name__}; make an object of it" if isinstance(obj, type) else f"{obj!r:.100}, which is no object"
+            raise BadValue(f"an object of the database is wanted, and this is {told}")
         there = obj._z_space
         if there is not None and there._store != self._store:
             raise WrongDatabase(
@@ -145,6 +149,10 @@ class Space:
         """Refuses what cannot be written here."""
         self.check()
         raise FixRequest("a snapshot is only read; write in a transaction")
+
+    def check_writing_to(self, owner: Any) -> None:
+        """The same of what belongs to something."""
+        self.check_writing()
 
     def _answer(self, answer: Answer) -> Any:
         return self._keeper.wait(answer) if type(answer) is _zeolite.Pending else answer
@@ -208,11 +216,12 @@ class Space:
 
     def page(
         self, oid: int, start: bytes, stop: bytes | None, reverse: bool, keys_only: bool, limit: int | None
-    ) -> tuple[list[tuple[bytes, str, bytes]], bool]:
+    ) -> tuple[list[tuple[bytes, str, bytes, list[int]]], bool]:
         """Entries of a collection, as many as are at hand; and whether there may be more."""
         self.check()
         self._keeper.may_wait()
-        page: tuple[list[tuple[bytes, str, bytes]], bool] = self._answer(self._native.page(oid, start, stop, reverse, keys_only, limit))
+        answer = self._native.page(oid, start, stop, reverse, keys_only, limit)
+        page: tuple[list[tuple[bytes, str, bytes, list[int]]], bool] = self._answer(answer)
         return page
 
     def appended(self, oid: int | None) -> list[Any]:
@@ -280,8 +289,8 @@ class Transaction(Space):
 
     def delete(self, obj: Object) -> None:
         """Deletes an object. References to it stay, and find nothing."""
-        self.check_writing()
-        oid = self.get_here(obj)._z_oid
+        self.check_writing_to(self.get_here(obj))
+        oid = obj._z_oid
         assert oid is not None
         self._native.delete(oid, b"")
         self._deleted[oid] = type(obj)
@@ -304,12 +313,15 @@ class Transaction(Space):
             self._looked[obj._z_oid] = obj
 
     def will_write(self, obj: Object) -> None:
-        self.check_writing()
+        self.check_writing_to(obj)
         oid = obj._z_oid
         assert oid is not None
-        if oid in self._deleted:
-            raise FixRequest(f"{obj!r} was deleted in this transaction")
         self._written[oid] = obj
+
+    def check_writing_to(self, owner: Any) -> None:
+        self.check()
+        if getattr(owner, "_z_oid", None) in self._deleted:
+            raise FixRequest(f"{owner!r} was deleted in this transaction")
 
     def new_oid(self) -> int:
         """A fresh oid."""
@@ -338,11 +350,11 @@ class Transaction(Space):
         self._native.delete(oid, key)
 
     def oid_of(self, obj: Object) -> int:
+        self.check_database(obj)
         if obj._z_oid is None:
             self.create(obj)
         elif obj._z_space is not self and getattr(obj._z_space, "_open", False) and obj in getattr(obj._z_space, "_new", ()):
             raise FixRequest(f"{obj!r} is new in a transaction that has not been committed yet")
-        self.check_database(obj)
         return obj._z_oid_for_use()
 
     # Of a worker of evolves
@@ -396,9 +408,13 @@ class Transaction(Space):
         self.flush()
         self._keeper.may_wait()
         self._open = False
-        answer = self._native.commit()
-        if type(answer) is _zeolite.Pending:
-            self._keeper.wait(answer, to_the_end=True)
+        try:
+            answer = self._native.commit()
+            if type(answer) is _zeolite.Pending:
+                self._keeper.wait(answer, to_the_end=True)
+        except AskOutcome as error:
+            error.since = self.tid
+            raise
 
     def give_up(self) -> None:
         """Nothing of it happens. Objects that were new in it have no place any more."""
