@@ -1,4 +1,4 @@
-"""References that lead nowhere: what a record's header does not name, what somebody has deleted, and entries of another type than is said."""
+"""References that lead nowhere: what a record's header does not name, what was deleted, and entries of another type than is said."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def test_entries_of_objects_are_no_numbers_and_numbers_no_objects(db: zeolite.Da
         tx.root.map("by leaf", int, Leaf)[leaf] = 7
     with db.snapshot() as now:
         looks: list[Any] = [
-            lambda: now.root.map("leaves", int)["a"], lambda: list(now.root.map("leaves", int).items()), lambda: list(now.root.list("lines", int)),
+            lambda: now.root.map("leaves", int)["a"], lambda: list(now.root.map("leaves", int).items()),
+            lambda: list(now.root.list("lines", int)),
         ]  # fmt: skip
         for look in looks:
             with pytest.raises(errors.Undecodable, match="it refers to objects; open it with the types that it was made with"):

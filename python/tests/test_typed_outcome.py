@@ -98,8 +98,10 @@ except KeyboardInterrupt:
 def let_go(server: Server) -> None:
     """Returns when nobody holds a connection to the server that was killed."""
     port = f":{int(server.address.rpartition(':')[2]):04X}"
-    while any(line[2].endswith(port) and line[3] in ("01", "08") for line in map(str.split, Path("/proc/net/tcp").read_text().splitlines())):
-        pass
+    held = True
+    while held:
+        lines = map(str.split, Path("/proc/net/tcp").read_text().splitlines())
+        held = any(line[2].endswith(port) and line[3] in ("01", "08") for line in lines)
 
 
 def test_one_ctrl_c_is_enough_where_nothing_was_sent(server: Server) -> None:

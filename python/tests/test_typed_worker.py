@@ -1,4 +1,4 @@
-"""``python -m zeolite.evolve`` for Python's own classes: what it says of itself, of a job that nobody has planned, and of one that fails."""
+"""``python -m zeolite.evolve`` for Python's own classes: what it says of itself, of a job that is not planned, and of one that fails."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from zeolite.typed.objects import Object
 from . import jobs
 from .steps import Step
 
-DESCRIPTION = """Migrations beside the live site: of the objects of a class of Python's own (docs/python.md), or of ZODB's (docs/zodb.md)."""
+DESCRIPTION = "Migrations beside the live site: of the objects of a class of Python's own (docs/python.md), or of ZODB's (docs/zodb.md)."
 EXAMPLES = """examples:
   python -m zeolite.evolve try app:Topic zeolite://127.0.0.1:7878/ topics-2          a class: its upgrades, all of them
   python -m zeolite.evolve run app:Topic zeolite://127.0.0.1:7878/ topics-2 --plan   plans the job if there is none, and works on it

@@ -114,8 +114,8 @@ def encoded(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        letter = text[error.start]
-        raise BadValue(f"{text!r:.100} has half of a character ({letter!r}), which UTF-8 does not have: decode the text as what it was") from None
+        half = f"half of a character ({text[error.start]!r})"
+        raise BadValue(f"{text!r:.100} has {half}, which UTF-8 does not have: decode the text as what it was") from None
 
 
 def exact(number: float) -> float:
