@@ -93,6 +93,12 @@ def test_a_value_that_cannot_be_stored_is_refused_where_it_is_given(field: str, 
         Thing(**{field: value})
 
 
+def test_a_value_that_has_no_text_is_refused_as_well() -> None:
+    for field, value, told in (("real", 10**10_000, "a value of int is larger"), ("name", nested(100_000), "a value of list is no str")):
+        with pytest.raises(errors.BadValue, match=f"field {field}: {told}"):
+            Thing(**{field: value})
+
+
 def test_an_integer_that_is_a_float_is_one(db: zeolite.Database) -> None:
     with db.transaction() as tx:
         tx.root["numbers"] = Thing(real=2**60)

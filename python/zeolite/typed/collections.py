@@ -24,7 +24,7 @@ from zeolite.errors import BadValue, FixRequest, NotFound, Taken, Undecodable, W
 
 from . import keys
 from .annotations import key_of, shape_of
-from .encoding import Named, Out, Source, Unknown
+from .encoding import Named, Out, Source, Unknown, shown
 from .objects import Object
 
 K = TypeVar("K")
@@ -216,7 +216,7 @@ class Counter(Collection):
         try:
             operation = FORMAT + struct.pack("<q", difference)
         except struct.error:
-            raise BadValue(f"{difference!r} is no integer of 64 bits") from None
+            raise BadValue(f"{shown(difference)} is no integer of 64 bits") from None
         oid = self._z_place()
         self._z_space.apply(oid, self._z_collection, operation)
 

@@ -109,6 +109,14 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def shown(value: Any) -> str:
+    """A value in the text of an error: some have no text, as what is nested without end, or a number of ten thousand digits."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:
+        return f"a value of {type(value).__name__}"
+
+
 def encoded(text: str) -> bytes:
     """A text in UTF-8."""
     try:
@@ -123,9 +131,9 @@ def exact(number: float) -> float:
     try:
         same = float(number)
     except OverflowError:
-        raise BadValue(f"{number!r:.100} is larger than any float") from None
+        raise BadValue(f"{shown(number)} is larger than any float") from None
     if same != number and number == number:
-        raise BadValue(f"{number!r} is no float, the nearest is {same:.0f}: say float(...) where that is meant")
+        raise BadValue(f"{shown(number)} is no float, the nearest is {same:.0f}: say float(...) where that is meant")
     return same
 
 

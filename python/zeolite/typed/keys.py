@@ -17,7 +17,7 @@ from typing import Any
 
 from zeolite.errors import BadValue, Undecodable
 
-from .encoding import encoded, exact, in_utc
+from .encoding import encoded, exact, in_utc, shown
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -59,7 +59,7 @@ class KeyKind:
 
     def wrong(self, value: Any) -> BadValue:
         """For a value of another type."""
-        return BadValue(f"{value!r} is no {self.name}, which the keys of this collection are")
+        return BadValue(f"{shown(value)} is no {self.name}, which the keys of this collection are")
 
 
 class Bytes(KeyKind):

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, TypeVar
 from zeolite.errors import BadValue, FixRequest, NewerVersion, NoUpgrade, Undecodable, WrongClass
 
 from .annotations import is_collection, shape_of
-from .encoding import Named, Out, Unknown, Unnamed, dumped, loaded, readable
+from .encoding import Named, Out, Unknown, Unnamed, dumped, loaded, readable, shown
 from .shapes import Anything, Shape
 
 #: A field that has no default.
@@ -80,7 +80,7 @@ class Field:
         if self.is_collection:
             if obj._z_values is not None and obj._z_values.get(self.name) is value:
                 return  # `page.hits += 1` ends here
-            raise BadValue(f"{self.name} is a collection: change what is in it, it cannot be replaced by {value!r:.100}")
+            raise BadValue(f"{self.name} is a collection: change what is in it, it cannot be replaced by {shown(value)}")
         self.plain(value, Out())
         if obj._z_oid is not None:
             obj._z_write()
@@ -105,7 +105,7 @@ class Field:
             return self.shape.value(plain, named)
         if plain is not None:
             if not isinstance(plain, int) or isinstance(plain, bool):
-                raise BadValue(f"{plain!r:.100} is no reference to a collection")
+                raise BadValue(f"{shown(plain)} is no reference to a collection")
             named.check(plain)
         return self.made(obj, plain)
 

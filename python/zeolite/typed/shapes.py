@@ -19,7 +19,7 @@ from typing import Any
 
 from zeolite.errors import BadValue
 
-from .encoding import Out, Source, dumped, encoded, exact, in_utc, loaded, readable, varint
+from .encoding import Out, Source, dumped, encoded, exact, in_utc, loaded, readable, shown, varint
 
 
 class Shape:
@@ -59,7 +59,7 @@ class Shape:
 
     def wrong(self, value: Any) -> BadValue:
         """For a value of another type."""
-        return BadValue(f"{value!r:.100} is no {self.name}")
+        return BadValue(f"{shown(value)} is no {self.name}")
 
 
 class Scalar(Shape):

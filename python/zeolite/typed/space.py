@@ -32,6 +32,7 @@ from zeolite.errors import (
     ZeoliteError,
 )
 
+from .encoding import shown
 from .objects import Object, Parts, known
 from .root import Root
 
@@ -100,7 +101,7 @@ class Space:
         self.check()
         if oid is None:
             if not isinstance(of, Object) or of._z_oid is None:
-                raise BadValue(f"{of!r:.100} is no object of the database; get it by class and oid")
+                raise BadValue(f"{shown(of)} is no object of the database; get it by class and oid")
             self.check_database(of)
             of, oid = type(of), of._z_oid
         obj = self.reference(of, oid)
@@ -137,7 +138,7 @@ class Space:
     def check_database(self, obj: Object) -> None:
         """Refuses an object of another database."""
         if not isinstance(obj, Object):
-            told = f"the class {obj.__name__}; make an object of it" if isinstance(obj, type) else f"{obj!r:.100}, which is no object"
+            told = f"the class {obj.__name__}; make an object of it" if isinstance(obj, type) else f"{shown(obj)}, which is no object"
             raise BadValue(f"an object of the database is wanted, and this is {told}")
         there = obj._z_space
         if there is not None and there._store != self._store:
@@ -270,7 +271,7 @@ class Transaction(Space):
         """Gives a new object its place. It stays only if something that can be reached from the root refers to it."""
         self.check_writing()
         if not isinstance(obj, Object) or not type(obj)._z_class:
-            raise BadValue(f"{obj!r:.100} is no object of a class with a name in the database (cls=...)")
+            raise BadValue(f"{shown(obj)} is no object of a class with a name in the database (cls=...)")
         if obj._z_oid is not None:
             raise FixRequest(f"{obj!r} has its place already")
         oid = self.new_oid()
