@@ -210,6 +210,13 @@ def test_two_classes_of_one_name_are_told_and_a_module_may_be_loaded_again(tmp_p
     told = re.escape("'refused.Page', version 1: refused_new.Page, and now refused_two.Page")
     with pytest.warns(UserWarning, match=told):
         importlib.import_module("refused_two")
+    with pytest.warns(UserWarning, match="two classes are 'refused.Twice', version 1"):
+
+        class Twice(zeolite.Object, cls="refused.Twice"):
+            text: str
+
+        class Twice(zeolite.Object, cls="refused.Twice"):  # type: ignore[no-redef]
+            number: int
 
 
 def test_an_error_in_an_upgrade_says_of_what(db: zeolite.Database) -> None:

@@ -131,6 +131,8 @@ class Object:
     _z_known: ClassVar[dict[str, Field] | None] = None
     #: Indexes of Rust's client whose entries this program writes.
     _z_indexes: ClassVar[frozenset[str]] = frozenset()
+    #: Where its statement is: two places in one code are two classes, also where they have one name.
+    _z_stated: ClassVar[tuple[Any, int]] = (None, 0)
     _z_around: ClassVar[tuple[dict[str, Any], dict[str, Any]]] = ({}, {})
 
     _z_space: Any
@@ -154,6 +156,7 @@ class Object:
         subclass._z_upgrades = {**subclass._z_upgrades, **own}
         # Annotations of a class within a function may name what is there.
         around = sys._getframe(1)
+        subclass._z_stated = (around.f_code, around.f_lineno)
         subclass._z_around = (around.f_globals, dict(around.f_locals) if around.f_locals is not around.f_globals else {})
         _NAMES[subclass.__name__] = subclass
         subclass._z_check_fields()
@@ -165,6 +168,7 @@ class Object:
         """Of several classes of one name the one with the highest version reads what only its record says what it is."""
         other = _CLASSES.get(cls._z_class, cls)
         is_again = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)
+        is_again = is_again and (other._z_stated[0] is not cls._z_stated[0] or other._z_stated == cls._z_stated)
         if not is_again and other._z_version > cls._z_version:
             return
         if not is_again and other._z_version == cls._z_version:
