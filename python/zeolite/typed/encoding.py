@@ -60,7 +60,7 @@ class Named:
 
     def __init__(self, space: Any, refs: list[int]):
         self._space = space
-        self._refs = refs
+        self._refs = frozenset(refs) if len(refs) > 8 else refs
 
     def check(self, oid: int) -> None:
         """Refuses the reference."""

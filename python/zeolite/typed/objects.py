@@ -98,9 +98,8 @@ class Field:
         except BadValue as error:
             raise BadValue(f"field {self.name}: {error}") from None
 
-    def value(self, plain: Any, obj: Any, refs: list[int]) -> Any:
-        """The value of what CBOR had, whose record names these references."""
-        named = Named(obj._z_space, refs)
+    def value(self, plain: Any, obj: Any, named: Named) -> Any:
+        """The value of what CBOR had, in a record that names these references."""
         if self.shape is not None:
             return self.shape.value(plain, named)
         if plain is not None:
@@ -304,10 +303,10 @@ class Object:
         plain = upgraded(type(self), version, what, data)
         values: dict[str, Any] = {}
         stored = {name: plain[name] for name, field in type(self)._z_fields().items() if name in plain and not field.is_collection}
-        held = self._z_know(plain)
+        held, named = self._z_know(plain), Named(self._z_space, refs)
         for name, field in type(self)._z_fields().items():
             try:
-                values[name] = field.value(plain.pop(name), self, refs) if name in plain else field.initial(self)
+                values[name] = field.value(plain.pop(name), self, named) if name in plain else field.initial(self)
             except Unnamed as error:
                 raise Undecodable(f"field {name} of {what}: {error}") from error
             except (BadValue, ValueError, TypeError, AttributeError) as error:
