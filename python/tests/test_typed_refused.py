@@ -118,6 +118,13 @@ def test_a_key_that_cannot_be_stored_is_refused(db: zeolite.Database) -> None:
             tx.root["\ud800"] = Thing()
 
 
+def test_a_note_and_a_name_that_are_no_text_are_refused(db: zeolite.Database) -> None:
+    with pytest.raises(errors.BadValue, match="half of a character"):
+        db.transaction(note="\ud800")
+    with pytest.raises(errors.BadValue, match="half of a character"):
+        type("Wrong", (zeolite.Object,), {}, cls="refused.\ud800")
+
+
 def test_what_is_no_object_is_refused_wherever_one_is_wanted(db: zeolite.Database) -> None:
     with db.transaction() as tx:
         for value in (5, Thing, None):

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from . import _zeolite
 from .address import check_options, native
 from .errors import AskOutcome, BadValue, Deadline, Nested, ReopenSnapshot, Retry, Wait
+from .typed.encoding import encoded
 from .typed.space import Keeper, Snapshot, Thread, Transaction
 
 P = ParamSpec("P")
@@ -96,6 +97,8 @@ class Database:
         committed; ``batch`` gives way to the site's own traffic."""
         if attempts < 1:
             raise BadValue("a transaction has at least one attempt")
+        for text in (note, user):
+            encoded(text)  # what UTF-8 does not have is refused here
         return Transactions(self, note, user, deadline, attempts, serializable, fresh, batch)
 
     def snapshot(self, at: str | int | datetime | timedelta | None = None) -> Snapshot:

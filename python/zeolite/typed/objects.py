@@ -25,7 +25,7 @@ from typing import Any, ClassVar, TypeVar
 from zeolite.errors import BadValue, FixRequest, NewerVersion, NoUpgrade, Undecodable, WrongClass
 
 from .annotations import is_collection, shape_of
-from .encoding import Named, Out, Unknown, Unnamed, dumped, loaded, readable, shown
+from .encoding import Named, Out, Unknown, Unnamed, dumped, encoded, loaded, readable, shown
 from .shapes import Anything, Shape
 
 #: A field that has no default.
@@ -145,7 +145,7 @@ class Object:
 
     def __init_subclass__(subclass, /, *, cls: str = "", version: int = 1, indexes: Iterable[str] = (), **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if len(cls.encode()) > CLASS_BYTES_MAX or cls.startswith("zeolite."):
+        if len(encoded(cls)) > CLASS_BYTES_MAX or cls.startswith("zeolite."):
             raise BadValue(f"{cls!r} is no name for a class: it has more than {CLASS_BYTES_MAX} bytes, or begins with zeolite.")
         if not isinstance(version, int) or not 0 <= version <= VERSION_MAX:
             raise BadValue(f"version {version!r} of {subclass.__name__} is no number from 0 to {VERSION_MAX}")
