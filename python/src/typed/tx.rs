@@ -202,7 +202,8 @@ impl Tx {
     /// The names of the indexes that are kept with the objects of a class.
     fn kept_indexes(&self, py: Python<'_>, class: String) -> PyResult<Py<PyAny>> {
         let (db, indexes) = (self.held(py)?.db().clone(), self.indexes.clone());
-        self.waiting.ask(py, async move { indexes.of(&db, &class).await }, |py, names| names.into_py_any(py))
+        self.waiting
+            .ask(py, async move { indexes.of(&db, &class).await }, |py, names: Vec<String>| names.into_py_any(py))
     }
 
     /// Its blobs.
