@@ -68,8 +68,19 @@ fn made(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::OutcomeUnknown { key, .. } => details.set_item("commit_key", PyBytes::new(py, &key.0))?,
         _ => {}
     }
-    let exception = make.call(py, (kind(error), remedy(error.remedy()), error.to_string()), Some(&details))?;
+    let exception = make.call(py, (kind(error), remedy(error.remedy()), told(error)), Some(&details))?;
     Ok(PyErr::from_value(exception.into_bound(py)))
+}
+
+/// What an error says, with the names that things have in Python.
+fn told(error: &Error) -> String {
+    let text = match error {
+        Error::OutcomeUnknown { reason, .. } => format!(
+            "whether this was committed is not known: {reason}; ask `db.outcome(error)`, or look at the data, before it is done again"
+        ),
+        other => other.to_string(),
+    };
+    text.replace("request_timeout, in Python wait-timeout", "wait_timeout")
 }
 
 fn kind(error: &Error) -> String {

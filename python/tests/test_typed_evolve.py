@@ -151,7 +151,7 @@ def test_what_is_asked_for_has_to_fit(db: zeolite.Database, server: Server) -> N
 
 def test_a_worker_of_the_command_line(db: zeolite.Database, server: Server) -> None:
     mend(db)
-    program = [sys.executable, "-m", "zeolite.evolve", "run", "test_typed_evolve:Note", f"zeolite://{server.address}/", "notes-2"]
+    program = [sys.executable, "-m", "zeolite.evolve", "run", "test_typed_evolve:Note", f"zeolite://{server.address}/", "notes-2", "--plan"]
     settings = [option for name, value in ANY_DISK.items() for option in ("--set", f"{name}={value}")]
     told = subprocess.run([*program, *settings], capture_output=True, text=True, cwd=Path(__file__).parent, timeout=100)
     assert told.returncode == 0 and "phase done" in told.stdout, told

@@ -10,6 +10,7 @@ looks for it (docs/security.md).
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -84,6 +85,16 @@ def native(
         cert=cert,
         key=key,
     )
+
+
+#: The words of ``native`` behind the address.
+OPTIONS = tuple(inspect.signature(native).parameters)[1:]
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuses words that no connection is opened with."""
+    if unknown := [name for name in options if name not in OPTIONS]:
+        raise BadValue(f"{', '.join(unknown)} is nothing that a connection is opened with; that are {', '.join(OPTIONS)}")
 
 
 def parsed(uri: str, readers: Mapping[str, Reader] = READERS) -> tuple[list[str], str, dict[str, Any], dict[str, str]]:

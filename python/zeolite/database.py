@@ -16,8 +16,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from . import _zeolite
-from .address import native
-from .errors import BadValue, Deadline, Nested, ReopenSnapshot, Retry
+from .address import check_options, native
+from .errors import AskOutcome, BadValue, Deadline, Nested, ReopenSnapshot, Retry, Wait
+from .typed.encoding import encoded
 from .typed.keepers import Keeper, Thread
 from .typed.space import Snapshot
 from .typed.transaction import Transaction
@@ -29,6 +30,7 @@ R = TypeVar("R")
 ATTEMPTS = 100
 #: The longest pause between two attempts, in seconds.
 PAUSE_MAX = 0.2
+COMMIT_KEY_BYTES = 16
 
 _AGES = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -43,6 +45,7 @@ def connect(*address: Any, **options: Any) -> Database:
     """Connects to ``host:port``, or to the first of several. The options: ``database``, ``role``, ``token``, ``token_file``, ``ca``,
     ``cert``, ``key``, ``cache_size`` in bytes, ``client_label``, ``wait`` and ``wait_timeout`` in seconds. A token and certificates that
     are not said come from the environment or the credentials file (docs/security.md)."""
+    check_options(options)
     return Database(native(*address, **options))
 
 
@@ -96,6 +99,8 @@ class Database:
         committed; ``batch`` gives way to the site's own traffic."""
         if attempts < 1:
             raise BadValue("a transaction has at least one attempt")
+        for text in (note, user):
+            encoded(text)  # what UTF-8 does not have is refused here
         return Transactions(self, note, user, deadline, attempts, serializable, fresh, batch)
 
     def snapshot(self, at: str | int | datetime | timedelta | None = None) -> Snapshot:
@@ -104,6 +109,21 @@ class Database:
         tid, nanos = moment(at)
         answer = _zeolite.Tx.at(self._native, tid, nanos, self._keeper.bridge)
         return Snapshot(self._waited(answer), self._keeper)
+
+    def outcome(self, of: AskOutcome | bytes, *, since: int = 0) -> int | None:
+        """What became of a commit, by the error that did not know it, or by its ``commit_key`` and ``since``: the tid under which it has
+        happened; None: it has not happened so far. ``Wait``: it is under way; ``AskOutcome``: the server has forgotten keys as old as this
+        one."""
+        key, since = (of.commit_key, of.since) if isinstance(of, AskOutcome) else (of, since)
+        if len(key) != COMMIT_KEY_BYTES:
+            raise BadValue(f"a commit is asked for by the {COMMIT_KEY_BYTES} bytes of its key, not {key!r:.100}; look at the data instead")
+        self._keeper.may_wait()
+        word, tid = self._waited(_zeolite.Tx.outcome(self._native, key, since, self._keeper.bridge))
+        if word == "in flight":
+            raise Wait("the commit is still under way; ask again")
+        if word == "forgotten":
+            raise AskOutcome("the server has forgotten keys as old as this one: look at the data before it is done again")
+        return tid if word == "committed" else None
 
     def _waited(self, answer: Any) -> Any:
         return self._keeper.wait(answer) if type(answer) is _zeolite.Pending else answer

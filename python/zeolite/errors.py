@@ -6,7 +6,7 @@
 ``FixRequest``      the request, the data or the program is wrong; all that are not named here are such
 ``Wait``            the same may succeed later; ``Disconnected``, ``ReadOnly`` and ``Deadline`` are such
 ``GiveUp``          somebody has to act; ``NoUpgrade`` and ``Undecodable`` are such
-``AskOutcome``      the commit may or may not have happened
+``AskOutcome``      the commit may or may not have happened: ``db.outcome(error)`` asks
 ==================  ==========================================================================
 """
 
@@ -136,9 +136,12 @@ class Undecodable(GiveUp):
 
 
 class AskOutcome(ZeoliteError):
-    """Whether the commit happened is not known: look at the data before doing it again."""
+    """Whether the commit happened is not known: ask ``db.outcome(error)``, or look at the data, before doing it again."""
 
+    #: What the server knows the commit by; empty: it cannot be asked for.
     commit_key = b""
+    #: The state that the transaction had read.
+    since = 0
 
 
 _BY_KIND: dict[str, type[ZeoliteError]] = {

@@ -225,11 +225,14 @@ fn part(part: &Part) -> String {
     }
 }
 
-/// The quarantine.
+/// The quarantine; the lines of an error, as those of a traceback, stand below each other.
 pub(super) fn quarantine(bad: &[Bad]) -> Table {
     let mut table = Table::new(&["in the quarantine", "class", ">version", "error"]);
     for bad in bad {
-        table.add([bad.cell().to_string(), bad.class.clone(), bad.version.to_string(), bad.error.clone()]);
+        let mut lines = bad.error.lines();
+        let first = lines.next().unwrap_or_default();
+        table.add([&bad.cell().to_string(), &bad.class, &bad.version.to_string(), first]);
+        lines.for_each(|line| table.add(["", "", "", line]));
     }
     table
 }

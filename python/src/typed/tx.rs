@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_client::{Cell, CommitKey, Db, Error, Oid, Range, Record, Tid, View};
@@ -35,6 +36,8 @@ pub(crate) struct Tx {
     held: Mutex<Option<Held>>,
     waiting: Waiting,
     indexes: Arc<Indexes>,
+    /// There is something to commit.
+    wrote: AtomicBool,
     /// The tid of its commit; none: not committed, or not known to be.
     committed: Arc<Mutex<Option<Tid>>>,
 }
@@ -85,7 +88,14 @@ fn out_of_time(key: CommitKey) -> Error {
 impl Tx {
     fn new(held: Held, waiting: Waiting, indexes: Arc<Indexes>) -> Tx {
         let held = Mutex::new(Some(held));
-        Tx { process: std::process::id(), held, waiting, indexes, committed: Arc::default() }
+        Tx {
+            process: std::process::id(),
+            held,
+            waiting,
+            indexes,
+            wrote: AtomicBool::new(false),
+            committed: Arc::default(),
+        }
     }
 
     /// For a step, whose worker commits it.
@@ -107,7 +117,8 @@ impl Tx {
         }
     }
 
-    fn wrote(py: Python<'_>, written: Result<(), Error>) -> PyResult<()> {
+    fn wrote(&self, py: Python<'_>, written: Result<(), Error>) -> PyResult<()> {
+        self.wrote.store(true, Ordering::Relaxed);
         written.map_err(|error| errors::raised(py, &error))
     }
 }
@@ -157,6 +168,31 @@ impl Tx {
         })
     }
 
+    /// What became of a commit, by its key and the newest tid that was known when it was made: committed, in flight, unknown, forgotten; and
+    /// its tid.
+    #[staticmethod]
+    fn outcome(
+        py: Python<'_>,
+        database: &Database,
+        key: [u8; 16],
+        since: u64,
+        bridge: Option<Py<Bridge>>,
+    ) -> PyResult<Py<PyAny>> {
+        let db = database.db(py)?;
+        let asked = async move { db.outcome(zeolite_client::CommitKey(key), Tid(since)).await };
+        waiting(bridge, None).ask(py, asked, |py, outcome| {
+            object(
+                py,
+                match outcome {
+                    zeolite_client::Outcome::Committed(receipt) => ("committed", receipt.tid.0),
+                    zeolite_client::Outcome::InFlight => ("in flight", 0),
+                    zeolite_client::Outcome::Unknown => ("unknown", 0),
+                    zeolite_client::Outcome::Forgotten => ("forgotten", 0),
+                },
+            )
+        })
+    }
+
     /// The tid that it reads at.
     fn snapshot(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.held(py)?.snapshot().0)
@@ -186,7 +222,7 @@ impl Tx {
 
     /// Takes back what was written since.
     fn back_to(&self, py: Python<'_>, savepoint: &Savepoint) -> PyResult<()> {
-        Tx::wrote(py, self.writing(py)?.back_to(&savepoint.0))
+        self.wrote(py, self.writing(py)?.back_to(&savepoint.0))
     }
 
     /// A fresh oid.
@@ -217,8 +253,8 @@ impl Tx {
         })
     }
 
-    /// Entries of a collection, from one key to before another, as many as are at hand: key, class, data; and whether there may be more.
-    /// Without records class and data are empty.
+    /// Entries of a collection, from one key to before another, as many as are at hand: key, class, data, references; and whether there may
+    /// be more. Without records all but the key are empty.
     #[expect(clippy::too_many_arguments, reason = "they are a range")]
     fn page(
         &self,
@@ -249,8 +285,10 @@ impl Tx {
             Ok((entries, !scan.is_at_end()))
         };
         self.waiting.ask(py, got, |py, (page, more)| {
-            let entry =
-                |(key, record): (Bytes, Record)| (PyBytes::new(py, &key), record.class, PyBytes::new(py, &record.data));
+            let entry = |(key, record): (Bytes, Record)| {
+                let refs: Vec<u64> = record.refs.iter().map(|oid| oid.0).collect();
+                (PyBytes::new(py, &key), record.class, PyBytes::new(py, &record.data), refs)
+            };
             object(py, (page.into_iter().map(entry).collect::<Vec<_>>(), more))
         })
     }
@@ -269,7 +307,7 @@ impl Tx {
         data: &[u8],
     ) -> PyResult<()> {
         let record = record(class, version, refs, blobs, data);
-        Tx::wrote(py, self.writing(py)?.put(cell(oid, key), &record))
+        self.wrote(py, self.writing(py)?.put(cell(oid, key), &record))
     }
 
     /// Adds an entry at the end, whose key the server completes.
@@ -284,24 +322,25 @@ impl Tx {
     ) -> PyResult<()> {
         let encoded = record(class, 1, refs, blobs, data).encode();
         let encoded = encoded.map_err(|bad| errors::invalid(py, bad.to_string()))?;
-        Tx::wrote(py, self.writing(py)?.put_stamped(Oid(oid), Bytes::new(), encoded))
+        self.wrote(py, self.writing(py)?.put_stamped(Oid(oid), Bytes::new(), encoded))
     }
 
     /// Changes a cell by an operation of its class.
     fn apply(&self, py: Python<'_>, oid: u64, class: &str, operation: &[u8]) -> PyResult<()> {
         let operation = Bytes::copy_from_slice(operation);
-        Tx::wrote(py, self.writing(py)?.apply(Cell::object(Oid(oid)), class, operation))
+        self.wrote(py, self.writing(py)?.apply(Cell::object(Oid(oid)), class, operation))
     }
 
     /// Deletes a cell.
     fn delete(&self, py: Python<'_>, oid: u64, key: &[u8]) -> PyResult<()> {
-        Tx::wrote(py, self.writing(py)?.delete(cell(oid, key)))
+        self.wrote(py, self.writing(py)?.delete(cell(oid, key)))
     }
 
     /// Commits. A signal does not end the waiting for what has become of it, and whoever does not wait any more has not taken it back:
     /// `committed` tells. When the transaction's time is over meanwhile, its key does.
     fn commit(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let held = self.writing(py)?;
+        self.reach(py, held.db())?;
         *self.held.lock() = None;
         let tx = Arc::into_inner(held);
         let tx =
@@ -343,6 +382,15 @@ impl Tx {
 }
 
 impl Tx {
+    /// Where there is no connection nothing is sent: the thread waits for one as for an answer, which a signal ends.
+    fn reach(&self, py: Python<'_>, db: &Db) -> PyResult<()> {
+        if self.waiting.bridge.is_none() && self.wrote.load(Ordering::Relaxed) && db.server().is_none() {
+            let db = db.clone();
+            self.waiting.ask(py, async move { db.newest().await }, |py, _| object(py, ()))?;
+        }
+        Ok(())
+    }
+
     fn let_go(&self, py: Python<'_>, held: Option<Held>) -> PyResult<()> {
         if self.process != std::process::id() {
             std::mem::forget(held);

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import zeolite
-from zeolite.address import native
+from zeolite.address import check_options, native
 from zeolite.database import ATTEMPTS, options_of
+from zeolite.errors import AskOutcome
 from zeolite.typed.objects import Object
 from zeolite.typed.root import Root as PlainRoot
 
@@ -49,6 +50,7 @@ def connect(*address: Any, **options: Any) -> Coroutine[Any, Any, Database]:
 
 
 async def _connect(*address: Any, **options: Any) -> Database:
+    check_options(options)
     return Database(await asyncio.to_thread(native, *address, **options))
 
 
@@ -80,6 +82,10 @@ class Database:
     def snapshot(self, at: str | int | datetime | timedelta | None = None) -> Snapshots:
         """The database as it was, in an ``async with``."""
         return Snapshots(self._plain, at)
+
+    async def outcome(self, of: AskOutcome | bytes, *, since: int = 0) -> int | None:
+        """What became of a commit, see ``zeolite.Database.outcome``."""
+        return await run(lambda: self._plain.outcome(of, since=since))
 
     async def close(self) -> None:
         """Lets go of the connection, when the commits that are on their way have come to their end. Who still reads is told (``Closed``)."""

@@ -1,35 +1,69 @@
 """Owns the command line: ``python -m zeolite.evolve plan|run|undo|try MODULE:STEP URI NAME``; a class may stand in the place of a step.
 
-Looking at jobs and steering them is the business of the program ``zeolite evolve``.
+A job that nobody has planned is run with ``--plan`` alone: a name that is mistyped is none of another job. Looking at jobs and steering
+them is the business of the program ``zeolite evolve``.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
+import traceback
 
-from . import jobs
+from zeolite.errors import ZeoliteError
 from zeolite.typed.objects import Object
 
+from . import jobs
 from .steps import Step
+
+DESCRIPTION = "Migrations beside the live site: of the objects of a class of Python's own (docs/python.md), or of ZODB's (docs/zodb.md)."
+EXAMPLES = """examples:
+  python -m zeolite.evolve try app:Topic zeolite://127.0.0.1:7878/ topics-2          a class: its upgrades, all of them
+  python -m zeolite.evolve run app:Topic zeolite://127.0.0.1:7878/ topics-2 --plan   plans the job if there is none, and works on it
+  python -m zeolite.evolve run app:index zeolite://127.0.0.1:7878/ addresses         what evolve.step has made; the job is planned already
+"""
+#: Objects of the quarantine that are told.
+TOLD_MAX = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0: what was asked for is done."""
-    parser = argparse.ArgumentParser("zeolite.evolve", description="Migrates ZODB's objects beside the live site.")
-    parser.add_argument("what", choices=["plan", "run", "undo", "try"], help="try: a dry run, with samples")
-    parser.add_argument("step", help="MODULE:NAME of what evolve.step has made")
-    parser.add_argument("uri", help="zeolite://host:port/")
-    parser.add_argument("name", help="the job's")
-    parser.add_argument("--tasks", type=int, default=1, help="parts of the plan that this worker works on at once")
-    parser.add_argument("--gate", action="store_true", help="refuse older versions when it is done")
-    parser.add_argument("--limit", type=int, default=1000, help="objects that a dry run steps")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the job")
-    asked = parser.parse_args(arguments)
+    asked = _arguments(arguments)
     sys.path.insert(0, "")
     step = named(asked.step)
-    settings = dict(setting.split("=", 1) for setting in asked.set)
+    try:
+        return _done(asked, step)
+    except (ZeoliteError, LookupError, ValueError, TypeError) as error:
+        raise SystemExit(f"zeolite.evolve: {error}") from error
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "zeolite.evolve", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["plan", "run", "undo", "try"], help="try: a dry run, with samples")
+    parser.add_argument("step", help="MODULE:NAME of a class of objects, or of what evolve.step has made")
+    parser.add_argument("uri", help="zeolite://host:port/DATABASE")
+    parser.add_argument("name", help="the job's")
+    parser.add_argument("--plan", action="store_true", help="with run: plan the job, unless there is one of that name")
+    parser.add_argument("--tasks", type=int, default=1, help="parts of the plan that this worker works on at once")
+    parser.add_argument("--gate", action="store_true", help="of a plan: refuse older versions when it is done")
+    parser.add_argument("--limit", type=int, default=1000, help="objects that a dry run steps")
+    parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help="of a plan: a setting of the job")
+    return parser.parse_args(arguments)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, is_one, value = text.partition("=")
+    if not is_one:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return name, value
+
+
+def _done(asked: argparse.Namespace, step: jobs.What) -> int:
+    settings = dict(asked.set)
     if asked.what == "try":
         print(jobs.dry_run(asked.uri, step, limit=asked.limit))
         return 0
@@ -37,18 +71,44 @@ def main(arguments: list[str] | None = None) -> int:
         with jobs.plan(asked.uri, asked.name, step, gate=asked.gate, **settings) as job:
             print(job.show()["state"])
         return 0
-    if asked.what == "undo":
-        report = jobs.undo(asked.uri, asked.name)
+    found = jobs.Job.find_or_none(asked.uri, asked.name, step)
+    if found is None and not (asked.plan and asked.what == "run"):
+        plans = "; --plan plans it, `zeolite evolve list` has those that there are" if asked.what == "run" else ""
+        raise LookupError(f"there is no evolve {asked.name!r} at {asked.uri}{plans}")
+    with found or jobs.plan(asked.uri, asked.name, step, gate=asked.gate, **settings) as job:
+        report = job.undo() if asked.what == "undo" else job.run(step, tasks=asked.tasks)
+        print(", ".join(f"{name} {value}" for name, value in report.items()))
+        if report["phase"] in ("done", "undone") and not report["bad"]:
+            return 0
+        _tell(job, asked.name)
+    return 1
+
+
+def _tell(job: jobs.Job, name: str) -> None:
+    """Why it is not done, and what to do."""
+    shown, bad, job_name = job.show(), job.quarantine(), shlex.quote(name)
+    print(f"the evolve is {shown['state']}", file=sys.stderr)
+    for oid, class_name, version, error in bad[:TOLD_MAX]:
+        first = (error.splitlines() or [""])[0]
+        print(f"  {class_name}, version {version}, {'an entry' if oid is None else f'{oid:x}'}: {first}", file=sys.stderr)
+    if bad:
+        told = f"mend the step, let it be tried again by `zeolite evolve resume {job_name}`, and run this again"
+        print(f"{shown['bad']} in the quarantine; `zeolite evolve show {job_name}` has their tracebacks: {told}", file=sys.stderr)
     else:
-        report = jobs.run(asked.uri, asked.name, step, tasks=asked.tasks, gate=asked.gate, **settings)
-    print(", ".join(f"{name} {value}" for name, value in report.items()))
-    return 0 if report["phase"] in ("done", "undone") and not report["bad"] else 1
+        print(f"`zeolite evolve show {job_name}` says more; `zeolite evolve resume {job_name}` and run this again", file=sys.stderr)
 
 
 def named(path: str) -> jobs.What:
     """The step, or the class, of that name."""
     module, _, name = path.partition(":")
-    found = getattr(importlib.import_module(module), name or "step", None)
+    try:
+        found = getattr(importlib.import_module(module), name or "step", None)
+    except Exception as error:
+        is_there = not isinstance(error, ModuleNotFoundError) or error.name is None or not module.startswith(error.name)
+        if is_there:  # where in it, its author wants to know
+            traceback.print_exc()
+        told = "it failed" if is_there else "there is none where Python looks: run this beside it, or set PYTHONPATH"
+        raise SystemExit(f"the module {module!r} cannot be imported: {told} ({type(error).__name__}: {error})") from None
     if isinstance(found, Step) or (isinstance(found, type) and issubclass(found, Object)):
         return found
     raise SystemExit(f"{path} is no step; name what evolve.step has decorated, or a class of objects, as MODULE:NAME")

@@ -23,7 +23,9 @@ PASSING = (Wait, Retry, ReopenSnapshot)
 
 def told(error: Exception) -> str:
     """An exception for the quarantine: what it is, and the end of its traceback."""
-    first = traceback.format_exception_only(error)[-1][: TRACEBACK_CHARS_MAX // 4]
+    notes = sum(str(note).count("\n") + 1 for note in getattr(error, "__notes__", ()))
+    lines = traceback.format_exception_only(error)
+    first = lines[-1 - notes][: TRACEBACK_CHARS_MAX // 4]
     return first + traceback.format_exc()[len(first) - TRACEBACK_CHARS_MAX :]
 
 

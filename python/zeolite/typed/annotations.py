@@ -61,6 +61,8 @@ def _optional(annotation: Any) -> Any:
     if all(is_object(part) for part in parts) and len(parts) > 1:
         # What of them it is, its record says.
         return next(base for base in parts[0].__mro__ if all(issubclass(part, base) for part in parts))
+    if any(is_collection(part) for part in parts):
+        raise BadValue(f"{annotation}: a collection is there with its object, and is empty at first; say it without what stands beside it")
     if len(parts) != 1:
         raise BadValue(f"{annotation} is several types: what is stored would not say which; use one, or Any")
     return parts[0]
@@ -94,6 +96,8 @@ def shape_of(annotation: Any) -> shapes.Shape:
 
 def _of_parts(annotation: Any) -> shapes.Shape:
     origin, parts = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if is_collection(annotation):
+        raise BadValue(f"{annotation} is a collection, which is a field of its own: it stands in no other type, and is nobody's value")
     if origin in (list, set, frozenset):
         return shapes.Many(origin, shape_of(parts[0] if parts else Any))
     if origin is tuple and len(parts) == 2 and parts[1] is Ellipsis:

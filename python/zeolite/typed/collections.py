@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, ClassVar, Generic, TypeVar
 
-from zeolite.errors import BadValue, FixRequest, Taken, Undecodable, WrongClass
+from zeolite.errors import BadValue, FixRequest, NotFound, Taken, Undecodable, WrongClass
 
 from . import keys
 from .annotations import key_of, shape_of
-from .encoding import Out, Source, Unknown
+from .encoding import Named, Out, Source, Unknown
 from .objects import Object
 
 K = TypeVar("K")
@@ -33,6 +33,10 @@ Self = TypeVar("Self", bound="Collection")
 
 #: In front of the data of each built-in class.
 FORMAT = b"\1"
+#: Key, class, data and references of an entry.
+Entry = tuple[bytes, str, bytes, list[int]]
+#: The same without its key.
+Found = tuple[str, bytes, list[int]]
 ENTRY, UNIQUE = "zeolite.Entry", "zeolite.Unique"
 
 
@@ -44,6 +48,13 @@ class Collection:
     _z_default: ClassVar[tuple[Any, ...]] = ()
     #: The data of a new one; none: its record comes with what is first done to it.
     _z_empty: ClassVar[bytes | None] = FORMAT
+    #: All collections, by their classes in the database.
+    _z_all: ClassVar[dict[str, type[Collection]]] = {}
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "_z_collection" in vars(cls):
+            Collection._z_all[cls._z_collection] = cls
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise FixRequest(
@@ -62,6 +73,10 @@ class Collection:
     _z_oid: int | None
     #: There may be objects in it of which only their records say what they are.
     _z_is_open = False
+    #: There may be objects in it.
+    _z_refers = False
+    #: It was looked for where nothing was found in it, and it is there.
+    _z_is_there = False
 
     def _z_bound(self, *types: Any) -> None:
         """The types in the brackets are known."""
@@ -76,7 +91,7 @@ class Collection:
     def _z_place(self) -> int:
         """The oid, made if there is none."""
         space = self._z_space
-        space.check_writing()
+        space.check_writing_to(self._z_owner)
         if self._z_oid is None:
             empty, oid = self._z_initial(), space.new_oid()
             if empty is not None:
@@ -104,24 +119,39 @@ class Collection:
 
     # Entries, for those that have them
 
-    def _z_read(self, key: bytes) -> tuple[str, bytes] | None:
-        """Class and data of an entry."""
+    def _z_read(self, key: bytes) -> Found | None:
+        """An entry."""
         if self._z_oid is None:
             self._z_space.check()
             return None
         found = self._z_space.get_record(self._z_oid, key)
-        return None if found is None else (found[0], found[4])
+        if found is None:
+            self._z_check_there(key)
+            return None
+        return found[0], found[4], found[2]
+
+    def _z_check_there(self, key: bytes = b"\0") -> None:
+        """Nothing was found: if it is not there itself, that is told, once."""
+        if self._z_is_there or self._z_empty is None:
+            return
+        if not key or self._z_space.get_record(self._z_oid, b"") is None:
+            raise NotFound(f"{self!r}, which {self._z_owner!r} refers to, is not in this state of the database: somebody has deleted it")
+        self._z_is_there = True
 
     def _z_walk(
         self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False, keys_only: bool = False, limit: int | None = None
-    ) -> Iterator[tuple[bytes, str, bytes]]:
-        """Key, class and data of entries."""
+    ) -> Iterator[Entry]:
+        """Entries in the order of their keys."""
         if self._z_oid is None:
             self._z_space.check()
             return
         more = limit is None or limit > 0
         while more:
             page, more = self._z_space.page(self._z_oid, start, stop, reverse, keys_only, limit)
+            if page:
+                self._z_is_there = True
+            elif not more:
+                self._z_check_there()
             held = self._z_space.know(self._z_unknown(page)) if self._z_is_open else []
             yield from page
             del held
@@ -131,7 +161,7 @@ class Collection:
             elif page:
                 start = keys.after(page[-1][0])
 
-    def _z_unknown(self, page: list[tuple[bytes, str, bytes]]) -> list[int]:
+    def _z_unknown(self, page: list[Entry]) -> list[int]:
         """The objects in entries of which only their records say what they are: to be loaded together. What cannot be read is told when it
         is looked at."""
         found = Unknown()
@@ -140,21 +170,23 @@ class Collection:
                 self._z_look_at(entry, found)
         return found.oids
 
-    def _z_look_at(self, entry: tuple[bytes, str, bytes], space: Any) -> None:
+    def _z_look_at(self, entry: Entry, space: Any) -> None:
         """Reads an entry in a space."""
 
-    def _z_value(self, shape: Any, cls: str, found: tuple[str, bytes]) -> Any:
+    def _z_value(self, shape: Any, cls: str, found: Found) -> Any:
         """The value in an entry's data."""
         return self._z_value_in(shape, cls, found, self._z_space)
 
-    def _z_value_in(self, shape: Any, cls: str, found: tuple[str, bytes], space: Any) -> Any:
+    def _z_value_in(self, shape: Any, cls: str, found: Found, space: Any) -> Any:
         if found[0] != cls:
             raise WrongClass(f"an entry of {self!r} is of class {found[0]!r}, and not {cls!r}; open it as what it is")
         source = Source(found[1])
         try:
             if source.raw(1) != FORMAT:
                 raise ValueError("its format is not 1")
-            value = shape.take(source, space)
+            if found[2] and not self._z_refers:
+                raise ValueError("it refers to objects")
+            value = shape.take(source, Named(space, found[2]))
             if source.at != len(source.data):
                 raise ValueError(f"{len(source.data) - source.at} bytes are left over")
         except (ValueError, struct.error, BadValue) as error:
@@ -166,7 +198,7 @@ class Collection:
         self._z_space.put(oid, key, cls, out, FORMAT + data)
 
     def _z_delete(self, key: bytes) -> None:
-        self._z_space.check_writing()
+        self._z_space.check_writing_to(self._z_owner)
         if self._z_oid is not None:
             self._z_space.delete_cell(self._z_oid, key)
 
@@ -200,7 +232,7 @@ class _Keyed(Collection, Generic[K]):
             self._z_space.check_database(obj)
         return encoded
 
-    def _z_look_at(self, entry: tuple[bytes, str, bytes], space: Any) -> None:
+    def _z_look_at(self, entry: Entry, space: Any) -> None:
         self._z_key.read(entry[0], space)
 
     def __contains__(self, key: object) -> bool:
@@ -218,7 +250,7 @@ class _Keyed(Collection, Generic[K]):
     ) -> Iterator[K]:
         """The keys in their order, from ``start`` to before ``stop``, or those that begin with ``prefix``."""
         first, end = self._z_between(start, stop, prefix)
-        for key, _, _ in self._z_walk(first, end, reverse=reverse, keys_only=True, limit=limit):
+        for key, *_ in self._z_walk(first, end, reverse=reverse, keys_only=True, limit=limit):
             yield self._z_key.read(key, self._z_space)
 
     def __iter__(self) -> Iterator[K]:
@@ -235,8 +267,9 @@ class _Valued(_Keyed[K], Generic[K, V]):
     def _z_bound(self, *types: Any) -> None:
         self._z_key, self._z_shape = key_of(types[0]), shape_of(types[1])
         self._z_is_open = self._z_key.is_open or self._z_shape.is_open
+        self._z_refers = self._z_key.refers or self._z_shape.refers
 
-    def _z_look_at(self, entry: tuple[bytes, str, bytes], space: Any) -> None:
+    def _z_look_at(self, entry: Entry, space: Any) -> None:
         super()._z_look_at(entry, space)
         if entry[1]:
             self._z_value_in(self._z_shape, self._z_entry, entry[1:], space)
@@ -270,8 +303,8 @@ class _Valued(_Keyed[K], Generic[K, V]):
     ) -> Iterator[tuple[K, V]]:
         """Keys and values in the order of keys, from ``start`` to before ``stop``, or those that begin with ``prefix``."""
         first, end = self._z_between(start, stop, prefix)
-        for key, cls, data in self._z_walk(first, end, reverse=reverse, limit=limit):
-            yield self._z_key.read(key, self._z_space), self._z_value(self._z_shape, self._z_entry, (cls, data))
+        for key, cls, data, refs in self._z_walk(first, end, reverse=reverse, limit=limit):
+            yield self._z_key.read(key, self._z_space), self._z_value(self._z_shape, self._z_entry, (cls, data, refs))
 
     def values(self) -> Iterator[V]:
         """The values in the order of their keys."""
@@ -370,7 +403,7 @@ class Index(_Keyed[tuple[K, T]], Generic[K, T]):
         """The objects of a key."""
         first = self._z_first(key)
         walk = self._z_walk(first, keys.after_prefix(first), keys_only=True)
-        return [self._z_key.read(encoded, self._z_space)[1] for encoded, _, _ in walk]
+        return [self._z_key.read(encoded, self._z_space)[1] for encoded, *_ in walk]
 
     def between(
         self, start: K | None = None, stop: K | None = None, *, reverse: bool = False, limit: int | None = None
@@ -378,5 +411,5 @@ class Index(_Keyed[tuple[K, T]], Generic[K, T]):
         """Keys and their objects in the order of keys, from ``start`` to before ``stop``."""
         first = b"" if start is None else self._z_first(start)
         end = None if stop is None else self._z_first(stop)
-        for encoded, _, _ in self._z_walk(first, end, reverse=reverse, keys_only=True, limit=limit):
+        for encoded, *_ in self._z_walk(first, end, reverse=reverse, keys_only=True, limit=limit):
             yield self._z_key.read(encoded, self._z_space)

@@ -1,7 +1,10 @@
-"""Owns the bytes below all shapes: CBOR behind its tag, the numbers of postcard, and what is found while a value is written."""
+"""Owns the bytes below all shapes: CBOR behind its tag, the numbers of postcard, and what is found while a value is written, or read."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping, Set
+from datetime import datetime, timezone
 from typing import Any
 
 import cbor2
@@ -10,6 +13,14 @@ from zeolite.errors import BadValue, Undecodable
 
 #: In front of data in CBOR: the tag of self-described CBOR.
 CBOR_TAG = b"\xd9\xd9\xf7"
+#: Containers within each other that the reader of CBOR takes; the record's own map is the first of them.
+DEPTH_MAX = 400
+#: From here on the reader is asked: some types are several containers in CBOR.
+DEPTH_SURE = 100
+#: Parts of one value, and containers among them: more are larger than a record may be.
+PARTS_MAX = 1 << 26
+CONTAINERS_MAX = 1 << 21
+_CONTAINERS = (dict, list, tuple, Set, Mapping, deque, cbor2.CBORTag)
 
 
 class Out:
@@ -49,6 +60,28 @@ class Unknown:
             self.oids.append(oid)
 
 
+class Unnamed(ValueError):
+    """A reference that the header of its record does not name: whoever wrote it kept nothing alive, and pack may have taken it."""
+
+
+class Named:
+    """In the place of a space, while a value is read: what it refers to has to be named in the header of its record."""
+
+    def __init__(self, space: Any, refs: list[int]):
+        self.space = space
+        self._refs = frozenset(refs) if len(refs) > 8 else refs
+
+    def check(self, oid: int) -> None:
+        """Refuses the reference."""
+        if oid not in self._refs:
+            raise Unnamed(f"it refers to {oid:x}, which the header of the record does not name: what is there may be another's, or be gone")
+
+    def reference(self, of: Any, oid: int) -> Any:
+        """The object."""
+        self.check(oid)
+        return self.space.reference(of, oid)
+
+
 class Source:
     """Bytes in postcard, read from the front."""
 
@@ -83,6 +116,77 @@ def varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def shown(value: Any) -> str:
+    """A value in the text of an error: some have no text, as what is nested without end, or a number of ten thousand digits."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:
+        return f"a value of {type(value).__name__}"
+
+
+def encoded(text: str) -> bytes:
+    """A text in UTF-8."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        half = f"half of a character ({text[error.start]!r})"
+        raise BadValue(f"{text!r:.100} has {half}, which UTF-8 does not have: decode the text as what it was") from None
+
+
+def exact(number: float) -> float:
+    """A float; an integer is one where nothing of it is lost."""
+    try:
+        same = float(number)
+    except OverflowError:
+        raise BadValue(f"{shown(number)} is larger than any float") from None
+    if same != number and number == number:
+        raise BadValue(f"{shown(number)} is no float, the nearest is {same:.0f}: say float(...) where that is meant")
+    return same
+
+
+def in_utc(value: datetime) -> datetime:
+    """The same moment in UTC."""
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError:
+        raise BadValue(f"{value!r} is, in UTC, before the year 1 or after 9999") from None
+
+
+def _depth(value: Any) -> int:
+    """How many containers are within each other. It calls itself for none of them: so many calls would end the process."""
+    waiting, depth, parts, containers = [(value, 1)], 0, 0, 0
+    while waiting:
+        one, level = waiting.pop()
+        if isinstance(one, Mapping):
+            inner: Any = [*one.keys(), *one.values()]
+        else:
+            inner = [one.value] if isinstance(one, cbor2.CBORTag) else one if isinstance(one, _CONTAINERS) else None
+        if inner is None:
+            continue
+        depth, parts, containers = max(depth, level), parts + len(inner), containers + 1
+        if level >= DEPTH_MAX:
+            raise BadValue(_TOO_DEEP)
+        if parts > PARTS_MAX or containers > CONTAINERS_MAX:
+            raise BadValue(f"it has more than {PARTS_MAX} parts, or {CONTAINERS_MAX} containers; put them into a collection")
+        waiting.extend((part, level + 1) for part in inner if isinstance(part, _CONTAINERS))
+    return depth
+
+
+_TOO_DEEP = f"it is nested more than {DEPTH_MAX - 1} deep, or within itself, and nobody could read it again; make objects of its parts"
+
+
+def readable(value: Any) -> Any:
+    """The same value, if CBOR has it and it can be read again."""
+    is_deep = _depth(value) > DEPTH_SURE
+    data = dumped([value])
+    if is_deep:
+        try:
+            cbor2.loads(data[len(CBOR_TAG) :])
+        except Exception:
+            raise BadValue(_TOO_DEEP) from None
+    return value
 
 
 def dumped(plain: Any) -> bytes:

@@ -17,6 +17,8 @@ from typing import Any
 
 from zeolite.errors import BadValue, Undecodable
 
+from .encoding import encoded, exact, in_utc, shown
+
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -28,6 +30,8 @@ class KeyKind:
     label = ""
     #: There may be objects in it of which only their records say what they are.
     is_open = False
+    #: There may be objects in it.
+    refers = False
 
     def put(self, value: Any, last: bool = True) -> bytes:
         """The bytes of a key."""
@@ -57,7 +61,7 @@ class KeyKind:
 
     def wrong(self, value: Any) -> BadValue:
         """For a value of another type."""
-        return BadValue(f"{value!r} is no {self.name}, which the keys of this collection are")
+        return BadValue(f"{shown(value)} is no {self.name}, which the keys of this collection are")
 
 
 class Bytes(KeyKind):
@@ -70,7 +74,7 @@ class Bytes(KeyKind):
     def put(self, value: Any, last: bool = True) -> bytes:
         if not isinstance(value, self.type):
             raise self.wrong(value)
-        data: bytes = value.encode() if isinstance(value, str) else bytes(value)
+        data: bytes = encoded(value) if isinstance(value, str) else bytes(value)
         if not last:
             return data.replace(b"\0", b"\0\1") + b"\0\0"
         return data if data and data[0] else b"\0" + data
@@ -123,7 +127,7 @@ class Float(KeyKind):
     def put(self, value: Any, last: bool = True) -> bytes:
         if not isinstance(value, float | int) or isinstance(value, bool):
             raise self.wrong(value)
-        bits = struct.pack(">d", value)
+        bits = struct.pack(">d", exact(value))
         return bytes(byte ^ 0xFF for byte in bits) if bits[0] & 0x80 else bytes([bits[0] ^ 0x80]) + bits[1:]
 
     def take(self, data: bytes, at: int, space: Any, last: bool = True) -> tuple[Any, int]:
@@ -155,7 +159,7 @@ class Optional(KeyKind):
     """Nothing, which is before everything else, or a key."""
 
     def __init__(self, inner: KeyKind):
-        self.inner, self.name, self.is_open = inner, f"{inner.name} | None", inner.is_open
+        self.inner, self.name, self.is_open, self.refers = inner, f"{inner.name} | None", inner.is_open, inner.refers
         self.label = f"{_inner(inner)}?"
 
     def put(self, value: Any, last: bool = True) -> bytes:
@@ -177,6 +181,7 @@ class Tuple(KeyKind):
         self.parts, self.name = parts, f"tuple[{', '.join(part.name for part in parts)}]"
         self.label = ",".join(map(_inner, parts))
         self.is_open = any(part.is_open for part in parts)
+        self.refers = any(part.refers for part in parts)
 
     def put(self, value: Any, last: bool = True) -> bytes:
         if not isinstance(value, tuple) or len(value) != len(self.parts):
@@ -198,7 +203,7 @@ class Tuple(KeyKind):
 class Reference(KeyKind):
     """An object, by its oid."""
 
-    label = "ref"
+    label, refers = "ref", True
 
     def __init__(self, of: Any):
         self.of, self.name, self.is_open = of, of.__name__, not of._z_class
@@ -225,7 +230,7 @@ def _inner(kind: KeyKind) -> str:
 def _time(value: datetime) -> bytes:
     if value.tzinfo is None:
         raise BadValue(f"{value!r} has no time zone; a point in time as a key needs one")
-    since = value - EPOCH
+    since = in_utc(value) - EPOCH
     return struct.pack(">QI", since.days * 86_400 + since.seconds + (1 << 63), since.microseconds * 1000)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
 from .annotations import shape_of
-from .collections import ENTRY, FORMAT, Collection
+from .collections import ENTRY, FORMAT, Collection, Entry
 from .encoding import Out
 
 V = TypeVar("V")
@@ -25,9 +25,9 @@ class _Line(Collection, Generic[V]):
 
     def _z_bound(self, *types: Any) -> None:
         self._z_shape = shape_of(types[0])
-        self._z_is_open = self._z_shape.is_open
+        self._z_is_open, self._z_refers = self._z_shape.is_open, self._z_shape.refers
 
-    def _z_look_at(self, entry: tuple[bytes, str, bytes], space: Any) -> None:
+    def _z_look_at(self, entry: Entry, space: Any) -> None:
         if entry[1]:
             self._z_value_in(self._z_shape, self._z_item, entry[1:], space)
 
@@ -37,8 +37,8 @@ class _Line(Collection, Generic[V]):
         self._z_space.put_stamped(oid, self._z_item, out, FORMAT + data, value)
 
     def _z_items(self, reverse: bool = False, limit: int | None = None) -> Iterator[tuple[bytes, V]]:
-        for key, cls, data in self._z_walk(reverse=reverse, limit=limit):
-            yield key, self._z_value(self._z_shape, self._z_item, (cls, data))
+        for key, cls, data, refs in self._z_walk(reverse=reverse, limit=limit):
+            yield key, self._z_value(self._z_shape, self._z_item, (cls, data, refs))
 
 
 class List(_Line[V]):

@@ -13,13 +13,14 @@ from typing import Any
 from zeolite.errors import BadValue, FixRequest, WrongClass
 
 from .collections import FORMAT, Collection
+from .encoding import shown
 
 
 def _operand(number: int) -> bytes:
     try:
         return FORMAT + struct.pack("<q", number)
     except struct.error:
-        raise BadValue(f"{number!r} is no integer of 64 bits") from None
+        raise BadValue(f"{shown(number)} is no integer of 64 bits") from None
 
 
 class _Number(Collection):

@@ -17,6 +17,7 @@ import copy
 import inspect
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
@@ -24,9 +25,9 @@ from typing import Any, ClassVar, TypeVar
 from zeolite.errors import BadValue, FixRequest, NewerVersion, NoUpgrade, Undecodable, WrongClass
 
 from .annotations import is_collection, shape_of
-from .encoding import Out, Unknown, dumped, loaded
+from .encoding import Named, Out, Unknown, Unnamed, dumped, encoded, loaded, readable, shown
 from .kept import Kept, Keys, former_keys, kept_by_field, kept_by_methods, keys_of
-from .shapes import Shape
+from .shapes import Anything, Shape
 
 #: A field that has no default.
 MISSING: Any = object()
@@ -81,7 +82,7 @@ class Field:
         if self.is_collection:
             if obj._z_values is not None and obj._z_values.get(self.name) is value:
                 return  # `page.hits += 1` ends here
-            raise BadValue(f"{self.name} is a collection: change what is in it, it cannot be replaced by {value!r:.100}")
+            raise BadValue(f"{self.name} is a collection: change what is in it, it cannot be replaced by {shown(value)}")
         self.plain(value, Out())
         if obj._z_oid is not None:
             obj._z_write()
@@ -93,15 +94,21 @@ class Field:
         if self.shape is None:
             return value._z_oid_for_use(out)
         try:
-            return self.shape.plain(value, out)
+            plain = self.shape.plain(value, out)
+            # What is around it counts as well.
+            return readable(plain) if self.shape.has_any and type(self.shape) is not Anything else plain
         except BadValue as error:
             raise BadValue(f"field {self.name}: {error}") from None
 
-    def value(self, plain: Any, obj: Any) -> Any:
-        """The value of what CBOR had."""
-        if self.shape is None:
-            return self.made(obj, plain)
-        return self.shape.value(plain, obj._z_space)
+    def value(self, plain: Any, obj: Any, named: Named) -> Any:
+        """The value of what CBOR had, in a record that names these references."""
+        if self.shape is not None:
+            return self.shape.value(plain, named)
+        if plain is not None:
+            if not isinstance(plain, int) or isinstance(plain, bool):
+                raise BadValue(f"{shown(plain)} is no reference to a collection")
+            named.check(plain)
+        return self.made(obj, plain)
 
     def made(self, obj: Any, oid: int | None = None) -> Any:
         """A collection of the object; without an oid it is made when it is written to."""
@@ -129,6 +136,8 @@ class Object:
     #: Indexes that are kept elsewhere, whose entries this program writes by itself.
     _z_indexes: ClassVar[frozenset[str]] = frozenset()
     _z_kept_known: ClassVar[list[Kept] | None] = None
+    #: Where its statement is: two places in one code are two classes, also where they have one name.
+    _z_stated: ClassVar[tuple[Any, int]] = (None, 0)
     _z_around: ClassVar[tuple[dict[str, Any], dict[str, Any]]] = ({}, {})
 
     _z_space: Any
@@ -145,7 +154,7 @@ class Object:
 
     def __init_subclass__(subclass, /, *, cls: str = "", version: int = 1, indexes: Iterable[str] = (), **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if len(cls.encode()) > CLASS_BYTES_MAX or cls.startswith("zeolite."):
+        if len(encoded(cls)) > CLASS_BYTES_MAX or cls.startswith("zeolite."):
             raise BadValue(f"{cls!r} is no name for a class: it has more than {CLASS_BYTES_MAX} bytes, or begins with zeolite.")
         if not isinstance(version, int) or not 0 <= version <= VERSION_MAX:
             raise BadValue(f"version {version!r} of {subclass.__name__} is no number from 0 to {VERSION_MAX}")
@@ -156,10 +165,53 @@ class Object:
         subclass._z_upgrades = {**subclass._z_upgrades, **own}
         # Annotations of a class within a function may name what is there.
         around = sys._getframe(1)
+        subclass._z_stated = (around.f_code, around.f_lineno)
         subclass._z_around = (around.f_globals, dict(around.f_locals) if around.f_locals is not around.f_globals else {})
         _NAMES[subclass.__name__] = subclass
+        subclass._z_check_fields()
         if cls:
-            _CLASSES[cls] = subclass
+            subclass._z_take_name()
+
+    @classmethod
+    def _z_take_name(cls) -> None:
+        """Of several classes of one name the one with the highest version reads what only its record says what it is."""
+        other = _CLASSES.get(cls._z_class, cls)
+        is_again = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)
+        is_again = is_again and (other._z_stated[0] is not cls._z_stated[0] or other._z_stated == cls._z_stated)
+        if not is_again and other._z_version > cls._z_version:
+            return
+        if not is_again and other._z_version == cls._z_version:
+            warnings.warn(
+                f"two classes are {cls._z_class!r}, version {cls._z_version}: {other.__module__}.{other.__qualname__}, and now "
+                f"{cls.__module__}.{cls.__qualname__}, which is taken from here on; give one another name (cls=...), or another version",
+                stacklevel=3,
+            )
+        _CLASSES[cls._z_class] = cls
+
+    @classmethod
+    def _z_check_fields(cls) -> None:
+        """Refuses annotations that cannot be stored. Those that name what comes later are looked at then."""
+        with suppress(NameError):
+            for name, annotation in inspect.get_annotations(cls).items():
+                if name.startswith("_"):
+                    continue
+                try:
+                    hint = cls._z_hints({name: annotation})[name]
+                    if typing.get_origin(hint) is not ClassVar:
+                        Field(name, hint, MISSING).initial(None)
+                except BadValue as error:
+                    raise BadValue(f"field {name} of {cls.__name__}: {error}") from None
+                except RecursionError:
+                    raise BadValue(f"field {name} of {cls.__name__}: a type that has itself in it; make it a class of objects") from None
+                except (NameError, AttributeError, TypeError):
+                    continue
+
+    @classmethod
+    def _z_hints(cls, own: dict[str, Any]) -> dict[str, Any]:
+        """What annotations of the class say, where it stands."""
+        around, local = cls._z_around
+        names = {**{name: one for name, one in _NAMES.items() if name not in around}, **local, cls.__name__: cls}
+        return typing.get_type_hints(_bearer(cls, own), around, names, include_extras=True)
 
     @classmethod
     def _z_fields(cls) -> dict[str, Field]:
@@ -167,9 +219,8 @@ class Object:
         if cls._z_known is None:
             fields: dict[str, Field] = {}
             for above in reversed([one for one in cls.__mro__ if issubclass(one, Object) and one is not Object]):
-                (around, local), own = above._z_around, inspect.get_annotations(above)
-                names = {**{name: one for name, one in _NAMES.items() if name not in around}, **local, above.__name__: above}
-                hints = typing.get_type_hints(_bearer(above, own), around, names, include_extras=True)
+                own = inspect.get_annotations(above)
+                hints = above._z_hints(own)
                 for name in own:
                     if typing.get_origin(hints[name]) is ClassVar or name.startswith("_"):
                         continue
@@ -294,10 +345,12 @@ class Object:
         former = loaded(data, what) if version < self._z_version and type(self)._z_kept_indexes() else None
         values: dict[str, Any] = {}
         stored = {name: plain[name] for name, field in type(self)._z_fields().items() if name in plain and not field.is_collection}
-        held = self._z_know(plain)
+        held, named = self._z_know(plain), Named(self._z_space, refs)
         for name, field in type(self)._z_fields().items():
             try:
-                values[name] = field.value(plain.pop(name), self) if name in plain else field.initial(self)
+                values[name] = field.value(plain.pop(name), self, named) if name in plain else field.initial(self)
+            except Unnamed as error:
+                raise Undecodable(f"field {name} of {what}: {error}") from error
             except (BadValue, ValueError, TypeError, AttributeError) as error:
                 raise Undecodable(f"field {name} of {what}: {error}; was the version raised when the class changed?") from error
             if values[name] is MISSING:
@@ -371,7 +424,12 @@ def upgraded(of: type[Object], version: int, what: str, data: bytes) -> dict[str
         step = of._z_upgrades.get(version)
         if step is None:
             raise NoUpgrade(f"{what}: {of.__name__} has no upgrade from version {version}; decorate one with zeolite.upgrade({version})")
-        fields = step(fields)
+        try:
+            fields = step(fields)
+        except Exception as error:
+            if hasattr(error, "add_note"):  # from 3.11 on
+                error.add_note(f"in the upgrade of {what}, from version {version}")
+            raise
         version += 1
     if not isinstance(fields, dict):
         raise Undecodable(f"{what} is no map of fields")

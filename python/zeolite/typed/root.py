@@ -11,11 +11,11 @@ import typing
 from collections.abc import Iterator
 from typing import Any, TypeVar, overload
 
-from zeolite.errors import WrongClass
+from zeolite.errors import BadValue, Undecodable, WrongClass
 
 from . import keys
 from .collections import ENTRY, FORMAT, Collection, Index, Map, Set, Unique
-from .encoding import Out, Source, varint
+from .encoding import Named, Out, Source, Unnamed, varint
 from .lines import List, Queue
 from .numbers import BoundedCounter, Counter, Greatest, Least
 from .objects import Object, class_of
@@ -27,6 +27,8 @@ T = TypeVar("T", bound=Object)
 C = TypeVar("C", bound=Collection)
 
 ROOT = 0
+#: `list` is a verb of the root.
+_list = list
 #: Names are keys like those of any map.
 _NAME = keys.Bytes(str)
 
@@ -56,11 +58,17 @@ class Root:
     def _found(self, name: str) -> tuple[int, str] | None:
         """The oid and the class that a name stands for."""
         record = self._space.get_record(ROOT, _NAME.put(name))
-        if record is None:
-            return None
-        source = Source(record[4])
+        return None if record is None else self._read(name, record[4], record[2])
+
+    def _read(self, name: str, data: bytes, refs: _list[int]) -> tuple[int, str]:
+        source = Source(data)
         source.raw(1)
-        return source.varint(), source.raw(source.varint()).decode()
+        oid, cls = source.varint(), source.raw(source.varint()).decode()
+        try:
+            Named(self._space, refs).check(oid)
+        except Unnamed as error:
+            raise Undecodable(f"the name {name!r}: {error}") from error
+        return oid, cls
 
     def _name(self, name: str, oid: int, cls: str) -> None:
         space = self._space
@@ -179,20 +187,27 @@ class Root:
         found = self._found(name)
         if found is None:
             raise KeyError(name)
-        if found[1].startswith("zeolite."):
-            raise WrongClass(f"the name {name!r} stands for a collection, {found[1]!r}: open it with its types, as root.map(...)")
-        return self._space.reference(class_of(found[1]), found[0])
+        return self._object(name, found, Object)
 
-    def get(self, name: str, of: type[T]) -> T | None:
+    def _object(self, name: str, found: tuple[int, str], of: type[Object]) -> Any:
+        oid, cls = found
+        if cls.startswith("zeolite."):
+            raise WrongClass(f"the name {name!r} stands for a collection, {cls!r}: open it with its types, as root.map(...)")
+        return self._space.reference(class_of(cls, of), oid)
+
+    @overload
+    def get(self, name: str) -> Any: ...
+    @overload
+    def get(self, name: str, of: type[T]) -> T | None: ...
+    def get(self, name: str, of: Any = Object) -> Any:
         """The object of that name, if there is one."""
         found = self._found(name)
-        if found is None:
-            return None
-        obj: T = self._space.reference(class_of(found[1], of), found[0])
-        return obj
+        return None if found is None else self._object(name, found, of)
 
     def __setitem__(self, name: str, obj: Object) -> None:
         self._space.check_writing()
+        if isinstance(obj, Collection):
+            raise BadValue(f"{obj!r} is a collection: one that is to have a name is opened by it, as tx.root.map({name!r}, ...)")
         self._name(name, self._space.oid_of(obj), type(obj)._z_class)
 
     def __delitem__(self, name: str) -> None:
@@ -208,8 +223,27 @@ class Root:
 
     def __iter__(self) -> Iterator[str]:
         """The names, in their order."""
+        return (name for name, *_ in self._pages(keys_only=True))
+
+    def keys(self) -> Iterator[str]:
+        """The names, in their order."""
+        return iter(self)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """The names and what they stand for: an object, loaded when it is looked at; of a collection its kind, as ``zeolite.Map``, since
+        only the program knows its types."""
+        for name, data, refs in self._pages(keys_only=False):
+            oid, cls = self._read(name, data, refs)
+            is_one = cls.startswith("zeolite.")
+            yield name, Collection._z_all.get(cls, Collection) if is_one else self._object(name, (oid, cls), Object)
+
+    def values(self) -> Iterator[Any]:
+        """What the names stand for, as in ``items``."""
+        return (what for _, what in self.items())
+
+    def _pages(self, *, keys_only: bool) -> Iterator[tuple[str, bytes, _list[int]]]:
         start, more = b"", True
         while more:
-            page, more = self._space.page(ROOT, start, None, False, True, None)
-            yield from (_NAME.read(key, self._space) for key, _, _ in page)
+            page, more = self._space.page(ROOT, start, None, False, keys_only, None)
+            yield from ((_NAME.read(key, self._space), data, refs) for key, _, data, refs in page)
             start = keys.after(page[-1][0]) if page else start

@@ -14,13 +14,14 @@ import dataclasses
 import struct
 import uuid
 from collections.abc import Callable
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from typing import Any
 
 from zeolite.errors import BadValue
 
 from .blobs import Blob
-from .encoding import Out, Source, dumped, loaded, varint
+from .encoding import Named, Out, Source, dumped, encoded, exact, in_utc, loaded, readable, shown, varint
+
 
 class Shape:
     """How values of one type are written."""
@@ -30,6 +31,16 @@ class Shape:
     mutable = False
     #: There may be objects in it of which only their records say what they are.
     is_open = False
+    #: There may be objects in it.
+    refers = False
+    #: There may be whatever CBOR has in it.
+    has_any = False
+
+    def _like(self, *parts: Shape) -> None:
+        """What is so of a part is so of the whole."""
+        self.is_open = any(part.is_open for part in parts)
+        self.refers = any(part.refers for part in parts)
+        self.has_any = any(part.has_any for part in parts)
 
     def plain(self, value: Any, out: Out) -> Any:
         """The value for CBOR."""
@@ -49,7 +60,7 @@ class Shape:
 
     def wrong(self, value: Any) -> BadValue:
         """For a value of another type."""
-        return BadValue(f"{value!r:.100} is no {self.name}")
+        return BadValue(f"{shown(value)} is no {self.name}")
 
 
 class Scalar(Shape):
@@ -118,14 +129,14 @@ class Int(Shape):
 
 
 class Float(Shape):
-    """A float; an integer is taken for one."""
+    """A float; an integer that is one is taken."""
 
     name = "float"
 
     def plain(self, value: Any, out: Out) -> Any:
         if not isinstance(value, float | int) or isinstance(value, bool):
             raise self.wrong(value)
-        return float(value)
+        return exact(value)
 
     def value(self, plain: Any, space: Any) -> Any:
         return self.plain(plain, Out())
@@ -141,7 +152,8 @@ class Optional(Shape):
     """Nothing, or a value."""
 
     def __init__(self, inner: Shape):
-        self.inner, self.name, self.mutable, self.is_open = inner, f"{inner.name} | None", inner.mutable, inner.is_open
+        self.inner, self.name, self.mutable = inner, f"{inner.name} | None", inner.mutable
+        self._like(inner)
 
     def plain(self, value: Any, out: Out) -> Any:
         return None if value is None else self.inner.plain(value, out)
@@ -161,7 +173,8 @@ class Many(Shape):
 
     def __init__(self, type_: type, inner: Shape):
         self.type: Any = type_
-        self.inner, self.is_open = inner, inner.is_open
+        self.inner = inner
+        self._like(inner)
         self.name, self.mutable = f"{type_.__name__}[{inner.name}]", type_ in (list, set) or inner.mutable
 
     def _parts(self, value: Any) -> Any:
@@ -191,7 +204,7 @@ class Dict(Shape):
 
     def __init__(self, key: Shape, inner: Shape):
         self.key, self.inner, self.name = key, inner, f"dict[{key.name}, {inner.name}]"
-        self.is_open = key.is_open or inner.is_open
+        self._like(key, inner)
 
     def plain(self, value: Any, out: Out) -> Any:
         if not isinstance(value, dict):
@@ -220,7 +233,7 @@ class Parts(Shape):
         self.parts, self.name = parts, type_.__name__
         frozen = type_ is tuple or type_.__dataclass_params__.frozen  # type: ignore[attr-defined]
         self.mutable = not frozen or any(part.mutable for part in parts.values())
-        self.is_open = any(part.is_open for part in parts.values())
+        self._like(*parts.values())
 
     def _values(self, value: Any) -> list[Any]:
         # Of a class below it only what this one has would be stored.
@@ -257,6 +270,8 @@ class Parts(Shape):
 class Reference(Shape):
     """An object of the database."""
 
+    refers = True
+
     def __init__(self, of: Any):
         self.of, self.name, self.is_open = of, of.__name__, not of._z_class
 
@@ -291,7 +306,7 @@ class OfBlob(Shape):
         id = bytes.fromhex(plain)
         if len(id) != 16:
             raise self.wrong(plain)
-        return Blob(space, id)
+        return Blob(space.space if isinstance(space, Named) else space, id)
 
     def put(self, value: Any, out: Out) -> bytes:
         return _counted(self.plain(value, out).encode())
@@ -303,20 +318,26 @@ class OfBlob(Shape):
 class Anything(Shape):
     """Whatever CBOR has; in postcard as bytes that hold CBOR."""
 
-    name, mutable = "value of CBOR", True
+    name, mutable, has_any = "value of CBOR", True, True
 
     def plain(self, value: Any, out: Out) -> Any:
-        return value
+        return readable(value)
 
     def value(self, plain: Any, space: Any) -> Any:
         return plain
 
     def put(self, value: Any, out: Out) -> bytes:
-        data = dumped(value)
+        data = dumped(readable(value))
         return varint(len(data)) + data
 
     def take(self, source: Source, space: Any) -> Any:
         return loaded(source.raw(source.varint()), "a value of a collection")
+
+
+def _text_of(value: str) -> str:
+    if not value.isascii():
+        encoded(value)
+    return value
 
 
 def _counted(data: bytes) -> bytes:
@@ -326,7 +347,7 @@ def _counted(data: bytes) -> bytes:
 def _moment(value: datetime) -> str:
     if value.tzinfo is None:
         return value.isoformat()
-    return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    return in_utc(value).isoformat().replace("+00:00", "Z")
 
 
 def _read_moment(text: str) -> datetime:
@@ -343,7 +364,7 @@ def _text(source: Source) -> str:
 
 
 SCALARS: dict[Any, Shape] = {
-    str: Scalar(str, lambda value: _counted(value.encode()), _text),
+    str: Scalar(str, lambda value: _counted(encoded(value)), _text, _text_of),
     bytes: Scalar(bytes, lambda value: _counted(value), lambda source: source.raw(source.varint())),
     bool: Scalar(bool, lambda value: bytes([value]), lambda source: source.raw(1) != b"\0"),
     int: Int("i64", "int"),

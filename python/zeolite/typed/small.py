@@ -17,7 +17,7 @@ from zeolite.errors import BadValue, Undecodable, WrongClass
 
 from .annotations import shape_of
 from .collections import FORMAT, Collection
-from .encoding import Out, Source, Unknown
+from .encoding import Named, Out, Source, Unknown
 
 V = TypeVar("V")
 
@@ -56,10 +56,17 @@ class _Small(Collection, Generic[V]):
             for item in items:
                 self._z_shape.take(Source(item), unknown)
             held = self._z_space.know(unknown.oids)
-            values = [self._z_shape.take(Source(item), self._z_space) for item in items]
+            values = self._z_taken(items, found[2])
             del held
             return values
-        return [self._z_shape.take(Source(item), self._z_space) for item in items]
+        return self._z_taken(items, found[2])
+
+    def _z_taken(self, items: list[bytes], refs: list[int]) -> list[V]:
+        named = Named(self._z_space, refs)
+        try:
+            return [self._z_shape.take(Source(item), named) for item in items]
+        except ValueError as error:
+            raise Undecodable(f"an item of {self!r} is no {self._z_shape.name}: {error}; open it with the type that it was made with") from error
 
     def _z_items(self, data: bytes) -> list[bytes]:
         source = Source(data)

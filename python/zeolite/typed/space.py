@@ -19,6 +19,7 @@ from zeolite.errors import BadValue, FixRequest, Forked, NotFound, Over, WrongCl
 
 from .blobs import Blob
 from .collections import Index, Unique
+from .encoding import shown
 from .keepers import Keeper
 from .objects import Object, Parts, known
 from .root import Root
@@ -52,7 +53,7 @@ class Space:
         self.check()
         if oid is None:
             if not isinstance(of, Object) or of._z_oid is None:
-                raise BadValue(f"{of!r:.100} is no object of the database; get it by class and oid")
+                raise BadValue(f"{shown(of)} is no object of the database; get it by class and oid")
             self.check_database(of)
             of, oid = type(of), of._z_oid
         obj = self.reference(of, oid)
@@ -101,6 +102,9 @@ class Space:
 
     def check_database(self, obj: Object | Blob) -> None:
         """Refuses what is of another database."""
+        if not isinstance(obj, Object | Blob):
+            told = f"the class {obj.__name__}; make an object of it" if isinstance(obj, type) else f"{shown(obj)}, which is no object"
+            raise BadValue(f"an object of the database is wanted, and this is {told}")
         there = obj._z_space
         if there is not None and there._store != self._store:
             raise WrongDatabase(
@@ -111,6 +115,10 @@ class Space:
         """Refuses what cannot be written here."""
         self.check()
         raise FixRequest("a snapshot is only read; write in a transaction")
+
+    def check_writing_to(self, owner: Any) -> None:
+        """The same of what belongs to something."""
+        self.check_writing()
 
     def _answer(self, answer: Answer) -> Any:
         return self._keeper.wait(answer) if type(answer) is _zeolite.Pending else answer
@@ -174,11 +182,12 @@ class Space:
 
     def page(
         self, oid: int, start: bytes, stop: bytes | None, reverse: bool, keys_only: bool, limit: int | None
-    ) -> tuple[list[tuple[bytes, str, bytes]], bool]:
+    ) -> tuple[list[tuple[bytes, str, bytes, list[int]]], bool]:
         """Entries of a collection, as many as are at hand; and whether there may be more."""
         self.check()
         self._keeper.may_wait()
-        page: tuple[list[tuple[bytes, str, bytes]], bool] = self._answer(self._native.page(oid, start, stop, reverse, keys_only, limit))
+        answer = self._native.page(oid, start, stop, reverse, keys_only, limit)
+        page: tuple[list[tuple[bytes, str, bytes, list[int]]], bool] = self._answer(answer)
         return page
 
     def appended(self, oid: int | None) -> list[Any]:

@@ -11,10 +11,10 @@ import os
 from typing import Any, TypeVar
 
 from zeolite import _zeolite
-from zeolite.errors import BadValue, FixRequest, KeptElsewhere
+from zeolite.errors import AskOutcome, BadValue, FixRequest, KeptElsewhere
 
 from .blobs import Blob
-from .encoding import Out
+from .encoding import Out, shown
 from .keepers import Keeper
 from .objects import Object, Parts, known
 from .savepoints import Savepoint
@@ -47,7 +47,7 @@ class Transaction(Space):
         """Gives a new object its place. It stays only if something that can be reached from the root refers to it."""
         self.check_writing()
         if not isinstance(obj, Object) or not type(obj)._z_class:
-            raise BadValue(f"{obj!r:.100} is no object of a class with a name in the database (cls=...)")
+            raise BadValue(f"{shown(obj)} is no object of a class with a name in the database (cls=...)")
         if obj._z_oid is not None:
             raise FixRequest(f"{obj!r} has its place already")
         oid = self.new_oid()
@@ -80,8 +80,8 @@ class Transaction(Space):
 
     def delete(self, obj: Object) -> None:
         """Deletes an object. References to it stay, and find nothing."""
-        self.check_writing()
-        oid = self.get_here(obj)._z_oid
+        self.check_writing_to(self.get_here(obj))
+        oid = obj._z_oid
         assert oid is not None
         if obj._z_values is None and type(obj)._z_kept_indexes():
             self.load_object(obj)  # its entries go with it
@@ -106,12 +106,15 @@ class Transaction(Space):
             self._looked[obj._z_oid] = obj
 
     def will_write(self, obj: Object) -> None:
-        self.check_writing()
+        self.check_writing_to(obj)
         oid = obj._z_oid
         assert oid is not None
-        if oid in self._deleted:
-            raise FixRequest(f"{obj!r} was deleted in this transaction")
         self._written[oid] = obj
+
+    def check_writing_to(self, owner: Any) -> None:
+        self.check()
+        if getattr(owner, "_z_oid", None) in self._deleted:
+            raise FixRequest(f"{owner!r} was deleted in this transaction")
 
     def _settled(self, of: type[Object], name: str) -> Any:
         self.flush()
@@ -144,11 +147,11 @@ class Transaction(Space):
         self._native.delete(oid, key)
 
     def oid_of(self, obj: Object) -> int:
+        self.check_database(obj)
         if obj._z_oid is None:
             self.create(obj)
         elif obj._z_space is not self and getattr(obj._z_space, "_open", False) and obj in getattr(obj._z_space, "_new", ()):
             raise FixRequest(f"{obj!r} is new in a transaction that has not been committed yet")
-        self.check_database(obj)
         return obj._z_oid_for_use()
 
     # Of a worker of evolves
@@ -206,9 +209,13 @@ class Transaction(Space):
         self.flush()
         self._keeper.may_wait()
         self._open = False
-        answer = self._native.commit()
-        if type(answer) is _zeolite.Pending:
-            self._keeper.wait(answer, to_the_end=True)
+        try:
+            answer = self._native.commit()
+            if type(answer) is _zeolite.Pending:
+                self._keeper.wait(answer, to_the_end=True)
+        except AskOutcome as error:
+            error.since = self.tid
+            raise
 
     def give_up(self) -> None:
         """Nothing of it happens. Objects that were new in it have no place any more."""
