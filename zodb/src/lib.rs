@@ -1,6 +1,6 @@
 //! Owns what Zeolite knows of ZODB's records. No Python runs here: records are read by their bytes alone.
 //!
-//! A record of ZODB is two pickles, the class and the state. [`scan`] says which class it is and which objects it refers to;
+//! A record of ZODB is two pickles, the class and the state. [`scan()`] says which class it is and which objects it refers to;
 //! [`resolvers`] merge what two transactions wrote of one node of a BTree; [`routes`] judge read checks of the nodes above;
 //! [`replay`] makes on the newest tree what only a split has refused.
 
