@@ -53,6 +53,9 @@ const EAGER_MS: u64 = 250;
 /// Whoever wants to be told everything and is not heard asks again after about this time.
 const ASKS_AGAIN_MS: u64 = 100;
 
+/// What a hello has beside what the client holds, at most.
+const HELLO_BYTES: usize = 8 << 10;
+
 /// Whether a request may be sent again after the session was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Resend {
@@ -102,6 +105,8 @@ pub(crate) struct Core {
     pub(crate) changes: Changes,
     /// What its answers have told of, or may: whoever says hello names it, and is told of that alone.
     held: Arc<Mutex<Held>>,
+    /// What the server takes in one message.
+    message_bytes_max: AtomicUsize,
     pub(crate) oids: Oids,
     pub(crate) pins: Pins,
     in_flight: Semaphore,
@@ -132,6 +137,7 @@ impl Core {
             watchers: Watchers::new(options.watch_backlog),
             changes: Changes::new(options.changed_oids_max),
             held: Arc::default(),
+            message_bytes_max: AtomicUsize::new(usize::MAX),
             oids: Oids::default(),
             pins: Pins::default(),
             in_flight: Semaphore::new(options.in_flight_max),
@@ -351,6 +357,12 @@ impl Core {
         }
     }
 
+    /// Whether the next session may be told only of what this client holds: nobody watches, and it can be said what that is.
+    fn may_be_left_out(&self) -> bool {
+        let fits = self.held.lock().bytes() + HELLO_BYTES <= self.message_bytes_max.load(Ordering::Relaxed);
+        self.options.feed && fits && self.watchers.are_none()
+    }
+
     /// After the hello: keep the cache, or drop it, as the server's answer demands. Gives the generation.
     fn adopt(&self, hello: &Hello, welcome: &Welcome) -> u64 {
         // In another life of the store, tids that are known mean something else; what was replayed is of one life.
@@ -384,6 +396,7 @@ impl Core {
             false => self.term.swap(welcome.term, Ordering::AcqRel),
         };
         self.timeline.store(welcome.timeline, Ordering::Release);
+        self.message_bytes_max.store(welcome.limits.message_bytes_max, Ordering::Relaxed);
         self.load_cells_max.store(welcome.limits.load_cells_max.max(1), Ordering::Relaxed);
         self.key_bytes_max.store(welcome.limits.key_bytes_max, Ordering::Relaxed);
         generation
@@ -482,7 +495,7 @@ async fn tell_watchers(core: &Core, link: &Link) -> Infallible {
 async fn supervise(core: Arc<Core>) {
     let mut failures = 0;
     loop {
-        let hello = Hello { interest: core.options.feed && core.watchers.are_none(), ..core.hello() };
+        let hello = Hello { interest: core.may_be_left_out(), ..core.hello() };
         let mut at_once = false;
         let last = match address::open(&core, &hello).await {
             Ok((link, incoming)) => {
@@ -498,6 +511,10 @@ async fn supervise(core: Arc<Core>) {
             }
             Err(error) => {
                 tracing::debug!(url = core.url, %error, "cannot connect");
+                if error.kind() == Some(FaultKind::TooLarge) {
+                    // Another server, which takes less than the last one: what is held is not said, and everything told.
+                    core.message_bytes_max.store(0, Ordering::Relaxed);
+                }
                 error
             }
         };

@@ -98,6 +98,11 @@ impl Held {
         is_too_full(self.set)
     }
 
+    /// How many bytes a hello says it in.
+    pub fn bytes(&self) -> usize {
+        self.words.len() * 8
+    }
+
     fn grow(&mut self) {
         let times = 1 << (SIZES[self.size + 1] - SIZES[self.size]);
         (self.size, self.words, self.set) = (self.size + 1, self.words.repeat(times), self.set * times as u32);

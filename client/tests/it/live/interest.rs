@@ -3,7 +3,8 @@
 
 use crate::support::{World, number, object, oid, read, within};
 use std::time::Duration;
-use zeolite_client::{Change, Db, Options, Tid};
+use zeolite_client::{Cell, Change, Db, Options, Tid};
+use zeolite_server::settings::Settings;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -114,4 +115,29 @@ async fn a_watch_that_begins_late_says_so_and_one_that_has_begun_hears_all_over_
     put(&writer, 8, 1).await;
     let tid = put(&writer, 9, 1).await;
     assert_eq!(within(second.next()).await, Some(Change::Written { tid, cells: vec![object(9)] }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_holds_more_than_a_message_can_say_is_told_everything() {
+    let small = |settings: &mut Settings| {
+        (settings.limits.message_bytes_max, settings.limits.record_bytes_max) = (64 << 10, 32 << 10);
+    };
+    let world = World::start_with(small).await;
+    let line = world.line().await;
+    let (reader, writer) = (Db::connect(line.url()).await.expect("connects"), world.db().await);
+    let place = put(&writer, 1, 1).await;
+    assert!(reader.wait_for(place, LIMIT).await);
+    // The filter has 128 KiB then.
+    let cells: Vec<_> = (0..17_000).map(|n| Cell::entry(oid(2), format!("{n}"))).collect();
+    for some in cells.chunks(500) {
+        reader.now().get_many(some).await.expect("reads");
+    }
+    assert_eq!(read(&reader.now(), 1).await.expect("reads"), 1);
+    let connections = line.connections();
+    line.cut();
+    within(line.accepted(connections + 1)).await;
+    within(reader.newest()).await.expect("it comes back");
+    let last = put(&writer, 1, 2).await;
+    assert!(reader.wait_for(last, LIMIT).await);
+    assert_eq!(read(&reader.now(), 1).await.expect("reads"), 2);
 }
