@@ -21,10 +21,13 @@ use futures_util::future::BoxFuture;
 use std::marker::PhantomData;
 use zeolite_proto::{Cell, Oid};
 
+/// Indexes, each with its collection.
+type Indexes = Vec<(KeptIndex, Option<Oid>)>;
+
 /// Where keys come from.
 trait Keyed: Send + Sync {
     /// The indexes, with where they are; none: nobody has made it.
-    fn indexes<'a>(&'a self, view: &'a View) -> BoxFuture<'a, Result<Vec<(KeptIndex, Option<Oid>)>>>;
+    fn indexes<'a>(&'a self, view: &'a View) -> BoxFuture<'a, Result<Indexes>>;
     /// Under which keys an object must be.
     fn wanted(&self, cell: &Cell, record: &Bytes) -> Result<Vec<IndexKey>>;
     /// Under which keys it may be.
@@ -153,7 +156,7 @@ where
     T: Persistent,
     F: Fn(&T) -> Vec<K> + Send + Sync,
 {
-    fn indexes<'a>(&'a self, _: &'a View) -> BoxFuture<'a, Result<Vec<(KeptIndex, Option<Oid>)>>> {
+    fn indexes<'a>(&'a self, _: &'a View) -> BoxFuture<'a, Result<Indexes>> {
         Box::pin(std::future::ready(Ok(vec![(self.index, Some(self.oid))])))
     }
 
@@ -201,7 +204,7 @@ where
 struct OfClass<T>(PhantomData<fn() -> T>);
 
 impl<T: Persistent> Keyed for OfClass<T> {
-    fn indexes<'a>(&'a self, view: &'a View) -> BoxFuture<'a, Result<Vec<(KeptIndex, Option<Oid>)>>> {
+    fn indexes<'a>(&'a self, view: &'a View) -> BoxFuture<'a, Result<Indexes>> {
         Box::pin(async move {
             let mut all = Vec::with_capacity(T::INDEXES.len());
             for index in T::INDEXES {
