@@ -21,12 +21,12 @@ use futures_util::future::BoxFuture;
 use std::marker::PhantomData;
 use zeolite_proto::{Cell, Oid};
 
-/// Indexes, each with its collection.
+/// Indexes with where they are; none: nobody has made it.
 type Indexes = Vec<(KeptIndex, Option<Oid>)>;
 
 /// Where keys come from.
 trait Keyed: Send + Sync {
-    /// The indexes, with where they are; none: nobody has made it.
+    /// Those that are looked at.
     fn indexes<'a>(&'a self, view: &'a View) -> BoxFuture<'a, Result<Indexes>>;
     /// Under which keys an object must be.
     fn wanted(&self, cell: &Cell, record: &Bytes) -> Result<Vec<IndexKey>>;
