@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn text_is_shown_as_text_and_what_steers_a_terminal_as_bytes() {
         for (bytes, wanted) in [
-            (&"Ünï 名".as_bytes()[..], "Ünï 名"),
+            ("Ünï 名".as_bytes(), "Ünï 名"),
             (b"a\xffb", r"a\xffb"),
             ("a\u{9b}\u{202e}".as_bytes(), r"a\xc2\x9b\xe2\x80\xae"),
             (b"\x1b[0m\"", r#"\x1b[0m\""#),

@@ -7,10 +7,12 @@
 //!   afterwards            an evolve to version 2 with a gate; then release 3 may drop `author`, and the type of release 1
 //! ```
 //!
-//! `cargo run --example bridge 127.0.0.1:7878`
+//! `cargo run -p zeolite-client --example bridge -- 127.0.0.1:7878`
+
+#![expect(clippy::print_stderr, reason = "a program that says what it has done")]
 
 use zeolite_client::evolve::{self, NewJob, Plan, Settings, Worker};
-use zeolite_client::{Db, Error, Options, Ref};
+use zeolite_client::{Db, Error, Ref};
 
 /// The first release. It becomes a bridge by one word, `newer`, and the way back.
 pub(crate) mod r1 {
@@ -43,7 +45,7 @@ pub(crate) mod r2 {
     #[derive(Serialize, Deserialize, Persistent)]
     #[persistent(class = "press.Page", version = 2, from = r1::Page)]
     // The bridge looks pages up by it: kept from the new fields, until no bridge is left.
-    #[persistent(index(name = "author", key = String, by = |page: &Page| [page.author()]))]
+    #[persistent(index(name = "author", key = String, by = Page::authors))]
     pub(crate) struct Page {
         #[persistent(unique)]
         pub(crate) title: String,
@@ -58,6 +60,10 @@ pub(crate) mod r2 {
         pub(crate) fn author(&self) -> String {
             format!("{} <{}>", self.name, self.mail)
         }
+
+        fn authors(&self) -> [String; 1] {
+            [self.author()]
+        }
     }
 
     impl From<r1::Page> for Page {
@@ -70,9 +76,7 @@ pub(crate) mod r2 {
 
 /// Both releases write one page in turn, then an evolve ends the overlap. Gives what the bridge and the second release have found.
 pub(crate) async fn run(url: &str, settings: Settings) -> Result<Vec<String>, Error> {
-    let mut options = Options::default();
-    options.role = "evolve".into();
-    let db = Db::connect_with(url, options).await?;
+    let db = Db::connect(url).await?;
     let mut found = Vec::new();
     let page = r1::Page { title: "Home".into(), author: "Ada <ada@x.org>".into() };
     let home = db.run(async |tx| tx.create(&page).await).await?;
@@ -101,7 +105,7 @@ pub(crate) async fn run(url: &str, settings: Settings) -> Result<Vec<String>, Er
 async fn main() -> Result<(), Error> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7878".into());
     for line in run(&url, Settings::default()).await? {
-        println!("{line}");
+        eprintln!("{line}");
     }
     Ok(())
 }

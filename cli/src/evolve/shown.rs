@@ -4,10 +4,10 @@ use crate::moment;
 use crate::output::{Out, Table, count};
 use serde_json::{Value, json};
 use std::time::Duration;
-use zeolite_client::{Oid, Tid};
 use zeolite_client::evolve::{
     Bad, Certificate, Counts, JobRecord, OWED_MAX, Part, Phase, Progress, RangeRecord, Target,
 };
+use zeolite_client::{Oid, Tid};
 
 /// The state of a job: one word, and what there is to say about it.
 #[derive(Clone, PartialEq, Eq, Debug)]

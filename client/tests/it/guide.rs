@@ -16,7 +16,11 @@ use zeolite_server::server::Server;
 use zeolite_server::settings::Settings;
 
 /// The last: what needs a crate above this one.
-const OWN: &str = concat!(include_str!("guide.rs"), include_str!("../../../testing/tests/it.rs"));
+const OWN: &str = concat!(
+    include_str!("guide.rs"),
+    include_str!("../../examples/bridge.rs"),
+    include_str!("../../../testing/tests/it.rs")
+);
 
 /// Code without what depends on how deep it stands.
 fn bare(code: &str) -> String {
@@ -251,7 +255,7 @@ fn every_block_of_the_pages_is_code_that_runs() {
             found += 1;
             assert!(
                 own.contains(&bare(block)),
-                "{}: is not in client/tests/it/guide.rs or testing/tests/it.rs:\n{block}",
+                "{}: is not in client/tests/it/guide.rs, client/examples/bridge.rs or testing/tests/it.rs:\n{block}",
                 page.display()
             );
         }

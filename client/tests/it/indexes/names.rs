@@ -1,6 +1,7 @@
 //! The names of kept indexes: of keys of another kind, of classes whose names look like an index's, of before names told the kind; and an
 //! index that has lost its name.
 
+use super::releases::as_worker;
 use super::{Note, made, note, said};
 use crate::site::job;
 use crate::support::{World, within};
@@ -62,9 +63,7 @@ async fn keys_of_another_kind_are_in_another_index() {
     let bytes = u64::from_be_bytes(*b"11111111");
     assert_eq!(Item::BY_NUMBER.find(&view, &bytes).await.expect("reads"), None);
     db.run(async |tx| tx.create(&Item { code: 1, number: bytes }).await).await.expect("it is free");
-    let mut options = Options::default();
-    options.role = "evolve".into();
-    let worker = world.db_with(options).await;
+    let worker = world.db_with(as_worker(Options::default())).await;
     let mut new = job("items-2");
     (new.plan, new.gate) = (Plan::below("shop.Item", 2), false);
     let planned = evolve::plan(&worker, new).await.expect("plans");

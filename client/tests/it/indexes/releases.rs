@@ -52,10 +52,14 @@ fn old(slug: &str, author: &str) -> OldPost {
     OldPost { slug: slug.into(), author: author.into(), tag: "t".into() }
 }
 
-async fn worker_db(world: &World) -> Db {
-    let mut options = Options::default();
+/// A worker that gives way to live traffic.
+pub(super) fn as_worker(mut options: Options) -> Options {
     options.role = "evolve".into();
-    world.db_with(options).await
+    options
+}
+
+async fn worker_db(world: &World) -> Db {
+    world.db_with(as_worker(Options::default())).await
 }
 
 async fn evolved(db: &Db, name: &str, plan: Plan, step: impl Step) -> (Job, Report) {
