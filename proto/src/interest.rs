@@ -16,7 +16,7 @@
 //! A [`Held`] is the filter that a client keeps of itself and says in its hello. The server's, of many sessions at once, is its own.
 //! Nothing is ever taken out: a filter becomes too full at some time, and then its session is told everything.
 
-use crate::{Cell, Fault};
+use crate::{Cell, Fault, Oid};
 use bytes::Bytes;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
@@ -33,6 +33,12 @@ pub fn hash(cell: &Cell) -> u64 {
     hasher.write(&cell.oid.0.to_be_bytes());
     hasher.write(&cell.key);
     hasher.finish()
+}
+
+/// Stands for all entries of a collection, also those that are not there yet: whoever notes it is told of each of them. A program that has
+/// an entry with this key hears more than it needs.
+pub fn entries_of(collection: Oid) -> Cell {
+    Cell::entry(collection, &b"\0\0entries"[..])
 }
 
 /// The rows of a hash in a filter of this size.

@@ -67,6 +67,12 @@ impl View {
         ROOT.range(self, name.to_owned()..)
     }
 
+    /// From here on [`crate::Db::changes`] tells of all that is written to the entries of a collection, also of those that this client has only
+    /// walked over, or has never seen. Asked before a walk whose result is kept.
+    pub async fn note_entries(&self, collection: Oid) -> Result<()> {
+        self.get_encoded(&zeolite_proto::interest::entries_of(collection)).await.map(drop)
+    }
+
     /// All names in the root.
     pub fn roots(&self) -> Entries<'_, (String, Named)> {
         ROOT.iter(self)

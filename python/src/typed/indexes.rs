@@ -40,6 +40,8 @@ fn is_unchanged(db: &Db, at: Place, to: Place) -> bool {
 
 async fn read(db: &Db, at: Place) -> Result<Arc<[String]>, Error> {
     let view = at.view(db);
+    // A walk alone would not be told of names that come.
+    view.note_entries(Oid::ROOT).await?;
     let (mut roots, mut names) = (view.roots(), Vec::new());
     while let Some((name, named)) = roots.next().await? {
         if [<Index<(), ()>>::CLASS, <UniqueIndex<(), ()>>::CLASS].contains(&named.class()) && name.contains(':') {

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use zeolite_proto::interest::{self, Rows, SIZES};
-use zeolite_proto::{Cell, Tid};
+use zeolite_proto::{Cell, Oid, Tid};
 
 /// Sessions of one table.
 const COLUMNS: usize = u64::BITS as usize;
@@ -133,12 +133,12 @@ impl Interests {
         let cells = items.iter().map(|item| item.cells.len()).sum::<usize>();
         let mut held = (cells > TOLD_WHOLE_CELLS).then(Vec::new);
         let mut who: Box<[u64]> = vec![0; looks.len()].into();
+        let mut entries = Entries::default();
         for item in items {
             for cell in &item.cells {
-                let hash = interest::hash(cell);
-                who.iter_mut()
-                    .zip(&looks)
-                    .for_each(|(who, look)| *who = look.as_ref().map_or(0, |look| look.who(hash)));
+                let hashes = [Some(interest::hash(cell)), entries.of(cell)];
+                let by_look = |look: &Look<'_>| hashes.iter().flatten().fold(0, |who, hash| who | look.who(*hash));
+                who.iter_mut().zip(&looks).for_each(|(who, look)| *who = look.as_ref().map_or(0, by_look));
                 concern.who.iter_mut().zip(&who).for_each(|(all, who)| *all |= who);
                 if let Some(held) = &mut held
                     && who.iter().any(|who| *who != 0)
@@ -151,6 +151,25 @@ impl Interests {
         // Where most of it is somebody's, it is not worth it.
         concern.held = held.filter(|held| held.len() <= cells / 2);
         concern
+    }
+}
+
+/// The hash for all entries of a collection; one commit mostly writes several of them.
+#[derive(Default)]
+struct Entries(Option<(Oid, u64)>);
+
+impl Entries {
+    /// None: it is no entry.
+    fn of(&mut self, cell: &Cell) -> Option<u64> {
+        if cell.key.is_empty() {
+            return None;
+        }
+        let (_, hash) = self
+            .0
+            .take_if(|(of, _)| *of == cell.oid)
+            .unwrap_or_else(|| (cell.oid, interest::hash(&interest::entries_of(cell.oid))));
+        self.0 = Some((cell.oid, hash));
+        Some(hash)
     }
 }
 

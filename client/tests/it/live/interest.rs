@@ -3,7 +3,8 @@
 
 use crate::support::{World, number, object, oid, read, within};
 use std::time::Duration;
-use zeolite_client::{Cell, Change, Db, Options, Tid};
+use zeolite_client::collections::Counter;
+use zeolite_client::{Cell, Change, Db, Oid, Options, Tid};
 use zeolite_server::settings::Settings;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -78,6 +79,31 @@ async fn what_is_first_read_at_an_old_snapshot_is_not_taken_for_new() {
     let mut told: Vec<_> = changes.iter().flat_map(|(_, oids)| oids.to_vec()).collect();
     told.sort_unstable();
     assert_eq!(told, [oid(1), oid(3)], "4 it does not hold");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_keeps_what_he_has_walked_over_is_told_of_what_comes() {
+    let mut world = World::start().await;
+    let (reader, writer) = (world.db_with(followed()).await, world.db().await);
+    let name = async |name: &str| {
+        writer.run(async |tx| tx.root_or_create::<Counter>(name).await.map(drop)).await.expect("makes");
+    };
+    name("before").await;
+    assert!(reader.wait_for(writer.position(), LIMIT).await);
+    let at = reader.place();
+    let view = at.view(&reader);
+    view.note_entries(Oid::ROOT).await.expect("asks");
+    assert_eq!(view.roots().collect().await.expect("walks").len(), 1);
+    for round in ["again", "after a restart"] {
+        let at = reader.place();
+        name(round).await;
+        assert!(reader.wait_for(writer.position(), LIMIT).await);
+        let changes = reader.changes(at, reader.place()).expect("is remembered");
+        assert!(changes.iter().any(|(_, oids)| oids.contains(&Oid::ROOT)), "{round}: {changes:?}");
+        world.restart().await;
+        within(reader.newest()).await.expect("is back");
+        within(writer.newest()).await.expect("is back");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

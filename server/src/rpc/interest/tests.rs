@@ -39,6 +39,27 @@ impl World {
 }
 
 #[test]
+fn who_has_asked_for_all_entries_is_told_of_each_and_of_no_other_collection() {
+    let world = World::new();
+    let ((one, place), (_, other)) = (world.session(None), world.session(None));
+    one.note([interest::entries_of(Oid(6))].iter());
+    for many in [1, 200] {
+        let wrote = |oid: u64, key: &str| {
+            let cells = (0..many).map(|n| Cell::entry(Oid(oid), format!("{key}{n}"))).collect();
+            world.interests.of(&[FeedItem { tid: Tid(1), cells }])
+        };
+        let concern = wrote(6, "new");
+        assert_eq!(
+            (concern.who[place.table] & place.bit, concern.who[other.table] & other.bit),
+            (place.bit, 0),
+            "{many}"
+        );
+        assert_eq!(wrote(7, "new").who[place.table] & place.bit, 0, "{many}");
+    }
+    assert!(!is_told(&world.interests, place, 6 * 7), "and of no objects");
+}
+
+#[test]
 fn each_session_is_told_of_its_cells() {
     let world = World::new();
     let sessions: Vec<_> = (0..150).map(|_| world.session(None)).collect();
