@@ -224,7 +224,7 @@ async fn root<H: Handle>(view: &View, class: &'static str, index: KeptIndex) -> 
 /// What the name of an index stands for.
 pub(crate) async fn find_root<H: Handle>(view: &View, class: &str, index: KeptIndex) -> Result<Option<H>> {
     let found = view.root(&root_name(class, index)).await?;
-    if found.is_some() || index.is_text() || index.was_text {
+    if found.is_some() || index.is_text() || index.was_other {
         return Ok(found);
     }
     view.root(&root_name(class, KeptIndex { kind: None, ..index })).await

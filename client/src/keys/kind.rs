@@ -2,6 +2,7 @@
 //! for equal values (`String` and a struct of one `String`); keys of different kinds are never kept in one index of a class.
 
 use super::Key;
+use crate::tx::same;
 use bytes::Bytes;
 use std::fmt;
 use zeolite_proto::Oid;
@@ -10,6 +11,13 @@ use zeolite_proto::Oid;
 const CHARS_SHOWN: usize = 80;
 
 /// What the keys of a type are, as they are stored.
+///
+/// ```
+/// use zeolite_client::keys::{Key, KeyKind};
+///
+/// assert_eq!(String::KIND, KeyKind::Text);
+/// assert_eq!(<(String, u16)>::KIND.to_string(), "text,u16");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum KeyKind {
@@ -28,6 +36,24 @@ pub enum KeyKind {
 impl KeyKind {
     pub(crate) const fn is_text(self) -> bool {
         matches!(self, KeyKind::Text)
+    }
+
+    /// Whether it is the same; `==` cannot be asked in a constant.
+    pub(crate) const fn is(self, other: KeyKind) -> bool {
+        match (self, other) {
+            (KeyKind::Text, KeyKind::Text) => true,
+            (KeyKind::Named(one), KeyKind::Named(other)) => same(one.as_bytes(), other.as_bytes()),
+            (KeyKind::Bytes(one), KeyKind::Bytes(other)) => one == other,
+            (KeyKind::Maybe(one), KeyKind::Maybe(other)) => one.is(*other),
+            (KeyKind::Parts(one), KeyKind::Parts(other)) => {
+                let mut at = 0;
+                while at < one.len() && at < other.len() && one[at].is(other[at]) {
+                    at += 1;
+                }
+                at == one.len() && at == other.len()
+            }
+            _ => false,
+        }
     }
 
     /// A key for people: `"Bob"`, `7`, `("poems", 3)`. `is_inner`: others follow it.
@@ -113,6 +139,27 @@ mod tests {
         key.put_inner(&mut inner);
         assert!(decode::<K>(&encode(key)).is_ok());
         [K::KIND.shown(&encode(key), false), K::KIND.shown(&inner, true)]
+    }
+
+    #[test]
+    fn a_kind_is_itself_and_no_other() {
+        let kinds = [
+            u32::KIND,
+            u64::KIND,
+            String::KIND,
+            <[u8; 3]>::KIND,
+            <[u8; 4]>::KIND,
+            <Option<u32>>::KIND,
+            <Option<u64>>::KIND,
+            <(u32, u64)>::KIND,
+            <(u32, u64, u64)>::KIND,
+            <((u32, u64), u64)>::KIND,
+        ];
+        for (place, one) in kinds.iter().enumerate() {
+            for (other_place, other) in kinds.iter().enumerate() {
+                assert_eq!(one.is(*other), place == other_place, "{one} {other}");
+            }
+        }
     }
 
     #[test]

@@ -33,8 +33,8 @@ pub struct KeptIndex {
     pub(crate) unique: bool,
     /// None: nobody has said so; then it is where one of text is.
     pub(crate) kind: Option<KeyKind>,
-    /// Under this name a former version had one with keys of text.
-    pub(crate) was_text: bool,
+    /// Under this name a former version had one with keys of another kind.
+    pub(crate) was_other: bool,
 }
 
 impl KeptIndex {
@@ -54,7 +54,7 @@ impl KeptIndex {
             assert!(bytes[at] != b':' && bytes[at] != b'(', "the name of an index has neither `:` nor `(`");
             at += 1;
         }
-        KeptIndex { name, unique, kind: None, was_text: false }
+        KeptIndex { name, unique, kind: None, was_other: false }
     }
 
     /// With keys of this type. Say it of all that are not of text: where a new version of the class has another type of keys, its index
@@ -70,7 +70,11 @@ impl KeptIndex {
         while at < former.len() {
             let of = former[at];
             if of.unique == self.unique && same(of.name.as_bytes(), self.name.as_bytes()) {
-                self.was_text = of.was_text || of.is_text() && !self.is_text();
+                let is_same = match (self.kind, of.kind) {
+                    (Some(kind), Some(former)) => kind.is(former),
+                    _ => self.is_text() && of.is_text(),
+                };
+                self.was_other = of.was_other || !is_same;
             }
             at += 1;
         }

@@ -6,13 +6,15 @@
 //!   stays              stay: whoever wrote it since has kept them. What only the step has put, and nobody has touched, goes
 //!   is neither         a live edit of the new shape: object and entries are left as they are, and listed
 //! ```
-//! Whose an entry is, its record says: it refers to the object. An entry that two objects have had, of which one stays and one goes
+//! Whose an entry is, its key says at its end, or its value; of any other collection's whoever it refers to. (A key may refer to objects as well.) An entry that two objects have had, of which one stays and one goes
 //! back, is left as well.
 
 use super::past::{Past, Way};
+use crate::collections::kept;
 use bytes::Bytes;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Oid, hash};
+use zeolite_proto::resolvers::class;
+use zeolite_proto::{Cell, Oid, hash};
 
 /// Those of the objects that the steps of a commit have stepped and written.
 pub(super) struct Ways(hash::Map<Oid, Way>);
@@ -27,13 +29,20 @@ impl Ways {
         if past.cell.is_object() {
             return Vec::new();
         }
-        let owners = [&past.before, &past.after].into_iter().flatten().flat_map(refs);
+        let owners = [&past.before, &past.after].into_iter().flatten().flat_map(|record| owners(&past.cell, record));
         owners.filter_map(|oid| self.0.get(&oid).copied()).collect()
     }
 }
 
-fn refs(record: &Bytes) -> Vec<Oid> {
-    Header::parse(record).map(|header| header.refs().collect()).unwrap_or_default()
+fn owners(cell: &Cell, record: &Bytes) -> Vec<Oid> {
+    let Ok(header) = Header::parse(record) else { return Vec::new() };
+    let refs: Vec<Oid> = header.refs().collect();
+    let at_the_end = cell.key.last_chunk().map(|oid| Oid(u64::from_be_bytes(*oid)));
+    match (header.class, at_the_end) {
+        (class::UNIQUE, _) => kept::owner(cell, record).map_or(refs, |owner| vec![owner]),
+        (class::ENTRY, Some(owner)) if refs.contains(&owner) => vec![owner],
+        _ => refs,
+    }
 }
 
 /// What becomes of an entry's change.
@@ -63,5 +72,23 @@ impl Ways {
             () if past.before.is_none() && !past.is_touched => Fate::Goes,
             () => Fate::Stays,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeolite_proto::resolvers::{entry, unique};
+
+    #[test]
+    fn an_entry_is_its_objects_and_not_those_of_its_key() {
+        let (parent, child) = (Oid(7), Oid(8));
+        let key: Vec<u8> = [parent, child].iter().flat_map(|oid| oid.0.to_be_bytes()).collect();
+        let many = entry::record(b"", vec![parent, child]).encode().expect("a small header");
+        assert_eq!(owners(&Cell::entry(Oid(1), key), &many), [child]);
+        let one = unique::record(&[8], vec![parent, child]).encode().expect("a small header");
+        assert_eq!(owners(&Cell::entry(Oid(1), parent.0.to_be_bytes().to_vec()), &one), [child]);
+        let map = entry::record(&[8], vec![child]).encode().expect("a small header");
+        assert_eq!(owners(&Cell::entry(Oid(1), "title"), &map), [child], "of a map");
     }
 }
