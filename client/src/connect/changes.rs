@@ -14,13 +14,28 @@
 //! for that, or for a snapshot of another life of the store, is told so and drops what he keeps.
 
 use parking_lot::Mutex;
-use std::collections::VecDeque;
-use zeolite_proto::{Cell, Oid, Tid};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Bound;
+use zeolite_proto::{Cell, Oid, Tid, hash};
 
 #[derive(Debug)]
 pub(crate) struct Changes {
     oids_max: usize,
     told: Mutex<Told>,
+}
+
+/// The objects that a commit wrote: those that were told together, and those that answers have told one by one.
+#[derive(Debug)]
+struct Written {
+    sorted: Box<[Oid]>,
+    late: hash::Set<Oid>,
+}
+
+impl Written {
+    fn all(&self) -> Box<[Oid]> {
+        self.sorted.iter().chain(&self.late).copied().collect()
+    }
 }
 
 #[derive(Debug)]
@@ -31,7 +46,7 @@ struct Told {
     /// The newest commit that the feed has told.
     newest: Tid,
     oids: usize,
-    commits: VecDeque<(Tid, Box<[Oid]>)>,
+    commits: BTreeMap<Tid, Written>,
 }
 
 impl Changes {
@@ -76,14 +91,17 @@ impl Changes {
         if told.generation != generation || after < told.floor {
             return None;
         }
-        let first = told.commits.partition_point(|(tid, _)| *tid <= after);
-        Some(told.commits.iter().skip(first).take_while(|(tid, _)| *tid <= to).cloned().collect())
+        if after >= to {
+            return Some(Vec::new());
+        }
+        let commits = told.commits.range((Bound::Excluded(after), Bound::Included(to)));
+        Some(commits.map(|(tid, written)| (*tid, written.all())).collect())
     }
 }
 
 impl Told {
     fn new(generation: u64, floor: Tid) -> Told {
-        Told { generation, floor, newest: floor, oids: 0, commits: VecDeque::new() }
+        Told { generation, floor, newest: floor, oids: 0, commits: BTreeMap::new() }
     }
 
     /// Notes what a commit wrote, in its place.
@@ -91,24 +109,22 @@ impl Told {
         if tid <= self.floor {
             return;
         }
-        let at = self.commits.partition_point(|(other, _)| *other < tid);
-        match self.commits.get_mut(at).filter(|(other, _)| *other == tid) {
-            Some((_, there)) => {
-                let mut all = there.to_vec();
-                all.extend(oids.into_iter().filter(|oid| !there.contains(oid)));
-                self.oids += all.len() - there.len();
-                *there = all.into();
+        match self.commits.entry(tid) {
+            Entry::Occupied(mut there) => {
+                let Written { sorted, late } = there.get_mut();
+                let new = oids.into_iter().filter(|oid| sorted.binary_search(oid).is_err() && late.insert(*oid));
+                self.oids += new.count();
             }
-            None => {
+            Entry::Vacant(free) => {
                 // An empty commit takes room as well.
                 self.oids += oids.len() + 1;
-                self.commits.insert(at, (tid, oids.into()));
+                free.insert(Written { sorted: oids.into(), late: hash::Set::default() });
             }
         }
         while self.oids > oids_max
-            && let Some((tid, oids)) = self.commits.pop_front()
+            && let Some((tid, written)) = self.commits.pop_first()
         {
-            self.oids -= oids.len() + 1;
+            self.oids -= written.sorted.len() + written.late.len() + 1;
             self.floor = tid;
         }
     }

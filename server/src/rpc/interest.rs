@@ -48,6 +48,9 @@ pub(super) struct Place {
     pub(super) bit: u64,
 }
 
+/// So many are noted while the writer waits.
+const NOTED_AT_ONCE: usize = 4096;
+
 /// What a session may hold; its column is free again when this goes.
 pub(super) struct Interest {
     feed: Arc<Feed>,
@@ -85,6 +88,7 @@ struct Fill {
 pub(super) struct Concern {
     /// Who may hold a cell of it, or is told everything.
     pub(super) who: Box<[u64]>,
+    /// Who is told all of it.
     pub(super) everything: Box<[u64]>,
     /// Of a large one, the cells that somebody may hold.
     pub(super) held: Option<Vec<HeldCell>>,
@@ -131,26 +135,52 @@ impl Interests {
         let everything = looks.iter().map(|look| look.as_ref().map_or(0, |look| look.everything)).collect();
         let mut concern = Concern { everything, who: vec![0; looks.len()].into(), held: None };
         let cells = items.iter().map(|item| item.cells.len()).sum::<usize>();
-        let mut held = (cells > TOLD_WHOLE_CELLS).then(Vec::new);
-        let mut who: Box<[u64]> = vec![0; looks.len()].into();
-        let mut entries = Entries::default();
-        for item in items {
-            for cell in &item.cells {
-                let hashes = [Some(interest::hash(cell)), entries.of(cell)];
-                let by_look = |look: &Look<'_>| hashes.iter().flatten().fold(0, |who, hash| who | look.who(*hash));
-                who.iter_mut().zip(&looks).for_each(|(who, look)| *who = look.as_ref().map_or(0, by_look));
-                concern.who.iter_mut().zip(&who).for_each(|(all, who)| *all |= who);
-                if let Some(held) = &mut held
-                    && who.iter().any(|who| *who != 0)
-                {
-                    held.push(HeldCell { tid: item.tid, cell: cell.clone(), who: who.clone() });
-                }
-            }
+        let (mut masks, mut entries) = (Vec::with_capacity(cells * looks.len()), Entries::default());
+        for cell in items.iter().flat_map(|item| &item.cells) {
+            let hashes = [Some(interest::hash(cell)), entries.of(cell)];
+            let by_look = |look: &Look<'_>| hashes.iter().flatten().fold(0, |who, hash| who | look.who(*hash));
+            masks.extend(looks.iter().map(|look| look.as_ref().map_or(0, by_look)));
+        }
+        for who in masks.chunks(looks.len().max(1)) {
+            concern.who.iter_mut().zip(who).for_each(|(all, who)| *all |= who);
+        }
+        if cells > TOLD_WHOLE_CELLS {
+            concern.tell_whole(&masks, cells);
+            concern.held = Some(concern.parts(items, &masks));
         }
         concern.who.iter_mut().zip(&concern.everything).for_each(|(who, everything)| *who |= everything);
-        // Where most of it is somebody's, it is not worth it.
-        concern.held = held.filter(|held| held.len() <= cells / 2);
         concern
+    }
+}
+
+impl Concern {
+    /// Who may hold more than half of it is told all of it, as whoever has written it.
+    fn tell_whole(&mut self, masks: &[u64], cells: usize) {
+        let mut counts = vec![[0u32; COLUMNS]; self.who.len()];
+        for (place, mask) in masks.iter().enumerate() {
+            let (table, mut left) = (place % self.who.len(), *mask);
+            while left != 0 {
+                counts[table][left.trailing_zeros() as usize] += 1;
+                left &= left - 1;
+            }
+        }
+        for (everything, counts) in self.everything.iter_mut().zip(&counts) {
+            let whole = (0..COLUMNS).filter(|column| counts[*column] as usize > cells / 2);
+            *everything |= whole.fold(0, |mask, column| mask | 1 << column);
+        }
+    }
+
+    /// The cells that others may hold.
+    fn parts(&self, items: &[FeedItem], masks: &[u64]) -> Vec<HeldCell> {
+        let cells = items.iter().flat_map(|item| item.cells.iter().map(|cell| (item.tid, cell)));
+        let mut held = Vec::new();
+        for ((tid, cell), who) in cells.zip(masks.chunks(self.who.len().max(1))) {
+            let who: Box<[u64]> = who.iter().zip(&self.everything).map(|(who, everything)| who & !everything).collect();
+            if who.iter().any(|who| *who != 0) {
+                held.push(HeldCell { tid, cell: cell.clone(), who });
+            }
+        }
+        held
     }
 }
 
@@ -181,9 +211,11 @@ impl Interest {
             return;
         }
         let mut crowded = false;
-        self.feed.between(|| {
-            crowded = new.iter().fold(false, |crowded, hash| self.column.set(*hash) | crowded);
-        });
+        for some in new.chunks(NOTED_AT_ONCE) {
+            self.feed.between(|| {
+                crowded = some.iter().fold(crowded, |crowded, hash| self.column.set(*hash) | crowded);
+            });
+        }
         if crowded {
             self.grow_to(self.column.table.size.load(Ordering::Acquire) + 1);
         }

@@ -60,6 +60,23 @@ fn who_has_asked_for_all_entries_is_told_of_each_and_of_no_other_collection() {
 }
 
 #[test]
+fn who_writes_a_large_commit_is_told_all_of_it_and_nobody_else_for_that() {
+    let world = World::new();
+    let ((writer, of_writer), (holder, of_holder), (_, of_other)) =
+        (world.session(None), world.session(None), world.session(None));
+    let cells: Vec<Cell> = (0..1000).map(cell).collect();
+    writer.note(cells.iter());
+    holder.note([cell(7)].iter());
+    let concern = world.interests.of(&items(0..1000));
+    let is_in = |masks: &[u64], place: Place| masks[place.table] & place.bit != 0;
+    assert!(is_in(&concern.everything, of_writer) && !is_in(&concern.everything, of_holder));
+    assert!(is_in(&concern.who, of_holder) && !is_in(&concern.who, of_other));
+    let held = concern.held.expect("it is large");
+    assert!(held.iter().any(|held| held.cell == cell(7)) && held.len() < 10, "{}", held.len());
+    assert!(held.iter().all(|held| !is_in(&held.who, of_writer)));
+}
+
+#[test]
 fn each_session_is_told_of_its_cells() {
     let world = World::new();
     let sessions: Vec<_> = (0..150).map(|_| world.session(None)).collect();
