@@ -162,7 +162,9 @@ fn of_a_large_batch_each_is_told_its_cells() {
     assert_eq!(held.iter().map(|held| held.cell.clone()).collect::<Vec<_>>(), [cell(5), cell(50)]);
     assert!(held.iter().all(|held| held.who[..] == [its.bit]) && nothing.bit & concern.who[0] == 0);
     (0..1000).for_each(|n| one.note([cell(n)].iter()));
-    assert!(world.interests.of(&items(0..1000)).held.is_none(), "all of it is somebody's");
+    let all_of_it = world.interests.of(&items(0..1000));
+    assert_eq!(all_of_it.everything[0], its.bit | everything.bit, "all of it is somebody's");
+    assert!(all_of_it.held.is_some_and(|held| held.is_empty()));
     assert!(world.interests.of(&items(0..10)).held.is_none(), "a small one");
 }
 
