@@ -5,6 +5,9 @@
 
 All that goes is taken out before anything is put in, so two objects can exchange their keys. What is taken out is deleted also where nothing
 is: somebody who fills the index meanwhile is then in the way, or gives way. The entries are those of ``Index`` and ``Unique``.
+
+An index whose keys are not of text is looked for by the name without their kind as well, from before names told it.
+Not here: entries of an index that has lost its name to an undo. A new one is made; Rust's client gives the name back.
 """
 
 from __future__ import annotations
