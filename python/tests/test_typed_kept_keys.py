@@ -64,6 +64,8 @@ def test_who_reads_works_out_no_keys_and_holds_nothing(db: zeolite.Database) -> 
         first, second, third = (tx.get(Doc, oid) for oid in oids[:3])
         first.tags.append("y")
         second.tags = ["z"]
+        tx.flush()
+        assert {id(one) for one in tx._looked.values()} <= {id(first), id(second)}, "those as they were read are held by nobody"
         tx.delete(third)
     assert set(asked) == set(oids[:3])
     with db.snapshot() as now:
