@@ -157,6 +157,17 @@ def test_a_worker_of_the_command_line(db: zeolite.Database, server: Server) -> N
     assert told.returncode == 0 and "phase done" in told.stdout, told
 
 
+def test_what_an_undo_of_the_command_line_leaves_is_to_be_stepped_back(db: zeolite.Database, server: Server) -> None:
+    mend(db)
+    assert evolve.run(db, "notes-2", Note, **ANY_DISK)["phase"] == "done"
+    with db.transaction(fresh=True) as tx:
+        tx.root.map("notes", Note, int)[5].edits += 1
+    program = [sys.executable, "-m", "zeolite.evolve", "undo", "test_typed_evolve:Note", f"zeolite://{server.address}/", "notes-2"]
+    told = subprocess.run(program, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=100)
+    assert told.returncode == 1 and "phase undone" in told.stdout, told
+    assert "`zeolite evolve show notes-2 --quarantine 0`" in told.stderr and "step it back" in told.stderr and "resume" not in told.stderr, told
+
+
 def test_without_zodb_nothing_of_it_is_imported() -> None:
     program = "import sys, zeolite; assert not {'ZODB', 'persistent', 'transaction', 'greenlet'} & set(sys.modules); zeolite.evolve.each"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parent)

@@ -80,14 +80,20 @@ def _done(asked: argparse.Namespace, step: jobs.What) -> int:
         print(", ".join(f"{name} {value}" for name, value in report.items()))
         if report["phase"] in ("done", "undone") and not report["bad"]:
             return 0
-        _tell(job, asked.name)
+        _tell(job, asked.name, is_undone=report["phase"] == "undone")
     return 1
 
 
-def _tell(job: jobs.Job, name: str) -> None:
+def _tell(job: jobs.Job, name: str, *, is_undone: bool) -> None:
     """Why it is not done, and what to do."""
     shown, bad, job_name = job.show(), job.quarantine(), shlex.quote(name)
     print(f"the evolve is {shown['state']}", file=sys.stderr)
+    if is_undone:
+        for left in job.not_undone()[:TOLD_MAX]:
+            print(f"  {left}", file=sys.stderr)
+        told = "what was left stays in the new shape: step it back (docs/evolve.md, Rolling a release back)"
+        print(f"`zeolite evolve show {job_name} --quarantine 0` lists it; {told}", file=sys.stderr)
+        return
     for oid, class_name, version, error in bad[:TOLD_MAX]:
         first = (error.splitlines() or [""])[0]
         print(f"  {class_name}, version {version}, {'an entry' if oid is None else f'{oid:x}'}: {first}", file=sys.stderr)

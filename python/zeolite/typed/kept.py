@@ -9,7 +9,8 @@
         def word(self) -> list[str]: ...
 
 The keys of a record are a function of it: one of the class's version is in the indexes under the keys of its values. One of a former version may
-be there under the keys that it had then, or not at all. When entries are written is said in ``settling``.
+be there under the keys that it had then, or not at all. Nobody asks for the keys of what is only read: those of the record that was read are
+worked out when the object is written or deleted. When entries are written is said in ``settling``.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
+from zeolite.errors import BadValue, FixRequest, ZeoliteError
+
 from .annotations import key_of
+from .encoding import loaded
 
 Function = TypeVar("Function", bound=Callable[..., Iterable[Any]])
 #: Of an object, by the name of the index: its keys by their bytes.
 Keys = dict[str, dict[bytes, Any]]
+#: Of the key of an entry, in which an index of many has an object's oid as well.
+KEY_BYTES_MAX = 1024
+OID_BYTES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,30 +63,91 @@ class Kept:
         self.field, self.key, self.is_unique = field, key, is_unique
         self._keys = keys
 
+    @property
+    def bare_name(self) -> str:
+        """The name without the kind of its keys: that of one of text, and of others before names told the kind."""
+        return f"unique:{self.field}" if self.is_unique else self.field
+
     @functools.cached_property
     def name(self) -> str:
         """Behind the class, in the root: keys of another kind are in another index."""
         label = key_of(self.key).label
-        kind = "" if label == "text" else f"({label})"
-        return f"unique:{self.field}{kind}" if self.is_unique else f"{self.field}{kind}"
+        return self.bare_name if label == "text" else f"{self.bare_name}({label})"
 
-    def root_name(self, cls: str) -> str:
-        """The name in the root. A class that ends like the beginning of a unique index's name has a colon more."""
-        more = ":" if cls.rstrip(":").endswith(":unique") else ""
-        return f"{cls}{more}:{self.name}"
+    def name_among(self, names: Collection[str]) -> str:
+        """Which of the names that are there is its own."""
+        return self.name if self.name in names else self.bare_name
 
     def keys(self, obj: Any) -> dict[bytes, Any]:
-        """The keys of an object, each once."""
-        kind = key_of(self.key)
-        return {kind.put(key): key for key in self._keys(obj)}
+        """The keys of an object as it is, each once."""
+        found = {}
+        for key in self._given(obj):
+            try:
+                found[self.put(key)] = key
+            except BadValue as error:
+                raise BadValue(f"{self.told(obj)}: {error}") from error
+        return found
+
+    def stored_keys(self, obj: Any) -> tuple[dict[bytes, Any], bool]:
+        """Those of one as it was read, and whether these are all: somebody may have written what is no key."""
+        found, are_all = {}, True
+        for key in self._given(obj):
+            try:
+                found[self.put(key)] = key
+            except BadValue:
+                are_all = False
+        return found, are_all
+
+    def put(self, key: Any) -> bytes:
+        """A key's bytes in an entry."""
+        return key_of(self.key).put(key, last=self.is_unique)
+
+    def length(self, key: bytes) -> int:
+        """Of the entry's key."""
+        return len(key) if self.is_unique else len(key) + OID_BYTES
+
+    def told(self, obj: Any) -> str:
+        """Where something is wrong."""
+        return f"class {obj._z_class!r}, index {self.bare_name!r}, object {obj._z_oid:x}"
+
+    def _given(self, obj: Any) -> list[Any]:
+        try:
+            return list(self._keys(obj))
+        except Exception as error:
+            if isinstance(error, ZeoliteError) and not isinstance(error, FixRequest):
+                raise  # a matter of the server, which somebody repeats
+            raise BadValue(
+                f"{self.told(obj)}: what gives its keys raised {type(error).__name__}: {error}; let {self.field} give none for such an object"
+            ) from error
+
+
+def root_name(cls: str, name: str) -> str:
+    """The name of an index in the root. A class that ends like the beginning of a unique index's name has a colon more."""
+    more = ":" if cls.rstrip(":").endswith(":unique") else ""
+    return f"{cls}{more}:{name}"
 
 
 def kept_by_field(name: str, annotation: Any) -> Kept | None:
     """The index that an annotation asks for."""
+    _refuse_within(annotation)
     if typing.get_origin(annotation) is not Annotated:
         return None
     said = next((one for one in typing.get_args(annotation)[1:] if isinstance(one, Indexed)), None)
     return None if said is None else Kept(name, annotation, said.is_unique, lambda obj: [obj._z_values[name]])
+
+
+def _refuse_within(annotation: Any) -> None:
+    """Refuses one that is asked for by a part of a field's type: the keys are the values of whole fields."""
+    for part in typing.get_args(annotation)[: 1 if typing.get_origin(annotation) is Annotated else None]:
+        said = typing.get_args(part)[1:] if typing.get_origin(part) is Annotated else ()
+        for one in said:
+            if isinstance(one, Indexed):
+                word = "unique" if one.is_unique else "indexed"
+                inner = getattr(typing.get_args(part)[0], "__name__", typing.get_args(part)[0])
+                is_optional = type(None) in typing.get_args(annotation)
+                told = f"write Annotated[{inner} | None, zeolite.{word}]" if is_optional else "write a method with zeolite.indexed_by"
+                raise BadValue(f"an index is kept by a whole field, and zeolite.{word} stands within a type: {told}")
+        _refuse_within(part)
 
 
 def kept_by_methods(of: type) -> list[Kept]:
@@ -98,13 +166,28 @@ def keys_of(obj: Any) -> Keys:
     return {kept.name: kept.keys(obj) for kept in type(obj)._z_kept_indexes()}
 
 
-def former_keys(obj: Any, plain: dict[str, Any]) -> Keys:
-    """Those under which a record of a former version may be found: those that it has now, and those of fields that were called the same."""
-    keys = keys_of(obj)
-    for kept in type(obj)._z_kept_indexes():
-        field = type(obj)._z_fields().get(kept.field)
+def keys_there(obj: Any) -> tuple[Keys, bool]:
+    """The keys under which an object is in the indexes, or may be, and whether it is known that it is: those of the record that was read,
+    until entries have been written for it here."""
+    if obj._z_read is not None:
+        obj._z_keys, obj._z_keys_there = _keys_of_record(obj)
+        obj._z_read = None
+    return obj._z_keys, obj._z_keys_there
+
+
+def _keys_of_record(obj: Any) -> tuple[Keys, bool]:
+    """Those that the record that was read has now; one of a former version may also be under those of fields that were called the same."""
+    was, of, (_, version, *_, data) = obj._z_as_read(), type(obj), obj._z_read
+    keys: Keys = {}
+    are_there = version == of._z_version
+    for kept in of._z_kept_indexes():
+        keys[kept.name], are_all = kept.stored_keys(was)
+        are_there = are_there and are_all
+    plain = loaded(data, repr(obj)) if version < of._z_version else {}
+    for kept in of._z_kept_indexes() if isinstance(plain, dict) else ():
+        field = of._z_fields().get(kept.field)
         if field is not None and field.shape is not None and kept.field in plain:
             with suppress(Exception):  # it was of another type, and no key
                 key = field.shape.value(plain[kept.field], obj._z_space)
-                keys[kept.name][key_of(kept.key).put(key)] = key
-    return keys
+                keys[kept.name][kept.put(key)] = key
+    return keys, are_there

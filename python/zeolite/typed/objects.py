@@ -26,7 +26,7 @@ from zeolite.errors import BadValue, FixRequest, NewerVersion, NoUpgrade, Undeco
 
 from .annotations import is_collection, shape_of
 from .encoding import Named, Out, Unknown, Unnamed, dumped, encoded, loaded, readable, shown
-from .kept import Kept, Keys, former_keys, kept_by_field, kept_by_methods, keys_of
+from .kept import Kept, Keys, kept_by_field, kept_by_methods
 from .shapes import Anything, Shape
 
 #: A field that has no default.
@@ -146,9 +146,10 @@ class Object:
     _z_extra: dict[str, Any]
     _z_kept: tuple[list[int], list[bytes]]
     _z_seen: dict[str, bytes]
-    #: The keys that it has in the kept indexes, or may have: those of its record.
+    #: The keys that it has in the kept indexes, or may have (``kept.keys_there``); or the record of which they are to be worked out.
     _z_keys: Keys
     _z_keys_there: bool
+    _z_read: Parts | None
     #: Of fields that nobody has assigned: what CBOR had, to be written again as it was.
     _z_stored: dict[str, Any]
 
@@ -291,7 +292,7 @@ class Object:
         for collection in self._z_collections():
             collection._z_oid = None
         self._z_space = self._z_oid = None
-        self._z_keys, self._z_keys_there = {}, True
+        self._z_keys, self._z_keys_there, self._z_read = {}, True, None
 
     def _z_forget(self) -> None:
         """It is read again when it is next looked at."""
@@ -342,7 +343,6 @@ class Object:
             self.__class__ = other
         what = f"{class_name} (version {version}), {self._z_oid:x}"
         plain = upgraded(type(self), version, what, data)
-        former = loaded(data, what) if version < self._z_version and type(self)._z_kept_indexes() else None
         values: dict[str, Any] = {}
         stored = {name: plain[name] for name, field in type(self)._z_fields().items() if name in plain and not field.is_collection}
         held, named = self._z_know(plain), Named(self._z_space, refs)
@@ -365,13 +365,15 @@ class Object:
             blobs = [blob for blob in blobs if blob not in found.blobs]
         self._z_values, self._z_extra, self._z_kept = values, plain, (refs, blobs)
         self._z_seen, self._z_stored = {}, stored
-        if type(self)._z_kept_indexes():
-            self._z_keys_there = former is None
-            try:
-                self._z_keys = keys_of(self) if former is None else former_keys(self, former if isinstance(former, dict) else {})
-            except BadValue:
-                # Somebody has written what is no key: it is told to whoever writes it again.
-                self._z_keys, self._z_keys_there = {}, False
+        self._z_read = parts if type(self)._z_kept_indexes() else None
+
+    def _z_as_read(self) -> Object:
+        """Another one, with the values that were read: nothing is noted when these are looked at, and nobody holds it."""
+        assert self._z_oid is not None and self._z_read is not None
+        was = known(type(self), self._z_space, self._z_oid)
+        was._z_fill(self._z_read)
+        was._z_seen = dict.fromkeys(type(self)._z_fields(), b"")
+        return was
 
     def _z_know(self, plain: dict[str, Any]) -> list[Object]:
         """The objects in the fields of which only their records say what they are, loaded together."""
@@ -392,7 +394,7 @@ def _bearer(above: type, annotations: dict[str, Any]) -> Any:
 def _bare(obj: Object, space: Any, oid: int | None) -> None:
     state: Mapping[str, Any] = {
         "_z_space": space, "_z_oid": oid, "_z_values": None, "_z_extra": {}, "_z_kept": ([], []), "_z_seen": {},
-        "_z_stored": {}, "_z_keys": {}, "_z_keys_there": True,
+        "_z_stored": {}, "_z_keys": {}, "_z_keys_there": True, "_z_read": None,
     }  # fmt: skip
     obj.__dict__.update(state)
 

@@ -194,8 +194,9 @@ class Transaction(Space):
         written = dict.fromkeys([type(obj) for obj in (*self._written.values(), *self._deleted.values())])
         for of in written:
             self._keeper.may_wait()
-            own = [kept.name for kept in of._z_kept_indexes()]
-            names = [name for name in self._answer(self._native.kept_indexes(of._z_class)) if name not in of._z_indexes and name not in own]
+            there = self._answer(self._native.kept_indexes(of._z_class))
+            own = [kept.name_among(there) for kept in of._z_kept_indexes()]
+            names = [name for name in there if name not in of._z_indexes and name not in own]
             if names:
                 raise KeptElsewhere(
                     f"objects of {of._z_class} are in indexes that this program does not know ({', '.join(names)}): written here, they "
