@@ -14,6 +14,7 @@
 
 use super::job::newest_view;
 use super::ledger::{OWED, Owed, PAID, bad_cell, entries, owed_cell, paid_cell};
+use crate::collections::kept;
 use crate::connect::Db;
 use crate::errors::{Error, Result};
 use crate::revision::Revision;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use zeolite_proto::evolve::{ChunkNote, OperationNote, StepNote, SteppedNote};
 use zeolite_proto::record::Header;
+use zeolite_proto::resolvers::class;
 use zeolite_proto::{Cell, FaultKind, Note, Oid, Record, Registry, Tid, hash};
 
 /// Revisions of an object that are looked through for its former step.
@@ -326,6 +328,8 @@ impl TakeBack<'_> {
                     true if tid == log.tid => before,
                     // Somebody has written the same since: that is his.
                     true => now,
+                    // The key of a unique index that is another object's by now is not this one's any more.
+                    false if is_anothers(cell, now.as_ref(), self.cell.oid) => now,
                     false => merged(resolvers, cell, after, now, before)?,
                 };
             }
@@ -378,6 +382,13 @@ impl TakeBack<'_> {
         }
         Ok(before)
     }
+}
+
+/// Whether an entry of a unique index is that of another object.
+fn is_anothers(cell: &Cell, entry: Option<&Bytes>, object: Oid) -> bool {
+    let Some(Ok(header)) = entry.map(|entry| Header::parse(entry)) else { return false };
+    let owner = entry.filter(|_| header.class == class::UNIQUE).and_then(|entry| kept::owner(cell, entry).ok());
+    owner.is_some_and(|owner| owner != object && header.refs().any(|referred| referred == owner))
 }
 
 /// What is there (`now`) without what made `after` of `before`.

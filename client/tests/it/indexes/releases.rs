@@ -6,6 +6,7 @@ use crate::support::{World, within};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 use zeolite_client::evolve::{self, Job, Phase, Plan, Report, Step, Verified, Worker, verify_indexes};
 use zeolite_client::{Db, Error, Options, Persistent, Record, Ref, Result};
 
@@ -124,6 +125,50 @@ async fn a_bridge_takes_out_what_the_newer_release_has_entered() {
     assert_eq!((problems::<OldPost>(&worker).await, of_the_newer(&db).await), (Vec::new(), 0));
     let (_, report) = evolved(&worker, "again", Plan::class("wiki.Post"), evolve::upgrade::<OldPost>()).await;
     assert_eq!((report.counts.changed, report.counts.kept), (0, 2), "what needs nothing is left alone");
+}
+
+/// A bridge commits over a step that it has not seen, so the job owes that object another one. Until it pays, the unique key that the step
+/// has entered is given up by new code, and taken by another object.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_object_has_taken_meanwhile_is_not_taken_back() {
+    let world = World::start().await;
+    let (db, worker) = (world.db().await, worker_db(&world).await);
+    let post = db.run(async |tx| tx.create(&old("x", "Ada L")).await).await.expect("creates");
+    let mut new = job("posts-2");
+    (new.plan, new.gate) = (Plan::below("wiki.Post", 2), false);
+    let planned = evolve::plan(&worker, new).await.expect("plans");
+    let (has_read, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let live = tokio::spawn({
+        let (db, has_read, goes_on) = (db.clone(), has_read.clone(), goes_on.clone());
+        async move {
+            db.run(async |tx| {
+                tx.load(post).await?;
+                has_read.notify_one();
+                goes_on.notified().await;
+                tx.set(post, &old("x", "Ada M"))
+            })
+            .await
+        }
+    });
+    within(has_read.notified()).await;
+    let stepped = within(Worker::new(&planned).run(evolve::upgrade::<Post>())).await.expect("runs");
+    assert_eq!(stepped.counts.changed, 1);
+    // It may be told of the step, and run again.
+    goes_on.notify_one();
+    goes_on.notify_one();
+    within(live).await.expect("no panic").expect("commits");
+    assert!(planned.owes().await.expect("tells"), "else nothing is tested");
+    db.newest().await.expect("answers");
+    let mine = |mail: &str| Post { slug: "x".into(), name: "Ada".into(), mail: mail.into(), tag: "t".into() };
+    for mail in ["x@Ada", "x@other"] {
+        db.run(async |tx| tx.set(Ref::new(post.oid()), &mine(mail))).await.expect("new code writes it");
+    }
+    let theirs = Post { slug: "y".into(), ..mine("x@Ada") };
+    let taker = db.run(async |tx| tx.create(&theirs).await).await.expect("nobody has it any more");
+    let paid = within(Worker::new(&planned).run(evolve::upgrade::<Post>())).await.expect("runs");
+    assert_eq!((paid.phase, planned.quarantine(9).await.expect("tells").len()), (Phase::Done, 0));
+    assert_eq!(problems::<Post>(&worker).await, Vec::<String>::new());
+    assert_eq!(Post::BY_MAIL.find(&db.now(), "x@Ada").await.expect("reads"), Some(taker));
 }
 
 /// A bridge by hand that knows nothing of the newer release's indexes.
