@@ -136,7 +136,7 @@ async fn none_above(db: &Db, job: &evolve::JobRecord, version: u32) -> Result<()
         left => {
             let left = count(left);
             let problem = format!("evolve {:?}: {left} objects of class {class} are above version {version}", job.name);
-            Err(ProblemFound(format!("{problem}; run it again, and stop the code that writes them")).into())
+            Err(ProblemFound(format!("{problem}; stop the code that writes them, and plan the step back anew under another name (this job is done)")).into())
         }
     }
 }

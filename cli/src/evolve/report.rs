@@ -14,6 +14,7 @@ use super::shown;
 use crate::chart::{Chart, Line, Mark, write_over_own};
 use crate::moment;
 use crate::output::{Out, count};
+use crate::tame;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -181,7 +182,7 @@ impl Page {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    tame::value(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A course in columns of one width: seconds from its beginning, and values.
