@@ -76,8 +76,11 @@ impl Default for Held {
 impl Held {
     /// From here on the client may hold the cell.
     pub fn note(&mut self, cell: &Cell) {
+        if self.is_everything() {
+            return;
+        }
         let hash = hash(cell);
-        if self.is_everything() || self.has(hash) {
+        if self.has(hash) {
             return;
         }
         for row in rows(hash, SIZES[self.size]) {

@@ -6,7 +6,7 @@
 //!     |-- told ----|--------- between ----------|--------------------------|
 //! ```
 //!
-//! Of cells that nobody here has ever asked for the feed tells nothing, and nobody has copies of them. Whoever loads one at an older
+//! Of cells that nobody here has ever asked for the feed need not tell anything, and nobody has copies of them. Whoever loads one at an older
 //! snapshot learns from the answer when it was written next ([`Changes::ended`]); what came after that he is told by the feed, or by
 //! the answer to his next load.
 //!
@@ -72,8 +72,11 @@ impl Changes {
 
     /// A load told that this commit wrote an object of that generation of the store. Called before anybody sees what was loaded.
     pub(crate) fn ended(&self, generation: u64, tid: Tid, oid: Oid) {
+        if self.oids_max == 0 {
+            return;
+        }
         let mut told = self.told.lock();
-        if self.oids_max > 0 && told.generation == generation {
+        if told.generation == generation {
             told.add(tid, vec![oid], self.oids_max);
         }
     }

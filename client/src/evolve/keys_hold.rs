@@ -57,15 +57,19 @@ impl<K: Keyed> KeysHold<K> {
         let mut problems = Problems::new();
         for (place, entry, key) in asked {
             let record = entry.as_ref().and_then(|_| found.next().flatten());
-            let (name, shown) = (self.0.named(key.index), self.0.shown(key.index, &key.key));
+            let told = || (self.0.named(key.index), self.0.shown(key.index, &key.key));
             match (entry, record) {
                 (Some(at), Some(record)) if key.index.is_unique() => {
                     if kept::owner(&at, &record)? != objects[place].0.oid {
+                        let (name, shown) = told();
                         problems.push((place, format!("has {shown} of the {name} in common with another")));
                     }
                 }
                 (Some(_), Some(_)) => {}
-                _ => problems.push((place, format!("is not in the {name} under {shown}"))),
+                _ => {
+                    let (name, shown) = told();
+                    problems.push((place, format!("is not in the {name} under {shown}")));
+                }
             }
         }
         Ok(problems)

@@ -85,12 +85,13 @@ impl Difference {
         let mut stored: hash::Map<Cell, Option<Bytes>> = asked.into_iter().zip(stored).collect();
         let now = view.get_many(&cells).await?;
         let (mut found, mut foreign) = (Difference { objects: Vec::new(), roots: Roots::new() }, Foreign::new());
-        for ((cell, object), now) in due.into_iter().zip(now) {
+        for ((cell, mut object), now) in due.into_iter().zip(now) {
+            let settled = object.settled.take();
             let keys = |record: Option<Bytes>| match record {
                 Some(record) => object.keys(&cell, &record).map(|keys| (keys, Some(record))),
                 None => Ok((Some(RecordKeys::default()), None)),
             };
-            let before = match object.settled.clone() {
+            let before = match settled {
                 Some(keys) => RecordKeys { keys, are_there: true },
                 None => match keys(stored.remove(&cell).flatten())? {
                     (None, Some(record)) => {

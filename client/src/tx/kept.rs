@@ -231,7 +231,7 @@ impl Kept {
         object
     }
 
-    /// Whether it was written as one of a class with indexes.
+    /// Whether an object is named here.
     pub(crate) fn knows(&self, cell: &Cell) -> bool {
         self.objects.contains_key(cell)
     }

@@ -1,5 +1,5 @@
-//! Owns which sessions of a database may hold a cell: so that each is told of those cells alone, and an import of new objects is
-//! told to nobody.
+//! Owns which sessions of a database may hold a cell: so that who holds nothing of a commit is told nothing of it, of a large one each
+//! only his cells (its writer all of it), and an import of new objects is told to nobody else.
 //!
 //! Each session has a column of a Bloom filter (`zeolite_proto::interest`), 64 of them a table, so that a cell is looked up for 64
 //! sessions at once:
@@ -134,6 +134,10 @@ impl Interests {
         let looks: Vec<Option<Look<'_>>> = tables.iter().map(|table| table.as_ref()?.look()).collect();
         let everything = looks.iter().map(|look| look.as_ref().map_or(0, |look| look.everything)).collect();
         let mut concern = Concern { everything, who: vec![0; looks.len()].into(), held: None };
+        if looks.iter().flatten().all(|look| look.by_cells == 0) {
+            concern.who.clone_from(&concern.everything);
+            return concern;
+        }
         let cells = items.iter().map(|item| item.cells.len()).sum::<usize>();
         let (mut masks, mut entries) = (Vec::with_capacity(cells * looks.len()), Entries::default());
         for cell in items.iter().flat_map(|item| &item.cells) {
@@ -175,9 +179,9 @@ impl Concern {
         let cells = items.iter().flat_map(|item| item.cells.iter().map(|cell| (item.tid, cell)));
         let mut held = Vec::new();
         for ((tid, cell), who) in cells.zip(masks.chunks(self.who.len().max(1))) {
-            let who: Box<[u64]> = who.iter().zip(&self.everything).map(|(who, everything)| who & !everything).collect();
-            if who.iter().any(|who| *who != 0) {
-                held.push(HeldCell { tid, cell: cell.clone(), who });
+            let others = || who.iter().zip(&self.everything).map(|(who, everything)| who & !everything);
+            if others().any(|who| who != 0) {
+                held.push(HeldCell { tid, cell: cell.clone(), who: others().collect() });
             }
         }
         held
@@ -206,6 +210,9 @@ impl Entries {
 impl Interest {
     /// From here on the session is told of these cells. What it reads of them is looked up behind this.
     pub(super) fn note<'c>(&self, cells: impl Iterator<Item = &'c Cell>) {
+        if self.is_everything() {
+            return;
+        }
         let new: Vec<u64> = cells.map(interest::hash).filter(|hash| !self.column.has(*hash)).collect();
         if new.is_empty() {
             return;

@@ -5,6 +5,7 @@
 
 use super::Settings;
 use crate::storage::INDEX_CACHE_BYTES;
+use zeolite_proto::interest::SIZES;
 
 const ENTRY_BYTES: u64 = 150;
 const KEY_BYTES: u64 = 80;
@@ -15,7 +16,7 @@ const RECENT_TIMES: u64 = 4;
 /// What each connection has of its own, beside what all share.
 const OWN_BYTES: u64 = 64 << 10;
 /// A table of what 64 sessions may hold, with the smaller ones that it has grown from.
-const INTEREST_BYTES: u64 = ((1 << 15) + (1 << 18) + (1 << 20)) * 8;
+const INTEREST_BYTES: u64 = ((1 << SIZES[0]) + (1 << SIZES[1]) + (1 << SIZES[2])) * 8;
 /// What a stream of HTTP/2 takes with a small message on its way in and a piece of an answer on its way out.
 const STREAM_BYTES: u64 = 32 << 10;
 

@@ -91,14 +91,10 @@ impl Feed {
     /// Pushes a batch to everybody, then makes its tids visible. Only the writer calls this, in order.
     pub(crate) fn publish(&self, last: Tid, timeline: u64, items: impl FnOnce() -> Vec<FeedItem>) {
         // Only who joins meanwhile makes others wait until it is made.
-        let (mut made, mut items) = (None, Some(items));
-        if !self.sinks.read().is_empty() {
-            made = items.take().map(|items| items());
-        }
+        let items = if self.sinks.read().is_empty() { Err(items) } else { Ok(items()) };
         let mut sinks = self.sinks.write();
         if !sinks.is_empty() {
-            let items = made.or_else(|| items.map(|items| items())).unwrap_or_default();
-            let batch = FeedBatch { items, timeline };
+            let batch = FeedBatch { items: items.unwrap_or_else(|make| make()), timeline };
             sinks.retain(|sink| sink.push(&batch));
         }
         self.visible.store(last.0, Ordering::Release);
