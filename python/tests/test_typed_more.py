@@ -330,6 +330,36 @@ def test_an_object_that_was_new_is_so_again_when_all_is_given_up(db: zeolite.Dat
         assert now.get(made).seats.value == 2
 
 
+def test_what_was_handed_over_is_written_again_only_if_it_changes(db: zeolite.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    record = Person._z_record
+
+    def counted(person: Person, space: Any) -> Any:
+        written.append(person.name)
+        return record(person, space)
+
+    monkeypatch.setattr(Person, "_z_record", counted)
+    with db.transaction() as tx:
+        people = [tx.create(Person(name=str(number))) for number in range(10)]
+        tx.root.map("people")["first"] = people[0]
+        for _ in range(3):
+            with tx.savepoint():
+                pass
+        assert sorted(written) == [str(number) for number in range(10)]
+        written.clear()
+        people[0].name = "changed"
+        with tx.savepoint():
+            people[1].name = "changed too"
+        mark = tx.savepoint()
+        people[0].name = "taken back"
+        mark.rollback()
+        people[2].name = "at the end"
+        assert len(tx._savepoints) == 1, "who is not held by anybody is not kept"
+    assert sorted(written) == ["at the end", "changed", "changed too"]
+    with db.snapshot() as now:
+        assert [now.get(person).name for person in people[:4]] == ["changed", "changed too", "at the end", "3"]
+
+
 def test_random_savepoints_are_what_a_model_says(db: zeolite.Database) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

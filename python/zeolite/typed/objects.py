@@ -27,7 +27,7 @@ from zeolite.errors import BadValue, FixRequest, NewerVersion, NoUpgrade, Undeco
 from .annotations import is_collection, shape_of
 from .encoding import Named, Out, Unknown, Unnamed, dumped, encoded, loaded, readable, shown
 from .kept import Kept, Keys, kept_by_field, kept_by_methods
-from .shapes import Anything, Shape
+from .shapes import Shape
 
 #: A field that has no default.
 MISSING: Any = object()
@@ -95,8 +95,7 @@ class Field:
             return value._z_oid_for_use(out)
         try:
             plain = self.shape.plain(value, out)
-            # What is around it counts as well.
-            return readable(plain) if self.shape.has_any and type(self.shape) is not Anything else plain
+            return readable(plain) if self.shape.has_any else plain
         except BadValue as error:
             raise BadValue(f"field {self.name}: {error}") from None
 
@@ -234,6 +233,11 @@ class Object:
         return cls._z_known
 
     @classmethod
+    def _z_changes_in_place(cls) -> bool:
+        """Whether what is in a field can change without an assignment."""
+        return any(field.is_mutable for field in cls._z_fields().values())
+
+    @classmethod
     def _z_kept_indexes(cls) -> list[Kept]:
         """The indexes that are kept with its objects."""
         if cls._z_kept_known is None:
@@ -325,8 +329,8 @@ class Object:
         assert self._z_values is not None
         out = Out(space)
         plain = {name: field.plain(self._z_values[name], out) for name, field in type(self)._z_fields().items()}
-        changed = self._z_changed()
-        plain.update({name: stored for name, stored in self._z_stored.items() if name not in changed})
+        seen = self._z_seen
+        plain.update({name: stored for name, stored in self._z_stored.items() if name not in seen or dumped(plain[name]) == seen[name]})
         plain.update(self._z_extra)
         refs, blobs = self._z_kept
         out.refs.update(dict.fromkeys(refs if self._z_extra else []))
@@ -360,8 +364,8 @@ class Object:
             # Those that no field names are kept as they are.
             found = Out()
             for name, field in type(self)._z_fields().items():
-                if not field.is_collection:
-                    field.plain(values[name], found)
+                if field.shape is not None:
+                    field.shape.plain(values[name], found)
             blobs = [blob for blob in blobs if blob not in found.blobs]
         self._z_values, self._z_extra, self._z_kept = values, plain, (refs, blobs)
         self._z_seen, self._z_stored = {}, stored

@@ -26,11 +26,14 @@ class Savepoint:
     def __init__(self, tx: Transaction):
         self._tx = tx
         self._native = tx._native.savepoint()
-        self._written, self._deleted = dict(tx._written), dict(tx._deleted)
+        self._written, self._handed, self._deleted = dict(tx._written), dict(tx._handed), dict(tx._deleted)
         self._new, self._placed = len(tx._new), len(tx._placed)
         self._appended = {oid: len(values) for oid, values in tx._appended.items()}
         self._opened = dict(tx.root._opened)
-        tx._savepoints.append(self)
+        tx._marks += 1
+        self._number = tx._marks
+        # Who holds it may go back to it; nobody else can.
+        tx._savepoints.add(self)
 
     def rollback(self) -> None:
         """Takes back what was written since; as often as you like. Savepoints that were made since are over."""
@@ -39,7 +42,8 @@ class Savepoint:
         if self not in tx._savepoints:
             raise FixRequest("an earlier savepoint was gone back to, so there is nothing left of this one; make another")
         tx._native.back_to(self._native)
-        del tx._savepoints[tx._savepoints.index(self) + 1 :]
+        for later in [one for one in tx._savepoints if one._number > self._number]:
+            tx._savepoints.discard(later)
         for obj in tx._new[self._new :]:
             tx._objects.pop(obj._z_oid or 0, None)
             obj._z_displace()
@@ -50,7 +54,7 @@ class Savepoint:
                 tx._objects[oid] = obj
         del tx._new[self._new :], tx._placed[self._placed :]
         new = {id(obj) for obj in tx._new}
-        for obj in (*tx._written.values(), *tx._looked.values(), *tx._deleted.values()):
+        for obj in (*tx._written.values(), *tx._handed.values(), *tx._looked.values(), *tx._deleted.values()):
             if obj._z_oid is not None:
                 collections = obj._z_collections()
                 obj._z_forget()
@@ -58,7 +62,7 @@ class Savepoint:
                     # Its maker has it still when nothing of the transaction happens: with values, and with the collections that it had.
                     tx.load_object(obj)
                     obj._z_take_collections(collections)
-        tx._written, tx._deleted, tx._looked = dict(self._written), dict(self._deleted), {}
+        tx._written, tx._handed, tx._deleted, tx._looked = dict(self._written), dict(self._handed), dict(self._deleted), {}
         tx._appended = {oid: tx._appended[oid][:count] for oid, count in self._appended.items()}
         tx.root._opened = dict(self._opened)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from zeolite import _zeolite
 from zeolite.errors import AskOutcome, BadValue, FixRequest, KeptElsewhere
@@ -30,12 +31,14 @@ class Transaction(Space):
     def __init__(self, native: _zeolite.Tx, keeper: Keeper):
         super().__init__(native, keeper)
         self._written: dict[int, Object] = {}
+        #: Handed over with its entries; an assignment brings it back among what was written.
+        self._handed: dict[int, Object] = {}
         self._looked: dict[int, Object] = {}
         self._new: list[Object] = []
         self._deleted: dict[int, Object] = {}
         self._appended: dict[int, list[Any]] = {}
         self._placed: list[Any] = []
-        self._savepoints: list[Savepoint] = []
+        self._marks, self._savepoints = 0, WeakSet[Savepoint]()
         self._rolled_back = False
 
     @property
@@ -87,8 +90,8 @@ class Transaction(Space):
             self.load_object(obj)  # its entries go with it
         self._native.delete(oid, b"")
         self._deleted[oid] = obj
-        self._written.pop(oid, None)
-        self._looked.pop(oid, None)
+        for objects in (self._written, self._handed, self._looked):
+            objects.pop(oid, None)
         self._objects.pop(oid, None)
 
     def get_here(self, obj: Obj) -> Obj:
@@ -188,6 +191,10 @@ class Transaction(Space):
                 done.add(oid)
         self._check_indexes()
         settle(self, list(self._written.values()), list(self._deleted.values()))
+        # What can change in place is looked at again each time.
+        for oid, obj in list(self._written.items()):
+            if not type(obj)._z_changes_in_place():
+                self._handed[oid] = self._written.pop(oid)
 
     def _check_indexes(self) -> None:
         """Refuses to write objects that are in indexes which are kept elsewhere: nobody would write their entries."""
