@@ -338,6 +338,9 @@ impl Incoming {
                 Ok(None) => break "the server ended the session".to_owned(),
                 Err(status) => break why(&status),
             };
+            if let Err(reason) = self.feed.fed_to(frame.fed_to, inbox) {
+                break reason;
+            }
             match frame.reply {
                 Some(Reply::Fault(refusal)) if frame.id == 0 => {
                     let fault = Fault::from(refusal);

@@ -25,8 +25,8 @@ use crate::engine::FeedBatch;
 use crate::engine::feed::{Feed, FeedSink};
 use crate::settings::SessionSettings;
 use batch::{Batch, Share};
-use bytes::Bytes;
-use frame::{Taken, Taking};
+use frame::Taken;
+pub(super) use frame::Taking;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -110,7 +110,8 @@ pub(super) trait Listener: Send + Sync {
 pub(super) struct Due {
     /// Up to where it has taken the feed; none: it gets none, or no more.
     pub(super) at: Option<Cursor>,
-    pub(super) woken: bool,
+    /// It is woken, or waits for an answer that takes along how far the order has come: it is to be asked again.
+    pub(super) again: bool,
 }
 
 /// Whether there is something that a session has not taken.
@@ -120,16 +121,6 @@ pub(super) enum Has {
     More,
     /// Not any more, because of this limit.
     Gone(&'static str),
-}
-
-/// What a session sends next.
-pub(super) struct Frame {
-    pub(super) bytes: Bytes,
-    pub(super) next: Cursor,
-    /// The last commit of which everything is sent with it.
-    pub(super) whole: Tid,
-    /// Nothing is behind it.
-    pub(super) all: bool,
 }
 
 /// How much a session has not taken.
@@ -171,16 +162,16 @@ impl Fan {
         });
         let (task, least) = (fan.clone(), Duration::from_millis(settings.feed_delay_ms));
         let task = tokio::spawn(async move {
-            let mut woken = 0;
+            let mut again = 0;
             loop {
                 // Who was woken takes what there is after that: so it is looked once more, and what all have goes.
-                if woken == 0 {
+                if again == 0 {
                     task.bell.notified().await;
                 }
                 if !least.is_zero() {
-                    tokio::time::sleep((WAKE_APART * woken).min(DELAY_MAX).max(least)).await;
+                    tokio::time::sleep((WAKE_APART * again).min(DELAY_MAX).max(least)).await;
                 }
-                woken = task.wake().await;
+                again = task.wake().await;
             }
         });
         (fan, Waking(task))
@@ -229,16 +220,20 @@ impl Fan {
         self.state.lock().has(from)
     }
 
+    /// Whether all that there is for a session is how far the order has come.
+    pub(super) fn is_place_alone(&self, from: Cursor, place: Option<Place>) -> bool {
+        let state = self.state.lock();
+        let Some(at) = from.batch.checked_sub(state.first) else { return false };
+        state.batches.iter().skip(at as usize).all(|batch| batch.is_nothing_for(place))
+    }
+
     /// What comes next for a session, if it [has](Self::has) more.
-    pub(super) fn take(&self, from: Cursor, place: Option<Place>) -> Result<Frame, Has> {
-        let taking = {
-            let state = self.state.lock();
-            match state.has(from) {
-                Has::More => state.frame(from, place),
-                other => return Err(other),
-            }
-        };
-        Ok(taking.frame())
+    pub(super) fn take(&self, from: Cursor, place: Option<Place>) -> Result<Taking, Has> {
+        let state = self.state.lock();
+        match state.has(from) {
+            Has::More => Ok(state.taking(from, place)),
+            other => Err(other),
+        }
     }
 
     /// How much is here that a session has not taken.
@@ -278,23 +273,23 @@ impl Fan {
         self.left_out.fetch_add((cells * members as u64).saturating_sub(told), Ordering::Relaxed);
     }
 
-    /// Wakes who is idle and has not taken everything, cuts who is behind, and lets go what all have taken. How many were woken.
+    /// Wakes who is idle and has not taken everything, cuts who is behind, and lets go what all have taken. How many are to be asked again.
     async fn wake(&self) -> u32 {
         let (members, end) = {
             let state = self.state.lock();
             (state.members.iter().map(|member| member.listener.clone()).collect::<Vec<_>>(), state.end())
         };
-        let (mut woken, mut all_have) = (0, end);
+        let (mut again, mut all_have) = (0, end);
         for (at, member) in members.into_iter().enumerate() {
             let due = member.feed_is_due();
-            woken += u32::from(due.woken);
+            again += u32::from(due.again);
             all_have = due.at.map_or(all_have, |cursor| all_have.min(cursor));
             if at % WAKES_PER_TURN == WAKES_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
         }
         self.state.lock().let_go(all_have);
-        woken
+        again
     }
 }
 
@@ -382,7 +377,7 @@ impl State {
 
     /// What one frame has. A piece that says `more` ends a frame: it says so of the frame's last commit. So does another life of the
     /// store: a frame has one.
-    fn frame(&self, from: Cursor, place: Option<Place>) -> Taking {
+    fn taking(&self, from: Cursor, place: Option<Place>) -> Taking {
         let (mut taken, mut bytes, mut next) = (Vec::new(), 0, from);
         let (mut timeline, mut passed) = (None, None);
         while let Some(batch) = self.batches.get((next.batch - self.first) as usize) {
@@ -410,7 +405,7 @@ impl State {
             }
         }
         taken.extend(passed.map(|(last, timeline)| Taken::UpTo(last, timeline)));
-        Taking { taken, next, all: next == self.end() }
+        Taking { taken, timeline: timeline.unwrap_or_default(), next, all: next == self.end() }
     }
 }
 

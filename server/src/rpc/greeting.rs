@@ -17,7 +17,7 @@
 //! in pieces; a client that goes away between two of them comes back with a tid before that commit.
 
 use super::calls::Calls;
-use super::outbox::{Outbox, fault_reply};
+use super::outbox::{Outbox, fault_reply, frame};
 use super::{Rpc, pieces};
 use crate::engine::FeedItem;
 use bytes::Bytes;
@@ -95,7 +95,7 @@ impl Greeter {
             Err(fault) => {
                 self.stage = Stage::Over;
                 self.outbox.end();
-                Some(v2::ServerFrame { id: self.request_id, reply: Some(fault_reply(&fault)) })
+                Some(frame(self.request_id, fault_reply(&fault)))
             }
         }
     }
@@ -110,7 +110,7 @@ impl Greeter {
         }
         while let Stage::Replay { seen, subscribed } = self.stage {
             if let Some(piece) = self.pieces.pop_front() {
-                return Ok(Some(v2::ServerFrame { id: 0, reply: Some(Reply::Feed(piece)) }));
+                return Ok(Some(frame(0, Reply::Feed(piece))));
             }
             let to = subscribed.unwrap_or_else(|| self.calls.engine().visible());
             let calls = self.calls.clone();
@@ -180,6 +180,6 @@ impl Greeter {
             term: self.calls.engine().term(),
             interest: self.calls.interest().is_some(),
         };
-        v2::ServerFrame { id: self.request_id, reply: Some(Reply::Hello(reply)) }
+        frame(self.request_id, Reply::Hello(reply))
     }
 }

@@ -23,7 +23,7 @@
 
 use super::budget::Charge;
 use super::encode;
-use super::fan::{Cursor, Due, Fan, Has, Listener, Untaken};
+use super::fan::{Cursor, Due, Fan, Has, Listener, Taking, Untaken};
 use super::interest::Place;
 use crate::settings::SessionSettings;
 use parking_lot::Mutex;
@@ -36,6 +36,9 @@ use std::time::Duration;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::{Fault, FaultKind, Tid, hash};
+
+/// So many turns of the fan, of 20 ms at most, how far the order has come waits for an answer.
+const PUT_OFF_MAX: u8 = 5;
 
 #[expect(
     clippy::large_enum_variant,
@@ -79,6 +82,12 @@ struct Feeding {
     place: Option<Place>,
     /// Everything up to here was sent.
     sent_to: Tid,
+    /// The life of the store that was told last; 0: none yet.
+    timeline: u64,
+    /// How far the order has come is told by itself, if no answer takes it along.
+    is_due: bool,
+    /// So often it was not, for the sake of an answer that is still to come.
+    put_off: u8,
 }
 
 struct Lane {
@@ -91,6 +100,8 @@ struct Lane {
     feed: Option<Feeding>,
     /// So many of the frames show nothing of which the feed is not sent.
     covered: usize,
+    /// How far the order has come: the next frame says it; 0: nothing.
+    fed_to: u64,
     waker: Option<Waker>,
 }
 
@@ -131,6 +142,7 @@ impl Outbox {
                 reply_bytes: 0,
                 feed: None,
                 covered: 0,
+                fed_to: 0,
                 waker: None,
             }),
             limits: QueueLimits {
@@ -249,7 +261,8 @@ impl Outbox {
                 lane.replies -= 1;
                 lane.reply_bytes -= queued.bytes;
             }
-            return Popped::Frame(queued.frame);
+            let fed_to = std::mem::take(&mut lane.fed_to);
+            return Popped::Frame(v2::ServerFrame { fed_to, ..queued.frame });
         }
         match lane.phase {
             Phase::Ending | Phase::Closed => return Popped::End,
@@ -287,26 +300,46 @@ impl Outbox {
 
 impl Listener for Outbox {
     fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, place: Option<Place>, after: Tid) {
-        self.lane.lock().feed = Some(Feeding { fan, at, place, sent_to: after });
+        let feeding = Feeding { fan, at, place, sent_to: after, timeline: 0, is_due: false, put_off: 0 };
+        self.lane.lock().feed = Some(feeding);
     }
 
     fn feed_is_due(self: Arc<Self>) -> Due {
-        let (waker, at) = {
-            let mut lane = self.lane.lock();
-            let taken = lane.feed.as_ref().map(|feed| (feed.fan.has(feed.at), feed.at));
-            match taken {
-                None => (None, None),
-                Some((Has::Nothing, at)) => (None, Some(at)),
-                Some((Has::More, at)) => (lane.waker.take(), Some(at)),
-                Some((Has::Gone(limit), _)) => {
-                    self.cut(&mut lane, limit);
-                    (lane.waker.take(), None)
-                }
+        let mut lane = self.lane.lock();
+        let is_idle = lane.in_flight.is_empty();
+        let Some(feed) = &mut lane.feed else { return Due { at: None, again: false } };
+        let at = match feed.fan.has(feed.at) {
+            Has::Nothing => return Due { at: Some(feed.at), again: false },
+            Has::More if !is_idle && feed.is_put_off() => return Due { at: Some(feed.at), again: true },
+            Has::More => {
+                feed.is_due = true;
+                Some(feed.at)
+            }
+            Has::Gone(limit) => {
+                self.cut(&mut lane, limit);
+                None
             }
         };
-        let woken = waker.is_some();
+        let waker = lane.waker.take();
+        drop(lane);
+        let again = waker.is_some();
         wake(waker);
-        Due { at, woken }
+        Due { at, again }
+    }
+}
+
+impl Feeding {
+    /// How far the order has come can wait a few turns for an answer that takes it along; what the client may hold does not.
+    fn is_put_off(&mut self) -> bool {
+        let is_put_off = self.put_off < PUT_OFF_MAX && self.fan.is_place_alone(self.at, self.place);
+        self.put_off += u8::from(is_put_off);
+        is_put_off
+    }
+
+    /// It is sent.
+    fn took(&mut self, taking: &Taking) {
+        (self.at, self.sent_to) = (taking.next, self.sent_to.max(taking.whole()));
+        (self.timeline, self.is_due, self.put_off) = (taking.timeline, false, 0);
     }
 }
 
@@ -320,7 +353,7 @@ impl Lane {
         if self.phase == Phase::Ending || self.phase == Phase::Closed {
             return;
         }
-        let mut frame = v2::ServerFrame { id, reply: Some(reply) };
+        let mut frame = frame(id, reply);
         let mut charge = charge;
         if let Some(Err(fault)) = charge.as_mut().map(|charge| charge.becomes(frame.encoded_len())) {
             (frame.reply, charge) = (Some(fault_reply(&fault)), None);
@@ -335,12 +368,21 @@ impl Lane {
     fn next_feed(&mut self) -> Result<Option<v2::ServerFrame>, &'static str> {
         let (Some(feed), 0) = (&mut self.feed, self.covered) else { return Ok(None) };
         match feed.fan.take(feed.at, feed.place) {
-            Ok(frame) => {
-                (feed.at, feed.sent_to) = (frame.next, feed.sent_to.max(frame.whole));
-                if frame.all {
+            Ok(taking) => {
+                // Of a life that was told already, and with nothing behind it.
+                let place = taking.place_alone().filter(|_| taking.all && taking.timeline == feed.timeline);
+                if place.is_some() && self.frames.is_empty() && !feed.is_due {
+                    return Ok(None);
+                }
+                feed.took(&taking);
+                if taking.all {
                     self.covered = self.frames.len();
                 }
-                Ok(Some(v2::ServerFrame { id: 0, reply: Some(Reply::Feed(frame.bytes)) }))
+                if let Some(place) = place.filter(|_| !self.frames.is_empty()) {
+                    self.fed_to = place.0;
+                    return Ok(None);
+                }
+                Ok(Some(frame(0, Reply::Feed(taking.bytes()))))
             }
             Err(Has::Gone(limit)) => Err(limit),
             Err(Has::Nothing | Has::More) => {
@@ -367,8 +409,7 @@ impl Lane {
         if self.phase == Phase::Ending || self.phase == Phase::Closed {
             return;
         }
-        let frame = v2::ServerFrame { id: 0, reply: Some(reply) };
-        self.frames.push_back(Queued { frame, bytes: 0, kind: QueuedKind::Notice, _charge: None });
+        self.frames.push_back(Queued { frame: frame(0, reply), bytes: 0, kind: QueuedKind::Notice, _charge: None });
     }
 }
 
@@ -401,6 +442,11 @@ impl Drop for Promised {
             self.outbox.reply(self.id, fault_reply(&fault));
         }
     }
+}
+
+/// A frame that says nothing of the feed.
+pub(super) fn frame(id: u64, reply: Reply) -> v2::ServerFrame {
+    v2::ServerFrame { id, reply: Some(reply), fed_to: 0 }
 }
 
 /// A fault as the answer to a request.

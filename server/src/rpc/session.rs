@@ -22,7 +22,7 @@ use super::calls::Calls;
 use super::encode;
 use super::greeting::{Greeting, check_protocol, greeting};
 use super::interest::Interest;
-use super::outbox::{Outbox, Popped, fault_reply};
+use super::outbox::{Outbox, Popped, fault_reply, frame};
 use super::requests::Requests;
 use crate::auth::rights::Verb;
 use crate::databases::Database;
@@ -247,5 +247,5 @@ impl Drop for Session {
 }
 
 fn last(id: u64, fault: &Fault) -> Phase {
-    Phase::Last(Box::new(v2::ServerFrame { id, reply: Some(fault_reply(fault)) }))
+    Phase::Last(Box::new(frame(id, fault_reply(fault))))
 }

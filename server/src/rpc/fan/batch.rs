@@ -85,6 +85,11 @@ impl Batch {
         }
     }
 
+    /// Whether the session of a column is told nothing of it.
+    pub(super) fn is_nothing_for(&self, place: Option<Place>) -> bool {
+        matches!(self.share(place), Share::Nothing)
+    }
+
     /// What a session has taken of it that is at this piece.
     pub(super) fn bytes_before(&self, place: Option<Place>, piece: usize) -> usize {
         match self.share(place) {

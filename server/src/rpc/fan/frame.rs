@@ -1,7 +1,7 @@
 //! Owns one frame of the feed: what a session takes at once, and its bytes, which are made when the lock of the fan is free again.
 
 use super::batch::Part;
-use super::{Cursor, Frame};
+use super::Cursor;
 use crate::rpc::interest::Place;
 use crate::rpc::pieces::Piece;
 use bytes::{Bytes, BytesMut};
@@ -10,15 +10,18 @@ use std::sync::Arc;
 use zeolite_proto::Tid;
 use zeolite_proto::wire::v2;
 
-/// What is in a frame, where the next begins, and whether nothing is there.
-pub(super) struct Taking {
+/// What a session sends next.
+pub(in crate::rpc) struct Taking {
     pub(super) taken: Vec<Taken>,
-    pub(super) next: Cursor,
-    pub(super) all: bool,
+    /// The life of the store that it is of.
+    pub(in crate::rpc) timeline: u64,
+    pub(in crate::rpc) next: Cursor,
+    /// Nothing is behind it.
+    pub(in crate::rpc) all: bool,
 }
 
 /// What goes into a frame.
-pub(super) enum Taken {
+pub(in crate::rpc) enum Taken {
     Piece(Piece),
     Part(Arc<Part>, Place),
     /// Nothing but how far the order has come in a life of the store.
@@ -26,18 +29,29 @@ pub(super) enum Taken {
 }
 
 impl Taking {
-    pub(super) fn frame(self) -> Frame {
-        let whole = self.taken.iter().map(Taken::whole).max().unwrap_or(Tid::NONE);
+    /// How far the order has come, if it says nothing else.
+    pub(in crate::rpc) fn place_alone(&self) -> Option<Tid> {
+        match &self.taken[..] {
+            [Taken::UpTo(tid, _)] => Some(*tid),
+            _ => None,
+        }
+    }
+
+    /// The last commit of which everything is sent with it.
+    pub(in crate::rpc) fn whole(&self) -> Tid {
+        self.taken.iter().map(Taken::whole).max().unwrap_or(Tid::NONE)
+    }
+
+    pub(in crate::rpc) fn bytes(&self) -> Bytes {
         // The messages of a list, one behind the other, are the message of the whole list.
-        let bytes = match &self.taken[..] {
+        match &self.taken[..] {
             [one] => one.bytes(),
             many => {
                 let mut joined = BytesMut::new();
                 many.iter().for_each(|one| joined.extend_from_slice(&one.bytes()));
                 joined.freeze()
             }
-        };
-        Frame { bytes, next: self.next, whole, all: self.all }
+        }
     }
 }
 

@@ -24,9 +24,9 @@ fn batch(tid: u64, keys: usize, key_bytes: usize) -> FeedBatch {
     FeedBatch { items: vec![crate::engine::FeedItem { tid: Tid(tid), cells }], timeline: 7 }
 }
 
-fn frame(fan: &Fan, from: Cursor) -> (v2::FeedBatch, Frame) {
+fn frame(fan: &Fan, from: Cursor) -> (v2::FeedBatch, Taking) {
     let frame = fan.take(from, None).unwrap_or_else(|has| panic!("{has:?}"));
-    (v2::FeedBatch::decode(frame.bytes.clone()).expect("a batch"), frame)
+    (v2::FeedBatch::decode(frame.bytes()).expect("a batch"), frame)
 }
 
 fn tids(batch: &v2::FeedBatch) -> Vec<u64> {
@@ -42,7 +42,7 @@ async fn what_waits_is_one_frame() {
     }
     let (told, first) = frame(&fan, BEGIN);
     assert_eq!((tids(&told), told.timeline, told.more), (vec![1, 2, 3], 7, false));
-    assert_eq!((first.whole, first.all), (Tid(3), true));
+    assert_eq!((first.whole(), first.all), (Tid(3), true));
     assert_eq!(fan.has(first.next), Has::Nothing);
     fan.push(&FeedBatch { timeline: 8, ..batch(4, 1, 8) });
     fan.push(&FeedBatch { timeline: 9, ..batch(5, 1, 8) });
@@ -62,7 +62,7 @@ async fn a_commit_in_pieces_ends_its_frames() {
     while fan.has(cursor) == Has::More {
         let (told, frame) = frame(&fan, cursor);
         assert!(fan.untaken(frame.next, None).bytes < fan.untaken(cursor, None).bytes);
-        frames.push((tids(&told), told.more, frame.whole.0));
+        frames.push((tids(&told), told.more, frame.whole().0));
         cursor = frame.next;
     }
     assert_eq!(frames, [(vec![1, 2], true, 1), (vec![2], true, 0), (vec![2], false, 2), (vec![3], false, 3)]);
@@ -169,9 +169,9 @@ fn interested(fan: &Arc<Fan>, cells: &[Cell]) -> (Arc<Interest>, Place) {
     (interest, place)
 }
 
-fn take(fan: &Fan, from: Cursor, place: Place) -> (Vec<u64>, u64, Frame) {
+fn take(fan: &Fan, from: Cursor, place: Place) -> (Vec<u64>, u64, Taking) {
     let frame = fan.take(from, Some(place)).unwrap_or_else(|has| panic!("{has:?}"));
-    let told = v2::FeedBatch::decode(frame.bytes.clone()).expect("a batch");
+    let told = v2::FeedBatch::decode(frame.bytes()).expect("a batch");
     assert!(!told.more && told.timeline == 7);
     (tids(&told), told.up_to, frame)
 }
@@ -185,17 +185,17 @@ async fn who_holds_nothing_of_it_is_told_how_far_the_order_has_come() {
         fan.push(&batch(tid, 1, 8));
     }
     let (told, up_to, frame) = take(&fan, BEGIN, of_two);
-    assert_eq!((told, up_to, frame.whole, frame.all), (vec![2], 3, Tid(3), true));
+    assert_eq!((told, up_to, frame.whole(), frame.all), (vec![2], 3, Tid(3), true));
     let (told, up_to, nothing) = take(&fan, BEGIN, of_all);
-    assert_eq!((told, up_to, nothing.whole, nothing.all), (vec![], 3, Tid(3), true));
-    assert!(nothing.bytes.len() < 16, "{} bytes for three commits", nothing.bytes.len());
+    assert_eq!((told, up_to, nothing.whole(), nothing.all), (vec![], 3, Tid(3), true));
+    assert!(nothing.bytes().len() < 16, "{} bytes for three commits", nothing.bytes().len());
     assert_eq!((fan.untaken(nothing.next, Some(of_all)).bytes, fan.has(nothing.next)), (0, Has::Nothing));
     assert_eq!(fan.cost(), Cost { cells_told: 4, cells_left_out: 5, told_everything: 1 });
     all.everything();
     fan.push(&batch(4, 1, 8));
     fan.push(&batch(5, 200, 1000));
     let (told, up_to, frame) = take(&fan, nothing.next, of_all);
-    assert_eq!((told, up_to, frame.whole), (vec![4, 5], 0, Tid(5)), "from then on everything");
+    assert_eq!((told, up_to, frame.whole()), (vec![4, 5], 0, Tid(5)), "from then on everything");
     assert_eq!(fan.cost().told_everything, 2);
     // The batch before is kept for others, and is still not told.
     let (told, up_to, _) = take(&fan, BEGIN, of_all);
@@ -216,8 +216,8 @@ async fn an_import_is_kept_for_nobody_and_told_to_nobody() {
     let cells = (0..100).map(|n| Cell::entry(Oid(3), vec![n; 8])).collect();
     fan.push(&FeedBatch { items: vec![crate::engine::FeedItem { tid: Tid(3), cells }], timeline: 7 });
     let (told, up_to, frame) = take(&fan, BEGIN, of_three);
-    let told_cells = v2::FeedBatch::decode(frame.bytes).expect("a batch").items[0].cells.len();
-    assert_eq!((told, up_to, told_cells, frame.whole), (vec![3], 3, 40, Tid(3)));
+    let told_cells = v2::FeedBatch::decode(frame.bytes()).expect("a batch").items[0].cells.len();
+    assert_eq!((told, up_to, told_cells, frame.whole()), (vec![3], 3, 40, Tid(3)));
     let (told, up_to, _) = take(&fan, BEGIN, of_none);
     assert_eq!((told, up_to), (vec![], 3));
     assert_eq!(fan.cost(), Cost { cells_told: 40, cells_left_out: 40_000 + 160, told_everything: 0 });

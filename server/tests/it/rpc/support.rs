@@ -168,7 +168,7 @@ impl Raw {
         let mut replayed = Vec::new();
         loop {
             match self.next().await {
-                v2::ServerFrame { id: 0, reply: Some(Reply::Feed(feed)) } => {
+                v2::ServerFrame { id: 0, reply: Some(Reply::Feed(feed)), .. } => {
                     for item in items(&feed) {
                         match replayed.last_mut() {
                             Some(open @ v2::FeedItem { .. }) if open.tid == item.tid => open.cells.extend(item.cells),
@@ -176,7 +176,7 @@ impl Raw {
                         }
                     }
                 }
-                v2::ServerFrame { id: answered, reply: Some(Reply::Hello(reply)) } => {
+                v2::ServerFrame { id: answered, reply: Some(Reply::Hello(reply)), .. } => {
                     assert_eq!(answered, id);
                     return (replayed, reply);
                 }
