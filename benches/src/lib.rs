@@ -33,7 +33,7 @@ impl Zeolite for Echo {
                 Some(Asked::Hello(_)) => Reply::Hello(v2::HelloReply::default()),
                 _ => Reply::Load(reply.clone()),
             };
-            Ok(v2::ServerFrame { id, reply: Some(answer), fed_to: 0 })
+            Ok(v2::ServerFrame { id, reply: Some(answer), feed_before: Default::default() })
         });
         Ok(Response::new(Box::pin(answered)))
     }

@@ -338,7 +338,9 @@ impl Incoming {
                 Ok(None) => break "the server ended the session".to_owned(),
                 Err(status) => break why(&status),
             };
-            if let Err(reason) = self.feed.fed_to(frame.fed_to, inbox) {
+            if !frame.feed_before.is_empty()
+                && let Err(reason) = self.feed.take(frame.feed_before, inbox)
+            {
                 break reason;
             }
             match frame.reply {

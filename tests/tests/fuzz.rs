@@ -238,7 +238,7 @@ fn server_frames() -> Vec<Bytes> {
         Reply::Feed(feed.into()),
         Reply::Cut(v2::Cut { tid: 3, reason: "too slow".into() }),
     ];
-    let frame = |reply| v2::ServerFrame { id: 300, reply: Some(reply), fed_to: 0 };
+    let frame = |reply| v2::ServerFrame { id: 300, reply: Some(reply), feed_before: Default::default() };
     replies.into_iter().map(|reply| frame(reply).encode_to_vec().into()).collect()
 }
 

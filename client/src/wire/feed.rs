@@ -16,15 +16,12 @@ use zeolite_proto::{Cell, Tid};
 pub(super) struct FeedJoiner {
     /// The commit whose last piece is still to come.
     open: Option<(Tid, Vec<Cell>)>,
-    /// The life of the store that was told last.
-    timeline: u64,
 }
 
 impl FeedJoiner {
     /// Takes the next batch; what is whole goes to the inbox. The error says what is wrong with it.
     pub(super) fn take(&mut self, batch: Bytes, inbox: &dyn Inbox) -> Result<(), String> {
         let batch = v2::FeedBatch::decode(batch).map_err(|error| format!("the feed cannot be decoded: {error}"))?;
-        self.timeline = batch.timeline;
         let mut newest = Tid::NONE;
         let mut items = batch.items.into_iter().peekable();
         while let Some(item) = items.next() {
@@ -46,18 +43,6 @@ impl FeedJoiner {
         }
         inbox.reached(newest.max(Tid(batch.up_to)), batch.timeline);
         Ok(())
-    }
-
-    /// An answer says how far the order has come; 0: it does not. The error says what is wrong with it.
-    pub(super) fn fed_to(&self, tid: u64, inbox: &dyn Inbox) -> Result<(), String> {
-        match &self.open {
-            _ if tid == 0 => Ok(()),
-            Some((open, _)) => Err(format!("an answer says that {tid} is told in the middle of {open}")),
-            None => {
-                inbox.reached(Tid(tid), self.timeline);
-                Ok(())
-            }
-        }
     }
 }
 

@@ -390,7 +390,10 @@ fn every_frame_is_as_it_was() {
         check(&format!("client-{name}"), &v2::ClientFrame { id: 300, request: Some(request), ..Default::default() });
     }
     for (name, reply) in replies() {
-        check(&format!("server-{name}"), &v2::ServerFrame { id: 300, reply: Some(reply), fed_to: 0 });
+        check(
+            &format!("server-{name}"),
+            &v2::ServerFrame { id: 300, reply: Some(reply), feed_before: Default::default() },
+        );
     }
     check("feed-batch", &feed());
     check("feed-piece", &v2::FeedBatch { more: true, timeline: 0x0123_4567_89ab_cdef, ..feed() });

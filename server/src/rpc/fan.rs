@@ -405,7 +405,7 @@ impl State {
             }
         }
         taken.extend(passed.map(|(last, timeline)| Taken::UpTo(last, timeline)));
-        Taking { taken, timeline: timeline.unwrap_or_default(), next, all: next == self.end() }
+        Taking { taken, next, all: next == self.end() }
     }
 }
 

@@ -26,6 +26,7 @@ use super::encode;
 use super::fan::{Cursor, Due, Fan, Has, Listener, Taking, Untaken};
 use super::interest::Place;
 use crate::settings::SessionSettings;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use std::collections::VecDeque;
@@ -39,6 +40,9 @@ use zeolite_proto::{Fault, FaultKind, Tid, hash};
 
 /// So many turns of the fan, of 20 ms at most, how far the order has come waits for an answer.
 const PUT_OFF_MAX: u8 = 5;
+
+/// An answer and the feed before it are one frame up to this size.
+const TOGETHER_BYTES: usize = 32 << 10;
 
 #[expect(
     clippy::large_enum_variant,
@@ -82,11 +86,9 @@ struct Feeding {
     place: Option<Place>,
     /// Everything up to here was sent.
     sent_to: Tid,
-    /// The life of the store that was told last; 0: none yet.
-    timeline: u64,
-    /// How far the order has come is told by itself, if no answer takes it along.
+    /// It has waited long enough for an answer that takes it along.
     is_due: bool,
-    /// So often it was not, for the sake of an answer that is still to come.
+    /// So often it has waited longer, for an answer that is still to come.
     put_off: u8,
 }
 
@@ -100,8 +102,6 @@ struct Lane {
     feed: Option<Feeding>,
     /// So many of the frames show nothing of which the feed is not sent.
     covered: usize,
-    /// How far the order has come: the next frame says it; 0: nothing.
-    fed_to: u64,
     waker: Option<Waker>,
 }
 
@@ -142,7 +142,6 @@ impl Outbox {
                 reply_bytes: 0,
                 feed: None,
                 covered: 0,
-                fed_to: 0,
                 waker: None,
             }),
             limits: QueueLimits {
@@ -250,19 +249,21 @@ impl Outbox {
     /// The next frame; registers the waker when there is none.
     pub(super) fn pop(self: &Arc<Self>, context: &Context<'_>) -> Popped {
         let mut lane = self.lane.lock();
-        match lane.next_feed() {
-            Ok(Some(frame)) => return Popped::Frame(frame),
-            Ok(None) => {}
-            Err(limit) => self.cut(&mut lane, limit),
-        }
+        let feed_before = match lane.next_feed() {
+            Ok(Fed::Alone(feed)) => return Popped::Frame(frame(0, Reply::Feed(feed))),
+            Ok(Fed::With(feed)) => feed,
+            Err(limit) => {
+                self.cut(&mut lane, limit);
+                Bytes::new()
+            }
+        };
         if let Some(queued) = lane.frames.pop_front() {
             lane.covered = lane.covered.saturating_sub(1);
             if queued.kind == QueuedKind::Reply {
                 lane.replies -= 1;
                 lane.reply_bytes -= queued.bytes;
             }
-            let fed_to = std::mem::take(&mut lane.fed_to);
-            return Popped::Frame(v2::ServerFrame { fed_to, ..queued.frame });
+            return Popped::Frame(v2::ServerFrame { feed_before, ..queued.frame });
         }
         match lane.phase {
             Phase::Ending | Phase::Closed => return Popped::End,
@@ -300,7 +301,7 @@ impl Outbox {
 
 impl Listener for Outbox {
     fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, place: Option<Place>, after: Tid) {
-        let feeding = Feeding { fan, at, place, sent_to: after, timeline: 0, is_due: false, put_off: 0 };
+        let feeding = Feeding { fan, at, place, sent_to: after, is_due: false, put_off: 0 };
         self.lane.lock().feed = Some(feeding);
     }
 
@@ -328,6 +329,17 @@ impl Listener for Outbox {
     }
 }
 
+/// What of the feed is sent now.
+enum Fed {
+    Alone(Bytes),
+    /// With the next answer; empty: nothing.
+    With(Bytes),
+}
+
+impl Fed {
+    const NOTHING: Fed = Fed::With(Bytes::new());
+}
+
 impl Feeding {
     /// How far the order has come can wait a few turns for an answer that takes it along; what the client may hold does not.
     fn is_put_off(&mut self) -> bool {
@@ -339,7 +351,7 @@ impl Feeding {
     /// It is sent.
     fn took(&mut self, taking: &Taking) {
         (self.at, self.sent_to) = (taking.next, self.sent_to.max(taking.whole()));
-        (self.timeline, self.is_due, self.put_off) = (taking.timeline, false, 0);
+        (self.is_due, self.put_off) = (!taking.all, 0);
     }
 }
 
@@ -365,29 +377,28 @@ impl Lane {
     }
 
     /// The feed that is to be sent before anything else; the error says by which limit it is gone.
-    fn next_feed(&mut self) -> Result<Option<v2::ServerFrame>, &'static str> {
-        let (Some(feed), 0) = (&mut self.feed, self.covered) else { return Ok(None) };
+    fn next_feed(&mut self) -> Result<Fed, &'static str> {
+        let (Some(feed), 0) = (&mut self.feed, self.covered) else { return Ok(Fed::NOTHING) };
+        // Who has said what it may hold knows that feed comes with answers, too.
+        if feed.place.is_some() && self.frames.is_empty() && !feed.is_due {
+            return Ok(Fed::NOTHING);
+        }
         match feed.fan.take(feed.at, feed.place) {
             Ok(taking) => {
-                // Of a life that was told already, and with nothing behind it.
-                let place = taking.place_alone().filter(|_| taking.all && taking.timeline == feed.timeline);
-                if place.is_some() && self.frames.is_empty() && !feed.is_due {
-                    return Ok(None);
-                }
                 feed.took(&taking);
+                let (bytes, goes_with) = (taking.bytes(), feed.place.and(self.frames.front()));
                 if taking.all {
                     self.covered = self.frames.len();
                 }
-                if let Some(place) = place.filter(|_| !self.frames.is_empty()) {
-                    self.fed_to = place.0;
-                    return Ok(None);
-                }
-                Ok(Some(frame(0, Reply::Feed(taking.bytes()))))
+                Ok(match goes_with {
+                    Some(queued) if taking.all && queued.bytes + bytes.len() <= TOGETHER_BYTES => Fed::With(bytes),
+                    _ => Fed::Alone(bytes),
+                })
             }
             Err(Has::Gone(limit)) => Err(limit),
             Err(Has::Nothing | Has::More) => {
                 self.covered = self.frames.len();
-                Ok(None)
+                Ok(Fed::NOTHING)
             }
         }
     }
@@ -446,7 +457,7 @@ impl Drop for Promised {
 
 /// A frame that says nothing of the feed.
 pub(super) fn frame(id: u64, reply: Reply) -> v2::ServerFrame {
-    v2::ServerFrame { id, reply: Some(reply), fed_to: 0 }
+    v2::ServerFrame { id, reply: Some(reply), feed_before: Bytes::new() }
 }
 
 /// A fault as the answer to a request.

@@ -1,7 +1,7 @@
 //! Owns one frame of the feed: what a session takes at once, and its bytes, which are made when the lock of the fan is free again.
 
-use super::batch::Part;
 use super::Cursor;
+use super::batch::Part;
 use crate::rpc::interest::Place;
 use crate::rpc::pieces::Piece;
 use bytes::{Bytes, BytesMut};
@@ -13,15 +13,13 @@ use zeolite_proto::wire::v2;
 /// What a session sends next.
 pub(in crate::rpc) struct Taking {
     pub(super) taken: Vec<Taken>,
-    /// The life of the store that it is of.
-    pub(in crate::rpc) timeline: u64,
     pub(in crate::rpc) next: Cursor,
     /// Nothing is behind it.
     pub(in crate::rpc) all: bool,
 }
 
 /// What goes into a frame.
-pub(in crate::rpc) enum Taken {
+pub(super) enum Taken {
     Piece(Piece),
     Part(Arc<Part>, Place),
     /// Nothing but how far the order has come in a life of the store.
@@ -29,14 +27,6 @@ pub(in crate::rpc) enum Taken {
 }
 
 impl Taking {
-    /// How far the order has come, if it says nothing else.
-    pub(in crate::rpc) fn place_alone(&self) -> Option<Tid> {
-        match &self.taken[..] {
-            [Taken::UpTo(tid, _)] => Some(*tid),
-            _ => None,
-        }
-    }
-
     /// The last commit of which everything is sent with it.
     pub(in crate::rpc) fn whole(&self) -> Tid {
         self.taken.iter().map(Taken::whole).max().unwrap_or(Tid::NONE)
