@@ -395,6 +395,9 @@ fn every_frame_is_as_it_was() {
             &v2::ServerFrame { id: 300, reply: Some(reply), feed_before: Default::default() },
         );
     }
+    let done = v2::Done { tid: T2, ..Default::default() };
+    let feed_before = feed().encode_to_vec().into();
+    check("feed-before", &v2::ServerFrame { id: 300, reply: Some(Reply::Done(done)), feed_before });
     check("feed-batch", &feed());
     check("feed-piece", &v2::FeedBatch { more: true, timeline: 0x0123_4567_89ab_cdef, ..feed() });
     check("feed-up_to", &v2::FeedBatch { items: vec![], timeline: 5, up_to: T2, ..feed() });
@@ -407,7 +410,10 @@ fn there_is_a_sample_for_every_file_and_for_every_kind_of_fault() {
     let replies = replies().into_iter().map(|(name, _)| format!("server-{name}.bin"));
     let samples: BTreeSet<String> = requests
         .chain(replies)
-        .chain(["feed-batch.bin", "feed-piece.bin", "feed-up_to.bin", "log-page.bin", "faults.bin"].map(String::from))
+        .chain(
+            ["feed-before.bin", "feed-batch.bin", "feed-piece.bin", "feed-up_to.bin", "log-page.bin", "faults.bin"]
+                .map(String::from),
+        )
         .collect();
     let files = std::fs::read_dir(directory()).expect("the fixtures are there");
     let files: BTreeSet<String> =

@@ -21,12 +21,17 @@
 //!
 //! The lock is held for a push or a pop only; meanwhile only the fan's is taken.
 
+mod feeding;
+
 use super::budget::Charge;
 use super::encode;
-use super::fan::{Cursor, Due, Fan, Has, Listener, Taking, Untaken};
+use super::fan::{Cursor, Due, Fan, Listener, Untaken};
 use super::interest::Place;
 use crate::settings::SessionSettings;
 use bytes::Bytes;
+use feeding::{Fed, Feeding, Turn};
+#[cfg(test)]
+pub(super) use feeding::{PUT_OFF_MAX, TOGETHER_BYTES};
 use parking_lot::Mutex;
 use prost::Message;
 use std::collections::VecDeque;
@@ -37,12 +42,6 @@ use std::time::Duration;
 use zeolite_proto::wire::v2;
 use zeolite_proto::wire::v2::server_frame::Reply;
 use zeolite_proto::{Fault, FaultKind, Tid, hash};
-
-/// So many turns of the fan, of 20 ms at most, how far the order has come waits for an answer.
-const PUT_OFF_MAX: u8 = 5;
-
-/// An answer and the feed before it are one frame up to this size.
-const TOGETHER_BYTES: usize = 32 << 10;
 
 #[expect(
     clippy::large_enum_variant,
@@ -76,20 +75,6 @@ struct QueueLimits {
     in_flight_max: usize,
     reply_bytes_max: usize,
     linger: Duration,
-}
-
-/// The feed as this session sees it.
-struct Feeding {
-    fan: Arc<Fan>,
-    at: Cursor,
-    /// Its column; none: it is told everything.
-    place: Option<Place>,
-    /// Everything up to here was sent.
-    sent_to: Tid,
-    /// It has waited long enough for an answer that takes it along.
-    is_due: bool,
-    /// So often it has waited longer, for an answer that is still to come.
-    put_off: u8,
 }
 
 struct Lane {
@@ -208,7 +193,7 @@ impl Outbox {
 
     /// An operator ends the session. A client that reads does so at once, any other in time.
     pub(super) fn cut_by_operator(self: &Arc<Self>) {
-        let newest = self.lane.lock().feed.as_ref().map_or(Tid::NONE, |feed| feed.sent_to);
+        let newest = self.lane.lock().feed.as_ref().map_or(Tid::NONE, Feeding::sent_to);
         let reason = "an operator has cut this session; connect again, unless you were told not to".to_owned();
         self.notice(Reply::Cut(v2::Cut { tid: newest.0, reason }));
         self.end();
@@ -242,7 +227,7 @@ impl Outbox {
         };
         wake(waker);
         if let Some(feed) = feed {
-            feed.fan.leave(self);
+            feed.fan().leave(self);
         }
     }
 
@@ -286,37 +271,32 @@ impl Outbox {
         QueueLoad {
             in_flight: lane.in_flight.len(),
             reply_bytes: lane.reply_bytes,
-            feed: lane.feed.as_ref().map_or_else(Untaken::default, |feed| feed.fan.untaken(feed.at, feed.place)),
+            feed: lane.feed.as_ref().map_or_else(Untaken::default, Feeding::untaken),
         }
     }
 
     /// Ends a session that is too far behind.
     fn cut(self: &Arc<Self>, lane: &mut Lane, limit: &'static str) {
         let Some(feed) = lane.feed.take() else { return };
-        feed.fan.leave(&**self);
-        lane.cut(feed.sent_to, limit);
+        feed.fan().leave(&**self);
+        lane.cut(feed.sent_to(), limit);
         self.close_in_time();
     }
 }
 
 impl Listener for Outbox {
     fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, place: Option<Place>, after: Tid) {
-        let feeding = Feeding { fan, at, place, sent_to: after, is_due: false, put_off: 0 };
-        self.lane.lock().feed = Some(feeding);
+        self.lane.lock().feed = Some(Feeding::new(fan, at, place, after));
     }
 
     fn feed_is_due(self: Arc<Self>) -> Due {
         let mut lane = self.lane.lock();
-        let is_idle = lane.in_flight.is_empty();
+        let answers = !lane.in_flight.is_empty();
         let Some(feed) = &mut lane.feed else { return Due { at: None, again: false } };
-        let at = match feed.fan.has(feed.at) {
-            Has::Nothing => return Due { at: Some(feed.at), again: false },
-            Has::More if !is_idle && feed.is_put_off() => return Due { at: Some(feed.at), again: true },
-            Has::More => {
-                feed.is_due = true;
-                Some(feed.at)
-            }
-            Has::Gone(limit) => {
+        let at = match feed.turn(answers) {
+            Turn::Stays(due) => return due,
+            Turn::Wakes(at) => Some(at),
+            Turn::Gone(limit) => {
                 self.cut(&mut lane, limit);
                 None
             }
@@ -326,32 +306,6 @@ impl Listener for Outbox {
         let again = waker.is_some();
         wake(waker);
         Due { at, again }
-    }
-}
-
-/// What of the feed is sent now.
-enum Fed {
-    Alone(Bytes),
-    /// With the next answer; empty: nothing.
-    With(Bytes),
-}
-
-impl Fed {
-    const NOTHING: Fed = Fed::With(Bytes::new());
-}
-
-impl Feeding {
-    /// How far the order has come can wait a few turns for an answer that takes it along; what the client may hold does not.
-    fn is_put_off(&mut self) -> bool {
-        let is_put_off = self.put_off < PUT_OFF_MAX && self.fan.is_place_alone(self.at, self.place);
-        self.put_off += u8::from(is_put_off);
-        is_put_off
-    }
-
-    /// It is sent.
-    fn took(&mut self, taking: &Taking) {
-        (self.at, self.sent_to) = (taking.next, self.sent_to.max(taking.whole()));
-        (self.is_due, self.put_off) = (!taking.all, 0);
     }
 }
 
@@ -379,28 +333,11 @@ impl Lane {
     /// The feed that is to be sent before anything else; the error says by which limit it is gone.
     fn next_feed(&mut self) -> Result<Fed, &'static str> {
         let (Some(feed), 0) = (&mut self.feed, self.covered) else { return Ok(Fed::NOTHING) };
-        // Who has said what it may hold knows that feed comes with answers, too.
-        if feed.place.is_some() && self.frames.is_empty() && !feed.is_due {
-            return Ok(Fed::NOTHING);
+        let (fed, all) = feed.next(self.frames.front().map(|queued| queued.bytes))?;
+        if all {
+            self.covered = self.frames.len();
         }
-        match feed.fan.take(feed.at, feed.place) {
-            Ok(taking) => {
-                feed.took(&taking);
-                let (bytes, goes_with) = (taking.bytes(), feed.place.and(self.frames.front()));
-                if taking.all {
-                    self.covered = self.frames.len();
-                }
-                Ok(match goes_with {
-                    Some(queued) if taking.all && queued.bytes + bytes.len() <= TOGETHER_BYTES => Fed::With(bytes),
-                    _ => Fed::Alone(bytes),
-                })
-            }
-            Err(Has::Gone(limit)) => Err(limit),
-            Err(Has::Nothing | Has::More) => {
-                self.covered = self.frames.len();
-                Ok(Fed::NOTHING)
-            }
-        }
+        Ok(fed)
     }
 
     /// Nothing is sent any more whose feed is not.

@@ -1,6 +1,7 @@
 //! Owns the tests of the fan: what is one frame, what goes beyond the limits, and that no answer overtakes its feed.
 
-use super::super::outbox::{Outbox, Popped};
+use super::super::budget::{Budget, Charge};
+use super::super::outbox::{Outbox, PUT_OFF_MAX, Popped, TOGETHER_BYTES};
 use super::*;
 use prost::Message;
 use zeolite_proto::wire::v2;
@@ -110,16 +111,31 @@ async fn what_all_have_taken_goes_and_so_does_everything_when_nobody_listens() {
     assert!(fan.state.lock().batches.is_empty());
 }
 
-/// What a session sends next, in short: the tids of a feed frame, the text of a mode.
+fn feed(bytes: bytes::Bytes) -> String {
+    let batch = v2::FeedBatch::decode(bytes).expect("a batch");
+    match batch.up_to {
+        0 => format!("feed {:?}", tids(&batch)),
+        up_to => format!("feed {:?} up to {up_to}", tids(&batch)),
+    }
+}
+
+/// What a session sends next, in short: the tids of a feed frame, the text of a mode; and the feed before it, in the same message.
 fn sent(session: &Arc<Outbox>) -> String {
     use v2::server_frame::Reply;
     match session.pop(&std::task::Context::from_waker(std::task::Waker::noop())) {
-        Popped::Frame(frame) => match frame.reply.expect("a reply") {
-            Reply::Feed(bytes) => format!("feed {:?}", tids(&v2::FeedBatch::decode(bytes).expect("a batch"))),
-            Reply::Mode(mode) => mode.banner,
-            Reply::Cut(cut) => format!("cut {}", cut.tid),
-            other => format!("{other:?}"),
-        },
+        Popped::Frame(frame) => {
+            let before = match frame.feed_before.is_empty() {
+                true => String::new(),
+                false => format!("{}, ", feed(frame.feed_before)),
+            };
+            before
+                + &match frame.reply.expect("a reply") {
+                    Reply::Feed(bytes) => feed(bytes),
+                    Reply::Mode(mode) => mode.banner,
+                    Reply::Cut(cut) => format!("cut {}", cut.tid),
+                    other => format!("{other:?}"),
+                }
+        }
         Popped::Empty { .. } => "empty".into(),
         Popped::End => "end".into(),
     }
@@ -163,10 +179,13 @@ fn interested(fan: &Arc<Fan>, cells: &[Cell]) -> (Arc<Interest>, Place) {
     let feed = Arc::new(Feed::new(Tid(0)));
     let interest = Arc::new(fan.interests().begin(feed.clone(), None));
     interest.note(cells.iter());
-    let outbox = Outbox::new(&SessionSettings::default(), tokio::runtime::Handle::current());
-    fan.join(&feed, outbox, Some(interest.clone()));
+    fan.join(&feed, outbox(), Some(interest.clone()));
     let place = interest.listens();
     (interest, place)
+}
+
+fn outbox() -> Arc<Outbox> {
+    Outbox::new(&SessionSettings::default(), tokio::runtime::Handle::current())
 }
 
 fn take(fan: &Fan, from: Cursor, place: Place) -> (Vec<u64>, u64, Taking) {
@@ -221,4 +240,62 @@ async fn an_import_is_kept_for_nobody_and_told_to_nobody() {
     let (told, up_to, _) = take(&fan, BEGIN, of_none);
     assert_eq!((told, up_to), (vec![], 3));
     assert_eq!(fan.cost(), Cost { cells_told: 40, cells_left_out: 40_000 + 160, told_everything: 0 });
+}
+
+/// The session of a client that may hold the cells of tid 2 and of tid 4, and requests that it waits for.
+async fn one_that_waits_for_answers(fan: &Arc<Fan>) -> (Arc<Outbox>, Charge) {
+    let feed = Arc::new(Feed::new(Tid(0)));
+    let interest = Arc::new(fan.interests().begin(feed.clone(), None));
+    interest.note([2, 4].map(|tid| Cell::entry(Oid(tid), vec![0; 8])).iter());
+    let session = outbox();
+    fan.join(&feed, session.clone(), Some(interest));
+    (session, Budget::new(&SessionSettings::default()).account().take(0).expect("there is room"))
+}
+
+#[tokio::test]
+async fn who_has_said_what_it_may_hold_gets_feed_and_answer_as_one() {
+    let (fan, plain) = fan(1 << 20, 1000);
+    plain.close();
+    let (session, charge) = one_that_waits_for_answers(&fan).await;
+    fan.push(&batch(1, 1, 8));
+    fan.push(&batch(2, 1, 8));
+    assert_eq!(sent(&session), "empty", "it waits for an answer");
+    answer(&session, "shows 2");
+    answer(&session, "shows 2, too");
+    fan.push(&batch(3, 1, 8));
+    answer(&session, "shows 3");
+    assert_eq!(sent(&session), "feed [2] up to 3, shows 2");
+    assert_eq!(sent(&session), "shows 2, too");
+    assert_eq!(sent(&session), "shows 3");
+
+    fan.push(&batch(4, 1, 8));
+    assert_eq!(sent(&session), "empty");
+    assert_eq!(fan.wake().await, 1, "no answer came");
+    assert_eq!((sent(&session), sent(&session)), ("feed [4]".into(), "empty".into()));
+
+    let long = "x".repeat(TOGETHER_BYTES);
+    fan.push(&batch(2, 1, 8));
+    assert!(session.begin(1, charge));
+    session.reply(1, v2::server_frame::Reply::Mode(v2::Mode { banner: long.clone(), ..Default::default() }));
+    assert_eq!((sent(&session), sent(&session)), ("feed [2]".into(), long), "too large for one message");
+}
+
+#[tokio::test]
+async fn how_far_the_order_has_come_waits_for_an_answer_but_not_for_ever() {
+    let (fan, plain) = fan(1 << 20, 1000);
+    plain.close();
+    let (session, charge) = one_that_waits_for_answers(&fan).await;
+    assert!(session.begin(1, charge));
+    assert_eq!(sent(&session), "empty");
+    fan.push(&batch(1, 1, 8));
+    for _ in 0..PUT_OFF_MAX {
+        assert_eq!(fan.wake().await, 1, "it is asked again");
+        assert_eq!(sent(&session), "empty", "the answer will take it along");
+    }
+    assert_eq!(fan.wake().await, 1);
+    assert_eq!((sent(&session), sent(&session)), ("feed [] up to 1".into(), "empty".into()), "long enough");
+    fan.push(&batch(3, 1, 8));
+    assert_eq!((fan.wake().await, sent(&session)), (1, "empty".into()), "and begins anew");
+    fan.push(&batch(4, 1, 8));
+    assert_eq!((fan.wake().await, sent(&session)), (1, "feed [4]".into()), "what it may hold does not wait");
 }

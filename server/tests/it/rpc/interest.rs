@@ -19,7 +19,9 @@ fn interested() -> v2::Hello {
 async fn feed_to(raw: &mut Raw, tid: u64) -> Vec<(u64, Vec<u64>)> {
     let (mut told, mut at) = (Vec::new(), 0);
     while at < tid {
-        if let Some(Reply::Feed(feed)) = raw.next().await.reply {
+        let frame = raw.next().await;
+        let alone = if let Some(Reply::Feed(feed)) = frame.reply { feed } else { bytes::Bytes::new() };
+        for feed in [frame.feed_before, alone] {
             let batch: v2::FeedBatch = prost::Message::decode(feed).expect("a batch");
             for item in batch.items {
                 at = at.max(item.tid);
