@@ -10,7 +10,7 @@
 //!                         slow           A     B, C      a cursor for each session, in its outbox
 //! ```
 //!
-//! A session that has something to send anyway takes what it has not sent yet with it, as one frame. Who is idle is woken
+//! A session that has something to send anyway takes what it has not sent yet with it, as one frame or in the answer itself. Who is idle is woken
 //! a little later together with all others (`sessions.feed_delay_ms`), and the later the more had to be woken the last time: so
 //! waking takes about a tenth of a processor at most ([`WAKE_APART`]), unless the setting is 0.
 //!
