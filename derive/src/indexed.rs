@@ -129,7 +129,7 @@ fn marks(attributes: &[Attribute]) -> Result<Vec<(bool, Span)>> {
 pub(crate) fn items(indexes: &[Index], others: Others<'_>) -> TokenStream {
     let named = indexes.iter().map(|Index { name, unique, key, span, .. }| {
         let make = if *unique { format_ident!("unique") } else { format_ident!("many") };
-        let after = others.from.map(|from| quote! { .after(<#from as ::zeolite_client::Persistent>::INDEXES) });
+        let after = others.from.map(|_| quote! { .after(<Self as ::zeolite_client::Persistent>::FORMERLY_INDEXED) });
         quote_spanned! {*span=> ::zeolite_client::KeptIndex::#make(#name).keyed::<#key>() #after }
     });
     let adds = indexes.iter().map(|Index { name, key, keys, span, .. }| match keys {
@@ -161,14 +161,15 @@ fn of_others(Others { from, newer }: Others<'_>) -> TokenStream {
     }
     let formerly = from.map(|from| {
         quote_spanned! {from.span()=>
-            const FORMERLY_INDEXED: bool = !<#from as ::zeolite_client::Persistent>::INDEXES.is_empty()
-                || <#from as ::zeolite_client::Persistent>::FORMERLY_INDEXED;
+            const FORMERLY_INDEXED: &'static [::zeolite_client::KeptIndex] =
+                &::zeolite_client::typed::formerly_indexed::<#from, { ::zeolite_client::typed::indexes_to::<#from>() }>();
         }
     });
     let later = newer.map(|newer| {
         quote_spanned! {newer.span()=>
-            const LATER_INDEXED: bool = !<#newer as ::zeolite_client::Persistent>::INDEXES.is_empty()
-                || <#newer as ::zeolite_client::Persistent>::LATER_INDEXED;
+            const LATER_INDEXED: &'static [::zeolite_client::KeptIndex] =
+                &::zeolite_client::typed::later_indexed::<#newer, { ::zeolite_client::typed::indexes_from::<#newer>() }>();
+            const INDEXED_TO: u32 = <#newer as ::zeolite_client::Persistent>::INDEXED_TO;
         }
     });
     let of_newer = newer.map(|newer| {

@@ -83,6 +83,10 @@ impl Place {
         Place { snapshot, life }
     }
 
+    pub(crate) fn generation(self) -> u64 {
+        self.life.generation
+    }
+
     /// Its tid.
     pub fn snapshot(&self) -> Tid {
         self.snapshot
