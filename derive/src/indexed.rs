@@ -7,6 +7,7 @@
 //! ```
 
 use crate::others::Others;
+use crate::values::{function, value};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
@@ -39,9 +40,9 @@ impl Index {
         let span = word.path.span();
         word.parse_nested_meta(|inner| {
             match inner.path.get_ident().map(ToString::to_string).unwrap_or_default().as_str() {
-                "name" => name = Some(inner.value()?.parse()?),
-                "key" => key = Some(inner.value()?.parse()?),
-                "by" => by = Some(inner.value()?.parse()?),
+                "name" => name = Some(value(&inner, "a text in quotes", "name = \"word\"")?),
+                "key" => key = Some(value(&inner, "the type of its keys", "key = String")?),
+                "by" => by = Some(function(&inner, "by = Page::words")?),
                 _ => return Err(inner.error(format!("this says nothing about an index; what does: {WORDS}"))),
             }
             Ok(())
@@ -135,10 +136,10 @@ pub(crate) fn items(indexes: &[Index], others: Others<'_>) -> TokenStream {
     let adds = indexes.iter().map(|Index { name, key, keys, span, .. }| match keys {
         Keys::Field(field) => quote_spanned! {*span=> keys.add::<#key>(#name, &self.#field); },
         Keys::By(by) => quote_spanned! {*span=>
-            for key in (#by)(self) {
-                let key: #key = key;
+            // Not a loop: what gives a key or none may be an `Option`.
+            ::core::iter::Iterator::for_each(::core::iter::IntoIterator::into_iter((#by)(self)), |key: #key| {
                 keys.add::<#key>(#name, &key);
-            }
+            });
         },
     });
     let own = (!indexes.is_empty()).then(|| {
@@ -235,7 +236,7 @@ mod tests {
             Err(refused) => refused.to_string(),
             Ok(_) => "none".into(),
         };
-        let refused: [(DeriveInput, &str); 6] = [
+        let refused: [(DeriveInput, &str); 8] = [
             (
                 parse_quote! { #[persistent(class = "P")] enum P { A { #[persistent(index)] a: u8 } } },
                 "not every value has this field: say on the type",
@@ -252,6 +253,14 @@ mod tests {
             (
                 parse_quote! { #[persistent(class = "P", index(name = "a b", key = u8, by = f))] struct P { a: u8 } },
                 "the name of an index is a word",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", index(name = "a", key = "u8", by = f))] struct P { a: u8 } },
+                "here belongs the type of its keys, without quotes: key = String",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", index(name = "a", key = u8, by = "f"))] struct P { a: u8 } },
+                "here belongs a function or a closure, without quotes: by = Page::words",
             ),
             (
                 parse_quote! {

@@ -327,3 +327,23 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_its_name_and_the_kind_of_its_keys_however_that_was_said() {
+        let (by_hand, derived) = (KeptIndex::many("author"), KeptIndex::many("author").keyed::<String>());
+        assert_eq!(by_hand, derived);
+        assert_eq!(by_hand.cmp(&derived), Ordering::Equal);
+        let number = KeptIndex::many("author").keyed::<u64>();
+        assert_ne!(by_hand, number);
+        let after = number.after(&[by_hand]);
+        assert!(after.was_other && !number.was_other);
+        assert_eq!(number, after, "what there was before makes it no other index");
+        // A version between, which had none, changes nothing; nor does a later one with the same keys.
+        assert!(number.after(&[]).after(&[by_hand]).was_other && number.after(&[by_hand]).after(&[number]).was_other);
+        assert_ne!(by_hand, KeptIndex::unique("author"));
+    }
+}

@@ -50,6 +50,16 @@ pub struct FollowWelcome {
     pub twice: String,
 }
 
+/// How following begins.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FollowBegun {
+    /// What the primary answers.
+    pub welcome: FollowWelcome,
+    /// Its log.
+    pub followed: Followed,
+}
+
 /// A part of the primary's log, or a sign of life.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -105,7 +115,7 @@ impl Followed {
 
 impl Unary {
     /// Begins to follow.
-    pub(crate) async fn follow(&self, hello: FollowHello) -> Result<(FollowWelcome, Followed), Failure> {
+    pub(crate) async fn follow(&self, hello: FollowHello) -> Result<FollowBegun, Failure> {
         let (words, requests) = mpsc::channel(WORDS_AHEAD);
         let FollowHello { follower, name, store_id, timeline, have, term, packed_said, life } = hello;
         let hello = v2::FollowHello {
@@ -127,7 +137,7 @@ impl Unary {
         let welcome = first.and_then(|page| page.welcome).ok_or_else(Failure::lost)?;
         let v2::FollowWelcome { store_id, timeline, term, shared_to, twice, .. } = welcome;
         let welcome = FollowWelcome { store_id, timeline, term, shared_to: Tid(shared_to), twice };
-        Ok((welcome, Followed { pages, words }))
+        Ok(FollowBegun { welcome, followed: Followed { pages, words } })
     }
 
     /// Tells a server of a newer term, or only asks how it stands (`by` none).

@@ -17,6 +17,7 @@ const OF_BINDINGS: &str = "for bindings that step objects together; docs/evolve.
 const WITHOUT_EXAMPLE: &[(&str, &str)] = &[
     ("AnyStep", "nobody writes one: every `Step` is one"),
     ("BadPiece", OF_COPIES),
+    ("FollowBegun", OF_COPIES),
     ("FollowHello", OF_COPIES),
     ("FollowPage", OF_COPIES),
     ("FollowWelcome", OF_COPIES),

@@ -274,3 +274,22 @@ async fn an_operator_looks_at_the_indexes_and_makes_them_right() {
     let (code, text) = told("mend").await;
     assert!(code == 3 && text.contains("there are verify and reindex"), "{text}");
 }
+
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(
+    class = "a.class.whose.name.is.as.long.as.that.of.a.module.in.a.program.that.somebody.has.laid.out.with.great.care.over.many.years.and.in.which.nobody.finds.anything.without.a.search.and.whose.name.is.longer.than.that.of.an.evolve"
+)]
+struct Long {
+    #[persistent(index)]
+    author: String,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_indexes_of_a_class_with_a_long_name_are_mended_as_well() {
+    let world = World::start().await;
+    let (db, worker) = (world.db().await, worker_db(&world).await);
+    let long = db.run(async |tx| tx.create(&Long { author: "ada".into() }).await).await.expect("creates");
+    db.run(async |tx| tx.delete(long.cell())).await.expect("deletes");
+    let told = within(KeptIndexes::new(&worker).class::<Long>().settings(job("").settings).command("reindex")).await;
+    assert_eq!(told.exit_code(), 0, "{told}");
+}
