@@ -43,7 +43,7 @@ impl Tx {
         let own = self.close()?;
         let unmerged = own.kept.cells();
         if own.is_empty() {
-            return Ok(Receipt { tid: self.snapshot(), merged: Vec::new() });
+            return Ok(Receipt::new(self.snapshot()));
         }
         let mut draft = self.draft(own, key, since).await?;
         let mut resolved = 0;

@@ -102,11 +102,8 @@ impl Followed {
         let page = self.pages.message().await.map_err(|status| failure(&status))?;
         Ok(page.map(|page| FollowPage {
             newest: Tid(page.newest),
-            behind: (page.unix_ms != 0).then_some(Behind {
-                transactions: page.behind_transactions,
-                more: page.behind_more,
-                bytes: page.behind_bytes,
-            }),
+            behind: (page.unix_ms != 0)
+                .then(|| Behind::new(page.behind_transactions, page.behind_more, page.behind_bytes)),
             packed_to: Tid(page.packed_to),
             log: page.log,
         }))
