@@ -39,6 +39,7 @@ const OF_FORMATS: &str = "as the format and the protocol have it: with another p
 const CLOSED: &[(&str, &str)] = &[
     ("Bad", OF_WORKERS),
     ("BlobStanding", OF_ASKING),
+    ("Bounded", OF_FORMATS),
     ("Cell", OF_FORMATS),
     ("Certificate", OF_WORKERS),
     ("CloseAttempt", OF_ASKING),
@@ -50,6 +51,7 @@ const CLOSED: &[(&str, &str)] = &[
     ("Inserted", "free or taken: who asks decides on both"),
     ("JobRecord", OF_WORKERS),
     ("NotUndone", OF_WORKERS),
+    ("Note", OF_FORMATS),
     ("Outcome", "who asks for it decides on each of the four"),
     ("Pause", OF_WORKERS),
     ("Priority", "there are two lanes"),
