@@ -7,7 +7,7 @@ use crate::answer::Restored;
 use crate::connect::{Db, Options, Resend, url_of};
 use crate::errors::{Error, Result};
 use crate::revision::{Listing, LoggedTransaction, Revision};
-use crate::wire::{Failure, FollowHello, FollowPage, FollowWelcome, Followed, LogHow, LogPiece, Pages, Unary};
+use crate::wire::{Failure, FollowBegun, FollowHello, FollowPage, Followed, LogHow, LogPiece, Pages, Unary};
 use futures_util::Stream;
 use std::time::Duration;
 use zeolite_proto::{
@@ -82,7 +82,7 @@ impl Admin {
     }
 
     /// Begins to follow this server's log, with the role `replicate`.
-    pub async fn follow(&self, hello: &FollowHello) -> Result<(FollowWelcome, Followed)> {
+    pub async fn follow(&self, hello: &FollowHello) -> Result<FollowBegun> {
         self.call(Resend::Never, |server| async move { server.follow(hello.clone()).await }).await
     }
 

@@ -20,6 +20,7 @@ mod oids;
 mod options;
 mod pins;
 mod position;
+mod root_names;
 
 pub use db::{Db, ServerInfo};
 pub use options::Options;
@@ -36,6 +37,7 @@ pub(crate) use changes::Changes;
 use oids::Oids;
 use parking_lot::Mutex;
 use pins::Pins;
+use root_names::RootNames;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -103,6 +105,7 @@ pub(crate) struct Core {
     pub(crate) position: Position,
     pub(crate) watchers: Watchers,
     pub(crate) changes: Changes,
+    pub(crate) root_names: RootNames,
     /// What its answers have told of, or may: whoever says hello names it, and is told of that alone.
     held: Arc<Mutex<Held>>,
     /// What the server takes in one message.
@@ -136,6 +139,7 @@ impl Core {
             position: Position::default(),
             watchers: Watchers::new(options.watch_backlog),
             changes: Changes::new(options.changed_oids_max),
+            root_names: RootNames::default(),
             held: Arc::default(),
             message_bytes_max: AtomicUsize::new(usize::MAX),
             oids: Oids::default(),
@@ -375,6 +379,7 @@ impl Core {
             let floor = if self.options.feed { welcome.visible } else { Tid::MAX };
             self.cache.reset(generation, floor);
             self.changes.restart(generation, floor);
+            self.root_names.restart(generation, floor);
             self.oids.generation(generation);
         }
         if !same_store {
@@ -407,6 +412,7 @@ impl Inbox for Core {
     fn changed(&self, tid: Tid, cells: Vec<Cell>) {
         self.cache.invalidate(tid, &cells);
         self.changes.changed(tid, &cells);
+        self.root_names.changed(tid, &cells);
         self.watchers.changed(tid, cells);
     }
 

@@ -91,7 +91,8 @@ pub enum Error {
     },
     /// A unique index of a class has the key for another object; see [`crate::objects`].
     #[error(
-        "object {object} cannot have the key of cell {cell} in the unique index {index:?}: it is object {owner}'s; choose another key"
+        "object {object} cannot have the key of cell {cell} in the unique index {index:?}: it is object {owner}'s; {}",
+        choose(doubt.as_deref())
     )]
     UniqueTaken {
         /// The index, by its name in the root.
@@ -102,6 +103,26 @@ pub enum Error {
         owner: Oid,
         /// Who was to get it.
         object: Oid,
+        /// Why nobody here can tell whether the owner still has it, if that is so: its entry says so.
+        doubt: Option<String>,
+    },
+    /// A newer version of a class is in indexes that the type which was to overwrite or remove the object does not know; see
+    /// [`crate::Persistent::INDEXED_TO`].
+    #[error(
+        "cell {cell} holds version {version} of class {class:?}, whose objects are in indexes that this type does not know ({}): its \
+         entries there would stay. Name the newer type in the derive (`newer`), or the indexes in `Persistent::LATER_INDEXED` and their \
+         keys in `index_former` (evolve.md, \"Two releases side by side\")",
+        indexes.join(", ")
+    )]
+    KeptElsewhere {
+        /// The object.
+        cell: Cell,
+        /// Its class.
+        class: String,
+        /// The version of its record.
+        version: u32,
+        /// The indexes, by their names in the root without the class.
+        indexes: Vec<String>,
     },
     /// The record's bytes are not a value of the type.
     #[error(
@@ -144,6 +165,13 @@ pub enum Error {
     Application(Arc<dyn std::error::Error + Send + Sync>),
 }
 
+fn choose(doubt: Option<&str>) -> String {
+    let doubt = doubt.map(|why| {
+        format!("whether it still has the key cannot be told here ({why}): deploy the release that wrote it, or ")
+    });
+    format!("{}choose another key", doubt.unwrap_or_default())
+}
+
 fn no_upgrade(class: &str, found: u32, wanted: u32) -> String {
     if found > wanted {
         return format!(
@@ -175,6 +203,7 @@ impl Error {
             Error::NotFound { .. }
             | Error::WrongClass { .. }
             | Error::UniqueTaken { .. }
+            | Error::KeptElsewhere { .. }
             | Error::Encode { .. }
             | Error::InsideRuntime
             | Error::Forked { .. } => Remedy::FixRequest,

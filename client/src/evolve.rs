@@ -43,6 +43,7 @@ mod earlier;
 mod eta;
 mod finisher;
 mod job;
+mod job_name;
 mod joint;
 mod kept_indexes;
 mod keys_hold;

@@ -140,11 +140,11 @@ pub use credentials::{Tls, Token};
 pub use errors::{Error, Result};
 pub use keys::Key;
 pub use revision::{Entry, Listing, Range, Revision};
-pub use tx::{Isolation, Pin, Place, Prepared, RawDraft, Savepoint, Scan, Transaction, Tx, View};
+pub use tx::{Changed, Isolation, Pin, Place, Prepared, RawDraft, Savepoint, Scan, Transaction, Tx, View};
 pub use typed::{Codec, Handle, KeptIndex, Persistent, Ref};
 pub use watch::{Change, ModeWatch, Watch};
 pub use wire::{BadPiece, Inside, LogPiece, Naming, Pages, TracedBy};
-pub use wire::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed};
+pub use wire::{FollowBegun, FollowHello, FollowPage, FollowWelcome, FollowWords, Followed};
 #[doc(inline)]
 pub use zeolite_proto::Registry as Resolvers;
 pub use zeolite_proto::{

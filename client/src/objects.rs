@@ -31,7 +31,8 @@
 //! *The entries are the difference* between the keys of the record that is there and of the one that is written; it is made once for a
 //! transaction, before its commit and before it reads an index (`settle`). A unique key that is another object's is
 //! [`crate::Error::UniqueTaken`], which no repetition mends; of two transactions that take one key at once the server refuses one, which
-//! [`Db::run`](crate::Db::run) runs again, so that it is told the same.
+//! [`Db::run`](crate::Db::run) runs again, so that it is told the same. An entry whose object does not have the key any more (old code has left
+//! it, or an evolve owes its removal) is taken over.
 //!
 //! *Who does not know the indexes does not keep them*: raw writes ([`Tx::put`], [`Tx::delete`]), other languages, and code of a former
 //! version that removes an object. What it writes in a former shape has no entries until it is written in the newest one: an evolve to the
@@ -40,8 +41,14 @@
 //! *An object that becomes one of another class* (its cell is set by a [`Ref`] of another type) takes its former entries out if the transaction
 //! knows both types: [`Tx::remove`] it as the former, then set it. Else it is refused, if the former class has indexes and this client has read
 //! the object; a blind write of what was never read is not noticed.
+//!
+//! *An object of a higher version* than the type's own, which a bridge reads: what the derive's `newer` tells, or `LATER_INDEXED`, is taken out of
+//! the newer version's indexes. Is its class in others (its names in the root tell, asked only then), it is refused:
+//! [`crate::Error::KeptElsewhere`]. Of a type without any index this is found out where this client has read the object.
 
 mod making;
+mod newer;
+mod owners;
 mod settle;
 
 use crate::errors::{Error, Result};
@@ -53,7 +60,24 @@ use zeolite_proto::record::Header;
 
 /// What a transaction is told of a class with indexes.
 fn kept<T: Persistent>() -> KeptClass {
-    KeptClass { class: T::CLASS, has_indexes: is_indexed::<T>(), keys: keys_of::<T>, settle: settle::settle }
+    KeptClass {
+        class: T::CLASS,
+        has_indexes: is_indexed::<T>(),
+        indexed_to: T::INDEXED_TO,
+        indexes: [T::INDEXES, T::FORMERLY_INDEXED, T::LATER_INDEXED],
+        keys: keys_of::<T>,
+        settle: settle::settle,
+    }
+}
+
+/// What is there where an object is written.
+enum Over {
+    /// Nothing: it is new.
+    Nothing,
+    /// This record, which was read for it.
+    Read(Bytes),
+    /// Whatever it is.
+    Whatever,
 }
 
 impl View {
@@ -94,38 +118,41 @@ impl Tx {
     /// Makes a new object. It stays only if something reachable from the root refers to it; an index that is kept with its class does.
     pub async fn create<T: Persistent>(&self, value: &T) -> Result<Ref<T>> {
         let reference = Ref::new(self.db().new_oid().await?);
-        self.write(reference, value, true)?;
+        self.write(reference, value, Over::Nothing)?;
         Ok(reference)
     }
 
     /// Replaces an object's value.
     pub fn set<T: Persistent>(&self, reference: Ref<T>, value: &T) -> Result<()> {
-        self.write(reference, value, false)
+        self.write(reference, value, Over::Whatever)
     }
 
     /// Loads an object, lets the closure change it, and writes it back; gives what the closure gives.
     pub async fn update<T: Persistent, R>(&self, reference: Ref<T>, change: impl FnOnce(&mut T) -> R) -> Result<R> {
-        let mut value = self.load(reference).await?;
+        let cell = reference.cell();
+        let record = self.get_encoded(&cell).await?.ok_or_else(|| Error::NotFound { cell: cell.clone() })?;
+        let mut value = decode_record(&cell, &record)?;
         let result = change(&mut value);
-        self.set(reference, &value)?;
+        self.write(reference, &value, Over::Read(record))?;
         Ok(result)
     }
 
     /// Deletes an object. References to it stay, and find nothing; its entries in the indexes of its class go with it.
     pub fn remove<T: Persistent>(&self, reference: Ref<T>) -> Result<()> {
         let cell = reference.cell();
-        if self.is_kept::<T>(&cell) {
+        if self.is_kept::<T>(&cell, &Over::Whatever) {
             self.own.lock().kept.touched(cell.clone(), kept::<T>(), false).written = None;
         }
         self.delete(cell)
     }
 
-    fn write<T: Persistent>(&self, reference: Ref<T>, value: &T, is_new: bool) -> Result<()> {
+    fn write<T: Persistent>(&self, reference: Ref<T>, value: &T, over: Over) -> Result<()> {
         let (cell, record) = (reference.cell(), encode_record(value)?);
-        if self.is_kept::<T>(&cell) {
+        if self.is_kept::<T>(&cell, &over) {
             let keys = keys_of_value(value)?;
             let mut own = self.own.lock();
             own.check_open()?;
+            let is_new = matches!(over, Over::Nothing);
             own.kept.touched(cell.clone(), kept::<T>(), is_new).written = Some((record.clone(), keys));
         }
         self.put_unchecked(cell, record)
@@ -134,7 +161,7 @@ impl Tx {
     /// Replaces a value wherever it is; only objects are in indexes.
     pub(crate) fn write_cell<T: Persistent>(&self, cell: &Cell, value: &T) -> Result<()> {
         match cell.is_object() {
-            true => self.write(Ref::new(cell.oid), value, false),
+            true => self.write(Ref::new(cell.oid), value, Over::Whatever),
             false => self.put_unchecked(cell.clone(), encode_record(value)?),
         }
     }
@@ -146,9 +173,18 @@ impl Tx {
         }
     }
 
-    /// Whether there may be entries of the object: its class has indexes, or it is known to have been of another one.
-    fn is_kept<T: Persistent>(&self, cell: &Cell) -> bool {
-        let was_another = |record: Bytes| Header::parse(&record).is_ok_and(|header| header.class != T::CLASS);
-        is_indexed::<T>() || self.own.lock().kept.knows(cell) || self.known(cell).is_some_and(was_another)
+    /// Whether there may be entries of the object: its class has indexes, or it is known to have been of another one, or of a version
+    /// that may have some.
+    fn is_kept<T: Persistent>(&self, cell: &Cell, over: &Over) -> bool {
+        if is_indexed::<T>() || self.own.lock().kept.knows(cell) {
+            return true;
+        }
+        let there = match over {
+            Over::Nothing => None,
+            Over::Read(record) => Some(record.clone()),
+            Over::Whatever => self.known(cell),
+        };
+        let header = there.as_ref().and_then(|record| Header::parse(record).ok());
+        header.is_some_and(|header| header.class != T::CLASS || header.version > T::INDEXED_TO)
     }
 }

@@ -42,9 +42,8 @@ pub use savepoint::Savepoint;
 pub use transaction::{Isolation, Transaction};
 pub(crate) use view::damaged;
 pub use view::{Scan, View};
-pub use work::Place;
-pub use work::Share;
 pub(crate) use work::Work;
+pub use work::{Changed, Place, Share};
 
 use crate::errors::{Error, Result};
 use bytes::Bytes;

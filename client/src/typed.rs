@@ -26,7 +26,7 @@ pub use chain::{codec_of_former, codec_of_newer, downgrade_from, follows, preced
 use codec::decode_as;
 pub use codec::{Codec, decode_record, encode_record, value_of};
 pub(crate) use codec::{decode_value, encode_value};
-pub use indexed::{Keys, index_former, index_newer};
+pub use indexed::{Keys, formerly_indexed, index_former, index_newer, indexes_from, indexes_to, later_indexed};
 pub(crate) use indexed::{is_indexed, keys_of, keys_of_value};
 pub use reference::{Handle, Ref};
 pub(crate) use reference::{found, handle};
@@ -109,10 +109,13 @@ pub trait Persistent: Serialize + DeserializeOwned {
     /// Raise the version when one is added.
     const INDEXES: &'static [KeptIndex] = &[];
 
-    /// Whether a former version of the type has indexes, in which its records may still be.
-    const FORMERLY_INDEXED: bool = false;
-    /// Whether a newer version of the type has, which a bridge reads ([`Persistent::upgrade`] is asked for newer versions as well).
-    const LATER_INDEXED: bool = false;
+    /// The indexes of former versions of the type, in which its records may still be: [`Persistent::index_former`] gives their keys.
+    const FORMERLY_INDEXED: &'static [KeptIndex] = &[];
+    /// Those of newer versions, which a bridge reads ([`Persistent::upgrade`] is asked for newer versions as well).
+    const LATER_INDEXED: &'static [KeptIndex] = &[];
+    /// The highest version whose indexes are all named here. A record of a higher one is overwritten or removed only where its class
+    /// has no index that is not: its entries would stay ([`Error::KeptElsewhere`]).
+    const INDEXED_TO: u32 = Self::VERSION;
 
     /// The codec of another version's data.
     fn codec_of(version: u32) -> Codec {
@@ -139,7 +142,7 @@ pub trait Persistent: Serialize + DeserializeOwned {
     /// Under which keys a record of another version may be found: those that its type gave it. Unless told otherwise, the keys that it
     /// has after the upgrade.
     fn index_former(version: u32, data: &[u8], keys: &mut Keys) -> Result<()> {
-        Self::upgrade(version, data)?.index(keys);
+        keys.of_value(&Self::upgrade(version, data)?);
         Ok(())
     }
 

@@ -26,7 +26,7 @@ mod traced;
 mod unary;
 
 pub(crate) use blobs::{BlobBytes, BlobPart};
-pub use follow::{FollowHello, FollowPage, FollowWelcome, FollowWords, Followed};
+pub use follow::{FollowBegun, FollowHello, FollowPage, FollowWelcome, FollowWords, Followed};
 pub use inside::Inside;
 pub use pieces::{BadPiece, LogPiece, Naming};
 pub use traced::TracedBy;

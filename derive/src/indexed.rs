@@ -7,6 +7,7 @@
 //! ```
 
 use crate::others::Others;
+use crate::values::{function, value};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
@@ -39,9 +40,9 @@ impl Index {
         let span = word.path.span();
         word.parse_nested_meta(|inner| {
             match inner.path.get_ident().map(ToString::to_string).unwrap_or_default().as_str() {
-                "name" => name = Some(inner.value()?.parse()?),
-                "key" => key = Some(inner.value()?.parse()?),
-                "by" => by = Some(inner.value()?.parse()?),
+                "name" => name = Some(value(&inner, "a text in quotes", "name = \"word\"")?),
+                "key" => key = Some(value(&inner, "the type of its keys", "key = String")?),
+                "by" => by = Some(function(&inner, "by = Page::words")?),
                 _ => return Err(inner.error(format!("this says nothing about an index; what does: {WORDS}"))),
             }
             Ok(())
@@ -129,16 +130,16 @@ fn marks(attributes: &[Attribute]) -> Result<Vec<(bool, Span)>> {
 pub(crate) fn items(indexes: &[Index], others: Others<'_>) -> TokenStream {
     let named = indexes.iter().map(|Index { name, unique, key, span, .. }| {
         let make = if *unique { format_ident!("unique") } else { format_ident!("many") };
-        let after = others.from.map(|from| quote! { .after(<#from as ::zeolite_client::Persistent>::INDEXES) });
+        let after = others.from.map(|_| quote! { .after(<Self as ::zeolite_client::Persistent>::FORMERLY_INDEXED) });
         quote_spanned! {*span=> ::zeolite_client::KeptIndex::#make(#name).keyed::<#key>() #after }
     });
     let adds = indexes.iter().map(|Index { name, key, keys, span, .. }| match keys {
         Keys::Field(field) => quote_spanned! {*span=> keys.add::<#key>(#name, &self.#field); },
         Keys::By(by) => quote_spanned! {*span=>
-            for key in (#by)(self) {
-                let key: #key = key;
+            // Not a loop: what gives a key or none may be an `Option`.
+            ::core::iter::Iterator::for_each(::core::iter::IntoIterator::into_iter((#by)(self)), |key: #key| {
                 keys.add::<#key>(#name, &key);
-            }
+            });
         },
     });
     let own = (!indexes.is_empty()).then(|| {
@@ -161,14 +162,15 @@ fn of_others(Others { from, newer }: Others<'_>) -> TokenStream {
     }
     let formerly = from.map(|from| {
         quote_spanned! {from.span()=>
-            const FORMERLY_INDEXED: bool = !<#from as ::zeolite_client::Persistent>::INDEXES.is_empty()
-                || <#from as ::zeolite_client::Persistent>::FORMERLY_INDEXED;
+            const FORMERLY_INDEXED: &'static [::zeolite_client::KeptIndex] =
+                &::zeolite_client::typed::formerly_indexed::<#from, { ::zeolite_client::typed::indexes_to::<#from>() }>();
         }
     });
     let later = newer.map(|newer| {
         quote_spanned! {newer.span()=>
-            const LATER_INDEXED: bool = !<#newer as ::zeolite_client::Persistent>::INDEXES.is_empty()
-                || <#newer as ::zeolite_client::Persistent>::LATER_INDEXED;
+            const LATER_INDEXED: &'static [::zeolite_client::KeptIndex] =
+                &::zeolite_client::typed::later_indexed::<#newer, { ::zeolite_client::typed::indexes_from::<#newer>() }>();
+            const INDEXED_TO: u32 = <#newer as ::zeolite_client::Persistent>::INDEXED_TO;
         }
     });
     let of_newer = newer.map(|newer| {
@@ -234,7 +236,7 @@ mod tests {
             Err(refused) => refused.to_string(),
             Ok(_) => "none".into(),
         };
-        let refused: [(DeriveInput, &str); 6] = [
+        let refused: [(DeriveInput, &str); 8] = [
             (
                 parse_quote! { #[persistent(class = "P")] enum P { A { #[persistent(index)] a: u8 } } },
                 "not every value has this field: say on the type",
@@ -251,6 +253,14 @@ mod tests {
             (
                 parse_quote! { #[persistent(class = "P", index(name = "a b", key = u8, by = f))] struct P { a: u8 } },
                 "the name of an index is a word",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", index(name = "a", key = "u8", by = f))] struct P { a: u8 } },
+                "here belongs the type of its keys, without quotes: key = String",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", index(name = "a", key = u8, by = "f"))] struct P { a: u8 } },
+                "here belongs a function or a closure, without quotes: by = Page::words",
             ),
             (
                 parse_quote! {

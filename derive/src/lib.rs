@@ -17,6 +17,7 @@ mod key;
 mod others;
 mod persistent;
 mod shape;
+mod values;
 
 /// Makes a type a class of the database: `#[persistent(class = "wiki.Page", version = 2, from = PageV1)]`.
 ///

@@ -6,6 +6,7 @@
 use crate::indexed::{self, Index};
 use crate::others::Others;
 use crate::shape;
+use crate::values::value;
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -13,6 +14,10 @@ use syn::{Attribute, Data, DeriveInput, Error, LitInt, LitStr, Result, Type};
 
 /// The longest name that a record's header takes.
 const CLASS_BYTES_MAX: usize = 255;
+
+/// What the values of words are.
+const TEXT: &str = "a text in quotes";
+const TYPE: &str = "a type of the same class";
 
 const WORDS: &str =
     "class = \"app.Name\", version = 2, from = Old, newer = New, codec = \"cbor\", shape = \"\", index(..), unique(..)";
@@ -36,12 +41,12 @@ impl Said {
             attribute.parse_nested_meta(|word| {
                 let name = word.path.get_ident().map(ToString::to_string).unwrap_or_default();
                 let twice = match name.as_str() {
-                    "class" => said.class.replace(word.value()?.parse()?).is_some(),
-                    "version" => said.version.replace(word.value()?.parse()?).is_some(),
-                    "from" => said.from.replace(word.value()?.parse()?).is_some(),
-                    "newer" => said.newer.replace(word.value()?.parse()?).is_some(),
-                    "codec" => said.codec.replace(word.value()?.parse()?).is_some(),
-                    "shape" => said.shape.replace(word.value()?.parse()?).is_some(),
+                    "class" => said.class.replace(value(&word, TEXT, "class = \"app.Name\"")?).is_some(),
+                    "version" => said.version.replace(value(&word, "a whole number", "version = 2")?).is_some(),
+                    "from" => said.from.replace(value(&word, TYPE, "from = PageV1")?).is_some(),
+                    "newer" => said.newer.replace(value(&word, TYPE, "newer = r2::Page")?).is_some(),
+                    "codec" => said.codec.replace(value(&word, TEXT, "codec = \"cbor\"")?).is_some(),
+                    "shape" => said.shape.replace(value(&word, TEXT, "shape = \"\"")?).is_some(),
                     "index" | "unique" => {
                         said.indexes.push(Index::read(&word, name == "unique")?);
                         false
@@ -201,14 +206,33 @@ mod tests {
 
     #[test]
     fn each_mistake_in_the_attribute_is_told_with_what_to_write() {
-        let refused: [(DeriveInput, &str); 12] = [
+        let refused: [(DeriveInput, &str); 16] = [
             (parse_quote! { struct P { a: u8 } }, "say which class this is"),
             (
                 parse_quote! { #[persistent(class = "")] struct P { a: u8 } },
                 "a class name has 1 to 255 bytes, this has 0",
             ),
             (parse_quote! { #[persistent(class = "P", version = 0)] struct P { a: u8 } }, "versions begin with 1"),
-            (parse_quote! { #[persistent(class = "P", version = "2")] struct P { a: u8 } }, "expected integer"),
+            (
+                parse_quote! { #[persistent(class = "P", version = "2")] struct P { a: u8 } },
+                "here belongs a whole number, without quotes: version = 2",
+            ),
+            (
+                parse_quote! { #[persistent(class = P)] struct P { a: u8 } },
+                "here belongs a text in quotes: class = \"app.Name\"",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", newer = "Q")] struct P { a: u8 } },
+                "here belongs a type of the same class, without quotes: newer = r2::Page",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", from = 7)] struct P { a: u8 } },
+                "here belongs a type of the same class: from = PageV1",
+            ),
+            (
+                parse_quote! { #[persistent(class = "P", from)] struct P { a: u8 } },
+                "here belongs a type of the same class: from = PageV1",
+            ),
             (
                 parse_quote! { #[persistent(klass = "P")] struct P { a: u8 } },
                 "this says nothing about a class; what does: class =",

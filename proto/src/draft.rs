@@ -156,6 +156,7 @@ pub enum Change {
 
 /// What the committer gets: durable, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Receipt {
     /// The commit.
     pub tid: Tid,
@@ -163,8 +164,16 @@ pub struct Receipt {
     pub merged: Vec<Merged>,
 }
 
+impl Receipt {
+    /// Of a commit in which nothing was merged.
+    pub fn new(tid: Tid) -> Receipt {
+        Receipt { tid, merged: Vec::new() }
+    }
+}
+
 /// A cell with a revision that a held draft has not seen.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct StaleCell {
     /// The cell.
     pub cell: Cell,
@@ -183,6 +192,7 @@ impl StaleCell {
 
 /// A cell that a resolver decided.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Merged {
     /// The cell.
     pub cell: Cell,

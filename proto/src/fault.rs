@@ -107,6 +107,7 @@ fault_kinds! {
 
 /// A refusal: kind, what to do in words, and for conflicts the place.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Fault {
     /// Which one.
     pub kind: FaultKind,
@@ -124,6 +125,7 @@ pub struct Fault {
 
 /// Where a draft was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct ConflictDetail {
     /// The cell.
     pub cell: Cell,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A closed gate: objects of the class below the version are refused.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Gate {
     /// The class.
     pub class: String,

@@ -22,6 +22,9 @@
 //!   wire     the generated protobuf types and their translation to and from the types above
 //! ```
 //!
+//! What a server answers is made in whole by the server alone (the feature `whole`), so that a field that is forgotten does not compile; for
+//! everybody else these types may grow.
+//!
 //! Nothing here does I/O, reads a clock or rolls dice, but for the seed of the hash maps.
 
 pub mod blob;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The bound of every message, key, draft, lease and scan. Beyond a bound a request gets a fault that names it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Limits {
     /// One frame or unary message from a client, in bytes.
     pub message_bytes_max: usize,

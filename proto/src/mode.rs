@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// When a mode ends by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum ModeEnd {
     /// It does not.
     Never,
@@ -26,6 +27,15 @@ impl ModeEnd {
     /// After a span, of a millisecond at least.
     pub fn after(span: Duration) -> ModeEnd {
         ModeEnd::After(u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1))
+    }
+
+    /// As the wire has it: the time and the span, one of them; 0 and 0: it does not end.
+    pub fn parts(self) -> (u64, u64) {
+        match self {
+            ModeEnd::Never => (0, 0),
+            ModeEnd::At(until) => (until, 0),
+            ModeEnd::After(span) => (0, span),
+        }
     }
 }
 
@@ -74,6 +84,7 @@ impl FromStr for ModeKind {
 
 /// A mode in force.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Mode {
     /// Who may write.
     #[serde(rename = "mode")]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A draft that is prepared and holds its cells.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct PreparedDraft {
     /// Its commit key: by this it is finished or aborted.
     pub key: CommitKey,

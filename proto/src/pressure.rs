@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What live traffic feels. Times are of the server alone: from a draft's admission until it is durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Pressure {
     /// The median of live commits in the window; 0: there were none.
     pub live_p50_us: u64,

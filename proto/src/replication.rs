@@ -39,6 +39,7 @@ impl fmt::Display for Seat {
 
 /// How far a copy is behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Behind {
     /// Transactions that it has not on its disk.
     pub transactions: u64,
@@ -48,8 +49,16 @@ pub struct Behind {
     pub bytes: u64,
 }
 
+impl Behind {
+    /// So many transactions, perhaps more, and their bytes.
+    pub fn new(transactions: u64, more: bool, bytes: u64) -> Behind {
+        Behind { transactions, more, bytes }
+    }
+}
+
 /// A database among its copies, as its server sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Replication {
     /// What it is.
     pub seat: Seat,
@@ -84,6 +93,7 @@ pub struct Replication {
 
 /// A follower, as its primary sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct FollowerInfo {
     /// Which one, over all its restarts.
     pub id: String,
@@ -101,6 +111,7 @@ pub struct FollowerInfo {
 
 /// How a promotion went.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Promoted {
     /// The new term.
     pub term: u64,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An open session of a database.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct SessionInfo {
     /// Its number in this life of the server: by this it is cut.
     pub id: u64,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the server says about itself. Counters begin at its start.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Status {
     /// The server's version.
     pub version: String,
@@ -141,6 +142,7 @@ pub struct Status {
 
 /// What a server does by itself from time to time, and how that has gone.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Schedule {
     /// `backup` or `pack`.
     pub work: String,
@@ -176,6 +178,7 @@ impl Schedule {
 
 /// A stage in the life of a commit: how often it was passed, and how long that took.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Stage {
     /// decode, queue, check, merge, write, fsync, publish.
     pub name: String,
@@ -191,6 +194,7 @@ pub struct Stage {
 
 /// Conflicts and merges of one class; the class "" stands for those beyond the first 256.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct ClassCounts {
     /// The class.
     pub class: String,
@@ -202,6 +206,7 @@ pub struct ClassCounts {
 
 /// The exact number of objects of one class and schema version.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Kind {
     /// The class.
     pub class: String,
@@ -213,6 +218,7 @@ pub struct Kind {
 
 /// How many objects there are of each kind, counted by one reply.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Kinds {
     /// Every commit up to this one is counted.
     pub tid: Tid,
@@ -243,6 +249,7 @@ impl Kinds {
 
 /// A resolver that the server has.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct ResolverInfo {
     /// The class whose concurrent writes it merges.
     pub class: String,

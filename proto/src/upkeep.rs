@@ -26,6 +26,7 @@ impl PackOptions {
 
 /// How far a pack is; what it has come to, once it is done.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct PackProgress {
     /// What it is doing.
     pub stage: String,
@@ -55,6 +56,7 @@ pub struct PackProgress {
 
 /// How far a verification is; what it has found, once it is done.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct VerifyProgress {
     /// What it is doing.
     pub stage: String,
@@ -85,6 +87,7 @@ pub struct VerifyProgress {
 
 /// One object refers to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "whole"), non_exhaustive)]
 pub struct Reference {
     /// Whose record it is in.
     pub from: Oid,

@@ -83,7 +83,7 @@ impl Glance {
                 Phase::Failed => counts.failed += 1,
                 Phase::Running | Phase::CatchingUp | Phase::Verifying | Phase::Undoing => running.push(job),
                 Phase::Done => done.push(job),
-                Phase::Planned | Phase::Cancelled | Phase::Undone => {}
+                _ => {}
             }
         }
         counts.running = running.len() as u64;

@@ -222,6 +222,7 @@ fn part(part: &Part) -> String {
         Part::Lists { first, end } => format!("lists {first} to {end}"),
         Part::Finish => "the end of the job".to_owned(),
         Part::Undo => "undo".to_owned(),
+        other => format!("{other:?}"),
     }
 }
 

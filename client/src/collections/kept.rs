@@ -17,7 +17,7 @@
 use super::entries::{self, Entries};
 use super::{Index, UniqueIndex, index};
 use crate::errors::Result;
-use crate::keys::{AsKey, Key, Prefixed};
+use crate::keys::{AsKey, Key, KeyKind, Prefixed};
 use crate::revision::Range;
 use crate::tx::{IndexKey, KeptIndex, View};
 use crate::typed::{Handle, Persistent, Ref};
@@ -227,7 +227,12 @@ pub(crate) async fn find_root<H: Handle>(view: &View, class: &str, index: KeptIn
     if found.is_some() || index.is_text() || index.was_other {
         return Ok(found);
     }
-    view.root(&root_name(class, KeptIndex { kind: None, ..index })).await
+    view.root(&root_name(class, bare(index))).await
+}
+
+/// As it was named before names told the kind of their keys.
+pub(crate) fn bare(index: KeptIndex) -> KeptIndex {
+    KeptIndex { kind: KeyKind::Text, ..index }
 }
 
 /// The name in the root. A field whose index becomes a unique one, or the other way round, has another one, and so has one with another
@@ -235,7 +240,7 @@ pub(crate) async fn find_root<H: Handle>(view: &View, class: &str, index: KeptIn
 pub(crate) fn root_name(class: &str, index: KeptIndex) -> String {
     let unique = if index.unique { UNIQUE } else { "" };
     let kind = match index.kind {
-        Some(kind) if !kind.is_text() => format!("({kind})"),
+        kind if !kind.is_text() => format!("({kind})"),
         _ => String::new(),
     };
     format!("{}:{unique}{}{kind}", escaped(class), index.name)

@@ -8,6 +8,7 @@ use crate::errors::{Error, Result};
 use crate::tx::{Tx, View};
 use crate::typed::{Handle, found};
 use serde::{Deserialize, Serialize, Serializer};
+use std::sync::Arc;
 use zeolite_proto::resolvers::{class, collection};
 use zeolite_proto::{Cell, Oid};
 
@@ -71,6 +72,28 @@ impl View {
     /// walked over, or has never seen. Asked before a walk whose result is kept.
     pub async fn note_entries(&self, collection: Oid) -> Result<()> {
         self.get_encoded(&zeolite_proto::interest::entries_of(collection)).await.map(drop)
+    }
+
+    /// The names of kept indexes of all classes, as they are now or later. Asked for once, and again when the root has changed.
+    pub(crate) async fn index_names(&self) -> Result<Arc<[String]>> {
+        let (core, place) = (self.db().core(), self.db().place());
+        // What the feed has not told yet is not kept.
+        let is_told = self.snapshot() <= place.snapshot();
+        if let Some(known) = core.root_names.known(place.generation()).filter(|_| is_told) {
+            return Ok(known);
+        }
+        self.note_entries(Oid::ROOT).await?;
+        let newest = self.db().place();
+        let view = newest.at(newest.snapshot().max(self.snapshot())).view(self.db());
+        let (mut roots, mut names) = (view.roots(), Vec::new());
+        while let Some((name, named)) = roots.next().await? {
+            if [class::INDEX, class::UNIQUE_INDEX].contains(&named.class()) && name.contains(':') {
+                names.push(name);
+            }
+        }
+        let names: Arc<[String]> = names.into();
+        core.root_names.read(newest.generation(), newest.snapshot(), names.clone());
+        Ok(names)
     }
 
     /// All names in the root.

@@ -12,6 +12,7 @@
 
 mod draft;
 
+use super::course::First;
 use super::earlier::{last_step_before_a_write, owed_steps};
 use super::job::{JobRecord, newest_view};
 use super::joint::Joint;
@@ -47,6 +48,8 @@ pub(crate) struct Chunk<'a> {
     pub(crate) rate: f64,
     /// Nothing is left in the range after these items.
     pub(crate) is_last: bool,
+    /// The first sample of the range's course.
+    pub(crate) course: Option<First>,
 }
 
 enum Resolved {
@@ -257,6 +260,11 @@ impl<'a> Chunk<'a> {
         };
         if conflict.cell == held.cell() {
             // An earlier chunk may have got through late.
+            return Ok(Resolved::End(Outcome::of_range(held.is_still_mine().await?)));
+        }
+        if self.course.as_ref().is_some_and(|first| *first.cell() == conflict.cell) {
+            // Somebody else has held the range, and may do so again; or a sample of his came late.
+            newest_view(self.db()).await?;
             return Ok(Resolved::End(Outcome::of_range(held.is_still_mine().await?)));
         }
         if conflict.cell == Cell::object(self.job) {

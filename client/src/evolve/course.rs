@@ -1,8 +1,12 @@
 //! Owns how a job's course is written while it runs, and read afterwards: a report for people, on which nothing rests.
 //!
-//! The holder of a range adds a sample when it has committed a chunk and it is time for one (`zeolite_proto::evolve::course`), in a
-//! commit of its own: what the chunks do never depends on it. It conflicts when the range was taken over; then the other one goes on
-//! with the course, and this sample is left out, as after any other fault.
+//! ```text
+//!   first chunk      its own commit has the first sample: of a range of one chunk it is the only one
+//!   later ones       a sample when it is time for one (`zeolite_proto::evolve::course`), in a commit of its own
+//! ```
+//! So what later chunks do does not depend on it. It conflicts when the range was taken over; then the other one goes on with the course, and
+//! this sample is left out, as after any other fault. The first sample tells the snapshot of its chunk as its moment, since the tid of a commit
+//! is not known before it; the next one that is written puts that right.
 
 use super::job::Job;
 use super::lease::Lease;
@@ -30,7 +34,60 @@ pub(crate) struct Recorder {
     known: Option<(u32, Kept<CourseRecord>)>,
 }
 
+/// The first sample of a range, as the range's first chunk carries it.
+#[derive(Clone, Debug)]
+pub(crate) struct First {
+    cell: Cell,
+    course: Kept<CourseRecord>,
+    sample: CourseSample,
+}
+
+impl First {
+    /// Where it is.
+    pub(crate) fn cell(&self) -> &Cell {
+        &self.cell
+    }
+
+    /// Its write, when it is known what the chunk makes of the range.
+    pub(crate) fn write(&self, counts: Counts, snapshot: Tid) -> Result<Write> {
+        let change = Change::Put(encoded(&self.course_with(counts, snapshot))?);
+        Ok(Write { cell: self.cell.clone(), base: self.course.tid, change, stamped: false })
+    }
+
+    fn course_with(&self, counts: Counts, tid: Tid) -> CourseRecord {
+        let mut course = self.course.record.clone();
+        course.add(CourseSample { tid: tid.0, counts, ..self.sample.clone() });
+        course
+    }
+}
+
 impl Recorder {
+    /// What the next chunk of the range carries: a sample, unless this worker has written its course before.
+    pub(crate) async fn first(&mut self, db: &Db, job: Oid, held: &Lease, pace: &Pace) -> Option<First> {
+        if self.known.as_ref().is_some_and(|(range, _)| *range == held.number) {
+            return None;
+        }
+        let cell = course_cell(job, held.number);
+        let course = match kept(&db.now(), &cell).await {
+            Ok(course) => course.unwrap_or(Kept { tid: Tid::NONE, record: CourseRecord::default() }),
+            Err(error) => {
+                tracing::debug!(%error, range = held.number, "the course cannot be read; the chunk carries none");
+                return None;
+            }
+        };
+        if course.record.is_due(held.tid) {
+            return Some(First { cell, course, sample: sample(held, pace, &db.pressure().unwrap_or_default()) });
+        }
+        self.known = Some((held.number, course));
+        None
+    }
+
+    /// The chunk that carried it is committed.
+    pub(crate) fn carried(&mut self, first: &First, held: &Lease) {
+        let record = first.course_with(held.record.counts, held.tid);
+        self.known = Some((held.number, Kept { tid: held.tid, record }));
+    }
+
     /// A chunk of the range is committed.
     pub(crate) async fn note(&mut self, db: &Db, job: Oid, held: &Lease, pace: &Pace) {
         let known = self.known.as_ref().filter(|(range, _)| *range == held.number);

@@ -98,6 +98,10 @@ pub(crate) async fn covered(view: &View, plan: &Plan, own: &OwnRecords, wanted: 
             is_not_too_many(oids.len())?;
             in_lists(&oids, wanted, Listed::Oids)
         }
+        other => {
+            let message = format!("this program does not know what a plan of {} covers; use a newer one", other.text());
+            return Err(Error::invalid(message));
+        }
     })
 }
 

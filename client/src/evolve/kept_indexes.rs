@@ -10,6 +10,7 @@
 //! could not mend everything (two objects want one unique key) stays, with its quarantine, and is resumed the next time.
 
 use super::job::{Job, Phase, find, forget, list};
+use super::job_name::fitting;
 use super::keys_hold::root_of;
 use super::ledger::Counts;
 use super::plan::{NewJob, Plan, Settings, plan};
@@ -134,6 +135,7 @@ impl<T: Persistent + Send + 'static> Class for Of<T> {
         Box::pin(async move {
             let (mut counts, mut unmended) = (Counts::default(), Vec::new());
             let mut whole = async |name: String, plan: Plan| {
+                let name = fitting(name);
                 let job = begun(db, &name, plan, settings).await?;
                 let report = Worker::new(&job).tasks(TASKS).run(reindex::<T>()).await?;
                 counts = counts.plus(report.counts);

@@ -52,7 +52,7 @@ impl OwnRecords {
             Plan::Objects { class, .. } => Self::is_class(class),
             Plan::Collection { oid, .. } => Oid(*oid) != Oid::ROOT && self.is_own(view, Oid(*oid)).await?,
             Plan::Reachable { from } => Oid(*from) != Oid::ROOT && self.is_own(view, Oid(*from)).await?,
-            Plan::Oids { .. } => false,
+            _ => false,
         };
         if !own {
             return Ok(());

@@ -3,6 +3,7 @@
 
 use super::coverage::{self, Covered, Listed};
 use super::job::{self, Job, Target};
+use super::job_name::NAME_BYTES_MAX;
 use super::known;
 use super::ledger::{self, Part, RangeRecord};
 use super::own_records::OwnRecords;
@@ -72,7 +73,7 @@ impl NewJob {
 
     pub(crate) fn check(&self) -> Result<()> {
         self.settings.check()?;
-        if self.name.is_empty() || self.name.len() > 200 {
+        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX {
             return Err(Error::invalid("the name of an evolve has 1 to 200 bytes; choose another"));
         }
         if let Plan::Objects { class, .. } = &self.plan

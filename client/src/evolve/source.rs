@@ -137,7 +137,7 @@ impl Source {
                 Ok(())
             }
             Part::Lists { first, end } => self.fetch_list(db, job, first, end).await,
-            Part::Undo => self.nothing(),
+            _ => self.nothing(),
         }
     }
 

@@ -22,7 +22,7 @@ fn is_at_work(job: &JobRecord) -> bool {
     match job.phase {
         Phase::Running | Phase::CatchingUp | Phase::Verifying | Phase::Undoing => true,
         Phase::Planned => !job.step.is_empty(),
-        Phase::Done | Phase::Failed | Phase::Cancelled | Phase::Undone => false,
+        _ => false,
     }
 }
 

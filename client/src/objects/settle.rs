@@ -12,10 +12,12 @@
 //! not written again.
 
 use super::making::root;
+use super::newer::Newer;
+use super::owners::{Contested, Standing};
 use crate::collections::kept::{cell, index_in_name, owner, record, root_name};
 use crate::collections::{Index, UniqueIndex};
 use crate::errors::{Error, Result};
-use crate::tx::{IndexKey, KeptIndex, KeptObject, RecordKeys, Staged, View, damaged};
+use crate::tx::{IndexKey, KeptClass, KeptIndex, KeptObject, RecordKeys, Staged, View, damaged};
 use crate::typed::Handle;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -68,9 +70,19 @@ struct Found {
 /// The indexes of classes.
 type Roots = BTreeMap<(&'static str, KeptIndex), Oid>;
 
+#[derive(Default)]
 struct Difference {
     objects: Vec<Changed>,
     roots: Roots,
+    /// As what the objects are written.
+    classes: BTreeMap<&'static str, KeptClass>,
+}
+
+/// What is to be written.
+struct Written {
+    writes: BTreeMap<Cell, Staged>,
+    /// Rests on these being as they are.
+    checks: Vec<Cell>,
 }
 
 /// Classes whose indexes nobody here knows, each with an object of it that is written as one of another.
@@ -84,7 +96,8 @@ impl Difference {
         let stored = view.revisions(&asked).await?.into_iter().map(|revision| revision.record);
         let mut stored: hash::Map<Cell, Option<Bytes>> = asked.into_iter().zip(stored).collect();
         let now = view.get_many(&cells).await?;
-        let (mut found, mut foreign) = (Difference { objects: Vec::new(), roots: Roots::new() }, Foreign::new());
+        let (mut found, mut foreign) = (Difference::default(), Foreign::new());
+        let mut newer = Newer::default();
         for ((cell, mut object), now) in due.into_iter().zip(now) {
             let settled = object.settled.take();
             let keys = |record: Option<Bytes>| match record {
@@ -99,10 +112,14 @@ impl Difference {
                         foreign.insert(header.class.to_owned(), (cell.clone(), object.class()));
                         RecordKeys::default()
                     }
-                    (keys, _) => keys.unwrap_or_default(),
+                    (keys, record) => {
+                        newer.look(&cell, &object, record.as_ref())?;
+                        keys.unwrap_or_default()
+                    }
                 },
             };
             let now = keys(now)?.0.unwrap_or_default().keys;
+            found.classes.extend(object.classes().iter().map(|class| (class.class, *class)));
             // Both are in order.
             let is_in = |keys: &[IndexKey], key: &IndexKey| keys.binary_search_by(|known| known.order(key)).is_ok();
             let gone = before.keys.iter().filter(|key| !is_in(&now, key)).cloned().collect();
@@ -112,6 +129,7 @@ impl Difference {
             found.objects.push(Changed { object: cell, gone, new, now, was_there, leaves });
         }
         refuse_foreign(view, foreign).await?;
+        newer.refuse_unknown(view).await?;
         found.find_roots(view, make).await?;
         found.check_lengths(view.db().core().key_bytes_max())?;
         Ok(found)
@@ -160,8 +178,7 @@ impl Difference {
         Some(cell(*index, key, changed.object.oid))
     }
 
-    /// What is to be written.
-    async fn writes(&self, view: &View) -> Result<BTreeMap<Cell, Staged>> {
+    async fn writes(&self, view: &View) -> Result<Written> {
         let Found { mut owners, entries } = self.there(view).await?;
         let mut writes = BTreeMap::new();
         for changed in &self.objects {
@@ -176,26 +193,39 @@ impl Difference {
                 writes.insert(cell, Staged::Delete);
             }
         }
+        let standing = Standing::read(view, &self.contested(&owners), &self.classes).await?;
         for changed in &self.objects {
             for (key, cell) in changed.new.iter().filter_map(|key| Some((key, self.cell(changed, key)?))) {
                 let object = changed.object.oid;
                 if key.index.unique {
-                    match owners.entry(cell.clone()).or_default() {
-                        // Its own, or free.
-                        owner if owner.is_none_or(|owner| owner == object) => *owner = Some(object),
-                        owner => {
-                            let index = root_name(key.class, key.index);
-                            let owner = owner.unwrap_or_default();
-                            return Err(Error::UniqueTaken { index, cell, owner, object });
-                        }
+                    let owner = owners.entry(cell.clone()).or_default();
+                    if let Some(owner) = owner.filter(|owner| *owner != object)
+                        && standing.free.get(&cell) != Some(&owner)
+                    {
+                        let (index, doubt) = (root_name(key.class, key.index), standing.undecided.get(&cell).cloned());
+                        return Err(Error::UniqueTaken { index, cell, owner, object, doubt });
                     }
+                    *owner = Some(object);
                 }
                 if !(changed.leaves && entries.contains(&cell)) {
                     writes.insert(cell, Staged::Put(record(key, object)?));
                 }
             }
         }
-        Ok(writes)
+        Ok(Written { writes, checks: standing.read })
+    }
+
+    /// The unique keys that come, and are those of other objects.
+    fn contested<'a>(&'a self, owners: &hash::Map<Cell, Option<Oid>>) -> Vec<Contested<'a>> {
+        let mut contested = Vec::new();
+        for changed in &self.objects {
+            for key in changed.new.iter().filter(|key| key.index.unique) {
+                let Some(entry) = self.cell(changed, key) else { continue };
+                let owner = owners.get(&entry).copied().flatten().filter(|owner| *owner != changed.object.oid);
+                contested.extend(owner.map(|owner| Contested { entry, key, owner }));
+            }
+        }
+        contested
     }
 
     /// Whose the unique keys are that come and go, and what else is asked for.
@@ -218,7 +248,8 @@ impl Difference {
         Ok(found)
     }
 
-    fn stage(self, own: &mut crate::tx::Own, writes: BTreeMap<Cell, Staged>) -> Result<()> {
+    fn stage(self, own: &mut crate::tx::Own, Written { writes, checks }: Written) -> Result<()> {
+        own.kept.checks.extend(checks);
         for (cell, staged) in writes {
             match staged {
                 Staged::Put(record) => own.put(cell, record)?,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::{
-    Cell, Change, CommitKey, ConflictDetail, Draft, Fault, FaultKind, Priority, Receipt, Record, Tid, Write,
+    Cell, Change, CommitKey, ConflictDetail, Draft, Fault, FaultKind, Priority, ReadCell, Receipt, Record, Tid, Write,
 };
 
 /// Conflicts that are resolved here for one commit, before it is given back to the caller.
@@ -43,7 +43,7 @@ impl Tx {
         let own = self.close()?;
         let unmerged = own.kept.cells();
         if own.is_empty() {
-            return Ok(Receipt { tid: self.snapshot(), merged: Vec::new() });
+            return Ok(Receipt::new(self.snapshot()));
         }
         let mut draft = self.draft(own, key, since).await?;
         let mut resolved = 0;
@@ -75,7 +75,8 @@ impl Tx {
         self.db().core().call_at(Resend::UnderKey(draft.key), self.snapshot(), commit).await
     }
 
-    pub(super) async fn draft(&self, own: Own, key: CommitKey, key_since: Tid) -> Result<Draft> {
+    pub(super) async fn draft(&self, mut own: Own, key: CommitKey, key_since: Tid) -> Result<Draft> {
+        let checks = std::mem::take(&mut own.kept.checks);
         let base = self.snapshot();
         // A key that was made with an older store in mind is as new to this one as this one is to the client.
         let key_since = key_since.min(self.db().position());
@@ -98,7 +99,10 @@ impl Tx {
         }
         let stamped = stamped.into_iter();
         writes.extend(stamped.map(|(cell, record)| Write { cell, base, change: Change::Put(record), stamped: true }));
-        let (read_cells, read_ranges) = self.reads().map(|reads| reads.checks(base)).unwrap_or_default();
+        let (read_cells, read_ranges) = match self.reads() {
+            Some(reads) => reads.checks(base),
+            None => (checks.into_iter().map(|cell| ReadCell { cell, base }).collect(), Vec::new()),
+        };
         Ok(Draft { key, key_since, priority: self.priority, read_cells, read_ranges, writes, note })
     }
 

@@ -15,7 +15,8 @@ use crate::keys::{AsKey, Key, KeyKind};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid};
 
@@ -27,14 +28,46 @@ use zeolite_proto::{Cell, Oid};
 /// const INDEXES: [KeptIndex; 2] = [KeptIndex::many("author"), KeptIndex::unique("slug")];
 /// assert!(INDEXES[1].is_unique());
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct KeptIndex {
     pub(crate) name: &'static str,
     pub(crate) unique: bool,
-    /// None: nobody has said so; then it is where one of text is.
-    pub(crate) kind: Option<KeyKind>,
-    /// Under this name a former version had one with keys of another kind.
+    /// Of text, unless somebody has said otherwise.
+    pub(crate) kind: KeyKind,
+    /// Under this name a former version had one with keys of another kind. It is no other index for that.
     pub(crate) was_other: bool,
+}
+
+impl KeptIndex {
+    fn identity(&self) -> (&'static str, bool, KeyKind) {
+        (self.name, self.unique, self.kind)
+    }
+}
+
+impl PartialEq for KeptIndex {
+    fn eq(&self, other: &KeptIndex) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for KeptIndex {}
+
+impl PartialOrd for KeptIndex {
+    fn partial_cmp(&self, other: &KeptIndex) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KeptIndex {
+    fn cmp(&self, other: &KeptIndex) -> Ordering {
+        self.identity().cmp(&other.identity())
+    }
+}
+
+impl Hash for KeptIndex {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
 }
 
 impl KeptIndex {
@@ -54,27 +87,23 @@ impl KeptIndex {
             assert!(bytes[at] != b':' && bytes[at] != b'(', "the name of an index has neither `:` nor `(`");
             at += 1;
         }
-        KeptIndex { name, unique, kind: None, was_other: false }
+        KeptIndex { name, unique, kind: KeyKind::Text, was_other: false }
     }
 
     /// With keys of this type. Say it of all that are not of text: where a new version of the class has another type of keys, its index
     /// is another collection.
     pub const fn keyed<K: Key>(mut self) -> KeptIndex {
-        self.kind = Some(K::KIND);
+        self.kind = K::KIND;
         self
     }
 
-    /// Of a class that had these indexes in its former version.
+    /// Of a class that had these indexes in a former version.
     pub const fn after(mut self, former: &[KeptIndex]) -> KeptIndex {
         let mut at = 0;
         while at < former.len() {
             let of = former[at];
             if of.unique == self.unique && same(of.name.as_bytes(), self.name.as_bytes()) {
-                let is_same = match (self.kind, of.kind) {
-                    (Some(kind), Some(former)) => kind.is(former),
-                    _ => self.is_text() && of.is_text(),
-                };
-                self.was_other = of.was_other || !is_same;
+                self.was_other = self.was_other || of.was_other || !self.kind.is(of.kind);
             }
             at += 1;
         }
@@ -83,14 +112,11 @@ impl KeptIndex {
 
     /// A key for people, as an entry of it begins.
     pub(crate) fn shown(&self, key: &[u8]) -> String {
-        self.kind.unwrap_or(KeyKind::Text).shown(key, !self.unique)
+        self.kind.shown(key, !self.unique)
     }
 
     pub(crate) const fn is_text(&self) -> bool {
-        match self.kind {
-            Some(kind) => kind.is_text(),
-            None => true,
-        }
+        self.kind.is_text()
     }
 
     /// Its name within the class.
@@ -168,6 +194,10 @@ pub(crate) type Settle = fn(&View, bool) -> BoxFuture<'_, Result<()>>;
 pub(crate) struct KeptClass {
     pub(crate) class: &'static str,
     pub(crate) has_indexes: bool,
+    /// A record of a higher version may be in indexes that it does not know.
+    pub(crate) indexed_to: u32,
+    /// Those that it knows: its own, those of former versions, those of newer ones.
+    pub(crate) indexes: [&'static [KeptIndex]; 3],
     pub(crate) keys: KeysOf,
     pub(crate) settle: Settle,
 }
@@ -195,8 +225,17 @@ impl KeptObject {
             return Ok(Some(RecordKeys { keys: keys.clone(), are_there: true }));
         }
         let header = Header::parse(record).map_err(|bad| damaged(cell, &bad))?;
-        let known = self.classes.iter().find(|class| class.class == header.class);
-        known.map(|class| (class.keys)(cell, record)).transpose()
+        self.known(header.class).map(|class| (class.keys)(cell, record)).transpose()
+    }
+
+    /// The classes that it may be of.
+    pub(crate) fn classes(&self) -> &[KeptClass] {
+        &self.classes
+    }
+
+    /// A class that it may be of.
+    pub(crate) fn known(&self, class: &str) -> Option<&KeptClass> {
+        self.classes.iter().find(|known| known.class == class)
     }
 
     /// As what it was written last.
@@ -211,6 +250,8 @@ pub(crate) struct Kept {
     objects: BTreeMap<Cell, KeptObject>,
     /// Indexes that were made since the snapshot, or looked up.
     pub(crate) roots: BTreeMap<(&'static str, KeptIndex), Oid>,
+    /// Objects whose records say that others may have their unique keys: the commit checks them.
+    pub(crate) checks: BTreeSet<Cell>,
     /// Counts the changes: whoever has read sees whether something came between.
     pub(crate) changes: u64,
 }
@@ -284,5 +325,25 @@ impl View {
             Some(settle) => settle(self, make).await,
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_its_name_and_the_kind_of_its_keys_however_that_was_said() {
+        let (by_hand, derived) = (KeptIndex::many("author"), KeptIndex::many("author").keyed::<String>());
+        assert_eq!(by_hand, derived);
+        assert_eq!(by_hand.cmp(&derived), Ordering::Equal);
+        let number = KeptIndex::many("author").keyed::<u64>();
+        assert_ne!(by_hand, number);
+        let after = number.after(&[by_hand]);
+        assert!(after.was_other && !number.was_other);
+        assert_eq!(number, after, "what there was before makes it no other index");
+        // A version between, which had none, changes nothing; nor does a later one with the same keys.
+        assert!(number.after(&[]).after(&[by_hand]).was_other && number.after(&[by_hand]).after(&[number]).was_other);
+        assert_ne!(by_hand, KeptIndex::unique("author"));
     }
 }

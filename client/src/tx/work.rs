@@ -36,10 +36,38 @@ impl Db {
     /// The commits behind one place of this client, up to another, with the objects that they wrote, without asking the server: those of
     /// which it may have copies, since it has loaded or written them, and a few others. None:
     /// that is longer ago than [`crate::Options::changed_oids_max`] reaches, or the store is another one; nothing is known then.
-    pub fn changes(&self, after: Place, to: Place) -> Option<Vec<(Tid, Box<[Oid]>)>> {
-        let same = after.life.generation == to.life.generation && self.core().here().is_ok();
-        same.then(|| self.core().changes.between(to.life.generation, after.snapshot, to.snapshot)).flatten()
+    pub fn changes(&self, after: Place, to: Place) -> Option<Vec<Changed>> {
+        if after.life.generation != to.life.generation || self.core().here().is_err() {
+            return None;
+        }
+        let commits = self.core().changes.between(to.life.generation, after.snapshot, to.snapshot)?;
+        Some(commits.into_iter().map(|(tid, oids)| Changed { tid, oids }).collect())
     }
+}
+
+/// What a commit wrote of what the client may have copies of; see [`Db::changes`].
+///
+/// ```
+/// use zeolite_client::{Db, Options, collections::Counter};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), zeolite_client::Error> {
+/// # let server = zeolite_testing::server();
+/// let db = Db::connect_with(server.address(), Options::new().changed_oids_max(1000)).await?;
+/// let hits: Counter = db.run(async |tx| tx.root_or_create("hits").await).await?;
+/// let before = db.place();
+/// db.run(async |tx| hits.add(&tx, 1)).await?;
+/// let changed = db.changes(before, db.place()).expect("so much is remembered");
+/// assert_eq!(changed[0].oids.len(), 1);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Changed {
+    /// The commit.
+    pub tid: Tid,
+    /// The objects, each once; for an entry, its collection.
+    pub oids: Box<[Oid]>,
 }
 
 /// Of a step that was made together with others: what is its own.
@@ -81,6 +109,10 @@ impl Place {
     pub(crate) fn newest(db: &Db) -> Place {
         let (snapshot, life) = db.core().position.snapshot();
         Place { snapshot, life }
+    }
+
+    pub(crate) fn generation(self) -> u64 {
+        self.life.generation
     }
 
     /// Its tid.

@@ -50,6 +50,16 @@ pub struct FollowWelcome {
     pub twice: String,
 }
 
+/// How following begins.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FollowBegun {
+    /// What the primary answers.
+    pub welcome: FollowWelcome,
+    /// Its log.
+    pub followed: Followed,
+}
+
 /// A part of the primary's log, or a sign of life.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -92,11 +102,8 @@ impl Followed {
         let page = self.pages.message().await.map_err(|status| failure(&status))?;
         Ok(page.map(|page| FollowPage {
             newest: Tid(page.newest),
-            behind: (page.unix_ms != 0).then_some(Behind {
-                transactions: page.behind_transactions,
-                more: page.behind_more,
-                bytes: page.behind_bytes,
-            }),
+            behind: (page.unix_ms != 0)
+                .then(|| Behind::new(page.behind_transactions, page.behind_more, page.behind_bytes)),
             packed_to: Tid(page.packed_to),
             log: page.log,
         }))
@@ -105,7 +112,7 @@ impl Followed {
 
 impl Unary {
     /// Begins to follow.
-    pub(crate) async fn follow(&self, hello: FollowHello) -> Result<(FollowWelcome, Followed), Failure> {
+    pub(crate) async fn follow(&self, hello: FollowHello) -> Result<FollowBegun, Failure> {
         let (words, requests) = mpsc::channel(WORDS_AHEAD);
         let FollowHello { follower, name, store_id, timeline, have, term, packed_said, life } = hello;
         let hello = v2::FollowHello {
@@ -127,7 +134,7 @@ impl Unary {
         let welcome = first.and_then(|page| page.welcome).ok_or_else(Failure::lost)?;
         let v2::FollowWelcome { store_id, timeline, term, shared_to, twice, .. } = welcome;
         let welcome = FollowWelcome { store_id, timeline, term, shared_to: Tid(shared_to), twice };
-        Ok((welcome, Followed { pages, words }))
+        Ok(FollowBegun { welcome, followed: Followed { pages, words } })
     }
 
     /// Tells a server of a newer term, or only asks how it stands (`by` none).

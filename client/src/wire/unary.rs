@@ -18,7 +18,7 @@ use v2::admin_client::AdminClient;
 use v2::reader_client::ReaderClient;
 use v2::replicator_client::ReplicatorClient;
 use zeolite_proto::{
-    CloseAttempt, CommitKey, Gate, Kind, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
+    CloseAttempt, CommitKey, Gate, Kinds, Mode, ModeEnd, ModeKind, Oid, PackOptions, PackProgress, PreparedDraft,
     Receipt, ResolverInfo, SessionInfo, Status, Tid, VerifyProgress,
 };
 
@@ -174,11 +174,7 @@ impl Unary {
 
     /// Switches the mode.
     pub(crate) async fn set_mode(&self, kind: ModeKind, banner: &str, end: ModeEnd) -> Result<Mode, Failure> {
-        let (until_unix_ms, for_ms) = match end {
-            ModeEnd::Never => (0, 0),
-            ModeEnd::At(until) => (until, 0),
-            ModeEnd::After(span) => (0, span),
-        };
+        let (until_unix_ms, for_ms) = end.parts();
         let request = v2::SetModeRequest {
             kind: v2::ModeKind::from(kind).into(),
             banner: banner.to_owned(),
@@ -210,7 +206,7 @@ impl Unary {
     /// Exact counts by class and schema version.
     pub(crate) async fn kinds(&self) -> Result<Kinds, Failure> {
         let reply = self.reader().kinds(v2::KindsRequest {}).await.map_err(|status| failure(&status))?.into_inner();
-        Ok(Kinds { tid: Tid(reply.tid), kinds: reply.kinds.into_iter().map(Kind::from).collect() })
+        Ok(reply.into())
     }
 
     /// Oids of a class, ascending, and whether there are more.

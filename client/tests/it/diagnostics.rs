@@ -41,6 +41,14 @@ fn told(program: &str, out: &Path) -> String {
 /// The head of each program.
 const HEAD: &str = "use serde::{Deserialize, Serialize};\nuse zeolite_client::{collections::*, evolve, *};\n";
 
+/// Programs of which nothing is said.
+const RIGHT: &[&str] = &[
+    "#[derive(Serialize, Deserialize, Persistent)] #[persistent(class = \"P\")] pub struct P { a: u8 }",
+    "#[derive(Serialize, Deserialize, Persistent)]\n#[persistent(class = \"P\", unique(name = \"title\", key = String, by = P::title))]\n\
+     #[persistent(index(name = \"word\", key = String, by = |page: &P| page.title.clone()))]\n\
+     pub struct P { title: Option<String> }\nimpl P { fn title(&self) -> Option<String> { self.title.clone() } }",
+];
+
 /// The mistake, and what is to be said of it; `LINE` stands for the place of the line that ends with `//!`.
 const MISTAKES: &[(&str, &[&str])] = &[
     (
@@ -104,6 +112,21 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["From<Old>", "LINE"],
     ),
     (
+        "#[derive(Serialize, Deserialize, Persistent)]\n#[persistent(class = \"Page\", newer = \"r2::Page\")] //!\n\
+         struct Page { title: String }",
+        &["here belongs a type of the same class, without quotes: newer = r2::Page", "LINE"],
+    ),
+    (
+        "#[derive(Serialize, Deserialize, Persistent)]\n#[persistent(class = \"Page\", version = 2, from = Page V1)] //!\n\
+         struct Page { title: String }",
+        &["expected `,`", "LINE"],
+    ),
+    (
+        "#[derive(Serialize, Deserialize, Persistent)]\n#[persistent(class = \"Page\",\n\
+         index(name = \"word\", key = String, by = \"words\"))] //!\nstruct Page { title: String }",
+        &["here belongs a function or a closure, without quotes: by = Page::words", "LINE"],
+    ),
+    (
         "fn f() { let _ = Options { feed: false, ..Options::default() }; } //!",
         &["cannot create non-exhaustive struct", "LINE"],
     ),
@@ -112,11 +135,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
 #[test]
 fn each_mistake_is_told_where_it_stands_with_what_to_do() {
     let out = tempfile::tempdir().expect("a temporary directory");
-    let right = format!(
-        "{HEAD}#[derive(Serialize, Deserialize, Persistent)] #[persistent(class = \"P\")] pub struct P {{ a: u8 }}"
-    );
-    let said = told(&right, out.path());
-    assert!(!said.contains("error"), "{said}");
+    for right in RIGHT {
+        let said = told(&format!("#![allow(unused_imports)]\n{HEAD}{right}"), out.path());
+        assert!(!said.contains("error") && !said.contains("warning"), "{right}\n{said}");
+    }
     let failures: Vec<String> = MISTAKES
         .iter()
         .filter_map(|(program, wanted)| {

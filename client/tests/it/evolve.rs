@@ -3,6 +3,7 @@
 
 mod beside_traffic;
 mod control;
+mod course;
 mod covered;
 mod halves;
 mod looked_after;

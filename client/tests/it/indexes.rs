@@ -1,6 +1,7 @@
 //! Indexes that are kept with a class: one transaction at a time. At random, beside an evolve, in `model`; filled and scrubbed in `filled`;
-//! over two releases in `releases`; what they are called in `names`.
+//! over two releases in `releases`, whose bridge is made by hand in `bridges`; what they are called in `names`.
 
+mod bridges;
 mod filled;
 mod model;
 mod names;

@@ -4,7 +4,8 @@
 //!   samples   one a second at first; when there are 240, each two become one and the time between two of them doubles
 //!             => a range of a minute and one of a week have a course of the same size, with ever coarser grain
 //! ```
-//! It is a report and nothing rests on it: a worker writes it in commits of its own, and goes on when that fails.
+//! It is a report and nothing rests on it: a worker writes it with the first chunk of a range, then in commits of its own, and goes on when one of
+//! these fails.
 
 use super::ledger::Counts;
 use super::stored::Stored;
@@ -29,7 +30,7 @@ pub struct CourseRecord {
 /// A range at one moment, and what live traffic felt in the seconds before.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct CourseSample {
-    /// The range's last commit: the moment, by the server's clock.
+    /// The range's last commit: the moment, by the server's clock. Of one that is written with that commit, what the commit rests on.
     pub tid: u64,
     /// What has become of the range's objects so far.
     pub counts: Counts,

@@ -12,6 +12,7 @@ pub const ROOT_NAME: &str = "zeolite.evolves";
 
 /// Which objects a job covers.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Plan {
     /// Objects of a class whose schema version is below this one; 0: of any version.
     Objects {
@@ -86,6 +87,7 @@ impl Plan {
 
 /// How far a job is.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Phase {
     /// Waits for a worker.
     Planned,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A part of a plan.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Part {
     /// The objects of a plan below a version with `after` < oid <= `last`: listed by the index, which counts what is left.
     Objects {

@@ -6,7 +6,7 @@ use crate::gate::Gate;
 use crate::ids::{Oid, Tid};
 use crate::replication::{Behind, FollowerInfo, Promoted, Replication, Seat};
 use crate::role::Role;
-use crate::status::{ClassCounts, Kind, ResolverInfo, Schedule, Stage, Status};
+use crate::status::{ClassCounts, Kind, Kinds, ResolverInfo, Schedule, Stage, Status};
 use crate::upkeep::{PackOptions, PackProgress, Reference, VerifyProgress};
 
 /// Both directions of a message whose fields are the same on both sides, but for a few that are written out.
@@ -152,7 +152,7 @@ impl From<v2::Replication> for Replication {
             primary: wire.primary,
             problem: unless_empty(wire.problem),
             connected: wire.connected,
-            behind: behind(wire.behind_transactions, wire.behind_more, wire.behind_bytes),
+            behind: Behind::new(wire.behind_transactions, wire.behind_more, wire.behind_bytes),
             behind_ms: wire.behind_ms,
             sync: wire.sync,
             keep_s: wire.keep_s,
@@ -163,8 +163,10 @@ impl From<v2::Replication> for Replication {
     }
 }
 
-fn behind(transactions: u64, more: bool, bytes: u64) -> Behind {
-    Behind { transactions, more, bytes }
+impl From<v2::KindsReply> for Kinds {
+    fn from(wire: v2::KindsReply) -> Kinds {
+        Kinds { tid: Tid(wire.tid), kinds: all(wire.kinds) }
+    }
 }
 
 impl From<Promoted> for v2::PromoteReply {
@@ -201,7 +203,7 @@ impl From<v2::FollowerInfo> for FollowerInfo {
             name: wire.name,
             connected: wire.connected,
             have: Tid(wire.have),
-            behind: behind(wire.behind_transactions, wire.behind_more, wire.behind_bytes),
+            behind: Behind::new(wire.behind_transactions, wire.behind_more, wire.behind_bytes),
             seen_ms: wire.seen_ms,
         }
     }

@@ -35,7 +35,7 @@ impl Indexes {
 
 fn is_unchanged(db: &Db, at: Place, to: Place) -> bool {
     let changes = db.changes(at, to);
-    changes.is_some_and(|commits| commits.iter().all(|(_, oids)| !oids.contains(&Oid::ROOT)))
+    changes.is_some_and(|commits| commits.iter().all(|changed| !changed.oids.contains(&Oid::ROOT)))
 }
 
 async fn read(db: &Db, at: Place) -> Result<Arc<[String]>, Error> {

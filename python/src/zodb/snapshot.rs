@@ -105,8 +105,8 @@ fn changed<'py>(
         return Some(Vec::new());
     }
     let commits = shared.db.changes(former, place)?;
-    let others = commits.iter().filter(|(tid, _)| !own.contains(tid));
-    let oids: BTreeSet<Oid> = others.flat_map(|(_, oids)| oids.iter().copied()).collect();
+    let others = commits.iter().filter(|changed| !own.contains(&changed.tid));
+    let oids: BTreeSet<Oid> = others.flat_map(|changed| changed.oids.iter().copied()).collect();
     Some(oids.into_iter().filter_map(|oid| bytes_of(py, oid)).collect())
 }
 

@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use std::time::Duration;
 use tokio::sync::watch;
 use zeolite_client::{
-    Behind, BlobId, BlobStanding, Db, Error, FaultKind, FollowHello, FollowPage, FollowWords, Options, PackOptions,
-    Remedy, Tid,
+    Behind, BlobId, BlobStanding, Db, Error, FaultKind, FollowBegun, FollowHello, FollowPage, FollowWords, Options,
+    PackOptions, Remedy, Tid,
 };
 use zeolite_server::server::{Following, OfTerm, Page, Taking};
 
@@ -75,7 +75,7 @@ async fn follow(copy: &Copy, hands_over: Option<&str>) -> Result<()> {
         packed_said: standing.packed_said,
         life: standing.life,
     };
-    let (welcome, mut followed) = primary.admin.follow(&hello).await?;
+    let FollowBegun { welcome, mut followed, .. } = primary.admin.follow(&hello).await?;
     if !welcome.twice.is_empty() {
         tracing::warn!(
             other = welcome.twice,

@@ -31,6 +31,9 @@ impl Chunk<'_> {
         self.write_quarantine(taken, place, &mut writes)?;
         self.write_repaid(taken, place, &mut writes)?;
         writes.push(held.write(&next)?);
+        if let Some(first) = &self.course {
+            writes.push(first.write(next.counts, place.snapshot)?);
+        }
         let (key, key_since) = (self.db().new_commit_key(), place.snapshot);
         let mut draft = Draft { key, key_since, priority: Priority::Batch, read_cells, read_ranges, writes, note };
         draft.read_cells.push(ReadCell { cell: Cell::object(self.job), base: self.job_tid });

@@ -154,6 +154,14 @@ impl<'t> RangeWork<'t> {
     async fn chunk(&mut self, job: &Kept<JobRecord>, items: Vec<Item>, atomic: bool) -> Result<Outcome> {
         let (began, offered, first) = (Instant::now(), items.len(), items.first().cloned());
         let bad_before = self.held.record.counts.bad_now();
+        // A whole plan in one commit has no course.
+        let course = match atomic {
+            true => None,
+            false => {
+                let Task { recorder, db, job, pace, .. } = &mut *self.task;
+                recorder.first(db, job.oid(), self.held, pace).await
+            }
+        };
         let chunk = Chunk {
             stepping: Stepping {
                 db: &self.task.db,
@@ -166,6 +174,7 @@ impl<'t> RangeWork<'t> {
             waits_for: &self.task.pace.why,
             rate: self.task.pace.rate,
             is_last: self.source.ends_after(offered),
+            course,
         };
         let mut outcome = match atomic {
             true => AtomicPlan { chunk: &chunk }.run(self.held, items).await?,
@@ -173,6 +182,9 @@ impl<'t> RangeWork<'t> {
         };
         if let (Outcome::Refused(why), 1, Some(item)) = (&outcome, offered, first) {
             outcome = chunk.give_up(self.held, item, why).await?;
+        }
+        if let (Outcome::Go { done: 1.. }, Some(first)) = (&outcome, chunk.course) {
+            self.task.recorder.carried(&first, self.held);
         }
         match outcome {
             Outcome::Go { done: 0 } => {

@@ -50,14 +50,11 @@ async fn what_others_have_left_is_found_and_mended() {
     let (db, worker) = (world.db().await, worker_db(&world).await);
     let (one, two) = (made(&db, &note("one", "ada", "w")).await, made(&db, &note("two", "ada", "")).await);
     let three = made(&db, &note("three", "bob", "")).await;
-    // Who does not know the indexes: a write from elsewhere, code of a former version that removes.
+    // Who does not know the indexes: a write from elsewhere, code of a former version that removes what it has not read.
     let record = zeolite_client::typed::encode_record(&note("uno", "cyd", "w")).expect("encodes");
-    db.run(async |tx| {
-        tx.put(one.cell(), &Record::decode(&record).expect("decodes"))?;
-        tx.remove(Ref::<OldNote>::new(two.oid()))
-    })
-    .await
-    .expect("commits");
+    db.run(async |tx| tx.put(one.cell(), &Record::decode(&record).expect("decodes"))).await.expect("commits");
+    world.db().await.run(async |tx| tx.remove(Ref::<OldNote>::new(two.oid()))).await.expect("removes");
+    db.newest().await.expect("answers");
     let found = verify_indexes::<Note>(&db).await.expect("looks");
     // Missing: uno, cyd. Too much: one, two, and ada twice.
     assert_eq!((found.objects, found.problems_total), (2, 6), "{:?}", found.problems);
@@ -276,4 +273,23 @@ async fn an_operator_looks_at_the_indexes_and_makes_them_right() {
     assert_eq!(evolve::list(&worker).await.expect("reads").len(), 0, "what is done is forgotten");
     let (code, text) = told("mend").await;
     assert!(code == 3 && text.contains("there are verify and reindex"), "{text}");
+}
+
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(
+    class = "a.class.whose.name.is.as.long.as.that.of.a.module.in.a.program.that.somebody.has.laid.out.with.great.care.over.many.years.and.in.which.nobody.finds.anything.without.a.search.and.whose.name.is.longer.than.that.of.an.evolve"
+)]
+struct Long {
+    #[persistent(index)]
+    author: String,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_indexes_of_a_class_with_a_long_name_are_mended_as_well() {
+    let world = World::start().await;
+    let (db, worker) = (world.db().await, worker_db(&world).await);
+    let long = db.run(async |tx| tx.create(&Long { author: "ada".into() }).await).await.expect("creates");
+    db.run(async |tx| tx.delete(long.cell())).await.expect("deletes");
+    let told = within(KeptIndexes::new(&worker).class::<Long>().settings(job("").settings).command("reindex")).await;
+    assert_eq!(told.exit_code(), 0, "{told}");
 }

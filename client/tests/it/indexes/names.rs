@@ -163,3 +163,54 @@ async fn a_key_that_is_too_long_is_told_with_class_and_index() {
     db.run(async |tx| tx.remove(made)).await.expect("removes");
     assert!(said(&db.now()).await.expect("reads").is_empty());
 }
+
+/// Keys of text, then no index, then keys that are numbers.
+#[derive(Serialize, Deserialize, Persistent, Clone, Debug)]
+#[persistent(class = "shop.Crate")]
+struct CrateOfTexts {
+    #[persistent(index)]
+    code: String,
+}
+
+#[derive(Serialize, Deserialize, Persistent, Clone, Debug)]
+#[persistent(class = "shop.Crate", version = 2, from = CrateOfTexts)]
+struct CrateOfNone {
+    code: String,
+}
+
+#[derive(Serialize, Deserialize, Persistent, Clone, Debug)]
+#[persistent(class = "shop.Crate", version = 3, from = CrateOfNone)]
+struct CrateOfNumbers {
+    #[persistent(index)]
+    code: u64,
+}
+
+impl From<CrateOfTexts> for CrateOfNone {
+    fn from(old: CrateOfTexts) -> CrateOfNone {
+        CrateOfNone { code: old.code }
+    }
+}
+
+impl From<CrateOfNone> for CrateOfNumbers {
+    fn from(old: CrateOfNone) -> CrateOfNumbers {
+        CrateOfNumbers { code: old.code.len() as u64 }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_gone_for_a_version_and_comes_back_with_other_keys_has_a_name_of_its_own() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let texts = db.run(async |tx| tx.create(&CrateOfTexts { code: "eight by".into() }).await).await.expect("creates");
+    let number = db.run(async |tx| tx.create(&CrateOfNumbers { code: 7 }).await).await.expect("creates");
+    let view = db.now();
+    assert_eq!(names(&view).await, ["shop.Crate:code", "shop.Crate:code(u64)"]);
+    assert_eq!(CrateOfNumbers::BY_CODE.range(&view, ..).collect().await.expect("reads"), [(7, number)]);
+    assert_eq!(CrateOfTexts::BY_CODE.find(&view, "eight by").await.expect("reads"), [texts]);
+    // Whoever brings the object over two versions takes it out of where the first had it.
+    let texts = Ref::<CrateOfNumbers>::new(texts.oid());
+    db.run(async |tx| tx.update(texts, |_| ()).await).await.expect("upgrades");
+    assert!(CrateOfTexts::BY_CODE.range(&db.now(), ..).collect().await.expect("reads").is_empty());
+    assert_eq!(CrateOfNumbers::BY_CODE.find(&db.now(), &8).await.expect("reads"), [texts]);
+    assert_eq!(verify_indexes::<CrateOfNumbers>(&db).await.expect("looks").problems, Vec::<String>::new());
+}

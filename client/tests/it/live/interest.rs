@@ -76,7 +76,7 @@ async fn what_is_first_read_at_an_old_snapshot_is_not_taken_for_new() {
     }
     // Whoever has copies as of that place learns what of them is old.
     let changes = reader.changes(place, reader.place()).expect("is remembered");
-    let mut told: Vec<_> = changes.iter().flat_map(|(_, oids)| oids.to_vec()).collect();
+    let mut told: Vec<_> = changes.iter().flat_map(|changed| changed.oids.to_vec()).collect();
     told.sort_unstable();
     assert_eq!(told, [oid(1), oid(3)], "4 it does not hold");
 }
@@ -99,7 +99,7 @@ async fn whoever_keeps_what_he_has_walked_over_is_told_of_what_comes() {
         name(round).await;
         assert!(reader.wait_for(writer.position(), LIMIT).await);
         let changes = reader.changes(at, reader.place()).expect("is remembered");
-        assert!(changes.iter().any(|(_, oids)| oids.contains(&Oid::ROOT)), "{round}: {changes:?}");
+        assert!(changes.iter().any(|changed| changed.oids.contains(&Oid::ROOT)), "{round}: {changes:?}");
         world.restart().await;
         within(reader.newest()).await.expect("is back");
         within(writer.newest()).await.expect("is back");

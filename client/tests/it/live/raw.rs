@@ -141,7 +141,7 @@ async fn changes_between_two_places_are_told_without_asking() {
     let never_asked_for = put(&plain, 4, 1).await;
     assert!(db.wait_for(never_asked_for, LIMIT).await);
     let changes = db.changes(before, db.place()).expect("is remembered");
-    let told: Vec<_> = changes.iter().map(|(tid, oids)| (*tid, oids.to_vec())).collect();
+    let told: Vec<_> = changes.iter().map(|changed| (changed.tid, changed.oids.to_vec())).collect();
     assert_eq!(told, [(two, vec![oid(2)]), (three, vec![oid(3)])]);
     assert_eq!(plain.changes(before, plain.place()), None, "who did not ask for it keeps nothing");
     // Another store behind the address: nothing that was known counts.
@@ -162,7 +162,7 @@ async fn changes_are_told_across_a_lost_connection() {
     let tid = put(&other, 5, 1).await;
     assert!(db.wait_for(tid, LIMIT).await);
     let changes = db.changes(before, db.place()).expect("was replayed");
-    assert!(changes.iter().any(|(at, oids)| *at == tid && **oids == [oid(5)]), "{changes:?}");
+    assert!(changes.iter().any(|changed| changed.tid == tid && *changed.oids == [oid(5)]), "{changes:?}");
 }
 
 #[tokio::test]

@@ -165,16 +165,16 @@ impl Engine {
             return done(Err(fault));
         }
         let now = self.unix_ms();
-        let (until_unix_ms, for_ms) = match end {
-            ModeEnd::Never => (None, None),
-            ModeEnd::At(until) if until <= now => {
+        let (until_unix_ms, for_ms) = match end.parts() {
+            (0, 0) => (None, None),
+            (until, 0) if until <= now => {
                 return done(Err(Fault::invalid("the mode would end in the past; name a time to come")));
             }
-            ModeEnd::At(until) => (Some(until), None),
-            ModeEnd::After(ms) if ms > SPAN_MS_MAX => {
+            (until, 0) => (Some(until), None),
+            (_, ms) if ms > SPAN_MS_MAX => {
                 return done(Err(Fault::too_large("for_ms", ms as usize, SPAN_MS_MAX as usize)));
             }
-            ModeEnd::After(ms) => (Some(now + ms), Some(ms)),
+            (_, ms) => (Some(now + ms), Some(ms)),
         };
         let mode = Mode { kind, banner, until_unix_ms, automatic: None, since_unix_ms: now };
         let operator = OperatorMode { mode, for_ms };
