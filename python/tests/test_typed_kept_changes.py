@@ -36,10 +36,6 @@ class Card1(zeolite.Object, cls="wiki.Card"):
     name: Annotated[str, zeolite.indexed]
 
 
-class Beside(Card1, cls="wiki.Card", indexes=["code", "size(u64)", "unique:name"]):
-    """A former release, which knows that there is a newer one."""
-
-
 class Card(zeolite.Object, cls="wiki.Card", version=2, former=Card1):
     code: Annotated[str, zeolite.indexed]
     size: Annotated[zeolite.U64, zeolite.indexed]
@@ -195,7 +191,7 @@ def test_random_work_of_python_and_rust_over_two_versions(server: Server, db: ze
     def here(tx: zeolite.Transaction, words: tuple[Any, ...]) -> None:
         match words:
             case ("card1", code, size, colour, name):
-                tx.create(Beside(code=code, size=str(size), colour=colour, name=name))
+                tx.create(Card1(code=code, size=str(size), colour=colour, name=name))
             case ("card", code, size, colour, name):
                 tx.create(Card(code=code, size=size, colour=colour, name=name))
             case ("recard", name, code, size):
@@ -233,6 +229,43 @@ def test_random_work_of_python_and_rust_over_two_versions(server: Server, db: ze
         assert all(found.get(f"wiki.Card:{name}", 0) == 0 for name in ("colour", "size", "name", "unique:code")), found
         there = {name: card.size for name, card in now.unique(Card, "name").items()}
         assert there.items() >= names.items() and len(there) == told["objects"]
+
+
+def test_a_former_release_writes_beside_a_newer_one_with_more_indexes(server: Server, db: zeolite.Database) -> None:
+    class Plain(zeolite.Object, cls="t.Plain"):
+        name: str
+
+    class Found(zeolite.Object, cls="t.Plain", version=2, former=Plain):
+        name: Annotated[str, zeolite.indexed]
+
+        @zeolite.upgrade(1)
+        @staticmethod
+        def _1(old: dict[str, Any]) -> dict[str, Any]:
+            return old
+
+    class Same(zeolite.Object, cls="t.Plain", version=2):
+        name: str
+
+    with zeolite.connect(server.address, client_label="the former release") as former:
+        with former.transaction() as tx:
+            oids = [tx.create(Plain(name=name))._z_oid or 0 for name in "abc"]
+        with db.transaction(fresh=True) as tx:
+            tx.get(Found, oids[0]).name = "A"
+        with former.transaction(fresh=True) as tx:
+            tx.get(Plain, oids[1]).name = "B"
+            tx.create(Plain(name="d"))
+            tx.delete(tx.get(Plain, oids[2]))
+        with pytest.raises(errors.NewerVersion), former.transaction(fresh=True) as tx:
+            tx.get(Plain, oids[0])
+        # Unseen, its entry would stay.
+        with pytest.raises(errors.KeptElsewhere), former.transaction(fresh=True) as tx:
+            tx.delete(tx.reference(Plain, oids[0]))
+        # The version that has it is no former one.
+        with pytest.raises(errors.KeptElsewhere), former.transaction(fresh=True) as tx:
+            tx.create(Same(name="e"))
+    assert evolve.run(db, "plain-2", Found, gate=True, **ANY_DISK)["phase"] == "done"
+    with db.snapshot() as now:
+        assert [name for name, _ in now.index(Found, "name").between()] == ["A", "B", "d"]
 
 
 def test_who_does_not_name_the_former_class_is_told_to(db: zeolite.Database) -> None:

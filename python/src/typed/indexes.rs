@@ -6,11 +6,14 @@
 //! ```
 //! So a transaction that writes objects of a class is told their names without a round trip. What is not known: an index whose first entry
 //! is being made at this moment, since before that it has no name.
+//!
+//! A name does not say which version of the class has the index. Where objects of a newer version are there it is taken for that one's: what a
+//! former release writes beside it has no entries, and is known to have none (decision 30).
 
 use crate::errors;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use zeolite_client::collections::{Index, KeptName, UniqueIndex, index_in_name};
 use zeolite_client::{Db, Error, Handle, Oid, Place};
@@ -39,14 +42,16 @@ pub(crate) fn kept_name(py: Python<'_>, name: String, unique: bool, kind: String
 #[derive(Debug, Default)]
 pub(crate) struct Indexes {
     known: Mutex<Option<(Place, Arc<[String]>)>>,
+    /// The newest version of which there were objects, by class; as many as this program has former releases of.
+    newest: Mutex<HashMap<String, u32>>,
 }
 
 impl Indexes {
-    /// The names of a class's that whoever writes its objects does not know: neither declared there nor written by hand. Without the class.
+    /// The names of a class's that whoever writes objects of this version does not know: neither declared there nor written by hand.
     pub(super) async fn unknown(
         &self,
         db: &Db,
-        class: &str,
+        (class, version): (&str, u32),
         declared: &[Declared],
         by_hand: &HashSet<String>,
     ) -> Result<Vec<String>, Error> {
@@ -54,7 +59,23 @@ impl Indexes {
         let own = declared.iter().map(|index| Ok(index.of(class)?.among(&there)));
         let own = own.collect::<Result<HashSet<String>, Error>>()?;
         there.retain(|name| !own.contains(name) && !by_hand.contains(name));
+        if !there.is_empty() && self.has_newer(db, class, version).await? {
+            there.clear();
+        }
         Ok(there)
+    }
+
+    /// Whether there are, or were, objects of a newer version; asked until there are.
+    async fn has_newer(&self, db: &Db, class: &str, version: u32) -> Result<bool, Error> {
+        if self.newest.lock().get(class).is_some_and(|newest| *newest > version) {
+            return Ok(true);
+        }
+        let kinds = db.admin().kinds().await?.kinds;
+        let Some(newest) = kinds.iter().filter(|kind| kind.class == class).map(|kind| kind.version).max() else {
+            return Ok(false);
+        };
+        self.newest.lock().insert(class.to_owned(), newest);
+        Ok(newest > version)
     }
 
     async fn of(&self, db: &Db, class: &str) -> Result<Vec<String>, Error> {

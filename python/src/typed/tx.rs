@@ -205,16 +205,18 @@ impl Tx {
         Ok(self.held(py)?.db().store_id())
     }
 
-    /// The names of the indexes that are kept with the objects of a class, but those that are declared or written by hand.
+    /// The names of the indexes that are kept with the objects of a class, but those that are declared or written by hand, or are a newer
+    /// version's.
     fn unknown_indexes(
         &self,
         py: Python<'_>,
         class: String,
+        version: u32,
         declared: Vec<Declared>,
         by_hand: HashSet<String>,
     ) -> PyResult<Py<PyAny>> {
         let (db, indexes) = (self.held(py)?.db().clone(), self.indexes.clone());
-        let unknown = async move { indexes.unknown(&db, &class, &declared, &by_hand).await };
+        let unknown = async move { indexes.unknown(&db, (&class, version), &declared, &by_hand).await };
         self.waiting.ask(py, unknown, |py, names: Vec<String>| object(py, names))
     }
 
