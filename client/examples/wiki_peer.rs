@@ -8,7 +8,9 @@
 //!   tag WORD, untag WORD                                 a set
 //!   by AUTHOR TITLE     an index                         push N, take N      a queue of numbers
 //!   note SLUG AUTHOR TEXT                                an object with indexes that are kept with it
-//!   edit SLUG NEW AUTHOR TEXT, unnote SLUG               the same, changed or removed; `notes AUTHOR`, `word WORD`, `verify`
+//!   edit SLUG NEW AUTHOR TEXT, unnote SLUG               the same, changed or removed; `notes AUTHOR`, `word WORD`
+//!   verify, verify cards                                 whether the indexes of notes, or cards, hold
+//!   card1 CODE SIZE COLOUR NAME, card ...                an object whose indexes change with its version; `recard`, `uncard CODE`, `cards`
 //!   stock N             a number from 0 to 100 that begins at 10        offer N      to a greatest and a least number
 //!   label WORD, unlabel WORD, sign WORD N                a small set, a small list of pairs; `shop` shows these
 //!   photo TITLE TEXT    an object that names a blob; `photo TITLE` shows it
@@ -84,6 +86,67 @@ async fn note(tx: &Tx, words: &[&str]) -> Result<Value, Error> {
         ["notes", author] => return Ok(slugs(Note::BY_AUTHOR.load(tx, *author).await?)),
         ["word", word] => return Ok(slugs(Note::BY_WORDS.load(tx, *word).await?)),
         _ => return Err(Error::app(format!("no such command: {words:?}"))),
+    }
+    Ok(json!(true))
+}
+
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Card", codec = "cbor")]
+struct Card1 {
+    #[persistent(unique)]
+    code: String,
+    #[persistent(index)]
+    size: String,
+    #[persistent(index)]
+    colour: String,
+    #[persistent(index)]
+    name: String,
+}
+
+/// One index is dropped, one has other keys, one is unique now, and one is not any more.
+#[derive(Serialize, Deserialize, Persistent)]
+#[persistent(class = "wiki.Card", version = 2, codec = "cbor", from = Card1)]
+struct Card {
+    #[persistent(index)]
+    code: String,
+    #[persistent(index)]
+    size: u64,
+    colour: String,
+    #[persistent(unique)]
+    name: String,
+}
+
+impl From<Card1> for Card {
+    fn from(Card1 { code, size, colour, name }: Card1) -> Card {
+        Card { code, size: size.parse().unwrap_or(0), colour, name }
+    }
+}
+
+async fn card(tx: &Tx, words: &[&str]) -> Result<Value, Error> {
+    let own = |text: &str| text.to_owned();
+    let found = async |name: &str| {
+        let found = Card::BY_NAME.find(tx, name).await?;
+        found.ok_or_else(|| Error::app(format!("there is no card {name}")))
+    };
+    let size = |size: &str| size.parse().map_err(Error::app);
+    match words {
+        ["card1", code, size, colour, name] => {
+            let card = Card1 { code: own(code), size: own(size), colour: own(colour), name: own(name) };
+            tx.create(&card).await?;
+        }
+        ["card", code, big, colour, name] => {
+            let card = Card { code: own(code), size: size(big)?, colour: own(colour), name: own(name) };
+            tx.create(&card).await?;
+        }
+        ["recard", name, code, big] => {
+            let (code, size) = (own(code), size(big)?);
+            tx.update(found(name).await?, |card| (card.code, card.size) = (code, size)).await?;
+        }
+        ["uncard", name] => tx.remove(found(name).await?)?,
+        _ => {
+            let cards = Card::BY_SIZE.range(tx, ..).collect().await?;
+            return Ok(json!(cards.into_iter().map(|(size, _)| size).collect::<Vec<u64>>()));
+        }
     }
     Ok(json!(true))
 }
@@ -264,8 +327,11 @@ impl Wiki {
 
 async fn answer(db: &Db, line: &str) -> Result<Value, Error> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    if words == ["verify"] {
-        let found = verify_indexes::<Note>(db).await?;
+    if let ["verify", of @ ..] = &words[..] {
+        let found = match of {
+            [] => verify_indexes::<Note>(db).await?,
+            _ => verify_indexes::<Card>(db).await?,
+        };
         return Ok(
             json!({ "objects": found.objects, "problems_total": found.problems_total, "problems": found.problems }),
         );
@@ -282,6 +348,9 @@ async fn answer(db: &Db, line: &str) -> Result<Value, Error> {
             }
             if let ["note" | "edit" | "unnote" | "notes" | "word", ..] = words[..] {
                 return note(&tx, &words).await;
+            }
+            if let ["card1" | "card" | "recard" | "uncard" | "cards", ..] = words[..] {
+                return card(&tx, &words).await;
             }
             let wiki = Wiki::open(&tx).await?;
             match words[..] {

@@ -61,14 +61,14 @@ mod index;
 pub(crate) mod kept;
 mod map;
 mod queue;
-mod roots;
+pub(crate) mod roots;
 mod small;
 
 pub use counters::{BoundedCounter, Counter, Greatest, Least};
 pub use cursor::{BadCursor, Cursor};
 pub use entries::Entries;
 pub use index::{Index, UniqueIndex};
-pub use kept::{IndexBy, UniqueBy, index_in_name};
+pub use kept::{IndexBy, KeptName, KeptPlace, UniqueBy, index_in_name};
 pub use map::{Map, Set};
 pub use queue::{Item, List, Queue};
 pub use roots::Named;

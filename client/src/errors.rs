@@ -37,7 +37,7 @@ pub enum Error {
     /// twice without harm; a first phase was given up.
     #[error(
         "{url} did not answer within {within:?}: what is asked for waits for what another transaction holds, or the server is slow; try \
-         again, or wait longer (request_timeout, in Python wait-timeout)"
+         again, or wait longer (request_timeout; in Python wait_timeout)"
     )]
     NoAnswer {
         /// The server.

@@ -74,13 +74,12 @@ fn made(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
 
 /// What an error says, with the names that things have in Python.
 fn told(error: &Error) -> String {
-    let text = match error {
+    match error {
         Error::OutcomeUnknown { reason, .. } => format!(
             "whether this was committed is not known: {reason}; ask `db.outcome(error)`, or look at the data, before it is done again"
         ),
         other => other.to_string(),
-    };
-    text.replace("request_timeout, in Python wait-timeout", "wait_timeout")
+    }
 }
 
 fn kind(error: &Error) -> String {

@@ -29,6 +29,7 @@ use pyo3::prelude::*;
 fn _zeolite(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(traced::trace, module)?)?;
+    module.add_function(wrap_pyfunction!(typed::kept_name, module)?)?;
     module.add_class::<database::Database>()?;
     module.add_class::<evolve::Job>()?;
     module.add_class::<typed::Tx>()?;

@@ -14,6 +14,6 @@ mod pending;
 mod tx;
 
 pub(crate) use blobs::TypedBlobs;
-pub(crate) use indexes::Indexes;
+pub(crate) use indexes::{Indexes, kept_name};
 pub(crate) use pending::{Bridge, Pending};
 pub(crate) use tx::{Savepoint, Tx, parts};

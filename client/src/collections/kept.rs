@@ -14,15 +14,20 @@
 //!
 //! Not here: when entries are written (`objects`).
 
+mod names;
+
+pub(crate) use names::root_name;
+pub use names::{KeptName, KeptPlace, index_in_name};
+
 use super::entries::{self, Entries};
 use super::{Index, UniqueIndex, index};
 use crate::errors::Result;
-use crate::keys::{AsKey, Key, KeyKind, Prefixed};
+use crate::keys::{AsKey, Key, Prefixed};
 use crate::revision::Range;
 use crate::tx::{IndexKey, KeptIndex, View};
 use crate::typed::{Handle, Persistent, Ref};
 use bytes::Bytes;
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 use zeolite_proto::resolvers::{class, entry, unique};
@@ -217,51 +222,8 @@ async fn root<H: Handle>(view: &View, class: &'static str, index: KeptIndex) -> 
     let known = view.own.lock().kept.roots.get(&(class, index)).copied();
     match known {
         Some(oid) => Ok(Some(H::from_oid(oid))),
-        None => find_root(view, class, index).await,
+        None => Ok(KeptName::of(class, index).find::<H>(view).await?.map(|found| H::from_oid(found.oid))),
     }
-}
-
-/// What the name of an index stands for.
-pub(crate) async fn find_root<H: Handle>(view: &View, class: &str, index: KeptIndex) -> Result<Option<H>> {
-    let found = view.root(&root_name(class, index)).await?;
-    if found.is_some() || index.is_text() || index.was_other {
-        return Ok(found);
-    }
-    view.root(&root_name(class, bare(index))).await
-}
-
-/// As it was named before names told the kind of their keys.
-pub(crate) fn bare(index: KeptIndex) -> KeptIndex {
-    KeptIndex { kind: KeyKind::Text, ..index }
-}
-
-/// The name in the root. A field whose index becomes a unique one, or the other way round, has another one, and so has one with another
-/// kind of keys: these are other collections, and records of either version are in their own.
-pub(crate) fn root_name(class: &str, index: KeptIndex) -> String {
-    let unique = if index.unique { UNIQUE } else { "" };
-    let kind = match index.kind {
-        kind if !kind.is_text() => format!("({kind})"),
-        _ => String::new(),
-    };
-    format!("{}:{unique}{}{kind}", escaped(class), index.name)
-}
-
-const UNIQUE: &str = "unique:";
-
-/// A class whose own name ends like the beginning of a unique index's has a colon more: it is not to meet that index.
-fn escaped(class: &str) -> Cow<'_, str> {
-    match class.trim_end_matches(':').ends_with(":unique") {
-        true => format!("{class}:").into(),
-        false => class.into(),
-    }
-}
-
-/// Which index of a class a name in the root stands for, as it is named there without the class: `author`, `unique:slug`, `length(u64)`.
-/// None: it is no index of that class.
-pub fn index_in_name<'n>(name: &'n str, class: &str) -> Option<&'n str> {
-    let index = name.strip_prefix(&*escaped(class))?.strip_prefix(':')?;
-    let bare = index.strip_prefix(UNIQUE).unwrap_or(index);
-    (!bare.is_empty() && !bare.contains(':')).then_some(index)
 }
 
 /// Where the entry of an object under a key is.
@@ -303,40 +265,4 @@ pub(crate) fn record(key: &IndexKey, object: Oid) -> Result<Bytes> {
 /// Whose a unique key is.
 pub(crate) fn owner(cell: &Cell, record: &Bytes) -> Result<Oid> {
     entries::read::<Ref<()>>(cell, class::UNIQUE, record).map(|owner| owner.oid())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_indexes_have_one_name() {
-        let (slug, unique) = (KeptIndex::many("slug"), KeptIndex::unique("slug"));
-        let (text, number, pair) = (slug.keyed::<String>(), slug.keyed::<u64>(), unique.keyed::<(String, u16)>());
-        let mut names: Vec<String> = ["a.Doc", "a.Doc:unique", "a.Doc:unique:", "a.Doc:", "a:b"]
-            .iter()
-            .flat_map(|class| [slug, unique, number, pair].map(|index| root_name(class, index)))
-            .collect();
-        assert_eq!(names[..4], ["a.Doc:slug", "a.Doc:unique:slug", "a.Doc:slug(u64)", "a.Doc:unique:slug(text,u16)"]);
-        assert_eq!(root_name("a.Doc", text), "a.Doc:slug", "as it was before names told the kind");
-        assert_eq!(names[4], "a.Doc:unique::slug");
-        names.sort();
-        let all = names.len();
-        names.dedup();
-        assert_eq!(names.len(), all);
-    }
-
-    #[test]
-    fn a_name_tells_its_index_to_its_class_only() {
-        for (name, class, index) in [
-            ("a.Doc:slug", "a.Doc", Some("slug")),
-            ("a.Doc:unique:slug(u64)", "a.Doc", Some("unique:slug(u64)")),
-            ("a.Doc:unique::slug", "a.Doc", None),
-            ("a.Doc:unique::slug", "a.Doc:unique", Some("slug")),
-            ("a.Doc:part:slug", "a.Doc", None),
-            ("a.Docs:slug", "a.Doc", None),
-        ] {
-            assert_eq!(index_in_name(name, class), index, "{name} {class}");
-        }
-    }
 }

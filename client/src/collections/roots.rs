@@ -49,17 +49,20 @@ impl Named {
     }
 }
 
+/// Where a name is.
+pub(crate) fn cell(name: &str) -> Cell {
+    Cell::entry(Oid::ROOT, crate::keys::encode(name))
+}
+
 impl View {
     /// What a name in the root stands for; an error if it is of another class.
     pub async fn root<H: Handle>(&self, name: &str) -> Result<Option<H>> {
         match ROOT.get(self, name).await? {
             None => Ok(None),
             Some(named) if named.class == H::CLASS => Ok(Some(H::from_oid(named.oid()))),
-            Some(named) => Err(Error::WrongClass {
-                cell: Cell::entry(Oid::ROOT, crate::keys::encode(name)),
-                expected: H::CLASS.to_owned(),
-                found: named.class,
-            }),
+            Some(named) => {
+                Err(Error::WrongClass { cell: cell(name), expected: H::CLASS.to_owned(), found: named.class })
+            }
         }
     }
 

@@ -189,6 +189,11 @@ impl Db {
         *self.core().pressure.lock()
     }
 
+    /// Of the key of an entry, as the server has told at the last hello (`limits.key_bytes_max`).
+    pub fn key_bytes_max(&self) -> usize {
+        self.core().key_bytes_max()
+    }
+
     /// How the shared cache has done.
     pub fn cache_stats(&self) -> CacheStats {
         self.core().cache.stats()

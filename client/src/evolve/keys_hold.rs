@@ -10,7 +10,7 @@
 
 use super::verify::{Check, Problems};
 use crate::collections::kept;
-use crate::collections::{Index, UniqueIndex};
+use crate::collections::{Index, KeptName, UniqueIndex};
 use crate::errors::Result;
 use crate::keys::Key;
 use crate::revision::{Entry, Range};
@@ -42,7 +42,7 @@ struct KeysHold<K>(K);
 
 impl<K: Keyed> KeysHold<K> {
     async fn missing(&self, view: &View, objects: &[(Cell, Bytes)]) -> Result<Problems> {
-        let (indexes, longest) = (self.0.indexes(view).await?, view.db().core().key_bytes_max());
+        let (indexes, longest) = (self.0.indexes(view).await?, view.db().key_bytes_max());
         let mut asked = Vec::new();
         for (place, (cell, record)) in objects.iter().enumerate() {
             for key in self.0.wanted(cell, record)? {
@@ -247,10 +247,7 @@ pub(super) async fn entries_astray<T: Persistent>(
 
 /// Where an index of a class is; none: no object has had an entry yet.
 pub(super) async fn root_of<T: Persistent>(view: &View, index: KeptIndex) -> Result<Option<Oid>> {
-    Ok(match index.is_unique() {
-        true => kept::find_root::<UniqueIndex<(), ()>>(view, T::CLASS, index).await?.map(|index| index.oid()),
-        false => kept::find_root::<Index<(), ()>>(view, T::CLASS, index).await?.map(|index| index.oid()),
-    })
+    Ok(view.kept_index(&KeptName::of(T::CLASS, index)).await?.map(|found| found.oid))
 }
 
 /// The indexes that are kept with a class have every object under each of its keys, and nothing else. For [`super::Job::verify`].

@@ -8,11 +8,11 @@
 //! Not here: an index that was gone for so long that its entries went with a pack. It is made anew, and `evolve::verify_indexes` says what is
 //! missing in it.
 
-use crate::collections::Create;
-use crate::collections::kept::{find_root, root_name};
+use crate::collections::kept::{KeptName, KeptPlace};
+use crate::collections::{Create, Index, UniqueIndex, roots};
 use crate::connect::Db;
 use crate::errors::Result;
-use crate::tx::{KeptIndex, View, damaged};
+use crate::tx::{Tx, View, damaged};
 use bytes::Bytes;
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::collection;
@@ -21,47 +21,68 @@ use zeolite_proto::{Cell, Oid};
 /// Revisions of a name that are looked through for what it stood for.
 const FORMER_MAX: u32 = 20;
 
-/// An index by its name: as of the snapshot, or as it was made since; none: there is none, and none is to be made.
-pub(super) async fn root<H: Create + Send>(
-    view: &View,
-    (class, index): (&'static str, KeptIndex),
-    make: bool,
-) -> Result<Option<Oid>> {
-    if let Some(index) = find_root::<H>(view, class, index).await? {
-        return Ok(Some(index.oid()));
+impl View {
+    /// Where an index is that is kept with the objects of a class; none: no object has had an entry yet, or its making was undone.
+    pub async fn kept_index(&self, name: &KeptName) -> Result<Option<KeptPlace>> {
+        match name.is_unique() {
+            true => name.find::<UniqueIndex<Oid, ()>>(self).await,
+            false => name.find::<Index<Oid, ()>>(self).await,
+        }
     }
-    if !make {
-        return Ok(None);
+}
+
+impl Tx {
+    /// The same for who is about to write an entry. One that is not there is made in a transaction of its own, and one that has lost its
+    /// name has it again; it is there from then on, whatever becomes of this transaction.
+    pub async fn kept_index_or_create(&self, name: &KeptName) -> Result<KeptPlace> {
+        found_or_made(self, name).await
     }
-    let name = root_name(class, index);
-    let former = former::<H>(view.db(), &name).await?;
+}
+
+/// An index by its name: as of the snapshot, or as it was made since.
+pub(super) async fn found_or_made(view: &View, name: &KeptName) -> Result<KeptPlace> {
+    if let Some(found) = view.kept_index(name).await? {
+        return Ok(found);
+    }
+    let made = match name.is_unique() {
+        true => made::<UniqueIndex<Oid, ()>>(view.db(), name).await?,
+        false => made::<Index<Oid, ()>>(view.db(), name).await?,
+    };
+    // It was not there at the snapshot: what has changed is known here, and nothing was concluded from it.
+    view.forget_read(&roots::cell(&name.in_root()));
+    Ok(made)
+}
+
+async fn made<H: Create + Send>(db: &Db, name: &KeptName) -> Result<KeptPlace> {
+    let in_root = name.in_root();
+    let former = former::<H>(db, &in_root).await?;
     let what = if former.is_some() { "has its name again" } else { "is made" };
     let note = format!(
-        "index {name} {what}; to undo this hides its objects until the next of them is written, then it gets its name back"
+        "index {in_root} {what}; to undo this hides its objects until the next of them is written, then it gets its name back"
     );
-    let transaction = view.db().transaction().note("zeolite", note);
-    let make = transaction.run(async |tx| match (find_root::<H>(&tx, class, index).await?, former) {
+    let transaction = db.transaction().note("zeolite", note);
+    let make = transaction.run(async |tx| match (name.find::<H>(&tx).await?, former) {
         (Some(there), _) => Ok(there),
-        (None, None) => tx.root_or_create::<H>(&name).await,
+        (None, None) => Ok(KeptPlace::new(tx.root_or_create::<H>(&in_root).await?.oid())),
         (None, Some(former)) => {
-            let (own, index) = (Cell::object(former), H::from_oid(former));
+            let own = Cell::object(former);
             if tx.get_encoded(&own).await?.is_none() {
                 tx.put(own, &collection::record(H::CLASS))?;
             }
-            tx.set_root(&name, &index).await?;
-            Ok(index)
+            tx.set_root(&in_root, &H::from_oid(former)).await?;
+            Ok(KeptPlace::new(former))
         }
     });
-    let made = make.await?.oid();
-    if former == Some(made) {
-        tracing::warn!(index = name, "an index that had lost its name has it again");
+    let made = make.await?;
+    if former == Some(made.oid) {
+        tracing::warn!(index = in_root, "an index that had lost its name has it again");
     }
-    Ok(Some(made))
+    Ok(made)
 }
 
 /// What a name stood for before it went, if that was such a collection.
 async fn former<H: Create>(db: &Db, name: &str) -> Result<Option<Oid>> {
-    let cell = Cell::entry(Oid::ROOT, crate::keys::encode(name));
+    let cell = roots::cell(name);
     let past = db.history(&cell, None, FORMER_MAX, true).await?.items;
     let record: Option<Bytes> = past.into_iter().find_map(|past| past.revision.record);
     let Some(record) = record else { return Ok(None) };

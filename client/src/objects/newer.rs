@@ -11,7 +11,7 @@
 //! such write, and none at all for others. An index that a version in between has left in the root counts: nobody but its type knows
 //! whether the record is in it.
 
-use crate::collections::kept::{bare, index_in_name, root_name};
+use crate::collections::kept::{KeptName, index_in_name, root_name};
 use crate::errors::{Error, Result};
 use crate::tx::{KeptClass, KeptIndex, KeptObject, View, damaged};
 use bytes::Bytes;
@@ -52,6 +52,6 @@ impl Newer {
 
 /// Under which an index may be.
 fn names(class: &str, index: KeptIndex) -> impl Iterator<Item = String> {
-    let former = (!index.was_other).then(|| root_name(class, bare(index)));
+    let former = (!index.was_other).then(|| KeptName::of(class, index).bare_in_root());
     [Some(root_name(class, index)), former].into_iter().flatten()
 }

@@ -11,11 +11,11 @@
 //! its name (the transaction that made it was undone) gets it back, with all that is in it: an empty one would hide every object that is
 //! not written again.
 
-use super::making::root;
+use super::making::found_or_made;
 use super::newer::Newer;
 use super::owners::{Contested, Standing};
 use crate::collections::kept::{cell, index_in_name, owner, record, root_name};
-use crate::collections::{Index, UniqueIndex};
+use crate::collections::{Index, KeptName, UniqueIndex};
 use crate::errors::{Error, Result};
 use crate::tx::{IndexKey, KeptClass, KeptIndex, KeptObject, RecordKeys, Staged, View, damaged};
 use crate::typed::Handle;
@@ -131,7 +131,7 @@ impl Difference {
         refuse_foreign(view, foreign).await?;
         newer.refuse_unknown(view).await?;
         found.find_roots(view, make).await?;
-        found.check_lengths(view.db().core().key_bytes_max())?;
+        found.check_lengths(view.db().key_bytes_max())?;
         Ok(found)
     }
 
@@ -145,10 +145,11 @@ impl Difference {
                     continue;
                 }
                 let known = view.own.lock().kept.roots.get(&index).copied();
+                let name = KeptName::of(key.class, key.index);
                 let found = match known {
                     Some(oid) => Some(oid),
-                    None if key.index.unique => root::<UniqueIndex<Oid, ()>>(view, index, make).await?,
-                    None => root::<Index<Oid, ()>>(view, index, make).await?,
+                    None if make => Some(found_or_made(view, &name).await?.oid),
+                    None => view.kept_index(&name).await?.map(|found| found.oid),
                 };
                 self.roots.extend(found.map(|oid| (index, oid)));
             }

@@ -115,10 +115,6 @@ impl KeptIndex {
         self.kind.shown(key, !self.unique)
     }
 
-    pub(crate) const fn is_text(&self) -> bool {
-        self.kind.is_text()
-    }
-
     /// Its name within the class.
     pub const fn name(&self) -> &'static str {
         self.name

@@ -21,6 +21,11 @@ impl Reads {
         }
     }
 
+    /// What was there is not checked after all.
+    pub(crate) fn forget(&self, cell: &Cell) {
+        self.cells.lock().remove(cell);
+    }
+
     /// A scan begins to cover a range; gives the number by which it says how far it has come.
     pub(crate) fn range(&self, oid: Oid, from: Bytes, to: Option<Bytes>) -> usize {
         let mut ranges = self.ranges.lock();

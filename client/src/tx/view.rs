@@ -98,6 +98,13 @@ impl View {
         self.reads.as_ref()
     }
 
+    /// Whatever happens to a cell that was read is no conflict.
+    pub(crate) fn forget_read(&self, cell: &Cell) {
+        if let Some(reads) = &self.reads {
+            reads.forget(cell);
+        }
+    }
+
     /// The record in a cell.
     pub async fn get(&self, cell: &Cell) -> Result<Option<Record>> {
         let encoded = self.get_encoded(cell).await?;

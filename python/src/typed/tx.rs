@@ -8,7 +8,7 @@
 //! Who may use it is said in Python: a thread, or a task. Here it only holds that what was begun before a fork is not touched after it.
 
 use super::blobs::TypedBlobs;
-use super::indexes::Indexes;
+use super::indexes::{Declared, Indexes};
 use super::pending::{Bridge, Waiting};
 use crate::database::Database;
 use crate::zodb::Id;
@@ -18,11 +18,13 @@ use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+use zeolite_client::collections::KeptPlace;
 use zeolite_client::{Cell, CommitKey, Db, Error, Oid, Range, Record, Tid, View};
 
 /// How long to wait for a commit that was in the way to be told of here.
@@ -203,11 +205,37 @@ impl Tx {
         Ok(self.held(py)?.db().store_id())
     }
 
-    /// The names of the indexes that are kept with the objects of a class.
-    fn kept_indexes(&self, py: Python<'_>, class: String) -> PyResult<Py<PyAny>> {
+    /// The names of the indexes that are kept with the objects of a class, but those that are declared or written by hand, or are a newer
+    /// version's.
+    fn unknown_indexes(
+        &self,
+        py: Python<'_>,
+        class: String,
+        version: u32,
+        declared: Vec<Declared>,
+        by_hand: HashSet<String>,
+    ) -> PyResult<Py<PyAny>> {
         let (db, indexes) = (self.held(py)?.db().clone(), self.indexes.clone());
-        self.waiting
-            .ask(py, async move { indexes.of(&db, &class).await }, |py, names: Vec<String>| names.into_py_any(py))
+        let unknown = async move { indexes.unknown(&db, (&class, version), &declared, &by_hand).await };
+        self.waiting.ask(py, unknown, |py, names: Vec<String>| object(py, names))
+    }
+
+    /// Where an index of a class is, and whether its name tells the kind of its keys; none: it is nowhere, and is not to be made.
+    fn kept_index(&self, py: Python<'_>, class: &str, index: Declared, make: bool) -> PyResult<Py<PyAny>> {
+        let name = index.of(class).map_err(|error| errors::raised(py, &error))?;
+        let told =
+            |py: Python<'_>, found: Option<KeptPlace>| object(py, found.map(|found| (found.oid.0, !found.is_bare)));
+        if make {
+            let held = self.writing(py)?;
+            return self.waiting.ask(py, async move { held.kept_index_or_create(&name).await.map(Some) }, told);
+        }
+        let held = self.held(py)?;
+        self.waiting.ask(py, async move { held.kept_index(&name).await }, told)
+    }
+
+    /// Of the key of an entry, as its server takes it.
+    fn key_bytes_max(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.held(py)?.db().key_bytes_max())
     }
 
     /// Its blobs.

@@ -92,6 +92,9 @@ class Collection:
         """The oid, made if there is none."""
         space = self._z_space
         space.check_writing_to(self._z_owner)
+        make = getattr(self._z_owner, "_z_make", None)
+        if self._z_oid is None and make is not None:
+            make()
         if self._z_oid is None:
             empty, oid = self._z_initial(), space.new_oid()
             if empty is not None:

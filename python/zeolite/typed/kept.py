@@ -9,8 +9,10 @@
         def word(self) -> list[str]: ...
 
 The keys of a record are a function of it: one of the class's version is in the indexes under the keys of its values. One of a former version may
-be there under the keys that it had then, or not at all. Nobody asks for the keys of what is only read: those of the record that was read are
-worked out when the object is written or deleted. When entries are written is said in ``settling``.
+be there under the keys that its former class gave it (``former=Note1``; without one, those of the fields of the same names), or not at all.
+Nobody asks for the keys of what is only read: those of the record that was read are worked out when the object is written or deleted.
+
+What an index is called in the root is the native half's business; when entries are written is said in ``settling``.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
+from zeolite import _zeolite
 from zeolite.errors import BadValue, FixRequest, ZeoliteError
 
 from .annotations import key_of
@@ -30,8 +33,7 @@ from .encoding import loaded
 Function = TypeVar("Function", bound=Callable[..., Iterable[Any]])
 #: Of an object, by the name of the index: its keys by their bytes.
 Keys = dict[str, dict[bytes, Any]]
-#: Of the key of an entry, in which an index of many has an object's oid as well.
-KEY_BYTES_MAX = 1024
+#: In the key of an entry of an index of many: the object's oid.
 OID_BYTES = 8
 
 
@@ -63,20 +65,33 @@ class Kept:
         self.field, self.key, self.is_unique = field, key, is_unique
         self._keys = keys
 
+    @functools.cached_property
+    def label(self) -> str:
+        """The kind of its keys: those of another kind are in another index."""
+        return key_of(self.key).label
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, str]:
+        return _zeolite.kept_name(self.field, self.is_unique, self.label)
+
+    @property
+    def name(self) -> str:
+        """Behind the class, in the root."""
+        return self._names[0]
+
     @property
     def bare_name(self) -> str:
         """The name without the kind of its keys: that of one of text, and of others before names told the kind."""
-        return f"unique:{self.field}" if self.is_unique else self.field
+        return self._names[1]
 
-    @functools.cached_property
-    def name(self) -> str:
-        """Behind the class, in the root: keys of another kind are in another index."""
-        label = key_of(self.key).label
-        return self.bare_name if label == "text" else f"{self.bare_name}({label})"
-
-    def name_among(self, names: Collection[str]) -> str:
-        """Which of the names that are there is its own."""
-        return self.name if self.name in names else self.bare_name
+    def declared(self, of: Any) -> _zeolite.Declared:
+        """As a class has it. The bare name is another's where a former version had other keys, and where the class says so."""
+        was_other = self.bare_name in of._z_indexes or any(
+            (former.field, former.is_unique) == (self.field, self.is_unique) and former.label != self.label
+            for above in of._z_formers()
+            for former in above._z_kept_indexes()
+        )
+        return self.field, self.is_unique, self.label, was_other
 
     def keys(self, obj: Any) -> dict[bytes, Any]:
         """The keys of an object as it is, each once."""
@@ -119,12 +134,6 @@ class Kept:
             raise BadValue(
                 f"{self.told(obj)}: what gives its keys raised {type(error).__name__}: {error}; let {self.field} give none for such an object"
             ) from error
-
-
-def root_name(cls: str, name: str) -> str:
-    """The name of an index in the root. A class that ends like the beginning of a unique index's name has a colon more."""
-    more = ":" if cls.rstrip(":").endswith(":unique") else ""
-    return f"{cls}{more}:{name}"
 
 
 def kept_by_field(name: str, annotation: Any) -> Kept | None:
@@ -176,18 +185,34 @@ def keys_there(obj: Any) -> tuple[Keys, bool]:
 
 
 def _keys_of_record(obj: Any) -> tuple[Keys, bool]:
-    """Those that the record that was read has now; one of a former version may also be under those of fields that were called the same."""
-    was, of, (_, version, *_, data) = obj._z_as_read(), type(obj), obj._z_read
+    """Those that the record that was read has now, and those that one of a former version may have."""
+    of, version = type(obj), obj._z_read[1]
+    keys, are_there = _stored(of, obj._z_as_read(of))
+    if version == of._z_version:
+        return keys, are_there
+    former = next((one for one in of._z_formers() if one._z_version == version), None)
+    formerly = _of_fields(obj) if former is None else _stored(former, obj._z_as_read(former))[0]
+    for name, found in formerly.items():
+        keys.setdefault(name, {}).update(found)
+    return keys, False
+
+
+def _stored(of: Any, was: Any) -> tuple[Keys, bool]:
     keys: Keys = {}
-    are_there = version == of._z_version
+    are_all = True
     for kept in of._z_kept_indexes():
-        keys[kept.name], are_all = kept.stored_keys(was)
-        are_there = are_there and are_all
-    plain = loaded(data, repr(obj)) if version < of._z_version else {}
+        keys[kept.name], are_its_all = kept.stored_keys(was)
+        are_all = are_all and are_its_all
+    return keys, are_all
+
+
+def _of_fields(obj: Any) -> Keys:
+    """The keys of the fields of a former version that were called the same."""
+    of, keys, plain = type(obj), Keys(), loaded(obj._z_read[4], repr(obj))
     for kept in of._z_kept_indexes() if isinstance(plain, dict) else ():
         field = of._z_fields().get(kept.field)
         if field is not None and field.shape is not None and kept.field in plain:
             with suppress(Exception):  # it was of another type, and no key
                 key = field.shape.value(plain[kept.field], obj._z_space)
-                keys[kept.name][kept.put(key)] = key
-    return keys, are_there
+                keys[kept.name] = {kept.put(key): key}
+    return keys

@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, TypeVar
 
 from zeolite.errors import BadValue, FixRequest, WrongClass
 
 from .collections import FORMAT, Collection
 from .encoding import shown
+
+Added = TypeVar("Added", bound="_Added")
 
 
 def _operand(number: int) -> bytes:
@@ -40,26 +42,27 @@ class _Number(Collection):
         self._z_space.apply(oid, self._z_collection, operation)
 
 
-class Counter(_Number):
-    """A number that many change at once: ``page.hits += 1``, ``page.hits.value``."""
+class _Added(_Number):
+    """A number that is added to."""
 
-    _z_collection = "zeolite.Counter"
-    _z_empty = FORMAT + struct.pack("<q", 0)
+    def _z_found(self) -> tuple[int, ...]:
+        """The number first."""
+        raise NotImplementedError
 
     @property
     def value(self) -> int:
         """The number, with what this transaction has added."""
-        return (self._z_numbers(1) or (0,))[0]
+        return self._z_found()[0]
 
     def add(self, difference: int) -> None:
-        """Adds, without reading it."""
+        """Adds, without reading it. Whether bounds allow it is known at the commit at the latest: a ``Conflict``, or ``FixRequest``."""
         self._z_do(difference)
 
-    def __iadd__(self, difference: int) -> Counter:
+    def __iadd__(self: Added, difference: int) -> Added:
         self.add(difference)
         return self
 
-    def __isub__(self, difference: int) -> Counter:
+    def __isub__(self: Added, difference: int) -> Added:
         self.add(-difference)
         return self
 
@@ -67,7 +70,17 @@ class Counter(_Number):
         return self.value
 
 
-class BoundedCounter(_Number):
+class Counter(_Added):
+    """A number that many change at once: ``page.hits += 1``, ``page.hits.value``."""
+
+    _z_collection = "zeolite.Counter"
+    _z_empty = FORMAT + struct.pack("<q", 0)
+
+    def _z_found(self) -> tuple[int, ...]:
+        return self._z_numbers(1) or (0,)
+
+
+class BoundedCounter(_Added):
     """A number that many change at once, and that stays within bounds: stock, seats, budgets. ``zeolite.bounds`` says what a new one is."""
 
     _z_collection = "zeolite.Bounded"
@@ -91,11 +104,6 @@ class BoundedCounter(_Number):
         return found
 
     @property
-    def value(self) -> int:
-        """The number, with what this transaction has added."""
-        return self._z_found()[0]
-
-    @property
     def low(self) -> int:
         """The least that it may be."""
         return self._z_found()[1]
@@ -104,21 +112,6 @@ class BoundedCounter(_Number):
     def high(self) -> int:
         """The greatest that it may be."""
         return self._z_found()[2]
-
-    def add(self, difference: int) -> None:
-        """Adds, without reading it. Whether the bounds allow it is known at the commit at the latest: a ``Conflict``, or ``FixRequest``."""
-        self._z_do(difference)
-
-    def __iadd__(self, difference: int) -> BoundedCounter:
-        self.add(difference)
-        return self
-
-    def __isub__(self, difference: int) -> BoundedCounter:
-        self.add(-difference)
-        return self
-
-    def __int__(self) -> int:
-        return self.value
 
 
 def bounds(value: int, *, low: int, high: int) -> BoundedCounter:

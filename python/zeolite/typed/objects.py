@@ -135,6 +135,9 @@ class Object:
     #: Indexes that are kept elsewhere, whose entries this program writes by itself.
     _z_indexes: ClassVar[frozenset[str]] = frozenset()
     _z_kept_known: ClassVar[list[Kept] | None] = None
+    _z_all_known: ClassVar[list[Kept] | None] = None
+    #: The class as it was in a former version: its indexes lose the entries of what becomes one of this version.
+    _z_former: ClassVar[type[Object] | None] = None
     #: Where its statement is: two places in one code are two classes, also where they have one name.
     _z_stated: ClassVar[tuple[Any, int]] = (None, 0)
     _z_around: ClassVar[tuple[dict[str, Any], dict[str, Any]]] = ({}, {})
@@ -152,17 +155,30 @@ class Object:
     #: Of fields that nobody has assigned: what CBOR had, to be written again as it was.
     _z_stored: dict[str, Any]
 
-    def __init_subclass__(subclass, /, *, cls: str = "", version: int = 1, indexes: Iterable[str] = (), **keywords: Any) -> None:
+    def __init_subclass__(
+        subclass,
+        /,
+        *,
+        cls: str = "",
+        version: int = 1,
+        former: type[Object] | None = None,
+        indexes: Iterable[str] = (),
+        **keywords: Any,
+    ) -> None:
         super().__init_subclass__(**keywords)
         if len(encoded(cls)) > CLASS_BYTES_MAX or cls.startswith("zeolite."):
             raise BadValue(f"{cls!r} is no name for a class: it has more than {CLASS_BYTES_MAX} bytes, or begins with zeolite.")
         if not isinstance(version, int) or not 0 <= version <= VERSION_MAX:
             raise BadValue(f"version {version!r} of {subclass.__name__} is no number from 0 to {VERSION_MAX}")
         subclass._z_class, subclass._z_version, subclass._z_known, subclass._z_indexes = cls, version, None, frozenset(indexes)
-        subclass._z_kept_known = None
+        subclass._z_kept_known = subclass._z_all_known = None
+        if former is not None and (former._z_class != cls or former._z_version >= version):
+            was = f"{former._z_class!r}, version {former._z_version}"
+            raise BadValue(f"{former.__name__} is {was}: no former version of {subclass.__name__}, which is {cls!r}, version {version}")
+        subclass._z_former = former
         found = [getattr(one, "__func__", one) for one in vars(subclass).values()]
         own = {one._z_upgrade: one for one in found if hasattr(one, "_z_upgrade")}
-        subclass._z_upgrades = {**subclass._z_upgrades, **own}
+        subclass._z_upgrades = {**({} if former is None else former._z_upgrades), **subclass._z_upgrades, **own}
         # Annotations of a class within a function may name what is there.
         around = sys._getframe(1)
         subclass._z_stated = (around.f_code, around.f_lineno)
@@ -244,6 +260,19 @@ class Object:
             by_fields = [field.kept for field in cls._z_fields().values() if field.kept is not None]
             cls._z_kept_known = by_fields + kept_by_methods(cls)
         return cls._z_kept_known
+
+    @classmethod
+    def _z_formers(cls) -> list[type[Object]]:
+        """The classes of former versions, the last one first."""
+        return [] if cls._z_former is None else [cls._z_former, *cls._z_former._z_formers()]
+
+    @classmethod
+    def _z_all_indexes(cls) -> list[Kept]:
+        """Those in which its records may be: also those that only a former version had."""
+        if cls._z_all_known is None:
+            all_of_them = [kept for of in (cls, *cls._z_formers()) for kept in of._z_kept_indexes()]
+            cls._z_all_known = list({kept.name: kept for kept in reversed(all_of_them)}.values())
+        return cls._z_all_known
 
     def __init__(self, **fields: Any) -> None:
         known = type(self)._z_fields()
@@ -369,14 +398,15 @@ class Object:
             blobs = [blob for blob in blobs if blob not in found.blobs]
         self._z_values, self._z_extra, self._z_kept = values, plain, (refs, blobs)
         self._z_seen, self._z_stored = {}, stored
-        self._z_read = parts if type(self)._z_kept_indexes() else None
+        self._z_read = parts if type(self)._z_all_indexes() else None
 
-    def _z_as_read(self) -> Object:
-        """Another one, with the values that were read: nothing is noted when these are looked at, and nobody holds it."""
+    def _z_as_read(self, of: type[Object]) -> Object:
+        """Another one, of the class or of a former version of it, with the values that were read: nothing is noted when these are looked
+        at, and nobody holds it."""
         assert self._z_oid is not None and self._z_read is not None
-        was = known(type(self), self._z_space, self._z_oid)
+        was = known(of, self._z_space, self._z_oid)
         was._z_fill(self._z_read)
-        was._z_seen = dict.fromkeys(type(self)._z_fields(), b"")
+        was._z_seen = dict.fromkeys(of._z_fields(), b"")
         return was
 
     def _z_know(self, plain: dict[str, Any]) -> list[Object]:

@@ -93,12 +93,6 @@ class Root:
         result: C = opened
         return result
 
-    def open_either(self, name: str, former: str, kind: type[C]) -> C:
-        """The collection of that name; of a former one, while that is all that there is."""
-        if (name, kind) not in self._opened and name not in self and former in self:
-            name = former
-        return self.open(name, kind)
-
     def counter(self, name: str) -> Counter:
         """A number that many change at once."""
         return self.open(name, Counter)

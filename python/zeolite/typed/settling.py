@@ -6,21 +6,21 @@
 All that goes is taken out before anything is put in, so two objects can exchange their keys. What is taken out is deleted also where nothing
 is: somebody who fills the index meanwhile is then in the way, or gives way. The entries are those of ``Index`` and ``Unique``.
 
-An index whose keys are not of text is looked for by the name without their kind as well, from before names told it.
-Not here: entries of an index that has lost its name to an undo. A new one is made; Rust's client gives the name back.
+Where an index is, is asked of the native half, by the rules of Rust's client: it is made in a transaction of its own before its first
+entry, so the first two objects of a class are no conflict; and one whose making was undone has its name again. Those of former
+versions (``former=Note1``) lose the entries of what is written or deleted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 from zeolite.errors import BadValue, KeptElsewhere, Taken, Undecodable
 
 from .collections import Index, Unique
-from .kept import KEY_BYTES_MAX, Kept, Keys, keys_of, keys_there, root_name
+from .kept import Kept, Keys, keys_of, keys_there
 from .objects import Object
 
 
@@ -33,28 +33,56 @@ def opened(space: Any, of: type[Object], name: str) -> Any:
 
 
 def _collection(space: Any, of: type[Object], kept: Kept) -> Any:
-    """By its name in the root; one without the kind of its keys is looked for as well, unless the class says that it is another's."""
-    kind: Any = (Unique if kept.is_unique else Index)[kept.key, of]
-    name, former = (root_name(of._z_class, one) for one in (kept.name, kept.bare_name))
-    if name == former or kept.bare_name in of._z_indexes:
-        return space.root.open(name, kind)
-    index = space.root.open_either(name, former, kind)
-    if index._z_owner._name == former:
-        _check_kind(index, of, kept)
+    """Looked for until it is there."""
+    index = space.opened_indexes.get((of, kept.name))
+    if index is None:
+        owner = _Class(space, of, kept)
+        kind: Any = (Unique if kept.is_unique else Index)[kept.key, of]
+        index = space.opened_indexes[of, kept.name] = owner.index = (Unique if kept.is_unique else Index)._z_open(kind, owner, None)
+    if index._z_oid is None:
+        index._z_owner.find(make=False)
     return index
 
 
-def _check_kind(index: Any, of: type[Object], kept: Kept) -> None:
-    """Refuses one of text by that name: bytes of a text are in no order with those of other keys."""
-    try:
-        for reverse in (False, True):
-            for _ in index.keys(reverse=reverse, limit=1):
-                pass
-    except Undecodable as error:
-        raise KeptElsewhere(
-            f"the index {kept.bare_name} of {of._z_class} has other keys than the class says, those of a former version: say so, "
-            f"indexes=[{kept.bare_name!r}], and let Rust's evolve::reindex fill {kept.name}"
-        ) from error
+class _Class:
+    """The owner of an index."""
+
+    def __init__(self, space: Any, of: type[Object], kept: Kept):
+        self._z_space = space
+        self._of, self._kept = of, kept
+        self.index: Any = None
+
+    def find(self, make: bool) -> None:
+        """Looks for it, and makes it where it is not."""
+        of, kept = self._of, self._kept
+        found = self._z_space.kept_index(of._z_class, kept.declared(of), make)
+        if found is None:
+            return
+        self.index._z_oid, is_told = found
+        # What was made meanwhile is not in the state that is read here.
+        self.index._z_is_there = make
+        if not is_told:
+            self._check_kind()
+
+    def _z_make(self) -> None:
+        self.find(make=True)
+
+    def _check_kind(self) -> None:
+        """Refuses one of text by the name without a kind: bytes of a text are in no order with those of other keys."""
+        of, kept = self._of, self._kept
+        try:
+            for reverse in (False, True):
+                for _ in self.index.keys(reverse=reverse, limit=1):
+                    pass
+        except Undecodable as error:
+            self.index._z_oid = None
+            raise KeptElsewhere(
+                f"the index {kept.bare_name} of {of._z_class} has other keys than the class says, those of a former version: name that "
+                f"version's class, former=..., or say that they are written elsewhere, indexes=[{kept.bare_name!r}]"
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"the index {self._kept.name} of {self._of._z_class}"
 
 
 @dataclasses.dataclass
@@ -63,35 +91,37 @@ class _Changed:
 
     obj: Object
     before: Keys
+    #: The keys of before are in the indexes, as far as anybody knows.
+    are_there: bool
     now: Keys
-    are_there: bool = True
+    key_bytes_max: int
 
     def gone(self, kept: Kept) -> list[Any]:
         """Keys that go. One that is too long was never there."""
         now = self.now.get(kept.name, {})
-        return [key for at, key in self.before.get(kept.name, {}).items() if at not in now and kept.length(at) <= KEY_BYTES_MAX]
+        return [key for at, key in self.before.get(kept.name, {}).items() if at not in now and kept.length(at) <= self.key_bytes_max]
 
     def new(self, kept: Kept) -> list[Any]:
         """Keys that come."""
         there = self.before.get(kept.name, {}) if self.are_there else {}
         new = {at: key for at, key in self.now.get(kept.name, {}).items() if at not in there}
         for at in new:
-            if kept.length(at) > KEY_BYTES_MAX:
+            if kept.length(at) > self.key_bytes_max:
                 raise BadValue(
-                    f"{kept.told(self.obj)}: a key of {kept.length(at)} bytes, and a server takes {KEY_BYTES_MAX}; shorten what is indexed, "
-                    f"or index a part of it, by a method with zeolite.indexed_by that gives the part"
+                    f"{kept.told(self.obj)}: a key of {kept.length(at)} bytes, and the server takes {self.key_bytes_max} "
+                    f"(limits.key_bytes_max); shorten what is indexed, or index a part of it, by a method with zeolite.indexed_by that gives the part"
                 )
         return list(new.values())
 
 
 def settle(space: Any, written: Iterable[Object], deleted: Iterable[Object]) -> None:
     """Brings the entries of what was written and deleted among the transaction's writes."""
-    changes = [_Changed(obj, keys_there(obj)[0], {}) for obj in deleted]
+    longest = space.key_bytes_max()
+    changes = [_Changed(obj, *keys_there(obj), {}, longest) for obj in deleted]
     for obj in written:
-        if obj._z_values is not None and type(obj)._z_kept_indexes():
-            before, are_there = keys_there(obj)
-            changes.append(_Changed(obj, before, keys_of(obj), are_there))
-    by_index = [(change.obj, kept, change.gone(kept), change.new(kept)) for change in changes for kept in type(change.obj)._z_kept_indexes()]
+        if obj._z_values is not None and type(obj)._z_all_indexes():
+            changes.append(_Changed(obj, *keys_there(obj), keys_of(obj), longest))
+    by_index = [(change, kept, change.gone(kept), change.new(kept)) for change in changes for kept in type(change.obj)._z_all_indexes()]
     for change in changes:
         # Who goes on after an error has entries of both.
         names = {*change.before, *change.now}
@@ -102,25 +132,20 @@ def settle(space: Any, written: Iterable[Object], deleted: Iterable[Object]) -> 
         change.obj._z_keys, change.obj._z_keys_there = change.now, True
 
 
-def _write(space: Any, by_index: list[tuple[Object, Kept, list[Any], list[Any]]]) -> None:
+def _write(space: Any, by_index: list[tuple[_Changed, Kept, list[Any], list[Any]]]) -> None:
     """What goes, of all of them; then what comes."""
-
-    @cache
-    def collection(of: Any, kept: Kept) -> Any:
-        return _collection(space, of, kept)
-
-    for obj, kept, gone, _ in by_index:
-        of: Any = type(obj)
+    for change, kept, gone, _ in by_index:
         for key in gone:
-            index = collection(of, kept)
+            obj, index = change.obj, _collection(space, type(change.obj), kept)
+            if change.are_there:
+                index._z_place()
             if not kept.is_unique:
                 index.discard(key, obj)
             elif _owner(index, key) in (None, obj._z_oid):
                 index._z_delete(index._z_encoded(key))
-    for obj, kept, _, new in by_index:
-        of = type(obj)
+    for change, kept, _, new in by_index:
         for key in new:
-            index = collection(of, kept)
+            obj, index = change.obj, _collection(space, type(change.obj), kept)
             if not kept.is_unique:
                 index.add(key, obj)
             elif (owner := _owner(index, key)) in (None, obj._z_oid):

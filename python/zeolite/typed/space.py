@@ -39,6 +39,8 @@ class Space:
         self._objects: WeakValueDictionary[int, Object] = WeakValueDictionary()
         self._store = native.store_id()
         self._open = True
+        #: The indexes that are kept with classes, by class and name.
+        self.opened_indexes: dict[tuple[type[Object], str], Any] = {}
         #: The state that it reads: the number of the newest commit in it.
         self.tid = native.snapshot()
         #: The names of the database: ``space.root.unique("titles")``.
@@ -189,6 +191,17 @@ class Space:
         answer = self._native.page(oid, start, stop, reverse, keys_only, limit)
         page: tuple[list[tuple[bytes, str, bytes, list[int]]], bool] = self._answer(answer)
         return page
+
+    def kept_index(self, cls: str, index: _zeolite.Declared, make: bool) -> tuple[int, bool] | None:
+        """Where an index is that is kept with the objects of a class, and whether its name tells the kind of its keys."""
+        self.check()
+        self._keeper.may_wait()
+        found: tuple[int, bool] | None = self._answer(self._native.kept_index(cls, index, make))
+        return found
+
+    def key_bytes_max(self) -> int:
+        """Of the key of an entry, as the server takes it."""
+        return self._native.key_bytes_max()
 
     def appended(self, oid: int | None) -> list[Any]:
         """What this transaction has put at the end of a list."""

@@ -17,7 +17,7 @@ from zeolite.errors import AskOutcome, BadValue, FixRequest, KeptElsewhere
 from .blobs import Blob
 from .encoding import Out, shown
 from .keepers import Keeper
-from .objects import Object, Parts, known
+from .objects import VERSION_MAX, Object, Parts, known
 from .savepoints import Savepoint
 from .settling import opened, settle
 from .space import Space
@@ -86,7 +86,7 @@ class Transaction(Space):
         self.check_writing_to(self.get_here(obj))
         oid = obj._z_oid
         assert oid is not None
-        if obj._z_values is None and type(obj)._z_kept_indexes():
+        if obj._z_values is None and type(obj)._z_all_indexes():
             self.load_object(obj)  # its entries go with it
         self._native.delete(oid, b"")
         self._deleted[oid] = obj
@@ -199,15 +199,18 @@ class Transaction(Space):
     def _check_indexes(self) -> None:
         """Refuses to write objects that are in indexes which are kept elsewhere: nobody would write their entries."""
         written = dict.fromkeys([type(obj) for obj in (*self._written.values(), *self._deleted.values())])
+        # One that was deleted unseen may have been of a newer version, whose entries it would leave.
+        unseen = {type(obj) for obj in self._deleted.values() if obj._z_values is None}
         for of in written:
             self._keeper.may_wait()
-            there = self._answer(self._native.kept_indexes(of._z_class))
-            own = [kept.name_among(there) for kept in of._z_kept_indexes()]
-            names = [name for name in there if name not in of._z_indexes and name not in own]
+            declared = [kept.declared(of) for kept in of._z_all_indexes()]
+            version = VERSION_MAX if of in unseen else of._z_version
+            names = self._answer(self._native.unknown_indexes(of._z_class, version, declared, set(of._z_indexes)))
             if names:
                 raise KeptElsewhere(
                     f"objects of {of._z_class} are in indexes that this program does not know ({', '.join(names)}): written here, they "
-                    f"would not be found there. Declare them (zeolite.indexed, unique, indexed_by); or write the entries, and say so: indexes={names}"
+                    f"would not be found there. Declare them (zeolite.indexed, unique, indexed_by); where a former version of the class had "
+                    f"them, name its class: former=...; or write the entries, and say so: indexes={names}"
                 )
 
     def end(self) -> None:

@@ -214,3 +214,20 @@ async fn an_index_that_was_gone_for_a_version_and_comes_back_with_other_keys_has
     assert_eq!(CrateOfNumbers::BY_CODE.find(&db.now(), &8).await.expect("reads"), [texts]);
     assert_eq!(verify_indexes::<CrateOfNumbers>(&db).await.expect("looks").problems, Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_an_index_is_no_conflict_with_itself() {
+    let world = World::start().await;
+    let (db, other) = (world.db().await, world.db().await);
+    let tx = db.transaction().serializable().begin().await.expect("begins");
+    let theirs = other.transaction().serializable().begin().await.expect("begins");
+    let one = tx.create(&note("one", "ada", "w")).await.expect("creates");
+    let two = theirs.create(&note("two", "ada", "w")).await.expect("creates");
+    theirs.commit().await.expect("is the first one");
+    tx.commit().await.expect("has read nothing that anybody has changed");
+    db.newest().await.expect("answers");
+    let found = Note::BY_AUTHOR.find(&db.now(), "ada").await.expect("reads");
+    assert_eq!(found.len(), 2);
+    assert!(found.contains(&one) && found.contains(&two));
+    assert_eq!(makings(&db).await.len(), 3);
+}
