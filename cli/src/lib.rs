@@ -135,7 +135,10 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
             runtime()?.block_on(evolve::evolve(out, server, &command))
         }
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
-        Command::Backup(args) => runtime()?.block_on(interruptible(backup::backup(out, server, &args))),
+        Command::Backup(args) => {
+            backup::give_way(&args);
+            runtime()?.block_on(interruptible(backup::backup(out, server, &args)))
+        }
         Command::Restore(args) => runtime()?.block_on(interruptible(restore::restore(out, server, &args))),
         Command::Top(args) => runtime()?.block_on(top::top(out, server, &args)),
         Command::Bench(args) => {
