@@ -156,6 +156,9 @@ async fn a_collector_over_tls_is_shown_a_certificate_and_a_token() {
     within(server.server.stop()).await.expect("stops");
 }
 
+/// Makes something wrong.
+type Change<'a> = &'a dyn Fn(&Files, &mut TracesSettings);
+
 /// Commits once more, and waits until its spans were dropped.
 async fn dropped_one_more(server: &TestServer, number: u64) {
     let before = scrape(&server.server).await.value("zeolite_spans_dropped_total");
@@ -171,7 +174,7 @@ async fn what_is_wrong_with_the_way_to_a_collector_is_named_and_stops_nothing() 
     let (endpoint, mut spans) = collector(&ca).await;
     let of_another = another.signs();
     let plain = endpoint.replace("https://", "http://");
-    let wrong: [(&str, &dyn Fn(&Files, &mut TracesSettings)); 6] = [
+    let wrong: [(&str, Change<'_>); 6] = [
         ("not of a CA that is known here: name that CA's file (traces.ca)", &|files, _| {
             files.write("ca", &another.pem)
         }),
