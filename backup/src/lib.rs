@@ -16,6 +16,7 @@ mod restoring;
 mod retention;
 mod sealed;
 mod shelf;
+mod slices;
 mod taking;
 #[cfg(test)]
 mod tests;

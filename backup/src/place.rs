@@ -5,11 +5,13 @@
 //!   s3://bucket/prefix     whatever speaks S3; the endpoint by `endpoint`, who one is by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or
 //!                          by what AWS gives a machine
 //! ```
+//! In a directory large ones are written in slices ([`slices`]) while others are to feel nothing of it.
 //! An object is put whole or not at all, and is never changed after that. So nobody meets half of one, and a cut leaves at most
 //! objects that nothing names, and (in a directory) a file `NAME#NUMBER` that was being written.
 
 use crate::errors::{Error, Result};
 use crate::key::Key;
+use crate::slices::{self, SLICE_BYTES};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -17,6 +19,7 @@ use object_store::path::Path as Name;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a place is reached, beside its name.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,8 @@ pub struct Place {
     key: Option<Key>,
     shown: String,
     dir: Option<PathBuf>,
+    /// Somebody else waits for the disk.
+    is_gentle: Arc<AtomicBool>,
 }
 
 /// An object that is there.
@@ -79,7 +84,7 @@ impl Place {
         let store =
             LocalFileSystem::new_with_prefix(&dir).map_err(|error| failed(&format!("looking at {at}"), error))?;
         let (store, prefix) = (Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), Name::default());
-        Ok(Place { store, prefix, key: reach.key, shown: at.to_owned(), dir: Some(dir) })
+        Ok(Place { store, prefix, key: reach.key, shown: at.to_owned(), dir: Some(dir), is_gentle: Arc::default() })
     }
 
     /// What everything is encrypted with.
@@ -90,6 +95,12 @@ impl Place {
     /// The directory, if it is one.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
+    }
+
+    /// Whether what is put from now on is to be felt as little as can be, and takes longer; in a directory, which may be on a disk that
+    /// others wait for.
+    pub(crate) fn be_gentle(&self, is_gentle: bool) {
+        self.is_gentle.store(is_gentle, Ordering::Relaxed);
     }
 
     /// As it was named.
@@ -108,6 +119,13 @@ impl Place {
 
     /// Puts an object, over one of the same name.
     pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        if let Some(dir) = &self.dir
+            && bytes.len() > SLICE_BYTES
+            && self.is_gentle.load(Ordering::Relaxed)
+        {
+            let put = slices::put(dir.join(self.whole(name).as_ref()), bytes).await;
+            return put.map_err(|error| failed(&format!("writing {}/{name}", self.shown), error));
+        }
         let put = self.store.put(&self.whole(name), bytes.into()).await;
         put.map(drop).map_err(|error| self.failed("writing", name, error))
     }
@@ -269,7 +287,8 @@ fn bucket(at: &str, url: &str, reach: Reach) -> Result<Place> {
     }
     let store = builder.build().map_err(|error| failed(&format!("opening {at}"), error))?;
     let prefix = Name::parse(prefix.trim_matches('/')).map_err(|error| failed(&format!("opening {at}"), error))?;
-    Ok(Place { store: Arc::new(store), prefix, key: reach.key, shown: at.trim_end_matches('/').to_owned(), dir: None })
+    let shown = at.trim_end_matches('/').to_owned();
+    Ok(Place { store: Arc::new(store), prefix, key: reach.key, shown, dir: None, is_gentle: Arc::default() })
 }
 
 #[cfg(not(feature = "s3"))]

@@ -355,6 +355,7 @@ impl Taking<'_> {
                 self.course.bytes += bytes as u64;
                 self.course.last = piece.tid();
                 self.pace.took(bytes, &self.db.admin()).await?;
+                self.place.be_gentle(self.pace.is_slowed());
                 if writer.objects.len() >= *told + (*told / 8).max(2) {
                     self.say(writer, draft, run).await?;
                     *told = writer.objects.len();

@@ -18,6 +18,9 @@ use std::time::Duration;
 use zeolite_backup::{Course, Extent, How, Keep, Key, OBJECT_BYTES, Place, Reach, Taken, Tidied, take, tidy};
 use zeolite_client::Options;
 
+/// How much others of the machine go before one that is taken.
+const NICE: i32 = 10;
+
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct BackupArgs {
@@ -99,6 +102,15 @@ enum BackupCommand {
         /// The file
         file: PathBuf,
     },
+}
+
+/// Lets the taking of one give way to the other processes of its machine: a server and a site, mostly. Before any thread is begun, for all of them.
+pub(crate) fn give_way(args: &BackupArgs) {
+    if args.command.is_none()
+        && let Err(error) = rustix::process::nice(NICE)
+    {
+        tracing::debug!(%error, "this process does not give way");
+    }
 }
 
 fn ratio(text: &str) -> Result<f64, String> {

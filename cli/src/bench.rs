@@ -21,7 +21,8 @@
 //!   site       250 sessions while a bulk import, a pack, an evolve and a crash come over them: a picture over time
 //!   zodb       ZODB on Zeolite, ZEO and RelStorage        a Python program
 //! ```
-//! Every part is bounded in time; the data goes into a directory of its own that is deleted at the end.
+//! Every part is bounded in time; the data goes into directories of its own that are deleted at the end, also when a signal cuts it. (A part that
+//! blocks, disk or engine, comes to its own end first.)
 
 mod against;
 mod backup;
@@ -57,11 +58,16 @@ use clap::{Args, Subcommand, ValueEnum};
 use machine::Machine;
 use report::Report;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tempfile::TempDir;
 use zeolite_proto::Registry;
 
 /// What is compared takes turns, this often, so that a machine that is slower for a while is so for both.
 const TURNS: u32 = 6;
+
+/// A directory that is left is deleted so often.
+const REMOVES_MAX: u32 = 100;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -159,9 +165,35 @@ fn bytes(text: &str) -> Result<usize, String> {
     if (1..=1 << 20).contains(&bytes) { Ok(bytes) } else { Err("from 1 to 1048576".into()) }
 }
 
+/// The directories that were made here. A server inside of this process that was cut writes for a moment after its directory was deleted, and
+/// so keeps it: what is left is deleted when nothing runs any more.
+#[derive(Default)]
+pub(crate) struct Scratch(Mutex<Vec<PathBuf>>);
+
+impl Scratch {
+    fn make(&self, within: &Path) -> Result<TempDir> {
+        let dir = tempfile::Builder::new().prefix("zeolite-bench-").tempdir_in(within);
+        let dir = dir.with_context(|| format!("no directory can be made in {}", within.display()))?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(dir.path().to_owned());
+        Ok(dir)
+    }
+
+    /// Deletes what is left of them.
+    pub(crate) fn remove(&self) {
+        for dir in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A thread that has not heard of the end may make one more file.
+            let is_gone = || std::fs::remove_dir_all(&dir).is_ok() || !dir.exists();
+            if !(0..REMOVES_MAX).any(|_| is_gone()) {
+                tracing::warn!(dir = %dir.display(), "could not be deleted; delete it yourself");
+            }
+        }
+    }
+}
+
 /// What every measurement needs to know.
 struct Setting<'a> {
     out: &'a Out,
+    scratch: &'a Scratch,
     dir: &'a Path,
     time: Duration,
     clients: usize,
@@ -185,9 +217,8 @@ impl Setting<'_> {
     }
 
     /// A directory for one measurement, deleted with the guard.
-    fn scratch(&self) -> Result<tempfile::TempDir> {
-        let dir = tempfile::Builder::new().prefix("zeolite-bench-").tempdir_in(self.dir);
-        dir.with_context(|| format!("no directory can be made in {}", self.dir.display()))
+    fn scratch(&self) -> Result<TempDir> {
+        self.scratch.make(self.dir)
     }
 
     /// A server in this process on a directory.
@@ -216,7 +247,7 @@ impl Drop for Doing {
 }
 
 /// Runs what was asked for.
-pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
+pub(crate) async fn bench(out: &Out, args: &BenchArgs, scratch: &Scratch) -> Result<()> {
     if let Some(Other::Zodb(args)) = &args.other {
         return tokio::task::block_in_place(|| zodb::measure(args));
     }
@@ -225,6 +256,7 @@ pub(crate) async fn bench(out: &Out, args: &BenchArgs) -> Result<()> {
     }
     let setting = |dir, label: &str| Setting {
         out,
+        scratch,
         dir,
         time: Duration::from_secs(args.seconds),
         clients: usize::from(args.clients),

@@ -16,7 +16,8 @@ Exit codes:
   4    the server refused: the message begins with the kind of the fault; or a
        restore is not to be, since the database is not empty
   5    something on this machine failed: data directory, file, terminal
-  130  interrupted
+  130  interrupted (Ctrl-C)
+  143  ended by SIGTERM
 `zeolite check` and `zeolite doctor` have those of monitoring plugins instead:
 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
@@ -46,6 +47,11 @@ pub(crate) struct CannotConnect {
 #[error("interrupted{0}")]
 pub(crate) struct Interrupted(pub(crate) &'static str);
 
+/// Somebody asked the process to end.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by SIGTERM")]
+pub(crate) struct Terminated;
+
 /// The code of an error: that of the first cause in its chain that has one.
 pub(crate) fn number(error: &anyhow::Error) -> u8 {
     let of = |cause: &(dyn std::error::Error + 'static)| -> Option<u8> {
@@ -63,6 +69,8 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             of_backup(error)
         } else if cause.is::<Interrupted>() {
             Some(130)
+        } else if cause.is::<Terminated>() {
+            Some(143)
         } else {
             None
         }
@@ -112,7 +120,7 @@ mod tests {
         assert_eq!(number(&Usage("u".into()).into()), 2);
         let gone = CannotConnect { address: "a".into(), reason: "r".into() };
         assert_eq!(number(&anyhow::Error::from(gone).context("status")), 3);
-        assert_eq!(number(&Interrupted("").into()), 130);
+        assert_eq!((number(&Interrupted("").into()), number(&Terminated.into())), (130, 143));
         assert_eq!(number(&anyhow::anyhow!("disk")), 5);
     }
 }

@@ -59,6 +59,7 @@ use output::Out;
 use server::Server;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What still runs when a server has ended has so long.
 const LAST_CALLS: Duration = Duration::from_secs(5);
@@ -134,10 +135,19 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
             runtime()?.block_on(evolve::evolve(out, server, &command))
         }
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
-        Command::Backup(args) => runtime()?.block_on(interruptible(backup::backup(out, server, &args))),
+        Command::Backup(args) => {
+            backup::give_way(&args);
+            runtime()?.block_on(interruptible(backup::backup(out, server, &args)))
+        }
         Command::Restore(args) => runtime()?.block_on(interruptible(restore::restore(out, server, &args))),
         Command::Top(args) => runtime()?.block_on(top::top(out, server, &args)),
-        Command::Bench(args) => runtime()?.block_on(interruptible(bench::bench(out, &args))),
+        Command::Bench(args) => {
+            let (runtime, scratch) = (runtime()?, bench::Scratch::default());
+            let measured = runtime.block_on(interruptible(bench::bench(out, &args, &scratch)));
+            runtime.shutdown_timeout(LAST_CALLS);
+            scratch.remove();
+            measured
+        }
         command => runtime()?.block_on(interruptible(remote(out, server, command))),
     }
 }
@@ -146,11 +156,13 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime does not start")
 }
 
-/// Ctrl-C drops the work: what the server has begun for it (a pack, a verify) it stops or finishes by itself.
+/// Ctrl-C and SIGTERM drop the work: what the server has begun for it (a pack, a verify) it stops or finishes by itself.
 pub(crate) async fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
     tokio::select! {
         result = work => result,
         _ = tokio::signal::ctrl_c() => Err(exit::Interrupted("").into()),
+        _ = terminate.recv() => Err(exit::Terminated.into()),
     }
 }
 

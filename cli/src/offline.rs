@@ -32,7 +32,7 @@ pub(crate) fn reindex(out: &Out, args: &ReindexArgs) -> Result<()> {
     let Opened { appender, reader, mut settler, recovered } = opened;
     drop(appender);
     settler.close()?;
-    bar.clear();
+    bar.whole();
     let stats = reader.stats();
     let objects = reader.kinds()?.iter().map(|kind| kind.objects).sum::<u64>();
     if out.is_json() {
@@ -74,11 +74,14 @@ pub(crate) fn verify(out: &Out, dir: &Path, is_strict: bool) -> Result<()> {
     let progress = Progress::new(out);
     let bar = progress.bar("verify", "", 0);
     let verified = verify_offline(disk, settings.store, zeolite_server::server::seed()?, &mut |step| {
-        bar.set(step.done_units, step.total_units);
         bar.remark(step.stage);
+        bar.set(step.done_units, step.total_units);
         true
     });
-    bar.clear();
+    match &verified {
+        Ok(_) => bar.whole(),
+        Err(_) => bar.clear(),
+    }
     match verified {
         Ok(report) => Verdict {
             transactions: report.transactions,

@@ -184,6 +184,17 @@ impl Bar {
         self.bar.abandon();
     }
 
+    /// The work is over as a whole, whatever its last step was: where lines were told, that is told.
+    pub(crate) fn whole(&self) {
+        let is_told = self.told.lock().is_ok_and(|told| told.is_some());
+        self.remark("done".to_owned());
+        self.bar.set_position(self.bar.length().unwrap_or(0));
+        if is_told {
+            self.tell(true);
+        }
+        self.clear();
+    }
+
     /// The work is over and needs no trace.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();

@@ -38,13 +38,16 @@ pub(crate) async fn pack(out: &Out, admin: &Admin, args: &PackArgs) -> Result<()
     let bar = progress.bar("pack", "", 0);
     let mut last = None;
     while let Some(message) = messages.next().await? {
-        bar.set(message.done_units, message.total_units);
-        bar.remark(message.stage.clone());
+        // The last one is the result, and no step.
+        if !message.done {
+            bar.remark(message.stage.clone());
+            bar.set(message.done_units, message.total_units);
+        }
         last = Some(message);
     }
-    bar.clear();
     let end =
         last.filter(|message| message.done).context("the server ended the pack without its result; see its log")?;
+    bar.whole();
     if out.is_json() {
         return out.json(&json!({
             "dry_run": args.dry_run,
@@ -86,12 +89,15 @@ pub(crate) async fn verify(out: &Out, admin: &Admin, is_strict: bool) -> Result<
     let bar = progress.bar("verify", "", 0);
     let mut last = None;
     while let Some(message) = messages.next().await? {
-        bar.set(message.done_units, message.total_units);
-        bar.remark(message.stage.clone());
+        // The last one is the result, and no step.
+        if !message.done {
+            bar.remark(message.stage.clone());
+            bar.set(message.done_units, message.total_units);
+        }
         last = Some(message);
     }
-    bar.clear();
     let end = last.filter(|message| message.done).context("the server ended without a result; see its log")?;
+    bar.whole();
     Verdict {
         transactions: end.transactions,
         revisions: end.revisions,

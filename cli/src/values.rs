@@ -1,10 +1,12 @@
 //! Owns what people and programs are shown of records: the values of the built-in classes, and of classes whose data is in CBOR; not their bytes.
 //!
-//! CBOR is known by its tag 55799 in front and shown in its diagnostic notation (RFC 8949, 8). Any other data of an application's own classes
+//! CBOR is known by its tag 55799 in front, and shown in its diagnostic notation (RFC 8949, 8) or as JSON. Any other data of an application's own classes
 //! is the application's: it is shown as it is.
 
+mod cbor;
+
 use crate::tame;
-use minicbor::data::Token;
+use cbor::Cbor;
 use serde_json::{Value, json};
 use zeolite_proto::record::CBOR_TAG;
 use zeolite_proto::resolvers::items::Item;
@@ -39,7 +41,7 @@ pub(crate) fn told(record: &Record) -> Option<String> {
             )
         }
         _ => {
-            let text = tame::value(&cbor(&record.data)?);
+            let text = tame::value(&cbor(&record.data)?.to_string());
             let mut shown: String = text.chars().take(CBOR_CHARS_SHOWN).collect();
             if shown.len() < text.len() {
                 shown += " …";
@@ -49,7 +51,7 @@ pub(crate) fn told(record: &Record) -> Option<String> {
     }
 }
 
-/// The same for programs: whole, and numbers as numbers. CBOR is given in its diagnostic notation, as one text: it has more than JSON has words for.
+/// The same for programs: whole, and numbers as numbers.
 pub(crate) fn json(record: &Record) -> Option<Value> {
     match record.class.as_str() {
         class::COUNTER => counter::value(record).ok().map(Value::from),
@@ -58,54 +60,13 @@ pub(crate) fn json(record: &Record) -> Option<Value> {
             let bounded::Bounded { value, low, high } = bounded::read(record).ok()?;
             Some(json!({ "value": value, "low": low, "high": high }))
         }
-        _ => cbor(&record.data).map(Value::from),
+        _ => cbor(&record.data).map(|value| value.json()),
     }
 }
 
-/// One whole value in CBOR, in diagnostic notation.
-fn cbor(data: &[u8]) -> Option<String> {
-    let value = data.strip_prefix(&CBOR_TAG)?;
-    is_one_value(value).then(|| minicbor::display(value).to_string())
-}
-
-/// Whether these bytes are that. A break counts where something of indefinite length ends, and nowhere else (RFC 8949, 3.2.1).
-fn is_one_value(bytes: &[u8]) -> bool {
-    let mut tokens = minicbor::decode::Tokenizer::new(bytes);
-    // What has begun: the values that it wants still; of indefinite length: how many it has, and whether it wants pairs.
-    enum Open {
-        Definite(u64),
-        Indefinite { has: u64, pairs: bool },
-    }
-    let mut open = vec![Open::Definite(1)];
-    loop {
-        while let Some(Open::Definite(0)) = open.last() {
-            open.pop();
-        }
-        let Some(innermost) = open.last_mut() else { return tokens.next().is_none() };
-        let Some(Ok(token)) = tokens.next() else { return false };
-        match (&token, innermost) {
-            (Token::Break, Open::Indefinite { has, pairs }) if !*pairs || has.is_multiple_of(2) => {
-                open.pop();
-                continue;
-            }
-            (Token::Break, _) => return false,
-            (_, Open::Definite(wants)) => *wants -= 1,
-            (_, Open::Indefinite { has, .. }) => *has += 1,
-        }
-        match token {
-            Token::Tag(_) => open.push(Open::Definite(1)),
-            Token::Array(length) => open.push(Open::Definite(length)),
-            Token::Map(length) => match length.checked_mul(2) {
-                Some(values) => open.push(Open::Definite(values)),
-                None => return false,
-            },
-            Token::BeginMap => open.push(Open::Indefinite { has: 0, pairs: true }),
-            Token::BeginArray | Token::BeginBytes | Token::BeginString => {
-                open.push(Open::Indefinite { has: 0, pairs: false });
-            }
-            _ => {}
-        }
-    }
+/// One whole value in CBOR.
+fn cbor(data: &[u8]) -> Option<Cbor<'_>> {
+    data.strip_prefix(&CBOR_TAG).and_then(Cbor::read)
 }
 
 fn items<'a>(all: impl ExactSizeIterator<Item = &'a Item>) -> String {
@@ -144,7 +105,7 @@ mod tests {
         // {"title": "a\n", "n": -2}
         let map = b"\xd9\xd9\xf7\xa2\x65title\x62a\n\x61n\x21";
         assert_eq!(told(&of(map)).as_deref(), Some("{\"title\": \"a\\n\", \"n\": -2}"));
-        assert_eq!(json(&of(map)), Some(Value::from("{\"title\": \"a\n\", \"n\": -2}")));
+        assert_eq!(json(&of(map)), Some(json!({ "title": "a\n", "n": -2 })));
         let bytes = of(b"\xd9\xd9\xf7\x42\x01\xff");
         assert_eq!(told(&bytes).as_deref(), Some("h'01 ff'"));
         for cut in 0..map.len() {

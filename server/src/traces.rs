@@ -9,6 +9,7 @@
 //! collector that is slow or gone: spans are dropped and counted, and nobody waits. Each is counted once: as one that waits, that a collector
 //! has taken (`zeolite_spans_sent_total`), or that was dropped (`zeolite_spans_dropped_total`).
 
+mod collector;
 mod export;
 
 use crate::clock::Clock;

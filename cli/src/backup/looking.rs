@@ -75,7 +75,7 @@ pub(super) async fn verify(out: &Out, place: &Place, database: &str) -> Result<(
     let progress = Progress::new(out);
     let bar = progress.bar("verify", "bytes", all);
     let found = verify_all(place, &shelf, &mut |bytes| bar.set(bytes, all)).await?;
-    bar.clear();
+    bar.whole();
     if out.is_json() {
         out.json(&json!({
             "good": found.problems_total == 0 && found.backups > 0,

@@ -9,6 +9,7 @@
 mod copies;
 mod fleet;
 mod promotions;
+mod strangers;
 
 use crate::killed::work::{self, Kind, Objects, Shared};
 use fleet::{GUARD, Node, others};

@@ -5,6 +5,7 @@ mod capacity;
 mod command_line;
 mod demo;
 mod doctor;
+mod ended;
 mod evolve;
 mod faults;
 mod files;

@@ -4,17 +4,22 @@
 //!   all asked at once:  primary of the newest term that any of them tells ────────> taken; of equals the first
 //!                       follower, or fenced, or of an older term than was met ────> read from when no primary is found
 //!                       follower that is behind what this client has seen ────────> not taken: time would run back
+//!                       server of another store than the one that was met ────────> not taken, unless all are
 //! ```
 //! Once one has answered that can be taken, the others have [`OTHERS_WITHIN`] to tell of a newer term: one that is not there is not waited for
-//! longer.
-//! A client that only reads (role `read`) asks in order, and takes a follower as it finds it. One that writes and has found none but copies reads there,
-//! and goes on looking for the primary; its commits wait for that. With a single address whoever is there is taken.
+//! longer. Until then those that have answered otherwise are asked again: an address that says nothing holds none of the others up.
+//! A client that only reads (role `read`) takes the first in order, a follower as it finds it. One that writes and has found none but copies reads
+//! there, and goes on looking for the primary; its commits wait for that. With a single address whoever is there is taken.
+//!
+//! Terms are counted within a store. A stray server with another store, be its term the greatest, gets neither reads nor writes of a client that
+//! knows which store is meant; where every address answers with another store, the store was made anew, and the client begins anew.
 
 use super::{Core, url_of};
 use crate::errors::{Error, Result};
 use crate::wire::{self, Hello, Incoming, Link, Welcome};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,6 +59,17 @@ impl Core {
         welcome.seat == Seat::Primary && !is_old
     }
 
+    /// Whether it is of another store than the one that was met, and there is a choice.
+    fn is_stranger(&self, welcome: &Welcome) -> bool {
+        let met = self.store_id.load(Ordering::Acquire);
+        self.has_choice() && met != 0 && met != welcome.store_id
+    }
+
+    /// Whether it can be taken as it is.
+    fn fits(&self, hello: &Hello, welcome: &Welcome) -> bool {
+        !self.is_stranger(welcome) && (self.is_primary(welcome) || self.can_be_read(hello, welcome))
+    }
+
     fn only_reads(&self) -> bool {
         self.options.role == "read"
     }
@@ -74,10 +90,10 @@ pub(super) async fn open(core: &Core, hello: &Hello) -> Result<Opened> {
     if !core.has_choice() {
         return open_at(core, core.url.clone(), hello).await;
     }
-    if core.only_reads() {
-        return open_first(core, hello).await;
-    }
     let (found, mut failed) = look(core, hello).await;
+    if core.only_reads() {
+        return open_first(core, hello, found, failed).await;
+    }
     let (newest, older) = by_term(found);
     let (primaries, copies): (Vec<_>, Vec<_>) = newest.into_iter().partition(|found| found.takes_writes);
     for Found { url, .. } in primaries {
@@ -95,22 +111,14 @@ pub(super) async fn open(core: &Core, hello: &Hello) -> Result<Opened> {
 }
 
 /// The first that can be read.
-async fn open_first(core: &Core, hello: &Hello) -> Result<Opened> {
-    let mut failed = None;
-    for url in core.urls() {
-        let opened = match ask(core, url.clone()).await {
-            Ok(welcome) if core.is_primary(&welcome) || core.can_be_read(hello, &welcome) => {
-                open_at(core, url, hello).await
-            }
-            Ok(welcome) => Err(is_behind(core, url, &welcome)),
-            Err(error) => Err(error),
-        };
-        match opened {
+async fn open_first(core: &Core, hello: &Hello, found: Vec<Found>, mut failed: Option<Error>) -> Result<Opened> {
+    for Found { url, .. } in found {
+        match open_at(core, url, hello).await {
             Ok(opened) => return Ok(opened),
             Err(error) => keep(&mut failed, error),
         }
     }
-    Err(failed.expect("there is an address"))
+    Err(failed.expect("one of them cannot be read, or was not there when it was to be"))
 }
 
 /// What is there, in order, and why the others do not count.
@@ -122,9 +130,14 @@ async fn look(core: &Core, hello: &Hello) -> (Vec<Found>, Option<Error>) {
             core.term.fetch_max(welcome.term, Ordering::AcqRel);
         }
     }
+    let is_stranger = |answer: &Result<Welcome>| answer.as_ref().is_ok_and(|welcome| core.is_stranger(welcome));
+    let is_made_anew = answers.len() == core.urls().count() && answers.iter().all(|(_, answer)| is_stranger(answer));
     for (url, answer) in answers {
         match answer {
-            Ok(welcome) if core.is_primary(&welcome) || core.can_be_read(hello, &welcome) => {
+            Ok(welcome) if core.is_stranger(&welcome) && !is_made_anew => {
+                keep(&mut failed, of_another_store(core, url, &welcome));
+            }
+            Ok(welcome) if is_made_anew || core.fits(hello, &welcome) => {
                 let (takes_writes, Welcome { store_id, term, .. }) = (core.is_primary(&welcome), welcome);
                 found.push(Found { url, store_id, term, takes_writes });
             }
@@ -135,26 +148,32 @@ async fn look(core: &Core, hello: &Hello) -> (Vec<Found>, Option<Error>) {
     (found, failed)
 }
 
-/// Asks at all addresses at the same time. In their order: who has answered in time.
+/// Asks at all addresses at the same time, until each has answered or failed, or one that fits has and the others had their time: who does not fit
+/// is asked again as long as others say nothing. In their order: who has answered in time, as it did at last.
 async fn ask_all(core: &Core, hello: &Hello) -> Vec<(String, Result<Welcome>)> {
-    let one = async |(n, url): (usize, String)| (n, (url.clone(), ask(core, url).await));
-    let mut asked: FuturesUnordered<_> = core.urls().enumerate().map(one).collect();
-    let mut answers = Vec::new();
+    let urls: Vec<String> = core.urls().collect();
+    let one = async |n: usize, pause: Duration| {
+        tokio::time::sleep(pause).await;
+        (n, ask(core, urls[n].clone()).await)
+    };
+    let mut asked: FuturesUnordered<_> = (0..urls.len()).map(|n| one(n, Duration::ZERO)).collect();
+    let mut answers = BTreeMap::new();
     let mut until = None;
-    loop {
+    while answers.len() < urls.len() {
         let next = match until {
             // Each has a time limit of its own.
             None => asked.next().await,
             Some(until) => tokio::time::timeout_at(until, asked.next()).await.ok().flatten(),
         };
-        let Some(answer) = next else { break };
-        if answer.1.1.as_ref().is_ok_and(|it| core.is_primary(it) || core.can_be_read(hello, it)) {
+        let Some((n, answer)) = next else { break };
+        if answer.as_ref().is_ok_and(|it| core.fits(hello, it)) {
             until.get_or_insert_with(|| Instant::now() + OTHERS_WITHIN);
+        } else {
+            asked.push(one(n, LOOK_EVERY));
         }
-        answers.push(answer);
+        answers.insert(n, answer);
     }
-    answers.sort_by_key(|(n, _)| *n);
-    answers.into_iter().map(|(_, answer)| answer).collect()
+    answers.into_iter().map(|(n, answer)| (urls[n].clone(), answer)).collect()
 }
 
 /// Those that nobody of the same store tells a newer term than, and the others; both in order.
@@ -172,6 +191,21 @@ fn is_behind(core: &Core, url: String, Welcome { visible, .. }: &Welcome) -> Err
     Error::Disconnected { url, reason }
 }
 
+fn of_another_store(core: &Core, url: String, Welcome { store_id, .. }: &Welcome) -> Error {
+    let met = core.store_id.load(Ordering::Acquire);
+    if core.stranger.swap(*store_id, Ordering::AcqRel) != *store_id {
+        tracing::warn!(
+            url,
+            "is of another store ({store_id:016x}) than the one that was met ({met:016x}), and is not taken; take it from the addresses"
+        );
+    }
+    let reason = format!(
+        "it is of another store ({store_id:016x}) than this client has met ({met:016x}), and not every address is; take it from the \
+         addresses, or begin anew"
+    );
+    Error::Disconnected { url, reason }
+}
+
 fn keep(failed: &mut Option<Error>, error: Error) {
     let is_lost = |error: &Error| matches!(error, Error::Disconnected { .. });
     if failed.as_ref().is_none_or(|before| is_lost(before) && !is_lost(&error)) {
@@ -184,7 +218,10 @@ pub(super) async fn found_primary(core: &Core) {
     let found_at = async |url: String| {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if ask(core, url.clone()).await.is_ok_and(|welcome| core.is_primary(&welcome)) {
+            if ask(core, url.clone())
+                .await
+                .is_ok_and(|welcome| core.is_primary(&welcome) && !core.is_stranger(&welcome))
+            {
                 return;
             }
         }

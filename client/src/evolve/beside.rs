@@ -69,6 +69,11 @@ impl Beside {
         &self.why
     }
 
+    /// Whether it goes at a pace, because somebody else is there.
+    pub fn is_slowed(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// Waits until more may be read, after so many bytes were; before the first ones with 0.
     pub async fn took(&mut self, bytes: usize, admin: &Admin) -> Result<()> {
         let units = bytes as f64 / UNIT_BYTES;

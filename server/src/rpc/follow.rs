@@ -264,7 +264,7 @@ fn packed(have: Tid, packed_to: Tid) -> Fault {
 /// What a fence is answered with: how this server stands.
 pub(super) async fn fence(rpc: &Rpc, calls: &Calls, request: v2::FenceRequest) -> Result<v2::Replication, Fault> {
     let engine = calls.engine();
-    if !request.ask && request.store_id != engine.store_id() && engine.visible() != Tid::NONE {
+    if !request.ask && request.store_id != engine.store_id() {
         let message = format!(
             "that is a term of the store {:016x}, and this is {:016x}; nothing was changed",
             request.store_id,

@@ -2,10 +2,9 @@
 //! now and then.
 
 use super::Counted;
+use super::collector::Collector;
 use crate::settings::TracesSettings;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use opentelemetry_sdk::trace::SpanData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,17 +23,13 @@ pub(super) fn start(
     spans: mpsc::Receiver<SpanData>,
     counted: Arc<Counted>,
 ) -> Result<(), String> {
-    let timeout = Duration::from_millis(settings.timeout_ms);
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(&settings.endpoint).with_timeout(timeout).build();
-    let mut exporter =
-        exporter.map_err(|error| format!("traces.endpoint = {:?} does not do: {error}", settings.endpoint))?;
-    exporter.set_resource(&Resource::builder_empty().with_service_name(settings.service.clone()).build());
+    let collector = Collector::new(settings)?;
     tracing::info!(endpoint = settings.endpoint, one_in = settings.one_in, "traces are sent");
-    tokio::spawn(send(exporter, spans, counted, timeout));
+    tokio::spawn(send(collector, spans, counted));
     Ok(())
 }
 
-async fn send(exporter: SpanExporter, mut spans: mpsc::Receiver<SpanData>, counted: Arc<Counted>, timeout: Duration) {
+async fn send(mut collector: Collector, mut spans: mpsc::Receiver<SpanData>, counted: Arc<Counted>) {
     let mut failed = 0u64;
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while spans.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -45,15 +40,10 @@ async fn send(exporter: SpanExporter, mut spans: mpsc::Receiver<SpanData>, count
             }
         }
         let count = batch.len() as u64;
-        let sent = tokio::time::timeout(timeout, exporter.export(std::mem::take(&mut batch))).await;
-        let why = match sent {
-            Ok(Ok(())) => {
-                failed = 0;
-                counted.sent.fetch_add(count, Ordering::Release);
-                continue;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it did not answer in time".to_owned(),
+        let Err(why) = collector.send(std::mem::take(&mut batch)).await else {
+            failed = 0;
+            counted.sent.fetch_add(count, Ordering::Release);
+            continue;
         };
         counted.dropped.fetch_add(count, Ordering::Release);
         if failed.is_multiple_of(TOLD_EVERY) {

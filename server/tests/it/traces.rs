@@ -1,5 +1,7 @@
 //! Traces, sent to a real collector's service on loopback: the stages of a traced commit, what nobody traces, and a collector that is gone.
 
+mod tls;
+
 use crate::rpc::support::{Raw, TestServer, cell, draft, fault, hello, put, start_with, within};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};

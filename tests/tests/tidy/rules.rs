@@ -189,8 +189,8 @@ fn doors(source: &Source, findings: &mut Findings<'_>) {
     banned(source, &[(&["server/src/store"], THREADS, "store has no threads, channels or tokio")], "store", findings);
     let begins = |doors: &[&str]| doors.iter().any(|door| source.path.starts_with(door));
     let is_product = begins(&["server/src/", "client/src/", "proto/src/", "cli/src/"]);
-    // The server's composition hands a listener to tonic; it names no generated type.
-    let tonic = ["server/src/rpc", "server/src/server", "client/src/wire", "proto/src/wire"];
+    // The server's composition hands a listener to tonic, and traces go out by it; they name no generated type.
+    let tonic = ["server/src/rpc", "server/src/server", "server/src/traces", "client/src/wire", "proto/src/wire"];
     let generated = ["server/src/rpc", "client/src/wire", "proto/src/wire"];
     for (names, doors) in [(&["tonic", "tonic_health", "tonic_reflection"][..], &tonic[..]), (&["v2"], &generated)] {
         if !is_product || begins(doors) {

@@ -1,10 +1,14 @@
 //! Owns the other servers of a follower's list: how they stand, and that they learn of a newer term.
+//!
+//! Terms are counted within a store. A server of another store, which came into the list by mistake or onto an address that is used again,
+//! counts for nothing, however great its term is: it is neither followed nor told anything, and the log says so once.
 
 use crate::server::address;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 use zeolite_client::{Admin, Db, Error, FaultKind, Options, Replication, Seat, Tls, Token};
 use zeolite_server::server::{CopyOf, Following};
@@ -25,6 +29,8 @@ pub(in crate::serve) struct Peers {
     pub(super) me: String,
     /// Connections that a primary keeps to those that it looks at again and again.
     kept: tokio::sync::Mutex<BTreeMap<String, Admin>>,
+    /// Those of other stores that the log has told of: address and store.
+    strangers: Mutex<BTreeSet<(String, u64)>>,
 }
 
 /// One of them, that has answered.
@@ -38,7 +44,7 @@ impl Peers {
     pub(in crate::serve) fn new(settings: &Settings, listens: SocketAddr, database: &str) -> Peers {
         let follow = settings.follow.clone();
         let me = if follow.address.is_empty() { listens.to_string() } else { follow.address.clone() };
-        Peers { follow, database: database.to_owned(), me, kept: Default::default() }
+        Peers { follow, database: database.to_owned(), me, kept: Default::default(), strangers: Default::default() }
     }
 
     fn options(&self, within: Duration) -> Options {
@@ -102,6 +108,28 @@ impl Peers {
         matches!(error.downcast_ref::<Error>(), Some(Error::Fault(fault)) if fault.kind != FaultKind::NotFound)
     }
 
+    /// Whether one is of another store than this copy, and then why it does not count.
+    pub(super) fn stranger(&self, peer: &Peer, store_id: u64) -> Option<String> {
+        let (at, of) = (&peer.address, peer.standing.store_id);
+        if of == store_id {
+            return None;
+        }
+        let mut told = self.strangers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Of a server that is made anew again and again no more is kept than of each address of the list.
+        if !told.contains(&(at.clone(), of)) {
+            told.retain(|(address, _)| address != at);
+            told.insert((at.clone(), of));
+            tracing::warn!(
+                at,
+                database = self.database,
+                "is of another store ({of:016x}) than this copy ({store_id:016x}), and does not count; take it from the list (follow.primary)"
+            );
+        }
+        Some(format!(
+            "{at} is of another store ({of:016x}) than this copy ({store_id:016x}): follow another one, or begin with an empty data directory"
+        ))
+    }
+
     /// The one that takes writes, of the newest term; older ones are told of that.
     pub(super) async fn primary(&self, following: &Following) -> Result<Peer> {
         let (store_id, mut term) = (following.store_id(), following.standing().term);
@@ -114,7 +142,9 @@ impl Peers {
                     continue;
                 }
             };
-            if peer.standing.seat == Seat::Primary {
+            if let Some(why) = self.stranger(&peer, store_id) {
+                others.push(why);
+            } else if peer.standing.seat == Seat::Primary {
                 primaries.push(peer);
             } else {
                 others.push(match (peer.standing.seat, peer.standing.primary.as_str()) {
@@ -131,14 +161,12 @@ impl Peers {
         let mut primaries = primaries.into_iter().peekable();
         let newest = primaries.next_if(|peer| peer.standing.term >= term);
         let mut by = "";
-        if let Some(newest) = newest.as_ref().filter(|newest| newest.standing.store_id == store_id) {
+        if let Some(newest) = &newest {
             (term, by) = (newest.standing.term, &newest.address);
         }
         for Peer { address: at, admin, standing } in primaries.filter(|peer| peer.standing.term < term) {
             others.push(format!("{at} is of the older term {}", standing.term));
-            if standing.store_id == store_id
-                && let Err(error) = admin.fence(store_id, term, by).await
-            {
+            if let Err(error) = admin.fence(store_id, term, by).await {
                 tracing::warn!(at, %error, "could not be told that another one was promoted");
             }
         }
@@ -157,10 +185,11 @@ impl Peers {
         // What it was promoted for itself: it may have met a newer one since.
         let own = following.replication().term;
         for (at, asked) in ask_all(self.others(), |at| async move { self.at_again(&at, store_id).await }).await {
-            let Ok(Peer { admin, standing, .. }) = asked else { continue };
-            if standing.store_id != store_id {
+            let Ok(peer) = asked else { continue };
+            if self.stranger(&peer, store_id).is_some() {
                 continue;
             }
+            let Peer { admin, standing, .. } = peer;
             if standing.seat == Seat::Primary && standing.term == own && following.is_returning() {
                 tracing::error!(
                     at,
@@ -200,6 +229,7 @@ impl Peers {
         let (mut told, mut not_told) = (Vec::new(), Vec::new());
         for (at, asked) in ask_all(all, |at| async move { self.at(&at, store_id).await }).await {
             let fenced = match asked {
+                Ok(peer) if self.stranger(&peer, store_id).is_some() => continue,
                 Ok(peer) => peer.admin.fence(store_id, term, &self.me).await.context("it refuses"),
                 Err(error) => Err(error),
             };
@@ -260,16 +290,24 @@ async fn find_store(peers: &Peers, name: &str, waits: &dyn Fn(String)) -> u64 {
     loop {
         let asked = peers.ask(0).await;
         let there = asked.iter().filter_map(|(_, peer)| peer.as_ref().ok());
-        let primaries = there.filter(|peer| peer.standing.seat == Seat::Primary);
-        if let Some(peer) = primaries.max_by_key(|peer| peer.standing.term) {
+        let primaries: Vec<_> = there.filter(|peer| peer.standing.seat == Seat::Primary).collect();
+        let is_one = primaries.iter().all(|peer| peer.standing.store_id == primaries[0].standing.store_id);
+        if let Some(peer) = primaries.iter().max_by_key(|peer| peer.standing.term).filter(|_| is_one) {
             tracing::info!(database = name, primary = peer.address, "a copy is begun");
             return peer.standing.store_id;
         }
         let why = asked.iter().map(|(at, peer)| match peer {
+            // Which one is meant nobody here can know.
+            Ok(peer) if !is_one && peer.standing.seat == Seat::Primary => {
+                format!("{at} is the primary of the store {:016x}", peer.standing.store_id)
+            }
             Ok(peer) => format!("{at} is {}", peer.standing.seat),
             Err(error) => format!("{at}: {error:#}"),
         });
-        let why = why.collect::<Vec<_>>().join("; ");
+        let mut why = why.collect::<Vec<_>>().join("; ");
+        if !is_one {
+            why += "; leave those of one store in the list (follow.primary)";
+        }
         if told != why {
             tracing::warn!(database = name, why, "there is nothing here yet, and no primary to copy; waiting for it");
             waits(why.clone());

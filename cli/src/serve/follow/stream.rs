@@ -57,14 +57,6 @@ async fn follow(copy: &Copy, hands_over: Option<&str>) -> Result<()> {
     following.settled().await;
     let standing = following.standing();
     following.tell(|course| course.primary.clone_from(&primary.address));
-    if standing.store_id != 0 && primary.standing.store_id != standing.store_id {
-        bail!(
-            "{} is the primary of another store ({:016x}) than this copy ({:016x}): follow another one, or begin with an empty data directory",
-            primary.address,
-            primary.standing.store_id,
-            standing.store_id
-        );
-    }
     let hello = FollowHello {
         follower: standing.id,
         name: copy.peers.me.clone(),

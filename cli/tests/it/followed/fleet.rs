@@ -138,16 +138,7 @@ impl Node {
 
     /// How it is.
     pub(crate) async fn status(&self) -> Status {
-        let asked = async {
-            loop {
-                if let Ok(admin) = self.admin().await
-                    && let Ok(status) = admin.status().await
-                {
-                    return status;
-                }
-            }
-        };
-        tokio::time::timeout(GUARD, asked).await.expect("it answers")
+        within(async || self.admin().await?.status().await).await
     }
 
     /// Waits until its place among the copies is like this.
@@ -173,9 +164,16 @@ impl Node {
         self.until("a follower of the primary", |now| now.connected && now.primary == primary).await
     }
 
-    /// Waits until it follows, and has everything.
+    /// Waits until it follows, and has everything that its primary has now: what it was told of that may be older.
     pub(crate) async fn until_whole(&self) -> Replication {
-        let whole = |now: &Replication| now.seat == Seat::Follower && now.connected && now.behind.transactions == 0;
+        let follows = |now: &Replication| now.seat == Seat::Follower && now.connected;
+        let primary = self.until("a follower", follows).await.primary;
+        let newest = within(async || {
+            let admin = Admin::connect(primary.as_str(), &Options::new().request_timeout(GUARD)).await?;
+            Ok(admin.status().await?.replication.newest)
+        });
+        let newest = newest.await;
+        let whole = |now: &Replication| follows(now) && now.behind.transactions == 0 && now.newest >= newest;
         self.until("whole", whole).await
     }
 }
@@ -188,6 +186,18 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
+}
+
+/// What a server answers that may not be there yet.
+async fn within<T>(ask: impl AsyncFn() -> Result<T, Error>) -> T {
+    let asked = async {
+        loop {
+            if let Ok(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(GUARD, asked).await.expect("it answers")
 }
 
 /// A copy of the data directory of one that does not run.

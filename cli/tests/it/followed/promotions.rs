@@ -73,6 +73,33 @@ async fn a_client_finds_the_new_primary_past_an_address_that_says_nothing() {
     fill(&db, 1, 10).await;
 }
 
+/// One that cannot be taken yet is asked again, and not only when the one that says nothing has had its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_asks_again_while_an_address_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let server = Node::primary(&[]);
+    let (door, to) = (TcpListener::bind("127.0.0.1:0").await.expect("a port"), server.address);
+    let at = door.local_addr().expect("an address");
+    tokio::spawn(async move {
+        // The first that comes is sent away.
+        drop(door.accept().await.expect("accepts"));
+        loop {
+            let (mut inside, _) = door.accept().await.expect("accepts");
+            let mut outside = TcpStream::connect(to).await.expect("connects");
+            // Either side may hang up.
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut inside, &mut outside).await.ok() });
+        }
+    });
+    let options = Options::new()
+        .other_addresses(vec![at.to_string()])
+        .wait_for_server(true)
+        .connect_timeout(GUARD * 2)
+        .request_timeout(GUARD * 2);
+    let silent = silent.local_addr().expect("an address").to_string();
+    let connected = tokio::time::timeout(GUARD, Db::connect_with(silent, options)).await;
+    connected.expect("it does not wait for the other one").expect("connects");
+}
+
 /// A primary that knows other copies looks at them every two seconds: once more is not once more a connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_keeps_its_connections_to_the_copies_that_it_looks_at() {

@@ -119,6 +119,30 @@ async fn built_in_values_are_read_and_objects_found_by_their_names() {
     assert!(own.contains("--message") && !own.contains("--server") && global.contains("--server"), "{help}");
 }
 
+/// What other languages write is shown to people and told to programs by its value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_in_cbor_is_json_for_programs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path());
+    let db = zeolite_client::Db::connect(&served.address).await.expect("connects");
+    let oid = db.new_oid().await.expect("an oid");
+    // {"at": 2.0, "mark": h'00ff', "when": 1(10), "tags": ["a"]}
+    let data = b"\xd9\xd9\xf7\xa4\x62at\xf9\x40\x00\x64mark\x42\x00\xff\x64when\xc1\x0a\x64tags\x81\x61a";
+    let record = zeolite_client::Record::new("wiki.Page", 1, data.to_vec());
+    db.run(async |tx| tx.put(zeolite_client::Cell::object(oid), &record)).await.expect("commits");
+    let told = &served.json(&["get", &oid.to_string()])[0]["record"]["value"];
+    let wanted = serde_json::json!({
+        "at": 2.0,
+        "mark": { "$bytes": "AP8=" },
+        "when": { "$tag": 1, "value": 10 },
+        "tags": ["a"],
+    });
+    assert_eq!(told, &wanted);
+    let shown = text(&served.run(&["get", &oid.to_string()]).stdout);
+    assert!(shown.contains(r#"{"at": 2.0, "mark": h'00 ff', "when": 1(10), "tags": ["a"]}"#), "{shown}");
+    assert_eq!(served.stop(), Some(0));
+}
+
 /// The fields of a JSON object, in the order of the alphabet.
 fn fields(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()

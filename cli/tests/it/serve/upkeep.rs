@@ -20,22 +20,36 @@ async fn undo_pack_and_verify_leave_a_good_database() {
     assert!(verified["transactions"].as_u64().is_some_and(|transactions| transactions >= 3), "{verified}");
     let planned = &served.json(&["pack", "--dry-run"])[0];
     assert_eq!(served.json(&["history", &object]).len(), 3, "a dry run removes nothing");
+    whole("pack", &text(&served.run(&["pack", "--dry-run"]).stderr));
     let packed = &served.json(&["pack"])[0];
     assert_eq!(packed["revisions_removed"], planned["revisions_removed"]);
     assert_eq!(packed["revisions_removed"], 2);
     assert_eq!(served.json(&["history", &object]).len(), 1);
     assert_eq!(served.json(&["verify"])[0]["good"], true);
 
+    whole("verify", &text(&served.run(&["verify"]).stderr));
     let busy = program().args(["verify", "--data"]).arg(dir.path()).output().expect("runs");
     assert_eq!(busy.status.code(), Some(5), "a directory in use is not touched: {}", text(&busy.stderr));
     assert_eq!(served.stop(), Some(0));
 
     for command in ["verify", "reindex", "verify"] {
-        let output = program().args(["--json", command, "--data"]).arg(dir.path()).output().expect("runs");
+        let output = program().args([command, "--data"]).arg(dir.path()).output().expect("runs");
         assert_eq!(output.status.code(), Some(0), "{command}: {}", text(&output.stderr));
+        whole(command, &text(&output.stderr));
     }
     let served = Served::start(dir.path());
     assert_eq!(served.json(&["get", &object])[0]["record"]["version"], 1);
+}
+
+/// The last that is told of a work which is done is that it is.
+fn whole(command: &str, told: &str) {
+    let begins = format!("{command}: ");
+    let last = told.lines().filter_map(|line| line.strip_prefix(&begins)).next_back();
+    // Of a pack that finds nothing, and of a log that was read at once, nothing is told.
+    let Some(last) = last else { return assert_ne!(command, "verify", "{told}") };
+    let (numbers, rest) = last.split_once(" of ").map_or(("", last), |(done, rest)| (done, rest));
+    let all = rest.split_whitespace().next().unwrap_or_default();
+    assert!(last.ends_with("done") && (numbers.is_empty() || numbers == all), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,37 @@
+//! What a measurement leaves behind that is ended in the middle: nothing, and an exit code that says why.
+
+use crate::program::{program, signal};
+use std::path::Path;
+use std::process::Stdio;
+
+/// Whether a measurement has made its directory there, and a server has begun in it.
+fn has_begun(dir: &Path) -> bool {
+    let made = std::fs::read_dir(dir).expect("there").flatten();
+    made.map(|made| made.path()).any(|made| made.join("log").exists())
+}
+
+fn leaves_nothing(name: &str, code: i32) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().to_str().expect("UTF-8");
+    let mut measured = program();
+    measured.args(["bench", "commits", "--seconds", "600", "--clients", "4", "--data", data]);
+    let mut child = measured.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
+    while !has_begun(dir.path()) {
+        assert_eq!(child.try_wait().expect("can be asked"), None, "it goes on");
+        std::thread::yield_now();
+    }
+    signal(&child, name);
+    assert_eq!(child.wait().expect("ends").code(), Some(code));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("there").flatten().map(|left| left.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_measurement_that_is_terminated_leaves_nothing() {
+    leaves_nothing("TERM", 143);
+}
+
+#[test]
+fn a_measurement_that_is_interrupted_leaves_nothing() {
+    leaves_nothing("INT", 130);
+}
