@@ -182,6 +182,25 @@ def test_indexes_are_dropped_and_have_other_keys_beside_rust(server: Server, db:
         tx.create(Card(code="c", size=1, colour="red", name="n7"))
 
 
+def test_a_dry_run_makes_no_index_and_an_evolve_that_drops_some_is_taken_back(server: Server, db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        for number in range(5):
+            tx.create(Card1(code=f"c{number}", size=str(number), colour="red", name=f"n{number}"))
+    with db.transaction(fresh=True) as tx:
+        before = entries(tx)
+    assert set(before.values()) == {5} and len(makings(server)) == 4
+    assert evolve.dry_run(db, Card).changed == 5
+    assert len(makings(server)) == 4
+    assert evolve.run(db, "cards-2", Card, **ANY_DISK)["phase"] == "done"
+    with db.transaction(fresh=True) as tx:
+        assert len(tx.index(Card, "size")) == 5 and entries(tx)["wiki.Card:size"] == 0
+    with evolve.Job.find(db, "cards-2") as job:
+        job.undo()
+    with db.transaction(fresh=True) as tx:
+        assert entries(tx) == before | {"wiki.Card:code": 0, "wiki.Card:size(u64)": 0, "wiki.Card:unique:name": 0}
+        assert tx.unique(Card1, "code")["c3"].size == "3"
+
+
 def test_random_work_of_python_and_rust_over_two_versions(server: Server, db: zeolite.Database, peer: Peer) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
