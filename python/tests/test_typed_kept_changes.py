@@ -199,6 +199,8 @@ def test_a_dry_run_makes_no_index_and_an_evolve_that_drops_some_is_taken_back(se
     with db.transaction(fresh=True) as tx:
         assert entries(tx) == before | {"wiki.Card:code": 0, "wiki.Card:size(u64)": 0, "wiki.Card:unique:name": 0}
         assert tx.unique(Card1, "code")["c3"].size == "3"
+        # Nothing is of the newer version now: its indexes are empty, and keep the former release from nothing.
+        tx.create(Card1(code="c", size="5", colour="red", name="n"))
 
 
 def test_random_work_of_python_and_rust_over_two_versions(server: Server, db: zeolite.Database, peer: Peer) -> None:
