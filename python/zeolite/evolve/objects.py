@@ -58,13 +58,14 @@ class ObjectStep(Step):
 class _Stepping:
     """Called by the worker for each object, on any thread."""
 
-    def __init__(self, step: ObjectStep):
-        self._step = step
+    def __init__(self, step: ObjectStep, tried: bool):
+        self._step, self._tried = step, tried
 
     def __call__(
         self, native: _zeolite.Tx, oid: int, cls: str, version: int, refs: list[int], blobs: list[bytes], data: bytes
     ) -> str | None:
         tx = Transaction(native, Thread())
+        tx.makes_indexes = not self._tried
         try:
             obj = tx.filled(self._step.of, oid, (cls, version, refs, blobs, data))
             self._step(obj, tx)
@@ -95,7 +96,7 @@ class ObjectSide:
     def stepping(self, step: Step, *, tried: bool = False, remembers: bool = True) -> Iterator[Any]:
         """What steps the objects."""
         assert isinstance(step, ObjectStep)
-        yield _Stepping(step)
+        yield _Stepping(step, tried)
 
     def sample(self, oid: int | None, old: bytes, new: bytes | None) -> Sample:
         """What is different."""

@@ -9,7 +9,7 @@
     collections   maps, sets, indexes; ``lines``: lists and queues; ``numbers``: counters, extremes; ``small``: sets and lists in one record
     blobs         files beside the objects
     keepers       who uses a transaction, and how he waits
-    objects       classes and their fields, versions and upgrades; ``kept``: the indexes that they ask for
+    objects       classes, versions and upgrades; ``fields``; ``kept``: the indexes that they ask for
     annotations   which shape a type has: as a value (``shapes``), as a key (``keys``)
     encoding      CBOR and the numbers of postcard
 

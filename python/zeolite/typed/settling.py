@@ -137,7 +137,7 @@ def _write(space: Any, by_index: list[tuple[_Changed, Kept, list[Any], list[Any]
     for change, kept, gone, _ in by_index:
         for key in gone:
             obj, index = change.obj, _collection(space, type(change.obj), kept)
-            if change.are_there:
+            if change.are_there and space.makes_indexes:
                 index._z_place()
             if not kept.is_unique:
                 index.discard(key, obj)
@@ -146,6 +146,8 @@ def _write(space: Any, by_index: list[tuple[_Changed, Kept, list[Any], list[Any]
     for change, kept, _, new in by_index:
         for key in new:
             obj, index = change.obj, _collection(space, type(change.obj), kept)
+            if index._z_oid is None and not space.makes_indexes:
+                continue
             if not kept.is_unique:
                 index.add(key, obj)
             elif (owner := _owner(index, key)) in (None, obj._z_oid):
