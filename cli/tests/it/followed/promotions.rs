@@ -76,7 +76,15 @@ async fn a_client_finds_the_new_primary_past_an_address_that_says_nothing() {
 /// One that cannot be taken yet is asked again, and not only when the one that says nothing has had its time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_asks_again_while_an_address_says_nothing() {
-    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (silent, came) = (TcpListener::bind("127.0.0.1:0").await.expect("a port"), Arc::<AtomicUsize>::default());
+    let (silent_at, count) = (silent.local_addr().expect("an address").to_string(), came.clone());
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            held.push(silent.accept().await.expect("accepts"));
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
     let server = Node::primary(&[]);
     let (door, to) = (TcpListener::bind("127.0.0.1:0").await.expect("a port"), server.address);
     let at = door.local_addr().expect("an address");
@@ -95,9 +103,9 @@ async fn a_client_asks_again_while_an_address_says_nothing() {
         .wait_for_server(true)
         .connect_timeout(GUARD * 2)
         .request_timeout(GUARD * 2);
-    let silent = silent.local_addr().expect("an address").to_string();
-    let connected = tokio::time::timeout(GUARD, Db::connect_with(silent, options)).await;
-    connected.expect("it does not wait for the other one").expect("connects");
+    let connected = tokio::time::timeout(GUARD, Db::connect_with(silent_at, options)).await;
+    let _db = connected.expect("it does not wait for the other one").expect("connects");
+    assert_eq!(came.load(Ordering::SeqCst), 1, "nobody had to give up with the silent one");
 }
 
 /// A primary that knows other copies looks at them every two seconds: once more is not once more a connection.

@@ -156,6 +156,8 @@ async fn changes_are_told_across_a_lost_connection() {
     let line = world.line().await;
     let db = Db::connect_with(line.url(), followed()).await.expect("connects");
     put(&db, 1, 1).await;
+    // What it has asked for it is told, whether it is back before the commit or behind it.
+    assert_eq!(db.now().get(&object(5)).await.expect("reads"), None);
     let before = db.place();
     line.cut();
     let other = world.db().await;
