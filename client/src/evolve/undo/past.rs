@@ -2,7 +2,10 @@
 //!
 //! ```text
 //!   before ── the commit ──> after ── live writers, old code, other commits of the undo ──> now
+//!   `Made`: read once                                                            read at each look
 //! ```
+//! Where live writers are busy a commit is looked at again and again; what cannot change is not asked for again, so that a look is short, and
+//! little is written between it and the draft.
 
 use crate::connect::Db;
 use crate::errors::Result;
@@ -74,28 +77,48 @@ pub(super) struct Of<'a> {
     pub(super) name: &'a str,
 }
 
-/// Those of a commit.
-pub(super) async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote, left_alone: &Alone) -> Result<Vec<Past>> {
-    let Of { db, job, .. } = of;
-    let mut cells = written(db, job, tid).await?.map(|(_, cells)| cells).unwrap_or_default();
-    cells.truncate(note.groups.iter().map(|group| *group as usize).sum());
-    let before = db.at(tid.prev()).get_many(&cells).await?;
-    let after = db.at(tid).get_many(&cells).await?;
-    let now = at.view(db).revisions(&cells).await?;
+/// What a commit has made of what: it never changes.
+pub(super) struct Made {
+    cells: Vec<Cell>,
+    before: Vec<Option<Bytes>>,
+    after: Vec<Option<Bytes>>,
+}
+
+impl Made {
+    pub(super) async fn read(of: Of<'_>, tid: Tid, note: &ChunkNote) -> Result<Made> {
+        let mut cells = written(of.db, of.job, tid).await?.map(|(_, cells)| cells).unwrap_or_default();
+        cells.truncate(note.groups.iter().map(|group| *group as usize).sum());
+        let before = of.db.at(tid.prev()).get_many(&cells).await?;
+        let after = of.db.at(tid).get_many(&cells).await?;
+        Ok(Made { cells, before, after })
+    }
+}
+
+/// The cells of a commit, as they are at a place.
+pub(super) async fn past(
+    of: Of<'_>,
+    at: Place,
+    (tid, note): (Tid, &ChunkNote),
+    made: &Made,
+    left_alone: &Alone,
+) -> Result<Vec<Past>> {
+    let Made { cells, before, after } = made;
+    let now = at.view(of.db).revisions(cells).await?;
     let Alone { owed, paid, .. } = left_alone;
     // What a payment has only taken back, and what one has taken back since, is none of the commit's business any more.
     let stepped = |place: usize| {
-        let mut steps = note.steps_at(place).filter_map(|step| step.cell(&cells));
+        let mut steps = note.steps_at(place).filter_map(|step| step.cell(cells));
         note.steps.is_empty() || steps.any(|cell| !paid.contains(&cell))
     };
     let mine: Vec<bool> =
         cells.iter().enumerate().map(|(place, cell)| stepped(place) && !owed.contains(cell)).collect();
     let mut past = Vec::with_capacity(cells.len());
-    for ((((cell, before), after), now), mine) in cells.into_iter().zip(before).zip(after).zip(now).zip(mine) {
+    for ((((cell, before), after), now), mine) in cells.iter().zip(before).zip(after).zip(now).zip(mine) {
         let is_left_alone = !mine;
-        let is_ours = now.tid > tid && now.record == after && has_written(of, &cell, now.tid).await?;
+        let is_ours = now.tid > tid && now.record == *after && has_written(of, cell, now.tid).await?;
         let base = if is_ours { at.snapshot } else { tid };
         let is_touched = now.tid != tid && !is_ours;
+        let (cell, before, after) = (cell.clone(), before.clone(), after.clone());
         past.push(Past { cell, before, after, now: now.record, is_touched, is_left_alone, base });
     }
     Ok(past)
