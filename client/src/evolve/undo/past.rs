@@ -8,14 +8,19 @@
 //! little is written between it and the draft.
 
 use crate::connect::Db;
-use crate::errors::Result;
+use crate::errors::{Error, Result};
 use crate::evolve::earlier::{Alone, written};
 use crate::evolve::undo::undo_note;
+use crate::revision::Revision;
 use crate::tx::Place;
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Note, Oid, Tid};
+use zeolite_proto::{Cell, Note, Oid, Tid, hash};
+
+/// Revisions whose writers are asked for at once.
+const ASKED_AT_ONCE: usize = 16;
 
 /// Which way an object goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +87,8 @@ pub(super) struct Made {
     cells: Vec<Cell>,
     before: Vec<Option<Bytes>>,
     after: Vec<Option<Bytes>>,
+    /// Of later revisions that are what the commit had made: whether the undo has written them.
+    ours: hash::Map<(Cell, Tid), bool>,
 }
 
 impl Made {
@@ -90,7 +97,29 @@ impl Made {
         cells.truncate(note.groups.iter().map(|group| *group as usize).sum());
         let before = of.db.at(tid.prev()).get_many(&cells).await?;
         let after = of.db.at(tid).get_many(&cells).await?;
-        Ok(Made { cells, before, after })
+        Ok(Made { cells, before, after, ours: hash::Map::default() })
+    }
+
+    /// Asks who has written such revisions; of each but once.
+    async fn ask_whose(&mut self, of: Of<'_>, tid: Tid, now: &[Revision]) -> Result<()> {
+        let mut unknown = Vec::new();
+        for ((cell, after), now) in self.cells.iter().zip(&self.after).zip(now) {
+            let one = (cell.clone(), now.tid);
+            if now.tid > tid && now.record == *after && !self.ours.contains_key(&one) {
+                unknown.push(one);
+            }
+        }
+        let ask = unknown.into_iter().map(|(cell, tid)| async move {
+            let is_ours = has_written(of, &cell, tid).await?;
+            Ok::<_, Error>(((cell, tid), is_ours))
+        });
+        let told: Vec<_> = stream::iter(ask).buffered(ASKED_AT_ONCE).try_collect().await?;
+        self.ours.extend(told);
+        Ok(())
+    }
+
+    fn is_ours(&self, cell: &Cell, tid: Tid) -> bool {
+        self.ours.get(&(cell.clone(), tid)).copied().unwrap_or_default()
     }
 }
 
@@ -99,11 +128,12 @@ pub(super) async fn past(
     of: Of<'_>,
     at: Place,
     (tid, note): (Tid, &ChunkNote),
-    made: &Made,
+    made: &mut Made,
     left_alone: &Alone,
 ) -> Result<Vec<Past>> {
-    let Made { cells, before, after } = made;
-    let now = at.view(of.db).revisions(cells).await?;
+    let now = at.view(of.db).revisions(&made.cells).await?;
+    made.ask_whose(of, tid, &now).await?;
+    let Made { cells, before, after, .. } = &*made;
     let Alone { owed, paid, .. } = left_alone;
     // What a payment has only taken back, and what one has taken back since, is none of the commit's business any more.
     let stepped = |place: usize| {
@@ -115,7 +145,7 @@ pub(super) async fn past(
     let mut past = Vec::with_capacity(cells.len());
     for ((((cell, before), after), now), mine) in cells.iter().zip(before).zip(after).zip(now).zip(mine) {
         let is_left_alone = !mine;
-        let is_ours = now.tid > tid && now.record == *after && has_written(of, cell, now.tid).await?;
+        let is_ours = now.tid > tid && now.record == *after && made.is_ours(cell, now.tid);
         let base = if is_ours { at.snapshot } else { tid };
         let is_touched = now.tid != tid && !is_ours;
         let (cell, before, after) = (cell.clone(), before.clone(), after.clone());
