@@ -33,7 +33,7 @@ use crate::tx::{Place, fold};
 use bytes::Bytes;
 use commits::Commits;
 use group::Group;
-use past::Of;
+use past::{Made, Of};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -264,8 +264,8 @@ impl Undo {
 
     /// One commit; false: the range was lost.
     async fn take_back(&self, held: &mut Lease, job: &Kept<JobRecord>, tid: Tid, note: &ChunkNote) -> Result<bool> {
-        let (mut seen, mut groups) = self.groups(tid, note).await?;
-        let mut looks = 1;
+        let (mut made, mut looks) = (None, 1);
+        let (mut seen, mut groups) = self.groups(tid, note, &mut made).await?;
         loop {
             let (draft, next) = match self.draft(held, job, tid, &groups).await {
                 Ok(made) => made,
@@ -319,7 +319,7 @@ impl Undo {
             if conflict.newest > seen && looks < LOOKS_MAX {
                 // Written since it was looked at: it may be in its old shape again, or go back in another way.
                 self.see(conflict.newest).await?;
-                (seen, groups) = self.groups(tid, note).await?;
+                (seen, groups) = self.groups(tid, note, &mut made).await?;
                 looks += 1;
                 continue;
             }
@@ -344,9 +344,9 @@ impl Undo {
     }
 
     /// The groups of a commit, and as of when they were looked at.
-    async fn groups(&self, tid: Tid, note: &ChunkNote) -> Result<(Tid, Vec<Group>)> {
+    async fn groups(&self, tid: Tid, note: &ChunkNote, made: &mut Option<Made>) -> Result<(Tid, Vec<Group>)> {
         let at = Place::newest(&self.db);
-        let groups = match group::groups(self.of(), at, tid, note).await {
+        let groups = match self.look(at, tid, note, made).await {
             // What was there before is packed, or cannot be read: it cannot be put back.
             Err(error) if error.kind() == Some(FaultKind::SnapshotPacked) || judge(&error) == Verdict::Refused => {
                 vec![Group::refused(error.to_string())]
@@ -354,6 +354,15 @@ impl Undo {
             groups => groups?,
         };
         Ok((at.snapshot, groups))
+    }
+
+    /// One look at a commit; what it made is read by the first.
+    async fn look(&self, at: Place, tid: Tid, note: &ChunkNote, made: &mut Option<Made>) -> Result<Vec<Group>> {
+        let made = match made {
+            Some(made) => made,
+            None => made.insert(Made::read(self.of(), tid, note).await?),
+        };
+        group::groups(self.of(), at, tid, note, made).await
     }
 
     async fn draft(

@@ -13,7 +13,7 @@
 //! The shape is class and version, or that nothing is there.
 
 use super::entries::{Fate, Ways};
-use super::past::{Of, Past, past, shape};
+use super::past::{Made, Of, Past, past, shape};
 use crate::errors::Result;
 use crate::evolve::earlier::{Alone, ChunkLog, Stuck, TakeBack, left_alone};
 use crate::tx::Place;
@@ -82,9 +82,9 @@ impl Group {
 }
 
 /// The groups of a commit with what was in their cells before it.
-pub(super) async fn groups(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<Group>> {
+pub(super) async fn groups(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote, made: &mut Made) -> Result<Vec<Group>> {
     let alone = left_alone(&at.view(of.db), of.job, tid).await?;
-    let all = past(of, at, tid, note, &alone).await?;
+    let all = past(of, at, (tid, note), made, &alone).await?;
     if !note.steps.is_empty() {
         return by_steps(of, at, (tid, note), all, &alone).await;
     }
@@ -181,7 +181,8 @@ fn together(groups: &mut Vec<Group>, has: &mut hash::Map<usize, usize>, places: 
 /// What of a commit that was taken back is not in the shape that it had before, and what it is instead.
 pub(super) async fn not_back(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote) -> Result<Vec<(Cell, String)>> {
     let alone = left_alone(&at.view(of.db), of.job, tid).await?;
-    let all = past(of, at, tid, note, &alone).await?;
+    let mut made = Made::read(of, tid, note).await?;
+    let all = past(of, at, (tid, note), &mut made, &alone).await?;
     let other = all.iter().filter(|past| !past.is_left_alone && past.has_another_shape_since() && !past.is_back());
     let told = |shape: Option<(&str, u32)>| match shape {
         Some((class, version)) => format!("version {version} of class {class:?}"),

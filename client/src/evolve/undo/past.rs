@@ -2,17 +2,25 @@
 //!
 //! ```text
 //!   before ── the commit ──> after ── live writers, old code, other commits of the undo ──> now
+//!   `Made`: read once                                                            read at each look
 //! ```
+//! Where live writers are busy a commit is looked at again and again; what cannot change is not asked for again, so that a look is short, and
+//! little is written between it and the draft.
 
 use crate::connect::Db;
-use crate::errors::Result;
+use crate::errors::{Error, Result};
 use crate::evolve::earlier::{Alone, written};
 use crate::evolve::undo::undo_note;
+use crate::revision::Revision;
 use crate::tx::Place;
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use zeolite_proto::evolve::ChunkNote;
 use zeolite_proto::record::Header;
-use zeolite_proto::{Cell, Note, Oid, Tid};
+use zeolite_proto::{Cell, Note, Oid, Tid, hash};
+
+/// Revisions whose writers are asked for at once.
+const ASKED_AT_ONCE: usize = 16;
 
 /// Which way an object goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,28 +82,73 @@ pub(super) struct Of<'a> {
     pub(super) name: &'a str,
 }
 
-/// Those of a commit.
-pub(super) async fn past(of: Of<'_>, at: Place, tid: Tid, note: &ChunkNote, left_alone: &Alone) -> Result<Vec<Past>> {
-    let Of { db, job, .. } = of;
-    let mut cells = written(db, job, tid).await?.map(|(_, cells)| cells).unwrap_or_default();
-    cells.truncate(note.groups.iter().map(|group| *group as usize).sum());
-    let before = db.at(tid.prev()).get_many(&cells).await?;
-    let after = db.at(tid).get_many(&cells).await?;
-    let now = at.view(db).revisions(&cells).await?;
+/// What a commit has made of what: it never changes.
+pub(super) struct Made {
+    cells: Vec<Cell>,
+    before: Vec<Option<Bytes>>,
+    after: Vec<Option<Bytes>>,
+    /// Of later revisions that are what the commit had made: whether the undo has written them.
+    ours: hash::Map<(Cell, Tid), bool>,
+}
+
+impl Made {
+    pub(super) async fn read(of: Of<'_>, tid: Tid, note: &ChunkNote) -> Result<Made> {
+        let mut cells = written(of.db, of.job, tid).await?.map(|(_, cells)| cells).unwrap_or_default();
+        cells.truncate(note.groups.iter().map(|group| *group as usize).sum());
+        let before = of.db.at(tid.prev()).get_many(&cells).await?;
+        let after = of.db.at(tid).get_many(&cells).await?;
+        Ok(Made { cells, before, after, ours: hash::Map::default() })
+    }
+
+    /// Asks who has written such revisions; of each but once.
+    async fn ask_whose(&mut self, of: Of<'_>, tid: Tid, now: &[Revision]) -> Result<()> {
+        let mut unknown = Vec::new();
+        for ((cell, after), now) in self.cells.iter().zip(&self.after).zip(now) {
+            let one = (cell.clone(), now.tid);
+            if now.tid > tid && now.record == *after && !self.ours.contains_key(&one) {
+                unknown.push(one);
+            }
+        }
+        let ask = unknown.into_iter().map(|(cell, tid)| async move {
+            let is_ours = has_written(of, &cell, tid).await?;
+            Ok::<_, Error>(((cell, tid), is_ours))
+        });
+        let told: Vec<_> = stream::iter(ask).buffered(ASKED_AT_ONCE).try_collect().await?;
+        self.ours.extend(told);
+        Ok(())
+    }
+
+    fn is_ours(&self, cell: &Cell, tid: Tid) -> bool {
+        self.ours.get(&(cell.clone(), tid)).copied().unwrap_or_default()
+    }
+}
+
+/// The cells of a commit, as they are at a place.
+pub(super) async fn past(
+    of: Of<'_>,
+    at: Place,
+    (tid, note): (Tid, &ChunkNote),
+    made: &mut Made,
+    left_alone: &Alone,
+) -> Result<Vec<Past>> {
+    let now = at.view(of.db).revisions(&made.cells).await?;
+    made.ask_whose(of, tid, &now).await?;
+    let Made { cells, before, after, .. } = &*made;
     let Alone { owed, paid, .. } = left_alone;
     // What a payment has only taken back, and what one has taken back since, is none of the commit's business any more.
     let stepped = |place: usize| {
-        let mut steps = note.steps_at(place).filter_map(|step| step.cell(&cells));
+        let mut steps = note.steps_at(place).filter_map(|step| step.cell(cells));
         note.steps.is_empty() || steps.any(|cell| !paid.contains(&cell))
     };
     let mine: Vec<bool> =
         cells.iter().enumerate().map(|(place, cell)| stepped(place) && !owed.contains(cell)).collect();
     let mut past = Vec::with_capacity(cells.len());
-    for ((((cell, before), after), now), mine) in cells.into_iter().zip(before).zip(after).zip(now).zip(mine) {
+    for ((((cell, before), after), now), mine) in cells.iter().zip(before).zip(after).zip(now).zip(mine) {
         let is_left_alone = !mine;
-        let is_ours = now.tid > tid && now.record == after && has_written(of, &cell, now.tid).await?;
+        let is_ours = now.tid > tid && now.record == *after && made.is_ours(cell, now.tid);
         let base = if is_ours { at.snapshot } else { tid };
         let is_touched = now.tid != tid && !is_ours;
+        let (cell, before, after) = (cell.clone(), before.clone(), after.clone());
         past.push(Past { cell, before, after, now: now.record, is_touched, is_left_alone, base });
     }
     Ok(past)
