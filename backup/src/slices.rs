@@ -9,8 +9,10 @@
 
 use bytes::Bytes;
 use std::fs::File;
-use std::io::{Result, Write};
+use std::io::{ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// As long as the disk takes for some of its syncs anyway.
@@ -19,20 +21,31 @@ pub(crate) const SLICE_BYTES: usize = 256 << 10;
 const RESTS: u32 = 9;
 const REST_MAX: Duration = Duration::from_millis(100);
 
-/// Puts a file there, whole and synced, over one that is there.
+/// Puts a file there, whole and synced, over one that is there. Dropped before, it ends with the next slice, and nothing is there.
 pub(crate) async fn put(path: PathBuf, bytes: Bytes) -> Result<()> {
-    match tokio::task::spawn_blocking(move || write(&path, &bytes)).await {
+    let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+    let is_wanted = wanted.0.clone();
+    match tokio::task::spawn_blocking(move || write(&path, &bytes, &is_wanted)).await {
         Ok(written) => written,
         Err(error) => Err(std::io::Error::other(error)),
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Somebody waits for the file.
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+fn write(path: &Path, bytes: &[u8], is_wanted: &AtomicBool) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     make(dir)?;
     let mut staged = path.as_os_str().to_owned();
     staged.push("#1");
-    let written = write_slices(Path::new(&staged), bytes).and_then(|()| std::fs::rename(&staged, path));
+    let written = write_slices(Path::new(&staged), bytes, is_wanted).and_then(|()| std::fs::rename(&staged, path));
     if written.is_err() {
         // One that stays is known by its name, and removed with what its run has left.
         drop(std::fs::remove_file(&staged));
@@ -42,9 +55,12 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the rest is what this is for: the disk is left to others")]
-fn write_slices(path: &Path, bytes: &[u8]) -> Result<()> {
+fn write_slices(path: &Path, bytes: &[u8], is_wanted: &AtomicBool) -> Result<()> {
     let mut file = File::create(path)?;
     for slice in bytes.chunks(SLICE_BYTES) {
+        if !is_wanted.load(Ordering::Relaxed) {
+            return Err(ErrorKind::Interrupted.into());
+        }
         let begun = Instant::now();
         file.write_all(slice)?;
         file.sync_data()?;
@@ -89,6 +105,10 @@ mod tests {
         place.put("main/chain/run/000002.log", bytes.clone()).await.expect("is put");
         assert_eq!(place.get("main/chain/run/000002.log").await.expect("reads"), Some(bytes));
         assert_eq!(place.listing("main/chain/run").await.expect("lists").0.len(), 2);
+        // Nobody waits any more.
+        let (gone, bytes) = (dir.path().join("main/gone"), vec![7; 3 * SLICE_BYTES]);
+        assert!(write(&gone, &bytes, &AtomicBool::new(false)).is_err());
+        assert_eq!(std::fs::read_dir(dir.path().join("main")).expect("there").count(), 1, "the chains");
         // A directory of that name is no file, and what was begun is gone.
         let taken = dir.path().join("main");
         put(taken, Bytes::from_static(b"x")).await.expect_err("there is one");

@@ -59,15 +59,15 @@ use machine::Machine;
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zeolite_proto::Registry;
 
 /// What is compared takes turns, this often, so that a machine that is slower for a while is so for both.
 const TURNS: u32 = 6;
 
-/// A directory that is left is deleted so often.
-const REMOVES_MAX: u32 = 100;
+/// For so long a directory that is left is deleted again.
+const REMOVES_FOR: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -181,9 +181,11 @@ impl Scratch {
     /// Deletes what is left of them.
     pub(crate) fn remove(&self) {
         for dir in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // A thread that has not heard of the end may make one more file.
+            // A thread that has not heard of the end may make one more file, when its sync comes back.
+            let until = Instant::now() + REMOVES_FOR;
             let is_gone = || std::fs::remove_dir_all(&dir).is_ok() || !dir.exists();
-            if !(0..REMOVES_MAX).any(|_| is_gone()) {
+            let is_gone = std::iter::repeat_with(is_gone).find(|is_gone| *is_gone || Instant::now() > until);
+            if is_gone != Some(true) {
                 tracing::warn!(dir = %dir.display(), "could not be deleted; delete it yourself");
             }
         }

@@ -137,7 +137,10 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
         Command::Demo(args) => runtime()?.block_on(demo::demo(out, &args)),
         Command::Backup(args) => {
             backup::give_way(&args);
-            runtime()?.block_on(interruptible(backup::backup(out, server, &args)))
+            let runtime = runtime()?;
+            let taken = runtime.block_on(interruptible(backup::backup(out, server, &args)));
+            runtime.shutdown_timeout(LAST_CALLS);
+            taken
         }
         Command::Restore(args) => runtime()?.block_on(interruptible(restore::restore(out, server, &args))),
         Command::Top(args) => runtime()?.block_on(top::top(out, server, &args)),
@@ -158,10 +161,12 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Ctrl-C and SIGTERM drop the work: what the server has begun for it (a pack, a verify) it stops or finishes by itself.
 pub(crate) async fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
+    // Both before the work begins: what it makes is to be removed again.
     let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
     tokio::select! {
         result = work => result,
-        _ = tokio::signal::ctrl_c() => Err(exit::Interrupted("").into()),
+        _ = interrupt.recv() => Err(exit::Interrupted("").into()),
         _ = terminate.recv() => Err(exit::Terminated.into()),
     }
 }

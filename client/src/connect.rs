@@ -38,6 +38,7 @@ use oids::Oids;
 use parking_lot::Mutex;
 use pins::Pins;
 use root_names::RootNames;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -123,8 +124,8 @@ pub(crate) struct Core {
     timeline: AtomicU64,
     /// The newest term of that store that was met.
     term: AtomicU64,
-    /// The other store that was last seen at one of several addresses, and told in the log; 0: none.
-    stranger: AtomicU64,
+    /// The other store that was last seen at one of several addresses, and told in the log.
+    strangers: Mutex<BTreeMap<String, u64>>,
     /// The server's limit.
     load_cells_max: AtomicUsize,
     key_bytes_max: AtomicUsize,
@@ -153,7 +154,7 @@ impl Core {
             store_id: AtomicU64::new(0),
             timeline: AtomicU64::new(0),
             term: AtomicU64::new(0),
-            stranger: AtomicU64::new(0),
+            strangers: Mutex::default(),
             load_cells_max: AtomicUsize::new(1),
             key_bytes_max: AtomicUsize::new(usize::MAX),
             pressure: Mutex::new(None),

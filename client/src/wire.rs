@@ -273,6 +273,7 @@ fn greeting(hello: Hello) -> v2::Hello {
         // Who cannot say what he holds is told everything.
         interest: held.is_some(),
         held,
+        feed_with_answers: hello.feed,
         protocol: PROTOCOL,
         client: hello.client,
         role: hello.acting.role,

@@ -19,7 +19,7 @@ use crate::errors::{Error, Result};
 use crate::wire::{self, Hello, Incoming, Link, Welcome};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -90,39 +90,53 @@ pub(super) async fn open(core: &Core, hello: &Hello) -> Result<Opened> {
     if !core.has_choice() {
         return open_at(core, core.url.clone(), hello).await;
     }
-    let (found, mut failed) = look(core, hello).await;
+    let Looked { found, mut failed, is_made_anew } = look(core, hello).await;
+    let open = async |url| open_judged(core, url, hello, is_made_anew).await;
     if core.only_reads() {
-        return open_first(core, hello, found, failed).await;
+        for Found { url, .. } in found {
+            match open(url).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => keep(&mut failed, error),
+            }
+        }
+        return Err(failed.expect("one of them cannot be read, or was not there when it was to be"));
     }
     let (newest, older) = by_term(found);
     let (primaries, copies): (Vec<_>, Vec<_>) = newest.into_iter().partition(|found| found.takes_writes);
     for Found { url, .. } in primaries {
-        match open_at(core, url, hello).await {
+        match open(url).await {
             Ok(opened) if core.is_primary(opened.0.welcome()) => return Ok(opened),
             Ok(_) => {}
             Err(error) => keep(&mut failed, error),
         }
     }
     match (copies.into_iter().chain(older).next(), failed) {
-        (Some(Found { url, .. }), _) => open_at(core, url, hello).await,
+        (Some(Found { url, .. }), _) => open(url).await,
         (None, Some(failed)) => Err(failed),
         (None, None) => Err(Error::Disconnected { url: core.url.clone(), reason: "it is not the primary".to_owned() }),
     }
 }
 
-/// The first that can be read.
-async fn open_first(core: &Core, hello: &Hello, found: Vec<Found>, mut failed: Option<Error>) -> Result<Opened> {
-    for Found { url, .. } in found {
-        match open_at(core, url, hello).await {
-            Ok(opened) => return Ok(opened),
-            Err(error) => keep(&mut failed, error),
-        }
+/// Opens one that was found. Behind an address somebody else may answer the second time.
+async fn open_judged(core: &Core, url: String, hello: &Hello, is_made_anew: bool) -> Result<Opened> {
+    let opened = open_at(core, url.clone(), hello).await?;
+    match opened.0.welcome() {
+        welcome if core.is_stranger(welcome) && !is_made_anew => Err(of_another_store(core, url, welcome)),
+        _ => Ok(opened),
     }
-    Err(failed.expect("one of them cannot be read, or was not there when it was to be"))
 }
 
-/// What is there, in order, and why the others do not count.
-async fn look(core: &Core, hello: &Hello) -> (Vec<Found>, Option<Error>) {
+/// What there is at the addresses.
+struct Looked {
+    /// In order.
+    found: Vec<Found>,
+    /// Why others do not count.
+    failed: Option<Error>,
+    /// All are of one other store than the one that was met.
+    is_made_anew: bool,
+}
+
+async fn look(core: &Core, hello: &Hello) -> Looked {
     let (mut found, mut failed) = (Vec::new(), None);
     let answers = ask_all(core, hello).await;
     for welcome in answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()) {
@@ -131,7 +145,12 @@ async fn look(core: &Core, hello: &Hello) -> (Vec<Found>, Option<Error>) {
         }
     }
     let is_stranger = |answer: &Result<Welcome>| answer.as_ref().is_ok_and(|welcome| core.is_stranger(welcome));
-    let is_made_anew = answers.len() == core.urls().count() && answers.iter().all(|(_, answer)| is_stranger(answer));
+    // All of one: which of two strangers is meant nobody here can know.
+    let stores: BTreeSet<u64> =
+        answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).map(|welcome| welcome.store_id).collect();
+    let is_made_anew = answers.len() == core.urls().count()
+        && stores.len() == 1
+        && answers.iter().all(|(_, answer)| is_stranger(answer));
     for (url, answer) in answers {
         match answer {
             Ok(welcome) if core.is_stranger(&welcome) && !is_made_anew => {
@@ -145,7 +164,7 @@ async fn look(core: &Core, hello: &Hello) -> (Vec<Found>, Option<Error>) {
             Err(error) => keep(&mut failed, error),
         }
     }
-    (found, failed)
+    Looked { found, failed, is_made_anew }
 }
 
 /// Asks at all addresses at the same time, until each has answered or failed, or one that fits has and the others had their time: who does not fit
@@ -193,15 +212,15 @@ fn is_behind(core: &Core, url: String, Welcome { visible, .. }: &Welcome) -> Err
 
 fn of_another_store(core: &Core, url: String, Welcome { store_id, .. }: &Welcome) -> Error {
     let met = core.store_id.load(Ordering::Acquire);
-    if core.stranger.swap(*store_id, Ordering::AcqRel) != *store_id {
+    if core.strangers.lock().insert(url.clone(), *store_id) != Some(*store_id) {
         tracing::warn!(
             url,
             "is of another store ({store_id:016x}) than the one that was met ({met:016x}), and is not taken; take it from the addresses"
         );
     }
     let reason = format!(
-        "it is of another store ({store_id:016x}) than this client has met ({met:016x}), and not every address is; take it from the \
-         addresses, or begin anew"
+        "it is of another store ({store_id:016x}) than this client has met ({met:016x}), and not every address is of that one; take \
+         it from the addresses, or, if the database was restored, restart this program or bring all addresses to the new one"
     );
     Error::Disconnected { url, reason }
 }

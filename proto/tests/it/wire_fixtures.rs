@@ -130,6 +130,7 @@ fn requests() -> Vec<(&'static str, Request)> {
                 // Newer than the fixture.
                 interest: false,
                 held: None,
+                feed_with_answers: false,
             }),
         ),
         (
@@ -141,6 +142,10 @@ fn requests() -> Vec<(&'static str, Request)> {
                 held: Some(v2::Held { rows_log2: 6, rows: bytes("01234567"), cells: 12 }),
                 ..Default::default()
             }),
+        ),
+        (
+            "hello_feed_with_answers",
+            Request::Hello(v2::Hello { protocol: 2, feed: true, feed_with_answers: true, ..Default::default() }),
         ),
         ("everything", Request::Everything(v2::Everything {})),
         (

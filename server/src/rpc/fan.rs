@@ -42,6 +42,9 @@ const WAKE_APART: Duration = Duration::from_micros(100);
 /// However many listeners there are, none is told later for that.
 const DELAY_MAX: Duration = Duration::from_millis(20);
 
+/// So many turns, of [`DELAY_MAX`] each unless the setting is longer, how far the order has come waits at most for an answer.
+pub(super) const PUT_OFF_MAX: u8 = 5;
+
 /// Sessions woken before others get a turn of the thread.
 const WAKES_PER_TURN: usize = 32;
 
@@ -57,6 +60,7 @@ pub(super) struct Fan {
     bell: Notify,
     bytes_max: usize,
     batches_max: usize,
+    put_off_max: u8,
 }
 
 struct State {
@@ -159,6 +163,7 @@ impl Fan {
             bell: Notify::new(),
             bytes_max: settings.feed_queue_bytes_max,
             batches_max: settings.feed_queue_batches_max,
+            put_off_max: if settings.feed_delay_ms == 0 { 0 } else { PUT_OFF_MAX },
         });
         let (task, least) = (fan.clone(), Duration::from_millis(settings.feed_delay_ms));
         let task = tokio::spawn(async move {
@@ -175,6 +180,11 @@ impl Fan {
             }
         });
         (fan, Waking(task))
+    }
+
+    /// So often how far the order has come may be put off; never where nothing is to wait.
+    pub(super) fn put_off_max(&self) -> u8 {
+        self.put_off_max
     }
 
     /// The columns of its sessions.

@@ -29,9 +29,9 @@ use super::fan::{Cursor, Due, Fan, Listener, Untaken};
 use super::interest::Place;
 use crate::settings::SessionSettings;
 use bytes::Bytes;
-use feeding::{Fed, Feeding, Turn};
 #[cfg(test)]
-pub(super) use feeding::{PUT_OFF_MAX, TOGETHER_BYTES};
+pub(super) use feeding::TOGETHER_BYTES;
+use feeding::{Fed, Feeding, Turn};
 use parking_lot::Mutex;
 use prost::Message;
 use std::collections::VecDeque;
@@ -87,6 +87,8 @@ struct Lane {
     feed: Option<Feeding>,
     /// So many of the frames show nothing of which the feed is not sent.
     covered: usize,
+    /// The client looks for feed in answers.
+    feed_with_answers: bool,
     waker: Option<Waker>,
 }
 
@@ -127,6 +129,7 @@ impl Outbox {
                 reply_bytes: 0,
                 feed: None,
                 covered: 0,
+                feed_with_answers: false,
                 waker: None,
             }),
             limits: QueueLimits {
@@ -136,6 +139,11 @@ impl Outbox {
             },
             runtime,
         })
+    }
+
+    /// Before the feed begins: its client looks for feed in answers, too.
+    pub(super) fn feed_goes_with_answers(&self) {
+        self.lane.lock().feed_with_answers = true;
     }
 
     /// Notes a request, whose room is free again when it is answered; false when its id is already in flight.
@@ -242,11 +250,15 @@ impl Outbox {
                 Bytes::new()
             }
         };
-        if let Some(queued) = lane.frames.pop_front() {
+        if let Some(mut queued) = lane.frames.pop_front() {
             lane.covered = lane.covered.saturating_sub(1);
             if queued.kind == QueuedKind::Reply {
                 lane.replies -= 1;
                 lane.reply_bytes -= queued.bytes;
+            }
+            if let (Some(Reply::Cut(cut)), Some(feed)) = (&mut queued.frame.reply, &lane.feed) {
+                // More was sent since it was queued.
+                cut.tid = feed.sent_to().0;
             }
             return Popped::Frame(v2::ServerFrame { feed_before, ..queued.frame });
         }
@@ -286,7 +298,8 @@ impl Outbox {
 
 impl Listener for Outbox {
     fn feed_begins(&self, fan: Arc<Fan>, at: Cursor, place: Option<Place>, after: Tid) {
-        self.lane.lock().feed = Some(Feeding::new(fan, at, place, after));
+        let mut lane = self.lane.lock();
+        lane.feed = Some(Feeding::new(fan, at, place, after, lane.feed_with_answers));
     }
 
     fn feed_is_due(self: Arc<Self>) -> Due {

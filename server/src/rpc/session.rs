@@ -124,6 +124,9 @@ impl Session {
         );
         self.rpc.enter_session(self.id, database, &who)?;
         let interest = self.interest(database, hello)?;
+        if hello.feed_with_answers {
+            self.outbox.feed_goes_with_answers();
+        }
         Ok(self.rpc.calls(database, who, self.peer.account.clone()).told_of(interest))
     }
 

@@ -63,7 +63,11 @@ impl Collector {
         let within = Duration::from_millis(self.settings.timeout_ms);
         match tokio::time::timeout(within, self.try_to_send(batch)).await {
             Ok(sent) => sent.map_err(explained),
-            Err(_) => Err("it did not answer in time".to_owned()),
+            Err(_) => {
+                // Of a connection that says nothing nobody knows whether somebody is there: the next batch makes another one.
+                self.connected = None;
+                Err("it did not answer within traces.timeout_ms; look at traces.endpoint (address, http or https) and at the collector".into())
+            }
         }
     }
 

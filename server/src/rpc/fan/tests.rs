@@ -1,7 +1,7 @@
 //! Owns the tests of the fan: what is one frame, what goes beyond the limits, and that no answer overtakes its feed.
 
 use super::super::budget::{Budget, Charge};
-use super::super::outbox::{Outbox, PUT_OFF_MAX, Popped, TOGETHER_BYTES};
+use super::super::outbox::{Outbox, Popped, TOGETHER_BYTES};
 use super::*;
 use prost::Message;
 use zeolite_proto::wire::v2;
@@ -243,11 +243,14 @@ async fn an_import_is_kept_for_nobody_and_told_to_nobody() {
 }
 
 /// The session of a client that may hold the cells of tid 2 and of tid 4, and requests that it waits for.
-async fn one_that_waits_for_answers(fan: &Arc<Fan>) -> (Arc<Outbox>, Charge) {
+fn one_that_waits_for_answers(fan: &Arc<Fan>, with_answers: bool) -> (Arc<Outbox>, Charge) {
     let feed = Arc::new(Feed::new(Tid(0)));
     let interest = Arc::new(fan.interests().begin(feed.clone(), None));
     interest.note([2, 4].map(|tid| Cell::entry(Oid(tid), vec![0; 8])).iter());
     let session = outbox();
+    if with_answers {
+        session.feed_goes_with_answers();
+    }
     fan.join(&feed, session.clone(), Some(interest));
     (session, Budget::new(&SessionSettings::default()).account().take(0).expect("there is room"))
 }
@@ -256,7 +259,7 @@ async fn one_that_waits_for_answers(fan: &Arc<Fan>) -> (Arc<Outbox>, Charge) {
 async fn who_has_said_what_it_may_hold_gets_feed_and_answer_as_one() {
     let (fan, plain) = fan(1 << 20, 1000);
     plain.close();
-    let (session, charge) = one_that_waits_for_answers(&fan).await;
+    let (session, charge) = one_that_waits_for_answers(&fan, true);
     fan.push(&batch(1, 1, 8));
     fan.push(&batch(2, 1, 8));
     assert_eq!(sent(&session), "empty", "it waits for an answer");
@@ -284,7 +287,7 @@ async fn who_has_said_what_it_may_hold_gets_feed_and_answer_as_one() {
 async fn how_far_the_order_has_come_waits_for_an_answer_but_not_for_ever() {
     let (fan, plain) = fan(1 << 20, 1000);
     plain.close();
-    let (session, charge) = one_that_waits_for_answers(&fan).await;
+    let (session, charge) = one_that_waits_for_answers(&fan, true);
     assert!(session.begin(1, charge));
     assert_eq!(sent(&session), "empty");
     fan.push(&batch(1, 1, 8));
@@ -298,4 +301,25 @@ async fn how_far_the_order_has_come_waits_for_an_answer_but_not_for_ever() {
     assert_eq!((fan.wake().await, sent(&session)), (1, "empty".into()), "and begins anew");
     fan.push(&batch(4, 1, 8));
     assert_eq!((fan.wake().await, sent(&session)), (1, "feed [4]".into()), "what it may hold does not wait");
+}
+
+#[tokio::test]
+async fn who_does_not_look_for_feed_in_answers_gets_none_there() {
+    let (fan, plain) = fan(1 << 20, 1000);
+    plain.close();
+    let (session, _) = one_that_waits_for_answers(&fan, false);
+    fan.push(&batch(2, 1, 8));
+    answer(&session, "shows 2");
+    assert_eq!((sent(&session), sent(&session)), ("feed [2]".into(), "shows 2".into()));
+}
+
+#[tokio::test]
+async fn an_operators_cut_says_up_to_where_it_was_told() {
+    let (fan, plain) = fan(1 << 20, 1000);
+    plain.close();
+    let (session, _) = one_that_waits_for_answers(&fan, true);
+    fan.push(&batch(1, 1, 8));
+    session.cut_by_operator();
+    fan.push(&batch(2, 1, 8));
+    assert_eq!((sent(&session), sent(&session)), ("feed [2], cut 2".into(), "end".into()));
 }

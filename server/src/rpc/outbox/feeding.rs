@@ -1,14 +1,14 @@
 //! Owns the feed as one session sees it: how far it has taken it, and whether it goes by itself or with an answer.
 //!
 //! ```text
-//!   no interest    a frame as soon as the session looks         | feed | answer |
-//!   interest       with the next answer, as one message         | feed+answer |
-//!                  by itself when the fan says that it is due   | feed |
+//!   otherwise            a frame as soon as the session looks         | feed | answer |
+//!   feed_with_answers    with the next answer, as one message         | feed+answer |
+//!                        by itself when the fan says that it is due   | feed |
 //! ```
 //!
-//! A session that commits would otherwise be sent two messages for each answer, and a third while it waits. So who has said what it may
-//! hold knows the feed in both places, and how far the order has come is put off while an answer is still to come, for a few turns of the
-//! fan. What the session may hold is never put off: who reads it again is to find the new one.
+//! A session that commits would otherwise be sent two messages for each answer, and a third while it waits. So who looks for feed in
+//! answers gets it there, and to who has said what it may hold, how far the order has come is put off while an answer is still to come, for
+//! a few turns of the fan. What the session may hold is never put off: who reads it again is to find the new one.
 
 use crate::rpc::fan::{Cursor, Due, Fan, Has, Untaken};
 use crate::rpc::interest::Place;
@@ -16,17 +16,16 @@ use bytes::Bytes;
 use std::sync::Arc;
 use zeolite_proto::Tid;
 
-/// So many turns of the fan, of 20 ms at most, how far the order has come waits for an answer.
-pub(in crate::rpc) const PUT_OFF_MAX: u8 = 5;
-
 /// An answer and the feed before it are one message up to this size.
 pub(in crate::rpc) const TOGETHER_BYTES: usize = 32 << 10;
 
 pub(super) struct Feeding {
     fan: Arc<Fan>,
     at: Cursor,
-    /// Its column; none: it is told everything, each in a frame of its own.
+    /// Its column; none: it is told everything.
     place: Option<Place>,
+    /// It may go with an answer.
+    with_answers: bool,
     /// Everything up to here was sent.
     sent_to: Tid,
     /// It has waited long enough for an answer.
@@ -55,8 +54,8 @@ pub(super) enum Turn {
 }
 
 impl Feeding {
-    pub(super) fn new(fan: Arc<Fan>, at: Cursor, place: Option<Place>, after: Tid) -> Feeding {
-        Feeding { fan, at, place, sent_to: after, is_due: false, put_off: 0 }
+    pub(super) fn new(fan: Arc<Fan>, at: Cursor, place: Option<Place>, after: Tid, with_answers: bool) -> Feeding {
+        Feeding { fan, at, place, with_answers, sent_to: after, is_due: false, put_off: 0 }
     }
 
     pub(super) fn fan(&self) -> &Arc<Fan> {
@@ -74,7 +73,7 @@ impl Feeding {
     /// What is to be sent before anything else, the next answer having so many bytes, and whether that is all there is; the error says
     /// by which limit it is gone.
     pub(super) fn next(&mut self, answer: Option<usize>) -> Result<(Fed, bool), &'static str> {
-        if self.place.is_some() && answer.is_none() && !self.is_due {
+        if self.with_answers && answer.is_none() && !self.is_due {
             return Ok((Fed::NOTHING, true));
         }
         let taking = match self.fan.take(self.at, self.place) {
@@ -85,7 +84,7 @@ impl Feeding {
         (self.at, self.sent_to) = (taking.next, self.sent_to.max(taking.whole()));
         (self.is_due, self.put_off) = (!taking.all, 0);
         let bytes = taking.bytes();
-        let fits = |answer| taking.all && self.place.is_some() && answer + bytes.len() <= TOGETHER_BYTES;
+        let fits = |answer| taking.all && self.with_answers && answer + bytes.len() <= TOGETHER_BYTES;
         let fed = if answer.is_some_and(fits) { Fed::With(bytes) } else { Fed::Alone(bytes) };
         Ok((fed, taking.all))
     }
@@ -95,7 +94,9 @@ impl Feeding {
         match self.fan.has(self.at) {
             Has::Nothing => Turn::Stays(Due { at: Some(self.at), again: false }),
             Has::Gone(limit) => Turn::Gone(limit),
-            Has::More if answers && self.put_off < PUT_OFF_MAX && self.fan.is_place_alone(self.at, self.place) => {
+            Has::More
+                if answers && self.put_off < self.fan.put_off_max() && self.fan.is_place_alone(self.at, self.place) =>
+            {
                 self.put_off += 1;
                 Turn::Stays(Due { at: Some(self.at), again: true })
             }
