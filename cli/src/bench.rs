@@ -50,6 +50,7 @@ mod tls;
 mod traffic;
 mod zodb;
 
+use crate::exit::{self, Ends};
 use crate::host::Host;
 use crate::output::Out;
 use crate::progress::Progress;
@@ -58,13 +59,16 @@ use clap::{Args, Subcommand, ValueEnum};
 use machine::Machine;
 use report::Report;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zeolite_proto::Registry;
 
 /// What is compared takes turns, this often, so that a machine that is slower for a while is so for both.
 const TURNS: u32 = 6;
+
+/// A measurement that hears of its end has come to it by then.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// For so long a directory that is left is deleted again.
 const REMOVES_FOR: Duration = Duration::from_secs(5);
@@ -190,6 +194,17 @@ impl Scratch {
             }
         }
     }
+}
+
+/// The measurements of a disk and of an engine hear of nothing before they are done: when they do not end by themselves, the process does.
+pub(crate) async fn end_by_force(out: Out, scratch: Arc<Scratch>) {
+    let Ok(mut ends) = Ends::new() else { return };
+    let why = ends.next("").await;
+    // Where the work does hear of it this task is dropped in the meantime.
+    tokio::time::sleep(ENDS_WITHIN).await;
+    out.error(&why);
+    scratch.remove();
+    std::process::exit(exit::number(&why).into());
 }
 
 /// What every measurement needs to know.

@@ -17,7 +17,7 @@ mod wordnet;
 mod words;
 
 use crate::evolve::{Line, left};
-use crate::exit::{Interrupted, ProblemFound, Usage};
+use crate::exit::{Ends, ProblemFound, Usage};
 use crate::host::Host;
 use crate::output::{Out, count};
 use crate::progress::Progress;
@@ -83,22 +83,22 @@ pub(crate) async fn demo(out: &Out, args: &DemoArgs) -> Result<()> {
     let host = Host::start(&args.data, registry(), |_| ()).await?;
     out.remark(format_args!("server on {}, data in {}", host.address(), args.data.display()));
     let url = host.url();
-    let stop = Stopping::default();
+    let (stop, mut ends) = (Stopping::default(), Ends::new()?);
     let result = {
         let work = run(out, args, &url, &stop);
         tokio::pin!(work);
         tokio::select! {
             result = &mut work => result,
-            _ = tokio::signal::ctrl_c() => {
-                stop.stop(out, work).await;
-                Err(Interrupted("; the database is good, run the demo again to go on where it was stopped").into())
+            why = ends.next("; the database is good, run the demo again to go on where it was stopped") => {
+                stop.stop(out, work, &mut ends).await;
+                Err(why)
             }
         }
     };
     if args.keep && result.is_ok() {
         let server = host.address();
         out.remark(format_args!("still serving: try `zeolite evolve list --server {server}`; Ctrl-C ends it"));
-        tokio::signal::ctrl_c().await.context("signals")?;
+        let _ = ends.next("").await;
     }
     host.stop().await?;
     result
@@ -116,14 +116,14 @@ impl Stopping {
     }
 
     /// Stops the worker, if it runs; a second Ctrl-C does not wait for it.
-    async fn stop(&self, out: &Out, work: impl Future<Output = Result<()>>) {
+    async fn stop(&self, out: &Out, work: impl Future<Output = Result<()>>, ends: &mut Ends) {
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(worker) = worker else { return };
         worker.stop();
         out.remark("finishing the chunk; Ctrl-C again ends at once");
         tokio::select! {
             _ = work => {}
-            _ = tokio::signal::ctrl_c() => {}
+            _ = ends.next("") => {}
         }
     }
 }

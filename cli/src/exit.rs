@@ -1,6 +1,8 @@
 //! Owns the exit codes: what each means, and which error becomes which.
 
+use anyhow::{Context, Result};
 use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeolite_proto::Fault;
 
 /// Shown at the end of `zeolite --help`; the table is the promise, [`code`] keeps it.
@@ -49,8 +51,29 @@ pub(crate) struct Interrupted(pub(crate) &'static str);
 
 /// Somebody asked the process to end.
 #[derive(Debug, thiserror::Error)]
-#[error("ended by SIGTERM")]
-pub(crate) struct Terminated;
+#[error("ended by SIGTERM{0}")]
+pub(crate) struct Terminated(pub(crate) &'static str);
+
+/// Ctrl-C and SIGTERM, from when this is made.
+pub(crate) struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ends {
+    pub(crate) fn new() -> Result<Ends> {
+        let listen = |kind| signal(kind).context("signals");
+        Ok(Ends { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// The next of them, as the error that the command ends with, which says this as well.
+    pub(crate) async fn next(&mut self, more: &'static str) -> anyhow::Error {
+        tokio::select! {
+            _ = self.interrupt.recv() => Interrupted(more).into(),
+            _ = self.terminate.recv() => Terminated(more).into(),
+        }
+    }
+}
 
 /// The code of an error: that of the first cause in its chain that has one.
 pub(crate) fn number(error: &anyhow::Error) -> u8 {
@@ -120,7 +143,7 @@ mod tests {
         assert_eq!(number(&Usage("u".into()).into()), 2);
         let gone = CannotConnect { address: "a".into(), reason: "r".into() };
         assert_eq!(number(&anyhow::Error::from(gone).context("status")), 3);
-        assert_eq!((number(&Interrupted("").into()), number(&Terminated.into())), (130, 143));
+        assert_eq!((number(&Interrupted("").into()), number(&Terminated("").into())), (130, 143));
         assert_eq!(number(&anyhow::anyhow!("disk")), 5);
     }
 }

@@ -58,8 +58,8 @@ use clap::{CommandFactory, FromArgMatches};
 use output::Out;
 use server::Server;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// What still runs when a server has ended has so long.
 const LAST_CALLS: Duration = Duration::from_secs(5);
@@ -145,7 +145,8 @@ fn run(out: &Out, server: &Server, command: Command, timeout: Option<Duration>) 
         Command::Restore(args) => runtime()?.block_on(interruptible(restore::restore(out, server, &args))),
         Command::Top(args) => runtime()?.block_on(top::top(out, server, &args)),
         Command::Bench(args) => {
-            let (runtime, scratch) = (runtime()?, bench::Scratch::default());
+            let (runtime, scratch) = (runtime()?, Arc::<bench::Scratch>::default());
+            runtime.spawn(bench::end_by_force(Out::new(out.is_json()), scratch.clone()));
             let measured = runtime.block_on(interruptible(bench::bench(out, &args, &scratch)));
             runtime.shutdown_timeout(LAST_CALLS);
             scratch.remove();
@@ -161,13 +162,11 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Ctrl-C and SIGTERM drop the work: what the server has begun for it (a pack, a verify) it stops or finishes by itself.
 pub(crate) async fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
-    // Both before the work begins: what it makes is to be removed again.
-    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    // Before the work begins: what it makes is to be removed again.
+    let mut ends = exit::Ends::new()?;
     tokio::select! {
         result = work => result,
-        _ = interrupt.recv() => Err(exit::Interrupted("").into()),
-        _ = terminate.recv() => Err(exit::Terminated.into()),
+        why = ends.next("") => Err(why),
     }
 }
 

@@ -14,6 +14,7 @@ mod screen;
 mod terminal;
 
 use crate::evolve::{Glance, Jobs};
+use crate::exit::Ends;
 use crate::output::Out;
 use crate::server::Server;
 use anyhow::{Context, Result};
@@ -23,7 +24,6 @@ use screen::{Screen, Tone};
 use std::io::IsTerminal;
 use std::time::Duration;
 use terminal::{Terminal, Wish};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use zeolite_client::{Admin, Status};
 
@@ -53,11 +53,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) async fn top(out: &Out, server: &Server, args: &TopArgs) -> Result<()> {
     let mut watcher = Watcher::connect(server, args).await?;
     let on_screen = std::io::stdout().is_terminal() && !out.is_json() && !args.once;
-    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let mut ends = Ends::new()?;
     tokio::select! {
         done = watch(out, &mut watcher, args, on_screen) => done,
-        _ = tokio::signal::ctrl_c() => Err(crate::exit::Interrupted("").into()),
-        _ = terminate.recv() => Err(crate::exit::Interrupted("").into()),
+        why = ends.next("") => Err(why),
     }
 }
 

@@ -6,15 +6,16 @@ use std::process::Stdio;
 
 /// Whether a measurement has made its directory there, and a server has begun in it.
 fn has_begun(dir: &Path) -> bool {
-    let made = std::fs::read_dir(dir).expect("there").flatten();
-    made.map(|made| made.path()).any(|made| made.join("log").exists())
+    let mut made = std::fs::read_dir(dir).expect("there").flatten();
+    // The measurement of an engine has a directory for each of its engines.
+    made.any(|made| std::fs::read_dir(made.path()).is_ok_and(|within| within.flatten().count() > 0))
 }
 
-fn leaves_nothing(name: &str, code: i32) {
+fn leaves_nothing(part: &str, name: &str, code: i32) {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().to_str().expect("UTF-8");
     let mut measured = program();
-    measured.args(["bench", "commits", "--seconds", "600", "--clients", "4", "--data", data]);
+    measured.args(["bench", part, "--seconds", "600", "--clients", "4", "--data", data]);
     let mut child = measured.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
     while !has_begun(dir.path()) {
         assert_eq!(child.try_wait().expect("can be asked"), None, "it goes on");
@@ -28,10 +29,16 @@ fn leaves_nothing(name: &str, code: i32) {
 
 #[test]
 fn a_measurement_that_is_terminated_leaves_nothing() {
-    leaves_nothing("TERM", 143);
+    leaves_nothing("commits", "TERM", 143);
 }
 
 #[test]
 fn a_measurement_that_is_interrupted_leaves_nothing() {
-    leaves_nothing("INT", 130);
+    leaves_nothing("commits", "INT", 130);
+}
+
+#[test]
+fn a_measurement_that_hears_of_nothing_is_ended_all_the_same() {
+    leaves_nothing("engine", "TERM", 143);
+    leaves_nothing("disk", "INT", 130);
 }

@@ -42,7 +42,8 @@ const HUNG_UP: &str = "the server has hung up at once, as it does where it wants
 /// Connects.
 pub(super) async fn connect(url: &str, connect_timeout: Duration, acting: &Acting) -> Result<Channel> {
     let bad = |error| {
-        Error::invalid(format!("{url:?} is not an address: {error}; use http://host:port or https://host:port"))
+        let one = if url.contains(',') { "; one address goes here" } else { "" };
+        Error::invalid(format!("{url:?} is not an address: {error}; use http://host:port or https://host:port{one}"))
     };
     let mut endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(bad)?

@@ -20,7 +20,10 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 /// What a failure says in the words of its library, and what is to be done about it.
 const REMEDIES: &[(&str, &str)] = &[
-    ("UnknownIssuer", "its certificate is not of a CA that is known here: name that CA's file (traces.ca)"),
+    (
+        "UnknownIssuer",
+        "its certificate is not of a CA that is known here: name the file of that CA's certificate (traces.ca)",
+    ),
     ("NotValidForName", "its certificate is for another name: write the endpoint with that one"),
     ("not valid for name", "its certificate is for another name: write the endpoint with that one"),
     ("Expired", "a certificate has expired: renew it"),
@@ -30,6 +33,9 @@ const REMEDIES: &[(&str, &str)] = &[
         "UnknownCA",
         "it does not know the CA of this server's certificate: name another (traces.cert), or tell it of the CA",
     ),
+    ("KeyMismatch", "traces.key is not the key of traces.cert: name the two that belong together"),
+    ("close_notify", "it has ended the connection: it may want a certificate of this server (traces.cert, traces.key)"),
+    ("broken pipe", "it has ended the connection: it may speak TLS, then write the endpoint with https://"),
     ("Unauthenticated", "it does not take what traces.headers_file says"),
     ("PermissionDenied", "it does not take what traces.headers_file says"),
 ];
