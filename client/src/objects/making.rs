@@ -12,6 +12,7 @@ use crate::collections::kept::{KeptName, KeptPlace};
 use crate::collections::{Create, Index, UniqueIndex, roots};
 use crate::connect::Db;
 use crate::errors::Result;
+use crate::revision::Range;
 use crate::tx::{Tx, View, damaged};
 use bytes::Bytes;
 use zeolite_proto::record::Header;
@@ -41,6 +42,8 @@ impl Tx {
 
 /// An index by its name: as of the snapshot, or as it was made since.
 pub(super) async fn found_or_made(view: &View, name: &KeptName) -> Result<KeptPlace> {
+    let cell = roots::cell(&name.in_root());
+    let was_read = view.has_read(&cell);
     if let Some(found) = view.kept_index(name).await? {
         return Ok(found);
     }
@@ -48,9 +51,18 @@ pub(super) async fn found_or_made(view: &View, name: &KeptName) -> Result<KeptPl
         true => made::<UniqueIndex<Oid, ()>>(view.db(), name).await?,
         false => made::<Index<Oid, ()>>(view.db(), name).await?,
     };
-    // It was not there at the snapshot: what has changed is known here, and nothing was concluded from it.
-    view.forget_read(&roots::cell(&name.in_root()));
+    // It was not there at the snapshot: what has changed is known here.
+    if !was_read || has_none(view, made.oid).await? {
+        view.forget_read(&cell);
+    }
     Ok(made)
+}
+
+/// Whether there was no entry at the snapshot. What the transaction has concluded from there being no index then holds as long as none
+/// comes: the scan notes that.
+async fn has_none(view: &View, index: Oid) -> Result<bool> {
+    let mut scan = view.scan(index, Range::all().keys_only().limited(1));
+    Ok(scan.next_page().await?.is_none_or(|page| page.is_empty()))
 }
 
 async fn made<H: Create + Send>(db: &Db, name: &KeptName) -> Result<KeptPlace> {
