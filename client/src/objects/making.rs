@@ -96,6 +96,10 @@ async fn made<H: Create + Send>(db: &Db, name: &KeptName) -> Result<KeptPlace> {
 async fn former<H: Create>(db: &Db, name: &str) -> Result<Option<Oid>> {
     let cell = roots::cell(name);
     let past = db.history(&cell, None, FORMER_MAX, true).await?.items;
+    // The newest one comes first: where it has a record, somebody has just made the index or named it, and nothing is lost.
+    if past.first().is_some_and(|newest| newest.revision.record.is_some()) {
+        return Ok(None);
+    }
     let record: Option<Bytes> = past.into_iter().find_map(|past| past.revision.record);
     let Some(record) = record else { return Ok(None) };
     let entry = Header::parse(&record).map_err(|bad| damaged(&cell, &bad))?;
