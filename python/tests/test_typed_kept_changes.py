@@ -210,6 +210,25 @@ def test_a_dry_run_makes_no_index_and_an_evolve_that_drops_some_is_taken_back(se
         tx.create(Card1(code="c", size="5", colour="red", name="n"))
 
 
+def test_a_step_that_opens_an_index_makes_none_in_a_dry_run(server: Server, db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        tx.create(Card1(code="c", size="1", colour="red", name="n"))
+
+    @evolve.step(Card)
+    def step(card: Card, tx: zeolite.Transaction) -> None:
+        tx.create(Note(slug="a", author="ada"))
+        authors = tx.index(Note, "author")
+        authors.add("bob", tx.create(Note(slug="b", author="bob")))
+        assert [note.slug for note in authors.find("bob")] == ["b"]
+
+    before = makings(server)
+    found = evolve.dry_run(db, step)
+    assert (found.stepped, found.errors) == (1, [])
+    assert makings(server) == before
+    assert evolve.run(db, "cards", step, **ANY_DISK)["phase"] == "done"
+    assert "wiki.Note:author" in makings(server)
+
+
 def test_random_work_of_python_and_rust_over_two_versions(server: Server, db: zeolite.Database, peer: Peer) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

@@ -14,6 +14,7 @@ use crate::connect::Db;
 use crate::errors::Result;
 use crate::revision::Range;
 use crate::tx::{Tx, View, damaged};
+use crate::typed::Handle;
 use bytes::Bytes;
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::collection;
@@ -34,9 +35,20 @@ impl View {
 
 impl Tx {
     /// The same for who is about to write an entry. One that is not there is made in a transaction of its own, and one that has lost its
-    /// name has it again; it is there from then on, whatever becomes of this transaction.
+    /// name has it again; it is there from then on, whatever becomes of this transaction. A dry run makes it among what it writes, which
+    /// is never committed.
     pub async fn kept_index_or_create(&self, name: &KeptName) -> Result<KeptPlace> {
-        found_or_made(self, name).await
+        if !self.own.lock().kept.makes_none {
+            return found_or_made(self, name).await;
+        }
+        if let Some(found) = self.kept_index(name).await? {
+            return Ok(found);
+        }
+        let in_root = name.in_root();
+        Ok(KeptPlace::new(match name.is_unique() {
+            true => self.root_or_create::<UniqueIndex<Oid, ()>>(&in_root).await?.oid(),
+            false => self.root_or_create::<Index<Oid, ()>>(&in_root).await?.oid(),
+        }))
     }
 }
 

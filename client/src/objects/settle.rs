@@ -26,13 +26,13 @@ use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid, hash};
 
 /// See [`crate::tx`]'s `Settle`.
-pub(super) fn settle(view: &View, make: bool) -> BoxFuture<'_, Result<()>> {
+pub(super) fn settle(view: &View) -> BoxFuture<'_, Result<()>> {
     Box::pin(async move {
         loop {
-            let (seen, due) = {
+            let (seen, due, make) = {
                 let own = view.own.lock();
                 own.check_open()?;
-                (own.kept.changes, own.kept.due())
+                (own.kept.changes, own.kept.due(), !own.kept.makes_none)
             };
             if due.is_empty() {
                 return Ok(());
