@@ -58,6 +58,8 @@ struct Changed {
     was_there: bool,
     /// What is there of its new entries is left: the transaction checks what it reads.
     leaves: bool,
+    /// As what it was written: of one class objects may be written as different versions, which know different things.
+    classes: Vec<KeptClass>,
 }
 
 /// What is in the indexes, own writes included.
@@ -74,8 +76,6 @@ type Roots = BTreeMap<(&'static str, KeptIndex), Oid>;
 struct Difference {
     objects: Vec<Changed>,
     roots: Roots,
-    /// As what the objects are written.
-    classes: BTreeMap<&'static str, KeptClass>,
 }
 
 /// What is to be written.
@@ -119,14 +119,13 @@ impl Difference {
                 },
             };
             let now = keys(now)?.0.unwrap_or_default().keys;
-            found.classes.extend(object.classes().iter().map(|class| (class.class, *class)));
             // Both are in order.
             let is_in = |keys: &[IndexKey], key: &IndexKey| keys.binary_search_by(|known| known.order(key)).is_ok();
             let gone = before.keys.iter().filter(|key| !is_in(&now, key)).cloned().collect();
             let all = object.whole || !before.are_there;
             let new = now.iter().filter(|key| all || !is_in(&before.keys, key)).cloned().collect();
-            let (was_there, leaves) = (before.are_there, object.whole);
-            found.objects.push(Changed { object: cell, gone, new, now, was_there, leaves });
+            let (was_there, leaves, classes) = (before.are_there, object.whole, object.classes().to_vec());
+            found.objects.push(Changed { object: cell, gone, new, now, was_there, leaves, classes });
         }
         refuse_foreign(view, foreign).await?;
         newer.refuse_unknown(view).await?;
@@ -194,7 +193,7 @@ impl Difference {
                 writes.insert(cell, Staged::Delete);
             }
         }
-        let standing = Standing::read(view, &self.contested(&owners), &self.classes).await?;
+        let standing = Standing::read(view, &self.contested(&owners)).await?;
         for changed in &self.objects {
             for (key, cell) in changed.new.iter().filter_map(|key| Some((key, self.cell(changed, key)?))) {
                 let object = changed.object.oid;
@@ -223,7 +222,8 @@ impl Difference {
             for key in changed.new.iter().filter(|key| key.index.unique) {
                 let Some(entry) = self.cell(changed, key) else { continue };
                 let owner = owners.get(&entry).copied().flatten().filter(|owner| *owner != changed.object.oid);
-                contested.extend(owner.map(|owner| Contested { entry, key, owner }));
+                let class = changed.classes.iter().find(|class| class.class == key.class);
+                contested.extend(owner.map(|owner| Contested { entry, key, owner, class }));
             }
         }
         contested

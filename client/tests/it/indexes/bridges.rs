@@ -265,3 +265,34 @@ async fn a_unique_key_of_what_cannot_be_read_stays_taken_and_the_error_says_so()
     let next = db.run(async |tx| tx.create(&old("x", "Bob")).await).await.expect("it is free");
     assert_eq!(OldPost::BY_SLUG.find(&db.now(), "x").await.expect("reads"), Some(next));
 }
+
+/// A transaction that writes objects of both releases asks each object's own about a key that it wants.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_a_key_is_does_not_depend_on_what_else_is_written() {
+    let world = World::start().await;
+    let db = world.db().await;
+    for taker_is_first in [true, false] {
+        let (slug, mail) = (format!("s{taker_is_first}"), format!("{taker_is_first}@x"));
+        let owner = db.run(async |tx| tx.create(&new(&slug, &mail)).await).await.expect("creates");
+        // Somebody who keeps no indexes gives it other keys: its entries stand.
+        let other = zeolite_client::typed::encode_record(&new(&mail, &slug)).expect("encodes");
+        let other = Record::decode(&other).expect("decodes");
+        db.run(async |tx| tx.put(owner.cell(), &other)).await.expect("writes");
+        let made = db.run(async |tx| {
+            let mut oids = [tx.create(&new("", "")).await?.oid(), tx.create(&new("-", "-")).await?.oid()];
+            oids.sort();
+            oids.iter().try_for_each(|oid| tx.remove(Ref::<Post>::new(*oid)))?;
+            Ok(oids)
+        });
+        let mut oids = made.await.expect("two oids, in order");
+        if !taker_is_first {
+            oids.reverse();
+        }
+        let both = db.run(async |tx| {
+            tx.set(Ref::<Post>::new(oids[0]), &new(&slug, &mail))?;
+            tx.set(Ref::<Half>::new(oids[1]), &Half(careless(&format!("half {slug}"))))
+        });
+        both.await.expect("the newer release can read who has had the key");
+        assert_eq!(Post::BY_MAIL.find(&db.now(), &mail).await.expect("reads"), Some(Ref::new(oids[0])));
+    }
+}
