@@ -142,8 +142,7 @@ async fn a_bridge_by_hand_that_names_the_later_indexes_keeps_them() {
     assert!(Post::BY_NAME.range(&db.now(), ..).collect().await.expect("reads").is_empty());
     // An index that comes later is heard of, by a client that has asked before.
     let make = world.db().await;
-    let add =
-        async |name: &str| make.run(async |tx| tx.root_or_create::<Index<String, Post>>(name).await.map(drop)).await;
+    let add = async |name: &str| make.run(async |tx| tx.root_or_create::<Index<String, Post>>(name).await).await;
     let edit = async |db: &Db| {
         db.newest().await?;
         let post = db.run(async |tx| tx.create(&new("w", "c@x")).await).await?;
@@ -153,9 +152,12 @@ async fn a_bridge_by_hand_that_names_the_later_indexes_keeps_them() {
     };
     add("wiki.Poster:size").await.expect("creates");
     edit(&db).await.expect("that is another class's");
-    add("wiki.Post:size").await.expect("creates");
+    let size = add("wiki.Post:size").await.expect("creates");
+    edit(&db).await.expect("a release that was taken back has left it, and nobody is in it");
+    make.run(async |tx| size.insert(&tx, "2", other)).await.expect("enters");
     let refused = edit(&db).await.expect_err("nobody has named it");
     assert!(matches!(&refused, Error::KeptElsewhere { indexes, .. } if *indexes == ["size"]), "{refused}");
+    assert!(refused.to_string().ends_with("or take the name out of the root, if no release has it"), "{refused}");
     // A bridge by the derive knows what the version has that it reads.
     let post = db.run(async |tx| tx.create(&new("w", "c@x")).await).await.expect("creates");
     db.run(async |tx| tx.update(as_::<OldPost>(post), |post| post.tag = "v".into()).await).await.expect("edits");
