@@ -135,23 +135,24 @@ impl Difference {
     }
 
     async fn find_roots(&mut self, view: &View, make: bool) -> Result<()> {
+        let mut wanted = BTreeMap::new();
         for changed in &self.objects {
             let new = changed.new.iter().map(|key| (key, make));
             let gone = changed.gone.iter().map(|key| (key, make && changed.was_there));
             for (key, make) in new.chain(gone) {
-                let index = (key.class, key.index);
-                if self.roots.contains_key(&index) {
-                    continue;
-                }
-                let known = view.own.lock().kept.roots.get(&index).copied();
-                let name = KeptName::of(key.class, key.index);
-                let found = match known {
-                    Some(oid) => Some(oid),
-                    None if make => Some(found_or_made(view, &name).await?.oid),
-                    None => view.kept_index(&name).await?.map(|found| found.oid),
-                };
-                self.roots.extend(found.map(|oid| (index, oid)));
+                // One that is to be made is not looked for before: nothing is concluded from its not being there.
+                *wanted.entry((key.class, key.index)).or_insert(false) |= make;
             }
+        }
+        for (index, make) in wanted {
+            let known = view.own.lock().kept.roots.get(&index).copied();
+            let name = KeptName::of(index.0, index.1);
+            let found = match known {
+                Some(oid) => Some(oid),
+                None if make => Some(found_or_made(view, &name).await?.oid),
+                None => view.kept_index(&name).await?.map(|found| found.oid),
+            };
+            self.roots.extend(found.map(|oid| (index, oid)));
         }
         Ok(())
     }
