@@ -225,3 +225,55 @@ def test_one_of_text_by_that_name_is_left_alone(db: zeolite.Database) -> None:
     # That of the new name is there now: the other one is nobody's.
     with pytest.raises(errors.KeptElsewhere, match=r"does not know \(length\)"), db.transaction(fresh=True) as tx:
         tx.create(Num(length=7, size=70))
+
+
+class Plain(zeolite.Object, cls="kept.Named", indexes=["unique:name", "place"]):
+    """Whoever writes it so keeps no index."""
+
+    name: str
+    place: str = ""
+
+
+class Later(zeolite.Object, cls="kept.Named", version=2, indexes=["unique:name", "place"]):
+    name: str
+
+
+def named(tx: zeolite.Space, name: str) -> int:
+    return tx.unique(Named, "name")[name]._z_oid or 0
+
+
+def test_a_key_whose_object_does_not_have_it_any_more_is_taken_over(server: Server, db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        oids = [tx.create(Named(name=name))._z_oid or 0 for name in ("moved", "gone", "other", "mine")]
+    with db.transaction(fresh=True) as tx:
+        tx.get(Plain, oids[0]).name = "elsewhere"
+        tx.delete(tx.get(Plain, oids[1]))
+    with db.transaction(fresh=True) as tx:
+        takers = {name: tx.create(Named(name=name))._z_oid or 0 for name in ("moved", "gone")}
+    with db.snapshot() as now:
+        assert {name: named(now, name) for name in takers} == takers
+    with pytest.raises(errors.Taken, match="that of object"), db.transaction(fresh=True) as tx:
+        tx.create(Named(name="mine"))
+    # Of who takes a key, and an owner that comes back to it meanwhile, one is told.
+    with db.transaction(fresh=True) as tx:
+        tx.get(Plain, oids[3]).name = "not mine"
+    with zeolite.connect(server.address) as other:
+        with pytest.raises(errors.Conflict), db.transaction(fresh=True) as tx:
+            tx.create(Named(name="mine"))
+            tx.flush()
+            with other.transaction(fresh=True) as their:
+                their.get(Plain, oids[3]).name = "mine"
+    with pytest.raises(errors.Taken, match="that of object"), db.transaction(fresh=True) as tx:
+        tx.create(Named(name="mine"))
+
+
+def test_a_key_of_what_cannot_be_read_stays_taken_and_the_error_says_so(db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        oid = tx.create(Named(name="later"))._z_oid or 0
+    with db.transaction(fresh=True) as tx:
+        later = tx.create(Later(name="x"))
+        tx.flush()
+        tx._native.put(oid, b"", *later._z_record(tx))
+    told = "cannot be told here .*deploy the release that wrote it, or choose another key"
+    with pytest.raises(errors.Taken, match=told), db.transaction(fresh=True) as tx:
+        tx.create(Named(name="later"))
