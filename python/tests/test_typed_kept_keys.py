@@ -277,3 +277,45 @@ def test_a_key_of_what_cannot_be_read_stays_taken_and_the_error_says_so(db: zeol
     told = "cannot be told here .*deploy the release that wrote it, or choose another key"
     with pytest.raises(errors.Taken, match=told), db.transaction(fresh=True) as tx:
         tx.create(Named(name="later"))
+
+
+def test_a_version_without_a_class_here_leaves_no_entry_in_an_index_of_one_in_between(db: zeolite.Database) -> None:
+    class First(zeolite.Object, cls="kept.Gap"):
+        shelf: Annotated[str, zeolite.indexed]
+
+    class Second(zeolite.Object, cls="kept.Gap", version=2):
+        shelf: Annotated[str, zeolite.indexed]
+
+        @zeolite.upgrade(1)
+        @staticmethod
+        def _1(old: dict[str, str]) -> dict[str, str]:
+            return {"shelf": old["shelf"].upper()}
+
+    class Third(zeolite.Object, cls="kept.Gap", version=3, former=Second):
+        shelf: str
+
+        @zeolite.upgrade(2)
+        @staticmethod
+        def _2(old: dict[str, str]) -> dict[str, str]:
+            return old
+
+    with db.transaction() as tx:
+        oid = tx.create(First(shelf="a"))._z_oid or 0
+    with db.transaction(fresh=True) as tx:
+        tx.get(Third, oid).shelf = "b"
+    with db.snapshot() as now:
+        assert list(now.index(First, "shelf").between()) == []
+
+
+def test_the_bare_name_is_that_of_the_version_that_was_before_others() -> None:
+    class Number(zeolite.Object, cls="kept.Turn"):
+        size: Annotated[zeolite.U64, zeolite.indexed]
+
+    class Text(zeolite.Object, cls="kept.Turn", version=2, former=Number):
+        size: Annotated[str, zeolite.indexed]
+
+    class Neither(zeolite.Object, cls="kept.Turn", version=3, former=Text):
+        size: str
+
+    declared = {kept.label: kept.declared(Neither) for kept in Neither._z_all_indexes()}
+    assert declared == {"u64": ("size", False, "u64", False), "text": ("size", False, "text", True)}
