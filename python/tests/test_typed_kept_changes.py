@@ -307,6 +307,16 @@ def test_a_former_release_writes_beside_a_newer_one_with_more_indexes(server: Se
         # Unseen, its entry would stay.
         with pytest.raises(errors.KeptElsewhere), former.transaction(fresh=True) as tx:
             tx.delete(tx.reference(Plain, oids[0]))
+        # An index of its own version is not a newer one's because there is one.
+        with db.transaction(fresh=True) as tx:
+            plain = tx.create(Plain(name="own"))
+            tx.root.index("t.Plain:other", Plain).add("x", plain)
+        with pytest.raises(errors.KeptElsewhere, match=r"does not know \(other\)"), former.transaction(fresh=True) as tx:
+            tx.create(Plain(name="f"))
+        with db.transaction(fresh=True) as tx:
+            del tx.root["t.Plain:other"]
+        with db.transaction(fresh=True) as tx:
+            tx.delete(tx.get(plain))
         # The version that has it is no former one.
         with pytest.raises(errors.KeptElsewhere), former.transaction(fresh=True) as tx:
             tx.create(Same(name="e"))
