@@ -111,7 +111,7 @@ pub enum Error {
     #[error(
         "cell {cell} holds version {version} of class {class:?}, whose objects are in indexes that this type does not know ({}): its \
          entries there would stay. Name the newer type in the derive (`newer`), or the indexes in `Persistent::LATER_INDEXED` and their \
-         keys in `index_former` (evolve.md, \"Two releases side by side\")",
+         keys in `index_former` (evolve.md, \"Two releases side by side\"), or take the name out of the root, if no release has it",
         indexes.join(", ")
     )]
     KeptElsewhere {

@@ -144,6 +144,15 @@ impl Tx {
         self.view.own.lock().put_stamped(cell, record)
     }
 
+    /// The commit is refused when somebody has changed what is in a cell since the snapshot, also where what was read is not checked: for who
+    /// writes because of what it said. A serializable transaction rests on all that it has read without this.
+    pub fn rests_on(&self, cell: Cell) {
+        if let Some(reads) = self.view.reads() {
+            reads.cell(&cell);
+        }
+        self.view.own.lock().kept.checks.insert(cell);
+    }
+
     /// What the log says about this transaction.
     pub fn set_note(&self, note: Note) {
         self.view.own.lock().note = note;

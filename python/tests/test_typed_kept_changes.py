@@ -210,6 +210,25 @@ def test_a_dry_run_makes_no_index_and_an_evolve_that_drops_some_is_taken_back(se
         tx.create(Card1(code="c", size="5", colour="red", name="n"))
 
 
+def test_a_step_that_opens_an_index_makes_none_in_a_dry_run(server: Server, db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        tx.create(Card1(code="c", size="1", colour="red", name="n"))
+
+    @evolve.step(Card)
+    def step(card: Card, tx: zeolite.Transaction) -> None:
+        tx.create(Note(slug="a", author="ada"))
+        authors = tx.index(Note, "author")
+        authors.add("bob", tx.create(Note(slug="b", author="bob")))
+        assert [note.slug for note in authors.find("bob")] == ["b"]
+
+    before = makings(server)
+    found = evolve.dry_run(db, step)
+    assert (found.stepped, found.errors) == (1, [])
+    assert makings(server) == before
+    assert evolve.run(db, "cards", step, **ANY_DISK)["phase"] == "done"
+    assert "wiki.Note:author" in makings(server)
+
+
 def test_random_work_of_python_and_rust_over_two_versions(server: Server, db: zeolite.Database, peer: Peer) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -288,6 +307,16 @@ def test_a_former_release_writes_beside_a_newer_one_with_more_indexes(server: Se
         # Unseen, its entry would stay.
         with pytest.raises(errors.KeptElsewhere), former.transaction(fresh=True) as tx:
             tx.delete(tx.reference(Plain, oids[0]))
+        # An index of its own version is not a newer one's because there is one.
+        with db.transaction(fresh=True) as tx:
+            plain = tx.create(Plain(name="own"))
+            tx.root.index("t.Plain:other", Plain).add("x", plain)
+        with pytest.raises(errors.KeptElsewhere, match=r"does not know \(other\)"), former.transaction(fresh=True) as tx:
+            tx.create(Plain(name="f"))
+        with db.transaction(fresh=True) as tx:
+            del tx.root["t.Plain:other"]
+        with db.transaction(fresh=True) as tx:
+            tx.delete(tx.get(plain))
         # The version that has it is no former one.
         with pytest.raises(errors.KeptElsewhere), former.transaction(fresh=True) as tx:
             tx.create(Same(name="e"))

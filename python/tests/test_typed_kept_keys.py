@@ -225,3 +225,97 @@ def test_one_of_text_by_that_name_is_left_alone(db: zeolite.Database) -> None:
     # That of the new name is there now: the other one is nobody's.
     with pytest.raises(errors.KeptElsewhere, match=r"does not know \(length\)"), db.transaction(fresh=True) as tx:
         tx.create(Num(length=7, size=70))
+
+
+class Plain(zeolite.Object, cls="kept.Named", indexes=["unique:name", "place"]):
+    """Whoever writes it so keeps no index."""
+
+    name: str
+    place: str = ""
+
+
+class Later(zeolite.Object, cls="kept.Named", version=2, indexes=["unique:name", "place"]):
+    name: str
+
+
+def named(tx: zeolite.Space, name: str) -> int:
+    return tx.unique(Named, "name")[name]._z_oid or 0
+
+
+def test_a_key_whose_object_does_not_have_it_any_more_is_taken_over(server: Server, db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        oids = [tx.create(Named(name=name))._z_oid or 0 for name in ("moved", "gone", "other", "mine")]
+    with db.transaction(fresh=True) as tx:
+        tx.get(Plain, oids[0]).name = "elsewhere"
+        tx.delete(tx.get(Plain, oids[1]))
+    with db.transaction(fresh=True) as tx:
+        takers = {name: tx.create(Named(name=name))._z_oid or 0 for name in ("moved", "gone")}
+    with db.snapshot() as now:
+        assert {name: named(now, name) for name in takers} == takers
+    with pytest.raises(errors.Taken, match="that of object"), db.transaction(fresh=True) as tx:
+        tx.create(Named(name="mine"))
+    # Of who takes a key, and an owner that comes back to it meanwhile, one is told.
+    with db.transaction(fresh=True) as tx:
+        tx.get(Plain, oids[3]).name = "not mine"
+    with zeolite.connect(server.address) as other:
+        with pytest.raises(errors.Conflict), db.transaction(fresh=True) as tx:
+            tx.create(Named(name="mine"))
+            tx.flush()
+            with other.transaction(fresh=True) as their:
+                their.get(Plain, oids[3]).name = "mine"
+    with pytest.raises(errors.Taken, match="that of object"), db.transaction(fresh=True) as tx:
+        tx.create(Named(name="mine"))
+
+
+def test_a_key_of_what_cannot_be_read_stays_taken_and_the_error_says_so(db: zeolite.Database) -> None:
+    with db.transaction() as tx:
+        oid = tx.create(Named(name="later"))._z_oid or 0
+    with db.transaction(fresh=True) as tx:
+        later = tx.create(Later(name="x"))
+        tx.flush()
+        tx._native.put(oid, b"", *later._z_record(tx))
+    told = "cannot be told here .*deploy the release that wrote it, or choose another key"
+    with pytest.raises(errors.Taken, match=told), db.transaction(fresh=True) as tx:
+        tx.create(Named(name="later"))
+
+
+def test_a_version_without_a_class_here_leaves_no_entry_in_an_index_of_one_in_between(db: zeolite.Database) -> None:
+    class First(zeolite.Object, cls="kept.Gap"):
+        shelf: Annotated[str, zeolite.indexed]
+
+    class Second(zeolite.Object, cls="kept.Gap", version=2):
+        shelf: Annotated[str, zeolite.indexed]
+
+        @zeolite.upgrade(1)
+        @staticmethod
+        def _1(old: dict[str, str]) -> dict[str, str]:
+            return {"shelf": old["shelf"].upper()}
+
+    class Third(zeolite.Object, cls="kept.Gap", version=3, former=Second):
+        shelf: str
+
+        @zeolite.upgrade(2)
+        @staticmethod
+        def _2(old: dict[str, str]) -> dict[str, str]:
+            return old
+
+    with db.transaction() as tx:
+        oid = tx.create(First(shelf="a"))._z_oid or 0
+    with db.transaction(fresh=True) as tx:
+        tx.get(Third, oid).shelf = "b"
+    with db.snapshot() as now:
+        assert list(now.index(First, "shelf").between()) == []
+
+
+def test_the_bare_name_is_that_of_the_version_that_was_before_others() -> None:
+    class Number(zeolite.Object, cls="kept.Turn"):
+        size: Annotated[zeolite.U64, zeolite.indexed]
+
+    class Text(zeolite.Object, cls="kept.Turn", version=2, former=Number):
+        size: Annotated[str, zeolite.indexed]
+
+    class Neither(zeolite.Object, cls="kept.Turn", version=3, former=Text):
+        size: str
+
+    declared = {kept.label: kept.declared(Neither) for kept in Neither._z_all_indexes()}
+    assert declared == {"u64": ("size", False, "u64", False), "text": ("size", False, "text", True)}

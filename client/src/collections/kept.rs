@@ -218,7 +218,7 @@ fn declared<K: Key, T: Persistent>(index: KeptIndex) -> KeptIndex {
 }
 
 async fn root<H: Handle>(view: &View, class: &'static str, index: KeptIndex) -> Result<Option<H>> {
-    view.settle(true).await?;
+    view.settle().await?;
     let known = view.own.lock().kept.roots.get(&(class, index)).copied();
     match known {
         Some(oid) => Ok(Some(H::from_oid(oid))),

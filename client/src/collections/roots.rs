@@ -66,6 +66,11 @@ impl View {
         }
     }
 
+    /// The same of whatever class it is.
+    pub(crate) async fn named(&self, name: &str) -> Result<Option<Named>> {
+        ROOT.get(self, name).await
+    }
+
     /// The names in the root that are not before this one.
     pub(crate) fn roots_from(&self, name: &str) -> Entries<'_, (String, Named)> {
         ROOT.range(self, name.to_owned()..)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   up to 200 bytes    as it is
-//!   longer             its first bytes, `~`, and SipHash-2-4 of the whole (with the key 0) as sixteen hexadecimal digits: 200 in all
+//!   longer             its first bytes, `~`, and SipHash-2-4 of the whole (with the key 0) as sixteen hexadecimal digits: up to 200 in all
 //! ```
 //! So the same index always has the same name of a job, by which one that was interrupted is found again, and no two have one.
 

@@ -97,6 +97,8 @@ impl<'a> Stepping<'a> {
     /// Steps one cell at a snapshot. An error is not the step's: the chunk has to wait.
     pub(crate) async fn make(&self, item: &Item, at: &Prefetched, bad_at: Option<Tid>) -> Result<StepResult> {
         let tx = at.transaction(self.db);
+        // A dry run, which has no job, leaves nothing behind.
+        tx.own.lock().kept.makes_none = self.job_oid == Oid::ROOT;
         let cell = &item.cell;
         let repaid = match item.former {
             None => None,
@@ -184,9 +186,9 @@ impl<'a> Stepping<'a> {
         })
     }
 
-    /// The indexes of the objects that were written; a dry run makes none.
+    /// The indexes of the objects that were written.
     async fn settled(&self, tx: &Tx) -> Result<Result<(), String>> {
-        match tx.settle(self.job_oid != Oid::ROOT).await {
+        match tx.settle().await {
             Err(error) if judge_step(&error) != Verdict::Refused => Err(error),
             settled => Ok(settled.map_err(|error| error.to_string())),
         }

@@ -12,7 +12,9 @@ use crate::collections::kept::{KeptName, KeptPlace};
 use crate::collections::{Create, Index, UniqueIndex, roots};
 use crate::connect::Db;
 use crate::errors::Result;
+use crate::revision::Range;
 use crate::tx::{Tx, View, damaged};
+use crate::typed::Handle;
 use bytes::Bytes;
 use zeolite_proto::record::Header;
 use zeolite_proto::resolvers::collection;
@@ -33,14 +35,27 @@ impl View {
 
 impl Tx {
     /// The same for who is about to write an entry. One that is not there is made in a transaction of its own, and one that has lost its
-    /// name has it again; it is there from then on, whatever becomes of this transaction.
+    /// name has it again; it is there from then on, whatever becomes of this transaction. A dry run makes it among what it writes, which
+    /// is never committed.
     pub async fn kept_index_or_create(&self, name: &KeptName) -> Result<KeptPlace> {
-        found_or_made(self, name).await
+        if !self.own.lock().kept.makes_none {
+            return found_or_made(self, name).await;
+        }
+        if let Some(found) = self.kept_index(name).await? {
+            return Ok(found);
+        }
+        let in_root = name.in_root();
+        Ok(KeptPlace::new(match name.is_unique() {
+            true => self.root_or_create::<UniqueIndex<Oid, ()>>(&in_root).await?.oid(),
+            false => self.root_or_create::<Index<Oid, ()>>(&in_root).await?.oid(),
+        }))
     }
 }
 
 /// An index by its name: as of the snapshot, or as it was made since.
 pub(super) async fn found_or_made(view: &View, name: &KeptName) -> Result<KeptPlace> {
+    let cell = roots::cell(&name.in_root());
+    let was_read = view.has_read(&cell);
     if let Some(found) = view.kept_index(name).await? {
         return Ok(found);
     }
@@ -48,9 +63,18 @@ pub(super) async fn found_or_made(view: &View, name: &KeptName) -> Result<KeptPl
         true => made::<UniqueIndex<Oid, ()>>(view.db(), name).await?,
         false => made::<Index<Oid, ()>>(view.db(), name).await?,
     };
-    // It was not there at the snapshot: what has changed is known here, and nothing was concluded from it.
-    view.forget_read(&roots::cell(&name.in_root()));
+    // It was not there at the snapshot: what has changed is known here.
+    if !was_read || has_none(view, made.oid).await? {
+        view.forget_read(&cell);
+    }
     Ok(made)
+}
+
+/// Whether there was no entry at the snapshot. What the transaction has concluded from there being no index then holds as long as none
+/// comes: the scan notes that.
+async fn has_none(view: &View, index: Oid) -> Result<bool> {
+    let mut scan = view.scan(index, Range::all().keys_only().limited(1));
+    Ok(scan.next_page().await?.is_none_or(|page| page.is_empty()))
 }
 
 async fn made<H: Create + Send>(db: &Db, name: &KeptName) -> Result<KeptPlace> {
@@ -84,6 +108,10 @@ async fn made<H: Create + Send>(db: &Db, name: &KeptName) -> Result<KeptPlace> {
 async fn former<H: Create>(db: &Db, name: &str) -> Result<Option<Oid>> {
     let cell = roots::cell(name);
     let past = db.history(&cell, None, FORMER_MAX, true).await?.items;
+    // The newest one comes first: where it has a record, somebody has just made the index or named it, and nothing is lost.
+    if past.first().is_some_and(|newest| newest.revision.record.is_some()) {
+        return Ok(None);
+    }
     let record: Option<Bytes> = past.into_iter().find_map(|past| past.revision.record);
     let Some(record) = record else { return Ok(None) };
     let entry = Header::parse(&record).map_err(|bad| damaged(&cell, &bad))?;

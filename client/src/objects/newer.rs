@@ -8,11 +8,12 @@
 //!     by hand, without a word             no keys                                         are there any?
 //! ```
 //! The names of the class in the root are asked for, which the connection keeps until the root changes: so it is no round trip for each
-//! such write, and none at all for others. An index that a version in between has left in the root counts: nobody but its type knows
-//! whether the record is in it.
+//! such write, and none at all for others. With a feed, that is: without one they are asked for each time. An index that a version in between has
+//! left in the root counts while it has an entry: nobody but its type knows whether that is the record's.
 
 use crate::collections::kept::{KeptName, index_in_name, root_name};
 use crate::errors::{Error, Result};
+use crate::revision::Range;
 use crate::tx::{KeptClass, KeptIndex, KeptObject, View, damaged};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -40,14 +41,27 @@ impl Newer {
             let own: Vec<String> = type_.indexes.into_iter().flatten().flat_map(|index| names(class, *index)).collect();
             let there = view.index_names().await?;
             let of_class = there.iter().filter_map(|name| Some((name, index_in_name(name, class)?)));
-            let unknown = of_class.filter(|(name, _)| !own.contains(name));
-            let indexes: Vec<String> = unknown.map(|(_, index)| index.to_owned()).collect();
+            let mut indexes = Vec::new();
+            for (name, index) in of_class.filter(|(name, _)| !own.contains(name)) {
+                if has_entries(view, name).await? {
+                    indexes.push(index.to_owned());
+                }
+            }
             if !indexes.is_empty() {
                 return Err(Error::KeptElsewhere { cell, class: class.to_owned(), version, indexes });
             }
         }
         Ok(())
     }
+}
+
+/// Whether an object is in an index, as it is now. One without an entry is nobody's: a release that was taken back has left it.
+async fn has_entries(view: &View, name: &str) -> Result<bool> {
+    let place = view.db().place();
+    let newest = place.at(place.snapshot().max(view.snapshot())).view(view.db());
+    let Some(named) = newest.named(name).await? else { return Ok(false) };
+    let mut scan = newest.scan(named.oid(), Range::all().keys_only().limited(1));
+    Ok(scan.next_page().await?.is_some_and(|page| !page.is_empty()))
 }
 
 /// Under which an index may be.

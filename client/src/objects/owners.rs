@@ -11,7 +11,6 @@
 
 use crate::errors::Result;
 use crate::tx::{IndexKey, KeptClass, View};
-use std::collections::BTreeMap;
 use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid, hash};
 
@@ -20,6 +19,8 @@ pub(super) struct Contested<'a> {
     pub(super) entry: Cell,
     pub(super) key: &'a IndexKey,
     pub(super) owner: Oid,
+    /// The class as the object is written that wants it.
+    pub(super) class: Option<&'a KeptClass>,
 }
 
 /// What is found out about contested keys, by their entries.
@@ -35,11 +36,7 @@ pub(super) struct Standing {
 
 impl Standing {
     /// Reads the owners, own writes included.
-    pub(super) async fn read(
-        view: &View,
-        contested: &[Contested<'_>],
-        classes: &BTreeMap<&'static str, KeptClass>,
-    ) -> Result<Standing> {
+    pub(super) async fn read(view: &View, contested: &[Contested<'_>]) -> Result<Standing> {
         let mut standing = Standing::default();
         if contested.is_empty() {
             return Ok(standing);
@@ -47,7 +44,7 @@ impl Standing {
         let owners: Vec<Cell> = contested.iter().map(|one| Cell::object(one.owner)).collect();
         let records = view.get_many(&owners).await?;
         for ((one, owner), record) in contested.iter().zip(owners).zip(records) {
-            let has_it = match (record, classes.get(one.key.class)) {
+            let has_it = match (record, one.class) {
                 (Some(record), Some(class)) => has(class, &owner, &record, one.key),
                 (None, _) => Ok(false),
                 (_, None) => Ok(true),

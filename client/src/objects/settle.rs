@@ -26,13 +26,13 @@ use zeolite_proto::record::Header;
 use zeolite_proto::{Cell, Oid, hash};
 
 /// See [`crate::tx`]'s `Settle`.
-pub(super) fn settle(view: &View, make: bool) -> BoxFuture<'_, Result<()>> {
+pub(super) fn settle(view: &View) -> BoxFuture<'_, Result<()>> {
     Box::pin(async move {
         loop {
-            let (seen, due) = {
+            let (seen, due, make) = {
                 let own = view.own.lock();
                 own.check_open()?;
-                (own.kept.changes, own.kept.due())
+                (own.kept.changes, own.kept.due(), !own.kept.makes_none)
             };
             if due.is_empty() {
                 return Ok(());
@@ -58,6 +58,8 @@ struct Changed {
     was_there: bool,
     /// What is there of its new entries is left: the transaction checks what it reads.
     leaves: bool,
+    /// As what it was written: of one class objects may be written as different versions, which know different things.
+    classes: Vec<KeptClass>,
 }
 
 /// What is in the indexes, own writes included.
@@ -74,8 +76,6 @@ type Roots = BTreeMap<(&'static str, KeptIndex), Oid>;
 struct Difference {
     objects: Vec<Changed>,
     roots: Roots,
-    /// As what the objects are written.
-    classes: BTreeMap<&'static str, KeptClass>,
 }
 
 /// What is to be written.
@@ -119,14 +119,13 @@ impl Difference {
                 },
             };
             let now = keys(now)?.0.unwrap_or_default().keys;
-            found.classes.extend(object.classes().iter().map(|class| (class.class, *class)));
             // Both are in order.
             let is_in = |keys: &[IndexKey], key: &IndexKey| keys.binary_search_by(|known| known.order(key)).is_ok();
             let gone = before.keys.iter().filter(|key| !is_in(&now, key)).cloned().collect();
             let all = object.whole || !before.are_there;
             let new = now.iter().filter(|key| all || !is_in(&before.keys, key)).cloned().collect();
-            let (was_there, leaves) = (before.are_there, object.whole);
-            found.objects.push(Changed { object: cell, gone, new, now, was_there, leaves });
+            let (was_there, leaves, classes) = (before.are_there, object.whole, object.classes().to_vec());
+            found.objects.push(Changed { object: cell, gone, new, now, was_there, leaves, classes });
         }
         refuse_foreign(view, foreign).await?;
         newer.refuse_unknown(view).await?;
@@ -136,23 +135,24 @@ impl Difference {
     }
 
     async fn find_roots(&mut self, view: &View, make: bool) -> Result<()> {
+        let mut wanted = BTreeMap::new();
         for changed in &self.objects {
             let new = changed.new.iter().map(|key| (key, make));
             let gone = changed.gone.iter().map(|key| (key, make && changed.was_there));
             for (key, make) in new.chain(gone) {
-                let index = (key.class, key.index);
-                if self.roots.contains_key(&index) {
-                    continue;
-                }
-                let known = view.own.lock().kept.roots.get(&index).copied();
-                let name = KeptName::of(key.class, key.index);
-                let found = match known {
-                    Some(oid) => Some(oid),
-                    None if make => Some(found_or_made(view, &name).await?.oid),
-                    None => view.kept_index(&name).await?.map(|found| found.oid),
-                };
-                self.roots.extend(found.map(|oid| (index, oid)));
+                // One that is to be made is not looked for before: nothing is concluded from its not being there.
+                *wanted.entry((key.class, key.index)).or_insert(false) |= make;
             }
+        }
+        for (index, make) in wanted {
+            let known = view.own.lock().kept.roots.get(&index).copied();
+            let name = KeptName::of(index.0, index.1);
+            let found = match known {
+                Some(oid) => Some(oid),
+                None if make => Some(found_or_made(view, &name).await?.oid),
+                None => view.kept_index(&name).await?.map(|found| found.oid),
+            };
+            self.roots.extend(found.map(|oid| (index, oid)));
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Difference {
                 writes.insert(cell, Staged::Delete);
             }
         }
-        let standing = Standing::read(view, &self.contested(&owners), &self.classes).await?;
+        let standing = Standing::read(view, &self.contested(&owners)).await?;
         for changed in &self.objects {
             for (key, cell) in changed.new.iter().filter_map(|key| Some((key, self.cell(changed, key)?))) {
                 let object = changed.object.oid;
@@ -223,7 +223,8 @@ impl Difference {
             for key in changed.new.iter().filter(|key| key.index.unique) {
                 let Some(entry) = self.cell(changed, key) else { continue };
                 let owner = owners.get(&entry).copied().flatten().filter(|owner| *owner != changed.object.oid);
-                contested.extend(owner.map(|owner| Contested { entry, key, owner }));
+                let class = changed.classes.iter().find(|class| class.class == key.class);
+                contested.extend(owner.map(|owner| Contested { entry, key, owner, class }));
             }
         }
         contested

@@ -39,7 +39,7 @@ impl Tx {
     /// ([`Db::position`] of that moment): so that after a crash of the client [`Db::outcome`] tells whether it happened. The
     /// same key with other writes is refused, and one that the server may have forgotten is `OutcomeUnknown`.
     pub async fn commit_as(self, key: CommitKey, since: Tid) -> Result<Receipt> {
-        self.settle(true).await?;
+        self.settle().await?;
         let own = self.close()?;
         let unmerged = own.kept.cells();
         if own.is_empty() {

@@ -182,8 +182,8 @@ pub(crate) struct RecordKeys {
 /// The keys of a record.
 pub(crate) type KeysOf = fn(&Cell, &Bytes) -> Result<RecordKeys>;
 
-/// Writes what is missing in the indexes, and takes out what is too much; `make`: also makes an index that is not there.
-pub(crate) type Settle = fn(&View, bool) -> BoxFuture<'_, Result<()>>;
+/// Writes what is missing in the indexes, and takes out what is too much; makes an index that is not there, unless the transaction makes none.
+pub(crate) type Settle = fn(&View) -> BoxFuture<'_, Result<()>>;
 
 /// A class with indexes, as `objects` knows it.
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +248,8 @@ pub(crate) struct Kept {
     pub(crate) roots: BTreeMap<(&'static str, KeptIndex), Oid>,
     /// Objects whose records say that others may have their unique keys: the commit checks them.
     pub(crate) checks: BTreeSet<Cell>,
+    /// Of a dry run: the making of an index would stay.
+    pub(crate) makes_none: bool,
     /// Counts the changes: whoever has read sees whether something came between.
     pub(crate) changes: u64,
 }
@@ -315,10 +317,10 @@ impl Own {
 
 impl View {
     /// Brings the indexes of what was written here among the own writes.
-    pub(crate) async fn settle(&self, make: bool) -> Result<()> {
+    pub(crate) async fn settle(&self) -> Result<()> {
         let settle = self.own.lock().kept.settle();
         match settle {
-            Some(settle) => settle(self, make).await,
+            Some(settle) => settle(self).await,
             None => Ok(()),
         }
     }

@@ -48,7 +48,7 @@ impl Tx {
     /// the fault `PrepareLost`. Never sent twice: when the connection is lost, it is to be begun anew.
     pub async fn prepare(self, limit: Duration) -> Result<Prepared> {
         let key = crate::commit_keys::new();
-        self.settle(true).await?;
+        self.settle().await?;
         let own = self.close()?;
         let draft = &self.draft(own, key, self.snapshot()).await?;
         let view = &self;
@@ -65,7 +65,7 @@ impl Tx {
     /// it stays until it is finished or aborted; whoever comes back does that by the key ([`Db::finish_prepared`],
     /// [`Db::abort_prepared`]).
     pub async fn prepare_durable(self, key: CommitKey, since: Tid, limit: Option<Duration>) -> Result<Prepared> {
-        self.settle(true).await?;
+        self.settle().await?;
         let own = self.close()?;
         let draft = &self.draft(own, key, since).await?;
         let limit_ms = limit.map_or(0, |limit| millis(limit).max(1));

@@ -21,6 +21,10 @@ impl Reads {
         }
     }
 
+    pub(crate) fn has(&self, cell: &Cell) -> bool {
+        self.cells.lock().contains(cell)
+    }
+
     /// What was there is not checked after all.
     pub(crate) fn forget(&self, cell: &Cell) {
         self.cells.lock().remove(cell);

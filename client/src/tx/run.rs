@@ -111,7 +111,7 @@ impl Transaction {
             let tx = self.begin_from(fresh).await?;
             Span::current().record("snapshot", field::display(tx.snapshot()));
             let value = work(tx.lend()).await?;
-            tx.settle(true).await?;
+            tx.settle().await?;
             let (key, since) = self.key.unwrap_or_else(|| (crate::commit_keys::new(), tx.snapshot()));
             *committing.lock() = Some(key);
             let receipt = tx.commit_as(key, since).await;

@@ -98,6 +98,11 @@ impl View {
         self.reads.as_ref()
     }
 
+    /// Whether what is in a cell is checked at the commit.
+    pub(crate) fn has_read(&self, cell: &Cell) -> bool {
+        self.reads.as_ref().is_some_and(|reads| reads.has(cell))
+    }
+
     /// Whatever happens to a cell that was read is no conflict.
     pub(crate) fn forget_read(&self, cell: &Cell) {
         if let Some(reads) = &self.reads {

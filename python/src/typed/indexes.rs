@@ -7,8 +7,9 @@
 //! So a transaction that writes objects of a class is told their names without a round trip. What is not known: an index whose first entry
 //! is being made at this moment, since before that it has no name.
 //!
-//! A name does not say which version of the class has the index. Where objects of a newer version are there it is taken for that one's: what a
-//! former release writes beside it has no entries, and is known to have none (decision 30). One without an entry is nobody's.
+//! A name does not say which version of the class has the index. The objects in it do, the first and the last one being asked: where one is of a
+//! newer version the index is taken for that one's, and what a former release writes beside it has no entries, and is known to have none
+//! (decision 30). One without an entry is nobody's.
 
 use crate::errors;
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use pyo3::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use zeolite_client::collections::{Index, KeptName, UniqueIndex, index_in_name};
-use zeolite_client::{Db, Error, Handle, Oid, Place, Range};
+use zeolite_client::{Cell, Db, Entry, Error, Fault, FaultKind, Handle, Oid, Place, Range, Record};
 
 /// An index as a class of Python's declares it: its name, whether it is unique, the kind of its keys; whether a former version had another
 /// kind.
@@ -45,8 +46,8 @@ type Named = (String, Oid);
 #[derive(Debug, Default)]
 pub(crate) struct Indexes {
     known: Mutex<Option<(Place, Arc<[Named]>)>>,
-    /// The newest version of which there were objects, by class; as many as this program has former releases of.
-    newest: Mutex<HashMap<String, u32>>,
+    /// By collection: the newest version of an object that was found in it. As many as this program has former releases of.
+    newest: Mutex<HashMap<Oid, u32>>,
 }
 
 impl Indexes {
@@ -63,35 +64,37 @@ impl Indexes {
         let own = declared.iter().map(|index| Ok(index.of(class)?.among(&names)));
         let own = own.collect::<Result<HashSet<String>, Error>>()?;
         let others = there.into_iter().filter(|(name, _)| !own.contains(name) && !by_hand.contains(name));
-        let others: Vec<Named> = others.collect();
-        if others.is_empty() || self.knows_newer(class, version) {
-            return Ok(Vec::new());
-        }
-        let mut unknown = Vec::with_capacity(others.len());
+        let mut unknown = Vec::new();
         for (name, oid) in others {
-            if has_entries(db, oid).await? {
+            if !self.knows_newer(oid, version) && self.is_of_its_own(db, oid, (class, version)).await? {
                 unknown.push(name);
             }
-        }
-        // Asked behind the entries: the object of one that came just now is there then.
-        if !unknown.is_empty() && self.has_newer(db, class, version).await? {
-            unknown.clear();
         }
         Ok(unknown)
     }
 
-    fn knows_newer(&self, class: &str, version: u32) -> bool {
-        self.newest.lock().get(class).is_some_and(|newest| *newest > version)
+    fn knows_newer(&self, index: Oid, version: u32) -> bool {
+        self.newest.lock().get(&index).is_some_and(|newest| *newest > version)
     }
 
-    /// Whether there are objects of a newer version; asked until there are.
-    async fn has_newer(&self, db: &Db, class: &str, version: u32) -> Result<bool, Error> {
-        let kinds = db.admin().kinds().await?.kinds;
-        let Some(newest) = kinds.iter().filter(|kind| kind.class == class).map(|kind| kind.version).max() else {
-            return Ok(false);
-        };
-        self.newest.lock().insert(class.to_owned(), newest);
-        Ok(newest > version)
+    /// Whether an index has entries, and none of a newer version; asked until there is one. One that is empty, as a former version's or one
+    /// that was given up before its first entry, is nobody's.
+    async fn is_of_its_own(&self, db: &Db, index: Oid, (class, version): (&str, u32)) -> Result<bool, Error> {
+        let view = db.now();
+        let mut has_entries = false;
+        for range in [Range::all(), Range::all().reversed()] {
+            let mut scan = view.scan(index, range.limited(1));
+            let Some(entry) = scan.next_page().await?.and_then(|page| page.into_iter().next()) else { continue };
+            has_entries = true;
+            for oid in objects(&entry)? {
+                let Some(object) = view.get(&Cell::object(oid)).await? else { continue };
+                if object.class == class && object.version > version {
+                    self.newest.lock().insert(index, object.version);
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(has_entries)
     }
 
     async fn of(&self, db: &Db, class: &str) -> Result<Vec<Named>, Error> {
@@ -112,11 +115,12 @@ fn is_unchanged(db: &Db, at: Place, to: Place) -> bool {
     changes.is_some_and(|commits| commits.iter().all(|changed| !changed.oids.contains(&Oid::ROOT)))
 }
 
-/// Whether an object is in an index: one that is empty, as a former version's or one that was given up before its first entry, is nobody's.
-async fn has_entries(db: &Db, index: Oid) -> Result<bool, Error> {
-    let view = db.now();
-    let mut scan = view.scan(index, Range::all().keys_only().limited(1));
-    Ok(scan.next_page().await?.is_some_and(|page| !page.is_empty()))
+/// The objects that an entry refers to: the one that is to be found, and those in its key.
+fn objects(entry: &Entry) -> Result<Vec<Oid>, Error> {
+    Record::decode(&entry.record).map(|record| record.refs).map_err(|bad| {
+        let text = format!("an entry of an index: {bad}; verify the database");
+        Fault::new(FaultKind::Damaged, text).into()
+    })
 }
 
 async fn read(db: &Db, at: Place) -> Result<Arc<[Named]>, Error> {

@@ -233,6 +233,12 @@ impl Tx {
         self.waiting.ask(py, async move { held.kept_index(&name).await }, told)
     }
 
+    /// The commit is refused when somebody has changed or removed an object since the snapshot.
+    fn rests_on(&self, py: Python<'_>, oid: u64) -> PyResult<()> {
+        self.writing(py)?.rests_on(Cell::object(Oid(oid)));
+        Ok(())
+    }
+
     /// Of the key of an entry, as its server takes it.
     fn key_bytes_max(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.held(py)?.db().key_bytes_max())

@@ -85,10 +85,13 @@ class Kept:
         return self._names[1]
 
     def declared(self, of: Any) -> _zeolite.Declared:
-        """As a class has it. The bare name is another's where a former version had other keys, and where the class says so."""
+        """As a class has it, or a former one of it. The bare name is another's where a version before that had other keys, and where the
+        class says so."""
+        versions = [of, *of._z_formers()]
+        declares = next(at for at, one in enumerate(versions) if any(kept.name == self.name for kept in one._z_kept_indexes()))
         was_other = self.bare_name in of._z_indexes or any(
             (former.field, former.is_unique) == (self.field, self.is_unique) and former.label != self.label
-            for above in of._z_formers()
+            for above in versions[declares + 1 :]
             for former in above._z_kept_indexes()
         )
         return self.field, self.is_unique, self.label, was_other
@@ -207,12 +210,13 @@ def _stored(of: Any, was: Any) -> tuple[Keys, bool]:
 
 
 def _of_fields(obj: Any) -> Keys:
-    """The keys of the fields of a former version that were called the same."""
-    of, keys, plain = type(obj), Keys(), loaded(obj._z_read[4], repr(obj))
-    for kept in of._z_kept_indexes() if isinstance(plain, dict) else ():
+    """The keys of the fields of a version without a class here that are called the same in the class, or in one of those in between."""
+    keys, plain = Keys(), loaded(obj._z_read[4], repr(obj))
+    versions = [type(obj), *type(obj)._z_formers()] if isinstance(plain, dict) else []
+    for of, kept in [(of, kept) for of in versions for kept in of._z_kept_indexes()]:
         field = of._z_fields().get(kept.field)
         if field is not None and field.shape is not None and kept.field in plain:
             with suppress(Exception):  # it was of another type, and no key
                 key = field.shape.value(plain[kept.field], obj._z_space)
-                keys[kept.name] = {kept.put(key): key}
+                keys.setdefault(kept.name, {})[kept.put(key)] = key
     return keys

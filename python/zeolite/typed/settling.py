@@ -6,6 +6,9 @@
 All that goes is taken out before anything is put in, so two objects can exchange their keys. What is taken out is deleted also where nothing
 is: somebody who fills the index meanwhile is then in the way, or gives way. The entries are those of ``Index`` and ``Unique``.
 
+A unique key is another object's where that one's record says so. An entry that was left behind is taken over, and the commit rests on that record:
+its owner may come back to the key at the same time.
+
 Where an index is, is asked of the native half, by the rules of Rust's client: it is made in a transaction of its own before its first
 entry, so the first two objects of a class are no conflict; and one whose making was undone has its name again. Those of former
 versions (``former=Note1``) lose the entries of what is written or deleted.
@@ -17,11 +20,11 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from zeolite.errors import BadValue, KeptElsewhere, Taken, Undecodable
+from zeolite.errors import BadValue, FixRequest, GiveUp, KeptElsewhere, Taken, Undecodable, ZeoliteError
 
 from .collections import Index, Unique
 from .kept import Kept, Keys, keys_of, keys_there
-from .objects import Object
+from .objects import Object, known
 
 
 def opened(space: Any, of: type[Object], name: str) -> Any:
@@ -32,15 +35,15 @@ def opened(space: Any, of: type[Object], name: str) -> Any:
     raise LookupError(f"{of.__name__} has no index {name!r}; it has {', '.join(kept.field for kept in of._z_kept_indexes()) or 'none'}")
 
 
-def _collection(space: Any, of: type[Object], kept: Kept) -> Any:
-    """Looked for until it is there."""
+def _collection(space: Any, of: type[Object], kept: Kept, *, make: bool = False) -> Any:
+    """Looked for until it is there. Who is about to write looks and makes in one: so nothing is concluded from its not being there."""
     index = space.opened_indexes.get((of, kept.name))
     if index is None:
         owner = _Class(space, of, kept)
         kind: Any = (Unique if kept.is_unique else Index)[kept.key, of]
         index = space.opened_indexes[of, kept.name] = owner.index = (Unique if kept.is_unique else Index)._z_open(kind, owner, None)
     if index._z_oid is None:
-        index._z_owner.find(make=False)
+        index._z_owner.find(make)
     return index
 
 
@@ -136,27 +139,54 @@ def _write(space: Any, by_index: list[tuple[_Changed, Kept, list[Any], list[Any]
     """What goes, of all of them; then what comes."""
     for change, kept, gone, _ in by_index:
         for key in gone:
-            obj, index = change.obj, _collection(space, type(change.obj), kept)
-            if change.are_there and space.makes_indexes:
-                index._z_place()
+            obj = change.obj
+            index = _collection(space, type(obj), kept, make=change.are_there and space.makes_indexes)
             if not kept.is_unique:
                 index.discard(key, obj)
             elif _owner(index, key) in (None, obj._z_oid):
                 index._z_delete(index._z_encoded(key))
     for change, kept, _, new in by_index:
         for key in new:
-            obj, index = change.obj, _collection(space, type(change.obj), kept)
-            if index._z_oid is None and not space.makes_indexes:
+            obj = change.obj
+            index = _collection(space, type(obj), kept, make=space.makes_indexes)
+            if index._z_oid is None:
                 continue
             if not kept.is_unique:
                 index.add(key, obj)
-            elif (owner := _owner(index, key)) in (None, obj._z_oid):
-                index.replace(key, obj)
             else:
-                raise Taken(f"{key!r} in the index {kept.name} of {obj._z_class} is that of object {owner:x}; choose another key")
+                owner = _owner(index, key)
+                if owner not in (None, obj._z_oid):
+                    _take_over(space, obj, kept, key, owner)
+                index.replace(key, obj)
 
 
-def _owner(index: Any, key: Any) -> int | None:
-    """Whose a unique key is."""
-    owner = index.get(key)
-    return None if owner is None else owner._z_oid
+class _Oids:
+    """In the place of a space: objects are their oids, of whatever class they are by now."""
+
+    def reference(self, of: Any, oid: int) -> int:
+        return oid
+
+
+def _owner(index: Any, key: Any) -> Any:
+    """The oid of the object that has a unique key."""
+    found = index._z_read(index._z_encoded(key))
+    return None if found is None else index._z_value_in(index._z_shape, index._z_entry, found, _Oids())
+
+
+def _take_over(space: Any, obj: Object, kept: Kept, key: Any, owner: int) -> None:
+    """Refuses a key that another object has. An entry alone does not make it that one's: its record has to say so."""
+    record = space.get_record(owner, b"")
+    doubt, has_it = None, False
+    if record is not None and record[0] == obj._z_class:
+        try:
+            was = known(type(obj), space, owner)
+            was._z_fill(record)
+            has_it = kept.put(key) in keys_there(was)[0].get(kept.name, {})
+        except Exception as error:
+            if isinstance(error, ZeoliteError) and not isinstance(error, FixRequest | GiveUp):
+                raise  # a matter of the server, which somebody repeats
+            doubt = f"whether it still has the key cannot be told here ({error}): deploy the release that wrote it, or "
+    if has_it or doubt:
+        told = f"{key!r} in the index {kept.name} of {obj._z_class} is that of object {owner:x}"
+        raise Taken(f"{told}; {doubt or ''}choose another key")
+    space.rests_on(owner)

@@ -201,6 +201,10 @@ class Space:
         found: tuple[int, bool] | None = self._answer(self._native.kept_index(cls, index, make))
         return found
 
+    def rests_on(self, oid: int) -> None:
+        """The commit is refused when somebody has changed an object, or removed it."""
+        self._native.rests_on(oid)
+
     def key_bytes_max(self) -> int:
         """Of the key of an entry, as the server takes it."""
         return self._native.key_bytes_max()

@@ -6,7 +6,8 @@ use crate::support::{World, within};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use zeolite_client::evolve::{self, DryRunOptions, KeptIndexes, Phase, Plan, Report, Step, verify_indexes};
+use zeolite_client::collections::KeptName;
+use zeolite_client::evolve::{self, DryRunOptions, KeptIndexes, Phase, Plan, Report, Step, Stepped, verify_indexes};
 use zeolite_client::{Db, KeptIndex, Oid, Options, Persistent, Record, Ref, Resolvers, TracedBy};
 
 async fn worker_db(world: &World) -> Db {
@@ -211,6 +212,33 @@ async fn a_dry_run_tells_of_two_objects_with_one_key_of_a_new_unique_index() {
     let told = &found.errors[0].error;
     assert!(told.contains("\"same\"") && told.contains("wiki.Note:unique:slug"), "{told}");
     assert!([first, second].iter().any(|note| told.contains(&note.oid().to_string())), "{told}");
+}
+
+/// What an index is asked for in a step, and one by its name, are there for the step alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_makes_no_index_whatever_its_step_does() {
+    let world = World::start().await;
+    let (db, worker) = (world.db().await, worker_db(&world).await);
+    let old = OldNote { slug: "one".into(), author: "ada".into() };
+    db.run(async |tx| tx.create(&old).await).await.expect("creates");
+    let step = evolve::with("makes and reads", |tx, cell, _| {
+        Box::pin(async move {
+            tx.create(&note("made", "ada", "by a step")).await?;
+            Note::BY_AUTHOR.find(tx, "ada").await?;
+            let name = KeptName::new("wiki.Note", "word", false, "text")?;
+            let made = tx.kept_index_or_create(&name).await?;
+            assert_eq!(tx.kept_index_or_create(&name).await?, made);
+            tx.set(Ref::new(cell.oid), &note("one", "ada", ""))?;
+            Ok(Stepped::Keep)
+        })
+    });
+    let mut new = job("notes-2");
+    new.plan = Plan::below("wiki.Note", 2);
+    let found = evolve::dry_run(&worker, &new, &step, &DryRunOptions::default()).await.expect("runs");
+    assert_eq!((found.stepped, found.bad), (1, 0), "{:?}", found.errors);
+    db.newest().await.expect("answers");
+    let names = db.now().roots().collect().await.expect("reads");
+    assert_eq!(names.into_iter().find(|(name, _)| name.contains(':')), None);
 }
 
 /// A page of objects, and one of entries, costs a few requests and not one for each.

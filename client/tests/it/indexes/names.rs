@@ -231,3 +231,21 @@ async fn who_makes_an_index_is_no_conflict_with_itself() {
     assert!(found.contains(&one) && found.contains(&two));
     assert_eq!(makings(&db).await.len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_concluded_from_there_being_no_index_is_checked() {
+    let world = World::start().await;
+    let (db, other) = (world.db().await, world.db().await);
+    let tx = db.transaction().serializable().begin().await.expect("begins");
+    let theirs = other.transaction().serializable().begin().await.expect("begins");
+    for (tx, slug) in [(&tx, "one"), (&theirs, "two")] {
+        assert!(Note::BY_AUTHOR.find(tx, "ada").await.expect("reads").is_empty());
+        tx.create(&note(slug, "ada", "w")).await.expect("creates");
+    }
+    let first = theirs.commit().await;
+    first.expect("nobody else has entered anything, and the index that it made itself is in nobody's way");
+    let refused = tx.commit().await.expect_err("it has seen no note of ada's");
+    assert!(refused.is_conflict(), "{refused}");
+    db.newest().await.expect("answers");
+    assert_eq!(Note::BY_AUTHOR.find(&db.now(), "ada").await.expect("reads").len(), 1);
+}
