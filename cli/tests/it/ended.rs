@@ -40,5 +40,5 @@ fn a_measurement_that_is_interrupted_leaves_nothing() {
 #[test]
 fn a_measurement_that_hears_of_nothing_is_ended_all_the_same() {
     leaves_nothing("engine", "TERM", 143);
-    leaves_nothing("disk", "INT", 130);
+    leaves_nothing("engine", "INT", 130);
 }
