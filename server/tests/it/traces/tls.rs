@@ -175,7 +175,7 @@ async fn what_is_wrong_with_the_way_to_a_collector_is_named_and_stops_nothing() 
     let of_another = another.signs();
     let plain = endpoint.replace("https://", "http://");
     let wrong: [(&str, Change<'_>); 6] = [
-        ("not of a CA that is known here: name that CA's file (traces.ca)", &|files, _| {
+        ("not of a CA that is known here: name the file of that CA's certificate (traces.ca)", &|files, _| {
             files.write("ca", &another.pem)
         }),
         ("traces.ca = ", &|files, _| std::fs::remove_file(files.path("ca")).expect("it was there")),
