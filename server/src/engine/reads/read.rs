@@ -139,6 +139,12 @@ impl Engine {
             from = Some(*last);
             oids.extend(page);
         }
+        // What the store lists is durable and told to the feed before it is visible: who asks for the newest tid after this answer is to be
+        // given one that has all that is listed. A database that is poisoned in between shows nothing new.
+        let listed = self.reader().published();
+        while self.visible() < listed && self.poisoned().is_none() {
+            std::thread::yield_now();
+        }
         let more = oids.len() > limit;
         oids.truncate(limit);
         Ok(ObjectsPage { oids, more, snapshot })
