@@ -21,8 +21,8 @@
 //!   site       250 sessions while a bulk import, a pack, an evolve and a crash come over them: a picture over time
 //!   zodb       ZODB on Zeolite, ZEO and RelStorage        a Python program
 //! ```
-//! Every part is bounded in time; the data goes into directories of its own that are deleted at the end, also when a signal cuts it. (A part that
-//! blocks, disk or engine, comes to its own end first.)
+//! Every part is bounded in time; the data goes into directories of its own that are deleted at the end, also when a signal cuts it
+//! (a part that blocks, disk or engine, comes to its own end first).
 
 mod against;
 mod backup;

@@ -26,6 +26,7 @@ pub use db::{Db, ServerInfo};
 pub use options::Options;
 pub(crate) use pins::{LEASE_MS, LivePin};
 pub(crate) use position::{Life, Position};
+pub(crate) use root_names::IndexNames;
 
 use crate::cache::Cache;
 use crate::credentials::Tls;

@@ -33,8 +33,9 @@ impl ModeEnd {
     pub fn parts(self) -> (u64, u64) {
         match self {
             ModeEnd::Never => (0, 0),
-            ModeEnd::At(until) => (until, 0),
-            ModeEnd::After(span) => (0, span),
+            // 0 would be no end.
+            ModeEnd::At(until) => (until.max(1), 0),
+            ModeEnd::After(span) => (0, span.max(1)),
         }
     }
 }

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from line import Line
 from serving import Server
 from wiki import Page
 
@@ -18,7 +19,7 @@ from zeolite import aio, errors
 NOW = datetime(2026, 11, 30, tzinfo=timezone.utc)
 
 
-def in_a_loop(server: Server, work: Callable[[aio.Database], Awaitable[Any]]) -> None:
+def in_a_loop(server: Server | Line, work: Callable[[aio.Database], Awaitable[Any]]) -> None:
     async def main() -> None:
         async with await aio.connect(server.address, client_label="the test") as db:
             await work(db)
@@ -245,6 +246,14 @@ def test_who_reads_when_the_database_is_closed_is_told(server: Server) -> None:
 
 
 def test_a_commit_that_is_cancelled_comes_to_its_end_and_says_so(server: Server) -> None:
+    line = Line(server.address)
+
+    async def cancel_meanwhile(task: asyncio.Task[Any]) -> None:
+        # The server has answered, and nobody has heard of it.
+        await asyncio.to_thread(line.swallowed.wait)
+        task.cancel()
+        asyncio.get_running_loop().call_soon(line.open)
+
     async def work(db: aio.Database) -> None:
         home, kept = await add(db, "Home"), []
         async with db.transaction(fresh=True) as tx:
@@ -254,15 +263,18 @@ def test_a_commit_that_is_cancelled_comes_to_its_end_and_says_so(server: Server)
         async def last(tx: aio.Transaction) -> None:
             (await tx.get(home)).body = "committed"
             kept.append(tx)
-            task = asyncio.current_task()
-            assert task is not None
-            # What follows is the commit; its answer comes through the loop, behind this.
-            asyncio.get_running_loop().call_soon(task.cancel)
+            line.deaf = True  # what follows is the commit
 
+        committing = asyncio.create_task(last())
+        cancelling = asyncio.create_task(cancel_meanwhile(committing))
         with pytest.raises(asyncio.CancelledError, match="it is committed"):
-            await asyncio.create_task(last())
+            await committing
+        await cancelling
         assert kept[0].committed is not None
         async with db.snapshot() as now:
             assert (await now.get(home)).body == "committed"
 
-    in_a_loop(server, work)
+    try:
+        in_a_loop(line, work)
+    finally:
+        line.close()

@@ -4,6 +4,7 @@
 //! something else is told apart before anything is read.
 
 use super::{Create, Entries, Map};
+use crate::connect::IndexNames;
 use crate::errors::{Error, Result};
 use crate::tx::{Tx, View};
 use crate::typed::{Handle, found};
@@ -82,8 +83,9 @@ impl View {
         self.get_encoded(&zeolite_proto::interest::entries_of(collection)).await.map(drop)
     }
 
-    /// The names of kept indexes of all classes, as they are now or later. Asked for once, and again when the root has changed.
-    pub(crate) async fn index_names(&self) -> Result<Arc<[String]>> {
+    /// The names of the indexes that are kept with objects, of all classes, each with its collection: as they are now or later. Asked for
+    /// once, and again when the root has changed; without a feed, each time.
+    pub async fn index_names(&self) -> Result<Arc<[(String, Oid)]>> {
         let (core, place) = (self.db().core(), self.db().place());
         // What the feed has not told yet is not kept.
         let is_told = self.snapshot() <= place.snapshot();
@@ -96,10 +98,10 @@ impl View {
         let (mut roots, mut names) = (view.roots(), Vec::new());
         while let Some((name, named)) = roots.next().await? {
             if [class::INDEX, class::UNIQUE_INDEX].contains(&named.class()) && name.contains(':') {
-                names.push(name);
+                names.push((name, named.oid()));
             }
         }
-        let names: Arc<[String]> = names.into();
+        let names: IndexNames = names.into();
         core.root_names.read(newest.generation(), newest.snapshot(), names.clone());
         Ok(names)
     }

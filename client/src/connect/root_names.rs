@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use zeolite_proto::{Cell, Oid, Tid};
 
+/// Names of kept indexes, each with its collection.
+pub(crate) type IndexNames = Arc<[(String, Oid)]>;
+
 #[derive(Debug, Default)]
 pub(crate) struct RootNames {
     told: Mutex<Told>,
@@ -21,7 +24,7 @@ struct Told {
     generation: u64,
     /// The newest change of the root; at least that of the last one that may have been missed.
     changed: Tid,
-    known: Option<(Tid, Arc<[String]>)>,
+    known: Option<(Tid, IndexNames)>,
 }
 
 impl RootNames {
@@ -39,14 +42,14 @@ impl RootNames {
     }
 
     /// The names, if they are what there is.
-    pub(crate) fn known(&self, generation: u64) -> Option<Arc<[String]>> {
+    pub(crate) fn known(&self, generation: u64) -> Option<IndexNames> {
         let told = self.told.lock();
         let (at, names) = told.known.as_ref().filter(|_| told.generation == generation)?;
         (*at >= told.changed).then(|| names.clone())
     }
 
     /// They were read at this tid, which the feed had told by then.
-    pub(crate) fn read(&self, generation: u64, at: Tid, names: Arc<[String]>) {
+    pub(crate) fn read(&self, generation: u64, at: Tid, names: IndexNames) {
         let mut told = self.told.lock();
         if told.generation == generation && told.known.as_ref().is_none_or(|(before, _)| *before < at) {
             told.known = Some((at, names));
@@ -60,7 +63,7 @@ mod tests {
 
     #[test]
     fn names_are_known_until_the_root_changes() {
-        let (names, read): (RootNames, Arc<[String]>) = (RootNames::default(), Arc::new(["a:b".to_owned()]));
+        let (names, read): (RootNames, IndexNames) = (RootNames::default(), Arc::new([("a:b".to_owned(), Oid(9))]));
         names.restart(1, Tid(10));
         names.read(1, Tid(9), read.clone());
         assert_eq!(names.known(1), None, "what came before is not told");

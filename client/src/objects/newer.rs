@@ -40,7 +40,7 @@ impl Newer {
         for (class, (cell, version, type_)) in self.0 {
             let own: Vec<String> = type_.indexes.into_iter().flatten().flat_map(|index| names(class, *index)).collect();
             let there = view.index_names().await?;
-            let of_class = there.iter().filter_map(|name| Some((name, index_in_name(name, class)?)));
+            let of_class = there.iter().filter_map(|(name, _)| Some((name, index_in_name(name, class)?)));
             let mut indexes = Vec::new();
             for (name, index) in of_class.filter(|(name, _)| !own.contains(name)) {
                 if has_entries(view, name).await? {

@@ -29,15 +29,15 @@ use zeolite_proto::{Cell, Oid, hash};
 pub(super) fn settle(view: &View) -> BoxFuture<'_, Result<()>> {
     Box::pin(async move {
         loop {
-            let (seen, due, make) = {
+            let (seen, due) = {
                 let own = view.own.lock();
                 own.check_open()?;
-                (own.kept.changes, own.kept.due(), !own.kept.makes_none)
+                (own.kept.changes, own.kept.due())
             };
             if due.is_empty() {
                 return Ok(());
             }
-            let difference = Difference::read(view, due, make).await?;
+            let difference = Difference::read(view, due).await?;
             let writes = difference.writes(view).await?;
             let mut own = view.own.lock();
             // What was written while this has read is compared as well.
@@ -89,7 +89,7 @@ struct Written {
 type Foreign = BTreeMap<String, (Cell, &'static str)>;
 
 impl Difference {
-    async fn read(view: &View, due: Vec<(Cell, KeptObject)>, make: bool) -> Result<Difference> {
+    async fn read(view: &View, due: Vec<(Cell, KeptObject)>) -> Result<Difference> {
         let cells: Vec<Cell> = due.iter().map(|(cell, _)| cell.clone()).collect();
         let unknown = |(_, object): &&(Cell, KeptObject)| !object.is_new && object.settled.is_none();
         let asked: Vec<Cell> = due.iter().filter(unknown).map(|(cell, _)| cell.clone()).collect();
@@ -129,12 +129,13 @@ impl Difference {
         }
         refuse_foreign(view, foreign).await?;
         newer.refuse_unknown(view).await?;
-        found.find_roots(view, make).await?;
+        found.find_roots(view).await?;
         found.check_lengths(view.db().key_bytes_max())?;
         Ok(found)
     }
 
-    async fn find_roots(&mut self, view: &View, make: bool) -> Result<()> {
+    async fn find_roots(&mut self, view: &View) -> Result<()> {
+        let make = !view.own.lock().kept.makes_none;
         let mut wanted = BTreeMap::new();
         for changed in &self.objects {
             let new = changed.new.iter().map(|key| (key, make));

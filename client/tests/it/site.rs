@@ -199,6 +199,8 @@ pub(crate) fn job(name: &str) -> NewJob {
     new.settings.lease_ms = 300;
     new.settings.chunk_objects_start = 20;
     new.settings.chunk_target_ms = 20;
+    // A step may wait for what a test does meanwhile, however slow the machine.
+    new.settings.step_timeout_ms = 600_000;
     // The disk of whoever runs the tests is nobody's business.
     (new.settings.disk_pause_percent, new.settings.disk_stop_percent) = (0.0, 0.0);
     new

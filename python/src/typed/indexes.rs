@@ -15,9 +15,8 @@ use crate::errors;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use zeolite_client::collections::{Index, KeptName, UniqueIndex, index_in_name};
-use zeolite_client::{Cell, Db, Entry, Error, Fault, FaultKind, Handle, Oid, Place, Range, Record};
+use zeolite_client::collections::{KeptName, index_in_name};
+use zeolite_client::{Cell, Db, Entry, Error, Fault, FaultKind, Oid, Range, Record, View};
 
 /// An index as a class of Python's declares it: its name, whether it is unique, the kind of its keys; whether a former version had another
 /// kind.
@@ -39,15 +38,11 @@ pub(crate) fn kept_name(py: Python<'_>, name: String, unique: bool, kind: String
     Ok((name.in_class(), name.bare()))
 }
 
-/// A name in the root, and the collection.
-type Named = (String, Oid);
-
-/// The names of all of them, as they were at a place.
+/// What was found in them.
 #[derive(Debug, Default)]
 pub(crate) struct Indexes {
-    known: Mutex<Option<(Place, Arc<[Named]>)>>,
-    /// By collection: the newest version of an object that was found in it. As many as this program has former releases of.
-    newest: Mutex<HashMap<Oid, u32>>,
+    /// By store and collection: the newest version of an object in it. As many as this program has former releases of.
+    newest: Mutex<HashMap<(u64, Oid), u32>>,
 }
 
 impl Indexes {
@@ -59,28 +54,30 @@ impl Indexes {
         declared: &[Declared],
         by_hand: &HashSet<String>,
     ) -> Result<Vec<String>, Error> {
-        let there = self.of(db, class).await?;
+        let view = db.now();
+        let there = view.index_names().await?;
+        let of_class = |(name, oid): &(String, Oid)| Some((index_in_name(name, class)?.to_owned(), *oid));
+        let there: Vec<(String, Oid)> = there.iter().filter_map(of_class).collect();
         let names: Vec<String> = there.iter().map(|(name, _)| name.clone()).collect();
         let own = declared.iter().map(|index| Ok(index.of(class)?.among(&names)));
         let own = own.collect::<Result<HashSet<String>, Error>>()?;
         let others = there.into_iter().filter(|(name, _)| !own.contains(name) && !by_hand.contains(name));
         let mut unknown = Vec::new();
         for (name, oid) in others {
-            if !self.knows_newer(oid, version) && self.is_of_its_own(db, oid, (class, version)).await? {
+            if !self.knows_newer(&view, oid, version) && self.is_of_its_own(&view, oid, (class, version)).await? {
                 unknown.push(name);
             }
         }
         Ok(unknown)
     }
 
-    fn knows_newer(&self, index: Oid, version: u32) -> bool {
-        self.newest.lock().get(&index).is_some_and(|newest| *newest > version)
+    fn knows_newer(&self, view: &View, index: Oid, version: u32) -> bool {
+        self.newest.lock().get(&(view.db().store_id(), index)).is_some_and(|newest| *newest > version)
     }
 
     /// Whether an index has entries, and none of a newer version; asked until there is one. One that is empty, as a former version's or one
     /// that was given up before its first entry, is nobody's.
-    async fn is_of_its_own(&self, db: &Db, index: Oid, (class, version): (&str, u32)) -> Result<bool, Error> {
-        let view = db.now();
+    async fn is_of_its_own(&self, view: &View, index: Oid, (class, version): (&str, u32)) -> Result<bool, Error> {
         let mut has_entries = false;
         for range in [Range::all(), Range::all().reversed()] {
             let mut scan = view.scan(index, range.limited(1));
@@ -89,30 +86,13 @@ impl Indexes {
             for oid in objects(&entry)? {
                 let Some(object) = view.get(&Cell::object(oid)).await? else { continue };
                 if object.class == class && object.version > version {
-                    self.newest.lock().insert(index, object.version);
+                    self.newest.lock().insert((view.db().store_id(), index), object.version);
                     return Ok(false);
                 }
             }
         }
         Ok(has_entries)
     }
-
-    async fn of(&self, db: &Db, class: &str) -> Result<Vec<Named>, Error> {
-        let to = db.place();
-        let known = self.known.lock().clone();
-        let names = match known {
-            Some((at, names)) if at == to || is_unchanged(db, at, to) => names,
-            _ => read(db, to).await?,
-        };
-        *self.known.lock() = Some((to, names.clone()));
-        let own = |(name, oid): &Named| Some((index_in_name(name, class)?.to_owned(), *oid));
-        Ok(names.iter().filter_map(own).collect())
-    }
-}
-
-fn is_unchanged(db: &Db, at: Place, to: Place) -> bool {
-    let changes = db.changes(at, to);
-    changes.is_some_and(|commits| commits.iter().all(|changed| !changed.oids.contains(&Oid::ROOT)))
 }
 
 /// The objects that an entry refers to: the one that is to be found, and those in its key.
@@ -121,17 +101,4 @@ fn objects(entry: &Entry) -> Result<Vec<Oid>, Error> {
         let text = format!("an entry of an index: {bad}; verify the database");
         Fault::new(FaultKind::Damaged, text).into()
     })
-}
-
-async fn read(db: &Db, at: Place) -> Result<Arc<[Named]>, Error> {
-    let view = at.view(db);
-    // A walk alone would not be told of names that come.
-    view.note_entries(Oid::ROOT).await?;
-    let (mut roots, mut names) = (view.roots(), Vec::new());
-    while let Some((name, named)) = roots.next().await? {
-        if [<Index<(), ()>>::CLASS, <UniqueIndex<(), ()>>::CLASS].contains(&named.class()) && name.contains(':') {
-            names.push((name, named.oid()));
-        }
-    }
-    Ok(names.into())
 }

@@ -58,14 +58,13 @@ class ObjectStep(Step):
 class _Stepping:
     """Called by the worker for each object, on any thread."""
 
-    def __init__(self, step: ObjectStep, tried: bool):
-        self._step, self._tried = step, tried
+    def __init__(self, step: ObjectStep):
+        self._step = step
 
     def __call__(
         self, native: _zeolite.Tx, oid: int, cls: str, version: int, refs: list[int], blobs: list[bytes], data: bytes
     ) -> str | None:
         tx = Transaction(native, Thread())
-        tx.makes_indexes = not self._tried
         try:
             obj = tx.filled(self._step.of, oid, (cls, version, refs, blobs, data))
             self._step(obj, tx)
@@ -96,7 +95,7 @@ class ObjectSide:
     def stepping(self, step: Step, *, tried: bool = False, remembers: bool = True) -> Iterator[Any]:
         """What steps the objects."""
         assert isinstance(step, ObjectStep)
-        yield _Stepping(step, tried)
+        yield _Stepping(step)
 
     def sample(self, oid: int | None, old: bytes, new: bytes | None) -> Sample:
         """What is different."""

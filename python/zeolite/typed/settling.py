@@ -140,7 +140,7 @@ def _write(space: Any, by_index: list[tuple[_Changed, Kept, list[Any], list[Any]
     for change, kept, gone, _ in by_index:
         for key in gone:
             obj = change.obj
-            index = _collection(space, type(obj), kept, make=change.are_there and space.makes_indexes)
+            index = _collection(space, type(obj), kept, make=change.are_there)
             if not kept.is_unique:
                 index.discard(key, obj)
             elif _owner(index, key) in (None, obj._z_oid):
@@ -148,9 +148,7 @@ def _write(space: Any, by_index: list[tuple[_Changed, Kept, list[Any], list[Any]
     for change, kept, _, new in by_index:
         for key in new:
             obj = change.obj
-            index = _collection(space, type(obj), kept, make=space.makes_indexes)
-            if index._z_oid is None:
-                continue
+            index = _collection(space, type(obj), kept, make=True)
             if not kept.is_unique:
                 index.add(key, obj)
             else:

@@ -41,8 +41,6 @@ class Space:
         self._open = True
         #: The indexes that are kept with classes, by class and name.
         self.opened_indexes: dict[tuple[type[Object], str], Any] = {}
-        #: Those that are not there are made, which happens whatever becomes of the transaction; not so for a dry run.
-        self.makes_indexes = True
         #: The state that it reads: the number of the newest commit in it.
         self.tid = native.snapshot()
         #: The names of the database: ``space.root.unique("titles")``.

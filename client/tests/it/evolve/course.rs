@@ -63,7 +63,7 @@ async fn a_course_that_somebody_else_has_begun_is_gone_on_with() {
     let site = Site::with_pages(30).await;
     let db = site.worker_db().await;
     let mut new = job("pages");
-    (new.settings.ranges, new.settings.step_timeout_ms, new.settings.lease_ms) = (1, 600_000, 600_000);
+    (new.settings.ranges, new.settings.lease_ms) = (1, 600_000);
     let planned = evolve::plan(&db, new).await.expect("plans");
     let (steps, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let step = Held { upgrade: Upgrade { counter: site.counter }, steps: steps.clone(), goes_on: goes_on.clone() };

@@ -333,7 +333,7 @@ async fn a_job_of_the_first_version_goes_on() {
     let site = Site::with_pages(40).await;
     let db = site.worker_db().await;
     let mut new = plan_of("touch", Plan::class("Page"));
-    new.settings.ranges = 1;
+    (new.settings.ranges, new.settings.step_timeout_ms) = (1, 30_000);
     let planned = evolve::plan(&db, new).await.expect("plans");
     let job = Cell::object(planned.oid());
     db.newest().await.expect("answers");

@@ -46,6 +46,34 @@ async fn a_pin_of_a_lost_life_is_lost_and_pins_nothing_of_the_next() {
     assert_eq!(db.admin().status().await.expect("answers").pins, 0);
 }
 
+/// Which of two other stores is meant nobody can know; the one that was met is taken when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_other_stores_none_is_taken_and_the_first_is_when_it_is_back() {
+    let (own, one, other) = (World::start().await, World::start().await, World::start().await);
+    let (first, second) = (own.line().await, own.line().await);
+    let options = Options::new().other_addresses(vec![second.url()]);
+    let db = zeolite_client::Db::connect_with(first.url(), options).await.expect("connects");
+    db.run(async |tx| tx.put(object(1), &number(10))).await.expect("puts");
+    for (line, stranger) in [(&first, &one), (&second, &other)] {
+        line.point_to(stranger);
+    }
+    let began = (first.connections(), second.connections());
+    first.cut();
+    second.cut();
+    let reader = db.clone();
+    let waiting = tokio::spawn(async move { reader.newest().await });
+    // Each has answered, and was asked again after its answer.
+    within(first.accepted(began.0 + 3)).await;
+    within(second.accepted(began.1 + 3)).await;
+    assert!(!waiting.is_finished(), "neither is taken");
+    second.point_to(&own);
+    within(waiting).await.expect("no panic").expect("reconnects");
+    assert_eq!(within(db.run(async |tx| add_one(&tx, 1).await)).await.expect("commits"), 11);
+    for stranger in [one, other] {
+        assert_eq!(stranger.db().await.now().get(&object(1)).await.expect("reads"), None);
+    }
+}
+
 /// A restore begins a new life of its store, in which whoever is connected lives on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_goes_on_while_its_store_is_restored_into() {
