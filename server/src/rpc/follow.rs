@@ -4,7 +4,7 @@
 //!   follower                                             primary
 //!     hello(copy, life, have, term) ───>
 //!                                   <─── welcome(store, life, term, shared up to)     less than it has: it stops here, and says so
-//!                                   <─── what it lacks: from the disk, then from the tail in memory, as it comes
+//!                                   <─── what it lacks: from the disk, then from the tail in memory, as it comes (`pace`)
 //!     have ───>                          one message for many transactions
 //!                                   <─── nothing new, once a second: how far it is behind
 //! ```
@@ -12,12 +12,15 @@
 //! kept from packs as long as it is known (`engine.replication`); one that is in packed history all the same is told so, since nothing
 //! tells what was deleted there.
 
+mod pace;
+
 use super::calls::Calls;
 use super::restore::weight;
 use super::{Rpc, transactions};
-use crate::engine::{After, Engine, Twice, hex};
+use crate::engine::{After, Engine, Piece, Twice, hex};
 use crate::storage::Txn;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use pace::Pace;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +49,7 @@ struct Following {
     packed_said: Tid,
     sent: Tid,
     told: Duration,
+    pace: Pace,
     news: Arc<Notify>,
 }
 
@@ -139,27 +143,35 @@ async fn welcome(
     }
     tracing::info!(database = &**calls.database().name(), name = hello.name, copy = %hex(&id), %have, "a follower is there");
     let (rpc, calls, packed_said) = (rpc.clone(), calls.clone(), Tid(hello.packed_said));
-    Ok(Some(Following { rpc, calls, id, number, packed_said, sent: have, told: Duration::ZERO, news }))
+    let (told, pace) = (Duration::ZERO, Pace::new(engine.waits_for_followers()));
+    Ok(Some(Following { rpc, calls, id, number, packed_said, sent: have, told, pace, news }))
 }
 
 impl Following {
     async fn send(mut self, pages: &Pages) -> Result<(), Fault> {
         let engine = self.calls.engine().clone();
+        let aim = engine.limits().reply_bytes_aim;
         loop {
+            while let Some(pause) = self.pace.pause(engine.clock().steady()).filter(|_| !engine.followers_end()) {
+                tokio::time::sleep(pause).await;
+            }
             let Some(have) = engine.follower_have(self.id, self.number) else {
                 // The same copy has come on another connection.
                 return Ok(());
             };
-            if engine.followers_end() {
-                return Err(Fault::new(FaultKind::ShuttingDown, "the primary goes down; connect again"));
-            }
             engine.check_followed()?;
-            let is_sent = match engine.after(self.sent) {
-                After::Batch(batch) => {
-                    let aim = engine.limits().reply_bytes_aim;
-                    let messages = batch.messages(|txns| messages(&engine, txns, aim)).to_vec();
-                    self.sent = batch.last();
+            let is_ending = engine.followers_end();
+            let is_sent = match engine.after(self.sent, aim) {
+                After::Batches { next, more } => {
+                    let pieces = next.iter().flat_map(|batch| batch.pieces(|txns| pieces(&engine, txns, aim)));
+                    let messages = join(pieces, aim);
+                    self.sent = next.last().map_or(self.sent, |batch| batch.last());
+                    self.pace.sends(engine.clock().steady(), more);
                     self.pages(messages, have, pages).await
+                }
+                // What was gathered is sent to the end.
+                _ if is_ending => {
+                    return Err(Fault::new(FaultKind::ShuttingDown, "the primary goes down; connect again"));
                 }
                 After::OnDisk(to) => match self.read(to).await? {
                     Some(messages) => self.pages(messages, have, pages).await,
@@ -222,11 +234,12 @@ impl Following {
         };
         let _charge = self.calls.account().take_for(txns.iter().map(weight).sum())?;
         self.sent = last;
-        Ok(Some(messages(engine, &txns, engine.limits().reply_bytes_aim)))
+        let aim = engine.limits().reply_bytes_aim;
+        Ok(Some(join(&pieces(engine, &txns, aim), aim)))
     }
 }
 
-fn messages(engine: &Engine, txns: &[Txn], aim: usize) -> Vec<Bytes> {
+fn pieces(engine: &Engine, txns: &[Txn], aim: usize) -> Vec<Piece> {
     let packed_to = engine.packed_to();
     let (mut all, mut rest) = (Vec::new(), txns);
     // Each page is of one life of the store, so that the copy has the same.
@@ -234,9 +247,33 @@ fn messages(engine: &Engine, txns: &[Txn], aim: usize) -> Vec<Bytes> {
         let (life, behind) = rest.split_at(rest.partition_point(|txn| engine.timeline_of(txn.tid) == timeline));
         let pages = transactions::cut(life, true, packed_to, aim).into_iter();
         rest = behind;
-        all.extend(pages.map(|page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }.encode_to_vec().into()));
+        let encode = |page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }.encode_to_vec().into();
+        all.extend(pages.map(|page| Piece { timeline, log: encode(page) }));
     }
     all
+}
+
+/// Pieces as messages of about so many bytes: encoded pages of one life of the store, one behind the other, are one page.
+fn join<'a>(pieces: impl IntoIterator<Item = &'a Piece>, aim: usize) -> Vec<Bytes> {
+    let (mut messages, mut pieces) = (Vec::new(), pieces.into_iter().peekable());
+    while let Some(first) = pieces.next() {
+        let mut bytes = first.log.len();
+        let mut fits = |piece: &&Piece| {
+            bytes += piece.log.len();
+            piece.timeline == first.timeline && bytes <= aim
+        };
+        let others: Vec<&Piece> = std::iter::from_fn(|| pieces.next_if(&mut fits)).collect();
+        messages.push(match &others[..] {
+            // What was encoded once for all followers is not copied.
+            [] => first.log.clone(),
+            others => {
+                let mut all = BytesMut::with_capacity(first.log.len() + others.iter().map(|it| it.log.len()).sum::<usize>());
+                std::iter::once(&first).chain(others).for_each(|it| all.extend_from_slice(&it.log));
+                all.freeze()
+            }
+        });
+    }
+    messages
 }
 
 /// How a primary and its follower stand.
@@ -297,5 +334,29 @@ pub(super) fn meets(engine: &Engine, store_id: u64, term: u64, who: &str) {
     if newer && engine.seat() == Seat::Primary {
         // The disk's answer is in the log, and nothing is written here any more either way.
         drop(engine.fence(term, who));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(timeline: u64, tids: &[u64]) -> Piece {
+        let transactions = tids.iter().map(|tid| v2::Transaction { tid: *tid, ..v2::Transaction::default() }).collect();
+        let packed_to = tids[0] / 2;
+        Piece { timeline, log: v2::LogPage { transactions, packed_to, timeline }.encode_to_vec().into() }
+    }
+
+    #[test]
+    fn pieces_of_one_life_are_one_message_as_long_as_it_is_small() {
+        let pieces = [piece(7, &[2, 3]), piece(7, &[4]), piece(8, &[5]), piece(8, &[6, 7]), piece(8, &[8])];
+        let told = |aim| -> Vec<(u64, u64, Vec<u64>)> {
+            let pages = join(&pieces, aim).into_iter().map(|log| v2::LogPage::decode(log).expect("a page"));
+            pages.map(|it| (it.timeline, it.packed_to, it.transactions.iter().map(|txn| txn.tid).collect())).collect()
+        };
+        assert_eq!(told(1 << 20), [(7, 2, vec![2, 3, 4]), (8, 4, vec![5, 6, 7, 8])]);
+        let two = pieces[2].log.len() + pieces[3].log.len();
+        assert_eq!(told(two), [(7, 2, vec![2, 3, 4]), (8, 3, vec![5, 6, 7]), (8, 4, vec![8])]);
+        assert_eq!(told(0).len(), pieces.len(), "each is sent");
     }
 }

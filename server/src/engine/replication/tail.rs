@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   log   ... ───────────────────────┤ base     batch │ batch │ batch       newest
-//!             read from the disk       kept here, each made into messages once, by the first stream that sends it
+//!             read from the disk       kept here, each encoded once, by the first stream that sends it
 //! ```
 //! What is not visible yet cannot be read from the log: it is here for certain, since nothing is forgotten before it is visible. What is
-//! visible is forgotten, the oldest first, when there is more than `replication.tail_bytes_max`.
+//! visible is forgotten, the oldest first, when there is more than `replication.tail_bytes_max`. A batch counts twice there: as it is, and as it
+//! is encoded.
 
 use crate::engine::pipeline::ask;
 use crate::storage::Txn;
@@ -36,8 +37,16 @@ pub(crate) struct Batch {
     pub(crate) txns: Arc<Vec<Txn>>,
     /// Transactions before it.
     before: u64,
+    /// In memory, also as it is encoded.
     bytes: usize,
-    messages: OnceLock<Vec<Bytes>>,
+    pieces: OnceLock<Vec<Piece>>,
+}
+
+/// Encoded transactions of one life of the store. Two of the same life, one behind the other, are one as well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Piece {
+    pub(crate) timeline: u64,
+    pub(crate) log: Bytes,
 }
 
 impl Batch {
@@ -52,12 +61,12 @@ impl Batch {
             return self.clone();
         }
         let (txns, before) = (Arc::new(self.txns[had..].to_vec()), self.before + had as u64);
-        Arc::new(Batch { txns, before, bytes: 0, messages: OnceLock::new() })
+        Arc::new(Batch { txns, before, bytes: 0, pieces: OnceLock::new() })
     }
 
     /// What is sent of it, made once.
-    pub(crate) fn messages(&self, make: impl FnOnce(&[Txn]) -> Vec<Bytes>) -> &[Bytes] {
-        self.messages.get_or_init(|| make(&self.txns))
+    pub(crate) fn pieces(&self, make: impl FnOnce(&[Txn]) -> Vec<Piece>) -> &[Piece] {
+        self.pieces.get_or_init(|| make(&self.txns))
     }
 }
 
@@ -65,8 +74,8 @@ impl Batch {
 pub(crate) enum After {
     /// Nothing.
     Nothing,
-    /// The next batch, which is here.
-    Batch(Arc<Batch>),
+    /// The next batches, which are here: as many as a message is to hold, one at least. `more`: there are others.
+    Batches { next: Vec<Arc<Batch>>, more: bool },
     /// It is to be read from the log, up to this tid.
     OnDisk(Tid),
 }
@@ -88,8 +97,8 @@ impl Tail {
             (state.bytes, state.base) = (0, last);
             return;
         }
-        let bytes = txns.iter().map(ask::size).sum();
-        state.batches.push_back(Arc::new(Batch { txns: txns.clone(), before, bytes, messages: OnceLock::new() }));
+        let bytes = 2 * txns.iter().map(ask::size).sum::<usize>();
+        state.batches.push_back(Arc::new(Batch { txns: txns.clone(), before, bytes, pieces: OnceLock::new() }));
         state.bytes += bytes;
         while state.bytes > self.bytes_max
             && let Some(oldest) = state.batches.front().filter(|oldest| oldest.last() <= visible).cloned()
@@ -105,8 +114,8 @@ impl Tail {
         self.state.lock().newest
     }
 
-    /// What comes behind a tid.
-    pub(crate) fn after(&self, tid: Tid) -> After {
+    /// What comes behind a tid, until that is as much as a message is to hold.
+    pub(crate) fn after(&self, tid: Tid, message_bytes: usize) -> After {
         let state = self.state.lock();
         if tid >= state.newest {
             return After::Nothing;
@@ -115,7 +124,15 @@ impl Tail {
             return After::OnDisk(state.base);
         }
         let at = state.batches.partition_point(|batch| batch.last() <= tid);
-        state.batches.get(at).map_or(After::Nothing, |batch| After::Batch(batch.behind(tid)))
+        let mut left = Some(message_bytes);
+        let fits = |batch: &&Arc<Batch>| {
+            let fits = left.is_some();
+            left = left.and_then(|left| left.checked_sub(batch.bytes / 2));
+            fits
+        };
+        let next: Vec<_> = state.batches.range(at..).take_while(fits).map(|batch| batch.behind(tid)).collect();
+        let more = at + next.len() < state.batches.len();
+        if next.is_empty() { After::Nothing } else { After::Batches { next, more } }
     }
 
     /// How many transactions there are behind a tid, and whether there are more than could be counted.
@@ -141,17 +158,18 @@ mod tests {
         Txn { tid: Tid(tid), key: CommitKey([0; 16]), digest: 0, own: false, note, writes: Vec::new() }
     }
 
+    /// Of the next batch only.
     fn after(tail: &Tail, tid: u64) -> Result<Option<Tid>, Tid> {
-        match tail.after(Tid(tid)) {
+        match tail.after(Tid(tid), 0) {
             After::Nothing => Ok(None),
-            After::Batch(batch) => Ok(Some(batch.last())),
+            After::Batches { next, .. } => Ok(next.first().map(|batch| batch.last())),
             After::OnDisk(to) => Err(to),
         }
     }
 
     #[test]
     fn what_is_not_visible_stays_and_what_is_goes_when_there_is_too_much() {
-        let tail = Tail::new(250, Tid(5));
+        let tail = Tail::new(500, Tid(5));
         assert_eq!((after(&tail, 5), after(&tail, 4)), (Ok(None), Err(Tid(5))));
         tail.push(&Arc::new(vec![txn(6)]), false, Tid(6));
         assert_eq!((after(&tail, 5), after(&tail, 6)), (Err(Tid(6)), Ok(None)), "nobody wanted it");
@@ -175,7 +193,24 @@ mod tests {
         assert_eq!(tail.newest(), Tid(100));
         let tail = Tail::new(1000, Tid(5));
         tail.push(&Arc::new(vec![txn(6), txn(7), txn(8)]), true, Tid(5));
-        let After::Batch(rest) = tail.after(Tid(6)) else { panic!("it is here") };
-        assert_eq!(rest.txns.iter().map(|txn| txn.tid.0).collect::<Vec<_>>(), [7, 8], "nothing comes twice");
+        let After::Batches { next, .. } = tail.after(Tid(6), 0) else { panic!("it is here") };
+        assert_eq!(next[0].txns.iter().map(|txn| txn.tid.0).collect::<Vec<_>>(), [7, 8], "nothing comes twice");
+    }
+
+    #[test]
+    fn what_goes_together_is_in_order_whole_and_bounded_in_bytes() {
+        let tail = Tail::new(1 << 20, Tid(5));
+        (6..=15).for_each(|tid| tail.push(&Arc::new(vec![txn(tid), txn(tid * 100)]), true, Tid(5)));
+        // Each batch has 200 bytes.
+        let together = |tid, bytes| match tail.after(Tid(tid), bytes) {
+            After::Batches { next, more } => {
+                (next.iter().flat_map(|batch| batch.txns.iter().map(|txn| txn.tid.0)).collect::<Vec<_>>(), more)
+            }
+            After::Nothing | After::OnDisk(_) => panic!("it is here"),
+        };
+        assert_eq!(together(5, 0), (vec![6, 600], true), "one at least");
+        assert_eq!(together(5, 500), (vec![6, 600, 7, 700, 8, 800], true), "until it is full");
+        assert_eq!(together(6, 500).0, [600, 7, 700, 8, 800], "the first may have come in part");
+        assert_eq!(together(1300, 1 << 20), (vec![14, 1400, 15, 1500], false));
     }
 }
