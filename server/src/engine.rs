@@ -75,7 +75,7 @@ pub use reads::feed::{self, FeedBatch, FeedItem};
 pub use reads::pins::PinInfo;
 pub use reads::read::{Loaded, ObjectsPage, Page};
 pub use replication::seat::Course;
-pub(crate) use replication::tail::{After, Piece};
+pub(crate) use replication::tail::After;
 pub use replication::{Heard, ReplicationSettings};
 pub(crate) use replication::{Twice, hex};
 pub use settings::EngineSettings;

@@ -91,7 +91,11 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
         match side.follower {
             Follower::Nobody => {}
             Follower::Elsewhere(taking) => {
-                anyhow::ensure!(!taking.is_finished(), "the follower elsewhere was sent nothing more: {:?}", taking.await);
+                anyhow::ensure!(
+                    !taking.is_finished(),
+                    "the follower elsewhere was sent nothing more: {:?}",
+                    taking.await
+                );
                 taking.abort();
             }
             Follower::Here(follower) => follower.kill().await?,

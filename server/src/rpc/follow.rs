@@ -17,9 +17,8 @@ mod pace;
 use super::calls::Calls;
 use super::restore::weight;
 use super::{Rpc, transactions};
-use crate::engine::{After, Engine, Piece, Twice, hex};
+use crate::engine::{After, Engine, Twice, hex};
 use crate::storage::Txn;
-use bytes::{Bytes, BytesMut};
 use pace::Pace;
 use prost::Message;
 use std::sync::Arc;
@@ -163,18 +162,17 @@ impl Following {
             let is_ending = engine.followers_end();
             let is_sent = match engine.after(self.sent, aim) {
                 After::Batches { next, more } => {
-                    let pieces = next.iter().flat_map(|batch| batch.pieces(|txns| pieces(&engine, txns, aim)));
-                    let messages = join(pieces, aim);
+                    let log = log_pages(&engine, next.iter().flat_map(|batch| batch.txns.iter()), aim);
                     self.sent = next.last().map_or(self.sent, |batch| batch.last());
                     self.pace.sends(engine.clock().steady(), more);
-                    self.pages(messages, have, pages).await
+                    self.pages(log, have, pages).await
                 }
                 // What was gathered is sent to the end.
                 _ if is_ending => {
                     return Err(Fault::new(FaultKind::ShuttingDown, "the primary goes down; connect again"));
                 }
                 After::OnDisk(to) => match self.read(to).await? {
-                    Some(messages) => self.pages(messages, have, pages).await,
+                    Some(log) => self.pages(log, have, pages).await,
                     None => {
                         tokio::time::sleep(SOON).await;
                         true
@@ -191,9 +189,10 @@ impl Following {
         }
     }
 
-    async fn pages(&mut self, messages: Vec<Bytes>, have: Tid, pages: &Pages) -> bool {
+    /// Each is encoded when it is its turn: until then it is what the tail has.
+    async fn pages(&mut self, log: Vec<v2::LogPage>, have: Tid, pages: &Pages) -> bool {
         let engine = self.calls.engine();
-        for log in messages {
+        for log in log {
             let now = engine.clock().steady();
             // What it costs to count is not paid for each of many small batches.
             let mut page = match now.saturating_sub(self.told) >= TELL_EVERY {
@@ -203,7 +202,7 @@ impl Following {
                 }
                 false => v2::FollowPage { newest: engine.written().0, ..v2::FollowPage::default() },
             };
-            page.log = log;
+            page.log = log.encode_to_vec().into();
             if pages.send(Ok(page)).await.is_err() {
                 return false;
             }
@@ -212,7 +211,7 @@ impl Following {
     }
 
     /// The next page of the log; none: it is not visible yet.
-    async fn read(&mut self, to: Tid) -> Result<Option<Vec<Bytes>>, Fault> {
+    async fn read(&mut self, to: Tid) -> Result<Option<Vec<v2::LogPage>>, Fault> {
         let (calls, from) = (self.calls.clone(), self.sent.next());
         let txns = self.rpc.off_thread(self.calls.account(), move || calls.log_page(from, to, LOG_PAGE, false)).await?;
         let engine = self.calls.engine();
@@ -235,45 +234,20 @@ impl Following {
         let _charge = self.calls.account().take_for(txns.iter().map(weight).sum())?;
         self.sent = last;
         let aim = engine.limits().reply_bytes_aim;
-        Ok(Some(join(&pieces(engine, &txns, aim), aim)))
+        Ok(Some(log_pages(engine, &txns, aim)))
     }
 }
 
-fn pieces(engine: &Engine, txns: &[Txn], aim: usize) -> Vec<Piece> {
+/// Pages of about so many bytes, each of one life of the store, so that the copy has the same.
+fn log_pages<'a>(engine: &Engine, txns: impl IntoIterator<Item = &'a Txn>, aim: usize) -> Vec<v2::LogPage> {
     let packed_to = engine.packed_to();
-    let (mut all, mut rest) = (Vec::new(), txns);
-    // Each page is of one life of the store, so that the copy has the same.
-    while let Some(timeline) = rest.first().map(|txn| engine.timeline_of(txn.tid)) {
-        let (life, behind) = rest.split_at(rest.partition_point(|txn| engine.timeline_of(txn.tid) == timeline));
+    let (mut all, mut rest) = (Vec::new(), txns.into_iter().peekable());
+    while let Some(timeline) = rest.peek().map(|txn| engine.timeline_of(txn.tid)) {
+        let life = std::iter::from_fn(|| rest.next_if(|txn| engine.timeline_of(txn.tid) == timeline));
         let pages = transactions::cut(life, true, packed_to, aim).into_iter();
-        rest = behind;
-        let encode = |page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }.encode_to_vec().into();
-        all.extend(pages.map(|page| Piece { timeline, log: encode(page) }));
+        all.extend(pages.map(|page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }));
     }
     all
-}
-
-/// Pieces as messages of about so many bytes: encoded pages of one life of the store, one behind the other, are one page.
-fn join<'a>(pieces: impl IntoIterator<Item = &'a Piece>, aim: usize) -> Vec<Bytes> {
-    let (mut messages, mut pieces) = (Vec::new(), pieces.into_iter().peekable());
-    while let Some(first) = pieces.next() {
-        let mut bytes = first.log.len();
-        let mut fits = |piece: &&Piece| {
-            bytes += piece.log.len();
-            piece.timeline == first.timeline && bytes <= aim
-        };
-        let others: Vec<&Piece> = std::iter::from_fn(|| pieces.next_if(&mut fits)).collect();
-        messages.push(match &others[..] {
-            // What was encoded once for all followers is not copied.
-            [] => first.log.clone(),
-            others => {
-                let mut all = BytesMut::with_capacity(first.log.len() + others.iter().map(|it| it.log.len()).sum::<usize>());
-                std::iter::once(&first).chain(others).for_each(|it| all.extend_from_slice(&it.log));
-                all.freeze()
-            }
-        });
-    }
-    messages
 }
 
 /// How a primary and its follower stand.
@@ -334,29 +308,5 @@ pub(super) fn meets(engine: &Engine, store_id: u64, term: u64, who: &str) {
     if newer && engine.seat() == Seat::Primary {
         // The disk's answer is in the log, and nothing is written here any more either way.
         drop(engine.fence(term, who));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn piece(timeline: u64, tids: &[u64]) -> Piece {
-        let transactions = tids.iter().map(|tid| v2::Transaction { tid: *tid, ..v2::Transaction::default() }).collect();
-        let packed_to = tids[0] / 2;
-        Piece { timeline, log: v2::LogPage { transactions, packed_to, timeline }.encode_to_vec().into() }
-    }
-
-    #[test]
-    fn pieces_of_one_life_are_one_message_as_long_as_it_is_small() {
-        let pieces = [piece(7, &[2, 3]), piece(7, &[4]), piece(8, &[5]), piece(8, &[6, 7]), piece(8, &[8])];
-        let told = |aim| -> Vec<(u64, u64, Vec<u64>)> {
-            let pages = join(&pieces, aim).into_iter().map(|log| v2::LogPage::decode(log).expect("a page"));
-            pages.map(|it| (it.timeline, it.packed_to, it.transactions.iter().map(|txn| txn.tid).collect())).collect()
-        };
-        assert_eq!(told(1 << 20), [(7, 2, vec![2, 3, 4]), (8, 4, vec![5, 6, 7, 8])]);
-        let two = pieces[2].log.len() + pieces[3].log.len();
-        assert_eq!(told(two), [(7, 2, vec![2, 3, 4]), (8, 3, vec![5, 6, 7]), (8, 4, vec![8])]);
-        assert_eq!(told(0).len(), pieces.len(), "each is sent");
     }
 }

@@ -12,7 +12,7 @@ pub struct ReplicationSettings {
     pub wait_ms: u64,
     /// Bytes of commits on the own disk that wait for followers; beyond it nothing more is written until they have some.
     pub held_bytes_max: usize,
-    /// Bytes of memory for the log's end that is kept for followers, as it is and as it is encoded; who is further behind is given it from the disk.
+    /// Bytes of the log's end that are kept in memory for followers; who is further behind is given it from the disk.
     pub tail_bytes_max: usize,
     /// History that a follower needs stays for so long after it was last heard of, in seconds; a pack takes it then, and the follower has to
     /// begin anew.

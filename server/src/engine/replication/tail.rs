@@ -2,18 +2,16 @@
 //!
 //! ```text
 //!   log   ... ───────────────────────┤ base     batch │ batch │ batch       newest
-//!             read from the disk       kept here, each encoded once, by the first stream that sends it
+//!             read from the disk       kept here: what the writer had, for all streams
 //! ```
 //! What is not visible yet cannot be read from the log: it is here for certain, since nothing is forgotten before it is visible. What is
-//! visible is forgotten, the oldest first, when there is more than `replication.tail_bytes_max`. A batch counts twice there: as it is, and as it
-//! is encoded.
+//! visible is forgotten, the oldest first, when there is more than `replication.tail_bytes_max`.
 
 use crate::engine::pipeline::ask;
 use crate::storage::Txn;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use zeolite_proto::Tid;
 
 /// The newest batches.
@@ -37,16 +35,7 @@ pub(crate) struct Batch {
     pub(crate) txns: Arc<Vec<Txn>>,
     /// Transactions before it.
     before: u64,
-    /// In memory, also as it is encoded.
     bytes: usize,
-    pieces: OnceLock<Vec<Piece>>,
-}
-
-/// Encoded transactions of one life of the store. Two of the same life, one behind the other, are one as well.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Piece {
-    pub(crate) timeline: u64,
-    pub(crate) log: Bytes,
 }
 
 impl Batch {
@@ -61,12 +50,7 @@ impl Batch {
             return self.clone();
         }
         let (txns, before) = (Arc::new(self.txns[had..].to_vec()), self.before + had as u64);
-        Arc::new(Batch { txns, before, bytes: 0, pieces: OnceLock::new() })
-    }
-
-    /// What is sent of it, made once.
-    pub(crate) fn pieces(&self, make: impl FnOnce(&[Txn]) -> Vec<Piece>) -> &[Piece] {
-        self.pieces.get_or_init(|| make(&self.txns))
+        Arc::new(Batch { txns, before, bytes: 0 })
     }
 }
 
@@ -97,8 +81,8 @@ impl Tail {
             (state.bytes, state.base) = (0, last);
             return;
         }
-        let bytes = 2 * txns.iter().map(ask::size).sum::<usize>();
-        state.batches.push_back(Arc::new(Batch { txns: txns.clone(), before, bytes, pieces: OnceLock::new() }));
+        let bytes = txns.iter().map(ask::size).sum();
+        state.batches.push_back(Arc::new(Batch { txns: txns.clone(), before, bytes }));
         state.bytes += bytes;
         while state.bytes > self.bytes_max
             && let Some(oldest) = state.batches.front().filter(|oldest| oldest.last() <= visible).cloned()
@@ -127,7 +111,7 @@ impl Tail {
         let mut left = Some(message_bytes);
         let fits = |batch: &&Arc<Batch>| {
             let fits = left.is_some();
-            left = left.and_then(|left| left.checked_sub(batch.bytes / 2));
+            left = left.and_then(|left| left.checked_sub(batch.bytes));
             fits
         };
         let next: Vec<_> = state.batches.range(at..).take_while(fits).map(|batch| batch.behind(tid)).collect();
@@ -151,6 +135,7 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use zeolite_proto::CommitKey;
 
     fn txn(tid: u64) -> Txn {
@@ -169,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_is_not_visible_stays_and_what_is_goes_when_there_is_too_much() {
-        let tail = Tail::new(500, Tid(5));
+        let tail = Tail::new(250, Tid(5));
         assert_eq!((after(&tail, 5), after(&tail, 4)), (Ok(None), Err(Tid(5))));
         tail.push(&Arc::new(vec![txn(6)]), false, Tid(6));
         assert_eq!((after(&tail, 5), after(&tail, 6)), (Err(Tid(6)), Ok(None)), "nobody wanted it");
@@ -200,7 +185,7 @@ mod tests {
     #[test]
     fn what_goes_together_is_in_order_whole_and_bounded_in_bytes() {
         let tail = Tail::new(1 << 20, Tid(5));
-        (6..=15).for_each(|tid| tail.push(&Arc::new(vec![txn(tid), txn(tid * 100)]), true, Tid(5)));
+        (6..=15).for_each(|tid| tail.push(&Arc::new(vec![txn(10 * tid), txn(10 * tid + 1)]), true, Tid(5)));
         // Each batch has 200 bytes.
         let together = |tid, bytes| match tail.after(Tid(tid), bytes) {
             After::Batches { next, more } => {
@@ -208,9 +193,9 @@ mod tests {
             }
             After::Nothing | After::OnDisk(_) => panic!("it is here"),
         };
-        assert_eq!(together(5, 0), (vec![6, 600], true), "one at least");
-        assert_eq!(together(5, 500), (vec![6, 600, 7, 700, 8, 800], true), "until it is full");
-        assert_eq!(together(6, 500).0, [600, 7, 700, 8, 800], "the first may have come in part");
-        assert_eq!(together(1300, 1 << 20), (vec![14, 1400, 15, 1500], false));
+        assert_eq!(together(5, 0), (vec![60, 61], true), "one at least");
+        assert_eq!(together(5, 500), (vec![60, 61, 70, 71, 80, 81], true), "until it is full");
+        assert_eq!(together(60, 500).0, [61, 70, 71, 80, 81], "the first may have come in part");
+        assert_eq!(together(131, 1 << 20), (vec![140, 141, 150, 151], false));
     }
 }
