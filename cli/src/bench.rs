@@ -12,7 +12,7 @@
 //!   pack       live traffic beside a pack           against the same traffic alone
 //!   evolve     live traffic beside an evolve          against the same traffic alone
 //!   bulk       live traffic beside a bulk writer     against the same traffic alone
-//!   follower   commits beside a copy that follows, and with those that wait for it; how far it is behind
+//!   follower   commits beside a copy elsewhere and one here, and with those that wait for it; how far it is behind
 //!   backup     live traffic beside a backup          against the same traffic alone; its restore
 //!   tls        commits and loads over TLS           against the same without it
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
@@ -99,7 +99,7 @@ enum Part {
     Bulk,
     /// Live traffic beside a backup; how fast that is, and its restore
     Backup,
-    /// Commits beside a follower, and with a follower that is waited for; what it costs, how far it is behind
+    /// Commits beside a follower elsewhere (this process takes what it is sent) and one that is a process here, and with one that is waited for
     Follower,
     /// Commits and loads over TLS, and without it
     Tls,

@@ -184,9 +184,14 @@ impl Engine {
         self.copies.followers.need_not_confirm(tid);
     }
 
-    /// What comes behind a tid, for a follower.
-    pub(crate) fn after(&self, tid: Tid) -> After {
-        self.copies.tail.after(tid)
+    /// What comes behind a tid, for a follower: as much as a message is to hold.
+    pub(crate) fn after(&self, tid: Tid, message_bytes: usize) -> After {
+        self.copies.tail.after(tid, message_bytes)
+    }
+
+    /// Whether commits wait for what a follower says to have.
+    pub(crate) fn waits_for_followers(&self) -> bool {
+        self.copies.settings.sync > 0
     }
 
     /// A follower is there; see [`Followers::join`].

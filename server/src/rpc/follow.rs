@@ -4,7 +4,7 @@
 //!   follower                                             primary
 //!     hello(copy, life, have, term) ───>
 //!                                   <─── welcome(store, life, term, shared up to)     less than it has: it stops here, and says so
-//!                                   <─── what it lacks: from the disk, then from the tail in memory, as it comes
+//!                                   <─── what it lacks: from the disk, then from the tail in memory, as it comes (`pace`)
 //!     have ───>                          one message for many transactions
 //!                                   <─── nothing new, once a second: how far it is behind
 //! ```
@@ -12,12 +12,14 @@
 //! kept from packs as long as it is known (`engine.replication`); one that is in packed history all the same is told so, since nothing
 //! tells what was deleted there.
 
+mod pace;
+
 use super::calls::Calls;
 use super::restore::weight;
 use super::{Rpc, transactions};
 use crate::engine::{After, Engine, Twice, hex};
 use crate::storage::Txn;
-use bytes::Bytes;
+use pace::Pace;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +48,7 @@ struct Following {
     packed_said: Tid,
     sent: Tid,
     told: Duration,
+    pace: Pace,
     news: Arc<Notify>,
 }
 
@@ -139,30 +142,37 @@ async fn welcome(
     }
     tracing::info!(database = &**calls.database().name(), name = hello.name, copy = %hex(&id), %have, "a follower is there");
     let (rpc, calls, packed_said) = (rpc.clone(), calls.clone(), Tid(hello.packed_said));
-    Ok(Some(Following { rpc, calls, id, number, packed_said, sent: have, told: Duration::ZERO, news }))
+    let (told, pace) = (Duration::ZERO, Pace::new(engine.waits_for_followers()));
+    Ok(Some(Following { rpc, calls, id, number, packed_said, sent: have, told, pace, news }))
 }
 
 impl Following {
     async fn send(mut self, pages: &Pages) -> Result<(), Fault> {
         let engine = self.calls.engine().clone();
+        let aim = engine.limits().reply_bytes_aim;
         loop {
+            while let Some(pause) = self.pace.pause(engine.clock().steady()).filter(|_| !engine.followers_end()) {
+                tokio::time::sleep(pause).await;
+            }
             let Some(have) = engine.follower_have(self.id, self.number) else {
                 // The same copy has come on another connection.
                 return Ok(());
             };
-            if engine.followers_end() {
-                return Err(Fault::new(FaultKind::ShuttingDown, "the primary goes down; connect again"));
-            }
             engine.check_followed()?;
-            let is_sent = match engine.after(self.sent) {
-                After::Batch(batch) => {
-                    let aim = engine.limits().reply_bytes_aim;
-                    let messages = batch.messages(|txns| messages(&engine, txns, aim)).to_vec();
-                    self.sent = batch.last();
-                    self.pages(messages, have, pages).await
+            let is_ending = engine.followers_end();
+            let is_sent = match engine.after(self.sent, aim) {
+                After::Batches { next, more } => {
+                    let log = log_pages(&engine, next.iter().flat_map(|batch| batch.txns.iter()), aim);
+                    self.sent = next.last().map_or(self.sent, |batch| batch.last());
+                    self.pace.sends(engine.clock().steady(), more);
+                    self.pages(log, have, pages).await
+                }
+                // What was gathered is sent to the end.
+                _ if is_ending => {
+                    return Err(Fault::new(FaultKind::ShuttingDown, "the primary goes down; connect again"));
                 }
                 After::OnDisk(to) => match self.read(to).await? {
-                    Some(messages) => self.pages(messages, have, pages).await,
+                    Some(log) => self.pages(log, have, pages).await,
                     None => {
                         tokio::time::sleep(SOON).await;
                         true
@@ -179,9 +189,10 @@ impl Following {
         }
     }
 
-    async fn pages(&mut self, messages: Vec<Bytes>, have: Tid, pages: &Pages) -> bool {
+    /// Each is encoded when it is its turn: until then it is what the tail has.
+    async fn pages(&mut self, log: Vec<v2::LogPage>, have: Tid, pages: &Pages) -> bool {
         let engine = self.calls.engine();
-        for log in messages {
+        for log in log {
             let now = engine.clock().steady();
             // What it costs to count is not paid for each of many small batches.
             let mut page = match now.saturating_sub(self.told) >= TELL_EVERY {
@@ -191,7 +202,7 @@ impl Following {
                 }
                 false => v2::FollowPage { newest: engine.written().0, ..v2::FollowPage::default() },
             };
-            page.log = log;
+            page.log = log.encode_to_vec().into();
             if pages.send(Ok(page)).await.is_err() {
                 return false;
             }
@@ -200,7 +211,7 @@ impl Following {
     }
 
     /// The next page of the log; none: it is not visible yet.
-    async fn read(&mut self, to: Tid) -> Result<Option<Vec<Bytes>>, Fault> {
+    async fn read(&mut self, to: Tid) -> Result<Option<Vec<v2::LogPage>>, Fault> {
         let (calls, from) = (self.calls.clone(), self.sent.next());
         let txns = self.rpc.off_thread(self.calls.account(), move || calls.log_page(from, to, LOG_PAGE, false)).await?;
         let engine = self.calls.engine();
@@ -222,19 +233,19 @@ impl Following {
         };
         let _charge = self.calls.account().take_for(txns.iter().map(weight).sum())?;
         self.sent = last;
-        Ok(Some(messages(engine, &txns, engine.limits().reply_bytes_aim)))
+        let aim = engine.limits().reply_bytes_aim;
+        Ok(Some(log_pages(engine, &txns, aim)))
     }
 }
 
-fn messages(engine: &Engine, txns: &[Txn], aim: usize) -> Vec<Bytes> {
+/// Pages of about so many bytes, each of one life of the store, so that the copy has the same.
+fn log_pages<'a>(engine: &Engine, txns: impl IntoIterator<Item = &'a Txn>, aim: usize) -> Vec<v2::LogPage> {
     let packed_to = engine.packed_to();
-    let (mut all, mut rest) = (Vec::new(), txns);
-    // Each page is of one life of the store, so that the copy has the same.
-    while let Some(timeline) = rest.first().map(|txn| engine.timeline_of(txn.tid)) {
-        let (life, behind) = rest.split_at(rest.partition_point(|txn| engine.timeline_of(txn.tid) == timeline));
+    let (mut all, mut rest) = (Vec::new(), txns.into_iter().peekable());
+    while let Some(timeline) = rest.peek().map(|txn| engine.timeline_of(txn.tid)) {
+        let life = std::iter::from_fn(|| rest.next_if(|txn| engine.timeline_of(txn.tid) == timeline));
         let pages = transactions::cut(life, true, packed_to, aim).into_iter();
-        rest = behind;
-        all.extend(pages.map(|page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }.encode_to_vec().into()));
+        all.extend(pages.map(|page| v2::LogPage { packed_to: packed_to.0, timeline, ..page }));
     }
     all
 }

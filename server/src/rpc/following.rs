@@ -6,6 +6,7 @@
 //! ```text
 //!   page of bytes ──> transactions, missing blobs ──> blobs are brought ──> engine ──> on the disk: `have` moves
 //! ```
+//! The page goes in runs of [`RUN_MAX`] transactions at most: a run is let in as one, and is said to be on the disk when the last of it is.
 
 use super::restore::weight;
 use super::transactions::Joiner;
@@ -24,6 +25,8 @@ use zeolite_proto::{BlobId, Fault, FaultKind, Promoted, Replication, Seat, Tid};
 /// Transactions that are on their way at once, and their bytes.
 const IN_FLIGHT_MAX: usize = 1024;
 const IN_FLIGHT_KIB_MAX: usize = 64 << 10;
+/// Transactions that are let in, and said to be on the disk, as one.
+const RUN_MAX: usize = 256;
 
 /// An operator's word that a follower is to be the primary.
 pub struct Promotion {
@@ -321,27 +324,34 @@ impl Taking {
             self.restoring = Some((page.timeline, self.engine.following(page.timeline)));
         }
         let Some((_, restoring)) = &self.restoring else { return };
-        for (txn, packed_to) in page.txns {
-            let permits = self.permits(&txn).await;
-            let (have, failed) = (self.have.clone(), self.failed.clone());
-            let done = move |result: Result<Tid, Fault>| {
-                drop(permits);
-                match result {
-                    // Who waits for it is this connection's, which may be over.
-                    Ok(tid) => drop(have.send_replace(tid)),
-                    Err(fault) => {
-                        failed.lock().get_or_insert(fault);
-                        have.send_modify(|_| {});
+        let mut txns = page.txns.into_iter().peekable();
+        while txns.peek().is_some() {
+            let run: Vec<_> = txns.by_ref().take(RUN_MAX).collect();
+            let permits = Arc::new(self.permits(&run).await);
+            let last = run.last().map_or(Tid::NONE, |(txn, _)| txn.tid);
+            for (txn, packed_to) in run {
+                let (permits, have, failed) = (permits.clone(), self.have.clone(), self.failed.clone());
+                let is_last = txn.tid == last;
+                let done = move |result: Result<Tid, Fault>| {
+                    drop(permits);
+                    match result {
+                        // Who waits for it is this connection's, which may be over.
+                        Ok(tid) if is_last => drop(have.send_replace(tid)),
+                        Ok(_) => {}
+                        Err(fault) => {
+                            failed.lock().get_or_insert(fault);
+                            have.send_modify(|_| {});
+                        }
                     }
-                }
-            };
-            restoring.add(txn, packed_to, Box::new(done));
+                };
+                restoring.add(txn, packed_to, Box::new(done));
+            }
         }
     }
 
-    async fn permits(&self, txn: &Txn) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
-        let kib = (weight(txn) / 1024 + 1).min(IN_FLIGHT_KIB_MAX) as u32;
-        let place = self.places.clone().acquire_owned().await.ok()?;
+    async fn permits(&self, run: &[(Txn, Tid)]) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let kib = run.iter().map(|(txn, _)| weight(txn) / 1024 + 1).sum::<usize>().min(IN_FLIGHT_KIB_MAX) as u32;
+        let place = self.places.clone().acquire_many_owned(run.len() as u32).await.ok()?;
         Some((place, self.room.clone().acquire_many_owned(kib).await.ok()?))
     }
 }

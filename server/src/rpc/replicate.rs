@@ -18,8 +18,8 @@ use zeolite_proto::{Fault, FaultKind, Tid};
 
 /// Transactions asked from the log at once; the engine's page may be smaller.
 const LOG_PAGE: usize = 1000;
-/// Pages on their way to a follower.
-const FOLLOW_PAGES_AHEAD: usize = 8;
+/// Pages on their way to a follower: what one that does not read takes of memory, beside the tail.
+const FOLLOW_PAGES_AHEAD: usize = 2;
 
 #[tonic::async_trait]
 impl Replicator for Unary {

@@ -21,7 +21,12 @@ const PAGE_BYTES_MAX: usize = MESSAGE_PARTS_MAX * WRITE_ROOM_BYTES;
 const PIECE_BYTES_MIN: usize = 4096;
 
 /// Transactions as pages of about `page_bytes` each. Each says up to where history is packed here: who restores it as it came has said so.
-pub(super) fn cut(txns: &[Txn], with_records: bool, packed_to: Tid, page_bytes: usize) -> Vec<v2::LogPage> {
+pub(super) fn cut<'a>(
+    txns: impl IntoIterator<Item = &'a Txn>,
+    with_records: bool,
+    packed_to: Tid,
+    page_bytes: usize,
+) -> Vec<v2::LogPage> {
     let page_bytes = page_bytes.clamp(2 * PIECE_BYTES_MIN, PAGE_BYTES_MAX);
     let mut cutter = Cutter { pages: vec![v2::LogPage::default()], left: page_bytes, page_bytes };
     for txn in txns {

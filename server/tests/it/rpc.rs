@@ -5,6 +5,7 @@ mod blobs;
 mod copies;
 mod databases;
 mod feed;
+mod follows;
 mod hello;
 mod holds;
 mod hostile;

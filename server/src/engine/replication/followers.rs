@@ -24,6 +24,7 @@ const FOLLOWERS_MAX: usize = 32;
 /// What they have is kept for the next life of the server so often, and who they are at once.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// Called with the state locked: it must not ask for it.
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// The followers of a database.
@@ -214,8 +215,7 @@ impl Followers {
         if !self.is_followed() {
             return;
         }
-        let wakes: Vec<Wake> = self.state.lock().all.values().filter_map(|one| one.wake.clone()).collect();
-        wakes.iter().for_each(|wake| wake());
+        self.state.lock().all.values().filter_map(|one| one.wake.as_ref()).for_each(|wake| wake());
     }
 
     /// The writer looks at what it holds.

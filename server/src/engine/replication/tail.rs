@@ -2,17 +2,16 @@
 //!
 //! ```text
 //!   log   ... ───────────────────────┤ base     batch │ batch │ batch       newest
-//!             read from the disk       kept here, each made into messages once, by the first stream that sends it
+//!             read from the disk       kept here: what the writer had, for all streams
 //! ```
 //! What is not visible yet cannot be read from the log: it is here for certain, since nothing is forgotten before it is visible. What is
 //! visible is forgotten, the oldest first, when there is more than `replication.tail_bytes_max`.
 
 use crate::engine::pipeline::ask;
 use crate::storage::Txn;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use zeolite_proto::Tid;
 
 /// The newest batches.
@@ -37,7 +36,6 @@ pub(crate) struct Batch {
     /// Transactions before it.
     before: u64,
     bytes: usize,
-    messages: OnceLock<Vec<Bytes>>,
 }
 
 impl Batch {
@@ -52,12 +50,7 @@ impl Batch {
             return self.clone();
         }
         let (txns, before) = (Arc::new(self.txns[had..].to_vec()), self.before + had as u64);
-        Arc::new(Batch { txns, before, bytes: 0, messages: OnceLock::new() })
-    }
-
-    /// What is sent of it, made once.
-    pub(crate) fn messages(&self, make: impl FnOnce(&[Txn]) -> Vec<Bytes>) -> &[Bytes] {
-        self.messages.get_or_init(|| make(&self.txns))
+        Arc::new(Batch { txns, before, bytes: 0 })
     }
 }
 
@@ -65,8 +58,8 @@ impl Batch {
 pub(crate) enum After {
     /// Nothing.
     Nothing,
-    /// The next batch, which is here.
-    Batch(Arc<Batch>),
+    /// The next batches, which are here: as many as a message is to hold, one at least. `more`: there are others.
+    Batches { next: Vec<Arc<Batch>>, more: bool },
     /// It is to be read from the log, up to this tid.
     OnDisk(Tid),
 }
@@ -89,7 +82,7 @@ impl Tail {
             return;
         }
         let bytes = txns.iter().map(ask::size).sum();
-        state.batches.push_back(Arc::new(Batch { txns: txns.clone(), before, bytes, messages: OnceLock::new() }));
+        state.batches.push_back(Arc::new(Batch { txns: txns.clone(), before, bytes }));
         state.bytes += bytes;
         while state.bytes > self.bytes_max
             && let Some(oldest) = state.batches.front().filter(|oldest| oldest.last() <= visible).cloned()
@@ -105,8 +98,8 @@ impl Tail {
         self.state.lock().newest
     }
 
-    /// What comes behind a tid.
-    pub(crate) fn after(&self, tid: Tid) -> After {
+    /// What comes behind a tid, until that is as much as a message is to hold.
+    pub(crate) fn after(&self, tid: Tid, message_bytes: usize) -> After {
         let state = self.state.lock();
         if tid >= state.newest {
             return After::Nothing;
@@ -115,7 +108,15 @@ impl Tail {
             return After::OnDisk(state.base);
         }
         let at = state.batches.partition_point(|batch| batch.last() <= tid);
-        state.batches.get(at).map_or(After::Nothing, |batch| After::Batch(batch.behind(tid)))
+        let mut left = Some(message_bytes);
+        let fits = |batch: &&Arc<Batch>| {
+            let fits = left.is_some();
+            left = left.and_then(|left| left.checked_sub(batch.bytes));
+            fits
+        };
+        let next: Vec<_> = state.batches.range(at..).take_while(fits).map(|batch| batch.behind(tid)).collect();
+        let more = at + next.len() < state.batches.len();
+        if next.is_empty() { After::Nothing } else { After::Batches { next, more } }
     }
 
     /// How many transactions there are behind a tid, and whether there are more than could be counted.
@@ -134,6 +135,7 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use zeolite_proto::CommitKey;
 
     fn txn(tid: u64) -> Txn {
@@ -141,10 +143,11 @@ mod tests {
         Txn { tid: Tid(tid), key: CommitKey([0; 16]), digest: 0, own: false, note, writes: Vec::new() }
     }
 
+    /// Of the next batch only.
     fn after(tail: &Tail, tid: u64) -> Result<Option<Tid>, Tid> {
-        match tail.after(Tid(tid)) {
+        match tail.after(Tid(tid), 0) {
             After::Nothing => Ok(None),
-            After::Batch(batch) => Ok(Some(batch.last())),
+            After::Batches { next, .. } => Ok(next.first().map(|batch| batch.last())),
             After::OnDisk(to) => Err(to),
         }
     }
@@ -175,7 +178,24 @@ mod tests {
         assert_eq!(tail.newest(), Tid(100));
         let tail = Tail::new(1000, Tid(5));
         tail.push(&Arc::new(vec![txn(6), txn(7), txn(8)]), true, Tid(5));
-        let After::Batch(rest) = tail.after(Tid(6)) else { panic!("it is here") };
-        assert_eq!(rest.txns.iter().map(|txn| txn.tid.0).collect::<Vec<_>>(), [7, 8], "nothing comes twice");
+        let After::Batches { next, .. } = tail.after(Tid(6), 0) else { panic!("it is here") };
+        assert_eq!(next[0].txns.iter().map(|txn| txn.tid.0).collect::<Vec<_>>(), [7, 8], "nothing comes twice");
+    }
+
+    #[test]
+    fn what_goes_together_is_in_order_whole_and_bounded_in_bytes() {
+        let tail = Tail::new(1 << 20, Tid(5));
+        (6..=15).for_each(|tid| tail.push(&Arc::new(vec![txn(10 * tid), txn(10 * tid + 1)]), true, Tid(5)));
+        // Each batch has 200 bytes.
+        let together = |tid, bytes| match tail.after(Tid(tid), bytes) {
+            After::Batches { next, more } => {
+                (next.iter().flat_map(|batch| batch.txns.iter().map(|txn| txn.tid.0)).collect::<Vec<_>>(), more)
+            }
+            After::Nothing | After::OnDisk(_) => panic!("it is here"),
+        };
+        assert_eq!(together(5, 0), (vec![60, 61], true), "one at least");
+        assert_eq!(together(5, 500), (vec![60, 61, 70, 71, 80, 81], true), "until it is full");
+        assert_eq!(together(60, 500).0, [61, 70, 71, 80, 81], "the first may have come in part");
+        assert_eq!(together(131, 1 << 20), (vec![140, 141, 150, 151], false));
     }
 }

@@ -153,9 +153,9 @@ impl World {
     pub(super) fn deliver(&mut self) {
         let Some((number, sent)) = self.line else { return };
         let engine = &self.primary.engine;
-        let txns = match engine.after(sent) {
+        let txns = match engine.after(sent, 300) {
             After::Nothing => return,
-            After::Batch(batch) => batch.txns.to_vec(),
+            After::Batches { next, .. } => next.iter().flat_map(|batch| batch.txns.to_vec()).collect(),
             After::OnDisk(to) => engine.log_page(sent.next(), to, 3).expect("reads"),
         };
         for txn in txns {
