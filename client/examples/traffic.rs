@@ -54,7 +54,7 @@ async fn work(db: Db, shared: Arc<Shared>) -> Result<Felt, Error> {
         }
     }
     let counted = number(db.transaction().fresh().begin().await?.get(&cell).await?);
-    felt.is_right = counted == felt.commits && db.blob(blob).bytes(0..u64::MAX).await? == film;
+    felt.is_right = counted == felt.commits && db.blob(blob).bytes(0..300_000).await? == film;
     if !felt.is_right {
         eprintln!("{cell}: {counted} are there, and {} were told", felt.commits);
     }
