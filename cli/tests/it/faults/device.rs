@@ -7,6 +7,8 @@
 //! ```
 //! Mounted in a name space that nobody else sees and that ends with the test. It takes root, and loop devices.
 
+#![expect(clippy::print_stdout, reason = "what is left out is said")]
+
 use super::scene::{fault, put};
 use crate::program::{program, text};
 use crate::served::Served;

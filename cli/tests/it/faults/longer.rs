@@ -1,5 +1,7 @@
 //! Packets that vanish under what takes longer than a call: a hand-over, a backup, a follower.
 
+#![expect(clippy::print_stdout, reason = "what was measured is said")]
+
 use super::far::{self, Far, GUARD, MANY, SIGNS_OF_LIFE, again, thing};
 use super::scene::put;
 use super::wire::{Cut, HERE, THERE, Wire, alone};

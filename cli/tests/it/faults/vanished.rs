@@ -1,6 +1,8 @@
 //! Packets that vanish, in the middle of each call: no connection ends, and neither side is told. What clients see within their time limits, that
 //! the server lets go of who has vanished, and that each commit is done once when the wire is there again.
 
+#![expect(clippy::print_stdout, reason = "what was measured is said")]
+
 use super::far::{Far, GUARD, MANY, again, thing};
 use super::scene::put;
 use super::wire::{Cut, Wire, alone};
