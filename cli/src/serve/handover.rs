@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   SIGUSR2 ──> the same program with the same arguments, as its file is now (an upgrade may have replaced it)
+//!                 │  ── number of the new process ──>    the one that was started has started it, and ends
 //!                 │  <── listener, addresses, directory ──                 over a socket that is its standard input
 //!                 │  ── ready ──>    settings, certificates, users read and right, addresses free, the directory the same
 //!   stops accepting, finishes what it has, leaves the store ── end of the socket ──> opens the store, accepts
@@ -9,12 +10,16 @@
 //! Who connects meanwhile waits in the listener's queue, which both processes have: nobody is refused. A new process that is not ready in time,
 //! or ends before it is, changes nothing: the old one serves on. Behind `ready` there is no way back; if the new process dies then, the old one
 //! ends with an error, and whoever watches over them starts another.
+//!
+//! The new process is nobody's child but the service manager's, before that hears of it: systemd asks once, when it is told of a main
+//! process, whether that is its child, and does not wait for the end of one that is not: a `systemctl stop` would be a kill -9.
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -22,14 +27,20 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Says to a process that its standard input is the other end of a hand-over.
+/// Says to a process that its standard input is the other end of a hand-over, and what it is to do with it.
 const VARIABLE: &str = "ZEOLITE_HANDOVER";
+/// To take over.
+const TAKE_OVER: &str = "1";
+/// To start the one that does, and end.
+const START: &str = "start";
 /// The new process must be ready within this.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const READY: &[u8] = b"r";
+/// To one that is ready, and shall not take over after all; the end of the line says that it shall.
+const NOT_NOW: &[u8] = b"n";
 /// What is sent with the listener has at most this.
 const MESSAGE_BYTES_MAX: usize = 8 << 10;
 /// Arguments that are of one start alone.
@@ -45,7 +56,7 @@ pub(super) struct Old {
 
 /// The process that takes the place of this one.
 pub(super) struct Next {
-    child: Child,
+    pid: Pid,
     /// Its end tells the other that the store is free.
     line: UnixStream,
 }
@@ -55,21 +66,49 @@ pub(super) fn next(program: &Path, listener: &TcpListener, old: &Old) -> Result<
     let (line, theirs) = UnixStream::pair().context("a socket for the hand-over")?;
     let mut command = Command::new(program);
     command.args(std::env::args_os().skip(1).filter(|argument| !ONCE.iter().any(|once| argument == once)));
-    command.env(VARIABLE, "1").stdin(Stdio::from(OwnedFd::from(theirs)));
-    let mut child = super::systemd::of_another_process(&mut command)
+    command.env(VARIABLE, START).stdin(Stdio::from(OwnedFd::from(theirs)));
+    let mut starts = super::systemd::of_another_process(&mut command)
         .spawn()
         .with_context(|| format!("{} cannot be started", program.display()))?;
     // It has the other end as well, and would hide that the new process has ended.
     drop(command);
-    match make_ready(&line, listener, old) {
-        Ok(()) => Ok(Next { child, line }),
+    let number = number(&line);
+    if number.is_err() {
+        // One that has ended already cannot be killed, which is as good.
+        drop(starts.kill());
+    }
+    let ended = starts.wait().context("the process that starts the new one")?;
+    let pid =
+        number.with_context(|| format!("the new process did not become ready ({ended}); its message is above"))?;
+    let next = Next { pid, line };
+    match make_ready(&next.line, listener, old) {
+        Ok(()) => Ok(next),
         Err(why) => {
-            // One that has ended already cannot be killed, which is as good.
-            drop(child.kill());
-            let ended = child.wait().context("the new process")?;
-            Err(why.context(format!("the new process did not become ready ({ended}); its message is above")))
+            next.give_up();
+            Err(why.context("the new process did not become ready; its message is above"))
         }
     }
+}
+
+/// Of the new process; the other end is waited for no longer than this anywhere.
+fn number(mut line: &UnixStream) -> Result<Pid> {
+    let mut said = [0; 4];
+    line.set_read_timeout(Some(READY_WITHIN))?;
+    line.read_exact(&mut said).context("waiting for its number")?;
+    Pid::from_raw(i32::from_be_bytes(said)).context("it has no number")
+}
+
+/// Whether this process was started to start the next one; that is done then, and it is to end.
+pub(super) fn has_started_next() -> Result<bool> {
+    if std::env::var_os(VARIABLE).is_none_or(|what| what != START) {
+        return Ok(false);
+    }
+    let mut line = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?);
+    let mut command = Command::new(std::env::current_exe().context("this program's own file")?);
+    command.args(std::env::args_os().skip(1)).env(VARIABLE, TAKE_OVER);
+    let next = command.spawn().context("the next process")?;
+    line.write_all(&next.id().to_be_bytes()).context("the old process has gone")?;
+    Ok(true)
 }
 
 fn make_ready(mut line: &UnixStream, listener: &TcpListener, old: &Old) -> Result<()> {
@@ -80,7 +119,6 @@ fn make_ready(mut line: &UnixStream, listener: &TcpListener, old: &Old) -> Resul
     let fds = [listener.as_fd()];
     ensure!(with.push(SendAncillaryMessage::ScmRights(&fds)), "no room for a descriptor");
     rustix::net::sendmsg(line, &[IoSlice::new(&message)], &mut with, SendFlags::empty()).context("the listener")?;
-    line.set_read_timeout(Some(READY_WITHIN))?;
     let mut said = [0];
     line.read_exact(&mut said).context("waiting for it")?;
     ensure!(said == READY, "it said something else");
@@ -89,24 +127,27 @@ fn make_ready(mut line: &UnixStream, listener: &TcpListener, old: &Old) -> Resul
 
 impl Next {
     pub(super) fn id(&self) -> u32 {
-        self.child.id()
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Whether its end of the line is there: it ends with the process. Behind `ready` nothing comes over it.
+    fn is_there(&self) -> bool {
+        rustix::net::recv(&self.line, &mut [0; 8], RecvFlags::PEEK | RecvFlags::DONTWAIT) == Err(Errno::AGAIN)
     }
 
     /// It is not to take over after all.
     pub(super) fn give_up(mut self) {
-        // One that has ended already cannot be killed, which is as good.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        // One that has ended already is not told, and not killed, which is as good.
+        drop(self.line.write_all(NOT_NOW));
+        if self.is_there() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
     }
 
     /// The store is free: the other one goes on. Says whether there is one.
-    pub(super) fn go(mut self) -> Result<()> {
-        let ended = self.child.try_wait().context("the new process")?;
-        drop(self.line);
-        match ended {
-            None => Ok(()),
-            Some(status) => bail!("the new process has ended ({status}) and nobody serves; start the server again"),
-        }
+    pub(super) fn go(self) -> Result<()> {
+        ensure!(self.is_there(), "the new process has ended and nobody serves; start the server again");
+        Ok(())
     }
 }
 
@@ -150,7 +191,10 @@ impl Inherited {
     pub(super) fn take_over(mut self) -> Result<TcpListener> {
         self.line.write_all(READY).context("the old process has gone")?;
         // Whatever ends the line, the old process has nothing more to say.
-        drop(self.line.read(&mut [0]));
-        Ok(self.listener)
+        let mut said = [0];
+        match self.line.read(&mut said) {
+            Ok(1..) if said == NOT_NOW => bail!("the old process serves on after all"),
+            _ => Ok(self.listener),
+        }
     }
 }

@@ -46,6 +46,9 @@ struct How<'a> {
 }
 
 async fn run(out: &Out, args: &ServeArgs, how: &How<'_>) -> Result<()> {
+    if handover::has_started_next()? {
+        return Ok(());
+    }
     // Before anything else: a signal without somebody who takes it ends the process.
     let mut signals = Signals::new()?;
     let program = program()?;
@@ -86,7 +89,7 @@ async fn run(out: &Out, args: &ServeArgs, how: &How<'_>) -> Result<()> {
     systemd::tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     let old = handover::Old { metrics: server.metrics_address(), data };
     let next = || {
-        let next = handover::next(&program, &listener, &old);
+        let next = can_be_followed().and_then(|()| handover::next(&program, &listener, &old));
         if next.is_err() {
             tell_restart(&settings.data_dir, NOT_FOLLOWED);
         }
@@ -250,7 +253,7 @@ async fn live(
                 server.look_at_files();
                 systemd::tell(&[NotifyState::Ready]);
             }
-            _ = signals.hand_over.recv() => match tokio::task::block_in_place(|| can_be_followed().and_then(|()| next())) {
+            _ = signals.hand_over.recv() => match tokio::task::block_in_place(&next) {
                 // Who was told to end meanwhile ends.
                 Ok(next) if signals.has_ended().await => {
                     next.give_up();

@@ -3,9 +3,14 @@
 
 mod clocks;
 mod copies;
+mod device;
 mod disk;
+mod far;
 mod full;
 mod lines;
+mod longer;
 mod proxy;
 mod scene;
 mod sessions;
+mod vanished;
+mod wire;

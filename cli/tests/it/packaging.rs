@@ -157,6 +157,30 @@ fn the_manifest_of_kubernetes_is_what_its_page_says() {
     }
 }
 
+/// Of the first release in which ReadWriteOncePod is there for good, and of the newest that the schemas are there of.
+#[test]
+fn the_manifest_of_kubernetes_is_valid_by_its_schemas() {
+    let validate = root().join("target/python/venv/bin/kubernetes-validate");
+    assert!(validate.is_file(), "{} is needed: run python/venv, which ./test does", validate.display());
+    let valid = |manifest: &Path, version: &str| {
+        let run = Command::new(&validate).args(["--strict", "-k", version]).arg(manifest).output().expect("runs");
+        (run.status.success(), text(&run.stderr) + &text(&run.stdout))
+    };
+    let manifest = root().join("packaging/kubernetes/zeolite.yaml");
+    let dir = TempDir::new().expect("a directory");
+    let wrong = dir.path().join("wrong.yaml");
+    std::fs::write(&wrong, read(&manifest).replace("enableServiceLinks", "enableServiceLink")).expect("writes");
+    for version in ["1.29.0", "1.37.0"] {
+        let (is_valid, told) = valid(&manifest, version);
+        assert!(is_valid, "{told}");
+        for kind in ["configmap", "service", "statefulset"] {
+            assert!(told.contains(&format!("{kind}/zeolite against version")), "{told}");
+        }
+        let (is_valid, told) = valid(&wrong, version);
+        assert!(!is_valid && told.contains("enableServiceLink"), "{told}");
+    }
+}
+
 #[test]
 fn the_image_runs_as_nobody_in_particular_and_needs_no_shell() {
     let file = read("packaging/Dockerfile");

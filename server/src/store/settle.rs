@@ -31,6 +31,8 @@ pub struct Settler {
     remake: Option<Remake>,
     // What is there of the index is of no use.
     anew: bool,
+    // Why it is being made ready, when the log was told that: it is tried again ten times a second.
+    told: String,
 }
 
 /// What still waits after a settle.
@@ -51,7 +53,7 @@ impl Settler {
     pub(crate) fn new(state: Arc<State>, writer: IndexWriter) -> Settler {
         let mut writer = writer;
         writer.forget_keys(state.keys_unknown_to());
-        Settler { state, writer, life: 0, remake: None, anew: false }
+        Settler { state, writer, life: 0, remake: None, anew: false, told: String::new() }
     }
 
     /// Says for how long servers have run on the store, in milliseconds: what the age of commit keys is counted in.

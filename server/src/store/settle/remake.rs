@@ -42,7 +42,10 @@ impl Settler {
         let failure = self.state.index.failure();
         let why = failure.as_ref().map(|failure| failure.what.clone()).unwrap_or_default();
         if let Some(failure) = failure.filter(|_| self.remake.is_none()) {
-            tracing::error!(why = failure.what, "the index has failed; it is made ready again while commits go on");
+            if self.told != failure.what {
+                tracing::error!(why = failure.what, "the index has failed; it is made ready again while commits go on");
+                self.told.clone_from(&failure.what);
+            }
             self.anew |= failure.is_damaged;
             self.state.index.take_down(failure);
         }
@@ -75,6 +78,7 @@ impl Settler {
         self.state.index.bring_up(remake.index);
         self.writer = remake.writer;
         self.life += 1;
+        self.told.clear();
         tracing::info!("the index is ready again");
         Ok(true)
     }
