@@ -266,9 +266,18 @@ async fn live(
     }
 }
 
-/// A container ends with its first process.
+/// The processes of the machine itself, and of no container on it: PROC_PID_INIT_INO of the kernel.
+const MACHINES_OWN: &str = "pid:[4026531836]";
+
+/// A container ends with its first process, and that ends with the one that it has started, unless it is a service manager.
 fn can_be_followed() -> Result<()> {
     anyhow::ensure!(std::process::id() != 1, "process 1 cannot be followed by another; stop it and start it again");
+    let in_container = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|own| own != Path::new(MACHINES_OWN));
+    let is_waited_for = std::os::unix::process::parent_id() == 1 && !handover::has_taken_over();
+    anyhow::ensure!(
+        !in_container || !is_waited_for || std::env::var_os("NOTIFY_SOCKET").is_some(),
+        "process 1 of this container has started this one, and would end with it; stop it and start it again"
+    );
     Ok(())
 }
 

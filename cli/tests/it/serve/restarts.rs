@@ -7,7 +7,7 @@ use std::io::BufReader;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -125,6 +125,70 @@ async fn restart_brings_a_new_process_and_one_that_is_not_ready_changes_nothing(
     commit(&db, object).await;
 }
 
+/// Which file a process runs.
+fn file_of(pid: u32) -> PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/exe")).expect("it is there")
+}
+
+fn parent_of(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("has a parent");
+    line.trim().parse().expect("a number")
+}
+
+/// The first process keeps the name by which it was started, and so does each behind it.
+#[test]
+fn each_new_process_is_of_the_release_that_a_link_leads_to_then() {
+    let dir = tempfile::tempdir().expect("a directory");
+    settings(dir.path(), "");
+    let (current, releases) = (dir.path().join("current"), ["r1", "r2", "r3"].map(|name| dir.path().join(name)));
+    let lead_to = |release: &Path| {
+        drop(std::fs::remove_file(&current));
+        std::os::unix::fs::symlink(release, &current).expect("a link");
+    };
+    for release in &releases {
+        std::fs::create_dir(release).expect("made");
+        std::fs::copy(program().get_program(), release.join("zeolite")).expect("copied");
+    }
+    lead_to(&releases[0]);
+    let mut served = serving(Command::new(current.join("zeolite")), dir.path());
+    for release in &releases[1..] {
+        lead_to(release);
+        let restarted = restart(dir.path(), "60");
+        assert_eq!(restarted.status.code(), Some(0), "{}", text(&restarted.stderr));
+        served.next_life();
+        assert_eq!(file_of(served.pid), release.join("zeolite").canonicalize().expect("is there"));
+    }
+    std::fs::remove_file(&current).expect("removed");
+    let refused = restart(dir.path(), "60");
+    assert_eq!(refused.status.code(), Some(5), "{}", text(&refused.stderr));
+    let log = std::fs::read_to_string(dir.path().join("log.txt")).expect("a log");
+    assert!(log.contains("/current/zeolite cannot be started") && log.contains("was not started"), "{log}");
+}
+
+/// Where it may be neither seen nor made who process 1 is, this is left out, and says so.
+#[test]
+fn what_process_1_of_a_container_waits_for_says_that_it_cannot_be_followed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    settings(dir.path(), "");
+    let script = r#"
+        cd "$1"; "$0" --json serve --listen 127.0.0.1:0 --data data --config zeolite.toml > out 2> log &
+        until [ -s out ] || ! kill -0 $!; do sleep 0.02; done
+        "$0" restart --data data 2>&1; echo "code $?"
+        kill $!; wait; cat log"#;
+    let container = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let may = Command::new("unshare").args(container).arg("true").output();
+    if !may.is_ok_and(|may| may.status.success()) {
+        eprintln!("left out: no name space of processes can be made here");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(container).args(["sh", "-c", script]).arg(program().get_program()).arg(dir.path());
+    let output = command.output().expect("runs");
+    let said = text(&output.stdout);
+    assert!(said.contains("code 5") && said.contains("process 1 of this container has started this one"), "{said}");
+}
+
 #[test]
 fn the_units_of_systemd_call_commands_that_there_are() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
@@ -192,9 +256,11 @@ async fn a_service_manager_keeps_the_socket_and_hears_how_the_server_stands() {
     let (_, object) = fill(&address).await;
     let db = Db::connect(&address).await.expect("connects");
     served.send("USR2");
+    let old = served.pid;
     let next = served.next_life();
     assert_eq!(next, address);
     until(&format!("MAINPID={}", served.pid));
+    assert_ne!(parent_of(served.pid), old, "a manager waits for nobody but its own child");
     until("READY=1");
     // The old one has ended: this is of the new one.
     assert!(served.child.wait().expect("ends").success());
