@@ -7,7 +7,8 @@
 //! ```text
 //!   one waits        ask ─> write ─> epoll ─> read ─> answer                 in its own thread
 //!   more wait        one turns; the others sleep until their answer is there, or until it is their turn to turn
-//!   nobody waits     the wheel's own thread turns: the feed, signs of life, what was spawned
+//!   a crowd waits    the wheel's own thread turns: handed from one to the next who has his answer already, the wheel would stand still
+//!   nobody waits     it turns as well: the feed, signs of life, what was spawned
 //! ```
 //!
 //! The own thread must not be in the way of callers who come one after the other, since to get the wheel from it is a change of threads
@@ -33,7 +34,21 @@ use tokio::task::JoinHandle;
 /// For how long nobody must have waited before the own thread turns.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// The own thread turns for more than these, until somebody comes and not more than a few wait, him included. Measured with threads of Python:
+/// four commit a third more when they turn themselves, 64 a third less.
+const CROWD: usize = 8;
+const FEW: usize = 2;
+
 /// A runtime that is turned by whoever waits. When it is dropped its tasks end, and nobody waits for that.
+///
+/// ```
+/// use zeolite_client::blocking::Wheel;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let wheel = Wheel::start()?;
+/// assert_eq!(wheel.wait(async { 7 }), 7);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Wheel {
     turned: Arc<Turned>,
@@ -46,9 +61,9 @@ pub struct Wheel {
 mod own {
     /// It looks now and then whether anybody has waited.
     pub(super) const LOOKS: u8 = 0;
-    /// It sleeps until the last who waits goes.
+    /// It sleeps until the last who waits goes, or there is a crowd.
     pub(super) const SLEEPS: u8 = 1;
-    /// It turns the wheel until somebody waits.
+    /// It turns the wheel until it is called away.
     pub(super) const TURNS: u8 = 2;
 }
 
@@ -157,9 +172,11 @@ impl Waits<'_> {
     fn new(wheel: &Wheel) -> Waits<'_> {
         let turned = &wheel.turned;
         turned.waits.fetch_add(1, SeqCst);
-        turned.waiting.fetch_add(1, SeqCst);
-        if turned.own.load(SeqCst) == own::TURNS {
-            turned.called.notify_one();
+        let waiting = turned.waiting.fetch_add(1, SeqCst) + 1;
+        match turned.own.load(SeqCst) {
+            own::TURNS if waiting <= FEW => turned.called.notify_one(),
+            own::LOOKS | own::SLEEPS if waiting > CROWD => wheel.tell_own(),
+            _ => {}
         }
         Waits(wheel)
     }
@@ -202,13 +219,13 @@ impl Turned {
             if self.over.load(SeqCst) {
                 return;
             }
-            let (nobody, waits) = (self.waiting.load(SeqCst) == 0, self.waits.load(SeqCst));
+            let (waiting, waits) = (self.waiting.load(SeqCst), self.waits.load(SeqCst));
             let is_quiet = self.told.swap(false, SeqCst) || waits == before;
             before = waits;
-            match (nobody, is_quiet) {
-                (true, true) => self.turn_until_called(),
-                (false, true) => self.sleep(),
-                _ => {}
+            match is_quiet {
+                true if needs_own(waiting) => self.turn_until_called(),
+                true => self.sleep(),
+                false => {}
             }
         }
     }
@@ -216,7 +233,7 @@ impl Turned {
     fn turn_until_called(&self) {
         self.own.store(own::TURNS, SeqCst);
         // Whoever comes from now on calls.
-        if self.waiting.load(SeqCst) == 0 {
+        if needs_own(self.waiting.load(SeqCst)) {
             self.runtime.block_on(self.called.notified());
         }
         self.own.store(own::LOOKS, SeqCst);
@@ -230,4 +247,9 @@ impl Turned {
         }
         self.own.store(own::LOOKS, SeqCst);
     }
+}
+
+/// Whether nobody else turns, or should.
+fn needs_own(waiting: usize) -> bool {
+    waiting == 0 || waiting > CROWD
 }
