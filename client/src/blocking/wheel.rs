@@ -35,7 +35,7 @@ use tokio::task::JoinHandle;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The own thread turns for more than these, until somebody comes and not more than a few wait, him included. Measured with threads of Python:
-/// four and 16 commit a third more when they turn themselves, 64 a third less.
+/// four commit a third more when they turn themselves, 64 a third less.
 const CROWD: usize = 32;
 const FEW: usize = 2;
 
