@@ -17,11 +17,15 @@
 //! }
 //! ```
 //!
-//! It is the same client, on a runtime of its own with one thread: everything of the crate is there, by `wait`. The work of `run` is done in
+//! It is the same client, on a [`Wheel`] of its own, which the threads that wait turn: everything of the crate is there, by `wait`. The work of `run` is done in
 //! the caller's thread, and so need not be `Send`.
 //!
 //! Inside of an asynchronous runtime a thread that waits holds up whatever else is to run on it, so each call there is refused with
 //! [`Error::InsideRuntime`]; also on the threads of `spawn_blocking`, which cannot be told apart.
+
+mod wheel;
+
+pub use wheel::Wheel;
 
 use crate::collections::{Create, Entries};
 use crate::connect::Options;
@@ -30,34 +34,21 @@ use crate::tx;
 use crate::typed::{Handle, Persistent, Ref};
 use std::ops::Deref;
 use std::sync::Arc;
-use tokio::runtime::{Builder, Handle as Current, Runtime};
+use tokio::runtime::Handle as Current;
 use tokio::sync::{mpsc, oneshot};
 
-/// The runtime; it ends without waiting, so that it may be dropped anywhere.
+/// The wheel.
 #[derive(Debug)]
-struct Own(Option<Runtime>);
+struct Own(Wheel);
 
 impl Own {
     fn start() -> Result<Own> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("zeolite-client").enable_all().build();
-        let runtime =
-            runtime.map_err(|error| Error::invalid(format!("no thread for the client can be started: {error}")))?;
-        Ok(Own(Some(runtime)))
+        let failed = |error| Error::invalid(format!("no thread for the client can be started: {error}"));
+        Wheel::start().map(Own).map_err(failed)
     }
 
-    fn here(&self) -> Result<&Runtime> {
-        match &self.0 {
-            Some(runtime) if Current::try_current().is_err() => Ok(runtime),
-            _ => Err(Error::InsideRuntime),
-        }
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+    fn here(&self) -> Result<&Wheel> {
+        if Current::try_current().is_ok() { Err(Error::InsideRuntime) } else { Ok(&self.0) }
     }
 }
 
@@ -76,7 +67,7 @@ impl Drop for Own {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Db {
-    // Dropped before its runtime.
+    // Dropped before its wheel.
     db: crate::Db,
     own: Arc<Own>,
 }
@@ -112,13 +103,13 @@ impl Db {
     /// See [`crate::Db::connect_with`].
     pub fn connect_with(url: impl Into<String>, options: Options) -> Result<Db> {
         let own = Arc::new(Own::start()?);
-        let db = own.here()?.block_on(crate::Db::connect_with(url, options))?;
+        let db = own.here()?.wait(crate::Db::connect_with(url, options))?;
         Ok(Db { db, own })
     }
 
     /// Waits for what is asynchronous: `db.wait(db.pin())`.
     pub fn wait<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
-        self.own.here()?.block_on(future)
+        self.own.here()?.wait(future)
     }
 
     /// A walk over entries as an iterator; at its end after an error.
@@ -133,10 +124,11 @@ impl Db {
 
     /// The same with settings: `db.run_as(db.transaction().serializable(), ..)`.
     pub fn run_as<T>(&self, settings: tx::Transaction, mut work: impl FnMut(&Tx) -> Result<T>) -> Result<T> {
-        let runtime = self.own.here()?;
+        let wheel = self.own.here()?;
         // Each attempt comes over to this thread, and what the work says goes back; its value stays here.
         let (attempts, mut begun) = mpsc::channel::<(tx::Tx, oneshot::Sender<Result<()>>)>(1);
-        let running = runtime.spawn(settings.run(move |tx| {
+        let entered = wheel.enter();
+        let running = tokio::spawn(settings.run(move |tx| {
             let (said, says) = oneshot::channel();
             let attempts = attempts.clone();
             async move {
@@ -145,14 +137,15 @@ impl Db {
                 says.await.unwrap_or_else(|_| Err(Error::invalid("the work of this transaction panicked")))
             }
         }));
+        drop(entered);
         let mut value = None;
-        while let Some((tx, said)) = begun.blocking_recv() {
+        while let Some((tx, said)) = wheel.wait(begun.recv()) {
             let tx = Tx { tx, own: self.own.clone() };
             let done = work(&tx).map(|made| value = Some(made));
             drop(tx);
             let _ = said.send(done);
         }
-        match runtime.block_on(running) {
+        match wheel.wait(running) {
             Ok(Ok(())) => {
                 value.ok_or_else(|| Error::invalid("the transaction was committed without its work; report this"))
             }
@@ -173,7 +166,7 @@ impl Deref for Db {
 impl Tx {
     /// Waits for what is asynchronous: `tx.wait(words.get(tx, "zeolite"))`.
     pub fn wait<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
-        self.own.here()?.block_on(future)
+        self.own.here()?.wait(future)
     }
 
     /// A walk over entries as an iterator; at its end after an error.
@@ -224,7 +217,7 @@ fn each<'e, T: 'e>(own: &'e Own, entries: Entries<'e, T>) -> impl Iterator<Item 
     let mut left = Some(entries);
     std::iter::from_fn(move || {
         let next = match (own.here(), left.as_mut()?) {
-            (Ok(runtime), entries) => runtime.block_on(entries.next()).transpose(),
+            (Ok(wheel), entries) => wheel.wait(entries.next()).transpose(),
             (Err(error), _) => Some(Err(error)),
         };
         if !matches!(next, Some(Ok(_))) {

@@ -224,8 +224,8 @@ impl Database {
         if shared.process != std::process::id() {
             std::mem::forget(shared);
         } else {
-            let runtime = runtime::here(py)?;
-            let _entered = runtime.enter();
+            let process = runtime::here(py)?;
+            let _entered = process.enter();
             if shared.db.server().is_some() {
                 // What nobody reads any more would be kept from pack until its lease is over.
                 let settled = tokio::time::timeout(FAREWELL, shared.pins.settle(&shared.db));
@@ -238,7 +238,9 @@ impl Database {
 
     /// The newest tid that this process knows of.
     fn position(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.db(py)?.position().0)
+        let db = self.db(py)?;
+        runtime::take_in(py)?;
+        Ok(db.position().0)
     }
 
     /// The newest tid of the server; what is known here has come that far when it returns.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
+use zeolite_client::blocking::Wheel;
 use zeolite_client::{Db, Pin, Tid};
 
 /// Between two looks at what is open.
@@ -49,12 +49,13 @@ impl Drop for Open {
 
 impl Pins {
     /// Keeps a snapshot until the guard is dropped. The runtime runs who follows.
-    pub(crate) fn open(self: &Arc<Self>, snapshot: Tid, db: &Db, runtime: &Handle) -> Open {
+    pub(crate) fn open(self: &Arc<Self>, snapshot: Tid, db: &Db, wheel: &Wheel) -> Open {
         *self.open.lock().entry(snapshot).or_insert(0) += 1;
         let mut followed = self.followed.lock();
         if !*followed && snapshot != Tid::NONE {
             *followed = true;
-            runtime.spawn(follow(self.clone(), db.clone()));
+            let _entered = wheel.enter();
+            tokio::spawn(follow(self.clone(), db.clone()));
         }
         Open { pins: self.clone(), snapshot }
     }

@@ -1,9 +1,10 @@
-//! Owns the runtime of a process, and how Python waits for it.
+//! Owns the wheel of a process, and how Python waits for it.
 //!
 //! ```text
 //!   wait     polled once with the interpreter's lock: an answer from the cache costs nothing more
-//!              not ready ─> without the lock, in slices; between two of them signals are looked at (Ctrl-C)
-//!   fork     a child has none of its parent's threads: it gets a runtime of its own, and never touches the other one
+//!              not ready ─> without the lock, in slices, and this thread turns the wheel; between two of them signals are looked at
+//!              (Ctrl-C)
+//!   fork     a child has none of its parent's threads: it gets a wheel of its own, and never touches the other one
 //! ```
 //! The registry's lock is taken with the interpreter's lock held, and never kept while that is given up: whoever forks holds the
 //! interpreter's lock, so a child never finds it taken.
@@ -12,37 +13,56 @@ use crate::errors;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use zeolite_client::Error;
+use zeolite_client::blocking::Wheel;
 
-/// Threads for all connections of a process.
-const THREADS: usize = 2;
 /// How long a signal waits at most.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// The runtime with the process that it lives in. It is never dropped: its tasks end with their connections.
-static HERE: Mutex<Option<(u32, Arc<Runtime>)>> = Mutex::new(None);
+/// This process, and the wheel that its threads turn. It is never dropped: its tasks end with their connections.
+pub(crate) struct Process {
+    /// To ask for it is a call of the system: who knows it hands it on.
+    pub(crate) id: u32,
+    wheel: Wheel,
+}
 
-/// The runtime of this process.
-pub(crate) fn here(_: Python<'_>) -> PyResult<Arc<Runtime>> {
-    let process = std::process::id();
+impl Deref for Process {
+    type Target = Wheel;
+
+    fn deref(&self) -> &Wheel {
+        &self.wheel
+    }
+}
+
+static HERE: Mutex<Option<Arc<Process>>> = Mutex::new(None);
+
+/// This process.
+pub(crate) fn here(_: Python<'_>) -> PyResult<Arc<Process>> {
+    let id = std::process::id();
     let mut here = HERE.lock();
-    if let Some((made_by, runtime)) = &*here
-        && *made_by == process
+    if let Some(process) = &*here
+        && process.id == id
     {
-        return Ok(runtime.clone());
+        return Ok(process.clone());
     }
-    let built = Builder::new_multi_thread().worker_threads(THREADS).thread_name("zeolite").enable_all().build()?;
-    if let Some((_, parents)) = here.replace((process, Arc::new(built))) {
+    let process = Arc::new(Process { id, wheel: Wheel::start()? });
+    if let Some(parent) = here.replace(process.clone()) {
         // Its locks may be held by threads that stayed with the parent.
-        std::mem::forget(parents);
+        std::mem::forget(parent);
     }
-    Ok(here.as_ref().map(|(_, runtime)| runtime.clone()).expect("it was put there"))
+    Ok(process)
+}
+
+/// What has come by now is taken in: whoever begins sees it.
+pub(crate) fn take_in(py: Python<'_>) -> PyResult<()> {
+    let process = here(py)?;
+    py.detach(|| process.turn());
+    Ok(())
 }
 
 /// What the thread that waits does meanwhile.
@@ -55,19 +75,31 @@ pub(crate) struct Here<S, L> {
 
 /// The result of something of the client.
 pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
-    wait_for(py, work)?.map_err(|error| errors::raised(py, &error))
+    wait_in(&*here(py)?, py, work)
+}
+
+/// The same for who knows the process.
+pub(crate) fn wait_in<T: Send>(
+    process: &Process,
+    py: Python<'_>,
+    work: impl Future<Output = Result<T, Error>> + Send,
+) -> PyResult<T> {
+    waited(process, py, work)?.map_err(|error| errors::raised(py, &error))
 }
 
 /// The same, with the client's error as it is.
 pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
-    let runtime = here(py)?;
-    let _entered = runtime.enter();
+    waited(&*here(py)?, py, work)
+}
+
+fn waited<T: Send>(process: &Process, py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
+    let _entered = process.enter();
     let mut work = pin!(work);
-    if let Poll::Ready(result) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    if let Some(result) = process.ready(work.as_mut()) {
         return Ok(result);
     }
     loop {
-        let slice = py.detach(|| runtime.block_on(async { tokio::time::timeout(SLICE, work.as_mut()).await }));
+        let slice = py.detach(|| process.wait(async { tokio::time::timeout(SLICE, work.as_mut()).await }));
         match slice {
             Ok(result) => return Ok(result),
             Err(_) => py.check_signals()?,
@@ -98,12 +130,12 @@ pub(crate) fn wait_serving<T: Send, A: Send>(
         Asked(A),
         Look,
     }
-    let runtime = self::here(py)?;
-    let _entered = runtime.enter();
+    let process = self::here(py)?;
+    let _entered = process.enter();
     let (mut work, mut signal) = (pin!(work), None);
     loop {
         let next = py.detach(|| {
-            runtime.block_on(async {
+            process.wait(async {
                 tokio::select! {
                     ended = work.as_mut() => Next::Ended(ended),
                     Some(asked) = asked.recv() => Next::Asked(asked),

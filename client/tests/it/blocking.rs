@@ -1,9 +1,14 @@
 //! The client without `async`, against a real server that runs elsewhere.
 
 use crate::support::World;
+use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use tokio::sync::oneshot;
+use zeolite_client::blocking::Wheel;
 use zeolite_client::collections::{Counter, Map};
-use zeolite_client::{Error, Result, blocking};
+use zeolite_client::{Error, Result, Tid, blocking};
 
 /// A server on a runtime of its own, whose context this thread is not in.
 fn with_server(test: impl FnOnce(&str)) {
@@ -82,4 +87,125 @@ async fn inside_a_runtime_it_is_refused() {
     assert!(matches!(db.run(|_| Ok(())), Err(Error::InsideRuntime)));
     assert!(matches!(db.wait(db.newest()), Err(Error::InsideRuntime)));
     drop(db);
+}
+
+/// The commit of somebody else.
+fn counted(db: &blocking::Db, hits: Counter) -> Tid {
+    db.run(|tx| hits.add(tx, 1)).expect("commits");
+    db.wait(db.newest()).expect("is there")
+}
+
+#[test]
+fn what_others_commit_arrives_while_no_thread_waits() {
+    with_server(|url| {
+        let connect = || blocking::Db::connect(url).expect("connects");
+        let (db, other) = (connect(), connect());
+        let hits: Counter = db.run(|tx| tx.root_or_create("hits")).expect("creates");
+        for _ in 0..3 {
+            // It has just waited, so its own thread looks; the second time it turns already.
+            db.wait(db.newest()).expect("is there");
+            let newest = counted(&other, hits);
+            while db.position() < newest {
+                thread::yield_now();
+            }
+            let newest = counted(&other, hits);
+            while db.position() < newest {
+                thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
+fn two_that_wait_for_long_do_not_hold_up_a_third() {
+    with_server(|url| {
+        let connect = || blocking::Db::connect(url).expect("connects");
+        let (db, other) = (connect(), connect());
+        let hits: Counter = db.run(|tx| tx.root_or_create("hits")).expect("creates");
+        thread::scope(|threads| {
+            let long = || {
+                let (ends, end) = oneshot::channel::<()>();
+                let (begins, begun) = mpsc::channel();
+                let db = &db;
+                let waiting = threads.spawn(move || {
+                    db.wait(async {
+                        begins.send(()).expect("is heard");
+                        end.await.map_err(|_| Error::app("forgotten"))
+                    })
+                });
+                begun.recv().expect("waits");
+                (ends, waiting)
+            };
+            let (first, second) = (long(), long());
+            for _ in 0..20 {
+                let newest = counted(&other, hits);
+                assert!(db.wait(db.newest()).expect("is answered") >= newest);
+            }
+            // Who turned the wheel goes: the other one turns it, and hears of what it waits for.
+            first.0.send(()).expect("waits");
+            first.1.join().expect("no panic").expect("ends");
+            let newest = counted(&other, hits);
+            while db.position() < newest {
+                thread::yield_now();
+            }
+            second.0.send(()).expect("waits");
+            second.1.join().expect("no panic").expect("ends");
+        });
+    });
+}
+
+#[test]
+fn many_threads_wait_at_once() {
+    with_server(|url| {
+        let db = blocking::Db::connect(url).expect("connects");
+        let hits: Counter = db.run(|tx| tx.root_or_create("hits")).expect("creates");
+        thread::scope(|threads| {
+            for _ in 0..48 {
+                threads.spawn(|| (0..10).for_each(|_| db.run(|tx| hits.add(tx, 1)).expect("commits")));
+            }
+        });
+        assert_eq!(db.wait(hits.get(&db.now())).expect("reads"), 480);
+        // The crowd has gone: one turns again.
+        (0..10).for_each(|_| db.run(|tx| hits.add(tx, 1)).expect("commits"));
+    });
+}
+
+#[test]
+fn the_wheel_turns_for_whoever_is_there() {
+    let wheel = Wheel::start().expect("a thread");
+    assert_eq!(wheel.wait(async { 7 }), 7);
+    for _ in 0..50 {
+        // Nobody waits for it in the wheel, whether its own thread turns or looks.
+        let (says, said) = mpsc::channel();
+        wheel.spawn(async move { says.send(5).expect("is heard") });
+        assert_eq!(said.recv(), Ok(5));
+        // Who goes in a panic leaves it to the others.
+        let panicked = thread::scope(|threads| threads.spawn(|| wheel.wait(async { panic!("in a wait") })).join());
+        assert!(panicked.is_err());
+        let (says, said) = oneshot::channel();
+        wheel.spawn(async move { says.send(6).expect("is heard") });
+        assert_eq!(wheel.wait(said), Ok(6));
+    }
+    let (says, said) = mpsc::channel::<()>();
+    wheel.spawn(async move {
+        pending::<()>().await;
+        drop(says);
+    });
+    drop(wheel);
+    assert!(said.recv().is_err(), "its tasks end with it");
+}
+
+#[test]
+fn what_has_come_is_taken_in_without_waiting() {
+    let wheel = Wheel::start().expect("a thread");
+    let (says, said) = mpsc::channel();
+    for number in 0..50 {
+        let says = says.clone();
+        // In its context, and nobody is told.
+        let entered = wheel.enter();
+        tokio::spawn(async move { says.send(number).expect("is heard") });
+        drop(entered);
+        wheel.turn();
+        assert_eq!(said.recv(), Ok(number));
+    }
 }

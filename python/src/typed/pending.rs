@@ -109,15 +109,15 @@ impl Waiting {
             let result = runtime::wait_for(py, work)?;
             return made(py, result, told);
         };
-        let runtime = runtime::here(py)?;
-        let _entered = runtime.enter();
+        let process = runtime::here(py)?;
+        let _entered = process.enter();
         let mut work: Pin<Box<dyn Future<Output = Result<T, Failed>> + Send>> = Box::pin(work);
         if let Poll::Ready(result) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             return made(py, result, told);
         }
         let (number, slot) = (NUMBERS.fetch_add(1, Ordering::Relaxed), Slot::default());
         let (bridge, filled) = (bridge.clone(), slot.clone());
-        let task = runtime.spawn(async move {
+        let task = process.spawn(async move {
             let result = work.await;
             *filled.lock() = Some(Box::new(move |py| made(py, result, told)));
             bridge.tell(number);

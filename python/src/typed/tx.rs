@@ -140,6 +140,7 @@ impl Tx {
     #[staticmethod]
     fn begin(py: Python<'_>, database: &Database, options: Begin, bridge: Option<Py<Bridge>>) -> PyResult<Py<PyAny>> {
         let shared = database.shared(py)?;
+        runtime::take_in(py)?;
         let (db, indexes) = (shared.db.clone(), shared.indexes.clone());
         let Begin(serializable, fresh, batch, user, note, limit_ms) = options;
         let (waiting, mut begun) = (waiting(bridge, limit_ms), db.transaction().note(user, note));
@@ -162,6 +163,7 @@ impl Tx {
         bridge: Option<Py<Bridge>>,
     ) -> PyResult<Py<PyAny>> {
         let (shared, waiting) = (database.shared(py)?, waiting(bridge, None));
+        runtime::take_in(py)?;
         let (db, indexes) = (shared.db.clone(), shared.indexes.clone());
         let wanted = tid.map(Tid).or_else(|| time.map(Tid::from_unix_nanos));
         let kept = waiting.clone();
@@ -430,9 +432,10 @@ impl Tx {
             std::mem::forget(held);
         } else if held.is_some() {
             // A pin is given up on the runtime.
-            let runtime = runtime::here(py)?;
-            let _entered = runtime.enter();
+            let process = runtime::here(py)?;
+            let _entered = process.enter();
             drop(held);
+            process.tell();
         }
         Ok(())
     }

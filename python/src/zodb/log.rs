@@ -179,7 +179,9 @@ impl Restoring {
         let packed_to = if onto_packed { runtime::wait(py, packed_to(&admin))? } else { Tid::NONE };
         let (sender, receiver) = mpsc::channel(ON_THEIR_WAY);
         let work = async move { admin.restore(ReceiverStream::new(receiver)).await };
-        let task = runtime::here(py)?.spawn(work);
+        let process = runtime::here(py)?;
+        let _entered = process.enter();
+        let task = tokio::spawn(work);
         Ok(Restoring { state: Mutex::new(Some((sender, task))), packed_to })
     }
 

@@ -9,6 +9,7 @@
 use super::oids::{Eight, bytes_of};
 use crate::database::{Database, Shared};
 use crate::pins::Open;
+use crate::runtime::Process;
 use crate::{errors, runtime};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -39,11 +40,12 @@ struct At {
 
 impl At {
     fn here(&self) -> Result<(), Error> {
-        if self.shared.process == std::process::id() {
-            Ok(())
-        } else {
-            Err(Error::Forked { made_by: self.shared.process })
-        }
+        self.is_of(std::process::id())
+    }
+
+    fn is_of(&self, process: u32) -> Result<(), Error> {
+        let made_by = self.shared.process;
+        if made_by == process { Ok(()) } else { Err(Error::Forked { made_by }) }
     }
 }
 
@@ -79,18 +81,18 @@ impl Snapshot {
     }
 
     /// The place with the connection, opened for reading.
-    fn reading(&self, py: Python<'_>) -> PyResult<(Arc<Shared>, Place)> {
-        let runtime = runtime::here(py)?;
+    fn reading(&self, py: Python<'_>) -> PyResult<(Arc<Process>, Arc<Shared>, Place)> {
+        let process = runtime::here(py)?;
         if self.state.lock().at.is_none() {
             self.poll(py)?;
         }
         let mut state = self.state.lock();
         let at = state.at.as_mut().ok_or_else(|| errors::invalid(py, "this snapshot was closed while it was read"))?;
-        at.here().map_err(|error| errors::raised(py, &error))?;
+        at.is_of(process.id).map_err(|error| errors::raised(py, &error))?;
         if at.open.is_none() {
-            at.open = Some(at.shared.pins.open(at.place.snapshot(), &at.shared.db, runtime.handle()));
+            at.open = Some(at.shared.pins.open(at.place.snapshot(), &at.shared.db, &process));
         }
-        Ok((at.shared.clone(), at.place))
+        Ok((process, at.shared.clone(), at.place))
     }
 }
 
@@ -121,6 +123,7 @@ impl Snapshot {
     /// any more.
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
         let shared = self.database.get().shared(py)?;
+        runtime::take_in(py)?;
         let place = shared.db.place();
         let mut state = self.state.lock();
         let own = std::mem::take(&mut state.own);
@@ -156,9 +159,9 @@ impl Snapshot {
     /// The object's data and serial here; none: it is not there.
     fn load<'py>(&self, py: Python<'py>, oid: Eight) -> PyResult<Option<Loaded<'py>>> {
         let cell = oid.cell(py)?;
-        let (shared, place) = self.reading(py)?;
+        let (process, shared, place) = self.reading(py)?;
         let view = place.view(&shared.db);
-        let revision = runtime::wait(py, async { view.revision(&cell).await })?;
+        let revision = runtime::wait_in(&process, py, async { view.revision(&cell).await })?;
         let Some(record) = revision.record else { return Ok(None) };
         let data = Record::data_of(&record).map_err(|bad| errors::invalid(py, format!("cell {cell}: {bad}")))?;
         Ok(Some((PyBytes::new(py, &data), PyBytes::new(py, &revision.tid.0.to_be_bytes()))))
@@ -167,8 +170,8 @@ impl Snapshot {
     /// Brings objects into the cache.
     fn prefetch(&self, py: Python<'_>, oids: Vec<Eight>) -> PyResult<()> {
         let cells = oids.into_iter().map(|oid| oid.cell(py)).collect::<PyResult<Vec<Cell>>>()?;
-        let (shared, place) = self.reading(py)?;
+        let (process, shared, place) = self.reading(py)?;
         let view = place.view(&shared.db);
-        runtime::wait(py, async { view.prefetch(&cells).await })
+        runtime::wait_in(&process, py, async { view.prefetch(&cells).await })
     }
 }

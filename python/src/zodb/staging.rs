@@ -259,10 +259,13 @@ impl Staging {
     /// Gives everything up; the server is told, and nobody waits for that.
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
         self.here(py)?;
-        let runtime = runtime::here(py)?;
-        let _entered = runtime.enter();
+        let process = runtime::here(py)?;
+        let _entered = process.enter();
         let mut state = self.state.lock();
         drop((state.draft.take(), state.held.take(), state.parts.take()));
+        drop(state);
+        // Others wait for what it holds.
+        py.detach(|| process.turn());
         Ok(())
     }
 }
@@ -277,9 +280,10 @@ impl Drop for Staging {
         } else if left.1.is_some() {
             // Without the runtime around it, what is held would stay so until its time limit.
             Python::attach(|py| {
-                let Ok(runtime) = runtime::here(py) else { return };
-                let _entered = runtime.enter();
+                let Ok(process) = runtime::here(py) else { return };
+                let _entered = process.enter();
                 drop(left);
+                process.tell();
             });
         }
     }

@@ -88,6 +88,30 @@ fn very_much_that_was_read_is_held_like_little_and_only_sixteen_times() {
     prepare(&mut here, 17, beside.expect("commits").tid).expect("there is room again");
 }
 
+#[test]
+fn a_promise_is_given_at_once_or_when_what_it_rests_on_is_durable() {
+    let mut here = House::new(Default::default());
+    let first = here.oids(10).expect("oids").0;
+    let record = Record::new("Note", 1, "a");
+    let put = |n: u64| Work::new(key(n)).put(Cell::object(Oid(first + n)), Tid::NONE, &record).draft();
+    here.commit(put(0)).expect("commits");
+    let prepare = |here: &mut House, n: u64| {
+        let (done, told) = Told::pair();
+        here.engine().prepare(Caller::default(), put(n), Preparing::default(), done);
+        here.loops().turn_sequencer();
+        told
+    };
+    let at_once = prepare(&mut here, 1);
+    at_once.expect().expect("the writer was not asked");
+    let on_its_way = here.submit(put(2));
+    here.loops().turn_sequencer();
+    let later = prepare(&mut here, 3);
+    assert!(!later.is_told(), "what it rests on may be refused");
+    here.run_dry();
+    on_its_way.expect().expect("commits");
+    later.expect().expect("is promised");
+}
+
 /// Of a database with one durable prepared draft, of a note in its old shape.
 fn log_of_a_promise() -> Vec<Txn> {
     let mut there = House::new(Default::default());

@@ -94,8 +94,12 @@ impl Sequencer {
         self.engine.stats().set_prepared(self.holds.len(), durable, oldest);
     }
 
-    /// The promise rests on what is sealed before it: it is given when that is durable.
+    /// The promise rests on what is sealed before it: it is given when that is durable. Where it is already, the writer need not be woken for
+    /// it, unless he holds answers back for want of room.
     fn promise(&mut self, receipt: PreparedReceipt, done: Done<PreparedReceipt>) {
+        if self.newest <= self.engine.visible() && !self.engine.backlog().is_over() {
+            return done(Ok(receipt));
+        }
         let tell = Box::new(move |refused: Option<Fault>| done(refused.map_or(Ok(receipt), Err)));
         self.send_on(Hop::After { epoch: self.epoch, rests_on: self.newest, tell });
     }
