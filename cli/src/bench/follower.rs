@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 enum Follower {
     Nobody,
     Elsewhere(JoinHandle<Result<()>>),
-    Here(Server),
+    Here(Box<Server>),
 }
 
 /// A primary, and whoever follows it.
@@ -62,7 +62,7 @@ pub(super) async fn measure(setting: &Setting<'_>, report: &mut Report) -> Resul
         let follower = match name {
             "alone" => Follower::Nobody,
             "a follower elsewhere" => Follower::Elsewhere(tokio::spawn(take(primary.url.clone()))),
-            _ => Follower::Here(Server::follow(setting, &scratch()?, &primary.url).await?),
+            _ => Follower::Here(Box::new(Server::follow(setting, &scratch()?, &primary.url).await?)),
         };
         let clients = connect(&primary.url, setting.clients).await?;
         let oids = own_objects(&clients[0], setting.clients).await?;
