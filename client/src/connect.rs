@@ -414,10 +414,12 @@ impl Core {
 }
 
 impl Inbox for Core {
-    fn changed(&self, tid: Tid, cells: Vec<Cell>) {
+    fn changed(&self, tid: Tid, timeline: u64, cells: Vec<Cell>) {
         self.cache.invalidate(tid, &cells);
         self.changes.changed(tid, &cells);
         self.root_names.changed(tid, &cells);
+        // Behind what is kept, before who is told: a watcher who reads then has what he was told of.
+        self.position.reached(tid, timeline);
         self.watchers.changed(tid, cells);
     }
 
@@ -495,7 +497,11 @@ async fn tell_watchers(core: &Core, link: &Link) -> Infallible {
     loop {
         core.watchers.are_wanting().await;
         match link.everything().await {
-            Ok(newest) => core.watchers.whole_behind(newest),
+            Ok(newest) => {
+                // Who is told that something up to there was missed reads it again: the feed is to have come as far, as it does in moments.
+                core.position.wait_for(newest, Instant::now() + core.options.request_timeout).await;
+                core.watchers.whole_behind(newest);
+            }
             // It has no room, or is about to end.
             Err(_) => tokio::time::sleep(jittered(ASKS_AGAIN_MS)).await,
         }

@@ -59,9 +59,9 @@ const HELLO_ID: u64 = 1;
 
 /// Takes the feed, in order; called by the reader alone, and must not wait.
 pub(crate) trait Inbox: Send + Sync {
-    /// A commit wrote these cells.
-    fn changed(&self, tid: Tid, cells: Vec<Cell>);
-    /// Everything up to this tid has been handed over; of which life of the store it is, if that was told (0: not).
+    /// A commit wrote these cells, and all before it has been handed over; of which life of the store it is, if that was told (0: not).
+    fn changed(&self, tid: Tid, timeline: u64, cells: Vec<Cell>);
+    /// Everything up to this tid has been handed over; of which life, as in `changed`.
     fn reached(&self, tid: Tid, timeline: u64);
     /// The mode has changed.
     fn mode(&self, mode: Mode);

@@ -15,6 +15,20 @@ pub(crate) fn program() -> Command {
     command
 }
 
+/// The binary, which the system ends with the thread that starts it, also when that is killed: for what would be kept by a server that stays.
+pub(crate) fn program_of_this_thread() -> Command {
+    let program = program();
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL"]).arg(program.get_program());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    bound
+}
+
 /// Sends a signal, by its name.
 pub(crate) fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");

@@ -1,9 +1,9 @@
 //! Owns the feed as it arrives: batches, decoded, and a large commit's pieces put together.
 //!
-//! A commit is handed to the inbox when all of its pieces are there, and the position moves after that: so nobody reads at
-//! a tid whose invalidations are not all applied, and a session that ends between two pieces resumes before that commit. What is
-//! kept meanwhile is bounded by what a server takes as one draft. Of commits that wrote nothing that this client may hold, only how far
-//! they have come is told.
+//! A commit is handed to the inbox when all of its pieces are there. There it goes to the cache, then the position moves, then watchers
+//! hear of it: so nobody reads at a tid whose invalidations are not all applied, whoever has heard of a commit reads what it wrote, and a
+//! session that ends between two pieces resumes before that commit. What is kept meanwhile is bounded by what a server takes as one draft. Of
+//! commits that wrote nothing that this client may hold, only how far they have come is told.
 
 use super::Inbox;
 use bytes::Bytes;
@@ -38,7 +38,7 @@ impl FeedJoiner {
                 self.open = Some((tid, cells));
             } else {
                 newest = tid;
-                inbox.changed(tid, cells);
+                inbox.changed(tid, batch.timeline, cells);
             }
         }
         inbox.reached(newest.max(Tid(batch.up_to)), batch.timeline);
@@ -56,7 +56,8 @@ mod tests {
     struct Told(Mutex<Vec<String>>);
 
     impl Inbox for Told {
-        fn changed(&self, tid: Tid, cells: Vec<Cell>) {
+        fn changed(&self, tid: Tid, timeline: u64, cells: Vec<Cell>) {
+            assert_eq!(timeline, 9);
             let oids: Vec<u64> = cells.iter().map(|cell| cell.oid.0).collect();
             self.0.lock().push(format!("{} {oids:?}", tid.0));
         }

@@ -5,14 +5,17 @@
 //! ```text
 //!   server ── ext4 ── loop device ── file with holes ── tmpfs that fills up
 //! ```
-//! Mounted in a name space that nobody else sees and that ends with the test. It takes root, and loop devices.
+//! Mounted in a name space that nobody else sees. Who holds it ends with the test, and so do the servers on it: then nothing is mounted any
+//! more, and the loop device is free. It takes root, and loop devices.
 
-#![expect(clippy::print_stdout, reason = "what is left out is said")]
+#![expect(clippy::print_stdout, reason = "what was met is said")]
 
+use super::left_out;
 use super::scene::{fault, put};
-use crate::program::{program, text};
+use crate::program::{program, program_of_this_thread, text};
 use crate::served::Served;
-use std::io::{BufRead, BufReader};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -34,30 +37,34 @@ struct Device {
 impl Device {
     /// None: it cannot be had here, which is said. A file system that meets an error of its own does so (`errors=` of ext4).
     fn new(errors: &'static str) -> Option<Device> {
-        let mkfs = Path::new("/usr/sbin/mkfs.ext4");
-        if !rustix::process::geteuid().is_root() || !mkfs.exists() {
-            println!("left out: a device takes root, and {} (e2fsprogs)", mkfs.display());
-            return None;
-        }
         let dir = TempDir::new().expect("a directory");
         let script = format!(
-            "cd \"$0\" && mkdir pool disk && mount -t tmpfs -o size={HAS_MIB}m pool pool && truncate -s {SAYS_MIB}M pool/image
-             /usr/sbin/mkfs.ext4 -q -F -J size=4 pool/image && echo made && exec cat"
+            "command -v mkfs.ext4 >&2 || {{ echo 'mkfs.ext4 (e2fsprogs) is not there' >&2; exit 1; }}
+             cd \"$0\" && mkdir pool disk && mount -t tmpfs -o size={HAS_MIB}m pool pool && echo mounted && exec cat"
         );
         let mut holder = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", &script])
             .arg(dir.path())
+            .env("PATH", path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("unshare (util-linux) runs");
         let mut line = String::new();
         BufReader::new(holder.stdout.take().expect("has an output")).read_line(&mut line).expect("reads");
-        assert_eq!(line, "made\n", "mkfs.ext4 (e2fsprogs) is needed");
+        if line != "mounted\n" {
+            let mut why = String::new();
+            holder.stderr.take().expect("has one").read_to_string(&mut why).expect("reads");
+            holder.wait().expect("has ended");
+            left_out(&format!("a device takes root that may mount, and e2fsprogs: {}", why.trim()));
+            return None;
+        }
         let device = Device { holder, dir, errors };
+        device.must(&format!("truncate -s {SAYS_MIB}M pool/image && mkfs.ext4 -q -F -J size=4 pool/image"));
         let mounted = device.mount();
         if !mounted.status.success() {
-            println!("left out: no loop devices here ({})", text(&mounted.stderr).trim());
+            left_out(&format!("no loop devices here: {}", text(&mounted.stderr)));
             return None;
         }
         Some(device)
@@ -68,6 +75,7 @@ impl Device {
             .arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()))
             .args(["sh", "-c", &format!("cd \"$0\" && {script}")])
             .arg(self.dir.path())
+            .env("PATH", path())
             .output()
             .expect("nsenter (util-linux) runs")
     }
@@ -100,6 +108,31 @@ impl Device {
         assert!(text(&full.stderr).contains("No space left"), "{}", text(&full.stderr));
     }
 
+    /// Makes a file lie behind all that is there, and tells where it begins: all room is taken by pieces of its length, and the last one is its own.
+    fn puts_at_the_end(&self, file: &str) -> u64 {
+        let told = self.must(&format!(
+            "echo 0 > /sys/fs/ext4/$(basename $(findmnt -no SOURCE disk))/reserved_clusters
+             length=$(stat -c %s {file}) && mkdir disk/pieces && n=0
+             while fallocate -l $length disk/pieces/$n 2>/dev/null; do n=$((n + 1)); done
+             rm -f disk/pieces/$n && sync -f disk
+             filefrag -b1 -e disk/pieces/* $(find disk/data -type f -size +0) > pool/extents
+             awk -F '[ :.]+' '/^File size of/ {{ sub(/^File size of /, \"\"); sub(/ is .*/, \"\"); file = $0 }}
+               /^ *[0-9]+: / {{ count[file]++; if ($5 > begins[file]) begins[file] = $5 }}
+               END {{ for (file in count) if (count[file] == 1 || file !~ /pieces/) print begins[file], file }}' pool/extents |
+               sort -n > pool/begins
+             set -- $(tail -n 1 pool/begins)
+             case $2 in disk/pieces/*) ;; *) tail pool/begins pool/extents >&2; exit 1 ;; esac
+             dd if={file} of=$2 conv=notrunc status=none && mv $2 {file} && rm -r disk/pieces pool/extents pool/begins
+             umount disk && mount -o loop pool/image disk && echo $1"
+        ));
+        told.trim().parse().unwrap_or_else(|_| panic!("where it begins: {told:?}"))
+    }
+
+    /// The device has no more than so many bytes. It knows that it has not: what is behind cannot be written either, and is not made longer so.
+    fn ends_at(&self, bytes: u64) {
+        self.must(&format!("truncate -s {bytes} pool/image && losetup --set-capacity $(findmnt -no SOURCE disk)"));
+    }
+
     fn has_room_again(&self) {
         self.must("rm pool/filler");
     }
@@ -108,8 +141,14 @@ impl Device {
         // Its own caution aside, and the log grows with each commit.
         let own = ["engine.read_only_below_free_bytes=0", "store.cache_bytes=0", "store.log_room_bytes=0"];
         let from_the_disk = ["store.kept_bytes_max=0", "store.inline_bytes_max=0", "metrics.listen=127.0.0.1:0"];
-        Served::start_with(&self.path("disk/data"), &[&own[..], &from_the_disk, settings].concat())
+        let settings = [&own[..], &from_the_disk, settings].concat();
+        Served::start_by(program_of_this_thread(), &self.path("disk/data"), "127.0.0.1:0", &settings)
     }
+}
+
+/// With the tools of file systems, which not everybody's has.
+fn path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
 impl Drop for Device {
@@ -141,7 +180,18 @@ impl Acknowledged {
         assert_eq!(self.are_read(db).await, self.0.len());
     }
 
-    /// How many are. The index is on the same device: when that has failed as well, who needs it is told to come back.
+    /// Or the index, which is on the same device, has failed as well: who needs that is told to come back, and the status tells why.
+    async fn are_there_or_the_index_is_down(&self, served: &Served) {
+        let impatient = Options::new().cache_bytes(0).request_timeout(Duration::from_secs(2));
+        let read = self.are_read(&Db::connect_with(&served.address, impatient).await.expect("connects")).await;
+        println!("{read} of {} are read", self.0.len());
+        // Its code is 1, since the store is poisoned.
+        let told = served.run(&["--json", "status"]);
+        let status: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{}", text(&told.stderr)));
+        assert!(read == self.0.len() || status["index_down"].is_string(), "{status}");
+    }
+
+    /// How many are, until one is told to come back.
     async fn are_read(&self, db: &Db) -> usize {
         let view = db.transaction().fresh().begin().await.expect("begins");
         for (n, cell) in self.0.iter().enumerate() {
@@ -181,15 +231,18 @@ async fn a_device_that_cannot_write_back_poisons_and_nothing_acknowledged_is_los
             acknowledged.one(&db).await.expect("commits");
         }
         device.fails();
-        let (cell, begun) = (Cell::object(db.new_oid().await.expect("an oid")), acknowledged.0.len());
-        let (key, since, unknown) = loop {
+        let (oid, begun) = (db.new_oid().await.expect("an oid"), acknowledged.0.len());
+        // From here on nobody knows which of them is the one.
+        let (cell, key, since, unknown) = loop {
+            let n = acknowledged.0.len();
+            let cell = Cell::entry(oid, n.to_string());
             let tx = db.begin().await.expect("begins");
-            tx.put(cell.clone(), &Record::new("Thing", 1, data(0))).expect("encodes");
+            tx.put(cell.clone(), &Record::new("Thing", 1, data(n))).expect("encodes");
             let (key, since) = (db.new_commit_key(), db.position());
             match tx.commit_as(key, since).await {
-                Ok(_) => acknowledged.one(&db).await.ok(),
-                Err(error) => break (key, since, error),
-            };
+                Ok(_) => acknowledged.0.push(cell),
+                Err(error) => break (cell, key, since, error),
+            }
         };
         let more = acknowledged.0.len() - begun;
         println!("{errors}: {more} more commits, then {unknown}");
@@ -199,11 +252,7 @@ async fn a_device_that_cannot_write_back_poisons_and_nothing_acknowledged_is_los
         let (code, told) = check(&served);
         println!("{errors}: {told}");
         assert!(code == Some(2) && told.contains("poisoned: syncing the log"), "{told}");
-        let impatient = Options::new().cache_bytes(0).request_timeout(Duration::from_secs(2));
-        let reader = Db::connect_with(&served.address, impatient).await.expect("connects");
-        let read = acknowledged.are_read(&reader).await;
-        println!("{errors}: {read} of {} are read", acknowledged.0.len());
-        assert!(read == acknowledged.0.len() || served.json(&["status"])[0]["index_down"].is_string());
+        acknowledged.are_there_or_the_index_is_down(&served).await;
         // Room alone mends nothing: what was not written back is forgotten.
         device.has_room_again();
         assert_eq!(fault(put(&db, &cell, b"x").await.expect_err("still")).kind, FaultKind::Poisoned);
@@ -214,8 +263,9 @@ async fn a_device_that_cannot_write_back_poisons_and_nothing_acknowledged_is_los
         let db = connect(&served).await;
         acknowledged.are_there(&db).await;
         let tx = db.begin().await.expect("begins");
-        tx.put(cell.clone(), &Record::new("Thing", 1, data(0))).expect("encodes");
+        tx.put(cell.clone(), &Record::new("Thing", 1, data(acknowledged.0.len()))).expect("encodes");
         tx.commit_as(key, since).await.expect("is told, or done");
+        acknowledged.0.push(cell);
         acknowledged.one(&db).await.expect("goes on");
         acknowledged.are_there(&db).await;
         assert_eq!(check(&served).0, Some(0));
@@ -246,7 +296,7 @@ async fn a_file_system_that_makes_itself_read_only_is_told_and_after_a_mount_all
     let (code, told) = check(&served);
     println!("{told}");
     assert!(code == Some(2) && told.contains("poisoned: ") && told.contains("Read-only file system"), "{told}");
-    acknowledged.are_there(&db).await;
+    acknowledged.are_there_or_the_index_is_down(&served).await;
     assert!(refused.remedy() != Remedy::Retry, "{refused}");
     served.kill();
     // Started on it as it is, it says what is wrong.
@@ -273,26 +323,12 @@ async fn what_a_device_cannot_read_is_told_with_its_place_and_all_else_goes_on()
         acknowledged.one(&db).await.expect("commits");
     }
     assert_eq!(served.stop(), Some(0));
-    // One segment is made to lie behind all the rest.
     let segment = segment_in_the_middle(&device.path("disk/data/log"));
     let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
-    let begins = device.must(&format!(
-        "begins() {{ filefrag -b1 -e \"$@\" | sed -n 's/^ *[0-9]*: *[0-9. ]*: *\\([0-9]*\\)[.].*/\\1/p' | sort -n; }}
-         last=$(begins $(find disk/data -type f -size +0) | tail -n 1)
-         for n in $(seq 60); do
-           cp disk/data/log/{name} disk/copy.$n && sync -f disk && at=$(begins disk/copy.$n | head -n 1)
-           [ $at -le $last ] || break
-         done
-         [ $at -gt $last ] && mv disk/copy.$n disk/data/log/{name} && umount disk && mount -o loop pool/image disk && echo $at"
-    ));
-    let begins: u64 = begins.trim().parse().unwrap_or_else(|_| panic!("where it begins: {begins:?}"));
+    let begins = device.puts_at_the_end(&format!("disk/data/log/{name}"));
     let served = device.serve(&settings);
     let db = connect(&served).await;
-    std::fs::File::options()
-        .write(true)
-        .open(device.path("pool/image"))
-        .and_then(|image| image.set_len(begins))
-        .expect("is cut");
+    device.ends_at(begins);
     let view = db.transaction().fresh().begin().await.expect("begins");
     let (mut there, mut failed) = (0, Vec::new());
     for (n, cell) in acknowledged.0.iter().enumerate() {
@@ -314,11 +350,13 @@ async fn what_a_device_cannot_read_is_told_with_its_place_and_all_else_goes_on()
     }
     let (code, told) = check(&served);
     assert!(code == Some(1) && told.contains("the disk has failed") && told.contains(&name), "{told}");
-    acknowledged.one(&db).await.expect("commits go on");
     let verified = served.run(&["verify"]);
     assert!(!verified.status.success(), "{}", text(&verified.stdout));
     println!("{}{}", text(&verified.stdout), text(&verified.stderr));
     assert!((text(&verified.stdout) + &text(&verified.stderr)).contains("Input/output error"));
+    acknowledged.one(&db).await.expect("commits go on");
+    let image = device.path("pool/image").metadata().expect("is there").len();
+    assert_eq!(image, begins, "what is written behind the cut would be zeros in front of it");
 }
 
 fn segment_in_the_middle(log: &Path) -> PathBuf {

@@ -7,11 +7,13 @@ use serde_json::Value;
 use std::process::Output;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use zeolite_client::{Cell, Db, Error, Options, Record};
+use zeolite_client::{Cell, CommitKey, Db, Error, Options, Record, Tid};
 
-/// A server notices within this who has vanished, and clients give a call up after so long.
-pub(super) const SIGNS_OF_LIFE: [&str; 2] = ["sessions.keepalive_interval_ms=200", "sessions.keepalive_timeout_ms=200"];
-pub(super) const REQUEST: Duration = Duration::from_millis(800);
+/// A server notices within this who has vanished, and no slow machine has.
+pub(super) const SIGNS_OF_LIFE: [&str; 2] =
+    ["sessions.keepalive_interval_ms=500", "sessions.keepalive_timeout_ms=2000"];
+/// After so long an impatient client gives a call up, and a connection.
+const IMPATIENT: Duration = Duration::from_secs(2);
 /// Nothing here takes this long.
 pub(super) const GUARD: Duration = Duration::from_secs(120);
 
@@ -31,8 +33,20 @@ impl Far {
         Far { wire, served, dir }
     }
 
+    /// For all that is not cut.
     pub(super) async fn connect(&self) -> Db {
         Db::connect_with(&self.served.address, options()).await.expect("connects")
+    }
+
+    /// For what is cut, and shall be told soon.
+    pub(super) async fn connect_impatient(&self) -> Db {
+        let options = options().request_timeout(IMPATIENT).connect_timeout(IMPATIENT);
+        Db::connect_with(&self.served.address, options).await.expect("connects")
+    }
+
+    /// How many commits there have been since the server's start.
+    pub(super) fn commits(&self) -> u64 {
+        self.status()["commits"].as_u64().expect("a number")
     }
 
     /// A command on it at its own end, where no wire is between.
@@ -70,8 +84,8 @@ impl Far {
 
 pub(super) fn options() -> Options {
     Options::new()
-        .request_timeout(REQUEST)
-        .connect_timeout(REQUEST)
+        .request_timeout(GUARD)
+        .connect_timeout(GUARD)
         .backoff_min(Duration::from_millis(1))
         .backoff_max(Duration::from_millis(20))
         .cache_bytes(0)
@@ -86,6 +100,16 @@ pub(super) async fn again<T>(call: impl AsyncFn() -> Result<T, Error>) -> T {
             Err(error) => assert!(begun.elapsed() < GUARD, "{error}"),
         }
     }
+}
+
+/// Writes a cell under a key until it is answered.
+pub(super) async fn under_key(db: &Db, cell: &Cell, data: &[u8], (key, since): (CommitKey, Tid)) {
+    let put = async || {
+        let tx = db.transaction().fresh().begin().await?;
+        tx.put(cell.clone(), &thing(data.to_vec()))?;
+        tx.commit_as(key, since).await
+    };
+    again(put).await;
 }
 
 /// So many mebibytes, where what is cut has to be more than what is on its way at once.

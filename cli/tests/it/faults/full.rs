@@ -1,7 +1,7 @@
 //! A real disk that fills up, of a few megabytes: a file system in memory, in name spaces in which anybody may mount.
 
 use super::scene::{fault, put};
-use crate::program::{program, text};
+use crate::program::{program, program_of_this_thread, text};
 use crate::served::Served;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,12 @@ impl Drop for SmallDisk {
 
 fn serve(data: &Path) -> Served {
     // Its own caution aside: the disk is to be met when it is full.
-    Served::start_with(data, &["engine.read_only_below_free_bytes=0", "store.cache_bytes=0"])
+    serve_with(data, &["engine.read_only_below_free_bytes=0", "store.cache_bytes=0"])
+}
+
+/// The disk is gone when nobody is on it any more.
+fn serve_with(data: &Path, settings: &[&str]) -> Served {
+    Served::start_by(program_of_this_thread(), data, "127.0.0.1:0", settings)
 }
 
 async fn commit_until_full(db: &Db, acknowledged: &mut Vec<Cell>, bytes: usize) -> Error {
@@ -131,7 +136,7 @@ async fn a_full_disk_refuses_writes_loses_nothing_over_kills_and_goes_on_when_th
 async fn a_nearly_full_disk_makes_the_database_read_only_until_there_is_room() {
     let disk = SmallDisk::new("48m");
     let data = disk.root.join("data");
-    let served = Served::start_with(&data, &["engine.read_only_below_free_bytes=8MiB", "metrics.listen=127.0.0.1:0"]);
+    let served = serve_with(&data, &["engine.read_only_below_free_bytes=8MiB", "metrics.listen=127.0.0.1:0"]);
     let db = Db::connect(&served.address).await.expect("connects");
     let cell = Cell::object(db.new_oid().await.expect("an oid"));
     put(&db, &cell, b"before").await.expect("commits");

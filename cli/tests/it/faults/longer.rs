@@ -2,12 +2,15 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is said")]
 
-use super::far::{self, Far, GUARD, MANY, SIGNS_OF_LIFE, again, thing};
+use super::far::{self, Far, GUARD, MANY, SIGNS_OF_LIFE, thing, under_key};
 use super::scene::put;
 use super::wire::{Cut, HERE, THERE, Wire, alone};
 use crate::program::{program, text};
 use crate::served::Served;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zeolite_client::{Cell, Db, Error, Tx};
@@ -19,41 +22,58 @@ fn a_server_is_handed_over_while_nothing_comes_through_and_its_clients_go_on() {
 
 async fn handed_over(wire: Wire) {
     let far = Far::start(wire, &[]);
-    let options = far::options().request_timeout(GUARD);
-    let db = Db::connect_with(&far.served.address, options).await.expect("connects");
+    let _last = Last(far.dir.path().join("data/lock"));
+    let db = far.connect().await;
+    let (stop, mut before) = (Arc::new(AtomicBool::new(false)), 0);
     let mut adding = Vec::new();
     for _ in 0..4 {
-        let db = db.clone();
-        adding.push(tokio::spawn(async move {
-            let cell = Cell::object(db.new_oid().await.expect("an oid"));
-            for n in 1..=400_u64 {
-                let add = async |tx: Tx| {
-                    let before = tx.get(&cell).await?.map_or(0, |record| record.data.len() as u64);
-                    assert_eq!(before + 1, n, "each is there once");
-                    tx.put(cell.clone(), &thing(vec![0; n as usize]))
-                };
-                db.run(add).await.expect("waits, and goes on");
-            }
-            cell
-        }));
+        adding.push(tokio::spawn(until_told_to_stop(db.clone(), stop.clone())));
     }
-    for (commits, how) in [(100, Cut::Silence), (400, Cut::Cable)] {
-        far.until("at work", |status| status["commits"].as_u64() > Some(commits));
+    for how in [Cut::Silence, Cut::Cable] {
+        far.until("at work", |status| status["commits"].as_u64() > Some(before + 100));
         far.wire.cut(how);
         let mut restart = far.wire.there(&program());
         let restarted = restart.args(["restart", "--data"]).arg(far.dir.path().join("data")).output().expect("runs");
         assert!(restarted.status.success(), "{}", text(&restarted.stderr));
+        // Of the new process.
+        before = far.commits();
         far.wire.mend();
     }
+    far.until("at work again", |status| status["commits"].as_u64() > Some(before + 100));
+    stop.store(true, Ordering::Relaxed);
     for adding in adding {
-        let cell = adding.await.expect("ends");
-        assert_eq!(far.history(&cell), 400);
+        let (cell, added) = adding.await.expect("ends");
+        assert_eq!(far.history(&cell) as u64, added);
     }
     far.verify();
-    // The process that there is now is nobody's child here.
-    let lock = std::fs::read_to_string(far.dir.path().join("data/lock")).expect("it names its process");
-    let pid = lock.split_whitespace().find_map(|word| word.parse::<u32>().ok()).expect("a number");
-    assert!(std::process::Command::new("kill").arg(pid.to_string()).status().expect("runs").success());
+}
+
+/// Counts in a cell of its own, and how far.
+async fn until_told_to_stop(db: Db, stop: Arc<AtomicBool>) -> (Cell, u64) {
+    let (cell, mut added) = (Cell::object(db.new_oid().await.expect("an oid")), 0_u64);
+    while !stop.load(Ordering::Relaxed) {
+        let add = async |tx: Tx| {
+            let before = tx.get(&cell).await?.map_or(0, |record| record.data.len() as u64);
+            assert_eq!(before, added, "each is there once");
+            tx.put(cell.clone(), &thing(vec![0; added as usize + 1]))
+        };
+        db.run(add).await.expect("waits, and goes on");
+        added += 1;
+    }
+    (cell, added)
+}
+
+/// The process that there is in the end, which is nobody's child here: a lock names it.
+struct Last(PathBuf);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let lock = std::fs::read_to_string(&self.0).unwrap_or_default();
+        if let Some(pid) = lock.split_whitespace().find_map(|word| word.parse::<u32>().ok()) {
+            // One that has ended already cannot be killed, which is as good.
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+        }
+    }
 }
 
 #[test]
@@ -140,8 +160,9 @@ async fn followed(wire: Wire) {
     };
     let standing = || primary.json(&["status"]).remove(0)["replication"].clone();
     let db = Db::connect_with(&primary.address, far::options()).await.expect("connects");
-    let cell = Cell::object(again(async || db.new_oid().await).await);
-    again(async || put(&db, &cell, b"with a follower").await).await;
+    let cell = Cell::object(db.new_oid().await.expect("an oid"));
+    // Nobody knows of it as long as the follower is not there.
+    under_key(&db, &cell, b"with a follower", (db.new_commit_key(), db.position())).await;
     for how in [Cut::Silence, Cut::Cable] {
         wire.cut(how);
         let tx = db.transaction().fresh().begin().await.expect("begins");
@@ -164,9 +185,7 @@ async fn followed(wire: Wire) {
         }
         println!("{how:?}: confirmed {} ms after the wire is there again", begun.elapsed().as_millis());
         assert!(begun.elapsed() < Duration::from_secs(60));
-        let again = db.transaction().fresh().begin().await.expect("begins");
-        again.put(cell.clone(), &thing(format!("{how:?}"))).expect("encodes");
-        again.commit_as(key, since).await.expect("the key tells");
+        under_key(&db, &cell, format!("{how:?}").as_bytes(), (key, since)).await;
         let newest = standing()["newest"].clone();
         while of(&follower).is_ok_and(|of| of["newest"] != newest || of["connected"] != true) {
             assert!(begun.elapsed() < GUARD, "{:?}", of(&follower));

@@ -72,7 +72,8 @@ async fn a_thousand_idle_sessions_cost_little_and_two_hundred_busy_ones_work_bes
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_its_feed_is_cut_and_nobody_waits_for_it() {
-    let scene = Scene::start(&["sessions.feed_queue_bytes_max=65536", "sessions.cut_linger_ms=200"]).await;
+    // Several commits wait before it is cut: their queue is seen.
+    let scene = Scene::start(&["sessions.feed_queue_bytes_max=1MiB", "sessions.cut_linger_ms=200"]).await;
     let proxy = Proxy::to(&scene.served().address).await;
     // Nothing has ever been committed when it begins to listen.
     let deaf = Db::connect_with(&proxy.address, idle()).await.expect("connects");

@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is said")]
 
-use super::far::{Far, GUARD, MANY, again, thing};
+use super::far::{Far, GUARD, MANY, again, thing, under_key};
 use super::scene::put;
 use super::wire::{Cut, Wire, alone};
 use crate::program::text;
@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use zeolite_client::{Cell, Change, Db, Error, Oid, Range, Remedy};
+use zeolite_client::{BlobId, Cell, Change, Db, Error, Oid, Range, Remedy};
 
 fn pieces() -> impl Iterator<Item = std::io::Result<bytes::Bytes>> {
     (0..MANY).map(|n| Ok(bytes::Bytes::from(vec![n; 1 << 20])))
@@ -24,25 +24,14 @@ fn a_call_whose_packets_vanish_ends_within_its_time_limit_and_is_done_once() {
 
 async fn calls(wire: Wire) {
     let far = Far::start(wire, &[]);
-    let db = far.connect().await;
-    let mut cells = Vec::new();
-    for n in 0..MANY {
-        let tx = db.begin().await.expect("begins");
-        let cell = Cell::object(db.new_oid().await.expect("an oid"));
-        tx.put(cell.clone(), &thing(vec![n; 1 << 20])).expect("encodes");
-        tx.put(Cell::entry(Oid::ROOT, vec![n]), &thing(vec![n; 1 << 20])).expect("encodes");
-        tx.commit().await.expect("commits");
-        cells.push(cell);
-    }
-    let film = db.new_blob_id();
-    db.put_blob_of(film, stream::iter(pieces())).await.expect("goes up");
+    let (cells, film) = large_things(&far.connect().await).await;
+    let db = far.connect_impatient().await;
     for how in [Cut::Silence, Cut::Cable] {
         for what in ["load", "scan", "blob up", "blob down", "log"] {
             // Those two have no time limit, and wait for signs of life: once is enough.
             if how == Cut::Cable && (what == "blob down" || what == "log") {
                 continue;
             }
-            // All of them are larger than what may be on its way at once.
             let begun = OnceLock::new();
             let cut = || {
                 far.wire.cut(how);
@@ -90,6 +79,22 @@ async fn calls(wire: Wire) {
     far.verify();
 }
 
+/// All of them are larger than what may be on its way at once.
+async fn large_things(db: &Db) -> (Vec<Cell>, BlobId) {
+    let mut cells = Vec::new();
+    for n in 0..MANY {
+        let tx = db.begin().await.expect("begins");
+        let cell = Cell::object(db.new_oid().await.expect("an oid"));
+        tx.put(cell.clone(), &thing(vec![n; 1 << 20])).expect("encodes");
+        tx.put(Cell::entry(Oid::ROOT, vec![n]), &thing(vec![n; 1 << 20])).expect("encodes");
+        tx.commit().await.expect("commits");
+        cells.push(cell);
+    }
+    let film = db.new_blob_id();
+    db.put_blob_of(film, stream::iter(pieces())).await.expect("goes up");
+    (cells, film)
+}
+
 #[test]
 fn commits_whose_packets_vanish_are_unknown_and_are_done_once_under_their_keys() {
     alone("faults::vanished::commits_whose_packets_vanish_are_unknown_and_are_done_once_under_their_keys", commits);
@@ -98,13 +103,14 @@ fn commits_whose_packets_vanish_are_unknown_and_are_done_once_under_their_keys()
 async fn commits(wire: Wire) {
     let far = Far::start(wire, &[]);
     for how in [Cut::Silence, Cut::Cable] {
-        let db = far.connect().await;
+        let db = far.connect_impatient().await;
+        let before = far.commits();
         let mut committing = Vec::new();
         for _ in 0..8 {
             committing.push(tokio::spawn(until_it_is_unknown(db.clone())));
         }
         // In the middle of whatever they are at.
-        far.until("at work", |status| status["commits"].as_u64() > Some(200));
+        far.until("at work", |status| status["commits"].as_u64() > Some(before + 200));
         far.wire.cut(how);
         far.until("without sessions", |status| status["sessions"] == 0);
         let mut all = Vec::new();
@@ -115,13 +121,8 @@ async fn commits(wire: Wire) {
         far.wire.mend();
         for (cell, done, key, since, took) in all {
             println!("{how:?}: {done} commits, then after {} ms nobody knew", took.as_millis());
-            assert!(took < Duration::from_secs(10), "{took:?}");
-            let add = again(async || {
-                let tx = db.transaction().fresh().begin().await?;
-                tx.put(cell.clone(), &thing(done.to_le_bytes().to_vec()))?;
-                tx.commit_as(key, since).await
-            });
-            add.await;
+            assert!(took < Duration::from_secs(20), "{took:?}");
+            under_key(&db, &cell, &done.to_le_bytes(), (key, since)).await;
             assert_eq!(far.history(&cell) as u64, done + 1, "{how:?} {cell}");
         }
     }
@@ -168,13 +169,13 @@ async fn listener(wire: Wire) {
     let pin = db.pin().await.expect("pins");
     let tx = db.begin().await.expect("begins");
     tx.put(Cell::object(db.new_oid().await.expect("an oid")), &thing("held")).expect("encodes");
-    let prepared = tx.prepare(Duration::from_secs(1)).await.expect("prepares");
+    let prepared = tx.prepare(Duration::from_secs(30)).await.expect("prepares");
     far.until("held", |status| status["sessions"] == 1 && status["pins"] == 1 && status["prepared"] == 1);
     far.wire.cut(Cut::Silence);
     let begun = Instant::now();
     far.until("without sessions", |status| status["sessions"] == 0);
     println!("the session is dropped after {} ms", begun.elapsed().as_millis());
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     far.until("without what was prepared", |status| status["prepared"] == 0);
     // A pin is a lease that its client renews: for another session of the same client as well.
     far.until("without pins", |status| status["pins"] == 0);

@@ -1,20 +1,23 @@
-//! Owns a network of the test's own, in name spaces that nobody else sees and that end with the test's process: packets vanish on it, and
-//! no connection is told, which nothing on loopback can do.
+//! Owns a network of the test's own, in name spaces that nobody else sees: packets vanish on it, and no connection is told, which nothing on
+//! loopback can do.
 //!
 //! ```text
 //!   here (10.77.1.1) ── router ── there (10.77.2.2)
 //!                   │    └ it forgets to forward: silence both ways
 //!                   └ the cable is pulled: no carrier here, `unreachable` for who sends from there
 //! ```
-//! A test of it runs itself once more, in a process whose network is empty. That takes root, or a kernel that lets anybody make name spaces.
+//! A test of it runs itself once more, as the first process of name spaces in which the network is empty. When it ends, or the test that
+//! started it is killed, all processes in there end with it, whosever children they are, and then there is no network any more. That takes
+//! root, or a kernel that lets anybody make name spaces.
 
-#![expect(clippy::print_stdout, reason = "what is left out is said")]
+#![expect(clippy::print_stdout, reason = "what the inner one says is said")]
 
+use super::left_out;
 use crate::program::text;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// Says to the test's program that its network is its own.
+/// Says to the test's program that its network is its own, and which is the one that is not.
 const VARIABLE: &str = "WIRE_OF_THE_TEST";
 pub(super) const HERE: &str = "10.77.1.1";
 pub(super) const THERE: &str = "10.77.2.2";
@@ -131,30 +134,44 @@ impl Wire {
 
 /// Runs the test of this name (as `cargo test` shows it), alone, on a wire of its own.
 pub(super) fn alone(name: &str, test: impl AsyncFnOnce(Wire)) {
-    if std::env::var_os(VARIABLE).is_some() {
+    if let Ok(outer) = std::env::var(VARIABLE) {
+        let own = network();
+        assert!(outer.starts_with("net:[") && outer != own, "{VARIABLE} is {outer}: no wire is laid in {own}");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         return runtime.block_on(test(Wire::lay()));
     }
-    // Root of this machine, or of name spaces that anybody may make.
-    let as_root: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
-    let can = Command::new("unshare").args(as_root).args(["--net", "ip", "link", "set", "lo", "up"]).output();
-    let can = can.expect("unshare (util-linux) runs");
+    // All that a wire is made of.
+    let can = inside("sh").args(["-ec", PROBE]).output().expect("setpriv (util-linux) runs");
     if !can.status.success() {
-        println!(
-            "left out: no network of its own here ({}); that takes ip (iproute2), and root",
-            text(&can.stderr).trim()
-        );
-        return;
+        let why = text(&can.stderr);
+        return left_out(&format!("no network of its own here, which takes ip (iproute2), and root: {}", why.trim()));
     }
-    let done = Command::new("unshare")
-        .args(as_root)
-        .arg("--net")
-        .arg(std::env::current_exe().expect("this program"))
+    let done = inside(&std::env::current_exe().expect("this program").to_string_lossy())
         .args(["--exact", name, "--nocapture"])
-        .env(VARIABLE, "1")
+        .env(VARIABLE, network())
         .output()
         .expect("runs");
     let told = format!("{}{}", text(&done.stdout), text(&done.stderr));
     assert!(done.status.success() && told.contains("1 passed"), "{told}");
     print!("{told}");
+}
+
+const PROBE: &str = "ip link set lo up
+     ip link add here type veth peer name near
+     echo 1 > /proc/sys/net/ipv4/ip_forward
+     unshare --net ip link set lo up
+     nsenter --net=/proc/self/ns/net true";
+
+fn network() -> String {
+    std::fs::read_link("/proc/self/ns/net").expect("a system with name spaces").display().to_string()
+}
+
+/// A command that has its network, its processes and what belongs to them for itself; it ends with the thread that starts it.
+fn inside(program: &str) -> Command {
+    // Root of this machine, or of name spaces that anybody may make.
+    let as_root: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare"]).args(as_root);
+    command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", program]);
+    command
 }
