@@ -172,6 +172,8 @@ fn inside(program: &str) -> Command {
     let as_root: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare"]).args(as_root);
-    command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", program]);
+    command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    // Process 1 is none of the test's: a server that it had started would say that it cannot be followed.
+    command.args(["sh", "-c", "\"$@\"; exit $?", "sh", program]);
     command
 }
