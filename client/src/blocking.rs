@@ -43,13 +43,18 @@ struct Own(Wheel);
 
 impl Own {
     fn start() -> Result<Own> {
+        outside()?;
         let failed = |error| Error::invalid(format!("no thread for the client can be started: {error}"));
         Wheel::start().map(Own).map_err(failed)
     }
 
     fn here(&self) -> Result<&Wheel> {
-        if Current::try_current().is_ok() { Err(Error::InsideRuntime) } else { Ok(&self.0) }
+        outside().map(|()| &self.0)
     }
+}
+
+fn outside() -> Result<()> {
+    if Current::try_current().is_ok() { Err(Error::InsideRuntime) } else { Ok(()) }
 }
 
 /// A connection to a database: [`crate::Db`], waited for. Cheap to clone.

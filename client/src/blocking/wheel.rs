@@ -51,10 +51,25 @@ const FEW: usize = 2;
 /// ```
 #[derive(Debug)]
 pub struct Wheel {
+    // Given up before its thread is told: so that is the last to have the runtime, and drops it. A task must not, who may be the one to drop the wheel.
     turned: Arc<Turned>,
-    own: Thread,
+    own: Own,
     /// Answers that are waited for elsewhere.
     elsewhere: Arc<AtomicUsize>,
+}
+
+/// The own thread, from outside. It ends when this is dropped.
+#[derive(Debug)]
+struct Own {
+    thread: Thread,
+    calls: Arc<Calls>,
+}
+
+/// What calls the own thread from its turning, and to its end.
+#[derive(Debug, Default)]
+struct Calls {
+    called: Notify,
+    over: AtomicBool,
 }
 
 /// What the own thread does.
@@ -73,12 +88,11 @@ struct Turned {
     /// Those who wait now, and how many ever have.
     waiting: AtomicUsize,
     waits: AtomicU64,
-    /// What the own thread does, and what calls it from its turning.
+    /// What the own thread does.
     own: AtomicU8,
-    called: Notify,
+    calls: Arc<Calls>,
     /// There is something to do for which nobody waits.
     told: AtomicBool,
-    over: AtomicBool,
 }
 
 /// Somebody waits.
@@ -90,18 +104,18 @@ struct Elsewhere(Arc<AtomicUsize>);
 impl Wheel {
     /// A wheel, and its own thread.
     pub fn start() -> io::Result<Wheel> {
+        let calls = Arc::<Calls>::default();
         let turned = Arc::new(Turned {
             runtime: Builder::new_current_thread().enable_all().build()?,
             waiting: AtomicUsize::new(0),
             waits: AtomicU64::new(0),
             own: AtomicU8::new(own::LOOKS),
-            called: Notify::new(),
+            calls: calls.clone(),
             told: AtomicBool::new(false),
-            over: AtomicBool::new(false),
         });
         let of_own = turned.clone();
         let own = thread::Builder::new().name("zeolite".to_owned()).spawn(move || of_own.turn_meanwhile())?;
-        Ok(Wheel { turned, own: own.thread().clone(), elsewhere: Arc::default() })
+        Ok(Wheel { turned, own: Own { thread: own.thread().clone(), calls }, elsewhere: Arc::default() })
     }
 
     /// Waits for the work, and turns the wheel meanwhile.
@@ -150,7 +164,7 @@ impl Wheel {
 
     fn tell_own(&self) {
         self.turned.told.store(true, SeqCst);
-        self.own.unpark();
+        self.own.thread.unpark();
     }
 
     /// The runtime's context for this thread.
@@ -159,12 +173,11 @@ impl Wheel {
     }
 }
 
-impl Drop for Wheel {
+impl Drop for Own {
     fn drop(&mut self) {
-        // Its thread is the last who has the runtime: it may be dropped there, and may not in an asynchronous task.
-        self.turned.over.store(true, SeqCst);
-        self.turned.called.notify_one();
-        self.own.unpark();
+        self.calls.over.store(true, SeqCst);
+        self.calls.called.notify_one();
+        self.thread.unpark();
     }
 }
 
@@ -174,7 +187,7 @@ impl Waits<'_> {
         turned.waits.fetch_add(1, SeqCst);
         let waiting = turned.waiting.fetch_add(1, SeqCst) + 1;
         match turned.own.load(SeqCst) {
-            own::TURNS if waiting <= FEW => turned.called.notify_one(),
+            own::TURNS if waiting <= FEW => turned.calls.called.notify_one(),
             own::LOOKS | own::SLEEPS if waiting > CROWD => wheel.tell_own(),
             _ => {}
         }
@@ -188,7 +201,7 @@ impl Drop for Waits<'_> {
         if turned.waiting.fetch_sub(1, SeqCst) == 1 {
             match (turned.own.load(SeqCst), elsewhere.load(SeqCst) > 0) {
                 (own::SLEEPS | own::LOOKS, true) => self.0.tell_own(),
-                (own::SLEEPS, false) => own.unpark(),
+                (own::SLEEPS, false) => own.thread.unpark(),
                 _ => {}
             }
         }
@@ -216,7 +229,7 @@ impl Turned {
             if !self.told.load(SeqCst) {
                 thread::park_timeout(LOOK);
             }
-            if self.over.load(SeqCst) {
+            if self.calls.over.load(SeqCst) {
                 return;
             }
             let (waiting, waits) = (self.waiting.load(SeqCst), self.waits.load(SeqCst));
@@ -234,7 +247,7 @@ impl Turned {
         self.own.store(own::TURNS, SeqCst);
         // Whoever comes from now on calls.
         if needs_own(self.waiting.load(SeqCst)) {
-            self.runtime.block_on(self.called.notified());
+            self.runtime.block_on(self.calls.called.notified());
         }
         self.own.store(own::LOOKS, SeqCst);
     }
