@@ -1,6 +1,7 @@
 //! A disk that fails under a running server: in the log, in the index, in blobs, in reads, in a pack.
 
 use super::scene::{EIO, ENOSPC, Op, Scene, fault, kind, put};
+use std::collections::HashSet;
 use std::time::Duration;
 use zeolite_client::{Cell, Db, Error, FaultKind, PackOptions};
 
@@ -140,6 +141,16 @@ async fn an_index_that_fails_is_made_ready_again_beside_the_commits() {
         let (code, told) = scene.check();
         assert!(code == Some(2) && told.contains("the index has failed"), "{op:?} {told}");
         assert!(scene.number("zeolite_index_down") == 1.0 && !scene.is_healthy(), "{down}");
+        // It is tried again and again, and told once.
+        while scene.faults.hits() < 30 {
+            scene.status();
+        }
+        let told: Vec<String> = scene
+            .logged()
+            .into_iter()
+            .filter(|line| line.contains("the index cannot take what is committed"))
+            .collect();
+        assert!(!told.is_empty() && told.iter().collect::<HashSet<_>>().len() == told.len(), "{told:#?}");
         scene.faults.heal();
         scene.until(|status| status["index_down"].is_null());
         acknowledged.are_there(&scene).await;

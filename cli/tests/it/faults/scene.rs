@@ -107,7 +107,7 @@ impl Scene {
         let dir = tempfile::tempdir().expect("a directory");
         let faults = Faults::new(dir.path());
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let served = serve(&faults, &dir.path().join("data"), &settings);
+        let served = serve(&faults, dir.path(), &settings);
         let db = connect(&served).await;
         Scene { dir, faults, served: Some(served), db, settings }
     }
@@ -123,7 +123,7 @@ impl Scene {
     }
 
     async fn start_again(&mut self) {
-        let served = serve(&self.faults, &self.dir.path().join("data"), &self.settings);
+        let served = serve(&self.faults, self.dir.path(), &self.settings);
         self.db = connect(&served).await;
         self.served = Some(served);
     }
@@ -181,6 +181,12 @@ impl Scene {
         get(self.served(), "/healthz").starts_with("HTTP/1.1 200")
     }
 
+    /// What the server has logged, each line without its time.
+    pub(super) fn logged(&self) -> Vec<String> {
+        let lines = std::fs::read_to_string(log(self.dir.path())).expect("a log");
+        lines.lines().map(|line| line.split_once(' ').map_or(line, |(_, what)| what).trim().to_owned()).collect()
+    }
+
     /// Every checksum and reference, on the running server.
     pub(super) fn verify(&self) {
         let output = self.served().run(&["verify"]);
@@ -188,11 +194,25 @@ impl Scene {
     }
 }
 
-fn serve(faults: &Faults, data: &Path, settings: &[String]) -> Served {
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logged().join("\n"));
+        }
+    }
+}
+
+/// A server of this directory.
+fn serve(faults: &Faults, dir: &Path, settings: &[String]) -> Served {
     let mut command = program();
     faults.in_force(&mut command);
+    command.stderr(File::options().append(true).create(true).open(log(dir)).expect("a log"));
     let settings: Vec<&str> = settings.iter().map(String::as_str).chain(["metrics.listen=127.0.0.1:0"]).collect();
-    Served::start_by(command, data, "127.0.0.1:0", &settings)
+    Served::start_by(command, &dir.join("data"), "127.0.0.1:0", &settings)
+}
+
+fn log(dir: &Path) -> PathBuf {
+    dir.join("stderr")
 }
 
 async fn connect(served: &Served) -> Db {
