@@ -17,7 +17,7 @@
 //!   tls        commits and loads over TLS           against the same without it
 //!   size       many small objects: lists of loads, a plan, packs with nothing to do, what they take on the disk
 //!   against    commits beside PostgreSQL or Redis, with their own clients
-//!   growth     commits, loads, opening at several sizes
+//!   growth     what a database does at several sizes, each against the first
 //!   site       250 sessions while a bulk import, a pack, an evolve and a crash come over them: a picture over time
 //!   zodb       ZODB on Zeolite, ZEO and RelStorage        a Python program
 //! ```
@@ -135,7 +135,7 @@ pub(crate) struct BenchArgs {
     /// Objects to fill the database with, for reads, restart, pack, evolve, backup and size; those that bulk writes
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
     objects: u64,
-    /// The data of an object, for restart, backup and size
+    /// The data of an object, for restart, backup, size and growth
     #[arg(long, default_value_t = fill::OBJECT_BYTES, value_parser = bytes)]
     bytes: usize,
     /// Another zeolite program, of a release before: its servers are measured by the parts that start some (listeners, restart, handover, evolve, bulk, follower, size, site)
@@ -159,7 +159,7 @@ pub(crate) struct BenchArgs {
     /// Only: the same work on two directories side by side
     #[arg(long, num_args = 2, value_names = ["DIR_A", "DIR_B"], conflicts_with_all = ["parts", "growth"])]
     compare: Vec<PathBuf>,
-    /// Only: commits, loads and opening at these numbers of objects
+    /// Only: what a database does at these numbers of objects, and what it takes; see `--bytes`
     #[arg(long, value_delimiter = ',', value_name = "N,N,...", conflicts_with = "parts")]
     growth: Vec<u64>,
 }

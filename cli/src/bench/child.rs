@@ -110,6 +110,11 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
+    /// How many files it has open, sockets and all.
+    pub(super) fn open_files(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())
+    }
+
     /// What it has used of the processors since its start, in user and kernel mode (proc(5), `stat`, fields 14 and 15).
     pub(super) fn processor_time(&self) -> Result<Duration> {
         let pid = self.pid;

@@ -123,7 +123,8 @@ async fn packs(db: &Db, server: &Server, setting: &Setting<'_>, report: &mut Rep
     Ok(())
 }
 
-async fn pack(db: Db) -> Result<Duration> {
+/// How long a pack takes.
+pub(super) async fn pack(db: Db) -> Result<Duration> {
     let begun = Instant::now();
     let mut messages = db.admin().pack(PackOptions::default()).await?;
     while messages.next().await?.is_some() {}
