@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ZODB import DB
 from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
-from ZODB.utils import p64, z64
+from ZODB.utils import p64, tid_repr, z64
 
 from zeolite.zodb import Storage
 
@@ -113,6 +114,19 @@ def test_old_data(run: Any, server: Server, tmp_path: Path) -> None:
     assert "the same: 4" in run("verify", "Data.fs", uri).stdout
     run("export", uri, "Back.fs")
     assert "the same: 4" in run("verify", "Back.fs", "Data.fs").stdout
+
+
+def test_a_record_that_cannot_be_read_is_told_with_its_place(run: Any, server: Server, tmp_path: Path) -> None:
+    storage = FileStorage(str(tmp_path / "Data.fs"), create=True)
+    DB(storage)
+    meta = TransactionMetaData()
+    storage.tpc_begin(meta)
+    storage.store(p64(7), z64, zlib.compress(b"x" * 1000), "", meta)
+    storage.tpc_vote(meta)
+    tid = storage.tpc_finish(meta)
+    storage.close()
+    told = run("import", "Data.fs", f"zeolite://{server.address}/", code=1).stderr
+    assert f"transaction {tid_repr(tid)} of Data.fs: object 16" in told and "n + f" in told
 
 
 def test_verify_finds_a_changed_byte(run: Any, source: FileStorage, server: Server, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from ZODB.POSException import POSKeyError
 from ZODB.utils import oid_repr, tid_repr
 
 from zeolite import _zeolite
-from zeolite.errors import ZeoliteError
+from zeolite.errors import Unscannable, ZeoliteError
 
 from .blobs import Lost
 from .places import Mistake, Place, opened, target
@@ -104,7 +104,11 @@ def _bring_once(source: Place, into: Place, newest: bytes | None, progress: Prog
             # A stream is begun for something only: while nothing comes, nothing is asked of the server.
             restoring = restoring or _zeolite.Restoring(into.storage._database)
             writes = brought(source, blobs, transaction, lost)
-            restoring.add(transaction.tid, note(transaction), writes)
+            try:
+                restoring.add(transaction.tid, note(transaction), writes)
+            except Unscannable as error:
+                where = f"transaction {tid_repr(transaction.tid)} of {source.name}"
+                raise Mistake(f"{where}: {error} (what is object n there is n + f here)") from error
             newest = transaction.tid
             progress.add(sum(len(data or b"") for _, data, *_ in writes), newest)
     except ZeoliteError:
