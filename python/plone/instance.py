@@ -1,10 +1,12 @@
-"""Owns a Zope instance in a directory of a test: its zope.conf has the section ``<zeolite>``; steps are scripts that ``zconsole`` runs in it."""
+"""Owns a Zope instance in a directory of a test: its zope.conf has a section ``<zeolite>`` for each of its databases; steps are scripts that
+``zconsole`` runs in it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,18 @@ STEPS = Path(__file__).parent / "steps"
 CONF = """\
 %import zeolite.zodb
 instancehome {directory}
-<zodb_db main>
-    mount-point /
+"""
+#: Of one database; main is at the root, any other one is mounted where its name says.
+DATABASE = """\
+<zodb_db {database}>
+    mount-point /{point}
     <zeolite>
         server {server}
+        database {database}
         server-sync on
         blob-dir {directory}/blobs
         blob-cache-size 100MB
+        {more}
     </zeolite>
 </zodb_db>
 """
@@ -43,11 +50,17 @@ EVERYTHING = """\
 class Instance:
     """A Zope; each step is a process of its own."""
 
-    def __init__(self, directory: Path, server: str, zcml: str):
+    def __init__(self, directory: Path, server: str, zcml: str, databases: Sequence[str] = ("main",), more: str = ""):
         (directory / "etc").mkdir(parents=True)
         (directory / "etc/site.zcml").write_text(zcml)
         self.conf = directory / "etc/zope.conf"
-        self.conf.write_text(CONF.format(directory=directory, server=server))
+        sections = [
+            DATABASE.format(
+                database=name, point="" if name == "main" else name, server=server, directory=directory, more=more
+            )
+            for name in databases
+        ]
+        self.conf.write_text(CONF.format(directory=directory) + "".join(sections))
         self.directory = directory
 
     def begin(self, step: str, *arguments: object) -> subprocess.Popen[str]:

@@ -125,6 +125,28 @@ def test_without_a_directory_blobs_are_refused(connect: Connect, tmp_path: Path)
     assert IBlobStorageRestoreable.providedBy(connect(blob_dir=str(tmp_path / "b")).new_instance())
 
 
+def test_what_something_else_has_cleaned_away_is_made_anew(connect: Connect, tmp_path: Path) -> None:
+    db = DB(connect(blob_dir=str(tmp_path / "blobs")))
+    write(db, "one", b"1" * 1000)
+    shutil.rmtree(tmp_path / "blobs")
+    db.cacheMinimize()
+    assert read(db, "one") == b"1" * 1000
+    shutil.rmtree(tmp_path / "blobs")
+    write(db, "two", b"2" * 1000)
+    assert read(db, "two") == b"2" * 1000
+    db.close()
+
+
+def test_a_file_that_cannot_be_written_is_named(connect: Connect, tmp_path: Path) -> None:
+    storage = connect(blob_dir=str(tmp_path / "blobs"))
+    native = storage._blobs
+    with pytest.raises(OSError, match="nowhere/here"):
+        native.upload(str(tmp_path / "nowhere/here"))
+    (tmp_path / "here").write_bytes(b"data")
+    with pytest.raises(OSError, match="nowhere/there"):
+        native.download(native.upload(str(tmp_path / "here")), str(tmp_path / "nowhere/there"))
+
+
 def test_the_cache_has_a_limit(connect: Connect, tmp_path: Path) -> None:
     directory = tmp_path / "blobs"
     writer = DB(connect(client_label="writer", blob_dir=str(tmp_path / "writer")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transaction
@@ -17,6 +18,7 @@ from ZODB.POSException import ReadOnlyError
 
 from zeolite.errors import Disconnected
 from zeolite.zodb import Storage
+from zeolite.zodb.errors import Refused
 
 
 def write(storage: Storage, **values: object) -> None:
@@ -86,6 +88,55 @@ def test_a_uri(server: Server, tmp_path: Path) -> None:
 def test_a_uri_that_cannot_be(uri: str) -> None:
     with pytest.raises(ValueError):
         zodburi.resolve_uri(uri)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("wait=perhaps", "wait: 'perhaps'"),
+        ("cache_size=lots", "cache_size: 'lots'"),
+        ("wait_timeout=nan", "wait_timeout"),
+        ("wait_timeout=-1", "wait_timeout"),
+        ("wait_timeout=1e30", "wait_timeout"),
+        ("cache_size=99999999999GB", "cache_size"),
+    ],
+)
+def test_a_wrong_value_tells_its_key(words: str, told: str) -> None:
+    with pytest.raises((ValueError, Refused), match=told):
+        zodburi.resolve_uri(f"zeolite://127.0.0.1:1/?{words}")[0]()
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"wait_timeout": 0}, "wait_timeout"),
+        ({"wait_timeout": float("inf")}, "wait_timeout"),
+        ({"cache_size": -1}, "cache_size"),
+        ({"blob_cache_size": -1}, "blob_cache_size"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_name(server: Server, tmp_path: Path, keys: dict[str, Any], told: str) -> None:
+    with pytest.raises(Refused, match=told):
+        Storage(server.address, blob_dir=str(tmp_path / "blobs"), **keys)
+
+
+def test_a_uri_has_no_user_and_shows_no_password() -> None:
+    with pytest.raises(ValueError, match="token_file") as caught:
+        zodburi.resolve_uri("zeolite://somebody:hunter2@127.0.0.1:1/")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "http://127.0.0.1"])
+def test_an_address_without_a_port_asks_no_other_server(address: str) -> None:
+    with pytest.raises(Refused, match="names no port"):
+        Storage(address, wait_timeout=5)
+
+
+@pytest.mark.parametrize("place", ["a file", "/proc/blobs"])
+def test_a_directory_of_blobs_that_cannot_be(server: Server, tmp_path: Path, place: str) -> None:
+    (tmp_path / "a file").write_text("x")
+    with pytest.raises(Refused, match="blob_dir .* cannot be used.*name a directory"):
+        Storage(server.address, blob_dir=str(tmp_path / place))
 
 
 def test_another_database_of_the_server(tmp_path: Path) -> None:

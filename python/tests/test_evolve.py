@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import evolving
@@ -342,3 +346,37 @@ def test_a_class_that_does_not_declare_the_version_is_refused(uri: str) -> None:
 
     with pytest.raises(ValueError, match="_zeolite_version_ = 2"):
         evolve.run(uri, "later", later)
+
+
+def test_a_worker_that_is_interrupted_says_so(uri: str) -> None:
+    with evolve.plan(uri, "lower", lower, rate_max=20, **ANY_DISK) as job:
+        command = [sys.executable, "-m", "zeolite.evolve", "run", "migrations:lower", uri, "lower"]
+        environment = {**os.environ, "CMS_RELEASE": "2", "PYTHONPATH": str(Path(__file__).parent)}
+        working = subprocess.Popen(command, env=environment, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True)
+        while job.show()["done"] == 0:
+            assert working.poll() is None
+        working.send_signal(signal.SIGINT)
+        told = working.communicate(timeout=60)[1]
+    assert working.returncode == 130 and "goes on where it stopped" in told and "Traceback" not in told
+    refused = subprocess.run([*command, "--tasks", "-3"], env=environment, cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert refused.returncode == 2 and "--tasks" in refused.stderr
+
+
+def test_the_class_of_a_step_is_imported_by_it(uri: str, tmp_path: Path) -> None:
+    step = 'from zeolite import evolve\n\n\n@evolve.step("{}", to=2)\ndef step(doc, tx):\n    doc.seen = True\n'
+    (tmp_path / "alone.py").write_text(step.format("cms.Doc"))
+    (tmp_path / "lost.py").write_text(step.format("nowhere.Doc"))
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])
+
+    def tried(module: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "zeolite.evolve", "try", f"{module}:step", uri, "seen"],
+            env={**os.environ, "PYTHONPATH": path},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+
+    done = tried("alone")
+    assert done.returncode == 0 and str(DOCS) in done.stdout, done.stderr
+    assert "nowhere" in tried("lost").stderr

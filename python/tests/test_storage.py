@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import types
+from base64 import encodebytes
 from collections.abc import Callable
 
 import pytest
@@ -19,12 +20,13 @@ from transaction.interfaces import TransientError
 from ZODB import DB
 from ZODB.Connection import TransactionMetaData
 from ZODB.tests.StorageTestBase import zodb_pickle
-from ZODB.POSException import ConflictError, POSKeyError, ReadConflictError, ReadOnlyError, Unsupported
+from ZODB.POSException import ConflictError, POSKeyError, ReadConflictError, ReadOnlyError, UndoError, Unsupported
 from ZODB.utils import p64, z64
 
 from zeolite import errors
 from zeolite.zodb import Storage
 from zeolite.zodb.errors import Forked, Gated, Unscannable
+from zeolite.zodb.storage import MAXTID
 
 Connect = Callable[..., Storage]
 
@@ -341,6 +343,21 @@ def test_two_undos_of_one_transaction_that_the_server_merges_both_come_through(c
     with db.transaction() as connection:
         # Taken back twice, as merges of a length count.
         assert connection.root()["length"]() == 1 - 5
+    db.close()
+
+
+def test_the_id_of_no_transaction_undoes_nothing_else(connect: Connect) -> None:
+    db = DB(connect())
+    with db.transaction() as connection:
+        connection.root()["a"] = 1
+    # 0 is before the first, which would be read from there.
+    for tid in (z64, p64(1), MAXTID):
+        db.undo(encodebytes(tid).rstrip())
+        with pytest.raises(UndoError, match="no such transaction"):
+            transaction.commit()
+        transaction.abort()
+    assert list(db.storage.iterator(stop=z64)) == []
+    assert len(list(db.storage.iterator(z64))) == 2
     db.close()
 
 

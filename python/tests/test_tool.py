@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ZODB import DB
 from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
-from ZODB.utils import p64, z64
+from ZODB.utils import p64, tid_repr, z64
 
 from zeolite.zodb import Storage
 
@@ -115,6 +116,19 @@ def test_old_data(run: Any, server: Server, tmp_path: Path) -> None:
     assert "the same: 4" in run("verify", "Back.fs", "Data.fs").stdout
 
 
+def test_a_record_that_cannot_be_read_is_told_with_its_place(run: Any, server: Server, tmp_path: Path) -> None:
+    storage = FileStorage(str(tmp_path / "Data.fs"), create=True)
+    DB(storage)
+    meta = TransactionMetaData()
+    storage.tpc_begin(meta)
+    storage.store(p64(7), z64, zlib.compress(b"x" * 1000), "", meta)
+    storage.tpc_vote(meta)
+    tid = storage.tpc_finish(meta)
+    storage.close()
+    told = run("import", "Data.fs", f"zeolite://{server.address}/", code=1).stderr
+    assert f"transaction {tid_repr(tid)} of Data.fs: object 16" in told and "n + f" in told
+
+
 def test_verify_finds_a_changed_byte(run: Any, source: FileStorage, server: Server, tmp_path: Path) -> None:
     tid = source.lastTransaction()
     source.close()
@@ -156,6 +170,63 @@ def test_mistakes_are_told(run: Any, tmp_path: Path) -> None:
     assert "check that the server runs" in run("import", "site.conf", "zeolite://127.0.0.1:1/", code=1).stderr
     run("import", code=2)
     assert "The way back" in run("--help").stdout
+    (tmp_path / "empty.conf").write_text("")
+    assert "no storage in it" in run("verify", "empty.conf", "empty.conf", code=1).stderr
+    assert "is a directory" in run("verify", ".", ".", code=1).stderr
+    assert "zeolite://host:port/" in run("import", "site.conf", "zeolite://", code=1).stderr
+
+
+def test_a_word_that_nobody_knows_is_refused(run: Any, source: FileStorage, server: Server) -> None:
+    source.close()
+    uri = f"zeolite://{server.address}/?blobdir=films"
+    for command in (("import", "Data.fs", uri, "--blobs", "films"), ("export", uri, "Back.fs"), ("verify", uri, "Data.fs")):
+        assert "blobdir" in run(*command, code=1).stderr
+    # A site's own URI has words for its database, too.
+    run("import", "Data.fs", f"zeolite://{server.address}/?connection_pool_size=3&database_name=main", "--blobs", "films")
+
+
+def test_the_wrong_directory_of_blobs_loses_none(run: Any, source: FileStorage, server: Server, tmp_path: Path) -> None:
+    source.close()
+    uri = f"zeolite://{server.address}/"
+    (tmp_path / "other").mkdir()
+    told = run("import", "Data.fs", uri, "--blobs", "other", code=1).stderr
+    assert "blob" in told and "other/" in told and "--lost-blobs" in told
+    run("import", "Data.fs", uri, "--blobs", "films")
+    assert "the same: 27" in run("verify", "Data.fs", uri, "--a-blobs", "films").stdout
+
+
+def test_a_blob_that_is_lost_comes_without_its_file_if_told(run: Any, source: FileStorage, server: Server, tmp_path: Path) -> None:
+    source.close()
+    film = next((tmp_path / "films").rglob("0x*.blob"))
+    film.unlink()
+    uri = f"zeolite://{server.address}/"
+    assert film.name in run("import", "Data.fs", uri, "--blobs", "films", code=1).stderr
+    done = run("import", "Data.fs", uri, "--blobs", "films", "--lost-blobs")
+    assert "without 1 lost blobs" in done.stdout
+    done = run("verify", "Data.fs", uri, "--a-blobs", "films")
+    assert "the same: 27" in done.stdout and "1 blobs have a file in neither" in done.stdout
+
+
+def test_an_export_that_is_ended_leaves_nothing(run: Any, server: Server, tmp_path: Path) -> None:
+    fill(Storage(server.address, blob_dir=str(tmp_path / "live")), 100)
+    (tmp_path / "passing").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "passing")}
+    command = [*PROGRAM, "export", f"zeolite://{server.address}/", "Back.fs", "--blobs", "back"]
+    for ending, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        exporting = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        while exporting.poll() is None and not list((tmp_path / "back").rglob("*.blob")):
+            pass
+        server.freeze()
+        exporting.send_signal(ending)
+        exporting.communicate(timeout=60)
+        server.go_on()
+        assert exporting.returncode == code, f"it had ended before it was told to, with {exporting.returncode}"
+        assert list(tmp_path.glob("Back*")) == [] and not (tmp_path / "back").exists()
+        assert list((tmp_path / "passing").iterdir()) == []
+    (tmp_path / "a file").write_text("x")
+    run("export", command[2], "Back.fs", "--blobs", "a file", code=1)
+    assert list(tmp_path.glob("Back*")) == []
+    run(*command[1:])
 
 
 def test_a_configuration_is_a_source(run: Any, source: FileStorage, server: Server, tmp_path: Path) -> None:

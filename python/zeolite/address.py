@@ -24,6 +24,10 @@ _UNITS = {"": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 Reader = Callable[[str], Any]
 
+#: Seconds: some thirty years. Above it no clock can tell when the time is over.
+_TIMEOUT_MAX = 1e9
+_SIZE_MAX = 1 << 62
+
 
 def boolean(text: str) -> bool:
     """Yes or no."""
@@ -70,6 +74,10 @@ def native(
     key: str | None = None,
 ) -> _zeolite.Database:
     """The connection that a process shares."""
+    # Not a number is not between them either.
+    if not 0 < wait_timeout <= _TIMEOUT_MAX:
+        raise BadValue(f"wait_timeout is {wait_timeout!r}; give seconds, more than 0 and at most {_TIMEOUT_MAX:.0f}")
+    check_size("cache_size", cache_size)
     addresses = [one for one in re.split(r"[\s,]+", address) if one] if isinstance(address, str) else list(address)
     return _zeolite.Database(
         addresses,
@@ -85,6 +93,12 @@ def native(
         cert=cert,
         key=key,
     )
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuses a number of bytes that cannot be."""
+    if not 0 <= size <= _SIZE_MAX:
+        raise BadValue(f"{name} is {size}; give a number of bytes from 0 to {_SIZE_MAX}")
 
 
 #: The words of ``native`` behind the address.
@@ -103,11 +117,17 @@ def parsed(uri: str, readers: Mapping[str, Reader] = READERS) -> tuple[list[str]
     servers = [address for address in parts.netloc.split(",") if address]
     if parts.scheme != "zeolite" or not servers:
         raise ValueError(f"{uri!r} names no server; write zeolite://host:port/")
+    if "@" in parts.netloc:
+        # It is not shown: there may be a password in it.
+        raise ValueError("a URI names no user: leave out what stands before the @, and say with token_file where his token is")
     said: dict[str, Any] = {}
     left: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in readers:
-            said[name] = readers[name](value)
+            try:
+                said[name] = readers[name](value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
         else:
             left[name] = value
     return servers, unquote(parts.path.strip("/")), said, left

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[2, 8], help="that edit [2 8]")
     parser.add_argument("--edits", type=float, default=10, help="of each client in a second, if it can [10]")
     parser.add_argument("--quiet", type=float, default=5, help="seconds of the site without the evolve [5]")
-    parser.add_argument("--shoot", default=SHOOT, help="options of zodbshootout, in quotation marks [%(default)s]")
+    parser.add_argument("--shoot", default=SHOOT, help="options of zodbshootout, in quotation marks, and behind -- its benchmarks [%(default)s, all]")
     parser.add_argument("--data", help="where to put the data; it matters which disk that is [the system's]")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of Zeolite's server")
     args = parser.parse_args()

@@ -19,7 +19,7 @@ from .sides import Missing, RelStorage, Zeo, Zeolite
 def check() -> None:
     """Raises what is missing."""
     if importlib.util.find_spec("zodbshootout") is None:
-        raise Missing("zodbshootout is not installed here: pip install zodbshootout 'pyperf==2.2.0'")
+        raise Missing("zodbshootout is not installed here: pip install zodbshootout six 'pyperf==2.2.0'")
 
 
 def _section(side: Any, address: Any) -> str:
@@ -45,5 +45,7 @@ def run(sides: list[Any], directory: str | None, options: list[str]) -> int:
         file = os.path.join(stack.enter_context(TemporaryDirectory(prefix="zeolite-bench-")), "zodb.conf")
         with open(file, "w") as conf:
             conf.write("\n".join(texts) + "\n")
-        started = [os.path.join(os.path.dirname(sys.executable), "zodbshootout"), *options, file]
-        return subprocess.run(started).returncode
+        # What is behind a -- are the names of its benchmarks, which it wants behind the file.
+        named = options.index("--") if "--" in options else len(options)
+        program = os.path.join(os.path.dirname(sys.executable), "zodbshootout")
+        return subprocess.run([program, *options[:named], file, *options[named + 1 :]]).returncode

@@ -55,6 +55,10 @@ pub(super) async fn connect(url: &str, connect_timeout: Duration, acting: &Actin
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
+    // Without one another server would be asked, at port 80, and one that is too large is none.
+    if acting.inside.is_none() && endpoint.uri().port_u16().is_none() {
+        return Err(Error::invalid(format!("{url:?} names no port up to 65535; write host:port, as in db1:7878")));
+    }
     let is_tls = url.starts_with("https://");
     if is_tls {
         let failed = |error| Error::invalid(format!("TLS to {url} cannot be spoken: {}", chain(&error)));

@@ -9,7 +9,8 @@ use crate::{errors, runtime};
 use futures_util::StreamExt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
@@ -34,6 +35,11 @@ pub(super) fn named<'py>(py: Python<'py>, record: &Record) -> Option<Bound<'py, 
     record.blobs.first().map(|id| PyBytes::new(py, &id.0))
 }
 
+/// An error of the system does not say which file it is about.
+fn of_file(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// The blobs of a database.
 #[pyclass(module = "zeolite._zeolite", frozen)]
 pub(crate) struct Blobs {
@@ -51,10 +57,10 @@ impl Blobs {
     fn upload<'py>(&self, py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyBytes>> {
         let db = self.database.get().db(py)?;
         let id = runtime::wait_for(py, async move {
-            let file = File::open(&path).await?;
+            let file = File::open(&path).await.map_err(|error| of_file(&path, &error))?;
             Ok(db.put_blob(file).await)
         })?;
-        let id = id.map_err(|error: std::io::Error| PyErr::from(error))?;
+        let id = id.map_err(|error: io::Error| PyErr::from(error))?;
         Ok(PyBytes::new(py, &id.map_err(|error| errors::raised(py, &error))?.0))
     }
 
@@ -62,7 +68,8 @@ impl Blobs {
     fn download(&self, py: Python<'_>, id: Id, path: PathBuf) -> PyResult<u64> {
         let db = self.database.get().db(py)?;
         let written = runtime::wait_for(py, async move {
-            let mut file = File::options().write(true).create_new(true).open(&path).await?;
+            let failed = |error| of_file(&path, &error);
+            let mut file = File::options().write(true).create_new(true).open(&path).await.map_err(failed)?;
             let mut pieces = pin!(db.blob(id.0).read(0..u64::MAX));
             let mut length = 0;
             while let Some(piece) = pieces.next().await {
@@ -70,13 +77,13 @@ impl Blobs {
                     Ok(piece) => piece,
                     Err(error) => return Ok(Err(error)),
                 };
-                file.write_all(&piece).await?;
+                file.write_all(&piece).await.map_err(failed)?;
                 length += piece.len() as u64;
             }
-            file.flush().await?;
+            file.flush().await.map_err(failed)?;
             Ok(Ok(length))
         })?;
-        let written = written.map_err(|error: std::io::Error| PyErr::from(error))?;
+        let written = written.map_err(|error: io::Error| PyErr::from(error))?;
         written.map_err(|error| errors::raised(py, &error))
     }
 

@@ -29,12 +29,16 @@ TOLD_MAX = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: what was asked for is done."""
+    """0: what was asked for is done; 130: interrupted."""
     asked = _arguments(arguments)
     sys.path.insert(0, "")
     step = named(asked.step)
     try:
         return _done(asked, step)
+    except KeyboardInterrupt:
+        # After its chunk.
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
     except (ZeoliteError, LookupError, ValueError, TypeError) as error:
         raise SystemExit(f"zeolite.evolve: {error}") from error
 
@@ -52,7 +56,10 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--gate", action="store_true", help="of a plan: refuse older versions when it is done")
     parser.add_argument("--limit", type=int, default=1000, help="objects that a dry run steps")
     parser.add_argument("--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help="of a plan: a setting of the job")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    if asked.tasks < 1 or asked.limit < 1:
+        parser.error("--tasks and --limit are 1 at least")
+    return asked
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -69,10 +70,18 @@ class Step:
         """Refuses a step that cannot come to its end here."""
         from zeolite.zodb.versions import version_of
 
+        if not self.to:
+            return
+        wanted = f"the step {self.name} is to bring {self.class_name} to version {self.to}"
+        # The first object would import it as well.
+        try:
+            importlib.import_module(self.class_name.rpartition(".")[0])
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"{wanted}, but its class cannot be imported here ({error}); put the application on the path") from error
         declared = version_of(self.class_name)
-        if self.to and declared < self.to:
+        if declared < self.to:
             raise ValueError(
-                f"the step {self.name} is to bring {self.class_name} to version {self.to}, but the class that is imported here "
+                f"{wanted}, but the class that is imported here "
                 f"declares _zeolite_version_ = {declared}; import the new code, and let it declare {self.to}"
             )
 

@@ -61,12 +61,19 @@ class Files:
         os.makedirs(self.helper.temp_dir, exist_ok=True)
         self._incoming = os.path.join(base, "incoming")
         os.makedirs(self._incoming, exist_ok=True)
+        if not os.access(self._incoming, os.W_OK | os.X_OK):
+            raise PermissionError(f"{self._incoming} belongs to another user")
         self._native = _zeolite.Blobs(database)
         self._limit = limit
         #: Seconds for which a file that was used stays; 0 for who uses one after the other.
         self.in_use = _IN_USE
         #: Bytes that came in since the directory was last looked through; at first nobody knows.
         self._came = limit
+
+    def temporary(self) -> str:
+        """Where ZODB makes its files."""
+        os.makedirs(self.helper.temp_dir, exist_ok=True)
+        return str(self.helper.temp_dir)
 
     # On the way up
 
@@ -130,6 +137,8 @@ class Files:
                 continue
 
     def _fresh(self) -> str:
+        # What cleans up caches may have taken it away.
+        os.makedirs(self._incoming, exist_ok=True)
         return os.path.join(self._incoming, uuid.uuid4().hex)
 
     def _enter(self, oid: bytes, tid: bytes, path: str) -> None:

@@ -7,6 +7,7 @@ undoes and packs those of others like any other object.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ZODB.blob import is_blob_record
@@ -79,7 +80,7 @@ class WithBlobs:
 
     def temporaryDirectory(self) -> str:
         """Where files are made that are to be stored."""
-        return str(self._with_files().helper.temp_dir)
+        return self._with_files().temporary()
 
     def loadBlob(self, oid: bytes, serial: bytes) -> str:
         """The file of a revision's blob."""
@@ -120,7 +121,13 @@ class WithBlobs:
         return self._blobs.of(oid, p64(tid)) if is_blob_record(data) else None
 
 
-def uploaded(source: Any, blobs: _zeolite.Blobs, oid: bytes, tid: bytes, data: bytes | None) -> bytes | None:
+#: Is told of a blob whose file is not there.
+Lost = Callable[[POSKeyError], None]
+
+
+def uploaded(
+    source: Any, blobs: _zeolite.Blobs, oid: bytes, tid: bytes, data: bytes | None, lost: Lost
+) -> bytes | None:
     """Uploads what a revision of another storage has as its blob, if it has one; the id."""
     if not is_blob_record(data):
         return None
@@ -128,8 +135,9 @@ def uploaded(source: Any, blobs: _zeolite.Blobs, oid: bytes, tid: bytes, data: b
         raise Unsupported("the source has blobs and does not say where; open it with its directory of blobs")
     try:
         path = source.loadBlob(oid, tid)
-    except POSKeyError:
-        # It was lost there: the record stays what it is.
+    except POSKeyError as error:
+        # The record stays what it is.
+        lost(error)
         return None
     except TypeError as error:
         raise Unsupported("the source has blobs; open it with its directory of blobs") from error

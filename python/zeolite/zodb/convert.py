@@ -6,27 +6,31 @@
     verify    both from the beginning, every byte
 
 Exit codes: 0 done, 1 it could not be done (the last line says what to do), 2 a wrong command line, 3 verify has found differences,
-130 interrupted.
+130 interrupted (Ctrl-C), 143 ended (SIGTERM).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from persistent.TimeStamp import TimeStamp
 from ZODB.blob import is_blob_record
 from ZODB.FileStorage import FileStorage
-from ZODB.utils import tid_repr
+from ZODB.POSException import POSKeyError
+from ZODB.utils import oid_repr, tid_repr
 
 from zeolite import _zeolite
-from zeolite.errors import ZeoliteError
+from zeolite.errors import Unscannable, ZeoliteError
 
+from .blobs import Lost
 from .places import Mistake, Place, opened, target
 from .staged import note
 from .verify import differences
@@ -44,7 +48,7 @@ class Progress:
     """What was done so far, told on stderr now and then."""
 
     def __init__(self, quiet: bool):
-        self.transactions = self.bytes = 0
+        self.transactions = self.bytes = self.lost = 0
         self._began = self._told = time.monotonic()
         self._quiet = quiet
         self._terminal = sys.stderr.isatty()
@@ -60,6 +64,10 @@ class Progress:
             end = "   \r" if self._terminal else "\n"
             print(f"{self}{at}", end=end, file=sys.stderr, flush=True)
 
+    def add_lost(self) -> None:
+        """A blob without a file."""
+        self.lost += 1
+
     def say(self, text: str) -> None:
         """A line."""
         if not self._quiet:
@@ -71,14 +79,14 @@ class Progress:
         return f"{self.transactions} transactions, {mebibytes:.1f} MiB of records, {mebibytes / seconds:.1f} MiB/s"
 
 
-def bring(source: Place, into: Place, follow: bool, until_caught_up: bool, progress: Progress) -> None:
+def bring(source: Place, into: Place, follow: bool, until_caught_up: bool, progress: Progress, lost: Lost) -> None:
     """Copies what is newer than what is there; with ``follow`` also what comes."""
     newest = into.newest()
     if newest is not None:
         _is_copy(source, into, newest)
         progress.say(f"{into.name} is at {tid_repr(newest)}: going on behind that")
     while True:
-        last = _bring_once(source, into, newest, progress)
+        last = _bring_once(source, into, newest, progress, lost)
         if not follow or (until_caught_up and last == newest):
             return
         if last == newest:
@@ -86,7 +94,7 @@ def bring(source: Place, into: Place, follow: bool, until_caught_up: bool, progr
         newest = last
 
 
-def _bring_once(source: Place, into: Place, newest: bytes | None, progress: Progress) -> bytes | None:
+def _bring_once(source: Place, into: Place, newest: bytes | None, progress: Progress, lost: Lost) -> bytes | None:
     blobs = into.storage._blobs
     restoring = None
     try:
@@ -95,8 +103,12 @@ def _bring_once(source: Place, into: Place, newest: bytes | None, progress: Prog
                 continue
             # A stream is begun for something only: while nothing comes, nothing is asked of the server.
             restoring = restoring or _zeolite.Restoring(into.storage._database)
-            writes = brought(source, blobs, transaction)
-            restoring.add(transaction.tid, note(transaction), writes)
+            writes = brought(source, blobs, transaction, lost)
+            try:
+                restoring.add(transaction.tid, note(transaction), writes)
+            except Unscannable as error:
+                where = f"transaction {tid_repr(transaction.tid)} of {source.name}"
+                raise Mistake(f"{where}: {error} (what is object n there is n + f here)") from error
             newest = transaction.tid
             progress.add(sum(len(data or b"") for _, data, *_ in writes), newest)
     except ZeoliteError:
@@ -143,14 +155,15 @@ def take_out(source: Place, path: str, blobs: str | None, progress: Progress) ->
             raise Mistake(f"{there} is there already; remove it, or name another file")
     if blobs is not None and os.path.isdir(blobs) and os.listdir(blobs):
         raise Mistake(f"{blobs} is not empty; name a new directory for the blobs")
-    part = FileStorage(path + ".part", create=True, blob_dir=blobs)
+    is_new = blobs is not None and not os.path.exists(blobs)
+    part = None
     try:
+        part = FileStorage(path + ".part", create=True, blob_dir=blobs)
         part.copyTransactionsFrom(_Counted(source, blobs is not None, progress))
     except BaseException:
-        part.close()
-        for suffix in (".part", ".part.index", ".part.lock", ".part.tmp"):
-            if os.path.exists(path + suffix):
-                os.remove(path + suffix)
+        if part is not None:
+            part.close()
+        _take_back(path, blobs, is_new)
         raise
     part.close()
     os.rename(path + ".part.index", path + ".index")
@@ -159,17 +172,45 @@ def take_out(source: Place, path: str, blobs: str | None, progress: Progress) ->
     os.rename(path + ".part", path)
 
 
+def _take_back(path: str, blobs: str | None, is_new: bool) -> None:
+    """Removes what an export has made that did not come to its end."""
+    for suffix in (".part", ".part.index", ".part.lock", ".part.tmp"):
+        with suppress(FileNotFoundError):
+            os.remove(path + suffix)
+    if blobs is None or not os.path.isdir(blobs):
+        return
+    # It was empty, or not there; what FileStorage makes in it has such names.
+    for name in os.listdir(blobs):
+        if name.startswith("0x") or name == "tmp":
+            shutil.rmtree(os.path.join(blobs, name))
+        elif name == ".layout":
+            os.remove(os.path.join(blobs, name))
+    if is_new:
+        with suppress(OSError):
+            os.rmdir(blobs)
+
+
 def _import(told: argparse.Namespace, progress: Progress) -> int:
     if told.until_caught_up and not told.follow:
         raise Mistake("--until-caught-up goes with --follow")
+
+    def lost(error: POSKeyError) -> None:
+        if not told.lost_blobs:
+            where = "; ".join(map(str, error.args[1:])) or f"{told.source} has it no more"
+            raise Mistake(
+                f"the blob of object {oid_repr(error.args[0])} is lost: {where}. Name the right directory; or with --lost-blobs what has lost its "
+                "blob comes without"
+            )
+        progress.add_lost()
+
     with closing(target(told.uri)) as into, closing(opened(told.source, told.blobs)) as source:
         try:
-            bring(source, into, told.follow, told.until_caught_up, progress)
+            bring(source, into, told.follow, told.until_caught_up, progress, lost)
         except KeyboardInterrupt:
             if not told.follow:
                 print("interrupted; the same command goes on where it stopped", file=sys.stderr)
                 return 130
-    print(f"imported {progress}")
+    print(f"imported {progress}{f', without {progress.lost} lost blobs' if progress.lost else ''}")
     return 0
 
 
@@ -183,14 +224,14 @@ def _export(told: argparse.Namespace, progress: Progress) -> int:
 def _verify(told: argparse.Namespace, progress: Progress) -> int:
     found = 0
     with closing(opened(told.one, told.one_blobs)) as one, closing(opened(told.other, told.other_blobs)) as other:
-        for difference in differences(one, other, progress.add):
+        for difference in differences(one, other, progress):
             found += 1
             if found <= _TOLD:
                 print(difference)
     if found:
         print(f"{found} differences in {progress.transactions} transactions that are in both")
         return 3
-    print(f"the same: {progress}")
+    print(f"the same: {progress}{f'; {progress.lost} blobs have a file in neither' if progress.lost else ''}")
     return 0
 
 
@@ -227,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("source", metavar="SOURCE", help="what is copied, see below")
     made.add_argument("uri", metavar="URI", help="where to: zeolite://host:port/")
     made.add_argument("--blobs", metavar="DIR", help="where the blobs of a Data.fs are")
+    made.add_argument("--lost-blobs", action="store_true", help="leave out blobs whose files are lost in the source; their records come without")
     made.add_argument("--follow", action="store_true", help="go on with what is committed in the source, until interrupted (Ctrl-C)")
     made.add_argument("--until-caught-up", action="store_true", help="with --follow: end when the source has nothing newer")
     made = command("export", _export, "Copies a database of Zeolite into a new Data.fs.")
@@ -244,6 +286,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """The program; its exit code."""
     told = _parser().parse_args(arguments)
+    # Who is ended cleans up, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return int(told.run(told, Progress(told.quiet)))
     except KeyboardInterrupt:

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import ZConfig
 import zodburi
 from ZODB.blob import FilesystemHelper
-from ZODB.config import storageFromFile
+from ZODB.config import getStorageSchema
 from ZODB.FileStorage import FileIterator
 from ZODB.FileStorage.FileStorage import packed_version
 from ZODB.POSException import POSKeyError, Unsupported
@@ -72,6 +73,7 @@ class OnServer(Place):
     def __init__(self, name: str):
         self._passing = tempfile.mkdtemp(prefix="zeolite-zodb-")
         try:
+            uri.check_words(name)
             factory, _ = uri.resolve(
                 name, blob_dir=self._passing, blob_cache_size=64 << 20, client_label="zeolite-zodb", wait=False
             )
@@ -111,7 +113,7 @@ class DataFile(Place):
     def loadBlob(self, oid: bytes, tid: bytes) -> str:
         """The file of a revision's blob."""
         if self._blobs is None:
-            raise Unsupported(f"{self.name} has blobs: say where they are with --blobs DIR")
+            raise Unsupported(f"{self.name} has blobs: say where they are with --blobs DIR (of verify --a-blobs, --b-blobs)")
         path = str(self._blobs.getBlobFilename(oid, tid))
         if not os.path.exists(path):
             raise POSKeyError(oid, f"there is no {path}")
@@ -127,17 +129,21 @@ def opened(name: str, blobs: str | None = None) -> Place:
         return _of_uri(name, blobs)
     if not os.path.exists(name):
         raise Mistake(f"there is no file {name}; name a Data.fs, a ZConfig file, or a URI like zeolite://127.0.0.1:7878/")
+    if os.path.isdir(name):
+        raise Mistake(f"{name} is a directory; name the Data.fs in it")
     with open(name, "rb") as file:
         is_data = file.read(4) == packed_version
     if blobs is not None and not os.path.isdir(blobs):
         raise Mistake(f"there is no directory {blobs}; name the one with the blobs of {name}")
     if is_data:
         return DataFile(name, blobs)
-    with open(name) as config:
-        try:
-            return Place(name, storageFromFile(config))
-        except Exception as error:
-            raise Mistake(f"{name} is no Data.fs, and no ZConfig file with one storage in it: {error}") from error
+    try:
+        config, _ = ZConfig.loadConfig(getStorageSchema(), name)
+        if config.storage is None:
+            raise Mistake("there is no storage in it")
+        return Place(name, config.storage.open())
+    except Exception as error:
+        raise Mistake(f"{name} is no Data.fs, and no ZConfig file with one storage in it: {error}") from error
 
 
 def _of_uri(name: str, blobs: str | None) -> Place:

@@ -25,12 +25,12 @@ from ZODB.utils import p64, u64, z64
 from zope.interface import implementer
 
 from zeolite import _zeolite
-from zeolite.address import native
+from zeolite.address import check_size, native
 from zeolite.errors import ZeoliteError
 
 from . import resolve, undo, walks
 from .blobs import WithBlobs
-from .errors import zodb_error
+from .errors import Refused, zodb_error
 from .staged import Copied, Staged
 from .traced import traced
 
@@ -76,6 +76,7 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
     ):
         addresses = [servers] if isinstance(servers, str) else list(servers)
         try:
+            check_size("blob_cache_size", blob_cache_size)
             self._database = native(
                 addresses,
                 database=database,
@@ -99,7 +100,11 @@ class Storage(WithBlobs, ConflictResolvingStorage, UndoLogCompatible):
                 "the server lets this client read only; say read_only or read_only_fallback if that is enough"
             )
         self._objects = _zeolite.Objects(self._database)
-        self._keep_blobs(self._database, blob_dir, blob_cache_size)
+        try:
+            self._keep_blobs(self._database, blob_dir, blob_cache_size)
+        except OSError as error:
+            self._database.close()
+            raise Refused(f"blob_dir {blob_dir} cannot be used ({error}); name a directory that this user may write to") from error
         self._server_sync = server_sync
         self._pack_gc = pack_gc
         self._name = name or f"zeolite://{','.join(addresses)}/{database}"

@@ -74,7 +74,8 @@ def stage(storage: Storage, staged: Staged, transaction_id: bytes) -> list[bytes
     if len(tid) != 8:
         raise UndoError(f"{transaction_id!r} is no id of a transaction; take one from undoLog")
     transaction = _zeolite.Log(storage._database, u64(tid), u64(tid)).next()
-    if transaction is None or transaction[0] <= transaction[5]:
+    # After 0, which is before the first, comes another one.
+    if transaction is None or transaction[0] != u64(tid) or transaction[0] <= transaction[5]:
         raise UndoError("there is no such transaction, or it is packed")
     failures: list[tuple[bytes, UndoError]] = []
     oids = []

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import zodburi
+
 from zeolite import _zeolite
 from zeolite.address import READERS, Reader, boolean, native, parsed, size
+from zeolite.errors import BadValue
 
 from .storage import Storage
 
@@ -32,8 +35,18 @@ def resolve(uri: str, **defaults: Any) -> tuple[Callable[[], Storage], dict[str,
     return lambda: Storage(servers, database, **{**defaults, **said}), left
 
 
+def check_words(uri: str) -> None:
+    """Refuses what neither the storage nor the database has a use for; who opens a database by zodburi is told by that."""
+    try:
+        zodburi.resolve_uri(uri)
+    except zodburi.UnknownDatabaseKeywords as error:
+        known = ", ".join(_OF_STORAGES)
+        raise BadValue(f"{', '.join(error.kw)} in {uri!r} is no word of a storage; that are {known}, and those of zodburi") from error
+
+
 def connected(uri: str, role: str) -> tuple[_zeolite.Database, dict[str, Any]]:
     """A connection without a storage, for who acts as ``role`` unless the URI says otherwise; and the keywords."""
+    check_words(uri)
     servers, database, said, _ = parsed(uri, _OF_STORAGES)
     if said.get("read_only"):
         raise ValueError(f"{uri!r} only reads; leave read_only out where a job is to be run")

@@ -6,10 +6,10 @@ same pickle: what it did not know of would be collected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol
 
 from ZODB.blob import is_blob_record
 from ZODB.POSException import POSKeyError
@@ -24,8 +24,18 @@ from .staged import note
 _PIECE = 1 << 20
 
 
-def differences(one: Place, other: Place, seen: Callable[[int], None]) -> Iterator[str]:
-    """What is different, in words; for each transaction that was looked at, ``seen`` is told its bytes."""
+class Seen(Protocol):
+    """Is told what is looked at."""
+
+    def add(self, size: int) -> None:
+        """A transaction that is in both, with its bytes."""
+
+    def add_lost(self) -> None:
+        """A blob that has a file in neither."""
+
+
+def differences(one: Place, other: Place, seen: Seen) -> Iterator[str]:
+    """What is different, in words."""
     ours, theirs = one.transactions(references=True), other.transactions(references=True)
     left: Any = next(ours, None)
     right: Any = next(theirs, None)
@@ -41,25 +51,25 @@ def differences(one: Place, other: Place, seen: Callable[[int], None]) -> Iterat
             left, right = next(ours, None), next(theirs, None)
 
 
-def _of_transactions(one: Place, left: Any, other: Place, right: Any, seen: Callable[[int], None]) -> Iterator[str]:
+def _of_transactions(one: Place, left: Any, other: Place, right: Any, seen: Seen) -> Iterator[str]:
     where = f"transaction {tid_repr(left.tid)}"
     for part, mine, yours in zip(("user", "description", "extension"), note(left), note(right)):
         if mine != yours:
             yield f"{where}: {part} is {mine!r} in {one.name}, {yours!r} in {other.name}"
     ours, theirs = {row.oid: row for row in left}, {row.oid: row for row in right}
     for oid in sorted({*ours, *theirs}):
-        yield from _of_records(f"{where}, object {oid_repr(oid)}", one, ours.get(oid), other, theirs.get(oid))
-    seen(sum(len(row.data or b"") for row in ours.values()))
+        yield from _of_records(f"{where}, object {oid_repr(oid)}", one, ours.get(oid), other, theirs.get(oid), seen)
+    seen.add(sum(len(row.data or b"") for row in ours.values()))
 
 
-def _of_records(where: str, one: Place, mine: Any, other: Place, yours: Any) -> Iterator[str]:
+def _of_records(where: str, one: Place, mine: Any, other: Place, yours: Any, seen: Seen) -> Iterator[str]:
     if mine is None or yours is None:
         yield f"{where} is in {(other if mine is None else one).name} only"
         return
     if mine.data != yours.data:
         yield f"{where}: {_size(mine.data)} in {one.name}, other {_size(yours.data)} in {other.name}"
     elif is_blob_record(mine.data):
-        yield from _of_blobs(where, one, other, mine.oid, mine.tid)
+        yield from _of_blobs(where, one, other, mine.oid, mine.tid, seen)
     for place, row in ((one, mine), (other, yours)):
         known = getattr(row, "references", None)
         if known is not None and row.data is not None and set(known) != _references(row.data):
@@ -85,9 +95,11 @@ def _size(data: bytes | None) -> str:
     return "a deletion" if data is None else f"{len(data)} bytes"
 
 
-def _of_blobs(where: str, one: Place, other: Place, oid: bytes, tid: bytes) -> Iterator[str]:
+def _of_blobs(where: str, one: Place, other: Place, oid: bytes, tid: bytes, seen: Seen) -> Iterator[str]:
     mine, yours = _blob(one, oid, tid), _blob(other, oid, tid)
-    if (mine is None) != (yours is None):
+    if mine is None and yours is None:
+        seen.add_lost()
+    elif (mine is None) != (yours is None):
         yield f"{where}: its blob is in {(other if mine is None else one).name} only"
     elif mine is not None and yours is not None and any(a != b for a, b in zip_longest(_pieces(mine), _pieces(yours))):
         yield f"{where}: its blob differs"

@@ -16,7 +16,7 @@ from ZODB.utils import oid_repr, p64, u64, z64
 from zeolite import _zeolite
 from zeolite.errors import ZeoliteError
 
-from .blobs import uploaded
+from .blobs import Lost, uploaded
 from .errors import zodb_error
 from .staged import note
 
@@ -43,10 +43,11 @@ class Transactions:
         self, database: _zeolite.Database, start: bytes | None, stop: bytes | None, with_references: bool = False
     ):
         try:
-            last = min(u64(stop or z64), database.position())
-            self._log: _zeolite.Log | None = _zeolite.Log(
-                database, u64(start or z64), last, with_references=with_references
-            )
+            # To the server a last of 0 is no limit, and one that is not there yet is none that it knows.
+            last = 0 if stop is None else min(u64(stop), database.newest())
+            self._log: _zeolite.Log | None = None
+            if stop is None or last:
+                self._log = _zeolite.Log(database, u64(start or z64), last, with_references=with_references)
         except ZeoliteError as error:
             raise zodb_error(error) from error
 
@@ -113,8 +114,10 @@ def copy(source: Any, database: _zeolite.Database, blobs: _zeolite.Blobs, verbos
     restoring.finish()
 
 
-def brought(source: Any, blobs: _zeolite.Blobs, transaction: Any) -> list[_zeolite.Brought]:
+def brought(
+    source: Any, blobs: _zeolite.Blobs, transaction: Any, lost: Lost = lambda error: None
+) -> list[_zeolite.Brought]:
     """What a transaction of another storage writes; its blobs are uploaded then. Of an object that it writes twice (several undos in one
     transaction do) the last counts, as it does there."""
     rows = {row.oid: row for row in transaction}.values()
-    return [(row.oid, row.data, row.data_txn, uploaded(source, blobs, row.oid, row.tid, row.data)) for row in rows]
+    return [(row.oid, row.data, row.data_txn, uploaded(source, blobs, row.oid, row.tid, row.data, lost)) for row in rows]

@@ -4,7 +4,7 @@ use crate::support::{World, add_one, number, object, oid, read, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use zeolite_client::{Cell, Change, Db, Error, Options, Outcome, Range, Remedy};
+use zeolite_client::{Cell, Change, Db, Error, FaultKind, Options, Outcome, Range, Remedy};
 use zeolite_proto::Registry;
 use zeolite_server::store::disk::sim::{SimDisk, SimOp};
 
@@ -250,4 +250,13 @@ struct Nothing {}
 
 impl zeolite_client::Persistent for Nothing {
     const CLASS: &str = "Nothing";
+}
+
+#[tokio::test]
+async fn an_address_without_a_port_asks_no_other_server() {
+    for address in ["nowhere", "127.0.0.1", "127.0.0.1:99999", "http://127.0.0.1", "[::1]"] {
+        let refused = Db::connect(address).await.expect_err("names no port");
+        assert_eq!(refused.kind(), Some(FaultKind::Invalid), "{refused}");
+        assert!(refused.to_string().contains("names no port"), "{refused}");
+    }
 }
