@@ -51,7 +51,7 @@ impl Tx {
             match self.send(&draft).await {
                 Ok((receipt, generation)) => {
                     if draft.priority == Priority::Live {
-                        remember(self.db(), &draft, &receipt, generation);
+                        remember(self.db(), &draft.writes, &receipt, generation);
                     }
                     return Ok(receipt);
                 }
@@ -158,7 +158,7 @@ fn is_of(fault: &Fault, cells: &[Cell]) -> bool {
 }
 
 /// Puts what the commit has written into the cache: the next transaction finds it there.
-fn remember(db: &Db, draft: &Draft, receipt: &Receipt, generation: u64) {
+pub(super) fn remember<'w>(db: &Db, writes: impl IntoIterator<Item = &'w Write>, receipt: &Receipt, generation: u64) {
     let cache = &db.core().cache;
     let tid = receipt.tid;
     let insert = |cell: &Cell, record: Option<Bytes>| {
@@ -166,7 +166,7 @@ fn remember(db: &Db, draft: &Draft, receipt: &Receipt, generation: u64) {
     };
     let merged = |cell: &Cell| receipt.merged.iter().any(|merged| merged.cell == *cell);
     // What a stamped write became has a cell that nobody could note before the commit: the feed may not tell of it.
-    for write in draft.writes.iter().filter(|write| !write.stamped) {
+    for write in writes.into_iter().filter(|write| !write.stamped) {
         match &write.change {
             Change::Put(record) if !merged(&write.cell) => insert(&write.cell, Some(record.clone())),
             Change::Delete if !merged(&write.cell) => insert(&write.cell, None),
