@@ -1,4 +1,4 @@
-//! Owns the order: the one thread that decides which draft is committed, when, and under which tid.
+//! Owns the order: what decides which draft is committed, when, and under which tid. Who turns it is `turning`'s.
 //!
 //! ```text
 //!   intake ──> held by a prepared draft? park ──> newer revision than the base? merge, or refuse
@@ -24,10 +24,11 @@ use crate::engine::answers::Preparing;
 use crate::engine::faults::shutting_down;
 use crate::engine::ids::Ids;
 use crate::engine::keep::system;
-use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::admission::{Admitted, is_short};
 use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
-    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
+    self, AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX,
+    Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -53,8 +54,21 @@ use zeolite_proto::evolve::is_owed;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Note, Oid, Tid};
 
 const PARKED_MAX: usize = 1024;
+/// Between two looks at deadlines, at most.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// So many times its bounds the memory of recent writes may be while a draft is out.
 const WHILE_OUT_TIMES: usize = 4;
+
+/// Who turns the sequencer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum By {
+    /// Its own thread: it may wait for room in the writer's hop.
+    Thread,
+    /// Who has brought something, and has no time for what is large.
+    Caller,
+    /// A test, by hand: nothing is held back.
+    Hand,
+}
 
 /// The sequencer's state; nobody else has it.
 pub(crate) struct Sequencer {
@@ -120,8 +134,9 @@ impl Sequencer {
         }
     }
 
-    /// One step: at most one ask. With `wait` it may sleep for work or for room in the writer's hop.
-    pub(crate) fn turn(&mut self, wait: bool) -> Turn {
+    /// One step: at most one ask.
+    pub(crate) fn turn(&mut self, by: By) -> Turn {
+        let wait = by == By::Thread;
         self.start_epoch_if_refused();
         if let Some(sealed) = self.stuck.take()
             && !self.hand_over(sealed, wait)
@@ -134,7 +149,11 @@ impl Sequencer {
             self.hand_over(sealed, wait);
             return Turn::Worked;
         }
-        match self.intake.take(wait) {
+        match self.intake.take(by != By::Hand) {
+            Taken::Ask(ask) if by == By::Caller && !self.is_short(&ask) => {
+                self.intake.give_back(ask);
+                Turn::Idle
+            }
             Taken::Ask(ask) => {
                 self.work(*ask);
                 self.forget();
@@ -143,14 +162,26 @@ impl Sequencer {
                 }
                 Turn::Worked
             }
-            Taken::Empty => {
-                if wait {
-                    self.intake.wait(self.sleep_for());
-                }
-                Turn::Idle
-            }
-            Taken::Closed => self.end(wait),
+            Taken::Closed if by != By::Caller => self.end(wait),
+            Taken::Empty | Taken::Closed => Turn::Idle,
         }
+    }
+
+    /// Whether it is done in the time that it would take to wake a thread, or not much more.
+    fn is_short(&self, ask: &Ask) -> bool {
+        match ask {
+            Ask::Commit(admitted) => admitted.is_short(),
+            Ask::Prepare(PrepareAsk { admitted, .. }) | Ask::Amend(AmendAsk { admitted, .. }) => admitted.is_short(),
+            Ask::Finish { prepared, .. } | Ask::Abort { prepared, .. } => {
+                self.holds.get(*prepared).is_none_or(|prepared| is_short(prepared.bytes, prepared.writes.len()))
+            }
+            _ => false,
+        }
+    }
+
+    /// There is something to do that comes by no queue.
+    pub(crate) fn needs_its_thread(&self) -> bool {
+        self.stuck.is_some() || self.sleep_for() < LONGEST_SLEEP
     }
 
     /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is.
@@ -160,9 +191,10 @@ impl Sequencer {
         self.engine.pipeline.set_recent_floor(self.recent.floor());
     }
 
-    fn sleep_for(&self) -> Duration {
-        let longest = Duration::from_millis(500);
-        self.holds.next_deadline().map_or(longest, |at| at.saturating_sub(self.engine.clock().steady()).min(longest))
+    /// When it has to look at deadlines again.
+    pub(crate) fn sleep_for(&self) -> Duration {
+        let until = |at: Duration| at.saturating_sub(self.engine.clock().steady()).min(LONGEST_SLEEP);
+        self.holds.next_deadline().map_or(LONGEST_SLEEP, until)
     }
 
     fn end(&mut self, wait: bool) -> Turn {
