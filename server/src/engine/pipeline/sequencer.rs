@@ -81,6 +81,8 @@ pub(crate) struct Sequencer {
     last: Tid,
     /// The newest of what the store has and of what was sealed since in this epoch: after a refusal that is less than `last`.
     newest: Tid,
+    /// The last that was sealed and is no client's commit: a gate, what is restored, another term.
+    unlike: Tid,
     /// No transaction but the server's own is newer.
     last_of_others: Tid,
     /// Nothing but what was restored is behind the beginning of this life, if this is the newest of all.
@@ -118,6 +120,7 @@ impl Sequencer {
             condemned: Condemned::default(),
             last,
             newest: last,
+            unlike: last,
             last_of_others,
             last_restored: Tid::MAX,
             packed_said: engine.reader().packed_said(),
@@ -390,6 +393,9 @@ impl Sequencer {
 
     fn pass_on(&mut self, txn: Txn, (life, of_primary): (Option<Life>, bool), answer: Answer) {
         (self.last, self.newest) = (txn.tid, txn.tid);
+        if answer.is_own() || !matches!(answer, Answer::Key(_) | Answer::Finish(_)) {
+            self.unlike = txn.tid;
+        }
         if !system::is_own(&txn) {
             self.last_of_others = txn.tid;
         }
