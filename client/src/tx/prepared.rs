@@ -193,9 +193,10 @@ impl Prepared {
         self.open = matches!(finished, Err(Error::Fault(_)));
         let (receipt, generation) = finished?;
         // What was decided on the server is as the receipt has it, or was not written at all.
-        let decided: hash::Set<&Cell> = self.merged.iter().map(|merged| &merged.cell).collect();
-        let as_sent = self.written.iter().filter(|write| !decided.contains(&write.cell));
-        remember(&self.db, as_sent, &receipt, generation);
+        let mut left_out: hash::Set<&Cell> = self.merged.iter().map(|merged| &merged.cell).collect();
+        receipt.merged.iter().for_each(|merged| _ = left_out.remove(&merged.cell));
+        let written = self.written.iter().filter(|write| !left_out.contains(&write.cell));
+        remember(&self.db, written, &receipt, generation);
         Ok(receipt)
     }
 
