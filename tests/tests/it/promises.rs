@@ -106,11 +106,11 @@ fn a_promise_is_given_at_once_or_when_what_it_rests_on_is_durable() {
     };
     let at_once = prepare(&mut here, put(1));
     at_once.expect().expect("the writer was not asked");
-    let on_its_way = here.submit(add(2).draft());
+    let on_its_way = here.submit(add(2).put(cell(6), Tid::NONE, &record).draft());
     here.loops().turn_sequencer();
     prepare(&mut here, put(3)).expect().expect("nothing on its way has to do with it");
     let merged = prepare(&mut here, add(4));
-    let read = prepare(&mut here, put(5).read(cell(0), Tid::NONE));
+    let read = prepare(&mut here, put(5).read(cell(6), Tid::NONE));
     assert!(!merged.is_told() && !read.is_told(), "what they rest on may be refused");
     here.run_dry();
     on_its_way.expect().expect("commits");
@@ -127,17 +127,18 @@ fn a_promise_beside_what_is_refused_is_kept() {
     let first = here.oids(10).expect("oids").0;
     let cell = |n: u64| Cell::object(Oid(first + n));
     let record = Record::new("Note", 1, "a");
-    let add = |n: u64| Work::new(key(n)).apply(cell(0), class::COUNTER, counter::add(1)).draft();
-    let prepare = |here: &mut House, draft| {
+    let large = Record::new("Note", 1, vec![0; 9000]);
+    let add = |n: u64| Work::new(key(n)).apply(cell(0), class::COUNTER, counter::add(1));
+    let prepare = |here: &mut House, work: Work| {
         let (done, told) = Told::pair();
-        here.engine().prepare(Caller::default(), draft, Preparing::default(), done);
+        here.engine().prepare(Caller::default(), work.draft(), Preparing::default(), done);
         here.loops().turn_sequencer();
         told
     };
-    here.commit(add(0)).expect("commits");
-    let on_its_way = here.submit(add(1));
+    here.commit(add(0).draft()).expect("commits");
+    let on_its_way = here.submit(add(1).put(cell(1), Tid::NONE, &large).draft());
     here.loops().turn_sequencer();
-    let promised = prepare(&mut here, Work::new(key(2)).put(cell(2), Tid::NONE, &record).draft());
+    let promised = prepare(&mut here, Work::new(key(2)).put(cell(2), Tid::NONE, &record));
     promised.expect().expect("is promised while that is on its way");
     let merged = prepare(&mut here, add(3));
     here.disk().set_room(Some(0));

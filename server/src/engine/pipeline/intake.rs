@@ -25,7 +25,7 @@ use crate::engine::pipeline::ask::Ask;
 use crate::engine::pipeline::way::{Line, Way};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind};
 
@@ -51,8 +51,8 @@ pub(crate) struct Intake {
     state: Mutex<State>,
     way: Arc<Way>,
     arrived: Condvar,
-    /// None: the loops are turned by hand.
-    helper: OnceLock<Arc<dyn Helper>>,
+    /// None: the loops are turned by hand. It has the engine, which has this.
+    helper: OnceLock<Weak<dyn Helper>>,
 }
 
 /// What takes out what has come, in the thread of who brought it.
@@ -137,7 +137,7 @@ impl Intake {
     }
 
     /// From here on who brings something may turn the sequencer.
-    pub(crate) fn is_helped_by(&self, helper: Arc<dyn Helper>) {
+    pub(crate) fn is_helped_by(&self, helper: Weak<dyn Helper>) {
         drop(self.helper.set(helper));
     }
 
@@ -320,7 +320,7 @@ impl Intake {
             return;
         }
         let may_help = bringer == Bringer::Helps && state.sleeping && !state.closed;
-        match self.helper.get().filter(|_| may_help) {
+        match self.helper.get().filter(|_| may_help).and_then(Weak::upgrade) {
             Some(helper) => {
                 state.helped = true;
                 drop(state);

@@ -17,7 +17,7 @@ use crate::engine::pipeline::sequencer::{By, Sequencer};
 use crate::engine::turn::Turn;
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// So much is done for others in a row.
 const TURNS_MAX: usize = 16;
@@ -38,7 +38,8 @@ impl Turning {
         died: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Arc<Turning> {
         let turning = Arc::new(Turning { sequencer: Mutex::new(Some(sequencer)), engine, died });
-        turning.intake().is_helped_by(turning.clone());
+        let helper: Weak<Turning> = Arc::downgrade(&turning);
+        turning.intake().is_helped_by(helper);
         turning
     }
 
