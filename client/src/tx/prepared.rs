@@ -160,10 +160,11 @@ impl Prepared {
         let number = self.number;
         let terms = at.view(&self.db).terms();
         let amend = |attached: Arc<Attached>| async move { attached.link.amend(number, draft, terms, withdrawn).await };
+        // Whoever does not hear the answer does not know which of the two is there.
+        let anew: hash::Set<&Cell> = draft.writes.iter().map(|write| &write.cell).chain(withdrawn).collect();
+        self.written.retain(|write| !anew.contains(&write.cell));
         self.stale = self.db.core().call_at(Resend::Never, at.snapshot(), amend).await?.stale;
         if draft.priority == Priority::Live {
-            let anew: hash::Set<&Cell> = draft.writes.iter().map(|write| &write.cell).chain(withdrawn).collect();
-            self.written.retain(|write| !anew.contains(&write.cell));
             self.written.extend(draft.writes.iter().cloned());
         }
         Ok(())

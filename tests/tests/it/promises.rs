@@ -152,6 +152,48 @@ fn a_promise_beside_what_is_refused_is_kept() {
     finished.expect().expect("it was promised");
 }
 
+/// What a draft had read whose end is on its way is nobody's until that has become durable: it may be prepared again.
+#[test]
+fn what_is_being_ended_keeps_what_it_had_read_until_it_has_ended() {
+    let mut settings = HouseSettings::default();
+    settings.store.log_room_bytes = 0;
+    for by_range in [false, true] {
+        let mut here = House::new(settings.clone());
+        let first = here.oids(10).expect("oids").0;
+        let cell = |n: u64| Cell::object(Oid(first + n));
+        let entry = Cell::entry(Oid(first), "k");
+        let large = Record::new("Note", 1, vec![0; 9000]);
+        let read = here.commit(Work::new(key(0)).put(entry.clone(), Tid::NONE, &large).draft()).expect("commits").tid;
+        let prepare = |here: &mut House, work: Work| {
+            let (done, told) = Told::pair();
+            here.engine().prepare(Caller::default(), work.draft(), Preparing::default(), done);
+            here.loops().turn_sequencer();
+            told
+        };
+        let finish = |here: &mut House| {
+            let (done, told) = Told::pair();
+            here.engine().finish(&Owner::anonymous(), 0, key(1), None, done);
+            here.loops().turn_sequencer();
+            told
+        };
+        let reader = Work::new(key(1)).put(cell(1), Tid::NONE, &large);
+        let reader = if by_range { reader.range(entry.oid, b"a", b"z", read) } else { reader.read(entry.clone(), read) };
+        prepare(&mut here, reader).expect().expect("is promised");
+        let refused = finish(&mut here);
+        let writer = prepare(&mut here, Work::new(key(2)).put(entry, read, &large));
+        let stranger = prepare(&mut here, Work::new(key(3)).put(cell(3), Tid::NONE, &large));
+        assert!(!writer.is_told() && stranger.is_told(), "what had read it may be prepared again");
+        here.disk().set_room(Some(0));
+        here.run_dry();
+        assert_eq!(refused.expect().map_err(|fault| fault.kind).map(drop), Err(FaultKind::DiskFull));
+        assert!(writer.expect().is_err(), "somebody holds it");
+        here.disk().set_room(None);
+        let finished = finish(&mut here);
+        here.run_dry();
+        finished.expect().expect("nothing that it had read has changed");
+    }
+}
+
 /// Of a database with one durable prepared draft, of a note in its old shape.
 fn log_of_a_promise() -> Vec<Txn> {
     let mut there = House::new(Default::default());

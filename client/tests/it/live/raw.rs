@@ -3,6 +3,9 @@
 
 use crate::support::{World, number, object, oid, value, within};
 use bytes::Bytes;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 use zeolite_client::revision::Listing;
 use zeolite_client::{Cell, Db, Error, FaultKind, Note, Oid, Options, Record, Tid};
@@ -53,6 +56,30 @@ async fn a_held_draft_is_resolved_in_one_further_round_trip() {
     let two = view.get(&object(2)).await.expect("reads").as_ref().map(value);
     assert_eq!((one, two), (Some(16), Some(20)));
     assert_eq!(db.cache_stats().misses, before, "what was committed is in the cache, as it was replaced");
+}
+
+/// Whoever does not wait for the answer of an amendment does not know which of the two is committed, and keeps neither.
+#[tokio::test]
+async fn what_was_replaced_and_not_heard_of_is_read_from_the_server() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let first = put(&db, 1, 10).await;
+    let staged = |n| {
+        let mut draft = db.draft(db.place());
+        draft.put(object(1), first, encoded(n)).expect("stages");
+        draft
+    };
+    let mut held = within(staged(11).hold(LIMIT)).await.expect("is held");
+    let again = staged(12);
+    {
+        let mut replaced = pin!(held.replace(&again));
+        let once = poll_fn(|context| Poll::Ready(replaced.as_mut().poll(context).is_ready())).await;
+        assert!(!once, "it has to ask the server");
+    }
+    within(held.finish()).await.expect("finishes");
+    let of_client = db.now().get(&object(1)).await.expect("reads").as_ref().map(value);
+    let of_server = world.db().await.now().get(&object(1)).await.expect("reads").as_ref().map(value);
+    assert_eq!((of_client, of_server), (Some(12), Some(12)));
 }
 
 #[tokio::test]

@@ -86,6 +86,8 @@ struct State {
     closed: bool,
     ended: bool,
     sleeping: bool,
+    /// There is something for the thread that is in no queue: it does not go to sleep before it has looked.
+    nudged: bool,
     /// Somebody turns the sequencer in its thread's place, and looks here again before he goes.
     helped: bool,
 }
@@ -145,6 +147,7 @@ impl Intake {
     pub(crate) fn help_ends(&self, goes_on: bool) {
         let mut state = self.state.lock();
         state.helped = false;
+        state.nudged |= goes_on;
         if goes_on || state.has_live() || state.may_bulk(true, &self.way) {
             self.wake(state);
         }
@@ -222,7 +225,9 @@ impl Intake {
 
     /// The sequencer looks at deadlines and refused epochs too: let it turn.
     pub(crate) fn nudge(&self) {
-        self.wake(self.state.lock());
+        let mut state = self.state.lock();
+        state.nudged = true;
+        self.wake(state);
     }
 
     /// What is sealed is counted there.
@@ -289,22 +294,26 @@ impl Intake {
 
     /// Sleeps until something arrives, `nudge`, `close`, or at most this long.
     pub(crate) fn wait(&self, at_most: Duration) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         let is_over = state.closed && state.is_empty();
         if !(state.has_live() || state.may_bulk(true, &self.way) || is_over) {
-            state.sleeping = true;
-            self.arrived.wait_for(&mut state, at_most);
-            state.sleeping = false;
+            self.sleep(state, at_most);
         }
     }
 
     /// The same when no drafts come any more: until what is out comes back, or at most this long.
     pub(crate) fn wait_for_the_last(&self, at_most: Duration) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.is_empty() {
+            self.sleep(state, at_most);
+        }
+    }
+
+    fn sleep(&self, mut state: MutexGuard<'_, State>, at_most: Duration) {
+        if !std::mem::take(&mut state.nudged) {
             state.sleeping = true;
             self.arrived.wait_for(&mut state, at_most);
-            state.sleeping = false;
+            (state.sleeping, state.nudged) = (false, false);
         }
     }
 

@@ -27,7 +27,7 @@ use crate::engine::keep::system;
 use crate::engine::pipeline::admission::{Admitted, is_short};
 use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
-    self, AmendAsk, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX,
+    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX,
     Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
@@ -173,18 +173,26 @@ impl Sequencer {
     /// Whether it is done in the time that it would take to wake a thread, or not much more.
     fn is_short(&self, ask: &Ask) -> bool {
         match ask {
-            Ask::Commit(admitted) => admitted.is_short(),
-            Ask::Prepare(PrepareAsk { admitted, .. }) | Ask::Amend(AmendAsk { admitted, .. }) => admitted.is_short(),
+            // One that merges no more elsewhere is merged here, whatever that takes; so is what amends.
+            Ask::Commit(admitted) | Ask::Prepare(PrepareAsk { admitted, .. }) => {
+                admitted.is_short() && admitted.rounds < ROUNDS_MAX
+            }
+            // What has another number now is looked for by its key.
             Ask::Finish { prepared, .. } | Ask::Abort { prepared, .. } => {
-                self.holds.get(*prepared).is_none_or(|prepared| is_short(prepared.bytes, prepared.writes.len()))
+                self.holds.get(*prepared).is_some_and(|prepared| is_short(prepared.bytes, prepared.writes.len()))
             }
             _ => false,
         }
     }
 
-    /// There is something to do that comes by no queue.
+    /// There is something to do that comes by no queue, and may be large: what was refused, or is to be aborted soon.
     pub(crate) fn needs_its_thread(&self) -> bool {
-        self.stuck.is_some() || self.sleep_for() < LONGEST_SLEEP
+        self.stuck.is_some() || self.is_refused() || self.sleep_for() < LONGEST_SLEEP
+    }
+
+    /// Whether what was sealed of this epoch was refused.
+    fn is_refused(&self) -> bool {
+        self.engine.health.refused_epoch() >= self.epoch
     }
 
     /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is.
@@ -460,10 +468,10 @@ impl Sequencer {
     }
 
     fn start_epoch_if_refused(&mut self) {
-        let refused = self.engine.health.refused_epoch();
-        if refused < self.epoch {
+        if !self.is_refused() {
             return;
         }
+        let refused = self.engine.health.refused_epoch();
         if let Some(hop) = self.stuck.take() {
             self.engine.refuse_hop(hop, self.engine.health.why_refused());
         }
@@ -476,7 +484,7 @@ impl Sequencer {
         self.recent.reset(visible);
         self.packed_said = self.engine.reader().packed_said();
         (self.last_restored, self.keys_unknown_to) = (Tid::MAX, Tid::NONE);
-        (self.epoch, self.newest) = (refused + 1, visible);
+        (self.epoch, self.newest, self.unlike) = (refused + 1, visible, self.unlike.min(visible));
         if self.engine.check_seat().is_err() {
             // Nobody has seen the tids that are refused, and those of the new primary may be as old.
             (self.last, self.last_of_others) = (visible, self.last_of_others.min(visible));

@@ -25,7 +25,7 @@ const TURNS_MAX: usize = 16;
 /// The sequencer, for who turns it.
 pub(crate) struct Turning {
     /// None: it has ended, or has panicked. Nobody waits for this lock but the thread.
-    sequencer: Mutex<Option<Sequencer>>,
+    sequencer: Mutex<Option<Box<Sequencer>>>,
     engine: Arc<Engine>,
     died: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -37,7 +37,7 @@ impl Turning {
         sequencer: Sequencer,
         died: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Arc<Turning> {
-        let turning = Arc::new(Turning { sequencer: Mutex::new(Some(sequencer)), engine, died });
+        let turning = Arc::new(Turning { sequencer: Mutex::new(Some(Box::new(sequencer))), engine, died });
         let helper: Weak<Turning> = Arc::downgrade(&turning);
         turning.intake().is_helped_by(helper);
         turning
@@ -50,24 +50,28 @@ impl Turning {
     /// The life of the sequencer's thread.
     pub(crate) fn run(&self) {
         loop {
-            let (turn, at_most) = {
+            let at_most = {
                 let mut there = self.sequencer.lock();
-                let Some(sequencer) = there.as_mut() else { return };
-                let turn = sequencer.turn(By::Thread);
-                if turn == Turn::Ended {
-                    *there = None;
-                    return;
+                // Taken out meanwhile: were there a panic, it would be gone.
+                let Some(mut sequencer) = there.take() else { return };
+                match sequencer.turn(By::Thread) {
+                    Turn::Ended => return,
+                    Turn::Worked => {
+                        *there = Some(sequencer);
+                        continue;
+                    }
+                    Turn::Idle => there.insert(sequencer).sleep_for(),
                 }
-                (turn, sequencer.sleep_for())
             };
-            if turn == Turn::Idle {
-                self.intake().wait(at_most);
-            }
+            self.intake().wait(at_most);
         }
     }
 
     /// Turns until nothing is left to do here. Whether the thread has to go on.
     fn turn_for_others(sequencer: &mut Sequencer) -> bool {
+        if sequencer.needs_its_thread() {
+            return true;
+        }
         for _ in 0..TURNS_MAX {
             if sequencer.turn(By::Caller) != Turn::Worked {
                 break;

@@ -16,7 +16,7 @@ use crate::engine::pipeline::keys::{Keyed, Standing, forgotten_key};
 use crate::engine::pipeline::wide::WIDE_MAX;
 use crate::engine::share::Counted;
 use std::time::Duration;
-use zeolite_proto::{CommitKey, Fault, FaultKind, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Receipt, Tid, hash};
 
 /// Drafts that are prepared at once.
 const PREPARED_MAX: usize = 1024;
@@ -95,8 +95,9 @@ impl Sequencer {
         self.engine.stats().set_prepared(self.holds.len(), durable, oldest);
     }
 
-    /// What a draft was decided by, of that which is sealed: the newest of it. A draft of a few cells that nothing on its way has written rests
-    /// on none of that: were it refused, all that the draft has been held against would be as it is.
+    /// What a draft was decided by, of that which is sealed: the newest of it. A draft of a few cells that nothing on its way has written, and that no
+    /// prepared draft held whose end is on its way, rests on none of that: were it refused, all that the draft has been held against would be
+    /// as it is.
     fn rests_on(&self, admitted: &Admitted, judged: &Judged) -> Tid {
         let draft = &admitted.draft;
         // Who replays, or judges a read that would fail, looks at other cells as well.
@@ -105,10 +106,10 @@ impl Sequencer {
         if self.newest <= self.engine.visible() || is_looked_at || !is_plain {
             return self.newest;
         }
-        let written = draft.writes.iter().map(|write| &write.cell);
-        let cells = written.chain(draft.read_cells.iter().map(|read| &read.cell));
+        let written: hash::Set<&Cell> = draft.writes.iter().map(|write| &write.cell).collect();
+        let cells = written.iter().copied().chain(draft.read_cells.iter().map(|read| &read.cell));
         let heads = cells.filter_map(|cell| self.recent.head(cell)).map(|head| head.tid);
-        heads.max().unwrap_or(Tid::NONE).max(self.unlike)
+        heads.chain(self.endings.newest_reader(&written)).max().unwrap_or(Tid::NONE).max(self.unlike)
     }
 
     /// The promise is given when what it rests on is durable. Where it is already, the writer need not be woken for it, unless he holds answers
