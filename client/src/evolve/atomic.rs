@@ -287,8 +287,7 @@ impl AtomicPlan<'_, '_> {
         draft.read_cells.extend(assembly.read_cells);
         draft.read_ranges.extend(assembly.read_ranges);
         let at = self.at(held, steps);
-        let mut prepared = Prepared::hold(self.chunk.db(), at, &draft, limit, false).await?;
-        drop(draft);
+        let mut prepared = Prepared::hold(self.chunk.db(), at, draft, limit, false).await?;
         for _ in 0..AMENDMENTS_MAX {
             if prepared.stale().is_empty() {
                 return self.finish(held, steps, prepared, next).await;

@@ -15,7 +15,8 @@
 //! that starves. Why the window has to pass: it shows a slow second for as long as it is, and that is not to be answered four times.
 //!
 //! The quiet baseline must be measured beside a job that runs for hours, so all workers leave the same two seconds of each
-//! minute free of commits. Their common clock is the tids, which they all have from the server.
+//! minute free of commits. Their common clock is the tids, which they all have from the server. A worker's first minute has none: what
+//! was before it is the baseline, if there is one, and a job that is done by then has spared them.
 
 use std::time::Duration;
 use zeolite_proto::evolve::{LOW_DISK, Settings};
@@ -43,6 +44,8 @@ const FELT_BY_ALL: f64 = 2.0;
 const LIVE_COMMITS_MIN: u64 = 20;
 /// The part of each minute without batch commits: one whole second of the server's lies within.
 const QUIET: Duration = Duration::from_secs(2);
+/// So long a worker does not ask for a baseline that there is when it begins.
+const FRESH: Duration = Duration::from_secs(60);
 /// While there is no baseline at all, or the worker is as slow as it gets and the site is still over it (so that it may be slower
 /// for reasons of its own), one is asked for this often.
 const ASK_EVERY: Duration = Duration::from_secs(20);
@@ -80,6 +83,8 @@ pub(crate) struct Throttle {
     /// When the window shows nothing of before the last decrease any more.
     seen_from: Duration,
     adjusted: Option<Duration>,
+    /// When there was something to decide by.
+    begun: Option<Duration>,
     quiet_minute: Option<u64>,
     asked: Option<Duration>,
     /// Slowed down as far as it goes.
@@ -177,7 +182,9 @@ impl Throttle {
     pub(crate) fn quiet(&mut self, now: Duration, newest: Tid, pressure: Option<&Pressure>) -> Option<Duration> {
         let pressure = pressure.filter(|pressure| is_live(pressure))?;
         let (minute, into) = (newest.0 >> 32, into_minute(newest));
-        if into < QUIET && self.quiet_minute != Some(minute) {
+        let begun = *self.begun.get_or_insert(now);
+        let is_fresh = pressure.quiet_p99_us > 0 && now < begun + FRESH;
+        if !is_fresh && into < QUIET && self.quiet_minute != Some(minute) {
             self.quiet_minute = Some(minute);
             return Some(QUIET - into);
         }
@@ -400,7 +407,9 @@ mod tests {
     fn the_first_seconds_of_a_minute_are_quiet_once() {
         let mut throttle = Throttle::default();
         let tid = |minute: u64, ms: u64| Tid((minute << 32) | ((ms << 32) / 60_000));
-        let mut at = |minute, ms| throttle.quiet(Duration::ZERO, tid(minute, ms), Some(&felt(0)));
+        let first = throttle.quiet(Duration::ZERO, tid(7, 0), Some(&felt(0)));
+        assert_eq!(first, None, "what was before it began is fresh");
+        let mut at = |minute, ms| throttle.quiet(FRESH, tid(minute, ms), Some(&felt(0)));
         assert_eq!(at(7, 30_000), None);
         let pause = at(8, 500).expect("quiet");
         assert!((1499..=1501).contains(&(pause.as_millis() as u64)), "{pause:?}");

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use zeolite_proto::{
     Cell, Change, CommitKey, ConflictDetail, Draft, Fault, FaultKind, Priority, ReadCell, Receipt, Record, Tid, Write,
+    hash,
 };
 
 /// Conflicts that are resolved here for one commit, before it is given back to the caller.
@@ -51,7 +52,7 @@ impl Tx {
             match self.send(&draft).await {
                 Ok((receipt, generation)) => {
                     if draft.priority == Priority::Live {
-                        remember(self.db(), &draft, &receipt, generation);
+                        remember(self.db(), &draft.writes, &receipt, generation);
                     }
                     return Ok(receipt);
                 }
@@ -157,21 +158,21 @@ fn is_of(fault: &Fault, cells: &[Cell]) -> bool {
     fault.conflict.as_ref().is_some_and(|detail| cells.contains(&detail.cell))
 }
 
-/// Puts what the commit has written into the cache: the next transaction finds it there.
-fn remember(db: &Db, draft: &Draft, receipt: &Receipt, generation: u64) {
+/// Puts what the commit has written into the cache: the next transaction finds it there. What a resolver has written beside that is left
+/// out: of a cell that was never asked for nobody tells what becomes of it.
+pub(super) fn remember<'w>(db: &Db, writes: impl IntoIterator<Item = &'w Write>, receipt: &Receipt, generation: u64) {
     let cache = &db.core().cache;
     let tid = receipt.tid;
-    let insert = |cell: &Cell, record: Option<Bytes>| {
-        cache.insert(cell, &Revision { tid, end: None, record }, tid, generation);
-    };
-    let merged = |cell: &Cell| receipt.merged.iter().any(|merged| merged.cell == *cell);
+    let merged: hash::Map<&Cell, &Option<Bytes>> =
+        receipt.merged.iter().map(|merged| (&merged.cell, &merged.record)).collect();
     // What a stamped write became has a cell that nobody could note before the commit: the feed may not tell of it.
-    for write in draft.writes.iter().filter(|write| !write.stamped) {
-        match &write.change {
-            Change::Put(record) if !merged(&write.cell) => insert(&write.cell, Some(record.clone())),
-            Change::Delete if !merged(&write.cell) => insert(&write.cell, None),
-            _ => {}
-        }
+    for write in writes.into_iter().filter(|write| !write.stamped) {
+        let record = match (merged.get(&write.cell), &write.change) {
+            (Some(merged), _) => (*merged).clone(),
+            (None, Change::Put(record)) => Some(record.clone()),
+            (None, Change::Delete) => None,
+            (None, Change::Apply { .. }) => continue,
+        };
+        cache.insert(&write.cell, &Revision { tid, end: None, record }, tid, generation);
     }
-    receipt.merged.iter().for_each(|merged| insert(&merged.cell, merged.record.clone()));
 }

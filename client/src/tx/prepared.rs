@@ -7,14 +7,14 @@
 //! [`Prepared::hold`] is for an evolve that commits a whole plan at once, and for raw drafts: the server holds all cells, tells
 //! which have moved on, and takes amendments.
 
+use super::commit::remember;
 use super::{Place, Tx};
 use crate::answer::{FirstPhase, How, Terms};
 use crate::connect::{Attached, Db, Resend};
 use crate::errors::{Error, Result};
-use crate::wire::Link;
 use std::sync::Arc;
 use std::time::Duration;
-use zeolite_proto::{Cell, CommitKey, Draft, Merged, Receipt, StaleCell, Tid};
+use zeolite_proto::{Cell, CommitKey, Draft, Merged, Priority, Receipt, StaleCell, Tid, Write, hash};
 
 /// A prepared transaction. Dropping it aborts it, unless it is durable: that one stays until somebody ends it.
 ///
@@ -39,6 +39,8 @@ pub struct Prepared {
     key_since: Tid,
     merged: Vec<Merged>,
     pub(super) stale: Vec<StaleCell>,
+    /// What the cache takes in when it is committed: whoever reads on finds it there. Nothing of bulk work.
+    written: Vec<Write>,
     open: bool,
     durable: bool,
 }
@@ -50,14 +52,16 @@ impl Tx {
         let key = crate::commit_keys::new();
         self.settle().await?;
         let own = self.close()?;
-        let draft = &self.draft(own, key, self.snapshot()).await?;
-        let view = &self;
+        let draft = self.draft(own, key, self.snapshot()).await?;
+        let (view, sent) = (&self, &draft);
         let prepare = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.prepare(draft, view.terms(), millis(limit), How::Usual).await
+            attached.link.prepare(sent, view.terms(), millis(limit), How::Usual).await
         };
         let asked = self.db().core().call_at(Resend::Never, self.snapshot(), prepare);
-        Prepared::asked(self.db(), draft, asked).await
+        let mut prepared = Prepared::asked(self.db(), &draft, asked).await?;
+        prepared.keep(draft);
+        Ok(prepared)
     }
 
     /// The same for a coordinator over several systems, which writes the key down first ([`Db::new_commit_key`], with
@@ -110,20 +114,29 @@ impl Prepared {
             key_since: draft.key_since,
             merged,
             stale,
+            written: Vec::new(),
             open: true,
             durable: false,
         }
     }
 
     /// Lets the server hold a draft whose bases are of this place or older ones, however many of its cells have moved on.
-    pub(crate) async fn hold(db: &Db, at: Place, draft: &Draft, limit: Duration, take_oids: bool) -> Result<Prepared> {
-        let view = &at.view(db);
+    pub(crate) async fn hold(db: &Db, at: Place, draft: Draft, limit: Duration, take_oids: bool) -> Result<Prepared> {
+        let (view, sent) = (&at.view(db), &draft);
         let terms = Terms { take_oids, ..view.terms() };
         let hold = |attached: Arc<Attached>| async move {
             view.same_store(&attached)?;
-            attached.link.prepare(draft, terms, millis(limit), How::Hold).await
+            attached.link.prepare(sent, terms, millis(limit), How::Hold).await
         };
-        Prepared::asked(db, draft, db.core().call_at(Resend::Never, at.snapshot(), hold)).await
+        let mut prepared = Prepared::asked(db, &draft, db.core().call_at(Resend::Never, at.snapshot(), hold)).await?;
+        prepared.keep(draft);
+        Ok(prepared)
+    }
+
+    fn keep(&mut self, draft: Draft) {
+        if draft.priority == Priority::Live {
+            self.written = draft.writes;
+        }
     }
 
     /// Waits for the answer of the first phase. Whoever does not wait for it, or does not hear it, gives the draft up: it may be held, or
@@ -147,7 +160,13 @@ impl Prepared {
         let number = self.number;
         let terms = at.view(&self.db).terms();
         let amend = |attached: Arc<Attached>| async move { attached.link.amend(number, draft, terms, withdrawn).await };
+        // Whoever does not hear the answer does not know which of the two is there.
+        let anew: hash::Set<&Cell> = draft.writes.iter().map(|write| &write.cell).chain(withdrawn).collect();
+        self.written.retain(|write| !anew.contains(&write.cell));
         self.stale = self.db.core().call_at(Resend::Never, at.snapshot(), amend).await?.stale;
+        if draft.priority == Priority::Live {
+            self.written.extend(draft.writes.iter().cloned());
+        }
         Ok(())
     }
 
@@ -167,11 +186,19 @@ impl Prepared {
         // Whoever drops the future has sent it: it may be committed.
         self.open = false;
         let core = self.db.core();
-        let finish = |link: Arc<Link>| async move { link.finish(number, key, since).await };
-        let finished = core.call(Resend::UnderKey(key), finish).await;
+        let finish = |attached: Arc<Attached>| async move {
+            attached.link.finish(number, key, since).await.map(|receipt| (receipt, attached.generation))
+        };
+        let finished = core.call_attached(Resend::UnderKey(key), finish).await;
         // What is refused stays prepared on the server.
         self.open = matches!(finished, Err(Error::Fault(_)));
-        finished
+        let (receipt, generation) = finished?;
+        // What was decided on the server is as the receipt has it, or was not written at all.
+        let mut left_out: hash::Set<&Cell> = self.merged.iter().map(|merged| &merged.cell).collect();
+        receipt.merged.iter().for_each(|merged| _ = left_out.remove(&merged.cell));
+        let written = self.written.iter().filter(|write| !left_out.contains(&write.cell));
+        remember(&self.db, written, &receipt, generation);
+        Ok(receipt)
     }
 
     /// Gives it up.

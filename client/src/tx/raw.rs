@@ -109,7 +109,7 @@ impl RawDraft {
         let key = self.db.new_commit_key();
         self.visible().await;
         let draft = self.draft(key);
-        Prepared::hold(&self.db, self.at, &draft, limit, self.take_oids).await
+        Prepared::hold(&self.db, self.at, draft, limit, self.take_oids).await
     }
 
     fn write(&mut self, cell: Cell, base: Tid, change: Change) {

@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from zeolite import _zeolite
 
 
-@contextmanager
-def traced() -> Iterator[None]:
+#: Nobody traces.
+NOBODY = nullcontext()
+
+
+def traced() -> AbstractContextManager[None]:
     """What is asked of the server meanwhile is a part of the span that is current."""
     # An application that traces has loaded it; nobody else pays for it.
-    if "opentelemetry.trace" not in sys.modules:
-        yield
-        return
+    return _traced() if "opentelemetry.trace" in sys.modules else NOBODY
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
     from opentelemetry import propagate
 
     headers: dict[str, str] = {}

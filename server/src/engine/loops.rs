@@ -5,7 +5,8 @@ use crate::engine::blobs::Sweeper;
 use crate::engine::keep::keeper::{Keeper, Stop};
 use crate::engine::keep::prepared_cell::InPieces;
 use crate::engine::pipeline::mergers::Merger;
-use crate::engine::pipeline::sequencer::Sequencer;
+use crate::engine::pipeline::sequencer::{By, Sequencer};
+use crate::engine::pipeline::turning::Turning;
 use crate::engine::pipeline::writer::Writer;
 use crate::engine::turn::Turn;
 use crate::engine::work::giving_way::{SETTLE_NICE, give_way};
@@ -78,7 +79,7 @@ impl Loops {
 
     /// One ask of the sequencer.
     pub fn turn_sequencer(&mut self) -> Turn {
-        self.sequencer.turn(false)
+        self.sequencer.turn(By::Hand)
     }
 
     /// One batch of the writer.
@@ -126,10 +127,11 @@ impl Loops {
 
     /// Starts a thread for each loop. `died` is told the name of a loop that has panicked: the engine is poisoned then.
     pub fn spawn(self, died: impl Fn(&str) + Send + Sync + 'static) -> Running {
-        let Loops { mut sequencer, mut writer, mergers, mut settle, keeper, sweeper, upkeep, long_work } = self;
+        let Loops { sequencer, mut writer, mergers, mut settle, keeper, sweeper, upkeep, long_work } = self;
         let stop_settling = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let guard = Guard { engine: settle.engine.clone(), died: Arc::new(died) };
-        let mut pipeline = vec![guard.thread("sequencer", move || while sequencer.turn(true) != Turn::Ended {})];
+        let turning = Turning::begin(guard.engine.clone(), sequencer, guard.died.clone());
+        let mut pipeline = vec![guard.thread("sequencer", move || turning.run())];
         for mut merger in mergers {
             pipeline.push(guard.thread("merger", move || while merger.turn(true) != Turn::Ended {}));
         }

@@ -32,6 +32,7 @@ pub(crate) mod replays;
 pub(crate) mod restore;
 pub(crate) mod second_look;
 pub(crate) mod sequencer;
+pub(crate) mod turning;
 pub(crate) mod undo;
 pub(crate) mod way;
 pub(crate) mod wide;

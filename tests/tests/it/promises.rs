@@ -1,10 +1,11 @@
 //! What a copy of a database promises: its durable prepared drafts, met by what goes on where they are restored.
 
+use zeolite_proto::resolvers::{class, counter};
 use zeolite_proto::{Cell, CommitKey, FaultKind, Oid, Record, Tid};
 use zeolite_server::engine::{Caller, Owner, Preparing, Turn};
 use zeolite_server::store::Txn;
 use zeolite_tests::support::work::key;
-use zeolite_tests::support::{House, Told, Work};
+use zeolite_tests::support::{House, HouseSettings, Told, Work};
 
 /// What is restored is no new draft, so the gate does not see it come; but from then on it may be finished, in the old shape.
 #[test]
@@ -92,24 +93,105 @@ fn very_much_that_was_read_is_held_like_little_and_only_sixteen_times() {
 fn a_promise_is_given_at_once_or_when_what_it_rests_on_is_durable() {
     let mut here = House::new(Default::default());
     let first = here.oids(10).expect("oids").0;
+    let cell = |n: u64| Cell::object(Oid(first + n));
     let record = Record::new("Note", 1, "a");
-    let put = |n: u64| Work::new(key(n)).put(Cell::object(Oid(first + n)), Tid::NONE, &record).draft();
-    here.commit(put(0)).expect("commits");
-    let prepare = |here: &mut House, n: u64| {
+    let put = |n: u64| Work::new(key(n)).put(cell(n), Tid::NONE, &record);
+    let add = |n: u64| Work::new(key(n)).apply(cell(0), class::COUNTER, counter::add(1));
+    here.commit(add(0).draft()).expect("commits");
+    let prepare = |here: &mut House, work: Work| {
         let (done, told) = Told::pair();
-        here.engine().prepare(Caller::default(), put(n), Preparing::default(), done);
+        here.engine().prepare(Caller::default(), work.draft(), Preparing::default(), done);
         here.loops().turn_sequencer();
         told
     };
-    let at_once = prepare(&mut here, 1);
+    let at_once = prepare(&mut here, put(1));
     at_once.expect().expect("the writer was not asked");
-    let on_its_way = here.submit(put(2));
+    let on_its_way = here.submit(add(2).put(cell(6), Tid::NONE, &record).draft());
     here.loops().turn_sequencer();
-    let later = prepare(&mut here, 3);
-    assert!(!later.is_told(), "what it rests on may be refused");
+    prepare(&mut here, put(3)).expect().expect("nothing on its way has to do with it");
+    let merged = prepare(&mut here, add(4));
+    let read = prepare(&mut here, put(5).read(cell(6), Tid::NONE));
+    assert!(!merged.is_told() && !read.is_told(), "what they rest on may be refused");
     here.run_dry();
     on_its_way.expect().expect("commits");
-    later.expect().expect("is promised");
+    merged.expect().expect("is promised");
+    assert_eq!(read.expect().map_err(|fault| fault.kind).map(drop), Err(FaultKind::ReadConflict));
+}
+
+/// What was promised at once is kept, whatever becomes of what was on its way; what rests on that was not promised.
+#[test]
+fn a_promise_beside_what_is_refused_is_kept() {
+    let mut settings = HouseSettings::default();
+    settings.store.log_room_bytes = 0;
+    let mut here = House::new(settings);
+    let first = here.oids(10).expect("oids").0;
+    let cell = |n: u64| Cell::object(Oid(first + n));
+    let record = Record::new("Note", 1, "a");
+    let large = Record::new("Note", 1, vec![0; 9000]);
+    let add = |n: u64| Work::new(key(n)).apply(cell(0), class::COUNTER, counter::add(1));
+    let prepare = |here: &mut House, work: Work| {
+        let (done, told) = Told::pair();
+        here.engine().prepare(Caller::default(), work.draft(), Preparing::default(), done);
+        here.loops().turn_sequencer();
+        told
+    };
+    here.commit(add(0).draft()).expect("commits");
+    let on_its_way = here.submit(add(1).put(cell(1), Tid::NONE, &large).draft());
+    here.loops().turn_sequencer();
+    let promised = prepare(&mut here, Work::new(key(2)).put(cell(2), Tid::NONE, &record));
+    promised.expect().expect("is promised while that is on its way");
+    let merged = prepare(&mut here, add(3));
+    here.disk().set_room(Some(0));
+    here.run_dry();
+    assert_eq!(on_its_way.expect().map_err(|fault| fault.kind).map(drop), Err(FaultKind::DiskFull));
+    assert!(merged.expect().is_err(), "it was merged with what was refused");
+    here.disk().set_room(None);
+    let (done, finished) = Told::pair();
+    here.engine().finish(&Owner::anonymous(), 0, key(2), None, done);
+    here.run_dry();
+    finished.expect().expect("it was promised");
+}
+
+/// What a draft had read whose end is on its way is nobody's until that has become durable: it may be prepared again.
+#[test]
+fn what_is_being_ended_keeps_what_it_had_read_until_it_has_ended() {
+    let mut settings = HouseSettings::default();
+    settings.store.log_room_bytes = 0;
+    for by_range in [false, true] {
+        let mut here = House::new(settings.clone());
+        let first = here.oids(10).expect("oids").0;
+        let cell = |n: u64| Cell::object(Oid(first + n));
+        let entry = Cell::entry(Oid(first), "k");
+        let large = Record::new("Note", 1, vec![0; 9000]);
+        let read = here.commit(Work::new(key(0)).put(entry.clone(), Tid::NONE, &large).draft()).expect("commits").tid;
+        let prepare = |here: &mut House, work: Work| {
+            let (done, told) = Told::pair();
+            here.engine().prepare(Caller::default(), work.draft(), Preparing::default(), done);
+            here.loops().turn_sequencer();
+            told
+        };
+        let finish = |here: &mut House| {
+            let (done, told) = Told::pair();
+            here.engine().finish(&Owner::anonymous(), 0, key(1), None, done);
+            here.loops().turn_sequencer();
+            told
+        };
+        let reader = Work::new(key(1)).put(cell(1), Tid::NONE, &large);
+        let reader = if by_range { reader.range(entry.oid, b"a", b"z", read) } else { reader.read(entry.clone(), read) };
+        prepare(&mut here, reader).expect().expect("is promised");
+        let refused = finish(&mut here);
+        let writer = prepare(&mut here, Work::new(key(2)).put(entry, read, &large));
+        let stranger = prepare(&mut here, Work::new(key(3)).put(cell(3), Tid::NONE, &large));
+        assert!(!writer.is_told() && stranger.is_told(), "what had read it may be prepared again");
+        here.disk().set_room(Some(0));
+        here.run_dry();
+        assert_eq!(refused.expect().map_err(|fault| fault.kind).map(drop), Err(FaultKind::DiskFull));
+        assert!(writer.expect().is_err(), "somebody holds it");
+        here.disk().set_room(None);
+        let finished = finish(&mut here);
+        here.run_dry();
+        finished.expect().expect("nothing that it had read has changed");
+    }
 }
 
 /// Of a database with one durable prepared draft, of a note in its old shape.

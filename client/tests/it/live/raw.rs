@@ -3,9 +3,13 @@
 
 use crate::support::{World, number, object, oid, value, within};
 use bytes::Bytes;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 use zeolite_client::revision::Listing;
 use zeolite_client::{Cell, Db, Error, FaultKind, Note, Oid, Options, Record, Tid};
+use zeolite_proto::resolvers::counter;
 use zeolite_server::settings::Settings;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -47,9 +51,60 @@ async fn a_held_draft_is_resolved_in_one_further_round_trip() {
     let receipt = within(held.finish()).await.expect("finishes");
     let view = db.now();
     assert_eq!(view.snapshot(), receipt.tid);
+    let before = db.cache_stats().misses;
     let one = view.get(&object(1)).await.expect("reads").as_ref().map(value);
     let two = view.get(&object(2)).await.expect("reads").as_ref().map(value);
     assert_eq!((one, two), (Some(16), Some(20)));
+    assert_eq!(db.cache_stats().misses, before, "what was committed is in the cache, as it was replaced");
+}
+
+/// Whoever does not wait for the answer of an amendment does not know which of the two is committed, and keeps neither.
+#[tokio::test]
+async fn what_was_replaced_and_not_heard_of_is_read_from_the_server() {
+    let world = World::start().await;
+    let db = world.db().await;
+    let first = put(&db, 1, 10).await;
+    let staged = |n| {
+        let mut draft = db.draft(db.place());
+        draft.put(object(1), first, encoded(n)).expect("stages");
+        draft
+    };
+    let mut held = within(staged(11).hold(LIMIT)).await.expect("is held");
+    let again = staged(12);
+    {
+        let mut replaced = pin!(held.replace(&again));
+        let once = poll_fn(|context| Poll::Ready(replaced.as_mut().poll(context).is_ready())).await;
+        assert!(!once, "it has to ask the server");
+    }
+    within(held.finish()).await.expect("finishes");
+    let of_client = db.now().get(&object(1)).await.expect("reads").as_ref().map(value);
+    let of_server = world.db().await.now().get(&object(1)).await.expect("reads").as_ref().map(value);
+    assert_eq!((of_client, of_server), (Some(12), Some(12)));
+}
+
+#[tokio::test]
+async fn what_was_merged_is_in_the_cache_when_a_held_draft_is_committed() {
+    let world = World::start().await;
+    let (db, other) = (world.db().await, world.db().await);
+    let counter = |n: i64| counter::record(n).encode().expect("encodes");
+    let committed = async |db: &Db, base: Tid, n: i64| {
+        let mut draft = db.draft(db.place());
+        draft.put(object(1), base, counter(n)).expect("stages");
+        within(within(draft.hold(LIMIT)).await.expect("is held").finish()).await.expect("finishes")
+    };
+    let first = committed(&db, Tid::NONE, 10).await.tid;
+    assert!(other.wait_for(first, LIMIT).await);
+    let theirs = committed(&other, first, 13).await;
+    let merged = committed(&db, first, 11).await;
+    assert!(merged.tid > theirs.tid && merged.merged.len() == 1);
+    let (view, before) = (db.now(), db.cache_stats().misses);
+    let read = view.get(&object(1)).await.expect("reads").expect("is there");
+    assert_eq!((counter::value(&read).expect("a counter"), db.cache_stats().misses), (14, before));
+    // And is told when it is over, like everything that is in the cache.
+    let later = committed(&other, theirs.tid, 20).await.tid;
+    assert!(db.wait_for(later, LIMIT).await);
+    let read = db.now().get(&object(1)).await.expect("reads").expect("is there");
+    assert_eq!(counter::value(&read).expect("a counter"), 21);
 }
 
 #[tokio::test]

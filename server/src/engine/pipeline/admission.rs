@@ -25,6 +25,10 @@ pub(crate) use restored::{RestoreEnd, admit_restored, own_restored};
 /// What a stamp adds to a key: a tid and a position.
 const STAMP_LEN: usize = 12;
 
+/// What is decided in some tens of microseconds has at most so many bytes, writes and reads.
+const SHORT_BYTES: usize = 64 << 10;
+const SHORT_PARTS: usize = 64;
+
 /// A draft that kept the limits, on its way to the sequencer.
 pub(crate) struct Admitted {
     pub(crate) draft: Draft,
@@ -70,10 +74,21 @@ impl Admitted {
         }
     }
 
+    /// Whether it is decided so quickly that it pays to wake nobody for it.
+    pub(crate) fn is_short(&self) -> bool {
+        let reads = self.draft.read_cells.len() + self.draft.read_ranges.len();
+        self.wide.is_none() && is_short(self.bytes, self.draft.writes.len() + reads)
+    }
+
     /// Whether it may pass over what yields: a live draft of a client's.
     pub(crate) fn may_pass(&self) -> bool {
         self.draft.priority == Priority::Live && self.came.is_some()
     }
+}
+
+/// The same of what has so many bytes and parts.
+pub(crate) fn is_short(bytes: usize, parts: usize) -> bool {
+    bytes <= SHORT_BYTES && parts <= SHORT_PARTS
 }
 
 /// What an expensive resolver made of a write on top of one revision.

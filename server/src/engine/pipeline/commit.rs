@@ -8,6 +8,7 @@ use crate::engine::pipeline::admission;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::answering::receipt_of;
 use crate::engine::pipeline::ask::{AmendAsk, Ask, PrepareAsk};
+use crate::engine::pipeline::intake::Bringer;
 use crate::engine::pipeline::keys::{Entered, Keyed, Reserved, Standing};
 use crate::engine::pipeline::way::Line;
 use std::sync::Arc;
@@ -40,7 +41,9 @@ impl Engine {
             Entered::New => {
                 let pushed = draft().and_then(|draft| self.admit(caller, draft)).and_then(|admitted| {
                     let (line, bytes) = (Line::of(admitted.draft.priority, admitted.bytes), admitted.bytes);
-                    self.intake().push(Ask::Commit(admitted), line, bytes).map_err(|not_taken| not_taken.fault)
+                    self.intake()
+                        .push(Ask::Commit(admitted), (line, bytes), Bringer::Helps)
+                        .map_err(|not_taken| not_taken.fault)
                 });
                 if let Err(fault) = pushed {
                     self.keys().complete(keyed.key, Err(fault));
@@ -80,7 +83,7 @@ impl Engine {
         };
         let (line, bytes) = (Line::of(admitted.draft.priority, admitted.bytes), admitted.bytes);
         let ask = PrepareAsk { admitted, how, done };
-        if let Err(not_taken) = self.intake().push(Ask::Prepare(ask), line, bytes)
+        if let Err(not_taken) = self.intake().push(Ask::Prepare(ask), (line, bytes), Bringer::Helps)
             && let Ask::Prepare(ask) = not_taken.ask
         {
             refuse(not_taken.fault, ask.done);
@@ -122,7 +125,7 @@ impl Engine {
         admitted.caller = caller.into();
         let bytes = admitted.bytes;
         let ask = AmendAsk { prepared, admitted, withdrawn, done };
-        if let Err(not_taken) = self.intake().push(Ask::Amend(ask), Line::Live, bytes)
+        if let Err(not_taken) = self.intake().push(Ask::Amend(ask), (Line::Live, bytes), Bringer::Helps)
             && let Ask::Amend(ask) = not_taken.ask
         {
             (ask.done)(Err(not_taken.fault));

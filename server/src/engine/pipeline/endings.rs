@@ -6,12 +6,15 @@
 //!      └────────────────────────────────────────────────────────┘
 //! ```
 //! What such a draft held is free: whoever waited is decided on top of what was sealed. All of that is refused with it when
-//! the disk has no room, so nothing can have taken its cells: it is prepared again as it was. Until then it counts as what was
-//! promised, for bounds, gates and garbage.
+//! the disk has no room, and nobody is promised a cell of it before its end is visible ([`Endings::newest_reader`]; what it writes has a head), so
+//! nothing can have taken its cells: it is prepared again as it was. Until then it counts as what was promised, for bounds, gates and garbage.
 
 use crate::engine::pipeline::holds::Prepared;
 use std::collections::VecDeque;
-use zeolite_proto::{CommitKey, Tid};
+use zeolite_proto::{Cell, CommitKey, Tid, hash};
+
+/// More are not looked at.
+const FEW_READS: usize = 256;
 
 /// A prepared draft whose end is sealed.
 pub(crate) struct Ending {
@@ -49,6 +52,17 @@ impl Endings {
     pub(crate) fn end_of(&self, id: u64, key: Option<CommitKey>) -> Option<Tid> {
         let named = |ending: &&Ending| ending.id == id || Some(ending.prepared.key) == key;
         self.0.iter().find(named).map(|ending| ending.tid)
+    }
+
+    /// The newest end of a draft that had read one of these cells; of one that had read very much, whatever that was.
+    pub(crate) fn newest_reader(&self, written: &hash::Set<&Cell>) -> Option<Tid> {
+        let has_read = |prepared: &Prepared| {
+            prepared.wide.is_some()
+                || prepared.read_cells.len().max(prepared.read_ranges.len()) > FEW_READS
+                || prepared.read_cells.iter().any(|cell| written.contains(cell))
+                || prepared.read_ranges.iter().any(|range| written.iter().any(|cell| range.covers(cell)))
+        };
+        self.0.iter().rev().find(|ending| has_read(&ending.prepared)).map(|ending| ending.tid)
     }
 
     pub(crate) fn prepared(&self) -> impl Iterator<Item = &Prepared> {

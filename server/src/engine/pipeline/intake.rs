@@ -16,6 +16,8 @@
 //! Not done: the second phase of a large prepared draft comes by `asked`, past all of this, since others wait for what it holds; what it writes is on the way like
 //! other bulk work and holds up the next.
 //!
+//! Who brings a draft, or ends one, turns the sequencer himself while its thread sleeps (`turning`).
+//!
 //! Full means `Busy`, at once: nobody waits in front of the door. A bulk draft delays a live one by at most what is on its way.
 
 use crate::engine::faults::shutting_down;
@@ -23,7 +25,7 @@ use crate::engine::pipeline::ask::Ask;
 use crate::engine::pipeline::way::{Line, Way};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use zeolite_proto::{Fault, FaultKind};
 
@@ -49,6 +51,23 @@ pub(crate) struct Intake {
     state: Mutex<State>,
     way: Arc<Way>,
     arrived: Condvar,
+    /// None: the loops are turned by hand. It has the engine, which has this.
+    helper: OnceLock<Weak<dyn Helper>>,
+}
+
+/// What takes out what has come, in the thread of who brought it.
+pub(crate) trait Helper: Send + Sync {
+    /// Calls [`Intake::help_ends`] when it is done.
+    fn help(&self);
+}
+
+/// Who brings something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bringer {
+    /// Holds nothing that what is asked could need: the sequencer may turn in his thread.
+    Helps,
+    /// Leaves it to the sequencer's thread.
+    Leaves,
 }
 
 #[derive(Default)]
@@ -67,6 +86,10 @@ struct State {
     closed: bool,
     ended: bool,
     sleeping: bool,
+    /// There is something for the thread that is in no queue: it does not go to sleep before it has looked.
+    nudged: bool,
+    /// Somebody turns the sequencer in its thread's place, and looks here again before he goes.
+    helped: bool,
 }
 
 impl State {
@@ -106,11 +129,32 @@ pub(crate) struct NotTaken {
 
 impl Intake {
     pub(crate) fn new(bounds: IntakeBounds) -> Intake {
-        Intake { bounds, state: Mutex::default(), way: Arc::default(), arrived: Condvar::new() }
+        Intake {
+            bounds,
+            state: Mutex::default(),
+            way: Arc::default(),
+            arrived: Condvar::new(),
+            helper: OnceLock::new(),
+        }
+    }
+
+    /// From here on who brings something may turn the sequencer.
+    pub(crate) fn is_helped_by(&self, helper: Weak<dyn Helper>) {
+        drop(self.helper.set(helper));
+    }
+
+    /// Whoever has helped is done. `goes_on`: there is something for the thread beside what is in the queues.
+    pub(crate) fn help_ends(&self, goes_on: bool) {
+        let mut state = self.state.lock();
+        state.helped = false;
+        state.nudged |= goes_on;
+        if goes_on || state.has_live() || state.may_bulk(true, &self.way) {
+            self.wake(state);
+        }
     }
 
     /// Queues an ask of `bytes`; gives it back with the fault when there is no room or the door is closed.
-    pub(crate) fn push(&self, ask: Ask, line: Line, bytes: usize) -> Result<(), Box<NotTaken>> {
+    pub(crate) fn push(&self, ask: Ask, (line, bytes): (Line, usize), bringer: Bringer) -> Result<(), Box<NotTaken>> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Box::new(NotTaken { ask, fault: shutting_down() }));
@@ -130,7 +174,7 @@ impl Intake {
             Line::Live => state.live.push_back((Box::new(ask), bytes)),
             Line::Bulk => state.bulk.push_back((Box::new(ask), bytes)),
         }
-        self.wake(state);
+        self.brought(state, bringer);
         Ok(())
     }
 
@@ -142,12 +186,12 @@ impl Intake {
             return Err(Box::new(ask));
         }
         state.control.push_back(Box::new(ask));
-        self.wake(state);
+        self.brought(state, Bringer::Leaves);
         Ok(())
     }
 
     /// Queues what anybody may ask of prepared drafts, whether there are any. Also when no drafts come any more: it may end one.
-    pub(crate) fn push_asked(&self, ask: Ask) -> Result<(), Box<NotTaken>> {
+    pub(crate) fn push_asked(&self, ask: Ask, bringer: Bringer) -> Result<(), Box<NotTaken>> {
         let mut state = self.state.lock();
         let waiting = state.asked.len();
         if state.ended {
@@ -159,8 +203,13 @@ impl Intake {
             return Err(Box::new(NotTaken { ask, fault }));
         }
         state.asked.push_back(Box::new(ask));
-        self.wake(state);
+        self.brought(state, bringer);
         Ok(())
+    }
+
+    /// What was taken out is the next one again.
+    pub(crate) fn give_back(&self, ask: Box<Ask>) {
+        self.state.lock().control.push_front(ask);
     }
 
     /// Nobody takes anything any more: gives what is left.
@@ -176,7 +225,9 @@ impl Intake {
 
     /// The sequencer looks at deadlines and refused epochs too: let it turn.
     pub(crate) fn nudge(&self) {
-        self.wake(self.state.lock());
+        let mut state = self.state.lock();
+        state.nudged = true;
+        self.wake(state);
     }
 
     /// What is sealed is counted there.
@@ -243,22 +294,26 @@ impl Intake {
 
     /// Sleeps until something arrives, `nudge`, `close`, or at most this long.
     pub(crate) fn wait(&self, at_most: Duration) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         let is_over = state.closed && state.is_empty();
         if !(state.has_live() || state.may_bulk(true, &self.way) || is_over) {
-            state.sleeping = true;
-            self.arrived.wait_for(&mut state, at_most);
-            state.sleeping = false;
+            self.sleep(state, at_most);
         }
     }
 
     /// The same when no drafts come any more: until what is out comes back, or at most this long.
     pub(crate) fn wait_for_the_last(&self, at_most: Duration) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.is_empty() {
+            self.sleep(state, at_most);
+        }
+    }
+
+    fn sleep(&self, mut state: MutexGuard<'_, State>, at_most: Duration) {
+        if !std::mem::take(&mut state.nudged) {
             state.sleeping = true;
             self.arrived.wait_for(&mut state, at_most);
-            state.sleeping = false;
+            (state.sleeping, state.nudged) = (false, false);
         }
     }
 
@@ -266,6 +321,22 @@ impl Intake {
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.live.len(), state.bulk.len())
+    }
+
+    /// Something has come.
+    fn brought(&self, mut state: MutexGuard<'_, State>, bringer: Bringer) {
+        if state.helped {
+            return;
+        }
+        let may_help = bringer == Bringer::Helps && state.sleeping && !state.closed;
+        match self.helper.get().filter(|_| may_help).and_then(Weak::upgrade) {
+            Some(helper) => {
+                state.helped = true;
+                drop(state);
+                helper.help();
+            }
+            None => self.wake(state),
+        }
     }
 
     fn wake(&self, state: MutexGuard<'_, State>) {
@@ -307,7 +378,7 @@ mod tests {
     /// Queues a draft of so many bytes, which tells it from others.
     fn push(intake: &Intake, priority: Priority, bytes: usize) {
         let ask = Ask::Commit(Admitted { bytes, ..Admitted::new(draft(), 0) });
-        assert!(intake.push(ask, Line::of(priority, bytes), bytes).is_ok());
+        assert!(intake.push(ask, (Line::of(priority, bytes), bytes), Bringer::Leaves).is_ok());
     }
 
     /// The bytes of what comes next; none: nothing now.
@@ -393,17 +464,17 @@ mod tests {
     fn requests_to_end_what_is_not_there_are_bounded_and_let_drafts_through() {
         let bounds = IntakeBounds { live_max: 100, batch_max: 1, bytes_max: 1 << 20, live_per_batch: 4 };
         let intake = Intake::new(bounds);
-        let taken = (0..200).filter(|_| intake.push_asked(abort_of_nothing()).is_ok()).count();
+        let taken = (0..200).filter(|_| intake.push_asked(abort_of_nothing(), Bringer::Leaves).is_ok()).count();
         assert_eq!(taken, 100);
-        let Err(not_taken) = intake.push_asked(abort_of_nothing()) else { panic!("too many") };
+        let Err(not_taken) = intake.push_asked(abort_of_nothing(), Bringer::Leaves) else { panic!("too many") };
         assert!(not_taken.fault.kind == FaultKind::Busy && not_taken.fault.retry_after_ms > 0);
-        assert!(intake.push(commit(), Line::Live, 64).is_ok());
+        assert!(intake.push(commit(), (Line::Live, 64), Bringer::Leaves).is_ok());
         let is_commit = || matches!(intake.take(true), Taken::Ask(ask) if matches!(*ask, Ask::Commit(_)));
         assert!(is_commit() || is_commit(), "a draft is the first or the second");
         intake.close();
         let rest = std::iter::from_fn(|| if let Taken::Ask(ask) = intake.take(true) { Some(ask) } else { None });
         assert!((98..=100).contains(&rest.count()));
         assert!(matches!(intake.take(true), Taken::Closed));
-        assert!(intake.push_asked(abort_of_nothing()).is_ok(), "it may end what was prepared");
+        assert!(intake.push_asked(abort_of_nothing(), Bringer::Leaves).is_ok(), "it may end what was prepared");
     }
 }

@@ -5,6 +5,7 @@ use crate::engine::answers::Done;
 use crate::engine::ids::public;
 use crate::engine::pipeline::admission::Admitted;
 use crate::engine::pipeline::ask::Ask;
+use crate::engine::pipeline::intake::Bringer;
 use crate::engine::pipeline::keys::{Entered, Keyed, Standing};
 use crate::engine::pipeline::way::Line;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ impl Engine {
         }
         let bytes = 128;
         let admitted = Admitted::new(draft, bytes);
-        if let Err(not_taken) = self.intake().push(Ask::Commit(admitted), Line::Live, bytes) {
+        if let Err(not_taken) = self.intake().push(Ask::Commit(admitted), (Line::Live, bytes), Bringer::Leaves) {
             self.keys().complete(key, Err(not_taken.fault));
         }
     }

@@ -25,6 +25,11 @@ pub(crate) struct Replays {
 }
 
 impl Replays {
+    /// Whether anything was replayed.
+    pub(super) fn is_some(&self) -> bool {
+        self.count > 0
+    }
+
     /// Whether a cell is in what came of it.
     pub(super) fn is_of(&self, cell: &Cell) -> bool {
         self.written.contains(cell) || self.read.contains(cell)

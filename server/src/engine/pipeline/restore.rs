@@ -14,6 +14,7 @@ use crate::engine::answers::Done;
 use crate::engine::pipeline::admission;
 use crate::engine::pipeline::ask::{Ask, RestoreAsk};
 use crate::engine::pipeline::course::Course;
+use crate::engine::pipeline::intake::Bringer;
 use crate::engine::pipeline::way::Line;
 use crate::storage::{Txn, blobs_of_record};
 use std::sync::Arc;
@@ -72,7 +73,7 @@ impl Restoring {
         // A follower has nobody else's drafts to give way to.
         let line = if self.life.is_some() { Line::Live } else { Line::Bulk };
         let ask = RestoreAsk { txn, packed_to, life: self.life, course: self.course.clone(), done };
-        if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), line, bytes)
+        if let Err(not_taken) = engine.intake().push(Ask::Restore(ask), (line, bytes), Bringer::Leaves)
             && let Ask::Restore(ask) = not_taken.ask
         {
             self.close(ask.done, not_taken.fault);

@@ -1,4 +1,4 @@
-//! Owns the order: the one thread that decides which draft is committed, when, and under which tid.
+//! Owns the order: what decides which draft is committed, when, and under which tid. Who turns it is `turning`'s.
 //!
 //! ```text
 //!   intake ──> held by a prepared draft? park ──> newer revision than the base? merge, or refuse
@@ -24,10 +24,11 @@ use crate::engine::answers::Preparing;
 use crate::engine::faults::shutting_down;
 use crate::engine::ids::Ids;
 use crate::engine::keep::system;
-use crate::engine::pipeline::admission::Admitted;
+use crate::engine::pipeline::admission::{Admitted, is_short};
 use crate::engine::pipeline::ahead_of_clock::AheadOfClock;
 use crate::engine::pipeline::ask::{
-    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX, Sealed,
+    self, Answer, Ask, DraftAsk, Errand, Hop, LOOKS_MAX, Life, Origin, PrepareAsk, Question, ROUNDS_MAX,
+    Sealed,
 };
 use crate::engine::pipeline::check::{self, Check, Refused};
 use crate::engine::pipeline::condemned;
@@ -53,8 +54,21 @@ use zeolite_proto::evolve::is_owed;
 use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Note, Oid, Tid};
 
 const PARKED_MAX: usize = 1024;
+/// Between two looks at deadlines, at most.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// So many times its bounds the memory of recent writes may be while a draft is out.
 const WHILE_OUT_TIMES: usize = 4;
+
+/// Who turns the sequencer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum By {
+    /// Its own thread: it may wait for room in the writer's hop.
+    Thread,
+    /// Who has brought something, and has no time for what is large.
+    Caller,
+    /// A test, by hand: nothing is held back.
+    Hand,
+}
 
 /// The sequencer's state; nobody else has it.
 pub(crate) struct Sequencer {
@@ -67,6 +81,8 @@ pub(crate) struct Sequencer {
     last: Tid,
     /// The newest of what the store has and of what was sealed since in this epoch: after a refusal that is less than `last`.
     newest: Tid,
+    /// The last that was sealed and is no client's commit: a gate, what is restored, another term.
+    unlike: Tid,
     /// No transaction but the server's own is newer.
     last_of_others: Tid,
     /// Nothing but what was restored is behind the beginning of this life, if this is the newest of all.
@@ -104,6 +120,7 @@ impl Sequencer {
             condemned: Condemned::default(),
             last,
             newest: last,
+            unlike: last,
             last_of_others,
             last_restored: Tid::MAX,
             packed_said: engine.reader().packed_said(),
@@ -120,8 +137,9 @@ impl Sequencer {
         }
     }
 
-    /// One step: at most one ask. With `wait` it may sleep for work or for room in the writer's hop.
-    pub(crate) fn turn(&mut self, wait: bool) -> Turn {
+    /// One step: at most one ask.
+    pub(crate) fn turn(&mut self, by: By) -> Turn {
+        let wait = by == By::Thread;
         self.start_epoch_if_refused();
         if let Some(sealed) = self.stuck.take()
             && !self.hand_over(sealed, wait)
@@ -134,7 +152,11 @@ impl Sequencer {
             self.hand_over(sealed, wait);
             return Turn::Worked;
         }
-        match self.intake.take(wait) {
+        match self.intake.take(by != By::Hand) {
+            Taken::Ask(ask) if by == By::Caller && !self.is_short(&ask) => {
+                self.intake.give_back(ask);
+                Turn::Idle
+            }
             Taken::Ask(ask) => {
                 self.work(*ask);
                 self.forget();
@@ -143,14 +165,34 @@ impl Sequencer {
                 }
                 Turn::Worked
             }
-            Taken::Empty => {
-                if wait {
-                    self.intake.wait(self.sleep_for());
-                }
-                Turn::Idle
-            }
-            Taken::Closed => self.end(wait),
+            Taken::Closed if by != By::Caller => self.end(wait),
+            Taken::Empty | Taken::Closed => Turn::Idle,
         }
+    }
+
+    /// Whether it is done in the time that it would take to wake a thread, or not much more.
+    fn is_short(&self, ask: &Ask) -> bool {
+        match ask {
+            // One that merges no more elsewhere is merged here, whatever that takes; so is what amends.
+            Ask::Commit(admitted) | Ask::Prepare(PrepareAsk { admitted, .. }) => {
+                admitted.is_short() && admitted.rounds < ROUNDS_MAX
+            }
+            // What has another number now is looked for by its key.
+            Ask::Finish { prepared, .. } | Ask::Abort { prepared, .. } => {
+                self.holds.get(*prepared).is_some_and(|prepared| is_short(prepared.bytes, prepared.writes.len()))
+            }
+            _ => false,
+        }
+    }
+
+    /// There is something to do that comes by no queue, and may be large: what was refused, or is to be aborted soon.
+    pub(crate) fn needs_its_thread(&self) -> bool {
+        self.stuck.is_some() || self.is_refused() || self.sleep_for() < LONGEST_SLEEP
+    }
+
+    /// Whether what was sealed of this epoch was refused.
+    fn is_refused(&self) -> bool {
+        self.engine.health.refused_epoch() >= self.epoch
     }
 
     /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is.
@@ -160,9 +202,10 @@ impl Sequencer {
         self.engine.pipeline.set_recent_floor(self.recent.floor());
     }
 
-    fn sleep_for(&self) -> Duration {
-        let longest = Duration::from_millis(500);
-        self.holds.next_deadline().map_or(longest, |at| at.saturating_sub(self.engine.clock().steady()).min(longest))
+    /// When it has to look at deadlines again.
+    pub(crate) fn sleep_for(&self) -> Duration {
+        let until = |at: Duration| at.saturating_sub(self.engine.clock().steady()).min(LONGEST_SLEEP);
+        self.holds.next_deadline().map_or(LONGEST_SLEEP, until)
     }
 
     fn end(&mut self, wait: bool) -> Turn {
@@ -358,6 +401,9 @@ impl Sequencer {
 
     fn pass_on(&mut self, txn: Txn, (life, of_primary): (Option<Life>, bool), answer: Answer) {
         (self.last, self.newest) = (txn.tid, txn.tid);
+        if answer.is_own() || !matches!(answer, Answer::Key(_) | Answer::Finish(_)) {
+            self.unlike = txn.tid;
+        }
         if !system::is_own(&txn) {
             self.last_of_others = txn.tid;
         }
@@ -422,10 +468,10 @@ impl Sequencer {
     }
 
     fn start_epoch_if_refused(&mut self) {
-        let refused = self.engine.health.refused_epoch();
-        if refused < self.epoch {
+        if !self.is_refused() {
             return;
         }
+        let refused = self.engine.health.refused_epoch();
         if let Some(hop) = self.stuck.take() {
             self.engine.refuse_hop(hop, self.engine.health.why_refused());
         }
@@ -438,7 +484,7 @@ impl Sequencer {
         self.recent.reset(visible);
         self.packed_said = self.engine.reader().packed_said();
         (self.last_restored, self.keys_unknown_to) = (Tid::MAX, Tid::NONE);
-        (self.epoch, self.newest) = (refused + 1, visible);
+        (self.epoch, self.newest, self.unlike) = (refused + 1, visible, self.unlike.min(visible));
         if self.engine.check_seat().is_err() {
             // Nobody has seen the tids that are refused, and those of the new primary may be as old.
             (self.last, self.last_of_others) = (visible, self.last_of_others.min(visible));

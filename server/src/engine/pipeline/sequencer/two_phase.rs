@@ -16,7 +16,7 @@ use crate::engine::pipeline::keys::{Keyed, Standing, forgotten_key};
 use crate::engine::pipeline::wide::WIDE_MAX;
 use crate::engine::share::Counted;
 use std::time::Duration;
-use zeolite_proto::{CommitKey, Fault, FaultKind, Receipt, Tid};
+use zeolite_proto::{Cell, CommitKey, Fault, FaultKind, Receipt, Tid, hash};
 
 /// Drafts that are prepared at once.
 const PREPARED_MAX: usize = 1024;
@@ -34,6 +34,7 @@ enum Found {
 
 impl Sequencer {
     pub(crate) fn prepare(&mut self, ask: PrepareAsk, judged: Judged) {
+        let rests_on = self.rests_on(&ask.admitted, &judged);
         let Judged { writes, passed, stale } = judged;
         let PrepareAsk { admitted, how, done } = ask;
         let Admitted { draft, wide, bytes, caller, blobs, replays, .. } = admitted;
@@ -55,7 +56,7 @@ impl Sequencer {
             since_unix_ms: self.engine.unix_ms(),
             since_steady_ms: now.as_millis() as i64,
             durable: None,
-            rests_on: self.newest,
+            rests_on,
             stale: stale.into_iter().map(|stale| (stale.cell.clone(), stale)).collect(),
             bytes,
             places,
@@ -76,7 +77,7 @@ impl Sequencer {
             prepared.durable = Some(self.keep(prepared.key, records, told));
             prepared.rests_on = self.newest;
         } else {
-            self.promise(receipt, done);
+            self.promise(receipt, rests_on, done);
         }
         self.holds.hold(id, prepared);
         self.count_prepared();
@@ -94,14 +95,31 @@ impl Sequencer {
         self.engine.stats().set_prepared(self.holds.len(), durable, oldest);
     }
 
-    /// The promise rests on what is sealed before it: it is given when that is durable. Where it is already, the writer need not be woken for
-    /// it, unless he holds answers back for want of room.
-    fn promise(&mut self, receipt: PreparedReceipt, done: Done<PreparedReceipt>) {
-        if self.newest <= self.engine.visible() && !self.engine.backlog().is_over() {
+    /// What a draft was decided by, of that which is sealed: the newest of it. A draft of a few cells that nothing on its way has written, and that no
+    /// prepared draft held whose end is on its way, rests on none of that: were it refused, all that the draft has been held against would be
+    /// as it is.
+    fn rests_on(&self, admitted: &Admitted, judged: &Judged) -> Tid {
+        let draft = &admitted.draft;
+        // Who replays, or judges a read that would fail, looks at other cells as well.
+        let is_looked_at = admitted.replays.is_some() || !admitted.judged.is_empty();
+        let is_plain = admitted.is_short() && draft.read_ranges.is_empty() && judged.passed.is_empty();
+        if self.newest <= self.engine.visible() || is_looked_at || !is_plain {
+            return self.newest;
+        }
+        let written: hash::Set<&Cell> = draft.writes.iter().map(|write| &write.cell).collect();
+        let cells = written.iter().copied().chain(draft.read_cells.iter().map(|read| &read.cell));
+        let heads = cells.filter_map(|cell| self.recent.head(cell)).map(|head| head.tid);
+        heads.chain(self.endings.newest_reader(&written)).max().unwrap_or(Tid::NONE).max(self.unlike)
+    }
+
+    /// The promise is given when what it rests on is durable. Where it is already, the writer need not be woken for it, unless he holds answers
+    /// back for want of room.
+    fn promise(&mut self, receipt: PreparedReceipt, rests_on: Tid, done: Done<PreparedReceipt>) {
+        if rests_on <= self.engine.visible() && !self.engine.backlog().is_over() {
             return done(Ok(receipt));
         }
         let tell = Box::new(move |refused: Option<Fault>| done(refused.map_or(Ok(receipt), Err)));
-        self.send_on(Hop::After { epoch: self.epoch, rests_on: self.newest, tell });
+        self.send_on(Hop::After { epoch: self.epoch, rests_on, tell });
     }
 
     pub(super) fn amend(&mut self, mut ask: AmendAsk) {
@@ -118,7 +136,7 @@ impl Sequencer {
                 let bytes = bytes + self.holds.get(prepared).map_or(0, |prepared| prepared.bytes);
                 let amendment = Amendment { draft: admitted.draft, writes, withdrawn, stale, rests_on, bytes, blobs };
                 match self.holds.amend(prepared, amendment).map(Prepared::stale) {
-                    Some(stale) => self.promise(PreparedReceipt { prepared, merged, stale }, done),
+                    Some(stale) => self.promise(PreparedReceipt { prepared, merged, stale }, rests_on, done),
                     None => done(Err(prepare_lost())),
                 }
             }
@@ -202,7 +220,7 @@ impl Sequencer {
                 if how.durable != prepared.is_asked_durable() || (!how.hold && !stale.is_empty()) {
                     return done(Err(prepared_otherwise()));
                 }
-                self.promise(PreparedReceipt { prepared: id, merged, stale }, done);
+                self.promise(PreparedReceipt { prepared: id, merged, stale }, self.newest, done);
             }
             Found::Gone | Found::Anothers | Found::OtherKey => {
                 done(Err(self.engine.health.unwritable().unwrap_or_else(on_its_way)))
