@@ -137,12 +137,13 @@ impl Sequencer {
         match self.intake.take(wait) {
             Taken::Ask(ask) => {
                 self.work(*ask);
-                self.forget();
                 if let Some(sealed) = self.stuck.take() {
                     self.hand_over(sealed, wait);
                 }
+                self.forget();
                 Turn::Worked
             }
+            Taken::Empty if self.forget() => Turn::Worked,
             Taken::Empty => {
                 if wait {
                     self.intake.wait(self.sleep_for());
@@ -153,11 +154,13 @@ impl Sequencer {
         }
     }
 
-    /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is.
-    fn forget(&mut self) {
+    /// What was looked up for a draft that is out counts only as long as everything since is remembered: so meanwhile more is. Says
+    /// whether there is more to forget.
+    fn forget(&mut self) -> bool {
         let times = if self.engine.pipeline.out_merging() > 0 { WHILE_OUT_TIMES } else { 1 };
-        self.recent.trim(self.engine.visible(), times);
+        let more = self.recent.trim(self.engine.visible(), times);
         self.engine.pipeline.set_recent_floor(self.recent.floor());
+        more
     }
 
     fn sleep_for(&self) -> Duration {
